@@ -1,0 +1,136 @@
+// Package backends is the seam between storaged and the kinds of storage it
+// manages. A driver implements Backend in a folder of its own; package all
+// lists them; package backendtest holds the contract that each must pass.
+//
+// Drivers run in helper processes only. They know nothing of jobs, frames or
+// the daemon, and take images, names and directories for hostile.
+package backends
+
+import (
+	"context"
+	"os"
+	"time"
+)
+
+// Backend is one type of pool. Its methods may be called concurrently for
+// different objects; the job locks keep callers off the same one.
+type Backend interface {
+	// Properties are what the type can do, as data.
+	Properties() Properties
+	Pools
+	Volumes
+}
+
+// Pools are the operations on a pool as a whole. Each is safe to repeat.
+type Pools interface {
+	// Build makes the storage the pool stands on (for a directory, mkdir). It
+	// destroys nothing unless overwrite is set, and gives ErrExists instead.
+	Build(ctx context.Context, p Pool, overwrite bool) error
+	// Start makes the pool's volumes reachable.
+	Start(ctx context.Context, p Pool) error
+	// Stop is the opposite of Start; volumes in use are ErrBusy.
+	Stop(ctx context.Context, p Pool) error
+	// Delete unmakes what Build made. A pool that holds anything is
+	// ErrNotEmpty unless withVolumes is set, and even then only what this
+	// package's rules take for volumes goes.
+	Delete(ctx context.Context, p Pool, withVolumes bool) error
+	// Refresh reads the pool and calls found for each volume, in the caller's
+	// goroutine, once each; an error of found ends it. Entries that are no
+	// volumes by our rules are reported with Ignored set. Nothing is changed.
+	Refresh(ctx context.Context, p Pool, found func(VolumeInfo) error) (PoolInfo, error)
+}
+
+// Volumes are the operations on single volumes.
+type Volumes interface {
+	// Create begins a new volume out of sight, under a temporary name that
+	// carries job. Nothing by its final name exists before Draft.Commit. A
+	// taken name is ErrExists.
+	Create(ctx context.Context, p Pool, name, job string) (Draft, error)
+	// Open opens a volume safely: a regular file or device of its own, below
+	// the pool, no symbolic link, one hard link; and takes the image locks of
+	// the access. A volume in use elsewhere is a *BusyError naming the holder.
+	Open(ctx context.Context, p Pool, name string, a Access) (Volume, error)
+	// Remove deletes a volume durably. A missing one is ErrNotFound, one in
+	// use a *BusyError.
+	Remove(ctx context.Context, p Pool, name string) error
+	// Settle looks after a job that ended without a report: it finds out
+	// whether the job had committed name (by the commit record) and removes
+	// the job's temporary objects if not. It touches only what carries job.
+	Settle(ctx context.Context, p Pool, name, job string, commit []byte) (committed bool, err error)
+}
+
+// Access is how a volume is opened.
+type Access int
+
+const (
+	// ReadShared keeps writers away and lets readers in.
+	ReadShared Access = iota
+	// WriteExclusive keeps everybody away.
+	WriteExclusive
+)
+
+// Volume is an open volume. Close releases its locks.
+type Volume interface {
+	// File is the open volume; it is read and written by diskio.
+	File() *os.File
+	// Info reads what the volume is now.
+	Info() (VolumeInfo, error)
+	Close() error
+}
+
+// Draft is a volume being made. Exactly one of Commit and Discard ends it.
+type Draft interface {
+	Volume
+	// Commit makes the content durable and gives the volume its name without
+	// replacing another: fsync, then record (the caller makes the bytes it is
+	// given durable: the identity by which Settle knows the volume), then
+	// rename and fsync of the directory. When it fails nothing has the name.
+	Commit(ctx context.Context, record func(identity []byte) error) error
+	// Discard removes the draft durably.
+	Discard() error
+}
+
+// Pool is what a driver needs to know of a pool. Paths are absolute and clean.
+type Pool struct {
+	Type   string
+	Target string // the directory of dir pools, …
+}
+
+// PoolInfo is a pool as found. Sizes are bytes.
+type PoolInfo struct {
+	Path       string // resolved, links followed
+	Device     uint64 // st_dev
+	Inode      uint64
+	Capacity   int64
+	Allocation int64
+	Available  int64
+	Disk       string // whole physical device as major:minor, "" if there is none
+}
+
+// VolumeInfo is a volume as found. Sizes are bytes.
+type VolumeInfo struct {
+	Name       string
+	Path       string
+	Key        string // libvirt's for the type; the path for files
+	Type       string // file, block, …
+	Format     string
+	Capacity   int64
+	Allocation int64
+	Backing    string
+	Device     uint64
+	Inode      uint64
+	Birth      time.Time // zero where the file system has none
+	Change     time.Time
+	Ignored    string // why this is no volume; Name may then be any bytes
+}
+
+// Properties are the capabilities of a type, served as GET /v1/capabilities.
+type Properties struct {
+	Type       string   `json:"type"`
+	PoolVerbs  []string `json:"pool_verbs"` // build start stop refresh delete
+	VolVerbs   []string `json:"volume_verbs"`
+	Formats    []string `json:"formats"` // that can be created; the first is the default
+	Algorithms []string `json:"wipe_algorithms"`
+	Sparse     bool     `json:"sparse"` // volumes may have less allocation than capacity
+	Needs      []string `json:"needs"`  // of target_path, source_devices, source_name, source_host, source_path
+}

@@ -1,0 +1,29 @@
+package backends
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Sentinels by which callers tell failures apart. Drivers wrap them with what
+// was being done to which object.
+var (
+	ErrNotFound    = errors.New("not found")
+	ErrExists      = errors.New("exists already")
+	ErrNotEmpty    = errors.New("is not empty")
+	ErrUnsupported = errors.New("not supported")
+	ErrUnsafe      = errors.New("is not safe to open") // link, device node, FIFO, …
+)
+
+// BusyError is an object in use by somebody outside of storaged.
+type BusyError struct {
+	Object string
+	Holder string // "pid 812 (qemu-system-x86)" where known
+}
+
+func (e *BusyError) Error() string {
+	if e.Holder == "" {
+		return fmt.Sprintf("%q is in use by another program", e.Object)
+	}
+	return fmt.Sprintf("%q is in use by %s", e.Object, e.Holder)
+}

@@ -1,0 +1,76 @@
+package backends
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxName is NAME_MAX of Linux file systems, bytes.
+const maxName = 255
+
+// reserved names are ours, for volumes in the making.
+var reserved = regexp.MustCompile(`^\..*\.storaged$`)
+
+// DraftName is the temporary name of what a job makes.
+func DraftName(job string) string { return "." + job + ".storaged" }
+
+// CheckName is the one rule for names of pools and volumes: one path
+// component, UTF-8, printable, at most 255 bytes, not "." or "..", no leading
+// dash, no space at either end, and not reserved. The error says which part is
+// broken; the name in it is quoted and escaped.
+func CheckName(name string) error {
+	bad := func(why string) error { return fmt.Errorf("bad name %s: %s", quote(name), why) }
+	switch {
+	case name == "":
+		return bad("it is empty")
+	case len(name) > maxName:
+		return bad(fmt.Sprintf("%d bytes are more than %d", len(name), maxName))
+	case !utf8.ValidString(name):
+		return bad("it is not UTF-8")
+	case name == "." || name == "..":
+		return bad("it means a directory")
+	case strings.Contains(name, "/"):
+		return bad("it contains a slash")
+	case strings.HasPrefix(name, "-"):
+		return bad("it begins with a dash")
+	case strings.TrimSpace(name) != name:
+		return bad("it begins or ends with a space")
+	case strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return bad("it contains a character that cannot be printed")
+	case reserved.MatchString(name):
+		return bad("names of the form .*.storaged are reserved for volumes in the making")
+	}
+	return nil
+}
+
+// CheckPath is the rule for paths of pools: absolute, clean, UTF-8, printable.
+func CheckPath(path string) error {
+	bad := func(why string) error { return fmt.Errorf("bad path %s: %s", quote(path), why) }
+	switch {
+	case !filepath.IsAbs(path):
+		return bad("it is not absolute")
+	case len(path) > 4000:
+		return bad("it is too long")
+	case filepath.Clean(path) != path:
+		return bad(fmt.Sprintf("it is not clean; write %s", quote(filepath.Clean(path))))
+	case path == "/":
+		return bad("it is the root directory")
+	case !utf8.ValidString(path):
+		return bad("it is not UTF-8")
+	case strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return bad("it contains a character that cannot be printed")
+	}
+	return nil
+}
+
+// quote shows hostile text harmlessly and not longer than a line.
+func quote(s string) string {
+	if len(s) > 64 {
+		return fmt.Sprintf("%+q…", s[:64])
+	}
+	return fmt.Sprintf("%+q", s)
+}

@@ -1,0 +1,97 @@
+package ipc
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Names of the environment variables by which the daemon tells a helper which
+// job it runs. They are no secrets; argv stays what a person would type.
+const (
+	EnvJob     = "STORAGED_JOB"         // the job's uuid
+	EnvRuntime = "STORAGED_JOB_RUNTIME" // the job's runtime directory
+	EnvState   = "STORAGED_JOB_STATE"   // the job's state directory
+)
+
+// LockFD is the descriptor by which a helper inherits the job's lock. As long
+// as any process holds it, somebody may still write.
+const LockFD = 3
+
+// JobDir names a job's files. Runtime lives until the next boot, State as long
+// as the job's record.
+type JobDir struct {
+	Job     string
+	Runtime string
+	State   string
+}
+
+// Frames is the FIFO from helper to daemon.
+func (d JobDir) Frames() string { return filepath.Join(d.Runtime, "frames") }
+
+// Control is the FIFO from daemon to helper.
+func (d JobDir) Control() string { return filepath.Join(d.Runtime, "control") }
+
+// Lock is the file whose flock says that a process of the job is alive.
+func (d JobDir) Lock() string { return filepath.Join(d.Runtime, "lock") }
+
+// Result is the result file.
+func (d JobDir) Result() string { return filepath.Join(d.State, "result") }
+
+// Commit holds the identity of the volume that is about to get its name.
+func (d JobDir) Commit() string { return filepath.Join(d.State, "commit") }
+
+// Checkpoint holds the last durable checkpoint.
+func (d JobDir) Checkpoint() string { return filepath.Join(d.State, "checkpoint") }
+
+// Log is stderr of the helper and its tools.
+func (d JobDir) Log() string { return filepath.Join(d.State, "log") }
+
+// JobDirFromEnv gives the job a helper was started for; ok is false for a
+// helper started by hand.
+func JobDirFromEnv() (d JobDir, ok bool) {
+	d = JobDir{os.Getenv(EnvJob), os.Getenv(EnvRuntime), os.Getenv(EnvState)}
+	return d, d.Job != "" && d.Runtime != "" && d.State != ""
+}
+
+// SaveDurable writes a file so that after a crash it is there whole or not at
+// all: temporary name, fsync, rename, fsync of the directory.
+func SaveDurable(path string, data []byte) (err error) {
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot save %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(tmp) // a leftover of ours, whatever state it is in
+		}
+	}()
+	_, werr := f.Write(data)
+	if werr == nil {
+		werr = f.Sync()
+	}
+	if cerr := f.Close(); werr == nil {
+		werr = cerr
+	}
+	if werr != nil {
+		return fmt.Errorf("cannot save %s: %w", path, werr)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("cannot save %s: %w", path, err)
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// SyncDir makes the names in a directory durable.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("cannot sync directory %s: %w", dir, err)
+	}
+	defer d.Close() // opened for reading
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("cannot sync directory %s: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+package ipc
+
+// Type is the kind of a frame. Values are part of the protocol: never
+// renumber, never reuse.
+type Type uint8
+
+const (
+	// Up: helper to daemon.
+	TypeHello      Type = 1
+	TypePlan       Type = 2
+	TypePhase      Type = 3
+	TypeProgress   Type = 4
+	TypeBeat       Type = 5
+	TypeCheckpoint Type = 6
+	TypeState      Type = 7
+	TypeWindow     Type = 8
+	TypeLog        Type = 9
+	TypeWarn       Type = 10
+	TypeResult     Type = 11
+
+	// Down: daemon to helper.
+	TypeGo        Type = 65
+	TypeCancel    Type = 66
+	TypePause     Type = 67
+	TypeResume    Type = 68
+	TypeLimit     Type = 69
+	TypeWindowAck Type = 70
+	TypeResync    Type = 71
+
+	// In files only.
+	TypeOutcome Type = 129
+	TypeItem    Type = 130
+	TypeEnd     Type = 131
+)
+
+// Message is the body of a frame.
+type Message interface{ Type() Type }
+
+// Hello is the helper's first frame. The helper then waits for Go.
+type Hello struct {
+	Proto    int    `msgpack:"proto"`     // the version it speaks
+	ProtoMin int    `msgpack:"proto_min"` // the oldest it understands
+	PID      int    `msgpack:"pid"`
+	Job      string `msgpack:"job"`
+	Version  string `msgpack:"version"` // of the binary
+}
+
+// Plan tells the phases before work begins; it may be sent again when a total
+// becomes known.
+type Plan struct {
+	Phases []PlanPhase `msgpack:"phases"`
+}
+
+// PlanPhase is one step. Weight is its share of the whole job's work, in
+// units of its own choosing; Total is in Unit, 0 when unbounded.
+type PlanPhase struct {
+	Name    string  `msgpack:"name"`
+	Unit    string  `msgpack:"unit"` // "bytes" or "items"
+	Total   int64   `msgpack:"total"`
+	Weight  float64 `msgpack:"weight"`
+	Data    bool    `msgpack:"data"`    // the phase whose done/total are the job's
+	Bounded bool    `msgpack:"bounded"` // Total is final
+	Mask    string  `msgpack:"mask"`    // modes that may visit while a window is open, "QR"
+}
+
+// Phase says that phase Index of the plan (from 0) has begun.
+type Phase struct {
+	Index    int  `msgpack:"index"`
+	NoReturn bool `msgpack:"no_return"` // cancel comes too late from here on
+}
+
+// Progress is the state of the current phase. It may be lost. All counts are
+// cumulative within the phase.
+type Progress struct {
+	Phase   int   `msgpack:"phase"`
+	Done    int64 `msgpack:"done"`    // submitted, in the phase's unit
+	Durable int64 `msgpack:"durable"` // written back; what people are shown
+	Total   int64 `msgpack:"total"`
+	Work    int64 `msgpack:"work"`     // work units done: holes count little
+	WorkAll int64 `msgpack:"work_all"` // work units of the phase
+	Holes   int64 `msgpack:"holes"`    // bytes of Done that were holes
+	Read    int64 `msgpack:"read"`     // bytes read by the whole job so far
+	Written int64 `msgpack:"written"`  // bytes written by the whole job so far
+}
+
+// Beat says that the helper is alive though nothing moves; it tells slow from
+// stuck.
+type Beat struct{}
+
+// Checkpoint says that a checkpoint up to Done is durable in its file.
+type Checkpoint struct {
+	Phase int   `msgpack:"phase"`
+	Done  int64 `msgpack:"done"`
+}
+
+// Activity is what State acknowledges.
+type Activity string
+
+const (
+	ActivityRunning     Activity = "running"
+	ActivityPaused      Activity = "paused" // no I/O is being done
+	ActivityCanceling   Activity = "canceling"
+	ActivityRollingBack Activity = "rolling_back"
+	ActivityFinalizing  Activity = "finalizing"
+)
+
+// State acknowledges a change of activity, and the limit in force.
+type State struct {
+	Activity  Activity `msgpack:"activity"`
+	Limit     int64    `msgpack:"limit"`      // bytes per second, 0 is none
+	FromAfar  bool     `msgpack:"from_afar"`  // cancel by a signal without a Cancel frame
+	SenderPID int      `msgpack:"sender_pid"` // of that signal, 0 if not known
+}
+
+// Window asks for a window to open or to close. To close it the helper waits
+// for WindowAck with the same ID.
+type Window struct {
+	ID   int64 `msgpack:"id"`
+	Open bool  `msgpack:"open"`
+}
+
+// Log is one line of the helper's log. Level is hclog's: trace … error.
+type Log struct {
+	Level string `msgpack:"level"`
+	Text  string `msgpack:"text"`
+	Cut   bool   `msgpack:"cut"` // Text was longer
+}
+
+// Warn is a warning to be kept with the job. It does not change its outcome.
+type Warn struct {
+	Text string `msgpack:"text"`
+	Cut  bool   `msgpack:"cut"`
+}
+
+// Result announces the result file, which is complete and durable before this
+// frame is sent. Digest is the SHA-256 of the file, in hex.
+type Result struct {
+	Outcome Outcome `msgpack:"outcome"`
+	Digest  string  `msgpack:"digest"`
+}
+
+// Go lets the helper touch storage.
+type Go struct {
+	Limit  int64 `msgpack:"limit"` // bytes per second, 0 is none
+	Paused bool  `msgpack:"paused"`
+}
+
+// Cancel asks the helper to stop, undo and end.
+type Cancel struct{}
+
+// Pause stops the helper's I/O; it stays cancelable.
+type Pause struct{}
+
+// Resume ends a pause.
+type Resume struct{}
+
+// Limit changes the rate, in bytes per second; 0 is none.
+type Limit struct {
+	Rate int64 `msgpack:"rate"`
+}
+
+// WindowAck grants what the Window frame with the same ID asked for.
+type WindowAck struct {
+	ID int64 `msgpack:"id"`
+}
+
+// Resync asks the helper to send HELLO, PLAN, PHASE, STATE, PROGRESS, WARN and
+// RESULT again, as far as there are any.
+type Resync struct{}
+
+func (Hello) Type() Type      { return TypeHello }
+func (Plan) Type() Type       { return TypePlan }
+func (Phase) Type() Type      { return TypePhase }
+func (Progress) Type() Type   { return TypeProgress }
+func (Beat) Type() Type       { return TypeBeat }
+func (Checkpoint) Type() Type { return TypeCheckpoint }
+func (State) Type() Type      { return TypeState }
+func (Window) Type() Type     { return TypeWindow }
+func (Log) Type() Type        { return TypeLog }
+func (Warn) Type() Type       { return TypeWarn }
+func (Result) Type() Type     { return TypeResult }
+func (Go) Type() Type         { return TypeGo }
+func (Cancel) Type() Type     { return TypeCancel }
+func (Pause) Type() Type      { return TypePause }
+func (Resume) Type() Type     { return TypeResume }
+func (Limit) Type() Type      { return TypeLimit }
+func (WindowAck) Type() Type  { return TypeWindowAck }
+func (Resync) Type() Type     { return TypeResync }

@@ -1,0 +1,100 @@
+package ipc
+
+// Outcome is how a helper's task ended, as the helper sees it.
+type Outcome string
+
+const (
+	Succeeded Outcome = "succeeded"
+	Failed    Outcome = "failed"
+	Canceled  Outcome = "canceled"
+)
+
+// Report is the whole of a result file: what the task did, and, for tasks over
+// many objects, one Item each.
+type Report struct {
+	Summary
+	Items []Item
+}
+
+// Summary is the first record of a result file.
+type Summary struct {
+	Outcome   Outcome  `msgpack:"outcome"`
+	Rollback  string   `msgpack:"rollback"` // none, done, kept_partial, failed
+	Error     *Error   `msgpack:"error"`
+	Volume    *Item    `msgpack:"volume"` // the volume as it is now
+	Pool      *Pool    `msgpack:"pool"`   // the pool as it is now
+	Method    string   `msgpack:"method"`
+	Algorithm string   `msgpack:"algorithm"`
+	Passes    int      `msgpack:"passes"`
+	Bytes     int64    `msgpack:"bytes"`
+	Checked   bool     `msgpack:"checked"` // a verification was asked for
+	Verified  bool     `msgpack:"verified"`
+	Limits    []string `msgpack:"limits"`
+	Device    string   `msgpack:"device"`
+	Checksum  string   `msgpack:"checksum"`
+	Read      int64    `msgpack:"read"`
+	Written   int64    `msgpack:"written"`
+	Holes     int64    `msgpack:"holes"`
+	Phases    []Spent  `msgpack:"phases"`
+	Warnings  []string `msgpack:"warnings"`
+	ItemCount int      `msgpack:"item_count"`
+}
+
+// Spent is the time a phase took.
+type Spent struct {
+	Name string `msgpack:"name"`
+	NS   int64  `msgpack:"ns"`
+}
+
+// Error is a failure that crosses the process boundary as data. Code is one of
+// package record's codes.
+type Error struct {
+	Code    string `msgpack:"code"`
+	Message string `msgpack:"message"`
+	Hint    string `msgpack:"hint"`
+	Path    string `msgpack:"path"`
+	Offset  int64  `msgpack:"offset"` // bytes; -1 where there is none
+	Holder  string `msgpack:"holder"` // outside holder, "qemu pid 812"
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Item is a volume as a task found it or left it.
+type Item struct {
+	Name       string `msgpack:"name"`
+	Path       string `msgpack:"path"`
+	Key        string `msgpack:"key"`
+	VolType    string `msgpack:"type"` // file, block, …
+	Format     string `msgpack:"format"`
+	Capacity   int64  `msgpack:"capacity"`
+	Allocation int64  `msgpack:"allocation"`
+	Backing    string `msgpack:"backing"`
+	Device     uint64 `msgpack:"device"`
+	Inode      uint64 `msgpack:"inode"`
+	BirthNS    int64  `msgpack:"birth_ns"`
+	ChangeNS   int64  `msgpack:"change_ns"`
+	State      string `msgpack:"state"` // of a job over many: succeeded, failed, skipped
+	Checksum   string `msgpack:"checksum"`
+	Error      *Error `msgpack:"error"`
+	Ignored    string `msgpack:"ignored"` // why this entry is no volume; Name is escaped then
+}
+
+// Pool is a pool as a task found it. Sizes are bytes.
+type Pool struct {
+	Path       string `msgpack:"path"` // resolved
+	Device     uint64 `msgpack:"device"`
+	Inode      uint64 `msgpack:"inode"`
+	Capacity   int64  `msgpack:"capacity"`
+	Allocation int64  `msgpack:"allocation"`
+	Available  int64  `msgpack:"available"`
+	Disk       string `msgpack:"disk"` // physical device, "259:0", for the scheduler
+}
+
+// End closes a result file; without it the file is torn.
+type End struct {
+	Records int `msgpack:"records"`
+}
+
+func (Summary) Type() Type { return TypeOutcome }
+func (Item) Type() Type    { return TypeItem }
+func (End) Type() Type     { return TypeEnd }

@@ -1,0 +1,282 @@
+package record
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Kind names what a job does, for example "volume.clone".
+type Kind string
+
+const (
+	VolumeCreate   Kind = "volume.create"
+	VolumeClone    Kind = "volume.clone"
+	VolumeResize   Kind = "volume.resize"
+	VolumeWipe     Kind = "volume.wipe"
+	VolumeUpload   Kind = "volume.upload"
+	VolumeDownload Kind = "volume.download"
+	VolumeDelete   Kind = "volume.delete"
+	VolumeVerify   Kind = "volume.verify"
+
+	PoolBuild    Kind = "pool.build"
+	PoolStart    Kind = "pool.start"
+	PoolStop     Kind = "pool.stop"
+	PoolRefresh  Kind = "pool.refresh"
+	PoolDelete   Kind = "pool.delete"
+	PoolVerify   Kind = "pool.verify"
+	PoolEvacuate Kind = "pool.evacuate"
+)
+
+// Class says how a job meets others: an async job queues by default and may
+// open windows for visitors; a normal job waits a bounded time for its locks.
+type Class string
+
+const (
+	Normal Class = "normal"
+	Async  Class = "async"
+)
+
+// State is where a job is in its life. The legal moves are one table in
+// package supervisor.
+type State string
+
+const (
+	Queued      State = "queued"
+	Starting    State = "starting"
+	Running     State = "running"
+	Paused      State = "paused"
+	Finalizing  State = "finalizing"
+	Canceling   State = "canceling"
+	RollingBack State = "rolling_back"
+	Recovering  State = "recovering"
+	Succeeded   State = "succeeded"
+	Failed      State = "failed"
+	Canceled    State = "canceled"
+)
+
+// States lists every state, in the order of a job's life.
+func States() []State {
+	return []State{Queued, Starting, Running, Paused, Finalizing, Canceling, RollingBack, Recovering, Succeeded, Failed, Canceled}
+}
+
+// Terminal reports whether no move leads out of the state.
+func (s State) Terminal() bool { return s == Succeeded || s == Failed || s == Canceled }
+
+// Mode is how a job holds an object. The compatibility matrix is in package
+// supervisor/locks.
+type Mode string
+
+const (
+	ModeQuery  Mode = "Q" // look only; compatible with everything
+	ModeRead   Mode = "R" // shared read of the content
+	ModeMeta   Mode = "M" // change of metadata
+	ModeGrow   Mode = "G" // grow without touching present content
+	ModeWrite  Mode = "W" // exclusive write of the content
+	ModeDelete Mode = "D" // delete or rename
+)
+
+// Object is one thing a job holds: a volume of a pool, or, with an empty
+// Volume, the pool itself.
+type Object struct {
+	Pool   string `json:"pool"`
+	Volume string `json:"volume,omitempty"`
+	Mode   Mode   `json:"mode"`
+}
+
+// String gives POOL or POOL/NAME, as people write it.
+func (o Object) String() string {
+	if o.Volume == "" {
+		return o.Pool
+	}
+	return o.Pool + "/" + o.Volume
+}
+
+// Job is the public record of a job (INTERFACE section 3). It is a value: a
+// copy handed out is never changed afterwards.
+type Job struct {
+	ID            string            `json:"id"`
+	Number        int64             `json:"number"`
+	Kind          Kind              `json:"kind"`
+	Class         Class             `json:"class"`
+	State         State             `json:"state"`
+	Objects       []Object          `json:"objects"`
+	Phase         *Phase            `json:"phase"`
+	Progress      Progress          `json:"progress"`
+	Estimate      Estimate          `json:"estimate"`
+	Created       time.Time         `json:"created"`
+	Started       *time.Time        `json:"started"`
+	Ended         *time.Time        `json:"ended"`
+	ElapsedS      float64           `json:"elapsed_s"` // since started, pauses included, queueing not
+	PausedS       float64           `json:"paused_s"`
+	WaitingOn     []Blocker         `json:"waiting_on"`
+	Interruptible []Mode            `json:"interruptible"`
+	Cancelable    bool              `json:"cancelable"`
+	CanceledBy    *Owner            `json:"canceled_by"`
+	PauseReasons  []string          `json:"pause_reasons"`
+	Owner         Owner             `json:"owner"`
+	Helper        *Helper           `json:"helper"`
+	Limit         *int64            `json:"limit"` // bytes per second; nil is no limit
+	Priority      Priority          `json:"priority"`
+	Labels        map[string]string `json:"labels"`
+	Pinned        bool              `json:"pinned"`
+	OnFailure     OnFailure         `json:"on_failure"`
+	Rollback      Rollback          `json:"rollback"`
+	RetryOf       *int64            `json:"retry_of"`
+	Warnings      []string          `json:"warnings"`
+	Error         *Error            `json:"error"`
+	Result        *Result           `json:"result"`
+	Stats         *Stats            `json:"stats"`
+}
+
+// Phase is one step of a job's plan. Index counts from 1.
+type Phase struct {
+	Index int    `json:"index"`
+	Count int    `json:"count"`
+	Name  string `json:"name"`
+}
+
+// Progress is how far a job is. Done counts durable units of the data phase;
+// Percent is weighted over the whole job, never falls, is nil while the work
+// is unbounded and stays at most 99.9 before the result.
+type Progress struct {
+	Unit      string   `json:"unit"`
+	Done      int64    `json:"done"`
+	Total     int64    `json:"total"`
+	Percent   *float64 `json:"percent"`
+	RateBytes int64    `json:"rate_bytes_s"`
+	Bounded   bool     `json:"bounded"`
+}
+
+// Estimate is the predicted end, with a p10 to p90 band.
+type Estimate struct {
+	RemainingS   *float64   `json:"remaining_s"`
+	End          *time.Time `json:"end"`
+	EndEarly     *time.Time `json:"end_early"`
+	EndLate      *time.Time `json:"end_late"`
+	StalledSince *time.Time `json:"stalled_since"`
+}
+
+// Owner is who asked for a job, and through what.
+type Owner struct {
+	UID       int    `json:"uid"`
+	User      string `json:"user"`
+	LoginUser string `json:"login_user"`
+	PID       int    `json:"pid"`
+	Command   string `json:"command"`
+	Via       string `json:"via"` // rest, libvirt, daemon
+}
+
+// Helper is the process that runs a job.
+type Helper struct {
+	PID     int      `json:"pid"`
+	Argv    []string `json:"argv"`
+	Version string   `json:"version,omitempty"`
+}
+
+// Priority is a job's class in the scheduler.
+type Priority string
+
+const (
+	Interactive Priority = "interactive"
+	Medium      Priority = "normal"
+	Background  Priority = "background"
+)
+
+// OnFailure says what becomes of a target that was not completed.
+type OnFailure string
+
+const (
+	RollbackOnFailure OnFailure = "rollback"
+	KeepOnFailure     OnFailure = "keep"
+)
+
+// Rollback says what became of it.
+type Rollback string
+
+const (
+	RollbackNone   Rollback = "none"
+	RollbackDone   Rollback = "done"
+	RollbackKept   Rollback = "kept_partial"
+	RollbackFailed Rollback = "failed"
+)
+
+// Blocker is one reason why a job waits or a request was refused, given by
+// the same function that would have granted it.
+type Blocker struct {
+	For         string     `json:"for"` // lock, slot, device, hold, drain, space
+	Object      *Object    `json:"object,omitempty"`
+	Mode        Mode       `json:"mode,omitempty"` // the mode asked for
+	Position    int        `json:"position,omitempty"`
+	Since       time.Time  `json:"since"`
+	Holder      *Holder    `json:"holder,omitempty"`
+	ExpectedEnd *time.Time `json:"expected_end,omitempty"`
+	NextWindow  *time.Time `json:"next_window,omitempty"`
+}
+
+// Holder is who is in the way: a job, or something outside of storaged.
+type Holder struct {
+	Number   int64  `json:"number,omitempty"`
+	ID       string `json:"id,omitempty"`
+	Kind     Kind   `json:"kind,omitempty"`
+	Mode     Mode   `json:"mode,omitempty"`
+	Owner    *Owner `json:"owner,omitempty"`
+	External string `json:"external,omitempty"` // "qemu pid 812"
+}
+
+// Result is what an ended job produced: the object, and the figures of its
+// kind. Fields that do not apply are left out of the JSON.
+type Result struct {
+	Pool       string   `json:"pool,omitempty"`
+	Volume     string   `json:"volume,omitempty"`
+	Key        string   `json:"key,omitempty"`
+	Path       string   `json:"path,omitempty"`
+	Capacity   int64    `json:"capacity,omitempty"`
+	Allocation int64    `json:"allocation,omitempty"`
+	Method     string   `json:"method,omitempty"` // reflink, copy, fallocate, write, sparse, overwrite
+	Algorithm  string   `json:"algorithm,omitempty"`
+	Passes     int      `json:"passes,omitempty"`
+	Bytes      int64    `json:"bytes,omitempty"`
+	Verified   *bool    `json:"verified,omitempty"`
+	Limits     []string `json:"limits,omitempty"`
+	Device     string   `json:"device,omitempty"`
+	Checksum   string   `json:"checksum,omitempty"` // "sha256:…"
+	Items      []Item   `json:"items,omitempty"`
+}
+
+// Item is the part of a job over many objects that concerns one of them.
+type Item struct {
+	Volume   string `json:"volume"`
+	State    string `json:"state"` // succeeded, failed, skipped
+	Checksum string `json:"checksum,omitempty"`
+	Error    *Error `json:"error,omitempty"`
+}
+
+// Stats are measured after the end.
+type Stats struct {
+	BytesRead    int64        `json:"bytes_read"`
+	BytesWritten int64        `json:"bytes_written"`
+	BytesHoles   int64        `json:"bytes_holes"`
+	Phases       []PhaseStats `json:"phases"`
+	CPUS         float64      `json:"cpu_s"`
+	MaxRSSBytes  int64        `json:"max_rss_bytes"`
+}
+
+// PhaseStats is the time one phase took.
+type PhaseStats struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"seconds"`
+}
+
+// Subject is the object the job is about, for messages: the one it writes, or
+// the first.
+func (j *Job) Subject() string {
+	i := slices.IndexFunc(j.Objects, func(o Object) bool { return o.Mode == ModeWrite || o.Mode == ModeDelete })
+	if i < 0 {
+		i = 0
+	}
+	if len(j.Objects) == 0 {
+		return strings.SplitN(string(j.Kind), ".", 2)[0]
+	}
+	return j.Objects[i].String()
+}

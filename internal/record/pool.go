@@ -1,0 +1,52 @@
+package record
+
+import "time"
+
+// PoolState is what a pool is doing.
+type PoolState string
+
+const (
+	PoolInactive    PoolState = "inactive"
+	PoolStarting    PoolState = "starting"
+	PoolActive      PoolState = "active"
+	PoolDegraded    PoolState = "degraded"
+	PoolUnreachable PoolState = "unreachable"
+	PoolStopping    PoolState = "stopping"
+	PoolBuilding    PoolState = "building"
+)
+
+// Pool is the public record of a pool. Sizes are bytes, as last observed.
+type Pool struct {
+	Name        string     `json:"name"`
+	UUID        string     `json:"uuid"`
+	Type        string     `json:"type"`
+	State       PoolState  `json:"state"`
+	Reason      string     `json:"reason"`
+	Since       time.Time  `json:"since"`
+	Persistent  bool       `json:"persistent"`
+	Autostart   bool       `json:"autostart"`
+	Target      Target     `json:"target"`
+	Source      Source     `json:"source"`
+	Capacity    int64      `json:"capacity"`
+	Allocation  int64      `json:"allocation"`
+	Available   int64      `json:"available"`
+	Reserved    int64      `json:"reserved"`    // by live jobs
+	Provisioned int64      `json:"provisioned"` // sum of the volumes' capacities
+	Ignored     int        `json:"ignored"`     // entries whose names our rule refuses
+	Generation  int64      `json:"generation"`
+	Observed    *time.Time `json:"observed"` // nil: never read
+}
+
+// Target is where the pool's volumes are on this host.
+type Target struct {
+	Path string `json:"path,omitempty"`
+}
+
+// Source is where the pool's storage comes from. A dir pool has none.
+type Source struct {
+	Devices []string `json:"devices,omitempty"`
+	Name    string   `json:"name,omitempty"`
+	Host    string   `json:"host,omitempty"`
+	Path    string   `json:"path,omitempty"`
+	Format  string   `json:"format,omitempty"`
+}

@@ -1,0 +1,42 @@
+package record
+
+import "time"
+
+// VolumeState says whether a volume may be taken for whole.
+type VolumeState string
+
+const (
+	VolumeReady      VolumeState = "ready"
+	VolumeBuilding   VolumeState = "building"   // a live job makes it
+	VolumeIncomplete VolumeState = "incomplete" // a job left it so; the job is named
+)
+
+// Origin says whether we made a volume or found it. The format of one we made
+// is never probed.
+type Origin string
+
+const (
+	Made  Origin = "made"
+	Found Origin = "found"
+)
+
+// Volume is the public record of a volume. Sizes are bytes, as last observed.
+type Volume struct {
+	Pool        string      `json:"pool"`
+	Name        string      `json:"name"`
+	Key         string      `json:"key"` // libvirt's for the type; the path for files
+	Path        string      `json:"path"`
+	Type        string      `json:"type"` // file, block, …
+	Format      string      `json:"format"`
+	Capacity    int64       `json:"capacity"`
+	Allocation  int64       `json:"allocation"`
+	Backing     string      `json:"backing"`
+	Children    []string    `json:"children"`
+	Description string      `json:"description"`
+	State       VolumeState `json:"state"`
+	Job         *int64      `json:"job"` // that builds it or left it incomplete
+	Generation  int64       `json:"generation"`
+	Origin      Origin      `json:"origin"`
+	CreatedBy   *int64      `json:"created_by"` // job
+	Observed    time.Time   `json:"observed"`
+}
