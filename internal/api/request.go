@@ -1,0 +1,231 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"storaged/internal/record"
+)
+
+// JobOptions are what every request that starts a job may say about the job.
+// In a body the fields stand beside the request's own.
+type JobOptions struct {
+	Limit     *int64            `json:"limit,omitempty"` // bytes per second
+	Priority  record.Priority   `json:"priority,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	OnFailure record.OnFailure  `json:"on_failure,omitempty"`
+}
+
+// Allocation is "full", "none" or a number of bytes.
+type Allocation struct {
+	Full  bool
+	Bytes int64 // when not Full; 0 is none
+}
+
+// PoolDefine asks for a pool.
+type PoolDefine struct {
+	Name      string        `json:"name"`
+	UUID      string        `json:"uuid,omitempty"`
+	Type      string        `json:"type,omitempty"` // default dir
+	Target    record.Target `json:"target"`
+	Source    record.Source `json:"source"`
+	Autostart *bool         `json:"autostart,omitempty"` // default true
+	JobOptions
+}
+
+// PoolBuild asks to make a pool's storage.
+type PoolBuild struct {
+	Overwrite bool `json:"overwrite,omitempty"`
+	JobOptions
+}
+
+// PoolStop asks to stop a pool. Force cancels the jobs that are in the way.
+type PoolStop struct {
+	Force bool `json:"force,omitempty"`
+	JobOptions
+}
+
+// PoolDelete asks to destroy a pool's storage.
+type PoolDelete struct {
+	WithVolumes bool `json:"with_volumes,omitempty"`
+	JobOptions
+}
+
+// PoolPatch changes properties of a pool; nil leaves one as it is.
+type PoolPatch struct {
+	Autostart *bool `json:"autostart,omitempty"`
+}
+
+// VolumeCreate asks for a volume.
+type VolumeCreate struct {
+	Name       string            `json:"name"`
+	Capacity   int64             `json:"capacity"`
+	Allocation *Allocation       `json:"allocation,omitempty"` // default full for raw, none else
+	Format     string            `json:"format,omitempty"`     // default raw
+	Backing    string            `json:"backing,omitempty"`
+	From       string            `json:"from,omitempty"`
+	Options    map[string]string `json:"options,omitempty"`
+	JobOptions
+}
+
+// VolumeClone asks for a copy of a volume under another name. Pool is the
+// target's, default the source's.
+type VolumeClone struct {
+	Name    string `json:"name"`
+	Pool    string `json:"pool,omitempty"`
+	Format  string `json:"format,omitempty"`
+	Size    int64  `json:"size,omitempty"` // default the source's capacity
+	Linked  bool   `json:"linked,omitempty"`
+	Reflink string `json:"reflink,omitempty"` // auto, always, never
+	JobOptions
+}
+
+// VolumeResize asks for another capacity in bytes.
+type VolumeResize struct {
+	Capacity int64 `json:"capacity"`
+	Shrink   bool  `json:"shrink,omitempty"`
+	Allocate bool  `json:"allocate,omitempty"`
+	JobOptions
+}
+
+// VolumeWipe asks to overwrite a volume's content.
+type VolumeWipe struct {
+	Algorithm    string `json:"algorithm,omitempty"` // default zero
+	Verify       bool   `json:"verify,omitempty"`
+	AcceptLimits bool   `json:"accept_limits,omitempty"`
+	JobOptions
+}
+
+// VolumeDelete asks to delete a volume; it comes as the query of a DELETE.
+type VolumeDelete struct {
+	Wipe string `json:"wipe,omitempty"` // algorithm to wipe with first
+	JobOptions
+}
+
+// VolumePatch changes properties of a volume.
+type VolumePatch struct {
+	Description *string `json:"description,omitempty"`
+}
+
+// JobPatch changes properties of a job. Limit is a merge-patch: absent, null
+// (none) or bytes per second.
+type JobPatch struct {
+	Limit    json.RawMessage    `json:"limit,omitempty"`
+	Priority *record.Priority   `json:"priority,omitempty"`
+	Pinned   *bool              `json:"pinned,omitempty"`
+	Labels   *map[string]string `json:"labels,omitempty"`
+}
+
+// JobCancel asks to cancel a job. Now skips the ladder's patience.
+type JobCancel struct {
+	Now bool `json:"now,omitempty"`
+}
+
+// JobFilter selects jobs; a nil or empty field selects all. Values of one
+// field are alternatives, fields must all hold. States may contain the groups
+// "live" and "ended".
+type JobFilter struct {
+	States         []string
+	Kinds          []string
+	Pools          []string
+	Volumes        []string
+	Owners         []string
+	Labels         []string // "key=value"
+	IdempotencyKey string
+	Since          time.Time // created at or after
+	Until          time.Time // created before
+}
+
+// VolumeFilter selects volumes.
+type VolumeFilter struct {
+	Pools   []string
+	Paths   []string
+	Keys    []string
+	Formats []string
+	States  []string
+}
+
+// Page asks for a part of a list, newest first. Limit 0 is the default of 100.
+type Page struct {
+	Limit  int
+	Cursor string
+}
+
+// List is one page. Next is the cursor of the following page, nil at the end.
+type List[T any] struct {
+	Items []T     `json:"items"`
+	Next  *string `json:"next"`
+}
+
+// Submit is how a request that starts a job was made, beside its body.
+type Submit struct {
+	Key      string         // Idempotency-Key, "" without
+	Digest   string         // of method, path and body, to tell a reused key
+	LockWait *time.Duration // nil: the kind's default; 0: refuse at once; <0: for ever
+	DryRun   bool
+	IfMatch  int64 // generation, 0 without
+}
+
+// Plan is the answer to a dry run: what the job would hold and do.
+type Plan struct {
+	Kind      record.Kind      `json:"kind"`
+	Class     record.Class     `json:"class"`
+	Objects   []record.Object  `json:"objects"`
+	Argv      []string         `json:"argv"`
+	Bytes     int64            `json:"bytes"` // to be moved at most
+	EstimateS *float64         `json:"estimate_s"`
+	WaitingOn []record.Blocker `json:"waiting_on"` // who would be in the way now
+}
+
+// Started is the answer to a request that starts a job: the job, or with
+// Submit.DryRun the plan.
+type Started struct {
+	Job  *record.Job
+	Plan *Plan
+}
+
+// Status is the daemon as a whole.
+type Status struct {
+	Version   string            `json:"version"`
+	PID       int               `json:"pid"`
+	Started   time.Time         `json:"started"`
+	UptimeS   float64           `json:"uptime_s"`
+	Socket    string            `json:"socket"`
+	State     string            `json:"state"` // ready, recovering, draining, state_unwritable
+	Jobs      map[string]int    `json:"jobs"`  // live ones, by state
+	Pools     map[string]int    `json:"pools"` // by state
+	Limits    Limits            `json:"limits"`
+	Recovered []int64           `json:"recovered"` // jobs found alive or settled at start
+	Warnings  []string          `json:"warnings"`
+	Paths     map[string]string `json:"paths"`
+}
+
+// Limits are the scheduler's.
+type Limits struct {
+	Running       int              `json:"running"`        // helpers at once, in all
+	RunningPool   int              `json:"running_pool"`   // per pool
+	RunningDevice int              `json:"running_device"` // per physical device
+	Queued        int              `json:"queued"`         // jobs waiting, in all
+	Rate          *int64           `json:"rate"`           // bytes per second of all jobs together
+	PoolRates     map[string]int64 `json:"pool_rates"`     // and per pool
+	PoolRunning   map[string]int   `json:"pool_running"`   // exceptions to RunningPool
+	DeviceRates   map[string]int64 `json:"device_rates"`   // by major:minor
+	DeviceRunning map[string]int   `json:"device_running"` // exceptions to RunningDevice
+}
+
+// Version is the answer to GET /v1/version.
+type Version struct {
+	Version string `json:"version"`
+	API     string `json:"api"` // "v1"
+	Go      string `json:"go"`
+}
+
+// Event is one entry of the event stream.
+type Event struct {
+	Seq    int64          `json:"seq"`
+	Time   time.Time      `json:"time"`
+	Type   string         `json:"type"` // job.created job.state job.progress job.ended pool.* volume.* reset
+	Job    *record.Job    `json:"job,omitempty"`
+	Pool   *record.Pool   `json:"pool,omitempty"`
+	Volume *record.Volume `json:"volume,omitempty"`
+}

@@ -1,0 +1,101 @@
+// Package api is the REST interface: its types, server and client. The server
+// turns HTTP into calls of a Service and answers back; it decides nothing
+// about storage or jobs. openapi.yaml is the contract.
+package api
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"storaged/internal/backends"
+	"storaged/internal/record"
+)
+
+// Role is what a caller may do, decided by the socket it came through and its
+// peer credentials.
+type Role int
+
+const (
+	// Reader may read and nothing else.
+	Reader Role = iota
+	// Member came through the main socket without being root: it may do
+	// everything, as membership of the group equals root.
+	Member
+	// Root is uid 0, or the daemon's own user in session mode.
+	Root
+)
+
+// Caller is who makes a request.
+type Caller struct {
+	Owner record.Owner
+	Role  Role
+}
+
+// Service is what the daemon does for its clients. Every refusal is a
+// *record.Error. Objects are found by name or uuid (pools), name (volumes),
+// number or uuid (jobs).
+type Service interface {
+	PoolService
+	VolumeService
+	JobService
+	HostService
+}
+
+// PoolService are the calls about pools.
+type PoolService interface {
+	Pools(ctx context.Context) ([]record.Pool, error)
+	Pool(ctx context.Context, pool string) (record.Pool, error)
+	// DefinePool records a pool. With build or start it also starts one job.
+	DefinePool(ctx context.Context, c Caller, s Submit, r PoolDefine, build, start bool) (record.Pool, Started, error)
+	// ReplacePool changes an inactive pool's definition.
+	ReplacePool(ctx context.Context, c Caller, s Submit, pool string, r PoolDefine) (record.Pool, error)
+	PatchPool(ctx context.Context, c Caller, s Submit, pool string, r PoolPatch) (record.Pool, error)
+	UndefinePool(ctx context.Context, c Caller, s Submit, pool string) error
+	BuildPool(ctx context.Context, c Caller, s Submit, pool string, r PoolBuild) (Started, error)
+	StartPool(ctx context.Context, c Caller, s Submit, pool string, r JobOptions) (Started, error)
+	StopPool(ctx context.Context, c Caller, s Submit, pool string, r PoolStop) (Started, error)
+	RefreshPool(ctx context.Context, c Caller, s Submit, pool string, r JobOptions) (Started, error)
+	DeletePool(ctx context.Context, c Caller, s Submit, pool string, r PoolDelete) (Started, error)
+}
+
+// VolumeService are the calls about volumes.
+type VolumeService interface {
+	Volumes(ctx context.Context, f VolumeFilter) ([]record.Volume, error)
+	Volume(ctx context.Context, pool, volume string) (record.Volume, error)
+	PatchVolume(ctx context.Context, c Caller, s Submit, pool, volume string, r VolumePatch) (record.Volume, error)
+	CreateVolume(ctx context.Context, c Caller, s Submit, pool string, r VolumeCreate) (Started, error)
+	CloneVolume(ctx context.Context, c Caller, s Submit, pool, volume string, r VolumeClone) (Started, error)
+	ResizeVolume(ctx context.Context, c Caller, s Submit, pool, volume string, r VolumeResize) (Started, error)
+	WipeVolume(ctx context.Context, c Caller, s Submit, pool, volume string, r VolumeWipe) (Started, error)
+	DeleteVolume(ctx context.Context, c Caller, s Submit, pool, volume string, r VolumeDelete) (Started, error)
+}
+
+// JobService are the calls about jobs.
+type JobService interface {
+	Jobs(ctx context.Context, f JobFilter, p Page) (List[record.Job], error)
+	Job(ctx context.Context, job string) (record.Job, error)
+	// WaitJob returns when the job has ended or timeout is over, whichever is
+	// first, with the job as it is then.
+	WaitJob(ctx context.Context, job string, timeout time.Duration) (record.Job, error)
+	PatchJob(ctx context.Context, c Caller, job string, r JobPatch) (record.Job, error)
+	ForgetJob(ctx context.Context, c Caller, job string) error
+	CancelJob(ctx context.Context, c Caller, job string, r JobCancel) (record.Job, error)
+	PauseJob(ctx context.Context, c Caller, job string) (record.Job, error)
+	ResumeJob(ctx context.Context, c Caller, job string) (record.Job, error)
+	RetryJob(ctx context.Context, c Caller, s Submit, job string) (Started, error)
+	// JobLog opens the job's log; the caller closes it.
+	JobLog(ctx context.Context, job string) (io.ReadCloser, error)
+}
+
+// HostService are the calls about the daemon itself.
+type HostService interface {
+	Version() Version
+	Status(ctx context.Context) (Status, error)
+	Capabilities() []backends.Properties
+	Limits(ctx context.Context) (Limits, error)
+	// Subscribe gives the events after seq (0: from now on). When seq is too
+	// old, or a slow reader fell behind, the first event is "reset". The
+	// channel is closed when ctx ends or the daemon stops.
+	Subscribe(ctx context.Context, after int64) (<-chan Event, error)
+}
