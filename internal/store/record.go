@@ -1,0 +1,47 @@
+package store
+
+import (
+	"time"
+
+	"storaged/internal/record"
+)
+
+// Job is a job's durable record: what people see, and what the daemon needs
+// to go on with it after a restart.
+type Job struct {
+	record.Job
+
+	Argv       []string       `json:"argv"`             // of the helper's task, without the program
+	UndoArgv   []string       `json:"undo_argv"`        // of the helper that settles it after a forced death; empty: nothing to undo
+	Params     []byte         `json:"params"`           // the request's body, for retry and for the catalogue
+	Key        string         `json:"key,omitempty"`    // idempotency key
+	Digest     string         `json:"digest,omitempty"` // of the request under the key
+	LockWait   *time.Duration `json:"lock_wait"`        // nil: the class's default; 0: none; <0: for ever
+	Deadline   *time.Time     `json:"deadline"`         // of the waiting
+	Boot       string         `json:"boot"`             // boot id under which the helper was started
+	StartTicks uint64         `json:"start_ticks"`      // helper's start time, /proc/PID/stat field 22
+	CancelAsk  bool           `json:"cancel_ask"`
+	Granted    bool           `json:"granted"`  // locks and slot are held
+	Go         bool           `json:"go"`       // GO was or may have been sent
+	Destroys   bool           `json:"destroys"` // kept longer in history
+}
+
+// Pool is a pool's durable record.
+type Pool struct {
+	record.Pool
+
+	Device uint64 `json:"device"` // of the resolved target, as last observed
+	Inode  uint64 `json:"inode"`
+	Real   string `json:"real"` // resolved target path
+	Disk   string `json:"disk"` // physical device, for the scheduler
+	Boot   string `json:"boot"` // boot id under which it was last active
+}
+
+// Volume is an entry of the catalogue.
+type Volume struct {
+	record.Volume
+
+	Device  uint64 `json:"device"`
+	Inode   uint64 `json:"inode"`
+	BirthNS int64  `json:"birth_ns"`
+}
