@@ -194,23 +194,10 @@ type Status struct {
 	State     string            `json:"state"` // ready, recovering, draining, state_unwritable
 	Jobs      map[string]int    `json:"jobs"`  // live ones, by state
 	Pools     map[string]int    `json:"pools"` // by state
-	Limits    Limits            `json:"limits"`
+	Limits    record.Limits     `json:"limits"`
 	Recovered []int64           `json:"recovered"` // jobs found alive or settled at start
 	Warnings  []string          `json:"warnings"`
 	Paths     map[string]string `json:"paths"`
-}
-
-// Limits are the scheduler's.
-type Limits struct {
-	Running       int              `json:"running"`        // helpers at once, in all
-	RunningPool   int              `json:"running_pool"`   // per pool
-	RunningDevice int              `json:"running_device"` // per physical device
-	Queued        int              `json:"queued"`         // jobs waiting, in all
-	Rate          *int64           `json:"rate"`           // bytes per second of all jobs together
-	PoolRates     map[string]int64 `json:"pool_rates"`     // and per pool
-	PoolRunning   map[string]int   `json:"pool_running"`   // exceptions to RunningPool
-	DeviceRates   map[string]int64 `json:"device_rates"`   // by major:minor
-	DeviceRunning map[string]int   `json:"device_running"` // exceptions to RunningDevice
 }
 
 // Version is the answer to GET /v1/version.
@@ -218,14 +205,4 @@ type Version struct {
 	Version string `json:"version"`
 	API     string `json:"api"` // "v1"
 	Go      string `json:"go"`
-}
-
-// Event is one entry of the event stream.
-type Event struct {
-	Seq    int64          `json:"seq"`
-	Time   time.Time      `json:"time"`
-	Type   string         `json:"type"` // job.created job.state job.progress job.ended pool.* volume.* reset
-	Job    *record.Job    `json:"job,omitempty"`
-	Pool   *record.Pool   `json:"pool,omitempty"`
-	Volume *record.Volume `json:"volume,omitempty"`
 }

@@ -93,9 +93,9 @@ type HostService interface {
 	Version() Version
 	Status(ctx context.Context) (Status, error)
 	Capabilities() []backends.Properties
-	Limits(ctx context.Context) (Limits, error)
+	Limits(ctx context.Context) (record.Limits, error)
 	// Subscribe gives the events after seq (0: from now on). When seq is too
 	// old, or a slow reader fell behind, the first event is "reset". The
 	// channel is closed when ctx ends or the daemon stops.
-	Subscribe(ctx context.Context, after int64) (<-chan Event, error)
+	Subscribe(ctx context.Context, after int64) (<-chan record.Event, error)
 }

@@ -1,0 +1,52 @@
+package supervisor
+
+import (
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// Config is what a Supervisor needs to know of its surroundings.
+type Config struct {
+	RuntimeDir string // holds jobs/<id>/ with FIFOs and lock; lives until reboot
+	StateDir   string // holds jobs/<id>/ with result, commit, checkpoint, log
+	Helper     string // absolute path of the storage-helper binary
+	Limits     record.Limits
+	Log        hclog.Logger
+}
+
+// Request is a job as the daemon asks for it: resolved, authorised, validated.
+type Request struct {
+	Kind      record.Kind
+	Class     record.Class
+	Objects   []record.Object
+	Argv      []string // of the helper's task, without the program
+	UndoArgv  []string // of the helper that settles it after a forced death
+	Params    []byte   // kept with the job for the Keeper and for retry
+	Owner     record.Owner
+	Key       string // idempotency key
+	Digest    string // of the request under the key
+	LockWait  *time.Duration
+	Limit     *int64
+	Priority  record.Priority
+	Labels    map[string]string
+	OnFailure record.OnFailure
+	RetryOf   *int64
+	Destroys  bool
+}
+
+// Keeper keeps the catalogue true to what jobs do. Its methods run inside the
+// transaction that records the job's change of state, so that both are durable
+// or neither; they may be run again and must not block or do I/O of their own.
+type Keeper interface {
+	// Granted is told that the job holds its locks and is about to start. An
+	// error (a *record.Error) ends the job as failed, with nothing touched.
+	Granted(tx *store.Tx, job *store.Job) error
+	// Ended is told that the job has ended; job.State, Error and Result are
+	// set. report is what the helper said, nil when nothing is known.
+	Ended(tx *store.Tx, job *store.Job, report *ipc.Report) error
+}
