@@ -1,0 +1,89 @@
+package quantity
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const day = 24 * time.Hour
+
+// durationUnits are the units of ParseDuration.
+var durationUnits = map[string]time.Duration{
+	"ms": time.Millisecond, "s": time.Second, "m": time.Minute, "min": time.Minute,
+	"h": time.Hour, "d": day, "w": 7 * day,
+}
+
+// ParseDuration reads whole numbers with units, like 90s, 4h, 2d or 1h30m. A
+// bare number is seconds, as timeout(1) has it. Units: ms s m min h d w.
+func ParseDuration(s string) (time.Duration, error) {
+	if n, err := strconv.ParseUint(s, 10, 63); err == nil && int64(n) <= math.MaxInt64/int64(time.Second) {
+		return time.Duration(n) * time.Second, nil
+	}
+	var sum time.Duration
+	for rest := s; rest != "" || s == ""; {
+		part, tail, err := firstPart(rest)
+		if err != nil {
+			return 0, fmt.Errorf("bad duration %q: %w", s, err)
+		}
+		if sum > math.MaxInt64-part {
+			return 0, fmt.Errorf("bad duration %q: it is too long", s)
+		}
+		sum, rest = sum+part, tail
+	}
+	return sum, nil
+}
+
+// firstPart reads one number with its unit from the front of s.
+func firstPart(s string) (d time.Duration, rest string, err error) {
+	digits := leadingDigits(s)
+	rest = strings.TrimLeft(s[len(digits):], "abcdefghijklmnopqrstuvwxyz")
+	name := s[len(digits) : len(s)-len(rest)]
+	u, known := durationUnits[name]
+	if digits == "" || !known {
+		return 0, "", fmt.Errorf("write numbers with units ms, s, m, h, d or w, like 90s, 4h or 1h30m")
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n > math.MaxInt64/int64(u) {
+		return 0, "", fmt.Errorf("it is too long")
+	}
+	return time.Duration(n) * u, rest, nil
+}
+
+// FormatDuration gives d in its two largest units, for example "2 min 5 s" or
+// "3 d 4 h", and below ten seconds with one decimal.
+func FormatDuration(d time.Duration) string {
+	if d < 0 {
+		return "-" + FormatDuration(-max(d, -math.MaxInt64))
+	}
+	if d < 9950*time.Millisecond {
+		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s"
+	}
+	switch s := int64(d.Round(time.Second) / time.Second); {
+	case s < 60:
+		return fmt.Sprintf("%d s", s)
+	case s < 3600:
+		return pair(s/60, "min", s%60, "s")
+	case s < 24*3600:
+		return pair(s/3600, "h", s%3600/60, "min")
+	default:
+		return pair(s/(24*3600), "d", s%(24*3600)/3600, "h")
+	}
+}
+
+func pair(a int64, unitA string, b int64, unitB string) string {
+	if b == 0 {
+		return fmt.Sprintf("%d %s", a, unitA)
+	}
+	return fmt.Sprintf("%d %s %d %s", a, unitA, b, unitB)
+}
+
+// Seconds makes a duration of seconds as the records have them.
+func Seconds(s float64) time.Duration {
+	if math.IsNaN(s) || s > math.MaxInt64/1e9 {
+		return math.MaxInt64
+	}
+	return time.Duration(s * float64(time.Second))
+}
