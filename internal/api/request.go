@@ -107,13 +107,14 @@ type VolumePatch struct {
 	Description *string `json:"description,omitempty"`
 }
 
-// JobPatch changes properties of a job. Limit is a merge-patch: absent, null
-// (none) or bytes per second.
+// JobPatch changes properties of a job, by merge-patch. Limit is absent, null
+// (none) or bytes per second; of Labels only those named change, and a nil
+// value removes one.
 type JobPatch struct {
 	Limit    json.RawMessage    `json:"limit,omitempty"`
 	Priority *record.Priority   `json:"priority,omitempty"`
 	Pinned   *bool              `json:"pinned,omitempty"`
-	Labels   *map[string]string `json:"labels,omitempty"`
+	Labels   map[string]*string `json:"labels,omitempty"`
 }
 
 // JobCancel asks to cancel a job. Now skips the ladder's patience.
