@@ -1,0 +1,143 @@
+// Package ptytest gives tests a real terminal.
+package ptytest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience is how long Expect waits for text before it fails the test.
+const patience = 20 * time.Second
+
+// Terminal is a pseudo terminal: the program under test has Slave, the test
+// sees what it shows and types.
+type Terminal struct {
+	Slave *os.File
+
+	t      testing.TB
+	master *os.File
+	done   chan struct{} // closed by read at its end
+
+	mu    sync.Mutex
+	seen  bytes.Buffer
+	from  int           // Expect looks from here on
+	grown chan struct{} // closed and replaced whenever seen grows
+}
+
+// Open makes a terminal of the given width. It is closed at the end of the
+// test.
+func Open(t testing.TB, columns int) *Terminal {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := 0
+	control(t, master, func(fd int) (err error) {
+		if err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err == nil {
+			number, err = unix.IoctlGetInt(fd, unix.TIOCGPTN)
+		}
+		return err
+	})
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	check(t, err)
+	term := &Terminal{Slave: slave, t: t, master: master, done: make(chan struct{}), grown: make(chan struct{})}
+	term.Resize(columns)
+	go term.read()
+	t.Cleanup(term.close)
+	return term
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// control calls f with the descriptor of file, which stays non-blocking, so
+// that Close ends a Read.
+func control(t testing.TB, file *os.File, f func(fd int) error) {
+	t.Helper()
+	conn, err := file.SyscallConn()
+	check(t, err)
+	var inner error
+	check(t, conn.Control(func(fd uintptr) { inner = f(int(fd)) }))
+	check(t, inner)
+}
+
+func (p *Terminal) close() {
+	_ = p.Slave.Close()
+	_ = p.master.Close()
+	<-p.done
+}
+
+// read collects what the terminal shows until it is closed.
+func (p *Terminal) read() {
+	defer close(p.done)
+	for buf := make([]byte, 4096); ; {
+		n, err := p.master.Read(buf)
+		p.mu.Lock()
+		p.seen.Write(buf[:n])
+		close(p.grown)
+		p.grown = make(chan struct{})
+		p.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Expect waits until the terminal has shown text after what earlier calls
+// expected.
+func (p *Terminal) Expect(text string) {
+	p.t.Helper()
+	timeout := time.After(patience)
+	for {
+		p.mu.Lock()
+		rest, grown := p.seen.String()[p.from:], p.grown
+		i := strings.Index(rest, text)
+		if i >= 0 {
+			p.from += i + len(text)
+		}
+		p.mu.Unlock()
+		if i >= 0 {
+			return
+		}
+		select {
+		case <-grown:
+		case <-timeout:
+			p.t.Fatalf("the terminal does not show %q but %q", text, rest)
+		}
+	}
+}
+
+// Type sends keys.
+func (p *Terminal) Type(keys string) {
+	p.t.Helper()
+	if _, err := p.master.WriteString(keys); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// Shown is everything shown so far.
+func (p *Terminal) Shown() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen.String()
+}
+
+// Resize changes the width; programs in the foreground get SIGWINCH.
+func (p *Terminal) Resize(columns int) {
+	p.t.Helper()
+	control(p.t, p.master, func(fd int) error {
+		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: uint16(columns)})
+	})
+}
