@@ -1,3 +1,154 @@
 // Package store is the durable record of pools, volumes and jobs, in one bbolt
 // file. It decides nothing: it keeps what it is given, whole or not at all.
+//
+// bbolt vouches for its two meta pages and for nothing else, so every record
+// carries a checksum over its place and its content, and whatever bbolt does
+// on a damaged page (panics, faults in the mapping) comes out as a
+// *DamageError instead.
 package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// Store is the open database. Its methods are safe for concurrent use.
+type Store struct {
+	db   *bolt.DB
+	lock *os.File // holds the flock on the state directory
+
+	updates chan *update  // to the writer; never closed
+	closing chan struct{} // closed by Close
+	stopped chan struct{} // closed by the writer when it has ended
+	once    sync.Once     // Close's
+
+	commits    atomic.Int64 // transactions made durable
+	unwritable error        // the writer's: why no update can be vouched for
+}
+
+// Open opens the database at path, and creates it, mode 0600, when there is
+// none. The directory must exist and is locked for this process: a second
+// daemon gets a *LockedError at once. A file of a newer program is a
+// *SchemaError, one whose structure is damaged a *DamageError.
+func Open(path string) (*Store, error) {
+	lock, err := lockDir(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("cannot open state: %w", err)
+	}
+	db, err := openFile(path)
+	if err != nil {
+		lock.Close() // nothing was written to it that could be lost
+		return nil, fmt.Errorf("cannot open state: %w", err)
+	}
+	s := &Store{
+		db:      db,
+		lock:    lock,
+		updates: make(chan *update),
+		closing: make(chan struct{}),
+		stopped: make(chan struct{}),
+	}
+	go s.write()
+	return s, nil
+}
+
+// Close ends the store after the commit under way; updates that have not begun
+// get ErrClosed. It waits for views. A second call does nothing.
+func (s *Store) Close() error {
+	var err error
+	s.once.Do(func() {
+		close(s.closing)
+		<-s.stopped
+		err = errors.Join(s.db.Close(), s.lock.Close())
+	})
+	return err
+}
+
+// View runs fn on one consistent state of the store. fn must be short (a long
+// one keeps old pages from being reused and can hold up a growing file), must
+// not call Update, and must not keep tx.
+func (s *Store) View(fn func(*Tx) error) error {
+	btx, err := s.db.Begin(false)
+	if errors.Is(err, bolt.ErrDatabaseNotOpen) {
+		return ErrClosed
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read state: %w", err)
+	}
+	tx := &Tx{btx: btx}
+	defer func() {
+		tx.btx = nil
+		btx.Rollback() // fails only when it is over already
+	}()
+	return fn(tx)
+}
+
+// lockTimeout is how long to wait for bbolt's own lock, which nobody contends
+// for once the directory's lock is held: not at all.
+const lockTimeout = time.Nanosecond
+
+// openFile opens the file at path, after making it if need be. A new file gets
+// its name only when it is whole, so that no crash leaves half of one.
+func openFile(path string) (*bolt.DB, error) {
+	_, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		err = create(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	db, err := openBolt(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkOpened(db); err != nil {
+		db.Close() // the error in hand says more
+		return nil, err
+	}
+	return db, nil
+}
+
+func create(path string) error {
+	temp := path + ".new"
+	if err := os.Remove(temp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	db, err := openBolt(temp)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(db.Update(writeSchema), db.Close()); err != nil {
+		return fmt.Errorf("cannot create %q: %w", path, err)
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// openBolt opens a bbolt file. bbolt panics on a damaged free list and faults
+// on a cut file; both come out as errors.
+func openBolt(path string) (db *bolt.DB, err error) {
+	err = guard("", nil, func() error {
+		db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, FreelistType: bolt.FreelistMapType})
+		if err != nil {
+			return fmt.Errorf("%q: %w", path, err)
+		}
+		return nil
+	})
+	return db, err
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,58 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockName is the file in the state directory whose flock says that a daemon
+// is at work there. It holds the daemon's pid, for messages only.
+const lockName = "lock"
+
+// lockDir takes the lock of the state directory, which lasts until the file is
+// closed or the process is gone. The file is never removed: a lock on a name
+// that others may unlink is none.
+func lockDir(dir string) (*os.File, error) {
+	path := filepath.Join(dir, lockName)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		defer f.Close() // nothing was written
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, &LockedError{Path: path, PID: readPID(f)}
+		}
+		return nil, fmt.Errorf("cannot lock %q: %w", path, err)
+	}
+	if err := writePID(f); err != nil {
+		f.Close() // the error in hand says more
+		return nil, fmt.Errorf("cannot write %q: %w", path, err)
+	}
+	return f, nil
+}
+
+func writePID(f *os.File) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	return err
+}
+
+// readPID gives the pid in the lock file, 0 if there is none yet.
+func readPID(f *os.File) int {
+	b := make([]byte, 32)
+	n, _ := f.ReadAt(b, 0) // a short read is the rule; an empty one gives 0
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+	if err != nil || pid < 0 {
+		return 0
+	}
+	return pid
+}

@@ -1,0 +1,90 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+)
+
+// PutPool stores p, new or changed. Its uuid must not be another pool's.
+func (t *Tx) PutPool(p *Pool) error {
+	if p.Name == "" || p.UUID == "" {
+		return fmt.Errorf("internal error: pool %q %q has no name or no uuid", p.Name, p.UUID)
+	}
+	old, err := t.Pool(p.Name)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if old != nil && old.UUID != p.UUID {
+		if err := t.remove(bucketPoolIDs, []byte(old.UUID)); err != nil {
+			return err
+		}
+	}
+	if err := t.putOwned(bucketPoolIDs, []byte(p.UUID), []byte(p.Name)); err != nil {
+		return err
+	}
+	return t.save(bucketPools, []byte(p.Name), p)
+}
+
+// Pool gives the pool of that name.
+func (t *Tx) Pool(name string) (*Pool, error) {
+	p := new(Pool)
+	if err := t.load(bucketPools, []byte(name), p); err != nil {
+		return nil, err
+	}
+	if p.Name != name {
+		return nil, damage(bucketPools, []byte(name), "it is of another pool")
+	}
+	return p, nil
+}
+
+// PoolByUUID gives the pool with that uuid.
+func (t *Tx) PoolByUUID(uuid string) (*Pool, error) {
+	name, err := t.get(bucketPoolIDs, []byte(uuid))
+	if err != nil {
+		return nil, err
+	}
+	if name == nil {
+		return nil, ErrNotFound
+	}
+	p, err := t.Pool(string(name))
+	if errors.Is(err, ErrNotFound) || err == nil && p.UUID != uuid {
+		return nil, damage(bucketPoolIDs, []byte(uuid), "it leads to no such pool")
+	}
+	return p, err
+}
+
+// Pools gives all pools, by name.
+func (t *Tx) Pools() ([]*Pool, error) {
+	var pools []*Pool
+	err := t.walk(bucketPools, nil, func(e entry) error {
+		p, err := t.Pool(string(e.key))
+		pools = append(pools, p)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return pools, nil
+}
+
+// DeletePool forgets the pool of that name; its volumes are left (see
+// DeleteVolumes).
+func (t *Tx) DeletePool(name string) error {
+	p, err := t.Pool(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(t.remove(bucketPoolIDs, []byte(p.UUID)), t.remove(bucketPools, []byte(name)))
+}
+
+func (t *Tx) vouchPool(key, body []byte) error {
+	var p Pool
+	if err := decode(bucketPools, key, body, &p); err != nil {
+		return err
+	}
+	name, err := t.get(bucketPoolIDs, []byte(p.UUID))
+	if err == nil && string(name) != p.Name || p.Name != string(key) {
+		return damage(bucketPools, key, "an index has lost it")
+	}
+	return nil // a damaged index entry is reported by itself
+}

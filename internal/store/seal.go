@@ -1,0 +1,76 @@
+package store
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"runtime/debug"
+	"strconv"
+)
+
+// sealSize is the length of the checksum in front of every value.
+const sealSize = 4
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// checksum covers the place as well as the content, so that a record that
+// turns up under another key is noticed.
+func checksum(bucket string, key, body []byte) uint32 {
+	sum := crc32.Checksum([]byte(bucket), castagnoli)
+	sum = crc32.Update(sum, castagnoli, binary.BigEndian.AppendUint32(nil, uint32(len(key))))
+	sum = crc32.Update(sum, castagnoli, key)
+	return crc32.Update(sum, castagnoli, body)
+}
+
+func seal(bucket string, key, body []byte) []byte {
+	out := make([]byte, 0, sealSize+len(body))
+	out = binary.BigEndian.AppendUint32(out, checksum(bucket, key, body))
+	return append(out, body...)
+}
+
+// unseal checks value and gives the body in it.
+func unseal(bucket string, key, value []byte) ([]byte, error) {
+	if len(value) < sealSize {
+		return nil, damage(bucket, key, "too short")
+	}
+	body := value[sealSize:]
+	if binary.BigEndian.Uint32(value) != checksum(bucket, key, body) {
+		return nil, damage(bucket, key, "checksum differs")
+	}
+	return body, nil
+}
+
+func damage(bucket string, key []byte, cause string) *DamageError {
+	return &DamageError{Bucket: bucket, Key: printable(key), Cause: cause}
+}
+
+// printable gives a key as people read it: numbers as such, the rest quoted.
+func printable(key []byte) string {
+	if len(key) == 8 && key[0] == 0 {
+		return strconv.FormatUint(binary.BigEndian.Uint64(key), 10)
+	}
+	return strconv.Quote(string(key))
+}
+
+// decode parses a record whose checksum was right; if it cannot, it was not
+// written by us.
+func decode(bucket string, key, body []byte, into any) error {
+	if err := json.Unmarshal(body, into); err != nil {
+		return damage(bucket, key, err.Error())
+	}
+	return nil
+}
+
+// guard runs fn, which reads or changes pages. On damaged ones bbolt panics or
+// follows offsets out of the mapping; either becomes a *DamageError.
+func guard(bucket string, key []byte, fn func() error) (err error) {
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			err = damage(bucket, key, fmt.Sprint(r))
+		}
+	}()
+	return fn()
+}

@@ -1,0 +1,179 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// Tx is a transaction: a consistent view, and in Update the right to change.
+// It is used by one goroutine and ends with the function it was given to.
+// Records handed out are copies. Every method may return a *DamageError; the
+// reading ones return ErrNotFound where a single record is asked for.
+type Tx struct {
+	btx      *bolt.Tx
+	writable bool
+	undo     []change // what this function wrote, oldest first
+	spoiled  bool     // bbolt panicked while it changed pages
+}
+
+// change is what stood at a place before it was written; old nil: nothing.
+type change struct {
+	bucket   string
+	key, old []byte
+}
+
+// errReadOnly is a write in View, a mistake of the caller.
+var errReadOnly = errors.New("internal error: change of the store outside of Update")
+
+// live panics when the transaction is over.
+func (t *Tx) live() {
+	if t.btx == nil {
+		panic("internal error: transaction used after its end")
+	}
+}
+
+// bucket gives a bucket of the schema. All of them were made with the file:
+// one that is missing is damage, which the guard around every call makes of
+// the panic.
+func (t *Tx) bucket(name string) *bolt.Bucket {
+	b := t.btx.Bucket([]byte(name))
+	if b == nil {
+		panic("bucket is missing")
+	}
+	return b
+}
+
+// get gives the checked body stored under key, nil when there is none. It is
+// valid until the transaction ends.
+func (t *Tx) get(bucket string, key []byte) (body []byte, err error) {
+	t.live()
+	err = guard(bucket, key, func() error {
+		value := t.bucket(bucket).Get(key)
+		if value == nil {
+			return nil
+		}
+		body, err = unseal(bucket, key, value)
+		return err
+	})
+	return body, err
+}
+
+// load decodes the JSON record under key.
+func (t *Tx) load(bucket string, key []byte, into any) error {
+	body, err := t.get(bucket, key)
+	if err != nil {
+		return err
+	}
+	if body == nil {
+		return ErrNotFound
+	}
+	return guard(bucket, key, func() error { return decode(bucket, key, body, into) })
+}
+
+// save writes v as JSON under key.
+func (t *Tx) save(bucket string, key []byte, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("cannot encode record %s of %q: %w", printable(key), bucket, err)
+	}
+	return t.put(bucket, key, body)
+}
+
+// put writes body under key. What stood there is remembered unchecked: taking
+// back must restore even what was damaged.
+func (t *Tx) put(bucket string, key, body []byte) error {
+	key = bytes.Clone(key)
+	return t.write(bucket, key, func(b *bolt.Bucket) error {
+		return b.Put(key, seal(bucket, key, body))
+	})
+}
+
+// remove deletes what is under key, if anything.
+func (t *Tx) remove(bucket string, key []byte) error {
+	key = bytes.Clone(key)
+	return t.write(bucket, key, func(b *bolt.Bucket) error { return b.Delete(key) })
+}
+
+func (t *Tx) write(bucket string, key []byte, do func(*bolt.Bucket) error) error {
+	t.live()
+	if !t.writable {
+		return errReadOnly
+	}
+	err := guard(bucket, key, func() error {
+		b := t.bucket(bucket)
+		t.undo = append(t.undo, change{bucket, key, bytes.Clone(b.Get(key))})
+		return do(b)
+	})
+	t.spoiled = t.spoiled || isDamage(err)
+	return err
+}
+
+// takeBack undoes every write of this transaction, newest first.
+func (t *Tx) takeBack() {
+	for i := len(t.undo) - 1; i >= 0; i-- {
+		c := t.undo[i]
+		err := guard(c.bucket, c.key, func() error {
+			if c.old == nil {
+				return t.bucket(c.bucket).Delete(c.key)
+			}
+			return t.bucket(c.bucket).Put(c.key, c.old)
+		})
+		if err != nil {
+			t.spoiled = true
+			return
+		}
+	}
+}
+
+// entry is one checked record met while walking a bucket.
+type entry struct {
+	key, body []byte
+}
+
+// walk calls fn with the records whose keys begin with prefix, in order. fn
+// may change the store: a walk of a writing transaction finds its place again
+// after each call.
+func (t *Tx) walk(bucket string, prefix []byte, fn func(entry) error) error {
+	c, seek := (*bolt.Cursor)(nil), prefix
+	for {
+		t.live()
+		var e entry
+		err := guard(bucket, seek, func() (err error) {
+			c, e, err = t.step(bucket, c, seek)
+			return err
+		})
+		if err != nil || e.key == nil || !bytes.HasPrefix(e.key, prefix) {
+			return err
+		}
+		if err := fn(e); err != nil {
+			return err
+		}
+		seek = append(bytes.Clone(e.key), 0)
+	}
+}
+
+// step gives the record after the cursor, or the first at or after seek where
+// there is no cursor yet or it may have moved.
+func (t *Tx) step(bucket string, c *bolt.Cursor, seek []byte) (*bolt.Cursor, entry, error) {
+	var k, v []byte
+	if c == nil || t.writable {
+		c = t.bucket(bucket).Cursor()
+		k, v = c.Seek(seek)
+	} else {
+		k, v = c.Next()
+	}
+	if k == nil {
+		return c, entry{}, nil
+	}
+	body, err := unseal(bucket, k, v)
+	return c, entry{k, body}, err
+}
+
+func numberKey(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
+
+func keyNumber(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) }

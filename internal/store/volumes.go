@@ -1,0 +1,186 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// volumeSep parts the fields of a volume's keys; no name or path holds it.
+const volumeSep = "\x00"
+
+// PutVolume stores v, new or changed. Pool, name, path and key must be valid
+// UTF-8 without NUL.
+func (t *Tx) PutVolume(v *Volume) error {
+	if v.Pool == "" || v.Name == "" {
+		return fmt.Errorf("internal error: volume %q of pool %q has no name or no pool", v.Name, v.Pool)
+	}
+	for _, s := range []string{v.Pool, v.Name, v.Path, v.Key} {
+		if !utf8.ValidString(s) || strings.Contains(s, volumeSep) {
+			return fmt.Errorf("internal error: volume %q of pool %q: %q is not text", v.Name, v.Pool, s)
+		}
+	}
+	old, err := t.Volume(v.Pool, v.Name)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if err := t.moveIndex(bucketVolumePaths, old, v, func(v *Volume) string { return v.Path }); err != nil {
+		return err
+	}
+	if err := t.moveIndex(bucketVolumeKeys, old, v, func(v *Volume) string { return v.Key }); err != nil {
+		return err
+	}
+	return t.save(bucketVolumes, volumeKey(v.Pool, v.Name), v)
+}
+
+// moveIndex makes the index entry of now in place of that of old; either may
+// be nil or have none.
+func (t *Tx) moveIndex(bucket string, old, now *Volume, field func(*Volume) string) error {
+	was, is := indexKey(old, field), indexKey(now, field)
+	if bytes.Equal(was, is) {
+		return nil
+	}
+	if was != nil {
+		if err := t.remove(bucket, was); err != nil {
+			return err
+		}
+	}
+	if is != nil {
+		return t.put(bucket, is, nil)
+	}
+	return nil
+}
+
+func indexKey(v *Volume, field func(*Volume) string) []byte {
+	if v == nil || field(v) == "" {
+		return nil
+	}
+	return append([]byte(field(v)+volumeSep), volumeKey(v.Pool, v.Name)...)
+}
+
+func volumeKey(pool, name string) []byte { return []byte(pool + volumeSep + name) }
+
+// Volume gives a volume of a pool.
+func (t *Tx) Volume(pool, name string) (*Volume, error) { return t.volume(volumeKey(pool, name)) }
+
+func (t *Tx) volume(key []byte) (*Volume, error) {
+	v := new(Volume)
+	if err := t.load(bucketVolumes, key, v); err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(volumeKey(v.Pool, v.Name), key) {
+		return nil, damage(bucketVolumes, key, "it is of another volume")
+	}
+	return v, nil
+}
+
+// Volumes gives the volumes of a pool, by name; of all pools where pool is "".
+func (t *Tx) Volumes(pool string) ([]*Volume, error) {
+	var volumes []*Volume
+	err := t.walk(bucketVolumes, poolPrefix(pool), func(e entry) error {
+		v, err := t.volume(e.key)
+		volumes = append(volumes, v)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return volumes, nil
+}
+
+func poolPrefix(pool string) []byte {
+	if pool == "" {
+		return nil
+	}
+	return []byte(pool + volumeSep)
+}
+
+// VolumesByPath gives the volumes at path, by pool and name. Pools that are
+// not active may overlap, so there can be several.
+func (t *Tx) VolumesByPath(path string) ([]*Volume, error) {
+	return t.volumesByIndex(bucketVolumePaths, path)
+}
+
+// VolumesByKey gives the volumes with that key, by pool and name.
+func (t *Tx) VolumesByKey(key string) ([]*Volume, error) {
+	return t.volumesByIndex(bucketVolumeKeys, key)
+}
+
+func (t *Tx) volumesByIndex(bucket, field string) ([]*Volume, error) {
+	var volumes []*Volume
+	err := t.walk(bucket, []byte(field+volumeSep), func(e entry) error {
+		v, err := t.volumeByIndex(bucket, e.key)
+		volumes = append(volumes, v)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return volumes, nil
+}
+
+// volumeByIndex follows an entry of volume_paths or volume_keys.
+func (t *Tx) volumeByIndex(bucket string, key []byte) (*Volume, error) {
+	field, rest, _ := bytes.Cut(key, []byte(volumeSep))
+	v, err := t.volume(rest)
+	if errors.Is(err, ErrNotFound) {
+		return nil, damage(bucket, key, "it leads to no volume")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if bucket == bucketVolumePaths && v.Path != string(field) || bucket == bucketVolumeKeys && v.Key != string(field) {
+		return nil, damage(bucket, key, "it leads to another volume")
+	}
+	return v, nil
+}
+
+// DeleteVolume forgets a volume.
+func (t *Tx) DeleteVolume(pool, name string) error {
+	v, err := t.Volume(pool, name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		t.moveIndex(bucketVolumePaths, v, nil, func(v *Volume) string { return v.Path }),
+		t.moveIndex(bucketVolumeKeys, v, nil, func(v *Volume) string { return v.Key }),
+		t.remove(bucketVolumes, volumeKey(pool, name)))
+}
+
+// DeleteVolumes forgets all volumes of a pool; there may be none.
+func (t *Tx) DeleteVolumes(pool string) error {
+	if pool == "" {
+		return errors.New("internal error: volumes of no pool to be deleted")
+	}
+	volumes, err := t.Volumes(pool)
+	if err != nil {
+		return err
+	}
+	for _, v := range volumes {
+		if err := t.DeleteVolume(v.Pool, v.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Tx) vouchVolume(key, body []byte) error {
+	var v Volume
+	if err := decode(bucketVolumes, key, body, &v); err != nil {
+		return err
+	}
+	lost := !bytes.Equal(volumeKey(v.Pool, v.Name), key)
+	for bucket, field := range map[string]string{bucketVolumePaths: v.Path, bucketVolumeKeys: v.Key} {
+		if field == "" {
+			continue
+		}
+		entry, err := t.get(bucket, append([]byte(field+volumeSep), key...))
+		lost = lost || err == nil && entry == nil // a damaged entry is reported by itself
+	}
+	if lost {
+		return damage(bucketVolumes, key, "an index has lost it")
+	}
+	return nil
+}
