@@ -1,0 +1,77 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"storaged/internal/record"
+)
+
+// Volumes gives the volumes that f selects, by pool and name.
+func (c *Client) Volumes(ctx context.Context, f VolumeFilter) ([]record.Volume, error) {
+	a := newAsk(http.MethodGet, "volumes")
+	setAll(a.query, "pool", f.Pools...)
+	setAll(a.query, "path", f.Paths...)
+	setAll(a.query, "key", f.Keys...)
+	setAll(a.query, "format", f.Formats...)
+	setAll(a.query, "state", f.States...)
+	return fetchAll[record.Volume](ctx, c, a)
+}
+
+// PoolVolumes gives the volumes of one pool, which must exist, by name.
+func (c *Client) PoolVolumes(ctx context.Context, pool string) ([]record.Volume, error) {
+	return fetchAll[record.Volume](ctx, c, newAsk(http.MethodGet, "pools", pool, "volumes"))
+}
+
+// Volume gives one volume.
+func (c *Client) Volume(ctx context.Context, pool, volume string) (record.Volume, error) {
+	return fetch[record.Volume](ctx, c, newAsk(http.MethodGet, "pools", pool, "volumes", volume))
+}
+
+// PatchVolume changes properties of a volume.
+func (c *Client) PatchVolume(ctx context.Context, s Submit, pool, volume string, r VolumePatch) (record.Volume, error) {
+	a := newAsk(http.MethodPatch, "pools", pool, "volumes", volume).with(r).under(s)
+	return fetch[record.Volume](ctx, c, a)
+}
+
+// CreateVolume makes a volume.
+func (c *Client) CreateVolume(ctx context.Context, s Submit, pool string, r VolumeCreate) (Started, error) {
+	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "volumes").with(r), s)
+}
+
+// CloneVolume copies a volume.
+func (c *Client) CloneVolume(ctx context.Context, s Submit, pool, volume string, r VolumeClone) (Started, error) {
+	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "volumes", volume, "clone").with(r), s)
+}
+
+// ResizeVolume gives a volume another capacity.
+func (c *Client) ResizeVolume(ctx context.Context, s Submit, pool, volume string, r VolumeResize) (Started, error) {
+	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "volumes", volume, "resize").with(r), s)
+}
+
+// WipeVolume overwrites a volume's content.
+func (c *Client) WipeVolume(ctx context.Context, s Submit, pool, volume string, r VolumeWipe) (Started, error) {
+	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "volumes", volume, "wipe").with(r), s)
+}
+
+// DeleteVolume deletes a volume.
+func (c *Client) DeleteVolume(ctx context.Context, s Submit, pool, volume string, r VolumeDelete) (Started, error) {
+	a := newAsk(http.MethodDelete, "pools", pool, "volumes", volume)
+	setAll(a.query, "wipe", r.Wipe)
+	setJobOptions(a.query, r.JobOptions)
+	return c.start(ctx, a, s)
+}
+
+// setJobOptions writes options as the query of a request that has no body.
+func setJobOptions(q url.Values, o JobOptions) {
+	if o.Limit != nil {
+		q.Set("limit", strconv.FormatInt(*o.Limit, 10))
+	}
+	setAll(q, "priority", string(o.Priority))
+	setAll(q, "on_failure", string(o.OnFailure))
+	for k, v := range o.Labels {
+		q.Add("label", k+"="+v)
+	}
+}
