@@ -280,3 +280,11 @@ func (j *Job) Subject() string {
 	}
 	return j.Objects[i].String()
 }
+
+// Code is the code of the job's error, "" without one.
+func (j *Job) Code() Code {
+	if j.Error == nil {
+		return ""
+	}
+	return j.Error.Code
+}

@@ -30,11 +30,12 @@ type Job struct {
 type Pool struct {
 	record.Pool
 
-	Device uint64 `json:"device"` // of the resolved target, as last observed
-	Inode  uint64 `json:"inode"`
-	Real   string `json:"real"` // resolved target path
-	Disk   string `json:"disk"` // physical device, for the scheduler
-	Boot   string `json:"boot"` // boot id under which it was last active
+	Device uint64           `json:"device"` // of the resolved target, as last observed
+	Inode  uint64           `json:"inode"`
+	Real   string           `json:"real"`   // resolved target path
+	Disk   string           `json:"disk"`   // physical device, for the scheduler
+	Boot   string           `json:"boot"`   // boot id under which it was last active
+	Before record.PoolState `json:"before"` // state to go back to when the job that has the pool ends
 }
 
 // Volume is an entry of the catalogue.
@@ -44,4 +45,5 @@ type Volume struct {
 	Device  uint64 `json:"device"`
 	Inode   uint64 `json:"inode"`
 	BirthNS int64  `json:"birth_ns"`
+	Planned int64  `json:"planned"` // bytes that the job making it may allocate
 }

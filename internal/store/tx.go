@@ -19,6 +19,7 @@ type Tx struct {
 	writable bool
 	undo     []change // what this function wrote, oldest first
 	spoiled  bool     // bbolt panicked while it changed pages
+	after    []func() // what OnCommit was given
 }
 
 // change is what stood at a place before it was written; old nil: nothing.

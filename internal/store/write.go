@@ -99,7 +99,10 @@ func (s *Store) attempt(batch []*update) (spoiler *update) {
 			s.rollback(btx)
 			return u
 		}
-		wrote = wrote || u.err == nil && len(tx.undo) > 0
+		if u.err == nil {
+			wrote = wrote || len(tx.undo) > 0
+			tx.promise(btx)
+		}
 	}
 	if !wrote {
 		s.rollback(btx)
@@ -109,6 +112,21 @@ func (s *Store) attempt(batch []*update) (spoiler *update) {
 		fail(batch, err)
 	}
 	return nil
+}
+
+// OnCommit has fn run once what this function wrote is durable, before its
+// Update returns; not at all when it fails or wrote nothing. fn runs on the
+// writer's goroutine and must not block.
+func (t *Tx) OnCommit(fn func()) {
+	t.live()
+	t.after = append(t.after, fn)
+}
+
+// promise hands what is to follow the commit to the transaction under it.
+func (t *Tx) promise(btx *bolt.Tx) {
+	for _, fn := range t.after {
+		btx.OnCommit(fn)
+	}
 }
 
 // fail gives err to all that have none of their own.
