@@ -28,15 +28,18 @@ type Pools interface {
 	Build(ctx context.Context, p Pool, overwrite bool) error
 	// Start makes the pool's volumes reachable.
 	Start(ctx context.Context, p Pool) error
-	// Stop is the opposite of Start; volumes in use are ErrBusy.
+	// Stop is the opposite of Start; volumes in use are a *BusyError.
 	Stop(ctx context.Context, p Pool) error
 	// Delete unmakes what Build made. A pool that holds anything is
 	// ErrNotEmpty unless withVolumes is set, and even then only what this
-	// package's rules take for volumes goes.
+	// package's rules take for volumes goes, and nothing if there is anything
+	// else. What is gone already is no error.
 	Delete(ctx context.Context, p Pool, withVolumes bool) error
 	// Refresh reads the pool and calls found for each volume, in the caller's
 	// goroutine, once each; an error of found ends it. Entries that are no
 	// volumes by our rules are reported with Ignored set. Nothing is changed.
+	// Only here are format, capacity and backing read from image headers: they
+	// are what the content claims, and for volumes we made not to be believed.
 	Refresh(ctx context.Context, p Pool, found func(VolumeInfo) error) (PoolInfo, error)
 }
 
@@ -54,8 +57,10 @@ type Volumes interface {
 	// use a *BusyError.
 	Remove(ctx context.Context, p Pool, name string) error
 	// Settle looks after a job that ended without a report: it finds out
-	// whether the job had committed name (by the commit record) and removes
-	// the job's temporary objects if not. It touches only what carries job.
+	// whether the job had committed name (by the commit record, nil when there
+	// is none) and removes the job's temporary objects. It touches only what
+	// carries job; a temporary object that somebody still has open for the job
+	// is a *BusyError. What it answers is durable, and it may be asked again.
 	Settle(ctx context.Context, p Pool, name, job string, commit []byte) (committed bool, err error)
 }
 
@@ -73,20 +78,26 @@ const (
 type Volume interface {
 	// File is the open volume; it is read and written by diskio.
 	File() *os.File
-	// Info reads what the volume is now.
+	// Info reads what the volume is now. Format and Backing are empty and
+	// Capacity is Size: who opened it knows the format.
 	Info() (VolumeInfo, error)
+	// Close may be called more than once.
 	Close() error
 }
 
-// Draft is a volume being made. Exactly one of Commit and Discard ends it.
+// Draft is a volume being made, open for writing and locked. Commit or Discard
+// decides what becomes of it, Close comes last in any case; a draft that is
+// closed undecided stays for Settle. Info gives the name and path to be.
 type Draft interface {
 	Volume
 	// Commit makes the content durable and gives the volume its name without
 	// replacing another: fsync, then record (the caller makes the bytes it is
 	// given durable: the identity by which Settle knows the volume), then
-	// rename and fsync of the directory. When it fails nothing has the name.
+	// rename and fsync of the directory. When it fails nothing has the name,
+	// and the draft is to be discarded. ctx counts until record is called.
 	Commit(ctx context.Context, record func(identity []byte) error) error
-	// Discard removes the draft durably.
+	// Discard removes the draft durably. After a Commit that succeeded it is
+	// an error and removes nothing.
 	Discard() error
 }
 
@@ -113,15 +124,16 @@ type VolumeInfo struct {
 	Path       string
 	Key        string // libvirt's for the type; the path for files
 	Type       string // file, block, …
-	Format     string
-	Capacity   int64
+	Format     string // as the header says; "" where it was not read
+	Capacity   int64  // as the guest sees it, by Format
+	Size       int64  // length of the file or device: the capacity of a raw volume
 	Allocation int64
-	Backing    string
+	Backing    string // as the header says, escaped, never followed; "?" if it has one without a name
 	Device     uint64
 	Inode      uint64
 	Birth      time.Time // zero where the file system has none
 	Change     time.Time
-	Ignored    string // why this is no volume; Name may then be any bytes
+	Ignored    string // why this is no volume; Name is escaped then
 }
 
 // Properties are the capabilities of a type, served as GET /v1/capabilities.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -12,11 +13,42 @@ import (
 // maxName is NAME_MAX of Linux file systems, bytes.
 const maxName = 255
 
+// maxShown bounds hostile text in reports, so that a record stays small.
+const maxShown = 512
+
 // reserved names are ours, for volumes in the making.
 var reserved = regexp.MustCompile(`^\..*\.storaged$`)
 
-// DraftName is the temporary name of what a job makes.
+// jobs are the identifiers that may become part of a file name: a UUID, or
+// what a helper started by hand calls itself.
+var jobs = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$`)
+
+// DraftName is the temporary name of what a job makes. The job has passed
+// CheckJob.
 func DraftName(job string) string { return "." + job + ".storaged" }
+
+// Reserved reports whether a name is kept for volumes in the making.
+func Reserved(name string) bool { return reserved.MatchString(name) }
+
+// CheckJob is the rule for the job in a temporary name.
+func CheckJob(job string) error {
+	if !jobs.MatchString(job) {
+		return fmt.Errorf("bad job identifier %s: only letters, digits, '-' and '_', 100 at most", quote(job))
+	}
+	return nil
+}
+
+// Escape makes hostile text harmless to show: what cannot be printed, and what
+// would be mistaken for an escape, is escaped as in Go; the rest stays. More
+// than maxShown bytes are cut.
+func Escape(s string) string {
+	cut := ""
+	if len(s) > maxShown {
+		s, cut = s[:maxShown], "…"
+	}
+	q := strconv.Quote(s)
+	return q[1:len(q)-1] + cut
+}
 
 // CheckName is the one rule for names of pools and volumes: one path
 // component, UTF-8, printable, at most 255 bytes, not "." or "..", no leading
@@ -41,7 +73,7 @@ func CheckName(name string) error {
 		return bad("it begins or ends with a space")
 	case strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return bad("it contains a character that cannot be printed")
-	case reserved.MatchString(name):
+	case Reserved(name):
 		return bad("names of the form .*.storaged are reserved for volumes in the making")
 	}
 	return nil
