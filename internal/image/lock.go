@@ -1,0 +1,141 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// QEMU keeps users of an image apart by locks on single bytes (block/file-posix.c):
+// byte 100+i says "I use permission i", byte 200+i "I do not share it". It
+// takes read locks and then asks whether somebody holds the opposite byte.
+const (
+	usesByte     = 100
+	unsharedByte = 200
+	permissions  = 64 // bytes of each kind that QEMU may use
+
+	consistentRead = 0
+	write          = 1
+	resize         = 3
+)
+
+// virtlockd locks byte 0 of a disk in use, libvirt byte 1 while it relabels it.
+const (
+	libvirtByte  = 0
+	libvirtBytes = 2
+)
+
+// InUseError says that somebody else uses an image in a way that excludes ours.
+type InUseError struct {
+	Holder string // "pid 812 (qemu-system-x86)", "" where not known
+}
+
+func (e *InUseError) Error() string {
+	if e.Holder == "" {
+		return "in use by another program"
+	}
+	return "in use by " + e.Holder
+}
+
+// LockShared takes the locks of a reader, who lets readers in and keeps
+// writers away, without waiting. A writer's presence is an *InUseError, and
+// nothing is locked then. The locks belong to f's open file description and
+// end when its last descriptor is closed, in whatever process.
+func LockShared(f *os.File) error {
+	mine := []span{{usesByte + consistentRead, 1}, {unsharedByte + write, 1}, {unsharedByte + resize, 1}}
+	for _, s := range mine {
+		if err := take(f, unix.F_RDLCK, s); err != nil {
+			return err
+		}
+	}
+	others := []span{{unsharedByte + consistentRead, 1}, {usesByte + write, 1}, {usesByte + resize, 1}}
+	for _, s := range others {
+		if err := ask(f, unix.F_WRLCK, s); err != nil {
+			return err
+		}
+	}
+	return ask(f, unix.F_RDLCK, span{libvirtByte, libvirtBytes})
+}
+
+// LockExclusive takes the locks of a writer, who keeps everybody away; f must
+// be open for writing. It is otherwise like LockShared.
+func LockExclusive(f *os.File) error {
+	for _, s := range []span{{usesByte, permissions}, {unsharedByte, permissions}} {
+		if err := take(f, unix.F_WRLCK, s); err != nil {
+			return err
+		}
+	}
+	return ask(f, unix.F_WRLCK, span{libvirtByte, libvirtBytes})
+}
+
+// span is a range of bytes.
+type span struct{ start, length int64 }
+
+func (s span) lock(kind int16) unix.Flock_t {
+	return unix.Flock_t{Type: kind, Start: s.start, Len: s.length}
+}
+
+// take locks s; on failure f holds no lock at all.
+func take(f *os.File, kind int16, s span) error {
+	l := s.lock(kind)
+	err := fcntl(f, unix.F_OFD_SETLK, &l)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return taken(f, kind, s)
+	}
+	if err != nil {
+		release(f)
+		return fmt.Errorf("cannot lock the image: %w", err)
+	}
+	return nil
+}
+
+// taken is the answer to a lock that was refused: who has it.
+func taken(f *os.File, kind int16, s span) error {
+	if err := ask(f, kind, s); err != nil {
+		return err
+	}
+	release(f)
+	return &InUseError{} // gone again meanwhile, but it was there
+}
+
+// ask fails if somebody holds a lock on s that excludes one of this kind; f
+// holds no lock at all then.
+func ask(f *os.File, kind int16, s span) error {
+	l := s.lock(kind)
+	if err := fcntl(f, unix.F_OFD_GETLK, &l); err != nil {
+		release(f)
+		return fmt.Errorf("cannot ask for locks of the image: %w", err)
+	}
+	if l.Type == unix.F_UNLCK {
+		return nil
+	}
+	release(f)
+	return &InUseError{Holder: holder(f, l)}
+}
+
+// release gives up every lock of f's description. Unlocking cannot fail in a
+// way that anything could be done about; closing the file does the same.
+func release(f *os.File) {
+	l := unix.Flock_t{Type: unix.F_UNLCK}
+	_ = fcntl(f, unix.F_OFD_SETLK, &l)
+}
+
+func fcntl(f *os.File, cmd int, l *unix.Flock_t) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var lockErr error
+	err = conn.Control(func(fd uintptr) {
+		lockErr = unix.FcntlFlock(fd, cmd, l)
+		for lockErr == unix.EINTR {
+			lockErr = unix.FcntlFlock(fd, cmd, l)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return lockErr
+}
