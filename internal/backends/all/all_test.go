@@ -1,0 +1,45 @@
+package all
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"storaged/internal/backends"
+	"storaged/internal/backends/dir"
+)
+
+func TestLookupFindsEveryListedDriver(t *testing.T) {
+	for _, b := range Backends() {
+		got, err := Lookup(b.Properties().Type)
+		if err != nil || got.Properties().Type != b.Properties().Type {
+			t.Errorf("%s: %v, %v", b.Properties().Type, got, err)
+		}
+	}
+}
+
+func TestUnknownTypeNamesKnownOnes(t *testing.T) {
+	_, err := Lookup("floppy\n")
+	if !errors.Is(err, backends.ErrUnsupported) {
+		t.Fatalf("error %v", err)
+	}
+	if msg := err.Error(); !strings.Contains(msg, "dir") || strings.Contains(msg, "\n") {
+		t.Fatalf("error %q", msg)
+	}
+}
+
+func TestCallerCannotChangeTheList(t *testing.T) {
+	Backends()[0] = nil
+	if Backends()[0] == nil {
+		t.Fatal("the list was changed")
+	}
+}
+
+func TestTwoDriversForOneTypePanic(t *testing.T) {
+	defer func() {
+		if msg, _ := recover().(string); !strings.Contains(msg, "dir") {
+			t.Fatalf("panic %q", msg)
+		}
+	}()
+	unique(dir.New(), dir.New())
+}

@@ -1,0 +1,125 @@
+package dir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/backends"
+)
+
+// Delete removes the directory. It looks at everything first, so that a
+// refusal leaves everything as it was.
+func (Backend) Delete(ctx context.Context, p backends.Pool, withVolumes bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d, err := openPool(p)
+	if errors.Is(err, backends.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close() // opened for reading
+	parent, err := d.above()
+	if err != nil {
+		return fmt.Errorf("cannot delete pool directory %q: %w", p.Target, err)
+	}
+	defer parent.Close() // opened for reading
+	if err := d.empty(ctx, withVolumes); err != nil {
+		return err
+	}
+	return d.removeFrom(parent)
+}
+
+// above opens the directory that holds the pool's by its own name: a link to
+// it is not what Build made, and a mount point cannot be removed.
+func (d *poolDir) above() (*os.File, error) {
+	parent, err := os.OpenFile(filepath.Dir(d.target), os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	here, err := statx(int(parent.Fd()), filepath.Base(d.target), unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT)
+	switch {
+	case err != nil:
+	case here.Mode&unix.S_IFMT == unix.S_IFLNK:
+		err = errors.New("it is reached through a symbolic link; delete what the link leads to")
+	case here.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0:
+		err = errors.New("it is a mount point")
+	}
+	if err != nil {
+		parent.Close() // opened for reading
+		return nil, err
+	}
+	return parent, nil
+}
+
+// empty makes sure that nothing is in the directory, or with volumes removes
+// them if there is nothing else.
+func (d *poolDir) empty(ctx context.Context, withVolumes bool) error {
+	var names []string
+	err := d.each(ctx, func(name string) error {
+		names = append(names, name)
+		if withVolumes {
+			return d.removable(name)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(names) > 0 && !withVolumes {
+		return fmt.Errorf("pool directory %q %w: %d entries", d.target, backends.ErrNotEmpty, len(names))
+	}
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := d.remove(name); err != nil && !errors.Is(err, backends.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// removable fails unless name is a volume that nobody uses.
+func (d *poolDir) removable(name string) error {
+	st, err := d.stat(name)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return d.refusal(name, err)
+	}
+	why := danger(&st)
+	if err := backends.CheckName(name); err != nil {
+		why = err.Error()
+	}
+	if why != "" {
+		return fmt.Errorf("pool directory %q %w: \"%s\" is no volume: %s", d.target, backends.ErrNotEmpty, backends.Escape(name), why)
+	}
+	f, err := d.openLocked(name, backends.WriteExclusive)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// removeFrom removes the empty directory durably.
+func (d *poolDir) removeFrom(parent *os.File) error {
+	err := retry(func() error {
+		return unix.Unlinkat(int(parent.Fd()), filepath.Base(d.target), unix.AT_REMOVEDIR)
+	})
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("pool directory %q %w: something was put there just now", d.target, backends.ErrNotEmpty)
+	}
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("cannot delete pool directory %q: %w", d.target, err)
+	}
+	return syncParent(d.target)
+}

@@ -1,0 +1,257 @@
+package dir
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/backends"
+	"storaged/internal/image"
+)
+
+// draftMode is for root and the daemon alone, from the first instant.
+const draftMode = 0o600
+
+// draft is a volume in the making: a file by its temporary name.
+type draft struct {
+	volume
+	dir  *poolDir
+	temp string
+	fate fate
+	err  error // of the Commit that failed
+}
+
+var _ backends.Draft = (*draft)(nil)
+
+// fate is what became of a draft.
+type fate int
+
+const (
+	undecided fate = iota
+	failed
+	committed
+	discarded
+)
+
+// Create makes an empty file by a temporary name.
+func (Backend) Create(ctx context.Context, p backends.Pool, name, job string) (backends.Draft, error) {
+	if err := backends.CheckJob(job); err != nil {
+		return nil, err
+	}
+	d, err := enter(ctx, p, name)
+	if err != nil {
+		return nil, err
+	}
+	dr, err := d.newDraft(name, backends.DraftName(job))
+	if err != nil {
+		d.Close() // opened for reading
+		return nil, err
+	}
+	return dr, nil
+}
+
+func (d *poolDir) newDraft(name, temp string) (*draft, error) {
+	if err := d.free(name); err != nil {
+		return nil, err
+	}
+	f, err := d.openBeneath(temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, draftMode)
+	if err != nil {
+		return nil, fmt.Errorf("cannot create volume %q as %q: %w", d.path(name), temp, err)
+	}
+	dr := &draft{volume: volume{f, name, d.path(name)}, dir: d, temp: temp}
+	if err := f.Chmod(draftMode); err != nil { // whatever the umask was
+		return nil, errors.Join(fmt.Errorf("cannot create volume %q: %w", d.path(name), err), dr.drop())
+	}
+	if err := d.busy(temp, image.LockExclusive(f)); err != nil {
+		return nil, errors.Join(err, dr.drop())
+	}
+	return dr, nil
+}
+
+// free fails if anything has the name, of whatever kind.
+func (d *poolDir) free(name string) error {
+	_, err := d.stat(name)
+	if err == nil {
+		return fmt.Errorf("volume %q %w", d.path(name), backends.ErrExists)
+	}
+	if !errors.Is(err, unix.ENOENT) {
+		return d.refusal(name, err)
+	}
+	return nil
+}
+
+// Commit gives the draft its name.
+func (d *draft) Commit(ctx context.Context, record func(identity []byte) error) error {
+	switch d.fate {
+	case failed:
+		return d.err // a second fsync would lie
+	case committed, discarded:
+		panic("internal error: commit of a draft that has ended")
+	}
+	d.fate = failed
+	if d.err = d.commit(ctx, record); d.err != nil {
+		d.err = fmt.Errorf("cannot complete volume %q: %w", d.path, d.err)
+		return d.err
+	}
+	d.fate = committed
+	return nil
+}
+
+func (d *draft) commit(ctx context.Context, record func(identity []byte) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := d.file.Sync(); err != nil {
+		return err
+	}
+	if err := d.dir.confirm(d.temp, d.file); err != nil {
+		return err
+	}
+	if err := d.dir.free(d.name); err != nil {
+		return err
+	}
+	id, err := identify(d.file)
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := record(id); err != nil {
+		return err
+	}
+	return d.publish()
+}
+
+// publish renames the draft; if that cannot be made durable or the name turns
+// out to be something else (the directory is hostile), it takes the name back.
+func (d *draft) publish() error {
+	if err := d.dir.rename(d.temp, d.name); err != nil {
+		return err
+	}
+	err := d.dir.confirm(d.name, d.file)
+	if err == nil {
+		err = d.dir.sync()
+	}
+	if err == nil {
+		return nil
+	}
+	return errors.Join(err, d.dir.rename(d.name, d.temp))
+}
+
+// rename moves a name without replacing another.
+func (d *poolDir) rename(from, to string) error {
+	err := retry(func() error {
+		return unix.Renameat2(d.fd(), from, d.fd(), to, unix.RENAME_NOREPLACE)
+	})
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		return d.link(from, to) // the file system cannot rename so
+	}
+	return d.renamed(to, err)
+}
+
+// link is rename in two steps, for file systems without RENAME_NOREPLACE (NFS,
+// many of FUSE). A crash in between leaves both names; Settle knows that.
+func (d *poolDir) link(from, to string) error {
+	err := retry(func() error { return unix.Linkat(d.fd(), from, d.fd(), to, 0) })
+	if err != nil {
+		return d.renamed(to, err)
+	}
+	return d.unlink(from)
+}
+
+func (d *poolDir) renamed(to string, err error) error {
+	if errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("volume %q %w", d.path(to), backends.ErrExists)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot give the name %q: %w", to, err)
+	}
+	return nil
+}
+
+// Discard deletes the draft's file, if its temporary name still means it.
+func (d *draft) Discard() error {
+	switch d.fate {
+	case committed:
+		return fmt.Errorf("cannot discard volume %q: it is complete", d.path)
+	case discarded:
+		return nil
+	}
+	if err := d.drop(); err != nil {
+		return fmt.Errorf("cannot discard what was made of volume %q: %w", d.path, err)
+	}
+	d.fate = discarded
+	return nil
+}
+
+// drop unlinks the temporary name durably and closes the file.
+func (d *draft) drop() error {
+	st, err := d.dir.stat(d.temp)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	mine, merr := statFile(d.file)
+	if merr != nil {
+		return merr
+	}
+	if err == nil && same(&st, &mine) {
+		if err := d.dir.unlink(d.temp); err != nil {
+			return err
+		}
+	}
+	if err := d.dir.sync(); err != nil {
+		return err
+	}
+	return d.volume.Close()
+}
+
+// Close gives up the draft's locks and the pool's directory.
+func (d *draft) Close() error {
+	err := d.volume.Close()
+	d.dir.Close() // opened for reading; a second time does no harm
+	return err
+}
+
+// identity is how Settle knows a file again, also after a reboot. The device's
+// number is no part of it: it may be another one then (btrfs, NFS, loop
+// devices), and the pool's directory pins the file system.
+type identity struct {
+	Inode   uint64 `json:"inode"`
+	BirthNS int64  `json:"birth_ns"` // 0 where the file system keeps none
+	Size    int64  `json:"size"`     // bytes at commit
+}
+
+func identityOf(info *backends.VolumeInfo) identity {
+	id := identity{Inode: info.Inode, Size: info.Size}
+	if !info.Birth.IsZero() {
+		id.BirthNS = info.Birth.UnixNano()
+	}
+	return id
+}
+
+// matches reports whether a file as it is now is the one that was committed.
+// Inode and birth are enough; somebody may have written to it since.
+func (id identity) matches(now identity) bool {
+	if id.BirthNS == 0 {
+		return id == now
+	}
+	return id.Inode == now.Inode && id.BirthNS == now.BirthNS
+}
+
+func identify(f *os.File) ([]byte, error) {
+	v := volume{file: f, path: f.Name()}
+	info, err := v.Info()
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(identityOf(&info))
+	if err != nil {
+		panic("internal error: " + err.Error()) // three numbers
+	}
+	return b, nil
+}

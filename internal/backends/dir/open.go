@@ -1,0 +1,233 @@
+package dir
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/backends"
+	"storaged/internal/image"
+)
+
+// poolDir is the open directory of a pool.
+type poolDir struct {
+	*os.File
+	target string
+}
+
+// openPool opens the directory. Links on the way to it are followed: they are
+// the administrator's.
+func openPool(p backends.Pool) (*poolDir, error) {
+	if err := backends.CheckPath(p.Target); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(p.Target, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return nil, fmt.Errorf("pool directory %q: %w", p.Target, backends.ErrNotFound)
+	case errors.Is(err, unix.ENOTDIR):
+		return nil, fmt.Errorf("pool target %q is not a directory", p.Target)
+	case err != nil:
+		return nil, fmt.Errorf("cannot open pool directory: %w", err)
+	}
+	return &poolDir{f, p.Target}, nil
+}
+
+// path is where a name lies, for people and tools.
+func (d *poolDir) path(name string) string { return filepath.Join(d.target, name) }
+
+// fd is valid as long as d is open; the directory is never in the poller.
+func (d *poolDir) fd() int { return int(d.Fd()) }
+
+// sync makes the names in the directory durable.
+func (d *poolDir) sync() error {
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("cannot make pool directory durable: %w", err)
+	}
+	return nil
+}
+
+// stat looks at a name without opening or following it.
+func (d *poolDir) stat(name string) (unix.Statx_t, error) {
+	return statx(d.fd(), name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT)
+}
+
+// statFile looks at an open file.
+func statFile(f *os.File) (unix.Statx_t, error) {
+	return statx(int(f.Fd()), "", unix.AT_EMPTY_PATH)
+}
+
+func statx(fd int, name string, flags int) (st unix.Statx_t, err error) {
+	err = retry(func() error {
+		return unix.Statx(fd, name, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME|unix.STATX_MNT_ID, &st)
+	})
+	return st, err
+}
+
+// open opens a volume's file or a draft, with no lock.
+func (d *poolDir) open(name string, flags int) (*os.File, error) {
+	st, err := d.stat(name)
+	if err != nil {
+		return nil, d.refusal(name, err)
+	}
+	if why := danger(&st); why != "" {
+		return nil, d.unsafe(name, why)
+	}
+	f, err := d.openBeneath(name, flags, 0)
+	if err != nil {
+		return nil, d.refusal(name, err)
+	}
+	if st, err = statFile(f); err == nil {
+		if why := danger(&st); why != "" {
+			err = d.unsafe(name, why)
+		}
+	}
+	if err != nil {
+		f.Close() // nothing was written
+		return nil, err
+	}
+	return f, nil
+}
+
+// openBeneath opens name without leaving the directory's file system, without
+// following anything, without blocking and without making a terminal ours.
+func (d *poolDir) openBeneath(name string, flags int, mode uint64) (*os.File, error) {
+	how := unix.OpenHow{
+		Flags:   uint64(flags) | unix.O_NONBLOCK | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NOCTTY,
+		Mode:    mode,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	}
+	fd := -1
+	err := retry(func() (err error) {
+		fd, err = unix.Openat2(d.fd(), name, &how)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, false); err != nil { // for those who read and write it
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), d.path(name)), nil
+}
+
+// openLocked opens a volume with the image locks of the access and makes sure
+// that the name still means the file that is locked.
+func (d *poolDir) openLocked(name string, a backends.Access) (*os.File, error) {
+	flags, lock := unix.O_RDONLY, image.LockShared
+	if a == backends.WriteExclusive {
+		flags, lock = unix.O_RDWR, image.LockExclusive
+	}
+	f, err := d.open(name, flags)
+	if err != nil {
+		return nil, err
+	}
+	if err = d.busy(name, lock(f)); err == nil {
+		err = d.confirm(name, f)
+	}
+	if err != nil {
+		f.Close() // nothing was written
+		return nil, err
+	}
+	return f, nil
+}
+
+// confirm fails unless name is the open file f, and its only name.
+func (d *poolDir) confirm(name string, f *os.File) error {
+	st, err := d.stat(name)
+	if err != nil {
+		return d.refusal(name, err)
+	}
+	open, err := statFile(f)
+	if err != nil {
+		return d.refusal(name, err)
+	}
+	if !same(&st, &open) {
+		return d.unsafe(name, "it was replaced just now")
+	}
+	if why := danger(&open); why != "" {
+		return d.unsafe(name, why)
+	}
+	return nil
+}
+
+// busy turns the answer of an image lock into the error of this package.
+func (d *poolDir) busy(name string, err error) error {
+	var used *image.InUseError
+	if errors.As(err, &used) {
+		return &backends.BusyError{Object: d.path(name), Holder: used.Holder}
+	}
+	if err != nil {
+		return fmt.Errorf("volume %q: %w", d.path(name), err)
+	}
+	return nil
+}
+
+// refusal tells what the kernel's refusal to look at or open a name means.
+func (d *poolDir) refusal(name string, err error) error {
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("volume %q: %w", d.path(name), backends.ErrNotFound)
+	case errors.Is(err, unix.ELOOP):
+		return d.unsafe(name, "it is a symbolic link")
+	case errors.Is(err, unix.EXDEV):
+		return d.unsafe(name, "it is a mount point")
+	case errors.Is(err, unix.EISDIR):
+		return d.unsafe(name, "it is a directory")
+	case errors.Is(err, unix.ENXIO):
+		return d.unsafe(name, "it is a device, a socket or a FIFO")
+	case errors.Is(err, unix.EAGAIN): // somebody has a lease on it, fcntl(2)
+		return &backends.BusyError{Object: d.path(name)}
+	}
+	return fmt.Errorf("cannot open volume %q: %w", d.path(name), err)
+}
+
+func (d *poolDir) unsafe(name, why string) error {
+	return fmt.Errorf("volume %q %w: %s", d.path(name), backends.ErrUnsafe, why)
+}
+
+// danger says why an object is no volume, "" if it may be one.
+func danger(st *unix.Statx_t) string {
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		return "it is a directory"
+	case unix.S_IFLNK:
+		return "it is a symbolic link"
+	case unix.S_IFIFO:
+		return "it is a FIFO"
+	case unix.S_IFSOCK:
+		return "it is a socket"
+	default:
+		return "it is a device node"
+	}
+	if st.Nlink > 1 {
+		return fmt.Sprintf("it has %d names (hard links)", st.Nlink)
+	}
+	if st.Nlink == 0 {
+		return "it was deleted just now"
+	}
+	if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		return "it is a mount point"
+	}
+	return ""
+}
+
+// same reports whether two looks saw one object.
+func same(a, b *unix.Statx_t) bool {
+	return a.Ino == b.Ino && a.Dev_major == b.Dev_major && a.Dev_minor == b.Dev_minor && a.Btime == b.Btime
+}
+
+// retry repeats a call that a signal interrupted.
+func retry(call func() error) error {
+	for {
+		if err := call(); err != syscall.EINTR {
+			return err
+		}
+	}
+}

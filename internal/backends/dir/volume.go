@@ -1,0 +1,129 @@
+package dir
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/backends"
+)
+
+// volume is an open file of a pool.
+type volume struct {
+	file *os.File
+	name string
+	path string
+}
+
+var _ backends.Volume = (*volume)(nil)
+
+// Open opens a volume with QEMU's image locks.
+func (Backend) Open(ctx context.Context, p backends.Pool, name string, a backends.Access) (backends.Volume, error) {
+	d, err := enter(ctx, p, name)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close() // opened for reading
+	f, err := d.openLocked(name, a)
+	if err != nil {
+		return nil, err
+	}
+	return &volume{f, name, d.path(name)}, nil
+}
+
+// Remove unlinks a volume nobody uses.
+func (Backend) Remove(ctx context.Context, p backends.Pool, name string) error {
+	d, err := enter(ctx, p, name)
+	if err != nil {
+		return err
+	}
+	defer d.Close() // opened for reading
+	if err := d.remove(name); err != nil {
+		return err
+	}
+	return d.sync()
+}
+
+// enter opens the pool for an operation on a volume.
+func enter(ctx context.Context, p backends.Pool, name string) (*poolDir, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := backends.CheckName(name); err != nil {
+		return nil, err
+	}
+	return openPool(p)
+}
+
+// remove unlinks name under its lock. It is not durable yet.
+func (d *poolDir) remove(name string) error {
+	f, err := d.openLocked(name, backends.WriteExclusive)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // nothing was written
+	return d.unlink(name)
+}
+
+func (d *poolDir) unlink(name string) error {
+	err := retry(func() error { return unix.Unlinkat(d.fd(), name, 0) })
+	if err != nil {
+		return fmt.Errorf("cannot delete %q: %w", d.path(name), err)
+	}
+	return nil
+}
+
+func (v *volume) File() *os.File { return v.file }
+
+// Info reads the file's size and times.
+func (v *volume) Info() (backends.VolumeInfo, error) {
+	st, err := statFile(v.file)
+	if err != nil {
+		return backends.VolumeInfo{}, fmt.Errorf("cannot read properties of volume %q: %w", v.path, err)
+	}
+	return infoOf(v.name, v.path, &st), nil
+}
+
+// Close releases the locks, unless another process has the open file too. Data
+// that must not be lost was made durable before.
+func (v *volume) Close() error {
+	if v.file == nil {
+		return nil
+	}
+	f := v.file
+	v.file = nil
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("cannot close volume %q: %w", v.path, err)
+	}
+	return nil
+}
+
+// infoOf is what a look at a file tells of a volume.
+func infoOf(name, path string, st *unix.Statx_t) backends.VolumeInfo {
+	return backends.VolumeInfo{
+		Name:       name,
+		Path:       path,
+		Key:        path,
+		Type:       "file",
+		Capacity:   int64(st.Size),
+		Size:       int64(st.Size),
+		Allocation: int64(st.Blocks) * 512, // statx(2): always units of 512
+		Device:     unix.Mkdev(st.Dev_major, st.Dev_minor),
+		Inode:      st.Ino,
+		Birth:      birthOf(st),
+		Change:     timeOf(st.Ctime),
+	}
+}
+
+// birthOf is the zero time on file systems that keep none.
+func birthOf(st *unix.Statx_t) time.Time {
+	if st.Mask&unix.STATX_BTIME == 0 {
+		return time.Time{}
+	}
+	return timeOf(st.Btime)
+}
+
+func timeOf(t unix.StatxTimestamp) time.Time { return time.Unix(t.Sec, int64(t.Nsec)).UTC() }
