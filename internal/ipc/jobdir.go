@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // Names of the environment variables by which the daemon tells a helper which
@@ -55,10 +57,12 @@ func JobDirFromEnv() (d JobDir, ok bool) {
 }
 
 // SaveDurable writes a file so that after a crash it is there whole or not at
-// all: temporary name, fsync, rename, fsync of the directory.
+// all: temporary name, fsync, rename, fsync of the directory. One writer per
+// path at a time. After an error nobody knows whether a crash would keep the
+// old or the new content.
 func SaveDurable(path string, data []byte) (err error) {
 	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return fmt.Errorf("cannot save %s: %w", path, err)
 	}

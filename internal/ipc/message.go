@@ -1,11 +1,13 @@
 package ipc
 
+import "fmt"
+
 // Type is the kind of a frame. Values are part of the protocol: never
 // renumber, never reuse.
 type Type uint8
 
 const (
-	// Up: helper to daemon.
+	// Up: helper to daemon, 1 to 63.
 	TypeHello      Type = 1
 	TypePlan       Type = 2
 	TypePhase      Type = 3
@@ -18,7 +20,7 @@ const (
 	TypeWarn       Type = 10
 	TypeResult     Type = 11
 
-	// Down: daemon to helper.
+	// Down: daemon to helper, 65 to 127.
 	TypeGo        Type = 65
 	TypeCancel    Type = 66
 	TypePause     Type = 67
@@ -27,14 +29,19 @@ const (
 	TypeWindowAck Type = 70
 	TypeResync    Type = 71
 
-	// In files only.
+	// In files only, from 129.
 	TypeOutcome Type = 129
 	TypeItem    Type = 130
 	TypeEnd     Type = 131
+	TypeCommit  Type = 132
 )
 
-// Message is the body of a frame.
-type Message interface{ Type() Type }
+// Message is the body of a frame, always one of this package's structs and
+// never a pointer to one. What check refuses is neither sent nor received.
+type Message interface {
+	Type() Type
+	check() error
+}
 
 // Hello is the helper's first frame. The helper then waits for Go.
 type Hello struct {
@@ -43,6 +50,16 @@ type Hello struct {
 	PID      int    `msgpack:"pid"`
 	Job      string `msgpack:"job"`
 	Version  string `msgpack:"version"` // of the binary
+}
+
+// Agree gives the highest version that a helper with this Hello and this
+// program both understand.
+func (h Hello) Agree() (version int, err error) {
+	version = min(Proto, h.Proto)
+	if version < max(ProtoMin, h.ProtoMin) {
+		return 0, fmt.Errorf("helper %q speaks protocol %d to %d, this daemon %d to %d", h.Version, h.ProtoMin, h.Proto, ProtoMin, Proto)
+	}
+	return version, nil
 }
 
 // Plan tells the phases before work begins; it may be sent again when a total
@@ -66,7 +83,7 @@ type PlanPhase struct {
 // Phase says that phase Index of the plan (from 0) has begun.
 type Phase struct {
 	Index    int  `msgpack:"index"`
-	NoReturn bool `msgpack:"no_return"` // cancel comes too late from here on
+	NoReturn bool `msgpack:"no_return"` // cancel comes too late from here on; stays set
 }
 
 // Progress is the state of the current phase. It may be lost. All counts are
@@ -108,7 +125,7 @@ const (
 type State struct {
 	Activity  Activity `msgpack:"activity"`
 	Limit     int64    `msgpack:"limit"`      // bytes per second, 0 is none
-	FromAfar  bool     `msgpack:"from_afar"`  // cancel by a signal without a Cancel frame
+	FromAfar  bool     `msgpack:"from_afar"`  // cancel by a signal without a Cancel frame; stays set
 	SenderPID int      `msgpack:"sender_pid"` // of that signal, 0 if not known
 }
 
@@ -119,7 +136,8 @@ type Window struct {
 	Open bool  `msgpack:"open"`
 }
 
-// Log is one line of the helper's log. Level is hclog's: trace … error.
+// Log is one line of the helper's log. Level is hclog's: trace, debug, info,
+// warn or error.
 type Log struct {
 	Level string `msgpack:"level"`
 	Text  string `msgpack:"text"`
@@ -141,6 +159,7 @@ type Result struct {
 
 // Go lets the helper touch storage.
 type Go struct {
+	Proto  int   `msgpack:"proto"` // the version both speak from here on, Hello.Agree
 	Limit  int64 `msgpack:"limit"` // bytes per second, 0 is none
 	Paused bool  `msgpack:"paused"`
 }
@@ -164,8 +183,8 @@ type WindowAck struct {
 	ID int64 `msgpack:"id"`
 }
 
-// Resync asks the helper to send HELLO, PLAN, PHASE, STATE, PROGRESS, WARN and
-// RESULT again, as far as there are any.
+// Resync asks the helper to send the last HELLO, PLAN, PHASE, CHECKPOINT,
+// STATE, WINDOW, PROGRESS, every WARN and RESULT again, as far as there are any.
 type Resync struct{}
 
 func (Hello) Type() Type      { return TypeHello }

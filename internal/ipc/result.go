@@ -10,7 +10,7 @@ const (
 )
 
 // Report is the whole of a result file: what the task did, and, for tasks over
-// many objects, one Item each.
+// many objects, one Item each. ItemCount is set when it is saved.
 type Report struct {
 	Summary
 	Items []Item
@@ -19,7 +19,7 @@ type Report struct {
 // Summary is the first record of a result file.
 type Summary struct {
 	Outcome   Outcome  `msgpack:"outcome"`
-	Rollback  string   `msgpack:"rollback"` // none, done, kept_partial, failed
+	Rollback  string   `msgpack:"rollback"` // none (or empty), done, kept_partial, failed
 	Error     *Error   `msgpack:"error"`
 	Volume    *Item    `msgpack:"volume"` // the volume as it is now
 	Pool      *Pool    `msgpack:"pool"`   // the pool as it is now
@@ -71,9 +71,9 @@ type Item struct {
 	Backing    string `msgpack:"backing"`
 	Device     uint64 `msgpack:"device"`
 	Inode      uint64 `msgpack:"inode"`
-	BirthNS    int64  `msgpack:"birth_ns"`
-	ChangeNS   int64  `msgpack:"change_ns"`
-	State      string `msgpack:"state"` // of a job over many: succeeded, failed, skipped
+	BirthNS    int64  `msgpack:"birth_ns"`  // since 1970; an identity, may be negative
+	ChangeNS   int64  `msgpack:"change_ns"` // likewise
+	State      string `msgpack:"state"`     // of a job over many: succeeded, failed, skipped
 	Checksum   string `msgpack:"checksum"`
 	Error      *Error `msgpack:"error"`
 	Ignored    string `msgpack:"ignored"` // why this entry is no volume; Name is escaped then
@@ -90,11 +90,26 @@ type Pool struct {
 	Disk       string `msgpack:"disk"` // physical device, "259:0", for the scheduler
 }
 
-// End closes a result file; without it the file is torn.
+// Commit is the identity of the volume that is about to get its name. It is
+// saved before the rename: a recovery that finds no result, no temporary and
+// this very inode under the name knows that the task came to its end.
+type Commit struct {
+	Temporary string `msgpack:"temporary"` // path the volume was built under
+	Target    string `msgpack:"target"`    // path it gets
+	Device    uint64 `msgpack:"device"`
+	Inode     uint64 `msgpack:"inode"`
+	BirthNS   int64  `msgpack:"birth_ns"` // since 1970, 0 where the file system has none
+	Size      int64  `msgpack:"size"`     // bytes
+}
+
+// End closes a file; without it the file is torn. Digest is the SHA-256, in
+// hex, of every byte before this record.
 type End struct {
-	Records int `msgpack:"records"`
+	Records int    `msgpack:"records"`
+	Digest  string `msgpack:"digest"`
 }
 
 func (Summary) Type() Type { return TypeOutcome }
 func (Item) Type() Type    { return TypeItem }
+func (Commit) Type() Type  { return TypeCommit }
 func (End) Type() Type     { return TypeEnd }

@@ -1,0 +1,193 @@
+package ipc
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Bounds of what a message may hold, both sent and received.
+const (
+	// MaxPhases bounds a plan. A plan must fit a frame too: with names of 16
+	// bytes about 40 phases do.
+	MaxPhases = 64
+	// MaxWarnings bounds the warnings kept with a job; a disk that is failing
+	// has more to say than anybody reads.
+	MaxWarnings = 32
+
+	maxName    = 64   // a phase, a code, a version
+	maxText    = 1024 // a warning, a hint
+	maxMessage = 4096 // an error's message
+	maxLogText = 3072 // leaves room for the rest of a frame
+	maxPath    = 4096 // PATH_MAX, limits.h
+	// maxWeight keeps the sum of all weights finite; weights may be bytes.
+	maxWeight = 1e30
+)
+
+func (h Hello) check() error {
+	if h.Proto < 1 || h.ProtoMin < 1 || h.ProtoMin > h.Proto || h.PID < 1 {
+		return fmt.Errorf("proto %d, proto_min %d or pid %d out of range", h.Proto, h.ProtoMin, h.PID)
+	}
+	return cmp.Or(checkName("job", h.Job), checkName("version", h.Version))
+}
+
+func (p Plan) check() error {
+	if len(p.Phases) > MaxPhases {
+		return fmt.Errorf("%d phases, at most %d", len(p.Phases), MaxPhases)
+	}
+	for _, ph := range p.Phases {
+		if err := ph.check(); err != nil {
+			return fmt.Errorf("phase %q: %w", ph.Name, err)
+		}
+	}
+	return nil
+}
+
+func (p PlanPhase) check() error {
+	if p.Unit != "bytes" && p.Unit != "items" {
+		return fmt.Errorf("unit %q", p.Unit)
+	}
+	if math.IsNaN(p.Weight) || p.Weight < 0 || p.Weight > maxWeight {
+		return fmt.Errorf("weight %g out of range", p.Weight)
+	}
+	if strings.Trim(p.Mask, "QRMGWD") != "" {
+		return fmt.Errorf("mask %q", p.Mask)
+	}
+	return cmp.Or(checkName("name", p.Name), notNegative("total", p.Total))
+}
+
+func (p Phase) check() error { return checkIndex(p.Index) }
+
+func (p Progress) check() error {
+	return cmp.Or(checkIndex(p.Phase),
+		notNegative("done", p.Done), notNegative("durable", p.Durable), notNegative("total", p.Total),
+		notNegative("work", p.Work), notNegative("work_all", p.WorkAll), notNegative("holes", p.Holes),
+		notNegative("read", p.Read), notNegative("written", p.Written))
+}
+
+func (Beat) check() error { return nil }
+
+func (c Checkpoint) check() error {
+	return cmp.Or(checkIndex(c.Phase), notNegative("done", c.Done))
+}
+
+func (s State) check() error {
+	switch s.Activity {
+	case ActivityRunning, ActivityPaused, ActivityCanceling, ActivityRollingBack, ActivityFinalizing:
+	default:
+		return fmt.Errorf("activity %q", s.Activity)
+	}
+	return cmp.Or(notNegative("limit", s.Limit), notNegative("sender_pid", int64(s.SenderPID)))
+}
+
+func (w Window) check() error { return notNegative("id", w.ID) }
+
+func (l Log) check() error {
+	if !slices.Contains([]string{"trace", "debug", "info", "warn", "error"}, l.Level) {
+		return fmt.Errorf("level %q", l.Level)
+	}
+	return checkText("text", l.Text, maxLogText)
+}
+
+func (w Warn) check() error { return checkText("text", w.Text, maxText) }
+
+func (r Result) check() error {
+	return cmp.Or(r.Outcome.check(), checkDigest(r.Digest))
+}
+
+func (g Go) check() error {
+	return cmp.Or(notNegative("proto", int64(g.Proto)), notNegative("limit", g.Limit))
+}
+
+func (Cancel) check() error { return nil }
+func (Pause) check() error  { return nil }
+func (Resume) check() error { return nil }
+func (Resync) check() error { return nil }
+
+func (l Limit) check() error     { return notNegative("rate", l.Rate) }
+func (w WindowAck) check() error { return notNegative("id", w.ID) }
+
+func (o Outcome) check() error {
+	if o != Succeeded && o != Failed && o != Canceled {
+		return fmt.Errorf("outcome %q", o)
+	}
+	return nil
+}
+
+func checkIndex(i int) error {
+	if i < 0 || i >= MaxPhases {
+		return fmt.Errorf("phase index %d out of range", i)
+	}
+	return nil
+}
+
+// notNegative also catches what a peer meant as a large unsigned number:
+// msgpack wraps it into a negative one.
+func notNegative(field string, n int64) error {
+	if n < 0 {
+		return fmt.Errorf("%s is %d, below 0", field, n)
+	}
+	return nil
+}
+
+// checkName holds for words that are shown as they are.
+func checkName(field, s string) error {
+	if len(s) > maxName {
+		return fmt.Errorf("%s has %d bytes, at most %d", field, len(s), maxName)
+	}
+	for _, r := range s {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return fmt.Errorf("%s %q is not printable", field, s)
+		}
+	}
+	return nil
+}
+
+// checkText holds for one line of text in UTF-8.
+func checkText(field, s string, limit int) error {
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return fmt.Errorf("%s has control characters", field)
+	}
+	return checkUTF8(field, s, limit)
+}
+
+func checkUTF8(field, s string, limit int) error {
+	if len(s) > limit {
+		return fmt.Errorf("%s has %d bytes, at most %d", field, len(s), limit)
+	}
+	if !utf8.ValidString(s) {
+		return fmt.Errorf("%s is not UTF-8", field)
+	}
+	return nil
+}
+
+// checkDigest holds for a SHA-256 in lower-case hex.
+func checkDigest(s string) error {
+	if len(s) != 64 || strings.Trim(s, "0123456789abcdef") != "" {
+		return fmt.Errorf("digest %q", s)
+	}
+	return nil
+}
+
+// cutText makes any bytes into text that checkText accepts, and says whether
+// it had to leave out the end.
+func cutText(s string, limit int) (text string, cut bool) {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\ufffd"))
+	if len(s) <= limit {
+		return s, false
+	}
+	n := limit
+	for !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n], true
+}

@@ -1,0 +1,151 @@
+package ipc
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+const (
+	maxLimits = 32  // of a wipe, in Summary.Limits
+	maxSum    = 256 // a checksum with its algorithm
+)
+
+func (s Summary) check() error {
+	if !slices.Contains([]string{"", "none", "done", "kept_partial", "failed"}, s.Rollback) {
+		return fmt.Errorf("rollback %q", s.Rollback)
+	}
+	if len(s.Phases) > MaxPhases || len(s.Limits) > maxLimits || len(s.Warnings) > MaxWarnings {
+		return fmt.Errorf("%d phases, %d limits, %d warnings: at most %d, %d, %d",
+			len(s.Phases), len(s.Limits), len(s.Warnings), MaxPhases, maxLimits, MaxWarnings)
+	}
+	return cmp.Or(s.Outcome.check(), s.checkWords(), s.checkFigures(), s.checkObjects())
+}
+
+func (s Summary) checkWords() error {
+	for _, t := range slices.Concat(s.Limits, s.Warnings) {
+		if err := checkText("a limit or warning", t, maxText); err != nil {
+			return err
+		}
+	}
+	return cmp.Or(checkName("method", s.Method), checkName("algorithm", s.Algorithm),
+		checkUTF8("device", s.Device, maxPath), checkText("checksum", s.Checksum, maxSum))
+}
+
+func (s Summary) checkFigures() error {
+	for _, p := range s.Phases {
+		if err := cmp.Or(checkName("phase", p.Name), notNegative("ns", p.NS)); err != nil {
+			return err
+		}
+	}
+	return cmp.Or(notNegative("passes", int64(s.Passes)), notNegative("bytes", s.Bytes),
+		notNegative("read", s.Read), notNegative("written", s.Written), notNegative("holes", s.Holes),
+		notNegative("item_count", int64(s.ItemCount)))
+}
+
+func (s Summary) checkObjects() error {
+	if s.Error != nil {
+		if err := s.Error.check(); err != nil {
+			return fmt.Errorf("error: %w", err)
+		}
+	}
+	if s.Volume != nil {
+		if err := s.Volume.check(); err != nil {
+			return fmt.Errorf("volume: %w", err)
+		}
+	}
+	if s.Pool != nil {
+		if err := s.Pool.check(); err != nil {
+			return fmt.Errorf("pool: %w", err)
+		}
+	}
+	return nil
+}
+
+func (e *Error) check() error {
+	if e.Code == "" || e.Offset < -1 {
+		return fmt.Errorf("code %q or offset %d", e.Code, e.Offset)
+	}
+	return cmp.Or(checkName("code", e.Code), checkText("message", e.Message, maxMessage),
+		checkText("hint", e.Hint, maxText), checkUTF8("path", e.Path, maxPath), checkText("holder", e.Holder, maxText))
+}
+
+func (it Item) check() error {
+	if it.Error != nil {
+		if err := it.Error.check(); err != nil {
+			return fmt.Errorf("error: %w", err)
+		}
+	}
+	return cmp.Or(
+		checkUTF8("name", it.Name, maxPath), checkUTF8("path", it.Path, maxPath),
+		checkUTF8("key", it.Key, maxPath), checkUTF8("backing", it.Backing, maxPath),
+		checkName("type", it.VolType), checkName("format", it.Format), checkName("state", it.State),
+		checkText("checksum", it.Checksum, maxSum), checkText("ignored", it.Ignored, maxText),
+		notNegative("capacity", it.Capacity), notNegative("allocation", it.Allocation))
+}
+
+func (p Pool) check() error {
+	return cmp.Or(checkUTF8("path", p.Path, maxPath), checkName("disk", p.Disk),
+		notNegative("capacity", p.Capacity), notNegative("allocation", p.Allocation), notNegative("available", p.Available))
+}
+
+func (c Commit) check() error {
+	return cmp.Or(checkUTF8("temporary", c.Temporary, maxPath), checkUTF8("target", c.Target, maxPath),
+		notNegative("size", c.Size))
+}
+
+func (e End) check() error {
+	return cmp.Or(notNegative("records", int64(e.Records)), checkDigest(e.Digest))
+}
+
+// tidied gives a summary whose texts fit, so that a long complaint of a tool
+// never costs a task its result.
+func (s Summary) tidied() Summary {
+	s.Error = s.Error.tidied()
+	s.Limits = tidyAll(s.Limits, maxLimits)
+	s.Warnings = tidyAll(s.Warnings, MaxWarnings)
+	if s.Volume != nil {
+		v := s.Volume.tidied()
+		s.Volume = &v
+	}
+	return s
+}
+
+func (e *Error) tidied() *Error {
+	if e == nil {
+		return nil
+	}
+	t := *e
+	t.Message = tidy(e.Message, maxMessage)
+	t.Hint = tidy(e.Hint, maxText)
+	t.Path = tidy(e.Path, maxPath)
+	t.Holder = tidy(e.Holder, maxText)
+	return &t
+}
+
+func (it Item) tidied() Item {
+	it.Error = it.Error.tidied()
+	it.Ignored = tidy(it.Ignored, maxText)
+	return it
+}
+
+// tidyAll keeps the first of too many texts and says how many there were.
+func tidyAll(texts []string, limit int) []string {
+	out := make([]string, 0, min(len(texts), limit))
+	for i, t := range texts {
+		if i == limit-1 && len(texts) > limit {
+			return append(out, fmt.Sprintf("and %d more, not kept", len(texts)-i))
+		}
+		out = append(out, tidy(t, maxText))
+	}
+	return out
+}
+
+func tidy(s string, limit int) string {
+	const ellipsis = "…"
+	if t, cut := cutText(s, limit); !cut {
+		return t
+	}
+	t, _ := cutText(s, limit-len(ellipsis))
+	return t + ellipsis
+}

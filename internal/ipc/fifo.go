@@ -1,0 +1,162 @@
+package ipc
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrFull reports a FIFO without room for the frame. Nothing of it was
+// written.
+var ErrFull = errors.New("the peer does not read: pipe is full")
+
+// MakeFIFO makes a FIFO that only its owner can open. Whatever is there
+// already, it refuses (os.ErrExist).
+func MakeFIFO(path string) error {
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return fmt.Errorf("cannot make fifo %s: %w", path, err)
+	}
+	return nil
+}
+
+// OpenFrames opens the frames FIFO, on either side. The descriptor is both a
+// read and a write end, so that neither side ever sees the other go away: the
+// daemon learns it from the process, the helper need not know. Read deadlines
+// work.
+func OpenFrames(path string) (*os.File, error) { return openFIFO(path, os.O_RDWR) }
+
+// OpenControl opens the control FIFO on the daemon's side. The descriptor is
+// both a read and a write end: as long as it is open, a helper before GO
+// waits.
+func OpenControl(path string) (*os.File, error) { return openFIFO(path, os.O_RDWR) }
+
+// openFIFO opens without waiting for a peer and leaves the descriptor to the
+// runtime's poller, so that reads wait without a thread and can be given a
+// deadline. What is no FIFO is refused.
+func openFIFO(path string, access int) (*os.File, error) {
+	f, err := os.OpenFile(path, access|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open fifo: %w", err)
+	}
+	st, err := f.Stat()
+	if err == nil && st.Mode().Type() != os.ModeNamedPipe {
+		err = fmt.Errorf("%s is no fifo", path)
+	}
+	if err != nil {
+		f.Close() // nothing was written
+		return nil, fmt.Errorf("cannot open fifo: %w", err)
+	}
+	return f, nil
+}
+
+// WriteFrame writes a frame to a non-blocking FIFO, whole or not at all: it
+// never waits, and a full FIFO is ErrFull. Several writers do not mix their
+// bytes (pipe(7), PIPE_BUF).
+func WriteFrame(fifo *os.File, f Frame) error {
+	b, err := Encode(f, MaxFrame)
+	if err != nil {
+		return err
+	}
+	raw, err := fifo.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("cannot write frame: %w", err)
+	}
+	// Control and not Write: the poller would wait for room.
+	var werr error
+	if err := raw.Control(func(fd uintptr) { werr = writeOnce(int(fd), b) }); err != nil {
+		return fmt.Errorf("cannot write frame: %w", err)
+	}
+	return werr
+}
+
+func writeOnce(fd int, b []byte) error {
+	for {
+		n, err := unix.Write(fd, b)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			return ErrFull
+		case err != nil:
+			return fmt.Errorf("cannot write frame: %w", err)
+		case n != len(b):
+			return fmt.Errorf("cannot write frame: %d of %d bytes written, this is no pipe", n, len(b))
+		}
+		return nil
+	}
+}
+
+// Control is a helper's end of the control FIFO.
+type Control struct {
+	path   string
+	in     *os.File
+	writer *os.File // after Keep
+	frames *Reader
+}
+
+// JoinControl opens the control FIFO on the helper's side, for reading only:
+// when the daemon goes away before GO, Next gives io.EOF and the helper has
+// nothing to do.
+func JoinControl(path string) (*Control, error) {
+	in, err := openFIFO(path, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	return &Control{path: path, in: in, frames: NewAdoptingReader(in, MaxFrame)}, nil
+}
+
+// Next waits for the next frame from the daemon. A frame that is not for
+// helpers is a *ProtocolError. After Close it gives os.ErrClosed.
+func (c *Control) Next() (Frame, error) {
+	f, err := c.frames.Next()
+	if err != nil {
+		return Frame{}, err
+	}
+	if !f.Body.Type().down() {
+		return Frame{}, protocolErrorf("%s on the control fifo", f.Body.Type())
+	}
+	return f, nil
+}
+
+// Keep takes a write end too: from then on Next never gives io.EOF, and the
+// helper outlives its daemon. A helper calls it after GO and before it touches
+// anything; where it fails, it must end.
+func (c *Control) Keep() error {
+	w, err := openFIFO(c.path, os.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	same, err := sameFile(c.in, w)
+	if err == nil && !same {
+		err = fmt.Errorf("%s was replaced", c.path)
+	}
+	if err != nil {
+		w.Close() // nothing was written
+		return fmt.Errorf("cannot keep control fifo: %w", err)
+	}
+	c.writer = w
+	return nil
+}
+
+// Close ends a Next that waits.
+func (c *Control) Close() error {
+	err := c.in.Close()
+	if c.writer != nil {
+		err = errors.Join(err, c.writer.Close())
+	}
+	return err
+}
+
+func sameFile(a, b *os.File) (bool, error) {
+	sa, err1 := a.Stat()
+	sb, err2 := b.Stat()
+	if err := errors.Join(err1, err2); err != nil {
+		return false, err
+	}
+	return os.SameFile(sa, sb), nil
+}
+
+var _ io.Closer = (*Control)(nil)

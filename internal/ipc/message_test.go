@@ -1,0 +1,210 @@
+package ipc
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+const testDigest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+// samples has every message once, every field set to something of its own.
+func samples() []Message {
+	failure := &Error{Code: "io_error", Message: "cannot read /p/a: input/output error", Hint: "look at the disk", Path: "/p/a", Offset: 4096, Holder: "qemu pid 812"}
+	item := Item{
+		Name: "a.raw", Path: "/p/a.raw", Key: "/p/a.raw", VolType: "file", Format: "raw", Capacity: 1 << 40, Allocation: 1 << 30,
+		Backing: "/p/base.raw", Device: 2049, Inode: math.MaxUint64, BirthNS: -7, ChangeNS: 1763700000000000001,
+		State: "failed", Checksum: "sha256:" + testDigest, Error: failure, Ignored: `name "\x1b" is no volume name`,
+	}
+	return []Message{
+		Hello{Proto: 3, ProtoMin: 2, PID: 4712, Job: "0199-7", Version: "v1.2.3"},
+		Plan{Phases: []PlanPhase{
+			{Name: "copy", Unit: "bytes", Total: math.MaxInt64, Weight: 97.5, Data: true, Bounded: true, Mask: "QR"},
+			{Name: "sync", Unit: "items", Weight: 1e18},
+		}},
+		Phase{Index: 63, NoReturn: true},
+		Progress{Phase: 1, Done: 2, Durable: 3, Total: 4, Work: 5, WorkAll: 6, Holes: 7, Read: 8, Written: math.MaxInt64},
+		Beat{},
+		Checkpoint{Phase: 1, Done: 1 << 50},
+		State{Activity: ActivityRollingBack, Limit: 1 << 20, FromAfar: true, SenderPID: 99},
+		Window{ID: 7, Open: true},
+		Log{Level: "debug", Text: "opened “/p/a.raw” 日本", Cut: true},
+		Warn{Text: "reflink refused, copying", Cut: true},
+		Result{Outcome: Canceled, Digest: testDigest},
+		Go{Proto: 1, Limit: 5, Paused: true},
+		Cancel{}, Pause{}, Resume{},
+		Limit{Rate: 1 << 40},
+		WindowAck{ID: 7},
+		Resync{},
+		Summary{
+			Outcome: Failed, Rollback: "done", Error: failure, Volume: &item,
+			Pool:   &Pool{Path: "/p", Device: 2049, Inode: 2, Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"},
+			Method: "reflink", Algorithm: "zero", Passes: 1, Bytes: 2, Checked: true, Verified: true,
+			Limits: []string{"an SSD keeps copies"}, Device: "/dev/loop0", Checksum: "sha256:" + testDigest,
+			Read: 3, Written: 4, Holes: 5, Phases: []Spent{{Name: "copy", NS: 6}}, Warnings: []string{"slow"}, ItemCount: 7,
+		},
+		item,
+		Commit{Temporary: "/p/.1.storaged", Target: "/p/a.raw", Device: 2049, Inode: 12, BirthNS: 13, Size: 14},
+		End{Records: 3, Digest: testDigest},
+	}
+}
+
+func mustEncode(t testing.TB, m Message, limit int) []byte {
+	t.Helper()
+	b, err := Encode(Frame{Seq: 11, MonoNS: 12, Body: m}, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestEveryMessageSurvivesTheRoundTrip(t *testing.T) {
+	seen := map[Type]bool{}
+	for _, m := range samples() {
+		seen[m.Type()] = true
+		f, err := NewReader(bytes.NewReader(mustEncode(t, m, MaxRecord)), MaxRecord).Next()
+		if want := (Frame{11, 12, m}); err != nil || !reflect.DeepEqual(f, want) {
+			t.Errorf("%s came back as\n%+v (%v), want\n%+v", m.Type(), f, err, want)
+		}
+		requireEveryFieldSet(t, reflect.ValueOf(m), m.Type().String())
+	}
+	for typ := range kinds {
+		if !seen[typ] {
+			t.Errorf("no sample of %s", typ)
+		}
+	}
+}
+
+// requireEveryFieldSet keeps the samples able to show a lost field. Within a
+// list it is enough that its first element is full.
+func requireEveryFieldSet(t *testing.T, v reflect.Value, at string) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		requireEveryFieldSet(t, v.Elem(), at)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			requireEveryFieldSet(t, v.Field(i), at+"."+v.Type().Field(i).Name)
+		}
+	case reflect.Slice:
+		requireEveryFieldSet(t, v.Index(0), at+"[0]")
+	default:
+		if v.IsZero() {
+			t.Errorf("sample leaves %s at its zero value", at)
+		}
+	}
+}
+
+func TestEveryFrameOfTheFIFOsFitsOne(t *testing.T) {
+	for _, m := range samples() {
+		if m.Type() < 129 && Validate(m) != nil {
+			t.Errorf("%s: %v", m.Type(), Validate(m))
+		}
+	}
+}
+
+func TestOutOfBoundsIsNeitherSentNorReceived(t *testing.T) {
+	many := make([]PlanPhase, MaxPhases+1)
+	for i := range many {
+		many[i] = PlanPhase{Name: "p", Unit: "items"}
+	}
+	long := strings.Repeat("x", maxPath+1)
+	phase := func(p PlanPhase) Message { return Plan{Phases: []PlanPhase{p}} }
+	bad := []Message{
+		Hello{PID: 1}, Hello{Proto: 1, ProtoMin: 2, PID: 1}, Hello{Proto: 1, ProtoMin: 1},
+		Hello{Proto: 1, ProtoMin: 1, PID: 1, Job: "a\nb"}, Hello{Proto: 1, ProtoMin: 1, PID: 1, Version: "\u202ev1"},
+		Plan{Phases: many},
+		phase(PlanPhase{Name: "p"}), phase(PlanPhase{Name: "p", Unit: "items", Total: -1}),
+		phase(PlanPhase{Name: "p", Unit: "bytes", Weight: math.NaN()}), phase(PlanPhase{Name: "p", Unit: "bytes", Weight: math.Inf(1)}),
+		phase(PlanPhase{Name: "p", Unit: "bytes", Weight: -0.5}), phase(PlanPhase{Name: "p", Unit: "bytes", Weight: math.MaxFloat64}),
+		phase(PlanPhase{Name: long[:65], Unit: "bytes"}), phase(PlanPhase{Name: "\xff", Unit: "bytes"}),
+		phase(PlanPhase{Name: "p", Unit: "bytes", Mask: "Qx"}),
+		Phase{Index: -1}, Phase{Index: MaxPhases},
+		Progress{Phase: -1}, Progress{Done: -1}, Progress{Durable: -1}, Progress{Total: -1}, Progress{Work: -1},
+		Progress{WorkAll: -1}, Progress{Holes: -1}, Progress{Read: -1}, Progress{Written: math.MinInt64},
+		Checkpoint{Phase: 64}, Checkpoint{Done: -1},
+		State{}, State{Activity: "asleep"}, State{Activity: ActivityPaused, Limit: -1}, State{Activity: ActivityPaused, SenderPID: -1},
+		Window{ID: -1}, WindowAck{ID: -1}, Limit{Rate: -1}, Go{Limit: -1}, Go{Proto: -1},
+		Log{Level: "loud"}, Log{Level: "info", Text: "a\nb"}, Log{Level: "info", Text: "\xff"}, Log{Level: "info", Text: long[:maxLogText+1]},
+		Warn{Text: "\x00"}, Warn{Text: long[:maxText+1]},
+		Result{Outcome: "done", Digest: testDigest}, Result{Outcome: Failed}, Result{Outcome: Failed, Digest: strings.ToUpper(testDigest)},
+		Summary{}, Summary{Outcome: Failed, Rollback: "perhaps"}, Summary{Outcome: Failed, Bytes: -1}, Summary{Outcome: Failed, Passes: -1},
+		Summary{Outcome: Failed, ItemCount: -1}, Summary{Outcome: Failed, Phases: []Spent{{NS: -1}}}, Summary{Outcome: Failed, Phases: make([]Spent, 65)},
+		Summary{Outcome: Failed, Warnings: make([]string, MaxWarnings+1)}, Summary{Outcome: Failed, Limits: []string{"\n"}},
+		Summary{Outcome: Failed, Error: &Error{}}, Summary{Outcome: Failed, Error: &Error{Code: "io_error", Offset: -2}},
+		Summary{Outcome: Failed, Volume: &Item{Capacity: -1}}, Summary{Outcome: Failed, Pool: &Pool{Available: -1}},
+		Item{Path: long}, Item{Name: "\xff"}, Item{Allocation: -1}, Item{Error: &Error{}}, Item{Format: "a\x1bb"},
+		Commit{Size: -1}, Commit{Target: long}, End{Records: -1, Digest: testDigest}, End{},
+	}
+	for i, m := range bad {
+		if _, err := Encode(Frame{Body: m}, MaxRecord); err == nil {
+			t.Errorf("%d: %s %+v was encoded", i, m.Type(), m)
+		}
+		var perr *ProtocolError
+		_, err := NewReader(bytes.NewReader(unchecked(t, m)), MaxRecord).Next()
+		if !errors.As(err, &perr) {
+			t.Errorf("%d: %s %+v was received: %v", i, m.Type(), m, err)
+		}
+	}
+}
+
+func TestUnsignedNumbersBeyondInt64AreRefused(t *testing.T) {
+	huge := []byte{0xcf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	for _, field := range []string{"done", "durable", "total", "written", "phase"} {
+		body := append([]byte{0x81, 0xa0 | byte(len(field))}, field...)
+		_, err := readOne(frameOf(TypeProgress, append(body, huge...)))
+		if err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("%s of 2^64-1: %v", field, err)
+		}
+	}
+}
+
+func TestAPlanThatDoesNotFitIsAClearError(t *testing.T) {
+	var p Plan
+	for i := range MaxPhases {
+		p.Phases = append(p.Phases, PlanPhase{Name: fmt.Sprintf("a phase with a long name %d", i), Unit: "bytes", Total: math.MaxInt64, Weight: 1})
+	}
+	err := Validate(p)
+	if err == nil || !strings.Contains(err.Error(), "PLAN") || !strings.Contains(err.Error(), "at most 4096 fit") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestVersionsAgree(t *testing.T) {
+	for _, c := range []struct{ proto, min, want int }{{1, 1, 1}, {9, 1, 1}, {9, 2, 0}} {
+		v, err := Hello{Proto: c.proto, ProtoMin: c.min, Version: "x"}.Agree()
+		if v != c.want || (err == nil) != (c.want > 0) {
+			t.Errorf("helper of protocol %d to %d: %d, %v", c.min, c.proto, v, err)
+		}
+	}
+}
+
+func TestCutTextIsAlwaysAcceptable(t *testing.T) {
+	for _, in := range []string{"", "plain", "a\nb\x00c\x7f", "\xff\xfe\xfd", strings.Repeat("日", 5000), strings.Repeat("\xff", 5000), strings.Repeat("x", maxText)} {
+		for _, limit := range []int{maxText, maxText - 1, maxText - 2} {
+			out, cut := cutText(in, limit)
+			if err := checkText("text", out, limit); err != nil || cut != (len(out) < len(strings.ToValidUTF8(in, "\ufffd"))) && len(in) > limit {
+				t.Errorf("%.10q at %d gave %d bytes, cut %v: %v", in, limit, len(out), cut, err)
+			}
+		}
+	}
+}
+
+func readOne(b []byte) (Frame, error) { return NewReader(bytes.NewReader(b), MaxFrame).Next() }
+
+func readAll(r *Reader) (frames []Frame, err error) {
+	for {
+		f, err := r.Next()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return frames, err
+		}
+		frames = append(frames, f)
+	}
+}
