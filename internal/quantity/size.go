@@ -3,6 +3,7 @@
 package quantity
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -17,26 +18,30 @@ const powers = "kmgtpe"
 // T, P, E; B, byte and bytes are 1, as is a bare number. Unlike virsh it
 // refuses spaces and a sign, and what does not fit into 63 bits.
 func ParseSize(s string) (int64, error) {
+	n, err := parseSize(s)
+	if err != nil {
+		return 0, fmt.Errorf("bad size %q: %w", s, err)
+	}
+	return n, nil
+}
+
+func parseSize(s string) (int64, error) {
 	digits := leadingDigits(s)
-	if digits == "" {
-		return 0, badSize(s)
+	switch {
+	case strings.HasPrefix(s, "-"):
+		return 0, errors.New("it is negative")
+	case digits == "":
+		return 0, errors.New("write a whole number and a unit, like 10G, 500MB or 4096")
 	}
 	factor, ok := unit(s[len(digits):])
 	if !ok {
-		return 0, fmt.Errorf("bad size %q: unknown unit %q; write B, K, KB, KiB, M, MB, MiB and so on up to E", s, s[len(digits):])
+		return 0, fmt.Errorf("unknown unit %q; write B, K, KB, KiB, M, MB, MiB and so on up to E", s[len(digits):])
 	}
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || n > math.MaxInt64/factor {
-		return 0, fmt.Errorf("bad size %q: more than %d bytes", s, int64(math.MaxInt64))
+		return 0, fmt.Errorf("it is more than %d bytes", int64(math.MaxInt64))
 	}
 	return n * factor, nil
-}
-
-func badSize(s string) error {
-	if strings.HasPrefix(s, "-") {
-		return fmt.Errorf("bad size %q: it is negative", s)
-	}
-	return fmt.Errorf("bad size %q: write a whole number and a unit, like 10G, 500MB or 4096", s)
 }
 
 func leadingDigits(s string) string {
@@ -84,9 +89,9 @@ func ParseRelative(s string) (n int64, relative bool, err error) {
 // ParseRate reads SIZE or SIZE/s, in bytes per second. Zero is refused: it
 // would mean a job that never ends.
 func ParseRate(s string) (int64, error) {
-	n, err := ParseSize(strings.TrimSuffix(s, "/s"))
+	n, err := parseSize(strings.TrimSuffix(s, "/s"))
 	if err != nil {
-		return 0, fmt.Errorf("bad rate %q: %s", s, strings.TrimPrefix(err.Error(), "bad size "))
+		return 0, fmt.Errorf("bad rate %q: %w", s, err)
 	}
 	if n == 0 {
 		return 0, fmt.Errorf("bad rate %q: a job with it would never end; pause it instead", s)

@@ -1,0 +1,146 @@
+// Package cmdline makes a program of a tree of urfave/cli commands, with the
+// manners of INTERFACE sections 1 and 2: flags on either side of arguments,
+// "did you mean", errors said once with a hint, and one table of exit codes.
+//
+// The texts of the tree are its grammar. A flag's placeholder (in backquotes
+// in its Usage) and a command's ArgsUsage say what is accepted: alternatives
+// stand between bars, those in lower case are literal, those in upper case
+// are words of the program's vocabulary; [X] may be left out and X… repeats.
+// A placeholder "[=X]" makes the value of a flag optional.
+package cmdline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/internal/record"
+	"storaged/internal/term"
+)
+
+// Program is a tree of commands and the words its grammar uses.
+type Program struct {
+	App   *cli.App
+	Words map[string]Word // beside those of this package: SIZE, RATE, TIME …
+	// Tail is printed at the end of the program's own help, above the exit codes.
+	Tail string
+}
+
+// Main runs app with args, the first of which is the program's name, and
+// gives the exit code. It never exits the process.
+func Main(app *cli.App, args []string) int { return Program{App: app}.Main(args) }
+
+// Main runs the program and gives the exit code.
+func (p Program) Main(args []string) int {
+	p.tame()
+	if len(args) > 1 && args[1] == completeCommand {
+		p.complete(args[2:])
+		return record.ExitDone
+	}
+	inv, err := p.run(args)
+	if err == nil {
+		return record.ExitDone
+	}
+	p.report(inv, err)
+	return ExitCode(err)
+}
+
+func (p Program) run(args []string) (*invocation, error) {
+	inv, err := p.parse(args[min(1, len(args)):])
+	if err != nil {
+		return inv, err
+	}
+	switch {
+	case inv.help:
+		return inv, p.help(p.App.Writer, inv.path)
+	case inv.version:
+		_, err := fmt.Fprintf(p.App.Writer, "%s %s\n", p.App.Name, p.App.Version)
+		return inv, err
+	}
+	if err := p.check(inv); err != nil {
+		return inv, err
+	}
+	return inv, p.App.RunContext(context.Background(), inv.argv(p.App.Name))
+}
+
+// tame switches off what cli/v2 does by itself: help, version and exits.
+func (p Program) tame() {
+	a := p.App
+	if a.Writer == nil {
+		a.Writer = os.Stdout
+	}
+	if a.ErrWriter == nil {
+		a.ErrWriter = os.Stderr
+	}
+	a.HideHelp, a.HideVersion, a.DisableSliceFlagSeparator = true, true, true
+	a.ExitErrHandler = func(*cli.Context, error) {}
+	a.OnUsageError = usageError
+	tameCommands(a.Commands)
+}
+
+func tameCommands(commands []*cli.Command) {
+	for _, c := range commands {
+		c.HideHelp, c.OnUsageError = true, usageError
+		tameCommands(c.Subcommands)
+	}
+}
+
+// usageError takes what flag values of a type were refused by cli.
+func usageError(_ *cli.Context, err error, _ bool) error { return Usagef("%s", err) }
+
+// Usagef makes an error of bad usage (exit code 2).
+func Usagef(format string, args ...any) *record.Error {
+	return record.Errorf(record.Invalid, format, args...)
+}
+
+// ExitCode maps an error to the exit code. A canceled context is a person who
+// pressed Ctrl-C.
+func ExitCode(err error) int {
+	var e *record.Error
+	if !errors.As(err, &e) && errors.Is(err, context.Canceled) {
+		return record.ExitCanceled
+	}
+	return record.ExitCode(err)
+}
+
+// report says an error once: for people, or with -o json as an object.
+func (p Program) report(inv *invocation, err error) {
+	out := Output(p.App.ErrWriter)
+	if inv.json() {
+		_, _ = fmt.Fprintf(out.W, "%s\n", problem(err))
+		return
+	}
+	PrintError(out, p.App.Name, err)
+}
+
+// PrintError writes "PROG: error: …" and "PROG: hint: …".
+func PrintError(out term.Output, program string, err error) {
+	text := term.Escape(err.Error())
+	_, _ = fmt.Fprintf(out.W, "%s: %s %s\n", program, out.Paint(term.Red, "error:"), text)
+	var e *record.Error
+	if errors.As(err, &e) && e.Hint != "" {
+		_, _ = fmt.Fprintf(out.W, "%s: hint: %s\n", program, term.Escape(e.Hint))
+	}
+}
+
+// Output looks at a writer of an App: a terminal or not.
+func Output(w io.Writer) term.Output {
+	if f, ok := w.(*os.File); ok {
+		return term.NewOutput(f)
+	}
+	return term.Output{W: w, Width: func() int { return 80 }, Now: time.Now}
+}
+
+// oneOf lists words for a sentence: "a, b or c".
+func oneOf(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+}

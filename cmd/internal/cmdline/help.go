@@ -1,0 +1,165 @@
+package cmdline
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/internal/record"
+	"storaged/internal/term"
+)
+
+// ExitMeaning is a line of the table of exit codes.
+type ExitMeaning struct {
+	Code int
+	Text string
+}
+
+// ExitCodes is the one table of exit codes, for help and man pages.
+func ExitCodes() []ExitMeaning {
+	return []ExitMeaning{
+		{record.ExitDone, "done"},
+		{record.ExitFailed, "failed"},
+		{record.ExitUsage, "usage or bad input"},
+		{record.ExitNotFound, "not found"},
+		{record.ExitBusy, "busy, conflict, too late"},
+		{record.ExitExists, "exists"},
+		{record.ExitDenied, "not permitted"},
+		{record.ExitNoSpace, "no space"},
+		{record.ExitUnsupported, "not supported"},
+		{record.ExitUnreachable, "daemon not reachable or not ready"},
+		{record.ExitMismatch, "verification found a difference"},
+		{record.ExitPartial, "some of several failed"},
+		{record.ExitTimedOut, "timed out"},
+		{record.ExitCanceled, "canceled"},
+	}
+}
+
+// entry is a line of a list in help: what is typed, and what it does.
+type entry struct{ typed, does string }
+
+// help prints the help of the program or of the command at path.
+func (p Program) help(w io.Writer, path []*cli.Command) error {
+	var b strings.Builder
+	if len(path) == 0 {
+		p.helpProgram(&b)
+	} else {
+		p.helpCommand(&b, path)
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("cannot write the help: %w", err)
+	}
+	return nil
+}
+
+func (p Program) helpProgram(b *strings.Builder) {
+	fmt.Fprintf(b, "%s: %s\n\nUsage: %s COMMAND… [flags]\n", p.App.Name, p.App.Usage, p.App.Name)
+	paragraph(b, p.App.Description)
+	writeEntries(b, "Commands", commandEntries(p.App.Commands))
+	writeEntries(b, "Flags, for every command, before or after its arguments", flagEntries(p.App.Flags))
+	paragraph(b, p.Tail)
+	b.WriteString("\nExit codes:\n")
+	for _, e := range ExitCodes() {
+		fmt.Fprintf(b, "  %3d  %s\n", e.Code, e.Text)
+	}
+	fmt.Fprintf(b, "\n%s COMMAND --help says more about a command.\n", p.App.Name)
+}
+
+func (p Program) helpCommand(b *strings.Builder, path []*cli.Command) {
+	c, line := path[len(path)-1], p.line(path)
+	fmt.Fprintf(b, "%s: %s\n\nUsage: %s\n", line, c.Usage, usageLine(line, c))
+	if len(c.Aliases) > 0 {
+		fmt.Fprintf(b, "\nAlso: %s\n", strings.Join(c.Aliases, ", "))
+	}
+	paragraph(b, c.Description)
+	writeEntries(b, "Commands", commandEntries(c.Subcommands))
+	for level := len(path); level > 0; level-- {
+		writeEntries(b, "Flags", flagEntries(path[level-1].Flags))
+	}
+	fmt.Fprintf(b, "\n%s --help lists the flags of every command and the exit codes.\n", p.App.Name)
+}
+
+func usageLine(line string, c *cli.Command) string {
+	switch {
+	case len(c.Subcommands) > 0:
+		return line + " COMMAND… [flags]"
+	case c.ArgsUsage == "":
+		return line + " [flags]"
+	}
+	return line + " " + c.ArgsUsage + " [flags]"
+}
+
+func paragraph(b *strings.Builder, text string) {
+	if text != "" {
+		b.WriteString("\n" + strings.TrimSpace(text) + "\n")
+	}
+}
+
+func commandEntries(commands []*cli.Command) []entry {
+	var out []entry
+	for _, c := range commands {
+		if !c.Hidden {
+			out = append(out, entry{strings.TrimSpace(c.Name + " " + c.ArgsUsage), c.Usage})
+		}
+	}
+	return out
+}
+
+func flagEntries(flags []cli.Flag) []entry {
+	var out []entry
+	for _, f := range flags {
+		if !hidden(f) {
+			out = append(out, entry{flagTyped(f), explanation(f)})
+		}
+	}
+	return out
+}
+
+func explanation(f cli.Flag) string {
+	d, ok := f.(cli.DocGenerationFlag)
+	if !ok {
+		return ""
+	}
+	return strings.ReplaceAll(d.GetUsage(), "`", "")
+}
+
+// flagTyped gives a flag as it is typed: "-o, --output table|json".
+func flagTyped(f cli.Flag) string {
+	var short, long []string
+	for _, n := range f.Names() {
+		if len(n) == 1 {
+			short = append(short, "-"+n)
+		} else {
+			long = append(long, "--"+n)
+		}
+	}
+	typed := strings.Join(append(short, long...), ", ")
+	switch {
+	case !takesValue(f):
+		return typed
+	case optionalValue(f):
+		return typed + placeholder(f)
+	}
+	return typed + " " + placeholder(f)
+}
+
+// helpColumn is where explanations begin; what is typed may be longer and
+// then has a line of its own.
+const helpColumn = 30
+
+func writeEntries(b *strings.Builder, title string, entries []entry) {
+	if len(entries) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n%s:\n", title)
+	for _, e := range entries {
+		pad := helpColumn - 2 - term.Width(e.typed)
+		if pad < 2 {
+			fmt.Fprintf(b, "  %s\n%*s%s\n", e.typed, helpColumn, "", e.does)
+		} else {
+			fmt.Fprintf(b, "  %s%*s%s\n", e.typed, pad, "", e.does)
+		}
+	}
+}
