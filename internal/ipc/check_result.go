@@ -81,7 +81,7 @@ func (it Item) check() error {
 		checkUTF8("key", it.Key, maxPath), checkUTF8("backing", it.Backing, maxPath),
 		checkName("type", it.VolType), checkName("format", it.Format), checkName("state", it.State),
 		checkText("checksum", it.Checksum, maxSum), checkText("ignored", it.Ignored, maxText),
-		notNegative("capacity", it.Capacity), notNegative("allocation", it.Allocation))
+		notNegative("capacity", it.Capacity), notNegative("size", it.Size), notNegative("allocation", it.Allocation))
 }
 
 func (p Pool) check() error {

@@ -17,7 +17,7 @@ const testDigest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852
 func samples() []Message {
 	failure := &Error{Code: "io_error", Message: "cannot read /p/a: input/output error", Hint: "look at the disk", Path: "/p/a", Offset: 4096, Holder: "qemu pid 812"}
 	item := Item{
-		Name: "a.raw", Path: "/p/a.raw", Key: "/p/a.raw", VolType: "file", Format: "raw", Capacity: 1 << 40, Allocation: 1 << 30,
+		Name: "a.raw", Path: "/p/a.raw", Key: "/p/a.raw", VolType: "file", Format: "raw", Capacity: 1 << 40, Size: 1 << 40, Allocation: 1 << 30,
 		Backing: "/p/base.raw", Device: 2049, Inode: math.MaxUint64, BirthNS: -7, ChangeNS: 1763700000000000001,
 		State: "failed", Checksum: "sha256:" + testDigest, Error: failure, Ignored: `name "\x1b" is no volume name`,
 	}

@@ -66,7 +66,8 @@ type Item struct {
 	Key        string `msgpack:"key"`
 	VolType    string `msgpack:"type"` // file, block, …
 	Format     string `msgpack:"format"`
-	Capacity   int64  `msgpack:"capacity"`
+	Capacity   int64  `msgpack:"capacity"` // as the guest sees it, by Format
+	Size       int64  `msgpack:"size"`     // length of the file or device: the capacity of a raw volume
 	Allocation int64  `msgpack:"allocation"`
 	Backing    string `msgpack:"backing"`
 	Device     uint64 `msgpack:"device"`
