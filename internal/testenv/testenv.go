@@ -1,0 +1,107 @@
+// Package testenv gives tests what they need of their surroundings, or skips
+// them. A skip is allowed on a developer's machine only: with NoSkip set in
+// the environment, as in CI, what is missing is a failure.
+package testenv
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// NoSkip is the environment variable that turns skips into failures.
+const NoSkip = "STORAGED_TEST_NO_SKIP"
+
+// Need skips the test, or fails it, unless it has what it needs.
+func Need(t testing.TB, what string, have bool) {
+	t.Helper()
+	switch {
+	case have:
+	case os.Getenv(NoSkip) != "":
+		t.Fatalf("needs %s, and %s is set", what, NoSkip)
+	default:
+		t.Skipf("needs %s", what)
+	}
+}
+
+// Root needs the test to run as root.
+func Root(t testing.TB) {
+	t.Helper()
+	Need(t, "root", os.Geteuid() == 0)
+}
+
+// Tool needs a program and gives its absolute path.
+func Tool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	for _, dir := range []string{"/usr/sbin", "/sbin"} { // not in every user's PATH
+		if err != nil {
+			path, err = exec.LookPath(filepath.Join(dir, name))
+		}
+	}
+	Need(t, "the program "+name, err == nil)
+	return path
+}
+
+// loopBytes is the size of a file system in a file: xfs wants 300 MiB. The
+// file is sparse.
+const loopBytes = 320 << 20
+
+// mkfs are the file systems of Mount and how to make each, quietly.
+var mkfs = map[string][]string{
+	"ext4":  {"mkfs.ext4", "-q", "-F"},
+	"xfs":   {"mkfs.xfs", "-q", "-f"},
+	"btrfs": {"mkfs.btrfs", "-q", "-f"},
+	"vfat":  {"mkfs.vfat"},
+	"tmpfs": nil,
+}
+
+// Mount makes a new file system of the kind, mounts it on a directory of its
+// own for the time of the test and gives that directory. It needs root.
+func Mount(t testing.TB, kind string) string {
+	t.Helper()
+	Root(t)
+	dir := filepath.Join(t.TempDir(), kind)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	command, known := mkfs[kind]
+	switch {
+	case !known:
+		t.Fatalf("internal error: no way to make a %s", kind)
+	case command == nil:
+		run(t, "mount", "-t", kind, "-o", fmt.Sprintf("size=%d", loopBytes), "storaged-test", dir)
+	default:
+		run(t, "mount", "-o", "loop", imageFile(t, command), dir)
+	}
+	t.Cleanup(func() { run(t, "umount", dir) })
+	return dir
+}
+
+// imageFile makes a file system in a file.
+func imageFile(t testing.TB, command []string) string {
+	t.Helper()
+	mk := Tool(t, command[0])
+	path := filepath.Join(t.TempDir(), "image")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(loopBytes); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, mk, append(command[1:len(command):len(command)], path)...)
+	return path
+}
+
+func run(t testing.TB, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+}

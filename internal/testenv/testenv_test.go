@@ -1,0 +1,63 @@
+package testenv
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestMissingThingsFailWhereSkipsAreForbidden(t *testing.T) {
+	for noSkip, want := range map[string]string{"": "skip", "1": "fail"} {
+		t.Setenv(NoSkip, noSkip)
+		p := &probe{TB: t}
+		Need(p, "something that exists", true)
+		if p.said != "" {
+			t.Errorf("what was there led to %q", p.said)
+		}
+		Need(p, "a unicorn", false)
+		if !strings.HasPrefix(p.said, want) {
+			t.Errorf("%s=%q: %q", NoSkip, noSkip, p.said)
+		}
+	}
+}
+
+// probe records what a test is told.
+type probe struct {
+	testing.TB
+	said string
+}
+
+func (p *probe) Helper()               {}
+func (p *probe) Skipf(string, ...any)  { p.said = "skip" }
+func (p *probe) Fatalf(string, ...any) { p.said = "fail" }
+
+func TestMountedFileSystemIsUsableAndGoesAgain(t *testing.T) {
+	for _, kind := range []string{"ext4", "xfs", "btrfs", "tmpfs"} {
+		t.Run(kind, func(t *testing.T) {
+			dir := ""
+			t.Run("mounted", func(t *testing.T) {
+				dir = Mount(t, kind)
+				if err := os.WriteFile(filepath.Join(dir, "x"), []byte("x"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if device(t, dir) == device(t, filepath.Dir(dir)) {
+					t.Errorf("%s is on the device of the directory above", dir)
+				}
+			})
+			if _, err := os.Stat(dir); dir != "" && !os.IsNotExist(err) {
+				t.Errorf("%s is still there: %v", dir, err)
+			}
+		})
+	}
+}
+
+func device(t *testing.T, path string) uint64 {
+	t.Helper()
+	var st syscall.Stat_t
+	if err := syscall.Stat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Dev
+}
