@@ -1,0 +1,83 @@
+package locks
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"storaged/internal/record"
+)
+
+// OpenWindow lets visitors in whose modes are in mask, those that wait at
+// once. A second call changes the mask for those to come; a closing window
+// opens again. Only a job that holds its objects and is no visitor itself can
+// open one.
+func (m *Manager) OpenWindow(id string, mask []record.Mode) (Change, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.claims[id]
+	if c == nil || !c.held || c.Visits {
+		return Change{}, fmt.Errorf("job %q cannot open a window: it holds nothing or is a visitor", id)
+	}
+	c.open, c.closing, c.mask = true, false, slices.Clone(mask)
+	return Change{Granted: m.advance()}, nil
+}
+
+// CloseWindow lets no new visitor in and gives those still inside. With none
+// the window is closed; otherwise the Release of the last of them reports the
+// job as vacated. Closing what is not open is the same.
+func (m *Manager) CloseWindow(id string) (inside []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.claims[id]
+	if c == nil {
+		return nil
+	}
+	c.open, c.mask = false, nil
+	c.closing = len(c.inside) > 0
+	return c.visitors()
+}
+
+// Visitors gives the jobs inside a job's window, open or closing.
+func (m *Manager) Visitors(id string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.claims[id]; c != nil {
+		return c.visitors()
+	}
+	return nil
+}
+
+func (c *claim) visitors() []string {
+	var ids []string
+	for _, v := range c.inside {
+		ids = append(ids, v.ID)
+	}
+	return ids
+}
+
+// admit notes that v is inside.
+func (c *claim) admit(v *claim) {
+	if !slices.Contains(c.inside, v) {
+		c.inside = append(c.inside, v)
+	}
+}
+
+// vacate takes v out of all windows and gives the jobs that waited for that,
+// in order of asking.
+func (m *Manager) vacate(v *claim) []string {
+	var done []*claim
+	for _, c := range m.claims {
+		c.inside = slices.DeleteFunc(c.inside, func(g *claim) bool { return g == v })
+		if c.closing && len(c.inside) == 0 {
+			c.closing = false
+			done = append(done, c)
+		}
+	}
+	slices.SortFunc(done, func(a, b *claim) int { return cmp.Compare(a.order, b.order) })
+	var ids []string
+	for _, c := range done {
+		ids = append(ids, c.ID)
+	}
+	return ids
+}
