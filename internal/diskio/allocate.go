@@ -1,0 +1,262 @@
+package diskio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// allocatePiece is reserved in one call, which cannot be canceled.
+	allocatePiece = 256 << 20
+	// allocateSync bounds how long allocated bytes wait to count as durable.
+	allocateSync = 200 * time.Millisecond
+	// blockUnit is the unit of st_blocks, whatever the file system's block size.
+	blockUnit = 512
+)
+
+// Methods of an allocation.
+const (
+	MethodFallocate = "fallocate"
+	MethodWrite     = "write" // zeros, where the file system has no fallocate
+	MethodSparse    = "sparse"
+)
+
+// AllocateSpec says how large a file shall be and how much of it, from the
+// start, shall have blocks. Both are bytes. The file may not be larger than
+// Capacity already; an Allocation above Capacity means all of it.
+type AllocateSpec struct {
+	Capacity   int64
+	Allocation int64
+}
+
+// AllocateStats is what an allocation did.
+type AllocateStats struct {
+	Method    string
+	Allocated int64 // bytes the file has now, by st_blocks
+	// Kept is whether that is at least what was asked. A file system that
+	// compresses or only pretends leaves it false; space may then run out later.
+	Kept bool
+}
+
+// Allocate sizes a regular file and reserves its blocks, durably. Content stays
+// as it is; what is new reads as zeros. Too little space is ENOSPC before
+// anything is changed, as far as the file system can tell. After an error or a
+// cancel the file may have any size and allocation up to what was asked.
+func Allocate(ctx context.Context, p *Pacer, f *os.File, spec AllocateSpec) (AllocateStats, error) {
+	size, err := fileSize(f)
+	if err != nil {
+		return AllocateStats{}, err
+	}
+	if spec.Capacity < size {
+		return AllocateStats{}, fmt.Errorf("a capacity of %d bytes is less than the %d that the file has", spec.Capacity, size)
+	}
+	if spec.Allocation < 0 {
+		return AllocateStats{}, fmt.Errorf("an allocation of %d bytes is negative", spec.Allocation)
+	}
+	a := &allocation{p: p, f: f, capacity: spec.Capacity, want: min(spec.Allocation, spec.Capacity)}
+	return a.run(ctx)
+}
+
+// allocation gives a file its size, and blocks to its bytes from from to want.
+type allocation struct {
+	p        *Pacer
+	f        *os.File
+	capacity int64
+	from     int64
+	want     int64
+	oldSize  int64
+	before   int64 // bytes it had at the start, by st_blocks
+	flusher  *flusher
+	stats    AllocateStats
+}
+
+func (a *allocation) run(ctx context.Context) (AllocateStats, error) {
+	if err := a.prepare(); err != nil {
+		return a.stats, err
+	}
+	a.p.expect(a.want-a.from, a.want-a.from)
+	err := a.fallocateAll(ctx)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		err = a.writeZeros(ctx)
+	}
+	if err != nil {
+		return a.stats, err
+	}
+	return a.stats, a.conclude(ctx)
+}
+
+// prepare refuses what cannot be, and sizes the file.
+func (a *allocation) prepare() error {
+	fi, err := a.f.Stat()
+	if err != nil {
+		return ioError("stat", nowhere, err)
+	}
+	if !fi.Mode().IsRegular() {
+		return ioError("allocate", nowhere, ErrUnsupported)
+	}
+	a.oldSize = fi.Size()
+	if err := a.checkSpace(); err != nil {
+		return err
+	}
+	return ioError("resize", nowhere, a.f.Truncate(a.capacity))
+}
+
+// checkSpace finds a lack of space before the work instead of in its middle.
+func (a *allocation) checkSpace() error {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(a.f.Fd()), &fs); err != nil {
+		return ioError("stat file system", nowhere, err)
+	}
+	var err error
+	if a.before, err = allocated(a.f); err != nil {
+		return err
+	}
+	have := a.before
+	if a.from > 0 {
+		have = 0 // what is behind the old size has no blocks yet
+	}
+	free := int64(fs.Bavail) * fs.Bsize
+	if fs.Blocks != 0 && a.want-a.from-have > free { // some file systems tell no blocks at all
+		return ioError("allocate", nowhere, unix.ENOSPC)
+	}
+	return nil
+}
+
+// allocated is what the file occupies, in bytes.
+func allocated(f *os.File) (int64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, ioError("stat", nowhere, err)
+	}
+	return st.Blocks * blockUnit, nil
+}
+
+// fallocateAll reserves piece by piece. Pieces count as durable when a
+// fdatasync has followed them.
+func (a *allocation) fallocateAll(ctx context.Context) error {
+	a.stats.Method = MethodSparse
+	if a.want == a.from {
+		return nil
+	}
+	a.stats.Method = MethodFallocate
+	synced, settled := time.Now(), a.from
+	for off := a.from; off < a.want; {
+		n := min(allocatePiece, a.want-off)
+		if err := a.fallocate(ctx, off, n); err != nil {
+			return err
+		}
+		off += n
+		if time.Since(synced) < allocateSync && off < a.want {
+			continue
+		}
+		if err := dataSync(ctx, a.p, a.f); err != nil {
+			return err
+		}
+		a.p.account(Moved{Durable: off - settled, Light: off - settled})
+		synced, settled = time.Now(), off
+	}
+	return nil
+}
+
+func (a *allocation) fallocate(ctx context.Context, off, n int64) error {
+	if _, err := a.p.Admit(ctx, 0); err != nil {
+		return err
+	}
+	err := fallocate(a.f, 0, off, n)
+	if err != nil {
+		a.p.Finished(Moved{})
+		return ioError("allocate", off, err)
+	}
+	a.p.Finished(Moved{Done: n})
+	return nil
+}
+
+func fallocate(f *os.File, mode uint32, off, n int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), mode, off, n)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// writeZeros fills the holes of the old content, and all behind it.
+func (a *allocation) writeZeros(ctx context.Context) error {
+	a.stats.Method = MethodWrite
+	a.p.expect(0, a.from-a.want)
+	if err := flushSource(ctx, a.p, a.f); err != nil {
+		return err
+	}
+	a.flusher = newFlusher(a.p, a.f)
+	defer a.flusher.stop()
+	s := streams{p: a.p, step: func(ctx context.Context, buf []byte, off int64) (Moved, error) {
+		return writeAndFlush(ctx, a.flusher, zeros[:len(buf)], off)
+	}}
+	err := s.run(ctx, func(visit func(extent) error) error { return a.walkHoles(ctx, visit) })
+	if err != nil {
+		return err
+	}
+	return a.flusher.drain(ctx)
+}
+
+// walkHoles visits what has no blocks, as data to be written.
+func (a *allocation) walkHoles(ctx context.Context, visit func(extent) error) error {
+	old := max(min(a.oldSize, a.want), a.from)
+	if a.from < old {
+		err := walkExtents(ctx, a.f, old, func(x extent) error {
+			if x.hole {
+				return visit(extent{off: x.off, len: x.len})
+			}
+			a.p.expect(0, x.len)
+			a.p.account(Moved{Done: x.len, Durable: x.len, Light: x.len})
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return visit(extent{off: old, len: a.want - old})
+}
+
+// conclude makes it durable and looks whether the promise was kept.
+func (a *allocation) conclude(ctx context.Context) error {
+	if err := fsync(ctx, a.p, a.f); err != nil {
+		return err
+	}
+	var err error
+	a.stats.Allocated, err = allocated(a.f)
+	if a.from == 0 {
+		a.stats.Kept = a.stats.Allocated >= a.want
+	} else { // the first new block may have been the last old one
+		a.stats.Kept = a.stats.Allocated-a.before > a.want-a.from-pageSize
+	}
+	return err
+}
+
+// zeros is what holes are filled with; never written to.
+var zeros [chunkBytes]byte
+
+// writeAndFlush is the step of a transfer that only writes.
+func writeAndFlush(ctx context.Context, w *flusher, buf []byte, off int64) (Moved, error) {
+	if err := writeFull(w.f, buf, off); err != nil {
+		return Moved{}, err
+	}
+	n := int64(len(buf))
+	w.p.account(Moved{Done: n})
+	return Moved{Written: n}, w.wrote(ctx, off, n)
+}
+
+// dataSync is fdatasync, as one chunk that a pause waits for. Its error is
+// final.
+func dataSync(ctx context.Context, p *Pacer, f *os.File) error {
+	if _, err := p.Admit(ctx, 0); err != nil {
+		return err
+	}
+	defer p.Finished(Moved{})
+	return ioError("fdatasync", nowhere, unix.Fdatasync(int(f.Fd())))
+}

@@ -1,0 +1,78 @@
+package diskio
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestAllocateKeepsPromise(t *testing.T) {
+	onEachFS(t, func(t *testing.T, dir string) {
+		f := create(t, dir, "f")
+		writeRandom(t, f, 0, mib)
+		before := digestOf(t, f, mib)
+		p := NewPacer(nil)
+		stats, err := Allocate(context.Background(), p, f, AllocateSpec{Capacity: 70*mib + 1, Allocation: 1 << 50})
+		must(t, err)
+		if !stats.Kept || stats.Method != MethodFallocate || occupied(t, f) < 70*mib+1 {
+			t.Errorf("promise not kept: %+v", stats)
+		}
+		if sizeOf(t, f) != 70*mib+1 {
+			t.Errorf("allocated past the capacity: size is %d", sizeOf(t, f))
+		}
+		if digestOf(t, f, mib) != before {
+			t.Error("content has changed")
+		}
+		if c := p.Counts(); c.Durable != c.Total || c.Done != c.Total || c.Work != c.WorkAll || c.Work == 0 {
+			t.Errorf("counts are not complete: %+v", c)
+		}
+	})
+}
+
+func TestAllocatePart(t *testing.T) {
+	f := create(t, t.TempDir(), "f")
+	_, err := Allocate(context.Background(), NewPacer(nil), f, AllocateSpec{Capacity: 100 * mib, Allocation: 8 * mib})
+	must(t, err)
+	if got := occupied(t, f); got < 8*mib || got > 9*mib {
+		t.Errorf("occupies %d bytes", got)
+	}
+	if sizeOf(t, f) != 100*mib {
+		t.Errorf("size is %d", sizeOf(t, f))
+	}
+}
+
+func TestAllocateWritesZerosWithoutFallocate(t *testing.T) {
+	dir := mountLoop(t, "ext2", 128<<20)
+	f := create(t, dir, "f")
+	writeRandom(t, f, 8*mib, 2*mib)
+	before := digestOf(t, f, 10*mib)
+	p := NewPacer(nil)
+	stats, err := Allocate(context.Background(), p, f, AllocateSpec{Capacity: 40*mib + 3, Allocation: 40*mib + 3})
+	must(t, err)
+	if !stats.Kept || stats.Method != MethodWrite {
+		t.Errorf("promise not kept: %+v", stats)
+	}
+	if digestOf(t, f, 10*mib) != before {
+		t.Error("content has changed")
+	}
+	if c := p.Counts(); c.Durable != c.Total || c.Written != 38*mib+3 || c.Work != c.WorkAll {
+		t.Errorf("counts: %+v", c)
+	}
+}
+
+func TestAllocateRefusesBeforeItStarts(t *testing.T) {
+	f := create(t, mountTmpfs(t, 32<<20), "f")
+	_, err := Allocate(context.Background(), NewPacer(nil), f, AllocateSpec{Capacity: 64 * mib, Allocation: 64 * mib})
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("error is %v, not ENOSPC", err)
+	}
+	if sizeOf(t, f) != 0 || occupied(t, f) != 0 {
+		t.Error("the file was changed")
+	}
+	writeRandom(t, f, 0, mib)
+	if _, err := Allocate(context.Background(), NewPacer(nil), f, AllocateSpec{Capacity: 1000}); err == nil {
+		t.Error("a capacity below the size was accepted")
+	}
+}

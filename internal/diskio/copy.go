@@ -1,0 +1,283 @@
+package diskio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Reflink says whether a copy may share the blocks of its source.
+type Reflink string
+
+const (
+	ReflinkAuto   Reflink = "auto"   // share where the file system can, else copy
+	ReflinkAlways Reflink = "always" // share or fail
+	ReflinkNever  Reflink = "never"  // own blocks for the target
+)
+
+// Methods of a copy.
+const (
+	MethodReflink = "reflink"
+	MethodCopy    = "copy"
+)
+
+// CopySpec is what is to be copied.
+type CopySpec struct {
+	Dst, Src *os.File
+	// Size is what the target shall have, in bytes, at least the source's size;
+	// the rest reads as zeros. 0 is the source's size.
+	Size int64
+	// Reflink is auto if empty. A target that is not empty shares nothing.
+	Reflink Reflink
+	// Clean says that the target reads as zeros (new, or only allocated), so
+	// that holes need not be written. An empty target is clean anyway.
+	Clean bool
+}
+
+// CopyStats is what a copy did. Sizes are bytes.
+type CopyStats struct {
+	Method string
+	Bytes  int64 // content of the source, holes included
+	Data   int64 // of Bytes: moved, or shared
+	Holes  int64 // of Bytes: not moved
+}
+
+// Copy makes Dst read as Src and returns when that is durable. The source is
+// flushed first and never changed; a source that becomes shorter meanwhile is
+// ErrShrunk. After an error, or a cancel (whose cause is given), the content of
+// the target is undefined and no I/O of ours is under way, but up to maxDirty
+// bytes of it may still be dirty.
+func Copy(ctx context.Context, p *Pacer, spec CopySpec) (CopyStats, error) {
+	c, err := newCopying(p, spec)
+	if err != nil {
+		return CopyStats{}, err
+	}
+	shared, err := c.reflink(ctx)
+	if err != nil {
+		return c.stats, err
+	}
+	if !shared {
+		if err := c.copy(ctx); err != nil {
+			return c.stats, err
+		}
+	}
+	return c.stats, c.conclude(ctx)
+}
+
+type copying struct {
+	CopySpec
+	p        *Pacer
+	srcSize  int64
+	dstEmpty bool
+	dstFile  bool // a regular file, not a device
+	stats    CopyStats
+	cache    *residency
+	flusher  *flusher
+}
+
+func newCopying(p *Pacer, spec CopySpec) (*copying, error) {
+	c := &copying{CopySpec: spec, p: p}
+	if c.Reflink == "" {
+		c.Reflink = ReflinkAuto
+	}
+	var err error
+	if c.srcSize, err = fileSize(spec.Src); err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
+	dstSize, err := fileSize(spec.Dst)
+	if err != nil {
+		return nil, fmt.Errorf("target: %w", err)
+	}
+	fi, err := spec.Dst.Stat()
+	if err != nil {
+		return nil, ioError("stat", nowhere, err)
+	}
+	c.dstFile = fi.Mode().IsRegular()
+	c.dstEmpty = c.dstFile && dstSize == 0
+	c.Clean = c.Clean || c.dstEmpty
+	if c.Size == 0 {
+		c.Size = c.srcSize
+	}
+	if c.Size < c.srcSize {
+		return nil, fmt.Errorf("a target of %d bytes is smaller than the source of %d", c.Size, c.srcSize)
+	}
+	if !c.dstFile && dstSize < c.Size {
+		return nil, ioError("write", dstSize, unix.ENOSPC)
+	}
+	return c, nil
+}
+
+// copy moves the extents of the source.
+func (c *copying) copy(ctx context.Context) error {
+	c.stats.Method, c.stats.Bytes = MethodCopy, c.srcSize
+	if err := flushSource(ctx, c.p, c.Src); err != nil {
+		return err
+	}
+	if err := c.measure(ctx); err != nil {
+		return err
+	}
+	if err := c.resizeTarget(); err != nil {
+		return err
+	}
+	c.cache = newResidency(c.Src, c.srcSize)
+	defer c.cache.close()
+	c.flusher = newFlusher(c.p, c.Dst)
+	defer c.flusher.stop()
+	s := streams{p: c.p, step: c.moveChunk}
+	if err := s.run(ctx, c.walk(ctx)); err != nil {
+		return err
+	}
+	return c.flusher.drain(ctx)
+}
+
+// walk visits the source's extents. Holes are made in a target that is not
+// clean, or else visited as data, for a hole reads as the zeros to be written.
+func (c *copying) walk(ctx context.Context) func(visit func(extent) error) error {
+	return func(visit func(extent) error) error {
+		clean := func(x extent) error {
+			if !x.hole || c.Clean {
+				return visit(x)
+			}
+			err := makeHole(ctx, c.p, c.Dst, x)
+			if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) { // or not by these offsets
+				c.p.expect(0, -x.len)
+				return visit(extent{off: x.off, len: x.len})
+			}
+			if err != nil {
+				return err
+			}
+			return visit(x)
+		}
+		if err := walkExtents(ctx, c.Src, c.srcSize, clean); err != nil {
+			return err
+		}
+		return clean(extent{off: c.srcSize, len: c.Size - c.srcSize, hole: true})
+	}
+}
+
+// measure finds how much of the source is data, for an honest total.
+func (c *copying) measure(ctx context.Context) error {
+	err := walkExtents(ctx, c.Src, c.srcSize, func(x extent) error {
+		if x.hole {
+			c.stats.Holes += x.len
+		} else {
+			c.stats.Data += x.len
+		}
+		return nil
+	})
+	tail := c.Size - c.srcSize
+	c.p.expect(c.srcSize+tail, c.stats.Holes+tail)
+	return err
+}
+
+func (c *copying) resizeTarget() error {
+	if !c.dstFile {
+		return nil
+	}
+	return ioError("resize", nowhere, c.Dst.Truncate(c.Size))
+}
+
+// moveChunk is the step of a copy. Behind the source's end there are zeros.
+func (c *copying) moveChunk(ctx context.Context, buf []byte, off int64) (Moved, error) {
+	if off >= c.srcSize {
+		return writeAndFlush(ctx, c.flusher, zeros[:len(buf)], off)
+	}
+	if err := c.cache.read(buf, off); err != nil {
+		return Moved{}, err
+	}
+	m, err := writeAndFlush(ctx, c.flusher, buf, off)
+	m.Read = int64(len(buf))
+	return m, err
+}
+
+// conclude makes the target durable and checks that the source stayed whole.
+func (c *copying) conclude(ctx context.Context) error {
+	if err := fsync(ctx, c.p, c.Dst); err != nil {
+		return err
+	}
+	dropCache(c.Dst, 0, 0)
+	now, err := fileSize(c.Src)
+	if err != nil {
+		return err
+	}
+	if now < c.srcSize {
+		return ioError("read", now, ErrShrunk)
+	}
+	return nil
+}
+
+// makeHole makes a range read as zeros without writing it: a hole in a file, by
+// the device's own means on a device. It may be EOPNOTSUPP.
+func makeHole(ctx context.Context, p *Pacer, f *os.File, x extent) error {
+	fi, err := f.Stat()
+	if err != nil {
+		return ioError("stat", nowhere, err)
+	}
+	mode := uint32(unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE)
+	if !fi.Mode().IsRegular() {
+		mode = unix.FALLOC_FL_ZERO_RANGE | unix.FALLOC_FL_KEEP_SIZE
+	}
+	for end := x.off + x.len; x.off < end; x.off += allocatePiece {
+		if _, err := p.Admit(ctx, 0); err != nil {
+			return err
+		}
+		err := fallocate(f, mode, x.off, min(allocatePiece, end-x.off))
+		p.Finished(Moved{})
+		if err != nil {
+			return ioError("zero", x.off, err)
+		}
+	}
+	return nil
+}
+
+// readFull reads all of buf; the end of the file is ErrShrunk, for the caller
+// knows the size.
+func readFull(f *os.File, buf []byte, off int64) error {
+	n, err := f.ReadAt(buf, off)
+	if n == len(buf) {
+		return nil
+	}
+	if errors.Is(err, io.EOF) {
+		err = ErrShrunk
+	}
+	return ioError("read", off+int64(n), err)
+}
+
+func writeFull(f *os.File, buf []byte, off int64) error {
+	n, err := f.WriteAt(buf, off)
+	return ioError("write", off+int64(n), err)
+}
+
+// fsync waits for the device, as one chunk that a pause waits for.
+func fsync(ctx context.Context, p *Pacer, f *os.File) error {
+	if _, err := p.Admit(ctx, 0); err != nil {
+		return err
+	}
+	defer p.Finished(Moved{})
+	return syncFile(f)
+}
+
+// flushSource makes the extent map of a source true. It does so piece by
+// piece, so that a source with gigabytes of dirty data can be canceled.
+func flushSource(ctx context.Context, p *Pacer, f *os.File) error {
+	size, err := fileSize(f)
+	if err != nil {
+		return err
+	}
+	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	for off := int64(0); off < size; off += maxDirty {
+		if _, err := p.Admit(ctx, 0); err != nil {
+			return err
+		}
+		err := syncRange(f, window{lo: off, hi: min(off+maxDirty, size)}, all)
+		p.Finished(Moved{})
+		if err != nil {
+			return err
+		}
+	}
+	return fsync(ctx, p, f)
+}

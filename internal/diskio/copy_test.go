@@ -1,0 +1,179 @@
+package diskio
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const mib = 1 << 20
+
+// create makes a new file that is closed when the test ends.
+func create(t testing.TB, dir, name string) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	must(t, err)
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// writeRandom writes n random bytes at off.
+func writeRandom(t testing.TB, f *os.File, off, n int64) {
+	t.Helper()
+	_, err := io.CopyN(io.NewOffsetWriter(f, off), randomBytes(uint64(off)), n)
+	must(t, err)
+}
+
+func randomBytes(seed uint64) io.Reader {
+	var key [32]byte
+	key[0], key[1], key[2] = byte(seed), byte(seed>>8), byte(seed>>16)
+	return rand.NewChaCha8(key)
+}
+
+// digest is the hash of the whole content.
+func digest(t testing.TB, f *os.File) [32]byte { return digestOf(t, f, sizeOf(t, f)) }
+
+// digestOf is the hash of the first n bytes.
+func digestOf(t testing.TB, f *os.File, n int64) [32]byte {
+	t.Helper()
+	h := sha256.New()
+	_, err := io.Copy(h, io.NewSectionReader(f, 0, n))
+	must(t, err)
+	return [32]byte(h.Sum(nil))
+}
+
+func sizeOf(t testing.TB, f *os.File) int64 {
+	t.Helper()
+	n, err := fileSize(f)
+	must(t, err)
+	return n
+}
+
+func occupied(t testing.TB, f *os.File) int64 {
+	t.Helper()
+	n, err := allocated(f)
+	must(t, err)
+	return n
+}
+
+// sources are the files that a copy must get right.
+var sources = []struct {
+	name string
+	make func(t *testing.T, f *os.File)
+}{
+	{"empty", func(*testing.T, *os.File) {}},
+	{"one byte", func(t *testing.T, f *os.File) { writeRandom(t, f, 0, 1) }},
+	{"data, unaligned size", func(t *testing.T, f *os.File) { writeRandom(t, f, 0, 9*mib+777) }},
+	{"only a hole", func(t *testing.T, f *os.File) { must(t, f.Truncate(64*mib+5)) }},
+	{"holes between dirty data", func(t *testing.T, f *os.File) {
+		for _, off := range []int64{0, 3 * mib, 11*mib + 4096, 90 * mib} {
+			writeRandom(t, f, off, 2*mib+13)
+		}
+		must(t, f.Truncate(99*mib+1))
+	}},
+	{"hole first, flushed", func(t *testing.T, f *os.File) {
+		writeRandom(t, f, 5*mib, mib)
+		must(t, f.Sync())
+	}},
+	{"preallocated", func(t *testing.T, f *os.File) {
+		must(t, unix.Fallocate(int(f.Fd()), 0, 0, 24*mib))
+		writeRandom(t, f, 7*mib, 3*mib)
+	}},
+	{"preallocated beyond its end", func(t *testing.T, f *os.File) {
+		writeRandom(t, f, 0, mib+1)
+		must(t, unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, 24*mib))
+	}},
+	{"punched", func(t *testing.T, f *os.File) {
+		writeRandom(t, f, 0, 16*mib)
+		must(t, unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 5*mib, 3*mib))
+	}},
+}
+
+func TestCopyIsIdentical(t *testing.T) {
+	onEachFS(t, func(t *testing.T, dir string) {
+		for _, s := range sources {
+			for _, reflink := range []Reflink{ReflinkAuto, ReflinkNever} {
+				t.Run(s.name+" "+string(reflink), func(t *testing.T) {
+					src, dst := create(t, t.TempDir(), "src"), create(t, dir, "dst")
+					if reflink == ReflinkAuto {
+						src = create(t, dir, "src")
+					}
+					t.Cleanup(func() { os.Remove(src.Name()); os.Remove(dst.Name()) })
+					s.make(t, src)
+					checkCopy(t, CopySpec{Dst: dst, Src: src, Reflink: reflink})
+				})
+			}
+		}
+	})
+}
+
+// checkCopy copies and compares content, size and space.
+func checkCopy(t *testing.T, spec CopySpec) CopyStats {
+	t.Helper()
+	want := digest(t, spec.Src)
+	p := NewPacer(nil)
+	stats, err := Copy(context.Background(), p, spec)
+	must(t, err)
+	if got := digest(t, spec.Dst); got != want {
+		t.Error("the copy differs from its source")
+	}
+	if got := digest(t, spec.Src); got != want {
+		t.Error("the source has changed")
+	}
+	c := p.Counts()
+	if c.Durable != c.Total || c.Done != c.Total || c.Work != c.WorkAll || c.Total != sizeOf(t, spec.Dst) {
+		t.Errorf("counts are not complete at the end: %+v", c)
+	}
+	if stats.Data+stats.Holes != sizeOf(t, spec.Src) {
+		t.Errorf("stats do not add up: %+v", stats)
+	}
+	return stats
+}
+
+func TestCopyOfHolesAllocatesNothing(t *testing.T) {
+	dir := t.TempDir()
+	src, dst := create(t, dir, "src"), create(t, dir, "dst")
+	writeRandom(t, src, 64*mib, mib)
+	must(t, src.Truncate(100<<30))
+	p := NewPacer(nil)
+	_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src})
+	must(t, err)
+	if got, want := occupied(t, dst), occupied(t, src); got > want {
+		t.Errorf("copy occupies %d bytes, its source %d", got, want)
+	}
+	if c := p.Counts(); c.Holes != 100<<30-mib || c.Read != mib || c.Written != mib {
+		t.Errorf("counts: %+v", c)
+	}
+}
+
+func TestCopyIntoLargerAndUsedTarget(t *testing.T) {
+	onEachFS(t, func(t *testing.T, dir string) {
+		src, dst := create(t, dir, "src"), create(t, dir, "dst")
+		writeRandom(t, src, 2*mib, 3*mib+5)
+		writeRandom(t, dst, 0, 20*mib)
+		p := NewPacer(nil)
+		_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Size: 18*mib + 9})
+		must(t, err)
+		want, err := os.ReadFile(src.Name())
+		must(t, err)
+		got, err := os.ReadFile(dst.Name())
+		must(t, err)
+		if !bytes.Equal(got, append(want, make([]byte, 18*mib+9-len(want))...)) {
+			t.Error("old content of the target shows through")
+		}
+	})
+}

@@ -1,0 +1,53 @@
+package diskio
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+var (
+	// ErrShrunk says that a file ended before the size it had at the start.
+	ErrShrunk = errors.New("the file became shorter while it was read")
+	// ErrMismatch says that what was read back is not what was written.
+	ErrMismatch = errors.New("content differs from what was written")
+	// ErrUnsupported says that the kind of file or algorithm cannot do what was asked.
+	ErrUnsupported = errors.New("not supported")
+)
+
+// nowhere is the offset of an error that concerns the file as a whole.
+const nowhere = -1
+
+// IOError is an operation on a file that failed. It has no file name; the
+// caller knows which file it passed. Err is never an *fs.PathError.
+type IOError struct {
+	Op     string // read, write, fsync, allocate, …
+	Offset int64  // bytes; -1 when the file as a whole is concerned
+	Err    error
+}
+
+func (e *IOError) Error() string {
+	if e.Offset == nowhere {
+		return fmt.Sprintf("%s: %v", e.Op, e.Err)
+	}
+	return fmt.Sprintf("%s at byte %d: %v", e.Op, e.Offset, e.Err)
+}
+
+func (e *IOError) Unwrap() error { return e.Err }
+
+// ioError wraps err, nil for nil, leaving out the name that package os puts in.
+func ioError(op string, offset int64, err error) error {
+	if err == nil {
+		return nil
+	}
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	var call *os.SyscallError
+	if errors.As(err, &call) {
+		err = call.Err
+	}
+	return &IOError{Op: op, Offset: offset, Err: err}
+}

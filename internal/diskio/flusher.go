@@ -1,0 +1,294 @@
+package diskio
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxDirty bounds what waits for write-back: the latency of the neighbours
+	// and the time of a cancel depend on it.
+	maxDirty = 64 << 20
+	// windowBytes is what is written back in one go. Large enough to keep a
+	// device busy, small enough to be waited for quickly.
+	windowBytes = 8 << 20
+	// windowsUnderWay stay with the device while the next one is filled.
+	windowsUnderWay = 2
+	// flushEvery bounds how long a slow stream's bytes wait for write-back, so
+	// that durable progress moves more than twice a second.
+	flushEvery = 250 * time.Millisecond
+)
+
+// window is a part of a file, from lo to hi, in which so many bytes were
+// written.
+type window struct{ lo, hi, bytes int64 }
+
+func (w *window) include(off, n int64) {
+	if w.bytes == 0 {
+		w.lo, w.hi = off, off+n
+	}
+	w.lo, w.hi = min(w.lo, off), max(w.hi, off+n)
+	w.bytes += n
+}
+
+// flusher writes one file back behind its writers: it starts the write-back of
+// a finished window, waits for an older one, counts it as durable and drops it
+// from the page cache. sync_file_range(2) makes nothing safe against power
+// loss; finish does.
+//
+// An error of a write-back is reported by the kernel once per open file, and
+// fsync would say yes after it: the first one is therefore kept and final.
+type flusher struct {
+	f *os.File
+	p *Pacer
+
+	mu     sync.Mutex
+	dirty  int64    // bytes written and not yet waited for
+	open   window   // being filled
+	full   []window // to be started
+	err    error
+	room   chan struct{} // closed and replaced when dirty falls
+	busy   bool          // a window became full since the last tick
+	finish bool          // nothing will be written any more
+
+	wake  chan struct{} // has one place; says that mu's fields changed
+	quit  chan struct{} // closed by stop
+	ended chan struct{} // closed by the goroutine
+}
+
+// newFlusher starts the flusher of f; its maker ends it by stop, after drain if
+// all went well.
+func newFlusher(p *Pacer, f *os.File) *flusher {
+	w := &flusher{
+		f: f, p: p,
+		room:  make(chan struct{}),
+		wake:  make(chan struct{}, 1),
+		quit:  make(chan struct{}),
+		ended: make(chan struct{}),
+	}
+	go w.run()
+	return w
+}
+
+// wrote hands over n bytes just written at off. It blocks while too much is
+// dirty and gives the first error of the write-back.
+func (w *flusher) wrote(ctx context.Context, off, n int64) error {
+	w.mu.Lock()
+	if w.dirty == 0 {
+		w.p.hold()
+	}
+	w.dirty += n
+	w.open.include(off, n)
+	if w.open.bytes >= windowBytes {
+		w.busy = true
+		w.seal()
+	}
+	w.mu.Unlock()
+	w.nudge()
+	return w.awaitRoom(ctx)
+}
+
+func (w *flusher) awaitRoom(ctx context.Context) error {
+	for {
+		w.mu.Lock()
+		err, dirty, room := w.err, w.dirty, w.room
+		w.mu.Unlock()
+		if err != nil || dirty < maxDirty {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-room:
+		}
+	}
+}
+
+// seal makes the open window a full one. The caller holds mu.
+func (w *flusher) seal() {
+	if w.open.bytes > 0 {
+		w.full = append(w.full, w.open)
+		w.open = window{}
+	}
+}
+
+func (w *flusher) nudge() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// drain writes everything back, waits for it and ends the flusher. Nothing may
+// be written meanwhile.
+func (w *flusher) drain(ctx context.Context) error {
+	w.mu.Lock()
+	w.finish = true
+	w.mu.Unlock()
+	w.nudge()
+	select {
+	case <-w.ended:
+		return w.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// stop ends the flusher after the write-back it waits for; what else is dirty
+// stays so. After a drain nothing is.
+func (w *flusher) stop() {
+	close(w.quit)
+	<-w.ended
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dirty > 0 {
+		w.dirty = 0
+		w.p.release()
+	}
+}
+
+func (w *flusher) run() {
+	defer close(w.ended)
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	var started []window
+	for {
+		idle := w.sleep(tick.C)
+		next, last := w.take(idle)
+		started = w.start(started, next)
+		keep := windowsUnderWay
+		if idle || last {
+			keep = 0
+		}
+		for len(started) > keep && w.fine() {
+			w.settle(started[0])
+			started = w.start(started[1:], w.takeFull())
+		}
+		if last || w.stopped() || !w.fine() {
+			return
+		}
+	}
+}
+
+// sleep waits for work. It is idle when the stream is so slow or still that
+// everything written shall be settled now.
+func (w *flusher) sleep(tick <-chan time.Time) (idle bool) {
+	paused, _, changed := w.p.activity()
+	if paused {
+		changed = nil // look at w.wake and the tick only, or this would spin
+	}
+	select {
+	case <-w.wake:
+		return paused
+	case <-changed:
+	case <-tick:
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		idle, w.busy = !w.busy, false
+		return idle
+	case <-w.quit:
+	}
+	paused, _, _ = w.p.activity()
+	return paused
+}
+
+// take gives the windows to be started; all of them, and the open one too, when
+// idle or last.
+func (w *flusher) take(idle bool) (next []window, last bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if idle || w.finish {
+		w.seal()
+	}
+	next, w.full = w.full, nil
+	return next, w.finish
+}
+
+func (w *flusher) takeFull() []window {
+	next, _ := w.take(false)
+	return next
+}
+
+func (w *flusher) fine() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err == nil && !w.stopped()
+}
+
+func (w *flusher) stopped() bool {
+	select {
+	case <-w.quit:
+		return true
+	default:
+		return false
+	}
+}
+
+// start begins the write-back of next and appends it to started.
+func (w *flusher) start(started, next []window) []window {
+	for _, x := range next {
+		w.fail(syncRange(w.f, x, unix.SYNC_FILE_RANGE_WRITE))
+		started = append(started, x)
+	}
+	return started
+}
+
+// settle waits until x is written back, counts it and drops its pages.
+func (w *flusher) settle(x window) {
+	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	if err := syncRange(w.f, x, all); err != nil {
+		w.fail(err)
+		return
+	}
+	dropCache(w.f, x.lo, x.hi-x.lo)
+	w.p.account(Moved{Durable: x.bytes})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dirty -= x.bytes
+	if w.dirty == 0 {
+		w.p.release()
+	}
+	w.freeRoom()
+}
+
+// fail keeps the first error and lets waiting writers see it.
+func (w *flusher) fail(err error) {
+	if err == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+		w.freeRoom()
+	}
+}
+
+func (w *flusher) freeRoom() {
+	close(w.room)
+	w.room = make(chan struct{})
+}
+
+func syncRange(f *os.File, x window, flags int) error {
+	for {
+		err := unix.SyncFileRange(int(f.Fd()), x.lo, x.hi-x.lo, flags)
+		if !errors.Is(err, unix.EINTR) {
+			return ioError("write back", x.lo, err)
+		}
+	}
+}
+
+// dropCache lets go of clean pages. It is advice: a failure costs memory only.
+func dropCache(f *os.File, off, n int64) {
+	_ = unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED)
+}
+
+// syncFile is fsync. Its error is final.
+func syncFile(f *os.File) error {
+	return ioError("fsync", nowhere, f.Sync())
+}

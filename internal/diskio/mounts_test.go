@@ -1,0 +1,89 @@
+package diskio
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// tempDir is a directory on the machine's own file system.
+func tempDir(t testing.TB) string { return t.TempDir() }
+
+// needsRoot skips a test that makes loop devices and mounts.
+func needsRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for loop devices and mounts")
+	}
+}
+
+// run runs a tool and gives what it says.
+func run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// loopDevice attaches a file to a loop device until the test ends.
+func loopDevice(t testing.TB, backing string, options ...string) string {
+	t.Helper()
+	needsRoot(t)
+	dev := run(t, "losetup", append(append([]string{"--find", "--show"}, options...), backing)...)
+	t.Cleanup(func() { run(t, "losetup", "--detach", dev) })
+	return dev
+}
+
+// mountLoop makes a file system of that type and size in a sparse image and
+// mounts it until the test ends.
+func mountLoop(t testing.TB, fstype string, size int64, mkfs ...string) string {
+	t.Helper()
+	needsRoot(t)
+	base := t.TempDir()
+	image := filepath.Join(base, "image")
+	sparse(t, image, size)
+	run(t, "mkfs."+fstype, append(append([]string{"-q"}, mkfs...), image)...)
+	return mountAt(t, base, "-t", fstype, loopDevice(t, image))
+}
+
+// mountTmpfs mounts a tmpfs of that size until the test ends.
+func mountTmpfs(t testing.TB, size int64) string {
+	t.Helper()
+	needsRoot(t)
+	return mountAt(t, t.TempDir(), "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", size), "tmpfs")
+}
+
+func mountAt(t testing.TB, base string, args ...string) string {
+	t.Helper()
+	dir := filepath.Join(base, "mnt")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "mount", append(args, dir)...)
+	t.Cleanup(func() { run(t, "umount", dir) })
+	return dir
+}
+
+func sparse(t testing.TB, path string, size int64) {
+	t.Helper()
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// onEachFS runs a test on every file system at hand.
+func onEachFS(t *testing.T, test func(t *testing.T, dir string)) {
+	const size = 512 << 20
+	t.Run("ext4", func(t *testing.T) { test(t, tempDir(t)) })
+	t.Run("tmpfs", func(t *testing.T) { test(t, mountTmpfs(t, size)) })
+	t.Run("xfs", func(t *testing.T) { test(t, mountLoop(t, "xfs", size)) })
+	t.Run("btrfs", func(t *testing.T) { test(t, mountLoop(t, "btrfs", size)) })
+}

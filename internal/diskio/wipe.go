@@ -1,0 +1,237 @@
+package diskio
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// MethodOverwrite is the only method of a wipe here: every pass is written.
+const MethodOverwrite = "overwrite"
+
+// WipeSpec says how a file is to be wiped.
+type WipeSpec struct {
+	Algorithm string // zero if empty; see Algorithms
+	// Verify reads the last pass back from the device and compares it. The
+	// algorithms whose definition asks for it do so anyway.
+	Verify bool
+}
+
+// WipeStats is what a wipe did. Sizes are bytes.
+type WipeStats struct {
+	Algorithm string
+	Method    string
+	Passes    int   // completed
+	Bytes     int64 // overwritten by each pass
+	Holes     int64 // not overwritten: no blocks, so no old content (zero only)
+	Verified  bool
+	// Limits are sentences on what the wipe could not reach.
+	Limits []string
+}
+
+// Wipe overwrites the whole size of a regular file or block device in place,
+// durably, and never changes its size. Every pass is on the device before the
+// next begins. zero leaves holes of a file alone; all others fill them. After
+// an error or a cancel some of it is overwritten, and nothing of ours is dirty any more.
+func Wipe(ctx context.Context, p *Pacer, f *os.File, spec WipeSpec) (WipeStats, error) {
+	w, err := newWiping(p, f, spec)
+	if err != nil {
+		return w.stats, err
+	}
+	if err := w.survey(ctx); err != nil {
+		return w.stats, err
+	}
+	if err := w.passes(ctx); err != nil {
+		_ = syncFile(f) // after it no I/O goes on; the wipe has failed already
+		return w.stats, err
+	}
+	if err := fsync(ctx, p, f); err != nil {
+		return w.stats, err
+	}
+	if w.verify {
+		return w.stats, w.compare(ctx)
+	}
+	return w.stats, nil
+}
+
+type wiping struct {
+	p         *Pacer
+	f         *os.File
+	size      int64
+	skipHoles bool
+	algorithm algorithm
+	verify    bool
+	last      filler    // of the last pass
+	spare     sync.Pool // of *[chunkBytes]byte
+	stats     WipeStats
+}
+
+func newWiping(p *Pacer, f *os.File, spec WipeSpec) (*wiping, error) {
+	if spec.Algorithm == "" {
+		spec.Algorithm = AlgorithmZero
+	}
+	w := &wiping{p: p, f: f, stats: WipeStats{Algorithm: spec.Algorithm, Method: MethodOverwrite}}
+	w.spare.New = func() any { return new([chunkBytes]byte) }
+	var ok bool
+	if w.algorithm, ok = algorithms[spec.Algorithm]; !ok {
+		return w, fmt.Errorf("wipe algorithm %q: %w (there are %s)",
+			spec.Algorithm, ErrUnsupported, strings.Join(Algorithms(), ", "))
+	}
+	w.verify = spec.Verify || w.algorithm.verify
+	fi, err := f.Stat()
+	if err != nil {
+		return w, ioError("stat", nowhere, err)
+	}
+	w.skipHoles = fi.Mode().IsRegular() && spec.Algorithm == AlgorithmZero
+	w.size, err = fileSize(f)
+	return w, err
+}
+
+// survey finds what there is to overwrite and what cannot be reached.
+func (w *wiping) survey(ctx context.Context) error {
+	limits, err := wipeLimits(ctx, w.f, w.size)
+	if err != nil {
+		return err
+	}
+	w.stats.Limits = limits
+	exact, err := w.walk(ctx, func(x extent) error {
+		if x.hole {
+			w.stats.Holes += x.len
+		} else {
+			w.stats.Bytes += x.len
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !exact && w.stats.Holes > 0 {
+		w.stats.Limits = append(w.stats.Limits, "this file system cannot tell ranges that are allocated but unwritten from holes; neither was overwritten")
+	}
+	rounds := int64(len(w.algorithm.passes))
+	if w.verify {
+		rounds++
+	}
+	w.p.expect(w.size*rounds, w.stats.Holes*rounds)
+	return nil
+}
+
+// walk visits what is to be overwritten; all of it is data unless holes are to
+// be skipped.
+func (w *wiping) walk(ctx context.Context, visit func(extent) error) (exact bool, err error) {
+	if w.skipHoles {
+		return walkAllocated(ctx, w.f, w.size, visit)
+	}
+	return true, visit(extent{len: w.size})
+}
+
+func (w *wiping) passes(ctx context.Context) error {
+	for _, make := range w.algorithm.passes {
+		fill, err := make()
+		if err != nil {
+			return err
+		}
+		if err := w.pass(ctx, fill); err != nil {
+			return err
+		}
+		w.stats.Passes++
+		w.last = fill
+	}
+	return nil
+}
+
+// pass overwrites everything once and waits until the device has it.
+func (w *wiping) pass(ctx context.Context, fill filler) error {
+	flusher := newFlusher(w.p, w.f)
+	defer flusher.stop()
+	s := streams{p: w.p, step: func(ctx context.Context, buf []byte, off int64) (Moved, error) {
+		fill(buf, off)
+		return writeAndFlush(ctx, flusher, buf, off)
+	}}
+	err := s.run(ctx, func(visit func(extent) error) error {
+		_, err := w.walk(ctx, visit)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := flusher.drain(ctx); err != nil {
+		return err
+	}
+	return dataSync(ctx, w.p, w.f)
+}
+
+// compare reads the last pass back, past the page cache where it can.
+func (w *wiping) compare(ctx context.Context) error {
+	r, err := openUncached(w.f)
+	if err != nil {
+		return err
+	}
+	defer r.Close() // opened for reading
+	s := streams{p: w.p, step: func(_ context.Context, buf []byte, off int64) (Moved, error) {
+		if err := readAligned(r, buf, off); err != nil {
+			return Moved{}, err
+		}
+		n := int64(len(buf))
+		return Moved{Read: n, Done: n, Durable: n}, w.check(buf, off)
+	}}
+	err = s.run(ctx, func(visit func(extent) error) error {
+		_, err := w.walk(ctx, visit)
+		return err
+	})
+	w.stats.Verified = err == nil
+	return err
+}
+
+// check compares what was read with what the last pass wrote there.
+func (w *wiping) check(got []byte, off int64) error {
+	spare := w.spare.Get().(*[chunkBytes]byte)
+	defer w.spare.Put(spare)
+	want := spare[:len(got)]
+	w.last(want, off)
+	if bytes.Equal(got, want) {
+		return nil
+	}
+	for i := range got {
+		if got[i] != want[i] {
+			return ioError("verify", off+int64(i), ErrMismatch)
+		}
+	}
+	return nil
+}
+
+// openUncached opens f again so that reads come from the device: by O_DIRECT,
+// or, where that is not possible, after dropping the cache.
+func openUncached(f *os.File) (*os.File, error) {
+	dropCache(f, 0, 0)
+	name := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	if err != nil {
+		fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	}
+	if err != nil {
+		return nil, ioError("open for verification", nowhere, err)
+	}
+	return os.NewFile(uintptr(fd), "uncached"), nil
+}
+
+// readAligned reads all of buf, asking for whole pages as O_DIRECT wants them.
+// buf has room for them behind its length: it is a part of a worker's buffer.
+func readAligned(f *os.File, buf []byte, off int64) error {
+	whole := (len(buf) + alignment - 1) &^ (alignment - 1)
+	n, err := f.ReadAt(buf[:whole], off)
+	if n >= len(buf) {
+		return nil
+	}
+	if errors.Is(err, io.EOF) {
+		err = ErrShrunk
+	}
+	return ioError("verify", off+int64(n), err)
+}
