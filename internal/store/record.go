@@ -47,3 +47,14 @@ type Volume struct {
 	BirthNS int64  `json:"birth_ns"`
 	Planned int64  `json:"planned"` // bytes that the job making it may allocate
 }
+
+// HistoryDeciles is into how many parts of a job's work its history falls.
+const HistoryDeciles = 10
+
+// History is what past jobs of one kind of work teach about the next: plain
+// data for package supervisor/estimate, newest last.
+type History struct {
+	Key    string                    `json:"key"`    // operation, source and target class, format
+	Rates  []float64                 `json:"rates"`  // work units per second of the data phase
+	Errors [HistoryDeciles][]float64 `json:"errors"` // ln(actual/predicted remaining time), by decile of the work done
+}

@@ -1,0 +1,146 @@
+package estimate
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"storaged/internal/store"
+)
+
+const (
+	deciles = store.HistoryDeciles
+
+	// samples is how many past jobs of a key are remembered: enough for a p10,
+	// few enough to follow a changed disk.
+	samples = 32
+
+	// fewest is how many past errors make a band of their own.
+	fewest = 5
+)
+
+// The band of a job of which too little is known: half to one and a half of
+// the predicted time.
+const (
+	defaultEarly = 0.5
+	defaultLate  = 1.5
+)
+
+// Prior is what earlier jobs of the same kind tell about the next one.
+type Prior struct {
+	Rate  float64 // median work units per second of the data phase; 0: not known
+	bands [deciles]struct{ early, late float64 }
+}
+
+// PriorOf draws the prior from a history; nil is none.
+func PriorOf(h *store.History) Prior {
+	var p Prior
+	for i := range p.bands {
+		p.bands[i].early, p.bands[i].late = defaultEarly, defaultLate
+	}
+	if h == nil {
+		return p
+	}
+	p.Rate = quantile(h.Rates, 0.5)
+	for i, errors := range h.Errors {
+		if len(errors) >= fewest {
+			// The predicted end lies in its band, whatever the errors were.
+			p.bands[i].early = min(math.Exp(quantile(errors, 0.1)), 1)
+			p.bands[i].late = max(math.Exp(quantile(errors, 0.9)), 1)
+		}
+	}
+	return p
+}
+
+// band gives the factors on the remaining time between which the end lies in
+// eight of ten cases, in the given decile of the work.
+func (p Prior) band(decile int) (early, late float64) {
+	b := p.bands[min(max(decile, 0), deciles-1)]
+	if b.late == 0 {
+		return defaultEarly, defaultLate // the zero Prior
+	}
+	return b.early, b.late
+}
+
+// Expect predicts the seconds that so many work units take, before a job has
+// begun; nil without history.
+func (p Prior) Expect(work int64) *float64 {
+	if p.Rate <= 0 {
+		return nil
+	}
+	seconds := float64(work) / p.Rate
+	return &seconds
+}
+
+// Outcome is what a job that succeeded teaches.
+type Outcome struct {
+	Rate   float64           // work units per second of the data phase; 0: not measured
+	Errors [deciles]*float64 // ln(actual/predicted remaining time) at each decile; nil: no prediction
+}
+
+// Finish gives what is to be learned from a job that succeeded now.
+func (e *Estimator) Finish(now time.Time) Outcome {
+	var o Outcome
+	l := &e.life
+	if seconds := l.data[1] - l.data[0]; seconds > 0 {
+		o.Rate = (l.dataWork[1] - l.dataWork[0]) / seconds
+	}
+	for i, f := range l.forecast {
+		if actual := e.ran(now) - f.ran; f.remaining > 0 && actual > 0 {
+			err := math.Log(actual / f.remaining)
+			o.Errors[i] = &err
+		}
+	}
+	return o
+}
+
+// learn notes what Finish needs.
+func (e *Estimator) learn(now time.Time, r Report) {
+	l, clock := &e.life, e.clock(now)
+	if !l.began {
+		l.began, l.clock, l.at = true, clock, e.at
+	}
+	if e.phases[r.Phase].Data {
+		work, _ := r.work()
+		if !l.dataSeen {
+			l.dataSeen, l.data[0], l.dataWork[0] = true, clock, work
+		}
+		l.data[1], l.dataWork[1] = clock, work
+	}
+	if e.limit == nil || e.rate(now) < 0.9*e.ceiling() {
+		e.free = e.rate(now)
+	}
+	decile := min(int(deciles*e.at/e.before(len(e.phases))), deciles-1)
+	if left, ok := e.remaining(now); ok && l.forecast[decile].remaining == 0 {
+		l.forecast[decile] = forecast{e.ran(now), left}
+	}
+}
+
+// Learn adds an outcome to a history, forgetting the oldest.
+func Learn(h *store.History, o Outcome) {
+	if o.Rate > 0 {
+		h.Rates = remember(h.Rates, o.Rate)
+	}
+	for i, err := range o.Errors {
+		if err != nil {
+			h.Errors[i] = remember(h.Errors[i], *err)
+		}
+	}
+}
+
+func remember(values []float64, v float64) []float64 {
+	values = append(values, v)
+	return slices.Clone(values[max(len(values)-samples, 0):])
+}
+
+// quantile interpolates between the two nearest values; 0 for none.
+func quantile(values []float64, q float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	at := q * float64(len(sorted)-1)
+	low := int(at)
+	high := min(low+1, len(sorted)-1)
+	return sorted[low] + (at-float64(low))*(sorted[high]-sorted[low])
+}
