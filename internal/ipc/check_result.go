@@ -19,6 +19,9 @@ func (s Summary) check() error {
 		return fmt.Errorf("%d phases, %d limits, %d warnings: at most %d, %d, %d",
 			len(s.Phases), len(s.Limits), len(s.Warnings), MaxPhases, maxLimits, MaxWarnings)
 	}
+	if s.ItemCount > maxItems {
+		return fmt.Errorf("%d items, at most %d", s.ItemCount, maxItems)
+	}
 	return cmp.Or(s.Outcome.check(), s.checkWords(), s.checkFigures(), s.checkObjects())
 }
 

@@ -1,34 +1,19 @@
 package ipc
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"hash"
 	"io"
-	"os"
-
-	"golang.org/x/sys/unix"
 )
 
-const (
-	// maxReport bounds a result file, in bytes.
-	maxReport = 64 << 20
-	// maxItems bounds its items: more do not fit maxReport when honestly
-	// encoded, and a dishonest file of empty items must not fill the memory of
-	// its reader.
-	maxItems = 1 << 18
-)
+// maxItems bounds the items of a result: more do not fit maxFile when honestly
+// encoded, and a dishonest file of empty items must not fill the memory of its
+// reader.
+const maxItems = 1 << 18
 
 // SaveReport writes the result file durably and gives its digest for the
 // RESULT frame. Texts that are too long are cut; any other value out of its
 // bounds is an error.
 func SaveReport(path string, r *Report) (digest string, err error) {
-	if len(r.Items) > maxItems {
-		return "", fmt.Errorf("cannot save result: %d items, at most %d", len(r.Items), maxItems)
-	}
 	r.ItemCount = len(r.Items)
 	records := make([]Message, 0, len(r.Items)+1)
 	records = append(records, r.Summary.tidied())
@@ -46,25 +31,34 @@ func SaveReport(path string, r *Report) (digest string, err error) {
 // SHA-256 of the whole file to hold against the RESULT frame. A file that does
 // not end with its End record is ErrTorn; a missing one is os.ErrNotExist.
 func LoadReport(path string) (r *Report, digest string, err error) {
-	r = &Report{}
-	digest, err = loadRecords(path, func(i int, m Message) error {
+	f, err := openPlain(path)
+	if err == nil {
+		defer f.Close() // opened for reading
+		r, digest, err = readReport(f)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("cannot read result %s: %w", path, err)
+	}
+	return r, digest, nil
+}
+
+func readReport(src io.Reader) (*Report, string, error) {
+	r := &Report{}
+	digest, err := readRecords(src, func(i int, m Message) error {
 		switch m := m.(type) {
 		case Summary:
 			r.Summary = m
 			return mustBe(i == 0, "a second summary")
 		case Item:
 			r.Items = append(r.Items, m)
-			return mustBe(i > 0 && len(r.Items) <= r.ItemCount && len(r.Items) <= maxItems, "an item too many")
+			return mustBe(len(r.Items) <= r.ItemCount, "an item too many")
 		}
 		return protocolErrorf("%s in a result", m.Type())
 	})
 	if err == nil {
 		err = mustBe(r.Outcome != "" && len(r.Items) == r.ItemCount, "an incomplete result")
 	}
-	if err != nil {
-		return nil, "", fmt.Errorf("cannot read result: %w", err)
-	}
-	return r, digest, nil
+	return r, digest, err
 }
 
 func mustBe(ok bool, otherwise string) error {
@@ -94,145 +88,24 @@ func saveOne(path string, m Message) error {
 	return nil
 }
 
-func loadOne[M Message](path string) (found M, err error) {
-	_, err = loadRecords(path, func(i int, m Message) error {
-		var ok bool
-		found, ok = m.(M)
-		return mustBe(ok && i == 0, "another record than this file is for")
-	})
-	if err == nil && found.check() != nil {
-		err = ErrTorn // an empty file with an End
-	}
-	if err != nil {
-		var none M
-		return none, fmt.Errorf("cannot read %s: %w", none.Type(), err)
-	}
-	return found, nil
-}
-
-// saveRecords writes records and their End. A record's Seq is its index.
-func saveRecords(path string, records []Message) (digest string, err error) {
-	var buf bytes.Buffer
-	for i, m := range records {
-		b, err := Encode(Frame{Seq: uint64(i), Body: m}, MaxRecord)
-		if err != nil {
-			return "", err
-		}
-		buf.Write(b)
-	}
-	end := End{Records: len(records), Digest: digestOf(buf.Bytes())}
-	b, err := Encode(Frame{Seq: uint64(len(records)), Body: end}, MaxRecord)
-	if err != nil {
-		return "", err
-	}
-	buf.Write(b)
-	if buf.Len() > maxReport {
-		return "", fmt.Errorf("%s has %d bytes, at most %d", path, buf.Len(), maxReport)
-	}
-	if err := SaveDurable(path, buf.Bytes()); err != nil {
-		return "", err
-	}
-	return digestOf(buf.Bytes()), nil
-}
-
-// loadRecords hands every record but the End to take, with its index. The file
-// has been seen whole, and found intact, only when it returns without error.
-// Records of unknown types are counted and passed over.
-func loadRecords(path string, take func(i int, m Message) error) (digest string, err error) {
+func loadOne[M Message](path string) (M, error) {
+	var none M
 	f, err := openPlain(path)
 	if err != nil {
-		return "", err
+		return none, fmt.Errorf("cannot read %s: %w", none.Type(), err)
 	}
 	defer f.Close() // opened for reading
-	in := records{Reader: NewReader(io.LimitReader(f, maxReport), MaxRecord), sum: sha256.New()}
-	for !in.ended && err == nil {
-		var m Message
-		if m, err = in.next(); err == nil && m != nil {
-			err = take(in.count-1, m)
-		}
+	var found []M
+	_, err = readRecords(f, func(_ int, m Message) error {
+		one, ok := m.(M)
+		found = append(found, one)
+		return mustBe(ok && len(found) == 1, "another record than this file is for")
+	})
+	if err == nil {
+		err = mustBe(len(found) == 1, "an empty file")
 	}
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", path, err)
+		return none, fmt.Errorf("cannot read %s %s: %w", none.Type(), path, err)
 	}
-	return in.digest(), nil
-}
-
-// records reads the frames of a file.
-type records struct {
-	*Reader
-	sum   hash.Hash // of the records read
-	count int       // of the records read, without the End
-	ended bool
-}
-
-func (r *records) digest() string { return hex.EncodeToString(r.sum.Sum(nil)) }
-
-// next gives nil for a record of unknown type and for the End.
-func (r *records) next() (Message, error) {
-	payload, err := r.payload()
-	if errors.Is(err, io.EOF) {
-		return nil, ErrTorn
-	}
-	if err != nil {
-		return nil, err
-	}
-	f, err := decode(payload)
-	if err != nil && !errors.Is(err, errUnknownType) {
-		return nil, err
-	}
-	if f.Seq != uint64(r.count) || f.MonoNS != 0 {
-		return nil, protocolErrorf("record %d has number %d and time %d", r.count, f.Seq, f.MonoNS)
-	}
-	if end, ok := f.Body.(End); ok {
-		return nil, r.end(end, len(payload))
-	}
-	r.count++
-	r.consume(len(payload))
-	return f.Body, nil
-}
-
-func (r *records) consume(payload int) {
-	n := headerLen + payload
-	r.sum.Write(r.have[:n])
-	r.have = r.have[n:]
-}
-
-// end holds the file against its End and makes sure that nothing follows.
-func (r *records) end(e End, payload int) error {
-	if e.Records != r.count || e.Digest != r.digest() {
-		return protocolErrorf("%d records of digest %s, the end says %d of %s", r.count, r.digest(), e.Records, e.Digest)
-	}
-	r.ended = true
-	r.consume(payload)
-	if err := r.fill(1); !errors.Is(err, io.EOF) {
-		return protocolErrorf("bytes behind the end (%v)", err)
-	}
-	return nil
-}
-
-// openPlain opens a file that a helper may have left anything in the place of:
-// it follows no link and waits for no FIFO.
-func openPlain(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	st, err := f.Stat()
-	switch {
-	case err != nil:
-	case !st.Mode().IsRegular():
-		err = fmt.Errorf("%s is no regular file", path)
-	case st.Size() > maxReport:
-		err = fmt.Errorf("%s has %d bytes, at most %d", path, st.Size(), maxReport)
-	}
-	if err != nil {
-		f.Close() // nothing was read
-		return nil, err
-	}
-	return f, nil
-}
-
-func digestOf(b []byte) string {
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
+	return found[0], nil
 }
