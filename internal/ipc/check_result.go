@@ -92,11 +92,6 @@ func (p Pool) check() error {
 		notNegative("capacity", p.Capacity), notNegative("allocation", p.Allocation), notNegative("available", p.Available))
 }
 
-func (c Commit) check() error {
-	return cmp.Or(checkUTF8("temporary", c.Temporary, maxPath), checkUTF8("target", c.Target, maxPath),
-		notNegative("size", c.Size))
-}
-
 func (e End) check() error {
 	return cmp.Or(notNegative("records", int64(e.Records)), checkDigest(e.Digest))
 }

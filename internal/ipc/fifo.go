@@ -22,11 +22,28 @@ func MakeFIFO(path string) error {
 	return nil
 }
 
-// OpenFrames opens the frames FIFO, on either side. The descriptor is both a
-// read and a write end, so that neither side ever sees the other go away: the
-// daemon learns it from the process, the helper need not know. Read deadlines
-// work.
+// OpenFrames opens the frames FIFO on the helper's side. The descriptor is both
+// a read and a write end, so that the helper never sees the daemon go away
+// (EPIPE); it need not know.
 func OpenFrames(path string) (*os.File, error) { return openFIFO(path, os.O_RDWR) }
+
+// ReadFrames opens the frames FIFO on the daemon's side. As long as hold is
+// open, reading never ends, whether or not a helper is there; once hold is
+// closed it ends behind the last frame when no process of the job has the FIFO
+// open any more. Read deadlines work. The caller closes both.
+func ReadFrames(path string) (in, hold *os.File, err error) {
+	if in, err = openFIFO(path, os.O_RDONLY); err != nil {
+		return nil, nil, err
+	}
+	if hold, err = openFIFO(path, os.O_WRONLY); err == nil {
+		err = requireSame(in, hold)
+	}
+	if err != nil {
+		in.Close() // nothing was read
+		return nil, nil, err
+	}
+	return in, hold, nil
+}
 
 // OpenControl opens the control FIFO on the daemon's side. The descriptor is
 // both a read and a write end: as long as it is open, a helper before GO
@@ -105,7 +122,7 @@ func JoinControl(path string) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Control{path: path, in: in, frames: NewAdoptingReader(in, MaxFrame)}, nil
+	return &Control{path: path, in: in, frames: NewReader(in, MaxFrame)}, nil
 }
 
 // Next waits for the next frame from the daemon. A frame that is not for
@@ -126,15 +143,10 @@ func (c *Control) Next() (Frame, error) {
 // anything; where it fails, it must end.
 func (c *Control) Keep() error {
 	w, err := openFIFO(c.path, os.O_WRONLY)
-	if err != nil {
-		return err
-	}
-	same, err := sameFile(c.in, w)
-	if err == nil && !same {
-		err = fmt.Errorf("%s was replaced", c.path)
+	if err == nil {
+		err = requireSame(c.in, w)
 	}
 	if err != nil {
-		w.Close() // nothing was written
 		return fmt.Errorf("cannot keep control fifo: %w", err)
 	}
 	c.writer = w
@@ -150,13 +162,19 @@ func (c *Control) Close() error {
 	return err
 }
 
-func sameFile(a, b *os.File) (bool, error) {
-	sa, err1 := a.Stat()
-	sb, err2 := b.Stat()
-	if err := errors.Join(err1, err2); err != nil {
-		return false, err
+// requireSame closes the second of two ends unless they are of one FIFO.
+func requireSame(first, second *os.File) error {
+	a, err := first.Stat()
+	if err == nil {
+		var b os.FileInfo
+		if b, err = second.Stat(); err == nil && !os.SameFile(a, b) {
+			err = fmt.Errorf("%s was replaced", first.Name())
+		}
 	}
-	return os.SameFile(sa, sb), nil
+	if err != nil {
+		second.Close() // nothing was written
+	}
+	return err
 }
 
 var _ io.Closer = (*Control)(nil)

@@ -105,6 +105,11 @@ func TestOnlyARealFIFOIsOpened(t *testing.T) {
 			f.Close()
 			t.Errorf("%s was opened", path)
 		}
+		if in, hold, err := ReadFrames(path); err == nil {
+			in.Close()
+			hold.Close()
+			t.Errorf("%s was opened for reading", path)
+		}
 		if c, err := JoinControl(path); err == nil {
 			c.Close()
 			t.Errorf("%s was joined", path)
@@ -135,6 +140,31 @@ func TestReadsWaitInThePollerAndHaveDeadlines(t *testing.T) {
 	f.SetReadDeadline(time.Now().Add(soon))
 	if got, err := in.Next(); err != nil || got.Body != (Warn{Text: "slow"}) {
 		t.Errorf("after the deadline: %+v, %v", got, err)
+	}
+}
+
+func TestReadingFramesEndsWhenNobodyHoldsThem(t *testing.T) {
+	path := newFIFO(t)
+	in, hold, err := ReadFrames(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	frames := NewReader(in, MaxFrame)
+	in.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+	if _, err := frames.Next(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("no helper yet: %v", err)
+	}
+	in.SetReadDeadline(time.Now().Add(soon))
+	helper := opened(t, OpenFrames, path)
+	NewSender(helper).Send(Warn{Text: "last words"})
+	helper.Close()
+	hold.Close()
+	if f, err := frames.Next(); err != nil || f.Body != (Warn{Text: "last words"}) {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if _, err := frames.Next(); !errors.Is(err, io.EOF) {
+		t.Errorf("behind the last frame: %v", err)
 	}
 }
 

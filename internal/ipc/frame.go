@@ -252,7 +252,6 @@ var kinds = map[Type]struct {
 	TypeOutcome:    {"OUTCOME", into[Summary]},
 	TypeItem:       {"ITEM", into[Item]},
 	TypeEnd:        {"END", into[End]},
-	TypeCommit:     {"COMMIT", into[Commit]},
 }
 
 // down reports whether frames of the type go from daemon to helper.

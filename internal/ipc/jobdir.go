@@ -40,7 +40,8 @@ func (d JobDir) Lock() string { return filepath.Join(d.Runtime, "lock") }
 // Result is the result file.
 func (d JobDir) Result() string { return filepath.Join(d.State, "result") }
 
-// Commit holds the identity of the volume that is about to get its name.
+// Commit holds the identity of the volume that is about to get its name, in
+// its driver's own form.
 func (d JobDir) Commit() string { return filepath.Join(d.State, "commit") }
 
 // Checkpoint holds the last durable checkpoint.

@@ -49,7 +49,6 @@ func samples() []Message {
 			Read: 3, Written: 4, Holes: 5, Phases: []Spent{{Name: "copy", NS: 6}}, Warnings: []string{"slow"}, ItemCount: 7,
 		},
 		item,
-		Commit{Temporary: "/p/.1.storaged", Target: "/p/a.raw", Device: 2049, Inode: 12, BirthNS: 13, Size: 14},
 		End{Records: 3, Digest: testDigest},
 	}
 }
@@ -138,7 +137,7 @@ func TestOutOfBoundsIsNeitherSentNorReceived(t *testing.T) {
 		Summary{Outcome: Failed, Error: &Error{}}, Summary{Outcome: Failed, Error: &Error{Code: "io_error", Offset: -2}},
 		Summary{Outcome: Failed, Volume: &Item{Capacity: -1}}, Summary{Outcome: Failed, Pool: &Pool{Available: -1}},
 		Item{Path: long}, Item{Name: "\xff"}, Item{Allocation: -1}, Item{Error: &Error{}}, Item{Format: "a\x1bb"},
-		Commit{Size: -1}, Commit{Target: long}, End{Records: -1, Digest: testDigest}, End{},
+		End{Records: -1, Digest: testDigest}, End{},
 	}
 	for i, m := range bad {
 		if _, err := Encode(Frame{Body: m}, MaxRecord); err == nil {

@@ -139,7 +139,6 @@ func TestALyingReportNeverLoads(t *testing.T) {
 		"number twice":     sealed(t, record(t, 0, two), record(t, 1, item), record(t, 1, item)),
 		"a time":           sealed(t, timed),
 		"a frame inside":   sealed(t, record(t, 0, none), record(t, 1, Beat{})),
-		"a commit":         sealed(t, record(t, 0, Commit{})),
 		"end too early":    append(sealed(t, record(t, 0, none)), record(t, 2, item)...),
 	} {
 		if r, _, err := readReport(bytes.NewReader(data)); err == nil {
@@ -254,36 +253,6 @@ func TestAReportThatCannotBeReadBackIsNotSaved(t *testing.T) {
 		}
 		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s: something was written: %v", name, err)
-		}
-	}
-}
-
-func TestCommitAndCheckpointComeBack(t *testing.T) {
-	dir := JobDir{State: t.TempDir()}
-	commit := Commit{Temporary: "/p/.1.storaged", Target: "/p/a", Device: 3, Inode: 4, BirthNS: 5, Size: 6}
-	checkpoint := Checkpoint{Phase: 1, Done: 1 << 33}
-	if err := errors.Join(SaveCommit(dir.Commit(), commit), SaveCheckpoint(dir.Checkpoint(), Checkpoint{}), SaveCheckpoint(dir.Checkpoint(), checkpoint)); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := LoadCommit(dir.Commit()); err != nil || got != commit {
-		t.Errorf("commit %+v, %v", got, err)
-	}
-	if got, err := LoadCheckpoint(dir.Checkpoint()); err != nil || got != checkpoint {
-		t.Errorf("checkpoint %+v, %v", got, err)
-	}
-	if _, err := LoadCommit(dir.Checkpoint()); err == nil {
-		t.Error("a checkpoint was read as a commit")
-	}
-	if _, err := LoadCommit(dir.Result()); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("missing: %v", err)
-	}
-	two := sealed(t, record(t, 0, commit), record(t, 1, commit))
-	for _, data := range [][]byte{nil, sealed(t), two} {
-		if err := os.WriteFile(dir.Commit(), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := LoadCommit(dir.Commit()); err == nil {
-			t.Errorf("%d bytes gave %+v", len(data), got)
 		}
 	}
 }

@@ -91,18 +91,6 @@ type Pool struct {
 	Disk       string `msgpack:"disk"` // physical device, "259:0", for the scheduler
 }
 
-// Commit is the identity of the volume that is about to get its name. It is
-// saved before the rename: a recovery that finds no result, no temporary and
-// this very inode under the name knows that the task came to its end.
-type Commit struct {
-	Temporary string `msgpack:"temporary"` // path the volume was built under
-	Target    string `msgpack:"target"`    // path it gets
-	Device    uint64 `msgpack:"device"`
-	Inode     uint64 `msgpack:"inode"`
-	BirthNS   int64  `msgpack:"birth_ns"` // since 1970, 0 where the file system has none
-	Size      int64  `msgpack:"size"`     // bytes
-}
-
 // End closes a file; without it the file is torn. Digest is the SHA-256, in
 // hex, of every byte before this record.
 type End struct {
@@ -112,5 +100,4 @@ type End struct {
 
 func (Summary) Type() Type { return TypeOutcome }
 func (Item) Type() Type    { return TypeItem }
-func (Commit) Type() Type  { return TypeCommit }
 func (End) Type() Type     { return TypeEnd }
