@@ -263,7 +263,7 @@ func etag(generation int64) string { return `"` + strconv.FormatInt(generation, 
 
 // seconds is a duration as queries write it.
 func seconds(d time.Duration) string {
-	return strconv.FormatFloat(d.Seconds(), 'f', -1, 64)
+	return strconv.FormatFloat(d.Seconds(), 'f', 9, 64)
 }
 
 // setAll adds a key for each value that is not empty.
