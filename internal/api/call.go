@@ -51,6 +51,9 @@ func (c *call) WriteHeader(status int) {
 
 // Write notes the size. The client has writeTimeout to take it.
 func (c *call) Write(b []byte) (int, error) {
+	if c.status == 0 {
+		c.status = http.StatusOK
+	}
 	c.deadline()
 	n, err := c.ResponseWriter.Write(b)
 	c.bytes += int64(n)

@@ -228,7 +228,7 @@ func retryJob(c *call) error {
 }
 
 // getJobLog streams the log, piece by piece, each with writeTimeout.
-func getJobLog(c *call) (err error) {
+func getJobLog(c *call) error {
 	log, err := c.svc.JobLog(c.ctx(), c.jobName())
 	if err != nil {
 		return err
@@ -236,6 +236,7 @@ func getJobLog(c *call) (err error) {
 	defer log.Close()
 	c.Header().Set("Content-Type", logType)
 	c.Header().Set("X-Content-Type-Options", "nosniff")
+	c.WriteHeader(http.StatusOK)
 	buf := make([]byte, logChunk)
 	for {
 		n, err := log.Read(buf)

@@ -40,20 +40,26 @@ func (c *call) page() (Page, error) {
 	return p, nil
 }
 
+// keyPage is page for a list of answerPage, whose cursors are keys.
+func (c *call) keyPage() (Page, error) {
+	p, err := c.page()
+	if err != nil {
+		return p, err
+	}
+	key, err := base64.RawURLEncoding.DecodeString(p.Cursor)
+	if err != nil {
+		return p, record.Errorf(record.Invalid, `query key "cursor" is none that a list gave: %s`, short(p.Cursor))
+	}
+	p.Cursor = string(key)
+	return p, nil
+}
+
 // answerPage answers with a part of items, in the order of their keys. The
 // cursor is the last key given, so that items that come and go between two
 // pages do not shift the others.
-func answerPage[T any](c *call, items []T, key func(T) string) error {
-	p, err := c.page()
-	if err != nil {
-		return err
-	}
-	after, err := base64.RawURLEncoding.DecodeString(p.Cursor)
-	if err != nil {
-		return record.Errorf(record.Invalid, `query key "cursor" is none that a list gave: %s`, short(p.Cursor))
-	}
-	rest := slices.Clone(items)
-	rest = slices.DeleteFunc(rest, func(item T) bool { return p.Cursor != "" && key(item) <= string(after) })
+func answerPage[T any](c *call, p Page, items []T, key func(T) string) error {
+	after := p.Cursor
+	rest := slices.DeleteFunc(slices.Clone(items), func(item T) bool { return after != "" && key(item) <= after })
 	slices.SortFunc(rest, func(a, b T) int { return strings.Compare(key(a), key(b)) })
 	l := List[T]{Items: rest}
 	if len(rest) > p.Limit {

@@ -10,11 +10,15 @@ import (
 func (c *call) pool() string { return c.r.PathValue("pool") }
 
 func listPools(c *call) error {
+	p, err := c.keyPage()
+	if err != nil {
+		return err
+	}
 	pools, err := c.svc.Pools(c.ctx())
 	if err != nil {
 		return err
 	}
-	return answerPage(c, pools, func(p record.Pool) string { return p.Name })
+	return answerPage(c, p, pools, func(p record.Pool) string { return p.Name })
 }
 
 func getPool(c *call) error {

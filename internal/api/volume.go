@@ -9,34 +9,48 @@ import (
 func (c *call) volume() string { return c.r.PathValue("volume") }
 
 func listVolumes(c *call) error {
-	return c.answerVolumes(c.r.URL.Query()["pool"])
+	p, f, err := c.volumeFilter()
+	if err != nil {
+		return err
+	}
+	f.Pools = c.r.URL.Query()["pool"]
+	return c.answerVolumes(p, f)
 }
 
 // listPoolVolumes asks for the pool first: of one that is not there, no
 // volumes would be a lie.
 func listPoolVolumes(c *call) error {
-	p, err := c.svc.Pool(c.ctx(), c.pool())
+	p, f, err := c.volumeFilter()
 	if err != nil {
 		return err
 	}
-	return c.answerVolumes([]string{p.Name})
+	pool, err := c.svc.Pool(c.ctx(), c.pool())
+	if err != nil {
+		return err
+	}
+	f.Pools = []string{pool.Name}
+	return c.answerVolumes(p, f)
 }
 
-func (c *call) answerVolumes(pools []string) error {
+func (c *call) volumeFilter() (Page, VolumeFilter, error) {
 	q := c.r.URL.Query()
-	for _, s := range q["state"] {
+	f := VolumeFilter{Paths: q["path"], Keys: q["key"], Formats: q["format"], States: q["state"]}
+	for _, s := range f.States {
 		if err := oneOf("state", record.VolumeState(s), record.VolumeReady, record.VolumeBuilding, record.VolumeIncomplete); err != nil {
-			return err
+			return Page{}, f, err
 		}
 	}
-	volumes, err := c.svc.Volumes(c.ctx(), VolumeFilter{
-		Pools: pools, Paths: q["path"], Keys: q["key"], Formats: q["format"], States: q["state"],
-	})
+	p, err := c.keyPage()
+	return p, f, err
+}
+
+func (c *call) answerVolumes(p Page, f VolumeFilter) error {
+	volumes, err := c.svc.Volumes(c.ctx(), f)
 	if err != nil {
 		return err
 	}
 	// A slash is in no name, so pool and volume sort as two words.
-	return answerPage(c, each(volumes, wholeVolume), func(v record.Volume) string { return v.Pool + "/" + v.Name })
+	return answerPage(c, p, each(volumes, wholeVolume), func(v record.Volume) string { return v.Pool + "/" + v.Name })
 }
 
 func getVolume(c *call) error {

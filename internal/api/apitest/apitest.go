@@ -227,6 +227,9 @@ func (c *Checker) problem(resp *http.Response, got []byte) error {
 	if kind := resp.Header.Get("Content-Type"); kind != problemType {
 		return fmt.Errorf("a refusal of type %q", kind)
 	}
+	if resp.Request != nil && resp.Request.Method == http.MethodHead {
+		return nil // its answer has no body
+	}
 	if err := c.visit("Problem", got); err != nil {
 		return err
 	}
