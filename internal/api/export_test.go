@@ -24,3 +24,6 @@ func (s *Server) SetTimes(write, comment time.Duration) { s.writeTimeout, s.keep
 
 // MaxBody is the bound of a body.
 const MaxBody = maxBody
+
+// MaxConns is the bound of one user's connections.
+const MaxConns = maxConns

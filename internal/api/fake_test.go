@@ -36,6 +36,8 @@ type fake struct {
 	err     error         // answer of every call
 	panics  any           // what every call panics with
 	running chan struct{} // WaitJob: until it is closed the job runs
+	waits   chan struct{} // gets one when a WaitJob begins to wait
+	ended   chan struct{} // gets one when a subscription ends
 	log     io.Reader
 	hub     *events.Hub
 	full    bool // answer with every field set
@@ -242,6 +244,7 @@ func (f *fake) WaitJob(ctx context.Context, job string, timeout time.Duration) (
 	}
 	over := time.NewTimer(timeout)
 	defer over.Stop()
+	f.waits <- struct{}{}
 	select {
 	case <-f.running:
 		return f.job(record.Succeeded), nil
@@ -305,6 +308,7 @@ func (f *fake) Subscribe(ctx context.Context, after int64) (<-chan record.Event,
 	if err := f.enter("Subscribe", asked{request: after}); err != nil {
 		return nil, err
 	}
+	context.AfterFunc(ctx, func() { f.ended <- struct{}{} })
 	return f.hub.Subscribe(ctx, after), nil
 }
 
@@ -323,6 +327,20 @@ type host struct {
 // newHost starts a server that the test's end shuts down. prepare may be nil.
 func newHost(t *testing.T, prepare func(*api.Server)) *host {
 	t.Helper()
+	f := newFake()
+	return hostOf(t, f, f, prepare)
+}
+
+func newFake() *fake {
+	return &fake{
+		running: make(chan struct{}), waits: make(chan struct{}, 100), ended: make(chan struct{}, 100),
+		hub: events.New(64), log: strings.NewReader("a line\n"),
+	}
+}
+
+// hostOf starts a server for svc, which is f or something around it.
+func hostOf(t *testing.T, svc api.Service, f *fake, prepare func(*api.Server)) *host {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "api") // a short path, which other users may enter
 	if err != nil {
 		t.Fatal(err)
@@ -332,12 +350,11 @@ func newHost(t *testing.T, prepare func(*api.Server)) *host {
 		t.Fatal(err)
 	}
 	h := &host{
-		svc:  &fake{running: make(chan struct{}), hub: events.New(64), log: strings.NewReader("a line\n")},
-		main: filepath.Join(dir, "main.sock"), ro: filepath.Join(dir, "ro.sock"),
+		svc: f, main: filepath.Join(dir, "main.sock"), ro: filepath.Join(dir, "ro.sock"),
 		check: apitest.New(t), log: &lines{},
 	}
 	log := hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: h.log})
-	h.srv = api.NewServer(h.svc, api.ServerConfig{Log: log, Socket: h.main})
+	h.srv = api.NewServer(svc, api.ServerConfig{Log: log, Socket: h.main})
 	if prepare != nil {
 		prepare(h.srv)
 	}

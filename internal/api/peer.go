@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"os/user"
@@ -33,21 +32,14 @@ type peer struct {
 
 type peerKey struct{}
 
-// connContext notes who has connected. It is a http.Server's ConnContext, runs
-// in the loop that accepts, and so asks nothing that could hang.
+// connContext notes who has connected, as a http.Server's ConnContext.
 func connContext(ctx context.Context, c net.Conn) context.Context {
-	p, err := peerOf(c)
-	if err != nil {
-		return ctx
-	}
-	return context.WithValue(ctx, peerKey{}, p)
+	return context.WithValue(ctx, peerKey{}, c.(*guest).peer)
 }
 
-func peerOf(c net.Conn) (*peer, error) {
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		return nil, fmt.Errorf("a %T has no peer credentials", c)
-	}
+// peerOf asks who has connected. It runs in the loop that accepts, and so asks
+// nothing that could hang.
+func peerOf(u *net.UnixConn) (*peer, error) {
 	raw, err := u.SyscallConn()
 	if err != nil {
 		return nil, err

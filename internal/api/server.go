@@ -54,18 +54,20 @@ type Server struct {
 	stopping context.Context // over when Shutdown begins: waits and streams end
 	stop     context.CancelFunc
 
+	gate gate
+
 	mu      sync.Mutex
 	servers []*http.Server
 }
 
 // NewServer makes a server for svc.
 func NewServer(svc Service, cfg ServerConfig) *Server {
-	s := &Server{svc: svc, log: cfg.Log, socket: cfg.Socket, writeTimeout: writeTimeout, keepalive: keepalive}
+	s := &Server{svc: svc, log: cfg.Log, socket: cfg.Socket, writeTimeout: writeTimeout, keepalive: keepalive, gate: gate{open: map[int]int{}}}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	return s
 }
 
-// Serve answers requests that come through l, which it closes in the end,
+// Serve answers requests that come through the unix socket l, which it closes in the end,
 // until Shutdown: then it gives nil. On a read-only socket everybody is a
 // Reader.
 func (s *Server) Serve(l net.Listener, readOnly bool) error {
@@ -84,7 +86,7 @@ func (s *Server) Serve(l net.Listener, readOnly bool) error {
 	}
 	s.servers = append(s.servers, h)
 	s.mu.Unlock()
-	if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := h.Serve(&doorman{l, &s.gate}); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
