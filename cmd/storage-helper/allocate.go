@@ -17,9 +17,9 @@ func allocateCommand() *cli.Command {
 		Usage:       "make a new volume",
 		Description: "The volume appears under its name when it is complete, and never replaces another.",
 		Flags: append(targetFlags(),
-			&cli.StringFlag{Name: "capacity", Usage: "what the volume can hold: `SIZE`"},
-			&cli.StringFlag{Name: "allocation", Value: "full", Usage: "what is reserved for it: `full|none|SIZE`"},
-			&cli.StringFlag{Name: "format", Value: "raw", Usage: "`raw`"},
+			&cli.StringFlag{Name: "capacity", Usage: "`SIZE` that it can hold"},
+			&cli.StringFlag{Name: "allocation", Value: "full", Usage: "`full|none|SIZE` to reserve for it, default full"},
+			&cli.StringFlag{Name: "format", Value: "raw", Usage: "format of its content: `raw`"},
 		),
 	}, "--target /var/lib/images/vm1.raw --capacity 10G", buildAllocate)
 }

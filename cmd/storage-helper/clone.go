@@ -9,6 +9,7 @@ import (
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
+	"storaged/internal/record"
 )
 
 func cloneCommand() *cli.Command {
@@ -18,9 +19,9 @@ func cloneCommand() *cli.Command {
 		Description: "The copy appears under its name when it is complete, and never replaces another. Holes stay\nholes. The source is only read.",
 		Flags: append(targetFlags(),
 			&cli.StringFlag{Name: "source", Usage: "`PATH` of the volume to copy"},
-			&cli.StringFlag{Name: "source-type", Value: "dir", Usage: "the `TYPE` of its pool"},
-			&cli.StringFlag{Name: "size", Usage: "make the copy larger than the source: `SIZE`"},
-			&cli.StringFlag{Name: "reflink", Value: "auto", Usage: "share blocks with the source: `auto|always|never`"},
+			&cli.StringFlag{Name: "source-type", Value: "dir", Usage: "`TYPE` of its pool, default dir"},
+			&cli.StringFlag{Name: "size", Usage: "`SIZE` of the copy, default that of the source"},
+			&cli.StringFlag{Name: "reflink", Value: "auto", Usage: "`auto|always|never` share blocks with the source, default auto"},
 		),
 	}, "--source base.raw --target vm1.raw --limit 200M", buildClone)
 }
@@ -68,6 +69,9 @@ func (w clone) work(ctx context.Context, r *run) error {
 	size, err := sizeOf(source)
 	if err != nil {
 		return err
+	}
+	if w.size != 0 && w.size < size {
+		return failed(record.Invalid, "cannot clone %q, which has %d bytes, to a size of %d", w.from.path, size, w.size)
 	}
 	r.plan(moving("copy", size), single("commit"))
 	r.next(0)

@@ -40,15 +40,12 @@ const signals = `Signals:
 // taskCommand makes a command of a task. The description says what no flag can,
 // example is one line.
 func taskCommand(c cli.Command, example string, build func(c *cli.Context) (task, error)) *cli.Command {
-	var codes []string
-	for _, e := range cmdline.ExitCodes() {
-		codes = append(codes, fmt.Sprintf("%d %s", e.Code, e.Text))
-	}
-	c.Description = strings.TrimSpace(c.Description) + "\n\n" + signals + "\n\nExit codes: " +
-		strings.Join(codes, " · ") + "\n\nExample:\n  " + program + " " + c.Name + " " + example
+	c.Description = strings.Join([]string{
+		strings.TrimSpace(c.Description), signals, exitCodes(), "Example:\n  " + program + " " + c.Name + " " + example,
+	}, "\n\n")
 	c.Flags = append(c.Flags,
-		&cli.StringFlag{Name: "limit", Usage: "move at most `RATE` per second, like 100M"},
-		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "print the result as `text|json`"},
+		&cli.StringFlag{Name: "limit", Usage: "move no more than `RATE`, like 100M/s"},
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "result as `text|json`, default text"},
 	)
 	c.Action = func(c *cli.Context) error {
 		t, err := build(c)
@@ -58,6 +55,16 @@ func taskCommand(c cli.Command, example string, build func(c *cli.Context) (task
 		return perform(c, t)
 	}
 	return &c
+}
+
+// exitCodes is the table of exit codes, as every task's help has it.
+func exitCodes() string {
+	var b strings.Builder
+	b.WriteString("Exit codes:")
+	for _, e := range cmdline.ExitCodes() {
+		fmt.Fprintf(&b, "\n  %3d  %s", e.Code, e.Text)
+	}
+	return b.String()
 }
 
 // perform runs a task in the mode in which we were started.
@@ -74,8 +81,8 @@ func perform(c *cli.Context, t task) error {
 
 func targetFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "target", Usage: "the volume's `PATH`"},
-		&cli.StringFlag{Name: "target-type", Value: "dir", Usage: "the `TYPE` of its pool"},
+		&cli.StringFlag{Name: "target", Usage: "`PATH` of the volume"},
+		&cli.StringFlag{Name: "target-type", Value: "dir", Usage: "`TYPE` of its pool, default dir"},
 	}
 }
 

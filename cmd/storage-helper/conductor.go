@@ -92,6 +92,7 @@ func (c *conductor) pause(ctx context.Context, hold bool) {
 	c.paused = hold
 	if !hold {
 		c.run.pacer.Resume()
+		c.run.meter.forget()
 		c.mode.state(ipc.ActivityRunning)
 		return
 	}

@@ -17,7 +17,7 @@ func deleteCommand() *cli.Command {
 		Usage:       "delete a volume",
 		Description: "A volume that is in use is refused.",
 		Flags: append(targetFlags(),
-			&cli.StringFlag{Name: "wipe", Usage: "overwrite it before: `" + strings.Join(diskio.Algorithms(), "|") + "`"},
+			&cli.StringFlag{Name: "wipe", Usage: "overwrite it before, by `" + strings.Join(diskio.Algorithms(), "|") + "`"},
 			&cli.BoolFlag{Name: "accept-limits", Usage: "wipe also what cannot be wiped wholly"},
 			yesFlag(),
 		),
@@ -61,7 +61,7 @@ func (w deletion) work(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
-		r.plan(moving("wipe", size), single("delete"))
+		r.plan(w.wipe.phase(size), single("delete"))
 		r.next(0)
 		return w.wipe.overwrite(ctx, r, v)
 	})
@@ -78,7 +78,7 @@ func (w deletion) remove(ctx context.Context, r *run, phase int) error {
 		if err := r.seal(); err != nil {
 			return err
 		}
-		if err := w.at.backend.Remove(context.WithoutCancel(ctx), w.at.pool, w.at.name); err != nil {
+		if err := w.at.backend.Remove(ctx, w.at.pool, w.at.name); err != nil {
 			return err
 		}
 		r.report.Volume = nil

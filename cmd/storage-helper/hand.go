@@ -168,7 +168,7 @@ func (h *handMode) figures(r reading) term.Figures {
 }
 
 func left(r reading) string {
-	rest := r.Progress.Total - r.Progress.Durable
+	rest := r.Progress.WorkAll - r.Progress.Work
 	if rest <= 0 {
 		return ""
 	}
@@ -188,7 +188,7 @@ func conclude(t task, report *ipc.Report, took time.Duration, o handOptions) err
 		return firstOf(err, printJSON(report))
 	}
 	if report.Outcome == ipc.Canceled {
-		return record.Errorf(record.CanceledCode, "%s: %s", report.Error.Message, t.undone)
+		return canceledByHand(t, report)
 	}
 	if err != nil {
 		return err
@@ -197,6 +197,14 @@ func conclude(t task, report *ipc.Report, took time.Duration, o handOptions) err
 		return fmt.Errorf("cannot tell the result: %w", err)
 	}
 	return nil
+}
+
+// canceledByHand says what a cancel has left.
+func canceledByHand(t task, report *ipc.Report) error {
+	if record.Rollback(report.Rollback) == record.RollbackFailed {
+		return record.Errorf(record.CanceledCode, "%s; not all could be undone", report.Error.Message)
+	}
+	return record.Errorf(record.CanceledCode, "%s; %s", report.Error.Message, t.undone)
 }
 
 func firstOf(a, b error) error {
@@ -220,7 +228,7 @@ type ending struct {
 func printJSON(report *ipc.Report) error {
 	out := ending{
 		State: record.State(report.Outcome), Rollback: record.Rollback(report.Rollback),
-		Warnings: append([]string{}, report.Warnings...), Result: resultOf(report), Stats: statsOf(report),
+		Warnings: append([]string{}, report.Warnings...), Result: resultOf(report), Stats: measured(statsOf(report)),
 	}
 	if e := report.Error; e != nil {
 		out.Error = recordError(e)

@@ -257,8 +257,8 @@ func (j *jobMode) attribute(ctx context.Context) {
 // that is durable.
 func (j *jobMode) conclude(report *ipc.Report) error {
 	j.attribute(context.Background())
-	if report.Outcome == ipc.Canceled {
-		report.Error.Message = j.run.control.why().Error()
+	if report.Outcome == ipc.Canceled && j.run.control.stageNow() == canceled {
+		report.Error.Message = j.run.control.why().Error() // it may have become clearer
 	}
 	digest, err := ipc.SaveReport(j.dir.Result(), report)
 	if err != nil {

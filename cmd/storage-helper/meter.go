@@ -33,7 +33,7 @@ type reading struct {
 	Progress ipc.Progress
 	Begun    bool    // a phase has begun
 	Percent  float64 // weighted over the whole run; never falls
-	Rate     float64 // durable bytes per second, lately
+	Rate     float64 // work units per second, lately
 }
 
 // setPlan tells the phases, before the first begins.
@@ -87,7 +87,7 @@ func (m *meter) read() reading {
 	defer m.mu.Unlock()
 	p := m.progress()
 	now := time.Now()
-	m.rate.see(now, p.Durable)
+	m.rate.see(now, p.Work)
 	m.percent = max(m.percent, m.weigh(p))
 	return reading{
 		Plan:     m.plan,
@@ -144,5 +144,10 @@ func share(p ipc.Progress) float64 {
 	return min(max(float64(done)/float64(all), 0), 1)
 }
 
-// touched reports whether anything was written.
-func (m *meter) touched() bool { return m.pacer.Counts().Written > 0 }
+// forget makes the rate be learned anew: what moved before tells nothing of
+// what comes.
+func (m *meter) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rate = rate{}
+}

@@ -15,8 +15,8 @@ import (
 
 func poolFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "type", Value: "dir", Usage: "the pool's `TYPE`"},
-		&cli.StringFlag{Name: "target", Usage: "the pool's `PATH`"},
+		&cli.StringFlag{Name: "type", Value: "dir", Usage: "`TYPE` of the pool, default dir"},
+		&cli.StringFlag{Name: "target", Usage: "`PATH` of the pool"},
 	}, more...)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
+	"storaged/internal/ipc"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 )
@@ -18,7 +19,7 @@ func resizeCommand() *cli.Command {
 		Usage:       "change the capacity of a volume",
 		Description: "What is new reads as zeros; what --shrink cuts off is gone.",
 		Flags: append(targetFlags(),
-			&cli.StringFlag{Name: "capacity", Usage: "what it shall hold: `SIZE`"},
+			&cli.StringFlag{Name: "capacity", Usage: "`SIZE` that it shall hold"},
 			&cli.BoolFlag{Name: "shrink", Usage: "it may become smaller, and lose its end"},
 			&cli.BoolFlag{Name: "allocate", Usage: "reserve the space of what is new"},
 			yesFlag(),
@@ -39,7 +40,7 @@ func buildResize(c *cli.Context) (task, error) {
 	t := task{
 		doing:  fmt.Sprintf("resize %q to %s", at.path, quantity.FormatExact(capacity)),
 		done:   fmt.Sprintf("resized %q to %s", at.path, quantity.FormatExact(capacity)),
-		undone: fmt.Sprintf("%q may have the new size already", at.path),
+		undone: fmt.Sprintf("%q keeps the size it had, unless it was to shrink", at.path),
 		writes: at.path,
 		work:   w.work,
 	}
@@ -66,10 +67,33 @@ func (w resize) work(ctx context.Context, r *run) error {
 		r.plan(moving("resize", max(w.spec.Capacity-size, 0)))
 		r.next(0)
 		did, err := diskio.Resize(ctx, r.pacer, v.File(), w.spec)
+		if err != nil {
+			return w.undo(r, v, size, err)
+		}
 		r.report.Method, r.report.Bytes = did.Method, max(w.spec.Capacity-size, 0)
-		if err == nil && !did.Kept {
+		if w.spec.Allocate && !did.Kept {
 			r.warn("the file system has reserved only %d bytes; its space may run out later", did.Allocated)
 		}
-		return err
+		return nil
 	})
+}
+
+// undo gives a volume that did not grow as asked the size it had. What was cut
+// off does not come back.
+func (w resize) undo(r *run, v backends.Volume, size int64, cause error) error {
+	if w.spec.Capacity < size {
+		r.report.Rollback = string(record.RollbackKept)
+		return cause
+	}
+	r.view.state(ipc.ActivityRollingBack)
+	pacer := diskio.NewPacer(nil) // the run's may be paused
+	defer pacer.Close()
+	_, err := diskio.Resize(context.Background(), pacer, v.File(), diskio.ResizeSpec{Capacity: size, Shrink: true})
+	if err != nil {
+		r.report.Rollback = string(record.RollbackFailed)
+		r.warn("cannot give %q the size back that it had, %d bytes: %v", w.at.path, size, err)
+		return cause
+	}
+	r.report.Rollback = string(record.RollbackDone)
+	return cause
 }

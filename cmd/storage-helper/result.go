@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"storaged/internal/ipc"
@@ -59,6 +60,17 @@ func statsOf(r *ipc.Report) *record.Stats {
 	return out
 }
 
+// measured adds what this process has used.
+func measured(s *record.Stats) *record.Stats {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		panic("internal error: " + err.Error()) // EFAULT and EINVAL are all there is
+	}
+	s.CPUS = time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds()
+	s.MaxRSSBytes = used.Maxrss << 10 // getrusage(2) has it in KiB
+	return s
+}
+
 // summary is the result as a line for a person.
 func summary(t task, r *ipc.Report, took time.Duration) string {
 	var facts []string
@@ -73,17 +85,12 @@ func summary(t task, r *ipc.Report, took time.Duration) string {
 	add(r.Passes > 1, "%d passes", r.Passes)
 	add(r.Verified, "verified")
 	add(r.Checksum != "", "%s", r.Checksum)
-	add(r.Pool != nil, "%d volumes", volumes(r))
-	add(r.Pool != nil && r.Pool.Available > 0, "%s available", quantity.FormatBytes(available(r)))
+	if r.Pool != nil {
+		add(true, "%d volumes", volumes(r))
+		add(true, "%s available", quantity.FormatBytes(r.Pool.Available))
+	}
 	add(true, "in %s", quantity.FormatDuration(took))
 	return t.done + ": " + strings.Join(facts, ", ")
-}
-
-func available(r *ipc.Report) int64 {
-	if r.Pool == nil {
-		return 0
-	}
-	return r.Pool.Available
 }
 
 func volumes(r *ipc.Report) int {

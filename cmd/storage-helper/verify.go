@@ -19,7 +19,7 @@ func verifyCommand() *cli.Command {
 		Usage:       "read a volume and give its checksum",
 		Description: "With --checksum a content that differs is exit code 10.",
 		Flags: append(targetFlags(),
-			&cli.StringFlag{Name: "checksum", Usage: "what it should be: `sha256:HEX`"},
+			&cli.StringFlag{Name: "checksum", Usage: "`CHECKSUM` that it should have, sha256:HEX"},
 		),
 	}, "--target base.raw --checksum sha256:9f86d081884c7d65…", buildVerify)
 }

@@ -31,13 +31,13 @@ func placeOf(path, poolType string) (place, error) {
 	if strings.HasSuffix(path, "/") {
 		return place{}, record.Errorf(record.Invalid, "%q is no path of a volume: it ends with a slash", path)
 	}
+	name := filepath.Base(path) // before "." and ".." are resolved, so that they are refused
+	if err := backends.CheckName(name); err != nil {
+		return place{}, record.Errorf(record.Invalid, "%s", err)
+	}
 	path, err = absolute(path)
 	if err != nil {
 		return place{}, err
-	}
-	name := filepath.Base(path)
-	if err := backends.CheckName(name); err != nil {
-		return place{}, record.Errorf(record.Invalid, "%s", err)
 	}
 	pool := backends.Pool{Type: poolType, Target: filepath.Dir(path)}
 	return place{path: path, backend: backend, pool: pool, name: name}, nil
@@ -122,14 +122,11 @@ func (r *run) inPlace(ctx context.Context, at place, change func(v backends.Volu
 		return err
 	}
 	defer v.Close() // what was written is durable by then
-	failed := change(v)
-	if failed != nil && r.meter.touched() {
-		r.report.Rollback = string(record.RollbackKept)
-	}
-	if err := r.describe(v); failed == nil {
+	wrong := change(v)
+	if err := r.describe(v); wrong == nil {
 		return err
 	}
-	return failed
+	return wrong
 }
 
 func (r *run) open(ctx context.Context, at place, a backends.Access) (v backends.Volume, err error) {

@@ -20,7 +20,7 @@ func wipeCommand() *cli.Command {
 		Description: "The volume keeps its name and size. Where an overwrite cannot reach all of the old content\n" +
 			"(shared blocks, a file system that writes elsewhere) it is refused, unless --accept-limits.",
 		Flags: append(targetFlags(),
-			&cli.StringFlag{Name: "algorithm", Value: diskio.AlgorithmZero, Usage: "`" + strings.Join(diskio.Algorithms(), "|") + "`"},
+			&cli.StringFlag{Name: "algorithm", Value: diskio.AlgorithmZero, Usage: "`" + strings.Join(diskio.Algorithms(), "|") + "`, default zero"},
 			&cli.BoolFlag{Name: "verify", Usage: "read it back from the device"},
 			&cli.BoolFlag{Name: "accept-limits", Usage: "wipe also what cannot be wiped wholly"},
 			yesFlag(),
@@ -57,10 +57,20 @@ func (w wipe) work(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
-		r.plan(moving("wipe", size))
+		r.plan(w.phase(size))
 		r.next(0)
 		return w.overwrite(ctx, r, v)
 	})
+}
+
+// phase is the plan of the wiping: every pass, and the reading back, goes over
+// the whole volume.
+func (w wipe) phase(size int64) ipc.PlanPhase {
+	rounds := int64(1)
+	if w.spec.Verify {
+		rounds++
+	}
+	return moving("wipe", size*rounds)
 }
 
 // overwrite is the wiping itself, in the current phase.
@@ -68,10 +78,14 @@ func (w wipe) overwrite(ctx context.Context, r *run, v backends.Volume) error {
 	if err := w.reach(ctx, v); err != nil {
 		return err
 	}
+	before := r.pacer.Counts().Written
 	did, err := diskio.Wipe(ctx, r.pacer, v.File(), w.spec)
 	r.report.Method, r.report.Algorithm, r.report.Passes = did.Method, did.Algorithm, did.Passes
 	r.report.Bytes, r.report.Limits = did.Bytes, did.Limits
 	r.report.Checked, r.report.Verified = w.spec.Verify, did.Verified
+	if err != nil && r.pacer.Counts().Written > before {
+		r.report.Rollback = string(record.RollbackKept)
+	}
 	return err
 }
 
