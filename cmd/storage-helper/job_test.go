@@ -452,3 +452,77 @@ func TestJobWithoutItsLockTouchesNothing(t *testing.T) {
 	}
 	onlyHas(t, c.pool, "a.raw")
 }
+
+// TestJobStoppedAtAnyMomentIsWholeOrGone cancels and kills clones at one frame
+// after the other: from the first to the last, what has the name is whole, and
+// what is not whole has no name and leaves nothing.
+func TestJobStoppedAtAnyMomentIsWholeOrGone(t *testing.T) {
+	for n := 1; ; n++ {
+		ended := true
+		t.Run(fmt.Sprintf("canceled at frame %d", n), func(t *testing.T) {
+			c := startClone(t, 2*mib)
+			c.begin(ipc.Go{Limit: slow})
+			if ended = !c.frame(n); !ended {
+				c.say(ipc.Cancel{})
+				must(t, c.cmd.Process.Signal(syscall.SIGTERM))
+			}
+			c.exit()
+			report, _, err := ipc.LoadReport(c.dir.Result())
+			must(t, err)
+			c.wholeOrGone(report.Outcome == ipc.Succeeded)
+		})
+		t.Run(fmt.Sprintf("killed at frame %d", n), func(t *testing.T) {
+			c := startClone(t, 2*mib)
+			c.begin(ipc.Go{Limit: slow})
+			if c.frame(n) {
+				must(t, c.cmd.Process.Kill())
+			}
+			c.exit()
+			must(t, os.RemoveAll(c.dir.Result()))
+			s := c.settler("settle", "--target", c.target())
+			s.begin(ipc.Go{})
+			s.exit()
+			report, _, err := ipc.LoadReport(c.dir.Result())
+			must(t, err)
+			c.wholeOrGone(report.Outcome == ipc.Succeeded)
+		})
+		if ended || t.Failed() {
+			return
+		}
+	}
+}
+
+// frame waits for the nth frame and reports whether it came before RESULT.
+func (d *daemon) frame(n int) bool {
+	d.t.Helper()
+	late := time.After(patience)
+	for {
+		d.mu.Lock()
+		seen, news := d.seen, d.news
+		d.mu.Unlock()
+		for i, f := range seen {
+			if _, last := f.Body.(ipc.Result); last {
+				return false
+			}
+			if i+1 == n {
+				return true
+			}
+		}
+		select {
+		case <-news:
+		case <-late:
+			d.t.Fatalf("no frame %d", n)
+		}
+	}
+}
+
+func (c cloning) wholeOrGone(whole bool) {
+	c.t.Helper()
+	sameContent(c.t, c.source(), c.content)
+	if !whole {
+		onlyHas(c.t, c.pool, "a.raw")
+		return
+	}
+	onlyHas(c.t, c.pool, "a.raw", "b.raw")
+	sameContent(c.t, c.target(), c.content)
+}
