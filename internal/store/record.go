@@ -23,6 +23,7 @@ type Job struct {
 	CancelAsk  bool           `json:"cancel_ask"`
 	Granted    bool           `json:"granted"`  // locks and slot are held
 	Go         bool           `json:"go"`       // GO was or may have been sent
+	Undo       bool           `json:"undo"`     // a helper with UndoArgv settles it; Error is why
 	Destroys   bool           `json:"destroys"` // kept longer in history
 }
 

@@ -17,6 +17,8 @@ type Config struct {
 	Helper     string // absolute path of the storage-helper binary
 	Limits     record.Limits
 	Log        hclog.Logger
+
+	times *times // nil: defaultTimes
 }
 
 // Request is a job as the daemon asks for it: resolved, authorised, validated.

@@ -2,4 +2,144 @@
 // helper process for each, follows its frames, cancels it, and establishes how
 // it ended. It knows no storage: what a job means for the catalogue is told by
 // a Keeper, what it does by its argv.
+//
+// Each live job has one goroutine, which makes every change of the job, in
+// stages: wait (queued), start and launch (starting), attend (a helper lives),
+// judge, and end. The legal moves are in states.go, the waits in times.go.
 package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+
+	"storaged/internal/events"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// Supervisor runs jobs. Its methods may be called from any goroutine, after
+// Start and until Stop.
+type Supervisor struct {
+	store    *store.Store
+	keeper   Keeper
+	hub      *events.Hub
+	log      hclog.Logger
+	times    times
+	launcher launcher
+	queue    *queue
+	queries  queries
+	boot     string // set by Start
+
+	stopping chan struct{}  // closed by Stop
+	jobs     sync.WaitGroup // goroutines of jobs
+
+	mu       sync.Mutex
+	live     map[string]*job
+	byNumber map[int64]*job
+	started  bool
+	draining bool
+}
+
+// New makes a Supervisor. It does nothing before Start.
+func New(cfg Config, st *store.Store, keeper Keeper, hub *events.Hub) *Supervisor {
+	t := defaultTimes()
+	if cfg.times != nil {
+		t = *cfg.times
+	}
+	return &Supervisor{
+		store: st, keeper: keeper, hub: hub, log: cfg.Log, times: t,
+		launcher: newLauncher(cfg),
+		queue:    newQueue(cfg.Limits, t.ageing),
+		queries:  queries{running: map[string]*query{}},
+		stopping: make(chan struct{}),
+		live:     map[string]*job{}, byNumber: map[int64]*job{},
+	}
+}
+
+// Stop grants nothing any more, ends all goroutines and leaves the helpers of
+// jobs running; the next Start finds them. Query helpers are ended. It gives
+// ctx's error when the goroutines take longer than that.
+func (s *Supervisor) Stop(ctx context.Context) error {
+	s.mu.Lock()
+	first := s.started
+	s.started = false
+	s.mu.Unlock()
+	if !first {
+		return nil
+	}
+	s.queue.close()
+	close(s.stopping)
+	done := make(chan struct{})
+	go func() {
+		s.jobs.Wait()
+		s.queries.wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		s.launcher.cgroups.Close()
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("cannot stop all jobs' goroutines in time: %w", ctx.Err())
+	}
+}
+
+// Drain refuses new jobs, or takes them again. Jobs that are there go on.
+func (s *Supervisor) Drain(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = on
+}
+
+// open says whether new jobs are taken.
+func (s *Supervisor) open() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !s.started:
+		return record.Errorf(record.RecoveringCode, "storaged is starting or stopping").WithHint("try again in a moment")
+	case s.draining:
+		return record.Errorf(record.Draining, "storaged is being drained and takes no new jobs")
+	}
+	return nil
+}
+
+// adopt puts a job among the live ones and starts its goroutine.
+func (s *Supervisor) adopt(j *job) {
+	s.mu.Lock()
+	s.live[j.id] = j
+	s.byNumber[j.shown.Load().rec.Number] = j
+	s.mu.Unlock()
+	s.jobs.Go(j.live)
+}
+
+// forget takes an ended job from the live ones and lets its locks go.
+func (s *Supervisor) forget(j *job) {
+	s.mu.Lock()
+	delete(s.live, j.id)
+	delete(s.byNumber, j.rec.Number)
+	s.mu.Unlock()
+	s.queue.leave(j)
+}
+
+// makeDirs makes the directories of all jobs.
+func (s *Supervisor) makeDirs() error {
+	var errs []error
+	for _, dir := range []string{s.launcher.runtime, s.launcher.state} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			errs = append(errs, fmt.Errorf("cannot make directory of jobs: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// SetLimits changes the scheduler's limits at once.
+func (s *Supervisor) SetLimits(l record.Limits) { s.queue.setLimits(l) }
+
+// Limits gives the limits in force.
+func (s *Supervisor) Limits() record.Limits { return s.queue.limitsNow() }

@@ -117,15 +117,12 @@ func flagEntries(flags []cli.Flag) []entry {
 	return out
 }
 
-// explanation is what a flag does. A placeholder behind a colon is not said
-// again.
 func explanation(f cli.Flag) string {
 	d, ok := f.(cli.DocGenerationFlag)
 	if !ok {
 		return ""
 	}
-	text := strings.TrimSuffix(d.GetUsage(), ": `"+placeholder(f)+"`")
-	return strings.ReplaceAll(text, "`", "")
+	return strings.ReplaceAll(d.GetUsage(), "`", "")
 }
 
 // flagTyped gives a flag as it is typed: "-o, --output table|json".

@@ -1,0 +1,246 @@
+package supervisor
+
+import (
+	"slices"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// frame handles one frame of the helper. What no longer applies is ignored.
+func (j *job) frame(f ipc.Frame) {
+	j.run.heard = time.Now()
+	switch m := f.Body.(type) {
+	case ipc.Hello:
+		j.onHello(m)
+		return
+	case ipc.Log:
+		j.onLog(m)
+		return
+	}
+	if !j.run.hello && j.run.adopted {
+		j.answered()
+	}
+	if !j.run.hello {
+		return // it is not known yet whose it is
+	}
+	switch m := f.Body.(type) {
+	case ipc.Plan:
+		j.track.plan(m)
+	case ipc.Phase:
+		j.onPhase(m)
+	case ipc.Progress:
+		j.track.progress(m)
+		if j.rec.State == record.Recovering && !j.rec.CancelAsk {
+			j.follow(record.Running)
+		}
+		j.tellProgress()
+	case ipc.State:
+		j.onState(m)
+	case ipc.Warn:
+		j.warn(cut(m.Text, m.Cut))
+	case ipc.Window:
+		// Nobody is let into a window yet, so it is closed as soon as asked.
+		j.say(ipc.WindowAck{ID: m.ID})
+	case ipc.Result:
+		j.onResult(m)
+	}
+}
+
+func cut(text string, more bool) string {
+	if more {
+		return text + " …"
+	}
+	return text
+}
+
+// onHello lets the helper begin, once its identity is durable.
+func (j *job) onHello(m ipc.Hello) {
+	if j.run.hello || j.run.gone {
+		return
+	}
+	if e := j.unfit(m); e != nil {
+		j.blame(e)
+		j.kill()
+		return
+	}
+	switch {
+	case j.run.adopted:
+		j.answered()
+		j.setVersion(m.Version)
+	case j.run.ladder.rung == rungNone:
+		j.letGo(m)
+	}
+}
+
+// answered notes the first word of an adopted helper. A rollback that another
+// daemon began goes on; every other state the helper tells itself.
+func (j *job) answered() {
+	j.run.hello = true
+	if j.run.ladder.rung == rungNone {
+		j.run.ladder.disarm()
+	}
+	if j.rec.Undo {
+		j.become(record.RollingBack)
+		j.run.ladder.arm(j.s.times.silence)
+	}
+}
+
+// unfit says why we do not work with a helper.
+func (j *job) unfit(m ipc.Hello) *record.Error {
+	if m.Job != j.id {
+		return record.Errorf(record.Internal, "the helper says that it runs job %q", m.Job)
+	}
+	if m.PID != j.h.pid() {
+		return record.Errorf(record.Internal, "process %d said HELLO for helper %d", m.PID, j.h.pid())
+	}
+	proto, err := m.Agree()
+	if err != nil {
+		return record.Errorf(record.Internal, "%v", err).WithHint("install the helper that came with this storaged")
+	}
+	j.run.proto = proto
+	return nil
+}
+
+// letGo records whom GO is for and sends it. From the record on the helper
+// counts as having begun, whether GO arrives or not.
+func (j *job) letGo(m ipc.Hello) {
+	err := j.commit(func(r *store.Job) {
+		r.Helper = &record.Helper{PID: m.PID, Argv: j.argv(), Version: m.Version}
+		r.StartTicks, r.Boot, r.Go = j.h.proc.Ticks(), j.s.boot, true
+		if !r.Undo {
+			r.State = record.Running
+		}
+	}, nil)
+	if err != nil {
+		j.blame(record.Errorf(record.StateUnwritable, "the helper was stopped before it began: %v", err))
+		j.kill()
+		return
+	}
+	j.run.hello = true
+	j.run.ladder.disarm()
+	if j.rec.Undo {
+		j.run.ladder.arm(j.s.times.silence)
+	}
+	j.say(ipc.Go{Proto: j.run.proto, Limit: deref(j.rec.Limit), Paused: !j.rec.Undo && len(j.rec.PauseReasons) > 0})
+}
+
+func (j *job) argv() []string {
+	task := j.rec.Argv
+	if j.rec.Undo {
+		task = j.rec.UndoArgv
+	}
+	return append([]string{helperName}, task...)
+}
+
+func (j *job) setVersion(v string) {
+	if j.rec.Helper == nil || j.rec.Helper.Version == v {
+		return
+	}
+	helper := *j.rec.Helper
+	helper.Version = v
+	j.note(func(r *store.Job) { r.Helper = &helper })
+}
+
+func deref(n *int64) int64 {
+	if n == nil {
+		return 0
+	}
+	return *n
+}
+
+// say sends a control frame. A helper that cannot be told is met by the
+// ladder, when it matters.
+func (j *job) say(m ipc.Message) {
+	if err := j.h.send(m); err != nil {
+		j.s.log.Warn("cannot tell a helper", "job", j.rec.Number, "frame", int(m.Type()), "error", err)
+	}
+}
+
+func (j *job) onPhase(m ipc.Phase) {
+	j.track.phase(m)
+	if m.NoReturn && mayMove(j.rec.State, record.Finalizing) && j.rec.State != record.Recovering {
+		j.become(record.Finalizing)
+	}
+}
+
+// onState follows what the helper says that it does.
+func (j *job) onState(m ipc.State) {
+	j.track.setLimit(m.Limit)
+	switch m.Activity {
+	case ipc.ActivityCanceling, ipc.ActivityRollingBack:
+		j.acknowledged(m)
+	case ipc.ActivityRunning:
+		j.follow(record.Running)
+	case ipc.ActivityPaused:
+		j.follow(record.Paused)
+	case ipc.ActivityFinalizing:
+		j.follow(record.Finalizing)
+	}
+}
+
+// follow takes over a state that is no cancel. While a cancel or a rollback is
+// under way such a word is late.
+func (j *job) follow(to record.State) {
+	from := []record.State{record.Running, record.Paused, record.Recovering}
+	if slices.Contains(from, j.rec.State) && j.rec.State != to && !j.rec.Undo {
+		j.become(to)
+	}
+}
+
+// acknowledged notes that the helper stops or undoes. A cancel that we did not
+// ask for came by a signal from outside.
+func (j *job) acknowledged(m ipc.State) {
+	j.run.ladder.acked = true
+	if m.FromAfar && !j.rec.CancelAsk {
+		by := record.Owner{UID: -1, Via: "signal", PID: m.SenderPID}
+		j.note(func(r *store.Job) { r.CanceledBy = &by })
+	}
+	to := record.Canceling
+	if m.Activity == ipc.ActivityRollingBack {
+		to = record.RollingBack
+	}
+	if mayMove(j.rec.State, to) {
+		j.become(to)
+	}
+	if j.run.ladder.rung == rungNone {
+		j.run.ladder.rung = rungTold
+	}
+	if j.run.ladder.rung <= rungTerm {
+		j.run.ladder.arm(j.s.times.silence)
+	}
+}
+
+func (j *job) onLog(m ipc.Log) {
+	if err := j.h.logLine(m); err != nil {
+		j.s.log.Warn("line of a helper is lost", "job", j.rec.Number, "error", err)
+	}
+	level := hclog.LevelFromString(m.Level)
+	if level == hclog.NoLevel {
+		level = hclog.Info
+	}
+	j.s.log.Log(level, cut(m.Text, m.Cut), "job", j.rec.Number, "helper", j.h.pid())
+}
+
+// onResult notes the announcement of the result. What counts is the file.
+func (j *job) onResult(m ipc.Result) {
+	j.run.result = &m
+	j.run.ladder.acked = false // there is nothing left to wait for but its exit
+	if j.run.ladder.rung <= rungTerm {
+		j.run.ladder.arm(j.s.times.linger)
+	}
+}
+
+// tellProgress publishes progress, at most once per interval and only when
+// something has changed.
+func (j *job) tellProgress() {
+	if time.Since(j.run.told) < j.s.times.progress || !j.track.takeNews() {
+		return
+	}
+	j.run.told = time.Now()
+	j.announce("job.progress")
+}

@@ -1,0 +1,150 @@
+package supervisor
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/ipc"
+	"storaged/internal/supervisor/process"
+)
+
+// helperName is argv[0] of a helper, as a person would type it.
+const helperName = "storage-helper"
+
+// helper is a helper process and our lines to it. It belongs to the goroutine
+// of its job; only its reader is another one.
+type helper struct {
+	dir    ipc.JobDir
+	family process.Family
+	proc   *process.Proc // nil: only what it left behind lives, or nothing
+
+	in      *os.File // the frames FIFO's reading end
+	hold    *os.File // a writing end, lest the FIFO end between two writers
+	control *os.File // both ends, lest a write meet no reader
+	log     *jobLog
+	seq     uint64
+
+	frames  chan ipc.Frame // closed by the reader after its last frame
+	readErr error          // why the reader ended; valid once frames is closed
+	quit    chan struct{}  // closed by close: nobody receives any more
+	reader  sync.WaitGroup
+}
+
+// read hands frames on until the FIFO ends or holds what is no frame.
+func (h *helper) read(in *ipc.Reader) {
+	defer close(h.frames)
+	for {
+		f, err := in.Next()
+		if err != nil {
+			h.readErr = err
+			return
+		}
+		select {
+		case h.frames <- f:
+		case <-h.quit:
+			h.readErr = os.ErrClosed
+			return
+		}
+	}
+}
+
+// send writes one control frame. It never blocks.
+func (h *helper) send(m ipc.Message) error {
+	if h.control == nil {
+		return os.ErrClosed
+	}
+	h.seq++
+	return ipc.WriteFrame(h.control, ipc.Frame{Seq: h.seq, MonoNS: monotonic(), Body: m})
+}
+
+// monotonic is CLOCK_MONOTONIC in nanoseconds.
+func monotonic() int64 {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		panic("internal error: no monotonic clock: " + err.Error())
+	}
+	return now.Nano()
+}
+
+// pid is the process's; 0 when there is none.
+func (h *helper) pid() int {
+	if h.proc == nil {
+		return 0
+	}
+	return h.proc.PID()
+}
+
+// exited is closed when the process has ended; nil when there is none.
+func (h *helper) exited() <-chan struct{} {
+	if h.proc == nil {
+		return nil
+	}
+	return h.proc.Exited()
+}
+
+// drain lets the reader come to the end of what was written. It is called when
+// nobody holds the lock any more, so that the FIFO's only writer left is us.
+func (h *helper) drain(patience time.Duration) {
+	if h.hold == nil {
+		return
+	}
+	h.hold.Close() // nothing was written to it
+	h.hold = nil
+	// Only a process that has the FIFO open but not the lock can make this
+	// wait; a FIFO that takes no deadline was closed already.
+	_ = h.in.SetReadDeadline(time.Now().Add(patience))
+}
+
+// broken tells whether the reader ended because the helper wrote what is no
+// frame.
+func (h *helper) broken() error {
+	var p *ipc.ProtocolError
+	if errors.As(h.readErr, &p) {
+		return p
+	}
+	if h.readErr != nil && !errors.Is(h.readErr, io.EOF) && !errors.Is(h.readErr, ipc.ErrTorn) &&
+		!errors.Is(h.readErr, os.ErrClosed) && !errors.Is(h.readErr, os.ErrDeadlineExceeded) {
+		return h.readErr
+	}
+	return nil
+}
+
+// close ends the lines to the helper and leaves its processes as they are.
+func (h *helper) close() {
+	close(h.quit)
+	h.closeFiles()
+	h.reader.Wait()
+	if h.proc != nil {
+		h.proc.Release()
+	}
+}
+
+func (h *helper) trimLog() error {
+	if h.log == nil {
+		return nil
+	}
+	return h.log.trim()
+}
+
+func (h *helper) logLine(m ipc.Log) error {
+	if h.log == nil {
+		return nil
+	}
+	return h.log.line(m)
+}
+
+func (h *helper) closeFiles() {
+	for _, f := range []*os.File{h.in, h.hold, h.control} {
+		if f != nil {
+			f.Close() // FIFOs have nothing to lose
+		}
+	}
+	if h.log != nil {
+		h.log.close()
+	}
+}

@@ -1,0 +1,360 @@
+package supervisor
+
+import (
+	"errors"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"storaged/internal/record"
+	"storaged/internal/store"
+	"storaged/internal/supervisor/estimate"
+)
+
+// job is a live job. One goroutine owns it from Submit or Start to its end and
+// makes every change of it; others see what it has published in shown, and ask
+// through asks.
+type job struct {
+	s     *Supervisor
+	id    string
+	asks  chan ask      // to the goroutine, as long as it has not left
+	grant chan struct{} // from the queue, one token: locks and place are held
+	ended chan struct{} // closed by the goroutine when the end is durable
+	left  chan struct{} // closed by the goroutine as its last act
+	shown atomic.Pointer[shown]
+	track *tracker
+
+	// The rest belongs to the goroutine.
+	rec     store.Job // slices, maps and pointers in it are replaced, never changed
+	first   stage
+	h       *helper
+	run     running
+	verdict *verdict
+}
+
+// shown is what others may see of a job. It is never changed.
+type shown struct {
+	rec    store.Job
+	paused time.Time       // since when; zero: it is not
+	stuck  *record.Blocker // a process that no kill ends
+}
+
+// stage is a part of a job's life. It gives the next one, nil at the end or
+// when the supervisor stops.
+type stage func(*job) stage
+
+// ask is a verb on its way to the job's goroutine.
+type ask struct {
+	do    func(*job) error
+	reply chan error // one place
+}
+
+func newJob(s *Supervisor, rec *store.Job, first stage) *job {
+	j := &job{
+		s: s, id: rec.ID, rec: *rec, first: first,
+		asks:  make(chan ask),
+		grant: make(chan struct{}, 1),
+		ended: make(chan struct{}),
+		left:  make(chan struct{}),
+		track: newTracker(s.prior(rec)),
+	}
+	j.publish()
+	return j
+}
+
+// live is the goroutine of the job.
+func (j *job) live() {
+	defer close(j.left)
+	for at := j.first; at != nil; {
+		at = at(j)
+	}
+	if j.h != nil {
+		j.h.close()
+	}
+}
+
+// publish lets others see the job as it is now.
+func (j *job) publish() {
+	j.shown.Store(&shown{rec: j.rec, paused: j.run.pausedSince, stuck: j.run.stuck})
+}
+
+// commit makes a change durable. hook is run in the same transaction; both may
+// be run more than once. On an error nothing has changed.
+func (j *job) commit(change func(*store.Job), hook func(*store.Tx, *store.Job) error) error {
+	var next store.Job
+	next = j.rec
+	change(&next)
+	if next.State != j.rec.State {
+		mustMove(j.rec.State, next.State)
+	}
+	err := j.s.store.Update(func(tx *store.Tx) error {
+		next = j.rec
+		change(&next)
+		if hook != nil {
+			if err := hook(tx, &next); err != nil {
+				return err
+			}
+		}
+		return tx.PutJob(&next)
+	})
+	if err != nil {
+		return err
+	}
+	j.accept(next)
+	return nil
+}
+
+// settleFor makes a change, durable if that is possible. It is for changes
+// that must have their effect on a full disk too: a cancel, a pause. The next
+// commit that works carries them.
+func (j *job) settleFor(change func(*store.Job)) {
+	if err := j.commit(change, nil); err != nil {
+		j.s.log.Error("change of a job is not durable", "job", j.rec.Number, "error", err)
+		j.note(change)
+	}
+}
+
+// note makes a change that needs not survive the daemon: the next start would
+// find it out from the helper.
+func (j *job) note(change func(*store.Job)) {
+	next := j.rec
+	change(&next)
+	if next.State != j.rec.State {
+		mustMove(j.rec.State, next.State)
+	}
+	j.accept(next)
+}
+
+func (j *job) accept(next store.Job) {
+	moved := next.State != j.rec.State
+	if moved {
+		j.accountPause(&next)
+	}
+	j.rec = next
+	j.publish()
+	if moved && !next.State.Terminal() {
+		j.announce("job.state")
+	}
+}
+
+// accountPause keeps the time spent paused, at each move.
+func (j *job) accountPause(next *store.Job) {
+	now, paused := time.Now(), next.State == record.Paused
+	switch since := j.run.pausedSince; {
+	case paused && since.IsZero():
+		j.run.pausedSince = now
+	case !paused && !since.IsZero():
+		next.PausedS += seconds(now.Sub(since))
+		j.run.pausedSince = time.Time{}
+	}
+	j.track.pause(paused)
+}
+
+// become notes a new state.
+func (j *job) become(s record.State) {
+	if j.rec.State != s {
+		j.note(func(r *store.Job) { r.State = s })
+	}
+}
+
+// announce publishes an event with the job as it is now.
+func (j *job) announce(what string) {
+	v := j.view()
+	j.s.hub.Publish(record.Event{Type: what, Job: &v})
+}
+
+// warn adds a warning once.
+func (j *job) warn(texts ...string) {
+	j.note(func(r *store.Job) { r.Warnings = addWarnings(r.Warnings, texts) })
+	j.track.news()
+}
+
+// maxWarnings bounds what a helper can make us keep.
+const maxWarnings = 100
+
+func addWarnings(have, more []string) []string {
+	out := slices.Clone(have)
+	for _, w := range more {
+		if len(out) < maxWarnings && !slices.Contains(out, w) {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// answer runs a verb that reached the goroutine.
+func (j *job) answer(a ask) { a.reply <- a.do(j) }
+
+// view gives the public record as of now.
+func (j *job) view() record.Job {
+	seen := j.shown.Load()
+	v := seen.rec.Job
+	if v.State == record.Queued {
+		v.WaitingOn = j.s.queue.blockers(j)
+	}
+	if seen.stuck != nil {
+		v.WaitingOn = append(slices.Clone(v.WaitingOn), *seen.stuck)
+	}
+	if v.Started != nil && v.Ended == nil {
+		v.ElapsedS = seconds(time.Since(*v.Started))
+		if !seen.paused.IsZero() {
+			v.PausedS += seconds(time.Since(seen.paused))
+		}
+	}
+	if !v.State.Terminal() {
+		j.track.fill(&v)
+		v.Cancelable = answerTo(actCancel, v.State).effect != ""
+	}
+	return whole(v)
+}
+
+// whole makes empty lists of absent ones: programs read [] and not null.
+func whole(v record.Job) record.Job {
+	v.Objects = orEmpty(v.Objects)
+	v.WaitingOn = orEmpty(v.WaitingOn)
+	v.Interruptible = orEmpty(v.Interruptible)
+	v.PauseReasons = orEmpty(v.PauseReasons)
+	v.Warnings = orEmpty(v.Warnings)
+	if v.Labels == nil {
+		v.Labels = map[string]string{}
+	}
+	return v
+}
+
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+func seconds(d time.Duration) float64 { return max(0, d.Round(time.Millisecond).Seconds()) }
+
+// end is the last stage: the verdict becomes durable, together with what the
+// Keeper makes of it; only then the locks are let go.
+func (j *job) end() stage {
+	report := j.run.report
+	change := func(r *store.Job) { j.conclude(r) }
+	hook := func(tx *store.Tx, r *store.Job) error {
+		if err := j.s.keeper.Ended(tx, r, report); err != nil {
+			return err
+		}
+		return j.learn(tx, r)
+	}
+	for {
+		err := j.commit(change, hook)
+		if err == nil {
+			break
+		}
+		j.s.log.Error("end of a job is not recorded yet", "job", j.rec.Number, "error", err)
+		if !j.pauseFor(j.s.times.retrySave) {
+			return nil
+		}
+	}
+	j.s.forget(j)
+	j.dismiss()
+	close(j.ended)
+	j.announce("job.ended")
+	return nil
+}
+
+// dismiss removes what the job's helper needed to run.
+func (j *job) dismiss() {
+	if j.h != nil {
+		j.h.close()
+		j.h = nil
+	}
+	if err := j.s.launcher.remove(j.s.launcher.dir(j.id)); err != nil {
+		j.s.log.Warn("job directory is left behind", "job", j.rec.Number, "error", err)
+	}
+}
+
+// workKey names the kind of work whose speed is comparable: what is done, and
+// to which pools.
+func workKey(r *store.Job) string {
+	key := string(r.Kind)
+	for _, o := range r.Objects {
+		key += " " + o.Pool
+	}
+	return key
+}
+
+// prior gives what earlier jobs teach about this one. Without a readable
+// history the first estimate is a little later.
+func (s *Supervisor) prior(r *store.Job) (p estimate.Prior) {
+	err := s.store.View(func(tx *store.Tx) error {
+		h, err := tx.History(workKey(r))
+		if err == nil {
+			p = estimate.PriorOf(h)
+		}
+		return err
+	})
+	if err != nil {
+		p = estimate.PriorOf(nil)
+	}
+	return p
+}
+
+// learn keeps what a job that succeeded teaches about the next ones.
+func (j *job) learn(tx *store.Tx, r *store.Job) error {
+	if r.State != record.Succeeded {
+		return nil
+	}
+	h, err := tx.History(workKey(r))
+	if err != nil {
+		h = &store.History{Key: workKey(r)} // none yet, or damaged: begun anew
+	}
+	j.track.learn(h)
+	if len(h.Rates) == 0 {
+		return nil // it was over before anything could be measured
+	}
+	return tx.PutHistory(h)
+}
+
+// pauseFor waits before something is tried again, and goes on answering verbs.
+// It gives false when the supervisor stops.
+func (j *job) pauseFor(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			return true
+		case a := <-j.asks:
+			j.answer(a)
+		case <-j.s.stopping:
+			return false
+		}
+	}
+}
+
+// conclude writes the verdict into the record.
+func (j *job) conclude(r *store.Job) {
+	v, now := j.verdict, time.Now().UTC()
+	r.State, r.Error, r.Rollback = v.state, v.err, v.rollback
+	r.Warnings = addWarnings(r.Warnings, v.warnings)
+	r.Ended = &now
+	r.WaitingOn, r.PauseReasons, r.Interruptible, r.Cancelable = nil, nil, nil, false
+	if r.Started != nil {
+		r.ElapsedS = seconds(now.Sub(*r.Started))
+	}
+	if !j.run.pausedSince.IsZero() {
+		r.PausedS += seconds(now.Sub(j.run.pausedSince))
+	}
+	j.track.conclude(&r.Job)
+	r.Result, r.Stats = resultOf(j.run.report, r), statsOf(j.run.report, j.run.cost)
+}
+
+// errLeft says that the job's goroutine is gone: the store has the truth.
+var errLeft = errors.New("the job's goroutine has left")
+
+// tell hands a verb to the goroutine and waits for its answer.
+func (j *job) tell(do func(*job) error) error {
+	a := ask{do, make(chan error, 1)}
+	select {
+	case j.asks <- a:
+		return <-a.reply
+	case <-j.left:
+		return errLeft
+	}
+}

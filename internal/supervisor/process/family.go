@@ -1,0 +1,177 @@
+package process
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Family is a helper and all that it started.
+type Family struct {
+	Mark   string // NAME=VALUE in the environment of each member
+	Lock   string // path of the lock file that a member may have open
+	Cgroup string // directory of the cgroup they are in; "" without one
+}
+
+// TakeLock creates the lock file and takes its flock. Whoever inherits the
+// file holds the lock with us; it is free when the last of them has closed it.
+func TakeLock(path string) (*os.File, error) {
+	return lock(path, os.O_CREATE|os.O_RDWR)
+}
+
+func lock(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close() // nothing was written
+		return nil, fmt.Errorf("cannot lock %q: %w", path, err)
+	}
+	return f, nil
+}
+
+// Held reports whether a process of the family may still write: it has the
+// lock, or is in the cgroup. Where the lock file is gone, it looks for the
+// processes.
+func (f Family) Held() (bool, error) {
+	l, err := lock(f.Lock, os.O_RDWR)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		pids, err := f.Members()
+		return len(pids) > 0, err
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	l.Close() // frees the lock again; nothing was written
+	return len(f.grouped()) > 0, nil
+}
+
+// Members lists the living processes of the family: those of its cgroup, and
+// those that carry its mark or have its lock open. A bare pid or process group
+// is never taken for evidence, since both are used again.
+func (f Family) Members() ([]int, error) {
+	pids, err := allPIDs()
+	if err != nil {
+		return nil, fmt.Errorf("cannot look for processes: %w", err)
+	}
+	grouped := f.grouped()
+	var out []int
+	for _, pid := range pids {
+		if grouped[pid] || f.marked(pid) {
+			out = append(out, pid)
+		}
+	}
+	return out, nil
+}
+
+// grouped gives the processes of the cgroup; none where there is no cgroup.
+func (f Family) grouped() map[int]bool {
+	in := map[int]bool{}
+	if f.Cgroup == "" {
+		return in
+	}
+	b, err := os.ReadFile(filepath.Join(f.Cgroup, "cgroup.procs"))
+	if err != nil {
+		return in // already removed: empty
+	}
+	for line := range strings.Lines(string(b)) {
+		if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil {
+			in[pid] = true
+		}
+	}
+	return in
+}
+
+// marked looks for evidence in /proc. A process that we may not look into is
+// none of ours, and a zombie shows none.
+func (f Family) marked(pid int) bool {
+	dir := fmt.Sprintf("/proc/%d", pid)
+	env, err := os.ReadFile(filepath.Join(dir, "environ"))
+	if err != nil {
+		return false
+	}
+	for _, v := range bytes.Split(env, []byte{0}) {
+		if string(v) == f.Mark {
+			return true
+		}
+	}
+	// The lock is inherited as one low descriptor; a program that moved it
+	// elsewhere still has the link.
+	fds, err := os.ReadDir(filepath.Join(dir, "fd"))
+	if err != nil {
+		return false
+	}
+	for _, fd := range fds {
+		if to, err := os.Readlink(filepath.Join(dir, "fd", fd.Name())); err == nil && to == f.Lock && pid != os.Getpid() {
+			return true
+		}
+	}
+	return false
+}
+
+// Signal sends a signal to every member through a pidfd, evidence checked
+// again after the pidfd is held.
+func (f Family) Signal(sig syscall.Signal) error {
+	pids, err := f.Members()
+	if err != nil {
+		return err
+	}
+	grouped := f.grouped()
+	var errs []error
+	for _, pid := range pids {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue // ended meanwhile
+		}
+		if grouped[pid] || f.marked(pid) {
+			if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+				errs = append(errs, fmt.Errorf("cannot signal process %d: %w", pid, err))
+			}
+		}
+		unix.Close(fd)
+	}
+	return errors.Join(errs...)
+}
+
+// Kill ends every member at once where there is a cgroup (cgroup.kill leaves
+// no gap for a fork), and one by one where there is none or it is older than
+// Linux 5.14. A member forked meanwhile is met by the next call.
+func (f Family) Kill() error {
+	if f.Cgroup != "" {
+		// Members that left the cgroup are still met by Signal.
+		_ = os.WriteFile(filepath.Join(f.Cgroup, "cgroup.kill"), []byte("1"), 0)
+	}
+	return f.Signal(syscall.SIGKILL)
+}
+
+// Stuck describes the members that a kill did not end, for people: pid, state
+// and where in the kernel each waits.
+func (f Family) Stuck() string {
+	pids, err := f.Members()
+	if err != nil || len(pids) == 0 {
+		return "a process that is out of sight holds the job's lock"
+	}
+	var out []string
+	for _, pid := range pids {
+		st, err := readStat(pid)
+		if err != nil {
+			continue
+		}
+		s := fmt.Sprintf("process %d in state %c", pid, st.state)
+		if w := Wchan(pid); w != "" {
+			s += " (" + w + ")"
+		}
+		out = append(out, s)
+	}
+	return strings.Join(out, ", ")
+}

@@ -1,0 +1,179 @@
+package supervisor
+
+import (
+	"sync"
+	"time"
+
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/store"
+	"storaged/internal/supervisor/estimate"
+)
+
+// tracker knows how far a job is and when it will end. The job's goroutine
+// tells it what the helper says; anybody reads.
+type tracker struct {
+	mu      sync.Mutex
+	est     *estimate.Estimator // nil before the plan
+	prior   estimate.Prior
+	phases  []ipc.PlanPhase
+	index   int // of the phase, -1 before the first
+	limit   int64
+	paused  bool
+	floor   float64 // percent never falls, not even when the plan changes
+	unshown bool    // something has changed since the last event
+}
+
+func newTracker(prior estimate.Prior) *tracker { return &tracker{index: -1, prior: prior} }
+
+// plan takes over the phases; it may come again with better totals.
+func (t *tracker) plan(m ipc.Plan) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	t.phases, t.unshown = m.Phases, true
+	phases := make([]estimate.Phase, 0, len(m.Phases))
+	for _, p := range m.Phases {
+		phases = append(phases, estimate.Phase{Name: p.Name, Unit: p.Unit, Total: p.Total, Weight: p.Weight, Data: p.Data, Bounded: p.Bounded})
+	}
+	t.est = estimate.New(phases, t.prior, now)
+	t.est.Phase(now, t.index)
+	if t.limit > 0 {
+		t.est.Limit(now, &t.limit)
+	}
+	if t.paused {
+		t.est.Pause(now)
+	}
+}
+
+func (t *tracker) phase(m ipc.Phase) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m.Index <= t.index || m.Index >= len(t.phases) {
+		return // it was known, or is of a plan that we did not get
+	}
+	t.index, t.unshown = m.Index, true
+	t.est.Phase(time.Now(), m.Index)
+}
+
+// progress takes what is durable: what was only submitted may still be lost.
+func (t *tracker) progress(m ipc.Progress) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.est == nil || m.Phase >= len(t.phases) {
+		return
+	}
+	t.index, t.unshown = max(t.index, m.Phase), true
+	t.est.Report(time.Now(), estimate.Report{
+		Phase: m.Phase, Done: m.Durable, Total: m.Total, Work: m.Work, WorkAll: m.WorkAll,
+	})
+}
+
+// setLimit takes the limit that the helper says is in force.
+func (t *tracker) setLimit(rate int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if rate == t.limit {
+		return
+	}
+	t.limit = rate
+	switch {
+	case t.est == nil:
+	case rate == 0:
+		t.est.Limit(time.Now(), nil)
+	default:
+		t.est.Limit(time.Now(), &rate)
+	}
+}
+
+func (t *tracker) pause(on bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if on == t.paused {
+		return
+	}
+	t.paused, t.unshown = on, true
+	switch {
+	case t.est == nil:
+	case on:
+		t.est.Pause(time.Now())
+	default:
+		t.est.Resume(time.Now())
+	}
+}
+
+// news says that something else about the job is worth an event.
+func (t *tracker) news() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unshown = true
+}
+
+// takeNews reports whether there is something to tell since the last call.
+func (t *tracker) takeNews() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	news := t.unshown
+	t.unshown = false
+	return news
+}
+
+// fill writes phase, progress and estimate of a live job.
+func (t *tracker) fill(v *record.Job) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	v.Phase = t.phaseNow()
+	if t.est == nil {
+		return
+	}
+	now := time.Now()
+	v.Progress, v.Estimate = t.est.Progress(now), t.est.Estimate(now)
+	if v.Progress.Percent != nil {
+		t.floor = max(t.floor, *v.Progress.Percent)
+		percent := t.floor
+		v.Progress.Percent = &percent
+	}
+	if v.State != record.Running && v.State != record.Paused && v.State != record.Finalizing {
+		v.Estimate = record.Estimate{} // of work that is not being done any more
+	}
+}
+
+func (t *tracker) phaseNow() *record.Phase {
+	if t.index < 0 || t.index >= len(t.phases) {
+		return nil
+	}
+	return &record.Phase{Index: t.index + 1, Count: len(t.phases), Name: t.phases[t.index].Name}
+}
+
+// expectedEnd is when the job's end is predicted, nil when it is not.
+func (t *tracker) expectedEnd() *time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.est == nil {
+		return nil
+	}
+	return t.est.Estimate(time.Now()).End
+}
+
+// conclude writes what is kept of an ended job.
+func (t *tracker) conclude(v *record.Job) {
+	t.fill(v)
+	v.Estimate = record.Estimate{}
+	v.Progress.RateBytes = 0
+	if v.State != record.Succeeded {
+		return
+	}
+	whole := 100.0
+	v.Progress.Percent, v.Progress.Bounded = &whole, true
+	v.Progress.Done = max(v.Progress.Done, v.Progress.Total)
+	v.Progress.Total = v.Progress.Done
+}
+
+// learn adds what the job teaches to the history of its kind of work.
+func (t *tracker) learn(h *store.History) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.est != nil {
+		estimate.Learn(h, t.est.Finish(time.Now()))
+	}
+}

@@ -1,0 +1,397 @@
+package supervisor
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"storaged/internal/record"
+	"storaged/internal/supervisor/locks"
+)
+
+// queue is where jobs wait: for their locks first, in the order in which they
+// asked (package locks), then, holding them, for a place among the running
+// ones. A running job waits for nothing, so the two steps cannot block each
+// other for ever. Its methods may be called from any goroutine; none does I/O.
+//
+// Places are given by class: a job counts as having come earlier by one ageing
+// interval than a job of the next lesser class that came with it, so the order
+// is fixed when it comes, and nobody is passed for longer than that. A job
+// that does not fit keeps those after it from the places that it waits for.
+//
+// Jobs of class normal are short. They need no place per pool and are counted
+// apart from async ones, so that a stop or a delete does not wait for hours.
+type queue struct {
+	locks  *locks.Manager
+	ageing time.Duration
+
+	mu      sync.Mutex
+	limits  record.Limits
+	closed  bool // nothing is granted any more
+	places  map[string]*place
+	ready   []*place // with locks, without a place among the running; in order
+	running map[record.Class]int
+	inPool  map[string]int // running async jobs by pool
+}
+
+// standing is where a job stands in the queue.
+type standing int
+
+const (
+	isHeld    standing = iota // does not ask: a person paused it
+	wantsLock                 // asked for locks
+	wantsSlot                 // holds locks
+	isRunning
+)
+
+type place struct {
+	j        *job
+	class    record.Class
+	priority record.Priority
+	objects  []record.Object
+	pools    []string
+	number   int64
+	since    time.Time // when it came, for its order
+	asked    time.Time // when it began to stand where it stands
+	standing standing
+}
+
+func newQueue(limits record.Limits, ageing time.Duration) *queue {
+	return &queue{
+		locks: locks.New(), ageing: ageing, limits: limits,
+		places: map[string]*place{}, running: map[record.Class]int{}, inPool: map[string]int{},
+	}
+}
+
+func placeOf(j *job) *place {
+	r := &j.shown.Load().rec
+	p := &place{j: j, class: r.Class, priority: r.Priority, objects: r.Objects, number: r.Number, since: r.Created}
+	for _, o := range r.Objects {
+		if !slices.Contains(p.pools, o.Pool) {
+			p.pools = append(p.pools, o.Pool)
+		}
+	}
+	return p
+}
+
+func (p *place) ask() locks.Ask {
+	return locks.Ask{ID: p.j.id, Objects: p.objects, Visits: p.class == record.Normal}
+}
+
+// due is the time by which places are given.
+func (p *place) due(ageing time.Duration) time.Time {
+	switch p.priority {
+	case record.Interactive:
+		return p.since
+	case record.Background:
+		return p.since.Add(2 * ageing)
+	default:
+		return p.since.Add(ageing)
+	}
+}
+
+func (p *place) stand(s standing) { p.standing, p.asked = s, time.Now() }
+
+// enter lets a job ask for its locks, unless it is held back.
+func (q *queue) enter(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := placeOf(j)
+	q.places[j.id] = p
+	if len(j.shown.Load().rec.PauseReasons) > 0 {
+		p.stand(isHeld)
+		return
+	}
+	q.askLocks(p)
+	q.fill()
+}
+
+// try is enter for a job that does not wait for locks: what is in its way is
+// given, and nothing has changed, or it holds them.
+func (q *queue) try(j *job) []record.Blocker {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := placeOf(j)
+	if blocks := q.locks.Try(p.ask()); len(blocks) > 0 {
+		return q.explain(blocks, time.Now())
+	}
+	q.places[j.id] = p
+	p.stand(wantsSlot)
+	return nil
+}
+
+// admit lets a job that try let in stand for a place.
+func (q *queue) admit(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := placeOf(j) // its number is known now
+	q.places[j.id] = p
+	q.line(p)
+	q.fill()
+}
+
+// restore gives a job of before a restart its locks and its place back.
+func (q *queue) restore(j *job) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := placeOf(j)
+	q.places[j.id] = p
+	q.run(p)
+	return q.locks.Restore(p.ask())
+}
+
+// leave takes a job out, wherever it stands, and lets others follow.
+func (q *queue) leave(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := q.places[j.id]
+	if p == nil {
+		return
+	}
+	delete(q.places, j.id)
+	q.withdraw(p)
+	q.fill()
+}
+
+// hold keeps a queued job from being granted; it lets go of what it has and
+// asks anew when it is let on.
+func (q *queue) hold(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := q.places[j.id]
+	q.withdraw(p)
+	select {
+	case <-j.grant: // given a moment ago and not taken up
+	default:
+	}
+	p.stand(isHeld)
+	q.fill()
+}
+
+// letOn ends a hold.
+func (q *queue) letOn(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if p := q.places[j.id]; p.standing == isHeld {
+		q.askLocks(p)
+		q.fill()
+	}
+}
+
+// reorder gives a job another class.
+func (q *queue) reorder(j *job, to record.Priority) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := q.places[j.id]
+	if p == nil {
+		return
+	}
+	p.priority = to
+	if p.standing == wantsSlot {
+		q.drop(p)
+		q.line(p)
+		q.fill()
+	}
+}
+
+func (q *queue) setLimits(l record.Limits) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.limits = l
+	q.fill()
+}
+
+// close ends granting for good.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+}
+
+// waitingJobs counts those that do not run.
+func (q *queue) waitingJobs() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.places) - q.running[record.Normal] - q.running[record.Async]
+}
+
+func (q *queue) limitsNow() record.Limits {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.limits
+}
+
+// The rest is called with mu held.
+
+func (q *queue) askLocks(p *place) {
+	if q.locks.Ask(p.ask()) {
+		q.line(p)
+		return
+	}
+	p.stand(wantsLock)
+}
+
+// line puts a job that has its locks in order for a place.
+func (q *queue) line(p *place) {
+	p.stand(wantsSlot)
+	i, _ := slices.BinarySearchFunc(q.ready, p, func(a, b *place) int {
+		return cmp.Or(a.due(q.ageing).Compare(b.due(q.ageing)), cmp.Compare(a.number, b.number))
+	})
+	q.ready = slices.Insert(q.ready, i, p)
+}
+
+func (q *queue) drop(p *place) {
+	q.ready = slices.DeleteFunc(q.ready, func(r *place) bool { return r == p })
+}
+
+// withdraw takes back locks and place.
+func (q *queue) withdraw(p *place) {
+	switch p.standing {
+	case isRunning:
+		q.running[p.class]--
+		for _, pool := range p.pools {
+			if p.class == record.Async {
+				q.inPool[pool]--
+			}
+		}
+	case wantsSlot:
+		q.drop(p)
+	case isHeld:
+		return
+	}
+	for _, id := range q.locks.Release(p.j.id).Granted {
+		q.line(q.places[id])
+	}
+}
+
+func (q *queue) run(p *place) {
+	p.stand(isRunning)
+	q.running[p.class]++
+	for _, pool := range p.pools {
+		if p.class == record.Async {
+			q.inPool[pool]++
+		}
+	}
+}
+
+// fill gives free places to those who stand for them.
+func (q *queue) fill() {
+	if q.closed {
+		return
+	}
+	taken := map[string]bool{} // pools whose places an earlier one waits for
+	q.ready = slices.DeleteFunc(q.ready, func(p *place) bool {
+		if q.lacks(p) != nil || p.class == record.Async && slices.ContainsFunc(p.pools, func(pool string) bool { return taken[pool] }) {
+			for _, pool := range p.pools {
+				taken[pool] = taken[pool] || p.class == record.Async
+			}
+			return false
+		}
+		q.run(p)
+		p.j.grant <- struct{}{}
+		return true
+	})
+}
+
+// lacks says which place is missing: of a pool, or with an empty Pool of the
+// whole; nil when there is one. A limit of 0 or less is none.
+func (q *queue) lacks(p *place) *record.Object {
+	if q.limits.Running > 0 && q.running[p.class] >= q.limits.Running {
+		return &record.Object{}
+	}
+	if p.class != record.Async {
+		return nil
+	}
+	for _, pool := range p.pools {
+		limit, ok := q.limits.PoolRunning[pool]
+		if !ok {
+			limit = q.limits.RunningPool
+		}
+		if limit > 0 && q.inPool[pool] >= limit {
+			return &record.Object{Pool: pool}
+		}
+	}
+	return nil
+}
+
+// maxBlockers bounds the answer to "why does it wait".
+const maxBlockers = 16
+
+// blockers says why a job waits, by the same facts by which it is granted.
+func (q *queue) blockers(j *job) []record.Blocker {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p := q.places[j.id]
+	if p == nil {
+		return nil
+	}
+	switch p.standing {
+	case isHeld:
+		return []record.Blocker{{For: "hold", Since: p.asked.UTC()}}
+	case wantsLock:
+		return q.explain(q.locks.Blockers(j.id), p.asked)
+	case wantsSlot:
+		return []record.Blocker{q.explainSlot(p)}
+	default:
+		return nil
+	}
+}
+
+// probe says what would be in the way of a request now.
+func (q *queue) probe(class record.Class, objects []record.Object) []record.Blocker {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	ask := locks.Ask{Objects: objects, Visits: class == record.Normal}
+	return q.explain(q.locks.Probe(ask), time.Now())
+}
+
+func (q *queue) explainSlot(p *place) record.Blocker {
+	b := record.Blocker{For: "slot", Since: p.asked.UTC(), Position: 1 + slices.Index(q.ready, p)}
+	if q.closed {
+		b.For = "drain"
+	}
+	if o := q.lacks(p); o != nil && o.Pool != "" {
+		b.Object = o
+	}
+	return b
+}
+
+// explain puts those who hold before those who only asked earlier.
+func (q *queue) explain(blocks []locks.Block, since time.Time) []record.Blocker {
+	slices.SortStableFunc(blocks, func(a, b locks.Block) int { return cmp.Compare(rank(a), rank(b)) })
+	var out []record.Blocker
+	for _, b := range blocks[:min(len(blocks), maxBlockers)] {
+		asked := b.Asked
+		out = append(out, record.Blocker{
+			For: "lock", Object: &asked, Mode: asked.Mode, Position: b.Position, Since: since.UTC(),
+			Holder: q.holder(b), ExpectedEnd: q.expectedEnd(b),
+		})
+	}
+	return out
+}
+
+func rank(b locks.Block) int {
+	if b.Waiting {
+		return 1
+	}
+	return 0
+}
+
+func (q *queue) holder(b locks.Block) *record.Holder {
+	h := &record.Holder{ID: b.Holder, Mode: b.Held.Mode}
+	if p := q.places[b.Holder]; p != nil {
+		r := &p.j.shown.Load().rec
+		owner := r.Owner
+		h.Number, h.Kind, h.Owner = r.Number, r.Kind, &owner
+	}
+	return h
+}
+
+func (q *queue) expectedEnd(b locks.Block) *time.Time {
+	p := q.places[b.Holder]
+	if p == nil || p.standing != isRunning {
+		return nil
+	}
+	return p.j.track.expectedEnd()
+}

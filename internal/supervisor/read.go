@@ -1,0 +1,165 @@
+package supervisor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// Query selects jobs.
+type Query struct {
+	Head   func(*store.JobHead) bool // nil: all. Spares the reading of ended jobs that it sorts out
+	Match  func(*record.Job) bool    // nil: all
+	Limit  int                       // 0: all
+	Cursor string                    // from an earlier call; "": from the newest
+}
+
+// find gives a live job by uuid or number, nil when there is none.
+func (s *Supervisor) find(id string) *job {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if j := s.live[id]; j != nil {
+		return j
+	}
+	if n, err := strconv.ParseInt(id, 10, 64); err == nil {
+		return s.byNumber[n]
+	}
+	return nil
+}
+
+// stored gives a job from the store.
+func (s *Supervisor) stored(id string) (out *store.Job, err error) {
+	err = s.store.View(func(tx *store.Tx) error {
+		out, err = lookUp(tx, id)
+		return err
+	})
+	return out, err
+}
+
+func lookUp(tx *store.Tx, id string) (*store.Job, error) {
+	var j *store.Job
+	n, err := strconv.ParseInt(id, 10, 64)
+	if err == nil {
+		j, err = tx.JobByNumber(n)
+	} else {
+		j, err = tx.Job(id)
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, record.Errorf(record.NotFound, "there is no job %q", id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read job %q: %w", id, err)
+	}
+	return j, nil
+}
+
+// Job gives a job by number or uuid, a live one as it is now.
+func (s *Supervisor) Job(id string) (record.Job, error) {
+	if j := s.find(id); j != nil {
+		return j.view(), nil
+	}
+	rec, err := s.stored(id)
+	if err != nil {
+		return record.Job{}, err
+	}
+	return whole(rec.Job), nil
+}
+
+// Live gives all jobs that have not ended, newest first.
+func (s *Supervisor) Live() []record.Job {
+	s.mu.Lock()
+	all := make([]*job, 0, len(s.live))
+	for _, j := range s.live {
+		all = append(all, j)
+	}
+	s.mu.Unlock()
+	out := make([]record.Job, 0, len(all))
+	for _, j := range all {
+		out = append(out, j.view())
+	}
+	slices.SortFunc(out, func(a, b record.Job) int { return cmp.Compare(b.Number, a.Number) })
+	return out
+}
+
+// Jobs gives the selected jobs, newest first, and the cursor to go on from,
+// nil at the end. A job that comes or ends meanwhile is neither missed nor
+// given twice.
+func (s *Supervisor) Jobs(q Query) ([]record.Job, *string, error) {
+	before, err := parseCursor(q.Cursor)
+	if err != nil {
+		return nil, nil, err
+	}
+	out, more := []record.Job{}, false
+	take := func(rec *store.Job) (bool, error) {
+		v := whole(rec.Job)
+		if j := s.find(rec.ID); j != nil {
+			v = j.view()
+		}
+		if q.Match != nil && !q.Match(&v) {
+			return true, nil
+		}
+		if q.Limit > 0 && len(out) == q.Limit {
+			more = true
+			return false, nil
+		}
+		out = append(out, v)
+		return true, nil
+	}
+	if err := s.store.View(func(tx *store.Tx) error { return tx.JobsBefore(before, q.Head, take) }); err != nil {
+		return nil, nil, fmt.Errorf("cannot list jobs: %w", err)
+	}
+	if !more {
+		return out, nil, nil
+	}
+	next := strconv.FormatInt(out[len(out)-1].Number, 10)
+	return out, &next, nil
+}
+
+func parseCursor(c string) (int64, error) {
+	if c == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(c, 10, 64)
+	if err != nil || n < 1 {
+		return 0, record.Errorf(record.Invalid, "%q is no cursor of a list of jobs", c)
+	}
+	return n, nil
+}
+
+// Wait gives the job when it has ended. When ctx is done first, it gives the
+// job as it is then, and ctx's error.
+func (s *Supervisor) Wait(ctx context.Context, id string) (record.Job, error) {
+	j := s.find(id)
+	if j == nil {
+		return s.Job(id)
+	}
+	select {
+	case <-j.ended:
+		return j.view(), nil
+	case <-ctx.Done():
+		return j.view(), ctx.Err()
+	case <-j.left:
+	}
+	select {
+	case <-j.ended:
+		return j.view(), nil
+	default:
+		return j.view(), record.Errorf(record.Draining, "storaged stops; job %d goes on", j.shown.Load().rec.Number)
+	}
+}
+
+// LogPath gives the file with the job's log. It exists once a helper was
+// started for the job.
+func (s *Supervisor) LogPath(id string) (string, error) {
+	j, err := s.Job(id)
+	if err != nil {
+		return "", err
+	}
+	return s.launcher.dir(j.ID).Log(), nil
+}

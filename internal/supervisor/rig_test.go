@@ -1,0 +1,385 @@
+package supervisor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/events"
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/store"
+	"storaged/internal/supervisor/process"
+)
+
+// patience bounds every wait of a test: it is reached only by a failure.
+const patience = 30 * time.Second
+
+var uid1000 = record.Owner{UID: 1000, User: "alice", PID: 1, Command: "test", Via: "rest"}
+
+// testTimes are short where a test waits for them to pass, and generous where
+// only a failure would reach them: the host may be slow.
+func testTimes() times {
+	t := defaultTimes()
+	t.progress = time.Millisecond
+	t.tick = 20 * time.Millisecond
+	t.killAgain = 20 * time.Millisecond
+	t.lockPollUp = 50 * time.Millisecond
+	t.retrySave = 20 * time.Millisecond
+	return t
+}
+
+// rig is a supervisor on a store and directories of its own.
+type rig struct {
+	t      testing.TB
+	dir    string
+	store  *store.Store
+	hub    *events.Hub
+	keeper *testKeeper
+	sup    *Supervisor
+	cfg    Config
+	logged *lockedBuffer
+}
+
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// newRig starts a supervisor; change may alter its times first. When the test
+// is over, whatever still runs is killed and the invariants are checked.
+func newRig(t *testing.T, change ...func(*times)) *rig {
+	t.Helper()
+	r := stillRig(t, t.TempDir(), change...)
+	r.start()
+	return r
+}
+
+// stillRig makes the rig without starting it.
+func stillRig(t *testing.T, dir string, change ...func(*times)) *rig {
+	t.Helper()
+	noise := goleak.IgnoreCurrent()
+	tt := testTimes()
+	for _, c := range change {
+		c(&tt)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, dir: dir, keeper: newTestKeeper(), logged: &lockedBuffer{}, hub: events.New(100_000)}
+	r.cfg = Config{
+		RuntimeDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Helper: self,
+		Log:   hclog.New(&hclog.LoggerOptions{Output: r.logged, Level: hclog.Debug}),
+		times: &tt,
+	}
+	for _, d := range []string{r.cfg.RuntimeDir, r.cfg.StateDir} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.store, err = store.Open(filepath.Join(r.cfg.StateDir, "db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.sup = New(r.cfg, r.store, r.keeper, r.hub)
+	t.Cleanup(func() { r.finish(noise) })
+	return r
+}
+
+func (r *rig) start() {
+	r.t.Helper()
+	if err := r.sup.Start(r.ctx()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	r.t.Cleanup(cancel)
+	return ctx
+}
+
+// again stops the supervisor, leaves the helpers, and starts another one on
+// the same store.
+func (r *rig) again() {
+	r.t.Helper()
+	if err := r.sup.Stop(r.ctx()); err != nil {
+		r.t.Fatal(err)
+	}
+	r.sup = New(r.cfg, r.store, r.keeper, r.hub)
+	r.start()
+}
+
+// request is a job on one volume.
+func request(argv []string, objects ...record.Object) Request {
+	if len(objects) == 0 {
+		objects = []record.Object{{Pool: "p", Volume: "v", Mode: record.ModeWrite}}
+	}
+	return Request{Kind: record.VolumeWipe, Class: record.Async, Objects: objects, Argv: argv, UndoArgv: act("undo"), Owner: uid1000}
+}
+
+func (r *rig) submit(req Request) record.Job {
+	r.t.Helper()
+	j, err := r.sup.Submit(r.ctx(), req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return j
+}
+
+// ended waits for the end of a job and checks its state.
+func (r *rig) ended(id string, want record.State) record.Job {
+	r.t.Helper()
+	j, err := r.sup.Wait(r.ctx(), id)
+	if err != nil {
+		r.t.Fatalf("job %d is %s: %v\n%s", j.Number, j.State, err, r.logged)
+	}
+	if j.State != want {
+		r.t.Fatalf("job %d ended %s (%+v, warnings %q), want %s\n%s", j.Number, j.State, j.Error, j.Warnings, want, r.logged)
+	}
+	return j
+}
+
+// until waits for a job to be as ok says, looking at each event.
+func (r *rig) until(id string, ok func(record.Job) bool) record.Job {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	stream := r.hub.Subscribe(ctx, 0)
+	var j record.Job
+	for {
+		var err error
+		if j, err = r.sup.Job(id); err != nil {
+			r.t.Fatal(err)
+		}
+		if ok(j) {
+			return j
+		}
+		if _, open := <-stream; !open {
+			r.t.Fatalf("job %d stays %s (%+v)\n%s", j.Number, j.State, j.Error, r.logged)
+		}
+	}
+}
+
+func (r *rig) untilState(id string, want record.State) record.Job {
+	r.t.Helper()
+	return r.until(id, func(j record.Job) bool { return j.State == want })
+}
+
+// working waits until the helper reports progress.
+func (r *rig) working(id string) record.Job {
+	r.t.Helper()
+	return r.until(id, func(j record.Job) bool { return j.State == record.Running && j.Progress.Done > 0 })
+}
+
+func (r *rig) jobDir(id string) ipc.JobDir { return r.sup.launcher.dir(id) }
+
+// finish kills what is left and checks what must hold after every test.
+func (r *rig) finish(noise goleak.Option) {
+	r.sup.SetLimits(record.Limits{})
+	for _, j := range r.sup.Live() {
+		if _, err := r.sup.Cancel(j.ID, uid1000, true); err != nil && record.CodeOf(err) != record.WrongState {
+			r.t.Errorf("cannot end job %d: %v", j.Number, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, j := range r.sup.Live() {
+		if _, err := r.sup.Wait(ctx, j.ID); err != nil {
+			r.t.Errorf("job %d does not end: %v\n%s", j.Number, err, r.logged)
+		}
+	}
+	if err := r.sup.Stop(ctx); err != nil {
+		r.t.Error(err)
+	}
+	r.checkProcesses()
+	r.checkDirs()
+	r.checkStore()
+	if err := r.store.Close(); err != nil {
+		r.t.Error(err)
+	}
+	r.hub.Close()
+	if err := goleak.Find(noise); err != nil {
+		r.t.Error(err)
+	}
+	if r.t.Failed() {
+		r.t.Logf("log:\n%s", r.logged)
+	}
+}
+
+// checkProcesses looks for any process of any job of ours.
+func (r *rig) checkProcesses() {
+	for _, pid := range processesOf(r.cfg.RuntimeDir) {
+		r.t.Errorf("process %d is left", pid)
+	}
+}
+
+// processesOf lists the live processes whose job lies in a runtime directory.
+func processesOf(runtime string) (pids []int) {
+	dirs, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		panic(err)
+	}
+	for _, path := range dirs {
+		env, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		var pid int
+		fmt.Sscanf(path, "/proc/%d/", &pid)
+		if strings.Contains(string(env), ipc.EnvRuntime+"="+runtime+"/") {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// checkDirs looks for FIFOs, locks and cgroups: no runtime directory of a job
+// may be left, and no cgroup.
+func (r *rig) checkDirs() {
+	for _, id := range jobDirs(r.sup.launcher.runtime) {
+		r.t.Errorf("runtime directory of %s is left", id)
+	}
+	groups := process.FindCgroups()
+	defer groups.Close()
+	for _, j := range r.all() {
+		if groups.Find(j.ID) != "" {
+			r.t.Errorf("cgroup of job %d is left", j.Number)
+		}
+	}
+}
+
+func (r *rig) all() (out []*store.Job) {
+	err := r.store.View(func(tx *store.Tx) error {
+		return tx.JobsBefore(0, nil, func(j *store.Job) (bool, error) { out = append(out, j); return true, nil })
+	})
+	if err != nil {
+		r.t.Error(err)
+	}
+	return out
+}
+
+// checkStore holds that each job has one terminal state, told to the keeper
+// once, and that the keeper heard of no end without a grant before it.
+func (r *rig) checkStore() {
+	for _, j := range r.all() {
+		if !j.State.Terminal() {
+			r.t.Errorf("job %d is %s in the store", j.Number, j.State)
+		}
+		if j.Ended == nil {
+			r.t.Errorf("job %d has no end", j.Number)
+		}
+		r.keeper.check(r.t, j)
+	}
+}
+
+// testKeeper counts what it is told, when it has become durable.
+type testKeeper struct {
+	mu      sync.Mutex
+	granted map[string]int
+	ended   map[string]int
+	refuse  *record.Error
+	report  map[string]*ipc.Report
+	gone    bool // counts do not apply: another process had a keeper too
+}
+
+func newTestKeeper() *testKeeper {
+	return &testKeeper{granted: map[string]int{}, ended: map[string]int{}, report: map[string]*ipc.Report{}}
+}
+
+func (k *testKeeper) Granted(tx *store.Tx, j *store.Job) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.refuse != nil {
+		return k.refuse
+	}
+	id := j.ID
+	tx.OnCommit(func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.granted[id]++
+	})
+	return nil
+}
+
+func (k *testKeeper) Ended(tx *store.Tx, j *store.Job, report *ipc.Report) error {
+	if !j.State.Terminal() {
+		return errors.New("told of the end of a live job")
+	}
+	id := j.ID
+	tx.OnCommit(func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.ended[id]++
+		k.report[id] = report
+	})
+	return nil
+}
+
+func (k *testKeeper) check(t testing.TB, j *store.Job) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.gone && k.ended[j.ID] != 1 {
+		t.Errorf("the keeper was told %d times of the end of job %d", k.ended[j.ID], j.Number)
+	}
+}
+
+// gate lets a fake helper pass, by a FIFO.
+type gate struct {
+	t    *testing.T
+	path string
+}
+
+func newGate(t *testing.T) gate {
+	t.Helper()
+	g := gate{t, filepath.Join(t.TempDir(), "gate")}
+	if err := unix.Mkfifo(g.path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// open waits for the helper to come to the gate and lets it pass.
+func (g gate) open() {
+	g.t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		f, err := os.OpenFile(g.path, os.O_WRONLY, 0)
+		if err == nil {
+			err = f.Close()
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			g.t.Fatal(err)
+		}
+	case <-time.After(patience):
+		g.t.Fatal("no helper comes to the gate")
+	}
+}

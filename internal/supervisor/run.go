@@ -1,0 +1,341 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/store"
+	"storaged/internal/supervisor/process"
+)
+
+// running is what the job's goroutine knows of the helper at work.
+type running struct {
+	ladder  ladder
+	tick    *time.Ticker
+	poll    *time.Timer // asks whether the lock is free, after the helper's end
+	pollGap time.Duration
+
+	proto   int  // protocol version agreed on
+	hello   bool // the helper said a HELLO that we accept
+	adopted bool
+	gone    bool // the main process has ended
+	free    bool // and so has everybody who held the lock
+	exit    process.Exit
+	goneAt  time.Time
+
+	heard       time.Time // of the last frame
+	result      *ipc.Result
+	fault       *record.Error // why we ended it, other than by a cancel
+	report      *ipc.Report
+	first       verdict // what was decided before the settling helper ran
+	cost        cost
+	pausedSince time.Time
+	stuck       *record.Blocker
+	told        time.Time // of the last progress event
+	broken      bool      // it wrote what is no frame
+}
+
+// fresh clears what belongs to one helper and keeps what belongs to the job.
+func (r *running) fresh() {
+	*r = running{first: r.first, cost: r.cost, pausedSince: r.pausedSince}
+}
+
+// wait is the stage of a queued job. It has entered the queue already.
+func (j *job) wait() stage {
+	deadline := newAlarm(j.rec.Deadline)
+	defer deadline.Stop()
+	for j.verdict == nil {
+		select {
+		case <-j.grant:
+			if len(j.rec.PauseReasons) == 0 {
+				return (*job).start
+			}
+			j.s.queue.hold(j) // paused while the grant was on its way
+		case a := <-j.asks:
+			j.answer(a)
+		case <-deadline.C:
+			j.verdict = j.tooLate()
+		case <-j.s.stopping:
+			return nil
+		}
+	}
+	return (*job).end
+}
+
+// newAlarm gives a timer for a time of day, one that never fires without it.
+func newAlarm(at *time.Time) *time.Timer {
+	if at == nil {
+		t := time.NewTimer(time.Hour)
+		t.Stop()
+		return t
+	}
+	return time.NewTimer(time.Until(*at))
+}
+
+// tooLate is the verdict on a job that did not get its locks in time.
+func (j *job) tooLate() *verdict {
+	holders := j.s.queue.blockers(j)
+	e := record.Errorf(record.Busy, "%s is busy: waited %v for %s", j.rec.Subject(), time.Since(j.rec.Created).Round(time.Second), nameHolders(holders))
+	e.Holders = holders
+	return &verdict{state: record.Failed, err: e, rollback: record.RollbackNone}
+}
+
+// start is the stage of a job that holds its locks and its place.
+func (j *job) start() stage {
+	now := time.Now().UTC()
+	err := j.commit(func(r *store.Job) {
+		r.State, r.Granted, r.Started = record.Starting, true, &now
+	}, j.s.keeper.Granted)
+	var refusal *record.Error
+	switch {
+	case err == nil:
+		return (*job).launch
+	case errors.As(err, &refusal):
+		j.verdict = &verdict{state: record.Failed, err: refusal, rollback: record.RollbackNone}
+		return (*job).end
+	}
+	j.s.log.Error("job cannot start yet", "job", j.rec.Number, "error", err)
+	j.s.queue.hold(j)
+	if !j.pauseFor(j.s.times.retrySave) {
+		return nil
+	}
+	if j.verdict == nil && len(j.rec.PauseReasons) == 0 {
+		j.s.queue.letOn(j)
+	}
+	return (*job).wait
+}
+
+// launch starts the job's helper, or the one that settles it.
+func (j *job) launch() stage {
+	argv := j.rec.Argv
+	if j.rec.Undo {
+		argv = j.rec.UndoArgv
+	}
+	j.run.fresh()
+	h, err := j.s.launcher.launch(j.s.launcher.dir(j.id), argv)
+	if err != nil {
+		j.verdict = j.notStarted(err)
+		return (*job).end
+	}
+	j.h = h
+	j.run.ladder.arm(j.s.times.hello)
+	return (*job).attend
+}
+
+// notStarted is the verdict when there is no helper to speak of.
+func (j *job) notStarted(err error) *verdict {
+	e := ending{fault: record.Errorf(record.Internal, "the helper could not be started: %v", err), asked: j.rec.CancelAsk}
+	if j.rec.Undo {
+		v := settled(j.run.first, e)
+		return &v
+	}
+	v := decide(e)
+	return &v
+}
+
+// attend follows a helper from its start, or from its adoption, until nobody
+// is left who could write.
+func (j *job) attend() stage {
+	j.run.tick = time.NewTicker(j.s.times.tick)
+	defer j.run.tick.Stop()
+	j.run.poll = time.NewTimer(time.Hour)
+	j.run.poll.Stop()
+	defer j.run.ladder.disarm()
+	frames, exited := j.h.frames, j.h.exited()
+	if j.h.proc == nil {
+		j.lost(j.lastWords())
+	}
+	for frames != nil || !j.run.free {
+		select {
+		case f, ok := <-frames:
+			if ok {
+				j.frame(f)
+				continue
+			}
+			frames = nil
+			j.unreadable()
+		case <-exited:
+			exited = nil
+			j.lost(j.h.proc.Exit())
+		case a := <-j.asks:
+			j.answer(a)
+		case <-j.run.ladder.c():
+			j.climb()
+		case <-j.run.poll.C:
+			j.askLock()
+		case <-j.run.tick.C:
+			j.keepHouse()
+		case <-j.s.stopping:
+			return nil
+		}
+	}
+	return (*job).judge
+}
+
+// lost notes the end of the main process and looks who is left.
+func (j *job) lost(e process.Exit) {
+	j.run.gone, j.run.exit, j.run.goneAt = true, e, time.Now()
+	j.run.cost.add(e)
+	j.run.pollGap = j.s.times.lockPoll
+	j.askLock()
+}
+
+// askLock looks whether the lock is free. Who holds it still may write, so the
+// job goes on holding its own locks; without the helper, that work makes no
+// sense any more, and what is left is killed.
+func (j *job) askLock() {
+	held, err := j.h.family.Held()
+	if err != nil {
+		j.s.log.Error("cannot ask for the lock of a job", "job", j.rec.Number, "error", err)
+		held = true
+	}
+	if !held {
+		j.run.free = true
+		j.setStuck(nil)
+		j.h.drain(j.s.times.drain)
+		return
+	}
+	if err := j.h.family.Kill(); err != nil {
+		j.s.log.Warn("cannot kill what a helper left behind", "job", j.rec.Number, "error", err)
+	}
+	if time.Since(j.run.goneAt) > j.s.times.stuck {
+		j.callStuck()
+	}
+	j.run.poll.Reset(j.run.pollGap)
+	j.run.pollGap = min(2*j.run.pollGap, j.s.times.lockPollUp)
+}
+
+// callStuck says with the job which process a kill does not end, and where in
+// the kernel it is.
+func (j *job) callStuck() {
+	since := time.Now().UTC()
+	if j.run.stuck != nil {
+		since = j.run.stuck.Since
+	} else {
+		j.s.log.Error("a helper does not end when killed; its locks stay held", "job", j.rec.Number, "who", j.h.family.Stuck())
+	}
+	j.setStuck(&record.Blocker{For: "device", Since: since, Holder: &record.Holder{External: j.h.family.Stuck()}})
+}
+
+func (j *job) setStuck(b *record.Blocker) {
+	if b == nil && j.run.stuck == nil {
+		return
+	}
+	j.run.stuck = b
+	j.publish()
+}
+
+// unreadable deals with the end of the frames. A helper that wrote what is no
+// frame is broken or hostile: it is stopped.
+func (j *job) unreadable() {
+	err := j.h.broken()
+	if err == nil || j.run.free {
+		return
+	}
+	j.blame(record.Errorf(record.Internal, "the helper broke the protocol: %v", err))
+	if j.rec.Go {
+		j.cancelHelper()
+		return
+	}
+	j.kill()
+}
+
+// blame keeps the first reason for which we end the helper.
+func (j *job) blame(e *record.Error) {
+	if j.run.fault == nil {
+		j.run.fault = e
+	}
+}
+
+// keepHouse does what is due once a second.
+func (j *job) keepHouse() {
+	if err := j.h.trimLog(); err != nil {
+		j.s.log.Warn("log of a job is not bounded", "job", j.rec.Number, "error", err)
+	}
+	j.tellProgress()
+}
+
+// judge is the stage after the death of a helper and all that it started.
+func (j *job) judge() stage {
+	if j.run.adopted && !j.rec.Go {
+		return (*job).requeue
+	}
+	e := j.ending()
+	j.run.report = e.report
+	var v verdict
+	if j.rec.Undo {
+		v = settled(j.run.first, e)
+	} else {
+		v = decide(e)
+	}
+	if v.settle {
+		return j.settle(v)
+	}
+	j.verdict = &v
+	return (*job).end
+}
+
+// ending gathers what is known of the helper's end.
+func (j *job) ending() ending {
+	e := ending{
+		exit: j.run.exit, began: j.rec.Go, asked: j.rec.CancelAsk, adopted: j.run.adopted,
+		undoes: len(j.rec.UndoArgv) > 0, fault: j.run.fault,
+	}
+	r, digest, err := ipc.LoadReport(j.s.launcher.dir(j.id).Result())
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		e.torn = err
+	case j.run.result != nil && j.run.result.Digest != digest:
+		e.torn = errors.New("the result file is not the one that the helper announced")
+	default:
+		e.report = r
+	}
+	return e
+}
+
+// settle records that another helper has to find out and undo, and starts it.
+func (j *job) settle(v verdict) stage {
+	change := func(r *store.Job) {
+		r.State, r.Undo, r.Error = record.RollingBack, true, v.err
+		r.Warnings = addWarnings(r.Warnings, v.warnings)
+	}
+	for {
+		err := j.commit(change, nil)
+		if err == nil {
+			break
+		}
+		j.s.log.Error("job cannot be settled yet", "job", j.rec.Number, "error", err)
+		if !j.pauseFor(j.s.times.retrySave) {
+			return nil
+		}
+	}
+	v.warnings = nil // they are in the record
+	j.run.first = v
+	if j.h != nil {
+		j.h.close()
+		j.h = nil
+	}
+	return (*job).launch
+}
+
+// nameHolders lists who is in the way, for a message.
+func nameHolders(bs []record.Blocker) string {
+	for _, b := range bs {
+		if b.Holder == nil {
+			continue
+		}
+		if b.Holder.External != "" {
+			return b.Holder.External
+		}
+		return fmt.Sprintf("job %d (%s)", b.Holder.Number, b.Holder.Kind)
+	}
+	if len(bs) > 0 {
+		return "a " + bs[0].For
+	}
+	return "its locks"
+}

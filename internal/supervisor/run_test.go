@@ -1,0 +1,198 @@
+package supervisor
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"storaged/internal/record"
+)
+
+func TestGoodHelperSucceeds(t *testing.T) {
+	r := newRig(t)
+	j := r.submit(request(act("short")))
+	if j.State != record.Queued && j.State != record.Starting || j.Number != 1 {
+		t.Errorf("submitted as number %d, %s", j.Number, j.State)
+	}
+	j = r.ended(j.ID, record.Succeeded)
+	if j.Progress.Percent == nil || *j.Progress.Percent != 100 || j.Progress.Done != 1000 || j.Progress.Total != 1000 {
+		t.Errorf("progress is %+v", j.Progress)
+	}
+	if j.Result == nil || j.Result.Volume != "v" || j.Result.Method != "copy" {
+		t.Errorf("result is %+v", j.Result)
+	}
+	if j.Stats == nil || j.Stats.MaxRSSBytes == 0 || j.Helper == nil || j.Helper.Version != "test" || j.Helper.Argv[0] != "storage-helper" {
+		t.Errorf("stats %+v, helper %+v", j.Stats, j.Helper)
+	}
+	if j.Started == nil || j.Ended == nil || j.ElapsedS <= 0 || len(j.Warnings) > 0 {
+		t.Errorf("times %v %v %v, warnings %q", j.Started, j.Ended, j.ElapsedS, j.Warnings)
+	}
+}
+
+func TestBadHelpers(t *testing.T) {
+	short := func(tt *times) { tt.linger, tt.hello = 50*time.Millisecond, 300*time.Millisecond }
+	impatient := func(tt *times) { tt.cancelAck, tt.groupTerm = 50*time.Millisecond, 50*time.Millisecond }
+	cases := []struct {
+		name     string
+		argv     []string
+		undo     []string
+		change   func(*times)
+		state    record.State
+		code     record.Code
+		says     string // in the error or a warning
+		rollback record.Rollback
+	}{
+		{name: "hangs before HELLO", argv: act("hangBeforeHello"), change: short, state: record.Failed, code: record.Internal, says: "did not say HELLO", rollback: record.RollbackNone},
+		{name: "never says HELLO", argv: act("silent"), change: short, state: record.Failed, code: record.Internal, says: "did not say HELLO", rollback: record.RollbackNone},
+		{name: "leaves a grandchild with lock and FIFO", argv: act("leaveOrphan"), state: record.Succeeded, rollback: record.RollbackNone},
+		{name: "half a frame, then exit", argv: act("halfFrame"), undo: act("undo"), state: record.Failed, code: record.Internal, says: "exit status 3", rollback: record.RollbackDone},
+		{name: "garbage", argv: act("garbage"), state: record.Failed, code: record.Internal, says: "broke the protocol", rollback: record.RollbackDone},
+		{name: "huge header", argv: act("hugeHeader"), state: record.Failed, code: record.Internal, says: "broke the protocol", rollback: record.RollbackDone},
+		{name: "negative progress", argv: act("negative"), state: record.Failed, code: record.Internal, says: "broke the protocol", rollback: record.RollbackDone},
+		{name: "exit 0 without result", argv: act("exitWithout", "0"), undo: act("undo"), state: record.Failed, code: record.Inconsistent, says: "no result", rollback: record.RollbackDone},
+		{name: "exit 0 without result, nothing to undo", argv: act("exitWithout", "0"), state: record.Failed, code: record.Inconsistent, says: "no result", rollback: record.RollbackNone},
+		{name: "exit 2 without result", argv: act("exitWithout", "2"), undo: act("undo"), state: record.Failed, code: record.Internal, says: "exit status 2", rollback: record.RollbackDone},
+		{name: "died after its commit", argv: act("exitWithout", "2"), undo: act("settleCommitted"), state: record.Succeeded, says: "died after its work was complete", rollback: record.RollbackNone},
+		{name: "cannot be undone", argv: act("exitWithout", "2"), undo: act("undoFails"), state: record.Failed, code: record.Interrupted, says: "undoing it failed: cannot remove it", rollback: record.RollbackFailed},
+		{name: "the undoing helper dies too", argv: act("exitWithout", "2"), undo: act("exitWithout", "5"), state: record.Failed, code: record.Interrupted, says: "exit status 5", rollback: record.RollbackFailed},
+		{name: "exit 1 with a success", argv: act("exitOneSuccess"), undo: act("undo"), state: record.Failed, code: record.Inconsistent, says: "exit status 1", rollback: record.RollbackNone},
+		{name: "floods progress", argv: act("flood"), state: record.Succeeded, rollback: record.RollbackNone},
+		{name: "reports, then hangs", argv: act("reportThenHang"), change: short, state: record.Succeeded, says: "killed by SIGKILL after", rollback: record.RollbackNone},
+		{name: "another job's HELLO", argv: act("wrongJob"), state: record.Failed, code: record.Internal, says: `runs job "another"`, rollback: record.RollbackNone},
+		{name: "another protocol", argv: act("wrongProto"), state: record.Failed, code: record.Internal, says: "9.9", rollback: record.RollbackNone},
+		{name: "reports a failure", argv: act("fail"), state: record.Failed, code: record.NoSpace, says: "no space left", rollback: record.RollbackDone},
+		{name: "torn result", argv: act("torn"), undo: act("undo"), state: record.Failed, code: record.Inconsistent, says: "cannot read result", rollback: record.RollbackDone},
+	}
+	act("orphan") // played by a child of leaveOrphan
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			change := []func(*times){}
+			if c.change != nil {
+				change = append(change, c.change, impatient)
+			}
+			r := newRig(t, change...)
+			req := request(c.argv)
+			req.UndoArgv = c.undo
+			j := r.ended(r.submit(req).ID, c.state)
+			if j.Code() != c.code || j.Rollback != c.rollback {
+				t.Errorf("error is %+v, rollback %s, want %s, %s", j.Error, j.Rollback, c.code, c.rollback)
+			}
+			text := strings.Join(j.Warnings, "\n")
+			if j.Error != nil {
+				text += "\n" + j.Error.Message
+			}
+			if !strings.Contains(text, c.says) {
+				t.Errorf("error and warnings are %q, want %q in them", text, c.says)
+			}
+		})
+	}
+}
+
+func TestKilledHelperIsUndoneAndSaysSo(t *testing.T) {
+	r := newRig(t)
+	id := r.submit(request(act("work"))).ID
+	j := r.working(id)
+	if err := syscall.Kill(j.Helper.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	j = r.ended(id, record.Failed)
+	if j.Code() != record.Killed || !strings.Contains(j.Error.Message, "SIGKILL") || j.Rollback != record.RollbackDone {
+		t.Errorf("ended with %+v, rollback %s", j.Error, j.Rollback)
+	}
+	if *j.Progress.Percent >= 100 {
+		t.Errorf("percent of a failed job is %v", *j.Progress.Percent)
+	}
+}
+
+func TestMissingHelperBinaryFailsTheJob(t *testing.T) {
+	r := stillRig(t, t.TempDir())
+	r.cfg.Helper = "/nonexistent/storage-helper"
+	r.sup = New(r.cfg, r.store, r.keeper, r.hub)
+	r.start()
+	j := r.ended(r.submit(request(act("short"))).ID, record.Failed)
+	if j.Code() != record.Internal || !strings.Contains(j.Error.Message, "/nonexistent/storage-helper") {
+		t.Errorf("error is %+v", j.Error)
+	}
+}
+
+func TestCatalogueMayRefuseAtTheGrant(t *testing.T) {
+	r := newRig(t)
+	r.keeper.refuse = record.Errorf(record.Exists, "volume exists")
+	j := r.ended(r.submit(request(act("short"))).ID, record.Failed)
+	if j.Code() != record.Exists || j.Helper != nil || j.Started != nil {
+		t.Errorf("ended with %+v, helper %+v", j.Error, j.Helper)
+	}
+}
+
+func TestProgressNeverFallsAndIsBelow100UntilTheEnd(t *testing.T) {
+	r := newRig(t)
+	ctx := r.ctx()
+	stream := r.hub.Subscribe(ctx, 0)
+	id := r.submit(request(act("flood"))).ID
+	last, told := -1.0, 0
+	for e := range stream {
+		if e.Job == nil || e.Job.ID != id {
+			continue
+		}
+		if e.Type == "job.ended" {
+			if *e.Job.Progress.Percent != 100 {
+				t.Errorf("ended with %v %%", *e.Job.Progress.Percent)
+			}
+			break
+		}
+		if p := e.Job.Progress.Percent; p != nil {
+			told++
+			if *p < last || *p > 99.9 {
+				t.Errorf("percent went from %v to %v", last, *p)
+			}
+			last = *p
+		}
+	}
+	if told == 0 {
+		t.Error("no progress was told")
+	}
+}
+
+func TestLogIsKeptAndBounded(t *testing.T) {
+	r := newRig(t)
+	j := r.ended(r.submit(request(act("chatty"))).ID, record.Succeeded)
+	path, err := r.sup.LogPath(j.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) > maxLog || !strings.HasSuffix(string(b), "last words\n") || !strings.HasPrefix(string(b), "… older") {
+		t.Errorf("log has %d bytes, %.40q … %.40q", len(b), b, b[max(0, len(b)-40):])
+	}
+	if len(j.Warnings) != 1 || j.Warnings[0] != "the source has holes" {
+		t.Errorf("warnings are %q", j.Warnings)
+	}
+	if !strings.Contains(r.logged.String(), "a line of the helper") {
+		t.Error("the helper's line is not in the daemon's log")
+	}
+}
+
+func TestHelperGetsACleanEnvironment(t *testing.T) {
+	t.Setenv("SECRET_OF_THE_DAEMON", "x")
+	r := newRig(t)
+	id := r.submit(request(act("work"))).ID
+	j := r.working(id)
+	env, err := os.ReadFile("/proc/" + itoa(j.Helper.PID) + "/environ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range strings.Split(strings.TrimRight(string(env), "\x00"), "\x00") {
+		name, _, _ := strings.Cut(v, "=")
+		if !strings.HasPrefix(name, "STORAGED_JOB") && !strings.Contains("PATH LANG HOME GORACE GOCOVERDIR", name) {
+			t.Errorf("helper inherits %q", v)
+		}
+	}
+	if got := fdsOf(t, j.Helper.PID); strings.Contains(got, r.dir+"/state/db") {
+		t.Errorf("helper inherits the database: %s", got)
+	}
+}

@@ -1,0 +1,197 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// Submit records a job and puts it in the queue. When it returns without an
+// error, the job, its number and its key are durable, whatever ctx says
+// meanwhile. A request under a key that is known gives the job of then. A
+// refusal is a *record.Error: busy (with holders, where the request does not
+// wait for locks), queue_full, key_reused, draining, recovering,
+// state_unwritable.
+func (s *Supervisor) Submit(ctx context.Context, r Request) (record.Job, error) {
+	if err := ctx.Err(); err != nil {
+		return record.Job{}, err
+	}
+	if known, err := s.known(r); known != nil || err != nil {
+		return s.knownJob(known), err
+	}
+	if err := s.open(); err != nil {
+		return record.Job{}, err
+	}
+	if limit := s.queue.limitsNow().Queued; limit > 0 && s.queue.waitingJobs() >= limit {
+		return record.Job{}, record.Errorf(record.QueueFull, "%d jobs are waiting already", limit)
+	}
+	rec, err := s.newRecord(r)
+	if err != nil {
+		return record.Job{}, err
+	}
+	j := newJob(s, rec, (*job).wait)
+	nowait := r.LockWait != nil && *r.LockWait == 0
+	if nowait {
+		if blockers := s.queue.try(j); blockers != nil {
+			return record.Job{}, busy(&rec.Job, blockers)
+		}
+	}
+	if known, err := s.create(j, r); known != nil || err != nil {
+		s.queue.leave(j)
+		return s.knownJob(known), err
+	}
+	s.announceNew(j)
+	if nowait {
+		s.queue.admit(j)
+	} else {
+		s.queue.enter(j)
+	}
+	v := j.view()
+	s.adopt(j)
+	return v, nil
+}
+
+// announceNew publishes the job before anything can happen to it.
+func (s *Supervisor) announceNew(j *job) {
+	j.publish()
+	j.announce("job.created")
+}
+
+// newRecord makes the record of a request.
+func (s *Supervisor) newRecord(r Request) (*store.Job, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a job id: %w", err)
+	}
+	now := time.Now().UTC()
+	rec := &store.Job{
+		Job: record.Job{
+			ID: id.String(), Kind: r.Kind, Class: r.Class, State: record.Queued, Objects: r.Objects,
+			Created: now, Owner: r.Owner, Limit: r.Limit, Priority: r.Priority, Labels: r.Labels,
+			OnFailure: r.OnFailure, Rollback: record.RollbackNone, RetryOf: r.RetryOf,
+		},
+		Argv: r.Argv, UndoArgv: r.UndoArgv, Params: r.Params, Key: r.Key, Digest: r.Digest,
+		LockWait: r.LockWait, Destroys: r.Destroys,
+	}
+	if rec.Priority == "" {
+		rec.Priority = record.Medium
+	}
+	if rec.OnFailure == "" {
+		rec.OnFailure = record.RollbackOnFailure
+	}
+	rec.Deadline = s.deadline(r, now)
+	return rec, nil
+}
+
+// deadline is the end of the waiting for locks: nil is never. A request that
+// does not wait at all was granted its locks already, and waits for a place
+// only, as long as its class does.
+func (s *Supervisor) deadline(r Request, now time.Time) *time.Time {
+	wait := time.Duration(-1)
+	if r.Class == record.Normal {
+		wait = s.times.lockWait
+	}
+	if r.LockWait != nil && *r.LockWait != 0 {
+		wait = *r.LockWait
+	}
+	if wait < 0 {
+		return nil
+	}
+	at := now.Add(wait)
+	return &at
+}
+
+// create makes the job durable, unless its key is known meanwhile.
+func (s *Supervisor) create(j *job, r Request) (known *store.Job, err error) {
+	var rec store.Job
+	err = s.store.Update(func(tx *store.Tx) error {
+		rec, known = j.rec, nil
+		old, err := underKey(tx, r)
+		if err != nil || old != nil {
+			known = old
+			return err
+		}
+		if rec.Number, err = tx.NextNumber(); err != nil {
+			return err
+		}
+		return tx.PutJob(&rec)
+	})
+	if err != nil || known != nil {
+		return known, unwritable(err)
+	}
+	j.rec = rec
+	return nil, nil
+}
+
+// known looks the request's key up.
+func (s *Supervisor) known(r Request) (known *store.Job, err error) {
+	if r.Key == "" {
+		return nil, nil
+	}
+	err = s.store.View(func(tx *store.Tx) error {
+		known, err = underKey(tx, r)
+		return err
+	})
+	return known, err
+}
+
+// underKey gives the job of the same uid under the same key, nil when there is
+// none. One of another request is an error.
+func underKey(tx *store.Tx, r Request) (*store.Job, error) {
+	if r.Key == "" {
+		return nil, nil
+	}
+	old, err := tx.JobByKey(r.Owner.UID, r.Key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot look up idempotency key %q: %w", r.Key, err)
+	}
+	if old.Digest != r.Digest {
+		return nil, record.Errorf(record.KeyReused, "idempotency key %q belongs to job %d, which was another request", r.Key, old.Number)
+	}
+	return old, nil
+}
+
+// knownJob gives the job as it is now.
+func (s *Supervisor) knownJob(known *store.Job) record.Job {
+	if known == nil {
+		return record.Job{}
+	}
+	if j := s.find(known.ID); j != nil {
+		return j.view()
+	}
+	return whole(known.Job)
+}
+
+func unwritable(err error) error {
+	if errors.Is(err, store.ErrUnwritable) {
+		return record.Errorf(record.StateUnwritable, "the job cannot be recorded: %v", err)
+	}
+	return err
+}
+
+func busy(j *record.Job, blockers []record.Blocker) error {
+	e := record.Errorf(record.Busy, "%s is busy: held by %s", busyObject(j, blockers), nameHolders(blockers))
+	e.Holders = blockers
+	return e
+}
+
+func busyObject(j *record.Job, blockers []record.Blocker) string {
+	for _, b := range blockers {
+		if b.Object != nil {
+			return b.Object.String()
+		}
+	}
+	return j.Subject()
+}
+
+// Blockers says who would be in the way of a request now. It changes nothing.
+func (s *Supervisor) Blockers(r Request) []record.Blocker { return s.queue.probe(r.Class, r.Objects) }

@@ -1,0 +1,67 @@
+package supervisor
+
+import "time"
+
+// times are the waits of a Supervisor, in one place. Tests shorten them.
+type times struct {
+	hello      time.Duration
+	cancelAck  time.Duration
+	groupTerm  time.Duration
+	killAgain  time.Duration
+	stuck      time.Duration
+	linger     time.Duration
+	silence    time.Duration
+	drain      time.Duration
+	lockPoll   time.Duration
+	lockPollUp time.Duration
+	tick       time.Duration
+	progress   time.Duration
+	lockWait   time.Duration
+	ageing     time.Duration
+	retrySave  time.Duration
+	queryReuse time.Duration
+}
+
+// defaultTimes are the waits with the reason for each.
+func defaultTimes() times {
+	return times{
+		// A helper says HELLO 1 to 3 ms after exec. Ten seconds cover a host
+		// that pages its binary in from a busy disk.
+		hello: 10 * time.Second,
+		// First rung: what a helper needs at most to notice a cancel, with at
+		// most 64 MiB of dirty data to flush before it looks.
+		cancelAck: 10 * time.Second,
+		// Second rung: as long again for its tools, after a TERM to them all.
+		groupTerm: 10 * time.Second,
+		// Third rung: a kill is repeated, for what was forked between two.
+		killAgain: time.Second,
+		// After this a process that a kill does not end is called stuck. A kill
+		// takes milliseconds, except in the kernel's D state.
+		stuck: 5 * time.Second,
+		// A helper that has announced its result has nothing left to do but exit.
+		linger: 10 * time.Second,
+		// A helper that acknowledged a cancel or settles a job sends BEAT every
+		// few seconds. One that is silent for a minute is not going to end.
+		silence: time.Minute,
+		// The FIFO holds at most 64 KiB when the last writer is gone: reading
+		// it takes a millisecond. The rest is a margin for a loaded host.
+		drain: 2 * time.Second,
+		// A lock that outlives the helper is let go by dying tools within
+		// milliseconds, or by the kernel after minutes: ask often, then less.
+		lockPoll:   5 * time.Millisecond,
+		lockPollUp: time.Second,
+		// Housekeeping of a running job: bounds of its log, stalls.
+		tick: time.Second,
+		// INTERFACE: at most one progress event per second and job.
+		progress: time.Second,
+		// INTERFACE: normal jobs wait this long for their locks.
+		lockWait: 30 * time.Second,
+		// A job of a class waits at most this much longer than a job of the
+		// next better class that came at the same time.
+		ageing: 5 * time.Minute,
+		// A state directory that is full stays so for a while.
+		retrySave: time.Second,
+		// DESIGN 4: what a query helper found is good for one second.
+		queryReuse: time.Second,
+	}
+}

@@ -1,0 +1,167 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// verb carries a verb out: on a live job by its goroutine, on an ended one by
+// ended, which is nil where no verb has an effect any more. It gives the job
+// as it is afterwards.
+func (s *Supervisor) verb(id string, a action, do func(*job) error) (record.Job, error) {
+	if j := s.find(id); j != nil {
+		err := j.tell(do)
+		if !errors.Is(err, errLeft) {
+			return j.view(), err
+		}
+	}
+	rec, err := s.stored(id)
+	if err != nil {
+		return record.Job{}, err
+	}
+	if !rec.State.Terminal() {
+		return whole(rec.Job), s.open()
+	}
+	return whole(rec.Job), permit(a, &rec.Job)
+}
+
+// Cancel stops a job: at once while it waits, else by the cancel ladder, or
+// with now by a kill, whose traces another helper undoes. It returns when the
+// cancel is recorded and told; Wait gives the end. A job that is being
+// canceled already is no error.
+func (s *Supervisor) Cancel(id string, by record.Owner, now bool) (record.Job, error) {
+	return s.verb(id, actCancel, func(j *job) error { return j.onCancel(by, now) })
+}
+
+// Pause adds a reason to pause. The job is paused when its state says so.
+func (s *Supervisor) Pause(id, reason string) (record.Job, error) {
+	return s.verb(id, actPause, func(j *job) error {
+		if err := permit(actPause, &j.rec.Job); err != nil {
+			return err
+		}
+		j.onReasons(pauseSet(j.rec.PauseReasons, reason, true))
+		return nil
+	})
+}
+
+// Resume takes a reason away; the job runs on when none is left.
+func (s *Supervisor) Resume(id, reason string) (record.Job, error) {
+	return s.verb(id, actResume, func(j *job) error {
+		if err := permit(actResume, &j.rec.Job); err != nil {
+			return err
+		}
+		j.onReasons(pauseSet(j.rec.PauseReasons, reason, false))
+		return nil
+	})
+}
+
+// onReasons changes the reasons to pause and tells queue or helper when that
+// makes the difference.
+func (j *job) onReasons(reasons []string) {
+	was, is := len(j.rec.PauseReasons) > 0, len(reasons) > 0
+	j.settleFor(func(r *store.Job) { r.PauseReasons = reasons })
+	switch {
+	case was == is:
+	case j.rec.State == record.Queued && is:
+		j.s.queue.hold(j)
+	case j.rec.State == record.Queued:
+		j.s.queue.letOn(j)
+	case j.h == nil || !j.rec.Go:
+		// GO will tell.
+	case is:
+		j.say(ipc.Pause{})
+	default:
+		j.say(ipc.Resume{})
+	}
+}
+
+// SetLimit changes the rate of a job, in bytes per second; nil is no limit.
+func (s *Supervisor) SetLimit(id string, rate *int64) (record.Job, error) {
+	return s.verb(id, actLimit, func(j *job) error {
+		if err := permit(actLimit, &j.rec.Job); err != nil {
+			return err
+		}
+		j.settleFor(func(r *store.Job) { r.Limit = rate })
+		if j.h != nil && j.rec.Go {
+			j.say(ipc.Limit{Rate: deref(rate)})
+		}
+		return nil
+	})
+}
+
+// SetPriority changes a job's class in the scheduler.
+func (s *Supervisor) SetPriority(id string, p record.Priority) (record.Job, error) {
+	return s.verb(id, actPriority, func(j *job) error {
+		if err := permit(actPriority, &j.rec.Job); err != nil {
+			return err
+		}
+		if err := j.commit(func(r *store.Job) { r.Priority = p }, nil); err != nil {
+			return unwritable(err)
+		}
+		j.s.queue.reorder(j, p)
+		return nil
+	})
+}
+
+// SetPinned keeps a job's record from being pruned, or no longer.
+func (s *Supervisor) SetPinned(id string, on bool) (record.Job, error) {
+	return s.annotate(id, func(r *store.Job) { r.Pinned = on })
+}
+
+// SetLabels replaces a job's labels.
+func (s *Supervisor) SetLabels(id string, labels map[string]string) (record.Job, error) {
+	labels = maps.Clone(labels)
+	return s.annotate(id, func(r *store.Job) { r.Labels = labels })
+}
+
+// annotate changes what has no effect on the job, live or ended.
+func (s *Supervisor) annotate(id string, change func(*store.Job)) (record.Job, error) {
+	if j := s.find(id); j != nil {
+		err := j.tell(func(j *job) error { return unwritable(j.commit(change, nil)) })
+		if !errors.Is(err, errLeft) {
+			return j.view(), err
+		}
+	}
+	var rec *store.Job
+	err := s.store.Update(func(tx *store.Tx) (err error) {
+		if rec, err = lookUp(tx, id); err != nil {
+			return err
+		}
+		change(rec)
+		return tx.PutJob(rec)
+	})
+	if err != nil {
+		return record.Job{}, unwritable(err)
+	}
+	return whole(rec.Job), nil
+}
+
+// Forget removes the record of an ended job, its log and its files.
+func (s *Supervisor) Forget(id string) error {
+	if j := s.find(id); j != nil {
+		return permit(actForget, &j.shown.Load().rec.Job)
+	}
+	var rec *store.Job
+	err := s.store.Update(func(tx *store.Tx) (err error) {
+		if rec, err = lookUp(tx, id); err != nil {
+			return err
+		}
+		if err := permit(actForget, &rec.Job); err != nil {
+			return err
+		}
+		return tx.DeleteJob(rec.Number)
+	})
+	if err != nil {
+		return unwritable(err)
+	}
+	if err := os.RemoveAll(s.launcher.dir(rec.ID).State); err != nil {
+		return fmt.Errorf("job %d is forgotten, but its files are not removed: %w", rec.Number, err)
+	}
+	return nil
+}

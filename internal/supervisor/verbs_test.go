@@ -1,0 +1,273 @@
+package supervisor
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"storaged/internal/record"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func fdsOf(t *testing.T, pid int) string {
+	t.Helper()
+	dir := "/proc/" + itoa(pid) + "/fd"
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range entries {
+		if to, err := os.Readlink(dir + "/" + e.Name()); err == nil {
+			out = append(out, to)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+func TestCancelOfAQueuedJobIsAtOnce(t *testing.T) {
+	r := newRig(t)
+	first := r.submit(request(act("work")))
+	second := r.submit(request(act("short")))
+	if second.State != record.Queued {
+		t.Fatalf("second job is %s", second.State)
+	}
+	if _, err := r.sup.Cancel(itoa(int(second.Number)), uid1000, false); err != nil {
+		t.Fatal(err)
+	}
+	j := r.ended(second.ID, record.Canceled)
+	if j.Helper != nil || j.Started != nil || j.CanceledBy == nil || j.CanceledBy.User != "alice" || j.ElapsedS != 0 {
+		t.Errorf("canceled job is %+v", j)
+	}
+	if f, err := r.sup.Job(first.ID); err != nil || f.State.Terminal() {
+		t.Errorf("first job is %s, %v", f.State, err)
+	}
+}
+
+func TestCancelOfARunningJob(t *testing.T) {
+	r := newRig(t)
+	id := r.submit(request(act("work"))).ID
+	r.working(id)
+	j, err := r.sup.Cancel(id, uid1000, false)
+	if err != nil || j.State != record.Canceling && j.State != record.Canceled {
+		t.Fatalf("canceled: %s, %v", j.State, err)
+	}
+	j = r.ended(id, record.Canceled)
+	if j.Rollback != record.RollbackDone || j.Code() != record.CanceledCode || j.CanceledBy.UID != 1000 || j.ExitCode() != record.ExitCanceled {
+		t.Errorf("ended %+v by %+v, rollback %s", j.Error, j.CanceledBy, j.Rollback)
+	}
+	_, err = r.sup.Cancel(id, uid1000, false)
+	if record.CodeOf(err) != record.WrongState || !strings.Contains(err.Error(), "has ended (canceled)") {
+		t.Errorf("second cancel: %v", err)
+	}
+}
+
+func TestCancelClimbsTheLadder(t *testing.T) {
+	r := newRig(t, func(tt *times) { tt.cancelAck, tt.groupTerm = 100*time.Millisecond, 100*time.Millisecond })
+	id := r.submit(request(act("ignoreTerm"))).ID
+	r.until(id, func(j record.Job) bool { return len(j.Warnings) > 0 })
+	begun := time.Now()
+	if _, err := r.sup.Cancel(id, uid1000, false); err != nil {
+		t.Fatal(err)
+	}
+	j := r.ended(id, record.Canceled)
+	if took := time.Since(begun); took < 200*time.Millisecond {
+		t.Errorf("killed after %v, before its time", took)
+	}
+	if j.Rollback != record.RollbackDone {
+		t.Errorf("rollback is %s: nobody undid what the dead helper left", j.Rollback)
+	}
+}
+
+func TestCancelNowHasNoPatience(t *testing.T) {
+	r := newRig(t) // ten seconds for each rung
+	id := r.submit(request(act("ignoreTerm"))).ID
+	r.until(id, func(j record.Job) bool { return len(j.Warnings) > 0 })
+	if _, err := r.sup.Cancel(id, uid1000, false); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	if _, err := r.sup.Cancel(id, uid1000, true); err != nil {
+		t.Fatal(err)
+	}
+	r.ended(id, record.Canceled)
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+func TestAcknowledgedRollbackGetsItsTime(t *testing.T) {
+	g := newGate(t)
+	r := newRig(t, func(tt *times) {
+		tt.cancelAck, tt.groupTerm, tt.silence = 50*time.Millisecond, 50*time.Millisecond, 3*time.Second
+	})
+	id := r.submit(request(act("slowRollback", g.path))).ID
+	pid := r.untilState(id, record.Running).Helper.PID
+	if _, err := r.sup.Cancel(id, uid1000, false); err != nil {
+		t.Fatal(err)
+	}
+	r.untilState(id, record.RollingBack)
+	if _, err := r.sup.Cancel(id, uid1000, true); record.CodeOf(err) != record.WrongState {
+		t.Errorf("cancel of a rollback: %v", err)
+	}
+	<-time.After(300 * time.Millisecond) // three times the ladder
+	if err := syscall.Kill(pid, 0); err != nil {
+		t.Errorf("the helper was killed while it undid: %v", err)
+	}
+	g.open()
+	if j := r.ended(id, record.Canceled); j.Rollback != record.RollbackDone {
+		t.Errorf("rollback is %s", j.Rollback)
+	}
+}
+
+func TestCancelOfAStartingJobTouchesNothing(t *testing.T) {
+	r := newRig(t)
+	id := r.submit(request(act("silent"))).ID
+	r.untilState(id, record.Starting)
+	if _, err := r.sup.Cancel(id, uid1000, false); err != nil {
+		t.Fatal(err)
+	}
+	if j := r.ended(id, record.Canceled); j.Rollback != record.RollbackNone {
+		t.Errorf("rollback is %s", j.Rollback)
+	}
+}
+
+func TestCancelComesTooLate(t *testing.T) {
+	g := newGate(t)
+	r := newRig(t)
+	id := r.submit(request(act("noReturn", g.path))).ID
+	r.untilState(id, record.Finalizing)
+	_, err := r.sup.Cancel(id, uid1000, false)
+	if record.CodeOf(err) != record.WrongState || !strings.Contains(err.Error(), "too late") {
+		t.Errorf("cancel: %v", err)
+	}
+	if j, _ := r.sup.Job(id); j.Cancelable {
+		t.Error("job says that it can be canceled")
+	}
+	g.open()
+	r.ended(id, record.Succeeded)
+}
+
+func TestSignalFromOutsideIsACancel(t *testing.T) {
+	r := newRig(t)
+	id := r.submit(request(act("work"))).ID
+	j := r.working(id)
+	if err := syscall.Kill(j.Helper.PID, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	j = r.ended(id, record.Canceled)
+	if j.CanceledBy == nil || j.CanceledBy.Via != "signal" || j.CanceledBy.PID != 4711 {
+		t.Errorf("canceled by %+v", j.CanceledBy)
+	}
+}
+
+func TestPauseReasonsAreASet(t *testing.T) {
+	r := newRig(t)
+	id := r.submit(request(act("work"))).ID
+	r.working(id)
+	for _, reason := range []string{"user", "admin", "user"} {
+		if _, err := r.sup.Pause(id, reason); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j := r.untilState(id, record.Paused)
+	if strings.Join(j.PauseReasons, " ") != "admin user" {
+		t.Errorf("reasons are %q", j.PauseReasons)
+	}
+	if _, err := r.sup.Resume(id, "user"); err != nil {
+		t.Fatal(err)
+	}
+	if j, _ := r.sup.Job(id); j.State != record.Paused {
+		t.Errorf("runs on with reasons %q", j.PauseReasons)
+	}
+	if _, err := r.sup.Resume(id, "admin"); err != nil {
+		t.Fatal(err)
+	}
+	j = r.untilState(id, record.Running)
+	if len(j.PauseReasons) != 0 || j.PausedS < 0 {
+		t.Errorf("reasons %q, paused %v s", j.PauseReasons, j.PausedS)
+	}
+	if _, err := r.sup.Pause(id, "user"); err != nil {
+		t.Fatal(err)
+	}
+	r.untilState(id, record.Paused)
+	if _, err := r.sup.Cancel(id, uid1000, false); err != nil {
+		t.Fatal(err)
+	}
+	r.ended(id, record.Canceled)
+}
+
+func TestPauseHoldsAQueuedJob(t *testing.T) {
+	g := newGate(t)
+	r := newRig(t)
+	first := r.submit(request(act("work", g.path)))
+	second := r.submit(request(act("short")))
+	if _, err := r.sup.Pause(second.ID, "user"); err != nil {
+		t.Fatal(err)
+	}
+	g.open()
+	r.ended(first.ID, record.Succeeded)
+	j, err := r.sup.Job(second.ID)
+	if err != nil || j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "hold" {
+		t.Fatalf("held job is %s, waits on %+v, %v", j.State, j.WaitingOn, err)
+	}
+	if _, err := r.sup.Resume(second.ID, "user"); err != nil {
+		t.Fatal(err)
+	}
+	r.ended(second.ID, record.Succeeded)
+}
+
+func TestLimitReachesTheHelper(t *testing.T) {
+	r := newRig(t)
+	rate, next := int64(1000), int64(5_000_000)
+	req := request(act("work"))
+	req.Limit = &rate
+	id := r.submit(req).ID
+	r.working(id)
+	j, err := r.sup.SetLimit(id, &next)
+	if err != nil || *j.Limit != next {
+		t.Fatalf("limit is %v, %v", j.Limit, err)
+	}
+	live := r.sup.find(id)
+	r.until(id, func(record.Job) bool {
+		live.track.mu.Lock()
+		defer live.track.mu.Unlock()
+		return live.track.limit == next // acknowledged
+	})
+}
+
+func TestNotesOnLiveAndEndedJobs(t *testing.T) {
+	r := newRig(t)
+	id := r.submit(request(act("work"))).ID
+	r.working(id)
+	if j, err := r.sup.SetLabels(id, map[string]string{"a": "b"}); err != nil || j.Labels["a"] != "b" {
+		t.Errorf("labels %v, %v", j.Labels, err)
+	}
+	if err := r.sup.Forget(id); record.CodeOf(err) != record.WrongState {
+		t.Errorf("forgetting a live job: %v", err)
+	}
+	if _, err := r.sup.Cancel(id, uid1000, true); err != nil {
+		t.Fatal(err)
+	}
+	r.ended(id, record.Canceled)
+	j, err := r.sup.SetPinned(id, true)
+	if err != nil || !j.Pinned || j.Labels["a"] != "b" {
+		t.Errorf("pinned %v, labels %v, %v", j.Pinned, j.Labels, err)
+	}
+	if _, err := r.sup.Pause(id, "user"); record.CodeOf(err) != record.WrongState {
+		t.Errorf("pausing an ended job: %v", err)
+	}
+	if err := r.sup.Forget(id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(r.jobDir(id).State); !os.IsNotExist(err) {
+		t.Errorf("files of the forgotten job: %v", err)
+	}
+	if _, err := r.sup.Job(id); record.CodeOf(err) != record.NotFound {
+		t.Errorf("forgotten job: %v", err)
+	}
+}
