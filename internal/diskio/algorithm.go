@@ -1,23 +1,92 @@
 package diskio
 
-import "slices"
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	mathrand "math/rand/v2"
+	"slices"
+)
 
-// AlgorithmZero is one pass of zeros, the default.
-const AlgorithmZero = "zero"
+// Algorithms of a wipe, by their libvirt names.
+const (
+	AlgorithmZero       = "zero"
+	AlgorithmRandom     = "random"
+	AlgorithmNNSA       = "nnsa"
+	AlgorithmDoD        = "dod"
+	AlgorithmBSI        = "bsi"
+	AlgorithmGutmann    = "gutmann"
+	AlgorithmSchneier   = "schneier"
+	AlgorithmPfitzner7  = "pfitzner7"
+	AlgorithmPfitzner33 = "pfitzner33"
+)
 
 // filler fills buf with what a pass writes at off. The same range always gets
 // the same bytes, so that it can be verified. It is safe for concurrent use.
 type filler func(buf []byte, off int64)
 
-// algorithm is a sequence of passes. Each function begins its pass.
+// pass is one overwriting: a pattern repeated from the start of the file, or
+// random bytes where there is none.
+type pass []byte
+
+var randomPass = pass(nil)
+
+// algorithm is a sequence of passes.
 type algorithm struct {
-	passes []func() (filler, error)
-	verify bool // by definition
+	passes []pass
+	// shuffled passes, from the first to before the second, are written in
+	// random order.
+	shuffled [2]int
+	verify   bool // by definition, not only on request
 }
 
-// algorithms has every algorithm by its libvirt name.
+// algorithms has every algorithm. libvirt runs scrub(1) for all but zero; where
+// scrub differs from the published definition this follows the definition.
 var algorithms = map[string]algorithm{
-	AlgorithmZero: {passes: passes(pattern(0x00))},
+	AlgorithmZero:   {passes: []pass{{0x00}}},
+	AlgorithmRandom: {passes: random(1)},
+
+	// NNSA Policy Letter NAP-14.1-C (XVI-8): pseudorandom twice, then a known
+	// pattern, then verify. scrub takes zeros for the known pattern.
+	AlgorithmNNSA: {passes: append(random(2), pass{0x00}), verify: true},
+
+	// DoD 5220.22-M, 8-306 (d): a character, its complement, then a random
+	// one, then verify. scrub puts the random pass first, because it could not
+	// verify it.
+	AlgorithmDoD: {passes: []pass{{0x00}, {0xff}, randomPass}, verify: true},
+
+	// German BSI as in scrub(1): ones, then one zero bit walking through all
+	// places.
+	AlgorithmBSI: {passes: []pass{{0xff}, {0xfe}, {0xfd}, {0xfb}, {0xf7}, {0xef}, {0xdf}, {0xbf}, {0x7f}}},
+
+	// P. Gutmann, "Secure Deletion of Data from Magnetic and Solid-State
+	// Memory", USENIX Security 1996, table in section 3: passes 5 to 31 in
+	// random order. scrub keeps the order of the table.
+	AlgorithmGutmann: {passes: gutmann(), shuffled: [2]int{4, 31}},
+
+	// B. Schneier, "Applied Cryptography", 2nd edition 1996, 10.9: ones, then
+	// zeros, then random five times. scrub begins with zeros.
+	AlgorithmSchneier: {passes: append([]pass{{0xff}, {0x00}}, random(5)...)},
+
+	// R. Pfitzner's methods as in scrub(1).
+	AlgorithmPfitzner7:  {passes: random(7)},
+	AlgorithmPfitzner33: {passes: random(33)},
+}
+
+func random(n int) []pass { return slices.Repeat([]pass{randomPass}, n) }
+
+func gutmann() []pass {
+	list := append(random(4), pass{0x55}, pass{0xaa})
+	rll := []pass{{0x92, 0x49, 0x24}, {0x49, 0x24, 0x92}, {0x24, 0x92, 0x49}}
+	list = append(list, rll...)
+	for b := range 16 {
+		list = append(list, pass{byte(b * 0x11)})
+	}
+	list = append(list, rll...)
+	list = append(list, pass{0x6d, 0xb6, 0xdb}, pass{0xb6, 0xdb, 0x6d}, pass{0xdb, 0x6d, 0xb6})
+	return append(list, random(4)...)
 }
 
 // Algorithms are the names that Wipe knows, sorted.
@@ -30,19 +99,55 @@ func Algorithms() []string {
 	return names
 }
 
-func passes(list ...func() (filler, error)) []func() (filler, error) { return list }
+// order gives the passes in the order in which this wipe writes them.
+func (a algorithm) order() []pass {
+	list := slices.Clone(a.passes)
+	part := list[a.shuffled[0]:a.shuffled[1]]
+	mathrand.New(mathrand.NewChaCha8(seed())).Shuffle(len(part), func(i, j int) {
+		part[i], part[j] = part[j], part[i]
+	})
+	return list
+}
 
-// pattern is a pass that repeats bytes from the start of the file.
-func pattern(bytes ...byte) func() (filler, error) {
-	return func() (filler, error) {
-		return func(buf []byte, off int64) {
-			n := 0
-			for ; n < len(bytes) && n < len(buf); n++ {
-				buf[n] = bytes[(off+int64(n))%int64(len(bytes))]
-			}
-			for n > 0 && n < len(buf) {
-				n += copy(buf[n:], buf[:n])
-			}
-		}, nil
+// seed comes from the kernel. It cannot fail: crypto/rand crashes instead.
+func seed() (key [32]byte) {
+	_, _ = rand.Read(key[:])
+	return key
+}
+
+// filler begins a pass; each random pass has a key of its own.
+func (p pass) filler() filler {
+	if p == nil {
+		return randomFiller(seed())
+	}
+	return p.fill
+}
+
+func (p pass) fill(buf []byte, off int64) {
+	n := 0
+	for ; n < len(p) && n < len(buf); n++ {
+		buf[n] = p[(off+int64(n))%int64(len(p))]
+	}
+	for n > 0 && n < len(buf) {
+		n += copy(buf[n:], buf[:n])
+	}
+}
+
+// randomFiller is the AES-256-CTR key stream, which unlike a generator that
+// runs from start to end can be entered anywhere: workers fill in parallel, and
+// a random pass can be verified.
+func randomFiller(key [32]byte) filler {
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		panic(fmt.Sprintf("internal error: AES refuses a key of 256 bits: %v", err))
+	}
+	return func(buf []byte, off int64) {
+		if off%aes.BlockSize != 0 {
+			panic(fmt.Sprintf("internal error: a random pass begins at byte %d, within a cipher block", off))
+		}
+		var counter [aes.BlockSize]byte
+		binary.BigEndian.PutUint64(counter[8:], uint64(off/aes.BlockSize))
+		clear(buf)
+		cipher.NewCTR(block, counter[:]).XORKeyStream(buf, buf)
 	}
 }

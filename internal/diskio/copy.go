@@ -127,7 +127,7 @@ func (c *copying) copy(ctx context.Context) error {
 	defer c.cache.close()
 	c.flusher = newFlusher(c.p, c.Dst)
 	defer c.flusher.stop()
-	s := streams{p: c.p, step: c.moveChunk}
+	s := streams{p: c.p, step: c.moveChunk, source: c.cache}
 	if err := s.run(ctx, c.walk(ctx)); err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (c *copying) moveChunk(ctx context.Context, buf []byte, off int64) (Moved, 
 	if off >= c.srcSize {
 		return writeAndFlush(ctx, c.flusher, zeros[:len(buf)], off)
 	}
-	if err := c.cache.read(buf, off); err != nil {
+	if err := readFull(c.Src, buf, off); err != nil {
 		return Moved{}, err
 	}
 	m, err := writeAndFlush(ctx, c.flusher, buf, off)

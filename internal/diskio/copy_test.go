@@ -80,10 +80,10 @@ var sources = []struct {
 	{"data, unaligned size", func(t *testing.T, f *os.File) { writeRandom(t, f, 0, 9*mib+777) }},
 	{"only a hole", func(t *testing.T, f *os.File) { must(t, f.Truncate(64*mib+5)) }},
 	{"holes between dirty data", func(t *testing.T, f *os.File) {
-		for _, off := range []int64{0, 3 * mib, 11*mib + 4096, 90 * mib} {
+		for _, off := range []int64{0, 3 * mib, 11*mib + 4096, 30 * mib} {
 			writeRandom(t, f, off, 2*mib+13)
 		}
-		must(t, f.Truncate(99*mib+1))
+		must(t, f.Truncate(39*mib+1))
 	}},
 	{"hole first, flushed", func(t *testing.T, f *os.File) {
 		writeRandom(t, f, 5*mib, mib)

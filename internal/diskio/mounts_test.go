@@ -7,18 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"storaged/internal/testenv"
 )
-
-// tempDir is a directory on the machine's own file system.
-func tempDir(t testing.TB) string { return t.TempDir() }
-
-// needsRoot skips a test that makes loop devices and mounts.
-func needsRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for loop devices and mounts")
-	}
-}
 
 // run runs a tool and gives what it says.
 func run(t testing.TB, name string, args ...string) string {
@@ -33,7 +24,7 @@ func run(t testing.TB, name string, args ...string) string {
 // loopDevice attaches a file to a loop device until the test ends.
 func loopDevice(t testing.TB, backing string, options ...string) string {
 	t.Helper()
-	needsRoot(t)
+	testenv.Root(t)
 	dev := run(t, "losetup", append(append([]string{"--find", "--show"}, options...), backing)...)
 	t.Cleanup(func() { run(t, "losetup", "--detach", dev) })
 	return dev
@@ -43,7 +34,7 @@ func loopDevice(t testing.TB, backing string, options ...string) string {
 // mounts it until the test ends.
 func mountLoop(t testing.TB, fstype string, size int64, mkfs ...string) string {
 	t.Helper()
-	needsRoot(t)
+	testenv.Root(t)
 	base := t.TempDir()
 	image := filepath.Join(base, "image")
 	sparse(t, image, size)
@@ -54,7 +45,7 @@ func mountLoop(t testing.TB, fstype string, size int64, mkfs ...string) string {
 // mountTmpfs mounts a tmpfs of that size until the test ends.
 func mountTmpfs(t testing.TB, size int64) string {
 	t.Helper()
-	needsRoot(t)
+	testenv.Root(t)
 	return mountAt(t, t.TempDir(), "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", size), "tmpfs")
 }
 
@@ -81,9 +72,8 @@ func sparse(t testing.TB, path string, size int64) {
 
 // onEachFS runs a test on every file system at hand.
 func onEachFS(t *testing.T, test func(t *testing.T, dir string)) {
-	const size = 512 << 20
-	t.Run("ext4", func(t *testing.T) { test(t, tempDir(t)) })
-	t.Run("tmpfs", func(t *testing.T) { test(t, mountTmpfs(t, size)) })
-	t.Run("xfs", func(t *testing.T) { test(t, mountLoop(t, "xfs", size)) })
-	t.Run("btrfs", func(t *testing.T) { test(t, mountLoop(t, "btrfs", size)) })
+	t.Run("here", func(t *testing.T) { test(t, t.TempDir()) })
+	for _, kind := range []string{"ext4", "xfs", "btrfs", "tmpfs"} {
+		t.Run(kind, func(t *testing.T) { test(t, testenv.Mount(t, kind)) })
+	}
 }

@@ -1,90 +1,136 @@
 package diskio
 
 import (
+	"errors"
 	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// residency knows which pages of a file others have in the page cache, so that
-// a transfer leaves the cache as it was. It maps the file without ever touching
-// the mapping, and asks mincore(2). Where that is not possible, or not allowed
-// (files of others), everything counts as cached and is left alone.
+const (
+	// surveyBytes is the unit in which the page cache is looked at. It is done
+	// one unit ahead of the reads, farther than the kernel reads ahead, because
+	// what read-ahead brings in would look like somebody else's.
+	surveyBytes = 64 << 20
+	// dropBytes is the unit in which pages are dropped. The kernel drops no
+	// folio in part; they are aligned and smaller than this.
+	dropBytes = 8 << 20
+	// dropLag is how far behind the reads pages are dropped. Pages that are
+	// dropped too early are read twice, which a lag larger than what the workers
+	// hold makes rare.
+	dropLag = 16 << 20
+)
+
+// residency leaves the page cache as a reader found it: it looks which pages
+// others have there before they are read, and drops all the rest behind. It
+// asks cachestat(2), and mincore(2) on a mapping that is never touched. Where
+// neither is allowed (files of others) everything counts as cached and is left.
 //
-// Read-ahead is switched off for the file: it would bring pages in that then
-// look like somebody else's.
+// It is used by one goroutine, which passes through the file in order.
 type residency struct {
-	f   *os.File
-	mem []byte
+	f        *os.File
+	size     int64
+	mem      []byte   // nil where the file cannot be mapped
+	surveyed int64    // up to here absent is known
+	dropped  int64    // up to here it is dropped
+	absent   []extent // to be dropped, in order
 }
 
 func newResidency(f *os.File, size int64) *residency {
-	r := &residency{f: f}
-	if size == 0 {
-		return r
+	r := &residency{f: f, size: size}
+	if size > 0 {
+		r.mem, _ = unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_SHARED)
+		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_SEQUENTIAL) // advice
 	}
-	mem, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		return r // absent will say that nothing is
-	}
-	r.mem = mem
-	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM) // advice
 	return r
 }
 
+// close drops the rest.
 func (r *residency) close() {
-	if r.mem == nil {
-		return
+	r.dropUpTo(r.size)
+	if r.mem != nil {
+		_ = unix.Munmap(r.mem) // fails for wrong arguments only
 	}
-	_ = unix.Munmap(r.mem) // fails for wrong arguments only
 	_ = unix.Fadvise(int(r.f.Fd()), 0, 0, unix.FADV_NORMAL)
 }
 
-// read fills buf from off and drops what that brought into the page cache.
-func (r *residency) read(buf []byte, off int64) error {
-	absent := r.absent(off, int64(len(buf)))
-	if err := readFull(r.f, buf, off); err != nil {
-		return err
+// reach says that reading has come to off. A nil residency does nothing.
+func (r *residency) reach(off int64) {
+	if r == nil {
+		return
 	}
-	for _, x := range absent {
-		dropCache(r.f, x.off, x.len)
+	for goal := min(off/surveyBytes*surveyBytes+2*surveyBytes, r.size); r.surveyed < goal; {
+		r.surveyed = max(r.surveyed, off/surveyBytes*surveyBytes)
+		n := min(surveyBytes, r.size-r.surveyed)
+		r.survey(r.surveyed, n)
+		r.surveyed += n
 	}
-	return nil
+	if limit := (off - dropLag) / dropBytes * dropBytes; limit > r.dropped {
+		r.dropUpTo(limit)
+	}
 }
 
-// absent gives the parts of the n bytes at off that are not in the page cache.
-// Whoever reads them next may drop them after that. n is at most a chunk.
-func (r *residency) absent(off, n int64) []extent {
-	page := int64(os.Getpagesize())
-	first := off &^ (page - 1)
-	last := min(off+n, int64(len(r.mem)))
-	if first >= last {
-		return nil
+func (r *residency) dropUpTo(limit int64) {
+	r.dropped = limit
+	for len(r.absent) > 0 {
+		x := &r.absent[0]
+		n := min(x.off+x.len, limit) - x.off
+		if n <= 0 {
+			return
+		}
+		dropCache(r.f, x.off, n)
+		x.off += n
+		x.len -= n
+		if x.len > 0 {
+			return
+		}
+		r.absent = r.absent[1:]
 	}
-	var vec [chunkBytes/pageSize + 1]byte
-	pages := (last - first + page - 1) / page
-	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&r.mem[first])),
-		uintptr(last-first), uintptr(unsafe.Pointer(&vec[0])))
+}
+
+// survey notes which of the n bytes at off are not in the page cache.
+func (r *residency) survey(off, n int64) {
+	var stat unix.Cachestat_t
+	err := unix.Cachestat(uint(r.f.Fd()), &unix.CachestatRange{Off: uint64(off), Len: uint64(n)}, &stat, 0)
+	switch {
+	case err == nil && stat.Cache == 0:
+		r.absent = appendExtent(r.absent, off, n)
+	case err == nil && int64(stat.Cache) == pagesOf(n):
+	case err == nil || errors.Is(err, unix.ENOSYS): // before Linux 6.5
+		r.surveyPages(off, n)
+	}
+}
+
+// surveyPages is survey page by page.
+func (r *residency) surveyPages(off, n int64) {
+	if r.mem == nil {
+		return
+	}
+	vec := make([]byte, pagesOf(n))
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&r.mem[off])),
+		uintptr(n), uintptr(unsafe.Pointer(&vec[0])))
 	if errno != 0 {
-		return nil
+		return
 	}
-	return absentRuns(vec[:pages], first, page)
+	page := int64(os.Getpagesize())
+	for i, v := range vec {
+		if v&1 == 0 {
+			r.absent = appendExtent(r.absent, off+int64(i)*page, page)
+		}
+	}
 }
 
-// absentRuns joins the pages that mincore reported as not resident.
-func absentRuns(vec []byte, first, page int64) []extent {
-	var runs []extent
-	for i, v := range vec {
-		if v&1 != 0 {
-			continue
-		}
-		at := first + int64(i)*page
-		if k := len(runs) - 1; k >= 0 && runs[k].off+runs[k].len == at {
-			runs[k].len += page
-			continue
-		}
-		runs = append(runs, extent{off: at, len: page})
+func pagesOf(n int64) int64 {
+	page := int64(os.Getpagesize())
+	return (n + page - 1) / page
+}
+
+// appendExtent appends to list, joining with the last extent where they touch.
+func appendExtent(list []extent, off, n int64) []extent {
+	if k := len(list) - 1; k >= 0 && list[k].off+list[k].len == off {
+		list[k].len += n
+		return list
 	}
-	return runs
+	return append(list, extent{off: off, len: n})
 }

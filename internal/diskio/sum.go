@@ -47,40 +47,48 @@ type summing struct {
 }
 
 func (s *summing) extent(ctx context.Context, x extent) error {
+	if x.hole {
+		return s.zeros(ctx, x)
+	}
 	for x.len > 0 {
-		n, err := s.chunk(ctx, x)
-		if err != nil {
+		c := x.cut()
+		s.cache.reach(c.off)
+		if err := s.data(ctx, c); err != nil {
 			return err
 		}
-		x.off += n
-		x.len -= n
 	}
 	return nil
 }
 
-// chunk hashes the beginning of x and gives how much that was. A hole spends
-// nothing of the limit, for it is not read.
-func (s *summing) chunk(ctx context.Context, x extent) (int64, error) {
-	n := min(x.len, chunkBytes)
-	if x.hole {
-		if _, err := s.p.Admit(ctx, 0); err != nil {
-			return 0, err
+func (s *summing) data(ctx context.Context, c chunk) error {
+	for c.len > 0 {
+		n, err := s.p.Admit(ctx, c.len)
+		if err != nil {
+			return err
 		}
-		s.hash.Write(zeros[:n])
-		s.stats.Holes += n
-		s.p.Finished(Moved{Done: n, Durable: n, Holes: n})
-		return n, nil
+		err = readFull(s.f, s.buf[:n], c.off)
+		if err != nil {
+			s.p.Finished(Moved{})
+			return err
+		}
+		s.hash.Write(s.buf[:n])
+		s.p.Finished(Moved{Done: n, Durable: n, Read: n})
+		c.off += n
+		c.len -= n
 	}
-	n, err := s.p.Admit(ctx, n)
-	if err != nil {
-		return 0, err
+	return nil
+}
+
+// zeros hashes a hole, which spends nothing of the limit, for it is not read.
+func (s *summing) zeros(ctx context.Context, x extent) error {
+	for x.len > 0 {
+		if _, err := s.p.Admit(ctx, 0); err != nil {
+			return err
+		}
+		c := x.cut()
+		s.hash.Write(zeros[:c.len])
+		s.stats.Holes += c.len
+		s.p.Finished(Moved{Done: c.len, Durable: c.len, Holes: c.len})
 	}
-	m := Moved{}
-	defer func() { s.p.Finished(m) }()
-	if err := s.cache.read(s.buf[:n], x.off); err != nil {
-		return 0, err
-	}
-	s.hash.Write(s.buf[:n])
-	m = Moved{Done: n, Durable: n, Read: n}
-	return n, nil
+	return nil
 }

@@ -68,7 +68,7 @@ type wiping struct {
 	skipHoles bool
 	algorithm algorithm
 	verify    bool
-	last      filler    // of the last pass
+	last      filler    // of the pass begun last
 	spare     sync.Pool // of *[chunkBytes]byte
 	stats     WipeStats
 }
@@ -133,16 +133,12 @@ func (w *wiping) walk(ctx context.Context, visit func(extent) error) (exact bool
 }
 
 func (w *wiping) passes(ctx context.Context) error {
-	for _, make := range w.algorithm.passes {
-		fill, err := make()
-		if err != nil {
-			return err
-		}
-		if err := w.pass(ctx, fill); err != nil {
+	for _, pass := range w.algorithm.order() {
+		w.last = pass.filler()
+		if err := w.pass(ctx, w.last); err != nil {
 			return err
 		}
 		w.stats.Passes++
-		w.last = fill
 	}
 	return nil
 }

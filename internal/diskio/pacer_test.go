@@ -1,0 +1,213 @@
+package diskio
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// stream moves chunks of a MiB through p, without any I/O, until ctx ends.
+func stream(ctx context.Context, p *Pacer) {
+	for {
+		n, err := p.Admit(ctx, mib)
+		if err != nil {
+			return
+		}
+		p.Finished(Moved{Done: n, Durable: n})
+	}
+}
+
+// startStreams runs n streams; stop ends them and waits.
+func startStreams(p *Pacer, n int) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	for range n {
+		group.Go(func() { stream(ctx, p) })
+	}
+	return func() {
+		cancel()
+		group.Wait()
+	}
+}
+
+func checkRate(t *testing.T, what string, got int64, d time.Duration, limit int64) {
+	t.Helper()
+	want := float64(limit) * d.Seconds()
+	if ratio := float64(got) / want; ratio < 0.95 || ratio > 1.05 {
+		t.Errorf("%s: %d bytes in %v, %.3f of the limit", what, got, d, ratio)
+	}
+}
+
+func TestLimitHoldsForAllStreamsTogether(t *testing.T) {
+	for _, limit := range []int64{1 << 10, 100_000, 20 * mib, 1 << 30} {
+		synctest.Test(t, func(t *testing.T) {
+			p := NewPacer(nil)
+			p.SetLimit(limit)
+			stop := startStreams(p, 4)
+			time.Sleep(10 * time.Second)
+			got := p.Counts().Done
+			stop()
+			checkRate(t, "streams", got, 10*time.Second, limit)
+		})
+	}
+}
+
+func TestLimitChangesWithinASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPacer(nil)
+		p.SetLimit(1 << 10)
+		stop := startStreams(p, 3)
+		defer stop()
+		time.Sleep(3300 * time.Millisecond)
+		for _, limit := range []int64{64 * mib, 4 << 10, mib} {
+			p.SetLimit(limit)
+			time.Sleep(time.Second)
+			before := p.Counts().Done
+			time.Sleep(10 * time.Second)
+			checkRate(t, "after the change", p.Counts().Done-before, 10*time.Second, limit)
+		}
+		if p.Limit() != mib {
+			t.Errorf("limit in force is %d", p.Limit())
+		}
+	})
+}
+
+func TestChunksUnderALimitAreSmall(t *testing.T) {
+	for limit, want := range map[int64]int64{1: 512, 1 << 10: 512, 100 << 10: 4096, 1 << 20: 49152, 1 << 30: mib} {
+		synctest.Test(t, func(t *testing.T) {
+			p := NewPacer(nil)
+			p.SetLimit(limit)
+			n, err := p.Admit(context.Background(), mib)
+			must(t, err)
+			if n != want {
+				t.Errorf("under %d bytes/s a chunk is %d bytes, want %d", limit, n, want)
+			}
+		})
+	}
+}
+
+func TestCancelEndsAWaitAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cause := errors.New("cause")
+		for _, prepare := range []func(p *Pacer){
+			func(p *Pacer) { p.SetLimit(1) },
+			func(p *Pacer) { must(t, p.Pause(context.Background())) },
+		} {
+			p := NewPacer(nil)
+			prepare(p)
+			ctx, cancel := context.WithCancelCause(context.Background())
+			time.AfterFunc(time.Second, func() { cancel(cause) })
+			start := time.Now()
+			if _, err := p.Admit(ctx, 512); !errors.Is(err, cause) {
+				t.Errorf("error is %v", err)
+			}
+			if d := time.Since(start); d != time.Second {
+				t.Errorf("canceled after 1s, noticed after %v", d)
+			}
+		}
+	})
+}
+
+func TestPauseWaitsForWhatIsInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPacer(nil)
+		_, err := p.Admit(context.Background(), 1)
+		must(t, err)
+		p.hold()
+		paused := make(chan error, 1)
+		go func() { paused <- p.Pause(context.Background()) }()
+		synctest.Wait()
+		p.Finished(Moved{})
+		synctest.Wait()
+		if len(paused) != 0 {
+			t.Fatal("paused with write-back under way")
+		}
+		p.release()
+		must(t, <-paused)
+	})
+}
+
+func TestPauseStopsAndResumeContinuesAtTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPacer(nil)
+		p.SetLimit(mib)
+		stop := startStreams(p, 2)
+		defer stop()
+		time.Sleep(time.Second)
+		must(t, p.Pause(context.Background()))
+		before := p.Counts()
+		time.Sleep(time.Hour)
+		if p.Counts() != before {
+			t.Error("something moved during the pause")
+		}
+		p.Resume()
+		time.Sleep(10 * time.Second)
+		checkRate(t, "after the pause", p.Counts().Done-before.Done, 10*time.Second, mib)
+	})
+}
+
+func TestPauseThatCannotComplete(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPacer(nil)
+		p.hold()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := p.Pause(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error is %v", err)
+		}
+		time.AfterFunc(time.Second, p.Resume)
+		if err := p.Pause(context.Background()); !errors.Is(err, ErrResumed) {
+			t.Errorf("error is %v", err)
+		}
+		p.release()
+		must(t, p.Pause(context.Background()))
+	})
+}
+
+func TestReportsAreSpacedCumulativeAndEndWithTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []Counts
+		var at []time.Time
+		p := NewPacer(func(c Counts) { got, at = append(got, c), append(at, time.Now()) })
+		p.expect(10*mib, 0)
+		p.SetLimit(mib)
+		stop := startStreams(p, 2)
+		time.Sleep(3 * time.Second)
+		stop()
+		time.Sleep(time.Minute) // nothing moves, nothing is reported
+		p.account(Moved{Done: 7})
+		p.Close()
+		if len(got) < 14 || len(got) > 18 {
+			t.Errorf("%d reports in 3 s", len(got))
+		}
+		for i := range got[1:] {
+			if got[i+1].Done < got[i].Done || got[i+1].Durable < got[i].Durable {
+				t.Errorf("counts fall: %+v, then %+v", got[i], got[i+1])
+			}
+			if d := at[i+1].Sub(at[i]); d < reportEvery && i+2 < len(got) {
+				t.Errorf("reports only %v apart", d)
+			}
+		}
+		if last := got[len(got)-1]; last != p.Counts() {
+			t.Errorf("last report %+v is not the end %+v", last, p.Counts())
+		}
+	})
+}
+
+func TestPhasesCountAfreshButBytesOfTheJobGoOn(t *testing.T) {
+	p := NewPacer(nil)
+	p.expect(1000, 256)
+	p.account(Moved{Done: 1000, Durable: 500, Light: 256, Read: 3, Written: 4})
+	want := Counts{Done: 1000, Durable: 500, Total: 1000, Work: 245, WorkAll: 745, Read: 3, Written: 4}
+	if got := p.Counts(); got != want {
+		t.Errorf("counts %+v, want %+v", got, want)
+	}
+	p.StartPhase(2)
+	p.account(Moved{Read: 1})
+	if got, want := p.Counts(), (Counts{Phase: 2, Read: 4, Written: 4}); got != want {
+		t.Errorf("counts %+v, want %+v", got, want)
+	}
+}

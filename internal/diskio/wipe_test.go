@@ -1,0 +1,255 @@
+package diskio
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/testenv"
+)
+
+// canary is looked for on the raw device after a wipe.
+var canary = []byte("a canary that must not survive a wipe")
+
+// writeCanaries fills the first n bytes with canaries, durably.
+func writeCanaries(t *testing.T, f *os.File, n int) {
+	t.Helper()
+	_, err := f.WriteAt(bytes.Repeat(canary, n/len(canary)+1)[:n], 0)
+	must(t, err)
+	must(t, f.Sync())
+}
+
+// canaries counts them in a file.
+func canaries(t *testing.T, path string) int {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	must(t, err)
+	return bytes.Count(data, canary)
+}
+
+func TestWipeLeavesNothingOnTheDevice(t *testing.T) {
+	for _, kind := range []string{"ext4", "xfs"} {
+		for _, algorithm := range []string{AlgorithmZero, AlgorithmRandom, AlgorithmDoD} {
+			t.Run(kind+" "+algorithm, func(t *testing.T) { wipeOnDevice(t, kind, algorithm) })
+		}
+	}
+}
+
+func wipeOnDevice(t *testing.T, kind, algorithm string) {
+	image := filepath.Join(t.TempDir(), "image")
+	sparse(t, image, 320*mib)
+	run(t, testenv.Tool(t, "mkfs."+kind), "-q", image)
+	device := loopDevice(t, image)
+	dir := mountAt(t, t.TempDir(), device)
+	f := create(t, dir, "f")
+	writeCanaries(t, f, 6*mib+100)
+	if kind == "ext4" { // old data in allocated, unwritten blocks; xfs would free them, out of anyone's reach
+		must(t, unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_ZERO_RANGE, mib, 2*mib))
+		must(t, f.Sync())
+	}
+	run(t, "blockdev", "--flushbufs", device)
+	if n := canaries(t, image); n < 6*mib/len(canary)-10 {
+		t.Fatalf("only %d canaries on the device before the wipe", n)
+	}
+	stats, err := Wipe(context.Background(), NewPacer(nil), f, WipeSpec{Algorithm: algorithm, Verify: true})
+	must(t, err)
+	run(t, "blockdev", "--flushbufs", device)
+	if n := canaries(t, image); n != 0 {
+		t.Errorf("%d canaries are left on the device", n)
+	}
+	if sizeOf(t, f) != 6*mib+100 || !stats.Verified || stats.Bytes != 6*mib+100 || len(stats.Limits) != 0 {
+		t.Errorf("size %d, %+v", sizeOf(t, f), stats)
+	}
+}
+
+func TestWipeAlgorithms(t *testing.T) {
+	const size = mib + 12345
+	passes := map[string]int{
+		AlgorithmZero: 1, AlgorithmRandom: 1, AlgorithmNNSA: 3, AlgorithmDoD: 3, AlgorithmBSI: 9, AlgorithmGutmann: 35,
+		AlgorithmSchneier: 7, AlgorithmPfitzner7: 7, AlgorithmPfitzner33: 33,
+	}
+	if len(Algorithms()) != len(passes) {
+		t.Errorf("algorithms: %q", Algorithms())
+	}
+	for name, n := range passes {
+		t.Run(name, func(t *testing.T) {
+			f := create(t, t.TempDir(), "f")
+			writeCanaries(t, f, size)
+			p := NewPacer(nil)
+			stats, err := Wipe(context.Background(), p, f, WipeSpec{Algorithm: name, Verify: true})
+			must(t, err)
+			if stats.Passes != n || !stats.Verified || stats.Algorithm != name || stats.Method != MethodOverwrite {
+				t.Errorf("stats: %+v", stats)
+			}
+			c := p.Counts()
+			if c.Written != int64(n)*size || c.Read != size || c.Durable != c.Total || c.Total != int64(n+1)*size || c.Work != c.WorkAll {
+				t.Errorf("counts: %+v", c)
+			}
+		})
+	}
+}
+
+// The tables are long: what must be true of them is counted here.
+func TestGutmannPasses(t *testing.T) {
+	a := algorithms[AlgorithmGutmann]
+	order := a.order()
+	for i, p := range order {
+		if random := i < 4 || i >= 31; random != (p == nil) {
+			t.Errorf("pass %d is %x", i+1, []byte(p))
+		}
+	}
+	byBytes := func(x, y pass) int { return bytes.Compare(x, y) }
+	table, shuffled := slices.Clone(a.passes), slices.Clone(order)
+	slices.SortFunc(table, byBytes)
+	slices.SortFunc(shuffled, byBytes)
+	if !slices.EqualFunc(table, shuffled, func(x, y pass) bool { return bytes.Equal(x, y) }) {
+		t.Error("shuffling changed the passes themselves")
+	}
+	if slices.EqualFunc(a.passes, order, func(x, y pass) bool { return bytes.Equal(x, y) }) {
+		t.Error("the passes were not shuffled") // by chance once in 27!
+	}
+}
+
+// Each chunk must continue the pattern of the whole file.
+func TestFillersDoNotDependOnChunks(t *testing.T) {
+	const size = 3*4096 + 512 + 7
+	for _, fill := range []filler{pass{0xa5}.fill, pass{1, 2, 3}.fill, randomFiller([32]byte{1})} {
+		whole, parts := make([]byte, size), bytes.Repeat([]byte{0xee}, size)
+		fill(whole, 1<<40)
+		for off := 0; off < size; {
+			n := min(512+512*(off%3), size-off)
+			fill(parts[off:off+n], 1<<40+int64(off))
+			off += n
+		}
+		if !bytes.Equal(whole, parts) {
+			t.Error("filling in chunks differs from filling at once")
+		}
+	}
+	one, other := make([]byte, 64), make([]byte, 64)
+	randomPass.filler()(one, 0)
+	randomPass.filler()(other, 0)
+	if bytes.Equal(one, other) || bytes.Equal(one, make([]byte, 64)) {
+		t.Error("two random passes are the same")
+	}
+}
+
+func TestWipeZeroLeavesHolesAndOthersFillThem(t *testing.T) {
+	f := create(t, t.TempDir(), "f")
+	writeCanaries(t, f, mib)
+	must(t, f.Truncate(64*mib))
+	before := occupied(t, f)
+	p := NewPacer(nil)
+	stats, err := Wipe(context.Background(), p, f, WipeSpec{Verify: true})
+	must(t, err)
+	if stats.Bytes != mib || stats.Holes != 63*mib || occupied(t, f) != before {
+		t.Errorf("occupies %d after %d: %+v", occupied(t, f), before, stats)
+	}
+	if c := p.Counts(); c.Durable != c.Total || c.Work != c.WorkAll || c.Holes != 2*63*mib {
+		t.Errorf("counts: %+v", c)
+	}
+	stats, err = Wipe(context.Background(), NewPacer(nil), f, WipeSpec{Algorithm: AlgorithmRandom})
+	must(t, err)
+	if stats.Bytes != 64*mib || stats.Holes != 0 || occupied(t, f) < 64*mib {
+		t.Errorf("occupies %d: %+v", occupied(t, f), stats)
+	}
+}
+
+func TestVerifyFindsADifference(t *testing.T) {
+	f := create(t, t.TempDir(), "f")
+	must(t, f.Truncate(0))
+	_, err := f.WriteAt(make([]byte, 3*mib+10), 0)
+	must(t, err)
+	_, err = f.WriteAt([]byte{1}, 3*mib+9)
+	must(t, err)
+	must(t, f.Sync())
+	w, err := newWiping(NewPacer(nil), f, WipeSpec{})
+	must(t, err)
+	w.last = pass{0}.fill
+	e := checkIOError(t, w.compare(context.Background()), "verify", ErrMismatch)
+	if e.Offset != 3*mib+9 || w.stats.Verified {
+		t.Errorf("difference at %d", e.Offset)
+	}
+}
+
+func TestWipeOfBlockDevice(t *testing.T) {
+	image := filepath.Join(t.TempDir(), "image")
+	sparse(t, image, 8*mib)
+	f, err := os.OpenFile(image, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	writeCanaries(t, f, 8*mib)
+	device, err := os.OpenFile(loopDevice(t, image), os.O_RDWR, 0)
+	must(t, err)
+	defer device.Close()
+	stats, err := Wipe(context.Background(), NewPacer(nil), device, WipeSpec{Verify: true})
+	must(t, err)
+	if n := canaries(t, image); n != 0 || stats.Bytes != 8*mib || !stats.Verified {
+		t.Errorf("%d canaries are left: %+v", n, stats)
+	}
+}
+
+func TestWipeSaysWhatItCannotReach(t *testing.T) {
+	for kind, want := range map[string]string{"btrfs": "btrfs writes changed blocks elsewhere", "xfs": "2097152 bytes were shared"} {
+		t.Run(kind, func(t *testing.T) {
+			dir := testenv.Mount(t, kind)
+			f := create(t, dir, "f")
+			writeCanaries(t, f, 2*mib)
+			_, err := Copy(context.Background(), NewPacer(nil), CopySpec{Dst: create(t, dir, "other"), Src: f, Reflink: ReflinkAlways})
+			must(t, err)
+			stats, err := Wipe(context.Background(), NewPacer(nil), f, WipeSpec{})
+			must(t, err)
+			if !strings.Contains(strings.Join(stats.Limits, "\n"), want) {
+				t.Errorf("limits are %q, want %q", stats.Limits, want)
+			}
+			if got := canaries(t, filepath.Join(dir, "other")); got == 0 {
+				t.Error("the other file was wiped too")
+			}
+		})
+	}
+}
+
+func TestWipeRefusesUnknownAlgorithm(t *testing.T) {
+	f := create(t, t.TempDir(), "f")
+	writeCanaries(t, f, 100)
+	for _, name := range []string{"trim", "ZERO", "magic"} {
+		_, err := Wipe(context.Background(), NewPacer(nil), f, WipeSpec{Algorithm: name})
+		if !errors.Is(err, ErrUnsupported) {
+			t.Errorf("%s: error is %v", name, err)
+		}
+	}
+	if canaries(t, f.Name()) == 0 {
+		t.Error("something was wiped all the same")
+	}
+}
+
+func TestCanceledWipeLeavesNothingDirty(t *testing.T) {
+	f := create(t, t.TempDir(), "f")
+	_, err := io.CopyN(io.NewOffsetWriter(f, 0), randomBytes(1), 128*mib)
+	must(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	p := NewPacer(func(c Counts) {
+		if c.Done > mib {
+			cancel()
+		}
+	})
+	defer p.Close()
+	p.SetLimit(64 * mib)
+	stats, err := Wipe(ctx, p, f, WipeSpec{Algorithm: AlgorithmBSI})
+	if !errors.Is(err, context.Canceled) || stats.Passes != 0 {
+		t.Fatalf("error is %v, %+v", err, stats)
+	}
+	if n := unwritten(t, f); n != 0 {
+		t.Errorf("%d bytes are still dirty", n)
+	}
+	if sizeOf(t, f) != 128*mib {
+		t.Errorf("size is %d", sizeOf(t, f))
+	}
+}
