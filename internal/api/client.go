@@ -194,12 +194,14 @@ func fetchAll[T any](ctx context.Context, c *Client, a *ask) ([]T, error) {
 
 // start sends a request that starts a job.
 func (c *Client) start(ctx context.Context, a *ask, s Submit) (Started, error) {
+	var st Started
+	var err error
 	if s.DryRun {
-		p, err := fetch[Plan](ctx, c, a.under(s))
-		return Started{Plan: &p}, err
+		err = c.do(ctx, a.under(s), &st.Plan)
+	} else {
+		err = c.do(ctx, a.under(s), &st.Job)
 	}
-	j, err := fetch[record.Job](ctx, c, a.under(s))
-	return Started{Job: &j}, err
+	return st, err
 }
 
 // refusal reads the problem that an answer carries.
@@ -261,7 +263,7 @@ func etag(generation int64) string { return `"` + strconv.FormatInt(generation, 
 
 // seconds is a duration as queries write it.
 func seconds(d time.Duration) string {
-	return strconv.FormatFloat(d.Seconds(), 'f', -1, 64)
+	return strconv.FormatFloat(d.Seconds(), 'f', 9, 64)
 }
 
 // setAll adds a key for each value that is not empty.

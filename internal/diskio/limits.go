@@ -30,6 +30,16 @@ var overwriteNotes = map[int64]string{
 	unix.OVERLAYFS_SUPER_MAGIC: "the file is on an overlay; a lower layer may keep its data",
 }
 
+// WipeLimits says, before anything is written, what a Wipe of f could not
+// reach: the Limits that its stats would have on that account.
+func WipeLimits(ctx context.Context, f *os.File) ([]string, error) {
+	size, err := fileSize(f)
+	if err != nil {
+		return nil, err
+	}
+	return wipeLimits(ctx, f, size)
+}
+
 // wipeLimits finds what an overwrite of f in place cannot reach.
 func wipeLimits(ctx context.Context, f *os.File, size int64) ([]string, error) {
 	fi, err := f.Stat()

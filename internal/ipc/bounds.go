@@ -58,22 +58,19 @@ func (w *walker) value(depth int) error {
 // scalarLen is the length of 0xca … 0xd3: float 32 and 64, uint and int 8 to 64.
 var scalarLen = [...]int64{4, 8, 1, 2, 4, 8, 1, 2, 4, 8}
 
-// lengthWidth is how many bytes of length follow 0xc4 … 0xdf, the codes with
-// an explicit length: bin, ext, str, array, map. 0 is no such code.
-var lengthWidth = [...]uint8{
-	0xc4 - 0xc4: 1, 0xc5 - 0xc4: 2, 0xc6 - 0xc4: 4,
-	0xc7 - 0xc4: 1, 0xc8 - 0xc4: 2, 0xc9 - 0xc4: 4,
-	0xd9 - 0xc4: 1, 0xda - 0xc4: 2, 0xdb - 0xc4: 4,
-	0xdc - 0xc4: 2, 0xdd - 0xc4: 4,
-	0xde - 0xc4: 2, 0xdf - 0xc4: 4,
+// lengthWidth is how many bytes of length follow a code that has an explicit
+// one: bin, ext, str, array, map. 0 is no such code.
+var lengthWidth = [256]uint8{
+	0xc4: 1, 0xc5: 2, 0xc6: 4, 0xc7: 1, 0xc8: 2, 0xc9: 4,
+	0xd9: 1, 0xda: 2, 0xdb: 4, 0xdc: 2, 0xdd: 4, 0xde: 2, 0xdf: 4,
 }
 
 // counted handles the codes with an explicit length.
 func (w *walker) counted(c byte, depth int) error {
-	if c < 0xc4 || lengthWidth[c-0xc4] == 0 {
+	if lengthWidth[c] == 0 {
 		return protocolErrorf("reserved byte %#x", c)
 	}
-	n, err := w.length(int(lengthWidth[c-0xc4]))
+	n, err := w.length(int(lengthWidth[c]))
 	switch {
 	case err != nil:
 		return err
@@ -81,7 +78,7 @@ func (w *walker) counted(c byte, depth int) error {
 		return w.children(2*n, depth)
 	case c >= 0xdc:
 		return w.children(n, depth)
-	case c <= 0xc9 && c >= 0xc7:
+	case c >= 0xc7 && c <= 0xc9:
 		return w.skip(n + 1)
 	}
 	return w.skip(n)

@@ -35,7 +35,7 @@ func sections(doc string) map[string]string {
 	return out
 }
 
-func TestProtocolDocumentIsTrue(t *testing.T) {
+func TestProtocolDocumentIsFresh(t *testing.T) {
 	documented := sections(protocolDocument(t))
 	want := map[string]reflect.Type{}
 	for _, m := range samples() {

@@ -1,6 +1,7 @@
 // Package testenv gives tests what they need of their surroundings, or skips
-// them. A skip is allowed on a developer's machine only: with NoSkip set in
-// the environment, as in CI, what is missing is a failure.
+// them. It is the only place where a test is skipped. A skip is allowed on a
+// developer's machine only: with NoSkip set in the environment, as in CI, what
+// is missing is a failure, unless MayLack names it.
 package testenv
 
 import (
@@ -8,18 +9,23 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
 
-// NoSkip is the environment variable that turns skips into failures.
-const NoSkip = "STORAGED_TEST_NO_SKIP"
+// Names of environment variables.
+const (
+	NoSkip  = "STORAGED_TEST_NO_SKIP"  // not empty: skips are failures
+	MayLack = "STORAGED_TEST_MAY_LACK" // but not for these needs, separated by commas
+)
 
 // Need skips the test, or fails it, unless it has what it needs.
 func Need(t testing.TB, what string, have bool) {
 	t.Helper()
 	switch {
 	case have:
-	case os.Getenv(NoSkip) != "":
+	case os.Getenv(NoSkip) != "" && !slices.Contains(strings.Split(os.Getenv(MayLack), ","), what):
 		t.Fatalf("needs %s, and %s is set", what, NoSkip)
 	default:
 		t.Skipf("needs %s", what)
@@ -30,6 +36,14 @@ func Need(t testing.TB, what string, have bool) {
 func Root(t testing.TB) {
 	t.Helper()
 	Need(t, "root", os.Geteuid() == 0)
+}
+
+// Loop needs the test to be able to make loop devices.
+func Loop(t testing.TB) {
+	t.Helper()
+	Root(t)
+	_, err := os.Stat("/dev/loop-control")
+	Need(t, "loop devices", err == nil)
 }
 
 // Tool needs a program and gives its absolute path.
@@ -74,6 +88,7 @@ func Mount(t testing.TB, kind string) string {
 	case command == nil:
 		run(t, "mount", "-t", kind, "-o", fmt.Sprintf("size=%d", loopBytes), "storaged-test", dir)
 	default:
+		Loop(t)
 		run(t, "mount", "-o", "loop", imageFile(t, command), dir)
 	}
 	t.Cleanup(func() { run(t, "umount", dir) })

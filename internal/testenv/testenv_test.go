@@ -3,22 +3,24 @@ package testenv
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 )
 
 func TestMissingThingsFailWhereSkipsAreForbidden(t *testing.T) {
-	for noSkip, want := range map[string]string{"": "skip", "1": "fail"} {
-		t.Setenv(NoSkip, noSkip)
+	for _, c := range []struct{ noSkip, mayLack, want string }{
+		{"", "", "skip"}, {"1", "", "fail"}, {"1", "unicorn,a", "fail"}, {"1", "root,a unicorn", "skip"}, {"", "root", "skip"},
+	} {
+		t.Setenv(NoSkip, c.noSkip)
+		t.Setenv(MayLack, c.mayLack)
 		p := &probe{TB: t}
 		Need(p, "something that exists", true)
 		if p.said != "" {
 			t.Errorf("what was there led to %q", p.said)
 		}
 		Need(p, "a unicorn", false)
-		if !strings.HasPrefix(p.said, want) {
-			t.Errorf("%s=%q: %q", NoSkip, noSkip, p.said)
+		if p.said != c.want {
+			t.Errorf("%s=%q, %s=%q: %q", NoSkip, c.noSkip, MayLack, c.mayLack, p.said)
 		}
 	}
 }

@@ -33,10 +33,10 @@ func sample() (Program, *bytes.Buffer, *bytes.Buffer) {
 				{Name: "list", Usage: "list them", Action: echo, Flags: []cli.Flag{&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also the rest"}}},
 				{Name: "create", Usage: "make one", ArgsUsage: "NAME [SIZE]", Action: echo, Description: "Makes it.", Flags: []cli.Flag{
 					&cli.StringFlag{Name: "dir", Usage: "in `PATH`"},
-					&cli.StringFlag{Name: "limit", Usage: "at most `RATE|none`"},
+					&cli.StringFlag{Name: "limit", Usage: "bound it: `RATE|none`"},
 					&cli.StringFlag{Name: "allocation", Usage: "allocate `full|none|SIZE`"},
 					&cli.StringSliceFlag{Name: "label", Usage: "with `KEY=VALUE`"},
-					&cli.StringFlag{Name: "wipe", Usage: "wipe first with `[=zero|random]`"},
+					&cli.StringFlag{Name: "wipe", Usage: "wipe first: `[=zero|random]`"},
 					&cli.BoolFlag{Name: "secret", Hidden: true},
 				}},
 				{Name: "move", ArgsUsage: "on|off NAME…", Usage: "move some", Action: echo},
@@ -49,7 +49,7 @@ func sample() (Program, *bytes.Buffer, *bytes.Buffer) {
 	words := map[string]Word{"NAME": {
 		Check: func(s string) error {
 			if s == "" {
-				return errors.New("it is empty")
+				return errors.New("the name is empty")
 			}
 			return nil
 		},
@@ -154,8 +154,8 @@ func TestBadUsageIsExit2WithAHint(t *testing.T) {
 		"pool list extra":               "prog: error: unexpected argument \"extra\"\nprog: hint: usage: prog pool list\n",
 		"pool create":                   "prog: error: \"prog pool create\" needs NAME\nprog: hint: usage: prog pool create NAME [SIZE]\n",
 		"pool move on":                  "prog: error: \"prog pool move\" needs NAME\nprog: hint: usage: prog pool move on|off NAME…\n",
-		"pool move up a":                "prog: error: on|off: \"up\" is not on or off\n",
-		"pool create x 1.5G":            "prog: error: SIZE: bad size \"1.5G\": unknown unit \".5G\"; write B, K, KB, KiB, M, MB, MiB and so on up to E\n",
+		"pool move up a":                "prog: error: \"up\" is not on or off\n",
+		"pool create x 1.5G":            "prog: error: bad size \"1.5G\": unknown unit \".5G\"; write B, K, KB, KiB, M, MB, MiB and so on up to E\n",
 		"pool create x --dir":           "prog: error: --dir needs a value\n",
 		"pool create x --dir --limit 5": "prog: error: --dir needs a value; one that begins with a dash is written --dir=--limit\n",
 		"pool create x --limit -5":      "prog: error: --limit: bad rate \"-5\": it is negative\n",
@@ -173,7 +173,7 @@ func TestBadUsageIsExit2WithAHint(t *testing.T) {
 }
 
 func TestEmptyArgumentIsChecked(t *testing.T) {
-	if _, errs, code := run("pool", "create", ""); code != 2 || !strings.Contains(errs, "NAME: it is empty") {
+	if _, errs, code := run("pool", "create", ""); code != 2 || !strings.Contains(errs, "the name is empty") {
 		t.Errorf("%d %s", code, errs)
 	}
 }
@@ -237,11 +237,11 @@ Makes it.
 
 Flags:
   --dir PATH                  in PATH
-  --limit RATE|none           at most RATE|none
+  --limit RATE|none           bound it
   --allocation full|none|SIZE
                               allocate full|none|SIZE
   --label KEY=VALUE           with KEY=VALUE
-  --wipe[=zero|random]        wipe first with [=zero|random]
+  --wipe[=zero|random]        wipe first
 
 prog --help lists the flags of every command and the exit codes.
 `

@@ -119,7 +119,8 @@ func (p Program) values(ctx context.Context, alternatives []string, t Typed) []e
 			out = append(out, entry{typed: a})
 		} else if w := p.word(a); w.Complete != nil {
 			for _, v := range w.Complete(ctx, t) {
-				out = append(out, entry{typed: v})
+				typed, does, _ := strings.Cut(v, "\t")
+				out = append(out, entry{typed, does})
 			}
 		}
 	}
@@ -129,7 +130,7 @@ func (p Program) values(ctx context.Context, alternatives []string, t Typed) []e
 // matching keeps the candidates that begin with prefix and fit on one line.
 func matching(all []entry, prefix string) []entry {
 	return slices.DeleteFunc(all, func(e entry) bool {
-		return !strings.HasPrefix(e.typed, prefix) || strings.ContainsAny(e.typed, "\t\n")
+		return !strings.HasPrefix(e.typed, prefix) || strings.Contains(e.typed+e.does, "\n")
 	})
 }
 

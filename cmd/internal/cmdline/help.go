@@ -117,12 +117,15 @@ func flagEntries(flags []cli.Flag) []entry {
 	return out
 }
 
+// explanation is what a flag does. A placeholder behind a colon is not said
+// again.
 func explanation(f cli.Flag) string {
 	d, ok := f.(cli.DocGenerationFlag)
 	if !ok {
 		return ""
 	}
-	return strings.ReplaceAll(d.GetUsage(), "`", "")
+	text := strings.TrimSuffix(d.GetUsage(), ": `"+placeholder(f)+"`")
+	return strings.ReplaceAll(text, "`", "")
 }
 
 // flagTyped gives a flag as it is typed: "-o, --output table|json".

@@ -93,8 +93,12 @@ func (p Program) parse(words []string) (*invocation, error) {
 	return inv, inv.needVerb(p)
 }
 
-// needVerb refuses an invocation that ends at a noun.
+// needVerb refuses an invocation that ends at a noun which does nothing by
+// itself.
 func (inv *invocation) needVerb(p Program) error {
+	if n := len(inv.path); n > 0 && inv.path[n-1].Action != nil {
+		return nil
+	}
 	if subs := p.under(inv.path); len(subs) > 0 && !inv.help && !inv.version {
 		return Usagef("%q needs one of: %s", p.line(inv.path), strings.Join(visible(subs), " ")).
 			WithHint("%s --help", p.line(inv.path))

@@ -15,10 +15,11 @@ import (
 
 // Word is an upper-case word of the grammar.
 type Word struct {
-	// Check refuses a value that cannot be meant; nil accepts any.
+	// Check refuses a value that cannot be meant, with an error that names
+	// it; nil accepts any.
 	Check func(value string) error
-	// Complete offers values that begin with t.Prefix; nil offers none. It
-	// may ask the daemon and must be quick and quiet.
+	// Complete offers values; nil offers none. A tab separates a value from
+	// what it means. It may ask the daemon and must be quick and quiet.
 	Complete func(ctx context.Context, t Typed) []string
 }
 
@@ -125,7 +126,7 @@ func (p Program) checkArgs(inv *invocation) error {
 			return Usagef("unexpected argument %q", arg).WithHint("usage: %s", strings.TrimSpace(usage))
 		}
 		if err := p.accept(s.alternatives, arg); err != nil {
-			return Usagef("%s: %s", s, err)
+			return Usagef("%s", err)
 		}
 	}
 	for _, s := range all[min(len(inv.args), len(all)):] {

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/record"
+)
+
+func cloneCommand() *cli.Command {
+	return taskCommand(cli.Command{
+		Name:        "clone",
+		Usage:       "copy a volume to a new one",
+		Description: "The copy appears under its name when it is complete, and never replaces another. Holes stay\nholes. The source is only read.",
+		Flags: append(targetFlags(),
+			&cli.StringFlag{Name: "source", Usage: "`PATH` of the volume to copy"},
+			&cli.StringFlag{Name: "source-type", Value: "dir", Usage: "`TYPE` of its pool, default dir"},
+			&cli.StringFlag{Name: "size", Usage: "`SIZE` of the copy, default that of the source"},
+			&cli.StringFlag{Name: "reflink", Value: "auto", Usage: "`auto|always|never` share blocks with the source, default auto"},
+		),
+	}, "--source base.raw --target vm1.raw --limit 200M", buildClone)
+}
+
+func buildClone(c *cli.Context) (task, error) {
+	path, err := needed(c, "source")
+	if err != nil {
+		return task{}, err
+	}
+	from, err := placeOf(path, c.String("source-type"))
+	if err != nil {
+		return task{}, err
+	}
+	to, err := target(c)
+	if err != nil {
+		return task{}, err
+	}
+	w := clone{from: from, to: to, reflink: diskio.Reflink(c.String("reflink"))}
+	if n := cmdline.Size(c, "size"); n != nil {
+		w.size = *n
+	}
+	return task{
+		doing:  fmt.Sprintf("clone %q to %q", from.path, to.path),
+		done:   fmt.Sprintf("cloned %q to %q", from.path, to.path),
+		undone: fmt.Sprintf("%q is not made; %q is as it was", to.path, from.path),
+		makes:  to.path,
+		reads:  from.path,
+		writes: to.path,
+		work:   w.work,
+	}, nil
+}
+
+type clone struct {
+	from, to place
+	size     int64 // 0 is the source's
+	reflink  diskio.Reflink
+}
+
+func (w clone) work(ctx context.Context, r *run) error {
+	source, err := r.open(ctx, w.from, backends.ReadShared)
+	if err != nil {
+		return err
+	}
+	defer source.Close() // opened for reading
+	size, err := sizeOf(source)
+	if err != nil {
+		return err
+	}
+	if w.size != 0 && w.size < size {
+		return failed(record.Invalid, "cannot clone %q, which has %d bytes, to a size of %d", w.from.path, size, w.size)
+	}
+	r.plan(moving("copy", size), single("commit"))
+	r.next(0)
+	return r.create(ctx, w.to, 1, func(d backends.Draft) error {
+		did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{
+			Dst: d.File(), Src: source.File(), Size: w.size, Reflink: w.reflink, Clean: true,
+		})
+		r.report.Method, r.report.Bytes = did.Method, did.Bytes
+		return err
+	})
+}

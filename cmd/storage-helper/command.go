@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+)
+
+// commands are the tasks, one file each.
+func commands() cmdline.Program {
+	return cmdline.Program{
+		App: &cli.App{
+			Name:  program,
+			Usage: "does one storage task and exits",
+			Description: "storaged starts it once per job; started by hand it works on plain paths, without a\n" +
+				"daemon, and shows its progress. The directory of a path is the pool, its last part the\n" +
+				"volume.",
+			Commands: []*cli.Command{
+				allocateCommand(), cloneCommand(), wipeCommand(), resizeCommand(), deleteCommand(), verifyCommand(),
+				poolBuildCommand(), poolStartCommand(), poolStopCommand(), poolRefreshCommand(), poolDeleteCommand(),
+				settleCommand(),
+			},
+		},
+		Tail: signals,
+	}
+}
+
+// signals is said in every task's help.
+const signals = `Signals:
+  SIGINT, SIGTERM   cancel: undo what can be undone and exit with 130; by hand a
+                    second one leaves at once
+  SIGUSR1           report progress now
+  SIGUSR2           pause; once more: resume`
+
+// taskCommand makes a command of a task. The description says what no flag can,
+// example is one line.
+func taskCommand(c cli.Command, example string, build func(c *cli.Context) (task, error)) *cli.Command {
+	c.Description = strings.Join([]string{
+		strings.TrimSpace(c.Description), signals, exitCodes(), "Example:\n  " + program + " " + c.Name + " " + example,
+	}, "\n\n")
+	c.Flags = append(c.Flags,
+		&cli.StringFlag{Name: "limit", Usage: "move no more than `RATE`, like 100M/s"},
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "result as `text|json`, default text"},
+	)
+	c.Action = func(c *cli.Context) error {
+		t, err := build(c)
+		if err != nil {
+			return err
+		}
+		return perform(c, t)
+	}
+	return &c
+}
+
+// exitCodes is the table of exit codes, as every task's help has it.
+func exitCodes() string {
+	var b strings.Builder
+	b.WriteString("Exit codes:")
+	for _, e := range cmdline.ExitCodes() {
+		fmt.Fprintf(&b, "\n  %3d  %s", e.Code, e.Text)
+	}
+	return b.String()
+}
+
+// perform runs a task in the mode in which we were started.
+func perform(c *cli.Context, t task) error {
+	if dir, ok := ipc.JobDirFromEnv(); ok {
+		return runJob(dir, t)
+	}
+	o := handOptions{json: c.String("output") == "json", yes: c.Bool("yes")}
+	if rate := cmdline.Size(c, "limit"); rate != nil {
+		o.limit = *rate
+	}
+	return runByHand(t, o)
+}
+
+func targetFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "target", Usage: "`PATH` of the volume"},
+		&cli.StringFlag{Name: "target-type", Value: "dir", Usage: "`TYPE` of its pool, default dir"},
+	}
+}
+
+func yesFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "yes", Usage: "do not ask (needed where there is no terminal)"}
+}
+
+// target finds the volume of --target.
+func target(c *cli.Context) (place, error) {
+	path, err := needed(c, "target")
+	if err != nil {
+		return place{}, err
+	}
+	return placeOf(path, c.String("target-type"))
+}
+
+// needed gives a flag that must be there.
+func needed(c *cli.Context, flag string) (string, error) {
+	if v := c.String(flag); v != "" {
+		return v, nil
+	}
+	return "", cmdline.Usagef("%q needs --%s", program+" "+c.Command.Name, flag).
+		WithHint("%s %s --help", program, c.Command.Name)
+}
+
+// neededSize gives a size that must be there, in bytes.
+func neededSize(c *cli.Context, flag string) (int64, error) {
+	if _, err := needed(c, flag); err != nil {
+		return 0, err
+	}
+	n := cmdline.Size(c, flag)
+	if n == nil {
+		return 0, record.Errorf(record.Invalid, "--%s %q is no size", flag, c.String(flag))
+	}
+	return *n, nil
+}

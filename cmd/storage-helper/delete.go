@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+)
+
+func deleteCommand() *cli.Command {
+	return taskCommand(cli.Command{
+		Name:        "delete",
+		Usage:       "delete a volume",
+		Description: "A volume that is in use is refused.",
+		Flags: append(targetFlags(),
+			&cli.StringFlag{Name: "wipe", Usage: "overwrite it before, by `" + strings.Join(diskio.Algorithms(), "|") + "`"},
+			&cli.BoolFlag{Name: "accept-limits", Usage: "wipe also what cannot be wiped wholly"},
+			yesFlag(),
+		),
+	}, "--target old.raw --wipe zero --yes", buildDelete)
+}
+
+func buildDelete(c *cli.Context) (task, error) {
+	at, err := target(c)
+	if err != nil {
+		return task{}, err
+	}
+	w := deletion{at: at}
+	undone := fmt.Sprintf("%q is not deleted", at.path)
+	if algorithm := c.String("wipe"); algorithm != "" {
+		w.wipe = &wipe{at: at, accept: c.Bool("accept-limits"), spec: diskio.WipeSpec{Algorithm: algorithm}}
+		undone += ", but may be partly overwritten"
+	}
+	return task{
+		doing:  fmt.Sprintf("delete %q", at.path),
+		done:   fmt.Sprintf("deleted %q", at.path),
+		undone: undone,
+		ask:    fmt.Sprintf("%q (%s) will be deleted", at.path, length(at.path)),
+		reads:  at.path,
+		writes: at.path,
+		work:   w.work,
+	}, nil
+}
+
+type deletion struct {
+	at   place
+	wipe *wipe // nil: without
+}
+
+func (w deletion) work(ctx context.Context, r *run) error {
+	if w.wipe == nil {
+		r.plan(single("delete"))
+		return w.remove(ctx, r, 0)
+	}
+	err := r.inPlace(ctx, w.at, func(v backends.Volume) error {
+		size, err := sizeOf(v)
+		if err != nil {
+			return err
+		}
+		r.plan(w.wipe.phase(size), single("delete"))
+		r.next(0)
+		return w.wipe.overwrite(ctx, r, v)
+	})
+	if err != nil {
+		return err
+	}
+	return w.remove(ctx, r, 1)
+}
+
+// remove deletes the volume. There is no way back from that.
+func (w deletion) remove(ctx context.Context, r *run, phase int) error {
+	r.next(phase)
+	return r.step(ctx, func() error {
+		if err := r.seal(); err != nil {
+			return err
+		}
+		if err := w.at.backend.Remove(ctx, w.at.pool, w.at.name); err != nil {
+			return err
+		}
+		r.report.Volume = nil
+		return nil
+	})
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+)
+
+// failed makes an error whose code and words are known where it happens.
+func failed(code record.Code, format string, args ...any) error {
+	return &ipc.Error{Code: string(code), Message: fmt.Sprintf(format, args...), Offset: -1}
+}
+
+// fault is the one place where errors of drivers, of diskio and of the system
+// become data.
+func fault(err error, t task) *ipc.Error {
+	if told, ok := errors.AsType[*ipc.Error](err); ok {
+		return told
+	}
+	code := codeOf(err)
+	e := &ipc.Error{
+		Code:    string(code),
+		Message: fmt.Sprintf("cannot %s: %v", t.doing, err),
+		Hint:    hints[code],
+		Offset:  -1,
+	}
+	if busy, ok := errors.AsType[*backends.BusyError](err); ok {
+		e.Path, e.Holder = busy.Object, busy.Holder
+	}
+	if bad, ok := errors.AsType[*diskio.IOError](err); ok {
+		e.Path, e.Offset = t.writes, bad.Offset
+		if bad.Op == "read" {
+			e.Path = t.reads
+		}
+	}
+	return e
+}
+
+// codes gives the code of each error that can be told apart. The first match
+// counts: the words of drivers and diskio before the system's.
+var codes = []struct {
+	is   error
+	code record.Code
+}{
+	{context.Canceled, record.CanceledCode},
+	{backends.ErrNotFound, record.NotFound},
+	{backends.ErrExists, record.Exists},
+	{backends.ErrNotEmpty, record.HasChildren},
+	{backends.ErrUnsupported, record.Unsupported},
+	{backends.ErrUnsafe, record.FailedCode},
+	{diskio.ErrUnsupported, record.Unsupported},
+	{diskio.ErrMismatch, record.Mismatch},
+	{diskio.ErrShrunk, record.IO},
+	{syscall.ENOSPC, record.NoSpace},
+	{syscall.EDQUOT, record.NoSpace},
+	{syscall.EIO, record.IO},
+	{syscall.EFBIG, record.TooLarge},
+	{syscall.EBUSY, record.Busy},
+	{syscall.ETXTBSY, record.Busy},
+	{syscall.EROFS, record.Denied},
+	{fs.ErrPermission, record.Denied},
+	{fs.ErrNotExist, record.NotFound},
+	{fs.ErrExist, record.Exists},
+	{errors.ErrUnsupported, record.Unsupported},
+}
+
+func codeOf(err error) record.Code {
+	if _, ok := errors.AsType[*backends.BusyError](err); ok {
+		return record.Busy
+	}
+	for _, c := range codes {
+		if errors.Is(err, c.is) {
+			return c.code
+		}
+	}
+	return record.FailedCode
+}
+
+// hints say what can be done about a code, where there is something.
+var hints = map[record.Code]string{
+	record.Exists:      "choose another name, or delete what has it",
+	record.NoSpace:     "make room where the pool lies, or reserve less",
+	record.HasChildren: "delete what is in it first",
+}

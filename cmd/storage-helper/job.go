@@ -1,0 +1,354 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+)
+
+const (
+	// beatInterval tells the daemon that a helper without progress is alive.
+	beatInterval = 2 * time.Second
+	// frameGrace is how long a signal waits for the CANCEL frame that the
+	// daemon sends with it, before it counts as sent by somebody else.
+	frameGrace = 100 * time.Millisecond
+)
+
+// jobMode is a run under the daemon.
+type jobMode struct {
+	conductor
+	dir     ipc.JobDir
+	sender  *ipc.Sender
+	control *ipc.Control
+	orders  chan ipc.Message // from the reading goroutine, which closes it when none can come any more
+	quit    chan struct{}    // closed to end the reading goroutine
+	reading sync.WaitGroup
+
+	mu       sync.Mutex
+	activity ipc.Activity
+	told     ipc.Progress // last sent
+	sign     time.Time    // of the last frame that shows life
+	signaled time.Time    // a signal canceled and no CANCEL frame has come yet
+}
+
+var _ mode = (*jobMode)(nil)
+
+// runJob runs a task as the job of dir. Its error is the job's.
+func runJob(dir ipc.JobDir, t task) error {
+	log := newJobLog(os.Stderr)
+	j, err := joinJob(dir, log)
+	if err != nil {
+		return fmt.Errorf("cannot run job %s: %w", dir.Job, err)
+	}
+	defer j.leave()
+	r, ctx := newRun(dir.Job, jobRecords{dir}, log)
+	defer r.pacer.Close()
+	r.view, j.run = j, r
+	if err := j.awaitGo(ctx); err != nil {
+		return err
+	}
+	return j.conclude(j.conduct(ctx, t))
+}
+
+// joinJob opens the job's files and says hello.
+func joinJob(dir ipc.JobDir, log hclog.InterceptLogger) (*jobMode, error) {
+	if err := holdLock(dir); err != nil {
+		return nil, err
+	}
+	frames, err := ipc.OpenFrames(dir.Frames())
+	if err != nil {
+		return nil, err
+	}
+	control, err := ipc.JoinControl(dir.Control())
+	if err != nil {
+		return nil, err
+	}
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2)
+	j := &jobMode{
+		dir: dir, sender: ipc.NewSender(frames), control: control,
+		orders: make(chan ipc.Message), quit: make(chan struct{}),
+	}
+	j.mode, j.signals, j.frames, j.obey = j, signals, j.orders, j.follow
+	log.RegisterSink(frameSink{j.sender})
+	j.sender.Send(ipc.Hello{Proto: ipc.Proto, ProtoMin: ipc.ProtoMin, PID: os.Getpid(), Job: dir.Job, Version: version()})
+	j.reading.Go(func() { j.read(log) })
+	return j, nil
+}
+
+// leave ends what joinJob began, except for the FIFO and the lock, which end
+// with the process.
+func (j *jobMode) leave() {
+	close(j.quit)
+	j.control.Close() // ends the read that waits; nothing was written
+	j.reading.Wait()
+}
+
+// holdLock makes sure that the inherited descriptor is the job's lock and
+// keeps it from what we start: only tools that move data are given it.
+func holdLock(dir ipc.JobDir) error {
+	var have, want syscall.Stat_t
+	if err := syscall.Fstat(ipc.LockFD, &have); err != nil {
+		return fmt.Errorf("no lock on descriptor %d: %w", ipc.LockFD, err)
+	}
+	if err := syscall.Stat(dir.Lock(), &want); err != nil {
+		return fmt.Errorf("lock %s: %w", dir.Lock(), err)
+	}
+	if have.Dev != want.Dev || have.Ino != want.Ino {
+		return fmt.Errorf("descriptor %d is not the lock %s", ipc.LockFD, dir.Lock())
+	}
+	syscall.CloseOnExec(ipc.LockFD)
+	return nil
+}
+
+// read hands on what the daemon orders. With GO it takes a write end of the
+// FIFO, from when on the daemon may die without our noticing.
+func (j *jobMode) read(log hclog.Logger) {
+	defer close(j.orders)
+	for {
+		f, err := j.control.Next()
+		if _, ok := f.Body.(ipc.Go); ok && err == nil {
+			err = j.control.Keep()
+		}
+		if err != nil {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrClosed) {
+				log.Warn("no more orders are read from the daemon; signals still work", "error", err)
+			}
+			return
+		}
+		select {
+		case j.orders <- f.Body:
+		case <-j.quit:
+			return
+		}
+	}
+}
+
+// awaitGo waits until the task may begin. A cancel that comes first lets it
+// begin too, canceled.
+func (j *jobMode) awaitGo(ctx context.Context) error {
+	for ctx.Err() == nil {
+		select {
+		case m, ok := <-j.orders:
+			if !ok {
+				return record.Errorf(record.Interrupted, "the daemon went away before it said go; nothing was touched")
+			}
+			if g, ok := m.(ipc.Go); ok {
+				j.start(ctx, g)
+				return nil
+			}
+			j.follow(ctx, m)
+		case s := <-j.signals:
+			if s == syscall.SIGTERM || s == syscall.SIGINT {
+				j.stop(s)
+			}
+		}
+	}
+	return nil
+}
+
+// start applies what came with GO.
+func (j *jobMode) start(ctx context.Context, g ipc.Go) {
+	j.run.pacer.SetLimit(g.Limit)
+	if g.Paused && j.run.pacer.Pause(ctx) == nil { // at once: nothing moves yet
+		j.paused = true
+		j.state(ipc.ActivityPaused)
+		return
+	}
+	j.state(ipc.ActivityRunning)
+}
+
+// follow does what a frame orders.
+func (j *jobMode) follow(ctx context.Context, order ipc.Message) {
+	switch m := order.(type) {
+	case ipc.Cancel:
+		j.cancel()
+	case ipc.Pause:
+		j.pause(ctx, true)
+	case ipc.Resume:
+		j.pause(ctx, false)
+	case ipc.Limit:
+		j.run.pacer.SetLimit(m.Rate)
+		j.state("")
+	case ipc.Resync:
+		j.sender.Resync()
+	case nil: // closed: there are no more orders
+		j.frames = nil
+	}
+}
+
+// cancel follows a CANCEL frame.
+func (j *jobMode) cancel() {
+	if j.run.control.cancel(cancelCause{}) == sealed {
+		j.state(ipc.ActivityFinalizing)
+		return
+	}
+	j.run.control.byFrame()
+	j.mu.Lock()
+	j.signaled = time.Time{}
+	j.mu.Unlock()
+	j.state(ipc.ActivityCanceling)
+}
+
+// stop follows SIGTERM and SIGINT. Whether the daemon sent it shows when its
+// CANCEL frame has come, or has not.
+func (j *jobMode) stop(s os.Signal) (leave bool) {
+	before := j.run.control.stageNow()
+	switch j.run.control.cancel(cancelCause{signal: s}) {
+	case sealed:
+		j.state(ipc.ActivityFinalizing)
+	case canceled:
+		if before == open {
+			j.mu.Lock()
+			j.signaled = time.Now()
+			j.mu.Unlock()
+		}
+		j.state(ipc.ActivityCanceling)
+	}
+	return false
+}
+
+// disown tells, once, that the cancel was by a signal from somewhere else, if
+// that is certain by now.
+func (j *jobMode) disown() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.signaled.IsZero() || time.Since(j.signaled) < frameGrace {
+		return
+	}
+	j.signaled = time.Time{}
+	j.sender.Send(ipc.State{Activity: j.activity, Limit: j.run.pacer.Limit(), FromAfar: true, SenderPID: j.run.control.why().sender})
+}
+
+// attribute waits until it is certain who canceled.
+func (j *jobMode) attribute(ctx context.Context) {
+	j.mu.Lock()
+	since := j.signaled
+	j.mu.Unlock()
+	if since.IsZero() {
+		return
+	}
+	grace := time.NewTimer(time.Until(since.Add(frameGrace)))
+	defer grace.Stop()
+	for {
+		select {
+		case m := <-j.frames:
+			j.follow(ctx, m)
+		case <-grace.C:
+			j.disown()
+			return
+		}
+	}
+}
+
+// conclude saves the report and announces it. Success is nothing but a report
+// that is durable.
+func (j *jobMode) conclude(report *ipc.Report) error {
+	j.attribute(context.Background())
+	if report.Outcome == ipc.Canceled && j.run.control.stageNow() == canceled {
+		report.Error.Message = j.run.control.why().Error() // it may have become clearer
+	}
+	digest, err := ipc.SaveReport(j.dir.Result(), report)
+	if err != nil {
+		return fmt.Errorf("cannot report the end of job %s: %w", j.dir.Job, err)
+	}
+	j.sender.Send(ipc.Result{Outcome: report.Outcome, Digest: digest})
+	return failureOf(report)
+}
+
+func (j *jobMode) plan(p ipc.Plan) { j.show(p) }
+
+// phase tells the last progress of the phase before, too: a short phase would
+// have none otherwise.
+func (j *jobMode) phase(p ipc.Phase, before reading) {
+	j.progress(before)
+	j.show(p)
+}
+
+func (j *jobMode) warn(text string) { j.show(ipc.Warn{Text: text}) }
+
+// state tells the activity and the limit in force; "" is the activity as
+// before. What began when the task was stopped does not run or pause again.
+func (j *jobMode) state(a ipc.Activity) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if rank[a] >= rank[j.activity] {
+		j.activity = a
+	}
+	j.sign = time.Now()
+	j.sender.Send(ipc.State{Activity: j.activity, Limit: j.run.pacer.Limit()})
+}
+
+// rank orders activities: no way leads back to a lower one.
+var rank = map[ipc.Activity]int{
+	"": 0, ipc.ActivityRunning: 1, ipc.ActivityPaused: 1,
+	ipc.ActivityCanceling: 2, ipc.ActivityFinalizing: 3, ipc.ActivityRollingBack: 4,
+}
+
+// tick tells progress, or at least life.
+func (j *jobMode) tick(r reading) {
+	j.disown()
+	j.progress(r)
+	j.mu.Lock()
+	quiet := time.Since(j.sign) >= beatInterval
+	j.mu.Unlock()
+	if quiet {
+		j.show(ipc.Beat{})
+	}
+}
+
+func (j *jobMode) report(r reading) { j.show(r.Progress) }
+
+// progress tells the progress unless it is known already.
+func (j *jobMode) progress(r reading) {
+	j.mu.Lock()
+	known := !r.Begun || r.Progress == j.told
+	j.told = r.Progress
+	j.mu.Unlock()
+	if !known {
+		j.show(r.Progress)
+	}
+}
+
+func (j *jobMode) show(m ipc.Message) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.sign = time.Now()
+	j.sender.Send(m)
+}
+
+// jobRecords are the files of a job.
+type jobRecords struct{ dir ipc.JobDir }
+
+func (j jobRecords) save(identity []byte) error { return ipc.SaveDurable(j.dir.Commit(), identity) }
+
+// maxCommit is more than any driver's identity of a volume, in bytes.
+const maxCommit = 64 << 10
+
+func (j jobRecords) load() ([]byte, error) {
+	f, err := os.Open(j.dir.Commit())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the commit record: %w", err)
+	}
+	defer f.Close() // opened for reading
+	b, err := io.ReadAll(io.LimitReader(f, maxCommit))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the commit record: %w", err)
+	}
+	return b, nil
+}

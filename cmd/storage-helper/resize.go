@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/ipc"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+)
+
+func resizeCommand() *cli.Command {
+	return taskCommand(cli.Command{
+		Name:        "resize",
+		Usage:       "change the capacity of a volume",
+		Description: "What is new reads as zeros; what --shrink cuts off is gone.",
+		Flags: append(targetFlags(),
+			&cli.StringFlag{Name: "capacity", Usage: "`SIZE` that it shall hold"},
+			&cli.BoolFlag{Name: "shrink", Usage: "it may become smaller, and lose its end"},
+			&cli.BoolFlag{Name: "allocate", Usage: "reserve the space of what is new"},
+			yesFlag(),
+		),
+	}, "--target vm1.raw --capacity 20G --allocate", buildResize)
+}
+
+func buildResize(c *cli.Context) (task, error) {
+	at, err := target(c)
+	if err != nil {
+		return task{}, err
+	}
+	capacity, err := neededSize(c, "capacity")
+	if err != nil {
+		return task{}, err
+	}
+	w := resize{at, diskio.ResizeSpec{Capacity: capacity, Shrink: c.Bool("shrink"), Allocate: c.Bool("allocate")}}
+	t := task{
+		doing:  fmt.Sprintf("resize %q to %s", at.path, quantity.FormatExact(capacity)),
+		done:   fmt.Sprintf("resized %q to %s", at.path, quantity.FormatExact(capacity)),
+		undone: fmt.Sprintf("%q keeps the size it had, unless it was to shrink", at.path),
+		writes: at.path,
+		work:   w.work,
+	}
+	if w.spec.Shrink {
+		t.ask = fmt.Sprintf("%q (%s) will lose what lies behind %s", at.path, length(at.path), quantity.FormatExact(capacity))
+	}
+	return t, nil
+}
+
+type resize struct {
+	at   place
+	spec diskio.ResizeSpec
+}
+
+func (w resize) work(ctx context.Context, r *run) error {
+	return r.inPlace(ctx, w.at, func(v backends.Volume) error {
+		size, err := sizeOf(v)
+		if err != nil {
+			return err
+		}
+		if w.spec.Capacity < size && !w.spec.Shrink {
+			return failed(record.Invalid, "%q has %d bytes; a capacity of %d would cut its end off (--shrink)", w.at.path, size, w.spec.Capacity)
+		}
+		r.plan(moving("resize", max(w.spec.Capacity-size, 0)))
+		r.next(0)
+		did, err := diskio.Resize(ctx, r.pacer, v.File(), w.spec)
+		if err != nil {
+			return w.undo(r, v, size, err)
+		}
+		r.report.Method, r.report.Bytes = did.Method, max(w.spec.Capacity-size, 0)
+		if w.spec.Allocate && !did.Kept {
+			r.warn("the file system has reserved only %d bytes; its space may run out later", did.Allocated)
+		}
+		return nil
+	})
+}
+
+// undo gives a volume that did not grow as asked the size it had. What was cut
+// off does not come back.
+func (w resize) undo(r *run, v backends.Volume, size int64, cause error) error {
+	if w.spec.Capacity < size {
+		r.report.Rollback = string(record.RollbackKept)
+		return cause
+	}
+	r.view.state(ipc.ActivityRollingBack)
+	pacer := diskio.NewPacer(nil) // the run's may be paused
+	defer pacer.Close()
+	_, err := diskio.Resize(context.Background(), pacer, v.File(), diskio.ResizeSpec{Capacity: size, Shrink: true})
+	if err != nil {
+		r.report.Rollback = string(record.RollbackFailed)
+		r.warn("cannot give %q the size back that it had, %d bytes: %v", w.at.path, size, err)
+		return cause
+	}
+	r.report.Rollback = string(record.RollbackDone)
+	return cause
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"storaged/internal/ipc"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+)
+
+// failureOf gives the error of a report, nil for a success.
+func failureOf(report *ipc.Report) error {
+	if report.Error == nil {
+		return nil
+	}
+	return recordError(report.Error)
+}
+
+func recordError(e *ipc.Error) *record.Error {
+	out := &record.Error{Code: record.Code(e.Code), Message: e.Message, Hint: e.Hint, Path: e.Path}
+	if e.Offset >= 0 {
+		out.Offset = &e.Offset
+	}
+	if e.Holder != "" {
+		out.Holders = []record.Blocker{{For: "lock", Holder: &record.Holder{External: e.Holder}}}
+	}
+	return out
+}
+
+func resultOf(r *ipc.Report) *record.Result {
+	out := &record.Result{
+		Method: r.Method, Algorithm: r.Algorithm, Passes: r.Passes, Bytes: r.Bytes,
+		Limits: r.Limits, Device: r.Device, Checksum: r.Checksum,
+	}
+	if r.Checked {
+		out.Verified = &r.Verified
+	}
+	if v := r.Volume; v != nil {
+		out.Volume, out.Key, out.Path, out.Capacity, out.Allocation = v.Name, v.Key, v.Path, v.Capacity, v.Allocation
+	}
+	if p := r.Pool; p != nil {
+		out.Path, out.Capacity, out.Allocation = p.Path, p.Capacity, p.Allocation
+	}
+	for _, it := range r.Items {
+		if it.Ignored == "" {
+			out.Items = append(out.Items, record.Item{Volume: it.Name, State: string(record.Succeeded)})
+		}
+	}
+	return out
+}
+
+func statsOf(r *ipc.Report) *record.Stats {
+	out := &record.Stats{BytesRead: r.Read, BytesWritten: r.Written, BytesHoles: r.Holes, Phases: []record.PhaseStats{}}
+	for _, p := range r.Phases {
+		out.Phases = append(out.Phases, record.PhaseStats{Name: p.Name, Seconds: time.Duration(p.NS).Seconds()})
+	}
+	return out
+}
+
+// measured adds what this process has used.
+func measured(s *record.Stats) *record.Stats {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		panic("internal error: " + err.Error()) // EFAULT and EINVAL are all there is
+	}
+	s.CPUS = time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds()
+	s.MaxRSSBytes = used.Maxrss << 10 // getrusage(2) has it in KiB
+	return s
+}
+
+// summary is the result as a line for a person.
+func summary(t task, r *ipc.Report, took time.Duration) string {
+	var facts []string
+	add := func(is bool, format string, args ...any) {
+		if is {
+			facts = append(facts, fmt.Sprintf(format, args...))
+		}
+	}
+	add(r.Bytes > 0, "%s", quantity.FormatBytes(r.Bytes))
+	add(r.Method != "", "by %s", r.Method)
+	add(r.Holes > 0, "%s of holes", quantity.FormatBytes(r.Holes))
+	add(r.Passes > 1, "%d passes", r.Passes)
+	add(r.Verified, "verified")
+	add(r.Checksum != "", "%s", r.Checksum)
+	if r.Pool != nil {
+		add(true, "%d volumes", volumes(r))
+		add(true, "%s available", quantity.FormatBytes(r.Pool.Available))
+	}
+	add(true, "in %s", quantity.FormatDuration(took))
+	return t.done + ": " + strings.Join(facts, ", ")
+}
+
+func volumes(r *ipc.Report) int {
+	n := 0
+	for _, it := range r.Items {
+		if it.Ignored == "" {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/hashicorp/go-hclog"
+
+	"storaged/internal/diskio"
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+)
+
+// task is one piece of work, as the daemon or a person asked for it.
+type task struct {
+	doing   string // behind "cannot": `clone "/a" to "/b"`
+	undone  string // what a cancel leaves, for people
+	ask     string // what a destructive task asks before it begins; "" for others
+	done    string // `cloned "/a" to "/b"`
+	makes   string // the path of the volume it makes, "" if none
+	reads   string // the path that is read, for I/O errors
+	writes  string // the path that is written
+	settles bool   // it ends what another run began, and is not canceled itself
+	work    func(ctx context.Context, r *run) error
+}
+
+// run is a task at work, in whichever mode. Its work function plans, goes
+// through the phases and fills the report's figures; its error says how it
+// failed, a canceled context that it was stopped. Whatever it began has ended
+// when it returns.
+type run struct {
+	id      string // the job's; drafts carry it
+	pacer   *diskio.Pacer
+	meter   *meter
+	control *control
+	view    view
+	records commitRecords
+	log     hclog.Logger
+	report  ipc.Report
+}
+
+// view is who watches a run: the daemon at the other end of a FIFO, or a
+// person. Its methods never block and are safe for concurrent use.
+type view interface {
+	plan(p ipc.Plan)
+	phase(p ipc.Phase, now reading)
+	state(a ipc.Activity)
+	warn(text string)
+}
+
+// commitRecords keeps the identity of a volume that is about to get its name.
+type commitRecords interface {
+	save(identity []byte) error
+	// load gives what was saved, nil if nothing was.
+	load() ([]byte, error)
+}
+
+// newRun makes a run and the context that its control ends.
+func newRun(id string, c commitRecords, log hclog.Logger) (*run, context.Context) {
+	ctx, stop := context.WithCancelCause(context.Background())
+	pacer := diskio.NewPacer(nil)
+	return &run{
+		id: id, pacer: pacer, meter: &meter{pacer: pacer}, control: &control{stop: stop},
+		records: c, log: log,
+	}, ctx
+}
+
+// do runs the task to its end and gives the report, complete in any case.
+func (r *run) do(ctx context.Context, t task) *ipc.Report {
+	r.report.Rollback = string(record.RollbackNone)
+	err := r.guarded(ctx, t)
+	r.report.Read, r.report.Written, r.report.Holes, r.report.Phases = r.meter.finish()
+	r.judge(err, t)
+	return &r.report
+}
+
+// guarded is the one place where a panic of a task ends.
+func (r *run) guarded(ctx context.Context, t task) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.log.Error("task panicked", "panic", p, "stack", string(debug.Stack()))
+			err = &ipc.Error{Code: string(record.Internal), Message: fmt.Sprintf("cannot %s: %v", t.doing, p), Offset: -1}
+		}
+	}()
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // canceled before it began
+	}
+	return t.work(ctx, r)
+}
+
+// judge turns the end of the work into outcome and error. A task that finished
+// although it was told to stop has succeeded.
+func (r *run) judge(err error, t task) {
+	switch {
+	case err == nil:
+		r.report.Outcome = ipc.Succeeded
+	case errors.Is(err, errUndone):
+		r.report.Outcome = ipc.Canceled
+		r.report.Error = &ipc.Error{Code: string(record.CanceledCode), Message: err.Error(), Offset: -1}
+	case errors.Is(err, context.Canceled) && !t.settles:
+		r.report.Outcome = ipc.Canceled
+		r.report.Error = &ipc.Error{Code: string(record.CanceledCode), Message: r.control.why().Error(), Offset: -1}
+	default:
+		r.report.Outcome = ipc.Failed
+		r.report.Error = fault(err, t)
+	}
+}
+
+// plan tells the phases of the task.
+func (r *run) plan(phases ...ipc.PlanPhase) {
+	r.meter.setPlan(phases)
+	r.view.plan(ipc.Plan{Phases: phases})
+}
+
+// next begins the phase of that index.
+func (r *run) next(index int) {
+	before := r.meter.read()
+	r.view.phase(r.meter.begin(index), before)
+}
+
+// seal passes the point of no return, unless a cancel came first.
+func (r *run) seal() error {
+	if err := r.control.seal(); err != nil {
+		return err
+	}
+	r.view.phase(r.meter.seal(), r.meter.read())
+	r.view.state(ipc.ActivityFinalizing)
+	return nil
+}
+
+// warn keeps a warning with the report and tells it.
+func (r *run) warn(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	r.report.Warnings = append(r.report.Warnings, text)
+	r.view.warn(text)
+}
+
+// step does what cannot be interrupted: it waits for a pause to end, and a
+// pause waits for it.
+func (r *run) step(ctx context.Context, do func() error) error {
+	if _, err := r.pacer.Admit(ctx, 0); err != nil {
+		return err
+	}
+	defer r.pacer.Finished(diskio.Moved{})
+	return do()
+}

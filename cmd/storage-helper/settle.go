@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/internal/backends"
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+)
+
+func settleCommand() *cli.Command {
+	return taskCommand(cli.Command{
+		Name:  "settle",
+		Usage: "clear up after a helper that was killed",
+		Description: "It finds out whether the job had completed its volume, and removes what was unfinished.\n" +
+			"Nothing but what carries the job's identifier is touched.",
+		Flags: append(targetFlags(),
+			&cli.StringFlag{Name: "job", Usage: "`UUID` of the job, as in the name .UUID.storaged of what it left"},
+		),
+	}, "--target vm1.raw --job 01993c1e-8f5e-7cc3-b0a4-5a3a1b0b9c11", buildSettle)
+}
+
+func buildSettle(c *cli.Context) (task, error) {
+	at, err := target(c)
+	if err != nil {
+		return task{}, err
+	}
+	job, byHand := c.String("job"), true
+	if dir, ok := ipc.JobDirFromEnv(); ok {
+		job, byHand = dir.Job, false
+	} else if _, err := needed(c, "job"); err != nil {
+		return task{}, err
+	}
+	if err := backends.CheckJob(job); err != nil {
+		return task{}, record.Errorf(record.Invalid, "%s", err)
+	}
+	return task{
+		doing:   fmt.Sprintf("settle job %s on %q", job, at.path),
+		done:    fmt.Sprintf("settled job %s on %q", job, at.path),
+		undone:  "what was unfinished may be there still",
+		writes:  at.path,
+		settles: true,
+		work:    settlement{at, job, byHand}.work,
+	}, nil
+}
+
+type settlement struct {
+	at     place
+	job    string
+	byHand bool
+}
+
+// errUndone says that the job had not come to its end and that nothing
+// unfinished is left of it. Under the daemon it makes the outcome canceled,
+// which for a settling run means just that.
+var errUndone = errors.New("the job had not come to its end; nothing unfinished is left of it")
+
+func (w settlement) work(ctx context.Context, r *run) error {
+	if err := r.control.seal(); err != nil {
+		return err
+	}
+	r.plan(single("settle"))
+	r.next(0)
+	identity, err := r.records.load()
+	if err != nil {
+		return err
+	}
+	committed, err := w.at.backend.Settle(ctx, w.at.pool, w.at.name, w.job, identity)
+	if err != nil {
+		r.report.Rollback = string(record.RollbackFailed)
+		return err
+	}
+	w.describe(ctx, r)
+	if committed || w.byHand {
+		return nil
+	}
+	r.report.Rollback = string(record.RollbackDone)
+	return errUndone
+}
+
+// describe reports what has the name now, as far as it can be told.
+func (w settlement) describe(ctx context.Context, r *run) {
+	v, err := r.open(ctx, w.at, backends.ReadShared)
+	if errors.Is(err, backends.ErrNotFound) {
+		return
+	}
+	if err == nil {
+		defer v.Close() // opened for reading
+		err = r.describe(v)
+	}
+	if err != nil {
+		r.warn("cannot describe the volume: %v", err)
+	}
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/record"
+)
+
+func verifyCommand() *cli.Command {
+	return taskCommand(cli.Command{
+		Name:        "verify",
+		Usage:       "read a volume and give its checksum",
+		Description: "With --checksum a content that differs is exit code 10.",
+		Flags: append(targetFlags(),
+			&cli.StringFlag{Name: "checksum", Usage: "`CHECKSUM` that it should have, sha256:HEX"},
+		),
+	}, "--target base.raw --checksum sha256:9f86d081884c7d65…", buildVerify)
+}
+
+func buildVerify(c *cli.Context) (task, error) {
+	at, err := target(c)
+	if err != nil {
+		return task{}, err
+	}
+	want := strings.ToLower(c.String("checksum"))
+	if err := checkChecksum(want); err != nil {
+		return task{}, err
+	}
+	return task{
+		doing:  fmt.Sprintf("verify %q", at.path),
+		done:   fmt.Sprintf("read %q", at.path),
+		undone: "nothing was changed",
+		reads:  at.path,
+		work:   verification{at, want}.work,
+	}, nil
+}
+
+const sha256Prefix = "sha256:"
+
+// checkChecksum accepts "sha256:" with 64 hex digits, and nothing at all.
+func checkChecksum(s string) error {
+	digits, ok := strings.CutPrefix(s, sha256Prefix)
+	if b, err := hex.DecodeString(digits); s == "" || ok && err == nil && len(b) == 32 {
+		return nil
+	}
+	return record.Errorf(record.Invalid, "bad checksum %q: write %s and 64 hexadecimal digits", s, sha256Prefix)
+}
+
+type verification struct {
+	at   place
+	want string // "" is any
+}
+
+func (w verification) work(ctx context.Context, r *run) error {
+	v, err := r.open(ctx, w.at, backends.ReadShared)
+	if err != nil {
+		return err
+	}
+	defer v.Close() // opened for reading
+	size, err := sizeOf(v)
+	if err != nil {
+		return err
+	}
+	r.plan(moving("read", size))
+	r.next(0)
+	sum, err := diskio.Sum(ctx, r.pacer, v.File())
+	if err != nil {
+		return err
+	}
+	got := sha256Prefix + hex.EncodeToString(sum.SHA256[:])
+	r.report.Checksum, r.report.Bytes = got, sum.Bytes
+	r.report.Checked, r.report.Verified = w.want != "", w.want == got
+	if err := r.describe(v); err != nil {
+		return err
+	}
+	if w.want != "" && w.want != got {
+		return failed(record.Mismatch, "%q has checksum %s, not %s", w.at.path, got, w.want)
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"storaged/internal/backends"
+	"storaged/internal/backends/all"
+	"storaged/internal/ipc"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+)
+
+// place is a volume as the command line names it.
+type place struct {
+	path    string
+	backend backends.Backend
+	pool    backends.Pool
+	name    string
+}
+
+// placeOf finds the volume of a path: its pool is the directory it lies in.
+func placeOf(path, poolType string) (place, error) {
+	backend, err := all.Lookup(poolType)
+	if err != nil {
+		return place{}, record.Errorf(record.Unsupported, "%s", err)
+	}
+	if strings.HasSuffix(path, "/") {
+		return place{}, record.Errorf(record.Invalid, "%q is no path of a volume: it ends with a slash", path)
+	}
+	name := filepath.Base(path) // before "." and ".." are resolved, so that they are refused
+	if err := backends.CheckName(name); err != nil {
+		return place{}, record.Errorf(record.Invalid, "%s", err)
+	}
+	path, err = absolute(path)
+	if err != nil {
+		return place{}, err
+	}
+	pool := backends.Pool{Type: poolType, Target: filepath.Dir(path)}
+	return place{path: path, backend: backend, pool: pool, name: name}, nil
+}
+
+// absolute is the path seen from the root, clean.
+func absolute(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("cannot tell the directory of %q: %w", path, err)
+	}
+	return abs, nil
+}
+
+// length is the size of what a person is asked about, as far as it can be
+// seen.
+func length(path string) string {
+	st, err := os.Lstat(path)
+	if err != nil {
+		return "size not known"
+	}
+	return quantity.FormatBytes(st.Size())
+}
+
+// create makes a new volume: fill writes its content, and whatever goes wrong
+// before the commit leaves nothing behind. commit is the index of the phase in
+// which it gets its name.
+func (r *run) create(ctx context.Context, at place, commit int, fill func(d backends.Draft) error) error {
+	var draft backends.Draft
+	err := r.step(ctx, func() (err error) {
+		draft, err = at.backend.Create(ctx, at.pool, at.name, r.id)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer draft.Close() // what it held is durable or gone by then
+	committed := false
+	defer func() {
+		if !committed {
+			r.discard(draft)
+		}
+	}()
+	if err := fill(draft); err != nil {
+		return err
+	}
+	r.next(commit)
+	err = r.step(ctx, func() error { return draft.Commit(ctx, r.pointOfNoReturn) })
+	if err != nil {
+		return err
+	}
+	committed = true
+	return r.describe(draft)
+}
+
+// pointOfNoReturn makes the identity of a complete volume durable, unless a
+// cancel came first.
+func (r *run) pointOfNoReturn(identity []byte) error {
+	if err := r.seal(); err != nil {
+		return err
+	}
+	return r.records.save(identity)
+}
+
+// discard undoes a volume in the making. Nothing cancels or pauses that.
+func (r *run) discard(d backends.Draft) {
+	r.view.state(ipc.ActivityRollingBack)
+	if err := d.Discard(); err != nil {
+		r.report.Rollback = string(record.RollbackFailed)
+		r.warn("cannot remove the unfinished volume: %v", err)
+		return
+	}
+	r.report.Rollback = string(record.RollbackDone)
+}
+
+// inPlace opens a volume for a change of what it holds. Nothing undoes that, so
+// the volume is described in the report also when the change fails or stops
+// half-way.
+func (r *run) inPlace(ctx context.Context, at place, change func(v backends.Volume) error) error {
+	v, err := r.open(ctx, at, backends.WriteExclusive)
+	if err != nil {
+		return err
+	}
+	defer v.Close() // what was written is durable by then
+	wrong := change(v)
+	if err := r.describe(v); wrong == nil {
+		return err
+	}
+	return wrong
+}
+
+func (r *run) open(ctx context.Context, at place, a backends.Access) (v backends.Volume, err error) {
+	err = r.step(ctx, func() error {
+		v, err = at.backend.Open(ctx, at.pool, at.name, a)
+		return err
+	})
+	return v, err
+}
+
+// describe reports the volume as it is now.
+func (r *run) describe(v backends.Volume) error {
+	info, err := v.Info()
+	if err != nil {
+		return err
+	}
+	it := item(info)
+	r.report.Volume = &it
+	return nil
+}
+
+// item is a volume as the daemon is told of it.
+func item(v backends.VolumeInfo) ipc.Item {
+	it := ipc.Item{
+		Name: v.Name, Path: v.Path, Key: v.Key, VolType: v.Type, Format: v.Format,
+		Capacity: v.Capacity, Size: v.Size, Allocation: v.Allocation, Backing: v.Backing,
+		Device: v.Device, Inode: v.Inode, Ignored: v.Ignored,
+	}
+	if !v.Birth.IsZero() {
+		it.BirthNS = v.Birth.UnixNano()
+	}
+	if !v.Change.IsZero() {
+		it.ChangeNS = v.Change.UnixNano()
+	}
+	return it
+}
+
+// sizeOf is how much there is to read of a volume, for the plan.
+func sizeOf(v backends.Volume) (int64, error) {
+	info, err := v.Info()
+	return info.Size, err
+}

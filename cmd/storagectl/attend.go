@@ -1,0 +1,504 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/api"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+	"storaged/internal/term"
+)
+
+// cancelTimeout bounds the request to cancel: it only takes note of it.
+const cancelTimeout = 10 * time.Second
+
+// attendance is the waiting for some jobs: those this command started, which
+// Ctrl-C cancels, or those of others, which Ctrl-C only leaves.
+type attendance struct {
+	*session
+	ours    bool
+	any     bool // wait for the first of them only
+	feed    *feed
+	display *term.Display
+	jobs    []outcome
+
+	unanswered int // starts on their way
+	canceling  bool
+	lost       bool
+	shown      string // id of the job on the display
+
+	answers chan answer
+	replies chan error // of requests to cancel
+	signals <-chan os.Signal
+	timeout <-chan time.Time
+	expiry  <-chan time.Time // --cancel-after
+	tasks   sync.WaitGroup   // goroutines of this attendance
+}
+
+// answer is what became of the start at index.
+type answer struct {
+	index   int
+	started api.Started
+	err     error
+}
+
+// attend starts the jobs and waits for their ends.
+func (s *session) attend(ctx context.Context, starts []start) ([]outcome, error) {
+	a := s.attendance()
+	a.ours, a.unanswered = true, len(starts)
+	for _, st := range starts {
+		a.jobs = append(a.jobs, outcome{start: st})
+	}
+	return a.wait(ctx, func(ctx context.Context) { a.submit(ctx, starts) })
+}
+
+// watch waits for the ends of jobs that others may have started.
+func (s *session) watch(ctx context.Context, jobs []record.Job, any bool) ([]outcome, error) {
+	a := s.attendance()
+	a.any = any
+	for i := range jobs {
+		a.jobs = append(a.jobs, outcome{start: start{object: jobs[i].Subject()}, job: &jobs[i]})
+	}
+	return a.wait(ctx, nil)
+}
+
+func (s *session) attendance() *attendance {
+	return &attendance{
+		session: s, display: term.NewDisplay(s.notes),
+		answers: make(chan answer), replies: make(chan error),
+		timeout: after(s, "timeout"), expiry: after(s, "cancel-after"),
+	}
+}
+
+// after gives the channel of a timer set by a flag, nil without.
+func after(s *session, flag string) <-chan time.Time {
+	if d := cmdline.Duration(s.cli, flag); d != nil {
+		return time.After(*d)
+	}
+	return nil
+}
+
+// wait does it. It returns when the jobs have ended, or with an error when it
+// leaves them alone.
+func (a *attendance) wait(ctx context.Context, submit func(context.Context)) ([]outcome, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		a.tasks.Wait()
+	}()
+	signals, stop := a.tool.signals()
+	defer stop()
+	a.signals = signals
+	feed, err := openFeed(ctx, a.session, 0)
+	if err != nil {
+		return nil, err
+	}
+	a.feed = feed
+	if submit == nil {
+		if err := a.refresh(ctx); err != nil {
+			return nil, err
+		}
+		a.follow(ctx)
+	} else {
+		a.goDo(func() { submit(ctx) })
+	}
+	err = a.loop(ctx)
+	a.display.End("")
+	return a.jobs, err
+}
+
+// goDo runs f in a goroutine that wait waits for.
+func (a *attendance) goDo(f func()) { a.tasks.Go(f) }
+
+// refresh reads the jobs again, now that no event can be missed.
+func (a *attendance) refresh(ctx context.Context) error {
+	for _, o := range a.jobs {
+		j, err := a.client.Job(ctx, o.job.ID)
+		if err != nil {
+			return err
+		}
+		a.take(j)
+	}
+	return nil
+}
+
+// follow begins to read the events, as all jobs are known.
+func (a *attendance) follow(ctx context.Context) {
+	for _, o := range a.jobs {
+		if o.job != nil {
+			a.feed.jobs = append(a.feed.jobs, o.job.ID)
+		}
+	}
+	a.goDo(func() { a.feed.run(ctx) })
+}
+
+// submit makes the requests, one after the other, and answers each.
+func (a *attendance) submit(ctx context.Context, starts []start) {
+	for i, st := range starts {
+		started, err := a.insist(ctx, st, a.submission(st.object, len(starts) > 1))
+		select {
+		case a.answers <- answer{i, started, err}:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// insist asks until there is an answer: a daemon that went away meanwhile
+// gives the same job for the same key.
+func (a *attendance) insist(ctx context.Context, st start, sub api.Submit) (api.Started, error) {
+	deadline := time.Now().Add(a.patience)
+	tick := time.NewTicker(knockInterval)
+	defer tick.Stop()
+	for lost := false; ; lost = true {
+		started, err := st.ask(ctx, sub)
+		if code := record.CodeOf(err); code != record.Unreachable && !(lost && passing(err)) {
+			return started, err
+		}
+		if !lost {
+			a.say(fmt.Sprintf("%s; asking again for up to %s", err, quantity.FormatDuration(a.patience)))
+		}
+		if time.Now().After(deadline) {
+			return started, record.Errorf(record.Unreachable, "%s; whether a job for %s was started is not known", err, st.object).
+				WithHint("try again with --idempotency-key %s", sub.Key)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return started, ctx.Err()
+		}
+	}
+}
+
+// loop takes what happens, one thing after the other.
+func (a *attendance) loop(ctx context.Context) error {
+	for !a.over() {
+		var err error
+		select {
+		case r := <-a.answers:
+			a.answered(ctx, r)
+		case n, open := <-a.news():
+			if !open {
+				return ctx.Err()
+			}
+			err = a.hear(ctx, n)
+		case sig := <-a.signals:
+			err = a.signal(ctx, sig)
+		case r := <-a.replies:
+			a.replied(r)
+		case <-a.timeout:
+			err = a.timedOut()
+		case <-a.expiry:
+			a.say("the time is up")
+			a.cancel(ctx)
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// news are those of the feed once it runs.
+func (a *attendance) news() <-chan news {
+	if a.unanswered > 0 {
+		return nil
+	}
+	return a.feed.out
+}
+
+// over reports that there is nothing to wait for any more.
+func (a *attendance) over() bool {
+	live, ended := 0, 0
+	for _, o := range a.jobs {
+		if o.live() {
+			live++
+		} else {
+			ended++
+		}
+	}
+	return a.unanswered == 0 && (live == 0 || a.any && ended > 0)
+}
+
+func (o *outcome) live() bool { return o.err == nil && o.job != nil && !o.job.State.Terminal() }
+
+// answered takes the answer to a start.
+func (a *attendance) answered(ctx context.Context, r answer) {
+	a.unanswered--
+	a.jobs[r.index].err = r.err
+	if r.err == nil {
+		a.jobs[r.index].job = r.started.Job
+		a.take(*r.started.Job)
+	}
+	if a.unanswered > 0 {
+		return
+	}
+	if a.canceling {
+		a.cancel(ctx)
+	}
+	a.follow(ctx)
+}
+
+// hear takes news of the feed.
+func (a *attendance) hear(ctx context.Context, n news) error {
+	switch {
+	case n.gone != nil:
+		return a.givenUp(n.gone)
+	case n.lost != nil:
+		a.lost = true
+		a.say(fmt.Sprintf("%s; trying again for up to %s, %s on", n.lost, quantity.FormatDuration(a.patience), a.goes()))
+	case n.event != nil:
+		a.event(*n.event)
+	default:
+		a.caughtUp(ctx, n)
+	}
+	return nil
+}
+
+// caughtUp takes jobs that were read anew after a gap in the events.
+func (a *attendance) caughtUp(ctx context.Context, n news) {
+	if n.back {
+		a.lost = false
+		a.say("connected to the daemon again")
+	}
+	for _, j := range n.jobs {
+		a.print(record.Event{Time: time.Now().UTC(), Type: "job.state", Job: &j})
+		a.take(j)
+	}
+	if n.back && a.canceling {
+		a.cancel(ctx) // the first request may not have arrived
+	}
+}
+
+func (a *attendance) event(e record.Event) {
+	if e.Job == nil || a.find(e.Job.ID) == nil {
+		return
+	}
+	a.print(e)
+	a.take(*e.Job)
+}
+
+// print writes an event for -o jsonl.
+func (a *attendance) print(e record.Event) {
+	if a.format == "jsonl" {
+		_ = printJSON(a.out, e) // a reader that left is told by SIGPIPE
+	}
+}
+
+func (a *attendance) find(id string) *outcome {
+	for i := range a.jobs {
+		if j := a.jobs[i].job; j != nil && j.ID == id {
+			return &a.jobs[i]
+		}
+	}
+	return nil
+}
+
+// take notes what a job is now and shows it. What has ended stays so: events
+// may be older than what was read.
+func (a *attendance) take(j record.Job) {
+	o := a.find(j.ID)
+	if o == nil || o.job.State.Terminal() && !j.State.Terminal() {
+		return
+	}
+	o.job = &j
+	if j.State.Terminal() {
+		a.ended(&j)
+		return
+	}
+	a.show()
+}
+
+// show shows the first job that has not ended.
+func (a *attendance) show() {
+	o := a.first()
+	switch {
+	case o == nil:
+	case a.shown != o.job.ID:
+		a.shown = o.job.ID
+		a.display.Start(figures(o.job, a.rank()))
+	default:
+		a.display.Update(figures(o.job, a.rank()))
+	}
+}
+
+// ended says how a job ended. Failures are said at the end of the command.
+func (a *attendance) ended(j *record.Job) {
+	if j.State == record.Succeeded {
+		a.display.Note(endLine(j, a.cli.Bool("bytes")))
+	}
+	a.show()
+}
+
+// first is the first job that has not ended, nil without one.
+func (a *attendance) first() *outcome {
+	for i := range a.jobs {
+		if a.jobs[i].live() {
+			return &a.jobs[i]
+		}
+	}
+	return nil
+}
+
+// rank says how many of several jobs are over, "" for a single one.
+func (a *attendance) rank() string {
+	if len(a.jobs) < 2 {
+		return ""
+	}
+	over := a.unanswered
+	for i := range a.jobs {
+		if a.jobs[i].live() {
+			over++
+		}
+	}
+	return fmt.Sprintf("%d of %d left", over, len(a.jobs))
+}
+
+func (a *attendance) say(text string) { a.display.Note("storagectl: " + text) }
+
+// signal answers a signal by the rules of leaving.
+func (a *attendance) signal(ctx context.Context, sig os.Signal) error {
+	interrupt := sig == syscall.SIGINT || sig == syscall.SIGTERM
+	switch {
+	case interrupt && a.ours && !a.canceling:
+		a.cancel(ctx)
+		return nil
+	case interrupt && a.ours:
+		return a.left(record.CanceledCode, "left while canceling").
+			WithHint("storagectl job show %s", a.numbers("NUMBER"))
+	case interrupt:
+		return record.Errorf(record.CanceledCode, "left; %s on", a.goes())
+	}
+	return a.letGo()
+}
+
+// letGo leaves the jobs running and prints their numbers (SIGQUIT, SIGHUP).
+func (a *attendance) letGo() error {
+	if a.unanswered > 0 {
+		return record.Errorf(record.CanceledCode, "left before the daemon had answered; a job may have been started").
+			WithHint("storagectl list")
+	}
+	a.say(a.goes() + " on")
+	if !a.ours {
+		return record.Errorf(record.CanceledCode, "left")
+	}
+	return &detached{a.jobs}
+}
+
+// detached is no failure: the jobs go on without us.
+type detached struct{ jobs []outcome }
+
+func (*detached) Error() string { return "the jobs go on" }
+
+// cancel asks the daemon to cancel what is alive, and says what that will
+// undo. Requests that are still on their way are canceled when they arrive.
+func (a *attendance) cancel(ctx context.Context) {
+	if !a.canceling && a.ours {
+		a.say("canceling; once more leaves at once")
+	}
+	a.canceling = true
+	for i := range a.jobs {
+		o := &a.jobs[i]
+		if !o.live() {
+			continue
+		}
+		if !o.told {
+			o.told = true
+			a.say(fmt.Sprintf("canceling %s%s", jobTitle(o.job), prefixed("; ", foretold(o.job))))
+		}
+		id := o.job.ID
+		a.goDo(func() { a.requestCancel(ctx, id) })
+	}
+}
+
+func (a *attendance) requestCancel(ctx context.Context, id string) {
+	limited, cancel := context.WithTimeout(ctx, cancelTimeout)
+	defer cancel()
+	_, err := a.client.CancelJob(limited, id, api.JobCancel{})
+	select {
+	case a.replies <- err:
+	case <-ctx.Done():
+	}
+}
+
+// replied takes the answer to a request to cancel. One that came too late
+// needs no word: the end of the job will tell.
+func (a *attendance) replied(err error) {
+	if err != nil && record.CodeOf(err) != record.WrongState && !a.lost {
+		a.say("cannot cancel: " + err.Error())
+	}
+}
+
+func (a *attendance) timedOut() error {
+	d := cmdline.Duration(a.cli, "timeout")
+	return a.left(record.TimedOut, "not over after "+quantity.FormatDuration(*d)).
+		WithHint("storagectl job wait %s", a.numbers("NUMBER"))
+}
+
+func (a *attendance) givenUp(err error) error {
+	return record.Errorf(record.Unreachable, "%s; gave up after %s: the outcome of %s is unknown", err, quantity.FormatDuration(a.patience), a.alive()).
+		WithHint("storagectl job wait %s", a.numbers("NUMBER"))
+}
+
+// left is the error of leaving early.
+func (a *attendance) left(code record.Code, why string) *record.Error {
+	return record.Errorf(code, "%s: %s", why, a.alive())
+}
+
+// alive names the jobs that have not ended.
+func (a *attendance) alive() string {
+	var titles []string
+	for i := range a.jobs {
+		if a.jobs[i].live() {
+			titles = append(titles, jobTitle(a.jobs[i].job))
+		}
+	}
+	if len(titles) == 0 {
+		return "a job that the daemon has not answered for"
+	}
+	return strings.Join(titles, ", ")
+}
+
+// goes gives "job 412 (…) goes" or "jobs … go".
+func (a *attendance) goes() string {
+	n := 0
+	for i := range a.jobs {
+		if a.jobs[i].live() {
+			n++
+		}
+	}
+	if n == 1 {
+		return a.alive() + " goes"
+	}
+	return a.alive() + " go"
+}
+
+// numbers lists the numbers of the jobs that have not ended, for hints.
+func (a *attendance) numbers(none string) string {
+	var list []string
+	for i := range a.jobs {
+		if a.jobs[i].live() {
+			list = append(list, fmt.Sprint(a.jobs[i].job.Number))
+		}
+	}
+	if len(list) == 0 {
+		return none
+	}
+	return strings.Join(list, " ")
+}
+
+func prefixed(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
+}

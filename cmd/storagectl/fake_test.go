@@ -1,0 +1,519 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"storaged/internal/api"
+	"storaged/internal/backends"
+	"storaged/internal/events"
+	"storaged/internal/record"
+)
+
+// fake is a daemon's service without storage. Its jobs end at once, unless
+// they are held: then the test ends them, or cancels do.
+type fake struct {
+	hub *events.Hub
+
+	mu       sync.Mutex
+	pools    map[string]record.Pool
+	volumes  map[string]record.Volume // by POOL/NAME
+	jobs     []record.Job
+	keys     map[string]int // index of a job by idempotency key
+	submits  []api.Submit
+	requests []any
+	held     bool                     // jobs run until somebody ends them
+	stubborn bool                     // and cancel only asks
+	refuse   map[string]*record.Error // by object
+	fate     func(*record.Job)        // what becomes of a job that is not held
+	created  chan record.Job          // gets each new job
+	answer   chan struct{}            // when not nil, starts wait for it
+	changed  chan struct{}            // gets one for each cancel asked
+	nextLog  map[int64]string         // logs by number
+}
+
+var day = time.Date(2026, 11, 21, 9, 12, 0, 0, time.UTC)
+
+func newFake() *fake {
+	f := &fake{
+		hub: events.New(1000), pools: map[string]record.Pool{}, volumes: map[string]record.Volume{}, keys: map[string]int{},
+		refuse: map[string]*record.Error{}, created: make(chan record.Job, 100), changed: make(chan struct{}, 100), nextLog: map[int64]string{},
+	}
+	for _, name := range []string{"images", "isos"} {
+		f.pools[name] = record.Pool{
+			Name: name, UUID: "0199a0b4-3c5d-7e6f-8a9b-0c1d2e3f4a5b", Type: "dir", State: record.PoolActive, Since: day, Persistent: true, Autostart: true,
+			Target: record.Target{Path: "/srv/" + name}, Capacity: 100 << 30, Allocation: 40 << 30, Available: 60 << 30, Observed: &day,
+		}
+	}
+	f.addVolume("images", "base.raw", 10<<30)
+	f.addVolume("images", "vm1.raw", 5<<30)
+	f.addVolume("isos", "evil\u202egpj.iso", 700<<20)
+	return f
+}
+
+func (f *fake) addVolume(pool, name string, capacity int64) {
+	f.volumes[pool+"/"+name] = record.Volume{
+		Pool: pool, Name: name, Key: "/srv/" + pool + "/" + name, Path: "/srv/" + pool + "/" + name, Type: "file", Format: "raw",
+		Capacity: capacity, Allocation: capacity / 2, Children: []string{}, State: record.VolumeReady, Generation: 3, Origin: record.Found, Observed: day,
+	}
+}
+
+// locked gives f to a test for a moment.
+func (f *fake) locked(do func(*fake)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	do(f)
+}
+
+// start makes a job of a request, or gives the one of its key.
+func (f *fake) start(c api.Caller, s api.Submit, r any, kind record.Kind, objects ...record.Object) (api.Started, error) {
+	f.mu.Lock()
+	answer := f.answer
+	f.mu.Unlock()
+	if answer != nil {
+		<-answer
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.submits, f.requests = append(f.submits, s), append(f.requests, r)
+	for _, o := range objects {
+		if e := f.refuse[o.String()]; e != nil {
+			return api.Started{}, e
+		}
+	}
+	if s.DryRun {
+		estimate := 12.5
+		return api.Started{Plan: &api.Plan{
+			Kind: kind, Class: record.Async, Objects: objects, Argv: []string{"storage-helper", "clone"}, Bytes: 2 << 30, EstimateS: &estimate,
+		}}, nil
+	}
+	if i, ok := f.keys[s.Key]; ok {
+		return api.Started{Job: ptr(f.jobs[i])}, nil
+	}
+	n := int64(len(f.jobs) + 410)
+	j := record.Job{
+		ID: fmt.Sprintf("0199a0b4-3c5d-7e6f-8a9b-%012d", n), Number: n, Kind: kind, Class: record.Async, State: record.Queued,
+		Objects: objects, Progress: record.Progress{Unit: "bytes", Bounded: true}, Created: day, Cancelable: true, Owner: record.Owner{
+			UID: 1000, User: "alice", LoginUser: "alice", PID: 4711, Command: "storagectl", Via: "rest"}, Priority: record.Medium,
+	}
+	f.keys[s.Key] = len(f.jobs)
+	f.jobs = append(f.jobs, j)
+	f.hub.Publish(record.Event{Type: "job.created", Job: &j})
+	answered := j
+	if f.held {
+		f.change(n, running(34.2))
+	} else {
+		f.change(n, f.ends())
+	}
+	f.created <- j
+	return api.Started{Job: &answered}, nil
+}
+
+func (f *fake) ends() func(*record.Job) {
+	if f.fate != nil {
+		return f.fate
+	}
+	return succeeded
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func running(percent float64) func(*record.Job) {
+	return func(j *record.Job) {
+		j.State, j.Started, j.ElapsedS = record.Running, &day, 1.4
+		j.Phase = &record.Phase{Index: 1, Count: 3, Name: "copy"}
+		j.Progress = record.Progress{Unit: "bytes", Done: 734003200, Total: 2 << 30, Percent: &percent, RateBytes: 512000000, Bounded: true}
+		j.Estimate.RemainingS = ptr(2.8)
+		j.Helper = &record.Helper{PID: 4712, Argv: []string{"storage-helper", "clone"}}
+	}
+}
+
+func succeeded(j *record.Job) {
+	ended := day.Add(4 * time.Second)
+	j.State, j.Ended, j.ElapsedS = record.Succeeded, &ended, 4
+	j.Progress.Percent, j.Progress.RateBytes, j.Estimate = ptr(100.0), 0, record.Estimate{}
+	j.Result = &record.Result{Pool: "images", Method: "copy", Bytes: 2 << 30}
+	j.Stats = &record.Stats{BytesRead: 2 << 30, BytesWritten: 2 << 30, CPUS: 0.5, MaxRSSBytes: 12 << 20, Phases: []record.PhaseStats{{Name: "copy", Seconds: 3.5}}}
+}
+
+func failed(code record.Code) func(*record.Job) {
+	return func(j *record.Job) {
+		succeeded(j)
+		j.State, j.Result, j.Rollback = record.Failed, nil, record.RollbackDone
+		j.Error = record.Errorf(code, "write to %q: it went wrong", "/srv/images/x")
+	}
+}
+
+func canceledByAlice(j *record.Job) {
+	succeeded(j)
+	j.State, j.Result, j.Rollback = record.Canceled, nil, record.RollbackDone
+	j.CanceledBy = &record.Owner{UID: 1000, User: "alice"}
+}
+
+// change changes a job and tells it. The caller holds mu.
+func (f *fake) change(number int64, to func(*record.Job)) {
+	j := f.jobs[number-410]
+	if j.State.Terminal() {
+		return
+	}
+	to(&j)
+	f.jobs[number-410] = j
+	kind := "job.state"
+	if j.State.Terminal() {
+		kind = "job.ended"
+	}
+	f.hub.Publish(record.Event{Type: kind, Job: &j})
+}
+
+// end ends a job that is held.
+func (f *fake) end(number int64, how func(*record.Job)) {
+	f.locked(func(f *fake) { f.change(number, how) })
+}
+
+func (f *fake) find(id string) (*record.Job, error) {
+	i := slices.IndexFunc(f.jobs, func(j record.Job) bool { return j.ID == id || fmt.Sprint(j.Number) == id })
+	if i < 0 {
+		return nil, record.Errorf(record.NotFound, "there is no job %s", id)
+	}
+	return &f.jobs[i], nil
+}
+
+func (f *fake) Pools(context.Context) ([]record.Pool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return []record.Pool{f.pools["images"], f.pools["isos"]}, nil
+}
+
+func (f *fake) Pool(_ context.Context, pool string) (record.Pool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p, ok := f.pools[pool]
+	if !ok {
+		return p, record.Errorf(record.NotFound, "there is no pool %q", pool)
+	}
+	return p, nil
+}
+
+func (f *fake) DefinePool(_ context.Context, c api.Caller, s api.Submit, r api.PoolDefine, build, start bool) (record.Pool, api.Started, error) {
+	if p, err := f.Pool(nil, r.Name); err == nil {
+		return p, api.Started{}, record.Errorf(record.Exists, "pool %q exists already", r.Name)
+	}
+	p := record.Pool{Name: r.Name, Type: r.Type, Target: r.Target, Source: r.Source, State: record.PoolInactive}
+	if !build && !start {
+		f.locked(func(f *fake) { f.requests = append(f.requests, r) })
+		return p, api.Started{}, nil
+	}
+	started, err := f.start(c, s, r, record.PoolStart, record.Object{Pool: r.Name, Mode: record.ModeDelete})
+	return p, started, err
+}
+
+func (f *fake) ReplacePool(context.Context, api.Caller, api.Submit, string, api.PoolDefine) (record.Pool, error) {
+	return record.Pool{}, record.Errorf(record.Unsupported, "not faked")
+}
+
+func (f *fake) PatchPool(ctx context.Context, _ api.Caller, _ api.Submit, pool string, r api.PoolPatch) (record.Pool, error) {
+	p, err := f.Pool(ctx, pool)
+	if err == nil {
+		p.Autostart = *r.Autostart
+		f.locked(func(f *fake) { f.pools[pool] = p })
+	}
+	return p, err
+}
+
+func (f *fake) UndefinePool(ctx context.Context, _ api.Caller, _ api.Submit, pool string) error {
+	_, err := f.Pool(ctx, pool)
+	f.locked(func(f *fake) { delete(f.pools, pool) })
+	return err
+}
+
+// onPool starts a job on a pool that there is.
+func (f *fake) onPool(c api.Caller, s api.Submit, pool string, r any, kind record.Kind) (api.Started, error) {
+	if _, err := f.Pool(nil, pool); err != nil {
+		return api.Started{}, err
+	}
+	return f.start(c, s, r, kind, record.Object{Pool: pool, Mode: record.ModeMeta})
+}
+
+func (f *fake) BuildPool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.PoolBuild) (api.Started, error) {
+	return f.onPool(c, s, pool, r, record.PoolBuild)
+}
+
+func (f *fake) StartPool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.JobOptions) (api.Started, error) {
+	return f.onPool(c, s, pool, r, record.PoolStart)
+}
+
+func (f *fake) StopPool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.PoolStop) (api.Started, error) {
+	return f.onPool(c, s, pool, r, record.PoolStop)
+}
+
+func (f *fake) RefreshPool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.JobOptions) (api.Started, error) {
+	return f.onPool(c, s, pool, r, record.PoolRefresh)
+}
+
+func (f *fake) DeletePool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.PoolDelete) (api.Started, error) {
+	return f.onPool(c, s, pool, r, record.PoolDelete)
+}
+
+func (f *fake) Volumes(_ context.Context, filter api.VolumeFilter) ([]record.Volume, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []record.Volume
+	for _, v := range f.volumes {
+		if (len(filter.Pools) == 0 || slices.Contains(filter.Pools, v.Pool)) && (len(filter.Paths) == 0 || slices.Contains(filter.Paths, v.Path)) {
+			out = append(out, v)
+		}
+	}
+	slices.SortFunc(out, func(a, b record.Volume) int { return strings.Compare(a.Pool+"/"+a.Name, b.Pool+"/"+b.Name) })
+	return out, nil
+}
+
+func (f *fake) Volume(_ context.Context, pool, volume string) (record.Volume, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v, ok := f.volumes[pool+"/"+volume]
+	if !ok {
+		return v, record.Errorf(record.NotFound, "there is no volume %q in pool %q", volume, pool)
+	}
+	return v, nil
+}
+
+func (f *fake) PatchVolume(context.Context, api.Caller, api.Submit, string, string, api.VolumePatch) (record.Volume, error) {
+	return record.Volume{}, record.Errorf(record.Unsupported, "not faked")
+}
+
+func (f *fake) CreateVolume(_ context.Context, c api.Caller, s api.Submit, pool string, r api.VolumeCreate) (api.Started, error) {
+	if _, err := f.Volume(nil, pool, r.Name); err == nil {
+		return api.Started{}, record.Errorf(record.Exists, "%s/%s exists already", pool, r.Name)
+	}
+	return f.start(c, s, r, record.VolumeCreate, record.Object{Pool: pool, Volume: r.Name, Mode: record.ModeWrite})
+}
+
+func (f *fake) CloneVolume(_ context.Context, c api.Caller, s api.Submit, pool, volume string, r api.VolumeClone) (api.Started, error) {
+	if _, err := f.Volume(nil, r.Pool, r.Name); err == nil {
+		return api.Started{}, record.Errorf(record.Exists, "%s/%s exists already", r.Pool, r.Name)
+	}
+	return f.start(c, s, r, record.VolumeClone,
+		record.Object{Pool: pool, Volume: volume, Mode: record.ModeRead}, record.Object{Pool: r.Pool, Volume: r.Name, Mode: record.ModeWrite})
+}
+
+// onVolume starts a job on a volume that there is.
+func (f *fake) onVolume(c api.Caller, s api.Submit, r any, kind record.Kind, o record.Object) (api.Started, error) {
+	if _, err := f.Volume(nil, o.Pool, o.Volume); err != nil {
+		return api.Started{}, err
+	}
+	return f.start(c, s, r, kind, o)
+}
+
+func (f *fake) ResizeVolume(_ context.Context, c api.Caller, s api.Submit, pool, volume string, r api.VolumeResize) (api.Started, error) {
+	return f.onVolume(c, s, r, record.VolumeResize, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
+}
+
+func (f *fake) WipeVolume(_ context.Context, c api.Caller, s api.Submit, pool, volume string, r api.VolumeWipe) (api.Started, error) {
+	return f.onVolume(c, s, r, record.VolumeWipe, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
+}
+
+func (f *fake) DeleteVolume(_ context.Context, c api.Caller, s api.Submit, pool, volume string, r api.VolumeDelete) (api.Started, error) {
+	return f.onVolume(c, s, r, record.VolumeDelete, record.Object{Pool: pool, Volume: volume, Mode: record.ModeDelete})
+}
+
+func (f *fake) Jobs(_ context.Context, filter api.JobFilter, _ api.Page) (api.List[record.Job], error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.requests = append(f.requests, filter)
+	l := api.List[record.Job]{Items: []record.Job{}}
+	for _, j := range slices.Backward(f.jobs) {
+		if !slices.Contains(filter.States, "live") || !j.State.Terminal() {
+			l.Items = append(l.Items, j)
+		}
+	}
+	return l, nil
+}
+
+func (f *fake) Job(_ context.Context, job string) (record.Job, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	j, err := f.find(job)
+	if err != nil {
+		return record.Job{}, err
+	}
+	return *j, nil
+}
+
+func (f *fake) WaitJob(ctx context.Context, job string, _ time.Duration) (record.Job, error) {
+	return f.Job(ctx, job)
+}
+
+// set changes a job as a call of a client.
+func (f *fake) set(job string, to func(*record.Job)) (record.Job, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	j, err := f.find(job)
+	if err != nil {
+		return record.Job{}, err
+	}
+	f.change(j.Number, to)
+	return *j, nil
+}
+
+func (f *fake) PatchJob(_ context.Context, _ api.Caller, job string, r api.JobPatch) (record.Job, error) {
+	f.locked(func(f *fake) { f.requests = append(f.requests, r) })
+	return f.set(job, func(j *record.Job) {
+		if r.Pinned != nil {
+			j.Pinned = *r.Pinned
+		}
+		if r.Priority != nil {
+			j.Priority = *r.Priority
+		}
+		if r.Limit != nil {
+			j.Limit = nil
+			if err := json.Unmarshal(r.Limit, &j.Limit); err != nil {
+				panic(err)
+			}
+		}
+	})
+}
+
+func (f *fake) ForgetJob(_ context.Context, _ api.Caller, job string) error {
+	j, err := f.Job(nil, job)
+	if err == nil && !j.State.Terminal() {
+		err = record.Errorf(record.WrongState, "job %d is %s; only ended jobs can be forgotten", j.Number, j.State)
+	}
+	return err
+}
+
+func (f *fake) CancelJob(_ context.Context, _ api.Caller, job string, r api.JobCancel) (record.Job, error) {
+	f.locked(func(f *fake) { f.requests = append(f.requests, r) })
+	j, err := f.Job(nil, job)
+	if err == nil && j.State.Terminal() {
+		return j, record.Errorf(record.WrongState, "job %d has ended: %s", j.Number, j.State)
+	}
+	j, err = f.set(job, func(j *record.Job) { j.State = record.Canceling })
+	f.changed <- struct{}{}
+	if err == nil && !f.stubborn {
+		return f.set(job, canceledByAlice)
+	}
+	return j, err
+}
+
+func (f *fake) PauseJob(_ context.Context, _ api.Caller, job string) (record.Job, error) {
+	return f.set(job, func(j *record.Job) { j.State, j.PauseReasons = record.Paused, []string{"user"} })
+}
+
+func (f *fake) ResumeJob(_ context.Context, _ api.Caller, job string) (record.Job, error) {
+	return f.set(job, func(j *record.Job) { j.State, j.PauseReasons = record.Running, nil })
+}
+
+func (f *fake) RetryJob(_ context.Context, c api.Caller, s api.Submit, job string) (api.Started, error) {
+	j, err := f.Job(nil, job)
+	if err != nil {
+		return api.Started{}, err
+	}
+	return f.start(c, s, nil, j.Kind, j.Objects...)
+}
+
+func (f *fake) JobLog(_ context.Context, job string) (io.ReadCloser, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	j, err := f.find(job)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(strings.NewReader(f.nextLog[j.Number])), nil
+}
+
+func (f *fake) Version() api.Version { return api.Version{Version: "1.0.0", API: "v1", Go: "go1.26.8"} }
+
+func (f *fake) Status(context.Context) (api.Status, error) {
+	return api.Status{
+		Version: "1.0.0", PID: 99, Started: day, UptimeS: 4340, Socket: "/run/x.sock", State: "ready",
+		Jobs: map[string]int{"running": 2}, Pools: map[string]int{"active": 2}, Recovered: []int64{7, 8}, Warnings: []string{"low on space"}, Paths: map[string]string{"state": "/var/lib/storaged"},
+	}, nil
+}
+
+func (f *fake) Capabilities() []backends.Properties {
+	return []backends.Properties{{
+		Type: "dir", PoolVerbs: []string{"build", "start"}, VolVerbs: []string{"create"}, Formats: []string{"raw"},
+		Algorithms: []string{"zero"}, Sparse: true, Needs: []string{"target_path"},
+	}}
+}
+
+func (f *fake) Limits(context.Context) (record.Limits, error) {
+	return record.Limits{Running: 8, RunningPool: 4, RunningDevice: 4, Queued: 1000, PoolRates: map[string]int64{"images": 100 << 20}}, nil
+}
+
+func (f *fake) Subscribe(ctx context.Context, after int64) (<-chan record.Event, error) {
+	return f.hub.Subscribe(ctx, after), nil
+}
+
+var _ api.Service = (*fake)(nil)
+
+// daemon serves a fake on a socket; it can be stopped and started again.
+type daemon struct {
+	*fake
+	t      testing.TB
+	socket string
+	server *api.Server
+	served sync.WaitGroup
+}
+
+func newDaemon(t testing.TB) *daemon {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ctl") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &daemon{fake: newFake(), t: t, socket: filepath.Join(dir, "s")}
+	d.serve()
+	t.Cleanup(func() {
+		d.stop()
+		d.hub.Close()
+		_ = os.RemoveAll(dir)
+	})
+	return d
+}
+
+func (d *daemon) serve() {
+	d.t.Helper()
+	l, err := net.Listen("unix", d.socket)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.server = api.NewServer(d.fake, api.ServerConfig{Log: hclog.NewNullLogger(), Socket: d.socket})
+	server := d.server
+	d.served.Go(func() { _ = server.Serve(l, false) })
+}
+
+// stop breaks all connections.
+func (d *daemon) stop() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = d.server.Shutdown(ctx)
+	d.served.Wait()
+}
+
+// run runs a command line in this process.
+func (d *daemon) run(line string) (out, errs string, code int) {
+	return d.runTool(&tool{in: strings.NewReader(""), signals: func() (<-chan os.Signal, func()) { return nil, func() {} }}, line)
+}
+
+func (d *daemon) runTool(t *tool, line string) (out, errs string, code int) {
+	d.t.Helper()
+	var o, e bytes.Buffer
+	t.out, t.errs, t.patience = &o, &e, max(t.patience, 10*time.Second)
+	args := append([]string{"storagectl", "--socket", d.socket}, strings.Fields(line)...)
+	code = t.program().Main(args)
+	return o.String(), e.String(), code
+}

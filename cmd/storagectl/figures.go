@@ -1,0 +1,159 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+	"storaged/internal/term"
+)
+
+// jobTitle names a job in a sentence.
+func jobTitle(j *record.Job) string {
+	return fmt.Sprintf("job %d (%s %s)", j.Number, j.Kind, j.Subject())
+}
+
+// figures are what the display shows of a job. rank says how it stands among
+// several.
+func figures(j *record.Job, rank string) term.Figures {
+	f := term.Figures{
+		Name:    fmt.Sprintf("job %d", j.Number),
+		Title:   fmt.Sprintf("job %d: %s %s", j.Number, j.Kind, j.Subject()),
+		Percent: j.Progress.Percent,
+		Amount:  amount(j.Progress),
+		Waits:   standing(j),
+	}
+	if rank != "" {
+		f.Name, f.Title = f.Name+" ("+rank+")", f.Title+" ("+rank+")"
+	}
+	if j.Phase != nil {
+		f.Phase = j.Phase.Name
+	}
+	if j.State != record.Running {
+		return f
+	}
+	if j.Progress.RateBytes > 0 {
+		f.Rate = quantity.FormatRate(j.Progress.RateBytes)
+	}
+	f.Left = left(j.Estimate)
+	return f
+}
+
+func amount(p record.Progress) string {
+	switch {
+	case p.Unit != "bytes" && p.Total > 0:
+		return fmt.Sprintf("%d of %d %s", p.Done, p.Total, p.Unit)
+	case p.Total > 0:
+		return quantity.FormatBytes(p.Done) + " of " + quantity.FormatBytes(p.Total)
+	case p.Done > 0 && p.Unit == "bytes":
+		return quantity.FormatBytes(p.Done)
+	}
+	return ""
+}
+
+func left(e record.Estimate) string {
+	switch {
+	case e.StalledSince != nil:
+		return "stalled since " + clock(*e.StalledSince)
+	case e.RemainingS != nil:
+		return quantity.FormatDuration(quantity.Seconds(*e.RemainingS)) + " left"
+	}
+	return ""
+}
+
+func clock(t time.Time) string { return t.Local().Format("15:04:05") }
+
+// standing says why there is no movement, "" while there is.
+func standing(j *record.Job) string {
+	switch {
+	case j.State == record.Running || j.State == record.Finalizing:
+		return ""
+	case j.State == record.Paused && len(j.PauseReasons) > 0:
+		return "paused (" + strings.Join(j.PauseReasons, ", ") + ")"
+	case j.State == record.Queued && len(j.WaitingOn) > 0:
+		return waits(j.WaitingOn[0])
+	}
+	return strings.ReplaceAll(string(j.State), "_", " ")
+}
+
+// waits says for what a job waits, for example "waits for 410".
+func waits(b record.Blocker) string {
+	text := "waits for a " + b.For
+	switch h := b.Holder; {
+	case h != nil && h.Number != 0:
+		text = fmt.Sprintf("waits for %d", h.Number)
+	case h != nil && h.External != "":
+		text = "waits for " + h.External
+	case b.For == "drain":
+		text = "waits for the end of the drain"
+	case b.For == "space":
+		text = "waits for space"
+	}
+	if b.Position > 1 {
+		text += fmt.Sprintf(", %d before it", b.Position-1)
+	}
+	if b.ExpectedEnd != nil {
+		text += ", until about " + b.ExpectedEnd.Local().Format("15:04")
+	}
+	return text
+}
+
+// endLine is the last line about a job that succeeded.
+func endLine(j *record.Job, exact bool) string {
+	parts := []string{fmt.Sprintf("job %d: %s %s: %s", j.Number, j.Kind, j.Subject(), outcomeWord(j))}
+	if r := j.Result; r != nil {
+		if r.Bytes > 0 {
+			parts = append(parts, size(r.Bytes, exact))
+		}
+		if r.Method != "" {
+			parts = append(parts, "by "+r.Method)
+		}
+		if r.Algorithm != "" {
+			parts = append(parts, "with "+r.Algorithm)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func outcomeWord(j *record.Job) string {
+	return fmt.Sprintf("%s in %s", j.State, quantity.FormatDuration(quantity.Seconds(j.ElapsedS)))
+}
+
+func size(n int64, exact bool) string {
+	if exact {
+		return fmt.Sprint(n)
+	}
+	return quantity.FormatBytes(n)
+}
+
+// foretold says what canceling a job will undo.
+func foretold(j *record.Job) string {
+	subject := j.Subject()
+	switch j.Kind {
+	case record.VolumeCreate, record.VolumeClone:
+		if j.OnFailure == record.KeepOnFailure {
+			return "the unfinished " + subject + " is kept and marked incomplete"
+		}
+		return "the unfinished " + subject + " is removed"
+	case record.VolumeWipe, record.VolumeUpload:
+		return "what is overwritten stays so, and " + subject + " is left incomplete"
+	case record.VolumeResize:
+		return subject + " gets its old size again if nothing is cut off yet"
+	}
+	return ""
+}
+
+// aftermath says what became of the target of a job that did not succeed.
+func aftermath(j *record.Job) string {
+	switch j.Rollback {
+	case record.RollbackDone:
+		return "what it had done is undone"
+	case record.RollbackKept:
+		return j.Subject() + " is left incomplete"
+	case record.RollbackFailed:
+		return "what it had done could not be undone"
+	}
+	return ""
+}

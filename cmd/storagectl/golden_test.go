@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/internal/record"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// TestMain lets the test binary be storagectl too, for tests that need a
+// process of its own.
+func TestMain(m *testing.M) {
+	time.Local = time.UTC
+	if os.Getenv("STORAGECTL_MAIN") == "1" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// golden compares text with a file of testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (run with -update and look at the difference):\n%s", path, firstDifference(got, string(want)))
+	}
+}
+
+func firstDifference(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range min(len(g), len(w)) {
+		if g[i] != w[i] {
+			return fmt.Sprintf("line %d\ngot  %s\nwant %s", i+1, g[i], w[i])
+		}
+	}
+	return fmt.Sprintf("%d lines, not %d", len(g), len(w))
+}
+
+// transcript runs lines one after the other and writes down what a person
+// would see.
+func transcript(d *daemon, lines ...string) string {
+	var b strings.Builder
+	for _, line := range lines {
+		out, errs, code := d.run(line)
+		fmt.Fprintf(&b, "$ storagectl %s\n%s", line, out)
+		for l := range strings.Lines(errs) {
+			b.WriteString("2> " + l)
+		}
+		if code != 0 {
+			fmt.Fprintf(&b, "exit %d\n", code)
+		}
+		b.WriteByte('\n')
+	}
+	return strings.ReplaceAll(b.String(), d.socket, "SOCKET")
+}
+
+func TestPoolTranscript(t *testing.T) {
+	d := newDaemon(t)
+	golden(t, "pool", transcript(d,
+		"pool list", "pool list --bytes --columns name,available,target --no-headers", "pool list --columns name,colour",
+		"pool list -o name", "pool list -o jsonl", "pool show images", "pool show images isos -o name", "pool show nothing",
+		"pool define new --target /srv/new", "pool define new --target /srv/new -o json --no-autostart --type dir", "pool define images --target /srv/images",
+		"pool define images --target /srv/images --exist-ok", "pool define images --target /srv/images --exist-ok -o json", "pool define images --target /srv/other --exist-ok",
+		"pool define", "pool define x --target /srv/x --dry-run", "pool create new --target /srv/new", "pool create images --target /srv/images --exist-ok",
+		"pool start images isos", "pool refresh images -o name", "pool stop nothing", "pool stop nothing --missing-ok", "pool stop nothing --missing-ok -o json",
+		"pool build images", "pool build images --overwrite --no-overwrite", "pool autostart images --disable", "pool autostart images -o name",
+		"pool delete images", "pool delete images --yes=isos", "pool delete images --yes=images --dry-run", "pool delete images --yes=images", "pool delete images --yes",
+		"pool undefine isos", "pool undefine isos", "pool undefine isos --missing-ok", "pool undefine isos images nothing", "pool list -o xml",
+	))
+}
+
+func TestVolumeTranscript(t *testing.T) {
+	d := newDaemon(t)
+	golden(t, "volume", transcript(d,
+		"vol list", "volume list images --bytes", "vol list nothing", "vol list images isos -o name", "vol list --columns volume,path,origin",
+		"vol show images/vm1.raw", "vol show /srv/images/vm1.raw -o name", "vol show /srv/images/none", "vol show images/vm1.raw isos/none", "vol show images/vm1.raw images/base.raw --columns volume,capacity",
+		"vol create images/new.raw 10G", "vol create images/a.raw 10G --allocation none --detach", "vol create images/b.raw 1G -o name", "vol create images/vm1.raw 5G",
+		"vol create images/vm1.raw 5G --exist-ok", "vol create images/vm1.raw 5G --exist-ok -o json", "vol create images/vm1.raw 6G --exist-ok",
+		"vol clone images/base.raw images/c1 images/c2", "vol clone images/base.raw images/c3 images/vm1.raw", "vol clone images/base.raw images/c4 --dry-run",
+		"vol clone images/base.raw images/c4 images/c4", "vol resize images/vm1.raw +5G", "vol resize images/vm1.raw 1G --shrink", "vol resize images/vm1.raw 1G --shrink --yes",
+		"vol wipe images/vm1.raw", "vol wipe images/vm1.raw --yes --verify", "vol delete images/vm1.raw", "vol delete images/vm1.raw images/none --yes",
+		"vol delete images/none /srv/none --yes --missing-ok", "vol delete /srv/none --yes --missing-ok -o json", "vol delete images/vm1.raw --yes --quiet",
+	))
+}
+
+func TestJobTranscript(t *testing.T) {
+	d := newDaemon(t)
+	d.fate = failed(record.IO)
+	d.run("vol wipe images/vm1.raw --yes")
+	d.locked(func(f *fake) {
+		f.held = true
+		f.nextLog[410] = "one\tline\nand \x1b[31manother\n"
+	})
+	d.run("vol clone images/base.raw images/x --detach")
+	d.run("vol clone images/base.raw images/y --detach")
+	d.locked(func(f *fake) {
+		f.change(412, func(j *record.Job) {
+			j.State = record.Queued
+			j.WaitingOn = []record.Blocker{{
+				For: "lock", Object: &record.Object{Pool: "images", Volume: "base.raw"}, Mode: record.ModeWrite, Since: day,
+				Holder: &record.Holder{Number: 411, Kind: record.VolumeClone, Owner: &record.Owner{User: "alice"}},
+			}}
+		})
+	})
+	golden(t, "job", transcript(d,
+		"list", "job list --all", "job list --bytes --columns job,state,rate,labels", "list -o name", "job show 410", "job show 411", "job show 412", "job show 5",
+		"job show x", "job pause 411", "job resume 411 -o name", "job limit 411 100M", "job limit 411 none", "job limit 411 0", "job priority 411 background", "job priority 411 high",
+		"job pin 411 412", "job pin 411 --off -o name", "job forget 411", "job forget 410", "job log 410", "job wait 410", "job watch 410", "kill 410", "kill 411", "job cancel 412 --detach", "list",
+		"job retry 410 --detach", "job log 5",
+	))
+}
+
+func TestHostTranscript(t *testing.T) {
+	d := newDaemon(t)
+	golden(t, "host", transcript(d,
+		"status", "limits", "limits show -o json", "capabilities", "capabilities -o name", "version -o json", "completion csh", "stauts", "pool lits", "vol create --capacity",
+	))
+}
+
+// TestHelpOfEveryCommand keeps all help texts, so that a change of one is
+// seen.
+func TestHelpOfEveryCommand(t *testing.T) {
+	var b strings.Builder
+	var walk func(path []string, commands []*cli.Command)
+	walk = func(path []string, commands []*cli.Command) {
+		var out, errs bytes.Buffer
+		tl := &tool{out: &out, errs: &errs}
+		args := append(append([]string{"storagectl"}, path...), "--help")
+		if code := tl.program().Main(args); code != 0 || errs.Len() > 0 {
+			t.Errorf("%s: exit %d, %s", args, code, errs.String())
+		}
+		fmt.Fprintf(&b, "$ %s\n%s\n", strings.Join(args, " "), out.String())
+		for _, c := range commands {
+			walk(append(path[:len(path):len(path)], c.Name), c.Subcommands)
+		}
+	}
+	walk(nil, (&tool{}).program().App.Commands)
+	golden(t, "help", b.String())
+}

@@ -1,0 +1,682 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/api"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+	"storaged/internal/term"
+)
+
+func (t *tool) jobCommand() *cli.Command {
+	return &cli.Command{
+		Name: "job", Usage: "jobs: the long tasks on pools and volumes", Subcommands: []*cli.Command{
+			t.jobListCommand("list", "list the jobs that are not over"),
+			{Name: "show", Usage: "show all about a job", ArgsUsage: "JOB…", Action: t.reading(jobShow)},
+			{
+				Name: "watch", Usage: "show the progress of jobs until they end", ArgsUsage: "[JOB…]",
+				Description: "Without a job it shows those that are not over. Ctrl-C leaves; the jobs go on.",
+				Flags:       []cli.Flag{timeoutFlag()}, Action: t.reading(jobWatch),
+			},
+			{
+				Name: "wait", Usage: "wait until jobs end; the exit code is theirs", ArgsUsage: "JOB…",
+				Description: "Ctrl-C leaves; the jobs go on.",
+				Flags:       []cli.Flag{&cli.BoolFlag{Name: "any", Usage: "until the first of them ends"}, timeoutFlag()},
+				Action:      t.reading(jobWait),
+			},
+			t.jobCancelCommand("cancel"),
+			{Name: "pause", Usage: "let jobs rest until resume", ArgsUsage: "JOB…", Action: t.changing(jobPause)},
+			{Name: "resume", Usage: "the opposite of pause", ArgsUsage: "JOB…", Action: t.changing(jobResume)},
+			{
+				Name: "limit", Usage: "bound the rate of a job, in bytes per second", ArgsUsage: "JOB RATE|none",
+				Description: "Example: storagectl job limit 412 100M", Action: t.changing(jobLimit),
+			},
+			{Name: "priority", Usage: "schedule a job before or after others", ArgsUsage: "JOB interactive|normal|background", Action: t.changing(jobPriority)},
+			{Name: "retry", Usage: "start a job like one that has ended", ArgsUsage: "JOB", Flags: retryFlags(), Action: t.changing(jobRetry)},
+			{
+				Name: "log", Usage: "print what a job's helper and its tools said", ArgsUsage: "JOB",
+				Flags:  []cli.Flag{&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on until the job ends"}},
+				Action: t.reading(jobLog),
+			},
+			{
+				Name: "pin", Usage: "keep the records of jobs for good", ArgsUsage: "JOB…",
+				Flags: []cli.Flag{&cli.BoolFlag{Name: "off", Usage: "no longer"}}, Action: t.changing(jobPin),
+			},
+			{Name: "forget", Usage: "remove the records of ended jobs", ArgsUsage: "JOB…", Action: t.changing(jobForget)},
+		},
+	}
+}
+
+func timeoutFlag() cli.Flag {
+	return &cli.StringFlag{Name: "timeout", Usage: "wait at most `TIME` (exit code 124)"}
+}
+
+// retryFlags leave out what a retried job has from the first one.
+func retryFlags() []cli.Flag {
+	return slices.DeleteFunc(jobFlags(), func(f cli.Flag) bool {
+		return slices.Contains([]string{"limit", "priority", "label", "on-failure"}, f.Names()[0])
+	})
+}
+
+func (t *tool) jobListCommand(name, usage string) *cli.Command {
+	return &cli.Command{
+		Name: name, Usage: usage, Action: t.reading(jobList),
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also the ones that are over"},
+			&cli.StringSliceFlag{Name: "state", Usage: "in a state, or live or ended; may be repeated, as may the next ones: `STATE`"},
+			&cli.StringSliceFlag{Name: "kind", Usage: "of a kind, like volume.clone: `KIND`"},
+			&cli.StringSliceFlag{Name: "pool", Usage: "on `POOL`"},
+			&cli.StringSliceFlag{Name: "volume", Usage: "on `VOL`"},
+			&cli.StringSliceFlag{Name: "owner", Usage: "of `USER`"},
+			&cli.StringSliceFlag{Name: "label", Usage: "with `KEY=VALUE`"},
+			&cli.StringFlag{Name: "since", Usage: "created at or after `WHEN`"},
+			&cli.StringFlag{Name: "until", Usage: "created before `WHEN`"},
+		},
+	}
+}
+
+func (t *tool) jobCancelCommand(name string) *cli.Command {
+	return &cli.Command{
+		Name: name, Usage: "cancel jobs and wait until their work has stopped", ArgsUsage: "JOB…",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "now", Usage: "without giving the helper time to clean up by itself"},
+			&cli.BoolFlag{Name: "detach", Usage: "do not wait"}, timeoutFlag(),
+		},
+		Action: t.changing(jobCancel),
+	}
+}
+
+func (s *session) jobShape() shape[record.Job] {
+	return shape[record.Job]{
+		columns: []term.Column[record.Job]{
+			{Name: "job", Right: true, Cell: func(j record.Job) string { return fmt.Sprint(j.Number) }},
+			{Name: "kind", Cell: func(j record.Job) string { return string(j.Kind) }},
+			{Name: "object", Cell: func(j record.Job) string { return j.Subject() }},
+			{Name: "state", Cell: func(j record.Job) string { return string(j.State) }},
+			{Name: "done", Right: true, Cell: func(j record.Job) string { return percentDone(j) }},
+			{Name: "rate", Right: true, Cell: func(j record.Job) string { return s.rate(j) }},
+			{Name: "left", Right: true, Cell: func(j record.Job) string { return remaining(j.Estimate.RemainingS) }},
+			{Name: "owner", Cell: func(j record.Job) string { return j.Owner.User }},
+			{Name: "created", Cell: func(j record.Job) string { return stamp(&j.Created) }},
+			{Name: "note", Cell: jobNote},
+			{Name: "started", Extra: true, Cell: func(j record.Job) string { return stamp(j.Started) }},
+			{Name: "ended", Extra: true, Cell: func(j record.Job) string { return stamp(j.Ended) }},
+			{Name: "elapsed", Right: true, Extra: true, Cell: func(j record.Job) string { return seconds(j.ElapsedS) }},
+			{Name: "phase", Extra: true, Cell: phase},
+			{Name: "priority", Extra: true, Cell: func(j record.Job) string { return string(j.Priority) }},
+			{Name: "labels", Extra: true, Cell: labels},
+			{Name: "pid", Right: true, Extra: true, Cell: helperPID},
+			{Name: "id", Extra: true, Cell: func(j record.Job) string { return j.ID }},
+		},
+		name:   func(j record.Job) string { return fmt.Sprint(j.Number) },
+		detail: jobFields,
+	}
+}
+
+func percentDone(j record.Job) string {
+	if j.Progress.Percent == nil {
+		return ""
+	}
+	return fmt.Sprintf("%.1f %%", *j.Progress.Percent)
+}
+
+func (s *session) rate(j record.Job) string {
+	switch {
+	case j.Progress.RateBytes == 0 || j.State.Terminal():
+		return ""
+	case s.cli.Bool("bytes"):
+		return fmt.Sprint(j.Progress.RateBytes)
+	}
+	return quantity.FormatRate(j.Progress.RateBytes)
+}
+
+func remaining(secondsLeft *float64) string {
+	if secondsLeft == nil {
+		return ""
+	}
+	return seconds(*secondsLeft)
+}
+
+func seconds(s float64) string { return quantity.FormatDuration(quantity.Seconds(s)) }
+
+// jobNote says the most important thing about a job that its state does not.
+func jobNote(j record.Job) string {
+	switch {
+	case j.Error != nil:
+		return j.Error.Message
+	case j.State == record.Queued || j.State == record.Paused:
+		if text := standing(&j); text != string(j.State) {
+			return text
+		}
+	case j.Estimate.StalledSince != nil:
+		return left(j.Estimate)
+	}
+	return ""
+}
+
+func phase(j record.Job) string {
+	if j.Phase == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s (%d of %d)", j.Phase.Name, j.Phase.Index, j.Phase.Count)
+}
+
+func labels(j record.Job) string {
+	var pairs []string
+	for k, v := range j.Labels {
+		pairs = append(pairs, k+"="+v)
+	}
+	slices.Sort(pairs)
+	return strings.Join(pairs, ",")
+}
+
+func helperPID(j record.Job) string {
+	if j.Helper == nil {
+		return ""
+	}
+	return fmt.Sprint(j.Helper.PID)
+}
+
+// jobFields tells all about a job, in the order of its life.
+func jobFields(s *session, j record.Job) []field {
+	fields := []field{
+		{"Job", fmt.Sprintf("%d (%s)", j.Number, j.ID)}, {"Kind", string(j.Kind) + " (" + string(j.Class) + ")"},
+		{"State", string(j.State)}, {"Objects", objects(j.Objects)}, {"Phase", phase(j)}, {"Done", doneField(s, j)},
+		{"Left", leftField(j)}, {"Paused because", strings.Join(j.PauseReasons, ", ")},
+		{"Created", stamp(&j.Created)}, {"Started", stamp(j.Started)}, {"Ended", stamp(j.Ended)}, {"Elapsed", elapsed(j)},
+		{"Owner", owner(j.Owner)}, {"Helper", helper(j)}, {"Limit", limit(j.Limit)}, {"Priority", string(j.Priority)},
+		{"Labels", labels(j)}, {"Pinned", pinned(j)},
+	}
+	for _, b := range j.WaitingOn {
+		fields = append(fields, field{"Waits", blocker(b)})
+	}
+	for _, w := range j.Warnings {
+		fields = append(fields, field{"Warning", w})
+	}
+	return append(fields, endFields(s, j)...)
+}
+
+func doneField(s *session, j record.Job) string {
+	return strings.Join(nonEmpty([]string{percentDone(j), amount(j.Progress), s.rate(j)}), ", ")
+}
+
+func leftField(j record.Job) string {
+	text := remaining(j.Estimate.RemainingS)
+	if j.Estimate.StalledSince != nil {
+		text = left(j.Estimate)
+	}
+	if e := j.Estimate; e.EndEarly != nil && e.EndLate != nil {
+		text += fmt.Sprintf(", ends between %s and %s", clock(*e.EndEarly), clock(*e.EndLate))
+	}
+	return text
+}
+
+func elapsed(j record.Job) string {
+	if j.Started == nil {
+		return ""
+	}
+	text := seconds(j.ElapsedS)
+	if j.PausedS > 0 {
+		text += ", paused for " + seconds(j.PausedS)
+	}
+	return text
+}
+
+func owner(o record.Owner) string {
+	text := fmt.Sprintf("%s (uid %d)", o.User, o.UID)
+	if o.LoginUser != "" && o.LoginUser != o.User {
+		text += ", logged in as " + o.LoginUser
+	}
+	if o.Command != "" {
+		text += fmt.Sprintf(", by %s (pid %d)", o.Command, o.PID)
+	}
+	return text + prefixed(", via ", o.Via)
+}
+
+func helper(j record.Job) string {
+	if j.Helper == nil {
+		return ""
+	}
+	return fmt.Sprintf("pid %d: %s", j.Helper.PID, strings.Join(j.Helper.Argv, " "))
+}
+
+func limit(n *int64) string {
+	if n == nil {
+		return ""
+	}
+	return quantity.FormatRate(*n)
+}
+
+func pinned(j record.Job) string {
+	if !j.Pinned {
+		return ""
+	}
+	return "yes"
+}
+
+// endFields tell what came of a job.
+func endFields(s *session, j record.Job) []field {
+	var fields []field
+	if j.CanceledBy != nil {
+		fields = append(fields, field{"Canceled by", owner(*j.CanceledBy)})
+	}
+	if j.Error != nil {
+		fields = append(fields, field{"Error", fmt.Sprintf("%s (%s)", j.Error.Message, j.Error.Code)}, field{"Hint", j.Error.Hint})
+	}
+	if j.State.Terminal() {
+		fields = append(fields, field{"Afterwards", aftermath(&j)})
+	}
+	if j.RetryOf != nil {
+		fields = append(fields, field{"Retry of", fmt.Sprintf("job %d", *j.RetryOf)})
+	}
+	fields = append(fields, resultFields(s, j.Result)...)
+	return append(fields, statsFields(s, j.Stats)...)
+}
+
+func resultFields(s *session, r *record.Result) []field {
+	if r == nil {
+		return nil
+	}
+	exact := s.cli.Bool("bytes")
+	fields := []field{{"Path", r.Path}, {"Method", r.Method}, {"Algorithm", r.Algorithm}, {"Device", r.Device}, {"Checksum", r.Checksum}, {"Limits", strings.Join(r.Limits, ", ")}}
+	if r.Bytes > 0 {
+		fields = append(fields, field{"Bytes", size(r.Bytes, exact)})
+	}
+	if r.Passes > 0 {
+		fields = append(fields, field{"Passes", fmt.Sprint(r.Passes)})
+	}
+	if r.Verified != nil {
+		fields = append(fields, field{"Verified", yesNo(*r.Verified)})
+	}
+	for _, i := range r.Items {
+		fields = append(fields, field{"Volume", i.Volume + " " + i.State})
+	}
+	return fields
+}
+
+func statsFields(s *session, st *record.Stats) []field {
+	if st == nil {
+		return nil
+	}
+	exact := s.cli.Bool("bytes")
+	fields := []field{
+		{"Read", size(st.BytesRead, exact)}, {"Written", size(st.BytesWritten, exact)}, {"Holes", size(st.BytesHoles, exact)},
+		{"CPU time", seconds(st.CPUS)}, {"Memory", size(st.MaxRSSBytes, exact) + " at most"},
+	}
+	for _, p := range st.Phases {
+		fields = append(fields, field{"Phase " + p.Name, seconds(p.Seconds)})
+	}
+	return fields
+}
+
+func jobList(ctx context.Context, s *session) error {
+	f, err := s.jobFilter()
+	if err != nil {
+		return err
+	}
+	jobs, err := s.allJobs(ctx, f)
+	if err != nil {
+		return err
+	}
+	return printList(s, s.jobShape(), jobs)
+}
+
+func (s *session) jobFilter() (api.JobFilter, error) {
+	f := api.JobFilter{
+		States: s.cli.StringSlice("state"), Kinds: s.cli.StringSlice("kind"), Pools: s.cli.StringSlice("pool"),
+		Volumes: s.cli.StringSlice("volume"), Owners: s.cli.StringSlice("owner"), Labels: s.cli.StringSlice("label"),
+	}
+	if len(f.States) == 0 && !s.cli.Bool("all") {
+		f.States = []string{"live"}
+	}
+	for flag, at := range map[string]*time.Time{"since": &f.Since, "until": &f.Until} {
+		given := s.cli.String(flag)
+		if given == "" {
+			continue
+		}
+		var err error
+		if *at, err = parseWhen(given, time.Now()); err != nil {
+			return f, cmdline.Usagef("--%s: %s", flag, err)
+		}
+	}
+	return f, nil
+}
+
+// allJobs reads all pages.
+func (s *session) allJobs(ctx context.Context, f api.JobFilter) ([]record.Job, error) {
+	jobs := []record.Job{}
+	for page := (api.Page{}); ; {
+		l, err := s.client.Jobs(ctx, f, page)
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, l.Items...)
+		if l.Next == nil {
+			return jobs, nil
+		}
+		page.Cursor = *l.Next
+	}
+}
+
+// named gives the jobs of the command line.
+func (s *session) named(ctx context.Context) ([]record.Job, error) {
+	var jobs []record.Job
+	for _, id := range s.args() {
+		j, err := s.client.Job(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(jobs, func(o record.Job) bool { return o.ID == j.ID }) {
+			return nil, cmdline.Usagef("job %d is named twice", j.Number)
+		}
+		jobs = append(jobs, j)
+	}
+	return jobs, nil
+}
+
+func jobShow(ctx context.Context, s *session) error {
+	jobs, err := s.named(ctx)
+	if err != nil {
+		return err
+	}
+	return printSeveral(s, s.jobShape(), jobs)
+}
+
+func jobWait(ctx context.Context, s *session) error {
+	jobs, err := s.named(ctx)
+	if err != nil {
+		return err
+	}
+	outcomes, err := s.watch(ctx, jobs, s.cli.Bool("any"))
+	if err != nil {
+		return err
+	}
+	if s.cli.Bool("any") {
+		outcomes = slices.DeleteFunc(outcomes, func(o outcome) bool { return o.live() })[:1]
+	}
+	return s.finish(ctx, outcomes)
+}
+
+// jobWatch shows jobs; how they ended is told, but is not its exit code.
+func jobWatch(ctx context.Context, s *session) error {
+	jobs, err := s.named(ctx)
+	if len(s.args()) == 0 && err == nil {
+		jobs, err = s.liveJobs(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if len(jobs) == 0 {
+		s.note("no job is live")
+	}
+	outcomes, err := s.watch(ctx, jobs, false)
+	if err != nil {
+		return err
+	}
+	for _, o := range outcomes {
+		if err := jobError(o.job); err != nil {
+			s.note(err.Error())
+		}
+	}
+	return s.printOutcomes(outcomes)
+}
+
+// change is something that is done to jobs, and what there is to say of one
+// afterwards.
+type change struct {
+	jobs []string
+	make func(context.Context, string) (record.Job, error)
+	say  func(record.Job) string
+}
+
+func stateWord(j record.Job) string { return strings.ReplaceAll(string(j.State), "_", " ") }
+
+// eachJob makes a change to each of its jobs and prints what they are then.
+func (s *session) eachJob(ctx context.Context, do change) error {
+	outcomes := make([]outcome, len(do.jobs))
+	for i, id := range do.jobs {
+		j, err := do.make(ctx, id)
+		outcomes[i] = outcome{start: start{object: id}, err: err}
+		if err != nil {
+			continue
+		}
+		outcomes[i].job = &j
+		outcomes[i].object = fmt.Sprint(j.Number)
+		s.note(jobTitle(&j) + ": " + do.say(j))
+	}
+	if err := s.printJobs(outcomes); err != nil {
+		return err
+	}
+	return s.verdict(outcomes)
+}
+
+// printJobs writes jobs that were changed; where people read, the notes have
+// said it.
+func (s *session) printJobs(outcomes []outcome) error {
+	switch s.format {
+	case "json":
+		return s.printDocuments(outcomes)
+	case "jsonl":
+		for _, o := range outcomes {
+			if o.job != nil {
+				if err := printJSON(s.out, o.job); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	return s.printOutcomes(outcomes)
+}
+
+// jobCancel cancels and waits: canceled means that the work has stopped.
+func jobCancel(ctx context.Context, s *session) error {
+	cancel := func(ctx context.Context, id string) (record.Job, error) {
+		return s.client.CancelJob(ctx, id, api.JobCancel{Now: s.cli.Bool("now")})
+	}
+	if s.cli.Bool("detach") {
+		return s.eachJob(ctx, change{s.args(), cancel, stateWord})
+	}
+	var jobs []record.Job
+	outcomes := make([]outcome, len(s.args()))
+	for i, id := range s.args() {
+		j, err := cancel(ctx, id)
+		outcomes[i] = outcome{start: start{object: id}, err: err}
+		if err == nil {
+			outcomes[i].job, jobs = &j, append(jobs, j)
+		}
+	}
+	ended, err := s.watch(ctx, jobs, false)
+	if err != nil {
+		return err
+	}
+	for i := range outcomes {
+		if outcomes[i].err == nil {
+			outcomes[i] = canceled(ended[0])
+			ended = ended[1:]
+			s.warn(outcomes[i].job)
+			if outcomes[i].err == nil {
+				s.note(jobError(outcomes[i].job).Error())
+			}
+		}
+	}
+	if err := s.printJobs(outcomes); err != nil {
+		return err
+	}
+	return s.verdict(outcomes)
+}
+
+// canceled judges a job that was to be canceled: to be canceled is success.
+func canceled(o outcome) outcome {
+	o.object = fmt.Sprint(o.job.Number)
+	switch o.job.State {
+	case record.Canceled:
+	case record.Succeeded:
+		o.err = record.Errorf(record.WrongState, "too late to cancel %s: it has succeeded", jobTitle(o.job))
+	default:
+		o.err = jobError(o.job)
+	}
+	return o
+}
+
+func jobPause(ctx context.Context, s *session) error {
+	return s.eachJob(ctx, change{s.args(), s.client.PauseJob, stateWord})
+}
+
+func jobResume(ctx context.Context, s *session) error {
+	return s.eachJob(ctx, change{s.args(), s.client.ResumeJob, stateWord})
+}
+
+// patch makes a change of properties.
+func (s *session) patch(p api.JobPatch) func(context.Context, string) (record.Job, error) {
+	return func(ctx context.Context, id string) (record.Job, error) { return s.client.PatchJob(ctx, id, p) }
+}
+
+func jobLimit(ctx context.Context, s *session) error {
+	p := api.JobPatch{Limit: json.RawMessage("null")}
+	if given := s.arg(1); given != "none" {
+		n, err := quantity.ParseRate(given)
+		if err != nil {
+			return cmdline.Usagef("%s", err)
+		}
+		p.Limit = json.RawMessage(fmt.Sprint(n))
+	}
+	return s.eachJob(ctx, change{s.args()[:1], s.patch(p), func(j record.Job) string {
+		if j.Limit == nil {
+			return "no limit"
+		}
+		return "at most " + limit(j.Limit)
+	}})
+}
+
+func jobPriority(ctx context.Context, s *session) error {
+	priority := record.Priority(s.arg(1))
+	return s.eachJob(ctx, change{s.args()[:1], s.patch(api.JobPatch{Priority: &priority}), func(j record.Job) string {
+		return "priority " + string(j.Priority)
+	}})
+}
+
+func jobPin(ctx context.Context, s *session) error {
+	pinned := !s.cli.Bool("off")
+	return s.eachJob(ctx, change{s.args(), s.patch(api.JobPatch{Pinned: &pinned}), func(j record.Job) string {
+		if j.Pinned {
+			return "pinned"
+		}
+		return "not pinned"
+	}})
+}
+
+func jobForget(ctx context.Context, s *session) error {
+	outcomes := make([]outcome, len(s.args()))
+	for i, id := range s.args() {
+		outcomes[i] = outcome{start: start{object: id}, err: s.client.ForgetJob(ctx, id)}
+	}
+	return s.verdict(outcomes)
+}
+
+func jobRetry(ctx context.Context, s *session) error {
+	id := s.arg(0)
+	return s.run(ctx, start{object: id, ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+		return s.client.RetryJob(ctx, sub, id)
+	}})
+}
+
+func jobLog(ctx context.Context, s *session) error {
+	if !s.cli.Bool("follow") {
+		_, err := s.copyLog(ctx, 0)
+		return err
+	}
+	return s.followLog(ctx)
+}
+
+// copyLog prints the log behind the first skip bytes and gives its length.
+func (s *session) copyLog(ctx context.Context, skip int64) (int64, error) {
+	log, err := s.client.JobLog(ctx, s.arg(0))
+	if err != nil {
+		return skip, err
+	}
+	defer log.Close()
+	skipped, err := io.CopyN(io.Discard, log, skip)
+	if err == io.EOF {
+		return skipped, nil
+	}
+	if err != nil {
+		return skip, fmt.Errorf("cannot read the log: %w", err)
+	}
+	n, err := io.Copy(&visibly{s.out}, log)
+	if err != nil {
+		return skip, fmt.Errorf("cannot copy the log: %w", err)
+	}
+	return skip + n, nil
+}
+
+// visibly escapes what tools may have put into a log, except for line ends
+// and tabs.
+type visibly struct{ w io.Writer }
+
+func (v *visibly) Write(p []byte) (int, error) {
+	var b strings.Builder
+	for line := range strings.Lines(string(p)) {
+		text, ended := strings.CutSuffix(line, "\n")
+		for i, cell := range strings.Split(text, "\t") {
+			if i > 0 {
+				b.WriteByte('\t')
+			}
+			b.WriteString(term.Escape(cell))
+		}
+		if ended {
+			b.WriteByte('\n')
+		}
+	}
+	if _, err := io.WriteString(v.w, b.String()); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// followLog prints more of the log whenever something happens to the job.
+func (s *session) followLog(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := s.client.Events(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	job, err := s.client.Job(ctx, s.arg(0))
+	if err != nil {
+		return err
+	}
+	printed := int64(0)
+	for {
+		if printed, err = s.copyLog(ctx, printed); err != nil || job.State.Terminal() {
+			return err
+		}
+		if job, err = nextOf(stream, job); err != nil {
+			return err
+		}
+	}
+}
+
+// nextOf waits for the next event of a job and gives the job.
+func nextOf(stream *api.EventStream, job record.Job) (record.Job, error) {
+	for {
+		e, err := stream.Next()
+		if err != nil {
+			return job, err
+		}
+		if e.Job != nil && e.Job.ID == job.ID {
+			return *e.Job, nil
+		}
+	}
+}

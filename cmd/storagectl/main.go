@@ -1,0 +1,35 @@
+// Storagectl is the command line of storaged: a client of its REST socket and
+// nothing else. INTERFACE sections 1 and 2 are its contract.
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	os.Exit(standard().program().Main(os.Args))
+}
+
+// reconnectPatience is how long a waiting client tries to reach a daemon that
+// went away: longer than an upgrade or a restart with recovery takes.
+const reconnectPatience = 5 * time.Minute
+
+// standard is the tool as the shell starts it.
+func standard() *tool {
+	return &tool{in: os.Stdin, out: os.Stdout, errs: os.Stderr, signals: catch, patience: reconnectPatience}
+}
+
+// catch gives the signals that a waiting command answers, until stop. A
+// SIGHUP that was ignored at the start (nohup) stays so.
+func catch() (signals <-chan os.Signal, stop func()) {
+	wanted := []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT}
+	if !signal.Ignored(syscall.SIGHUP) {
+		wanted = append(wanted, syscall.SIGHUP)
+	}
+	ch := make(chan os.Signal, 4) // more at once than a person can send before they are read
+	signal.Notify(ch, wanted...)
+	return ch, func() { signal.Stop(ch) }
+}

@@ -1,0 +1,289 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/api"
+	"storaged/internal/record"
+	"storaged/internal/term"
+)
+
+// printJSON writes v on one line.
+func printJSON(w io.Writer, v any) error { return encode(json.NewEncoder(w), v) }
+
+// printDocument writes v as one document for -o json.
+func printDocument(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return encode(e, v)
+}
+
+func encode(e *json.Encoder, v any) error {
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("cannot write the output: %w", err)
+	}
+	return nil
+}
+
+// list is how several things are one document, as in REST.
+func list[T any](items []T) api.List[T] {
+	if items == nil {
+		items = []T{}
+	}
+	return api.List[T]{Items: items}
+}
+
+// printLines writes one line per thing.
+func printLines[T any](w io.Writer, items []T, line func(T) string) error {
+	for _, i := range items {
+		if _, err := fmt.Fprintln(w, term.Escape(line(i))); err != nil {
+			return fmt.Errorf("cannot write the output: %w", err)
+		}
+	}
+	return nil
+}
+
+// shape is how things of one type are shown.
+type shape[T any] struct {
+	columns []term.Column[T]
+	name    func(T) string // for -o name
+	detail  func(*session, T) []field
+}
+
+// printList shows things in the chosen format.
+func printList[T any](s *session, sh shape[T], items []T) error {
+	switch s.format {
+	case "json":
+		return printDocument(s.out, list(items))
+	case "jsonl":
+		for _, i := range items {
+			if err := printJSON(s.out, i); err != nil {
+				return err
+			}
+		}
+		return nil
+	case "name":
+		return printLines(s.out, items, sh.name)
+	}
+	layout := term.Layout{NoHeaders: s.cli.Bool("no-headers")}
+	if names := s.cli.String("columns"); names != "" {
+		layout.Columns = strings.Split(names, ",")
+	}
+	if _, err := term.Choose(sh.columns, layout.Columns); err != nil {
+		return cmdline.Usagef("--columns: %s", err)
+	}
+	return term.Table(s.out, sh.columns, items, layout)
+}
+
+// printOne shows a single thing with all there is to say, or, with --columns,
+// a table of one.
+func printOne[T any](s *session, sh shape[T], item T) error {
+	switch {
+	case s.format == "json":
+		return printDocument(s.out, item)
+	case s.format != "table" || s.cli.String("columns") != "":
+		return printList(s, sh, []T{item})
+	}
+	return printFields(s.out, sh.detail(s, item))
+}
+
+// printSeveral shows each thing in full.
+func printSeveral[T any](s *session, sh shape[T], items []T) error {
+	if len(items) == 1 {
+		return printOne(s, sh, items[0])
+	}
+	if s.format != "table" || s.cli.String("columns") != "" {
+		return printList(s, sh, items)
+	}
+	for i, item := range items {
+		if i > 0 {
+			_, _ = fmt.Fprintln(s.out)
+		}
+		if err := printFields(s.out, sh.detail(s, item)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// field is a line of a detailed view.
+type field struct{ name, value string }
+
+// printFields writes the fields that have a value, aligned.
+func printFields(w io.Writer, fields []field) error {
+	widest := 0
+	for _, f := range fields {
+		if f.value != "" {
+			widest = max(widest, len(f.name))
+		}
+	}
+	for _, f := range fields {
+		if f.value == "" {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "%-*s  %s\n", widest+1, f.name+":", term.Escape(f.value)); err != nil {
+			return fmt.Errorf("cannot write the output: %w", err)
+		}
+	}
+	return nil
+}
+
+// printDetached writes the jobs that go on.
+func (s *session) printDetached(outcomes []outcome) error {
+	switch s.format {
+	case "json", "jsonl":
+		return s.printDocuments(outcomes)
+	}
+	for _, o := range outcomes {
+		if o.job != nil {
+			if _, err := fmt.Fprintln(s.out, o.job.Number); err != nil {
+				return fmt.Errorf("cannot write the output: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// printOutcomes writes what ended jobs made.
+func (s *session) printOutcomes(outcomes []outcome) error {
+	switch s.format {
+	case "json":
+		return s.printDocuments(outcomes)
+	case "jsonl":
+		return s.printSame(outcomes)
+	case "name":
+		done := make([]string, 0, len(outcomes))
+		for _, o := range outcomes {
+			if o.err == nil {
+				done = append(done, o.object)
+			}
+		}
+		return printLines(s.out, done, func(name string) string { return name })
+	}
+	for _, o := range outcomes {
+		if o.same != nil {
+			s.note(o.object + ": nothing to do")
+		}
+	}
+	return nil
+}
+
+// printSame writes what needed no job: the events have told the rest.
+func (s *session) printSame(outcomes []outcome) error {
+	for _, o := range outcomes {
+		if o.same != nil {
+			if err := printJSON(s.out, o.same); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// printDocuments writes one document: the job, or with several objects a list.
+func (s *session) printDocuments(outcomes []outcome) error {
+	var docs []any
+	for _, o := range outcomes {
+		switch {
+		case o.same != nil:
+			docs = append(docs, o.same)
+		case o.job != nil:
+			docs = append(docs, o.job)
+		}
+	}
+	switch {
+	case len(outcomes) > 1:
+		return printDocument(s.out, list(docs))
+	case len(docs) == 1:
+		return printDocument(s.out, docs[0])
+	}
+	return nil
+}
+
+// showPlans prints the answers to a dry run.
+func showPlans(s *session, plans []api.Plan) error {
+	return printSeveral(s, shape[api.Plan]{
+		columns: planColumns,
+		name:    func(p api.Plan) string { return objects(p.Objects) },
+		detail:  planFields,
+	}, plans)
+}
+
+var planColumns = []term.Column[api.Plan]{
+	{Name: "kind", Cell: func(p api.Plan) string { return string(p.Kind) }},
+	{Name: "objects", Cell: func(p api.Plan) string { return objects(p.Objects) }},
+	{Name: "bytes", Right: true, Cell: func(p api.Plan) string { return fmt.Sprint(p.Bytes) }},
+}
+
+func planFields(s *session, p api.Plan) []field {
+	fields := []field{
+		{"Would do", string(p.Kind) + " (" + string(p.Class) + " job)"},
+		{"Locks", objects(p.Objects)},
+		{"Bytes", "at most " + size(p.Bytes, s.cli.Bool("bytes"))},
+		{"Takes", remaining(p.EstimateS)},
+		{"Command", strings.Join(p.Argv, " ")},
+	}
+	for _, b := range p.WaitingOn {
+		fields = append(fields, field{"In the way", blocker(b)})
+	}
+	return fields
+}
+
+// objects lists objects with the modes they are held in.
+func objects(all []record.Object) string {
+	parts := make([]string, len(all))
+	for i, o := range all {
+		parts[i] = fmt.Sprintf("%s (%s)", o, modeWord(o.Mode))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func modeWord(m record.Mode) string {
+	words := map[record.Mode]string{
+		record.ModeQuery: "query", record.ModeRead: "read", record.ModeMeta: "metadata",
+		record.ModeGrow: "grow", record.ModeWrite: "write", record.ModeDelete: "delete",
+	}
+	if w, ok := words[m]; ok {
+		return w
+	}
+	return string(m)
+}
+
+// blocker tells one reason why a job waits.
+func blocker(b record.Blocker) string {
+	text := waits(b)
+	if b.Object != nil {
+		text += fmt.Sprintf(" on %s (%s)", *b.Object, modeWord(b.Mode))
+	}
+	if h := b.Holder; h != nil && h.Kind != "" {
+		text += ": " + string(h.Kind)
+		if h.Owner != nil && h.Owner.User != "" {
+			text += " of " + h.Owner.User
+		}
+	}
+	if !b.Since.IsZero() {
+		text += ", since " + clock(b.Since)
+	}
+	return text
+}
+
+// stamp gives a time for people, in local time; "" for none.
+func stamp(t *time.Time) string {
+	if t == nil || t.IsZero() {
+		return ""
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

@@ -1,0 +1,516 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/api"
+	"storaged/internal/record"
+	"storaged/internal/term"
+)
+
+func (t *tool) poolCommand() *cli.Command {
+	return &cli.Command{
+		Name: "pool", Usage: "storage pools", Subcommands: []*cli.Command{
+			{Name: "list", Usage: "list the pools", Action: t.reading(poolList)},
+			{Name: "show", Usage: "show all about a pool", ArgsUsage: "POOL…", Action: t.reading(poolShow)},
+			{
+				Name: "define", Usage: "record a pool without touching storage", ArgsUsage: "[NAME]",
+				Description: "The definition comes from flags, or with -f from a file of JSON as \"pool show -o json\" prints it.\n\n" +
+					"Example: storagectl pool define images --target /srv/images",
+				Flags: append(definitionFlags(), &cli.BoolFlag{Name: "dry-run", Usage: "show what would be recorded, and do nothing"}), Action: t.changing(poolDefine),
+			},
+			{
+				Name: "create", Usage: "define a pool and start it", ArgsUsage: "[NAME]",
+				Description: "For a dir pool a missing directory is made; for other types --build makes the storage.\n\n" +
+					"Example: storagectl pool create images --target /srv/images",
+				Flags:  jobFlags(append(definitionFlags(), &cli.BoolFlag{Name: "build", Usage: "make the pool's storage first"})...),
+				Action: t.changing(poolCreate),
+			},
+			{
+				Name: "build", Usage: "make a pool's storage", ArgsUsage: "POOL",
+				Flags: jobFlags(
+					&cli.BoolFlag{Name: "overwrite", Usage: "although there is something already"},
+					&cli.BoolFlag{Name: "no-overwrite", Usage: "refuse if there is something already (as without it)"}, yesFlag()),
+				Action: t.changing(poolBuild),
+			},
+			{Name: "start", Usage: "make a pool's volumes reachable", ArgsUsage: "POOL…", Flags: jobFlags(), Action: t.changing(poolStart)},
+			{
+				Name: "stop", Usage: "the opposite of start", ArgsUsage: "POOL…",
+				Flags: jobFlags(
+					&cli.BoolFlag{Name: "force", Usage: "cancel the jobs that are in the way"},
+					&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such pool"}, yesFlag()),
+				Action: t.changing(poolStop),
+			},
+			{Name: "refresh", Usage: "read a pool anew and find volumes that others made", ArgsUsage: "POOL…", Flags: jobFlags(), Action: t.changing(poolRefresh)},
+			{
+				Name: "autostart", Usage: "start a pool with the daemon", ArgsUsage: "POOL",
+				Flags:  []cli.Flag{&cli.BoolFlag{Name: "disable", Usage: "do not"}, &cli.BoolFlag{Name: "dry-run", Usage: "do nothing"}},
+				Action: t.changing(poolAutostart),
+			},
+			{
+				Name: "undefine", Usage: "forget a pool; its storage is not touched", ArgsUsage: "POOL…",
+				Flags: []cli.Flag{
+					&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such pool"},
+					&cli.BoolFlag{Name: "dry-run", Usage: "do nothing"},
+				},
+				Action: t.changing(poolUndefine),
+			},
+			{
+				Name: "delete", Usage: "destroy a pool's storage", ArgsUsage: "POOL",
+				Description: "A pool with volumes is refused without --with-volumes. \"pool undefine\" forgets a pool and touches no storage.",
+				Flags: jobFlags(
+					&cli.BoolFlag{Name: "with-volumes", Usage: "also the volumes in it"},
+					&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such pool"},
+					&cli.StringFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, if this is the pool's name: `POOL`"}),
+				Action: t.changing(poolDelete),
+			},
+		},
+	}
+}
+
+// definitionFlags are named as in virsh.
+func definitionFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "read the definition from a file: `FILE|-`"},
+		&cli.StringFlag{Name: "type", Usage: "the kind of storage; dir without: `TYPE`"},
+		&cli.StringFlag{Name: "target", Usage: "the directory of the volumes: `PATH`"},
+		&cli.StringSliceFlag{Name: "source-dev", Usage: "a device it is made of; may be repeated: `PATH`"},
+		&cli.StringFlag{Name: "source-name", Usage: "the source's name: `SOURCE`"},
+		&cli.StringFlag{Name: "source-host", Usage: "the source's host: `HOST`"},
+		&cli.StringFlag{Name: "source-path", Usage: "the source's path: `PATH`"},
+		&cli.StringFlag{Name: "source-format", Usage: "the source's format: `FORMAT`"},
+		&cli.BoolFlag{Name: "no-autostart", Usage: "do not start it with the daemon"},
+		&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same pool already"},
+	}
+}
+
+func (s *session) pools() shape[record.Pool] {
+	bytes := func(n int64) string { return size(n, s.cli.Bool("bytes")) }
+	return shape[record.Pool]{
+		columns: []term.Column[record.Pool]{
+			{Name: "name", Cell: func(p record.Pool) string { return p.Name }},
+			{Name: "type", Cell: func(p record.Pool) string { return p.Type }},
+			{Name: "state", Cell: func(p record.Pool) string { return string(p.State) }},
+			{Name: "autostart", Cell: func(p record.Pool) string { return yesNo(p.Autostart) }},
+			{Name: "capacity", Right: true, Cell: func(p record.Pool) string { return bytes(p.Capacity) }},
+			{Name: "allocation", Right: true, Cell: func(p record.Pool) string { return bytes(p.Allocation) }},
+			{Name: "available", Right: true, Cell: func(p record.Pool) string { return bytes(p.Available) }},
+			{Name: "reserved", Right: true, Extra: true, Cell: func(p record.Pool) string { return bytes(p.Reserved) }},
+			{Name: "provisioned", Right: true, Extra: true, Cell: func(p record.Pool) string { return bytes(p.Provisioned) }},
+			{Name: "target", Extra: true, Cell: func(p record.Pool) string { return p.Target.Path }},
+			{Name: "uuid", Extra: true, Cell: func(p record.Pool) string { return p.UUID }},
+			{Name: "reason", Extra: true, Cell: func(p record.Pool) string { return p.Reason }},
+		},
+		name:   func(p record.Pool) string { return p.Name },
+		detail: poolFields,
+	}
+}
+
+func poolFields(s *session, p record.Pool) []field {
+	bytes := func(n int64) string { return size(n, s.cli.Bool("bytes")) }
+	state := string(p.State)
+	if p.Reason != "" {
+		state += " (" + p.Reason + ")"
+	}
+	fields := []field{
+		{"Name", p.Name}, {"UUID", p.UUID}, {"Type", p.Type}, {"State", state}, {"Since", stamp(&p.Since)},
+		{"Persistent", yesNo(p.Persistent)}, {"Autostart", yesNo(p.Autostart)}, {"Target", p.Target.Path},
+		{"Source devices", strings.Join(p.Source.Devices, ", ")}, {"Source name", p.Source.Name}, {"Source host", p.Source.Host},
+		{"Source path", p.Source.Path}, {"Source format", p.Source.Format},
+		{"Capacity", bytes(p.Capacity)}, {"Allocation", bytes(p.Allocation)}, {"Available", bytes(p.Available)},
+		{"Reserved by jobs", bytes(p.Reserved)}, {"Provisioned", bytes(p.Provisioned)}, {"Read at", stamp(p.Observed)},
+	}
+	if p.Ignored > 0 {
+		fields = append(fields, field{"Ignored", fmt.Sprintf("%d entries with names that no volume may have", p.Ignored)})
+	}
+	return fields
+}
+
+func poolList(ctx context.Context, s *session) error {
+	pools, err := s.client.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	return printList(s, s.pools(), pools)
+}
+
+func poolShow(ctx context.Context, s *session) error {
+	var pools []record.Pool
+	for _, name := range s.args() {
+		p, err := s.client.Pool(ctx, name)
+		if err != nil {
+			return err
+		}
+		pools = append(pools, p)
+	}
+	return printSeveral(s, s.pools(), pools)
+}
+
+// definition reads what pool is wanted.
+func (s *session) definition() (api.PoolDefine, error) {
+	var def api.PoolDefine
+	if file := s.cli.String("file"); file != "" {
+		var err error
+		if def, err = s.readDefinition(file); err != nil {
+			return def, err
+		}
+	}
+	if name := s.arg(0); name != "" {
+		if def.Name != "" && def.Name != name {
+			return def, cmdline.Usagef("the definition is of pool %q, not %q", def.Name, name)
+		}
+		def.Name = name
+	}
+	if def.Name == "" {
+		return def, cmdline.Usagef("the pool needs a name").WithHint("usage: storagectl %s %s", s.verb(), s.cli.Command.ArgsUsage)
+	}
+	s.defineByFlags(&def)
+	return def, nil
+}
+
+func (s *session) defineByFlags(def *api.PoolDefine) {
+	src := &def.Source
+	for flag, field := range map[string]*string{
+		"type": &def.Type, "target": &def.Target.Path, "source-name": &src.Name, "source-host": &src.Host,
+		"source-path": &src.Path, "source-format": &src.Format,
+	} {
+		if v := s.cli.String(flag); v != "" {
+			*field = v
+		}
+	}
+	if devices := s.cli.StringSlice("source-dev"); len(devices) > 0 {
+		src.Devices = devices
+	}
+	if s.cli.Bool("no-autostart") {
+		no := false
+		def.Autostart = &no
+	}
+	if def.Type == "" {
+		def.Type = "dir"
+	}
+}
+
+// maxDefinition bounds a definition, bytes: far more than a pool needs.
+const maxDefinition = 1 << 20
+
+// readDefinition reads a file of JSON. libvirt's XML is told by its first
+// byte.
+func (s *session) readDefinition(file string) (api.PoolDefine, error) {
+	var def api.PoolDefine
+	in := s.in
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return def, cmdline.Usagef("cannot read the definition: %s", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxDefinition))
+	if err != nil {
+		return def, cmdline.Usagef("cannot read the definition: %s", err)
+	}
+	if strings.HasPrefix(strings.TrimSpace(string(b)), "<") {
+		return def, record.Errorf(record.Unsupported, "definitions in XML are not supported").WithHint("write JSON, as \"pool show -o json\" does")
+	}
+	return decodeDefinition(b)
+}
+
+// decodeDefinition reads JSON as "pool show -o json" prints it; what cannot be
+// defined of that is passed over, what is not there at all is refused.
+func decodeDefinition(b []byte) (api.PoolDefine, error) {
+	var shown struct {
+		record.Pool
+		Autostart *bool `json:"autostart"`
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	err := d.Decode(&shown)
+	if err == nil && d.More() {
+		err = errors.New("there is something behind it")
+	}
+	if err != nil {
+		return api.PoolDefine{}, cmdline.Usagef("bad definition of a pool: %s", err)
+	}
+	return api.PoolDefine{
+		Name: shown.Name, UUID: shown.UUID, Type: shown.Type, Target: shown.Target, Source: shown.Source, Autostart: shown.Autostart,
+	}, nil
+}
+
+func poolDefine(ctx context.Context, s *session) error {
+	def, err := s.definition()
+	if err != nil {
+		return err
+	}
+	if s.cli.Bool("dry-run") {
+		s.note(fmt.Sprintf("would define pool %s (%s, %s); no storage is touched", def.Name, def.Type, def.Target.Path))
+		return nil
+	}
+	p, _, err := s.client.DefinePool(ctx, s.submission(def.Name, false), def, false, false)
+	if err != nil {
+		same, err := s.samePool(ctx, def, err)
+		if err != nil {
+			return err
+		}
+		return s.printSamePool(same)
+	}
+	s.note("pool " + p.Name + " is defined")
+	return s.printChanged(p.Name, p)
+}
+
+// printChanged confirms what changed without a job.
+func (s *session) printChanged(name string, object any) error {
+	switch s.format {
+	case "json":
+		return printDocument(s.out, object)
+	case "jsonl":
+		return printJSON(s.out, object)
+	case "name":
+		return printLines(s.out, []string{name}, func(n string) string { return n })
+	}
+	return nil
+}
+
+func (s *session) printSamePool(p samePool) error {
+	if s.format == "table" {
+		s.note(p.Name + ": nothing to do")
+	}
+	return s.printChanged(p.Name, p)
+}
+
+// samePool is a pool that was there already.
+type samePool struct {
+	record.Pool
+	Changed bool `json:"changed"`
+}
+
+// samePool looks, with --exist-ok, whether the pool that is there is the one
+// that was asked for.
+func (s *session) samePool(ctx context.Context, def api.PoolDefine, failure error) (samePool, error) {
+	if !s.cli.Bool("exist-ok") || record.CodeOf(failure) != record.Exists {
+		return samePool{}, failure
+	}
+	p, err := s.client.Pool(ctx, def.Name)
+	if err != nil {
+		return samePool{}, failure
+	}
+	if p.Type != def.Type || p.Target.Path != def.Target.Path || !sameSource(p.Source, def.Source) {
+		return samePool{}, record.Errorf(record.Exists, "pool %q exists and differs: it is %s at %s", p.Name, p.Type, p.Target.Path)
+	}
+	return samePool{Pool: p}, nil
+}
+
+func sameSource(a, b record.Source) bool {
+	return a.Name == b.Name && a.Host == b.Host && a.Path == b.Path && a.Format == b.Format && slices.Equal(a.Devices, b.Devices)
+}
+
+func poolCreate(ctx context.Context, s *session) error {
+	def, err := s.definition()
+	if err != nil {
+		return err
+	}
+	def.JobOptions = s.jobOptions()
+	return s.run(ctx, start{
+		object: def.Name,
+		ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+			_, started, err := s.client.DefinePool(ctx, sub, def, s.cli.Bool("build"), true)
+			return started, err
+		},
+		settle: func(ctx context.Context, failure error) (any, error) {
+			same, err := s.samePool(ctx, def, failure)
+			if err != nil {
+				return nil, err
+			}
+			if same.State != record.PoolActive {
+				return nil, record.Errorf(record.Exists, "pool %q exists and is %s", same.Name, same.State).
+					WithHint("storagectl pool start %s", same.Name)
+			}
+			return same, nil
+		},
+	})
+}
+
+func poolBuild(ctx context.Context, s *session) error {
+	pool, overwrite := s.arg(0), s.cli.Bool("overwrite")
+	if overwrite && s.cli.Bool("no-overwrite") {
+		return cmdline.Usagef("--overwrite and --no-overwrite exclude each other")
+	}
+	if overwrite {
+		err := s.confirm(ctx, ruin{what: "overwrites what the storage of pool " + pool + " holds", list: func(ctx context.Context) ([]string, error) {
+			return s.poolStorage(ctx, pool)
+		}})
+		if err != nil {
+			return err
+		}
+	}
+	r := api.PoolBuild{Overwrite: overwrite, JobOptions: s.jobOptions()}
+	return s.run(ctx, start{object: pool, ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+		return s.client.BuildPool(ctx, sub, pool, r)
+	}})
+}
+
+// poolStorage says where a pool's storage is.
+func (s *session) poolStorage(ctx context.Context, pool string) ([]string, error) {
+	p, err := s.client.Pool(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	lines := append([]string{}, p.Source.Devices...)
+	if p.Target.Path != "" {
+		lines = append(lines, p.Target.Path)
+	}
+	return lines, nil
+}
+
+func poolStart(ctx context.Context, s *session) error {
+	return s.eachPool(ctx, func(ctx context.Context, pool string, sub api.Submit) (api.Started, error) {
+		return s.client.StartPool(ctx, sub, pool, s.jobOptions())
+	})
+}
+
+func poolRefresh(ctx context.Context, s *session) error {
+	return s.eachPool(ctx, func(ctx context.Context, pool string, sub api.Submit) (api.Started, error) {
+		return s.client.RefreshPool(ctx, sub, pool, s.jobOptions())
+	})
+}
+
+func poolStop(ctx context.Context, s *session) error {
+	r := api.PoolStop{Force: s.cli.Bool("force"), JobOptions: s.jobOptions()}
+	if r.Force {
+		pools := s.args()
+		err := s.confirm(ctx, ruin{
+			what: "cancels the jobs in pool " + strings.Join(pools, ", "),
+			list: func(ctx context.Context) ([]string, error) { return s.jobsIn(ctx, pools) },
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return s.eachPool(ctx, func(ctx context.Context, pool string, sub api.Submit) (api.Started, error) {
+		return s.client.StopPool(ctx, sub, pool, r)
+	})
+}
+
+// jobsIn lists the jobs that a forced stop cancels.
+func (s *session) jobsIn(ctx context.Context, pools []string) ([]string, error) {
+	jobs, err := s.allJobs(ctx, api.JobFilter{States: []string{"live"}, Pools: pools})
+	if err != nil {
+		return nil, err
+	}
+	lines := []string{}
+	for i := range jobs {
+		lines = append(lines, jobTitle(&jobs[i])+" of "+jobs[i].Owner.User)
+	}
+	if len(lines) == 0 {
+		lines = append(lines, "there are none now")
+	}
+	return lines, nil
+}
+
+// eachPool starts a job on each pool of the command line.
+func (s *session) eachPool(ctx context.Context, call func(context.Context, string, api.Submit) (api.Started, error)) error {
+	var starts []start
+	for _, pool := range s.args() {
+		starts = append(starts, start{object: pool, settle: s.missingOK, ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+			return call(ctx, pool, sub)
+		}})
+	}
+	return s.run(ctx, starts...)
+}
+
+// unchanged says that there was nothing to do.
+type unchanged struct {
+	Changed bool `json:"changed"`
+}
+
+// missingOK takes, with --missing-ok, what is not there for done.
+func (s *session) missingOK(_ context.Context, failure error) (any, error) {
+	if s.cli.Bool("missing-ok") && record.CodeOf(failure) == record.NotFound {
+		return unchanged{}, nil
+	}
+	return nil, failure
+}
+
+func poolAutostart(ctx context.Context, s *session) error {
+	on := !s.cli.Bool("disable")
+	if s.cli.Bool("dry-run") {
+		s.note(fmt.Sprintf("would set autostart of pool %s to %s", s.arg(0), yesNo(on)))
+		return nil
+	}
+	p, err := s.client.PatchPool(ctx, s.submission(s.arg(0), false), s.arg(0), api.PoolPatch{Autostart: &on})
+	if err != nil {
+		return err
+	}
+	s.note(fmt.Sprintf("pool %s: autostart %s", p.Name, yesNo(p.Autostart)))
+	return s.printChanged(p.Name, p)
+}
+
+func poolUndefine(ctx context.Context, s *session) error {
+	outcomes := make([]outcome, len(s.args()))
+	for i, pool := range s.args() {
+		if s.cli.Bool("dry-run") {
+			s.note("would forget pool " + pool + "; no storage is touched")
+			continue
+		}
+		o := outcome{start: start{object: pool, settle: s.missingOK}}
+		o.err = s.client.UndefinePool(ctx, s.submission(pool, len(outcomes) > 1), pool)
+		if outcomes[i] = s.settled(ctx, o); o.err == nil {
+			s.note("pool " + pool + " is undefined")
+		}
+	}
+	if err := s.printOutcomes(outcomes); err != nil {
+		return err
+	}
+	return s.verdict(outcomes)
+}
+
+func poolDelete(ctx context.Context, s *session) error {
+	pool := s.arg(0)
+	r := api.PoolDelete{WithVolumes: s.cli.Bool("with-volumes"), JobOptions: s.jobOptions()}
+	err := s.confirm(ctx, ruin{
+		what: "destroys the storage of pool " + pool, word: pool,
+		list: func(ctx context.Context) ([]string, error) { return s.poolContent(ctx, pool) },
+	})
+	if err != nil {
+		return err
+	}
+	return s.eachPool(ctx, func(ctx context.Context, pool string, sub api.Submit) (api.Started, error) {
+		return s.client.DeletePool(ctx, sub, pool, r)
+	})
+}
+
+// contentShown is how many volumes a question lists; more are counted.
+const contentShown = 20
+
+func (s *session) poolContent(ctx context.Context, pool string) ([]string, error) {
+	lines, err := s.poolStorage(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	volumes, err := s.client.PoolVolumes(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	jobs, err := s.liveJobs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range volumes[:min(len(volumes), contentShown)] {
+		lines = append(lines, s.goner(v, jobs))
+	}
+	if rest := len(volumes) - contentShown; rest > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more volumes", rest))
+	}
+	return lines, nil
+}

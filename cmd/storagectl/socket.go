@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+)
+
+// choice is how the user named the daemon.
+type choice struct {
+	socket, env  string
+	system, user bool
+}
+
+func choiceOf(c *cli.Context) choice {
+	return choice{
+		socket: c.String("socket"), env: os.Getenv("STORAGED_SOCKET"),
+		system: c.Bool("system"), user: c.Bool("user"),
+	}
+}
+
+// socket is the one to use, and the read-only one beside it, "" without.
+type socket struct{ path, readOnly string }
+
+// chooseSocket follows INTERFACE section 2: --socket, STORAGED_SOCKET,
+// --system or --user, and else root takes the system's daemon and others
+// their own if its socket exists.
+func chooseSocket(c choice, uid int) (socket, error) {
+	if n := count(c.socket != "", c.system, c.user); n > 1 {
+		return socket{}, cmdline.Usagef("--socket, --system and --user exclude each other")
+	}
+	switch {
+	case c.socket != "":
+		return socket{path: c.socket}, nil
+	case c.system:
+		return systemSocket(), nil
+	case c.user:
+		return socket{path: cmdline.UserPlaces().Socket()}, nil
+	case c.env != "":
+		return socket{path: c.env}, nil
+	case uid == 0:
+		return systemSocket(), nil
+	}
+	own := cmdline.UserPlaces().Socket()
+	if _, err := os.Stat(own); err == nil {
+		return socket{path: own}, nil
+	}
+	return systemSocket(), nil
+}
+
+func systemSocket() socket {
+	p := cmdline.SystemPlaces()
+	return socket{path: p.Socket(), readOnly: p.ReadOnlySocket()}
+}
+
+func count(facts ...bool) int {
+	n := 0
+	for _, f := range facts {
+		if f {
+			n++
+		}
+	}
+	return n
+}
+
+// knockTimeout bounds the try whether a socket lets us in.
+const knockTimeout = 2 * time.Second
+
+// pick gives the path to use: for a reading verb that may not use the main
+// socket, the read-only one.
+func (s socket) pick(ctx context.Context, readOnly bool) string {
+	if !readOnly || s.readOnly == "" {
+		return s.path
+	}
+	if err := knock(ctx, s.path); errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+		if knock(ctx, s.readOnly) == nil {
+			return s.readOnly
+		}
+	}
+	return s.path
+}
+
+func knock(ctx context.Context, path string) error {
+	d := net.Dialer{Timeout: knockTimeout}
+	conn, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}

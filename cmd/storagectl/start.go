@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+// start is a request for one job. It is made again, with the same key, when
+// the connection was lost before its answer.
+type start struct {
+	object string // what it is about, as -o name prints it
+	ask    func(context.Context, api.Submit) (api.Started, error)
+	// settle looks at a failure: with --exist-ok or --missing-ok what failed
+	// may be what was wanted. It gives the object as it is, or the error.
+	settle func(context.Context, error) (any, error)
+}
+
+// outcome is how a start ended.
+type outcome struct {
+	start
+	job  *record.Job // nil without one
+	same any         // what was there already
+	err  error
+	told bool // that it is being canceled
+}
+
+// jobFlags are what every verb that starts a job takes.
+func jobFlags(more ...cli.Flag) []cli.Flag {
+	return append(more,
+		&cli.BoolFlag{Name: "detach", Usage: "print the job's number and do not wait"},
+		&cli.StringFlag{Name: "timeout", Usage: "wait at most `TIME`; the job goes on (exit code 124)"},
+		&cli.StringFlag{Name: "cancel-after", Usage: "cancel the job after `TIME`"},
+		&cli.StringFlag{Name: "lock-wait", Usage: "wait for what is in use; 0 refuses at once: `TIME|forever`"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "show what would be done, and do nothing"},
+		&cli.StringFlag{Name: "limit", Usage: "move at most `RATE`, in bytes per second"},
+		&cli.StringFlag{Name: "priority", Usage: "its class in the schedule: `interactive|normal|background`"},
+		&cli.StringSliceFlag{Name: "label", Usage: "keep `KEY=VALUE` with the job; may be repeated"},
+		&cli.StringFlag{Name: "on-failure", Usage: "what becomes of an unfinished target: `rollback|keep`"},
+		&cli.StringFlag{Name: "idempotency-key", Usage: "the same `KEY` again gives the same job, no second one"},
+	)
+}
+
+// jobOptions reads them.
+func (s *session) jobOptions() api.JobOptions {
+	o := api.JobOptions{
+		Limit:     cmdline.Size(s.cli, "limit"),
+		Priority:  record.Priority(s.cli.String("priority")),
+		OnFailure: record.OnFailure(s.cli.String("on-failure")),
+	}
+	for _, l := range s.cli.StringSlice("label") {
+		if o.Labels == nil {
+			o.Labels = map[string]string{}
+		}
+		key, value, err := parsePair(l)
+		if err != nil {
+			panic("internal error: a label was not checked: " + err.Error())
+		}
+		o.Labels[key] = value
+	}
+	return o
+}
+
+// submission is how the request of one of several objects is made. Several
+// jobs of one command need a key each.
+func (s *session) submission(object string, several bool) api.Submit {
+	sub := api.Submit{DryRun: s.cli.Bool("dry-run"), LockWait: cmdline.Duration(s.cli, "lock-wait")}
+	if s.cli.String("lock-wait") == "forever" {
+		forever := -time.Second
+		sub.LockWait = &forever
+	}
+	switch sub.Key = s.cli.String("idempotency-key"); {
+	case sub.Key == "":
+		sub.Key = uuid.Must(uuid.NewV7()).String()
+	case several:
+		sub.Key += " " + object
+	}
+	return sub
+}
+
+// run starts the jobs and does with them what the flags say.
+func (s *session) run(ctx context.Context, starts ...start) error {
+	switch {
+	case s.cli.Bool("dry-run"):
+		return s.plan(ctx, starts)
+	case s.cli.Bool("detach"):
+		return s.detach(ctx, starts)
+	}
+	outcomes, err := s.attend(ctx, starts)
+	var left *detached
+	if errors.As(err, &left) {
+		return s.printDetached(left.jobs)
+	}
+	if err != nil {
+		return err
+	}
+	return s.finish(ctx, outcomes)
+}
+
+// plan prints what would be done.
+func (s *session) plan(ctx context.Context, starts []start) error {
+	plans := make([]api.Plan, 0, len(starts))
+	for _, st := range starts {
+		started, err := st.ask(ctx, s.submission(st.object, len(starts) > 1))
+		if err != nil {
+			return err
+		}
+		if started.Plan == nil {
+			return record.Errorf(record.Unsupported, "the daemon has no plan for %s", st.object)
+		}
+		plans = append(plans, *started.Plan)
+	}
+	return showPlans(s, plans)
+}
+
+// detach starts the jobs and prints their numbers.
+func (s *session) detach(ctx context.Context, starts []start) error {
+	outcomes := make([]outcome, len(starts))
+	for i, st := range starts {
+		started, err := st.ask(ctx, s.submission(st.object, len(starts) > 1))
+		outcomes[i] = s.settled(ctx, outcome{start: st, job: started.Job, err: err})
+	}
+	if err := s.printDetached(outcomes); err != nil {
+		return err
+	}
+	return s.verdict(outcomes)
+}
+
+// settled lets an outcome's start judge its failure.
+func (s *session) settled(ctx context.Context, o outcome) outcome {
+	if o.err != nil {
+		o.job = nil
+		if o.settle != nil {
+			o.same, o.err = o.settle(ctx, o.err)
+		}
+	}
+	return o
+}
+
+// finish prints the results of jobs that have ended, and gives the error of
+// the command.
+func (s *session) finish(ctx context.Context, outcomes []outcome) error {
+	for i, o := range outcomes {
+		if o.err == nil && o.job != nil {
+			if o.err = jobError(o.job); o.err != nil && o.settle != nil {
+				if o.same, o.err = o.settle(ctx, o.err); o.err == nil {
+					o.job = nil
+				}
+			}
+		} else {
+			o = s.settled(ctx, o)
+		}
+		outcomes[i] = o
+		s.warn(o.job)
+	}
+	if err := s.printOutcomes(outcomes); err != nil {
+		return err
+	}
+	return s.verdict(outcomes)
+}
+
+func (s *session) warn(j *record.Job) {
+	if j == nil {
+		return
+	}
+	for _, w := range j.Warnings {
+		s.note(fmt.Sprintf("storagectl: warning: job %d: %s", j.Number, w))
+	}
+}
+
+// verdict makes one error of several outcomes: the only one, or the common
+// one, or that some failed.
+func (s *session) verdict(outcomes []outcome) error {
+	var errs []error
+	for _, o := range outcomes {
+		if o.err != nil {
+			errs = append(errs, o.err)
+		}
+	}
+	if len(outcomes) == 1 || len(errs) == 0 {
+		return errors.Join(errs...)
+	}
+	for _, err := range errs {
+		cmdline.PrintError(cmdline.Output(s.errs), "storagectl", err)
+	}
+	e := record.Errorf(record.Partial, "%d of %d failed", len(errs), len(outcomes))
+	if len(errs) == len(outcomes) && sameExit(errs) {
+		e.Code = record.CodeOf(errs[0])
+	}
+	return e
+}
+
+func sameExit(errs []error) bool {
+	for _, err := range errs {
+		if cmdline.ExitCode(err) != cmdline.ExitCode(errs[0]) {
+			return false
+		}
+	}
+	return true
+}
+
+// jobError is the error of a command whose job ended so.
+func jobError(j *record.Job) error {
+	switch {
+	case j.State == record.Succeeded:
+		return nil
+	case j.State == record.Canceled:
+		e := record.Errorf(record.CanceledCode, "%s was canceled%s", jobTitle(j), by(j.CanceledBy))
+		if undone := aftermath(j); undone != "" {
+			e.Message += ": " + undone
+		}
+		return e
+	case j.Error == nil:
+		return record.Errorf(record.FailedCode, "%s failed", jobTitle(j))
+	}
+	e := *j.Error
+	e.Message = jobTitle(j) + " failed: " + e.Message
+	if e.Hint == "" {
+		e.Hint = fmt.Sprintf("storagectl job log %d", j.Number)
+	}
+	return &e
+}
+
+func by(o *record.Owner) string {
+	switch {
+	case o == nil:
+		return ""
+	case o.User != "":
+		return " by " + o.User
+	}
+	return fmt.Sprintf(" by uid %d", o.UID)
+}

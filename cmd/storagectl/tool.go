@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/api"
+	"storaged/internal/record"
+	"storaged/internal/term"
+)
+
+// tool is storagectl with what it touches of the world.
+type tool struct {
+	in       io.Reader
+	out      io.Writer // results
+	errs     io.Writer // everything else
+	signals  func() (<-chan os.Signal, func())
+	patience time.Duration // for a daemon that went away
+}
+
+const about = `A volume is POOL/NAME or its absolute path, a pool its name or uuid, a job its
+number or uuid. Sizes are read as virsh reads them: K is 1024, KB is 1000, KiB
+is 1024, a bare number is bytes; times are like 90s, 4h or 2d.
+
+A verb that starts a job waits for its end. The first Ctrl-C cancels the job
+and waits until that is done, a second one leaves at once; Ctrl-\ leaves and
+lets the job go on. --detach does not wait.`
+
+const examples = `Examples:
+  storagectl pool create images --target /srv/images
+  storagectl vol create images/vm1.raw 10G
+  storagectl vol clone images/vm1.raw images/vm2.raw --limit 100M
+  storagectl list
+  storagectl kill 412
+  storagectl vol delete images/vm2.raw --yes`
+
+// program is the tree of commands.
+func (t *tool) program() cmdline.Program {
+	app := &cli.App{
+		Name: "storagectl", Usage: "manage storage pools, volumes and the jobs on them",
+		Description: about, Flags: globalFlags(), Version: cmdline.BuildVersion(),
+		Reader: t.in, Writer: t.out, ErrWriter: t.errs,
+		Commands: append([]*cli.Command{t.poolCommand(), t.volumeCommand(), t.jobCommand()}, t.hostCommands()...),
+	}
+	return cmdline.Program{App: app, Words: t.words(), Tail: examples}
+}
+
+func globalFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "the form of results: `table|json|jsonl|name|xml`"},
+		&cli.StringFlag{Name: "columns", Usage: "the table's columns in order: `NAME,…`"},
+		&cli.BoolFlag{Name: "no-headers", Usage: "leave the table's header out"},
+		&cli.BoolFlag{Name: "bytes", Usage: "print sizes as exact numbers of bytes"},
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say errors only"},
+		&cli.StringFlag{Name: "socket", Usage: "the daemon's socket; else STORAGED_SOCKET: `PATH`"},
+		&cli.BoolFlag{Name: "system", Usage: "use the system's daemon"},
+		&cli.BoolFlag{Name: "user", Usage: "use the user's own daemon"},
+	}
+}
+
+// session is one run of a verb: its flags, its daemon and its streams.
+type session struct {
+	*tool
+	cli    *cli.Context
+	client *api.Client
+	notes  term.Output // on stderr; nothing with --quiet
+	format string      // of results: table, json, jsonl or name
+}
+
+// reading makes an action of a verb that changes nothing: the read-only
+// socket will do.
+func (t *tool) reading(verb func(context.Context, *session) error) cli.ActionFunc {
+	return t.action(true, verb)
+}
+
+// changing makes an action of a verb that changes something.
+func (t *tool) changing(verb func(context.Context, *session) error) cli.ActionFunc {
+	return t.action(false, verb)
+}
+
+func (t *tool) action(readOnly bool, verb func(context.Context, *session) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		s, err := t.session(c, readOnly)
+		if err != nil {
+			return err
+		}
+		defer s.client.Close()
+		return verb(c.Context, s)
+	}
+}
+
+func (t *tool) session(c *cli.Context, readOnly bool) (*session, error) {
+	s := &session{tool: t, cli: c, format: c.String("output"), notes: cmdline.Output(t.errs)}
+	switch s.format {
+	case "":
+		s.format = "table"
+	case "xml":
+		return nil, record.Errorf(record.Unsupported, "output as XML is not supported").WithHint("-o json has everything")
+	}
+	if c.Bool("quiet") {
+		s.notes = term.Output{W: io.Discard, Now: time.Now}
+	}
+	socket, err := chooseSocket(choiceOf(c), os.Getuid())
+	if err != nil {
+		return nil, err
+	}
+	s.client = api.Dial(socket.pick(c.Context, readOnly))
+	return s, nil
+}
+
+// args are the verb's arguments.
+func (s *session) args() []string { return s.cli.Args().Slice() }
+
+func (s *session) arg(i int) string { return s.cli.Args().Get(i) }
+
+// note says something that is no result and no error.
+func (s *session) note(text string) { _, _ = io.WriteString(s.notes.W, term.Escape(text)+"\n") }

@@ -1,0 +1,376 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/api"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+	"storaged/internal/term"
+)
+
+func (t *tool) volumeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "vol", Aliases: []string{"volume"}, Usage: "volumes", Subcommands: []*cli.Command{
+			{Name: "list", Usage: "list the volumes of all or some pools", ArgsUsage: "[POOL…]", Action: t.reading(volumeList)},
+			{Name: "show", Usage: "show all about a volume", ArgsUsage: "VOL…", Action: t.reading(volumeShow)},
+			{
+				Name: "create", Usage: "make a volume", ArgsUsage: "POOL/NAME SIZE",
+				Description: "A raw volume is fully allocated unless --allocation says otherwise.\n\n" +
+					"Examples:\n  storagectl vol create images/vm1.raw 10G\n  storagectl vol create images/vm2.raw 10G --allocation none",
+				Flags: jobFlags(
+					&cli.StringFlag{Name: "format", Usage: "its format; raw without: `FORMAT`"},
+					&cli.StringFlag{Name: "allocation", Usage: "how much to allocate: `full|none|SIZE`"},
+					&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same volume already"}),
+				Action: t.changing(volumeCreate),
+			},
+			{
+				Name: "clone", Usage: "copy a volume", ArgsUsage: "VOL POOL/NAME…",
+				Description: "Example: storagectl vol clone images/base.raw images/vm1.raw images/vm2.raw",
+				Flags: jobFlags(
+					&cli.StringFlag{Name: "format", Usage: "its format; the source's without: `FORMAT`"},
+					&cli.StringFlag{Name: "size", Usage: "its capacity; the source's without: `SIZE`"},
+					&cli.StringFlag{Name: "reflink", Usage: "share blocks with the source: `auto|always|never`"},
+					&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is a volume of that size already"}),
+				Action: t.changing(volumeClone),
+			},
+			{
+				Name: "resize", Usage: "give a volume another capacity", ArgsUsage: "VOL SIZE|+SIZE",
+				Description: "Example: storagectl vol resize images/vm1.raw +5G",
+				Flags: jobFlags(
+					&cli.BoolFlag{Name: "shrink", Usage: "although that cuts off the end of its content"},
+					&cli.BoolFlag{Name: "allocate", Usage: "allocate what is added"}, yesFlag()),
+				Action: t.changing(volumeResize),
+			},
+			{
+				Name: "wipe", Usage: "overwrite a volume's content", ArgsUsage: "VOL",
+				Flags: jobFlags(
+					&cli.StringFlag{Name: "algorithm", Usage: "how; zero without: `ALGORITHM`"},
+					&cli.BoolFlag{Name: "verify", Usage: "read it back"},
+					&cli.BoolFlag{Name: "accept-limits", Usage: "although the storage cannot promise that all copies go"}, yesFlag()),
+				Action: t.changing(volumeWipe),
+			},
+			{
+				Name: "delete", Usage: "delete volumes", ArgsUsage: "VOL…",
+				Flags: jobFlags(
+					&cli.StringFlag{Name: "wipe", Usage: "wipe them first, with zeroes or another algorithm: `[=ALGORITHM]`"},
+					&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such volume"}, yesFlag()),
+				Action: t.changing(volumeDelete),
+			},
+		},
+	}
+}
+
+func (s *session) volumeShape() shape[record.Volume] {
+	bytes := func(n int64) string { return size(n, s.cli.Bool("bytes")) }
+	return shape[record.Volume]{
+		columns: []term.Column[record.Volume]{
+			{Name: "volume", Cell: volumeName},
+			{Name: "format", Cell: func(v record.Volume) string { return v.Format }},
+			{Name: "capacity", Right: true, Cell: func(v record.Volume) string { return bytes(v.Capacity) }},
+			{Name: "allocation", Right: true, Cell: func(v record.Volume) string { return bytes(v.Allocation) }},
+			{Name: "state", Cell: volumeState},
+			{Name: "pool", Extra: true, Cell: func(v record.Volume) string { return v.Pool }},
+			{Name: "name", Extra: true, Cell: func(v record.Volume) string { return v.Name }},
+			{Name: "type", Extra: true, Cell: func(v record.Volume) string { return v.Type }},
+			{Name: "path", Extra: true, Cell: func(v record.Volume) string { return v.Path }},
+			{Name: "key", Extra: true, Cell: func(v record.Volume) string { return v.Key }},
+			{Name: "backing", Extra: true, Cell: func(v record.Volume) string { return v.Backing }},
+			{Name: "children", Extra: true, Cell: func(v record.Volume) string { return strings.Join(v.Children, ",") }},
+			{Name: "origin", Extra: true, Cell: func(v record.Volume) string { return string(v.Origin) }},
+			{Name: "generation", Right: true, Extra: true, Cell: func(v record.Volume) string { return fmt.Sprint(v.Generation) }},
+			{Name: "description", Extra: true, Cell: func(v record.Volume) string { return v.Description }},
+		},
+		name:   volumeName,
+		detail: volumeFields,
+	}
+}
+
+func volumeName(v record.Volume) string { return v.Pool + "/" + v.Name }
+
+// volumeState gives the state with the job that explains it.
+func volumeState(v record.Volume) string {
+	if v.Job == nil {
+		return string(v.State)
+	}
+	return fmt.Sprintf("%s (job %d)", v.State, *v.Job)
+}
+
+func volumeFields(s *session, v record.Volume) []field {
+	bytes := func(n int64) string { return size(n, s.cli.Bool("bytes")) }
+	made := string(v.Origin)
+	if v.CreatedBy != nil {
+		made = fmt.Sprintf("%s by job %d", v.Origin, *v.CreatedBy)
+	}
+	return []field{
+		{"Volume", volumeName(v)}, {"State", volumeState(v)}, {"Type", v.Type}, {"Format", v.Format},
+		{"Capacity", bytes(v.Capacity)}, {"Allocation", bytes(v.Allocation)}, {"Path", v.Path}, {"Key", v.Key},
+		{"Backing", v.Backing}, {"Children", strings.Join(v.Children, ", ")}, {"Origin", made},
+		{"Generation", fmt.Sprint(v.Generation)}, {"Description", v.Description}, {"Read at", stamp(&v.Observed)},
+	}
+}
+
+func volumeList(ctx context.Context, s *session) error {
+	if len(s.args()) == 0 {
+		volumes, err := s.client.Volumes(ctx, api.VolumeFilter{})
+		if err != nil {
+			return err
+		}
+		return printList(s, s.volumeShape(), volumes)
+	}
+	var volumes []record.Volume
+	for _, pool := range s.args() {
+		some, err := s.client.PoolVolumes(ctx, pool)
+		if err != nil {
+			return err
+		}
+		volumes = append(volumes, some...)
+	}
+	return printList(s, s.volumeShape(), volumes)
+}
+
+func volumeShow(ctx context.Context, s *session) error {
+	refs, err := s.volumes(ctx, s.args())
+	if err != nil {
+		return err
+	}
+	var volumes []record.Volume
+	for _, r := range refs {
+		v, err := s.client.Volume(ctx, r.pool, r.name)
+		if err != nil {
+			return err
+		}
+		volumes = append(volumes, v)
+	}
+	return printSeveral(s, s.volumeShape(), volumes)
+}
+
+func volumeCreate(ctx context.Context, s *session) error {
+	r, err := s.volume(ctx, s.arg(0))
+	if err != nil {
+		return err
+	}
+	capacity, err := quantity.ParseSize(s.arg(1))
+	if err != nil {
+		return cmdline.Usagef("%s", err)
+	}
+	req := api.VolumeCreate{
+		Name: r.name, Capacity: capacity, Format: s.cli.String("format"),
+		Allocation: allocation(s.cli.String("allocation")), JobOptions: s.jobOptions(),
+	}
+	return s.run(ctx, start{
+		object: r.String(),
+		ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+			return s.client.CreateVolume(ctx, sub, r.pool, req)
+		},
+		settle: s.existOK(r, volumeSpec{capacity, req.Format}),
+	})
+}
+
+// allocation reads full, none or a size; the grammar has checked it.
+func allocation(given string) *api.Allocation {
+	switch given {
+	case "":
+		return nil
+	case "full":
+		return &api.Allocation{Full: true}
+	case "none":
+		return &api.Allocation{}
+	}
+	n, err := quantity.ParseSize(given)
+	if err != nil {
+		panic("internal error: an allocation was not checked: " + err.Error())
+	}
+	return &api.Allocation{Bytes: n}
+}
+
+// volumeSpec is what a volume must be to be taken for the one asked for. An
+// empty format is any.
+type volumeSpec struct {
+	capacity int64
+	format   string
+}
+
+// sameVolume is a volume that was there already.
+type sameVolume struct {
+	record.Volume
+	Changed bool `json:"changed"`
+}
+
+// existOK takes, with --exist-ok, a volume that matches for the one asked for.
+func (s *session) existOK(r volumeRef, want volumeSpec) func(context.Context, error) (any, error) {
+	return func(ctx context.Context, failure error) (any, error) {
+		if !s.cli.Bool("exist-ok") || record.CodeOf(failure) != record.Exists {
+			return nil, failure
+		}
+		v, err := s.client.Volume(ctx, r.pool, r.name)
+		if err != nil {
+			return nil, failure
+		}
+		if v.State != record.VolumeReady || v.Capacity != want.capacity || want.format != "" && v.Format != want.format {
+			return nil, record.Errorf(record.Exists, "%s exists and differs: it is %s, %s with %s (%d bytes)",
+				r, volumeState(v), v.Format, quantity.FormatBytes(v.Capacity), v.Capacity)
+		}
+		return sameVolume{Volume: v}, nil
+	}
+}
+
+func volumeClone(ctx context.Context, s *session) error {
+	source, err := s.volume(ctx, s.arg(0))
+	if err != nil {
+		return err
+	}
+	targets, err := s.volumes(ctx, s.args()[1:])
+	if err != nil {
+		return err
+	}
+	req := api.VolumeClone{Format: s.cli.String("format"), Reflink: s.cli.String("reflink"), JobOptions: s.jobOptions()}
+	if n := cmdline.Size(s.cli, "size"); n != nil {
+		req.Size = *n
+	}
+	want, err := s.cloneSpec(ctx, source, req)
+	if err != nil {
+		return err
+	}
+	var starts []start
+	for _, target := range targets {
+		req := req
+		req.Pool, req.Name = target.pool, target.name
+		starts = append(starts, start{
+			object: target.String(),
+			ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+				return s.client.CloneVolume(ctx, sub, source.pool, source.name, req)
+			},
+			settle: s.existOK(target, want),
+		})
+	}
+	return s.run(ctx, starts...)
+}
+
+// cloneSpec says what a clone will be; it is needed for --exist-ok only.
+func (s *session) cloneSpec(ctx context.Context, source volumeRef, req api.VolumeClone) (volumeSpec, error) {
+	want := volumeSpec{req.Size, req.Format}
+	if !s.cli.Bool("exist-ok") || want.capacity != 0 {
+		return want, nil
+	}
+	v, err := s.client.Volume(ctx, source.pool, source.name)
+	want.capacity = v.Capacity
+	return want, err
+}
+
+func volumeResize(ctx context.Context, s *session) error {
+	r, err := s.volume(ctx, s.arg(0))
+	if err != nil {
+		return err
+	}
+	capacity, err := s.newCapacity(ctx, r, s.arg(1))
+	if err != nil {
+		return err
+	}
+	req := api.VolumeResize{Capacity: capacity, Shrink: s.cli.Bool("shrink"), Allocate: s.cli.Bool("allocate"), JobOptions: s.jobOptions()}
+	if req.Shrink {
+		err := s.confirm(ctx, ruin{
+			what: fmt.Sprintf("cuts %s off after %d bytes", r, capacity),
+			list: func(ctx context.Context) ([]string, error) { return s.goners(ctx, []volumeRef{r}) },
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+		return s.client.ResizeVolume(ctx, sub, r.pool, r.name, req)
+	}})
+}
+
+// newCapacity reads SIZE or +SIZE; the latter is added to what there is.
+func (s *session) newCapacity(ctx context.Context, r volumeRef, given string) (int64, error) {
+	n, relative, err := quantity.ParseRelative(given)
+	if err != nil {
+		return 0, cmdline.Usagef("%s", err)
+	}
+	if !relative {
+		return n, nil
+	}
+	v, err := s.client.Volume(ctx, r.pool, r.name)
+	if err != nil {
+		return 0, err
+	}
+	if v.Capacity > math.MaxInt64-n {
+		return 0, cmdline.Usagef("%s with %s more would be too large", r, given)
+	}
+	return v.Capacity + n, nil
+}
+
+func volumeWipe(ctx context.Context, s *session) error {
+	r, err := s.volume(ctx, s.arg(0))
+	if err != nil {
+		return err
+	}
+	err = s.confirm(ctx, ruin{
+		what: "overwrites the content of " + r.String(),
+		list: func(ctx context.Context) ([]string, error) { return s.goners(ctx, []volumeRef{r}) },
+	})
+	if err != nil {
+		return err
+	}
+	req := api.VolumeWipe{
+		Algorithm: s.cli.String("algorithm"), Verify: s.cli.Bool("verify"),
+		AcceptLimits: s.cli.Bool("accept-limits"), JobOptions: s.jobOptions(),
+	}
+	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+		return s.client.WipeVolume(ctx, sub, r.pool, r.name, req)
+	}})
+}
+
+func volumeDelete(ctx context.Context, s *session) error {
+	refs, err := s.deletable(ctx)
+	if err != nil {
+		return err
+	}
+	if len(refs) == 0 {
+		return s.printOutcomes([]outcome{{start: start{object: strings.Join(s.args(), ", ")}, same: unchanged{}}})
+	}
+	names := make([]string, len(refs))
+	for i, r := range refs {
+		names[i] = r.String()
+	}
+	err = s.confirm(ctx, ruin{
+		what: "deletes " + strings.Join(names, ", "),
+		list: func(ctx context.Context) ([]string, error) { return s.goners(ctx, refs) },
+	})
+	if err != nil {
+		return err
+	}
+	req := api.VolumeDelete{Wipe: s.cli.String("wipe"), JobOptions: s.jobOptions()}
+	if s.cli.IsSet("wipe") && req.Wipe == "" {
+		req.Wipe = "zero"
+	}
+	var starts []start
+	for _, r := range refs {
+		starts = append(starts, start{object: r.String(), settle: s.missingOK, ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+			return s.client.DeleteVolume(ctx, sub, r.pool, r.name, req)
+		}})
+	}
+	return s.run(ctx, starts...)
+}
+
+// deletable resolves the volumes to delete; with --missing-ok a path that is
+// no volume is left out.
+func (s *session) deletable(ctx context.Context) ([]volumeRef, error) {
+	var there []string
+	for _, given := range s.args() {
+		_, err := s.volume(ctx, given)
+		if err == nil {
+			there = append(there, given)
+		} else if _, err := s.missingOK(ctx, err); err != nil {
+			return nil, err
+		}
+	}
+	return s.volumes(ctx, there)
+}

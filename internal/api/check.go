@@ -1,0 +1,159 @@
+package api
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/google/uuid"
+
+	"storaged/internal/backends"
+	"storaged/internal/record"
+)
+
+// Bounds of labels and descriptions: they are kept with every record.
+const (
+	maxLabels      = 64
+	maxLabelName   = 128  // bytes
+	maxLabelValue  = 1024 // bytes
+	maxDescription = 4096 // bytes
+)
+
+func priorities() []record.Priority {
+	return []record.Priority{record.Interactive, record.Medium, record.Background}
+}
+
+func (o *JobOptions) check() error {
+	if o.Limit != nil && *o.Limit < 1 {
+		return record.Errorf(record.Invalid, `field "limit" is below one byte per second: %d`, *o.Limit).
+			WithHint("null is no limit; a job is paused by its own call")
+	}
+	if err := oneOf("priority", o.Priority, append(priorities(), "")...); err != nil {
+		return err
+	}
+	if err := oneOf("on_failure", o.OnFailure, record.RollbackOnFailure, record.KeepOnFailure, ""); err != nil {
+		return err
+	}
+	if len(o.Labels) > maxLabels {
+		return record.Errorf(record.Invalid, `field "labels" has more than %d labels`, maxLabels)
+	}
+	for k, v := range o.Labels {
+		if err := checkLabel(k, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkLabel(name, value string) error {
+	switch {
+	case name == "" || len(name) > maxLabelName || strings.Contains(name, "=") || !onOneLine(name):
+		return record.Errorf(record.Invalid, `field "labels": name %s is not 1 to %d bytes on a line without "="`, short(name), maxLabelName)
+	case len(value) > maxLabelValue || !onOneLine(value):
+		return record.Errorf(record.Invalid, `field "labels": value of %s is not up to %d bytes on a line`, short(name), maxLabelValue)
+	}
+	return nil
+}
+
+func onOneLine(s string) bool { return !strings.ContainsFunc(s, unicode.IsControl) }
+
+// oneOf refuses a word that is not among those of a field.
+func oneOf[T ~string](field string, v T, words ...T) error {
+	if slices.Contains(words, v) {
+		return nil
+	}
+	var list []string
+	for _, w := range words {
+		if w != "" {
+			list = append(list, string(w))
+		}
+	}
+	return record.Errorf(record.Invalid, "field %q is %s, not one of %s", field, short(string(v)), strings.Join(list, ", "))
+}
+
+// checkName holds a field to the rule for names.
+func checkName(field, name string) error {
+	if err := backends.CheckName(name); err != nil {
+		return record.Errorf(record.Invalid, "field %q: %v", field, err)
+	}
+	return nil
+}
+
+func (r *PoolDefine) check() error {
+	if err := checkName("name", r.Name); err != nil {
+		return err
+	}
+	if id, err := uuid.Parse(r.UUID); r.UUID != "" && (err != nil || id.String() != r.UUID) {
+		return record.Errorf(record.Invalid, `field "uuid" is no uuid in lower case: %s`, short(r.UUID))
+	}
+	return r.JobOptions.check()
+}
+
+func (r *PoolPatch) check() error { return nil }
+
+func (r *VolumeCreate) check() error {
+	if err := checkName("name", r.Name); err != nil {
+		return err
+	}
+	return r.JobOptions.check()
+}
+
+func (r *VolumeClone) check() error {
+	if err := checkName("name", r.Name); err != nil {
+		return err
+	}
+	if r.Pool != "" {
+		if err := checkName("pool", r.Pool); err != nil {
+			return err
+		}
+	}
+	if err := oneOf("reflink", r.Reflink, "auto", "always", "never", ""); err != nil {
+		return err
+	}
+	return r.JobOptions.check()
+}
+
+func (r *VolumeResize) check() error {
+	if r.Capacity < 1 {
+		return record.Errorf(record.Invalid, `field "capacity" is missing or zero`)
+	}
+	return r.JobOptions.check()
+}
+
+func (r *VolumePatch) check() error {
+	if r.Description != nil && len(*r.Description) > maxDescription {
+		return record.Errorf(record.Invalid, `field "description" is longer than %d bytes`, maxDescription)
+	}
+	return nil
+}
+
+func (r *JobPatch) check() error {
+	if limit := string(r.Limit); limit != "" && limit != "null" {
+		if n, err := strconv.ParseInt(limit, 10, 64); err != nil || n < 1 {
+			return record.Errorf(record.Invalid, `field "limit" is %s, not null or a number of bytes per second`, short(limit))
+		}
+	}
+	if r.Priority != nil {
+		if err := oneOf("priority", *r.Priority, priorities()...); err != nil {
+			return err
+		}
+	}
+	for k, v := range r.Labels {
+		value := ""
+		if v != nil {
+			value = *v
+		}
+		if err := checkLabel(k, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *JobCancel) check() error { return nil }
+
+// nothing is the body of a call that takes no fields.
+type nothing struct{}
+
+func (*nothing) check() error { return nil }

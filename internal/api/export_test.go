@@ -1,0 +1,29 @@
+package api
+
+import "time"
+
+// Row is one row of the table of calls.
+type Row struct {
+	Method, Pattern string
+	Role            Role
+	Query           []string
+	Body            bool
+}
+
+// Rows gives the table of calls.
+func Rows() []Row {
+	var out []Row
+	for _, r := range routes() {
+		out = append(out, Row{r.method, r.pattern, r.role, r.query, r.body})
+	}
+	return out
+}
+
+// SetTimes makes a server impatient. It is called before Serve.
+func (s *Server) SetTimes(write, comment time.Duration) { s.writeTimeout, s.keepalive = write, comment }
+
+// MaxBody is the bound of a body.
+const MaxBody = maxBody
+
+// MaxConns is the bound of one user's connections.
+const MaxConns = maxConns

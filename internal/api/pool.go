@@ -1,0 +1,126 @@
+package api
+
+import (
+	"net/http"
+	"net/url"
+
+	"storaged/internal/record"
+)
+
+func (c *call) pool() string { return c.r.PathValue("pool") }
+
+func listPools(c *call) error {
+	p, err := c.keyPage()
+	if err != nil {
+		return err
+	}
+	pools, err := c.svc.Pools(c.ctx())
+	if err != nil {
+		return err
+	}
+	return answerPage(c, p, pools, func(p record.Pool) string { return p.Name })
+}
+
+func getPool(c *call) error {
+	p, err := c.svc.Pool(c.ctx(), c.pool())
+	return c.answerPool(http.StatusOK, p, err)
+}
+
+// answerPool answers with a pool and its generation.
+func (c *call) answerPool(status int, p record.Pool, err error) error {
+	if err != nil {
+		return err
+	}
+	c.Header().Set("ETag", etag(p.Generation))
+	return c.answer(status, p)
+}
+
+func definePool(c *call) error {
+	r, body, err := decode[PoolDefine](c)
+	if err != nil {
+		return err
+	}
+	s, err := c.submit(body)
+	if err != nil {
+		return err
+	}
+	build, err := c.flag("build")
+	if err != nil {
+		return err
+	}
+	start, err := c.flag("start")
+	if err != nil {
+		return err
+	}
+	p, st, err := c.svc.DefinePool(c.ctx(), c.caller, s, r, build, start)
+	if err != nil || st != (Started{}) {
+		return c.started(st, err)
+	}
+	if s.DryRun {
+		return c.answer(http.StatusOK, p)
+	}
+	c.Header().Set("Location", "/v1/pools/"+url.PathEscape(p.Name))
+	return c.answerPool(http.StatusCreated, p, nil)
+}
+
+func replacePool(c *call) error {
+	r, body, err := decode[PoolDefine](c)
+	if err != nil {
+		return err
+	}
+	s, err := c.submit(body)
+	if err != nil {
+		return err
+	}
+	p, err := c.svc.ReplacePool(c.ctx(), c.caller, s, c.pool(), r)
+	return c.answerPool(http.StatusOK, p, err)
+}
+
+func patchPool(c *call) error {
+	r, body, err := decode[PoolPatch](c)
+	if err != nil {
+		return err
+	}
+	s, err := c.submit(body)
+	if err != nil {
+		return err
+	}
+	p, err := c.svc.PatchPool(c.ctx(), c.caller, s, c.pool(), r)
+	return c.answerPool(http.StatusOK, p, err)
+}
+
+func undefinePool(c *call) error {
+	_, body, err := decode[nothing](c)
+	if err != nil {
+		return err
+	}
+	s, err := c.submit(body)
+	if err != nil {
+		return err
+	}
+	if err := c.svc.UndefinePool(c.ctx(), c.caller, s, c.pool()); err != nil {
+		return err
+	}
+	c.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func buildPool(c *call, s Submit, r PoolBuild) (Started, error) {
+	return c.svc.BuildPool(c.ctx(), c.caller, s, c.pool(), r)
+}
+
+func startPool(c *call, s Submit, r JobOptions) (Started, error) {
+	return c.svc.StartPool(c.ctx(), c.caller, s, c.pool(), r)
+}
+
+func stopPool(c *call, s Submit, r PoolStop) (Started, error) {
+	return c.svc.StopPool(c.ctx(), c.caller, s, c.pool(), r)
+}
+
+func refreshPool(c *call, s Submit, r JobOptions) (Started, error) {
+	return c.svc.RefreshPool(c.ctx(), c.caller, s, c.pool(), r)
+}
+
+func deletePool(c *call, s Submit, r PoolDelete) (Started, error) {
+	return c.svc.DeletePool(c.ctx(), c.caller, s, c.pool(), r)
+}

@@ -1,0 +1,111 @@
+package api
+
+import (
+	"net/http"
+
+	"storaged/internal/record"
+)
+
+func (c *call) volume() string { return c.r.PathValue("volume") }
+
+func listVolumes(c *call) error {
+	p, f, err := c.volumeFilter()
+	if err != nil {
+		return err
+	}
+	f.Pools = c.r.URL.Query()["pool"]
+	return c.answerVolumes(p, f)
+}
+
+// listPoolVolumes asks for the pool first: of one that is not there, no
+// volumes would be a lie.
+func listPoolVolumes(c *call) error {
+	p, f, err := c.volumeFilter()
+	if err != nil {
+		return err
+	}
+	pool, err := c.svc.Pool(c.ctx(), c.pool())
+	if err != nil {
+		return err
+	}
+	f.Pools = []string{pool.Name}
+	return c.answerVolumes(p, f)
+}
+
+func (c *call) volumeFilter() (Page, VolumeFilter, error) {
+	q := c.r.URL.Query()
+	f := VolumeFilter{Paths: q["path"], Keys: q["key"], Formats: q["format"], States: q["state"]}
+	for _, s := range f.States {
+		if err := oneOf("state", record.VolumeState(s), record.VolumeReady, record.VolumeBuilding, record.VolumeIncomplete); err != nil {
+			return Page{}, f, err
+		}
+	}
+	p, err := c.keyPage()
+	return p, f, err
+}
+
+func (c *call) answerVolumes(p Page, f VolumeFilter) error {
+	volumes, err := c.svc.Volumes(c.ctx(), f)
+	if err != nil {
+		return err
+	}
+	// A slash is in no name, so pool and volume sort as two words.
+	return answerPage(c, p, each(volumes, wholeVolume), func(v record.Volume) string { return v.Pool + "/" + v.Name })
+}
+
+func getVolume(c *call) error {
+	v, err := c.svc.Volume(c.ctx(), c.pool(), c.volume())
+	return c.answerVolume(v, err)
+}
+
+func (c *call) answerVolume(v record.Volume, err error) error {
+	if err != nil {
+		return err
+	}
+	c.Header().Set("ETag", etag(v.Generation))
+	return c.answer(http.StatusOK, wholeVolume(v))
+}
+
+func patchVolume(c *call) error {
+	r, body, err := decode[VolumePatch](c)
+	if err != nil {
+		return err
+	}
+	s, err := c.submit(body)
+	if err != nil {
+		return err
+	}
+	v, err := c.svc.PatchVolume(c.ctx(), c.caller, s, c.pool(), c.volume(), r)
+	return c.answerVolume(v, err)
+}
+
+func createVolume(c *call, s Submit, r VolumeCreate) (Started, error) {
+	return c.svc.CreateVolume(c.ctx(), c.caller, s, c.pool(), r)
+}
+
+func cloneVolume(c *call, s Submit, r VolumeClone) (Started, error) {
+	return c.svc.CloneVolume(c.ctx(), c.caller, s, c.pool(), c.volume(), r)
+}
+
+func resizeVolume(c *call, s Submit, r VolumeResize) (Started, error) {
+	return c.svc.ResizeVolume(c.ctx(), c.caller, s, c.pool(), c.volume(), r)
+}
+
+func wipeVolume(c *call, s Submit, r VolumeWipe) (Started, error) {
+	return c.svc.WipeVolume(c.ctx(), c.caller, s, c.pool(), c.volume(), r)
+}
+
+// deleteVolume has its options in the query: a DELETE has no body.
+func deleteVolume(c *call) error {
+	s, err := c.submit(nil)
+	if err != nil {
+		return err
+	}
+	o, err := c.jobOptions()
+	if err != nil {
+		return err
+	}
+	r := VolumeDelete{Wipe: c.r.URL.Query().Get("wipe"), JobOptions: o}
+	st, err := c.svc.DeleteVolume(c.ctx(), c.caller, s, c.pool(), c.volume(), r)
+	return c.started(st, err)
+}
