@@ -27,6 +27,7 @@ const (
 	// many usual gaps between two moves a silence must exceed.
 	stallAfter = 5 // seconds
 	stallGaps  = 5
+	knownMoves = 3                // so many moves in a phase tell the usual gap
 	holdEnd    = 30 * time.Second // how long a stalled job keeps its predicted end
 
 	// An end is published anew when it moved by more than this.
@@ -236,9 +237,14 @@ func (e *Estimator) ran(now time.Time) float64 {
 	return max(d.Seconds(), 0)
 }
 
-// clock is ran without stalls: it stops when a silence has become one.
+// clock is ran without stalls: it stops when a silence has become one. As long
+// as the usual gap is not known, silence may be the usual and counts.
 func (e *Estimator) clock(now time.Time) float64 {
-	return min(e.ran(now)-e.lost, e.moved+e.patience())
+	t := e.ran(now) - e.lost
+	if e.moves < knownMoves {
+		return t
+	}
+	return min(t, e.moved+e.patience())
 }
 
 // patience is how long a silence may be, in seconds, before it is a stall.

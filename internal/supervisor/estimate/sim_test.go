@@ -183,7 +183,9 @@ func between(a, b, inside, outside float64) func(*run) float64 {
 	}
 }
 
-func steadyUntil(mb, first, then float64) func(*run) float64 { return between(0, mb/jobMB, first, then) }
+func steadyUntil(mb, first, then float64) func(*run) float64 {
+	return between(0, mb/jobMB, first, then)
+}
 
 // stallOnce stops the run for 60 s at 40 %.
 func stallOnce(r *run) float64 {

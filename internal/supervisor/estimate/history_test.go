@@ -1,0 +1,76 @@
+package estimate
+
+import (
+	"math"
+	"testing"
+
+	"storaged/internal/store"
+)
+
+func TestHistoryLearnsRateAndErrors(t *testing.T) {
+	h := &store.History{Key: "clone"}
+	for range 6 {
+		j := start(t, 2000, PriorOf(h))
+		j.run(50, 20) // and then at half the speed: predicted too early
+		j.run(100, 10)
+		Learn(h, j.e.Finish(j.now))
+	}
+	p := PriorOf(h)
+	if want := 2000.0 / 150; math.Abs(p.Rate-want) > 0.01*want {
+		t.Errorf("rate is %v, want %v", p.Rate, want)
+	}
+	early, late := p.band(4)
+	if !(late > 1.5) || !(early <= 1) {
+		t.Errorf("band before the slow half is %v to %v", early, late)
+	}
+	if _, late := p.band(9); late > 1.2 {
+		t.Errorf("band at the end reaches to %v", late)
+	}
+}
+
+func TestBandOfTooFewJobsIsTheDefault(t *testing.T) {
+	h := &store.History{}
+	for range fewest - 1 {
+		h.Errors[3] = append(h.Errors[3], 0)
+	}
+	for name, p := range map[string]Prior{"few": PriorOf(h), "none": PriorOf(nil), "zero": {}} {
+		if early, late := p.band(3); early != 0.5 || late != 1.5 {
+			t.Errorf("%s: band is %v to %v", name, early, late)
+		}
+	}
+	h.Errors[3] = append(h.Errors[3], 0)
+	if early, late := PriorOf(h).band(3); early != 1 || late != 1 {
+		t.Errorf("band of %d exact predictions is %v to %v", fewest, early, late)
+	}
+}
+
+func TestHistoryForgetsTheOldest(t *testing.T) {
+	h := &store.History{}
+	for i := range 100 {
+		Learn(h, Outcome{Rate: float64(i + 1)})
+	}
+	if len(h.Rates) != samples || h.Rates[0] != 69 || h.Rates[samples-1] != 100 {
+		t.Errorf("rates are %v", h.Rates)
+	}
+}
+
+func TestJobThatMeasuredNothingTeachesNothing(t *testing.T) {
+	j := start(t, 1000, Prior{})
+	h := &store.History{}
+	Learn(h, j.e.Finish(j.now))
+	if len(h.Rates) != 0 || len(h.Errors[0]) != 0 {
+		t.Errorf("learned %+v", h)
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	values := []float64{4, 1, 3, 2}
+	for q, want := range map[float64]float64{0: 1, 0.5: 2.5, 1: 4} {
+		if got := quantile(values, q); got != want {
+			t.Errorf("quantile %v is %v, want %v", q, got, want)
+		}
+	}
+	if values[0] != 4 {
+		t.Error("the values were sorted in place")
+	}
+}
