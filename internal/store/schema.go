@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -52,29 +51,14 @@ func writeSchema(btx *bolt.Tx) error {
 	return (&Tx{btx: btx, writable: true}).save(bucketMeta, keySchema, schemaRecord{schema})
 }
 
-// checkOpened refuses a file that is cut short, of a newer schema, or damaged
-// in its structure.
+// checkOpened refuses a file of a newer schema.
 func checkOpened(db *bolt.DB) error {
 	btx, err := db.Begin(false)
 	if err != nil {
 		return err
 	}
 	defer btx.Rollback() // fails only when it is over already
-	info, err := os.Stat(db.Path())
-	if err != nil {
-		return err
-	}
-	if info.Size() < btx.Size() {
-		return fmt.Errorf("%q: %w", db.Path(), &DamageError{Cause: fmt.Sprintf("it has %d bytes, %d are in use", info.Size(), btx.Size())})
-	}
-	tx := &Tx{btx: btx}
-	if err := tx.checkSchema(db.Path()); err != nil {
-		return err
-	}
-	if err := tx.checkStructure(); err != nil {
-		return fmt.Errorf("%q: %w", db.Path(), err)
-	}
-	return nil
+	return (&Tx{btx: btx}).checkSchema(db.Path())
 }
 
 func (t *Tx) checkSchema(path string) error {

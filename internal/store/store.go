@@ -103,6 +103,9 @@ func openFile(path string) (*bolt.DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkFile(path); err != nil {
+		return nil, err
+	}
 	db, err := openBolt(path)
 	if err != nil {
 		return nil, err

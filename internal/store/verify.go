@@ -1,10 +1,6 @@
 package store
 
-import (
-	"bytes"
-	"errors"
-	"fmt"
-)
+import "errors"
 
 // Verify reads everything: each record must be what was written, and each
 // index must agree with its records. It returns what is damaged, record by
@@ -74,37 +70,6 @@ func (t *Tx) vouch(bucket string, key, body []byte) error {
 	case bucketVolumePaths, bucketVolumeKeys:
 		_, err := t.volumeByIndex(bucket, key)
 		return err
-	}
-	return nil
-}
-
-// checkStructure finds what would make bbolt misread or overwrite pages. The
-// guarded sweep comes first: it visits the same pages, so that bbolt's own
-// check, which runs on a goroutine of its own, meets no fault.
-func (t *Tx) checkStructure() error {
-	var first error
-	keep := func(err error) {
-		if first == nil {
-			first = err
-		}
-	}
-	for _, name := range buckets {
-		t.sweep(name, func(k, _ []byte) { keep(t.findable(name, k)) }, keep)
-	}
-	if first != nil {
-		return first
-	}
-	for err := range t.btx.Check() { // to its end, else it would wait for ever
-		keep(&DamageError{Cause: fmt.Sprint(err)})
-	}
-	return first
-}
-
-// findable checks that a key met while walking is found by looking for it.
-func (t *Tx) findable(bucket string, key []byte) error {
-	k, _ := t.bucket(bucket).Cursor().Seek(key)
-	if !bytes.Equal(k, key) {
-		return damage(bucket, key, "not found in its place")
 	}
 	return nil
 }
