@@ -107,7 +107,11 @@ func (t *Tx) DeleteJob(n int64) error {
 func (t *Tx) LiveJobs() ([]*Job, error) {
 	var live []*Job
 	err := t.walk(bucketJobLive, nil, func(e entry) error {
-		j, err := t.liveJob(e.key)
+		head, rest, err := t.liveHead(e.key)
+		if err != nil {
+			return err
+		}
+		j, err := t.decodeJob(e.key, head, rest)
 		live = append(live, j)
 		return err
 	})
@@ -219,25 +223,28 @@ func (h *JobHead) cut(key, body []byte) (rest []byte, err error) {
 
 // job gives the job stored under key.
 func (t *Tx) job(key []byte) (*Job, error) {
-	body, err := t.get(bucketJobs, key)
+	head, rest, err := t.head(key)
 	if err != nil {
 		return nil, err
 	}
-	if body == nil {
-		return nil, ErrNotFound
+	return t.decodeJob(key, head, rest)
+}
+
+// head gives the head of the job stored under key, and its JSON.
+func (t *Tx) head(key []byte) (head *JobHead, rest []byte, err error) {
+	body, err := t.get(bucketJobs, key)
+	if err != nil {
+		return nil, nil, err
 	}
-	var (
-		head JobHead
-		rest []byte
-	)
+	if body == nil {
+		return nil, nil, ErrNotFound
+	}
+	head = new(JobHead)
 	err = guard(bucketJobs, key, func() error {
 		rest, err = head.cut(key, body)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return t.decodeJob(key, &head, rest)
+	return head, rest, err
 }
 
 func (t *Tx) decodeJob(key []byte, head *JobHead, text []byte) (*Job, error) {
@@ -246,41 +253,48 @@ func (t *Tx) decodeJob(key []byte, head *JobHead, text []byte) (*Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	if j.Number != head.Number || j.ID != head.ID {
-		return nil, damage(bucketJobs, key, "it is of another job than its head says")
+	if j.Number != head.Number || j.ID != head.ID || j.State != head.State || j.Owner.UID != head.UID || j.Key != head.Key {
+		return nil, damage(bucketJobs, key, "it is not what its head says")
 	}
 	return j, nil
 }
 
 // jobByIndex follows an entry of job_ids or job_keys.
 func (t *Tx) jobByIndex(bucket string, key []byte) (*Job, error) {
-	number, err := t.get(bucket, key)
+	number, head, rest, err := t.indexed(bucket, key)
 	if err != nil {
 		return nil, err
 	}
-	if number == nil {
-		return nil, ErrNotFound
-	}
-	j, err := t.job(number)
-	if errors.Is(err, ErrNotFound) {
-		return nil, damage(bucket, key, "it leads to no job")
-	}
-	if err != nil {
-		return nil, err
-	}
-	if bucket == bucketJobIDs && j.ID != string(key) || bucket == bucketJobKeys && string(jobKey(j.Owner.UID, j.Key)) != string(key) {
-		return nil, damage(bucket, key, "it leads to another job")
-	}
-	return j, nil
+	return t.decodeJob(number, head, rest)
 }
 
-// liveJob follows an entry of job_live.
-func (t *Tx) liveJob(number []byte) (*Job, error) {
-	j, err := t.job(number)
-	if errors.Is(err, ErrNotFound) || err == nil && j.State.Terminal() {
-		return nil, damage(bucketJobLive, number, "it leads to no live job")
+// indexed follows an entry of job_ids or job_keys as far as the head.
+func (t *Tx) indexed(bucket string, key []byte) (number []byte, head *JobHead, rest []byte, err error) {
+	number, err = t.get(bucket, key)
+	if err != nil {
+		return nil, nil, nil, err
 	}
-	return j, err
+	if number == nil {
+		return nil, nil, nil, ErrNotFound
+	}
+	head, rest, err = t.head(number)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil, nil, damage(bucket, key, "it leads to no job")
+	}
+	if err == nil && bucket == bucketJobIDs && head.ID != string(key) ||
+		err == nil && bucket == bucketJobKeys && string(jobKey(head.UID, head.Key)) != string(key) {
+		err = damage(bucket, key, "it leads to another job")
+	}
+	return number, head, rest, err
+}
+
+// liveHead follows an entry of job_live as far as the head.
+func (t *Tx) liveHead(number []byte) (head *JobHead, rest []byte, err error) {
+	head, rest, err = t.head(number)
+	if errors.Is(err, ErrNotFound) || err == nil && head.State.Terminal() {
+		err = damage(bucketJobLive, number, "it leads to no live job")
+	}
+	return head, rest, err
 }
 
 // vouchJob checks that a job is found by its uuid, its key and its state.

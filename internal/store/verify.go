@@ -55,10 +55,10 @@ func (t *Tx) vouch(bucket string, key, body []byte) error {
 	case bucketJobs:
 		return t.vouchJob(key, body)
 	case bucketJobIDs, bucketJobKeys:
-		_, err := t.jobByIndex(bucket, key)
+		_, _, _, err := t.indexed(bucket, key)
 		return err
 	case bucketJobLive:
-		_, err := t.liveJob(key)
+		_, _, err := t.liveHead(key)
 		return err
 	case bucketPools:
 		return t.vouchPool(key, body)
