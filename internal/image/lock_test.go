@@ -1,0 +1,381 @@
+package image
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/testenv"
+)
+
+// newImage makes a raw image of 1 MiB.
+func newImage(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "disk.raw")
+	if err := os.WriteFile(path, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func openFile(t *testing.T, path string, flags int) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(path, flags, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() }) // a second time does no harm
+	return f
+}
+
+// access is one of the two locks, with the open mode it needs.
+type access struct {
+	name  string
+	flags int
+	lock  func(*os.File) error
+}
+
+var (
+	shared    = access{"shared", os.O_RDONLY, LockShared}
+	exclusive = access{"exclusive", os.O_RDWR, LockExclusive}
+)
+
+func (a access) try(t *testing.T, path string) (*os.File, error) {
+	t.Helper()
+	f := openFile(t, path, a.flags)
+	return f, a.lock(f)
+}
+
+// refused fails unless err names the holder.
+func refused(t *testing.T, err error, holder string) {
+	t.Helper()
+	var used *InUseError
+	if !errors.As(err, &used) {
+		t.Errorf("not refused: %v", err)
+		return
+	}
+	if used.Holder != holder {
+		t.Errorf("holder %q, want %q", used.Holder, holder)
+	}
+}
+
+// me is how this process is named as a holder.
+func me() string { return process(fmt.Sprint(os.Getpid())) }
+
+func TestReadersShareAndWritersAreAlone(t *testing.T) {
+	for _, c := range []struct {
+		first, second access
+		ok            bool
+	}{
+		{shared, shared, true},
+		{shared, exclusive, false},
+		{exclusive, shared, false},
+		{exclusive, exclusive, false},
+	} {
+		t.Run(c.first.name+" then "+c.second.name, func(t *testing.T) {
+			path := newImage(t)
+			first, err := c.first.try(t, path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = c.second.try(t, path)
+			if c.ok && err != nil {
+				t.Error(err)
+			}
+			if !c.ok {
+				refused(t, err, me())
+			}
+			if err := first.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.second.try(t, path); !c.ok && err != nil {
+				t.Errorf("after the first was closed: %v", err)
+			}
+		})
+	}
+}
+
+func TestRefusedLockLeavesNothingLocked(t *testing.T) {
+	for _, a := range []access{shared, exclusive} {
+		for _, where := range []int64{0, 101, 103, 120, 200, 220} {
+			path := newImage(t)
+			holder := openFile(t, path, os.O_RDWR)
+			if err := lockByte(holder, where, unix.F_WRLCK); err != nil {
+				t.Fatal(err)
+			}
+			f, err := a.try(t, path)
+			if err == nil && (a.name == "exclusive" || where != 120 && where != 220) {
+				t.Errorf("%s lock in spite of byte %d", a.name, where)
+			}
+			if err != nil {
+				ownsNothing(t, f)
+			}
+		}
+	}
+}
+
+func lockByte(f *os.File, at int64, kind int16) error {
+	l := span{at, 1}.lock(kind)
+	return fcntl(f, unix.F_OFD_SETLK, &l)
+}
+
+// ownsNothing fails if the kernel knows of locks of f.
+func ownsNothing(t *testing.T, f *os.File) {
+	t.Helper()
+	info := fmt.Sprintf("/proc/self/fdinfo/%d", f.Fd())
+	if holds(info, func(fdLock) bool { return true }) {
+		t.Errorf("%s still has locks", f.Name())
+	}
+}
+
+// openers are what QEMU 7.2 was seen to lock (read locks on single bytes).
+var openers = []struct {
+	name      string
+	bytes     []int64
+	letReader bool
+}{
+	{"vm, raw, read-write", []int64{100, 101, 201}, false},
+	{"vm, raw, share-rw", []int64{100, 101}, false},
+	{"vm, raw, read-only", []int64{100, 201}, true},
+	{"vm, qcow2", []int64{100, 101, 103, 201, 203}, false},
+	{"vm, backing file", []int64{100, 201, 203}, true},
+	{"qemu-img create, preallocated", []int64{101, 103, 203}, false},
+	{"one that shares nothing", []int64{200}, false},
+}
+
+func TestEveryOpenerOfQEMUIsSeen(t *testing.T) {
+	for _, o := range openers {
+		t.Run(o.name, func(t *testing.T) {
+			path := newImage(t)
+			vm := openFile(t, path, os.O_RDONLY)
+			for _, b := range o.bytes {
+				if err := lockByte(vm, b, unix.F_RDLCK); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := exclusive.try(t, path)
+			refused(t, err, me())
+			_, err = shared.try(t, path)
+			if o.letReader && err != nil {
+				t.Errorf("a reader is refused: %v", err)
+			}
+			if !o.letReader {
+				refused(t, err, me())
+			}
+		})
+	}
+}
+
+// qemuIO starts qemu-io on an image and returns when it has it open.
+func qemuIO(t *testing.T, args ...string) (holder string) {
+	t.Helper()
+	cmd := exec.Command(testenv.Tool(t, "qemu-io"), args...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close() // end of input ends it
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("qemu-io: %v", err)
+		}
+	})
+	if _, err := io.WriteString(in, "length\n"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatalf("qemu-io said %q: %v", line, err)
+	}
+	return fmt.Sprintf("pid %d (qemu-io)", cmd.Process.Pid)
+}
+
+func TestRealQEMUKeepsUsAwayAndIsNamed(t *testing.T) {
+	path := newImage(t)
+	t.Run("read-write", func(t *testing.T) {
+		holder := qemuIO(t, "-f", "raw", path)
+		_, err := exclusive.try(t, path)
+		refused(t, err, holder)
+		_, err = shared.try(t, path)
+		refused(t, err, holder)
+	})
+	t.Run("read-only", func(t *testing.T) {
+		holder := qemuIO(t, "-r", "-f", "raw", path)
+		_, err := exclusive.try(t, path)
+		refused(t, err, holder)
+		if _, err := shared.try(t, path); err != nil {
+			t.Errorf("a second reader is refused: %v", err)
+		}
+	})
+	t.Run("gone", func(t *testing.T) {
+		if _, err := exclusive.try(t, path); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWeKeepRealQEMUAway(t *testing.T) {
+	testenv.Tool(t, "qemu-img")
+	testenv.Tool(t, "qemu-io")
+	const always, reads = "always", "reads"
+	tools := []struct {
+		kind string // reads: allowed beside a reader
+		argv []string
+	}{
+		{always, []string{"qemu-io", "-f", "raw", "-c", "write 0 4k", "IMAGE"}},
+		{always, []string{"qemu-img", "resize", "-f", "raw", "IMAGE", "2M"}},
+		{always, []string{"qemu-img", "convert", "-f", "raw", "-O", "raw", "-n", "OTHER", "IMAGE"}},
+		{always, []string{"qemu-img", "create", "-f", "qcow2", "IMAGE", "1M"}},
+		{reads, []string{"qemu-io", "-r", "-f", "raw", "-c", "read 0 4k", "IMAGE"}},
+		{reads, []string{"qemu-img", "convert", "-f", "raw", "-O", "raw", "IMAGE", "COPY"}},
+		{reads, []string{"qemu-img", "compare", "-f", "raw", "-F", "raw", "IMAGE", "OTHER"}},
+	}
+	for _, a := range []access{shared, exclusive} {
+		path, other := newImage(t), newImage(t)
+		if _, err := a.try(t, path); err != nil {
+			t.Fatal(err)
+		}
+		put := strings.NewReplacer("IMAGE", path, "OTHER", other, "COPY", other+".copy")
+		for _, tool := range tools {
+			argv := strings.Split(put.Replace(strings.Join(tool.argv, "\n")), "\n")
+			out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+			want := a.name == "shared" && tool.kind == reads
+			if (err == nil) != want {
+				t.Errorf("beside our %s lock, %q: %v\n%s", a.name, tool.argv, err, out)
+			}
+			if err != nil && !strings.Contains(string(out), "lock") {
+				t.Errorf("%q failed for another reason: %s", tool.argv, out)
+			}
+		}
+	}
+}
+
+// virtlockd uses locks of the old kind, which never conflict within a process,
+// so that a child has to take one.
+func TestVirtlockdIsSeenAndNamed(t *testing.T) {
+	if path := os.Getenv("STORAGED_TEST_POSIX_LOCK"); path != "" {
+		holdPosixLock(path)
+		return
+	}
+	path := newImage(t)
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), "STORAGED_TEST_POSIX_LOCK="+path)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "locked\n" {
+		t.Fatalf("the child said %q: %v", line, err)
+	}
+	for _, a := range []access{shared, exclusive} {
+		_, err := a.try(t, path)
+		refused(t, err, process(fmt.Sprint(cmd.Process.Pid)))
+	}
+	in.Close() // ends the child
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if _, err := exclusive.try(t, path); err != nil {
+		t.Error(err)
+	}
+}
+
+// holdPosixLock locks virtlockd's byte until its input ends.
+func holdPosixLock(path string) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		panic(err)
+	}
+	l := span{libvirtByte, 1}.lock(unix.F_WRLCK)
+	if err := unix.FcntlFlock(f.Fd(), unix.F_SETLK, &l); err != nil {
+		panic(err)
+	}
+	fmt.Println("locked")
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		panic(err)
+	}
+}
+
+func TestLockSurvivesInAnotherProcess(t *testing.T) {
+	path := newImage(t)
+	f, err := exclusive.try(t, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("cat")
+	cmd.ExtraFiles = []*os.File{f}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = exclusive.try(t, path)
+	refused(t, err, fmt.Sprintf("pid %d (cat)", cmd.Process.Pid))
+	in.Close() // ends cat
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := exclusive.try(t, path); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLockLinesOfTheKernel(t *testing.T) {
+	for line, want := range map[string]fdLock{
+		"lock:\t1: OFDLCK  ADVISORY  READ -1 08:01:131090 100 101":   {"08:01:131090", "READ", "100", "101"},
+		"lock:\t2: POSIX  ADVISORY  WRITE 812 fe:00:7 0 EOF":         {"fe:00:7", "WRITE", "0", "EOF"},
+		"lock:\t1: FLOCK  ADVISORY  WRITE 812 fe:00:7 0 EOF trailer": {},
+		"pos:\t0": {},
+		"lock:":   {},
+		"":        {},
+	} {
+		if got, ok := parseLock(line); got != want || ok != (want != fdLock{}) {
+			t.Errorf("%q: %+v %v", line, got, ok)
+		}
+	}
+}
+
+func TestHoldersAreNamedOnEveryFileSystem(t *testing.T) {
+	for _, kind := range []string{"ext4", "xfs", "btrfs", "tmpfs"} {
+		t.Run(kind, func(t *testing.T) {
+			path := filepath.Join(testenv.Mount(t, kind), "disk.raw")
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			first, err := exclusive.try(t, path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			second, err := shared.try(t, path)
+			refused(t, err, me())
+			first.Close()  // so that the file system can be unmounted
+			second.Close() // likewise
+		})
+	}
+}
