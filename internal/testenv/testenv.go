@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -68,6 +69,7 @@ var mkfs = map[string][]string{
 	"ext4":  {"mkfs.ext4", "-q", "-F"},
 	"xfs":   {"mkfs.xfs", "-q", "-f"},
 	"btrfs": {"mkfs.btrfs", "-q", "-f"},
+	"ext2":  {"mkfs.ext2", "-q", "-F"},
 	"vfat":  {"mkfs.vfat"},
 	"tmpfs": nil,
 }
@@ -95,11 +97,44 @@ func Mount(t testing.TB, kind string) string {
 	return dir
 }
 
+// Failing mounts an ext2 file system that says it is much larger than what
+// lies below it: it takes any number of bytes, and the fsync of more than some
+// 20 MiB is an I/O error. It needs root.
+func Failing(t testing.TB) string {
+	t.Helper()
+	below := Mount(t, "tmpfs")
+	dir := filepath.Join(t.TempDir(), "failing")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := imageIn(t, below, mkfs["ext2"])
+	ballast, err := os.Create(filepath.Join(below, "ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ballast.Close() // what it holds does not matter
+	if err := syscall.Fallocate(int(ballast.Fd()), 0, 0, loopBytes-thinBytes); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "mount", "-o", "loop", path, dir)
+	t.Cleanup(func() { run(t, "umount", dir) })
+	return dir
+}
+
+// thinBytes is what a failing file system has below it, its own tables
+// included.
+const thinBytes = 20 << 20
+
 // imageFile makes a file system in a file.
 func imageFile(t testing.TB, command []string) string {
 	t.Helper()
+	return imageIn(t, t.TempDir(), command)
+}
+
+func imageIn(t testing.TB, dir string, command []string) string {
+	t.Helper()
 	mk := Tool(t, command[0])
-	path := filepath.Join(t.TempDir(), "image")
+	path := filepath.Join(dir, "image")
 	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)

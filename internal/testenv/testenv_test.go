@@ -63,3 +63,17 @@ func device(t *testing.T, path string) uint64 {
 	}
 	return st.Dev
 }
+
+func TestFailingFileSystemTakesBytesAndFailsAtFsync(t *testing.T) {
+	f, err := os.Create(filepath.Join(Failing(t), "x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() // it is lost anyway
+	if _, err := f.Write(make([]byte, 2*thinBytes)); err != nil {
+		t.Fatalf("the write failed already: %v", err)
+	}
+	if err := f.Sync(); err == nil {
+		t.Error("fsync went well")
+	}
+}

@@ -1,0 +1,217 @@
+// Package backendtest is the contract of package backends as tests. A driver
+// passes it with
+//
+//	func TestMain(m *testing.M) { backendtest.Main(m, New()) }
+//
+//	func TestContract(t *testing.T) {
+//		backendtest.Run(t, backendtest.Suite{New: …})
+//	}
+//
+// Second users of a volume, and helpers that die at a bad moment, are real
+// processes: Main turns the test binary into one when Run asks for it.
+package backendtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"storaged/internal/backends"
+)
+
+// Suite is what the contract is tested on.
+type Suite struct {
+	// New gives the driver and a pool that is not built yet, and sees to the
+	// pool's end with t.Cleanup.
+	New func(t *testing.T) (backends.Backend, backends.Pool)
+	// Dir says that volumes are the regular files in the pool's target, so
+	// that the tests may put other things there.
+	Dir bool
+}
+
+// Run tests the contract, each case with a pool of its own.
+func Run(t *testing.T, s Suite) {
+	for _, group := range []struct {
+		name  string
+		dir   bool // only for directories
+		cases []testCase
+	}{
+		{"pool", false, poolCases},
+		{"draft", false, draftCases},
+		{"volume", false, volumeCases},
+		{"settle", false, settleCases},
+		{"names", false, nameCases},
+		{"directory", true, directoryCases},
+		{"hostile", true, hostileCases},
+	} {
+		if group.dir && !s.Dir {
+			continue
+		}
+		t.Run(group.name, func(t *testing.T) {
+			for _, c := range group.cases {
+				t.Run(c.name, func(t *testing.T) { c.run(newRig(t, s)) })
+			}
+		})
+	}
+}
+
+type testCase struct {
+	name string
+	run  func(*rig)
+}
+
+// rig is a pool under test with what every case needs.
+type rig struct {
+	*testing.T
+	b backends.Backend
+	p backends.Pool
+}
+
+func newRig(t *testing.T, s Suite) *rig {
+	t.Helper()
+	b, p := s.New(t)
+	return &rig{t, b, p}
+}
+
+// started builds and starts the pool.
+func (r *rig) started() *rig {
+	r.Helper()
+	r.must(r.b.Build(r.Context(), r.p, false))
+	r.must(r.b.Start(r.Context(), r.p))
+	return r
+}
+
+func (r *rig) must(err error) {
+	r.Helper()
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
+// is fails unless err is one of the package's errors.
+func (r *rig) is(err, want error) {
+	r.Helper()
+	if !errors.Is(err, want) {
+		r.Errorf("error is %v, want %v", err, want)
+	}
+}
+
+// busy fails unless err is a BusyError that names what and, if known, whom.
+func (r *rig) busy(err error, holder string) {
+	r.Helper()
+	var busy *backends.BusyError
+	if !errors.As(err, &busy) {
+		r.Errorf("error is %v, want a BusyError", err)
+		return
+	}
+	if busy.Object == "" || !strings.Contains(busy.Holder, holder) {
+		r.Errorf("busy object is %q, holder %q, want %q", busy.Object, busy.Holder, holder)
+	}
+}
+
+// unblocked fails if do has not ended within a time that no disk takes.
+func (r *rig) unblocked(do func()) {
+	r.Helper()
+	const limit = 10 * time.Second
+	done := make(chan struct{})
+	go func() { // do may use Error but not Fatal
+		defer close(done)
+		do()
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit):
+		r.Fatalf("still blocked after %v", limit)
+	}
+}
+
+// draft begins a volume with content.
+func (r *rig) draft(name, job string, content []byte) backends.Draft {
+	r.Helper()
+	d, err := r.b.Create(r.Context(), r.p, name, job)
+	r.must(err)
+	r.Cleanup(func() { d.Close() }) // a second time does no harm
+	_, err = d.File().WriteAt(content, 0)
+	r.must(err)
+	return d
+}
+
+// made makes a volume with content.
+func (r *rig) made(name string, content []byte) {
+	r.Helper()
+	d := r.draft(name, "make", content)
+	r.must(d.Commit(r.Context(), keepNothing))
+	r.must(d.Close())
+}
+
+func keepNothing([]byte) error { return nil }
+
+// list refreshes and gives the volumes by name, without what was ignored.
+func (r *rig) list() map[string]backends.VolumeInfo {
+	r.Helper()
+	found := map[string]backends.VolumeInfo{}
+	_, err := r.b.Refresh(r.Context(), r.p, func(v backends.VolumeInfo) error {
+		if v.Ignored == "" {
+			if _, twice := found[v.Name]; twice {
+				r.Errorf("%q is found twice", v.Name)
+			}
+			found[v.Name] = v
+		}
+		return nil
+	})
+	r.must(err)
+	return found
+}
+
+// has fails unless the pool has exactly these volumes.
+func (r *rig) has(want ...string) {
+	r.Helper()
+	var got []string
+	for name := range r.list() {
+		got = append(got, name)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		r.Errorf("volumes are %q, want %q", got, want)
+	}
+}
+
+// holds fails unless the volume begins with content.
+func (r *rig) holds(name string, content []byte) {
+	r.Helper()
+	v, err := r.b.Open(r.Context(), r.p, name, backends.ReadShared)
+	r.must(err)
+	got := make([]byte, len(content))
+	_, err = io.ReadFull(io.NewSectionReader(v.File(), 0, int64(len(content))), got)
+	r.must(err)
+	r.must(v.Close())
+	if !bytes.Equal(got, content) {
+		r.Errorf("%q holds %.40q, want %.40q", name, got, content)
+	}
+}
+
+// canceled is a context that has ended.
+func canceled(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
+}
+
+// tree is what lies in a directory: names with kind, mode, size and inode.
+func (r *rig) tree(dir string) string {
+	r.Helper()
+	entries, err := os.ReadDir(dir)
+	r.must(err)
+	var b strings.Builder
+	for _, e := range entries {
+		b.WriteString(describe(r.T, dir, e.Name()))
+	}
+	return b.String()
+}

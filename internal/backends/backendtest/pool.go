@@ -1,0 +1,173 @@
+package backendtest
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"storaged/internal/backends"
+)
+
+var poolCases = []testCase{
+	{"properties say what the driver is", properties},
+	{"every step may be repeated", stepsRepeat},
+	{"nothing works before build", beforeBuild},
+	{"delete refuses a pool with volumes", deleteFull},
+	{"delete with volumes removes them", deleteWithVolumes},
+	{"delete with a volume in use removes nothing", deleteBusy},
+	{"refresh gives the pool's figures", figures},
+	{"refresh ends with the error of found", foundFails},
+	{"refresh ends when canceled half-way", refreshCanceled},
+	{"canceled methods change nothing", canceledMethods},
+	{"many volumes are found once each", manyVolumes},
+}
+
+func properties(r *rig) {
+	p := r.b.Properties()
+	if p.Type == "" || p.Type != r.p.Type {
+		r.Errorf("type is %q, the pool's %q", p.Type, r.p.Type)
+	}
+	if !slices.Contains(p.PoolVerbs, "refresh") || len(p.VolVerbs) > 0 && len(p.Formats) == 0 {
+		r.Errorf("incomplete: %+v", p)
+	}
+}
+
+func stepsRepeat(r *rig) {
+	ctx := r.Context()
+	for range 2 {
+		r.must(r.b.Build(ctx, r.p, false))
+	}
+	for range 2 {
+		r.must(r.b.Start(ctx, r.p))
+	}
+	r.made("a", []byte("a"))
+	for range 2 { // a running pool with volumes too
+		r.must(r.b.Build(ctx, r.p, false))
+		r.must(r.b.Start(ctx, r.p))
+		r.has("a")
+	}
+	r.must(r.b.Remove(ctx, r.p, "a"))
+	for range 2 {
+		r.must(r.b.Stop(ctx, r.p))
+	}
+	r.must(r.b.Start(ctx, r.p))
+	r.must(r.b.Stop(ctx, r.p))
+	for range 2 {
+		r.must(r.b.Delete(ctx, r.p, false))
+	}
+	r.started().has()
+}
+
+func beforeBuild(r *rig) {
+	ctx := r.Context()
+	_, create := r.b.Create(ctx, r.p, "a", "job")
+	_, open := r.b.Open(ctx, r.p, "a", backends.ReadShared)
+	_, refresh := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error { return nil })
+	for what, err := range map[string]error{
+		"start": r.b.Start(ctx, r.p), "create": create, "open": open,
+		"refresh": refresh, "remove": r.b.Remove(ctx, r.p, "a"),
+	} {
+		if !errors.Is(err, backends.ErrNotFound) {
+			r.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func deleteFull(r *rig) {
+	r.started().made("a", []byte("a"))
+	r.is(r.b.Delete(r.Context(), r.p, false), backends.ErrNotEmpty)
+	r.has("a")
+}
+
+func deleteWithVolumes(r *rig) {
+	r.started().made("a", []byte("a"))
+	r.made("b", []byte("b"))
+	r.must(r.b.Delete(r.Context(), r.p, true))
+	r.is(r.b.Start(r.Context(), r.p), backends.ErrNotFound)
+	r.started().has()
+}
+
+func deleteBusy(r *rig) {
+	r.started().made("a", []byte("a"))
+	r.made("b", []byte("b"))
+	v, err := r.b.Open(r.Context(), r.p, "b", backends.ReadShared)
+	r.must(err)
+	r.busy(r.b.Delete(r.Context(), r.p, true), "")
+	r.must(v.Close())
+	r.has("a", "b")
+}
+
+func figures(r *rig) {
+	r.started()
+	info, err := r.b.Refresh(r.Context(), r.p, func(backends.VolumeInfo) error { return nil })
+	r.must(err)
+	if info.Capacity <= 0 || info.Available <= 0 || info.Available > info.Capacity ||
+		info.Allocation < 0 || info.Allocation > info.Capacity {
+		r.Errorf("sizes make no sense: %+v", info)
+	}
+	if info.Path == "" {
+		r.Errorf("no path: %+v", info)
+	}
+}
+
+func foundFails(r *rig) {
+	r.started().made("a", nil)
+	r.made("b", nil)
+	stop, calls := errors.New("enough"), 0
+	_, err := r.b.Refresh(r.Context(), r.p, func(backends.VolumeInfo) error {
+		calls++
+		return stop
+	})
+	r.is(err, stop)
+	if calls != 1 {
+		r.Errorf("%d calls after the first had failed", calls-1)
+	}
+}
+
+func refreshCanceled(r *rig) {
+	r.started().made("a", nil)
+	r.made("b", nil)
+	ctx, cancel := context.WithCancel(r.Context())
+	calls := 0
+	_, err := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error {
+		cancel()
+		calls++
+		return nil
+	})
+	r.is(err, context.Canceled)
+	if calls != 1 {
+		r.Errorf("%d volumes found after the cancel", calls-1)
+	}
+}
+
+func canceledMethods(r *rig) {
+	ctx := canceled(r.T)
+	r.is(r.b.Build(ctx, r.p, false), context.Canceled)
+	r.is(r.b.Start(r.Context(), r.p), backends.ErrNotFound)
+	r.started().made("a", []byte("a"))
+	_, create := r.b.Create(ctx, r.p, "b", "job")
+	_, open := r.b.Open(ctx, r.p, "a", backends.WriteExclusive)
+	_, settle := r.b.Settle(ctx, r.p, "a", "job", nil)
+	_, refresh := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error { return errors.New("called") })
+	for what, err := range map[string]error{
+		"start": r.b.Start(ctx, r.p), "stop": r.b.Stop(ctx, r.p), "delete": r.b.Delete(ctx, r.p, true),
+		"remove": r.b.Remove(ctx, r.p, "a"), "create": create, "open": open, "settle": settle, "refresh": refresh,
+	} {
+		if !errors.Is(err, context.Canceled) {
+			r.Errorf("%s: %v", what, err)
+		}
+	}
+	r.has("a")
+	r.must(r.b.Remove(r.Context(), r.p, "a")) // no lock was left behind
+}
+
+func manyVolumes(r *rig) {
+	r.started()
+	const count = 50
+	var want []string
+	for i := range count {
+		r.made(numbered(i), nil)
+		want = append(want, numbered(i))
+	}
+	r.has(want...)
+}

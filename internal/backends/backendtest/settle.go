@@ -1,0 +1,118 @@
+package backendtest
+
+import (
+	"os"
+	"path/filepath"
+
+	"storaged/internal/backends"
+)
+
+var settleCases = []testCase{
+	{"a helper that was killed anywhere", settleKilled},
+	{"a helper that still lives", settleAlive},
+	{"a job that made nothing", settleNothing},
+	{"another job's volume and draft", settleOthers},
+	{"a volume that has gone or changed since", settleSince},
+	{"a record that cannot be read", settleGarbage},
+}
+
+// settleKilled kills a real helper at each stage of a commit and looks what
+// becomes of its volume.
+func settleKilled(r *rig) {
+	r.started()
+	for _, c := range []struct {
+		stage     string
+		committed bool
+	}{
+		{actWrite, false},
+		{actRecording, false},
+		{actRecorded, false},
+		{actCommitted, true},
+	} {
+		o := order{Act: c.stage, Name: "vol-" + c.stage, Job: "job-" + c.stage, Record: filepath.Join(r.TempDir(), "commit")}
+		r.process(o).kill()
+		identity, err := os.ReadFile(o.Record)
+		if err != nil && !os.IsNotExist(err) {
+			r.Fatal(err)
+		}
+		for range 2 {
+			committed, err := r.b.Settle(r.Context(), r.p, o.Name, o.Job, identity)
+			r.must(err)
+			if committed != c.committed {
+				r.Errorf("killed at %q: committed is %v", c.stage, committed)
+			}
+		}
+		if c.committed {
+			r.has(o.Name)
+			r.holds(o.Name, draftContent)
+			r.must(r.b.Remove(r.Context(), r.p, o.Name))
+		}
+		r.has()
+	}
+	r.must(r.b.Delete(r.Context(), r.p, false)) // nothing was left
+}
+
+func settleAlive(r *rig) {
+	r.started()
+	helper := r.process(order{Act: actWrite, Name: "a", Job: "job"})
+	_, err := r.b.Settle(r.Context(), r.p, "a", "job", nil)
+	r.busy(err, "")
+	helper.kill()
+	_, err = r.b.Settle(r.Context(), r.p, "a", "job", nil)
+	r.must(err)
+	r.must(r.b.Delete(r.Context(), r.p, false))
+}
+
+func settleNothing(r *rig) {
+	r.started().made("a", []byte("a"))
+	for _, name := range []string{"a", "b"} {
+		if committed, err := r.b.Settle(r.Context(), r.p, name, "job", nil); committed || err != nil {
+			r.Errorf("%s: %v, %v", name, committed, err)
+		}
+	}
+	r.holds("a", []byte("a"))
+}
+
+func settleOthers(r *rig) {
+	r.started()
+	var identity []byte
+	first := r.draft("a", "first", []byte("first"))
+	r.must(first.Commit(r.Context(), func(b []byte) error { identity = b; return nil }))
+	r.must(first.Close())
+	r.made("b", []byte("second"))
+	draft := r.draft("c", "third", []byte("third"))
+	if committed, err := r.b.Settle(r.Context(), r.p, "b", "fourth", identity); committed || err != nil {
+		r.Errorf("another volume's identity: %v, %v", committed, err)
+	}
+	r.has("a", "b")
+	r.must(draft.Commit(r.Context(), keepNothing)) // nobody took its temporary name
+	r.has("a", "b", "c")
+}
+
+func settleSince(r *rig) {
+	r.started()
+	var identity []byte
+	d := r.draft("a", "job", []byte("a"))
+	r.must(d.Commit(r.Context(), func(b []byte) error { identity = b; return nil }))
+	r.must(d.Close())
+	v, err := r.b.Open(r.Context(), r.p, "a", backends.WriteExclusive)
+	r.must(err)
+	_, err = v.File().WriteAt([]byte("b"), 0) // somebody uses it already
+	r.must(err)
+	r.must(v.Close())
+	if committed, err := r.b.Settle(r.Context(), r.p, "a", "job", identity); !committed || err != nil {
+		r.Errorf("written to: %v, %v", committed, err)
+	}
+	r.must(r.b.Remove(r.Context(), r.p, "a"))
+	if committed, err := r.b.Settle(r.Context(), r.p, "a", "job", identity); committed || err != nil {
+		r.Errorf("removed: %v, %v", committed, err)
+	}
+}
+
+func settleGarbage(r *rig) {
+	r.started().made("a", []byte("a"))
+	if committed, err := r.b.Settle(r.Context(), r.p, "a", "job", []byte("\x00garbage")); committed || err == nil {
+		r.Errorf("%v, %v", committed, err)
+	}
+	r.holds("a", []byte("a"))
+}

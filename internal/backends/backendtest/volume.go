@@ -1,0 +1,128 @@
+package backendtest
+
+import (
+	"fmt"
+
+	"storaged/internal/backends"
+)
+
+var volumeCases = []testCase{
+	{"opens, tells and closes", volumeOpen},
+	{"is kept from other processes by its locks", volumeLocks},
+	{"is free when its holder was killed", volumeKilled},
+	{"a refused open leaves no lock", volumeRefused},
+	{"remove is for good", volumeRemove},
+	{"a header in the content changes nothing for who opened it", volumePlanted},
+}
+
+func volumeOpen(r *rig) {
+	r.started().made("a", []byte("content"))
+	for _, a := range []backends.Access{backends.ReadShared, backends.WriteExclusive} {
+		v, err := r.b.Open(r.Context(), r.p, "a", a)
+		r.must(err)
+		info, err := v.Info()
+		r.must(err)
+		if info.Name != "a" || info.Size < 7 || info.Format != "" || info.Capacity != info.Size {
+			r.Errorf("told %+v", info)
+		}
+		_, err = v.File().WriteAt([]byte("C"), 0)
+		if want := a == backends.WriteExclusive; (err == nil) != want {
+			r.Errorf("writing: %v", err)
+		}
+		r.must(v.Close())
+		r.must(v.Close())
+	}
+	r.holds("a", []byte("Content"))
+	_, err := r.b.Open(r.Context(), r.p, "b", backends.ReadShared)
+	r.is(err, backends.ErrNotFound)
+}
+
+func volumeLocks(r *rig) {
+	r.started().made("a", []byte("a"))
+	for _, c := range []struct {
+		held    backends.Access
+		readers bool // are let in
+	}{{backends.ReadShared, true}, {backends.WriteExclusive, false}} {
+		other := r.process(order{Act: actHold, Name: "a", Access: c.held})
+		holder := fmt.Sprintf("pid %d ", other.pid())
+		_, err := r.b.Open(r.Context(), r.p, "a", backends.WriteExclusive)
+		r.busy(err, holder)
+		r.busy(r.b.Remove(r.Context(), r.p, "a"), holder)
+		if c.readers {
+			r.readTogether("a")
+		} else {
+			_, err := r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
+			r.busy(err, holder)
+		}
+		other.end()
+	}
+	r.has("a")
+}
+
+// readTogether opens a volume twice at once, as clones of one source do.
+func (r *rig) readTogether(name string) {
+	r.Helper()
+	for range 2 {
+		v, err := r.b.Open(r.Context(), r.p, name, backends.ReadShared)
+		r.must(err)
+		defer v.Close() // only when both were open
+	}
+}
+
+func volumeKilled(r *rig) {
+	r.started().made("a", []byte("a"))
+	other := r.process(order{Act: actHold, Name: "a", Access: backends.WriteExclusive})
+	_, err := r.b.Open(r.Context(), r.p, "a", backends.WriteExclusive)
+	r.busy(err, fmt.Sprintf("pid %d ", other.pid()))
+	other.kill()
+	v, err := r.b.Open(r.Context(), r.p, "a", backends.WriteExclusive)
+	r.must(err)
+	r.must(v.Close())
+}
+
+func volumeRefused(r *rig) {
+	r.started().made("a", []byte("a"))
+	v, err := r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
+	r.must(err)
+	_, err = r.b.Open(r.Context(), r.p, "a", backends.WriteExclusive)
+	r.busy(err, "")
+	again, err := r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
+	r.must(err)
+	r.must(v.Close())
+	r.must(again.Close())
+	r.must(r.b.Remove(r.Context(), r.p, "a"))
+}
+
+func volumeRemove(r *rig) {
+	r.started().made("a", []byte("a"))
+	r.made("b", []byte("b"))
+	r.must(r.b.Remove(r.Context(), r.p, "a"))
+	r.is(r.b.Remove(r.Context(), r.p, "a"), backends.ErrNotFound)
+	r.has("b")
+	r.made("a", []byte("again"))
+	r.holds("a", []byte("again"))
+}
+
+// volumePlanted: a guest may write a qcow2 header of 1 PiB with a backing file
+// into its raw disk.
+func volumePlanted(r *rig) {
+	r.started()
+	planted := make([]byte, 4096)
+	copy(planted, "QFI\xfb\x00\x00\x00\x03")
+	planted[15], planted[19] = 200, 11 // backing name at 200, 11 bytes
+	planted[25] = 4                    // 1 PiB
+	copy(planted[200:], "/etc/shadow")
+	r.made("a", planted)
+	found := r.list()["a"]
+	if found.Format != "qcow2" || found.Capacity != 1<<50 || found.Backing != "/etc/shadow" || found.Size < 4096 {
+		r.Errorf("found %+v", found)
+	}
+	v, err := r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
+	r.must(err)
+	defer v.Close() // opened for reading
+	info, err := v.Info()
+	r.must(err)
+	if info.Format != "" || info.Backing != "" || info.Capacity != info.Size || info.Size != found.Size {
+		r.Errorf("told %+v", info)
+	}
+}

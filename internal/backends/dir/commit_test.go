@@ -1,0 +1,221 @@
+package dir
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/backends"
+	"storaged/internal/testenv"
+)
+
+// newDraft is a draft named a with a byte in it.
+func newDraft(t *testing.T, p backends.Pool) *draft {
+	t.Helper()
+	d, err := New().Create(t.Context(), p, "a", "job")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() }) // a second time does no harm
+	if _, err := d.File().Write([]byte("a")); err != nil {
+		t.Fatal(err)
+	}
+	return d.(*draft)
+}
+
+func names(t *testing.T, p backends.Pool) (list []string) {
+	t.Helper()
+	entries, err := os.ReadDir(p.Target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		list = append(list, e.Name())
+	}
+	return list
+}
+
+func TestLinkInsteadOfRename(t *testing.T) {
+	p := newPool(t)
+	d := newDraft(t, p)
+	taken := put(t, p, "taken")
+	if err := d.dir.link(d.temp, "taken"); !errors.Is(err, backends.ErrExists) {
+		t.Errorf("over a taken name: %v", err)
+	}
+	if got, err := os.ReadFile(taken); string(got) != "taken" {
+		t.Errorf("it holds %q (%v)", got, err)
+	}
+	if err := d.dir.link(d.temp, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.dir.confirm("a", d.file); err != nil {
+		t.Error(err)
+	}
+	if got := names(t, p); len(got) != 2 {
+		t.Errorf("there is %q", got)
+	}
+}
+
+func TestCrashBetweenLinkAndUnlinkIsCommitted(t *testing.T) {
+	p := newPool(t)
+	d := newDraft(t, p)
+	identity, err := identify(d.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(p.Target, d.temp), filepath.Join(p.Target, "a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if committed, err := New().Settle(t.Context(), p, "a", "job", identity); !committed || err != nil {
+			t.Errorf("%v, %v", committed, err)
+		}
+	}
+	if got := names(t, p); len(got) != 1 || got[0] != "a" {
+		t.Errorf("there is %q", got)
+	}
+	v, err := New().Open(t.Context(), p, "a", backends.WriteExclusive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestIdentityOutlivesUseButNotReplacement(t *testing.T) {
+	was := identity{Inode: 7, BirthNS: 1234, Size: 10}
+	for name, c := range map[string]struct {
+		was, now identity
+		same     bool
+	}{
+		"untouched":                {was, was, true},
+		"grown":                    {was, identity{7, 1234, 20}, true},
+		"another file, same inode": {was, identity{7, 9999, 10}, false},
+		"another inode":            {was, identity{8, 1234, 10}, false},
+		"no births":                {identity{7, 0, 10}, identity{7, 0, 10}, true},
+		"no births, another size":  {identity{7, 0, 10}, identity{7, 0, 20}, false},
+		"birth appeared":           {identity{7, 0, 10}, was, false},
+	} {
+		if c.was.matches(c.now) != c.same {
+			t.Errorf("%s: %v", name, !c.same)
+		}
+	}
+}
+
+func TestFirstFsyncErrorIsFinal(t *testing.T) {
+	p := backends.Pool{Type: "dir", Target: testenv.Failing(t)}
+	d, err := New().Create(t.Context(), p, "a", "job")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close() // it is lost anyway
+	if _, err := d.File().Write(make([]byte, 64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	never := func([]byte) error {
+		t.Error("the identity of lost data was recorded")
+		return nil
+	}
+	first := d.Commit(t.Context(), never)
+	if !errors.Is(first, unix.EIO) && !errors.Is(first, unix.ENOSPC) {
+		t.Fatalf("commit: %v", first)
+	}
+	if again := d.Commit(t.Context(), never); again != first {
+		t.Errorf("second commit: %v", again)
+	}
+	if _, err := os.Lstat(filepath.Join(p.Target, "a")); !os.IsNotExist(err) {
+		t.Errorf("the name: %v", err)
+	}
+	_ = d.Discard() // on such a file system it may fail too
+}
+
+// tracedEnv makes TestOrderOfDurableSteps the process that strace watches.
+const tracedEnv = "STORAGED_TEST_TRACED_POOL"
+
+// durableSteps are what a volume's life must look like to the kernel, in this
+// order. Nothing else shows whether a file or a directory was made durable.
+var durableSteps = []string{
+	`mkdirat\(.*"pool", 0711\)`,
+	`fchmod\(\d+<.*/pool>, 0711\)`,
+	`fsync\(\d+<.*/above>\)`,
+	`openat2\(\d+<.*/pool>, "\.job\.storaged", \{flags=O_RDWR\|O_CREAT\|O_EXCL.*O_NOFOLLOW.*, mode=0600, resolve=RESOLVE_NO_XDEV\|RESOLVE_NO_MAGICLINKS\|RESOLVE_NO_SYMLINKS\|RESOLVE_BENEATH\}`,
+	`fchmod\(\d+<.*/\.job\.storaged>, 0600\)`,
+	`fsync\(\d+<.*/\.job\.storaged>\)`,
+	`openat\(.*/record", .*O_CREAT`,
+	`renameat2\(\d+<.*/pool>, "\.job\.storaged", \d+<.*/pool>, "a", RENAME_NOREPLACE\)`,
+	`fsync\(\d+<.*/pool>\)`,
+	`fsync\(\d+<.*/pool>\)`, // settle
+	`unlinkat\(\d+<.*/pool>, "\.other\.storaged", 0\)`,
+	`fsync\(\d+<.*/pool>\)`, // discard
+	`unlinkat\(\d+<.*/pool>, "a", 0\)`,
+	`fsync\(\d+<.*/pool>\)`, // remove
+	`unlinkat\(\d+<.*/above>, "pool", AT_REMOVEDIR\)`,
+	`fsync\(\d+<.*/above>\)`,
+}
+
+func TestOrderOfDurableSteps(t *testing.T) {
+	if target := os.Getenv(tracedEnv); target != "" {
+		volumeLife(t, backends.Pool{Type: "dir", Target: target})
+		return
+	}
+	above := filepath.Join(t.TempDir(), "above")
+	if err := os.Mkdir(above, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	trace := filepath.Join(t.TempDir(), "trace")
+	cmd := exec.Command(testenv.Tool(t, "strace"), "-f", "-y", "-o", trace,
+		"-e", "trace=mkdirat,fchmod,fsync,fdatasync,openat,openat2,renameat2,linkat,unlinkat",
+		os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), tracedEnv+"="+filepath.Join(above, "pool"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	rest, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, step := range durableSteps {
+		at := regexp.MustCompile(`(?m)^\d+ +` + step + `.* = \d+`).FindIndex(rest)
+		if at == nil {
+			t.Fatalf("after step %d there is no %s in\n%s", i, step, rest)
+		}
+		rest = rest[at[1]:]
+	}
+}
+
+// volumeLife is what durableSteps expects.
+func volumeLife(t *testing.T, p backends.Pool) {
+	b, ctx := New(), t.Context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(b.Build(ctx, p, false))
+	d := newDraft(t, p)
+	var identity []byte
+	must(d.Commit(ctx, func(id []byte) error {
+		identity = id
+		return os.WriteFile(filepath.Join(filepath.Dir(p.Target), "record"), id, 0o600)
+	}))
+	must(d.Close())
+	if committed, err := b.Settle(ctx, p, "a", "job", identity); !committed || err != nil {
+		t.Fatal(committed, err)
+	}
+	other, err := b.Create(ctx, p, "b", "other")
+	must(err)
+	must(other.Discard())
+	must(other.Close())
+	must(b.Remove(ctx, p, "a"))
+	must(b.Delete(ctx, p, false))
+}

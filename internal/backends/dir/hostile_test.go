@@ -1,0 +1,216 @@
+package dir
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/backends"
+	"storaged/internal/testenv"
+)
+
+// newPool is a built pool.
+func newPool(t *testing.T) backends.Pool {
+	t.Helper()
+	p := backends.Pool{Type: "dir", Target: filepath.Join(t.TempDir(), "pool")}
+	if err := New().Build(t.Context(), p, false); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func put(t *testing.T, p backends.Pool, name string) string {
+	t.Helper()
+	path := filepath.Join(p.Target, name)
+	if err := os.WriteFile(path, []byte(name), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// find refreshes and gives what is told of one name.
+func find(t *testing.T, p backends.Pool, name string) (found backends.VolumeInfo) {
+	t.Helper()
+	_, err := New().Refresh(t.Context(), p, func(v backends.VolumeInfo) error {
+		if v.Name == name {
+			found = v
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func bind(t *testing.T, from, to string) {
+	t.Helper()
+	testenv.Root(t)
+	if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(to, 0); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestMountOnAVolumesNameIsNoVolume(t *testing.T) {
+	p := newPool(t)
+	canary := filepath.Join(t.TempDir(), "canary")
+	if err := os.WriteFile(canary, []byte("canary"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bind(t, canary, put(t, p, "a"))
+	for _, a := range []backends.Access{backends.ReadShared, backends.WriteExclusive} {
+		_, err := New().Open(t.Context(), p, "a", a)
+		if !errors.Is(err, backends.ErrUnsafe) || !strings.Contains(err.Error(), "mount point") {
+			t.Errorf("open: %v", err)
+		}
+	}
+	if found := find(t, p, "a"); !strings.Contains(found.Ignored, "mount point") {
+		t.Errorf("found %+v", found)
+	}
+	if err := New().Delete(t.Context(), p, true); !errors.Is(err, backends.ErrNotEmpty) {
+		t.Errorf("delete: %v", err)
+	}
+}
+
+// openBeneath has to refuse on its own what appears after the first look.
+func TestOpenRefusesWhatTheFirstLookDidNotSee(t *testing.T) {
+	p := newPool(t)
+	outside := filepath.Join(t.TempDir(), "canary")
+	if err := os.WriteFile(outside, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, filepath.Join(p.Target, "link")); err != nil {
+		t.Fatal(err)
+	}
+	d, err := openPool(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close() // opened for reading
+	for _, name := range []string{"link", "..", "../pool", "/etc/passwd", "/proc/self/exe"} {
+		if f, err := d.openBeneath(name, os.O_RDONLY, 0); err == nil {
+			t.Errorf("%s was opened as %s", name, f.Name())
+		}
+	}
+}
+
+func TestDeleteOfAMountPointRemovesNothing(t *testing.T) {
+	p := newPool(t)
+	put(t, p, "a")
+	bind(t, p.Target, p.Target)
+	if err := New().Delete(t.Context(), p, true); err == nil || !strings.Contains(err.Error(), "mount point") {
+		t.Errorf("delete: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(p.Target, "a")); err != nil {
+		t.Error(err)
+	}
+}
+
+// Whoever has a lease makes others wait in open(2) for 45 s.
+func TestLeaseOfAnotherDoesNotBlock(t *testing.T) {
+	p := newPool(t)
+	f, err := os.Open(put(t, p, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() // opened for reading
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK); err != nil {
+		t.Fatal(err)
+	}
+	var busy *backends.BusyError
+	if _, err := New().Open(t.Context(), p, "a", backends.WriteExclusive); !errors.As(err, &busy) {
+		t.Errorf("open: %v", err)
+	}
+}
+
+// asNobody runs do without root's rights on files. They belong to the thread,
+// which ends with do.
+func asNobody(t *testing.T, do func()) {
+	t.Helper()
+	testenv.Root(t)
+	const nobody = 65534
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlock
+		unix.RawSyscall(unix.SYS_SETFSUID, nobody, 0, 0)
+		do()
+	}()
+	<-done
+}
+
+// poolForNobody is a pool on a path that everybody may walk.
+func poolForNobody(t *testing.T) backends.Pool {
+	t.Helper()
+	p := newPool(t)
+	for dir := p.Target; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+func TestVolumeThatMayNotBeReadIsAVolumeOfUnknownFormat(t *testing.T) {
+	p := poolForNobody(t)
+	put(t, p, "a")
+	asNobody(t, func() {
+		if found := find(t, p, "a"); found.Ignored != "" || found.Format != "" || found.Size != 1 || found.Capacity != 1 {
+			t.Errorf("found %+v", found)
+		}
+		if _, err := New().Open(t.Context(), p, "a", backends.ReadShared); !errors.Is(err, os.ErrPermission) {
+			t.Errorf("open: %v", err)
+		}
+	})
+}
+
+func TestStartNeedsTheRightToWrite(t *testing.T) {
+	p := poolForNobody(t)
+	asNobody(t, func() {
+		if err := New().Start(t.Context(), p); !errors.Is(err, os.ErrPermission) {
+			t.Errorf("start: %v", err)
+		}
+		_, err := New().Create(t.Context(), p, "a", "job")
+		if !errors.Is(err, os.ErrPermission) {
+			t.Errorf("create: %v", err)
+		}
+	})
+	if err := New().Start(t.Context(), p); err != nil {
+		t.Errorf("start as root: %v", err)
+	}
+}
+
+func TestReadOnlyFileSystemCanBeStartedAndRead(t *testing.T) {
+	p := newPool(t)
+	put(t, p, "a")
+	bind(t, p.Target, p.Target)
+	if err := unix.Mount("", p.Target, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := New().Start(t.Context(), p); err != nil {
+		t.Errorf("start: %v", err)
+	}
+	if found := find(t, p, "a"); found.Format != "raw" {
+		t.Errorf("found %+v", found)
+	}
+	v, err := New().Open(t.Context(), p, "a", backends.ReadShared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := New().Create(t.Context(), p, "b", "job"); !errors.Is(err, unix.EROFS) {
+		t.Errorf("create: %v", err)
+	}
+}
