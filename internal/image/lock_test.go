@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -103,6 +104,29 @@ func TestReadersShareAndWritersAreAlone(t *testing.T) {
 	}
 }
 
+func TestLocksAreOnQEMUsBytes(t *testing.T) {
+	for _, c := range []struct {
+		access
+		want []string
+	}{
+		{shared, []string{"READ 100 100", "READ 201 201", "READ 203 203"}},
+		{exclusive, []string{"WRITE 100 163", "WRITE 200 263"}},
+	} {
+		f, err := c.try(t, newImage(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		holds(fmt.Sprintf("/proc/self/fdinfo/%d", f.Fd()), func(l fdLock) bool {
+			got = append(got, l.kind+" "+l.start+" "+l.end)
+			return false
+		})
+		if slices.Sort(got); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q", c.name, got)
+		}
+	}
+}
+
 func TestRefusedLockLeavesNothingLocked(t *testing.T) {
 	for _, a := range []access{shared, exclusive} {
 		for _, where := range []int64{0, 101, 103, 120, 200, 220} {
@@ -174,47 +198,17 @@ func TestEveryOpenerOfQEMUIsSeen(t *testing.T) {
 	}
 }
 
-// qemuIO starts qemu-io on an image and returns when it has it open.
-func qemuIO(t *testing.T, args ...string) (holder string) {
-	t.Helper()
-	cmd := exec.Command(testenv.Tool(t, "qemu-io"), args...)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		in.Close() // end of input ends it
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("qemu-io: %v", err)
-		}
-	})
-	if _, err := io.WriteString(in, "length\n"); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		t.Fatalf("qemu-io said %q: %v", line, err)
-	}
-	return fmt.Sprintf("pid %d (qemu-io)", cmd.Process.Pid)
-}
-
 func TestRealQEMUKeepsUsAwayAndIsNamed(t *testing.T) {
 	path := newImage(t)
 	t.Run("read-write", func(t *testing.T) {
-		holder := qemuIO(t, "-f", "raw", path)
+		holder := testenv.QEMU(t, "-f", "raw", path)
 		_, err := exclusive.try(t, path)
 		refused(t, err, holder)
 		_, err = shared.try(t, path)
 		refused(t, err, holder)
 	})
 	t.Run("read-only", func(t *testing.T) {
-		holder := qemuIO(t, "-r", "-f", "raw", path)
+		holder := testenv.QEMU(t, "-r", "-f", "raw", path)
 		_, err := exclusive.try(t, path)
 		refused(t, err, holder)
 		if _, err := shared.try(t, path); err != nil {

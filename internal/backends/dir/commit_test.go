@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -144,20 +145,31 @@ const tracedEnv = "STORAGED_TEST_TRACED_POOL"
 // durableSteps are what a volume's life must look like to the kernel, in this
 // order. Nothing else shows whether a file or a directory was made durable.
 var durableSteps = []string{
-	`mkdirat\(.*"pool", 0711\)`,
+	`mkdirat\(\d+<.*/top>, "above", 0755\)`,
+	`fchmod\(\d+<.*/above>, 0755\)`,
+	`fsync\(\d+<.*/top>\)`,
+	`mkdirat\(\d+<.*/above>, "pool", 0711\)`,
 	`fchmod\(\d+<.*/pool>, 0711\)`,
 	`fsync\(\d+<.*/above>\)`,
 	`openat2\(\d+<.*/pool>, "\.job\.storaged", \{flags=O_RDWR\|O_CREAT\|O_EXCL.*O_NOFOLLOW.*, mode=0600, resolve=RESOLVE_NO_XDEV\|RESOLVE_NO_MAGICLINKS\|RESOLVE_NO_SYMLINKS\|RESOLVE_BENEATH\}`,
 	`fchmod\(\d+<.*/\.job\.storaged>, 0600\)`,
 	`fsync\(\d+<.*/\.job\.storaged>\)`,
+	`statx\(\d+<.*/pool>, "\.job\.storaged", `,
+	`statx\(\d+<.*/pool>, "a", `,
 	`openat\(.*/record", .*O_CREAT`,
 	`renameat2\(\d+<.*/pool>, "\.job\.storaged", \d+<.*/pool>, "a", RENAME_NOREPLACE\)`,
+	`statx\(\d+<.*/pool>, "a", `,
 	`fsync\(\d+<.*/pool>\)`,
 	`fsync\(\d+<.*/pool>\)`, // settle
 	`unlinkat\(\d+<.*/pool>, "\.other\.storaged", 0\)`,
-	`fsync\(\d+<.*/pool>\)`, // discard
+	`fsync\(\d+<.*/pool>\)`,      // discard
+	`statx\(\d+<.*/pool>, "a", `, // remove
+	`openat2\(\d+<.*/pool>, "a", \{flags=O_RDWR\|.*O_NONBLOCK.*, resolve=RESOLVE_NO_XDEV\|RESOLVE_NO_MAGICLINKS\|RESOLVE_NO_SYMLINKS\|RESOLVE_BENEATH\}`,
+	`statx\(\d+<.*/a>, "", `,
+	`fcntl\(\d+<.*/a>, F_OFD_SETLK, \{l_type=F_WRLCK, l_whence=SEEK_SET, l_start=200, l_len=64`,
+	`statx\(\d+<.*/pool>, "a", `,
 	`unlinkat\(\d+<.*/pool>, "a", 0\)`,
-	`fsync\(\d+<.*/pool>\)`, // remove
+	`fsync\(\d+<.*/pool>\)`,
 	`unlinkat\(\d+<.*/above>, "pool", AT_REMOVEDIR\)`,
 	`fsync\(\d+<.*/above>\)`,
 }
@@ -167,29 +179,49 @@ func TestOrderOfDurableSteps(t *testing.T) {
 		volumeLife(t, backends.Pool{Type: "dir", Target: target})
 		return
 	}
-	above := filepath.Join(t.TempDir(), "above")
-	if err := os.Mkdir(above, 0o755); err != nil {
+	top := filepath.Join(t.TempDir(), "top")
+	if err := os.Mkdir(top, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	trace := filepath.Join(t.TempDir(), "trace")
 	cmd := exec.Command(testenv.Tool(t, "strace"), "-f", "-y", "-o", trace,
-		"-e", "trace=mkdirat,fchmod,fsync,fdatasync,openat,openat2,renameat2,linkat,unlinkat",
+		"-e", "trace=mkdirat,fchmod,fsync,fdatasync,openat,openat2,renameat2,linkat,unlinkat,statx,fcntl",
 		os.Args[0], "-test.run=^"+t.Name()+"$")
-	cmd.Env = append(os.Environ(), tracedEnv+"="+filepath.Join(above, "pool"))
+	cmd.Env = append(os.Environ(), tracedEnv+"="+filepath.Join(top, "above/pool"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	rest, err := os.ReadFile(trace)
+	text, err := os.ReadFile(trace)
 	if err != nil {
 		t.Fatal(err)
 	}
+	rest := joinCalls(string(text))
 	for i, step := range durableSteps {
-		at := regexp.MustCompile(`(?m)^\d+ +` + step + `.* = \d+`).FindIndex(rest)
+		at := regexp.MustCompile(`(?m)^\d+ +` + step).FindStringIndex(rest)
 		if at == nil {
 			t.Fatalf("after step %d there is no %s in\n%s", i, step, rest)
 		}
 		rest = rest[at[1]:]
 	}
+}
+
+// joinCalls puts together the calls that strace shows in two lines because
+// another thread came in between.
+func joinCalls(trace string) string {
+	resumed := regexp.MustCompile(`^<\.\.\. \w+ resumed>`)
+	var calls []string
+	begun := map[string]int{} // by thread: its call in calls
+	for line := range strings.Lines(trace) {
+		thread, call, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		call = strings.TrimSpace(call)
+		if mark := resumed.FindString(call); mark != "" {
+			calls[begun[thread]] += call[len(mark):]
+			continue
+		}
+		begun[thread] = len(calls)
+		calls = append(calls, thread+" "+strings.TrimSuffix(call, " <unfinished ...>"))
+	}
+	return strings.Join(calls, "\n")
 }
 
 // volumeLife is what durableSteps expects.

@@ -3,6 +3,7 @@ package dir
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -212,5 +213,36 @@ func TestReadOnlyFileSystemCanBeStartedAndRead(t *testing.T) {
 	}
 	if _, err := New().Create(t.Context(), p, "b", "job"); !errors.Is(err, unix.EROFS) {
 		t.Errorf("create: %v", err)
+	}
+}
+
+func TestVolumeInUseByQEMUIsBusyAndNamesIt(t *testing.T) {
+	p := newPool(t)
+	holder := testenv.QEMU(t, "-f", "raw", put(t, p, "a"))
+	_, read := New().Open(t.Context(), p, "a", backends.ReadShared)
+	_, write := New().Open(t.Context(), p, "a", backends.WriteExclusive)
+	for what, err := range map[string]error{
+		"read": read, "write": write, "remove": New().Remove(t.Context(), p, "a"), "delete": New().Delete(t.Context(), p, true),
+	} {
+		var busy *backends.BusyError
+		if !errors.As(err, &busy) || busy.Holder != holder || busy.Object != filepath.Join(p.Target, "a") {
+			t.Errorf("%s: %v, want %s", what, err, holder)
+		}
+	}
+}
+
+func TestQEMUCannotOpenWhatWeHaveOpenForWriting(t *testing.T) {
+	p := newPool(t)
+	path := put(t, p, "a")
+	v, err := New().Open(t.Context(), p, "a", backends.WriteExclusive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close() // nothing was written
+	for _, args := range [][]string{{"-f", "raw", "-c", "length", path}, {"-r", "-f", "raw", "-c", "length", path}} {
+		out, err := exec.Command(testenv.Tool(t, "qemu-io"), args...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "lock") {
+			t.Errorf("qemu-io %q: %v\n%s", args, err, out)
+		}
 	}
 }
