@@ -62,6 +62,53 @@ func TestLinkInsteadOfRename(t *testing.T) {
 	}
 }
 
+// appendFlag is FS_APPEND_FL of linux/fs.h.
+const appendFlag = 0x20
+
+// appendOnly sets whether names can be added to a directory, but not removed.
+func appendOnly(t *testing.T, p backends.Pool, on bool) {
+	t.Helper()
+	d, err := os.Open(p.Target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close() // opened for reading
+	flags, err := unix.IoctlGetInt(int(d.Fd()), unix.FS_IOC_GETFLAGS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags &^= appendFlag
+	if on {
+		flags |= appendFlag
+	}
+	if err := unix.IoctlSetPointerInt(int(d.Fd()), unix.FS_IOC_SETFLAGS, flags); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDiscardTakesBothNamesOfALinkThatWasNotFinished(t *testing.T) {
+	p := backends.Pool{Type: "dir", Target: testenv.Mount(t, "ext4")}
+	d := newDraft(t, p)
+	t.Cleanup(func() { appendOnly(t, p, false) })
+	appendOnly(t, p, true)
+	if err := d.dir.link(d.temp, d.name); !errors.Is(err, unix.EPERM) {
+		t.Errorf("link: %v", err)
+	}
+	if err := d.Discard(); !errors.Is(err, unix.EPERM) {
+		t.Errorf("discard: %v", err)
+	}
+	appendOnly(t, p, false)
+	if err := d.Discard(); err != nil {
+		t.Errorf("second discard: %v", err)
+	}
+	if got := names(t, p); len(got) != 1 || got[0] != "lost+found" {
+		t.Errorf("there is %q", got)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCrashBetweenLinkAndUnlinkIsCommitted(t *testing.T) {
 	p := newPool(t)
 	d := newDraft(t, p)

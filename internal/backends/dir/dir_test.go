@@ -37,3 +37,52 @@ func TestContractOnOtherFileSystems(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkRefresh is for a pool of a thousand volumes.
+func BenchmarkRefresh(b *testing.B) {
+	p := backends.Pool{Type: "dir", Target: b.TempDir()}
+	for i := range 1000 {
+		if err := os.WriteFile(filepath.Join(p.Target, fmt.Sprint(i)), make([]byte, 4096), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		_, err := New().Refresh(b.Context(), p, func(backends.VolumeInfo) error { return nil })
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkCreate is for an empty volume, durable at the end.
+func BenchmarkCreate(b *testing.B) {
+	p := backends.Pool{Type: "dir", Target: b.TempDir()}
+	for i := 0; b.Loop(); i++ {
+		d, err := New().Create(b.Context(), p, fmt.Sprint(i), "job")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := d.Commit(b.Context(), func([]byte) error { return nil }); err != nil {
+			b.Fatal(err)
+		}
+		if err := d.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	p := backends.Pool{Type: "dir", Target: b.TempDir()}
+	if err := os.WriteFile(filepath.Join(p.Target, "a"), nil, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		v, err := New().Open(b.Context(), p, "a", backends.WriteExclusive)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := v.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -161,7 +161,10 @@ func (d *poolDir) link(from, to string) error {
 	if err != nil {
 		return d.renamed(to, err)
 	}
-	return d.unlink(from)
+	if err := d.unlink(from); err != nil {
+		return errors.Join(err, d.unlink(to))
+	}
+	return nil
 }
 
 func (d *poolDir) renamed(to string, err error) error {
@@ -174,7 +177,7 @@ func (d *poolDir) renamed(to string, err error) error {
 	return nil
 }
 
-// Discard deletes the draft's file, if its temporary name still means it.
+// Discard deletes the draft's file, whatever of its names still means it.
 func (d *draft) Discard() error {
 	switch d.fate {
 	case committed:
@@ -189,18 +192,11 @@ func (d *draft) Discard() error {
 	return nil
 }
 
-// drop unlinks the temporary name durably and closes the file.
+// drop unlinks the draft durably and closes it. It may have its final name, or
+// both, when a Commit failed so badly that it could not be undone either.
 func (d *draft) drop() error {
-	st, err := d.dir.stat(d.temp)
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return err
-	}
-	mine, merr := statFile(d.file)
-	if merr != nil {
-		return merr
-	}
-	if err == nil && same(&st, &mine) {
-		if err := d.dir.unlink(d.temp); err != nil {
+	for _, name := range []string{d.temp, d.name} {
+		if err := d.dropName(name); err != nil {
 			return err
 		}
 	}
@@ -208,6 +204,25 @@ func (d *draft) drop() error {
 		return err
 	}
 	return d.volume.Close()
+}
+
+// dropName unlinks a name if it still means the draft's file.
+func (d *draft) dropName(name string) error {
+	st, err := d.dir.stat(name)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	mine, err := statFile(d.file)
+	if err != nil {
+		return err
+	}
+	if !same(&st, &mine) {
+		return nil
+	}
+	return d.dir.unlink(name)
 }
 
 // Close gives up the draft's locks and the pool's directory.
