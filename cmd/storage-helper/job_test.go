@@ -395,6 +395,23 @@ func TestJobWipeStoppedHalfWaySaysSo(t *testing.T) {
 	}
 }
 
+func TestKilledWipeIsNotCalledUndone(t *testing.T) {
+	d, pool := newDaemon(t), t.TempDir()
+	target := filepath.Join(pool, "a.raw")
+	noise(t, target, 64*mib)
+	d.start("wipe", "--target", target)
+	d.begin(ipc.Go{Limit: slow})
+	await(d, 0, "durable progress", func(p ipc.Progress) bool { return p.Durable > 0 })
+	must(t, d.cmd.Process.Kill())
+	d.exit()
+	s := d.settler("settle", "--target", target)
+	s.begin(ipc.Go{})
+	report := s.result(record.ExitCanceled)
+	if report.Rollback != string(record.RollbackNone) || report.Volume == nil || report.Volume.Size != 64*mib {
+		t.Errorf("report %+v", report.Summary)
+	}
+}
+
 func TestJobsOfPoolsAndVolumes(t *testing.T) {
 	pool := filepath.Join(t.TempDir(), "pool")
 	target := filepath.Join(pool, "v.raw")

@@ -78,7 +78,9 @@ func (w settlement) work(ctx context.Context, r *run) error {
 	if committed || w.byHand {
 		return nil
 	}
-	r.report.Rollback = string(record.RollbackDone)
+	if r.report.Volume == nil { // else the job changed one in place, which nothing undoes
+		r.report.Rollback = string(record.RollbackDone)
+	}
 	return errUndone
 }
 
