@@ -39,6 +39,7 @@ type call struct {
 	bytes  int64 // of the answer
 	err    error // refused with
 	job    int64 // started or changed
+	read   bool  // the body, to its end
 }
 
 // WriteHeader notes the status.
@@ -153,8 +154,8 @@ func (c *call) problem(e *record.Error) {
 	if d := retryAfter[e.Code]; d > 0 {
 		c.Header().Set("Retry-After", strconv.Itoa(int(d.Seconds())))
 	}
-	if c.r.ContentLength != 0 {
-		c.Header().Set("Connection", "close") // so that an unread body need not be read
+	if c.r.ContentLength != 0 && !c.read {
+		c.Header().Set("Connection", "close") // so that nobody waits for the body
 	}
 	b, err := json.Marshal(p)
 	if err != nil {

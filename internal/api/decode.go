@@ -67,6 +67,7 @@ func (c *call) readBody() ([]byte, error) {
 	case err != nil:
 		return nil, record.Errorf(record.Invalid, "the body did not arrive whole: %v", err)
 	}
+	c.read = true
 	return b, nil
 }
 

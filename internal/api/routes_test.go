@@ -350,3 +350,39 @@ func TestAccessLog(t *testing.T) {
 		t.Errorf("a hostile name is logged %d times, escaped", n)
 	}
 }
+
+// Denials in great number, with bodies that would be large, leave nothing.
+func TestDenialsLeaveNothing(t *testing.T) {
+	h := newHost(t, nil)
+	ask := "POST /v1/pools HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n" + strings.Repeat("x", 64<<10)
+	deny := func() {
+		conn := dialRaw(t, h.ro)
+		_, _ = io.WriteString(conn, ask) // it may hang up before the end
+		buf := make([]byte, 12)
+		if _, err := io.ReadFull(conn, buf); err != nil || string(buf) != "HTTP/1.1 403" {
+			t.Errorf("got %q, %v", buf, err)
+		}
+		conn.Close()
+	}
+	deny()
+	before := openFiles(t)
+	for range 200 {
+		deny()
+	}
+	h.stop()
+	if after := openFiles(t); after > before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+	if calls, _ := h.svc.took(); calls != nil {
+		t.Errorf("%v was done", calls)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}

@@ -28,17 +28,14 @@ const (
 	eventsType  = "text/event-stream"
 )
 
-// formats are those of our schemas that the validator knows only when told.
-var formats = sync.OnceFunc(func() {
-	openapi3.DefineStringFormatValidator("uuid", openapi3.NewRegexpFormatValidator(openapi3.FormatOfStringForUUIDOfRFC9562))
-	openapi3.DefineIntegerFormatValidator("int64", openapi3.NewRangeFormatValidator[int64](-1<<63, 1<<63-1))
-})
+// Load gives openapi.yaml, read once; nobody changes it. Every object in it is
+// taken to have no other members than those it names, so that a field that the
+// document lacks is a deviation too.
+func Load() (*openapi3.T, error) { return load() }
 
-// Load reads openapi.yaml. Every object in it is then taken to have no other
-// members than those it names, so that a field that the document lacks is a
-// deviation too.
-func Load() (*openapi3.T, error) {
-	formats()
+var load = sync.OnceValues(func() (*openapi3.T, error) {
+	// A format that the validator knows only when told.
+	openapi3.DefineStringFormatValidator("uuid", openapi3.NewRegexpFormatValidator(openapi3.FormatOfStringForUUIDOfRFC9562))
 	doc, err := openapi3.NewLoader().LoadFromData(api.OpenAPI)
 	if err != nil {
 		return nil, err
@@ -50,7 +47,7 @@ func Load() (*openapi3.T, error) {
 		closeObjects(s.Value)
 	}
 	return doc, nil
-}
+})
 
 // closeObjects forbids unnamed members in a schema and those inside of it.
 func closeObjects(s *openapi3.Schema) {
