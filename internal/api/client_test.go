@@ -18,6 +18,7 @@ import (
 
 	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/testenv"
 )
 
 // every has one call of each method of the client, by the service's method
@@ -305,9 +306,7 @@ func TestCanceledContextIsItsOwnError(t *testing.T) {
 }
 
 func TestNotPermittedToConnectIsDenied(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs another user")
-	}
+	testenv.Root(t) // to be another user
 	h := newHost(t, nil)
 	if err := os.Chmod(h.main, 0o600); err != nil {
 		t.Fatal(err)

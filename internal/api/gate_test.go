@@ -3,18 +3,16 @@ package api_test
 import (
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"testing"
 
 	"storaged/internal/api"
+	"storaged/internal/testenv"
 )
 
 // One user who opens connections without end keeps nobody else out.
 func TestConnectionsOfOneUserAreBounded(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs another user")
-	}
+	testenv.Root(t) // to be another user
 	h := newHost(t, nil)
 	dial := func() net.Conn {
 		var conn net.Conn

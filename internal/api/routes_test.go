@@ -17,6 +17,7 @@ import (
 	"storaged/internal/api"
 	"storaged/internal/api/apitest"
 	"storaged/internal/record"
+	"storaged/internal/testenv"
 )
 
 // bodies are those that a call does not do without.
@@ -128,9 +129,7 @@ func TestPeerIsWhoTheKernelSays(t *testing.T) {
 		o.Command != strings.TrimSpace(string(comm)) {
 		t.Errorf("caller is %+v", got.caller)
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("needs another user")
-	}
+	testenv.Root(t) // to be another user
 	other := h.client(t, h.main)
 	other.Wrap(asUserTransport(t, h.main, nobody))
 	if _, err := other.PauseJob(t.Context(), "1"); err != nil {
