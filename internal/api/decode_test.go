@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -82,11 +83,12 @@ func TestPeerNamesAreHarmless(t *testing.T) {
 }
 
 func TestRoleFollowsSocketAndUID(t *testing.T) {
+	own, other := os.Geteuid(), os.Geteuid()+1
 	for _, c := range []struct {
 		uid      int
 		readOnly bool
 		want     Role
-	}{{0, false, Root}, {0, true, Reader}, {65534, false, Member}, {65534, true, Reader}} {
+	}{{0, false, Root}, {0, true, Reader}, {own, false, Root}, {own, true, Reader}, {other, false, Member}, {other, true, Reader}} {
 		p := &peer{uid: c.uid, loginUID: "0"}
 		if got := p.caller(c.readOnly); got.Role != c.want || got.Owner.LoginUser != "root" {
 			t.Errorf("uid %d, read-only %v: %+v", c.uid, c.readOnly, got)
