@@ -1,0 +1,130 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// activePool gives a pool whose volumes can be worked on.
+func activePool(tx *store.Tx, name string) (*store.Pool, error) {
+	p, err := findPool(tx, name)
+	if err != nil {
+		return nil, err
+	}
+	switch p.State {
+	case record.PoolActive, record.PoolDegraded:
+		return p, nil
+	case record.PoolInactive:
+		return nil, record.Errorf(record.WrongState, "pool %q is not active", p.Name).
+			WithHint("storagectl pool start %s", p.Name)
+	}
+	return nil, record.Errorf(record.WrongState, "pool %q is %s: %s", p.Name, p.State, p.Reason)
+}
+
+// findPool gives a pool by name or uuid.
+func findPool(tx *store.Tx, name string) (*store.Pool, error) {
+	p, err := tx.Pool(name)
+	if errors.Is(err, store.ErrNotFound) {
+		p, err = tx.PoolByUUID(name)
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, record.Errorf(record.NotFound, "no pool %q", name).WithHint("storagectl pool list")
+	}
+	return p, err
+}
+
+// findVolume gives an entry of the catalogue.
+func findVolume(tx *store.Tx, pool, name string) (*store.Volume, error) {
+	v, err := tx.Volume(pool, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, record.Errorf(record.NotFound, "no volume %q in pool %q", name, pool).
+			WithHint("storagectl vol list %s; a volume that another program made appears after storagectl pool refresh %s", pool, pool)
+	}
+	return v, err
+}
+
+// freeName refuses a name that the catalogue has already.
+func freeName(tx *store.Tx, pool, name string) error {
+	v, err := tx.Volume(pool, name)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case v.State == record.VolumeBuilding:
+		return record.Errorf(record.Exists, "volume \"%s/%s\" is being made%s", pool, name, byJob(v.Job))
+	}
+	return record.Errorf(record.Exists, "volume \"%s/%s\" exists already", pool, name)
+}
+
+// whole refuses a volume whose content is not to be relied on.
+func whole(v *store.Volume) error {
+	switch v.State {
+	case record.VolumeReady:
+		return nil
+	case record.VolumeBuilding:
+		return record.Errorf(record.Busy, "volume \"%s/%s\" is still being made%s", v.Pool, v.Name, byJob(v.Job))
+	}
+	return record.Errorf(record.WrongState, "volume \"%s/%s\" is incomplete: its content was left half changed%s", v.Pool, v.Name, byJob(v.Job)).
+		WithHint("wipe it again, or delete it")
+}
+
+// childless refuses a volume that others stand on.
+func childless(tx *store.Tx, v *store.Volume) error {
+	names, err := childrenOf(tx, v)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	return record.Errorf(record.HasChildren, "volume \"%s/%s\" backs %s", v.Pool, v.Name, list(names, 5)).
+		WithHint("flatten or delete those first")
+}
+
+// childrenOf lists the volumes of all pools that have v as backing.
+func childrenOf(tx *store.Tx, v *store.Volume) ([]string, error) {
+	pools, err := tx.Pools()
+	if err != nil {
+		return nil, err
+	}
+	children := []string{}
+	for _, p := range pools {
+		vols, err := tx.Volumes(p.Name)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range vols {
+			if c.Backing != "" && c.Backing == v.Path {
+				children = append(children, c.Pool+"/"+c.Name)
+			}
+		}
+	}
+	return children, nil
+}
+
+// list names at most n things, and how many more there are.
+func list(names []string, n int) string {
+	if len(names) <= n {
+		return join(names)
+	}
+	return fmt.Sprintf("%s and %d more", join(names[:n]), len(names)-n)
+}
+
+func join(names []string) string {
+	out := ""
+	for i, s := range names {
+		if i > 0 {
+			out += ", "
+		}
+		out += fmt.Sprintf("%q", s)
+	}
+	return out
+}
+
+func byJob(n *int64) string {
+	if n == nil {
+		return ""
+	}
+	return fmt.Sprintf(" by job %d", *n)
+}

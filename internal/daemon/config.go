@@ -1,0 +1,149 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/BurntSushi/toml"
+
+	"storaged/internal/record"
+)
+
+// Config is how a daemon is set up. Each field is a flag, an environment
+// variable and a key of the config file; see storaged --help.
+type Config struct {
+	Version string `toml:"-"`
+	File    string `toml:"-"` // the config file
+
+	Socket     string `toml:"socket"`      // read and write
+	SocketRO   string `toml:"socket_ro"`   // read only
+	StateDir   string `toml:"state_dir"`   // survives reboots
+	RuntimeDir string `toml:"runtime_dir"` // does not
+	Helper     string `toml:"helper"`      // the storage-helper binary
+	Group      string `toml:"group"`       // of the main socket, when root
+	LogLevel   string `toml:"log_level"`   // trace, debug, info, warn, error
+	LogFormat  string `toml:"log_format"`  // text, json
+
+	Limits LimitsConfig `toml:"limits"`
+}
+
+// LimitsConfig are the scheduler's limits as the config file has them.
+type LimitsConfig struct {
+	Running       int `toml:"running"`
+	RunningPool   int `toml:"running_pool"`
+	RunningDevice int `toml:"running_device"`
+	Queued        int `toml:"queued"`
+}
+
+// DefaultConfig is the system's daemon for root, and for others one of their
+// own (session mode).
+func DefaultConfig() Config {
+	c := Config{
+		File:       "/etc/storaged/storaged.toml",
+		StateDir:   "/var/lib/storaged",
+		RuntimeDir: "/run/storaged",
+		Group:      "storaged",
+		LogLevel:   "info",
+		LogFormat:  "text",
+		Limits:     LimitsConfig{Running: 64, RunningPool: 16, RunningDevice: 4, Queued: 10000},
+	}
+	if os.Geteuid() != 0 {
+		c.session()
+	}
+	return c
+}
+
+func (c *Config) session() {
+	home := os.Getenv("HOME")
+	c.StateDir = filepath.Join(xdg("XDG_STATE_HOME", filepath.Join(home, ".local/state")), "storaged")
+	c.RuntimeDir = filepath.Join(xdg("XDG_RUNTIME_DIR", filepath.Join(c.StateDir, "run")), "storaged")
+	c.File = filepath.Join(xdg("XDG_CONFIG_HOME", filepath.Join(home, ".config")), "storaged/storaged.toml")
+	c.Group = ""
+}
+
+func xdg(name, fallback string) string {
+	if dir := os.Getenv(name); filepath.IsAbs(dir) {
+		return dir
+	}
+	return fallback
+}
+
+// Load reads the config file over c. A missing file is nothing, unless it was
+// asked for; an unknown key is an error.
+func (c *Config) Load(path string, asked bool) error {
+	meta, err := toml.DecodeFile(path, c)
+	if errors.Is(err, os.ErrNotExist) && !asked {
+		return nil
+	}
+	if err != nil {
+		return record.Errorf(record.Invalid, "cannot read config file %q: %v", path, err)
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		return record.Errorf(record.Invalid, "config file %q: unknown key %q", path, unknown[0].String())
+	}
+	c.File = path
+	return nil
+}
+
+// Complete fills in what follows from other settings, and checks them.
+func (c *Config) Complete() error {
+	if c.Socket == "" {
+		c.Socket = filepath.Join(c.RuntimeDir, "storaged.sock")
+	}
+	if c.SocketRO == "" {
+		c.SocketRO = filepath.Join(filepath.Dir(c.Socket), "storaged-ro.sock")
+	}
+	if c.Helper == "" {
+		c.Helper = findHelper()
+	}
+	for name, path := range map[string]*string{
+		"state-dir": &c.StateDir, "runtime-dir": &c.RuntimeDir, "socket": &c.Socket, "helper": &c.Helper,
+	} {
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return fmt.Errorf("cannot resolve --%s: %w", name, err)
+		}
+		*path = abs
+	}
+	if st, err := os.Stat(c.Helper); err != nil || st.IsDir() || st.Mode()&0o111 == 0 {
+		return record.Errorf(record.Invalid, "no helper program at %q", c.Helper).
+			WithHint("--helper PATH, the storage-helper that belongs to this storaged")
+	}
+	return c.checkLimits()
+}
+
+func (c *Config) checkLimits() error {
+	for name, n := range map[string]int{
+		"running": c.Limits.Running, "running_pool": c.Limits.RunningPool,
+		"running_device": c.Limits.RunningDevice, "queued": c.Limits.Queued,
+	} {
+		if n < 1 {
+			return record.Errorf(record.Invalid, "limits.%s must be at least 1, not %d", name, n)
+		}
+	}
+	return nil
+}
+
+func (l LimitsConfig) record() record.Limits {
+	return record.Limits{
+		Running: l.Running, RunningPool: l.RunningPool, RunningDevice: l.RunningDevice, Queued: l.Queued,
+		PoolRates: map[string]int64{}, PoolRunning: map[string]int{},
+		DeviceRates: map[string]int64{}, DeviceRunning: map[string]int{},
+	}
+}
+
+// installedHelper is where packages put it.
+const installedHelper = "/usr/libexec/storaged/storage-helper"
+
+// findHelper prefers the helper beside this program: they were built together.
+func findHelper() string {
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), "storage-helper")
+		if _, err := os.Stat(beside); err == nil {
+			return beside
+		}
+	}
+	return installedHelper
+}

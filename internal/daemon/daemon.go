@@ -1,0 +1,189 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/hashicorp/go-hclog"
+
+	"storaged/internal/api"
+	"storaged/internal/events"
+	"storaged/internal/record"
+	"storaged/internal/store"
+	"storaged/internal/supervisor"
+)
+
+const (
+	// ringEvents is how many events a client that was away can catch up with:
+	// hours of job states at ordinary rates, a few MiB.
+	ringEvents = 4096
+
+	// stopTimeout bounds a clean stop. Answers in flight are short; helpers go
+	// on without us.
+	stopTimeout = 10 * time.Second
+)
+
+// Run is the daemon's life, from start to the end of ctx. On return every
+// goroutine has ended and the sockets are gone; helpers run on.
+func Run(ctx context.Context, c Config, log hclog.Logger) error {
+	if err := makeDirs(c); err != nil {
+		return err
+	}
+	st, err := store.Open(filepath.Join(c.StateDir, "storaged.db"))
+	if err != nil {
+		return fmt.Errorf("cannot open state: %w", err)
+	}
+	defer func() { logged(log, "closing state", st.Close()) }()
+
+	s, err := newService(c, st, log)
+	if err != nil {
+		return err
+	}
+	defer s.hub.Close()
+	if err := s.jobs.Start(ctx); err != nil {
+		return fmt.Errorf("cannot take up jobs: %w", err)
+	}
+	defer func() { logged(log, "stopping jobs", bounded(s.jobs.Stop)) }()
+	return s.serve(ctx)
+}
+
+func newService(c Config, st *store.Store, log hclog.Logger) (*Service, error) {
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	hub := events.New(ringEvents)
+	k := &keeper{hub: hub, now: func() time.Time { return time.Now().UTC() }, boot: boot}
+	jobs := supervisor.New(supervisor.Config{
+		RuntimeDir: c.RuntimeDir, StateDir: c.StateDir, Helper: c.Helper,
+		Limits: c.Limits.record(), Log: log.Named("supervisor"),
+	}, st, k, hub)
+	return &Service{config: c, started: k.now(), store: st, jobs: jobs, hub: hub, keeper: k, log: log}, nil
+}
+
+// serve answers calls until ctx ends. The locks are rebuilt by now.
+func (s *Service) serve(ctx context.Context) error {
+	if err := s.revive(ctx); err != nil {
+		return err
+	}
+	socks, err := listen(s.config)
+	if err != nil {
+		return err
+	}
+	server := api.NewServer(s, api.ServerConfig{Log: s.log.Named("api"), Socket: s.config.Socket})
+	failed := make(chan error, 2) // closed by nobody; one send by each listener's goroutine
+	go func() { failed <- server.Serve(socks.ro, true) }()
+	go func() { failed <- server.Serve(socks.main, false) }()
+	s.log.Info("ready", "version", s.config.Version, "socket", s.config.Socket, "state", s.config.StateDir)
+	s.notify(sd.SdNotifyReady)
+
+	var first error
+	waiting := 2
+	select {
+	case <-ctx.Done():
+		s.log.Info("stopping; running jobs go on without me", "running", len(s.jobs.Live()))
+	case first = <-failed:
+		waiting--
+	}
+	s.notify(sd.SdNotifyStopping)
+	s.hub.Close() // ends the event streams, which would hold the server up
+	shutdown := bounded(server.Shutdown)
+	for range waiting {
+		first = errors.Join(first, <-failed)
+	}
+	return errors.Join(first, shutdown)
+}
+
+// revive brings pools back to where they were: one that was active before a
+// restart of the daemon is active still; after a reboot those with autostart
+// are started.
+func (s *Service) revive(ctx context.Context) error {
+	var start []work
+	err := s.store.Update(func(tx *store.Tx) error {
+		start = start[:0]
+		pools, err := tx.Pools()
+		if err != nil {
+			return err
+		}
+		for _, p := range pools {
+			if p.Boot == s.keeper.boot {
+				continue
+			}
+			p.Boot = s.keeper.boot
+			s.keeper.move(p, record.PoolInactive, "host was started")
+			if err := tx.PutPool(p); err != nil {
+				return err
+			}
+			if p.Autostart {
+				start = append(start, poolWork(p, record.PoolStart))
+			}
+		}
+		return nil
+	})
+	for _, w := range start {
+		if _, serr := s.submit(ctx, s.self(), api.Submit{}, w, api.JobOptions{}); serr != nil {
+			s.log.Warn("cannot start pool", "pool", w.Pool, "error", serr)
+		}
+	}
+	return err
+}
+
+// self is the daemon as a caller.
+func (s *Service) self() api.Caller {
+	return api.Caller{Role: api.Root, Owner: record.Owner{
+		UID: os.Geteuid(), User: "storaged", LoginUser: "", PID: os.Getpid(), Command: "storaged", Via: "daemon",
+	}}
+}
+
+func (s *Service) notify(state string) {
+	if _, err := sd.SdNotify(false, state); err != nil {
+		s.log.Warn("cannot notify the service manager", "state", state, "error", err)
+	}
+}
+
+// makeDirs makes the daemon's own directories. Nobody else has business in
+// the state, nor in the jobs' runtime files.
+func makeDirs(c Config) error {
+	runtimeMode := os.FileMode(0o755)
+	if os.Geteuid() != 0 {
+		runtimeMode = 0o700
+	}
+	for dir, mode := range map[string]os.FileMode{
+		c.StateDir:                        0o700,
+		filepath.Join(c.StateDir, "jobs"): 0o700,
+		c.RuntimeDir:                      runtimeMode,
+	} {
+		if err := os.MkdirAll(dir, mode); err != nil {
+			return fmt.Errorf("cannot make directory: %w", err)
+		}
+	}
+	return os.MkdirAll(filepath.Join(c.RuntimeDir, "jobs"), 0o700)
+}
+
+// bounded runs a stop that respects its context for at most stopTimeout.
+func bounded(stop func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	return stop(ctx)
+}
+
+func logged(log hclog.Logger, what string, err error) {
+	if err != nil {
+		log.Error(what, "error", err)
+	}
+}
+
+// bootID names this boot of the host (proc(5), random/boot_id).
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("cannot tell this boot from others: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}

@@ -1,0 +1,60 @@
+package daemon
+
+import (
+	"context"
+	"os"
+	"runtime"
+
+	"storaged/internal/api"
+	"storaged/internal/backends"
+	"storaged/internal/backends/all"
+	"storaged/internal/record"
+)
+
+// Version names this build.
+func (s *Service) Version() api.Version {
+	return api.Version{Version: s.config.Version, API: "v1", Go: runtime.Version()}
+}
+
+// Status is the daemon as a whole.
+func (s *Service) Status(ctx context.Context) (api.Status, error) {
+	pools, err := s.Pools(ctx)
+	if err != nil {
+		return api.Status{}, err
+	}
+	st := api.Status{
+		Version: s.config.Version, PID: os.Getpid(),
+		Started: s.started, UptimeS: s.keeper.now().Sub(s.started).Seconds(),
+		Socket: s.config.Socket, State: "ready",
+		Jobs: map[string]int{}, Pools: map[string]int{},
+		Limits: s.jobs.Limits(), Recovered: s.jobs.Recovered(), Warnings: []string{},
+		Paths: map[string]string{
+			"state_dir": s.config.StateDir, "runtime_dir": s.config.RuntimeDir,
+			"helper": s.config.Helper, "config": s.config.File,
+		},
+	}
+	for _, j := range s.jobs.Live() {
+		st.Jobs[string(j.State)]++
+	}
+	for _, p := range pools {
+		st.Pools[string(p.State)]++
+	}
+	return st, nil
+}
+
+// Capabilities are what each type of pool can do.
+func (s *Service) Capabilities() []backends.Properties {
+	var out []backends.Properties
+	for _, b := range all.Backends() {
+		out = append(out, b.Properties())
+	}
+	return out
+}
+
+// Limits are the scheduler's.
+func (s *Service) Limits(context.Context) (record.Limits, error) { return s.jobs.Limits(), nil }
+
+// Subscribe gives events.
+func (s *Service) Subscribe(ctx context.Context, after int64) (<-chan record.Event, error) {
+	return s.hub.Subscribe(ctx, after), nil
+}

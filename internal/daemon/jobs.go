@@ -1,0 +1,234 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+	"storaged/internal/store"
+	"storaged/internal/supervisor"
+)
+
+// Page sizes of lists.
+const (
+	defaultPage = 100
+	maxPage     = 1000
+)
+
+// Jobs lists jobs, newest first.
+func (s *Service) Jobs(_ context.Context, f api.JobFilter, p api.Page) (api.List[record.Job], error) {
+	if p.Limit == 0 {
+		p.Limit = defaultPage
+	}
+	if p.Limit < 0 || p.Limit > maxPage {
+		return api.List[record.Job]{}, record.Errorf(record.Invalid, "limit is 1 to %d, not %d", maxPage, p.Limit)
+	}
+	match, err := s.matcher(f)
+	if err != nil {
+		return api.List[record.Job]{}, err
+	}
+	jobs, next, err := s.jobs.Jobs(supervisor.Query{Match: match, Limit: p.Limit, Cursor: p.Cursor})
+	if jobs == nil {
+		jobs = []record.Job{}
+	}
+	return api.List[record.Job]{Items: jobs, Next: next}, err
+}
+
+// matcher turns a filter into the question whether a job is meant.
+func (s *Service) matcher(f api.JobFilter) (func(*record.Job) bool, error) {
+	for _, st := range f.States {
+		if st != "live" && st != "ended" && !slices.Contains(record.States(), record.State(st)) {
+			return nil, record.Errorf(record.Invalid, "no such state of a job: %q", st).
+				WithHint("live, ended, or one of %v", record.States())
+		}
+	}
+	keyed, err := "", error(nil)
+	if f.IdempotencyKey != "" {
+		keyed, err = s.jobOfKey(f.IdempotencyKey)
+	}
+	return func(j *record.Job) bool {
+		return matchState(f.States, j.State) &&
+			among(f.Kinds, string(j.Kind)) &&
+			matchObject(f, j) &&
+			(len(f.Owners) == 0 || slices.Contains(f.Owners, j.Owner.User) || slices.Contains(f.Owners, strconv.Itoa(j.Owner.UID))) &&
+			matchLabels(f.Labels, j.Labels) &&
+			(f.Since.IsZero() || !j.Created.Before(f.Since)) &&
+			(f.Until.IsZero() || j.Created.Before(f.Until)) &&
+			(f.IdempotencyKey == "" || j.ID == keyed)
+	}, err
+}
+
+// jobOfKey is the newest job under an idempotency key, of any caller.
+func (s *Service) jobOfKey(key string) (id string, err error) {
+	err = s.store.View(func(tx *store.Tx) error {
+		return tx.HeadsBefore(0, func(h *store.JobHead) (bool, error) {
+			if h.Key == key {
+				id = h.ID
+			}
+			return id == "", nil
+		})
+	})
+	return id, err
+}
+
+func matchState(states []string, st record.State) bool {
+	if len(states) == 0 || slices.Contains(states, string(st)) {
+		return true
+	}
+	group := "live"
+	if st.Terminal() {
+		group = "ended"
+	}
+	return slices.Contains(states, group)
+}
+
+func matchObject(f api.JobFilter, j *record.Job) bool {
+	if len(f.Pools) == 0 && len(f.Volumes) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(j.Objects, func(o record.Object) bool {
+		return among(f.Pools, o.Pool) && (len(f.Volumes) == 0 || o.Volume != "" && (slices.Contains(f.Volumes, o.Volume) || slices.Contains(f.Volumes, o.String())))
+	})
+}
+
+func matchLabels(wanted []string, has map[string]string) bool {
+	for _, w := range wanted {
+		k, v, _ := strings.Cut(w, "=")
+		if got, ok := has[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+// Job gives one job by number or uuid.
+func (s *Service) Job(_ context.Context, job string) (record.Job, error) { return s.jobs.Job(job) }
+
+// WaitJob waits for a job's end, at most timeout.
+func (s *Service) WaitJob(ctx context.Context, job string, timeout time.Duration) (record.Job, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	j, err := s.jobs.Wait(ctx, job)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return j, nil
+	}
+	return j, err
+}
+
+// PatchJob changes properties of a job.
+func (s *Service) PatchJob(_ context.Context, _ api.Caller, job string, r api.JobPatch) (record.Job, error) {
+	limit, err := patchLimit(r.Limit)
+	if err != nil {
+		return record.Job{}, err
+	}
+	if r.Labels != nil {
+		if err := checkLabels(*r.Labels); err != nil {
+			return record.Job{}, err
+		}
+	}
+	if r.Priority != nil {
+		if err := checkOptions(api.JobOptions{Priority: *r.Priority}); err != nil {
+			return record.Job{}, err
+		}
+	}
+	j, err := s.jobs.Job(job)
+	if err == nil && r.Limit != nil {
+		j, err = s.jobs.SetLimit(job, limit)
+	}
+	if err == nil && r.Priority != nil {
+		j, err = s.jobs.SetPriority(job, *r.Priority)
+	}
+	if err == nil && r.Pinned != nil {
+		j, err = s.jobs.SetPinned(job, *r.Pinned)
+	}
+	if err == nil && r.Labels != nil {
+		j, err = s.jobs.SetLabels(job, *r.Labels)
+	}
+	return j, err
+}
+
+// patchLimit reads the merge-patch of a limit: null is none.
+func patchLimit(raw json.RawMessage) (*int64, error) {
+	if raw == nil || string(raw) == "null" {
+		return nil, nil
+	}
+	var rate int64
+	if err := json.Unmarshal(raw, &rate); err != nil || rate <= 0 {
+		return nil, record.Errorf(record.Invalid, "limit is null or a number of bytes per second above 0, not %.40s", raw)
+	}
+	return &rate, nil
+}
+
+// ForgetJob drops an ended job's record.
+func (s *Service) ForgetJob(_ context.Context, _ api.Caller, job string) error {
+	return s.jobs.Forget(job)
+}
+
+// CancelJob asks a job to stop.
+func (s *Service) CancelJob(_ context.Context, c api.Caller, job string, r api.JobCancel) (record.Job, error) {
+	return s.jobs.Cancel(job, c.Owner, r.Now)
+}
+
+// PauseJob stops a job's I/O until ResumeJob.
+func (s *Service) PauseJob(_ context.Context, _ api.Caller, job string) (record.Job, error) {
+	return s.jobs.Pause(job, "user")
+}
+
+// ResumeJob ends a pause.
+func (s *Service) ResumeJob(_ context.Context, _ api.Caller, job string) (record.Job, error) {
+	return s.jobs.Resume(job, "user")
+}
+
+// RetryJob starts the work of an ended job again, as a new job.
+func (s *Service) RetryJob(ctx context.Context, c api.Caller, sub api.Submit, job string) (api.Started, error) {
+	if again, err := s.repeated(c, sub); again != nil || err != nil {
+		return deref(again), err
+	}
+	j, err := s.jobs.Job(job)
+	if err != nil {
+		return api.Started{}, err
+	}
+	if j.State != record.Failed && j.State != record.Canceled {
+		return api.Started{}, record.Errorf(record.WrongState, "job %d is %s; only a failed or canceled job can be retried", j.Number, j.State)
+	}
+	var old *store.Job
+	err = s.store.View(func(tx *store.Tx) (err error) {
+		old, err = tx.Job(j.ID)
+		return err
+	})
+	if err != nil {
+		return api.Started{}, err
+	}
+	w, err := workOf(old)
+	if err != nil {
+		return api.Started{}, record.Errorf(record.Unsupported, "%v", err)
+	}
+	r, err := s.jobRequest(c, sub, w, api.JobOptions{Limit: j.Limit, Priority: j.Priority, Labels: j.Labels, OnFailure: j.OnFailure})
+	if err != nil {
+		return api.Started{}, err
+	}
+	r.RetryOf = &j.Number
+	again, err := s.jobs.Submit(ctx, r)
+	return api.Started{Job: &again}, err
+}
+
+// JobLog opens a job's log. The file is the daemon's own, not a pool's.
+func (s *Service) JobLog(_ context.Context, job string) (io.ReadCloser, error) {
+	path, err := s.jobs.LogPath(job)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return io.NopCloser(strings.NewReader("")), nil // it never started
+	}
+	return f, err
+}

@@ -1,0 +1,305 @@
+package daemon
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// beginPool shows a pool in the state of the job that has it; "" leaves the
+// state as it is.
+func beginPool(state record.PoolState) func(*keeper, *store.Tx, work, *store.Job) error {
+	return func(k *keeper, tx *store.Tx, w work, _ *store.Job) error {
+		p, err := findPool(tx, w.Pool)
+		if err != nil {
+			return err
+		}
+		if err := startable(tx, p, w); err != nil {
+			return err
+		}
+		if state == "" {
+			return nil
+		}
+		p.Before = p.State
+		k.move(p, state, "")
+		return k.putPool(tx, "pool.state", p)
+	}
+}
+
+// startable refuses what the pool's state does not allow. It is asked when the
+// job is submitted and again when it gets the pool.
+func startable(tx *store.Tx, p *store.Pool, w work) error {
+	active := p.State != record.PoolInactive
+	switch {
+	case w.Kind == record.PoolStart && active:
+		return record.Errorf(record.WrongState, "pool %q is %s already", p.Name, p.State)
+	case w.Kind == record.PoolStop && !active, w.Kind == record.PoolRefresh && !active:
+		return record.Errorf(record.WrongState, "pool %q is not active", p.Name).WithHint("storagectl pool start %s", p.Name)
+	case (w.Kind == record.PoolBuild || w.Kind == record.PoolDelete) && active:
+		return record.Errorf(record.WrongState, "pool %q is %s", p.Name, p.State).WithHint("storagectl pool stop %s", p.Name)
+	case w.Kind == record.PoolStart:
+		return apart(tx, p, p.Target.Path)
+	}
+	return nil
+}
+
+// apart refuses a directory that is, holds or lies in that of another active
+// pool.
+func apart(tx *store.Tx, self *store.Pool, path string) error {
+	pools, err := tx.Pools()
+	if err != nil {
+		return err
+	}
+	for _, p := range pools {
+		if p.UUID == self.UUID || p.State == record.PoolInactive {
+			continue
+		}
+		for _, other := range []string{p.Target.Path, p.Real} {
+			if other != "" && (inside(path, other) || inside(other, path)) {
+				return record.Errorf(record.Busy, "%q overlaps %q of the active pool %q", path, other, p.Name).
+					WithHint("use another directory, or storagectl pool stop %s", p.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// inside reports whether path is dir or below it. Both are clean.
+func inside(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// endPool is what ends of jobs on pools have in common: the pool leaves the
+// state the job gave it.
+func (k *keeper) endPool(tx *store.Tx, e end, change func(*store.Pool) error) error {
+	p, err := tx.Pool(e.Pool)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // refused at the grant
+	}
+	if err != nil {
+		return err
+	}
+	if p.Before != "" {
+		k.move(p, p.Before, p.Reason)
+		p.Before = ""
+	}
+	if e.job.Result != nil {
+		e.job.Result.Pool, e.job.Result.Path = p.Name, p.Target.Path
+	}
+	if err := change(p); err != nil {
+		return err
+	}
+	return k.putPool(tx, "pool.state", p)
+}
+
+func endPoolBuild(k *keeper, tx *store.Tx, e end) error {
+	return k.endPool(tx, e, func(p *store.Pool) error {
+		if e.ok() {
+			k.move(p, record.PoolInactive, "built")
+		}
+		return nil
+	})
+}
+
+func endPoolStart(k *keeper, tx *store.Tx, e end) error {
+	return k.endPool(tx, e, func(p *store.Pool) error {
+		if !e.ok() {
+			k.move(p, record.PoolInactive, whyNot(e.job))
+			return nil
+		}
+		if e.report.Pool != nil && e.report.Pool.Path != "" {
+			if err := apart(tx, p, e.report.Pool.Path); err != nil {
+				return e.refuse(k, p, err)
+			}
+		}
+		k.move(p, record.PoolActive, "started")
+		p.Boot = k.boot
+		return k.sync(tx, p, e)
+	})
+}
+
+// refuse turns a success into a failure: only the helper could resolve the
+// directory, and it is that of another pool. Starting has changed nothing.
+func (e end) refuse(k *keeper, p *store.Pool, err error) error {
+	var refusal *record.Error
+	if !errors.As(err, &refusal) {
+		return err
+	}
+	e.job.State, e.job.Error, e.job.Result = record.Failed, refusal, nil
+	k.move(p, record.PoolInactive, refusal.Message)
+	return nil
+}
+
+func endPoolStop(k *keeper, tx *store.Tx, e end) error {
+	return k.endPool(tx, e, func(p *store.Pool) error {
+		if e.ok() {
+			k.move(p, record.PoolInactive, "stopped")
+		}
+		return nil
+	})
+}
+
+func endPoolDelete(k *keeper, tx *store.Tx, e end) error {
+	return k.endPool(tx, e, func(p *store.Pool) error {
+		if !e.ok() {
+			return nil
+		}
+		k.move(p, record.PoolInactive, "deleted")
+		p.Capacity, p.Allocation, p.Available, p.Provisioned, p.Observed = 0, 0, 0, 0, nil
+		return tx.DeleteVolumes(p.Name)
+	})
+}
+
+// endPoolRefresh applies what was found. A pool that could not be read is
+// unreachable: what the catalogue knows of its volumes stays.
+func endPoolRefresh(k *keeper, tx *store.Tx, e end) error {
+	return k.endPool(tx, e, func(p *store.Pool) error {
+		switch {
+		case p.State == record.PoolInactive:
+			return nil
+		case e.ok():
+			k.move(p, record.PoolActive, "")
+			return k.sync(tx, p, e)
+		case e.job.State == record.Failed && e.own():
+			k.move(p, record.PoolUnreachable, whyNot(e.job))
+		}
+		return nil
+	})
+}
+
+func whyNot(j *store.Job) string {
+	if j.Error == nil {
+		return string(j.State)
+	}
+	return j.Error.Message
+}
+
+// sync takes over what a helper found in a pool. A finding is applied only
+// where no job has the name and the entry has not changed since the scan began.
+func (k *keeper) sync(tx *store.Tx, p *store.Pool, e end) error {
+	if info := e.report.Pool; info != nil {
+		now := k.now()
+		p.Capacity, p.Allocation, p.Available = info.Capacity, info.Allocation, info.Available
+		p.Device, p.Inode, p.Real, p.Disk, p.Observed = info.Device, info.Inode, info.Path, info.Disk, &now
+	}
+	busy, err := lockedNames(tx, p.Name, e.job.Number)
+	if err != nil {
+		return err
+	}
+	known, err := tx.Volumes(p.Name)
+	if err != nil {
+		return err
+	}
+	entries := make(map[string]*store.Volume, len(known))
+	for _, v := range known {
+		entries[v.Name] = v
+	}
+	s := scan{keeper: k, tx: tx, pool: p, began: e.job, busy: busy}
+	found := map[string]bool{}
+	p.Ignored = 0
+	for _, it := range e.report.Items {
+		if it.Ignored != "" {
+			p.Ignored++
+			e.job.Warnings = append(e.job.Warnings, "ignored "+it.Name+": "+it.Ignored)
+			continue
+		}
+		found[it.Name] = true
+		if err := s.apply(entries[it.Name], it); err != nil {
+			return err
+		}
+	}
+	if err := s.vanish(known, found); err != nil {
+		return err
+	}
+	return s.provisioned()
+}
+
+// lockedNames are the volumes of a pool that live jobs other than self hold.
+func lockedNames(tx *store.Tx, pool string, self int64) (map[string]bool, error) {
+	jobs, err := tx.LiveJobs()
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]bool{}
+	for _, j := range jobs {
+		for _, o := range j.Objects {
+			if o.Pool == pool && j.Granted && j.Number != self {
+				names[o.Volume] = true
+			}
+		}
+	}
+	return names, nil
+}
+
+// scan is one application of findings to the catalogue.
+type scan struct {
+	*keeper
+	tx    *store.Tx
+	pool  *store.Pool
+	began *store.Job
+	busy  map[string]bool
+}
+
+// stale reports whether the entry is newer than the scan, or somebody's.
+func (s scan) stale(v *store.Volume) bool {
+	return s.busy[v.Name] || v.State == record.VolumeBuilding ||
+		s.began.Started != nil && v.Observed.After(*s.began.Started)
+}
+
+func (s scan) apply(v *store.Volume, it ipc.Item) error {
+	if s.busy[it.Name] || v != nil && s.stale(v) {
+		return nil
+	}
+	if v == nil {
+		v = &store.Volume{Volume: record.Volume{
+			Pool: s.pool.Name, Name: it.Name, Key: it.Key, Path: it.Path, Type: it.Type,
+			Format: it.Format, State: record.VolumeReady, Generation: 1, Origin: record.Found,
+		}}
+		s.see(v, it)
+		return s.putVolume(s.tx, "volume.found", v)
+	}
+	replaced := v.Inode != it.Inode || v.BirthNS != it.BirthNS
+	if !replaced && v.Capacity == it.Capacity && v.Allocation == it.Allocation {
+		s.see(v, it)
+		return s.tx.PutVolume(v) // nothing to tell anybody
+	}
+	if replaced {
+		// Another file by the same name: nothing we knew of it holds.
+		v.Format, v.Origin, v.CreatedBy, v.Job, v.State = it.Format, record.Found, nil, nil, record.VolumeReady
+	}
+	s.see(v, it)
+	v.Generation++
+	return s.putVolume(s.tx, "volume.changed", v)
+}
+
+// vanish forgets what is gone.
+func (s scan) vanish(known []*store.Volume, found map[string]bool) error {
+	for _, v := range known {
+		if found[v.Name] || s.stale(v) {
+			continue
+		}
+		if err := s.dropVolume(s.tx, "volume.vanished", v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s scan) provisioned() error {
+	vols, err := s.tx.Volumes(s.pool.Name)
+	if err != nil {
+		return err
+	}
+	s.pool.Provisioned = 0
+	for _, v := range vols {
+		s.pool.Provisioned += v.Capacity
+	}
+	return nil
+}
+
+// volumePath is where a volume of the pool is, or will be.
+func volumePath(p *store.Pool, name string) string { return filepath.Join(p.Target.Path, name) }

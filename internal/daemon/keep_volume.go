@@ -1,0 +1,189 @@
+package daemon
+
+import (
+	"errors"
+
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+func beginCreate(k *keeper, tx *store.Tx, w work, j *store.Job) error {
+	return k.building(tx, w, j, record.Volume{Pool: w.Pool, Name: w.Volume, Path: w.Path})
+}
+
+func beginClone(k *keeper, tx *store.Tx, w work, j *store.Job) error {
+	if _, err := activePool(tx, w.Pool); err != nil {
+		return err
+	}
+	src, err := findVolume(tx, w.Pool, w.Volume)
+	if err != nil {
+		return err
+	}
+	if err := whole(src); err != nil {
+		return err
+	}
+	return k.building(tx, w, j, record.Volume{Pool: w.TargetPool, Name: w.TargetName, Path: w.TargetPath})
+}
+
+// building lists a volume that a job begins to make.
+func (k *keeper) building(tx *store.Tx, w work, j *store.Job, v record.Volume) error {
+	if _, err := activePool(tx, v.Pool); err != nil {
+		return err
+	}
+	if err := freeName(tx, v.Pool, v.Name); err != nil {
+		return err
+	}
+	v.Key, v.Type, v.Format, v.Capacity = v.Path, "file", w.Format, w.Capacity
+	v.State, v.Job, v.CreatedBy = record.VolumeBuilding, &j.Number, &j.Number
+	v.Generation, v.Origin, v.Observed = 1, record.Made, k.now()
+	return k.putVolume(tx, "volume.building", &store.Volume{Volume: v, Planned: w.Allocation})
+}
+
+// endNewVolume makes the entry of a new volume ready, or takes it away.
+func endNewVolume(k *keeper, tx *store.Tx, e end) error {
+	pool, name := e.target()
+	v, err := tx.Volume(pool, name)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil // refused at the grant, before there was an entry
+	case err != nil:
+		return err
+	case v.State != record.VolumeBuilding || v.Job == nil || *v.Job != e.job.Number:
+		return nil // somebody else's
+	case !e.ok() && !e.kept():
+		return k.dropVolume(tx, "volume.rolled_back", v)
+	}
+	v.State, v.Job, v.Planned = record.VolumeReady, nil, 0
+	if !e.ok() {
+		v.State, v.Job = record.VolumeIncomplete, &e.job.Number
+	}
+	v.Generation++
+	k.observe(v, e)
+	if err := k.putVolume(tx, "volume.created", v); err != nil {
+		return err
+	}
+	return k.spend(tx, pool, v.Allocation, v.Capacity)
+}
+
+// kept reports whether a job that did not succeed left its target there.
+func (e end) kept() bool {
+	return e.job.Rollback == record.RollbackKept ||
+		e.job.Code() == record.Inconsistent && e.report != nil && e.report.Volume != nil
+}
+
+// observe takes over what the helper saw of the volume, and says in the job's
+// result where it is.
+func (k *keeper) observe(v *store.Volume, e end) {
+	if e.report != nil && e.report.Volume != nil {
+		k.see(v, *e.report.Volume)
+	}
+	if r := e.job.Result; r != nil {
+		r.Pool, r.Volume, r.Key, r.Path = v.Pool, v.Name, v.Key, v.Path
+		r.Capacity, r.Allocation = v.Capacity, v.Allocation
+	}
+}
+
+// see copies the figures of a volume as a helper found it.
+func (k *keeper) see(v *store.Volume, it ipc.Item) {
+	v.Capacity, v.Allocation, v.Backing = it.Capacity, it.Allocation, it.Backing
+	v.Device, v.Inode, v.BirthNS = it.Device, it.Inode, it.BirthNS
+	v.Observed = k.now()
+}
+
+// spend books a change of allocation and capacity in the pool's figures until
+// the next refresh reads the true ones.
+func (k *keeper) spend(tx *store.Tx, pool string, allocation, capacity int64) error {
+	p, err := tx.Pool(pool)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.Allocation = max(0, p.Allocation+allocation)
+	p.Available = max(0, p.Available-allocation)
+	p.Provisioned = max(0, p.Provisioned+capacity)
+	return tx.PutPool(p)
+}
+
+// markVolume marks a volume whose content a job begins to change in place.
+func markVolume(k *keeper, tx *store.Tx, w work, j *store.Job) error {
+	if _, err := activePool(tx, w.Pool); err != nil {
+		return err
+	}
+	v, err := findVolume(tx, w.Pool, w.Volume)
+	if err != nil {
+		return err
+	}
+	if err := childless(tx, v); err != nil && w.Kind != record.VolumeResize {
+		return err
+	}
+	if v.State != record.VolumeReady {
+		return nil // the mark of an earlier job stays until one succeeds
+	}
+	v.State, v.Job, v.Observed = record.VolumeIncomplete, &j.Number, k.now()
+	v.Generation++
+	return k.putVolume(tx, "volume.changing", v)
+}
+
+// endInPlace clears the mark, or leaves it where the content was touched.
+func endInPlace(k *keeper, tx *store.Tx, e end) error {
+	v, err := tx.Volume(e.Pool, e.Volume)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	allocation, capacity := v.Allocation, v.Capacity
+	k.observe(v, e)
+	ours := v.Job != nil && *v.Job == e.job.Number
+	if e.heals(v) || ours && e.untouched() {
+		v.State, v.Job = record.VolumeReady, nil
+	}
+	v.Generation++
+	if err := k.putVolume(tx, "volume.changed", v); err != nil {
+		return err
+	}
+	return k.spend(tx, v.Pool, v.Allocation-allocation, v.Capacity-capacity)
+}
+
+// heals reports whether the job's success makes the content whole: a wipe
+// replaces all of it, a resize only if it was whole before.
+func (e end) heals(v *store.Volume) bool {
+	return e.ok() && (e.Kind == record.VolumeWipe || v.Job != nil && *v.Job == e.job.Number)
+}
+
+// untouched reports whether a job that did not succeed left the content as it
+// was: it never wrote, or it is a kind that adds and does not change.
+func (e end) untouched() bool {
+	switch {
+	case e.job.Started == nil, e.own() && e.report.Written == 0:
+		return true
+	case e.Kind == record.VolumeDelete:
+		return e.Algorithm == "" // a delete without a wipe is all or nothing
+	}
+	return e.Kind == record.VolumeResize && !e.Shrink && e.report != nil
+}
+
+// endDelete takes the entry away when the volume is gone.
+func endDelete(k *keeper, tx *store.Tx, e end) error {
+	if !e.ok() {
+		return endInPlace(k, tx, e)
+	}
+	v, err := tx.Volume(e.Pool, e.Volume)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if r := e.job.Result; r != nil {
+		r.Pool, r.Volume, r.Key, r.Path = v.Pool, v.Name, v.Key, v.Path
+	}
+	if err := k.dropVolume(tx, "volume.deleted", v); err != nil {
+		return err
+	}
+	return k.spend(tx, v.Pool, -v.Allocation, -v.Capacity)
+}

@@ -1,0 +1,101 @@
+package daemon
+
+import (
+	"time"
+
+	"storaged/internal/events"
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// keeper keeps the catalogue true to what jobs do. It is the supervisor's
+// Keeper: its methods run inside the transaction that records the job's own
+// change of state, and may be run again.
+type keeper struct {
+	hub  *events.Hub
+	now  func() time.Time
+	boot string // id of this boot
+}
+
+// end is what an ended job comes to.
+type end struct {
+	work
+	job    *store.Job
+	report *ipc.Report // nil: nothing is known of the end
+}
+
+// ok reports whether the job did what it was to do.
+func (e end) ok() bool { return e.job.State == record.Succeeded }
+
+// own reports whether the helper itself said how it ended, and was believed;
+// else the report is that of the helper that settled it.
+func (e end) own() bool {
+	if e.report == nil {
+		return false
+	}
+	switch e.job.Code() {
+	case record.Killed, record.Interrupted, record.Inconsistent:
+		return false
+	}
+	return true
+}
+
+// Granted tells the catalogue that a job begins.
+func (k *keeper) Granted(tx *store.Tx, j *store.Job) error {
+	w, err := workOf(j)
+	if err != nil {
+		return record.Errorf(record.Unsupported, "%v", err)
+	}
+	return w.kind().granted(k, tx, w, j)
+}
+
+// Ended tells it how the job ended.
+func (k *keeper) Ended(tx *store.Tx, j *store.Job, r *ipc.Report) error {
+	w, err := workOf(j)
+	if err != nil {
+		return err
+	}
+	return w.kind().ended(k, tx, end{work: w, job: j, report: r})
+}
+
+// publish sends an event once the transaction is durable.
+func (k *keeper) publish(tx *store.Tx, e record.Event) {
+	tx.OnCommit(func() { k.hub.Publish(e) })
+}
+
+func (k *keeper) putVolume(tx *store.Tx, event string, v *store.Volume) error {
+	if err := tx.PutVolume(v); err != nil {
+		return err
+	}
+	public := v.Volume
+	k.publish(tx, record.Event{Type: event, Volume: &public})
+	return nil
+}
+
+func (k *keeper) dropVolume(tx *store.Tx, event string, v *store.Volume) error {
+	if err := tx.DeleteVolume(v.Pool, v.Name); err != nil {
+		return err
+	}
+	public := v.Volume
+	k.publish(tx, record.Event{Type: event, Volume: &public})
+	return nil
+}
+
+func (k *keeper) putPool(tx *store.Tx, event string, p *store.Pool) error {
+	if err := tx.PutPool(p); err != nil {
+		return err
+	}
+	public := p.Pool
+	k.publish(tx, record.Event{Type: event, Pool: &public})
+	return nil
+}
+
+// move puts a pool into a state, for a reason people can read.
+func (k *keeper) move(p *store.Pool, s record.PoolState, reason string) {
+	if p.State != s {
+		p.Since = k.now()
+	}
+	p.State, p.Reason = s, reason
+	p.Generation++
+}

@@ -1,0 +1,401 @@
+package daemon
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"storaged/internal/api"
+	"storaged/internal/backends"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// Pools lists all pools by name.
+func (s *Service) Pools(context.Context) ([]record.Pool, error) {
+	pools := []record.Pool{}
+	err := s.store.View(func(tx *store.Tx) error {
+		known, err := tx.Pools()
+		for _, p := range known {
+			pools = append(pools, p.Pool)
+		}
+		return err
+	})
+	s.reserve(pools)
+	return pools, err
+}
+
+// Pool gives one pool by name or uuid.
+func (s *Service) Pool(_ context.Context, pool string) (record.Pool, error) {
+	var p *store.Pool
+	err := s.store.View(func(tx *store.Tx) (err error) {
+		p, err = findPool(tx, pool)
+		return err
+	})
+	if err != nil {
+		return record.Pool{}, err
+	}
+	one := []record.Pool{p.Pool}
+	s.reserve(one)
+	return one[0], nil
+}
+
+// reserve fills in what live jobs will still allocate.
+func (s *Service) reserve(pools []record.Pool) {
+	reserved := s.reserved()
+	for i := range pools {
+		pools[i].Reserved = reserved[pools[i].Name]
+	}
+}
+
+// reserved is what jobs that make volumes will still allocate, by pool.
+func (s *Service) reserved() map[string]int64 {
+	sums := map[string]int64{}
+	for _, j := range s.jobs.Live() {
+		if j.Kind != record.VolumeCreate && j.Kind != record.VolumeClone {
+			continue
+		}
+		for _, o := range j.Objects {
+			if o.Mode == record.ModeWrite {
+				sums[o.Pool] += max(0, j.Progress.Total-j.Progress.Done)
+			}
+		}
+	}
+	return sums
+}
+
+// DefinePool records a pool; with build or start it also starts one job.
+func (s *Service) DefinePool(ctx context.Context, c api.Caller, sub api.Submit, r api.PoolDefine, build, start bool) (record.Pool, api.Started, error) {
+	if again, err := s.repeated(c, sub); again != nil || err != nil {
+		p, perr := s.Pool(ctx, r.Name)
+		if err == nil {
+			err = perr
+		}
+		return p, deref(again), err
+	}
+	if err := checkOptions(r.JobOptions); err != nil {
+		return record.Pool{}, api.Started{}, err
+	}
+	p, err := s.newPool(r)
+	if err != nil {
+		return record.Pool{}, api.Started{}, err
+	}
+	if sub.DryRun {
+		err = s.store.View(func(tx *store.Tx) error { return definable(tx, p) })
+	} else {
+		err = s.store.Update(func(tx *store.Tx) error { return s.define(tx, p) })
+	}
+	if err != nil || !build && !start {
+		return p.Pool, api.Started{}, err
+	}
+	st, err := s.submit(ctx, c, sub, defineWork(p, build, start), r.JobOptions)
+	return p.Pool, st, err
+}
+
+// defineWork is the one job of a define: starting, building before; or only
+// building.
+func defineWork(p *store.Pool, build, start bool) work {
+	w := poolWork(p, record.PoolStart)
+	w.Build = build
+	if !start {
+		w = poolWork(p, record.PoolBuild)
+	}
+	return w
+}
+
+// newPool checks a definition and makes the pool of it.
+func (s *Service) newPool(r api.PoolDefine) (*store.Pool, error) {
+	if r.Type == "" {
+		r.Type = "dir"
+	}
+	if err := checkName("pool", r.Name); err != nil {
+		return nil, err
+	}
+	if _, err := uuid.Parse(r.Name); err == nil {
+		return nil, record.Errorf(record.Invalid, "pool name %q could be taken for a uuid", r.Name)
+	}
+	props, err := properties(r.Type)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSource(r, props); err != nil {
+		return nil, err
+	}
+	id, err := poolUUID(r.UUID)
+	if err != nil {
+		return nil, err
+	}
+	autostart := r.Autostart == nil || *r.Autostart
+	return &store.Pool{Boot: s.keeper.boot, Pool: record.Pool{
+		Name: r.Name, UUID: id, Type: r.Type, State: record.PoolInactive, Reason: "defined", Since: s.keeper.now(),
+		Persistent: true, Autostart: autostart, Target: r.Target, Source: r.Source, Generation: 1,
+	}}, nil
+}
+
+// checkSource holds the definition against what the type needs.
+func checkSource(r api.PoolDefine, props backends.Properties) error {
+	given := map[string]bool{
+		"target_path":    r.Target.Path != "",
+		"source_devices": len(r.Source.Devices) > 0,
+		"source_name":    r.Source.Name != "",
+		"source_host":    r.Source.Host != "",
+		"source_path":    r.Source.Path != "",
+	}
+	for _, need := range props.Needs {
+		if !given[need] {
+			return record.Errorf(record.Invalid, "a pool of type %s needs %s", r.Type, need)
+		}
+		delete(given, need)
+	}
+	for field, set := range given {
+		if set {
+			return record.Errorf(record.Invalid, "a pool of type %s has no %s", r.Type, field)
+		}
+	}
+	if r.Target.Path == "" {
+		return nil
+	}
+	if err := backends.CheckPath(r.Target.Path); err != nil {
+		return record.Errorf(record.Invalid, "target path: %v", err)
+	}
+	return nil
+}
+
+func poolUUID(asked string) (string, error) {
+	if asked == "" {
+		return uuid.NewString(), nil
+	}
+	id, err := uuid.Parse(asked)
+	if err != nil {
+		return "", record.Errorf(record.Invalid, "pool uuid %.64q: %v", asked, err)
+	}
+	return id.String(), nil
+}
+
+func (s *Service) define(tx *store.Tx, p *store.Pool) error {
+	if err := definable(tx, p); err != nil {
+		return err
+	}
+	return s.keeper.putPool(tx, "pool.defined", p)
+}
+
+// definable refuses a name, uuid or directory that is taken.
+func definable(tx *store.Tx, p *store.Pool) error {
+	known, err := tx.Pools()
+	if err != nil {
+		return err
+	}
+	for _, k := range known {
+		switch {
+		case k.Name == p.Name:
+			return record.Errorf(record.Exists, "pool %q exists already", p.Name)
+		case k.UUID == p.UUID:
+			return record.Errorf(record.Exists, "uuid %s is that of pool %q", p.UUID, k.Name)
+		}
+	}
+	return apart(tx, p, p.Target.Path)
+}
+
+// ReplacePool changes an inactive pool's definition.
+func (s *Service) ReplacePool(_ context.Context, _ api.Caller, sub api.Submit, pool string, r api.PoolDefine) (record.Pool, error) {
+	if r.Name == "" {
+		r.Name = pool
+	}
+	next, err := s.newPool(r)
+	if err != nil {
+		return record.Pool{}, err
+	}
+	err = s.store.Update(func(tx *store.Tx) error {
+		p, err := s.idlePool(tx, sub, pool)
+		if err != nil {
+			return err
+		}
+		if next.Name != p.Name || r.UUID != "" && next.UUID != p.UUID || next.Type != p.Type {
+			return record.Errorf(record.Invalid, "name, uuid and type of pool %q cannot be changed", p.Name).
+				WithHint("undefine it and define another; that touches no storage")
+		}
+		next.UUID, next.Generation, next.Since = p.UUID, p.Generation+1, p.Since
+		if err := apart(tx, next, next.Target.Path); err != nil {
+			return err
+		}
+		if next.Target.Path != p.Target.Path {
+			if err := tx.DeleteVolumes(p.Name); err != nil {
+				return err
+			}
+		}
+		return s.keeper.putPool(tx, "pool.changed", next)
+	})
+	return next.Pool, err
+}
+
+// idlePool gives a pool that is inactive and that no live job is about.
+func (s *Service) idlePool(tx *store.Tx, sub api.Submit, pool string) (*store.Pool, error) {
+	p, err := findPool(tx, pool)
+	if err != nil {
+		return nil, err
+	}
+	if err := unchanged(sub, p.Generation, "pool "+p.Name); err != nil {
+		return nil, err
+	}
+	if p.State != record.PoolInactive {
+		return nil, record.Errorf(record.WrongState, "pool %q is %s", p.Name, p.State).
+			WithHint("storagectl pool stop %s", p.Name)
+	}
+	return p, poolUnused(tx, p.Name)
+}
+
+// poolUnused refuses while live jobs, waiting ones too, are about the pool.
+func poolUnused(tx *store.Tx, pool string) error {
+	live, err := tx.LiveJobs()
+	if err != nil {
+		return err
+	}
+	for _, j := range live {
+		for _, o := range j.Objects {
+			if o.Pool == pool {
+				refusal := record.Errorf(record.Busy, "pool %q is busy: job %d (%s, %s)", pool, j.Number, j.Kind, j.Owner.User).
+					WithHint("storagectl job wait %d, or storagectl job cancel %d", j.Number, j.Number)
+				refusal.Holders = []record.Blocker{{For: "lock", Object: &record.Object{Pool: pool}, Since: j.Created,
+					Holder: &record.Holder{Number: j.Number, ID: j.ID, Kind: j.Kind, Mode: o.Mode, Owner: &j.Owner}}}
+				return refusal
+			}
+		}
+	}
+	return nil
+}
+
+// PatchPool changes properties.
+func (s *Service) PatchPool(_ context.Context, _ api.Caller, sub api.Submit, pool string, r api.PoolPatch) (record.Pool, error) {
+	var out record.Pool
+	err := s.store.Update(func(tx *store.Tx) error {
+		p, err := findPool(tx, pool)
+		if err != nil {
+			return err
+		}
+		if err := unchanged(sub, p.Generation, "pool "+p.Name); err != nil {
+			return err
+		}
+		if r.Autostart != nil {
+			p.Autostart = *r.Autostart
+		}
+		p.Generation++
+		out = p.Pool
+		return s.keeper.putPool(tx, "pool.changed", p)
+	})
+	return out, err
+}
+
+// UndefinePool forgets a pool and its catalogue; no storage is touched.
+func (s *Service) UndefinePool(_ context.Context, _ api.Caller, sub api.Submit, pool string) error {
+	return s.store.Update(func(tx *store.Tx) error {
+		p, err := s.idlePool(tx, sub, pool)
+		if err != nil {
+			return err
+		}
+		if err := tx.DeleteVolumes(p.Name); err != nil {
+			return err
+		}
+		if err := tx.DeletePool(p.Name); err != nil {
+			return err
+		}
+		public := p.Pool
+		s.keeper.publish(tx, record.Event{Type: "pool.undefined", Pool: &public})
+		return nil
+	})
+}
+
+// poolWork is work on a whole pool.
+func poolWork(p *store.Pool, k record.Kind) work {
+	return work{Kind: k, Pool: p.Name, Type: p.Type, Path: p.Target.Path}
+}
+
+// onPool starts work on a pool, after its state was asked.
+func (s *Service) onPool(ctx context.Context, c api.Caller, sub api.Submit, pool string, o api.JobOptions, change func(*store.Tx, *store.Pool) (work, error)) (api.Started, error) {
+	return s.resolve(ctx, c, sub, o, func(tx *store.Tx) (work, error) {
+		p, err := findPool(tx, pool)
+		if err != nil {
+			return work{}, err
+		}
+		if err := unchanged(sub, p.Generation, "pool "+p.Name); err != nil {
+			return work{}, err
+		}
+		w, err := change(tx, p)
+		if err != nil {
+			return work{}, err
+		}
+		return w, startable(tx, p, w)
+	})
+}
+
+// BuildPool makes the storage a pool stands on.
+func (s *Service) BuildPool(ctx context.Context, c api.Caller, sub api.Submit, pool string, r api.PoolBuild) (api.Started, error) {
+	return s.onPool(ctx, c, sub, pool, r.JobOptions, func(_ *store.Tx, p *store.Pool) (work, error) {
+		w := poolWork(p, record.PoolBuild)
+		w.Overwrite = r.Overwrite
+		return w, nil
+	})
+}
+
+// StartPool makes its volumes reachable, and reads them.
+func (s *Service) StartPool(ctx context.Context, c api.Caller, sub api.Submit, pool string, o api.JobOptions) (api.Started, error) {
+	return s.onPool(ctx, c, sub, pool, o, func(_ *store.Tx, p *store.Pool) (work, error) {
+		return poolWork(p, record.PoolStart), nil
+	})
+}
+
+// StopPool is the opposite of StartPool. With Force the jobs in the way are
+// canceled; the stop waits for their ends.
+func (s *Service) StopPool(ctx context.Context, c api.Caller, sub api.Submit, pool string, r api.PoolStop) (api.Started, error) {
+	st, err := s.onPool(ctx, c, sub, pool, r.JobOptions, func(_ *store.Tx, p *store.Pool) (work, error) {
+		return poolWork(p, record.PoolStop), nil
+	})
+	if err != nil || !r.Force || st.Job == nil {
+		return st, err
+	}
+	for _, j := range s.jobs.Live() {
+		if j.Number < st.Job.Number && j.Cancelable && concerns(j, st.Job.Objects[0].Pool) {
+			if _, err := s.jobs.Cancel(j.ID, c.Owner, false); err != nil {
+				s.log.Warn("cannot cancel job in the way of a forced stop", "job", j.Number, "error", err)
+			}
+		}
+	}
+	return st, nil
+}
+
+func concerns(j record.Job, pool string) bool {
+	for _, o := range j.Objects {
+		if o.Pool == pool {
+			return true
+		}
+	}
+	return false
+}
+
+// RefreshPool reads the pool again.
+func (s *Service) RefreshPool(ctx context.Context, c api.Caller, sub api.Submit, pool string, o api.JobOptions) (api.Started, error) {
+	return s.onPool(ctx, c, sub, pool, o, func(_ *store.Tx, p *store.Pool) (work, error) {
+		return poolWork(p, record.PoolRefresh), nil
+	})
+}
+
+// DeletePool destroys the pool's storage. A pool that is known to hold volumes
+// refuses unless they are to go too.
+func (s *Service) DeletePool(ctx context.Context, c api.Caller, sub api.Submit, pool string, r api.PoolDelete) (api.Started, error) {
+	return s.onPool(ctx, c, sub, pool, r.JobOptions, func(tx *store.Tx, p *store.Pool) (work, error) {
+		w := poolWork(p, record.PoolDelete)
+		w.WithVolumes = r.WithVolumes
+		if r.WithVolumes {
+			return w, nil
+		}
+		vols, err := tx.Volumes(p.Name)
+		if err != nil || len(vols) == 0 {
+			return w, err
+		}
+		names := make([]string, len(vols))
+		for i, v := range vols {
+			names[i] = v.Name
+		}
+		return w, record.Errorf(record.HasChildren, "pool %q holds %d volumes: %s", p.Name, len(vols), list(names, 5)).
+			WithHint("delete them first, or storagectl pool delete %s --with-volumes", p.Name)
+	})
+}

@@ -1,0 +1,191 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"storaged/internal/api"
+	"storaged/internal/backends"
+	"storaged/internal/backends/all"
+	"storaged/internal/events"
+	"storaged/internal/record"
+	"storaged/internal/store"
+	"storaged/internal/supervisor"
+)
+
+// Service answers the API's calls. It is safe for concurrent use.
+type Service struct {
+	config  Config
+	started time.Time
+	store   *store.Store
+	jobs    *supervisor.Supervisor
+	hub     *events.Hub
+	keeper  *keeper
+	log     hclog.Logger
+}
+
+var _ api.Service = (*Service)(nil)
+
+// submit starts the work as a job, or plans it.
+func (s *Service) submit(ctx context.Context, c api.Caller, sub api.Submit, w work, o api.JobOptions) (api.Started, error) {
+	r, err := s.jobRequest(c, sub, w, o)
+	if err != nil {
+		return api.Started{}, err
+	}
+	if sub.DryRun {
+		return api.Started{Plan: &api.Plan{
+			Kind: r.Kind, Class: r.Class, Objects: r.Objects, Argv: r.Argv,
+			Bytes: w.moves(), WaitingOn: s.jobs.Blockers(r),
+		}}, nil
+	}
+	j, err := s.jobs.Submit(ctx, r)
+	if err != nil {
+		return api.Started{}, err
+	}
+	return api.Started{Job: &j}, nil
+}
+
+func (s *Service) jobRequest(c api.Caller, sub api.Submit, w work, o api.JobOptions) (supervisor.Request, error) {
+	if err := checkOptions(o); err != nil {
+		return supervisor.Request{}, err
+	}
+	r := w.request()
+	r.Owner, r.Key, r.Digest, r.LockWait = c.Owner, sub.Key, sub.Digest, sub.LockWait
+	r.Limit, r.Priority, r.Labels, r.OnFailure = o.Limit, o.Priority, o.Labels, o.OnFailure
+	if r.Priority == "" {
+		r.Priority = record.Medium
+	}
+	if r.OnFailure == "" {
+		r.OnFailure = record.RollbackOnFailure
+	}
+	return r, nil
+}
+
+// Bounds of what a caller may attach to a job.
+const (
+	maxLabels     = 64
+	maxLabelBytes = 256
+)
+
+func checkOptions(o api.JobOptions) error {
+	switch o.Priority {
+	case "", record.Interactive, record.Medium, record.Background:
+	default:
+		return record.Errorf(record.Invalid, "priority is interactive, normal or background, not %q", o.Priority)
+	}
+	switch o.OnFailure {
+	case "", record.RollbackOnFailure, record.KeepOnFailure:
+	default:
+		return record.Errorf(record.Invalid, "on_failure is rollback or keep, not %q", o.OnFailure)
+	}
+	if o.Limit != nil && *o.Limit <= 0 {
+		return record.Errorf(record.Invalid, "limit must be more than 0 bytes per second, not %d", *o.Limit)
+	}
+	return checkLabels(o.Labels)
+}
+
+func checkLabels(labels map[string]string) error {
+	if len(labels) > maxLabels {
+		return record.Errorf(record.Invalid, "%d labels are more than %d", len(labels), maxLabels)
+	}
+	for k, v := range labels {
+		if k == "" || len(k) > maxLabelBytes || len(v) > maxLabelBytes {
+			return record.Errorf(record.Invalid, "label %.40q: a key has 1 to %d bytes, a value at most %d", k, maxLabelBytes, maxLabelBytes)
+		}
+	}
+	return nil
+}
+
+// repeated gives the job that the same caller started under the same key, so
+// that a request repeated after a lost answer is not judged by what it did.
+func (s *Service) repeated(c api.Caller, sub api.Submit) (*api.Started, error) {
+	if sub.Key == "" || sub.DryRun {
+		return nil, nil
+	}
+	var found *store.Job
+	err := s.store.View(func(tx *store.Tx) (err error) {
+		found, err = tx.JobByKey(c.Owner.UID, sub.Key)
+		return err
+	})
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case found.Digest != sub.Digest:
+		return nil, record.Errorf(record.KeyReused, "idempotency key %q belongs to another request, that of job %d", sub.Key, found.Number).
+			WithHint("use a new key for a new request")
+	}
+	j, err := s.jobs.Job(found.ID)
+	return &api.Started{Job: &j}, err
+}
+
+// resolve runs plan on a consistent view of the catalogue, unless the request
+// is a repetition, and starts the work it gives.
+func (s *Service) resolve(ctx context.Context, c api.Caller, sub api.Submit, o api.JobOptions, plan func(*store.Tx) (work, error)) (api.Started, error) {
+	if again, err := s.repeated(c, sub); again != nil || err != nil {
+		return deref(again), err
+	}
+	var w work
+	err := s.store.View(func(tx *store.Tx) (err error) {
+		w, err = plan(tx)
+		return err
+	})
+	if err != nil {
+		return api.Started{}, err
+	}
+	if err := s.fits(ctx, w); err != nil {
+		return api.Started{}, err
+	}
+	return s.submit(ctx, c, sub, w, o)
+}
+
+func deref(a *api.Started) api.Started {
+	if a == nil {
+		return api.Started{}
+	}
+	return *a
+}
+
+// unchanged refuses when the caller has seen another generation.
+func unchanged(sub api.Submit, generation int64, what string) error {
+	if sub.IfMatch != 0 && sub.IfMatch != generation {
+		return record.Errorf(record.Changed, "%s has changed: its generation is %d, not %d", what, generation, sub.IfMatch).
+			WithHint("read it again")
+	}
+	return nil
+}
+
+// checkName applies the one rule for names.
+func checkName(what, name string) error {
+	if err := backends.CheckName(name); err != nil {
+		return record.Errorf(record.Invalid, "%s: %v", what, err)
+	}
+	return nil
+}
+
+// properties of a pool type.
+func properties(poolType string) (backends.Properties, error) {
+	b, err := all.Lookup(poolType)
+	if err != nil {
+		return backends.Properties{}, record.Errorf(record.Unsupported, "%v", err).WithHint("storagectl capabilities")
+	}
+	return b.Properties(), nil
+}
+
+// moves is how many bytes the work moves at most.
+func (w work) moves() int64 {
+	switch w.Kind {
+	case record.VolumeCreate:
+		return w.Allocation
+	case record.VolumeClone, record.VolumeWipe:
+		return w.Capacity
+	}
+	return 0
+}
+
+func quoted(pool, volume string) string { return fmt.Sprintf("\"%s/%s\"", pool, volume) }

@@ -1,0 +1,125 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/record"
+)
+
+// Names by which the service manager hands sockets over (FileDescriptorName=).
+const (
+	nameMain = "storaged"
+	nameRO   = "storaged-ro"
+)
+
+// probeTimeout bounds the question whether a socket in our place is alive: a
+// local connect is immediate, or its listener is stuck and as good as dead.
+const probeTimeout = time.Second
+
+// sockets are the two the daemon listens on.
+type sockets struct {
+	main, ro net.Listener
+}
+
+// listen takes the sockets of the service manager, or makes them. It is called
+// under the state directory's lock.
+func listen(c Config) (sockets, error) {
+	given, err := activation.ListenersWithNames()
+	if err != nil {
+		return sockets{}, fmt.Errorf("cannot take the service manager's sockets: %w", err)
+	}
+	if len(given[nameMain]) == 1 && len(given[nameRO]) == 1 {
+		return sockets{given[nameMain][0], given[nameRO][0]}, nil
+	}
+	if len(given) > 0 {
+		return sockets{}, record.Errorf(record.Invalid, "the service manager must hand over one socket %q and one %q", nameMain, nameRO)
+	}
+	mainMode, roMode := os.FileMode(0o660), os.FileMode(0o666)
+	if os.Geteuid() != 0 {
+		mainMode, roMode = 0o600, 0o600
+	}
+	ro, err := listenAt(c.SocketRO, roMode)
+	if err != nil {
+		return sockets{}, err
+	}
+	main, err := listenAt(c.Socket, mainMode)
+	if err != nil {
+		ro.Close() // nobody has used it
+		return sockets{}, err
+	}
+	if err := ownSocket(c); err != nil {
+		main.Close()
+		ro.Close()
+		return sockets{}, err
+	}
+	return sockets{main, ro}, nil
+}
+
+// listenAt makes a socket of the given mode, replacing one that nobody serves.
+// Until it has its mode it is nobody else's.
+func listenAt(path string, mode os.FileMode) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("cannot make socket %q: %w", path, err)
+	}
+	if err := clearStale(path); err != nil {
+		return nil, err
+	}
+	old := unix.Umask(0o177)
+	l, err := net.Listen("unix", path)
+	unix.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make socket: %w", err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("cannot make socket: %w", err)
+	}
+	return l, nil
+}
+
+func clearStale(path string) error {
+	st, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot make socket: %w", err)
+	}
+	if st.Mode().Type() != os.ModeSocket {
+		return record.Errorf(record.Exists, "%q is there and is no socket", path).WithHint("--socket PATH")
+	}
+	if conn, err := net.DialTimeout("unix", path, probeTimeout); err == nil {
+		conn.Close()
+		return record.Errorf(record.Busy, "another daemon answers on %q", path).WithHint("--socket PATH, or stop it")
+	}
+	return os.Remove(path)
+}
+
+// ownSocket gives the main socket to the group, where the host has it.
+func ownSocket(c Config) error {
+	if os.Geteuid() != 0 || c.Group == "" {
+		return nil
+	}
+	g, err := user.LookupGroup(c.Group)
+	if err != nil {
+		return nil // no such group: root alone
+	}
+	gid, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return fmt.Errorf("group %q has the id %q: %w", c.Group, g.Gid, err)
+	}
+	if err := os.Chown(c.Socket, 0, gid); err != nil {
+		return fmt.Errorf("cannot give the socket to group %q: %w", c.Group, err)
+	}
+	return nil
+}

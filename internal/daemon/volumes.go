@@ -1,0 +1,402 @@
+package daemon
+
+import (
+	"context"
+	"slices"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// Volumes lists the catalogue's entries of active pools, by pool and name.
+func (s *Service) Volumes(_ context.Context, f api.VolumeFilter) ([]record.Volume, error) {
+	out := []record.Volume{}
+	err := s.store.View(func(tx *store.Tx) error {
+		pools, err := poolsOf(tx, f.Pools)
+		if err != nil {
+			return err
+		}
+		for _, p := range pools {
+			if p.State == record.PoolInactive && len(f.Pools) == 0 {
+				continue
+			}
+			vols, err := tx.Volumes(p.Name)
+			if err != nil {
+				return err
+			}
+			for _, v := range vols {
+				if selects(f, v) {
+					out = append(out, v.Volume)
+				}
+			}
+		}
+		return nil
+	})
+	s.grow(out)
+	return out, err
+}
+
+// poolsOf gives the pools that are named, or all.
+func poolsOf(tx *store.Tx, names []string) ([]*store.Pool, error) {
+	if len(names) == 0 {
+		return tx.Pools()
+	}
+	var pools []*store.Pool
+	for _, n := range names {
+		p, err := findPool(tx, n)
+		if err != nil {
+			return nil, err
+		}
+		pools = append(pools, p)
+	}
+	return pools, nil
+}
+
+func selects(f api.VolumeFilter, v *store.Volume) bool {
+	return among(f.Paths, v.Path) && among(f.Keys, v.Key) && among(f.Formats, v.Format) && among(f.States, string(v.State))
+}
+
+// among reports whether v is one of the values, or there are none to choose
+// from.
+func among(values []string, v string) bool { return len(values) == 0 || slices.Contains(values, v) }
+
+// grow shows the durable bytes of volumes in the making as their allocation,
+// so that anybody who polls sees them grow.
+func (s *Service) grow(vols []record.Volume) {
+	for i, v := range vols {
+		if v.Children == nil {
+			vols[i].Children = []string{}
+		}
+		if v.State != record.VolumeBuilding || v.Job == nil {
+			continue
+		}
+		if j, err := s.jobs.Job(bytesArg(*v.Job)); err == nil && !j.State.Terminal() {
+			vols[i].Allocation = j.Progress.Done
+		}
+	}
+}
+
+// Volume gives one entry of the catalogue with what stands on it.
+func (s *Service) Volume(_ context.Context, pool, volume string) (record.Volume, error) {
+	var v *store.Volume
+	err := s.store.View(func(tx *store.Tx) error {
+		p, err := findPool(tx, pool)
+		if err != nil {
+			return err
+		}
+		if v, err = findVolume(tx, p.Name, volume); err != nil {
+			return err
+		}
+		v.Children, err = childrenOf(tx, v)
+		return err
+	})
+	if err != nil {
+		return record.Volume{}, err
+	}
+	one := []record.Volume{v.Volume}
+	s.grow(one)
+	return one[0], nil
+}
+
+// PatchVolume changes properties.
+func (s *Service) PatchVolume(_ context.Context, _ api.Caller, sub api.Submit, pool, volume string, r api.VolumePatch) (record.Volume, error) {
+	var out record.Volume
+	err := s.store.Update(func(tx *store.Tx) error {
+		p, err := findPool(tx, pool)
+		if err != nil {
+			return err
+		}
+		v, err := findVolume(tx, p.Name, volume)
+		if err != nil {
+			return err
+		}
+		if err := unchanged(sub, v.Generation, "volume "+quoted(p.Name, volume)); err != nil {
+			return err
+		}
+		if r.Description != nil {
+			v.Description = *r.Description
+		}
+		v.Generation++
+		out = v.Volume
+		return s.keeper.putVolume(tx, "volume.changed", v)
+	})
+	return out, err
+}
+
+// CreateVolume makes a new volume.
+func (s *Service) CreateVolume(ctx context.Context, c api.Caller, sub api.Submit, pool string, r api.VolumeCreate) (api.Started, error) {
+	if err := checkCreate(&r); err != nil {
+		return api.Started{}, err
+	}
+	return s.resolve(ctx, c, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
+		p, err := activePool(tx, pool)
+		if err != nil {
+			return work{}, err
+		}
+		if err := creatable(p, r.Format); err != nil {
+			return work{}, err
+		}
+		if err := freeName(tx, p.Name, r.Name); err != nil {
+			return work{}, err
+		}
+		w := volumeWork(p, record.VolumeCreate, r.Name)
+		w.Format, w.Capacity, w.Allocation = r.Format, r.Capacity, allocationOf(&r)
+		return w, nil
+	})
+}
+
+// checkCreate checks what needs no catalogue and fills in defaults.
+func checkCreate(r *api.VolumeCreate) error {
+	if err := checkName("volume", r.Name); err != nil {
+		return err
+	}
+	if r.Format == "" {
+		r.Format = "raw"
+	}
+	switch {
+	case r.Backing != "":
+		return record.Errorf(record.Unsupported, "volumes with backing are not supported yet")
+	case r.From != "":
+		return record.Errorf(record.Unsupported, "creating a volume from a file is not supported yet").
+			WithHint("create it, then write to its path")
+	case len(r.Options) > 0:
+		return record.Errorf(record.Invalid, "format %s has no options", r.Format)
+	case r.Capacity <= 0:
+		return record.Errorf(record.Invalid, "capacity must be more than 0 bytes, not %d", r.Capacity)
+	case allocationOf(r) > r.Capacity:
+		return record.Errorf(record.Invalid, "allocation of %d bytes is more than the capacity of %d", allocationOf(r), r.Capacity)
+	}
+	return nil
+}
+
+// creatable refuses a format that the pool's type cannot make.
+func creatable(p *store.Pool, format string) error {
+	props, err := properties(p.Type)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(props.Formats, format) {
+		return record.Errorf(record.Unsupported, "format %q cannot be made in pool %q of type %s; it can make %s",
+			format, p.Name, p.Type, list(props.Formats, 10))
+	}
+	return nil
+}
+
+// volumeWork is work on one volume of a pool.
+func volumeWork(p *store.Pool, k record.Kind, name string) work {
+	return work{Kind: k, Pool: p.Name, Volume: name, Type: p.Type, Path: volumePath(p, name)}
+}
+
+// CloneVolume copies a volume under another name, into another pool if asked.
+func (s *Service) CloneVolume(ctx context.Context, c api.Caller, sub api.Submit, pool, volume string, r api.VolumeClone) (api.Started, error) {
+	if err := checkClone(&r); err != nil {
+		return api.Started{}, err
+	}
+	return s.resolve(ctx, c, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
+		from, v, err := wholeVolume(tx, sub, pool, volume)
+		if err != nil {
+			return work{}, err
+		}
+		to := from
+		if r.Pool != "" {
+			if to, err = activePool(tx, r.Pool); err != nil {
+				return work{}, err
+			}
+		}
+		if err := freeName(tx, to.Name, r.Name); err != nil {
+			return work{}, err
+		}
+		return cloneWork(from, to, v, r)
+	})
+}
+
+func cloneWork(from, to *store.Pool, v *store.Volume, r api.VolumeClone) (work, error) {
+	w := volumeWork(from, record.VolumeClone, v.Name)
+	w.TargetPool, w.TargetName, w.TargetType, w.TargetPath = to.Name, r.Name, to.Type, volumePath(to, r.Name)
+	w.Format, w.Reflink = v.Format, r.Reflink
+	w.Capacity, w.Allocation = v.Capacity, v.Allocation
+	switch {
+	case r.Format != "" && r.Format != v.Format:
+		return work{}, record.Errorf(record.Unsupported, "converting %q to %q while cloning is not supported yet", v.Format, r.Format)
+	case v.Format != "raw" && r.Size != 0:
+		return work{}, record.Errorf(record.Unsupported, "a clone of format %q keeps its size", v.Format)
+	case r.Size != 0 && r.Size < v.Capacity:
+		return work{}, record.Errorf(record.Invalid, "size of %d bytes is less than the source's capacity of %d", r.Size, v.Capacity)
+	case r.Size != 0:
+		w.Capacity = r.Size
+	}
+	if v.Format != "raw" {
+		w.Capacity = 0 // the file is copied as it is
+	}
+	return w, nil
+}
+
+func checkClone(r *api.VolumeClone) error {
+	if err := checkName("volume", r.Name); err != nil {
+		return err
+	}
+	if r.Reflink == "" {
+		r.Reflink = "auto"
+	}
+	switch {
+	case r.Linked:
+		return record.Errorf(record.Unsupported, "linked clones are not supported yet")
+	case !slices.Contains([]string{"auto", "always", "never"}, r.Reflink):
+		return record.Errorf(record.Invalid, "reflink is auto, always or never, not %q", r.Reflink)
+	case r.Size < 0:
+		return record.Errorf(record.Invalid, "size must not be negative: %d", r.Size)
+	}
+	return nil
+}
+
+// wholeVolume gives a volume of an active pool whose content can be relied on.
+func wholeVolume(tx *store.Tx, sub api.Submit, pool, volume string) (*store.Pool, *store.Volume, error) {
+	p, v, err := presentVolume(tx, sub, pool, volume)
+	if err != nil {
+		return nil, nil, err
+	}
+	return p, v, whole(v)
+}
+
+// presentVolume gives a volume of an active pool, whole or not.
+func presentVolume(tx *store.Tx, sub api.Submit, pool, volume string) (*store.Pool, *store.Volume, error) {
+	if err := checkName("volume", volume); err != nil {
+		return nil, nil, err
+	}
+	p, err := activePool(tx, pool)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := findVolume(tx, p.Name, volume)
+	if err != nil {
+		return nil, nil, err
+	}
+	return p, v, unchanged(sub, v.Generation, "volume "+quoted(p.Name, volume))
+}
+
+// ResizeVolume changes a volume's capacity.
+func (s *Service) ResizeVolume(ctx context.Context, c api.Caller, sub api.Submit, pool, volume string, r api.VolumeResize) (api.Started, error) {
+	return s.resolve(ctx, c, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
+		p, v, err := wholeVolume(tx, sub, pool, volume)
+		if err != nil {
+			return work{}, err
+		}
+		w := volumeWork(p, record.VolumeResize, v.Name)
+		w.Format, w.Capacity, w.Allocate, w.Shrink = v.Format, r.Capacity, r.Allocate, r.Capacity < v.Capacity
+		if r.Allocate {
+			w.Allocation = max(0, r.Capacity-v.Allocation)
+		}
+		return w, resizable(tx, v, r)
+	})
+}
+
+func resizable(tx *store.Tx, v *store.Volume, r api.VolumeResize) error {
+	switch {
+	case r.Capacity <= 0:
+		return record.Errorf(record.Invalid, "capacity must be more than 0 bytes, not %d", r.Capacity)
+	case v.Format != "raw":
+		return record.Errorf(record.Unsupported, "resizing volumes of format %q is not supported yet", v.Format)
+	case r.Capacity < v.Capacity && !r.Shrink:
+		return record.Errorf(record.Invalid, "capacity of %d bytes is less than the present %d; what lies beyond would be lost", r.Capacity, v.Capacity).
+			WithHint("--shrink does it")
+	case r.Capacity < v.Capacity:
+		return childless(tx, v)
+	}
+	return nil
+}
+
+// WipeVolume overwrites a volume's content.
+func (s *Service) WipeVolume(ctx context.Context, c api.Caller, sub api.Submit, pool, volume string, r api.VolumeWipe) (api.Started, error) {
+	if r.Algorithm == "" {
+		r.Algorithm = "zero"
+	}
+	return s.resolve(ctx, c, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
+		p, v, err := settledVolume(tx, sub, pool, volume)
+		if err != nil {
+			return work{}, err
+		}
+		w := volumeWork(p, record.VolumeWipe, v.Name)
+		w.Capacity, w.Algorithm, w.Verify, w.AcceptLimits = v.Capacity, r.Algorithm, r.Verify, r.AcceptLimits
+		return w, wipeable(p, r.Algorithm)
+	})
+}
+
+func wipeable(p *store.Pool, algorithm string) error {
+	props, err := properties(p.Type)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(props.Algorithms, algorithm) {
+		return record.Errorf(record.Unsupported, "pools of type %s cannot wipe by algorithm %q; they can by %s",
+			p.Type, algorithm, list(props.Algorithms, 20))
+	}
+	return nil
+}
+
+// DeleteVolume deletes a volume, wiping it first if asked.
+func (s *Service) DeleteVolume(ctx context.Context, c api.Caller, sub api.Submit, pool, volume string, r api.VolumeDelete) (api.Started, error) {
+	return s.resolve(ctx, c, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
+		p, v, err := settledVolume(tx, sub, pool, volume)
+		if err != nil {
+			return work{}, err
+		}
+		w := volumeWork(p, record.VolumeDelete, v.Name)
+		w.Capacity, w.Algorithm = v.Capacity, r.Wipe
+		if r.Wipe == "" {
+			return w, nil
+		}
+		return w, wipeable(p, r.Wipe)
+	})
+}
+
+// settledVolume gives a volume that may be destroyed: no job is making it and
+// nothing stands on it.
+func settledVolume(tx *store.Tx, sub api.Submit, pool, volume string) (*store.Pool, *store.Volume, error) {
+	p, v, err := presentVolume(tx, sub, pool, volume)
+	if err != nil {
+		return nil, nil, err
+	}
+	if v.State == record.VolumeBuilding {
+		return nil, nil, whole(v)
+	}
+	return p, v, childless(tx, v)
+}
+
+// fits refuses work for which there is no room. The catalogue's figure may be
+// old, so that a shortage is believed only when a helper has looked.
+func (s *Service) fits(ctx context.Context, w work) error {
+	pool, need := w.Pool, w.Allocation
+	if w.TargetName != "" {
+		pool = w.TargetPool
+	}
+	if need == 0 || w.Reflink != "" && w.Reflink != "never" {
+		return nil // a reflink takes nothing; the helper finds out
+	}
+	p, err := s.Pool(ctx, pool)
+	if err != nil || p.Available-p.Reserved >= need {
+		return err
+	}
+	report, err := s.jobs.Query(ctx, pool, poolArgv("pool-refresh", work{Type: p.Type, Path: p.Target.Path}))
+	if err != nil || report.Pool == nil {
+		return nil // what cannot be looked at now is the helper's to find out
+	}
+	if left := report.Pool.Available - p.Reserved; left < need {
+		return record.Errorf(record.NoSpace, "pool %q has no room for %d bytes: %d are available, %d of them reserved by running jobs",
+			p.Name, need, report.Pool.Available, p.Reserved).
+			WithHint("free some, or allocate less: --allocation none")
+	}
+	return nil
+}
+
+// allocationOf is how many bytes a new volume is to have allocated. The default
+// is all for raw, as libvirt does it, and none for other formats.
+func allocationOf(r *api.VolumeCreate) int64 {
+	switch {
+	case r.Allocation == nil && r.Format == "raw", r.Allocation != nil && r.Allocation.Full:
+		return r.Capacity
+	case r.Allocation == nil:
+		return 0
+	}
+	return r.Allocation.Bytes
+}

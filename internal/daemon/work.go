@@ -1,0 +1,196 @@
+package daemon
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"storaged/internal/record"
+	"storaged/internal/store"
+	"storaged/internal/supervisor"
+)
+
+// work is what a job is to do, in the daemon's words. It is kept with the job
+// as its Params, so that a restarted daemon and a retry know it again.
+type work struct {
+	Kind   record.Kind `json:"kind"`
+	Pool   string      `json:"pool"`
+	Volume string      `json:"volume,omitempty"`
+
+	Type string `json:"type"` // of the pool
+	Path string `json:"path"` // of the volume, or the pool's target
+
+	// Of a clone: where it goes.
+	TargetPool string `json:"target_pool,omitempty"`
+	TargetName string `json:"target_name,omitempty"`
+	TargetType string `json:"target_type,omitempty"`
+	TargetPath string `json:"target_path,omitempty"`
+
+	Format       string `json:"format,omitempty"`
+	Capacity     int64  `json:"capacity,omitempty"`   // bytes
+	Allocation   int64  `json:"allocation,omitempty"` // bytes the target may need
+	Reflink      string `json:"reflink,omitempty"`
+	Algorithm    string `json:"algorithm,omitempty"`
+	Verify       bool   `json:"verify,omitempty"`
+	AcceptLimits bool   `json:"accept_limits,omitempty"`
+	Shrink       bool   `json:"shrink,omitempty"`
+	Allocate     bool   `json:"allocate,omitempty"`
+	Build        bool   `json:"build,omitempty"`
+	Overwrite    bool   `json:"overwrite,omitempty"`
+	WithVolumes  bool   `json:"with_volumes,omitempty"`
+}
+
+// kind is all that the daemon knows of one kind of job: the one place where a
+// new kind is added.
+type kind struct {
+	class    func(w work) record.Class
+	objects  func(w work) []record.Object
+	argv     func(w work) []string
+	undo     func(w work) []string // nil: a forced death leaves nothing to undo
+	destroys func(w work) bool
+	granted  func(k *keeper, tx *store.Tx, w work, j *store.Job) error
+	ended    func(k *keeper, tx *store.Tx, e end) error
+}
+
+// kindOf is the table of what there is.
+func kindOf(name record.Kind) (kind, bool) {
+	switch name {
+	case record.VolumeCreate:
+		return volumeKind(createClass, onVolume(record.ModeWrite), createArgv, beginCreate, endNewVolume), true
+	case record.VolumeClone:
+		return volumeKind(always(record.Async), cloneObjects, cloneArgv, beginClone, endNewVolume), true
+	case record.VolumeResize:
+		k := volumeKind(resizeClass, resizeObjects, resizeArgv, markVolume, endInPlace)
+		k.destroys = func(w work) bool { return w.Shrink }
+		return k, true
+	case record.VolumeWipe:
+		return destroying(volumeKind(always(record.Async), onVolume(record.ModeWrite), wipeArgv, markVolume, endInPlace)), true
+	case record.VolumeDelete:
+		return destroying(volumeKind(always(record.Normal), onVolume(record.ModeDelete), deleteArgv, markVolume, endDelete)), true
+	case record.PoolBuild:
+		return poolKind(record.Async, buildArgv, record.PoolBuilding, endPoolBuild), true
+	case record.PoolStart:
+		return poolKind(record.Normal, startArgv, record.PoolStarting, endPoolStart), true
+	case record.PoolStop:
+		return poolKind(record.Normal, stopArgv, record.PoolStopping, endPoolStop), true
+	case record.PoolRefresh:
+		k := poolKind(record.Normal, refreshArgv, "", endPoolRefresh)
+		k.objects = func(w work) []record.Object { return []record.Object{{Pool: w.Pool, Mode: record.ModeMeta}} }
+		return k, true
+	case record.PoolDelete:
+		return destroying(poolKind(record.Normal, deletePoolArgv, "", endPoolDelete)), true
+	}
+	return kind{}, false
+}
+
+func volumeKind(
+	class func(work) record.Class,
+	objects func(work) []record.Object,
+	argv func(work) []string,
+	granted func(*keeper, *store.Tx, work, *store.Job) error,
+	ended func(*keeper, *store.Tx, end) error,
+) kind {
+	return kind{class: class, objects: objects, argv: argv, undo: settleArgv, destroys: never, granted: granted, ended: ended}
+}
+
+// poolKind is a job that has a whole pool to itself, which shows state
+// meanwhile.
+func poolKind(c record.Class, argv func(work) []string, state record.PoolState, ended func(*keeper, *store.Tx, end) error) kind {
+	return kind{
+		class:    always(c),
+		objects:  func(w work) []record.Object { return []record.Object{{Pool: w.Pool, Mode: record.ModeDelete}} },
+		argv:     argv,
+		destroys: never,
+		granted:  beginPool(state),
+		ended:    ended,
+	}
+}
+
+func destroying(k kind) kind {
+	k.destroys = func(work) bool { return true }
+	return k
+}
+
+func never(work) bool { return false }
+
+func always(c record.Class) func(work) record.Class { return func(work) record.Class { return c } }
+
+// request makes the supervisor's request of the work.
+func (w work) request() supervisor.Request {
+	k := w.kind()
+	params, err := json.Marshal(w)
+	if err != nil {
+		panic(fmt.Sprintf("internal error: work of %s does not encode: %v", w.Kind, err))
+	}
+	r := supervisor.Request{
+		Kind:     w.Kind,
+		Class:    k.class(w),
+		Objects:  k.objects(w),
+		Argv:     k.argv(w),
+		Params:   params,
+		Destroys: k.destroys(w),
+	}
+	if k.undo != nil {
+		r.UndoArgv = k.undo(w)
+	}
+	return r
+}
+
+func (w work) kind() kind {
+	k, ok := kindOf(w.Kind)
+	if !ok {
+		panic(fmt.Sprintf("internal error: no such kind of job: %q", w.Kind))
+	}
+	return k
+}
+
+// workOf reads the work back from a job's record.
+func workOf(j *store.Job) (work, error) {
+	var w work
+	if err := json.Unmarshal(j.Params, &w); err != nil {
+		return work{}, fmt.Errorf("job %d: its parameters cannot be read: %v", j.Number, err)
+	}
+	if _, ok := kindOf(w.Kind); !ok {
+		return work{}, fmt.Errorf("job %d: kind %q is not known to this version of storaged", j.Number, w.Kind)
+	}
+	return w, nil
+}
+
+// target is the volume the work makes or changes.
+func (w work) target() (pool, volume string) {
+	if w.TargetName != "" {
+		return w.TargetPool, w.TargetName
+	}
+	return w.Pool, w.Volume
+}
+
+func createClass(w work) record.Class {
+	if w.Allocation == 0 {
+		return record.Normal
+	}
+	return record.Async
+}
+
+func resizeClass(w work) record.Class {
+	if w.Allocate {
+		return record.Async
+	}
+	return record.Normal
+}
+
+func onVolume(m record.Mode) func(work) []record.Object {
+	return func(w work) []record.Object { return []record.Object{{Pool: w.Pool, Volume: w.Volume, Mode: m}} }
+}
+
+func cloneObjects(w work) []record.Object {
+	return []record.Object{
+		{Pool: w.Pool, Volume: w.Volume, Mode: record.ModeRead},
+		{Pool: w.TargetPool, Volume: w.TargetName, Mode: record.ModeWrite},
+	}
+}
+
+func resizeObjects(w work) []record.Object {
+	if w.Shrink {
+		return onVolume(record.ModeWrite)(w)
+	}
+	return onVolume(record.ModeGrow)(w)
+}
