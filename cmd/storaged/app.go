@@ -1,0 +1,101 @@
+package main
+
+import (
+	"io"
+	"os/signal"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/daemon"
+	"storaged/internal/record"
+)
+
+// option is one setting: a flag, an environment variable, a key of the config
+// file.
+type option struct {
+	name, usage string
+	field       func(*daemon.Config) *string
+}
+
+var options = []option{
+	{"socket", "listen for reading and writing at `PATH`", func(c *daemon.Config) *string { return &c.Socket }},
+	{"socket-ro", "listen for reading at `PATH`", func(c *daemon.Config) *string { return &c.SocketRO }},
+	{"state-dir", "keep records in `DIR`, which survives reboots", func(c *daemon.Config) *string { return &c.StateDir }},
+	{"runtime-dir", "keep sockets and running jobs in `DIR`, which does not", func(c *daemon.Config) *string { return &c.RuntimeDir }},
+	{"helper", "run jobs with the storage-helper at `PATH`", func(c *daemon.Config) *string { return &c.Helper }},
+	{"log-level", "`LEVEL` is trace, debug, info, warn or error", func(c *daemon.Config) *string { return &c.LogLevel }},
+	{"log-format", "`FORMAT` is text or json", func(c *daemon.Config) *string { return &c.LogFormat }},
+}
+
+func newApp() *cli.App {
+	app := &cli.App{
+		Name:      "storaged",
+		Usage:     "manage storage pools and volumes, with every long task a job",
+		UsageText: "storaged [flags]",
+		Description: "Root gets the system's daemon, anybody else one of their own. A flag goes before\n" +
+			"its environment variable, which goes before the config file. On SIGTERM or SIGINT\n" +
+			"the daemon leaves; running jobs go on and are found again by the next.",
+		Version: version,
+		Flags: []cli.Flag{&cli.StringFlag{
+			Name: "config", EnvVars: []string{"STORAGED_CONFIG"}, Usage: "read settings from `FILE` (TOML)",
+		}},
+		Action: run,
+	}
+	for _, o := range options {
+		env := "STORAGED_" + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
+		app.Flags = append(app.Flags, &cli.StringFlag{Name: o.name, EnvVars: []string{env}, Usage: o.usage})
+	}
+	return app
+}
+
+func run(c *cli.Context) error {
+	if c.Args().Present() {
+		return record.Errorf(record.Invalid, "storaged takes no arguments, not %q", c.Args().First())
+	}
+	config, err := settings(c)
+	if err != nil {
+		return err
+	}
+	log, err := newLog(config, c.App.ErrWriter)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(c.Context, unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	return daemon.Run(ctx, config, log)
+}
+
+func settings(c *cli.Context) (daemon.Config, error) {
+	config := daemon.DefaultConfig()
+	config.Version = c.App.Version
+	file, asked := config.File, c.IsSet("config")
+	if asked {
+		file = c.String("config")
+	}
+	if err := config.Load(file, asked); err != nil {
+		return config, err
+	}
+	for _, o := range options {
+		if c.IsSet(o.name) {
+			*o.field(&config) = c.String(o.name)
+		}
+	}
+	return config, config.Complete()
+}
+
+func newLog(config daemon.Config, out io.Writer) (hclog.Logger, error) {
+	level := hclog.LevelFromString(config.LogLevel)
+	if level == hclog.NoLevel {
+		return nil, record.Errorf(record.Invalid, "log level is trace, debug, info, warn or error, not %q", config.LogLevel)
+	}
+	if config.LogFormat != "text" && config.LogFormat != "json" {
+		return nil, record.Errorf(record.Invalid, "log format is text or json, not %q", config.LogFormat)
+	}
+	return hclog.New(&hclog.LoggerOptions{
+		Name: "storaged", Level: level, Output: out, JSONFormat: config.LogFormat == "json",
+		TimeFormat: "2006-01-02T15:04:05.000Z07:00",
+	}), nil
+}
