@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+// sparseCreate measures a short job from its request to its end.
+func sparseCreate(ctx context.Context, r *rig) ([]measurement, error) {
+	const rounds = 300
+	var took samples
+	for i := range rounds {
+		d, err := timed(func() error {
+			st, err := r.client.CreateVolume(ctx, api.Submit{}, pool, api.VolumeCreate{
+				Name: fmt.Sprintf("sparse-%d", i), Capacity: 10 << 30, Allocation: &api.Allocation{},
+			})
+			if err != nil {
+				return err
+			}
+			return r.end(ctx, st)
+		})
+		if err != nil {
+			return nil, err
+		}
+		took = append(took, d)
+	}
+	return []measurement{{"sparse vol create, submit to finished", took, "median under 15 ms"}}, nil
+}
+
+// listsUnderLoad measures lists while long jobs run.
+func listsUnderLoad(ctx context.Context, r *rig) ([]measurement, error) {
+	const jobs, rounds = 8, 500
+	running, err := r.load(ctx, jobs)
+	if err != nil {
+		return nil, err
+	}
+	calls := []struct {
+		name string
+		call func() error
+	}{
+		{"pool list", func() error { _, err := r.client.Pools(ctx); return err }},
+		{"vol list", func() error { _, err := r.client.Volumes(ctx, api.VolumeFilter{}); return err }},
+		{"job list", func() error { _, err := r.client.Jobs(ctx, api.JobFilter{}, api.Page{}); return err }},
+	}
+	var rows []measurement
+	for _, c := range calls {
+		var took samples
+		for range rounds {
+			d, err := timed(c.call)
+			if err != nil {
+				return nil, err
+			}
+			took = append(took, d)
+		}
+		rows = append(rows, measurement{fmt.Sprintf("%s while %d wipes run", c.name, jobs), took, "p99 under 50 ms"})
+	}
+	return rows, r.cancel(ctx, running)
+}
+
+// load starts n slow wipes and returns when all of them run.
+func (r *rig) load(ctx context.Context, n int) ([]record.Job, error) {
+	rate := int64(16 << 20)
+	events, err := r.client.Events(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer events.Close() // only read from
+	waiting := map[string]bool{}
+	var jobs []record.Job
+	for i := range n {
+		st, err := r.client.WipeVolume(ctx, api.Submit{}, pool, fmt.Sprintf("sparse-%d", i), api.VolumeWipe{
+			Algorithm: "random", JobOptions: api.JobOptions{Limit: &rate},
+		})
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, *st.Job)
+		waiting[st.Job.ID] = true
+	}
+	for len(waiting) > 0 {
+		e, err := events.Next()
+		if err != nil {
+			return nil, err
+		}
+		if e.Job != nil && e.Job.State == record.Running {
+			delete(waiting, e.Job.ID)
+		}
+	}
+	return jobs, nil
+}
+
+func (r *rig) cancel(ctx context.Context, jobs []record.Job) error {
+	for _, j := range jobs {
+		if _, err := r.client.CancelJob(ctx, j.ID, api.JobCancel{}); err != nil {
+			return err
+		}
+	}
+	for _, j := range jobs {
+		if _, err := r.client.WaitJob(ctx, j.ID, startTimeout); err != nil {
+			return err
+		}
+	}
+	return nil
+}

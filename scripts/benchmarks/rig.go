@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+// startTimeout bounds the daemon's start on an empty state: it is ready in
+// milliseconds, or broken.
+const startTimeout = 10 * time.Second
+
+// samples are durations of one kind of call.
+type samples []time.Duration
+
+// at gives the quantile q, the greatest for 1.
+func (s samples) at(q float64) time.Duration {
+	sorted := slices.Clone(s)
+	slices.Sort(sorted)
+	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
+}
+
+// rig is a private daemon with one pool.
+type rig struct {
+	dir    string
+	daemon *exec.Cmd
+	client *api.Client
+}
+
+const pool = "bench"
+
+func startRig(ctx context.Context, bin string) (*rig, error) {
+	dir, err := os.MkdirTemp("", "storaged-bench-")
+	if err != nil {
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join(dir, "daemon.log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() // the daemon has its own
+	sock := filepath.Join(dir, "storaged.sock")
+	cmd := exec.Command(filepath.Join(bin, "storaged"), "--config", "/dev/null", "--socket", sock,
+		"--state-dir", filepath.Join(dir, "state"), "--runtime-dir", filepath.Join(dir, "run"))
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	r := &rig{dir: dir, daemon: cmd, client: api.Dial(sock)}
+	if err := r.ready(ctx); err != nil {
+		r.stop()
+		return nil, err
+	}
+	return r, nil
+}
+
+// ready waits for the daemon and makes the pool.
+func (r *rig) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		_, err := r.client.Version(ctx)
+		if err == nil {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the daemon does not answer: %w", err)
+		}
+	}
+	_, st, err := r.client.DefinePool(ctx, api.Submit{}, api.PoolDefine{
+		Name: pool, Type: "dir", Target: record.Target{Path: filepath.Join(r.dir, "pool")},
+	}, true, true)
+	if err != nil {
+		return err
+	}
+	return r.end(ctx, st)
+}
+
+// end waits for a job and fails unless it succeeded.
+func (r *rig) end(ctx context.Context, st api.Started) error {
+	j, err := r.client.WaitJob(ctx, st.Job.ID, time.Hour)
+	if err == nil && j.State != record.Succeeded {
+		err = fmt.Errorf("job %d: %v", j.Number, j.Error)
+	}
+	return err
+}
+
+func (r *rig) stop() {
+	_ = r.daemon.Process.Signal(syscall.SIGTERM)
+	_ = r.daemon.Wait()
+	_ = os.RemoveAll(r.dir)
+}
+
+// timed measures one call.
+func timed(call func() error) (time.Duration, error) {
+	start := time.Now()
+	err := call()
+	return time.Since(start), err
+}
