@@ -1,0 +1,282 @@
+package main_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+// patience bounds every wait of these tests: far more than anything here takes
+// on a slow machine, far less than the test run's own limit.
+const patience = 60 * time.Second
+
+// bin holds the three programs, built once by TestMain.
+var bin string
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "storaged-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // another user runs them too
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	bin = dir
+	args := []string{"build", "-o", dir + "/"}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	build := exec.Command("go", append(args, "storaged/cmd/...")...)
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// host is a private daemon and its directories.
+type host struct {
+	t      *testing.T
+	dir    string
+	pool   string // directory of the pool "pool"
+	sock   string
+	daemon *exec.Cmd
+	client *api.Client
+}
+
+// newHost starts a daemon with one started pool, and checks at the end of the
+// test that nothing of it is left.
+func newHost(t *testing.T) *host {
+	t.Helper()
+	dir := t.TempDir()
+	h := &host{t: t, dir: dir, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s")}
+	h.client = checkedClient(t, h.sock)
+	h.start()
+	t.Cleanup(h.check)
+	h.define("pool", h.pool)
+	return h
+}
+
+func (h *host) command() *exec.Cmd {
+	cmd := exec.Command(filepath.Join(bin, "storaged"), "--config", "/dev/null", "--socket", h.sock,
+		"--state-dir", filepath.Join(h.dir, "state"), "--runtime-dir", filepath.Join(h.dir, "run"), "--log-level", "debug")
+	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+h.notify())
+	return cmd
+}
+
+func (h *host) notify() string { return filepath.Join(h.dir, "notify") }
+
+// start starts the daemon and returns when it says that it is ready.
+func (h *host) start() {
+	h.t.Helper()
+	ready := listenNotify(h.t, h.notify())
+	h.daemon = h.command()
+	h.daemon.Stdout, h.daemon.Stderr = h.logFile(), h.logFile()
+	if err := h.daemon.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	ready.await(h.t, "READY=1")
+}
+
+func (h *host) logFile() *os.File {
+	f, err := os.OpenFile(filepath.Join(h.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// stop ends the daemon as the service manager does.
+func (h *host) stop() {
+	h.t.Helper()
+	if err := h.daemon.Process.Signal(syscall.SIGTERM); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := h.daemon.Wait(); err != nil {
+		h.t.Errorf("daemon: %v\n%s", err, h.log())
+	}
+}
+
+// kill ends it as nobody should.
+func (h *host) kill() {
+	h.t.Helper()
+	if err := h.daemon.Process.Kill(); err != nil {
+		h.t.Fatal(err)
+	}
+	_ = h.daemon.Wait() // says that it was killed
+}
+
+func (h *host) log() string {
+	b, _ := os.ReadFile(filepath.Join(h.dir, "log"))
+	return string(b)
+}
+
+// check is run after every test: all jobs have ended, and neither process nor
+// temporary file nor runtime directory of a job is left.
+func (h *host) check() {
+	ctx := h.ctx()
+	jobs, err := h.client.Jobs(ctx, api.JobFilter{States: []string{"live"}}, api.Page{})
+	if err != nil {
+		h.t.Errorf("cannot list jobs: %v\n%s", err, h.log())
+		h.daemon.Process.Kill()
+		return
+	}
+	for _, j := range jobs.Items {
+		h.t.Errorf("job %d is left %s", j.Number, j.State)
+		_, _ = h.client.CancelJob(ctx, j.ID, api.JobCancel{Now: true})
+		_, _ = h.client.WaitJob(ctx, j.ID, patience)
+	}
+	h.stop()
+	for _, pid := range h.processes() {
+		h.t.Errorf("process %d is left: %s", pid, commandOf(pid))
+	}
+	for _, pattern := range []string{"run/jobs/*", "pool*/.*.storaged"} {
+		left, _ := filepath.Glob(filepath.Join(h.dir, pattern))
+		if len(left) > 0 {
+			h.t.Errorf("left behind: %v", left)
+		}
+	}
+	if strings.Contains(h.log(), "DATA RACE") {
+		h.t.Errorf("data race:\n%s", h.log())
+	}
+	if h.t.Failed() {
+		h.t.Logf("daemon's log:\n%s", h.log())
+	}
+}
+
+// processes are those of our jobs, told by their environment.
+func (h *host) processes() []int {
+	var pids []int
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, d := range dirs {
+		env, err := os.ReadFile(filepath.Join(d, "environ"))
+		if err == nil && strings.Contains(string(env), "STORAGED_JOB_STATE="+h.dir) {
+			var pid int
+			fmt.Sscanf(filepath.Base(d), "%d", &pid)
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func commandOf(pid int) string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return strings.ReplaceAll(string(b), "\x00", " ")
+}
+
+func (h *host) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	h.t.Cleanup(cancel)
+	return ctx
+}
+
+func (h *host) define(name, dir string) {
+	h.t.Helper()
+	_, st, err := h.client.DefinePool(h.ctx(), api.Submit{}, api.PoolDefine{
+		Name: name, Type: "dir", Target: record.Target{Path: dir},
+	}, true, true)
+	h.succeed(st, err)
+}
+
+// succeed waits for a job that must succeed.
+func (h *host) succeed(st api.Started, err error) record.Job {
+	h.t.Helper()
+	j := h.end(st, err)
+	if j.State != record.Succeeded {
+		h.t.Fatalf("job %d (%s) is %s: %+v\n%s", j.Number, j.Kind, j.State, j.Error, h.log())
+	}
+	return j
+}
+
+// end waits for a job.
+func (h *host) end(st api.Started, err error) record.Job {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatalf("not started: %v\n%s", err, h.log())
+	}
+	j, err := h.client.WaitJob(h.ctx(), st.Job.ID, patience)
+	if err != nil || !j.State.Terminal() {
+		h.t.Fatalf("job %d does not end: %s %v\n%s", st.Job.Number, j.State, err, h.log())
+	}
+	return j
+}
+
+// create makes a sparse volume.
+func (h *host) create(name string, capacity int64) record.Job {
+	h.t.Helper()
+	st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "pool", api.VolumeCreate{
+		Name: name, Capacity: capacity, Allocation: &api.Allocation{},
+	})
+	return h.succeed(st, err)
+}
+
+// random fills a volume with data that nobody can guess.
+func (h *host) random(name string, size int64) string {
+	h.t.Helper()
+	h.create(name, size)
+	src, err := os.Open("/dev/urandom")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer src.Close()
+	dst, err := os.OpenFile(h.path(name), os.O_WRONLY, 0)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer dst.Close()
+	if _, err := io.CopyN(dst, src, size); err != nil {
+		h.t.Fatal(err)
+	}
+	return h.hash(name)
+}
+
+func (h *host) path(name string) string { return filepath.Join(h.pool, name) }
+
+func (h *host) hash(name string) string {
+	h.t.Helper()
+	f, err := os.Open(h.path(name))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		h.t.Fatal(err)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// absent fails when the pool has anything by the name, or any temporary.
+func (h *host) absent(name string) {
+	h.t.Helper()
+	entries, err := os.ReadDir(h.pool)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Name() == name || strings.HasSuffix(e.Name(), ".storaged") {
+			h.t.Errorf("%q is in the pool", e.Name())
+		}
+	}
+	if _, err := h.client.Volume(h.ctx(), "pool", name); record.CodeOf(err) != record.NotFound {
+		h.t.Errorf("volume %q is in the catalogue (%v)", name, err)
+	}
+}

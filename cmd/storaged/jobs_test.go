@@ -1,0 +1,251 @@
+package main_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+const mib = 1 << 20
+
+// limited is a job option that makes time for what a test does meanwhile.
+func limited(bytesPerSecond int64) api.JobOptions { return api.JobOptions{Limit: &bytesPerSecond} }
+
+func TestCloneIsIdenticalAndItsSourceUntouched(t *testing.T) {
+	h := newHost(t)
+	want := h.random("base", 64*mib)
+	h.define("other", h.dir+"/pool-other")
+	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: "copy", Pool: "other", Reflink: "never"})
+	j := h.succeed(st, err)
+	if got := h.hash("../pool-other/copy"); got != want {
+		t.Errorf("the clone's hash is %s, the source's was %s", got, want)
+	}
+	if got := h.hash("base"); got != want {
+		t.Errorf("the source's hash is %s, it was %s", got, want)
+	}
+	if j.Result == nil || j.Result.Pool != "other" || j.Result.Volume != "copy" || j.Result.Capacity != 64*mib {
+		t.Errorf("result is %+v", j.Result)
+	}
+	if *j.Progress.Percent != 100 || j.Progress.Done != j.Progress.Total {
+		t.Errorf("progress at the end is %+v", j.Progress)
+	}
+	v, err := h.client.Volume(h.ctx(), "other", "copy")
+	if err != nil || v.State != record.VolumeReady || v.Origin != record.Made || v.CreatedBy == nil || *v.CreatedBy != j.Number {
+		t.Errorf("the catalogue has %+v (%v)", v, err)
+	}
+}
+
+// sampled follows a job by reading it 20 times a second and holds what
+// progress promises.
+func (h *host) sampled(st api.Started) (moves int, took time.Duration) {
+	h.t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	start, last, done := time.Now(), -1.0, int64(-1)
+	for range tick.C {
+		j, err := h.client.Job(h.ctx(), st.Job.ID)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		p := j.Progress
+		if p.Percent != nil {
+			if *p.Percent < last {
+				h.t.Errorf("percent fell from %v to %v", last, *p.Percent)
+			}
+			if *p.Percent > 99.9 && !j.State.Terminal() {
+				h.t.Errorf("%v %% of a job that is %s", *p.Percent, j.State)
+			}
+			last = *p.Percent
+		}
+		if p.Done < done {
+			h.t.Errorf("done fell from %d to %d", done, p.Done)
+		}
+		if p.Done > done && done >= 0 {
+			moves++
+		}
+		done = p.Done
+		if j.State.Terminal() {
+			return moves, time.Since(start)
+		}
+	}
+	return 0, 0
+}
+
+func TestProgressMovesTwiceASecondAndNeverFalls(t *testing.T) {
+	h := newHost(t)
+	h.random("base", 64*mib)
+	for _, start := range []func() (api.Started, error){
+		func() (api.Started, error) {
+			return h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base",
+				api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(16 * mib)})
+		},
+		func() (api.Started, error) {
+			return h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeWipe{JobOptions: limited(16 * mib)})
+		},
+	} {
+		st, err := start()
+		if err != nil {
+			t.Fatal(err)
+		}
+		moves, took := h.sampled(st)
+		if rate := float64(moves) / took.Seconds(); rate < 2 {
+			t.Errorf("%s: %d moves in %v are %.1f a second", st.Job.Kind, moves, took, rate)
+		}
+		h.succeed(st, nil)
+	}
+}
+
+// cancelPromise is how long a cancel may take until the I/O has stopped.
+const cancelPromise = 2 * time.Second
+
+func TestCancelAtRandomMomentsLeavesNothing(t *testing.T) {
+	h := newHost(t)
+	want := h.random("base", 32*mib)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	for range 20 {
+		st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base",
+			api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(32 * mib)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		moment := time.Duration(random.Int64N(int64(time.Second)))
+		<-time.After(moment)
+		asked := time.Now()
+		if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}); err != nil {
+			t.Fatalf("cancel after %v: %v", moment, err)
+		}
+		j := h.end(st, nil)
+		if took := time.Since(asked); took > cancelPromise && !raceEnabled {
+			t.Errorf("cancel after %v took %v", moment, took)
+		}
+		if j.State != record.Canceled {
+			t.Errorf("after %v: state %s, %+v", moment, j.State, j.Error)
+		}
+		h.absent("copy")
+		if left := h.processes(); len(left) > 0 {
+			t.Errorf("after %v: processes %v are left", moment, left)
+		}
+	}
+	if h.hash("base") != want {
+		t.Error("the source has changed")
+	}
+}
+
+// running waits until a job's helper has moved data.
+func (h *host) running(st api.Started) record.Job {
+	h.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		j, err := h.client.Job(h.ctx(), st.Job.ID)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if j.State.Terminal() {
+			h.t.Fatalf("job %d is over: %s %+v", j.Number, j.State, j.Error)
+		}
+		if j.State == record.Running && j.Progress.Done > 0 {
+			return j
+		}
+	}
+	return record.Job{}
+}
+
+func TestKilledHelperFailsItsJobAndIsUndone(t *testing.T) {
+	h := newHost(t)
+	h.random("base", 32*mib)
+	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base",
+		api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(8 * mib)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := h.running(st)
+	if err := syscall.Kill(j.Helper.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	j = h.end(st, nil)
+	if j.State != record.Failed || j.Error == nil || j.Error.Code != record.Killed || !strings.Contains(j.Error.Message, "SIGKILL") && !strings.Contains(j.Error.Message, "killed") {
+		t.Errorf("state %s, error %+v", j.State, j.Error)
+	}
+	if j.Rollback != record.RollbackDone {
+		t.Errorf("rollback is %q", j.Rollback)
+	}
+	h.absent("copy")
+}
+
+func TestKilledWipeLeavesItsVolumeMarked(t *testing.T) {
+	h := newHost(t)
+	h.random("base", 32*mib)
+	st, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeWipe{JobOptions: limited(8 * mib)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := h.running(st)
+	if err := syscall.Kill(j.Helper.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	h.end(st, nil)
+	v, err := h.client.Volume(h.ctx(), "pool", "base")
+	if err != nil || v.State != record.VolumeIncomplete || v.Job == nil || *v.Job != j.Number {
+		t.Fatalf("the volume is %+v (%v)", v, err)
+	}
+	_, err = h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: "copy"})
+	if record.CodeOf(err) != record.WrongState {
+		t.Errorf("a half-wiped volume can be cloned: %v", err)
+	}
+	st, err = h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeWipe{})
+	h.succeed(st, err)
+	if v, err = h.client.Volume(h.ctx(), "pool", "base"); err != nil || v.State != record.VolumeReady {
+		t.Errorf("after a whole wipe the volume is %+v (%v)", v, err)
+	}
+}
+
+func TestPausedJobDoesNoIO(t *testing.T) {
+	h := newHost(t)
+	h.random("base", 32*mib)
+	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base",
+		api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(8 * mib)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := h.running(st)
+	if _, err := h.client.PauseJob(h.ctx(), j.ID); err != nil {
+		t.Fatal(err)
+	}
+	for j.State != record.Paused {
+		if j, err = h.client.Job(h.ctx(), j.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := ioOf(t, j.Helper.PID)
+	<-time.After(time.Second)
+	if after := ioOf(t, j.Helper.PID); after != before {
+		t.Errorf("a paused helper did I/O: before\n%s\nafter\n%s", before, after)
+	}
+	if _, err := h.client.ResumeJob(h.ctx(), j.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.client.PatchJob(h.ctx(), j.ID, api.JobPatch{Limit: []byte("null")}); err != nil {
+		t.Fatal(err)
+	}
+	h.succeed(st, nil)
+}
+
+// ioOf gives the lines of /proc/PID/io that count bytes of storage.
+func ioOf(t *testing.T, pid int) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/" + itoa(pid) + "/io")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, storage, _ := strings.Cut(string(b), "read_bytes")
+	return storage
+}

@@ -1,0 +1,75 @@
+package main_test
+
+import (
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func TestHelperOutlivesAKilledDaemon(t *testing.T) {
+	h := newHost(t)
+	want := h.random("base", 32*mib)
+	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base",
+		api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(16 * mib)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := h.running(st)
+	h.kill()
+	h.start()
+	after, err := h.client.Job(h.ctx(), st.Job.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.Helper == nil || after.Helper.PID != before.Helper.PID {
+		t.Errorf("the helper was %d, is %+v", before.Helper.PID, after.Helper)
+	}
+	h.succeed(st, nil)
+	if h.hash("copy") != want {
+		t.Error("the clone differs from its source")
+	}
+}
+
+func TestRestartKeepsEverything(t *testing.T) {
+	h := newHost(t)
+	h.create("one", mib)
+	h.stop()
+	h.start()
+	p, err := h.client.Pool(h.ctx(), "pool")
+	if err != nil || p.State != record.PoolActive {
+		t.Errorf("the pool is %+v (%v)", p, err)
+	}
+	if v, err := h.client.Volume(h.ctx(), "pool", "one"); err != nil || v.Origin != record.Made {
+		t.Errorf("the volume is %+v (%v)", v, err)
+	}
+	jobs, err := h.client.Jobs(h.ctx(), api.JobFilter{}, api.Page{})
+	if err != nil || len(jobs.Items) != 2 {
+		t.Errorf("history has %d jobs (%v)", len(jobs.Items), err)
+	}
+	if j := h.create("two", mib); j.Number != 3 {
+		t.Errorf("the third job has number %d", j.Number)
+	}
+}
+
+func TestSecondDaemonOnTheSameStateIsRefused(t *testing.T) {
+	h := newHost(t)
+	second := h.command()
+	second.Args = append(second.Args, "--socket", h.sock+"2")
+	out, err := second.CombinedOutput()
+	if err == nil {
+		t.Fatal("a second daemon ran on the same state")
+	}
+	if !strings.Contains(string(out), h.dir) || !strings.Contains(string(out), itoa(h.daemon.Process.Pid)) {
+		t.Errorf("the refusal names neither state nor pid:\n%s", out)
+	}
+	var exit *exec.ExitError
+	if ok := asExit(err, &exit); !ok || exit.ExitCode() != record.ExitBusy {
+		t.Errorf("exit %v, want %d", err, record.ExitBusy)
+	}
+}
