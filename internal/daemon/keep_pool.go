@@ -263,15 +263,15 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 		return s.putVolume(s.tx, "volume.found", v)
 	}
 	replaced := v.Inode != it.Inode || v.BirthNS != it.BirthNS
-	if !replaced && v.Capacity == it.Capacity && v.Allocation == it.Allocation {
-		s.see(v, it)
-		return s.tx.PutVolume(v) // nothing to tell anybody
-	}
+	before := v.Volume
 	if replaced {
 		// Another file by the same name: nothing we knew of it holds.
 		v.Format, v.Origin, v.CreatedBy, v.Job, v.State = it.Format, record.Found, nil, nil, record.VolumeReady
 	}
 	s.see(v, it)
+	if !replaced && v.Capacity == before.Capacity && v.Allocation == before.Allocation {
+		return s.tx.PutVolume(v) // nothing to tell anybody
+	}
 	v.Generation++
 	return s.putVolume(s.tx, "volume.changed", v)
 }

@@ -84,9 +84,13 @@ func (k *keeper) observe(v *store.Volume, e end) {
 	}
 }
 
-// see copies the figures of a volume as a helper found it.
+// see copies the figures of a volume as a helper found it. A raw volume is what
+// its file is long, whatever header a guest wrote into it.
 func (k *keeper) see(v *store.Volume, it ipc.Item) {
 	v.Capacity, v.Allocation, v.Backing = it.Capacity, it.Allocation, it.Backing
+	if v.Format == "raw" {
+		v.Capacity, v.Backing = it.Size, ""
+	}
 	v.Device, v.Inode, v.BirthNS = it.Device, it.Inode, it.BirthNS
 	v.Observed = k.now()
 }
