@@ -37,7 +37,7 @@ func Run(ctx context.Context, c Config, log hclog.Logger) error {
 	}
 	st, err := store.Open(filepath.Join(c.StateDir, "storaged.db"))
 	if err != nil {
-		return fmt.Errorf("cannot open state: %w", err)
+		return unopened(err)
 	}
 	defer func() { logged(log, "closing state", st.Close()) }()
 
@@ -50,6 +50,10 @@ func Run(ctx context.Context, c Config, log hclog.Logger) error {
 		return fmt.Errorf("cannot take up jobs: %w", err)
 	}
 	defer func() { logged(log, "stopping jobs", bounded(s.jobs.Stop)) }()
+	s.recovered = []int64{}
+	for _, j := range s.jobs.Live() {
+		s.recovered = append(s.recovered, j.Number)
+	}
 	return s.serve(ctx)
 }
 
@@ -145,6 +149,25 @@ func (s *Service) notify(state string) {
 	if _, err := sd.SdNotify(false, state); err != nil {
 		s.log.Warn("cannot notify the service manager", "state", state, "error", err)
 	}
+}
+
+// unopened says what to do about a state that cannot be opened.
+func unopened(err error) error {
+	var locked *store.LockedError
+	var newer *store.SchemaError
+	var damage *store.DamageError
+	switch {
+	case errors.As(err, &locked):
+		return record.Errorf(record.Busy, "cannot open state: %v", err).
+			WithHint("stop that one, or give this one another --state-dir")
+	case errors.As(err, &newer):
+		return record.Errorf(record.Unsupported, "cannot open state: %v", err).
+			WithHint("install that version again; nothing has been changed")
+	case errors.As(err, &damage):
+		return record.Errorf(record.IO, "cannot open state: %v", err).
+			WithHint("nothing has been changed; keep a copy of the file before anything else")
+	}
+	return fmt.Errorf("cannot open state: %w", err)
 }
 
 // makeDirs makes the daemon's own directories. Nobody else has business in

@@ -27,7 +27,7 @@ func (s *Service) Status(ctx context.Context) (api.Status, error) {
 		Started: s.started, UptimeS: s.keeper.now().Sub(s.started).Seconds(),
 		Socket: s.config.Socket, State: "ready",
 		Jobs: map[string]int{}, Pools: map[string]int{},
-		Limits: s.jobs.Limits(), Recovered: s.jobs.Recovered(), Warnings: []string{},
+		Limits: s.jobs.Limits(), Recovered: s.recovered, Warnings: []string{},
 		Paths: map[string]string{
 			"state_dir": s.config.StateDir, "runtime_dir": s.config.RuntimeDir,
 			"helper": s.config.Helper, "config": s.config.File,

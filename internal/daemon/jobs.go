@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -31,52 +32,40 @@ func (s *Service) Jobs(_ context.Context, f api.JobFilter, p api.Page) (api.List
 	if p.Limit < 0 || p.Limit > maxPage {
 		return api.List[record.Job]{}, record.Errorf(record.Invalid, "limit is 1 to %d, not %d", maxPage, p.Limit)
 	}
-	match, err := s.matcher(f)
-	if err != nil {
+	if err := checkStates(f.States); err != nil {
 		return api.List[record.Job]{}, err
 	}
-	jobs, next, err := s.jobs.Jobs(supervisor.Query{Match: match, Limit: p.Limit, Cursor: p.Cursor})
-	if jobs == nil {
-		jobs = []record.Job{}
-	}
+	jobs, next, err := s.jobs.Jobs(supervisor.Query{Head: headMatcher(f), Match: jobMatcher(f), Limit: p.Limit, Cursor: p.Cursor})
 	return api.List[record.Job]{Items: jobs, Next: next}, err
 }
 
-// matcher turns a filter into the question whether a job is meant.
-func (s *Service) matcher(f api.JobFilter) (func(*record.Job) bool, error) {
-	for _, st := range f.States {
+func checkStates(states []string) error {
+	for _, st := range states {
 		if st != "live" && st != "ended" && !slices.Contains(record.States(), record.State(st)) {
-			return nil, record.Errorf(record.Invalid, "no such state of a job: %q", st).
+			return record.Errorf(record.Invalid, "no such state of a job: %q", st).
 				WithHint("live, ended, or one of %v", record.States())
 		}
 	}
-	keyed, err := "", error(nil)
-	if f.IdempotencyKey != "" {
-		keyed, err = s.jobOfKey(f.IdempotencyKey)
-	}
-	return func(j *record.Job) bool {
-		return matchState(f.States, j.State) &&
-			among(f.Kinds, string(j.Kind)) &&
-			matchObject(f, j) &&
-			(len(f.Owners) == 0 || slices.Contains(f.Owners, j.Owner.User) || slices.Contains(f.Owners, strconv.Itoa(j.Owner.UID))) &&
-			matchLabels(f.Labels, j.Labels) &&
-			(f.Since.IsZero() || !j.Created.Before(f.Since)) &&
-			(f.Until.IsZero() || j.Created.Before(f.Until)) &&
-			(f.IdempotencyKey == "" || j.ID == keyed)
-	}, err
+	return nil
 }
 
-// jobOfKey is the newest job under an idempotency key, of any caller.
-func (s *Service) jobOfKey(key string) (id string, err error) {
-	err = s.store.View(func(tx *store.Tx) error {
-		return tx.HeadsBefore(0, func(h *store.JobHead) (bool, error) {
-			if h.Key == key {
-				id = h.ID
-			}
-			return id == "", nil
-		})
-	})
-	return id, err
+// headMatcher asks what cannot change while a job lives, and for ended jobs
+// the state, so that the records of jobs that are not meant are not read.
+func headMatcher(f api.JobFilter) func(*store.JobHead) bool {
+	return func(h *store.JobHead) bool {
+		return (!h.State.Terminal() || matchState(f.States, h.State)) &&
+			among(f.Kinds, string(h.Kind)) &&
+			matchObject(f, h.Objects) &&
+			(len(f.Owners) == 0 || slices.Contains(f.Owners, h.User) || slices.Contains(f.Owners, strconv.Itoa(h.UID))) &&
+			(f.Since.IsZero() || !h.Created.Before(f.Since)) &&
+			(f.Until.IsZero() || h.Created.Before(f.Until)) &&
+			(f.IdempotencyKey == "" || h.Key == f.IdempotencyKey)
+	}
+}
+
+// jobMatcher asks the rest.
+func jobMatcher(f api.JobFilter) func(*record.Job) bool {
+	return func(j *record.Job) bool { return matchState(f.States, j.State) && matchLabels(f.Labels, j.Labels) }
 }
 
 func matchState(states []string, st record.State) bool {
@@ -90,11 +79,11 @@ func matchState(states []string, st record.State) bool {
 	return slices.Contains(states, group)
 }
 
-func matchObject(f api.JobFilter, j *record.Job) bool {
+func matchObject(f api.JobFilter, objects []record.Object) bool {
 	if len(f.Pools) == 0 && len(f.Volumes) == 0 {
 		return true
 	}
-	return slices.ContainsFunc(j.Objects, func(o record.Object) bool {
+	return slices.ContainsFunc(objects, func(o record.Object) bool {
 		return among(f.Pools, o.Pool) && (len(f.Volumes) == 0 || o.Volume != "" && (slices.Contains(f.Volumes, o.Volume) || slices.Contains(f.Volumes, o.String())))
 	})
 }
@@ -123,16 +112,12 @@ func (s *Service) WaitJob(ctx context.Context, job string, timeout time.Duration
 	return j, err
 }
 
-// PatchJob changes properties of a job.
+// PatchJob changes properties of a job: all that are asked for, or none where
+// one is refused as input.
 func (s *Service) PatchJob(_ context.Context, _ api.Caller, job string, r api.JobPatch) (record.Job, error) {
 	limit, err := patchLimit(r.Limit)
 	if err != nil {
 		return record.Job{}, err
-	}
-	if r.Labels != nil {
-		if err := checkLabels(*r.Labels); err != nil {
-			return record.Job{}, err
-		}
 	}
 	if r.Priority != nil {
 		if err := checkOptions(api.JobOptions{Priority: *r.Priority}); err != nil {
@@ -140,7 +125,14 @@ func (s *Service) PatchJob(_ context.Context, _ api.Caller, job string, r api.Jo
 		}
 	}
 	j, err := s.jobs.Job(job)
-	if err == nil && r.Limit != nil {
+	if err != nil {
+		return record.Job{}, err
+	}
+	labels := patchLabels(j.Labels, r.Labels)
+	if err := checkLabels(labels); err != nil {
+		return record.Job{}, err
+	}
+	if r.Limit != nil {
 		j, err = s.jobs.SetLimit(job, limit)
 	}
 	if err == nil && r.Priority != nil {
@@ -150,9 +142,25 @@ func (s *Service) PatchJob(_ context.Context, _ api.Caller, job string, r api.Jo
 		j, err = s.jobs.SetPinned(job, *r.Pinned)
 	}
 	if err == nil && r.Labels != nil {
-		j, err = s.jobs.SetLabels(job, *r.Labels)
+		j, err = s.jobs.SetLabels(job, labels)
 	}
 	return j, err
+}
+
+// patchLabels merges: a nil value takes a label away.
+func patchLabels(has map[string]string, patch map[string]*string) map[string]string {
+	labels := maps.Clone(has)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	for k, v := range patch {
+		if v == nil {
+			delete(labels, k)
+		} else {
+			labels[k] = *v
+		}
+	}
+	return labels
 }
 
 // patchLimit reads the merge-patch of a limit: null is none.

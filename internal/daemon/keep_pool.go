@@ -256,7 +256,7 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 	}
 	if v == nil {
 		v = &store.Volume{Volume: record.Volume{
-			Pool: s.pool.Name, Name: it.Name, Key: it.Key, Path: it.Path, Type: it.Type,
+			Pool: s.pool.Name, Name: it.Name, Key: it.Key, Path: it.Path, Type: it.VolType,
 			Format: it.Format, State: record.VolumeReady, Generation: 1, Origin: record.Found,
 		}}
 		s.see(v, it)

@@ -26,6 +26,8 @@ type Service struct {
 	hub     *events.Hub
 	keeper  *keeper
 	log     hclog.Logger
+
+	recovered []int64 // jobs of an earlier daemon, found at start
 }
 
 var _ api.Service = (*Service)(nil)

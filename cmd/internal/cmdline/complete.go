@@ -164,7 +164,7 @@ func (p Program) wordCandidates(ctx context.Context, inv *invocation, t Typed) [
 	if len(inv.path) == 0 {
 		return nil
 	}
-	s, ok := slotOf(slots(inv.path[len(inv.path)-1].ArgsUsage), len(inv.args))
+	s, ok := slotOf(slots(p.argsUsage(inv.path)), len(inv.args))
 	if !ok {
 		return nil
 	}

@@ -114,6 +114,15 @@ func (p Program) under(path []*cli.Command) []*cli.Command {
 	return path[len(path)-1].Subcommands
 }
 
+// argsUsage is the grammar of the arguments at the end of a path, which is the
+// program itself where it has no commands.
+func (p Program) argsUsage(path []*cli.Command) string {
+	if len(path) == 0 {
+		return p.App.ArgsUsage
+	}
+	return path[len(path)-1].ArgsUsage
+}
+
 // line is the program's name and the words of path.
 func (p Program) line(path []*cli.Command) string {
 	line := p.App.Name

@@ -117,9 +117,9 @@ func (p Program) check(inv *invocation) error {
 }
 
 func (p Program) checkArgs(inv *invocation) error {
-	leaf := inv.path[len(inv.path)-1]
-	all := slots(leaf.ArgsUsage)
-	usage := fmt.Sprintf("%s %s", p.line(inv.path), leaf.ArgsUsage)
+	args := p.argsUsage(inv.path)
+	all := slots(args)
+	usage := fmt.Sprintf("%s %s", p.line(inv.path), args)
 	for i, arg := range inv.args {
 		s, ok := slotOf(all, i)
 		if !ok {

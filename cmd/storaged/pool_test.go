@@ -1,0 +1,162 @@
+package main_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+func TestLifeOfAPool(t *testing.T) {
+	h := newHost(t)
+	dir := filepath.Join(h.dir, "pool-life")
+	ctx := h.ctx()
+	p, st, err := h.client.DefinePool(ctx, api.Submit{}, api.PoolDefine{Name: "life", Target: record.Target{Path: dir}}, false, false)
+	if err != nil || st.Job != nil || p.State != record.PoolInactive {
+		t.Fatalf("define: %+v %+v %v", p, st, err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("define touched storage")
+	}
+	st, err = h.client.StartPool(ctx, api.Submit{}, "life", api.JobOptions{})
+	if j := h.end(st, err); j.State != record.Failed || j.Error.Code != record.NotFound {
+		t.Errorf("start of what is not there: %s %+v", j.State, j.Error)
+	}
+	st, err = h.client.BuildPool(ctx, api.Submit{}, "life", api.PoolBuild{})
+	h.succeed(st, err)
+	st, err = h.client.StartPool(ctx, api.Submit{}, "life", api.JobOptions{})
+	h.succeed(st, err)
+	if _, err := h.client.StartPool(ctx, api.Submit{}, "life", api.JobOptions{}); record.CodeOf(err) != record.WrongState {
+		t.Errorf("second start: %v", err)
+	}
+	if err := h.client.UndefinePool(ctx, api.Submit{}, "life"); record.CodeOf(err) != record.WrongState {
+		t.Errorf("undefine of an active pool: %v", err)
+	}
+
+	st, err = h.client.CreateVolume(ctx, api.Submit{}, "life", api.VolumeCreate{Name: "ours", Capacity: mib})
+	h.succeed(st, err)
+	if err := os.WriteFile(filepath.Join(dir, "theirs"), make([]byte, 12345), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "bad\nname"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	st, err = h.client.RefreshPool(ctx, api.Submit{}, "life", api.JobOptions{})
+	j := h.succeed(st, err)
+	if len(j.Warnings) != 1 || !strings.Contains(j.Warnings[0], `bad\nname`) {
+		t.Errorf("warnings of the refresh: %q", j.Warnings)
+	}
+	v, err := h.client.Volume(ctx, "life", "theirs")
+	if err != nil || v.Origin != record.Found || v.Capacity != 12345 || v.State != record.VolumeReady {
+		t.Errorf("what somebody else put there: %+v %v", v, err)
+	}
+	if p, _ = h.client.Pool(ctx, "life"); p.Ignored != 1 || p.Provisioned != mib+12345 || p.Capacity == 0 {
+		t.Errorf("after the refresh: %+v", p)
+	}
+	if err := os.Remove(filepath.Join(dir, "theirs")); err != nil {
+		t.Fatal(err)
+	}
+	st, err = h.client.RefreshPool(ctx, api.Submit{}, "life", api.JobOptions{})
+	h.succeed(st, err)
+	if _, err := h.client.Volume(ctx, "life", "theirs"); record.CodeOf(err) != record.NotFound {
+		t.Errorf("what is gone is still there: %v", err)
+	}
+
+	st, err = h.client.StopPool(ctx, api.Submit{}, "life", api.PoolStop{})
+	h.succeed(st, err)
+	if _, err := h.client.CreateVolume(ctx, api.Submit{}, "life", api.VolumeCreate{Name: "x", Capacity: mib}); record.CodeOf(err) != record.WrongState {
+		t.Errorf("create in a stopped pool: %v", err)
+	}
+	if _, err := h.client.DeletePool(ctx, api.Submit{}, "life", api.PoolDelete{}); record.CodeOf(err) != record.HasChildren {
+		t.Errorf("delete of a pool with volumes: %v", err)
+	}
+	st, err = h.client.DeletePool(ctx, api.Submit{}, "life", api.PoolDelete{WithVolumes: true})
+	if j := h.end(st, err); j.State != record.Failed {
+		t.Errorf("a pool with something that is no volume was deleted: %s", j.State)
+	}
+	if err := os.Remove(filepath.Join(dir, "bad\nname")); err != nil {
+		t.Fatal(err)
+	}
+	st, err = h.client.DeletePool(ctx, api.Submit{}, "life", api.PoolDelete{WithVolumes: true})
+	h.succeed(st, err)
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the directory is still there: %v", err)
+	}
+	if err := h.client.UndefinePool(ctx, api.Submit{}, "life"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPoolsMayNotOverlap(t *testing.T) {
+	h := newHost(t)
+	link := filepath.Join(h.dir, "link")
+	if err := os.Symlink(h.pool, link); err != nil {
+		t.Fatal(err)
+	}
+	for name, dir := range map[string]string{"same": h.pool, "inside": h.pool + "/sub", "around": h.dir} {
+		_, _, err := h.client.DefinePool(h.ctx(), api.Submit{}, api.PoolDefine{Name: name, Target: record.Target{Path: dir}}, false, false)
+		if record.CodeOf(err) != record.Busy {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// Only the helper can see where a link leads.
+	_, st, err := h.client.DefinePool(h.ctx(), api.Submit{}, api.PoolDefine{Name: "linked", Target: record.Target{Path: link}}, false, true)
+	if j := h.end(st, err); j.State != record.Failed || j.Error.Code != record.Busy {
+		t.Errorf("a pool by way of a link: %s %+v", j.State, j.Error)
+	}
+	if p, err := h.client.Pool(h.ctx(), "linked"); err != nil || p.State != record.PoolInactive {
+		t.Errorf("it is %s (%v)", p.State, err)
+	}
+}
+
+func TestVolumesGrowShrinkAndGo(t *testing.T) {
+	h := newHost(t)
+	ctx := h.ctx()
+	want := h.random("v", 4*mib)
+	st, err := h.client.ResizeVolume(ctx, api.Submit{}, "pool", "v", api.VolumeResize{Capacity: 8 * mib})
+	if j := h.succeed(st, err); j.Result.Capacity != 8*mib {
+		t.Errorf("grown: %+v", j.Result)
+	}
+	if _, err := h.client.ResizeVolume(ctx, api.Submit{}, "pool", "v", api.VolumeResize{Capacity: 4 * mib}); record.CodeOf(err) != record.Invalid {
+		t.Errorf("shrink without being asked: %v", err)
+	}
+	st, err = h.client.ResizeVolume(ctx, api.Submit{}, "pool", "v", api.VolumeResize{Capacity: 4 * mib, Shrink: true})
+	h.succeed(st, err)
+	if h.hash("v") != want {
+		t.Error("growing and shrinking changed the content")
+	}
+	if _, err := h.client.CreateVolume(ctx, api.Submit{}, "pool", api.VolumeCreate{Name: "v", Capacity: 1}); record.CodeOf(err) != record.Exists {
+		t.Errorf("a taken name: %v", err)
+	}
+	st, err = h.client.DeleteVolume(ctx, api.Submit{}, "pool", "v", api.VolumeDelete{Wipe: "zero"})
+	h.succeed(st, err)
+	h.absent("v")
+	if _, err := h.client.CreateVolume(ctx, api.Submit{}, "pool", api.VolumeCreate{Name: "huge", Capacity: 1 << 60}); record.CodeOf(err) != record.NoSpace {
+		t.Errorf("more than there is room for: %v", err)
+	}
+}
+
+func TestRepeatedRequestGivesTheSameJob(t *testing.T) {
+	h := newHost(t)
+	ctx := h.ctx()
+	key := api.Submit{Key: "k1"}
+	r := api.VolumeCreate{Name: "v", Capacity: mib}
+	st, err := h.client.CreateVolume(ctx, key, "pool", r)
+	first := h.succeed(st, err)
+	again, err := h.client.CreateVolume(ctx, key, "pool", r)
+	if err != nil || again.Job.ID != first.ID {
+		t.Errorf("the repetition gave %+v %v", again.Job, err)
+	}
+	h.stop()
+	h.start()
+	if again, err = h.client.CreateVolume(ctx, key, "pool", r); err != nil || again.Job.ID != first.ID {
+		t.Errorf("after a restart it gave %+v %v", again.Job, err)
+	}
+	r.Name = "other"
+	if _, err := h.client.CreateVolume(ctx, key, "pool", r); record.CodeOf(err) != record.KeyReused {
+		t.Errorf("another request under the key: %v", err)
+	}
+}

@@ -1,0 +1,82 @@
+package main_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+	"storaged/internal/testenv"
+)
+
+// nobody is a user without rights; the number needs no entry in passwd.
+const nobody = 65534
+
+func TestSessionModeNeedsNoRoot(t *testing.T) {
+	testenv.Root(t) // to become somebody else
+	dir := t.TempDir()
+	for d := dir; d != "/tmp" && d != "/"; d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	home := filepath.Join(dir, "home")
+	if err := os.Mkdir(home, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(home, nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	ready := listenNotify(t, filepath.Join(dir, "notify"))
+	cmd := exec.Command(filepath.Join(bin, "storaged"))
+	cmd.Env = []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "NOTIFY_SOCKET=" + filepath.Join(dir, "notify"), "GORACE=atexit_sleep_ms=0"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ready.await(t, "READY=1")
+
+	sock := filepath.Join(home, ".local/state/storaged/run/storaged/storaged.sock")
+	if st, err := os.Stat(sock); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("socket: %v %v", st, err)
+	}
+	h := &host{t: t, dir: home, sock: sock, pool: filepath.Join(home, "pool"), daemon: cmd, client: checkedClient(t, sock)}
+	h.define("pool", h.pool)
+	h.create("v", mib)
+	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeClone{Name: "w"})
+	h.succeed(st, err)
+	st, err = h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "w", api.VolumeWipe{})
+	h.succeed(st, err)
+	st, err = h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "w", api.VolumeDelete{})
+	if j := h.succeed(st, err); j.Owner.UID != 0 || j.Owner.User != "root" {
+		t.Errorf("the owner is %+v, the test runs as root", j.Owner)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("daemon: %v", err)
+	}
+}
+
+func TestReadOnlySocketReadsAndNothingElse(t *testing.T) {
+	h := newHost(t)
+	h.create("v", mib)
+	ro := checkedClient(t, filepath.Join(h.dir, "storaged-ro.sock"))
+	if _, err := ro.Pools(h.ctx()); err != nil {
+		t.Errorf("reading: %v", err)
+	}
+	_, err := ro.WipeVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeWipe{})
+	if record.CodeOf(err) != record.Denied {
+		t.Errorf("wiping: %v", err)
+	}
+	for path, want := range map[string]os.FileMode{h.sock: 0o660, filepath.Join(h.dir, "storaged-ro.sock"): 0o666} {
+		if st, err := os.Stat(path); err != nil || st.Mode().Perm() != want {
+			t.Errorf("%s: %v %v, want %v", path, st.Mode(), err, want)
+		}
+	}
+}
