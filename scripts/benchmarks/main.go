@@ -28,14 +28,14 @@ func run(ctx context.Context) error {
 	if len(os.Args) != 2 {
 		return fmt.Errorf("usage: benchmarks DIR-OF-BINARIES")
 	}
-	rig, err := startRig(ctx, os.Args[1])
+	r, err := startRig(ctx, os.Args[1])
 	if err != nil {
 		return err
 	}
-	defer rig.stop()
+	defer r.stop()
 	var table []measurement
 	for _, measure := range []func(context.Context, *rig) ([]measurement, error){sparseCreate, listsUnderLoad} {
-		rows, err := measure(ctx, rig)
+		rows, err := measure(ctx, r)
 		if err != nil {
 			return err
 		}
