@@ -121,6 +121,7 @@ func examine(t *testing.T, path string, want contents, what string) (noticed boo
 // TestFlippedBitsAreNoticed flips bits all over the file, one at a time. What
 // was read must be right or be refused, and nothing may crash.
 func TestFlippedBitsAreNoticed(t *testing.T) {
+	t.Parallel() // waits for the disk
 	original, want := sample(t)
 	whole, err := os.ReadFile(original)
 	must(t, err)
@@ -151,7 +152,7 @@ func TestFlippedBitsAreNoticed(t *testing.T) {
 }
 
 // flips is how many bits the test tries; a hundred thousand were tried once.
-const flips = 600
+const flips = 300
 
 // usedBytes is how much of the file its newest transaction knows.
 func usedBytes(t *testing.T, path string) int {

@@ -317,6 +317,7 @@ func names(pools []*Pool, err error) (out []string) {
 }
 
 func TestModel(t *testing.T) {
+	t.Parallel() // waits for the disk
 	rapid.Check(t, func(t *rapid.T) {
 		dir, err := os.MkdirTemp("", "store")
 		if err != nil {

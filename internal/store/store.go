@@ -17,6 +17,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Store is the open database. Its methods are safe for concurrent use.
@@ -75,7 +76,7 @@ func (s *Store) Close() error {
 // not call Update, and must not keep tx.
 func (s *Store) View(fn func(*Tx) error) error {
 	btx, err := s.db.Begin(false)
-	if errors.Is(err, bolt.ErrDatabaseNotOpen) {
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 		return ErrClosed
 	}
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // maxBatch bounds the updates of one commit, so that the first of them does
@@ -91,7 +92,7 @@ func (s *Store) attempt(batch []*update) (spoiler *update) {
 		fail(batch, err)
 		return nil
 	}
-	wrote := false
+	wrote, after := false, []func(){}
 	for _, u := range batch {
 		tx := &Tx{btx: btx, writable: true}
 		u.err = tx.run(u.fn)
@@ -101,7 +102,7 @@ func (s *Store) attempt(batch []*update) (spoiler *update) {
 		}
 		if u.err == nil {
 			wrote = wrote || len(tx.undo) > 0
-			tx.promise(btx)
+			after = append(after, tx.after...)
 		}
 	}
 	if !wrote {
@@ -110,23 +111,21 @@ func (s *Store) attempt(batch []*update) (spoiler *update) {
 	}
 	if err := s.finish(btx); err != nil {
 		fail(batch, err)
+		return nil
+	}
+	for _, fn := range after {
+		fn()
 	}
 	return nil
 }
 
 // OnCommit has fn run once what this function wrote is durable, before its
-// Update returns; not at all when it fails or wrote nothing. fn runs on the
+// Update returns; not at all when it fails or when no update of the commit
+// wrote anything. fn runs on the
 // writer's goroutine and must not block.
 func (t *Tx) OnCommit(fn func()) {
 	t.live()
 	t.after = append(t.after, fn)
-}
-
-// promise hands what is to follow the commit to the transaction under it.
-func (t *Tx) promise(btx *bolt.Tx) {
-	for _, fn := range t.after {
-		btx.OnCommit(fn)
-	}
 }
 
 // fail gives err to all that have none of their own.
@@ -190,7 +189,7 @@ func (s *Store) refuse(err error) error {
 // is lost with it and nothing may begin again.
 func (s *Store) rollback(btx *bolt.Tx) {
 	err := guard("", nil, btx.Rollback)
-	if err != nil && !errors.Is(err, bolt.ErrTxClosed) {
+	if err != nil && !errors.Is(err, bolterrors.ErrTxClosed) {
 		s.refuse(err)
 	}
 }
