@@ -138,11 +138,12 @@ type VolumeInfo struct {
 
 // Properties are the capabilities of a type, served as GET /v1/capabilities.
 type Properties struct {
-	Type       string   `json:"type"`
-	PoolVerbs  []string `json:"pool_verbs"` // build start stop refresh delete
-	VolVerbs   []string `json:"volume_verbs"`
-	Formats    []string `json:"formats"` // that can be created; the first is the default
-	Algorithms []string `json:"wipe_algorithms"`
-	Sparse     bool     `json:"sparse"` // volumes may have less allocation than capacity
-	Needs      []string `json:"needs"`  // of target_path, source_devices, source_name, source_host, source_path
+	Type        string   `json:"type"`
+	PoolVerbs   []string `json:"pool_verbs"` // build start stop refresh delete
+	VolVerbs    []string `json:"volume_verbs"`
+	Formats     []string `json:"formats"` // that can be created; the first is the default
+	Algorithms  []string `json:"wipe_algorithms"`
+	Sparse      bool     `json:"sparse"`       // volumes may have less allocation than capacity
+	MakesTarget bool     `json:"makes_target"` // building takes nothing away, and is done when a pool is created
+	Needs       []string `json:"needs"`        // of target_path, source_devices, source_name, source_host, source_path
 }

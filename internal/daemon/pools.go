@@ -88,19 +88,24 @@ func (s *Service) DefinePool(ctx context.Context, c api.Caller, sub api.Submit, 
 	if err != nil || !build && !start {
 		return p.Pool, api.Started{}, err
 	}
-	st, err := s.submit(ctx, c, sub, defineWork(p, build, start), r.JobOptions)
+	w, err := defineWork(p, build, start)
+	if err != nil {
+		return p.Pool, api.Started{}, err
+	}
+	st, err := s.submit(ctx, c, sub, w, r.JobOptions)
 	return p.Pool, st, err
 }
 
-// defineWork is the one job of a define: starting, building before; or only
-// building.
-func defineWork(p *store.Pool, build, start bool) work {
-	w := poolWork(p, record.PoolStart)
-	w.Build = build
+// defineWork is the one job of a define: starting, with building before if
+// asked or where that takes nothing away; or only building.
+func defineWork(p *store.Pool, build, start bool) (work, error) {
 	if !start {
-		w = poolWork(p, record.PoolBuild)
+		return poolWork(p, record.PoolBuild), nil
 	}
-	return w
+	props, err := properties(p.Type)
+	w := poolWork(p, record.PoolStart)
+	w.Build = build || props.MakesTarget
+	return w, err
 }
 
 // newPool checks a definition and makes the pool of it.

@@ -21,12 +21,13 @@ func New() backends.Backend { return Backend{} }
 // Properties are what dir pools can do.
 func (Backend) Properties() backends.Properties {
 	return backends.Properties{
-		Type:       "dir",
-		PoolVerbs:  []string{"build", "start", "stop", "refresh", "delete"},
-		VolVerbs:   []string{"create", "clone", "resize", "wipe", "delete"},
-		Formats:    []string{"raw"},
-		Algorithms: []string{"zero"},
-		Sparse:     true,
-		Needs:      []string{"target_path"},
+		Type:        "dir",
+		PoolVerbs:   []string{"build", "start", "stop", "refresh", "delete"},
+		VolVerbs:    []string{"create", "clone", "resize", "wipe", "delete"},
+		Formats:     []string{"raw"},
+		Algorithms:  []string{"zero"},
+		Sparse:      true,
+		MakesTarget: true,
+		Needs:       []string{"target_path"},
 	}
 }
