@@ -64,7 +64,7 @@ func (s *session) watch(ctx context.Context, jobs []record.Job, any bool) ([]out
 	a := s.attendance()
 	a.any = any
 	for i := range jobs {
-		a.jobs = append(a.jobs, outcome{start: start{object: jobs[i].Subject()}, job: &jobs[i]})
+		a.jobs = append(a.jobs, outcome{start: start{object: fmt.Sprint(jobs[i].Number)}, job: &jobs[i]})
 	}
 	return a.wait(ctx, nil)
 }
@@ -124,7 +124,7 @@ func (a *attendance) refresh(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		a.take(j)
+		a.learn(j)
 	}
 	return nil
 }
@@ -237,7 +237,7 @@ func (a *attendance) answered(ctx context.Context, r answer) {
 	a.jobs[r.index].err = r.err
 	if r.err == nil {
 		a.jobs[r.index].job = r.started.Job
-		a.take(*r.started.Job)
+		a.learn(*r.started.Job)
 	}
 	if a.unanswered > 0 {
 		return
@@ -271,8 +271,7 @@ func (a *attendance) caughtUp(ctx context.Context, n news) {
 		a.say("connected to the daemon again")
 	}
 	for _, j := range n.jobs {
-		a.print(record.Event{Time: time.Now().UTC(), Type: "job.state", Job: &j})
-		a.take(j)
+		a.learn(j)
 	}
 	if n.back && a.canceling {
 		a.cancel(ctx) // the first request may not have arrived
@@ -285,6 +284,15 @@ func (a *attendance) event(e record.Event) {
 	}
 	a.print(e)
 	a.take(*e.Job)
+}
+
+// learn takes a job that was read and not told by an event. If that is its
+// end, the event of it may never be heard.
+func (a *attendance) learn(j record.Job) {
+	if j.State.Terminal() {
+		a.print(record.Event{Time: time.Now().UTC(), Type: "job.ended", Job: &j})
+	}
+	a.take(j)
 }
 
 // print writes an event for -o jsonl.

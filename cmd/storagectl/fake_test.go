@@ -41,6 +41,7 @@ type fake struct {
 	fate     func(*record.Job)        // what becomes of a job that is not held
 	created  chan record.Job          // gets each new job
 	answer   chan struct{}            // when not nil, starts wait for it
+	asked    chan struct{}            // gets one for each start, before that
 	changed  chan struct{}            // gets one for each cancel asked
 	nextLog  map[int64]string         // logs by number
 }
@@ -50,7 +51,7 @@ var day = time.Date(2026, 11, 21, 9, 12, 0, 0, time.UTC)
 func newFake() *fake {
 	f := &fake{
 		hub: events.New(1000), pools: map[string]record.Pool{}, volumes: map[string]record.Volume{}, keys: map[string]int{},
-		refuse: map[string]*record.Error{}, created: make(chan record.Job, 100), changed: make(chan struct{}, 100), nextLog: map[int64]string{},
+		refuse: map[string]*record.Error{}, created: make(chan record.Job, 100), changed: make(chan struct{}, 100), asked: make(chan struct{}, 100), nextLog: map[int64]string{},
 	}
 	for _, name := range []string{"images", "isos"} {
 		f.pools[name] = record.Pool{
@@ -83,6 +84,7 @@ func (f *fake) start(c api.Caller, s api.Submit, r any, kind record.Kind, object
 	f.mu.Lock()
 	answer := f.answer
 	f.mu.Unlock()
+	f.asked <- struct{}{}
 	if answer != nil {
 		<-answer
 	}

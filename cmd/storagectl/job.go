@@ -76,7 +76,7 @@ func (t *tool) jobListCommand(name, usage string) *cli.Command {
 			&cli.StringSliceFlag{Name: "state", Usage: "in a state, or live or ended; may be repeated, as may the next ones: `STATE`"},
 			&cli.StringSliceFlag{Name: "kind", Usage: "of a kind, like volume.clone: `KIND`"},
 			&cli.StringSliceFlag{Name: "pool", Usage: "on `POOL`"},
-			&cli.StringSliceFlag{Name: "volume", Usage: "on `VOL`"},
+			&cli.StringSliceFlag{Name: "volume", Usage: "on `VOL|NAME`"},
 			&cli.StringSliceFlag{Name: "owner", Usage: "of `USER`"},
 			&cli.StringSliceFlag{Name: "label", Usage: "with `KEY=VALUE`"},
 			&cli.StringFlag{Name: "since", Usage: "created at or after `WHEN`"},
@@ -324,17 +324,55 @@ func jobList(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	wanted, err := s.wantedVolumes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, v := range wanted {
+		f.Volumes = append(f.Volumes, v.name)
+	}
 	jobs, err := s.allJobs(ctx, f)
 	if err != nil {
 		return err
 	}
+	if len(wanted) > 0 {
+		jobs = slices.DeleteFunc(jobs, func(j record.Job) bool { return !onAny(j, wanted) })
+	}
 	return printList(s, s.jobShape(), jobs)
+}
+
+// wantedVolumes are those of --volume. The daemon selects by name; the pool,
+// where one is given, is looked at here.
+func (s *session) wantedVolumes(ctx context.Context) ([]volumeRef, error) {
+	var wanted []volumeRef
+	for _, given := range s.cli.StringSlice("volume") {
+		if !strings.Contains(given, "/") {
+			wanted = append(wanted, volumeRef{name: given})
+			continue
+		}
+		r, err := s.volume(ctx, given)
+		if err != nil {
+			return nil, err
+		}
+		wanted = append(wanted, r)
+	}
+	return wanted, nil
+}
+
+// onAny reports whether a job holds one of the volumes; one without a pool is
+// that of any.
+func onAny(j record.Job, wanted []volumeRef) bool {
+	return slices.ContainsFunc(j.Objects, func(o record.Object) bool {
+		return slices.ContainsFunc(wanted, func(r volumeRef) bool {
+			return r.name == o.Volume && (r.pool == "" || r.pool == o.Pool)
+		})
+	})
 }
 
 func (s *session) jobFilter() (api.JobFilter, error) {
 	f := api.JobFilter{
 		States: s.cli.StringSlice("state"), Kinds: s.cli.StringSlice("kind"), Pools: s.cli.StringSlice("pool"),
-		Volumes: s.cli.StringSlice("volume"), Owners: s.cli.StringSlice("owner"), Labels: s.cli.StringSlice("label"),
+		Owners: s.cli.StringSlice("owner"), Labels: s.cli.StringSlice("label"),
 	}
 	if len(f.States) == 0 && !s.cli.Bool("all") {
 		f.States = []string{"live"}

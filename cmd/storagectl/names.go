@@ -134,9 +134,20 @@ func (t *tool) words() map[string]cmdline.Word {
 		"JOB":       {Check: checkJob, Complete: t.completeJobs},
 		"WHEN":      {Check: func(s string) error { _, err := parseWhen(s, time.Now()); return err }},
 		"KEY=VALUE": {Check: func(s string) error { _, _, err := parsePair(s); return err }},
+		"KEY":       {Check: checkKey},
 		"TYPE":      {Complete: t.completeTypes},
 		"STATE":     {Check: checkState, Complete: func(context.Context, cmdline.Typed) []string { return states() }},
 	}
+}
+
+// maxKey bounds an idempotency key, bytes.
+const maxKey = 255
+
+func checkKey(s string) error {
+	if s == "" || len(s) > maxKey || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fmt.Errorf("%q is no key: write 1 to %d visible ASCII characters", s, maxKey)
+	}
+	return nil
 }
 
 func states() []string {

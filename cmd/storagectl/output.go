@@ -160,7 +160,11 @@ func (s *session) printOutcomes(outcomes []outcome) error {
 	case "name":
 		done := make([]string, 0, len(outcomes))
 		for _, o := range outcomes {
-			if o.err == nil {
+			switch {
+			case o.err != nil:
+			case o.job != nil && o.ask != nil:
+				done = append(done, o.job.Subject())
+			default:
 				done = append(done, o.object)
 			}
 		}

@@ -70,7 +70,8 @@ func (s *session) jobOptions() api.JobOptions {
 }
 
 // submission is how the request of one of several objects is made. Several
-// jobs of one command need a key each.
+// jobs of one command need a key each: it is made of the given one and the
+// object, so that the same command again gives the same jobs.
 func (s *session) submission(object string, several bool) api.Submit {
 	sub := api.Submit{DryRun: s.cli.Bool("dry-run"), LockWait: cmdline.Duration(s.cli, "lock-wait")}
 	if s.cli.String("lock-wait") == "forever" {
@@ -81,7 +82,7 @@ func (s *session) submission(object string, several bool) api.Submit {
 	case sub.Key == "":
 		sub.Key = uuid.Must(uuid.NewV7()).String()
 	case several:
-		sub.Key += " " + object
+		sub.Key = uuid.NewSHA1(uuid.NameSpaceURL, []byte(sub.Key+" "+object)).String()
 	}
 	return sub
 }

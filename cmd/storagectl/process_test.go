@@ -1,0 +1,378 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"storaged/internal/record"
+	"storaged/internal/term/ptytest"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 20 * time.Second
+
+// screen is a stream that a test can wait on.
+type screen struct {
+	t testing.TB
+
+	mu    sync.Mutex
+	text  bytes.Buffer
+	grown chan struct{}
+}
+
+func newScreen(t testing.TB) *screen { return &screen{t: t, grown: make(chan struct{})} }
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.grown)
+	s.grown = make(chan struct{})
+	return s.text.Write(p)
+}
+
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// expect waits until text was written.
+func (s *screen) expect(text string) {
+	s.t.Helper()
+	for timeout := time.After(patience); ; {
+		s.mu.Lock()
+		seen, grown := strings.Contains(s.text.String(), text), s.grown
+		s.mu.Unlock()
+		if seen {
+			return
+		}
+		select {
+		case <-grown:
+		case <-timeout:
+			s.t.Fatalf("%q does not appear, but %q", text, s.String())
+		}
+	}
+}
+
+// process is storagectl as a process of its own.
+type process struct {
+	*exec.Cmd
+	t         testing.TB
+	out, errs *screen
+	ended     chan error
+}
+
+// spawn starts a command line; prepare may change the command first.
+func (d *daemon) spawn(line string, prepare func(*exec.Cmd)) *process {
+	d.t.Helper()
+	p := &process{t: d.t, out: newScreen(d.t), errs: newScreen(d.t), ended: make(chan error, 1)}
+	p.Cmd = exec.Command(os.Args[0], append([]string{"--socket", d.socket}, strings.Fields(line)...)...)
+	p.Env = append(os.Environ(), "STORAGECTL_MAIN=1", "GORACE=atexit_sleep_ms=0", "TERM=xterm", "NO_COLOR=1")
+	p.Stdout, p.Stderr = p.out, p.errs
+	if prepare != nil {
+		prepare(p.Cmd)
+	}
+	if err := p.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	go func() { p.ended <- p.Cmd.Wait() }()
+	d.t.Cleanup(func() { _ = p.Process.Kill() })
+	return p
+}
+
+func (p *process) kill(sig syscall.Signal) {
+	p.t.Helper()
+	if err := p.Process.Signal(sig); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// code waits for the end and gives the exit code.
+func (p *process) code() int {
+	p.t.Helper()
+	select {
+	case err := <-p.ended:
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			p.t.Fatal(err)
+		}
+		return p.ProcessState.ExitCode()
+	case <-time.After(patience):
+		p.t.Fatalf("it does not end; it said %q", p.errs.String())
+	}
+	return 0
+}
+
+// await gives a value of a channel of the fake.
+func await[T any](t testing.TB, ch <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-time.After(patience):
+		t.Fatal("it does not happen")
+	}
+	panic("internal error: unreachable")
+}
+
+func (d *daemon) hold() *daemon {
+	d.locked(func(f *fake) { f.held = true })
+	return d
+}
+
+func (d *daemon) state(number int64) record.State {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.jobs[number-410].State
+}
+
+func expectAll(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	for _, p := range parts {
+		if !strings.Contains(text, p) {
+			t.Errorf("%q is not said:\n%s", p, text)
+		}
+	}
+}
+
+func TestFirstInterruptCancelsAndWaits(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		d := newDaemon(t).hold()
+		p := d.spawn("vol clone images/base.raw images/x", nil)
+		await(t, d.created)
+		p.errs.expect("job 410")
+		p.kill(sig)
+		if code := p.code(); code != record.ExitCanceled {
+			t.Errorf("%v: exit %d", sig, code)
+		}
+		if d.state(410) != record.Canceled {
+			t.Errorf("%v: the job is %s", sig, d.state(410))
+		}
+		expectAll(t, p.errs.String(), "canceling job 410 (volume.clone images/x); the unfinished images/x is removed",
+			"storagectl: error: job 410 (volume.clone images/x) was canceled by alice: what it had done is undone")
+	}
+}
+
+func TestSecondInterruptLeavesAtOnce(t *testing.T) {
+	d := newDaemon(t).hold()
+	d.locked(func(f *fake) { f.stubborn = true })
+	p := d.spawn("vol wipe images/vm1.raw --yes", nil)
+	await(t, d.created)
+	p.errs.expect("job 410")
+	p.kill(syscall.SIGINT)
+	await(t, d.changed)
+	p.errs.expect("what is overwritten stays so")
+	p.kill(syscall.SIGINT)
+	if code := p.code(); code != record.ExitCanceled {
+		t.Errorf("exit %d", code)
+	}
+	if d.state(410) != record.Canceling {
+		t.Errorf("the job is %s", d.state(410))
+	}
+	expectAll(t, p.errs.String(), "left while canceling: job 410 (volume.wipe images/vm1.raw)", "hint: storagectl job show 410")
+}
+
+func TestInterruptBeforeTheAnswerCancelsWhatComes(t *testing.T) {
+	d := newDaemon(t).hold()
+	answer := make(chan struct{})
+	d.locked(func(f *fake) { f.answer = answer })
+	p := d.spawn("vol clone images/base.raw images/x", nil)
+	await(t, d.asked)
+	p.kill(syscall.SIGINT)
+	p.errs.expect("canceling; once more leaves at once")
+	close(answer)
+	if code := p.code(); code != record.ExitCanceled || d.state(410) != record.Canceled {
+		t.Errorf("exit %d, the job is %s", code, d.state(410))
+	}
+}
+
+func TestQuitAndHangupLeaveTheJobRunning(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGHUP} {
+		d := newDaemon(t).hold()
+		p := d.spawn("vol clone images/base.raw images/x", nil)
+		p.errs.expect("job 410")
+		p.kill(sig)
+		if code := p.code(); code != 0 || p.out.String() != "410\n" {
+			t.Errorf("%v: exit %d, stdout %q", sig, code, p.out.String())
+		}
+		if d.state(410) != record.Running {
+			t.Errorf("%v: the job is %s", sig, d.state(410))
+		}
+		expectAll(t, p.errs.String(), "job 410 (volume.clone images/x) goes on")
+	}
+}
+
+func TestNohupGoesOnAfterHangup(t *testing.T) {
+	d := newDaemon(t).hold()
+	p := d.spawn("vol clone images/base.raw images/x", func(c *exec.Cmd) {
+		c.Args = append([]string{"sh", "-c", `trap "" HUP; exec "$@"`, "sh"}, append([]string{os.Args[0]}, c.Args[1:]...)...)
+		c.Path = "/bin/sh"
+	})
+	p.errs.expect("job 410")
+	p.kill(syscall.SIGHUP)
+	d.end(410, succeeded)
+	if code := p.code(); code != 0 {
+		t.Errorf("exit %d: %s", code, p.errs.String())
+	}
+}
+
+func TestWhoOnlyWatchesOnlyLeaves(t *testing.T) {
+	for _, line := range []string{"job watch 410", "job wait 410", "job watch", "events"} {
+		d := newDaemon(t).hold()
+		d.run("vol clone images/base.raw images/x --detach")
+		p := d.spawn(line, nil)
+		if line == "events" {
+			d.readUntil(p, func() { d.run("job pause 410") }, "paused")
+		} else {
+			p.errs.expect("job 410")
+		}
+		p.kill(syscall.SIGINT)
+		if code := p.code(); code != record.ExitCanceled {
+			t.Errorf("%s: exit %d", line, code)
+		}
+		if state := d.state(410); state.Terminal() || state == record.Canceling {
+			t.Errorf("%s: the job is %s", line, state)
+		}
+	}
+}
+
+// readUntil does something again and again until a process has printed text.
+func (d *daemon) readUntil(p *process, do func(), text string) {
+	d.t.Helper()
+	for timeout := time.After(patience); ; {
+		do()
+		p.out.mu.Lock()
+		seen, grown := strings.Contains(p.out.text.String(), text), p.out.grown
+		p.out.mu.Unlock()
+		if seen {
+			return
+		}
+		select {
+		case <-grown:
+		case <-time.After(50 * time.Millisecond):
+		case <-timeout:
+			d.t.Fatalf("%q does not appear", text)
+		}
+	}
+}
+
+func TestWaitingClientSurvivesARestartOfTheDaemon(t *testing.T) {
+	d := newDaemon(t).hold()
+	p := d.spawn("vol clone images/base.raw images/x -o json", nil)
+	p.errs.expect("job 410")
+	d.stop()
+	p.errs.expect("trying again for up to 5 min, job 410 (volume.clone images/x) goes on")
+	d.serve()
+	p.errs.expect("connected to the daemon again")
+	d.end(410, succeeded)
+	if code := p.code(); code != 0 {
+		t.Fatalf("exit %d: %s", code, p.errs.String())
+	}
+	if n := strings.Count(p.errs.String(), "trying again"); n != 1 {
+		t.Errorf("said %d times that the daemon is lost", n)
+	}
+	var j record.Job
+	if err := json.Unmarshal([]byte(p.out.String()), &j); err != nil || j.State != record.Succeeded {
+		t.Errorf("%v: %s", err, p.out.String())
+	}
+}
+
+func TestJobThatEndedWhileTheDaemonWasAway(t *testing.T) {
+	d := newDaemon(t).hold()
+	p := d.spawn("vol clone images/base.raw images/x", nil)
+	p.errs.expect("job 410")
+	d.stop()
+	p.errs.expect("trying again")
+	d.end(410, failed(record.NoSpace))
+	d.serve()
+	if code := p.code(); code != record.ExitNoSpace {
+		t.Errorf("exit %d: %s", code, p.errs.String())
+	}
+}
+
+func TestRequestWhoseAnswerWasLostIsMadeAgainWithItsKey(t *testing.T) {
+	d := newDaemon(t).hold()
+	answer := make(chan struct{})
+	d.locked(func(f *fake) { f.answer = answer })
+	p := d.spawn("vol clone images/base.raw images/x", nil)
+	await(t, d.asked)
+	d.stop()
+	p.errs.expect("asking again")
+	d.serve()
+	close(answer)
+	p.errs.expect("job 410")
+	d.end(410, succeeded)
+	if code := p.code(); code != 0 {
+		t.Errorf("exit %d: %s", code, p.errs.String())
+	}
+	d.locked(func(f *fake) {
+		if len(f.jobs) != 1 || len(f.submits) < 2 || f.submits[0].Key == "" || f.submits[0].Key != f.submits[1].Key {
+			t.Errorf("%d jobs by %+v", len(f.jobs), f.submits)
+		}
+	})
+}
+
+func TestBarOnATerminal(t *testing.T) {
+	d := newDaemon(t).hold()
+	pty := ptytest.Open(t, 100)
+	p := d.spawn("vol clone images/base.raw images/x", onTerminal(pty))
+	pty.Expect("34.2 %  [")
+	pty.Expect("700 MiB of 2.00 GiB  488 MiB/s  2.8 s left  copy")
+	pty.Type("\x03") // Ctrl-C
+	pty.Expect("canceling job 410 (volume.clone images/x)")
+	pty.Expect("was canceled by alice")
+	if code := p.code(); code != record.ExitCanceled {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// onTerminal gives a process a terminal as its own.
+func onTerminal(pty *ptytest.Terminal) func(*exec.Cmd) {
+	return func(c *exec.Cmd) {
+		c.Stdin, c.Stdout, c.Stderr = pty.Slave, pty.Slave, pty.Slave
+		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	}
+}
+
+func TestDestructionAsksOnATerminal(t *testing.T) {
+	for _, c := range []struct {
+		line, list, question, answer string
+		code                         int
+	}{
+		{"vol delete images/vm1.raw isos/none", "images/vm1.raw: 5.00 GiB, 2.50 GiB of it allocated, in use by job 410 (volume.wipe images/vm1.raw)\r\n  isos/none: not found", "Go on? [y/N]", "n", 130},
+		{"vol wipe images/vm1.raw", "images/vm1.raw: 5.00 GiB", "Go on? [y/N]", "y", 0},
+		{"vol resize images/vm1.raw 1G --shrink", "images/vm1.raw: 5.00 GiB", "Go on? [y/N]", "", 130},
+		{"pool delete images", "/srv/images\r\n  images/base.raw: 10.0 GiB", "Type images to go on:", "isos", 130},
+		{"pool delete images", "images/vm1.raw: 5.00 GiB", "Type images to go on:", "images", 0},
+		{"pool stop images --force", "job 410 (volume.wipe images/vm1.raw) of alice", "Go on? [y/N]", "yes", 0},
+		{"pool build images --overwrite", "/srv/images", "Go on? [y/N]", "no", 130},
+	} {
+		d := newDaemon(t).hold()
+		d.run("vol wipe images/vm1.raw --yes --detach")
+		d.locked(func(f *fake) { f.held = false })
+		pty := ptytest.Open(t, 100)
+		p := d.spawn(c.line, onTerminal(pty))
+		pty.Expect(c.list)
+		pty.Expect(c.question)
+		pty.Type(c.answer + "\n")
+		if code := p.code(); code != c.code {
+			t.Errorf("%s: exit %d, %q", c.line, code, pty.Shown())
+		}
+		if c.code != 0 {
+			pty.Expect("not confirmed; nothing was touched")
+		}
+		d.locked(func(f *fake) {
+			if started := len(f.jobs) == 2; started != (c.code == 0) {
+				t.Errorf("%s, answered %q: %d jobs", c.line, c.answer, len(f.jobs))
+			}
+		})
+	}
+}

@@ -1,0 +1,553 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+// quiet is a tool without signals.
+func quiet() *tool {
+	return &tool{in: strings.NewReader(""), signals: func() (<-chan os.Signal, func()) { return nil, func() {} }}
+}
+
+func TestTimeoutEndsTheWaitingAndNotTheJob(t *testing.T) {
+	d := newDaemon(t).hold()
+	for _, line := range []string{"vol clone images/base.raw images/x --timeout 50ms", "job wait 410 --timeout 50ms", "job watch --timeout 50ms"} {
+		_, errs, code := d.run(line)
+		if code != record.ExitTimedOut || d.state(410) != record.Running {
+			t.Errorf("%s: exit %d, the job is %s", line, code, d.state(410))
+		}
+		expectAll(t, errs, "job 410 (volume.clone images/x)", "hint: storagectl job wait 410")
+	}
+}
+
+func TestCancelAfter(t *testing.T) {
+	d := newDaemon(t).hold()
+	_, errs, code := d.run("vol clone images/base.raw images/x --cancel-after 50ms")
+	if code != record.ExitCanceled || d.state(410) != record.Canceled {
+		t.Errorf("exit %d, the job is %s", code, d.state(410))
+	}
+	expectAll(t, errs, "the time is up", "canceling job 410")
+}
+
+func TestGivingUpADaemonThatStaysAway(t *testing.T) {
+	d := newDaemon(t).hold()
+	tl := quiet()
+	tl.patience = 10 * time.Second // long enough to be overridden below
+	var out, errs = new(bytes.Buffer), newScreen(t)
+	tl.out, tl.errs, tl.patience = out, errs, 300*time.Millisecond
+	code := make(chan int)
+	go func() {
+		code <- tl.program().Main([]string{"storagectl", "--socket", d.socket, "vol", "clone", "images/base.raw", "images/x"})
+	}()
+	errs.expect("job 410")
+	d.stop()
+	if c := await(t, code); c != record.ExitUnreachable {
+		t.Errorf("exit %d", c)
+	}
+	expectAll(t, errs.String(), "gave up after 0.3 s: the outcome of job 410 (volume.clone images/x) is unknown", "hint: storagectl job wait 410")
+	d.serve()
+}
+
+func TestNoDaemonIsSaidAtOnce(t *testing.T) {
+	d := newDaemon(t)
+	d.stop()
+	for _, line := range []string{"pool list", "vol create images/x 1G", "vol create images/x 1G --detach", "events", "job wait 1", "status"} {
+		_, errs, code := d.run(line)
+		if code != record.ExitUnreachable || !strings.Contains(errs, fmt.Sprintf("no daemon at %q", d.socket)) {
+			t.Errorf("%s: exit %d, %s", line, code, errs)
+		}
+	}
+	if out, _, code := d.run("version"); code != 0 || !strings.Contains(out, "storagectl:") {
+		t.Errorf("version without a daemon: exit %d, %q", code, out)
+	}
+	d.serve()
+}
+
+func TestJSONIsOneDocument(t *testing.T) {
+	d := newDaemon(t)
+	d.run("vol create images/n0 1G --detach")
+	d.run("vol create images/n00 1G --detach")
+	for line, want := range map[string]any{
+		"vol create images/n1 1G -o json":                         &record.Job{},
+		"vol create images/n2 1G -o json --detach":                &record.Job{},
+		"vol clone images/base.raw images/n3 images/n4 -o json":   &api.List[record.Job]{},
+		"vol delete images/base.raw images/vm1.raw --yes -o json": &api.List[record.Job]{},
+		"vol list -o json":                                &api.List[record.Volume]{},
+		"vol show images/vm1.raw -o json":                 &record.Volume{},
+		"vol show images/vm1.raw images/base.raw -o json": &api.List[record.Volume]{},
+		"job list --all -o json":                          &api.List[record.Job]{},
+		"job show 410 -o json":                            &record.Job{},
+		"job pin 410 411 -o json":                         &api.List[record.Job]{},
+		"job wait 410 -o json":                            &record.Job{},
+		"pool create n5 --target /srv/n5 -o json":         &record.Job{},
+		"vol wipe images/vm1.raw --dry-run -o json":       &api.Plan{},
+		"status -o json":                                  &api.Status{},
+		"capabilities -o json":                            &api.List[any]{},
+	} {
+		out, errs, code := d.run(line)
+		dec := json.NewDecoder(strings.NewReader(out))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(want); err != nil || dec.More() || code != 0 {
+			t.Errorf("%s: exit %d, %v\n%s%s", line, code, err, out, errs)
+		}
+	}
+}
+
+func TestFailedJobIsADocumentAndAProblem(t *testing.T) {
+	d := newDaemon(t)
+	d.fate = failed(record.NoSpace)
+	out, errs, code := d.run("vol create images/x 1G -o json --quiet")
+	var j record.Job
+	var p record.Problem
+	if err := json.Unmarshal([]byte(out), &j); err != nil || j.State != record.Failed {
+		t.Errorf("%v: %s", err, out)
+	}
+	if err := json.Unmarshal([]byte(errs), &p); err != nil || p.Code != record.NoSpace || code != record.ExitNoSpace {
+		t.Errorf("exit %d, %v: %s", code, err, errs)
+	}
+}
+
+func TestJSONLinesAreTheEvents(t *testing.T) {
+	d := newDaemon(t)
+	out, _, code := d.run("vol create images/x 1G -o jsonl")
+	var types []string
+	for line := range strings.Lines(out) {
+		var e record.Event
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.Job == nil || e.Job.Number != 410 {
+			t.Fatalf("%v: %s", err, line)
+		}
+		types = append(types, e.Type)
+	}
+	if code != 0 || !slices.Equal(types, []string{"job.created", "job.ended"}) {
+		t.Errorf("exit %d, %v", code, types)
+	}
+}
+
+func TestJSONLinesOfAJobThatHadEnded(t *testing.T) {
+	d := newDaemon(t)
+	d.run("vol create images/x 1G --idempotency-key K")
+	for _, line := range []string{"vol create images/x 1G --idempotency-key K -o jsonl", "job wait 410 -o jsonl"} {
+		out, _, code := d.run(line)
+		if code != 0 || strings.Count(out, "\n") != 1 || !strings.Contains(out, `"type":"job.ended"`) {
+			t.Errorf("%s: exit %d, %q", line, code, out)
+		}
+	}
+}
+
+func TestFlagsOfAJobReachTheDaemon(t *testing.T) {
+	d := newDaemon(t)
+	_, errs, code := d.run("vol clone images/base.raw isos/x --limit 100M --priority background --label a=1,2 --label b=x=y --on-failure keep --size 20G --reflink never --lock-wait 90s --idempotency-key K --format raw")
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	want := api.VolumeClone{
+		Name: "x", Pool: "isos", Format: "raw", Size: 20 << 30, Reflink: "never", JobOptions: api.JobOptions{
+			Limit: ptr(int64(100 << 20)), Priority: record.Background, Labels: map[string]string{"a": "1,2", "b": "x=y"}, OnFailure: record.KeepOnFailure,
+		},
+	}
+	if got := d.requests[0]; !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if s := d.submits[0]; s.Key != "K" || *s.LockWait != 90*time.Second || s.DryRun {
+		t.Errorf("%+v", s)
+	}
+	d.run("vol create images/y 1G --lock-wait forever --allocation 512M")
+	d.run("vol create images/z 1G --lock-wait 0 --allocation none")
+	d.run("vol delete images/vm1.raw images/base.raw --yes --wipe --idempotency-key K2")
+	if s := d.submits[1]; *s.LockWait >= 0 || s.Key == "" {
+		t.Errorf("forever: %+v", s)
+	}
+	if s := d.submits[2]; *s.LockWait != 0 || s.Key == d.submits[1].Key {
+		t.Errorf("0: %+v", s)
+	}
+	if a := d.requests[1].(api.VolumeCreate).Allocation; a.Full || a.Bytes != 512<<20 {
+		t.Errorf("%+v", a)
+	}
+	if r := d.requests[3].(api.VolumeDelete); r.Wipe != "zero" || d.submits[3].Key == d.submits[4].Key || d.submits[3].Key == "K2" {
+		t.Errorf("%+v with %+v", r, d.submits[3:])
+	}
+}
+
+func TestListByVolume(t *testing.T) {
+	d := newDaemon(t)
+	d.run("vol clone images/base.raw images/x")
+	d.run("vol clone images/base.raw isos/x")
+	for line, want := range map[string]string{
+		"--volume x": "411\n410\n", "--volume images/x": "410\n", "--volume isos/x": "411\n", "--volume images/base.raw": "411\n410\n",
+		"--volume images/y": "", "--volume /srv/images/base.raw": "411\n410\n", "--volume images/y --volume isos/x": "411\n",
+	} {
+		if out, errs, code := d.run("job list --all -o name " + line); out != want || code != 0 {
+			t.Errorf("%s: exit %d, %q %s", line, code, out, errs)
+		}
+	}
+}
+
+func TestListFilters(t *testing.T) {
+	d := newDaemon(t)
+	_, errs, code := d.run("job list --state failed --state ended --kind volume.clone --pool images --volume vm1.raw --owner alice --label a=b --since 2026-11-21T09:00:00Z --until 2026-11-22")
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	want := api.JobFilter{
+		States: []string{"failed", "ended"}, Kinds: []string{"volume.clone"}, Pools: []string{"images"}, Volumes: []string{"vm1.raw"},
+		Owners: []string{"alice"}, Labels: []string{"a=b"}, Since: day.Truncate(time.Hour), Until: day.Truncate(24 * time.Hour).Add(24 * time.Hour),
+	}
+	if got := d.requests[0]; !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// TestBadInputTouchesNothing tries what must be refused before a request is
+// made, or by the daemon without a job.
+func TestBadInputTouchesNothing(t *testing.T) {
+	d := newDaemon(t)
+	long := strings.Repeat("x", 256)
+	var lines [][]string
+	for _, name := range []string{"..", ".", "", "a/b", long, "a\nb", "a\x00b", "-x", "\xff", " a", "\u202ea", ".1.storaged"} {
+		lines = append(lines, []string{"vol", "create", "images/" + name, "1G"}, []string{"vol", "clone", "images/base.raw", "images/" + name},
+			[]string{"vol", "delete", "--yes", "images/" + name}, []string{"pool", "start", name}, []string{"pool", "define", "--target", "/x", "--", name})
+	}
+	for _, size := range []string{"-1", "", "1.5G", "8E", "99999999999999999999", "1X", "G"} {
+		lines = append(lines, []string{"vol", "create", "images/x", size}, []string{"vol", "resize", "images/vm1.raw", size}, []string{"vol", "create", "images/x", "1G", "--limit=" + size})
+	}
+	lines = append(lines, []string{"vol", "resize", "images/vm1.raw", "+9223372036854775807"}, []string{"vol", "create", "images", "1G"}, []string{"vol", "show", "/"}, []string{"vol", "show", "/a/../b"},
+		[]string{"vol", "create", "images/x"}, []string{"job", "cancel", "0"}, []string{"job", "cancel", "-1"}, []string{"vol", "create", "images/x", "1G", "--label", "x"},
+		[]string{"vol", "create", "images/x", "1G", "--timeout", "soon"}, []string{"job", "list", "--since", "never"}, []string{"job", "list", "--state", "odd"}, []string{"vol", "create", "images/x", "1G", "--idempotency-key", "a b"},
+		[]string{"pool", "list", "--system", "--user"})
+	for _, line := range lines {
+		var out, errs bytes.Buffer
+		tl := quiet()
+		tl.out, tl.errs, tl.patience = &out, &errs, time.Second
+		code := tl.program().Main(append([]string{"storagectl", "--socket", d.socket}, line...))
+		if code != record.ExitUsage || out.Len() > 0 || strings.Count(errs.String(), "error:") != 1 {
+			t.Errorf("%q: exit %d, %q %q", line, code, out.String(), errs.String())
+		}
+	}
+	if len(d.jobs) > 0 || len(d.requests) > 0 {
+		t.Errorf("%d jobs, requests %+v", len(d.jobs), d.requests)
+	}
+}
+
+func TestDestructionNeedsYesWithoutATerminal(t *testing.T) {
+	d := newDaemon(t)
+	for _, line := range []string{
+		"vol delete images/vm1.raw", "vol wipe images/vm1.raw", "vol resize images/vm1.raw 1G --shrink", "pool delete images", "pool delete images --yes=other",
+		"pool build images --overwrite", "pool stop images --force", "vol delete images/vm1.raw --yes=false",
+	} {
+		_, errs, code := d.run(line)
+		if code != record.ExitUsage || !strings.Contains(errs, "--yes") {
+			t.Errorf("%s: exit %d, %s", line, code, errs)
+		}
+	}
+	if len(d.requests) > 0 {
+		t.Errorf("requests were made: %+v", d.requests)
+	}
+	for _, line := range []string{"vol wipe images/vm1.raw", "vol delete images/vm1.raw", "pool delete images", "pool build images --overwrite"} {
+		if _, errs, code := d.run(line + " --dry-run"); code != 0 || len(d.jobs) > 0 {
+			t.Errorf("%s --dry-run: exit %d, %d jobs, %s", line, code, len(d.jobs), errs)
+		}
+	}
+}
+
+func TestBusyNamesTheHolder(t *testing.T) {
+	d := newDaemon(t)
+	d.refuse["images/base.raw"] = record.Errorf(record.Busy, "images/base.raw is busy: read by job 410 (volume.clone, alice, since 09:12, ends about 09:40)").
+		WithHint("--lock-wait 40m, or storagectl job cancel 410")
+	_, errs, code := d.run("vol wipe images/base.raw --yes")
+	want := "storagectl: error: images/base.raw is busy: read by job 410 (volume.clone, alice, since 09:12, ends about 09:40)\n" +
+		"storagectl: hint: --lock-wait 40m, or storagectl job cancel 410\n"
+	if errs != want || code != record.ExitBusy {
+		t.Errorf("exit %d\n%s", code, errs)
+	}
+}
+
+func TestWarningsDoNotChangeTheExitCode(t *testing.T) {
+	d := newDaemon(t)
+	d.fate = func(j *record.Job) {
+		succeeded(j)
+		j.Warnings = []string{"the helper died after its result"}
+	}
+	_, errs, code := d.run("vol create images/x 1G")
+	if code != 0 || !strings.Contains(errs, "storagectl: warning: job 410: the helper died after its result\n") {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+	if out, errs, code := d.run("vol create images/y 1G --quiet"); out != "" || errs != "" || code != 0 {
+		t.Errorf("with --quiet: exit %d, %q %q", code, out, errs)
+	}
+}
+
+func TestSeveralFailures(t *testing.T) {
+	d := newDaemon(t)
+	for line, want := range map[string]int{
+		"vol delete images/none images/nope --yes":    record.ExitNotFound,
+		"vol delete images/none images/vm1.raw --yes": record.ExitPartial,
+		"pool start none images nope":                 record.ExitPartial,
+		"pool start none nope":                        record.ExitNotFound,
+	} {
+		if _, errs, code := d.run(line); code != want || strings.Count(errs, "error:") < 2 {
+			t.Errorf("%s: exit %d, %s", line, code, errs)
+		}
+	}
+}
+
+func TestWaitForAny(t *testing.T) {
+	d := newDaemon(t).hold()
+	d.run("vol clone images/base.raw images/x --detach")
+	d.run("vol clone images/base.raw images/y --detach")
+	d.end(411, failed(record.IO))
+	if out, _, code := d.run("job wait --any 410 411 -o name"); code != record.ExitFailed || d.state(410) != record.Running || out != "" {
+		t.Errorf("exit %d, %q", code, out)
+	}
+	d.end(410, succeeded)
+	if _, _, code := d.run("job wait 410 411"); code != record.ExitPartial {
+		t.Errorf("exit %d for one of two", code)
+	}
+}
+
+func TestCancelThatComesTooLate(t *testing.T) {
+	d := newDaemon(t).hold()
+	d.locked(func(f *fake) { f.stubborn = true })
+	d.run("vol clone images/base.raw images/x --detach")
+	go func() {
+		<-d.changed
+		d.end(410, succeeded)
+	}()
+	if _, errs, code := d.run("kill 410"); code != record.ExitBusy || !strings.Contains(errs, "too late") {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+}
+
+func TestDefinitionFromAFile(t *testing.T) {
+	d := newDaemon(t)
+	shown, _, _ := d.run("pool show images -o json")
+	file := filepath.Join(t.TempDir(), "pool")
+	for text, want := range map[string]int{
+		strings.ReplaceAll(shown, "images", "copy"):            0,
+		`{"name":"n","type":"dir","target":{"path":"/srv/n"}}`: 0,
+		`{"name":"n","targets":{}}`:                            record.ExitUsage,
+		`{"name":"n"} {}`:                                      record.ExitUsage,
+		`[]`:                                                   record.ExitUsage,
+		``:                                                     record.ExitUsage,
+		" <pool type='dir'/>":                                  record.ExitUnsupported,
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, errs, code := d.run("pool define -f " + file); code != want {
+			t.Errorf("%q: exit %d, %s", text, code, errs)
+		}
+		tl := quiet()
+		tl.in = strings.NewReader(text)
+		if _, errs, code := d.runTool(tl, "pool define -f -"); code != want {
+			t.Errorf("%q on stdin: exit %d, %s", text, code, errs)
+		}
+	}
+	got := d.requests[len(d.requests)-1].(api.PoolDefine)
+	if got.Name == "" || got.Target.Path == "" {
+		t.Errorf("%+v", got)
+	}
+	if _, errs, code := d.run("pool define other -f /nonexistent"); code != record.ExitUsage {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+}
+
+func TestLogIsFollowedToItsEnd(t *testing.T) {
+	d := newDaemon(t).hold()
+	d.run("vol clone images/base.raw images/x --detach")
+	d.locked(func(f *fake) { f.nextLog[410] = "first\n" })
+	tl, out := quiet(), newScreen(t)
+	tl.out, tl.errs = out, newScreen(t)
+	code := make(chan int)
+	go func() {
+		code <- tl.program().Main([]string{"storagectl", "--socket", d.socket, "job", "log", "-f", "410"})
+	}()
+	out.expect("first\n")
+	d.locked(func(f *fake) { f.nextLog[410] = "first\nsecond\n" })
+	d.end(410, succeeded)
+	if c := await(t, code); c != 0 || out.String() != "first\nsecond\n" {
+		t.Errorf("exit %d, %q", c, out.String())
+	}
+}
+
+func TestEventsAreResumedBehindTheLastOne(t *testing.T) {
+	d := newDaemon(t)
+	tl, out := quiet(), newScreen(t)
+	errs := newScreen(t)
+	signals := make(chan os.Signal, 1)
+	tl.out, tl.errs, tl.patience = out, errs, patience
+	tl.signals = func() (<-chan os.Signal, func()) { return signals, func() {} }
+	d.run("vol create images/first 1G --detach")
+	start := d.firstEvent()
+	code := make(chan int)
+	go func() {
+		code <- tl.program().Main([]string{"storagectl", "--socket", d.socket, "events", "-o", "jsonl", "--after", fmt.Sprint(start)})
+	}()
+	out.expect("job.ended")
+	d.stop()
+	errs.expect("trying again")
+	d.hub.Publish(record.Event{Type: "pool.state", Pool: ptr(d.pools["images"])})
+	d.serve()
+	out.expect("pool.state")
+	signals <- os.Interrupt
+	if c := await(t, code); c != record.ExitCanceled {
+		t.Errorf("exit %d", c)
+	}
+	if n := strings.Count(out.String(), "job.ended"); n != 1 {
+		t.Errorf("an event was printed %d times", n)
+	}
+}
+
+// firstEvent gives the number of the first event of the fake's hub.
+func (d *daemon) firstEvent() int64 {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	e := await(d.t, d.hub.Subscribe(ctx, 1)) // too old: a reset with the present number
+	return e.Seq - 1
+}
+
+func TestReadingFallsBackToTheReadOnlySocket(t *testing.T) {
+	d := newDaemon(t)
+	s := socket{path: filepath.Join(filepath.Dir(d.socket), "missing"), readOnly: d.socket}
+	ctx := context.Background()
+	if got := s.pick(ctx, true); got != d.socket {
+		t.Errorf("reading uses %q", got)
+	}
+	if got := s.pick(ctx, false); got != s.path {
+		t.Errorf("changing uses %q", got)
+	}
+	s = socket{path: d.socket, readOnly: s.path}
+	if got := s.pick(ctx, true); got != d.socket {
+		t.Errorf("with a main socket reading uses %q", got)
+	}
+}
+
+func TestChooseSocket(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	own, system := filepath.Join(dir, "storaged", "storaged.sock"), "/run/storaged/storaged.sock"
+	check := func(name string, c choice, uid int, want string) {
+		t.Helper()
+		if got, err := chooseSocket(c, uid); err != nil || got.path != want {
+			t.Errorf("%s: %q, %v; want %q", name, got.path, err, want)
+		}
+	}
+	check("root", choice{}, 0, system)
+	check("a user without a daemon", choice{}, 1000, system)
+	if err := os.Mkdir(filepath.Dir(own), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", own)
+	if err != nil {
+		t.Skip("the temporary directory's name is too long for a socket")
+	}
+	defer l.Close()
+	check("a user with a daemon", choice{}, 1000, own)
+	check("--system", choice{system: true, env: "/e"}, 1000, system)
+	check("--user", choice{user: true, env: "/e"}, 0, own)
+	check("the environment", choice{env: "/e"}, 0, "/e")
+	check("--socket", choice{env: "/e", socket: "/s"}, 0, "/s")
+	if _, err := chooseSocket(choice{socket: "/s", user: true}, 0); record.CodeOf(err) != record.Invalid {
+		t.Errorf("--socket with --user: %v", err)
+	}
+}
+
+func TestParseWhen(t *testing.T) {
+	for in, want := range map[string]time.Time{
+		"2026-11-21": day.Truncate(24 * time.Hour), "2026-11-21 09:12": day, "2026-11-21T09:12:00Z": day, "2026-11-21T10:12:00+01:00": day, "2h": day.Add(-2 * time.Hour),
+	} {
+		if got, err := parseWhen(in, day); err != nil || !got.Equal(want) {
+			t.Errorf("%q: %v, %v", in, got, err)
+		}
+	}
+	if _, err := parseWhen("yesterday", day); err == nil {
+		t.Error("yesterday is accepted")
+	}
+}
+
+// TestCompletionOnEveryPrefix types every command and flag letter by letter.
+func TestCompletionOnEveryPrefix(t *testing.T) {
+	d := newDaemon(t)
+	d.stop() // asking nobody is quick
+	var walk func(path []string, commands []*cli.Command, flags []cli.Flag)
+	try := func(words ...string) string {
+		var out, errs bytes.Buffer
+		tl := &tool{out: &out, errs: &errs}
+		args := append([]string{"storagectl", "__complete", "--socket", d.socket}, words...)
+		if code := tl.program().Main(args); code != 0 || errs.Len() > 0 {
+			t.Fatalf("%q: exit %d, %s", words, code, errs.String())
+		}
+		return out.String()
+	}
+	with := func(path []string, word string) []string { return append(path[:len(path):len(path)], word) }
+	walk = func(path []string, commands []*cli.Command, flags []cli.Flag) {
+		for _, f := range flags {
+			long := "--" + f.Names()[0]
+			for i := range long {
+				try(with(path, long[:i])...)
+			}
+			if got := try(with(path, long)...); !strings.Contains(got, long) {
+				t.Errorf("%v: %s does not complete to itself: %q", path, long, got)
+			}
+			try(with(path, long+"=")...)
+			try(append(with(path, long), "")...)
+		}
+		for _, c := range commands {
+			for i := range c.Name {
+				if got := try(with(path, c.Name[:i])...); !strings.Contains(got, c.Name) {
+					t.Errorf("%v %s: %q", path, c.Name[:i], got)
+				}
+			}
+			walk(with(path, c.Name), c.Subcommands, c.Flags)
+		}
+	}
+	p := (&tool{}).program()
+	walk(nil, p.App.Commands, p.App.Flags)
+	d.serve()
+}
+
+func TestCompletionAsksTheDaemonForNames(t *testing.T) {
+	d := newDaemon(t).hold()
+	d.run("vol clone images/base.raw images/x --detach")
+	for line, want := range map[string]string{
+		"pool start ":                "images isos",
+		"vol list i":                 "images isos",
+		"vol show ":                  "images/ isos/",
+		"vol show images/v":          "images/vm1.raw",
+		"vol create ":                "images/ isos/",
+		"job show ":                  "410",
+		"job list --state q":         "queued",
+		"pool define x --type ":      "dir",
+		"job wait 410 -o ":           "table json jsonl name xml",
+		"completion ":                "bash zsh fish",
+		"vol resize images/vm1.raw ": "",
+		"job list --pool im":         "images",
+	} {
+		var out bytes.Buffer
+		tl := &tool{out: &out, errs: &out}
+		tl.program().Main(append([]string{"storagectl", "__complete", "--socket", d.socket}, strings.Split(line, " ")...))
+		var got []string
+		for l := range strings.Lines(out.String()) {
+			typed, _, _ := strings.Cut(strings.TrimSpace(l), "\t")
+			got = append(got, typed)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%q: got %q, want %q", line, got, want)
+		}
+	}
+}
