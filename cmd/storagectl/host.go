@@ -31,7 +31,7 @@ func (t *tool) hostCommands() []*cli.Command {
 			Subcommands: []*cli.Command{{Name: "show", Usage: "show them", Action: t.reading(limits)}},
 		},
 		{Name: "capabilities", Usage: "show the types of pools and what they can do", Action: t.reading(capabilities)},
-		{Name: "version", Usage: "show the versions of this program and of the daemon", Action: t.reading(version)},
+		{Name: "version", Usage: "show the versions of this program and of the daemon", Action: t.reading(showVersion)},
 		{
 			Name: "completion", Usage: "print what a shell needs to complete command lines", ArgsUsage: "bash|zsh|fish",
 			Description: "Example: source <(storagectl completion bash)",
@@ -153,9 +153,9 @@ type versions struct {
 	Daemon *api.Version `json:"daemon"`
 }
 
-// version works without a daemon too.
-func version(ctx context.Context, s *session) error {
-	v := versions{Client: cmdline.BuildVersion()}
+// showVersion works without a daemon too.
+func showVersion(ctx context.Context, s *session) error {
+	v := versions{Client: version}
 	daemon, err := s.client.Version(ctx)
 	if err == nil {
 		v.Daemon = &daemon

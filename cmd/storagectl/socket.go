@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -42,22 +43,40 @@ func chooseSocket(c choice, uid int) (socket, error) {
 	case c.system:
 		return systemSocket(), nil
 	case c.user:
-		return socket{path: cmdline.UserPlaces().Socket()}, nil
+		return socket{path: userSocket()}, nil
 	case c.env != "":
 		return socket{path: c.env}, nil
 	case uid == 0:
 		return systemSocket(), nil
 	}
-	own := cmdline.UserPlaces().Socket()
-	if _, err := os.Stat(own); err == nil {
+	if own := userSocket(); exists(own) {
 		return socket{path: own}, nil
 	}
 	return systemSocket(), nil
 }
 
 func systemSocket() socket {
-	p := cmdline.SystemPlaces()
-	return socket{path: p.Socket(), readOnly: p.ReadOnlySocket()}
+	return socket{path: "/run/storaged/storaged.sock", readOnly: "/run/storaged/storaged-ro.sock"}
+}
+
+// userSocket is the one of a session's daemon, by the XDG base directories.
+// Without XDG_RUNTIME_DIR it lies below the state directory.
+func userSocket() string {
+	state := filepath.Join(xdg("XDG_STATE_HOME", filepath.Join(os.Getenv("HOME"), ".local/state")), "storaged")
+	return filepath.Join(xdg("XDG_RUNTIME_DIR", filepath.Join(state, "run")), "storaged", "storaged.sock")
+}
+
+// xdg gives a base directory; a relative one is ignored, as the standard says.
+func xdg(name, fallback string) string {
+	if dir := os.Getenv(name); filepath.IsAbs(dir) {
+		return dir
+	}
+	return fallback
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func count(facts ...bool) int {

@@ -43,7 +43,7 @@ const examples = `Examples:
 func (t *tool) program() cmdline.Program {
 	app := &cli.App{
 		Name: "storagectl", Usage: "manage storage pools, volumes and the jobs on them",
-		Description: about, Flags: globalFlags(), Version: cmdline.BuildVersion(),
+		Description: about, Flags: globalFlags(), Version: version,
 		Reader: t.in, Writer: t.out, ErrWriter: t.errs,
 		Commands: append([]*cli.Command{t.poolCommand(), t.volumeCommand(), t.jobCommand()}, t.hostCommands()...),
 	}

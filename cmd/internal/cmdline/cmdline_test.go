@@ -261,6 +261,30 @@ func TestVersionFlag(t *testing.T) {
 	}
 }
 
+func TestProgramWithoutCommands(t *testing.T) {
+	one := func(args ...string) (string, int) {
+		var out bytes.Buffer
+		app := &cli.App{
+			Name: "one", Usage: "does one thing", ArgsUsage: "[SIZE]", Action: echo, Writer: &out, ErrWriter: &out,
+			Flags: []cli.Flag{&cli.StringFlag{Name: "dir", Usage: "in `PATH`"}},
+		}
+		code := Main(app, append([]string{"one"}, args...))
+		return out.String(), code
+	}
+	for line, want := range map[string]string{
+		"":            `one[]`,
+		"5G --dir /x": `dir=/x one["5G"]`,
+		"x":           "one: error: bad size",
+		"1 2":         "one: error: unexpected argument \"2\"",
+		"--help":      "one: does one thing\n\nUsage: one [SIZE] [flags]\n\nFlags:\n  --dir PATH",
+		"__complete":  "",
+	} {
+		if got, code := one(strings.Fields(line)...); !strings.HasPrefix(got, want) || (code != 0) != strings.Contains(want, "error") {
+			t.Errorf("%q: exit %d, %s", line, code, got)
+		}
+	}
+}
+
 func TestEveryExitCodeIsExplained(t *testing.T) {
 	table := ExitCodes()
 	for _, c := range record.Codes() {

@@ -55,16 +55,23 @@ func (p Program) help(w io.Writer, path []*cli.Command) error {
 }
 
 func (p Program) helpProgram(b *strings.Builder) {
-	fmt.Fprintf(b, "%s: %s\n\nUsage: %s COMMAND… [flags]\n", p.App.Name, p.App.Usage, p.App.Name)
+	root := &cli.Command{Subcommands: p.App.Commands, ArgsUsage: p.App.ArgsUsage}
+	fmt.Fprintf(b, "%s: %s\n\nUsage: %s\n", p.App.Name, p.App.Usage, usageLine(p.App.Name, root))
 	paragraph(b, p.App.Description)
 	writeEntries(b, "Commands", commandEntries(p.App.Commands))
-	writeEntries(b, "Flags, for every command, before or after its arguments", flagEntries(p.App.Flags))
+	title := "Flags, for every command, before or after its arguments"
+	if len(p.App.Commands) == 0 {
+		title = "Flags"
+	}
+	writeEntries(b, title, flagEntries(p.App.Flags))
 	paragraph(b, p.Tail)
 	b.WriteString("\nExit codes:\n")
 	for _, e := range ExitCodes() {
 		fmt.Fprintf(b, "  %3d  %s\n", e.Code, e.Text)
 	}
-	fmt.Fprintf(b, "\n%s COMMAND --help says more about a command.\n", p.App.Name)
+	if len(p.App.Commands) > 0 {
+		fmt.Fprintf(b, "\n%s COMMAND --help says more about a command.\n", p.App.Name)
+	}
 }
 
 func (p Program) helpCommand(b *strings.Builder, path []*cli.Command) {
