@@ -1,0 +1,40 @@
+package supervisor
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"storaged/internal/supervisor/locks"
+)
+
+var update = flag.Bool("update", false, "write the tables of docs/jobs.md anew")
+
+// TestDocsAreFresh holds the printed tables against docs/jobs.md.
+func TestDocsAreFresh(t *testing.T) {
+	const path = "../../docs/jobs.md"
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	for mark, table := range map[string]string{"states": stateTables(), "locks": locks.Tables()} {
+		begin, end := "<!-- "+mark+" -->\n", "<!-- /"+mark+" -->\n"
+		before, rest, ok1 := strings.Cut(text, begin)
+		_, after, ok2 := strings.Cut(rest, end)
+		if !ok1 || !ok2 {
+			t.Fatalf("%s has no marks for %s", path, mark)
+		}
+		text = before + begin + table + end + after
+	}
+	if text == string(b) {
+		return
+	}
+	if !*update {
+		t.Fatalf("%s is stale: run go test ./internal/supervisor -run Fresh -update", path)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

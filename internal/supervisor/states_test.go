@@ -1,0 +1,58 @@
+package supervisor
+
+import (
+	"strings"
+	"testing"
+
+	"storaged/internal/record"
+)
+
+func TestEveryStateIsReachedAndLeft(t *testing.T) {
+	reached := map[record.State]bool{record.Queued: true}
+	for from, tos := range moves {
+		if from.Terminal() {
+			t.Errorf("a move leads out of %s", from)
+		}
+		for to := range tos {
+			reached[to] = true
+		}
+	}
+	for _, s := range record.States() {
+		if !reached[s] {
+			t.Errorf("nothing leads to %s", s)
+		}
+		if !s.Terminal() && len(moves[s]) == 0 {
+			t.Errorf("nothing leads out of %s", s)
+		}
+		if !s.Terminal() && s != record.Queued && s != record.Recovering && !mayMove(s, record.Recovering) {
+			t.Errorf("%s is not found again after a restart", s)
+		}
+	}
+}
+
+func TestIllegalMovePanics(t *testing.T) {
+	defer func() {
+		if r := recover(); r == nil || !strings.HasPrefix(r.(string), "internal error: ") {
+			t.Errorf("recovered %v", r)
+		}
+	}()
+	mustMove(record.Succeeded, record.Running)
+}
+
+func TestEveryVerbHasAnAnswerInEveryState(t *testing.T) {
+	for _, a := range actions {
+		for _, s := range record.States() {
+			got := answerTo(a, s)
+			if (got.effect == "") == (got.refusal == "") {
+				t.Errorf("%s in %s: effect %q, refusal %q", a, s, got.effect, got.refusal)
+			}
+			err := permit(a, &record.Job{Number: 12, State: s})
+			if (err == nil) != (got.effect != "") || err != nil && record.CodeOf(err) != record.WrongState {
+				t.Errorf("%s in %s: %v", a, s, err)
+			}
+		}
+	}
+	if got := permit(actCancel, &record.Job{Number: 12, State: record.Failed}).Error(); got != "job 12 has ended (failed)" {
+		t.Errorf("refusal is %q", got)
+	}
+}
