@@ -204,6 +204,7 @@ func (j *job) view() record.Job {
 	if !v.State.Terminal() {
 		j.track.fill(&v)
 		v.Cancelable = answerTo(actCancel, v.State).effect != ""
+		v.Interruptible = []record.Mode{record.ModeQuery} // no window is open
 	}
 	return whole(v)
 }

@@ -112,7 +112,8 @@ func (e ending) cause() *record.Error {
 // settled is the last word on a job whose helper died without a result: first
 // is what was decided then, e how the settling helper ended. That helper's
 // report speaks of the job: succeeded means that its work was found complete,
-// canceled that it is undone, failed that it could not be.
+// canceled that it was not complete and nothing unfinished is left, with what
+// was undone in rollback; failed that this could not be brought about.
 func settled(first verdict, e ending) verdict {
 	v := first
 	v.settle = false

@@ -160,11 +160,10 @@ func answerOf(e ending) (*ipc.Report, error) {
 
 // asking is a query helper at work.
 type asking struct {
-	s       *Supervisor
-	q       *query
-	h       *helper
-	end     ending
-	stopped bool // the supervisor stops: it is killed, and not waited for any longer
+	s   *Supervisor
+	q   *query
+	h   *helper
+	end ending
 }
 
 // attend follows the helper until it and all it started are dead.
@@ -193,12 +192,24 @@ func (w *asking) attend() ending {
 			alarm.Reset(w.s.times.killAgain)
 		case <-stopping:
 			w.kill()
+			w.part()
 			return w.end
 		}
 	}
 	w.end.exit = w.h.proc.Exit()
 	w.clear()
 	return w.end
+}
+
+// part reaps a helper that was killed because the supervisor stops; one that
+// is stuck in the kernel is left to process 1.
+func (w *asking) part() {
+	t := time.NewTimer(w.s.times.drain)
+	defer t.Stop()
+	select {
+	case <-w.h.exited():
+	case <-t.C:
+	}
 }
 
 func (w *asking) frame(f ipc.Frame, alarm *time.Timer) {

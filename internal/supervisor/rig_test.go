@@ -81,6 +81,14 @@ func newRig(t *testing.T, change ...func(*times)) *rig {
 // stillRig makes the rig without starting it.
 func stillRig(t *testing.T, dir string, change ...func(*times)) *rig {
 	t.Helper()
+	r, finish := bareRig(t, dir, change...)
+	t.Cleanup(finish)
+	return r
+}
+
+// bareRig leaves the finish to its caller.
+func bareRig(t *testing.T, dir string, change ...func(*times)) (_ *rig, finish func()) {
+	t.Helper()
 	noise := goleak.IgnoreCurrent()
 	tt := testTimes()
 	for _, c := range change {
@@ -106,8 +114,7 @@ func stillRig(t *testing.T, dir string, change ...func(*times)) *rig {
 		t.Fatal(err)
 	}
 	r.sup = New(r.cfg, r.store, r.keeper, r.hub)
-	t.Cleanup(func() { r.finish(noise) })
-	return r
+	return r, func() { r.finish(noise) }
 }
 
 func (r *rig) start() {

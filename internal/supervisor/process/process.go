@@ -9,6 +9,7 @@ package process
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"sync"
 	"syscall"
@@ -57,6 +58,10 @@ type Exit struct {
 // no Pdeathsig: it fires when the thread that forked ends (golang/go#27505),
 // and a helper is to outlive the daemon.
 func Start(s Spec) (*Proc, error) {
+	// What we were started with (sockets of socket activation, say) has no
+	// close-on-exec flag. A kernel before 5.11 refuses, and nothing is lost
+	// but tidiness.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %q: %w", s.Path, err)

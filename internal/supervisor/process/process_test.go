@@ -1,0 +1,282 @@
+package process
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 30 * time.Second
+
+// sh starts a shell script as a helper would be started.
+func sh(t *testing.T, script string, c Cgroups) (*Proc, Family) {
+	t.Helper()
+	dir := t.TempDir()
+	f := Family{Mark: "TEST_JOB=" + filepath.Base(dir) + t.Name(), Lock: filepath.Join(dir, "lock")}
+	lock, err := TakeLock(f.Lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	path, group, err := c.Make(strings.ReplaceAll(t.Name(), "/", "-"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if group != nil {
+		defer group.Close()
+		f.Cgroup = path
+	}
+	p, err := Start(Spec{Path: "/bin/sh", Argv: []string{"sh", "-c", script}, Env: []string{f.Mark, "PATH=" + os.Getenv("PATH")}, Log: log, Lock: lock, Cgroup: group})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		f.Kill()
+		<-p.Exited()
+		p.Release()
+		untilFree(t, f)
+		if err := RemoveCgroup(f.Cgroup); err != nil {
+			t.Error(err)
+		}
+		c.Close()
+	})
+	return p, f
+}
+
+func untilFree(t *testing.T, f Family) {
+	t.Helper()
+	deadline := time.After(patience)
+	for tick := time.NewTicker(time.Millisecond); ; { // a lock has no event for being let go
+		if held, err := f.Held(); err != nil || !held {
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("lock stays held by %s", f.Stuck())
+		}
+	}
+}
+
+func exited(t *testing.T, p *Proc) Exit {
+	t.Helper()
+	select {
+	case <-p.Exited():
+		return p.Exit()
+	case <-time.After(patience):
+		t.Fatal("process does not end")
+		return Exit{}
+	}
+}
+
+// groupings runs a test with a cgroup, where the host lets us, and without.
+func groupings(t *testing.T, test func(t *testing.T, c Cgroups)) {
+	t.Run("without cgroup", func(t *testing.T) { test(t, Cgroups{}) })
+	t.Run("in a cgroup", func(t *testing.T) {
+		c := FindCgroups()
+		if c.dir == "" {
+			t.Log("this host has no cgroup v2 that we may change: run without")
+		}
+		test(t, c)
+	})
+}
+
+func TestExitStatusAndCost(t *testing.T) {
+	p, _ := sh(t, "exit 7", Cgroups{})
+	if e := exited(t, p); !e.Known || e.Code != 7 || e.Signal != 0 || e.MaxRSS < 1<<10 {
+		t.Errorf("exit is %+v", e)
+	}
+	p, _ = sh(t, "kill -9 $$", Cgroups{})
+	if e := exited(t, p); !e.Known || e.Signal != syscall.SIGKILL || e.Code != -1 {
+		t.Errorf("exit is %+v", e)
+	}
+}
+
+func TestDescriptorsOfTheChild(t *testing.T) {
+	secret, err := os.CreateTemp(t.TempDir(), "secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer secret.Close()
+	p, f := sh(t, "sleep 60", Cgroups{})
+	fds, err := filepath.Glob("/proc/" + strconv.Itoa(p.PID()) + "/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		to, err := os.Readlink(fd)
+		if err == nil && to != "/dev/null" && to != f.Lock && !strings.HasSuffix(to, "/log") {
+			t.Errorf("%s is %s", fd, to)
+		}
+	}
+}
+
+func TestGrandchildKeepsTheLock(t *testing.T) {
+	groupings(t, func(t *testing.T, c Cgroups) {
+		p, f := sh(t, "setsid sleep 60 & exit 0", c)
+		if e := exited(t, p); e.Code != 0 {
+			t.Errorf("exit is %+v", e)
+		}
+		if held, err := f.Held(); !held || err != nil {
+			t.Fatalf("held %v, %v, with a grandchild alive", held, err)
+		}
+		if s := f.Stuck(); !strings.Contains(s, "process ") {
+			t.Errorf("stuck is %q", s)
+		}
+		if err := f.Kill(); err != nil {
+			t.Error(err)
+		}
+		untilFree(t, f)
+	})
+}
+
+func TestMemberThatHidesItsMarkIsFoundByTheLock(t *testing.T) {
+	p, f := sh(t, "env -i /bin/sleep 60 & exit 0", Cgroups{})
+	exited(t, p)
+	if pids, err := f.Members(); err != nil || len(pids) != 1 {
+		t.Fatalf("members %v, %v", pids, err)
+	}
+	if err := f.Kill(); err != nil {
+		t.Error(err)
+	}
+	untilFree(t, f)
+}
+
+func TestStrangersAreNoMembers(t *testing.T) {
+	stranger := exec.Command("sleep", "60")
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { stranger.Process.Kill(); stranger.Wait() }()
+	p, f := sh(t, "sleep 60", Cgroups{})
+	pids, err := f.Members()
+	if err != nil || len(pids) == 0 {
+		t.Fatalf("members %v, %v", pids, err)
+	}
+	for _, pid := range pids {
+		if pid == stranger.Process.Pid || pid == os.Getpid() {
+			t.Errorf("%d is no member", pid)
+		}
+	}
+	if err := f.Kill(); err != nil {
+		t.Error(err)
+	}
+	exited(t, p)
+	if err := stranger.Process.Signal(syscall.Signal(0)); err != nil {
+		t.Errorf("the stranger was killed: %v", err)
+	}
+}
+
+func TestKilledCgroupTakesNobody(t *testing.T) {
+	c := FindCgroups()
+	if c.dir == "" {
+		c = Cgroups{} // Make gives nothing, and the rest holds all the same
+	}
+	p, f := sh(t, "sleep 60", c)
+	if err := f.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	exited(t, p)
+	next, _ := sh(t, "exit 0", c) // the same name again
+	if e := exited(t, next); e.Signal != 0 || e.Code != 0 {
+		t.Errorf("the next helper's exit is %+v", e)
+	}
+}
+
+func TestAdoptTakesOnlyTheVeryProcess(t *testing.T) {
+	p, _ := sh(t, "sleep 60", Cgroups{})
+	if _, err := Adopt(p.PID(), p.Ticks()+1); !errors.Is(err, ErrGone) {
+		t.Errorf("another process under the pid: %v", err)
+	}
+	if _, err := Adopt(0, 1); !errors.Is(err, ErrGone) {
+		t.Errorf("no pid: %v", err)
+	}
+	again, err := Adopt(p.PID(), p.Ticks())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Release()
+	if err := again.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if e := exited(t, p); e.Signal != syscall.SIGTERM {
+		t.Errorf("exit is %+v", e)
+	}
+	exited(t, again)
+	if _, err := Adopt(p.PID(), p.Ticks()); !errors.Is(err, ErrGone) {
+		t.Errorf("a reaped process: %v", err)
+	}
+	if err := again.Signal(syscall.SIGTERM); err != nil {
+		t.Errorf("signal to a dead process: %v", err)
+	}
+}
+
+func TestZombieTellsItsExitAndIsNotAlive(t *testing.T) {
+	cmd := exec.Command("/bin/sh", "-c", "exit 42")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Args[2] = "read x; exit 42"
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait() // its status is what the test is about
+	ticks, err := Ticks(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	var e Exit
+	ok := false
+	for tick := time.NewTicker(time.Millisecond); !ok; <-tick.C { // nothing may reap it before we look
+		e, ok = Zombie(cmd.Process.Pid, ticks)
+	}
+	if !e.Known || e.Code != 42 {
+		t.Errorf("exit is %+v", e)
+	}
+	if _, err := Adopt(cmd.Process.Pid, ticks); !errors.Is(err, ErrGone) {
+		t.Errorf("a zombie was adopted: %v", err)
+	}
+}
+
+func TestReleaseLeavesTheProcess(t *testing.T) {
+	p, f := sh(t, "sleep 60", Cgroups{})
+	again, err := Adopt(p.PID(), p.Ticks())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Release()
+	if held, err := f.Held(); !held || err != nil {
+		t.Errorf("held %v, %v", held, err)
+	}
+	select {
+	case <-again.Exited():
+		t.Error("a released process is said to have ended")
+	default:
+	}
+}
+
+func TestNoBinaryIsAnError(t *testing.T) {
+	if _, err := Start(Spec{Path: "/nonexistent", Argv: []string{"x"}, Log: os.Stderr, Lock: os.Stderr}); err == nil || !strings.Contains(err.Error(), "/nonexistent") {
+		t.Errorf("error is %v", err)
+	}
+}

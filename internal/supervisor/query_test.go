@@ -1,0 +1,112 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"storaged/internal/record"
+)
+
+// runs counts the query helpers that left their file.
+func runs(t *testing.T, dir string) int {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+func TestOneQueryAnswersEveryone(t *testing.T) {
+	g, seen := newGate(t), t.TempDir()
+	r := newRig(t)
+	var all sync.WaitGroup
+	for range 10 {
+		all.Go(func() {
+			report, err := r.sup.Query(r.ctx(), "pool p", act("query", g.path, seen))
+			if err != nil || report.Bytes != 42 {
+				t.Errorf("answer %+v, %v", report, err)
+			}
+		})
+	}
+	g.open()
+	all.Wait()
+	if _, err := r.sup.Query(r.ctx(), "pool p", act("query", g.path, seen)); err != nil {
+		t.Error(err)
+	}
+	if n := runs(t, seen); n != 1 {
+		t.Errorf("%d helpers ran", n)
+	}
+	if len(r.all()) != 0 {
+		t.Error("a query has a record")
+	}
+}
+
+func TestQueryIsAskedAnewWhenOld(t *testing.T) {
+	g, seen := newGate(t), t.TempDir()
+	r := newRig(t, func(tt *times) { tt.queryReuse = 0 })
+	for range 2 {
+		var all sync.WaitGroup
+		all.Go(g.open)
+		if _, err := r.sup.Query(r.ctx(), "k", act("query", g.path, seen)); err != nil {
+			t.Error(err)
+		}
+		all.Wait()
+	}
+	if n := runs(t, seen); n != 2 {
+		t.Errorf("%d helpers ran", n)
+	}
+}
+
+func TestQueryThatFailsSaysWhy(t *testing.T) {
+	g := newGate(t)
+	r := newRig(t)
+	var all sync.WaitGroup
+	all.Go(g.open)
+	_, err := r.sup.Query(r.ctx(), "k", act("query", g.path, t.TempDir(), "fail"))
+	if record.CodeOf(err) != record.NotFound {
+		t.Errorf("error is %v", err)
+	}
+	all.Wait()
+	if _, err := r.sup.Query(r.ctx(), "other", act("exitWithout", "4")); record.CodeOf(err) != record.Internal {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestAbandonedQueryIsKilled(t *testing.T) {
+	r := newRig(t)
+	ctx, cancel := context.WithTimeout(r.ctx(), 200*time.Millisecond)
+	defer cancel()
+	_, err := r.sup.Query(ctx, "k", act("hangBeforeHello"))
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error is %v", err)
+	}
+	r.sup.queries.wait()
+	for _, pid := range processesOf(r.cfg.RuntimeDir) {
+		t.Errorf("process %d is left", pid)
+	}
+}
+
+func TestStopEndsQueries(t *testing.T) {
+	r := newRig(t)
+	asked := make(chan error, 1)
+	go func() {
+		_, err := r.sup.Query(r.ctx(), "k", act("hangBeforeHello"))
+		asked <- err
+	}()
+	for tick := time.NewTicker(time.Millisecond); len(processesOf(r.cfg.RuntimeDir)) == 0; <-tick.C { // exec has no event
+	}
+	if err := r.sup.Stop(r.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-asked; err == nil {
+		t.Error("a killed query has an answer")
+	}
+	if _, err := r.sup.Query(r.ctx(), "k", act("short")); record.CodeOf(err) != record.RecoveringCode {
+		t.Errorf("query after stop: %v", err)
+	}
+}

@@ -1,0 +1,262 @@
+package supervisor
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"storaged/internal/record"
+)
+
+func after(d time.Duration) *time.Duration { return &d }
+
+func objects(words ...string) []record.Object {
+	var out []record.Object
+	for i := 0; i < len(words); i += 3 {
+		out = append(out, record.Object{Pool: words[i], Volume: words[i+1], Mode: record.Mode(words[i+2])})
+	}
+	return out
+}
+
+func TestRefusalNamesTheHolder(t *testing.T) {
+	r := newRig(t)
+	holder := r.submit(request(act("work")))
+	r.working(holder.ID)
+	req := request(act("short"))
+	req.LockWait = after(0)
+	_, err := r.sup.Submit(r.ctx(), req)
+	if record.CodeOf(err) != record.Busy {
+		t.Fatalf("submitted: %v", err)
+	}
+	e := err.(*record.Error)
+	if len(e.Holders) != 1 || e.Holders[0].Holder.Number != holder.Number || e.Holders[0].Holder.Owner.User != "alice" || e.Holders[0].Holder.Mode != record.ModeWrite {
+		t.Errorf("holders are %+v", e.Holders)
+	}
+	if !strings.Contains(e.Message, "p/v is busy") || !strings.Contains(e.Message, "job 1") {
+		t.Errorf("message is %q", e.Message)
+	}
+	if got := r.sup.Blockers(req); len(got) != 1 || got[0].Holder.ID != holder.ID {
+		t.Errorf("dry run gives %+v", got)
+	}
+	if len(r.all()) != 1 {
+		t.Error("the refused job has a record")
+	}
+	req.Objects = objects("p", "other", "W")
+	j, err := r.sup.Submit(r.ctx(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ended(j.ID, record.Succeeded)
+}
+
+func TestNormalJobWaitsNotForEver(t *testing.T) {
+	r := newRig(t, func(tt *times) { tt.lockWait = 100 * time.Millisecond })
+	holder := r.submit(request(act("work")))
+	req := request(act("short"))
+	req.Class = record.Normal
+	late := r.submit(req)
+	j := r.ended(late.ID, record.Failed)
+	if j.Code() != record.Busy || len(j.Error.Holders) != 1 || j.Error.Holders[0].Holder.Number != holder.Number {
+		t.Errorf("ended with %+v", j.Error)
+	}
+	req.LockWait = after(-1) // for ever
+	patient := r.submit(req)
+	req = request(act("short"))
+	req.LockWait = after(50 * time.Millisecond)
+	r.ended(r.submit(req).ID, record.Failed)
+	if _, err := r.sup.Cancel(holder.ID, uid1000, false); err != nil {
+		t.Fatal(err)
+	}
+	r.ended(patient.ID, record.Succeeded)
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	r := newRig(t)
+	req := request(act("short"))
+	req.Key, req.Digest = "k", "d1"
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	numbers := map[int64]bool{}
+	for range 8 {
+		all.Go(func() {
+			j, err := r.sup.Submit(r.ctx(), req)
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			numbers[j.Number] = true
+		})
+	}
+	all.Wait()
+	if len(numbers) != 1 {
+		t.Fatalf("one key made jobs %v", numbers)
+	}
+	first := r.submit(req)
+	r.ended(first.ID, record.Succeeded)
+	r.again()
+	if j := r.submit(req); j.ID != first.ID || j.State != record.Succeeded {
+		t.Errorf("after a restart the key gives %d (%s)", j.Number, j.State)
+	}
+	req.Digest = "d2"
+	if _, err := r.sup.Submit(r.ctx(), req); record.CodeOf(err) != record.KeyReused {
+		t.Errorf("another request under the key: %v", err)
+	}
+	req.Owner.UID++
+	if j := r.submit(req); j.ID == first.ID {
+		t.Error("another user's key gives the first user's job")
+	} else {
+		r.ended(j.ID, record.Succeeded)
+	}
+}
+
+func TestQueueIsBounded(t *testing.T) {
+	r := newRig(t)
+	r.sup.SetLimits(record.Limits{Queued: 2})
+	r.submit(request(act("work")))
+	r.submit(request(act("short")))
+	r.submit(request(act("short")))
+	if _, err := r.sup.Submit(r.ctx(), request(act("short"))); record.CodeOf(err) != record.QueueFull {
+		t.Errorf("submitted: %v", err)
+	}
+}
+
+func TestDrainingRefusesNewJobsOnly(t *testing.T) {
+	g := newGate(t)
+	r := newRig(t)
+	req := request(act("work", g.path))
+	req.Key = "k"
+	j := r.submit(req)
+	r.sup.Drain(true)
+	if _, err := r.sup.Submit(r.ctx(), request(act("short"))); record.CodeOf(err) != record.Draining {
+		t.Errorf("submitted: %v", err)
+	}
+	if again := r.submit(req); again.ID != j.ID {
+		t.Error("the key of a job that is there is refused")
+	}
+	g.open()
+	r.ended(j.ID, record.Succeeded)
+}
+
+// started gives the numbers of ended jobs in order of their start.
+func started(r *rig, ids []string) (out []int64) {
+	var jobs []record.Job
+	for _, id := range ids {
+		jobs = append(jobs, r.ended(id, record.Succeeded))
+	}
+	slices.SortFunc(jobs, func(a, b record.Job) int { return a.Started.Compare(*b.Started) })
+	for _, j := range jobs {
+		out = append(out, j.Number)
+	}
+	return out
+}
+
+func TestPlacesGoByClassThenFirstCome(t *testing.T) {
+	g := newGate(t)
+	r := newRig(t)
+	r.sup.SetLimits(record.Limits{Running: 1})
+	r.submit(request(act("work", g.path)))
+	var ids []string
+	for i, p := range []record.Priority{record.Background, record.Medium, record.Interactive, record.Medium, record.Background} {
+		req := request(act("short"), objects("p", itoa(i), "W")...)
+		req.Priority = p
+		ids = append(ids, r.submit(req).ID)
+	}
+	j, err := r.sup.Job(ids[1])
+	if err != nil || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "slot" || j.WaitingOn[0].Position != 2 {
+		t.Errorf("waits on %+v, %v", j.WaitingOn, err)
+	}
+	if _, err := r.sup.SetPriority(ids[4], record.Interactive); err != nil { // number 6
+		t.Fatal(err)
+	}
+	g.open()
+	if got := started(r, ids); !slices.Equal(got, []int64{4, 6, 3, 5, 2}) {
+		t.Errorf("started in order %v", got)
+	}
+}
+
+func TestAgeingBoundsThePassing(t *testing.T) {
+	now := time.Now()
+	place := func(p record.Priority, age time.Duration) *place { return &place{priority: p, since: now.Add(-age)} }
+	const ageing = time.Minute
+	if !place(record.Background, 3*time.Minute).due(ageing).Before(place(record.Interactive, 0).due(ageing)) {
+		t.Error("an interactive job passes one that waits for three intervals")
+	}
+	if !place(record.Interactive, 0).due(ageing).Before(place(record.Medium, 30*time.Second).due(ageing)) {
+		t.Error("an interactive job does not pass a normal one that came just before")
+	}
+}
+
+func TestPlacesPerPool(t *testing.T) {
+	g1, g2 := newGate(t), newGate(t)
+	r := newRig(t)
+	r.sup.SetLimits(record.Limits{RunningPool: 1, PoolRunning: map[string]int{"big": 2}})
+	first := r.submit(request(act("work", g1.path), objects("a", "1", "W")...))
+	second := r.submit(request(act("work", g2.path), objects("big", "1", "W")...))
+	both := r.submit(request(act("short"), objects("a", "2", "R", "big", "2", "W")...))
+	other := r.submit(request(act("short"), objects("c", "1", "W")...))
+	normal := request(act("short"), objects("a", "3", "M")...)
+	normal.Class = record.Normal
+	r.ended(other.ID, record.Succeeded)
+	r.ended(r.submit(normal).ID, record.Succeeded) // needs no place in the pool
+	j, err := r.sup.Job(both.ID)
+	if err != nil || j.State != record.Queued || j.WaitingOn[0].For != "slot" || j.WaitingOn[0].Object.Pool != "a" {
+		t.Errorf("copy is %s, waits on %+v", j.State, j.WaitingOn)
+	}
+	g1.open()
+	r.ended(first.ID, record.Succeeded)
+	r.ended(both.ID, record.Succeeded)
+	g2.open()
+	r.ended(second.ID, record.Succeeded)
+}
+
+func TestListsPageNewestFirst(t *testing.T) {
+	r := newRig(t)
+	for i := range 5 {
+		r.ended(r.submit(request(act("short"), objects("p", itoa(i), "W")...)).ID, record.Succeeded)
+	}
+	live := r.submit(request(act("work")))
+	r.working(live.ID)
+	var got []int64
+	for cursor, pages := "", 0; ; pages++ {
+		page, next, err := r.sup.Jobs(Query{Limit: 2, Cursor: cursor, Match: func(j *record.Job) bool { return j.Number != 3 }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, j := range page {
+			got = append(got, j.Number)
+			if j.WaitingOn == nil || j.Labels == nil {
+				t.Errorf("job %d has absent lists", j.Number)
+			}
+		}
+		if next == nil {
+			break
+		}
+		cursor = *next
+	}
+	if !slices.Equal(got, []int64{6, 5, 4, 2, 1}) {
+		t.Errorf("pages give %v", got)
+	}
+	if _, _, err := r.sup.Jobs(Query{Cursor: "x"}); record.CodeOf(err) != record.Invalid {
+		t.Errorf("bad cursor: %v", err)
+	}
+	if l := r.sup.Live(); len(l) != 1 || l[0].ID != live.ID || l[0].Progress.Done == 0 {
+		t.Errorf("live jobs are %+v", l)
+	}
+}
+
+func TestHistoryGivesTheNextEstimate(t *testing.T) {
+	r := newRig(t)
+	g := newGate(t)
+	id := r.submit(request(act("work", g.path))).ID
+	live := r.working(id)
+	r.until(id, func(j record.Job) bool { return j.Progress.Done > live.Progress.Done })
+	g.open()
+	r.ended(id, record.Succeeded)
+	p := r.sup.prior(r.all()[0])
+	if p.Rate <= 0 {
+		t.Errorf("prior rate is %v", p.Rate)
+	}
+}
