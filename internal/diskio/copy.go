@@ -205,7 +205,7 @@ func (c *copying) conclude(ctx context.Context) error {
 		return err
 	}
 	if now < c.srcSize {
-		return ioError("read", now, ErrShrunk)
+		return ioError(opRead, now, ErrShrunk)
 	}
 	return nil
 }
@@ -244,7 +244,7 @@ func readFull(f *os.File, buf []byte, off int64) error {
 	if errors.Is(err, io.EOF) {
 		err = ErrShrunk
 	}
-	return ioError("read", off+int64(n), err)
+	return ioError(opRead, off+int64(n), err)
 }
 
 func writeFull(f *os.File, buf []byte, off int64) error {
@@ -268,16 +268,19 @@ func flushSource(ctx context.Context, p *Pacer, f *os.File) error {
 	if err != nil {
 		return err
 	}
-	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
 	for off := int64(0); off < size; off += maxDirty {
 		if _, err := p.Admit(ctx, 0); err != nil {
 			return err
 		}
-		err := syncRange(f, window{lo: off, hi: min(off+maxDirty, size)}, all)
+		err := syncRange(f, window{lo: off, hi: min(off+maxDirty, size)}, unix.SYNC_FILE_RANGE_WRITE_AND_WAIT)
 		p.Finished(Moved{})
 		if err != nil {
-			return err
+			return ioError(opFlush, off, err)
 		}
 	}
-	return fsync(ctx, p, f)
+	if _, err := p.Admit(ctx, 0); err != nil {
+		return err
+	}
+	defer p.Finished(Moved{})
+	return ioError(opFlush, nowhere, f.Sync())
 }

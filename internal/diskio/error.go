@@ -22,7 +22,7 @@ const nowhere = -1
 // IOError is an operation on a file that failed. It has no file name; the
 // caller knows which file it passed. Err is never an *fs.PathError.
 type IOError struct {
-	Op     string // read, write, fsync, allocate, …
+	Op     string // read, write, write back, fsync, allocate, …
 	Offset int64  // bytes; -1 when the file as a whole is concerned
 	Err    error
 }
@@ -35,6 +35,18 @@ func (e *IOError) Error() string {
 }
 
 func (e *IOError) Unwrap() error { return e.Err }
+
+// Source says that of the two files of a copy it was the source that failed.
+func (e *IOError) Source() bool {
+	return e.Op == opRead || e.Op == opFlush || e.Op == opFindData
+}
+
+// Operations that only a source has.
+const (
+	opRead     = "read"
+	opFlush    = "flush" // write-back of what somebody else left dirty
+	opFindData = "find data"
+)
 
 // ioError wraps err, nil for nil, leaving out the name that package os puts in.
 func ioError(op string, offset int64, err error) error {

@@ -61,7 +61,7 @@ func seekTo(f *os.File, off int64, whence int, size int64) (int64, error) {
 			}
 			return size, nil
 		case err != nil:
-			return 0, ioError("find data", off, err)
+			return 0, ioError(opFindData, off, err)
 		}
 		if whence == unix.SEEK_HOLE && pos <= off {
 			return size, nil // a hole was punched meanwhile; copying zeros is right too

@@ -11,13 +11,13 @@ import (
 
 // FIEMAP of linux/fiemap.h, which package unix lacks.
 const (
-	fiemapRequest     = 0xC020660B // FS_IOC_FIEMAP
-	fiemapSync        = 0x1
-	fiemapLast        = 0x1
-	fiemapEncoded     = 0x8
-	fiemapShared      = 0x2000
-	fiemapBatch       = 256
-	fiemapMaxToTheEnd = ^uint64(0)
+	fiemapRequest  = 0xC020660B // FS_IOC_FIEMAP
+	fiemapSync     = 0x1
+	fiemapLast     = 0x1
+	fiemapEncoded  = 0x8
+	fiemapShared   = 0x2000
+	fiemapBatch    = 256
+	fiemapToTheEnd = ^uint64(0)
 )
 
 type fiemapHeader struct {
@@ -46,7 +46,10 @@ func walkBlocks(ctx context.Context, f *os.File, visit func(fiemapExtent) error)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		m.fiemapHeader = fiemapHeader{start: start, length: fiemapMaxToTheEnd - start, flags: fiemapSync, extents: fiemapBatch}
+		m.fiemapHeader = fiemapHeader{start: start, length: fiemapToTheEnd - start, extents: fiemapBatch}
+		if start == 0 { // once is enough, and waits for everything dirty
+			m.flags = fiemapSync
+		}
 		if err := fiemapCall(f, m); err != nil {
 			return err
 		}

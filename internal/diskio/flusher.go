@@ -232,7 +232,7 @@ func (w *flusher) stopped() bool {
 // start begins the write-back of next and appends it to started.
 func (w *flusher) start(started, next []window) []window {
 	for _, x := range next {
-		w.fail(syncRange(w.f, x, unix.SYNC_FILE_RANGE_WRITE))
+		w.fail(x, syncRange(w.f, x, unix.SYNC_FILE_RANGE_WRITE))
 		started = append(started, x)
 	}
 	return started
@@ -240,9 +240,8 @@ func (w *flusher) start(started, next []window) []window {
 
 // settle waits until x is written back, counts it and drops its pages.
 func (w *flusher) settle(x window) {
-	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
-	if err := syncRange(w.f, x, all); err != nil {
-		w.fail(err)
+	if err := syncRange(w.f, x, unix.SYNC_FILE_RANGE_WRITE_AND_WAIT); err != nil {
+		w.fail(x, err)
 		return
 	}
 	dropCache(w.f, x.lo, x.hi-x.lo)
@@ -257,14 +256,14 @@ func (w *flusher) settle(x window) {
 }
 
 // fail keeps the first error and lets waiting writers see it.
-func (w *flusher) fail(err error) {
+func (w *flusher) fail(x window, err error) {
 	if err == nil {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err == nil {
-		w.err = err
+		w.err = ioError("write back", x.lo, err)
 		w.freeRoom()
 	}
 }
@@ -274,11 +273,12 @@ func (w *flusher) freeRoom() {
 	w.room = make(chan struct{})
 }
 
+// syncRange is sync_file_range(2).
 func syncRange(f *os.File, x window, flags int) error {
 	for {
 		err := unix.SyncFileRange(int(f.Fd()), x.lo, x.hi-x.lo, flags)
 		if !errors.Is(err, unix.EINTR) {
-			return ioError("write back", x.lo, err)
+			return err
 		}
 	}
 }

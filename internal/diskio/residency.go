@@ -89,7 +89,9 @@ func (r *residency) dropUpTo(limit int64) {
 	}
 }
 
-// survey notes which of the n bytes at off are not in the page cache.
+// survey notes which of the n bytes at off are not in the page cache. A range
+// of which a part is cached is halved until it is small enough to look at every
+// page: most ranges are cached as a whole or not at all.
 func (r *residency) survey(off, n int64) {
 	var stat unix.Cachestat_t
 	err := unix.Cachestat(uint(r.f.Fd()), &unix.CachestatRange{Off: uint64(off), Len: uint64(n)}, &stat, 0)
@@ -97,6 +99,10 @@ func (r *residency) survey(off, n int64) {
 	case err == nil && stat.Cache == 0:
 		r.absent = appendExtent(r.absent, off, n)
 	case err == nil && int64(stat.Cache) == pagesOf(n):
+	case err == nil && n > chunkBytes:
+		half := (n/2 + chunkBytes - 1) / chunkBytes * chunkBytes
+		r.survey(off, half)
+		r.survey(off+half, n-half)
 	case err == nil || errors.Is(err, unix.ENOSYS): // before Linux 6.5
 		r.surveyPages(off, n)
 	}

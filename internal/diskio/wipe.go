@@ -49,7 +49,9 @@ func Wipe(ctx context.Context, p *Pacer, f *os.File, spec WipeSpec) (WipeStats, 
 		return w.stats, err
 	}
 	if err := w.passes(ctx); err != nil {
-		_ = syncFile(f) // after it no I/O goes on; the wipe has failed already
+		if ctx.Err() != nil { // canceled; otherwise the error is final and fsync would lie
+			_ = syncFile(f) // after it no I/O goes on
+		}
 		return w.stats, err
 	}
 	if err := fsync(ctx, p, f); err != nil {
@@ -166,13 +168,13 @@ func (w *wiping) pass(ctx context.Context, fill filler) error {
 
 // compare reads the last pass back, past the page cache where it can.
 func (w *wiping) compare(ctx context.Context) error {
-	r, err := openUncached(w.f)
+	restore, err := uncache(w.f)
 	if err != nil {
 		return err
 	}
-	defer r.Close() // opened for reading
+	defer restore()
 	s := streams{p: w.p, step: func(_ context.Context, buf []byte, off int64) (Moved, error) {
-		if err := readAligned(r, buf, off); err != nil {
+		if err := readAligned(w.f, buf, off); err != nil {
 			return Moved{}, err
 		}
 		n := int64(len(buf))
@@ -203,31 +205,39 @@ func (w *wiping) check(got []byte, off int64) error {
 	return nil
 }
 
-// openUncached opens f again so that reads come from the device: by O_DIRECT,
-// or, where that is not possible, after dropping the cache.
-func openUncached(f *os.File) (*os.File, error) {
+// uncache makes reads of f come from the device: by O_DIRECT, or, where the file
+// system has none, because the cache was dropped. Nothing of f may be dirty.
+// Changing the flag needs no second open, which a confined process may not do.
+func uncache(f *os.File) (restore func(), err error) {
 	dropCache(f, 0, 0)
-	name := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
 	if err != nil {
-		fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		return nil, ioError("verify", nowhere, err)
 	}
-	if err != nil {
-		return nil, ioError("open for verification", nowhere, err)
+	set := func(flags int) error {
+		_, err := unix.FcntlInt(f.Fd(), unix.F_SETFL, flags)
+		return err
 	}
-	return os.NewFile(uintptr(fd), "uncached"), nil
+	if err := set(flags | unix.O_DIRECT); err != nil && !errors.Is(err, unix.EINVAL) {
+		return nil, ioError("verify", nowhere, err)
+	}
+	return func() { _ = set(flags) }, nil // they were in force before
 }
 
 // readAligned reads all of buf, asking for whole pages as O_DIRECT wants them.
-// buf has room for them behind its length: it is a part of a worker's buffer.
+// buf is the beginning of a worker's buffer, which has room for them, since a
+// chunk crosses no multiple of its size.
 func readAligned(f *os.File, buf []byte, off int64) error {
-	whole := (len(buf) + alignment - 1) &^ (alignment - 1)
-	n, err := f.ReadAt(buf[:whole], off)
-	if n >= len(buf) {
+	first := off &^ (alignment - 1)
+	skip := int(off - first)
+	whole := buf[:(skip+len(buf)+alignment-1)&^(alignment-1)]
+	n, err := f.ReadAt(whole, first)
+	if n >= skip+len(buf) {
+		copy(buf, whole[skip:])
 		return nil
 	}
 	if errors.Is(err, io.EOF) {
 		err = ErrShrunk
 	}
-	return ioError("verify", off+int64(n), err)
+	return ioError("verify", first+int64(n), err)
 }

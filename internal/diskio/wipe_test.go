@@ -253,3 +253,54 @@ func TestCanceledWipeLeavesNothingDirty(t *testing.T) {
 		t.Errorf("size is %d", sizeOf(t, f))
 	}
 }
+
+func TestWipeOfManyExtents(t *testing.T) {
+	const extents, step = 3*fiemapBatch + 5, 16 << 10
+	f := create(t, t.TempDir(), "f")
+	block := bytes.Repeat(canary, 4096/len(canary)+1)[:4096]
+	for i := range int64(extents) {
+		_, err := f.WriteAt(block, i*step)
+		must(t, err)
+	}
+	stats, err := Wipe(context.Background(), NewPacer(nil), f, WipeSpec{Verify: true})
+	must(t, err)
+	if stats.Bytes != extents*4096 || stats.Holes != (extents-1)*(step-4096) {
+		t.Errorf("stats: %+v", stats)
+	}
+	if n := canaries(t, f.Name()); n != 0 {
+		t.Errorf("%d canaries are left", n)
+	}
+}
+
+// Small chunks of a slow verification are not aligned to such a device's sectors.
+func TestSlowVerifyOnLargeSectors(t *testing.T) {
+	image := filepath.Join(t.TempDir(), "image")
+	sparse(t, image, 64<<10)
+	device, err := os.OpenFile(loopDevice(t, image, "--sector-size", "4096"), os.O_RDWR, 0)
+	must(t, err)
+	defer device.Close()
+	p := NewPacer(nil)
+	p.SetLimit(60 << 10)
+	stats, err := Wipe(context.Background(), p, device, WipeSpec{Algorithm: AlgorithmRandom, Verify: true})
+	must(t, err)
+	if !stats.Verified {
+		t.Errorf("stats: %+v", stats)
+	}
+}
+
+func TestFailedWipeSaysWhereAndKeepsTheError(t *testing.T) {
+	image := filepath.Join(mountTmpfs(t, 40*mib), "image")
+	sparse(t, image, 128*mib)
+	device, err := os.OpenFile(loopDevice(t, image), os.O_RDWR, 0)
+	must(t, err)
+	defer device.Close()
+	p := NewPacer(nil)
+	stats, err := Wipe(context.Background(), p, device, WipeSpec{Algorithm: AlgorithmRandom, Verify: true})
+	var e *IOError
+	if !errors.As(err, &e) || stats.Passes != 0 || stats.Verified {
+		t.Fatalf("error is %v, %+v", err, stats)
+	}
+	if c := p.Counts(); c.Durable > 40*mib {
+		t.Errorf("40 MiB of space, but durable: %+v", c)
+	}
+}
