@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -176,4 +177,65 @@ func TestCopyIntoLargerAndUsedTarget(t *testing.T) {
 			t.Error("old content of the target shows through")
 		}
 	})
+}
+
+func TestCopyIntoAllocatedTargetKeepsItsBlocks(t *testing.T) {
+	onEachFS(t, func(t *testing.T, dir string) {
+		src, dst := create(t, dir, "src"), create(t, dir, "dst")
+		writeRandom(t, src, 3*mib, mib)
+		must(t, src.Truncate(16*mib))
+		p := NewPacer(nil)
+		_, err := Allocate(context.Background(), p, dst, AllocateSpec{Capacity: 16 * mib, Allocation: 16 * mib})
+		must(t, err)
+		p.StartPhase(1)
+		stats, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Clean: true})
+		must(t, err)
+		if stats.Method != MethodCopy || occupied(t, dst) < 16*mib {
+			t.Errorf("%d bytes left of the allocation: %+v", occupied(t, dst), stats)
+		}
+		if digest(t, dst) != digest(t, src) {
+			t.Error("the copy differs from its source")
+		}
+	})
+}
+
+func TestCopyBetweenDevices(t *testing.T) {
+	dir := t.TempDir()
+	src := create(t, dir, "src")
+	writeRandom(t, src, 2*mib, 3*mib+1000)
+	image := create(t, dir, "image")
+	writeRandom(t, image, 0, 8*mib)
+	device, err := os.OpenFile(loopDevice(t, image.Name()), os.O_RDWR, 0)
+	must(t, err)
+	defer device.Close()
+	_, err = Copy(context.Background(), NewPacer(nil), CopySpec{Dst: device, Src: src, Size: 8 * mib})
+	must(t, err)
+	if digestOf(t, device, sizeOf(t, src)) != digest(t, src) {
+		t.Error("the device differs from the file")
+	}
+	rest := make([]byte, 8*mib-sizeOf(t, src))
+	_, err = device.ReadAt(rest, sizeOf(t, src))
+	must(t, err)
+	if !bytes.Equal(rest, make([]byte, len(rest))) {
+		t.Error("old content shows behind the source's end")
+	}
+	checkCopy(t, CopySpec{Dst: create(t, dir, "back"), Src: device})
+	_, err = Copy(context.Background(), NewPacer(nil), CopySpec{Dst: device, Src: src, Size: 9 * mib})
+	checkIOError(t, err, "write", unix.ENOSPC)
+}
+
+func TestCopyWhileOthersRead(t *testing.T) {
+	dir := t.TempDir()
+	src := create(t, dir, "src")
+	writeRandom(t, src, 0, 32*mib)
+	var readers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() {
+			if _, err := io.Copy(io.Discard, io.NewSectionReader(src, 0, 32*mib)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	checkCopy(t, CopySpec{Dst: create(t, dir, "dst"), Src: src})
+	readers.Wait()
 }

@@ -71,7 +71,7 @@ func TestCopyReadError(t *testing.T) {
 func TestCopyLateWriteError(t *testing.T) {
 	image := filepath.Join(mountTmpfs(t, 40*mib), "image")
 	sparse(t, image, 256*mib)
-	run(t, testenv.Tool(t, "mkfs.ext4"), "-q", image)
+	run(t, "mkfs.ext4", "-q", image)
 	dst := create(t, mountAt(t, t.TempDir(), loopDevice(t, image)), "dst")
 	src := create(t, t.TempDir(), "src")
 	writeRandom(t, src, 0, 100*mib)

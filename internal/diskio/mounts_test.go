@@ -11,10 +11,10 @@ import (
 	"storaged/internal/testenv"
 )
 
-// run runs a tool and gives what it says.
+// run runs a tool, which the test needs, and gives what it says.
 func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
+	out, err := exec.Command(testenv.Tool(t, name), args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}

@@ -46,7 +46,7 @@ func TestWipeLeavesNothingOnTheDevice(t *testing.T) {
 func wipeOnDevice(t *testing.T, kind, algorithm string) {
 	image := filepath.Join(t.TempDir(), "image")
 	sparse(t, image, 320*mib)
-	run(t, testenv.Tool(t, "mkfs."+kind), "-q", image)
+	run(t, "mkfs."+kind, "-q", image)
 	device := loopDevice(t, image)
 	dir := mountAt(t, t.TempDir(), device)
 	f := create(t, dir, "f")
