@@ -60,7 +60,7 @@ func TestGivingUpADaemonThatStaysAway(t *testing.T) {
 	if c := await(t, code); c != record.ExitUnreachable {
 		t.Errorf("exit %d", c)
 	}
-	expectAll(t, errs.String(), "gave up after 0.3 s: the outcome of job 410 (volume.clone images/x) is unknown", "hint: storagectl job wait 410")
+	expectAll(t, errs.String(), "gave up after 300 ms: the outcome of job 410 (volume.clone images/x) is unknown", "hint: storagectl job wait 410")
 	d.serve()
 }
 

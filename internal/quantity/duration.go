@@ -53,12 +53,19 @@ func firstPart(s string) (d time.Duration, rest string, err error) {
 }
 
 // FormatDuration gives d in its two largest units, for example "2 min 5 s" or
-// "3 d 4 h", and below ten seconds with one decimal.
+// "3 d 4 h", below ten seconds with one decimal, below one in milliseconds.
 func FormatDuration(d time.Duration) string {
 	if d < 0 {
 		return "-" + FormatDuration(-max(d, -math.MaxInt64))
 	}
-	if d < 9950*time.Millisecond {
+	switch {
+	case d == 0:
+		return "0 s"
+	case d < 500*time.Microsecond:
+		return "<1 ms"
+	case d < 950*time.Millisecond:
+		return fmt.Sprintf("%d ms", d.Round(time.Millisecond).Milliseconds())
+	case d < 9950*time.Millisecond:
 		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s"
 	}
 	switch s := int64(d.Round(time.Second) / time.Second); {

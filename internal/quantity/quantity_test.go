@@ -133,7 +133,7 @@ func TestParseDuration(t *testing.T) {
 
 func TestFormatDuration(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		0: "0.0 s", 2800 * time.Millisecond: "2.8 s", 9940 * time.Millisecond: "9.9 s", 9960 * time.Millisecond: "10 s",
+		0: "0 s", 100 * time.Microsecond: "<1 ms", 12 * time.Millisecond: "12 ms", 949 * time.Millisecond: "949 ms", 950 * time.Millisecond: "0.9 s", 2800 * time.Millisecond: "2.8 s", 9940 * time.Millisecond: "9.9 s", 9960 * time.Millisecond: "10 s",
 		45 * time.Second: "45 s", 125 * time.Second: "2 min 5 s", 2 * time.Minute: "2 min", 59*time.Second + 600*time.Millisecond: "1 min",
 		4340 * time.Second: "1 h 12 min", 76 * time.Hour: "3 d 4 h", -3 * time.Second: "-3.0 s",
 	} {

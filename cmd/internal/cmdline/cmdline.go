@@ -43,6 +43,10 @@ func (p Program) Main(args []string) int {
 		p.complete(args[2:])
 		return record.ExitDone
 	}
+	if len(args) == 2 && args[1] == manCommand {
+		p.man()
+		return record.ExitDone
+	}
 	inv, err := p.run(args)
 	if err == nil {
 		return record.ExitDone

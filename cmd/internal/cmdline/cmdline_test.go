@@ -285,6 +285,25 @@ func TestProgramWithoutCommands(t *testing.T) {
 	}
 }
 
+func TestManualComesFromTheTree(t *testing.T) {
+	p, out, errs := sample()
+	p.App.Description = ".not a request\n\\nor this"
+	if code := p.Main([]string{"prog", "__man"}); code != 0 || errs.Len() > 0 {
+		t.Fatalf("exit %d, %s", code, errs.String())
+	}
+	for _, want := range []string{
+		".TH PROG 8", "prog \\- tries the command line", "\\&.not a request\n\\enor this", ".SS prog pool create NAME [SIZE] [flags]\nMake one.\n",
+		".TP\n.B \\-\\-limit RATE|none\nbound it\n", ".TP\n.B 130\ncanceled\n",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	if strings.Contains(out.String(), "secret") {
+		t.Error("a hidden command is told")
+	}
+}
+
 func TestEveryExitCodeIsExplained(t *testing.T) {
 	table := ExitCodes()
 	for _, c := range record.Codes() {

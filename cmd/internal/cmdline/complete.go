@@ -50,7 +50,11 @@ func (p Program) candidates(ctx context.Context, words []string) []entry {
 		return p.values(ctx, alternatives(awaiting), t)
 	case !literalOnly && attached && strings.HasPrefix(last, "-"):
 		t.Prefix = value
-		return p.attachedValues(ctx, inv, name, t, detached)
+		f, _ := p.findFlag(inv.path, name)
+		if detached {
+			return p.attachedValues(ctx, f, t, "")
+		}
+		return p.attachedValues(ctx, f, t, name+"=")
 	case !literalOnly && strings.HasPrefix(last, "-"):
 		return matching(p.flagCandidates(inv), last)
 	}
@@ -97,16 +101,15 @@ func (p Program) sofar(words []string) (inv *invocation, awaiting cli.Flag, lite
 	return inv, nil, false
 }
 
-func (p Program) attachedValues(ctx context.Context, inv *invocation, name string, t Typed, detached bool) []entry {
-	f, _ := p.findFlag(inv.path, name)
+// attachedValues offers values of f, each behind what the shell takes for the
+// same word.
+func (p Program) attachedValues(ctx context.Context, f cli.Flag, t Typed, before string) []entry {
 	if f == nil || !takesValue(f) {
 		return nil
 	}
 	out := p.values(ctx, alternatives(f), t)
-	if !detached {
-		for i := range out {
-			out[i].typed = name + "=" + out[i].typed
-		}
+	for i := range out {
+		out[i].typed = before + out[i].typed
 	}
 	return out
 }

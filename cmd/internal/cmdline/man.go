@@ -1,0 +1,87 @@
+package cmdline
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// manCommand is the hidden command that prints the manual page, in roff, for
+// the packages.
+const manCommand = "__man"
+
+// man prints the manual page: the texts of help, in the order of a manual.
+func (p Program) man() {
+	var b strings.Builder
+	name := strings.ToUpper(p.App.Name)
+	fmt.Fprintf(&b, ".TH %s 8 \"\" \"storaged\"\n", name)
+	section(&b, "NAME", roff(p.App.Name)+" \\- "+roff(p.App.Usage))
+	section(&b, "SYNOPSIS", roff(usageLine(p.App.Name, &cli.Command{Subcommands: p.App.Commands, ArgsUsage: p.App.ArgsUsage})))
+	section(&b, "DESCRIPTION", roff(p.App.Description))
+	section(&b, "FLAGS", "")
+	tagged(&b, flagEntries(p.App.Flags))
+	if len(p.App.Commands) > 0 {
+		section(&b, "COMMANDS", "")
+		p.manCommands(&b, nil)
+	}
+	if p.Tail != "" {
+		section(&b, "EXAMPLES", ".nf\n"+roff(strings.TrimPrefix(p.Tail, "Examples:\n"))+"\n.fi")
+	}
+	section(&b, "EXIT STATUS", "")
+	for _, e := range ExitCodes() {
+		tagged(&b, []entry{{fmt.Sprint(e.Code), e.Text}})
+	}
+	_, _ = io.WriteString(p.App.Writer, b.String())
+}
+
+// manCommands writes a subsection for each command that does something.
+func (p Program) manCommands(b *strings.Builder, path []*cli.Command) {
+	for _, c := range p.under(path) {
+		if c.Hidden {
+			continue
+		}
+		below := append(path[:len(path):len(path)], c)
+		if c.Action != nil {
+			fmt.Fprintf(b, ".SS %s\n%s.\n", roff(usageLine(p.line(below), &cli.Command{ArgsUsage: c.ArgsUsage})), roff(capital(c.Usage)))
+			if c.Description != "" {
+				fmt.Fprintf(b, ".PP\n.nf\n%s\n.fi\n", roff(c.Description))
+			}
+			tagged(b, flagEntries(c.Flags))
+		}
+		p.manCommands(b, below)
+	}
+}
+
+func section(b *strings.Builder, title, text string) {
+	fmt.Fprintf(b, ".SH %s\n", title)
+	if text != "" {
+		b.WriteString(text + "\n")
+	}
+}
+
+func tagged(b *strings.Builder, entries []entry) {
+	for _, e := range entries {
+		fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(e.typed), roff(e.does))
+	}
+}
+
+// roff writes text so that nothing in it is a request.
+func roff(text string) string {
+	text = strings.NewReplacer(`\`, `\e`, "-", `\-`, "…", `...`).Replace(text)
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		if strings.HasPrefix(l, ".") || strings.HasPrefix(l, "'") {
+			lines[i] = `\&` + l
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func capital(s string) string {
+	if s == "" {
+		return ""
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}
