@@ -80,7 +80,7 @@ func (f *fake) locked(do func(*fake)) {
 }
 
 // start makes a job of a request, or gives the one of its key.
-func (f *fake) start(c api.Caller, s api.Submit, r any, kind record.Kind, objects ...record.Object) (api.Started, error) {
+func (f *fake) start(s api.Submit, r any, kind record.Kind, objects ...record.Object) (api.Started, error) {
 	f.mu.Lock()
 	answer := f.answer
 	f.mu.Unlock()
@@ -209,7 +209,7 @@ func (f *fake) Pool(_ context.Context, pool string) (record.Pool, error) {
 	return p, nil
 }
 
-func (f *fake) DefinePool(_ context.Context, c api.Caller, s api.Submit, r api.PoolDefine, build, start bool) (record.Pool, api.Started, error) {
+func (f *fake) DefinePool(_ context.Context, s api.Submit, r api.PoolDefine, build, start bool) (record.Pool, api.Started, error) {
 	if p, err := f.Pool(nil, r.Name); err == nil {
 		return p, api.Started{}, record.Errorf(record.Exists, "pool %q exists already", r.Name)
 	}
@@ -218,15 +218,15 @@ func (f *fake) DefinePool(_ context.Context, c api.Caller, s api.Submit, r api.P
 		f.locked(func(f *fake) { f.requests = append(f.requests, r) })
 		return p, api.Started{}, nil
 	}
-	started, err := f.start(c, s, r, record.PoolStart, record.Object{Pool: r.Name, Mode: record.ModeDelete})
+	started, err := f.start(s, r, record.PoolStart, record.Object{Pool: r.Name, Mode: record.ModeDelete})
 	return p, started, err
 }
 
-func (f *fake) ReplacePool(context.Context, api.Caller, api.Submit, string, api.PoolDefine) (record.Pool, error) {
+func (f *fake) ReplacePool(context.Context, api.Submit, string, api.PoolDefine) (record.Pool, error) {
 	return record.Pool{}, record.Errorf(record.Unsupported, "not faked")
 }
 
-func (f *fake) PatchPool(ctx context.Context, _ api.Caller, _ api.Submit, pool string, r api.PoolPatch) (record.Pool, error) {
+func (f *fake) PatchPool(ctx context.Context, _ api.Submit, pool string, r api.PoolPatch) (record.Pool, error) {
 	p, err := f.Pool(ctx, pool)
 	if err == nil {
 		p.Autostart = *r.Autostart
@@ -235,38 +235,38 @@ func (f *fake) PatchPool(ctx context.Context, _ api.Caller, _ api.Submit, pool s
 	return p, err
 }
 
-func (f *fake) UndefinePool(ctx context.Context, _ api.Caller, _ api.Submit, pool string) error {
+func (f *fake) UndefinePool(ctx context.Context, _ api.Submit, pool string) error {
 	_, err := f.Pool(ctx, pool)
 	f.locked(func(f *fake) { delete(f.pools, pool) })
 	return err
 }
 
 // onPool starts a job on a pool that there is.
-func (f *fake) onPool(c api.Caller, s api.Submit, pool string, r any, kind record.Kind) (api.Started, error) {
+func (f *fake) onPool(s api.Submit, pool string, r any, kind record.Kind) (api.Started, error) {
 	if _, err := f.Pool(nil, pool); err != nil {
 		return api.Started{}, err
 	}
-	return f.start(c, s, r, kind, record.Object{Pool: pool, Mode: record.ModeMeta})
+	return f.start(s, r, kind, record.Object{Pool: pool, Mode: record.ModeMeta})
 }
 
-func (f *fake) BuildPool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.PoolBuild) (api.Started, error) {
-	return f.onPool(c, s, pool, r, record.PoolBuild)
+func (f *fake) BuildPool(_ context.Context, s api.Submit, pool string, r api.PoolBuild) (api.Started, error) {
+	return f.onPool(s, pool, r, record.PoolBuild)
 }
 
-func (f *fake) StartPool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.JobOptions) (api.Started, error) {
-	return f.onPool(c, s, pool, r, record.PoolStart)
+func (f *fake) StartPool(_ context.Context, s api.Submit, pool string, r api.JobOptions) (api.Started, error) {
+	return f.onPool(s, pool, r, record.PoolStart)
 }
 
-func (f *fake) StopPool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.PoolStop) (api.Started, error) {
-	return f.onPool(c, s, pool, r, record.PoolStop)
+func (f *fake) StopPool(_ context.Context, s api.Submit, pool string, r api.PoolStop) (api.Started, error) {
+	return f.onPool(s, pool, r, record.PoolStop)
 }
 
-func (f *fake) RefreshPool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.JobOptions) (api.Started, error) {
-	return f.onPool(c, s, pool, r, record.PoolRefresh)
+func (f *fake) RefreshPool(_ context.Context, s api.Submit, pool string, r api.JobOptions) (api.Started, error) {
+	return f.onPool(s, pool, r, record.PoolRefresh)
 }
 
-func (f *fake) DeletePool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.PoolDelete) (api.Started, error) {
-	return f.onPool(c, s, pool, r, record.PoolDelete)
+func (f *fake) DeletePool(_ context.Context, s api.Submit, pool string, r api.PoolDelete) (api.Started, error) {
+	return f.onPool(s, pool, r, record.PoolDelete)
 }
 
 func (f *fake) Volumes(_ context.Context, filter api.VolumeFilter) ([]record.Volume, error) {
@@ -292,43 +292,43 @@ func (f *fake) Volume(_ context.Context, pool, volume string) (record.Volume, er
 	return v, nil
 }
 
-func (f *fake) PatchVolume(context.Context, api.Caller, api.Submit, string, string, api.VolumePatch) (record.Volume, error) {
+func (f *fake) PatchVolume(context.Context, api.Submit, string, string, api.VolumePatch) (record.Volume, error) {
 	return record.Volume{}, record.Errorf(record.Unsupported, "not faked")
 }
 
-func (f *fake) CreateVolume(_ context.Context, c api.Caller, s api.Submit, pool string, r api.VolumeCreate) (api.Started, error) {
+func (f *fake) CreateVolume(_ context.Context, s api.Submit, pool string, r api.VolumeCreate) (api.Started, error) {
 	if _, err := f.Volume(nil, pool, r.Name); err == nil {
 		return api.Started{}, record.Errorf(record.Exists, "%s/%s exists already", pool, r.Name)
 	}
-	return f.start(c, s, r, record.VolumeCreate, record.Object{Pool: pool, Volume: r.Name, Mode: record.ModeWrite})
+	return f.start(s, r, record.VolumeCreate, record.Object{Pool: pool, Volume: r.Name, Mode: record.ModeWrite})
 }
 
-func (f *fake) CloneVolume(_ context.Context, c api.Caller, s api.Submit, pool, volume string, r api.VolumeClone) (api.Started, error) {
+func (f *fake) CloneVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeClone) (api.Started, error) {
 	if _, err := f.Volume(nil, r.Pool, r.Name); err == nil {
 		return api.Started{}, record.Errorf(record.Exists, "%s/%s exists already", r.Pool, r.Name)
 	}
-	return f.start(c, s, r, record.VolumeClone,
+	return f.start(s, r, record.VolumeClone,
 		record.Object{Pool: pool, Volume: volume, Mode: record.ModeRead}, record.Object{Pool: r.Pool, Volume: r.Name, Mode: record.ModeWrite})
 }
 
 // onVolume starts a job on a volume that there is.
-func (f *fake) onVolume(c api.Caller, s api.Submit, r any, kind record.Kind, o record.Object) (api.Started, error) {
+func (f *fake) onVolume(s api.Submit, r any, kind record.Kind, o record.Object) (api.Started, error) {
 	if _, err := f.Volume(nil, o.Pool, o.Volume); err != nil {
 		return api.Started{}, err
 	}
-	return f.start(c, s, r, kind, o)
+	return f.start(s, r, kind, o)
 }
 
-func (f *fake) ResizeVolume(_ context.Context, c api.Caller, s api.Submit, pool, volume string, r api.VolumeResize) (api.Started, error) {
-	return f.onVolume(c, s, r, record.VolumeResize, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
+func (f *fake) ResizeVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeResize) (api.Started, error) {
+	return f.onVolume(s, r, record.VolumeResize, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
 }
 
-func (f *fake) WipeVolume(_ context.Context, c api.Caller, s api.Submit, pool, volume string, r api.VolumeWipe) (api.Started, error) {
-	return f.onVolume(c, s, r, record.VolumeWipe, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
+func (f *fake) WipeVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeWipe) (api.Started, error) {
+	return f.onVolume(s, r, record.VolumeWipe, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
 }
 
-func (f *fake) DeleteVolume(_ context.Context, c api.Caller, s api.Submit, pool, volume string, r api.VolumeDelete) (api.Started, error) {
-	return f.onVolume(c, s, r, record.VolumeDelete, record.Object{Pool: pool, Volume: volume, Mode: record.ModeDelete})
+func (f *fake) DeleteVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeDelete) (api.Started, error) {
+	return f.onVolume(s, r, record.VolumeDelete, record.Object{Pool: pool, Volume: volume, Mode: record.ModeDelete})
 }
 
 func (f *fake) Jobs(_ context.Context, filter api.JobFilter, _ api.Page) (api.List[record.Job], error) {
@@ -418,12 +418,12 @@ func (f *fake) ResumeJob(_ context.Context, _ api.Caller, job string) (record.Jo
 	return f.set(job, func(j *record.Job) { j.State, j.PauseReasons = record.Running, nil })
 }
 
-func (f *fake) RetryJob(_ context.Context, c api.Caller, s api.Submit, job string) (api.Started, error) {
+func (f *fake) RetryJob(_ context.Context, s api.Submit, job string) (api.Started, error) {
 	j, err := f.Job(nil, job)
 	if err != nil {
 		return api.Started{}, err
 	}
-	return f.start(c, s, nil, j.Kind, j.Objects...)
+	return f.start(s, nil, j.Kind, j.Objects...)
 }
 
 func (f *fake) JobLog(_ context.Context, job string) (io.ReadCloser, error) {

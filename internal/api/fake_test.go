@@ -139,8 +139,8 @@ func (f *fake) started(s api.Submit) api.Started {
 	return api.Started{Job: ptr(f.job(record.Queued))}
 }
 
-func (f *fake) begin(call string, c api.Caller, s api.Submit, r any, names ...string) (api.Started, error) {
-	if err := f.enter(call, asked{c, s, names, r}); err != nil {
+func (f *fake) begin(call string, s api.Submit, r any, names ...string) (api.Started, error) {
+	if err := f.enter(call, asked{s.Caller, s, names, r}); err != nil {
 		return api.Started{}, err
 	}
 	return f.started(s), nil
@@ -154,44 +154,44 @@ func (f *fake) Pool(_ context.Context, pool string) (record.Pool, error) {
 	return f.pool(), f.enter("Pool", asked{names: []string{pool}})
 }
 
-func (f *fake) DefinePool(_ context.Context, c api.Caller, s api.Submit, r api.PoolDefine, build, start bool) (record.Pool, api.Started, error) {
-	err := f.enter("DefinePool", asked{c, s, nil, r})
+func (f *fake) DefinePool(_ context.Context, s api.Submit, r api.PoolDefine, build, start bool) (record.Pool, api.Started, error) {
+	err := f.enter("DefinePool", asked{s.Caller, s, nil, r})
 	if err != nil || !build && !start {
 		return f.pool(), api.Started{}, err
 	}
 	return f.pool(), f.started(s), nil
 }
 
-func (f *fake) ReplacePool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.PoolDefine) (record.Pool, error) {
-	return f.pool(), f.enter("ReplacePool", asked{c, s, []string{pool}, r})
+func (f *fake) ReplacePool(_ context.Context, s api.Submit, pool string, r api.PoolDefine) (record.Pool, error) {
+	return f.pool(), f.enter("ReplacePool", asked{s.Caller, s, []string{pool}, r})
 }
 
-func (f *fake) PatchPool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.PoolPatch) (record.Pool, error) {
-	return f.pool(), f.enter("PatchPool", asked{c, s, []string{pool}, r})
+func (f *fake) PatchPool(_ context.Context, s api.Submit, pool string, r api.PoolPatch) (record.Pool, error) {
+	return f.pool(), f.enter("PatchPool", asked{s.Caller, s, []string{pool}, r})
 }
 
-func (f *fake) UndefinePool(_ context.Context, c api.Caller, s api.Submit, pool string) error {
-	return f.enter("UndefinePool", asked{c, s, []string{pool}, nil})
+func (f *fake) UndefinePool(_ context.Context, s api.Submit, pool string) error {
+	return f.enter("UndefinePool", asked{s.Caller, s, []string{pool}, nil})
 }
 
-func (f *fake) BuildPool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.PoolBuild) (api.Started, error) {
-	return f.begin("BuildPool", c, s, r, pool)
+func (f *fake) BuildPool(_ context.Context, s api.Submit, pool string, r api.PoolBuild) (api.Started, error) {
+	return f.begin("BuildPool", s, r, pool)
 }
 
-func (f *fake) StartPool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.JobOptions) (api.Started, error) {
-	return f.begin("StartPool", c, s, r, pool)
+func (f *fake) StartPool(_ context.Context, s api.Submit, pool string, r api.JobOptions) (api.Started, error) {
+	return f.begin("StartPool", s, r, pool)
 }
 
-func (f *fake) StopPool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.PoolStop) (api.Started, error) {
-	return f.begin("StopPool", c, s, r, pool)
+func (f *fake) StopPool(_ context.Context, s api.Submit, pool string, r api.PoolStop) (api.Started, error) {
+	return f.begin("StopPool", s, r, pool)
 }
 
-func (f *fake) RefreshPool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.JobOptions) (api.Started, error) {
-	return f.begin("RefreshPool", c, s, r, pool)
+func (f *fake) RefreshPool(_ context.Context, s api.Submit, pool string, r api.JobOptions) (api.Started, error) {
+	return f.begin("RefreshPool", s, r, pool)
 }
 
-func (f *fake) DeletePool(_ context.Context, c api.Caller, s api.Submit, pool string, r api.PoolDelete) (api.Started, error) {
-	return f.begin("DeletePool", c, s, r, pool)
+func (f *fake) DeletePool(_ context.Context, s api.Submit, pool string, r api.PoolDelete) (api.Started, error) {
+	return f.begin("DeletePool", s, r, pool)
 }
 
 func (f *fake) Volumes(_ context.Context, v api.VolumeFilter) ([]record.Volume, error) {
@@ -202,28 +202,28 @@ func (f *fake) Volume(_ context.Context, pool, volume string) (record.Volume, er
 	return f.vol(), f.enter("Volume", asked{names: []string{pool, volume}})
 }
 
-func (f *fake) PatchVolume(_ context.Context, c api.Caller, s api.Submit, pool, volume string, r api.VolumePatch) (record.Volume, error) {
-	return f.vol(), f.enter("PatchVolume", asked{c, s, []string{pool, volume}, r})
+func (f *fake) PatchVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumePatch) (record.Volume, error) {
+	return f.vol(), f.enter("PatchVolume", asked{s.Caller, s, []string{pool, volume}, r})
 }
 
-func (f *fake) CreateVolume(_ context.Context, c api.Caller, s api.Submit, pool string, r api.VolumeCreate) (api.Started, error) {
-	return f.begin("CreateVolume", c, s, r, pool)
+func (f *fake) CreateVolume(_ context.Context, s api.Submit, pool string, r api.VolumeCreate) (api.Started, error) {
+	return f.begin("CreateVolume", s, r, pool)
 }
 
-func (f *fake) CloneVolume(_ context.Context, c api.Caller, s api.Submit, pool, volume string, r api.VolumeClone) (api.Started, error) {
-	return f.begin("CloneVolume", c, s, r, pool, volume)
+func (f *fake) CloneVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeClone) (api.Started, error) {
+	return f.begin("CloneVolume", s, r, pool, volume)
 }
 
-func (f *fake) ResizeVolume(_ context.Context, c api.Caller, s api.Submit, pool, volume string, r api.VolumeResize) (api.Started, error) {
-	return f.begin("ResizeVolume", c, s, r, pool, volume)
+func (f *fake) ResizeVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeResize) (api.Started, error) {
+	return f.begin("ResizeVolume", s, r, pool, volume)
 }
 
-func (f *fake) WipeVolume(_ context.Context, c api.Caller, s api.Submit, pool, volume string, r api.VolumeWipe) (api.Started, error) {
-	return f.begin("WipeVolume", c, s, r, pool, volume)
+func (f *fake) WipeVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeWipe) (api.Started, error) {
+	return f.begin("WipeVolume", s, r, pool, volume)
 }
 
-func (f *fake) DeleteVolume(_ context.Context, c api.Caller, s api.Submit, pool, volume string, r api.VolumeDelete) (api.Started, error) {
-	return f.begin("DeleteVolume", c, s, r, pool, volume)
+func (f *fake) DeleteVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeDelete) (api.Started, error) {
+	return f.begin("DeleteVolume", s, r, pool, volume)
 }
 
 func (f *fake) Jobs(_ context.Context, j api.JobFilter, p api.Page) (api.List[record.Job], error) {
@@ -275,8 +275,8 @@ func (f *fake) ResumeJob(_ context.Context, c api.Caller, job string) (record.Jo
 	return f.job(record.Running), f.enter("ResumeJob", asked{caller: c, names: []string{job}})
 }
 
-func (f *fake) RetryJob(_ context.Context, c api.Caller, s api.Submit, job string) (api.Started, error) {
-	return f.begin("RetryJob", c, s, nil, job)
+func (f *fake) RetryJob(_ context.Context, s api.Submit, job string) (api.Started, error) {
+	return f.begin("RetryJob", s, nil, job)
 }
 
 func (f *fake) JobLog(_ context.Context, job string) (io.ReadCloser, error) {

@@ -223,7 +223,7 @@ func retryJob(c *call) error {
 	if err != nil {
 		return err
 	}
-	st, err := c.svc.RetryJob(c.ctx(), c.caller, s, c.jobName())
+	st, err := c.svc.RetryJob(c.ctx(), s, c.jobName())
 	return c.started(st, err)
 }
 

@@ -75,7 +75,7 @@ func parseSeconds(key, v string) (time.Duration, error) {
 
 // submit reads how a job is to be started. body is what the request has.
 func (c *call) submit(body []byte) (Submit, error) {
-	var s Submit
+	s := Submit{Caller: c.caller}
 	var err error
 	if s.Key, err = c.idempotencyKey(); err != nil {
 		return s, err

@@ -52,7 +52,7 @@ func definePool(c *call) error {
 	if err != nil {
 		return err
 	}
-	p, st, err := c.svc.DefinePool(c.ctx(), c.caller, s, r, build, start)
+	p, st, err := c.svc.DefinePool(c.ctx(), s, r, build, start)
 	if err != nil || st != (Started{}) {
 		return c.started(st, err)
 	}
@@ -72,7 +72,7 @@ func replacePool(c *call) error {
 	if err != nil {
 		return err
 	}
-	p, err := c.svc.ReplacePool(c.ctx(), c.caller, s, c.pool(), r)
+	p, err := c.svc.ReplacePool(c.ctx(), s, c.pool(), r)
 	return c.answerPool(http.StatusOK, p, err)
 }
 
@@ -85,7 +85,7 @@ func patchPool(c *call) error {
 	if err != nil {
 		return err
 	}
-	p, err := c.svc.PatchPool(c.ctx(), c.caller, s, c.pool(), r)
+	p, err := c.svc.PatchPool(c.ctx(), s, c.pool(), r)
 	return c.answerPool(http.StatusOK, p, err)
 }
 
@@ -98,7 +98,7 @@ func undefinePool(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.svc.UndefinePool(c.ctx(), c.caller, s, c.pool()); err != nil {
+	if err := c.svc.UndefinePool(c.ctx(), s, c.pool()); err != nil {
 		return err
 	}
 	c.WriteHeader(http.StatusNoContent)
@@ -106,21 +106,21 @@ func undefinePool(c *call) error {
 }
 
 func buildPool(c *call, s Submit, r PoolBuild) (Started, error) {
-	return c.svc.BuildPool(c.ctx(), c.caller, s, c.pool(), r)
+	return c.svc.BuildPool(c.ctx(), s, c.pool(), r)
 }
 
 func startPool(c *call, s Submit, r JobOptions) (Started, error) {
-	return c.svc.StartPool(c.ctx(), c.caller, s, c.pool(), r)
+	return c.svc.StartPool(c.ctx(), s, c.pool(), r)
 }
 
 func stopPool(c *call, s Submit, r PoolStop) (Started, error) {
-	return c.svc.StopPool(c.ctx(), c.caller, s, c.pool(), r)
+	return c.svc.StopPool(c.ctx(), s, c.pool(), r)
 }
 
 func refreshPool(c *call, s Submit, r JobOptions) (Started, error) {
-	return c.svc.RefreshPool(c.ctx(), c.caller, s, c.pool(), r)
+	return c.svc.RefreshPool(c.ctx(), s, c.pool(), r)
 }
 
 func deletePool(c *call, s Submit, r PoolDelete) (Started, error) {
-	return c.svc.DeletePool(c.ctx(), c.caller, s, c.pool(), r)
+	return c.svc.DeletePool(c.ctx(), s, c.pool(), r)
 }

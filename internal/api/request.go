@@ -158,8 +158,9 @@ type List[T any] struct {
 	Next  *string `json:"next"`
 }
 
-// Submit is how a request that starts a job was made, beside its body.
+// Submit is how a request that changes something was made, beside its body.
 type Submit struct {
+	Caller   Caller         // set by the server from the peer's credentials
 	Key      string         // Idempotency-Key, "" without
 	Digest   string         // of method, path and body, to tell a reused key
 	LockWait *time.Duration // nil: the kind's default; 0: refuse at once; <0: for ever

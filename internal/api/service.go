@@ -47,28 +47,28 @@ type PoolService interface {
 	Pools(ctx context.Context) ([]record.Pool, error)
 	Pool(ctx context.Context, pool string) (record.Pool, error)
 	// DefinePool records a pool. With build or start it also starts one job.
-	DefinePool(ctx context.Context, c Caller, s Submit, r PoolDefine, build, start bool) (record.Pool, Started, error)
+	DefinePool(ctx context.Context, s Submit, r PoolDefine, build, start bool) (record.Pool, Started, error)
 	// ReplacePool changes an inactive pool's definition.
-	ReplacePool(ctx context.Context, c Caller, s Submit, pool string, r PoolDefine) (record.Pool, error)
-	PatchPool(ctx context.Context, c Caller, s Submit, pool string, r PoolPatch) (record.Pool, error)
-	UndefinePool(ctx context.Context, c Caller, s Submit, pool string) error
-	BuildPool(ctx context.Context, c Caller, s Submit, pool string, r PoolBuild) (Started, error)
-	StartPool(ctx context.Context, c Caller, s Submit, pool string, r JobOptions) (Started, error)
-	StopPool(ctx context.Context, c Caller, s Submit, pool string, r PoolStop) (Started, error)
-	RefreshPool(ctx context.Context, c Caller, s Submit, pool string, r JobOptions) (Started, error)
-	DeletePool(ctx context.Context, c Caller, s Submit, pool string, r PoolDelete) (Started, error)
+	ReplacePool(ctx context.Context, s Submit, pool string, r PoolDefine) (record.Pool, error)
+	PatchPool(ctx context.Context, s Submit, pool string, r PoolPatch) (record.Pool, error)
+	UndefinePool(ctx context.Context, s Submit, pool string) error
+	BuildPool(ctx context.Context, s Submit, pool string, r PoolBuild) (Started, error)
+	StartPool(ctx context.Context, s Submit, pool string, r JobOptions) (Started, error)
+	StopPool(ctx context.Context, s Submit, pool string, r PoolStop) (Started, error)
+	RefreshPool(ctx context.Context, s Submit, pool string, r JobOptions) (Started, error)
+	DeletePool(ctx context.Context, s Submit, pool string, r PoolDelete) (Started, error)
 }
 
 // VolumeService are the calls about volumes.
 type VolumeService interface {
 	Volumes(ctx context.Context, f VolumeFilter) ([]record.Volume, error)
 	Volume(ctx context.Context, pool, volume string) (record.Volume, error)
-	PatchVolume(ctx context.Context, c Caller, s Submit, pool, volume string, r VolumePatch) (record.Volume, error)
-	CreateVolume(ctx context.Context, c Caller, s Submit, pool string, r VolumeCreate) (Started, error)
-	CloneVolume(ctx context.Context, c Caller, s Submit, pool, volume string, r VolumeClone) (Started, error)
-	ResizeVolume(ctx context.Context, c Caller, s Submit, pool, volume string, r VolumeResize) (Started, error)
-	WipeVolume(ctx context.Context, c Caller, s Submit, pool, volume string, r VolumeWipe) (Started, error)
-	DeleteVolume(ctx context.Context, c Caller, s Submit, pool, volume string, r VolumeDelete) (Started, error)
+	PatchVolume(ctx context.Context, s Submit, pool, volume string, r VolumePatch) (record.Volume, error)
+	CreateVolume(ctx context.Context, s Submit, pool string, r VolumeCreate) (Started, error)
+	CloneVolume(ctx context.Context, s Submit, pool, volume string, r VolumeClone) (Started, error)
+	ResizeVolume(ctx context.Context, s Submit, pool, volume string, r VolumeResize) (Started, error)
+	WipeVolume(ctx context.Context, s Submit, pool, volume string, r VolumeWipe) (Started, error)
+	DeleteVolume(ctx context.Context, s Submit, pool, volume string, r VolumeDelete) (Started, error)
 }
 
 // JobService are the calls about jobs.
@@ -83,7 +83,7 @@ type JobService interface {
 	CancelJob(ctx context.Context, c Caller, job string, r JobCancel) (record.Job, error)
 	PauseJob(ctx context.Context, c Caller, job string) (record.Job, error)
 	ResumeJob(ctx context.Context, c Caller, job string) (record.Job, error)
-	RetryJob(ctx context.Context, c Caller, s Submit, job string) (Started, error)
+	RetryJob(ctx context.Context, s Submit, job string) (Started, error)
 	// JobLog opens the job's log; the caller closes it.
 	JobLog(ctx context.Context, job string) (io.ReadCloser, error)
 }

@@ -75,24 +75,24 @@ func patchVolume(c *call) error {
 	if err != nil {
 		return err
 	}
-	v, err := c.svc.PatchVolume(c.ctx(), c.caller, s, c.pool(), c.volume(), r)
+	v, err := c.svc.PatchVolume(c.ctx(), s, c.pool(), c.volume(), r)
 	return c.answerVolume(v, err)
 }
 
 func createVolume(c *call, s Submit, r VolumeCreate) (Started, error) {
-	return c.svc.CreateVolume(c.ctx(), c.caller, s, c.pool(), r)
+	return c.svc.CreateVolume(c.ctx(), s, c.pool(), r)
 }
 
 func cloneVolume(c *call, s Submit, r VolumeClone) (Started, error) {
-	return c.svc.CloneVolume(c.ctx(), c.caller, s, c.pool(), c.volume(), r)
+	return c.svc.CloneVolume(c.ctx(), s, c.pool(), c.volume(), r)
 }
 
 func resizeVolume(c *call, s Submit, r VolumeResize) (Started, error) {
-	return c.svc.ResizeVolume(c.ctx(), c.caller, s, c.pool(), c.volume(), r)
+	return c.svc.ResizeVolume(c.ctx(), s, c.pool(), c.volume(), r)
 }
 
 func wipeVolume(c *call, s Submit, r VolumeWipe) (Started, error) {
-	return c.svc.WipeVolume(c.ctx(), c.caller, s, c.pool(), c.volume(), r)
+	return c.svc.WipeVolume(c.ctx(), s, c.pool(), c.volume(), r)
 }
 
 // deleteVolume has its options in the query: a DELETE has no body.
@@ -106,6 +106,6 @@ func deleteVolume(c *call) error {
 		return err
 	}
 	r := VolumeDelete{Wipe: c.r.URL.Query().Get("wipe"), JobOptions: o}
-	st, err := c.svc.DeleteVolume(c.ctx(), c.caller, s, c.pool(), c.volume(), r)
+	st, err := c.svc.DeleteVolume(c.ctx(), s, c.pool(), c.volume(), r)
 	return c.started(st, err)
 }

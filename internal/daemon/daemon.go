@@ -131,7 +131,7 @@ func (s *Service) revive(ctx context.Context) error {
 		return nil
 	})
 	for _, w := range start {
-		if _, serr := s.submit(ctx, s.self(), api.Submit{}, w, api.JobOptions{}); serr != nil {
+		if _, serr := s.submit(ctx, api.Submit{Caller: s.self()}, w, api.JobOptions{}); serr != nil {
 			s.log.Warn("cannot start pool", "pool", w.Pool, "error", serr)
 		}
 	}

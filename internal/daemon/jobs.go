@@ -196,8 +196,8 @@ func (s *Service) ResumeJob(_ context.Context, _ api.Caller, job string) (record
 }
 
 // RetryJob starts the work of an ended job again, as a new job.
-func (s *Service) RetryJob(ctx context.Context, c api.Caller, sub api.Submit, job string) (api.Started, error) {
-	if again, err := s.repeated(c, sub); again != nil || err != nil {
+func (s *Service) RetryJob(ctx context.Context, sub api.Submit, job string) (api.Started, error) {
+	if again, err := s.repeated(sub); again != nil || err != nil {
 		return deref(again), err
 	}
 	j, err := s.jobs.Job(job)
@@ -219,7 +219,7 @@ func (s *Service) RetryJob(ctx context.Context, c api.Caller, sub api.Submit, jo
 	if err != nil {
 		return api.Started{}, record.Errorf(record.Unsupported, "%v", err)
 	}
-	r, err := s.jobRequest(c, sub, w, api.JobOptions{Limit: j.Limit, Priority: j.Priority, Labels: j.Labels, OnFailure: j.OnFailure})
+	r, err := s.jobRequest(sub, w, api.JobOptions{Limit: j.Limit, Priority: j.Priority, Labels: j.Labels, OnFailure: j.OnFailure})
 	if err != nil {
 		return api.Started{}, err
 	}

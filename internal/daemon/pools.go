@@ -65,8 +65,8 @@ func (s *Service) reserved() map[string]int64 {
 }
 
 // DefinePool records a pool; with build or start it also starts one job.
-func (s *Service) DefinePool(ctx context.Context, c api.Caller, sub api.Submit, r api.PoolDefine, build, start bool) (record.Pool, api.Started, error) {
-	if again, err := s.repeated(c, sub); again != nil || err != nil {
+func (s *Service) DefinePool(ctx context.Context, sub api.Submit, r api.PoolDefine, build, start bool) (record.Pool, api.Started, error) {
+	if again, err := s.repeated(sub); again != nil || err != nil {
 		p, perr := s.Pool(ctx, r.Name)
 		if err == nil {
 			err = perr
@@ -92,7 +92,7 @@ func (s *Service) DefinePool(ctx context.Context, c api.Caller, sub api.Submit, 
 	if err != nil {
 		return p.Pool, api.Started{}, err
 	}
-	st, err := s.submit(ctx, c, sub, w, r.JobOptions)
+	st, err := s.submit(ctx, sub, w, r.JobOptions)
 	return p.Pool, st, err
 }
 
@@ -202,7 +202,7 @@ func definable(tx *store.Tx, p *store.Pool) error {
 }
 
 // ReplacePool changes an inactive pool's definition.
-func (s *Service) ReplacePool(_ context.Context, _ api.Caller, sub api.Submit, pool string, r api.PoolDefine) (record.Pool, error) {
+func (s *Service) ReplacePool(_ context.Context, sub api.Submit, pool string, r api.PoolDefine) (record.Pool, error) {
 	if r.Name == "" {
 		r.Name = pool
 	}
@@ -270,7 +270,7 @@ func poolUnused(tx *store.Tx, pool string) error {
 }
 
 // PatchPool changes properties.
-func (s *Service) PatchPool(_ context.Context, _ api.Caller, sub api.Submit, pool string, r api.PoolPatch) (record.Pool, error) {
+func (s *Service) PatchPool(_ context.Context, sub api.Submit, pool string, r api.PoolPatch) (record.Pool, error) {
 	var out record.Pool
 	err := s.store.Update(func(tx *store.Tx) error {
 		p, err := findPool(tx, pool)
@@ -291,7 +291,7 @@ func (s *Service) PatchPool(_ context.Context, _ api.Caller, sub api.Submit, poo
 }
 
 // UndefinePool forgets a pool and its catalogue; no storage is touched.
-func (s *Service) UndefinePool(_ context.Context, _ api.Caller, sub api.Submit, pool string) error {
+func (s *Service) UndefinePool(_ context.Context, sub api.Submit, pool string) error {
 	return s.store.Update(func(tx *store.Tx) error {
 		p, err := s.idlePool(tx, sub, pool)
 		if err != nil {
@@ -315,8 +315,8 @@ func poolWork(p *store.Pool, k record.Kind) work {
 }
 
 // onPool starts work on a pool, after its state was asked.
-func (s *Service) onPool(ctx context.Context, c api.Caller, sub api.Submit, pool string, o api.JobOptions, change func(*store.Tx, *store.Pool) (work, error)) (api.Started, error) {
-	return s.resolve(ctx, c, sub, o, func(tx *store.Tx) (work, error) {
+func (s *Service) onPool(ctx context.Context, sub api.Submit, pool string, o api.JobOptions, change func(*store.Tx, *store.Pool) (work, error)) (api.Started, error) {
+	return s.resolve(ctx, sub, o, func(tx *store.Tx) (work, error) {
 		p, err := findPool(tx, pool)
 		if err != nil {
 			return work{}, err
@@ -333,8 +333,8 @@ func (s *Service) onPool(ctx context.Context, c api.Caller, sub api.Submit, pool
 }
 
 // BuildPool makes the storage a pool stands on.
-func (s *Service) BuildPool(ctx context.Context, c api.Caller, sub api.Submit, pool string, r api.PoolBuild) (api.Started, error) {
-	return s.onPool(ctx, c, sub, pool, r.JobOptions, func(_ *store.Tx, p *store.Pool) (work, error) {
+func (s *Service) BuildPool(ctx context.Context, sub api.Submit, pool string, r api.PoolBuild) (api.Started, error) {
+	return s.onPool(ctx, sub, pool, r.JobOptions, func(_ *store.Tx, p *store.Pool) (work, error) {
 		w := poolWork(p, record.PoolBuild)
 		w.Overwrite = r.Overwrite
 		return w, nil
@@ -342,16 +342,16 @@ func (s *Service) BuildPool(ctx context.Context, c api.Caller, sub api.Submit, p
 }
 
 // StartPool makes its volumes reachable, and reads them.
-func (s *Service) StartPool(ctx context.Context, c api.Caller, sub api.Submit, pool string, o api.JobOptions) (api.Started, error) {
-	return s.onPool(ctx, c, sub, pool, o, func(_ *store.Tx, p *store.Pool) (work, error) {
+func (s *Service) StartPool(ctx context.Context, sub api.Submit, pool string, o api.JobOptions) (api.Started, error) {
+	return s.onPool(ctx, sub, pool, o, func(_ *store.Tx, p *store.Pool) (work, error) {
 		return poolWork(p, record.PoolStart), nil
 	})
 }
 
 // StopPool is the opposite of StartPool. With Force the jobs in the way are
 // canceled; the stop waits for their ends.
-func (s *Service) StopPool(ctx context.Context, c api.Caller, sub api.Submit, pool string, r api.PoolStop) (api.Started, error) {
-	st, err := s.onPool(ctx, c, sub, pool, r.JobOptions, func(_ *store.Tx, p *store.Pool) (work, error) {
+func (s *Service) StopPool(ctx context.Context, sub api.Submit, pool string, r api.PoolStop) (api.Started, error) {
+	st, err := s.onPool(ctx, sub, pool, r.JobOptions, func(_ *store.Tx, p *store.Pool) (work, error) {
 		return poolWork(p, record.PoolStop), nil
 	})
 	if err != nil || !r.Force || st.Job == nil {
@@ -359,7 +359,7 @@ func (s *Service) StopPool(ctx context.Context, c api.Caller, sub api.Submit, po
 	}
 	for _, j := range s.jobs.Live() {
 		if j.Number < st.Job.Number && j.Cancelable && concerns(j, st.Job.Objects[0].Pool) {
-			if _, err := s.jobs.Cancel(j.ID, c.Owner, false); err != nil {
+			if _, err := s.jobs.Cancel(j.ID, sub.Caller.Owner, false); err != nil {
 				s.log.Warn("cannot cancel job in the way of a forced stop", "job", j.Number, "error", err)
 			}
 		}
@@ -377,16 +377,16 @@ func concerns(j record.Job, pool string) bool {
 }
 
 // RefreshPool reads the pool again.
-func (s *Service) RefreshPool(ctx context.Context, c api.Caller, sub api.Submit, pool string, o api.JobOptions) (api.Started, error) {
-	return s.onPool(ctx, c, sub, pool, o, func(_ *store.Tx, p *store.Pool) (work, error) {
+func (s *Service) RefreshPool(ctx context.Context, sub api.Submit, pool string, o api.JobOptions) (api.Started, error) {
+	return s.onPool(ctx, sub, pool, o, func(_ *store.Tx, p *store.Pool) (work, error) {
 		return poolWork(p, record.PoolRefresh), nil
 	})
 }
 
 // DeletePool destroys the pool's storage. A pool that is known to hold volumes
 // refuses unless they are to go too.
-func (s *Service) DeletePool(ctx context.Context, c api.Caller, sub api.Submit, pool string, r api.PoolDelete) (api.Started, error) {
-	return s.onPool(ctx, c, sub, pool, r.JobOptions, func(tx *store.Tx, p *store.Pool) (work, error) {
+func (s *Service) DeletePool(ctx context.Context, sub api.Submit, pool string, r api.PoolDelete) (api.Started, error) {
+	return s.onPool(ctx, sub, pool, r.JobOptions, func(tx *store.Tx, p *store.Pool) (work, error) {
 		w := poolWork(p, record.PoolDelete)
 		w.WithVolumes = r.WithVolumes
 		if r.WithVolumes {

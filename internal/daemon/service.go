@@ -33,8 +33,8 @@ type Service struct {
 var _ api.Service = (*Service)(nil)
 
 // submit starts the work as a job, or plans it.
-func (s *Service) submit(ctx context.Context, c api.Caller, sub api.Submit, w work, o api.JobOptions) (api.Started, error) {
-	r, err := s.jobRequest(c, sub, w, o)
+func (s *Service) submit(ctx context.Context, sub api.Submit, w work, o api.JobOptions) (api.Started, error) {
+	r, err := s.jobRequest(sub, w, o)
 	if err != nil {
 		return api.Started{}, err
 	}
@@ -51,12 +51,12 @@ func (s *Service) submit(ctx context.Context, c api.Caller, sub api.Submit, w wo
 	return api.Started{Job: &j}, nil
 }
 
-func (s *Service) jobRequest(c api.Caller, sub api.Submit, w work, o api.JobOptions) (supervisor.Request, error) {
+func (s *Service) jobRequest(sub api.Submit, w work, o api.JobOptions) (supervisor.Request, error) {
 	if err := checkOptions(o); err != nil {
 		return supervisor.Request{}, err
 	}
 	r := w.request()
-	r.Owner, r.Key, r.Digest, r.LockWait = c.Owner, sub.Key, sub.Digest, sub.LockWait
+	r.Owner, r.Key, r.Digest, r.LockWait = sub.Caller.Owner, sub.Key, sub.Digest, sub.LockWait
 	r.Limit, r.Priority, r.Labels, r.OnFailure = o.Limit, o.Priority, o.Labels, o.OnFailure
 	if r.Priority == "" {
 		r.Priority = record.Medium
@@ -104,13 +104,13 @@ func checkLabels(labels map[string]string) error {
 
 // repeated gives the job that the same caller started under the same key, so
 // that a request repeated after a lost answer is not judged by what it did.
-func (s *Service) repeated(c api.Caller, sub api.Submit) (*api.Started, error) {
+func (s *Service) repeated(sub api.Submit) (*api.Started, error) {
 	if sub.Key == "" || sub.DryRun {
 		return nil, nil
 	}
 	var found *store.Job
 	err := s.store.View(func(tx *store.Tx) (err error) {
-		found, err = tx.JobByKey(c.Owner.UID, sub.Key)
+		found, err = tx.JobByKey(sub.Caller.Owner.UID, sub.Key)
 		return err
 	})
 	switch {
@@ -128,8 +128,8 @@ func (s *Service) repeated(c api.Caller, sub api.Submit) (*api.Started, error) {
 
 // resolve runs plan on a consistent view of the catalogue, unless the request
 // is a repetition, and starts the work it gives.
-func (s *Service) resolve(ctx context.Context, c api.Caller, sub api.Submit, o api.JobOptions, plan func(*store.Tx) (work, error)) (api.Started, error) {
-	if again, err := s.repeated(c, sub); again != nil || err != nil {
+func (s *Service) resolve(ctx context.Context, sub api.Submit, o api.JobOptions, plan func(*store.Tx) (work, error)) (api.Started, error) {
+	if again, err := s.repeated(sub); again != nil || err != nil {
 		return deref(again), err
 	}
 	var w work
@@ -143,7 +143,7 @@ func (s *Service) resolve(ctx context.Context, c api.Caller, sub api.Submit, o a
 	if err := s.fits(ctx, w); err != nil {
 		return api.Started{}, err
 	}
-	return s.submit(ctx, c, sub, w, o)
+	return s.submit(ctx, sub, w, o)
 }
 
 func deref(a *api.Started) api.Started {

@@ -100,7 +100,7 @@ func (s *Service) Volume(_ context.Context, pool, volume string) (record.Volume,
 }
 
 // PatchVolume changes properties.
-func (s *Service) PatchVolume(_ context.Context, _ api.Caller, sub api.Submit, pool, volume string, r api.VolumePatch) (record.Volume, error) {
+func (s *Service) PatchVolume(_ context.Context, sub api.Submit, pool, volume string, r api.VolumePatch) (record.Volume, error) {
 	var out record.Volume
 	err := s.store.Update(func(tx *store.Tx) error {
 		p, err := findPool(tx, pool)
@@ -125,11 +125,11 @@ func (s *Service) PatchVolume(_ context.Context, _ api.Caller, sub api.Submit, p
 }
 
 // CreateVolume makes a new volume.
-func (s *Service) CreateVolume(ctx context.Context, c api.Caller, sub api.Submit, pool string, r api.VolumeCreate) (api.Started, error) {
+func (s *Service) CreateVolume(ctx context.Context, sub api.Submit, pool string, r api.VolumeCreate) (api.Started, error) {
 	if err := checkCreate(&r); err != nil {
 		return api.Started{}, err
 	}
-	return s.resolve(ctx, c, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
+	return s.resolve(ctx, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
 		p, err := activePool(tx, pool)
 		if err != nil {
 			return work{}, err
@@ -189,11 +189,11 @@ func volumeWork(p *store.Pool, k record.Kind, name string) work {
 }
 
 // CloneVolume copies a volume under another name, into another pool if asked.
-func (s *Service) CloneVolume(ctx context.Context, c api.Caller, sub api.Submit, pool, volume string, r api.VolumeClone) (api.Started, error) {
+func (s *Service) CloneVolume(ctx context.Context, sub api.Submit, pool, volume string, r api.VolumeClone) (api.Started, error) {
 	if err := checkClone(&r); err != nil {
 		return api.Started{}, err
 	}
-	return s.resolve(ctx, c, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
+	return s.resolve(ctx, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
 		from, v, err := wholeVolume(tx, sub, pool, volume)
 		if err != nil {
 			return work{}, err
@@ -276,8 +276,8 @@ func presentVolume(tx *store.Tx, sub api.Submit, pool, volume string) (*store.Po
 }
 
 // ResizeVolume changes a volume's capacity.
-func (s *Service) ResizeVolume(ctx context.Context, c api.Caller, sub api.Submit, pool, volume string, r api.VolumeResize) (api.Started, error) {
-	return s.resolve(ctx, c, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
+func (s *Service) ResizeVolume(ctx context.Context, sub api.Submit, pool, volume string, r api.VolumeResize) (api.Started, error) {
+	return s.resolve(ctx, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
 		p, v, err := wholeVolume(tx, sub, pool, volume)
 		if err != nil {
 			return work{}, err
@@ -307,11 +307,11 @@ func resizable(tx *store.Tx, v *store.Volume, r api.VolumeResize) error {
 }
 
 // WipeVolume overwrites a volume's content.
-func (s *Service) WipeVolume(ctx context.Context, c api.Caller, sub api.Submit, pool, volume string, r api.VolumeWipe) (api.Started, error) {
+func (s *Service) WipeVolume(ctx context.Context, sub api.Submit, pool, volume string, r api.VolumeWipe) (api.Started, error) {
 	if r.Algorithm == "" {
 		r.Algorithm = "zero"
 	}
-	return s.resolve(ctx, c, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
+	return s.resolve(ctx, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
 		p, v, err := settledVolume(tx, sub, pool, volume)
 		if err != nil {
 			return work{}, err
@@ -335,8 +335,8 @@ func wipeable(p *store.Pool, algorithm string) error {
 }
 
 // DeleteVolume deletes a volume, wiping it first if asked.
-func (s *Service) DeleteVolume(ctx context.Context, c api.Caller, sub api.Submit, pool, volume string, r api.VolumeDelete) (api.Started, error) {
-	return s.resolve(ctx, c, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
+func (s *Service) DeleteVolume(ctx context.Context, sub api.Submit, pool, volume string, r api.VolumeDelete) (api.Started, error) {
+	return s.resolve(ctx, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
 		p, v, err := settledVolume(tx, sub, pool, volume)
 		if err != nil {
 			return work{}, err

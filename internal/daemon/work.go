@@ -55,17 +55,19 @@ type kind struct {
 func kindOf(name record.Kind) (kind, bool) {
 	switch name {
 	case record.VolumeCreate:
-		return volumeKind(createClass, onVolume(record.ModeWrite), createArgv, beginCreate, endNewVolume), true
+		return volumeKind(kind{class: createClass, objects: onVolume(record.ModeWrite), argv: createArgv, granted: beginCreate, ended: endNewVolume}), true
 	case record.VolumeClone:
-		return volumeKind(always(record.Async), cloneObjects, cloneArgv, beginClone, endNewVolume), true
+		return volumeKind(kind{class: always(record.Async), objects: cloneObjects, argv: cloneArgv, granted: beginClone, ended: endNewVolume}), true
 	case record.VolumeResize:
-		k := volumeKind(resizeClass, resizeObjects, resizeArgv, markVolume, endInPlace)
+		k := volumeKind(kind{class: resizeClass, objects: resizeObjects, argv: resizeArgv, granted: markVolume, ended: endInPlace})
 		k.destroys = func(w work) bool { return w.Shrink }
 		return k, true
 	case record.VolumeWipe:
-		return destroying(volumeKind(always(record.Async), onVolume(record.ModeWrite), wipeArgv, markVolume, endInPlace)), true
+		k := kind{class: always(record.Async), objects: onVolume(record.ModeWrite), argv: wipeArgv, granted: markVolume, ended: endInPlace}
+		return destroying(volumeKind(k)), true
 	case record.VolumeDelete:
-		return destroying(volumeKind(always(record.Normal), onVolume(record.ModeDelete), deleteArgv, markVolume, endDelete)), true
+		k := kind{class: always(record.Normal), objects: onVolume(record.ModeDelete), argv: deleteArgv, granted: markVolume, ended: endDelete}
+		return destroying(volumeKind(k)), true
 	case record.PoolBuild:
 		return poolKind(record.Async, buildArgv, record.PoolBuilding, endPoolBuild), true
 	case record.PoolStart:
@@ -82,14 +84,10 @@ func kindOf(name record.Kind) (kind, bool) {
 	return kind{}, false
 }
 
-func volumeKind(
-	class func(work) record.Class,
-	objects func(work) []record.Object,
-	argv func(work) []string,
-	granted func(*keeper, *store.Tx, work, *store.Job) error,
-	ended func(*keeper, *store.Tx, end) error,
-) kind {
-	return kind{class: class, objects: objects, argv: argv, undo: settleArgv, destroys: never, granted: granted, ended: ended}
+// volumeKind adds what jobs on volumes have in common.
+func volumeKind(k kind) kind {
+	k.undo, k.destroys = settleArgv, never
+	return k
 }
 
 // poolKind is a job that has a whole pool to itself, which shows state
