@@ -16,9 +16,6 @@ import (
 	"storaged/internal/term"
 )
 
-// cancelTimeout bounds the request to cancel: it only takes note of it.
-const cancelTimeout = 10 * time.Second
-
 // attendance is the waiting for some jobs: those this command started, which
 // Ctrl-C cancels, or those of others, which Ctrl-C only leaves.
 type attendance struct {
@@ -428,10 +425,10 @@ func (a *attendance) cancel(ctx context.Context) {
 	}
 }
 
+// requestCancel waits for its answer as long as it takes on a busy host;
+// leaving ends it.
 func (a *attendance) requestCancel(ctx context.Context, id string) {
-	limited, cancel := context.WithTimeout(ctx, cancelTimeout)
-	defer cancel()
-	_, err := a.client.CancelJob(limited, id, api.JobCancel{})
+	_, err := a.client.CancelJob(ctx, id, api.JobCancel{})
 	select {
 	case a.replies <- err:
 	case <-ctx.Done():

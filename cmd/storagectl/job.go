@@ -152,7 +152,7 @@ func seconds(s float64) string { return quantity.FormatDuration(quantity.Seconds
 // jobNote says the most important thing about a job that its state does not.
 func jobNote(j record.Job) string {
 	switch {
-	case j.Error != nil:
+	case j.Error != nil && j.State == record.Failed:
 		return j.Error.Message
 	case j.State == record.Queued || j.State == record.Paused:
 		if text := standing(&j); text != string(j.State) {
