@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"runtime"
 	"slices"
@@ -217,6 +218,15 @@ func TestAnAdopterFindsTheFirstWholeFrameFromEveryByte(t *testing.T) {
 	}
 }
 
+func TestNoTextHoldsTheMagic(t *testing.T) {
+	for before := range 256 { // a lead byte could make the first a continuation
+		text := append([]byte{byte(before)}, magic[:]...)
+		if checkUTF8("text", string(text), maxText) == nil {
+			t.Errorf("%q passes for a text", text)
+		}
+	}
+}
+
 func TestAnAdopterIsNotFooledByAFrameInAText(t *testing.T) {
 	forged := string(mustEncode(t, Result{Outcome: Succeeded, Digest: testDigest}, MaxFrame))
 	text, _ := cutText("a volume named "+forged, maxLogText)
@@ -309,6 +319,40 @@ func TestBadHeadsAreRefused(t *testing.T) {
 		var perr *ProtocolError
 		if _, err := readOne(rawFrame([]byte(payload))); !errors.As(err, &perr) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// hiccup is a source that has half a frame, then an error, then the rest.
+type hiccup struct {
+	parts [][]byte
+	err   error
+}
+
+func (h *hiccup) Read(p []byte) (int, error) {
+	if len(h.parts) == 0 {
+		return 0, io.EOF
+	}
+	if len(h.parts[0]) == 0 {
+		h.parts = h.parts[1:]
+		return 0, h.err
+	}
+	n := copy(p, h.parts[0])
+	h.parts[0] = h.parts[0][n:]
+	return n, nil
+}
+
+func TestADeadlineLosesNothing(t *testing.T) {
+	data := mustEncode(t, Warn{Text: "slow"}, MaxFrame)
+	for cut := range len(data) {
+		for _, open := range []func(io.Reader, int) *Reader{NewReader, NewAdoptingReader} {
+			r := open(&hiccup{[][]byte{data[:cut:cut], bytes.Clone(data[cut:])}, os.ErrDeadlineExceeded}, MaxFrame)
+			if _, err := r.Next(); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("cut at %d: %v", cut, err)
+			}
+			if f, err := r.Next(); err != nil || f.Body != (Warn{Text: "slow"}) {
+				t.Fatalf("after a deadline at %d: %+v, %v", cut, f, err)
+			}
 		}
 	}
 }
