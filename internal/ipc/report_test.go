@@ -190,10 +190,10 @@ func TestWhateverLiesInPlaceOfAReportIsNotWaitedFor(t *testing.T) {
 	dir := t.TempDir()
 	real, _, _ := savedReport(t, sampleReport())
 	for name, put := range map[string]func(string) error{
-		"fifo":      func(p string) error { return unix.Mkfifo(p, 0o600) },
-		"link":      func(p string) error { return os.Symlink(real, p) },
-		"directory": func(p string) error { return os.Mkdir(p, 0o700) },
-		"device":    func(p string) error { return os.Symlink("/dev/zero", p) },
+		"no regular file": func(p string) error { return unix.Mkfifo(p, 0o600) },
+		"link":            func(p string) error { return os.Symlink(real, p) },
+		"directory":       func(p string) error { return os.Mkdir(p, 0o700) },
+		"device":          func(p string) error { return os.Symlink("/dev/zero", p) },
 		"too long": func(p string) error {
 			return errors.Join(os.WriteFile(p, nil, 0o600), os.Truncate(p, maxFile+1))
 		},
@@ -204,6 +204,8 @@ func TestWhateverLiesInPlaceOfAReportIsNotWaitedFor(t *testing.T) {
 		}
 		if _, _, err := LoadReport(path); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
+		} else if name == "no regular file" && !strings.Contains(err.Error(), ": "+name) {
+			t.Errorf("a fifo: %v", err)
 		}
 	}
 	if _, _, err := LoadReport(filepath.Join(dir, "missing")); !errors.Is(err, os.ErrNotExist) {

@@ -83,6 +83,18 @@ func TestAFullFIFONeverBlocksAndStateComesWhenThereIsRoom(t *testing.T) {
 	requireBodies(t, fifo, Beat{})
 }
 
+func TestNothingOvertakesWhatIsDue(t *testing.T) {
+	s, fifo := newSender(t)
+	for WriteFrame(fifo, Frame{Body: Log{Level: "info", Text: strings.Repeat("x", maxLogText)}}) == nil {
+	}
+	long := Warn{Text: strings.Repeat("w", maxText)} // more than the rest of a page that the lines left
+	s.Send(long)
+	s.Send(Beat{}) // would fit
+	requireBodies(t, fifo)
+	s.Send(Beat{})
+	requireBodies(t, fifo, long, Beat{})
+}
+
 func TestWhatIsDueKeepsTheTimeItWasSent(t *testing.T) {
 	s, fifo := newSender(t)
 	fill(t, fifo)
