@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"storaged/internal/ipc"
 )
@@ -99,12 +100,17 @@ func checkCast() int {
 	return 0
 }
 
+// lifetime is more than any test takes.
+const lifetime = 2 * time.Minute
+
 func play(name string, args []string) {
 	dir, ok := ipc.JobDirFromEnv()
 	if !ok {
 		fmt.Fprintln(os.Stderr, "a part is played for a job only")
 		os.Exit(2)
 	}
+	// A part whose test was killed has nobody left to end it.
+	time.AfterFunc(lifetime, func() { os.Exit(3) })
 	part := cast[name]
 	if part == nil {
 		fmt.Fprintln(os.Stderr, "no such part:", name)
