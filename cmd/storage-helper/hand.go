@@ -92,14 +92,15 @@ func consent(t task, o handOptions) error {
 	return nil
 }
 
-func (h *handMode) plan(ipc.Plan)            {}
-func (h *handMode) phase(ipc.Phase, reading) {}
-func (h *handMode) warn(text string)         { h.note("warning: " + text) }
-func (h *handMode) note(text string)         { h.display.Note(program + ": " + text) }
-func (h *handMode) tick(r reading)           { h.display.Update(h.figures(r)) }
+func (h *handMode) plan(ipc.Plan)      {}
+func (h *handMode) phase(ipc.Phase)    {}
+func (h *handMode) warn(text string)   { h.note("warning: " + text) }
+func (h *handMode) note(text string)   { h.display.Note(program + ": " + text) }
+func (h *handMode) progress(r reading) { h.display.Update(h.figures(r)) }
+func (h *handMode) tick(r reading)     { h.progress(r) }
 
 func (h *handMode) report(r reading) {
-	h.display.Update(h.figures(r))
+	h.progress(r)
 	h.display.Report()
 }
 

@@ -268,16 +268,9 @@ func (j *jobMode) conclude(report *ipc.Report) error {
 	return failureOf(report)
 }
 
-func (j *jobMode) plan(p ipc.Plan) { j.show(p) }
-
-// phase tells the last progress of the phase before, too: a short phase would
-// have none otherwise.
-func (j *jobMode) phase(p ipc.Phase, before reading) {
-	j.progress(before)
-	j.show(p)
-}
-
-func (j *jobMode) warn(text string) { j.show(ipc.Warn{Text: text}) }
+func (j *jobMode) plan(p ipc.Plan)   { j.show(p) }
+func (j *jobMode) phase(p ipc.Phase) { j.show(p) }
+func (j *jobMode) warn(text string)  { j.show(ipc.Warn{Text: text}) }
 
 // state tells the activity and the limit in force; "" is the activity as
 // before. What began when the task was stopped does not run or pause again.

@@ -395,6 +395,27 @@ func TestJobWipeStoppedHalfWaySaysSo(t *testing.T) {
 	}
 }
 
+func TestJobWipePlansEveryPass(t *testing.T) {
+	d, pool := newDaemon(t), t.TempDir()
+	target := filepath.Join(pool, "a.raw")
+	noise(t, target, mib)
+	d.start("wipe", "--target", target, "--algorithm", "dod")
+	d.begin(ipc.Go{})
+	report := d.result(record.ExitDone)
+	plan := of[ipc.Plan](d)
+	all := of[ipc.Progress](d)
+	if len(plan) != 1 || len(all) == 0 {
+		t.Fatalf("plan %+v, progress %+v", plan, all)
+	}
+	// Three passes and the reading back that the algorithm asks for.
+	if last := all[len(all)-1]; plan[0].Phases[0].Total != 4*mib || last.Total != 4*mib || last.Durable != 4*mib {
+		t.Errorf("plan %+v, last progress %+v", plan[0], last)
+	}
+	if !report.Verified || report.Passes != 3 || report.Algorithm != "dod" {
+		t.Errorf("report %+v", report.Summary)
+	}
+}
+
 func TestKilledWipeIsNotCalledUndone(t *testing.T) {
 	d, pool := newDaemon(t), t.TempDir()
 	target := filepath.Join(pool, "a.raw")

@@ -45,7 +45,8 @@ type run struct {
 // person. Its methods never block and are safe for concurrent use.
 type view interface {
 	plan(p ipc.Plan)
-	phase(p ipc.Phase, now reading)
+	phase(p ipc.Phase)
+	progress(r reading)
 	state(a ipc.Activity)
 	warn(text string)
 }
@@ -71,6 +72,7 @@ func newRun(id string, c commitRecords, log hclog.Logger) (*run, context.Context
 func (r *run) do(ctx context.Context, t task) *ipc.Report {
 	r.report.Rollback = string(record.RollbackNone)
 	err := r.guarded(ctx, t)
+	r.view.progress(r.meter.read())
 	r.report.Read, r.report.Written, r.report.Holes, r.report.Phases = r.meter.finish()
 	r.judge(err, t)
 	return &r.report
@@ -116,8 +118,8 @@ func (r *run) plan(phases ...ipc.PlanPhase) {
 
 // next begins the phase of that index.
 func (r *run) next(index int) {
-	before := r.meter.read()
-	r.view.phase(r.meter.begin(index), before)
+	r.view.progress(r.meter.read()) // a short phase would have none else
+	r.view.phase(r.meter.begin(index))
 }
 
 // seal passes the point of no return, unless a cancel came first.
@@ -125,7 +127,7 @@ func (r *run) seal() error {
 	if err := r.control.seal(); err != nil {
 		return err
 	}
-	r.view.phase(r.meter.seal(), r.meter.read())
+	r.view.phase(r.meter.seal())
 	r.view.state(ipc.ActivityFinalizing)
 	return nil
 }

@@ -63,14 +63,9 @@ func (w wipe) work(ctx context.Context, r *run) error {
 	})
 }
 
-// phase is the plan of the wiping: every pass, and the reading back, goes over
-// the whole volume.
+// phase is the plan of the wiping.
 func (w wipe) phase(size int64) ipc.PlanPhase {
-	rounds := int64(1)
-	if w.spec.Verify {
-		rounds++
-	}
-	return moving("wipe", size*rounds)
+	return moving("wipe", size*int64(w.spec.Rounds()))
 }
 
 // overwrite is the wiping itself, in the current phase.
@@ -82,7 +77,7 @@ func (w wipe) overwrite(ctx context.Context, r *run, v backends.Volume) error {
 	did, err := diskio.Wipe(ctx, r.pacer, v.File(), w.spec)
 	r.report.Method, r.report.Algorithm, r.report.Passes = did.Method, did.Algorithm, did.Passes
 	r.report.Bytes, r.report.Limits = did.Bytes, did.Limits
-	r.report.Checked, r.report.Verified = w.spec.Verify, did.Verified
+	r.report.Checked, r.report.Verified = w.spec.Verify || did.Verified, did.Verified
 	if err != nil && r.pacer.Counts().Written > before {
 		r.report.Rollback = string(record.RollbackKept)
 	}

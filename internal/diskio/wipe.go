@@ -2,6 +2,7 @@ package diskio
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,16 @@ type WipeSpec struct {
 	// Verify reads the last pass back from the device and compares it. The
 	// algorithms whose definition asks for it do so anyway.
 	Verify bool
+}
+
+// Rounds is how often the wipe goes over the whole file, which makes the total
+// of its phase: the passes, and the reading back.
+func (s WipeSpec) Rounds() int {
+	a := algorithms[cmp.Or(s.Algorithm, AlgorithmZero)]
+	if s.Verify || a.verify {
+		return len(a.passes) + 1
+	}
+	return len(a.passes)
 }
 
 // WipeStats is what a wipe did. Sizes are bytes.
