@@ -136,14 +136,16 @@ func TestSecondSignalByHandLeavesAtOnce(t *testing.T) {
 	h.run, h.mode, h.signals, r.view = r, h, signals, h
 	undone := make(chan struct{}) // the undoing lasts until the test is over
 	defer close(undone)
-	left := make(chan *ipc.Report)
+	left, begun := make(chan *ipc.Report), make(chan struct{})
 	go func() {
 		left <- h.conduct(ctx, task{doing: "try", work: func(ctx context.Context, _ *run) error {
+			close(begun)
 			<-ctx.Done()
 			<-undone
 			return context.Cause(ctx)
 		}})
 	}()
+	<-begun
 	signals <- syscall.SIGINT
 	signals <- syscall.SIGUSR1
 	select {
