@@ -111,15 +111,14 @@ func TestResizeThatIsCanceledGivesTheSizeBack(t *testing.T) {
 	r, ctx := testRun(t)
 	at := testPlace(t, "a.raw")
 	content := noise(t, at.path, mib)
-	must(t, r.pacer.Pause(ctx)) // the first piece of the allocation is held
-	go r.control.cancel(cancelCause{})
 	w := resize{at, diskio.ResizeSpec{Capacity: 64 * mib, Allocate: true}}
 	report := r.do(ctx, task{doing: "try", work: func(ctx context.Context, r *run) error {
 		v, err := at.backend.Open(context.Background(), at.pool, at.name, backends.WriteExclusive)
 		must(t, err)
 		defer v.Close()
 		must(t, v.File().Truncate(64*mib)) // as far as it may have come
-		<-ctx.Done()
+		r.control.cancel(cancelCause{})
+		must(t, r.pacer.Pause(context.Background())) // also a paused run is undone
 		return w.undo(r, v, mib, context.Cause(ctx))
 	}})
 	if report.Outcome != ipc.Canceled || report.Rollback != string(record.RollbackDone) {
