@@ -16,6 +16,11 @@ import (
 	"storaged/internal/term"
 )
 
+// echoInterval is how close two signals are that mean one: timeout(1), for
+// example, signals its child and then the whole group. Nobody who means it
+// twice is so quick.
+const echoInterval = 100 * time.Millisecond
+
 // attendance is the waiting for some jobs: those this command started, which
 // Ctrl-C cancels, or those of others, which Ctrl-C only leaves.
 type attendance struct {
@@ -28,6 +33,7 @@ type attendance struct {
 
 	unanswered int // starts on their way
 	canceling  bool
+	signaled   time.Time // when a signal last asked to cancel
 	lost       bool
 	shown      string // id of the job on the display
 
@@ -374,7 +380,10 @@ func (a *attendance) say(text string) { a.display.Note("storagectl: " + text) }
 func (a *attendance) signal(ctx context.Context, sig os.Signal) error {
 	interrupt := sig == syscall.SIGINT || sig == syscall.SIGTERM
 	switch {
+	case interrupt && a.ours && time.Since(a.signaled) < echoInterval:
+		return nil
 	case interrupt && a.ours && !a.canceling:
+		a.signaled = time.Now()
 		a.cancel(ctx)
 		return nil
 	case interrupt && a.ours:

@@ -111,6 +111,24 @@ func (p *process) code() int {
 	return 0
 }
 
+// insist sends a signal again and again until the process ends: one that
+// comes too soon after another is taken for its echo.
+func (p *process) insist(sig syscall.Signal) int {
+	p.t.Helper()
+	tick := time.NewTicker(echoInterval)
+	defer tick.Stop()
+	for timeout := time.After(patience); ; {
+		select {
+		case <-p.ended:
+			return p.ProcessState.ExitCode()
+		case <-tick.C:
+			_ = p.Process.Signal(sig)
+		case <-timeout:
+			p.t.Fatalf("it does not end; it said %q", p.errs.String())
+		}
+	}
+}
+
 // await gives a value of a channel of the fake.
 func await[T any](t testing.TB, ch <-chan T) T {
 	t.Helper()
@@ -170,14 +188,27 @@ func TestSecondInterruptLeavesAtOnce(t *testing.T) {
 	p.kill(syscall.SIGINT)
 	await(t, d.changed)
 	p.errs.expect("what is overwritten stays so")
-	p.kill(syscall.SIGINT)
-	if code := p.code(); code != record.ExitCanceled {
+	if code := p.insist(syscall.SIGINT); code != record.ExitCanceled {
 		t.Errorf("exit %d", code)
 	}
 	if d.state(410) != record.Canceling {
 		t.Errorf("the job is %s", d.state(410))
 	}
 	expectAll(t, p.errs.String(), "left while canceling: job 410 (volume.wipe images/vm1.raw)", "hint: storagectl job show 410")
+}
+
+func TestInterruptOfProcessAndGroupIsOne(t *testing.T) {
+	d := newDaemon(t).hold()
+	d.locked(func(f *fake) { f.stubborn = true })
+	p := d.spawn("vol clone images/base.raw images/x", nil)
+	p.errs.expect("job 410")
+	p.kill(syscall.SIGINT)
+	p.kill(syscall.SIGTERM)
+	p.errs.expect("canceling job 410")
+	d.end(410, canceledByAlice)
+	if code := p.code(); code != record.ExitCanceled || strings.Contains(p.errs.String(), "left while") {
+		t.Errorf("exit %d: %s", code, p.errs.String())
+	}
 }
 
 func TestInterruptBeforeTheAnswerCancelsWhatComes(t *testing.T) {
