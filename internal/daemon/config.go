@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/BurntSushi/toml"
 
 	"storaged/internal/record"
+	"storaged/internal/supervisor"
 )
 
 // Config is how a daemon is set up. Each field is a flag, an environment
@@ -26,7 +28,19 @@ type Config struct {
 	LogLevel   string `toml:"log_level"`   // trace, debug, info, warn, error
 	LogFormat  string `toml:"log_format"`  // text, json
 
-	Limits LimitsConfig `toml:"limits"`
+	Limits  LimitsConfig  `toml:"limits"`
+	History HistoryConfig `toml:"history"`
+}
+
+// HistoryConfig says how long records of ended jobs are kept.
+type HistoryConfig struct {
+	Days            int `toml:"days"`
+	Records         int `toml:"records"`
+	FailedDays      int `toml:"failed_days"`
+	FailedRecords   int `toml:"failed_records"`
+	RoutineDays     int `toml:"routine_days"` // of refresh, start and stop of pools
+	RoutineRecords  int `toml:"routine_records"`
+	DestructiveDays int `toml:"destructive_days"`
 }
 
 // LimitsConfig are the scheduler's limits as the config file has them.
@@ -48,6 +62,10 @@ func DefaultConfig() Config {
 		LogLevel:   "info",
 		LogFormat:  "text",
 		Limits:     LimitsConfig{Running: 64, RunningPool: 16, RunningDevice: 4, Queued: 10000},
+		History: HistoryConfig{
+			Days: 30, Records: 10000, FailedDays: 90, FailedRecords: 10000,
+			RoutineDays: 30, RoutineRecords: 1000, DestructiveDays: 400,
+		},
 	}
 	if os.Geteuid() != 0 {
 		c.session()
@@ -111,19 +129,43 @@ func (c *Config) Complete() error {
 		return record.Errorf(record.Invalid, "no helper program at %q", c.Helper).
 			WithHint("--helper PATH, the storage-helper that belongs to this storaged")
 	}
-	return c.checkLimits()
+	return c.checkNumbers()
 }
 
-func (c *Config) checkLimits() error {
+func (c *Config) checkNumbers() error {
+	h := c.History
 	for name, n := range map[string]int{
-		"running": c.Limits.Running, "running_pool": c.Limits.RunningPool,
-		"running_device": c.Limits.RunningDevice, "queued": c.Limits.Queued,
+		"limits.running": c.Limits.Running, "limits.running_pool": c.Limits.RunningPool,
+		"limits.running_device": c.Limits.RunningDevice, "limits.queued": c.Limits.Queued,
+		"history.days": h.Days, "history.records": h.Records,
+		"history.failed_days": h.FailedDays, "history.failed_records": h.FailedRecords,
+		"history.routine_days": h.RoutineDays, "history.routine_records": h.RoutineRecords,
+		"history.destructive_days": h.DestructiveDays,
 	} {
 		if n < 1 {
-			return record.Errorf(record.Invalid, "limits.%s must be at least 1, not %d", name, n)
+			return record.Errorf(record.Invalid, "%s must be at least 1, not %d", name, n)
+		}
+		if n > maxSetting {
+			return record.Errorf(record.Invalid, "%s must be at most %d, not %d", name, maxSetting, n)
 		}
 	}
 	return nil
+}
+
+// maxSetting bounds every number of the config file: no use is near it, and no
+// product of it overflows.
+const maxSetting = 100_000
+
+// retention gives the settings in the supervisor's terms. What destroyed
+// content has no count: it is kept until it is old.
+func (h HistoryConfig) retention() supervisor.Retention {
+	const day = 24 * time.Hour
+	return supervisor.Retention{
+		Ordinary:    supervisor.Keep{Age: time.Duration(h.Days) * day, Count: h.Records},
+		Failed:      supervisor.Keep{Age: time.Duration(h.FailedDays) * day, Count: h.FailedRecords},
+		Routine:     supervisor.Keep{Age: time.Duration(h.RoutineDays) * day, Count: h.RoutineRecords},
+		Destructive: supervisor.Keep{Age: time.Duration(h.DestructiveDays) * day},
+	}
 }
 
 func (l LimitsConfig) record() record.Limits {

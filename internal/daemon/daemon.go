@@ -66,7 +66,7 @@ func newService(c Config, st *store.Store, log hclog.Logger) (*Service, error) {
 	k := &keeper{hub: hub, now: func() time.Time { return time.Now().UTC() }, boot: boot}
 	jobs := supervisor.New(supervisor.Config{
 		RuntimeDir: c.RuntimeDir, StateDir: c.StateDir, Helper: c.Helper,
-		Limits: c.Limits.record(), Log: log.Named("supervisor"),
+		Limits: c.Limits.record(), Retention: c.History.retention(), Log: log.Named("supervisor"),
 	}, st, k, hub)
 	return &Service{config: c, started: k.now(), store: st, jobs: jobs, hub: hub, keeper: k, log: log}, nil
 }

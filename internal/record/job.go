@@ -120,6 +120,7 @@ type Job struct {
 	Priority      Priority          `json:"priority"`
 	Labels        map[string]string `json:"labels"`
 	Pinned        bool              `json:"pinned"`
+	Forgotten     bool              `json:"forgotten"` // the rest of the record was removed
 	OnFailure     OnFailure         `json:"on_failure"`
 	Rollback      Rollback          `json:"rollback"`
 	RetryOf       *int64            `json:"retry_of"`

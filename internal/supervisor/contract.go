@@ -16,9 +16,11 @@ type Config struct {
 	StateDir   string // holds jobs/<id>/ with result, commit, checkpoint, log
 	Helper     string // absolute path of the storage-helper binary
 	Limits     record.Limits
+	Retention  Retention
 	Log        hclog.Logger
 
-	times *times // nil: defaultTimes
+	times *times           // nil: defaultTimes
+	clock func() time.Time // nil: time.Now; for the ages of records
 }
 
 // Request is a job as the daemon asks for it: resolved, authorised, validated.

@@ -54,6 +54,7 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	for _, j := range jobs {
 		s.adopt(j)
 	}
+	s.jobs.Go(s.keepHistory)
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -35,6 +36,9 @@ type Supervisor struct {
 	queries  queries
 	boot     string // set by Start
 
+	retention Retention
+	clock     func() time.Time // for the ages of records
+
 	stopping chan struct{}  // closed by Stop
 	jobs     sync.WaitGroup // goroutines of jobs
 
@@ -51,7 +55,12 @@ func New(cfg Config, st *store.Store, keeper Keeper, hub *events.Hub) *Superviso
 	if cfg.times != nil {
 		t = *cfg.times
 	}
+	clock := time.Now
+	if cfg.clock != nil {
+		clock = cfg.clock
+	}
 	return &Supervisor{
+		retention: cfg.Retention, clock: clock,
 		store: st, keeper: keeper, hub: hub, log: cfg.Log, times: t,
 		launcher: newLauncher(cfg),
 		queue:    newQueue(cfg.Limits, t.ageing),

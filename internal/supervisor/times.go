@@ -20,6 +20,7 @@ type times struct {
 	ageing     time.Duration
 	retrySave  time.Duration
 	queryReuse time.Duration
+	prune      time.Duration
 }
 
 // defaultTimes are the waits with the reason for each.
@@ -63,5 +64,7 @@ func defaultTimes() times {
 		retrySave: time.Second,
 		// DESIGN 4: what a query helper found is good for one second.
 		queryReuse: time.Second,
+		// Records are kept for weeks: an hour more or less is nothing to anybody.
+		prune: time.Hour,
 	}
 }

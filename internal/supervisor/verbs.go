@@ -2,9 +2,7 @@ package supervisor
 
 import (
 	"errors"
-	"fmt"
 	"maps"
-	"os"
 
 	"storaged/internal/ipc"
 	"storaged/internal/record"
@@ -140,28 +138,4 @@ func (s *Supervisor) annotate(id string, change func(*store.Job)) (record.Job, e
 		return record.Job{}, unwritable(err)
 	}
 	return whole(rec.Job), nil
-}
-
-// Forget removes the record of an ended job, its log and its files.
-func (s *Supervisor) Forget(id string) error {
-	if j := s.find(id); j != nil {
-		return permit(actForget, &j.shown.Load().rec.Job)
-	}
-	var rec *store.Job
-	err := s.store.Update(func(tx *store.Tx) (err error) {
-		if rec, err = lookUp(tx, id); err != nil {
-			return err
-		}
-		if err := permit(actForget, &rec.Job); err != nil {
-			return err
-		}
-		return tx.DeleteJob(rec.Number)
-	})
-	if err != nil {
-		return unwritable(err)
-	}
-	if err := os.RemoveAll(s.launcher.dir(rec.ID).State); err != nil {
-		return fmt.Errorf("job %d is forgotten, but its files are not removed: %w", rec.Number, err)
-	}
-	return nil
 }
