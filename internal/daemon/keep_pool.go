@@ -18,6 +18,9 @@ func beginPool(state record.PoolState) func(*keeper, *store.Tx, work, *store.Job
 		if err != nil {
 			return err
 		}
+		if state != "" && p.State == state {
+			return nil // granted once already, before the daemon went away: nobody else can have the pool
+		}
 		if err := startable(tx, p, w); err != nil {
 			return err
 		}

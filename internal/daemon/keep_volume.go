@@ -31,6 +31,9 @@ func (k *keeper) building(tx *store.Tx, w work, j *store.Job, v record.Volume) e
 	if _, err := activePool(tx, v.Pool); err != nil {
 		return err
 	}
+	if known, err := tx.Volume(v.Pool, v.Name); err == nil && known.State == record.VolumeBuilding && made(known, j) {
+		return nil // granted once already, before the daemon went away
+	}
 	if err := freeName(tx, v.Pool, v.Name); err != nil {
 		return err
 	}
@@ -39,6 +42,9 @@ func (k *keeper) building(tx *store.Tx, w work, j *store.Job, v record.Volume) e
 	v.Generation, v.Origin, v.Observed = 1, record.Made, k.now()
 	return k.putVolume(tx, "volume.building", &store.Volume{Volume: v, Planned: w.Allocation})
 }
+
+// made reports whether the entry is of the job's making.
+func made(v *store.Volume, j *store.Job) bool { return v.Job != nil && *v.Job == j.Number }
 
 // endNewVolume makes the entry of a new volume ready, or takes it away.
 func endNewVolume(k *keeper, tx *store.Tx, e end) error {
@@ -49,7 +55,7 @@ func endNewVolume(k *keeper, tx *store.Tx, e end) error {
 		return nil // refused at the grant, before there was an entry
 	case err != nil:
 		return err
-	case v.State != record.VolumeBuilding || v.Job == nil || *v.Job != e.job.Number:
+	case v.State != record.VolumeBuilding || !made(v, e.job):
 		return nil // somebody else's
 	case !e.ok() && !e.kept():
 		return k.dropVolume(tx, "volume.rolled_back", v)
@@ -142,8 +148,7 @@ func endInPlace(k *keeper, tx *store.Tx, e end) error {
 	}
 	allocation, capacity := v.Allocation, v.Capacity
 	k.observe(v, e)
-	ours := v.Job != nil && *v.Job == e.job.Number
-	if e.heals(v) || ours && e.untouched() {
+	if e.heals(v) || made(v, e.job) && e.untouched() {
 		v.State, v.Job = record.VolumeReady, nil
 	}
 	v.Generation++
@@ -156,7 +161,7 @@ func endInPlace(k *keeper, tx *store.Tx, e end) error {
 // heals reports whether the job's success makes the content whole: a wipe
 // replaces all of it, a resize only if it was whole before.
 func (e end) heals(v *store.Volume) bool {
-	return e.ok() && (e.Kind == record.VolumeWipe || v.Job != nil && *v.Job == e.job.Number)
+	return e.ok() && (e.Kind == record.VolumeWipe || made(v, e.job))
 }
 
 // untouched reports whether a job that did not succeed left the content as it

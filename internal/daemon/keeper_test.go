@@ -1,0 +1,225 @@
+package daemon
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"storaged/internal/events"
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// desk is a keeper on a catalogue with one active pool, "p".
+type desk struct {
+	t *testing.T
+	*keeper
+	store *store.Store
+	last  int64
+}
+
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	st, err := store.Open(filepath.Join(t.TempDir(), "db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	hub := events.New(16)
+	t.Cleanup(hub.Close)
+	d := &desk{t: t, store: st, keeper: &keeper{hub: hub, now: time.Now, boot: "this"}}
+	d.update(func(tx *store.Tx) error {
+		return tx.PutPool(&store.Pool{Pool: record.Pool{
+			Name: "p", UUID: "u", Type: "dir", State: record.PoolActive, Target: record.Target{Path: "/p"},
+		}})
+	})
+	return d
+}
+
+func (d *desk) update(fn func(*store.Tx) error) {
+	d.t.Helper()
+	if err := d.store.Update(fn); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// job makes a live job of the work.
+func (d *desk) job(w work) *store.Job {
+	d.last++
+	r := w.request()
+	started := time.Now()
+	return &store.Job{Params: r.Params, Job: record.Job{
+		ID: string(rune('a' + d.last)), Number: d.last, Kind: w.Kind, Objects: r.Objects, State: record.Running, Started: &started,
+	}}
+}
+
+func (d *desk) grant(j *store.Job) error {
+	return d.store.Update(func(tx *store.Tx) error { return d.Granted(tx, j) })
+}
+
+// end ends a job in a state, with the error code if there is one.
+func (d *desk) end(j *store.Job, s record.State, c record.Code, r *ipc.Report) {
+	d.t.Helper()
+	j.State = s
+	if c != "" {
+		j.Error = record.Errorf(c, "as the test wants it")
+	}
+	if s == record.Succeeded {
+		j.Result = &record.Result{}
+	}
+	d.update(func(tx *store.Tx) error { return d.Ended(tx, j, r) })
+}
+
+func (d *desk) volume(name string) *store.Volume {
+	d.t.Helper()
+	var v *store.Volume
+	err := d.store.View(func(tx *store.Tx) (err error) {
+		v, err = tx.Volume("p", name)
+		return err
+	})
+	if err != nil {
+		return nil
+	}
+	return v
+}
+
+func report(written int64, it *ipc.Item) *ipc.Report {
+	return &ipc.Report{Summary: ipc.Summary{Volume: it, Written: written}}
+}
+
+func createWork(name string) work {
+	return work{Kind: record.VolumeCreate, Pool: "p", Volume: name, Type: "dir", Path: "/p/" + name, Format: "raw", Capacity: 10}
+}
+
+func wipeWork(name string) work {
+	return work{Kind: record.VolumeWipe, Pool: "p", Volume: name, Type: "dir", Path: "/p/" + name, Algorithm: "zero"}
+}
+
+// whole makes a ready volume.
+func (d *desk) ready(name string) {
+	d.t.Helper()
+	j := d.job(createWork(name))
+	if err := d.grant(j); err != nil {
+		d.t.Fatal(err)
+	}
+	d.end(j, record.Succeeded, "", report(0, &ipc.Item{Name: name, Size: 10, Capacity: 10}))
+}
+
+func TestNewVolumeIsListedWhileItIsMadeAndReadyAfter(t *testing.T) {
+	d := newDesk(t)
+	j := d.job(createWork("v"))
+	if err := d.grant(j); err != nil {
+		t.Fatal(err)
+	}
+	if v := d.volume("v"); v == nil || v.State != record.VolumeBuilding || *v.Job != j.Number {
+		t.Fatalf("while it is made: %+v", v)
+	}
+	d.end(j, record.Succeeded, "", report(0, &ipc.Item{Name: "v", Size: 10, Capacity: 999, Allocation: 4, Backing: "/etc/passwd"}))
+	v := d.volume("v")
+	if v == nil || v.State != record.VolumeReady || v.Capacity != 10 || v.Backing != "" || v.Allocation != 4 || *v.CreatedBy != j.Number {
+		t.Errorf("after: %+v", v)
+	}
+}
+
+func TestGrantRepeatedAfterACrashIsNotInItsOwnWay(t *testing.T) {
+	d := newDesk(t)
+	j := d.job(createWork("v"))
+	for range 2 {
+		if err := d.grant(j); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.grant(d.job(createWork("v"))); record.CodeOf(err) != record.Exists {
+		t.Errorf("another job for the name: %v", err)
+	}
+	stop := d.job(work{Kind: record.PoolStop, Pool: "p", Type: "dir", Path: "/p"})
+	for range 2 {
+		if err := d.grant(stop); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestWhatAFailedJobLeavesOfItsVolume(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		code   record.Code
+		report *ipc.Report
+		want   record.VolumeState
+	}{
+		{"never wrote", record.Busy, report(0, nil), record.VolumeReady},
+		{"wrote and failed", record.IO, report(5, nil), record.VolumeIncomplete},
+		{"killed, then settled", record.Killed, report(0, &ipc.Item{Name: "v", Size: 10}), record.VolumeIncomplete},
+		{"nothing known", record.Interrupted, nil, record.VolumeIncomplete},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDesk(t)
+			d.ready("v")
+			j := d.job(wipeWork("v"))
+			if err := d.grant(j); err != nil {
+				t.Fatal(err)
+			}
+			if v := d.volume("v"); v.State != record.VolumeIncomplete {
+				t.Fatalf("while it is wiped it is %s", v.State)
+			}
+			d.end(j, record.Failed, c.code, c.report)
+			if v := d.volume("v"); v.State != c.want {
+				t.Errorf("it is %s, want %s", v.State, c.want)
+			}
+			again := d.job(wipeWork("v"))
+			if err := d.grant(again); err != nil {
+				t.Fatal(err)
+			}
+			d.end(again, record.Succeeded, "", report(10, &ipc.Item{Name: "v", Size: 10}))
+			if v := d.volume("v"); v.State != record.VolumeReady || v.Job != nil {
+				t.Errorf("after a whole wipe it is %+v", v)
+			}
+		})
+	}
+}
+
+func TestRolledBackVolumeIsGone(t *testing.T) {
+	d := newDesk(t)
+	j := d.job(createWork("v"))
+	if err := d.grant(j); err != nil {
+		t.Fatal(err)
+	}
+	d.end(j, record.Canceled, record.CanceledCode, report(3, nil))
+	if v := d.volume("v"); v != nil {
+		t.Errorf("it is there: %+v", v)
+	}
+}
+
+func TestRefreshLeavesAloneWhatJobsHave(t *testing.T) {
+	d := newDesk(t)
+	d.ready("gone")
+	d.ready("same")
+	building := d.job(createWork("building"))
+	if err := d.grant(building); err != nil {
+		t.Fatal(err)
+	}
+	scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+	if err := d.grant(scan); err != nil {
+		t.Fatal(err)
+	}
+	d.ready("newer") // made after the scan began, so not in it
+	found := &ipc.Report{Items: []ipc.Item{
+		{Name: "same", Size: 10, Format: "qcow2", Capacity: 1 << 40},
+		{Name: "theirs", Size: 7, Format: "raw", Capacity: 7},
+		{Name: "x", Ignored: "is a FIFO"},
+	}}
+	found.Summary.Pool = &ipc.Pool{Path: "/p", Capacity: 100, Available: 50, Allocation: 50}
+	d.end(scan, record.Succeeded, "", found)
+	for name, want := range map[string]bool{"gone": false, "same": true, "building": true, "newer": true, "theirs": true, "x": false} {
+		if got := d.volume(name) != nil; got != want {
+			t.Errorf("%s: in the catalogue %v, want %v", name, got, want)
+		}
+	}
+	if v := d.volume("same"); v.Format != "raw" || v.Capacity != 10 {
+		t.Errorf("a guest's header was believed: %+v", v)
+	}
+	if v := d.volume("theirs"); v.Origin != record.Found || v.Capacity != 7 {
+		t.Errorf("found: %+v", v)
+	}
+}
