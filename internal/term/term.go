@@ -131,6 +131,9 @@ var wide = &unicode.RangeTable{
 
 // cut shortens s to at most width columns.
 func cut(s string, width int) string {
+	if width <= 0 {
+		return "" // not even a mark that takes no column
+	}
 	if Width(s) <= width {
 		return s
 	}
