@@ -157,7 +157,19 @@ func (f *fake) work() {
 	f.begin()
 	const total = 1 << 40
 	f.plan(total)
-	tick := time.NewTicker(5 * time.Millisecond)
+	f.workAt(5*time.Millisecond, total)
+}
+
+// idle is work that reports as seldom as a real helper.
+func (f *fake) idle() {
+	f.begin()
+	const total = 1 << 40
+	f.plan(total)
+	f.workAt(200*time.Millisecond, total)
+}
+
+func (f *fake) workAt(pace time.Duration, total int64) {
+	tick := time.NewTicker(pace)
 	finish := f.gate(0)
 	for done := int64(1 << 20); ; {
 		select {

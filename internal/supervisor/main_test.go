@@ -23,6 +23,7 @@ const actPrefix = "act:"
 var cast = map[string]func(*fake){
 	"work":               (*fake).work,
 	"short":              (*fake).short,
+	"idle":               (*fake).idle,
 	"hangBeforeHello":    (*fake).hang,
 	"silent":             (*fake).silent,
 	"ignoreTerm":         (*fake).ignoreTerm,

@@ -15,7 +15,7 @@ import (
 // rig.
 func TestModel(t *testing.T) {
 	argvs := map[string][]string{
-		"short": act("short"), "fail": act("fail"), "dies": act("exitWithout", "2"), "work": act("work"),
+		"short": act("short"), "fail": act("fail"), "dies": act("exitWithout", "2"), "work": act("idle"),
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		r, finish := bareRig(t, t.TempDir())

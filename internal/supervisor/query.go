@@ -58,14 +58,14 @@ func (s *Supervisor) Query(ctx context.Context, key string, argv []string) (*ipc
 func (s *Supervisor) joinQuery(key string, argv []string) (*query, error) {
 	s.queries.mu.Lock()
 	defer s.queries.mu.Unlock()
-	if q := s.queries.running[key]; q != nil && !q.over(s.times.queryReuse) {
-		q.waiting++
-		return q, nil
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.started {
 		return nil, record.Errorf(record.RecoveringCode, "storaged is starting or stopping").WithHint("try again in a moment")
+	}
+	if q := s.queries.running[key]; q != nil && !q.over(s.times.queryReuse) {
+		q.waiting++
+		return q, nil
 	}
 	q := &query{done: make(chan struct{}), abandoned: make(chan struct{}), waiting: 1}
 	s.queries.running[key] = q
@@ -208,6 +208,7 @@ func (w *asking) part() {
 	defer t.Stop()
 	select {
 	case <-w.h.exited():
+		w.end.exit = w.h.proc.Exit()
 	case <-t.C:
 	}
 }

@@ -79,7 +79,7 @@ func newRig(t *testing.T, change ...func(*times)) *rig {
 }
 
 // stillRig makes the rig without starting it.
-func stillRig(t *testing.T, dir string, change ...func(*times)) *rig {
+func stillRig(t testing.TB, dir string, change ...func(*times)) *rig {
 	t.Helper()
 	r, finish := bareRig(t, dir, change...)
 	t.Cleanup(finish)
@@ -87,7 +87,7 @@ func stillRig(t *testing.T, dir string, change ...func(*times)) *rig {
 }
 
 // bareRig leaves the finish to its caller.
-func bareRig(t *testing.T, dir string, change ...func(*times)) (_ *rig, finish func()) {
+func bareRig(t testing.TB, dir string, change ...func(*times)) (_ *rig, finish func()) {
 	t.Helper()
 	noise := goleak.IgnoreCurrent()
 	tt := testTimes()
@@ -207,7 +207,6 @@ func (r *rig) jobDir(id string) ipc.JobDir { return r.sup.launcher.dir(id) }
 
 // finish kills what is left and checks what must hold after every test.
 func (r *rig) finish(noise goleak.Option) {
-	r.sup.SetLimits(record.Limits{})
 	for _, j := range r.sup.Live() {
 		if _, err := r.sup.Cancel(j.ID, uid1000, true); err != nil && record.CodeOf(err) != record.WrongState {
 			r.t.Errorf("cannot end job %d: %v", j.Number, err)
@@ -310,8 +309,8 @@ type testKeeper struct {
 	granted map[string]int
 	ended   map[string]int
 	refuse  *record.Error
+	fails   int // calls that fail as on a full disk, from now on
 	report  map[string]*ipc.Report
-	gone    bool // counts do not apply: another process had a keeper too
 }
 
 func newTestKeeper() *testKeeper {
@@ -323,6 +322,10 @@ func (k *testKeeper) Granted(tx *store.Tx, j *store.Job) error {
 	defer k.mu.Unlock()
 	if k.refuse != nil {
 		return k.refuse
+	}
+	if k.fails > 0 {
+		k.fails--
+		return errors.New("disk is full")
 	}
 	id := j.ID
 	tx.OnCommit(func() {
@@ -337,6 +340,12 @@ func (k *testKeeper) Ended(tx *store.Tx, j *store.Job, report *ipc.Report) error
 	if !j.State.Terminal() {
 		return errors.New("told of the end of a live job")
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fails > 0 {
+		k.fails--
+		return errors.New("disk is full")
+	}
 	id := j.ID
 	tx.OnCommit(func() {
 		k.mu.Lock()
@@ -350,7 +359,7 @@ func (k *testKeeper) Ended(tx *store.Tx, j *store.Job, report *ipc.Report) error
 func (k *testKeeper) check(t testing.TB, j *store.Job) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.gone && k.ended[j.ID] != 1 {
+	if k.ended[j.ID] != 1 {
 		t.Errorf("the keeper was told %d times of the end of job %d", k.ended[j.ID], j.Number)
 	}
 }

@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/ipc"
 	"storaged/internal/record"
 )
 
@@ -269,5 +272,64 @@ func TestNotesOnLiveAndEndedJobs(t *testing.T) {
 	}
 	if _, err := r.sup.Job(id); record.CodeOf(err) != record.NotFound {
 		t.Errorf("forgotten job: %v", err)
+	}
+}
+
+// TestProcessThatNoKillEndsKeepsTheLocks lets this very process have the
+// helper's lock, as one would that hangs in the kernel.
+func TestProcessThatNoKillEndsKeepsTheLocks(t *testing.T) {
+	r := newRig(t, func(tt *times) { tt.stuck = 50 * time.Millisecond })
+	id := r.submit(request(act("work"))).ID
+	pid := r.working(id).Helper.PID
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := unix.PidfdGetfd(pidfd, ipc.LockFD, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(pidfd)
+	if _, err := r.sup.Cancel(id, uid1000, true); err != nil {
+		t.Fatal(err)
+	}
+	live := r.sup.find(id)
+	for tick := time.NewTicker(time.Millisecond); live.shown.Load().stuck == nil; <-tick.C { // no event tells of it
+	}
+	j, err := r.sup.Job(id)
+	if err != nil || j.State != record.Canceling || len(j.WaitingOn) != 1 || j.WaitingOn[0].Holder.External == "" {
+		t.Errorf("job is %s, waits on %+v, %v", j.State, j.WaitingOn, err)
+	}
+	req := request(act("short"))
+	req.LockWait = after(0)
+	if _, err := r.sup.Submit(r.ctx(), req); record.CodeOf(err) != record.Busy {
+		t.Errorf("its volume is free: %v", err)
+	}
+	unix.Close(lock)
+	if j := r.ended(id, record.Canceled); len(j.WaitingOn) != 0 || j.Rollback != record.RollbackDone {
+		t.Errorf("ended waiting on %+v, rollback %s", j.WaitingOn, j.Rollback)
+	}
+}
+
+func TestFullStateDirectoryDelaysButLosesNothing(t *testing.T) {
+	r := newRig(t)
+	r.keeper.fails = 3
+	j := r.ended(r.submit(request(act("short"))).ID, record.Succeeded) // at the grant
+	r.keeper.mu.Lock()
+	grants := r.keeper.granted[j.ID]
+	r.keeper.mu.Unlock()
+	if grants != 1 {
+		t.Errorf("granted %d times", grants)
+	}
+	g := newGate(t)
+	id := r.submit(request(act("work", g.path))).ID
+	r.working(id)
+	r.keeper.mu.Lock()
+	r.keeper.fails = 3 // at the end
+	r.keeper.mu.Unlock()
+	g.open()
+	r.ended(id, record.Succeeded)
+	if !strings.Contains(r.logged.String(), "not recorded yet") {
+		t.Error("nobody is told")
 	}
 }
