@@ -50,7 +50,8 @@ func (l *jobLog) line(m ipc.Log) error {
 }
 
 // trim keeps the log within its bound. What is written between the reading of
-// the tail and the cut is lost; the file says that something is.
+// the tail and the cut is lost, and what is written before the tail is back
+// comes before it; the file says that something was cut.
 func (l *jobLog) trim() error {
 	st, err := l.f.Stat()
 	if err != nil {

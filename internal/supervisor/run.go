@@ -36,7 +36,6 @@ type running struct {
 	pausedSince time.Time
 	stuck       *record.Blocker
 	told        time.Time // of the last progress event
-	broken      bool      // it wrote what is no frame
 }
 
 // fresh clears what belongs to one helper and keeps what belongs to the job.

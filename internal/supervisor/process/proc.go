@@ -39,7 +39,8 @@ func readStat(pid int) (stat, error) {
 		return stat{}, err
 	}
 	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	const state, start, exit = 3 - 3, 22 - 3, 52 - 3
+	// Fields 3, 22 and 52; the first behind the name is field 3.
+	const state, start, exit = 0, 19, 49
 	if len(f) <= exit {
 		return stat{}, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(f))
 	}
