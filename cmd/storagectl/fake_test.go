@@ -210,7 +210,7 @@ func (f *fake) Pool(_ context.Context, pool string) (record.Pool, error) {
 }
 
 func (f *fake) DefinePool(_ context.Context, s api.Submit, r api.PoolDefine, build, start bool) (record.Pool, api.Started, error) {
-	if p, err := f.Pool(nil, r.Name); err == nil {
+	if p, err := f.Pool(context.Background(), r.Name); err == nil {
 		return p, api.Started{}, record.Errorf(record.Exists, "pool %q exists already", r.Name)
 	}
 	p := record.Pool{Name: r.Name, Type: r.Type, Target: r.Target, Source: r.Source, State: record.PoolInactive}
@@ -243,7 +243,7 @@ func (f *fake) UndefinePool(ctx context.Context, _ api.Submit, pool string) erro
 
 // onPool starts a job on a pool that there is.
 func (f *fake) onPool(s api.Submit, pool string, r any, kind record.Kind) (api.Started, error) {
-	if _, err := f.Pool(nil, pool); err != nil {
+	if _, err := f.Pool(context.Background(), pool); err != nil {
 		return api.Started{}, err
 	}
 	return f.start(s, r, kind, record.Object{Pool: pool, Mode: record.ModeMeta})
@@ -297,14 +297,14 @@ func (f *fake) PatchVolume(context.Context, api.Submit, string, string, api.Volu
 }
 
 func (f *fake) CreateVolume(_ context.Context, s api.Submit, pool string, r api.VolumeCreate) (api.Started, error) {
-	if _, err := f.Volume(nil, pool, r.Name); err == nil {
+	if _, err := f.Volume(context.Background(), pool, r.Name); err == nil {
 		return api.Started{}, record.Errorf(record.Exists, "%s/%s exists already", pool, r.Name)
 	}
 	return f.start(s, r, record.VolumeCreate, record.Object{Pool: pool, Volume: r.Name, Mode: record.ModeWrite})
 }
 
 func (f *fake) CloneVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeClone) (api.Started, error) {
-	if _, err := f.Volume(nil, r.Pool, r.Name); err == nil {
+	if _, err := f.Volume(context.Background(), r.Pool, r.Name); err == nil {
 		return api.Started{}, record.Errorf(record.Exists, "%s/%s exists already", r.Pool, r.Name)
 	}
 	return f.start(s, r, record.VolumeClone,
@@ -313,7 +313,7 @@ func (f *fake) CloneVolume(_ context.Context, s api.Submit, pool, volume string,
 
 // onVolume starts a job on a volume that there is.
 func (f *fake) onVolume(s api.Submit, r any, kind record.Kind, o record.Object) (api.Started, error) {
-	if _, err := f.Volume(nil, o.Pool, o.Volume); err != nil {
+	if _, err := f.Volume(context.Background(), o.Pool, o.Volume); err != nil {
 		return api.Started{}, err
 	}
 	return f.start(s, r, kind, o)
@@ -389,7 +389,7 @@ func (f *fake) PatchJob(_ context.Context, _ api.Caller, job string, r api.JobPa
 }
 
 func (f *fake) ForgetJob(_ context.Context, _ api.Caller, job string) error {
-	j, err := f.Job(nil, job)
+	j, err := f.Job(context.Background(), job)
 	if err == nil && !j.State.Terminal() {
 		err = record.Errorf(record.WrongState, "job %d is %s; only ended jobs can be forgotten", j.Number, j.State)
 	}
@@ -398,7 +398,7 @@ func (f *fake) ForgetJob(_ context.Context, _ api.Caller, job string) error {
 
 func (f *fake) CancelJob(_ context.Context, _ api.Caller, job string, r api.JobCancel) (record.Job, error) {
 	f.locked(func(f *fake) { f.requests = append(f.requests, r) })
-	j, err := f.Job(nil, job)
+	j, err := f.Job(context.Background(), job)
 	if err == nil && j.State.Terminal() {
 		return j, record.Errorf(record.WrongState, "job %d has ended: %s", j.Number, j.State)
 	}
@@ -419,7 +419,7 @@ func (f *fake) ResumeJob(_ context.Context, _ api.Caller, job string) (record.Jo
 }
 
 func (f *fake) RetryJob(_ context.Context, s api.Submit, job string) (api.Started, error) {
-	j, err := f.Job(nil, job)
+	j, err := f.Job(context.Background(), job)
 	if err != nil {
 		return api.Started{}, err
 	}

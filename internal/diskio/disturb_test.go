@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -133,7 +134,7 @@ func TestCancelInTheMiddle(t *testing.T) {
 			p.SetLimit(limit)
 			go func() {
 				for p.Counts().Done == 0 {
-					time.Sleep(time.Millisecond)
+					runtime.Gosched()
 				}
 				canceled = time.Now()
 				cancel(cause)
@@ -182,7 +183,7 @@ func TestPauseStopsIO(t *testing.T) {
 	if n := unwritten(t, dst); n != 0 {
 		t.Errorf("paused with %d dirty bytes in the target", n)
 	}
-	time.Sleep(watchTime)
+	<-time.After(watchTime) // nothing is to happen, so there is no event to wait for
 	if p.Counts() != counts || processIO(t, "write_bytes") != written {
 		t.Error("I/O went on during the pause")
 	}
