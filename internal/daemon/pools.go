@@ -9,6 +9,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/record"
 	"storaged/internal/store"
+	"storaged/internal/supervisor"
 )
 
 // Pools lists all pools by name.
@@ -258,11 +259,14 @@ func poolUnused(tx *store.Tx, pool string) error {
 	for _, j := range live {
 		for _, o := range j.Objects {
 			if o.Pool == pool {
-				refusal := record.Errorf(record.Busy, "pool %q is busy: job %d (%s, %s)", pool, j.Number, j.Kind, j.Owner.User).
-					WithHint("storagectl job wait %d, or storagectl job cancel %d", j.Number, j.Number)
-				refusal.Holders = []record.Blocker{{For: "lock", Object: &record.Object{Pool: pool}, Since: j.Created,
-					Holder: &record.Holder{Number: j.Number, ID: j.ID, Kind: j.Kind, Mode: o.Mode, Owner: &j.Owner}}}
-				return refusal
+				since := j.Created
+				if j.Started != nil {
+					since = *j.Started
+				}
+				return supervisor.BusyError(pool, []record.Blocker{{
+					For: "lock", Object: &record.Object{Pool: pool}, Since: since, ExpectedEnd: j.Estimate.End,
+					Holder: &record.Holder{Number: j.Number, ID: j.ID, Kind: j.Kind, Mode: o.Mode, Owner: &j.Owner},
+				}})
 			}
 		}
 	}

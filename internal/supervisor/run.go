@@ -78,8 +78,8 @@ func newAlarm(at *time.Time) *time.Timer {
 // tooLate is the verdict on a job that did not get its locks in time.
 func (j *job) tooLate() *verdict {
 	holders := j.s.queue.blockers(j)
-	e := record.Errorf(record.Busy, "%s is busy: waited %v for %s", j.rec.Subject(), time.Since(j.rec.Created).Round(time.Second), nameHolders(holders))
-	e.Holders = holders
+	e := BusyError(j.rec.Subject(), holders)
+	e.Message += fmt.Sprintf("; waited %v", time.Since(j.rec.Created).Round(time.Second))
 	return &verdict{state: record.Failed, err: e, rollback: record.RollbackNone}
 }
 
@@ -320,21 +320,4 @@ func (j *job) settle(v verdict) stage {
 		j.h = nil
 	}
 	return (*job).launch
-}
-
-// nameHolders lists who is in the way, for a message.
-func nameHolders(bs []record.Blocker) string {
-	for _, b := range bs {
-		if b.Holder == nil {
-			continue
-		}
-		if b.Holder.External != "" {
-			return b.Holder.External
-		}
-		return fmt.Sprintf("job %d (%s)", b.Holder.Number, b.Holder.Kind)
-	}
-	if len(bs) > 0 {
-		return "a " + bs[0].For
-	}
-	return "its locks"
 }

@@ -39,7 +39,7 @@ func (s *Supervisor) Submit(ctx context.Context, r Request) (record.Job, error) 
 	nowait := r.LockWait != nil && *r.LockWait == 0
 	if nowait {
 		if blockers := s.queue.try(j); blockers != nil {
-			return record.Job{}, busy(&rec.Job, blockers)
+			return record.Job{}, BusyError(rec.Subject(), blockers)
 		}
 	}
 	if known, err := s.create(j, r); known != nil || err != nil {
@@ -176,21 +176,6 @@ func unwritable(err error) error {
 		return record.Errorf(record.StateUnwritable, "the job cannot be recorded: %v", err)
 	}
 	return err
-}
-
-func busy(j *record.Job, blockers []record.Blocker) error {
-	e := record.Errorf(record.Busy, "%s is busy: held by %s", busyObject(j, blockers), nameHolders(blockers))
-	e.Holders = blockers
-	return e
-}
-
-func busyObject(j *record.Job, blockers []record.Blocker) string {
-	for _, b := range blockers {
-		if b.Object != nil {
-			return b.Object.String()
-		}
-	}
-	return j.Subject()
 }
 
 // Blockers says who would be in the way of a request now. It changes nothing.

@@ -1,0 +1,94 @@
+package supervisor
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"storaged/internal/record"
+)
+
+// BusyError says that an object is in use: by whom, since when, until when as
+// far as that is known, and what to do. The first blocker that has a holder is
+// named; all of them are in the error.
+func BusyError(object string, blockers []record.Blocker) *record.Error {
+	for _, b := range blockers {
+		if b.Holder == nil {
+			continue
+		}
+		if b.Object != nil {
+			object = b.Object.String()
+		}
+		e := record.Errorf(record.Busy, "%s is busy: %s", object, heldBy(b))
+		e.Holders = blockers
+		if b.Holder.Number != 0 {
+			return e.WithHint("%s", wayOut(b, time.Now()))
+		}
+		return e
+	}
+	e := record.Errorf(record.Busy, "%s is busy: %s", object, withoutHolder(blockers))
+	e.Holders = blockers
+	return e
+}
+
+// heldBy is "read by job 410 (volume.clone, alice, since 09:12, ends about 09:40)".
+func heldBy(b record.Blocker) string {
+	h := b.Holder
+	if h.External != "" {
+		return "in use by " + h.External
+	}
+	who := fmt.Sprintf("%s by job %d (%s", participle(h.Mode), h.Number, h.Kind)
+	if h.Owner != nil && h.Owner.User != "" {
+		who += ", " + h.Owner.User
+	}
+	if !b.Since.IsZero() {
+		who += ", since " + clock(b.Since)
+	}
+	if b.ExpectedEnd != nil {
+		who += ", ends about " + clock(*b.ExpectedEnd)
+	}
+	return who + ")"
+}
+
+func participle(m record.Mode) string {
+	switch m {
+	case record.ModeRead, record.ModeQuery:
+		return "read"
+	case record.ModeWrite:
+		return "written"
+	case record.ModeGrow:
+		return "grown"
+	case record.ModeMeta:
+		return "changed"
+	}
+	return "held"
+}
+
+// clock is a time of this day as people say it, else with its date.
+func clock(t time.Time) string {
+	t = t.Local()
+	if now := time.Now(); t.YearDay() == now.YearDay() && t.Year() == now.Year() {
+		return t.Format("15:04")
+	}
+	return t.Format("2006-01-02 15:04")
+}
+
+// wayOut offers to wait as long as the holder will take, where that is known.
+func wayOut(b record.Blocker, now time.Time) string {
+	cancel := fmt.Sprintf("storagectl job cancel %d", b.Holder.Number)
+	if b.ExpectedEnd == nil || !b.ExpectedEnd.After(now) {
+		return fmt.Sprintf("storagectl job wait %d, or %s", b.Holder.Number, cancel)
+	}
+	left := b.ExpectedEnd.Sub(now)
+	if left < 2*time.Minute {
+		return fmt.Sprintf("--lock-wait %.0fs, or %s", math.Ceil(left.Seconds()/10)*10, cancel)
+	}
+	return fmt.Sprintf("--lock-wait %.0fm, or %s", math.Ceil(left.Minutes()*1.2), cancel)
+}
+
+func withoutHolder(blockers []record.Blocker) string {
+	if len(blockers) > 0 {
+		return "it waits for a " + blockers[0].For
+	}
+	return "its locks are taken"
+}

@@ -1,0 +1,38 @@
+package supervisor
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"storaged/internal/record"
+)
+
+func TestBusyErrorSaysWhoWhatSinceWhenAndWhatToDo(t *testing.T) {
+	now := time.Now()
+	end := now.Add(30 * time.Minute)
+	owner := record.Owner{User: "alice"}
+	lock := record.Blocker{
+		For: "lock", Object: &record.Object{Pool: "images", Volume: "base.raw"}, Since: now, ExpectedEnd: &end,
+		Holder: &record.Holder{Number: 410, Kind: record.VolumeClone, Mode: record.ModeRead, Owner: &owner},
+	}
+	e := BusyError("images/other", []record.Blocker{{For: "slot"}, lock})
+	want := "images/base.raw is busy: read by job 410 (volume.clone, alice, since " + now.Format("15:04") + ", ends about "
+	if !strings.HasPrefix(e.Message, want) || e.Code != record.Busy || len(e.Holders) != 2 {
+		t.Errorf("%q (%s), want %q…", e.Message, e.Code, want)
+	}
+	if want := "--lock-wait 36m, or storagectl job cancel 410"; e.Hint != want {
+		t.Errorf("hint %q, want %q", e.Hint, want)
+	}
+	lock.ExpectedEnd = nil
+	if e := BusyError("", []record.Blocker{lock}); e.Hint != "storagectl job wait 410, or storagectl job cancel 410" {
+		t.Errorf("without an estimate: hint %q", e.Hint)
+	}
+	lock.Holder = &record.Holder{External: "qemu pid 812"}
+	if e := BusyError("", []record.Blocker{lock}); e.Message != "images/base.raw is busy: in use by qemu pid 812" || e.Hint != "" {
+		t.Errorf("outside holder: %q, %q", e.Message, e.Hint)
+	}
+	if e := BusyError("p/v", []record.Blocker{{For: "slot"}}); e.Message != "p/v is busy: it waits for a slot" {
+		t.Errorf("no holder: %q", e.Message)
+	}
+}
