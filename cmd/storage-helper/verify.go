@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -29,9 +27,11 @@ func buildVerify(c *cli.Context) (task, error) {
 	if err != nil {
 		return task{}, err
 	}
-	want := strings.ToLower(c.String("checksum"))
-	if err := checkChecksum(want); err != nil {
-		return task{}, err
+	want := c.String("checksum")
+	if want != "" {
+		if want, err = record.ParseChecksum(want); err != nil {
+			return task{}, record.Errorf(record.Invalid, "%v", err)
+		}
 	}
 	return task{
 		doing:  fmt.Sprintf("verify %q", at.path),
@@ -40,17 +40,6 @@ func buildVerify(c *cli.Context) (task, error) {
 		reads:  at.path,
 		work:   verification{at, want}.work,
 	}, nil
-}
-
-const sha256Prefix = "sha256:"
-
-// checkChecksum accepts "sha256:" with 64 hex digits, and nothing at all.
-func checkChecksum(s string) error {
-	digits, ok := strings.CutPrefix(s, sha256Prefix)
-	if b, err := hex.DecodeString(digits); s == "" || ok && err == nil && len(b) == 32 {
-		return nil
-	}
-	return record.Errorf(record.Invalid, "bad checksum %q: write %s and 64 hexadecimal digits", s, sha256Prefix)
 }
 
 type verification struct {
@@ -74,7 +63,7 @@ func (w verification) work(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	got := sha256Prefix + hex.EncodeToString(sum.SHA256[:])
+	got := record.Checksum(sum.SHA256)
 	r.report.Checksum, r.report.Bytes = got, sum.Bytes
 	r.report.Checked, r.report.Verified = w.want != "", w.want == got
 	if err := r.describe(v); err != nil {

@@ -148,6 +148,9 @@ func succeeded(j *record.Job) {
 	j.State, j.Ended, j.ElapsedS = record.Succeeded, &ended, 4
 	j.Progress.Percent, j.Progress.RateBytes, j.Estimate = ptr(100.0), 0, record.Estimate{}
 	j.Result = &record.Result{Pool: "images", Method: "copy", Bytes: 2 << 30}
+	if j.Kind == record.VolumeVerify {
+		j.Result = &record.Result{Pool: "images", Volume: j.Objects[0].Volume, Bytes: 2 << 30, Checksum: "sha256:" + strings.Repeat("0a", 32)}
+	}
 	j.Stats = &record.Stats{BytesRead: 2 << 30, BytesWritten: 2 << 30, CPUS: 0.5, MaxRSSBytes: 12 << 20, Phases: []record.PhaseStats{{Name: "copy", Seconds: 3.5}}}
 }
 
@@ -325,6 +328,10 @@ func (f *fake) ResizeVolume(_ context.Context, s api.Submit, pool, volume string
 
 func (f *fake) WipeVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeWipe) (api.Started, error) {
 	return f.onVolume(s, r, record.VolumeWipe, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
+}
+
+func (f *fake) VerifyVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeVerify) (api.Started, error) {
+	return f.onVolume(s, r, record.VolumeVerify, record.Object{Pool: pool, Volume: volume, Mode: record.ModeRead})
 }
 
 func (f *fake) DeleteVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeDelete) (api.Started, error) {

@@ -174,8 +174,30 @@ func (s *session) printOutcomes(outcomes []outcome) error {
 		if o.same != nil {
 			s.note(o.object + ": nothing to do")
 		}
+		if err := s.printSums(o.job); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// printSums writes the checksums that a job found out, one volume a line as
+// sha256sum does. One that is not as it should be is written too: it is what
+// the volume has.
+func (s *session) printSums(j *record.Job) error {
+	if j == nil || j.Result == nil {
+		return nil
+	}
+	var lines []string
+	if r := j.Result; r.Checksum != "" {
+		lines = append(lines, r.Checksum+"  "+r.Pool+"/"+r.Volume)
+	}
+	for _, i := range j.Result.Items {
+		if i.Checksum != "" {
+			lines = append(lines, i.Checksum+"  "+j.Result.Pool+"/"+i.Volume)
+		}
+	}
+	return printLines(s.out, lines, func(line string) string { return line })
 }
 
 // printSame writes what needed no job: the events have told the rest.

@@ -57,6 +57,12 @@ func (t *tool) volumeCommand() *cli.Command {
 				Action: t.changing(volumeWipe),
 			},
 			{
+				Name: "verify", Usage: "read a volume and give its checksum", ArgsUsage: "VOL",
+				Description: "With --checksum a content that differs is exit code 10.\n\nExample: storagectl vol verify images/base.raw",
+				Flags:       jobFlags(&cli.StringFlag{Name: "checksum", Usage: "what it should have, sha256:HEX: `CHECKSUM`"}),
+				Action:      t.changing(volumeVerify),
+			},
+			{
 				Name: "delete", Usage: "delete volumes", ArgsUsage: "VOL…",
 				Flags: jobFlags(
 					&cli.StringFlag{Name: "wipe", Usage: "wipe them first, with zeroes or another algorithm: `[=ALGORITHM]`"},
@@ -325,6 +331,17 @@ func volumeWipe(ctx context.Context, s *session) error {
 	}
 	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
 		return s.client.WipeVolume(ctx, sub, r.pool, r.name, req)
+	}})
+}
+
+func volumeVerify(ctx context.Context, s *session) error {
+	r, err := s.volume(ctx, s.arg(0))
+	if err != nil {
+		return err
+	}
+	req := api.VolumeVerify{Checksum: s.cli.String("checksum"), JobOptions: s.jobOptions()}
+	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+		return s.client.VerifyVolume(ctx, sub, r.pool, r.name, req)
 	}})
 }
 

@@ -98,6 +98,7 @@ func TestBadNamesAreRefusedAlikeOverREST(t *testing.T) {
 			{"POST", "/v1/pools/pool/volumes", raw(`{"name":%s,"capacity":1048576}`, name)},
 			{"POST", "/v1/pools/pool/volumes/good/clone", raw(`{"name":%s}`, name)},
 			{"POST", "/v1/pools/pool/volumes/" + path + "/wipe", raw(`{}`, "")},
+			{"POST", "/v1/pools/pool/volumes/" + path + "/verify", raw(`{}`, "")},
 			{"POST", "/v1/pools/pool/volumes/" + path + "/resize", raw(`{"capacity":1}`, "")},
 			{"DELETE", "/v1/pools/pool/volumes/" + path, raw(`{}`, "")},
 		}

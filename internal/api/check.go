@@ -121,6 +121,15 @@ func (r *VolumeResize) check() error {
 	return r.JobOptions.check()
 }
 
+func (r *VolumeVerify) check() error {
+	if r.Checksum != "" {
+		if _, err := record.ParseChecksum(r.Checksum); err != nil {
+			return record.Errorf(record.Invalid, `field "checksum": %v`, err)
+		}
+	}
+	return r.JobOptions.check()
+}
+
 func (r *VolumePatch) check() error {
 	if r.Description != nil && len(*r.Description) > maxDescription {
 		return record.Errorf(record.Invalid, `field "description" is longer than %d bytes`, maxDescription)

@@ -74,6 +74,10 @@ var every = map[string]func(context.Context, *api.Client) (any, error){
 	"WipeVolume": func(ctx context.Context, c *api.Client) (any, error) {
 		return c.WipeVolume(ctx, api.Submit{LockWait: ptr(time.Duration(0))}, "images", "base.raw", api.VolumeWipe{Algorithm: "zero"})
 	},
+	"VerifyVolume": func(ctx context.Context, c *api.Client) (any, error) {
+		r := api.VolumeVerify{Checksum: "sha256:" + strings.Repeat("0a", 32)}
+		return c.VerifyVolume(ctx, api.Submit{}, "images", "base.raw", r)
+	},
 	"DeleteVolume": func(ctx context.Context, c *api.Client) (any, error) {
 		o := api.JobOptions{Limit: ptr(int64(9)), Priority: record.Interactive, OnFailure: record.KeepOnFailure, Labels: map[string]string{"a": "b=c"}}
 		return c.DeleteVolume(ctx, api.Submit{}, "images", "base.raw", api.VolumeDelete{Wipe: "zero", JobOptions: o})

@@ -56,6 +56,11 @@ func (c *Client) WipeVolume(ctx context.Context, s Submit, pool, volume string, 
 	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "volumes", volume, "wipe").with(r), s)
 }
 
+// VerifyVolume reads a volume and gives its checksum.
+func (c *Client) VerifyVolume(ctx context.Context, s Submit, pool, volume string, r VolumeVerify) (Started, error) {
+	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "volumes", volume, "verify").with(r), s)
+}
+
 // DeleteVolume deletes a volume.
 func (c *Client) DeleteVolume(ctx context.Context, s Submit, pool, volume string, r VolumeDelete) (Started, error) {
 	a := newAsk(http.MethodDelete, "pools", pool, "volumes", volume)

@@ -222,6 +222,10 @@ func (f *fake) WipeVolume(_ context.Context, s api.Submit, pool, volume string, 
 	return f.begin("WipeVolume", s, r, pool, volume)
 }
 
+func (f *fake) VerifyVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeVerify) (api.Started, error) {
+	return f.begin("VerifyVolume", s, r, pool, volume)
+}
+
 func (f *fake) DeleteVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeDelete) (api.Started, error) {
 	return f.begin("DeleteVolume", s, r, pool, volume)
 }

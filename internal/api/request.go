@@ -96,6 +96,13 @@ type VolumeWipe struct {
 	JobOptions
 }
 
+// VolumeVerify asks to read a volume and give its checksum, which must be
+// Checksum if that is not empty: "sha256:" and 64 hexadecimal digits.
+type VolumeVerify struct {
+	Checksum string `json:"checksum,omitempty"`
+	JobOptions
+}
+
 // VolumeDelete asks to delete a volume; it comes as the query of a DELETE.
 type VolumeDelete struct {
 	Wipe string `json:"wipe,omitempty"` // algorithm to wipe with first

@@ -70,6 +70,7 @@ func volumeRoutes() []route {
 		{http.MethodPost, one + "/clone", Member, starting, true, starts(cloneVolume)},
 		{http.MethodPost, one + "/resize", Member, starting, true, starts(resizeVolume)},
 		{http.MethodPost, one + "/wipe", Member, starting, true, starts(wipeVolume)},
+		{http.MethodPost, one + "/verify", Member, starting, true, starts(verifyVolume)},
 	}
 }
 

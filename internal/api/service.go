@@ -68,6 +68,7 @@ type VolumeService interface {
 	CloneVolume(ctx context.Context, s Submit, pool, volume string, r VolumeClone) (Started, error)
 	ResizeVolume(ctx context.Context, s Submit, pool, volume string, r VolumeResize) (Started, error)
 	WipeVolume(ctx context.Context, s Submit, pool, volume string, r VolumeWipe) (Started, error)
+	VerifyVolume(ctx context.Context, s Submit, pool, volume string, r VolumeVerify) (Started, error)
 	DeleteVolume(ctx context.Context, s Submit, pool, volume string, r VolumeDelete) (Started, error)
 }
 

@@ -95,6 +95,10 @@ func wipeVolume(c *call, s Submit, r VolumeWipe) (Started, error) {
 	return c.svc.WipeVolume(c.ctx(), s, c.pool(), c.volume(), r)
 }
 
+func verifyVolume(c *call, s Submit, r VolumeVerify) (Started, error) {
+	return c.svc.VerifyVolume(c.ctx(), s, c.pool(), c.volume(), r)
+}
+
 // deleteVolume has its options in the query: a DELETE has no body.
 func deleteVolume(c *call) error {
 	s, err := c.submit(nil)

@@ -36,6 +36,14 @@ func deleteArgv(w work) []string {
 	return argv
 }
 
+func verifyArgv(w work) []string {
+	argv := []string{"verify", "--target", w.Path, "--target-type", w.Type}
+	if w.Checksum != "" {
+		argv = append(argv, "--checksum", w.Checksum)
+	}
+	return argv
+}
+
 // settleArgv finds out what a job that died left of its target, and removes
 // what it had not finished.
 func settleArgv(w work) []string {

@@ -13,17 +13,42 @@ func beginCreate(k *keeper, tx *store.Tx, w work, j *store.Job) error {
 }
 
 func beginClone(k *keeper, tx *store.Tx, w work, j *store.Job) error {
-	if _, err := activePool(tx, w.Pool); err != nil {
-		return err
-	}
-	src, err := findVolume(tx, w.Pool, w.Volume)
-	if err != nil {
-		return err
-	}
-	if err := whole(src); err != nil {
+	if err := readable(tx, w); err != nil {
 		return err
 	}
 	return k.building(tx, w, j, record.Volume{Pool: w.TargetPool, Name: w.TargetName, Path: w.TargetPath})
+}
+
+// readable refuses, when the job is about to begin, a source whose content
+// cannot be relied on.
+func readable(tx *store.Tx, w work) error {
+	if _, err := activePool(tx, w.Pool); err != nil {
+		return err
+	}
+	v, err := findVolume(tx, w.Pool, w.Volume)
+	if err != nil {
+		return err
+	}
+	return whole(v)
+}
+
+func beginVerify(_ *keeper, tx *store.Tx, w work, _ *store.Job) error { return readable(tx, w) }
+
+// endVerify says in the result what the catalogue knows of the volume, which a
+// reader changes nothing of.
+func endVerify(_ *keeper, tx *store.Tx, e end) error {
+	v, err := tx.Volume(e.Pool, e.Volume)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if r := e.job.Result; r != nil {
+		r.Pool, r.Volume, r.Key, r.Path = v.Pool, v.Name, v.Key, v.Path
+		r.Capacity, r.Allocation = v.Capacity, v.Allocation
+	}
+	return nil
 }
 
 // building lists a volume that a job begins to make.

@@ -184,7 +184,7 @@ func (w work) moves() int64 {
 	switch w.Kind {
 	case record.VolumeCreate:
 		return w.Allocation
-	case record.VolumeClone, record.VolumeWipe:
+	case record.VolumeClone, record.VolumeWipe, record.VolumeVerify:
 		return w.Capacity
 	}
 	return 0

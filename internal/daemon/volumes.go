@@ -334,6 +334,26 @@ func wipeable(p *store.Pool, algorithm string) error {
 	return nil
 }
 
+// VerifyVolume reads a volume and gives its checksum.
+func (s *Service) VerifyVolume(ctx context.Context, sub api.Submit, pool, volume string, r api.VolumeVerify) (api.Started, error) {
+	want := r.Checksum
+	if want != "" {
+		var err error
+		if want, err = record.ParseChecksum(want); err != nil {
+			return api.Started{}, record.Errorf(record.Invalid, "%v", err)
+		}
+	}
+	return s.resolve(ctx, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
+		p, v, err := wholeVolume(tx, sub, pool, volume)
+		if err != nil {
+			return work{}, err
+		}
+		w := volumeWork(p, record.VolumeVerify, v.Name)
+		w.Capacity, w.Checksum = v.Capacity, want
+		return w, nil
+	})
+}
+
 // DeleteVolume deletes a volume, wiping it first if asked.
 func (s *Service) DeleteVolume(ctx context.Context, sub api.Submit, pool, volume string, r api.VolumeDelete) (api.Started, error) {
 	return s.resolve(ctx, sub, r.JobOptions, func(tx *store.Tx) (work, error) {

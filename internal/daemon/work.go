@@ -31,6 +31,7 @@ type work struct {
 	Reflink      string `json:"reflink,omitempty"`
 	Algorithm    string `json:"algorithm,omitempty"`
 	Verify       bool   `json:"verify,omitempty"`
+	Checksum     string `json:"checksum,omitempty"` // that the content must have
 	AcceptLimits bool   `json:"accept_limits,omitempty"`
 	Shrink       bool   `json:"shrink,omitempty"`
 	Allocate     bool   `json:"allocate,omitempty"`
@@ -68,6 +69,8 @@ func kindOf(name record.Kind) (kind, bool) {
 	case record.VolumeDelete:
 		k := kind{class: always(record.Normal), objects: onVolume(record.ModeDelete), argv: deleteArgv, granted: markVolume, ended: endDelete}
 		return destroying(volumeKind(k)), true
+	case record.VolumeVerify:
+		return kind{class: always(record.Async), objects: onVolume(record.ModeRead), argv: verifyArgv, destroys: never, granted: beginVerify, ended: endVerify}, true
 	case record.PoolBuild:
 		return poolKind(record.Async, buildArgv, record.PoolBuilding, endPoolBuild), true
 	case record.PoolStart:

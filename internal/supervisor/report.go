@@ -23,9 +23,10 @@ func (c *cost) add(e process.Exit) {
 	c.maxRSS = max(c.maxRSS, e.MaxRSS)
 }
 
-// resultOf makes the public result of a report; nil without one.
+// resultOf makes the public result of a report; nil without one. What did not
+// succeed has one if it found something out: a checksum, or some of many.
 func resultOf(r *ipc.Report, j *store.Job) *record.Result {
-	if r == nil || r.Outcome != ipc.Succeeded && len(r.Items) == 0 {
+	if r == nil || r.Outcome != ipc.Succeeded && len(r.Items) == 0 && r.Checksum == "" {
 		return nil
 	}
 	out := &record.Result{

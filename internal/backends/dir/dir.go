@@ -23,7 +23,7 @@ func (Backend) Properties() backends.Properties {
 	return backends.Properties{
 		Type:        "dir",
 		PoolVerbs:   []string{"build", "start", "stop", "refresh", "delete"},
-		VolVerbs:    []string{"create", "clone", "resize", "wipe", "delete"},
+		VolVerbs:    []string{"create", "clone", "resize", "wipe", "verify", "delete"},
 		Formats:     []string{"raw"},
 		Algorithms:  []string{"zero"},
 		Sparse:      true,
