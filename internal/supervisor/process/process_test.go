@@ -49,7 +49,7 @@ func sh(t *testing.T, script string, c Cgroups) (*Proc, Family) {
 		f.Kill()
 		<-p.Exited()
 		p.Release()
-		untilFree(t, f)
+		killUntilFree(t, f)
 		if err := RemoveCgroup(f.Cgroup); err != nil {
 			t.Error(err)
 		}
@@ -58,7 +58,19 @@ func sh(t *testing.T, script string, c Cgroups) (*Proc, Family) {
 	return p, f
 }
 
+// killUntilFree kills again what was forked or hidden by an exec meanwhile, as
+// the supervisor does.
+func killUntilFree(t *testing.T, f Family) {
+	t.Helper()
+	freed(t, f, func() { f.Kill() })
+}
+
 func untilFree(t *testing.T, f Family) {
+	t.Helper()
+	freed(t, f, func() {})
+}
+
+func freed(t *testing.T, f Family, meanwhile func()) {
 	t.Helper()
 	deadline := time.After(patience)
 	for tick := time.NewTicker(time.Millisecond); ; { // a lock has no event for being let go
@@ -70,6 +82,7 @@ func untilFree(t *testing.T, f Family) {
 		}
 		select {
 		case <-tick.C:
+			meanwhile()
 		case <-deadline:
 			t.Fatalf("lock stays held by %s", f.Stuck())
 		}
