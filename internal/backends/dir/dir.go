@@ -8,7 +8,10 @@
 // when it is locked. What is not a regular file with one name is never touched.
 package dir
 
-import "storaged/internal/backends"
+import (
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+)
 
 // Backend is the driver. It keeps no state.
 type Backend struct{}
@@ -25,7 +28,7 @@ func (Backend) Properties() backends.Properties {
 		PoolVerbs:   []string{"build", "start", "stop", "refresh", "delete"},
 		VolVerbs:    []string{"create", "clone", "resize", "wipe", "verify", "delete"},
 		Formats:     []string{"raw"},
-		Algorithms:  []string{"zero"},
+		Algorithms:  diskio.Algorithms(),
 		Sparse:      true,
 		MakesTarget: true,
 		Needs:       []string{"target_path"},
