@@ -33,7 +33,7 @@ func sparseCreate(ctx context.Context, r *rig) ([]measurement, error) {
 // listsUnderLoad measures lists while long jobs run.
 func listsUnderLoad(ctx context.Context, r *rig) ([]measurement, error) {
 	const jobs, rounds = 8, 500
-	running, err := r.load(ctx, jobs)
+	running, err := r.load(ctx, jobs, 16<<20)
 	if err != nil {
 		return nil, err
 	}
@@ -47,22 +47,24 @@ func listsUnderLoad(ctx context.Context, r *rig) ([]measurement, error) {
 	}
 	var rows []measurement
 	for _, c := range calls {
-		var took samples
-		for range rounds {
-			d, err := timed(c.call)
-			if err != nil {
-				return nil, err
-			}
-			took = append(took, d)
+		took, err := repeat(rounds, c.call)
+		if err != nil {
+			return nil, err
 		}
 		rows = append(rows, measurement{fmt.Sprintf("%s while %d wipes run", c.name, jobs), took, "p99 under 50 ms"})
 	}
 	return rows, r.cancel(ctx, running)
 }
 
+// wipe starts a wipe of a sparse volume, slowed to rate bytes per second.
+func (r *rig) wipe(ctx context.Context, volume int, rate int64) (api.Started, error) {
+	return r.client.WipeVolume(ctx, api.Submit{}, pool, fmt.Sprintf("sparse-%d", volume), api.VolumeWipe{
+		Algorithm: "random", JobOptions: api.JobOptions{Limit: &rate},
+	})
+}
+
 // load starts n slow wipes and returns when all of them run.
-func (r *rig) load(ctx context.Context, n int) ([]record.Job, error) {
-	rate := int64(16 << 20)
+func (r *rig) load(ctx context.Context, n int, rate int64) ([]record.Job, error) {
 	events, err := r.client.Events(ctx, 0)
 	if err != nil {
 		return nil, err
@@ -71,9 +73,7 @@ func (r *rig) load(ctx context.Context, n int) ([]record.Job, error) {
 	waiting := map[string]bool{}
 	var jobs []record.Job
 	for i := range n {
-		st, err := r.client.WipeVolume(ctx, api.Submit{}, pool, fmt.Sprintf("sparse-%d", i), api.VolumeWipe{
-			Algorithm: "random", JobOptions: api.JobOptions{Limit: &rate},
-		})
+		st, err := r.wipe(ctx, i, rate)
 		if err != nil {
 			return nil, err
 		}

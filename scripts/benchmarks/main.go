@@ -34,7 +34,7 @@ func run(ctx context.Context) error {
 	}
 	defer r.stop()
 	var table []measurement
-	for _, measure := range []func(context.Context, *rig) ([]measurement, error){sparseCreate, listsUnderLoad} {
+	for _, measure := range []func(context.Context, *rig) ([]measurement, error){sparseCreate, listsUnderLoad, crowd} {
 		rows, err := measure(ctx, r)
 		if err != nil {
 			return err

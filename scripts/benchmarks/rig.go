@@ -47,8 +47,11 @@ func startRig(ctx context.Context, bin string) (*rig, error) {
 		return nil, err
 	}
 	defer log.Close() // the daemon has its own
-	sock := filepath.Join(dir, "storaged.sock")
-	cmd := exec.Command(filepath.Join(bin, "storaged"), "--config", "/dev/null", "--socket", sock,
+	sock, config := filepath.Join(dir, "storaged.sock"), filepath.Join(dir, "storaged.toml")
+	if err := os.WriteFile(config, []byte("[limits]\nrunning_pool = 64\n"), 0o600); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(filepath.Join(bin, "storaged"), "--config", config, "--socket", sock,
 		"--state-dir", filepath.Join(dir, "state"), "--runtime-dir", filepath.Join(dir, "run"))
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
