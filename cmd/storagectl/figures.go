@@ -97,6 +97,9 @@ func waits(b record.Blocker) string {
 	if b.ExpectedEnd != nil {
 		text += ", until about " + b.ExpectedEnd.Local().Format("15:04")
 	}
+	if b.NextWindow != nil {
+		text += ", which lets it in about " + b.NextWindow.Local().Format("15:04:05")
+	}
 	return text
 }
 

@@ -122,7 +122,7 @@ func TestJobTranscript(t *testing.T) {
 		f.change(412, func(j *record.Job) {
 			j.State = record.Queued
 			j.WaitingOn = []record.Blocker{{
-				For: "lock", Object: &record.Object{Pool: "images", Volume: "base.raw"}, Mode: record.ModeWrite, Since: day,
+				For: "lock", Object: &record.Object{Pool: "images", Volume: "base.raw"}, Mode: record.ModeWrite, Since: day, NextWindow: &day,
 				Holder: &record.Holder{Number: 411, Kind: record.VolumeClone, Owner: &record.Owner{User: "alice"}},
 			}}
 		})

@@ -84,7 +84,9 @@ func (s State) check() error {
 	return cmp.Or(notNegative("limit", s.Limit), notNegative("sender_pid", int64(s.SenderPID)))
 }
 
-func (w Window) check() error { return notNegative("id", w.ID) }
+func (w Window) check() error {
+	return cmp.Or(notNegative("id", w.ID), notNegative("next", w.Next))
+}
 
 func (l Log) check() error {
 	if !slices.Contains([]string{"trace", "debug", "info", "warn", "error"}, l.Level) {

@@ -129,10 +129,12 @@ type State struct {
 }
 
 // Window asks for a window to open or to close. To close it the helper waits
-// for WindowAck with the same ID.
+// for WindowAck with the same ID. Next, when closing, is how much of the phase
+// will be durable when the next window opens, in its unit; 0 is not known.
 type Window struct {
 	ID   int64 `msgpack:"id"`
 	Open bool  `msgpack:"open"`
+	Next int64 `msgpack:"next"`
 }
 
 // Log is one line of the helper's log. Level is hclog's: trace, debug, info,

@@ -44,8 +44,7 @@ func (j *job) frame(f ipc.Frame) {
 	case ipc.Warn:
 		j.warn(cut(m.Text, m.Cut))
 	case ipc.Window:
-		// Nobody is let into a window yet, so it is closed as soon as asked.
-		j.say(ipc.WindowAck{ID: m.ID})
+		j.onWindow(m)
 	case ipc.Result:
 		j.onResult(m)
 	}
@@ -155,14 +154,19 @@ func deref(n *int64) int64 {
 
 // say sends a control frame. A helper that cannot be told is met by the
 // ladder, when it matters.
-func (j *job) say(m ipc.Message) {
-	if err := j.h.send(m); err != nil {
+func (j *job) say(m ipc.Message) (told bool) {
+	err := j.h.send(m)
+	if err != nil {
 		j.s.log.Warn("cannot tell a helper", "job", j.rec.Number, "frame", int(m.Type()), "error", err)
 	}
+	return err == nil
 }
 
 func (j *job) onPhase(m ipc.Phase) {
 	j.track.phase(m)
+	if j.run.window != nil {
+		j.openWindow() // for the visitors of this phase now
+	}
 	if m.NoReturn && mayMove(j.rec.State, record.Finalizing) && j.rec.State != record.Recovering {
 		j.become(record.Finalizing)
 	}

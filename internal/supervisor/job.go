@@ -21,6 +21,7 @@ type job struct {
 	grant chan struct{} // from the queue, one token: locks and place are held
 	ended chan struct{} // closed by the goroutine when the end is durable
 	left  chan struct{} // closed by the goroutine as its last act
+	empty chan struct{} // from the queue, one token: the last visitor has left
 	shown atomic.Pointer[shown]
 	track *tracker
 
@@ -36,6 +37,8 @@ type job struct {
 type shown struct {
 	rec    store.Job
 	paused time.Time       // since when; zero: it is not
+	window []record.Mode   // who may come in; nil: it is closed
+	clears bool            // it waits for those inside to leave
 	stuck  *record.Blocker // a process that no kill ends
 }
 
@@ -54,6 +57,7 @@ func newJob(s *Supervisor, rec *store.Job, first stage) *job {
 		s: s, id: rec.ID, rec: *rec, first: first,
 		asks:  make(chan ask),
 		grant: make(chan struct{}, 1),
+		empty: make(chan struct{}, 1),
 		ended: make(chan struct{}),
 		left:  make(chan struct{}),
 		track: newTracker(s.prior(rec)),
@@ -75,7 +79,10 @@ func (j *job) live() {
 
 // publish lets others see the job as it is now.
 func (j *job) publish() {
-	j.shown.Store(&shown{rec: j.rec, paused: j.run.pausedSince, stuck: j.run.stuck})
+	j.shown.Store(&shown{
+		rec: j.rec, paused: j.run.pausedSince, stuck: j.run.stuck,
+		window: j.run.window, clears: j.run.closing != nil || j.run.emptying,
+	})
 }
 
 // commit makes a change durable. hook is run in the same transaction; both may
@@ -131,6 +138,9 @@ func (j *job) accept(next store.Job) {
 		j.accountPause(&next)
 	}
 	j.rec = next
+	if j.run.window != nil && !hosts(next.State) {
+		j.shutWindow()
+	}
 	j.publish()
 	if moved && !next.State.Terminal() {
 		j.announce("job.state")
@@ -195,6 +205,9 @@ func (j *job) view() record.Job {
 	if seen.stuck != nil {
 		v.WaitingOn = append(slices.Clone(v.WaitingOn), *seen.stuck)
 	}
+	if seen.clears {
+		v.WaitingOn = append(slices.Clone(v.WaitingOn), j.s.queue.inside(j)...)
+	}
 	if v.Started != nil && v.Ended == nil {
 		v.ElapsedS = seconds(time.Since(*v.Started))
 		if !seen.paused.IsZero() {
@@ -204,7 +217,7 @@ func (j *job) view() record.Job {
 	if !v.State.Terminal() {
 		j.track.fill(&v)
 		v.Cancelable = answerTo(actCancel, v.State).effect != ""
-		v.Interruptible = []record.Mode{record.ModeQuery} // no window is open
+		v.Interruptible = interruptible(seen.window)
 	}
 	return whole(v)
 }

@@ -49,6 +49,10 @@ var cast = map[string]func(*fake){
 	"torn":               (*fake).torn,
 	"query":              (*fake).query,
 	"noReturn":           (*fake).noReturn,
+	"host":               (*fake).host,
+	"walk":               (*fake).walk,
+	"visit":              (*fake).visit,
+	"undoAlone":          (*fake).undoAlone,
 }
 
 var (

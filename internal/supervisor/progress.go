@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ type tracker struct {
 	paused  bool
 	floor   float64 // percent never falls, not even when the plan changes
 	unshown bool    // something has changed since the last event
+	opens   int64   // how much of the phase is done when the next window opens; 0: not known
 }
 
 func newTracker(prior estimate.Prior) *tracker { return &tracker{index: -1, prior: prior} }
@@ -52,7 +54,7 @@ func (t *tracker) phase(m ipc.Phase) {
 	if m.Index <= t.index || m.Index >= len(t.phases) {
 		return // it was known, or is of a plan that we did not get
 	}
-	t.index, t.unshown = m.Index, true
+	t.index, t.unshown, t.opens = m.Index, true, 0
 	t.est.Phase(time.Now(), m.Index)
 }
 
@@ -153,6 +155,48 @@ func (t *tracker) expectedEnd() *time.Time {
 		return nil
 	}
 	return t.est.Estimate(time.Now()).End
+}
+
+// mask gives the modes that may visit in the current phase.
+func (t *tracker) mask() []record.Mode {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.maskNow()
+}
+
+func (t *tracker) maskNow() []record.Mode {
+	modes := []record.Mode{}
+	if t.index >= 0 && t.index < len(t.phases) {
+		for _, m := range t.phases[t.index].Mask {
+			modes = append(modes, record.Mode(m))
+		}
+	}
+	return modes
+}
+
+// windowAt takes what the helper says of its next window.
+func (t *tracker) windowAt(done int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.opens, t.unshown = done, true
+}
+
+// nextWindow is when a visitor of that mode is expected to be let in, nil when
+// nobody knows or it never will.
+func (t *tracker) nextWindow(m record.Mode) *time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.est == nil || t.opens == 0 || t.paused || !slices.Contains(t.maskNow(), m) {
+		return nil
+	}
+	now := time.Now()
+	p := t.est.Progress(now)
+	if p.RateBytes <= 0 {
+		return nil
+	}
+	left := float64(max(0, t.opens-p.Done)) / float64(p.RateBytes)
+	at := now.Add(time.Duration(left * float64(time.Second))).UTC()
+	return &at
 }
 
 // conclude writes what is kept of an ended job.

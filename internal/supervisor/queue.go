@@ -114,7 +114,7 @@ func (q *queue) try(j *job) []record.Blocker {
 	defer q.mu.Unlock()
 	p := placeOf(j)
 	if blocks := q.locks.Try(p.ask()); len(blocks) > 0 {
-		return q.explain(blocks, time.Now())
+		return q.explain(p.ask(), blocks, time.Now())
 	}
 	q.places[j.id] = p
 	p.stand(wantsSlot)
@@ -260,8 +260,19 @@ func (q *queue) withdraw(p *place) {
 	case isHeld:
 		return
 	}
-	for _, id := range q.locks.Release(p.j.id).Granted {
+	q.follow(q.locks.Release(p.j.id))
+}
+
+// follow does what a change of the locks makes possible.
+func (q *queue) follow(c locks.Change) {
+	for _, id := range c.Granted {
 		q.line(q.places[id])
+	}
+	for _, id := range c.Vacated {
+		select {
+		case q.places[id].j.empty <- struct{}{}:
+		default: // it has not taken the last token up, and will look
+		}
 	}
 }
 
@@ -330,7 +341,7 @@ func (q *queue) blockers(j *job) []record.Blocker {
 	case isHeld:
 		return []record.Blocker{{For: "hold", Since: p.asked.UTC()}}
 	case wantsLock:
-		return q.explain(q.locks.Blockers(j.id), p.asked)
+		return q.explain(p.ask(), q.locks.Blockers(j.id), p.asked)
 	case wantsSlot:
 		return []record.Blocker{q.explainSlot(p)}
 	default:
@@ -343,7 +354,7 @@ func (q *queue) probe(class record.Class, objects []record.Object) []record.Bloc
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	ask := locks.Ask{Objects: objects, Visits: class == record.Normal}
-	return q.explain(q.locks.Probe(ask), time.Now())
+	return q.explain(ask, q.locks.Probe(ask), time.Now())
 }
 
 func (q *queue) explainSlot(p *place) record.Blocker {
@@ -358,14 +369,14 @@ func (q *queue) explainSlot(p *place) record.Blocker {
 }
 
 // explain puts those who hold before those who only asked earlier.
-func (q *queue) explain(blocks []locks.Block, since time.Time) []record.Blocker {
+func (q *queue) explain(a locks.Ask, blocks []locks.Block, since time.Time) []record.Blocker {
 	slices.SortStableFunc(blocks, func(a, b locks.Block) int { return cmp.Compare(rank(a), rank(b)) })
 	var out []record.Blocker
 	for _, b := range blocks[:min(len(blocks), maxBlockers)] {
 		asked := b.Asked
 		out = append(out, record.Blocker{
 			For: "lock", Object: &asked, Mode: asked.Mode, Position: b.Position, Since: since.UTC(),
-			Holder: q.holder(b), ExpectedEnd: q.expectedEnd(b),
+			Holder: q.holder(b), ExpectedEnd: q.expectedEnd(b), NextWindow: q.nextWindow(a, b),
 		})
 	}
 	return out

@@ -158,7 +158,7 @@ func (j *job) absent() stage {
 	}
 	j.run.first = firstVerdict(&j.rec)
 	if j.ending().report == nil {
-		return (*job).launch // whoever was to settle it went away with the host
+		return (*job).alone // whoever was to settle it went away with the host
 	}
 	return (*job).judge
 }

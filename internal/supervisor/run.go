@@ -35,7 +35,10 @@ type running struct {
 	cost        cost
 	pausedSince time.Time
 	stuck       *record.Blocker
-	told        time.Time // of the last progress event
+	window      []record.Mode // who may come in; nil: it is closed
+	closing     *int64        // the WINDOW that is to be acknowledged
+	emptying    bool          // another helper is to be started when the visitors have left
+	told        time.Time     // of the last progress event
 }
 
 // fresh clears what belongs to one helper and keeps what belongs to the job.
@@ -164,6 +167,8 @@ func (j *job) attend() stage {
 			j.answer(a)
 		case <-j.run.ladder.c():
 			j.climb()
+		case <-j.empty:
+			j.ackWindow()
 		case <-j.run.poll.C:
 			j.askLock()
 		case <-j.run.tick.C:
@@ -178,6 +183,8 @@ func (j *job) attend() stage {
 // lost notes the end of the main process and looks who is left.
 func (j *job) lost(e process.Exit) {
 	j.run.gone, j.run.exit, j.run.goneAt = true, e, time.Now()
+	j.run.closing = nil
+	j.shutWindow() // it cannot ask for that any more
 	j.run.cost.add(e)
 	j.run.pollGap = j.s.times.lockPoll
 	j.askLock()
@@ -255,6 +262,7 @@ func (j *job) keepHouse() {
 	if err := j.h.trimLog(); err != nil {
 		j.s.log.Warn("log of a job is not bounded", "job", j.rec.Number, "error", err)
 	}
+	j.ackWindow() // unless that was said already, or could not be said
 	j.tellProgress()
 }
 
@@ -319,5 +327,5 @@ func (j *job) settle(v verdict) stage {
 		j.h.close()
 		j.h = nil
 	}
-	return (*job).launch
+	return (*job).alone
 }

@@ -8,8 +8,9 @@
 // way: those who conflict are served in the order in which they asked, so
 // nobody starves, and who conflicts with nobody passes everyone.
 //
-// A holder that runs for long may open a window: while it is open, visitors
-// whose mode the window's mask names do not count the holder as in their way.
+// A holder that runs for long may open a window: while it is open, visitors of
+// volumes whose mode the window's mask names do not count the holder as in
+// their way. Who wants a pool as a whole (to stop it, say) is no visitor of it.
 // Closing it lets nobody else in; who is inside stays until it releases, and
 // the holder goes on when the last has left. Windows do not change the order:
 // a visitor still waits for earlier askers in its way.
@@ -169,9 +170,9 @@ func (m *Manager) Restore(a Ask) error {
 		switch other := e.other.claim; {
 		case !other.held:
 			// whoever only waits has to go on waiting
-		case c.Visits && !other.Visits:
+		case c.visits(e.asked) && !other.Visits:
 			hosts = append(hosts, other)
-		case !c.Visits && other.Visits:
+		case !c.Visits && other.visits(e.other.object):
 			guests = append(guests, other)
 		default:
 			m.leave(c)
@@ -268,8 +269,11 @@ func (c *claim) meetAll(asked record.Object, stakes []stake, yield func(encounte
 
 // lets reports whether e is no obstacle because of an open window.
 func (e encounter) lets(c *claim) bool {
-	return c.Visits && e.other.held && e.other.open && slices.Contains(e.other.mask, e.asked.Mode)
+	return c.visits(e.asked) && e.other.held && e.other.open && slices.Contains(e.other.mask, e.asked.Mode)
 }
+
+// visits reports whether windows are for c and its object o.
+func (c *claim) visits(o record.Object) bool { return c.Visits && o.Volume != "" }
 
 // grant makes c hold its objects if nothing is in its way.
 func (m *Manager) grant(c *claim) bool {

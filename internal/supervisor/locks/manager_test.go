@@ -275,6 +275,9 @@ func TestRestoreRefusesWhatCannotHaveBeen(t *testing.T) {
 	}
 	released(t, m, "1")
 	granted(t, m, ask("2", "R", "v"))
+	if err := m.Restore(visit("3", "D", ".")); err == nil {
+		t.Error("who has the whole pool is taken for a visitor")
+	}
 }
 
 // TestHammer lets many goroutines hold, visit and open windows; what each

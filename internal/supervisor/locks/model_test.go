@@ -42,7 +42,7 @@ func (d *model) free(j *modelJob) (hosts []string, ok bool) {
 				if Compatible(mine, theirs) {
 					continue
 				}
-				if !other.held || !j.Visits || !slices.Contains(other.mask, mine.Mode) {
+				if !other.held || !j.Visits || mine.Volume == "" || !slices.Contains(other.mask, mine.Mode) {
 					return nil, false
 				}
 				hosts = append(hosts, other.ID)

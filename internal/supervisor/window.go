@@ -1,0 +1,148 @@
+package supervisor
+
+import (
+	"slices"
+	"time"
+
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/supervisor/locks"
+)
+
+// A window lets short jobs visit the objects of a long one (package locks). Its
+// helper opens it, and closes it by asking and waiting: the supervisor lets
+// nobody else in and acknowledges when the last visitor has left. So a visitor
+// has always ended before the host goes on. Only a helper that works or is
+// paused has an open window: not one that is being canceled, whose job is
+// recovering, or that settles another.
+
+// hosts reports whether a job in that state may have an open window.
+func hosts(s record.State) bool { return s == record.Running || s == record.Paused }
+
+// interruptible lists the modes in which others may use the job's objects now.
+func interruptible(window []record.Mode) []record.Mode {
+	modes := []record.Mode{record.ModeQuery}
+	for _, m := range window {
+		if !slices.Contains(modes, m) {
+			modes = append(modes, m)
+		}
+	}
+	return modes
+}
+
+func (j *job) onWindow(m ipc.Window) {
+	if m.Open {
+		j.openWindow()
+		return
+	}
+	j.track.windowAt(m.Next)
+	j.run.closing = &m.ID
+	j.shutWindow()
+	j.ackWindow()
+}
+
+// openWindow lets in who may visit in the current phase.
+func (j *job) openWindow() {
+	if !hosts(j.rec.State) || j.rec.Undo || j.run.gone {
+		return
+	}
+	mask := j.track.mask()
+	if err := j.s.queue.openWindow(j, mask); err != nil {
+		j.s.log.Warn("window stays closed", "job", j.rec.Number, "error", err)
+		return
+	}
+	j.run.window = mask
+	j.track.news()
+	j.publish()
+}
+
+// shutWindow lets nobody in any more; who is inside stays.
+func (j *job) shutWindow() {
+	j.s.queue.shutWindow(j)
+	j.run.window = nil
+	j.publish()
+}
+
+// ackWindow lets the helper go on, if it waits for that and nobody is inside.
+func (j *job) ackWindow() {
+	if j.run.closing == nil || j.s.queue.visited(j) {
+		return
+	}
+	if j.say(ipc.WindowAck{ID: *j.run.closing}) {
+		j.run.closing = nil
+		j.publish()
+	}
+}
+
+// alone is the stage before the start of another helper, which has to have the
+// job's objects to itself: those whom the dead one had let in leave first.
+func (j *job) alone() stage {
+	j.run.emptying = true
+	j.shutWindow()
+	for j.s.queue.visited(j) {
+		select {
+		case <-j.empty:
+		case a := <-j.asks:
+			j.answer(a)
+		case <-j.s.stopping:
+			return nil
+		}
+	}
+	j.run.emptying = false
+	j.publish()
+	return (*job).launch
+}
+
+func (q *queue) openWindow(j *job, mask []record.Mode) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	change, err := q.locks.OpenWindow(j.id, mask)
+	if err != nil {
+		return err
+	}
+	q.follow(change)
+	q.fill()
+	return nil
+}
+
+func (q *queue) shutWindow(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.locks.CloseWindow(j.id)
+}
+
+func (q *queue) visited(j *job) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.locks.Visitors(j.id)) > 0
+}
+
+// inside names the visitors that a job waits for.
+func (q *queue) inside(j *job) []record.Blocker {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var out []record.Blocker
+	ids := q.locks.Visitors(j.id)
+	for _, id := range ids[:min(len(ids), maxBlockers)] {
+		p := q.places[id]
+		if p == nil || len(p.objects) == 0 {
+			continue
+		}
+		object := p.objects[0]
+		b := locks.Block{Holder: id, Held: object}
+		out = append(out, record.Blocker{
+			For: "lock", Object: &object, Since: p.asked.UTC(), Holder: q.holder(b), ExpectedEnd: q.expectedEnd(b),
+		})
+	}
+	return out
+}
+
+// nextWindow is when the holder is expected to let the asker in. It is called
+// with mu held.
+func (q *queue) nextWindow(a locks.Ask, b locks.Block) *time.Time {
+	p := q.places[b.Holder]
+	if p == nil || !a.Visits || b.Asked.Volume == "" || b.Waiting || p.standing != isRunning {
+		return nil
+	}
+	return p.j.track.nextWindow(b.Asked.Mode)
+}
