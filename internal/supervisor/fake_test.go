@@ -145,7 +145,7 @@ func (f *fake) follow(m ipc.Message) bool {
 		f.state(ipc.ActivityRunning)
 	case ipc.Limit:
 		f.limit = m.Rate
-		f.say(ipc.State{Activity: ipc.ActivityRunning, Limit: f.limit})
+		f.state(map[bool]ipc.Activity{false: ipc.ActivityRunning, true: ipc.ActivityPaused}[f.paused])
 	case ipc.Resync:
 		f.out.Resync()
 	}

@@ -125,7 +125,8 @@ func (j *job) letGo(m ipc.Hello) {
 	if j.rec.Undo {
 		j.run.ladder.arm(j.s.times.silence)
 	}
-	j.say(ipc.Go{Proto: j.run.proto, Limit: deref(j.rec.Limit), Paused: !j.rec.Undo && len(j.rec.PauseReasons) > 0})
+	j.run.rate = j.rate()
+	j.say(ipc.Go{Proto: j.run.proto, Limit: j.run.rate, Paused: !j.rec.Undo && len(j.rec.PauseReasons) > 0})
 }
 
 func (j *job) argv() []string {

@@ -25,6 +25,9 @@ type job struct {
 	shown atomic.Pointer[shown]
 	track *tracker
 
+	part    atomic.Int64  // of the caps on rates, bytes per second; 0: there is none
+	reshare chan struct{} // from the queue, one token: part has changed
+
 	// The rest belongs to the goroutine.
 	rec     store.Job // slices, maps and pointers in it are replaced, never changed
 	first   stage
@@ -55,12 +58,13 @@ type ask struct {
 func newJob(s *Supervisor, rec *store.Job, first stage) *job {
 	j := &job{
 		s: s, id: rec.ID, rec: *rec, first: first,
-		asks:  make(chan ask),
-		grant: make(chan struct{}, 1),
-		empty: make(chan struct{}, 1),
-		ended: make(chan struct{}),
-		left:  make(chan struct{}),
-		track: newTracker(s.prior(rec)),
+		asks:    make(chan ask),
+		grant:   make(chan struct{}, 1),
+		empty:   make(chan struct{}, 1),
+		ended:   make(chan struct{}),
+		left:    make(chan struct{}),
+		reshare: make(chan struct{}, 1),
+		track:   newTracker(s.prior(rec)),
 	}
 	j.publish()
 	return j
@@ -134,6 +138,7 @@ func (j *job) note(change func(*store.Job)) {
 
 func (j *job) accept(next store.Job) {
 	moved := next.State != j.rec.State
+	rested := (next.State == record.Paused) != (j.rec.State == record.Paused)
 	if moved {
 		j.accountPause(&next)
 	}
@@ -142,6 +147,9 @@ func (j *job) accept(next store.Job) {
 		j.shutWindow()
 	}
 	j.publish()
+	if rested {
+		j.s.queue.rest(j, next.State == record.Paused)
+	}
 	if moved && !next.State.Terminal() {
 		j.announce("job.state")
 	}

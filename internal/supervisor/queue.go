@@ -33,6 +33,7 @@ type queue struct {
 	ready   []*place // with locks, without a place among the running; in order
 	running map[record.Class]int
 	inPool  map[string]int // running async jobs by pool
+	shared  bool           // there are caps on rates
 }
 
 // standing is where a job stands in the queue.
@@ -55,6 +56,8 @@ type place struct {
 	since    time.Time // when it came, for its order
 	asked    time.Time // when it began to stand where it stands
 	standing standing
+	limit    int64 // the job's own, bytes per second; 0: none
+	paused   bool
 }
 
 func newQueue(limits record.Limits, ageing time.Duration) *queue {
@@ -66,7 +69,7 @@ func newQueue(limits record.Limits, ageing time.Duration) *queue {
 
 func placeOf(j *job) *place {
 	r := &j.shown.Load().rec
-	p := &place{j: j, class: r.Class, priority: r.Priority, objects: r.Objects, number: r.Number, since: r.Created}
+	p := &place{j: j, class: r.Class, priority: r.Priority, objects: r.Objects, number: r.Number, since: r.Created, limit: deref(r.Limit)}
 	for _, o := range r.Objects {
 		if !slices.Contains(p.pools, o.Pool) {
 			p.pools = append(p.pools, o.Pool)
@@ -199,6 +202,7 @@ func (q *queue) setLimits(l record.Limits) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.limits = l
+	q.share()
 	q.fill()
 }
 
@@ -255,6 +259,8 @@ func (q *queue) withdraw(p *place) {
 				q.inPool[pool]--
 			}
 		}
+		p.stand(isHeld)
+		q.share()
 	case wantsSlot:
 		q.drop(p)
 	case isHeld:
@@ -284,6 +290,7 @@ func (q *queue) run(p *place) {
 			q.inPool[pool]++
 		}
 	}
+	q.share()
 }
 
 // fill gives free places to those who stand for them.

@@ -141,7 +141,9 @@ func (j *job) greet() {
 	if j.h.control == nil {
 		j.run.ladder.disarm() // it cannot answer
 	} else {
-		j.say(ipc.Go{Proto: ipc.ProtoMin, Limit: deref(j.rec.Limit), Paused: len(j.rec.PauseReasons) > 0})
+		j.run.rate = j.rate()
+		j.say(ipc.Go{Proto: ipc.ProtoMin, Limit: j.run.rate, Paused: len(j.rec.PauseReasons) > 0})
+		j.say(ipc.Limit{Rate: j.run.rate}) // one that works already takes no limit from GO
 		j.say(ipc.Resync{})
 	}
 	if j.rec.CancelAsk && !j.rec.Undo {

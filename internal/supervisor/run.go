@@ -19,8 +19,9 @@ type running struct {
 	poll    *time.Timer // asks whether the lock is free, after the helper's end
 	pollGap time.Duration
 
-	proto   int  // protocol version agreed on
-	hello   bool // the helper said a HELLO that we accept
+	proto   int   // protocol version agreed on
+	rate    int64 // that the helper was last told
+	hello   bool  // the helper said a HELLO that we accept
 	adopted bool
 	gone    bool // the main process has ended
 	free    bool // and so has everybody who held the lock
@@ -165,6 +166,8 @@ func (j *job) attend() stage {
 			j.lost(j.h.proc.Exit())
 		case a := <-j.asks:
 			j.answer(a)
+		case <-j.reshare:
+			j.tellRate()
 		case <-j.run.ladder.c():
 			j.climb()
 		case <-j.empty:

@@ -86,9 +86,8 @@ func (s *Supervisor) SetLimit(id string, rate *int64) (record.Job, error) {
 			return err
 		}
 		j.settleFor(func(r *store.Job) { r.Limit = rate })
-		if j.h != nil && j.rec.Go {
-			j.say(ipc.Limit{Rate: deref(rate)})
-		}
+		j.s.queue.relimit(j, deref(rate))
+		j.tellRate()
 		return nil
 	})
 }

@@ -1,0 +1,161 @@
+package supervisor
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"storaged/internal/record"
+)
+
+func capOf(rate int64, limits ...int64) rateCap {
+	c := rateCap{rate: rate}
+	for i, l := range limits {
+		c.jobs = append(c.jobs, &place{number: int64(i), limit: l})
+	}
+	return c
+}
+
+// partsOf gives the parts in the order of the limits.
+func (c rateCap) partsOf() []int64 {
+	jobs := slices.Clone(c.jobs)
+	parts := c.divide()
+	var out []int64
+	for _, p := range jobs {
+		out = append(out, parts[p])
+	}
+	return out
+}
+
+func TestCapIsDivided(t *testing.T) {
+	for _, c := range []struct {
+		rate   int64
+		limits []int64
+		want   []int64
+	}{
+		{100, []int64{0}, []int64{100}},
+		{100, []int64{0, 0}, []int64{50, 50}},
+		{100, []int64{0, 0, 0}, []int64{33, 33, 34}},
+		{100, []int64{0, 10}, []int64{90, 50}}, // the second goes at 10
+		{100, []int64{20, 10, 0}, []int64{45, 33, 70}},
+		{2, []int64{0, 0, 0}, []int64{1, 1, 1}},
+		{100, nil, nil},
+	} {
+		if got := capOf(c.rate, c.limits...).partsOf(); !slices.Equal(got, c.want) {
+			t.Errorf("%d among limits %v: %v, want %v", c.rate, c.limits, got, c.want)
+		}
+	}
+}
+
+// The jobs together never exceed the cap, and use all of it if they can.
+func TestCapIsHeldAndUsed(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limits := rapid.SliceOfN(rapid.Int64Range(0, 1000), 1, 20).Draw(t, "limits")
+		rate := rapid.Int64Range(int64(len(limits)), 10_000).Draw(t, "rate")
+		var sum, could int64
+		for i, part := range capOf(rate, limits...).partsOf() {
+			own := limits[i]
+			if own == 0 {
+				own = math.MaxInt64 / 100
+			}
+			sum, could = sum+min(own, part), could+own
+		}
+		if sum > rate || sum < min(rate, could) {
+			t.Fatalf("%d is used as %d by limits %v", rate, sum, limits)
+		}
+	})
+}
+
+// atRate waits until the helper says that this limit is in force.
+func (r *rig) atRate(id string, want int64) {
+	r.t.Helper()
+	r.until(id, func(record.Job) bool {
+		track := r.sup.find(id).track
+		track.mu.Lock()
+		defer track.mu.Unlock()
+		return track.limit == want
+	})
+}
+
+func TestCapFollowsWhoRuns(t *testing.T) {
+	r := newRig(t)
+	r.sup.SetLimits(record.Limits{PoolRates: map[string]int64{"p": 1000}})
+	start := func(objects ...record.Object) string {
+		id := r.submit(request(act("work"), objects...)).ID
+		r.working(id)
+		return id
+	}
+	a := start(objects("p", "a", "W")...)
+	r.atRate(a, 1000)
+	b := start(objects("p", "b", "R", "q", "b", "W")...)
+	other := start(objects("q", "c", "W")...)
+	r.atRate(a, 500)
+	r.atRate(b, 500)
+	r.atRate(other, 0)
+
+	own := int64(100)
+	if _, err := r.sup.SetLimit(b, &own); err != nil {
+		t.Fatal(err)
+	}
+	r.atRate(b, 100)
+	r.atRate(a, 900)
+
+	if _, err := r.sup.Pause(a, "user"); err != nil {
+		t.Fatal(err)
+	}
+	r.untilState(a, record.Paused)
+	if _, err := r.sup.SetLimit(b, nil); err != nil {
+		t.Fatal(err)
+	}
+	r.atRate(b, 1000)
+	r.atRate(a, 900) // as when it was paused
+	if _, err := r.sup.Resume(a, "user"); err != nil {
+		t.Fatal(err)
+	}
+	r.atRate(b, 500)
+
+	if _, err := r.sup.Cancel(b, uid1000, false); err != nil {
+		t.Fatal(err)
+	}
+	r.ended(b, record.Canceled)
+	r.atRate(a, 1000)
+
+	total := int64(600)
+	r.sup.SetLimits(record.Limits{Rate: &total, PoolRates: map[string]int64{"p": 200}})
+	r.atRate(a, 200)
+	r.atRate(other, 300) // half of the total; what its pool denies the other is not lent
+	r.sup.SetLimits(record.Limits{})
+	r.atRate(a, 0)
+	r.atRate(other, 0)
+}
+
+func TestAdoptedHelperGetsItsShareAgain(t *testing.T) {
+	r := newRig(t)
+	r.cfg.Limits = record.Limits{PoolRates: map[string]int64{"p": 1000}}
+	a := r.submit(request(act("work"), objects("p", "a", "W")...)).ID
+	b := r.submit(request(act("work"), objects("p", "b", "W")...)).ID
+	r.working(a)
+	r.working(b)
+	r.again()
+	r.atRate(a, 500)
+	r.atRate(b, 500)
+}
+
+func TestPoolExceptionToRunning(t *testing.T) {
+	r := newRig(t)
+	r.sup.SetLimits(record.Limits{RunningPool: 1, PoolRunning: map[string]int{"q": 2}})
+	first := r.submit(request(act("work"), objects("p", "a", "W")...)).ID
+	r.working(first)
+	second := r.submit(request(act("work"), objects("p", "b", "W")...)).ID
+	for _, name := range []string{"a", "b"} {
+		r.working(r.submit(request(act("work"), objects("q", name, "W")...)).ID)
+	}
+	j, err := r.sup.Job(second)
+	if err != nil || j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "slot" || j.WaitingOn[0].Object.Pool != "p" {
+		t.Fatalf("the second job of p is %s, waits on %+v (%v)", j.State, j.WaitingOn, err)
+	}
+	r.sup.SetLimits(record.Limits{RunningPool: 1, PoolRunning: map[string]int{"p": 2, "q": 2}})
+	r.working(second)
+}
