@@ -52,6 +52,8 @@ var layers = []layer{
 	{"internal/supervisor", []string{"internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 	{"internal/supervisor/*", []string{"internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 
+	{"internal/metrics", []string{"internal/record", "internal/supervisor"}},
+
 	{"internal/api", []string{"internal/record", "internal/backends", "internal/events"}},
 	{"internal/api/*", []string{"internal/api", "internal/record", "internal/backends", "internal/events"}},
 

@@ -5,6 +5,7 @@ package events
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"storaged/internal/record"
@@ -33,6 +34,8 @@ type Hub struct {
 	grown  chan struct{}  // closed and replaced by Publish
 	closed chan struct{}  // closed by Close
 	pumps  sync.WaitGroup // one per open subscription
+
+	dropped atomic.Int64
 }
 
 // New makes a hub that remembers the last capacity events. Numbers start at
@@ -107,6 +110,10 @@ func (h *Hub) Close() {
 	h.pumps.Wait()
 }
 
+// Dropped counts the events that readers did not get because they were behind:
+// superseded progress, and what was forgotten before a Reset.
+func (h *Hub) Dropped() int64 { return h.dropped.Load() }
+
 func (h *Hub) isClosed() bool {
 	select {
 	case <-h.closed:
@@ -157,6 +164,7 @@ func (p *pump) run(ctx context.Context) {
 	for {
 		batch, grown, lost := p.hub.after(p.seen)
 		if lost != nil {
+			p.hub.dropped.Add(lost.Seq - p.seen)
 			p.send(ctx, *lost)
 			return
 		}
@@ -165,7 +173,9 @@ func (p *pump) run(ctx context.Context) {
 		}
 		for i, e := range batch {
 			p.seen = e.Seq
-			if !superseded(batch, i) && !p.send(ctx, e) {
+			if superseded(batch, i) {
+				p.hub.dropped.Add(1)
+			} else if !p.send(ctx, e) {
 				return
 			}
 		}

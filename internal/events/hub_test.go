@@ -141,6 +141,9 @@ func TestSlowReaderIsResetAndSlowsNobody(t *testing.T) {
 			if got >= many {
 				t.Fatalf("slow reader got all %d events and a reset", got)
 			}
+			if n := h.Dropped(); n != int64(many-got) {
+				t.Errorf("%d events are counted as dropped, %d were", n, many-got)
+			}
 			return
 		}
 		got++
@@ -163,6 +166,9 @@ func TestProgressOfAReaderBehindIsCoalesced(t *testing.T) {
 	for range 3 {
 		e := next(t, ch)
 		got = append(got, fmt.Sprint(e.Type, " ", e.Job.ID, " ", e.Job.Progress.Done))
+	}
+	if n := h.Dropped(); n < 18 {
+		t.Errorf("%d events are counted as dropped, 18 were", n)
 	}
 	want := "[job.progress a 9 job.progress b 9 job.ended a 0]"
 	if fmt.Sprint(got) != want {

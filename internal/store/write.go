@@ -119,6 +119,9 @@ func (s *Store) attempt(batch []*update) (spoiler *update) {
 	return nil
 }
 
+// Commits counts the transactions made durable since the store was opened.
+func (s *Store) Commits() int64 { return s.commits.Load() }
+
 // OnCommit has fn run once what this function wrote is durable, before its
 // Update returns; not at all when it fails or when no update of the commit
 // wrote anything. fn runs on the

@@ -17,6 +17,7 @@ type Config struct {
 	Helper     string // absolute path of the storage-helper binary
 	Limits     record.Limits
 	Retention  Retention
+	Observer   Observer // nil: nobody wants to know
 	Log        hclog.Logger
 
 	times *times           // nil: defaultTimes

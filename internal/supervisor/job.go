@@ -28,12 +28,15 @@ type job struct {
 	part    atomic.Int64  // of the caps on rates, bytes per second; 0: there is none
 	reshare chan struct{} // from the queue, one token: part has changed
 
+	lockWaited atomic.Bool // set by the queue
+
 	// The rest belongs to the goroutine.
 	rec     store.Job // slices, maps and pointers in it are replaced, never changed
 	first   stage
 	h       *helper
 	run     running
 	verdict *verdict
+	noticed noticed
 }
 
 // shown is what others may see of a job. It is never changed.
@@ -277,6 +280,7 @@ func (j *job) end() stage {
 	j.dismiss()
 	close(j.ended)
 	j.announce("job.ended")
+	j.observe()
 	return nil
 }
 

@@ -99,6 +99,7 @@ func (j *job) cancelHelper() {
 	}
 	j.run.ladder.rung = rungTold
 	j.say(ipc.Cancel{})
+	j.noteTold()
 	if err := j.h.proc.Signal(syscall.SIGTERM); err != nil {
 		j.s.log.Warn("cannot signal a helper", "job", j.rec.Number, "error", err)
 	}

@@ -221,3 +221,14 @@ func (t *tracker) learn(h *store.History) {
 		estimate.Learn(h, t.est.Finish(time.Now()))
 	}
 }
+
+// errors gives how far off the estimates of a job that succeeded now were.
+func (t *tracker) errors() []*float64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.est == nil {
+		return nil
+	}
+	o := t.est.Finish(time.Now())
+	return o.Errors[:]
+}

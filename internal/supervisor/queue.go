@@ -234,6 +234,7 @@ func (q *queue) askLocks(p *place) {
 		return
 	}
 	p.stand(wantsLock)
+	p.j.lockWaited.Store(true)
 }
 
 // line puts a job that has its locks in order for a place.

@@ -204,6 +204,7 @@ func (j *job) askLock() {
 	}
 	if !held {
 		j.run.free = true
+		j.noteStopped()
 		j.setStuck(nil)
 		j.h.drain(j.s.times.drain)
 		return
@@ -275,6 +276,7 @@ func (j *job) judge() stage {
 		return (*job).requeue
 	}
 	e := j.ending()
+	j.noteDeath(e)
 	j.run.report = e.report
 	var v verdict
 	if j.rec.Undo {

@@ -36,6 +36,7 @@ type Supervisor struct {
 	queries  queries
 	boot     string // set by Start
 
+	observer  Observer
 	retention Retention
 	clock     func() time.Time // for the ages of records
 
@@ -60,7 +61,7 @@ func New(cfg Config, st *store.Store, keeper Keeper, hub *events.Hub) *Superviso
 		clock = cfg.clock
 	}
 	return &Supervisor{
-		retention: cfg.Retention, clock: clock,
+		observer: cfg.Observer, retention: cfg.Retention, clock: clock,
 		store: st, keeper: keeper, hub: hub, log: cfg.Log, times: t,
 		launcher: newLauncher(cfg),
 		queue:    newQueue(cfg.Limits, t.ageing),

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"maps"
+	"time"
 
 	"storaged/internal/ipc"
 	"storaged/internal/record"
@@ -34,7 +35,13 @@ func (s *Supervisor) verb(id string, a action, do func(*job) error) (record.Job,
 // cancel is recorded and told; Wait gives the end. A job that is being
 // canceled already is no error.
 func (s *Supervisor) Cancel(id string, by record.Owner, now bool) (record.Job, error) {
-	return s.verb(id, actCancel, func(j *job) error { return j.onCancel(by, now) })
+	asked := time.Now()
+	return s.verb(id, actCancel, func(j *job) error {
+		if j.noticed.cancel.IsZero() && j.h != nil && permit(actCancel, &j.rec.Job) == nil {
+			j.noticed.cancel = asked
+		}
+		return j.onCancel(by, now)
+	})
 }
 
 // Pause adds a reason to pause. The job is paused when its state says so.

@@ -1,0 +1,162 @@
+// Package metrics counts what jobs do and gives the counts to Prometheus
+// (GET /metrics). Nothing is kept: counters begin at 0 with the daemon. A job
+// counts when it has ended, however short it was; live jobs are counted at the
+// time of the scrape.
+package metrics
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/common/expfmt"
+
+	"storaged/internal/record"
+	"storaged/internal/supervisor"
+)
+
+// Source is where figures come from that somebody else counts. Its functions
+// are called at each scrape, from any goroutine.
+type Source struct {
+	Live    func() map[supervisor.Tally]int
+	Updates func() int64 // transactions of the store made durable
+	Dropped func() int64 // events that slow readers did not get
+}
+
+// Metrics is the registry of one daemon. Its methods may be called
+// concurrently.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	ended     *prometheus.CounterVec
+	queued    *prometheus.HistogramVec
+	duration  *prometheus.HistogramVec
+	lockWaits *prometheus.CounterVec
+	crashes   *prometheus.CounterVec
+	bytes     *prometheus.CounterVec
+	told      prometheus.Histogram
+	stopped   prometheus.Histogram
+	errors    *prometheus.HistogramVec
+}
+
+var _ supervisor.Observer = (*Metrics)(nil)
+
+// Bounds of the histograms, in seconds. Jobs take from a millisecond to days;
+// a cancel is promised to be told in 0.5 and to stop in 2 seconds.
+var (
+	durations = []float64{0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600}
+	latencies = []float64{0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 60}
+
+	// ln(1.1), ln(1.25), ln(1.5), ln(2), ln(3), ln(5), ln(10)
+	ratios = []float64{math.Log(1.1), math.Log(1.25), math.Log(1.5), math.Log(2), math.Log(3), math.Log(5), math.Log(10)}
+)
+
+// deciles are those of the work at which the error of the estimate is told.
+var deciles = map[int]string{1: "10", 5: "50", 9: "90"}
+
+// New makes a registry.
+func New(src Source) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "storaged_jobs_ended_total", Help: "Jobs that have ended, by kind and outcome (succeeded, failed, canceled).",
+		}, []string{"kind", "outcome"}),
+		queued: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "storaged_job_queue_seconds", Help: "Time from a job's submission to its start, or to its end if it never started.", Buckets: durations,
+		}, []string{"kind"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "storaged_job_duration_seconds", Help: "Time from a job's start to its end, pauses included.", Buckets: durations,
+		}, []string{"kind", "outcome"}),
+		lockWaits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "storaged_job_lock_waits_total", Help: "Ended jobs that did not get their locks at once.",
+		}, []string{"kind"}),
+		crashes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "storaged_helper_crashes_total", Help: "Helpers of ended jobs that died without a result and were not killed by storaged.",
+		}, []string{"kind"}),
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "storaged_job_bytes_total", Help: "Bytes that ended jobs have read and written, by kind and direction (read, written).",
+		}, []string{"kind", "direction"}),
+		told: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "storaged_job_cancel_told_seconds", Help: "Time from the request to cancel a running job until its helper was told.", Buckets: latencies,
+		}),
+		stopped: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "storaged_job_cancel_stopped_seconds", Help: "Time from the request to cancel a running job until its I/O had stopped.", Buckets: latencies,
+		}),
+		errors: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "storaged_job_estimate_error_log_ratio", Help: "|ln(actual/predicted remaining time)| of jobs that succeeded, at percent of their work.", Buckets: ratios,
+		}, []string{"percent"}),
+	}
+	m.registry.MustRegister(m.ended, m.queued, m.duration, m.lockWaits, m.crashes, m.bytes, m.told, m.stopped, m.errors,
+		live{src.Live}, total("storaged_store_updates_total", "Transactions of the records made durable.", src.Updates),
+		total("storaged_events_dropped_total", "Events that slow readers of the event stream did not get.", src.Dropped),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// total is a counter that somebody else keeps.
+func total(name, help string, count func() int64) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(count()) })
+}
+
+// JobEnded counts a job.
+func (m *Metrics) JobEnded(o supervisor.Observation) {
+	kind, outcome := string(o.Job.Kind), string(o.Job.State)
+	m.ended.WithLabelValues(kind, outcome).Inc()
+	m.queued.WithLabelValues(kind).Observe(o.Queued.Seconds())
+	if o.Job.Started != nil {
+		m.duration.WithLabelValues(kind, outcome).Observe(o.Job.ElapsedS)
+	}
+	if o.LockWaited {
+		m.lockWaits.WithLabelValues(kind).Inc()
+	}
+	m.crashes.WithLabelValues(kind).Add(float64(o.Crashes))
+	if s := o.Job.Stats; s != nil {
+		m.bytes.WithLabelValues(kind, "read").Add(float64(s.BytesRead))
+		m.bytes.WithLabelValues(kind, "written").Add(float64(s.BytesWritten))
+	}
+	if o.Told != nil {
+		m.told.Observe(o.Told.Seconds())
+	}
+	if o.Stopped != nil && o.Job.State == record.Canceled {
+		m.stopped.Observe(o.Stopped.Seconds())
+	}
+	for i, err := range o.Errors {
+		if percent := deciles[i]; err != nil && percent != "" {
+			m.errors.WithLabelValues(percent).Observe(math.Abs(*err))
+		}
+	}
+}
+
+// Text gives all figures in the text format of Prometheus, version 0.0.4.
+func (m *Metrics) Text() ([]byte, error) {
+	families, err := m.registry.Gather()
+	if err != nil {
+		return nil, fmt.Errorf("cannot gather metrics: %w", err)
+	}
+	var out bytes.Buffer
+	for _, f := range families {
+		if _, err := expfmt.MetricFamilyToText(&out, f); err != nil {
+			return nil, fmt.Errorf("cannot write metrics: %w", err)
+		}
+	}
+	return out.Bytes(), nil
+}
+
+// live collects the live jobs when it is asked.
+type live struct {
+	count func() map[supervisor.Tally]int
+}
+
+var liveJobs = prometheus.NewDesc("storaged_jobs", "Jobs that have not ended, by kind and state.", []string{"kind", "state"}, nil)
+
+// Describe is prometheus.Collector's.
+func (l live) Describe(out chan<- *prometheus.Desc) { out <- liveJobs }
+
+// Collect is prometheus.Collector's.
+func (l live) Collect(out chan<- prometheus.Metric) {
+	for t, n := range l.count() {
+		out <- prometheus.MustNewConstMetric(liveJobs, prometheus.GaugeValue, float64(n), string(t.Kind), string(t.State))
+	}
+}

@@ -1,0 +1,101 @@
+package supervisor
+
+import (
+	"time"
+
+	"storaged/internal/record"
+)
+
+// Observer is told of every job that has ended, once, when the end is durable.
+// It is called by the job's goroutine and must not block.
+type Observer interface {
+	JobEnded(o Observation)
+}
+
+// Observation is what the life of a job was like. What happened while another
+// daemon had the job is not in it.
+type Observation struct {
+	Job        record.Job
+	Queued     time.Duration // until it was started, or until its end
+	LockWaited bool          // it did not get its locks at once
+	Crashes    int           // helpers that ended without a result, unless we killed them
+
+	// Of a cancel of a job with a helper: from the request until the helper
+	// was told, and until nothing was left that could write. nil: not so.
+	Told    *time.Duration
+	Stopped *time.Duration
+
+	// ln(actual/predicted remaining time) at each tenth of the work of a job
+	// that succeeded; nil where nothing was predicted.
+	Errors []*float64
+}
+
+// noticed is what the job's goroutine notes for its Observation.
+type noticed struct {
+	cancel  time.Time // when the first cancel was asked for
+	told    *time.Duration
+	stopped *time.Duration
+	crashes int
+}
+
+// observe gives the job to the Observer.
+func (j *job) observe() {
+	if j.s.observer == nil {
+		return
+	}
+	r := &j.rec.Job
+	granted := r.Started
+	if granted == nil {
+		granted = r.Ended
+	}
+	o := Observation{
+		Job: j.view(), Queued: granted.Sub(r.Created), LockWaited: j.lockWaited.Load(),
+		Crashes: j.noticed.crashes, Told: j.noticed.told, Stopped: j.noticed.stopped,
+	}
+	if r.State == record.Succeeded {
+		o.Errors = j.track.errors()
+	}
+	j.s.observer.JobEnded(o)
+}
+
+// noteTold notes that the helper was told of the cancel.
+func (j *job) noteTold() {
+	if n := &j.noticed; !n.cancel.IsZero() && n.told == nil {
+		took := time.Since(n.cancel)
+		n.told = &took
+	}
+}
+
+// noteStopped notes that nobody is left who could write.
+func (j *job) noteStopped() {
+	if n := &j.noticed; !n.cancel.IsZero() && n.stopped == nil {
+		took := time.Since(n.cancel)
+		n.stopped = &took
+	}
+}
+
+// noteDeath counts a helper that ended without a result, unless the cancel
+// ladder or we for another reason killed it.
+func (j *job) noteDeath(e ending) {
+	if e.report == nil && e.exit.Known && j.run.ladder.rung < rungKill {
+		j.noticed.crashes++
+	}
+}
+
+// Tally names what Census counts.
+type Tally struct {
+	Kind  record.Kind
+	State record.State
+}
+
+// Census counts the live jobs.
+func (s *Supervisor) Census() map[Tally]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[Tally]int{}
+	for _, j := range s.live {
+		r := &j.shown.Load().rec
+		out[Tally{r.Kind, r.State}]++
+	}
+	return out
+}
