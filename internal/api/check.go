@@ -1,6 +1,10 @@
 package api
 
 import (
+	"encoding/json"
+	"errors"
+	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -138,10 +142,8 @@ func (r *VolumePatch) check() error {
 }
 
 func (r *JobPatch) check() error {
-	if limit := string(r.Limit); limit != "" && limit != "null" {
-		if n, err := strconv.ParseInt(limit, 10, 64); err != nil || n < 1 {
-			return record.Errorf(record.Invalid, `field "limit" is %s, not null or a number of bytes per second`, short(limit))
-		}
+	if _, err := Rate("limit", r.Limit); err != nil {
+		return err
 	}
 	if r.Priority != nil {
 		if err := oneOf("priority", *r.Priority, priorities()...); err != nil {
@@ -161,6 +163,69 @@ func (r *JobPatch) check() error {
 }
 
 func (r *JobCancel) check() error { return nil }
+
+// Rate reads the merge-patch of a rate in bytes per second; absent and null
+// are nil. field names it in the error.
+func Rate(field string, raw json.RawMessage) (*int64, error) {
+	text := string(raw)
+	if text == "" || text == "null" {
+		return nil, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 1 {
+		return nil, record.Errorf(record.Invalid, "field %q is %s, not null or a number of bytes per second", field, short(text))
+	}
+	return &n, nil
+}
+
+// Bounds of limits: far above any use, far below an overflow.
+const (
+	maxRunning    = 10_000
+	maxQueued     = 1_000_000
+	maxExceptions = 1_000 // of one kind
+)
+
+var deviceForm = regexp.MustCompile(`^(0|[1-9][0-9]{0,9}):(0|[1-9][0-9]{0,9})$`)
+
+func checkDevice(field, name string) error {
+	if !deviceForm.MatchString(name) {
+		return record.Errorf(record.Invalid, "field %q: %s is no device as MAJOR:MINOR", field, short(name))
+	}
+	return nil
+}
+
+func (r *LimitsPatch) check() error {
+	if _, err := Rate("rate", r.Rate); err != nil {
+		return err
+	}
+	return errors.Join(
+		number("running", r.Running, maxRunning), number("running_pool", r.RunningPool, maxRunning),
+		number("running_device", r.RunningDevice, maxRunning), number("queued", r.Queued, maxQueued),
+		exceptions("pool_rates", r.PoolRates, math.MaxInt64, checkName),
+		exceptions("pool_running", r.PoolRunning, maxRunning, checkName),
+		exceptions("device_rates", r.DeviceRates, math.MaxInt64, checkDevice),
+		exceptions("device_running", r.DeviceRunning, maxRunning, checkDevice))
+}
+
+// number refuses a limit below 1 or above most; nil is no change.
+func number[T int | int64](field string, n *T, most int64) error {
+	if n == nil || *n >= 1 && int64(*n) <= most {
+		return nil
+	}
+	return record.Errorf(record.Invalid, "field %q is %d, not 1 to %d", field, *n, most)
+}
+
+func exceptions[T int | int64](field string, by map[string]*T, most int64, name func(field, name string) error) error {
+	if len(by) > maxExceptions {
+		return record.Errorf(record.Invalid, "field %q has more than %d members", field, maxExceptions)
+	}
+	for k, n := range by {
+		if err := errors.Join(name(field, k), number(field+"."+k, n, most)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // nothing is the body of a call that takes no fields.
 type nothing struct{}

@@ -38,6 +38,7 @@ const (
 type Client struct {
 	socket string
 	http   *http.Client
+	fresh  bool
 }
 
 // Dial makes a client for the daemon on a unix socket. It connects with the
@@ -58,6 +59,10 @@ func Dial(socket string) *Client {
 // Socket is the path given to Dial.
 func (c *Client) Socket() string { return c.socket }
 
+// Fresh gives a client over the same connections that has pools read anew
+// before it is told of them and their volumes.
+func (c *Client) Fresh() *Client { return &Client{c.socket, c.http, true} }
+
 // Wrap puts a layer, for example one that checks the traffic, around the
 // client's transport. It is called before the first call.
 func (c *Client) Wrap(layer func(http.RoundTripper) http.RoundTripper) {
@@ -70,14 +75,14 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // ask is one request in the making.
 type ask struct {
 	method string
-	path   []string // segments after /v1, not escaped
+	path   []string // segments, not escaped
 	query  url.Values
 	header http.Header
 	body   any
 }
 
 func newAsk(method string, path ...string) *ask {
-	return &ask{method: method, path: path, query: url.Values{}, header: http.Header{}}
+	return &ask{method: method, path: append([]string{"v1"}, path...), query: url.Values{}, header: http.Header{}}
 }
 
 func (a *ask) with(body any) *ask {
@@ -108,7 +113,7 @@ func (a *ask) under(s Submit) *ask {
 
 func (a *ask) request(ctx context.Context) (*http.Request, error) {
 	u := url.URL{Scheme: "http", Host: "storaged", RawQuery: a.query.Encode()}
-	for _, s := range append([]string{"v1"}, a.path...) {
+	for _, s := range a.path {
 		u.Path += "/" + s
 		u.RawPath += "/" + url.PathEscape(s)
 	}
@@ -133,6 +138,9 @@ func (a *ask) request(ctx context.Context) (*http.Request, error) {
 // open sends a request and gives the answer to it when it is no problem. The
 // caller closes its body.
 func (c *Client) open(ctx context.Context, a *ask) (*http.Response, error) {
+	if c.fresh && a.method == http.MethodGet && len(a.path) > 1 && (a.path[1] == "pools" || a.path[1] == "volumes") {
+		a.query.Set("fresh", "true")
+	}
 	r, err := a.request(ctx)
 	if err != nil {
 		return nil, err

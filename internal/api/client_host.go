@@ -38,6 +38,27 @@ func (c *Client) Limits(ctx context.Context) (record.Limits, error) {
 	return fetch[record.Limits](ctx, c, newAsk(http.MethodGet, "limits"))
 }
 
+// Metrics gives the daemon's figures in the text format of Prometheus.
+func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
+	a := newAsk(http.MethodGet)
+	a.path = []string{"metrics"}
+	resp, err := c.open(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	return b, nil
+}
+
+// PatchLimits changes the scheduler's limits.
+func (c *Client) PatchLimits(ctx context.Context, r LimitsPatch) (record.Limits, error) {
+	return fetch[record.Limits](ctx, c, newAsk(http.MethodPatch, "limits").with(r))
+}
+
 // Events opens the stream of the events after number after, or with 0 of those
 // from now on: when Events returns, the stream has begun. See Service.Subscribe
 // for "reset".

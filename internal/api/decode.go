@@ -258,10 +258,10 @@ func indirect(t reflect.Type) reflect.Type {
 	return t
 }
 
-// nullable: null is no rate limit, and in a patch it removes a label. Nothing
-// else can be null.
+// nullable: null is no rate limit, and in a patch it removes a member of a map,
+// as a label. Nothing else can be null.
 func nullable(t reflect.Type, path string) bool {
-	return path == "limit" || t != nil && t.Kind() == reflect.Pointer
+	return path == "limit" || path == "rate" || t != nil && t.Kind() == reflect.Pointer
 }
 
 // validText reports whether s can be shown: all texts of requests end up in

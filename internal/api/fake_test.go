@@ -30,17 +30,18 @@ const jobID = "0199a0b4-3c5d-7e6f-8a9b-0c1d2e3f4a5b"
 // fake is a service that knows one pool, one volume and one job, answers
 // everything with them, and remembers what it was asked.
 type fake struct {
-	mu      sync.Mutex
-	calls   []string
-	last    asked
-	err     error         // answer of every call
-	panics  any           // what every call panics with
-	running chan struct{} // WaitJob: until it is closed the job runs
-	waits   chan struct{} // gets one when a WaitJob begins to wait
-	ended   chan struct{} // gets one when a subscription ends
-	log     io.Reader
-	hub     *events.Hub
-	full    bool // answer with every field set
+	mu        sync.Mutex
+	calls     []string
+	last      asked
+	err       error         // answer of every call
+	panics    any           // what every call panics with
+	running   chan struct{} // WaitJob: until it is closed the job runs
+	waits     chan struct{} // gets one when a WaitJob begins to wait
+	ended     chan struct{} // gets one when a subscription ends
+	log       io.Reader
+	hub       *events.Hub
+	freshened []string // by the last Freshen
+	full      bool     // answer with every field set
 }
 
 // asked is what a call was given.
@@ -306,6 +307,19 @@ func (f *fake) Capabilities() []backends.Properties {
 
 func (f *fake) Limits(context.Context) (record.Limits, error) {
 	return record.Limits{Running: 4, Rate: ptr(int64(5))}, f.enter("Limits", asked{})
+}
+
+func (f *fake) PatchLimits(_ context.Context, r api.LimitsPatch) (record.Limits, error) {
+	return record.Limits{Running: 4}, f.enter("PatchLimits", asked{request: r})
+}
+
+func (f *fake) Metrics() ([]byte, error) {
+	return []byte("storaged_jobs 1\n"), f.enter("Metrics", asked{})
+}
+
+func (f *fake) Freshen(_ context.Context, pools ...string) error {
+	f.set(func(f *fake) { f.freshened = pools })
+	return f.enter("Freshen", asked{names: pools})
 }
 
 func (f *fake) Subscribe(ctx context.Context, after int64) (<-chan record.Event, error) {

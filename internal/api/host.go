@@ -40,6 +40,39 @@ func getLimits(c *call) error {
 	return c.answer(http.StatusOK, wholeLimits(l))
 }
 
+func patchLimits(c *call) error {
+	if len(c.r.Header.Values("If-Match")) > 0 {
+		return record.Errorf(record.Invalid, "If-Match cannot be checked: limits have no generation")
+	}
+	r, _, err := decode[LimitsPatch](c)
+	if err != nil {
+		return err
+	}
+	l, err := c.svc.PatchLimits(c.ctx(), r)
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, wholeLimits(l))
+}
+
+func getMetrics(c *call) error {
+	b, err := c.svc.Metrics()
+	if err != nil {
+		return err
+	}
+	c.write(http.StatusOK, metricsType, b)
+	return nil
+}
+
+// freshen has pools read anew first, if the request asks for that.
+func (c *call) freshen(pools ...string) error {
+	fresh, err := c.flag("fresh")
+	if err != nil || !fresh || c.r.URL.Query().Has("cursor") { // the first page has done it
+		return err
+	}
+	return c.svc.Freshen(c.ctx(), pools...)
+}
+
 // each applies f to all items; no items are an empty list.
 func each[T any](items []T, f func(T) T) []T {
 	out := make([]T, 0, len(items))

@@ -102,7 +102,10 @@ func TestBadNamesInBodiesAreRefused(t *testing.T) {
 	}
 }
 
-const create, define, pool, job = "POST /v1/pools/images/volumes", "POST /v1/pools", "PATCH /v1/pools/images", "PATCH /v1/jobs/1"
+const (
+	create, define, pool = "POST /v1/pools/images/volumes", "POST /v1/pools", "PATCH /v1/pools/images"
+	job, limits          = "PATCH /v1/jobs/1", "PATCH /v1/limits"
+)
 
 // badBodies and what the refusal says of each.
 var badBodies = []struct{ call, body, says string }{
@@ -182,6 +185,22 @@ var badBodies = []struct{ call, body, says string }{
 	{job, `{"labels":null}`, "labels"},
 	{job, `{"labels":{"a":1}}`, "labels"},
 	{job, `{"state":"succeeded"}`, "state"},
+	{limits, `{"running":0}`, "running"},
+	{limits, `{"running":-1}`, "running"},
+	{limits, `{"running":null}`, "running"},
+	{limits, `{"running":10001}`, "running"},
+	{limits, `{"queued":1.5}`, "queued"},
+	{limits, `{"rate":0}`, "rate"},
+	{limits, `{"rate":"fast"}`, "rate"},
+	{limits, `{"rate":9223372036854775808}`, "rate"},
+	{limits, `{"pool_rates":{"a/b":1}}`, "pool_rates"},
+	{limits, `{"pool_rates":{"p":0}}`, "pool_rates.p"},
+	{limits, `{"pool_rates":{"p":"1"}}`, "pool_rates"},
+	{limits, `{"pool_running":{"p":0}}`, "pool_running.p"},
+	{limits, `{"pool_running":null}`, "pool_running"},
+	{limits, `{"device_rates":{"sda":1}}`, "MAJOR:MINOR"},
+	{limits, `{"device_running":{"8:0:1":1}}`, "MAJOR:MINOR"},
+	{limits, `{"speed":1}`, "speed"},
 	{"POST /v1/pools/p/volumes/v/resize", `{}`, "capacity"},
 	{"POST /v1/pools/p/volumes/v/resize", ``, "capacity"},
 	{"POST /v1/pools/p/volumes/v/clone", `{"name":"x","reflink":"maybe"}`, "reflink"},

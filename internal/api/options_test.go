@@ -333,3 +333,63 @@ func TestJobsArePagedByTheService(t *testing.T) {
 		}
 	}
 }
+
+func TestLimitsPatchArrives(t *testing.T) {
+	h := newHost(t, nil)
+	rt := h.transport(t, h.main)
+	for body, want := range map[string]api.LimitsPatch{
+		`{}`:                        {},
+		`{"rate":null}`:             {Rate: json.RawMessage(`null`)},
+		`{"rate":5,"running":8}`:    {Rate: json.RawMessage(`5`), Running: ptr(8)},
+		`{"pool_rates":{"p":null}}`: {PoolRates: map[string]*int64{"p": nil}},
+		`{"pool_running":{"p":2},"device_running":{"8:0":1}}`: {
+			PoolRunning: map[string]*int{"p": ptr(2)}, DeviceRunning: map[string]*int{"8:0": ptr(1)},
+		},
+	} {
+		if resp, got := answer(t, rt, request(t, "PATCH", "/v1/limits", body)); resp.StatusCode != 200 {
+			t.Fatalf("%s: %s", body, got)
+		}
+		if _, got := h.svc.took(); !reflect.DeepEqual(got.request, want) {
+			t.Errorf("%s arrived as %+v", body, got.request)
+		}
+	}
+}
+
+// Pools are read anew before they are told of, once for all pages of a list,
+// and only when that is asked for.
+func TestFreshReadsFirst(t *testing.T) {
+	h := newHost(t, nil)
+	c := h.client(t, h.ro)
+	for name, call := range map[string]func(*api.Client) error{
+		"[Freshen Pools] []":         func(c *api.Client) error { _, err := c.Pools(t.Context()); return err },
+		"[Freshen Pool] [p]":         func(c *api.Client) error { _, err := c.Pool(t.Context(), "p"); return err },
+		"[Freshen Pool Volumes] [p]": func(c *api.Client) error { _, err := c.PoolVolumes(t.Context(), "p"); return err },
+		"[Freshen Volume] [p]":       func(c *api.Client) error { _, err := c.Volume(t.Context(), "p", "v"); return err },
+		"[Freshen Volumes] [p q]": func(c *api.Client) error {
+			_, err := c.Volumes(t.Context(), api.VolumeFilter{Pools: []string{"p", "q"}})
+			return err
+		},
+	} {
+		h.svc.took()
+		if err := call(c.Fresh()); err != nil {
+			t.Fatal(err)
+		}
+		calls, _ := h.svc.took()
+		if got := fmt.Sprint(calls, " ", h.svc.freshened); got != name {
+			t.Errorf("calls are %s, want %s", got, name)
+		}
+		if err := call(c); err != nil {
+			t.Fatal(err)
+		}
+		if calls, _ := h.svc.took(); slices.Contains(calls, "Freshen") {
+			t.Errorf("%v without being asked", calls)
+		}
+	}
+	rt := h.transport(t, h.ro)
+	if resp, body := answer(t, rt, request(t, "GET", "/v1/pools?fresh=true&cursor=aW1hZ2Vz", "")); resp.StatusCode != 200 && resp.StatusCode != 400 {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+	if calls, _ := h.svc.took(); slices.Contains(calls, "Freshen") {
+		t.Errorf("a second page did %v", calls)
+	}
+}

@@ -14,6 +14,9 @@ func listPools(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := c.freshen(); err != nil {
+		return err
+	}
 	pools, err := c.svc.Pools(c.ctx())
 	if err != nil {
 		return err
@@ -22,6 +25,9 @@ func listPools(c *call) error {
 }
 
 func getPool(c *call) error {
+	if err := c.freshen(c.pool()); err != nil {
+		return err
+	}
 	p, err := c.svc.Pool(c.ctx(), c.pool())
 	return c.answerPool(http.StatusOK, p, err)
 }

@@ -14,6 +14,7 @@ const (
 	eventsType  = "text/event-stream"
 	logType     = "text/plain; charset=utf-8"
 	yamlType    = "application/yaml"
+	metricsType = "text/plain; version=0.0.4; charset=utf-8"
 )
 
 // problem is a record.Error as RFC 9457 writes it.

@@ -124,6 +124,21 @@ type JobPatch struct {
 	Labels   map[string]*string `json:"labels,omitempty"`
 }
 
+// LimitsPatch changes limits of the scheduler, by merge-patch: nil leaves one
+// as it is. Rate is absent, null (none) or bytes per second; of a map only the
+// keys named change, and a nil value removes one.
+type LimitsPatch struct {
+	Running       *int              `json:"running,omitempty"`
+	RunningPool   *int              `json:"running_pool,omitempty"`
+	RunningDevice *int              `json:"running_device,omitempty"`
+	Queued        *int              `json:"queued,omitempty"`
+	Rate          json.RawMessage   `json:"rate,omitempty"`
+	PoolRates     map[string]*int64 `json:"pool_rates,omitempty"`
+	PoolRunning   map[string]*int   `json:"pool_running,omitempty"`
+	DeviceRates   map[string]*int64 `json:"device_rates,omitempty"`
+	DeviceRunning map[string]*int   `json:"device_running,omitempty"`
+}
+
 // JobCancel asks to cancel a job. Now skips the ladder's patience.
 type JobCancel struct {
 	Now bool `json:"now,omitempty"`

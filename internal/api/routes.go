@@ -34,7 +34,9 @@ func hostRoutes() []route {
 		{http.MethodGet, "/v1/status", Reader, nil, false, getStatus},
 		{http.MethodGet, "/v1/capabilities", Reader, nil, false, getCapabilities},
 		{http.MethodGet, "/v1/openapi.yaml", Reader, nil, false, getOpenAPI},
+		{http.MethodGet, "/metrics", Reader, nil, false, getMetrics},
 		{http.MethodGet, "/v1/limits", Reader, nil, false, getLimits},
+		{http.MethodPatch, "/v1/limits", Member, nil, true, patchLimits},
 		{http.MethodGet, "/v1/events", Reader, nil, false, getEvents},
 	}
 }
@@ -42,9 +44,9 @@ func hostRoutes() []route {
 func poolRoutes() []route {
 	const one = "/v1/pools/{pool}"
 	return []route{
-		{http.MethodGet, "/v1/pools", Reader, paging, false, listPools},
+		{http.MethodGet, "/v1/pools", Reader, append([]string{"fresh"}, paging...), false, listPools},
 		{http.MethodPost, "/v1/pools", Member, append([]string{"build", "start"}, starting...), true, definePool},
-		{http.MethodGet, one, Reader, nil, false, getPool},
+		{http.MethodGet, one, Reader, []string{"fresh"}, false, getPool},
 		{http.MethodPut, one, Member, nil, true, replacePool},
 		{http.MethodPatch, one, Member, nil, true, patchPool},
 		{http.MethodPost, one + "/undefine", Member, nil, true, undefinePool},
@@ -58,13 +60,13 @@ func poolRoutes() []route {
 
 func volumeRoutes() []route {
 	const all, one = "/v1/pools/{pool}/volumes", "/v1/pools/{pool}/volumes/{volume}"
-	filters := append([]string{"path", "key", "format", "state"}, paging...)
+	filters := append([]string{"path", "key", "format", "state", "fresh"}, paging...)
 	deletion := append([]string{"wipe", "limit", "priority", "on_failure", "label"}, starting...)
 	return []route{
 		{http.MethodGet, "/v1/volumes", Reader, append([]string{"pool"}, filters...), false, listVolumes},
 		{http.MethodGet, all, Reader, filters, false, listPoolVolumes},
 		{http.MethodPost, all, Member, starting, true, starts(createVolume)},
-		{http.MethodGet, one, Reader, nil, false, getVolume},
+		{http.MethodGet, one, Reader, []string{"fresh"}, false, getVolume},
 		{http.MethodPatch, one, Member, nil, true, patchVolume},
 		{http.MethodDelete, one, Member, deletion, false, deleteVolume},
 		{http.MethodPost, one + "/clone", Member, starting, true, starts(cloneVolume)},

@@ -29,6 +29,7 @@ var bodies = map[string]string{
 	"POST /v1/pools/{pool}/volumes/{volume}/resize":  `{"capacity":1}`,
 	"PATCH /v1/pools/{pool}":                         `{"autostart":true}`,
 	"PATCH /v1/pools/{pool}/volumes/{volume}":        `{"description":"d"}`,
+	"PATCH /v1/limits":                               `{"running":8,"pool_rates":{"images":null}}`,
 	"PATCH /v1/jobs/{job}":                           `{"limit":null}`,
 	"POST /v1/jobs/{job}/cancel":                     `{"now":true}`,
 	"POST /v1/pools/{pool}/volumes/{volume}/wipe":    `{}`,

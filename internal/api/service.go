@@ -46,6 +46,10 @@ type Service interface {
 type PoolService interface {
 	Pools(ctx context.Context) ([]record.Pool, error)
 	Pool(ctx context.Context, pool string) (record.Pool, error)
+	// Freshen has pools read anew, none given all of them, so that what the
+	// catalogue says afterwards was true at most a second before the call. One
+	// that is not active is left as it is; one that cannot be read shows so.
+	Freshen(ctx context.Context, pools ...string) error
 	// DefinePool records a pool. With build or start it also starts one job.
 	DefinePool(ctx context.Context, s Submit, r PoolDefine, build, start bool) (record.Pool, Started, error)
 	// ReplacePool changes an inactive pool's definition.
@@ -95,6 +99,10 @@ type HostService interface {
 	Status(ctx context.Context) (Status, error)
 	Capabilities() []backends.Properties
 	Limits(ctx context.Context) (record.Limits, error)
+	// PatchLimits changes the limits at once and durably.
+	PatchLimits(ctx context.Context, r LimitsPatch) (record.Limits, error)
+	// Metrics gives figures in the text format of Prometheus, version 0.0.4.
+	Metrics() ([]byte, error)
 	// Subscribe gives the events after seq (0: from now on). When seq is too
 	// old, or a slow reader fell behind, the first event is "reset". The
 	// channel is closed when ctx ends or the daemon stops.

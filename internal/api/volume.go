@@ -14,6 +14,9 @@ func listVolumes(c *call) error {
 		return err
 	}
 	f.Pools = c.r.URL.Query()["pool"]
+	if err := c.freshen(f.Pools...); err != nil {
+		return err
+	}
 	return c.answerVolumes(p, f)
 }
 
@@ -22,6 +25,9 @@ func listVolumes(c *call) error {
 func listPoolVolumes(c *call) error {
 	p, f, err := c.volumeFilter()
 	if err != nil {
+		return err
+	}
+	if err := c.freshen(c.pool()); err != nil {
 		return err
 	}
 	pool, err := c.svc.Pool(c.ctx(), c.pool())
@@ -54,6 +60,9 @@ func (c *call) answerVolumes(p Page, f VolumeFilter) error {
 }
 
 func getVolume(c *call) error {
+	if err := c.freshen(c.pool()); err != nil {
+		return err
+	}
 	v, err := c.svc.Volume(c.ctx(), c.pool(), c.volume())
 	return c.answerVolume(v, err)
 }

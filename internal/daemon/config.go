@@ -168,14 +168,6 @@ func (h HistoryConfig) retention() supervisor.Retention {
 	}
 }
 
-func (l LimitsConfig) record() record.Limits {
-	return record.Limits{
-		Running: l.Running, RunningPool: l.RunningPool, RunningDevice: l.RunningDevice, Queued: l.Queued,
-		PoolRates: map[string]int64{}, PoolRunning: map[string]int{},
-		DeviceRates: map[string]int64{}, DeviceRunning: map[string]int{},
-	}
-}
-
 // installedHelper is where packages put it.
 const installedHelper = "/usr/libexec/storaged/storage-helper"
 

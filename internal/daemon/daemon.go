@@ -14,6 +14,7 @@ import (
 
 	"storaged/internal/api"
 	"storaged/internal/events"
+	"storaged/internal/metrics"
 	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
@@ -63,12 +64,21 @@ func newService(c Config, st *store.Store, log hclog.Logger) (*Service, error) {
 		return nil, err
 	}
 	hub := events.New(ringEvents)
-	k := &keeper{hub: hub, now: func() time.Time { return time.Now().UTC() }, boot: boot}
-	jobs := supervisor.New(supervisor.Config{
+	var set *store.Limits
+	if err := st.View(func(tx *store.Tx) (err error) { set, err = tx.Limits(); return err }); err != nil {
+		return nil, fmt.Errorf("cannot read limits: %w", err)
+	}
+	s := &Service{config: c, store: st, hub: hub, keeper: newKeeper(hub, boot), log: log}
+	s.started = s.keeper.now()
+	s.metrics = metrics.New(metrics.Source{
+		Live:    func() map[supervisor.Tally]int { return s.jobs.Census() },
+		Updates: st.Commits, Dropped: hub.Dropped,
+	})
+	s.jobs = supervisor.New(supervisor.Config{
 		RuntimeDir: c.RuntimeDir, StateDir: c.StateDir, Helper: c.Helper,
-		Limits: c.Limits.record(), Retention: c.History.retention(), Log: log.Named("supervisor"),
-	}, st, k, hub)
-	return &Service{config: c, started: k.now(), store: st, jobs: jobs, hub: hub, keeper: k, log: log}, nil
+		Limits: c.Limits.with(set), Retention: c.History.retention(), Observer: s.metrics, Log: log.Named("supervisor"),
+	}, st, s.keeper, hub)
+	return s, nil
 }
 
 // serve answers calls until ctx ends. The locks are rebuilt by now.

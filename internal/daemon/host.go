@@ -51,8 +51,8 @@ func (s *Service) Capabilities() []backends.Properties {
 	return out
 }
 
-// Limits are the scheduler's.
-func (s *Service) Limits(context.Context) (record.Limits, error) { return s.jobs.Limits(), nil }
+// Metrics gives figures for Prometheus.
+func (s *Service) Metrics() ([]byte, error) { return s.metrics.Text() }
 
 // Subscribe gives events.
 func (s *Service) Subscribe(ctx context.Context, after int64) (<-chan record.Event, error) {

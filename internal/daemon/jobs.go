@@ -49,8 +49,8 @@ func checkStates(states []string) error {
 	return nil
 }
 
-// headMatcher asks what cannot change while a job lives, and for ended jobs
-// the state, so that the records of jobs that are not meant are not read.
+// headMatcher asks what the store knows as well as the job itself: all but the
+// state of live jobs. So the records of jobs that are not meant are not read.
 func headMatcher(f api.JobFilter) func(*store.JobHead) bool {
 	return func(h *store.JobHead) bool {
 		return (!h.State.Terminal() || matchState(f.States, h.State)) &&
@@ -59,13 +59,14 @@ func headMatcher(f api.JobFilter) func(*store.JobHead) bool {
 			(len(f.Owners) == 0 || slices.Contains(f.Owners, h.User) || slices.Contains(f.Owners, strconv.Itoa(h.UID))) &&
 			(f.Since.IsZero() || !h.Created.Before(f.Since)) &&
 			(f.Until.IsZero() || h.Created.Before(f.Until)) &&
+			matchLabels(f.Labels, h.Labels) &&
 			(f.IdempotencyKey == "" || h.Key == f.IdempotencyKey)
 	}
 }
 
 // jobMatcher asks the rest.
 func jobMatcher(f api.JobFilter) func(*record.Job) bool {
-	return func(j *record.Job) bool { return matchState(f.States, j.State) && matchLabels(f.Labels, j.Labels) }
+	return func(j *record.Job) bool { return matchState(f.States, j.State) }
 }
 
 func matchState(states []string, st record.State) bool {
@@ -203,6 +204,9 @@ func (s *Service) RetryJob(ctx context.Context, sub api.Submit, job string) (api
 	j, err := s.jobs.Job(job)
 	if err != nil {
 		return api.Started{}, err
+	}
+	if j.Forgotten {
+		return api.Started{}, record.Errorf(record.WrongState, "job %d was forgotten; what it was to do is not known any more", j.Number)
 	}
 	if j.State != record.Failed && j.State != record.Canceled {
 		return api.Started{}, record.Errorf(record.WrongState, "job %d is %s; only a failed or canceled job can be retried", j.Number, j.State)

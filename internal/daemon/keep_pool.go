@@ -257,6 +257,9 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 	if s.busy[it.Name] || v != nil && s.stale(v) {
 		return nil
 	}
+	if v == nil && s.goneSince(s.pool.Name, it.Name, s.began.Started) {
+		return nil
+	}
 	if v == nil {
 		v = &store.Volume{Volume: record.Volume{
 			Pool: s.pool.Name, Name: it.Name, Key: it.Key, Path: it.Path, Type: it.VolType,
@@ -285,7 +288,7 @@ func (s scan) vanish(known []*store.Volume, found map[string]bool) error {
 		if found[v.Name] || s.stale(v) {
 			continue
 		}
-		if err := s.dropVolume(s.tx, "volume.vanished", v); err != nil {
+		if err := s.dropVolume(s.tx, vanished, v); err != nil {
 			return err
 		}
 	}

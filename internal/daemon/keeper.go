@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"maps"
+	"sync"
 	"time"
 
 	"storaged/internal/events"
@@ -16,6 +18,17 @@ type keeper struct {
 	hub  *events.Hub
 	now  func() time.Time
 	boot string // id of this boot
+
+	mu      sync.Mutex
+	applied map[string]time.Time // when the newest finding applied began, by pool's uuid
+	dropped map[string]time.Time // when a volume left the catalogue, by its key
+}
+
+func newKeeper(hub *events.Hub, boot string) *keeper {
+	return &keeper{
+		hub: hub, now: func() time.Time { return time.Now().UTC() }, boot: boot,
+		applied: map[string]time.Time{}, dropped: map[string]time.Time{},
+	}
 }
 
 // end is what an ended job comes to.
@@ -79,7 +92,39 @@ func (k *keeper) dropVolume(tx *store.Tx, event string, v *store.Volume) error {
 	}
 	public := v.Volume
 	k.publish(tx, record.Event{Type: event, Volume: &public})
+	if event != vanished {
+		tx.OnCommit(func() { k.noteDropped(public.Pool, public.Name) })
+	}
 	return nil
+}
+
+// vanished is the event of a volume that a reading of its pool did not find.
+const vanished = "volume.vanished"
+
+// maxDropped bounds what is remembered of dropped volumes; dropLife is how old
+// a reading of a pool can be at most when it is applied.
+const (
+	maxDropped = 10_000
+	dropLife   = time.Hour
+)
+
+// noteDropped remembers that a job took a volume away, lest a reading that was
+// begun before finds it again.
+func (k *keeper) noteDropped(pool, volume string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.now()
+	if len(k.dropped) >= maxDropped {
+		maps.DeleteFunc(k.dropped, func(_ string, at time.Time) bool { return now.Sub(at) > dropLife })
+	}
+	k.dropped[pool+"/"+volume] = now
+}
+
+// goneSince reports whether a job took a volume of that name away after then.
+func (k *keeper) goneSince(pool, volume string, then *time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return then != nil && k.dropped[pool+"/"+volume].After(*then)
 }
 
 func (k *keeper) putPool(tx *store.Tx, event string, p *store.Pool) error {

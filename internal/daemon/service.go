@@ -12,6 +12,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/backends/all"
 	"storaged/internal/events"
+	"storaged/internal/metrics"
 	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
@@ -25,6 +26,7 @@ type Service struct {
 	jobs    *supervisor.Supervisor
 	hub     *events.Hub
 	keeper  *keeper
+	metrics *metrics.Metrics
 	log     hclog.Logger
 
 	recovered []int64 // jobs of an earlier daemon, found at start

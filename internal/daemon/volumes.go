@@ -397,7 +397,7 @@ func (s *Service) fits(ctx context.Context, w work) error {
 	if err != nil || p.Available-p.Reserved >= need {
 		return err
 	}
-	report, err := s.jobs.Query(ctx, pool, poolArgv("pool-refresh", work{Type: p.Type, Path: p.Target.Path}))
+	report, _, err := s.look(ctx, &p)
 	if err != nil || report.Pool == nil {
 		return nil // what cannot be looked at now is the helper's to find out
 	}

@@ -77,11 +77,11 @@ const (
 )
 
 // Object is one thing a job holds: a volume of a pool, or, with an empty
-// Volume, the pool itself.
+// Volume, the pool itself. Where it is only named, it has no mode.
 type Object struct {
 	Pool   string `json:"pool"`
 	Volume string `json:"volume,omitempty"`
-	Mode   Mode   `json:"mode"`
+	Mode   Mode   `json:"mode,omitempty"`
 }
 
 // String gives POOL or POOL/NAME, as people write it.

@@ -14,7 +14,7 @@ const schema = 1
 // Buckets. Every value is a seal (seal.go) over a body; the body is the JSON
 // of the type named, except where it says otherwise.
 const (
-	bucketMeta        = "meta"         // "schema": schemaRecord, "job_number": last number given (8 bytes)
+	bucketMeta        = "meta"         // "schema": schemaRecord, "job_number": last number given (8 bytes), "limits": Limits
 	bucketJobs        = "jobs"         // number (8 bytes, big-endian): a JobHead in binary, then Job
 	bucketJobIDs      = "job_ids"      // uuid: number
 	bucketJobKeys     = "job_keys"     // uid (8 bytes), idempotency key: number
@@ -35,6 +35,7 @@ var buckets = []string{
 var (
 	keySchema    = []byte("schema")
 	keyJobNumber = []byte("job_number")
+	keyLimits    = []byte("limits")
 )
 
 type schemaRecord struct {

@@ -25,6 +25,7 @@ type query struct {
 	done      chan struct{}
 	abandoned chan struct{} // closed by the last who waited, when it left first
 	waiting   int           // guarded by queries.mu
+	began     time.Time
 	report    *ipc.Report
 	err       error
 	ended     time.Time
@@ -36,11 +37,12 @@ func (qs *queries) wait() { qs.all.Wait() }
 // per key at a time, which answers everyone who asks meanwhile and for one
 // second after; the report is shared and must not be changed. When nobody
 // waits any more it is killed. A failure that the helper reports is a
-// *record.Error; ctx's error comes as it is.
-func (s *Supervisor) Query(ctx context.Context, key string, argv []string) (*ipc.Report, error) {
+// *record.Error; ctx's error comes as it is. began is a time before the helper
+// looked.
+func (s *Supervisor) Query(ctx context.Context, key string, argv []string) (report *ipc.Report, began time.Time, err error) {
 	q, err := s.joinQuery(key, argv)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	select {
 	case <-q.done:
@@ -49,9 +51,9 @@ func (s *Supervisor) Query(ctx context.Context, key string, argv []string) (*ipc
 	s.leaveQuery(q)
 	select {
 	case <-q.done:
-		return q.report, q.err
+		return q.report, q.began, q.err
 	default:
-		return nil, ctx.Err()
+		return nil, q.began, ctx.Err()
 	}
 }
 
@@ -67,7 +69,7 @@ func (s *Supervisor) joinQuery(key string, argv []string) (*query, error) {
 		q.waiting++
 		return q, nil
 	}
-	q := &query{done: make(chan struct{}), abandoned: make(chan struct{}), waiting: 1}
+	q := &query{done: make(chan struct{}), abandoned: make(chan struct{}), waiting: 1, began: time.Now()}
 	s.queries.running[key] = q
 	s.queries.all.Go(func() {
 		q.report, q.err = s.ask(q, argv)

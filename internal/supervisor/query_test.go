@@ -27,7 +27,7 @@ func TestOneQueryAnswersEveryone(t *testing.T) {
 	var all sync.WaitGroup
 	for range 10 {
 		all.Go(func() {
-			report, err := r.sup.Query(r.ctx(), "pool p", act("query", g.path, seen))
+			report, _, err := r.sup.Query(r.ctx(), "pool p", act("query", g.path, seen))
 			if err != nil || report.Bytes != 42 {
 				t.Errorf("answer %+v, %v", report, err)
 			}
@@ -35,7 +35,7 @@ func TestOneQueryAnswersEveryone(t *testing.T) {
 	}
 	g.open()
 	all.Wait()
-	if _, err := r.sup.Query(r.ctx(), "pool p", act("query", g.path, seen)); err != nil {
+	if _, _, err := r.sup.Query(r.ctx(), "pool p", act("query", g.path, seen)); err != nil {
 		t.Error(err)
 	}
 	if n := runs(t, seen); n != 1 {
@@ -52,7 +52,7 @@ func TestQueryIsAskedAnewWhenOld(t *testing.T) {
 	for range 2 {
 		var all sync.WaitGroup
 		all.Go(g.open)
-		if _, err := r.sup.Query(r.ctx(), "k", act("query", g.path, seen)); err != nil {
+		if _, _, err := r.sup.Query(r.ctx(), "k", act("query", g.path, seen)); err != nil {
 			t.Error(err)
 		}
 		all.Wait()
@@ -67,12 +67,12 @@ func TestQueryThatFailsSaysWhy(t *testing.T) {
 	r := newRig(t)
 	var all sync.WaitGroup
 	all.Go(g.open)
-	_, err := r.sup.Query(r.ctx(), "k", act("query", g.path, t.TempDir(), "fail"))
+	_, _, err := r.sup.Query(r.ctx(), "k", act("query", g.path, t.TempDir(), "fail"))
 	if record.CodeOf(err) != record.NotFound {
 		t.Errorf("error is %v", err)
 	}
 	all.Wait()
-	if _, err := r.sup.Query(r.ctx(), "other", act("exitWithout", "4")); record.CodeOf(err) != record.Internal {
+	if _, _, err := r.sup.Query(r.ctx(), "other", act("exitWithout", "4")); record.CodeOf(err) != record.Internal {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -81,7 +81,7 @@ func TestAbandonedQueryIsKilled(t *testing.T) {
 	r := newRig(t)
 	ctx, cancel := context.WithTimeout(r.ctx(), 200*time.Millisecond)
 	defer cancel()
-	_, err := r.sup.Query(ctx, "k", act("hangBeforeHello"))
+	_, _, err := r.sup.Query(ctx, "k", act("hangBeforeHello"))
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error is %v", err)
 	}
@@ -95,7 +95,7 @@ func TestStopEndsQueries(t *testing.T) {
 	r := newRig(t)
 	asked := make(chan error, 1)
 	go func() {
-		_, err := r.sup.Query(r.ctx(), "k", act("hangBeforeHello"))
+		_, _, err := r.sup.Query(r.ctx(), "k", act("hangBeforeHello"))
 		asked <- err
 	}()
 	for tick := time.NewTicker(time.Millisecond); len(processesOf(r.cfg.RuntimeDir)) == 0; <-tick.C { // exec has no event
@@ -106,7 +106,7 @@ func TestStopEndsQueries(t *testing.T) {
 	if err := <-asked; err == nil {
 		t.Error("a killed query has an answer")
 	}
-	if _, err := r.sup.Query(r.ctx(), "k", act("short")); record.CodeOf(err) != record.RecoveringCode {
+	if _, _, err := r.sup.Query(r.ctx(), "k", act("short")); record.CodeOf(err) != record.RecoveringCode {
 		t.Errorf("query after stop: %v", err)
 	}
 }

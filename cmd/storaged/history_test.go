@@ -1,0 +1,140 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// newTick gives a ticker for what has no event.
+func newTick(t *testing.T) <-chan time.Time {
+	tick := time.NewTicker(20 * time.Millisecond)
+	t.Cleanup(tick.Stop)
+	return tick.C
+}
+
+// fill puts ended jobs into the store of a daemon that does not run.
+func (h *host) fill(n int, ago time.Duration) {
+	h.t.Helper()
+	st, err := store.Open(filepath.Join(h.dir, "state", "storaged.db"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer st.Close()
+	at := time.Now().Add(-ago).UTC()
+	err = st.Update(func(tx *store.Tx) error {
+		for range n {
+			number, err := tx.NextNumber()
+			if err != nil {
+				return err
+			}
+			j := &store.Job{Job: record.Job{
+				ID: uuid.Must(uuid.NewV7()).String(), Number: number, Kind: record.VolumeClone, Class: record.Async,
+				State: record.Succeeded, Created: at, Started: &at, Ended: &at, Priority: record.Medium,
+				OnFailure: record.RollbackOnFailure, Rollback: record.RollbackNone,
+				Owner:   record.Owner{UID: 1000, User: "alice", Command: "storagectl", Via: "rest"},
+				Objects: []record.Object{{Pool: "pool", Volume: "base", Mode: record.ModeRead}, {Pool: "pool", Volume: fmt.Sprint("v", number), Mode: record.ModeWrite}},
+				Helper:  &record.Helper{PID: 1, Argv: []string{"storage-helper", "clone", "--source", "/srv/images/base", "--target", "/srv/images/v"}},
+				Result:  &record.Result{Pool: "pool", Volume: fmt.Sprint("v", number), Method: "copy", Bytes: 1 << 30},
+				Stats:   &record.Stats{BytesRead: 1 << 30, BytesWritten: 1 << 30},
+			}}
+			if err := tx.PutJob(j); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// pagePromise is how long a page of a list may take, whatever the history.
+const pagePromise = 100 * time.Millisecond
+
+func TestListsOfALongHistoryAreQuick(t *testing.T) {
+	h := newHost(t)
+	h.stop()
+	h.fill(9_990, time.Hour)
+	h.start()
+	for name, f := range map[string]api.JobFilter{
+		"all":               {},
+		"the failed":        {States: []string{"failed"}},
+		"of one volume":     {Volumes: []string{"pool/v5"}},
+		"of somebody":       {Owners: []string{"alice"}},
+		"with a label":      {Labels: []string{"a=b"}},
+		"with another kind": {Kinds: []string{"pool.start"}},
+	} {
+		var took []time.Duration
+		for range 20 {
+			begun := time.Now()
+			if _, err := h.client.Jobs(h.ctx(), f, api.Page{}); err != nil {
+				t.Fatal(err)
+			}
+			took = append(took, time.Since(begun))
+		}
+		slices.Sort(took)
+		t.Logf("%s: median %v, worst %v", name, took[10], took[19])
+		if took[10] > pagePromise && !raceEnabled {
+			t.Errorf("a page of %s takes %v", name, took[10])
+		}
+	}
+}
+
+func TestHistoryIsPrunedAtTheStart(t *testing.T) {
+	h := newHost(t)
+	h.create("one", mib)
+	h.stop()
+	h.fill(300, 31*24*time.Hour)
+	h.fill(5, 29*24*time.Hour)
+	h.start()
+	tick := newTick(t)
+	for {
+		l, err := h.client.Jobs(h.ctx(), api.JobFilter{}, api.Page{Limit: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(l.Items) == 7 {
+			return
+		}
+		if len(l.Items) < 7 {
+			t.Fatalf("%d are left", len(l.Items))
+		}
+		<-tick
+	}
+}
+
+func TestForgottenWipeLeavesATrace(t *testing.T) {
+	h := newHost(t)
+	h.create("one", mib)
+	st, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "one", api.VolumeWipe{})
+	wipe := h.succeed(st, err)
+	created := h.create("two", mib)
+	for _, j := range []record.Job{wipe, created} {
+		if err := h.client.ForgetJob(h.ctx(), j.ID); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(h.dir, "state", "jobs", j.ID)); !os.IsNotExist(err) {
+			t.Errorf("files of job %d are left (%v)", j.Number, err)
+		}
+	}
+	got, err := h.client.Job(h.ctx(), wipe.ID)
+	if err != nil || !got.Forgotten || got.Kind != record.VolumeWipe || got.Result != nil || got.Owner != wipe.Owner {
+		t.Errorf("left of the wipe is %+v (%v)", got, err)
+	}
+	if _, err := h.client.Job(h.ctx(), created.ID); record.CodeOf(err) != record.NotFound {
+		t.Errorf("the forgotten create is there (%v)", err)
+	}
+	if _, err := h.client.RetryJob(h.ctx(), api.Submit{}, wipe.ID); err == nil {
+		t.Error("a forgotten job can be retried")
+	}
+}

@@ -1,0 +1,147 @@
+package main_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+func (h *host) patchLimits(r api.LimitsPatch) record.Limits {
+	h.t.Helper()
+	l, err := h.client.PatchLimits(h.ctx(), r)
+	if err != nil {
+		h.t.Fatalf("limits: %v", err)
+	}
+	return l
+}
+
+func TestLimitsSetAtRunTimeSurviveARestart(t *testing.T) {
+	h := newHost(t)
+	l := h.patchLimits(api.LimitsPatch{
+		Running: ptr(7), Rate: []byte("1000000"), PoolRates: map[string]*int64{"pool": ptr(int64(5))},
+		PoolRunning: map[string]*int{"pool": ptr(2)}, DeviceRunning: map[string]*int{"8:0": ptr(1)},
+	})
+	check := func(l record.Limits, err error) {
+		t.Helper()
+		if err != nil || l.Running != 7 || l.RunningPool != 16 || l.Rate == nil || *l.Rate != 1000000 ||
+			l.PoolRates["pool"] != 5 || l.PoolRunning["pool"] != 2 || l.DeviceRunning["8:0"] != 1 {
+			t.Errorf("limits are %+v (%v)", l, err)
+		}
+	}
+	check(l, nil)
+	check(h.client.Limits(h.ctx()))
+	h.stop()
+	h.start()
+	check(h.client.Limits(h.ctx()))
+	l = h.patchLimits(api.LimitsPatch{Rate: []byte("null"), PoolRates: map[string]*int64{"pool": nil}})
+	if l.Rate != nil || len(l.PoolRates) != 0 || l.Running != 7 || l.PoolRunning["pool"] != 2 {
+		t.Errorf("limits are %+v", l)
+	}
+	_, err := h.client.PatchLimits(h.ctx(), api.LimitsPatch{PoolRates: map[string]*int64{"nope": ptr(int64(1))}, Running: ptr(1)})
+	if record.CodeOf(err) != record.NotFound {
+		t.Errorf("a limit on a pool that is not there: %v", err)
+	}
+	if l, err := h.client.Limits(h.ctx()); err != nil || l.Running != 7 {
+		t.Errorf("a refused change was made: %+v (%v)", l, err)
+	}
+}
+
+// ten starts a clone of the base at full speed.
+func (h *host) clone(name string) api.Started {
+	h.t.Helper()
+	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: name, Reflink: "never"})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return st
+}
+
+// Two jobs under a cap move together what the cap says.
+func TestCapOfAPoolHoldsForItsJobsTogether(t *testing.T) {
+	h := newHost(t)
+	h.random("base", 64*mib)
+	const rate = 16 * mib
+	h.patchLimits(api.LimitsPatch{PoolRates: map[string]*int64{"pool": ptr(int64(rate))}})
+	one, two := h.clone("one"), h.clone("two")
+	h.running(one)
+	h.running(two)
+	moved := func() int64 {
+		a, errA := h.client.Job(h.ctx(), one.Job.ID)
+		b, errB := h.client.Job(h.ctx(), two.Job.ID)
+		if errA != nil || errB != nil {
+			t.Fatal(errA, errB)
+		}
+		return a.Progress.Done + b.Progress.Done
+	}
+	before, began := moved(), time.Now()
+	<-time.After(3 * time.Second)
+	speed := float64(moved()-before) / time.Since(began).Seconds()
+	// Progress comes in steps of up to 4 MiB, which are 8 % of three seconds.
+	if speed > 1.15*rate || speed < 0.6*rate && !raceEnabled {
+		t.Errorf("together they move %.1f MiB/s under a cap of 16", speed/mib)
+	}
+	h.patchLimits(api.LimitsPatch{PoolRates: map[string]*int64{"pool": nil}})
+	h.succeed(one, nil)
+	h.succeed(two, nil)
+}
+
+func TestExceptionForAPoolMakesJobsWait(t *testing.T) {
+	h := newHost(t)
+	h.random("base", 16*mib)
+	h.patchLimits(api.LimitsPatch{PoolRunning: map[string]*int{"pool": ptr(1)}, Rate: []byte("1048576")})
+	one := h.clone("one")
+	h.running(one)
+	two := h.clone("two")
+	j, err := h.client.Job(h.ctx(), two.Job.ID)
+	if err != nil || j.State != record.Queued || len(j.WaitingOn) == 0 || j.WaitingOn[0].For != "slot" {
+		t.Fatalf("the second is %s, waiting on %+v (%v)", j.State, j.WaitingOn, err)
+	}
+	h.patchLimits(api.LimitsPatch{PoolRunning: map[string]*int{"pool": nil}})
+	h.running(two)
+	h.patchLimits(api.LimitsPatch{Rate: []byte("null")})
+	h.succeed(one, nil)
+	h.succeed(two, nil)
+}
+
+func TestMetricsCountTheJobsOfThisDaemon(t *testing.T) {
+	h := newHost(t)
+	want := func(lines ...string) {
+		t.Helper()
+		b, err := h.client.Metrics(h.ctx())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range lines {
+			if !strings.Contains(string(b), l) {
+				t.Errorf("there is no %q in\n%s", l, b)
+			}
+		}
+	}
+	h.random("base", 16*mib)
+	h.succeed(h.clone("quick"), nil)
+	h.patchLimits(api.LimitsPatch{Rate: []byte("1048576")})
+	st := h.clone("slow")
+	h.running(st)
+	want(`storaged_jobs{kind="volume.clone",state="running"} 1`,
+		`storaged_jobs_ended_total{kind="volume.clone",outcome="succeeded"} 1`,
+		`storaged_jobs_ended_total{kind="pool.start",outcome="succeeded"} 1`,
+		`storaged_job_bytes_total{direction="written",kind="volume.clone"} 1.6777216e+07`,
+		`storaged_job_cancel_told_seconds_count 0`, `go_goroutines`)
+	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}); err != nil {
+		t.Fatal(err)
+	}
+	h.end(st, nil)
+	want(`storaged_jobs_ended_total{kind="volume.clone",outcome="canceled"} 1`,
+		`storaged_job_cancel_told_seconds_count 1`, `storaged_job_cancel_stopped_seconds_count 1`)
+	h.stop()
+	h.start()
+	want(`storaged_store_updates_total`)
+	if b, err := h.client.Metrics(h.ctx()); err != nil || strings.Contains(string(b), "storaged_jobs_ended_total{") {
+		t.Errorf("a new daemon counts the jobs of the old one (%v)", err)
+	}
+}

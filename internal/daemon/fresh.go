@@ -1,0 +1,138 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+const (
+	// freshTimeout bounds the wait for pools to be read. A directory of a
+	// million files takes seconds; a dead server takes for ever.
+	freshTimeout = 30 * time.Second
+
+	// freshAtOnce is how many pools one call has read at the same time.
+	freshAtOnce = 8
+)
+
+// Freshen reads pools anew by query helpers: no job, no history. What is found
+// is applied as that of a refresh job.
+func (s *Service) Freshen(ctx context.Context, names ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
+	defer cancel()
+	var pools []*store.Pool
+	err := s.store.View(func(tx *store.Tx) (err error) {
+		pools, err = poolsOf(tx, names)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	errs := make([]error, len(pools))
+	places := make(chan struct{}, freshAtOnce)
+	var all sync.WaitGroup
+	for i, p := range pools {
+		if !readable(p) {
+			continue
+		}
+		places <- struct{}{}
+		all.Go(func() {
+			errs[i] = s.freshenOne(ctx, p)
+			<-places
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// readable reports whether a pool can be read, or could be when it was tried
+// last; one that a job starts or stops is that job's.
+func readable(p *store.Pool) bool {
+	switch p.State {
+	case record.PoolActive, record.PoolDegraded, record.PoolUnreachable:
+		return true
+	}
+	return false
+}
+
+// look has a query helper read a pool; began is before it did.
+func (s *Service) look(ctx context.Context, p *record.Pool) (report *ipc.Report, began time.Time, err error) {
+	return s.jobs.Query(ctx, "pool "+p.UUID, refreshArgv(work{Type: p.Type, Path: p.Target.Path}))
+}
+
+func (s *Service) freshenOne(ctx context.Context, p *store.Pool) error {
+	report, began, err := s.look(ctx, &p.Pool)
+	var refusal *record.Error
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return record.Errorf(record.TimedOut, "pool %q could not be read within %v", p.Name, freshTimeout).
+			WithHint("without fresh, the answer is what was read last")
+	case err != nil && !errors.As(err, &refusal), record.CodeOf(err) == record.RecoveringCode:
+		return err
+	}
+	return s.store.Update(func(tx *store.Tx) error { return s.keeper.freshened(tx, p, finding{report, began, refusal}) })
+}
+
+// finding is what a query helper said of a pool: report, or why there is none.
+type finding struct {
+	report *ipc.Report
+	began  time.Time
+	err    *record.Error
+}
+
+// freshened applies a finding, unless the pool is no more as it was when it
+// was asked for.
+func (k *keeper) freshened(tx *store.Tx, asked *store.Pool, f finding) error {
+	p, err := tx.Pool(asked.Name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if p.UUID != asked.UUID || p.Target.Path != asked.Target.Path || !readable(p) || !k.newer(tx, p.UUID, f.began) {
+		return nil
+	}
+	before := p.Pool
+	if f.err != nil {
+		k.show(p, record.PoolUnreachable, f.err.Message)
+	} else {
+		k.show(p, record.PoolActive, "")
+		j := &store.Job{Job: record.Job{Started: &f.began}} // of no number: every job's locks count
+		if err := k.sync(tx, p, end{work: poolWork(p, record.PoolRefresh), job: j, report: f.report}); err != nil {
+			return err
+		}
+	}
+	if before.State == p.State && before.Available == p.Available && before.Allocation == p.Allocation {
+		return tx.PutPool(p) // nothing to tell anybody
+	}
+	return k.putPool(tx, "pool.state", p)
+}
+
+// show is move for a reader: what is so already is not news.
+func (k *keeper) show(p *store.Pool, s record.PoolState, reason string) {
+	if p.State != s {
+		k.move(p, s, reason)
+	}
+}
+
+// newer reports whether a finding is to be applied: it was not yet, by another
+// who asked for the same.
+func (k *keeper) newer(tx *store.Tx, pool string, began time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !began.After(k.applied[pool]) {
+		return false
+	}
+	tx.OnCommit(func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.applied[pool] = began
+	})
+	return true
+}
