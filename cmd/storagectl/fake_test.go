@@ -44,6 +44,9 @@ type fake struct {
 	asked    chan struct{}            // gets one for each start, before that
 	changed  chan struct{}            // gets one for each cancel asked
 	nextLog  map[int64]string         // logs by number
+
+	patched   api.LimitsPatch // the last
+	freshened []string        // pools, since the start
 }
 
 var day = time.Date(2026, 11, 21, 9, 12, 0, 0, time.UTC)
@@ -461,6 +464,31 @@ func (f *fake) Capabilities() []backends.Properties {
 
 func (f *fake) Limits(context.Context) (record.Limits, error) {
 	return record.Limits{Running: 8, RunningPool: 4, RunningDevice: 4, Queued: 1000, PoolRates: map[string]int64{"images": 100 << 20}}, nil
+}
+
+func (f *fake) PatchLimits(ctx context.Context, r api.LimitsPatch) (record.Limits, error) {
+	l, err := f.Limits(ctx)
+	for pool, rate := range r.PoolRates {
+		delete(l.PoolRates, pool)
+		if rate != nil {
+			l.PoolRates[pool] = *rate
+		}
+	}
+	if r.Running != nil {
+		l.Running = *r.Running
+	}
+	if r.Rate != nil {
+		l.Rate, err = api.Rate("rate", r.Rate)
+	}
+	f.locked(func(f *fake) { f.patched = r })
+	return l, err
+}
+
+func (f *fake) Metrics() ([]byte, error) { return nil, nil }
+
+func (f *fake) Freshen(_ context.Context, pools ...string) error {
+	f.locked(func(f *fake) { f.freshened = append(f.freshened, pools...) })
+	return nil
 }
 
 func (f *fake) Subscribe(ctx context.Context, after int64) (<-chan record.Event, error) {

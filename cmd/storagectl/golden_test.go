@@ -138,7 +138,9 @@ func TestJobTranscript(t *testing.T) {
 func TestHostTranscript(t *testing.T) {
 	d := newDaemon(t)
 	golden(t, "host", transcript(d,
-		"status", "limits", "limits show -o json", "capabilities", "capabilities -o name", "version -o json", "completion csh", "stauts", "pool lits", "vol create --capacity",
+		"status", "limits", "limits show -o json",
+		"limits set --running 32", "limits set --pool images --rate none", "limits set --rate 100M -o name", "limits set", "limits set --running none",
+		"limits set --rate fast", "limits set --pool a --device 8:0 --rate 1", "limits set --running 3 --dry-run", "limits set --pool p --running none --dry-run", "capabilities", "capabilities -o name", "version -o json", "completion csh", "stauts", "pool lits", "vol create --capacity",
 	))
 }
 

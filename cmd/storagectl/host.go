@@ -12,8 +12,6 @@ import (
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/api"
 	"storaged/internal/backends"
-	"storaged/internal/quantity"
-	"storaged/internal/record"
 	"storaged/internal/term"
 )
 
@@ -26,10 +24,7 @@ func (t *tool) hostCommands() []*cli.Command {
 			Name: "events", Usage: "print what happens until Ctrl-C", Action: t.reading(followEvents),
 			Flags: []cli.Flag{&cli.StringFlag{Name: "after", Usage: "begin after the event with `NUMBER`"}},
 		},
-		{
-			Name: "limits", Usage: "the scheduler's limits", Action: t.reading(limits),
-			Subcommands: []*cli.Command{{Name: "show", Usage: "show them", Action: t.reading(limits)}},
-		},
+		t.limitsCommand(),
 		{Name: "capabilities", Usage: "show the types of pools and what they can do", Action: t.reading(capabilities)},
 		{Name: "version", Usage: "show the versions of this program and of the daemon", Action: t.reading(showVersion)},
 		{
@@ -85,46 +80,6 @@ func counts(by map[string]int) string {
 		return "none"
 	}
 	return strings.Join(parts, ", ")
-}
-
-func limits(ctx context.Context, s *session) error {
-	l, err := s.client.Limits(ctx)
-	if err != nil {
-		return err
-	}
-	return printOne(s, shape[record.Limits]{
-		columns: []term.Column[record.Limits]{
-			{Name: "running", Right: true, Cell: func(l record.Limits) string { return fmt.Sprint(l.Running) }},
-			{Name: "running-pool", Right: true, Cell: func(l record.Limits) string { return fmt.Sprint(l.RunningPool) }},
-			{Name: "running-device", Right: true, Cell: func(l record.Limits) string { return fmt.Sprint(l.RunningDevice) }},
-			{Name: "queued", Right: true, Cell: func(l record.Limits) string { return fmt.Sprint(l.Queued) }},
-		},
-		name: func(record.Limits) string { return "limits" }, detail: limitFields,
-	}, l)
-}
-
-func limitFields(_ *session, l record.Limits) []field {
-	rate := "none"
-	if l.Rate != nil {
-		rate = quantity.FormatRate(*l.Rate)
-	}
-	fields := []field{
-		{"Running jobs", fmt.Sprint(l.Running)}, {"Running jobs per pool", fmt.Sprint(l.RunningPool)},
-		{"Running jobs per device", fmt.Sprint(l.RunningDevice)}, {"Queued jobs", fmt.Sprint(l.Queued)}, {"Rate of all jobs", rate},
-	}
-	for _, p := range slices.Sorted(maps.Keys(l.PoolRates)) {
-		fields = append(fields, field{"Rate of pool " + term.Escape(p), quantity.FormatRate(l.PoolRates[p])})
-	}
-	for _, p := range slices.Sorted(maps.Keys(l.PoolRunning)) {
-		fields = append(fields, field{"Running jobs of pool " + term.Escape(p), fmt.Sprint(l.PoolRunning[p])})
-	}
-	for _, d := range slices.Sorted(maps.Keys(l.DeviceRates)) {
-		fields = append(fields, field{"Rate of device " + term.Escape(d), quantity.FormatRate(l.DeviceRates[d])})
-	}
-	for _, d := range slices.Sorted(maps.Keys(l.DeviceRunning)) {
-		fields = append(fields, field{"Running jobs of device " + term.Escape(d), fmt.Sprint(l.DeviceRunning[d])})
-	}
-	return fields
 }
 
 func capabilities(ctx context.Context, s *session) error {

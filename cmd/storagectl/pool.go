@@ -22,8 +22,8 @@ import (
 func (t *tool) poolCommand() *cli.Command {
 	return &cli.Command{
 		Name: "pool", Usage: "storage pools", Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list the pools", Action: t.reading(poolList)},
-			{Name: "show", Usage: "show all about a pool", ArgsUsage: "POOL…", Action: t.reading(poolShow)},
+			{Name: "list", Usage: "list the pools", Flags: freshFlag(), Action: t.reading(poolList)},
+			{Name: "show", Usage: "show all about a pool", ArgsUsage: "POOL…", Flags: freshFlag(), Action: t.reading(poolShow)},
 			{
 				Name: "define", Usage: "record a pool without touching storage", ArgsUsage: "[NAME]",
 				Description: "The definition comes from flags, or with -f from a file of JSON as \"pool show -o json\" prints it.\n\n" +
@@ -77,6 +77,11 @@ func (t *tool) poolCommand() *cli.Command {
 			},
 		},
 	}
+}
+
+// freshFlag is of verbs that tell of pools and volumes.
+func freshFlag() []cli.Flag {
+	return []cli.Flag{&cli.BoolFlag{Name: "fresh", Usage: "have the pools read first; else it is told what was read last"}}
 }
 
 // definitionFlags are named as in virsh.

@@ -110,6 +110,9 @@ func (t *tool) session(c *cli.Context, readOnly bool) (*session, error) {
 		return nil, err
 	}
 	s.client = api.Dial(socket.pick(c.Context, readOnly))
+	if c.Bool("fresh") {
+		s.client = s.client.Fresh()
+	}
 	return s, nil
 }
 

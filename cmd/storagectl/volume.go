@@ -18,8 +18,8 @@ import (
 func (t *tool) volumeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "vol", Aliases: []string{"volume"}, Usage: "volumes", Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list the volumes of all or some pools", ArgsUsage: "[POOL…]", Action: t.reading(volumeList)},
-			{Name: "show", Usage: "show all about a volume", ArgsUsage: "VOL…", Action: t.reading(volumeShow)},
+			{Name: "list", Usage: "list the volumes of all or some pools", ArgsUsage: "[POOL…]", Flags: freshFlag(), Action: t.reading(volumeList)},
+			{Name: "show", Usage: "show all about a volume", ArgsUsage: "VOL…", Flags: freshFlag(), Action: t.reading(volumeShow)},
 			{
 				Name: "create", Usage: "make a volume", ArgsUsage: "POOL/NAME SIZE",
 				Description: "A raw volume is fully allocated unless --allocation says otherwise.\n\n" +

@@ -37,7 +37,7 @@ func (s *Service) Freshen(ctx context.Context, names ...string) error {
 	places := make(chan struct{}, freshAtOnce)
 	var all sync.WaitGroup
 	for i, p := range pools {
-		if !readable(p) {
+		if !lookable(p) {
 			continue
 		}
 		places <- struct{}{}
@@ -50,9 +50,9 @@ func (s *Service) Freshen(ctx context.Context, names ...string) error {
 	return errors.Join(errs...)
 }
 
-// readable reports whether a pool can be read, or could be when it was tried
+// lookable reports whether a pool can be read, or could be when it was tried
 // last; one that a job starts or stops is that job's.
-func readable(p *store.Pool) bool {
+func lookable(p *store.Pool) bool {
 	switch p.State {
 	case record.PoolActive, record.PoolDegraded, record.PoolUnreachable:
 		return true
@@ -95,7 +95,7 @@ func (k *keeper) freshened(tx *store.Tx, asked *store.Pool, f finding) error {
 	if err != nil {
 		return err
 	}
-	if p.UUID != asked.UUID || p.Target.Path != asked.Target.Path || !readable(p) || !k.newer(tx, p.UUID, f.began) {
+	if p.UUID != asked.UUID || p.Target.Path != asked.Target.Path || !lookable(p) || !k.newer(tx, p.UUID, f.began) {
 		return nil
 	}
 	before := p.Pool

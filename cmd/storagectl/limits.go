@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/api"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+	"storaged/internal/term"
+)
+
+func (t *tool) limitsCommand() *cli.Command {
+	return &cli.Command{
+		Name: "limits", Usage: "the scheduler's limits", Action: t.reading(limits),
+		Subcommands: []*cli.Command{
+			{Name: "show", Usage: "show them", Action: t.reading(limits)},
+			{
+				Name: "set", Usage: "change them, at once and for good",
+				Description: "Without --pool and --device they are those of all jobs together. A rate is shared by\n" +
+					"the jobs that run under it.\n\n" +
+					"Examples:\n  storagectl limits set --running 32\n  storagectl limits set --pool images --rate 100M\n" +
+					"  storagectl limits set --pool images --running none",
+				Flags: []cli.Flag{
+					&cli.StringFlag{Name: "pool", Usage: "those of a pool: `POOL`"},
+					&cli.StringFlag{Name: "device", Usage: "those of a physical device: `MAJOR:MINOR`"},
+					&cli.StringFlag{Name: "rate", Usage: "bytes per second of all its jobs together: `RATE|none`"},
+					&cli.StringFlag{Name: "running", Usage: "jobs at once; none takes an exception of a pool or device away: `N|none`"},
+					&cli.BoolFlag{Name: "dry-run", Usage: "do nothing"},
+				},
+				Action: t.changing(limitsSet),
+			},
+		},
+	}
+}
+
+// limitsSet makes one patch of the flags.
+func limitsSet(ctx context.Context, s *session) error {
+	patch, err := s.limitsPatch()
+	if err != nil {
+		return err
+	}
+	if s.cli.Bool("dry-run") {
+		b, err := json.Marshal(patch)
+		if err != nil {
+			panic("internal error: limits do not encode: " + err.Error())
+		}
+		s.note("would change limits: " + string(b))
+		return nil
+	}
+	l, err := s.client.PatchLimits(ctx, patch)
+	if err != nil {
+		return err
+	}
+	return printLimits(s, l)
+}
+
+func (s *session) limitsPatch() (p api.LimitsPatch, err error) {
+	pool, device := s.cli.String("pool"), s.cli.String("device")
+	if pool != "" && device != "" {
+		return p, cmdline.Usagef("--pool and --device are two limits; set one at a time")
+	}
+	if !s.cli.IsSet("rate") && !s.cli.IsSet("running") {
+		return p, cmdline.Usagef("nothing to set: --rate or --running is missing")
+	}
+	rate, err := orNone(s, "rate", quantity.ParseRate)
+	if err != nil {
+		return p, err
+	}
+	running, err := orNone(s, "running", strconv.Atoi)
+	if err != nil {
+		return p, err
+	}
+	switch {
+	case pool != "":
+		p.PoolRates, p.PoolRunning = exception(s, "rate", pool, rate), exception(s, "running", pool, running)
+	case device != "":
+		p.DeviceRates, p.DeviceRunning = exception(s, "rate", device, rate), exception(s, "running", device, running)
+	case s.cli.IsSet("running") && running == nil:
+		return p, cmdline.Usagef("--running none is for a pool or a device")
+	default:
+		p.Running = running
+		if s.cli.IsSet("rate") {
+			p.Rate = json.RawMessage("null")
+			if rate != nil {
+				p.Rate = json.RawMessage(strconv.FormatInt(*rate, 10))
+			}
+		}
+	}
+	return p, nil
+}
+
+// orNone reads a flag; nil is none, or that it is not given.
+func orNone[T any](s *session, flag string, parse func(string) (T, error)) (*T, error) {
+	given := s.cli.String(flag)
+	if !s.cli.IsSet(flag) || given == "none" {
+		return nil, nil
+	}
+	v, err := parse(given)
+	if err != nil {
+		return nil, cmdline.Usagef("--%s %q is neither none nor a %s", flag, given, map[string]string{"rate": "rate as 100M", "running": "number"}[flag])
+	}
+	return &v, nil
+}
+
+// exception is the change of one key of a map; nil where the flag is not
+// given.
+func exception[T any](s *session, flag, key string, v *T) map[string]*T {
+	if !s.cli.IsSet(flag) {
+		return nil
+	}
+	return map[string]*T{key: v}
+}
+
+func limits(ctx context.Context, s *session) error {
+	l, err := s.client.Limits(ctx)
+	if err != nil {
+		return err
+	}
+	return printLimits(s, l)
+}
+
+func printLimits(s *session, l record.Limits) error {
+	return printOne(s, shape[record.Limits]{
+		columns: []term.Column[record.Limits]{
+			{Name: "running", Right: true, Cell: func(l record.Limits) string { return fmt.Sprint(l.Running) }},
+			{Name: "running-pool", Right: true, Cell: func(l record.Limits) string { return fmt.Sprint(l.RunningPool) }},
+			{Name: "running-device", Right: true, Cell: func(l record.Limits) string { return fmt.Sprint(l.RunningDevice) }},
+			{Name: "queued", Right: true, Cell: func(l record.Limits) string { return fmt.Sprint(l.Queued) }},
+		},
+		name: func(record.Limits) string { return "limits" }, detail: limitFields,
+	}, l)
+}
+
+func limitFields(_ *session, l record.Limits) []field {
+	rate := "none"
+	if l.Rate != nil {
+		rate = quantity.FormatRate(*l.Rate)
+	}
+	fields := []field{
+		{"Running jobs", fmt.Sprint(l.Running)}, {"Running jobs per pool", fmt.Sprint(l.RunningPool)},
+		{"Running jobs per device", fmt.Sprint(l.RunningDevice)}, {"Queued jobs", fmt.Sprint(l.Queued)}, {"Rate of all jobs", rate},
+	}
+	for _, p := range slices.Sorted(maps.Keys(l.PoolRates)) {
+		fields = append(fields, field{"Rate of pool " + term.Escape(p), quantity.FormatRate(l.PoolRates[p])})
+	}
+	for _, p := range slices.Sorted(maps.Keys(l.PoolRunning)) {
+		fields = append(fields, field{"Running jobs of pool " + term.Escape(p), fmt.Sprint(l.PoolRunning[p])})
+	}
+	for _, d := range slices.Sorted(maps.Keys(l.DeviceRates)) {
+		fields = append(fields, field{"Rate of device " + term.Escape(d), quantity.FormatRate(l.DeviceRates[d])})
+	}
+	for _, d := range slices.Sorted(maps.Keys(l.DeviceRunning)) {
+		fields = append(fields, field{"Running jobs of device " + term.Escape(d), fmt.Sprint(l.DeviceRunning[d])})
+	}
+	return fields
+}
