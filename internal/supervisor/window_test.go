@@ -301,7 +301,7 @@ func hammerQueries(t *testing.T, r *rig, over <-chan struct{}) {
 			return
 		default:
 		}
-		if _, err := r.sup.Query(r.ctx(), "p", act("short")); err != nil {
+		if _, _, err := r.sup.Query(r.ctx(), "p", act("short")); err != nil {
 			t.Error(err)
 			return
 		}
