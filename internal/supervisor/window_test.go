@@ -295,13 +295,14 @@ func hammerReads(t *testing.T, r *rig, host string, over <-chan struct{}) {
 }
 
 func hammerQueries(t *testing.T, r *rig, over <-chan struct{}) {
+	ctx := r.ctx() // one for all: the loop is tight
 	for {
 		select {
 		case <-over:
 			return
 		default:
 		}
-		if _, _, err := r.sup.Query(r.ctx(), "p", act("short")); err != nil {
+		if _, _, err := r.sup.Query(ctx, "p", act("short")); err != nil {
 			t.Error(err)
 			return
 		}
