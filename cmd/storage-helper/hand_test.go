@@ -254,7 +254,7 @@ func TestByHandResultAsJSON(t *testing.T) {
 	must(t, err)
 	var got ending
 	must(t, json.Unmarshal(out, &got))
-	if got.State != record.Succeeded || got.Result.Path != filepath.Join(pool, "a.raw") || got.Result.Capacity != mib || got.Stats.CPUS <= 0 {
+	if got.State != record.Succeeded || got.Result.Path != filepath.Join(pool, "a.raw") || got.Result.Capacity != mib || *got.Stats.CPUS <= 0 {
 		t.Errorf("got %s", out)
 	}
 	out, err = exec.Command(helper, "allocate", "--target", filepath.Join(pool, "a.raw"), "--capacity", "1M", "-o", "json").Output()

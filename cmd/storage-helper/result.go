@@ -53,7 +53,7 @@ func resultOf(r *ipc.Report) *record.Result {
 }
 
 func statsOf(r *ipc.Report) *record.Stats {
-	out := &record.Stats{BytesRead: r.Read, BytesWritten: r.Written, BytesHoles: r.Holes, Phases: []record.PhaseStats{}}
+	out := &record.Stats{BytesRead: &r.Read, BytesWritten: &r.Written, BytesHoles: &r.Holes, Phases: []record.PhaseStats{}}
 	for _, p := range r.Phases {
 		out.Phases = append(out.Phases, record.PhaseStats{Name: p.Name, Seconds: time.Duration(p.NS).Seconds()})
 	}
@@ -66,8 +66,8 @@ func measured(s *record.Stats) *record.Stats {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
 		panic("internal error: " + err.Error()) // EFAULT and EINVAL are all there is
 	}
-	s.CPUS = time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds()
-	s.MaxRSSBytes = used.Maxrss << 10 // getrusage(2) has it in KiB
+	s.CPUS = new(time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds())
+	s.MaxRSSBytes = new(used.Maxrss << 10) // getrusage(2) has it in KiB
 	return s
 }
 

@@ -154,7 +154,7 @@ func succeeded(j *record.Job) {
 	if j.Kind == record.VolumeVerify {
 		j.Result = &record.Result{Pool: "images", Volume: j.Objects[0].Volume, Bytes: 2 << 30, Checksum: "sha256:" + strings.Repeat("0a", 32)}
 	}
-	j.Stats = &record.Stats{BytesRead: 2 << 30, BytesWritten: 2 << 30, CPUS: 0.5, MaxRSSBytes: 12 << 20, Phases: []record.PhaseStats{{Name: "copy", Seconds: 3.5}}}
+	j.Stats = &record.Stats{BytesRead: new(int64(2 << 30)), BytesWritten: new(int64(2 << 30)), BytesHoles: new(int64(0)), CPUS: new(0.5), MaxRSSBytes: new(int64(12 << 20)), Phases: []record.PhaseStats{{Name: "copy", Seconds: 3.5}}}
 }
 
 func failed(code record.Code) func(*record.Job) {

@@ -304,14 +304,27 @@ func resultFields(s *session, r *record.Result) []field {
 	return fields
 }
 
+// measured is a figure of bytes, "" where nobody could measure it.
+func measured(n *int64, exact bool) string {
+	if n == nil {
+		return ""
+	}
+	return size(*n, exact)
+}
+
 func statsFields(s *session, st *record.Stats) []field {
 	if st == nil {
 		return nil
 	}
 	exact := s.cli.Bool("bytes")
 	fields := []field{
-		{"Read", size(st.BytesRead, exact)}, {"Written", size(st.BytesWritten, exact)}, {"Holes", size(st.BytesHoles, exact)},
-		{"CPU time", seconds(st.CPUS)}, {"Memory", size(st.MaxRSSBytes, exact) + " at most"},
+		{"Read", measured(st.BytesRead, exact)}, {"Written", measured(st.BytesWritten, exact)}, {"Holes", measured(st.BytesHoles, exact)},
+	}
+	if st.CPUS != nil {
+		fields = append(fields, field{"CPU time", seconds(*st.CPUS)})
+	}
+	if st.MaxRSSBytes != nil {
+		fields = append(fields, field{"Memory", size(*st.MaxRSSBytes, exact) + " at most"})
 	}
 	for _, p := range st.Phases {
 		fields = append(fields, field{"Phase " + p.Name, seconds(p.Seconds)})

@@ -45,7 +45,7 @@ func (h *host) fill(n int, ago time.Duration) {
 				Objects: []record.Object{{Pool: "pool", Volume: "base", Mode: record.ModeRead}, {Pool: "pool", Volume: fmt.Sprint("v", number), Mode: record.ModeWrite}},
 				Helper:  &record.Helper{PID: 1, Argv: []string{"storage-helper", "clone", "--source", "/srv/images/base", "--target", "/srv/images/v"}},
 				Result:  &record.Result{Pool: "pool", Volume: fmt.Sprint("v", number), Method: "copy", Bytes: 1 << 30},
-				Stats:   &record.Stats{BytesRead: 1 << 30, BytesWritten: 1 << 30},
+				Stats:   &record.Stats{BytesRead: new(int64(1 << 30)), BytesWritten: new(int64(1 << 30))},
 			}}
 			if err := tx.PutJob(j); err != nil {
 				return err

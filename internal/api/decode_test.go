@@ -58,7 +58,7 @@ func TestLoneSurrogates(t *testing.T) {
 
 // What the service hands out may be shared, so nothing in it may change.
 func TestWholeChangesCopiesOnly(t *testing.T) {
-	j := record.Job{Helper: &record.Helper{PID: 1}, Stats: &record.Stats{CPUS: 1}}
+	j := record.Job{Helper: &record.Helper{PID: 1}, Stats: &record.Stats{CPUS: new(1.0)}}
 	w := wholeJob(j)
 	if j.Helper.Argv != nil || j.Stats.Phases != nil || w.Helper.Argv == nil || w.Stats.Phases == nil {
 		t.Errorf("given %+v, made %+v", j, w)

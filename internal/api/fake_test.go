@@ -130,7 +130,7 @@ func (f *fake) fill(j *record.Job) {
 		Bytes: 1, Verified: ptr(true), Limits: []string{"l"}, Device: "8:0", Checksum: "sha256:0",
 		Items: []record.Item{{Volume: "v", State: "failed", Checksum: "c", Error: failure}},
 	}
-	j.Stats = &record.Stats{BytesRead: 1, Phases: []record.PhaseStats{{Name: "copy", Seconds: 1.5}}, CPUS: 0.5, MaxRSSBytes: 1}
+	j.Stats = &record.Stats{BytesRead: new(int64(1)), Phases: []record.PhaseStats{{Name: "copy", Seconds: 1.5}}, CPUS: new(0.5), MaxRSSBytes: new(int64(1))}
 }
 
 func (f *fake) started(s api.Submit) api.Started {

@@ -44,14 +44,7 @@ func (e end) ok() bool { return e.job.State == record.Succeeded }
 // own reports whether the helper itself said how it ended, and was believed;
 // else the report is that of the helper that settled it.
 func (e end) own() bool {
-	if e.report == nil {
-		return false
-	}
-	switch e.job.Code() {
-	case record.Killed, record.Interrupted, record.Inconsistent:
-		return false
-	}
-	return true
+	return e.report != nil && !e.job.Undo && e.job.Code() != record.Inconsistent
 }
 
 // Granted tells the catalogue that a job begins.

@@ -146,12 +146,14 @@ func TestWhatAFailedJobLeavesOfItsVolume(t *testing.T) {
 		name   string
 		code   record.Code
 		report *ipc.Report
+		undo   bool // the report is that of the helper that settled it
 		want   record.VolumeState
 	}{
-		{"never wrote", record.Busy, report(0, nil), record.VolumeReady},
-		{"wrote and failed", record.IO, report(5, nil), record.VolumeIncomplete},
-		{"killed, then settled", record.Killed, report(0, &ipc.Item{Name: "v", Size: 10}), record.VolumeIncomplete},
-		{"nothing known", record.Interrupted, nil, record.VolumeIncomplete},
+		{"never wrote", record.Busy, report(0, nil), false, record.VolumeReady},
+		{"wrote and failed", record.IO, report(5, nil), false, record.VolumeIncomplete},
+		{"killed, then settled", record.Killed, report(0, &ipc.Item{Name: "v", Size: 10}), true, record.VolumeIncomplete},
+		{"canceled by force, then settled", record.CanceledCode, report(0, &ipc.Item{Name: "v", Size: 10}), true, record.VolumeIncomplete},
+		{"nothing known", record.Interrupted, nil, false, record.VolumeIncomplete},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDesk(t)
@@ -163,6 +165,7 @@ func TestWhatAFailedJobLeavesOfItsVolume(t *testing.T) {
 			if v := d.volume("v"); v.State != record.VolumeIncomplete {
 				t.Fatalf("while it is wiped it is %s", v.State)
 			}
+			j.Undo = c.undo
 			d.end(j, record.Failed, c.code, c.report)
 			if v := d.volume("v"); v.State != c.want {
 				t.Errorf("it is %s, want %s", v.State, c.want)

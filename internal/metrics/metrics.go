@@ -100,6 +100,13 @@ func total(name, help string, count func() int64) prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(count()) })
 }
 
+// moved counts the bytes of a job, where they are known.
+func (m *Metrics) moved(kind, direction string, n *int64) {
+	if n != nil {
+		m.bytes.WithLabelValues(kind, direction).Add(float64(*n))
+	}
+}
+
 // JobEnded counts a job.
 func (m *Metrics) JobEnded(o supervisor.Observation) {
 	kind, outcome := string(o.Job.Kind), string(o.Job.State)
@@ -113,8 +120,8 @@ func (m *Metrics) JobEnded(o supervisor.Observation) {
 	}
 	m.crashes.WithLabelValues(kind).Add(float64(o.Crashes))
 	if s := o.Job.Stats; s != nil {
-		m.bytes.WithLabelValues(kind, "read").Add(float64(s.BytesRead))
-		m.bytes.WithLabelValues(kind, "written").Add(float64(s.BytesWritten))
+		m.moved(kind, "read", s.BytesRead)
+		m.moved(kind, "written", s.BytesWritten)
 	}
 	if o.Told != nil {
 		m.told.Observe(o.Told.Seconds())

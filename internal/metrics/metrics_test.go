@@ -33,7 +33,7 @@ func clone(change func(*supervisor.Observation)) supervisor.Observation {
 	o := supervisor.Observation{
 		Job: record.Job{
 			Kind: record.VolumeClone, State: record.Succeeded, Started: &at, ElapsedS: 2,
-			Stats: &record.Stats{BytesRead: 100, BytesWritten: 50},
+			Stats: &record.Stats{BytesRead: ptr(int64(100)), BytesWritten: ptr(int64(50))},
 		},
 		Queued: 20 * time.Millisecond,
 		Errors: []*float64{nil, ptr(math.Log(0.4)), nil, nil, nil, ptr(math.Log(1.2)), nil, nil, nil, nil},

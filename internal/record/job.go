@@ -253,14 +253,16 @@ type Item struct {
 	Error    *Error `json:"error,omitempty"`
 }
 
-// Stats are measured after the end.
+// Stats are measured after the end. What nobody could measure is nil: the
+// helper was killed, or nobody watched its end. The bytes of a helper that was
+// killed are those that it had told, and may be a little less than the truth.
 type Stats struct {
-	BytesRead    int64        `json:"bytes_read"`
-	BytesWritten int64        `json:"bytes_written"`
-	BytesHoles   int64        `json:"bytes_holes"`
+	BytesRead    *int64       `json:"bytes_read"`
+	BytesWritten *int64       `json:"bytes_written"`
+	BytesHoles   *int64       `json:"bytes_holes"`
 	Phases       []PhaseStats `json:"phases"`
-	CPUS         float64      `json:"cpu_s"`
-	MaxRSSBytes  int64        `json:"max_rss_bytes"`
+	CPUS         *float64     `json:"cpu_s"`
+	MaxRSSBytes  *int64       `json:"max_rss_bytes"`
 }
 
 // PhaseStats is the time one phase took.

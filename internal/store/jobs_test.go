@@ -26,7 +26,7 @@ func fill(t testing.TB, s *Store) {
 			ended := j.Created.Add(time.Minute)
 			j.Started, j.Ended = &j.Created, &ended
 			j.Result = &record.Result{Pool: "images", Volume: "vm.raw", Path: "/srv/images/vm.raw", Method: "copy", Bytes: 1 << 30}
-			j.Stats = &record.Stats{BytesRead: 1 << 30, BytesWritten: 1 << 30, Phases: []record.PhaseStats{{Name: "copy", Seconds: 59}, {Name: "flush", Seconds: 1}}}
+			j.Stats = &record.Stats{BytesRead: new(int64(1 << 30)), BytesWritten: new(int64(1 << 30)), Phases: []record.PhaseStats{{Name: "copy", Seconds: 59}, {Name: "flush", Seconds: 1}}}
 			if err := tx.PutJob(j); err != nil {
 				return err
 			}

@@ -24,6 +24,7 @@ type Job struct {
 	Granted    bool           `json:"granted"`  // locks and slot are held
 	Go         bool           `json:"go"`       // GO was or may have been sent
 	Undo       bool           `json:"undo"`     // a helper with UndoArgv settles it; Error is why
+	Settler    *record.Helper `json:"settler"`  // that helper; Helper stays the one that died
 	Destroys   bool           `json:"destroys"` // kept longer in history
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -237,10 +238,21 @@ func TestHelperThatEndedMeanwhileShowsItsTruth(t *testing.T) {
 				g.open()
 			}
 			<-watch.Exited()
+			gone := time.Now()
 			r := d.next()
 			// Whoever is process 1 here may or may not have reaped it yet.
 			if j := r.ended(id, c.state); j.Code() != c.code && j.Code() != record.Interrupted {
 				t.Errorf("error is %+v", j.Error)
+			}
+			j := r.ended(id, c.state)
+			if s := j.Stats; s != nil && (s.CPUS != nil || s.MaxRSSBytes != nil) {
+				t.Errorf("nobody measured it, and yet: %+v", s)
+			}
+			if !c.kill && j.Ended.After(gone) {
+				t.Errorf("ended at %v, after the helper had gone at %v", j.Ended, gone)
+			}
+			if j.Helper.PID != pid {
+				t.Errorf("helper is %+v, was %d", j.Helper, pid)
 			}
 		})
 	}

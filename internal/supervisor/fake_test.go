@@ -362,7 +362,13 @@ func (f *fake) fail() {
 // undo settles a job whose helper died: there was nothing complete.
 func (f *fake) undo() {
 	f.begin()
-	f.finish(undone(), 130)
+	f.say(ipc.Plan{Phases: []ipc.PlanPhase{{Name: "settle", Unit: "items", Total: 1, Weight: 1, Data: true, Bounded: true}}})
+	f.say(ipc.Phase{Index: 0})
+	f.say(ipc.Progress{Done: 1, Durable: 1, Total: 1, Work: 1, WorkAll: 1})
+	s := undone()
+	s.Warnings = []string{"something of it is left"}
+	s.Phases = []ipc.Spent{{Name: "settle", NS: 1}}
+	f.finish(s, 130)
 }
 
 func (f *fake) settleCommitted() {

@@ -28,12 +28,16 @@ func (j *job) frame(f ipc.Frame) {
 	if !j.run.hello {
 		return // it is not known yet whose it is
 	}
+	if j.rec.Undo && ofOwnWork(f.Body) {
+		return
+	}
 	switch m := f.Body.(type) {
 	case ipc.Plan:
 		j.track.plan(m)
 	case ipc.Phase:
 		j.onPhase(m)
 	case ipc.Progress:
+		j.run.moved = &m
 		j.track.progress(m)
 		if j.rec.State == record.Recovering && !j.rec.CancelAsk {
 			j.follow(record.Running)
@@ -48,6 +52,16 @@ func (j *job) frame(f ipc.Frame) {
 	case ipc.Result:
 		j.onResult(m)
 	}
+}
+
+// ofOwnWork reports whether a frame tells how far its helper is. Of one that
+// settles a job, it would hide how far the job was.
+func ofOwnWork(m ipc.Message) bool {
+	switch m.(type) {
+	case ipc.Plan, ipc.Phase, ipc.Progress:
+		return true
+	}
+	return false
 }
 
 func cut(text string, more bool) string {
@@ -109,11 +123,13 @@ func (j *job) unfit(m ipc.Hello) *record.Error {
 // counts as having begun, whether GO arrives or not.
 func (j *job) letGo(m ipc.Hello) {
 	err := j.commit(func(r *store.Job) {
-		r.Helper = &record.Helper{PID: m.PID, Argv: j.argv(), Version: m.Version}
+		h := &record.Helper{PID: m.PID, Argv: j.argv(), Version: m.Version}
 		r.StartTicks, r.Boot, r.Go = j.h.proc.Ticks(), j.s.boot, true
-		if !r.Undo {
-			r.State = record.Running
+		if r.Undo {
+			r.Settler = h
+			return
 		}
+		r.Helper, r.State = h, record.Running
 	}, nil)
 	if err != nil {
 		j.blame(record.Errorf(record.StateUnwritable, "the helper was stopped before it began: %v", err))
@@ -137,8 +153,10 @@ func (j *job) argv() []string {
 	return append([]string{helperName}, task...)
 }
 
+// setVersion notes that the adopted helper is of another version than was
+// recorded, which nobody knows of one that settles.
 func (j *job) setVersion(v string) {
-	if j.rec.Helper == nil || j.rec.Helper.Version == v {
+	if j.rec.Undo || j.rec.Helper == nil || j.rec.Helper.Version == v {
 		return
 	}
 	helper := *j.rec.Helper

@@ -356,7 +356,7 @@ func (j *job) pauseFor(d time.Duration) bool {
 
 // conclude writes the verdict into the record.
 func (j *job) conclude(r *store.Job) {
-	v, now := j.verdict, time.Now().UTC()
+	v, now := j.verdict, j.endTime()
 	r.State, r.Error, r.Rollback = v.state, v.err, v.rollback
 	r.Warnings = addWarnings(r.Warnings, v.warnings)
 	r.Ended = &now
@@ -368,7 +368,20 @@ func (j *job) conclude(r *store.Job) {
 		r.PausedS += seconds(now.Sub(j.run.pausedSince))
 	}
 	j.track.conclude(&r.Job)
-	r.Result, r.Stats = resultOf(j.run.report, r), statsOf(j.run.report, j.run.cost)
+	r.Result = resultOf(j.run.report, r)
+	if !r.Undo { // else they are those of the helper that died
+		r.Stats = j.run.stats()
+	}
+}
+
+// endTime is when the job ended: now, or when a helper wrote its result while
+// nobody watched.
+func (j *job) endTime() time.Time {
+	now := time.Now().UTC()
+	if at := j.run.unseen; at != nil && at.Before(now) && (j.rec.Started == nil || at.After(*j.rec.Started)) {
+		return *at
+	}
+	return now
 }
 
 // errLeft says that the job's goroutine is gone: the store has the truth.

@@ -124,7 +124,9 @@ func (t *tracker) takeNews() bool {
 func (t *tracker) fill(v *record.Job) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	v.Phase = t.phaseNow()
+	if p := t.phaseNow(); p != nil {
+		v.Phase = p // else what the record has stays: another daemon may have known
+	}
 	if t.est == nil {
 		return
 	}

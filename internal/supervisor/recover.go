@@ -114,8 +114,8 @@ func (j *job) rejoin(family process.Family) stage {
 		h = deaf(d, family)
 	}
 	j.h = h
-	if j.rec.Helper != nil && j.rec.Boot == j.s.boot {
-		h.proc, err = process.Adopt(j.rec.Helper.PID, j.rec.StartTicks)
+	if p := atWork(&j.rec); p != nil && j.rec.Boot == j.s.boot {
+		h.proc, err = process.Adopt(p.PID, j.rec.StartTicks)
 		if err != nil && !errors.Is(err, process.ErrGone) {
 			j.s.log.Error("cannot adopt a helper", "job", j.rec.Number, "error", err)
 		}
@@ -126,12 +126,21 @@ func (j *job) rejoin(family process.Family) stage {
 	return (*job).attend // without a process, it kills what that left behind
 }
 
+// atWork is the helper that was last let go, nil when there was none.
+func atWork(r *store.Job) *record.Helper {
+	if r.Settler != nil {
+		return r.Settler
+	}
+	return r.Helper
+}
+
 // lastWords gives how a helper of before ended, as far as anybody knows still.
 func (j *job) lastWords() process.Exit {
-	if j.rec.Helper == nil || j.rec.Boot != j.s.boot {
+	p := atWork(&j.rec)
+	if p == nil || j.rec.Boot != j.s.boot {
 		return process.Exit{Code: -1}
 	}
-	e, _ := process.Zombie(j.rec.Helper.PID, j.rec.StartTicks)
+	e, _ := process.Zombie(p.PID, j.rec.StartTicks)
 	return e
 }
 
@@ -155,6 +164,9 @@ func (j *job) greet() {
 // absent is the stage of a job of which no process is left.
 func (j *job) absent() stage {
 	j.run.exit = j.lastWords()
+	if st, err := os.Stat(j.s.launcher.dir(j.id).Result()); err == nil {
+		j.run.unseen = new(st.ModTime().UTC())
+	}
 	if !j.rec.Undo {
 		return (*job).judge
 	}

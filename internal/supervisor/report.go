@@ -12,17 +12,6 @@ import (
 	"storaged/internal/supervisor/process"
 )
 
-// cost is what a job's helpers used, as far as the kernel told us.
-type cost struct {
-	cpu    time.Duration
-	maxRSS int64
-}
-
-func (c *cost) add(e process.Exit) {
-	c.cpu += e.CPU
-	c.maxRSS = max(c.maxRSS, e.MaxRSS)
-}
-
 // resultOf makes the public result of a report; nil without one. What did not
 // succeed has one if it found something out: a checksum, or some of many.
 func resultOf(r *ipc.Report, j *store.Job) *record.Result {
@@ -63,18 +52,28 @@ func itemsOf(in []ipc.Item) []record.Item {
 	return out
 }
 
-// statsOf gives what was measured; nil when no helper ran.
-func statsOf(r *ipc.Report, c cost) *record.Stats {
-	if r == nil && c == (cost{}) {
+// stats gives what was measured of the helper at work; nil when that is
+// nothing.
+func (r *running) stats() *record.Stats {
+	out := &record.Stats{}
+	if r.exit.MaxRSS > 0 { // the kernel tells both or, of what was no child of ours, neither
+		out.CPUS, out.MaxRSSBytes = new(r.exit.CPU.Seconds()), &r.exit.MaxRSS
+	}
+	switch {
+	case r.report != nil:
+		out.BytesRead, out.BytesWritten, out.BytesHoles = &r.report.Read, &r.report.Written, &r.report.Holes
+		out.Phases = phasesOf(r.report)
+	case r.moved != nil:
+		out.BytesRead, out.BytesWritten = &r.moved.Read, &r.moved.Written
+	case out.CPUS == nil:
 		return nil
 	}
-	out := &record.Stats{CPUS: c.cpu.Seconds(), MaxRSSBytes: c.maxRSS}
-	if r == nil {
-		return out
-	}
-	out.BytesRead, out.BytesWritten, out.BytesHoles = r.Read, r.Written, r.Holes
+	return out
+}
+
+func phasesOf(r *ipc.Report) (out []record.PhaseStats) {
 	for _, p := range r.Phases {
-		out.Phases = append(out.Phases, record.PhaseStats{Name: p.Name, Seconds: time.Duration(p.NS).Seconds()})
+		out = append(out, record.PhaseStats{Name: p.Name, Seconds: time.Duration(p.NS).Seconds()})
 	}
 	return out
 }

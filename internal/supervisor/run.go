@@ -32,8 +32,9 @@ type running struct {
 	result      *ipc.Result
 	fault       *record.Error // why we ended it, other than by a cancel
 	report      *ipc.Report
-	first       verdict // what was decided before the settling helper ran
-	cost        cost
+	first       verdict       // what was decided before the settling helper ran
+	moved       *ipc.Progress // the last one; nil before
+	unseen      *time.Time    // when a helper ended that nobody watched, as its result file tells
 	pausedSince time.Time
 	stuck       *record.Blocker
 	window      []record.Mode // who may come in; nil: it is closed
@@ -44,7 +45,7 @@ type running struct {
 
 // fresh clears what belongs to one helper and keeps what belongs to the job.
 func (r *running) fresh() {
-	*r = running{first: r.first, cost: r.cost, pausedSince: r.pausedSince}
+	*r = running{first: r.first, pausedSince: r.pausedSince}
 }
 
 // wait is the stage of a queued job. It has entered the queue already.
@@ -188,7 +189,6 @@ func (j *job) lost(e process.Exit) {
 	j.run.gone, j.run.exit, j.run.goneAt = true, e, time.Now()
 	j.run.closing = nil
 	j.shutWindow() // it cannot ask for that any more
-	j.run.cost.add(e)
 	j.run.pollGap = j.s.times.lockPoll
 	j.askLock()
 }
@@ -311,10 +311,14 @@ func (j *job) ending() ending {
 }
 
 // settle records that another helper has to find out and undo, and starts it.
+// How far the first one came is kept with it.
 func (j *job) settle(v verdict) stage {
+	stats := j.run.stats()
 	change := func(r *store.Job) {
 		r.State, r.Undo, r.Error = record.RollingBack, true, v.err
 		r.Warnings = addWarnings(r.Warnings, v.warnings)
+		j.track.fill(&r.Job)
+		r.Estimate, r.Progress.RateBytes, r.Stats = record.Estimate{}, 0, stats
 	}
 	for {
 		err := j.commit(change, nil)

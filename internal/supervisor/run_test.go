@@ -2,6 +2,8 @@ package supervisor
 
 import (
 	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,7 +25,7 @@ func TestGoodHelperSucceeds(t *testing.T) {
 	if j.Result == nil || j.Result.Volume != "v" || j.Result.Method != "copy" {
 		t.Errorf("result is %+v", j.Result)
 	}
-	if j.Stats == nil || j.Stats.MaxRSSBytes == 0 || j.Helper == nil || j.Helper.Version != "test" || j.Helper.Argv[0] != "storage-helper" {
+	if j.Stats == nil || *j.Stats.MaxRSSBytes == 0 || j.Helper == nil || j.Helper.Version != "test" || j.Helper.Argv[0] != "storage-helper" {
 		t.Errorf("stats %+v, helper %+v", j.Stats, j.Helper)
 	}
 	if j.Started == nil || j.Ended == nil || j.ElapsedS <= 0 || len(j.Warnings) > 0 {
@@ -93,16 +95,35 @@ func TestBadHelpers(t *testing.T) {
 func TestKilledHelperIsUndoneAndSaysSo(t *testing.T) {
 	r := newRig(t)
 	id := r.submit(request(act("work"))).ID
-	j := r.working(id)
-	if err := syscall.Kill(j.Helper.PID, syscall.SIGKILL); err != nil {
+	before := r.working(id)
+	if err := syscall.Kill(before.Helper.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	j = r.ended(id, record.Failed)
+	j := r.ended(id, record.Failed)
 	if j.Code() != record.Killed || !strings.Contains(j.Error.Message, "SIGKILL") || j.Rollback != record.RollbackDone {
 		t.Errorf("ended with %+v, rollback %s", j.Error, j.Rollback)
 	}
 	if *j.Progress.Percent >= 100 {
 		t.Errorf("percent of a failed job is %v", *j.Progress.Percent)
+	}
+	checkFirstHelper(t, before, j)
+}
+
+// checkFirstHelper holds that the record of a job whose helper died is that of
+// this helper and not of the one that settled the job.
+func checkFirstHelper(t *testing.T, before, j record.Job) {
+	t.Helper()
+	if !reflect.DeepEqual(j.Helper, before.Helper) {
+		t.Errorf("helper is %+v, was %+v", j.Helper, before.Helper)
+	}
+	if j.Phase == nil || j.Phase.Name != "copy" || j.Phase.Count != 3 || j.Progress.Done < before.Progress.Done || j.Progress.Total != before.Progress.Total {
+		t.Errorf("phase %+v, progress %+v, was %+v", j.Phase, j.Progress, before.Progress)
+	}
+	if j.Stats == nil || *j.Stats.BytesWritten != j.Progress.Done || *j.Stats.BytesRead != 0 || j.Stats.BytesHoles != nil || len(j.Stats.Phases) > 0 {
+		t.Errorf("stats are %+v", j.Stats)
+	}
+	if !slices.Contains(j.Warnings, "something of it is left") {
+		t.Errorf("the settling helper's warning is not kept: %q", j.Warnings)
 	}
 }
 
