@@ -82,20 +82,28 @@ func TestPeerNamesAreHarmless(t *testing.T) {
 	}
 }
 
-func TestRoleFollowsSocketAndUID(t *testing.T) {
-	own, other := os.Geteuid(), os.Geteuid()+1
+func TestRoleFollowsSocketUIDAndGroup(t *testing.T) {
+	own, other, group := os.Geteuid(), os.Geteuid()+1, 4242
 	for _, c := range []struct {
 		uid      int
+		groups   []int
 		readOnly bool
+		group    *int
 		want     Role
-	}{{0, false, Root}, {0, true, Reader}, {own, false, Root}, {own, true, Reader}, {other, false, Member}, {other, true, Reader}} {
-		p := &peer{uid: c.uid, loginUID: "0"}
-		if got := p.caller(c.readOnly); got.Role != c.want || got.Owner.LoginUser != "root" {
-			t.Errorf("uid %d, read-only %v: %+v", c.uid, c.readOnly, got)
+	}{
+		{0, nil, false, nil, Root}, {0, nil, true, nil, Reader}, {own, nil, false, nil, Root}, {own, nil, true, nil, Reader},
+		{other, nil, false, nil, Member}, {other, nil, true, nil, Reader},
+		{0, nil, false, &group, Root}, {own, nil, false, &group, Root},
+		{other, nil, false, &group, User}, {other, []int{1, 4241}, false, &group, User},
+		{other, []int{1, 4242}, false, &group, Member}, {other, []int{4242}, true, &group, Reader},
+	} {
+		p := &peer{uid: c.uid, groups: c.groups, loginUID: "0"}
+		if got := p.caller(c.readOnly, c.group); got.Role != c.want || got.Owner.LoginUser != "root" {
+			t.Errorf("uid %d of %v, read-only %v, members %v: %+v", c.uid, c.groups, c.readOnly, c.group, got)
 		}
 	}
 	p := &peer{uid: 0, loginUID: noLoginUID}
-	if got := p.caller(false); got.Owner.LoginUser != "" {
+	if got := p.caller(false, nil); got.Owner.LoginUser != "" {
 		t.Errorf("without a login: %+v", got)
 	}
 }

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"net"
@@ -40,6 +41,7 @@ type fake struct {
 	ended     chan struct{} // gets one when a subscription ends
 	log       io.Reader
 	hub       *events.Hub
+	owner     int      // uid of the job's; 0 is 1000
 	freshened []string // by the last Freshen
 	full      bool     // answer with every field set
 }
@@ -101,7 +103,7 @@ func (f *fake) vol() record.Volume {
 func (f *fake) job(state record.State) record.Job {
 	j := record.Job{
 		ID: jobID, Number: 412, Kind: record.VolumeClone, Class: record.Async, State: state, Created: now,
-		Owner: record.Owner{UID: 1000, User: "alice", Via: "rest"}, Priority: record.Medium,
+		Owner: record.Owner{UID: cmp.Or(f.owner, 1000), User: "alice", Via: "rest"}, Priority: record.Medium,
 		OnFailure: record.RollbackOnFailure, Rollback: record.RollbackNone,
 	}
 	if f.full {

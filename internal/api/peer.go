@@ -2,12 +2,16 @@ package api
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -18,12 +22,13 @@ import (
 // session, (uid_t)-1.
 const noLoginUID = "4294967295"
 
-// peer is the process at the other end of a connection. uid and pid are the
-// kernel's word (SO_PEERCRED, unix(7)); login user and command come from /proc
+// peer is the process at the other end of a connection. uid, pid and groups are
+// the kernel's word (SO_PEERCRED and SO_PEERGROUPS, unix(7) and socket(7)); login user and command come from /proc
 // and are for people only: the process chooses its command, and its number may
 // have passed to another when it has gone.
 type peer struct {
 	uid, pid int
+	groups   []int // effective and supplementary
 	loginUID string
 	command  string
 	name     sync.Once
@@ -45,20 +50,43 @@ func peerOf(u *net.UnixConn) (*peer, error) {
 		return nil, err
 	}
 	var cred *unix.Ucred
-	var credErr error
+	var groups []int
+	var credErr, groupErr error
 	err = raw.Control(func(fd uintptr) {
 		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		groups, groupErr = peerGroups(fd)
 	})
-	if err != nil {
+	if err := errors.Join(err, credErr, groupErr); err != nil {
 		return nil, err
 	}
-	if credErr != nil {
-		return nil, credErr
-	}
-	p := &peer{uid: int(cred.Uid), pid: int(cred.Pid)}
+	p := &peer{uid: int(cred.Uid), pid: int(cred.Pid), groups: append(groups, int(cred.Gid))}
 	p.loginUID = procFile(p.pid, "loginuid")
 	p.command = printable(procFile(p.pid, "comm"))
 	return p, nil
+}
+
+// maxGroups is NGROUPS_MAX of Linux (limits.h).
+const maxGroups = 65536
+
+// peerGroups gives the supplementary groups of who has connected.
+func peerGroups(fd uintptr) ([]int, error) {
+	for n := uint32(64); ; n = maxGroups {
+		gids := make([]uint32, n)
+		size := 4 * n
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS,
+			uintptr(unsafe.Pointer(&gids[0])), uintptr(unsafe.Pointer(&size)), 0)
+		switch {
+		case errno == unix.ERANGE && n < maxGroups:
+			continue
+		case errno != 0:
+			return nil, fmt.Errorf("cannot ask for a peer's groups: %w", errno)
+		}
+		out := make([]int, 0, size/4)
+		for _, g := range gids[:size/4] {
+			out = append(out, int(g))
+		}
+		return out, nil
+	}
 }
 
 // procFile reads a one-line file of a process, "" when it has gone.
@@ -77,9 +105,9 @@ func printable(s string) string {
 	return q[1 : len(q)-1]
 }
 
-// caller gives the peer's role on a socket. Names are looked up once, with the
-// first request.
-func (p *peer) caller(readOnly bool) Caller {
+// caller gives the peer's role on a socket whose members are those of group, or
+// with nil everybody. Names are looked up once, with the first request.
+func (p *peer) caller(readOnly bool, group *int) Caller {
 	p.name.Do(func() {
 		p.owner = record.Owner{UID: p.uid, User: userName(strconv.Itoa(p.uid)), PID: p.pid, Command: p.command, Via: "rest"}
 		if p.loginUID != "" && p.loginUID != noLoginUID {
@@ -91,6 +119,8 @@ func (p *peer) caller(readOnly bool) Caller {
 		return Caller{Owner: p.owner, Role: Reader}
 	case p.uid == 0 || p.uid == os.Geteuid():
 		return Caller{Owner: p.owner, Role: Root}
+	case group != nil && !slices.Contains(p.groups, *group):
+		return Caller{Owner: p.owner, Role: User}
 	}
 	return Caller{Owner: p.owner, Role: Member}
 }

@@ -18,6 +18,7 @@ type route struct {
 	query   []string // keys it takes
 	body    bool     // whether it may have one
 	handle  func(*call) error
+	own     bool // a User may call it for a job of its own
 }
 
 // starting are the keys of every request that starts a job.
@@ -30,31 +31,31 @@ func routes() []route {
 
 func hostRoutes() []route {
 	return []route{
-		{http.MethodGet, "/v1/version", Reader, nil, false, getVersion},
-		{http.MethodGet, "/v1/status", Reader, nil, false, getStatus},
-		{http.MethodGet, "/v1/capabilities", Reader, nil, false, getCapabilities},
-		{http.MethodGet, "/v1/openapi.yaml", Reader, nil, false, getOpenAPI},
-		{http.MethodGet, "/metrics", Reader, nil, false, getMetrics},
-		{http.MethodGet, "/v1/limits", Reader, nil, false, getLimits},
-		{http.MethodPatch, "/v1/limits", Member, nil, true, patchLimits},
-		{http.MethodGet, "/v1/events", Reader, nil, false, getEvents},
+		{http.MethodGet, "/v1/version", Reader, nil, false, getVersion, false},
+		{http.MethodGet, "/v1/status", Reader, nil, false, getStatus, false},
+		{http.MethodGet, "/v1/capabilities", Reader, nil, false, getCapabilities, false},
+		{http.MethodGet, "/v1/openapi.yaml", Reader, nil, false, getOpenAPI, false},
+		{http.MethodGet, "/metrics", Reader, nil, false, getMetrics, false},
+		{http.MethodGet, "/v1/limits", Reader, nil, false, getLimits, false},
+		{http.MethodPatch, "/v1/limits", Member, nil, true, patchLimits, false},
+		{http.MethodGet, "/v1/events", Reader, nil, false, getEvents, false},
 	}
 }
 
 func poolRoutes() []route {
 	const one = "/v1/pools/{pool}"
 	return []route{
-		{http.MethodGet, "/v1/pools", Reader, append([]string{"fresh"}, paging...), false, listPools},
-		{http.MethodPost, "/v1/pools", Member, append([]string{"build", "start"}, starting...), true, definePool},
-		{http.MethodGet, one, Reader, []string{"fresh"}, false, getPool},
-		{http.MethodPut, one, Member, nil, true, replacePool},
-		{http.MethodPatch, one, Member, nil, true, patchPool},
-		{http.MethodPost, one + "/undefine", Member, nil, true, undefinePool},
-		{http.MethodPost, one + "/build", Member, starting, true, starts(buildPool)},
-		{http.MethodPost, one + "/start", Member, starting, true, starts(startPool)},
-		{http.MethodPost, one + "/stop", Member, starting, true, starts(stopPool)},
-		{http.MethodPost, one + "/refresh", Member, starting, true, starts(refreshPool)},
-		{http.MethodPost, one + "/delete", Member, starting, true, starts(deletePool)},
+		{http.MethodGet, "/v1/pools", Reader, append([]string{"fresh"}, paging...), false, listPools, false},
+		{http.MethodPost, "/v1/pools", Member, append([]string{"build", "start"}, starting...), true, definePool, false},
+		{http.MethodGet, one, Reader, []string{"fresh"}, false, getPool, false},
+		{http.MethodPut, one, Member, nil, true, replacePool, false},
+		{http.MethodPatch, one, Member, nil, true, patchPool, false},
+		{http.MethodPost, one + "/undefine", Member, nil, true, undefinePool, false},
+		{http.MethodPost, one + "/build", Member, starting, true, starts(buildPool), false},
+		{http.MethodPost, one + "/start", Member, starting, true, starts(startPool), false},
+		{http.MethodPost, one + "/stop", Member, starting, true, starts(stopPool), false},
+		{http.MethodPost, one + "/refresh", Member, starting, true, starts(refreshPool), false},
+		{http.MethodPost, one + "/delete", Member, starting, true, starts(deletePool), false},
 	}
 }
 
@@ -63,16 +64,16 @@ func volumeRoutes() []route {
 	filters := append([]string{"path", "key", "format", "state", "fresh"}, paging...)
 	deletion := append([]string{"wipe", "limit", "priority", "on_failure", "label"}, starting...)
 	return []route{
-		{http.MethodGet, "/v1/volumes", Reader, append([]string{"pool"}, filters...), false, listVolumes},
-		{http.MethodGet, all, Reader, filters, false, listPoolVolumes},
-		{http.MethodPost, all, Member, starting, true, starts(createVolume)},
-		{http.MethodGet, one, Reader, []string{"fresh"}, false, getVolume},
-		{http.MethodPatch, one, Member, nil, true, patchVolume},
-		{http.MethodDelete, one, Member, deletion, false, deleteVolume},
-		{http.MethodPost, one + "/clone", Member, starting, true, starts(cloneVolume)},
-		{http.MethodPost, one + "/resize", Member, starting, true, starts(resizeVolume)},
-		{http.MethodPost, one + "/wipe", Member, starting, true, starts(wipeVolume)},
-		{http.MethodPost, one + "/verify", Member, starting, true, starts(verifyVolume)},
+		{http.MethodGet, "/v1/volumes", Reader, append([]string{"pool"}, filters...), false, listVolumes, false},
+		{http.MethodGet, all, Reader, filters, false, listPoolVolumes, false},
+		{http.MethodPost, all, Member, starting, true, starts(createVolume), false},
+		{http.MethodGet, one, Reader, []string{"fresh"}, false, getVolume, false},
+		{http.MethodPatch, one, Member, nil, true, patchVolume, false},
+		{http.MethodDelete, one, Member, deletion, false, deleteVolume, false},
+		{http.MethodPost, one + "/clone", Member, starting, true, starts(cloneVolume), false},
+		{http.MethodPost, one + "/resize", Member, starting, true, starts(resizeVolume), false},
+		{http.MethodPost, one + "/wipe", Member, starting, true, starts(wipeVolume), false},
+		{http.MethodPost, one + "/verify", Member, starting, true, starts(verifyVolume), false},
 	}
 }
 
@@ -80,16 +81,16 @@ func jobRoutes() []route {
 	const one = "/v1/jobs/{job}"
 	filters := []string{"state", "kind", "pool", "volume", "owner", "since", "until", "label", "idempotency_key"}
 	return []route{
-		{http.MethodGet, "/v1/jobs", Reader, append(filters, paging...), false, listJobs},
-		{http.MethodGet, one, Reader, nil, false, getJob},
-		{http.MethodPatch, one, Member, nil, true, patchJob},
-		{http.MethodDelete, one, Member, nil, false, forgetJob},
-		{http.MethodGet, one + "/wait", Reader, []string{"timeout"}, false, waitJob},
-		{http.MethodGet, one + "/log", Reader, nil, false, getJobLog},
-		{http.MethodPost, one + "/cancel", Member, nil, true, cancelJob},
-		{http.MethodPost, one + "/pause", Member, nil, true, pauseJob},
-		{http.MethodPost, one + "/resume", Member, nil, true, resumeJob},
-		{http.MethodPost, one + "/retry", Member, starting, true, retryJob},
+		{http.MethodGet, "/v1/jobs", Reader, append(filters, paging...), false, listJobs, false},
+		{http.MethodGet, one, Reader, nil, false, getJob, false},
+		{http.MethodPatch, one, Member, nil, true, patchJob, true},
+		{http.MethodDelete, one, Member, nil, false, forgetJob, false},
+		{http.MethodGet, one + "/wait", Reader, []string{"timeout"}, false, waitJob, false},
+		{http.MethodGet, one + "/log", Reader, nil, false, getJobLog, false},
+		{http.MethodPost, one + "/cancel", Member, nil, true, cancelJob, true},
+		{http.MethodPost, one + "/pause", Member, nil, true, pauseJob, true},
+		{http.MethodPost, one + "/resume", Member, nil, true, resumeJob, true},
+		{http.MethodPost, one + "/retry", Member, starting, true, retryJob, false},
 	}
 }
 
@@ -151,7 +152,9 @@ func (h resource) notAllowed(c *call) error {
 // reads no body.
 func (c *call) admit() error {
 	if c.caller.Role < c.row.role {
-		return c.denied()
+		if err := c.admitOwner(); err != nil {
+			return err
+		}
 	}
 	if c.r.ContentLength != 0 && !c.row.body {
 		return record.Errorf(record.Invalid, "%s %s takes no body", c.r.Method, c.row.pattern)
@@ -159,7 +162,27 @@ func (c *call) admit() error {
 	return c.checkQuery()
 }
 
+// admitOwner lets a User at jobs of its own, by the uid that asked for them.
+func (c *call) admitOwner() error {
+	if c.caller.Role != User || !c.row.own {
+		return c.denied()
+	}
+	j, err := c.svc.Job(c.ctx(), c.jobName())
+	if err != nil {
+		return err
+	}
+	if j.Owner.UID != c.caller.Owner.UID {
+		return record.Errorf(record.Denied, "job %d is that of %s", j.Number, j.Owner.User).
+			WithHint("root and the members of the main socket's group may do that")
+	}
+	return nil
+}
+
 func (c *call) denied() error {
+	if c.caller.Role == User {
+		return record.Errorf(record.Denied, "%s is not in the group of the main socket", c.caller.Owner.User).
+			WithHint("who is not may read, and cancel, pause and limit jobs of their own")
+	}
 	e := record.Errorf(record.Denied, "the read-only socket serves reading only")
 	if c.socket == "" {
 		return e

@@ -70,38 +70,93 @@ func answer(t *testing.T, rt http.RoundTripper, r *http.Request) (*http.Response
 	return resp, string(b)
 }
 
+// somebody is who calls: the columns of the table, call by role.
+type somebody struct {
+	name   string
+	role   api.Role
+	owns   bool // the job that the call is about
+	socket http.RoundTripper
+}
+
+// may reports what the table says.
+func (b somebody) may(row api.Row) bool {
+	return b.role >= row.Role || b.role == api.User && b.owns && row.Own
+}
+
 func TestRoleOfEveryCall(t *testing.T) {
 	h := newHost(t, nil)
-	members := h.transport(t, h.main)
-	if os.Geteuid() == 0 { // else nobody but the daemon's own user is here
-		members = h.check.Transport(asUserTransport(t, h.main, nobody)(nil))
+	h.everyCall(t, somebody{"read-only", api.Reader, true, h.transport(t, h.ro)})
+	h.everyCall(t, somebody{"root", api.Root, false, h.transport(t, h.main)})
+	if os.Geteuid() != 0 { // nobody but the daemon's own user is here
+		return
 	}
-	callers := []struct {
-		name   string
-		role   api.Role
-		socket http.RoundTripper
-	}{
-		{"read-only", api.Reader, h.transport(t, h.ro)},
-		{"member", api.Member, members},
-		{"root", api.Root, h.transport(t, h.main)},
-	}
-	for _, caller := range callers {
-		for _, row := range api.Rows() {
-			h.svc.took()
-			resp, body := answer(t, caller.socket, valid(t, row))
-			calls, _ := h.svc.took()
-			name := fmt.Sprintf("%s: %s %s: %d %s", caller.name, row.Method, row.Pattern, resp.StatusCode, body)
-			switch allowed := caller.role >= row.Role; {
-			case allowed && resp.StatusCode >= 300:
-				t.Errorf("%s, want success", name)
-			case allowed && len(calls) == 0 && row.Pattern != "/v1/openapi.yaml":
-				t.Errorf("%s, but nothing was done", name)
-			case !allowed && (resp.StatusCode != http.StatusForbidden || !strings.Contains(body, h.main)):
-				t.Errorf("%s, want 403 naming the main socket", name)
-			case !allowed && len(calls) != 0:
-				t.Errorf("%s, but %v was done", name, calls)
-			}
+	as := func(h *host) http.RoundTripper { return h.check.Transport(asUserTransport(t, h.main, nobody)(nil)) }
+	h.everyCall(t, somebody{"anybody where there is no group", api.Member, false, as(h)})
+	h = newHost(t, func(s *api.Server) { s.SetGroup(os.Getegid()) }) // which asUser keeps
+	h.everyCall(t, somebody{"member", api.Member, false, as(h)})
+	h = newHost(t, func(s *api.Server) { s.SetGroup(4242) })
+	h.everyCall(t, somebody{"stranger", api.User, false, as(h)})
+	h.svc.owner = nobody
+	h.everyCall(t, somebody{"owner", api.User, true, as(h)})
+}
+
+func (h *host) everyCall(t *testing.T, by somebody) {
+	t.Helper()
+	for _, row := range api.Rows() {
+		h.svc.took()
+		resp, body := answer(t, by.socket, valid(t, row))
+		calls, _ := h.svc.took()
+		if row.Own { // whose job it is had to be asked
+			calls = slices.DeleteFunc(calls, func(c string) bool { return c == "Job" })
 		}
+		name := fmt.Sprintf("%s: %s %s: %d %s", by.name, row.Method, row.Pattern, resp.StatusCode, body)
+		switch may := by.may(row); {
+		case may && resp.StatusCode >= 300:
+			t.Errorf("%s, want success", name)
+		case may && len(calls) == 0 && row.Pattern != "/v1/openapi.yaml":
+			t.Errorf("%s, but nothing was done", name)
+		case !may && resp.StatusCode != http.StatusForbidden:
+			t.Errorf("%s, want 403", name)
+		case !may && by.role == api.Reader && !strings.Contains(body, h.main):
+			t.Errorf("%s, want it to name the main socket", name)
+		case !may && len(calls) != 0:
+			t.Errorf("%s, but %v was done", name, calls)
+		}
+	}
+}
+
+// Owners stop and slow down what is theirs; they do not put it before others'
+// or keep it for ever, and of a job that is not there nothing is told.
+func TestOwnerChangesNoPriority(t *testing.T) {
+	testenv.Root(t) // to be another user
+	h := newHost(t, func(s *api.Server) { s.SetGroup(4242) })
+	h.svc.owner = nobody
+	rt := h.check.Transport(asUserTransport(t, h.main, nobody)(nil))
+	for body, status := range map[string]int{
+		`{"limit":5}`: 200, `{"labels":{"a":"b"}}`: 200, `{"priority":"interactive"}`: 403, `{"pinned":true}`: 403, `{"limit":5,"pinned":false}`: 403,
+	} {
+		if resp, got := answer(t, rt, request(t, "PATCH", "/v1/jobs/1", body)); resp.StatusCode != status {
+			t.Errorf("%s: %d %s", body, resp.StatusCode, got)
+		}
+	}
+	h.svc.set(func(f *fake) { f.err = record.Errorf(record.NotFound, "no such job") })
+	if resp, got := answer(t, rt, request(t, "POST", "/v1/jobs/9/cancel", "")); resp.StatusCode != 404 {
+		t.Errorf("%d %s", resp.StatusCode, got)
+	}
+}
+
+// Only verbs on jobs are an owner's.
+func TestTableGivesOwnersTheirJobs(t *testing.T) {
+	var own []string
+	for _, row := range api.Rows() {
+		if row.Own {
+			own = append(own, row.Method+" "+row.Pattern)
+		}
+	}
+	slices.Sort(own)
+	want := []string{"PATCH /v1/jobs/{job}", "POST /v1/jobs/{job}/cancel", "POST /v1/jobs/{job}/pause", "POST /v1/jobs/{job}/resume"}
+	if !slices.Equal(own, want) {
+		t.Errorf("owners may %v", own)
 	}
 }
 

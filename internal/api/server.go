@@ -39,6 +39,7 @@ const (
 type ServerConfig struct {
 	Log    hclog.Logger
 	Socket string // the main socket, to name where the read-only one refuses
+	Group  *int   // gid of the main socket's members; nil: whoever may open it
 }
 
 // Server answers REST requests by calls of a Service. Its methods may be
@@ -47,6 +48,7 @@ type Server struct {
 	svc    Service
 	log    hclog.Logger
 	socket string
+	group  *int
 
 	writeTimeout time.Duration // the constant, except in tests
 	keepalive    time.Duration // likewise
@@ -62,7 +64,7 @@ type Server struct {
 
 // NewServer makes a server for svc.
 func NewServer(svc Service, cfg ServerConfig) *Server {
-	s := &Server{svc: svc, log: cfg.Log, socket: cfg.Socket, writeTimeout: writeTimeout, keepalive: keepalive, gate: gate{open: map[int]int{}}}
+	s := &Server{svc: svc, log: cfg.Log, socket: cfg.Socket, group: cfg.Group, writeTimeout: writeTimeout, keepalive: keepalive, gate: gate{open: map[int]int{}}}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -128,7 +130,7 @@ func (s *Server) Handler(readOnly bool) http.Handler {
 			c.fail(record.Errorf(record.Denied, "the peer of this connection is not known"))
 			return
 		}
-		c.caller = p.caller(readOnly)
+		c.caller = p.caller(readOnly, s.group)
 		if err := checkPath(r); err != nil {
 			c.fail(err)
 			return

@@ -19,8 +19,12 @@ type Role int
 const (
 	// Reader may read and nothing else.
 	Reader Role = iota
-	// Member came through the main socket without being root: it may do
-	// everything, as membership of the group equals root.
+	// User came through the main socket without being in its group, which is
+	// possible where its mode was widened: it may read, and do to jobs of its
+	// own what the table of calls gives an owner.
+	User
+	// Member is in the main socket's group: it may do everything, as
+	// membership equals root.
 	Member
 	// Root is uid 0, or the daemon's own user in session mode.
 	Root

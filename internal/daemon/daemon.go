@@ -90,7 +90,11 @@ func (s *Service) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server := api.NewServer(s, api.ServerConfig{Log: s.log.Named("api"), Socket: s.config.Socket})
+	group, err := groupOf(s.config)
+	if err != nil {
+		return errors.Join(err, socks.main.Close(), socks.ro.Close())
+	}
+	server := api.NewServer(s, api.ServerConfig{Log: s.log.Named("api"), Socket: s.config.Socket, Group: group})
 	failed := make(chan error, 2) // closed by nobody; one send by each listener's goroutine
 	go func() { failed <- server.Serve(socks.ro, true) }()
 	go func() { failed <- server.Serve(socks.main, false) }()

@@ -107,19 +107,29 @@ func clearStale(path string) error {
 
 // ownSocket gives the main socket to the group, where the host has it.
 func ownSocket(c Config) error {
-	if os.Geteuid() != 0 || c.Group == "" {
-		return nil
+	gid, err := groupOf(c)
+	if gid == nil || err != nil {
+		return err
 	}
-	g, err := user.LookupGroup(c.Group)
-	if err != nil {
-		return nil // no such group: root alone
-	}
-	gid, err := strconv.Atoi(g.Gid)
-	if err != nil {
-		return fmt.Errorf("group %q has the id %q: %w", c.Group, g.Gid, err)
-	}
-	if err := os.Chown(c.Socket, 0, gid); err != nil {
+	if err := os.Chown(c.Socket, 0, *gid); err != nil {
 		return fmt.Errorf("cannot give the socket to group %q: %w", c.Group, err)
 	}
 	return nil
+}
+
+// groupOf gives the gid of the main socket's members; nil in session mode, and
+// where there is no such group: then the socket is root's alone.
+func groupOf(c Config) (*int, error) {
+	if os.Geteuid() != 0 || c.Group == "" {
+		return nil, nil
+	}
+	g, err := user.LookupGroup(c.Group)
+	if err != nil {
+		return nil, nil
+	}
+	gid, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return nil, fmt.Errorf("group %q has the id %q: %w", c.Group, g.Gid, err)
+	}
+	return &gid, nil
 }
