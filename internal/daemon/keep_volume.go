@@ -193,7 +193,7 @@ func (e end) heals(v *store.Volume) bool {
 // was: it never wrote, or it is a kind that adds and does not change.
 func (e end) untouched() bool {
 	switch {
-	case e.job.Started == nil, e.own() && e.report.Written == 0:
+	case !e.job.Go, e.own() && e.report.Written == 0:
 		return true
 	case e.Kind == record.VolumeDelete:
 		return e.Algorithm == "" // a delete without a wipe is all or nothing

@@ -42,7 +42,8 @@ type end struct {
 func (e end) ok() bool { return e.job.State == record.Succeeded }
 
 // own reports whether the helper itself said how it ended, and was believed;
-// else the report is that of the helper that settled it.
+// else the report is that of the helper that settled it. The error does not
+// tell: a job killed by a cancel has that of one that stopped by itself.
 func (e end) own() bool {
 	return e.report != nil && !e.job.Undo && e.job.Code() != record.Inconsistent
 }

@@ -49,7 +49,7 @@ func (d *desk) job(w work) *store.Job {
 	d.last++
 	r := w.request()
 	started := time.Now()
-	return &store.Job{Params: r.Params, Job: record.Job{
+	return &store.Job{Params: r.Params, Go: true, Job: record.Job{
 		ID: string(rune('a' + d.last)), Number: d.last, Kind: w.Kind, Objects: r.Objects, State: record.Running, Started: &started,
 	}}
 }
@@ -142,18 +142,22 @@ func TestGrantRepeatedAfterACrashIsNotInItsOwnWay(t *testing.T) {
 }
 
 func TestWhatAFailedJobLeavesOfItsVolume(t *testing.T) {
+	settled := func(j *store.Job) { j.Undo = true }
+	idle := func(j *store.Job) { j.Go = false }
 	for _, c := range []struct {
 		name   string
 		code   record.Code
 		report *ipc.Report
-		undo   bool // the report is that of the helper that settled it
+		how    func(*store.Job)
 		want   record.VolumeState
 	}{
-		{"never wrote", record.Busy, report(0, nil), false, record.VolumeReady},
-		{"wrote and failed", record.IO, report(5, nil), false, record.VolumeIncomplete},
-		{"killed, then settled", record.Killed, report(0, &ipc.Item{Name: "v", Size: 10}), true, record.VolumeIncomplete},
-		{"canceled by force, then settled", record.CanceledCode, report(0, &ipc.Item{Name: "v", Size: 10}), true, record.VolumeIncomplete},
-		{"nothing known", record.Interrupted, nil, false, record.VolumeIncomplete},
+		{"never wrote", record.Busy, report(0, nil), nil, record.VolumeReady},
+		{"wrote and failed", record.IO, report(5, nil), nil, record.VolumeIncomplete},
+		{"killed, then settled", record.Killed, report(0, &ipc.Item{Name: "v", Size: 10}), settled, record.VolumeIncomplete},
+		{"killed by a cancel, then settled", record.CanceledCode, report(0, &ipc.Item{Name: "v", Size: 10}), settled, record.VolumeIncomplete},
+		{"crashed, then settled", record.Internal, report(0, &ipc.Item{Name: "v", Size: 10}), settled, record.VolumeIncomplete},
+		{"nothing known", record.Interrupted, nil, nil, record.VolumeIncomplete},
+		{"never began", record.Internal, nil, idle, record.VolumeReady},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDesk(t)
@@ -165,7 +169,9 @@ func TestWhatAFailedJobLeavesOfItsVolume(t *testing.T) {
 			if v := d.volume("v"); v.State != record.VolumeIncomplete {
 				t.Fatalf("while it is wiped it is %s", v.State)
 			}
-			j.Undo = c.undo
+			if c.how != nil {
+				c.how(j)
+			}
 			d.end(j, record.Failed, c.code, c.report)
 			if v := d.volume("v"); v.State != c.want {
 				t.Errorf("it is %s, want %s", v.State, c.want)
