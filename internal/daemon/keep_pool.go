@@ -189,7 +189,7 @@ func (k *keeper) sync(tx *store.Tx, p *store.Pool, e end) error {
 		p.Capacity, p.Allocation, p.Available = info.Capacity, info.Allocation, info.Available
 		p.Device, p.Inode, p.Real, p.Disk, p.Observed = info.Device, info.Inode, info.Path, info.Disk, &now
 	}
-	busy, err := lockedNames(tx, p.Name, e.job.Number)
+	busy, err := touchedNames(tx, p.Name, e.job)
 	if err != nil {
 		return err
 	}
@@ -221,21 +221,34 @@ func (k *keeper) sync(tx *store.Tx, p *store.Pool, e end) error {
 	return s.provisioned()
 }
 
-// lockedNames are the volumes of a pool that live jobs other than self hold.
-func lockedNames(tx *store.Tx, pool string, self int64) (map[string]bool, error) {
-	jobs, err := tx.LiveJobs()
-	if err != nil {
-		return nil, err
-	}
+// touchedNames are the volumes of a pool that jobs other than the scan hold, or
+// have held since it began: what the scan saw of them may be older than what
+// the catalogue says, also where that is that they are gone.
+func touchedNames(tx *store.Tx, pool string, began *store.Job) (map[string]bool, error) {
 	names := map[string]bool{}
-	for _, j := range jobs {
-		for _, o := range j.Objects {
-			if o.Pool == pool && j.Granted && j.Number != self {
+	note := func(objects []record.Object) {
+		for _, o := range objects {
+			if o.Pool == pool {
 				names[o.Volume] = true
 			}
 		}
 	}
-	return names, nil
+	live, err := tx.LiveJobs()
+	if err != nil {
+		return nil, err
+	}
+	for _, j := range live {
+		if j.Granted && j.Number != began.Number {
+			note(j.Objects)
+		}
+	}
+	err = tx.HeadsBefore(0, func(h *store.JobHead) (bool, error) {
+		if began.Started != nil && h.Ended.After(*began.Started) {
+			note(h.Objects)
+		}
+		return true, nil
+	})
+	return names, err
 }
 
 // scan is one application of findings to the catalogue.
@@ -244,7 +257,7 @@ type scan struct {
 	tx    *store.Tx
 	pool  *store.Pool
 	began *store.Job
-	busy  map[string]bool
+	busy  map[string]bool // see touchedNames
 }
 
 // stale reports whether the entry is newer than the scan, or somebody's.

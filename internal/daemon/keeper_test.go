@@ -232,3 +232,24 @@ func TestRefreshLeavesAloneWhatJobsHave(t *testing.T) {
 		t.Errorf("found: %+v", v)
 	}
 }
+
+func TestRefreshBringsNothingBackThatWasDeletedMeanwhile(t *testing.T) {
+	d := newDesk(t)
+	d.ready("v")
+	scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+	if err := d.grant(scan); err != nil {
+		t.Fatal(err)
+	}
+	del := d.job(work{Kind: record.VolumeDelete, Pool: "p", Volume: "v", Type: "dir", Path: "/p/v"})
+	if err := d.grant(del); err != nil {
+		t.Fatal(err)
+	}
+	ended := time.Now()
+	del.Ended = &ended
+	d.end(del, record.Succeeded, "", report(0, nil))
+	d.update(func(tx *store.Tx) error { return tx.PutJob(del) })
+	d.end(scan, record.Succeeded, "", &ipc.Report{Items: []ipc.Item{{Name: "v", Size: 10, Format: "raw"}}})
+	if v := d.volume("v"); v != nil {
+		t.Errorf("it is back: %+v", v)
+	}
+}
