@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -251,5 +252,32 @@ func TestRefreshBringsNothingBackThatWasDeletedMeanwhile(t *testing.T) {
 	d.end(scan, record.Succeeded, "", &ipc.Report{Items: []ipc.Item{{Name: "v", Size: 10, Format: "raw"}}})
 	if v := d.volume("v"); v != nil {
 		t.Errorf("it is back: %+v", v)
+	}
+}
+
+func TestRefreshOfAHostileDirectoryKeepsItsRecordSmall(t *testing.T) {
+	d := newDesk(t)
+	scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+	if err := d.grant(scan); err != nil {
+		t.Fatal(err)
+	}
+	items := make([]ipc.Item, 1000)
+	for i := range items {
+		items[i] = ipc.Item{Name: fmt.Sprintf("link%d", i), Ignored: "it is a symbolic link"}
+	}
+	d.end(scan, record.Succeeded, "", &ipc.Report{Items: items})
+	w := scan.Warnings
+	if len(w) != maxIgnored+1 || w[maxIgnored] != "ignored 980 more names" {
+		t.Errorf("%d warnings, the last is %q", len(w), w[len(w)-1])
+	}
+	err := d.store.View(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err == nil && p.Ignored != len(items) {
+			t.Errorf("%d ignored, want %d", p.Ignored, len(items))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
