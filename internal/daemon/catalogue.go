@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"storaged/internal/record"
 	"storaged/internal/store"
@@ -58,6 +59,30 @@ func freeName(tx *store.Tx, pool, name string) error {
 		return record.Errorf(record.Exists, "volume \"%s/%s\" is being made%s", pool, name, byJob(v.Job))
 	}
 	return record.Errorf(record.Exists, "volume \"%s/%s\" exists already", pool, name)
+}
+
+// placed refuses work whose pool is another by now, or lies elsewhere: what is
+// at the path that the helper is given may be somebody else's. It concerns a
+// retry, and work that was planned while the pool was defined anew.
+func (w work) placed(tx *store.Tx) error {
+	where := map[string]string{w.Pool: w.Path}
+	if w.Volume != "" {
+		where[w.Pool] = filepath.Dir(w.Path)
+	}
+	if w.TargetPool != "" {
+		where[w.TargetPool] = filepath.Dir(w.TargetPath)
+	}
+	for name, dir := range where {
+		p, err := findPool(tx, name)
+		if err != nil {
+			return err
+		}
+		if p.Target.Path != dir {
+			return record.Errorf(record.Changed, "pool %q is at %q now, no longer at %q", name, p.Target.Path, dir).
+				WithHint("start the work anew instead of retrying it")
+		}
+	}
+	return nil
 }
 
 // whole refuses a volume whose content is not to be relied on.

@@ -54,6 +54,9 @@ func (k *keeper) Granted(tx *store.Tx, j *store.Job) error {
 	if err != nil {
 		return record.Errorf(record.Unsupported, "%v", err)
 	}
+	if err := w.placed(tx); err != nil {
+		return err
+	}
 	return w.kind().granted(k, tx, w, j)
 }
 

@@ -281,3 +281,20 @@ func TestRefreshOfAHostileDirectoryKeepsItsRecordSmall(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestRetryIsRefusedWhereThePoolLiesElsewhereByNow(t *testing.T) {
+	d := newDesk(t)
+	d.ready("v")
+	wipe := d.job(wipeWork("v"))
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		p.Target.Path = "/elsewhere"
+		return tx.PutPool(p)
+	})
+	if err := d.grant(wipe); record.CodeOf(err) != record.Changed {
+		t.Errorf("the old path was wiped: %v", err)
+	}
+}
