@@ -133,7 +133,7 @@ func (s *Service) revive(ctx context.Context) error {
 			if p.Boot == s.keeper.boot {
 				continue
 			}
-			p.Boot = s.keeper.boot
+			p.Boot, p.Before, p.Job = s.keeper.boot, "", 0 // what a job of before would go back to is over
 			s.keeper.move(p, record.PoolInactive, "host was started")
 			if err := tx.PutPool(p); err != nil {
 				return err

@@ -15,13 +15,13 @@ import (
 // beginPool shows a pool in the state of the job that has it; "" leaves the
 // state as it is.
 func beginPool(state record.PoolState) func(*keeper, *store.Tx, work, *store.Job) error {
-	return func(k *keeper, tx *store.Tx, w work, _ *store.Job) error {
+	return func(k *keeper, tx *store.Tx, w work, j *store.Job) error {
 		p, err := findPool(tx, w.Pool)
 		if err != nil {
 			return err
 		}
-		if state != "" && p.State == state {
-			return nil // granted once already, before the daemon went away: nobody else can have the pool
+		if p.Job == j.Number {
+			return nil // granted once already, before the daemon went away
 		}
 		if err := startable(tx, p, w); err != nil {
 			return err
@@ -29,7 +29,7 @@ func beginPool(state record.PoolState) func(*keeper, *store.Tx, work, *store.Job
 		if state == "" {
 			return nil
 		}
-		p.Before = p.State
+		p.Before, p.Job = p.State, j.Number
 		k.move(p, state, "")
 		return k.putPool(tx, "pool.state", p)
 	}
@@ -79,7 +79,8 @@ func inside(path, dir string) bool {
 }
 
 // endPool is what ends of jobs on pools have in common: the pool leaves the
-// state the job gave it.
+// state the job gave it. A job that never got the pool changes nothing: another
+// may have it.
 func (k *keeper) endPool(tx *store.Tx, e end, change func(*store.Pool) error) error {
 	p, err := tx.Pool(e.Pool)
 	if errors.Is(err, store.ErrNotFound) {
@@ -88,9 +89,12 @@ func (k *keeper) endPool(tx *store.Tx, e end, change func(*store.Pool) error) er
 	if err != nil {
 		return err
 	}
-	if p.Before != "" {
+	switch {
+	case p.Job == e.job.Number:
 		k.move(p, p.Before, p.Reason)
-		p.Before = ""
+		p.Before, p.Job = "", 0
+	case !e.job.Granted:
+		return nil
 	}
 	if e.job.Result != nil {
 		e.job.Result.Pool, e.job.Result.Path = p.Name, p.Target.Path

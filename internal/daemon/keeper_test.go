@@ -56,7 +56,9 @@ func (d *desk) job(w work) *store.Job {
 }
 
 func (d *desk) grant(j *store.Job) error {
-	return d.store.Update(func(tx *store.Tx) error { return d.Granted(tx, j) })
+	err := d.store.Update(func(tx *store.Tx) error { return d.Granted(tx, j) })
+	j.Granted = err == nil
+	return err
 }
 
 // end ends a job in a state, with the error code if there is one.
@@ -296,5 +298,38 @@ func TestRetryIsRefusedWhereThePoolLiesElsewhereByNow(t *testing.T) {
 	})
 	if err := d.grant(wipe); record.CodeOf(err) != record.Changed {
 		t.Errorf("the old path was wiped: %v", err)
+	}
+}
+
+func TestStartThatNeverGotThePoolLeavesItAsItIs(t *testing.T) {
+	d := newDesk(t) // with an active pool
+	start := d.job(work{Kind: record.PoolStart, Pool: "p", Type: "dir", Path: "/p"})
+	if err := d.grant(start); record.CodeOf(err) != record.WrongState {
+		t.Fatalf("the start of an active pool: %v", err)
+	}
+	d.end(start, record.Failed, record.WrongState, nil)
+	d.poolIs(record.PoolActive)
+
+	stop, second := d.job(work{Kind: record.PoolStop, Pool: "p", Type: "dir", Path: "/p"}), d.job(work{Kind: record.PoolStop, Pool: "p", Type: "dir", Path: "/p"})
+	if err := d.grant(stop); err != nil {
+		t.Fatal(err)
+	}
+	d.end(second, record.Canceled, record.CanceledCode, nil) // while it waited
+	d.poolIs(record.PoolStopping)
+	d.end(stop, record.Failed, record.Internal, nil)
+	d.poolIs(record.PoolActive)
+}
+
+func (d *desk) poolIs(want record.PoolState) {
+	d.t.Helper()
+	err := d.store.View(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err == nil && p.State != want {
+			d.t.Errorf("the pool is %s, want %s", p.State, want)
+		}
+		return err
+	})
+	if err != nil {
+		d.t.Fatal(err)
 	}
 }

@@ -38,6 +38,7 @@ type Pool struct {
 	Disk   string           `json:"disk"`   // physical device, for the scheduler
 	Boot   string           `json:"boot"`   // boot id under which it was last active
 	Before record.PoolState `json:"before"` // state to go back to when the job that has the pool ends
+	Job    int64            `json:"job"`    // number of that job; 0: none has it
 }
 
 // Volume is an entry of the catalogue.
