@@ -195,7 +195,7 @@ func (k *keeper) sync(tx *store.Tx, p *store.Pool, e end) error {
 		p.Capacity, p.Allocation, p.Available = info.Capacity, info.Allocation, info.Available
 		p.Device, p.Inode, p.Real, p.Disk, p.Observed = info.Device, info.Inode, info.Path, info.Disk, &now
 	}
-	busy, err := touchedNames(tx, p.Name, e.job)
+	busy, err := lockedNames(tx, p.Name, e.job.Number)
 	if err != nil {
 		return err
 	}
@@ -251,34 +251,21 @@ func (s scan) ignore(e end) {
 	}
 }
 
-// touchedNames are the volumes of a pool that jobs other than the scan hold, or
-// have held since it began: what the scan saw of them may be older than what
-// the catalogue says, also where that is that they are gone.
-func touchedNames(tx *store.Tx, pool string, began *store.Job) (map[string]bool, error) {
+// lockedNames are the volumes of a pool that live jobs other than self hold.
+func lockedNames(tx *store.Tx, pool string, self int64) (map[string]bool, error) {
+	jobs, err := tx.LiveJobs()
+	if err != nil {
+		return nil, err
+	}
 	names := map[string]bool{}
-	note := func(objects []record.Object) {
-		for _, o := range objects {
-			if o.Pool == pool {
+	for _, j := range jobs {
+		for _, o := range j.Objects {
+			if o.Pool == pool && j.Granted && j.Number != self {
 				names[o.Volume] = true
 			}
 		}
 	}
-	live, err := tx.LiveJobs()
-	if err != nil {
-		return nil, err
-	}
-	for _, j := range live {
-		if j.Granted && j.Number != began.Number {
-			note(j.Objects)
-		}
-	}
-	err = tx.HeadsBefore(0, func(h *store.JobHead) (bool, error) {
-		if began.Started != nil && h.Ended.After(*began.Started) {
-			note(h.Objects)
-		}
-		return true, nil
-	})
-	return names, err
+	return names, nil
 }
 
 // scan is one application of findings to the catalogue.
@@ -287,7 +274,7 @@ type scan struct {
 	tx    *store.Tx
 	pool  *store.Pool
 	began *store.Job
-	busy  map[string]bool // see touchedNames
+	busy  map[string]bool
 }
 
 // stale reports whether the entry is newer than the scan, or somebody's.
