@@ -20,6 +20,7 @@ func cloneCommand() *cli.Command {
 		Flags: append(targetFlags(),
 			&cli.StringFlag{Name: "source", Usage: "`PATH` of the volume to copy"},
 			&cli.StringFlag{Name: "source-type", Value: "dir", Usage: "`TYPE` of its pool, default dir"},
+			poolIDFlag("source-pool-id", "its pool"),
 			&cli.StringFlag{Name: "size", Usage: "`SIZE` of the copy, default that of the source"},
 			&cli.StringFlag{Name: "reflink", Value: "auto", Usage: "`auto|always|never` share blocks with the source, default auto"},
 		),
@@ -33,6 +34,9 @@ func buildClone(c *cli.Context) (task, error) {
 	}
 	from, err := placeOf(path, c.String("source-type"))
 	if err != nil {
+		return task{}, err
+	}
+	if from.pool.ID, err = poolID(c, "source-pool-id"); err != nil {
 		return task{}, err
 	}
 	to, err := target(c)

@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/cmdline"
+	"storaged/internal/backends"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 )
@@ -83,7 +84,25 @@ func targetFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "target", Usage: "`PATH` of the volume"},
 		&cli.StringFlag{Name: "target-type", Value: "dir", Usage: "`TYPE` of its pool, default dir"},
+		poolIDFlag("pool-id", "the pool"),
 	}
+}
+
+// poolIDFlag is how the daemon says which directory a pool was started with.
+func poolIDFlag(name, whose string) cli.Flag {
+	return &cli.StringFlag{Name: name, Usage: "refuse unless the directory of " + whose + " is `DEVICE:INODE` (0 is any)"}
+}
+
+// poolID reads such a flag; without it any directory will do.
+func poolID(c *cli.Context, flag string) (backends.PoolID, error) {
+	if c.String(flag) == "" {
+		return backends.PoolID{}, nil
+	}
+	id, err := backends.ParsePoolID(c.String(flag))
+	if err != nil {
+		return id, record.Errorf(record.Invalid, "--%s: %s", flag, err)
+	}
+	return id, nil
 }
 
 func yesFlag() cli.Flag {
@@ -96,7 +115,11 @@ func target(c *cli.Context) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	return placeOf(path, c.String("target-type"))
+	at, err := placeOf(path, c.String("target-type"))
+	if err == nil {
+		at.pool.ID, err = poolID(c, "pool-id")
+	}
+	return at, err
 }
 
 // needed gives a flag that must be there.

@@ -55,6 +55,7 @@ var codes = []struct {
 	{backends.ErrNotEmpty, record.HasChildren},
 	{backends.ErrUnsupported, record.Unsupported},
 	{backends.ErrUnsafe, record.FailedCode},
+	{backends.ErrReplaced, record.WrongState},
 	{diskio.ErrUnsupported, record.Unsupported},
 	{diskio.ErrMismatch, record.Mismatch},
 	{diskio.ErrShrunk, record.IO},
@@ -87,5 +88,6 @@ func codeOf(err error) record.Code {
 var hints = map[record.Code]string{
 	record.Exists:      "choose another name, or delete what has it",
 	record.NoSpace:     "make room where the pool lies, or reserve less",
+	record.WrongState:  "mount what belongs there and refresh the pool; stopping and starting it takes what is there now",
 	record.HasChildren: "delete what is in it first",
 }

@@ -58,9 +58,14 @@ func poolStopCommand() *cli.Command {
 
 func poolRefreshCommand() *cli.Command {
 	return taskCommand(cli.Command{
-		Name: "pool-refresh", Usage: "list the volumes of a pool", Flags: poolFlags(),
+		Name: "pool-refresh", Usage: "list the volumes of a pool", Flags: poolFlags(poolIDFlag("pool-id", "the pool")),
 	}, "--type dir --target /var/lib/images -o json", func(c *cli.Context) (task, error) {
+		id, err := poolID(c, "pool-id")
+		if err != nil {
+			return task{}, err
+		}
 		return poolTask(c, "refresh", "read", func(ctx context.Context, r *run, p pool) error {
+			p.ID = id
 			r.plan(scanning())
 			return p.refresh(ctx, r, 0)
 		})

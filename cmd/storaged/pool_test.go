@@ -160,3 +160,61 @@ func TestRepeatedRequestGivesTheSameJob(t *testing.T) {
 		t.Errorf("another request under the key: %v", err)
 	}
 }
+
+// A pool's directory that lies on a file system of its own is another one when
+// that is not mounted.
+func TestPoolWhoseDirectoryIsAnotherIsUnreachable(t *testing.T) {
+	h := newHost(t)
+	ctx := h.ctx()
+	want := h.random("v", mib)
+	h.create("incomplete", mib)
+	away := h.pool + "-away"
+	if err := os.Rename(h.pool, away); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(h.pool, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(what string, st api.Started, err error) {
+		t.Helper()
+		j := h.end(st, err)
+		if j.State != record.Failed || j.Error.Code != record.WrongState || !strings.Contains(j.Error.Message, "not the one that the pool was started with") || j.Error.Hint == "" {
+			t.Errorf("%s: %s %+v", what, j.State, j.Error)
+		}
+	}
+	st, err := h.client.CreateVolume(ctx, api.Submit{}, "pool", api.VolumeCreate{Name: "new", Capacity: mib})
+	refused("create", st, err)
+	st, err = h.client.CloneVolume(ctx, api.Submit{}, "pool", "v", api.VolumeClone{Name: "new"})
+	refused("clone", st, err)
+	st, err = h.client.DeleteVolume(ctx, api.Submit{}, "pool", "v", api.VolumeDelete{})
+	refused("delete", st, err)
+	st, err = h.client.RefreshPool(ctx, api.Submit{}, "pool", api.JobOptions{})
+	refused("refresh", st, err)
+	if left, err := os.ReadDir(h.pool); err != nil || len(left) > 0 {
+		t.Errorf("something was made in the wrong directory: %v %v", left, err)
+	}
+	if p, err := h.client.Pool(ctx, "pool"); err != nil || p.State != record.PoolUnreachable || !strings.Contains(p.Reason, "not mounted") {
+		t.Errorf("pool is %+v (%v)", p, err)
+	}
+	if v, err := h.client.Volume(ctx, "pool", "v"); err != nil || v.State != record.VolumeReady {
+		t.Errorf("the catalogue has lost the volume: %+v %v", v, err)
+	}
+	if _, err := h.client.CreateVolume(ctx, api.Submit{}, "pool", api.VolumeCreate{Name: "new", Capacity: mib}); record.CodeOf(err) != record.WrongState {
+		t.Errorf("create in an unreachable pool: %v", err)
+	}
+
+	if err := os.Remove(h.pool); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(away, h.pool); err != nil {
+		t.Fatal(err)
+	}
+	st, err = h.client.RefreshPool(ctx, api.Submit{}, "pool", api.JobOptions{})
+	h.succeed(st, err)
+	if p, err := h.client.Pool(ctx, "pool"); err != nil || p.State != record.PoolActive {
+		t.Errorf("when it is back the pool is %+v (%v)", p, err)
+	}
+	if h.hash("v") != want {
+		t.Error("the volume has changed")
+	}
+}

@@ -8,7 +8,10 @@ package backends
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -105,6 +108,36 @@ type Draft interface {
 type Pool struct {
 	Type   string
 	Target string // the directory of dir pools, …
+	ID     PoolID // what the target must be; zero: whatever it is
+}
+
+// PoolID is the identity of a pool's target, by which a driver knows it from
+// what happens to be at its place: the directory below an absent mount, say. A
+// method that finds another gives ErrReplaced and touches nothing; Build,
+// Start and Delete do not look.
+type PoolID struct {
+	Device uint64 // st_dev; 0: any, since a reboot may give it another number
+	Inode  uint64 // 0: any
+}
+
+// String gives DEVICE:INODE.
+func (id PoolID) String() string { return fmt.Sprintf("%d:%d", id.Device, id.Inode) }
+
+// ParsePoolID reads what String gives.
+func ParsePoolID(s string) (id PoolID, err error) {
+	device, inode, _ := strings.Cut(s, ":")
+	if id.Device, err = strconv.ParseUint(device, 10, 64); err == nil {
+		id.Inode, err = strconv.ParseUint(inode, 10, 64)
+	}
+	if err != nil {
+		return PoolID{}, fmt.Errorf("bad pool identity %s: it is DEVICE:INODE", quote(s))
+	}
+	return id, nil
+}
+
+// Matches reports whether a target of this device and inode is the one meant.
+func (id PoolID) Matches(device, inode uint64) bool {
+	return (id.Device == 0 || id.Device == device) && (id.Inode == 0 || id.Inode == inode)
 }
 
 // PoolInfo is a pool as found. Sizes are bytes.

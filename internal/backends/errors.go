@@ -12,6 +12,7 @@ var (
 	ErrExists      = errors.New("exists already")
 	ErrNotEmpty    = errors.New("is not empty")
 	ErrUnsupported = errors.New("not supported")
+	ErrReplaced    = errors.New("is not the one that the pool was started with")
 	ErrUnsafe      = errors.New("is not safe to open") // link, device node, FIFO, …
 )
 

@@ -1,35 +1,52 @@
 package daemon
 
-import "strconv"
+import (
+	"strconv"
+
+	"storaged/internal/backends"
+)
 
 // The argv of the helper's tasks, one function a task. Every path is absolute,
 // so that none can be taken for a flag.
 
 func createArgv(w work) []string {
-	return []string{"allocate", "--target", w.Path, "--target-type", w.Type, "--format", w.Format,
-		"--capacity", bytesArg(w.Capacity), "--allocation", bytesArg(w.Allocation)}
+	return append(volumeArgv("allocate", w), "--format", w.Format,
+		"--capacity", bytesArg(w.Capacity), "--allocation", bytesArg(w.Allocation))
+}
+
+// volumeArgv is a task on the volume of the work.
+func volumeArgv(task string, w work) []string {
+	return idArg([]string{task, "--target", w.Path, "--target-type", w.Type}, "--pool-id", w.PoolID)
+}
+
+// idArg adds the identity of a pool that has been read before.
+func idArg(argv []string, name string, id backends.PoolID) []string {
+	if id.Inode == 0 {
+		return argv
+	}
+	return append(argv, name, id.String())
 }
 
 func cloneArgv(w work) []string {
-	return []string{"clone", "--source", w.Path, "--source-type", w.Type,
-		"--target", w.TargetPath, "--target-type", w.TargetType,
-		"--size", bytesArg(w.Capacity), "--reflink", w.Reflink}
+	argv := idArg([]string{"clone", "--source", w.Path, "--source-type", w.Type}, "--source-pool-id", w.PoolID)
+	argv = idArg(append(argv, "--target", w.TargetPath, "--target-type", w.TargetType), "--pool-id", w.TargetID)
+	return append(argv, "--size", bytesArg(w.Capacity), "--reflink", w.Reflink)
 }
 
 func resizeArgv(w work) []string {
-	argv := []string{"resize", "--target", w.Path, "--target-type", w.Type, "--capacity", bytesArg(w.Capacity), "--yes"}
+	argv := append(volumeArgv("resize", w), "--capacity", bytesArg(w.Capacity), "--yes")
 	argv = flagArg(argv, w.Shrink, "--shrink")
 	return flagArg(argv, w.Allocate, "--allocate")
 }
 
 func wipeArgv(w work) []string {
-	argv := []string{"wipe", "--target", w.Path, "--target-type", w.Type, "--algorithm", w.Algorithm, "--yes"}
+	argv := append(volumeArgv("wipe", w), "--algorithm", w.Algorithm, "--yes")
 	argv = flagArg(argv, w.Verify, "--verify")
 	return flagArg(argv, w.AcceptLimits, "--accept-limits")
 }
 
 func deleteArgv(w work) []string {
-	argv := []string{"delete", "--target", w.Path, "--target-type", w.Type, "--yes"}
+	argv := append(volumeArgv("delete", w), "--yes")
 	if w.Algorithm != "" {
 		argv = append(argv, "--wipe", w.Algorithm)
 	}
@@ -37,7 +54,7 @@ func deleteArgv(w work) []string {
 }
 
 func verifyArgv(w work) []string {
-	argv := []string{"verify", "--target", w.Path, "--target-type", w.Type}
+	argv := volumeArgv("verify", w)
 	if w.Checksum != "" {
 		argv = append(argv, "--checksum", w.Checksum)
 	}
@@ -45,12 +62,15 @@ func verifyArgv(w work) []string {
 }
 
 // settleArgv finds out what a job that died left of its target, and removes
-// what it had not finished.
+// what it had not finished. It may have to do so after a reboot, which can give
+// a device another number.
 func settleArgv(w work) []string {
+	path, poolType, id := w.Path, w.Type, w.PoolID
 	if w.TargetName != "" {
-		return []string{"settle", "--target", w.TargetPath, "--target-type", w.TargetType}
+		path, poolType, id = w.TargetPath, w.TargetType, w.TargetID
 	}
-	return []string{"settle", "--target", w.Path, "--target-type", w.Type}
+	id.Device = 0
+	return idArg([]string{"settle", "--target", path, "--target-type", poolType}, "--pool-id", id)
 }
 
 func buildArgv(w work) []string {
@@ -59,7 +79,7 @@ func buildArgv(w work) []string {
 
 func startArgv(w work) []string   { return flagArg(poolArgv("pool-start", w), w.Build, "--build") }
 func stopArgv(w work) []string    { return poolArgv("pool-stop", w) }
-func refreshArgv(w work) []string { return poolArgv("pool-refresh", w) }
+func refreshArgv(w work) []string { return idArg(poolArgv("pool-refresh", w), "--pool-id", w.PoolID) }
 
 func deletePoolArgv(w work) []string {
 	return flagArg(poolArgv("pool-delete", w), w.WithVolumes, "--with-volumes")

@@ -22,7 +22,11 @@ func activePool(tx *store.Tx, name string) (*store.Pool, error) {
 		return nil, record.Errorf(record.WrongState, "pool %q is not active", p.Name).
 			WithHint("storagectl pool start %s", p.Name)
 	}
-	return nil, record.Errorf(record.WrongState, "pool %q is %s: %s", p.Name, p.State, p.Reason)
+	e := record.Errorf(record.WrongState, "pool %q is %s: %s", p.Name, p.State, p.Reason)
+	if p.State == record.PoolUnreachable {
+		e = e.WithHint("storagectl pool refresh %s, when it is there again", p.Name)
+	}
+	return nil, e
 }
 
 // findPool gives a pool by name or uuid.

@@ -62,7 +62,11 @@ func lookable(p *store.Pool) bool {
 
 // look has a query helper read a pool; began is before it did.
 func (s *Service) look(ctx context.Context, p *record.Pool) (report *ipc.Report, began time.Time, err error) {
-	return s.jobs.Query(ctx, "pool "+p.UUID, refreshArgv(work{Type: p.Type, Path: p.Target.Path}))
+	w := work{Pool: p.Name, Type: p.Type, Path: p.Target.Path}
+	if err := s.store.View(w.locate); err != nil {
+		return nil, began, err
+	}
+	return s.jobs.Query(ctx, "pool "+p.UUID, refreshArgv(w))
 }
 
 func (s *Service) freshenOne(ctx context.Context, p *store.Pool) error {

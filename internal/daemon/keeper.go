@@ -48,7 +48,8 @@ func (e end) own() bool {
 	return e.report != nil && !e.job.Undo && e.job.Code() != record.Inconsistent
 }
 
-// Granted tells the catalogue that a job begins.
+// Granted tells the catalogue that a job begins, and the job which directories
+// it must find: they may have changed since it was submitted.
 func (k *keeper) Granted(tx *store.Tx, j *store.Job) error {
 	w, err := workOf(j)
 	if err != nil {
@@ -57,7 +58,18 @@ func (k *keeper) Granted(tx *store.Tx, j *store.Job) error {
 	if err := w.placed(tx); err != nil {
 		return err
 	}
-	return w.kind().granted(k, tx, w, j)
+	kind := w.kind()
+	if err := kind.granted(k, tx, w, j); err != nil {
+		return err
+	}
+	if err := w.locate(tx); err != nil {
+		return err
+	}
+	j.Argv = kind.argv(w)
+	if kind.undo != nil {
+		j.UndoArgv = kind.undo(w)
+	}
+	return nil
 }
 
 // Ended tells it how the job ended.

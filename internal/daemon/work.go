@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
+	"storaged/internal/backends"
 	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
@@ -18,6 +20,11 @@ type work struct {
 
 	Type string `json:"type"` // of the pool
 	Path string `json:"path"` // of the volume, or the pool's target
+
+	// The directories that the pools were started with, as the catalogue has
+	// them when the job begins.
+	PoolID   backends.PoolID `json:"-"`
+	TargetID backends.PoolID `json:"-"`
 
 	// Of a clone: where it goes.
 	TargetPool string `json:"target_pool,omitempty"`
@@ -155,6 +162,27 @@ func workOf(j *store.Job) (work, error) {
 	}
 	return w, nil
 }
+
+// locate takes over the identities of the pools.
+func (w *work) locate(tx *store.Tx) error {
+	for _, at := range []struct {
+		pool string
+		id   *backends.PoolID
+	}{{w.Pool, &w.PoolID}, {w.TargetPool, &w.TargetID}} {
+		p, err := tx.Pool(at.pool)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		*at.id = poolID(p)
+	}
+	return nil
+}
+
+// poolID is what the pool's target was when it was started or read last.
+func poolID(p *store.Pool) backends.PoolID { return backends.PoolID{Device: p.Device, Inode: p.Inode} }
 
 // target is the volume the work makes or changes.
 func (w work) target() (pool, volume string) {

@@ -18,6 +18,7 @@ var directoryCases = []testCase{
 	{"build makes what is missing and leaves what is there", dirBuild},
 	{"modes do not depend on the umask", dirModes},
 	{"a target that is no directory is refused", dirTarget},
+	{"another directory than the one meant is left alone", dirReplaced},
 	{"a link to the directory is followed and shown", dirLinked},
 	{"delete counts what is in the way", dirDeleteCounts},
 	{"a volume lies where it is said to lie", dirPaths},
@@ -109,6 +110,39 @@ func dirTarget(r *rig) {
 	if got, err := os.ReadFile(r.p.Target); string(got) != "file" {
 		r.Errorf("the file holds %q (%v)", got, err)
 	}
+}
+
+func dirReplaced(r *rig) {
+	r.started().made("a", []byte("a"))
+	ctx := r.Context()
+	info, err := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error { return nil })
+	r.must(err)
+	r.p.ID = backends.PoolID{Device: info.Device, Inode: info.Inode}
+	r.has("a")
+	away := r.p.Target + "-away"
+	r.must(os.Rename(r.p.Target, away))
+	r.must(os.Mkdir(r.p.Target, 0o755))
+	r.must(os.WriteFile(filepath.Join(r.p.Target, "a"), []byte("theirs"), 0o600))
+	before := r.tree(r.p.Target)
+	for _, id := range []backends.PoolID{r.p.ID, {Inode: info.Inode}, {Device: info.Device + 1}} {
+		r.p.ID = id
+		_, create := r.b.Create(ctx, r.p, "b", "job")
+		_, open := r.b.Open(ctx, r.p, "a", backends.ReadShared)
+		_, settle := r.b.Settle(ctx, r.p, "a", "job", nil)
+		_, refresh := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error { return nil })
+		for _, err := range []error{create, open, settle, refresh, r.b.Remove(ctx, r.p, "a")} {
+			r.is(err, backends.ErrReplaced)
+		}
+	}
+	if after := r.tree(r.p.Target); after != before {
+		r.Errorf("before\n%s\nafter\n%s", before, after)
+	}
+	r.must(r.b.Start(ctx, r.p)) // which is how another directory is accepted
+	r.p.ID.Device = 0           // a reboot may change it
+	r.must(os.RemoveAll(r.p.Target))
+	r.must(os.Rename(away, r.p.Target))
+	r.p.ID.Inode = info.Inode
+	r.has("a")
 }
 
 func dirLinked(r *rig) {

@@ -37,6 +37,23 @@ func openPool(p backends.Pool) (*poolDir, error) {
 	return &poolDir{f, p.Target}, nil
 }
 
+// openKnown opens the directory, which must be the one that is meant.
+func openKnown(p backends.Pool) (*poolDir, error) {
+	d, err := openPool(p)
+	if err != nil {
+		return nil, err
+	}
+	st, err := statFile(d.File)
+	if err == nil && p.ID.Matches(unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino) {
+		return d, nil
+	}
+	d.Close() // opened for reading
+	if err != nil {
+		return nil, fmt.Errorf("cannot look at pool directory %q: %w", p.Target, err)
+	}
+	return nil, fmt.Errorf("pool directory %q %w: another directory is at its place, or its file system is not mounted", p.Target, backends.ErrReplaced)
+}
+
 // path is where a name lies, for people and tools.
 func (d *poolDir) path(name string) string { return filepath.Join(d.target, name) }
 

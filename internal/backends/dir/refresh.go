@@ -22,7 +22,7 @@ func (Backend) Refresh(ctx context.Context, p backends.Pool, found func(backends
 	if err := ctx.Err(); err != nil {
 		return backends.PoolInfo{}, err
 	}
-	d, err := openPool(p)
+	d, err := openKnown(p)
 	if err != nil {
 		return backends.PoolInfo{}, err
 	}

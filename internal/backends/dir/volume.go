@@ -55,7 +55,7 @@ func enter(ctx context.Context, p backends.Pool, name string) (*poolDir, error) 
 	if err := backends.CheckName(name); err != nil {
 		return nil, err
 	}
-	return openPool(p)
+	return openKnown(p)
 }
 
 // remove unlinks name under its lock. It is not durable yet.
