@@ -163,6 +163,9 @@ func (q *queue) hold(j *job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	p := q.places[j.id]
+	if p == nil {
+		return // canceled already, which could not be recorded yet
+	}
 	q.withdraw(p)
 	select {
 	case <-j.grant: // given a moment ago and not taken up
@@ -176,7 +179,7 @@ func (q *queue) hold(j *job) {
 func (q *queue) letOn(j *job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if p := q.places[j.id]; p.standing == isHeld {
+	if p := q.places[j.id]; p != nil && p.standing == isHeld {
 		q.askLocks(p)
 		q.fill()
 	}

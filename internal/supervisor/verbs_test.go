@@ -333,3 +333,26 @@ func TestFullStateDirectoryDelaysButLosesNothing(t *testing.T) {
 		t.Error("nobody is told")
 	}
 }
+
+func TestVerbsOnACanceledJobThatCannotBeRecorded(t *testing.T) {
+	r := newRig(t)
+	holder := r.submit(request(act("work")))
+	r.working(holder.ID)
+	waits := r.submit(request(act("work"))) // for the holder's locks
+	r.keeper.mu.Lock()
+	r.keeper.fails = 5
+	r.keeper.mu.Unlock()
+	if _, err := r.sup.Cancel(waits.ID, uid1000, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []func(string, string) (record.Job, error){r.sup.Pause, r.sup.Resume} {
+		if _, err := verb(waits.ID, "test"); err != nil && record.CodeOf(err) != record.WrongState {
+			t.Error(err)
+		}
+	}
+	r.ended(waits.ID, record.Canceled)
+	if _, err := r.sup.Cancel(holder.ID, uid1000, false); err != nil {
+		t.Fatal(err)
+	}
+	r.ended(holder.ID, record.Canceled)
+}
