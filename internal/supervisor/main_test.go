@@ -53,6 +53,7 @@ var cast = map[string]func(*fake){
 	"walk":               (*fake).walk,
 	"visit":              (*fake).visit,
 	"undoAlone":          (*fake).undoAlone,
+	"mute":               (*fake).mute,
 }
 
 var (

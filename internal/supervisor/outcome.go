@@ -56,6 +56,9 @@ func decideReported(e ending) verdict {
 	r := e.report
 	v := verdict{rollback: rollbackOf(r), warnings: warningsOf(e)}
 	switch {
+	case r.Outcome == ipc.Succeeded && !e.began:
+		v.state = record.Failed
+		v.err = record.Errorf(record.Inconsistent, "the helper reported success before it was told to begin")
 	case r.Outcome == ipc.Succeeded && e.exit.Known && e.exit.Code > 0:
 		v.state = record.Failed
 		v.err = record.Errorf(record.Inconsistent, "helper reported success but ended with exit status %d; what it made is kept and marked", e.exit.Code)

@@ -36,6 +36,8 @@ func TestOutcome(t *testing.T) {
 		{"success, exit 1", ending{report: report(ipc.Succeeded, ""), exit: one, began: true, undoes: true}, record.Failed, record.Inconsistent, false, ""},
 		{"success before the cancel", ending{report: report(ipc.Succeeded, ""), exit: zero, began: true, asked: true}, record.Succeeded, "", false, "before the cancel"},
 		{"success in spite of a fault", ending{report: report(ipc.Succeeded, ""), exit: zero, began: true, fault: fault}, record.Succeeded, "", false, "broke the protocol"},
+		{"success before it began", ending{report: report(ipc.Succeeded, ""), exit: zero}, record.Failed, record.Inconsistent, false, ""},
+		{"canceled from outside before it began", ending{report: report(ipc.Canceled, ""), exit: one}, record.Canceled, record.CanceledCode, false, ""},
 		{"failure", ending{report: report(ipc.Failed, "done"), exit: one, began: true, undoes: true}, record.Failed, record.NoSpace, false, ""},
 		{"failure, exit 0", ending{report: report(ipc.Failed, "done"), exit: zero, began: true}, record.Failed, record.NoSpace, false, "exit status 0"},
 		{"failure during a cancel", ending{report: report(ipc.Failed, "failed"), exit: one, began: true, asked: true}, record.Failed, record.NoSpace, false, ""},

@@ -64,6 +64,9 @@ func TestBadHelpers(t *testing.T) {
 		{name: "reports, then hangs", argv: act("reportThenHang"), change: short, state: record.Succeeded, says: "killed by SIGKILL after", rollback: record.RollbackNone},
 		{name: "another job's HELLO", argv: act("wrongJob"), state: record.Failed, code: record.Internal, says: `runs job "another"`, rollback: record.RollbackNone},
 		{name: "another protocol", argv: act("wrongProto"), state: record.Failed, code: record.Internal, says: "9.9", rollback: record.RollbackNone},
+		{name: "stopped from outside before GO", argv: act("mute", "canceled"), state: record.Canceled, code: record.CanceledCode, rollback: record.RollbackNone},
+		{name: "stopped from outside, not heard", argv: act("mute", "canceled", "go"), state: record.Canceled, code: record.CanceledCode, rollback: record.RollbackNone},
+		{name: "success before GO", argv: act("mute", "succeeded"), state: record.Failed, code: record.Inconsistent, says: "before it was told to begin", rollback: record.RollbackNone},
 		{name: "reports a failure", argv: act("fail"), state: record.Failed, code: record.NoSpace, says: "no space left", rollback: record.RollbackDone},
 		{name: "torn result", argv: act("torn"), undo: act("undo"), state: record.Failed, code: record.Inconsistent, says: "cannot read result", rollback: record.RollbackDone},
 	}

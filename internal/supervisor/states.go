@@ -8,6 +8,10 @@ import (
 	"storaged/internal/record"
 )
 
+// untold is a cancel whose beginning was not heard of: the helper's word of it
+// found no room in the FIFO.
+const untold = "a signal from outside, which only the result tells"
+
 // moves is the state machine: what may follow on each state, and when it does.
 // A move that is not here is a bug of ours.
 var moves = map[record.State]map[record.State]string{
@@ -20,6 +24,7 @@ var moves = map[record.State]map[record.State]string{
 		record.Running:    "the helper said HELLO and got GO",
 		record.Canceling:  "canceled before the helper began",
 		record.Failed:     "the helper could not be started; nothing was touched",
+		record.Canceled:   "a signal from outside stopped the helper before it got GO",
 		record.Recovering: "the daemon was away",
 	},
 	record.Running: {
@@ -29,6 +34,7 @@ var moves = map[record.State]map[record.State]string{
 		record.RollingBack: "the helper undoes its work, or another does after its death",
 		record.Succeeded:   "the result says so and the exit status agrees",
 		record.Failed:      "the result says so, or there is none and nothing to undo",
+		record.Canceled:    untold,
 		record.Recovering:  "the daemon was away",
 	},
 	record.Paused: {
@@ -38,6 +44,7 @@ var moves = map[record.State]map[record.State]string{
 		record.RollingBack: "another helper undoes the work after the first one's death",
 		record.Succeeded:   "the pause came too late",
 		record.Failed:      "the helper ended with nothing to undo",
+		record.Canceled:    untold,
 		record.Recovering:  "the daemon was away",
 	},
 	record.Finalizing: {
@@ -45,6 +52,7 @@ var moves = map[record.State]map[record.State]string{
 		record.Succeeded:   "the result says so and the exit status agrees",
 		record.Failed:      "the result says so",
 		record.Canceling:   "a signal from outside that the helper still obeyed",
+		record.Canceled:    untold,
 		record.Recovering:  "the daemon was away",
 	},
 	record.Canceling: {

@@ -30,6 +30,19 @@ func TestEveryStateIsReachedAndLeft(t *testing.T) {
 	}
 }
 
+// TestEveryEndIsLegalFromEveryState: how a helper ends is its own to choose, and
+// what it chooses must not stop the daemon.
+func TestEveryEndIsLegalFromEveryState(t *testing.T) {
+	for _, from := range record.States() {
+		for _, to := range record.States() {
+			early := to == record.Succeeded && (from == record.Queued || from == record.Starting) // decide excludes it
+			if !from.Terminal() && to.Terminal() && !early && !mayMove(from, to) {
+				t.Errorf("a job cannot go from %s to %s", from, to)
+			}
+		}
+	}
+}
+
 func TestIllegalMovePanics(t *testing.T) {
 	defer func() {
 		if r := recover(); r == nil || !strings.HasPrefix(r.(string), "internal error: ") {
