@@ -23,7 +23,7 @@ func commands() cmdline.Program {
 				"volume.",
 			Commands: []*cli.Command{
 				allocateCommand(), cloneCommand(), wipeCommand(), resizeCommand(), deleteCommand(), verifyCommand(),
-				poolBuildCommand(), poolStartCommand(), poolStopCommand(), poolRefreshCommand(), poolDeleteCommand(),
+				poolBuildCommand(), poolStartCommand(), poolStopCommand(), poolRefreshCommand(), poolVerifyCommand(), poolDeleteCommand(),
 				settleCommand(),
 			},
 		},

@@ -92,12 +92,13 @@ func consent(t task, o handOptions) error {
 	return nil
 }
 
-func (h *handMode) plan(ipc.Plan)      {}
-func (h *handMode) phase(ipc.Phase)    {}
-func (h *handMode) warn(text string)   { h.note("warning: " + text) }
-func (h *handMode) note(text string)   { h.display.Note(program + ": " + text) }
-func (h *handMode) progress(r reading) { h.display.Update(h.figures(r)) }
-func (h *handMode) tick(r reading)     { h.progress(r) }
+func (h *handMode) plan(ipc.Plan)          {}
+func (h *handMode) phase(ipc.Phase)        {}
+func (h *handMode) warn(text string)       { h.note("warning: " + text) }
+func (h *handMode) window(ipc.Window) bool { return false }
+func (h *handMode) note(text string)       { h.display.Note(program + ": " + text) }
+func (h *handMode) progress(r reading)     { h.display.Update(h.figures(r)) }
+func (h *handMode) tick(r reading)         { h.progress(r) }
 
 func (h *handMode) report(r reading) {
 	h.progress(r)
@@ -188,6 +189,9 @@ func conclude(t task, report *ipc.Report, took time.Duration, o handOptions) err
 	if o.json {
 		return firstOf(err, printJSON(report))
 	}
+	if err := printSums(report); err != nil {
+		return err
+	}
 	if report.Outcome == ipc.Canceled {
 		return canceledByHand(t, report)
 	}
@@ -196,6 +200,19 @@ func conclude(t task, report *ipc.Report, took time.Duration, o handOptions) err
 	}
 	if _, err := fmt.Println(term.Escape(summary(t, report, took))); err != nil {
 		return fmt.Errorf("cannot tell the result: %w", err)
+	}
+	return nil
+}
+
+// printSums tells the checksums of many volumes, one a line.
+func printSums(report *ipc.Report) error {
+	for _, it := range report.Items {
+		if it.Checksum == "" {
+			continue
+		}
+		if _, err := fmt.Println(term.Escape(it.Checksum + "  " + it.Path)); err != nil {
+			return fmt.Errorf("cannot tell the result: %w", err)
+		}
 	}
 	return nil
 }

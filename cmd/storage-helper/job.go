@@ -182,6 +182,8 @@ func (j *jobMode) follow(ctx context.Context, order ipc.Message) {
 	case ipc.Limit:
 		j.run.pacer.SetLimit(m.Rate)
 		j.state("")
+	case ipc.WindowAck:
+		j.run.windows.ack(m.ID)
 	case ipc.Resync:
 		j.sender.Resync()
 	case nil: // closed: there are no more orders
@@ -271,6 +273,11 @@ func (j *jobMode) conclude(report *ipc.Report) error {
 func (j *jobMode) plan(p ipc.Plan)   { j.show(p) }
 func (j *jobMode) phase(p ipc.Phase) { j.show(p) }
 func (j *jobMode) warn(text string)  { j.show(ipc.Warn{Text: text}) }
+
+func (j *jobMode) window(w ipc.Window) bool {
+	j.show(w)
+	return true
+}
 
 // state tells the activity and the limit in force; "" is the activity as
 // before. What began when the task was stopped does not run or pause again.

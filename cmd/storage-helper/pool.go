@@ -126,6 +126,13 @@ func scanning() ipc.PlanPhase {
 	return ipc.PlanPhase{Name: "scan", Unit: "items", Weight: commitWeight, Data: true}
 }
 
+// scanned is that phase when it is over.
+func scanned() ipc.PlanPhase {
+	p := scanning()
+	p.Data, p.Bounded = false, true
+	return p
+}
+
 // change does one thing to the pool as the only phase of the run.
 func (p pool) change(ctx context.Context, r *run, name string, do func() error) error {
 	r.plan(single(name))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"syscall"
@@ -46,8 +47,17 @@ func resultOf(r *ipc.Report) *record.Result {
 	}
 	for _, it := range r.Items {
 		if it.Ignored == "" {
-			out.Items = append(out.Items, record.Item{Volume: it.Name, State: string(record.Succeeded)})
+			out.Items = append(out.Items, itemOf(it))
 		}
+	}
+	return out
+}
+
+// itemOf is a volume that was found, or one that something was done with.
+func itemOf(it ipc.Item) record.Item {
+	out := record.Item{Volume: it.Name, State: cmp.Or(it.State, string(record.Succeeded)), Checksum: it.Checksum}
+	if it.Error != nil {
+		out.Error = recordError(it.Error)
 	}
 	return out
 }
@@ -85,6 +95,9 @@ func summary(t task, r *ipc.Report, took time.Duration) string {
 	add(r.Passes > 1, "%d passes", r.Passes)
 	add(r.Verified, "verified")
 	add(r.Checksum != "", "%s", r.Checksum)
+	if r.Pool == nil && len(r.Items) > 0 {
+		add(true, "%d volumes", volumes(r))
+	}
 	if r.Pool != nil {
 		add(true, "%d volumes", volumes(r))
 		add(true, "%s available", quantity.FormatBytes(r.Pool.Available))

@@ -36,6 +36,7 @@ type run struct {
 	meter   *meter
 	control *control
 	view    view
+	windows windows
 	records commitRecords
 	log     hclog.Logger
 	report  ipc.Report
@@ -49,6 +50,9 @@ type view interface {
 	progress(r reading)
 	state(a ipc.Activity)
 	warn(text string)
+	// window tells of a window; it gives false where nobody visits, and nobody
+	// answers.
+	window(w ipc.Window) (visited bool)
 }
 
 // commitRecords keeps the identity of a volume that is about to get its name.
@@ -71,6 +75,7 @@ func newRun(id string, c commitRecords, log hclog.Logger) (*run, context.Context
 // do runs the task to its end and gives the report, complete in any case.
 func (r *run) do(ctx context.Context, t task) *ipc.Report {
 	r.report.Rollback = string(record.RollbackNone)
+	r.windows.view = r.view
 	err := r.guarded(ctx, t)
 	r.view.progress(r.meter.read())
 	r.report.Read, r.report.Written, r.report.Holes, r.report.Phases = r.meter.finish()

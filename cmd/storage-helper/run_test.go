@@ -27,10 +27,11 @@ type blind struct {
 	activities []ipc.Activity
 }
 
-func (*blind) plan(ipc.Plan)    {}
-func (*blind) phase(ipc.Phase)  {}
-func (*blind) progress(reading) {}
-func (*blind) warn(string)      {}
+func (*blind) plan(ipc.Plan)          {}
+func (*blind) phase(ipc.Phase)        {}
+func (*blind) progress(reading)       {}
+func (*blind) warn(string)            {}
+func (*blind) window(ipc.Window) bool { return false }
 func (b *blind) state(a ipc.Activity) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

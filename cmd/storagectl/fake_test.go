@@ -154,6 +154,12 @@ func succeeded(j *record.Job) {
 	if j.Kind == record.VolumeVerify {
 		j.Result = &record.Result{Pool: "images", Volume: j.Objects[0].Volume, Bytes: 2 << 30, Checksum: "sha256:" + strings.Repeat("0a", 32)}
 	}
+	if j.Kind == record.PoolVerify {
+		j.Result = &record.Result{Pool: "images", Bytes: 2 << 30, Items: []record.Item{
+			{Volume: "base.raw", State: "succeeded", Checksum: "sha256:" + strings.Repeat("0b", 32)},
+			{Volume: "gone.raw", State: "skipped", Error: record.Errorf(record.NotFound, "cannot verify %q: not found", "/srv/images/gone.raw")},
+		}}
+	}
 	j.Stats = &record.Stats{BytesRead: new(int64(2 << 30)), BytesWritten: new(int64(2 << 30)), BytesHoles: new(int64(0)), CPUS: new(0.5), MaxRSSBytes: new(int64(12 << 20)), Phases: []record.PhaseStats{{Name: "copy", Seconds: 3.5}}}
 }
 
@@ -269,6 +275,10 @@ func (f *fake) StopPool(_ context.Context, s api.Submit, pool string, r api.Pool
 
 func (f *fake) RefreshPool(_ context.Context, s api.Submit, pool string, r api.JobOptions) (api.Started, error) {
 	return f.onPool(s, pool, r, record.PoolRefresh)
+}
+
+func (f *fake) VerifyPool(_ context.Context, s api.Submit, pool string, r api.JobOptions) (api.Started, error) {
+	return f.onPool(s, pool, r, record.PoolVerify)
 }
 
 func (f *fake) DeletePool(_ context.Context, s api.Submit, pool string, r api.PoolDelete) (api.Started, error) {

@@ -98,7 +98,7 @@ func waits(b record.Blocker) string {
 		text += ", until about " + b.ExpectedEnd.Local().Format("15:04")
 	}
 	if b.NextWindow != nil {
-		text += ", which lets it in about " + b.NextWindow.Local().Format("15:04:05")
+		text += ", next window about " + b.NextWindow.Local().Format("15:04:05")
 	}
 	return text
 }

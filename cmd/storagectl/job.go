@@ -299,7 +299,7 @@ func resultFields(s *session, r *record.Result) []field {
 		fields = append(fields, field{"Verified", yesNo(*r.Verified)})
 	}
 	for _, i := range r.Items {
-		fields = append(fields, field{"Volume", i.Volume + " " + i.State})
+		fields = append(fields, field{"Volume", itemText(i)})
 	}
 	return fields
 }
@@ -310,6 +310,15 @@ func measured(n *int64, exact bool) string {
 		return ""
 	}
 	return size(*n, exact)
+}
+
+// itemText says how one of many volumes fared.
+func itemText(i record.Item) string {
+	text := i.Volume + " " + i.State + prefixed(", ", i.Checksum)
+	if i.Error != nil {
+		text += ": " + i.Error.Message
+	}
+	return text
 }
 
 func statsFields(s *session, st *record.Stats) []field {

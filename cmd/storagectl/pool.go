@@ -20,61 +20,78 @@ import (
 )
 
 func (t *tool) poolCommand() *cli.Command {
-	return &cli.Command{
-		Name: "pool", Usage: "storage pools", Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list the pools", Flags: freshFlag(), Action: t.reading(poolList)},
-			{Name: "show", Usage: "show all about a pool", ArgsUsage: "POOL…", Flags: freshFlag(), Action: t.reading(poolShow)},
-			{
-				Name: "define", Usage: "record a pool without touching storage", ArgsUsage: "[NAME]",
-				Description: "The definition comes from flags, or with -f from a file of JSON as \"pool show -o json\" prints it.\n\n" +
-					"Example: storagectl pool define images --target /srv/images",
-				Flags: append(definitionFlags(), &cli.BoolFlag{Name: "dry-run", Usage: "show what would be recorded, and do nothing"}), Action: t.changing(poolDefine),
+	return &cli.Command{Name: "pool", Usage: "storage pools", Subcommands: slices.Concat(t.poolDefiningVerbs(), t.poolStorageVerbs(), t.poolPartingVerbs())}
+}
+
+func (t *tool) poolDefiningVerbs() []*cli.Command {
+	return []*cli.Command{
+		{Name: "list", Usage: "list the pools", Flags: freshFlag(), Action: t.reading(poolList)},
+		{Name: "show", Usage: "show all about a pool", ArgsUsage: "POOL…", Flags: freshFlag(), Action: t.reading(poolShow)},
+		{
+			Name: "define", Usage: "record a pool without touching storage", ArgsUsage: "[NAME]",
+			Description: "The definition comes from flags, or with -f from a file of JSON as \"pool show -o json\" prints it.\n\n" +
+				"Example: storagectl pool define images --target /srv/images",
+			Flags: append(definitionFlags(), &cli.BoolFlag{Name: "dry-run", Usage: "show what would be recorded, and do nothing"}), Action: t.changing(poolDefine),
+		},
+		{
+			Name: "create", Usage: "define a pool and start it", ArgsUsage: "[NAME]",
+			Description: "For a dir pool a missing directory is made; for other types --build makes the storage.\n\n" +
+				"Example: storagectl pool create images --target /srv/images",
+			Flags:  jobFlags(append(definitionFlags(), &cli.BoolFlag{Name: "build", Usage: "make the pool's storage first"})...),
+			Action: t.changing(poolCreate),
+		},
+	}
+}
+
+func (t *tool) poolStorageVerbs() []*cli.Command {
+	return []*cli.Command{
+		{
+			Name: "build", Usage: "make a pool's storage", ArgsUsage: "POOL",
+			Flags: jobFlags(
+				&cli.BoolFlag{Name: "overwrite", Usage: "although there is something already"},
+				&cli.BoolFlag{Name: "no-overwrite", Usage: "refuse if there is something already (as without it)"}, yesFlag()),
+			Action: t.changing(poolBuild),
+		},
+		{Name: "start", Usage: "make a pool's volumes reachable", ArgsUsage: "POOL…", Flags: jobFlags(), Action: t.changing(poolStart)},
+		{
+			Name: "stop", Usage: "the opposite of start", ArgsUsage: "POOL…",
+			Flags: jobFlags(
+				&cli.BoolFlag{Name: "force", Usage: "cancel the jobs that are in the way"},
+				&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such pool"}, yesFlag()),
+			Action: t.changing(poolStop),
+		},
+		{Name: "refresh", Usage: "read a pool anew and find volumes that others made", ArgsUsage: "POOL…", Flags: jobFlags(), Action: t.changing(poolRefresh)},
+		{
+			Name: "verify", Usage: "read every volume of a pool and give the checksums", ArgsUsage: "POOL…",
+			Description: "A volume that cannot be read does not keep the others from being read, and makes the exit code 11.\nBetween two volumes other jobs get their turn.",
+			Flags:       jobFlags(), Action: t.changing(poolVerify),
+		},
+	}
+}
+
+func (t *tool) poolPartingVerbs() []*cli.Command {
+	return []*cli.Command{
+		{
+			Name: "autostart", Usage: "start a pool with the daemon", ArgsUsage: "POOL",
+			Flags:  []cli.Flag{&cli.BoolFlag{Name: "disable", Usage: "do not"}, &cli.BoolFlag{Name: "dry-run", Usage: "do nothing"}},
+			Action: t.changing(poolAutostart),
+		},
+		{
+			Name: "undefine", Usage: "forget a pool; its storage is not touched", ArgsUsage: "POOL…",
+			Flags: []cli.Flag{
+				&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such pool"},
+				&cli.BoolFlag{Name: "dry-run", Usage: "do nothing"},
 			},
-			{
-				Name: "create", Usage: "define a pool and start it", ArgsUsage: "[NAME]",
-				Description: "For a dir pool a missing directory is made; for other types --build makes the storage.\n\n" +
-					"Example: storagectl pool create images --target /srv/images",
-				Flags:  jobFlags(append(definitionFlags(), &cli.BoolFlag{Name: "build", Usage: "make the pool's storage first"})...),
-				Action: t.changing(poolCreate),
-			},
-			{
-				Name: "build", Usage: "make a pool's storage", ArgsUsage: "POOL",
-				Flags: jobFlags(
-					&cli.BoolFlag{Name: "overwrite", Usage: "although there is something already"},
-					&cli.BoolFlag{Name: "no-overwrite", Usage: "refuse if there is something already (as without it)"}, yesFlag()),
-				Action: t.changing(poolBuild),
-			},
-			{Name: "start", Usage: "make a pool's volumes reachable", ArgsUsage: "POOL…", Flags: jobFlags(), Action: t.changing(poolStart)},
-			{
-				Name: "stop", Usage: "the opposite of start", ArgsUsage: "POOL…",
-				Flags: jobFlags(
-					&cli.BoolFlag{Name: "force", Usage: "cancel the jobs that are in the way"},
-					&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such pool"}, yesFlag()),
-				Action: t.changing(poolStop),
-			},
-			{Name: "refresh", Usage: "read a pool anew and find volumes that others made", ArgsUsage: "POOL…", Flags: jobFlags(), Action: t.changing(poolRefresh)},
-			{
-				Name: "autostart", Usage: "start a pool with the daemon", ArgsUsage: "POOL",
-				Flags:  []cli.Flag{&cli.BoolFlag{Name: "disable", Usage: "do not"}, &cli.BoolFlag{Name: "dry-run", Usage: "do nothing"}},
-				Action: t.changing(poolAutostart),
-			},
-			{
-				Name: "undefine", Usage: "forget a pool; its storage is not touched", ArgsUsage: "POOL…",
-				Flags: []cli.Flag{
-					&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such pool"},
-					&cli.BoolFlag{Name: "dry-run", Usage: "do nothing"},
-				},
-				Action: t.changing(poolUndefine),
-			},
-			{
-				Name: "delete", Usage: "destroy a pool's storage", ArgsUsage: "POOL",
-				Description: "A pool with volumes is refused without --with-volumes. \"pool undefine\" forgets a pool and touches no storage.",
-				Flags: jobFlags(
-					&cli.BoolFlag{Name: "with-volumes", Usage: "also the volumes in it"},
-					&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such pool"},
-					&cli.StringFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, if this is the pool's name: `POOL`"}),
-				Action: t.changing(poolDelete),
-			},
+			Action: t.changing(poolUndefine),
+		},
+		{
+			Name: "delete", Usage: "destroy a pool's storage", ArgsUsage: "POOL",
+			Description: "A pool with volumes is refused without --with-volumes. \"pool undefine\" forgets a pool and touches no storage.",
+			Flags: jobFlags(
+				&cli.BoolFlag{Name: "with-volumes", Usage: "also the volumes in it"},
+				&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such pool"},
+				&cli.StringFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, if this is the pool's name: `POOL`"}),
+			Action: t.changing(poolDelete),
 		},
 	}
 }
@@ -387,6 +404,12 @@ func poolStart(ctx context.Context, s *session) error {
 func poolRefresh(ctx context.Context, s *session) error {
 	return s.eachPool(ctx, func(ctx context.Context, pool string, sub api.Submit) (api.Started, error) {
 		return s.client.RefreshPool(ctx, sub, pool, s.jobOptions())
+	})
+}
+
+func poolVerify(ctx context.Context, s *session) error {
+	return s.eachPool(ctx, func(ctx context.Context, pool string, sub api.Submit) (api.Started, error) {
+		return s.client.VerifyPool(ctx, sub, pool, s.jobOptions())
 	})
 }
 

@@ -1,13 +1,16 @@
 package main_test
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"storaged/internal/api"
+	"storaged/internal/image"
 	"storaged/internal/record"
 )
 
@@ -93,5 +96,152 @@ func TestVerifyRefusesWhatCannotBeReliedOn(t *testing.T) {
 	}
 	if j := h.verify("v", ""); j.State != record.Failed || j.Code() != record.NotFound || j.Result != nil {
 		t.Errorf("gone behind our back: %s %+v %+v", j.State, j.Error, j.Result)
+	}
+}
+
+// verifyPool starts to read the pool at a rate.
+func (h *host) verifyPool(rate int64) api.Started {
+	h.t.Helper()
+	st, err := h.client.VerifyPool(h.ctx(), api.Submit{}, "pool", limited(rate))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return st
+}
+
+// fared gives state and checksum of each volume of a job over many.
+func fared(j record.Job) map[string]string {
+	out := map[string]string{}
+	if j.Result != nil {
+		for _, i := range j.Result.Items {
+			out[i.Volume] = strings.TrimSpace(i.State + " " + i.Checksum)
+		}
+	}
+	return out
+}
+
+func TestPoolVerifyLetsShortJobsInBetweenVolumes(t *testing.T) {
+	h := newHost(t)
+	for _, name := range []string{"a", "b", "c", "d"} {
+		h.random(name, 4*mib)
+	}
+	verify := h.verifyPool(4 * mib)
+	h.running(verify)
+	now := time.Duration(0)
+	_, err := h.client.DeleteVolume(h.ctx(), api.Submit{LockWait: &now}, "pool", "c", api.VolumeDelete{})
+	if e, ok := err.(*record.Error); !ok || e.Code != record.Busy || e.Holders[0].Holder.Number != verify.Job.Number {
+		t.Errorf("while a volume is read: %v", err)
+	}
+	grow, err := h.client.ResizeVolume(h.ctx(), api.Submit{}, "pool", "b", api.VolumeResize{Capacity: 5 * mib})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.promised(grow)
+	h.succeed(grow, nil)
+	st, err := h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "c", api.VolumeDelete{})
+	h.succeed(st, err)
+	if j, err := h.client.Job(h.ctx(), verify.Job.ID); err != nil || j.State.Terminal() {
+		t.Errorf("the visitors had to wait for its end: %s, %v", j.State, err)
+	}
+	if _, err := h.client.PatchJob(h.ctx(), verify.Job.ID, api.JobPatch{Limit: []byte("null")}); err != nil {
+		t.Fatal(err)
+	}
+	j := h.succeed(verify, nil)
+	want := map[string]string{
+		"a": "succeeded sha256:" + h.hash("a"), "b": "succeeded sha256:" + h.hash("b"), "c": "skipped", "d": "succeeded sha256:" + h.hash("d"),
+	}
+	if got := fared(j); !maps.Equal(got, want) {
+		t.Errorf("volumes %v, want %v", got, want)
+	}
+	if r := j.Result; r.Pool != "pool" || r.Path != h.pool || r.Bytes != 13*mib || *j.Progress.Percent != 100 {
+		t.Errorf("result %+v, progress %+v", r, j.Progress)
+	}
+	if p, err := h.client.Pool(h.ctx(), "pool"); err != nil || p.State != record.PoolActive {
+		t.Errorf("the pool is %+v, %v", p, err)
+	}
+}
+
+// promised waits until a job that waits is told of the next window.
+func (h *host) promised(st api.Started) {
+	h.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		j, err := h.client.Job(h.ctx(), st.Job.ID)
+		if err != nil || j.State != record.Queued {
+			h.t.Errorf("it is %s and was never told of a window, %v", j.State, err)
+			return
+		}
+		if len(j.WaitingOn) > 0 && j.WaitingOn[0].NextWindow != nil {
+			return
+		}
+	}
+}
+
+func TestPoolVerifyNamesWhatCannotBeRead(t *testing.T) {
+	h := newHost(t)
+	h.random("good", mib)
+	h.create("other", mib)
+	h.create("locked", mib)
+	holdImage(t, h.path("locked"))
+	out, errs, code := h.ctl("pool", "verify", "pool")
+	if code != record.ExitPartial || !strings.Contains(errs, "1 of 3 volumes") || !strings.Contains(errs, "locked") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	if !strings.Contains(out, "sha256:"+h.hash("good")+"  pool/good\n") || strings.Count(out, "\n") != 2 {
+		t.Errorf("%q", out)
+	}
+	jobs, err := h.client.Jobs(h.ctx(), api.JobFilter{Kinds: []string{"pool.verify"}}, api.Page{})
+	if err != nil || len(jobs.Items) != 1 {
+		t.Fatalf("%+v, %v", jobs, err)
+	}
+	j := jobs.Items[0]
+	if got := fared(j); got["locked"] != "failed" || j.Code() != record.Partial || j.Class != record.Async {
+		t.Errorf("%s %+v: %v", j.Class, j.Error, got)
+	}
+	for _, i := range j.Result.Items {
+		if i.Volume == "locked" && (i.Error == nil || i.Error.Code != record.Busy) {
+			t.Errorf("%+v", i.Error)
+		}
+	}
+}
+
+// holdImage locks a volume as a running guest does.
+func holdImage(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if err := image.LockExclusive(f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPoolVerifyOutlivesTheDaemon(t *testing.T) {
+	h := newHost(t)
+	want := map[string]string{}
+	for _, name := range []string{"a", "b", "c"} {
+		want[name] = "succeeded sha256:" + h.random(name, 2*mib)
+	}
+	verify := h.verifyPool(4 * mib)
+	before := h.running(verify)
+	h.kill()
+	h.start()
+	st, err := h.client.ResizeVolume(h.ctx(), api.Submit{}, "pool", "a", api.VolumeResize{Capacity: 3 * mib})
+	h.succeed(st, err)
+	j := h.succeed(verify, nil)
+	if got := fared(j); !maps.Equal(got, want) || j.Helper.PID != before.Helper.PID {
+		t.Errorf("volumes %v, want %v; helper %d, was %d", got, want, j.Helper.PID, before.Helper.PID)
+	}
+}
+
+func TestInactivePoolIsNotVerified(t *testing.T) {
+	h := newHost(t)
+	st, err := h.client.StopPool(h.ctx(), api.Submit{}, "pool", api.PoolStop{})
+	h.succeed(st, err)
+	if _, err := h.client.VerifyPool(h.ctx(), api.Submit{}, "pool", api.JobOptions{}); record.CodeOf(err) != record.WrongState {
+		t.Errorf("got %v", err)
 	}
 }

@@ -70,6 +70,11 @@ func (c *Client) RefreshPool(ctx context.Context, s Submit, pool string, r JobOp
 	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "refresh").with(r), s)
 }
 
+// VerifyPool reads every volume of a pool and gives the checksums.
+func (c *Client) VerifyPool(ctx context.Context, s Submit, pool string, r JobOptions) (Started, error) {
+	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "verify").with(r), s)
+}
+
 // DeletePool destroys a pool's storage.
 func (c *Client) DeletePool(ctx context.Context, s Submit, pool string, r PoolDelete) (Started, error) {
 	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "delete").with(r), s)

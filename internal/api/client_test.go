@@ -51,6 +51,9 @@ var every = map[string]func(context.Context, *api.Client) (any, error){
 	"RefreshPool": func(ctx context.Context, c *api.Client) (any, error) {
 		return c.RefreshPool(ctx, api.Submit{}, "images", api.JobOptions{})
 	},
+	"VerifyPool": func(ctx context.Context, c *api.Client) (any, error) {
+		return c.VerifyPool(ctx, api.Submit{}, "images", api.JobOptions{Limit: ptr(int64(9))})
+	},
 	"DeletePool": func(ctx context.Context, c *api.Client) (any, error) {
 		return c.DeletePool(ctx, api.Submit{}, "images", api.PoolDelete{WithVolumes: true})
 	},

@@ -193,6 +193,10 @@ func (f *fake) RefreshPool(_ context.Context, s api.Submit, pool string, r api.J
 	return f.begin("RefreshPool", s, r, pool)
 }
 
+func (f *fake) VerifyPool(_ context.Context, s api.Submit, pool string, r api.JobOptions) (api.Started, error) {
+	return f.begin("VerifyPool", s, r, pool)
+}
+
 func (f *fake) DeletePool(_ context.Context, s api.Submit, pool string, r api.PoolDelete) (api.Started, error) {
 	return f.begin("DeletePool", s, r, pool)
 }

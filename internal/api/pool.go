@@ -127,6 +127,10 @@ func refreshPool(c *call, s Submit, r JobOptions) (Started, error) {
 	return c.svc.RefreshPool(c.ctx(), s, c.pool(), r)
 }
 
+func verifyPool(c *call, s Submit, r JobOptions) (Started, error) {
+	return c.svc.VerifyPool(c.ctx(), s, c.pool(), r)
+}
+
 func deletePool(c *call, s Submit, r PoolDelete) (Started, error) {
 	return c.svc.DeletePool(c.ctx(), s, c.pool(), r)
 }

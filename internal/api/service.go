@@ -64,6 +64,7 @@ type PoolService interface {
 	StartPool(ctx context.Context, s Submit, pool string, r JobOptions) (Started, error)
 	StopPool(ctx context.Context, s Submit, pool string, r PoolStop) (Started, error)
 	RefreshPool(ctx context.Context, s Submit, pool string, r JobOptions) (Started, error)
+	VerifyPool(ctx context.Context, s Submit, pool string, r JobOptions) (Started, error)
 	DeletePool(ctx context.Context, s Submit, pool string, r PoolDelete) (Started, error)
 }
 

@@ -81,6 +81,8 @@ func startArgv(w work) []string   { return flagArg(poolArgv("pool-start", w), w.
 func stopArgv(w work) []string    { return poolArgv("pool-stop", w) }
 func refreshArgv(w work) []string { return idArg(poolArgv("pool-refresh", w), "--pool-id", w.PoolID) }
 
+func verifyPoolArgv(w work) []string { return poolArgv("pool-verify", w) }
+
 func deletePoolArgv(w work) []string {
 	return flagArg(poolArgv("pool-delete", w), w.WithVolumes, "--with-volumes")
 }

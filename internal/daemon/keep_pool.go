@@ -42,7 +42,7 @@ func startable(tx *store.Tx, p *store.Pool, w work) error {
 	switch {
 	case w.Kind == record.PoolStart && active:
 		return record.Errorf(record.WrongState, "pool %q is %s already", p.Name, p.State)
-	case w.Kind == record.PoolStop && !active, w.Kind == record.PoolRefresh && !active:
+	case !active && (w.Kind == record.PoolStop || w.Kind == record.PoolRefresh || w.Kind == record.PoolVerify):
 		return record.Errorf(record.WrongState, "pool %q is not active", p.Name).WithHint("storagectl pool start %s", p.Name)
 	case (w.Kind == record.PoolBuild || w.Kind == record.PoolDelete) && active:
 		return record.Errorf(record.WrongState, "pool %q is %s", p.Name, p.State).WithHint("storagectl pool stop %s", p.Name)
@@ -178,6 +178,30 @@ func endPoolRefresh(k *keeper, tx *store.Tx, e end) error {
 		}
 		return nil
 	})
+}
+
+// endPoolVerify says which of the volumes that were read are not to be relied
+// on: their checksum is that of what happens to be there.
+func endPoolVerify(_ *keeper, tx *store.Tx, e end) error {
+	r := e.job.Result
+	if r == nil {
+		return nil
+	}
+	r.Pool, r.Path = e.Pool, e.Path
+	vols, err := tx.Volumes(e.Pool)
+	if err != nil {
+		return err
+	}
+	entries := make(map[string]*store.Volume, len(vols))
+	for _, v := range vols {
+		entries[v.Name] = v
+	}
+	for _, i := range r.Items {
+		if v := entries[i.Volume]; v != nil && i.Checksum != "" && v.State != record.VolumeReady {
+			e.job.Warnings = append(slices.Clone(e.job.Warnings), whole(v).Error())
+		}
+	}
+	return nil
 }
 
 func whyNot(j *store.Job) string {

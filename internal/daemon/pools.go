@@ -387,6 +387,18 @@ func (s *Service) RefreshPool(ctx context.Context, sub api.Submit, pool string, 
 	})
 }
 
+// VerifyPool reads every volume of the pool.
+func (s *Service) VerifyPool(ctx context.Context, sub api.Submit, pool string, o api.JobOptions) (api.Started, error) {
+	return s.onPool(ctx, sub, pool, o, func(tx *store.Tx, p *store.Pool) (work, error) {
+		w := poolWork(p, record.PoolVerify)
+		vols, err := tx.Volumes(p.Name)
+		for _, v := range vols {
+			w.Capacity += v.Capacity
+		}
+		return w, err
+	})
+}
+
 // DeletePool destroys the pool's storage. A pool that is known to hold volumes
 // refuses unless they are to go too.
 func (s *Service) DeletePool(ctx context.Context, sub api.Submit, pool string, r api.PoolDelete) (api.Started, error) {

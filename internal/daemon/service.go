@@ -186,7 +186,7 @@ func (w work) moves() int64 {
 	switch w.Kind {
 	case record.VolumeCreate:
 		return w.Allocation
-	case record.VolumeClone, record.VolumeWipe, record.VolumeVerify:
+	case record.VolumeClone, record.VolumeWipe, record.VolumeVerify, record.PoolVerify:
 		return w.Capacity
 	}
 	return 0

@@ -88,6 +88,10 @@ func kindOf(name record.Kind) (kind, bool) {
 		k := poolKind(record.Normal, refreshArgv, "", endPoolRefresh)
 		k.objects = func(w work) []record.Object { return []record.Object{{Pool: w.Pool, Mode: record.ModeMeta}} }
 		return k, true
+	case record.PoolVerify:
+		k := poolKind(record.Async, verifyPoolArgv, "", endPoolVerify)
+		k.objects = func(w work) []record.Object { return []record.Object{{Pool: w.Pool, Mode: record.ModeRead}} }
+		return k, true
 	case record.PoolDelete:
 		return destroying(poolKind(record.Normal, deletePoolArgv, "", endPoolDelete)), true
 	}

@@ -60,6 +60,7 @@ type Pacer struct {
 	counts   Counts
 	light    int64 // of counts.Durable
 	lightAll int64 // of counts.Total
+	ahead    int64 // of counts.Total: foreseen, and not expected yet by who moves it
 	paused   bool
 	inFlight int
 	limit    int64
@@ -119,7 +120,7 @@ func (p *Pacer) StartPhase(phase int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.counts = Counts{Phase: phase, Read: p.counts.Read, Written: p.counts.Written}
-	p.light, p.lightAll = 0, 0
+	p.light, p.lightAll, p.ahead = 0, 0, 0
 }
 
 // Counts are the counts now.
@@ -221,11 +222,24 @@ func (p *Pacer) account(m Moved) {
 	p.add(m)
 }
 
+// Foresee adds to the total of the phase what transfers to come will move, for
+// a phase of several transfers; a negative number takes it back. What a
+// transfer then turns out to move is taken for what was foreseen.
+func (p *Pacer) Foresee(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n = max(n, -p.ahead)
+	p.counts.Total += n
+	p.ahead += n
+}
+
 // expect adds to the total of the phase; light of it cost no transfer.
 func (p *Pacer) expect(total, light int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.counts.Total += total
+	known := min(total, p.ahead)
+	p.ahead -= known
+	p.counts.Total += total - known
 	p.lightAll += light
 }
 

@@ -197,6 +197,26 @@ func TestReportsAreSpacedCumulativeAndEndWithTheLast(t *testing.T) {
 	})
 }
 
+func TestWhatIsForeseenIsExpectedOnce(t *testing.T) {
+	p := NewPacer(nil)
+	p.Foresee(1000)
+	for _, step := range []struct {
+		do   func()
+		want int64
+	}{
+		{func() { p.expect(300, 0) }, 1000},
+		{func() { p.Foresee(-200) }, 800},  // will not come
+		{func() { p.expect(600, 0) }, 900}, // more than was foreseen
+		{func() { p.Foresee(-1) }, 900},
+		{func() { p.expect(100, 0) }, 1000},
+	} {
+		step.do()
+		if got := p.Counts(); got.Total != step.want || got.WorkAll != step.want {
+			t.Errorf("total %d, work %d, want %d", got.Total, got.WorkAll, step.want)
+		}
+	}
+}
+
 func TestPhasesCountAfreshButBytesOfTheJobGoOn(t *testing.T) {
 	p := NewPacer(nil)
 	p.expect(1000, 256)

@@ -25,7 +25,7 @@ func New() backends.Backend { return Backend{} }
 func (Backend) Properties() backends.Properties {
 	return backends.Properties{
 		Type:        "dir",
-		PoolVerbs:   []string{"build", "start", "stop", "refresh", "delete"},
+		PoolVerbs:   []string{"build", "start", "stop", "refresh", "verify", "delete"},
 		VolVerbs:    []string{"create", "clone", "resize", "wipe", "verify", "delete"},
 		Formats:     []string{"raw"},
 		Algorithms:  diskio.Algorithms(),
