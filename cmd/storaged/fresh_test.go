@@ -123,7 +123,7 @@ func TestFreshAndJobsDoNotDisturbEachOther(t *testing.T) {
 			}
 		}
 	}()
-	for range 30 {
+	for range 15 {
 		h.create("v", mib)
 		if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.Origin != record.Made || v.State != record.VolumeReady {
 			t.Errorf("after create: %+v (%v)", v, err)

@@ -51,7 +51,7 @@ func TestLimitsSetAtRunTimeSurviveARestart(t *testing.T) {
 	}
 }
 
-// ten starts a clone of the base at full speed.
+// clone starts a clone of the base at full speed.
 func (h *host) clone(name string) api.Started {
 	h.t.Helper()
 	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: name, Reflink: "never"})
@@ -106,6 +106,23 @@ func TestExceptionForAPoolMakesJobsWait(t *testing.T) {
 	h.patchLimits(api.LimitsPatch{Rate: []byte("null")})
 	h.succeed(one, nil)
 	h.succeed(two, nil)
+}
+
+// A delete that wipes first is as long as a wipe, and under the same cap.
+func TestCapHoldsADeleteThatWipes(t *testing.T) {
+	h := newHost(t)
+	h.random("base", 16*mib)
+	h.patchLimits(api.LimitsPatch{Rate: []byte("1048576")})
+	st, err := h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeDelete{Wipe: "zero"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if j := h.running(st); j.Class != record.Async {
+		t.Errorf("the job is of class %s", j.Class)
+	}
+	h.patchLimits(api.LimitsPatch{Rate: []byte("null")})
+	h.succeed(st, nil)
+	h.absent("base")
 }
 
 func TestMetricsCountTheJobsOfThisDaemon(t *testing.T) {

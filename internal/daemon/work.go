@@ -74,7 +74,7 @@ func kindOf(name record.Kind) (kind, bool) {
 		k := kind{class: always(record.Async), objects: onVolume(record.ModeWrite), argv: wipeArgv, granted: markVolume, ended: endInPlace}
 		return destroying(volumeKind(k)), true
 	case record.VolumeDelete:
-		k := kind{class: always(record.Normal), objects: onVolume(record.ModeDelete), argv: deleteArgv, granted: markVolume, ended: endDelete}
+		k := kind{class: deleteClass, objects: onVolume(record.ModeDelete), argv: deleteArgv, granted: markVolume, ended: endDelete}
 		return destroying(volumeKind(k)), true
 	case record.VolumeVerify:
 		return kind{class: always(record.Async), objects: onVolume(record.ModeRead), argv: verifyArgv, destroys: never, granted: beginVerify, ended: endVerify}, true
@@ -198,6 +198,14 @@ func (w work) target() (pool, volume string) {
 
 func createClass(w work) record.Class {
 	if w.Allocation == 0 {
+		return record.Normal
+	}
+	return record.Async
+}
+
+// deleteClass: to wipe first takes as long as a wipe.
+func deleteClass(w work) record.Class {
+	if w.Algorithm == "" {
 		return record.Normal
 	}
 	return record.Async
