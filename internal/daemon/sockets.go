@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -74,9 +76,8 @@ func listenAt(path string, mode os.FileMode) (net.Listener, error) {
 	if err := clearStale(path); err != nil {
 		return nil, err
 	}
-	old := unix.Umask(0o177)
-	l, err := net.Listen("unix", path)
-	unix.Umask(old)
+	private := net.ListenConfig{Control: ownerOnly}
+	l, err := private.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make socket: %w", err)
 	}
@@ -85,6 +86,14 @@ func listenAt(path string, mode os.FileMode) (net.Listener, error) {
 		return nil, fmt.Errorf("cannot make socket: %w", err)
 	}
 	return l, nil
+}
+
+// ownerOnly narrows the mode that bind(2) gives a socket's name. The umask would
+// do so too, and to every file that jobs found at start make meanwhile.
+func ownerOnly(_, _ string, c syscall.RawConn) error {
+	var err error
+	failed := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) })
+	return errors.Join(failed, err)
 }
 
 func clearStale(path string) error {
