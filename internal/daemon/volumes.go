@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"slices"
+	"time"
 
 	"storaged/internal/api"
 	"storaged/internal/record"
@@ -383,6 +384,10 @@ func settledVolume(tx *store.Tx, sub api.Submit, pool, volume string) (*store.Po
 	return p, v, childless(tx, v)
 }
 
+// roomTimeout bounds the look for room. A directory is read in milliseconds; one
+// that hangs must not keep a request from its answer.
+const roomTimeout = 3 * time.Second
+
 // fits refuses work for which there is no room. The catalogue's figure may be
 // old, so that a shortage is believed only when a helper has looked.
 func (s *Service) fits(ctx context.Context, w work) error {
@@ -397,6 +402,8 @@ func (s *Service) fits(ctx context.Context, w work) error {
 	if err != nil || p.Available-p.Reserved >= need {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, roomTimeout)
+	defer cancel()
 	report, _, err := s.look(ctx, &p)
 	if err != nil || report.Pool == nil {
 		return nil // what cannot be looked at now is the helper's to find out

@@ -1,0 +1,42 @@
+package main_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"storaged/internal/api"
+)
+
+// hangingRefresh is a helper whose readings of a pool never end, as on a file
+// server that is away.
+func hangingRefresh(t *testing.T) {
+	script := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = pool-refresh ] && exec sleep 3600\nexec %s \"$@\"\n", filepath.Join(bin, "storage-helper"))
+	path := filepath.Join(t.TempDir(), "helper")
+	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("STORAGED_HELPER", path)
+}
+
+func TestPoolThatCannotBeReadKeepsNoRequestFromItsAnswer(t *testing.T) {
+	hangingRefresh(t)
+	h := newHost(t)
+	const soon = 20 * time.Second // a query that says no HELLO is killed after ten
+	ctx, cancel := context.WithTimeout(h.ctx(), soon)
+	defer cancel()
+	begun := time.Now()
+	st, err := h.client.CreateVolume(ctx, api.Submit{}, "pool", api.VolumeCreate{
+		Name: "huge", Capacity: 1 << 60, Allocation: &api.Allocation{Full: true},
+	})
+	if err == nil { // the helper finds out, or is stopped
+		_, err = h.client.CancelJob(ctx, st.Job.ID, api.JobCancel{})
+		h.end(st, nil)
+	}
+	if took := time.Since(begun); took > 8*time.Second {
+		t.Errorf("answered after %v (%v)", took, err)
+	}
+}
