@@ -340,6 +340,38 @@ func TestJobThatDiedBetweenRecordAndRenameIsUndone(t *testing.T) {
 	onlyHas(t, c.pool, "a.raw")
 }
 
+func TestJobThatDiedBehindItsDeletionIsFoundComplete(t *testing.T) {
+	d, pool := newDaemon(t), t.TempDir()
+	target := filepath.Join(pool, "a.raw")
+	noise(t, target, mib)
+	d.start("delete", "--target", target)
+	d.begin(ipc.Go{})
+	d.result(record.ExitDone)
+	must(t, os.Remove(d.dir.Result())) // as if it had died before it reported
+
+	s := d.settler("settle", "--target", target, "--deleted")
+	s.begin(ipc.Go{})
+	if report := s.result(record.ExitDone); report.Outcome != ipc.Succeeded || report.Volume != nil {
+		t.Errorf("report %+v", report.Summary)
+	}
+}
+
+func TestJobThatDiedBeforeItsDeletionIsFoundIncomplete(t *testing.T) {
+	d, pool := newDaemon(t), t.TempDir()
+	target := filepath.Join(pool, "a.raw")
+	noise(t, target, mib)
+	d.start("delete", "--target", target)
+	d.begin(ipc.Go{Paused: true})
+	must(t, d.cmd.Process.Kill())
+	d.exit()
+
+	s := d.settler("settle", "--target", target, "--deleted")
+	s.begin(ipc.Go{})
+	if report := s.result(record.ExitCanceled); report.Volume == nil {
+		t.Errorf("report %+v", report.Summary)
+	}
+}
+
 func TestJobFailuresHaveCodes(t *testing.T) {
 	pool := t.TempDir()
 	noise(t, filepath.Join(pool, "a.raw"), mib)

@@ -19,6 +19,7 @@ func settleCommand() *cli.Command {
 		Description: "It finds out whether the job had completed its volume, and removes what was unfinished.\n" +
 			"Nothing but what carries the job's identifier is touched.",
 		Flags: append(targetFlags(),
+			&cli.BoolFlag{Name: "deleted", Usage: "the job was to delete the volume: if it is gone, the job had come to its end"},
 			&cli.StringFlag{Name: "job", Usage: "`UUID` of the job, as in the name .UUID.storaged of what it left"},
 		),
 	}, "--target vm1.raw --job 01993c1e-8f5e-7cc3-b0a4-5a3a1b0b9c11", buildSettle)
@@ -44,14 +45,15 @@ func buildSettle(c *cli.Context) (task, error) {
 		undone:  "what was unfinished may be there still",
 		writes:  at.path,
 		settles: true,
-		work:    settlement{at, job, byHand}.work,
+		work:    settlement{at, job, byHand, c.Bool("deleted")}.work,
 	}, nil
 }
 
 type settlement struct {
-	at     place
-	job    string
-	byHand bool
+	at      place
+	job     string
+	byHand  bool
+	deletes bool // the job did
 }
 
 // errUndone says that the job had not come to its end and that nothing
@@ -74,8 +76,8 @@ func (w settlement) work(ctx context.Context, r *run) error {
 		r.report.Rollback = string(record.RollbackFailed)
 		return err
 	}
-	w.describe(ctx, r)
-	if committed || w.byHand {
+	gone := w.describe(ctx, r)
+	if committed || w.byHand || gone && w.deletes {
 		return nil
 	}
 	if r.report.Volume == nil { // else the job changed one in place, which nothing undoes
@@ -84,11 +86,12 @@ func (w settlement) work(ctx context.Context, r *run) error {
 	return errUndone
 }
 
-// describe reports what has the name now, as far as it can be told.
-func (w settlement) describe(ctx context.Context, r *run) {
+// describe reports what has the name now, as far as it can be told, or that
+// nothing has.
+func (w settlement) describe(ctx context.Context, r *run) (gone bool) {
 	v, err := r.open(ctx, w.at, backends.ReadShared)
 	if errors.Is(err, backends.ErrNotFound) {
-		return
+		return true
 	}
 	if err == nil {
 		defer v.Close() // opened for reading
@@ -97,4 +100,5 @@ func (w settlement) describe(ctx context.Context, r *run) {
 	if err != nil {
 		r.warn("cannot describe the volume: %v", err)
 	}
+	return false
 }

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"storaged/internal/backends"
+	"storaged/internal/record"
 )
 
 // The argv of the helper's tasks, one function a task. Every path is absolute,
@@ -70,7 +71,8 @@ func settleArgv(w work) []string {
 		path, poolType, id = w.TargetPath, w.TargetType, w.TargetID
 	}
 	id.Device = 0
-	return idArg([]string{"settle", "--target", path, "--target-type", poolType}, "--pool-id", id)
+	argv := []string{"settle", "--target", path, "--target-type", poolType}
+	return idArg(flagArg(argv, w.Kind == record.VolumeDelete, "--deleted"), "--pool-id", id)
 }
 
 func buildArgv(w work) []string {
