@@ -20,6 +20,7 @@ func allocateCommand() *cli.Command {
 			&cli.StringFlag{Name: "capacity", Usage: "`SIZE` that it can hold"},
 			&cli.StringFlag{Name: "allocation", Value: "full", Usage: "`full|none|SIZE` to reserve for it, default full"},
 			&cli.StringFlag{Name: "format", Value: "raw", Usage: "format of its content: `raw`"},
+			onFailureFlag(),
 		),
 	}, "--target /var/lib/images/vm1.raw --capacity 10G", buildAllocate)
 }
@@ -43,7 +44,8 @@ func buildAllocate(c *cli.Context) (task, error) {
 	return task{
 		doing:  fmt.Sprintf("allocate %q", at.path),
 		done:   fmt.Sprintf("allocated %q", at.path),
-		undone: fmt.Sprintf("%q is not made", at.path),
+		undone: left(c, at),
+		keeps:  keeps(c),
 		makes:  at.path,
 		writes: at.path,
 		work:   a.work,

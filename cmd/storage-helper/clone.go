@@ -23,6 +23,7 @@ func cloneCommand() *cli.Command {
 			poolIDFlag("source-pool-id", "its pool"),
 			&cli.StringFlag{Name: "size", Usage: "`SIZE` of the copy, default that of the source"},
 			&cli.StringFlag{Name: "reflink", Value: "auto", Usage: "`auto|always|never` share blocks with the source, default auto"},
+			onFailureFlag(),
 		),
 	}, "--source base.raw --target vm1.raw --limit 200M", buildClone)
 }
@@ -50,7 +51,8 @@ func buildClone(c *cli.Context) (task, error) {
 	return task{
 		doing:  fmt.Sprintf("clone %q to %q", from.path, to.path),
 		done:   fmt.Sprintf("cloned %q to %q", from.path, to.path),
-		undone: fmt.Sprintf("%q is not made; %q is as it was", to.path, from.path),
+		undone: left(c, to) + fmt.Sprintf("; %q is as it was", from.path),
+		keeps:  keeps(c),
 		makes:  to.path,
 		reads:  from.path,
 		writes: to.path,

@@ -105,6 +105,23 @@ func poolID(c *cli.Context, flag string) (backends.PoolID, error) {
 	return id, nil
 }
 
+func onFailureFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "on-failure", Value: string(record.RollbackOnFailure),
+		Usage: "what becomes of what is unfinished: `rollback|keep`, default rollback",
+	}
+}
+
+func keeps(c *cli.Context) bool { return c.String("on-failure") == string(record.KeepOnFailure) }
+
+// left says what a cancel leaves of a new volume.
+func left(c *cli.Context, at place) string {
+	if keeps(c) {
+		return fmt.Sprintf("what is written of %q is kept; it is not complete", at.path)
+	}
+	return fmt.Sprintf("%q is not made", at.path)
+}
+
 func yesFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "yes", Usage: "do not ask (needed where there is no terminal)"}
 }

@@ -164,12 +164,12 @@ func (h *handMode) figures(r reading) term.Figures {
 	}
 	if r.Rate >= 1 && h.waits == "" {
 		f.Rate = quantity.FormatRate(int64(r.Rate))
-		f.Left = left(r)
+		f.Left = timeLeft(r)
 	}
 	return f
 }
 
-func left(r reading) string {
+func timeLeft(r reading) string {
 	rest := r.Progress.WorkAll - r.Progress.Work
 	if rest <= 0 {
 		return ""
@@ -221,6 +221,9 @@ func printSums(report *ipc.Report) error {
 func canceledByHand(t task, report *ipc.Report) error {
 	if record.Rollback(report.Rollback) == record.RollbackFailed {
 		return record.Errorf(record.CanceledCode, "%s; not all could be undone", report.Error.Message)
+	}
+	if t.keeps && record.Rollback(report.Rollback) != record.RollbackKept {
+		return record.Errorf(record.CanceledCode, "%s; nothing was written of %q that could be kept", report.Error.Message, t.makes)
 	}
 	return record.Errorf(record.CanceledCode, "%s; %s", report.Error.Message, t.undone)
 }

@@ -297,6 +297,55 @@ func TestKilledJobIsSettled(t *testing.T) {
 	onlyHas(t, c.pool, "a.raw")
 }
 
+func TestJobCanceledMayKeepWhatIsWritten(t *testing.T) {
+	c := cloning{daemon: newDaemon(t), pool: t.TempDir()}
+	c.content = noise(t, c.source(), 64*mib)
+	c.start("clone", "--source", c.source(), "--target", c.target(), "--on-failure", "keep")
+	c.begin(ipc.Go{Limit: slow})
+	c.moving()
+	c.say(ipc.Cancel{})
+	report := c.result(record.ExitCanceled)
+	kept := func(r *ipc.Report) {
+		t.Helper()
+		if r.Outcome != ipc.Canceled || r.Rollback != string(record.RollbackKept) || r.Volume == nil || r.Volume.Path != c.target() || len(r.Warnings) > 0 {
+			t.Errorf("report %+v, volume %+v", r.Summary, r.Volume)
+		}
+		onlyHas(t, c.pool, "a.raw", "b.raw")
+	}
+	kept(report)
+	b, err := os.ReadFile(c.target())
+	must(t, err)
+	there := int64(0)
+	for i := range b {
+		if b[i] == c.content[i] {
+			there++
+		} else if b[i] != 0 {
+			t.Fatalf("byte %d is neither the source's nor unwritten", i)
+		}
+	}
+	if there < report.Written {
+		t.Errorf("%d bytes are kept of %d that were written", there, report.Written)
+	}
+
+	must(t, os.Remove(c.dir.Result())) // as if it had died before it reported
+	s := c.settler("settle", "--target", c.target())
+	s.begin(ipc.Go{})
+	kept(s.result(record.ExitCanceled))
+}
+
+func TestJobCanceledKeepsNothingWhereNothingIsWritten(t *testing.T) {
+	c := cloning{daemon: newDaemon(t), pool: t.TempDir()}
+	c.content = noise(t, c.source(), mib)
+	c.start("clone", "--source", c.source(), "--target", c.target(), "--on-failure", "keep")
+	c.begin(ipc.Go{Paused: true})
+	await(c.daemon, 0, "paused", isState(ipc.ActivityPaused))
+	c.say(ipc.Cancel{})
+	if r := c.result(record.ExitCanceled); r.Rollback == string(record.RollbackKept) || len(r.Warnings) > 0 {
+		t.Errorf("report %+v", r.Summary)
+	}
+	onlyHas(t, c.pool, "a.raw")
+}
+
 // settler starts a second helper on the job of one that has ended.
 func (d *daemon) settler(args ...string) *daemon {
 	d.t.Helper()

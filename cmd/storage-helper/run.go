@@ -22,6 +22,7 @@ type task struct {
 	makes   string // the path of the volume it makes, "" if none
 	reads   string // the path that is read, for I/O errors
 	writes  string // the path that is written
+	keeps   bool   // an unfinished volume is kept
 	settles bool   // it ends what another run began, and is not canceled itself
 	work    func(ctx context.Context, r *run) error
 }
@@ -40,6 +41,7 @@ type run struct {
 	records commitRecords
 	log     hclog.Logger
 	report  ipc.Report
+	keep    bool // an unfinished volume gets its name all the same
 }
 
 // view is who watches a run: the daemon at the other end of a FIFO, or a
@@ -76,6 +78,7 @@ func newRun(id string, c commitRecords, log hclog.Logger) (*run, context.Context
 func (r *run) do(ctx context.Context, t task) *ipc.Report {
 	r.report.Rollback = string(record.RollbackNone)
 	r.windows.view = r.view
+	r.keep = t.keeps
 	err := r.guarded(ctx, t)
 	r.view.progress(r.meter.read())
 	r.report.Read, r.report.Written, r.report.Holes, r.report.Phases = r.meter.finish()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ type settlement struct {
 }
 
 // errUndone says that the job had not come to its end and that nothing
-// unfinished is left of it. Under the daemon it makes the outcome canceled,
+// unfinished is left of it Under the daemon it makes the outcome canceled,
 // which for a settling run means just that.
 var errUndone = errors.New("the job had not come to its end; nothing unfinished is left of it")
 
@@ -71,12 +72,17 @@ func (w settlement) work(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
+	identity, partial := bytes.CutPrefix(identity, []byte(unfinished))
 	committed, err := w.at.backend.Settle(ctx, w.at.pool, w.at.name, w.job, identity)
 	if err != nil {
 		r.report.Rollback = string(record.RollbackFailed)
 		return err
 	}
 	gone := w.describe(ctx, r)
+	if committed && partial {
+		r.report.Rollback = string(record.RollbackKept)
+		return fmt.Errorf("%w but what was to be kept", errUndone)
+	}
 	if committed || w.byHand || gone && w.deletes {
 		return nil
 	}

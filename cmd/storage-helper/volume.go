@@ -9,6 +9,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/all"
+	"storaged/internal/diskio"
 	"storaged/internal/ipc"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
@@ -63,8 +64,9 @@ func length(path string) string {
 }
 
 // create makes a new volume: fill writes its content, and whatever goes wrong
-// before the commit leaves nothing behind. commit is the index of the phase in
-// which it gets its name.
+// before the commit leaves nothing behind, or, if that is asked for, what was
+// written by then under the volume's name. commit is the index of the phase in
+// which it gets that.
 func (r *run) create(ctx context.Context, at place, commit int, fill func(d backends.Draft) error) error {
 	var draft backends.Draft
 	err := r.step(ctx, func() (err error) {
@@ -75,32 +77,61 @@ func (r *run) create(ctx context.Context, at place, commit int, fill func(d back
 		return err
 	}
 	defer draft.Close() // what it held is durable or gone by then
-	committed := false
+	named := false
 	defer func() {
-		if !committed {
+		if !named {
 			r.discard(draft)
 		}
 	}()
-	if err := fill(draft); err != nil {
-		return err
+	wrong := fill(draft)
+	if wrong == nil {
+		r.next(commit)
+	} else if !r.keep || r.pacer.Counts().Done == 0 {
+		return wrong
 	}
-	r.next(commit)
-	err = r.step(ctx, func() error { return draft.Commit(ctx, r.pointOfNoReturn) })
-	if err != nil {
-		return err
+	named, wrong = r.name(ctx, draft, wrong)
+	if !named {
+		return wrong
 	}
-	committed = true
-	return r.describe(draft)
+	if wrong != nil {
+		r.report.Rollback = string(record.RollbackKept)
+	}
+	return firstOf(wrong, r.describe(draft))
 }
 
-// pointOfNoReturn makes the identity of a complete volume durable, unless a
-// cancel came first.
-func (r *run) pointOfNoReturn(identity []byte) error {
-	if err := r.seal(); err != nil {
-		return err
+// name gives a draft its name: a complete one, or, where what is unfinished is
+// kept, one that something went wrong with. A cancel counts until the identity
+// is durable.
+func (r *run) name(ctx context.Context, d backends.Draft, wrong error) (named bool, _ error) {
+	if wrong == nil {
+		if _, wrong = r.pacer.Admit(ctx, 0); wrong == nil {
+			defer r.pacer.Finished(diskio.Moved{})
+		}
 	}
-	return r.records.save(identity)
+	if r.keep {
+		ctx = context.WithoutCancel(ctx)
+	}
+	err := d.Commit(ctx, func(identity []byte) error {
+		if wrong == nil {
+			wrong = r.seal()
+		}
+		switch {
+		case wrong == nil:
+			return r.records.save(identity)
+		case r.keep:
+			return r.records.save(append([]byte(unfinished), identity...))
+		}
+		return wrong
+	})
+	if err != nil && wrong != nil && r.keep {
+		r.warn("the unfinished volume cannot be kept: %v", err)
+	}
+	return err == nil, firstOf(wrong, err)
 }
+
+// unfinished stands in front of the identity of a volume that got its name
+// without being complete.
+const unfinished = "unfinished\n"
 
 // discard undoes a volume in the making. Nothing cancels or pauses that.
 func (r *run) discard(d backends.Draft) {

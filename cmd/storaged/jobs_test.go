@@ -249,3 +249,48 @@ func ioOf(t *testing.T, pid int) string {
 	_, storage, _ := strings.Cut(string(b), "read_bytes")
 	return storage
 }
+
+func TestUnfinishedVolumeIsKeptWhereThatIsAskedFor(t *testing.T) {
+	h := newHost(t)
+	ctx := h.ctx()
+	h.random("base", 32*mib)
+	keep := limited(8 * mib)
+	keep.OnFailure = record.KeepOnFailure
+	st, err := h.client.CloneVolume(ctx, api.Submit{}, "pool", "base", api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: keep})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.running(st)
+	if _, err := h.client.CancelJob(ctx, st.Job.ID, api.JobCancel{}); err != nil {
+		t.Fatal(err)
+	}
+	j := h.end(st, nil)
+	if j.State != record.Canceled || j.Rollback != record.RollbackKept {
+		t.Errorf("%s, rollback %s, %+v", j.State, j.Rollback, j.Error)
+	}
+	if _, err := os.Stat(h.path("copy")); err != nil {
+		t.Error(err)
+	}
+	incomplete := func() {
+		t.Helper()
+		v, err := h.client.Volume(ctx, "pool", "copy")
+		if err != nil || v.State != record.VolumeIncomplete || v.Job == nil || *v.Job != j.Number || v.Allocation == 0 {
+			t.Errorf("the catalogue has %+v (%v)", v, err)
+		}
+	}
+	incomplete()
+	st, err = h.client.RefreshPool(ctx, api.Submit{}, "pool", api.JobOptions{})
+	h.succeed(st, err)
+	incomplete()
+	if _, err := h.client.CloneVolume(ctx, api.Submit{}, "pool", "copy", api.VolumeClone{Name: "again"}); record.CodeOf(err) != record.WrongState {
+		t.Errorf("a volume that is not complete was cloned: %v", err)
+	}
+	st, err = h.client.DeleteVolume(ctx, api.Submit{}, "pool", "copy", api.VolumeDelete{})
+	h.succeed(st, err)
+	h.absent("copy")
+
+	_, err = h.client.WipeVolume(ctx, api.Submit{}, "pool", "base", api.VolumeWipe{JobOptions: keep})
+	if record.CodeOf(err) != record.Invalid || !strings.Contains(err.Error(), "volume.wipe") {
+		t.Errorf("keep of what nothing can be kept of: %v", err)
+	}
+}

@@ -11,8 +11,8 @@ import (
 // so that none can be taken for a flag.
 
 func createArgv(w work) []string {
-	return append(volumeArgv("allocate", w), "--format", w.Format,
-		"--capacity", bytesArg(w.Capacity), "--allocation", bytesArg(w.Allocation))
+	return keepArg(append(volumeArgv("allocate", w), "--format", w.Format,
+		"--capacity", bytesArg(w.Capacity), "--allocation", bytesArg(w.Allocation)), w)
 }
 
 // volumeArgv is a task on the volume of the work.
@@ -31,7 +31,14 @@ func idArg(argv []string, name string, id backends.PoolID) []string {
 func cloneArgv(w work) []string {
 	argv := idArg([]string{"clone", "--source", w.Path, "--source-type", w.Type}, "--source-pool-id", w.PoolID)
 	argv = idArg(append(argv, "--target", w.TargetPath, "--target-type", w.TargetType), "--pool-id", w.TargetID)
-	return append(argv, "--size", bytesArg(w.Capacity), "--reflink", w.Reflink)
+	return keepArg(append(argv, "--size", bytesArg(w.Capacity), "--reflink", w.Reflink), w)
+}
+
+func keepArg(argv []string, w work) []string {
+	if !w.Keep {
+		return argv
+	}
+	return append(argv, "--on-failure", string(record.KeepOnFailure))
 }
 
 func resizeArgv(w work) []string {

@@ -57,6 +57,10 @@ func (s *Service) jobRequest(sub api.Submit, w work, o api.JobOptions) (supervis
 	if err := checkOptions(o); err != nil {
 		return supervisor.Request{}, err
 	}
+	w.Keep = o.OnFailure == record.KeepOnFailure
+	if w.Keep && !w.kind().keeps {
+		return supervisor.Request{}, record.Errorf(record.Invalid, "on_failure keep means nothing for %s: there is no unfinished volume to keep", w.Kind)
+	}
 	r := w.request()
 	r.Owner, r.Key, r.Digest, r.LockWait = sub.Caller.Owner, sub.Key, sub.Digest, sub.LockWait
 	r.Limit, r.Priority, r.Labels, r.OnFailure = o.Limit, o.Priority, o.Labels, o.OnFailure

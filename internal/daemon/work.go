@@ -45,6 +45,7 @@ type work struct {
 	Build        bool   `json:"build,omitempty"`
 	Overwrite    bool   `json:"overwrite,omitempty"`
 	WithVolumes  bool   `json:"with_volumes,omitempty"`
+	Keep         bool   `json:"keep,omitempty"` // a new volume that was not completed
 }
 
 // kind is all that the daemon knows of one kind of job: the one place where a
@@ -55,6 +56,7 @@ type kind struct {
 	argv     func(w work) []string
 	undo     func(w work) []string // nil: a forced death leaves nothing to undo
 	destroys func(w work) bool
+	keeps    bool // what it did not complete can be kept
 	granted  func(k *keeper, tx *store.Tx, w work, j *store.Job) error
 	ended    func(k *keeper, tx *store.Tx, e end) error
 }
@@ -63,9 +65,9 @@ type kind struct {
 func kindOf(name record.Kind) (kind, bool) {
 	switch name {
 	case record.VolumeCreate:
-		return volumeKind(kind{class: createClass, objects: onVolume(record.ModeWrite), argv: createArgv, granted: beginCreate, ended: endNewVolume}), true
+		return volumeKind(kind{class: createClass, objects: onVolume(record.ModeWrite), argv: createArgv, keeps: true, granted: beginCreate, ended: endNewVolume}), true
 	case record.VolumeClone:
-		return volumeKind(kind{class: always(record.Async), objects: cloneObjects, argv: cloneArgv, granted: beginClone, ended: endNewVolume}), true
+		return volumeKind(kind{class: always(record.Async), objects: cloneObjects, argv: cloneArgv, keeps: true, granted: beginClone, ended: endNewVolume}), true
 	case record.VolumeResize:
 		k := volumeKind(kind{class: resizeClass, objects: resizeObjects, argv: resizeArgv, granted: markVolume, ended: endInPlace})
 		k.destroys = func(w work) bool { return w.Shrink }
