@@ -124,12 +124,21 @@ func childrenOf(tx *store.Tx, v *store.Volume) ([]string, error) {
 			return nil, err
 		}
 		for _, c := range vols {
-			if c.Backing != "" && c.Backing == v.Path {
+			if backingPath(c) == v.Path {
 				children = append(children, c.Pool+"/"+c.Name)
 			}
 		}
 	}
 	return children, nil
+}
+
+// backingPath is where the backing of a volume lies, "" without one. A relative
+// name in an image's header means the directory of the image.
+func backingPath(v *store.Volume) string {
+	if v.Backing == "" || filepath.IsAbs(v.Backing) {
+		return v.Backing
+	}
+	return filepath.Join(filepath.Dir(v.Path), v.Backing)
 }
 
 // list names at most n things, and how many more there are.

@@ -16,7 +16,13 @@ func beginClone(k *keeper, tx *store.Tx, w work, j *store.Job) error {
 	if err := readable(tx, w); err != nil {
 		return err
 	}
-	return k.building(tx, w, j, record.Volume{Pool: w.TargetPool, Name: w.TargetName, Path: w.TargetPath})
+	src, err := findVolume(tx, w.Pool, w.Volume)
+	if err != nil {
+		return err
+	}
+	return k.building(tx, w, j, record.Volume{
+		Pool: w.TargetPool, Name: w.TargetName, Path: w.TargetPath, Capacity: src.Capacity, Backing: src.Backing,
+	})
 }
 
 // readable refuses, when the job is about to begin, a source whose content
@@ -62,7 +68,10 @@ func (k *keeper) building(tx *store.Tx, w work, j *store.Job, v record.Volume) e
 	if err := freeName(tx, v.Pool, v.Name); err != nil {
 		return err
 	}
-	v.Key, v.Type, v.Format, v.Capacity = v.Path, "file", w.Format, w.Capacity
+	v.Key, v.Type, v.Format = v.Path, "file", w.Format
+	if w.Capacity != 0 { // else the file is copied as it is
+		v.Capacity = w.Capacity
+	}
 	v.State, v.Job, v.CreatedBy = record.VolumeBuilding, &j.Number, &j.Number
 	v.Generation, v.Origin, v.Observed = 1, record.Made, k.now()
 	return k.putVolume(tx, "volume.building", &store.Volume{Volume: v, Planned: w.Allocation})
@@ -116,11 +125,15 @@ func (k *keeper) observe(v *store.Volume, e end) {
 }
 
 // see copies the figures of a volume as a helper found it. A raw volume is what
-// its file is long, whatever header a guest wrote into it.
+// its file is long, whatever header a guest wrote into it. Of another, capacity
+// and backing are in the header, which only a helper that tells the format read.
 func (k *keeper) see(v *store.Volume, it ipc.Item) {
-	v.Capacity, v.Allocation, v.Backing = it.Capacity, it.Allocation, it.Backing
-	if v.Format == "raw" {
+	v.Allocation = it.Allocation
+	switch {
+	case v.Format == "raw":
 		v.Capacity, v.Backing = it.Size, ""
+	case v.Format == "", it.Format != "":
+		v.Capacity, v.Backing = it.Capacity, it.Backing
 	}
 	v.Device, v.Inode, v.BirthNS = it.Device, it.Inode, it.BirthNS
 	v.Observed = k.now()

@@ -333,3 +333,31 @@ func (d *desk) poolIs(want record.PoolState) {
 		d.t.Fatal(err)
 	}
 }
+
+func TestCloneOfAnImageStandsOnItsBackingToo(t *testing.T) {
+	for _, backing := range []string{"/p/base", "base"} { // as headers have it
+		d := newDesk(t)
+		scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+		if err := d.grant(scan); err != nil {
+			t.Fatal(err)
+		}
+		d.end(scan, record.Succeeded, "", &ipc.Report{Items: []ipc.Item{
+			{Name: "base", Path: "/p/base", Format: "qcow2", Size: 9, Capacity: 100},
+			{Name: "over", Path: "/p/over", Format: "qcow2", Size: 9, Capacity: 100, Backing: backing},
+		}})
+		clone := d.job(work{Kind: record.VolumeClone, Pool: "p", Volume: "over", Type: "dir", Path: "/p/over",
+			TargetPool: "p", TargetName: "copy", TargetType: "dir", TargetPath: "/p/copy", Format: "qcow2"})
+		if err := d.grant(clone); err != nil {
+			t.Fatal(err)
+		}
+		d.end(clone, record.Succeeded, "", report(9, &ipc.Item{Name: "copy", Path: "/p/copy", Size: 9, Capacity: 9}))
+		if v := d.volume("copy"); v.Capacity != 100 || v.Backing != backing {
+			t.Errorf("the clone is %+v", v)
+		}
+		d.update(func(tx *store.Tx) error { return tx.DeleteVolume("p", "over") })
+		del := d.job(work{Kind: record.VolumeDelete, Pool: "p", Volume: "base", Type: "dir", Path: "/p/base"})
+		if err := d.grant(del); record.CodeOf(err) != record.HasChildren {
+			t.Errorf("the clone's backing %q may be deleted: %v", backing, err)
+		}
+	}
+}
