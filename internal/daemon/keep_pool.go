@@ -73,6 +73,22 @@ func apart(tx *store.Tx, self *store.Pool, path string) error {
 	return nil
 }
 
+// single refuses a directory that another active pool has under another path: a
+// bind mount has no name that would tell.
+func single(tx *store.Tx, self *store.Pool, info *ipc.Pool) error {
+	pools, err := tx.Pools()
+	if err != nil {
+		return err
+	}
+	for _, p := range pools {
+		if p.UUID != self.UUID && p.State != record.PoolInactive && info.Inode != 0 && p.Inode == info.Inode && p.Device == info.Device {
+			return record.Errorf(record.Busy, "%q is the directory of the active pool %q", info.Path, p.Name).
+				WithHint("use another directory, or storagectl pool stop %s", p.Name)
+		}
+	}
+	return nil
+}
+
 // inside reports whether path is dir or below it. Both are clean.
 func inside(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
@@ -120,8 +136,8 @@ func endPoolStart(k *keeper, tx *store.Tx, e end) error {
 			k.move(p, record.PoolInactive, whyNot(e.job))
 			return nil
 		}
-		if e.report.Pool != nil && e.report.Pool.Path != "" {
-			if err := apart(tx, p, e.report.Pool.Path); err != nil {
+		if info := e.report.Pool; info != nil && info.Path != "" {
+			if err := errors.Join(apart(tx, p, info.Path), single(tx, p, info)); err != nil {
 				return e.refuse(k, p, err)
 			}
 		}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -359,5 +360,38 @@ func TestCloneOfAnImageStandsOnItsBackingToo(t *testing.T) {
 		if err := d.grant(del); record.CodeOf(err) != record.HasChildren {
 			t.Errorf("the clone's backing %q may be deleted: %v", backing, err)
 		}
+	}
+}
+
+func TestStartOfAnotherPoolsDirectoryUnderAnotherPathIsRefused(t *testing.T) {
+	d := newDesk(t)
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		p.Device, p.Inode = 8, 2
+		q := &store.Pool{Pool: record.Pool{Name: "q", UUID: "v", Type: "dir", State: record.PoolInactive, Target: record.Target{Path: "/bind"}}}
+		return errors.Join(tx.PutPool(p), tx.PutPool(q))
+	})
+	for inode, want := range map[uint64]record.State{2: record.Failed, 3: record.Succeeded} {
+		start := d.job(work{Kind: record.PoolStart, Pool: "q", Type: "dir", Path: "/bind"})
+		if err := d.grant(start); err != nil {
+			t.Fatal(err)
+		}
+		r := &ipc.Report{}
+		r.Summary.Pool = &ipc.Pool{Path: "/bind", Device: 8, Inode: inode}
+		d.end(start, record.Succeeded, "", r)
+		if start.State != want {
+			t.Errorf("inode %d: the start %s: %v", inode, start.State, start.Error)
+		}
+		d.update(func(tx *store.Tx) error {
+			q, err := tx.Pool("q")
+			if err == nil {
+				q.State = record.PoolInactive
+				err = tx.PutPool(q)
+			}
+			return err
+		})
 	}
 }
