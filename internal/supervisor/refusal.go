@@ -45,7 +45,7 @@ func heldBy(b record.Blocker) string {
 		who += ", since " + clock(b.Since)
 	}
 	if b.ExpectedEnd != nil {
-		who += ", ends about " + clock(*b.ExpectedEnd)
+		who += ", ends about " + clock(b.ExpectedEnd.Add(almostMinute)) // never before its start
 	}
 	return who + ")"
 }
@@ -63,6 +63,9 @@ func participle(m record.Mode) string {
 	}
 	return "held"
 }
+
+// almostMinute makes clock round up.
+const almostMinute = time.Minute - time.Nanosecond
 
 // clock is a time of this day as people say it, else with its date.
 func clock(t time.Time) string {

@@ -24,6 +24,11 @@ func TestBusyErrorSaysWhoWhatSinceWhenAndWhatToDo(t *testing.T) {
 	if want := "--lock-wait 36m, or storagectl job cancel 410"; e.Hint != want {
 		t.Errorf("hint %q, want %q", e.Hint, want)
 	}
+	soon := now.Add(time.Second)
+	lock.ExpectedEnd = &soon
+	if e := BusyError("", []record.Blocker{lock}); !strings.Contains(e.Message, "ends about "+soon.Add(time.Minute-time.Nanosecond).Format("15:04")) {
+		t.Errorf("an end within the minute: %q", e.Message)
+	}
 	lock.ExpectedEnd = nil
 	if e := BusyError("", []record.Blocker{lock}); e.Hint != "storagectl job wait 410, or storagectl job cancel 410" {
 		t.Errorf("without an estimate: hint %q", e.Hint)
