@@ -9,6 +9,7 @@ import (
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
+	"storaged/internal/quantity"
 )
 
 func allocateCommand() *cli.Command {
@@ -65,7 +66,7 @@ func (a allocation) work(ctx context.Context, r *run) error {
 		did, err := diskio.Allocate(ctx, r.pacer, d.File(), a.spec)
 		r.report.Method, r.report.Bytes = did.Method, a.spec.Allocation
 		if err == nil && !did.Kept {
-			r.warn("the file system reserved %d of %d bytes; its space may run out later", did.Allocated, a.spec.Allocation)
+			r.warn("the file system reserved %s of %s; its space may run out later", quantity.FormatBytes(did.Allocated), quantity.FormatBytes(a.spec.Allocation))
 		}
 		return err
 	})

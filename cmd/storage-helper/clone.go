@@ -9,6 +9,7 @@ import (
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
+	"storaged/internal/quantity"
 	"storaged/internal/record"
 )
 
@@ -77,7 +78,7 @@ func (w clone) work(ctx context.Context, r *run) error {
 		return err
 	}
 	if w.size != 0 && w.size < size {
-		return failed(record.Invalid, "cannot clone %q, which has %d bytes, to a size of %d", w.from.path, size, w.size)
+		return failed(record.Invalid, "cannot clone %q, which has %s, to a size of %s", w.from.path, quantity.FormatBoth(size), quantity.FormatBoth(w.size))
 	}
 	r.plan(moving("copy", size), single("commit"))
 	r.next(0)

@@ -87,7 +87,7 @@ func codeOf(err error) record.Code {
 // hints say what can be done about a code, where there is something.
 var hints = map[record.Code]string{
 	record.Exists:      "choose another name, or delete what has it",
-	record.NoSpace:     "make room where the pool lies, or reserve less",
+	record.NoSpace:     "make room where the pool lies",
 	record.WrongState:  "mount what belongs there and refresh the pool; stopping and starting it takes what is there now",
 	record.HasChildren: "delete what is in it first",
 }

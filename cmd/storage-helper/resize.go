@@ -62,7 +62,7 @@ func (w resize) work(ctx context.Context, r *run) error {
 			return err
 		}
 		if w.spec.Capacity < size && !w.spec.Shrink {
-			return failed(record.Invalid, "%q has %d bytes; a capacity of %d would cut its end off (--shrink)", w.at.path, size, w.spec.Capacity)
+			return failed(record.Invalid, "%q has %s; a capacity of %s would cut its end off (--shrink)", w.at.path, quantity.FormatBoth(size), quantity.FormatBoth(w.spec.Capacity))
 		}
 		r.plan(moving("resize", max(w.spec.Capacity-size, 0)))
 		r.next(0)
@@ -72,7 +72,7 @@ func (w resize) work(ctx context.Context, r *run) error {
 		}
 		r.report.Method, r.report.Bytes = did.Method, max(w.spec.Capacity-size, 0)
 		if w.spec.Allocate && !did.Kept {
-			r.warn("the file system has reserved only %d bytes; its space may run out later", did.Allocated)
+			r.warn("the file system has reserved only %s; its space may run out later", quantity.FormatBytes(did.Allocated))
 		}
 		return nil
 	})
@@ -91,7 +91,7 @@ func (w resize) undo(r *run, v backends.Volume, size int64, cause error) error {
 	_, err := diskio.Resize(context.Background(), pacer, v.File(), diskio.ResizeSpec{Capacity: size, Shrink: true})
 	if err != nil {
 		r.report.Rollback = string(record.RollbackFailed)
-		r.warn("cannot give %q the size back that it had, %d bytes: %v", w.at.path, size, err)
+		r.warn("cannot give %q the size back that it had, %s: %v", w.at.path, quantity.FormatBoth(size), err)
 		return cause
 	}
 	r.report.Rollback = string(record.RollbackDone)

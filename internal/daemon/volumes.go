@@ -2,10 +2,12 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
 	"storaged/internal/api"
+	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/store"
 )
@@ -166,7 +168,7 @@ func checkCreate(r *api.VolumeCreate) error {
 	case r.Capacity <= 0:
 		return record.Errorf(record.Invalid, "capacity must be more than 0 bytes, not %d", r.Capacity)
 	case allocationOf(r) > r.Capacity:
-		return record.Errorf(record.Invalid, "allocation of %d bytes is more than the capacity of %d", allocationOf(r), r.Capacity)
+		return record.Errorf(record.Invalid, "allocation of %s is more than the capacity of %s", quantity.FormatBoth(allocationOf(r)), quantity.FormatBoth(r.Capacity))
 	}
 	return nil
 }
@@ -223,7 +225,7 @@ func cloneWork(from, to *store.Pool, v *store.Volume, r api.VolumeClone) (work, 
 	case v.Format != "raw" && r.Size != 0:
 		return work{}, record.Errorf(record.Unsupported, "a clone of format %q keeps its size", v.Format)
 	case r.Size != 0 && r.Size < v.Capacity:
-		return work{}, record.Errorf(record.Invalid, "size of %d bytes is less than the source's capacity of %d", r.Size, v.Capacity)
+		return work{}, record.Errorf(record.Invalid, "size of %s is less than the source's capacity of %s", quantity.FormatBoth(r.Size), quantity.FormatBoth(v.Capacity))
 	case r.Size != 0:
 		w.Capacity = r.Size
 	}
@@ -299,7 +301,7 @@ func resizable(tx *store.Tx, v *store.Volume, r api.VolumeResize) error {
 	case v.Format != "raw":
 		return record.Errorf(record.Unsupported, "resizing volumes of format %q is not supported yet", v.Format)
 	case r.Capacity < v.Capacity && !r.Shrink:
-		return record.Errorf(record.Invalid, "capacity of %d bytes is less than the present %d; what lies beyond would be lost", r.Capacity, v.Capacity).
+		return record.Errorf(record.Invalid, "capacity of %s is less than the present %s; what lies beyond would be lost", quantity.FormatBoth(r.Capacity), quantity.FormatBoth(v.Capacity)).
 			WithHint("--shrink does it")
 	case r.Capacity < v.Capacity:
 		return childless(tx, v)
@@ -409,11 +411,19 @@ func (s *Service) fits(ctx context.Context, w work) error {
 		return nil // what cannot be looked at now is the helper's to find out
 	}
 	if left := report.Pool.Available - p.Reserved; left < need {
-		return record.Errorf(record.NoSpace, "pool %q has no room for %d bytes: %d are available, %d of them reserved by running jobs",
-			p.Name, need, report.Pool.Available, p.Reserved).
+		return record.Errorf(record.NoSpace, "pool %q has no room for %s: %s are available%s",
+			p.Name, quantity.FormatBoth(need), quantity.FormatBytes(report.Pool.Available), reservedOf(p)).
 			WithHint("free some, or allocate less: --allocation none")
 	}
 	return nil
+}
+
+// reservedOf says how much of a pool's room running jobs will still take.
+func reservedOf(p record.Pool) string {
+	if p.Reserved == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %s of them reserved by running jobs", quantity.FormatBytes(p.Reserved))
 }
 
 // allocationOf is how many bytes a new volume is to have allocated. The default

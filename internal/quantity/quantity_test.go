@@ -84,6 +84,17 @@ func TestFormatBytesHasThreeDigits(t *testing.T) {
 	}
 }
 
+func TestFormatBothIsExact(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0 B", 999: "999 B", 10 << 30: "10.0 GiB", 100 << 50: "100 PiB", 1<<30 + 1: "1.00 GiB (1073741825 bytes)",
+		1000: "1000 B", 1001 << 20: "0.978 GiB (1049624576 bytes)",
+	} {
+		if got := FormatBoth(n); got != want {
+			t.Errorf("FormatBoth(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
 func TestFormatBytesIsNearAndShort(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.Int64Range(0, math.MaxInt64).Draw(t, "n")

@@ -144,3 +144,13 @@ func FormatExact(n int64) string {
 	}
 	return strconv.FormatInt(n, 10) + strings.ToUpper(powers[i-1:i])
 }
+
+// FormatBoth is FormatBytes for messages: where that rounds, the exact number
+// follows in parentheses, so that two that differ never look the same.
+func FormatBoth(n int64) string {
+	const shown = 3 // digits of FormatBytes
+	if digits := leadingDigits(FormatExact(n)); n < 1<<10 || len(digits) <= shown && len(digits) < len(FormatExact(n)) {
+		return FormatBytes(n)
+	}
+	return fmt.Sprintf("%s (%d bytes)", FormatBytes(n), n)
+}
