@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,33 @@ import (
 	"storaged/internal/api"
 	"storaged/internal/record"
 )
+
+func TestRefusalsOfPoolsSayAllThatIsInTheWay(t *testing.T) {
+	h := newHost(t)
+	ctx := h.ctx()
+	h.create("v", mib)
+	_, err := h.client.DeletePool(ctx, api.Submit{}, "pool", api.PoolDelete{})
+	refused(t, err, record.HasChildren, `pool "pool" is active and holds 1 volume: "v"`, "storagectl pool stop pool; then storagectl pool delete pool --with-volumes deletes them too")
+	_, _, err = h.client.DefinePool(ctx, api.Submit{}, api.PoolDefine{Name: "other"}, false, false)
+	refused(t, err, record.Invalid, "a pool of type dir needs a target path", "storagectl: --target PATH")
+	_, _, err = h.client.DefinePool(ctx, api.Submit{}, api.PoolDefine{Name: "pool", Target: record.Target{Path: "/x"}}, false, false)
+	refused(t, err, record.Exists, `pool "pool" exists already`, "storagectl pool show pool")
+	st, err := h.client.StopPool(ctx, api.Submit{}, "pool", api.PoolStop{})
+	h.succeed(st, err)
+	_, _, err = h.client.DefinePool(ctx, api.Submit{}, api.PoolDefine{Name: "pool", Target: record.Target{Path: "/x"}}, false, false)
+	refused(t, err, record.Exists, `pool "pool" exists already`, "storagectl pool start pool, or storagectl pool undefine pool to define it anew")
+	_, err = h.client.DeletePool(ctx, api.Submit{}, "pool", api.PoolDelete{})
+	refused(t, err, record.HasChildren, `pool "pool" holds 1 volume: "v"`, "storagectl pool delete pool --with-volumes deletes them too")
+}
+
+// refused holds an error against what it is to say.
+func refused(t *testing.T, err error, code record.Code, message, hint string) {
+	t.Helper()
+	var e *record.Error
+	if !errors.As(err, &e) || e.Code != code || e.Message != message || e.Hint != hint {
+		t.Errorf("got  %v %+v\nwant %s %q, hint %q", err, e, code, message, hint)
+	}
+}
 
 func TestLifeOfAPool(t *testing.T) {
 	h := newHost(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -172,16 +173,16 @@ func unopened(err error) error {
 	var damage *store.DamageError
 	switch {
 	case errors.As(err, &locked):
-		return record.Errorf(record.Busy, "cannot open state: %v", err).
+		return record.Errorf(record.Busy, "%v", err).
 			WithHint("stop that one, or give this one another --state-dir")
 	case errors.As(err, &newer):
-		return record.Errorf(record.Unsupported, "cannot open state: %v", err).
+		return record.Errorf(record.Unsupported, "%v", err).
 			WithHint("install that version again; nothing has been changed")
 	case errors.As(err, &damage):
-		return record.Errorf(record.IO, "cannot open state: %v", err).
+		return record.Errorf(record.IO, "%v", err).
 			WithHint("nothing has been changed; keep a copy of the file before anything else")
 	}
-	return fmt.Errorf("cannot open state: %w", err)
+	return denied(err)
 }
 
 // makeDirs makes the daemon's own directories. Nobody else has business in
@@ -197,10 +198,18 @@ func makeDirs(c Config) error {
 		c.RuntimeDir:                      runtimeMode,
 	} {
 		if err := os.MkdirAll(dir, mode); err != nil {
-			return fmt.Errorf("cannot make directory: %w", err)
+			return denied(fmt.Errorf("cannot make directory: %w", err))
 		}
 	}
-	return os.MkdirAll(filepath.Join(c.RuntimeDir, "jobs"), 0o700)
+	return denied(os.MkdirAll(filepath.Join(c.RuntimeDir, "jobs"), 0o700))
+}
+
+// denied gives a missing permission its code.
+func denied(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return record.Errorf(record.Denied, "%v", err).WithHint("another --state-dir, --runtime-dir or --socket, or another user")
+	}
+	return err
 }
 
 // bounded runs a stop that respects its context for at most stopTimeout.

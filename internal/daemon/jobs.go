@@ -209,7 +209,7 @@ func (s *Service) RetryJob(ctx context.Context, sub api.Submit, job string) (api
 		return api.Started{}, record.Errorf(record.WrongState, "job %d was forgotten; what it was to do is not known any more", j.Number)
 	}
 	if j.State != record.Failed && j.State != record.Canceled {
-		return api.Started{}, record.Errorf(record.WrongState, "job %d is %s; only a failed or canceled job can be retried", j.Number, j.State)
+		return api.Started{}, record.Errorf(record.WrongState, "job %d %s; only a failed or canceled job can be retried", j.Number, stands(j.State))
 	}
 	var old *store.Job
 	err = s.store.View(func(tx *store.Tx) (err error) {
@@ -230,6 +230,14 @@ func (s *Service) RetryJob(ctx context.Context, sub api.Submit, job string) (api
 	r.RetryOf = &j.Number
 	again, err := s.jobs.Submit(ctx, r)
 	return api.Started{Job: &again}, err
+}
+
+// stands says in a sentence how a job stands that cannot be retried.
+func stands(st record.State) string {
+	if st == record.Succeeded {
+		return "has succeeded"
+	}
+	return "is " + strings.ReplaceAll(string(st), "_", " ")
 }
 
 // JobLog opens a job's log. The file is the daemon's own, not a pool's.

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -149,13 +151,14 @@ func checkSource(r api.PoolDefine, props backends.Properties) error {
 	}
 	for _, need := range props.Needs {
 		if !given[need] {
-			return record.Errorf(record.Invalid, "a pool of type %s needs %s", r.Type, need)
+			return record.Errorf(record.Invalid, "a pool of type %s needs a %s", r.Type, spoken(need)).
+				WithHint("storagectl: %s", sourceFlags[need])
 		}
 		delete(given, need)
 	}
 	for field, set := range given {
 		if set {
-			return record.Errorf(record.Invalid, "a pool of type %s has no %s", r.Type, field)
+			return record.Errorf(record.Invalid, "a pool of type %s has no %s", r.Type, spoken(field))
 		}
 	}
 	if r.Target.Path == "" {
@@ -166,6 +169,15 @@ func checkSource(r api.PoolDefine, props backends.Properties) error {
 	}
 	return nil
 }
+
+// sourceFlags are what storagectl calls the parts of a definition.
+var sourceFlags = map[string]string{
+	"target_path": "--target PATH", "source_devices": "--source-dev PATH", "source_name": "--source-name SOURCE",
+	"source_host": "--source-host HOST", "source_path": "--source-path PATH",
+}
+
+// spoken makes words of the name of a part: of target_path "target path".
+func spoken(part string) string { return strings.ReplaceAll(part, "_", " ") }
 
 func poolUUID(asked string) (string, error) {
 	if asked == "" {
@@ -194,12 +206,20 @@ func definable(tx *store.Tx, p *store.Pool) error {
 	for _, k := range known {
 		switch {
 		case k.Name == p.Name:
-			return record.Errorf(record.Exists, "pool %q exists already", p.Name)
+			return record.Errorf(record.Exists, "pool %q exists already", p.Name).WithHint("%s", wayIn(k))
 		case k.UUID == p.UUID:
 			return record.Errorf(record.Exists, "uuid %s is that of pool %q", p.UUID, k.Name)
 		}
 	}
 	return apart(tx, p, p.Target.Path)
+}
+
+// wayIn says what can be done with a pool that is there already.
+func wayIn(p *store.Pool) string {
+	if p.State == record.PoolInactive {
+		return fmt.Sprintf("storagectl pool start %s, or storagectl pool undefine %s to define it anew", p.Name, p.Name)
+	}
+	return fmt.Sprintf("storagectl pool show %s", p.Name)
 }
 
 // ReplacePool changes an inactive pool's definition.
@@ -412,11 +432,28 @@ func (s *Service) DeletePool(ctx context.Context, sub api.Submit, pool string, r
 		if err != nil || len(vols) == 0 {
 			return w, err
 		}
-		names := make([]string, len(vols))
-		for i, v := range vols {
-			names[i] = v.Name
-		}
-		return w, record.Errorf(record.HasChildren, "pool %q holds %d volumes: %s", p.Name, len(vols), list(names, 5)).
-			WithHint("delete them first, or storagectl pool delete %s --with-volumes", p.Name)
+		return w, inhabited(p, vols)
 	})
+}
+
+// inhabited refuses to delete a pool that holds volumes, and says what else is
+// in the way.
+func inhabited(p *store.Pool, vols []*store.Volume) error {
+	names := make([]string, len(vols))
+	for i, v := range vols {
+		names[i] = v.Name
+	}
+	holds, hint := "holds "+plural(len(vols), "volume"), fmt.Sprintf("storagectl pool delete %s --with-volumes deletes them too", p.Name)
+	if p.State != record.PoolInactive {
+		holds = fmt.Sprintf("is %s and %s", p.State, holds)
+		hint = fmt.Sprintf("storagectl pool stop %s; then %s", p.Name, hint)
+	}
+	return record.Errorf(record.HasChildren, "pool %q %s: %s", p.Name, holds, list(names, 5)).WithHint("%s", hint)
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

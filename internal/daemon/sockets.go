@@ -71,7 +71,7 @@ func listen(c Config) (sockets, error) {
 // Until it has its mode it is nobody else's.
 func listenAt(path string, mode os.FileMode) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("cannot make socket %q: %w", path, err)
+		return nil, denied(fmt.Errorf("cannot make socket %q: %w", path, err))
 	}
 	if err := clearStale(path); err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func listenAt(path string, mode os.FileMode) (net.Listener, error) {
 	private := net.ListenConfig{Control: ownerOnly}
 	l, err := private.Listen(context.Background(), "unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("cannot make socket: %w", err)
+		return nil, denied(fmt.Errorf("cannot make socket: %w", err))
 	}
 	if err := os.Chmod(path, mode); err != nil {
 		l.Close()
