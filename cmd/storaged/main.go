@@ -6,11 +6,16 @@ import (
 	"os"
 
 	"storaged/cmd/internal/cmdline"
+	"storaged/internal/record"
 )
 
 // version is set by the linker.
 var version = "devel"
 
 func main() {
-	os.Exit(cmdline.Main(newApp(), os.Args))
+	exits := []int{
+		record.ExitDone, record.ExitFailed, record.ExitUsage, record.ExitBusy,
+		record.ExitExists, record.ExitDenied, record.ExitUnsupported,
+	}
+	os.Exit(cmdline.Program{App: newApp(), Exits: exits}.Main(os.Args))
 }

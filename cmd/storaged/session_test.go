@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -60,6 +61,23 @@ func TestSessionModeNeedsNoRoot(t *testing.T) {
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("daemon: %v", err)
+	}
+}
+
+// TestForbiddenStateIsExit6 starts a daemon as a user whom the state directory
+// is closed to.
+func TestForbiddenStateIsExit6(t *testing.T) {
+	testenv.Root(t) // to become somebody else
+	closed := t.TempDir()
+	if err := os.Chmod(closed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(filepath.Join(bin, "storaged"), "--config", "/dev/null", "--state-dir", filepath.Join(closed, "state"))
+	cmd.Env = []string{"HOME=" + closed, "GORACE=atexit_sleep_ms=0"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != record.ExitDenied || !strings.Contains(string(out), "hint: another --state-dir") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

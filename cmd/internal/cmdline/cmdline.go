@@ -30,6 +30,8 @@ type Program struct {
 	Words map[string]Word // beside those of this package: SIZE, RATE, TIME …
 	// Tail is printed at the end of the program's own help, above the exit codes.
 	Tail string
+	// Exits are the exit codes that the program has; nil is all.
+	Exits []int
 }
 
 // Main runs app with args, the first of which is the program's name, and

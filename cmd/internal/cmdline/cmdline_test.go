@@ -35,7 +35,7 @@ func sample() (Program, *bytes.Buffer, *bytes.Buffer) {
 					&cli.StringFlag{Name: "dir", Usage: "in `PATH`"},
 					&cli.StringFlag{Name: "limit", Usage: "bound it: `RATE|none`"},
 					&cli.StringFlag{Name: "allocation", Usage: "allocate `full|none|SIZE`"},
-					&cli.StringSliceFlag{Name: "label", Usage: "with `KEY=VALUE`"},
+					&cli.StringSliceFlag{Name: "label", Category: "For every job", Usage: "with `KEY=VALUE`"},
 					&cli.StringFlag{Name: "wipe", Usage: "wipe first: `[=zero|random]`"},
 					&cli.BoolFlag{Name: "secret", Hidden: true},
 				}},
@@ -156,13 +156,13 @@ func TestBadUsageIsExit2WithAHint(t *testing.T) {
 		"pool move on":                  "prog: error: \"prog pool move\" needs NAME\nprog: hint: usage: prog pool move on|off NAME…\n",
 		"pool move up a":                "prog: error: \"up\" is not on or off\n",
 		"pool create x 1.5G":            "prog: error: bad size \"1.5G\": unknown unit \".5G\"; write B, K, KB, KiB, M, MB, MiB and so on up to E\n",
-		"pool create x --dir":           "prog: error: --dir needs a value\n",
-		"pool create x --dir --limit 5": "prog: error: --dir needs a value; one that begins with a dash is written --dir=--limit\n",
+		"pool create x --dir":           "prog: error: --dir needs a value\nprog: hint: --dir PATH: in PATH\n",
+		"pool create x --dir --limit 5": "prog: error: --dir needs a value; one that begins with a dash is written --dir=--limit\nprog: hint: --dir PATH: in PATH\n",
 		"pool create x --limit -5":      "prog: error: --limit: bad rate \"-5\": it is negative\n",
 		"pool create x --wipe=twice":    "prog: error: --wipe: \"twice\" is not zero or random\n",
 		"pool list --all=maybe":         "prog: error: --all takes no value\n",
 		"pool list -o xml":              "prog: error: --output: \"xml\" is not table, json or jsonl\n",
-		"pool create x y=z --label":     "prog: error: --label needs a value\n",
+		"pool create x y=z --label":     "prog: error: --label needs a value\nprog: hint: --label KEY=VALUE: with KEY=VALUE\n",
 		"--version":                     "prog: error: unknown flag \"--version\" of \"prog\"\nprog: hint: prog --help\n",
 	} {
 		out, errs, code := run(strings.Fields(line)...)
@@ -240,10 +240,17 @@ Flags:
   --limit RATE|none           bound it
   --allocation full|none|SIZE
                               allocate full|none|SIZE
-  --label KEY=VALUE           with KEY=VALUE
   --wipe[=zero|random]        wipe first
 
-prog --help lists the flags of every command and the exit codes.
+For every job:
+  --label KEY=VALUE           with KEY=VALUE
+
+For every command:
+  -o, --output table|json|jsonl
+                              print table|json|jsonl
+  --quiet                     say errors only
+
+prog --help says more, and lists the exit codes.
 `
 	if out != want {
 		t.Errorf("got:\n%s\nwant:\n%s", out, want)

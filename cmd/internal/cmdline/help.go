@@ -3,6 +3,7 @@ package cmdline
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -15,6 +16,11 @@ import (
 type ExitMeaning struct {
 	Code int
 	Text string
+}
+
+// exits are the lines of the table that are the program's.
+func (p Program) exits() []ExitMeaning {
+	return slices.DeleteFunc(ExitCodes(), func(e ExitMeaning) bool { return p.Exits != nil && !slices.Contains(p.Exits, e.Code) })
 }
 
 // ExitCodes is the one table of exit codes, for help and man pages.
@@ -66,7 +72,7 @@ func (p Program) helpProgram(b *strings.Builder) {
 	writeEntries(b, title, flagEntries(p.App.Flags))
 	paragraph(b, p.Tail)
 	b.WriteString("\nExit codes:\n")
-	for _, e := range ExitCodes() {
+	for _, e := range p.exits() {
 		fmt.Fprintf(b, "  %3d  %s\n", e.Code, e.Text)
 	}
 	if len(p.App.Commands) > 0 {
@@ -83,9 +89,30 @@ func (p Program) helpCommand(b *strings.Builder, path []*cli.Command) {
 	paragraph(b, c.Description)
 	writeEntries(b, "Commands", commandEntries(c.Subcommands))
 	for level := len(path); level > 0; level-- {
-		writeEntries(b, "Flags", flagEntries(path[level-1].Flags))
+		writeFlags(b, path[level-1].Flags)
 	}
-	fmt.Fprintf(b, "\n%s --help lists the flags of every command and the exit codes.\n", p.App.Name)
+	writeEntries(b, "For every command", flagEntries(p.App.Flags))
+	fmt.Fprintf(b, "\n%s --help says more, and lists the exit codes.\n", p.App.Name)
+}
+
+// writeFlags lists the flags of a command: its own, then those of each
+// category under its name.
+func writeFlags(b *strings.Builder, flags []cli.Flag) {
+	var names []string
+	groups := map[string][]cli.Flag{}
+	for _, f := range flags {
+		name := "Flags"
+		if c, ok := f.(cli.CategorizableFlag); ok && c.GetCategory() != "" {
+			name = c.GetCategory()
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+		groups[name] = append(groups[name], f)
+	}
+	for _, name := range names {
+		writeEntries(b, name, flagEntries(groups[name]))
+	}
 }
 
 func usageLine(line string, c *cli.Command) string {

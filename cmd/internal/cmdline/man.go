@@ -30,7 +30,7 @@ func (p Program) man() {
 		section(&b, "EXAMPLES", ".nf\n"+roff(strings.TrimPrefix(p.Tail, "Examples:\n"))+"\n.fi")
 	}
 	section(&b, "EXIT STATUS", "")
-	for _, e := range ExitCodes() {
+	for _, e := range p.exits() {
 		tagged(&b, []entry{{fmt.Sprint(e.Code), e.Text}})
 	}
 	_, _ = io.WriteString(p.App.Writer, b.String())

@@ -182,7 +182,11 @@ func (p Program) takeFlag(inv *invocation, words []string) (used int, err error)
 		used = 2
 	}
 	if err != nil {
-		return 0, Usagef("%s %s", typed, err)
+		e := Usagef("%s %s", typed, err)
+		if takesValue(flag) {
+			e = e.WithHint("%s: %s", flagTyped(flag), explanation(flag))
+		}
+		return 0, e
 	}
 	g := given{flag: flag, level: level, value: value}
 	if !isSlice(flag) { // the last one counts
