@@ -241,7 +241,7 @@ func (c *Client) noConnection(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		e = record.Errorf(record.Denied, "not permitted to use the socket %q", c.socket)
-		return e.WithHint("members of the socket's group may; the read-only socket is open to everybody")
+		return e.WithHint("its owner and the members of its group may")
 	case errors.Is(err, fs.ErrNotExist):
 		e = record.Errorf(record.Unreachable, "no daemon at %q: there is no such socket", c.socket)
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -249,7 +249,7 @@ func (c *Client) noConnection(err error) error {
 	default:
 		e = record.Errorf(record.Unreachable, "cannot reach the daemon at %q: %v", c.socket, cause(err))
 	}
-	return e.WithHint("is storaged running? systemctl status storaged, or name another socket")
+	return e.WithHint("is storaged running there? --socket names another one")
 }
 
 // cause leaves out what http and net put before an error: a URL that is not

@@ -188,5 +188,5 @@ func (c *call) denied() error {
 	if c.socket == "" {
 		return e
 	}
-	return e.WithHint("use the socket %q, which is for root and the members of its group", c.socket)
+	return e.WithHint("the main socket is %q", c.socket)
 }
