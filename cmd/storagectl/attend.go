@@ -200,6 +200,7 @@ func (a *attendance) loop(ctx context.Context) error {
 			err = a.timedOut()
 		case <-a.expiry:
 			a.say("the time is up")
+			a.canceling = true
 			a.cancel(ctx)
 		case <-ctx.Done():
 			err = ctx.Err()
@@ -383,7 +384,8 @@ func (a *attendance) signal(ctx context.Context, sig os.Signal) error {
 	case interrupt && a.ours && time.Since(a.signaled) < echoInterval:
 		return nil
 	case interrupt && a.ours && !a.canceling:
-		a.signaled = time.Now()
+		a.signaled, a.canceling = time.Now(), true
+		a.say("canceling; once more leaves at once")
 		a.cancel(ctx)
 		return nil
 	case interrupt && a.ours:
@@ -416,10 +418,6 @@ func (*detached) Error() string { return "the jobs go on" }
 // cancel asks the daemon to cancel what is alive, and says what that will
 // undo. Requests that are still on their way are canceled when they arrive.
 func (a *attendance) cancel(ctx context.Context) {
-	if !a.canceling && a.ours {
-		a.say("canceling; once more leaves at once")
-	}
-	a.canceling = true
 	for i := range a.jobs {
 		o := &a.jobs[i]
 		if !o.live() {

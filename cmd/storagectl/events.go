@@ -93,7 +93,10 @@ func eventLine(e record.Event) string {
 	case e.Pool != nil:
 		words = append(words, e.Pool.Name, string(e.Pool.State), e.Pool.Reason)
 	case e.Volume != nil:
-		words = append(words, volumeName(*e.Volume), volumeState(*e.Volume))
+		words = append(words, volumeName(*e.Volume))
+		if e.Type != "volume.deleted" && e.Type != "volume.vanished" { // else it has no state any more
+			words = append(words, volumeState(*e.Volume))
+		}
 	}
 	return strings.Join(nonEmpty(words), "  ")
 }

@@ -49,7 +49,8 @@ type fake struct {
 	freshened []string        // pools, since the start
 }
 
-var day = time.Date(2026, 11, 21, 9, 12, 0, 0, time.UTC)
+// day lies in the past, so that its times are shown with their date.
+var day = time.Date(2025, 11, 21, 9, 12, 0, 0, time.UTC)
 
 func newFake() *fake {
 	f := &fake{
@@ -102,7 +103,7 @@ func (f *fake) start(s api.Submit, r any, kind record.Kind, objects ...record.Ob
 	if s.DryRun {
 		estimate := 12.5
 		return api.Started{Plan: &api.Plan{
-			Kind: kind, Class: record.Async, Objects: objects, Argv: []string{"storage-helper", "clone"}, Bytes: 2 << 30, EstimateS: &estimate,
+			Kind: kind, Class: record.Async, Objects: objects, Argv: []string{"clone", "--source", "/srv/o'clock disks/a"}, Bytes: 2 << 30, EstimateS: &estimate,
 		}}, nil
 	}
 	if i, ok := f.keys[s.Key]; ok {
@@ -142,7 +143,7 @@ func running(percent float64) func(*record.Job) {
 		j.Phase = &record.Phase{Index: 1, Count: 3, Name: "copy"}
 		j.Progress = record.Progress{Unit: "bytes", Done: 734003200, Total: 2 << 30, Percent: &percent, RateBytes: 512000000, Bounded: true}
 		j.Estimate.RemainingS = ptr(2.8)
-		j.Helper = &record.Helper{PID: 4712, Argv: []string{"storage-helper", "clone"}}
+		j.Helper = &record.Helper{PID: 4712, Argv: []string{"storage-helper", "clone", "--source", "/srv/my images/base.raw"}}
 	}
 }
 

@@ -63,7 +63,17 @@ func left(e record.Estimate) string {
 	return ""
 }
 
-func clock(t time.Time) string { return t.Local().Format("15:04:05") }
+// almostSecond makes clock round up: an end is never shown before it.
+const almostSecond = time.Second - time.Nanosecond
+
+// clock is a time of today, or else with its date.
+func clock(t time.Time) string {
+	t = t.Local()
+	if t.Format(time.DateOnly) == time.Now().Format(time.DateOnly) {
+		return t.Format(time.TimeOnly)
+	}
+	return t.Format(time.DateTime)
+}
 
 // standing says why there is no movement, "" while there is.
 func standing(j *record.Job) string {
@@ -78,12 +88,12 @@ func standing(j *record.Job) string {
 	return strings.ReplaceAll(string(j.State), "_", " ")
 }
 
-// waits says for what a job waits, for example "waits for 410".
+// waits says for what a job waits, for example "waits for job 410".
 func waits(b record.Blocker) string {
 	text := "waits for a " + b.For
 	switch h := b.Holder; {
 	case h != nil && h.Number != 0:
-		text = fmt.Sprintf("waits for %d", h.Number)
+		text = fmt.Sprintf("waits for job %d", h.Number)
 	case h != nil && h.External != "":
 		text = "waits for " + h.External
 	case b.For == "drain":
@@ -95,10 +105,10 @@ func waits(b record.Blocker) string {
 		text += fmt.Sprintf(", %d before it", b.Position-1)
 	}
 	if b.ExpectedEnd != nil {
-		text += ", until about " + b.ExpectedEnd.Local().Format("15:04")
+		text += ", until about " + clock(b.ExpectedEnd.Add(almostSecond))
 	}
 	if b.NextWindow != nil {
-		text += ", next window about " + b.NextWindow.Local().Format("15:04:05")
+		text += ", next window about " + clock(*b.NextWindow)
 	}
 	return text
 }
@@ -137,11 +147,11 @@ func foretold(j *record.Job) string {
 	switch j.Kind {
 	case record.VolumeCreate, record.VolumeClone:
 		if j.OnFailure == record.KeepOnFailure {
-			return "the unfinished " + subject + " is kept and marked incomplete"
+			return "the unfinished " + subject + " will be kept and marked incomplete"
 		}
-		return "the unfinished " + subject + " is removed"
+		return "the unfinished " + subject + " will be removed"
 	case record.VolumeWipe, record.VolumeUpload:
-		return "what is overwritten stays so, and " + subject + " is left incomplete"
+		return "what is overwritten stays so, and " + subject + " will be left incomplete"
 	case record.VolumeResize:
 		return subject + " gets its old size again if nothing is cut off yet"
 	}

@@ -90,7 +90,7 @@ func TestPoolTranscript(t *testing.T) {
 		"pool start images isos", "pool refresh images -o name", "pool verify images", "pool stop nothing", "pool stop nothing --missing-ok", "pool stop nothing --missing-ok -o json",
 		"pool build images", "pool build images --overwrite --no-overwrite", "pool autostart images --disable", "pool autostart images -o name",
 		"pool delete images", "pool delete images --yes=isos", "pool delete images --yes=images --dry-run", "pool delete images --yes=images", "pool delete images --yes",
-		"pool undefine isos", "pool undefine isos", "pool undefine isos --missing-ok", "pool undefine isos images nothing", "pool list -o xml",
+		"pool undefine isos", "pool undefine isos", "pool undefine isos --missing-ok", "pool undefine isos images nothing",
 	))
 }
 

@@ -216,7 +216,7 @@ func leftField(j record.Job) string {
 		text = left(j.Estimate)
 	}
 	if e := j.Estimate; e.EndEarly != nil && e.EndLate != nil {
-		text += fmt.Sprintf(", ends between %s and %s", clock(*e.EndEarly), clock(*e.EndLate))
+		text += fmt.Sprintf(", ends between %s and %s", clock(*e.EndEarly), clock(e.EndLate.Add(almostSecond)))
 	}
 	return text
 }
@@ -247,7 +247,7 @@ func helper(j record.Job) string {
 	if j.Helper == nil {
 		return ""
 	}
-	return fmt.Sprintf("pid %d: %s", j.Helper.PID, strings.Join(j.Helper.Argv, " "))
+	return fmt.Sprintf("pid %d: %s", j.Helper.PID, shellLine(j.Helper.Argv))
 }
 
 func limit(n *int64) string {
@@ -590,11 +590,21 @@ func canceled(o outcome) outcome {
 }
 
 func jobPause(ctx context.Context, s *session) error {
-	return s.eachJob(ctx, change{s.args(), s.client.PauseJob, stateWord})
+	return s.eachJob(ctx, change{s.args(), s.client.PauseJob, func(j record.Job) string {
+		if j.State == record.Running {
+			return "pausing" // until its helper has come to rest
+		}
+		return stateWord(j)
+	}})
 }
 
 func jobResume(ctx context.Context, s *session) error {
-	return s.eachJob(ctx, change{s.args(), s.client.ResumeJob, stateWord})
+	return s.eachJob(ctx, change{s.args(), s.client.ResumeJob, func(j record.Job) string {
+		if j.State == record.Paused && len(j.PauseReasons) == 0 {
+			return "resuming" // until its helper goes on
+		}
+		return stateWord(j)
+	}})
 }
 
 // patch makes a change of properties.

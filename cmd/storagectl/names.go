@@ -40,7 +40,7 @@ func parseVolume(s string) (volumeRef, error) {
 // parseNewVolume reads POOL/NAME.
 func parseNewVolume(s string) (volumeRef, error) {
 	pool, name, found := strings.Cut(s, "/")
-	if !found {
+	if !found || pool == "" || name == "" {
 		return volumeRef{}, fmt.Errorf("%q is no volume: write POOL/NAME", s)
 	}
 	if err := backends.CheckName(pool); err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"time"
 
@@ -253,12 +254,26 @@ func planFields(s *session, p api.Plan) []field {
 		{"Locks", objects(p.Objects)},
 		{"Bytes", "at most " + size(p.Bytes, s.cli.Bool("bytes"))},
 		{"Takes", remaining(p.EstimateS)},
-		{"Command", strings.Join(p.Argv, " ")},
+		{"Command", shellLine(append([]string{"storage-helper"}, p.Argv...))},
 	}
 	for _, b := range p.WaitingOn {
 		fields = append(fields, field{"In the way", blocker(b)})
 	}
 	return fields
+}
+
+// plain are words that mean themselves to a shell.
+var plain = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+
+// shellLine gives a command as it can be typed.
+func shellLine(argv []string) string {
+	words := make([]string, len(argv))
+	for i, w := range argv {
+		if words[i] = w; !plain.MatchString(w) {
+			words[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // objects lists objects with the modes they are held in.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -90,7 +91,7 @@ func (t *tool) poolPartingVerbs() []*cli.Command {
 			Flags: jobFlags(
 				&cli.BoolFlag{Name: "with-volumes", Usage: "also the volumes in it"},
 				&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such pool"},
-				&cli.StringFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, if this is the pool's name: `POOL`"}),
+				&cli.StringFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask; repeat the pool's name: `POOL`"}),
 			Action: t.changing(poolDelete),
 		},
 	}
@@ -198,7 +199,21 @@ func (s *session) definition() (api.PoolDefine, error) {
 		return def, cmdline.Usagef("the pool needs a name").WithHint("usage: storagectl %s %s", s.verb(), s.cli.Command.ArgsUsage)
 	}
 	s.defineByFlags(&def)
-	return def, nil
+	return def, absolute(&def.Target.Path)
+}
+
+// absolute makes a path of the command line one that the daemon, which runs
+// elsewhere, can use. An empty one stays empty.
+func absolute(path *string) error {
+	if *path == "" {
+		return nil
+	}
+	abs, err := filepath.Abs(*path)
+	if err != nil {
+		return cmdline.Usagef("cannot resolve %q: %s", *path, err)
+	}
+	*path = abs
+	return nil
 }
 
 func (s *session) defineByFlags(def *api.PoolDefine) {
@@ -352,7 +367,7 @@ func poolCreate(ctx context.Context, s *session) error {
 		settle: func(ctx context.Context, failure error) (any, error) {
 			same, err := s.samePool(ctx, def, failure)
 			if err != nil {
-				return nil, err
+				return nil, s.halfCreated(ctx, def.Name, err)
 			}
 			if same.State != record.PoolActive {
 				return nil, record.Errorf(record.Exists, "pool %q exists and is %s", same.Name, same.State).
@@ -361,6 +376,19 @@ func poolCreate(ctx context.Context, s *session) error {
 			return same, nil
 		},
 	})
+}
+
+// halfCreated says what to do about a pool that is defined and did not start.
+func (s *session) halfCreated(ctx context.Context, name string, failure error) error {
+	var e *record.Error
+	if !errors.As(failure, &e) || e.Code == record.Exists {
+		return failure
+	}
+	p, err := s.client.Pool(ctx, name)
+	if err != nil || p.State != record.PoolInactive {
+		return failure
+	}
+	return e.WithHint("the pool stays defined: storagectl pool start %s tries again, storagectl pool undefine %s forgets it", name, name)
 }
 
 func poolBuild(ctx context.Context, s *session) error {

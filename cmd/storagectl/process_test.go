@@ -174,7 +174,7 @@ func TestFirstInterruptCancelsAndWaits(t *testing.T) {
 		if d.state(410) != record.Canceled {
 			t.Errorf("%v: the job is %s", sig, d.state(410))
 		}
-		expectAll(t, p.errs.String(), "canceling job 410 (volume.clone images/x); the unfinished images/x is removed",
+		expectAll(t, p.errs.String(), "canceling job 410 (volume.clone images/x); the unfinished images/x will be removed",
 			"storagectl: error: job 410 (volume.clone images/x) was canceled by alice: what it had done is undone")
 	}
 }

@@ -33,19 +33,22 @@ type outcome struct {
 	told bool // that it is being canceled
 }
 
+// everyJob is the heading of those flags in help.
+const everyJob = "For every job"
+
 // jobFlags are what every verb that starts a job takes.
 func jobFlags(more ...cli.Flag) []cli.Flag {
 	return append(more,
-		&cli.BoolFlag{Name: "detach", Usage: "print the job's number and do not wait"},
-		&cli.StringFlag{Name: "timeout", Usage: "wait at most `TIME`; the job goes on (exit code 124)"},
-		&cli.StringFlag{Name: "cancel-after", Usage: "cancel the job after `TIME`"},
-		&cli.StringFlag{Name: "lock-wait", Usage: "wait for what is in use; 0 refuses at once: `TIME|forever`"},
-		&cli.BoolFlag{Name: "dry-run", Usage: "show what would be done, and do nothing"},
-		&cli.StringFlag{Name: "limit", Usage: "move at most `RATE`, in bytes per second"},
-		&cli.StringFlag{Name: "priority", Usage: "its class in the schedule: `interactive|normal|background`"},
-		&cli.StringSliceFlag{Name: "label", Usage: "keep `KEY=VALUE` with the job; may be repeated"},
-		&cli.StringFlag{Name: "on-failure", Usage: "what becomes of an unfinished target: `rollback|keep`"},
-		&cli.StringFlag{Name: "idempotency-key", Usage: "the same `KEY` again gives the same job, no second one"},
+		&cli.BoolFlag{Name: "detach", Category: everyJob, Usage: "print the job's number and do not wait"},
+		&cli.StringFlag{Name: "timeout", Category: everyJob, Usage: "wait at most `TIME`; the job goes on (exit code 124)"},
+		&cli.StringFlag{Name: "cancel-after", Category: everyJob, Usage: "cancel the job after `TIME`"},
+		&cli.StringFlag{Name: "lock-wait", Category: everyJob, Usage: "wait for what is in use; 0 refuses at once: `TIME|forever`"},
+		&cli.BoolFlag{Name: "dry-run", Category: everyJob, Usage: "show what would be done, and do nothing"},
+		&cli.StringFlag{Name: "limit", Category: everyJob, Usage: "move at most `RATE`, in bytes per second"},
+		&cli.StringFlag{Name: "priority", Category: everyJob, Usage: "its class in the schedule: `interactive|normal|background`"},
+		&cli.StringSliceFlag{Name: "label", Category: everyJob, Usage: "keep `KEY=VALUE` with the job; may be repeated"},
+		&cli.StringFlag{Name: "on-failure", Category: everyJob, Usage: "what becomes of an unfinished target: `rollback|keep`"},
+		&cli.StringFlag{Name: "idempotency-key", Category: everyJob, Usage: "the same `KEY` again gives the same job, no second one"},
 	)
 }
 

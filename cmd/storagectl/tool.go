@@ -10,7 +10,6 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/api"
-	"storaged/internal/record"
 	"storaged/internal/term"
 )
 
@@ -28,8 +27,9 @@ number or uuid. Sizes are read as virsh reads them: K is 1024, KB is 1000, KiB
 is 1024, a bare number is bytes; times are like 90s, 4h or 2d.
 
 A verb that starts a job waits for its end. The first Ctrl-C cancels the job
-and waits until that is done, a second one leaves at once; Ctrl-\ leaves and
-lets the job go on. --detach does not wait.`
+and waits until that is done, a second one leaves at once; SIGTERM does the same.
+Ctrl-\ (SIGQUIT) and SIGHUP leave and let the job go on. --detach does not wait.
+"job wait", "job watch" and "events" only ever leave.`
 
 const examples = `Examples:
   storagectl pool create images --target /srv/images
@@ -52,7 +52,7 @@ func (t *tool) program() cmdline.Program {
 
 func globalFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "the form of results: `table|json|jsonl|name|xml`"},
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "the form of results: `table|json|jsonl|name`"},
 		&cli.StringFlag{Name: "columns", Usage: "the table's columns in order: `NAME,…`"},
 		&cli.BoolFlag{Name: "no-headers", Usage: "leave the table's header out"},
 		&cli.BoolFlag{Name: "bytes", Usage: "print sizes as exact numbers of bytes"},
@@ -96,11 +96,8 @@ func (t *tool) action(readOnly bool, verb func(context.Context, *session) error)
 
 func (t *tool) session(c *cli.Context, readOnly bool) (*session, error) {
 	s := &session{tool: t, cli: c, format: c.String("output"), notes: cmdline.Output(t.errs)}
-	switch s.format {
-	case "":
+	if s.format == "" {
 		s.format = "table"
-	case "xml":
-		return nil, record.Errorf(record.Unsupported, "output as XML is not supported").WithHint("-o json has everything")
 	}
 	if c.Bool("quiet") {
 		s.notes = term.Output{W: io.Discard, Now: time.Now}

@@ -220,8 +220,8 @@ func (s *session) existOK(r volumeRef, want volumeSpec) func(context.Context, er
 			return nil, failure
 		}
 		if v.State != record.VolumeReady || v.Capacity != want.capacity || want.format != "" && v.Format != want.format {
-			return nil, record.Errorf(record.Exists, "%s exists and differs: it is %s, %s with %s (%d bytes)",
-				r, volumeState(v), v.Format, quantity.FormatBytes(v.Capacity), v.Capacity)
+			return nil, record.Errorf(record.Exists, "%s exists and differs: it is %s, %s with %s, not %s",
+				r, volumeState(v), v.Format, quantity.FormatBoth(v.Capacity), quantity.FormatBoth(want.capacity))
 		}
 		return sameVolume{Volume: v}, nil
 	}
@@ -282,7 +282,7 @@ func volumeResize(ctx context.Context, s *session) error {
 	req := api.VolumeResize{Capacity: capacity, Shrink: s.cli.Bool("shrink"), Allocate: s.cli.Bool("allocate"), JobOptions: s.jobOptions()}
 	if req.Shrink {
 		err := s.confirm(ctx, ruin{
-			what: fmt.Sprintf("cuts %s off after %d bytes", r, capacity),
+			what: fmt.Sprintf("cuts %s off after %s", r, quantity.FormatBoth(capacity)),
 			list: func(ctx context.Context) ([]string, error) { return s.goners(ctx, []volumeRef{r}) },
 		})
 		if err != nil {
