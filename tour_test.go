@@ -1,13 +1,16 @@
 package storaged_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // tourStep is a command of the tour in README.md, and the line that it says is
@@ -44,7 +47,7 @@ var tourSmaller = strings.NewReplacer("2G", "64M", "200M", "8M", "50M", "2M")
 // not do what the tour says. Where it says Ctrl-C, that is pressed.
 func tourScript(steps []tourStep) string {
 	var b strings.Builder
-	b.WriteString("trap 'kill -9 $(jobs -p) 2>/dev/null' EXIT\n")
+	b.WriteString("trap 'kill -9 $(jobs -p) 2>/dev/null' EXIT\ntrap 'exit 1' TERM\n")
 	for _, s := range steps {
 		command, want := tourSmaller.Replace(s.command), "0"
 		switch {
@@ -55,11 +58,14 @@ func tourScript(steps []tourStep) string {
 		case s.failure != "":
 			want = "4"
 		}
-		fmt.Fprintf(&b, "cat <<'END'\n$ %s\nEND\n%s\nrc=$?; [ $rc = %s ] || { echo \"exit code $rc, not %s\"; exit 1; }\n", s.command, command, want, want)
+		fmt.Fprintf(&b, "cat <<'END'\n$ %s\nEND\n%s\nrc=$?; [ $rc = %s ] || { echo \"exit code $rc, not %s\"; bin/storagectl job show $job; exit 1; }\n", s.command, command, want, want)
 	}
 	b.WriteString("wait\nexit 0\n") // for the daemon
 	return b.String()
 }
+
+// tourPatience bounds the tour: it takes seconds.
+const tourPatience = 2 * time.Minute
 
 // TestTourOfTheReadme runs what README.md tells people to run next, on a
 // private daemon.
@@ -69,8 +75,11 @@ func TestTourOfTheReadme(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	steps := tourSteps(t)
-	cmd := exec.Command("bash", "-c", tourScript(steps))
-	cmd.Dir = home
+	ctx, cancel := context.WithTimeout(t.Context(), tourPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", tourScript(steps))
+	cmd.Dir, cmd.Cancel = home, func() error { return cmd.Process.Signal(syscall.SIGTERM) } // its trap ends the daemon
+	cmd.WaitDelay = time.Second                                                             // for a helper that has its output
 	cmd.Env = []string{
 		"HOME=" + home, "PATH=" + os.Getenv("PATH"), "STORAGED_CONFIG=/dev/null", "STORAGED_SOCKET=" + filepath.Join(home, "s"),
 		"STORAGED_STATE_DIR=" + filepath.Join(home, "state"), "STORAGED_RUNTIME_DIR=" + filepath.Join(home, "run"),
