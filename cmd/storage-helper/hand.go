@@ -235,8 +235,8 @@ func firstOf(a, b error) error {
 	return b
 }
 
-// ending is what -o json prints: the part of a job's record (INTERFACE section
-// 3) that a task by hand has.
+// ending is what -o json prints: the part of a job's record that a
+// task by hand has.
 type ending struct {
 	State    record.State    `json:"state"`
 	Rollback record.Rollback `json:"rollback"`

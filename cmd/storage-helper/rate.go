@@ -9,9 +9,9 @@ import (
 // short enough to follow a changed limit within seconds.
 const rateWindow = 15 * time.Second
 
-// rate is a time-based, debiased moving average of how fast a count grows
-// (DESIGN section 7). The zero rate is ready for use; it is reset with every
-// phase, as no phase tells of another.
+// rate is a time-based, debiased moving average of how fast a count grows. The
+// zero rate is ready for use; it is reset with every phase, as no phase tells
+// of another.
 type rate struct {
 	started bool
 	last    time.Time

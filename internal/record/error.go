@@ -43,7 +43,7 @@ const (
 	Unreachable  Code = "unreachable"
 )
 
-// Exit codes of every program of ours (INTERFACE section 2).
+// Exit codes of every program of ours.
 const (
 	ExitDone        = 0
 	ExitFailed      = 1

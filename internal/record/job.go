@@ -92,7 +92,7 @@ func (o Object) String() string {
 	return o.Pool + "/" + o.Volume
 }
 
-// Job is the public record of a job (INTERFACE section 3). It is a value: a
+// Job is the public record of a job, as openapi.yaml has it. It is a value: a
 // copy handed out is never changed afterwards.
 type Job struct {
 	ID            string            `json:"id"`

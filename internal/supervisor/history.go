@@ -31,8 +31,7 @@ const (
 	// enough that a submit behind it waits milliseconds.
 	pruneBatch = 100
 
-	// keyLife is how long a job with an idempotency key is kept at least
-	// (INTERFACE section 3): a client that lost its answer comes again within.
+	// keyLife is how long a job with an idempotency key is kept at least: a client that lost its answer comes again within.
 	keyLife = 24 * time.Hour
 )
 

@@ -76,7 +76,7 @@ func (r *rig) numbers() (numbers []int64) {
 	return numbers
 }
 
-// INTERFACE's own figures, but for the counts.
+// The figures of the default configuration, but for the counts.
 var retention = Retention{
 	Ordinary:    Keep{30 * day, 3},
 	Failed:      Keep{90 * day, 3},

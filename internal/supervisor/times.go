@@ -53,16 +53,18 @@ func defaultTimes() times {
 		lockPollUp: time.Second,
 		// Housekeeping of a running job: bounds of its log, stalls.
 		tick: time.Second,
-		// INTERFACE: at most one progress event per second and job.
+		// At most one progress event per second and job: readers are people.
 		progress: time.Second,
-		// INTERFACE: normal jobs wait this long for their locks.
+		// Normal jobs are short, and somebody waits for each: half a minute of
+		// waiting for locks is as long as a person takes it for work.
 		lockWait: 30 * time.Second,
 		// A job of a class waits at most this much longer than a job of the
 		// next better class that came at the same time.
 		ageing: 5 * time.Minute,
 		// A state directory that is full stays so for a while.
 		retrySave: time.Second,
-		// DESIGN 4: what a query helper found is good for one second.
+		// What a query helper found is good for one second: fresh to people, and
+		// a stampede of readers is one helper.
 		queryReuse: time.Second,
 		// Records are kept for weeks: an hour more or less is nothing to anybody.
 		prune: time.Hour,

@@ -214,8 +214,9 @@ func limited(r *run) float64 {
 	return 200
 }
 
-// The bounds are the figures of the best smoother of jobs.md 5.5 (to their
-// last printed digit), and of the structural improvements below its table.
+// The bounds are what the best of nine known smoothers reached on the same
+// traces, and what counting work instead of bytes, resetting at a changed limit
+// and holding the end in a stall improve on it.
 var traces = []trace{
 	{name: "steady", noise: 0.1, speed: steadyUntil(0, 0, 200), most: 0.015},
 	{name: "cache burst", noise: 0.1, speed: steadyUntil(8192, 2000, 150), most: 0.205},
