@@ -201,6 +201,38 @@ func TestListByVolume(t *testing.T) {
 	}
 }
 
+func TestRelativeTargetIsThatOfTheClient(t *testing.T) {
+	d := newDaemon(t)
+	t.Chdir(t.TempDir())
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, code := d.run("pool define here --target ./disks"); code != 0 {
+		t.Fatal(errs)
+	}
+	if got := d.requests[0].(api.PoolDefine).Target.Path; got != filepath.Join(wd, "disks") {
+		t.Errorf("asked for %q", got)
+	}
+}
+
+func TestDeletedVolumeHasNoStateInEvents(t *testing.T) {
+	v := record.Volume{Pool: "images", Name: "x", State: record.VolumeIncomplete}
+	if got := eventLine(record.Event{Time: day, Type: "volume.deleted", Volume: &v}); got != "2025-11-21 09:12:00  volume.deleted  images/x" {
+		t.Error(got)
+	}
+}
+
+func TestClockHasADateUnlessItIsToday(t *testing.T) {
+	now := time.Now()
+	if got := clock(now); got != now.Local().Format("15:04:05") && time.Now().YearDay() == now.YearDay() {
+		t.Errorf("now is %q", got)
+	}
+	if got := clock(day.Add(time.Nanosecond).Add(almostSecond)); got != "2025-11-21 09:12:01" {
+		t.Errorf("rounded up: %q", got)
+	}
+}
+
 func TestListFilters(t *testing.T) {
 	d := newDaemon(t)
 	_, errs, code := d.run("job list --state failed --state ended --kind volume.clone --pool images --volume vm1.raw --owner alice --label a=b --since 2025-11-21T09:00:00Z --until 2025-11-22")

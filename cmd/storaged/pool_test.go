@@ -18,7 +18,7 @@ func TestRefusalsOfPoolsSayAllThatIsInTheWay(t *testing.T) {
 	_, err := h.client.DeletePool(ctx, api.Submit{}, "pool", api.PoolDelete{})
 	refused(t, err, record.HasChildren, `pool "pool" is active and holds 1 volume: "v"`, "storagectl pool stop pool; then storagectl pool delete pool --with-volumes deletes them too")
 	_, _, err = h.client.DefinePool(ctx, api.Submit{}, api.PoolDefine{Name: "other"}, false, false)
-	refused(t, err, record.Invalid, "a pool of type dir needs a target path", "storagectl: --target PATH")
+	refused(t, err, record.Invalid, "a pool of type dir needs a target path", "on the command line: --target PATH")
 	_, _, err = h.client.DefinePool(ctx, api.Submit{}, api.PoolDefine{Name: "pool", Target: record.Target{Path: "/x"}}, false, false)
 	refused(t, err, record.Exists, `pool "pool" exists already`, "storagectl pool show pool")
 	st, err := h.client.StopPool(ctx, api.Submit{}, "pool", api.PoolStop{})

@@ -152,7 +152,7 @@ func checkSource(r api.PoolDefine, props backends.Properties) error {
 	for _, need := range props.Needs {
 		if !given[need] {
 			return record.Errorf(record.Invalid, "a pool of type %s needs a %s", r.Type, spoken(need)).
-				WithHint("storagectl: %s", sourceFlags[need])
+				WithHint("on the command line: %s", sourceFlags[need])
 		}
 		delete(given, need)
 	}
