@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,7 +25,7 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := takeLock(f); err != nil {
 		defer f.Close() // nothing was written
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, &LockedError{Path: path, PID: readPID(f)}
@@ -37,6 +38,26 @@ func lockDir(dir string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+const (
+	// orphanTimeout bounds the wait for a lock whose owner is dead: a daemon
+	// that was killed while it started a helper leaves the lock with the new
+	// process, which loses it at its execve(2), milliseconds later.
+	orphanTimeout = 2 * time.Second
+	orphanPoll    = 5 * time.Millisecond // flock(2) has no timeout of its own
+)
+
+// takeLock locks f, or gives EWOULDBLOCK at once where a living daemon has it.
+func takeLock(f *os.File) error {
+	for end := time.Now().Add(orphanTimeout); ; time.Sleep(orphanPoll) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || !dead(readPID(f)) || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+func dead(pid int) bool { return pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
 
 func writePID(f *os.File) error {
 	if err := f.Truncate(0); err != nil {
