@@ -232,7 +232,18 @@ func elapsed(j record.Job) string {
 	return text
 }
 
+// signaler says who canceled past the daemon, as far as anybody knows.
+func signaler(o record.Owner) string {
+	if o.PID == 0 {
+		return "a signal from outside"
+	}
+	return fmt.Sprintf("a signal from outside (by process %d)", o.PID)
+}
+
 func owner(o record.Owner) string {
+	if o.Via == record.ViaSignal {
+		return signaler(o)
+	}
 	text := fmt.Sprintf("%s (uid %d)", o.User, o.UID)
 	if o.LoginUser != "" && o.LoginUser != o.User {
 		text += ", logged in as " + o.LoginUser

@@ -237,6 +237,8 @@ func by(o *record.Owner) string {
 	switch {
 	case o == nil:
 		return ""
+	case o.Via == record.ViaSignal:
+		return " by " + signaler(*o)
 	case o.User != "":
 		return " by " + o.User
 	}

@@ -160,13 +160,21 @@ type Estimate struct {
 
 // Owner is who asked for a job, and through what.
 type Owner struct {
-	UID       int    `json:"uid"`
+	UID       int    `json:"uid"` // NoUID of who is not known
 	User      string `json:"user"`
 	LoginUser string `json:"login_user"`
 	PID       int    `json:"pid"`
 	Command   string `json:"command"`
-	Via       string `json:"via"` // rest, libvirt, daemon
+	Via       string `json:"via"` // rest, libvirt, daemon, signal
 }
+
+// ViaSignal is how a job was canceled past the daemon: somebody sent its helper
+// a signal. User is empty then, UID is NoUID, and PID is the sender's where
+// that is known.
+const ViaSignal = "signal"
+
+// NoUID stands for a user who is not known.
+const NoUID = -1
 
 // Helper is the process that runs a job.
 type Helper struct {

@@ -184,7 +184,9 @@ func (f *fake) workAt(pace time.Duration, total int64) {
 				f.follow(m)
 			case <-time.After(50 * time.Millisecond):
 			}
-			f.finish(undone(), 130)
+			s := undone()
+			s.Error = &ipc.Error{Code: "canceled", Message: "canceled by a signal (terminated)", Offset: -1}
+			f.finish(s, 130)
 		case <-finish:
 			f.finish(success(), 0)
 		case <-tick.C:

@@ -220,7 +220,7 @@ func (j *job) follow(to record.State) {
 func (j *job) acknowledged(m ipc.State) {
 	j.run.ladder.acked = true
 	if m.FromAfar && !j.rec.CancelAsk {
-		by := record.Owner{UID: -1, Via: "signal", PID: m.SenderPID}
+		by := record.Owner{UID: record.NoUID, Via: record.ViaSignal, PID: m.SenderPID}
 		j.note(func(r *store.Job) { r.CanceledBy = &by })
 	}
 	to := record.Canceling

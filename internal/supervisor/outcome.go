@@ -66,6 +66,9 @@ func decideReported(e ending) verdict {
 		v.state = record.Succeeded
 	case r.Outcome == ipc.Canceled && e.fault == nil:
 		v.state, v.err = record.Canceled, canceledError()
+		if !e.asked && r.Error != nil {
+			v.err.Message = r.Error.Message // it was not us
+		}
 	case r.Outcome == ipc.Canceled:
 		v.state, v.err = record.Failed, e.fault
 	default:

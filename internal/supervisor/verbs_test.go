@@ -163,8 +163,11 @@ func TestSignalFromOutsideIsACancel(t *testing.T) {
 		t.Fatal(err)
 	}
 	j = r.ended(id, record.Canceled)
-	if j.CanceledBy == nil || j.CanceledBy.Via != "signal" || j.CanceledBy.PID != 4711 {
+	if want := (record.Owner{UID: record.NoUID, Via: record.ViaSignal, PID: 4711}); j.CanceledBy == nil || *j.CanceledBy != want {
 		t.Errorf("canceled by %+v", j.CanceledBy)
+	}
+	if j.Error == nil || !strings.Contains(j.Error.Message, "by a signal") {
+		t.Errorf("error is %+v", j.Error)
 	}
 }
 
