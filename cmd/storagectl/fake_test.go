@@ -409,12 +409,17 @@ func (f *fake) PatchJob(_ context.Context, _ api.Caller, job string, r api.JobPa
 	})
 }
 
-func (f *fake) ForgetJob(_ context.Context, _ api.Caller, job string) error {
+func (f *fake) ForgetJob(_ context.Context, _ api.Caller, job string) (*record.Job, error) {
 	j, err := f.Job(context.Background(), job)
-	if err == nil && !j.State.Terminal() {
-		err = record.Errorf(record.WrongState, "job %d is %s; only ended jobs can be forgotten", j.Number, j.State)
+	switch {
+	case err != nil:
+		return nil, err
+	case !j.State.Terminal():
+		return nil, record.Errorf(record.WrongState, "job %d is %s; only ended jobs can be forgotten", j.Number, j.State)
+	case j.Kind == record.VolumeDelete:
+		return &j, nil
 	}
-	return err
+	return nil, nil
 }
 
 func (f *fake) CancelJob(_ context.Context, _ api.Caller, job string, r api.JobCancel) (record.Job, error) {

@@ -660,7 +660,15 @@ func jobPin(ctx context.Context, s *session) error {
 func jobForget(ctx context.Context, s *session) error {
 	outcomes := make([]outcome, len(s.args()))
 	for i, id := range s.args() {
-		outcomes[i] = outcome{start: start{object: id}, err: s.client.ForgetJob(ctx, id)}
+		trace, err := s.client.ForgetJob(ctx, id)
+		outcomes[i] = outcome{start: start{object: id}, err: err}
+		switch {
+		case err != nil:
+		case trace != nil:
+			s.note(jobTitle(trace) + ": forgotten; that it was, on what, whose and when stays, for it may have destroyed content")
+		default:
+			s.note("job " + id + ": forgotten")
+		}
 	}
 	return s.verdict(outcomes)
 }

@@ -124,7 +124,7 @@ func TestForgottenWipeLeavesATrace(t *testing.T) {
 	wipe := h.succeed(st, err)
 	created := h.create("two", mib)
 	for _, j := range []record.Job{wipe, created} {
-		if err := h.client.ForgetJob(h.ctx(), j.ID); err != nil {
+		if _, err := h.client.ForgetJob(h.ctx(), j.ID); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := os.Stat(filepath.Join(h.dir, "state", "jobs", j.ID)); !os.IsNotExist(err) {

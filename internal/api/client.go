@@ -156,7 +156,8 @@ func (c *Client) open(ctx context.Context, a *ask) (*http.Response, error) {
 	return resp, nil
 }
 
-// do sends a request and reads the answer into out, when out is not nil.
+// do sends a request and reads the answer into out, when out is not nil and
+// there is one (204 has none).
 func (c *Client) do(ctx context.Context, a *ask, out any) error {
 	resp, err := c.open(ctx, a)
 	if err != nil {
@@ -167,7 +168,7 @@ func (c *Client) do(ctx context.Context, a *ask, out any) error {
 	if err != nil {
 		return c.unreachable(ctx, err)
 	}
-	if out == nil {
+	if out == nil || resp.StatusCode == http.StatusNoContent {
 		return nil
 	}
 	if err := json.Unmarshal(b, out); err != nil {

@@ -59,9 +59,14 @@ func (c *Client) PatchJob(ctx context.Context, job string, r JobPatch) (record.J
 	return fetch[record.Job](ctx, c, newAsk(http.MethodPatch, "jobs", job).with(r))
 }
 
-// ForgetJob removes the record of an ended job.
-func (c *Client) ForgetJob(ctx context.Context, job string) error {
-	return c.do(ctx, newAsk(http.MethodDelete, "jobs", job), nil)
+// ForgetJob removes the record of an ended job, but for the trace that it
+// gives; nil where nothing stays.
+func (c *Client) ForgetJob(ctx context.Context, job string) (*record.Job, error) {
+	var trace record.Job
+	if err := c.do(ctx, newAsk(http.MethodDelete, "jobs", job), &trace); err != nil || trace.ID == "" {
+		return nil, err
+	}
+	return &trace, nil
 }
 
 // CancelJob cancels a job.

@@ -98,7 +98,7 @@ var every = map[string]func(context.Context, *api.Client) (any, error){
 		r := api.JobPatch{Limit: []byte("null"), Priority: ptr(record.Medium), Pinned: ptr(true), Labels: map[string]*string{"a": nil, "b": ptr("c")}}
 		return c.PatchJob(ctx, "412", r)
 	},
-	"ForgetJob": func(ctx context.Context, c *api.Client) (any, error) { return nil, c.ForgetJob(ctx, "412") },
+	"ForgetJob": func(ctx context.Context, c *api.Client) (any, error) { return c.ForgetJob(ctx, "412") },
 	"CancelJob": func(ctx context.Context, c *api.Client) (any, error) {
 		return c.CancelJob(ctx, "412", api.JobCancel{Now: true})
 	},
@@ -277,7 +277,7 @@ func TestDaemonThatDiesBeforeItsAnswerIsUnreachable(t *testing.T) {
 	if record.CodeOf(err) != record.Unreachable || !strings.Contains(err.Error(), path) {
 		t.Errorf("got %v", err)
 	}
-	if err := c.ForgetJob(t.Context(), "1"); record.CodeOf(err) != record.Unreachable {
+	if _, err := c.ForgetJob(t.Context(), "1"); record.CodeOf(err) != record.Unreachable {
 		t.Errorf("a change: got %v", err)
 	}
 	l.Close()

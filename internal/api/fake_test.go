@@ -270,8 +270,12 @@ func (f *fake) PatchJob(_ context.Context, c api.Caller, job string, r api.JobPa
 	return f.job(record.Running), f.enter("PatchJob", asked{caller: c, names: []string{job}, request: r})
 }
 
-func (f *fake) ForgetJob(_ context.Context, c api.Caller, job string) error {
-	return f.enter("ForgetJob", asked{caller: c, names: []string{job}})
+func (f *fake) ForgetJob(_ context.Context, c api.Caller, job string) (*record.Job, error) {
+	err := f.enter("ForgetJob", asked{caller: c, names: []string{job}})
+	if !f.full {
+		return nil, err
+	}
+	return ptr(f.job(record.Succeeded)), err
 }
 
 func (f *fake) CancelJob(_ context.Context, c api.Caller, job string, r api.JobCancel) (record.Job, error) {

@@ -173,8 +173,12 @@ func forgetJob(c *call) error {
 	if err := c.noIfMatch(); err != nil {
 		return err
 	}
-	if err := c.svc.ForgetJob(c.ctx(), c.caller, c.jobName()); err != nil {
+	trace, err := c.svc.ForgetJob(c.ctx(), c.caller, c.jobName())
+	if err != nil {
 		return err
+	}
+	if trace != nil {
+		return c.answerJob(*trace, nil)
 	}
 	c.WriteHeader(http.StatusNoContent)
 	return nil

@@ -89,7 +89,9 @@ type JobService interface {
 	// first, with the job as it is then.
 	WaitJob(ctx context.Context, job string, timeout time.Duration) (record.Job, error)
 	PatchJob(ctx context.Context, c Caller, job string, r JobPatch) (record.Job, error)
-	ForgetJob(ctx context.Context, c Caller, job string) error
+	// ForgetJob removes an ended job's record. It gives the trace that stays of
+	// one that may have destroyed something; nil where nothing stays.
+	ForgetJob(ctx context.Context, c Caller, job string) (*record.Job, error)
 	CancelJob(ctx context.Context, c Caller, job string, r JobCancel) (record.Job, error)
 	PauseJob(ctx context.Context, c Caller, job string) (record.Job, error)
 	ResumeJob(ctx context.Context, c Caller, job string) (record.Job, error)

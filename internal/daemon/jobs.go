@@ -176,8 +176,8 @@ func patchLimit(raw json.RawMessage) (*int64, error) {
 	return &rate, nil
 }
 
-// ForgetJob drops an ended job's record.
-func (s *Service) ForgetJob(_ context.Context, _ api.Caller, job string) error {
+// ForgetJob drops an ended job's record, but for the trace that it gives.
+func (s *Service) ForgetJob(_ context.Context, _ api.Caller, job string) (*record.Job, error) {
 	return s.jobs.Forget(job)
 }
 

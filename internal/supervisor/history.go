@@ -161,32 +161,44 @@ func (s *Supervisor) drop(numbers []int64) (int, error) {
 }
 
 // Forget removes the record of an ended job, its log and its files. Of a job
-// that destroyed content it keeps number, kind, objects, owner, state and
-// times, as long as that of any such job is kept.
-func (s *Supervisor) Forget(id string) error {
+// that may have destroyed content, since its helper was let go, it keeps
+// number, kind, objects, owner, state and times, as long as that of any such
+// job is kept, and gives that; nil where nothing is left. A pinned job refuses.
+func (s *Supervisor) Forget(id string) (trace *record.Job, err error) {
 	if j := s.find(id); j != nil {
-		return permit(actForget, &j.shown.Load().rec.Job)
+		return nil, permit(actForget, &j.shown.Load().rec.Job)
 	}
 	var rec *store.Job
-	err := s.store.Update(func(tx *store.Tx) (err error) {
+	err = s.store.Update(func(tx *store.Tx) (err error) {
+		trace = nil
 		if rec, err = lookUp(tx, id); err != nil {
 			return err
 		}
-		if err := permit(actForget, &rec.Job); err != nil {
+		if err := forgettable(&rec.Job); err != nil {
 			return err
 		}
-		if rec.Destroys {
-			return tx.PutJob(tombstone(rec))
+		if !rec.Destroys || !rec.Go && !rec.Forgotten {
+			return tx.DeleteJob(rec.Number)
 		}
-		return tx.DeleteJob(rec.Number)
+		left := tombstone(rec)
+		trace = new(whole(left.Job))
+		return tx.PutJob(left)
 	})
 	if err != nil {
-		return unwritable(err)
+		return nil, unwritable(err)
 	}
 	if err := os.RemoveAll(s.launcher.dir(rec.ID).State); err != nil {
-		return fmt.Errorf("job %d is forgotten, but its files are not removed: %w", rec.Number, err)
+		return nil, fmt.Errorf("job %d is forgotten, but its files are not removed: %w", rec.Number, err)
 	}
-	return nil
+	return trace, nil
+}
+
+// forgettable refuses a job that lives or is pinned.
+func forgettable(j *record.Job) error {
+	if j.Pinned {
+		return record.Errorf(record.WrongState, "job %d is pinned", j.Number).WithHint("storagectl job pin --off %d", j.Number)
+	}
+	return permit(actForget, j)
 }
 
 // tombstone is what is left of a forgotten job. The idempotency key stays: a

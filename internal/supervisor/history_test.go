@@ -184,8 +184,12 @@ func TestForgottenJobThatDestroyedLeavesATrace(t *testing.T) {
 	req.Labels = map[string]string{"a": "b"}
 	j := r.ended(r.submit(req).ID, record.Failed)
 	for range 2 { // again is no error
-		if err := r.sup.Forget(j.ID); err != nil {
+		trace, err := r.sup.Forget(j.ID)
+		if err != nil {
 			t.Fatal(err)
+		}
+		if trace == nil || trace.Number != j.Number || !trace.Forgotten {
+			t.Errorf("the answer is %+v", trace)
 		}
 	}
 	got, err := r.sup.Job(j.ID)
@@ -207,5 +211,38 @@ func TestForgottenJobThatDestroyedLeavesATrace(t *testing.T) {
 	}
 	if again := r.submit(req); again.ID != j.ID {
 		t.Error("a repeated request destroys again")
+	}
+}
+
+func TestForgottenJobThatNeverBeganLeavesNothing(t *testing.T) {
+	r := newRig(t)
+	r.keeper.refuse = record.Errorf(record.Busy, "not now")
+	req := request(act("short"))
+	req.Destroys = true
+	id := r.ended(r.submit(req).ID, record.Failed).ID
+	r.keeper.refuse = nil
+	if trace, err := r.sup.Forget(id); trace != nil || err != nil {
+		t.Errorf("left is %+v, %v", trace, err)
+	}
+	if _, err := r.sup.Job(id); record.CodeOf(err) != record.NotFound {
+		t.Errorf("it is still there: %v", err)
+	}
+}
+
+func TestPinnedJobIsNotForgotten(t *testing.T) {
+	r := newRig(t)
+	id := r.ended(r.submit(request(act("short"))).ID, record.Succeeded).ID
+	if _, err := r.sup.SetPinned(id, true); err != nil {
+		t.Fatal(err)
+	}
+	var refusal *record.Error
+	if _, err := r.sup.Forget(id); !errors.As(err, &refusal) || refusal.Code != record.WrongState || refusal.Hint != "storagectl job pin --off 1" {
+		t.Errorf("refused with %+v", err)
+	}
+	if _, err := r.sup.SetPinned(id, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.sup.Forget(id); err != nil {
+		t.Error(err)
 	}
 }

@@ -253,7 +253,7 @@ func TestNotesOnLiveAndEndedJobs(t *testing.T) {
 	if j, err := r.sup.SetLabels(id, map[string]string{"a": "b"}); err != nil || j.Labels["a"] != "b" {
 		t.Errorf("labels %v, %v", j.Labels, err)
 	}
-	if err := r.sup.Forget(id); record.CodeOf(err) != record.WrongState {
+	if _, err := r.sup.Forget(id); record.CodeOf(err) != record.WrongState {
 		t.Errorf("forgetting a live job: %v", err)
 	}
 	if _, err := r.sup.Cancel(id, uid1000, true); err != nil {
@@ -267,7 +267,10 @@ func TestNotesOnLiveAndEndedJobs(t *testing.T) {
 	if _, err := r.sup.Pause(id, "user"); record.CodeOf(err) != record.WrongState {
 		t.Errorf("pausing an ended job: %v", err)
 	}
-	if err := r.sup.Forget(id); err != nil {
+	if _, err := r.sup.SetPinned(id, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.sup.Forget(id); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(r.jobDir(id).State); !os.IsNotExist(err) {

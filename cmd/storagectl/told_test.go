@@ -24,3 +24,18 @@ func TestCancelByASignalFromOutsideIsSaidSo(t *testing.T) {
 		}
 	}
 }
+
+func TestForgetSaysWhatStays(t *testing.T) {
+	d := newDaemon(t)
+	for _, c := range []struct{ start, forget, want string }{
+		{"vol create images/x 1G", "job forget 410", "job 410: forgotten\n"},
+		{"vol delete images/vm1.raw --yes", "job forget 411", "job 411 (volume.delete images/vm1.raw): forgotten; that it was, on what, whose and when stays"},
+	} {
+		if _, errs, code := d.run(c.start); code != 0 {
+			t.Fatalf("%s: exit %d, %s", c.start, code, errs)
+		}
+		if _, errs, code := d.run(c.forget); code != 0 || !strings.Contains(errs, c.want) {
+			t.Errorf("%s: exit %d, %q", c.forget, code, errs)
+		}
+	}
+}
