@@ -217,13 +217,8 @@ func TestPausedJobDoesNoIO(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := h.running(st)
-	if _, err := h.client.PauseJob(h.ctx(), j.ID); err != nil {
-		t.Fatal(err)
-	}
-	for j.State != record.Paused {
-		if j, err = h.client.Job(h.ctx(), j.ID); err != nil {
-			t.Fatal(err)
-		}
+	if j, err = h.client.PauseJob(h.ctx(), j.ID); err != nil || j.State != record.Paused {
+		t.Fatalf("the answer to a pause is %s (%v)", j.State, err)
 	}
 	before := ioOf(t, j.Helper.PID)
 	<-time.After(time.Second)

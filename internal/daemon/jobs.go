@@ -186,9 +186,13 @@ func (s *Service) CancelJob(_ context.Context, c api.Caller, job string, r api.J
 	return s.jobs.Cancel(job, c.Owner, r.Now)
 }
 
-// PauseJob stops a job's I/O until ResumeJob.
-func (s *Service) PauseJob(_ context.Context, _ api.Caller, job string) (record.Job, error) {
-	return s.jobs.Pause(job, "user")
+// PauseJob stops a job's I/O until ResumeJob. The answer waits a little for
+// that to have come true.
+func (s *Service) PauseJob(ctx context.Context, _ api.Caller, job string) (record.Job, error) {
+	if j, err := s.jobs.Pause(job, "user"); err != nil {
+		return j, err
+	}
+	return s.jobs.AwaitPaused(ctx, job)
 }
 
 // ResumeJob ends a pause.

@@ -32,6 +32,7 @@ type job struct {
 
 	// The rest belongs to the goroutine.
 	rec     store.Job // slices, maps and pointers in it are replaced, never changed
+	moved   chan struct{}
 	first   stage
 	h       *helper
 	run     running
@@ -42,6 +43,7 @@ type job struct {
 // shown is what others may see of a job. It is never changed.
 type shown struct {
 	rec    store.Job
+	moved  chan struct{}   // closed when the state has changed
 	paused time.Time       // since when; zero: it is not
 	window []record.Mode   // who may come in; nil: it is closed
 	clears bool            // it waits for those inside to leave
@@ -67,6 +69,7 @@ func newJob(s *Supervisor, rec *store.Job, first stage) *job {
 		ended:   make(chan struct{}),
 		left:    make(chan struct{}),
 		reshare: make(chan struct{}, 1),
+		moved:   make(chan struct{}),
 		track:   newTracker(s.prior(rec)),
 	}
 	j.publish()
@@ -87,7 +90,7 @@ func (j *job) live() {
 // publish lets others see the job as it is now.
 func (j *job) publish() {
 	j.shown.Store(&shown{
-		rec: j.rec, paused: j.run.pausedSince, stuck: j.run.stuck,
+		rec: j.rec, moved: j.moved, paused: j.run.pausedSince, stuck: j.run.stuck,
 		window: j.run.window, clears: j.run.closing != nil || j.run.emptying,
 	})
 }
@@ -146,6 +149,10 @@ func (j *job) accept(next store.Job) {
 		j.accountPause(&next)
 	}
 	j.rec = next
+	if moved {
+		defer close(j.moved) // who waits for it sees what is published here
+		j.moved = make(chan struct{})
+	}
 	if j.run.window != nil && !hosts(next.State) {
 		j.shutWindow()
 	}

@@ -7,6 +7,7 @@ type times struct {
 	hello      time.Duration
 	cancelAck  time.Duration
 	groupTerm  time.Duration
+	pauseAck   time.Duration
 	killAgain  time.Duration
 	stuck      time.Duration
 	linger     time.Duration
@@ -34,6 +35,9 @@ func defaultTimes() times {
 		cancelAck: 10 * time.Second,
 		// Second rung: as long again for its tools, after a TERM to them all.
 		groupTerm: 10 * time.Second,
+		// A helper that pauses ends its step first, a few MiB: milliseconds, but
+		// more on a busy disk. Who asked is told after this that it is under way.
+		pauseAck: 2 * time.Second,
 		// Third rung: a kill is repeated, for what was forked between two.
 		killAgain: time.Second,
 		// After this a process that a kill does not end is called stuck. A kill

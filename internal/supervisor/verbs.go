@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"time"
@@ -53,6 +54,33 @@ func (s *Supervisor) Pause(id, reason string) (record.Job, error) {
 		j.onReasons(pauseSet(j.rec.PauseReasons, reason, true))
 		return nil
 	})
+}
+
+// AwaitPaused gives a job that was told to pause when it is paused, or does not
+// run any more, or else as it is after a short while: its helper first ends the
+// step that it is in.
+func (s *Supervisor) AwaitPaused(ctx context.Context, id string) (record.Job, error) {
+	j := s.find(id)
+	if j == nil {
+		return s.Job(id)
+	}
+	enough := time.NewTimer(s.times.pauseAck)
+	defer enough.Stop()
+	for {
+		seen := j.shown.Load()
+		pausing := len(seen.rec.PauseReasons) > 0 && (seen.rec.State == record.Starting || seen.rec.State == record.Running)
+		if !pausing {
+			return j.view(), nil
+		}
+		select {
+		case <-seen.moved:
+			continue
+		case <-enough.C:
+		case <-ctx.Done():
+		case <-j.left:
+		}
+		return j.view(), nil
+	}
 }
 
 // Resume takes a reason away; the job runs on when none is left.

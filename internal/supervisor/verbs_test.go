@@ -362,3 +362,30 @@ func TestVerbsOnACanceledJobThatCannotBeRecorded(t *testing.T) {
 	}
 	r.ended(holder.ID, record.Canceled)
 }
+
+func TestPauseIsAwaitedForAWhile(t *testing.T) {
+	r := newRig(t, func(tt *times) {
+		tt.pauseAck, tt.cancelAck, tt.groupTerm = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
+	})
+	good, deaf := request(act("idle")), request(act("ignoreTerm"), record.Object{Pool: "p", Volume: "w", Mode: record.ModeWrite})
+	id := r.submit(good).ID
+	r.working(id)
+	other := r.submit(deaf).ID
+	r.until(other, func(j record.Job) bool { return len(j.Warnings) > 0 })
+	for _, id := range []string{id, other} {
+		if _, err := r.sup.Pause(id, "user"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.sup.times.pauseAck = patience
+	if j, err := r.sup.AwaitPaused(r.ctx(), id); err != nil || j.State != record.Paused {
+		t.Errorf("acknowledged, it is %s (%v)", j.State, err)
+	}
+	r.sup.times.pauseAck = 50 * time.Millisecond
+	if j, err := r.sup.AwaitPaused(r.ctx(), other); err != nil || j.State != record.Running || len(j.PauseReasons) != 1 {
+		t.Errorf("of a deaf helper, it is %s for %q (%v)", j.State, j.PauseReasons, err)
+	}
+	if j, err := r.sup.AwaitPaused(r.ctx(), "77"); record.CodeOf(err) != record.NotFound {
+		t.Errorf("no job at all: %+v, %v", j, err)
+	}
+}
