@@ -84,8 +84,19 @@ func standing(j *record.Job) string {
 		return "paused (" + strings.Join(j.PauseReasons, ", ") + ")"
 	case j.State == record.Queued && len(j.WaitingOn) > 0:
 		return waits(j.WaitingOn[0])
+	case j.State == record.Canceling && len(j.WaitingOn) > 0:
+		return "canceling, " + unanswered(j.WaitingOn[0])
 	}
 	return strings.ReplaceAll(string(j.State), "_", " ")
+}
+
+// unanswered says what a cancel waits for, and what comes then.
+func unanswered(b record.Blocker) string {
+	if b.For != "helper" || b.ExpectedEnd == nil {
+		return waits(b)
+	}
+	left := max(time.Until(*b.ExpectedEnd), 0).Round(time.Second)
+	return fmt.Sprintf("the helper has not answered; it is killed in %s", quantity.FormatDuration(left))
 }
 
 // waits says for what a job waits, for example "waits for job 410".

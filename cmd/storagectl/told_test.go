@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"storaged/internal/record"
 )
@@ -37,5 +38,19 @@ func TestForgetSaysWhatStays(t *testing.T) {
 		if _, errs, code := d.run(c.forget); code != 0 || !strings.Contains(errs, c.want) {
 			t.Errorf("%s: exit %d, %q", c.forget, code, errs)
 		}
+	}
+}
+
+func TestCancelSaysWhatItWaitsFor(t *testing.T) {
+	end := time.Now().Add(11*time.Second + 400*time.Millisecond)
+	b := record.Blocker{For: "helper", Since: time.Now(), ExpectedEnd: &end, Holder: &record.Holder{External: "helper pid 812"}}
+	j := record.Job{Number: 7, State: record.Canceling, WaitingOn: []record.Blocker{b}}
+	if got := standing(&j); got != "canceling, the helper has not answered; it is killed in 11 s" {
+		t.Errorf("shown as %q", got)
+	}
+	stuck := record.Blocker{For: "device", Holder: &record.Holder{External: "process 812 in D state"}}
+	j.WaitingOn = []record.Blocker{stuck}
+	if got := standing(&j); got != "canceling, waits for process 812 in D state" {
+		t.Errorf("shown as %q", got)
 	}
 }

@@ -213,7 +213,7 @@ const (
 // Blocker is one reason why a job waits or a request was refused, given by
 // the same function that would have granted it.
 type Blocker struct {
-	For         string     `json:"for"` // lock, slot, device, hold, drain, space
+	For         string     `json:"for"` // lock, slot, device, hold, drain, space; helper: a cancel waits for it to answer, until ExpectedEnd
 	Object      *Object    `json:"object,omitempty"`
 	Mode        Mode       `json:"mode,omitempty"` // the mode asked for
 	Position    int        `json:"position,omitempty"`

@@ -219,6 +219,7 @@ func (j *job) follow(to record.State) {
 // ask for came by a signal from outside.
 func (j *job) acknowledged(m ipc.State) {
 	j.run.ladder.acked = true
+	j.setAwaited(nil)
 	if m.FromAfar && !j.rec.CancelAsk {
 		by := record.Owner{UID: record.NoUID, Via: record.ViaSignal, PID: m.SenderPID}
 		j.note(func(r *store.Job) { r.CanceledBy = &by })
@@ -253,6 +254,7 @@ func (j *job) onLog(m ipc.Log) {
 func (j *job) onResult(m ipc.Result) {
 	j.run.result = &m
 	j.run.ladder.acked = false // there is nothing left to wait for but its exit
+	j.setAwaited(nil)
 	if j.run.ladder.rung <= rungTerm {
 		j.run.ladder.arm(j.s.times.linger)
 	}

@@ -48,6 +48,7 @@ type shown struct {
 	window []record.Mode   // who may come in; nil: it is closed
 	clears bool            // it waits for those inside to leave
 	stuck  *record.Blocker // a process that no kill ends
+	awaits *record.Blocker // the helper, while it has not answered a cancel
 }
 
 // stage is a part of a job's life. It gives the next one, nil at the end or
@@ -90,7 +91,7 @@ func (j *job) live() {
 // publish lets others see the job as it is now.
 func (j *job) publish() {
 	j.shown.Store(&shown{
-		rec: j.rec, moved: j.moved, paused: j.run.pausedSince, stuck: j.run.stuck,
+		rec: j.rec, moved: j.moved, paused: j.run.pausedSince, stuck: j.run.stuck, awaits: j.run.awaited,
 		window: j.run.window, clears: j.run.closing != nil || j.run.emptying,
 	})
 }
@@ -220,8 +221,10 @@ func (j *job) view() record.Job {
 	if v.State == record.Queued {
 		v.WaitingOn = j.s.queue.blockers(j)
 	}
-	if seen.stuck != nil {
-		v.WaitingOn = append(slices.Clone(v.WaitingOn), *seen.stuck)
+	for _, b := range []*record.Blocker{seen.awaits, seen.stuck} {
+		if b != nil {
+			v.WaitingOn = append(slices.Clone(v.WaitingOn), *b)
+		}
 	}
 	if seen.clears {
 		v.WaitingOn = append(slices.Clone(v.WaitingOn), j.s.queue.inside(j)...)

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"fmt"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ type ladder struct {
 	rung  rung
 	acked bool // the helper says that it stops or undoes
 	timer *time.Timer
+	told  time.Time // when the helper was told to stop
 	since time.Time // of the first kill
 }
 
@@ -72,6 +74,10 @@ func (j *job) climb() {
 		l.rung, l.acked = rungTerm, false
 		j.signalAll(syscall.SIGTERM)
 		l.arm(j.s.times.groupTerm)
+	case l.rung == rungTerm:
+		j.warn(fmt.Sprintf("the helper did not stop for %v after it was told to, and was killed by force", time.Since(l.told).Round(time.Second)))
+		j.setAwaited(nil)
+		j.kill()
 	default:
 		j.kill()
 	}
@@ -104,6 +110,12 @@ func (j *job) cancelHelper() {
 		j.s.log.Warn("cannot signal a helper", "job", j.rec.Number, "error", err)
 	}
 	j.run.ladder.arm(j.s.times.cancelAck)
+	now := time.Now().UTC()
+	j.run.ladder.told = now
+	j.setAwaited(&record.Blocker{
+		For: "helper", Since: now, ExpectedEnd: new(now.Add(j.s.times.cancelAck + j.s.times.groupTerm)),
+		Holder: &record.Holder{External: fmt.Sprintf("helper pid %d", j.h.pid())},
+	})
 }
 
 // kill is the last rung. It is repeated for what was forked meanwhile; a

@@ -37,10 +37,11 @@ type running struct {
 	unseen      *time.Time    // when a helper ended that nobody watched, as its result file tells
 	pausedSince time.Time
 	stuck       *record.Blocker
-	window      []record.Mode // who may come in; nil: it is closed
-	closing     *int64        // the WINDOW that is to be acknowledged
-	emptying    bool          // another helper is to be started when the visitors have left
-	told        time.Time     // of the last progress event
+	awaited     *record.Blocker // the helper, while it has not answered a cancel
+	window      []record.Mode   // who may come in; nil: it is closed
+	closing     *int64          // the WINDOW that is to be acknowledged
+	emptying    bool            // another helper is to be started when the visitors have left
+	told        time.Time       // of the last progress event
 }
 
 // fresh clears what belongs to one helper and keeps what belongs to the job.
@@ -187,6 +188,7 @@ func (j *job) attend() stage {
 // lost notes the end of the main process and looks who is left.
 func (j *job) lost(e process.Exit) {
 	j.run.gone, j.run.exit, j.run.goneAt = true, e, time.Now()
+	j.setAwaited(nil)
 	j.run.closing = nil
 	j.shutWindow() // it cannot ask for that any more
 	j.run.pollGap = j.s.times.lockPoll
@@ -239,6 +241,16 @@ func (j *job) setStuck(b *record.Blocker) {
 	j.publish()
 }
 
+// setAwaited says with the job that a cancel waits for its helper, or no longer.
+func (j *job) setAwaited(b *record.Blocker) {
+	if b == nil && j.run.awaited == nil {
+		return
+	}
+	j.run.awaited = b
+	j.publish()
+	j.track.news()
+}
+
 // unreadable deals with the end of the frames. A helper that wrote what is no
 // frame is broken or hostile: it is stopped.
 func (j *job) unreadable() {
@@ -267,6 +279,9 @@ func (j *job) keepHouse() {
 		j.s.log.Warn("log of a job is not bounded", "job", j.rec.Number, "error", err)
 	}
 	j.ackWindow() // unless that was said already, or could not be said
+	if j.run.awaited != nil {
+		j.track.news() // its time runs out
+	}
 	j.tellProgress()
 }
 

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -74,10 +75,17 @@ func TestCancelClimbsTheLadder(t *testing.T) {
 	id := r.submit(request(act("ignoreTerm"))).ID
 	r.until(id, func(j record.Job) bool { return len(j.Warnings) > 0 })
 	begun := time.Now()
-	if _, err := r.sup.Cancel(id, uid1000, false); err != nil {
+	j, err := r.sup.Cancel(id, uid1000, false)
+	if err != nil {
 		t.Fatal(err)
 	}
-	j := r.ended(id, record.Canceled)
+	if w := j.WaitingOn; len(w) != 1 || w[0].For != "helper" || w[0].ExpectedEnd == nil || w[0].ExpectedEnd.Sub(w[0].Since) != 200*time.Millisecond {
+		t.Errorf("it waits on %+v", w)
+	}
+	j = r.ended(id, record.Canceled)
+	if len(j.WaitingOn) > 0 || !slices.ContainsFunc(j.Warnings, func(w string) bool { return strings.Contains(w, "killed by force") }) {
+		t.Errorf("at the end it waits on %+v, warnings %q", j.WaitingOn, j.Warnings)
+	}
 	if took := time.Since(begun); took < 200*time.Millisecond {
 		t.Errorf("killed after %v, before its time", took)
 	}
