@@ -144,6 +144,11 @@ func (s *Service) resolve(ctx context.Context, sub api.Submit, o api.JobOptions,
 		return err
 	})
 	if err != nil {
+		// The same request may have come twice at once, and the other have
+		// done what this one finds in its way.
+		if again, rerr := s.repeated(sub); again != nil && rerr == nil {
+			return *again, nil
+		}
 		return api.Started{}, err
 	}
 	if err := s.fits(ctx, w); err != nil {

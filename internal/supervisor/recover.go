@@ -152,7 +152,13 @@ func (j *job) greet() {
 	} else {
 		j.run.rate = j.rate()
 		j.say(ipc.Go{Proto: ipc.ProtoMin, Limit: j.run.rate, Paused: len(j.rec.PauseReasons) > 0})
-		j.say(ipc.Limit{Rate: j.run.rate}) // one that works already takes no limit from GO
+		// One that works already takes neither limit nor pause from GO.
+		j.say(ipc.Limit{Rate: j.run.rate})
+		if len(j.rec.PauseReasons) > 0 {
+			j.say(ipc.Pause{})
+		} else {
+			j.say(ipc.Resume{})
+		}
 		j.say(ipc.Resync{})
 	}
 	if j.rec.CancelAsk && !j.rec.Undo {

@@ -51,24 +51,48 @@ func (r *running) fresh() {
 
 // wait is the stage of a queued job. It has entered the queue already.
 func (j *job) wait() stage {
-	deadline := newAlarm(j.rec.Deadline)
+	deadline := newAlarm(j.patience())
 	defer deadline.Stop()
 	for j.verdict == nil {
 		select {
 		case <-j.grant:
-			if len(j.rec.PauseReasons) == 0 {
+			if j.begins() {
 				return (*job).start
 			}
-			j.s.queue.hold(j) // paused while the grant was on its way
 		case a := <-j.asks:
 			j.answer(a)
 		case <-deadline.C:
-			j.verdict = j.tooLate()
+			select {
+			case <-j.grant: // it came in time, and both were there to be seen
+				if j.begins() {
+					return (*job).start
+				}
+			default:
+				j.verdict = j.tooLate()
+			}
 		case <-j.s.stopping:
 			return nil
 		}
 	}
 	return (*job).end
+}
+
+// patience is until when the job waits for its locks. One that had them before
+// the daemon went away gets them again, however late it is by now.
+func (j *job) patience() *time.Time {
+	if j.rec.Granted {
+		return nil
+	}
+	return j.rec.Deadline
+}
+
+// begins takes a grant, unless the job was paused while it was on its way.
+func (j *job) begins() bool {
+	if len(j.rec.PauseReasons) == 0 {
+		return true
+	}
+	j.s.queue.hold(j)
+	return false
 }
 
 // newAlarm gives a timer for a time of day, one that never fires without it.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
+	"storaged/internal/store"
 )
 
 func after(d time.Duration) *time.Duration { return &d }
@@ -258,5 +259,17 @@ func TestHistoryGivesTheNextEstimate(t *testing.T) {
 	p := r.sup.prior(r.all()[0])
 	if p.Rate <= 0 {
 		t.Errorf("prior rate is %v", p.Rate)
+	}
+}
+
+func TestGrantedJobHasNoDeadlineAfterARestart(t *testing.T) {
+	past := time.Now().Add(-time.Hour)
+	waiting := &job{rec: store.Job{Deadline: &past}}
+	if waiting.patience() != &past {
+		t.Error("a job that never had its locks waits beyond its deadline")
+	}
+	granted := &job{rec: store.Job{Deadline: &past, Granted: true}}
+	if granted.patience() != nil {
+		t.Error("a job that had its locks gives up waiting for them")
 	}
 }
