@@ -7,8 +7,11 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/testenv"
 )
 
 func TestRefusalsOfPoolsSayAllThatIsInTheWay(t *testing.T) {
@@ -244,5 +247,41 @@ func TestPoolWhoseDirectoryIsAnotherIsUnreachable(t *testing.T) {
 	}
 	if h.hash("v") != want {
 		t.Error("the volume has changed")
+	}
+}
+
+func TestCloneThatHasNoRoom(t *testing.T) {
+	h := newHost(t)
+	ctx := h.ctx()
+	small := testenv.Mount(t, "ext4")
+	var fs unix.Statfs_t
+	if err := unix.Statfs(small, &fs); err != nil {
+		t.Fatal(err)
+	}
+	ballast := make([]byte, 8*mib)
+	if err := os.WriteFile(filepath.Join(h.pool, "v"), ballast, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	st, err := h.client.RefreshPool(ctx, api.Submit{}, "pool", api.JobOptions{})
+	h.succeed(st, err)
+	fill, err := os.Create(filepath.Join(small, "ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fill.Close()
+	if err := unix.Fallocate(int(fill.Fd()), 0, 0, int64(fs.Bavail)*fs.Bsize-4*mib); err != nil {
+		t.Fatal(err)
+	}
+	h.define("small", filepath.Join(small, "pool"))
+	clone := api.VolumeClone{Name: "copy", Pool: "small", Reflink: "never"}
+	_, err = h.client.CloneVolume(ctx, api.Submit{}, "pool", "v", clone)
+	if record.CodeOf(err) != record.NoSpace || !strings.Contains(err.Error(), `pool "small" has no room`) {
+		t.Errorf("a copy for which there is no room: %v", err)
+	}
+	clone.Reflink = "auto"
+	st, err = h.client.CloneVolume(ctx, api.Submit{}, "pool", "v", clone)
+	j := h.end(st, err)
+	if len(j.Warnings) == 0 || !strings.Contains(j.Warnings[0], "only if it can share blocks") {
+		t.Errorf("warnings are %q", j.Warnings)
 	}
 }

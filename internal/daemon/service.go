@@ -151,7 +151,7 @@ func (s *Service) resolve(ctx context.Context, sub api.Submit, o api.JobOptions,
 		}
 		return api.Started{}, err
 	}
-	if err := s.fits(ctx, w); err != nil {
+	if err := s.fits(ctx, &w); err != nil {
 		return api.Started{}, err
 	}
 	return s.submit(ctx, sub, w, o)

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -390,15 +391,29 @@ func settledVolume(tx *store.Tx, sub api.Submit, pool, volume string) (*store.Po
 // that hangs must not keep a request from its answer.
 const roomTimeout = 3 * time.Second
 
-// fits refuses work for which there is no room. The catalogue's figure may be
-// old, so that a shortage is believed only when a helper has looked.
-func (s *Service) fits(ctx context.Context, w work) error {
-	pool, need := w.Pool, w.Allocation
-	if w.TargetName != "" {
-		pool = w.TargetPool
+// fits refuses work for which there is no room. A clone that may share blocks
+// with its source needs none if it can, which its helper finds out: it is only
+// warned of.
+func (s *Service) fits(ctx context.Context, w *work) error {
+	if w.Allocation == 0 || w.Reflink == "always" {
+		return nil
 	}
-	if need == 0 || w.Reflink != "" && w.Reflink != "never" {
-		return nil // a reflink takes nothing; the helper finds out
+	err := s.roomFor(ctx, *w)
+	var short *record.Error
+	if w.Reflink != "auto" || !errors.As(err, &short) || short.Code != record.NoSpace {
+		return err
+	}
+	w.Warnings = append(w.Warnings, short.Message+"; the clone can be made only if it can share blocks with its source")
+	return nil
+}
+
+// roomFor looks for the room that the work needs. The catalogue's figure may be
+// old, so that a shortage is believed only when a helper has looked.
+func (s *Service) roomFor(ctx context.Context, w work) error {
+	pool, need := w.Pool, w.Allocation
+	hint := "free some, or allocate less: --allocation none"
+	if w.TargetName != "" {
+		pool, hint = w.TargetPool, "free some, or clone to another pool"
 	}
 	p, err := s.Pool(ctx, pool)
 	if err != nil || p.Available-p.Reserved >= need {
@@ -413,7 +428,7 @@ func (s *Service) fits(ctx context.Context, w work) error {
 	if left := report.Pool.Available - p.Reserved; left < need {
 		return record.Errorf(record.NoSpace, "pool %q has no room for %s: %s are available%s",
 			p.Name, quantity.FormatBoth(need), quantity.FormatBytes(report.Pool.Available), reservedOf(p)).
-			WithHint("free some, or allocate less: --allocation none")
+			WithHint("%s", hint)
 	}
 	return nil
 }

@@ -26,6 +26,8 @@ type work struct {
 	PoolID   backends.PoolID `json:"-"`
 	TargetID backends.PoolID `json:"-"`
 
+	Warnings []string `json:"-"` // of what was found when it was asked for
+
 	// Of a clone: where it goes.
 	TargetPool string `json:"target_pool,omitempty"`
 	TargetName string `json:"target_name,omitempty"`
@@ -142,6 +144,7 @@ func (w work) request() supervisor.Request {
 		Argv:     k.argv(w),
 		Params:   params,
 		Destroys: k.destroys(w),
+		Warnings: w.Warnings,
 	}
 	if k.undo != nil {
 		r.UndoArgv = k.undo(w)

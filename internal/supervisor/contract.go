@@ -42,6 +42,7 @@ type Request struct {
 	OnFailure record.OnFailure
 	RetryOf   *int64
 	Destroys  bool
+	Warnings  []string // kept with the job
 }
 
 // Keeper keeps the catalogue true to what jobs do. Its methods run inside the
