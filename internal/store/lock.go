@@ -49,7 +49,9 @@ const (
 
 // takeLock locks f, or gives EWOULDBLOCK at once where a living daemon has it.
 func takeLock(f *os.File) error {
-	for end := time.Now().Add(orphanTimeout); ; time.Sleep(orphanPoll) {
+	again := time.NewTicker(orphanPoll)
+	defer again.Stop()
+	for end := time.Now().Add(orphanTimeout); ; <-again.C {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if !errors.Is(err, unix.EWOULDBLOCK) || !dead(readPID(f)) || time.Now().After(end) {
 			return err
