@@ -286,11 +286,11 @@ func (j *job) end() stage {
 			return nil
 		}
 	}
+	j.observe() // first: who is told of the end finds it counted
 	j.s.forget(j)
 	j.dismiss()
 	close(j.ended)
 	j.announce("job.ended")
-	j.observe()
 	return nil
 }
 
