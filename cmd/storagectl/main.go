@@ -1,5 +1,5 @@
 // Storagectl is the command line of storaged: a client of its REST socket and
-// nothing else. INTERFACE sections 1 and 2 are its contract.
+// nothing else. Its grammar is the tree of commands; --help prints it.
 package main
 
 import (

@@ -30,7 +30,7 @@ func choiceOf(c *cli.Context) choice {
 // socket is the one to use, and the read-only one beside it, "" without.
 type socket struct{ path, readOnly string }
 
-// chooseSocket follows INTERFACE section 2: --socket, STORAGED_SOCKET,
+// chooseSocket takes the first of these that is given: --socket, STORAGED_SOCKET,
 // --system or --user, and else root takes the system's daemon and others
 // their own if its socket exists.
 func chooseSocket(c choice, uid int) (socket, error) {

@@ -1,5 +1,5 @@
 // Package cmdline makes a program of a tree of urfave/cli commands, with the
-// manners of INTERFACE sections 1 and 2: flags on either side of arguments,
+// manners of ours: flags on either side of arguments,
 // "did you mean", errors said once with a hint, and one table of exit codes.
 //
 // The texts of the tree are its grammar. A flag's placeholder (in backquotes
