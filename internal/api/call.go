@@ -150,7 +150,7 @@ func (c *call) fail(err error) {
 }
 
 func (c *call) problem(e *record.Error) {
-	p := toProblem(e)
+	p := e.Problem()
 	if d := retryAfter[e.Code]; d > 0 {
 		c.Header().Set("Retry-After", strconv.Itoa(int(d.Seconds())))
 	}

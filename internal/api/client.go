@@ -215,11 +215,11 @@ func (c *Client) start(ctx context.Context, a *ask, s Submit) (Started, error) {
 
 // refusal reads the problem that an answer carries.
 func (c *Client) refusal(resp *http.Response) error {
-	var p problem
+	var p record.Problem
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if kind == problemMIME && json.Unmarshal(b, &p) == nil && p.Code != "" {
-		return p.toError()
+		return p.Error()
 	}
 	return record.Errorf(record.Internal, "who listens at %q answered %q and is not storaged", c.socket, resp.Status).
 		WithHint("see which program has the socket open")

@@ -27,6 +27,19 @@ const (
 // checker is a request that knows what else must hold of it.
 type checker interface{ check() error }
 
+// request reads what a change asks for: its body, and how it was made.
+func request[T any, P interface {
+	*T
+	checker
+}](c *call) (T, Submit, error) {
+	r, body, err := decode[T, P](c)
+	if err != nil {
+		return r, Submit{}, err
+	}
+	s, err := c.submit(body)
+	return r, s, err
+}
+
 // decode reads a request's body into T, strictly: one JSON document of the
 // type, exactly as it is named, each field once, no number below zero. An
 // empty body is the empty document where T has nothing that must be there. It

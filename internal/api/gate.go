@@ -82,7 +82,7 @@ func (d *doorman) Accept() (net.Conn, error) {
 // turnAway answers a connection, whatever it would have asked, and closes it.
 func turnAway(u *net.UnixConn, uid int) {
 	e := record.Errorf(record.QueueFull, "uid %d has %d connections open already", uid, maxConns)
-	b, err := json.Marshal(toProblem(e))
+	b, err := json.Marshal(e.Problem())
 	if err != nil {
 		panic("internal error: api: a problem cannot be JSON: " + err.Error())
 	}

@@ -20,11 +20,7 @@ func starts[T any, P interface {
 	checker
 }](do func(*call, Submit, T) (Started, error)) func(*call) error {
 	return func(c *call) error {
-		r, body, err := decode[T, P](c)
-		if err != nil {
-			return err
-		}
-		s, err := c.submit(body)
+		r, s, err := request[T, P](c)
 		if err != nil {
 			return err
 		}
@@ -222,11 +218,7 @@ func retryJob(c *call) error {
 	if err := c.noIfMatch(); err != nil {
 		return err
 	}
-	_, body, err := decode[nothing](c)
-	if err != nil {
-		return err
-	}
-	s, err := c.submit(body)
+	_, s, err := request[nothing](c)
 	if err != nil {
 		return err
 	}

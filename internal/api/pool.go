@@ -42,11 +42,7 @@ func (c *call) answerPool(status int, p record.Pool, err error) error {
 }
 
 func definePool(c *call) error {
-	r, body, err := decode[PoolDefine](c)
-	if err != nil {
-		return err
-	}
-	s, err := c.submit(body)
+	r, s, err := request[PoolDefine](c)
 	if err != nil {
 		return err
 	}
@@ -70,11 +66,7 @@ func definePool(c *call) error {
 }
 
 func replacePool(c *call) error {
-	r, body, err := decode[PoolDefine](c)
-	if err != nil {
-		return err
-	}
-	s, err := c.submit(body)
+	r, s, err := request[PoolDefine](c)
 	if err != nil {
 		return err
 	}
@@ -83,11 +75,7 @@ func replacePool(c *call) error {
 }
 
 func patchPool(c *call) error {
-	r, body, err := decode[PoolPatch](c)
-	if err != nil {
-		return err
-	}
-	s, err := c.submit(body)
+	r, s, err := request[PoolPatch](c)
 	if err != nil {
 		return err
 	}
@@ -96,11 +84,7 @@ func patchPool(c *call) error {
 }
 
 func undefinePool(c *call) error {
-	_, body, err := decode[nothing](c)
-	if err != nil {
-		return err
-	}
-	s, err := c.submit(body)
+	_, s, err := request[nothing](c)
 	if err != nil {
 		return err
 	}

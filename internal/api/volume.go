@@ -76,11 +76,7 @@ func (c *call) answerVolume(v record.Volume, err error) error {
 }
 
 func patchVolume(c *call) error {
-	r, body, err := decode[VolumePatch](c)
-	if err != nil {
-		return err
-	}
-	s, err := c.submit(body)
+	r, s, err := request[VolumePatch](c)
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func page(s *Store) (n int, err error) {
 	return n, err
 }
 
-func TestPageOfManyJobsReadsNoMoreThanItShows(t *testing.T) {
+func TestPageOfManyJobsIsTheSameAfterReopening(t *testing.T) {
 	s, path := open(t)
 	fill(t, s)
 	for range 2 {
