@@ -57,7 +57,7 @@ func itemsOf(in []ipc.Item) []record.Item {
 func (r *running) stats() *record.Stats {
 	out := &record.Stats{}
 	if r.exit.MaxRSS > 0 { // the kernel tells both or, of what was no child of ours, neither
-		out.CPUS, out.MaxRSSBytes = new(r.exit.CPU.Seconds()), &r.exit.MaxRSS
+		out.CPUS, out.MaxRSSBytes = new(r.exit.CPU.Seconds()), new(r.exit.MaxRSS) // r is used again by the next helper
 	}
 	switch {
 	case r.report != nil:
