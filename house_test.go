@@ -41,6 +41,7 @@ var layers = []layer{
 	{"internal/ipc", nil},
 	{"internal/diskio", nil},
 	{"internal/image", nil},
+	{"internal/sparse", nil},
 	{"internal/events", []string{"internal/record"}},
 	{"internal/store", []string{"internal/record"}},
 
@@ -62,7 +63,7 @@ var layers = []layer{
 	{"cmd/internal/*", []string{"cmd/internal/*", "internal/quantity", "internal/record", "internal/term"}},
 	{"cmd/storaged", []string{"cmd/internal/*", "internal/daemon", "internal/quantity", "internal/record"}},
 	{"cmd/storage-helper", []string{"cmd/internal/*", "internal/backends", "internal/backends/all", "internal/diskio", "internal/image",
-		"internal/ipc", "internal/quantity", "internal/record", "internal/term"}},
+		"internal/ipc", "internal/quantity", "internal/record", "internal/sparse", "internal/term"}},
 	{"cmd/storagectl", []string{"cmd/internal/*", "internal/api", "internal/backends", "internal/quantity", "internal/record", "internal/term"}},
 
 	{"scripts/*", []string{"internal/api", "internal/record", "internal/quantity"}},

@@ -23,6 +23,7 @@ func commands() cmdline.Program {
 				"volume.",
 			Commands: []*cli.Command{
 				allocateCommand(), cloneCommand(), wipeCommand(), resizeCommand(), deleteCommand(), verifyCommand(),
+				uploadCommand(), downloadCommand(),
 				poolBuildCommand(), poolStartCommand(), poolStopCommand(), poolRefreshCommand(), poolVerifyCommand(), poolDeleteCommand(),
 				settleCommand(),
 			},

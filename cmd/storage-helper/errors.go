@@ -11,6 +11,7 @@ import (
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
+	"storaged/internal/sparse"
 )
 
 // failed makes an error whose code and words are known where it happens.
@@ -59,6 +60,11 @@ var codes = []struct {
 	{diskio.ErrUnsupported, record.Unsupported},
 	{diskio.ErrMismatch, record.Mismatch},
 	{diskio.ErrShrunk, record.IO},
+	{diskio.ErrTooLong, record.TooLarge},
+	{diskio.ErrTooShort, record.Invalid},
+	{sparse.ErrTorn, record.Interrupted},
+	{sparse.ErrForm, record.Invalid},
+	{syscall.EPIPE, record.Interrupted},
 	{syscall.ENOSPC, record.NoSpace},
 	{syscall.EDQUOT, record.NoSpace},
 	{syscall.EIO, record.IO},

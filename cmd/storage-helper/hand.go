@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"sync"
@@ -186,8 +187,12 @@ func (noRecords) load() ([]byte, error) { return nil, nil }
 // conclude tells the result and gives the error.
 func conclude(t task, report *ipc.Report, took time.Duration, o handOptions) error {
 	err := failureOf(report)
+	out := os.Stdout
+	if t.stdout {
+		out = os.Stderr
+	}
 	if o.json {
-		return firstOf(err, printJSON(report))
+		return firstOf(err, printJSON(out, report))
 	}
 	if err := printSums(report); err != nil {
 		return err
@@ -198,7 +203,7 @@ func conclude(t task, report *ipc.Report, took time.Duration, o handOptions) err
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Println(term.Escape(summary(t, report, took))); err != nil {
+	if _, err := fmt.Fprintln(out, term.Escape(summary(t, report, took))); err != nil {
 		return fmt.Errorf("cannot tell the result: %w", err)
 	}
 	return nil
@@ -246,7 +251,7 @@ type ending struct {
 	Stats    *record.Stats   `json:"stats"`
 }
 
-func printJSON(report *ipc.Report) error {
+func printJSON(to io.Writer, report *ipc.Report) error {
 	out := ending{
 		State: record.State(report.Outcome), Rollback: record.Rollback(report.Rollback),
 		Warnings: append([]string{}, report.Warnings...), Result: resultOf(report), Stats: measured(statsOf(report)),
@@ -258,7 +263,7 @@ func printJSON(report *ipc.Report) error {
 	if err != nil {
 		panic("internal error: " + err.Error()) // plain values
 	}
-	if _, err := fmt.Printf("%s\n", b); err != nil {
+	if _, err := fmt.Fprintf(to, "%s\n", b); err != nil {
 		return fmt.Errorf("cannot tell the result: %w", err)
 	}
 	return nil

@@ -33,6 +33,12 @@ func TestScripts(t *testing.T) {
 			"noise": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]), bytes.Repeat([]byte("storaged"), 1<<17), 0o600))
 			},
+			"qcow": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), append([]byte("QFI\xfb\x00\x00\x00\x03"), make([]byte, 4088)...), 0o600))
+			},
+			"rest": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte("I\xfb\x00\x00\x00\x03"), 0o600))
+			},
 			"zeros": func(ts *testscript.TestScript, neg bool, args []string) {
 				b := ts.ReadFile(args[0])
 				if zero := strings.Trim(b, "\x00") == ""; zero == neg {

@@ -23,6 +23,7 @@ type task struct {
 	reads   string // the path that is read, for I/O errors
 	writes  string // the path that is written
 	keeps   bool   // an unfinished volume is kept
+	stdout  bool   // the content goes to standard output, and so the result elsewhere
 	settles bool   // it ends what another run began, and is not canceled itself
 	work    func(ctx context.Context, r *run) error
 }

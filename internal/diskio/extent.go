@@ -20,7 +20,13 @@ type extent struct {
 // system cannot tell, all is data. Dirty data counts as data everywhere, but
 // f must have been flushed all the same: OpenZFS has lied about dirty files.
 func walkExtents(ctx context.Context, f *os.File, size int64, visit func(extent) error) error {
-	for off := int64(0); off < size; {
+	return walkRange(ctx, f, extent{len: size}, visit)
+}
+
+// walkRange is walkExtents from an offset on; r says which part of the file.
+func walkRange(ctx context.Context, f *os.File, r extent, visit func(extent) error) error {
+	size := r.off + r.len
+	for off := r.off; off < size; {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

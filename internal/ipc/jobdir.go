@@ -20,6 +20,10 @@ const (
 // as any process holds it, somebody may still write.
 const LockFD = 3
 
+// DataFD is the descriptor through which the content of an upload comes, or
+// that of a download goes, in a job that has one.
+const DataFD = 4
+
 // JobDir names a job's files. Runtime lives until the next boot, State as long
 // as the job's record.
 type JobDir struct {

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"os"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+	"storaged/internal/sparse"
+)
+
+func downloadCommand() *cli.Command {
+	return taskCommand(cli.Command{
+		Name:  "download",
+		Usage: "read the content of a volume into a file",
+		Description: "The file appears under its name when it is complete, and replaces another then. Holes stay holes,\n" +
+			"but in a raw stream. To standard output the result is told on standard error.",
+		Flags: append(targetlessFlags(),
+			&cli.StringFlag{Name: "target", Usage: "`FILE` for the content; - is standard output, fd:N an open descriptor"},
+			streamFlag(),
+			&cli.StringFlag{Name: "offset", Usage: "begin at `SIZE` of the volume, default 0"},
+			&cli.StringFlag{Name: "length", Usage: "`SIZE` to read, default up to the end"},
+			&cli.StringFlag{Name: "size", Usage: "refuse unless the volume is `SIZE` long"},
+			checksumFlag(),
+		),
+	}, "--volume vm1.raw --target vm1.img", buildDownload)
+}
+
+// targetlessFlags name a volume that is only read.
+func targetlessFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "volume", Usage: "`PATH` of the volume"},
+		&cli.StringFlag{Name: "volume-type", Value: "dir", Usage: "`TYPE` of its pool, default dir"},
+		poolIDFlag("pool-id", "its pool"),
+	}
+}
+
+func buildDownload(c *cli.Context) (task, error) {
+	path, err := needed(c, "volume")
+	if err != nil {
+		return task{}, err
+	}
+	w := download{off: sizeFlag(c, "offset"), length: -1, size: -1}
+	if w.at, err = placeOf(path, c.String("volume-type")); err != nil {
+		return task{}, err
+	}
+	if w.at.pool.ID, err = poolID(c, "pool-id"); err != nil {
+		return task{}, err
+	}
+	given, err := needed(c, "target")
+	if err != nil {
+		return task{}, err
+	}
+	if w.to, err = outsideOf(given, c.String("stream")); err != nil {
+		return task{}, err
+	}
+	if w.sum, err = checksumOf(c); err != nil {
+		return task{}, err
+	}
+	if n := cmdline.Size(c, "length"); n != nil {
+		w.length = *n
+	}
+	if n := cmdline.Size(c, "size"); n != nil {
+		w.size = *n
+	}
+	return w.task(), nil
+}
+
+type download struct {
+	at     place
+	to     outside
+	off    int64 // bytes
+	length int64 // -1: up to the end
+	size   int64 // that the volume must have, -1 is any
+	sum    checksum
+}
+
+func (w download) task() task {
+	t := task{
+		doing:  fmt.Sprintf("download %q to %s", w.at.path, w.to),
+		done:   fmt.Sprintf("downloaded %q to %s", w.at.path, w.to),
+		undone: fmt.Sprintf("%s is not complete", w.to),
+		reads:  w.at.path,
+		writes: w.to.given,
+		stdout: w.to.given == "-",
+		work:   w.work,
+	}
+	if w.byName() {
+		t.undone = fmt.Sprintf("%s is as it was", w.to)
+	}
+	return t
+}
+
+// byName reports whether the target is a file that gets its name in the end.
+func (w download) byName() bool { return w.to.form == "" && !w.to.isOpen() }
+
+func (w download) work(ctx context.Context, r *run) error {
+	v, err := r.open(ctx, w.at, backends.ReadShared)
+	if err != nil {
+		return err
+	}
+	defer v.Close() // opened for reading
+	info, err := v.Info()
+	if err != nil {
+		return err
+	}
+	if w.length, err = w.extent(info.Size); err != nil {
+		return err
+	}
+	r.plan(moving("download", w.length))
+	r.next(0)
+	if w.byName() {
+		err = w.named(ctx, r, v)
+	} else {
+		err = w.handed(ctx, r, v)
+	}
+	return firstOf(err, r.describe(v))
+}
+
+// extent is how much is to be read of a volume of that size.
+func (w download) extent(size int64) (int64, error) {
+	switch {
+	case w.size >= 0 && w.size != size:
+		return 0, failed(record.Changed, "%q has %s, not %s; somebody has changed its size", w.at.path, quantity.FormatBoth(size), quantity.FormatBoth(w.size))
+	case w.off > size, w.length > size-w.off:
+		return 0, failed(record.RangeUnsat, "%q has %s, and ends before what is to be read", w.at.path, quantity.FormatBoth(size))
+	case w.length < 0:
+		return size - w.off, nil
+	}
+	return w.length, nil
+}
+
+// handed gives the content to a descriptor or a stream.
+func (w download) handed(ctx context.Context, r *run, v backends.Volume) error {
+	f, err := w.to.open(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // what was to be durable is
+	if w.to.form != "" {
+		return w.stream(ctx, r, v, f)
+	}
+	info, err := v.Info()
+	if err == nil {
+		err = otherThan(f, info)
+	}
+	if err != nil {
+		return err
+	}
+	return w.fill(ctx, r, v, f.File)
+}
+
+func (w download) stream(ctx context.Context, r *run, v backends.Volume, f *outsideFile) error {
+	var to diskio.Sink = rawSink{f}
+	end := func() error { return nil }
+	if w.to.form == streamSparse {
+		s := sparse.NewWriter(f)
+		to, end = s, s.Close
+	}
+	h := w.sum.hash()
+	did, err := diskio.Send(ctx, r.pacer, diskio.SendSpec{Src: v.File(), Off: w.off, Len: w.length, To: to, Hash: h})
+	r.report.Method, r.report.Bytes = diskio.MethodCopy, did.Bytes
+	if err == nil {
+		err = w.sum.judge(r, did, h)
+	}
+	if err == nil {
+		err = end()
+	}
+	return err
+}
+
+// fill makes an open file the content.
+func (w download) fill(ctx context.Context, r *run, v backends.Volume, f *os.File) error {
+	if err := firstOf(f.Truncate(0), f.Truncate(w.length)); err != nil {
+		return fmt.Errorf("cannot give %s its size: %w", w.to, err)
+	}
+	h := w.sum.hash()
+	did, err := w.move(ctx, r, moved{v.File(), f, h})
+	r.report.Method, r.report.Bytes = diskio.MethodCopy, did.Bytes
+	if err != nil {
+		return err
+	}
+	return w.sum.judge(r, did, h)
+}
+
+// moved are the two ends of a download, and what the content is hashed by.
+type moved struct {
+	from, to *os.File
+	hash     hash.Hash // nil: it need not be read in order
+}
+
+func (w download) move(ctx context.Context, r *run, m moved) (diskio.PlaceStats, error) {
+	if m.hash == nil {
+		return diskio.Place(ctx, r.pacer, diskio.PlaceSpec{Dst: m.to, Src: m.from, SrcOff: w.off, Len: w.length, Clean: true})
+	}
+	if err := m.from.Sync(); err != nil { // see diskio.NewFileContent
+		return diskio.PlaceStats{}, fmt.Errorf("cannot flush %q: %w", w.at.path, err)
+	}
+	return diskio.Receive(ctx, r.pacer, diskio.ReceiveSpec{
+		Dst: m.to, From: diskio.NewFileContent(m.from, w.off, w.off+w.length), Max: w.length, Want: w.length, Clean: true, Hash: m.hash,
+	})
+}
+
+// named makes the file beside its name, and gives it that when it is complete.
+func (w download) named(ctx context.Context, r *run, v backends.Volume) (err error) {
+	path, err := absolute(w.to.given)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(filepath.Dir(path), "."+r.id+".download"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return fmt.Errorf("cannot make a file beside %s: %w", w.to, err)
+	}
+	defer func() {
+		f.Close() // what was to be durable is
+		if err != nil {
+			if gone := os.Remove(f.Name()); gone != nil && !errors.Is(gone, os.ErrNotExist) {
+				r.warn("%v", gone)
+			}
+		}
+	}()
+	if err := w.fill(ctx, r, v, f); err != nil {
+		return err
+	}
+	return w.publish(ctx, r, f.Name(), path)
+}
+
+// publish gives the file its name, durably.
+func (w download) publish(ctx context.Context, r *run, temp, path string) error {
+	return r.step(ctx, func() error {
+		if err := r.seal(); err != nil {
+			return err
+		}
+		if err := os.Rename(temp, path); err != nil {
+			return fmt.Errorf("cannot give %s its name: %w", w.to, err)
+		}
+		dir, err := os.Open(filepath.Dir(path))
+		if err != nil {
+			return fmt.Errorf("cannot make the name of %s durable: %w", w.to, err)
+		}
+		defer dir.Close() // opened for reading
+		if err := dir.Sync(); err != nil {
+			return fmt.Errorf("cannot make the name of %s durable: %w", w.to, err)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/image"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+)
+
+// buildFilled is a new volume with a content from outside.
+func buildFilled(c *cli.Context, at place) (task, error) {
+	in, err := intakeOf(c)
+	if err != nil {
+		return task{}, err
+	}
+	w := filled{at: at, in: in, capacity: -1}
+	if n := cmdline.Size(c, "capacity"); n != nil {
+		w.capacity = *n
+	}
+	if c.IsSet("allocation") {
+		w.allocation = allocationFlag(c, math.MaxInt64)
+	}
+	return task{
+		doing:  fmt.Sprintf("make %q of %s", at.path, in.from),
+		done:   fmt.Sprintf("made %q of %s", at.path, in.from),
+		undone: left(c, at),
+		keeps:  keeps(c),
+		makes:  at.path,
+		reads:  in.from.given,
+		writes: at.path,
+		work:   w.work,
+	}, nil
+}
+
+type filled struct {
+	at         place
+	in         intake
+	capacity   int64 // bytes; -1 is that of the content
+	allocation int64 // bytes; what is more than the capacity is all of it
+}
+
+func (w filled) work(ctx context.Context, r *run) error {
+	c, err := w.in.open(ctx, image.HeaderSize)
+	if err != nil {
+		return err
+	}
+	defer c.file.Close() // opened for reading
+	header, err := w.in.checkHeader(c.head)
+	if err != nil {
+		return err
+	}
+	if w.capacity < 0 {
+		w.capacity = c.bytes
+	}
+	if w.capacity >= 0 && c.bytes > w.capacity {
+		return failed(record.TooLarge, "the content has %s, and %q is to have %s", quantity.FormatBoth(c.bytes), w.at.path, quantity.FormatBoth(w.capacity))
+	}
+	w.allocation = min(w.allocation, max(w.capacity, 0))
+	r.plan(moving("allocate", w.allocation), transfer("upload", c.bytes, 0), single("commit"))
+	r.next(0)
+	err = r.create(ctx, w.at, 2, func(d backends.Draft) error { return w.fill(ctx, r, c, d) })
+	if err == nil {
+		w.in.made(r, header)
+	}
+	return err
+}
+
+func (w filled) fill(ctx context.Context, r *run, c *content, d backends.Draft) error {
+	to := into{file: d.File(), room: w.capacity, clean: true, name: w.at.path}
+	if w.capacity < 0 {
+		to.room = math.MaxInt64
+	} else if _, err := r.allocate(ctx, d, diskio.AllocateSpec{Capacity: w.capacity, Allocation: w.allocation}); err != nil {
+		return err
+	}
+	r.next(1)
+	if err := c.put(ctx, r, to); err != nil || w.capacity >= 0 {
+		return err
+	}
+	return d.File().Truncate(r.report.Bytes) // it may end in a hole
+}

@@ -1,0 +1,347 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/image"
+	"storaged/internal/ipc"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+)
+
+// contentFlags are those of tasks that take a content from outside.
+func contentFlags(more ...cli.Flag) []cli.Flag {
+	return append(more,
+		&cli.StringFlag{Name: "source", Usage: "`FILE` that has the content; - is standard input, fd:N an open descriptor"},
+		streamFlag(),
+		&cli.StringFlag{Name: "length", Usage: "`SIZE` of the content, default all that there is"},
+		&cli.StringFlag{Name: "format", Value: formatRaw, Usage: "format of the volume: `" + strings.Join(formats(), "|") + "`, default raw"},
+		&cli.StringFlag{Name: "as-format", Usage: "take the content for one in `" + strings.Join(formats(), "|") + "`; raw is anything"},
+		&cli.BoolFlag{Name: "detect-zeros", Usage: "make holes where the content is zeros"},
+		checksumFlag(),
+	)
+}
+
+func streamFlag() cli.Flag {
+	return &cli.StringFlag{Name: "stream", Usage: "it is a stream in that form: `raw|sparse`"}
+}
+
+func checksumFlag() cli.Flag {
+	return &cli.StringFlag{Name: "checksum", Usage: "give the checksum by sha256 or crc32c, default the latter; with :HEX fail if it is another: `ALGORITHM[:HEX]`"}
+}
+
+const formatRaw = "raw"
+
+// formats are those that a header tells.
+func formats() []string {
+	return []string{formatRaw, "qcow2", "qcow", "qed", "vmdk", "vdi", "vhdx", "vpc", "iso"}
+}
+
+// intake is a content that comes from outside, and what must hold of it.
+type intake struct {
+	from   outside
+	length int64  // bytes, -1: all
+	format string // of the volume, as somebody has declared it
+	as     string // what the content is taken for, "" for the volume's
+	sum    checksum
+	zeros  bool // are looked for
+}
+
+func intakeOf(c *cli.Context) (in intake, err error) {
+	given, err := needed(c, "source")
+	if err != nil {
+		return in, err
+	}
+	if in.from, err = outsideOf(given, c.String("stream")); err != nil {
+		return in, err
+	}
+	in.sum, err = checksumOf(c)
+	in.length, in.format, in.as, in.zeros = -1, c.String("format"), c.String("as-format"), c.Bool("detect-zeros")
+	if n := cmdline.Size(c, "length"); n != nil {
+		in.length = *n
+	}
+	return in, err
+}
+
+// checksum is what is asked of the checksum of a content.
+type checksum struct {
+	algorithm string
+	want      string // "" is any
+}
+
+func checksumOf(c *cli.Context) (checksum, error) {
+	if c.String("checksum") == "" {
+		return checksum{algorithm: record.CRC32C}, nil
+	}
+	algorithm, want, err := record.ParseContentChecksum(c.String("checksum"))
+	if err != nil {
+		return checksum{}, record.Errorf(record.Invalid, "--checksum: %v", err)
+	}
+	return checksum{algorithm, want}, nil
+}
+
+// hash is what the content has to be read in order for, nil if it has not.
+func (s checksum) hash() hash.Hash {
+	if s.algorithm == record.SHA256 {
+		return sha256.New()
+	}
+	return nil
+}
+
+// judge reports the checksum of what was moved, and fails if it is another than
+// it should be.
+func (s checksum) judge(r *run, did diskio.PlaceStats, h hash.Hash) error {
+	sum := binary.BigEndian.AppendUint32(nil, did.CRC32C)
+	if h != nil {
+		sum = h.Sum(nil)
+	}
+	got := record.ContentChecksum(s.algorithm, sum)
+	r.report.Checksum = got
+	r.report.Checked, r.report.Verified = s.want != "", s.want == got
+	if s.want != "" && s.want != got {
+		return failed(record.Mismatch, "the content has checksum %s, not %s", got, s.want)
+	}
+	return nil
+}
+
+// content is an intake that was opened.
+type content struct {
+	intake
+	file   *outsideFile
+	off    int64          // of the content in the file
+	bytes  int64          // of the content, -1 while not known
+	stream diskio.Content // nil: it is a file
+	head   []byte         // its first bytes
+}
+
+// open opens the source and finds out what can be known of the content without
+// touching anything: its length and the beginning that wanted bytes long, or
+// as much as there is.
+func (in intake) open(ctx context.Context, wanted int64) (*content, error) {
+	f, err := in.from.open(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	c := &content{intake: in, file: f, bytes: in.length}
+	if in.from.form == "" {
+		err = c.measure()
+		if err == nil {
+			c.head = make([]byte, min(wanted, c.bytes))
+			_, err = io.ReadFull(io.NewSectionReader(f.File, c.off, c.bytes), c.head)
+		}
+	} else {
+		c.stream = in.from.content(f)
+		c.head, c.stream, err = peek(c.stream, wanted)
+	}
+	if err != nil {
+		f.Close() // nothing was written
+		return nil, fmt.Errorf("cannot read the content from %s: %w", in.from, err)
+	}
+	return c, nil
+}
+
+// measure finds where the content begins, which is where the descriptor stands,
+// and how long it is.
+func (c *content) measure() error {
+	var err error
+	if c.off, err = c.file.Seek(0, io.SeekCurrent); err != nil {
+		return err
+	}
+	end, err := c.file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if _, err = c.file.Seek(c.off, io.SeekStart); err != nil {
+		return err
+	}
+	there := max(0, end-c.off)
+	if c.bytes > there {
+		return failed(record.Invalid, "%s has %s, not the %s that are to be uploaded", c.from, quantity.FormatBoth(there), quantity.FormatBoth(c.bytes))
+	}
+	if c.bytes < 0 {
+		c.bytes = there
+	}
+	return nil
+}
+
+// into is where a content goes.
+type into struct {
+	file  *os.File
+	off   int64 // bytes
+	room  int64 // bytes from off on; more is too large
+	clean bool  // it reads as zeros
+	name  string
+}
+
+// fits refuses a content that is known to be too long.
+func (c *content) fits(to into) error {
+	if c.bytes <= to.room {
+		return nil
+	}
+	return tooLarge(to, fmt.Sprintf("the content has %s", quantity.FormatBoth(c.bytes)))
+}
+
+func tooLarge(to into, why string) error {
+	return failed(record.TooLarge, "%s, and %q has room for %s from byte %d on; nothing grows by an upload", why, to.name, quantity.FormatBoth(max(to.room, 0)), to.off)
+}
+
+// put moves the content. What came by the time of an error is durable, and
+// reported as bytes.
+func (c *content) put(ctx context.Context, r *run, to into) error {
+	h := c.sum.hash()
+	did, err := c.move(ctx, r, to, h)
+	r.report.Method, r.report.Bytes = diskio.MethodCopy, did.Bytes
+	switch {
+	case errors.Is(err, diskio.ErrTooLong) && c.bytes < 0:
+		return tooLarge(to, "the content is longer")
+	case err != nil:
+		return err
+	}
+	return c.sum.judge(r, did, h)
+}
+
+func (c *content) move(ctx context.Context, r *run, to into, h hash.Hash) (diskio.PlaceStats, error) {
+	if c.stream == nil && h == nil {
+		return diskio.Place(ctx, r.pacer, diskio.PlaceSpec{
+			Dst: to.file, Src: c.file.File, DstOff: to.off, SrcOff: c.off, Len: c.bytes,
+			Clean: to.clean, DetectZeros: c.zeros, Keep: true,
+		})
+	}
+	from := c.stream
+	if from == nil {
+		if err := c.file.Sync(); err != nil { // see diskio.NewFileContent
+			return diskio.PlaceStats{}, fmt.Errorf("cannot flush %s: %w", c.from, err)
+		}
+		from = diskio.NewFileContent(c.file.File, c.off, c.off+c.bytes)
+	}
+	return diskio.Receive(ctx, r.pacer, diskio.ReceiveSpec{
+		Dst: to.file, Off: to.off, From: from, Max: to.room, Want: c.bytes,
+		Clean: to.clean, DetectZeros: c.zeros, Hash: h,
+	})
+}
+
+// checkHeader refuses a content that says to be in another format than the
+// volume is declared to be: a guest can write any header into a raw disk, and
+// whoever believed it would open what the header names. head is how the volume
+// will begin.
+func (in intake) checkHeader(head []byte) (image.Header, error) {
+	h := image.Inspect(head)
+	want := in.format
+	if in.as != "" {
+		want = in.as
+	}
+	same := h.Format == want || plain(h.Format) && plain(want)
+	if same || in.as == formatRaw {
+		return h, nil
+	}
+	e := &ipc.Error{Code: string(record.Invalid), Offset: -1}
+	e.Message = fmt.Sprintf("the content begins like an image in format %s, and the volume is %s; nothing was written", h.Format, want)
+	e.Hint = fmt.Sprintf("--as-format raw takes it as it is, --as-format %s makes the volume one in that format", h.Format)
+	if h.Format == formatRaw {
+		e.Message = fmt.Sprintf("the content does not begin like an image in format %s; nothing was written", want)
+		e.Hint = "--as-format raw makes the volume a raw one"
+	}
+	return h, e
+}
+
+// plain reports whether a format is that of bytes as a guest sees them.
+func plain(format string) bool { return format == formatRaw || format == "iso" }
+
+// made tells the format of a volume that the content made, and what its header
+// says.
+func (in intake) made(r *run, h image.Header) {
+	format := in.format
+	if in.as != "" {
+		format = in.as
+	}
+	v := r.report.Volume
+	if v == nil || plain(format) {
+		return
+	}
+	v.Format, v.Backing = format, backends.Escape(h.Backing)
+	if h.Capacity > 0 {
+		v.Capacity = h.Capacity
+	}
+}
+
+// overlaid is how a file will begin when head is at off.
+func overlaid(f *os.File, off int64, head []byte) ([]byte, error) {
+	b := make([]byte, image.HeaderSize)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if off < int64(len(b)) {
+		n = max(n, int(off)+copy(b[off:], head))
+	}
+	return b[:n], nil
+}
+
+// peek reads the first n bytes of a content, or all, and gives the content as
+// if nothing had been read.
+func peek(c diskio.Content, n int64) ([]byte, diskio.Content, error) {
+	p := &peeked{Content: c}
+	var head []byte
+	for int64(len(head)) < n {
+		size, hole, err := c.Next()
+		if err == io.EOF {
+			break // and it is told again
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		some := min(size, n-int64(len(head)))
+		data := make([]byte, some)
+		if !hole {
+			if _, err := io.ReadFull(c, data); err != nil {
+				return nil, nil, err
+			}
+		}
+		head = append(head, data...)
+		p.parts = append(p.parts, peekedPart{size, hole, bytes.NewReader(data)})
+	}
+	return head, p, nil
+}
+
+// peeked is a content of which the beginning was read already.
+type peeked struct {
+	diskio.Content
+	parts []peekedPart
+	data  io.Reader // of the current part
+}
+
+type peekedPart struct {
+	size int64
+	hole bool
+	data *bytes.Reader // of it what was read
+}
+
+func (p *peeked) Next() (int64, bool, error) {
+	if len(p.parts) == 0 {
+		p.data = p.Content
+		return p.Content.Next()
+	}
+	part := p.parts[0]
+	p.parts = p.parts[1:]
+	p.data = part.data
+	if int64(part.data.Len()) < part.size { // it is the last, and not read to its end
+		p.data = io.MultiReader(part.data, p.Content)
+	}
+	return part.size, part.hole, nil
+}
+
+func (p *peeked) Read(b []byte) (int, error) { return p.data.Read(b) }

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/backends"
+	"storaged/internal/image"
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+)
+
+func uploadCommand() *cli.Command {
+	return taskCommand(cli.Command{
+		Name:  "upload",
+		Usage: "write a content into a volume",
+		Description: "The volume keeps its size; what the content does not reach stays. Holes of a file are neither\n" +
+			"read nor written. A content that begins like an image of another format than the volume's is refused.",
+		Flags: append(targetFlags(), contentFlags(
+			&cli.StringFlag{Name: "offset", Usage: "where in the volume the content begins: `SIZE`, default 0"},
+			&cli.StringFlag{Name: "skipped", Usage: "`SIZE` before that, of the same content, which was uploaded before and counts as done"},
+			yesFlag(),
+		)...),
+	}, "--target vm1.raw --source vm1.img --yes", buildUpload)
+}
+
+func buildUpload(c *cli.Context) (task, error) {
+	at, err := target(c)
+	if err != nil {
+		return task{}, err
+	}
+	in, err := intakeOf(c)
+	if err != nil {
+		return task{}, err
+	}
+	w := upload{at: at, in: in, off: sizeFlag(c, "offset"), skipped: sizeFlag(c, "skipped")}
+	return task{
+		doing:  fmt.Sprintf("upload %s to %q", in.from, at.path),
+		done:   fmt.Sprintf("uploaded %s to %q", in.from, at.path),
+		undone: fmt.Sprintf("what is written of %q already stays so", at.path),
+		ask:    fmt.Sprintf("the content of %q (%s) will be overwritten", at.path, length(at.path)),
+		reads:  in.from.given,
+		writes: at.path,
+		work:   w.work,
+	}, nil
+}
+
+// sizeFlag is a size that is 0 if it is not given.
+func sizeFlag(c *cli.Context, name string) int64 {
+	if n := cmdline.Size(c, name); n != nil {
+		return *n
+	}
+	return 0
+}
+
+type upload struct {
+	at      place
+	in      intake
+	off     int64 // bytes
+	skipped int64
+}
+
+func (w upload) work(ctx context.Context, r *run) error {
+	// A header may become one with what is there already.
+	c, err := w.in.open(ctx, max(0, image.HeaderSize-w.off))
+	if err != nil {
+		return err
+	}
+	defer c.file.Close() // opened for reading
+	var header image.Header
+	err = r.inPlace(ctx, w.at, func(v backends.Volume) error {
+		var to into
+		if header, to, err = w.admit(v, c); err != nil {
+			return err
+		}
+		r.plan(transfer("upload", c.bytes, w.skipped))
+		r.next(0)
+		r.pacer.Skipped(w.skipped)
+		err = c.put(ctx, r, to)
+		if n := r.pacer.Counts(); err != nil && (n.Written > 0 || n.Holes > 0) {
+			r.report.Rollback = string(record.RollbackKept)
+		}
+		return err
+	})
+	if err == nil {
+		w.in.made(r, header)
+	}
+	return err
+}
+
+// admit refuses, before anything is written, what does not fit, by its length
+// or its header, or comes from the volume itself.
+func (w upload) admit(v backends.Volume, c *content) (h image.Header, to into, err error) {
+	info, err := v.Info()
+	if err != nil {
+		return h, to, err
+	}
+	to = into{file: v.File(), off: w.off, room: info.Size - w.off, name: w.at.path}
+	if err := firstOf(c.fits(to), otherThan(c.file, info)); err != nil {
+		return h, to, err
+	}
+	head, err := overlaid(v.File(), w.off, c.head)
+	if err != nil {
+		return h, to, err
+	}
+	h, err = w.in.checkHeader(head)
+	return h, to, err
+}
+
+// otherThan refuses the volume itself as the other end.
+func otherThan(f *outsideFile, v backends.VolumeInfo) error {
+	st, err := f.stat()
+	if err != nil {
+		return err
+	}
+	if st.Dev == v.Device && st.Ino == v.Inode {
+		return failed(record.Invalid, "%q is the volume itself", f.Name())
+	}
+	return nil
+}
+
+// transfer is the phase in which a content is moved; its length may not be
+// known.
+func transfer(name string, bytes, skipped int64) ipc.PlanPhase {
+	if bytes < 0 {
+		p := moving(name, 0)
+		p.Bounded = false
+		return p
+	}
+	return moving(name, bytes+skipped)
+}

@@ -1,0 +1,349 @@
+package diskio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrTooLong says that a stream gave more than there is room for.
+var ErrTooLong = errors.New("the content is longer than the room for it")
+
+// ErrTooShort says that a stream gave less than it should.
+var ErrTooShort = errors.New("the content is shorter than it should be")
+
+// Content is a content in order, by extents. Next goes to the next one and
+// gives its length and whether it is a hole, which is not read; io.EOF is the
+// end. Read reads data of the current extent up to its io.EOF. It may block; who
+// cancels the context has to end that too.
+type Content interface {
+	Next() (n int64, hole bool, err error)
+	io.Reader
+}
+
+// Sink takes a content in order.
+type Sink interface {
+	io.Writer
+	Hole(n int64) error
+}
+
+// ReceiveSpec says where a content goes.
+type ReceiveSpec struct {
+	Dst  *os.File
+	Off  int64 // bytes
+	From Content
+	// Max is how many bytes there is room for. More is ErrTooLong, and of the
+	// extent that is too long nothing is written.
+	Max int64
+	// Want is how many bytes must come, -1 for any number.
+	Want        int64
+	Clean       bool // as in PlaceSpec
+	DetectZeros bool
+	Hash        hash.Hash // of the content; nil: of no use
+}
+
+// Receive writes a content into a file. Whatever comes in between, an error or
+// a cancel, what was written by then is made durable, and counted: a content can
+// go on there. While it waits for the sender, it does no I/O and counts as
+// paused when it is.
+func Receive(ctx context.Context, p *Pacer, spec ReceiveSpec) (PlaceStats, error) {
+	holes, err := newHoleMaker(p, spec.Dst, spec.Clean)
+	if err != nil {
+		return PlaceStats{}, err
+	}
+	if spec.Want >= 0 {
+		p.expect(spec.Want, 0)
+	}
+	r := &receiving{ReceiveSpec: spec, p: p, holes: holes, buf: alignedBuffer(chunkBytes)}
+	r.flusher = newFlusher(p, spec.Dst)
+	defer r.flusher.stop()
+	err = r.run(ctx)
+	return concludePlaced(ctx, r.flusher, err, func() PlaceStats { return r.stats })
+}
+
+type receiving struct {
+	ReceiveSpec
+	p       *Pacer
+	holes   *holeMaker
+	flusher *flusher
+	buf     []byte
+	stats   PlaceStats
+}
+
+func (r *receiving) run(ctx context.Context) error {
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		n, hole, err := r.From.Next()
+		switch {
+		case err == io.EOF && r.Want >= 0 && r.stats.Bytes < r.Want:
+			return fmt.Errorf("%w: %d bytes came, not %d", ErrTooShort, r.stats.Bytes, r.Want)
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		case n > r.Max-r.stats.Bytes || r.Want >= 0 && n > r.Want-r.stats.Bytes:
+			return ErrTooLong
+		case hole:
+			err = r.hole(ctx, n)
+		default:
+			err = r.data(ctx, n)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// hole makes one, or writes zeros where there cannot be one.
+func (r *receiving) hole(ctx context.Context, n int64) error {
+	made, err := r.holes.make(ctx, extent{off: r.Off + r.stats.Bytes, len: n})
+	if err != nil {
+		return err
+	}
+	if made {
+		moved := Moved{Done: n, Durable: n, Holes: n}
+		if r.Want >= 0 {
+			r.p.expect(0, n)
+			moved.Light = n
+		}
+		r.p.account(moved)
+		r.count(n, crcOfZeros(n))
+		return r.hashZeros(ctx, n)
+	}
+	for n > 0 {
+		some := min(n, chunkBytes)
+		if err := r.write(ctx, zeros[:some]); err != nil {
+			return err
+		}
+		n -= some
+	}
+	return nil
+}
+
+func (r *receiving) hashZeros(ctx context.Context, n int64) error {
+	if r.Hash == nil {
+		return nil
+	}
+	return hashZeros(ctx, r.Hash, n)
+}
+
+// hashZeros hashes n zeros, which takes as long as hashing data.
+func hashZeros(ctx context.Context, h hash.Hash, n int64) error {
+	for n > 0 {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		some := min(n, chunkBytes)
+		h.Write(zeros[:some])
+		n -= some
+	}
+	return nil
+}
+
+// data writes n bytes as they come: who sends slowly sees them written all the
+// same.
+func (r *receiving) data(ctx context.Context, n int64) error {
+	for n > 0 {
+		some, err := r.From.Read(r.buf[:min(n, chunkBytes)])
+		if some > 0 {
+			if err := r.write(ctx, r.buf[:some]); err != nil {
+				return err
+			}
+			n -= int64(some)
+			continue
+		}
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write writes a buffer, in smaller parts under a limit.
+func (r *receiving) write(ctx context.Context, buf []byte) error {
+	holes := r.holes
+	if !r.DetectZeros {
+		holes = nil
+	}
+	for len(buf) > 0 {
+		n, err := r.p.Admit(ctx, int64(len(buf)))
+		if err != nil {
+			return err
+		}
+		m, err := place(ctx, r.flusher, holes, buf[:n], r.Off+r.stats.Bytes)
+		r.p.Finished(m)
+		if err != nil {
+			return err
+		}
+		r.count(n, crcOf(buf[:n]))
+		if r.Hash != nil {
+			r.Hash.Write(buf[:n])
+		}
+		buf = buf[n:]
+	}
+	return nil
+}
+
+func (r *receiving) count(n int64, crc uint32) {
+	r.stats.CRC32C = crcJoin(r.stats.CRC32C, crc, n)
+	r.stats.Bytes += n
+}
+
+// SendSpec says what is sent.
+type SendSpec struct {
+	Src  *os.File
+	Off  int64 // bytes
+	Len  int64
+	To   Sink
+	Hash hash.Hash // of the content; nil: of no use
+}
+
+// Send gives a part of a file to a sink, in order. Bytes count as durable when
+// the sink has taken them. While it waits for the sink it does no I/O.
+func Send(ctx context.Context, p *Pacer, spec SendSpec) (PlaceStats, error) {
+	if err := flushSource(ctx, p, spec.Src); err != nil {
+		return PlaceStats{}, err
+	}
+	p.expect(spec.Len, 0)
+	s := &sending{SendSpec: spec, p: p, buf: alignedBuffer(chunkBytes)}
+	s.cache = newResidency(spec.Src, spec.Off+spec.Len)
+	defer s.cache.close()
+	err := walkRange(ctx, s.Src, extent{off: s.Off, len: s.Len}, func(x extent) error {
+		if x.hole {
+			return s.hole(ctx, x.len)
+		}
+		return s.data(ctx, x)
+	})
+	return s.stats, err
+}
+
+type sending struct {
+	SendSpec
+	p     *Pacer
+	buf   []byte
+	cache *residency
+	stats PlaceStats
+}
+
+func (s *sending) hole(ctx context.Context, n int64) error {
+	if _, err := s.p.Admit(ctx, 0); err != nil {
+		return err
+	}
+	s.p.Finished(Moved{})
+	if err := s.To.Hole(n); err != nil {
+		return err
+	}
+	s.p.account(Moved{Done: n, Durable: n, Holes: n})
+	s.count(n, crcOfZeros(n))
+	if s.Hash == nil {
+		return nil
+	}
+	return hashZeros(ctx, s.Hash, n)
+}
+
+func (s *sending) data(ctx context.Context, x extent) error {
+	for x.len > 0 {
+		c := x.cut()
+		s.cache.reach(c.off)
+		for c.len > 0 {
+			n, err := s.chunk(ctx, c)
+			if err != nil {
+				return err
+			}
+			c.off += n
+			c.len -= n
+		}
+	}
+	return nil
+}
+
+// chunk sends a part of c, all of it unless there is a limit.
+func (s *sending) chunk(ctx context.Context, c chunk) (int64, error) {
+	n, err := s.p.Admit(ctx, c.len)
+	if err != nil {
+		return 0, err
+	}
+	buf := s.buf[:n]
+	err = readFull(s.Src, buf, c.off)
+	s.p.Finished(Moved{Read: n})
+	if err != nil {
+		return 0, err
+	}
+	if _, err := s.To.Write(buf); err != nil {
+		return 0, err
+	}
+	s.p.account(Moved{Done: n, Durable: n})
+	s.count(n, crcOf(buf))
+	if s.Hash != nil {
+		s.Hash.Write(buf)
+	}
+	return n, nil
+}
+
+func (s *sending) count(n int64, crc uint32) {
+	s.stats.CRC32C = crcJoin(s.stats.CRC32C, crc, n)
+	s.stats.Bytes += n
+}
+
+// FileContent gives a part of a file as a Content: what has to be read in
+// order, for a Hash of it, say. size is the end of the part, at most that of
+// the file.
+type FileContent struct {
+	f        *os.File
+	off, end int64
+	next     int64 // where the next extent begins
+}
+
+// NewFileContent makes one. The file must have been flushed.
+func NewFileContent(f *os.File, off, end int64) *FileContent {
+	return &FileContent{f: f, off: off, end: end, next: off}
+}
+
+// Next goes to the next extent.
+func (c *FileContent) Next() (n int64, hole bool, err error) {
+	c.off = c.next
+	if c.off >= c.end {
+		return 0, false, io.EOF
+	}
+	data, err := seekTo(c.f, c.off, unix.SEEK_DATA, c.end)
+	if err != nil {
+		return 0, false, err
+	}
+	if data > c.off {
+		c.next = data
+		return data - c.off, true, nil
+	}
+	if c.next, err = seekTo(c.f, c.off, unix.SEEK_HOLE, c.end); err != nil {
+		return 0, false, err
+	}
+	return c.next - c.off, false, nil
+}
+
+// Read reads data of the current extent.
+func (c *FileContent) Read(p []byte) (int, error) {
+	n := min(int64(len(p)), c.next-c.off)
+	if n <= 0 {
+		return 0, io.EOF
+	}
+	if err := readFull(c.f, p[:n], c.off); err != nil {
+		return 0, err
+	}
+	c.off += n
+	return int(n), nil
+}
+
+// Skipped counts bytes that an earlier transfer had moved.
+func (p *Pacer) Skipped(n int64) {
+	p.expect(n, n)
+	p.account(Moved{Done: n, Durable: n, Light: n})
+}
