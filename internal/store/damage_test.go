@@ -178,21 +178,17 @@ func TestCutFileIsNoticed(t *testing.T) {
 	}
 }
 
-// TestDamagedRecordIsAnErrorAndOthersAreNot damages one value in place.
+// TestDamagedRecordIsAnErrorAndOthersAreNot damages values of an open store.
 func TestDamagedRecordIsAnErrorAndOthersAreNot(t *testing.T) {
 	path, _ := sample(t)
-	db, err := bolt.Open(path, 0o600, nil)
+	s, err := Open(path)
 	must(t, err)
-	must(t, db.Update(func(btx *bolt.Tx) error {
+	must(t, s.db.Update(func(btx *bolt.Tx) error {
 		b := btx.Bucket([]byte(bucketJobs))
 		value := append([]byte(nil), b.Get(numberKey(5))...)
 		value[len(value)-9] ^= 1
 		return errors.Join(b.Put(numberKey(5), value), b.Put(numberKey(9), b.Get(numberKey(8))))
 	}))
-	must(t, db.Close())
-	s, err := Open(path)
-	must(t, err)
-	defer s.Close() // only read
 	must(t, s.View(func(tx *Tx) error {
 		for _, n := range []int64{5, 9} {
 			var d *DamageError
@@ -207,6 +203,11 @@ func TestDamagedRecordIsAnErrorAndOthersAreNot(t *testing.T) {
 	must(t, err)
 	if len(found) < 2 {
 		t.Errorf("verify finds %v", found)
+	}
+	must(t, s.Close())
+	var d *DamageError
+	if _, err := Open(path); !errors.As(err, &d) {
+		t.Errorf("opening it again: %v", err)
 	}
 }
 

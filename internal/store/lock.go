@@ -40,9 +40,10 @@ func lockDir(dir string) (*os.File, error) {
 }
 
 const (
-	// orphanTimeout bounds the wait for a lock whose owner is dead: a daemon
-	// that was killed while it started a helper leaves the lock with the new
-	// process, which loses it at its execve(2), milliseconds later.
+	// orphanTimeout bounds the wait for a lock whose owner is dead, or is this
+	// process, which may have closed it: a process that was being started at
+	// that moment has the lock too, and loses it at its execve(2), milliseconds
+	// later.
 	orphanTimeout = 2 * time.Second
 	orphanPoll    = 5 * time.Millisecond // flock(2) has no timeout of its own
 )
@@ -53,13 +54,15 @@ func takeLock(f *os.File) error {
 	defer again.Stop()
 	for end := time.Now().Add(orphanTimeout); ; <-again.C {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) || !dead(readPID(f)) || time.Now().After(end) {
+		if !errors.Is(err, unix.EWOULDBLOCK) || !orphaned(readPID(f)) || time.Now().After(end) {
 			return err
 		}
 	}
 }
 
-func dead(pid int) bool { return pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
+func orphaned(pid int) bool {
+	return pid == os.Getpid() || pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH)
+}
 
 func writePID(f *os.File) error {
 	if err := f.Truncate(0); err != nil {

@@ -26,6 +26,7 @@ type Job struct {
 	Undo       bool           `json:"undo"`     // a helper with UndoArgv settles it; Error is why
 	Settler    *record.Helper `json:"settler"`  // that helper; Helper stays the one that died
 	Destroys   bool           `json:"destroys"` // kept longer in history
+	Old        bool           `json:"old"`      // from a copy of the database: the job may have gone further
 }
 
 // Pool is a pool's durable record.

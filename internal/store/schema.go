@@ -14,7 +14,7 @@ const schema = 1
 // Buckets. Every value is a seal (seal.go) over a body; the body is the JSON
 // of the type named, except where it says otherwise.
 const (
-	bucketMeta        = "meta"         // "schema": schemaRecord, "job_number": last number given (8 bytes), "limits": Limits
+	bucketMeta        = "meta"         // "schema": schemaRecord, "job_number": last number given (8 bytes), "limits": Limits, "restored": Restoration
 	bucketJobs        = "jobs"         // number (8 bytes, big-endian): a JobHead in binary, then Job
 	bucketJobIDs      = "job_ids"      // uuid: number
 	bucketJobKeys     = "job_keys"     // uid (8 bytes), idempotency key: number
@@ -36,6 +36,7 @@ var (
 	keySchema    = []byte("schema")
 	keyJobNumber = []byte("job_number")
 	keyLimits    = []byte("limits")
+	keyRestored  = []byte("restored")
 )
 
 type schemaRecord struct {

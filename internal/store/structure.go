@@ -34,7 +34,7 @@ var native = binary.NativeEndian
 // checkFile reads every page of a bbolt file that is not open and refuses what
 // bbolt would not notice, or notice by crashing: pages that are not where they
 // belong, used twice or both used and free, elements and keys out of order, a
-// meta page that does not hold. What the values hold is not looked at.
+// meta page that does not hold; and every value whose seal is broken.
 func checkFile(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -45,7 +45,10 @@ func checkFile(path string) error {
 	if err != nil {
 		return err
 	}
-	c := &checker{f: f}
+	c := &checker{f: f, visit: func(bucket string, key, value []byte) error {
+		_, err := unseal(bucket, key, value)
+		return err
+	}}
 	if err := c.check(info.Size()); err != nil {
 		return fmt.Errorf("%q: %w", path, err)
 	}
@@ -55,9 +58,21 @@ func checkFile(path string) error {
 // checker walks the pages of a file.
 type checker struct {
 	f        *os.File
+	visit    func(bucket string, key, value []byte) error // is shown each value
+	forgive  func(bucket string, err error)               // is told of damage that the walk goes past; nil: damage ends it
 	pageSize int64
 	meta     metaPage
 	seen     []bool // by page id: reached or free
+	bucket   string // whose pages are being read
+}
+
+// pass gives err, unless the walk goes past it.
+func (c *checker) pass(err error) error {
+	if err == nil || c.forgive == nil {
+		return err
+	}
+	c.forgive(c.bucket, err)
+	return nil
 }
 
 // metaPage is what the newest transaction left as its roots.
@@ -96,27 +111,34 @@ func (c *checker) check(size int64) error {
 // each was written whole or not at all, since what matters of it lies in one
 // sector, so one that does not hold may have been the newer one.
 func (c *checker) readMetas() error {
-	size := int64(os.Getpagesize())
-	b := make([]byte, headerSize+64)
+	c.pageSize = int64(os.Getpagesize())
 	for i := range int64(2) {
-		if _, err := c.f.ReadAt(b, i*size); err != nil {
-			return broken("meta page %d: %v", i, err)
+		m, err := c.readMeta(i)
+		if err := c.pass(err); err != nil {
+			return err
 		}
-		m := b[headerSize:]
-		sum := fnv.New64a()
-		sum.Write(m[:56]) // never fails
-		switch {
-		case native.Uint32(m) != boltMagic || native.Uint32(m[4:]) != boltVersion || native.Uint64(m[56:]) != sum.Sum64():
-			return broken("meta page %d does not hold; the last change may be missing", i)
-		case native.Uint32(m[8:]) != uint32(size):
-			return fmt.Errorf("it was made with pages of %d bytes, here they have %d", native.Uint32(m[8:]), size)
-		}
-		if txid := native.Uint64(m[48:]); i == 0 || txid > c.meta.txid {
-			c.meta = metaPage{root: native.Uint64(m[16:]), freelist: native.Uint64(m[32:]), pages: native.Uint64(m[40:]), txid: txid}
+		if err == nil && m.txid >= c.meta.txid {
+			c.meta = m
 		}
 	}
-	c.pageSize = size
 	return nil
+}
+
+func (c *checker) readMeta(i int64) (metaPage, error) {
+	b := make([]byte, headerSize+64)
+	if _, err := c.f.ReadAt(b, i*c.pageSize); err != nil {
+		return metaPage{}, broken("meta page %d: %v", i, err)
+	}
+	m := b[headerSize:]
+	sum := fnv.New64a()
+	sum.Write(m[:56]) // never fails
+	switch {
+	case native.Uint32(m) != boltMagic || native.Uint32(m[4:]) != boltVersion || native.Uint64(m[56:]) != sum.Sum64():
+		return metaPage{}, broken("meta page %d does not hold; the last change may be missing", i)
+	case native.Uint32(m[8:]) != uint32(c.pageSize):
+		return metaPage{}, fmt.Errorf("it was made with pages of %d bytes, here they have %d", native.Uint32(m[8:]), c.pageSize)
+	}
+	return metaPage{root: native.Uint64(m[16:]), freelist: native.Uint64(m[32:]), pages: native.Uint64(m[40:]), txid: native.Uint64(m[48:])}, nil
 }
 
 // read gives a page with all its overflow, and marks it as used.
@@ -126,7 +148,7 @@ func (c *checker) read(id uint64) ([]byte, error) {
 	}
 	p := make([]byte, c.pageSize)
 	if _, err := c.f.ReadAt(p, int64(id)*c.pageSize); err != nil {
-		return nil, err
+		return nil, broken("page %d: %v", id, err)
 	}
 	overflow := uint64(native.Uint32(p[12:]))
 	if native.Uint64(p) != id || id+overflow >= c.meta.pages {
@@ -140,7 +162,7 @@ func (c *checker) read(id uint64) ([]byte, error) {
 	if overflow > 0 {
 		p = make([]byte, int64(overflow+1)*c.pageSize)
 		if _, err := c.f.ReadAt(p, int64(id)*c.pageSize); err != nil {
-			return nil, err
+			return nil, broken("page %d: %v", id, err)
 		}
 	}
 	return p, nil
@@ -162,28 +184,41 @@ func (c *checker) walk(id uint64, low, high []byte) error {
 		return err
 	}
 	elements, used, err := parsePage(p, low, high)
+	if pages := (int64(used) + c.pageSize - 1) / c.pageSize; err == nil && pages != int64(len(p))/c.pageSize {
+		err = fmt.Errorf("%d bytes are used of %d", used, len(p))
+	}
 	if err != nil {
-		return broken("page %d: %v", id, err)
-	}
-	if pages := (int64(used) + c.pageSize - 1) / c.pageSize; pages != int64(len(p))/c.pageSize {
-		return broken("page %d: %d bytes are used of %d", id, used, len(p))
-	}
-	for i, e := range elements {
-		switch {
-		case e.child != 0:
-			end := high
-			if i+1 < len(elements) {
-				end = elements[i+1].key
-			}
-			err = c.walk(e.child, e.key, end)
-		case e.bucket:
-			err = c.walkBucket(e)
+		if err := c.pass(broken("page %d: %v", id, err)); err != nil {
+			return err
 		}
-		if err != nil {
+	}
+	return c.descend(elements, high)
+}
+
+// descend goes on with what the elements of a page lead to.
+func (c *checker) descend(elements []element, high []byte) error {
+	for i, e := range elements {
+		end := high
+		if i+1 < len(elements) {
+			end = elements[i+1].key
+		}
+		if err := c.pass(c.enter(e, end)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (c *checker) enter(e element, end []byte) error {
+	switch {
+	case e.child != 0:
+		return c.walk(e.child, e.key, end)
+	case e.bucket:
+		c.bucket = string(e.key)
+		defer func() { c.bucket = "" }()
+		return c.pass(c.walkBucket(e))
+	}
+	return c.visit(c.bucket, e.key, e.value)
 }
 
 // walkBucket checks the bucket in e: a header of root page id (0: the only
@@ -199,10 +234,11 @@ func (c *checker) walkBucket(e element) error {
 	if len(inline) < headerSize {
 		return broken("bucket %q has no page", e.key)
 	}
-	if _, used, err := parsePage(inline, nil, nil); err != nil || used != len(inline) {
+	elements, used, err := parsePage(inline, nil, nil)
+	if err != nil || used != len(inline) {
 		return broken("bucket %q: its page is %d bytes, %d used: %v", e.key, len(inline), used, err)
 	}
-	return nil
+	return c.descend(elements, nil)
 }
 
 func (c *checker) walkFreelist() error {
@@ -236,7 +272,7 @@ type element struct {
 }
 
 // parsePage gives the elements of a branch or leaf page and how many bytes
-// they and the header take.
+// they and the header take; with an error, those before the first bad one.
 func parsePage(p []byte, low, high []byte) (elements []element, used int, err error) {
 	flags, count := native.Uint16(p[8:]), int(native.Uint16(p[10:]))
 	if flags != flagBranch && flags != flagLeaf || flags == flagBranch && count == 0 {
@@ -249,11 +285,11 @@ func parsePage(p []byte, low, high []byte) (elements []element, used int, err er
 	for i := range count {
 		e, size, err := parseElement(p, flags, i, used)
 		if err != nil {
-			return nil, 0, err
+			return elements, used, err
 		}
 		above := bytes.Compare(e.key, low) > 0 || i == 0 && bytes.Equal(e.key, low)
 		if !above || high != nil && bytes.Compare(e.key, high) >= 0 {
-			return nil, 0, fmt.Errorf("key %d is out of order", i)
+			return elements, used, fmt.Errorf("key %d is out of order", i)
 		}
 		elements, low, used = append(elements, e), e.key, used+size
 	}

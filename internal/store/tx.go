@@ -115,9 +115,13 @@ func (t *Tx) write(bucket string, key []byte, do func(*bolt.Bucket) error) error
 }
 
 // takeBack undoes every write of this transaction, newest first.
-func (t *Tx) takeBack() {
-	for i := len(t.undo) - 1; i >= 0; i-- {
-		c := t.undo[i]
+func (t *Tx) takeBack() { t.takeBackTo(0) }
+
+// takeBackTo undoes all writes but the first n, newest first.
+func (t *Tx) takeBackTo(n int) {
+	for len(t.undo) > n {
+		c := t.undo[len(t.undo)-1]
+		t.undo = t.undo[:len(t.undo)-1]
 		err := guard(c.bucket, c.key, func() error {
 			if c.old == nil {
 				return t.bucket(c.bucket).Delete(c.key)
