@@ -53,7 +53,7 @@ func runJob(dir ipc.JobDir, t task) error {
 		return fmt.Errorf("cannot run job %s: %w", dir.Job, err)
 	}
 	defer j.leave()
-	r, ctx := newRun(dir.Job, jobRecords{dir}, log)
+	r, ctx := newRun(dir.Job, jobRecords{dir, j}, log)
 	defer r.pacer.Close()
 	r.view, j.run = j, r
 	if err := j.awaitGo(ctx); err != nil {
@@ -262,12 +262,43 @@ func (j *jobMode) conclude(report *ipc.Report) error {
 	if report.Outcome == ipc.Canceled && j.run.control.stageNow() == canceled {
 		report.Error.Message = j.run.control.why().Error() // it may have become clearer
 	}
-	digest, err := ipc.SaveReport(j.dir.Result(), report)
+	var digest string
+	err := j.persist("result", func() (err error) {
+		digest, err = ipc.SaveReport(j.dir.Result(), report)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("cannot report the end of job %s: %w", j.dir.Job, err)
 	}
 	j.sender.Send(ipc.Result{Outcome: report.Outcome, Digest: digest})
 	return failureOf(report)
+}
+
+// persistInterval is how often a file of the job is saved again while the state
+// directory is full: seconds do not matter to work that took hours.
+const persistInterval = time.Second
+
+// persist saves a file of the job. While there is no room for it, or the file
+// system is read-only, it goes on trying, and says so once: what was done to
+// the storage is not lost because of the state directory.
+func (j *jobMode) persist(what string, save func() error) error {
+	err := save()
+	if !mendable(err) {
+		return err
+	}
+	j.show(ipc.Warn{Text: fmt.Sprintf("the %s of the job cannot be saved yet: %v", what, err)})
+	again := time.NewTicker(persistInterval)
+	defer again.Stop()
+	for ; mendable(err); err = save() {
+		<-again.C
+		j.show(ipc.Beat{})
+	}
+	return err
+}
+
+// mendable reports whether somebody can end the trouble while we wait.
+func mendable(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EROFS)
 }
 
 func (j *jobMode) plan(p ipc.Plan)   { j.show(p) }
@@ -330,9 +361,14 @@ func (j *jobMode) show(m ipc.Message) {
 }
 
 // jobRecords are the files of a job.
-type jobRecords struct{ dir ipc.JobDir }
+type jobRecords struct {
+	dir  ipc.JobDir
+	mode *jobMode
+}
 
-func (j jobRecords) save(identity []byte) error { return ipc.SaveDurable(j.dir.Commit(), identity) }
+func (j jobRecords) save(identity []byte) error {
+	return j.mode.persist("commit record", func() error { return ipc.SaveDurable(j.dir.Commit(), identity) })
+}
 
 // maxCommit is more than any driver's identity of a volume, in bytes.
 const maxCommit = 64 << 10

@@ -65,7 +65,12 @@ type host struct {
 // test that nothing of it is left.
 func newHost(t *testing.T) *host {
 	t.Helper()
-	dir := t.TempDir()
+	return newHostIn(t, t.TempDir())
+}
+
+// newHostIn is newHost in a directory that the test has prepared.
+func newHostIn(t *testing.T, dir string) *host {
+	t.Helper()
 	h := &host{t: t, dir: dir, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s")}
 	h.client = checkedClient(t, h.sock)
 	h.start()

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -37,17 +38,26 @@ func Run(ctx context.Context, c Config, log hclog.Logger) error {
 	if err := makeDirs(c); err != nil {
 		return err
 	}
-	st, err := store.Open(filepath.Join(c.StateDir, "storaged.db"))
+	st, restored, err := store.OpenWhole(filepath.Join(c.StateDir, "storaged.db"))
 	if err != nil {
 		return unopened(err)
 	}
 	defer func() { logged(log, "closing state", st.Close()) }()
+	if restored != nil {
+		log.Error("the state was damaged and has been put together again", "damage", restored.Damage, "kept_as", restored.Aside,
+			"copy", restored.Copy, "old_records", restored.OldCount, "lost", restored.Lost)
+	}
 
 	s, err := newService(c, st, log)
 	if err != nil {
 		return err
 	}
 	defer s.hub.Close()
+	copying, stopCopying := context.WithCancel(ctx)
+	var copies sync.WaitGroup
+	copies.Go(func() { s.keepCopies(copying) })
+	defer copies.Wait()
+	defer stopCopying()
 	if err := s.jobs.Start(ctx); err != nil {
 		return fmt.Errorf("cannot take up jobs: %w", err)
 	}
@@ -66,10 +76,18 @@ func newService(c Config, st *store.Store, log hclog.Logger) (*Service, error) {
 	}
 	hub := events.New(ringEvents)
 	var set *store.Limits
-	if err := st.View(func(tx *store.Tx) (err error) { set, err = tx.Limits(); return err }); err != nil {
+	var restored *store.Restoration
+	err = st.View(func(tx *store.Tx) (err error) {
+		if set, err = tx.Limits(); err != nil {
+			return err
+		}
+		restored, err = tx.Restoration()
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("cannot read limits: %w", err)
 	}
-	s := &Service{config: c, store: st, hub: hub, keeper: newKeeper(hub, boot), log: log}
+	s := &Service{config: c, store: st, hub: hub, keeper: newKeeper(hub, boot), log: log, restored: restored}
 	s.started = s.keeper.now()
 	s.metrics = metrics.New(metrics.Source{
 		Live:    func() map[supervisor.Tally]int { return s.jobs.Census() },
@@ -77,14 +95,14 @@ func newService(c Config, st *store.Store, log hclog.Logger) (*Service, error) {
 	})
 	s.jobs = supervisor.New(supervisor.Config{
 		RuntimeDir: c.RuntimeDir, StateDir: c.StateDir, Helper: c.Helper,
-		Limits: c.Limits.with(set), Retention: c.History.retention(), Observer: s.metrics, Log: log.Named("supervisor"),
+		Limits: c.Limits.with(set), Retention: c.History.retention(), Replay: restored != nil && !restored.Replayed, Observer: s.metrics, Log: log.Named("supervisor"),
 	}, st, s.keeper, hub)
 	return s, nil
 }
 
 // serve answers calls until ctx ends. The locks are rebuilt by now.
 func (s *Service) serve(ctx context.Context) error {
-	if err := s.revive(ctx); err != nil {
+	if err := errors.Join(s.revive(ctx), s.afterRestoration(ctx)); err != nil {
 		return err
 	}
 	socks, err := listen(s.config)
@@ -145,12 +163,17 @@ func (s *Service) revive(ctx context.Context) error {
 		}
 		return nil
 	})
-	for _, w := range start {
-		if _, serr := s.submit(ctx, api.Submit{Caller: s.self()}, w, api.JobOptions{}); serr != nil {
-			s.log.Warn("cannot start pool", "pool", w.Pool, "error", serr)
+	s.startOwn(ctx, start)
+	return err
+}
+
+// startOwn starts jobs that the daemon itself wants.
+func (s *Service) startOwn(ctx context.Context, all []work) {
+	for _, w := range all {
+		if _, err := s.submit(ctx, api.Submit{Caller: s.self()}, w, api.JobOptions{}); err != nil {
+			s.log.Warn("cannot start a job of the daemon's own", "kind", w.Kind, "pool", w.Pool, "error", err)
 		}
 	}
-	return err
 }
 
 // self is the daemon as a caller.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -29,7 +30,9 @@ type Service struct {
 	metrics *metrics.Metrics
 	log     hclog.Logger
 
-	recovered []int64 // jobs of an earlier daemon, found at start
+	recovered   []int64               // jobs of an earlier daemon, found at start
+	restored    *store.Restoration    // what became of a damaged database; nil: it never was
+	copyTrouble atomic.Pointer[error] // of the last copy of the database
 }
 
 var _ api.Service = (*Service)(nil)

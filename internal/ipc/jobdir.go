@@ -51,6 +51,10 @@ func (d JobDir) Commit() string { return filepath.Join(d.State, "commit") }
 // Checkpoint holds the last durable checkpoint.
 func (d JobDir) Checkpoint() string { return filepath.Join(d.State, "checkpoint") }
 
+// Record is the daemon's own copy of the job's record, from when the helper was
+// let go. It is read only when the database was damaged.
+func (d JobDir) Record() string { return filepath.Join(d.State, "record") }
+
 // Log is stderr of the helper and its tools.
 func (d JobDir) Log() string { return filepath.Join(d.State, "log") }
 

@@ -23,6 +23,15 @@ func (t *Tx) NextNumber() (int64, error) {
 	return last + 1, t.put(bucketMeta, keyJobNumber, numberKey(last+1))
 }
 
+// RaiseNumber makes the next number be higher than n.
+func (t *Tx) RaiseNumber(n int64) error {
+	body, err := t.get(bucketMeta, keyJobNumber)
+	if err != nil || len(body) == 8 && keyNumber(body) >= n {
+		return err
+	}
+	return t.put(bucketMeta, keyJobNumber, numberKey(n))
+}
+
 // PutJob stores j, new or changed. Number, ID, owner's uid and key of a job
 // never change; another job under the same ID or under the same uid and key is
 // an error.

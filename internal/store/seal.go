@@ -53,6 +53,36 @@ func printable(key []byte) string {
 	return strconv.Quote(string(key))
 }
 
+// sealFile is the place that stands in the seal of a job outside of the
+// database.
+const sealFile = "file"
+
+// SealJob gives a job as a file of its own, for OpenSealedJob.
+func SealJob(j *Job) ([]byte, error) {
+	body, err := json.Marshal(j)
+	if err != nil {
+		return nil, fmt.Errorf("cannot encode job %d: %w", j.Number, err)
+	}
+	return seal(sealFile, []byte(j.ID), body), nil
+}
+
+// OpenSealedJob gives the job of that uuid back; a file that is not what was
+// sealed is a *DamageError.
+func OpenSealedJob(id string, file []byte) (*Job, error) {
+	body, err := unseal(sealFile, []byte(id), file)
+	if err != nil {
+		return nil, err
+	}
+	j := new(Job)
+	if err := decode(sealFile, []byte(id), body, j); err != nil {
+		return nil, err
+	}
+	if j.ID != id || j.Number <= 0 {
+		return nil, damage(sealFile, []byte(id), "it is of another job")
+	}
+	return j, nil
+}
+
 // decode parses a record whose checksum was right; if it cannot, it was not
 // written by us.
 func decode(bucket string, key, body []byte, into any) error {

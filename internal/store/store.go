@@ -30,8 +30,9 @@ type Store struct {
 	stopped chan struct{} // closed by the writer when it has ended
 	once    sync.Once     // Close's
 
-	commits    atomic.Int64 // transactions made durable
-	unwritable error        // the writer's: why no update can be vouched for
+	commits    atomic.Int64          // transactions made durable
+	trouble    atomic.Pointer[error] // of the last attempt to make one durable; nil: it was
+	unwritable error                 // the writer's: why no update can be vouched for
 }
 
 // Open opens the database at path, and creates it, mode 0600, when there is

@@ -89,6 +89,7 @@ func (s *Store) commit(batch []*update) {
 func (s *Store) attempt(batch []*update) (spoiler *update) {
 	btx, err := s.begin()
 	if err != nil {
+		s.setTrouble(err)
 		fail(batch, err)
 		return nil
 	}
@@ -109,7 +110,9 @@ func (s *Store) attempt(batch []*update) (spoiler *update) {
 		s.rollback(btx)
 		return nil
 	}
-	if err := s.finish(btx); err != nil {
+	err = s.finish(btx)
+	s.setTrouble(err)
+	if err != nil {
 		fail(batch, err)
 		return nil
 	}
@@ -121,6 +124,22 @@ func (s *Store) attempt(batch []*update) (spoiler *update) {
 
 // Commits counts the transactions made durable since the store was opened.
 func (s *Store) Commits() int64 { return s.commits.Load() }
+
+// Trouble is why the last change could not be made durable, nil when it was.
+func (s *Store) Trouble() error {
+	if err := s.trouble.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (s *Store) setTrouble(err error) {
+	if err == nil {
+		s.trouble.Store(nil)
+		return
+	}
+	s.trouble.Store(&err)
+}
 
 // OnCommit has fn run once what this function wrote is durable, before its
 // Update returns; not at all when it fails or when no update of the commit

@@ -17,6 +17,7 @@ type Config struct {
 	Helper     string // absolute path of the storage-helper binary
 	Limits     record.Limits
 	Retention  Retention
+	Replay     bool     // the database was put together from an older copy: see replay.go
 	Observer   Observer // nil: nobody wants to know
 	Log        hclog.Logger
 

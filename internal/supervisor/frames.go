@@ -136,6 +136,7 @@ func (j *job) letGo(m ipc.Hello) {
 		j.kill()
 		return
 	}
+	j.leaveRecord()
 	j.run.hello = true
 	j.run.ladder.disarm()
 	if j.rec.Undo {

@@ -36,6 +36,11 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	if s.boot, err = process.BootID(); err != nil {
 		return err
 	}
+	if s.replays {
+		if err := s.replay(); err != nil {
+			return err
+		}
+	}
 	var recs []*store.Job
 	if err := s.store.View(func(tx *store.Tx) error { recs, err = tx.LiveJobs(); return err }); err != nil {
 		return fmt.Errorf("cannot read unfinished jobs: %w", err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"storaged/internal/ipc"
@@ -158,6 +159,9 @@ func (j *job) launch() stage {
 // notStarted is the verdict when there is no helper to speak of.
 func (j *job) notStarted(err error) *verdict {
 	e := ending{fault: record.Errorf(record.Internal, "the helper could not be started: %v", err), asked: j.rec.CancelAsk}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EROFS) {
+		e.fault.Code = record.StateUnwritable
+	}
 	if j.rec.Undo {
 		v := settled(j.run.first, e)
 		return &v
@@ -316,18 +320,21 @@ func (j *job) judge() stage {
 	}
 	e := j.ending()
 	j.noteDeath(e)
-	j.run.report = e.report
-	var v verdict
-	if j.rec.Undo {
-		v = settled(j.run.first, e)
-	} else {
-		v = decide(e)
-	}
+	v := j.judgement(e)
 	if v.settle {
 		return j.settle(v)
 	}
 	j.verdict = &v
 	return (*job).end
+}
+
+// judgement is the verdict on a helper's end.
+func (j *job) judgement(e ending) verdict {
+	j.run.report = e.report
+	if j.rec.Undo {
+		return settled(j.run.first, e)
+	}
+	return decide(e)
 }
 
 // ending gathers what is known of the helper's end.

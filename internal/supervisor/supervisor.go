@@ -38,6 +38,7 @@ type Supervisor struct {
 
 	observer  Observer
 	retention Retention
+	replays   bool             // by Start
 	clock     func() time.Time // for the ages of records
 
 	stopping chan struct{}  // closed by Stop
@@ -61,7 +62,7 @@ func New(cfg Config, st *store.Store, keeper Keeper, hub *events.Hub) *Superviso
 		clock = cfg.clock
 	}
 	return &Supervisor{
-		observer: cfg.Observer, retention: cfg.Retention, clock: clock,
+		observer: cfg.Observer, retention: cfg.Retention, replays: cfg.Replay, clock: clock,
 		store: st, keeper: keeper, hub: hub, log: cfg.Log, times: t,
 		launcher: newLauncher(cfg),
 		queue:    newQueue(cfg.Limits, t.ageing),

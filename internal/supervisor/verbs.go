@@ -83,13 +83,14 @@ func (s *Supervisor) AwaitPaused(ctx context.Context, id string) (record.Job, er
 	}
 }
 
-// Resume takes a reason away; the job runs on when none is left.
+// Resume takes a reason away, and the doubt of a restored job with any; the job
+// runs on when none is left.
 func (s *Supervisor) Resume(id, reason string) (record.Job, error) {
 	return s.verb(id, actResume, func(j *job) error {
 		if err := permit(actResume, &j.rec.Job); err != nil {
 			return err
 		}
-		j.onReasons(pauseSet(j.rec.PauseReasons, reason, false))
+		j.onReasons(pauseSet(pauseSet(j.rec.PauseReasons, reason, false), ReasonRestored, false))
 		return nil
 	})
 }

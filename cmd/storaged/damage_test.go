@@ -1,0 +1,234 @@
+package main_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+	"storaged/internal/testenv"
+)
+
+func (h *host) database() string { return filepath.Join(h.dir, "state", "storaged.db") }
+
+// await returns when done gives true; it looks again whenever tick says.
+func (h *host) await(what string, done func() bool) {
+	h.t.Helper()
+	tick := newTick(h.t)
+	for !done() {
+		select {
+		case <-tick:
+		case <-h.ctx().Done():
+			h.t.Fatalf("%s did not come true", what)
+		}
+	}
+}
+
+// copied starts the daemon anew, and returns when it has copied its database.
+func (h *host) copied() {
+	h.t.Helper()
+	h.stop()
+	if err := os.RemoveAll(filepath.Join(h.dir, "state", "copies")); err != nil {
+		h.t.Fatal(err)
+	}
+	h.start()
+	h.await("a copy of the database", func() bool {
+		copies, _ := filepath.Glob(filepath.Join(h.dir, "state", "copies", "*.db"))
+		return len(copies) == 1
+	})
+}
+
+// TestDamagedDatabaseIsMadeGoodByCopyAndJobDirectories loses the database
+// behind the back of a killed daemon, after jobs of each fate.
+func TestDamagedDatabaseIsMadeGoodByCopyAndJobDirectories(t *testing.T) {
+	h := newHost(t)
+	ctx := h.ctx()
+	want := h.random("base", 32*mib)
+	h.create("goes", mib)
+	h.copied()
+
+	st, err := h.client.CloneVolume(ctx, api.Submit{}, "pool", "base", api.VolumeClone{Name: "made", Reflink: "never"})
+	made := h.succeed(st, err)
+	st, err = h.client.DeleteVolume(ctx, api.Submit{}, "pool", "goes", api.VolumeDelete{})
+	gone := h.succeed(st, err)
+	st, err = h.client.CloneVolume(ctx, api.Submit{}, "pool", "base", api.VolumeClone{Name: "slow", Reflink: "never", JobOptions: limited(8 * mib)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := h.running(st)
+	h.kill()
+	damaged := []byte("nothing of this is a database")
+	if err := os.WriteFile(h.database(), damaged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+
+	for _, was := range []record.Job{made, gone} {
+		j, err := h.client.Job(ctx, was.ID)
+		if err != nil || j.State != record.Succeeded || j.Number != was.Number || !mentions(j.Warnings, "database was damaged") {
+			t.Errorf("job %d (%s) is %+v (%v)", was.Number, was.Kind, j, err)
+		}
+	}
+	if now, err := h.client.Job(ctx, slow.ID); err != nil || now.Helper == nil || now.Helper.PID != slow.Helper.PID {
+		t.Errorf("the running job is %+v (%v), its helper was %d", now, err, slow.Helper.PID)
+	}
+	if v, err := h.client.Volume(ctx, "pool", "made"); err != nil || v.State != record.VolumeReady || v.Origin != record.Made || v.Format != "raw" {
+		t.Errorf("the volume made since the copy is %+v (%v)", v, err)
+	}
+	if v, err := h.client.Volume(ctx, "pool", "goes"); record.CodeOf(err) != record.NotFound {
+		t.Errorf("the volume deleted since the copy is %+v (%v)", v, err)
+	}
+	h.told(damaged)
+	h.succeed(st, nil)
+	if h.hash("slow") != want || h.hash("made") != want {
+		t.Error("a clone differs from its source")
+	}
+	if j := h.create("after", mib); j.Number <= slow.Number {
+		t.Errorf("number %d is given again", j.Number)
+	}
+}
+
+func mentions(texts []string, what string) bool {
+	return slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(s, what) })
+}
+
+// told checks that status tells of the damage as long as the damaged file is
+// there, and that this is the file.
+func (h *host) told(damaged []byte) {
+	h.t.Helper()
+	aside, _ := filepath.Glob(h.database() + ".damaged-*")
+	if len(aside) != 1 {
+		h.t.Fatalf("the damaged file is kept as %q", aside)
+	}
+	if b, err := os.ReadFile(aside[0]); err != nil || !slices.Equal(b, damaged) {
+		h.t.Errorf("what is kept is not the damaged file (%v)", err)
+	}
+	st, err := h.client.Status(h.ctx())
+	if err != nil || !mentions(st.Warnings, aside[0]) || !mentions(st.Warnings, "may be missing") {
+		h.t.Errorf("status warns of %q (%v)", st.Warnings, err)
+	}
+	if err := os.Remove(aside[0]); err != nil {
+		h.t.Fatal(err)
+	}
+	if st, err = h.client.Status(h.ctx()); err != nil || len(st.Warnings) > 0 {
+		h.t.Errorf("afterwards status warns of %q (%v)", st.Warnings, err)
+	}
+}
+
+// TestJobThatOnlyACopyKnowsIsHeld cancels a waiting job after the copy, which
+// therefore still has it waiting.
+func TestJobThatOnlyACopyKnowsIsHeld(t *testing.T) {
+	h := newHost(t)
+	ctx := h.ctx()
+	h.random("base", 16*mib)
+	first, err := h.client.WipeVolume(ctx, api.Submit{}, "pool", "base", api.VolumeWipe{JobOptions: limited(mib)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.running(first)
+	second, err := h.client.WipeVolume(ctx, api.Submit{}, "pool", "base", api.VolumeWipe{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.copied()
+	for _, st := range []api.Started{second, first} {
+		if _, err := h.client.CancelJob(ctx, st.Job.ID, api.JobCancel{}); err != nil {
+			t.Fatal(err)
+		}
+		h.end(st, nil)
+	}
+	h.kill()
+	if err := os.Remove(h.database()); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	j, err := h.client.Job(ctx, second.Job.ID)
+	if err != nil || j.State != record.Queued || !slices.Contains(j.PauseReasons, "restored") {
+		t.Errorf("the job that was canceled while it waited is %+v (%v)", j, err)
+	}
+	if j, err := h.client.Job(ctx, first.Job.ID); err != nil || j.State != record.Canceled {
+		t.Errorf("the job that was canceled while it ran is %s (%v)", j.State, err)
+	}
+	if _, err := h.client.ResumeJob(ctx, second.Job.ID); err != nil {
+		t.Fatal(err)
+	}
+	h.succeed(second, nil)
+}
+
+// TestFullStateDirectoryHoldsNobodyUpForEver fills the file system of the state
+// while a job runs. The job ends when there is room again, and has succeeded.
+func TestFullStateDirectoryHoldsNobodyUpForEver(t *testing.T) {
+	dir, state := t.TempDir(), testenv.Mount(t, "ext4")
+	if err := os.Symlink(state, filepath.Join(dir, "state")); err != nil {
+		t.Fatal(err)
+	}
+	h := newHostIn(t, dir)
+	ctx := h.ctx()
+	want := h.random("base", 16*mib)
+	st, err := h.client.CloneVolume(ctx, api.Submit{}, "pool", "base", api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib / 4)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.running(st)
+	ballast := fillUp(t, state)
+	refusedSome := false
+	for range 200 { // room within the database may be left for a while
+		_, err := h.client.CreateVolume(ctx, api.Submit{}, "pool", api.VolumeCreate{Name: "new" + itoa(time.Now().Nanosecond()), Capacity: mib})
+		if record.CodeOf(err) == record.StateUnwritable {
+			refusedSome = true
+			break
+		}
+	}
+	if !refusedSome {
+		t.Error("jobs are taken although nothing can be recorded")
+	}
+	if s, err := h.client.Status(ctx); err != nil || s.State != "state_unwritable" || len(s.Warnings) == 0 {
+		t.Errorf("status is %s, %q (%v)", s.State, s.Warnings, err)
+	}
+	if _, err := h.client.PatchJob(ctx, st.Job.ID, api.JobPatch{Limit: []byte("null")}); err != nil {
+		t.Error(err)
+	}
+	h.await("the result that cannot be saved", func() bool {
+		j, err := h.client.Job(ctx, st.Job.ID)
+		return err == nil && (mentions(j.Warnings, "cannot be saved yet") || j.State.Terminal())
+	})
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	h.succeed(st, nil)
+	if h.hash("copy") != want {
+		t.Error("the clone differs from its source")
+	}
+	h.create("after", mib)
+	if s, err := h.client.Status(ctx); err != nil || s.State != "ready" {
+		t.Errorf("status is %s, %q (%v)", s.State, s.Warnings, err)
+	}
+}
+
+// fillUp takes all the room of a file system, and gives the file to remove.
+func fillUp(t *testing.T, dir string) string {
+	path := filepath.Join(dir, "ballast")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() // what it holds does not matter
+	for at, piece := int64(0), int64(64*mib); piece >= 512; {
+		err := syscall.Fallocate(int(f.Fd()), 0, at, piece)
+		switch {
+		case errors.Is(err, syscall.ENOSPC):
+			piece /= 2
+		case err != nil:
+			t.Fatal(err)
+		default:
+			at += piece
+		}
+	}
+	return path
+}
