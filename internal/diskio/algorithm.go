@@ -99,14 +99,36 @@ func Algorithms() []string {
 	return names
 }
 
-// order gives the passes in the order in which this wipe writes them.
-func (a algorithm) order() []pass {
-	list := slices.Clone(a.passes)
-	part := list[a.shuffled[0]:a.shuffled[1]]
+// WipeOrder chooses an order in which a wipe writes the passes of an algorithm,
+// by their numbers in its definition; nil for one that there is not.
+func WipeOrder(name string) []int {
+	a := algorithms[name]
+	order := make([]int, len(a.passes))
+	for i := range order {
+		order[i] = i
+	}
+	part := order[a.shuffled[0]:a.shuffled[1]]
 	mathrand.New(mathrand.NewChaCha8(seed())).Shuffle(len(part), func(i, j int) {
 		part[i], part[j] = part[j], part[i]
 	})
-	return list
+	return order
+}
+
+// order gives the passes as they are to be written; an order that leaves one
+// out, or changes what is not to be shuffled, is an error.
+func (a algorithm) order(by []int) ([]pass, error) {
+	list, seen := make([]pass, len(a.passes)), make([]bool, len(a.passes))
+	if len(by) != len(list) {
+		return nil, fmt.Errorf("an order of %d passes, where there are %d", len(by), len(list))
+	}
+	for i, n := range by {
+		fixed := i < a.shuffled[0] || i >= a.shuffled[1]
+		if n < 0 || n >= len(list) || seen[n] || fixed && n != i {
+			return nil, fmt.Errorf("%v is no order of its passes", by)
+		}
+		list[i], seen[n] = a.passes[n], true
+	}
+	return list, nil
 }
 
 // seed comes from the kernel. It cannot fail: crypto/rand crashes instead.

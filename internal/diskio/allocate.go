@@ -32,6 +32,9 @@ const (
 type AllocateSpec struct {
 	Capacity   int64
 	Allocation int64
+	// Keep makes checkpoints. An allocation that was interrupted is simply made
+	// again: what has blocks is passed over, so that From is of no use.
+	Keep Checkpoints
 }
 
 // AllocateStats is what an allocation did.
@@ -58,7 +61,7 @@ func Allocate(ctx context.Context, p *Pacer, f *os.File, spec AllocateSpec) (All
 	if spec.Allocation < 0 {
 		return AllocateStats{}, fmt.Errorf("an allocation of %d bytes is negative", spec.Allocation)
 	}
-	a := &allocation{p: p, f: f, capacity: spec.Capacity, want: min(spec.Allocation, spec.Capacity)}
+	a := &allocation{p: p, f: f, capacity: spec.Capacity, want: min(spec.Allocation, spec.Capacity), keep: spec.Keep}
 	return a.run(ctx)
 }
 
@@ -72,6 +75,7 @@ type allocation struct {
 	oldSize  int64
 	before   int64 // bytes it had at the start, by st_blocks
 	flusher  *flusher
+	keep     Checkpoints
 	stats    AllocateStats
 }
 
@@ -145,6 +149,7 @@ func (a *allocation) fallocateAll(ctx context.Context) error {
 	}
 	a.stats.Method = MethodFallocate
 	synced, settled := time.Now(), a.from
+	told := synced
 	for off := a.from; off < a.want; {
 		n := min(allocatePiece, a.want-off)
 		if err := a.fallocate(ctx, off, n); err != nil {
@@ -159,8 +164,18 @@ func (a *allocation) fallocateAll(ctx context.Context) error {
 		}
 		a.p.account(Moved{Durable: off - settled, Light: off - settled})
 		synced, settled = time.Now(), off
+		told = a.checkpoint(told, off)
 	}
 	return nil
+}
+
+// checkpoint tells how far the allocation is durable, if it is time.
+func (a *allocation) checkpoint(told time.Time, off int64) time.Time {
+	if a.keep.Save == nil || time.Since(told) < a.keep.next(0) {
+		return told
+	}
+	a.keep.Save(off)
+	return time.Now()
 }
 
 func (a *allocation) fallocate(ctx context.Context, off, n int64) error {
@@ -194,7 +209,8 @@ func (a *allocation) writeZeros(ctx context.Context) error {
 	}
 	a.flusher = newFlusher(a.p, a.f)
 	defer a.flusher.stop()
-	s := streams{p: a.p, step: func(ctx context.Context, buf []byte, off int64) (Moved, error) {
+	keep := &checkpointer{Checkpoints: Checkpoints{Save: a.keep.Save, Every: a.keep.Every}, sync: syncWith(a.p, a.f, a.flusher)}
+	s := streams{p: a.p, keep: keep, step: func(ctx context.Context, buf []byte, off int64) (Moved, error) {
 		return writeAndFlush(ctx, a.flusher, zeros[:len(buf)], off)
 	}}
 	err := s.run(ctx, func(visit func(extent) error) error { return a.walkHoles(ctx, visit) })

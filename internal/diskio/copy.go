@@ -36,6 +36,9 @@ type CopySpec struct {
 	// Clean says that the target reads as zeros (new, or only allocated), so
 	// that holes need not be written. An empty target is clean anyway.
 	Clean bool
+	// Checkpoints needs, to begin anywhere but at 0, the target that the earlier
+	// copy of the same, unchanged source left.
+	Checkpoints
 }
 
 // CopyStats is what a copy did. Sizes are bytes.
@@ -127,7 +130,8 @@ func (c *copying) copy(ctx context.Context) error {
 	defer c.cache.close()
 	c.flusher = newFlusher(c.p, c.Dst)
 	defer c.flusher.stop()
-	s := streams{p: c.p, step: c.moveChunk, source: c.cache}
+	keep := &checkpointer{Checkpoints: c.Checkpoints, sync: syncWith(c.p, c.Dst, c.flusher)}
+	s := streams{p: c.p, step: c.moveChunk, source: c.cache, keep: keep}
 	if err := s.run(ctx, c.walk(ctx)); err != nil {
 		return err
 	}

@@ -47,6 +47,8 @@ type flusher struct {
 	f *os.File
 	p *Pacer
 
+	calls sync.Mutex // held while the kernel is asked, until its answer is kept
+
 	mu     sync.Mutex
 	dirty  int64    // bytes written and not yet waited for
 	open   window   // being filled
@@ -232,16 +234,34 @@ func (w *flusher) stopped() bool {
 // start begins the write-back of next and appends it to started.
 func (w *flusher) start(started, next []window) []window {
 	for _, x := range next {
-		w.fail(x, syncRange(w.f, x, unix.SYNC_FILE_RANGE_WRITE))
+		w.sync(x, unix.SYNC_FILE_RANGE_WRITE) // a failure is kept
 		started = append(started, x)
 	}
 	return started
 }
 
+// sync asks the kernel for a part of a write-back and keeps its first failure.
+func (w *flusher) sync(x window, flags int) (ok bool) {
+	w.calls.Lock()
+	defer w.calls.Unlock()
+	err := syncRange(w.f, x, flags)
+	w.fail(x, err)
+	return err == nil
+}
+
+// trouble gives the first failure of the write-back. A call to the kernel that
+// is under way is waited for, whose failure nobody else would be told.
+func (w *flusher) trouble() error {
+	w.calls.Lock()
+	defer w.calls.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
 // settle waits until x is written back, counts it and drops its pages.
 func (w *flusher) settle(x window) {
-	if err := syncRange(w.f, x, unix.SYNC_FILE_RANGE_WRITE_AND_WAIT); err != nil {
-		w.fail(x, err)
+	if !w.sync(x, unix.SYNC_FILE_RANGE_WRITE_AND_WAIT) {
 		return
 	}
 	dropCache(w.f, x.lo, x.hi-x.lo)

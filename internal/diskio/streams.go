@@ -28,6 +28,7 @@ type streams struct {
 	p      *Pacer
 	step   step
 	source *residency // of the file that the steps read; nil if there is none
+	keep   *checkpointer
 }
 
 // run gives the data extents that walk visits to the workers, chunk by chunk,
@@ -35,6 +36,7 @@ type streams struct {
 func (s streams) run(ctx context.Context, walk func(visit func(extent) error) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	stop := s.keep.start(ctx, cancel)
 	chunks := make(chan chunk) // closed below, after the last chunk
 	var group sync.WaitGroup
 	for range workers {
@@ -50,26 +52,35 @@ func (s streams) run(ctx context.Context, walk func(visit func(extent) error) er
 	}
 	close(chunks)
 	group.Wait()
+	stop()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return nil
 }
 
-// deal cuts x into chunks.
+// deal cuts x into chunks, without what is in place already.
 func (s streams) deal(ctx context.Context, chunks chan<- chunk, x extent) error {
 	if x.hole {
 		s.p.skip(x.len)
+		s.keep.pass(x.off + x.len)
 		return nil
+	}
+	if n := min(s.keep.from()-x.off, x.len); n > 0 {
+		s.p.account(Moved{Done: n, Durable: n})
+		x.off += n
+		x.len -= n
 	}
 	for x.len > 0 {
 		c := x.cut()
 		s.source.reach(c.off)
+		s.keep.deal(c.off)
 		select {
 		case chunks <- c:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+		s.keep.pass(c.off + c.len)
 	}
 	return nil
 }
@@ -95,6 +106,7 @@ func (s streams) work(ctx context.Context, chunks <-chan chunk) error {
 			if err := s.moveAll(ctx, buf, c); err != nil {
 				return err
 			}
+			s.keep.done(c.off)
 		}
 	}
 }

@@ -3,8 +3,11 @@ package diskio
 import (
 	"context"
 	"crypto/sha256"
+	"encoding"
+	"fmt"
 	"hash"
 	"os"
+	"time"
 )
 
 // SumStats is the checksum of a content. Sizes are bytes.
@@ -18,6 +21,22 @@ type SumStats struct {
 // in the page cache before is not there after. Nothing is changed, except that
 // dirty data is written back first.
 func Sum(ctx context.Context, p *Pacer, f *os.File) (SumStats, error) {
+	return SumFrom(ctx, p, f, SumCheckpoints{})
+}
+
+// SumCheckpoints lets a sum begin where an earlier one of the same, unchanged
+// content was interrupted. State is the hash of what came before From.
+type SumCheckpoints struct {
+	From  int64
+	State []byte
+	// Save is told how far the sum is, and the state of the hash there, which
+	// it may keep.
+	Save  func(done int64, state []byte)
+	Every time.Duration // between two calls; 0 is a few seconds
+}
+
+// SumFrom is Sum from a checkpoint on. A state that is none is an error.
+func SumFrom(ctx context.Context, p *Pacer, f *os.File, c SumCheckpoints) (SumStats, error) {
 	size, err := fileSize(f)
 	if err != nil {
 		return SumStats{}, err
@@ -25,7 +44,10 @@ func Sum(ctx context.Context, p *Pacer, f *os.File) (SumStats, error) {
 	if err := flushSource(ctx, p, f); err != nil {
 		return SumStats{}, err
 	}
-	s := &summing{p: p, f: f, hash: sha256.New(), buf: alignedBuffer(chunkBytes)}
+	s := &summing{p: p, f: f, hash: sha256.New(), buf: alignedBuffer(chunkBytes), keep: c, told: time.Now()}
+	if err := s.restore(size); err != nil {
+		return SumStats{}, err
+	}
 	s.cache = newResidency(f, size)
 	defer s.cache.close()
 	p.expect(size, 0) // hashing zeros takes as long as hashing data
@@ -44,9 +66,44 @@ type summing struct {
 	buf   []byte
 	cache *residency
 	stats SumStats
+	keep  SumCheckpoints
+	told  time.Time // of the last checkpoint
 }
 
+// restore puts the hash where an earlier sum had it.
+func (s *summing) restore(size int64) error {
+	if s.keep.From == 0 {
+		return nil
+	}
+	if s.keep.From < 0 || s.keep.From > size {
+		return fmt.Errorf("a sum cannot go on at byte %d of %d", s.keep.From, size)
+	}
+	if err := s.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.keep.State); err != nil {
+		return fmt.Errorf("a sum cannot go on: %w", err)
+	}
+	return nil
+}
+
+// checkpoint tells how far the sum is, from time to time.
+func (s *summing) checkpoint(done int64) {
+	if s.keep.Save == nil || time.Since(s.told) < (Checkpoints{Every: s.keep.Every}).next(0) {
+		return
+	}
+	state, err := s.hash.(encoding.BinaryMarshaler).MarshalBinary()
+	if err != nil {
+		panic("internal error: SHA-256 does not give its state: " + err.Error())
+	}
+	s.keep.Save(done, state)
+	s.told = time.Now()
+}
+
+// extent hashes an extent, without what was hashed before.
 func (s *summing) extent(ctx context.Context, x extent) error {
+	if n := min(s.keep.From-x.off, x.len); n > 0 {
+		s.p.account(Moved{Done: n, Durable: n})
+		x.off += n
+		x.len -= n
+	}
 	if x.hole {
 		return s.zeros(ctx, x)
 	}
@@ -56,6 +113,7 @@ func (s *summing) extent(ctx context.Context, x extent) error {
 		if err := s.data(ctx, c); err != nil {
 			return err
 		}
+		s.checkpoint(c.off + c.len)
 	}
 	return nil
 }
@@ -89,6 +147,7 @@ func (s *summing) zeros(ctx context.Context, x extent) error {
 		s.hash.Write(zeros[:c.len])
 		s.stats.Holes += c.len
 		s.p.Finished(Moved{Done: c.len, Durable: c.len, Holes: c.len})
+		s.checkpoint(c.off + c.len)
 	}
 	return nil
 }

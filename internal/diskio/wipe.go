@@ -23,6 +23,13 @@ type WipeSpec struct {
 	// Verify reads the last pass back from the device and compares it. The
 	// algorithms whose definition asks for it do so anyway.
 	Verify bool
+	// Order is that of WipeOrder; nil makes one. Who continues a wipe needs the
+	// one that it had.
+	Order []int
+	// Checkpoints count through all rounds, the reading back too. A random pass
+	// that was interrupted goes on under another key, for the first one is kept
+	// nowhere; if it is the one to be read back, it is begun anew.
+	Checkpoints
 }
 
 // Rounds is how often the wipe goes over the whole file, which makes the total
@@ -40,6 +47,7 @@ type WipeStats struct {
 	Algorithm string
 	Method    string
 	Passes    int   // completed
+	From      int64 // where it began, of all rounds
 	Bytes     int64 // overwritten by each pass
 	Holes     int64 // not overwritten: no blocks, so no old content (zero only)
 	Verified  bool
@@ -81,6 +89,8 @@ type wiping struct {
 	skipHoles bool
 	algorithm algorithm
 	verify    bool
+	order     []pass
+	keep      Checkpoints
 	last      filler    // of the pass begun last
 	spare     sync.Pool // of *[chunkBytes]byte
 	stats     WipeStats
@@ -103,8 +113,27 @@ func newWiping(p *Pacer, f *os.File, spec WipeSpec) (*wiping, error) {
 		return w, ioError("stat", nowhere, err)
 	}
 	w.skipHoles = fi.Mode().IsRegular() && spec.Algorithm == AlgorithmZero
-	w.size, err = fileSize(f)
+	if w.size, err = fileSize(f); err != nil {
+		return w, err
+	}
+	w.keep = spec.Checkpoints
+	if spec.Order == nil {
+		spec.Order = WipeOrder(spec.Algorithm)
+	}
+	w.order, err = w.algorithm.order(spec.Order)
+	w.begin()
 	return w, err
+}
+
+// begin says where the wipe begins. What is to be read back must have been
+// written by this one, unless anybody knows what it wrote.
+func (w *wiping) begin() {
+	last := len(w.algorithm.passes) - 1
+	if w.verify && w.algorithm.passes[last] == nil {
+		w.keep.From = min(w.keep.From, int64(last)*w.size)
+	}
+	w.keep.From = max(w.keep.From, 0)
+	w.stats.From = w.keep.From
 }
 
 // survey finds what there is to overwrite and what cannot be reached.
@@ -146,7 +175,7 @@ func (w *wiping) walk(ctx context.Context, visit func(extent) error) (exact bool
 }
 
 func (w *wiping) passes(ctx context.Context) error {
-	for _, pass := range w.algorithm.order() {
+	for _, pass := range w.order {
 		w.last = pass.filler()
 		if err := w.pass(ctx, w.last); err != nil {
 			return err
@@ -156,11 +185,16 @@ func (w *wiping) passes(ctx context.Context) error {
 	return nil
 }
 
+// checkpointer is that of the current round.
+func (w *wiping) checkpointer(sync func(context.Context) error) *checkpointer {
+	return &checkpointer{Checkpoints: w.keep, base: int64(w.stats.Passes) * w.size, sync: sync}
+}
+
 // pass overwrites everything once and waits until the device has it.
 func (w *wiping) pass(ctx context.Context, fill filler) error {
 	flusher := newFlusher(w.p, w.f)
 	defer flusher.stop()
-	s := streams{p: w.p, step: func(ctx context.Context, buf []byte, off int64) (Moved, error) {
+	s := streams{p: w.p, keep: w.checkpointer(syncWith(w.p, w.f, flusher)), step: func(ctx context.Context, buf []byte, off int64) (Moved, error) {
 		fill(buf, off)
 		return writeAndFlush(ctx, flusher, buf, off)
 	}}
@@ -184,7 +218,7 @@ func (w *wiping) compare(ctx context.Context) error {
 		return err
 	}
 	defer restore()
-	s := streams{p: w.p, step: func(_ context.Context, buf []byte, off int64) (Moved, error) {
+	s := streams{p: w.p, keep: w.checkpointer(nil), step: func(_ context.Context, buf []byte, off int64) (Moved, error) {
 		if err := readAligned(w.f, buf, off); err != nil {
 			return Moved{}, err
 		}
