@@ -9,6 +9,8 @@ import (
 const (
 	maxLimits = 32  // of a wipe, in Summary.Limits
 	maxSum    = 256 // a checksum with its algorithm
+
+	maxState = 64 << 10 // what a task keeps in a checkpoint
 )
 
 func (s Summary) check() error {
@@ -90,6 +92,12 @@ func (it Item) check() error {
 func (p Pool) check() error {
 	return cmp.Or(checkUTF8("path", p.Path, maxPath), checkName("disk", p.Disk),
 		notNegative("capacity", p.Capacity), notNegative("allocation", p.Allocation), notNegative("available", p.Available))
+}
+
+func (m Mark) check() error {
+	return cmp.Or(checkName("task", m.Task), checkIndex(m.Phase), notNegative("done", m.Done), notNegative("total", m.Total),
+		notNegative("read", m.Read), notNegative("written", m.Written),
+		checkText("draft", m.Draft, maxText), checkText("state", m.State, maxState))
 }
 
 func (e End) check() error {

@@ -252,6 +252,7 @@ var kinds = map[Type]struct {
 	TypeOutcome:    {"OUTCOME", into[Summary]},
 	TypeItem:       {"ITEM", into[Item]},
 	TypeEnd:        {"END", into[End]},
+	TypeMark:       {"MARK", into[Mark]},
 }
 
 // down reports whether frames of the type go from daemon to helper.

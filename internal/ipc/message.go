@@ -33,6 +33,7 @@ const (
 	TypeOutcome Type = 129
 	TypeItem    Type = 130
 	TypeEnd     Type = 131
+	TypeMark    Type = 132
 )
 
 // Message is the body of a frame, always one of this package's structs and

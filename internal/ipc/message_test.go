@@ -42,7 +42,7 @@ func samples() []Message {
 		WindowAck{ID: 7},
 		Resync{},
 		Summary{
-			Outcome: Failed, Rollback: "done", Error: failure, Volume: &item,
+			Outcome: Failed, Untouched: true, Rollback: "done", Error: failure, Volume: &item,
 			Pool:   &Pool{Path: "/p", Device: 2049, Inode: 2, Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"},
 			Method: "reflink", Algorithm: "zero", Passes: 1, Bytes: 2, Checked: true, Verified: true,
 			Limits: []string{"an SSD keeps copies"}, Device: "/dev/loop0", Checksum: "sha256:" + testDigest,
@@ -50,6 +50,7 @@ func samples() []Message {
 		},
 		item,
 		End{Records: 3, Digest: testDigest},
+		Mark{Task: "wipe", Phase: 1, Done: 2, Total: 3, Read: 4, Written: 5, Draft: "0199-7", State: `{"offset":2}`},
 	}
 }
 
@@ -138,6 +139,7 @@ func TestOutOfBoundsIsNeitherSentNorReceived(t *testing.T) {
 		Summary{Outcome: Failed, Volume: &Item{Capacity: -1}}, Summary{Outcome: Failed, Pool: &Pool{Available: -1}},
 		Item{Path: long}, Item{Name: "\xff"}, Item{Allocation: -1}, Item{Error: &Error{}}, Item{Format: "a\x1bb"},
 		End{Records: -1, Digest: testDigest}, End{},
+		Mark{Done: -1}, Mark{Written: -1}, Mark{Phase: MaxPhases}, Mark{Draft: "\n"}, Mark{State: strings.Repeat("x", maxState+1)},
 	}
 	for i, m := range bad {
 		if _, err := Encode(Frame{Body: m}, MaxRecord); err == nil {

@@ -19,7 +19,8 @@ type Report struct {
 // Summary is the first record of a result file.
 type Summary struct {
 	Outcome   Outcome  `msgpack:"outcome"`
-	Rollback  string   `msgpack:"rollback"` // none (or empty), done, kept_partial, failed
+	Untouched bool     `msgpack:"untouched"` // GO never came: nothing was begun
+	Rollback  string   `msgpack:"rollback"`  // none (or empty), done, kept_partial, failed
 	Error     *Error   `msgpack:"error"`
 	Volume    *Item    `msgpack:"volume"` // the volume as it is now
 	Pool      *Pool    `msgpack:"pool"`   // the pool as it is now
@@ -91,6 +92,19 @@ type Pool struct {
 	Disk       string `msgpack:"disk"` // physical device, "259:0", for the scheduler
 }
 
+// Mark is a checkpoint: how far a task is for certain, and what a later helper
+// needs to go on from there.
+type Mark struct {
+	Task    string `msgpack:"task"` // its name, as on the command line
+	Phase   int    `msgpack:"phase"`
+	Done    int64  `msgpack:"done"`    // in the phase's unit
+	Total   int64  `msgpack:"total"`   // of the phase
+	Read    int64  `msgpack:"read"`    // bytes read by the whole job up to here
+	Written int64  `msgpack:"written"` // bytes written by the whole job up to here
+	Draft   string `msgpack:"draft"`   // the job in the name of the volume in the making; "" without one
+	State   string `msgpack:"state"`   // the task's own
+}
+
 // End closes a file; without it the file is torn. Digest is the SHA-256, in
 // hex, of every byte before this record.
 type End struct {
@@ -101,3 +115,4 @@ type End struct {
 func (Summary) Type() Type { return TypeOutcome }
 func (Item) Type() Type    { return TypeItem }
 func (End) Type() Type     { return TypeEnd }
+func (Mark) Type() Type    { return TypeMark }
