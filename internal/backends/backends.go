@@ -52,6 +52,12 @@ type Volumes interface {
 	// carries job. Nothing by its final name exists before Draft.Commit. A
 	// taken name is ErrExists.
 	Create(ctx context.Context, p Pool, name, job string) (Draft, error)
+	// Resume takes up what a process of the job left, which has died, had begun
+	// to make of name, and makes it job's own. Nothing left is ErrNotFound; what
+	// somebody still has open is a *BusyError. Where the name is taken by now it
+	// is ErrExists, and what was left is gone. The content is as that process
+	// left it; who resumes must know what of it to rely on.
+	Resume(ctx context.Context, p Pool, name, job, left string) (Draft, error)
 	// Open opens a volume safely: a regular file or device of its own, below
 	// the pool, no symbolic link, one hard link; and takes the image locks of
 	// the access. A volume in use elsewhere is a *BusyError naming the holder.

@@ -14,6 +14,47 @@ var settleCases = []testCase{
 	{"another job's volume and draft", settleOthers},
 	{"a volume that has gone or changed since", settleSince},
 	{"a record that cannot be read", settleGarbage},
+	{"a draft that another goes on with", settleResumed},
+}
+
+// settleResumed kills a real helper and goes on with what it made, under its
+// own job and under another.
+func settleResumed(r *rig) {
+	r.started()
+	for _, job := range []string{"first", "second"} {
+		helper := r.process(order{Act: actWrite, Name: "a", Job: "first"})
+		_, err := r.b.Resume(r.Context(), r.p, "a", job, "first")
+		r.busy(err, "")
+		helper.kill()
+		d, err := r.b.Resume(r.Context(), r.p, "a", job, "first")
+		r.must(err)
+		_, err = r.b.Resume(r.Context(), r.p, "a", "third", job)
+		r.busy(err, "")
+		r.has() // out of sight still
+		_, err = r.b.Settle(r.Context(), r.p, "a", job, nil)
+		r.busy(err, "") // it has that job's name, and is in use
+		r.must(d.Commit(r.Context(), keepNothing))
+		r.must(d.Close())
+		r.holds("a", draftContent)
+		_, err = r.b.Resume(r.Context(), r.p, "b", job, "first")
+		r.is(err, backends.ErrNotFound)
+		r.must(r.b.Remove(r.Context(), r.p, "a"))
+	}
+	r.process(order{Act: actWrite, Name: "a", Job: "first"}).kill()
+	r.made("a", []byte("somebody else's"))
+	_, err := r.b.Resume(r.Context(), r.p, "a", "first", "first")
+	r.is(err, backends.ErrExists)
+	_, err = r.b.Resume(r.Context(), r.p, "b", "first", "first")
+	r.is(err, backends.ErrNotFound)
+	r.holds("a", []byte("somebody else's"))
+	for _, job := range []string{"", "../x"} {
+		if _, err := r.b.Resume(r.Context(), r.p, "c", "first", job); err == nil {
+			r.Errorf("what job %q left was taken up", job)
+		}
+		if _, err := r.b.Resume(r.Context(), r.p, "c", job, "first"); err == nil {
+			r.Errorf("job %q took up a draft", job)
+		}
+	}
 }
 
 // settleKilled kills a real helper at each stage of a commit and looks what

@@ -72,6 +72,49 @@ func (d *poolDir) newDraft(name, temp string) (*draft, error) {
 	return dr, nil
 }
 
+// Resume takes up the temporary file of a process that has died.
+func (Backend) Resume(ctx context.Context, p backends.Pool, name, job, left string) (backends.Draft, error) {
+	for _, j := range []string{job, left} {
+		if err := backends.CheckJob(j); err != nil {
+			return nil, err
+		}
+	}
+	d, err := enter(ctx, p, name)
+	if err != nil {
+		return nil, err
+	}
+	dr, err := d.takeDraft(name, backends.DraftName(left), backends.DraftName(job))
+	if err != nil {
+		d.Close() // opened for reading
+		return nil, err
+	}
+	return dr, nil
+}
+
+// takeDraft opens a temporary file that is there and gives it another
+// temporary name.
+func (d *poolDir) takeDraft(name, left, temp string) (*draft, error) {
+	f, err := d.openLocked(left, backends.WriteExclusive)
+	if err != nil {
+		return nil, err
+	}
+	dr := &draft{volume: volume{f, name, d.path(name)}, dir: d, temp: left}
+	if err := d.free(name); err != nil {
+		return nil, errors.Join(err, dr.drop())
+	}
+	if left == temp {
+		return dr, nil
+	}
+	if err := d.rename(left, temp); err != nil {
+		return nil, errors.Join(err, dr.volume.Close())
+	}
+	dr.temp = temp
+	if err := d.sync(); err != nil {
+		return nil, errors.Join(err, dr.volume.Close())
+	}
+	return dr, nil
+}
+
 // free fails if anything has the name, of whatever kind.
 func (d *poolDir) free(name string) error {
 	_, err := d.stat(name)
