@@ -17,7 +17,7 @@ func cloneCommand() *cli.Command {
 	return taskCommand(cli.Command{
 		Name:        "clone",
 		Usage:       "copy a volume to a new one",
-		Description: "The copy appears under its name when it is complete, and never replaces another. Holes stay\nholes. The source is only read.",
+		Description: "The copy appears under its name when it is complete, and never replaces another. Holes stay\nholes. The source is only read; it may grow meanwhile, and the copy is of the size it had at the start.",
 		Flags: append(targetFlags(),
 			&cli.StringFlag{Name: "source", Usage: "`PATH` of the volume to copy"},
 			&cli.StringFlag{Name: "source-type", Value: "dir", Usage: "`TYPE` of its pool, default dir"},
@@ -80,13 +80,15 @@ func (w clone) work(ctx context.Context, r *run) error {
 	if w.size != 0 && w.size < size {
 		return failed(record.Invalid, "cannot clone %q, which has %s, to a size of %s", w.from.path, quantity.FormatBoth(size), quantity.FormatBoth(w.size))
 	}
-	r.plan(moving("copy", size), single("commit"))
+	r.plan(growing(moving("copy", size)), single("commit"))
 	r.next(0)
 	return r.create(ctx, w.to, 1, func(d backends.Draft) error {
-		did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{
-			Dst: d.File(), Src: source.File(), Size: w.size, Reflink: w.reflink, Clean: true,
+		return r.share(ctx, source, func(ctx context.Context) error {
+			did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{
+				Dst: d.File(), Src: source.File(), Size: w.size, Reflink: w.reflink, Clean: true,
+			})
+			r.report.Method, r.report.Bytes = did.Method, did.Bytes
+			return err
 		})
-		r.report.Method, r.report.Bytes = did.Method, did.Bytes
-		return err
 	})
 }

@@ -184,6 +184,8 @@ func (j *jobMode) follow(ctx context.Context, order ipc.Message) {
 		j.state("")
 	case ipc.WindowAck:
 		j.run.windows.ack(m.ID)
+	case ipc.WindowCall:
+		j.run.windows.call()
 	case ipc.Resync:
 		j.sender.Resync()
 	case nil: // closed: there are no more orders

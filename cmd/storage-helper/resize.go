@@ -56,7 +56,11 @@ type resize struct {
 }
 
 func (w resize) work(ctx context.Context, r *run) error {
-	return r.inPlace(ctx, w.at, func(v backends.Volume) error {
+	access := backends.Grow
+	if w.spec.Shrink {
+		access = backends.WriteExclusive
+	}
+	return r.changing(ctx, w.at, access, func(v backends.Volume) error {
 		size, err := sizeOf(v)
 		if err != nil {
 			return err

@@ -71,7 +71,7 @@ func newRun(id string, c commitRecords, log hclog.Logger) (*run, context.Context
 	pacer := diskio.NewPacer(nil)
 	return &run{
 		id: id, pacer: pacer, meter: &meter{pacer: pacer}, control: &control{stop: stop},
-		records: c, log: log,
+		windows: windows{called: make(chan struct{}, 1)}, records: c, log: log,
 	}, ctx
 }
 

@@ -57,9 +57,13 @@ func (w verification) work(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	r.plan(moving("read", size))
+	r.plan(growing(moving("read", size)))
 	r.next(0)
-	sum, err := diskio.Sum(ctx, r.pacer, v.File())
+	var sum diskio.SumStats
+	err = r.share(ctx, v, func(ctx context.Context) error {
+		sum, err = diskio.Sum(ctx, r.pacer, v.File())
+		return err
+	})
 	if err != nil {
 		return err
 	}

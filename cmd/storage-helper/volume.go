@@ -148,7 +148,12 @@ func (r *run) discard(d backends.Draft) {
 // the volume is described in the report also when the change fails or stops
 // half-way.
 func (r *run) inPlace(ctx context.Context, at place, change func(v backends.Volume) error) error {
-	v, err := r.open(ctx, at, backends.WriteExclusive)
+	return r.changing(ctx, at, backends.WriteExclusive, change)
+}
+
+// changing is inPlace for another access.
+func (r *run) changing(ctx context.Context, at place, a backends.Access, change func(v backends.Volume) error) error {
+	v, err := r.open(ctx, at, a)
 	if err != nil {
 		return err
 	}

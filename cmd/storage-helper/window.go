@@ -11,7 +11,8 @@ import (
 // says (ipc/PROTOCOL.md). The task opens and closes them, one at a time;
 // acknowledgements come from another goroutine.
 type windows struct {
-	view view
+	view   view
+	called chan struct{} // one token: somebody waits for a window
 
 	mu    sync.Mutex
 	last  int64         // id of the last frame
@@ -50,6 +51,14 @@ func (w *windows) id(acked chan struct{}) int64 {
 	w.last++
 	w.acked = acked
 	return w.last
+}
+
+// call is told that somebody waits for a window.
+func (w *windows) call() {
+	select {
+	case w.called <- struct{}{}:
+	default: // it is known
+	}
 }
 
 // ack is told of an acknowledgement. One of another id is of the past.

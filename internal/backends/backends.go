@@ -81,6 +81,9 @@ const (
 	ReadShared Access = iota
 	// WriteExclusive keeps everybody away.
 	WriteExclusive
+	// Grow is for making a volume larger. It lets those in who read and share
+	// that (Volume.ShareGrowth), and keeps everybody else away.
+	Grow
 )
 
 // Volume is an open volume. Close releases its locks.
@@ -90,6 +93,13 @@ type Volume interface {
 	// Info reads what the volume is now. Format and Backing are empty and
 	// Capacity is Size: who opened it knows the format.
 	Info() (VolumeInfo, error)
+	// ShareGrowth lets others open a volume with Grow that was opened with
+	// ReadShared, until KeepSize. Writers are kept away all the while.
+	ShareGrowth() error
+	// KeepSize ends ShareGrowth. Somebody who is growing the volume still is a
+	// *BusyError, a volume that is not safe any more ErrUnsafe; it is locked no
+	// longer then.
+	KeepSize() error
 	// Close may be called more than once.
 	Close() error
 }

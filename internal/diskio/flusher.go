@@ -180,7 +180,7 @@ func (w *flusher) run() {
 // sleep waits for work. It is idle when the stream is so slow or still that
 // everything written shall be settled now.
 func (w *flusher) sleep(tick <-chan time.Time) (idle bool) {
-	paused, _, changed := w.p.activity()
+	paused, changed := w.p.activity()
 	if paused {
 		changed = nil // look at w.wake and the tick only, or this would spin
 	}
@@ -195,7 +195,7 @@ func (w *flusher) sleep(tick <-chan time.Time) (idle bool) {
 		return idle
 	case <-w.quit:
 	}
-	paused, _, _ = w.p.activity()
+	paused, _ = w.p.activity()
 	return paused
 }
 

@@ -62,6 +62,7 @@ type Pacer struct {
 	lightAll int64 // of counts.Total
 	ahead    int64 // of counts.Total: foreseen, and not expected yet by who moves it
 	paused   bool
+	breaks   int // intermissions under way
 	inFlight int
 	limit    int64
 	limiter  *rate.Limiter // nil without a limit
@@ -162,7 +163,7 @@ func (p *Pacer) reserve(want int64) (n int64, wait time.Duration, changed chan s
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.paused:
+	case p.still():
 		return 0, untilChanged, p.changed
 	case p.limiter == nil || want == 0:
 		n = want
@@ -278,10 +279,13 @@ func (p *Pacer) leave() {
 		panic("internal error: chunk finished twice")
 	}
 	p.inFlight--
-	if p.inFlight == 0 && p.paused {
+	if p.inFlight == 0 && p.still() {
 		p.wake()
 	}
 }
+
+// still reports whether nothing is admitted. The caller holds mu.
+func (p *Pacer) still() bool { return p.paused || p.breaks > 0 }
 
 // wake makes everyone who waits look again.
 func (p *Pacer) wake() {
@@ -328,10 +332,18 @@ func (p *Pacer) Pause(ctx context.Context) error {
 		p.wake()
 	}
 	p.mu.Unlock()
+	return p.quiet(ctx, func() bool { return p.paused })
+}
+
+// quiet waits until nothing is in flight, as long as still, which is called
+// with mu held, is true.
+func (p *Pacer) quiet(ctx context.Context, still func() bool) error {
 	for {
-		paused, inFlight, changed := p.activity()
+		p.mu.Lock()
+		asked, inFlight, changed := still(), p.inFlight, p.changed
+		p.mu.Unlock()
 		switch {
-		case !paused:
+		case !asked:
 			return ErrResumed
 		case inFlight == 0:
 			return nil
@@ -350,15 +362,44 @@ func (p *Pacer) Resume() {
 	defer p.mu.Unlock()
 	if p.paused {
 		p.paused = false
-		p.refill()
-		p.wake()
+		p.goOn()
 	}
 }
 
-// activity is what Pause and the flusher wait for; changed is closed when it
-// may have changed.
-func (p *Pacer) activity() (paused bool, inFlight int, changed <-chan struct{}) {
+// goOn lets the streams on if nothing holds them any more. The caller holds mu.
+func (p *Pacer) goOn() {
+	if !p.still() {
+		p.refill()
+	}
+	p.wake()
+}
+
+// Intermit stops all streams as Pause does, whether or not they are paused, and
+// returns when no I/O is being done. They go on when resume, which is called
+// once, was called and there is no pause. If ctx ends first its cause is given
+// and there is no intermission.
+func (p *Pacer) Intermit(ctx context.Context) (resume func(), err error) {
+	p.mu.Lock()
+	p.breaks++
+	p.wake()
+	p.mu.Unlock()
+	resume = func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.breaks--
+		p.goOn()
+	}
+	if err := p.quiet(ctx, p.still); err != nil {
+		resume()
+		return nil, err
+	}
+	return resume, nil
+}
+
+// activity is what the flusher waits for; changed is closed when it may have
+// changed.
+func (p *Pacer) activity() (still bool, changed <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.paused, p.inFlight, p.changed
+	return p.still(), p.changed
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,19 +45,70 @@ func (e *InUseError) Error() string {
 // nothing is locked then. The locks belong to f's open file description and
 // end when its last descriptor is closed, in whatever process.
 func LockShared(f *os.File) error {
-	mine := []span{{usesByte + consistentRead, 1}, {unsharedByte + write, 1}, {unsharedByte + resize, 1}}
+	if err := permit(f, consistentRead); err != nil {
+		return err
+	}
+	return ask(f, unix.F_RDLCK, span{libvirtByte, libvirtBytes})
+}
+
+// permit takes the permission to use the image in one way while nobody writes
+// to it or resizes it.
+func permit(f *os.File, use int64) error {
+	mine := []span{{usesByte + use, 1}, {unsharedByte + write, 1}, {unsharedByte + resize, 1}}
 	for _, s := range mine {
 		if err := take(f, unix.F_RDLCK, s); err != nil {
 			return err
 		}
 	}
-	others := []span{{unsharedByte + consistentRead, 1}, {usesByte + write, 1}, {usesByte + resize, 1}}
+	others := []span{{unsharedByte + use, 1}, {usesByte + write, 1}, {usesByte + resize, 1}}
 	for _, s := range others {
 		if err := ask(f, unix.F_WRLCK, s); err != nil {
 			return err
 		}
 	}
-	return ask(f, unix.F_RDLCK, span{libvirtByte, libvirtBytes})
+	return nil
+}
+
+// passerBy is how long a lock may be there of somebody who will be refused:
+// QEMU takes its locks first, then sees ours and lets go, within milliseconds.
+const passerBy = time.Second
+
+// ShareGrowth lets others take LockGrow beside f's LockShared, until KeepSize.
+// Writers stay away: that part of the lock is never let go.
+func ShareGrowth(f *os.File) error {
+	l := span{unsharedByte + resize, 1}.lock(unix.F_UNLCK)
+	if err := fcntl(f, unix.F_OFD_SETLK, &l); err != nil {
+		return fmt.Errorf("cannot share the growth of the image: %w", err)
+	}
+	return nil
+}
+
+// KeepSize ends ShareGrowth. Somebody who still grows the image is an
+// *InUseError, and nothing is locked then.
+func KeepSize(f *os.File) error {
+	if err := take(f, unix.F_RDLCK, span{unsharedByte + resize, 1}); err != nil {
+		return err
+	}
+	grower := span{usesByte + resize, 1}
+	tick := time.NewTicker(passerBy / 100)
+	defer tick.Stop()
+	for end := time.Now().Add(passerBy); time.Now().Before(end); <-tick.C {
+		if l, err := look(f, unix.F_WRLCK, grower); err != nil || l.Type == unix.F_UNLCK {
+			return err
+		}
+	}
+	return ask(f, unix.F_WRLCK, grower)
+}
+
+// LockGrow takes the locks of somebody who makes the image longer and writes
+// nothing into what it has. It lets those in who read and share its growth (so
+// do some of QEMU's readers), and keeps everybody else away. It is otherwise
+// like LockShared.
+func LockGrow(f *os.File) error {
+	if err := permit(f, resize); err != nil {
+		return err
+	}
+	return ask(f, unix.F_WRLCK, span{libvirtByte, libvirtBytes})
 }
 
 // LockExclusive takes the locks of a writer, who keeps everybody away; f must
@@ -103,16 +155,25 @@ func taken(f *os.File, kind int16, s span) error {
 // ask fails if somebody holds a lock on s that excludes one of this kind; f
 // holds no lock at all then.
 func ask(f *os.File, kind int16, s span) error {
-	l := s.lock(kind)
-	if err := fcntl(f, unix.F_OFD_GETLK, &l); err != nil {
+	l, err := look(f, kind, s)
+	if err != nil {
 		release(f)
-		return fmt.Errorf("cannot ask for locks of the image: %w", err)
+		return err
 	}
 	if l.Type == unix.F_UNLCK {
 		return nil
 	}
 	release(f)
 	return &InUseError{Holder: holder(f, l)}
+}
+
+// look gives a lock of somebody else on s that excludes one of this kind.
+func look(f *os.File, kind int16, s span) (unix.Flock_t, error) {
+	l := s.lock(kind)
+	if err := fcntl(f, unix.F_OFD_GETLK, &l); err != nil {
+		return l, fmt.Errorf("cannot ask for locks of the image: %w", err)
+	}
+	return l, nil
 }
 
 // release gives up every lock of f's description. Unlocking cannot fail in a

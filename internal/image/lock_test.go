@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,6 +48,13 @@ type access struct {
 var (
 	shared    = access{"shared", os.O_RDONLY, LockShared}
 	exclusive = access{"exclusive", os.O_RDWR, LockExclusive}
+	grow      = access{"grow", os.O_RDWR, LockGrow}
+	sharing   = access{"sharing growth", os.O_RDONLY, func(f *os.File) error {
+		if err := LockShared(f); err != nil {
+			return err
+		}
+		return ShareGrowth(f)
+	}}
 )
 
 func (a access) try(t *testing.T, path string) (*os.File, error) {
@@ -80,6 +88,16 @@ func TestReadersShareAndWritersAreAlone(t *testing.T) {
 		{shared, exclusive, false},
 		{exclusive, shared, false},
 		{exclusive, exclusive, false},
+		{shared, grow, false},
+		{grow, shared, false},
+		{grow, sharing, false}, // it asks as a reader who keeps the size
+		{grow, exclusive, false},
+		{exclusive, grow, false},
+		{grow, grow, false},
+		{sharing, shared, true},
+		{sharing, sharing, true},
+		{sharing, grow, true},
+		{sharing, exclusive, false},
 	} {
 		t.Run(c.first.name+" then "+c.second.name, func(t *testing.T) {
 			path := newImage(t)
@@ -111,6 +129,8 @@ func TestLocksAreOnQEMUsBytes(t *testing.T) {
 	}{
 		{shared, []string{"READ 100 100", "READ 201 201", "READ 203 203"}},
 		{exclusive, []string{"WRITE 100 163", "WRITE 200 263"}},
+		{grow, []string{"READ 103 103", "READ 201 201", "READ 203 203"}},
+		{sharing, []string{"READ 100 100", "READ 201 201"}},
 	} {
 		f, err := c.try(t, newImage(t))
 		if err != nil {
@@ -238,16 +258,19 @@ func TestWeKeepRealQEMUAway(t *testing.T) {
 		{reads, []string{"qemu-img", "convert", "-f", "raw", "-O", "raw", "IMAGE", "COPY"}},
 		{reads, []string{"qemu-img", "compare", "-f", "raw", "-F", "raw", "IMAGE", "OTHER"}},
 	}
-	for _, a := range []access{shared, exclusive} {
+	for _, a := range []access{shared, sharing, exclusive, grow} {
 		path, other := newImage(t), newImage(t)
 		if _, err := a.try(t, path); err != nil {
 			t.Fatal(err)
 		}
 		put := strings.NewReplacer("IMAGE", path, "OTHER", other, "COPY", other+".copy")
 		for _, tool := range tools {
+			if a.name == "grow" && tool.kind == reads {
+				continue // it depends on what the tool shares
+			}
 			argv := strings.Split(put.Replace(strings.Join(tool.argv, "\n")), "\n")
 			out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
-			want := a.name == "shared" && tool.kind == reads
+			want := a.flags == os.O_RDONLY && tool.kind == reads
 			if (err == nil) != want {
 				t.Errorf("beside our %s lock, %q: %v\n%s", a.name, tool.argv, err, out)
 			}
@@ -256,6 +279,40 @@ func TestWeKeepRealQEMUAway(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestReaderTakesTheSizeBack(t *testing.T) {
+	path := newImage(t)
+	reader, err := sharing.try(t, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	grower, err := grow.try(t, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, KeepSize(reader), me())
+	if reader, err = sharing.try(t, path); err == nil {
+		t.Error("a new reader came in beside somebody who grows the image")
+	}
+	if err := grower.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if reader, err = sharing.try(t, path); err != nil {
+		t.Fatal(err)
+	}
+	passer := openFile(t, path, os.O_RDWR)
+	for _, use := range []int64{write, resize} { // as QEMU does, before it sees that it must not
+		if err := take(passer, unix.F_RDLCK, span{usesByte + use, 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.AfterFunc(10*time.Millisecond, func() { release(passer) })
+	if err := KeepSize(reader); err != nil {
+		t.Fatal(err)
+	}
+	_, err = grow.try(t, path)
+	refused(t, err, me())
 }
 
 // virtlockd uses locks of the old kind, which never conflict within a process,

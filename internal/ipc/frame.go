@@ -249,6 +249,7 @@ var kinds = map[Type]struct {
 	TypeLimit:      {"LIMIT", into[Limit]},
 	TypeWindowAck:  {"WINDOW_ACK", into[WindowAck]},
 	TypeResync:     {"RESYNC", into[Resync]},
+	TypeWindowCall: {"WINDOW_CALL", into[WindowCall]},
 	TypeOutcome:    {"OUTCOME", into[Summary]},
 	TypeItem:       {"ITEM", into[Item]},
 	TypeEnd:        {"END", into[End]},

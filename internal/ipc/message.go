@@ -21,13 +21,14 @@ const (
 	TypeResult     Type = 11
 
 	// Down: daemon to helper, 65 to 127.
-	TypeGo        Type = 65
-	TypeCancel    Type = 66
-	TypePause     Type = 67
-	TypeResume    Type = 68
-	TypeLimit     Type = 69
-	TypeWindowAck Type = 70
-	TypeResync    Type = 71
+	TypeGo         Type = 65
+	TypeCancel     Type = 66
+	TypePause      Type = 67
+	TypeResume     Type = 68
+	TypeLimit      Type = 69
+	TypeWindowAck  Type = 70
+	TypeResync     Type = 71
+	TypeWindowCall Type = 72
 
 	// In files only, from 129.
 	TypeOutcome Type = 129
@@ -78,6 +79,7 @@ type PlanPhase struct {
 	Data    bool    `msgpack:"data"`    // the phase whose done/total are the job's
 	Bounded bool    `msgpack:"bounded"` // Total is final
 	Mask    string  `msgpack:"mask"`    // modes that may visit while a window is open, "QR"
+	OnCall  bool    `msgpack:"on_call"` // a window is opened when it is called for
 }
 
 // Phase says that phase Index of the plan (from 0) has begun.
@@ -185,6 +187,10 @@ type WindowAck struct {
 	ID int64 `msgpack:"id"`
 }
 
+// WindowCall says that somebody waits who would come in: a helper whose phase
+// is on call opens a window and asks to close it.
+type WindowCall struct{}
+
 // Resync asks the helper to send the last HELLO, PLAN, PHASE, CHECKPOINT,
 // STATE, WINDOW, PROGRESS, every WARN and RESULT again, as far as there are any.
 type Resync struct{}
@@ -207,3 +213,4 @@ func (Resume) Type() Type     { return TypeResume }
 func (Limit) Type() Type      { return TypeLimit }
 func (WindowAck) Type() Type  { return TypeWindowAck }
 func (Resync) Type() Type     { return TypeResync }
+func (WindowCall) Type() Type { return TypeWindowCall }

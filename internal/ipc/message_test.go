@@ -24,7 +24,7 @@ func samples() []Message {
 	return []Message{
 		Hello{Proto: 3, ProtoMin: 2, PID: 4712, Job: "0199-7", Version: "v1.2.3"},
 		Plan{Phases: []PlanPhase{
-			{Name: "copy", Unit: "bytes", Total: math.MaxInt64, Weight: 97.5, Data: true, Bounded: true, Mask: "QR"},
+			{Name: "copy", Unit: "bytes", Total: math.MaxInt64, Weight: 97.5, Data: true, Bounded: true, OnCall: true, Mask: "QR"},
 			{Name: "sync", Unit: "items", Weight: 1e18},
 		}},
 		Phase{Index: 63, NoReturn: true},
@@ -41,6 +41,7 @@ func samples() []Message {
 		Limit{Rate: 1 << 40},
 		WindowAck{ID: 7},
 		Resync{},
+		WindowCall{},
 		Summary{
 			Outcome: Failed, Untouched: true, Rollback: "done", Error: failure, Volume: &item,
 			Pool:   &Pool{Path: "/p", Device: 2049, Inode: 2, Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"},

@@ -34,6 +34,7 @@ func (j *job) frame(f ipc.Frame) {
 	switch m := f.Body.(type) {
 	case ipc.Plan:
 		j.track.plan(m)
+		j.listen()
 	case ipc.Phase:
 		j.onPhase(m)
 	case ipc.Progress:
@@ -184,6 +185,7 @@ func (j *job) say(m ipc.Message) (told bool) {
 
 func (j *job) onPhase(m ipc.Phase) {
 	j.track.phase(m)
+	j.listen()
 	if j.run.window != nil {
 		j.openWindow() // for the visitors of this phase now
 	}

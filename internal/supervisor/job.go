@@ -157,6 +157,9 @@ func (j *job) accept(next store.Job) {
 	if j.run.window != nil && !hosts(next.State) {
 		j.shutWindow()
 	}
+	if moved {
+		j.listen()
+	}
 	j.publish()
 	if rested {
 		j.s.queue.rest(j, next.State == record.Paused)

@@ -50,6 +50,8 @@ var cast = map[string]func(*fake){
 	"query":              (*fake).query,
 	"noReturn":           (*fake).noReturn,
 	"host":               (*fake).host,
+	"onCall":             (*fake).onCall,
+	"grow":               (*fake).grow,
 	"walk":               (*fake).walk,
 	"visit":              (*fake).visit,
 	"undoAlone":          (*fake).undoAlone,

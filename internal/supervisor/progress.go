@@ -21,9 +21,10 @@ type tracker struct {
 	index   int // of the phase, -1 before the first
 	limit   int64
 	paused  bool
-	floor   float64 // percent never falls, not even when the plan changes
-	unshown bool    // something has changed since the last event
-	opens   int64   // how much of the phase is done when the next window opens; 0: not known
+	floor   float64   // percent never falls, not even when the plan changes
+	unshown bool      // something has changed since the last event
+	opens   int64     // how much of the phase is done when the next window opens; 0: not known
+	looks   time.Time // when it is next looked whether a window is to be called for
 }
 
 func newTracker(prior estimate.Prior) *tracker { return &tracker{index: -1, prior: prior} }
@@ -176,6 +177,24 @@ func (t *tracker) maskNow() []record.Mode {
 	return modes
 }
 
+// onCall reports whether windows of the current phase open when called for.
+func (t *tracker) onCall() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.onCallNow()
+}
+
+func (t *tracker) onCallNow() bool {
+	return t.index >= 0 && t.index < len(t.phases) && t.phases[t.index].OnCall
+}
+
+// looksAgain notes that visitors are looked for again after d.
+func (t *tracker) looksAgain(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.looks = time.Now().Add(d).UTC()
+}
+
 // windowAt takes what the helper says of its next window.
 func (t *tracker) windowAt(done int64) {
 	t.mu.Lock()
@@ -188,7 +207,14 @@ func (t *tracker) windowAt(done int64) {
 func (t *tracker) nextWindow(m record.Mode) *time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.est == nil || t.opens == 0 || t.paused || !slices.Contains(t.maskNow(), m) {
+	if t.est == nil || !slices.Contains(t.maskNow(), m) {
+		return nil
+	}
+	if t.onCallNow() && !t.looks.IsZero() {
+		at := t.looks
+		return &at
+	}
+	if t.opens == 0 || t.paused {
 		return nil
 	}
 	now := time.Now()

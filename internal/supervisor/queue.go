@@ -382,13 +382,18 @@ func (q *queue) explainSlot(p *place) record.Blocker {
 // explain puts those who hold before those who only asked earlier.
 func (q *queue) explain(a locks.Ask, blocks []locks.Block, since time.Time) []record.Blocker {
 	slices.SortStableFunc(blocks, func(a, b locks.Block) int { return cmp.Compare(rank(a), rank(b)) })
+	next := !slices.ContainsFunc(blocks, func(b locks.Block) bool { return b.Waiting }) // whom no window passes
 	var out []record.Blocker
 	for _, b := range blocks[:min(len(blocks), maxBlockers)] {
 		asked := b.Asked
-		out = append(out, record.Blocker{
+		w := record.Blocker{
 			For: "lock", Object: &asked, Mode: asked.Mode, Position: b.Position, Since: since.UTC(),
-			Holder: q.holder(b), ExpectedEnd: q.expectedEnd(b), NextWindow: q.nextWindow(a, b),
-		})
+			Holder: q.holder(b), ExpectedEnd: q.expectedEnd(b),
+		}
+		if next {
+			w.NextWindow = q.nextWindow(a, b)
+		}
+		out = append(out, w)
 	}
 	return out
 }

@@ -40,6 +40,7 @@ type running struct {
 	stuck       *record.Blocker
 	awaited     *record.Blocker // the helper, while it has not answered a cancel
 	window      []record.Mode   // who may come in; nil: it is closed
+	opened      time.Time       // when it was
 	closing     *int64          // the WINDOW that is to be acknowledged
 	emptying    bool            // another helper is to be started when the visitors have left
 	told        time.Time       // of the last progress event
@@ -219,6 +220,7 @@ func (j *job) lost(e process.Exit) {
 	j.setAwaited(nil)
 	j.run.closing = nil
 	j.shutWindow() // it cannot ask for that any more
+	j.listen()
 	j.run.pollGap = j.s.times.lockPoll
 	j.askLock()
 }
@@ -306,7 +308,7 @@ func (j *job) keepHouse() {
 	if err := j.h.trimLog(); err != nil {
 		j.s.log.Warn("log of a job is not bounded", "job", j.rec.Number, "error", err)
 	}
-	j.ackWindow() // unless that was said already, or could not be said
+	j.keepWindow()
 	if j.run.awaited != nil {
 		j.track.news() // its time runs out
 	}

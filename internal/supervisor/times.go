@@ -16,6 +16,7 @@ type times struct {
 	lockPoll   time.Duration
 	lockPollUp time.Duration
 	tick       time.Duration
+	window     time.Duration
 	progress   time.Duration
 	lockWait   time.Duration
 	ageing     time.Duration
@@ -55,8 +56,12 @@ func defaultTimes() times {
 		// milliseconds, or by the kernel after minutes: ask often, then less.
 		lockPoll:   5 * time.Millisecond,
 		lockPollUp: time.Second,
-		// Housekeeping of a running job: bounds of its log, stalls.
+		// Housekeeping of a running job: bounds of its log, stalls, visitors.
 		tick: time.Second,
+		// Two jobs that read one volume must have their windows open at once for
+		// anybody to grow it. Each is called within a tick and ends a chunk first;
+		// one that does not come by then does not keep the other any longer.
+		window: 5 * time.Second,
 		// At most one progress event per second and job: readers are people.
 		progress: time.Second,
 		// Normal jobs are short, and somebody waits for each: half a minute of

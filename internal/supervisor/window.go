@@ -15,6 +15,9 @@ import (
 // has always ended before the host goes on. Only a helper that works or is
 // paused has an open window: not one that is being canceled, whose job is
 // recovering, or that settles another.
+//
+// A helper whose phase is on call opens one when it is told that somebody
+// waits, which is looked for at every tick: it costs nothing while nobody does.
 
 // hosts reports whether a job in that state may have an open window.
 func hosts(s record.State) bool { return s == record.Running || s == record.Paused }
@@ -37,8 +40,38 @@ func (j *job) onWindow(m ipc.Window) {
 	}
 	j.track.windowAt(m.Next)
 	j.run.closing = &m.ID
+	j.closeWindow()
+}
+
+// closeWindow closes the window for a helper that has asked, unless a visitor
+// is about to come in: it waits for the windows of others too, which have been
+// called for.
+func (j *job) closeWindow() {
+	if j.run.window != nil && time.Since(j.run.opened) < j.s.times.window && j.s.queue.wanted(j) {
+		return // the next tick asks again
+	}
 	j.shutWindow()
 	j.ackWindow()
+}
+
+// keepWindow does at every tick what is due about the window.
+func (j *job) keepWindow() {
+	switch {
+	case j.run.closing != nil:
+		j.closeWindow() // it could not be acknowledged, or was kept open
+	case j.run.window == nil && j.s.queue.wanted(j):
+		j.say(ipc.WindowCall{})
+	}
+	j.track.looksAgain(j.s.times.tick)
+}
+
+// listen says whether the job opens windows when it is called.
+func (j *job) listen() {
+	var mask []record.Mode
+	if hosts(j.rec.State) && !j.rec.Undo && !j.run.gone && j.track.onCall() {
+		mask = j.track.mask()
+	}
+	j.s.queue.onCall(j, mask)
 }
 
 // openWindow lets in who may visit in the current phase.
@@ -50,6 +83,9 @@ func (j *job) openWindow() {
 	if err := j.s.queue.openWindow(j, mask); err != nil {
 		j.s.log.Warn("window stays closed", "job", j.rec.Number, "error", err)
 		return
+	}
+	if j.run.window == nil {
+		j.run.opened = time.Now()
 	}
 	j.run.window = mask
 	j.track.news()
@@ -111,6 +147,18 @@ func (q *queue) shutWindow(j *job) {
 	q.locks.CloseWindow(j.id)
 }
 
+func (q *queue) onCall(j *job, mask []record.Mode) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.locks.OnCall(j.id, mask)
+}
+
+func (q *queue) wanted(j *job) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.locks.Wanted(j.id)
+}
+
 func (q *queue) visited(j *job) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -141,7 +189,7 @@ func (q *queue) inside(j *job) []record.Blocker {
 // with mu held.
 func (q *queue) nextWindow(a locks.Ask, b locks.Block) *time.Time {
 	p := q.places[b.Holder]
-	if p == nil || !a.Visits || b.Asked.Volume == "" || b.Waiting || p.standing != isRunning {
+	if p == nil || !a.Visits || b.Asked.Volume == "" || p.standing != isRunning {
 		return nil
 	}
 	return p.j.track.nextWindow(b.Asked.Mode)

@@ -158,3 +158,58 @@ func (f *fake) pass(gate <-chan struct{}) {
 		}
 	}
 }
+
+// onCall opens its window whenever it is called, as long as the gate is shut.
+// Reading, it shares the ground with other hosts; growing visitors have it to
+// themselves.
+func (f *fake) onCall() {
+	f.begin()
+	ground := openPlot(f.args[0])
+	f.say(ipc.Plan{Phases: []ipc.PlanPhase{
+		{Name: "read", Unit: "bytes", Total: 1000, Weight: 1, Data: true, Bounded: true, Mask: "G", OnCall: true},
+	}})
+	f.say(ipc.Phase{Index: 0})
+	gate := f.gate(1)
+	for id := int64(1); ; id += 2 {
+		if !ground.enter(unix.LOCK_SH) {
+			f.finish(broken("the window was acknowledged with somebody inside"), 1)
+		}
+		if !f.called(gate) {
+			f.finish(success(), 0)
+		}
+		ground.leave()
+		f.say(ipc.Window{ID: id, Open: true})
+		f.say(ipc.Window{ID: id + 1})
+		f.obey(moment, id+1)
+	}
+}
+
+// called obeys until the helper is called, or the gate is open.
+func (f *fake) called(gate <-chan struct{}) bool {
+	for {
+		select {
+		case <-gate:
+			return false
+		case m := <-f.orders:
+			if _, ok := m.(ipc.WindowCall); ok {
+				return true
+			}
+			if !f.follow(m) {
+				f.finish(undone(), 130)
+			}
+		case <-f.signals: // CANCEL comes with it
+		}
+	}
+}
+
+// grow ends as broken when a host reads meanwhile.
+func (f *fake) grow() {
+	f.begin()
+	ground := openPlot(f.args[0])
+	if !ground.enter(unix.LOCK_EX) {
+		f.finish(broken("a host reads beside its visitor"), 1)
+	}
+	f.obey(moment, 0)
+	ground.leave()
+	f.finish(success(), 0)
+}

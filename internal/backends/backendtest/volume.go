@@ -9,6 +9,7 @@ import (
 var volumeCases = []testCase{
 	{"opens, tells and closes", volumeOpen},
 	{"is kept from other processes by its locks", volumeLocks},
+	{"grows beside readers who share that", volumeGrowth},
 	{"is free when its holder was killed", volumeKilled},
 	{"a refused open leaves no lock", volumeRefused},
 	{"remove is for good", volumeRemove},
@@ -57,6 +58,37 @@ func volumeLocks(r *rig) {
 		other.end()
 	}
 	r.has("a")
+}
+
+// volumeGrowth: two who read let a third one grow the volume, and nobody write
+// to it, until they take that back.
+func volumeGrowth(r *rig) {
+	r.started().made("a", []byte("a"))
+	var readers []backends.Volume
+	for range 2 {
+		v, err := r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
+		r.must(err)
+		defer v.Close() // opened for reading
+		readers = append(readers, v)
+		_, err = r.b.Open(r.Context(), r.p, "a", backends.Grow)
+		r.busy(err, "")
+	}
+	for _, v := range readers {
+		_, err := r.b.Open(r.Context(), r.p, "a", backends.Grow)
+		r.busy(err, "")
+		r.must(v.ShareGrowth())
+	}
+	_, err := r.b.Open(r.Context(), r.p, "a", backends.WriteExclusive)
+	r.busy(err, "")
+	grower, err := r.b.Open(r.Context(), r.p, "a", backends.Grow)
+	r.must(err)
+	_, err = r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
+	r.busy(err, "")
+	r.busy(readers[0].KeepSize(), "")
+	r.must(grower.Close())
+	r.must(readers[1].KeepSize())
+	_, err = r.b.Open(r.Context(), r.p, "a", backends.Grow)
+	r.busy(err, "")
 }
 
 // readTogether opens a volume twice at once, as clones of one source do.

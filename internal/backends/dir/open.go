@@ -136,9 +136,12 @@ func (d *poolDir) openBeneath(name string, flags int, mode uint64) (*os.File, er
 // openLocked opens a volume with the image locks of the access and makes sure
 // that the name still means the file that is locked.
 func (d *poolDir) openLocked(name string, a backends.Access) (*os.File, error) {
-	flags, lock := unix.O_RDONLY, image.LockShared
-	if a == backends.WriteExclusive {
-		flags, lock = unix.O_RDWR, image.LockExclusive
+	flags, lock := unix.O_RDWR, image.LockExclusive
+	switch a {
+	case backends.ReadShared:
+		flags, lock = unix.O_RDONLY, image.LockShared
+	case backends.Grow:
+		lock = image.LockGrow
 	}
 	f, err := d.open(name, flags)
 	if err != nil {
@@ -173,14 +176,16 @@ func (d *poolDir) confirm(name string, f *os.File) error {
 	return nil
 }
 
+func (d *poolDir) busy(name string, err error) error { return busy(d.path(name), err) }
+
 // busy turns the answer of an image lock into the error of this package.
-func (d *poolDir) busy(name string, err error) error {
+func busy(path string, err error) error {
 	var used *image.InUseError
 	if errors.As(err, &used) {
-		return &backends.BusyError{Object: d.path(name), Holder: used.Holder}
+		return &backends.BusyError{Object: path, Holder: used.Holder}
 	}
 	if err != nil {
-		return fmt.Errorf("volume %q: %w", d.path(name), err)
+		return fmt.Errorf("volume %q: %w", path, err)
 	}
 	return nil
 }
@@ -204,8 +209,10 @@ func (d *poolDir) refusal(name string, err error) error {
 	return fmt.Errorf("cannot open volume %q: %w", d.path(name), err)
 }
 
-func (d *poolDir) unsafe(name, why string) error {
-	return fmt.Errorf("volume %q %w: %s", d.path(name), backends.ErrUnsafe, why)
+func (d *poolDir) unsafe(name, why string) error { return unsafe(d.path(name), why) }
+
+func unsafe(path, why string) error {
+	return fmt.Errorf("volume %q %w: %s", path, backends.ErrUnsafe, why)
 }
 
 // danger says why an object is no volume, "" if it may be one.

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/image"
 )
 
 // volume is an open file of a pool.
@@ -85,6 +86,24 @@ func (v *volume) Info() (backends.VolumeInfo, error) {
 		return backends.VolumeInfo{}, fmt.Errorf("cannot read properties of volume %q: %w", v.path, err)
 	}
 	return infoOf(v.name, v.path, &st), nil
+}
+
+// ShareGrowth gives up the part of the lock that keeps the size.
+func (v *volume) ShareGrowth() error { return busy(v.path, image.ShareGrowth(v.file)) }
+
+// KeepSize takes that part again and looks whether the file is still one.
+func (v *volume) KeepSize() error {
+	if err := busy(v.path, image.KeepSize(v.file)); err != nil {
+		return err
+	}
+	st, err := statFile(v.file)
+	if err != nil {
+		return fmt.Errorf("cannot look at volume %q: %w", v.path, err)
+	}
+	if why := danger(&st); why != "" {
+		return unsafe(v.path, why)
+	}
+	return nil
 }
 
 // Close releases the locks, unless another process has the open file too. Data

@@ -76,7 +76,8 @@ type claim struct {
 	open    bool // the window, for the modes of mask
 	closing bool // the window is shut, with visitors still inside
 	mask    []record.Mode
-	inside  []*claim // visitors in the window
+	onCall  []record.Mode // for which a window opens when it is called for
+	inside  []*claim      // visitors in the window
 }
 
 // New gives an empty table.

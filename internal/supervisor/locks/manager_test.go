@@ -220,6 +220,39 @@ func TestClosingWithNobodyInsideIsImmediate(t *testing.T) {
 	}
 }
 
+// Two clones of one volume, which somebody wants to grow: both are called, and
+// neither while a job that hears nothing is in the way too.
+func TestWindowsAreWantedWhenAllInTheWayHear(t *testing.T) {
+	m := New()
+	grow := []record.Mode{record.ModeGrow}
+	for _, id := range []string{"one", "two"} {
+		granted(t, m, ask(id, "R", "base", "W", id))
+		m.OnCall(id, grow)
+	}
+	wanted := func(want bool) {
+		t.Helper()
+		for _, id := range []string{"one", "two"} {
+			if got := m.Wanted(id); got != want {
+				t.Errorf("a window of %s is wanted: %v", id, got)
+			}
+		}
+	}
+	wanted(false)
+	waits(t, m, visit("resize", "G", "base"))
+	wanted(true)
+	if c, err := m.OpenWindow("one", grow); err != nil || c.Granted != nil {
+		t.Fatalf("one of two windows grants %v, %v", c, err)
+	}
+	wanted(true)
+	m.OnCall("two", nil)
+	wanted(false)
+	m.OnCall("two", grow)
+	if c, err := m.OpenWindow("two", grow); err != nil || !slices.Equal(c.Granted, []string{"resize"}) {
+		t.Fatalf("both windows grant %v, %v", c, err)
+	}
+	wanted(false)
+}
+
 func TestEndOfTheHostLeavesItsVisitors(t *testing.T) {
 	m := New()
 	granted(t, m, ask("evacuate", "W", "."))

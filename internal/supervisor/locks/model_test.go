@@ -22,6 +22,7 @@ type modelJob struct {
 	Ask
 	held    bool
 	mask    []record.Mode // of the open window
+	onCall  []record.Mode
 	closing bool
 	hosts   []string // whose windows it is in
 }
@@ -163,6 +164,27 @@ func (d *model) close(t *rapid.T) {
 	}
 }
 
+func (d *model) call(t *rapid.T) {
+	j := d.pick(t, func(j *modelJob) bool { return j.held })
+	j.onCall = rapid.SliceOfDistinct(rapid.SampledFrom(modes[:]), rapid.ID[record.Mode]).Draw(t, "on call")
+	d.m.OnCall(j.ID, j.onCall)
+}
+
+// wanted reports whether somebody waits who would be free, and visit host, if
+// everybody opened the windows that open on call.
+func (d *model) wanted(host *modelJob) bool {
+	open := &model{}
+	for _, j := range d.jobs {
+		opened := *j
+		opened.mask = append(slices.Clone(j.mask), j.onCall...)
+		open.jobs = append(open.jobs, &opened)
+	}
+	return host.held && slices.ContainsFunc(open.jobs, func(j *modelJob) bool {
+		hosts, ok := open.free(j)
+		return !j.held && ok && slices.Contains(hosts, host.ID)
+	})
+}
+
 // check holds after every step.
 func (d *model) check(t *rapid.T) {
 	for i, j := range d.jobs {
@@ -171,6 +193,9 @@ func (d *model) check(t *rapid.T) {
 		}
 		if blocks := d.m.Blockers(j.ID); (len(blocks) == 0) != j.held {
 			t.Fatalf("%s, held %v, has blockers %v", j.ID, j.held, blocks)
+		}
+		if got, want := d.m.Wanted(j.ID), d.wanted(j); got != want {
+			t.Fatalf("a window of %s is wanted: %v, want %v", j.ID, got, want)
 		}
 		for _, other := range d.jobs[:i] {
 			visit := slices.Contains(j.hosts, other.ID) || slices.Contains(other.hosts, j.ID)
@@ -214,6 +239,7 @@ func TestModel(t *testing.T) {
 			"release": d.release,
 			"open":    d.open,
 			"close":   d.close,
+			"call":    d.call,
 			"":        d.check,
 		})
 		d.drain(t)

@@ -38,6 +38,55 @@ func (m *Manager) CloseWindow(id string) (inside []string) {
 	return c.visitors()
 }
 
+// OnCall says for which modes a holder opens a window when it is called for;
+// without any it opens windows, if at all, when it likes.
+func (m *Manager) OnCall(id string, mask []record.Mode) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.claims[id]; c != nil {
+		c.onCall = slices.Clone(mask)
+	}
+}
+
+// Wanted reports whether a visitor waits only for windows: that of this holder,
+// and perhaps those of others, each of which is open or opens on call.
+func (m *Manager) Wanted(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.claims[id]
+	if c == nil || !c.held {
+		return false
+	}
+	for _, o := range c.Objects {
+		near := m.stakes[place{o.Pool, o.Volume}]
+		if o.Volume == "" {
+			near = m.members[o.Pool]
+		}
+		if slices.ContainsFunc(near, func(s stake) bool { return !s.held && m.calls(s.claim, c) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// calls reports whether w would come in if all who are in its way, host among
+// them, had a window open.
+func (m *Manager) calls(w, host *claim) bool {
+	met := false
+	for e := range m.encounters(w) {
+		if !e.lets(w) && !e.hears(w) {
+			return false
+		}
+		met = met || e.other.claim == host
+	}
+	return met
+}
+
+// hears reports whether e is an obstacle that goes when it is called.
+func (e encounter) hears(c *claim) bool {
+	return c.visits(e.asked) && e.other.held && slices.Contains(e.other.onCall, e.asked.Mode)
+}
+
 // Visitors gives the jobs inside a job's window, open or closing.
 func (m *Manager) Visitors(id string) []string {
 	m.mu.Lock()
