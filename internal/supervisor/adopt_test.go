@@ -388,3 +388,16 @@ func ticksOf(t *testing.T, pid int) uint64 {
 	}
 	return ticks
 }
+
+func TestSettlerThatHadNotBegunIsStartedAgain(t *testing.T) {
+	d, here, on := newDaemon(t), newGate(t), newGate(t)
+	id := d.do(order{Do: "submit", Argv: act("exitWithout", "2"), Undo: act("undoLate", here.path, on.path)}).ID
+	here.open() // it has not said HELLO
+	d.kill()
+	r := d.next()
+	here.open()
+	on.open()
+	if j := r.ended(id, record.Failed); j.Rollback != record.RollbackDone || j.Error.Code != record.Internal {
+		t.Errorf("rollback is %s, error %v", j.Rollback, j.Error)
+	}
+}

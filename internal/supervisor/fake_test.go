@@ -384,6 +384,13 @@ func (f *fake) undo() {
 	f.finish(s, 130)
 }
 
+// undoLate passes two gates before it says HELLO.
+func (f *fake) undoLate() {
+	<-f.gate(0)
+	<-f.gate(1)
+	f.undo()
+}
+
 func (f *fake) settleCommitted() {
 	f.begin()
 	f.finish(success(), 0)

@@ -43,6 +43,7 @@ var cast = map[string]func(*fake){
 	"fail":               (*fake).fail,
 	"undo":               (*fake).undo,
 	"settleCommitted":    (*fake).settleCommitted,
+	"undoLate":           (*fake).undoLate,
 	"undoFails":          (*fake).undoFails,
 	"slowRollback":       (*fake).slowRollback,
 	"chatty":             (*fake).chatty,

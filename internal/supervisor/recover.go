@@ -178,14 +178,17 @@ func (j *job) absent() stage {
 	if st, err := os.Stat(j.s.launcher.dir(j.id).Result()); err == nil {
 		j.run.unseen = new(st.ModTime().UTC())
 	}
-	if !j.rec.Undo {
-		return (*job).judge
-	}
-	j.run.first = firstVerdict(&j.rec)
-	if j.ending().report == nil {
-		return (*job).alone // whoever was to settle it went away with the host
+	if j.rec.Undo {
+		j.run.first = firstVerdict(&j.rec)
 	}
 	return (*job).judge
+}
+
+// unsettledYet says that the helper that was to settle the job went away
+// before anybody could watch it: with the host, or with the daemon that had
+// not let it begin.
+func (j *job) unsettledYet(e ending) bool {
+	return j.rec.Undo && e.report == nil && j.run.adopted && (j.h == nil || j.h.proc == nil)
 }
 
 // firstVerdict gives what had been decided when the settling began.

@@ -321,6 +321,9 @@ func (j *job) judge() stage {
 		return (*job).requeue
 	}
 	e := j.ending()
+	if j.unsettledYet(e) {
+		return j.again()
+	}
 	j.noteDeath(e)
 	v := j.judgement(e)
 	if v.settle {
@@ -380,6 +383,11 @@ func (j *job) settle(v verdict) stage {
 	}
 	v.warnings = nil // they are in the record
 	j.run.first = v
+	return j.again()
+}
+
+// again lets go of a helper that is dead, for another that settles the job.
+func (j *job) again() stage {
 	if j.h != nil {
 		j.h.close()
 		j.h = nil
