@@ -46,7 +46,8 @@ type fake struct {
 	nextLog  map[int64]string         // logs by number
 
 	patched   api.LimitsPatch // the last
-	freshened []string        // pools, since the start
+	drain     record.Drain
+	freshened []string // pools, since the start
 }
 
 // day lies in the past, so that its times are shown with their date.
@@ -465,7 +466,10 @@ func (f *fake) JobLog(_ context.Context, job string) (io.ReadCloser, error) {
 func (f *fake) Version() api.Version { return api.Version{Version: "1.0.0", API: "v1", Go: "go1.26.8"} }
 
 func (f *fake) Status(context.Context) (api.Status, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return api.Status{
+		Drain:   f.drained(),
 		Version: "1.0.0", PID: 99, Started: day, UptimeS: 4340, Socket: "/run/x.sock", State: "ready",
 		Jobs: map[string]int{"running": 2}, Pools: map[string]int{"active": 2}, Recovered: []int64{7, 8}, Warnings: []string{"low on space"}, Paths: map[string]string{"state": "/var/lib/storaged"},
 	}, nil
@@ -480,6 +484,27 @@ func (f *fake) Capabilities() []backends.Properties {
 
 func (f *fake) Limits(context.Context) (record.Limits, error) {
 	return record.Limits{Running: 8, RunningPool: 4, RunningDevice: 4, Queued: 1000, PoolRates: map[string]int64{"images": 100 << 20}}, nil
+}
+
+func (f *fake) Drain(_ context.Context, c api.Caller, on bool) (record.Drain, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.drain = record.Drain{On: on}
+	if on {
+		f.drain.Since, f.drain.By = &day, &record.Owner{User: "alice"}
+	}
+	return f.drained(), nil
+}
+
+// drained names the jobs that are not over.
+func (f *fake) drained() record.Drain {
+	d := f.drain
+	for _, j := range f.jobs {
+		if !j.State.Terminal() {
+			d.Running = append(d.Running, j.Number)
+		}
+	}
+	return d
 }
 
 func (f *fake) PatchLimits(ctx context.Context, r api.LimitsPatch) (record.Limits, error) {

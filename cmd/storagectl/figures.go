@@ -107,6 +107,12 @@ func waits(b record.Blocker) string {
 		text = fmt.Sprintf("waits for job %d", h.Number)
 	case h != nil && h.External != "":
 		text = "waits for " + h.External
+	case b.For == "slot" && b.Device != "":
+		text = "waits for a place on device " + b.Device
+	case b.For == "slot" && b.Object != nil:
+		text = "waits for a place in pool " + b.Object.Pool
+	case b.For == "slot":
+		text = "waits for a place"
 	case b.For == "drain":
 		text = "waits for the end of the drain"
 	case b.For == "space":

@@ -25,6 +25,7 @@ func (t *tool) hostCommands() []*cli.Command {
 			Flags: []cli.Flag{&cli.StringFlag{Name: "after", Usage: "begin after the event with `NUMBER`"}},
 		},
 		t.limitsCommand(),
+		t.drainCommand(),
 		{Name: "capabilities", Usage: "show the types of pools and what they can do", Action: t.reading(capabilities)},
 		{Name: "version", Usage: "show the versions of this program and of the daemon", Action: t.reading(showVersion)},
 		{
@@ -54,7 +55,7 @@ func status(ctx context.Context, s *session) error {
 func statusFields(s *session, st api.Status) []field {
 	fields := []field{
 		{"State", st.State}, {"Socket", s.client.Socket()}, {"Version", st.Version}, {"PID", fmt.Sprint(st.PID)},
-		{"Started", stamp(&st.Started)}, {"Uptime", seconds(st.UptimeS)}, {"Jobs", counts(st.Jobs)}, {"Pools", counts(st.Pools)},
+		{"Started", stamp(&st.Started)}, {"Uptime", seconds(st.UptimeS)}, {"Drain", drainText(st.Drain)}, {"Jobs", counts(st.Jobs)}, {"Pools", counts(st.Pools)},
 	}
 	if len(st.Recovered) > 0 {
 		fields = append(fields, field{"Recovered jobs", strings.Trim(fmt.Sprint(st.Recovered), "[]")})

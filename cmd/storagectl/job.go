@@ -197,6 +197,9 @@ func jobFields(s *session, j record.Job) []field {
 		{"Owner", owner(j.Owner)}, {"Helper", helper(j)}, {"Limit", limit(j.Limit)}, {"Priority", string(j.Priority)},
 		{"Labels", labels(j)}, {"Pinned", pinned(j)},
 	}
+	for _, c := range j.Changes {
+		fields = append(fields, field{"Changed", changed(c)})
+	}
 	for _, b := range j.WaitingOn {
 		fields = append(fields, field{"Waits", blocker(b)})
 	}
@@ -204,6 +207,21 @@ func jobFields(s *session, j record.Job) []field {
 		fields = append(fields, field{"Warning", w})
 	}
 	return append(fields, endFields(s, j)...)
+}
+
+// changed says what was asked of a job, when and by whom.
+func changed(c record.Change) string {
+	text := c.What
+	switch c.What {
+	case record.ChangeLimit:
+		text = "limit none"
+		if c.Limit != nil {
+			text = "limit " + limit(c.Limit)
+		}
+	case record.ChangePriority:
+		text += " " + string(c.Priority)
+	}
+	return fmt.Sprintf("%s: %s, by %s", stamp(&c.Time), text, c.By.User)
 }
 
 func doneField(s *session, j record.Job) string {
@@ -613,6 +631,9 @@ func jobResume(ctx context.Context, s *session) error {
 	return s.eachJob(ctx, change{s.args(), s.client.ResumeJob, func(j record.Job) string {
 		if j.State == record.Paused && len(j.PauseReasons) == 0 {
 			return "resuming" // until its helper goes on
+		}
+		if slices.Contains(j.PauseReasons, record.PauseAdmin) {
+			return "stays paused, as an administrator asked for that" // who is not its owner
 		}
 		return stateWord(j)
 	}})

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -27,12 +28,16 @@ func (t *tool) limitsCommand() *cli.Command {
 				Description: "Without --pool and --device they are those of all jobs together. A rate is shared by\n" +
 					"the jobs that run under it.\n\n" +
 					"Examples:\n  storagectl limits set --running 32\n  storagectl limits set --pool images --rate 100M\n" +
-					"  storagectl limits set --pool images --running none",
+					"  storagectl limits set --pool images --running none\n  storagectl limits set --running-device 2\n\n" +
+					"The device of a pool is told by pool show. Its number may be another one after a reboot.",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "pool", Usage: "those of a pool: `POOL`"},
 					&cli.StringFlag{Name: "device", Usage: "those of a physical device: `MAJOR:MINOR`"},
 					&cli.StringFlag{Name: "rate", Usage: "bytes per second of all its jobs together: `RATE|none`"},
 					&cli.StringFlag{Name: "running", Usage: "jobs at once; none takes an exception of a pool or device away: `N|none`"},
+					&cli.StringFlag{Name: "running-pool", Usage: "jobs at once on each pool without an exception: `N`"},
+					&cli.StringFlag{Name: "running-device", Usage: "jobs at once on each physical device without an exception: `N`"},
+					&cli.StringFlag{Name: "queued", Usage: "jobs that may wait: `N`"},
 					&cli.BoolFlag{Name: "dry-run", Usage: "do nothing"},
 				},
 				Action: t.changing(limitsSet),
@@ -67,8 +72,8 @@ func (s *session) limitsPatch() (p api.LimitsPatch, err error) {
 	if pool != "" && device != "" {
 		return p, cmdline.Usagef("--pool and --device are two limits; set one at a time")
 	}
-	if !s.cli.IsSet("rate") && !s.cli.IsSet("running") {
-		return p, cmdline.Usagef("nothing to set: --rate or --running is missing")
+	if !slices.ContainsFunc(settable, s.cli.IsSet) {
+		return p, cmdline.Usagef("nothing to set: one of --%s is missing", strings.Join(settable, ", --"))
 	}
 	rate, err := orNone(s, "rate", quantity.ParseRate)
 	if err != nil {
@@ -83,18 +88,38 @@ func (s *session) limitsPatch() (p api.LimitsPatch, err error) {
 		p.PoolRates, p.PoolRunning = exception(s, "rate", pool, rate), exception(s, "running", pool, running)
 	case device != "":
 		p.DeviceRates, p.DeviceRunning = exception(s, "rate", device, rate), exception(s, "running", device, running)
-	case s.cli.IsSet("running") && running == nil:
-		return p, cmdline.Usagef("--running none is for a pool or a device")
-	default:
-		p.Running = running
-		if s.cli.IsSet("rate") {
-			p.Rate = json.RawMessage("null")
-			if rate != nil {
-				p.Rate = json.RawMessage(strconv.FormatInt(*rate, 10))
-			}
-		}
+	case s.cli.IsSet("rate") && rate == nil:
+		p.Rate = json.RawMessage("null")
+	case rate != nil:
+		p.Rate = json.RawMessage(strconv.FormatInt(*rate, 10))
 	}
-	return p, nil
+	return p, s.general(&p, pool != "" || device != "")
+}
+
+// settable are the flags of limits, of which those from the third on are not
+// of a pool or a device.
+var settable = []string{"rate", "running", "running-pool", "running-device", "queued"}
+
+// general reads the limits that are those of nobody in particular.
+func (s *session) general(p *api.LimitsPatch, particular bool) error {
+	for flag, at := range map[string]**int{
+		"running": &p.Running, "running-pool": &p.RunningPool, "running-device": &p.RunningDevice, "queued": &p.Queued,
+	} {
+		switch given := s.cli.IsSet(flag); {
+		case !given || particular && flag == "running":
+			continue
+		case particular:
+			return cmdline.Usagef("--%s is for all pools and devices; set it without --pool and --device", flag)
+		case s.cli.String(flag) == "none":
+			return cmdline.Usagef("--%s none: none is for a pool or a device", flag)
+		}
+		n, err := orNone(s, flag, strconv.Atoi)
+		if err != nil {
+			return err
+		}
+		*at = n
+	}
+	return nil
 }
 
 // orNone reads a flag; nil is none, or that it is not given.
@@ -105,7 +130,7 @@ func orNone[T any](s *session, flag string, parse func(string) (T, error)) (*T, 
 	}
 	v, err := parse(given)
 	if err != nil {
-		return nil, cmdline.Usagef("--%s %q is neither none nor a %s", flag, given, map[string]string{"rate": "rate as 100M", "running": "number"}[flag])
+		return nil, cmdline.Usagef("--%s %q is neither none nor a %s", flag, given, map[bool]string{true: "rate as 100M", false: "number"}[flag == "rate"])
 	}
 	return &v, nil
 }

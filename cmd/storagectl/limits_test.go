@@ -20,6 +20,10 @@ func TestLimitsSetSendsWhatWasGiven(t *testing.T) {
 		"limits set --rate none --running 2 --pool p": {
 			PoolRates: map[string]*int64{"p": nil}, PoolRunning: map[string]*int{"p": ptrTo(2)},
 		},
+		"limits set --running-pool 2 --running-device 3 --queued 4": {RunningPool: ptrTo(2), RunningDevice: ptrTo(3), Queued: ptrTo(4)},
+		"limits set --device 8:0 --rate 1M --running 1": {
+			DeviceRates: map[string]*int64{"8:0": ptrTo(int64(1 << 20))}, DeviceRunning: map[string]*int{"8:0": ptrTo(1)},
+		},
 		"limits set --device 8:0 --running none": {DeviceRunning: map[string]*int{"8:0": nil}},
 	} {
 		if _, errs, code := d.run(line); code != 0 {

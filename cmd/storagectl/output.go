@@ -299,7 +299,7 @@ func modeWord(m record.Mode) string {
 // blocker tells one reason why a job waits.
 func blocker(b record.Blocker) string {
 	text := waits(b)
-	if b.Object != nil {
+	if b.Object != nil && b.For != "slot" {
 		text += fmt.Sprintf(" on %s (%s)", *b.Object, modeWord(b.Mode))
 	}
 	if h := b.Holder; h != nil && h.Kind != "" {

@@ -132,6 +132,7 @@ func (s *session) pools() shape[record.Pool] {
 			{Name: "reserved", Right: true, Extra: true, Cell: func(p record.Pool) string { return bytes(p.Reserved) }},
 			{Name: "provisioned", Right: true, Extra: true, Cell: func(p record.Pool) string { return bytes(p.Provisioned) }},
 			{Name: "target", Extra: true, Cell: func(p record.Pool) string { return p.Target.Path }},
+			{Name: "devices", Extra: true, Cell: func(p record.Pool) string { return strings.Join(p.Devices, ",") }},
 			{Name: "uuid", Extra: true, Cell: func(p record.Pool) string { return p.UUID }},
 			{Name: "reason", Extra: true, Cell: func(p record.Pool) string { return p.Reason }},
 		},
@@ -150,7 +151,7 @@ func poolFields(s *session, p record.Pool) []field {
 		{"Name", p.Name}, {"UUID", p.UUID}, {"Type", p.Type}, {"State", state}, {"Since", stamp(&p.Since)},
 		{"Persistent", yesNo(p.Persistent)}, {"Autostart", yesNo(p.Autostart)}, {"Target", p.Target.Path},
 		{"Source devices", strings.Join(p.Source.Devices, ", ")}, {"Source name", p.Source.Name}, {"Source host", p.Source.Host},
-		{"Source path", p.Source.Path}, {"Source format", p.Source.Format},
+		{"Source path", p.Source.Path}, {"Source format", p.Source.Format}, {"On devices", strings.Join(p.Devices, ", ")},
 		{"Capacity", bytes(p.Capacity)}, {"Allocation", bytes(p.Allocation)}, {"Available", bytes(p.Available)},
 		{"Reserved by jobs", bytes(p.Reserved)}, {"Provisioned", bytes(p.Provisioned)}, {"Read at", stamp(p.Observed)},
 	}

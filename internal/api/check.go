@@ -164,6 +164,13 @@ func (r *JobPatch) check() error {
 
 func (r *JobCancel) check() error { return nil }
 
+func (r *DrainSet) check() error {
+	if r.On == nil {
+		return record.Errorf(record.Invalid, `field "on" is missing: true begins a drain, false takes it back`)
+	}
+	return nil
+}
+
 // Rate reads the merge-patch of a rate in bytes per second; absent and null
 // are nil. field names it in the error.
 func Rate(field string, raw json.RawMessage) (*int64, error) {

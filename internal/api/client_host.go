@@ -59,6 +59,11 @@ func (c *Client) PatchLimits(ctx context.Context, r LimitsPatch) (record.Limits,
 	return fetch[record.Limits](ctx, c, newAsk(http.MethodPatch, "limits").with(r))
 }
 
+// Drain begins a drain or takes it back, and names the jobs that run still.
+func (c *Client) Drain(ctx context.Context, on bool) (record.Drain, error) {
+	return fetch[record.Drain](ctx, c, newAsk(http.MethodPut, "drain").with(DrainSet{On: &on}))
+}
+
 // Events opens the stream of the events after number after, or with 0 of those
 // from now on: when Events returns, the stream has begun. See Service.Subscribe
 // for "reset".

@@ -125,6 +125,7 @@ var every = map[string]func(context.Context, *api.Client) (any, error){
 		}
 		return c.PatchLimits(ctx, r)
 	},
+	"Drain":   func(ctx context.Context, c *api.Client) (any, error) { return c.Drain(ctx, true) },
 	"Metrics": func(ctx context.Context, c *api.Client) (any, error) { return c.Metrics(ctx) },
 	"Freshen": func(ctx context.Context, c *api.Client) (any, error) { return c.Fresh().Pool(ctx, "images") },
 	"Subscribe": func(ctx context.Context, c *api.Client) (any, error) {

@@ -87,6 +87,7 @@ func (f *fake) pool() record.Pool {
 	p := record.Pool{Name: "images", UUID: jobID, Type: "dir", State: record.PoolActive, Since: now, Generation: 7}
 	if f.full {
 		p.Target.Path, p.Observed = "/srv/images", &now
+		p.Devices = []string{"8:0"}
 		p.Source = record.Source{Devices: []string{"/dev/sdb"}, Name: "n", Host: "h", Path: "/p", Format: "ext4"}
 	}
 	return p
@@ -114,7 +115,7 @@ func (f *fake) job(state record.State) record.Job {
 
 func (f *fake) fill(j *record.Job) {
 	blocker := record.Blocker{
-		For: "lock", Object: &record.Object{Pool: "images", Volume: "base.raw", Mode: "R"}, Mode: "W", Position: 2, Since: now,
+		For: "lock", Device: "8:0", Object: &record.Object{Pool: "images", Volume: "base.raw", Mode: "R"}, Mode: "W", Position: 2, Since: now,
 		Holder:      &record.Holder{Number: 410, ID: jobID, Kind: record.VolumeWipe, Mode: "W", Owner: &j.Owner, External: "qemu pid 812"},
 		ExpectedEnd: &now, NextWindow: &now,
 	}
@@ -126,6 +127,10 @@ func (f *fake) fill(j *record.Job) {
 	j.Started, j.Ended, j.Limit, j.RetryOf = &now, &now, ptr(int64(1<<20)), ptr(int64(400))
 	j.WaitingOn, j.Interruptible, j.PauseReasons = []record.Blocker{blocker}, []record.Mode{"Q"}, []string{"user"}
 	j.CanceledBy, j.Helper = &j.Owner, &record.Helper{PID: 4, Argv: []string{"storage-helper"}, Version: "1"}
+	j.Changes = []record.Change{
+		{Time: now, What: record.ChangeLimit, Limit: ptr(int64(5)), By: j.Owner}, {Time: now, What: record.ChangePause, Reason: record.PauseAdmin, By: j.Owner},
+		{Time: now, What: record.ChangePriority, Priority: record.Medium, By: j.Owner},
+	}
 	j.Labels, j.Warnings, j.Error = map[string]string{"a": "b"}, []string{"w"}, failure
 	j.Result = &record.Result{
 		Pool: "p", Volume: "v", Key: "k", Path: "/p", Capacity: 1, Allocation: 1, Method: "copy", Algorithm: "zero", Passes: 1,
@@ -321,6 +326,10 @@ func (f *fake) Limits(context.Context) (record.Limits, error) {
 
 func (f *fake) PatchLimits(_ context.Context, r api.LimitsPatch) (record.Limits, error) {
 	return record.Limits{Running: 4}, f.enter("PatchLimits", asked{request: r})
+}
+
+func (f *fake) Drain(_ context.Context, c api.Caller, on bool) (record.Drain, error) {
+	return record.Drain{On: on, Since: &now, By: &c.Owner, Running: []int64{412}}, f.enter("Drain", asked{caller: c, request: on})
 }
 
 func (f *fake) Metrics() ([]byte, error) {

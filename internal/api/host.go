@@ -55,6 +55,21 @@ func patchLimits(c *call) error {
 	return c.answer(http.StatusOK, wholeLimits(l))
 }
 
+func putDrain(c *call) error {
+	if len(c.r.Header.Values("If-Match")) > 0 {
+		return record.Errorf(record.Invalid, "If-Match cannot be checked: a drain has no generation")
+	}
+	r, _, err := decode[DrainSet](c)
+	if err != nil {
+		return err
+	}
+	d, err := c.svc.Drain(c.ctx(), c.caller, *r.On)
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, wholeDrain(d))
+}
+
 func getMetrics(c *call) error {
 	b, err := c.svc.Metrics()
 	if err != nil {
@@ -82,11 +97,15 @@ func each[T any](items []T, f func(T) T) []T {
 	return out
 }
 
-// wholeEvent is wholeJob and wholeVolume for an event.
+// wholeEvent is wholeJob, wholePool and wholeVolume for an event.
 func wholeEvent(e record.Event) record.Event {
 	if e.Job != nil {
 		j := wholeJob(*e.Job)
 		e.Job = &j
+	}
+	if e.Pool != nil {
+		p := wholePool(*e.Pool)
+		e.Pool = &p
 	}
 	if e.Volume != nil {
 		v := wholeVolume(*e.Volume)

@@ -139,6 +139,11 @@ type LimitsPatch struct {
 	DeviceRunning map[string]*int   `json:"device_running,omitempty"`
 }
 
+// DrainSet begins a drain or takes it back.
+type DrainSet struct {
+	On *bool `json:"on"`
+}
+
 // JobCancel asks to cancel a job. Now skips the ladder's patience.
 type JobCancel struct {
 	Now bool `json:"now,omitempty"`
@@ -216,6 +221,7 @@ type Status struct {
 	UptimeS   float64           `json:"uptime_s"`
 	Socket    string            `json:"socket"`
 	State     string            `json:"state"` // ready, recovering, draining, state_unwritable
+	Drain     record.Drain      `json:"drain"`
 	Jobs      map[string]int    `json:"jobs"`  // live ones, by state
 	Pools     map[string]int    `json:"pools"` // by state
 	Limits    record.Limits     `json:"limits"`

@@ -38,6 +38,7 @@ func hostRoutes() []route {
 		{http.MethodGet, "/metrics", Reader, nil, false, getMetrics, false},
 		{http.MethodGet, "/v1/limits", Reader, nil, false, getLimits, false},
 		{http.MethodPatch, "/v1/limits", Member, nil, true, patchLimits, false},
+		{http.MethodPut, "/v1/drain", Member, nil, true, putDrain, false},
 		{http.MethodGet, "/v1/events", Reader, nil, false, getEvents, false},
 	}
 }

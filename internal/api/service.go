@@ -108,6 +108,9 @@ type HostService interface {
 	Limits(ctx context.Context) (record.Limits, error)
 	// PatchLimits changes the limits at once and durably.
 	PatchLimits(ctx context.Context, r LimitsPatch) (record.Limits, error)
+	// Drain takes no new jobs and begins none that wait, or takes that back. Jobs
+	// that run are named and go on. It ends with the daemon.
+	Drain(ctx context.Context, c Caller, on bool) (record.Drain, error)
 	// Metrics gives figures in the text format of Prometheus, version 0.0.4.
 	Metrics() ([]byte, error)
 	// Subscribe gives the events after seq (0: from now on). When seq is too

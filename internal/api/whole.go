@@ -26,6 +26,7 @@ func wholeJob(j record.Job) record.Job {
 	fillSlice(&j.WaitingOn)
 	fillSlice(&j.Interruptible)
 	fillSlice(&j.PauseReasons)
+	fillSlice(&j.Changes)
 	fillSlice(&j.Warnings)
 	fillMap(&j.Labels)
 	if j.Helper != nil {
@@ -68,7 +69,18 @@ func wholeStatus(s Status) Status {
 	fillSlice(&s.Recovered)
 	fillSlice(&s.Warnings)
 	s.Limits = wholeLimits(s.Limits)
+	s.Drain = wholeDrain(s.Drain)
 	return s
+}
+
+func wholeDrain(d record.Drain) record.Drain {
+	fillSlice(&d.Running)
+	return d
+}
+
+func wholePool(p record.Pool) record.Pool {
+	fillSlice(&p.Devices)
+	return p
 }
 
 func wholeProperties(p backends.Properties) backends.Properties {

@@ -97,7 +97,19 @@ func newService(c Config, st *store.Store, log hclog.Logger) (*Service, error) {
 		RuntimeDir: c.RuntimeDir, StateDir: c.StateDir, Helper: c.Helper,
 		Limits: c.Limits.with(set), Retention: c.History.retention(), Replay: restored != nil && !restored.Replayed, Observer: s.metrics, Log: log.Named("supervisor"),
 	}, st, s.keeper, hub)
-	return s, nil
+	s.keeper.devices = s.jobs.SetDevices
+	return s, s.tellAllDevices()
+}
+
+// tellAllDevices tells the scheduler what the catalogue knows of the pools.
+func (s *Service) tellAllDevices() error {
+	return s.store.View(func(tx *store.Tx) error {
+		pools, err := tx.Pools()
+		for _, p := range pools {
+			s.jobs.SetDevices(p.Name, p.Devices...)
+		}
+		return err
+	})
 }
 
 // serve answers calls until ctx ends. The locks are rebuilt by now.

@@ -26,15 +26,19 @@ func (s *Service) Status(ctx context.Context) (api.Status, error) {
 		Version: s.config.Version, PID: os.Getpid(),
 		Started: s.started, UptimeS: s.keeper.now().Sub(s.started).Seconds(),
 		Socket: s.config.Socket, State: "ready",
-		Jobs: map[string]int{}, Pools: map[string]int{},
+		Drain: s.jobs.Drained(),
+		Jobs:  map[string]int{}, Pools: map[string]int{},
 		Limits: s.jobs.Limits(), Recovered: s.recovered, Warnings: append([]string{}, s.troubles()...),
 		Paths: map[string]string{
 			"state_dir": s.config.StateDir, "runtime_dir": s.config.RuntimeDir,
 			"helper": s.config.Helper, "config": s.config.File,
 		},
 	}
-	if s.store.Trouble() != nil {
+	switch {
+	case s.store.Trouble() != nil:
 		st.State = "state_unwritable"
+	case st.Drain.On:
+		st.State = "draining"
 	}
 	for _, j := range s.jobs.Live() {
 		st.Jobs[string(j.State)]++

@@ -89,14 +89,13 @@ func matchObject(f api.JobFilter, objects []record.Object) bool {
 	})
 }
 
+// matchLabels reports whether a job has one of the labels wanted, or none are.
 func matchLabels(wanted []string, has map[string]string) bool {
-	for _, w := range wanted {
+	return len(wanted) == 0 || slices.ContainsFunc(wanted, func(w string) bool {
 		k, v, _ := strings.Cut(w, "=")
-		if got, ok := has[k]; !ok || got != v {
-			return false
-		}
-	}
-	return true
+		got, ok := has[k]
+		return ok && got == v
+	})
 }
 
 // Job gives one job by number or uuid.
@@ -115,7 +114,7 @@ func (s *Service) WaitJob(ctx context.Context, job string, timeout time.Duration
 
 // PatchJob changes properties of a job: all that are asked for, or none where
 // one is refused as input.
-func (s *Service) PatchJob(_ context.Context, _ api.Caller, job string, r api.JobPatch) (record.Job, error) {
+func (s *Service) PatchJob(_ context.Context, c api.Caller, job string, r api.JobPatch) (record.Job, error) {
 	limit, err := patchLimit(r.Limit)
 	if err != nil {
 		return record.Job{}, err
@@ -134,10 +133,10 @@ func (s *Service) PatchJob(_ context.Context, _ api.Caller, job string, r api.Jo
 		return record.Job{}, err
 	}
 	if r.Limit != nil {
-		j, err = s.jobs.SetLimit(job, limit)
+		j, err = s.jobs.SetLimit(job, limit, c.Owner)
 	}
 	if err == nil && r.Priority != nil {
-		j, err = s.jobs.SetPriority(job, *r.Priority)
+		j, err = s.jobs.SetPriority(job, *r.Priority, c.Owner)
 	}
 	if err == nil && r.Pinned != nil {
 		j, err = s.jobs.SetPinned(job, *r.Pinned)
@@ -188,16 +187,16 @@ func (s *Service) CancelJob(_ context.Context, c api.Caller, job string, r api.J
 
 // PauseJob stops a job's I/O until ResumeJob. The answer waits a little for
 // that to have come true.
-func (s *Service) PauseJob(ctx context.Context, _ api.Caller, job string) (record.Job, error) {
-	if j, err := s.jobs.Pause(job, "user"); err != nil {
+func (s *Service) PauseJob(ctx context.Context, c api.Caller, job string) (record.Job, error) {
+	if j, err := s.jobs.Pause(job, c.Owner); err != nil {
 		return j, err
 	}
 	return s.jobs.AwaitPaused(ctx, job)
 }
 
-// ResumeJob ends a pause.
-func (s *Service) ResumeJob(_ context.Context, _ api.Caller, job string) (record.Job, error) {
-	return s.jobs.Resume(job, "user")
+// ResumeJob ends a pause; that of an administrator an owner cannot end.
+func (s *Service) ResumeJob(_ context.Context, c api.Caller, job string) (record.Job, error) {
+	return s.jobs.Resume(job, c.Owner)
 }
 
 // RetryJob starts the work of an ended job again, as a new job.

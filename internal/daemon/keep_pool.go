@@ -233,7 +233,12 @@ func (k *keeper) sync(tx *store.Tx, p *store.Pool, e end) error {
 	if info := e.report.Pool; info != nil {
 		now := k.now()
 		p.Capacity, p.Allocation, p.Available = info.Capacity, info.Allocation, info.Available
-		p.Device, p.Inode, p.Real, p.Disk, p.Observed = info.Device, info.Inode, info.Path, info.Disk, &now
+		p.Device, p.Inode, p.Real, p.Observed = info.Device, info.Inode, info.Path, &now
+		p.Devices = nil
+		if info.Disk != "" {
+			p.Devices = []string{info.Disk}
+		}
+		k.tellDevices(tx, p)
 	}
 	busy, err := lockedNames(tx, p.Name, e.job.Number)
 	if err != nil {

@@ -19,6 +19,8 @@ type keeper struct {
 	now  func() time.Time
 	boot string // id of this boot
 
+	devices func(pool string, devices ...string) // told where pools lie
+
 	mu      sync.Mutex
 	applied map[string]time.Time // when the newest finding applied began, by pool's uuid
 	dropped map[string]time.Time // when a volume left the catalogue, by its key
@@ -27,6 +29,7 @@ type keeper struct {
 func newKeeper(hub *events.Hub, boot string) *keeper {
 	return &keeper{
 		hub: hub, now: func() time.Time { return time.Now().UTC() }, boot: boot,
+		devices: func(string, ...string) {},
 		applied: map[string]time.Time{}, dropped: map[string]time.Time{},
 	}
 }
@@ -143,6 +146,12 @@ func (k *keeper) putPool(tx *store.Tx, event string, p *store.Pool) error {
 	public := p.Pool
 	k.publish(tx, record.Event{Type: event, Pool: &public})
 	return nil
+}
+
+// tellDevices tells the scheduler on which physical devices a pool lies.
+func (k *keeper) tellDevices(tx *store.Tx, p *store.Pool) {
+	name, devices := p.Name, p.Devices
+	tx.OnCommit(func() { k.devices(name, devices...) })
 }
 
 // move puts a pool into a state, for a reason people can read.

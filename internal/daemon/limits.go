@@ -43,6 +43,13 @@ func (s *Service) PatchLimits(_ context.Context, r api.LimitsPatch) (record.Limi
 	return now, err
 }
 
+// Drain brings the daemon to rest, or takes that back.
+func (s *Service) Drain(_ context.Context, c api.Caller, on bool) (record.Drain, error) {
+	d := s.jobs.Drain(on, c.Owner)
+	s.log.Info("drain", "on", d.On, "by", c.Owner.User, "running", len(d.Running))
+	return d, nil
+}
+
 // patchable refuses a limit on a pool that is not there. Taking one away is
 // always right.
 func patchable(tx *store.Tx, r api.LimitsPatch) error {

@@ -248,6 +248,9 @@ func (s *Service) ReplacePool(_ context.Context, sub api.Submit, pool string, r 
 			if err := tx.DeleteVolumes(p.Name); err != nil {
 				return err
 			}
+			s.keeper.tellDevices(tx, next) // nobody has looked yet
+		} else {
+			next.Devices = p.Devices
 		}
 		return s.keeper.putPool(tx, "pool.changed", next)
 	})
@@ -327,6 +330,7 @@ func (s *Service) UndefinePool(_ context.Context, sub api.Submit, pool string) e
 		if err := tx.DeletePool(p.Name); err != nil {
 			return err
 		}
+		s.keeper.tellDevices(tx, &store.Pool{Pool: record.Pool{Name: p.Name}})
 		public := p.Pool
 		s.keeper.publish(tx, record.Event{Type: "pool.undefined", Pool: &public})
 		return nil

@@ -15,6 +15,15 @@ type Limits struct {
 	DeviceRunning map[string]int   `json:"device_running"` // exceptions to RunningDevice
 }
 
+// Drain is whether new jobs are refused and those that wait are kept waiting,
+// so that the daemon comes to rest.
+type Drain struct {
+	On      bool       `json:"on"`
+	Since   *time.Time `json:"since"`
+	By      *Owner     `json:"by"`
+	Running []int64    `json:"running"` // numbers of the jobs that have begun and not ended
+}
+
 // Event is one entry of the event stream.
 type Event struct {
 	Seq    int64     `json:"seq"`

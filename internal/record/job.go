@@ -113,7 +113,8 @@ type Job struct {
 	Interruptible []Mode            `json:"interruptible"`
 	Cancelable    bool              `json:"cancelable"`
 	CanceledBy    *Owner            `json:"canceled_by"`
-	PauseReasons  []string          `json:"pause_reasons"`
+	PauseReasons  []string          `json:"pause_reasons"` // PauseUser, PauseAdmin, PauseSchedule
+	Changes       []Change          `json:"changes"`       // the newest that people made, oldest first
 	Owner         Owner             `json:"owner"`
 	Helper        *Helper           `json:"helper"`
 	Limit         *int64            `json:"limit"` // bytes per second; nil is no limit
@@ -168,6 +169,32 @@ type Owner struct {
 	Via       string `json:"via"` // rest, libvirt, daemon, signal
 }
 
+// Reasons to pause. A job runs on when none is left.
+const (
+	PauseUser     = "user"     // its owner asked for it
+	PauseAdmin    = "admin"    // somebody else did
+	PauseSchedule = "schedule" // it is not its time of day
+	PauseRestored = "restored" // it waited when the database was copied that was put back, and may have been canceled since
+)
+
+// Kinds of changes.
+const (
+	ChangeLimit    = "limit"
+	ChangePriority = "priority"
+	ChangePause    = "pause"
+	ChangeResume   = "resume"
+)
+
+// Change is something that was asked of a job while it lived, by whom and when.
+type Change struct {
+	Time     time.Time `json:"time"`
+	What     string    `json:"what"`               // limit, priority, pause, resume
+	Limit    *int64    `json:"limit,omitempty"`    // of a limit, bytes per second; absent is none
+	Priority Priority  `json:"priority,omitempty"` // of a priority
+	Reason   string    `json:"reason,omitempty"`   // of a pause
+	By       Owner     `json:"by"`
+}
+
 // ViaSignal is how a job was canceled past the daemon: somebody sent its helper
 // a signal. User is empty then, UID is NoUID, and PID is the sender's where
 // that is known.
@@ -215,7 +242,8 @@ const (
 type Blocker struct {
 	For         string     `json:"for"` // lock, slot, device, hold, drain, space; helper: a cancel waits for it to answer, until ExpectedEnd
 	Object      *Object    `json:"object,omitempty"`
-	Mode        Mode       `json:"mode,omitempty"` // the mode asked for
+	Device      string     `json:"device,omitempty"` // major:minor: the slot is of this device
+	Mode        Mode       `json:"mode,omitempty"`   // the mode asked for
 	Position    int        `json:"position,omitempty"`
 	Since       time.Time  `json:"since"`
 	Holder      *Holder    `json:"holder,omitempty"`

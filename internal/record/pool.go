@@ -27,6 +27,7 @@ type Pool struct {
 	Autostart   bool       `json:"autostart"`
 	Target      Target     `json:"target"`
 	Source      Source     `json:"source"`
+	Devices     []string   `json:"devices"` // physical ones it lies on, as major:minor; none where that is not known, or memory, or a server
 	Capacity    int64      `json:"capacity"`
 	Allocation  int64      `json:"allocation"`
 	Available   int64      `json:"available"`

@@ -36,7 +36,6 @@ type Pool struct {
 	Device uint64           `json:"device"` // of the resolved target, as last observed
 	Inode  uint64           `json:"inode"`
 	Real   string           `json:"real"`   // resolved target path
-	Disk   string           `json:"disk"`   // physical device, for the scheduler
 	Boot   string           `json:"boot"`   // boot id under which it was last active
 	Before record.PoolState `json:"before"` // state to go back to when the job that has the pool ends
 	Job    int64            `json:"job"`    // number of that job; 0: none has it

@@ -88,7 +88,7 @@ func (r *rig) obey(o order) (record.Job, error) {
 	case "cancel":
 		return r.sup.Cancel(o.ID, uid1000, false)
 	case "pause":
-		if _, err := r.sup.Pause(o.ID, "user"); err != nil {
+		if _, err := r.sup.Pause(o.ID, uid1000); err != nil {
 			return record.Job{}, err
 		}
 		return r.untilState(o.ID, record.Paused), nil
@@ -198,7 +198,7 @@ func TestAdoptedHelperObeys(t *testing.T) {
 	if strings.Join(j.PauseReasons, "") != "user" {
 		t.Errorf("pause reasons are %q", j.PauseReasons)
 	}
-	if _, err := r.sup.Resume(id, "user"); err != nil {
+	if _, err := r.sup.Resume(id, uid1000); err != nil {
 		t.Fatal(err)
 	}
 	r.untilState(id, record.Running)

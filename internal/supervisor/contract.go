@@ -44,6 +44,11 @@ type Request struct {
 	RetryOf   *int64
 	Destroys  bool
 	Warnings  []string // kept with the job
+
+	// Also is made durable together with the job, or neither is: its refusal
+	// is that of the request. It is a function for store.Store's Update; nil is
+	// nothing.
+	Also func(*store.Tx) error
 }
 
 // Keeper keeps the catalogue true to what jobs do. Its methods run inside the
@@ -54,6 +59,8 @@ type Keeper interface {
 	// error (a *record.Error) ends the job as failed, with nothing touched.
 	Granted(tx *store.Tx, job *store.Job) error
 	// Ended is told that the job has ended; job.State, Error and Result are
-	// set. report is what the helper said, nil when nothing is known.
+	// set. report is what the helper said, nil when nothing is known. An error
+	// that is not the disk's (store.ErrUnwritable) would be the same the next
+	// time: the job ends as failed without it.
 	Ended(tx *store.Tx, job *store.Job, report *ipc.Report) error
 }

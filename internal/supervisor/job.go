@@ -253,6 +253,7 @@ func whole(v record.Job) record.Job {
 	v.Interruptible = orEmpty(v.Interruptible)
 	v.PauseReasons = orEmpty(v.PauseReasons)
 	v.Warnings = orEmpty(v.Warnings)
+	v.Changes = orEmpty(v.Changes)
 	if v.Labels == nil {
 		v.Labels = map[string]string{}
 	}
@@ -272,7 +273,6 @@ func seconds(d time.Duration) float64 { return max(0, d.Round(time.Millisecond).
 // Keeper makes of it; only then the locks are let go.
 func (j *job) end() stage {
 	report := j.run.report
-	change := func(r *store.Job) { j.conclude(r) }
 	hook := func(tx *store.Tx, r *store.Job) error {
 		if err := j.s.keeper.Ended(tx, r, report); err != nil {
 			return err
@@ -280,11 +280,15 @@ func (j *job) end() stage {
 		return j.learn(tx, r)
 	}
 	for {
-		err := j.commit(change, hook)
+		err := j.commit(j.conclude, hook)
 		if err == nil {
 			break
 		}
 		j.s.log.Error("end of a job is not recorded yet", "job", j.rec.Number, "error", err)
+		if hook != nil && !passes(err) {
+			j.verdict, hook = j.verdict.untaken(err), nil
+			continue
+		}
 		if !j.pauseFor(j.s.times.retrySave) {
 			return nil
 		}
@@ -295,6 +299,12 @@ func (j *job) end() stage {
 	close(j.ended)
 	j.announce("job.ended")
 	return nil
+}
+
+// passes reports whether a transaction that failed may work another time: the
+// disk was full, say. Whatever else keeps it from working is there to stay.
+func passes(err error) bool {
+	return errors.Is(err, store.ErrUnwritable) || errors.Is(err, store.ErrClosed)
 }
 
 // dismiss removes what the job's helper needed to run.

@@ -144,9 +144,16 @@ func (j *job) signalAll(sig syscall.Signal) {
 	}
 }
 
+func cancelAction(now bool) action {
+	if now {
+		return actKill
+	}
+	return actCancel
+}
+
 // onCancel is the verb, in every state that permits it.
 func (j *job) onCancel(by record.Owner, now bool) error {
-	if err := permit(actCancel, &j.rec.Job); err != nil {
+	if err := permit(cancelAction(now), &j.rec.Job); err != nil {
 		return err
 	}
 	was := j.rec.State

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
@@ -20,7 +21,7 @@ func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r, finish := bareRig(t, t.TempDir())
 		defer finish()
-		r.cfg.Limits = record.Limits{Running: 3, RunningPool: 2}
+		r.cfg.Limits = record.Limits{Running: 3, RunningPool: 2, RunningDevice: 1, DeviceRunning: map[string]int{"8:0": 2}}
 		r.sup.SetLimits(r.cfg.Limits)
 		r.start()
 		m := &model{r: r, argvs: argvs, seen: map[string]record.Job{}}
@@ -30,6 +31,8 @@ func TestModel(t *testing.T) {
 			"pause":   m.pause,
 			"resume":  m.resume,
 			"restart": m.restart,
+			"drain":   m.drain,
+			"device":  m.device,
 			"":        m.check,
 		})
 	})
@@ -52,11 +55,11 @@ func (m *model) submit(t *rapid.T) {
 		req.LockWait = after(0)
 	}
 	j, err := m.r.sup.Submit(m.r.ctx(), req)
-	if err != nil {
-		if record.CodeOf(err) != record.Busy || len(err.(*record.Error).Holders) == 0 {
-			t.Fatalf("submit: %v", err)
-		}
+	switch {
+	case record.CodeOf(err) == record.Draining && m.r.sup.Drained().On, record.CodeOf(err) == record.Busy && len(err.(*record.Error).Holders) > 0:
 		return
+	case err != nil:
+		t.Fatalf("submit: %v", err)
 	}
 	m.ids = append(m.ids, j.ID)
 }
@@ -89,14 +92,14 @@ func (m *model) cancel(t *rapid.T) {
 
 func (m *model) pause(t *rapid.T) {
 	if id := m.one(t); id != "" {
-		_, err := m.r.sup.Pause(id, "user")
+		_, err := m.r.sup.Pause(id, uid1000)
 		m.verb(t, err)
 	}
 }
 
 func (m *model) resume(t *rapid.T) {
 	if id := m.one(t); id != "" {
-		_, err := m.r.sup.Resume(id, "user")
+		_, err := m.r.sup.Resume(id, uid1000)
 		m.verb(t, err)
 	}
 }
@@ -105,6 +108,12 @@ func (m *model) restart(t *rapid.T) {
 	if rapid.IntRange(0, 9).Draw(t, "restart") == 0 {
 		m.r.again()
 	}
+}
+
+func (m *model) drain(t *rapid.T) { m.r.sup.Drain(rapid.Bool().Draw(t, "on"), root) }
+
+func (m *model) device(t *rapid.T) {
+	m.r.sup.SetDevices("p", rapid.SampledFrom([][]string{nil, {"8:0"}, {"8:16"}, {"8:0", "8:16"}}).Draw(t, "devices")...)
 }
 
 // check looks at every job: what has ended stays as it is, percent never falls
@@ -145,18 +154,21 @@ func (m *model) checkLocks(t *rapid.T) {
 	q := m.r.sup.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	running := 0
+	used := map[resource]int{}
 	for id, p := range q.places {
 		if p.standing != isRunning {
 			continue
 		}
-		running++
+		for _, r := range q.needsOf(p.class, p.pools) {
+			used[r]++
+		}
 		if !slices.Equal(q.locks.Held(id), p.objects) {
 			t.Fatalf("job %d runs and holds %v of %v", p.number, q.locks.Held(id), p.objects)
 		}
 	}
-	if running != q.running[record.Async] || running > 3 || q.inPool["p"] > 2 {
-		t.Fatalf("%d run, counted %d, %d in the pool", running, q.running[record.Async], q.inPool["p"])
+	// No limit per device: jobs may have been there before the pool was.
+	if !maps.Equal(used, q.used) || used[resource{ofAll, string(record.Async)}] > 3 || used[resource{ofPool, "p"}] > 2 {
+		t.Fatalf("%v run, counted are %v", used, q.used)
 	}
 	for _, id := range m.ids {
 		if q.places[id] == nil && q.locks.Held(id) != nil {

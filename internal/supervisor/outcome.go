@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"fmt"
+	"slices"
 
 	"storaged/internal/ipc"
 	"storaged/internal/record"
@@ -149,6 +150,17 @@ func unsettled(v verdict, why *record.Error) verdict {
 	v.state, v.rollback = record.Failed, record.RollbackFailed
 	v.err = record.Errorf(record.Interrupted, "%s; undoing it failed: %s", was, why.Message)
 	return v
+}
+
+// untaken is the verdict on a job whose end the catalogue does not take, and
+// never will.
+func (v *verdict) untaken(why error) *verdict {
+	return &verdict{
+		state: record.Failed, rollback: v.rollback,
+		err: record.Errorf(record.Inconsistent, "the job ended as %s, but the catalogue could not take that: %v", v.state, why).
+			WithHint("refresh the pool, and report this"),
+		warnings: append(slices.Clone(v.warnings), "what the catalogue says of its objects may not be true"),
+	}
 }
 
 func canceledError() *record.Error { return record.Errorf(record.CanceledCode, "canceled") }

@@ -20,20 +20,20 @@ import (
 // is fixed when it comes, and nobody is passed for longer than that. A job
 // that does not fit keeps those after it from the places that it waits for.
 //
-// Jobs of class normal are short. They need no place per pool and are counted
-// apart from async ones, so that a stop or a delete does not wait for hours.
+// What a place is of, is in resource.go.
 type queue struct {
 	locks  *locks.Manager
 	ageing time.Duration
 
 	mu      sync.Mutex
 	limits  record.Limits
-	closed  bool // nothing is granted any more
+	closed  bool      // nothing is granted any more
+	drained time.Time // since when nothing is granted until that is taken back; zero: it is
 	places  map[string]*place
-	ready   []*place // with locks, without a place among the running; in order
-	running map[record.Class]int
-	inPool  map[string]int // running async jobs by pool
-	shared  bool           // there are caps on rates
+	ready   []*place            // with locks, without a place among the running; in order
+	used    map[resource]int    // running jobs
+	devices map[string][]string // by pool
+	shared  bool                // there are caps on rates
 }
 
 // standing is where a job stands in the queue.
@@ -52,6 +52,7 @@ type place struct {
 	priority record.Priority
 	objects  []record.Object
 	pools    []string
+	needs    []resource
 	number   int64
 	since    time.Time // when it came, for its order
 	asked    time.Time // when it began to stand where it stands
@@ -63,11 +64,12 @@ type place struct {
 func newQueue(limits record.Limits, ageing time.Duration) *queue {
 	return &queue{
 		locks: locks.New(), ageing: ageing, limits: limits,
-		places: map[string]*place{}, running: map[record.Class]int{}, inPool: map[string]int{},
+		places: map[string]*place{}, used: map[resource]int{}, devices: map[string][]string{},
 	}
 }
 
-func placeOf(j *job) *place {
+// placeOf makes the place of a job. It is called with mu held.
+func (q *queue) placeOf(j *job) *place {
 	r := &j.shown.Load().rec
 	p := &place{j: j, class: r.Class, priority: r.Priority, objects: r.Objects, number: r.Number, since: r.Created, limit: deref(r.Limit)}
 	for _, o := range r.Objects {
@@ -75,6 +77,7 @@ func placeOf(j *job) *place {
 			p.pools = append(p.pools, o.Pool)
 		}
 	}
+	p.needs = q.needsOf(p.class, p.pools)
 	return p
 }
 
@@ -100,7 +103,7 @@ func (p *place) stand(s standing) { p.standing, p.asked = s, time.Now() }
 func (q *queue) enter(j *job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	p := placeOf(j)
+	p := q.placeOf(j)
 	q.places[j.id] = p
 	if len(j.shown.Load().rec.PauseReasons) > 0 {
 		p.stand(isHeld)
@@ -115,7 +118,7 @@ func (q *queue) enter(j *job) {
 func (q *queue) try(j *job) []record.Blocker {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	p := placeOf(j)
+	p := q.placeOf(j)
 	if blocks := q.locks.Try(p.ask()); len(blocks) > 0 {
 		return q.explain(p.ask(), blocks, time.Now())
 	}
@@ -128,7 +131,7 @@ func (q *queue) try(j *job) []record.Blocker {
 func (q *queue) admit(j *job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	p := placeOf(j) // its number is known now
+	p := q.placeOf(j) // its number is known now
 	q.places[j.id] = p
 	q.line(p)
 	q.fill()
@@ -138,7 +141,7 @@ func (q *queue) admit(j *job) {
 func (q *queue) restore(j *job) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	p := placeOf(j)
+	p := q.placeOf(j)
 	q.places[j.id] = p
 	q.run(p)
 	return q.locks.Restore(p.ask())
@@ -209,6 +212,33 @@ func (q *queue) setLimits(l record.Limits) {
 	q.fill()
 }
 
+// drain ends granting until it is called with false.
+func (q *queue) drain(on bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case !on:
+		q.drained = time.Time{}
+		q.fill()
+	case q.drained.IsZero():
+		q.drained = time.Now()
+	}
+}
+
+// runningJobs gives the numbers of those that hold a place.
+func (q *queue) runningJobs() []int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	numbers := []int64{}
+	for _, p := range q.places {
+		if p.standing == isRunning {
+			numbers = append(numbers, p.number)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers
+}
+
 // close ends granting for good.
 func (q *queue) close() {
 	q.mu.Lock()
@@ -220,7 +250,7 @@ func (q *queue) close() {
 func (q *queue) waitingJobs() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.places) - q.running[record.Normal] - q.running[record.Async]
+	return len(q.places) - q.used[resource{ofAll, string(record.Normal)}] - q.used[resource{ofAll, string(record.Async)}]
 }
 
 func (q *queue) limitsNow() record.Limits {
@@ -257,12 +287,7 @@ func (q *queue) drop(p *place) {
 func (q *queue) withdraw(p *place) {
 	switch p.standing {
 	case isRunning:
-		q.running[p.class]--
-		for _, pool := range p.pools {
-			if p.class == record.Async {
-				q.inPool[pool]--
-			}
-		}
+		q.count(p, -1)
 		p.stand(isHeld)
 		q.share()
 	case wantsSlot:
@@ -288,25 +313,21 @@ func (q *queue) follow(c locks.Change) {
 
 func (q *queue) run(p *place) {
 	p.stand(isRunning)
-	q.running[p.class]++
-	for _, pool := range p.pools {
-		if p.class == record.Async {
-			q.inPool[pool]++
-		}
-	}
+	q.count(p, 1)
 	q.share()
 }
 
 // fill gives free places to those who stand for them.
 func (q *queue) fill() {
-	if q.closed {
+	if q.closed || !q.drained.IsZero() {
 		return
 	}
-	taken := map[string]bool{} // pools whose places an earlier one waits for
+	taken := map[resource]bool{} // whose places an earlier one waits for
 	q.ready = slices.DeleteFunc(q.ready, func(p *place) bool {
-		if q.lacks(p) != nil || p.class == record.Async && slices.ContainsFunc(p.pools, func(pool string) bool { return taken[pool] }) {
-			for _, pool := range p.pools {
-				taken[pool] = taken[pool] || p.class == record.Async
+		_, lacks := q.lacks(p)
+		if lacks || slices.ContainsFunc(p.needs, func(r resource) bool { return taken[r] }) {
+			for _, r := range p.needs {
+				taken[r] = r.of != ofAll // of all, others may have what this one cannot use
 			}
 			return false
 		}
@@ -314,27 +335,6 @@ func (q *queue) fill() {
 		p.j.grant <- struct{}{}
 		return true
 	})
-}
-
-// lacks says which place is missing: of a pool, or with an empty Pool of the
-// whole; nil when there is one. A limit of 0 or less is none.
-func (q *queue) lacks(p *place) *record.Object {
-	if q.limits.Running > 0 && q.running[p.class] >= q.limits.Running {
-		return &record.Object{}
-	}
-	if p.class != record.Async {
-		return nil
-	}
-	for _, pool := range p.pools {
-		limit, ok := q.limits.PoolRunning[pool]
-		if !ok {
-			limit = q.limits.RunningPool
-		}
-		if limit > 0 && q.inPool[pool] >= limit {
-			return &record.Object{Pool: pool}
-		}
-	}
-	return nil
 }
 
 // maxBlockers bounds the answer to "why does it wait".
@@ -352,7 +352,11 @@ func (q *queue) blockers(j *job) []record.Blocker {
 	case isHeld:
 		return []record.Blocker{{For: "hold", Since: p.asked.UTC()}}
 	case wantsLock:
-		return q.explain(p.ask(), q.locks.Blockers(j.id), p.asked)
+		blocks := q.explain(p.ask(), q.locks.Blockers(j.id), p.asked)
+		if !q.drained.IsZero() {
+			blocks = append(blocks, record.Blocker{For: "drain", Since: q.drained.UTC()})
+		}
+		return blocks
 	case wantsSlot:
 		return []record.Blocker{q.explainSlot(p)}
 	default:
@@ -370,11 +374,15 @@ func (q *queue) probe(class record.Class, objects []record.Object) []record.Bloc
 
 func (q *queue) explainSlot(p *place) record.Blocker {
 	b := record.Blocker{For: "slot", Since: p.asked.UTC(), Position: 1 + slices.Index(q.ready, p)}
-	if q.closed {
+	if q.closed || !q.drained.IsZero() {
 		b.For = "drain"
+		return b
 	}
-	if o := q.lacks(p); o != nil && o.Pool != "" {
-		b.Object = o
+	switch r, _ := q.lacks(p); r.of {
+	case ofPool:
+		b.Object = &record.Object{Pool: r.name}
+	case ofDevice:
+		b.Device = r.name
 	}
 	return b
 }

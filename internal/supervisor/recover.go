@@ -57,7 +57,8 @@ func (s *Supervisor) Start(ctx context.Context) error {
 	s.started = true
 	s.mu.Unlock()
 	for _, j := range jobs {
-		s.adopt(j)
+		s.enlist(j)
+		s.jobs.Go(j.live)
 	}
 	s.jobs.Go(s.keepHistory)
 	return nil

@@ -34,10 +34,6 @@ func (j *job) leaveRecord() {
 	}
 }
 
-// ReasonRestored holds a job that waited when the database was copied, and of
-// which nobody knows whether it was canceled since.
-const ReasonRestored = "restored"
-
 // replay brings the records of jobs up to what their directories tell. It runs
 // before the locks are rebuilt. What a directory says is ended is ended, in
 // the order of the ends; what lives, or has to be settled, is left to Start.
@@ -149,7 +145,7 @@ func (s *Supervisor) holdDoubtful() error {
 			if !j.Old || j.Go {
 				continue
 			}
-			j.PauseReasons = pauseSet(j.PauseReasons, ReasonRestored, true)
+			j.PauseReasons = pauseSet(j.PauseReasons, record.PauseRestored, true)
 			j.Warnings = addWarnings(j.Warnings, []string{"the database was damaged; this job is as an older copy had it, and held lest it was canceled since"})
 			if err := tx.PutJob(j); err != nil {
 				return err

@@ -26,7 +26,10 @@ import (
 // patience bounds every wait of a test: it is reached only by a failure.
 const patience = 30 * time.Second
 
-var uid1000 = record.Owner{UID: 1000, User: "alice", PID: 1, Command: "test", Via: "rest"}
+var (
+	uid1000 = record.Owner{UID: 1000, User: "alice", PID: 1, Command: "test", Via: "rest"}
+	root    = record.Owner{UID: 0, User: "root", PID: 1, Command: "test", Via: "rest"}
+)
 
 // testTimes are short where a test waits for them to pass, and generous where
 // only a failure would reach them: the host may be slow.
@@ -309,7 +312,8 @@ type testKeeper struct {
 	granted map[string]int
 	ended   map[string]int
 	refuse  *record.Error
-	fails   int // calls that fail as on a full disk, from now on
+	fails   int   // calls that fail as on a full disk, from now on
+	broken  error // of every end, as of one that no catalogue can take
 	report  map[string]*ipc.Report
 }
 
@@ -325,7 +329,7 @@ func (k *testKeeper) Granted(tx *store.Tx, j *store.Job) error {
 	}
 	if k.fails > 0 {
 		k.fails--
-		return errors.New("disk is full")
+		return fmt.Errorf("%w: disk is full", store.ErrUnwritable)
 	}
 	id := j.ID
 	tx.OnCommit(func() {
@@ -342,9 +346,12 @@ func (k *testKeeper) Ended(tx *store.Tx, j *store.Job, report *ipc.Report) error
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.broken != nil {
+		return k.broken
+	}
 	if k.fails > 0 {
 		k.fails--
-		return errors.New("disk is full")
+		return fmt.Errorf("%w: disk is full", store.ErrUnwritable)
 	}
 	id := j.ID
 	tx.OnCommit(func() {

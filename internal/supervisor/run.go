@@ -128,6 +128,10 @@ func (j *job) start() stage {
 	case errors.As(err, &refusal):
 		j.verdict = &verdict{state: record.Failed, err: refusal, rollback: record.RollbackNone}
 		return (*job).end
+	case !passes(err):
+		refusal = record.Errorf(record.Internal, "the catalogue cannot take the beginning of the job: %v", err)
+		j.verdict = &verdict{state: record.Failed, err: refusal, rollback: record.RollbackNone}
+		return (*job).end
 	}
 	j.s.log.Error("job cannot start yet", "job", j.rec.Number, "error", err)
 	j.s.queue.hold(j)

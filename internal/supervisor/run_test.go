@@ -61,7 +61,7 @@ func TestBadHelpers(t *testing.T) {
 		{name: "the undoing helper dies too", argv: act("exitWithout", "2"), undo: act("exitWithout", "5"), state: record.Failed, code: record.Interrupted, says: "exit status 5", rollback: record.RollbackFailed},
 		{name: "exit 1 with a success", argv: act("exitOneSuccess"), undo: act("undo"), state: record.Failed, code: record.Inconsistent, says: "exit status 1", rollback: record.RollbackNone},
 		{name: "floods progress", argv: act("flood"), state: record.Succeeded, rollback: record.RollbackNone},
-		{name: "reports, then hangs", argv: act("reportThenHang"), change: short, state: record.Succeeded, says: "killed by SIGKILL after", rollback: record.RollbackNone},
+		{name: "reports, then hangs", argv: act("reportThenHang"), change: func(tt *times) { tt.linger = 50 * time.Millisecond }, state: record.Succeeded, says: "killed by SIGKILL after", rollback: record.RollbackNone},
 		{name: "another job's HELLO", argv: act("wrongJob"), state: record.Failed, code: record.Internal, says: `runs job "another"`, rollback: record.RollbackNone},
 		{name: "another protocol", argv: act("wrongProto"), state: record.Failed, code: record.Internal, says: "9.9", rollback: record.RollbackNone},
 		{name: "stopped from outside before GO", argv: act("mute", "canceled"), state: record.Canceled, code: record.CanceledCode, rollback: record.RollbackNone},

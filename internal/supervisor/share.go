@@ -9,8 +9,8 @@ import (
 	"storaged/internal/record"
 )
 
-// Caps on rates hold for all running jobs in all, or of one pool, together.
-// Each cap is divided among the jobs under it, and a job goes at the least of
+// Caps on rates hold for all running jobs in all, of one pool or of one device
+// together. Each cap is divided among the jobs under it, and a job goes at the least of
 // its shares and its own limit. What a job with a lower limit of its own leaves
 // goes to the others; a paused job takes no part. Jobs of class normal are
 // short, or move no data, and are not counted.
@@ -25,13 +25,12 @@ type rateCap struct {
 // is called with q.mu held, whenever the jobs that run, their limits, their
 // pauses or the caps have changed.
 func (q *queue) share() {
-	caps := q.caps()
-	if len(caps) == 0 && !q.shared {
+	was := q.shared
+	if q.shared = rated(q.limits); !q.shared && !was {
 		return
 	}
-	q.shared = len(caps) > 0
 	shares := map[*place]int64{}
-	for _, c := range caps {
+	for _, c := range q.caps() {
 		for p, part := range c.divide() {
 			if old, ok := shares[p]; !ok || part < old {
 				shares[p] = part
@@ -46,26 +45,23 @@ func (q *queue) share() {
 	}
 }
 
-// caps gives the caps in force with the jobs under each.
-func (q *queue) caps() []rateCap {
-	var all []rateCap
-	if q.limits.Rate != nil {
-		all = append(all, rateCap{*q.limits.Rate, q.moving(func(*place) bool { return true })})
-	}
-	for pool, rate := range q.limits.PoolRates {
-		all = append(all, rateCap{rate, q.moving(func(p *place) bool { return slices.Contains(p.pools, pool) })})
-	}
-	return all
-}
-
-// moving gives the places of jobs that move data.
-func (q *queue) moving(under func(*place) bool) (jobs []*place) {
+// caps gives the caps in force under which data moves, with the jobs under each.
+func (q *queue) caps() map[resource]*rateCap {
+	all := map[resource]*rateCap{}
 	for _, p := range q.places {
-		if p.standing == isRunning && p.class == record.Async && !p.paused && under(p) {
-			jobs = append(jobs, p)
+		if p.standing != isRunning || p.class != record.Async || p.paused {
+			continue
+		}
+		for _, r := range p.needs {
+			if bound := rate(q.limits, r); bound > 0 {
+				if all[r] == nil {
+					all[r] = &rateCap{rate: bound}
+				}
+				all[r].jobs = append(all[r].jobs, p)
+			}
 		}
 	}
-	return jobs
+	return all
 }
 
 // divide gives each job an equal share; what those with lower limits leave is

@@ -96,22 +96,22 @@ func TestCapFollowsWhoRuns(t *testing.T) {
 	r.atRate(other, 0)
 
 	own := int64(100)
-	if _, err := r.sup.SetLimit(b, &own); err != nil {
+	if _, err := r.sup.SetLimit(b, &own, uid1000); err != nil {
 		t.Fatal(err)
 	}
 	r.atRate(b, 100)
 	r.atRate(a, 900)
 
-	if _, err := r.sup.Pause(a, "user"); err != nil {
+	if _, err := r.sup.Pause(a, uid1000); err != nil {
 		t.Fatal(err)
 	}
 	r.untilState(a, record.Paused)
-	if _, err := r.sup.SetLimit(b, nil); err != nil {
+	if _, err := r.sup.SetLimit(b, nil, uid1000); err != nil {
 		t.Fatal(err)
 	}
 	r.atRate(b, 1000)
 	r.atRate(a, 900) // as when it was paused
-	if _, err := r.sup.Resume(a, "user"); err != nil {
+	if _, err := r.sup.Resume(a, uid1000); err != nil {
 		t.Fatal(err)
 	}
 	r.atRate(b, 500)
@@ -129,6 +129,22 @@ func TestCapFollowsWhoRuns(t *testing.T) {
 	r.sup.SetLimits(record.Limits{})
 	r.atRate(a, 0)
 	r.atRate(other, 0)
+}
+
+func TestCapOfADevice(t *testing.T) {
+	r := newRig(t)
+	r.sup.SetDevices("p", "8:0")
+	r.sup.SetDevices("q", "8:0")
+	r.sup.SetLimits(record.Limits{DeviceRates: map[string]int64{"8:0": 1000}})
+	a := r.submit(request(act("work"), objects("p", "a", "R", "q", "a", "W")...)).ID
+	b := r.submit(request(act("work"), objects("q", "b", "W")...)).ID
+	r.working(a)
+	r.working(b)
+	r.atRate(a, 500)
+	r.atRate(b, 500)
+	r.sup.SetDevices("q", "8:16") // found by a refresh
+	r.atRate(a, 1000)
+	r.atRate(b, 0)
 }
 
 func TestAdoptedHelperGetsItsShareAgain(t *testing.T) {

@@ -51,7 +51,7 @@ var moves = map[record.State]map[record.State]string{
 		record.RollingBack: "another helper settles it after the first one's death",
 		record.Succeeded:   "the result says so and the exit status agrees",
 		record.Failed:      "the result says so",
-		record.Canceling:   "a signal from outside that the helper still obeyed",
+		record.Canceling:   "a cancel with now, or a signal from outside that the helper still obeyed",
 		record.Canceled:    untold,
 		record.Recovering:  "the daemon was away",
 	},
@@ -99,6 +99,7 @@ type action string
 
 const (
 	actCancel   action = "cancel"
+	actKill     action = "cancel now"
 	actPause    action = "pause"
 	actResume   action = "resume"
 	actLimit    action = "limit"
@@ -108,7 +109,7 @@ const (
 )
 
 // actions lists them in the order of the printed table.
-var actions = []action{actCancel, actPause, actResume, actLimit, actPriority, actNote, actForget}
+var actions = []action{actCancel, actKill, actPause, actResume, actLimit, actPriority, actNote, actForget}
 
 // answer is what an action meets in a state: an effect, or a refusal.
 type answer struct {
@@ -127,8 +128,18 @@ var answers = map[action]map[record.State]answer{
 		record.Starting:    {effect: "the helper is stopped before it begins"},
 		record.Running:     {effect: "the ladder below"},
 		record.Paused:      {effect: "the ladder below; the pause is over"},
-		record.Finalizing:  {refusal: "is being completed; a cancel comes too late"},
-		record.Canceling:   {effect: "nothing more; with now, kills at once"},
+		record.Finalizing:  {refusal: "is being completed; a cancel comes too late", hint: "if it does not come to its end, cancel it with now: storagectl job cancel --now"},
+		record.Canceling:   {effect: "nothing more"},
+		record.RollingBack: {refusal: "is undoing its work already", hint: "wait for it; what it undoes cannot be left half undone"},
+		record.Recovering:  {effect: "recorded, done as soon as the truth is known"},
+	},
+	actKill: {
+		record.Queued:      {effect: "ends at once"},
+		record.Starting:    {effect: "the helper is killed before it begins"},
+		record.Running:     {effect: "killed at once; another helper undoes its work"},
+		record.Paused:      {effect: "killed at once; another helper undoes its work"},
+		record.Finalizing:  {effect: "killed at once; another helper finds out whether it was complete"},
+		record.Canceling:   {effect: "killed at once; another helper undoes its work"},
 		record.RollingBack: {refusal: "is undoing its work already", hint: "wait for it; what it undoes cannot be left half undone"},
 		record.Recovering:  {effect: "recorded, done as soon as the truth is known"},
 	},

@@ -46,21 +46,17 @@ func (s *Supervisor) Submit(ctx context.Context, r Request) (record.Job, error) 
 		s.queue.leave(j)
 		return s.knownJob(known), err
 	}
-	s.announceNew(j)
+	j.publish()
+	s.enlist(j) // who hears of it finds it, and waits for its goroutine
+	j.announce("job.created")
 	if nowait {
 		s.queue.admit(j)
 	} else {
 		s.queue.enter(j)
 	}
 	v := j.view()
-	s.adopt(j)
+	s.jobs.Go(j.live)
 	return v, nil
-}
-
-// announceNew publishes the job before anything can happen to it.
-func (s *Supervisor) announceNew(j *job) {
-	j.publish()
-	j.announce("job.created")
 }
 
 // newRecord makes the record of a request.
@@ -119,6 +115,11 @@ func (s *Supervisor) create(j *job, r Request) (known *store.Job, err error) {
 		}
 		if rec.Number, err = tx.NextNumber(); err != nil {
 			return err
+		}
+		if r.Also != nil {
+			if err := r.Also(tx); err != nil {
+				return err
+			}
 		}
 		return tx.PutJob(&rec)
 	})

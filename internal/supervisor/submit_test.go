@@ -124,14 +124,21 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
-func TestDrainingRefusesNewJobsOnly(t *testing.T) {
+func TestDrainBeginsNothingAndNamesWhatRuns(t *testing.T) {
 	g := newGate(t)
 	r := newRig(t)
+	r.sup.SetLimits(record.Limits{Running: 1})
 	req := request(act("work", g.path))
 	req.Key = "k"
 	j := r.submit(req)
-	r.sup.Drain(true)
-	if _, err := r.sup.Submit(r.ctx(), request(act("short"))); record.CodeOf(err) != record.Draining {
+	slot := r.submit(request(act("short"), objects("p", "other", "W")...))
+	lock := r.submit(request(act("short")))
+	d := r.sup.Drain(true, root)
+	if !d.On || d.Since == nil || d.By.User != "root" || !slices.Equal(d.Running, []int64{j.Number}) {
+		t.Errorf("drain is %+v", d)
+	}
+	_, err := r.sup.Submit(r.ctx(), request(act("short")))
+	if record.CodeOf(err) != record.Draining || !strings.Contains(err.Error(), "by root since") {
 		t.Errorf("submitted: %v", err)
 	}
 	if again := r.submit(req); again.ID != j.ID {
@@ -139,6 +146,20 @@ func TestDrainingRefusesNewJobsOnly(t *testing.T) {
 	}
 	g.open()
 	r.ended(j.ID, record.Succeeded)
+	if d := r.sup.Drained(); !d.On || len(d.Running) != 0 {
+		t.Errorf("after the last job's end: %+v", d)
+	}
+	for _, id := range []string{slot.ID, lock.ID} {
+		w, err := r.sup.Job(id)
+		if err != nil || w.State != record.Queued || len(w.WaitingOn) != 1 || w.WaitingOn[0].For != "drain" {
+			t.Errorf("job %d is %s and waits on %+v, %v", w.Number, w.State, w.WaitingOn, err)
+		}
+	}
+	if d := r.sup.Drain(false, root); d.On || d.Since != nil {
+		t.Errorf("taken back: %+v", d)
+	}
+	r.ended(slot.ID, record.Succeeded)
+	r.ended(lock.ID, record.Succeeded)
 }
 
 // started gives the numbers of ended jobs in order of their start.
@@ -169,7 +190,7 @@ func TestPlacesGoByClassThenFirstCome(t *testing.T) {
 	if err != nil || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "slot" || j.WaitingOn[0].Position != 2 {
 		t.Errorf("waits on %+v, %v", j.WaitingOn, err)
 	}
-	if _, err := r.sup.SetPriority(ids[4], record.Interactive); err != nil { // number 6
+	if _, err := r.sup.SetPriority(ids[4], record.Interactive, uid1000); err != nil { // number 6
 		t.Fatal(err)
 	}
 	g.open()
@@ -272,4 +293,81 @@ func TestGrantedJobHasNoDeadlineAfterARestart(t *testing.T) {
 	if granted.patience() != nil {
 		t.Error("a job that had its locks gives up waiting for them")
 	}
+}
+
+func TestPlacesPerDevice(t *testing.T) {
+	g := newGate(t)
+	r := stillRig(t, t.TempDir())
+	r.sup.SetLimits(record.Limits{RunningDevice: 1, DeviceRunning: map[string]int{"8:16": 2}})
+	r.sup.SetDevices("a", "8:0")
+	r.sup.SetDevices("b", "8:0", "8:16")
+	r.sup.SetDevices("c", "8:16")
+	r.sup.SetDevices("d", "8:0")
+	r.start()
+	first := r.submit(request(act("work", g.path), objects("a", "1", "R", "b", "1", "W")...)) // 8:0 once, though both ends lie there
+	r.working(first.ID)
+	waits := r.submit(request(act("short"), objects("d", "2", "W")...))
+	r.ended(r.submit(request(act("short"), objects("c", "1", "W")...)).ID, record.Succeeded)
+	r.ended(r.submit(request(act("short"), objects("nfs", "1", "W")...)).ID, record.Succeeded)
+	j, err := r.sup.Job(waits.ID)
+	if err != nil || j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "slot" || j.WaitingOn[0].Device != "8:0" || j.WaitingOn[0].Object != nil {
+		t.Fatalf("the second job on 8:0 is %s, waits on %+v, %v", j.State, j.WaitingOn, err)
+	}
+	r.sup.SetDevices("d", "8:32") // the pool was moved
+	r.ended(waits.ID, record.Succeeded)
+	onB := r.submit(request(act("short"), objects("b", "2", "W")...))
+	if j, err := r.sup.Job(onB.ID); err != nil || j.State != record.Queued || j.WaitingOn[0].Device != "8:0" {
+		t.Fatalf("a job beside the one that still runs on 8:0 is %s, waits on %+v, %v", j.State, j.WaitingOn, err)
+	}
+	g.open()
+	r.ended(first.ID, record.Succeeded)
+	r.ended(onB.ID, record.Succeeded)
+}
+
+// Who hears of a job can cancel it.
+func TestJobThatIsAnnouncedIsFound(t *testing.T) {
+	r := newRig(t)
+	stream := r.hub.Subscribe(r.ctx(), 0)
+	done := make(chan error)
+	go func() {
+		for e := range stream {
+			if e.Type == "job.created" {
+				_, err := r.sup.Cancel(e.Job.ID, root, false)
+				done <- err
+				return
+			}
+		}
+	}()
+	id := r.submit(request(act("work"))).ID
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	r.ended(id, record.Canceled)
+}
+
+// What is to be durable with a job is, or the job is not.
+func TestAlsoIsRecordedWithTheJob(t *testing.T) {
+	r := newRig(t)
+	req := request(act("short"))
+	req.Key = "k"
+	req.Also = func(tx *store.Tx) error {
+		return tx.PutPool(&store.Pool{Pool: record.Pool{Name: "new", UUID: "u"}})
+	}
+	j := r.submit(req)
+	r.ended(j.ID, record.Succeeded)
+	if err := r.store.View(func(tx *store.Tx) error { _, err := tx.Pool("new"); return err }); err != nil {
+		t.Error(err)
+	}
+	req.Also = func(*store.Tx) error { return record.Errorf(record.Exists, "not twice") }
+	if again := r.submit(req); again.ID != j.ID {
+		t.Error("the same request is another job")
+	}
+	req.Key, req.LockWait = "other", after(0)
+	if _, err := r.sup.Submit(r.ctx(), req); record.CodeOf(err) != record.Exists {
+		t.Errorf("submitted: %v", err)
+	}
+	if n := len(r.all()); n != 1 {
+		t.Errorf("%d jobs are recorded", n)
+	}
+	r.ended(r.submit(request(act("short"))).ID, record.Succeeded) // the locks are free
 }

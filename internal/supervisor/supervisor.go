@@ -48,7 +48,7 @@ type Supervisor struct {
 	live     map[string]*job
 	byNumber map[int64]*job
 	started  bool
-	draining bool
+	drain    record.Drain // without Running
 }
 
 // New makes a Supervisor. It does nothing before Start.
@@ -100,11 +100,29 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 	}
 }
 
-// Drain refuses new jobs, or takes them again. Jobs that are there go on.
-func (s *Supervisor) Drain(on bool) {
+// Drain takes no new jobs any more and begins none of those that wait, or takes
+// that back. Jobs that run go on: the answer names them. It lasts as long as
+// the Supervisor.
+func (s *Supervisor) Drain(on bool, by record.Owner) record.Drain {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.draining = on
+	switch now := time.Now().UTC(); {
+	case !on:
+		s.drain = record.Drain{}
+	case !s.drain.On:
+		s.drain = record.Drain{On: true, Since: &now, By: &by}
+	}
+	s.queue.drain(on)
+	s.mu.Unlock()
+	return s.Drained()
+}
+
+// Drained says how a drain stands.
+func (s *Supervisor) Drained() record.Drain {
+	s.mu.Lock()
+	d := s.drain
+	s.mu.Unlock()
+	d.Running = s.queue.runningJobs()
+	return d
 }
 
 // open says whether new jobs are taken.
@@ -114,19 +132,19 @@ func (s *Supervisor) open() error {
 	switch {
 	case !s.started:
 		return record.Errorf(record.RecoveringCode, "storaged is starting or stopping").WithHint("try again in a moment")
-	case s.draining:
-		return record.Errorf(record.Draining, "storaged is being drained and takes no new jobs")
+	case s.drain.On:
+		return record.Errorf(record.Draining, "storaged is being drained by %s since %s and takes no new jobs", s.drain.By.User, clock(*s.drain.Since)).
+			WithHint("storagectl drain --off ends that")
 	}
 	return nil
 }
 
-// adopt puts a job among the live ones and starts its goroutine.
-func (s *Supervisor) adopt(j *job) {
+// enlist puts a job among the live ones. Its goroutine must be started soon.
+func (s *Supervisor) enlist(j *job) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.live[j.id] = j
 	s.byNumber[j.shown.Load().rec.Number] = j
-	s.mu.Unlock()
-	s.jobs.Go(j.live)
 }
 
 // forget takes an ended job from the live ones and lets its locks go.
@@ -151,6 +169,10 @@ func (s *Supervisor) makeDirs() error {
 
 // SetLimits changes the scheduler's limits at once.
 func (s *Supervisor) SetLimits(l record.Limits) { s.queue.setLimits(l) }
+
+// SetDevices says on which physical devices (major:minor) a pool lies, as far
+// as that is known: none is no limit per device. It may be called before Start.
+func (s *Supervisor) SetDevices(pool string, devices ...string) { s.queue.setDevices(pool, devices) }
 
 // Limits gives the limits in force.
 func (s *Supervisor) Limits() record.Limits { return s.queue.limitsNow() }

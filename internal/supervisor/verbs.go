@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"time"
 
 	"storaged/internal/ipc"
@@ -36,22 +37,27 @@ func (s *Supervisor) verb(id string, a action, do func(*job) error) (record.Job,
 // cancel is recorded and told; Wait gives the end. A job that is being
 // canceled already is no error.
 func (s *Supervisor) Cancel(id string, by record.Owner, now bool) (record.Job, error) {
-	asked := time.Now()
-	return s.verb(id, actCancel, func(j *job) error {
-		if j.noticed.cancel.IsZero() && j.h != nil && permit(actCancel, &j.rec.Job) == nil {
+	asked, a := time.Now(), cancelAction(now)
+	return s.verb(id, a, func(j *job) error {
+		if j.noticed.cancel.IsZero() && j.h != nil && permit(a, &j.rec.Job) == nil {
 			j.noticed.cancel = asked
 		}
 		return j.onCancel(by, now)
 	})
 }
 
-// Pause adds a reason to pause. The job is paused when its state says so.
-func (s *Supervisor) Pause(id, reason string) (record.Job, error) {
+// Pause adds a reason to pause: that of the job's owner or, where by is somebody
+// else, that of an administrator. The job is paused when its state says so.
+func (s *Supervisor) Pause(id string, by record.Owner) (record.Job, error) {
 	return s.verb(id, actPause, func(j *job) error {
 		if err := permit(actPause, &j.rec.Job); err != nil {
 			return err
 		}
-		j.onReasons(pauseSet(j.rec.PauseReasons, reason, true))
+		reason := record.PauseAdmin
+		if by.UID == j.rec.Owner.UID {
+			reason = record.PauseUser
+		}
+		j.onReasons(pauseSet(j.rec.PauseReasons, reason, true), record.Change{What: record.ChangePause, Reason: reason, By: by})
 		return nil
 	})
 }
@@ -83,23 +89,32 @@ func (s *Supervisor) AwaitPaused(ctx context.Context, id string) (record.Job, er
 	}
 }
 
-// Resume takes a reason away, and the doubt of a restored job with any; the job
-// runs on when none is left.
-func (s *Supervisor) Resume(id, reason string) (record.Job, error) {
+// Resume takes reasons to pause away, and the doubt of a restored job; the job
+// runs on when none is left. The owner takes its own away, somebody else that
+// of an administrator as well.
+func (s *Supervisor) Resume(id string, by record.Owner) (record.Job, error) {
 	return s.verb(id, actResume, func(j *job) error {
 		if err := permit(actResume, &j.rec.Job); err != nil {
 			return err
 		}
-		j.onReasons(pauseSet(pauseSet(j.rec.PauseReasons, reason, false), ReasonRestored, false))
+		left := pauseSet(pauseSet(j.rec.PauseReasons, record.PauseUser, false), record.PauseRestored, false)
+		if by.UID != j.rec.Owner.UID {
+			left = pauseSet(left, record.PauseAdmin, false)
+		}
+		j.onReasons(left, record.Change{What: record.ChangeResume, By: by})
 		return nil
 	})
 }
 
 // onReasons changes the reasons to pause and tells queue or helper when that
 // makes the difference.
-func (j *job) onReasons(reasons []string) {
+func (j *job) onReasons(reasons []string, c record.Change) {
+	if slices.Equal(reasons, j.rec.PauseReasons) {
+		return
+	}
 	was, is := len(j.rec.PauseReasons) > 0, len(reasons) > 0
-	j.settleFor(func(r *store.Job) { r.PauseReasons = reasons })
+	c.Time = time.Now().UTC()
+	j.settleFor(func(r *store.Job) { r.PauseReasons, r.Changes = reasons, addChange(r.Changes, c) })
 	switch {
 	case was == is:
 	case j.rec.State == record.Queued && is:
@@ -115,13 +130,24 @@ func (j *job) onReasons(reasons []string) {
 	}
 }
 
+// maxChanges bounds what of a job's changes is kept: the newest.
+const maxChanges = 64
+
+func addChange(have []record.Change, c record.Change) []record.Change {
+	if len(have) >= maxChanges {
+		have = have[len(have)-maxChanges+1:]
+	}
+	return append(slices.Clone(have), c)
+}
+
 // SetLimit changes the rate of a job, in bytes per second; nil is no limit.
-func (s *Supervisor) SetLimit(id string, rate *int64) (record.Job, error) {
+func (s *Supervisor) SetLimit(id string, rate *int64, by record.Owner) (record.Job, error) {
 	return s.verb(id, actLimit, func(j *job) error {
 		if err := permit(actLimit, &j.rec.Job); err != nil {
 			return err
 		}
-		j.settleFor(func(r *store.Job) { r.Limit = rate })
+		c := record.Change{Time: time.Now().UTC(), What: record.ChangeLimit, Limit: rate, By: by}
+		j.settleFor(func(r *store.Job) { r.Limit, r.Changes = rate, addChange(r.Changes, c) })
 		j.s.queue.relimit(j, deref(rate))
 		j.tellRate()
 		return nil
@@ -129,12 +155,13 @@ func (s *Supervisor) SetLimit(id string, rate *int64) (record.Job, error) {
 }
 
 // SetPriority changes a job's class in the scheduler.
-func (s *Supervisor) SetPriority(id string, p record.Priority) (record.Job, error) {
+func (s *Supervisor) SetPriority(id string, p record.Priority, by record.Owner) (record.Job, error) {
 	return s.verb(id, actPriority, func(j *job) error {
 		if err := permit(actPriority, &j.rec.Job); err != nil {
 			return err
 		}
-		if err := j.commit(func(r *store.Job) { r.Priority = p }, nil); err != nil {
+		c := record.Change{Time: time.Now().UTC(), What: record.ChangePriority, Priority: p, By: by}
+		if err := j.commit(func(r *store.Job) { r.Priority, r.Changes = p, addChange(r.Changes, c) }, nil); err != nil {
 			return unwritable(err)
 		}
 		j.s.queue.reorder(j, p)

@@ -1,6 +1,8 @@
 package supervisor
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -163,6 +165,22 @@ func TestCancelComesTooLate(t *testing.T) {
 	r.ended(id, record.Succeeded)
 }
 
+// A helper that hangs behind its point of no return is not left to hang: what
+// it came to is found out by another.
+func TestCancelNowEndsAHelperThatHangsBehindItsPointOfNoReturn(t *testing.T) {
+	for settler, want := range map[string]record.State{"settleCommitted": record.Succeeded, "undo": record.Canceled} {
+		r := newRig(t)
+		req := request(act("noReturn"))
+		req.UndoArgv = act(settler)
+		id := r.submit(req).ID
+		r.untilState(id, record.Finalizing)
+		if _, err := r.sup.Cancel(id, uid1000, true); err != nil {
+			t.Fatal(err)
+		}
+		r.ended(id, want)
+	}
+}
+
 func TestSignalFromOutsideIsACancel(t *testing.T) {
 	r := newRig(t)
 	id := r.submit(request(act("work"))).ID
@@ -183,8 +201,8 @@ func TestPauseReasonsAreASet(t *testing.T) {
 	r := newRig(t)
 	id := r.submit(request(act("work"))).ID
 	r.working(id)
-	for _, reason := range []string{"user", "admin", "user"} {
-		if _, err := r.sup.Pause(id, reason); err != nil {
+	for _, by := range []record.Owner{uid1000, root, uid1000} {
+		if _, err := r.sup.Pause(id, by); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -192,20 +210,27 @@ func TestPauseReasonsAreASet(t *testing.T) {
 	if strings.Join(j.PauseReasons, " ") != "admin user" {
 		t.Errorf("reasons are %q", j.PauseReasons)
 	}
-	if _, err := r.sup.Resume(id, "user"); err != nil {
+	if _, err := r.sup.Resume(id, uid1000); err != nil {
 		t.Fatal(err)
 	}
 	if j, _ := r.sup.Job(id); j.State != record.Paused {
 		t.Errorf("runs on with reasons %q", j.PauseReasons)
 	}
-	if _, err := r.sup.Resume(id, "admin"); err != nil {
+	if _, err := r.sup.Resume(id, root); err != nil {
 		t.Fatal(err)
 	}
 	j = r.untilState(id, record.Running)
 	if len(j.PauseReasons) != 0 || j.PausedS < 0 {
 		t.Errorf("reasons %q, paused %v s", j.PauseReasons, j.PausedS)
 	}
-	if _, err := r.sup.Pause(id, "user"); err != nil {
+	var told []string // what was no change is not kept
+	for _, c := range j.Changes {
+		told = append(told, fmt.Sprint(c.What, " ", c.Reason, " by ", c.By.User))
+	}
+	if got := strings.Join(told, ", "); got != "pause user by alice, pause admin by root, resume  by alice, resume  by root" {
+		t.Errorf("changes are %s", got)
+	}
+	if _, err := r.sup.Pause(id, uid1000); err != nil {
 		t.Fatal(err)
 	}
 	r.untilState(id, record.Paused)
@@ -220,7 +245,7 @@ func TestPauseHoldsAQueuedJob(t *testing.T) {
 	r := newRig(t)
 	first := r.submit(request(act("work", g.path)))
 	second := r.submit(request(act("short")))
-	if _, err := r.sup.Pause(second.ID, "user"); err != nil {
+	if _, err := r.sup.Pause(second.ID, uid1000); err != nil {
 		t.Fatal(err)
 	}
 	g.open()
@@ -229,7 +254,7 @@ func TestPauseHoldsAQueuedJob(t *testing.T) {
 	if err != nil || j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "hold" {
 		t.Fatalf("held job is %s, waits on %+v, %v", j.State, j.WaitingOn, err)
 	}
-	if _, err := r.sup.Resume(second.ID, "user"); err != nil {
+	if _, err := r.sup.Resume(second.ID, uid1000); err != nil {
 		t.Fatal(err)
 	}
 	r.ended(second.ID, record.Succeeded)
@@ -242,7 +267,7 @@ func TestLimitReachesTheHelper(t *testing.T) {
 	req.Limit = &rate
 	id := r.submit(req).ID
 	r.working(id)
-	j, err := r.sup.SetLimit(id, &next)
+	j, err := r.sup.SetLimit(id, &next, root)
 	if err != nil || *j.Limit != next {
 		t.Fatalf("limit is %v, %v", j.Limit, err)
 	}
@@ -252,6 +277,32 @@ func TestLimitReachesTheHelper(t *testing.T) {
 		defer live.track.mu.Unlock()
 		return live.track.limit == next // acknowledged
 	})
+}
+
+func TestChangesOfALimitAreKeptAndBounded(t *testing.T) {
+	r := newRig(t)
+	id := r.submit(request(act("work"))).ID
+	for n := range int64(maxChanges) {
+		if _, err := r.sup.SetLimit(id, new(1000+n), root); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := time.Now()
+	if _, err := r.sup.SetLimit(id, nil, uid1000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.sup.Cancel(id, uid1000, true); err != nil {
+		t.Fatal(err)
+	}
+	r.ended(id, record.Canceled)
+	changes := r.all()[0].Changes
+	if len(changes) != maxChanges {
+		t.Fatalf("%d changes are kept", len(changes))
+	}
+	first, last := changes[0], changes[maxChanges-1]
+	if first.What != record.ChangeLimit || *first.Limit != 1001 || first.By != root || last.Limit != nil || last.By != uid1000 || last.Time.Before(before) {
+		t.Errorf("the first is %+v, the last %+v", first, last)
+	}
 }
 
 func TestNotesOnLiveAndEndedJobs(t *testing.T) {
@@ -272,7 +323,7 @@ func TestNotesOnLiveAndEndedJobs(t *testing.T) {
 	if err != nil || !j.Pinned || j.Labels["a"] != "b" {
 		t.Errorf("pinned %v, labels %v, %v", j.Pinned, j.Labels, err)
 	}
-	if _, err := r.sup.Pause(id, "user"); record.CodeOf(err) != record.WrongState {
+	if _, err := r.sup.Pause(id, uid1000); record.CodeOf(err) != record.WrongState {
 		t.Errorf("pausing an ended job: %v", err)
 	}
 	if _, err := r.sup.SetPinned(id, false); err != nil {
@@ -348,6 +399,21 @@ func TestFullStateDirectoryDelaysButLosesNothing(t *testing.T) {
 	}
 }
 
+// An end that the catalogue will never take does not keep the locks for ever.
+func TestEndThatTheCatalogueNeverTakes(t *testing.T) {
+	r := newRig(t)
+	r.keeper.broken = errors.New("no such kind of job")
+	j := r.ended(r.submit(request(act("short"))).ID, record.Failed)
+	if j.Code() != record.Inconsistent || !strings.Contains(j.Error.Message, "ended as succeeded") || !strings.Contains(j.Error.Message, "no such kind") || len(j.Warnings) == 0 {
+		t.Errorf("error %+v, warnings %q", j.Error, j.Warnings)
+	}
+	r.keeper.mu.Lock()
+	r.keeper.broken = nil
+	r.keeper.ended[j.ID] = 1 // as the rig wants it
+	r.keeper.mu.Unlock()
+	r.ended(r.submit(request(act("short"))).ID, record.Succeeded) // the locks are free
+}
+
 func TestVerbsOnACanceledJobThatCannotBeRecorded(t *testing.T) {
 	r := newRig(t)
 	holder := r.submit(request(act("work")))
@@ -359,8 +425,8 @@ func TestVerbsOnACanceledJobThatCannotBeRecorded(t *testing.T) {
 	if _, err := r.sup.Cancel(waits.ID, uid1000, false); err != nil {
 		t.Fatal(err)
 	}
-	for _, verb := range []func(string, string) (record.Job, error){r.sup.Pause, r.sup.Resume} {
-		if _, err := verb(waits.ID, "test"); err != nil && record.CodeOf(err) != record.WrongState {
+	for _, verb := range []func(string, record.Owner) (record.Job, error){r.sup.Pause, r.sup.Resume} {
+		if _, err := verb(waits.ID, uid1000); err != nil && record.CodeOf(err) != record.WrongState {
 			t.Error(err)
 		}
 	}
@@ -381,7 +447,7 @@ func TestPauseIsAwaitedForAWhile(t *testing.T) {
 	other := r.submit(deaf).ID
 	r.until(other, func(j record.Job) bool { return len(j.Warnings) > 0 })
 	for _, id := range []string{id, other} {
-		if _, err := r.sup.Pause(id, "user"); err != nil {
+		if _, err := r.sup.Pause(id, uid1000); err != nil {
 			t.Fatal(err)
 		}
 	}

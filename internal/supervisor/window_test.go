@@ -214,10 +214,10 @@ var disturbances = []struct {
 }{
 	{"nothing", func(*rig, record.Job) error { return nil }, record.Succeeded},
 	{"pause", func(r *rig, j record.Job) error {
-		if _, err := r.sup.Pause(j.ID, "user"); err != nil {
+		if _, err := r.sup.Pause(j.ID, uid1000); err != nil {
 			return err
 		}
-		_, err := r.sup.Resume(j.ID, "user")
+		_, err := r.sup.Resume(j.ID, uid1000)
 		return err
 	}, record.Succeeded},
 	{"cancel", func(r *rig, j record.Job) error { _, err := r.sup.Cancel(j.ID, uid1000, false); return err }, record.Canceled},
