@@ -48,12 +48,12 @@ func TestWindowsOpenWhenSomebodyWaits(t *testing.T) {
 		grow := r.submit(growing(l.ground))
 		r.ended(grow.ID, record.Succeeded)
 	}
-	if _, err := r.sup.Pause(l.reads[0], "user"); err != nil {
+	if _, err := r.sup.Pause(l.reads[0], uid1000); err != nil {
 		t.Fatal(err)
 	}
 	r.untilState(l.reads[0], record.Paused)
 	r.ended(r.submit(growing(l.ground)).ID, record.Succeeded)
-	if _, err := r.sup.Resume(l.reads[0], "user"); err != nil {
+	if _, err := r.sup.Resume(l.reads[0], uid1000); err != nil {
 		t.Fatal(err)
 	}
 	l.close(r)
