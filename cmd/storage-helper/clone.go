@@ -18,10 +18,7 @@ func cloneCommand() *cli.Command {
 		Name:        "clone",
 		Usage:       "copy a volume to a new one",
 		Description: "The copy appears under its name when it is complete, and never replaces another. Holes stay\nholes. The source is only read; it may grow meanwhile, and the copy is of the size it had at the start.",
-		Flags: append(targetFlags(),
-			&cli.StringFlag{Name: "source", Usage: "`PATH` of the volume to copy"},
-			&cli.StringFlag{Name: "source-type", Value: "dir", Usage: "`TYPE` of its pool, default dir"},
-			poolIDFlag("source-pool-id", "its pool"),
+		Flags: append(append(targetFlags(), sourceFlags("copy")...),
 			&cli.StringFlag{Name: "size", Usage: "`SIZE` of the copy, default that of the source"},
 			&cli.StringFlag{Name: "reflink", Value: "auto", Usage: "`auto|always|never` share blocks with the source, default auto"},
 			onFailureFlag(),
@@ -30,15 +27,8 @@ func cloneCommand() *cli.Command {
 }
 
 func buildClone(c *cli.Context) (task, error) {
-	path, err := needed(c, "source")
+	from, err := source(c)
 	if err != nil {
-		return task{}, err
-	}
-	from, err := placeOf(path, c.String("source-type"))
-	if err != nil {
-		return task{}, err
-	}
-	if from.pool.ID, err = poolID(c, "source-pool-id"); err != nil {
 		return task{}, err
 	}
 	to, err := target(c)

@@ -23,7 +23,7 @@ func commands() cmdline.Program {
 				"volume.",
 			Commands: []*cli.Command{
 				allocateCommand(), cloneCommand(), wipeCommand(), resizeCommand(), deleteCommand(), verifyCommand(),
-				uploadCommand(), downloadCommand(),
+				uploadCommand(), downloadCommand(), moveCommand(),
 				poolBuildCommand(), poolStartCommand(), poolStopCommand(), poolRefreshCommand(), poolVerifyCommand(), poolDeleteCommand(),
 				settleCommand(),
 			},
@@ -89,6 +89,15 @@ func targetFlags() []cli.Flag {
 	}
 }
 
+// sourceFlags name the volume that a task copies or moves.
+func sourceFlags(to string) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "source", Usage: "`PATH` of the volume to " + to},
+		&cli.StringFlag{Name: "source-type", Value: "dir", Usage: "`TYPE` of its pool, default dir"},
+		poolIDFlag("source-pool-id", "its pool"),
+	}
+}
+
 // poolIDFlag is how the daemon says which directory a pool was started with.
 func poolIDFlag(name, whose string) cli.Flag {
 	return &cli.StringFlag{Name: name, Usage: "refuse unless the directory of " + whose + " is `DEVICE:INODE` (0 is any)"}
@@ -136,6 +145,19 @@ func target(c *cli.Context) (place, error) {
 	at, err := placeOf(path, c.String("target-type"))
 	if err == nil {
 		at.pool.ID, err = poolID(c, "pool-id")
+	}
+	return at, err
+}
+
+// source finds the volume of --source.
+func source(c *cli.Context) (place, error) {
+	path, err := needed(c, "source")
+	if err != nil {
+		return place{}, err
+	}
+	at, err := placeOf(path, c.String("source-type"))
+	if err == nil {
+		at.pool.ID, err = poolID(c, "source-pool-id")
 	}
 	return at, err
 }

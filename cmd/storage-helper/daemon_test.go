@@ -68,10 +68,16 @@ func (d *daemon) open() {
 // start starts the helper and reads its frames.
 func (d *daemon) start(args ...string) {
 	d.t.Helper()
+	d.run(exec.Command(helper, args...))
+}
+
+// run is start for a command that ends up as the helper.
+func (d *daemon) run(cmd *exec.Cmd) {
+	d.t.Helper()
 	log, err := os.OpenFile(d.dir.Log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	must(d.t, err)
 	defer log.Close()
-	d.cmd = exec.Command(helper, args...)
+	d.cmd = cmd
 	d.cmd.Env = append(os.Environ(), ipc.EnvJob+"="+d.dir.Job, ipc.EnvRuntime+"="+d.dir.Runtime, ipc.EnvState+"="+d.dir.State)
 	d.cmd.Stderr = log
 	d.cmd.ExtraFiles = []*os.File{d.lock}

@@ -57,6 +57,7 @@ var codes = []struct {
 	{backends.ErrUnsupported, record.Unsupported},
 	{backends.ErrUnsafe, record.FailedCode},
 	{backends.ErrReplaced, record.WrongState},
+	{backends.ErrChanged, record.Changed},
 	{diskio.ErrUnsupported, record.Unsupported},
 	{diskio.ErrMismatch, record.Mismatch},
 	{diskio.ErrShrunk, record.IO},

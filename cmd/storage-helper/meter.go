@@ -48,7 +48,7 @@ func (m *meter) begin(index int) ipc.Phase {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.endPhase()
-	m.phase = ipc.Phase{Index: index}
+	m.phase = ipc.Phase{Index: index, NoReturn: m.phase.NoReturn}
 	m.pacer.StartPhase(index)
 	m.begun = time.Now()
 	m.rate = rate{}

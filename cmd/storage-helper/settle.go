@@ -19,7 +19,7 @@ func settleCommand() *cli.Command {
 		Usage: "clear up after a helper that was killed",
 		Description: "It finds out whether the job had completed its volume, and removes what was unfinished.\n" +
 			"Nothing but what carries the job's identifier is touched.",
-		Flags: append(targetFlags(),
+		Flags: append(append(targetFlags(), sourceFlags("remove if the job was to move it here")...),
 			&cli.BoolFlag{Name: "deleted", Usage: "the job was to delete the volume: if it is gone, the job had come to its end"},
 			&cli.StringFlag{Name: "job", Usage: "`UUID` of the job, as in the name .UUID.storaged of what it left"},
 		),
@@ -40,14 +40,21 @@ func buildSettle(c *cli.Context) (task, error) {
 	if err := backends.CheckJob(job); err != nil {
 		return task{}, record.Errorf(record.Invalid, "%s", err)
 	}
-	return task{
+	work := settlement{at, job, byHand, c.Bool("deleted")}
+	t := task{
 		doing:   fmt.Sprintf("settle job %s on %q", job, at.path),
 		done:    fmt.Sprintf("settled job %s on %q", job, at.path),
 		undone:  "what was unfinished may be there still",
 		writes:  at.path,
 		settles: true,
-		work:    settlement{at, job, byHand, c.Bool("deleted")}.work,
-	}, nil
+		work:    work.work,
+	}
+	if c.String("source") != "" {
+		from, err := source(c)
+		t.work = movedSettlement{work, from}.work
+		return t, err
+	}
+	return t, nil
 }
 
 type settlement struct {
@@ -62,12 +69,20 @@ type settlement struct {
 // which for a settling run means just that.
 var errUndone = errors.New("the job had not come to its end; nothing unfinished is left of it")
 
-func (w settlement) work(ctx context.Context, r *run) error {
+// begin is what settling anything begins with. Nothing cancels it.
+func (w settlement) begin(r *run) error {
 	if err := r.control.seal(); err != nil {
 		return err
 	}
 	r.plan(single("settle"))
 	r.next(0)
+	return nil
+}
+
+func (w settlement) work(ctx context.Context, r *run) error {
+	if err := w.begin(r); err != nil {
+		return err
+	}
 	identity, err := r.records.load()
 	if err != nil {
 		return err
@@ -107,4 +122,45 @@ func (w settlement) describe(ctx context.Context, r *run) (gone bool) {
 		r.warn("cannot describe the volume: %v", err)
 	}
 	return false
+}
+
+// movedSettlement settles a job that was to move a volume.
+type movedSettlement struct {
+	settlement
+	from place
+}
+
+func (w movedSettlement) work(ctx context.Context, r *run) error {
+	if err := w.begin(r); err != nil {
+		return err
+	}
+	rec, err := loadMove(r.records)
+	if err != nil {
+		return err
+	}
+	committed, err := w.settle(ctx, rec)
+	if committed {
+		w.describe(ctx, r)
+	}
+	switch {
+	case err != nil:
+		r.report.Rollback = string(record.RollbackFailed)
+		return err
+	case committed || w.byHand:
+		return nil
+	}
+	r.report.Rollback = string(record.RollbackDone)
+	return errUndone
+}
+
+// settle completes a move whose target has its name, and undoes another.
+func (w movedSettlement) settle(ctx context.Context, rec moveRecord) (committed bool, err error) {
+	committed, err = w.at.backend.Settle(ctx, w.at.pool, w.at.name, w.job, rec.Target)
+	if err != nil || !committed || len(rec.Source) == 0 {
+		return committed, err
+	}
+	if err := w.from.backend.SettleTaken(ctx, w.from.pool, w.from.name, rec.Source); err != nil {
+		return true, fmt.Errorf("%q is complete, but %q is still there too: %w", w.at.path, w.from.path, err)
+	}
+	return true, nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/all"
@@ -173,6 +174,14 @@ func (r *run) open(ctx context.Context, at place, a backends.Access) (v backends
 	return v, err
 }
 
+func (r *run) take(ctx context.Context, at place) (v backends.Taken, err error) {
+	err = r.step(ctx, func() error {
+		v, err = at.backend.Take(ctx, at.pool, at.name)
+		return err
+	})
+	return v, err
+}
+
 // describe reports the volume as it is now.
 func (r *run) describe(v backends.Volume) error {
 	info, err := v.Info()
@@ -198,6 +207,15 @@ func item(v backends.VolumeInfo) ipc.Item {
 		it.ChangeNS = v.Change.UnixNano()
 	}
 	return it
+}
+
+// ownerOf tells whom a file belongs to and what it permits.
+func ownerOf(f *os.File) (owner, group int, mode os.FileMode, err error) {
+	var st syscall.Stat_t
+	if err := syscall.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, 0, 0, fmt.Errorf("cannot tell the owner of %q: %w", f.Name(), err)
+	}
+	return int(st.Uid), int(st.Gid), os.FileMode(st.Mode & 0o777), nil
 }
 
 // sizeOf is how much there is to read of a volume, for the plan.

@@ -345,6 +345,17 @@ func (f *fake) WipeVolume(_ context.Context, s api.Submit, pool, volume string, 
 	return f.onVolume(s, r, record.VolumeWipe, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
 }
 
+func (f *fake) MoveVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeMove) (api.Started, error) {
+	if _, err := f.Volume(context.Background(), r.Pool, r.Name); err == nil {
+		return api.Started{}, record.Errorf(record.Exists, "%s/%s exists already", r.Pool, r.Name)
+	}
+	if _, err := f.Volume(context.Background(), pool, volume); err != nil {
+		return api.Started{}, err
+	}
+	return f.start(s, r, record.VolumeMove,
+		record.Object{Pool: pool, Volume: volume, Mode: record.ModeDelete}, record.Object{Pool: r.Pool, Volume: r.Name, Mode: record.ModeWrite})
+}
+
 func (f *fake) VerifyVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeVerify) (api.Started, error) {
 	return f.onVolume(s, r, record.VolumeVerify, record.Object{Pool: pool, Volume: volume, Mode: record.ModeRead})
 }

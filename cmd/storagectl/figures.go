@@ -167,6 +167,8 @@ func foretold(j *record.Job) string {
 			return "the unfinished " + subject + " will be kept and marked incomplete"
 		}
 		return "the unfinished " + subject + " will be removed"
+	case record.VolumeMove:
+		return subject + " stays where it is, unless its copy is complete already"
 	case record.VolumeWipe, record.VolumeUpload:
 		return "what is overwritten stays so, and " + subject + " will be left incomplete"
 	case record.VolumeResize:

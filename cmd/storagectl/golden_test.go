@@ -104,6 +104,7 @@ func TestVolumeTranscript(t *testing.T) {
 		"vol clone images/base.raw images/c1 images/c2", "vol clone images/base.raw images/c3 images/vm1.raw", "vol clone images/base.raw images/c4 --dry-run",
 		"vol clone images/base.raw images/c4 images/c4", "vol resize images/vm1.raw +5G", "vol resize images/vm1.raw 1G --shrink", "vol resize images/vm1.raw 1G --shrink --yes",
 		"vol wipe images/vm1.raw", "vol wipe images/vm1.raw --yes --verify", "vol verify images/vm1.raw", "vol verify images/vm1.raw --checksum sha256:12", "vol delete images/vm1.raw", "vol delete images/vm1.raw images/none --yes",
+		"vol move images/base.raw isos/b.raw", "vol move images/base.raw images/vm1.raw", "vol move images/none images/x", "vol move images/base.raw images/y --dry-run", "vol move images/base.raw",
 		"vol delete images/none /srv/none --yes --missing-ok", "vol delete /srv/none --yes --missing-ok -o json", "vol delete images/vm1.raw --yes --quiet",
 	))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -17,58 +18,80 @@ import (
 
 func (t *tool) volumeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "vol", Aliases: []string{"volume"}, Usage: "volumes", Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list the volumes of all or some pools", ArgsUsage: "[POOL…]", Flags: freshFlag(), Action: t.reading(volumeList)},
-			{Name: "show", Usage: "show all about a volume", ArgsUsage: "VOL…", Flags: freshFlag(), Action: t.reading(volumeShow)},
-			{
-				Name: "create", Usage: "make a volume", ArgsUsage: "POOL/NAME SIZE",
-				Description: "A raw volume is fully allocated unless --allocation says otherwise.\n\n" +
-					"Examples:\n  storagectl vol create images/vm1.raw 10G\n  storagectl vol create images/vm2.raw 10G --allocation none",
-				Flags: jobFlags(
-					&cli.StringFlag{Name: "format", Usage: "its format; raw without: `FORMAT`"},
-					&cli.StringFlag{Name: "allocation", Usage: "how much to allocate: `full|none|SIZE`"},
-					&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same volume already"}),
-				Action: t.changing(volumeCreate),
-			},
-			{
-				Name: "clone", Usage: "copy a volume", ArgsUsage: "VOL POOL/NAME…",
-				Description: "Example: storagectl vol clone images/base.raw images/vm1.raw images/vm2.raw",
-				Flags: jobFlags(
-					&cli.StringFlag{Name: "format", Usage: "its format; the source's without: `FORMAT`"},
-					&cli.StringFlag{Name: "size", Usage: "its capacity; the source's without: `SIZE`"},
-					&cli.StringFlag{Name: "reflink", Usage: "share blocks with the source: `auto|always|never`"},
-					&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is a volume of that size already"}),
-				Action: t.changing(volumeClone),
-			},
-			{
-				Name: "resize", Usage: "give a volume another capacity", ArgsUsage: "VOL SIZE|+SIZE",
-				Description: "Example: storagectl vol resize images/vm1.raw +5G",
-				Flags: jobFlags(
-					&cli.BoolFlag{Name: "shrink", Usage: "although that cuts off the end of its content"},
-					&cli.BoolFlag{Name: "allocate", Usage: "allocate what is added"}, yesFlag()),
-				Action: t.changing(volumeResize),
-			},
-			{
-				Name: "wipe", Usage: "overwrite a volume's content", ArgsUsage: "VOL",
-				Flags: jobFlags(
-					&cli.StringFlag{Name: "algorithm", Usage: "how; zero without: `ALGORITHM`"},
-					&cli.BoolFlag{Name: "verify", Usage: "read it back"},
-					&cli.BoolFlag{Name: "accept-limits", Usage: "although the storage cannot promise that all copies go"}, yesFlag()),
-				Action: t.changing(volumeWipe),
-			},
-			{
-				Name: "verify", Usage: "read a volume and give its checksum", ArgsUsage: "VOL",
-				Description: "With --checksum a content that differs is exit code 10.\n\nExample: storagectl vol verify images/base.raw",
-				Flags:       jobFlags(&cli.StringFlag{Name: "checksum", Usage: "what it should have, sha256:HEX: `CHECKSUM`"}),
-				Action:      t.changing(volumeVerify),
-			},
-			{
-				Name: "delete", Usage: "delete volumes", ArgsUsage: "VOL…",
-				Flags: jobFlags(
-					&cli.StringFlag{Name: "wipe", Usage: "wipe them first, with zeroes or another algorithm: `[=ALGORITHM]`"},
-					&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such volume"}, yesFlag()),
-				Action: t.changing(volumeDelete),
-			},
+		Name: "vol", Aliases: []string{"volume"}, Usage: "volumes",
+		Subcommands: slices.Concat(t.volumeMakingVerbs(), t.volumeChangingVerbs(), t.volumePartingVerbs()),
+	}
+}
+
+func (t *tool) volumeMakingVerbs() []*cli.Command {
+	return []*cli.Command{
+		{Name: "list", Usage: "list the volumes of all or some pools", ArgsUsage: "[POOL…]", Flags: freshFlag(), Action: t.reading(volumeList)},
+		{Name: "show", Usage: "show all about a volume", ArgsUsage: "VOL…", Flags: freshFlag(), Action: t.reading(volumeShow)},
+		{
+			Name: "create", Usage: "make a volume", ArgsUsage: "POOL/NAME SIZE",
+			Description: "A raw volume is fully allocated unless --allocation says otherwise.\n\n" +
+				"Examples:\n  storagectl vol create images/vm1.raw 10G\n  storagectl vol create images/vm2.raw 10G --allocation none",
+			Flags: jobFlags(
+				&cli.StringFlag{Name: "format", Usage: "its format; raw without: `FORMAT`"},
+				&cli.StringFlag{Name: "allocation", Usage: "how much to allocate: `full|none|SIZE`"},
+				&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same volume already"}),
+			Action: t.changing(volumeCreate),
+		},
+		{
+			Name: "clone", Usage: "copy a volume", ArgsUsage: "VOL POOL/NAME…",
+			Description: "Example: storagectl vol clone images/base.raw images/vm1.raw images/vm2.raw",
+			Flags: jobFlags(
+				&cli.StringFlag{Name: "format", Usage: "its format; the source's without: `FORMAT`"},
+				&cli.StringFlag{Name: "size", Usage: "its capacity; the source's without: `SIZE`"},
+				&cli.StringFlag{Name: "reflink", Usage: "share blocks with the source: `auto|always|never`"},
+				&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is a volume of that size already"}),
+			Action: t.changing(volumeClone),
+		},
+	}
+}
+
+func (t *tool) volumeChangingVerbs() []*cli.Command {
+	return []*cli.Command{
+		{
+			Name: "resize", Usage: "give a volume another capacity", ArgsUsage: "VOL SIZE|+SIZE",
+			Description: "Example: storagectl vol resize images/vm1.raw +5G",
+			Flags: jobFlags(
+				&cli.BoolFlag{Name: "shrink", Usage: "although that cuts off the end of its content"},
+				&cli.BoolFlag{Name: "allocate", Usage: "allocate what is added"}, yesFlag()),
+			Action: t.changing(volumeResize),
+		},
+		{
+			Name: "wipe", Usage: "overwrite a volume's content", ArgsUsage: "VOL",
+			Flags: jobFlags(
+				&cli.StringFlag{Name: "algorithm", Usage: "how; zero without: `ALGORITHM`"},
+				&cli.BoolFlag{Name: "verify", Usage: "read it back"},
+				&cli.BoolFlag{Name: "accept-limits", Usage: "although the storage cannot promise that all copies go"}, yesFlag()),
+			Action: t.changing(volumeWipe),
+		},
+		{
+			Name: "verify", Usage: "read a volume and give its checksum", ArgsUsage: "VOL",
+			Description: "With --checksum a content that differs is exit code 10.\n\nExample: storagectl vol verify images/base.raw",
+			Flags:       jobFlags(&cli.StringFlag{Name: "checksum", Usage: "what it should have, sha256:HEX: `CHECKSUM`"}),
+			Action:      t.changing(volumeVerify),
+		},
+	}
+}
+
+func (t *tool) volumePartingVerbs() []*cli.Command {
+	return []*cli.Command{
+		{
+			Name: "move", Usage: "give a volume another name, in its pool or another", ArgsUsage: "VOL POOL/NAME",
+			Description: "To a pool on another file system it is copied, and removed when the copy is complete. A volume\nthat is in use, or that others stand on, is refused.\n\n" +
+				"Example: storagectl vol move images/vm1.raw archive/vm1.raw",
+			Flags:  jobFlags(),
+			Action: t.changing(volumeMove),
+		},
+		{
+			Name: "delete", Usage: "delete volumes", ArgsUsage: "VOL…",
+			Flags: jobFlags(
+				&cli.StringFlag{Name: "wipe", Usage: "wipe them first, with zeroes or another algorithm: `[=ALGORITHM]`"},
+				&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such volume"}, yesFlag()),
+			Action: t.changing(volumeDelete),
 		},
 	}
 }
@@ -342,6 +365,21 @@ func volumeVerify(ctx context.Context, s *session) error {
 	req := api.VolumeVerify{Checksum: s.cli.String("checksum"), JobOptions: s.jobOptions()}
 	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
 		return s.client.VerifyVolume(ctx, sub, r.pool, r.name, req)
+	}})
+}
+
+func volumeMove(ctx context.Context, s *session) error {
+	r, err := s.volume(ctx, s.arg(0))
+	if err != nil {
+		return err
+	}
+	to, err := s.volume(ctx, s.arg(1))
+	if err != nil {
+		return err
+	}
+	req := api.VolumeMove{Pool: to.pool, Name: to.name, JobOptions: s.jobOptions()}
+	return s.run(ctx, start{object: to.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+		return s.client.MoveVolume(ctx, sub, r.pool, r.name, req)
 	}})
 }
 

@@ -257,14 +257,19 @@ func (h *host) path(name string) string { return filepath.Join(h.pool, name) }
 
 func (h *host) hash(name string) string {
 	h.t.Helper()
-	f, err := os.Open(h.path(name))
+	return hashOf(h.t, h.path(name))
+}
+
+func hashOf(t *testing.T, path string) string {
+	t.Helper()
+	f, err := os.Open(path)
 	if err != nil {
-		h.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer f.Close()
 	sum := sha256.New()
 	if _, err := io.Copy(sum, f); err != nil {
-		h.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return hex.EncodeToString(sum.Sum(nil))
 }

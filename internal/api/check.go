@@ -118,6 +118,18 @@ func (r *VolumeClone) check() error {
 	return r.JobOptions.check()
 }
 
+func (r *VolumeMove) check() error {
+	for field, name := range map[string]string{"name": r.Name, "pool": r.Pool} {
+		if name == "" {
+			continue
+		}
+		if err := checkName(field, name); err != nil {
+			return err
+		}
+	}
+	return r.JobOptions.check()
+}
+
 func (r *VolumeResize) check() error {
 	if r.Capacity < 1 {
 		return record.Errorf(record.Invalid, `field "capacity" is missing or zero`)

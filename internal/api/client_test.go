@@ -81,6 +81,9 @@ var every = map[string]func(context.Context, *api.Client) (any, error){
 		r := api.VolumeVerify{Checksum: "sha256:" + strings.Repeat("0a", 32)}
 		return c.VerifyVolume(ctx, api.Submit{}, "images", "base.raw", r)
 	},
+	"MoveVolume": func(ctx context.Context, c *api.Client) (any, error) {
+		return c.MoveVolume(ctx, api.Submit{}, "images", "base.raw", api.VolumeMove{Pool: "q", Name: "v"})
+	},
 	"DeleteVolume": func(ctx context.Context, c *api.Client) (any, error) {
 		o := api.JobOptions{Limit: ptr(int64(9)), Priority: record.Interactive, OnFailure: record.KeepOnFailure, Labels: map[string]string{"a": "b=c"}}
 		return c.DeleteVolume(ctx, api.Submit{}, "images", "base.raw", api.VolumeDelete{Wipe: "zero", JobOptions: o})

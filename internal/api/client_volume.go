@@ -61,6 +61,11 @@ func (c *Client) VerifyVolume(ctx context.Context, s Submit, pool, volume string
 	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "volumes", volume, "verify").with(r), s)
 }
 
+// MoveVolume gives a volume another name, in another pool if asked.
+func (c *Client) MoveVolume(ctx context.Context, s Submit, pool, volume string, r VolumeMove) (Started, error) {
+	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "volumes", volume, "move").with(r), s)
+}
+
 // DeleteVolume deletes a volume.
 func (c *Client) DeleteVolume(ctx context.Context, s Submit, pool, volume string, r VolumeDelete) (Started, error) {
 	a := newAsk(http.MethodDelete, "pools", pool, "volumes", volume)

@@ -238,6 +238,10 @@ func (f *fake) VerifyVolume(_ context.Context, s api.Submit, pool, volume string
 	return f.begin("VerifyVolume", s, r, pool, volume)
 }
 
+func (f *fake) MoveVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeMove) (api.Started, error) {
+	return f.begin("MoveVolume", s, r, pool, volume)
+}
+
 func (f *fake) DeleteVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeDelete) (api.Started, error) {
 	return f.begin("DeleteVolume", s, r, pool, volume)
 }

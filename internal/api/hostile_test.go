@@ -98,6 +98,8 @@ func TestBadNamesInBodiesAreRefused(t *testing.T) {
 		}
 		if name != "" { // no pool is the source's
 			invalid(t, h, rt, request(t, "POST", "/v1/pools/p/volumes/v/clone", `{"name":"x","pool":"`+name+`"}`), "pool")
+			invalid(t, h, rt, request(t, "POST", "/v1/pools/p/volumes/v/move", `{"pool":"`+name+`"}`), "pool")
+			invalid(t, h, rt, request(t, "POST", "/v1/pools/p/volumes/v/move", `{"name":"`+name+`"}`), "name")
 		}
 	}
 }

@@ -80,6 +80,14 @@ type VolumeClone struct {
 	JobOptions
 }
 
+// VolumeMove asks for another name for a volume, in Pool, default its own. An
+// empty Name is the one that it has.
+type VolumeMove struct {
+	Pool string `json:"pool,omitempty"`
+	Name string `json:"name,omitempty"`
+	JobOptions
+}
+
 // VolumeResize asks for another capacity in bytes.
 type VolumeResize struct {
 	Capacity int64 `json:"capacity"`

@@ -76,6 +76,7 @@ func volumeRoutes() []route {
 		{http.MethodPost, one + "/resize", Member, starting, true, starts(resizeVolume), false},
 		{http.MethodPost, one + "/wipe", Member, starting, true, starts(wipeVolume), false},
 		{http.MethodPost, one + "/verify", Member, starting, true, starts(verifyVolume), false},
+		{http.MethodPost, one + "/move", Member, starting, true, starts(moveVolume), false},
 	}
 }
 

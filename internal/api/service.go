@@ -78,6 +78,7 @@ type VolumeService interface {
 	ResizeVolume(ctx context.Context, s Submit, pool, volume string, r VolumeResize) (Started, error)
 	WipeVolume(ctx context.Context, s Submit, pool, volume string, r VolumeWipe) (Started, error)
 	VerifyVolume(ctx context.Context, s Submit, pool, volume string, r VolumeVerify) (Started, error)
+	MoveVolume(ctx context.Context, s Submit, pool, volume string, r VolumeMove) (Started, error)
 	DeleteVolume(ctx context.Context, s Submit, pool, volume string, r VolumeDelete) (Started, error)
 }
 

@@ -104,6 +104,10 @@ func verifyVolume(c *call, s Submit, r VolumeVerify) (Started, error) {
 	return c.svc.VerifyVolume(c.ctx(), s, c.pool(), c.volume(), r)
 }
 
+func moveVolume(c *call, s Submit, r VolumeMove) (Started, error) {
+	return c.svc.MoveVolume(c.ctx(), s, c.pool(), c.volume(), r)
+}
+
 // deleteVolume has its options in the query: a DELETE has no body.
 func deleteVolume(c *call) error {
 	s, err := c.submit(nil)

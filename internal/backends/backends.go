@@ -65,12 +65,21 @@ type Volumes interface {
 	// Remove deletes a volume durably. A missing one is ErrNotFound, one in
 	// use a *BusyError.
 	Remove(ctx context.Context, p Pool, name string) error
+	// Take opens a volume that is to leave its name, as Open with WriteExclusive
+	// does.
+	Take(ctx context.Context, p Pool, name string) (Taken, error)
 	// Settle looks after a job that ended without a report: it finds out
 	// whether the job had committed name (by the commit record, nil when there
 	// is none) and removes the job's temporary objects. It touches only what
 	// carries job; a temporary object that somebody still has open for the job
 	// is a *BusyError. What it answers is durable, and it may be asked again.
 	Settle(ctx context.Context, p Pool, name, job string, commit []byte) (committed bool, err error)
+	// SettleTaken looks after the source of a move that ended without a report
+	// and whose target is committed: it removes the volume of that identity. One
+	// that was changed since is ErrChanged, one in use a *BusyError; both stay.
+	// One that is gone, or has left the name to another, is no error. What it
+	// answers is durable, and it may be asked again.
+	SettleTaken(ctx context.Context, p Pool, name string, identity []byte) error
 }
 
 // Access is how a volume is opened.
@@ -102,6 +111,22 @@ type Volume interface {
 	KeepSize() error
 	// Close may be called more than once.
 	Close() error
+}
+
+// Taken is a volume that nobody else has open, to be renamed or removed.
+type Taken interface {
+	Volume
+	// Identity is by what SettleTaken knows the volume, and that its content has
+	// stayed as it is.
+	Identity() ([]byte, error)
+	// Rename gives the volume a name in a pool, its own or another, without
+	// replacing another volume. record is as in Draft.Commit, and the identity it
+	// gets is for Settle. ErrElsewhere says that only a copy gets it there. After
+	// an error it has its old name. Info tells the new one after a success. ctx
+	// counts until record is called.
+	Rename(ctx context.Context, to Pool, name string, record func(identity []byte) error) error
+	// Remove deletes the volume durably, if the name still means it.
+	Remove() error
 }
 
 // Draft is a volume being made, open for writing and locked. Commit or Discard

@@ -13,6 +13,8 @@ var (
 	ErrNotEmpty    = errors.New("is not empty")
 	ErrUnsupported = errors.New("not supported")
 	ErrReplaced    = errors.New("is not the one that the pool was started with")
+	ErrElsewhere   = errors.New("is on another file system")
+	ErrChanged     = errors.New("was changed meanwhile")
 	ErrUnsafe      = errors.New("is not safe to open") // link, device node, FIFO, …
 )
 

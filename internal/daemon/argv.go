@@ -34,6 +34,11 @@ func cloneArgv(w work) []string {
 	return keepArg(append(argv, "--size", bytesArg(w.Capacity), "--reflink", w.Reflink), w)
 }
 
+func moveArgv(w work) []string {
+	argv := idArg([]string{"move", "--source", w.Path, "--source-type", w.Type}, "--source-pool-id", w.PoolID)
+	return idArg(append(argv, "--target", w.TargetPath, "--target-type", w.TargetType), "--pool-id", w.TargetID)
+}
+
 func keepArg(argv []string, w work) []string {
 	if !w.Keep {
 		return argv
@@ -67,6 +72,13 @@ func verifyArgv(w work) []string {
 		argv = append(argv, "--checksum", w.Checksum)
 	}
 	return argv
+}
+
+// settleMoveArgv also finds out what became of the source.
+func settleMoveArgv(w work) []string {
+	id := w.PoolID
+	id.Device = 0
+	return idArg(append(settleArgv(w), "--source", w.Path, "--source-type", w.Type), "--source-pool-id", id)
 }
 
 // settleArgv finds out what a job that died left of its target, and removes

@@ -100,10 +100,7 @@ func endNewVolume(k *keeper, tx *store.Tx, e end) error {
 	}
 	v.Generation++
 	k.observe(v, e)
-	if err := k.putVolume(tx, "volume.created", v); err != nil {
-		return err
-	}
-	return k.spend(tx, pool, v.Allocation, v.Capacity)
+	return k.arrive(tx, v)
 }
 
 // kept reports whether a job that did not succeed left its target there.
@@ -229,8 +226,5 @@ func endDelete(k *keeper, tx *store.Tx, e end) error {
 	if r := e.job.Result; r != nil {
 		r.Pool, r.Volume, r.Key, r.Path = v.Pool, v.Name, v.Key, v.Path
 	}
-	if err := k.dropVolume(tx, "volume.deleted", v); err != nil {
-		return err
-	}
-	return k.spend(tx, v.Pool, -v.Allocation, -v.Capacity)
+	return k.depart(tx, v)
 }

@@ -55,7 +55,7 @@ func (s *Service) reserve(pools []record.Pool) {
 func (s *Service) reserved() map[string]int64 {
 	sums := map[string]int64{}
 	for _, j := range s.jobs.Live() {
-		if j.Kind != record.VolumeCreate && j.Kind != record.VolumeClone {
+		if j.Kind != record.VolumeCreate && j.Kind != record.VolumeClone && j.Kind != record.VolumeMove {
 			continue
 		}
 		for _, o := range j.Objects {

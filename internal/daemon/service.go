@@ -198,6 +198,8 @@ func (w work) moves() int64 {
 	switch w.Kind {
 	case record.VolumeCreate:
 		return w.Allocation
+	case record.VolumeMove:
+		return w.Allocation
 	case record.VolumeClone, record.VolumeWipe, record.VolumeVerify, record.PoolVerify:
 		return w.Capacity
 	}

@@ -413,7 +413,7 @@ func (s *Service) roomFor(ctx context.Context, w work) error {
 	pool, need := w.Pool, w.Allocation
 	hint := "free some, or allocate less: --allocation none"
 	if w.TargetName != "" {
-		pool, hint = w.TargetPool, "free some, or clone to another pool"
+		pool, hint = w.TargetPool, "free some, or choose another pool"
 	}
 	p, err := s.Pool(ctx, pool)
 	if err != nil || p.Available-p.Reserved >= need {

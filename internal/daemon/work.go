@@ -28,7 +28,7 @@ type work struct {
 
 	Warnings []string `json:"-"` // of what was found when it was asked for
 
-	// Of a clone: where it goes.
+	// Of a clone or a move: where it goes.
 	TargetPool string `json:"target_pool,omitempty"`
 	TargetName string `json:"target_name,omitempty"`
 	TargetType string `json:"target_type,omitempty"`
@@ -82,6 +82,8 @@ func kindOf(name record.Kind) (kind, bool) {
 		return destroying(volumeKind(k)), true
 	case record.VolumeVerify:
 		return kind{class: always(record.Async), objects: onVolume(record.ModeRead), argv: verifyArgv, destroys: never, granted: beginVerify, ended: endVerify}, true
+	case record.VolumeMove:
+		return kind{class: always(record.Async), objects: moveObjects, argv: moveArgv, undo: settleMoveArgv, destroys: never, granted: beginMove, ended: endMove}, true
 	case record.PoolBuild:
 		return poolKind(record.Async, buildArgv, record.PoolBuilding, endPoolBuild), true
 	case record.PoolStart:
@@ -230,6 +232,13 @@ func onVolume(m record.Mode) func(work) []record.Object {
 func cloneObjects(w work) []record.Object {
 	return []record.Object{
 		{Pool: w.Pool, Volume: w.Volume, Mode: record.ModeRead},
+		{Pool: w.TargetPool, Volume: w.TargetName, Mode: record.ModeWrite},
+	}
+}
+
+func moveObjects(w work) []record.Object {
+	return []record.Object{
+		{Pool: w.Pool, Volume: w.Volume, Mode: record.ModeDelete},
 		{Pool: w.TargetPool, Volume: w.TargetName, Mode: record.ModeWrite},
 	}
 }

@@ -18,6 +18,7 @@ const (
 	VolumeDownload Kind = "volume.download"
 	VolumeDelete   Kind = "volume.delete"
 	VolumeVerify   Kind = "volume.verify"
+	VolumeMove     Kind = "volume.move"
 
 	PoolBuild    Kind = "pool.build"
 	PoolStart    Kind = "pool.start"
@@ -270,7 +271,7 @@ type Result struct {
 	Path       string   `json:"path,omitempty"`
 	Capacity   int64    `json:"capacity,omitempty"`
 	Allocation int64    `json:"allocation,omitempty"`
-	Method     string   `json:"method,omitempty"` // reflink, copy, fallocate, write, sparse, overwrite
+	Method     string   `json:"method,omitempty"` // reflink, copy, rename, fallocate, write, sparse, overwrite
 	Algorithm  string   `json:"algorithm,omitempty"`
 	Passes     int      `json:"passes,omitempty"`
 	Bytes      int64    `json:"bytes,omitempty"`

@@ -46,6 +46,7 @@ func Run(t *testing.T, s Suite) {
 		{"draft", false, draftCases},
 		{"volume", false, volumeCases},
 		{"settle", false, settleCases},
+		{"move", false, moveCases},
 		{"names", false, nameCases},
 		{"directory", true, directoryCases},
 		{"hostile", true, hostileCases},
@@ -69,14 +70,15 @@ type testCase struct {
 // rig is a pool under test with what every case needs.
 type rig struct {
 	*testing.T
-	b backends.Backend
-	p backends.Pool
+	b     backends.Backend
+	p     backends.Pool
+	suite Suite
 }
 
 func newRig(t *testing.T, s Suite) *rig {
 	t.Helper()
 	b, p := s.New(t)
-	return &rig{t, b, p}
+	return &rig{t, b, p, s}
 }
 
 // started builds and starts the pool.

@@ -25,8 +25,8 @@ func New() backends.Backend { return Backend{} }
 func (Backend) Properties() backends.Properties {
 	return backends.Properties{
 		Type:        "dir",
-		PoolVerbs:   []string{"build", "start", "stop", "refresh", "verify", "delete"},
-		VolVerbs:    []string{"create", "clone", "resize", "wipe", "verify", "delete"},
+		PoolVerbs:   []string{"build", "start", "stop", "refresh", "verify", "evacuate", "delete"},
+		VolVerbs:    []string{"create", "clone", "resize", "wipe", "verify", "move", "delete"},
 		Formats:     []string{"raw"},
 		Algorithms:  diskio.Algorithms(),
 		Sparse:      true,

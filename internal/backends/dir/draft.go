@@ -105,7 +105,7 @@ func (d *poolDir) takeDraft(name, left, temp string) (*draft, error) {
 	if left == temp {
 		return dr, nil
 	}
-	if err := d.rename(left, temp); err != nil {
+	if err := rename(d, left, d, temp); err != nil {
 		return nil, errors.Join(err, dr.volume.Close())
 	}
 	dr.temp = temp
@@ -173,7 +173,7 @@ func (d *draft) commit(ctx context.Context, record func(identity []byte) error) 
 // publish renames the draft; if that cannot be made durable or the name turns
 // out to be something else (the directory is hostile), it takes the name back.
 func (d *draft) publish() error {
-	if err := d.dir.rename(d.temp, d.name); err != nil {
+	if err := rename(d.dir, d.temp, d.dir, d.name); err != nil {
 		return err
 	}
 	err := d.dir.confirm(d.name, d.file)
@@ -183,29 +183,30 @@ func (d *draft) publish() error {
 	if err == nil {
 		return nil
 	}
-	return errors.Join(err, d.dir.rename(d.name, d.temp))
+	return errors.Join(err, rename(d.dir, d.name, d.dir, d.temp))
 }
 
-// rename moves a name without replacing another.
-func (d *poolDir) rename(from, to string) error {
+// rename moves a name, to another directory too, without replacing another.
+func rename(src *poolDir, from string, dst *poolDir, to string) error {
 	err := retry(func() error {
-		return unix.Renameat2(d.fd(), from, d.fd(), to, unix.RENAME_NOREPLACE)
+		return unix.Renameat2(src.fd(), from, dst.fd(), to, unix.RENAME_NOREPLACE)
 	})
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
-		return d.link(from, to) // the file system cannot rename so
+		return link(src, from, dst, to) // the file system cannot rename so
 	}
-	return d.renamed(to, err)
+	return dst.renamed(to, err)
 }
 
 // link is rename in two steps, for file systems without RENAME_NOREPLACE (NFS,
-// many of FUSE). A crash in between leaves both names; Settle knows that.
-func (d *poolDir) link(from, to string) error {
-	err := retry(func() error { return unix.Linkat(d.fd(), from, d.fd(), to, 0) })
+// many of FUSE). A crash in between leaves both names; Settle and SettleTaken
+// know that.
+func link(src *poolDir, from string, dst *poolDir, to string) error {
+	err := retry(func() error { return unix.Linkat(src.fd(), from, dst.fd(), to, 0) })
 	if err != nil {
-		return d.renamed(to, err)
+		return dst.renamed(to, err)
 	}
-	if err := d.unlink(from); err != nil {
-		return errors.Join(err, d.unlink(to))
+	if err := src.unlink(from); err != nil {
+		return errors.Join(err, dst.unlink(to))
 	}
 	return nil
 }
@@ -307,9 +308,13 @@ func identify(f *os.File) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := json.Marshal(identityOf(&info))
+	return encodeIdentity(identityOf(&info)), nil
+}
+
+func encodeIdentity(id any) []byte {
+	b, err := json.Marshal(id)
 	if err != nil {
-		panic("internal error: " + err.Error()) // three numbers
+		panic("internal error: " + err.Error()) // numbers
 	}
-	return b, nil
+	return b
 }

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+)
+
+func moveCommand() *cli.Command {
+	return taskCommand(cli.Command{
+		Name:  "move",
+		Usage: "give a volume another name, in its pool or another",
+		Description: "On one file system it is renamed, to another it is copied, and removed when the copy is\n" +
+			"complete and durable. Nothing is replaced. A volume that is in use is refused.",
+		Flags: append(targetFlags(), sourceFlags("move")...),
+	}, "--source /var/lib/images/vm1.raw --target /srv/images/vm1.raw", buildMove)
+}
+
+func buildMove(c *cli.Context) (task, error) {
+	from, err := source(c)
+	if err != nil {
+		return task{}, err
+	}
+	to, err := target(c)
+	if err != nil {
+		return task{}, err
+	}
+	w := move{from: from, to: to}
+	return task{
+		doing:  fmt.Sprintf("move %q to %q", from.path, to.path),
+		done:   fmt.Sprintf("moved %q to %q", from.path, to.path),
+		undone: fmt.Sprintf("%q stays where it is", from.path),
+		makes:  to.path,
+		reads:  from.path,
+		writes: to.path,
+		work:   w.work,
+	}, nil
+}
+
+type move struct{ from, to place }
+
+func (w move) work(ctx context.Context, r *run) error {
+	v, err := r.take(ctx, w.from)
+	if err != nil {
+		return err
+	}
+	defer v.Close() // what becomes of it is durable by then
+	err = w.rename(ctx, r, v, func() error {
+		r.plan(single("rename"))
+		r.next(0)
+		return r.seal()
+	})
+	if !errors.Is(err, backends.ErrElsewhere) {
+		return err
+	}
+	size, err := sizeOf(v)
+	if err != nil {
+		return err
+	}
+	r.plan(moving("copy", size), single("commit"), single("remove"))
+	r.next(0)
+	if err := w.copy(ctx, r, v, 1); err != nil {
+		return err
+	}
+	r.next(2)
+	return w.remove(ctx, r, v)
+}
+
+// rename moves the name alone, if that is enough. begin is called before
+// anything changes.
+func (w move) rename(ctx context.Context, r *run, v backends.Taken, begin func() error) error {
+	return r.step(ctx, func() error {
+		err := v.Rename(ctx, w.to.pool, w.to.name, func(identity []byte) error {
+			if err := begin(); err != nil {
+				return err
+			}
+			return moveRecords{r.records, w.from.name, identity}.save(identity)
+		})
+		if err != nil {
+			return err
+		}
+		r.report.Method = methodRename
+		return r.describe(v)
+	})
+}
+
+// methodRename is a move without a copy.
+const methodRename = "rename"
+
+// copy makes the target. From its commit on there is no way back: whoever ends
+// the job removes the source.
+func (w move) copy(ctx context.Context, r *run, v backends.Taken, commit int) error {
+	identity, err := v.Identity()
+	if err != nil {
+		return err
+	}
+	records := r.records
+	r.records = moveRecords{records, w.from.name, identity}
+	defer func() { r.records = records }()
+	return r.create(ctx, w.to, commit, func(d backends.Draft) error {
+		did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{Dst: d.File(), Src: v.File(), Clean: true})
+		r.report.Method, r.report.Bytes = did.Method, did.Bytes
+		if err != nil {
+			return err
+		}
+		return r.own(d.File(), v.File())
+	})
+}
+
+// remove takes the source away, whose copy is complete.
+func (w move) remove(ctx context.Context, r *run, v backends.Taken) error {
+	err := r.step(context.WithoutCancel(ctx), v.Remove)
+	if err != nil {
+		return fmt.Errorf("%q is complete, but %q is still there too: %w", w.to.path, w.from.path, err)
+	}
+	return nil
+}
+
+// own gives a file owner and permissions of another: who could use a volume
+// where it was can use it where it is. Not being allowed to is worth a warning.
+func (r *run) own(f, as *os.File) error {
+	owner, group, mode, err := ownerOf(as)
+	if err != nil {
+		return err
+	}
+	if err := f.Chown(owner, group); errors.Is(err, os.ErrPermission) {
+		r.warn("%q does not have its former owner %d:%d: %v", f.Name(), owner, group, err)
+	} else if err != nil {
+		return err
+	}
+	return f.Chmod(mode)
+}
+
+// moveRecords keeps, with the identity of a volume that is about to get its
+// name, that of the volume that is to go then.
+type moveRecords struct {
+	commitRecords
+	name   string
+	source []byte // nil: it stays
+}
+
+// moveRecord is what moveRecords keeps.
+type moveRecord struct {
+	Name   string `json:"name"` // of the source
+	Source []byte `json:"source"`
+	Target []byte `json:"target"`
+}
+
+func (m moveRecords) save(identity []byte) error {
+	b, err := json.Marshal(moveRecord{m.name, m.source, identity})
+	if err != nil {
+		panic("internal error: " + err.Error()) // plain values
+	}
+	return m.commitRecords.save(b)
+}
+
+// loadMove gives what moveRecords kept, nothing if that is nothing.
+func loadMove(c commitRecords) (rec moveRecord, err error) {
+	b, err := c.load()
+	if err != nil || b == nil {
+		return rec, err
+	}
+	if err := json.Unmarshal(b, &rec); err != nil {
+		return rec, fmt.Errorf("cannot read the record of the move: %w", err)
+	}
+	return rec, nil
+}

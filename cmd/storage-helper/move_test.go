@@ -1,0 +1,174 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"storaged/internal/backends"
+	"storaged/internal/backends/dir"
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/testenv"
+)
+
+// movement is a job that moves a file of random bytes to another directory.
+type movement struct {
+	*daemon
+	from, to string
+	content  []byte
+}
+
+// newMovement makes the file, in a directory of the same file system as the
+// target's or not.
+func newMovement(t *testing.T, from, to string, size int) movement {
+	t.Helper()
+	m := movement{daemon: newDaemon(t), from: filepath.Join(from, "a.raw"), to: filepath.Join(to, "b.raw")}
+	m.content = noise(t, m.from, size)
+	return m
+}
+
+func (m movement) args() []string { return []string{"move", "--source", m.from, "--target", m.to} }
+
+// settled settles the job after its death and gives the report.
+func (m movement) settled() *ipc.Report {
+	m.t.Helper()
+	s := m.settler("settle", "--target", m.to, "--source", m.from)
+	s.begin(ipc.Go{})
+	s.exit()
+	report, _, err := ipc.LoadReport(m.dir.Result())
+	must(m.t, err)
+	return report
+}
+
+// isAt fails unless the volume is whole at its new place, or at its old, and
+// nothing else is at either.
+func (m movement) isAt(moved bool) {
+	m.t.Helper()
+	there, gone, name := m.from, m.to, "a.raw"
+	if moved {
+		there, gone, name = m.to, m.from, "b.raw"
+	}
+	sameContent(m.t, there, m.content)
+	onlyHas(m.t, filepath.Dir(there), name)
+	onlyHas(m.t, filepath.Dir(gone))
+}
+
+// elsewhere is a directory on another file system than temporary ones.
+func elsewhere(t *testing.T) string { return testenv.Mount(t, "tmpfs") }
+
+func TestJobMoveCopiesToAnotherFileSystem(t *testing.T) {
+	m := newMovement(t, t.TempDir(), elsewhere(t), 2*mib)
+	must(t, os.Chown(m.from, 1234, 4321))
+	must(t, os.Chmod(m.from, 0o640))
+	m.start(m.args()...)
+	m.begin(ipc.Go{})
+	report := m.result(record.ExitDone)
+	if v := report.Volume; report.Method != "copy" || v == nil || v.Path != m.to || report.Bytes != 2*mib {
+		t.Errorf("report %+v, volume %+v", report.Summary, v)
+	}
+	m.isAt(true)
+	var st syscall.Stat_t
+	must(t, syscall.Stat(m.to, &st))
+	if st.Uid != 1234 || st.Gid != 4321 || st.Mode&0o777 != 0o640 {
+		t.Errorf("it belongs to %d:%d, mode %o", st.Uid, st.Gid, st.Mode)
+	}
+	sealed := false
+	for _, p := range of[ipc.Phase](m.daemon) {
+		if sealed && !p.NoReturn {
+			t.Errorf("phase %+v comes after the point of no return", p)
+		}
+		sealed = sealed || p.NoReturn
+	}
+	if !sealed {
+		t.Error("no phase was told to have no way back")
+	}
+}
+
+func TestJobMoveCanceledLeavesTheSource(t *testing.T) {
+	m := newMovement(t, t.TempDir(), elsewhere(t), 2*mib)
+	m.start(m.args()...)
+	m.begin(ipc.Go{Limit: slow / 4})
+	await(m.daemon, 0, "durable progress", func(p ipc.Progress) bool { return p.Durable > 0 })
+	m.say(ipc.Cancel{})
+	if report := m.result(record.ExitCanceled); report.Rollback != string(record.RollbackDone) || report.Volume != nil {
+		t.Errorf("report %+v", report.Summary)
+	}
+	m.isAt(false)
+}
+
+// killedAt runs the task under strace(1), which kills it when it calls the
+// system for the nth time; it gives false if it does not call so often.
+func (m movement) killedAt(call string, n int) bool {
+	m.t.Helper()
+	strace := testenv.Tool(m.t, "strace")
+	args := []string{"-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, n), helper}
+	m.run(exec.Command(strace, append(args, m.args()...)...))
+	m.say(ipc.Go{})
+	m.exit()
+	_, err := os.Stat(m.dir.Result())
+	return os.IsNotExist(err)
+}
+
+// TestJobMoveKilledAtAnyCall kills moves at each call that makes something
+// durable or visible. After the settling, the volume is whole at one place.
+func TestJobMoveKilledAtAnyCall(t *testing.T) {
+	here, tmpfs := t.TempDir(), elsewhere(t)
+	for _, way := range []struct{ name, below string }{{"renamed", here}, {"copied", tmpfs}} {
+		for _, call := range []string{"fsync", "renameat", "renameat2", "unlinkat", "fdatasync"} {
+			for n, killed := 1, true; killed && !t.Failed(); n++ {
+				t.Run(fmt.Sprintf("%s, %s %d", way.name, call, n), func(t *testing.T) {
+					from, to := filepath.Join(here, fmt.Sprint("from-", way.name, call, n)), filepath.Join(way.below, fmt.Sprint("to-", way.name, call, n))
+					must(t, os.Mkdir(from, 0o755))
+					must(t, os.Mkdir(to, 0o755))
+					m := newMovement(t, from, to, mib)
+					if killed = m.killedAt(call, n); !killed {
+						m.isAt(true)
+						return
+					}
+					m.isAt(m.settled().Outcome == ipc.Succeeded)
+				})
+			}
+		}
+	}
+}
+
+// interrupted is a move whose helper died when the target had its name and the
+// source was still there.
+func interrupted(t *testing.T) movement {
+	t.Helper()
+	m := newMovement(t, t.TempDir(), elsewhere(t), mib)
+	if !m.killedAt("unlinkat", 1) {
+		t.Fatal("the move unlinks nothing")
+	}
+	sameContent(t, m.from, m.content)
+	sameContent(t, m.to, m.content)
+	return m
+}
+
+func TestJobMoveSettledKeepsASourceThatHasChanged(t *testing.T) {
+	m := interrupted(t)
+	must(t, os.WriteFile(m.from, []byte("a guest was here"), 0o600))
+	report := m.settled()
+	if report.Outcome != ipc.Failed || report.Error.Code != string(record.Changed) || report.Volume == nil || report.Volume.Path != m.to {
+		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
+	}
+	sameContent(t, m.from, []byte("a guest was here"))
+	sameContent(t, m.to, m.content)
+}
+
+func TestJobMoveSettledKeepsASourceInUse(t *testing.T) {
+	m := interrupted(t)
+	used, err := dir.New().Open(t.Context(), backends.Pool{Type: "dir", Target: filepath.Dir(m.from)}, "a.raw", backends.ReadShared)
+	must(t, err)
+	defer used.Close()
+	report := m.settled()
+	if report.Outcome != ipc.Failed || report.Error.Code != string(record.Busy) || report.Volume == nil {
+		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
+	}
+	sameContent(t, m.from, m.content)
+	sameContent(t, m.to, m.content)
+}

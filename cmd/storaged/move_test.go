@@ -1,0 +1,270 @@
+package main_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+	"storaged/internal/testenv"
+)
+
+// move moves a volume of the pool "pool" to the end of the job.
+func (h *host) move(volume string, to api.VolumeMove) record.Job {
+	h.t.Helper()
+	st, err := h.client.MoveVolume(h.ctx(), api.Submit{}, "pool", volume, to)
+	return h.end(st, err)
+}
+
+// described gives a volume a description, and the entry as it is then.
+func (h *host) described(name string) record.Volume {
+	h.t.Helper()
+	text := "the disk of " + name
+	v, err := h.client.PatchVolume(h.ctx(), api.Submit{}, "pool", name, api.VolumePatch{Description: &text})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return v
+}
+
+// moved fails unless the catalogue has the entry under its new name alone.
+func (h *host) moved(was record.Volume, pool, name, path string) {
+	h.t.Helper()
+	v, err := h.client.Volume(h.ctx(), pool, name)
+	if err != nil || v.State != record.VolumeReady || v.Path != path || v.Key != path {
+		h.t.Fatalf("the new entry is %+v, %v", v, err)
+	}
+	if v.Description != was.Description || v.Origin != was.Origin || v.Format != was.Format || v.Capacity != was.Capacity || v.Generation <= was.Generation {
+		h.t.Errorf("the new entry is %+v, the old one was %+v", v, was)
+	}
+	if (v.CreatedBy == nil) != (was.CreatedBy == nil) || v.CreatedBy != nil && *v.CreatedBy != *was.CreatedBy {
+		h.t.Errorf("made by %v, was by %v", v.CreatedBy, was.CreatedBy)
+	}
+	if old, err := h.client.Volume(h.ctx(), was.Pool, was.Name); record.CodeOf(err) != record.NotFound {
+		h.t.Errorf("the old entry is %+v, %v", old, err)
+	}
+	// What the catalogue says is what is there.
+	if err := h.refresh(was.Pool, pool); err != nil {
+		h.t.Fatal(err)
+	}
+	if again, err := h.client.Volume(h.ctx(), pool, name); err != nil || again.Generation != v.Generation || again.Origin != v.Origin {
+		h.t.Errorf("after a refresh it is %+v, %v", again, err)
+	}
+}
+
+func (h *host) refresh(pools ...string) error {
+	h.t.Helper()
+	for _, p := range pools {
+		st, err := h.client.RefreshPool(h.ctx(), api.Submit{}, p, api.JobOptions{})
+		if err != nil {
+			return err
+		}
+		h.succeed(st, nil)
+	}
+	return nil
+}
+
+func TestMoveRenamesInItsPool(t *testing.T) {
+	h := newHost(t)
+	want := h.random("a", mib)
+	was := h.described("a")
+	before, err := os.Stat(h.path("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := h.volumeEvents("volume.deleted")
+	j := h.move("a", api.VolumeMove{Name: "b"})
+	if j.State != record.Succeeded || j.Class != record.Async || j.Result.Method != "rename" || j.Result.Volume != "b" || j.Result.Path != h.path("b") {
+		t.Fatalf("%s %s %+v: %+v", j.State, j.Class, j.Error, j.Result)
+	}
+	after, err := os.Stat(h.path("b"))
+	if err != nil || !os.SameFile(before, after) || h.hash("b") != want {
+		t.Errorf("it is not the file it was: %v", err)
+	}
+	h.absent("a")
+	if got, want := <-told, []string{"volume.building pool/b", "volume.created pool/b", "volume.deleted pool/a"}; !slices.Equal(got, want) {
+		t.Errorf("events %q, want %q", got, want)
+	}
+	h.moved(was, "pool", "b", h.path("b"))
+	wantObjects := []record.Object{{Pool: "pool", Volume: "a", Mode: record.ModeDelete}, {Pool: "pool", Volume: "b", Mode: record.ModeWrite}}
+	if !slices.Equal(j.Objects, wantObjects) {
+		t.Errorf("it held %v", j.Objects)
+	}
+}
+
+// volumeEvents gives the events about volumes from now on to the first of that
+// type.
+func (h *host) volumeEvents(last string) <-chan []string {
+	h.t.Helper()
+	stream, err := h.client.Events(h.ctx(), 0)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	told := make(chan []string, 1)
+	go func() {
+		defer stream.Close() // only read from
+		var all []string
+		for e, err := stream.Next(); err == nil; e, err = stream.Next() {
+			if e.Volume == nil {
+				continue
+			}
+			all = append(all, e.Type+" "+e.Volume.Pool+"/"+e.Volume.Name)
+			if e.Type == last {
+				break
+			}
+		}
+		told <- all
+	}()
+	return told
+}
+
+// otherPool makes the pool "other" on a file system of its own.
+func (h *host) otherPool(kind string) (dir string) {
+	h.t.Helper()
+	dir = filepath.Join(testenv.Mount(h.t, kind), "pool")
+	h.define("other", dir)
+	h.t.Cleanup(func() { // before the file system goes
+		if left, _ := filepath.Glob(filepath.Join(dir, ".*.storaged")); len(left) > 0 {
+			h.t.Errorf("left behind: %v", left)
+		}
+	})
+	return dir
+}
+
+func TestMoveToAnotherPool(t *testing.T) {
+	for _, kind := range []string{"ext4", "xfs"} {
+		t.Run(kind, func(t *testing.T) {
+			h := newHost(t)
+			dir := h.otherPool(kind)
+			want := h.random("a", 8*mib)
+			was := h.described("a")
+			j := h.move("a", api.VolumeMove{Pool: "other"})
+			if j.State != record.Succeeded || j.Result.Method != "copy" || j.Result.Pool != "other" || j.Result.Volume != "a" || j.Result.Bytes != 8*mib {
+				t.Fatalf("%s %+v: %+v", j.State, j.Error, j.Result)
+			}
+			if got := hashOf(t, filepath.Join(dir, "a")); got != want {
+				t.Errorf("its hash is %s, it was %s", got, want)
+			}
+			h.absent("a")
+			h.moved(was, "other", "a", filepath.Join(dir, "a"))
+			if *j.Progress.Percent != 100 || j.Progress.Done != 8*mib {
+				t.Errorf("progress %+v", j.Progress)
+			}
+		})
+	}
+}
+
+func TestMoveIsRefused(t *testing.T) {
+	h := newHost(t)
+	h.create("a", mib)
+	h.create("b", mib)
+	h.create("base", mib)
+	qemu := testenv.Tool(t, "qemu-img")
+	overlay(t, qemu, h.path("base"), h.path("child"))
+	if err := h.refresh("pool"); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		volume string
+		to     api.VolumeMove
+		code   record.Code
+		names  string
+	}{
+		{"base", api.VolumeMove{Name: "c"}, record.HasChildren, "pool/child"},
+		{"a", api.VolumeMove{Name: "b"}, record.Exists, "pool/b"},
+		{"a", api.VolumeMove{}, record.Exists, "pool/a"},
+		{"a", api.VolumeMove{Pool: "none"}, record.NotFound, "none"},
+		{"none", api.VolumeMove{Name: "c"}, record.NotFound, "none"},
+		{"a", api.VolumeMove{Name: "c", JobOptions: api.JobOptions{OnFailure: record.KeepOnFailure}}, record.Invalid, "keep"},
+	} {
+		_, err := h.client.MoveVolume(h.ctx(), api.Submit{}, "pool", c.volume, c.to)
+		if record.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.names) {
+			t.Errorf("%s to %+v: %v", c.volume, c.to, err)
+		}
+	}
+	holdImage(t, h.path("a"))
+	j := h.move("a", api.VolumeMove{Name: "c"})
+	if j.State != record.Failed || j.Code() != record.Busy || len(j.Error.Holders) != 1 || !strings.Contains(j.Error.Holders[0].Holder.External, itoa(os.Getpid())) {
+		t.Errorf("in use: %s %+v", j.State, j.Error)
+	}
+	h.absent("c")
+	if v, err := h.client.Volume(h.ctx(), "pool", "a"); err != nil || v.State != record.VolumeReady || v.Job != nil {
+		t.Errorf("the volume in use is %+v, %v", v, err)
+	}
+}
+
+// overlay makes a volume that stands on another.
+func overlay(t *testing.T, qemu, base, child string) {
+	t.Helper()
+	if out, err := exec.Command(qemu, "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", child).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// TestMoveStoppedAtRandomMoments kills and cancels moves: afterwards the volume
+// is whole at one place, and the catalogue says where.
+func TestMoveStoppedAtRandomMoments(t *testing.T) {
+	h := newHost(t)
+	dir := h.otherPool("ext4")
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	want := h.random("a", 4*mib)
+	for i := range 16 {
+		st, err := h.client.MoveVolume(h.ctx(), api.Submit{}, "pool", "a", api.VolumeMove{Pool: "other", JobOptions: limited(32 * mib)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Duration(random.Int64N(int64(300 * time.Millisecond))))
+		if j, err := h.client.Job(h.ctx(), st.Job.ID); err != nil {
+			t.Fatal(err)
+		} else if i%2 == 0 && j.Helper != nil && !j.State.Terminal() {
+			_ = syscall.Kill(j.Helper.PID, syscall.SIGKILL) // may have ended
+		} else {
+			_, _ = h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}) // may come too late
+		}
+		j := h.end(st, nil)
+		pool, path := "pool", h.path("a")
+		if j.State == record.Succeeded {
+			pool, path = "other", filepath.Join(dir, "a")
+		}
+		h.onlyAt(pool, path, want)
+		if pool == "other" {
+			st, err := h.client.MoveVolume(h.ctx(), api.Submit{}, "other", "a", api.VolumeMove{Pool: "pool"})
+			h.succeed(st, err)
+		}
+	}
+}
+
+// onlyAt fails unless volume "a" is whole at that path and in that pool's
+// catalogue, and in no other.
+func (h *host) onlyAt(pool, path, want string) {
+	h.t.Helper()
+	all, err := h.client.Volumes(h.ctx(), api.VolumeFilter{})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if len(all) != 1 || all[0].Pool != pool || all[0].Path != path || all[0].State != record.VolumeReady {
+		h.t.Fatalf("the catalogue has %+v, want %s at %s", all, pool, path)
+	}
+	if got := hashOf(h.t, path); got != want {
+		h.t.Errorf("%s has hash %s, want %s", path, got, want)
+	}
+	for _, p := range []string{"pool", "other"} {
+		found, err := h.client.Pool(h.ctx(), p)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		left, err := os.ReadDir(found.Target.Path)
+		if err != nil || len(left) != 0 != (p == pool) {
+			h.t.Errorf("in pool %s is %v, %v", p, left, err)
+		}
+	}
+}

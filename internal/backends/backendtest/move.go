@@ -1,0 +1,178 @@
+package backendtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"storaged/internal/backends"
+)
+
+var moveCases = []testCase{
+	{"a volume gets another name", moveRename},
+	{"to another pool of the type", moveAcross},
+	{"a new name replaces nothing", moveTaken},
+	{"a volume in use is not taken", moveBusy},
+	{"keeps its name when the record fails or it is canceled", moveRecordFails},
+	{"what is taken away is gone for good", moveRemove},
+	{"settling removes a source that is as it was", moveSettle},
+	{"settling keeps a source that is not", moveSettleChanged},
+}
+
+// take opens a volume to move it, until the test's end at the latest.
+func (r *rig) take(name string) backends.Taken {
+	r.Helper()
+	v, err := r.b.Take(r.Context(), r.p, name)
+	r.must(err)
+	r.Cleanup(func() { r.must(v.Close()) })
+	return v
+}
+
+func moveRename(r *rig) {
+	r.started().made("a", []byte("content"))
+	v := r.take("a")
+	var identity []byte
+	r.must(v.Rename(r.Context(), r.p, "b", func(b []byte) error {
+		r.has("a") // the record is not durable yet
+		identity = b
+		return nil
+	}))
+	r.has("b")
+	if info, err := v.Info(); err != nil || info.Name != "b" || info.Path != r.list()["b"].Path {
+		r.Errorf("it tells %+v, %v", info, err)
+	}
+	r.must(v.Close())
+	r.holds("b", []byte("content"))
+	for range 2 {
+		if committed, err := r.b.Settle(r.Context(), r.p, "b", "job", identity); !committed || err != nil {
+			r.Errorf("settled: %v, %v", committed, err)
+		}
+		r.must(r.b.SettleTaken(r.Context(), r.p, "a", identity))
+	}
+	r.has("b")
+}
+
+func moveAcross(r *rig) {
+	r.started().made("a", []byte("content"))
+	there := newRig(r.T, r.suite).started()
+	v := r.take("a")
+	err := v.Rename(r.Context(), there.p, "b", keepNothing)
+	if errors.Is(err, backends.ErrElsewhere) {
+		r.has("a")
+		there.has()
+		return
+	}
+	r.must(err)
+	r.must(v.Close())
+	r.has()
+	there.has("b")
+	there.holds("b", []byte("content"))
+	other := there.p
+	other.Type = "another type"
+	w, err := there.b.Take(r.Context(), there.p, "b")
+	r.must(err)
+	defer w.Close() // nothing was written
+	r.is(w.Rename(r.Context(), other, "c", keepNothing), backends.ErrElsewhere)
+	there.has("b")
+}
+
+func moveTaken(r *rig) {
+	r.started().made("a", []byte("a"))
+	r.made("b", []byte("b"))
+	v := r.take("a")
+	recorded := false
+	r.is(v.Rename(r.Context(), r.p, "b", func([]byte) error { recorded = true; return nil }), backends.ErrExists)
+	if recorded {
+		r.Error("a name that is taken was recorded")
+	}
+	r.is(v.Rename(r.Context(), r.p, "c", func([]byte) error { r.made("c", []byte("between")); return nil }), backends.ErrExists)
+	r.is(v.Rename(r.Context(), r.p, "a", keepNothing), backends.ErrExists)
+	r.must(v.Close())
+	for name, content := range map[string]string{"a": "a", "b": "b", "c": "between"} {
+		r.holds(name, []byte(content))
+	}
+}
+
+func moveBusy(r *rig) {
+	r.started().made("a", []byte("a"))
+	_, err := r.b.Take(r.Context(), r.p, "none")
+	r.is(err, backends.ErrNotFound)
+	for _, held := range []backends.Access{backends.ReadShared, backends.WriteExclusive} {
+		other := r.process(order{Act: actHold, Name: "a", Access: held})
+		_, err := r.b.Take(r.Context(), r.p, "a")
+		r.busy(err, fmt.Sprintf("pid %d ", other.pid()))
+		other.end()
+	}
+	v := r.take("a")
+	_, err = r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
+	r.busy(err, "")
+	r.must(v.Close())
+	r.must(v.Close())
+	r.holds("a", []byte("a"))
+}
+
+func moveRecordFails(r *rig) {
+	r.started().made("a", []byte("a"))
+	v := r.take("a")
+	full := errors.New("state directory is full")
+	r.is(v.Rename(r.Context(), r.p, "b", func([]byte) error { return full }), full)
+	r.is(v.Rename(canceled(r.T), r.p, "b", keepNothing), context.Canceled)
+	r.has("a")
+	ctx, cancel := context.WithCancel(r.Context())
+	r.must(v.Rename(ctx, r.p, "b", func([]byte) error { cancel(); return nil })) // too late
+	r.has("b")
+}
+
+func moveRemove(r *rig) {
+	r.started().made("a", []byte("a"))
+	v := r.take("a")
+	identity, err := v.Identity()
+	r.must(err)
+	r.must(v.Remove())
+	r.has()
+	r.must(v.Close())
+	r.made("a", []byte("another"))
+	r.must(r.b.SettleTaken(r.Context(), r.p, "a", identity))
+	r.holds("a", []byte("another"))
+}
+
+// settledIdentity is that of a volume whose mover has gone.
+func (r *rig) settledIdentity(name string) []byte {
+	r.Helper()
+	v := r.take(name)
+	identity, err := v.Identity()
+	r.must(err)
+	r.must(v.Close())
+	return identity
+}
+
+func moveSettle(r *rig) {
+	r.started().made("a", []byte("a"))
+	identity := r.settledIdentity("a")
+	for range 2 {
+		r.must(r.b.SettleTaken(r.Context(), r.p, "a", identity))
+		r.has()
+	}
+	r.made("a", []byte("a"))
+	if r.b.SettleTaken(r.Context(), r.p, "a", []byte("\x00garbage")) == nil {
+		r.Error("an identity that cannot be read passed")
+	}
+	r.has("a")
+}
+
+// moveSettleChanged: a guest may be started between a crash and its settling.
+func moveSettleChanged(r *rig) {
+	r.started().made("a", []byte("a"))
+	identity := r.settledIdentity("a")
+	other := r.process(order{Act: actHold, Name: "a", Access: backends.ReadShared})
+	r.busy(r.b.SettleTaken(r.Context(), r.p, "a", identity), fmt.Sprintf("pid %d ", other.pid()))
+	other.end()
+	v, err := r.b.Open(r.Context(), r.p, "a", backends.WriteExclusive)
+	r.must(err)
+	_, err = v.File().WriteAt([]byte("b"), 0)
+	r.must(err)
+	r.must(v.File().Sync())
+	r.must(v.Close())
+	r.is(r.b.SettleTaken(r.Context(), r.p, "a", identity), backends.ErrChanged)
+	r.holds("a", []byte("b"))
+}

@@ -1,0 +1,198 @@
+package dir
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/backends"
+)
+
+// taken is a volume that is to leave its name: its file, open and locked, and
+// the directory that it lies in.
+type taken struct {
+	volume
+	dir      *poolDir
+	poolType string
+}
+
+var _ backends.Taken = (*taken)(nil)
+
+// Take opens a volume to rename or remove it.
+func (Backend) Take(ctx context.Context, p backends.Pool, name string) (backends.Taken, error) {
+	d, err := enter(ctx, p, name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := d.openLocked(name, backends.WriteExclusive)
+	if err != nil {
+		d.Close() // opened for reading
+		return nil, err
+	}
+	return &taken{volume{f, name, d.path(name)}, d, p.Type}, nil
+}
+
+// Close gives up the locks and the directory.
+func (t *taken) Close() error {
+	err := t.volume.Close()
+	t.dir.Close() // opened for reading; a second time does no harm
+	return err
+}
+
+// takenIdentity is how SettleTaken knows a file again.
+type takenIdentity struct {
+	identity
+	ChangeNS int64 `json:"change_ns"` // ctime: any write or chown since then moves it
+}
+
+func (t *taken) Identity() ([]byte, error) {
+	info, err := t.Info()
+	if err != nil {
+		return nil, err
+	}
+	return encodeIdentity(takenIdentity{identityOf(&info), info.Change.UnixNano()}), nil
+}
+
+// Remove unlinks the file and makes that durable.
+func (t *taken) Remove() error {
+	if err := t.dir.confirm(t.name, t.file); err != nil {
+		return err
+	}
+	if err := t.dir.unlink(t.name); err != nil {
+		return err
+	}
+	return t.dir.sync()
+}
+
+// Rename moves the file's name.
+func (t *taken) Rename(ctx context.Context, to backends.Pool, name string, record func(identity []byte) error) error {
+	if to.Type != t.poolType {
+		return fmt.Errorf("pool %q %w", to.Target, backends.ErrElsewhere)
+	}
+	d, err := enter(ctx, to, name)
+	if err != nil {
+		return err
+	}
+	if err = t.renamable(d, name); err == nil {
+		err = t.recorded(ctx, record)
+	}
+	if err == nil {
+		err = t.renameTo(d, name)
+	}
+	if err != nil {
+		d.Close() // opened for reading
+		return err
+	}
+	t.dir.Close() // opened for reading
+	t.dir, t.name, t.path = d, name, d.path(name)
+	return nil
+}
+
+// renamable looks whether the name can become one in that directory.
+func (t *taken) renamable(d *poolDir, name string) error {
+	here, err := statFile(t.file)
+	if err != nil {
+		return t.dir.refusal(t.name, err)
+	}
+	there, err := statFile(d.File)
+	if err != nil {
+		return fmt.Errorf("cannot look at pool directory %q: %w", d.target, err)
+	}
+	if here.Mnt_id != there.Mnt_id || here.Dev_major != there.Dev_major || here.Dev_minor != there.Dev_minor {
+		return fmt.Errorf("pool directory %q %w", d.target, backends.ErrElsewhere)
+	}
+	if err := d.free(name); err != nil {
+		return err
+	}
+	return t.dir.confirm(t.name, t.file)
+}
+
+// recorded has the identity of the file recorded.
+func (t *taken) recorded(ctx context.Context, record func(identity []byte) error) error {
+	id, err := identify(t.file)
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return record(id)
+}
+
+// renameTo renames durably, the new name first, or takes the name back.
+func (t *taken) renameTo(d *poolDir, name string) error {
+	err := rename(t.dir, t.name, d, name)
+	if errors.Is(err, unix.EXDEV) { // quotas of projects, and what else statx(2) does not tell
+		return fmt.Errorf("pool directory %q %w", d.target, backends.ErrElsewhere)
+	}
+	if err != nil {
+		return err
+	}
+	err = d.confirm(name, t.file)
+	for _, dir := range []*poolDir{d, t.dir} {
+		if err == nil {
+			err = dir.sync()
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	return errors.Join(err, rename(d, name, t.dir, t.name))
+}
+
+// SettleTaken removes what a move took its content from.
+func (Backend) SettleTaken(ctx context.Context, p backends.Pool, name string, identity []byte) error {
+	var id takenIdentity
+	if err := json.Unmarshal(identity, &id); err != nil {
+		return fmt.Errorf("cannot read the identity of volume %q: %w", name, err)
+	}
+	d, err := enter(ctx, p, name)
+	if err != nil {
+		return err
+	}
+	defer d.Close() // opened for reading
+	if err := d.settleTaken(name, id); err != nil {
+		return err
+	}
+	return d.sync() // the job may have died before its own
+}
+
+func (d *poolDir) settleTaken(name string, id takenIdentity) error {
+	st, err := d.stat(name)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return d.refusal(name, err)
+	}
+	now := infoOf(name, d.path(name), &st)
+	if now.Inode != id.Inode || !now.Birth.IsZero() && now.Birth.UnixNano() != id.BirthNS {
+		return nil // another's
+	}
+	if id.ChangeNS == 0 && st.Mode&unix.S_IFMT == unix.S_IFREG {
+		return d.unlink(name) // renamed by link(2): it has its new name too
+	}
+	return d.removeUnchanged(name, id)
+}
+
+// removeUnchanged unlinks a file if nobody has it open and nobody has written
+// to it.
+func (d *poolDir) removeUnchanged(name string, id takenIdentity) error {
+	f, err := d.openLocked(name, backends.WriteExclusive)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // nothing was written
+	st, err := statFile(f)
+	if err != nil {
+		return d.refusal(name, err)
+	}
+	now := infoOf(name, d.path(name), &st)
+	if now.Size != id.Size || now.Change.UnixNano() != id.ChangeNS {
+		return fmt.Errorf("volume %q %w", d.path(name), backends.ErrChanged)
+	}
+	return d.unlink(name)
+}
