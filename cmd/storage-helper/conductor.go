@@ -61,6 +61,7 @@ func (c *conductor) conduct(ctx context.Context, t task) *ipc.Report {
 			}
 		case n := <-c.quiet:
 			if c.paused && n == c.pauses {
+				c.run.view.progress(c.run.meter.read()) // as it stays
 				c.mode.state(ipc.ActivityPaused)
 			}
 		case <-tick.C:

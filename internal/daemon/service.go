@@ -46,7 +46,7 @@ func (s *Service) submit(ctx context.Context, sub api.Submit, w work, o api.JobO
 	if sub.DryRun {
 		return api.Started{Plan: &api.Plan{
 			Kind: r.Kind, Class: r.Class, Objects: r.Objects, Argv: r.Argv,
-			Bytes: w.moves(), WaitingOn: s.jobs.Blockers(r),
+			Bytes: w.moves(), EstimateS: s.jobs.Expect(r, w.moves()), WaitingOn: s.jobs.Blockers(r),
 		}}, nil
 	}
 	j, err := s.jobs.Submit(ctx, r)

@@ -71,7 +71,7 @@ func newJob(s *Supervisor, rec *store.Job, first stage) *job {
 		left:    make(chan struct{}),
 		reshare: make(chan struct{}, 1),
 		moved:   make(chan struct{}),
-		track:   newTracker(s.prior(rec)),
+		track:   newTracker(s.prior(rec.Kind, rec.Objects)),
 	}
 	j.publish()
 	return j
@@ -320,9 +320,9 @@ func (j *job) dismiss() {
 
 // workKey names the kind of work whose speed is comparable: what is done, and
 // to which pools.
-func workKey(r *store.Job) string {
-	key := string(r.Kind)
-	for _, o := range r.Objects {
+func workKey(kind record.Kind, objects []record.Object) string {
+	key := string(kind)
+	for _, o := range objects {
 		key += " " + o.Pool
 	}
 	return key
@@ -330,9 +330,9 @@ func workKey(r *store.Job) string {
 
 // prior gives what earlier jobs teach about this one. Without a readable
 // history the first estimate is a little later.
-func (s *Supervisor) prior(r *store.Job) (p estimate.Prior) {
+func (s *Supervisor) prior(kind record.Kind, objects []record.Object) (p estimate.Prior) {
 	err := s.store.View(func(tx *store.Tx) error {
-		h, err := tx.History(workKey(r))
+		h, err := tx.History(workKey(kind, objects))
 		if err == nil {
 			p = estimate.PriorOf(h)
 		}
@@ -344,14 +344,32 @@ func (s *Supervisor) prior(r *store.Job) (p estimate.Prior) {
 	return p
 }
 
+// Expect predicts how many seconds the helper of a request will work that moves
+// so many bytes: by what such jobs took before, and by its limit. It is nil when
+// neither is known.
+func (s *Supervisor) Expect(r Request, bytes int64) *float64 {
+	if bytes == 0 {
+		return nil
+	}
+	expected := s.prior(r.Kind, r.Objects).Expect(bytes)
+	if r.Limit == nil {
+		return expected
+	}
+	slowed := float64(bytes) / float64(*r.Limit)
+	if expected != nil {
+		slowed = max(slowed, *expected)
+	}
+	return &slowed
+}
+
 // learn keeps what a job that succeeded teaches about the next ones.
 func (j *job) learn(tx *store.Tx, r *store.Job) error {
 	if r.State != record.Succeeded {
 		return nil
 	}
-	h, err := tx.History(workKey(r))
+	h, err := tx.History(workKey(r.Kind, r.Objects))
 	if err != nil {
-		h = &store.History{Key: workKey(r)} // none yet, or damaged: begun anew
+		h = &store.History{Key: workKey(r.Kind, r.Objects)} // none yet, or damaged: begun anew
 	}
 	j.track.learn(h)
 	if len(h.Rates) == 0 {

@@ -277,7 +277,7 @@ func TestHistoryGivesTheNextEstimate(t *testing.T) {
 	r.until(id, func(j record.Job) bool { return j.Progress.Done > live.Progress.Done })
 	g.open()
 	r.ended(id, record.Succeeded)
-	p := r.sup.prior(r.all()[0])
+	p := r.sup.prior(r.all()[0].Kind, r.all()[0].Objects)
 	if p.Rate <= 0 {
 		t.Errorf("prior rate is %v", p.Rate)
 	}
