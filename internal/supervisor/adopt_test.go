@@ -401,3 +401,16 @@ func TestSettlerThatHadNotBegunIsStartedAgain(t *testing.T) {
 		t.Errorf("rollback is %s, error %v", j.Rollback, j.Error)
 	}
 }
+
+func TestQueuedJobThatWasCanceledDoesNotStart(t *testing.T) {
+	r := stillRig(t, t.TempDir())
+	j := past(1, time.Minute, func(j *store.Job) {
+		j.State, j.Started, j.Ended, j.Argv, j.CancelAsk = record.Queued, nil, nil, act("short"), true
+	})
+	r.put(j)
+	delete(r.keeper.ended, j.ID)
+	r.start()
+	if got := r.ended(j.ID, record.Canceled); got.Started != nil || got.Helper != nil {
+		t.Errorf("started %v, helper %+v", got.Started, got.Helper)
+	}
+}

@@ -84,6 +84,10 @@ func (s *Supervisor) relock(recs []*store.Job) []*job {
 // classify chooses the stage with which a found job begins.
 func (s *Supervisor) classify(j *job) {
 	if j.rec.State == record.Queued {
+		if j.rec.CancelAsk { // acknowledged, and its end was not recorded any more
+			j.verdict = &verdict{state: record.Canceled, err: canceledError(), rollback: record.RollbackNone}
+			return
+		}
 		s.queue.enter(j)
 		return
 	}
