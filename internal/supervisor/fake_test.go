@@ -237,10 +237,14 @@ func (f *fake) leaveOrphanAndWait() {
 	select {}
 }
 
-func (f *fake) startOrphan() {
+func (f *fake) startOrphan() { f.startPart("orphan") }
+
+// startPart starts another part in a session of its own, which inherits the
+// lock, and waits until it says that it is ready.
+func (f *fake) startPart(name string, args ...string) {
 	self, err := os.Executable()
 	check(err)
-	cmd := exec.Command(self, actPrefix+"orphan")
+	cmd := exec.Command(self, append([]string{actPrefix + name}, args...)...)
 	cmd.Env = os.Environ()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.ExtraFiles = []*os.File{os.NewFile(ipc.LockFD, "lock")}

@@ -57,6 +57,8 @@ var cast = map[string]func(*fake){
 	"visit":              (*fake).visit,
 	"undoAlone":          (*fake).undoAlone,
 	"mute":               (*fake).mute,
+	"actor":              (*fake).actor,
+	"child":              (*fake).child,
 }
 
 var (
@@ -84,6 +86,10 @@ func TestMain(m *testing.M) {
 	}
 	if os.Getenv(envDaemon) != "" {
 		runDaemon()
+		return
+	}
+	if os.Getenv(envHost) != "" {
+		runHost()
 		return
 	}
 	flag.Parse()
