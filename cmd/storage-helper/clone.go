@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/urfave/cli/v2"
 
@@ -17,10 +18,12 @@ func cloneCommand() *cli.Command {
 	return taskCommand(cli.Command{
 		Name:        "clone",
 		Usage:       "copy a volume to a new one",
-		Description: "The copy appears under its name when it is complete, and never replaces another. Holes stay\nholes. The source is only read; it may grow meanwhile, and the copy is of the size it had at the start.",
+		Description: "The copy appears under its name when it is complete, and never replaces another. Holes stay\nholes, unless --allocation says otherwise. The source is only read; it may grow meanwhile, and the copy\nis of the size it had at the start.",
 		Flags: append(append(targetFlags(), sourceFlags("copy")...),
 			&cli.StringFlag{Name: "size", Usage: "`SIZE` of the copy, default that of the source"},
 			&cli.StringFlag{Name: "reflink", Value: "auto", Usage: "`auto|always|never` share blocks with the source, default auto"},
+			&cli.StringFlag{Name: "allocation", Value: "none", Usage: "`full|none|SIZE` to reserve for it, default none"},
+			&cli.BoolFlag{Name: "sparse", Usage: "leave out blocks of zeros"},
 			onFailureFlag(),
 		),
 	}, "--source base.raw --target vm1.raw --limit 200M", buildClone)
@@ -39,6 +42,16 @@ func buildClone(c *cli.Context) (task, error) {
 	if n := cmdline.Size(c, "size"); n != nil {
 		w.size = *n
 	}
+	switch n := cmdline.Size(c, "allocation"); {
+	case n != nil:
+		w.allocation = *n
+	case c.String("allocation") == "full":
+		w.allocation = math.MaxInt64
+	}
+	w.sparse = c.Bool("sparse")
+	if w.sparse && (w.allocation > 0 || w.reflink == diskio.ReflinkAlways) {
+		return task{}, record.Errorf(record.Invalid, "--sparse excludes --allocation and --reflink always: what is left out has no blocks")
+	}
 	return task{
 		doing:  fmt.Sprintf("clone %q to %q", from.path, to.path),
 		done:   fmt.Sprintf("cloned %q to %q", from.path, to.path),
@@ -52,9 +65,11 @@ func buildClone(c *cli.Context) (task, error) {
 }
 
 type clone struct {
-	from, to place
-	size     int64 // 0 is the source's
-	reflink  diskio.Reflink
+	from, to   place
+	size       int64 // 0 is the source's
+	allocation int64
+	reflink    diskio.Reflink
+	sparse     bool
 }
 
 func (w clone) work(ctx context.Context, r *run) error {
@@ -73,12 +88,19 @@ func (w clone) work(ctx context.Context, r *run) error {
 	r.plan(growing(moving("copy", size)), single("commit"))
 	r.next(0)
 	return r.create(ctx, w.to, 1, func(d backends.Draft) error {
-		return r.share(ctx, source, func(ctx context.Context) error {
-			did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{
-				Dst: d.File(), Src: source.File(), Size: w.size, Reflink: w.reflink, Clean: true,
-			})
-			r.report.Method, r.report.Bytes = did.Method, did.Bytes
-			return err
-		})
+		return r.share(ctx, source, func(ctx context.Context) error { return w.copy(ctx, r, source, d) })
 	})
+}
+
+// copy moves the content into the new volume.
+func (w clone) copy(ctx context.Context, r *run, source backends.Volume, d backends.Draft) error {
+	did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{
+		Dst: d.File(), Src: source.File(), Size: w.size, Reflink: w.reflink, Clean: true,
+		Allocation: w.allocation, Sparse: w.sparse,
+	})
+	r.report.Method, r.report.Bytes = did.Method, did.Bytes
+	if err == nil && w.allocation > 0 && !did.Kept {
+		r.warn("the file system has given the copy only %s of blocks; its space may run out later", quantity.FormatBytes(did.Allocated))
+	}
+	return err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -17,8 +18,10 @@ func wipeCommand() *cli.Command {
 	return taskCommand(cli.Command{
 		Name:  "wipe",
 		Usage: "overwrite the content of a volume",
-		Description: "The volume keeps its name and size. Where an overwrite cannot reach all of the old content\n" +
-			"(shared blocks, a file system that writes elsewhere) it is refused, unless --accept-limits.",
+		Description: "The volume keeps its name and size. Where old content would certainly stay readable\n" +
+			"(shared blocks, a file system that writes elsewhere) it is refused, unless --accept-limits.\n" +
+			"What may keep old content, such as flash, is told with the result. trim overwrites nothing:\n" +
+			"it gives the blocks back, and the volume reads as zeros.",
 		Flags: append(targetFlags(),
 			&cli.StringFlag{Name: "algorithm", Value: diskio.AlgorithmZero, Usage: "`" + strings.Join(diskio.Algorithms(), "|") + "`, default zero"},
 			&cli.BoolFlag{Name: "verify", Usage: "read it back from the device"},
@@ -73,30 +76,42 @@ func (w wipe) overwrite(ctx context.Context, r *run, v backends.Volume) error {
 	if err := w.reach(ctx, v); err != nil {
 		return err
 	}
-	before := r.pacer.Counts().Written
 	did, err := diskio.Wipe(ctx, r.pacer, v.File(), w.spec)
 	r.report.Method, r.report.Algorithm, r.report.Passes = did.Method, did.Algorithm, did.Passes
-	r.report.Bytes, r.report.Limits = did.Bytes, did.Limits
+	r.report.Bytes, r.report.Limits, r.report.Device = did.Bytes, sentences(did.Limits), did.Device
 	r.report.Checked, r.report.Verified = w.spec.Verify || did.Verified, did.Verified
-	if err != nil && r.pacer.Counts().Written > before {
+	if err != nil && did.Touched {
 		r.report.Rollback = string(record.RollbackKept)
 	}
 	return err
 }
 
-// reach refuses, before anything is written, a wipe that leaves old content
-// somewhere, unless that is accepted.
+// sentences are the limits as people read them.
+func sentences(limits []diskio.Limit) []string {
+	var out []string
+	for _, l := range limits {
+		out = append(out, l.Text)
+	}
+	return out
+}
+
+// reach refuses, before anything is written, a wipe after which old content
+// certainly stays readable somewhere, unless that is accepted.
 func (w wipe) reach(ctx context.Context, v backends.Volume) error {
 	if w.accept {
 		return nil
 	}
-	limits, err := diskio.WipeLimits(ctx, v.File())
-	if err != nil || len(limits) == 0 {
+	limits, err := diskio.WipeLimits(ctx, v.File(), w.spec)
+	if err != nil {
 		return err
+	}
+	limits = slices.DeleteFunc(limits, func(l diskio.Limit) bool { return !l.Certain })
+	if len(limits) == 0 {
+		return nil
 	}
 	return &ipc.Error{
 		Code:    string(record.Unsupported),
-		Message: fmt.Sprintf("cannot wipe %q wholly: %s; nothing was overwritten", w.at.path, strings.Join(limits, "; ")),
+		Message: fmt.Sprintf("cannot wipe %q wholly: %s; nothing was overwritten", w.at.path, strings.Join(sentences(limits), "; ")),
 		Hint:    "--accept-limits wipes what can be reached",
 		Offset:  -1,
 	}

@@ -155,12 +155,12 @@ func TestJSONLinesOfAJobThatHadEnded(t *testing.T) {
 
 func TestFlagsOfAJobReachTheDaemon(t *testing.T) {
 	d := newDaemon(t)
-	_, errs, code := d.run("vol clone images/base.raw isos/x --limit 100M --priority background --label a=1,2 --label b=x=y --on-failure keep --size 20G --reflink never --lock-wait 90s --idempotency-key K --format raw")
+	_, errs, code := d.run("vol clone images/base.raw isos/x --limit 100M --priority background --label a=1,2 --label b=x=y --on-failure keep --size 20G --reflink never --sparse --lock-wait 90s --idempotency-key K --format raw")
 	if code != 0 {
 		t.Fatal(errs)
 	}
 	want := api.VolumeClone{
-		Name: "x", Pool: "isos", Format: "raw", Size: 20 << 30, Reflink: "never", JobOptions: api.JobOptions{
+		Name: "x", Pool: "isos", Format: "raw", Size: 20 << 30, Reflink: "never", Sparse: true, JobOptions: api.JobOptions{
 			Limit: ptr(int64(100 << 20)), Priority: record.Background, Labels: map[string]string{"a": "1,2", "b": "x=y"}, OnFailure: record.KeepOnFailure,
 		},
 	}

@@ -44,6 +44,7 @@ func (t *tool) volumeMakingVerbs() []*cli.Command {
 				&cli.StringFlag{Name: "format", Usage: "its format; the source's without: `FORMAT`"},
 				&cli.StringFlag{Name: "size", Usage: "its capacity; the source's without: `SIZE`"},
 				&cli.StringFlag{Name: "reflink", Usage: "share blocks with the source: `auto|always|never`"},
+				&cli.BoolFlag{Name: "sparse", Usage: "leave out blocks of zeros, and reserve no space"},
 				&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is a volume of that size already"}),
 			Action: t.changing(volumeClone),
 		},
@@ -60,14 +61,7 @@ func (t *tool) volumeChangingVerbs() []*cli.Command {
 				&cli.BoolFlag{Name: "allocate", Usage: "allocate what is added"}, yesFlag()),
 			Action: t.changing(volumeResize),
 		},
-		{
-			Name: "wipe", Usage: "overwrite a volume's content", ArgsUsage: "VOL",
-			Flags: jobFlags(
-				&cli.StringFlag{Name: "algorithm", Usage: "how; zero without: `ALGORITHM`"},
-				&cli.BoolFlag{Name: "verify", Usage: "read it back"},
-				&cli.BoolFlag{Name: "accept-limits", Usage: "although the storage cannot promise that all copies go"}, yesFlag()),
-			Action: t.changing(volumeWipe),
-		},
+		t.wipeVerb(),
 		{
 			Name: "verify", Usage: "read a volume and give its checksum", ArgsUsage: "VOL",
 			Description: "With --checksum a content that differs is exit code 10.\n\nExample: storagectl vol verify images/base.raw",
@@ -93,6 +87,21 @@ func (t *tool) volumePartingVerbs() []*cli.Command {
 				&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such volume"}, yesFlag()),
 			Action: t.changing(volumeDelete),
 		},
+	}
+}
+
+func (t *tool) wipeVerb() *cli.Command {
+	return &cli.Command{
+		Name: "wipe", Usage: "overwrite a volume's content", ArgsUsage: "VOL",
+		Description: "Where old content would certainly stay readable (shared blocks, a file system that\n" +
+			"writes elsewhere) it is refused without --accept-limits; what else may keep it is told\n" +
+			"with the result. The algorithm trim overwrites nothing: it gives the blocks back.\n\n" +
+			"Example: storagectl vol wipe images/old.raw --verify",
+		Flags: jobFlags(
+			&cli.StringFlag{Name: "algorithm", Usage: "how; zero without: `ALGORITHM`"},
+			&cli.BoolFlag{Name: "verify", Usage: "read it back"},
+			&cli.BoolFlag{Name: "accept-limits", Usage: "although old content stays readable elsewhere"}, yesFlag()),
+		Action: t.changing(volumeWipe),
 	}
 }
 
@@ -259,7 +268,7 @@ func volumeClone(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := api.VolumeClone{Format: s.cli.String("format"), Reflink: s.cli.String("reflink"), JobOptions: s.jobOptions()}
+	req := api.VolumeClone{Format: s.cli.String("format"), Reflink: s.cli.String("reflink"), Sparse: s.cli.Bool("sparse"), JobOptions: s.jobOptions()}
 	if n := cmdline.Size(s.cli, "size"); n != nil {
 		req.Size = *n
 	}

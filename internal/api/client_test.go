@@ -168,7 +168,7 @@ func TestRequestsArriveUnchanged(t *testing.T) {
 	c := h.client(t, h.main)
 	const pool, volume = "a b%2F?#", "ü+&=;\"'.raw"
 	s := api.Submit{Key: "key-1", LockWait: ptr(90 * time.Second), DryRun: true, IfMatch: 17}
-	r := api.VolumeClone{Name: "c", Pool: "p2", Format: "raw", Size: 1<<63 - 1, Linked: true, Reflink: "never"}
+	r := api.VolumeClone{Name: "c", Pool: "p2", Format: "raw", Size: 1<<63 - 1, Linked: true, Reflink: "never", Sparse: true}
 	r.JobOptions = api.JobOptions{Limit: ptr(int64(1)), Priority: record.Background, OnFailure: record.KeepOnFailure, Labels: map[string]string{"k": "v"}}
 	st, err := c.CloneVolume(t.Context(), s, pool, volume, r)
 	if err != nil || st.Plan == nil || st.Job != nil {

@@ -77,6 +77,7 @@ type VolumeClone struct {
 	Size    int64  `json:"size,omitempty"` // default the source's capacity
 	Linked  bool   `json:"linked,omitempty"`
 	Reflink string `json:"reflink,omitempty"` // auto, always, never
+	Sparse  bool   `json:"sparse,omitempty"`  // leave out blocks of zeros, and reserve none
 	JobOptions
 }
 

@@ -31,7 +31,11 @@ func idArg(argv []string, name string, id backends.PoolID) []string {
 func cloneArgv(w work) []string {
 	argv := idArg([]string{"clone", "--source", w.Path, "--source-type", w.Type}, "--source-pool-id", w.PoolID)
 	argv = idArg(append(argv, "--target", w.TargetPath, "--target-type", w.TargetType), "--pool-id", w.TargetID)
-	return keepArg(append(argv, "--size", bytesArg(w.Capacity), "--reflink", w.Reflink), w)
+	argv = append(argv, "--size", bytesArg(w.Capacity), "--reflink", w.Reflink)
+	if w.Promise > 0 {
+		argv = append(argv, "--allocation", bytesArg(w.Promise))
+	}
+	return keepArg(flagArg(argv, w.Sparse, "--sparse"), w)
 }
 
 func moveArgv(w work) []string {

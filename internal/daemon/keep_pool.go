@@ -348,6 +348,7 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 	if replaced {
 		// Another file by the same name: nothing we knew of it holds.
 		v.Format, v.Origin, v.CreatedBy, v.Job, v.State = it.Format, record.Found, nil, nil, record.VolumeReady
+		v.Promised = 0
 	}
 	s.see(v, it)
 	if !replaced && v.Capacity == before.Capacity && v.Allocation == before.Allocation {

@@ -74,7 +74,7 @@ func (k *keeper) building(tx *store.Tx, w work, j *store.Job, v record.Volume) e
 	}
 	v.State, v.Job, v.CreatedBy = record.VolumeBuilding, &j.Number, &j.Number
 	v.Generation, v.Origin, v.Observed = 1, record.Made, k.now()
-	return k.putVolume(tx, "volume.building", &store.Volume{Volume: v, Planned: w.Allocation})
+	return k.putVolume(tx, "volume.building", &store.Volume{Volume: v, Planned: w.Allocation, Promised: w.Promise})
 }
 
 // made reports whether the entry is of the job's making.
@@ -186,11 +186,25 @@ func endInPlace(k *keeper, tx *store.Tx, e end) error {
 	if e.heals(v) || made(v, e.job) && e.untouched() {
 		v.State, v.Job = record.VolumeReady, nil
 	}
+	v.Promised = e.promised(v, capacity)
 	v.Generation++
 	if err := k.putVolume(tx, "volume.changed", v); err != nil {
 		return err
 	}
 	return k.spend(tx, v.Pool, v.Allocation-allocation, v.Capacity-capacity)
+}
+
+// promised is how many bytes of a volume, which had that capacity before, shall
+// have blocks after the job. A volume that has all of them has all when it has
+// grown with --allocate.
+func (e end) promised(v *store.Volume, before int64) int64 {
+	switch {
+	case e.Kind == record.VolumeWipe && e.Algorithm == "trim" && (e.ok() || !e.untouched()):
+		return 0
+	case e.Kind == record.VolumeResize && e.ok() && e.Allocate && v.Promised >= before:
+		return v.Capacity
+	}
+	return min(v.Promised, v.Capacity)
 }
 
 // heals reports whether the job's success makes the content whole: a wipe
@@ -203,8 +217,10 @@ func (e end) heals(v *store.Volume) bool {
 // was: it never wrote, or it is a kind that adds and does not change.
 func (e end) untouched() bool {
 	switch {
-	case !e.job.Go, e.own() && e.report.Written == 0:
+	case !e.job.Go:
 		return true
+	case e.own() && e.report.Written == 0: // a trim writes nothing
+		return e.job.Rollback != record.RollbackKept
 	case e.Kind == record.VolumeDelete:
 		return e.Algorithm == "" // a delete without a wipe is all or nothing
 	}

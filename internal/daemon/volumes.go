@@ -146,6 +146,7 @@ func (s *Service) CreateVolume(ctx context.Context, sub api.Submit, pool string,
 		}
 		w := volumeWork(p, record.VolumeCreate, r.Name)
 		w.Format, w.Capacity, w.Allocation = r.Format, r.Capacity, allocationOf(&r)
+		w.Promise = w.Allocation
 		return w, nil
 	})
 }
@@ -218,7 +219,7 @@ func (s *Service) CloneVolume(ctx context.Context, sub api.Submit, pool, volume 
 func cloneWork(from, to *store.Pool, v *store.Volume, r api.VolumeClone) (work, error) {
 	w := volumeWork(from, record.VolumeClone, v.Name)
 	w.TargetPool, w.TargetName, w.TargetType, w.TargetPath = to.Name, r.Name, to.Type, volumePath(to, r.Name)
-	w.Format, w.Reflink = v.Format, r.Reflink
+	w.Format, w.Reflink, w.Sparse = v.Format, r.Reflink, r.Sparse
 	w.Capacity, w.Allocation = v.Capacity, v.Allocation
 	switch {
 	case r.Format != "" && r.Format != v.Format:
@@ -230,10 +231,23 @@ func cloneWork(from, to *store.Pool, v *store.Volume, r api.VolumeClone) (work, 
 	case r.Size != 0:
 		w.Capacity = r.Size
 	}
+	if !r.Sparse {
+		w.Promise = promiseOf(v, w.Capacity)
+		w.Allocation = max(w.Allocation, w.Promise)
+	}
 	if v.Format != "raw" {
 		w.Capacity = 0 // the file is copied as it is
 	}
 	return w, nil
+}
+
+// promiseOf is how many bytes of a clone of that capacity shall have blocks: as
+// many as of its source, and all if the source was to have all.
+func promiseOf(v *store.Volume, capacity int64) int64 {
+	if v.Promised > 0 && v.Promised >= v.Capacity {
+		return capacity
+	}
+	return v.Promised
 }
 
 func checkClone(r *api.VolumeClone) error {
@@ -248,6 +262,8 @@ func checkClone(r *api.VolumeClone) error {
 		return record.Errorf(record.Unsupported, "linked clones are not supported yet")
 	case !slices.Contains([]string{"auto", "always", "never"}, r.Reflink):
 		return record.Errorf(record.Invalid, "reflink is auto, always or never, not %q", r.Reflink)
+	case r.Sparse && r.Reflink == "always":
+		return record.Errorf(record.Invalid, "a clone that shares its blocks cannot leave zeros out: sparse and reflink always exclude each other")
 	case r.Size < 0:
 		return record.Errorf(record.Invalid, "size must not be negative: %d", r.Size)
 	}

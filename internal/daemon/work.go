@@ -37,7 +37,9 @@ type work struct {
 	Format       string `json:"format,omitempty"`
 	Capacity     int64  `json:"capacity,omitempty"`   // bytes
 	Allocation   int64  `json:"allocation,omitempty"` // bytes the target may need
+	Promise      int64  `json:"promise,omitempty"`    // bytes of the target that shall have blocks
 	Reflink      string `json:"reflink,omitempty"`
+	Sparse       bool   `json:"sparse,omitempty"` // what reads as zeros is left out
 	Algorithm    string `json:"algorithm,omitempty"`
 	Verify       bool   `json:"verify,omitempty"`
 	Checksum     string `json:"checksum,omitempty"` // that the content must have

@@ -21,6 +21,7 @@ const (
 	AlgorithmSchneier   = "schneier"
 	AlgorithmPfitzner7  = "pfitzner7"
 	AlgorithmPfitzner33 = "pfitzner33"
+	AlgorithmTrim       = "trim"
 )
 
 // filler fills buf with what a pass writes at off. The same range always gets
@@ -40,6 +41,19 @@ type algorithm struct {
 	// random order.
 	shuffled [2]int
 	verify   bool // by definition, not only on request
+	trim     bool // no passes: the blocks are given back
+}
+
+// rounds is how often the whole file is gone over.
+func (a algorithm) rounds(verify bool) int {
+	n := len(a.passes)
+	if a.trim {
+		n = 1
+	}
+	if verify || a.verify {
+		n++
+	}
+	return n
 }
 
 // algorithms has every algorithm. libvirt runs scrub(1) for all but zero; where
@@ -73,6 +87,10 @@ var algorithms = map[string]algorithm{
 	// R. Pfitzner's methods as in scrub(1).
 	AlgorithmPfitzner7:  {passes: random(7)},
 	AlgorithmPfitzner33: {passes: random(33)},
+
+	// No overwrite: the volume reads as zeros, or as the device likes, and its
+	// blocks are free. libvirt has it for rbd only.
+	AlgorithmTrim: {trim: true},
 }
 
 func random(n int) []pass { return slices.Repeat([]pass{randomPass}, n) }

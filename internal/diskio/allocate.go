@@ -85,7 +85,7 @@ func (a *allocation) run(ctx context.Context) (AllocateStats, error) {
 	}
 	a.p.expect(a.want-a.from, a.want-a.from)
 	err := a.fallocateAll(ctx)
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+	if cannotFallocate(err) {
 		err = a.writeZeros(ctx)
 	}
 	if err != nil {
@@ -112,10 +112,6 @@ func (a *allocation) prepare() error {
 
 // checkSpace finds a lack of space before the work instead of in its middle.
 func (a *allocation) checkSpace() error {
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(int(a.f.Fd()), &fs); err != nil {
-		return ioError("stat file system", nowhere, err)
-	}
 	var err error
 	if a.before, err = allocated(a.f); err != nil {
 		return err
@@ -124,8 +120,16 @@ func (a *allocation) checkSpace() error {
 	if a.from > 0 {
 		have = 0 // what is behind the old size has no blocks yet
 	}
-	free := int64(fs.Bavail) * fs.Bsize
-	if fs.Blocks != 0 && a.want-a.from-have > free { // some file systems tell no blocks at all
+	return checkRoom(a.f, a.want-a.from-have)
+}
+
+// checkRoom is ENOSPC if the file system of f has no room for n bytes more.
+func checkRoom(f *os.File, n int64) error {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
+		return ioError("stat file system", nowhere, err)
+	}
+	if fs.Blocks != 0 && n > int64(fs.Bavail)*fs.Bsize { // some file systems tell no blocks at all
 		return ioError("allocate", nowhere, unix.ENOSPC)
 	}
 	return nil
@@ -148,47 +152,68 @@ func (a *allocation) fallocateAll(ctx context.Context) error {
 		return nil
 	}
 	a.stats.Method = MethodFallocate
-	synced, settled := time.Now(), a.from
+	steps := pieces{p: a.p, f: a.f, op: "allocate", keep: a.keep, call: func(off, n int64) error {
+		return fallocate(a.f, 0, off, n)
+	}}
+	return steps.run(ctx, a.from, a.want)
+}
+
+// pieces change how ranges are stored, which moves no bytes. Each is one call
+// that cannot be canceled.
+type pieces struct {
+	p    *Pacer
+	f    *os.File
+	op   string
+	keep Checkpoints
+	call func(off, n int64) error
+}
+
+// run makes the calls for what lies from lo to hi. Pieces count as durable when
+// a fdatasync has followed them.
+func (s pieces) run(ctx context.Context, lo, hi int64) error {
+	synced, settled := time.Now(), lo
 	told := synced
-	for off := a.from; off < a.want; {
-		n := min(allocatePiece, a.want-off)
-		if err := a.fallocate(ctx, off, n); err != nil {
+	for off := lo; off < hi; {
+		n := min(allocatePiece, hi-off)
+		if err := s.one(ctx, off, n); err != nil {
 			return err
 		}
+		s.p.account(Moved{Done: n})
 		off += n
-		if time.Since(synced) < allocateSync && off < a.want {
+		if time.Since(synced) < allocateSync && off < hi {
 			continue
 		}
-		if err := dataSync(ctx, a.p, a.f); err != nil {
+		if err := dataSync(ctx, s.p, s.f); err != nil {
 			return err
 		}
-		a.p.account(Moved{Durable: off - settled, Light: off - settled})
+		s.p.account(Moved{Durable: off - settled, Light: off - settled})
 		synced, settled = time.Now(), off
-		told = a.checkpoint(told, off)
+		told = s.checkpoint(told, off)
 	}
 	return nil
 }
 
-// checkpoint tells how far the allocation is durable, if it is time.
-func (a *allocation) checkpoint(told time.Time, off int64) time.Time {
-	if a.keep.Save == nil || time.Since(told) < a.keep.next(0) {
+// checkpoint tells how far it is durable, if it is time.
+func (s pieces) checkpoint(told time.Time, off int64) time.Time {
+	if s.keep.Save == nil || time.Since(told) < s.keep.next(0) {
 		return told
 	}
-	a.keep.Save(off)
+	s.keep.Save(off)
 	return time.Now()
 }
 
-func (a *allocation) fallocate(ctx context.Context, off, n int64) error {
-	if _, err := a.p.Admit(ctx, 0); err != nil {
+// one makes one call, as one chunk that a pause waits for.
+func (s pieces) one(ctx context.Context, off, n int64) error {
+	if _, err := s.p.Admit(ctx, 0); err != nil {
 		return err
 	}
-	err := fallocate(a.f, 0, off, n)
-	if err != nil {
-		a.p.Finished(Moved{})
-		return ioError("allocate", off, err)
-	}
-	a.p.Finished(Moved{Done: n})
-	return nil
+	defer s.p.Finished(Moved{})
+	return ioError(s.op, off, s.call(off, n))
+}
+
+// cannotFallocate tells "this file system cannot" from a failure.
+func cannotFallocate(err error) bool {
+	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS)
 }
 
 func fallocate(f *os.File, mode uint32, off, n int64) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,6 +37,13 @@ type CopySpec struct {
 	// Clean says that the target reads as zeros (new, or only allocated), so
 	// that holes need not be written. An empty target is clean anyway.
 	Clean bool
+	// Allocation is how many bytes of the target, from its start, shall have
+	// blocks, whatever is a hole in the source. It needs a clean target. Blocks
+	// that are shared count; where all are shared no more is reserved for them.
+	Allocation int64
+	// Sparse leaves out what reads as zeros although the source has blocks for
+	// it. Nothing is shared then, for the source has to be read.
+	Sparse bool
 	// Checkpoints needs, to begin anywhere but at 0, the target that the earlier
 	// copy of the same, unchanged source left.
 	Checkpoints
@@ -46,7 +54,11 @@ type CopyStats struct {
 	Method string
 	Bytes  int64 // content of the source, holes included
 	Data   int64 // of Bytes: moved, or shared
-	Holes  int64 // of Bytes: not moved
+	Holes  int64 // of Bytes: not written
+	// Allocated is what the target occupies, by st_blocks, and Kept whether that
+	// is as much as was asked for. Both are set for an Allocation only.
+	Allocated int64
+	Kept      bool
 }
 
 // Copy makes Dst read as Src and returns when that is durable. The source is
@@ -63,10 +75,13 @@ func Copy(ctx context.Context, p *Pacer, spec CopySpec) (CopyStats, error) {
 	if err != nil {
 		return c.stats, err
 	}
-	if !shared {
-		if err := c.copy(ctx); err != nil {
-			return c.stats, err
-		}
+	if shared {
+		err = c.reserve(ctx) // what was a hole
+	} else {
+		err = c.copy(ctx)
+	}
+	if err != nil {
+		return c.stats, err
 	}
 	return c.stats, c.conclude(ctx)
 }
@@ -78,8 +93,12 @@ type copying struct {
 	dstEmpty bool
 	dstFile  bool // a regular file, not a device
 	stats    CopyStats
+	fill     bool // holes within Allocation are written, for want of fallocate
+	holes    *holeMaker
+	sift     *holeMaker // holes too, but nil if zeros are to be written
 	cache    *residency
 	flusher  *flusher
+	left     atomic.Int64 // bytes of data that were left out as zeros
 }
 
 func newCopying(p *Pacer, spec CopySpec) (*copying, error) {
@@ -105,13 +124,38 @@ func newCopying(p *Pacer, spec CopySpec) (*copying, error) {
 	if c.Size == 0 {
 		c.Size = c.srcSize
 	}
+	c.Allocation = min(c.Allocation, c.Size)
 	if c.Size < c.srcSize {
 		return nil, fmt.Errorf("a target of %d bytes is smaller than the source of %d", c.Size, c.srcSize)
 	}
 	if !c.dstFile && dstSize < c.Size {
 		return nil, ioError("write", dstSize, unix.ENOSPC)
 	}
-	return c, nil
+	if err := c.consistent(); err != nil {
+		return nil, err
+	}
+	c.holes, err = newHoleMaker(p, c.Dst, c.Clean)
+	if c.Sparse {
+		c.sift = c.holes
+	}
+	return c, err
+}
+
+// consistent refuses wishes that cannot both be had.
+func (c *copying) consistent() error {
+	switch {
+	case c.Allocation < 0:
+		return fmt.Errorf("an allocation of %d bytes is negative", c.Allocation)
+	case c.Allocation > 0 && (!c.Clean || !c.dstFile):
+		return errors.New("only a new file can get an allocation with its content")
+	case c.Allocation > 0 && c.Sparse:
+		return errors.New("a copy that leaves zeros out cannot have an allocation")
+	case c.Sparse && c.Reflink == ReflinkAlways:
+		return errors.New("a copy that shares its blocks cannot leave zeros out")
+	case c.Sparse:
+		c.Reflink = ReflinkNever
+	}
+	return nil
 }
 
 // copy moves the extents of the source.
@@ -126,6 +170,9 @@ func (c *copying) copy(ctx context.Context) error {
 	if err := c.resizeTarget(); err != nil {
 		return err
 	}
+	if err := c.reserve(ctx); err != nil { // now, so that want of space shows at once
+		return err
+	}
 	c.cache = newResidency(c.Src, c.srcSize)
 	defer c.cache.close()
 	c.flusher = newFlusher(c.p, c.Dst)
@@ -135,7 +182,37 @@ func (c *copying) copy(ctx context.Context) error {
 	if err := s.run(ctx, c.walk(ctx)); err != nil {
 		return err
 	}
+	c.stats.Data -= c.left.Load()
+	c.stats.Holes += c.left.Load()
 	return c.flusher.drain(ctx)
+}
+
+// reserve gives the target the blocks it is to have. It does not count: the
+// bytes of the phase are those of the content.
+func (c *copying) reserve(ctx context.Context) error {
+	if c.Allocation == 0 {
+		return nil
+	}
+	have, err := allocated(c.Dst)
+	if err != nil {
+		return err
+	}
+	if err := checkRoom(c.Dst, c.Allocation-have); err != nil {
+		return err
+	}
+	steps := pieces{p: c.p, f: c.Dst, op: "allocate", call: func(off, n int64) error {
+		return fallocate(c.Dst, 0, off, n)
+	}}
+	for off := int64(0); off < c.Allocation; off += allocatePiece {
+		if err := steps.one(ctx, off, min(allocatePiece, c.Allocation-off)); err != nil {
+			c.fill = cannotFallocate(err)
+			if c.fill {
+				return nil
+			}
+			return err
+		}
+	}
+	return nil
 }
 
 // walk visits the source's extents. Holes are made in a target that is not
@@ -143,16 +220,19 @@ func (c *copying) copy(ctx context.Context) error {
 func (c *copying) walk(ctx context.Context) func(visit func(extent) error) error {
 	return func(visit func(extent) error) error {
 		clean := func(x extent) error {
+			if x.hole && c.fill && x.off < c.Allocation {
+				return c.fillHole(x, visit)
+			}
 			if !x.hole || c.Clean {
 				return visit(x)
 			}
-			err := makeHole(ctx, c.p, c.Dst, x)
-			if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) { // or not by these offsets
-				c.p.expect(0, -x.len)
-				return visit(extent{off: x.off, len: x.len})
-			}
+			made, err := c.holes.make(ctx, x)
 			if err != nil {
 				return err
+			}
+			if !made {
+				c.p.expect(0, -x.len)
+				x.hole = false
 			}
 			return visit(x)
 		}
@@ -161,6 +241,16 @@ func (c *copying) walk(ctx context.Context) func(visit func(extent) error) error
 		}
 		return clean(extent{off: c.srcSize, len: c.Size - c.srcSize, hole: true})
 	}
+}
+
+// fillHole visits the part of a hole that is to have blocks as data.
+func (c *copying) fillHole(x extent, visit func(extent) error) error {
+	n := min(x.len, c.Allocation-x.off)
+	c.p.expect(0, -n)
+	if err := visit(extent{off: x.off, len: n}); err != nil || n == x.len {
+		return err
+	}
+	return visit(extent{off: x.off + n, len: x.len - n, hole: true})
 }
 
 // measure finds how much of the source is data, for an honest total.
@@ -193,47 +283,30 @@ func (c *copying) moveChunk(ctx context.Context, buf []byte, off int64) (Moved, 
 	if err := readFull(c.Src, buf, off); err != nil {
 		return Moved{}, err
 	}
-	m, err := writeAndFlush(ctx, c.flusher, buf, off)
+	m, err := place(ctx, c.flusher, c.sift, buf, off)
 	m.Read = int64(len(buf))
+	c.left.Add(m.Holes)
 	return m, err
 }
 
 // conclude makes the target durable and checks that the source stayed whole.
-func (c *copying) conclude(ctx context.Context) error {
+func (c *copying) conclude(ctx context.Context) (err error) {
 	if err := fsync(ctx, c.p, c.Dst); err != nil {
 		return err
 	}
 	dropCache(c.Dst, 0, 0)
+	if c.Allocation > 0 {
+		if c.stats.Allocated, err = allocated(c.Dst); err != nil {
+			return err
+		}
+		c.stats.Kept = c.stats.Allocated >= c.Allocation
+	}
 	now, err := fileSize(c.Src)
 	if err != nil {
 		return err
 	}
 	if now < c.srcSize {
 		return ioError(opRead, now, ErrShrunk)
-	}
-	return nil
-}
-
-// makeHole makes a range read as zeros without writing it: a hole in a file, by
-// the device's own means on a device. It may be EOPNOTSUPP.
-func makeHole(ctx context.Context, p *Pacer, f *os.File, x extent) error {
-	fi, err := f.Stat()
-	if err != nil {
-		return ioError("stat", nowhere, err)
-	}
-	mode := uint32(unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE)
-	if !fi.Mode().IsRegular() {
-		mode = unix.FALLOC_FL_ZERO_RANGE | unix.FALLOC_FL_KEEP_SIZE
-	}
-	for end := x.off + x.len; x.off < end; x.off += allocatePiece {
-		if _, err := p.Admit(ctx, 0); err != nil {
-			return err
-		}
-		err := fallocate(f, mode, x.off, min(allocatePiece, end-x.off))
-		p.Finished(Moved{})
-		if err != nil {
-			return ioError("zero", x.off, err)
-		}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -238,4 +239,131 @@ func TestCopyWhileOthersRead(t *testing.T) {
 	}
 	checkCopy(t, CopySpec{Dst: create(t, dir, "dst"), Src: src})
 	readers.Wait()
+}
+
+// What a source has reserved and not written is reserved in its copy too, if
+// that is asked for, however the copy is made.
+func TestCopyWithAllocation(t *testing.T) {
+	onEachFS(t, func(t *testing.T, dir string) {
+		src := create(t, dir, "src")
+		must(t, unix.Fallocate(int(src.Fd()), 0, 0, 24*mib))
+		writeRandom(t, src, 3*mib, 2*mib+11)
+		for _, reflink := range []Reflink{ReflinkAuto, ReflinkNever} {
+			for _, want := range []int64{24 * mib, 8 * mib, 1 << 50} {
+				dst := create(t, dir, fmt.Sprint("dst ", reflink, want))
+				stats := checkCopy(t, CopySpec{Dst: dst, Src: src, Reflink: reflink, Allocation: want})
+				got := occupied(t, dst)
+				if want = min(want, 24*mib); !stats.Kept || stats.Allocated != got || got < want {
+					t.Errorf("%s, %d bytes: %+v, occupies %d", reflink, want, stats, got)
+				}
+				must(t, os.Remove(dst.Name()))
+			}
+		}
+	})
+}
+
+func TestCopyWithAllocationWritesZerosWithoutFallocate(t *testing.T) {
+	dir := mountLoop(t, "ext2", 128<<20)
+	src, dst := create(t, t.TempDir(), "src"), create(t, dir, "dst")
+	writeRandom(t, src, 3*mib, 2*mib+11)
+	must(t, src.Truncate(24*mib))
+	stats := checkCopy(t, CopySpec{Dst: dst, Src: src, Allocation: 20 * mib})
+	if got := occupied(t, dst); !stats.Kept || got < 20*mib || got > 21*mib {
+		t.Errorf("occupies %d: %+v", got, stats)
+	}
+}
+
+func TestCopyWithAllocationRefusesBeforeItStarts(t *testing.T) {
+	src, dst := create(t, t.TempDir(), "src"), create(t, mountTmpfs(t, 32<<20), "dst")
+	must(t, src.Truncate(64*mib))
+	p := NewPacer(nil)
+	_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Allocation: 64 * mib})
+	checkIOError(t, err, "allocate", unix.ENOSPC)
+	if c := p.Counts(); c.Done != 0 || occupied(t, dst) != 0 {
+		t.Errorf("something was written: %+v", c)
+	}
+}
+
+func TestSparseCopyLeavesZerosOut(t *testing.T) {
+	onEachFS(t, func(t *testing.T, dir string) {
+		src := create(t, dir, "src")
+		must(t, src.Truncate(0))
+		_, err := src.WriteAt(make([]byte, 20*mib+5), 0)
+		must(t, err)
+		for _, off := range []int64{100, 3*mib - 1, 7*mib + zeroBlock, 20 * mib} {
+			_, err := src.WriteAt([]byte{1}, off)
+			must(t, err)
+		}
+		p := NewPacer(nil)
+		dst := create(t, dir, "dst")
+		stats, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Sparse: true})
+		must(t, err)
+		if digest(t, dst) != digest(t, src) {
+			t.Error("the copy differs from its source")
+		}
+		if stats.Method != MethodCopy || stats.Data != 3*zeroBlock+5 || stats.Holes != 20*mib-3*zeroBlock {
+			t.Errorf("stats: %+v", stats)
+		}
+		if got := occupied(t, dst); got > 4*zeroBlock+mib { // some allocate ahead
+			t.Errorf("occupies %d bytes", got)
+		}
+		if c := p.Counts(); c.Durable != c.Total || c.Written != stats.Data || c.Holes != stats.Holes || c.Read != 20*mib+5 {
+			t.Errorf("counts: %+v", c)
+		}
+	})
+}
+
+// Old content of a used target is not left where the source has zeros.
+func TestSparseCopyIntoUsedTarget(t *testing.T) {
+	for _, limit := range []int64{0, 200 * mib} {
+		dir := t.TempDir()
+		src, dst := create(t, dir, "src"), create(t, dir, "dst")
+		_, err := src.WriteAt(make([]byte, 4*mib+77), 0)
+		must(t, err)
+		writeRandom(t, src, mib+5, 1000)
+		writeRandom(t, dst, 0, 5*mib)
+		p := NewPacer(nil)
+		p.SetLimit(limit)
+		_, err = Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Sparse: true})
+		must(t, err)
+		if digest(t, dst) != digest(t, src) {
+			t.Error("the copy differs from its source")
+		}
+	}
+	image := create(t, t.TempDir(), "image")
+	writeRandom(t, image, 0, 5*mib)
+	device, err := os.OpenFile(loopDevice(t, image.Name()), os.O_RDWR, 0)
+	must(t, err)
+	defer device.Close()
+	src := create(t, t.TempDir(), "src")
+	_, err = src.WriteAt(make([]byte, 4*mib+77), 0)
+	must(t, err)
+	_, err = Copy(context.Background(), NewPacer(nil), CopySpec{Dst: device, Src: src, Sparse: true, Size: 5 * mib})
+	must(t, err)
+	got, err := io.ReadAll(io.NewSectionReader(device, 0, 5*mib))
+	must(t, err)
+	if !bytes.Equal(got, make([]byte, 5*mib)) {
+		t.Error("old content of the device shows through")
+	}
+}
+
+func TestCopyRefusesWhatCannotBeHadTogether(t *testing.T) {
+	dir := t.TempDir()
+	src, dst, used := create(t, dir, "src"), create(t, dir, "dst"), create(t, dir, "used")
+	writeRandom(t, used, 0, 10)
+	writeRandom(t, src, 0, 10)
+	for _, spec := range []CopySpec{
+		{Dst: used, Src: src, Allocation: 1},
+		{Dst: dst, Src: src, Allocation: -1},
+		{Dst: dst, Src: src, Allocation: 1, Sparse: true},
+		{Dst: dst, Src: src, Sparse: true, Reflink: ReflinkAlways},
+		{Dst: dst, Src: src, Size: 9},
+	} {
+		if _, err := Copy(context.Background(), NewPacer(nil), spec); err == nil {
+			t.Errorf("%+v was accepted", spec)
+		}
+	}
+	if occupied(t, dst) != 0 || sizeOf(t, used) != 10 {
+		t.Error("something was written")
+	}
 }

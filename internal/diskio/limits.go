@@ -9,14 +9,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Limit is old content that a wipe cannot reach, in a sentence.
+type Limit struct {
+	Text string
+	// Certain says that the old content does stay readable somewhere; else it
+	// may, which nobody on this side of the device can tell.
+	Certain bool
+}
+
+// nocowFlag is FS_NOCOW_FL of linux/fs.h, which package unix lacks.
+const nocowFlag = 0x00800000
+
 // bcachefsMagic is BCACHEFS_STATFS_MAGIC, which package unix lacks.
 const bcachefsMagic = 0xca451a4e
 
 // zfsMagic is ZFS_SUPER_MAGIC of OpenZFS.
 const zfsMagic = 0x2fc12fc1
 
-// overwriteNotes are the file systems on which writing a block again does not
-// reach the old one, or may not.
+// copyOnWrite are the file systems on which writing a block again does not reach
+// the old one.
+var copyOnWrite = map[int64]bool{unix.BTRFS_SUPER_MAGIC: true, zfsMagic: true, bcachefsMagic: true, unix.F2FS_SUPER_MAGIC: true}
+
+// overwriteNotes say so, and of others that it may not.
 var overwriteNotes = map[int64]string{
 	unix.BTRFS_SUPER_MAGIC:     "btrfs writes changed blocks elsewhere; the old ones keep their data until they are used again",
 	zfsMagic:                   "ZFS writes changed blocks elsewhere; the old ones keep their data until they are used again",
@@ -31,40 +45,68 @@ var overwriteNotes = map[int64]string{
 }
 
 // WipeLimits says, before anything is written, what a Wipe of f could not
-// reach: the Limits that its stats would have on that account.
-func WipeLimits(ctx context.Context, f *os.File) ([]string, error) {
-	size, err := fileSize(f)
+// reach: the Limits that its stats would have.
+func WipeLimits(ctx context.Context, f *os.File, spec WipeSpec) ([]Limit, error) {
+	w, err := newWiping(nil, f, spec)
 	if err != nil {
 		return nil, err
 	}
-	return wipeLimits(ctx, f, size)
+	err = w.limits(ctx)
+	return w.stats.Limits, err
 }
 
-// wipeLimits finds what an overwrite of f in place cannot reach.
-func wipeLimits(ctx context.Context, f *os.File, size int64) ([]string, error) {
-	fi, err := f.Stat()
+// limits finds what the wipe cannot reach, and on which device.
+func (w *wiping) limits(ctx context.Context) error {
+	dev, err := DeviceOf(w.f)
 	if err != nil {
-		return nil, ioError("stat", nowhere, err)
+		return err
 	}
-	if !fi.Mode().IsRegular() {
-		return nil, nil
+	below := lookBelow(sysfs, dev)
+	w.stats.Device = below.name
+	if w.algorithm.trim {
+		w.limit("a trim overwrites nothing: it gives the blocks back, and what was in them may stay readable on the device", false)
 	}
-	var limits []string
+	if w.file {
+		if err := w.fileLimits(ctx); err != nil {
+			return err
+		}
+	}
+	w.stats.Limits = append(w.stats.Limits, below.limits...)
+	return nil
+}
+
+func (w *wiping) limit(text string, certain bool) {
+	w.stats.Limits = append(w.stats.Limits, Limit{text, certain})
+}
+
+// fileLimits are those of the file system.
+func (w *wiping) fileLimits(ctx context.Context) error {
 	var fs unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
-		return nil, ioError("stat file system", nowhere, err)
+	if err := unix.Fstatfs(int(w.f.Fd()), &fs); err != nil {
+		return ioError("stat file system", nowhere, err)
 	}
-	if note, ok := overwriteNotes[int64(fs.Type)&0xffffffff]; ok {
-		limits = append(limits, note)
+	magic := int64(fs.Type) & 0xffffffff
+	if note, ok := overwriteNotes[magic]; ok && !w.algorithm.trim && !inPlace(w.f, magic) {
+		w.limit(note, copyOnWrite[magic])
 	}
-	shared, encoded, err := sharedBytes(ctx, f, size)
+	shared, encoded, err := sharedBytes(ctx, w.f, w.size)
 	if shared > 0 {
-		limits = append(limits, fmt.Sprintf("%d bytes were shared with other files or snapshots, which keep the old data", shared))
+		w.limit(fmt.Sprintf("%d bytes are shared with other files or snapshots, which keep the old data", shared), true)
 	}
-	if encoded > 0 {
-		limits = append(limits, fmt.Sprintf("%d bytes were stored compressed or encrypted; what is written takes other blocks", encoded))
+	if encoded > 0 && !w.algorithm.trim {
+		w.limit(fmt.Sprintf("%d bytes are stored compressed or encrypted; what is written takes other blocks", encoded), true)
 	}
-	return limits, err
+	return err
+}
+
+// inPlace reports whether btrfs overwrites what the file shares with nobody:
+// the file has the attribute C (chattr(1)).
+func inPlace(f *os.File, magic int64) bool {
+	if magic != unix.BTRFS_SUPER_MAGIC {
+		return false
+	}
+	flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	return err == nil && flags&nocowFlag != 0
 }
 
 // sharedBytes counts what the file shares with others, and what is not stored

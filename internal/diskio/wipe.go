@@ -10,12 +10,18 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// MethodOverwrite is the only method of a wipe here: every pass is written.
-const MethodOverwrite = "overwrite"
+// Methods of a wipe. Nothing that the file system or the device could do by
+// noting that a range is zero, and leaving it at that, counts as an overwrite.
+const (
+	MethodOverwrite = "overwrite" // every pass is written
+	MethodPunch     = "punch"     // trim of a file: holes, fallocate(2)
+	MethodDiscard   = "discard"   // trim of a device: BLKDISCARD
+)
 
 // WipeSpec says how a file is to be wiped.
 type WipeSpec struct {
@@ -35,11 +41,7 @@ type WipeSpec struct {
 // Rounds is how often the wipe goes over the whole file, which makes the total
 // of its phase: the passes, and the reading back.
 func (s WipeSpec) Rounds() int {
-	a := algorithms[cmp.Or(s.Algorithm, AlgorithmZero)]
-	if s.Verify || a.verify {
-		return len(a.passes) + 1
-	}
-	return len(a.passes)
+	return algorithms[cmp.Or(s.Algorithm, AlgorithmZero)].rounds(s.Verify)
 }
 
 // WipeStats is what a wipe did. Sizes are bytes.
@@ -48,17 +50,19 @@ type WipeStats struct {
 	Method    string
 	Passes    int   // completed
 	From      int64 // where it began, of all rounds
-	Bytes     int64 // overwritten by each pass
+	Bytes     int64 // overwritten by each pass, or given back
 	Holes     int64 // not overwritten: no blocks, so no old content (zero only)
 	Verified  bool
-	// Limits are sentences on what the wipe could not reach.
-	Limits []string
+	Touched   bool // content was changed, or may have been
+	Limits    []Limit
+	Device    string // path of the block device that was written to, "" if there is none
 }
 
 // Wipe overwrites the whole size of a regular file or block device in place,
 // durably, and never changes its size. Every pass is on the device before the
-// next begins. zero leaves holes of a file alone; all others fill them. After
-// an error or a cancel some of it is overwritten, and nothing of ours is dirty any more.
+// next begins. zero leaves holes of a file alone; all others fill them; trim
+// gives the blocks back instead, so that they are not reserved any more. After an
+// error or a cancel some of it is overwritten, and nothing of ours is dirty any more.
 func Wipe(ctx context.Context, p *Pacer, f *os.File, spec WipeSpec) (WipeStats, error) {
 	w, err := newWiping(p, f, spec)
 	if err != nil {
@@ -67,7 +71,10 @@ func Wipe(ctx context.Context, p *Pacer, f *os.File, spec WipeSpec) (WipeStats, 
 	if err := w.survey(ctx); err != nil {
 		return w.stats, err
 	}
-	if err := w.passes(ctx); err != nil {
+	before := p.Counts().Written
+	err = w.work(ctx)
+	w.stats.Touched = w.algorithm.trim || p.Counts().Written > before
+	if err != nil {
 		if ctx.Err() != nil { // canceled; otherwise the error is final and fsync would lie
 			_ = syncFile(f) // after it no I/O goes on
 		}
@@ -86,6 +93,7 @@ type wiping struct {
 	p         *Pacer
 	f         *os.File
 	size      int64
+	file      bool // regular, no device
 	skipHoles bool
 	algorithm algorithm
 	verify    bool
@@ -112,7 +120,14 @@ func newWiping(p *Pacer, f *os.File, spec WipeSpec) (*wiping, error) {
 	if err != nil {
 		return w, ioError("stat", nowhere, err)
 	}
-	w.skipHoles = fi.Mode().IsRegular() && spec.Algorithm == AlgorithmZero
+	w.file = fi.Mode().IsRegular()
+	w.skipHoles = w.file && spec.Algorithm == AlgorithmZero
+	switch {
+	case w.algorithm.trim && w.file:
+		w.stats.Method = MethodPunch
+	case w.algorithm.trim:
+		w.stats.Method = MethodDiscard
+	}
 	if w.size, err = fileSize(f); err != nil {
 		return w, err
 	}
@@ -128,6 +143,10 @@ func newWiping(p *Pacer, f *os.File, spec WipeSpec) (*wiping, error) {
 // begin says where the wipe begins. What is to be read back must have been
 // written by this one, unless anybody knows what it wrote.
 func (w *wiping) begin() {
+	if w.algorithm.trim { // quick enough to be done again
+		w.keep = Checkpoints{}
+		return
+	}
 	last := len(w.algorithm.passes) - 1
 	if w.verify && w.algorithm.passes[last] == nil {
 		w.keep.From = min(w.keep.From, int64(last)*w.size)
@@ -138,11 +157,9 @@ func (w *wiping) begin() {
 
 // survey finds what there is to overwrite and what cannot be reached.
 func (w *wiping) survey(ctx context.Context) error {
-	limits, err := wipeLimits(ctx, w.f, w.size)
-	if err != nil {
+	if err := w.limits(ctx); err != nil {
 		return err
 	}
-	w.stats.Limits = limits
 	exact, err := w.walk(ctx, func(x extent) error {
 		if x.hole {
 			w.stats.Holes += x.len
@@ -155,13 +172,14 @@ func (w *wiping) survey(ctx context.Context) error {
 		return err
 	}
 	if !exact && w.stats.Holes > 0 {
-		w.stats.Limits = append(w.stats.Limits, "this file system cannot tell ranges that are allocated but unwritten from holes; neither was overwritten")
+		w.limit("this file system cannot tell ranges that are allocated but unwritten from holes; neither was overwritten", false)
 	}
-	rounds := int64(len(w.algorithm.passes))
-	if w.verify {
-		rounds++
+	rounds := int64(w.algorithm.rounds(w.verify))
+	light := w.stats.Holes * rounds
+	if w.algorithm.trim {
+		light = w.size
 	}
-	w.p.expect(w.size*rounds, w.stats.Holes*rounds)
+	w.p.expect(w.size*rounds, light)
 	return nil
 }
 
@@ -174,7 +192,10 @@ func (w *wiping) walk(ctx context.Context, visit func(extent) error) (exact bool
 	return true, visit(extent{len: w.size})
 }
 
-func (w *wiping) passes(ctx context.Context) error {
+func (w *wiping) work(ctx context.Context) error {
+	if w.algorithm.trim {
+		return w.trim(ctx)
+	}
 	for _, pass := range w.order {
 		w.last = pass.filler()
 		if err := w.pass(ctx, w.last); err != nil {
@@ -188,6 +209,34 @@ func (w *wiping) passes(ctx context.Context) error {
 // checkpointer is that of the current round.
 func (w *wiping) checkpointer(sync func(context.Context) error) *checkpointer {
 	return &checkpointer{Checkpoints: w.keep, base: int64(w.stats.Passes) * w.size, sync: sync}
+}
+
+// trim gives all blocks back.
+func (w *wiping) trim(ctx context.Context) error {
+	call := func(off, n int64) error { return discard(w.f, off, n) }
+	if w.file {
+		call = func(off, n int64) error {
+			return fallocate(w.f, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+		}
+	}
+	w.last = pass{0x00}.fill // what a verification looks for
+	err := pieces{p: w.p, f: w.f, op: "trim", call: call}.run(ctx, 0, w.size)
+	if cannotFallocate(err) {
+		return ioError("trim", nowhere, ErrUnsupported)
+	}
+	return err
+}
+
+// discard is BLKDISCARD of linux/fs.h.
+func discard(f *os.File, off, n int64) error {
+	part := [2]uint64{uint64(off), uint64(n)}
+	return retry(func() error {
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKDISCARD, uintptr(unsafe.Pointer(&part)))
+		if errno != 0 {
+			return errno
+		}
+		return nil
+	})
 }
 
 // pass overwrites everything once and waits until the device has it.

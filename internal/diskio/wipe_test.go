@@ -65,8 +65,11 @@ func wipeOnDevice(t *testing.T, kind, algorithm string) {
 	if n := canaries(t, image); n != 0 {
 		t.Errorf("%d canaries are left on the device", n)
 	}
-	if sizeOf(t, f) != 6*mib+100 || !stats.Verified || stats.Bytes != 6*mib+100 || len(stats.Limits) != 0 {
+	if sizeOf(t, f) != 6*mib+100 || !stats.Verified || stats.Bytes != 6*mib+100 || stats.Device != device {
 		t.Errorf("size %d, %+v", sizeOf(t, f), stats)
+	}
+	if len(stats.Limits) != 1 || stats.Limits[0].Certain || !strings.Contains(stats.Limits[0].Text, image) {
+		t.Errorf("limits are %+v, want one that names the file below the device", stats.Limits)
 	}
 }
 
@@ -76,7 +79,7 @@ func TestWipeAlgorithms(t *testing.T) {
 		AlgorithmZero: 1, AlgorithmRandom: 1, AlgorithmNNSA: 3, AlgorithmDoD: 3, AlgorithmBSI: 9, AlgorithmGutmann: 35,
 		AlgorithmSchneier: 7, AlgorithmPfitzner7: 7, AlgorithmPfitzner33: 33,
 	}
-	if len(Algorithms()) != len(passes) {
+	if len(Algorithms()) != len(passes)+1 { // trim has none
 		t.Errorf("algorithms: %q", Algorithms())
 	}
 	for name, n := range passes {
@@ -198,17 +201,22 @@ func TestWipeOfBlockDevice(t *testing.T) {
 }
 
 func TestWipeSaysWhatItCannotReach(t *testing.T) {
-	for kind, want := range map[string]string{"btrfs": "btrfs writes changed blocks elsewhere", "xfs": "2097152 bytes were shared"} {
+	for kind, want := range map[string]string{"btrfs": "btrfs writes changed blocks elsewhere", "xfs": "2097152 bytes are shared"} {
 		t.Run(kind, func(t *testing.T) {
 			dir := testenv.Mount(t, kind)
 			f := create(t, dir, "f")
 			writeCanaries(t, f, 2*mib)
 			_, err := Copy(context.Background(), NewPacer(nil), CopySpec{Dst: create(t, dir, "other"), Src: f, Reflink: ReflinkAlways})
 			must(t, err)
+			foretold, err := WipeLimits(context.Background(), f, WipeSpec{})
+			must(t, err)
 			stats, err := Wipe(context.Background(), NewPacer(nil), f, WipeSpec{})
 			must(t, err)
-			if !strings.Contains(strings.Join(stats.Limits, "\n"), want) {
-				t.Errorf("limits are %q, want %q", stats.Limits, want)
+			if !slices.Equal(foretold, stats.Limits) {
+				t.Errorf("limits were %+v, and are %+v", foretold, stats.Limits)
+			}
+			if !slices.ContainsFunc(stats.Limits, func(l Limit) bool { return l.Certain && strings.HasPrefix(l.Text, want) }) {
+				t.Errorf("limits are %+v, want %q", stats.Limits, want)
 			}
 			if got := canaries(t, filepath.Join(dir, "other")); got == 0 {
 				t.Error("the other file was wiped too")
@@ -220,7 +228,7 @@ func TestWipeSaysWhatItCannotReach(t *testing.T) {
 func TestWipeRefusesUnknownAlgorithm(t *testing.T) {
 	f := create(t, t.TempDir(), "f")
 	writeCanaries(t, f, 100)
-	for _, name := range []string{"trim", "ZERO", "magic"} {
+	for _, name := range []string{"ZERO", "magic"} {
 		_, err := Wipe(context.Background(), NewPacer(nil), f, WipeSpec{Algorithm: name})
 		if !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%s: error is %v", name, err)
@@ -303,5 +311,152 @@ func TestFailedWipeSaysWhereAndKeepsTheError(t *testing.T) {
 	}
 	if c := p.Counts(); c.Durable > 40*mib {
 		t.Errorf("40 MiB of space, but durable: %+v", c)
+	}
+}
+
+// A file with the attribute C is overwritten in place on btrfs, unless it is
+// shared.
+func TestWipeOnBtrfsWithoutCopyOnWrite(t *testing.T) {
+	dir := testenv.Mount(t, "btrfs")
+	f := create(t, dir, "f")
+	must(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, nocowFlag))
+	writeCanaries(t, f, mib)
+	limits, err := WipeLimits(context.Background(), f, WipeSpec{})
+	must(t, err)
+	if slices.ContainsFunc(limits, func(l Limit) bool { return l.Certain }) {
+		t.Errorf("limits are %+v", limits)
+	}
+	_, err = Copy(context.Background(), NewPacer(nil), CopySpec{Dst: createNoCOW(t, dir, "other"), Src: f, Reflink: ReflinkAlways})
+	must(t, err)
+	limits, err = WipeLimits(context.Background(), f, WipeSpec{})
+	must(t, err)
+	if !slices.ContainsFunc(limits, func(l Limit) bool { return l.Certain }) {
+		t.Errorf("shared, but limits are %+v", limits)
+	}
+}
+
+func createNoCOW(t *testing.T, dir, name string) *os.File {
+	t.Helper()
+	f := create(t, dir, name)
+	must(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, nocowFlag))
+	return f
+}
+
+func TestTrimGivesBlocksBackAndSaysThatItIsNoOverwrite(t *testing.T) {
+	onEachFS(t, func(t *testing.T, dir string) {
+		f := create(t, dir, "f")
+		writeCanaries(t, f, 6*mib+100)
+		p := NewPacer(nil)
+		stats, err := Wipe(context.Background(), p, f, WipeSpec{Algorithm: AlgorithmTrim, Verify: true})
+		must(t, err)
+		held := int64(0) // not counting what a file system allocates ahead behind the end
+		_, err = walkAllocated(context.Background(), f, sizeOf(t, f), func(x extent) error {
+			if !x.hole {
+				held += x.len
+			}
+			return nil
+		})
+		must(t, err)
+		if n := canaries(t, f.Name()); n != 0 || sizeOf(t, f) != 6*mib+100 || held > pageSize {
+			t.Errorf("%d canaries, %d bytes, %d with blocks", n, sizeOf(t, f), held)
+		}
+		if stats.Method != MethodPunch || stats.Passes != 0 || !stats.Verified || !stats.Touched || stats.Bytes != 6*mib+100 {
+			t.Errorf("stats: %+v", stats)
+		}
+		if !strings.HasPrefix(stats.Limits[0].Text, "a trim overwrites nothing") || stats.Limits[0].Certain {
+			t.Errorf("limits: %+v", stats.Limits)
+		}
+		if c := p.Counts(); c.Written != 0 || c.Durable != c.Total || c.Work != c.WorkAll {
+			t.Errorf("counts: %+v", c)
+		}
+	})
+}
+
+func TestTrimOfBlockDevice(t *testing.T) {
+	image := filepath.Join(t.TempDir(), "image")
+	sparse(t, image, 8*mib)
+	f, err := os.OpenFile(image, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	writeCanaries(t, f, 8*mib)
+	device, err := os.OpenFile(loopDevice(t, image), os.O_RDWR, 0)
+	must(t, err)
+	defer device.Close()
+	stats, err := Wipe(context.Background(), NewPacer(nil), device, WipeSpec{Algorithm: AlgorithmTrim, Verify: true})
+	must(t, err)
+	if n := canaries(t, image); n != 0 || occupied(t, f) != 0 || stats.Method != MethodDiscard || stats.Device != device.Name() {
+		t.Errorf("%d canaries are left, %d bytes with blocks: %+v", n, occupied(t, f), stats)
+	}
+}
+
+func TestTrimWhereItCannotBe(t *testing.T) {
+	testenv.Root(t)
+	f := create(t, mountAt(t, t.TempDir(), "-t", "ramfs", "ramfs"), "f")
+	writeCanaries(t, f, mib)
+	_, err := Wipe(context.Background(), NewPacer(nil), f, WipeSpec{Algorithm: AlgorithmTrim})
+	checkIOError(t, err, "trim", ErrUnsupported)
+	if canaries(t, f.Name()) == 0 {
+		t.Error("something was wiped all the same")
+	}
+}
+
+// fakeSysfs is a tree as the kernel makes it.
+func fakeSysfs(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	device := func(path, dev string, attributes map[string]string, below ...string) {
+		dir := filepath.Join(root, "devices", path)
+		must(t, os.MkdirAll(filepath.Join(dir, "slaves"), 0o755))
+		for name, value := range attributes {
+			must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
+			must(t, os.WriteFile(filepath.Join(dir, name), []byte(value+"\n"), 0o600))
+		}
+		for _, b := range below {
+			must(t, os.Symlink(filepath.Join(root, "devices", b), filepath.Join(dir, "slaves", filepath.Base(b))))
+		}
+		must(t, os.Symlink(dir, filepath.Join(root, "dev/block", dev)))
+	}
+	must(t, os.MkdirAll(filepath.Join(root, "dev/block"), 0o755))
+	lvm := func(name, uuid string) map[string]string { return map[string]string{"dm/name": name, "dm/uuid": uuid} }
+	device("sda", "8:0", map[string]string{"queue/rotational": "0"})
+	device("sda/sda1", "8:1", map[string]string{"partition": "1"})
+	device("sdb", "8:16", map[string]string{"queue/rotational": "1"})
+	device("dm-0", "253:0", lvm("vg-lv", "LVM-abc"), "sda/sda1", "sdb")
+	device("dm-1", "253:1", lvm("vg-pool-tpool", "LVM-abc-tpool"), "sdb")
+	device("dm-2", "253:2", lvm("vg-thin", "LVM-abc"), "dm-1")
+	device("dm-3", "253:3", lvm("vg-lv-real", "LVM-abc-real"), "sdb")
+	device("dm-4", "253:4", lvm("vg-origin", "LVM-abc"), "dm-3")
+	device("zd0", "230:0", map[string]string{"queue/rotational": "0"})
+	device("dm-5", "253:5", lvm("loops", "LVM-abc"), "dm-5") // cannot be
+	return root
+}
+
+func TestLimitsOfDevices(t *testing.T) {
+	sys := fakeSysfs(t)
+	for dev, want := range map[string]struct {
+		name    string
+		certain bool
+		words   []string
+	}{
+		"8:1":   {"/dev/sda1", false, []string{"no magnetic"}},
+		"8:16":  {"/dev/sdb", false, nil},
+		"253:0": {"/dev/mapper/vg-lv", false, []string{"no magnetic"}},
+		"253:2": {"/dev/mapper/vg-thin", false, []string{"thin"}},
+		"253:4": {"/dev/mapper/vg-origin", true, []string{"snapshot"}},
+		"230:0": {"/dev/zd0", true, []string{"ZFS", "no magnetic"}},
+		"253:5": {"/dev/mapper/loops", false, nil},
+		"9:9":   {"", false, nil},
+		"":      {"", false, nil},
+	} {
+		got := lookBelow(sys, dev)
+		if got.name != want.name || len(got.limits) != len(want.words) {
+			t.Errorf("%s is %q with %+v", dev, got.name, got.limits)
+			continue
+		}
+		for i, w := range want.words {
+			if !strings.Contains(got.limits[i].Text, w) || i == 0 && got.limits[i].Certain != want.certain {
+				t.Errorf("%s has the limit %+v, want one with %q", dev, got.limits[i], w)
+			}
+		}
 	}
 }

@@ -49,6 +49,9 @@ type Volume struct {
 	Inode   uint64 `json:"inode"`
 	BirthNS int64  `json:"birth_ns"`
 	Planned int64  `json:"planned"` // bytes that the job making it may allocate
+	// Promised is how many bytes from its start shall have blocks, as whoever
+	// made it asked.
+	Promised int64 `json:"promised,omitempty"`
 }
 
 // HistoryDeciles is into how many parts of a job's work its history falls.

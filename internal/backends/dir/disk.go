@@ -1,34 +1,24 @@
 package dir
 
 import (
-	"bufio"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"storaged/internal/diskio"
 )
 
-// sysfs and mountinfo are where the kernel tells of devices and mounts.
-const (
-	sysfs     = "/sys"
-	mountinfo = "/proc/self/mountinfo"
-)
+// sysfs is where the kernel tells of devices.
+const sysfs = "/sys"
 
 // diskOf finds the whole device that carries a file, as major:minor; "" if
 // there is none (tmpfs, network) or more than one.
-func diskOf(st *unix.Statx_t) string {
-	if st.Dev_major != 0 {
-		return wholeDisk(sysfs, fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor))
-	}
-	// btrfs has devices of its own; the mount tells which is below it.
-	var dev unix.Stat_t
-	source := mountSource(st.Mnt_id)
-	if !strings.HasPrefix(source, "/dev/") || unix.Stat(source, &dev) != nil || dev.Mode&unix.S_IFMT != unix.S_IFBLK {
+func diskOf(f *os.File) string {
+	dev, err := diskio.DeviceOf(f)
+	if err != nil || dev == "" {
 		return ""
 	}
-	return wholeDisk(sysfs, fmt.Sprintf("%d:%d", unix.Major(dev.Rdev), unix.Minor(dev.Rdev)))
+	return wholeDisk(sysfs, dev)
 }
 
 // maxStack bounds how deep devices lie upon each other.
@@ -62,21 +52,4 @@ func wholeDisk(sysfs, dev string) string {
 		}
 	}
 	return dev
-}
-
-// mountSource is what is mounted, by the mount's number (proc_pid_mountinfo(5)).
-func mountSource(id uint64) string {
-	f, err := os.Open(mountinfo)
-	if err != nil {
-		return ""
-	}
-	defer f.Close() // opened for reading
-	for in := bufio.NewScanner(f); in.Scan(); {
-		mount, super, ok := strings.Cut(in.Text(), " - ")
-		words := strings.Fields(super)
-		if ok && len(words) >= 2 && strings.HasPrefix(mount, fmt.Sprintf("%d ", id)) {
-			return words[1]
-		}
-	}
-	return ""
 }

@@ -139,6 +139,6 @@ func (d *poolDir) info() (backends.PoolInfo, error) {
 		Capacity:   int64(fs.Blocks) * fs.Frsize,
 		Allocation: int64(fs.Blocks-fs.Bfree) * fs.Frsize,
 		Available:  int64(fs.Bavail) * fs.Frsize,
-		Disk:       diskOf(&st),
+		Disk:       diskOf(d.File),
 	}, nil
 }

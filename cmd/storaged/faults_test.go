@@ -1,0 +1,200 @@
+package main_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+	"storaged/internal/testenv"
+)
+
+// traced makes helpers run under strace, which gives the system calls of one
+// kind on one file an error. The helper stays the daemon's child.
+func (h *host) traced(file string, inject ...string) {
+	h.t.Helper()
+	strace := testenv.Tool(h.t, "strace")
+	h.stop()
+	wrapper := filepath.Join(h.dir, "helper")
+	args := []string{strace, "-D", "-f", "-qq", "-o", filepath.Join(h.dir, "trace"), "-P", file}
+	for _, i := range inject {
+		args = append(args, "-e", "inject="+i)
+	}
+	script := "#!/bin/sh\nexec '" + strings.Join(args, "' '") + "' '" + filepath.Join(bin, "storage-helper") + "' \"$@\"\n"
+	if err := os.WriteFile(wrapper, []byte(script), 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Setenv("STORAGED_HELPER", wrapper)
+	h.start()
+}
+
+// trace is what was traced.
+func (h *host) trace() string {
+	b, err := os.ReadFile(filepath.Join(h.dir, "trace"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return string(b)
+}
+
+// failedAt fails unless the job failed with that code at a place in a file.
+func (h *host) failedAt(j record.Job, code record.Code, path string, offset bool) {
+	h.t.Helper()
+	e := j.Error
+	if j.State != record.Failed || e == nil || e.Code != code || e.Path != path || offset && (e.Offset == nil || *e.Offset < 0) {
+		h.t.Errorf("the job is %s, %+v; want %s of %s", j.State, e, code, path)
+	}
+}
+
+// fill takes all the room that a directory's file system has.
+func fill(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, ".ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() // what it holds does not matter
+	for size, step := int64(0), int64(16*mib); step >= 4096; {
+		err := syscall.Fallocate(int(f.Fd()), 0, size, step)
+		switch {
+		case err == nil:
+			size += step
+		case errors.Is(err, syscall.ENOSPC):
+			step /= 2
+		case !errors.Is(err, syscall.EINTR):
+			t.Fatal(err)
+		}
+	}
+}
+
+// moving waits until a job has moved something.
+func (h *host) moving(st api.Started, err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	events, err := h.client.Events(h.ctx(), 0)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer events.Close() // only read from
+	for {
+		j, err := h.client.Job(h.ctx(), st.Job.ID)
+		if err != nil || j.State.Terminal() {
+			h.t.Fatalf("the job moved nothing: %s %+v (%v)", j.State, j.Error, err)
+		}
+		if j.Progress.Done > 0 {
+			return
+		}
+		if _, err := events.Next(); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+// A disk that gets full in the middle ends the job; nothing of the target is
+// left, and the source is as it was.
+func TestDiskGetsFullInTheMiddle(t *testing.T) {
+	for _, kind := range []string{"tmpfs", "ext4", "xfs"} {
+		t.Run(kind, func(t *testing.T) {
+			h := newHost(t)
+			want := h.random("base", 48*mib)
+			dir := testenv.Mount(t, kind)
+			h.define("small", dir)
+			st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: "copy", Pool: "small", JobOptions: limited(4 * mib)})
+			h.moving(st, err)
+			fill(t, dir)
+			if _, err := h.client.PatchJob(h.ctx(), st.Job.ID, api.JobPatch{Limit: []byte("null")}); err != nil {
+				t.Fatal(err)
+			}
+			h.failedAt(h.end(st, nil), record.NoSpace, filepath.Join(dir, "copy"), true)
+			h.gone("small", dir, "copy")
+			if h.hash("base") != want {
+				t.Error("the source has changed")
+			}
+		})
+	}
+}
+
+// gone fails when a pool has anything of a volume.
+func (h *host) gone(pool, dir, name string) {
+	h.t.Helper()
+	left, err := filepath.Glob(filepath.Join(dir, "*"+name+"*"))
+	drafts, err2 := filepath.Glob(filepath.Join(dir, ".*.storaged"))
+	if err != nil || err2 != nil || len(left)+len(drafts) > 0 {
+		h.t.Errorf("left behind: %v %v", left, drafts)
+	}
+	if _, err := h.client.Volume(h.ctx(), pool, name); record.CodeOf(err) != record.NotFound {
+		h.t.Errorf("volume %q is in the catalogue (%v)", name, err)
+	}
+}
+
+func TestReadErrorInTheSource(t *testing.T) {
+	h := newHost(t)
+	want := h.random("base", 24*mib)
+	h.traced(h.path("base"), "pread64:error=EIO:when=9+")
+	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: "copy", Reflink: "never"})
+	j := h.end(st, err)
+	h.failedAt(j, record.IO, h.path("base"), true)
+	if j.Error != nil && !strings.Contains(j.Error.Message, "read at byte") {
+		t.Errorf("error is %q", j.Error.Message)
+	}
+	h.absent("copy")
+	if h.hash("base") != want {
+		t.Error("the source has changed")
+	}
+	st, err = h.client.VerifyVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeVerify{})
+	j = h.end(st, err)
+	h.failedAt(j, record.IO, h.path("base"), true)
+	if j.Result != nil {
+		t.Errorf("a checksum of what cannot be read: %+v", j.Result)
+	}
+}
+
+// The storage takes all bytes and says only when it is to make them durable
+// that it cannot.
+func TestLateErrorOfTheStorage(t *testing.T) {
+	h := newHost(t)
+	want := h.random("base", 48*mib)
+	dir := testenv.Failing(t)
+	h.define("failing", dir)
+	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: "copy", Pool: "failing"})
+	j := h.end(st, err)
+	if j.Code() != record.IO && j.Code() != record.NoSpace {
+		t.Errorf("error is %+v", j.Error)
+	}
+	h.failedAt(j, j.Code(), filepath.Join(dir, "copy"), false)
+	h.gone("failing", dir, "copy")
+	if h.hash("base") != want {
+		t.Error("the source has changed")
+	}
+}
+
+// The first error of an fsync is the job's, though the next one would succeed.
+func TestFirstFailedSyncIsFinal(t *testing.T) {
+	for _, call := range []string{"fdatasync", "sync_file_range"} {
+		t.Run(call, func(t *testing.T) {
+			h := newHost(t)
+			h.random("old", 24*mib)
+			h.traced(h.path("old"), call+":error=EIO:when=1")
+			st, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "old", api.VolumeWipe{Algorithm: "bsi"})
+			j := h.end(st, err)
+			h.failedAt(j, record.IO, h.path("old"), call == "sync_file_range")
+			_, after, failed := strings.Cut(h.trace(), "(INJECTED)")
+			if !failed || strings.Contains(after, "fsync(") || strings.Contains(after, "fdatasync(") {
+				t.Errorf("synced again after the error (%v):\n%s", failed, after)
+			}
+			v, err := h.client.Volume(h.ctx(), "pool", "old")
+			if err != nil || v.State != record.VolumeIncomplete || v.Job == nil || *v.Job != j.Number {
+				t.Errorf("the catalogue has %+v (%v)", v, err)
+			}
+			if j.Rollback != record.RollbackKept || j.Result != nil && j.Result.Verified != nil && *j.Result.Verified {
+				t.Errorf("rollback %s, result %+v", j.Rollback, j.Result)
+			}
+		})
+	}
+}

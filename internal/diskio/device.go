@@ -1,0 +1,152 @@
+package diskio
+
+import (
+	"bufio"
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// sysfs and mountinfo are where the kernel tells of devices and mounts.
+const (
+	sysfs     = "/sys"
+	mountinfo = "/proc/self/mountinfo"
+)
+
+// DeviceOf gives the block device that f is, or lies on, as major:minor; "" if
+// it has none (tmpfs, network).
+func DeviceOf(f *os.File) (string, error) {
+	var st unix.Statx_t
+	err := retry(func() error {
+		return unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st)
+	})
+	switch {
+	case err != nil:
+		return "", ioError("stat", nowhere, err)
+	case st.Mode&unix.S_IFMT == unix.S_IFBLK:
+		return number(st.Rdev_major, st.Rdev_minor), nil
+	case st.Dev_major != 0:
+		return number(st.Dev_major, st.Dev_minor), nil
+	}
+	// btrfs has numbers of its own; the mount tells which device is below it.
+	var dev unix.Stat_t
+	source := mountSource(st.Mnt_id)
+	if !strings.HasPrefix(source, "/dev/") || unix.Stat(source, &dev) != nil || dev.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return "", nil
+	}
+	return number(unix.Major(dev.Rdev), unix.Minor(dev.Rdev)), nil
+}
+
+func number(major, minor uint32) string { return fmt.Sprintf("%d:%d", major, minor) }
+
+// mountSource is what is mounted, by the mount's number (proc_pid_mountinfo(5)).
+func mountSource(id uint64) string {
+	f, err := os.Open(mountinfo)
+	if err != nil {
+		return ""
+	}
+	defer f.Close() // opened for reading
+	for in := bufio.NewScanner(f); in.Scan(); {
+		mount, super, ok := strings.Cut(in.Text(), " - ")
+		words := strings.Fields(super)
+		if ok && len(words) >= 2 && strings.HasPrefix(mount, fmt.Sprintf("%d ", id)) {
+			return words[1]
+		}
+	}
+	return ""
+}
+
+// retry repeats a call that a signal interrupted.
+func retry(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+// maxStack bounds how deep devices lie upon each other.
+const maxStack = 16
+
+// stack is a block device with what lies below it, as sysfs has them.
+type stack struct {
+	sysfs  string
+	name   string // of the device itself, below /dev
+	limits []Limit
+}
+
+// lookBelow goes down from dev, a major:minor. What sysfs does not tell is not
+// known and not noted.
+func lookBelow(sysfs, dev string) stack {
+	s := stack{sysfs: sysfs}
+	if dev == "" {
+		return s
+	}
+	path, err := filepath.EvalSymlinks(filepath.Join(sysfs, "dev/block", dev))
+	if err != nil {
+		return s
+	}
+	s.name = "/dev/" + cmp.Or(s.read(path, "dm/name"), filepath.Base(path))
+	if s.read(path, "dm/name") != "" {
+		s.name = "/dev/mapper/" + s.read(path, "dm/name")
+	}
+	s.note(path, 0)
+	return s
+}
+
+// note adds the limits of the device at path and of those below it.
+func (s *stack) note(path string, depth int) {
+	if s.read(path, "partition") != "" {
+		path = filepath.Dir(path)
+	}
+	s.noteMapped(path)
+	if file := s.read(path, "loop/backing_file"); file != "" {
+		s.add(Limit{Text: fmt.Sprintf("the device is a file, %q, whose own file system decides what is overwritten", file)})
+		return
+	}
+	below, _ := filepath.Glob(filepath.Join(path, "slaves/*")) // fails for a bad pattern only
+	for _, b := range below {
+		if real, err := filepath.EvalSymlinks(b); err == nil && depth < maxStack {
+			s.note(real, depth+1)
+		}
+	}
+	if len(below) == 0 && s.read(path, "queue/rotational") == "0" {
+		s.add(Limit{Text: "the disk says that it is no magnetic one; flash keeps spare blocks that no overwrite reaches"})
+	}
+}
+
+// noteMapped adds what the name and uuid of a device tell. LVM ends the uuids
+// of the hidden parts of its volumes with what they are (lvm2, lib/activate).
+func (s *stack) noteMapped(path string) {
+	name, uuid := filepath.Base(path), s.read(path, "dm/uuid")
+	switch {
+	case strings.HasPrefix(name, "zd"):
+		s.add(Limit{Text: overwriteNotes[zfsMagic], Certain: true})
+	case strings.HasPrefix(uuid, "LVM-") && strings.HasSuffix(uuid, "-tpool"):
+		s.add(Limit{Text: "the device is thin; blocks that it gave back or shares with a snapshot keep the old data"})
+	case strings.HasPrefix(uuid, "LVM-") && (strings.HasSuffix(uuid, "-cow") || strings.HasSuffix(uuid, "-real")):
+		s.add(Limit{Text: "the device has a snapshot, which keeps the old data of every block that is overwritten", Certain: true})
+	}
+}
+
+// add adds a limit once.
+func (s *stack) add(l Limit) {
+	for _, known := range s.limits {
+		if known == l {
+			return
+		}
+	}
+	s.limits = append(s.limits, l)
+}
+
+// read reads an attribute of a device, "" if it has none.
+func (s *stack) read(path, attribute string) string {
+	b, _ := os.ReadFile(filepath.Join(path, attribute))
+	return strings.TrimSpace(string(b))
+}
