@@ -66,7 +66,7 @@ var layers = []layer{
 		"internal/ipc", "internal/quantity", "internal/record", "internal/sparse", "internal/term"}},
 	{"cmd/storagectl", []string{"cmd/internal/*", "internal/api", "internal/backends", "internal/quantity", "internal/record", "internal/term"}},
 
-	{"scripts/*", []string{"internal/api", "internal/record", "internal/quantity"}},
+	{"scripts/*", []string{"internal/api", "internal/diskio", "internal/record", "internal/quantity"}},
 }
 
 // guarded says which packages alone may import what can do harm elsewhere.

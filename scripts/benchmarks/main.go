@@ -1,16 +1,19 @@
-// Command benchmarks measures a release build of storaged over its socket and
-// prints a table. scripts/bench builds everything and runs it.
+// Command benchmarks measures a release build of storaged over its socket, and
+// the moving of bytes against the tools that people use otherwise. scripts/bench
+// builds everything and runs it.
 package main
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"text/tabwriter"
 	"time"
 )
 
-// measurement is one line of the table.
+// measurement is one line of the table of calls.
 type measurement struct {
 	what  string
 	took  samples
@@ -18,17 +21,34 @@ type measurement struct {
 }
 
 func main() {
-	if err := run(context.Background()); err != nil {
+	err := run(context.Background(), os.Args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "benchmarks:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context) error {
-	if len(os.Args) != 2 {
-		return fmt.Errorf("usage: benchmarks DIR-OF-BINARIES")
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errors.New("usage: benchmarks DIR-OF-BINARIES [peers [FLAGS] | copy [-direct] SOURCE TARGET]")
 	}
-	r, err := startRig(ctx, os.Args[1])
+	bin, args := args[0], args[1:]
+	switch {
+	case len(args) == 0:
+		return calls(ctx, bin)
+	case args[0] == "peers":
+		return peers(ctx, bin, args[1:])
+	case args[0] == "copy":
+		return bareCopy(ctx, args[1:])
+	}
+	return fmt.Errorf("there is no benchmark %q: peers, or none for the daemon's own", args[0])
+}
+
+// calls measures the daemon's own calls.
+func calls(ctx context.Context, bin string) error {
+	r, err := startRig(ctx, bin)
 	if err != nil {
 		return err
 	}

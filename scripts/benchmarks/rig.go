@@ -31,6 +31,7 @@ func (s samples) at(q float64) time.Duration {
 // rig is a private daemon with one pool.
 type rig struct {
 	dir    string
+	sock   string
 	daemon *exec.Cmd
 	client *api.Client
 }
@@ -57,7 +58,7 @@ func startRig(ctx context.Context, bin string) (*rig, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	r := &rig{dir: dir, daemon: cmd, client: api.Dial(sock)}
+	r := &rig{dir: dir, sock: sock, daemon: cmd, client: api.Dial(sock)}
 	if err := r.ready(ctx); err != nil {
 		r.stop()
 		return nil, err
@@ -82,8 +83,12 @@ func (r *rig) ready(ctx context.Context) error {
 			return fmt.Errorf("the daemon does not answer: %w", err)
 		}
 	}
+	return r.definePool(ctx, pool, filepath.Join(r.dir, "pool"))
+}
+
+func (r *rig) definePool(ctx context.Context, name, dir string) error {
 	_, st, err := r.client.DefinePool(ctx, api.Submit{}, api.PoolDefine{
-		Name: pool, Type: "dir", Target: record.Target{Path: filepath.Join(r.dir, "pool")},
+		Name: name, Type: "dir", Target: record.Target{Path: dir},
 	}, true, true)
 	if err != nil {
 		return err

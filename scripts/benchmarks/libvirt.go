@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// libvirt is a private libvirtd: its configuration, state and sockets are in
+// file systems of its own, and it has no network.
+type libvirt struct {
+	absent string // why there is none
+	uri    string
+	daemon *exec.Cmd
+}
+
+// libvirtScript makes what libvirtd writes to its own, and becomes it. $1 is a
+// directory for the socket and the configuration.
+const libvirtScript = `set -e
+for d in /run /var/lib/libvirt /etc/libvirt /var/cache/libvirt; do mkdir -p $d; mount -t tmpfs private $d; done
+mkdir -p /run/libvirt
+exec libvirtd --config "$1/libvirtd.conf" --pid-file "$1/pid"`
+
+// startLibvirt starts it with a pool on dir, or says in absent why it cannot.
+func startLibvirt(ctx context.Context, base, dir string) *libvirt {
+	l := &libvirt{}
+	for _, name := range []string{"libvirtd", "virsh", "unshare"} {
+		if _, err := exec.LookPath(name); err != nil {
+			l.absent = name + " is not installed (scripts/bench names its package)"
+			return l
+		}
+	}
+	home := filepath.Join(base, "libvirt")
+	config := fmt.Sprintf("unix_sock_dir = %q\nauth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n", home)
+	if err := os.Mkdir(home, 0o700); err != nil {
+		l.absent = err.Error()
+		return l
+	}
+	if err := os.WriteFile(filepath.Join(home, "libvirtd.conf"), []byte(config), 0o600); err != nil {
+		l.absent = err.Error()
+		return l
+	}
+	log, err := os.Create(filepath.Join(home, "log"))
+	if err != nil {
+		l.absent = err.Error()
+		return l
+	}
+	defer log.Close() // the daemon has its own
+	cmd := exec.Command("unshare", "--mount", "--net", "sh", "-c", libvirtScript, "libvirtd", home)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		l.absent = "libvirtd: " + err.Error()
+		return l
+	}
+	l.daemon, l.uri = cmd, "storage:///system?socket="+filepath.Join(home, "libvirt-sock")
+	if err := l.ready(ctx, dir); err != nil {
+		l.stop()
+		said, _ := os.ReadFile(log.Name())
+		l.absent = fmt.Sprintf("libvirtd: %v: %s", err, said)
+	}
+	return l
+}
+
+// ready waits for the daemon and makes the pool.
+func (l *libvirt) ready(ctx context.Context, dir string) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for l.virsh(ctx, "pool-list") != nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("it does not answer: %w", l.virsh(context.Background(), "pool-list"))
+		}
+	}
+	return l.virsh(ctx, "pool-create-as", "peers", "dir", "--target", dir)
+}
+
+func (l *libvirt) virsh(ctx context.Context, args ...string) error {
+	out, err := exec.CommandContext(ctx, "virsh", append([]string{"-q", "-c", l.uri}, args...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("virsh %s: %w: %s", args[0], err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// contender is a command of virsh, after the pool was looked at.
+func (l *libvirt) contender(args ...string) contender {
+	return contender{
+		name:   "virsh " + args[0],
+		absent: l.absent,
+		argv:   append([]string{"virsh", "-q", "-c", l.uri}, args...),
+		daemon: func() int { return l.daemon.Process.Pid },
+		before: func(ctx context.Context, _ *work) error { return l.virsh(ctx, "pool-refresh", "peers") },
+	}
+}
+
+func (l *libvirt) stop() {
+	if l == nil || l.daemon == nil {
+		return
+	}
+	_ = l.daemon.Process.Signal(syscall.SIGTERM)
+	_ = l.daemon.Wait()
+	l.daemon = nil
+}

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/record"
+)
+
+// contender is one way to do the work of a case.
+type contender struct {
+	name string
+	// absent says why it cannot run here, "" if it can.
+	absent string
+	// argv is one command; SOURCE and TARGET in it are the files.
+	argv []string
+	// daemon is who works for the command, if it is not the command itself.
+	daemon func() int
+	// before runs ahead of each trial and is not measured.
+	before func(ctx context.Context, w *work) error
+	warmth warmth
+}
+
+// work is where a trial finds its files.
+type work struct {
+	source, target string
+	keep           bool // the target is the object and stays (a wipe)
+}
+
+// figures are what one trial took.
+type figures struct {
+	durable float64 // seconds until the target was durable
+	cpu     float64 // seconds, of all processes that worked
+	rss     float64 // bytes at most, of the largest of them
+	cache   float64 // bytes of both files that are in the page cache afterwards
+}
+
+// trial runs a contender once. The clock stops when the target and its
+// directory are durable, which costs nothing where they are already.
+func (c contender) trial(ctx context.Context, w *work) (figures, error) {
+	if c.before != nil {
+		if err := c.before(ctx, w); err != nil {
+			return figures{}, err
+		}
+	}
+	if err := c.warmth.apply(w.source); err != nil {
+		return figures{}, err
+	}
+	cmd := exec.CommandContext(ctx, c.argv[0], w.fill(c.argv[1:])...)
+	var pid int
+	var spent float64
+	if c.daemon != nil {
+		pid = c.daemon()
+		spent = processCPU(pid)
+		forgetPeak(pid)
+	}
+	start := time.Now()
+	out, err := cmd.Output()
+	if err == nil {
+		err = w.settle()
+	}
+	took := time.Since(start)
+	if err != nil {
+		return figures{}, fmt.Errorf("%s: %w%s", c.name, err, said(err))
+	}
+	f := figures{durable: took.Seconds()}
+	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	f.cpu = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
+	f.rss = float64(usage.Maxrss) * 1024
+	if pid != 0 {
+		f.cpu += processCPU(pid) - spent
+		f.rss = max(f.rss, peak(pid), helperPeak(out))
+	}
+	f.cache = float64(cached(w.source) + cached(w.target))
+	return f, nil
+}
+
+// said is what a command that failed wrote to stderr.
+func said(err error) string {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return ": " + strings.TrimSpace(string(exit.Stderr))
+	}
+	return ""
+}
+
+// fill puts the files into a command line.
+func (w *work) fill(args []string) []string {
+	names := strings.NewReplacer("SOURCE", w.source, "TARGET", w.target,
+		"POOL", filepath.Dir(w.target), "NAME", filepath.Base(w.target), "FROM", filepath.Base(w.source))
+	var out []string
+	for _, a := range args {
+		out = append(out, names.Replace(a))
+	}
+	return out
+}
+
+// settle makes the target durable.
+func (w *work) settle() error {
+	return errors.Join(syncPath(w.target), syncPath(filepath.Dir(w.target)))
+}
+
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // opened for reading
+	return f.Sync()
+}
+
+// clean removes what a trial made.
+func (w *work) clean() error {
+	if w.keep {
+		return nil
+	}
+	if err := os.Remove(w.target); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return syncPath(filepath.Dir(w.target)) // freeing blocks is nobody's time
+}
+
+// cool takes a file out of the page cache, warm puts it in.
+func cool(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // opened for reading
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+}
+
+func warm(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // opened for reading
+	buf := make([]byte, 1<<20)
+	for off := int64(0); ; { // only the data: holes are in nobody's cache
+		off, err = unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		n, err := f.ReadAt(buf, off)
+		if n == 0 {
+			return err
+		}
+		off += int64(n)
+	}
+}
+
+// cached is how many bytes of a file are in the page cache, by cachestat(2).
+func cached(path string) int64 {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0
+	}
+	defer f.Close() // opened for reading
+	var stat unix.Cachestat_t
+	if unix.Cachestat(uint(f.Fd()), &unix.CachestatRange{}, &stat, 0) != nil {
+		return 0
+	}
+	return int64(stat.Cache) * int64(os.Getpagesize())
+}
+
+// clockTicks is the unit of times in /proc/PID/stat: USER_HZ, 100 on every
+// architecture of ours.
+const clockTicks = 100
+
+// processCPU is what a process and its ended children have used, in seconds.
+func processCPU(pid int) float64 {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(b), ") ")
+	words := strings.Fields(rest)
+	sum := 0.0
+	for i := 11; i < 15 && i < len(words); i++ { // utime stime cutime cstime, proc(5)
+		n, _ := strconv.ParseFloat(words[i], 64)
+		sum += n / clockTicks
+	}
+	return sum
+}
+
+// forgetPeak makes a process's peak of memory begin anew, proc(5).
+func forgetPeak(pid int) {
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
+}
+
+// helperPeak is the most memory that the helper of a job had, by the job that a
+// command has printed; 0 of any other output.
+func helperPeak(out []byte) float64 {
+	var job record.Job
+	if json.Unmarshal(out, &job) != nil || job.Stats == nil || job.Stats.MaxRSSBytes == nil {
+		return 0
+	}
+	return float64(*job.Stats.MaxRSSBytes)
+}
+
+// peak is the most memory that a process had at once, in bytes.
+func peak(pid int) float64 {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, rest, _ := strings.Cut(string(b), "VmHWM:")
+	var kib float64
+	_, _ = fmt.Sscan(rest, &kib)
+	return kib * 1024
+}
