@@ -56,7 +56,7 @@ func (b *bench) cases() []benchCase {
 		{"upload", fmt.Sprintf("Upload of %d MiB into a volume", half>>20), cold, b.upload(half), []contender{
 			b.helper("upload", "--source", "SOURCE", "--target", "TARGET", "--yes"), b.libvirt.contender("vol-upload", "--pool", "peers", "NAME", "SOURCE")}},
 		{"download", fmt.Sprintf("Download of %d MiB out of a volume", half>>20), cold, b.filled("random.raw", half), []contender{
-			b.helper("download", "--source", "SOURCE", "--target", "TARGET"), b.libvirt.contender("vol-download", "--pool", "peers", "FROM", "TARGET")}},
+			b.helper("download", "--volume", "SOURCE", "--target", "TARGET"), b.libvirt.contender("vol-download", "--pool", "peers", "FROM", "TARGET")}},
 		{"overhead", fmt.Sprintf("Copy of %d MiB as a job with progress, limit and checkpoints, against the same copy unwatched", b.size>>20), cold, random,
 			[]contender{b.job(), b.bare()}},
 		{"direct", fmt.Sprintf("Copy of %d MiB through the page cache, against O_DIRECT", b.size>>20), cold, random,
