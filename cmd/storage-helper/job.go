@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"storaged/cmd/internal/build"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 )
@@ -83,7 +84,7 @@ func joinJob(dir ipc.JobDir, log hclog.InterceptLogger) (*jobMode, error) {
 	}
 	j.mode, j.signals, j.frames, j.obey = j, signals, j.orders, j.follow
 	log.RegisterSink(frameSink{j.sender})
-	j.sender.Send(ipc.Hello{Proto: ipc.Proto, ProtoMin: ipc.ProtoMin, PID: os.Getpid(), Job: dir.Job, Version: version()})
+	j.sender.Send(ipc.Hello{Proto: ipc.Proto, ProtoMin: ipc.ProtoMin, PID: os.Getpid(), Job: dir.Job, Version: build.Version()})
 	j.reading.Go(func() { j.read(log) })
 	return j, nil
 }

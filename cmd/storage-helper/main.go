@@ -2,19 +2,8 @@
 // once per job; a person may start it by hand.
 package main
 
-import (
-	"os"
-	"runtime/debug"
-)
+import "os"
 
 const program = "storage-helper"
 
 func main() { os.Exit(commands().Main(os.Args)) }
-
-// version is that of the module, as the Go tool has recorded it.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version[:min(len(info.Main.Version), 64)]
-	}
-	return "unknown"
-}

@@ -482,7 +482,13 @@ func (f *fake) Status(context.Context) (api.Status, error) {
 	return api.Status{
 		Drain:   f.drained(),
 		Version: "1.0.0", PID: 99, Started: day, UptimeS: 4340, Socket: "/run/x.sock", State: "ready",
-		Jobs: map[string]int{"running": 2}, Pools: map[string]int{"active": 2}, Recovered: []int64{7, 8}, Warnings: []string{"low on space"}, Paths: map[string]string{"state": "/var/lib/storaged"},
+		Jobs: map[string]int{"running": 2}, Pools: map[string]int{"active": 2}, Recovered: []int64{7, 8},
+		Limits: record.Limits{Running: 64, RunningPool: 16, RunningDevice: 4, Queued: 10000, Rate: new(int64(100 << 20)), PoolRunning: map[string]int{"images": 2}},
+		Helpers: []api.HelperStatus{
+			{Job: 7, Kind: record.VolumeClone, PID: 4711, Version: "1.0.0"},
+			{Job: 8, Kind: record.VolumeWipe, PID: 4712, Version: "0.9.0", Foreign: true, Stuck: "process 4712 in state D (nfs_wait)"},
+		},
+		Warnings: []string{"low on space"}, Paths: map[string]string{"state": "/var/lib/storaged"},
 	}, nil
 }
 

@@ -9,9 +9,12 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"storaged/cmd/internal/build"
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/api"
 	"storaged/internal/backends"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
 	"storaged/internal/term"
 )
 
@@ -60,6 +63,15 @@ func statusFields(s *session, st api.Status) []field {
 	if len(st.Recovered) > 0 {
 		fields = append(fields, field{"Recovered jobs", strings.Trim(fmt.Sprint(st.Recovered), "[]")})
 	}
+	fields = append(fields, field{"Limits", limitsLine(st.Limits)})
+	for _, h := range st.Helpers {
+		if h.Stuck != "" {
+			fields = append(fields, field{"Stuck helper", fmt.Sprintf("job %d (%s): %s does not end when killed", h.Job, h.Kind, h.Stuck)})
+		}
+		if h.Foreign {
+			fields = append(fields, field{"Other version", fmt.Sprintf("job %d (%s): process %d runs %s", h.Job, h.Kind, h.PID, h.Version)})
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(st.Paths)) {
 		fields = append(fields, field{"Path " + name, st.Paths[name]})
 	}
@@ -67,6 +79,19 @@ func statusFields(s *session, st api.Status) []field {
 		fields = append(fields, field{"Warning", w})
 	}
 	return fields
+}
+
+// limitsLine gives the limits on everything; those on pools and devices are for
+// the command limits.
+func limitsLine(l record.Limits) string {
+	line := fmt.Sprintf("%d running, %d on a pool, %d on a device, %d queued", l.Running, l.RunningPool, l.RunningDevice, l.Queued)
+	if l.Rate != nil {
+		line += ", " + quantity.FormatRate(*l.Rate)
+	}
+	if n := len(l.PoolRates) + len(l.PoolRunning) + len(l.DeviceRates) + len(l.DeviceRunning); n > 0 {
+		line += fmt.Sprintf("; %d more on single pools and devices", n)
+	}
+	return line
 }
 
 // counts lists numbers of things by state.
@@ -111,7 +136,7 @@ type versions struct {
 
 // showVersion works without a daemon too.
 func showVersion(ctx context.Context, s *session) error {
-	v := versions{Client: version}
+	v := versions{Client: build.Version()}
 	daemon, err := s.client.Version(ctx)
 	if err == nil {
 		v.Daemon = &daemon

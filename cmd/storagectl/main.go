@@ -9,9 +9,6 @@ import (
 	"time"
 )
 
-// version is set by the linker.
-var version = "devel"
-
 func main() {
 	os.Exit(standard().program().Main(os.Args))
 }

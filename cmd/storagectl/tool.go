@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"storaged/cmd/internal/build"
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/api"
 	"storaged/internal/term"
@@ -43,7 +44,7 @@ const examples = `Examples:
 func (t *tool) program() cmdline.Program {
 	app := &cli.App{
 		Name: "storagectl", Usage: "manage storage pools, volumes and the jobs on them",
-		Description: about, Flags: globalFlags(), Version: version,
+		Description: about, Flags: globalFlags(), Version: build.Version(),
 		Reader: t.in, Writer: t.out, ErrWriter: t.errs,
 		Commands: append([]*cli.Command{t.poolCommand(), t.volumeCommand(), t.jobCommand()}, t.hostCommands()...),
 	}

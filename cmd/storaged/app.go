@@ -2,13 +2,12 @@ package main
 
 import (
 	"io"
-	"os/signal"
 	"strings"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
+	"storaged/cmd/internal/build"
 	"storaged/internal/daemon"
 	"storaged/internal/record"
 )
@@ -37,8 +36,9 @@ func newApp() *cli.App {
 		UsageText: "storaged [flags]",
 		Description: "Root gets the system's daemon, anybody else one of their own. A flag goes before\n" +
 			"its environment variable, which goes before the config file. On SIGTERM or SIGINT\n" +
-			"the daemon leaves; running jobs go on and are found again by the next.",
-		Version: version,
+			"the daemon leaves; running jobs go on and are found again by the next. On SIGHUP\n" +
+			"it reads the config file again.",
+		Version: build.Version(),
 		Flags: []cli.Flag{&cli.StringFlag{
 			Name: "config", EnvVars: []string{"STORAGED_CONFIG"}, Usage: "read settings from `FILE` (TOML)",
 		}},
@@ -59,13 +59,10 @@ func run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	log, err := newLog(config, c.App.ErrWriter)
-	if err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(c.Context, unix.SIGTERM, unix.SIGINT)
-	defer stop()
-	return daemon.Run(ctx, config, log)
+	return daemon.Run(c.Context, daemon.Setup{
+		Config: config, Log: newLog(config, c.App.ErrWriter),
+		Reload: func() (daemon.Config, error) { return settings(c) },
+	})
 }
 
 func settings(c *cli.Context) (daemon.Config, error) {
@@ -86,16 +83,9 @@ func settings(c *cli.Context) (daemon.Config, error) {
 	return config, config.Complete()
 }
 
-func newLog(config daemon.Config, out io.Writer) (hclog.Logger, error) {
-	level := hclog.LevelFromString(config.LogLevel)
-	if level == hclog.NoLevel {
-		return nil, record.Errorf(record.Invalid, "log level is trace, debug, info, warn or error, not %q", config.LogLevel)
-	}
-	if config.LogFormat != "text" && config.LogFormat != "json" {
-		return nil, record.Errorf(record.Invalid, "log format is text or json, not %q", config.LogFormat)
-	}
+func newLog(config daemon.Config, out io.Writer) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{
-		Name: "storaged", Level: level, Output: out, JSONFormat: config.LogFormat == "json",
+		Name: "storaged", Level: hclog.LevelFromString(config.LogLevel), Output: out, JSONFormat: config.LogFormat == "json",
 		TimeFormat: "2006-01-02T15:04:05.000Z07:00",
-	}), nil
+	})
 }

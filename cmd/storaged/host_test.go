@@ -53,12 +53,15 @@ func buildAndRun(m *testing.M) int {
 
 // host is a private daemon and its directories.
 type host struct {
-	t      *testing.T
-	dir    string
-	pool   string // directory of the pool "pool"
-	sock   string
-	daemon *exec.Cmd
-	client *api.Client
+	t       *testing.T
+	dir     string
+	pool    string // directory of the pool "pool"
+	sock    string
+	daemon  *exec.Cmd
+	client  *api.Client
+	config  string       // file of settings; "": none
+	env     []string     // of the daemon, beside ours
+	manager notifySocket // of the service manager
 }
 
 // newHost starts a daemon with one started pool, and checks at the end of the
@@ -80,9 +83,13 @@ func newHostIn(t *testing.T, dir string) *host {
 }
 
 func (h *host) command() *exec.Cmd {
-	cmd := exec.Command(filepath.Join(bin, "storaged"), "--config", "/dev/null", "--socket", h.sock,
+	config := h.config
+	if config == "" {
+		config = "/dev/null"
+	}
+	cmd := exec.Command(filepath.Join(bin, "storaged"), "--config", config, "--socket", h.sock,
 		"--state-dir", filepath.Join(h.dir, "state"), "--runtime-dir", filepath.Join(h.dir, "run"), "--log-level", "debug")
-	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+h.notify())
+	cmd.Env = append(append(os.Environ(), "NOTIFY_SOCKET="+h.notify()), h.env...)
 	return cmd
 }
 
@@ -91,13 +98,13 @@ func (h *host) notify() string { return filepath.Join(h.dir, "notify") }
 // start starts the daemon and returns when it says that it is ready.
 func (h *host) start() {
 	h.t.Helper()
-	ready := listenNotify(h.t, h.notify())
+	h.manager = listenNotify(h.t, h.notify())
 	h.daemon = h.command()
 	h.daemon.Stdout, h.daemon.Stderr = h.logFile(), h.logFile()
 	if err := h.daemon.Start(); err != nil {
 		h.t.Fatal(err)
 	}
-	ready.await(h.t, "READY=1")
+	h.manager.await(h.t, "READY=1")
 }
 
 func (h *host) logFile() *os.File {

@@ -9,9 +9,6 @@ import (
 	"storaged/internal/record"
 )
 
-// version is set by the linker.
-var version = "devel"
-
 func main() {
 	exits := []int{
 		record.ExitDone, record.ExitFailed, record.ExitUsage, record.ExitBusy,

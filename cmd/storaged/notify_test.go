@@ -25,8 +25,9 @@ func listenNotify(t *testing.T, path string) notifySocket {
 	return notifySocket{conn}
 }
 
-// await reads until the daemon says what is waited for.
-func (n notifySocket) await(t *testing.T, what string) {
+// await reads until the daemon says what is waited for, and gives the whole of
+// what it said then.
+func (n notifySocket) await(t *testing.T, what string) string {
 	t.Helper()
 	if err := n.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
@@ -38,7 +39,7 @@ func (n notifySocket) await(t *testing.T, what string) {
 			t.Fatalf("the daemon does not say %s: %v", what, err)
 		}
 		if strings.Contains(string(buf[:got]), what) {
-			return
+			return string(buf[:got])
 		}
 	}
 }

@@ -235,8 +235,19 @@ type Status struct {
 	Pools     map[string]int    `json:"pools"` // by state
 	Limits    record.Limits     `json:"limits"`
 	Recovered []int64           `json:"recovered"` // jobs found alive or settled at start
+	Helpers   []HelperStatus    `json:"helpers"`   // at work
 	Warnings  []string          `json:"warnings"`
 	Paths     map[string]string `json:"paths"`
+}
+
+// HelperStatus is a helper at work.
+type HelperStatus struct {
+	Job     int64       `json:"job"` // its number
+	Kind    record.Kind `json:"kind"`
+	PID     int         `json:"pid"`     // 0: not known
+	Version string      `json:"version"` // of its binary
+	Foreign bool        `json:"foreign"` // the binary is of another build than the daemon
+	Stuck   string      `json:"stuck"`   // which process a kill does not end; "" for none
 }
 
 // Version is the answer to GET /v1/version.

@@ -67,6 +67,7 @@ func wholeStatus(s Status) Status {
 	fillMap(&s.Pools)
 	fillMap(&s.Paths)
 	fillSlice(&s.Recovered)
+	fillSlice(&s.Helpers)
 	fillSlice(&s.Warnings)
 	s.Limits = wholeLimits(s.Limits)
 	s.Drain = wholeDrain(s.Drain)

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+	"github.com/hashicorp/go-hclog"
 
+	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/supervisor"
 )
@@ -30,6 +32,22 @@ type Config struct {
 
 	Limits  LimitsConfig  `toml:"limits"`
 	History HistoryConfig `toml:"history"`
+	Stop    StopConfig    `toml:"stop"`
+}
+
+// StopConfig says what the daemon does when it is told to leave.
+type StopConfig struct {
+	Drain Duration `toml:"drain"` // how long to wait for running jobs; 0: not at all
+}
+
+// Duration is a length of time in the config file, such as "10m" or "2d".
+type Duration time.Duration
+
+// UnmarshalText reads it.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := quantity.ParseDuration(string(text))
+	*d = Duration(v)
+	return err
 }
 
 // HistoryConfig says how long records of ended jobs are kept.
@@ -129,7 +147,30 @@ func (c *Config) Complete() error {
 		return record.Errorf(record.Invalid, "no helper program at %q", c.Helper).
 			WithHint("--helper PATH, the storage-helper that belongs to this storaged")
 	}
+	if logLevel(c.LogLevel) == hclog.NoLevel {
+		return record.Errorf(record.Invalid, "log level is trace, debug, info, warn or error, not %q", c.LogLevel)
+	}
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		return record.Errorf(record.Invalid, "log format is text or json, not %q", c.LogFormat)
+	}
 	return c.checkNumbers()
+}
+
+func logLevel(name string) hclog.Level { return hclog.LevelFromString(name) }
+
+// fixedBut says what of the new settings holds from the next start on, because
+// a running daemon cannot change it.
+func (c Config) fixedBut(now Config) (later []string) {
+	for _, f := range []struct{ name, was, is string }{
+		{"socket", c.Socket, now.Socket}, {"socket_ro", c.SocketRO, now.SocketRO},
+		{"state_dir", c.StateDir, now.StateDir}, {"runtime_dir", c.RuntimeDir, now.RuntimeDir},
+		{"helper", c.Helper, now.Helper}, {"group", c.Group, now.Group}, {"log_format", c.LogFormat, now.LogFormat},
+	} {
+		if f.was != f.is {
+			later = append(later, fmt.Sprintf("%s stays %q; %q holds from the next start of the daemon on", f.name, f.was, f.is))
+		}
+	}
+	return later
 }
 
 func (c *Config) checkNumbers() error {

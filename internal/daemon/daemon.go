@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
 
 	"storaged/internal/api"
 	"storaged/internal/events"
@@ -32,9 +34,29 @@ const (
 	stopTimeout = 10 * time.Second
 )
 
-// Run is the daemon's life, from start to the end of ctx. On return every
-// goroutine has ended and the sockets are gone; helpers run on.
-func Run(ctx context.Context, c Config, log hclog.Logger) error {
+// Setup is what Run needs.
+type Setup struct {
+	Config Config
+	Log    hclog.Logger
+	// Reload reads the settings again, as they were read for Config. SIGHUP
+	// asks for it.
+	Reload func() (Config, error)
+}
+
+// Run is the daemon's life, from start to the end of ctx or to SIGTERM or
+// SIGINT. On return every goroutine has ended and the sockets are gone; helpers
+// run on.
+func Run(ctx context.Context, setup Setup) error {
+	signals := make(chan os.Signal, 8) // more than anybody sends while we are busy
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
+	defer signal.Stop(signals)
+	hangup := make(chan os.Signal, 1) // one reload is as good as two
+	signal.Notify(hangup, unix.SIGHUP)
+	defer signal.Stop(hangup)
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
+	defer stop()
+
+	c, log := setup.Config, setup.Log
 	if err := makeDirs(c); err != nil {
 		return err
 	}
@@ -52,6 +74,8 @@ func Run(ctx context.Context, c Config, log hclog.Logger) error {
 	if err != nil {
 		return err
 	}
+	s.read, s.signals, s.hangup = setup.Reload, signals, hangup
+	s.notify("STATUS=takes up the jobs of before")
 	defer s.hub.Close()
 	copying, stopCopying := context.WithCancel(ctx)
 	var copies sync.WaitGroup
@@ -88,6 +112,7 @@ func newService(c Config, st *store.Store, log hclog.Logger) (*Service, error) {
 		return nil, fmt.Errorf("cannot read limits: %w", err)
 	}
 	s := &Service{config: c, store: st, hub: hub, keeper: newKeeper(hub, boot), log: log, restored: restored}
+	s.settings.Store(&c)
 	s.started = s.keeper.now()
 	s.metrics = metrics.New(metrics.Source{
 		Live:    func() map[supervisor.Tally]int { return s.jobs.Census() },
@@ -112,7 +137,8 @@ func (s *Service) tellAllDevices() error {
 	})
 }
 
-// serve answers calls until ctx ends. The locks are rebuilt by now.
+// serve answers calls until ctx ends. The locks are rebuilt by now, and every
+// job is classified.
 func (s *Service) serve(ctx context.Context) error {
 	if err := errors.Join(s.revive(ctx), s.afterRestoration(ctx)); err != nil {
 		return err
@@ -131,22 +157,38 @@ func (s *Service) serve(ctx context.Context) error {
 	go func() { failed <- server.Serve(socks.main, false) }()
 	s.log.Info("ready", "version", s.config.Version, "socket", s.config.Socket, "state", s.config.StateDir)
 	s.notify(sd.SdNotifyReady)
+	beating, still := context.WithCancel(context.Background())
+	var pulse sync.WaitGroup
+	pulse.Go(func() { s.pulse(beating) })
+	defer pulse.Wait()
+	defer still()
 
-	var first error
-	waiting := 2
-	select {
-	case <-ctx.Done():
-		s.log.Info("stopping; running jobs go on without me", "running", len(s.jobs.Live()))
-	case first = <-failed:
-		waiting--
-	}
-	s.notify(sd.SdNotifyStopping)
+	waiting, first := s.attend(ctx, failed)
 	s.hub.Close() // ends the event streams, which would hold the server up
 	shutdown := bounded(server.Shutdown)
 	for range waiting {
 		first = errors.Join(first, <-failed)
 	}
 	return errors.Join(first, shutdown)
+}
+
+// attend does what it is asked by signals until it is asked to leave, or a
+// listener fails: how many still listen, and the error of the other.
+func (s *Service) attend(ctx context.Context, failed <-chan error) (listening int, err error) {
+	for {
+		select {
+		case <-s.hangup:
+			s.reload()
+		case <-ctx.Done():
+			s.notify(sd.SdNotifyStopping)
+			s.drain(s.signals)
+			s.log.Info("stopping; running jobs go on without me", "running", len(s.jobs.Live()))
+			return 2, nil
+		case err := <-failed:
+			s.notify(sd.SdNotifyStopping)
+			return 1, err
+		}
+	}
 }
 
 // revive brings pools back to where they were: one that was active before a
@@ -193,12 +235,6 @@ func (s *Service) self() api.Caller {
 	return api.Caller{Role: api.Root, Owner: record.Owner{
 		UID: os.Geteuid(), User: "storaged", LoginUser: "", PID: os.Getpid(), Command: "storaged", Via: "daemon",
 	}}
-}
-
-func (s *Service) notify(state string) {
-	if _, err := sd.SdNotify(false, state); err != nil {
-		s.log.Warn("cannot notify the service manager", "state", state, "error", err)
-	}
 }
 
 // unopened says what to do about a state that cannot be opened.

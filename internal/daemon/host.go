@@ -26,8 +26,8 @@ func (s *Service) Status(ctx context.Context) (api.Status, error) {
 		Version: s.config.Version, PID: os.Getpid(),
 		Started: s.started, UptimeS: s.keeper.now().Sub(s.started).Seconds(),
 		Socket: s.config.Socket, State: "ready",
-		Drain: s.jobs.Drained(),
-		Jobs:  map[string]int{}, Pools: map[string]int{},
+		Drain: s.jobs.Drained(), Helpers: []api.HelperStatus{},
+		Jobs: map[string]int{}, Pools: map[string]int{},
 		Limits: s.jobs.Limits(), Recovered: s.recovered, Warnings: append([]string{}, s.troubles()...),
 		Paths: map[string]string{
 			"state_dir": s.config.StateDir, "runtime_dir": s.config.RuntimeDir,
@@ -40,13 +40,33 @@ func (s *Service) Status(ctx context.Context) (api.Status, error) {
 	case st.Drain.On:
 		st.State = "draining"
 	}
+	if later := s.later.Load(); later != nil {
+		st.Warnings = append(st.Warnings, *later...)
+	}
 	for _, j := range s.jobs.Live() {
 		st.Jobs[string(j.State)]++
+		if h, ok := helperStatus(j, st.Version); ok {
+			st.Helpers = append(st.Helpers, h)
+		}
 	}
 	for _, p := range pools {
 		st.Pools[string(p.State)]++
 	}
 	return st, nil
+}
+
+// helperStatus says how the helper of a job is, if one is at work.
+func helperStatus(j record.Job, version string) (h api.HelperStatus, ok bool) {
+	h = api.HelperStatus{Job: j.Number, Kind: j.Kind, Stuck: stuckIn(j)}
+	switch j.State {
+	case record.Running, record.Paused, record.Finalizing, record.Canceling:
+		ok = j.Helper != nil
+	}
+	if ok {
+		h.PID, h.Version = j.Helper.PID, j.Helper.Version
+		h.Foreign = h.Version != version
+	}
+	return h, ok || h.Stuck != ""
 }
 
 // Capabilities are what each type of pool can do.

@@ -36,7 +36,7 @@ func (s *Service) PatchLimits(_ context.Context, r api.LimitsPatch) (record.Limi
 				set.Rate = &none
 			}
 		}
-		now = s.config.Limits.with(set)
+		now = s.settings.Load().Limits.with(set)
 		tx.OnCommit(func() { s.jobs.SetLimits(now) })
 		return tx.PutLimits(set)
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 
 // Service answers the API's calls. It is safe for concurrent use.
 type Service struct {
-	config  Config
+	config  Config // as the daemon was started
 	started time.Time
 	store   *store.Store
 	jobs    *supervisor.Supervisor
@@ -33,6 +34,15 @@ type Service struct {
 	recovered   []int64               // jobs of an earlier daemon, found at start
 	restored    *store.Restoration    // what became of a damaged database; nil: it never was
 	copyTrouble atomic.Pointer[error] // of the last copy of the database
+
+	read     func() (Config, error)
+	signals  <-chan os.Signal // SIGTERM and SIGINT
+	hangup   <-chan os.Signal
+	settings atomic.Pointer[Config] // as last read; of what can change while the daemon runs, these count
+
+	drainEnds atomic.Pointer[time.Time] // nil: no drain before the end
+	reloaded  atomic.Pointer[string]    // how the last reload went; nil: there was none
+	later     atomic.Pointer[[]string]  // settings that hold from the next start on
 }
 
 var _ api.Service = (*Service)(nil)

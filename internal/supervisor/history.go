@@ -114,7 +114,7 @@ func (s *Supervisor) prune() (removed int, err error) {
 
 // dueJobs lists the numbers of jobs whose record is to go.
 func (s *Supervisor) dueJobs() (due []int64, err error) {
-	p := pruner{retention: s.retention, now: s.clock(), seen: map[*Keep]int{}}
+	p := pruner{retention: *s.retention.Load(), now: s.clock(), seen: map[*Keep]int{}}
 	err = s.store.View(func(tx *store.Tx) error {
 		return tx.HeadsBefore(0, func(h *store.JobHead) (bool, error) {
 			if p.due(h) {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -37,7 +38,7 @@ type Supervisor struct {
 	boot     string // set by Start
 
 	observer  Observer
-	retention Retention
+	retention atomic.Pointer[Retention]
 	replays   bool             // by Start
 	clock     func() time.Time // for the ages of records
 
@@ -61,8 +62,8 @@ func New(cfg Config, st *store.Store, keeper Keeper, hub *events.Hub) *Superviso
 	if cfg.clock != nil {
 		clock = cfg.clock
 	}
-	return &Supervisor{
-		observer: cfg.Observer, retention: cfg.Retention, replays: cfg.Replay, clock: clock,
+	s := &Supervisor{
+		observer: cfg.Observer, replays: cfg.Replay, clock: clock,
 		store: st, keeper: keeper, hub: hub, log: cfg.Log, times: t,
 		launcher: newLauncher(cfg),
 		queue:    newQueue(cfg.Limits, t.ageing),
@@ -70,7 +71,12 @@ func New(cfg Config, st *store.Store, keeper Keeper, hub *events.Hub) *Superviso
 		stopping: make(chan struct{}),
 		live:     map[string]*job{}, byNumber: map[int64]*job{},
 	}
+	s.SetRetention(cfg.Retention)
+	return s
 }
+
+// SetRetention changes how long records are kept, from the next pruning on.
+func (s *Supervisor) SetRetention(r Retention) { s.retention.Store(&r) }
 
 // Stop grants nothing any more, ends all goroutines and leaves the helpers of
 // jobs running; the next Start finds them. Query helpers are ended. It gives

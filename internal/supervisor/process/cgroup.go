@@ -15,14 +15,27 @@ import (
 // helpers sit below enabled controllers cannot be started again (EBUSY).
 type Cgroups struct{ dir string }
 
+// Names below the cgroup that is ours.
+const (
+	jobsCgroup = "jobs"   // one for each job
+	ownLeaf    = "daemon" // ourselves, where the cgroup was delegated to us
+)
+
 // FindCgroups makes a place for jobs below our own cgroup. Where that is not
 // cgroup v2, or not ours to change, the Cgroups are empty and jobs do without.
+// A cgroup that the service manager has delegated to us becomes an inner node,
+// so we leave it for a leaf of our own.
 func FindCgroups() Cgroups {
 	own, err := ownCgroup()
 	if err != nil {
 		return Cgroups{}
 	}
-	dir := filepath.Join(own, "jobs")
+	if filepath.Base(own) == ownLeaf && delegated(filepath.Dir(own)) {
+		own = filepath.Dir(own) // we are there already
+	} else if delegated(own) && enterLeaf(filepath.Join(own, ownLeaf)) != nil {
+		return Cgroups{}
+	}
+	dir := filepath.Join(own, jobsCgroup)
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return Cgroups{}
 	}
@@ -30,6 +43,28 @@ func FindCgroups() Cgroups {
 		return Cgroups{}
 	}
 	return Cgroups{dir}
+}
+
+// delegated reports whether the service manager has left the tree below a
+// cgroup to the service in it (systemd.resource-control(5), Delegate=). It
+// marks the directory: trusted.delegate for root, user.delegate, from systemd
+// 251 on, for everybody.
+func delegated(dir string) bool {
+	mark := make([]byte, 8)
+	for _, name := range []string{"trusted.delegate", "user.delegate"} {
+		if n, err := unix.Getxattr(dir, name, mark); err == nil && string(mark[:n]) == "1" {
+			return true
+		}
+	}
+	return false
+}
+
+// enterLeaf moves this process, with all its threads, into a cgroup below.
+func enterLeaf(dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0)
 }
 
 // ownCgroup gives the directory of our cgroup v2.
@@ -70,16 +105,21 @@ func (c Cgroups) Make(job string) (path string, dir *os.File, err error) {
 	if c.dir == "" {
 		return "", nil, nil
 	}
-	if err := os.MkdirAll(c.dir, 0o755); err != nil {
-		return "", nil, fmt.Errorf("cannot make cgroup: %w", err)
-	}
-	for n := 0; ; n++ {
+	for n := 0; ; {
 		path = c.path(job, n)
 		os.Remove(path) // an earlier helper's; if it is not empty yet, the next name is taken
 		err = os.Mkdir(path, 0o755)
-		if !errors.Is(err, os.ErrExist) {
-			break
+		switch {
+		case errors.Is(err, os.ErrExist):
+			n++
+			continue
+		case errors.Is(err, os.ErrNotExist):
+			// Another daemon in our cgroup took the empty place away with it.
+			if err = os.Mkdir(c.dir, 0o755); err == nil || errors.Is(err, os.ErrExist) {
+				continue
+			}
 		}
+		break
 	}
 	if err == nil {
 		dir, err = os.Open(path)

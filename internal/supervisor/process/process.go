@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -86,11 +87,23 @@ func Start(s Spec) (*Proc, error) {
 		return nil, fmt.Errorf("cannot start %q: the kernel has no pidfd (Linux 5.3 has)", s.Path)
 	}
 	p.Release() // the pidfd is our handle
+	expose(pid)
 	st, err := readStat(pid)
 	if err != nil {
 		return nil, fmt.Errorf("internal error: child %d is not in /proc: %w", pid, err)
 	}
 	return watched(pid, st.ticks, pidfd)
+}
+
+// expose takes away from a child the protection from the kernel's killer for
+// want of memory that a service may have (OOMScoreAdjust=) and that children
+// inherit: a helper that eats memory is to die before a guest does. It has no
+// children yet. A child that has ended already needs none of this.
+func expose(pid int) {
+	own, err := os.ReadFile("/proc/self/oom_score_adj")
+	if err == nil && strings.HasPrefix(string(own), "-") {
+		_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("0"), 0)
+	}
 }
 
 // Adopt finds a process again by pid and start time. The pidfd is opened

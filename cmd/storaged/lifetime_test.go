@@ -1,0 +1,185 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+// configured makes a host whose daemon reads a config file, with text in it.
+func configured(t *testing.T, text string) *host {
+	t.Helper()
+	dir := t.TempDir()
+	h := &host{t: t, dir: dir, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s")}
+	h.config = filepath.Join(dir, "storaged.toml")
+	h.configure(text)
+	h.client = checkedClient(t, h.sock)
+	h.start()
+	t.Cleanup(h.check)
+	h.define("pool", h.pool)
+	return h
+}
+
+func (h *host) configure(text string) {
+	h.t.Helper()
+	if err := os.WriteFile(h.config, []byte(text), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *host) signal(sig syscall.Signal) {
+	h.t.Helper()
+	if err := h.daemon.Process.Signal(sig); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// reload asks the daemon to read its settings again, and waits for what it says
+// of that.
+func (h *host) reload(says string) {
+	h.t.Helper()
+	h.signal(syscall.SIGHUP)
+	h.manager.await(h.t, "RELOADING=1\nMONOTONIC_USEC=")
+	if got := h.manager.await(h.t, "READY=1"); !strings.Contains(got, says) {
+		h.t.Errorf("it says %q, not %q", got, says)
+	}
+}
+
+func (h *host) status() api.Status {
+	h.t.Helper()
+	st, err := h.client.Status(h.ctx())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return st
+}
+
+func TestReload(t *testing.T) {
+	h := configured(t, "[limits]\nrunning = 7\n")
+	if _, err := h.client.PatchLimits(h.ctx(), api.LimitsPatch{Queued: new(55)}); err != nil {
+		t.Fatal(err)
+	}
+	h.configure("log_format = \"json\"\n[limits]\nrunning = 9\nqueued = 99\n[history]\ndays = 3\n[stop]\ndrain = \"1m\"\n")
+	h.reload("settings read again")
+	st := h.status()
+	if st.Limits.Running != 9 || st.Limits.Queued != 55 {
+		t.Errorf("the limits are %+v: those of the file, under those set by call", st.Limits)
+	}
+	if !slices.ContainsFunc(st.Warnings, func(w string) bool { return strings.HasPrefix(w, `log_format stays "text"`) }) {
+		t.Errorf("nobody says that the form of the log stays as it is: %q", st.Warnings)
+	}
+	if _, err := h.client.PatchLimits(h.ctx(), api.LimitsPatch{Queued: new(56)}); err != nil || h.status().Limits.Running != 9 {
+		t.Errorf("a later change forgets the file: %+v (%v)", h.status().Limits, err)
+	}
+}
+
+func TestReloadOfWhatIsWrongChangesNothing(t *testing.T) {
+	h := configured(t, "[limits]\nrunning = 7\n")
+	for text, says := range map[string]string{
+		"[limits]\nrunning = 0\n":                       "limits.running must be at least 1",
+		"[limits]\nruning = 8\n":                        "limits.runing",
+		"log_format = \"loud\"\n[limits]\nrunning = 8":  "log format is",
+		"[stop]\ndrain = \"soon\"\n[limits]\nrunning=8": "drain",
+	} {
+		h.configure(text)
+		h.reload("settings not read again")
+		if !strings.Contains(h.log(), says) {
+			t.Errorf("%q: the log does not say %q:\n%s", text, says, h.log())
+		}
+		if st := h.status(); st.Limits.Running != 7 {
+			t.Errorf("%q: the limits are %+v", text, st.Limits)
+		}
+	}
+}
+
+// The daemon tells the service manager's watchdog that it lives, and how it is.
+func TestWatchdogAndStatusText(t *testing.T) {
+	h := newHost(t)
+	h.stop()
+	h.env = []string{"WATCHDOG_USEC=600000"} // nobody ends it here
+	h.start()
+	h.manager.await(t, "STATUS=0 jobs running, 0 waiting")
+	h.manager.await(t, "WATCHDOG=1")
+	h.manager.await(t, "WATCHDOG=1")
+	h.random("base", 32*mib)
+	st := h.cloning("base", "copy", 16*mib)
+	h.manager.await(t, "STATUS=1 jobs running, 0 waiting")
+	h.succeed(h.letGo(st), nil)
+}
+
+// cloning starts a clone at a rate and waits until it runs.
+func (h *host) cloning(from, to string, rate int64) api.Started {
+	h.t.Helper()
+	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", from,
+		api.VolumeClone{Name: to, Reflink: "never", JobOptions: limited(rate)})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.running(st)
+	return st
+}
+
+func (h *host) letGo(st api.Started) api.Started {
+	h.t.Helper()
+	if _, err := h.client.PatchJob(h.ctx(), st.Job.ID, api.JobPatch{Limit: []byte("null")}); err != nil {
+		h.t.Fatal(err)
+	}
+	return st
+}
+
+func TestStopDrainsWhereThatIsSet(t *testing.T) {
+	h := configured(t, "[stop]\ndrain = \"10m\"\n")
+	want := h.random("base", 32*mib)
+	st := h.cloning("base", "copy", mib)
+	h.signal(syscall.SIGTERM)
+	h.manager.await(t, "STOPPING=1")
+	h.manager.await(t, "EXTEND_TIMEOUT_USEC=")
+	if got := h.status(); got.State != "draining" {
+		t.Errorf("state is %s", got.State)
+	}
+	_, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "pool", api.VolumeCreate{Name: "late", Capacity: mib})
+	if record.CodeOf(err) != record.Draining {
+		t.Errorf("a new job: %v", err)
+	}
+	h.letGo(st)
+	if err := h.daemon.Wait(); err != nil {
+		t.Errorf("daemon: %v\n%s", err, h.log())
+	}
+	h.start()
+	if j, err := h.client.Job(h.ctx(), st.Job.ID); err != nil || j.State != record.Succeeded || h.hash("copy") != want {
+		t.Errorf("the job is %s (%v)", j.State, err)
+	}
+	if got := h.status(); len(got.Recovered) != 0 {
+		t.Errorf("the drain left jobs %v", got.Recovered)
+	}
+}
+
+// Somebody who cannot wait for a drain says so twice.
+func TestSecondSignalEndsADrain(t *testing.T) {
+	h := configured(t, "[stop]\ndrain = \"10m\"\n")
+	h.random("base", 32*mib)
+	st := h.cloning("base", "copy", mib)
+	before := h.running(st)
+	h.signal(syscall.SIGINT)
+	h.manager.await(t, "EXTEND_TIMEOUT_USEC=")
+	h.signal(syscall.SIGTERM)
+	if err := h.daemon.Wait(); err != nil {
+		t.Errorf("daemon: %v\n%s", err, h.log())
+	}
+	h.start()
+	after, err := h.client.Job(h.ctx(), st.Job.ID)
+	if err != nil || after.Helper == nil || after.Helper.PID != before.Helper.PID {
+		t.Errorf("the helper was %+v, is %+v (%v)", before.Helper, after.Helper, err)
+	}
+	if got := h.status(); fmt.Sprint(got.Recovered) != fmt.Sprint([]int64{st.Job.Number}) {
+		t.Errorf("recovered are %v", got.Recovered)
+	}
+	h.succeed(h.letGo(st), nil)
+}
