@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"storaged/internal/api"
 	"storaged/internal/record"
 	"storaged/internal/store"
 )
@@ -87,6 +88,28 @@ func (w work) placed(tx *store.Tx) error {
 		}
 	}
 	return nil
+}
+
+// meant refuses work on an object that has changed since the request was made
+// for a generation of it. What the job itself has changed, when it was granted
+// before the daemon went away, does not count.
+func (w work) meant(tx *store.Tx, j *store.Job) error {
+	if w.IfMatch == 0 || w.Kind == record.VolumeCreate {
+		return nil
+	}
+	sub := api.Submit{IfMatch: w.IfMatch}
+	if w.Volume == "" {
+		p, err := findPool(tx, w.Pool)
+		if err != nil || p.Job == j.Number {
+			return err
+		}
+		return unchanged(sub, p.Generation, "pool "+p.Name)
+	}
+	v, err := findVolume(tx, w.Pool, w.Volume)
+	if err != nil || made(v, j) {
+		return err
+	}
+	return unchanged(sub, v.Generation, "volume "+quoted(w.Pool, w.Volume))
 }
 
 // whole refuses a volume whose content is not to be relied on.

@@ -198,6 +198,9 @@ func (s *Service) revive(ctx context.Context) error {
 	var start []work
 	err := s.store.Update(func(tx *store.Tx) error {
 		start = start[:0]
+		if err := recount(tx); err != nil {
+			return err
+		}
 		pools, err := tx.Pools()
 		if err != nil {
 			return err

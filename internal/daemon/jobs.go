@@ -226,6 +226,9 @@ func (s *Service) RetryJob(ctx context.Context, sub api.Submit, job string) (api
 	if err != nil {
 		return api.Started{}, record.Errorf(record.Unsupported, "%v", err)
 	}
+	if err := s.fits(ctx, &w); err != nil {
+		return api.Started{}, err
+	}
 	r, err := s.jobRequest(sub, w, api.JobOptions{Limit: j.Limit, Priority: j.Priority, Labels: j.Labels, OnFailure: j.OnFailure})
 	if err != nil {
 		return api.Started{}, err

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -61,6 +62,9 @@ func (k *keeper) Granted(tx *store.Tx, j *store.Job) error {
 	if err := w.placed(tx); err != nil {
 		return err
 	}
+	if err := w.meant(tx, j); err != nil {
+		return err
+	}
 	kind := w.kind()
 	if err := kind.granted(k, tx, w, j); err != nil {
 		return err
@@ -79,9 +83,53 @@ func (k *keeper) Granted(tx *store.Tx, j *store.Job) error {
 func (k *keeper) Ended(tx *store.Tx, j *store.Job, r *ipc.Report) error {
 	w, err := workOf(j)
 	if err != nil {
+		return k.abandon(tx, j, err)
+	}
+	if err := w.release(tx); err != nil {
 		return err
 	}
 	return w.kind().ended(k, tx, end{work: w, job: j, report: r})
+}
+
+// abandon ends a job of which this version of storaged knows only the objects:
+// what it was at work on is marked, and let go.
+func (k *keeper) abandon(tx *store.Tx, j *store.Job, why error) error {
+	j.Error = record.Errorf(record.Inconsistent, "the job ended as %s, but what it did is not known: %v", j.State, why)
+	j.State, j.Result = record.Failed, nil
+	for _, o := range j.Objects {
+		if err := errors.Join(k.disown(tx, o, j), k.vacate(tx, o.Pool, j)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// disown marks a volume that a job was at work on as incomplete.
+func (k *keeper) disown(tx *store.Tx, o record.Object, j *store.Job) error {
+	v, err := tx.Volume(o.Pool, o.Volume)
+	if errors.Is(err, store.ErrNotFound) || err == nil && !made(v, j) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	v.State, v.Planned = record.VolumeIncomplete, 0
+	v.Generation++
+	return k.putVolume(tx, "volume.changed", v)
+}
+
+// vacate lets a pool go that a job had.
+func (k *keeper) vacate(tx *store.Tx, pool string, j *store.Job) error {
+	p, err := tx.Pool(pool)
+	if errors.Is(err, store.ErrNotFound) || err == nil && p.Job != j.Number {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	k.move(p, p.Before, j.Error.Message)
+	p.Before, p.Job = "", 0
+	return k.putPool(tx, "pool.state", p)
 }
 
 // publish sends an event once the transaction is durable.

@@ -395,3 +395,109 @@ func TestStartOfAnotherPoolsDirectoryUnderAnotherPathIsRefused(t *testing.T) {
 		})
 	}
 }
+
+// A job of a kind that only another version knows ends, and what it was at work
+// on is marked and let go.
+func TestEndOfAnUnknownKind(t *testing.T) {
+	d := newDesk(t)
+	create, stop := d.job(createWork("v")), d.job(work{Kind: record.PoolStop, Pool: "p", Type: "dir", Path: "/p"})
+	for _, j := range []*store.Job{create, stop} {
+		if err := d.grant(j); err != nil {
+			t.Fatal(err)
+		}
+		j.Params = []byte(`{"kind":"volume.transmogrify","pool":"p"}`)
+		d.end(j, record.Succeeded, "", nil)
+		if j.State != record.Failed || j.Code() != record.Inconsistent || j.Result != nil {
+			t.Errorf("it ended %s: %+v", j.State, j.Error)
+		}
+	}
+	if v := d.volume("v"); v.State != record.VolumeIncomplete || *v.Job != create.Number {
+		t.Errorf("the volume is %+v", v)
+	}
+	d.poolIs(record.PoolActive)
+}
+
+// What a request was meant for must hold when the job begins, not only when it
+// is asked for; what the job itself changed does not count.
+func TestIfMatchHoldsAtTheGrant(t *testing.T) {
+	d := newDesk(t)
+	d.ready("v")
+	w := wipeWork("v")
+	w.IfMatch = d.volume("v").Generation
+	first, second := d.job(w), d.job(w)
+	if err := d.grant(first); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.grant(first); err != nil { // anew, after the daemon was away
+		t.Errorf("granted again: %v", err)
+	}
+	d.end(first, record.Succeeded, "", report(10, nil))
+	if err := d.grant(second); record.CodeOf(err) != record.Changed {
+		t.Errorf("the second is granted a volume of another generation: %v", err)
+	}
+	stop := work{Kind: record.PoolStop, Pool: "p", Type: "dir", Path: "/p", IfMatch: 9}
+	if err := d.grant(d.job(stop)); record.CodeOf(err) != record.Changed {
+		t.Errorf("a pool of another generation: %v", err)
+	}
+}
+
+func (d *desk) promised() (n int64) {
+	d.t.Helper()
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err == nil {
+			n = p.Promised
+		}
+		return err
+	})
+	return n
+}
+
+func TestRoomIsPromisedOnce(t *testing.T) {
+	d := newDesk(t)
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		p.Available = 100
+		return tx.PutPool(p)
+	})
+	submit := func(w work) (*store.Job, error) {
+		j := d.job(w)
+		return j, d.store.Update(func(tx *store.Tx) error { return errors.Join(w.also(tx), tx.PutJob(j)) })
+	}
+	w := createWork("a")
+	w.Reserve = 60
+	first, err := submit(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w = createWork("b")
+	w.Reserve = 60
+	if _, err := submit(w); !errors.Is(err, errTaken) {
+		t.Errorf("room that was promised is promised again: %v", err)
+	}
+	w.room = &room{available: 105, done: 20} // a helper looked: the first has written, others have deleted
+	if _, err := submit(w); err != nil {
+		t.Errorf("room that was seen: %v", err)
+	}
+	if n := d.promised(); n != 120 {
+		t.Errorf("%d are promised", n)
+	}
+	d.end(first, record.Failed, record.NoSpace, nil)
+	if n := d.promised(); n != 60 {
+		t.Errorf("%d are promised after an end", n)
+	}
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		p.Promised = 7 // a job ended past the catalogue
+		return errors.Join(tx.PutPool(p), tx.PutJob(first), recount(tx))
+	})
+	if n := d.promised(); n != 60 {
+		t.Errorf("counted again are %d", n)
+	}
+}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -51,30 +52,21 @@ func (s *Service) reserve(pools []record.Pool) {
 	}
 }
 
-// reserved is what jobs that make volumes will still allocate, by pool.
+// reserved is what live jobs will still allocate, by pool.
 func (s *Service) reserved() map[string]int64 {
 	sums := map[string]int64{}
 	for _, j := range s.jobs.Live() {
-		if j.Kind != record.VolumeCreate && j.Kind != record.VolumeClone && j.Kind != record.VolumeMove {
-			continue
-		}
-		for _, o := range j.Objects {
-			if o.Mode == record.ModeWrite {
-				sums[o.Pool] += max(0, j.Progress.Total-j.Progress.Done)
-			}
-		}
+		sums[grows(j)] += max(0, j.Reserved-j.Progress.Done)
 	}
 	return sums
 }
 
-// DefinePool records a pool; with build or start it also starts one job.
+// DefinePool records a pool; with build or start it also starts one job, and
+// pool and job are recorded together. A request that is repeated under its key
+// gives the same pool and the same job.
 func (s *Service) DefinePool(ctx context.Context, sub api.Submit, r api.PoolDefine, build, start bool) (record.Pool, api.Started, error) {
 	if again, err := s.repeated(sub); again != nil || err != nil {
-		p, perr := s.Pool(ctx, r.Name)
-		if err == nil {
-			err = perr
-		}
-		return p, deref(again), err
+		return s.redefined(ctx, r.Name, deref(again), err)
 	}
 	if err := checkOptions(r.JobOptions); err != nil {
 		return record.Pool{}, api.Started{}, err
@@ -83,20 +75,54 @@ func (s *Service) DefinePool(ctx context.Context, sub api.Submit, r api.PoolDefi
 	if err != nil {
 		return record.Pool{}, api.Started{}, err
 	}
-	if sub.DryRun {
-		err = s.store.View(func(tx *store.Tx) error { return definable(tx, p) })
-	} else {
-		err = s.store.Update(func(tx *store.Tx) error { return s.define(tx, p) })
+	if sub.Key != "" {
+		p.Defined = &store.Defining{UID: sub.Caller.Owner.UID, Key: sub.Key, Digest: sub.Digest}
 	}
-	if err != nil || !build && !start {
-		return p.Pool, api.Started{}, err
+	if !build && !start {
+		return s.defineOnly(ctx, sub, p)
+	}
+	if sub.DryRun {
+		if err := s.store.View(func(tx *store.Tx) error { return definable(tx, p) }); err != nil {
+			return record.Pool{}, api.Started{}, err
+		}
 	}
 	w, err := defineWork(p, build, start)
 	if err != nil {
 		return p.Pool, api.Started{}, err
 	}
+	if sub.DryRun {
+		st, err := s.submit(ctx, sub, w, r.JobOptions)
+		return p.Pool, st, err
+	}
+	w.Also = func(tx *store.Tx) error { return s.define(tx, p) }
 	st, err := s.submit(ctx, sub, w, r.JobOptions)
-	return p.Pool, st, err
+	return s.redefined(ctx, p.Name, st, err)
+}
+
+// defineOnly records a pool and starts nothing.
+func (s *Service) defineOnly(ctx context.Context, sub api.Submit, p *store.Pool) (record.Pool, api.Started, error) {
+	if sub.DryRun {
+		return p.Pool, api.Started{}, s.store.View(func(tx *store.Tx) error { return definable(tx, p) })
+	}
+	err := s.store.Update(func(tx *store.Tx) error {
+		if err := definedBy(tx, p.Defined); err != nil {
+			return err
+		}
+		return s.define(tx, p)
+	})
+	if errors.Is(err, errDefined) {
+		err = nil
+	}
+	return s.redefined(ctx, p.Name, api.Started{}, err)
+}
+
+// redefined gives the pool as it is recorded.
+func (s *Service) redefined(ctx context.Context, name string, st api.Started, err error) (record.Pool, api.Started, error) {
+	if err != nil {
+		return record.Pool{}, api.Started{}, err
+	}
+	p, err := s.Pool(ctx, name)
+	return p, st, err
 }
 
 // defineWork is the one job of a define: starting, with building before if
@@ -197,6 +223,32 @@ func (s *Service) define(tx *store.Tx, p *store.Pool) error {
 	return s.keeper.putPool(tx, "pool.defined", p)
 }
 
+// errDefined is that the same request has defined the pool already.
+var errDefined = errors.New("the pool was defined by this request")
+
+// definedBy looks for a pool that was defined under the same key: by the same
+// request, which is errDefined, or by another, which is refused.
+func definedBy(tx *store.Tx, d *store.Defining) error {
+	if d == nil {
+		return nil
+	}
+	pools, err := tx.Pools()
+	if err != nil {
+		return err
+	}
+	for _, p := range pools {
+		switch {
+		case p.Defined == nil || p.Defined.UID != d.UID || p.Defined.Key != d.Key:
+		case p.Defined.Digest == d.Digest:
+			return errDefined
+		default:
+			return record.Errorf(record.KeyReused, "idempotency key %q belongs to another request, which defined pool %q", d.Key, p.Name).
+				WithHint("use a new key for a new request")
+		}
+	}
+	return nil
+}
+
 // definable refuses a name, uuid or directory that is taken.
 func definable(tx *store.Tx, p *store.Pool) error {
 	known, err := tx.Pools()
@@ -240,7 +292,7 @@ func (s *Service) ReplacePool(_ context.Context, sub api.Submit, pool string, r 
 			return record.Errorf(record.Invalid, "name, uuid and type of pool %q cannot be changed", p.Name).
 				WithHint("undefine it and define another; that touches no storage")
 		}
-		next.UUID, next.Generation, next.Since = p.UUID, p.Generation+1, p.Since
+		next.UUID, next.Generation, next.Since, next.Defined = p.UUID, p.Generation+1, p.Since, p.Defined
 		if err := apart(tx, next, next.Target.Path); err != nil {
 			return err
 		}

@@ -74,6 +74,7 @@ func (s *Service) jobRequest(sub api.Submit, w work, o api.JobOptions) (supervis
 	if w.Keep && !w.kind().keeps {
 		return supervisor.Request{}, record.Errorf(record.Invalid, "on_failure keep means nothing for %s: there is no unfinished volume to keep", w.Kind)
 	}
+	w.IfMatch = sub.IfMatch
 	r := w.request()
 	r.Owner, r.Key, r.Digest, r.LockWait = sub.Caller.Owner, sub.Key, sub.Digest, sub.LockWait
 	r.Limit, r.Priority, r.Labels, r.OnFailure = o.Limit, o.Priority, o.Labels, o.OnFailure
@@ -164,10 +165,7 @@ func (s *Service) resolve(ctx context.Context, sub api.Submit, o api.JobOptions,
 		}
 		return api.Started{}, err
 	}
-	if err := s.fits(ctx, &w); err != nil {
-		return api.Started{}, err
-	}
-	return s.submit(ctx, sub, w, o)
+	return s.submitFitting(ctx, sub, w, o)
 }
 
 func deref(a *api.Started) api.Started {

@@ -2,10 +2,7 @@ package daemon
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
-	"time"
 
 	"storaged/internal/api"
 	"storaged/internal/quantity"
@@ -401,60 +398,6 @@ func settledVolume(tx *store.Tx, sub api.Submit, pool, volume string) (*store.Po
 		return nil, nil, whole(v)
 	}
 	return p, v, childless(tx, v)
-}
-
-// roomTimeout bounds the look for room. A directory is read in milliseconds; one
-// that hangs must not keep a request from its answer.
-const roomTimeout = 3 * time.Second
-
-// fits refuses work for which there is no room. A clone that may share blocks
-// with its source needs none if it can, which its helper finds out: it is only
-// warned of.
-func (s *Service) fits(ctx context.Context, w *work) error {
-	if w.Allocation == 0 || w.Reflink == "always" {
-		return nil
-	}
-	err := s.roomFor(ctx, *w)
-	var short *record.Error
-	if w.Reflink != "auto" || !errors.As(err, &short) || short.Code != record.NoSpace {
-		return err
-	}
-	w.Warnings = append(w.Warnings, short.Message+"; the clone can be made only if it can share blocks with its source")
-	return nil
-}
-
-// roomFor looks for the room that the work needs. The catalogue's figure may be
-// old, so that a shortage is believed only when a helper has looked.
-func (s *Service) roomFor(ctx context.Context, w work) error {
-	pool, need := w.Pool, w.Allocation
-	hint := "free some, or allocate less: --allocation none"
-	if w.TargetName != "" {
-		pool, hint = w.TargetPool, "free some, or choose another pool"
-	}
-	p, err := s.Pool(ctx, pool)
-	if err != nil || p.Available-p.Reserved >= need {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, roomTimeout)
-	defer cancel()
-	report, _, err := s.look(ctx, &p)
-	if err != nil || report.Pool == nil {
-		return nil // what cannot be looked at now is the helper's to find out
-	}
-	if left := report.Pool.Available - p.Reserved; left < need {
-		return record.Errorf(record.NoSpace, "pool %q has no room for %s: %s are available%s",
-			p.Name, quantity.FormatBoth(need), quantity.FormatBytes(report.Pool.Available), reservedOf(p)).
-			WithHint("%s", hint)
-	}
-	return nil
-}
-
-// reservedOf says how much of a pool's room running jobs will still take.
-func reservedOf(p record.Pool) string {
-	if p.Reserved == 0 {
-		return ""
-	}
-	return fmt.Sprintf(", %s of them reserved by running jobs", quantity.FormatBytes(p.Reserved))
 }
 
 // allocationOf is how many bytes a new volume is to have allocated. The default

@@ -28,6 +28,16 @@ type work struct {
 
 	Warnings []string `json:"-"` // of what was found when it was asked for
 
+	// Also is made durable with the job, or neither is.
+	Also func(*store.Tx) error `json:"-"`
+
+	IfMatch int64 `json:"if_match,omitempty"` // generation of its object that it is meant for; 0: any
+
+	// Reserve is how many bytes of the target's pool it was promised, of which
+	// a helper saw what room tells; nil: the catalogue's figures were enough.
+	Reserve int64 `json:"reserve,omitempty"`
+	room    *room
+
 	// Of a clone or a move: where it goes.
 	TargetPool string `json:"target_pool,omitempty"`
 	TargetName string `json:"target_name,omitempty"`
@@ -149,11 +159,23 @@ func (w work) request() supervisor.Request {
 		Params:   params,
 		Destroys: k.destroys(w),
 		Warnings: w.Warnings,
+		Reserved: w.Reserve,
+		Also:     w.also,
 	}
 	if k.undo != nil {
 		r.UndoArgv = k.undo(w)
 	}
 	return r
+}
+
+// also is what is made durable with the job.
+func (w work) also(tx *store.Tx) error {
+	if w.Also != nil {
+		if err := w.Also(tx); err != nil {
+			return err
+		}
+	}
+	return w.promise(tx)
 }
 
 func (w work) kind() kind {

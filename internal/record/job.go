@@ -118,7 +118,8 @@ type Job struct {
 	Changes       []Change          `json:"changes"`       // the newest that people made, oldest first
 	Owner         Owner             `json:"owner"`
 	Helper        *Helper           `json:"helper"`
-	Limit         *int64            `json:"limit"` // bytes per second; nil is no limit
+	Limit         *int64            `json:"limit"`    // bytes per second; nil is no limit
+	Reserved      int64             `json:"reserved"` // bytes of its pool that were promised to it; 0 when it has ended
 	Priority      Priority          `json:"priority"`
 	Labels        map[string]string `json:"labels"`
 	Pinned        bool              `json:"pinned"`

@@ -33,12 +33,23 @@ type Job struct {
 type Pool struct {
 	record.Pool
 
-	Device uint64           `json:"device"` // of the resolved target, as last observed
-	Inode  uint64           `json:"inode"`
-	Real   string           `json:"real"`   // resolved target path
+	Device uint64 `json:"device"` // of the resolved target, as last observed
+	Inode  uint64 `json:"inode"`
+	Real   string `json:"real"` // resolved target path
+
+	Promised int64     `json:"promised"`          // bytes that live jobs were promised, queued ones too
+	Defined  *Defining `json:"defined,omitempty"` // by which request
+
 	Boot   string           `json:"boot"`   // boot id under which it was last active
 	Before record.PoolState `json:"before"` // state to go back to when the job that has the pool ends
 	Job    int64            `json:"job"`    // number of that job; 0: none has it
+}
+
+// Defining is the request that defined a pool, if it had an idempotency key.
+type Defining struct {
+	UID    int    `json:"uid"`
+	Key    string `json:"key"`
+	Digest string `json:"digest"`
 }
 
 // Volume is an entry of the catalogue.

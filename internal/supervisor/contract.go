@@ -42,6 +42,7 @@ type Request struct {
 	Labels    map[string]string
 	OnFailure record.OnFailure
 	RetryOf   *int64
+	Reserved  int64 // shown with the job
 	Destroys  bool
 	Warnings  []string // kept with the job
 
