@@ -370,11 +370,27 @@ func (f *fake) Jobs(_ context.Context, filter api.JobFilter, _ api.Page) (api.Li
 	f.requests = append(f.requests, filter)
 	l := api.List[record.Job]{Items: []record.Job{}}
 	for _, j := range slices.Backward(f.jobs) {
-		if !slices.Contains(filter.States, "live") || !j.State.Terminal() {
+		if filtered(filter, j) {
 			l.Items = append(l.Items, j)
 		}
 	}
 	return l, nil
+}
+
+// filtered is what the daemon makes of a filter, as far as tests ask.
+func filtered(f api.JobFilter, j record.Job) bool {
+	group := "live"
+	if j.State.Terminal() {
+		group = "ended"
+	}
+	return (len(f.States) == 0 || slices.Contains(f.States, group) || slices.Contains(f.States, string(j.State))) &&
+		(len(f.Kinds) == 0 || slices.Contains(f.Kinds, string(j.Kind))) &&
+		(len(f.Owners) == 0 || slices.Contains(f.Owners, j.Owner.User)) &&
+		(len(f.Labels) == 0 || slices.ContainsFunc(f.Labels, func(l string) bool {
+			k, v, _ := strings.Cut(l, "=")
+			return j.Labels[k] == v
+		})) &&
+		(len(f.Pools) == 0 || slices.ContainsFunc(j.Objects, func(o record.Object) bool { return slices.Contains(f.Pools, o.Pool) }))
 }
 
 func (f *fake) Job(_ context.Context, job string) (record.Job, error) {

@@ -136,6 +136,26 @@ func TestJobTranscript(t *testing.T) {
 	))
 }
 
+// Verbs take jobs by what they are; what destroys asks.
+func TestSelectionTranscript(t *testing.T) {
+	d := newDaemon(t)
+	d.locked(func(f *fake) { f.held = true })
+	d.run("vol wipe images/vm1.raw --yes --detach")
+	d.run("vol clone images/base.raw images/x --detach")
+	d.run("vol clone images/base.raw images/y --detach")
+	d.locked(func(f *fake) {
+		f.change(410, func(j *record.Job) { j.Labels = map[string]string{"a": "b"} })
+		f.change(411, func(j *record.Job) { j.Labels = map[string]string{"a": "c"} })
+		f.change(412, func(j *record.Job) { j.State = record.Queued })
+	})
+	golden(t, "select", transcript(d,
+		"job list --label a=b --label a=c -o name", "job limit --kind volume.clone 50M", "job limit", "job limit 410 --kind volume.clone 50M",
+		"job priority --state queued background", "job pause --label a=b -o name", "job resume --state paused --state running -o name", "job pin --kind volume.wipe",
+		"job wait --kind pool.verify", "job cancel", "job cancel --kind volume.clone", "job cancel --kind volume.clone --dry-run",
+		"kill --state queued --yes", "job list -o name", "job forget --state ended", "job forget --state canceled --yes", "job list --all -o name",
+	))
+}
+
 func TestHostTranscript(t *testing.T) {
 	d := newDaemon(t)
 	golden(t, "host", transcript(d,

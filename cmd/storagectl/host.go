@@ -21,7 +21,7 @@ import (
 func (t *tool) hostCommands() []*cli.Command {
 	return []*cli.Command{
 		t.jobListCommand("list", "list the jobs that are not over (job list)"),
-		t.jobCancelCommand("kill"),
+		t.jobCancelCommand("kill", "kill"),
 		{Name: "status", Usage: "show how the daemon is", Action: t.reading(status)},
 		{
 			Name: "events", Usage: "print what happens until Ctrl-C", Action: t.reading(followEvents),

@@ -26,22 +26,22 @@ func (t *tool) jobCommand() *cli.Command {
 			{
 				Name: "watch", Usage: "show the progress of jobs until they end", ArgsUsage: "[JOB…]",
 				Description: "Without a job it shows those that are not over. Ctrl-C leaves; the jobs go on.",
-				Flags:       []cli.Flag{timeoutFlag()}, Action: t.reading(jobWatch),
+				Flags:       selecting(timeoutFlag()), Action: t.reading(jobWatch),
 			},
 			{
-				Name: "wait", Usage: "wait until jobs end; the exit code is theirs", ArgsUsage: "JOB…",
+				Name: "wait", Usage: "wait until jobs end; the exit code is theirs", ArgsUsage: "[JOB…]",
 				Description: "Ctrl-C leaves; the jobs go on.",
-				Flags:       []cli.Flag{&cli.BoolFlag{Name: "any", Usage: "until the first of them ends"}, timeoutFlag()},
+				Flags:       selecting(&cli.BoolFlag{Name: "any", Usage: "until the first of them ends"}, timeoutFlag()),
 				Action:      t.reading(jobWait),
 			},
-			t.jobCancelCommand("cancel"),
-			{Name: "pause", Usage: "let jobs rest until resume", ArgsUsage: "JOB…", Action: t.changing(jobPause)},
-			{Name: "resume", Usage: "the opposite of pause", ArgsUsage: "JOB…", Action: t.changing(jobResume)},
+			t.jobCancelCommand("cancel", "job cancel"),
+			{Name: "pause", Usage: "let jobs rest until resume", ArgsUsage: "[JOB…]", Flags: selecting(), Action: t.changing(jobPause)},
+			{Name: "resume", Usage: "the opposite of pause", ArgsUsage: "[JOB…]", Flags: selecting(), Action: t.changing(jobResume)},
 			{
-				Name: "limit", Usage: "bound the rate of a job, in bytes per second", ArgsUsage: "JOB RATE|none",
-				Description: "Example: storagectl job limit 412 100M", Action: t.changing(jobLimit),
+				Name: "limit", Usage: "bound the rate of a job, in bytes per second", ArgsUsage: "[JOB] RATE|none",
+				Description: "Examples:\n  storagectl job limit 412 100M\n  storagectl job limit --kind volume.clone 100M", Flags: selecting(), Action: t.changing(jobLimit),
 			},
-			{Name: "priority", Usage: "schedule a job before or after others", ArgsUsage: "JOB interactive|normal|background", Action: t.changing(jobPriority)},
+			{Name: "priority", Usage: "schedule a job before or after others", ArgsUsage: "[JOB] interactive|normal|background", Flags: selecting(), Action: t.changing(jobPriority)},
 			{Name: "retry", Usage: "start a job like one that has ended", ArgsUsage: "JOB", Flags: retryFlags(), Action: t.changing(jobRetry)},
 			{
 				Name: "log", Usage: "print what a job's helper and its tools said", ArgsUsage: "JOB",
@@ -49,10 +49,10 @@ func (t *tool) jobCommand() *cli.Command {
 				Action: t.reading(jobLog),
 			},
 			{
-				Name: "pin", Usage: "keep the records of jobs for good", ArgsUsage: "JOB…",
-				Flags: []cli.Flag{&cli.BoolFlag{Name: "off", Usage: "no longer"}}, Action: t.changing(jobPin),
+				Name: "pin", Usage: "keep the records of jobs for good", ArgsUsage: "[JOB…]",
+				Flags: selecting(&cli.BoolFlag{Name: "off", Usage: "no longer"}), Action: t.changing(jobPin),
 			},
-			{Name: "forget", Usage: "remove the records of ended jobs", ArgsUsage: "JOB…", Action: t.changing(jobForget)},
+			{Name: "forget", Usage: "remove the records of ended jobs", ArgsUsage: "[JOB…]", Flags: destroying(selectFlags()...), Action: t.changing(jobForget)},
 		},
 	}
 }
@@ -71,27 +71,19 @@ func retryFlags() []cli.Flag {
 func (t *tool) jobListCommand(name, usage string) *cli.Command {
 	return &cli.Command{
 		Name: name, Usage: usage, Action: t.reading(jobList),
-		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also the ones that are over"},
-			&cli.StringSliceFlag{Name: "state", Usage: "in a state, or live or ended; may be repeated, as may the next ones: `STATE`"},
-			&cli.StringSliceFlag{Name: "kind", Usage: "of a kind, like volume.clone: `KIND`"},
-			&cli.StringSliceFlag{Name: "pool", Usage: "on `POOL`"},
-			&cli.StringSliceFlag{Name: "volume", Usage: "on `VOL|NAME`"},
-			&cli.StringSliceFlag{Name: "owner", Usage: "of `USER`"},
-			&cli.StringSliceFlag{Name: "label", Usage: "with `KEY=VALUE`"},
-			&cli.StringFlag{Name: "since", Usage: "created at or after `WHEN`"},
-			&cli.StringFlag{Name: "until", Usage: "created before `WHEN`"},
-		},
+		Flags: selecting(&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also the ones that are over"}),
 	}
 }
 
-func (t *tool) jobCancelCommand(name string) *cli.Command {
+// jobCancelCommand is at two places; words are those that lead to it.
+func (t *tool) jobCancelCommand(name, words string) *cli.Command {
 	return &cli.Command{
-		Name: name, Usage: "cancel jobs and wait until their work has stopped", ArgsUsage: "JOB…",
-		Flags: []cli.Flag{
+		Name: name, Usage: "cancel jobs and wait until their work has stopped", ArgsUsage: "[JOB…]",
+		Description: "Jobs that are selected by flags are listed first and asked about; where there is no terminal,\n" +
+			"--yes is needed.\n\nExamples:\n  storagectl " + words + " 412\n  storagectl " + words + " --state queued --pool images",
+		Flags: destroying(selecting(
 			&cli.BoolFlag{Name: "now", Usage: "without giving the helper time to clean up by itself"},
-			&cli.BoolFlag{Name: "detach", Usage: "do not wait"}, timeoutFlag(),
-		},
+			&cli.BoolFlag{Name: "detach", Usage: "do not wait"}, timeoutFlag())...),
 		Action: t.changing(jobCancel),
 	}
 }
@@ -371,23 +363,13 @@ func statsFields(s *session, st *record.Stats) []field {
 }
 
 func jobList(ctx context.Context, s *session) error {
-	f, err := s.jobFilter()
+	state := "live"
+	if s.cli.Bool("all") {
+		state = ""
+	}
+	jobs, err := s.selected(ctx, state)
 	if err != nil {
 		return err
-	}
-	wanted, err := s.wantedVolumes(ctx)
-	if err != nil {
-		return err
-	}
-	for _, v := range wanted {
-		f.Volumes = append(f.Volumes, v.name)
-	}
-	jobs, err := s.allJobs(ctx, f)
-	if err != nil {
-		return err
-	}
-	if len(wanted) > 0 {
-		jobs = slices.DeleteFunc(jobs, func(j record.Job) bool { return !onAny(j, wanted) })
 	}
 	return printList(s, s.jobShape(), jobs)
 }
@@ -420,13 +402,14 @@ func onAny(j record.Job, wanted []volumeRef) bool {
 	})
 }
 
-func (s *session) jobFilter() (api.JobFilter, error) {
+// jobFilter reads the flags; without --state it is those in state.
+func (s *session) jobFilter(state string) (api.JobFilter, error) {
 	f := api.JobFilter{
 		States: s.cli.StringSlice("state"), Kinds: s.cli.StringSlice("kind"), Pools: s.cli.StringSlice("pool"),
 		Owners: s.cli.StringSlice("owner"), Labels: s.cli.StringSlice("label"),
 	}
-	if len(f.States) == 0 && !s.cli.Bool("all") {
-		f.States = []string{"live"}
+	if len(f.States) == 0 && state != "" {
+		f.States = []string{state}
 	}
 	for flag, at := range map[string]*time.Time{"since": &f.Since, "until": &f.Until} {
 		given := s.cli.String(flag)
@@ -457,10 +440,10 @@ func (s *session) allJobs(ctx context.Context, f api.JobFilter) ([]record.Job, e
 	}
 }
 
-// named gives the jobs of the command line.
-func (s *session) named(ctx context.Context) ([]record.Job, error) {
+// named gives jobs by number or uuid.
+func (s *session) named(ctx context.Context, ids []string) ([]record.Job, error) {
 	var jobs []record.Job
-	for _, id := range s.args() {
+	for _, id := range ids {
 		j, err := s.client.Job(ctx, id)
 		if err != nil {
 			return nil, err
@@ -474,7 +457,7 @@ func (s *session) named(ctx context.Context) ([]record.Job, error) {
 }
 
 func jobShow(ctx context.Context, s *session) error {
-	jobs, err := s.named(ctx)
+	jobs, err := s.named(ctx, s.args())
 	if err != nil {
 		return err
 	}
@@ -482,8 +465,12 @@ func jobShow(ctx context.Context, s *session) error {
 }
 
 func jobWait(ctx context.Context, s *session) error {
-	jobs, err := s.named(ctx)
+	ids, err := s.chosen(ctx, s.args(), "live")
 	if err != nil {
+		return err
+	}
+	jobs, err := s.named(ctx, ids)
+	if err != nil || len(jobs) == 0 {
 		return err
 	}
 	outcomes, err := s.watch(ctx, jobs, s.cli.Bool("any"))
@@ -498,9 +485,15 @@ func jobWait(ctx context.Context, s *session) error {
 
 // jobWatch shows jobs; how they ended is told, but is not its exit code.
 func jobWatch(ctx context.Context, s *session) error {
-	jobs, err := s.named(ctx)
-	if len(s.args()) == 0 && err == nil {
-		jobs, err = s.liveJobs(ctx)
+	var jobs []record.Job
+	var err error
+	if len(s.args()) == 0 {
+		jobs, err = s.selected(ctx, "live")
+	} else {
+		var ids []string
+		if ids, err = s.chosen(ctx, s.args(), "live"); err == nil {
+			jobs, err = s.named(ctx, ids)
+		}
 	}
 	if err != nil {
 		return err
@@ -573,12 +566,16 @@ func jobCancel(ctx context.Context, s *session) error {
 	cancel := func(ctx context.Context, id string) (record.Job, error) {
 		return s.client.CancelJob(ctx, id, api.JobCancel{Now: s.cli.Bool("now")})
 	}
+	ids, err := s.doomed(ctx, "cancel", "live")
+	if err != nil || len(ids) == 0 {
+		return err
+	}
 	if s.cli.Bool("detach") {
-		return s.eachJob(ctx, change{s.args(), cancel, stateWord})
+		return s.eachJob(ctx, change{ids, cancel, stateWord})
 	}
 	var jobs []record.Job
-	outcomes := make([]outcome, len(s.args()))
-	for i, id := range s.args() {
+	outcomes := make([]outcome, len(ids))
+	for i, id := range ids {
 		j, err := cancel(ctx, id)
 		outcomes[i] = outcome{start: start{object: id}, err: err}
 		if err == nil {
@@ -619,7 +616,7 @@ func canceled(o outcome) outcome {
 }
 
 func jobPause(ctx context.Context, s *session) error {
-	return s.eachJob(ctx, change{s.args(), s.client.PauseJob, func(j record.Job) string {
+	return s.eachChosen(ctx, s.args(), change{nil, s.client.PauseJob, func(j record.Job) string {
 		if j.State == record.Running {
 			return "pausing" // until its helper has come to rest
 		}
@@ -628,7 +625,7 @@ func jobPause(ctx context.Context, s *session) error {
 }
 
 func jobResume(ctx context.Context, s *session) error {
-	return s.eachJob(ctx, change{s.args(), s.client.ResumeJob, func(j record.Job) string {
+	return s.eachChosen(ctx, s.args(), change{nil, s.client.ResumeJob, func(j record.Job) string {
 		if j.State == record.Paused && len(j.PauseReasons) == 0 {
 			return "resuming" // until its helper goes on
 		}
@@ -639,6 +636,21 @@ func jobResume(ctx context.Context, s *session) error {
 	}})
 }
 
+// eachChosen makes a change to each job that is named, or that is live and
+// selected.
+func (s *session) eachChosen(ctx context.Context, ids []string, do change) (err error) {
+	if do.jobs, err = s.chosen(ctx, ids, "live"); err != nil || len(do.jobs) == 0 {
+		return err
+	}
+	return s.eachJob(ctx, do)
+}
+
+// allButLast are the jobs of a verb whose last argument is something else.
+func (s *session) allButLast() (ids []string, last string) {
+	n := len(s.args()) - 1
+	return s.args()[:n], s.arg(n)
+}
+
 // patch makes a change of properties.
 func (s *session) patch(p api.JobPatch) func(context.Context, string) (record.Job, error) {
 	return func(ctx context.Context, id string) (record.Job, error) { return s.client.PatchJob(ctx, id, p) }
@@ -646,14 +658,15 @@ func (s *session) patch(p api.JobPatch) func(context.Context, string) (record.Jo
 
 func jobLimit(ctx context.Context, s *session) error {
 	p := api.JobPatch{Limit: json.RawMessage("null")}
-	if given := s.arg(1); given != "none" {
+	ids, given := s.allButLast()
+	if given != "none" {
 		n, err := quantity.ParseRate(given)
 		if err != nil {
 			return cmdline.Usagef("%s", err)
 		}
 		p.Limit = json.RawMessage(fmt.Sprint(n))
 	}
-	return s.eachJob(ctx, change{s.args()[:1], s.patch(p), func(j record.Job) string {
+	return s.eachChosen(ctx, ids, change{nil, s.patch(p), func(j record.Job) string {
 		if j.Limit == nil {
 			return "no limit"
 		}
@@ -662,15 +675,20 @@ func jobLimit(ctx context.Context, s *session) error {
 }
 
 func jobPriority(ctx context.Context, s *session) error {
-	priority := record.Priority(s.arg(1))
-	return s.eachJob(ctx, change{s.args()[:1], s.patch(api.JobPatch{Priority: &priority}), func(j record.Job) string {
+	ids, given := s.allButLast()
+	priority := record.Priority(given)
+	return s.eachChosen(ctx, ids, change{nil, s.patch(api.JobPatch{Priority: &priority}), func(j record.Job) string {
 		return "priority " + string(j.Priority)
 	}})
 }
 
 func jobPin(ctx context.Context, s *session) error {
 	pinned := !s.cli.Bool("off")
-	return s.eachJob(ctx, change{s.args(), s.patch(api.JobPatch{Pinned: &pinned}), func(j record.Job) string {
+	ids, err := s.chosen(ctx, s.args(), "")
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	return s.eachJob(ctx, change{ids, s.patch(api.JobPatch{Pinned: &pinned}), func(j record.Job) string {
 		if j.Pinned {
 			return "pinned"
 		}
@@ -679,8 +697,12 @@ func jobPin(ctx context.Context, s *session) error {
 }
 
 func jobForget(ctx context.Context, s *session) error {
-	outcomes := make([]outcome, len(s.args()))
-	for i, id := range s.args() {
+	ids, err := s.doomed(ctx, "forget", "ended")
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	outcomes := make([]outcome, len(ids))
+	for i, id := range ids {
 		trace, err := s.client.ForgetJob(ctx, id)
 		outcomes[i] = outcome{start: start{object: id}, err: err}
 		switch {

@@ -410,3 +410,15 @@ _prog; printf '<%s>' "${COMPREPLY[@]}"`
 		t.Errorf("%v: %s", err, out)
 	}
 }
+
+func TestOptionalSlotAtTheBeginning(t *testing.T) {
+	all := slots("[JOB] RATE|none")
+	for n, want := range map[int]string{0: "RATE|none", 1: "RATE|none", 2: "JOB"} {
+		if got := fitting(all, n)[0].String(); got != want {
+			t.Errorf("of %d arguments the first is %s, want %s", n, got, want)
+		}
+	}
+	if got := fitting(slots("[JOB…]"), 0); len(got) != 1 {
+		t.Errorf("nothing but optional slots became %v", got)
+	}
+}

@@ -68,6 +68,15 @@ func slots(usage string) []slot {
 	return out
 }
 
+// fitting leaves out optional slots at the beginning that n arguments do not
+// fill: of "[JOB] RATE" a single one is the rate.
+func fitting(all []slot, n int) []slot {
+	for len(all) > n && all[0].optional && !all[len(all)-1].optional {
+		all = all[1:]
+	}
+	return all
+}
+
 // slotOf gives the slot of the argument at i, counted from 0.
 func slotOf(all []slot, i int) (slot, bool) {
 	if i < len(all) {
@@ -118,7 +127,7 @@ func (p Program) check(inv *invocation) error {
 
 func (p Program) checkArgs(inv *invocation) error {
 	args := p.argsUsage(inv.path)
-	all := slots(args)
+	all := fitting(slots(args), len(inv.args))
 	usage := fmt.Sprintf("%s %s", p.line(inv.path), args)
 	for i, arg := range inv.args {
 		s, ok := slotOf(all, i)
