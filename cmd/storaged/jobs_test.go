@@ -3,6 +3,7 @@ package main_test
 import (
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -220,10 +221,16 @@ func TestPausedJobDoesNoIO(t *testing.T) {
 	if j, err = h.client.PauseJob(h.ctx(), j.ID); err != nil || j.State != record.Paused {
 		t.Fatalf("the answer to a pause is %s (%v)", j.State, err)
 	}
-	before := ioOf(t, j.Helper.PID)
+	before, done := ioOf(t, j.Helper.PID), h.job(st).Progress.Done
 	<-time.After(time.Second)
-	if after := ioOf(t, j.Helper.PID); after != before {
-		t.Errorf("a paused helper did I/O: before\n%s\nafter\n%s", before, after)
+	after := ioOf(t, j.Helper.PID)
+	for name, most := range map[string]int64{"read_bytes": 0, "write_bytes": 0, "rchar": wordsOfAPausedHelper, "wchar": wordsOfAPausedHelper} {
+		if moved := after[name] - before[name]; moved > most {
+			t.Errorf("a paused helper moved %d bytes of %s", moved, name)
+		}
+	}
+	if now := h.job(st); now.Progress.Done != done || !now.Cancelable {
+		t.Errorf("done %d, was %d; cancelable %v", now.Progress.Done, done, now.Cancelable)
 	}
 	if _, err := h.client.ResumeJob(h.ctx(), j.ID); err != nil {
 		t.Fatal(err)
@@ -234,15 +241,52 @@ func TestPausedJobDoesNoIO(t *testing.T) {
 	h.succeed(st, nil)
 }
 
-// ioOf gives the lines of /proc/PID/io that count bytes of storage.
-func ioOf(t *testing.T, pid int) string {
+// wordsOfAPausedHelper is more than it says in a second, in bytes: that it lives,
+// by a frame of some ten bytes every two seconds. The smallest step of a copy at
+// the rate of these tests is a hundred times as large.
+const wordsOfAPausedHelper = 1024
+
+// ioOf gives the figures of /proc/PID/io (proc_pid_io(5)).
+func ioOf(t *testing.T, pid int) map[string]int64 {
 	t.Helper()
 	b, err := os.ReadFile("/proc/" + itoa(pid) + "/io")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, storage, _ := strings.Cut(string(b), "read_bytes")
-	return storage
+	counts := map[string]int64{}
+	for line := range strings.Lines(string(b)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		if counts[name], err = strconv.ParseInt(value, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return counts
+}
+
+func (h *host) job(st api.Started) record.Job {
+	h.t.Helper()
+	j, err := h.client.Job(h.ctx(), st.Job.ID)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return j
+}
+
+// A paused job can be canceled, and is undone.
+func TestPausedJobIsCanceled(t *testing.T) {
+	h := newHost(t)
+	h.random("base", 16*mib)
+	clone := h.slowClone("copy")
+	if j, err := h.client.PauseJob(h.ctx(), clone.Job.ID); err != nil || j.State != record.Paused {
+		t.Fatalf("the answer to a pause is %s (%v)", j.State, err)
+	}
+	if _, err := h.client.CancelJob(h.ctx(), clone.Job.ID, api.JobCancel{}); err != nil {
+		t.Fatal(err)
+	}
+	if j := h.end(clone, nil); j.State != record.Canceled || j.Rollback != record.RollbackDone {
+		t.Errorf("%s, rollback %s", j.State, j.Rollback)
+	}
+	h.absent("copy")
 }
 
 func TestUnfinishedVolumeIsKeptWhereThatIsAskedFor(t *testing.T) {

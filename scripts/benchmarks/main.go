@@ -32,27 +32,43 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: benchmarks DIR-OF-BINARIES [peers [FLAGS] | copy [-direct] SOURCE TARGET]")
+		return errors.New("usage: benchmarks DIR-OF-BINARIES [calls | control | estimates | peers [FLAGS] | copy [-direct] SOURCE TARGET]")
 	}
 	bin, args := args[0], args[1:]
 	switch {
 	case len(args) == 0:
-		return calls(ctx, bin)
+		return onDaemon(ctx, bin, calls, control, estimates)
+	case args[0] == "calls":
+		return onDaemon(ctx, bin, calls)
+	case args[0] == "control":
+		return onDaemon(ctx, bin, control)
+	case args[0] == "estimates":
+		return onDaemon(ctx, bin, estimates)
 	case args[0] == "peers":
 		return peers(ctx, bin, args[1:])
 	case args[0] == "copy":
 		return bareCopy(ctx, args[1:])
 	}
-	return fmt.Errorf("there is no benchmark %q: peers, or none for the daemon's own", args[0])
+	return fmt.Errorf("there is no benchmark %q: calls, control, estimates or peers; without a name the first three", args[0])
 }
 
-// calls measures the daemon's own calls.
-func calls(ctx context.Context, bin string) error {
+// onDaemon runs measurements on a private daemon, one after the other.
+func onDaemon(ctx context.Context, bin string, measures ...func(context.Context, *rig) error) error {
 	r, err := startRig(ctx, bin)
 	if err != nil {
 		return err
 	}
 	defer r.stop()
+	for _, measure := range measures {
+		if err := measure(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// calls measures the daemon's own calls.
+func calls(ctx context.Context, r *rig) error {
 	var table []measurement
 	for _, measure := range []func(context.Context, *rig) ([]measurement, error){sparseCreate, listsUnderLoad, crowd} {
 		rows, err := measure(ctx, r)

@@ -34,6 +34,8 @@ type rig struct {
 	sock   string
 	daemon *exec.Cmd
 	client *api.Client
+
+	hasBase bool // the volume "base" is made
 }
 
 const pool = "bench"
