@@ -1,7 +1,11 @@
 package main_test
 
 import (
+	"bytes"
+	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -71,5 +75,35 @@ func TestSecondDaemonOnTheSameStateIsRefused(t *testing.T) {
 	var exit *exec.ExitError
 	if ok := asExit(err, &exit); !ok || exit.ExitCode() != record.ExitBusy {
 		t.Errorf("exit %v, want %d", err, record.ExitBusy)
+	}
+}
+
+// A database of a newer program is refused and left as it is.
+func TestDowngradeIsRefused(t *testing.T) {
+	h := &host{t: t, dir: t.TempDir()}
+	h.sock = filepath.Join(h.dir, "s")
+	newer, err := os.ReadFile("../../internal/store/testdata/schema-newer.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	database := filepath.Join(h.dir, "state", "storaged.db")
+	if err := errors.Join(os.Mkdir(filepath.Dir(database), 0o700), os.WriteFile(database, newer, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	out, err := h.command().CombinedOutput()
+	var exit *exec.ExitError
+	if !asExit(err, &exit) || exit.ExitCode() != record.ExitUnsupported {
+		t.Errorf("exit %v, want %d", err, record.ExitUnsupported)
+	}
+	for _, says := range []string{database, "1048576", "install that version again; nothing has been changed"} {
+		if !strings.Contains(string(out), says) {
+			t.Errorf("the refusal does not say %q:\n%s", says, out)
+		}
+	}
+	if now, err := os.ReadFile(database); err != nil || !bytes.Equal(now, newer) {
+		t.Errorf("the database was changed (%v)", err)
+	}
+	if files, _ := filepath.Glob(filepath.Join(h.dir, "state", "*")); len(files) != 3 { // jobs, lock
+		t.Errorf("there are %q", files)
 	}
 }

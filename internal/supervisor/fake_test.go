@@ -341,6 +341,24 @@ func (f *fake) wrongJob() {
 	select {}
 }
 
+// speaks says that it knows the protocols from argument 1 to argument 0, and
+// works when GO names argument 2.
+func (f *fake) speaks() {
+	var n [3]int
+	for i := range n {
+		var err error
+		n[i], err = strconv.Atoi(f.args[i])
+		check(err)
+	}
+	f.connect()
+	f.say(ipc.Hello{Proto: n[0], ProtoMin: n[1], PID: os.Getpid(), Job: f.dir.Job, Version: "other"})
+	for m := range f.orders {
+		if g, ok := m.(ipc.Go); ok && g.Proto == n[2] {
+			f.finish(success(), 0)
+		}
+	}
+}
+
 func (f *fake) wrongProto() {
 	f.connect()
 	f.say(ipc.Hello{Proto: ipc.Proto + 7, ProtoMin: ipc.Proto + 6, PID: os.Getpid(), Job: f.dir.Job, Version: "9.9"})

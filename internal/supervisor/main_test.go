@@ -39,6 +39,7 @@ var cast = map[string]func(*fake){
 	"reportThenHang":     (*fake).reportThenHang,
 	"wrongJob":           (*fake).wrongJob,
 	"wrongProto":         (*fake).wrongProto,
+	"speaks":             (*fake).speaks,
 	"negative":           (*fake).negative,
 	"fail":               (*fake).fail,
 	"undo":               (*fake).undo,

@@ -4,11 +4,13 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"storaged/internal/ipc"
 	"storaged/internal/record"
 )
 
@@ -64,6 +66,8 @@ func TestBadHelpers(t *testing.T) {
 		{name: "reports, then hangs", argv: act("reportThenHang"), change: func(tt *times) { tt.linger = 50 * time.Millisecond }, state: record.Succeeded, says: "killed by SIGKILL after", rollback: record.RollbackNone},
 		{name: "another job's HELLO", argv: act("wrongJob"), state: record.Failed, code: record.Internal, says: `runs job "another"`, rollback: record.RollbackNone},
 		{name: "another protocol", argv: act("wrongProto"), state: record.Failed, code: record.Internal, says: "9.9", rollback: record.RollbackNone},
+		{name: "a newer protocol, and ours", argv: act("speaks", proto(ipc.Proto+1), proto(ipc.Proto), proto(ipc.Proto)), state: record.Succeeded, rollback: record.RollbackNone},
+		{name: "the oldest protocol that we know", argv: act("speaks", proto(ipc.ProtoMin), "1", proto(ipc.ProtoMin)), state: record.Succeeded, rollback: record.RollbackNone},
 		{name: "stopped from outside before GO", argv: act("mute", "canceled"), state: record.Canceled, code: record.CanceledCode, rollback: record.RollbackNone},
 		{name: "stopped from outside, not heard", argv: act("mute", "canceled", "go"), state: record.Canceled, code: record.CanceledCode, rollback: record.RollbackNone},
 		{name: "success before GO", argv: act("mute", "succeeded"), state: record.Failed, code: record.Inconsistent, says: "before it was told to begin", rollback: record.RollbackNone},
@@ -221,3 +225,6 @@ func TestHelperGetsACleanEnvironment(t *testing.T) {
 		t.Errorf("helper inherits the database: %s", got)
 	}
 }
+
+// proto is a protocol version on a command line.
+func proto(n int) string { return strconv.Itoa(n) }
