@@ -38,6 +38,7 @@ var layers = []layer{
 	{"internal/term", nil},
 	{"internal/term/*", nil},
 	{"internal/testenv", nil},
+	{"internal/testenv/*", []string{"internal/testenv"}},
 	{"internal/ipc", nil},
 	{"internal/diskio", nil},
 	{"internal/image", nil},
@@ -73,16 +74,18 @@ var layers = []layer{
 var guarded = map[string][]string{
 	"github.com/urfave/cli/v2":          {"cmd/*", "cmd/internal/*"},
 	"github.com/vmihailenco/msgpack/v5": {"internal/ipc"},
-	"os/exec":                           {"internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/image", "internal/testenv", "scripts/*"},
+	"os/exec":                           {"internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/image", "internal/testenv", "internal/testenv/*", "scripts/*"},
 	// Only tests may need these.
-	"testing":                   testSupport,
-	"pgregory.net/rapid":        testSupport,
-	"go.uber.org/goleak":        testSupport,
-	"storaged/internal/testenv": testSupport,
+	"testing":                            testSupport,
+	"pgregory.net/rapid":                 testSupport,
+	"go.uber.org/goleak":                 testSupport,
+	"github.com/hanwen/go-fuse/v2/fs":    testSupport,
+	"storaged/internal/testenv":          testSupport,
+	"storaged/internal/testenv/powercut": testSupport,
 }
 
 // testSupport are packages that only tests import.
-var testSupport = []string{"internal/testenv", "internal/*/*test"}
+var testSupport = []string{"internal/testenv", "internal/testenv/*", "internal/*/*test"}
 
 // starters may call what starts a process or replaces this one, beside
 // importing os/exec; exiters may end this one.

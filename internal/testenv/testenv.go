@@ -91,7 +91,7 @@ func Mount(t testing.TB, kind string) string {
 		run(t, "mount", "-t", kind, "-o", fmt.Sprintf("size=%d", loopBytes), "storaged-test", dir)
 	default:
 		Loop(t)
-		run(t, "mount", "-o", "loop", imageFile(t, command), dir)
+		run(t, "mount", "-o", "loop", Image(t, kind), dir)
 	}
 	t.Cleanup(func() { run(t, "umount", dir) })
 	return dir
@@ -125,10 +125,10 @@ func Failing(t testing.TB) string {
 // included.
 const thinBytes = 20 << 20
 
-// imageFile makes a file system in a file.
-func imageFile(t testing.TB, command []string) string {
+// Image makes a new file system of the kind in a file.
+func Image(t testing.TB, kind string) string {
 	t.Helper()
-	return imageIn(t, t.TempDir(), command)
+	return imageIn(t, t.TempDir(), mkfs[kind])
 }
 
 func imageIn(t testing.TB, dir string, command []string) string {
