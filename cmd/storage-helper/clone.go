@@ -22,7 +22,7 @@ func cloneCommand() *cli.Command {
 		Flags: append(append(targetFlags(), sourceFlags("copy")...),
 			&cli.StringFlag{Name: "size", Usage: "`SIZE` of the copy, default that of the source"},
 			&cli.StringFlag{Name: "reflink", Value: "auto", Usage: "`auto|always|never` share blocks with the source, default auto"},
-			&cli.StringFlag{Name: "allocation", Value: "none", Usage: "`full|none|SIZE` to reserve for it, default none"},
+			reserveFlag(),
 			&cli.BoolFlag{Name: "sparse", Usage: "leave out blocks of zeros"},
 			onFailureFlag(),
 		),
@@ -42,13 +42,7 @@ func buildClone(c *cli.Context) (task, error) {
 	if n := cmdline.Size(c, "size"); n != nil {
 		w.size = *n
 	}
-	switch n := cmdline.Size(c, "allocation"); {
-	case n != nil:
-		w.allocation = *n
-	case c.String("allocation") == "full":
-		w.allocation = math.MaxInt64
-	}
-	w.sparse = c.Bool("sparse")
+	w.allocation, w.sparse = reserved(c), c.Bool("sparse")
 	if w.sparse && (w.allocation > 0 || w.reflink == diskio.ReflinkAlways) {
 		return task{}, record.Errorf(record.Invalid, "--sparse excludes --allocation and --reflink always: what is left out has no blocks")
 	}
@@ -98,9 +92,31 @@ func (w clone) copy(ctx context.Context, r *run, source backends.Volume, d backe
 		Dst: d.File(), Src: source.File(), Size: w.size, Reflink: w.reflink, Clean: true,
 		Allocation: w.allocation, Sparse: w.sparse,
 	})
+	r.copied(did, w.allocation)
+	return err
+}
+
+// copied reports what a copy did, and says if it has fewer blocks than it was
+// to have.
+func (r *run) copied(did diskio.CopyStats, allocation int64) {
 	r.report.Method, r.report.Bytes = did.Method, did.Bytes
-	if err == nil && w.allocation > 0 && !did.Kept {
+	if allocation > 0 && did.Allocated > 0 && !did.Kept {
 		r.warn("the file system has given the copy only %s of blocks; its space may run out later", quantity.FormatBytes(did.Allocated))
 	}
-	return err
+}
+
+// reserveFlag says what a copy is to have allocated.
+func reserveFlag() cli.Flag {
+	return &cli.StringFlag{Name: "allocation", Value: "none", Usage: "`full|none|SIZE` to reserve for it beside its data, default none"}
+}
+
+// reserved reads it, in bytes.
+func reserved(c *cli.Context) int64 {
+	if n := cmdline.Size(c, "allocation"); n != nil {
+		return *n
+	}
+	if c.String("allocation") == "full" {
+		return math.MaxInt64
+	}
+	return 0
 }

@@ -19,7 +19,7 @@ func moveCommand() *cli.Command {
 		Usage: "give a volume another name, in its pool or another",
 		Description: "On one file system it is renamed, to another it is copied, and removed when the copy is\n" +
 			"complete and durable. Nothing is replaced. A volume that is in use is refused.",
-		Flags: append(targetFlags(), sourceFlags("move")...),
+		Flags: append(append(targetFlags(), sourceFlags("move")...), reserveFlag()),
 	}, "--source /var/lib/images/vm1.raw --target /srv/images/vm1.raw", buildMove)
 }
 
@@ -32,7 +32,7 @@ func buildMove(c *cli.Context) (task, error) {
 	if err != nil {
 		return task{}, err
 	}
-	w := move{from: from, to: to}
+	w := move{from: from, to: to, allocation: reserved(c)}
 	return task{
 		doing:  fmt.Sprintf("move %q to %q", from.path, to.path),
 		done:   fmt.Sprintf("moved %q to %q", from.path, to.path),
@@ -44,7 +44,10 @@ func buildMove(c *cli.Context) (task, error) {
 	}, nil
 }
 
-type move struct{ from, to place }
+type move struct {
+	from, to   place
+	allocation int64 // of the copy, if it has to be one
+}
 
 func (w move) work(ctx context.Context, r *run) error {
 	v, err := r.take(ctx, w.from)
@@ -105,8 +108,8 @@ func (w move) copy(ctx context.Context, r *run, v backends.Taken, commit int) er
 	r.records = moveRecords{records, w.from.name, identity}
 	defer func() { r.records = records }()
 	return r.create(ctx, w.to, commit, func(d backends.Draft) error {
-		did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{Dst: d.File(), Src: v.File(), Clean: true})
-		r.report.Method, r.report.Bytes = did.Method, did.Bytes
+		did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{Dst: d.File(), Src: v.File(), Clean: true, Allocation: w.allocation})
+		r.copied(did, w.allocation)
 		if err != nil {
 			return err
 		}

@@ -59,6 +59,24 @@ func TestCloneHasTheAllocationOfItsSource(t *testing.T) {
 	}
 }
 
+// What a volume was to have allocated goes with it to another file system.
+func TestMoveKeepsTheAllocation(t *testing.T) {
+	h := newHost(t)
+	dir := testenv.Mount(t, "ext4")
+	h.define("other", dir)
+	st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "pool", api.VolumeCreate{Name: "full", Capacity: 8 * mib})
+	h.succeed(st, err)
+	st, err = h.client.MoveVolume(h.ctx(), api.Submit{}, "pool", "full", api.VolumeMove{Pool: "other", Name: "moved"})
+	j := h.succeed(st, err)
+	if j.Result.Method != "copy" || j.Result.Allocation < 8*mib {
+		t.Errorf("result is %+v", j.Result)
+	}
+	st, err = h.client.CloneVolume(h.ctx(), api.Submit{}, "other", "moved", api.VolumeClone{Name: "clone"})
+	if j := h.succeed(st, err); j.Result.Allocation < 8*mib {
+		t.Errorf("of its clone %d bytes have blocks", j.Result.Allocation)
+	}
+}
+
 func TestSharingClonesHaveRoomForTheRest(t *testing.T) {
 	h := newHost(t)
 	h.on("xfs")

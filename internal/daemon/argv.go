@@ -31,16 +31,22 @@ func idArg(argv []string, name string, id backends.PoolID) []string {
 func cloneArgv(w work) []string {
 	argv := idArg([]string{"clone", "--source", w.Path, "--source-type", w.Type}, "--source-pool-id", w.PoolID)
 	argv = idArg(append(argv, "--target", w.TargetPath, "--target-type", w.TargetType), "--pool-id", w.TargetID)
-	argv = append(argv, "--size", bytesArg(w.Capacity), "--reflink", w.Reflink)
-	if w.Promise > 0 {
-		argv = append(argv, "--allocation", bytesArg(w.Promise))
-	}
+	argv = promiseArg(append(argv, "--size", bytesArg(w.Capacity), "--reflink", w.Reflink), w)
 	return keepArg(flagArg(argv, w.Sparse, "--sparse"), w)
 }
 
 func moveArgv(w work) []string {
 	argv := idArg([]string{"move", "--source", w.Path, "--source-type", w.Type}, "--source-pool-id", w.PoolID)
-	return idArg(append(argv, "--target", w.TargetPath, "--target-type", w.TargetType), "--pool-id", w.TargetID)
+	argv = idArg(append(argv, "--target", w.TargetPath, "--target-type", w.TargetType), "--pool-id", w.TargetID)
+	return promiseArg(argv, w)
+}
+
+// promiseArg says what a new volume shall have allocated beside its data.
+func promiseArg(argv []string, w work) []string {
+	if w.Promise == 0 {
+		return argv
+	}
+	return append(argv, "--allocation", bytesArg(w.Promise))
 }
 
 func keepArg(argv []string, w work) []string {

@@ -40,9 +40,9 @@ func (s *Service) MoveVolume(ctx context.Context, sub api.Submit, pool, volume s
 func moveWork(from, to *store.Pool, v *store.Volume, name string) work {
 	w := volumeWork(from, record.VolumeMove, v.Name)
 	w.TargetPool, w.TargetName, w.TargetType, w.TargetPath = to.Name, name, to.Type, volumePath(to, name)
-	w.Format = v.Format
+	w.Format, w.Promise = v.Format, v.Promised
 	if !together(from, to) {
-		w.Allocation = v.Allocation
+		w.Allocation = max(v.Allocation, v.Promised)
 	}
 	return w
 }

@@ -304,3 +304,21 @@ func TestPageCacheStaysAsItWas(t *testing.T) {
 		t.Errorf("the copy left %d bytes of its target in the page cache", got*page)
 	}
 }
+
+// The next extent of a sparse source may lie far ahead of what is being read.
+func TestPageCacheStaysEmptyOfASparseSource(t *testing.T) {
+	src, dst := create(t, t.TempDir(), "src"), create(t, t.TempDir(), "dst")
+	const extents, apart = 60, 100 * mib
+	for i := range int64(extents) {
+		writeRandom(t, src, i*apart, mib)
+	}
+	must(t, src.Sync())
+	dropCache(src, 0, 0)
+	_, err := Copy(context.Background(), NewPacer(nil), CopySpec{Dst: dst, Src: src})
+	must(t, err)
+	for _, f := range []*os.File{src, dst} {
+		if got := int64(cacheOf(t, f, 0, 0).Cache) * int64(os.Getpagesize()); got > extents*mib/4 {
+			t.Errorf("of %d MiB %d bytes of %s are left in the page cache", extents, got, f.Name())
+		}
+	}
+}

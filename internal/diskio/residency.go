@@ -16,10 +16,11 @@ const (
 	// dropBytes is the unit in which pages are dropped. The kernel drops no
 	// folio in part; they are aligned and smaller than this.
 	dropBytes = 8 << 20
-	// dropLag is how far behind the reads pages are dropped. Pages that are
-	// dropped too early are read twice, which a lag larger than what the workers
-	// hold makes rare.
-	dropLag = 16 << 20
+	// dropLag is how many chunks behind the reads pages are dropped. What is
+	// dropped before it was read is read twice and stays, which a lag larger than
+	// what the workers hold makes rare. It counts chunks, because the next one may
+	// lie gigabytes ahead, behind a hole.
+	dropLag = 16
 )
 
 // residency leaves the page cache as a reader found it: it looks which pages
@@ -35,6 +36,7 @@ type residency struct {
 	surveyed int64    // up to here absent is known
 	dropped  int64    // up to here it is dropped
 	absent   []extent // to be dropped, in order
+	recent   []int64  // where the last reads began, the oldest first
 }
 
 func newResidency(f *os.File, size int64) *residency {
@@ -66,7 +68,13 @@ func (r *residency) reach(off int64) {
 		r.survey(r.surveyed, n)
 		r.surveyed += n
 	}
-	if limit := (off - dropLag) / dropBytes * dropBytes; limit > r.dropped {
+	r.recent = append(r.recent, off)
+	if len(r.recent) <= dropLag {
+		return
+	}
+	limit := r.recent[0] / dropBytes * dropBytes
+	r.recent = r.recent[1:]
+	if limit > r.dropped {
 		r.dropUpTo(limit)
 	}
 }

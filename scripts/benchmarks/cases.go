@@ -28,8 +28,9 @@ const (
 	sparseSize = 100 * gib
 	// extents are how many pieces the data of the sparse file is in.
 	extents = 1000
-	// reflinkSize is what shares its blocks.
-	reflinkSize = 10 * gib
+	// reflinkShare is how much larger than the file full of data that file is
+	// which shares its blocks.
+	reflinkShare = 5
 	// holeSize is an empty file for those who read every hole.
 	holeSize = 4 * gib
 )
@@ -37,7 +38,7 @@ const (
 // cases are all there is to compare.
 func (b *bench) cases() []benchCase {
 	both, cold := []warmth{coldSource, warmSource}, []warmth{coldSource}
-	half := b.size / 2
+	half, quarter := b.size/2, b.size/4
 	copies := []contender{b.clone(), cp("never"), qemuConvert(), nbdcopy()}
 	random := b.filled("random.raw", b.size)
 	return []benchCase{
@@ -47,11 +48,11 @@ func (b *bench) cases() []benchCase {
 		{"empty", "Copy of 100 GiB without data", cold, b.sparse("empty.raw", 0), copies},
 		{"hole", "Copy of 4 GiB without data, against libvirt, which reads it", cold, b.hole(),
 			[]contender{b.clone(), b.libvirt.contender("vol-clone", "--pool", "peers", "FROM", "NAME")}},
-		{"reflink-xfs", "Reflink of 10 GiB on xfs", cold, b.onLoop("xfs"), []contender{b.share(), cp("always")}},
-		{"reflink-btrfs", "Reflink of 10 GiB on btrfs", cold, b.onLoop("btrfs"), []contender{b.share(), cp("always")}},
-		{"wipe-zero", fmt.Sprintf("Wipe of %d MiB with zeros", half>>20), []warmth{noSource}, b.victim(half), []contender{
+		{"reflink-xfs", fmt.Sprintf("Reflink of %d MiB on xfs", reflinkShare*b.size>>20), cold, b.onLoop("xfs"), []contender{b.share(), cp("always")}},
+		{"reflink-btrfs", fmt.Sprintf("Reflink of %d MiB on btrfs", reflinkShare*b.size>>20), cold, b.onLoop("btrfs"), []contender{b.share(), cp("always")}},
+		{"wipe-zero", fmt.Sprintf("Wipe of %d MiB with zeros", quarter>>20), []warmth{noSource}, b.victim(quarter), []contender{
 			b.wipe("zero"), shred("-n", "0", "-z"), scrub("fillzero"), b.libvirt.contender("vol-wipe", "--pool", "peers", "NAME")}},
-		{"wipe-random", fmt.Sprintf("Wipe of %d MiB with random bytes", half>>20), []warmth{noSource}, b.victim(half), []contender{
+		{"wipe-random", fmt.Sprintf("Wipe of %d MiB with random bytes", quarter>>20), []warmth{noSource}, b.victim(quarter), []contender{
 			b.wipe("random"), shred("-n", "1"), scrub("random"), b.libvirt.contender("vol-wipe", "--pool", "peers", "NAME", "--algorithm", "random")}},
 		{"upload", fmt.Sprintf("Upload of %d MiB into a volume", half>>20), cold, b.upload(half), []contender{
 			b.helper("upload", "--source", "SOURCE", "--target", "TARGET", "--yes"), b.libvirt.contender("vol-upload", "--pool", "peers", "NAME", "SOURCE")}},
@@ -211,7 +212,7 @@ func (b *bench) onLoop(kind string) prepared {
 			_ = os.Remove(image)
 		}
 		steps := [][]string{
-			{"truncate", "-s", fmt.Sprint(reflinkSize + 4*gib), image},
+			{"truncate", "-s", fmt.Sprint(reflinkShare*b.size + 4*gib), image},
 			{"mkfs." + kind, "-q", image},
 			{"mkdir", "-p", mount},
 			{"mount", "-o", "loop", image, mount},
@@ -223,11 +224,11 @@ func (b *bench) onLoop(kind string) prepared {
 			}
 		}
 		w := work{source: filepath.Join(mount, "source.raw"), target: filepath.Join(mount, "target.raw")}
-		return w, undo, noise(w.source, reflinkSize)
+		return w, undo, noise(w.source, reflinkShare*b.size)
 	}
 }
 
-// noise writes a file full of random bytes, which repeat after 64 MiB: no file
+// noise writes a file full of random bytes, which repeat after 4 MiB: no file
 // system here looks for that.
 func noise(path string, size int64) error {
 	f, err := os.Create(path)
@@ -235,7 +236,7 @@ func noise(path string, size int64) error {
 		return err
 	}
 	defer f.Close() // synced below
-	block := make([]byte, 64<<20)
+	block := make([]byte, 4<<20)
 	_, _ = rand.Read(block) // never fails
 	for off := int64(0); off < size; off += int64(len(block)) {
 		if _, err := f.Write(block[:min(int64(len(block)), size-off)]); err != nil {

@@ -24,6 +24,7 @@ type libvirt struct {
 const libvirtScript = `set -e
 for d in /run /var/lib/libvirt /etc/libvirt /var/cache/libvirt; do mkdir -p $d; mount -t tmpfs private $d; done
 mkdir -p /run/libvirt
+printf 'user = "root"\ngroup = "root"\n' >/etc/libvirt/qemu.conf # the package's own users may not be there
 exec libvirtd --config "$1/libvirtd.conf" --pid-file "$1/pid"`
 
 // startLibvirt starts it with a pool on dir, or says in absent why it cannot.
@@ -61,7 +62,8 @@ func startLibvirt(ctx context.Context, base, dir string) *libvirt {
 	if err := l.ready(ctx, dir); err != nil {
 		l.stop()
 		said, _ := os.ReadFile(log.Name())
-		l.absent = fmt.Sprintf("libvirtd: %v: %s", err, said)
+		lines := strings.Split(strings.TrimSpace(string(said)), "\n")
+		l.absent = "libvirtd does not start here: " + lines[len(lines)-1]
 	}
 	return l
 }

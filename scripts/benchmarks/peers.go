@@ -65,7 +65,7 @@ func newBench(bin string, args []string) (*bench, error) {
 	set := flag.NewFlagSet("peers", flag.ContinueOnError)
 	pairs := set.Int("n", 15, "pairs of each comparison; fewer than 6 give no interval")
 	only := set.String("case", ".", "measure the cases whose name matches this `pattern` only")
-	size := set.Int64("mib", 2048, "MiB of a file full of data; wipes and streams take half of it")
+	size := set.Int64("mib", 2048, "MiB of a file full of data; streams take half of it, wipes a quarter")
 	dir := set.String("dir", os.TempDir(), "where the files are made; 20 GiB of room are needed")
 	report := set.String("o", "", "write the report to this `file` too")
 	if err := set.Parse(args); err != nil {

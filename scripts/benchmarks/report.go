@@ -38,7 +38,7 @@ below 1 we are faster, and where the interval holds 1 nobody knows.
 - **durable** is the time from the start of the process until the target and its
   directory are on the disk. Tools that do not see to that get one fsync each afterwards.
 - **CPU** is of all processes that worked, daemons included. **memory** is the most that
-  the largest of them had. **cache** is what both files have left in the page cache.
+  the largest of them had; %.0f MiB is the least that can be told apart. **cache** is what both files have left in the page cache.
 - A cold source was put out of the page cache before (POSIX_FADV_DONTNEED), a warm one
   read once.
 `
@@ -50,7 +50,7 @@ func (b *bench) preface(out *strings.Builder) {
 	_ = syscall.Sysinfo(&info) // cannot fail
 	memory := fmt.Sprintf("%.0f GiB", float64(info.Totalram)*float64(info.Unit)/gib)
 	fmt.Fprintf(out, preface, time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), memory,
-		unix.ByteSliceToString(host.Release[:]), fileSystem(b.dir), b.pairs)
+		unix.ByteSliceToString(host.Release[:]), fileSystem(b.dir), b.pairs, peak(os.Getpid())/(1<<20))
 }
 
 // fileSystem names what a directory lies on, by statfs(2).

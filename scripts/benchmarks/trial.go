@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -57,6 +58,8 @@ func (c contender) trial(ctx context.Context, w *work) (figures, error) {
 	if err := c.warmth.apply(w.source); err != nil {
 		return figures{}, err
 	}
+	debug.FreeOSMemory()
+	forgetPeak(os.Getpid()) // a process inherits it, wait4(2) would give it as the command's
 	cmd := exec.CommandContext(ctx, c.argv[0], w.fill(c.argv[1:])...)
 	var pid int
 	var spent float64
