@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,7 +25,6 @@ type libvirt struct {
 const libvirtScript = `set -e
 for d in /run /var/lib/libvirt /etc/libvirt /var/cache/libvirt; do mkdir -p $d; mount -t tmpfs private $d; done
 mkdir -p /run/libvirt
-printf 'user = "root"\ngroup = "root"\n' >/etc/libvirt/qemu.conf # the package's own users may not be there
 exec libvirtd --config "$1/libvirtd.conf" --pid-file "$1/pid"`
 
 // startLibvirt starts it with a pool on dir, or says in absent why it cannot.
@@ -37,22 +37,14 @@ func startLibvirt(ctx context.Context, base, dir string) *libvirt {
 		}
 	}
 	home := filepath.Join(base, "libvirt")
-	config := fmt.Sprintf("unix_sock_dir = %q\nauth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n", home)
-	if err := os.Mkdir(home, 0o700); err != nil {
-		l.absent = err.Error()
-		return l
-	}
-	if err := os.WriteFile(filepath.Join(home, "libvirtd.conf"), []byte(config), 0o600); err != nil {
-		l.absent = err.Error()
-		return l
-	}
-	log, err := os.Create(filepath.Join(home, "log"))
+	log, err := layLibvirt(home)
 	if err != nil {
 		l.absent = err.Error()
 		return l
 	}
 	defer log.Close() // the daemon has its own
 	cmd := exec.Command("unshare", "--mount", "--net", "sh", "-c", libvirtScript, "libvirtd", home)
+	cmd.Env = append(os.Environ(), "LIBVIRT_DRIVER_DIR="+home)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		l.absent = "libvirtd: " + err.Error()
@@ -66,6 +58,33 @@ func startLibvirt(ctx context.Context, base, dir string) *libvirt {
 		l.absent = "libvirtd does not start here: " + lines[len(lines)-1]
 	}
 	return l
+}
+
+// storageDriver is the one driver that is wanted; the others look for users,
+// devices and a bus.
+const storageDriver = "libvirt_driver_storage.so"
+
+// layLibvirt makes the directory of a private libvirtd, and opens its log.
+func layLibvirt(home string) (*os.File, error) {
+	var found []string
+	for _, dir := range []string{"/usr/lib*/*", "/usr/lib*"} { // with and without the architecture
+		there, _ := filepath.Glob(filepath.Join(dir, "libvirt/connection-driver", storageDriver)) // fails for a bad pattern only
+		found = append(found, there...)
+	}
+	if len(found) == 0 {
+		return nil, errors.New("libvirt's storage driver is not installed")
+	}
+	if err := os.Mkdir(home, 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.Symlink(found[0], filepath.Join(home, storageDriver)); err != nil {
+		return nil, err
+	}
+	config := fmt.Sprintf("unix_sock_dir = %q\nauth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n", home)
+	if err := os.WriteFile(filepath.Join(home, "libvirtd.conf"), []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	return os.Create(filepath.Join(home, "log"))
 }
 
 // ready waits for the daemon and makes the pool.
