@@ -32,7 +32,7 @@ const (
 	// which shares its blocks.
 	reflinkShare = 5
 	// holeSize is an empty file for those who read every hole.
-	holeSize = 4 * gib
+	holeSize = 2 * gib
 )
 
 // cases are all there is to compare.
@@ -46,7 +46,7 @@ func (b *bench) cases() []benchCase {
 			append(copies, dd(), b.libvirt.contender("vol-clone", "--pool", "peers", "FROM", "NAME"))},
 		{"sparse", "Copy of 100 GiB with 1 GiB of data in 1000 extents", cold, b.sparse("sparse.raw", gib), copies},
 		{"empty", "Copy of 100 GiB without data", cold, b.sparse("empty.raw", 0), copies},
-		{"hole", "Copy of 4 GiB without data, against libvirt, which reads it", cold, b.hole(),
+		{"hole", "Copy of 2 GiB without data, against libvirt, which reads it", cold, b.hole(),
 			[]contender{b.clone(), b.libvirt.contender("vol-clone", "--pool", "peers", "FROM", "NAME")}},
 		{"reflink-xfs", fmt.Sprintf("Reflink of %d MiB on xfs", reflinkShare*b.size>>20), cold, b.onLoop("xfs"), []contender{b.share(), cp("always")}},
 		{"reflink-btrfs", fmt.Sprintf("Reflink of %d MiB on btrfs", reflinkShare*b.size>>20), cold, b.onLoop("btrfs"), []contender{b.share(), cp("always")}},
