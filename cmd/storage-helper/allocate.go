@@ -22,7 +22,7 @@ func allocateCommand() *cli.Command {
 		Flags: append(targetFlags(), contentFlags(
 			&cli.StringFlag{Name: "capacity", Usage: "`SIZE` that it can hold"},
 			&cli.StringFlag{Name: "allocation", Value: "full", Usage: "`full|none|SIZE` to reserve for it, default full, and none with --source"},
-			onFailureFlag(),
+			onFailureFlag(), resumeFlag(),
 		)...),
 	}, "--target /var/lib/images/vm1.raw --capacity 10G", buildAllocate)
 }
@@ -44,6 +44,7 @@ func buildAllocate(c *cli.Context) (task, error) {
 		return task{}, record.Errorf(record.Unsupported, "a volume of format %s can be made of a content only (--source)", a.format)
 	}
 	return task{
+		name: c.Command.Name, resumes: c.Bool("resume"),
 		doing:  fmt.Sprintf("allocate %q", at.path),
 		done:   fmt.Sprintf("allocated %q", at.path),
 		undone: left(c, at),
@@ -75,6 +76,7 @@ func (a allocation) work(ctx context.Context, r *run) error {
 	r.plan(moving("allocate", a.spec.Allocation), single("commit"))
 	r.next(0)
 	err := r.create(ctx, a.at, 1, func(d backends.Draft) error {
+		a.spec.Keep = r.checkpoints(position{}, d.File(), r.id)
 		method, err := r.allocate(ctx, d, a.spec)
 		r.report.Method, r.report.Bytes = method, a.spec.Allocation
 		return err

@@ -24,7 +24,7 @@ func cloneCommand() *cli.Command {
 			&cli.StringFlag{Name: "reflink", Value: "auto", Usage: "`auto|always|never` share blocks with the source, default auto"},
 			reserveFlag(),
 			&cli.BoolFlag{Name: "sparse", Usage: "leave out blocks of zeros"},
-			onFailureFlag(),
+			onFailureFlag(), resumeFlag(),
 		),
 	}, "--source base.raw --target vm1.raw --limit 200M", buildClone)
 }
@@ -47,6 +47,7 @@ func buildClone(c *cli.Context) (task, error) {
 		return task{}, record.Errorf(record.Invalid, "--sparse excludes --allocation and --reflink always: what is left out has no blocks")
 	}
 	return task{
+		name: c.Command.Name, resumes: c.Bool("resume"),
 		doing:  fmt.Sprintf("clone %q to %q", from.path, to.path),
 		done:   fmt.Sprintf("cloned %q to %q", from.path, to.path),
 		undone: left(c, to) + fmt.Sprintf("; %q is as it was", from.path),
@@ -60,7 +61,8 @@ func buildClone(c *cli.Context) (task, error) {
 
 type clone struct {
 	from, to   place
-	size       int64 // 0 is the source's
+	held       *footprint // the source, when it was opened
+	size       int64      // 0 is the source's
 	allocation int64
 	reflink    diskio.Reflink
 	sparse     bool
@@ -79,6 +81,9 @@ func (w clone) work(ctx context.Context, r *run) error {
 	if w.size != 0 && w.size < size {
 		return failed(record.Invalid, "cannot clone %q, which has %s, to a size of %s", w.from.path, quantity.FormatBoth(size), quantity.FormatBoth(w.size))
 	}
+	if w.held, err = r.held(source.File()); err != nil {
+		return err
+	}
 	r.plan(growing(moving("copy", size)), single("commit"))
 	r.next(0)
 	return r.create(ctx, w.to, 1, func(d backends.Draft) error {
@@ -91,6 +96,7 @@ func (w clone) copy(ctx context.Context, r *run, source backends.Volume, d backe
 	did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{
 		Dst: d.File(), Src: source.File(), Size: w.size, Reflink: w.reflink, Clean: true,
 		Allocation: w.allocation, Sparse: w.sparse,
+		Checkpoints: r.checkpoints(position{Source: w.held}, d.File(), r.id),
 	})
 	r.copied(did, w.allocation)
 	return err

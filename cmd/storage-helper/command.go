@@ -122,6 +122,11 @@ func onFailureFlag() cli.Flag {
 	}
 }
 
+// resumeFlag is how the daemon says that the job had begun already.
+func resumeFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "resume", Usage: "go on where the job was interrupted, if that is safe; as a job of storaged only"}
+}
+
 func keeps(c *cli.Context) bool { return c.String("on-failure") == string(record.KeepOnFailure) }
 
 // left says what a cancel leaves of a new volume.

@@ -93,13 +93,14 @@ func consent(t task, o handOptions) error {
 	return nil
 }
 
-func (h *handMode) plan(ipc.Plan)          {}
-func (h *handMode) phase(ipc.Phase)        {}
-func (h *handMode) warn(text string)       { h.note("warning: " + text) }
-func (h *handMode) window(ipc.Window) bool { return false }
-func (h *handMode) note(text string)       { h.display.Note(program + ": " + text) }
-func (h *handMode) progress(r reading)     { h.display.Update(h.figures(r)) }
-func (h *handMode) tick(r reading)         { h.progress(r) }
+func (h *handMode) plan(ipc.Plan)             {}
+func (h *handMode) phase(ipc.Phase)           {}
+func (h *handMode) warn(text string)          { h.note("warning: " + text) }
+func (h *handMode) window(ipc.Window) bool    { return false }
+func (h *handMode) checkpoint(ipc.Checkpoint) {}
+func (h *handMode) note(text string)          { h.display.Note(program + ": " + text) }
+func (h *handMode) progress(r reading)        { h.display.Update(h.figures(r)) }
+func (h *handMode) tick(r reading)            { h.progress(r) }
 
 func (h *handMode) report(r reading) {
 	h.progress(r)
@@ -183,6 +184,10 @@ type noRecords struct{}
 
 func (noRecords) save([]byte) error     { return nil }
 func (noRecords) load() ([]byte, error) { return nil, nil }
+
+func (noRecords) mark(ipc.Mark) error        { return nil }
+func (noRecords) marked() (*ipc.Mark, error) { return nil, nil }
+func (noRecords) outlive() bool              { return false }
 
 // conclude tells the result and gives the error.
 func conclude(t task, report *ipc.Report, took time.Duration, o handOptions) error {

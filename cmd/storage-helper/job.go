@@ -144,7 +144,7 @@ func (j *jobMode) awaitGo(ctx context.Context) error {
 		select {
 		case m, ok := <-j.orders:
 			if !ok {
-				return record.Errorf(record.Interrupted, "the daemon went away before it said go; nothing was touched")
+				return j.untouched()
 			}
 			if g, ok := m.(ipc.Go); ok {
 				j.start(ctx, g)
@@ -158,6 +158,16 @@ func (j *jobMode) awaitGo(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// untouched ends a run that GO did not reach. The daemon may have recorded that
+// it would, and is told otherwise.
+func (j *jobMode) untouched() error {
+	err := record.Errorf(record.Interrupted, "the daemon went away before it said go; nothing was touched")
+	_, serr := ipc.SaveReport(j.dir.Result(), &ipc.Report{Summary: ipc.Summary{
+		Outcome: ipc.Failed, Untouched: true, Error: &ipc.Error{Code: string(err.Code), Message: err.Message, Offset: -1},
+	}})
+	return errors.Join(err, serr)
 }
 
 // start applies what came with GO.
@@ -308,6 +318,8 @@ func (j *jobMode) plan(p ipc.Plan)   { j.show(p) }
 func (j *jobMode) phase(p ipc.Phase) { j.show(p) }
 func (j *jobMode) warn(text string)  { j.show(ipc.Warn{Text: text}) }
 
+func (j *jobMode) checkpoint(c ipc.Checkpoint) { j.show(c) }
+
 func (j *jobMode) window(w ipc.Window) bool {
 	j.show(w)
 	return true
@@ -371,6 +383,17 @@ type jobRecords struct {
 
 func (j jobRecords) save(identity []byte) error {
 	return j.mode.persist("commit record", func() error { return ipc.SaveDurable(j.dir.Commit(), identity) })
+}
+
+func (j jobRecords) mark(m ipc.Mark) error { return ipc.SaveMark(j.dir.Checkpoint(), m) }
+func (j jobRecords) outlive() bool         { return true }
+
+func (j jobRecords) marked() (*ipc.Mark, error) {
+	m, err := ipc.LoadMark(j.dir.Checkpoint())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return m, err
 }
 
 // maxCommit is more than any driver's identity of a volume, in bytes.

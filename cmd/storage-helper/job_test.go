@@ -107,7 +107,7 @@ func TestJobTouchesNothingWhenTheDaemonGoesBeforeGo(t *testing.T) {
 		t.Errorf("exit code %d without having done anything", code)
 	}
 	onlyHas(t, c.pool, "a.raw")
-	onlyHas(t, c.dir.State, "log")
+	onlyHas(t, c.dir.State, "log", "result")
 }
 
 func TestJobCanceledBeforeGoTouchesNothing(t *testing.T) {

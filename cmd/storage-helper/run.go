@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -15,6 +16,7 @@ import (
 
 // task is one piece of work, as the daemon or a person asked for it.
 type task struct {
+	name    string // of its command
 	doing   string // behind "cannot": `clone "/a" to "/b"`
 	undone  string // what a cancel leaves, for people
 	ask     string // what a destructive task asks before it begins; "" for others
@@ -25,6 +27,7 @@ type task struct {
 	keeps   bool   // an unfinished volume is kept
 	stdout  bool   // the content goes to standard output, and so the result elsewhere
 	settles bool   // it ends what another run began, and is not canceled itself
+	resumes bool   // it goes on where an earlier run of the job was interrupted
 	work    func(ctx context.Context, r *run) error
 }
 
@@ -43,6 +46,11 @@ type run struct {
 	log     hclog.Logger
 	report  ipc.Report
 	keep    bool // an unfinished volume gets its name all the same
+
+	command string   // of the task
+	resumes bool     // an earlier helper had begun
+	earlier *earlier // its checkpoint; nil: the task begins at its start
+	unsaved sync.Once
 }
 
 // view is who watches a run: the daemon at the other end of a FIFO, or a
@@ -53,16 +61,23 @@ type view interface {
 	progress(r reading)
 	state(a ipc.Activity)
 	warn(text string)
+	checkpoint(c ipc.Checkpoint)
 	// window tells of a window; it gives false where nobody visits, and nobody
 	// answers.
 	window(w ipc.Window) (visited bool)
 }
 
-// commitRecords keeps the identity of a volume that is about to get its name.
+// commitRecords keeps the identity of a volume that is about to get its name,
+// and checkpoints.
 type commitRecords interface {
 	save(identity []byte) error
 	// load gives what was saved, nil if nothing was.
 	load() ([]byte, error)
+	mark(m ipc.Mark) error
+	// marked gives the newest checkpoint, nil if there is none.
+	marked() (*ipc.Mark, error)
+	// outlive reports whether they do the run: else nobody would look at them.
+	outlive() bool
 }
 
 // newRun makes a run and the context that its control ends.
@@ -79,7 +94,8 @@ func newRun(id string, c commitRecords, log hclog.Logger) (*run, context.Context
 func (r *run) do(ctx context.Context, t task) *ipc.Report {
 	r.report.Rollback = string(record.RollbackNone)
 	r.windows.view = r.view
-	r.keep = t.keeps
+	r.keep, r.command, r.resumes = t.keeps, t.name, t.resumes
+	r.takeUp(t)
 	err := r.guarded(ctx, t)
 	r.view.progress(r.meter.read())
 	r.report.Read, r.report.Written, r.report.Holes, r.report.Phases = r.meter.finish()

@@ -27,11 +27,12 @@ type blind struct {
 	activities []ipc.Activity
 }
 
-func (*blind) plan(ipc.Plan)          {}
-func (*blind) phase(ipc.Phase)        {}
-func (*blind) progress(reading)       {}
-func (*blind) warn(string)            {}
-func (*blind) window(ipc.Window) bool { return false }
+func (*blind) plan(ipc.Plan)             {}
+func (*blind) phase(ipc.Phase)           {}
+func (*blind) progress(reading)          {}
+func (*blind) warn(string)               {}
+func (*blind) window(ipc.Window) bool    { return false }
+func (*blind) checkpoint(ipc.Checkpoint) {}
 func (b *blind) state(a ipc.Activity) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -90,11 +91,11 @@ func (fullDisk) save([]byte) error { return syscall.ENOSPC }
 func TestCancelIsTooLateBehindThePointOfNoReturn(t *testing.T) {
 	r, ctx := testRun(t)
 	at := testPlace(t, "a.raw")
-	r.records = recorder(func() {
+	r.records = recorder{does: func() {
 		if s := r.control.cancel(cancelCause{}); s != sealed {
 			t.Errorf("stage %v", s)
 		}
-	})
+	}}
 	report := r.do(ctx, task{doing: "try", work: allocation{at: at, spec: diskio.AllocateSpec{Capacity: mib}}.work})
 	if report.Outcome != ipc.Succeeded {
 		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
@@ -103,10 +104,12 @@ func TestCancelIsTooLateBehindThePointOfNoReturn(t *testing.T) {
 }
 
 // recorder does something while the commit record is saved.
-type recorder func()
+type recorder struct {
+	noRecords
+	does func()
+}
 
-func (f recorder) save([]byte) error   { f(); return nil }
-func (recorder) load() ([]byte, error) { return nil, nil }
+func (r recorder) save([]byte) error { r.does(); return nil }
 
 func TestResizeThatIsCanceledGivesTheSizeBack(t *testing.T) {
 	r, ctx := testRun(t)

@@ -18,6 +18,7 @@ func verifyCommand() *cli.Command {
 		Description: "With --checksum a content that differs is exit code 10.",
 		Flags: append(targetFlags(),
 			&cli.StringFlag{Name: "checksum", Usage: "`CHECKSUM` that it should have, sha256:HEX"},
+			resumeFlag(),
 		),
 	}, "--target base.raw --checksum sha256:9f86d081884c7d65…", buildVerify)
 }
@@ -34,6 +35,7 @@ func buildVerify(c *cli.Context) (task, error) {
 		}
 	}
 	return task{
+		name: c.Command.Name, resumes: c.Bool("resume"),
 		doing:  fmt.Sprintf("verify %q", at.path),
 		done:   fmt.Sprintf("read %q", at.path),
 		undone: "nothing was changed",
@@ -57,11 +59,15 @@ func (w verification) work(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
+	held, err := r.held(v.File())
+	if err != nil {
+		return err
+	}
 	r.plan(growing(moving("read", size)))
 	r.next(0)
 	var sum diskio.SumStats
 	err = r.share(ctx, v, func(ctx context.Context) error {
-		sum, err = diskio.Sum(ctx, r.pacer, v.File())
+		sum, err = diskio.SumFrom(ctx, r.pacer, v.File(), r.sums(position{Source: held}))
 		return err
 	})
 	if err != nil {

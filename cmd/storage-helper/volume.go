@@ -69,12 +69,8 @@ func length(path string) string {
 // written by then under the volume's name. commit is the index of the phase in
 // which it gets that.
 func (r *run) create(ctx context.Context, at place, commit int, fill func(d backends.Draft) error) error {
-	var draft backends.Draft
-	err := r.step(ctx, func() (err error) {
-		draft, err = at.backend.Create(ctx, at.pool, at.name, r.id)
-		return err
-	})
-	if err != nil {
+	draft, done, err := r.begin(ctx, at)
+	if err != nil || done {
 		return err
 	}
 	defer draft.Close() // what it held is durable or gone by then

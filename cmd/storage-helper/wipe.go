@@ -26,7 +26,7 @@ func wipeCommand() *cli.Command {
 			&cli.StringFlag{Name: "algorithm", Value: diskio.AlgorithmZero, Usage: "`" + strings.Join(diskio.Algorithms(), "|") + "`, default zero"},
 			&cli.BoolFlag{Name: "verify", Usage: "read it back from the device"},
 			&cli.BoolFlag{Name: "accept-limits", Usage: "wipe also what cannot be wiped wholly"},
-			yesFlag(),
+			resumeFlag(), yesFlag(),
 		),
 	}, "--target old.raw --verify --yes", buildWipe)
 }
@@ -38,6 +38,7 @@ func buildWipe(c *cli.Context) (task, error) {
 	}
 	w := wipe{at: at, accept: c.Bool("accept-limits"), spec: diskio.WipeSpec{Algorithm: c.String("algorithm"), Verify: c.Bool("verify")}}
 	return task{
+		name: c.Command.Name, resumes: c.Bool("resume"),
 		doing:  fmt.Sprintf("wipe %q", at.path),
 		done:   fmt.Sprintf("wiped %q", at.path),
 		undone: fmt.Sprintf("what is overwritten of %q already stays so", at.path),
@@ -62,8 +63,28 @@ func (w wipe) work(ctx context.Context, r *run) error {
 		}
 		r.plan(w.phase(size))
 		r.next(0)
+		w.goOn(r, v)
 		return w.overwrite(ctx, r, v)
 	})
+}
+
+// goOn begins where an earlier helper was interrupted, if nobody else has
+// written to the volume since, and makes checkpoints.
+func (w *wipe) goOn(r *run, v backends.Volume) {
+	if e := r.earlier; e != nil {
+		switch why := e.fits(v.File()); {
+		case why != "":
+			r.anew("%q: %s", w.at.path, why)
+		case e.at.Algorithm != w.spec.Algorithm:
+			r.anew("it was by algorithm %q", e.at.Algorithm)
+		default:
+			w.spec.Order = e.at.Order
+		}
+	}
+	if w.spec.Order == nil {
+		w.spec.Order = diskio.WipeOrder(w.spec.Algorithm)
+	}
+	w.spec.Checkpoints = r.checkpoints(position{Algorithm: w.spec.Algorithm, Order: w.spec.Order}, v.File(), "")
 }
 
 // phase is the plan of the wiping.
@@ -80,7 +101,10 @@ func (w wipe) overwrite(ctx context.Context, r *run, v backends.Volume) error {
 	r.report.Method, r.report.Algorithm, r.report.Passes = did.Method, did.Algorithm, did.Passes
 	r.report.Bytes, r.report.Limits, r.report.Device = did.Bytes, sentences(did.Limits), did.Device
 	r.report.Checked, r.report.Verified = w.spec.Verify || did.Verified, did.Verified
-	if err != nil && did.Touched {
+	if did.From < w.spec.From {
+		r.warn("the pass that was interrupted is made again as a whole: it is random and is to be read back, and nobody knows what was written")
+	}
+	if err != nil && (did.Touched || r.earlier != nil) {
 		r.report.Rollback = string(record.RollbackKept)
 	}
 	return err

@@ -15,6 +15,9 @@ const (
 	// checkpointShare bounds what checkpoints take where flushing is slow: one
 	// part of so many of the time.
 	checkpointShare = 50
+	// checkpointLatest bounds the time between two all the same: the transfer
+	// goes on meanwhile, and an interruption is not to cost more.
+	checkpointLatest = 30 * time.Second
 )
 
 // Checkpoints lets a transfer begin where an earlier one was interrupted, and
@@ -39,7 +42,7 @@ func (c Checkpoints) next(took time.Duration) time.Duration {
 	if c.Every > 0 {
 		return c.Every
 	}
-	return max(checkpointEvery, took*checkpointShare)
+	return min(max(checkpointEvery, took*checkpointShare), checkpointLatest)
 }
 
 // checkpointer makes the checkpoints of one run of streams. A nil one makes

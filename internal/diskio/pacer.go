@@ -37,8 +37,8 @@ type Counts struct {
 	Work    int64
 	WorkAll int64
 	Holes   int64 // of Done: never transferred, because they read as zeros
-	Read    int64 // read since NewPacer, over all phases
-	Written int64 // written since NewPacer, over all phases
+	Read    int64 // read since NewPacer, over all phases, and what was carried
+	Written int64 // written since NewPacer, over all phases, and what was carried
 }
 
 // Moved is what one step did, in bytes.
@@ -122,6 +122,14 @@ func (p *Pacer) StartPhase(phase int) {
 	defer p.mu.Unlock()
 	p.counts = Counts{Phase: phase, Read: p.counts.Read, Written: p.counts.Written}
 	p.light, p.lightAll, p.ahead = 0, 0, 0
+}
+
+// Carry counts as read and written what earlier processes of the job moved.
+func (p *Pacer) Carry(read, written int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.counts.Read += read
+	p.counts.Written += written
 }
 
 // Counts are the counts now.
