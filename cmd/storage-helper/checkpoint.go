@@ -97,21 +97,30 @@ func (r *run) takeUp(t task) {
 	if !t.resumes {
 		return
 	}
-	m, err := r.records.marked()
-	if err != nil {
+	e, err := r.checkpoint()
+	switch {
+	case err != nil:
 		r.anew("%v", err)
-		return
+	case e == nil: // the earlier one did not come that far
+	case e.Task != t.name:
+		r.anew("the checkpoint is of task %q", e.Task)
+	default:
+		r.earlier = e
+		r.pacer.Carry(e.Read, e.Written)
 	}
-	if m == nil {
-		return // the earlier one did not come that far
+}
+
+// checkpoint gives the newest of the job, nil without one.
+func (r *run) checkpoint() (*earlier, error) {
+	m, err := r.records.marked()
+	if err != nil || m == nil {
+		return nil, err
 	}
 	e := &earlier{Mark: *m}
-	if err := json.Unmarshal([]byte(m.State), &e.at); err != nil || m.Task != t.name {
-		r.anew("the checkpoint is of another task, or cannot be read (%v)", err)
-		return
+	if err := json.Unmarshal([]byte(m.State), &e.at); err != nil {
+		return nil, fmt.Errorf("the checkpoint cannot be read: %w", err)
 	}
-	r.earlier = e
-	r.pacer.Carry(m.Read, m.Written)
+	return e, nil
 }
 
 // anew forgets the checkpoint and says why.
@@ -249,9 +258,21 @@ func (r *run) rejoin(ctx context.Context, at place) (d backends.Draft, done bool
 		}
 	}
 	if r.earlier != nil {
+		r.claim()
 		return d, false, nil
 	}
 	return nil, false, errors.Join(d.Discard(), d.Close())
+}
+
+// claim says in the checkpoint that what is unfinished has this job's name now.
+func (r *run) claim() {
+	if r.earlier.Draft == r.id {
+		return
+	}
+	r.earlier.Draft = r.id
+	if err := r.records.mark(r.earlier.Mark); err != nil {
+		r.unmarked(err)
+	}
 }
 
 // left finds the draft, which has the job's name, or yet that of the job whose

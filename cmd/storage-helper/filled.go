@@ -29,6 +29,7 @@ func buildFilled(c *cli.Context, at place) (task, error) {
 		w.allocation = allocationFlag(c, math.MaxInt64)
 	}
 	return task{
+		name: c.Command.Name, resumes: c.Bool("resume"),
 		doing:  fmt.Sprintf("make %q of %s", at.path, in.from),
 		done:   fmt.Sprintf("made %q of %s", at.path, in.from),
 		undone: left(c, at),

@@ -243,3 +243,63 @@ func TestHelperWithoutGoSaysSoToWhoComesLater(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// settled lets a settling helper decide what becomes of a clone that was
+// killed behind a checkpoint.
+func settled(t *testing.T, flags ...string) (cloning, *ipc.Report) {
+	t.Helper()
+	c := cloning{daemon: newDaemon(t), pool: t.TempDir()}
+	c.content = noise(t, c.source(), 64*mib)
+	killedAtMark(t, c.daemon, "clone", "--source", c.source(), "--target", c.target())
+	s := c.settler(append([]string{"settle", "--target", c.target()}, flags...)...)
+	s.begin(ipc.Go{})
+	c.daemon = s
+	return c, s.result(record.ExitCanceled)
+}
+
+func TestSettleLeavesWhatARetryGoesOnWith(t *testing.T) {
+	c, report := settled(t, "--resumable")
+	if !report.Resumable || report.Rollback != string(record.RollbackKept) || report.Volume != nil || len(report.Warnings) > 0 {
+		t.Errorf("report %+v", report.Summary)
+	}
+	onlyHas(t, c.pool, "a.raw", backends.DraftName(c.dir.Job))
+	m, err := ipc.LoadMark(c.dir.Checkpoint())
+	must(t, err)
+
+	retry := newDaemon(t)
+	retry.dir.Job = "0199aaaa-0000-7000-8000-000000000002"
+	must(t, ipc.SaveMark(retry.dir.Checkpoint(), *m))
+	args := []string{"clone", "--source", c.source(), "--target", c.target(), "--resume"}
+	retry.start(args...)
+	retry.begin(ipc.Go{Paused: true}) // it takes up nothing yet
+	await(retry, 0, "paused", isState(ipc.ActivityPaused))
+	retry.say(ipc.Resume{})
+	wroteRest(t, retry.result(record.ExitDone), m, 64*mib)
+	sameContent(t, c.target(), c.content)
+	onlyHas(t, c.pool, "a.raw", "b.raw")
+	if m, err := ipc.LoadMark(retry.dir.Checkpoint()); err != nil || m.Draft != retry.dir.Job {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+func TestSettleKeepsWhatAKilledHelperMade(t *testing.T) {
+	c, report := settled(t, "--on-failure", "keep", "--resumable")
+	if report.Resumable || report.Rollback != string(record.RollbackKept) || report.Volume == nil || report.Volume.Path != c.target() {
+		t.Errorf("report %+v", report.Summary)
+	}
+	onlyHas(t, c.pool, "a.raw", "b.raw")
+}
+
+func TestSettleLeavesNothingWithoutACheckpoint(t *testing.T) {
+	c := startClone(t, 64*mib)
+	c.begin(ipc.Go{Limit: slow})
+	c.moving()
+	must(t, c.cmd.Process.Kill())
+	c.exit()
+	s := c.settler("settle", "--target", c.target(), "--resumable")
+	s.begin(ipc.Go{})
+	if r := s.result(record.ExitCanceled); r.Resumable || r.Rollback != string(record.RollbackDone) {
+		t.Errorf("report %+v", r.Summary)
+	}
+	onlyHas(t, c.pool, "a.raw")
+}

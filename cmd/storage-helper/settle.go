@@ -21,6 +21,8 @@ func settleCommand() *cli.Command {
 			"Nothing but what carries the job's identifier is touched.",
 		Flags: append(append(targetFlags(), sourceFlags("remove if the job was to move it here")...),
 			&cli.BoolFlag{Name: "deleted", Usage: "the job was to delete the volume: if it is gone, the job had come to its end"},
+			onFailureFlag(),
+			&cli.BoolFlag{Name: "resumable", Usage: "leave what is unfinished where a later job can go on with it; as a job of storaged only"},
 			&cli.StringFlag{Name: "job", Usage: "`UUID` of the job, as in the name .UUID.storaged of what it left"},
 		),
 	}, "--target vm1.raw --job 01993c1e-8f5e-7cc3-b0a4-5a3a1b0b9c11", buildSettle)
@@ -40,7 +42,9 @@ func buildSettle(c *cli.Context) (task, error) {
 	if err := backends.CheckJob(job); err != nil {
 		return task{}, record.Errorf(record.Invalid, "%s", err)
 	}
-	work := settlement{at, job, byHand, c.Bool("deleted")}
+	work := settlement{
+		at: at, job: job, byHand: byHand, deletes: c.Bool("deleted"), keeps: keeps(c), resumable: c.Bool("resumable"),
+	}
 	t := task{
 		doing:   fmt.Sprintf("settle job %s on %q", job, at.path),
 		done:    fmt.Sprintf("settled job %s on %q", job, at.path),
@@ -62,6 +66,9 @@ type settlement struct {
 	job     string
 	byHand  bool
 	deletes bool // the job did
+
+	keeps     bool // what is unfinished gets the volume's name
+	resumable bool // or is left as it is, if it has a checkpoint
 }
 
 // errUndone says that the job had not come to its end and that nothing
@@ -87,6 +94,9 @@ func (w settlement) work(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
+	if kept, err := w.keep(ctx, r); kept {
+		return err
+	}
 	identity, partial := bytes.CutPrefix(identity, []byte(unfinished))
 	committed, err := w.at.backend.Settle(ctx, w.at.pool, w.at.name, w.job, identity)
 	if err != nil {
@@ -105,6 +115,59 @@ func (w settlement) work(ctx context.Context, r *run) error {
 		r.report.Rollback = string(record.RollbackDone)
 	}
 	return errUndone
+}
+
+// keep keeps what is unfinished of a new volume from being removed, if that is
+// wanted and there is anything to keep. Its error says that the job had not come
+// to its end.
+func (w settlement) keep(ctx context.Context, r *run) (kept bool, _ error) {
+	if !w.keeps && !w.resumable {
+		return false, nil
+	}
+	d, err := w.at.backend.Resume(ctx, w.at.pool, w.at.name, w.job, w.job)
+	if err != nil {
+		return false, nil // there is nothing, or it is what Settle has an error for
+	}
+	defer d.Close() // it was durable before, or is made so by its commit
+	if w.keeps {
+		kept = w.named(ctx, r, d)
+	} else {
+		kept = w.left(r, d)
+	}
+	if !kept {
+		return false, nil
+	}
+	r.report.Rollback, r.report.Resumable = string(record.RollbackKept), !w.keeps
+	return true, fmt.Errorf("%w but what was to be kept", errUndone)
+}
+
+// named gives what is unfinished the volume's name, marked as incomplete.
+func (w settlement) named(ctx context.Context, r *run, d backends.Draft) bool {
+	info, err := d.Info()
+	if err != nil || info.Allocation == 0 {
+		return false // nothing was written
+	}
+	r.keep = true
+	named, _ := r.name(ctx, d, errUndone)
+	if named {
+		if err := r.describe(d); err != nil {
+			r.warn("cannot describe the volume: %v", err)
+		}
+	}
+	return named
+}
+
+// left reports whether a later job can go on with what is unfinished.
+func (w settlement) left(r *run, d backends.Draft) bool {
+	e, err := r.checkpoint()
+	if err != nil || e == nil {
+		return false
+	}
+	if why := e.fits(d.File()); why != "" {
+		r.warn("nobody can go on with what is unfinished of %q: %s", w.at.path, why)
+		return false
+	}
+	return true
 }
 
 // describe reports what has the name now, as far as it can be told, or that

@@ -43,7 +43,7 @@ func samples() []Message {
 		Resync{},
 		WindowCall{},
 		Summary{
-			Outcome: Failed, Untouched: true, Rollback: "done", Error: failure, Volume: &item,
+			Outcome: Failed, Untouched: true, Resumable: true, Rollback: "done", Error: failure, Volume: &item,
 			Pool:   &Pool{Path: "/p", Device: 2049, Inode: 2, Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"},
 			Method: "reflink", Algorithm: "zero", Passes: 1, Bytes: 2, Checked: true, Verified: true,
 			Limits: []string{"an SSD keeps copies"}, Device: "/dev/loop0", Checksum: "sha256:" + testDigest,

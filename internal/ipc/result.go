@@ -21,6 +21,7 @@ type Summary struct {
 	Outcome   Outcome  `msgpack:"outcome"`
 	Untouched bool     `msgpack:"untouched"` // GO never came: nothing was begun
 	Rollback  string   `msgpack:"rollback"`  // none (or empty), done, kept_partial, failed
+	Resumable bool     `msgpack:"resumable"` // settled: what is unfinished is left for a retry to go on with
 	Error     *Error   `msgpack:"error"`
 	Volume    *Item    `msgpack:"volume"` // the volume as it is now
 	Pool      *Pool    `msgpack:"pool"`   // the pool as it is now

@@ -127,6 +127,8 @@ type Job struct {
 	OnFailure     OnFailure         `json:"on_failure"`
 	Rollback      Rollback          `json:"rollback"`
 	RetryOf       *int64            `json:"retry_of"`
+	Resumed       int               `json:"resumed"`   // how often it went on after an interruption
+	Resumable     *Resumable        `json:"resumable"` // of an ended job: where a retry goes on; nil: at the start
 	Warnings      []string          `json:"warnings"`
 	Error         *Error            `json:"error"`
 	Result        *Result           `json:"result"`
@@ -228,6 +230,22 @@ const (
 	RollbackOnFailure OnFailure = "rollback"
 	KeepOnFailure     OnFailure = "keep"
 )
+
+// Resume says what becomes of a job whose helper was interrupted: it died by no
+// fault of its own, or the host was restarted.
+type Resume string
+
+const (
+	ResumeNever Resume = "never" // it fails, and a retry begins at the start
+	ResumeKeep  Resume = "keep"  // it fails, and a retry goes on from its checkpoint
+	ResumeAuto  Resume = "auto"  // it goes on by itself; after some attempts it is kept
+)
+
+// Resumable is the checkpoint of a job that ended, in the unit of its phase.
+type Resumable struct {
+	Done  int64 `json:"done"`
+	Total int64 `json:"total"`
+}
 
 // Rollback says what became of it.
 type Rollback string

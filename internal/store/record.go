@@ -27,6 +27,12 @@ type Job struct {
 	Settler    *record.Helper `json:"settler"`  // that helper; Helper stays the one that died
 	Destroys   bool           `json:"destroys"` // kept longer in history
 	Old        bool           `json:"old"`      // from a copy of the database: the job may have gone further
+
+	Resume      record.Resume `json:"resume,omitempty"`      // what becomes of it when its helper is interrupted; empty: never
+	From        string        `json:"from,omitempty"`        // uuid of the job whose checkpoint it goes on from
+	Anew        bool          `json:"anew,omitempty"`        // it must not go on, but begin at the start
+	Interrupted *time.Time    `json:"interrupted,omitempty"` // since when it has no helper and waits to go on
+	Marked      int64         `json:"marked,omitempty"`      // number of the job that had marked the volume when it began
 }
 
 // Pool is a pool's durable record.

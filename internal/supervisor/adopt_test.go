@@ -32,6 +32,8 @@ type order struct {
 	ID   string
 	Argv []string
 	Undo []string
+
+	Resume record.Resume
 }
 
 func runDaemon() {
@@ -44,7 +46,7 @@ func runDaemon() {
 	tt, hub := testTimes(), events.New(1000)
 	sup := New(Config{
 		RuntimeDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Helper: self,
-		Log: hclog.New(&hclog.LoggerOptions{Output: os.Stderr}), times: &tt,
+		Log: hclog.New(&hclog.LoggerOptions{Output: os.Stderr}), times: &tt, Attempts: attempts,
 	}, st, newTestKeeper(), hub)
 	r := &rig{sup: sup, hub: hub, logged: &lockedBuffer{}, t: crash{}}
 	check(sup.Start(r.ctx()))
@@ -75,7 +77,7 @@ func (r *rig) obey(o order) (record.Job, error) {
 	switch o.Do {
 	case "submit":
 		req := request(o.Argv)
-		req.UndoArgv = o.Undo
+		req.UndoArgv, req.Resume = o.Undo, o.Resume
 		return r.sup.Submit(r.ctx(), req)
 	case "work":
 		return r.working(o.ID), nil
@@ -83,6 +85,10 @@ func (r *rig) obey(o order) (record.Job, error) {
 		return r.untilState(o.ID, record.Starting), nil
 	case "running":
 		return r.untilState(o.ID, record.Running), nil
+	case "ended":
+		return r.sup.Wait(r.ctx(), o.ID)
+	case "marked":
+		return r.marked(o.ID), nil
 	case "warned":
 		return r.until(o.ID, func(j record.Job) bool { return len(j.Warnings) > 0 }), nil
 	case "cancel":
@@ -108,7 +114,13 @@ type daemon struct {
 
 func newDaemon(t *testing.T) *daemon {
 	t.Helper()
-	d := &daemon{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
+	return daemonIn(t, t.TempDir())
+}
+
+// daemonIn starts a daemon in a directory where another may have been.
+func daemonIn(t *testing.T, dir string) *daemon {
+	t.Helper()
+	d := &daemon{t: t, dir: dir, log: &lockedBuffer{}}
 	for _, name := range []string{"run", "state"} {
 		if err := os.MkdirAll(filepath.Join(d.dir, name), 0o700); err != nil {
 			t.Fatal(err)

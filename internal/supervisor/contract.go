@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -18,6 +19,7 @@ type Config struct {
 	Limits     record.Limits
 	Retention  Retention
 	Replay     bool     // the database was put together from an older copy: see replay.go
+	Attempts   int      // how often a job goes on by itself at most
 	Observer   Observer // nil: nobody wants to know
 	Log        hclog.Logger
 
@@ -45,6 +47,8 @@ type Request struct {
 	Reserved  int64 // shown with the job
 	Destroys  bool
 	Warnings  []string // kept with the job
+	Resume    record.Resume
+	From      string // uuid of the job whose checkpoint this one goes on from
 
 	// Also is made durable together with the job, or neither is: its refusal
 	// is that of the request. It is a function for store.Store's Update; nil is
@@ -52,12 +56,23 @@ type Request struct {
 	Also func(*store.Tx) error
 }
 
+// ErrNotYet is wrapped by a Keeper's refusal that will not last: the job lets go
+// of its locks, and asks again in a moment.
+var ErrNotYet = errors.New("not yet")
+
+// The helper's flags that are the supervisor's to set.
+const (
+	flagResume    = "--resume"    // go on where an earlier helper of the job was interrupted
+	flagResumable = "--resumable" // settle, and leave what a retry can go on with
+)
+
 // Keeper keeps the catalogue true to what jobs do. Its methods run inside the
 // transaction that records the job's change of state, so that both are durable
 // or neither; they may be run again and must not block or do I/O of their own.
 type Keeper interface {
-	// Granted is told that the job holds its locks and is about to start. An
-	// error (a *record.Error) ends the job as failed, with nothing touched.
+	// Granted is told that the job holds its locks and is about to start, or to
+	// go on after an interruption (job.Resumed is not 0). An error (a
+	// *record.Error) ends the job as failed, with nothing touched.
 	Granted(tx *store.Tx, job *store.Job) error
 	// Ended is told that the job has ended; job.State, Error and Result are
 	// set. report is what the helper said, nil when nothing is known. An error

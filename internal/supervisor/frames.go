@@ -147,13 +147,7 @@ func (j *job) letGo(m ipc.Hello) {
 	j.say(ipc.Go{Proto: j.run.proto, Limit: j.run.rate, Paused: !j.rec.Undo && len(j.rec.PauseReasons) > 0})
 }
 
-func (j *job) argv() []string {
-	task := j.rec.Argv
-	if j.rec.Undo {
-		task = j.rec.UndoArgv
-	}
-	return append([]string{helperName}, task...)
-}
+func (j *job) argv() []string { return append([]string{helperName}, j.task()...) }
 
 // setVersion notes that the adopted helper is of another version than was
 // recorded, which nobody knows of one that settles.

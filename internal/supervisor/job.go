@@ -293,6 +293,7 @@ func (j *job) end() stage {
 			return nil
 		}
 	}
+	j.dropCheckpoint()
 	j.observe() // first: who is told of the end finds it counted
 	j.s.forget(j)
 	j.dismiss()
@@ -410,6 +411,10 @@ func (j *job) conclude(r *store.Job) {
 	}
 	j.track.conclude(&r.Job)
 	r.Result = resultOf(j.run.report, r)
+	r.Resumable, r.Interrupted = j.resumable(v), nil
+	if v.err != nil && r.Resumable != nil {
+		r.Error = resumeHint(v.err, r.Number)
+	}
 	if !r.Undo { // else they are those of the helper that died
 		r.Stats = j.run.stats()
 	}

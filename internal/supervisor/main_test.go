@@ -60,6 +60,8 @@ var cast = map[string]func(*fake){
 	"mute":               (*fake).mute,
 	"actor":              (*fake).actor,
 	"child":              (*fake).child,
+	"marks":              (*fake).marks,
+	"undoLeaving":        (*fake).undoLeaving,
 }
 
 var (

@@ -49,6 +49,14 @@ func (t *tracker) plan(m ipc.Plan) {
 	}
 }
 
+// restart waits for the plan of another helper. What the first one had done is
+// no measure of the speed of this one.
+func (t *tracker) restart() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.est, t.phases, t.index, t.limit, t.opens = nil, nil, -1, 0, 0
+}
+
 func (t *tracker) phase(m ipc.Phase) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -193,7 +193,10 @@ func (j *job) absent() stage {
 // before anybody could watch it: with the host, or with the daemon that had
 // not let it begin.
 func (j *job) unsettledYet(e ending) bool {
-	return j.rec.Undo && e.report == nil && j.run.adopted && (j.h == nil || j.h.proc == nil)
+	if !j.rec.Undo || !j.run.adopted {
+		return false
+	}
+	return e.unreached() || e.report == nil && (j.h == nil || j.h.proc == nil)
 }
 
 // firstVerdict gives what had been decided when the settling began.
@@ -216,7 +219,7 @@ func (j *job) requeue() stage {
 		return (*job).end
 	}
 	err := j.commit(func(r *store.Job) {
-		r.State, r.Granted, r.Started, r.Helper = record.Queued, false, nil, nil
+		r.State, r.Granted, r.Started, r.Helper, r.Go = record.Queued, false, nil, nil, false
 	}, nil)
 	if err != nil {
 		j.s.log.Error("job cannot be queued again yet", "job", j.rec.Number, "error", err)

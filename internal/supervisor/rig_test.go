@@ -23,6 +23,9 @@ import (
 	"storaged/internal/supervisor/process"
 )
 
+// attempts are how often a job of these tests goes on by itself.
+const attempts = 2
+
 // patience bounds every wait of a test: it is reached only by a failure.
 const patience = 30 * time.Second
 
@@ -105,7 +108,7 @@ func bareRig(t testing.TB, dir string, change ...func(*times)) (_ *rig, finish f
 	r.cfg = Config{
 		RuntimeDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Helper: self,
 		Log:   hclog.New(&hclog.LoggerOptions{Output: r.logged, Level: hclog.Debug}),
-		times: &tt,
+		times: &tt, Attempts: attempts,
 	}
 	for _, d := range []string{r.cfg.RuntimeDir, r.cfg.StateDir} {
 		if err := os.MkdirAll(d, 0o700); err != nil {

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"storaged/internal/ipc"
 	"storaged/internal/record"
@@ -76,7 +79,7 @@ func (j *job) wait() stage {
 			return nil
 		}
 	}
-	return (*job).end
+	return j.over()
 }
 
 // patience is until when the job waits for its locks. One that had them before
@@ -119,7 +122,8 @@ func (j *job) tooLate() *verdict {
 func (j *job) start() stage {
 	now := time.Now().UTC()
 	err := j.commit(func(r *store.Job) {
-		r.State, r.Granted, r.Started = record.Starting, true, &now
+		r.State, r.Granted = record.Starting, true
+		begin(r, now)
 	}, j.s.keeper.Granted)
 	var refusal *record.Error
 	switch {
@@ -127,13 +131,17 @@ func (j *job) start() stage {
 		return (*job).launch
 	case errors.As(err, &refusal):
 		j.verdict = &verdict{state: record.Failed, err: refusal, rollback: record.RollbackNone}
-		return (*job).end
+		return j.over()
 	case !passes(err):
 		refusal = record.Errorf(record.Internal, "the catalogue cannot take the beginning of the job: %v", err)
 		j.verdict = &verdict{state: record.Failed, err: refusal, rollback: record.RollbackNone}
-		return (*job).end
+		return j.over()
 	}
-	j.s.log.Error("job cannot start yet", "job", j.rec.Number, "error", err)
+	level := hclog.Error
+	if errors.Is(err, ErrNotYet) {
+		level = hclog.Debug
+	}
+	j.s.log.Log(level, "job cannot start yet", "job", j.rec.Number, "error", err)
 	j.s.queue.hold(j)
 	if !j.pauseFor(j.s.times.retrySave) {
 		return nil
@@ -146,12 +154,12 @@ func (j *job) start() stage {
 
 // launch starts the job's helper, or the one that settles it.
 func (j *job) launch() stage {
-	argv := j.rec.Argv
-	if j.rec.Undo {
-		argv = j.rec.UndoArgv
-	}
 	j.run.fresh()
-	h, err := j.s.launcher.launch(j.s.launcher.dir(j.id), argv)
+	d := j.s.launcher.dir(j.id)
+	if err := j.s.launcher.inherit(d, j.rec.From); err != nil {
+		j.s.log.Warn("a job cannot go on where another was interrupted", "job", j.rec.Number, "error", err)
+	}
+	h, err := j.s.launcher.launch(d, j.task())
 	if err != nil {
 		j.verdict = j.notStarted(err)
 		return (*job).end
@@ -173,6 +181,20 @@ func (j *job) notStarted(err error) *verdict {
 	}
 	v := decide(e)
 	return &v
+}
+
+// task is what the next helper is to do.
+func (j *job) task() []string {
+	switch r := &j.rec; {
+	case !r.Undo && (r.Resumed > 0 || r.From != "") && !r.Anew:
+		return slices.Concat(r.Argv, []string{flagResume})
+	case !r.Undo:
+		return r.Argv
+	case j.keepsCheckpoint():
+		return slices.Concat(r.UndoArgv, []string{flagResumable})
+	default:
+		return r.UndoArgv
+	}
 }
 
 // attend follows a helper from its start, or from its adoption, until nobody
@@ -321,14 +343,17 @@ func (j *job) keepHouse() {
 
 // judge is the stage after the death of a helper and all that it started.
 func (j *job) judge() stage {
-	if j.run.adopted && !j.rec.Go {
-		return (*job).requeue
-	}
 	e := j.ending()
 	if j.unsettledYet(e) {
 		return j.again()
 	}
+	if j.run.adopted && (!j.rec.Go || e.unreached()) {
+		return j.unbegun()
+	}
 	j.noteDeath(e)
+	if j.canGoOn(e) {
+		return j.goOn(e.cause())
+	}
 	v := j.judgement(e)
 	if v.settle {
 		return j.settle(v)
@@ -337,13 +362,18 @@ func (j *job) judge() stage {
 	return (*job).end
 }
 
-// judgement is the verdict on a helper's end.
+// judgement is the verdict on a helper's end. What an earlier helper left has to
+// be looked after too where this one did not come to it.
 func (j *job) judgement(e ending) verdict {
 	j.run.report = e.report
 	if j.rec.Undo {
 		return settled(j.run.first, e)
 	}
-	return decide(e)
+	v := decide(e)
+	if j.rec.Resumed > 0 && v.state != record.Succeeded && v.rollback == record.RollbackNone {
+		v.settle = e.undoes
+	}
+	return v
 }
 
 // ending gathers what is known of the helper's end.

@@ -19,13 +19,15 @@ var moves = map[record.State]map[record.State]string{
 		record.Starting: "locks and a place are granted",
 		record.Failed:   "the wait for locks was too long, or the catalogue refused at the grant",
 		record.Canceled: "canceled while it waited",
+
+		record.RollingBack: "it was interrupted earlier, and is not to go on: another helper undoes what there is",
 	},
 	record.Starting: {
 		record.Running:    "the helper said HELLO and got GO",
 		record.Canceling:  "canceled before the helper began",
 		record.Failed:     "the helper could not be started; nothing was touched",
 		record.Canceled:   "a signal from outside stopped the helper before it got GO",
-		record.Recovering: "the daemon was away",
+		record.Recovering: "the daemon was away, or a helper that was to go on died",
 	},
 	record.Running: {
 		record.Paused:      "the helper says that it does no I/O",
@@ -35,7 +37,7 @@ var moves = map[record.State]map[record.State]string{
 		record.Succeeded:   "the result says so and the exit status agrees",
 		record.Failed:      "the result says so, or there is none and nothing to undo",
 		record.Canceled:    untold,
-		record.Recovering:  "the daemon was away",
+		record.Recovering:  "the daemon was away, or the helper died and the job can go on",
 	},
 	record.Paused: {
 		record.Running:     "no reason to pause is left",
@@ -45,7 +47,7 @@ var moves = map[record.State]map[record.State]string{
 		record.Succeeded:   "the pause came too late",
 		record.Failed:      "the helper ended with nothing to undo",
 		record.Canceled:    untold,
-		record.Recovering:  "the daemon was away",
+		record.Recovering:  "the daemon was away, or the helper died and the job can go on",
 	},
 	record.Finalizing: {
 		record.RollingBack: "another helper settles it after the first one's death",
@@ -53,7 +55,7 @@ var moves = map[record.State]map[record.State]string{
 		record.Failed:      "the result says so",
 		record.Canceling:   "a cancel with now, or a signal from outside that the helper still obeyed",
 		record.Canceled:    untold,
-		record.Recovering:  "the daemon was away",
+		record.Recovering:  "the daemon was away, or the helper died and the job can go on",
 	},
 	record.Canceling: {
 		record.RollingBack: "the helper undoes its work, or another does after its death",
@@ -69,7 +71,7 @@ var moves = map[record.State]map[record.State]string{
 		record.Recovering: "the daemon was away",
 	},
 	record.Recovering: {
-		record.Queued:      "the helper had not begun: it starts anew",
+		record.Queued:      "the helper had not begun and starts anew, or the job goes on from its checkpoint",
 		record.Running:     "the helper lives and answered",
 		record.Paused:      "the helper lives and is paused",
 		record.Finalizing:  "the helper lives and is past its point of no return",

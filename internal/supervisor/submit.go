@@ -73,7 +73,7 @@ func (s *Supervisor) newRecord(r Request) (*store.Job, error) {
 			OnFailure: r.OnFailure, Rollback: record.RollbackNone, RetryOf: r.RetryOf,
 		},
 		Argv: r.Argv, UndoArgv: r.UndoArgv, Params: r.Params, Key: r.Key, Digest: r.Digest,
-		LockWait: r.LockWait, Destroys: r.Destroys,
+		LockWait: r.LockWait, Destroys: r.Destroys, Resume: r.Resume, From: r.From,
 	}
 	if rec.Priority == "" {
 		rec.Priority = record.Medium

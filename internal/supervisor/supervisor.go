@@ -40,6 +40,7 @@ type Supervisor struct {
 	observer  Observer
 	retention atomic.Pointer[Retention]
 	replays   bool             // by Start
+	attempts  int              // of a job to go on by itself
 	clock     func() time.Time // for the ages of records
 
 	stopping chan struct{}  // closed by Stop
@@ -63,7 +64,7 @@ func New(cfg Config, st *store.Store, keeper Keeper, hub *events.Hub) *Superviso
 		clock = cfg.clock
 	}
 	s := &Supervisor{
-		observer: cfg.Observer, replays: cfg.Replay, clock: clock,
+		observer: cfg.Observer, replays: cfg.Replay, attempts: cfg.Attempts, clock: clock,
 		store: st, keeper: keeper, hub: hub, log: cfg.Log, times: t,
 		launcher: newLauncher(cfg),
 		queue:    newQueue(cfg.Limits, t.ageing),

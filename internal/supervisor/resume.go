@@ -1,0 +1,170 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// canGoOn reports whether a helper's death is no reason to end the job: it died
+// by no fault of its own, nobody wanted it to, and the job has not been
+// interrupted too often already.
+func (j *job) canGoOn(e ending) bool {
+	going := []record.State{record.Starting, record.Running, record.Paused, record.Finalizing, record.Recovering}
+	died := !e.exit.Known || e.exit.Signal != 0 || e.exit.Code != 0
+	return j.rec.Resume == record.ResumeAuto && j.rec.Resumed < j.s.attempts && !j.rec.Undo &&
+		e.began && e.report == nil && e.torn == nil && !e.asked && e.fault == nil && died &&
+		slices.Contains(going, j.rec.State)
+}
+
+// goOn makes the job ready for another helper, which goes on where the dead one
+// was interrupted. The job keeps its locks and its place, so that nobody else
+// comes to its objects meanwhile.
+func (j *job) goOn(why *record.Error) stage {
+	at := "it begins anew"
+	if m, err := ipc.LoadMark(j.s.launcher.dir(j.id).Checkpoint()); err == nil {
+		at = fmt.Sprintf("it goes on at %d of %d bytes", m.Done, m.Total)
+	}
+	j.become(record.Recovering)
+	text := fmt.Sprintf("interrupted (%d of at most %d times): %s; %s", j.rec.Resumed+1, j.s.attempts, why.Message, at)
+	return j.ready(func(r *store.Job) {
+		r.Resumed++
+		r.Warnings = addWarnings(r.Warnings, []string{text})
+	})
+}
+
+// unreached says that the helper never got GO, by its own word.
+func (e ending) unreached() bool { return e.report != nil && e.report.Untouched }
+
+// unbegun is for a helper to which GO did not come before the daemon died.
+func (j *job) unbegun() stage {
+	if j.rec.Resumed == 0 {
+		return (*job).requeue
+	}
+	return j.ready(func(*store.Job) {})
+}
+
+// ready records that the job waits to go on.
+func (j *job) ready(change func(*store.Job)) stage {
+	since := j.run.goneAt.UTC()
+	if j.run.goneAt.IsZero() {
+		since = time.Now().UTC()
+	}
+	err := j.commit(func(r *store.Job) {
+		change(r)
+		r.State, r.Helper = record.Queued, nil
+		if r.Interrupted == nil {
+			r.Interrupted = &since
+		}
+		j.track.fill(&r.Job)
+		r.Estimate, r.Progress.RateBytes = record.Estimate{}, 0
+	}, nil)
+	if err != nil {
+		j.s.log.Error("job cannot go on yet", "job", j.rec.Number, "error", err)
+		if !j.pauseFor(j.s.times.retrySave) {
+			return nil
+		}
+		return func(j *job) stage { return j.ready(change) }
+	}
+	if j.h != nil {
+		j.h.close()
+		j.h = nil
+	}
+	j.run.fresh()
+	j.track.restart()
+	if !j.begins() {
+		return (*job).wait
+	}
+	return (*job).start
+}
+
+// begin notes when a job starts, or how long it was interrupted, during which
+// it did nothing, as in a pause.
+func begin(r *store.Job, now time.Time) {
+	if r.Interrupted != nil {
+		r.PausedS += seconds(now.Sub(*r.Interrupted))
+		r.Interrupted = nil
+	}
+	if r.Started == nil || r.Resumed == 0 {
+		r.Started = &now
+	}
+}
+
+// over ends a job that waited. One that had begun earlier is settled first.
+func (j *job) over() stage {
+	if !j.rec.Go || len(j.rec.UndoArgv) == 0 {
+		return (*job).end
+	}
+	v := *j.verdict
+	j.verdict = nil
+	return j.settle(v)
+}
+
+// keepsCheckpoint reports whether a retry may go on where the job ends.
+func (j *job) keepsCheckpoint() bool {
+	keeps := j.rec.Resume == record.ResumeKeep || j.rec.Resume == record.ResumeAuto
+	return keeps && !j.rec.CancelAsk
+}
+
+// resumable is the checkpoint that a retry can go on from; nil without one. Of
+// one that needs what is unfinished of a new volume, the helper that settled
+// the job must have said that it is still there.
+func (j *job) resumable(v *verdict) *record.Resumable {
+	if v.state != record.Failed || !j.keepsCheckpoint() || !j.rec.Go {
+		return nil
+	}
+	m, err := ipc.LoadMark(j.s.launcher.dir(j.id).Checkpoint())
+	if err != nil {
+		return nil
+	}
+	if m.Draft != "" && (j.run.report == nil || !j.run.report.Resumable) {
+		return nil
+	}
+	return &record.Resumable{Done: m.Done, Total: m.Total}
+}
+
+// dropCheckpoint removes the checkpoint of an ended job that nobody can go on
+// from.
+func (j *job) dropCheckpoint() {
+	if j.rec.Resumable != nil {
+		return
+	}
+	err := os.Remove(j.s.launcher.dir(j.id).Checkpoint())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		j.s.report(j.id, err)
+	}
+}
+
+// resumeHint adds what to do to the error of a job that can be resumed.
+func resumeHint(e *record.Error, number int64) *record.Error {
+	with := *e
+	return with.WithHint("storagectl job retry %d goes on where it was interrupted", number)
+}
+
+// inherit gives a job that is to go on from another's checkpoint its own copy.
+func (l launcher) inherit(d ipc.JobDir, from string) error {
+	if from == "" {
+		return nil
+	}
+	if _, err := os.Stat(d.Checkpoint()); err == nil {
+		return nil // it has made one of its own, or was given it before
+	}
+	m, err := ipc.LoadMark(l.dir(from).Checkpoint())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // forgotten meanwhile: it begins at the start
+	}
+	if err == nil {
+		err = os.MkdirAll(d.State, 0o700)
+	}
+	if err != nil {
+		return err
+	}
+	return ipc.SaveMark(d.Checkpoint(), *m)
+}
