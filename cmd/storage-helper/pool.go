@@ -58,7 +58,9 @@ func poolStopCommand() *cli.Command {
 
 func poolRefreshCommand() *cli.Command {
 	return taskCommand(cli.Command{
-		Name: "pool-refresh", Usage: "list the volumes of a pool", Flags: poolFlags(poolIDFlag("pool-id", "the pool")),
+		Name: "pool-refresh", Usage: "list the volumes of a pool",
+		Flags: poolFlags(poolIDFlag("pool-id", "the pool"),
+			&cli.StringSliceFlag{Name: "discard", Usage: "before, remove what the job `UUID` left unfinished; may be repeated"}),
 	}, "--type dir --target /var/lib/images -o json", func(c *cli.Context) (task, error) {
 		id, err := poolID(c, "pool-id")
 		if err != nil {
@@ -67,9 +69,24 @@ func poolRefreshCommand() *cli.Command {
 		return poolTask(c, "refresh", "read", func(ctx context.Context, r *run, p pool) error {
 			p.ID = id
 			r.plan(scanning())
+			p.discard(ctx, r, c.StringSlice("discard"))
 			return p.refresh(ctx, r, 0)
 		})
 	})
+}
+
+// discard removes what jobs left unfinished that ended. What cannot be removed
+// keeps nobody from reading the pool.
+func (p pool) discard(ctx context.Context, r *run, jobs []string) {
+	for _, job := range jobs {
+		err := r.step(ctx, func() error {
+			_, err := p.backend.Settle(ctx, p.Pool, job, job, nil) // of any volume
+			return err
+		})
+		if err != nil {
+			r.warn("what job %q left unfinished is not removed: %v", job, err)
+		}
+	}
 }
 
 func poolDeleteCommand() *cli.Command {

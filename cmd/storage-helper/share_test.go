@@ -151,7 +151,7 @@ func TestJobCloneIsPausedAndCanceledInItsWindow(t *testing.T) {
 	_, next = await(c.daemon, next, "pause", func(s ipc.State) bool { return s.Activity == ipc.ActivityPaused })
 	id, next := called(c.daemon, next)
 	c.say(ipc.WindowAck{ID: id})
-	_, next = called(c.daemon, next)
+	called(c.daemon, next)
 	c.say(ipc.Cancel{})
 	report := c.result(record.ExitCanceled)
 	if report.Outcome != ipc.Canceled || report.Rollback != string(record.RollbackDone) {

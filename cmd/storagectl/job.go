@@ -297,6 +297,9 @@ func endFields(s *session, j record.Job) []field {
 	if j.State.Terminal() {
 		fields = append(fields, field{"Afterwards", aftermath(&j)})
 	}
+	if r := j.Resumable; r != nil {
+		fields = append(fields, field{"Resumable", fmt.Sprintf("from %s of %s, by storagectl job retry %d", quantity.FormatBytes(r.Done), quantity.FormatBytes(r.Total), j.Number)})
+	}
 	if j.RetryOf != nil {
 		fields = append(fields, field{"Retry of", fmt.Sprintf("job %d", *j.RetryOf)})
 	}

@@ -100,7 +100,7 @@ func settleArgv(w work) []string {
 		path, poolType, id = w.TargetPath, w.TargetType, w.TargetID
 	}
 	id.Device = 0
-	argv := []string{"settle", "--target", path, "--target-type", poolType}
+	argv := keepArg([]string{"settle", "--target", path, "--target-type", poolType}, w)
 	return idArg(flagArg(argv, w.Kind == record.VolumeDelete, "--deleted"), "--pool-id", id)
 }
 

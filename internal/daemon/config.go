@@ -33,6 +33,47 @@ type Config struct {
 	Limits  LimitsConfig  `toml:"limits"`
 	History HistoryConfig `toml:"history"`
 	Stop    StopConfig    `toml:"stop"`
+	Resume  ResumeConfig  `toml:"resume"`
+}
+
+// ResumeConfig says what becomes of jobs whose helper was interrupted: it was
+// killed, or the host was restarted.
+type ResumeConfig struct {
+	Attempts int `toml:"attempts"`  // of a job to go on by itself
+	KeepDays int `toml:"keep_days"` // what a retry could go on with is kept so long
+
+	Create record.Resume `toml:"create"`
+	Clone  record.Resume `toml:"clone"`
+	Wipe   record.Resume `toml:"wipe"`
+	Verify record.Resume `toml:"verify"`
+}
+
+// of gives the setting for a kind of job. One that makes no checkpoints is
+// never resumed.
+func (c ResumeConfig) of(k record.Kind) record.Resume {
+	switch k {
+	case record.VolumeCreate:
+		return c.Create
+	case record.VolumeClone:
+		return c.Clone
+	case record.VolumeWipe:
+		return c.Wipe
+	case record.VolumeVerify:
+		return c.Verify
+	}
+	return record.ResumeNever
+}
+
+// check refuses words that mean nothing.
+func (c ResumeConfig) check() error {
+	for name, how := range map[string]record.Resume{"create": c.Create, "clone": c.Clone, "wipe": c.Wipe, "verify": c.Verify} {
+		switch how {
+		case record.ResumeNever, record.ResumeKeep, record.ResumeAuto:
+		default:
+			return record.Errorf(record.Invalid, "resume.%s is never, keep or auto, not %q", name, how)
+		}
+	}
+	return nil
 }
 
 // StopConfig says what the daemon does when it is told to leave.
@@ -83,6 +124,10 @@ func DefaultConfig() Config {
 		History: HistoryConfig{
 			Days: 30, Records: 10000, FailedDays: 90, FailedRecords: 10000,
 			RoutineDays: 30, RoutineRecords: 1000, DestructiveDays: 400,
+		},
+		Resume: ResumeConfig{
+			Attempts: 3, KeepDays: 7,
+			Create: record.ResumeAuto, Clone: record.ResumeKeep, Wipe: record.ResumeAuto, Verify: record.ResumeAuto,
 		},
 	}
 	if os.Geteuid() != 0 {
@@ -165,6 +210,7 @@ func (c Config) fixedBut(now Config) (later []string) {
 		{"socket", c.Socket, now.Socket}, {"socket_ro", c.SocketRO, now.SocketRO},
 		{"state_dir", c.StateDir, now.StateDir}, {"runtime_dir", c.RuntimeDir, now.RuntimeDir},
 		{"helper", c.Helper, now.Helper}, {"group", c.Group, now.Group}, {"log_format", c.LogFormat, now.LogFormat},
+		{"resume", fmt.Sprintf("%+v", c.Resume), fmt.Sprintf("%+v", now.Resume)},
 	} {
 		if f.was != f.is {
 			later = append(later, fmt.Sprintf("%s stays %q; %q holds from the next start of the daemon on", f.name, f.was, f.is))
@@ -182,6 +228,7 @@ func (c *Config) checkNumbers() error {
 		"history.failed_days": h.FailedDays, "history.failed_records": h.FailedRecords,
 		"history.routine_days": h.RoutineDays, "history.routine_records": h.RoutineRecords,
 		"history.destructive_days": h.DestructiveDays,
+		"resume.attempts":          c.Resume.Attempts, "resume.keep_days": c.Resume.KeepDays,
 	} {
 		if n < 1 {
 			return record.Errorf(record.Invalid, "%s must be at least 1, not %d", name, n)
@@ -190,7 +237,7 @@ func (c *Config) checkNumbers() error {
 			return record.Errorf(record.Invalid, "%s must be at most %d, not %d", name, maxSetting, n)
 		}
 	}
-	return nil
+	return c.Resume.check()
 }
 
 // maxSetting bounds every number of the config file: no use is near it, and no

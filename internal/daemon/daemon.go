@@ -82,14 +82,27 @@ func Run(ctx context.Context, setup Setup) error {
 	copies.Go(func() { s.keepCopies(copying) })
 	defer copies.Wait()
 	defer stopCopying()
+	replay := s.restored != nil && !s.restored.Replayed
+	var start []work
+	if !replay {
+		if start, err = s.reset(); err != nil {
+			return err
+		}
+	}
 	if err := s.jobs.Start(ctx); err != nil {
 		return fmt.Errorf("cannot take up jobs: %w", err)
 	}
 	defer func() { logged(log, "stopping jobs", bounded(s.jobs.Stop)) }()
+	if replay { // what was replayed may be of before a reboot
+		if start, err = s.reset(); err != nil {
+			return err
+		}
+	}
 	s.recovered = []int64{}
 	for _, j := range s.jobs.Live() {
 		s.recovered = append(s.recovered, j.Number)
 	}
+	s.startOwn(ctx, start)
 	return s.serve(ctx)
 }
 
@@ -111,7 +124,7 @@ func newService(c Config, st *store.Store, log hclog.Logger) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read limits: %w", err)
 	}
-	s := &Service{config: c, store: st, hub: hub, keeper: newKeeper(hub, boot), log: log, restored: restored}
+	s := &Service{config: c, store: st, hub: hub, keeper: newKeeper(hub, boot, c.Resume), log: log, restored: restored}
 	s.settings.Store(&c)
 	s.started = s.keeper.now()
 	s.metrics = metrics.New(metrics.Source{
@@ -120,7 +133,8 @@ func newService(c Config, st *store.Store, log hclog.Logger) (*Service, error) {
 	})
 	s.jobs = supervisor.New(supervisor.Config{
 		RuntimeDir: c.RuntimeDir, StateDir: c.StateDir, Helper: c.Helper,
-		Limits: c.Limits.with(set), Retention: c.History.retention(), Replay: restored != nil && !restored.Replayed, Observer: s.metrics, Log: log.Named("supervisor"),
+		Limits: c.Limits.with(set), Retention: c.History.retention(), Replay: restored != nil && !restored.Replayed, Observer: s.metrics,
+		Attempts: c.Resume.Attempts, Log: log.Named("supervisor"),
 	}, st, s.keeper, hub)
 	s.keeper.devices = s.jobs.SetDevices
 	return s, s.tellAllDevices()
@@ -140,7 +154,7 @@ func (s *Service) tellAllDevices() error {
 // serve answers calls until ctx ends. The locks are rebuilt by now, and every
 // job is classified.
 func (s *Service) serve(ctx context.Context) error {
-	if err := errors.Join(s.revive(ctx), s.afterRestoration(ctx)); err != nil {
+	if err := s.afterRestoration(ctx); err != nil {
 		return err
 	}
 	socks, err := listen(s.config)
@@ -191,12 +205,11 @@ func (s *Service) attend(ctx context.Context, failed <-chan error) (listening in
 	}
 }
 
-// revive brings pools back to where they were: one that was active before a
-// restart of the daemon is active still; after a reboot those with autostart
-// are started.
-func (s *Service) revive(ctx context.Context) error {
-	var start []work
-	err := s.store.Update(func(tx *store.Tx) error {
+// reset brings pools back to where they were, before any job looks: one that
+// was active before a restart of the daemon is active still; after a reboot
+// none is, and those with autostart are to be started.
+func (s *Service) reset() (start []work, err error) {
+	err = s.store.Update(func(tx *store.Tx) error {
 		start = start[:0]
 		if err := recount(tx); err != nil {
 			return err
@@ -210,7 +223,7 @@ func (s *Service) revive(ctx context.Context) error {
 				continue
 			}
 			p.Boot, p.Before, p.Job = s.keeper.boot, "", 0 // what a job of before would go back to is over
-			s.keeper.move(p, record.PoolInactive, "host was started")
+			s.keeper.move(p, record.PoolInactive, hostStarted)
 			if err := tx.PutPool(p); err != nil {
 				return err
 			}
@@ -220,9 +233,11 @@ func (s *Service) revive(ctx context.Context) error {
 		}
 		return nil
 	})
-	s.startOwn(ctx, start)
-	return err
+	return start, err
 }
+
+// hostStarted is the reason of a pool that nobody has started since a reboot.
+const hostStarted = "host was started"
 
 // startOwn starts jobs that the daemon itself wants.
 func (s *Service) startOwn(ctx context.Context, all []work) {

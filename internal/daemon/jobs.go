@@ -176,8 +176,30 @@ func patchLimit(raw json.RawMessage) (*int64, error) {
 }
 
 // ForgetJob drops an ended job's record, but for the trace that it gives.
-func (s *Service) ForgetJob(_ context.Context, _ api.Caller, job string) (*record.Job, error) {
-	return s.jobs.Forget(job)
+// What a retry could have gone on with is removed by a refresh of its pool.
+func (s *Service) ForgetJob(ctx context.Context, _ api.Caller, job string) (*record.Job, error) {
+	j, err := s.jobs.Job(job)
+	if err != nil {
+		return nil, err
+	}
+	trace, err := s.jobs.Forget(job)
+	if err == nil && j.Resumable != nil {
+		s.tidy(ctx, &j)
+	}
+	return trace, err
+}
+
+// tidy refreshes the pools of a job. Where that cannot be done now, the next
+// refresh does it.
+func (s *Service) tidy(ctx context.Context, j *record.Job) {
+	for _, o := range j.Objects {
+		if o.Mode != record.ModeWrite {
+			continue
+		}
+		if _, err := s.RefreshPool(ctx, api.Submit{Caller: s.self()}, o.Pool, api.JobOptions{}); err != nil {
+			s.log.Info("what a forgotten job left is removed by the next refresh", "job", j.Number, "pool", o.Pool, "error", err)
+		}
+	}
 }
 
 // CancelJob asks a job to stop.
@@ -234,6 +256,9 @@ func (s *Service) RetryJob(ctx context.Context, sub api.Submit, job string) (api
 		return api.Started{}, err
 	}
 	r.RetryOf = &j.Number
+	if old.Resumable != nil {
+		r.From = old.ID
+	}
 	again, err := s.jobs.Submit(ctx, r)
 	return api.Started{Job: &again}, err
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"slices"
 
 	"storaged/internal/ipc"
 	"storaged/internal/record"
@@ -105,7 +106,7 @@ func endNewVolume(k *keeper, tx *store.Tx, e end) error {
 
 // kept reports whether a job that did not succeed left its target there.
 func (e end) kept() bool {
-	return e.job.Rollback == record.RollbackKept ||
+	return e.job.Rollback == record.RollbackKept && e.job.Resumable == nil ||
 		e.job.Code() == record.Inconsistent && e.report != nil && e.report.Volume != nil
 }
 
@@ -164,9 +165,17 @@ func markVolume(k *keeper, tx *store.Tx, w work, j *store.Job) error {
 	if err := childless(tx, v); err != nil && w.Kind != record.VolumeResize {
 		return err
 	}
+	if j.Resumed > 0 && (v.State != record.VolumeIncomplete || v.Job == nil || *v.Job != j.Marked) {
+		j.Anew = true
+		j.Warnings = append(slices.Clone(j.Warnings), "begun anew: another job has changed the volume since this one was interrupted")
+	}
 	if v.State != record.VolumeReady {
+		if v.Job != nil {
+			j.Marked = *v.Job
+		}
 		return nil // the mark of an earlier job stays until one succeeds
 	}
+	j.Marked = j.Number
 	v.State, v.Job, v.Observed = record.VolumeIncomplete, &j.Number, k.now()
 	v.Generation++
 	return k.putVolume(tx, "volume.changing", v)

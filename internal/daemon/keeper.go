@@ -22,14 +22,17 @@ type keeper struct {
 
 	devices func(pool string, devices ...string) // told where pools lie
 
+	resume ResumeConfig
+
 	mu      sync.Mutex
 	applied map[string]time.Time // when the newest finding applied began, by pool's uuid
 	dropped map[string]time.Time // when a volume left the catalogue, by its key
 }
 
-func newKeeper(hub *events.Hub, boot string) *keeper {
+func newKeeper(hub *events.Hub, boot string, resume ResumeConfig) *keeper {
 	return &keeper{
-		hub: hub, now: func() time.Time { return time.Now().UTC() }, boot: boot,
+		resume: resume,
+		hub:    hub, now: func() time.Time { return time.Now().UTC() }, boot: boot,
 		devices: func(string, ...string) {},
 		applied: map[string]time.Time{}, dropped: map[string]time.Time{},
 	}
@@ -62,6 +65,9 @@ func (k *keeper) Granted(tx *store.Tx, j *store.Job) error {
 	if err := w.placed(tx); err != nil {
 		return err
 	}
+	if err := w.started(tx); err != nil {
+		return err
+	}
 	if err := w.meant(tx, j); err != nil {
 		return err
 	}
@@ -73,6 +79,11 @@ func (k *keeper) Granted(tx *store.Tx, j *store.Job) error {
 		return err
 	}
 	j.Argv = kind.argv(w)
+	if w.Kind == record.PoolRefresh {
+		if err := k.discards(tx, w, j); err != nil {
+			return err
+		}
+	}
 	if kind.undo != nil {
 		j.UndoArgv = kind.undo(w)
 	}
@@ -88,7 +99,11 @@ func (k *keeper) Ended(tx *store.Tx, j *store.Job, r *ipc.Report) error {
 	if err := w.release(tx); err != nil {
 		return err
 	}
-	return w.kind().ended(k, tx, end{work: w, job: j, report: r})
+	e := end{work: w, job: j, report: r}
+	if err := k.left(tx, e); err != nil {
+		return err
+	}
+	return w.kind().ended(k, tx, e)
 }
 
 // abandon ends a job of which this version of storaged knows only the objects:

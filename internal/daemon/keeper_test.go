@@ -30,7 +30,7 @@ func newDesk(t *testing.T) *desk {
 	t.Cleanup(func() { st.Close() })
 	hub := events.New(16)
 	t.Cleanup(hub.Close)
-	d := &desk{t: t, store: st, keeper: newKeeper(hub, "this")}
+	d := &desk{t: t, store: st, keeper: newKeeper(hub, "this", DefaultConfig().Resume)}
 	d.update(func(tx *store.Tx) error {
 		return tx.PutPool(&store.Pool{Pool: record.Pool{
 			Name: "p", UUID: "u", Type: "dir", State: record.PoolActive, Target: record.Target{Path: "/p"},

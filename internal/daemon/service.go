@@ -84,6 +84,7 @@ func (s *Service) jobRequest(sub api.Submit, w work, o api.JobOptions) (supervis
 	if r.OnFailure == "" {
 		r.OnFailure = record.RollbackOnFailure
 	}
+	r.Resume = s.config.Resume.of(w.Kind)
 	return r, nil
 }
 

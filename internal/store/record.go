@@ -49,6 +49,7 @@ type Pool struct {
 	Boot   string           `json:"boot"`   // boot id under which it was last active
 	Before record.PoolState `json:"before"` // state to go back to when the job that has the pool ends
 	Job    int64            `json:"job"`    // number of that job; 0: none has it
+	Left   []string         `json:"left"`   // uuids of ended jobs that left something unfinished in it, for a retry to go on with
 }
 
 // Defining is the request that defined a pool, if it had an idempotency key.

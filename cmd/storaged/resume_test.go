@@ -1,0 +1,144 @@
+package main_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+// marked waits until a job's helper has made a checkpoint.
+func (h *host) marked(st api.Started, err error) record.Job {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	path := filepath.Join(h.dir, "state", "jobs", st.Job.ID, "checkpoint")
+	late := time.After(patience)
+	for look := time.NewTicker(10 * time.Millisecond); ; { // a file has no event for being there
+		if _, err := os.Stat(path); err == nil {
+			break
+		}
+		select {
+		case <-look.C:
+		case <-late:
+			h.t.Fatalf("no checkpoint\n%s", h.log())
+		}
+	}
+	j, err := h.client.Job(h.ctx(), st.Job.ID)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return j
+}
+
+// killHelper kills the helper of a job that has made a checkpoint.
+func (h *host) killHelper(j record.Job) {
+	h.t.Helper()
+	if err := syscall.Kill(j.Helper.PID, syscall.SIGKILL); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// unlimit lets a job run as fast as it can.
+func (h *host) unlimit(j record.Job) {
+	h.t.Helper()
+	if _, err := h.client.PatchJob(h.ctx(), j.ID, api.JobPatch{Limit: []byte("null")}); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func TestWipeGoesOnAfterItsHelperWasKilled(t *testing.T) {
+	h := newHost(t)
+	h.random("a", 64*mib)
+	st, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "a", api.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
+	before := h.marked(st, err)
+	h.killHelper(before)
+	h.unlimit(before)
+	j := h.succeed(st, nil)
+	if j.Resumed != 1 || j.Number != before.Number || len(j.Warnings) == 0 || !strings.Contains(j.Warnings[0], "SIGKILL") {
+		t.Errorf("%+v", j)
+	}
+	// What the first helper had written behind its checkpoint may be written twice.
+	if n := *j.Stats.BytesWritten; n < 64*mib || n > 80*mib {
+		t.Errorf("%d bytes were written of a volume of %d", n, 64*mib)
+	}
+	if b, err := os.ReadFile(h.path("a")); err != nil || strings.Trim(string(b), "\x00") != "" {
+		t.Errorf("the volume is not zero (%v)", err)
+	}
+	if v, err := h.client.Volume(h.ctx(), "pool", "a"); err != nil || v.State != record.VolumeReady {
+		t.Errorf("the volume is %+v (%v)", v, err)
+	}
+}
+
+// interruptedClone leaves a clone that failed because its helper was killed.
+func (h *host) interruptedClone() record.Job {
+	h.t.Helper()
+	h.random("base", 64*mib)
+	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base",
+		api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(8 * mib)})
+	h.killHelper(h.marked(st, err))
+	j := h.end(st, nil)
+	if j.State != record.Failed || j.Resumable == nil || j.Rollback != record.RollbackKept || !strings.Contains(j.Error.Hint, "job retry") {
+		h.t.Fatalf("%+v, resumable %+v, error %+v", j, j.Resumable, j.Error)
+	}
+	if _, err := h.client.Volume(h.ctx(), "pool", "copy"); record.CodeOf(err) != record.NotFound {
+		h.t.Errorf("the volume is in the catalogue (%v)", err)
+	}
+	return j
+}
+
+func (h *host) drafts() []string {
+	found, _ := filepath.Glob(filepath.Join(h.pool, ".*.storaged"))
+	return found
+}
+
+func TestRetryOfACloneGoesOnWhereItWasInterrupted(t *testing.T) {
+	h := newHost(t)
+	first := h.interruptedClone()
+	if len(h.drafts()) != 1 {
+		t.Fatalf("left: %v", h.drafts())
+	}
+	h.stop()
+	h.start() // it is still there for the next daemon
+	st, err := h.client.RetryJob(h.ctx(), api.Submit{}, first.ID)
+	if err == nil {
+		h.unlimit(*st.Job)
+	}
+	j := h.succeed(st, err)
+	if h.hash("copy") != h.hash("base") {
+		t.Error("the clone differs from its source")
+	}
+	if *j.RetryOf != first.Number || len(j.Warnings) > 0 || *j.Stats.BytesWritten > 80*mib {
+		t.Errorf("%+v, stats %+v", j, j.Stats)
+	}
+	if first, err = h.client.Job(h.ctx(), first.ID); err != nil || first.Resumable != nil {
+		t.Errorf("the first one can be resumed still: %+v (%v)", first.Resumable, err)
+	}
+}
+
+func TestWhatIsLeftForARetryGoesWithItsJob(t *testing.T) {
+	h := newHost(t)
+	j := h.interruptedClone()
+	refresh := func() {
+		t.Helper()
+		st, err := h.client.RefreshPool(h.ctx(), api.Submit{}, "pool", api.JobOptions{})
+		h.succeed(st, err)
+	}
+	refresh()
+	if len(h.drafts()) != 1 {
+		t.Errorf("left while a retry may use it: %v", h.drafts())
+	}
+	if _, err := h.client.ForgetJob(h.ctx(), j.ID); err != nil {
+		t.Fatal(err)
+	}
+	refresh() // if the one that forgetting began has not done it yet
+	if len(h.drafts()) != 0 {
+		t.Errorf("left of a forgotten job: %v", h.drafts())
+	}
+}

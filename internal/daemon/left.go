@@ -1,0 +1,136 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"storaged/internal/record"
+	"storaged/internal/store"
+	"storaged/internal/supervisor"
+)
+
+// started says that a job that has waited over a reboot waits on until its
+// pools are started.
+func (w work) started(tx *store.Tx) error {
+	if w.Volume == "" {
+		return nil // work on the pool itself, its start among others
+	}
+	for _, name := range []string{w.Pool, w.TargetPool} {
+		p, err := tx.Pool(name)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if p.State == record.PoolInactive && p.Reason == hostStarted {
+			return fmt.Errorf("%w: pool %q was not started since the host was", supervisor.ErrNotYet, p.Name)
+		}
+	}
+	return nil
+}
+
+// left keeps the books of what ended jobs left unfinished in their pools: what
+// this one leaves for a retry, and that it may have taken up what another left.
+func (k *keeper) left(tx *store.Tx, e end) error {
+	if e.job.From != "" && e.job.Go {
+		if err := unresumable(tx, e.job.From); err != nil {
+			return err
+		}
+	}
+	if e.Kind == record.PoolRefresh && e.ok() {
+		return discarded(tx, e)
+	}
+	if e.job.Resumable == nil || !e.kind().keeps {
+		return nil
+	}
+	pool, _ := e.target()
+	p, err := tx.Pool(pool)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.Left = append(p.Left, e.job.ID)
+	return tx.PutPool(p)
+}
+
+// unresumable says of an ended job that nobody can go on from its checkpoint
+// any more.
+func unresumable(tx *store.Tx, id string) error {
+	j, err := tx.Job(id)
+	if errors.Is(err, store.ErrNotFound) || err == nil && j.Resumable == nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	j.Resumable = nil
+	return tx.PutJob(j)
+}
+
+// discards lets a refresh remove what no retry will go on with: its job is
+// forgotten, was retried, or ended too long ago. Nothing is removed that cannot
+// be attributed to a job that ended.
+func (k *keeper) discards(tx *store.Tx, w work, j *store.Job) error {
+	p, err := tx.Pool(w.Pool)
+	if err != nil {
+		return err
+	}
+	live, err := tx.LiveJobs()
+	if err != nil {
+		return err
+	}
+	for _, id := range p.Left {
+		if slices.ContainsFunc(live, func(j *store.Job) bool { return j.From == id || j.ID == id }) {
+			continue
+		}
+		due, err := k.due(tx, id)
+		if err != nil {
+			return err
+		}
+		if due {
+			j.Argv = append(j.Argv, discardFlag, id)
+		}
+	}
+	return nil
+}
+
+// discardFlag says, with a job's uuid, whose unfinished volume is to go.
+const discardFlag = "--discard"
+
+// due reports whether what an ended job left is of no use any more, and makes
+// it so when it is too old.
+func (k *keeper) due(tx *store.Tx, id string) (bool, error) {
+	j, err := tx.Job(id)
+	if errors.Is(err, store.ErrNotFound) || err == nil && j.Resumable == nil {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if j.Pinned || j.Ended == nil || k.now().Sub(*j.Ended) < time.Duration(k.resume.KeepDays)*24*time.Hour {
+		return false, nil
+	}
+	return true, unresumable(tx, id)
+}
+
+// discarded forgets what a refresh has removed. What it could not, it warns of,
+// and the next one tries again.
+func discarded(tx *store.Tx, e end) error {
+	if e.report == nil || len(e.report.Warnings) > 0 {
+		return nil
+	}
+	p, err := tx.Pool(e.Pool)
+	if errors.Is(err, store.ErrNotFound) || err == nil && len(p.Left) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.Left = slices.DeleteFunc(p.Left, func(id string) bool { return slices.Contains(e.job.Argv, id) })
+	return tx.PutPool(p)
+}
