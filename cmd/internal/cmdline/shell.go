@@ -52,7 +52,12 @@ _FUNCTION() {
     done
     _describe -V PROGRAM found
 }
-compdef _FUNCTION PROGRAM
+# Found in fpath, this file is the function itself, called by the first tab.
+if [[ ${funcstack[1]} == _FUNCTION ]]; then
+    _FUNCTION "$@"
+else
+    compdef _FUNCTION PROGRAM
+fi
 `,
 	"fish": `# fish completion for PROGRAM. Load it with: PROGRAM completion fish | source
 function __FUNCTION_complete
