@@ -39,7 +39,8 @@ var layers = []layer{
 	{"internal/term/*", nil},
 	{"internal/testenv", nil},
 	{"internal/testenv/*", []string{"internal/testenv"}},
-	{"internal/ipc", nil},
+	{"internal/crash", nil},
+	{"internal/ipc", []string{"internal/crash"}},
 	{"internal/diskio", nil},
 	{"internal/image", nil},
 	{"internal/sparse", nil},
@@ -49,9 +50,9 @@ var layers = []layer{
 	{"internal/backends", nil},
 	{"internal/backends/all", []string{"internal/backends", "internal/backends/*"}},
 	{"internal/backends/backendtest", []string{"internal/backends", "internal/diskio", "internal/testenv"}},
-	{"internal/backends/*", []string{"internal/backends", "internal/diskio", "internal/image"}},
+	{"internal/backends/*", []string{"internal/backends", "internal/crash", "internal/diskio", "internal/image"}},
 
-	{"internal/supervisor", []string{"internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
+	{"internal/supervisor", []string{"internal/crash", "internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 	{"internal/supervisor/*", []string{"internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 
 	{"internal/metrics", []string{"internal/record", "internal/supervisor"}},
@@ -63,7 +64,7 @@ var layers = []layer{
 
 	{"cmd/internal/*", []string{"cmd/internal/*", "internal/quantity", "internal/record", "internal/term"}},
 	{"cmd/storaged", []string{"cmd/internal/*", "internal/daemon", "internal/quantity", "internal/record"}},
-	{"cmd/storage-helper", []string{"cmd/internal/*", "internal/backends", "internal/backends/all", "internal/diskio", "internal/image",
+	{"cmd/storage-helper", []string{"cmd/internal/*", "internal/backends", "internal/backends/all", "internal/crash", "internal/diskio", "internal/image",
 		"internal/ipc", "internal/quantity", "internal/record", "internal/sparse", "internal/term"}},
 	{"cmd/storagectl", []string{"cmd/internal/*", "internal/api", "internal/backends", "internal/quantity", "internal/record", "internal/term"}},
 

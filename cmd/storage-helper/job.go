@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"storaged/cmd/internal/build"
+	"storaged/internal/crash"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 )
@@ -60,7 +61,10 @@ func runJob(dir ipc.JobDir, t task) error {
 	if err := j.awaitGo(ctx); err != nil {
 		return err
 	}
-	return j.conclude(j.conduct(ctx, t))
+	crash.At(crash.Resumed)
+	report := j.conduct(ctx, t)
+	crash.At(crash.Done)
+	return j.conclude(report)
 }
 
 // joinJob opens the job's files and says hello.
@@ -283,6 +287,7 @@ func (j *jobMode) conclude(report *ipc.Report) error {
 	if err != nil {
 		return fmt.Errorf("cannot report the end of job %s: %w", j.dir.Job, err)
 	}
+	crash.At(crash.Saved)
 	j.sender.Send(ipc.Result{Outcome: report.Outcome, Digest: digest})
 	return failureOf(report)
 }
@@ -382,6 +387,7 @@ type jobRecords struct {
 }
 
 func (j jobRecords) save(identity []byte) error {
+	defer crash.At(crash.Recorded)
 	return j.mode.persist("commit record", func() error { return ipc.SaveDurable(j.dir.Commit(), identity) })
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/all"
+	"storaged/internal/crash"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
 	"storaged/internal/quantity"
@@ -82,6 +83,7 @@ func (r *run) create(ctx context.Context, at place, commit int, fill func(d back
 	}()
 	wrong := fill(draft)
 	if wrong == nil {
+		crash.At(crash.Filled)
 		r.next(commit)
 	} else if !r.keep || r.pacer.Counts().Done == 0 {
 		return wrong

@@ -20,11 +20,11 @@ func (h *host) database() string { return filepath.Join(h.dir, "state", "storage
 // await returns when done gives true; it looks again whenever tick says.
 func (h *host) await(what string, done func() bool) {
 	h.t.Helper()
-	tick := newTick(h.t)
+	tick, ctx := newTick(h.t), h.ctx()
 	for !done() {
 		select {
 		case <-tick:
-		case <-h.ctx().Done():
+		case <-ctx.Done():
 			h.t.Fatalf("%s did not come true", what)
 		}
 	}

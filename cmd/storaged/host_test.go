@@ -59,6 +59,7 @@ type host struct {
 	sock    string
 	daemon  *exec.Cmd
 	client  *api.Client
+	bin     string       // directory of the programs
 	config  string       // file of settings; "": none
 	env     []string     // of the daemon, beside ours
 	manager notifySocket // of the service manager
@@ -74,12 +75,17 @@ func newHost(t *testing.T) *host {
 // newHostIn is newHost in a directory that the test has prepared.
 func newHostIn(t *testing.T, dir string) *host {
 	t.Helper()
-	h := &host{t: t, dir: dir, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s")}
-	h.client = checkedClient(t, h.sock)
-	h.start()
-	t.Cleanup(h.check)
-	h.define("pool", h.pool)
+	h := &host{t: t, dir: dir, bin: bin, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s")}
+	h.begin()
 	return h
+}
+
+func (h *host) begin() {
+	h.t.Helper()
+	h.client = checkedClient(h.t, h.sock)
+	h.start()
+	h.t.Cleanup(h.check)
+	h.define("pool", h.pool)
 }
 
 func (h *host) command() *exec.Cmd {
@@ -87,7 +93,7 @@ func (h *host) command() *exec.Cmd {
 	if config == "" {
 		config = "/dev/null"
 	}
-	cmd := exec.Command(filepath.Join(bin, "storaged"), "--config", config, "--socket", h.sock,
+	cmd := exec.Command(filepath.Join(h.bin, "storaged"), "--config", config, "--socket", h.sock,
 		"--state-dir", filepath.Join(h.dir, "state"), "--runtime-dir", filepath.Join(h.dir, "run"), "--log-level", "debug")
 	cmd.Env = append(append(os.Environ(), "NOTIFY_SOCKET="+h.notify()), h.env...)
 	return cmd

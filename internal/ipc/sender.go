@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"storaged/internal/crash"
 )
 
 // Sender is a helper's end of the frames FIFO. It never blocks, never fails
@@ -59,7 +61,11 @@ func (s *Sender) Send(m Message) {
 	f := &keptFrame{monoNS: monotonic(), body: m, due: true}
 	passing := !s.keep(f)
 	flushed := s.flush()
-	if passing && !(flushed && s.write(f)) {
+	switch {
+	case !passing:
+	case flushed && s.write(f):
+		crash.AtSent(uint8(m.Type()))
+	default:
 		s.dropped++
 	}
 }
@@ -175,6 +181,7 @@ func (s *Sender) flush() bool {
 			return false
 		}
 		f.due = false
+		crash.AtSent(uint8(f.body.Type()))
 	}
 	return true
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"storaged/internal/crash"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
@@ -137,6 +138,7 @@ func (j *job) letGo(m ipc.Hello) {
 		j.kill()
 		return
 	}
+	crash.At(crash.Identity)
 	j.leaveRecord()
 	j.run.hello = true
 	j.run.ladder.disarm()
@@ -145,6 +147,7 @@ func (j *job) letGo(m ipc.Hello) {
 	}
 	j.run.rate = j.rate()
 	j.say(ipc.Go{Proto: j.run.proto, Limit: j.run.rate, Paused: !j.rec.Undo && len(j.rec.PauseReasons) > 0})
+	crash.At(crash.Let)
 }
 
 func (j *job) argv() []string { return append([]string{helperName}, j.task()...) }

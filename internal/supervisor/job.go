@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"storaged/internal/crash"
 	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor/estimate"
@@ -293,10 +294,12 @@ func (j *job) end() stage {
 			return nil
 		}
 	}
+	crash.At(crash.Ended)
 	j.dropCheckpoint()
 	j.observe() // first: who is told of the end finds it counted
 	j.s.forget(j)
 	j.dismiss()
+	crash.At(crash.Dismissed)
 	close(j.ended)
 	j.announce("job.ended")
 	return nil

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
+	"storaged/internal/crash"
 	"storaged/internal/ipc"
 	"storaged/internal/supervisor/process"
 )
@@ -30,7 +32,7 @@ func newLauncher(cfg Config) launcher {
 		state:   filepath.Join(cfg.StateDir, "jobs"),
 		cgroups: process.FindCgroups(),
 	}
-	for _, name := range inherited {
+	for _, name := range slices.Concat(inherited, crash.Inherited) {
 		if v, ok := os.LookupEnv(name); ok {
 			l.env = append(l.env, name+"="+v)
 		}

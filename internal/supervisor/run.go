@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"storaged/internal/crash"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
@@ -128,6 +129,7 @@ func (j *job) start() stage {
 	var refusal *record.Error
 	switch {
 	case err == nil:
+		crash.At(crash.Granted)
 		return (*job).launch
 	case errors.As(err, &refusal):
 		j.verdict = &verdict{state: record.Failed, err: refusal, rollback: record.RollbackNone}
@@ -164,6 +166,7 @@ func (j *job) launch() stage {
 		j.verdict = j.notStarted(err)
 		return (*job).end
 	}
+	crash.At(crash.Launched)
 	j.h = h
 	j.run.ladder.arm(j.s.times.hello)
 	return (*job).attend
@@ -415,6 +418,7 @@ func (j *job) settle(v verdict) stage {
 			return nil
 		}
 	}
+	crash.At(crash.Settling)
 	v.warnings = nil // they are in the record
 	j.run.first = v
 	return j.again()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"storaged/internal/crash"
 	"storaged/internal/record"
 	"storaged/internal/store"
 )
@@ -127,6 +128,7 @@ func (s *Supervisor) create(j *job, r Request) (known *store.Job, err error) {
 		return known, unwritable(err)
 	}
 	j.rec = rec
+	crash.At(crash.Submitted)
 	return nil, nil
 }
 

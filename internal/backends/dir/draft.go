@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/crash"
 	"storaged/internal/image"
 )
 
@@ -62,6 +63,7 @@ func (d *poolDir) newDraft(name, temp string) (*draft, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot create volume %q as %q: %w", d.path(name), temp, err)
 	}
+	crash.At(crash.Drafted)
 	dr := &draft{volume: volume{f, name, d.path(name)}, dir: d, temp: temp}
 	if err := f.Chmod(draftMode); err != nil { // whatever the umask was
 		return nil, errors.Join(fmt.Errorf("cannot create volume %q: %w", d.path(name), err), dr.drop())
@@ -151,6 +153,7 @@ func (d *draft) commit(ctx context.Context, record func(identity []byte) error) 
 	if err := d.file.Sync(); err != nil {
 		return err
 	}
+	crash.At(crash.Synced)
 	if err := d.dir.confirm(d.temp, d.file); err != nil {
 		return err
 	}
@@ -176,6 +179,7 @@ func (d *draft) publish() error {
 	if err := rename(d.dir, d.temp, d.dir, d.name); err != nil {
 		return err
 	}
+	crash.At(crash.Renamed)
 	err := d.dir.confirm(d.name, d.file)
 	if err == nil {
 		err = d.dir.sync()

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/crash"
 	"storaged/internal/image"
 )
 
@@ -29,6 +30,7 @@ func (Backend) Settle(ctx context.Context, p backends.Pool, name, job string, co
 	if err := d.clear(backends.DraftName(job)); err != nil {
 		return false, fmt.Errorf("cannot clear up after job %s: %w", job, err)
 	}
+	crash.At(crash.Cleared)
 	return committed, d.sync() // the job may have died before its own
 }
 

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/crash"
 	"storaged/internal/image"
 )
 
@@ -45,6 +46,7 @@ func (Backend) Remove(ctx context.Context, p backends.Pool, name string) error {
 	if err := d.remove(name); err != nil {
 		return err
 	}
+	crash.At(crash.Removed)
 	return d.sync()
 }
 

@@ -1,0 +1,287 @@
+package main_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+// deed is one kind of work as the tests of crashes do it: on objects of its
+// own, named by n, so that many can be under way at once and each be checked.
+type deed struct {
+	name    string
+	prepare func(h *host, n string)
+	start   func(h *host, n string, s api.Submit) (api.Started, error)
+	// check holds the storage and the catalogue against how the job ended.
+	check func(h *host, n string, j record.Job)
+}
+
+// deedBytes is the size of what a deed works on, and deedRate how fast: each
+// takes a fifth of a second, so that there is a middle to be killed in.
+const (
+	deedBytes = 2 * mib
+	deedRate  = 10 * mib
+)
+
+func slowly() api.JobOptions { return limited(deedRate) }
+
+// deeds has one of each kind, and of each way of it that undoes differently.
+func deeds() []deed {
+	return []deed{
+		{"create", nothing, startCreate(0), checkMade},
+		{"allocate", nothing, startCreate(deedBytes), checkMade},
+		{"clone", withSource, startClone, checkMade},
+		{"wipe", withContent, startWipe, checkChanged},
+		{"grow", withContent, startResize(2 * deedBytes), checkResized},
+		{"grow-allocated", withContent, startResize(2 * deedBytes), checkResized},
+		{"shrink", withContent, startResize(deedBytes / 2), checkResized},
+		{"delete", withContent, startDelete(""), checkDeleted},
+		{"delete-wiped", withContent, startDelete("zero"), checkDeleted},
+		{"verify", withContent, startVerify, checkUntouched},
+		{"pool-build", withPool("defined"), startPoolVerb("build"), checkPool},
+		{"pool-start", withPool("built"), startPoolVerb("start"), checkPool},
+		{"pool-stop", withPool("started"), startPoolVerb("stop"), checkPool},
+		{"pool-refresh", withPool("started"), startPoolVerb("refresh"), checkPool},
+		{"pool-verify", withPool("started"), startPoolVerb("verify"), checkPool},
+		{"pool-delete", withPool("built"), startPoolVerb("delete"), checkPool},
+	}
+}
+
+func nothing(*host, string) {}
+
+// content is what a deed's volume holds: it differs from volume to volume and
+// is nowhere zero.
+func content(n string, size int) []byte {
+	return bytes.Repeat([]byte("content of "+n+" "), size/(12+len(n))+1)[:size]
+}
+
+// put makes a volume with content.
+func (h *host) put(name string) {
+	h.t.Helper()
+	h.create(name, deedBytes)
+	f, err := os.OpenFile(h.path(name), os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.Write(content(name, deedBytes))
+	}
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func withSource(h *host, n string)  { h.put("src" + n) }
+func withContent(h *host, n string) { h.put("vol" + n) }
+
+func startCreate(allocation int64) func(*host, string, api.Submit) (api.Started, error) {
+	return func(h *host, n string, s api.Submit) (api.Started, error) {
+		a := api.Allocation{Bytes: allocation}
+		return h.client.CreateVolume(h.ctx(), s, "pool", api.VolumeCreate{Name: "vol" + n, Capacity: deedBytes, Allocation: &a, JobOptions: slowly()})
+	}
+}
+
+func startClone(h *host, n string, s api.Submit) (api.Started, error) {
+	return h.client.CloneVolume(h.ctx(), s, "pool", "src"+n, api.VolumeClone{Name: "vol" + n, Reflink: "never", JobOptions: slowly()})
+}
+
+func startWipe(h *host, n string, s api.Submit) (api.Started, error) {
+	return h.client.WipeVolume(h.ctx(), s, "pool", "vol"+n, api.VolumeWipe{AcceptLimits: true, JobOptions: slowly()})
+}
+
+func startResize(to int64) func(*host, string, api.Submit) (api.Started, error) {
+	return func(h *host, n string, s api.Submit) (api.Started, error) {
+		return h.client.ResizeVolume(h.ctx(), s, "pool", "vol"+n, api.VolumeResize{Capacity: to, Shrink: to < deedBytes, JobOptions: slowly()})
+	}
+}
+
+func startDelete(wipe string) func(*host, string, api.Submit) (api.Started, error) {
+	return func(h *host, n string, s api.Submit) (api.Started, error) {
+		return h.client.DeleteVolume(h.ctx(), s, "pool", "vol"+n, api.VolumeDelete{Wipe: wipe, JobOptions: slowly()})
+	}
+}
+
+func startVerify(h *host, n string, s api.Submit) (api.Started, error) {
+	return h.client.VerifyVolume(h.ctx(), s, "pool", "vol"+n, api.VolumeVerify{JobOptions: slowly()})
+}
+
+func (h *host) poolDir(n string) string { return filepath.Join(h.dir, "pool-"+n) }
+
+// withPool defines a pool of its own, and builds and starts it as far as asked.
+func withPool(state string) func(*host, string) {
+	return func(h *host, n string) {
+		h.t.Helper()
+		build, start := state != "defined", state == "started"
+		_, st, err := h.client.DefinePool(h.ctx(), api.Submit{}, api.PoolDefine{Name: "p" + n, Target: record.Target{Path: h.poolDir(n)}}, build, start)
+		switch {
+		case err != nil:
+			h.t.Fatal(err)
+		case st.Job != nil:
+			h.succeed(st, nil)
+		}
+		if start {
+			if err := os.WriteFile(filepath.Join(h.poolDir(n), "found"), content(n, deedBytes), 0o600); err != nil {
+				h.t.Fatal(err)
+			}
+			h.succeed(h.client.RefreshPool(h.ctx(), api.Submit{}, "p"+n, api.JobOptions{}))
+		}
+	}
+}
+
+func startPoolVerb(verb string) func(*host, string, api.Submit) (api.Started, error) {
+	return func(h *host, n string, s api.Submit) (api.Started, error) {
+		switch verb {
+		case "build":
+			return h.client.BuildPool(h.ctx(), s, "p"+n, api.PoolBuild{})
+		case "start":
+			return h.client.StartPool(h.ctx(), s, "p"+n, api.JobOptions{})
+		case "stop":
+			return h.client.StopPool(h.ctx(), s, "p"+n, api.PoolStop{})
+		case "refresh":
+			return h.client.RefreshPool(h.ctx(), s, "p"+n, api.JobOptions{})
+		case "verify":
+			return h.client.VerifyPool(h.ctx(), s, "p"+n, slowly())
+		}
+		return h.client.DeletePool(h.ctx(), s, "p"+n, api.PoolDelete{})
+	}
+}
+
+// fault reports what a job left that it should not have.
+func (h *host) fault(j record.Job, format string, args ...any) {
+	h.t.Helper()
+	h.t.Errorf("job %d (%s) is %s (%+v): %s", j.Number, j.Kind, j.State, j.Error, fmt.Sprintf(format, args...))
+}
+
+// stored gives the file and the catalogue's entry of a volume, nil where there
+// is none. One of the two alone is a fault.
+func (h *host) stored(j record.Job, name string) (file []byte, v *record.Volume) {
+	h.t.Helper()
+	file, err := os.ReadFile(h.path(name))
+	if err != nil && !os.IsNotExist(err) {
+		h.t.Fatal(err)
+	}
+	entry, verr := h.client.Volume(h.ctx(), "pool", name)
+	switch {
+	case verr == nil:
+		v = &entry
+	case record.CodeOf(verr) != record.NotFound:
+		h.t.Fatal(verr)
+	}
+	if (err == nil) != (v != nil) {
+		h.fault(j, "volume %q: file %v, entry %v", name, err, verr)
+	}
+	if v != nil && v.State != record.VolumeReady && v.State != record.VolumeIncomplete {
+		h.fault(j, "volume %q stays %s", name, v.State)
+	}
+	if v != nil && err == nil && v.Capacity != int64(len(file)) {
+		h.fault(j, "volume %q has %d bytes, its entry says %d", name, len(file), v.Capacity)
+	}
+	return file, v
+}
+
+// ready reports whether a volume's content is vouched for.
+func ready(v *record.Volume) bool { return v != nil && v.State == record.VolumeReady }
+
+// checkMade: a new volume is there whole, or not at all.
+func checkMade(h *host, n string, j record.Job) {
+	h.t.Helper()
+	file, v := h.stored(j, "vol"+n)
+	want := make([]byte, deedBytes)
+	if j.Kind == record.VolumeClone {
+		want = content("src"+n, deedBytes)
+		if src, _ := h.stored(j, "src"+n); !bytes.Equal(src, want) {
+			h.fault(j, "the source is not as it was")
+		}
+	}
+	switch {
+	case j.State != record.Succeeded && v != nil:
+		h.fault(j, "its volume is there, %s", v.State)
+	case j.State == record.Succeeded && (!ready(v) || !bytes.Equal(file, want)):
+		h.fault(j, "its volume is %+v with %d bytes", v, len(file))
+	}
+}
+
+// checkChanged: what was wiped is zero, and what was wiped in part says so.
+func checkChanged(h *host, n string, j record.Job) {
+	h.t.Helper()
+	file, v := h.stored(j, "vol"+n)
+	zero, old := bytes.Equal(file, make([]byte, deedBytes)), bytes.Equal(file, content("vol"+n, deedBytes))
+	switch {
+	case v == nil:
+		h.fault(j, "the volume is gone")
+	case j.State == record.Succeeded && !(zero && ready(v)):
+		h.fault(j, "the volume is %s and zero: %v", v.State, zero)
+	case j.State != record.Succeeded && ready(v) && !old:
+		h.fault(j, "the volume is changed and yet ready")
+	}
+}
+
+// checkResized: the volume has the new size or the old, and what it kept.
+func checkResized(h *host, n string, j record.Job) {
+	h.t.Helper()
+	file, v := h.stored(j, "vol"+n)
+	want := content("vol"+n, deedBytes)
+	kept := file[:min(len(file), len(want))]
+	switch {
+	case v == nil:
+		h.fault(j, "the volume is gone")
+	case !bytes.HasPrefix(want, kept) || !bytes.Equal(file[len(kept):], make([]byte, len(file)-len(kept))):
+		h.fault(j, "its content is changed")
+	case j.State == record.Succeeded && (!ready(v) || len(file) == deedBytes):
+		h.fault(j, "the volume is %s and has %d bytes", v.State, len(file))
+	case ready(v) && j.State != record.Succeeded && len(file) < deedBytes:
+		h.fault(j, "it lost its end and is ready")
+	}
+}
+
+// checkDeleted: the volume is gone, or there; only a wipe may have touched it.
+func checkDeleted(h *host, n string, j record.Job) {
+	h.t.Helper()
+	file, v := h.stored(j, "vol"+n)
+	switch {
+	case (j.State == record.Succeeded) != (v == nil):
+		h.fault(j, "the volume is %+v", v)
+	case ready(v) && !bytes.Equal(file, content("vol"+n, deedBytes)):
+		h.fault(j, "the volume is changed and yet ready")
+	}
+}
+
+func checkUntouched(h *host, n string, j record.Job) {
+	h.t.Helper()
+	if file, v := h.stored(j, "vol"+n); !ready(v) || !bytes.Equal(file, content("vol"+n, deedBytes)) {
+		h.fault(j, "a reader left the volume %+v", v)
+	}
+}
+
+// checkPool: the pool is in a state from which it can be used, and what it held
+// is as it was.
+func checkPool(h *host, n string, j record.Job) {
+	h.t.Helper()
+	p, err := h.client.Pool(h.ctx(), "p"+n)
+	if j.Kind == record.PoolDelete && record.CodeOf(err) == record.NotFound {
+		return
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	switch p.State {
+	case record.PoolActive:
+	case record.PoolInactive:
+		_, serr := os.Stat(h.poolDir(n))
+		if gone := os.IsNotExist(serr); gone && j.Kind == record.PoolStop {
+			h.fault(j, "the directory is gone")
+		} else if !gone {
+			h.succeed(h.client.StartPool(h.ctx(), api.Submit{}, "p"+n, api.JobOptions{}))
+		}
+	default:
+		h.fault(j, "the pool stays %s: %s", p.State, p.Reason)
+	}
+	file, err := os.ReadFile(filepath.Join(h.poolDir(n), "found"))
+	if err == nil && !bytes.Equal(file, content(n, deedBytes)) {
+		h.fault(j, "what the pool held is changed")
+	}
+}
