@@ -99,10 +99,9 @@ func (h *host) commit(d deed, n string, points ...crash.Point) (met int) {
 			met++
 			st, err = d.start(h, n, s)
 		}
-		if err != nil {
-			return false
+		if err != nil || met < len(points) && ofDaemon(points) {
+			return met == len(points) && err == nil // the daemon passes all of its points, the last after the end
 		}
-		// Waiting, unlike looking, sees the end only when all is done.
 		j, werr := h.client.WaitJob(h.ctx(), st.Job.ID, time.Millisecond)
 		return werr == nil && j.State.Terminal()
 	})
@@ -111,6 +110,10 @@ func (h *host) commit(d deed, n string, points ...crash.Point) (met int) {
 	d.check(h, n, j)
 	h.tidy(j)
 	return met
+}
+
+func ofDaemon(points []crash.Point) bool {
+	return slices.ContainsFunc(points, func(p crash.Point) bool { return strings.HasPrefix(string(p), "daemon.") })
 }
 
 func (h *host) disarm(points []crash.Point) {

@@ -42,6 +42,8 @@ func deeds() []deed {
 		{"delete", withContent, startDelete(""), checkDeleted},
 		{"delete-wiped", withContent, startDelete("zero"), checkDeleted},
 		{"verify", withContent, startVerify, checkUntouched},
+		{"rename", withContent, startMove(""), checkMoved},
+		{"move", withContentAndPool, startMove("p"), checkMoved},
 		{"pool-build", withPool("defined"), startPoolVerb("build"), checkPool},
 		{"pool-start", withPool("built"), startPoolVerb("start"), checkPool},
 		{"pool-stop", withPool("started"), startPoolVerb("stop"), checkPool},
@@ -107,6 +109,45 @@ func startDelete(wipe string) func(*host, string, api.Submit) (api.Started, erro
 
 func startVerify(h *host, n string, s api.Submit) (api.Started, error) {
 	return h.client.VerifyVolume(h.ctx(), s, "pool", "vol"+n, api.VolumeVerify{JobOptions: slowly()})
+}
+
+func withContentAndPool(h *host, n string) {
+	withContent(h, n)
+	withPool("started")(h, n)
+}
+
+// startMove moves a volume to another name, in another pool if a prefix of its
+// name is given.
+func startMove(pool string) func(*host, string, api.Submit) (api.Started, error) {
+	return func(h *host, n string, s api.Submit) (api.Started, error) {
+		to := api.VolumeMove{Name: "moved" + n, JobOptions: slowly()}
+		if pool != "" {
+			to.Pool = pool + n
+		}
+		return h.client.MoveVolume(h.ctx(), s, "pool", "vol"+n, to)
+	}
+}
+
+// checkMoved: the volume is whole in one place at least, and where the job says.
+func checkMoved(h *host, n string, j record.Job) {
+	h.t.Helper()
+	target, dir := j.Objects[len(j.Objects)-1], h.pool
+	if target.Pool != "pool" {
+		dir = h.poolDir(n)
+	}
+	_, old := h.stored(j, "vol"+n)
+	file, ferr := os.ReadFile(filepath.Join(dir, "moved"+n))
+	moved, merr := h.client.Volume(h.ctx(), target.Pool, "moved"+n)
+	switch there := merr == nil && ready(&moved) && bytes.Equal(file, content("vol"+n, deedBytes)); {
+	case (ferr == nil) != (merr == nil):
+		h.fault(j, "the target: file %v, entry %v", ferr, merr)
+	case j.State == record.Succeeded && (old != nil || !there):
+		h.fault(j, "the source is %+v, the target is there: %v", old, there)
+	case !there && !ready(old):
+		h.fault(j, "the volume is whole nowhere: %+v", old)
+	case merr == nil && !there:
+		h.fault(j, "the target is there and not whole: %+v", moved)
+	}
 }
 
 func (h *host) poolDir(n string) string { return filepath.Join(h.dir, "pool-"+n) }
