@@ -48,7 +48,7 @@ func runDaemon() {
 		RuntimeDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Helper: self,
 		Log: hclog.New(&hclog.LoggerOptions{Output: os.Stderr}), times: &tt, Attempts: attempts,
 	}, st, newTestKeeper(), hub)
-	r := &rig{sup: sup, hub: hub, logged: &lockedBuffer{}, t: crash{}}
+	r := &rig{sup: sup, hub: hub, logged: &lockedBuffer{}, t: fatal{}}
 	check(sup.Start(r.ctx()))
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
@@ -63,15 +63,15 @@ func runDaemon() {
 	select {} // only a kill ends it
 }
 
-// crash is a testing.TB outside of a test: a failure ends the process.
-type crash struct{ testing.TB }
+// fatal is a testing.TB outside of a test: a failure ends the process.
+type fatal struct{ testing.TB }
 
-func (crash) Helper()        {}
-func (crash) Cleanup(func()) {}
+func (fatal) Helper()        {}
+func (fatal) Cleanup(func()) {}
 
-func (crash) Fatal(args ...any) { check(errors.New(fmt.Sprint(args...))) }
+func (fatal) Fatal(args ...any) { check(errors.New(fmt.Sprint(args...))) }
 
-func (crash) Fatalf(format string, args ...any) { check(fmt.Errorf(format, args...)) }
+func (fatal) Fatalf(format string, args ...any) { check(fmt.Errorf(format, args...)) }
 
 func (r *rig) obey(o order) (record.Job, error) {
 	switch o.Do {
