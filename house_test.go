@@ -57,7 +57,7 @@ var layers = []layer{
 
 	{"internal/metrics", []string{"internal/record", "internal/supervisor"}},
 
-	{"internal/api", []string{"internal/record", "internal/backends", "internal/events"}},
+	{"internal/api", []string{"internal/record", "internal/backends", "internal/events", "internal/sparse"}},
 	{"internal/api/*", []string{"internal/api", "internal/record", "internal/backends", "internal/events"}},
 
 	{"internal/daemon", []string{"internal/*", "internal/supervisor/*", "internal/backends/all"}},

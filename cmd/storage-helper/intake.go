@@ -59,6 +59,9 @@ type intake struct {
 	as     string // what the content is taken for, "" for the volume's
 	sum    checksum
 	zeros  bool // are looked for
+	// skipped is how much of the content is in place already. A file has it all
+	// the same, a stream begins behind it.
+	skipped int64
 }
 
 func intakeOf(c *cli.Context) (in intake, err error) {
@@ -154,18 +157,12 @@ func (in intake) open(ctx context.Context, wanted int64) (*content, error) {
 	return c, nil
 }
 
-// measure finds where the content begins, which is where the descriptor stands,
-// and how long it is.
+// measure finds how long the content is. Where the descriptor stands means
+// nothing: others may have it too.
 func (c *content) measure() error {
-	var err error
-	if c.off, err = c.file.Seek(0, io.SeekCurrent); err != nil {
-		return err
-	}
+	c.off = c.skipped
 	end, err := c.file.Seek(0, io.SeekEnd)
 	if err != nil {
-		return err
-	}
-	if _, err = c.file.Seek(c.off, io.SeekStart); err != nil {
 		return err
 	}
 	there := max(0, end-c.off)

@@ -21,7 +21,7 @@ func uploadCommand() *cli.Command {
 			"read nor written. A content that begins like an image of another format than the volume's is refused.",
 		Flags: append(targetFlags(), contentFlags(
 			&cli.StringFlag{Name: "offset", Usage: "where in the volume the content begins: `SIZE`, default 0"},
-			&cli.StringFlag{Name: "skipped", Usage: "`SIZE` before that, of the same content, which was uploaded before and counts as done"},
+			&cli.StringFlag{Name: "skipped", Usage: "`SIZE` of the content that was uploaded before: it counts as done, a file has it and a stream does not"},
 			yesFlag(),
 		)...),
 	}, "--target vm1.raw --source vm1.img --yes", buildUpload)
@@ -36,7 +36,8 @@ func buildUpload(c *cli.Context) (task, error) {
 	if err != nil {
 		return task{}, err
 	}
-	w := upload{at: at, in: in, off: sizeFlag(c, "offset"), skipped: sizeFlag(c, "skipped")}
+	in.skipped = sizeFlag(c, "skipped")
+	w := upload{at: at, in: in, off: sizeFlag(c, "offset")}
 	return task{
 		doing:  fmt.Sprintf("upload %s to %q", in.from, at.path),
 		done:   fmt.Sprintf("uploaded %s to %q", in.from, at.path),
@@ -57,10 +58,9 @@ func sizeFlag(c *cli.Context, name string) int64 {
 }
 
 type upload struct {
-	at      place
-	in      intake
-	off     int64 // bytes
-	skipped int64
+	at  place
+	in  intake
+	off int64 // bytes
 }
 
 func (w upload) work(ctx context.Context, r *run) error {
@@ -76,9 +76,9 @@ func (w upload) work(ctx context.Context, r *run) error {
 		if header, to, err = w.admit(v, c); err != nil {
 			return err
 		}
-		r.plan(transfer("upload", c.bytes, w.skipped))
+		r.plan(transfer("upload", c.bytes, w.in.skipped))
 		r.next(0)
-		r.pacer.Skipped(w.skipped)
+		r.pacer.Skipped(w.in.skipped)
 		err = c.put(ctx, r, to)
 		if n := r.pacer.Counts(); err != nil && (n.Written > 0 || n.Holes > 0) {
 			r.report.Rollback = string(record.RollbackKept)

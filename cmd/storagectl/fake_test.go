@@ -341,6 +341,16 @@ func (f *fake) ResizeVolume(_ context.Context, s api.Submit, pool, volume string
 	return f.onVolume(s, r, record.VolumeResize, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
 }
 
+func (f *fake) UploadVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeUpload) (api.Started, error) {
+	r.Data = api.Data{}
+	return f.onVolume(s, r, record.VolumeUpload, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
+}
+
+func (f *fake) DownloadVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeDownload) (api.Started, error) {
+	r.Data = api.Data{}
+	return f.onVolume(s, r, record.VolumeDownload, record.Object{Pool: pool, Volume: volume, Mode: record.ModeRead})
+}
+
 func (f *fake) WipeVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeWipe) (api.Started, error) {
 	return f.onVolume(s, r, record.VolumeWipe, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
 }

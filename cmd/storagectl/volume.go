@@ -19,7 +19,7 @@ import (
 func (t *tool) volumeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "vol", Aliases: []string{"volume"}, Usage: "volumes",
-		Subcommands: slices.Concat(t.volumeMakingVerbs(), t.volumeChangingVerbs(), t.volumePartingVerbs()),
+		Subcommands: slices.Concat(t.volumeMakingVerbs(), t.contentCommands(), t.volumeChangingVerbs(), t.volumePartingVerbs()),
 	}
 }
 
@@ -28,13 +28,16 @@ func (t *tool) volumeMakingVerbs() []*cli.Command {
 		{Name: "list", Usage: "list the volumes of all or some pools", ArgsUsage: "[POOL…]", Flags: freshFlag(), Action: t.reading(volumeList)},
 		{Name: "show", Usage: "show all about a volume", ArgsUsage: "VOL…", Flags: freshFlag(), Action: t.reading(volumeShow)},
 		{
-			Name: "create", Usage: "make a volume", ArgsUsage: "POOL/NAME SIZE",
-			Description: "A raw volume is fully allocated unless --allocation says otherwise.\n\n" +
-				"Examples:\n  storagectl vol create images/vm1.raw 10G\n  storagectl vol create images/vm2.raw 10G --allocation none",
-			Flags: jobFlags(
+			Name: "create", Usage: "make a volume", ArgsUsage: "POOL/NAME [SIZE]",
+			Description: "A raw volume is fully allocated unless --allocation says otherwise. With --from it gets that content\n" +
+				"before it gets its name; then it is as large, unless SIZE is more, and takes what its data takes.\n\n" +
+				"Examples:\n  storagectl vol create images/vm1.raw 10G\n  storagectl vol create images/vm2.raw 10G --allocation none\n" +
+				"  storagectl vol create images/vm3.raw --from vm3.img",
+			Flags: jobFlags(append(uploadFlags(),
+				&cli.StringFlag{Name: "from", Usage: "`FILE|-` with its content"},
 				&cli.StringFlag{Name: "format", Usage: "its format; raw without: `FORMAT`"},
 				&cli.StringFlag{Name: "allocation", Usage: "how much to allocate: `full|none|SIZE`"},
-				&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same volume already"}),
+				&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same volume already"})...),
 			Action: t.changing(volumeCreate),
 		},
 		{
@@ -194,9 +197,14 @@ func volumeCreate(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	capacity, err := quantity.ParseSize(s.arg(1))
-	if err != nil {
-		return cmdline.Usagef("%s", err)
+	capacity := int64(0)
+	if s.arg(1) != "" || !s.cli.IsSet("from") {
+		if capacity, err = quantity.ParseSize(s.arg(1)); err != nil {
+			return cmdline.Usagef("%s", err)
+		}
+	}
+	if s.cli.IsSet("from") {
+		return s.createFrom(ctx, r, capacity)
 	}
 	req := api.VolumeCreate{
 		Name: r.name, Capacity: capacity, Format: s.cli.String("format"),

@@ -23,6 +23,10 @@ const (
 	// microseconds, or as long as a daemon with a full backlog hangs.
 	connectTimeout = 5 * time.Second
 
+	// expectTimeout is how long a body is held back that the daemon has not asked
+	// for, nor refused: it does one or the other at once.
+	expectTimeout = time.Minute
+
 	// maxAnswer bounds what the client reads of one answer, bytes; a page of
 	// the largest records stays far below it.
 	maxAnswer = 64 << 20
@@ -50,7 +54,8 @@ func Dial(socket string) *Client {
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return d.DialContext(ctx, "unix", socket)
 			},
-			DisableCompression: true,
+			DisableCompression:    true,
+			ExpectContinueTimeout: expectTimeout,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}

@@ -84,6 +84,22 @@ var every = map[string]func(context.Context, *api.Client) (any, error){
 	"MoveVolume": func(ctx context.Context, c *api.Client) (any, error) {
 		return c.MoveVolume(ctx, api.Submit{}, "images", "base.raw", api.VolumeMove{Pool: "q", Name: "v"})
 	},
+	"UploadVolume": func(ctx context.Context, c *api.Client) (any, error) {
+		r := api.VolumeUpload{
+			Length: ptr(int64(5)), Checksum: "sha256", AsFormat: "raw", DetectZeros: true,
+			Create: &api.VolumeCreate{Name: "v", Capacity: 7, Format: "raw", Allocation: &api.Allocation{Full: true}},
+		}
+		return handing(func(f *os.File) (api.Started, error) {
+			r.Data.File = f
+			return c.HandUpload(ctx, api.Submit{}, "images", "v", r)
+		})
+	},
+	"DownloadVolume": func(ctx context.Context, c *api.Client) (any, error) {
+		return handing(func(f *os.File) (api.Started, error) {
+			r := api.VolumeDownload{Offset: 3, Length: ptr(int64(5)), Checksum: "crc32c", Data: api.Data{File: f}}
+			return c.HandDownload(ctx, api.Submit{}, "images", "base.raw", r)
+		})
+	},
 	"DeleteVolume": func(ctx context.Context, c *api.Client) (any, error) {
 		o := api.JobOptions{Limit: ptr(int64(9)), Priority: record.Interactive, OnFailure: record.KeepOnFailure, Labels: map[string]string{"a": "b=c"}}
 		return c.DeleteVolume(ctx, api.Submit{}, "images", "base.raw", api.VolumeDelete{Wipe: "zero", JobOptions: o})
@@ -138,6 +154,16 @@ var every = map[string]func(context.Context, *api.Client) (any, error){
 		}
 		return nil, s.Close()
 	},
+}
+
+// handing makes a call with an open file.
+func handing(call func(*os.File) (api.Started, error)) (any, error) {
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return call(f)
 }
 
 func TestClientReachesEveryMethodOfTheService(t *testing.T) {

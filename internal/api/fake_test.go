@@ -235,6 +235,16 @@ func (f *fake) WipeVolume(_ context.Context, s api.Submit, pool, volume string, 
 	return f.begin("WipeVolume", s, r, pool, volume)
 }
 
+func (f *fake) UploadVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeUpload) (api.Started, error) {
+	r.Data = api.Data{} // that of this connection
+	return f.begin("UploadVolume", s, r, pool, volume)
+}
+
+func (f *fake) DownloadVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeDownload) (api.Started, error) {
+	r.Data = api.Data{}
+	return f.begin("DownloadVolume", s, r, pool, volume)
+}
+
 func (f *fake) VerifyVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeVerify) (api.Started, error) {
 	return f.begin("VerifyVolume", s, r, pool, volume)
 }

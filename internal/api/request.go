@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"os"
 	"time"
 
 	"storaged/internal/record"
@@ -102,6 +103,43 @@ type VolumeWipe struct {
 	Algorithm    string `json:"algorithm,omitempty"` // default zero
 	Verify       bool   `json:"verify,omitempty"`
 	AcceptLimits bool   `json:"accept_limits,omitempty"`
+	JobOptions
+}
+
+// Data is what a content comes from or goes to: an open file, or one end of a
+// pipe. It stays the caller's.
+type Data struct {
+	File *os.File
+	Form string // FileData, RawData or SparseData
+}
+
+// Forms of Data.
+const (
+	FileData   = "file"   // a client's own regular file
+	RawData    = "raw"    // a stream of bytes
+	SparseData = "sparse" // a stream as package sparse has it
+)
+
+// VolumeUpload asks to write a content into a volume, or, with Create, into a
+// new one.
+type VolumeUpload struct {
+	Offset      int64  // bytes of the volume before it
+	Length      *int64 // bytes; nil: as many as come
+	Continues   string // job that uploaded what lies before Offset, and ended unfinished
+	Checksum    string // sha256 or crc32c, with :HEX what it must be; "" is crc32c
+	AsFormat    string // what it is taken for, "" for the volume's format
+	DetectZeros bool
+	Create      *VolumeCreate // Name is the volume's; Capacity 0: that of the content
+	Data        Data
+	JobOptions
+}
+
+// VolumeDownload asks for the content of a volume.
+type VolumeDownload struct {
+	Offset   int64
+	Length   *int64 // bytes; nil: up to the end
+	Checksum string // as in VolumeUpload
+	Data     Data
 	JobOptions
 }
 
@@ -218,8 +256,9 @@ type Plan struct {
 // Started is the answer to a request that starts a job: the job, or with
 // Submit.DryRun the plan.
 type Started struct {
-	Job  *record.Job
-	Plan *Plan
+	Job   *record.Job
+	Plan  *Plan
+	Known bool // the job was there already, and has no use for the request's Data
 }
 
 // Status is the daemon as a whole.

@@ -77,6 +77,10 @@ func volumeRoutes() []route {
 		{http.MethodPost, one + "/wipe", Member, starting, true, starts(wipeVolume), false},
 		{http.MethodPost, one + "/verify", Member, starting, true, starts(verifyVolume), false},
 		{http.MethodPost, one + "/move", Member, starting, true, starts(moveVolume), false},
+		// What is in a volume is not for who may only look at the catalogue.
+		{http.MethodGet, one + "/content", Member, slices.Concat(contentQuery, starting), false, getContent, false},
+		{http.MethodPut, one + "/content", Member, slices.Concat(contentQuery, uploadQuery, starting), true, putContent, false},
+		{http.MethodPost, one + "/content", Member, slices.Concat(contentQuery, uploadQuery, handQuery, starting), false, postContent, false},
 	}
 }
 

@@ -80,6 +80,8 @@ type VolumeService interface {
 	VerifyVolume(ctx context.Context, s Submit, pool, volume string, r VolumeVerify) (Started, error)
 	MoveVolume(ctx context.Context, s Submit, pool, volume string, r VolumeMove) (Started, error)
 	DeleteVolume(ctx context.Context, s Submit, pool, volume string, r VolumeDelete) (Started, error)
+	UploadVolume(ctx context.Context, s Submit, pool, volume string, r VolumeUpload) (Started, error)
+	DownloadVolume(ctx context.Context, s Submit, pool, volume string, r VolumeDownload) (Started, error)
 }
 
 // JobService are the calls about jobs.

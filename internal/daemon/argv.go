@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"storaged/internal/backends"
+	"storaged/internal/ipc"
 	"storaged/internal/record"
 )
 
@@ -11,6 +12,13 @@ import (
 // so that none can be taken for a flag.
 
 func createArgv(w work) []string {
+	if w.Form != "" {
+		argv := append(volumeArgv("allocate", w), "--allocation", bytesArg(w.Allocation))
+		if w.Capacity > 0 {
+			argv = append(argv, "--capacity", bytesArg(w.Capacity))
+		}
+		return keepArg(contentArgs(argv, w), w)
+	}
 	return keepArg(append(volumeArgv("allocate", w), "--format", w.Format,
 		"--capacity", bytesArg(w.Capacity), "--allocation", bytesArg(w.Allocation)), w)
 }
@@ -47,6 +55,47 @@ func promiseArg(argv []string, w work) []string {
 		return argv
 	}
 	return append(argv, "--allocation", bytesArg(w.Promise))
+}
+
+func uploadArgv(w work) []string {
+	argv := append(volumeArgv("upload", w), "--yes", "--offset", bytesArg(w.Offset))
+	if w.Skipped > 0 {
+		argv = append(argv, "--skipped", bytesArg(w.Skipped))
+	}
+	return contentArgs(argv, w)
+}
+
+// contentArgs say where a content comes from and what must hold of it.
+func contentArgs(argv []string, w work) []string {
+	argv = handedArgs(append(argv, "--format", w.Format), "--source", w)
+	if w.AsFormat != "" {
+		argv = append(argv, "--as-format", w.AsFormat)
+	}
+	return flagArg(argv, w.DetectZeros, "--detect-zeros")
+}
+
+func downloadArgv(w work) []string {
+	argv := idArg([]string{"download", "--volume", w.Path, "--volume-type", w.Type}, "--pool-id", w.PoolID)
+	argv = handedArgs(append(argv, "--offset", bytesArg(w.Offset)), "--target", w)
+	if w.Format == "raw" {
+		argv = append(argv, "--size", bytesArg(w.Capacity)) // of other formats nobody here knows the file's
+	}
+	return argv
+}
+
+// handedArgs name the descriptor that the helper is handed.
+func handedArgs(argv []string, flag string, w work) []string {
+	argv = append(argv, flag, "fd:"+strconv.Itoa(ipc.DataFD))
+	if w.Form != formFile {
+		argv = append(argv, "--stream", w.Form)
+	}
+	if w.Length != nil {
+		argv = append(argv, "--length", bytesArg(*w.Length))
+	}
+	if w.Checksum != "" {
+		argv = append(argv, "--checksum", w.Checksum)
+	}
+	return argv
 }
 
 func keepArg(argv []string, w work) []string {

@@ -244,6 +244,10 @@ func (s *Service) RetryJob(ctx context.Context, sub api.Submit, job string) (api
 	if err != nil {
 		return api.Started{}, err
 	}
+	if old.Data {
+		return api.Started{}, record.Errorf(record.Unsupported, "job %d had a file or stream of its client, which only the client can give again", j.Number).
+			WithHint("start it anew: storagectl vol upload, vol download, vol create --from; vol upload --resume goes on where it stopped")
+	}
 	w, err := workOf(old)
 	if err != nil {
 		return api.Started{}, record.Errorf(record.Unsupported, "%v", err)

@@ -191,6 +191,9 @@ func endInPlace(k *keeper, tx *store.Tx, e end) error {
 		return err
 	}
 	allocation, capacity := v.Allocation, v.Capacity
+	if e.ok() && e.AsFormat != "" {
+		v.Format = e.AsFormat
+	}
 	k.observe(v, e)
 	if e.heals(v) || made(v, e.job) && e.untouched() {
 		v.State, v.Job = record.VolumeReady, nil
@@ -219,7 +222,17 @@ func (e end) promised(v *store.Volume, before int64) int64 {
 // heals reports whether the job's success makes the content whole: a wipe
 // replaces all of it, a resize only if it was whole before.
 func (e end) heals(v *store.Volume) bool {
-	return e.ok() && (e.Kind == record.VolumeWipe || made(v, e.job))
+	return e.ok() && (e.Kind == record.VolumeWipe || made(v, e.job) || e.replaced(v))
+}
+
+// replaced reports whether an upload has written all that was wrong with the
+// volume: everything, or the rest of what the job that marked it had begun.
+func (e end) replaced(v *store.Volume) bool {
+	if e.Kind != record.VolumeUpload || e.report == nil {
+		return false
+	}
+	return e.Continues != 0 && v.Job != nil && *v.Job == e.Continues ||
+		e.Offset == 0 && e.report.Bytes == v.Capacity
 }
 
 // untouched reports whether a job that did not succeed left the content as it
@@ -234,6 +247,18 @@ func (e end) untouched() bool {
 		return e.Algorithm == "" // a delete without a wipe is all or nothing
 	}
 	return e.Kind == record.VolumeResize && !e.Shrink && e.report != nil
+}
+
+// endUpload says with the job of an upload that did not succeed how much of it
+// is there for certain: progress counts what may have come out of order.
+func endUpload(k *keeper, tx *store.Tx, e end) error {
+	if !e.ok() {
+		e.job.Progress.Done = e.Skipped
+		if e.own() {
+			e.job.Progress.Done += e.report.Bytes
+		}
+	}
+	return endInPlace(k, tx, e)
 }
 
 // endDelete takes the entry away when the volume is gone.

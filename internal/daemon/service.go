@@ -59,11 +59,14 @@ func (s *Service) submit(ctx context.Context, sub api.Submit, w work, o api.JobO
 			Bytes: w.moves(), EstimateS: s.jobs.Expect(r, w.moves()), WaitingOn: s.jobs.Blockers(r),
 		}}, nil
 	}
+	var started api.Started
+	r.Known = func() { started.Known = true }
 	j, err := s.jobs.Submit(ctx, r)
 	if err != nil {
 		return api.Started{}, err
 	}
-	return api.Started{Job: &j}, nil
+	started.Job = &j
+	return started, nil
 }
 
 func (s *Service) jobRequest(sub api.Submit, w work, o api.JobOptions) (supervisor.Request, error) {
@@ -144,7 +147,7 @@ func (s *Service) repeated(sub api.Submit) (*api.Started, error) {
 			WithHint("use a new key for a new request")
 	}
 	j, err := s.jobs.Job(found.ID)
-	return &api.Started{Job: &j}, err
+	return &api.Started{Job: &j, Known: true}, err
 }
 
 // resolve runs plan on a consistent view of the catalogue, unless the request
@@ -209,6 +212,11 @@ func (w work) moves() int64 {
 		return w.Allocation
 	case record.VolumeMove:
 		return w.Allocation
+	case record.VolumeUpload, record.VolumeDownload:
+		if w.Length != nil {
+			return *w.Length
+		}
+		return w.Capacity - w.Offset
 	case record.VolumeClone, record.VolumeWipe, record.VolumeVerify, record.PoolVerify:
 		return w.Capacity
 	}

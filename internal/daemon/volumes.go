@@ -160,8 +160,8 @@ func checkCreate(r *api.VolumeCreate) error {
 	case r.Backing != "":
 		return record.Errorf(record.Unsupported, "volumes with backing are not supported yet")
 	case r.From != "":
-		return record.Errorf(record.Unsupported, "creating a volume from a file is not supported yet").
-			WithHint("create it, then write to its path")
+		return record.Errorf(record.Unsupported, "a file is not read by its path: the daemon opens nothing for its clients").
+			WithHint("PUT …/volumes/%s/content?create=true sends its content, POST …/content?create=true&fd=1 hands it over open", r.Name)
 	case len(r.Options) > 0:
 		return record.Errorf(record.Invalid, "format %s has no options", r.Format)
 	case r.Capacity <= 0:

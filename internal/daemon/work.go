@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 
 	"storaged/internal/backends"
 	"storaged/internal/record"
@@ -60,7 +61,24 @@ type work struct {
 	Overwrite    bool   `json:"overwrite,omitempty"`
 	WithVolumes  bool   `json:"with_volumes,omitempty"`
 	Keep         bool   `json:"keep,omitempty"` // a new volume that was not completed
+
+	// Of a content that comes from outside or goes there.
+	Form        string   `json:"form,omitempty"` // of what the helper is handed, formFile or that of a stream; "": nothing
+	Data        *os.File `json:"-"`              // that
+	Offset      int64    `json:"offset,omitempty"`
+	Length      *int64   `json:"length,omitempty"`    // bytes; nil: as it comes, or up to the end
+	Skipped     int64    `json:"skipped,omitempty"`   // bytes before Offset that Continues has uploaded
+	Continues   int64    `json:"continues,omitempty"` // number of a job
+	AsFormat    string   `json:"as_format,omitempty"`
+	DetectZeros bool     `json:"detect_zeros,omitempty"`
 }
+
+// Forms of a content outside.
+const (
+	formFile   = "file"
+	formRaw    = "raw"
+	formSparse = "sparse"
+)
 
 // kind is all that the daemon knows of one kind of job: the one place where a
 // new kind is added.
@@ -92,6 +110,11 @@ func kindOf(name record.Kind) (kind, bool) {
 	case record.VolumeDelete:
 		k := kind{class: deleteClass, objects: onVolume(record.ModeDelete), argv: deleteArgv, granted: markVolume, ended: endDelete}
 		return destroying(volumeKind(k)), true
+	case record.VolumeUpload:
+		k := kind{class: always(record.Async), objects: onVolume(record.ModeWrite), argv: uploadArgv, granted: markVolume, ended: endUpload}
+		return destroying(volumeKind(k)), true
+	case record.VolumeDownload:
+		return kind{class: always(record.Async), objects: onVolume(record.ModeRead), argv: downloadArgv, destroys: never, granted: beginVerify, ended: endVerify}, true
 	case record.VolumeVerify:
 		return kind{class: always(record.Async), objects: onVolume(record.ModeRead), argv: verifyArgv, destroys: never, granted: beginVerify, ended: endVerify}, true
 	case record.VolumeMove:
@@ -161,6 +184,7 @@ func (w work) request() supervisor.Request {
 		Warnings: w.Warnings,
 		Reserved: w.Reserve,
 		Also:     w.also,
+		Data:     w.Data,
 	}
 	if k.undo != nil {
 		r.UndoArgv = k.undo(w)
@@ -228,7 +252,7 @@ func (w work) target() (pool, volume string) {
 }
 
 func createClass(w work) record.Class {
-	if w.Allocation == 0 {
+	if w.Allocation == 0 && w.Form == "" {
 		return record.Normal
 	}
 	return record.Async

@@ -172,6 +172,9 @@ func TestProtocolDocumentHasTheSurroundings(t *testing.T) {
 	if !strings.Contains(doc, fmt.Sprintf("\n| %d | the lock: ", LockFD)) {
 		t.Errorf("the lock is not descriptor %d", LockFD)
 	}
+	if !strings.Contains(doc, fmt.Sprintf("\n| %d | the data, ", DataFD)) {
+		t.Errorf("the data is not descriptor %d", DataFD)
+	}
 }
 
 func TestJobDirFromEnvNeedsAllThree(t *testing.T) {

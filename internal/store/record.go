@@ -27,6 +27,7 @@ type Job struct {
 	Settler    *record.Helper `json:"settler"`  // that helper; Helper stays the one that died
 	Destroys   bool           `json:"destroys"` // kept longer in history
 	Old        bool           `json:"old"`      // from a copy of the database: the job may have gone further
+	Data       bool           `json:"data"`     // its helper needs a descriptor that a client gave
 
 	Resume      record.Resume `json:"resume,omitempty"`      // what becomes of it when its helper is interrupted; empty: never
 	From        string        `json:"from,omitempty"`        // uuid of the job whose checkpoint it goes on from

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"errors"
+	"os"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -54,6 +55,13 @@ type Request struct {
 	// is that of the request. It is a function for store.Store's Update; nil is
 	// nothing.
 	Also func(*store.Tx) error
+	// Data is handed on to the helper as descriptor ipc.DataFD; nil: it needs
+	// none. It stays the caller's: Submit makes a copy of it. A job with one
+	// cannot be started by a later daemon.
+	Data *os.File
+	// Known, unless nil, is called when the job was there already, under the
+	// same key: Data is of no use to it.
+	Known func()
 }
 
 // ErrNotYet is wrapped by a Keeper's refusal that will not last: the job lets go

@@ -2,9 +2,13 @@ package supervisor
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"storaged/internal/crash"
 	"storaged/internal/record"
@@ -36,6 +40,7 @@ type job struct {
 	moved   chan struct{}
 	first   stage
 	h       *helper
+	data    *os.File // for the helper; nil: there is none, or it has it
 	run     running
 	verdict *verdict
 	noticed noticed
@@ -87,6 +92,36 @@ func (j *job) live() {
 	if j.h != nil {
 		j.h.close()
 	}
+	j.dropData()
+}
+
+// takeData keeps a copy of a descriptor until the helper has it.
+func (j *job) takeData(f *os.File) error {
+	if f == nil {
+		return nil
+	}
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("cannot keep a descriptor for a job: %w", err)
+	}
+	j.data = os.NewFile(uintptr(fd), f.Name())
+	return nil
+}
+
+// dropData closes our copy of the descriptor that was meant for the helper.
+func (j *job) dropData() {
+	if j.data != nil {
+		j.data.Close() // it is the helper's by now, or nobody's
+		j.data = nil
+	}
+}
+
+// dataLost is the verdict on a job whose helper cannot have the descriptor any
+// more that a client gave for it: the daemon that had it is gone.
+func dataLost() *verdict {
+	e := record.Errorf(record.Interrupted, "the daemon was restarted before the helper had the client's file or stream; nothing was touched").
+		WithHint("start it again")
+	return &verdict{state: record.Failed, err: e, rollback: record.RollbackNone}
 }
 
 // publish lets others see the job as it is now.

@@ -49,9 +49,9 @@ func (l launcher) family(d ipc.JobDir, cgroup string) process.Family {
 	return process.Family{Mark: ipc.EnvJob + "=" + d.Job, Lock: d.Lock(), Cgroup: cgroup}
 }
 
-// launch makes the job's directories and starts a helper in them. What it made
-// is gone again when it fails.
-func (l launcher) launch(d ipc.JobDir, argv []string) (*helper, error) {
+// launch makes the job's directories and starts a helper in them, which is
+// given data unless that is nil. What it made is gone again when it fails.
+func (l launcher) launch(d ipc.JobDir, argv []string, data *os.File) (*helper, error) {
 	if err := l.makeDirs(d); err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func (l launcher) launch(d ipc.JobDir, argv []string) (*helper, error) {
 	}
 	h, err := l.open(d, l.family(d, cgroup), false)
 	if err == nil {
-		if err = l.exec(h, argv, group); err == nil {
+		if err = l.exec(h, process.Spec{Argv: argv, Cgroup: group, Data: data}); err == nil {
 			return h, nil
 		}
 		h.close()
@@ -104,22 +104,20 @@ func (l launcher) remove(d ipc.JobDir) error {
 	return errors.Join(os.RemoveAll(d.Runtime), process.RemoveCgroup(cgroup))
 }
 
-// exec starts the process. Our copy of the lock is closed at once: from then
+// exec starts the process; spec has what differs from job to job. Our copy of the lock is closed at once: from then
 // on it is held by the helper and whom it hands it to.
-func (l launcher) exec(h *helper, argv []string, group *os.File) error {
+func (l launcher) exec(h *helper, spec process.Spec) error {
 	lock, err := process.TakeLock(h.dir.Lock())
 	if err != nil {
 		return err
 	}
 	defer lock.Close() // nothing is written to it
-	env := append([]string(nil), l.env...)
-	env = append(env, ipc.EnvJob+"="+h.dir.Job, ipc.EnvRuntime+"="+h.dir.Runtime, ipc.EnvState+"="+h.dir.State)
-	spec := process.Spec{
-		Path: l.program, Argv: append([]string{helperName}, argv...), Env: env,
-		Log: h.log.f, Lock: lock, Cgroup: group,
-	}
+	spec.Path, spec.Argv = l.program, append([]string{helperName}, spec.Argv...)
+	spec.Env = append([]string(nil), l.env...)
+	spec.Env = append(spec.Env, ipc.EnvJob+"="+h.dir.Job, ipc.EnvRuntime+"="+h.dir.Runtime, ipc.EnvState+"="+h.dir.State)
+	spec.Log, spec.Lock = h.log.f, lock
 	h.proc, err = process.Start(spec)
-	if err != nil && group != nil {
+	if err != nil && spec.Cgroup != nil {
 		// The cgroup may be ours to write and yet not ours to enter (EPERM
 		// where our own cgroup is outside of the delegated tree).
 		if err := l.removeCgroup(h); err != nil {

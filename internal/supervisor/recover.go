@@ -83,6 +83,10 @@ func (s *Supervisor) relock(recs []*store.Job) []*job {
 
 // classify chooses the stage with which a found job begins.
 func (s *Supervisor) classify(j *job) {
+	if j.rec.State == record.Queued && j.rec.Data {
+		j.verdict, j.first = dataLost(), (*job).end
+		return
+	}
 	if j.rec.State == record.Queued {
 		if j.rec.CancelAsk { // acknowledged, and its end was not recorded any more
 			j.verdict = &verdict{state: record.Canceled, err: canceledError(), rollback: record.RollbackNone}
@@ -216,6 +220,10 @@ func (j *job) requeue() stage {
 	j.dismiss()
 	if j.rec.CancelAsk {
 		j.verdict = &verdict{state: record.Canceled, err: canceledError(), rollback: record.RollbackNone}
+		return (*job).end
+	}
+	if j.rec.Data {
+		j.verdict = dataLost()
 		return (*job).end
 	}
 	err := j.commit(func(r *store.Job) {

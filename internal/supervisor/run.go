@@ -156,12 +156,18 @@ func (j *job) start() stage {
 
 // launch starts the job's helper, or the one that settles it.
 func (j *job) launch() stage {
+	needsData := j.rec.Data && !j.rec.Undo
+	if needsData && j.data == nil {
+		j.verdict = dataLost()
+		return (*job).end
+	}
 	j.run.fresh()
 	d := j.s.launcher.dir(j.id)
 	if err := j.s.launcher.inherit(d, j.rec.From); err != nil {
 		j.s.log.Warn("a job cannot go on where another was interrupted", "job", j.rec.Number, "error", err)
 	}
-	h, err := j.s.launcher.launch(d, j.task())
+	h, err := j.s.launcher.launch(d, j.task(), j.data)
+	j.dropData()
 	if err != nil {
 		j.verdict = j.notStarted(err)
 		return (*job).end

@@ -24,7 +24,7 @@ func (s *Supervisor) Submit(ctx context.Context, r Request) (record.Job, error) 
 		return record.Job{}, err
 	}
 	if known, err := s.known(r); known != nil || err != nil {
-		return s.knownJob(known), err
+		return s.again(r, known), err
 	}
 	if err := s.open(); err != nil {
 		return record.Job{}, err
@@ -37,15 +37,20 @@ func (s *Supervisor) Submit(ctx context.Context, r Request) (record.Job, error) 
 		return record.Job{}, err
 	}
 	j := newJob(s, rec, (*job).wait)
+	if err := j.takeData(r.Data); err != nil {
+		return record.Job{}, err
+	}
 	nowait := r.LockWait != nil && *r.LockWait == 0
 	if nowait {
 		if blockers := s.queue.try(j); blockers != nil {
+			j.dropData()
 			return record.Job{}, BusyError(rec.Subject(), blockers)
 		}
 	}
 	if known, err := s.create(j, r); known != nil || err != nil {
 		s.queue.leave(j)
-		return s.knownJob(known), err
+		j.dropData()
+		return s.again(r, known), err
 	}
 	j.publish()
 	s.enlist(j) // who hears of it finds it, and waits for its goroutine
@@ -74,7 +79,7 @@ func (s *Supervisor) newRecord(r Request) (*store.Job, error) {
 			OnFailure: r.OnFailure, Rollback: record.RollbackNone, RetryOf: r.RetryOf,
 		},
 		Argv: r.Argv, UndoArgv: r.UndoArgv, Params: r.Params, Key: r.Key, Digest: r.Digest,
-		LockWait: r.LockWait, Destroys: r.Destroys, Resume: r.Resume, From: r.From,
+		LockWait: r.LockWait, Destroys: r.Destroys, Data: r.Data != nil, Resume: r.Resume, From: r.From,
 	}
 	if rec.Priority == "" {
 		rec.Priority = record.Medium
@@ -161,6 +166,14 @@ func underKey(tx *store.Tx, r Request) (*store.Job, error) {
 		return nil, record.Errorf(record.KeyReused, "idempotency key %q belongs to job %d, which was another request", r.Key, old.Number)
 	}
 	return old, nil
+}
+
+// again gives the job that was asked for again, and says so.
+func (s *Supervisor) again(r Request, known *store.Job) record.Job {
+	if known != nil && r.Known != nil {
+		r.Known()
+	}
+	return s.knownJob(known)
 }
 
 // knownJob gives the job as it is now.

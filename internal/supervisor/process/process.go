@@ -30,6 +30,7 @@ type Spec struct {
 	Env    []string // the whole environment
 	Log    *os.File // its standard output and error
 	Lock   *os.File // becomes descriptor 3
+	Data   *os.File // becomes descriptor 4; nil: there is none
 	Cgroup *os.File // directory of the cgroup v2 to start in; nil for our own
 }
 
@@ -73,10 +74,11 @@ func Start(s Spec) (*Proc, error) {
 	if s.Cgroup != nil {
 		sys.UseCgroupFD, sys.CgroupFD = true, int(s.Cgroup.Fd())
 	}
-	p, err := os.StartProcess(s.Path, s.Argv, &os.ProcAttr{
-		Dir: "/", Env: s.Env, Sys: sys,
-		Files: []*os.File{null, s.Log, s.Log, s.Lock},
-	})
+	files := []*os.File{null, s.Log, s.Log, s.Lock}
+	if s.Data != nil {
+		files = append(files, s.Data)
+	}
+	p, err := os.StartProcess(s.Path, s.Argv, &os.ProcAttr{Dir: "/", Env: s.Env, Sys: sys, Files: files})
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %q: %w", s.Path, err)
 	}

@@ -1,0 +1,360 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/api"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+)
+
+func (t *tool) contentCommands() []*cli.Command {
+	return []*cli.Command{
+		{
+			Name: "upload", Usage: "write a file or a stream into a volume", ArgsUsage: "VOL FILE|-",
+			Description: "The volume keeps its size; what the content does not reach stays. Holes of a file cost no time.\n" +
+				"- is standard input, which ends with this command. --resume goes on where the last upload broke off;\n" +
+				"it needs the same content again, from its start.\n\n" +
+				"Examples:\n  storagectl vol upload images/vm1.raw vm1.img --yes\n  zcat vm1.img.gz | storagectl vol upload images/vm1.raw - --yes",
+			Flags: jobFlags(append(uploadFlags(),
+				&cli.StringFlag{Name: "offset", Usage: "begin at `SIZE` of the volume"},
+				&cli.StringFlag{Name: "length", Usage: "`SIZE` of the content; all of it without"},
+				&cli.BoolFlag{Name: "resume", Usage: "go on where the last upload broke off"}, yesFlag())...),
+			Action: t.changing(volumeUpload),
+		},
+		{
+			Name: "download", Usage: "read a volume's content into a file or a stream", ArgsUsage: "VOL FILE|-",
+			Description: "The file gets its name when it is complete, and replaces another then; holes stay holes. - is\n" +
+				"standard output.\n\n" +
+				"Examples:\n  storagectl vol download images/vm1.raw vm1.img\n" +
+				"  storagectl vol download images/vm1.raw - --sparse | ssh host storagectl vol upload images/vm1.raw - --sparse --yes",
+			Flags: jobFlags(
+				&cli.StringFlag{Name: "offset", Usage: "begin at `SIZE` of the volume"},
+				&cli.StringFlag{Name: "length", Usage: "`SIZE` to read; up to the end without"},
+				&cli.BoolFlag{Name: "sparse", Usage: "send holes as holes, in a form that vol upload --sparse reads"}, checksumFlag()),
+			Action: t.changing(volumeDownload),
+		},
+	}
+}
+
+// uploadFlags are those of every verb that takes a content.
+func uploadFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "as-format", Usage: "take a content in `FORMAT` although the volume is in another; raw is anything"},
+		&cli.BoolFlag{Name: "detect-zeros", Usage: "make holes where the content is zeros"},
+		&cli.BoolFlag{Name: "sparse", Usage: "the stream is in the form of vol download --sparse"},
+		checksumFlag(),
+	}
+}
+
+func checksumFlag() cli.Flag {
+	return &cli.StringFlag{Name: "checksum", Usage: "give the checksum by sha256 or crc32c; with :HEX fail if it is another: `ALGORITHM[:HEX]`"}
+}
+
+// source is what is uploaded: an open file to be handed over, or a stream.
+type source struct {
+	file   *os.File // nil: it is a stream
+	stream io.Reader
+	sparse bool
+	close  func()
+}
+
+// source opens what is to be uploaded. A stream ends with this command.
+func (s *session) source(given string) (source, error) {
+	src := source{stream: s.in, sparse: s.cli.Bool("sparse"), close: func() {}}
+	if given != "-" {
+		f, err := os.Open(given)
+		if err != nil {
+			return src, openError("open", err)
+		}
+		src.stream, src.close = f, func() { f.Close() } // opened for reading
+		st, err := f.Stat()
+		switch {
+		case err != nil:
+			src.close()
+			return src, openError("open", err)
+		case st.IsDir():
+			src.close()
+			return src, cmdline.Usagef("%q is a directory", given)
+		case st.Mode().IsRegular() && !src.sparse:
+			src.file = f
+		}
+	}
+	if src.file == nil && s.cli.Bool("detach") {
+		src.close()
+		return src, cmdline.Usagef("a stream ends with this command: --detach is for files")
+	}
+	return src, nil
+}
+
+// openError tells why a file of the user cannot be used.
+func openError(verb string, err error) error {
+	code := record.FailedCode
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		code = record.NotFound
+	case errors.Is(err, os.ErrPermission):
+		code = record.Denied
+	}
+	return record.Errorf(code, "cannot %s a file: %v", verb, err)
+}
+
+func (s *session) uploadRequest() api.VolumeUpload {
+	r := api.VolumeUpload{
+		Checksum: s.cli.String("checksum"), AsFormat: s.cli.String("as-format"), DetectZeros: s.cli.Bool("detect-zeros"),
+		Length: cmdline.Size(s.cli, "length"), JobOptions: s.jobOptions(),
+	}
+	if n := cmdline.Size(s.cli, "offset"); n != nil {
+		r.Offset = *n
+	}
+	return r
+}
+
+func volumeUpload(ctx context.Context, s *session) error {
+	r, err := s.volume(ctx, s.arg(0))
+	if err != nil {
+		return err
+	}
+	if s.cli.Bool("resume") && (s.cli.IsSet("offset") || s.cli.IsSet("length") || s.cli.IsSet("checksum")) {
+		return cmdline.Usagef("--resume goes on with a whole upload; it takes no --offset, --length or --checksum")
+	}
+	src, err := s.source(s.arg(1))
+	if err != nil {
+		return err
+	}
+	defer src.close()
+	err = s.confirm(ctx, ruin{
+		what: "overwrites the content of " + r.String(),
+		list: func(ctx context.Context) ([]string, error) { return s.goners(ctx, []volumeRef{r}) },
+	})
+	if err != nil {
+		return err
+	}
+	req := s.uploadRequest()
+	if s.cli.Bool("resume") {
+		if err := s.resume(ctx, r, &req, src); err != nil {
+			return err
+		}
+	}
+	return s.run(ctx, start{object: r.String(), ask: s.uploading(r, req, src)})
+}
+
+// uploading asks for an upload: by handing the file over, or by a stream, which
+// the daemon asks for when it has told of its job, so that until then the
+// request can be made again.
+func (s *session) uploading(r volumeRef, req api.VolumeUpload, src source) func(context.Context, api.Submit) (api.Started, error) {
+	return func(ctx context.Context, sub api.Submit) (api.Started, error) {
+		if src.file != nil || sub.DryRun { // which needs no file
+			req.Data.File = src.file
+			return s.client.HandUpload(ctx, sub, r.pool, r.name, req)
+		}
+		t, err := s.client.Upload(ctx, sub, api.StreamUpload{Pool: r.pool, Volume: r.name, VolumeUpload: req, Body: src.stream, Sparse: src.sparse})
+		if err != nil {
+			return api.Started{}, err
+		}
+		return api.Started{Job: &t.Job}, nil // whose end tells how the stream ended
+	}
+}
+
+// resume makes a request the rest of the volume's last upload.
+func (s *session) resume(ctx context.Context, r volumeRef, req *api.VolumeUpload, src source) error {
+	jobs, err := s.client.Jobs(ctx, api.JobFilter{Kinds: []string{string(record.VolumeUpload)}, Volumes: []string{r.String()}}, api.Page{Limit: 1})
+	if err != nil {
+		return err
+	}
+	if len(jobs.Items) == 0 {
+		return record.Errorf(record.NotFound, "nothing was uploaded to %s that could go on", r)
+	}
+	last := &jobs.Items[0]
+	switch done := last.Progress.Done; {
+	case last.State == record.Succeeded:
+		return record.Errorf(record.WrongState, "%s has succeeded; there is nothing to go on with", jobTitle(last))
+	case !last.State.Terminal():
+		return record.Errorf(record.Busy, "%s has not ended", jobTitle(last)).WithHint("storagectl job wait %d", last.Number)
+	case done == 0:
+		s.note(fmt.Sprintf("storagectl: nothing of %s is in place for certain; beginning anew", jobTitle(last)))
+		return nil
+	default:
+		s.note(fmt.Sprintf("storagectl: going on with %s at %s", jobTitle(last), quantity.FormatBoth(done)))
+		req.Offset, req.Continues = done, last.ID
+		return src.skip(done)
+	}
+}
+
+// skip passes over the first n bytes.
+func (src source) skip(n int64) error {
+	var err error
+	switch {
+	case src.sparse:
+		return cmdline.Usagef("a stream in the sparse form cannot go on in its middle")
+	case src.file == nil: // of a file the helper knows where to go on
+		_, err = io.CopyN(io.Discard, src.stream, n)
+	}
+	if err != nil {
+		return record.Errorf(record.FailedCode, "cannot pass over the first %s of the content: %v", quantity.FormatBoth(n), err)
+	}
+	return nil
+}
+
+// createFrom makes a volume with a content.
+func (s *session) createFrom(ctx context.Context, r volumeRef, capacity int64) error {
+	src, err := s.source(s.cli.String("from"))
+	if err != nil {
+		return err
+	}
+	defer src.close()
+	req := s.uploadRequest()
+	req.Create = &api.VolumeCreate{Name: r.name, Capacity: capacity, Format: s.cli.String("format"), Allocation: allocation(s.cli.String("allocation"))}
+	want := volumeSpec{capacity, req.Create.Format}
+	if capacity == 0 && src.file != nil {
+		st, err := src.file.Stat()
+		if err != nil {
+			return openError("open", err)
+		}
+		want.capacity = st.Size()
+	}
+	return s.run(ctx, start{object: r.String(), ask: s.uploading(r, req, src), settle: s.existOK(r, want)})
+}
+
+func volumeDownload(ctx context.Context, s *session) error {
+	r, err := s.volume(ctx, s.arg(0))
+	if err != nil {
+		return err
+	}
+	req := api.VolumeDownload{Checksum: s.cli.String("checksum"), Length: cmdline.Size(s.cli, "length"), JobOptions: s.jobOptions()}
+	if n := cmdline.Size(s.cli, "offset"); n != nil {
+		req.Offset = *n
+	}
+	if req.Length != nil && *req.Length == 0 {
+		return cmdline.Usagef("--length 0 is nothing to download")
+	}
+	path := s.arg(1)
+	toStream, err := isStream(path)
+	switch {
+	case err != nil:
+		return err
+	case s.cli.Bool("dry-run"):
+		return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+			return s.client.HandDownload(ctx, sub, r.pool, r.name, req)
+		}})
+	case s.cli.Bool("detach"):
+		return cmdline.Usagef("a download needs this command up to its end: it gives the file its name; --detach does not wait")
+	case toStream:
+		return s.downloadStream(ctx, r, req, path)
+	case s.cli.Bool("sparse"):
+		s.note("storagectl: a file has holes anyway; --sparse is for streams")
+	}
+	return s.downloadFile(ctx, r, req, path)
+}
+
+// isStream reports whether a content cannot be put there by a name.
+func isStream(path string) (bool, error) {
+	if path == "-" {
+		return true, nil
+	}
+	st, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, openError("look at", err)
+	case st.IsDir():
+		return false, cmdline.Usagef("%q is a directory", path)
+	}
+	return !st.Mode().IsRegular(), nil
+}
+
+// downloadFile downloads into a file beside the one that is wanted, and gives
+// it the name in the end.
+func (s *session) downloadFile(ctx context.Context, r volumeRef, req api.VolumeDownload, path string) error {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real // the link stays one
+	}
+	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+uuid.NewString()+".part")
+	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return openError("make", err)
+	}
+	defer f.Close() // the helper has made it durable
+	req.Data.File = f
+	var id string
+	err = s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+		st, err := s.client.HandDownload(ctx, sub, r.pool, r.name, req)
+		if st.Job != nil {
+			id = st.Job.ID
+		}
+		return st, err
+	}})
+	if err == nil {
+		err = s.keepDownload(ctx, id, temp, path)
+	} else if !slices.Contains([]record.Code{record.TimedOut, record.Unreachable}, record.CodeOf(err)) {
+		return errors.Join(err, os.Remove(temp))
+	}
+	return err
+}
+
+// keepDownload gives a file its name if the job has ended well; one that was
+// left running will fill it, and somebody else has to give it its name.
+func (s *session) keepDownload(ctx context.Context, job, temp, path string) error {
+	j, err := s.client.Job(ctx, job)
+	if err != nil {
+		return err
+	}
+	if j.State != record.Succeeded {
+		s.note(fmt.Sprintf("storagectl: the content will be in %s when %s has ended", temp, jobTitle(&j)))
+		return nil
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return openError("name", err)
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return openError("name", err)
+	}
+	defer dir.Close() // opened for reading
+	return dir.Sync()
+}
+
+// downloadStream writes a content to standard output, or to what is no regular
+// file. The result is not told there.
+func (s *session) downloadStream(ctx context.Context, r volumeRef, req api.VolumeDownload, path string) error {
+	out := s.out
+	if path != "-" {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return openError("open", err)
+		}
+		defer f.Close() // it is no file that could lose anything
+		out = f
+	}
+	silent := *s.tool
+	silent.out = io.Discard
+	s.tool = &silent
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	copied := make(chan error, 1)
+	err := s.run(ctx, start{object: r.String(), ask: func(asking context.Context, sub api.Submit) (api.Started, error) {
+		// The bytes may come after the job has ended, and asking is over then.
+		defer context.AfterFunc(asking, cancel)()
+		t, err := s.client.Download(ctx, sub, api.StreamDownload{Pool: r.pool, Volume: r.name, VolumeDownload: req, Sparse: s.cli.Bool("sparse")})
+		if err != nil {
+			return api.Started{}, err
+		}
+		go func() { copied <- t.CopyTo(out) }()
+		return api.Started{Job: &t.Job}, nil
+	}})
+	if err != nil {
+		return err
+	}
+	return <-copied
+}

@@ -1,0 +1,477 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+// noise is that many bytes that nobody can guess.
+func noise(size int) []byte {
+	b := make([]byte, size)
+	rand.NewChaCha8([32]byte{byte(size), 7}).Read(b)
+	return b
+}
+
+// given makes a file of a client, with a hole in it, and gives its content.
+func (h *host) given(name string, size int) (*os.File, []byte) {
+	h.t.Helper()
+	content := noise(size)
+	clear(content[size/4 : size/2])
+	f, err := os.OpenFile(filepath.Join(h.dir, name), os.O_RDWR|os.O_CREATE, 0o600)
+	h.must(err)
+	h.t.Cleanup(func() { f.Close() })
+	h.must(f.Truncate(int64(size)))
+	_, err = f.WriteAt(content[:size/4], 0)
+	h.must(err)
+	_, err = f.WriteAt(content[size/2:], int64(size/2))
+	h.must(err)
+	return f, content
+}
+
+func (h *host) must(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatalf("%v\n%s", err, h.log())
+	}
+}
+
+// streamer is a client whose traffic nobody holds back to look at it.
+func (h *host) streamer() *api.Client {
+	c := api.Dial(h.sock)
+	h.t.Cleanup(c.Close)
+	return c
+}
+
+func (h *host) hand(volume string, f *os.File, r api.VolumeUpload) (api.Started, error) {
+	r.Data.File = f
+	return h.client.HandUpload(h.ctx(), api.Submit{}, "pool", volume, r)
+}
+
+func (h *host) handDown(volume string, f *os.File, r api.VolumeDownload) (api.Started, error) {
+	r.Data.File = f
+	return h.client.HandDownload(h.ctx(), api.Submit{}, "pool", volume, r)
+}
+
+// holds fails unless the volume has the content at off, and is what state says.
+func (h *host) holds(volume string, off int, content []byte, state record.VolumeState) {
+	h.t.Helper()
+	got, err := os.ReadFile(h.path(volume))
+	h.must(err)
+	if len(got) < off+len(content) || !bytes.Equal(got[off:off+len(content)], content) {
+		h.t.Errorf("%s has other content", volume)
+	}
+	v, err := h.client.Volume(h.ctx(), "pool", volume)
+	if err != nil || v.State != state {
+		h.t.Errorf("%s is %s, not %s (%v)", volume, v.State, state, err)
+	}
+}
+
+func TestFilesAreHandedOver(t *testing.T) {
+	h := newHost(t)
+	const size = 5*mib + 777
+	f, content := h.given("src", size)
+	h.create("v", 8*mib)
+	st, err := h.hand("v", f, api.VolumeUpload{Checksum: "sha256"})
+	j := h.succeed(st, err)
+	h.holds("v", 0, content, record.VolumeReady)
+	sum := sha256.Sum256(content)
+	if want := "sha256:" + hex.EncodeToString(sum[:]); j.Result.Checksum != want || j.Result.Bytes != size || j.Progress.Done != size {
+		t.Errorf("%+v, %+v, want %s", j.Result, j.Progress, want)
+	}
+	st, err = h.hand("v", f, api.VolumeUpload{Offset: 3*mib - 5})
+	if j = h.end(st, err); j.Code() != record.TooLarge {
+		t.Errorf("too long by a little: %+v", j.Error)
+	}
+	part := int64(mib + 1)
+	st, err = h.hand("v", f, api.VolumeUpload{Offset: 6*mib - 5, Length: &part})
+	h.succeed(st, err)
+	h.holds("v", 6*mib-5, content[:part], record.VolumeReady)
+
+	to, _ := h.given("dst", 9*mib)
+	st, err = h.handDown("v", to, api.VolumeDownload{})
+	h.succeed(st, err)
+	whole, err := os.ReadFile(h.path("v"))
+	h.must(err)
+	got, err := os.ReadFile(to.Name())
+	h.must(err)
+	if !bytes.Equal(got, whole) {
+		t.Error("downloaded something else")
+	}
+	var info syscall.Stat_t
+	h.must(syscall.Fstat(int(to.Fd()), &info))
+	if info.Blocks*512 > 7*mib {
+		t.Errorf("%d bytes are allocated: holes were written", info.Blocks*512)
+	}
+}
+
+func TestDescriptorsThatAreNoFiles(t *testing.T) {
+	h := newHost(t)
+	h.create("v", mib)
+	f, _ := h.given("src", 1000)
+	dir, err := os.Open(h.dir)
+	h.must(err)
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	h.must(err)
+	r, w, err := os.Pipe()
+	h.must(err)
+	l, err := net.Listen("unix", filepath.Join(h.dir, "listener"))
+	h.must(err)
+	sock, err := l.(*net.UnixListener).File()
+	h.must(err)
+	readOnly, err := os.Open(f.Name())
+	h.must(err)
+	appending, err := os.OpenFile(f.Name(), os.O_RDWR|os.O_APPEND, 0)
+	h.must(err)
+	itself, err := os.OpenFile(h.path("v"), os.O_RDWR, 0)
+	h.must(err)
+	for _, c := range []io.Closer{dir, null, r, w, l, sock, readOnly, appending, itself} {
+		t.Cleanup(func() { c.Close() })
+	}
+	for name, c := range map[string]struct {
+		up, down *os.File
+		says     string
+	}{
+		"directory": {dir, nil, "a directory, not a regular file"}, "device": {null, null, "a character device"},
+		"pipe": {r, w, "a pipe"}, "socket": {sock, sock, "a socket"},
+		"not for writing": {nil, readOnly, "not open for writing"}, "appending": {nil, appending, "appending"},
+		"the volume": {itself, itself, "the volume itself"},
+	} {
+		for i, fd := range []*os.File{c.up, c.down} {
+			if fd == nil {
+				continue
+			}
+			hand := func() (api.Started, error) { return h.hand("v", fd, api.VolumeUpload{AsFormat: "raw"}) }
+			if i == 1 {
+				hand = func() (api.Started, error) { return h.handDown("v", fd, api.VolumeDownload{}) }
+			}
+			st, err := hand()
+			if j := h.end(st, err); j.Code() != record.Invalid || !strings.Contains(j.Error.Message, c.says) {
+				t.Errorf("%s: %+v", name, j.Error)
+			}
+		}
+	}
+	h.holds("v", 0, make([]byte, mib), record.VolumeReady)
+}
+
+func (h *host) upload(ctx context.Context, volume string, body io.Reader, r api.VolumeUpload) *api.Transfer {
+	h.t.Helper()
+	up, err := h.streamer().Upload(ctx, api.Submit{}, api.StreamUpload{Pool: "pool", Volume: volume, VolumeUpload: r, Body: body})
+	h.must(err)
+	return up
+}
+
+func TestStreamsComeAndGo(t *testing.T) {
+	h := newHost(t)
+	h.create("v", 8*mib)
+	content := noise(3*mib + 5)
+	up := h.upload(h.ctx(), "v", bytes.NewReader(content), api.VolumeUpload{Offset: mib + 3, Checksum: "crc32c"})
+	h.must(up.Wait())
+	h.holds("v", mib+3, content, record.VolumeReady)
+	whole, err := os.ReadFile(h.path("v"))
+	h.must(err)
+	for _, form := range []bool{false, true} {
+		down, err := h.streamer().Download(h.ctx(), api.Submit{}, api.StreamDownload{Pool: "pool", Volume: "v", Sparse: form})
+		h.must(err)
+		var got bytes.Buffer
+		h.must(down.CopyTo(&got))
+		if !form {
+			if !bytes.Equal(got.Bytes(), whole) {
+				t.Error("downloaded something else")
+			}
+			continue
+		}
+		if got.Len() > 4*mib {
+			t.Errorf("%d bytes in the sparse form", got.Len())
+		}
+		h.create("w", 8*mib)
+		up, err := h.streamer().Upload(h.ctx(), api.Submit{}, api.StreamUpload{Pool: "pool", Volume: "w", Body: &got, Sparse: true})
+		h.must(err)
+		h.must(up.Wait())
+		h.holds("w", 0, whole, record.VolumeReady)
+	}
+	up = h.upload(h.ctx(), "made", bytes.NewReader(content), api.VolumeUpload{Create: &api.VolumeCreate{Name: "made"}})
+	h.must(up.Wait())
+	h.holds("made", 0, content, record.VolumeReady)
+	if up.Job.Kind != record.VolumeCreate {
+		t.Errorf("a new volume is made by %s", up.Job.Kind)
+	}
+}
+
+func TestUploadsThatAreRefused(t *testing.T) {
+	h := newHost(t)
+	h.create("v", mib)
+	content := noise(mib + 1)
+	up := h.upload(h.ctx(), "v", bytes.NewReader(content), api.VolumeUpload{})
+	if err := up.Wait(); record.CodeOf(err) != record.TooLarge {
+		t.Errorf("a stream that is too long: %v", err)
+	}
+	n := int64(len(content))
+	_, err := h.streamer().Upload(h.ctx(), api.Submit{}, api.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: api.VolumeUpload{Length: &n}, Body: bytes.NewReader(content)})
+	if record.CodeOf(err) != record.TooLarge {
+		t.Errorf("one that is known to be: %v", err)
+	}
+	h.create("w", mib)
+	image := append([]byte("QFI\xfb\x00\x00\x00\x03"), make([]byte, 4088)...)
+	up = h.upload(h.ctx(), "w", bytes.NewReader(image), api.VolumeUpload{})
+	if err := up.Wait(); record.CodeOf(err) != record.Invalid || !strings.Contains(err.Error(), "qcow2") {
+		t.Errorf("an image: %v", err)
+	}
+	h.holds("w", 0, make([]byte, mib), record.VolumeReady)
+	up = h.upload(h.ctx(), "w", bytes.NewReader(image), api.VolumeUpload{AsFormat: "raw", Checksum: "crc32c:00000000"})
+	if err := up.Wait(); record.CodeOf(err) != record.Mismatch {
+		t.Errorf("another checksum: %v", err)
+	}
+	h.holds("w", 0, image, record.VolumeIncomplete)
+	_, err = h.streamer().RetryJob(h.ctx(), api.Submit{}, up.Job.ID)
+	if record.CodeOf(err) != record.Unsupported {
+		t.Errorf("retry: %v", err)
+	}
+	for name, stream := range map[string]string{"no magic": "something", "unknown frame": "\x89SPR\r\n\x1a\x01X\x00\x00\x00\x00\x00\x00\x00\x01"} {
+		up, err := h.streamer().Upload(h.ctx(), api.Submit{}, api.StreamUpload{Pool: "pool", Volume: "w", Body: strings.NewReader(stream), Sparse: true})
+		h.must(err)
+		if err := up.Wait(); record.CodeOf(err) != record.Invalid {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A stream that breaks off leaves the volume incomplete and what came durable;
+// the rest makes it whole.
+func TestBrokenStreamGoesOn(t *testing.T) {
+	h := newHost(t)
+	h.create("v", 8*mib)
+	content := noise(8 * mib)
+	at := 0
+	var last *record.Job
+	for range 3 {
+		cut := at + 1 + rand.IntN(2*mib)
+		r := api.VolumeUpload{Offset: int64(at)}
+		if last != nil {
+			r.Continues = last.ID
+		}
+		in, out := io.Pipe()
+		ctx, leave := context.WithCancel(h.ctx())
+		up := h.upload(ctx, "v", in, r)
+		_, err := out.Write(content[at:cut])
+		h.must(err)
+		h.written(up.Job.ID, int64(cut))
+		leave()
+		out.CloseWithError(errors.New("gone"))
+		j := h.end(api.Started{Job: &up.Job}, nil)
+		if j.Code() != record.Interrupted || j.Progress.Done > int64(cut) || j.Progress.Done < int64(at) {
+			t.Fatalf("%s at %d of %d to %d: %+v", j.State, j.Progress.Done, at, cut, j.Error)
+		}
+		at, last = int(j.Progress.Done), &j
+		h.holds("v", 0, content[:at], record.VolumeIncomplete)
+	}
+	wrong := api.VolumeUpload{Offset: int64(at) + 1, Continues: last.ID}
+	if _, err := h.streamer().Upload(h.ctx(), api.Submit{}, api.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: wrong, Body: strings.NewReader("")}); record.CodeOf(err) != record.Invalid {
+		t.Errorf("a gap: %v", err)
+	}
+	up := h.upload(h.ctx(), "v", bytes.NewReader(content[at:]), api.VolumeUpload{Offset: int64(at), Continues: last.ID})
+	h.must(up.Wait())
+	h.holds("v", 0, content, record.VolumeReady)
+}
+
+// written waits until a job has taken so many bytes, which need not be durable.
+func (h *host) written(job string, n int64) {
+	h.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for ctx := h.ctx(); ; <-tick.C {
+		j, err := h.client.Job(ctx, job)
+		h.must(err)
+		if j.Progress.Done >= n {
+			return
+		}
+		if j.State.Terminal() {
+			h.t.Fatalf("job %d is %s: %+v", j.Number, j.State, j.Error)
+		}
+	}
+}
+
+func TestStreamThatWaitsEndsWithItsClient(t *testing.T) {
+	h := newHost(t)
+	h.random("v", 16*mib)
+	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeClone{Name: "c", Reflink: "never", JobOptions: limited(64 << 10)})
+	h.must(err)
+	ctx, leave := context.WithCancel(h.ctx())
+	in, _ := io.Pipe()
+	up := h.upload(ctx, "v", in, api.VolumeUpload{})
+	leave()
+	if j := h.end(api.Started{Job: &up.Job}, nil); j.State != record.Canceled || j.Started != nil {
+		t.Errorf("%s: %+v", j.State, j.Error)
+	}
+	_, err = h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{})
+	h.must(err)
+	h.end(st, nil)
+}
+
+// When the daemon dies, a file's upload goes on and a stream's does not; both
+// are told of by the next one.
+func TestContentsOutliveTheDaemonOrNot(t *testing.T) {
+	h := newHost(t)
+	h.create("f", 8*mib)
+	h.create("s", 8*mib)
+	h.create("q", 8*mib)
+	f, content := h.given("src", 8*mib)
+	byFile, err := h.hand("f", f, api.VolumeUpload{JobOptions: limited(2 * mib)})
+	h.must(err)
+	waits, err := h.hand("f", f, api.VolumeUpload{})
+	h.must(err)
+	in, out := io.Pipe()
+	byStream := h.upload(h.ctx(), "s", in, api.VolumeUpload{})
+	_, err = out.Write(content[:mib])
+	h.must(err)
+	h.written(byStream.Job.ID, mib)
+	h.written(byFile.Job.ID, 1)
+	h.kill()
+	h.start()
+	if j := h.end(api.Started{Job: &byStream.Job}, nil); j.Code() != record.Interrupted || j.Progress.Done > mib {
+		t.Errorf("the stream: %s at %d: %+v", j.State, j.Progress.Done, j.Error)
+	}
+	if j := h.end(waits, nil); j.Code() != record.Interrupted || j.Started != nil {
+		t.Errorf("the one that waited: %s: %+v", j.State, j.Error)
+	}
+	h.succeed(byFile, nil)
+	h.holds("f", 0, content, record.VolumeReady)
+	h.holds("s", 0, nil, record.VolumeIncomplete)
+	out.Close()
+}
+
+// get makes a plain request, as any program would.
+func (h *host) get(volume string, header ...string) (*http.Response, error) {
+	h.t.Helper()
+	c := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", h.sock)
+	}}}
+	h.t.Cleanup(c.CloseIdleConnections)
+	r, err := http.NewRequestWithContext(h.ctx(), http.MethodGet, "http://storaged/v1/pools/pool/volumes/"+volume+"/content", nil)
+	h.must(err)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	return c.Do(r)
+}
+
+func TestRangesOfADownload(t *testing.T) {
+	h := newHost(t)
+	h.random("v", mib)
+	content, err := os.ReadFile(h.path("v"))
+	h.must(err)
+	for asked, want := range map[string]struct {
+		status, from, to int
+	}{
+		"": {200, 0, mib}, "bytes=0-0": {206, 0, 1}, "bytes=5-": {206, 5, mib}, "bytes=-7": {206, mib - 7, mib},
+		"bytes=10-99999999": {206, 10, mib}, "bytes=-99999999": {206, 0, mib},
+		"bytes=1-2,5-6": {200, 0, mib}, "bytes=2-1": {200, 0, mib}, "lines=1-2": {200, 0, mib},
+		"bytes=1048576-": {416, 0, 0}, "bytes=-0": {416, 0, 0},
+	} {
+		resp, err := h.get("v", "Range", asked)
+		h.must(err)
+		got, err := io.ReadAll(resp.Body)
+		h.must(err)
+		resp.Body.Close()
+		if resp.StatusCode != want.status {
+			t.Errorf("%q: %s", asked, resp.Status)
+			continue
+		}
+		if want.status == 416 {
+			if resp.Header.Get("Content-Range") != "bytes */1048576" {
+				t.Errorf("%q: %v", asked, resp.Header)
+			}
+			continue
+		}
+		if !bytes.Equal(got, content[want.from:want.to]) || resp.Header.Get("Storaged-Job") == "" {
+			t.Errorf("%q: %d bytes, %v", asked, len(got), resp.Header)
+		}
+		if cr := fmt.Sprintf("bytes %d-%d/%d", want.from, want.to-1, mib); want.status == 206 && resp.Header.Get("Content-Range") != cr {
+			t.Errorf("%q: %s", asked, resp.Header.Get("Content-Range"))
+		}
+	}
+}
+
+// A download whose helper dies breaks the connection, although all of the bytes
+// of a small one had come.
+func TestFailedDownloadIsNoShortAnswer(t *testing.T) {
+	h := newHost(t)
+	h.random("v", 4*mib)
+	resp, err := h.get("v")
+	h.must(err)
+	defer resp.Body.Close()
+	number := resp.Header.Get("Storaged-Job")
+	j, err := h.client.Job(h.ctx(), number)
+	h.must(err)
+	if j.Helper != nil && !j.State.Terminal() {
+		h.must(syscall.Kill(j.Helper.PID, syscall.SIGKILL))
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	end := h.end(api.Started{Job: &j}, nil)
+	if (err == nil) != (end.State == record.Succeeded) {
+		t.Errorf("the answer ended with %v, the job is %s", err, end.State)
+	}
+}
+
+// A reader that does not read holds nobody up but its own job.
+func TestSlowReaderSlowsNobody(t *testing.T) {
+	h := newHost(t)
+	h.random("v", 16*mib)
+	resp, err := h.get("v")
+	h.must(err)
+	down, err := h.handDownWhole("v")
+	if err != nil || down.State != record.Succeeded {
+		t.Errorf("another download: %v, %+v", err, down.Error)
+	}
+	j, err := h.client.Job(h.ctx(), resp.Header.Get("Storaged-Job"))
+	if err != nil || j.State.Terminal() {
+		t.Errorf("the slow one is %s already (%v)", j.State, err)
+	}
+	resp.Body.Close()
+	if j := h.end(api.Started{Job: &j}, nil); j.Code() != record.Interrupted {
+		t.Errorf("its end: %s %+v", j.State, j.Error)
+	}
+}
+
+func (h *host) handDownWhole(volume string) (record.Job, error) {
+	to, _ := h.given("to", 4096)
+	st, err := h.handDown(volume, to, api.VolumeDownload{})
+	return h.end(st, err), err
+}
+
+func TestContentIsNotForTheReadOnlySocket(t *testing.T) {
+	h := newHost(t)
+	h.create("v", mib)
+	socks, err := filepath.Glob(filepath.Join(h.dir, "*-ro*"))
+	h.must(err)
+	if len(socks) == 0 {
+		t.Fatalf("no read-only socket in %s", h.dir)
+	}
+	ro := api.Dial(socks[0])
+	defer ro.Close()
+	f, _ := h.given("src", 100)
+	_, up := ro.HandUpload(h.ctx(), api.Submit{}, "pool", "v", api.VolumeUpload{Data: api.Data{File: f}})
+	_, down := ro.Download(h.ctx(), api.Submit{}, api.StreamDownload{Pool: "pool", Volume: "v"})
+	_, stream := ro.Upload(h.ctx(), api.Submit{}, api.StreamUpload{Pool: "pool", Volume: "v", Body: strings.NewReader("x")})
+	for _, err := range []error{up, down, stream} {
+		if record.CodeOf(err) != record.Denied {
+			t.Errorf("%v", err)
+		}
+	}
+}

@@ -1,0 +1,226 @@
+package api
+
+import (
+	"mime"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"storaged/internal/record"
+	"storaged/internal/sparse"
+)
+
+// Keys of the calls about contents.
+var (
+	contentQuery = []string{"checksum", "limit", "priority", "on_failure", "label"}
+	uploadQuery  = []string{"offset", "length", "as_format", "detect_zeros", "continues", "create", "capacity", "allocation", "format"}
+	handQuery    = []string{"fd", "direction"}
+)
+
+// jobHeader names the job of a call whose answer is no job, by its number.
+const jobHeader = "Storaged-Job"
+
+const rawType = "application/octet-stream"
+
+// uploadQueries reads what the query says of an upload.
+func (c *call) uploadQueries() (r VolumeUpload, err error) {
+	q := c.r.URL.Query()
+	r.Checksum, r.AsFormat, r.Continues = q.Get("checksum"), q.Get("as_format"), q.Get("continues")
+	if r.DetectZeros, err = c.flag("detect_zeros"); err != nil {
+		return r, err
+	}
+	if r.JobOptions, err = c.jobOptions(); err != nil {
+		return r, err
+	}
+	create, err := c.flag("create")
+	if err != nil {
+		return r, err
+	}
+	if create {
+		r.Create, err = c.createQueries()
+		return r, err
+	}
+	for _, key := range []string{"capacity", "allocation", "format"} {
+		if q.Has(key) {
+			return r, record.Errorf(record.Invalid, "query key %q is for a new volume (create=true)", key)
+		}
+	}
+	return r, nil
+}
+
+// createQueries reads what the query says of a volume to be made.
+func (c *call) createQueries() (*VolumeCreate, error) {
+	q := c.r.URL.Query()
+	r := &VolumeCreate{Name: c.volume(), Format: q.Get("format")}
+	capacity, err := c.bytesQuery("capacity")
+	if err != nil {
+		return nil, err
+	}
+	if capacity != nil {
+		r.Capacity = *capacity
+	}
+	switch v := q.Get("allocation"); v {
+	case "":
+	case "full":
+		r.Allocation = &Allocation{Full: true}
+	case "none":
+		r.Allocation = &Allocation{}
+	default:
+		n, err := c.bytesQuery("allocation")
+		if err != nil {
+			return nil, err
+		}
+		r.Allocation = &Allocation{Bytes: *n}
+	}
+	return r, nil
+}
+
+// bytesQuery reads a query key that is a number of bytes, nil without.
+func (c *call) bytesQuery(key string) (*int64, error) {
+	v := c.r.URL.Query().Get(key)
+	if v == "" {
+		return nil, nil
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n < 0 {
+		return nil, record.Errorf(record.Invalid, "query key %q is a number of bytes, not %s", key, short(v))
+	}
+	return &n, nil
+}
+
+var contentRange = regexp.MustCompile(`^bytes ([0-9]{1,18})-([0-9]{1,18})/(\*|[0-9]{1,18})$`)
+
+// part reads offset and length from the query.
+func (c *call) part() (offset int64, length *int64, err error) {
+	off, err := c.bytesQuery("offset")
+	if err != nil {
+		return 0, nil, err
+	}
+	if off == nil {
+		off = new(int64)
+	}
+	length, err = c.bytesQuery("length")
+	return *off, length, err
+}
+
+// bodyPlace reads where in the volume a body goes, and how long it is.
+func (c *call) bodyPlace(form string, r *VolumeUpload) error {
+	v, err := c.header("Content-Range")
+	if err != nil {
+		return err
+	}
+	if v == "" {
+		r.Offset, r.Length, err = c.part()
+		if err == nil && r.Length == nil && form == RawData && c.r.ContentLength >= 0 {
+			r.Length = &c.r.ContentLength
+		}
+		return err
+	}
+	if q := c.r.URL.Query(); q.Has("offset") || q.Has("length") {
+		return record.Errorf(record.Invalid, "Content-Range and the query both say where the body goes")
+	}
+	m := contentRange.FindStringSubmatch(v)
+	if m == nil {
+		return record.Errorf(record.Invalid, "Content-Range is not bytes FIRST-LAST/TOTAL: %s", short(v))
+	}
+	first, _ := strconv.ParseInt(m[1], 10, 64) // 18 digits fit
+	last, _ := strconv.ParseInt(m[2], 10, 64)
+	n := last - first + 1
+	if n < 1 || form == RawData && c.r.ContentLength >= 0 && c.r.ContentLength != n {
+		return record.Errorf(record.Invalid, "Content-Range %s is not the length of the body, %d bytes", short(v), c.r.ContentLength)
+	}
+	r.Offset, r.Length = first, &n
+	return nil
+}
+
+// bodyForm tells the form of an upload's body.
+func (c *call) bodyForm() (string, error) {
+	if e := c.r.Header.Get("Content-Encoding"); e != "" {
+		return "", record.Errorf(record.Invalid, "Content-Encoding %s is not read", short(e))
+	}
+	kind, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
+	if err == nil && kind == sparse.MediaType {
+		return SparseData, nil
+	}
+	return RawData, nil
+}
+
+// answerForm tells the form that the client would like a content in.
+func (c *call) answerForm() string {
+	for _, accept := range c.r.Header.Values("Accept") {
+		for kind := range strings.SplitSeq(accept, ",") {
+			if m, _, err := mime.ParseMediaType(kind); err == nil && m == sparse.MediaType {
+				return SparseData
+			}
+		}
+	}
+	return RawData
+}
+
+// span is a part of a content that is asked for. It is partial where the
+// request has named a range.
+type span struct {
+	off, len int64
+	partial  bool
+}
+
+var byteRange = regexp.MustCompile(`^bytes=([0-9]{0,18})-([0-9]{0,18})$`)
+
+// rangeOf reads Range (RFC 9110, section 14.2) for a content of size bytes.
+// What it cannot read, several ranges and one under another ETag are left
+// aside: the whole is an answer to them too.
+func (c *call) rangeOf(size int64, tag string) (span, error) {
+	whole := span{len: size}
+	m := byteRange.FindStringSubmatch(c.r.Header.Get("Range"))
+	if m == nil || m[1] == "" && m[2] == "" {
+		return whole, nil
+	}
+	if cond := c.r.Header.Get("If-Range"); cond != "" && cond != tag {
+		return whole, nil
+	}
+	first, last := int64(0), size-1
+	if m[1] == "" {
+		n, _ := strconv.ParseInt(m[2], 10, 64) // 18 digits fit
+		first = max(0, size-n)
+	} else {
+		first, _ = strconv.ParseInt(m[1], 10, 64)
+		if m[2] != "" {
+			end, _ := strconv.ParseInt(m[2], 10, 64)
+			if end < first {
+				return whole, nil
+			}
+			last = min(last, end)
+		}
+	}
+	if first > last {
+		c.Header().Set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
+		return whole, record.Errorf(record.RangeUnsat, "the content has %d bytes, none of them in the range asked for", size)
+	}
+	return span{first, last - first + 1, true}, nil
+}
+
+// setSpan writes the header of an answer that is a content; size is that of
+// the whole.
+func (c *call) setSpan(s span, size int64, form string) (status int) {
+	h := c.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Type", rawType)
+	if form == SparseData {
+		h.Set("Content-Type", sparse.MediaType)
+	} else {
+		h.Set("Content-Length", strconv.FormatInt(s.len, 10))
+	}
+	if !s.partial {
+		return http.StatusOK
+	}
+	h.Set("Content-Range", "bytes "+strconv.FormatInt(s.off, 10)+"-"+strconv.FormatInt(s.off+s.len-1, 10)+"/"+strconv.FormatInt(size, 10))
+	return http.StatusPartialContent
+}
+
+// downloadQueries reads what the query says of a download.
+func (c *call) downloadQueries() (r VolumeDownload, err error) {
+	r.Checksum = c.r.URL.Query().Get("checksum")
+	r.JobOptions, err = c.jobOptions()
+	return r, err
+}

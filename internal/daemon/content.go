@@ -1,0 +1,179 @@
+package daemon
+
+import (
+	"context"
+	"slices"
+
+	"storaged/internal/api"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// contentFormats are those that a content may be taken for: the ones that its
+// header tells.
+var contentFormats = []string{"raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vhdx", "vpc", "iso"}
+
+func checkFormat(field, format string) error {
+	if format == "" || slices.Contains(contentFormats, format) {
+		return nil
+	}
+	return record.Errorf(record.Invalid, "%s is %.40q, not one of %s", field, format, list(contentFormats, 20))
+}
+
+// UploadVolume writes a content into a volume.
+func (s *Service) UploadVolume(ctx context.Context, sub api.Submit, pool, volume string, r api.VolumeUpload) (api.Started, error) {
+	if err := checkUpload(&r); err != nil {
+		return api.Started{}, err
+	}
+	if r.Continues != "" {
+		j, err := s.jobs.Job(r.Continues)
+		if err != nil {
+			return api.Started{}, err
+		}
+		r.Continues = j.ID
+	}
+	return s.resolve(ctx, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
+		if r.Create != nil {
+			return filledWork(tx, pool, r)
+		}
+		p, v, err := settledVolume(tx, sub, pool, volume)
+		if err != nil {
+			return work{}, err
+		}
+		w := contentWork(volumeWork(p, record.VolumeUpload, v.Name), r.Data)
+		w.Format, w.Capacity = v.Format, v.Capacity
+		w.Offset, w.Length, w.Checksum, w.AsFormat, w.DetectZeros = r.Offset, r.Length, r.Checksum, r.AsFormat, r.DetectZeros
+		if r.Continues != "" {
+			if err := w.proceed(tx, sub, r.Continues); err != nil {
+				return work{}, err
+			}
+		}
+		return w, uploadable(v, w)
+	})
+}
+
+func checkUpload(r *api.VolumeUpload) error {
+	if err := checkContent(r.Offset, r.Checksum); err != nil {
+		return err
+	}
+	if err := checkFormat("as_format", r.AsFormat); err != nil || r.Create == nil {
+		return err
+	}
+	if err := checkFormat("format", r.Create.Format); err != nil {
+		return err
+	}
+	switch c := r.Create; {
+	case r.Offset != 0 || r.Continues != "":
+		return record.Errorf(record.Invalid, "a new volume is made of a whole content")
+	case c.Capacity < 0:
+		return record.Errorf(record.Invalid, "capacity must not be negative: %d", c.Capacity)
+	case c.Capacity > 0 && r.Length != nil && *r.Length > c.Capacity:
+		return record.Errorf(record.TooLarge, "the content has %s, and the volume is to have %s", quantity.FormatBoth(*r.Length), quantity.FormatBoth(c.Capacity))
+	}
+	return checkName("volume", r.Create.Name)
+}
+
+func checkContent(offset int64, checksum string) error {
+	if offset < 0 {
+		return record.Errorf(record.Invalid, "offset must not be negative: %d", offset)
+	}
+	if checksum == "" {
+		return nil
+	}
+	if _, _, err := record.ParseContentChecksum(checksum); err != nil {
+		return record.Errorf(record.Invalid, "%v", err)
+	}
+	return nil
+}
+
+// contentWork adds what the helper is handed.
+func contentWork(w work, d api.Data) work {
+	w.Form, w.Data = d.Form, d.File
+	return w
+}
+
+// filledWork makes a volume with a content.
+func filledWork(tx *store.Tx, pool string, r api.VolumeUpload) (work, error) {
+	p, err := activePool(tx, pool)
+	if err != nil {
+		return work{}, err
+	}
+	if err := freeName(tx, p.Name, r.Create.Name); err != nil {
+		return work{}, err
+	}
+	w := contentWork(volumeWork(p, record.VolumeCreate, r.Create.Name), r.Data)
+	w.Length, w.Checksum, w.AsFormat, w.DetectZeros = r.Length, r.Checksum, r.AsFormat, r.DetectZeros
+	w.Capacity = r.Create.Capacity
+	switch w.Format = r.Create.Format; {
+	case r.AsFormat != "":
+		w.Format = r.AsFormat
+	case w.Format == "":
+		w.Format = "raw"
+	}
+	if r.Create.Allocation != nil {
+		w.Allocation = allocationOf(r.Create)
+	}
+	return w, nil
+}
+
+// uploadable refuses an upload that does not fit, as far as the catalogue knows.
+func uploadable(v *store.Volume, w work) error {
+	if v.Format != "raw" {
+		return record.Errorf(record.Unsupported, "uploading into volumes of format %q is not supported: its file would have to change its length", v.Format).
+			WithHint("delete it, and create it from the file: storagectl vol create %s/%s --from FILE --format %s", v.Pool, v.Name, v.Format)
+	}
+	room := v.Capacity - w.Offset
+	if w.Length != nil && *w.Length > room || room < 0 {
+		return record.Errorf(record.TooLarge, "volume %s has %s, which ends before the content; nothing grows by an upload", quoted(v.Pool, v.Name), quantity.FormatBoth(v.Capacity)).
+			WithHint("storagectl vol resize gives it another capacity")
+	}
+	return nil
+}
+
+// proceed makes the work the rest of an upload that broke off, the one with the
+// id job.
+func (w *work) proceed(tx *store.Tx, sub api.Submit, job string) error {
+	old, err := tx.Job(job)
+	if err != nil {
+		return err
+	}
+	before, err := workOf(old)
+	switch {
+	case err != nil:
+		return record.Errorf(record.Unsupported, "%v", err)
+	case old.Kind != record.VolumeUpload || before.Pool != w.Pool || before.Volume != w.Volume || old.Owner.UID != sub.Caller.Owner.UID:
+		return record.Errorf(record.Invalid, "job %d is no upload of yours to %s", old.Number, quoted(w.Pool, w.Volume))
+	case !old.State.Terminal() || old.State == record.Succeeded:
+		return record.Errorf(record.WrongState, "job %d %s; only an upload that broke off goes on", old.Number, stands(old.State))
+	case old.Progress.Done != w.Offset || before.Offset != before.Skipped:
+		return record.Errorf(record.Invalid, "job %d has %s of the content in place for certain; the rest must begin there, not at %s",
+			old.Number, quantity.FormatBoth(old.Progress.Done), quantity.FormatBoth(w.Offset))
+	case w.Checksum != "":
+		return record.Errorf(record.Invalid, "the rest of a content has no checksum of the whole")
+	}
+	w.Skipped, w.Continues = w.Offset, old.Number
+	if before.Continues != 0 { // the volume names the first of them
+		w.Continues = before.Continues
+	}
+	return nil
+}
+
+// DownloadVolume reads the content of a volume.
+func (s *Service) DownloadVolume(ctx context.Context, sub api.Submit, pool, volume string, r api.VolumeDownload) (api.Started, error) {
+	if err := checkContent(r.Offset, r.Checksum); err != nil {
+		return api.Started{}, err
+	}
+	return s.resolve(ctx, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
+		p, v, err := wholeVolume(tx, sub, pool, volume)
+		if err != nil {
+			return work{}, err
+		}
+		w := contentWork(volumeWork(p, record.VolumeDownload, v.Name), r.Data)
+		w.Format, w.Capacity, w.Offset, w.Length, w.Checksum = v.Format, v.Capacity, r.Offset, r.Length, r.Checksum
+		if v.Format == "raw" && (w.Offset > v.Capacity || w.Length != nil && *w.Length > v.Capacity-w.Offset) {
+			return work{}, record.Errorf(record.RangeUnsat, "volume %s has %s, and ends before what is to be read", quoted(v.Pool, v.Name), quantity.FormatBoth(v.Capacity))
+		}
+		return w, nil
+	})
+}
