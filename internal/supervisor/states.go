@@ -17,7 +17,7 @@ const untold = "a signal from outside, which only the result tells"
 var moves = map[record.State]map[record.State]string{
 	record.Queued: {
 		record.Starting: "locks and a place are granted",
-		record.Failed:   "the wait for locks was too long, or the catalogue refused at the grant",
+		record.Failed:   "the wait for locks was too long, the catalogue refused at the grant, or the daemon that had a client's file or stream for it is gone",
 		record.Canceled: "canceled while it waited",
 
 		record.RollingBack: "it was interrupted earlier, and is not to go on: another helper undoes what there is",
