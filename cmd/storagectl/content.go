@@ -155,7 +155,10 @@ func volumeUpload(ctx context.Context, s *session) error {
 func (s *session) uploading(r volumeRef, req api.VolumeUpload, src source) func(context.Context, api.Submit) (api.Started, error) {
 	return func(ctx context.Context, sub api.Submit) (api.Started, error) {
 		if src.file != nil || sub.DryRun { // which needs no file
-			req.Data.File = src.file
+			req := req
+			if err := src.measure(&req); err != nil {
+				return api.Started{}, err
+			}
 			return s.client.HandUpload(ctx, sub, r.pool, r.name, req)
 		}
 		t, err := s.client.Upload(ctx, sub, api.StreamUpload{Pool: r.pool, Volume: r.name, VolumeUpload: req, Body: src.stream, Sparse: src.sparse})
@@ -164,6 +167,24 @@ func (s *session) uploading(r volumeRef, req api.VolumeUpload, src source) func(
 		}
 		return api.Started{Job: &t.Job}, nil // whose end tells how the stream ended
 	}
+}
+
+// measure says with a request how much a file has, so that what cannot fit is
+// refused without a job.
+func (src source) measure(r *api.VolumeUpload) error {
+	if r.Data.File = src.file; src.file == nil || r.Length != nil {
+		return nil
+	}
+	st, err := src.file.Stat()
+	if err != nil {
+		return openError("look at", err)
+	}
+	n := st.Size()
+	if r.Continues != "" {
+		n = max(0, n-r.Offset)
+	}
+	r.Length = &n
+	return nil
 }
 
 // resume makes a request the rest of the volume's last upload.

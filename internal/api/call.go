@@ -183,13 +183,13 @@ func (c *call) finish() {
 }
 
 // logAccess writes one line per call: a change at info, reading at debug, what
-// the daemon itself is to blame for at error.
+// the daemon itself is to blame for at error; of a job it is not.
 func (c *call) logAccess() {
 	level := hclog.Debug
 	if c.row != nil && c.row.role > Reader {
 		level = hclog.Info
 	}
-	if c.err != nil && record.CodeOf(c.err).Meaning().Status == http.StatusInternalServerError {
+	if c.err != nil && c.job == 0 && record.CodeOf(c.err).Meaning().Status == http.StatusInternalServerError {
 		level = hclog.Error
 	}
 	o := c.caller.Owner
