@@ -68,6 +68,8 @@ func checkUpload(r *api.VolumeUpload) error {
 		return record.Errorf(record.Invalid, "a new volume is made of a whole content")
 	case c.Capacity < 0:
 		return record.Errorf(record.Invalid, "capacity must not be negative: %d", c.Capacity)
+	case c.Allocation != nil && c.Allocation.Full && c.Capacity == 0 && r.Length == nil:
+		return record.Errorf(record.Invalid, "nobody knows yet how long the stream is: a full allocation needs a capacity")
 	case c.Capacity > 0 && r.Length != nil && *r.Length > c.Capacity:
 		return record.Errorf(record.TooLarge, "the content has %s, and the volume is to have %s", quantity.FormatBoth(*r.Length), quantity.FormatBoth(c.Capacity))
 	}
@@ -111,8 +113,14 @@ func filledWork(tx *store.Tx, pool string, r api.VolumeUpload) (work, error) {
 	case w.Format == "":
 		w.Format = "raw"
 	}
-	if r.Create.Allocation != nil {
-		w.Allocation = allocationOf(r.Create)
+	if a := r.Create.Allocation; a != nil {
+		if w.Allocation = a.Bytes; a.Full {
+			w.Allocation = w.Capacity
+		}
+		if a.Full && w.Capacity == 0 && r.Length != nil {
+			w.Allocation = *r.Length
+		}
+		w.Promise = w.Allocation
 	}
 	return w, nil
 }
