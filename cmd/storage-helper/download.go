@@ -25,7 +25,7 @@ func downloadCommand() *cli.Command {
 		Description: "The file appears under its name when it is complete, and replaces another then. Holes stay holes,\n" +
 			"but in a raw stream. To standard output the result is told on standard error.",
 		Flags: append(targetlessFlags(),
-			&cli.StringFlag{Name: "target", Usage: "`FILE` for the content; - is standard output, fd:N an open descriptor"},
+			&cli.StringFlag{Name: "target", Usage: "`PATH` for the content; - is standard output, fd:N an open descriptor"},
 			streamFlag(),
 			&cli.StringFlag{Name: "offset", Usage: "begin at `SIZE` of the volume, default 0"},
 			&cli.StringFlag{Name: "length", Usage: "`SIZE` to read, default up to the end"},
