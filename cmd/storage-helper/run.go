@@ -45,7 +45,8 @@ type run struct {
 	records commitRecords
 	log     hclog.Logger
 	report  ipc.Report
-	keep    bool // an unfinished volume gets its name all the same
+	warned  sync.Mutex // guards report.Warnings
+	keep    bool       // an unfinished volume gets its name all the same
 
 	command string   // of the task
 	resumes bool     // an earlier helper had begun
@@ -157,10 +158,13 @@ func (r *run) seal() error {
 	return nil
 }
 
-// warn keeps a warning with the report and tells it.
+// warn keeps a warning with the report and tells it. It may be called by
+// whatever the task has begun, checkpoints too.
 func (r *run) warn(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
+	r.warned.Lock()
 	r.report.Warnings = append(r.report.Warnings, text)
+	r.warned.Unlock()
 	r.view.warn(text)
 }
 

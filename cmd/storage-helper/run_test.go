@@ -72,6 +72,22 @@ func TestPanicBecomesAReportAndLeavesNothing(t *testing.T) {
 	onlyHas(t, at.pool.Target)
 }
 
+// Run with -race: checkpoints are made while a task goes on, and both warn.
+func TestNoWarningIsLost(t *testing.T) {
+	r, ctx := testRun(t)
+	report := r.do(ctx, task{doing: "try", work: func(_ context.Context, r *run) error {
+		var several sync.WaitGroup
+		for range 8 {
+			several.Go(func() { r.warn("careful") })
+		}
+		several.Wait()
+		return nil
+	}})
+	if len(report.Warnings) != 8 {
+		t.Errorf("warnings %q", report.Warnings)
+	}
+}
+
 func TestCommitThatCannotBeRecordedLeavesNothing(t *testing.T) {
 	r, ctx := testRun(t)
 	r.records = fullDisk{}
