@@ -83,7 +83,7 @@ func (s *session) attendance() *attendance {
 // after gives the channel of a timer set by a flag, nil without.
 func after(s *session, flag string) <-chan time.Time {
 	if d := cmdline.Duration(s.cli, flag); d != nil {
-		return time.After(*d)
+		return s.tool.after(*d)
 	}
 	return nil
 }

@@ -627,7 +627,7 @@ func (d *daemon) stop() {
 
 // run runs a command line in this process.
 func (d *daemon) run(line string) (out, errs string, code int) {
-	return d.runTool(&tool{in: strings.NewReader(""), signals: func() (<-chan os.Signal, func()) { return nil, func() {} }}, line)
+	return d.runTool(quiet(), line)
 }
 
 func (d *daemon) runTool(t *tool, line string) (out, errs string, code int) {

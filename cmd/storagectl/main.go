@@ -19,7 +19,7 @@ const reconnectPatience = 5 * time.Minute
 
 // standard is the tool as the shell starts it.
 func standard() *tool {
-	return &tool{in: os.Stdin, out: os.Stdout, errs: os.Stderr, signals: catch, patience: reconnectPatience}
+	return &tool{in: os.Stdin, out: os.Stdout, errs: os.Stderr, signals: catch, after: time.After, patience: reconnectPatience}
 }
 
 // catch gives the signals that a waiting command answers, until stop. A

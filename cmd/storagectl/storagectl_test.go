@@ -22,17 +22,25 @@ import (
 
 // quiet is a tool without signals.
 func quiet() *tool {
-	return &tool{in: strings.NewReader(""), signals: func() (<-chan os.Signal, func()) { return nil, func() {} }}
+	return &tool{in: strings.NewReader(""), signals: func() (<-chan os.Signal, func()) { return nil, func() {} }, after: time.After}
 }
 
 func TestTimeoutEndsTheWaitingAndNotTheJob(t *testing.T) {
 	d := newDaemon(t).hold()
-	for _, line := range []string{"vol clone images/base.raw images/x --timeout 50ms", "job wait 410 --timeout 50ms", "job watch --timeout 50ms"} {
-		_, errs, code := d.run(line)
-		if code != record.ExitTimedOut || d.state(410) != record.Running {
-			t.Errorf("%s: exit %d, the job is %s", line, code, d.state(410))
+	for _, line := range []string{"vol clone images/base.raw images/x --timeout 4h", "job wait 410 --timeout 4h", "job watch --timeout 4h"} {
+		tl, errs, expired := quiet(), newScreen(t), make(chan time.Time)
+		tl.out, tl.errs, tl.patience = new(bytes.Buffer), errs, time.Minute
+		tl.after = func(time.Duration) <-chan time.Time { return expired }
+		code := make(chan int)
+		go func() {
+			code <- tl.program().Main(append([]string{"storagectl", "--socket", d.socket}, strings.Fields(line)...))
+		}()
+		errs.expect("job 410")
+		expired <- time.Now()
+		if c := await(t, code); c != record.ExitTimedOut || d.state(410) != record.Running {
+			t.Errorf("%s: exit %d, the job is %s", line, c, d.state(410))
 		}
-		expectAll(t, errs, "job 410 (volume.clone images/x)", "hint: storagectl job wait 410")
+		expectAll(t, errs.String(), "not over after 4 h", "job 410 (volume.clone images/x)", "hint: storagectl job wait 410")
 	}
 }
 

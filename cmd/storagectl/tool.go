@@ -20,7 +20,8 @@ type tool struct {
 	out      io.Writer // results
 	errs     io.Writer // everything else
 	signals  func() (<-chan os.Signal, func())
-	patience time.Duration // for a daemon that went away
+	after    func(time.Duration) <-chan time.Time // time.After
+	patience time.Duration                        // for a daemon that went away
 }
 
 const about = `A volume is POOL/NAME or its absolute path, a pool its name or uuid, a job its

@@ -319,8 +319,8 @@ func (f *fake) flood() {
 
 func (f *fake) reportThenHang() {
 	f.begin()
+	signal.Ignore(syscall.SIGTERM) // before the supervisor has a reason to send one
 	f.announce(success())
-	signal.Ignore(syscall.SIGTERM)
 	select {}
 }
 
