@@ -16,15 +16,17 @@ import (
 func commands() cmdline.Program {
 	return cmdline.Program{
 		App: &cli.App{
-			Name:  program,
-			Usage: "does one storage task and exits",
+			Name: program,
+			// A name may hold a comma.
+			DisableSliceFlagSeparator: true,
+			Usage:                     "does one storage task and exits",
 			Description: "storaged starts it once per job; started by hand it works on plain paths, without a\n" +
 				"daemon, and shows its progress. The directory of a path is the pool, its last part the\n" +
 				"volume.",
 			Commands: []*cli.Command{
 				allocateCommand(), cloneCommand(), wipeCommand(), resizeCommand(), deleteCommand(), verifyCommand(),
 				uploadCommand(), downloadCommand(), moveCommand(),
-				poolBuildCommand(), poolStartCommand(), poolStopCommand(), poolRefreshCommand(), poolVerifyCommand(), poolDeleteCommand(),
+				poolBuildCommand(), poolStartCommand(), poolStopCommand(), poolRefreshCommand(), poolVerifyCommand(), evacuateCommand(), poolDeleteCommand(),
 				settleCommand(),
 			},
 		},

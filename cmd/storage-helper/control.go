@@ -70,6 +70,16 @@ func (c *control) seal() error {
 	return nil
 }
 
+// stopped is the cause of a cancel, nil without one.
+func (c *control) stopped() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stage == canceled {
+		return c.cause
+	}
+	return nil
+}
+
 // byFrame corrects the cause of a cancel whose signal overtook its frame: the
 // daemon sends both.
 func (c *control) byFrame() {

@@ -188,6 +188,8 @@ func (noRecords) load() ([]byte, error) { return nil, nil }
 func (noRecords) mark(ipc.Mark) error        { return nil }
 func (noRecords) marked() (*ipc.Mark, error) { return nil, nil }
 func (noRecords) outlive() bool              { return false }
+func (noRecords) add(ipc.Item) error         { return nil }
+func (noRecords) added() ([]ipc.Item, error) { return nil, nil }
 
 // conclude tells the result and gives the error.
 func conclude(t task, report *ipc.Report, took time.Duration, o handOptions) error {

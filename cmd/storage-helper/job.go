@@ -55,7 +55,7 @@ func runJob(dir ipc.JobDir, t task) error {
 		return fmt.Errorf("cannot run job %s: %w", dir.Job, err)
 	}
 	defer j.leave()
-	r, ctx := newRun(dir.Job, jobRecords{dir, j}, log)
+	r, ctx := newRun(dir.Job, jobRecords{dir, j, ipc.NewItemFile(dir.Items())}, log)
 	defer r.pacer.Close()
 	r.view, j.run = j, r
 	if err := j.awaitGo(ctx); err != nil {
@@ -382,8 +382,9 @@ func (j *jobMode) show(m ipc.Message) {
 
 // jobRecords are the files of a job.
 type jobRecords struct {
-	dir  ipc.JobDir
-	mode *jobMode
+	dir   ipc.JobDir
+	mode  *jobMode
+	items *ipc.ItemFile
 }
 
 func (j jobRecords) save(identity []byte) error {
@@ -404,6 +405,12 @@ func (j jobRecords) marked() (*ipc.Mark, error) {
 
 // maxCommit is more than any driver's identity of a volume, in bytes.
 const maxCommit = 64 << 10
+
+func (j jobRecords) add(it ipc.Item) error {
+	return j.mode.persist("list of what is done", func() error { return j.items.Add(it) })
+}
+
+func (j jobRecords) added() ([]ipc.Item, error) { return ipc.ReadItems(j.dir.Items()) }
 
 func (j jobRecords) load() ([]byte, error) {
 	f, err := os.Open(j.dir.Commit())

@@ -69,7 +69,11 @@ func (w move) work(ctx context.Context, r *run) error {
 	}
 	r.plan(moving("copy", size), single("commit"), single("remove"))
 	r.next(0)
-	if err := w.copy(ctx, r, v, 1); err != nil {
+	identity, err := v.Identity()
+	if err == nil {
+		err = w.copy(ctx, r, v, identity, 1)
+	}
+	if err != nil {
 		return err
 	}
 	r.next(2)
@@ -97,15 +101,11 @@ func (w move) rename(ctx context.Context, r *run, v backends.Taken, begin func()
 // methodRename is a move without a copy.
 const methodRename = "rename"
 
-// copy makes the target. From its commit on there is no way back: whoever ends
-// the job removes the source.
-func (w move) copy(ctx context.Context, r *run, v backends.Taken, commit int) error {
-	identity, err := v.Identity()
-	if err != nil {
-		return err
-	}
+// copy makes the target. source is the identity of the volume if it is to go:
+// from the commit on whoever ends the job removes it.
+func (w move) copy(ctx context.Context, r *run, v backends.Volume, source []byte, commit int) error {
 	records := r.records
-	r.records = moveRecords{records, w.from.name, identity}
+	r.records = moveRecords{records, w.from.name, source}
 	defer func() { r.records = records }()
 	return r.create(ctx, w.to, commit, func(d backends.Draft) error {
 		did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{Dst: d.File(), Src: v.File(), Clean: true, Allocation: w.allocation})

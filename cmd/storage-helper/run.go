@@ -52,6 +52,7 @@ type run struct {
 	resumes bool     // an earlier helper had begun
 	earlier *earlier // its checkpoint; nil: the task begins at its start
 	unsaved sync.Once
+	many    bool // what is made is one of many: its commit is not the task's
 }
 
 // view is who watches a run: the daemon at the other end of a FIFO, or a
@@ -79,6 +80,10 @@ type commitRecords interface {
 	marked() (*ipc.Mark, error)
 	// outlive reports whether they do the run: else nobody would look at them.
 	outlive() bool
+	// add notes that a task over many objects is done with one.
+	add(it ipc.Item) error
+	// added gives what was noted.
+	added() ([]ipc.Item, error)
 }
 
 // newRun makes a run and the context that its control ends.
@@ -148,8 +153,12 @@ func (r *run) next(index int) {
 	r.view.phase(r.meter.begin(index))
 }
 
-// seal passes the point of no return, unless a cancel came first.
+// seal passes the point of no return, unless a cancel came first. A task over
+// many has one for each, behind which it can be canceled again.
 func (r *run) seal() error {
+	if r.many {
+		return r.control.stopped()
+	}
 	if err := r.control.seal(); err != nil {
 		return err
 	}

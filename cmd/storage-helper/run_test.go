@@ -127,6 +127,9 @@ type recorder struct {
 
 func (r recorder) save([]byte) error { r.does(); return nil }
 
+func (recorder) add(ipc.Item) error         { return nil }
+func (recorder) added() ([]ipc.Item, error) { return nil, nil }
+
 func TestResizeThatIsCanceledGivesTheSizeBack(t *testing.T) {
 	r, ctx := testRun(t)
 	at := testPlace(t, "a.raw")

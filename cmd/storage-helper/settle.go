@@ -23,16 +23,13 @@ func settleCommand() *cli.Command {
 			&cli.BoolFlag{Name: "deleted", Usage: "the job was to delete the volume: if it is gone, the job had come to its end"},
 			onFailureFlag(),
 			&cli.BoolFlag{Name: "resumable", Usage: "leave what is unfinished where a later job can go on with it; as a job of storaged only"},
+			&cli.BoolFlag{Name: "pools", Usage: "target and source are pools: the job was to evacuate one to the other"},
 			&cli.StringFlag{Name: "job", Usage: "`UUID` of the job, as in the name .UUID.storaged of what it left"},
 		),
 	}, "--target vm1.raw --job 01993c1e-8f5e-7cc3-b0a4-5a3a1b0b9c11", buildSettle)
 }
 
 func buildSettle(c *cli.Context) (task, error) {
-	at, err := target(c)
-	if err != nil {
-		return task{}, err
-	}
 	job, byHand := c.String("job"), true
 	if dir, ok := ipc.JobDirFromEnv(); ok {
 		job, byHand = dir.Job, false
@@ -41,6 +38,13 @@ func buildSettle(c *cli.Context) (task, error) {
 	}
 	if err := backends.CheckJob(job); err != nil {
 		return task{}, record.Errorf(record.Invalid, "%s", err)
+	}
+	if c.Bool("pools") {
+		return settlePools(c, job, byHand)
+	}
+	at, err := target(c)
+	if err != nil {
+		return task{}, err
 	}
 	work := settlement{
 		at: at, job: job, byHand: byHand, deletes: c.Bool("deleted"), keeps: keeps(c), resumable: c.Bool("resumable"),

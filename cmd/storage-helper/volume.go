@@ -84,8 +84,10 @@ func (r *run) create(ctx context.Context, at place, commit int, fill func(d back
 	wrong := fill(draft)
 	if wrong == nil {
 		crash.At(crash.Filled)
+	}
+	if wrong == nil && commit != samePhase {
 		r.next(commit)
-	} else if !r.keep || r.pacer.Counts().Done == 0 {
+	} else if wrong != nil && (!r.keep || r.pacer.Counts().Done == 0) {
 		return wrong
 	}
 	named, wrong = r.name(ctx, draft, wrong)
@@ -97,6 +99,9 @@ func (r *run) create(ctx context.Context, at place, commit int, fill func(d back
 	}
 	return firstOf(wrong, r.describe(draft))
 }
+
+// samePhase is a commit within the phase that fills the volume.
+const samePhase = -1
 
 // name gives a draft its name: a complete one, or, where what is unfinished is
 // kept, one that something went wrong with. A cancel counts until the identity
@@ -134,7 +139,9 @@ const unfinished = "unfinished\n"
 
 // discard undoes a volume in the making. Nothing cancels or pauses that.
 func (r *run) discard(d backends.Draft) {
-	r.view.state(ipc.ActivityRollingBack)
+	if !r.many || r.control.stopped() != nil {
+		r.view.state(ipc.ActivityRollingBack)
+	}
 	if err := d.Discard(); err != nil {
 		r.report.Rollback = string(record.RollbackFailed)
 		r.warn("cannot remove the unfinished volume: %v", err)

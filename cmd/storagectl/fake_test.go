@@ -283,6 +283,10 @@ func (f *fake) VerifyPool(_ context.Context, s api.Submit, pool string, r api.Jo
 	return f.onPool(s, pool, r, record.PoolVerify)
 }
 
+func (f *fake) EvacuatePool(_ context.Context, s api.Submit, pool string, r api.PoolEvacuate) (api.Started, error) {
+	return f.onPool(s, pool, r, record.PoolEvacuate)
+}
+
 func (f *fake) DeletePool(_ context.Context, s api.Submit, pool string, r api.PoolDelete) (api.Started, error) {
 	return f.onPool(s, pool, r, record.PoolDelete)
 }

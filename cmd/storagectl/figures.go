@@ -167,6 +167,8 @@ func foretold(j *record.Job) string {
 			return "the unfinished " + subject + " will be kept and marked incomplete"
 		}
 		return "the unfinished " + subject + " will be removed"
+	case record.PoolEvacuate:
+		return "what is moved already stays moved, and the volume in flight stays where it was"
 	case record.VolumeMove:
 		return subject + " stays where it is, unless its copy is complete already"
 	case record.VolumeWipe, record.VolumeUpload:

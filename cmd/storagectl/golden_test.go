@@ -87,7 +87,7 @@ func TestPoolTranscript(t *testing.T) {
 		"pool define new --target /srv/new", "pool define new --target /srv/new -o json --no-autostart --type dir", "pool define images --target /srv/images",
 		"pool define images --target /srv/images --exist-ok", "pool define images --target /srv/images --exist-ok -o json", "pool define images --target /srv/other --exist-ok",
 		"pool define", "pool define x --target /srv/x --dry-run", "pool create new --target /srv/new", "pool create images --target /srv/images --exist-ok",
-		"pool start images isos", "pool refresh images -o name", "pool verify images", "pool stop nothing", "pool stop nothing --missing-ok", "pool stop nothing --missing-ok -o json",
+		"pool start images isos", "pool refresh images -o name", "pool verify images", "pool evacuate images", "pool evacuate images --to isos", "pool evacuate images --to isos --yes --only vm*", "pool evacuate images --to isos --keep-source --on-error stop", "pool evacuate images --to isos --only [a --yes", "pool stop nothing", "pool stop nothing --missing-ok", "pool stop nothing --missing-ok -o json",
 		"pool build images", "pool build images --overwrite --no-overwrite", "pool autostart images --disable", "pool autostart images -o name",
 		"pool delete images", "pool delete images --yes=isos", "pool delete images --yes=images --dry-run", "pool delete images --yes=images", "pool delete images --yes",
 		"pool undefine isos", "pool undefine isos", "pool undefine isos --missing-ok", "pool undefine isos images nothing",

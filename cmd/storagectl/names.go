@@ -134,6 +134,7 @@ func (t *tool) words() map[string]cmdline.Word {
 		"JOB":       {Check: checkJob, Complete: t.completeJobs},
 		"WHEN":      {Check: func(s string) error { _, err := parseWhen(s, time.Now()); return err }},
 		"KEY=VALUE": {Check: func(s string) error { _, _, err := parsePair(s); return err }},
+		"GLOB":      {Check: func(s string) error { _, err := backends.MatchName(s, ""); return err }},
 		"CHECKSUM":  {Check: func(s string) error { _, err := record.ParseChecksum(s); return err }},
 		"KEY":       {Check: checkKey},
 		"TYPE":      {Complete: t.completeTypes},

@@ -16,6 +16,7 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/api"
+	"storaged/internal/backends"
 	"storaged/internal/record"
 	"storaged/internal/term"
 )
@@ -72,6 +73,18 @@ func (t *tool) poolStorageVerbs() []*cli.Command {
 
 func (t *tool) poolPartingVerbs() []*cli.Command {
 	return []*cli.Command{
+		{
+			Name: "evacuate", Usage: "move the volumes of a pool to another", ArgsUsage: "POOL",
+			Description: "One after the other, each as by \"vol move\". One that cannot be moved stays, and makes the exit code 11.\nBetween two volumes other jobs get their turn.\n\n" +
+				"Example: storagectl pool evacuate images --to archive --only 'vm*'",
+			Flags: jobFlags(
+				&cli.StringFlag{Name: "to", Usage: "the pool to move to: `POOL`"},
+				&cli.StringFlag{Name: "only", Usage: "only volumes whose names match: `GLOB`"},
+				&cli.BoolFlag{Name: "skip-busy", Usage: "a volume that is in use stays, and is no failure"},
+				&cli.BoolFlag{Name: "keep-source", Usage: "clone instead of moving"},
+				&cli.StringFlag{Name: "on-error", Usage: "what to do after a failure; continue without: `continue|stop`"}, yesFlag()),
+			Action: t.changing(poolEvacuate),
+		},
 		{
 			Name: "autostart", Usage: "start a pool with the daemon", ArgsUsage: "POOL",
 			Flags:  []cli.Flag{&cli.BoolFlag{Name: "disable", Usage: "do not"}, &cli.BoolFlag{Name: "dry-run", Usage: "do nothing"}},
@@ -442,6 +455,43 @@ func poolVerify(ctx context.Context, s *session) error {
 	})
 }
 
+func poolEvacuate(ctx context.Context, s *session) error {
+	pool := s.arg(0)
+	r := api.PoolEvacuate{
+		To: s.cli.String("to"), Only: s.cli.String("only"), SkipBusy: s.cli.Bool("skip-busy"),
+		KeepSource: s.cli.Bool("keep-source"), OnError: s.cli.String("on-error"), JobOptions: s.jobOptions(),
+	}
+	if r.To == "" {
+		return cmdline.Usagef("\"storagectl pool evacuate\" needs --to POOL")
+	}
+	if !r.KeepSource {
+		err := s.confirm(ctx, ruin{
+			what: "moves volumes of pool " + pool + " to " + r.To,
+			list: func(ctx context.Context) ([]string, error) { return s.matching(ctx, pool, r.Only) },
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return s.run(ctx, start{object: pool, ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+		return s.client.EvacuatePool(ctx, sub, pool, r)
+	}})
+}
+
+// matching lists the volumes of a pool whose names match, as far as the
+// catalogue knows.
+func (s *session) matching(ctx context.Context, pool, pattern string) ([]string, error) {
+	volumes, err := s.client.PoolVolumes(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	volumes = slices.DeleteFunc(volumes, func(v record.Volume) bool {
+		ok, err := backends.MatchName(pattern, v.Name)
+		return !ok || err != nil
+	})
+	return s.content(ctx, volumes)
+}
+
 func poolStop(ctx context.Context, s *session) error {
 	r := api.PoolStop{Force: s.cli.Bool("force"), JobOptions: s.jobOptions()}
 	if r.Force {
@@ -559,10 +609,17 @@ func (s *session) poolContent(ctx context.Context, pool string) ([]string, error
 	if err != nil {
 		return nil, err
 	}
+	content, err := s.content(ctx, volumes)
+	return append(lines, content...), err
+}
+
+// content is a line for each volume, up to contentShown.
+func (s *session) content(ctx context.Context, volumes []record.Volume) ([]string, error) {
 	jobs, err := s.liveJobs(ctx)
 	if err != nil {
 		return nil, err
 	}
+	var lines []string
 	for _, v := range volumes[:min(len(volumes), contentShown)] {
 		lines = append(lines, s.goner(v, jobs))
 	}

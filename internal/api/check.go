@@ -94,6 +94,19 @@ func (r *PoolDefine) check() error {
 	return r.JobOptions.check()
 }
 
+func (r *PoolEvacuate) check() error {
+	if err := checkName("to", r.To); err != nil {
+		return err
+	}
+	if _, err := backends.MatchName(r.Only, ""); err != nil {
+		return record.Errorf(record.Invalid, `field "only": %v`, err)
+	}
+	if err := oneOf("on_error", r.OnError, "continue", "stop", ""); err != nil {
+		return err
+	}
+	return r.JobOptions.check()
+}
+
 func (r *PoolPatch) check() error { return nil }
 
 func (r *VolumeCreate) check() error {

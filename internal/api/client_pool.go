@@ -75,6 +75,11 @@ func (c *Client) VerifyPool(ctx context.Context, s Submit, pool string, r JobOpt
 	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "verify").with(r), s)
 }
 
+// EvacuatePool moves a pool's volumes to another.
+func (c *Client) EvacuatePool(ctx context.Context, s Submit, pool string, r PoolEvacuate) (Started, error) {
+	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "evacuate").with(r), s)
+}
+
 // DeletePool destroys a pool's storage.
 func (c *Client) DeletePool(ctx context.Context, s Submit, pool string, r PoolDelete) (Started, error) {
 	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "delete").with(r), s)

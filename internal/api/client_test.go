@@ -51,6 +51,10 @@ var every = map[string]func(context.Context, *api.Client) (any, error){
 	"RefreshPool": func(ctx context.Context, c *api.Client) (any, error) {
 		return c.RefreshPool(ctx, api.Submit{}, "images", api.JobOptions{})
 	},
+	"EvacuatePool": func(ctx context.Context, c *api.Client) (any, error) {
+		r := api.PoolEvacuate{To: "q", Only: "vm*", SkipBusy: true, KeepSource: true, OnError: "stop"}
+		return c.EvacuatePool(ctx, api.Submit{}, "images", r)
+	},
 	"VerifyPool": func(ctx context.Context, c *api.Client) (any, error) {
 		return c.VerifyPool(ctx, api.Submit{}, "images", api.JobOptions{Limit: ptr(int64(9))})
 	},

@@ -203,6 +203,10 @@ func (f *fake) VerifyPool(_ context.Context, s api.Submit, pool string, r api.Jo
 	return f.begin("VerifyPool", s, r, pool)
 }
 
+func (f *fake) EvacuatePool(_ context.Context, s api.Submit, pool string, r api.PoolEvacuate) (api.Started, error) {
+	return f.begin("EvacuatePool", s, r, pool)
+}
+
 func (f *fake) DeletePool(_ context.Context, s api.Submit, pool string, r api.PoolDelete) (api.Started, error) {
 	return f.begin("DeletePool", s, r, pool)
 }

@@ -115,6 +115,10 @@ func verifyPool(c *call, s Submit, r JobOptions) (Started, error) {
 	return c.svc.VerifyPool(c.ctx(), s, c.pool(), r)
 }
 
+func evacuatePool(c *call, s Submit, r PoolEvacuate) (Started, error) {
+	return c.svc.EvacuatePool(c.ctx(), s, c.pool(), r)
+}
+
 func deletePool(c *call, s Submit, r PoolDelete) (Started, error) {
 	return c.svc.DeletePool(c.ctx(), s, c.pool(), r)
 }

@@ -52,6 +52,16 @@ type PoolDelete struct {
 	JobOptions
 }
 
+// PoolEvacuate asks to move the volumes of a pool to another, To.
+type PoolEvacuate struct {
+	To         string `json:"to"`
+	Only       string `json:"only,omitempty"` // pattern of names; empty is any
+	SkipBusy   bool   `json:"skip_busy,omitempty"`
+	KeepSource bool   `json:"keep_source,omitempty"` // clone instead of moving
+	OnError    string `json:"on_error,omitempty"`    // continue (default), stop
+	JobOptions
+}
+
 // PoolPatch changes properties of a pool; nil leaves one as it is.
 type PoolPatch struct {
 	Autostart *bool `json:"autostart,omitempty"`

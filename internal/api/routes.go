@@ -57,6 +57,7 @@ func poolRoutes() []route {
 		{http.MethodPost, one + "/stop", Member, starting, true, starts(stopPool), false},
 		{http.MethodPost, one + "/refresh", Member, starting, true, starts(refreshPool), false},
 		{http.MethodPost, one + "/verify", Member, starting, true, starts(verifyPool), false},
+		{http.MethodPost, one + "/evacuate", Member, starting, true, starts(evacuatePool), false},
 		{http.MethodPost, one + "/delete", Member, starting, true, starts(deletePool), false},
 	}
 }

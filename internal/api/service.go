@@ -65,6 +65,7 @@ type PoolService interface {
 	StopPool(ctx context.Context, s Submit, pool string, r PoolStop) (Started, error)
 	RefreshPool(ctx context.Context, s Submit, pool string, r JobOptions) (Started, error)
 	VerifyPool(ctx context.Context, s Submit, pool string, r JobOptions) (Started, error)
+	EvacuatePool(ctx context.Context, s Submit, pool string, r PoolEvacuate) (Started, error)
 	DeletePool(ctx context.Context, s Submit, pool string, r PoolDelete) (Started, error)
 }
 

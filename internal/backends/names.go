@@ -2,6 +2,7 @@ package backends
 
 import (
 	"fmt"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -77,6 +78,19 @@ func CheckName(name string) error {
 		return bad("names of the form .*.storaged are reserved for volumes in the making")
 	}
 	return nil
+}
+
+// MatchName is the one rule for patterns of names: those of the shell, as in
+// path.Match. An empty pattern is any name.
+func MatchName(pattern, name string) (bool, error) {
+	if pattern == "" {
+		return true, nil
+	}
+	ok, err := path.Match(pattern, name)
+	if err != nil {
+		return false, fmt.Errorf("bad pattern %s", quote(pattern))
+	}
+	return ok, nil
 }
 
 // CheckPath is the rule for paths of pools: absolute, clean, UTF-8, printable.

@@ -161,6 +161,30 @@ func startArgv(w work) []string   { return flagArg(poolArgv("pool-start", w), w.
 func stopArgv(w work) []string    { return poolArgv("pool-stop", w) }
 func refreshArgv(w work) []string { return idArg(poolArgv("pool-refresh", w), "--pool-id", w.PoolID) }
 
+func evacuateArgv(w work) []string {
+	argv := idArg(poolArgv("evacuate", w), "--pool-id", w.PoolID)
+	argv = idArg(append(argv, "--to", w.TargetPath, "--to-type", w.TargetType), "--to-pool-id", w.TargetID)
+	if w.Only != "" {
+		argv = append(argv, "--only="+w.Only)
+	}
+	for _, name := range w.stays {
+		argv = append(argv, "--stays="+name)
+	}
+	argv = flagArg(flagArg(argv, w.SkipBusy, "--skip-busy"), w.KeepSource, "--keep-source")
+	if w.OnError == onErrorStop {
+		argv = append(argv, "--on-error", w.OnError)
+	}
+	return argv
+}
+
+// settleEvacuateArgv finds out about the volume between the pools.
+func settleEvacuateArgv(w work) []string {
+	from, to := w.PoolID, w.TargetID
+	from.Device, to.Device = 0, 0
+	argv := idArg([]string{"settle", "--pools", "--source", w.Path, "--source-type", w.Type}, "--source-pool-id", from)
+	return idArg(append(argv, "--target", w.TargetPath, "--target-type", w.TargetType), "--pool-id", to)
+}
+
 func verifyPoolArgv(w work) []string { return poolArgv("pool-verify", w) }
 
 func deletePoolArgv(w work) []string {

@@ -74,8 +74,11 @@ func (w work) placed(tx *store.Tx) error {
 	if w.Volume != "" {
 		where[w.Pool] = filepath.Dir(w.Path)
 	}
-	if w.TargetPool != "" {
+	switch {
+	case w.TargetName != "":
 		where[w.TargetPool] = filepath.Dir(w.TargetPath)
+	case w.TargetPool != "":
+		where[w.TargetPool] = w.TargetPath
 	}
 	for name, dir := range where {
 		p, err := findPool(tx, name)

@@ -42,7 +42,7 @@ func startable(tx *store.Tx, p *store.Pool, w work) error {
 	switch {
 	case w.Kind == record.PoolStart && active:
 		return record.Errorf(record.WrongState, "pool %q is %s already", p.Name, p.State)
-	case !active && (w.Kind == record.PoolStop || w.Kind == record.PoolRefresh || w.Kind == record.PoolVerify):
+	case !active && (w.Kind == record.PoolStop || w.Kind == record.PoolRefresh || w.Kind == record.PoolVerify || w.Kind == record.PoolEvacuate):
 		return record.Errorf(record.WrongState, "pool %q is not active", p.Name).WithHint("storagectl pool start %s", p.Name)
 	case (w.Kind == record.PoolBuild || w.Kind == record.PoolDelete) && active:
 		return record.Errorf(record.WrongState, "pool %q is %s", p.Name, p.State).WithHint("storagectl pool stop %s", p.Name)
@@ -296,7 +296,8 @@ func (s scan) ignore(e end) {
 	}
 }
 
-// lockedNames are the volumes of a pool that live jobs other than self hold.
+// lockedNames are the volumes of a pool that live jobs other than self hold; ""
+// stands for all.
 func lockedNames(tx *store.Tx, pool string, self int64) (map[string]bool, error) {
 	jobs, err := tx.LiveJobs()
 	if err != nil {
@@ -305,7 +306,8 @@ func lockedNames(tx *store.Tx, pool string, self int64) (map[string]bool, error)
 	names := map[string]bool{}
 	for _, j := range jobs {
 		for _, o := range j.Objects {
-			if o.Pool == pool && j.Granted && j.Number != self {
+			// R, M and G on a pool leave its names as they are.
+			if o.Pool == pool && j.Granted && j.Number != self && (o.Volume != "" || o.Mode == record.ModeWrite || o.Mode == record.ModeDelete) {
 				names[o.Volume] = true
 			}
 		}
@@ -322,14 +324,16 @@ type scan struct {
 	busy  map[string]bool
 }
 
+func (s scan) locked(name string) bool { return s.busy[""] || s.busy[name] }
+
 // stale reports whether the entry is newer than the scan, or somebody's.
 func (s scan) stale(v *store.Volume) bool {
-	return s.busy[v.Name] || v.State == record.VolumeBuilding ||
+	return s.locked(v.Name) || v.State == record.VolumeBuilding ||
 		s.began.Started != nil && v.Observed.After(*s.began.Started)
 }
 
 func (s scan) apply(v *store.Volume, it ipc.Item) error {
-	if s.busy[it.Name] || v != nil && s.stale(v) {
+	if s.locked(it.Name) || v != nil && s.stale(v) {
 		return nil
 	}
 	if v == nil && s.goneSince(s.pool.Name, it.Name, s.began.Started) {

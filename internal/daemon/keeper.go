@@ -90,6 +90,19 @@ func (k *keeper) Granted(tx *store.Tx, j *store.Job) error {
 	return nil
 }
 
+// Advanced tells it what a job over many volumes has done so far.
+func (k *keeper) Advanced(tx *store.Tx, j *store.Job, items []ipc.Item) error {
+	w, err := workOf(j)
+	if err != nil {
+		return err
+	}
+	kind := w.kind()
+	if kind.advanced == nil {
+		return nil
+	}
+	return kind.advanced(k, tx, end{work: w, job: j}, items)
+}
+
 // Ended tells it how the job ended.
 func (k *keeper) Ended(tx *store.Tx, j *store.Job, r *ipc.Report) error {
 	w, err := workOf(j)

@@ -96,7 +96,7 @@ func (s *Service) roomFor(ctx context.Context, w *work) error {
 		return nil
 	}
 	hint := "free some, or allocate less: --allocation none"
-	if w.TargetName != "" {
+	if w.TargetPool != "" {
 		hint = "free some, or choose another pool"
 	}
 	e := record.Errorf(record.NoSpace, "pool %q has no room for %s: %s are available%s", p.Name, quantity.FormatBoth(w.Allocation),

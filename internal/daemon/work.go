@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"storaged/internal/backends"
+	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
@@ -71,6 +72,15 @@ type work struct {
 	Continues   int64    `json:"continues,omitempty"` // number of a job
 	AsFormat    string   `json:"as_format,omitempty"`
 	DetectZeros bool     `json:"detect_zeros,omitempty"`
+
+	// Of an evacuation. Names are the volumes that the catalogue had when it was
+	// asked for; TargetPath is the target pool's.
+	Names      []string `json:"names,omitempty"`
+	Only       string   `json:"only,omitempty"`
+	SkipBusy   bool     `json:"skip_busy,omitempty"`
+	KeepSource bool     `json:"keep_source,omitempty"`
+	OnError    string   `json:"on_error,omitempty"`
+	stays      []string // volumes that cannot be moved, as the catalogue has it when the job begins
 }
 
 // Forms of a content outside.
@@ -90,6 +100,7 @@ type kind struct {
 	destroys func(w work) bool
 	keeps    bool // what it did not complete can be kept
 	granted  func(k *keeper, tx *store.Tx, w work, j *store.Job) error
+	advanced func(k *keeper, tx *store.Tx, e end, items []ipc.Item) error // nil: it is about one object
 	ended    func(k *keeper, tx *store.Tx, e end) error
 }
 
@@ -132,6 +143,10 @@ func kindOf(name record.Kind) (kind, bool) {
 	case record.PoolVerify:
 		k := poolKind(record.Async, verifyPoolArgv, "", endPoolVerify)
 		k.objects = func(w work) []record.Object { return []record.Object{{Pool: w.Pool, Mode: record.ModeRead}} }
+		return k, true
+	case record.PoolEvacuate:
+		k := poolKind(record.Async, evacuateArgv, "", endEvacuate)
+		k.objects, k.undo, k.granted, k.advanced = evacuateObjects, settleEvacuateArgv, beginEvacuate, (*keeper).evacuated
 		return k, true
 	case record.PoolDelete:
 		return destroying(poolKind(record.Normal, deletePoolArgv, "", endPoolDelete)), true
@@ -237,7 +252,7 @@ func (w *work) locate(tx *store.Tx) error {
 		}
 		*at.id = poolID(p)
 	}
-	return nil
+	return w.stay(tx)
 }
 
 // poolID is what the pool's target was when it was started or read last.
@@ -245,7 +260,7 @@ func poolID(p *store.Pool) backends.PoolID { return backends.PoolID{Device: p.De
 
 // target is the volume the work makes or changes.
 func (w work) target() (pool, volume string) {
-	if w.TargetName != "" {
+	if w.TargetPool != "" {
 		return w.TargetPool, w.TargetName
 	}
 	return w.Pool, w.Volume

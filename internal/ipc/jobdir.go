@@ -48,6 +48,9 @@ func (d JobDir) Result() string { return filepath.Join(d.State, "result") }
 // its driver's own form.
 func (d JobDir) Commit() string { return filepath.Join(d.State, "commit") }
 
+// Items holds what a job over many objects is done with so far.
+func (d JobDir) Items() string { return filepath.Join(d.State, "items") }
+
 // Checkpoint holds the last durable checkpoint.
 func (d JobDir) Checkpoint() string { return filepath.Join(d.State, "checkpoint") }
 

@@ -25,6 +25,7 @@ type Job struct {
 	Go         bool           `json:"go"`       // GO was or may have been sent
 	Undo       bool           `json:"undo"`     // a helper with UndoArgv settles it; Error is why
 	Settler    *record.Helper `json:"settler"`  // that helper; Helper stays the one that died
+	Told       int            `json:"told"`     // items of what it does to many objects that the keeper was told of
 	Destroys   bool           `json:"destroys"` // kept longer in history
 	Old        bool           `json:"old"`      // from a copy of the database: the job may have gone further
 	Data       bool           `json:"data"`     // its helper needs a descriptor that a client gave

@@ -82,6 +82,9 @@ type Keeper interface {
 	// go on after an interruption (job.Resumed is not 0). An error (a
 	// *record.Error) ends the job as failed, with nothing touched.
 	Granted(tx *store.Tx, job *store.Job) error
+	// Advanced is told what a job over many objects has done further, in order,
+	// before others may visit them. job.Told counts what it was told of before.
+	Advanced(tx *store.Tx, job *store.Job, items []ipc.Item) error
 	// Ended is told that the job has ended; job.State, Error and Result are
 	// set. report is what the helper said, nil when nothing is known. An error
 	// that is not the disk's (store.ErrUnwritable) would be the same the next

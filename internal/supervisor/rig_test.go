@@ -318,10 +318,11 @@ type testKeeper struct {
 	fails   int   // calls that fail as on a full disk, from now on
 	broken  error // of every end, as of one that no catalogue can take
 	report  map[string]*ipc.Report
+	items   map[string][]ipc.Item
 }
 
 func newTestKeeper() *testKeeper {
-	return &testKeeper{granted: map[string]int{}, ended: map[string]int{}, report: map[string]*ipc.Report{}}
+	return &testKeeper{granted: map[string]int{}, ended: map[string]int{}, report: map[string]*ipc.Report{}, items: map[string][]ipc.Item{}}
 }
 
 func (k *testKeeper) Granted(tx *store.Tx, j *store.Job) error {
@@ -362,6 +363,22 @@ func (k *testKeeper) Ended(tx *store.Tx, j *store.Job, report *ipc.Report) error
 		defer k.mu.Unlock()
 		k.ended[id]++
 		k.report[id] = report
+	})
+	return nil
+}
+
+func (k *testKeeper) Advanced(tx *store.Tx, j *store.Job, items []ipc.Item) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fails > 0 {
+		k.fails--
+		return fmt.Errorf("%w: disk is full", store.ErrUnwritable)
+	}
+	id := j.ID
+	tx.OnCommit(func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.items[id] = append(k.items[id], items...)
 	})
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"storaged/internal/ipc"
 	"storaged/internal/record"
+	"storaged/internal/store"
 	"storaged/internal/supervisor/locks"
 )
 
@@ -34,6 +35,7 @@ func interruptible(window []record.Mode) []record.Mode {
 }
 
 func (j *job) onWindow(m ipc.Window) {
+	j.tellItems()
 	if m.Open {
 		j.openWindow()
 		return
@@ -72,6 +74,21 @@ func (j *job) listen() {
 		mask = j.track.mask()
 	}
 	j.s.queue.onCall(j, mask)
+}
+
+// tellItems tells the keeper what the helper has done further, of many objects.
+// What cannot be told now is told at the next window, or at the end.
+func (j *job) tellItems() {
+	items, err := ipc.ReadItems(j.s.launcher.dir(j.id).Items())
+	if err == nil && len(items) > j.rec.Told && !j.rec.Undo {
+		more := items[j.rec.Told:]
+		err = j.commit(func(r *store.Job) { r.Told = len(items) }, func(tx *store.Tx, r *store.Job) error {
+			return j.s.keeper.Advanced(tx, r, more)
+		})
+	}
+	if err != nil {
+		j.s.log.Error("what a job has done is not recorded yet", "job", j.rec.Number, "error", err)
+	}
 }
 
 // openWindow lets in who may visit in the current phase.

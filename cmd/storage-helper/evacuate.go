@@ -1,0 +1,327 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/internal/backends"
+	"storaged/internal/backends/all"
+	"storaged/internal/diskio"
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+)
+
+func evacuateCommand() *cli.Command {
+	return taskCommand(cli.Command{
+		Name: "evacuate", Usage: "move the volumes of a pool to another",
+		Description: "The volumes are those that there are at the start. Each is moved as by \"move\", one after the\n" +
+			"other. One that cannot be moved stays, and makes the exit code 11.",
+		Flags: poolFlags(
+			poolIDFlag("pool-id", "the pool"),
+			&cli.StringFlag{Name: "to", Usage: "`PATH` of the pool to move to"},
+			&cli.StringFlag{Name: "to-type", Value: "dir", Usage: "its `TYPE`, default dir"},
+			poolIDFlag("to-pool-id", "that pool"),
+			&cli.StringFlag{Name: "only", Usage: "only volumes whose names match the `GLOB`"},
+			&cli.BoolFlag{Name: "skip-busy", Usage: "one that is in use stays, and is no failure"},
+			&cli.BoolFlag{Name: "keep-source", Usage: "copy instead of moving"},
+			&cli.StringFlag{Name: "on-error", Value: "continue", Usage: "what to do after a failure: `continue|stop`, default continue"},
+			&cli.StringSliceFlag{Name: "stays", Usage: "a volume of that `NAME` cannot be moved, because of what stands on it"},
+		),
+	}, "--target /var/lib/images --to /srv/images --only 'vm*'", buildEvacuate)
+}
+
+func buildEvacuate(c *cli.Context) (task, error) {
+	to, err := poolOf(c, "to", "to-pool-id")
+	if err != nil {
+		return task{}, err
+	}
+	from, err := poolID(c, "pool-id")
+	if err != nil {
+		return task{}, err
+	}
+	if _, err := backends.MatchName(c.String("only"), ""); err != nil {
+		return task{}, record.Errorf(record.Invalid, "--only: %s", err)
+	}
+	t, err := poolTask(c, "evacuate", "evacuated", func(ctx context.Context, r *run, p pool) error {
+		p.ID = from
+		w := evacuation{
+			walk: walk{pool: p, run: r}, to: to, only: c.String("only"), stays: c.StringSlice("stays"),
+			skipBusy: c.Bool("skip-busy"), keep: c.Bool("keep-source"), stop: c.String("on-error") == "stop",
+		}
+		return w.work(ctx)
+	})
+	t.undone = "what is moved already stays moved"
+	return t, err
+}
+
+// poolOf finds the pool of a flag, with its type and the identity under idFlag.
+func poolOf(c *cli.Context, flag, idFlag string) (pool, error) {
+	path, err := needed(c, flag)
+	if err != nil {
+		return pool{}, err
+	}
+	poolType := c.String(flag + "-type")
+	backend, err := all.Lookup(poolType)
+	if err != nil {
+		return pool{}, record.Errorf(record.Unsupported, "%s", err)
+	}
+	if path, err = absolute(path); err != nil {
+		return pool{}, err
+	}
+	id, err := poolID(c, idFlag)
+	return pool{backends.Pool{Type: poolType, Target: path, ID: id}, backend}, err
+}
+
+// evacuation moves the volumes of a pool to another.
+type evacuation struct {
+	walk
+	to       pool
+	only     string
+	stays    []string // names of volumes that cannot be moved
+	skipBusy bool
+	keep     bool  // the volumes, which are only copied
+	stop     bool  // at the first failure
+	bytes    int64 // of the volumes that were moved
+	stuck    bool  // something unfinished could not be removed
+}
+
+func (w *evacuation) work(ctx context.Context) error {
+	w.run.many = true
+	err := w.begin(ctx, "move", func(v backends.VolumeInfo) bool {
+		ok, err := backends.MatchName(w.only, v.Name)
+		return ok && err == nil
+	})
+	if err != nil {
+		return err
+	}
+	err = w.each(ctx, w.deal)
+	if w.stuck {
+		w.run.report.Rollback = string(record.RollbackFailed)
+	}
+	if (err == nil || errors.Is(err, errStopped)) && w.failed > 0 {
+		return w.partial(err)
+	}
+	return err
+}
+
+// errStopped ends an evacuation at the first failure.
+var errStopped = errors.New("stopped at the first failure")
+
+func (w *evacuation) partial(stopped error) error {
+	then := ""
+	if stopped != nil {
+		then = "; " + stopped.Error()
+	}
+	return failed(record.Partial, "%d of %d volumes of pool %q could not be moved to %q%s", w.failed, len(w.volumes), w.Target, w.to.Target, then)
+}
+
+// deal moves one volume and notes durably what became of it.
+func (w *evacuation) deal(ctx context.Context, v backends.VolumeInfo) error {
+	w.run.report.Rollback = string(record.RollbackNone)
+	it, err := w.move(ctx, v)
+	w.run.report.Bytes = w.bytes
+	w.stuck = w.stuck || w.run.report.Rollback == string(record.RollbackFailed)
+	before := w.failed
+	it = w.judge(it, err)
+	w.run.report.Items = append(w.run.report.Items, it)
+	if nerr := w.run.records.add(it); nerr != nil {
+		return nerr
+	}
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case w.failed > before && w.stop:
+		return errStopped
+	case err != nil:
+		w.run.report.Rollback = string(record.RollbackNone)
+	}
+	return nil
+}
+
+// judge is judged, but for what is no failure here.
+func (w *evacuation) judge(it ipc.Item, err error) ipc.Item {
+	_, busy := errors.AsType[*backends.BusyError](err)
+	if !errors.Is(err, context.Canceled) && !(busy && w.skipBusy) {
+		return w.judged(it, "move", err)
+	}
+	it.State = skipped
+	it.Error = fault(err, task{doing: fmt.Sprintf("move %q", it.Path), reads: it.Path})
+	return it
+}
+
+// move moves or copies one volume. The item is of the target as soon as that
+// is there.
+func (w *evacuation) move(ctx context.Context, planned backends.VolumeInfo) (ipc.Item, error) {
+	w.run.report.Volume = nil
+	it := item(planned)
+	if slices.Contains(w.stays, planned.Name) {
+		w.run.pacer.Foresee(-planned.Size)
+		return it, failed(record.HasChildren, "%q cannot be moved: others stand on it, or it would not find what it stands on", planned.Path)
+	}
+	do := w.take
+	if w.keep {
+		do = w.clone
+	}
+	expected := planned.Size // what has to be taken back if the content is not dealt with
+	err := do(ctx, move{from: w.at(planned), to: w.there(planned.Name)}, &expected)
+	w.run.pacer.Foresee(-expected)
+	if v := w.run.report.Volume; v != nil {
+		v.Format, v.Capacity, v.Backing = it.Format, it.Capacity, it.Backing
+		it, w.run.report.Volume = *v, nil
+	}
+	return it, err
+}
+
+// there is where a volume goes.
+func (w *evacuation) there(name string) place {
+	return place{path: filepath.Join(w.to.Target, name), backend: w.to.backend, pool: w.to.Pool, name: name}
+}
+
+// take moves a volume, which nobody else may have open.
+func (w *evacuation) take(ctx context.Context, mv move, expected *int64) error {
+	v, err := w.run.take(ctx, mv.from)
+	if err != nil {
+		return err
+	}
+	defer v.Close() // what becomes of it is durable by then
+	size, err := w.look(v, expected)
+	if err != nil {
+		return err
+	}
+	err = mv.rename(ctx, w.run, v, w.run.seal)
+	if err == nil {
+		return w.dealt(ctx, size, expected)
+	}
+	if !errors.Is(err, backends.ErrElsewhere) {
+		return err
+	}
+	source, err := v.Identity()
+	if err != nil {
+		return err
+	}
+	*expected = 0
+	if err := mv.copy(ctx, w.run, v, source, samePhase); err != nil {
+		return err
+	}
+	w.bytes += size
+	return mv.remove(ctx, w.run, v)
+}
+
+// clone copies a volume, which others may read.
+func (w *evacuation) clone(ctx context.Context, mv move, expected *int64) error {
+	v, err := w.run.open(ctx, mv.from, backends.ReadShared)
+	if err != nil {
+		return err
+	}
+	defer v.Close() // opened for reading
+	size, err := w.look(v, expected)
+	if err != nil {
+		return err
+	}
+	*expected = 0
+	if err := mv.copy(ctx, w.run, v, nil, samePhase); err != nil {
+		return err
+	}
+	w.bytes += size
+	return nil
+}
+
+// look takes the volume for as long as it is now.
+func (w *evacuation) look(v backends.Volume, expected *int64) (size int64, err error) {
+	if size, err = sizeOf(v); err == nil {
+		w.run.pacer.Foresee(size - *expected)
+		*expected = size
+	}
+	return size, err
+}
+
+// dealt counts what needed no copy.
+func (w *evacuation) dealt(ctx context.Context, size int64, expected *int64) error {
+	if _, err := w.run.pacer.Admit(context.WithoutCancel(ctx), 0); err != nil {
+		return err
+	}
+	w.run.pacer.Finished(diskio.Moved{Done: size, Durable: size})
+	w.bytes += size
+	*expected = 0
+	return nil
+}
+
+// evacuated settles a job that was to evacuate a pool.
+type evacuated struct {
+	settlement
+	from, to pool
+}
+
+// work gives the items that the job was done with, and the one between the
+// two pools when it died.
+func (w evacuated) work(ctx context.Context, r *run) error {
+	if err := w.begin(r); err != nil {
+		return err
+	}
+	items, err := r.records.added()
+	if err != nil {
+		return err
+	}
+	r.report.Items = items
+	rec, err := loadMove(r.records)
+	if err != nil {
+		return err
+	}
+	known := slices.ContainsFunc(items, func(it ipc.Item) bool { return it.Name == rec.Name })
+	if known || rec.Name == "" {
+		rec = moveRecord{Name: w.job} // only what is unfinished is to be removed
+	}
+	r.report.Rollback = string(record.RollbackDone)
+	if err := w.last(ctx, r, rec); err != nil {
+		r.report.Rollback = string(record.RollbackFailed)
+		return err
+	}
+	return errUndone
+}
+
+// last finds out what became of the volume in flight.
+func (w evacuated) last(ctx context.Context, r *run, rec moveRecord) error {
+	one := movedSettlement{w.settlement, place{filepath.Join(w.from.Target, rec.Name), w.from.backend, w.from.Pool, rec.Name}}
+	one.at = place{filepath.Join(w.to.Target, rec.Name), w.to.backend, w.to.Pool, rec.Name}
+	committed, err := one.settle(ctx, rec)
+	if !committed {
+		return err
+	}
+	one.describe(ctx, r)
+	it := ipc.Item{Name: rec.Name, Path: one.at.path, State: string(record.Succeeded)}
+	if r.report.Volume != nil {
+		it, r.report.Volume = *r.report.Volume, nil
+		it.State = string(record.Succeeded)
+	}
+	if err != nil {
+		it.State, it.Error = string(record.Failed), fault(err, task{doing: fmt.Sprintf("move %q", one.from.path)})
+	}
+	r.report.Items = append(r.report.Items, it)
+	return err
+}
+
+// settlePools is buildSettle for a job over two pools.
+func settlePools(c *cli.Context, job string, byHand bool) (task, error) {
+	from, err := poolOf(c, "source", "source-pool-id")
+	if err != nil {
+		return task{}, err
+	}
+	to, err := poolOf(c, "target", "pool-id")
+	if err != nil {
+		return task{}, err
+	}
+	w := evacuated{settlement: settlement{job: job, byHand: byHand}, from: from, to: to}
+	return task{
+		doing:   fmt.Sprintf("settle job %s on pool %q", job, to.Target),
+		done:    fmt.Sprintf("settled job %s on pool %q", job, to.Target),
+		undone:  "what was unfinished may be there still",
+		writes:  to.Target,
+		settles: true,
+		work:    w.work,
+	}, nil
+}
