@@ -21,7 +21,10 @@ const (
 	endSpan  = 60 // seconds of the smoothing behind the end: steady rather than quick
 	rateSpan = 15 // and behind the rate shown: people watch it react
 
-	priorWeight = 10 // seconds of own observation that outweigh the prior
+	// So many seconds of own observation outweigh the prior: ten, but of a short
+	// job no more than this share of the time that the prior gives it.
+	priorWeight = 10
+	priorShare  = 0.1
 
 	// stallAfter is the shortest silence that counts as a stall, stallGaps how
 	// many usual gaps between two moves a silence must exceed.
@@ -30,9 +33,11 @@ const (
 	knownMoves = 3                // so many moves in a phase tell the usual gap
 	holdEnd    = 30 * time.Second // how long a stalled job keeps its predicted end
 
-	// An end is published anew when it moved by more than this.
+	// An end is published anew when it moved by more than this: two seconds, or
+	// in the last seconds of a job a tenth of the time that remains.
 	endMove      = 2 * time.Second
 	endMoveShare = 0.02 // of the remaining time
+	endMoveLast  = 0.1  // likewise
 
 	mostPercent = 99.9 // before the result is there
 )
@@ -99,6 +104,7 @@ type life struct {
 	data     [2]float64 // clock at the first and last report of the data phase
 	dataWork [2]float64 // work units then
 	dataSeen bool
+	limit    float64 // the lowest in force in the data phase, work units per second; 0: none
 	forecast [deciles]forecast
 }
 
@@ -301,9 +307,15 @@ func (e *Estimator) rate(now time.Time) float64 {
 	seen, age := e.end.rate(clock), clock-e.end.start
 	rate := seen
 	if e.guess > 0 {
-		rate = (e.guess*priorWeight + seen*age) / (priorWeight + age)
+		weight := e.guessWeight()
+		rate = (e.guess*weight + seen*age) / (weight + age)
 	}
 	return min(rate, e.ceiling())
+}
+
+// guessWeight is how many seconds of observation the guess counts for.
+func (e *Estimator) guessWeight() float64 {
+	return min(priorWeight, priorShare*e.before(len(e.phases))/e.guess)
 }
 
 // ceiling is the limit as weight per second.
@@ -399,8 +411,8 @@ func (e *Estimator) Estimate(now time.Time) record.Estimate {
 // publish moves the end told when it is wrong by more than people care about.
 func (e *Estimator) publish(now time.Time, left float64) {
 	end := now.Add(time.Duration(left * float64(time.Second)))
-	tolerance := max(endMove, time.Duration(left*endMoveShare*float64(time.Second)))
-	if e.published == nil || end.Sub(*e.published).Abs() > tolerance {
+	tolerance := max(min(endMove.Seconds(), endMoveLast*left), endMoveShare*left)
+	if e.published == nil || end.Sub(*e.published).Abs().Seconds() > tolerance {
 		e.published = &end
 	}
 }

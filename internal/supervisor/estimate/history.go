@@ -15,6 +15,10 @@ const (
 	// few enough to follow a changed disk.
 	samples = 32
 
+	// heldShare of its limit is what a job reaches at least that the limit holds
+	// back. Its rate is that of the limit and tells nothing of the storage.
+	heldShare = 0.9
+
 	// fewest is how many past errors make a band of their own.
 	fewest = 5
 )
@@ -74,7 +78,7 @@ func (p Prior) Expect(work int64) *float64 {
 
 // Outcome is what a job that succeeded teaches.
 type Outcome struct {
-	Rate   float64           // work units per second of the data phase; 0: not measured
+	Rate   float64           // work units per second of the data phase; 0: not measured, or held back by a limit
 	Errors [deciles]*float64 // ln(actual/predicted remaining time) at each decile; nil: no prediction
 }
 
@@ -83,7 +87,9 @@ func (e *Estimator) Finish(now time.Time) Outcome {
 	var o Outcome
 	l := &e.life
 	if seconds := l.data[1] - l.data[0]; seconds > 0 {
-		o.Rate = (l.dataWork[1] - l.dataWork[0]) / seconds
+		if rate := (l.dataWork[1] - l.dataWork[0]) / seconds; l.limit == 0 || rate < heldShare*l.limit {
+			o.Rate = rate
+		}
 	}
 	for i, f := range l.forecast {
 		if actual := e.ran(now) - f.ran; f.remaining > 0 && actual > 0 {
@@ -106,8 +112,11 @@ func (e *Estimator) learn(now time.Time, r Report) {
 			l.dataSeen, l.data[0], l.dataWork[0] = true, clock, work
 		}
 		l.data[1], l.dataWork[1] = clock, work
+		if e.limit != nil && (l.limit == 0 || float64(*e.limit) < l.limit) {
+			l.limit = float64(*e.limit)
+		}
 	}
-	if e.limit == nil || e.rate(now) < 0.9*e.ceiling() {
+	if e.limit == nil || e.rate(now) < heldShare*e.ceiling() {
 		e.free = e.rate(now)
 	}
 	decile := min(int(deciles*e.at/e.before(len(e.phases))), deciles-1)

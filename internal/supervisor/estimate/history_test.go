@@ -63,6 +63,32 @@ func TestJobThatMeasuredNothingTeachesNothing(t *testing.T) {
 	}
 }
 
+// A limit is no property of the storage: jobs without one are not to be
+// expected to be as slow.
+func TestRateThatALimitHeldBackIsNotLearned(t *testing.T) {
+	low, high := int64(10), int64(500)
+	for name, c := range map[string]struct {
+		limit *int64
+		rate  int64
+		later int64 // seconds until the limit, 0: from the start
+		want  float64
+	}{
+		"none":            {rate: 100, want: 100},
+		"held":            {limit: &low, rate: 10},
+		"not held":        {limit: &high, rate: 100, want: 100},
+		"held from later": {limit: &low, rate: 10, later: 5},
+	} {
+		j := start(t, 10_000, Prior{})
+		j.run(int(c.later), 100)
+		j.e.Limit(j.now, c.limit)
+		j.e.Report(j.now, Report{Done: j.done, Total: j.all})
+		j.run(40, c.rate)
+		if got := j.e.Finish(j.now).Rate; math.Abs(got-c.want) > 1 {
+			t.Errorf("%s: learned %v, want %v", name, got, c.want)
+		}
+	}
+}
+
 func TestQuantile(t *testing.T) {
 	values := []float64{4, 1, 3, 2}
 	for q, want := range map[float64]float64{0: 1, 0.5: 2.5, 1: 4} {

@@ -264,3 +264,59 @@ func TestErrorOnTraces(t *testing.T) {
 		})
 	}
 }
+
+// A short job is over before much is learned of it: the prior must not outweigh
+// what is seen. It takes 2 s, reports five times a second, and ends with a
+// commit that takes as long as its weight says. The bounds are those of a
+// prediction by a steady rate (no prior, a true one), and what a prior that is
+// wrong by 4 leaves after the first few reports.
+var shortJobs = []struct {
+	name  string
+	prior float64 // as a multiple of the true rate; 0: none
+	most  float64
+}{
+	{"no prior", 0, 0.02},
+	{"true prior", 1, 0.02},
+	{"prior too fast by 4", 4, 0.25},
+	{"prior too slow by 4", 0.25, 0.55},
+}
+
+func TestErrorOnShortJobs(t *testing.T) {
+	for _, s := range shortJobs {
+		t.Run(s.name, func(t *testing.T) {
+			raw, told := playShort(s.prior)
+			t.Logf("mean error %.3f, as published %.3f (bound %.3f)", raw, told, s.most)
+			if !(raw <= s.most) || !(told <= s.most+0.1) {
+				t.Errorf("mean error is %.3f, as published %.3f, bound %.3f", raw, told, s.most)
+			}
+		})
+	}
+}
+
+// playShort gives the mean errors of prediction and published end.
+func playShort(prior float64) (raw, told float64) {
+	const all, steps, step = 1 << 30, 10, 200 * time.Millisecond
+	const commit = 0.05 // of the time of the copy
+	speed := all / (steps * step.Seconds())
+	e := New([]Phase{
+		{Name: "copy", Unit: "bytes", Total: all, Weight: 1, Data: true, Bounded: true},
+		{Name: "commit", Total: 1, Weight: commit, Bounded: true},
+	}, Prior{Rate: prior * speed}, base)
+	e.Report(base, Report{Total: all})
+	end := steps * step.Seconds() * (1 + commit)
+	n := 0.0
+	for i := 1; i < steps; i++ {
+		now := base.Add(time.Duration(i) * step)
+		e.Report(now, Report{Done: int64(i) * all / steps, Total: all})
+		left, ok := e.remaining(now)
+		published := e.Estimate(now).RemainingS
+		if !ok || published == nil {
+			return math.Inf(1), math.Inf(1)
+		}
+		actual := end - now.Sub(base).Seconds()
+		raw += min(math.Abs(math.Log(left/actual)), 3)
+		told += min(math.Abs(math.Log(*published/actual)), 3)
+		n++
+	}
+	return raw / n, told / n
+}
