@@ -133,8 +133,8 @@ func (h *host) tidy(j record.Job) {
 			h.fault(j, "%s is held: %+v", o, blockers)
 		}
 	}
-	for _, pattern := range []string{"run/jobs/" + j.ID, "pool*/." + j.ID + ".storaged"} {
-		if left, _ := filepath.Glob(filepath.Join(h.dir, pattern)); len(left) > 0 {
+	for _, pattern := range []string{filepath.Join(h.dir, "run/jobs", j.ID), h.pool + "*/." + j.ID + ".storaged"} {
+		if left, _ := filepath.Glob(pattern); len(left) > 0 {
 			h.fault(j, "left behind: %v", left)
 		}
 	}

@@ -2,9 +2,11 @@ package main_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"testing"
 
 	"storaged/internal/api"
 	"storaged/internal/record"
@@ -65,15 +67,28 @@ func content(n string, size int) []byte {
 func (h *host) put(name string) {
 	h.t.Helper()
 	h.create(name, deedBytes)
-	f, err := os.OpenFile(h.path(name), os.O_WRONLY, 0)
-	if err == nil {
-		_, err = f.Write(content(name, deedBytes))
-	}
-	if err == nil {
-		err = f.Close()
-	}
+	writeDurably(h.t, h.path(name), content(name, deedBytes))
+}
+
+// writeDurably writes a file as one does who wants to find it again after a
+// power cut.
+func writeDurably(t *testing.T, path string, b []byte) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
-		h.t.Fatal(err)
+		t.Fatal(err)
+	}
+	defer f.Close() // synced, or the test has failed
+	if _, err := f.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close() // opened for reading
+	if err := errors.Join(f.Sync(), dir.Sync()); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -150,7 +165,7 @@ func checkMoved(h *host, n string, j record.Job) {
 	}
 }
 
-func (h *host) poolDir(n string) string { return filepath.Join(h.dir, "pool-"+n) }
+func (h *host) poolDir(n string) string { return h.pool + "-" + n }
 
 // withPool defines a pool of its own, and builds and starts it as far as asked.
 func withPool(state string) func(*host, string) {
@@ -165,9 +180,7 @@ func withPool(state string) func(*host, string) {
 			h.succeed(st, nil)
 		}
 		if start {
-			if err := os.WriteFile(filepath.Join(h.poolDir(n), "found"), content(n, deedBytes), 0o600); err != nil {
-				h.t.Fatal(err)
-			}
+			writeDurably(h.t, filepath.Join(h.poolDir(n), "found"), content(n, deedBytes))
 			h.succeed(h.client.RefreshPool(h.ctx(), api.Submit{}, "p"+n, api.JobOptions{}))
 		}
 	}

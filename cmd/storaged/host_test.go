@@ -16,6 +16,7 @@ import (
 
 	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/testenv/powercut"
 )
 
 // patience bounds every wait of these tests: far more than anything here takes
@@ -25,7 +26,12 @@ const patience = 60 * time.Second
 // bin holds the three programs, built once by TestMain.
 var bin string
 
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+func TestMain(m *testing.M) {
+	if code, served := powercut.Main(); served {
+		os.Exit(code)
+	}
+	os.Exit(buildAndRun(m))
+}
 
 func buildAndRun(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "storaged-e2e-")
@@ -62,6 +68,7 @@ type host struct {
 	bin     string       // directory of the programs
 	config  string       // file of settings; "": none
 	env     []string     // of the daemon, beside ours
+	boot    string       // file with the id of the boot that it is to see; "": the real one
 	manager notifySocket // of the service manager
 }
 
@@ -95,8 +102,20 @@ func (h *host) command() *exec.Cmd {
 	}
 	cmd := exec.Command(filepath.Join(h.bin, "storaged"), "--config", config, "--socket", h.sock,
 		"--state-dir", filepath.Join(h.dir, "state"), "--runtime-dir", filepath.Join(h.dir, "run"), "--log-level", "debug")
+	if h.boot != "" {
+		cmd = inBoot(cmd, h.boot)
+	}
 	cmd.Env = append(append(os.Environ(), "NOTIFY_SOCKET="+h.notify()), h.env...)
 	return cmd
+}
+
+// inBoot is the command in a mount namespace of its own, where the host's boot
+// has the id in a file. It needs root.
+func inBoot(cmd *exec.Cmd, id string) *exec.Cmd {
+	const script = `mount --bind -- "$1" /proc/sys/kernel/random/boot_id && shift && exec "$@"`
+	in := exec.Command("/bin/sh", append([]string{"-c", script, "sh", id}, cmd.Args...)...)
+	in.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	return in
 }
 
 func (h *host) notify() string { return filepath.Join(h.dir, "notify") }
@@ -166,8 +185,8 @@ func (h *host) check() {
 	for _, pid := range h.processes() {
 		h.t.Errorf("process %d is left: %s", pid, commandOf(pid))
 	}
-	for _, pattern := range []string{"run/jobs/*", "pool*/.*.storaged"} {
-		left, _ := filepath.Glob(filepath.Join(h.dir, pattern))
+	for _, pattern := range []string{filepath.Join(h.dir, "run/jobs/*"), h.pool + "*/.*.storaged"} {
+		left, _ := filepath.Glob(pattern)
 		if len(left) > 0 {
 			h.t.Errorf("left behind: %v", left)
 		}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 )
 
 // sectorBytes is what a disk writes whole or not at all.
@@ -22,16 +23,37 @@ type medium interface {
 // at once and is on the medium only after a flush. Its methods may be called
 // concurrently.
 type cache struct {
-	mu      sync.Mutex // held for ever once the power is cut
+	mu      sync.Mutex
 	medium  medium
 	pending map[int64][][]byte // by sector: what was written since the last flush, oldest first
+	armed   *Cut               // to be made by the next flush
+	dead    bool               // the power is off
+	cut     chan outcome       // gets what the cut did
 }
 
-func newCache(m medium) *cache { return &cache{medium: m, pending: map[int64][][]byte{}} }
+// outcome is the end of a disk.
+type outcome struct {
+	loss Loss
+	err  error
+}
+
+func newCache(m medium) *cache {
+	return &cache{medium: m, pending: map[int64][][]byte{}, cut: make(chan outcome, 1)}
+}
+
+// lock is for those who work while there is power. Without it nobody gets an
+// answer, so that nobody can tell others what is not so.
+func (c *cache) lock() {
+	c.mu.Lock()
+	if c.dead {
+		c.mu.Unlock()
+		select {}
+	}
+}
 
 // ReadAt reads what was written last. Offset and length are whole sectors.
 func (c *cache) ReadAt(p []byte, off int64) (int, error) {
-	c.mu.Lock()
+	c.lock()
 	defer c.mu.Unlock()
 	if err := aligned(p, off); err != nil {
 		return 0, err
@@ -49,7 +71,7 @@ func (c *cache) ReadAt(p []byte, off int64) (int, error) {
 
 // WriteAt takes whole sectors into the cache.
 func (c *cache) WriteAt(p []byte, off int64) (int, error) {
-	c.mu.Lock()
+	c.lock()
 	defer c.mu.Unlock()
 	if err := aligned(p, off); err != nil {
 		return 0, err
@@ -64,7 +86,12 @@ func (c *cache) WriteAt(p []byte, off int64) (int, error) {
 
 // Flush brings to the medium what was written before it began.
 func (c *cache) Flush() error {
-	c.mu.Lock()
+	c.lock()
+	if c.armed != nil && len(c.pending) > 0 {
+		c.end(*c.armed)
+		c.mu.Unlock()
+		select {}
+	}
 	defer c.mu.Unlock()
 	for s, versions := range c.pending {
 		if _, err := c.medium.WriteAt(versions[len(versions)-1], s*sectorBytes); err != nil {
@@ -75,29 +102,71 @@ func (c *cache) Flush() error {
 	return nil
 }
 
+// Cut says how the power goes.
+type Cut struct {
+	Seed uint64
+	// Keep is about the part of what was not flushed that reaches the medium
+	// nevertheless, from 0 to 1.
+	Keep float64
+	// Flush is to wait for a flush that has something to do, and not to let it
+	// begin: most is lost then. If none comes soon, the power goes all the same.
+	Flush bool
+}
+
 // Loss says what a cut did.
 type Loss struct {
 	Pending int // sectors that had been written and not flushed
 	Kept    int // of these, what reached the medium nevertheless
 }
 
-// Cut is the end: of the sectors pending it brings about the part keep to the
-// medium, each in any state it had since the last flush. From then on nobody
-// gets an answer, so that nobody can tell others what is not so.
-func (c *cache) Cut(rng *rand.Rand, keep float64) (Loss, error) {
-	c.mu.Lock() // and never unlocks
-	loss := Loss{Pending: len(c.pending)}
+// flushPatience bounds the wait for a flush: a host at work flushes many times
+// in it.
+const flushPatience = time.Second
+
+// Cut cuts the power. It must be called once.
+func (c *cache) Cut(how Cut) (Loss, error) {
+	if how.Flush {
+		c.arm(how)
+	} else {
+		c.cutNow(how)
+	}
+	o := <-c.cut
+	return o.loss, o.err
+}
+
+func (c *cache) arm(how Cut) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.armed = &how
+	time.AfterFunc(flushPatience, func() { c.cutNow(how) })
+}
+
+func (c *cache) cutNow(how Cut) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.dead {
+		c.end(how)
+	}
+}
+
+// end brings to the medium what survives, each sector in any state that it had
+// since the last flush. It is called with the mutex.
+func (c *cache) end(how Cut) {
+	c.dead = true
+	var o outcome
+	o.loss.Pending = len(c.pending)
+	rng := rand.New(rand.NewPCG(how.Seed, 0))
 	for _, s := range slices.Sorted(maps.Keys(c.pending)) {
-		if rng.Float64() >= keep {
+		if rng.Float64() >= how.Keep {
 			continue
 		}
 		versions := c.pending[s]
-		if _, err := c.medium.WriteAt(versions[rng.IntN(len(versions))], s*sectorBytes); err != nil {
-			return loss, err
+		if _, o.err = c.medium.WriteAt(versions[rng.IntN(len(versions))], s*sectorBytes); o.err != nil {
+			break
 		}
-		loss.Kept++
+		o.loss.Kept++
 	}
-	return loss, nil
+	c.cut <- o
 }
 
 func sector(off int64, at int) int64 { return (off + int64(at)) / sectorBytes }

@@ -6,10 +6,10 @@ package powercut
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,12 +89,11 @@ func (d *Disk) on() {
 	d.run("mount", "-o", "loop", filepath.Join(d.fuse, diskName), d.Dir)
 }
 
-// Cut cuts the power: about the part keep of what was not flushed reaches the
-// disk nevertheless. Whoever uses the file system waits until Restore, and
+// Cut cuts the power. Whoever uses the file system waits until Restore, and
 // must be killed before.
-func (d *Disk) Cut(rng *rand.Rand, keep float64) (loss Loss) {
+func (d *Disk) Cut(how Cut) (loss Loss) {
 	d.t.Helper()
-	if _, err := fmt.Fprintf(d.orders, "cut %d %g\n", rng.Uint64(), keep); err != nil {
+	if err := json.NewEncoder(d.orders).Encode(how); err != nil {
 		d.t.Fatal(err)
 	}
 	line, err := d.says.ReadString('\n')

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,7 +40,7 @@ func TestCacheIsLostUnlessFlushed(t *testing.T) {
 	if _, err := c.ReadAt(got, 0); err != nil || summary(got) != "11222200" {
 		t.Errorf("before the cut it reads %s (%v)", summary(got), err)
 	}
-	loss, err := c.Cut(rand.New(rand.NewPCG(1, 0)), 0)
+	loss, err := c.Cut(Cut{Seed: 1})
 	if want := (Loss{Pending: 4}); err != nil || loss != want || summary(medium) != "11110000" {
 		t.Errorf("lost %+v (%v), left %s", loss, err, summary(medium))
 	}
@@ -54,7 +53,7 @@ func TestCutTearsByTheSector(t *testing.T) {
 		c := newCache(medium)
 		mustWrite(t, c, filled('1', 2), 0)
 		mustWrite(t, c, filled('2', 1), 0)
-		if _, err := c.Cut(rand.New(rand.NewPCG(seed, 0)), 0.5); err != nil {
+		if _, err := c.Cut(Cut{Seed: seed, Keep: 0.5}); err != nil {
 			t.Fatal(err)
 		}
 		seen[summary(medium)] = true
@@ -66,6 +65,26 @@ func TestCutTearsByTheSector(t *testing.T) {
 	}
 	if len(seen) != 6 {
 		t.Errorf("left %v", seen)
+	}
+}
+
+func TestCutTakesThePlaceOfTheNextFlush(t *testing.T) {
+	medium := ram(filled('0', 2))
+	c := newCache(medium)
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	c.arm(Cut{Flush: true})
+	if err := c.Flush(); err != nil { // it has nothing to do, and is none
+		t.Fatal(err)
+	}
+	mustWrite(t, c, filled('1', 2), 0)
+	go func() {
+		_ = c.Flush()
+		t.Error("a flush without power was answered")
+	}()
+	if o, want := <-c.cut, (Loss{Pending: 2}); o.loss != want || o.err != nil || summary(medium) != "00" {
+		t.Errorf("%+v left %s", o, summary(medium))
 	}
 }
 
@@ -115,7 +134,7 @@ func TestOnlyWhatWasFlushedSurvives(t *testing.T) {
 			write(t, path("synced"), now, true)
 			write(t, path("overwritten"), now, false) // past the page cache: in the disk's, not flushed
 			rename(t, path("renamed.tmp"), path("renamed"))
-			loss := d.Cut(rand.New(rand.NewPCG(1, 0)), 0)
+			loss := d.Cut(Cut{})
 			d.Restore(func() {})
 			if loss.Pending == 0 || loss.Kept != 0 {
 				t.Errorf("the cut lost %+v", loss)
@@ -128,7 +147,7 @@ func TestOnlyWhatWasFlushedSurvives(t *testing.T) {
 			}
 			rename(t, path("renamed.tmp"), path("renamed"))
 			syncDir(t, d.Dir)
-			d.Cut(rand.New(rand.NewPCG(1, 0)), 0)
+			d.Cut(Cut{})
 			d.Restore(func() {})
 			expect(t, path("renamed"), old)
 		})

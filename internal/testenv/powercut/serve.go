@@ -3,9 +3,9 @@ package powercut
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"syscall"
 
@@ -71,12 +71,11 @@ func serve(image, dir string) error {
 // obey takes the one order there is, to cut the power, until the input ends.
 func (d *diskFile) obey(orders io.Reader) error {
 	for in := bufio.NewScanner(orders); in.Scan(); {
-		var seed uint64
-		var keep float64
-		if _, err := fmt.Sscanf(in.Text(), "cut %d %g", &seed, &keep); err != nil {
+		var how Cut
+		if err := json.Unmarshal(in.Bytes(), &how); err != nil {
 			return fmt.Errorf("order %q: %w", in.Text(), err)
 		}
-		loss, err := d.cache.Cut(rand.New(rand.NewPCG(seed, 0)), keep)
+		loss, err := d.cache.Cut(how)
 		if err != nil {
 			return err
 		}
