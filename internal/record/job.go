@@ -114,7 +114,7 @@ type Job struct {
 	Interruptible []Mode            `json:"interruptible"`
 	Cancelable    bool              `json:"cancelable"`
 	CanceledBy    *Owner            `json:"canceled_by"`
-	PauseReasons  []string          `json:"pause_reasons"` // PauseUser, PauseAdmin, PauseSchedule
+	PauseReasons  []string          `json:"pause_reasons"` // PauseUser and the like
 	Changes       []Change          `json:"changes"`       // the newest that people made, oldest first
 	Owner         Owner             `json:"owner"`
 	Helper        *Helper           `json:"helper"`
@@ -290,7 +290,7 @@ type Result struct {
 	Path       string   `json:"path,omitempty"`
 	Capacity   int64    `json:"capacity,omitempty"`
 	Allocation int64    `json:"allocation,omitempty"`
-	Method     string   `json:"method,omitempty"` // reflink, copy, rename, fallocate, write, sparse, overwrite
+	Method     string   `json:"method,omitempty"` // reflink, copy, rename, fallocate, write, sparse, overwrite, punch, discard
 	Algorithm  string   `json:"algorithm,omitempty"`
 	Passes     int      `json:"passes,omitempty"`
 	Bytes      int64    `json:"bytes,omitempty"`
