@@ -20,6 +20,10 @@ const (
 	copySuffix = ".db"
 	copyTime   = "20060102T150405.000000000Z"
 
+	// unfinishedCopy is the name of a copy until it was read back. There is one
+	// name for all, so that what a crash leaves is overwritten by the next.
+	unfinishedCopy = "new"
+
 	// keepCopies is how many there are: the newest is used, and each was read
 	// back; the others are for people, and for a disk that loses a file.
 	keepCopies = 3
@@ -46,7 +50,7 @@ func (s *Store) copyTo(path string) error {
 		return err
 	}
 	defer btx.Rollback() // fails only when it is over already
-	temp := path + ".new"
+	temp := filepath.Join(filepath.Dir(path), unfinishedCopy)
 	if err := writeCopy(btx, temp); err != nil {
 		return errors.Join(err, removed(temp))
 	}

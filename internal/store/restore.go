@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -180,7 +181,7 @@ func (m *merging) fillBucket(db *bolt.DB, bucket string) error {
 				m.keep(tx, bucket, r)
 			}
 			if tx.spoiled {
-				return fmt.Errorf("internal error: a new database cannot be written")
+				return errors.New("internal error: a new database cannot be written")
 			}
 			return nil
 		})
@@ -198,33 +199,24 @@ type known struct {
 	old  bool
 }
 
-// records gives those of a bucket in order: what was found, and what only the
-// copy has where something may be missing.
+// records gives those of a bucket in the order in which they are written: what
+// was found, and then, where something may be missing, what only the copy has,
+// which must not take the name of what was found.
 func (m *merging) records(bucket string) []known {
 	var all []known
-	for key, body := range m.found.bodies[bucket] {
-		all = append(all, known{key: key, body: body})
+	found, copied := m.found.bodies[bucket], m.copied.bodies[bucket]
+	for _, key := range slices.Sorted(maps.Keys(found)) {
+		all = append(all, known{key: key, body: found[key]})
 	}
-	if !m.found.whole(bucket) {
-		m.report.Torn = true
-		for key, body := range m.copied.bodies[bucket] {
-			if _, ok := m.found.bodies[bucket][key]; !ok {
-				all = append(all, known{key: key, body: body, old: true})
-			}
+	if m.found.whole(bucket) {
+		return all
+	}
+	m.report.Torn = true
+	for _, key := range slices.Sorted(maps.Keys(copied)) {
+		if _, ok := found[key]; !ok {
+			all = append(all, known{key: key, body: copied[key], old: true})
 		}
 	}
-	slices.SortFunc(all, func(a, b known) int {
-		if a.old != b.old { // what was found goes first: an old one must not take its name
-			if a.old {
-				return 1
-			}
-			return -1
-		}
-		if a.key < b.key {
-			return -1
-		}
-		return 1
-	})
 	return all
 }
 
@@ -298,7 +290,7 @@ func (t *Tx) decodeAndPut(bucket string, key []byte, r known) error {
 // fillMeta sets what stands outside of the buckets of records.
 func (m *merging) fillMeta(btx *bolt.Tx) error {
 	tx := &Tx{btx: btx, writable: true}
-	last := max(m.number(m.found), m.number(m.copied))
+	last := max(m.found.lastNumber(), m.copied.lastNumber())
 	if !m.found.whole(bucketMeta) || !m.found.whole(bucketJobs) {
 		last += numberGap
 	}
@@ -314,19 +306,6 @@ func (m *merging) fillMeta(btx *bolt.Tx) error {
 		}
 	}
 	return tx.PutRestoration(&m.report)
-}
-
-// number is the highest job number that a file knows of.
-func (m *merging) number(s *salvaged) (last int64) {
-	if b := s.bodies[bucketMeta][string(keyJobNumber)]; len(b) == 8 {
-		last = keyNumber(b)
-	}
-	for key := range s.bodies[bucketJobs] {
-		if len(key) == 8 {
-			last = max(last, keyNumber([]byte(key)))
-		}
-	}
-	return last
 }
 
 // Restoration gives what became of the last damage, nil where there was none.

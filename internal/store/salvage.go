@@ -69,6 +69,19 @@ func (s *salvaged) note(bucket string, err error) {
 // whole reports whether nothing of a bucket is missing.
 func (s *salvaged) whole(bucket string) bool { return !s.torn[""] && !s.torn[bucket] }
 
+// lastNumber is the highest job number that the file knows of.
+func (s *salvaged) lastNumber() (last int64) {
+	if b := s.bodies[bucketMeta][string(keyJobNumber)]; len(b) == 8 {
+		last = keyNumber(b)
+	}
+	for key := range s.bodies[bucketJobs] {
+		if len(key) == 8 {
+			last = max(last, keyNumber([]byte(key)))
+		}
+	}
+	return last
+}
+
 func (s *salvaged) checkSchema(path string) error {
 	var found schemaRecord
 	body := s.bodies[bucketMeta][string(keySchema)]
