@@ -89,7 +89,7 @@ func (s *Supervisor) leftRecords() ([]leftRecord, error) {
 	}
 	slices.SortFunc(left, func(a, b leftRecord) int {
 		if a.ended.IsZero() != b.ended.IsZero() {
-			return cmp.Compare(b.ended.UnixNano(), a.ended.UnixNano())
+			return b.ended.Compare(a.ended) // zero, which is unfinished, is before all times
 		}
 		return cmp.Or(a.ended.Compare(b.ended), cmp.Compare(a.rec.Number, b.rec.Number))
 	})
