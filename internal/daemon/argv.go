@@ -3,6 +3,7 @@ package daemon
 import (
 	"strconv"
 
+	"storaged/internal/api"
 	"storaged/internal/backends"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
@@ -86,7 +87,7 @@ func downloadArgv(w work) []string {
 // handedArgs name the descriptor that the helper is handed.
 func handedArgs(argv []string, flag string, w work) []string {
 	argv = append(argv, flag, "fd:"+strconv.Itoa(ipc.DataFD))
-	if w.Form != formFile {
+	if w.Form != api.FileData {
 		argv = append(argv, "--stream", w.Form)
 	}
 	if w.Length != nil {

@@ -64,7 +64,7 @@ type work struct {
 	Keep         bool   `json:"keep,omitempty"` // a new volume that was not completed
 
 	// Of a content that comes from outside or goes there.
-	Form        string   `json:"form,omitempty"` // of what the helper is handed, formFile or that of a stream; "": nothing
+	Form        string   `json:"form,omitempty"` // as api.Data has it, of what the helper is handed; "": nothing
 	Data        *os.File `json:"-"`              // that
 	Offset      int64    `json:"offset,omitempty"`
 	Length      *int64   `json:"length,omitempty"`    // bytes; nil: as it comes, or up to the end
@@ -82,13 +82,6 @@ type work struct {
 	OnError    string   `json:"on_error,omitempty"`
 	stays      []string // volumes that cannot be moved, as the catalogue has it when the job begins
 }
-
-// Forms of a content outside.
-const (
-	formFile   = "file"
-	formRaw    = "raw"
-	formSparse = "sparse"
-)
 
 // kind is all that the daemon knows of one kind of job: the one place where a
 // new kind is added.
