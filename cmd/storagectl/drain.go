@@ -82,20 +82,27 @@ func dryDrain(ctx context.Context, s *session, on bool) error {
 func printDrain(s *session, d record.Drain) error {
 	return printOne(s, shape[record.Drain]{
 		columns: []term.Column[record.Drain]{
-			{Name: "drain", Cell: func(d record.Drain) string { return map[bool]string{true: "on", false: "off"}[d.On] }},
+			{Name: "drain", Cell: onOff},
 			{Name: "running", Right: true, Cell: func(d record.Drain) string { return fmt.Sprint(len(d.Running)) }},
 		},
-		name:   func(d record.Drain) string { return map[bool]string{true: "on", false: "off"}[d.On] },
+		name:   onOff,
 		detail: func(_ *session, d record.Drain) []field { return []field{{"Drain", drainText(d)}} },
 	}, d)
 }
 
+func onOff(d record.Drain) string {
+	if d.On {
+		return "on"
+	}
+	return "off"
+}
+
 // drainText says how a drain stands.
 func drainText(d record.Drain) string {
+	text := onOff(d)
 	if !d.On {
-		return "off"
+		return text
 	}
-	text := "on"
 	if d.Since != nil && d.By != nil {
 		text += fmt.Sprintf(" since %s, by %s", stamp(d.Since), d.By.User)
 	}

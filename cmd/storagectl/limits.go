@@ -96,8 +96,8 @@ func (s *session) limitsPatch() (p api.LimitsPatch, err error) {
 	return p, s.general(&p, pool != "" || device != "")
 }
 
-// settable are the flags of limits, of which those from the third on are not
-// of a pool or a device.
+// settable are the flags of which one has to be there. Only rate and running can
+// be those of a pool or a device.
 var settable = []string{"rate", "running", "running-pool", "running-device", "queued"}
 
 // general reads the limits that are those of nobody in particular.
