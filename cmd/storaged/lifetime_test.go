@@ -17,7 +17,7 @@ import (
 func configured(t *testing.T, text string) *host {
 	t.Helper()
 	dir := t.TempDir()
-	h := &host{t: t, dir: dir, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s")}
+	h := &host{t: t, dir: dir, bin: bin, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s")}
 	h.config = filepath.Join(dir, "storaged.toml")
 	h.configure(text)
 	h.client = checkedClient(t, h.sock)
