@@ -60,16 +60,11 @@ func Run(ctx context.Context, setup Setup) error {
 	if err := makeDirs(c); err != nil {
 		return err
 	}
-	st, restored, err := store.OpenWhole(filepath.Join(c.StateDir, "storaged.db"))
+	st, err := openState(c.StateDir, log)
 	if err != nil {
-		return unopened(err)
+		return err
 	}
 	defer func() { logged(log, "closing state", st.Close()) }()
-	if restored != nil {
-		log.Error("the state was damaged and has been put together again", "damage", restored.Damage, "kept_as", restored.Aside,
-			"copy", restored.Copy, "old_records", restored.OldCount, "lost", restored.Lost)
-	}
-
 	s, err := newService(c, st, log)
 	if err != nil {
 		return err
@@ -77,11 +72,7 @@ func Run(ctx context.Context, setup Setup) error {
 	s.read, s.signals, s.hangup = setup.Reload, signals, hangup
 	s.notify("STATUS=takes up the jobs of before")
 	defer s.hub.Close()
-	copying, stopCopying := context.WithCancel(ctx)
-	var copies sync.WaitGroup
-	copies.Go(func() { s.keepCopies(copying) })
-	defer copies.Wait()
-	defer stopCopying()
+	defer beside(ctx, s.keepCopies)()
 	replay := s.restored != nil && !s.restored.Replayed
 	var start []work
 	if !replay {
@@ -106,6 +97,31 @@ func Run(ctx context.Context, setup Setup) error {
 	return s.serve(ctx)
 }
 
+// beside runs fn in a goroutine of its own. stop ends its context and waits for
+// it to return.
+func beside(ctx context.Context, fn func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { fn(ctx) })
+	return func() {
+		cancel()
+		group.Wait()
+	}
+}
+
+// openState opens the database, and makes a damaged one good.
+func openState(dir string, log hclog.Logger) (*store.Store, error) {
+	st, restored, err := store.OpenWhole(filepath.Join(dir, "storaged.db"))
+	if err != nil {
+		return nil, unopened(err)
+	}
+	if restored != nil {
+		log.Error("the state was damaged and has been put together again", "damage", restored.Damage, "kept_as", restored.Aside,
+			"copy", restored.Copy, "old_records", restored.OldCount, "lost", restored.Lost)
+	}
+	return st, nil
+}
+
 func newService(c Config, st *store.Store, log hclog.Logger) (*Service, error) {
 	boot, err := bootID()
 	if err != nil {
@@ -122,7 +138,7 @@ func newService(c Config, st *store.Store, log hclog.Logger) (*Service, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cannot read limits: %w", err)
+		return nil, fmt.Errorf("cannot read limits and what became of a damaged database: %w", err)
 	}
 	s := &Service{config: c, store: st, hub: hub, keeper: newKeeper(hub, boot, c.Resume), log: log, restored: restored}
 	s.settings.Store(&c)
@@ -171,11 +187,7 @@ func (s *Service) serve(ctx context.Context) error {
 	go func() { failed <- server.Serve(socks.main, false) }()
 	s.log.Info("ready", "version", s.config.Version, "socket", s.config.Socket, "state", s.config.StateDir)
 	s.notify(sd.SdNotifyReady)
-	beating, still := context.WithCancel(context.Background())
-	var pulse sync.WaitGroup
-	pulse.Go(func() { s.pulse(beating) })
-	defer pulse.Wait()
-	defer still()
+	defer beside(context.Background(), s.pulse)() // also while it drains
 
 	waiting, first := s.attend(ctx, failed)
 	s.hub.Close() // ends the event streams, which would hold the server up

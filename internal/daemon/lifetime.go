@@ -76,10 +76,9 @@ func (s *Service) askWriter() {
 func (s *Service) summary() string {
 	running, waiting, stuck := 0, 0, 0
 	for _, j := range s.jobs.Live() {
-		switch {
-		case j.State == record.Queued:
+		if j.State == record.Queued {
 			waiting++
-		default:
+		} else {
 			running++
 		}
 		if stuckIn(j) != "" {

@@ -81,16 +81,14 @@ func (s *Service) DefinePool(ctx context.Context, sub api.Submit, r api.PoolDefi
 	if !build && !start {
 		return s.defineOnly(ctx, sub, p)
 	}
+	w, err := defineWork(p, build, start)
+	if err != nil {
+		return record.Pool{}, api.Started{}, err
+	}
 	if sub.DryRun {
 		if err := s.store.View(func(tx *store.Tx) error { return definable(tx, p) }); err != nil {
 			return record.Pool{}, api.Started{}, err
 		}
-	}
-	w, err := defineWork(p, build, start)
-	if err != nil {
-		return p.Pool, api.Started{}, err
-	}
-	if sub.DryRun {
 		st, err := s.submit(ctx, sub, w, r.JobOptions)
 		return p.Pool, st, err
 	}

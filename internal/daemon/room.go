@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"storaged/internal/api"
@@ -153,13 +154,7 @@ func jobList(numbers []string) string {
 	if len(numbers) == 1 {
 		return "job " + numbers[0]
 	}
-	text := "jobs"
-	for i, n := range numbers[:min(len(numbers), maxJobsNamed)] {
-		if i > 0 {
-			text += ","
-		}
-		text += " " + n
-	}
+	text := "jobs " + strings.Join(numbers[:min(len(numbers), maxJobsNamed)], ", ")
 	if more := len(numbers) - maxJobsNamed; more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}

@@ -208,9 +208,7 @@ func properties(poolType string) (backends.Properties, error) {
 // moves is how many bytes the work moves at most.
 func (w work) moves() int64 {
 	switch w.Kind {
-	case record.VolumeCreate:
-		return w.Allocation
-	case record.VolumeMove:
+	case record.VolumeCreate, record.VolumeMove:
 		return w.Allocation
 	case record.VolumeUpload, record.VolumeDownload:
 		if w.Length != nil {
