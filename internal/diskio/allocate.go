@@ -217,12 +217,7 @@ func cannotFallocate(err error) bool {
 }
 
 func fallocate(f *os.File, mode uint32, off, n int64) error {
-	for {
-		err := unix.Fallocate(int(f.Fd()), mode, off, n)
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
+	return retry(func() error { return unix.Fallocate(int(f.Fd()), mode, off, n) })
 }
 
 // writeZeros fills the holes of the old content, and all behind it.

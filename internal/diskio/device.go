@@ -2,11 +2,11 @@ package diskio
 
 import (
 	"bufio"
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -76,15 +76,13 @@ const maxStack = 16
 
 // stack is a block device with what lies below it, as sysfs has them.
 type stack struct {
-	sysfs  string
 	name   string // of the device itself, below /dev
 	limits []Limit
 }
 
 // lookBelow goes down from dev, a major:minor. What sysfs does not tell is not
 // known and not noted.
-func lookBelow(sysfs, dev string) stack {
-	s := stack{sysfs: sysfs}
+func lookBelow(sysfs, dev string) (s stack) {
 	if dev == "" {
 		return s
 	}
@@ -92,9 +90,9 @@ func lookBelow(sysfs, dev string) stack {
 	if err != nil {
 		return s
 	}
-	s.name = "/dev/" + cmp.Or(s.read(path, "dm/name"), filepath.Base(path))
-	if s.read(path, "dm/name") != "" {
-		s.name = "/dev/mapper/" + s.read(path, "dm/name")
+	s.name = "/dev/" + filepath.Base(path)
+	if mapped := attribute(path, "dm/name"); mapped != "" {
+		s.name = "/dev/mapper/" + mapped
 	}
 	s.note(path, 0)
 	return s
@@ -102,11 +100,11 @@ func lookBelow(sysfs, dev string) stack {
 
 // note adds the limits of the device at path and of those below it.
 func (s *stack) note(path string, depth int) {
-	if s.read(path, "partition") != "" {
+	if attribute(path, "partition") != "" {
 		path = filepath.Dir(path)
 	}
 	s.noteMapped(path)
-	if file := s.read(path, "loop/backing_file"); file != "" {
+	if file := attribute(path, "loop/backing_file"); file != "" {
 		s.add(Limit{Text: fmt.Sprintf("the device is a file, %q, whose own file system decides what is overwritten", file)})
 		return
 	}
@@ -116,7 +114,7 @@ func (s *stack) note(path string, depth int) {
 			s.note(real, depth+1)
 		}
 	}
-	if len(below) == 0 && s.read(path, "queue/rotational") == "0" {
+	if len(below) == 0 && attribute(path, "queue/rotational") == "0" {
 		s.add(Limit{Text: "the disk says that it is no magnetic one; flash keeps spare blocks that no overwrite reaches"})
 	}
 }
@@ -124,7 +122,7 @@ func (s *stack) note(path string, depth int) {
 // noteMapped adds what the name and uuid of a device tell. LVM ends the uuids
 // of the hidden parts of its volumes with what they are (lvm2, lib/activate).
 func (s *stack) noteMapped(path string) {
-	name, uuid := filepath.Base(path), s.read(path, "dm/uuid")
+	name, uuid := filepath.Base(path), attribute(path, "dm/uuid")
 	switch {
 	case strings.HasPrefix(name, "zd"):
 		s.add(Limit{Text: overwriteNotes[zfsMagic], Certain: true})
@@ -137,16 +135,13 @@ func (s *stack) noteMapped(path string) {
 
 // add adds a limit once.
 func (s *stack) add(l Limit) {
-	for _, known := range s.limits {
-		if known == l {
-			return
-		}
+	if !slices.Contains(s.limits, l) {
+		s.limits = append(s.limits, l)
 	}
-	s.limits = append(s.limits, l)
 }
 
-// read reads an attribute of a device, "" if it has none.
-func (s *stack) read(path, attribute string) string {
-	b, _ := os.ReadFile(filepath.Join(path, attribute))
+// attribute reads one of the device at path, "" if it has none.
+func attribute(path, name string) string {
+	b, _ := os.ReadFile(filepath.Join(path, name))
 	return strings.TrimSpace(string(b))
 }

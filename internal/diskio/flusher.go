@@ -2,7 +2,6 @@ package diskio
 
 import (
 	"context"
-	"errors"
 	"os"
 	"sync"
 	"time"
@@ -295,12 +294,7 @@ func (w *flusher) freeRoom() {
 
 // syncRange is sync_file_range(2).
 func syncRange(f *os.File, x window, flags int) error {
-	for {
-		err := unix.SyncFileRange(int(f.Fd()), x.lo, x.hi-x.lo, flags)
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
+	return retry(func() error { return unix.SyncFileRange(int(f.Fd()), x.lo, x.hi-x.lo, flags) })
 }
 
 // dropCache lets go of clean pages. It is advice: a failure costs memory only.
