@@ -104,8 +104,9 @@ func (l launcher) remove(d ipc.JobDir) error {
 	return errors.Join(os.RemoveAll(d.Runtime), process.RemoveCgroup(cgroup))
 }
 
-// exec starts the process; spec has what differs from job to job. Our copy of the lock is closed at once: from then
-// on it is held by the helper and whom it hands it to.
+// exec starts the process; spec has what differs from job to job. Our copy of
+// the lock is closed at once: from then on it is held by the helper and whom it
+// hands it to.
 func (l launcher) exec(h *helper, spec process.Spec) error {
 	lock, err := process.TakeLock(h.dir.Lock())
 	if err != nil {

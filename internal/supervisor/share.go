@@ -10,10 +10,10 @@ import (
 )
 
 // Caps on rates hold for all running jobs in all, of one pool or of one device
-// together. Each cap is divided among the jobs under it, and a job goes at the least of
-// its shares and its own limit. What a job with a lower limit of its own leaves
-// goes to the others; a paused job takes no part. Jobs of class normal are
-// short, or move no data, and are not counted.
+// together. Each cap is divided among the jobs under it, and a job goes at the
+// least of its shares and its own limit. What a job with a lower limit of its
+// own leaves goes to the others; a paused job takes no part. Jobs of class
+// normal are short, or move no data, and are not counted.
 
 // rateCap is one cap in bytes per second, and the jobs under it.
 type rateCap struct {

@@ -105,21 +105,12 @@ func (c Cgroups) Make(job string) (path string, dir *os.File, err error) {
 	if c.dir == "" {
 		return "", nil, nil
 	}
-	for n := 0; ; {
+	for n := 0; ; n++ {
 		path = c.path(job, n)
 		os.Remove(path) // an earlier helper's; if it is not empty yet, the next name is taken
-		err = os.Mkdir(path, 0o755)
-		switch {
-		case errors.Is(err, os.ErrExist):
-			n++
-			continue
-		case errors.Is(err, os.ErrNotExist):
-			// Another daemon in our cgroup took the empty place away with it.
-			if err = os.Mkdir(c.dir, 0o755); err == nil || errors.Is(err, os.ErrExist) {
-				continue
-			}
+		if err = c.mkdir(path); !errors.Is(err, os.ErrExist) {
+			break
 		}
-		break
 	}
 	if err == nil {
 		dir, err = os.Open(path)
@@ -128,6 +119,20 @@ func (c Cgroups) Make(job string) (path string, dir *os.File, err error) {
 		return "", nil, fmt.Errorf("cannot make cgroup: %w", err)
 	}
 	return path, dir, nil
+}
+
+// mkdir makes a cgroup in the place for jobs, and makes that anew where another
+// daemon in our cgroup has taken it away, empty, with itself.
+func (c Cgroups) mkdir(path string) error {
+	for {
+		err := os.Mkdir(path, 0o755)
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err := os.Mkdir(c.dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
 }
 
 func (c Cgroups) path(job string, n int) string {
