@@ -99,6 +99,9 @@ func (h *host) commit(d deed, n string, points ...crash.Point) (met int) {
 			met++
 			st, err = d.start(h, n, s)
 		}
+		if err != nil { // what died may have been a helper that only looked
+			st, err = d.start(h, n, s)
+		}
 		if err != nil || met < len(points) && ofDaemon(points) {
 			return met == len(points) && err == nil // the daemon passes all of its points, the last after the end
 		}

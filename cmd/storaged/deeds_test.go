@@ -46,6 +46,10 @@ func deeds() []deed {
 		{"verify", withContent, startVerify, checkUntouched},
 		{"rename", withContent, startMove(""), checkMoved},
 		{"move", withContentAndPool, startMove("p"), checkMoved},
+		{"upload", withContent, startUpload, checkUploaded},
+		{"create-from", nothing, startCreateFrom, checkMadeFrom},
+		{"download", withContent, startDownload, checkUntouched},
+		{"evacuate", withTwoPools, startEvacuate, checkEvacuated},
 		{"pool-build", withPool("defined"), startPoolVerb("build"), checkPool},
 		{"pool-start", withPool("built"), startPoolVerb("start"), checkPool},
 		{"pool-stop", withPool("started"), startPoolVerb("stop"), checkPool},
@@ -162,6 +166,104 @@ func checkMoved(h *host, n string, j record.Job) {
 		h.fault(j, "the volume is whole nowhere: %+v", old)
 	case merr == nil && !there:
 		h.fault(j, "the target is there and not whole: %+v", moved)
+	}
+}
+
+// outside makes a file of a client.
+func (h *host) outside(n string) *os.File {
+	h.t.Helper()
+	path := filepath.Join(h.dir, "up"+n)
+	h.must(os.WriteFile(path, content("up"+n, deedBytes), 0o600))
+	f, err := os.Open(path)
+	h.must(err)
+	h.t.Cleanup(func() { f.Close() }) // opened for reading
+	return f
+}
+
+func startUpload(h *host, n string, s api.Submit) (api.Started, error) {
+	return h.client.HandUpload(h.ctx(), s, "pool", "vol"+n, api.VolumeUpload{Data: api.Data{File: h.outside(n)}, JobOptions: slowly()})
+}
+
+func startCreateFrom(h *host, n string, s api.Submit) (api.Started, error) {
+	return h.client.HandUpload(h.ctx(), s, "pool", "vol"+n, api.VolumeUpload{
+		Create: &api.VolumeCreate{Name: "vol" + n}, Data: api.Data{File: h.outside(n)}, JobOptions: slowly(),
+	})
+}
+
+func startDownload(h *host, n string, s api.Submit) (api.Started, error) {
+	f, err := os.Create(filepath.Join(h.dir, "down"+n))
+	h.must(err)
+	h.t.Cleanup(func() { f.Close() }) // what it holds is looked at by the tests of downloads
+	return h.client.HandDownload(h.ctx(), s, "pool", "vol"+n, api.VolumeDownload{Data: api.Data{File: f}, JobOptions: slowly()})
+}
+
+// checkUploaded: the volume holds what came, or says that it may be neither.
+func checkUploaded(h *host, n string, j record.Job) {
+	h.t.Helper()
+	file, v := h.stored(j, "vol"+n)
+	came, old := bytes.Equal(file, content("up"+n, deedBytes)), bytes.Equal(file, content("vol"+n, deedBytes))
+	switch {
+	case v == nil:
+		h.fault(j, "the volume is gone")
+	case j.State == record.Succeeded && !(came && ready(v)):
+		h.fault(j, "the volume is %s and holds what came: %v", v.State, came)
+	case j.State != record.Succeeded && ready(v) && !old:
+		h.fault(j, "the volume is changed and yet ready")
+	}
+}
+
+// checkMadeFrom: the volume is there whole, or not at all.
+func checkMadeFrom(h *host, n string, j record.Job) {
+	h.t.Helper()
+	file, v := h.stored(j, "vol"+n)
+	switch {
+	case j.State != record.Succeeded && v != nil:
+		h.fault(j, "its volume is there, %s", v.State)
+	case j.State == record.Succeeded && (!ready(v) || !bytes.Equal(file, content("up"+n, deedBytes))):
+		h.fault(j, "its volume is %+v with %d bytes", v, len(file))
+	}
+}
+
+// withTwoPools starts a pool with volumes and another to take them.
+func withTwoPools(h *host, n string) {
+	h.t.Helper()
+	withPool("started")(h, n+"t")
+	h.must(os.Remove(filepath.Join(h.poolDir(n+"t"), "found")))
+	withPool("started")(h, n)
+	for i := range 3 {
+		writeDurably(h.t, filepath.Join(h.poolDir(n), fmt.Sprint("e", i)), content(fmt.Sprint(n, i), deedBytes/4))
+	}
+	for _, pool := range []string{n, n + "t"} {
+		h.succeed(h.client.RefreshPool(h.ctx(), api.Submit{}, "p"+pool, api.JobOptions{}))
+	}
+}
+
+func startEvacuate(h *host, n string, s api.Submit) (api.Started, error) {
+	return h.client.EvacuatePool(h.ctx(), s, "p"+n, api.PoolEvacuate{To: "p" + n + "t", JobOptions: slowly()})
+}
+
+// checkEvacuated: each volume is whole in one of the pools, and each pool's
+// catalogue says what is there.
+func checkEvacuated(h *host, n string, j record.Job) {
+	h.t.Helper()
+	for i := range 3 {
+		name := fmt.Sprint("e", i)
+		var whole []string
+		for _, pool := range []string{n, n + "t"} {
+			file, ferr := os.ReadFile(filepath.Join(h.poolDir(pool), name))
+			v, verr := h.client.Volume(h.ctx(), "p"+pool, name)
+			if (ferr == nil) != (verr == nil) {
+				h.fault(j, "%s in %s: file %v, entry %v", name, pool, ferr, verr)
+			}
+			if bytes.Equal(file, content(fmt.Sprint(n, i), deedBytes/4)) && ready(&v) {
+				whole = append(whole, pool)
+			} else if ferr == nil {
+				h.fault(j, "%s in %s is there and not whole: %+v", name, pool, v)
+			}
+		}
+		if len(whole) == 0 || j.State == record.Succeeded && (len(whole) != 1 || whole[0] != n+"t") {
+			h.fault(j, "%s is whole in %q", name, whole)
+		}
 	}
 }
 

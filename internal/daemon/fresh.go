@@ -76,10 +76,20 @@ func (s *Service) freshenOne(ctx context.Context, p *store.Pool) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return record.Errorf(record.TimedOut, "pool %q could not be read within %v", p.Name, freshTimeout).
 			WithHint("without fresh, the answer is what was read last")
-	case err != nil && !errors.As(err, &refusal), record.CodeOf(err) == record.RecoveringCode:
+	case err != nil && (!errors.As(err, &refusal) || ownFault(refusal.Code)):
 		return err
 	}
 	return s.store.Update(func(tx *store.Tx) error { return s.keeper.freshened(tx, p, finding{report, began, refusal}) })
+}
+
+// ownFault reports whether a code tells of us and not of the pool: its helper
+// was killed, or could not be started.
+func ownFault(c record.Code) bool {
+	switch c {
+	case record.RecoveringCode, record.Killed, record.Interrupted, record.Internal, record.Inconsistent:
+		return true
+	}
+	return false
 }
 
 // finding is what a query helper said of a pool: report, or why there is none.
