@@ -392,9 +392,14 @@ func TestCancelsAtRandomMomentsKeepTheirPromise(t *testing.T) {
 }
 
 // TestSixtyFourHelpersSurviveTheDaemon kills the daemon over as many copies as
-// may run at once. Each goes on in the same process and copies no byte twice.
+// may run at once, with a long history. Each goes on in the same process and
+// copies no byte twice. How long the start took is told, not judged.
 func TestSixtyFourHelpersSurviveTheDaemon(t *testing.T) {
+	const history = 10_000
 	h := newDeadlyHost(t)
+	h.stop()
+	h.fill(history, time.Hour)
+	h.start()
 	h.patchLimits(api.LimitsPatch{Running: ptr(64), RunningPool: ptr(64), RunningDevice: ptr(64)})
 	h.put("src")
 	pids, jobs := map[string]int{}, []api.Started{}
@@ -410,7 +415,9 @@ func TestSixtyFourHelpersSurviveTheDaemon(t *testing.T) {
 		pids[st.Job.ID] = h.running(st).Helper.PID
 	}
 	h.kill()
+	begun := time.Now()
 	h.start()
+	t.Logf("ready %v after the start, with %d jobs of history and %d helpers", time.Since(begun).Round(time.Millisecond), history, len(jobs))
 	for _, st := range jobs {
 		j, err := h.client.PatchJob(h.ctx(), st.Job.ID, api.JobPatch{Limit: []byte("null")})
 		if err != nil {
