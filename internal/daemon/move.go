@@ -22,11 +22,9 @@ func (s *Service) MoveVolume(ctx context.Context, sub api.Submit, pool, volume s
 		if err != nil {
 			return work{}, err
 		}
-		to := from
-		if r.Pool != "" {
-			if to, err = activePool(tx, r.Pool); err != nil {
-				return work{}, err
-			}
+		to, err := destination(tx, from, r.Pool)
+		if err != nil {
+			return work{}, err
 		}
 		name := r.Name
 		if name == "" {
@@ -39,7 +37,7 @@ func (s *Service) MoveVolume(ctx context.Context, sub api.Submit, pool, volume s
 // moveWork is the work of a move. On one file system it needs no room.
 func moveWork(from, to *store.Pool, v *store.Volume, name string) work {
 	w := volumeWork(from, record.VolumeMove, v.Name)
-	w.TargetPool, w.TargetName, w.TargetType, w.TargetPath = to.Name, name, to.Type, volumePath(to, name)
+	w.into(to, name)
 	w.Format, w.Promise = v.Format, v.Promised
 	if !together(from, to) {
 		w.Allocation = max(v.Allocation, v.Promised)

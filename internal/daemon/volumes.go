@@ -190,6 +190,19 @@ func volumeWork(p *store.Pool, k record.Kind, name string) work {
 	return work{Kind: k, Pool: p.Name, Volume: name, Type: p.Type, Path: volumePath(p, name)}
 }
 
+// destination is the pool by that name, which is "" for from itself.
+func destination(tx *store.Tx, from *store.Pool, name string) (*store.Pool, error) {
+	if name == "" {
+		return from, nil
+	}
+	return activePool(tx, name)
+}
+
+// into says where a volume goes to.
+func (w *work) into(p *store.Pool, name string) {
+	w.TargetPool, w.TargetName, w.TargetType, w.TargetPath = p.Name, name, p.Type, volumePath(p, name)
+}
+
 // CloneVolume copies a volume under another name, into another pool if asked.
 func (s *Service) CloneVolume(ctx context.Context, sub api.Submit, pool, volume string, r api.VolumeClone) (api.Started, error) {
 	if err := checkClone(&r); err != nil {
@@ -200,11 +213,9 @@ func (s *Service) CloneVolume(ctx context.Context, sub api.Submit, pool, volume 
 		if err != nil {
 			return work{}, err
 		}
-		to := from
-		if r.Pool != "" {
-			if to, err = activePool(tx, r.Pool); err != nil {
-				return work{}, err
-			}
+		to, err := destination(tx, from, r.Pool)
+		if err != nil {
+			return work{}, err
 		}
 		if err := freeName(tx, to.Name, r.Name); err != nil {
 			return work{}, err
@@ -215,7 +226,7 @@ func (s *Service) CloneVolume(ctx context.Context, sub api.Submit, pool, volume 
 
 func cloneWork(from, to *store.Pool, v *store.Volume, r api.VolumeClone) (work, error) {
 	w := volumeWork(from, record.VolumeClone, v.Name)
-	w.TargetPool, w.TargetName, w.TargetType, w.TargetPath = to.Name, r.Name, to.Type, volumePath(to, r.Name)
+	w.into(to, r.Name)
 	w.Format, w.Reflink, w.Sparse = v.Format, r.Reflink, r.Sparse
 	w.Capacity, w.Allocation = v.Capacity, v.Allocation
 	switch {
