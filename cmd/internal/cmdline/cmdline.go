@@ -34,11 +34,8 @@ type Program struct {
 	Exits []int
 }
 
-// Main runs app with args, the first of which is the program's name, and
-// gives the exit code. It never exits the process.
-func Main(app *cli.App, args []string) int { return Program{App: app}.Main(args) }
-
-// Main runs the program and gives the exit code.
+// Main runs the program with args, the first of which is its name, and gives
+// the exit code. It never exits the process.
 func (p Program) Main(args []string) int {
 	p.tame()
 	if len(args) > 1 && args[1] == completeCommand {

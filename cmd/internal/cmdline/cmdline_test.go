@@ -275,7 +275,7 @@ func TestProgramWithoutCommands(t *testing.T) {
 			Name: "one", Usage: "does one thing", ArgsUsage: "[SIZE]", Action: echo, Writer: &out, ErrWriter: &out,
 			Flags: []cli.Flag{&cli.StringFlag{Name: "dir", Usage: "in `PATH`"}},
 		}
-		code := Main(app, append([]string{"one"}, args...))
+		code := Program{App: app}.Main(append([]string{"one"}, args...))
 		return out.String(), code
 	}
 	for line, want := range map[string]string{
