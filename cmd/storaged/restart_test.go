@@ -80,7 +80,7 @@ func TestSecondDaemonOnTheSameStateIsRefused(t *testing.T) {
 
 // A database of a newer program is refused and left as it is.
 func TestDowngradeIsRefused(t *testing.T) {
-	h := &host{t: t, dir: t.TempDir()}
+	h := &host{t: t, dir: t.TempDir(), bin: bin}
 	h.sock = filepath.Join(h.dir, "s")
 	newer, err := os.ReadFile("../../internal/store/testdata/schema-newer.db")
 	if err != nil {
