@@ -57,10 +57,16 @@ func anew(t *testing.T, r *ipc.Report, why string) {
 	}
 }
 
-func TestCloneGoesOnAfterItsHelperWasKilled(t *testing.T) {
-	c := cloning{daemon: newDaemon(t), pool: t.TempDir()}
+// longClone is a clone of 64 MiB that has not begun, and its arguments.
+func longClone(t *testing.T) (c cloning, args []string) {
+	t.Helper()
+	c = cloning{daemon: newDaemon(t), pool: t.TempDir()}
 	c.content = noise(t, c.source(), 64*mib)
-	args := []string{"clone", "--source", c.source(), "--target", c.target()}
+	return c, []string{"clone", "--source", c.source(), "--target", c.target()}
+}
+
+func TestCloneGoesOnAfterItsHelperWasKilled(t *testing.T) {
+	c, args := longClone(t)
 	m := killedAtMark(t, c.daemon, args...)
 	onlyHas(t, c.pool, "a.raw", backends.DraftName(c.dir.Job))
 	wroteRest(t, c.goOn(args...), m, 64*mib)
@@ -69,9 +75,7 @@ func TestCloneGoesOnAfterItsHelperWasKilled(t *testing.T) {
 }
 
 func TestCloneOfAChangedSourceBeginsAnew(t *testing.T) {
-	c := cloning{daemon: newDaemon(t), pool: t.TempDir()}
-	c.content = noise(t, c.source(), 64*mib)
-	args := []string{"clone", "--source", c.source(), "--target", c.target()}
+	c, args := longClone(t)
 	killedAtMark(t, c.daemon, args...)
 	f, err := os.OpenFile(c.source(), os.O_WRONLY, 0)
 	must(t, err)
@@ -85,9 +89,7 @@ func TestCloneOfAChangedSourceBeginsAnew(t *testing.T) {
 }
 
 func TestCloneWhoseDraftIsGoneBeginsAnew(t *testing.T) {
-	c := cloning{daemon: newDaemon(t), pool: t.TempDir()}
-	c.content = noise(t, c.source(), 64*mib)
-	args := []string{"clone", "--source", c.source(), "--target", c.target()}
+	c, args := longClone(t)
 	killedAtMark(t, c.daemon, args...)
 	draft := filepath.Join(c.pool, backends.DraftName(c.dir.Job))
 	must(t, os.Remove(draft))
@@ -99,9 +101,7 @@ func TestCloneWhoseDraftIsGoneBeginsAnew(t *testing.T) {
 
 // A helper may be killed anywhere, and the next one too.
 func TestCloneKilledAtRandomComesOutRight(t *testing.T) {
-	c := cloning{daemon: newDaemon(t), pool: t.TempDir()}
-	c.content = noise(t, c.source(), 64*mib)
-	args := []string{"clone", "--source", c.source(), "--target", c.target()}
+	c, args := longClone(t)
 	d := c.daemon
 	d.start(args...)
 	for range 4 {

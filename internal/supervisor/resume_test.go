@@ -71,7 +71,7 @@ func (r *rig) marked(id string) record.Job {
 }
 
 // killHelper kills a job's helper as anybody could.
-func killHelper(t *testing.T, j record.Job) {
+func killHelper(t testing.TB, j record.Job) {
 	t.Helper()
 	if err := syscall.Kill(j.Helper.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -157,17 +157,25 @@ func TestWhatIsNotToBeResumedIsNot(t *testing.T) {
 	}
 }
 
+// interruptedInAPause gives a job whose helper died while it was paused, and
+// that waits to go on.
+func (r *rig) interruptedInAPause() (id string) {
+	r.t.Helper()
+	id = r.submit(resuming(record.ResumeAuto)).ID
+	r.marked(id)
+	if _, err := r.sup.Pause(id, uid1000); err != nil {
+		r.t.Fatal(err)
+	}
+	killHelper(r.t, r.untilState(id, record.Paused))
+	r.untilState(id, record.Queued)
+	return id
+}
+
 // A job that is paused when its helper dies stays so. Canceled then, it is
 // settled before it ends.
 func TestInterruptedJobThatWaitsIsSettledWhenCanceled(t *testing.T) {
 	r := newRig(t)
-	id := r.submit(resuming(record.ResumeAuto)).ID
-	r.marked(id)
-	if _, err := r.sup.Pause(id, uid1000); err != nil {
-		t.Fatal(err)
-	}
-	killHelper(t, r.untilState(id, record.Paused))
-	r.untilState(id, record.Queued)
+	id := r.interruptedInAPause()
 	if _, err := r.sup.Cancel(id, uid1000, false); err != nil {
 		t.Fatal(err)
 	}
@@ -178,13 +186,7 @@ func TestInterruptedJobThatWaitsIsSettledWhenCanceled(t *testing.T) {
 
 func TestInterruptedJobThatWaitsGoesOnWhenResumed(t *testing.T) {
 	r := newRig(t)
-	id := r.submit(resuming(record.ResumeAuto)).ID
-	r.marked(id)
-	if _, err := r.sup.Pause(id, uid1000); err != nil {
-		t.Fatal(err)
-	}
-	killHelper(t, r.untilState(id, record.Paused))
-	r.untilState(id, record.Queued)
+	id := r.interruptedInAPause()
 	r.again() // it waits over a restart of the daemon too
 	if _, err := r.sup.Resume(id, uid1000); err != nil {
 		t.Fatal(err)
