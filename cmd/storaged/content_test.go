@@ -290,6 +290,37 @@ func TestBrokenStreamGoesOn(t *testing.T) {
 	h.holds("v", 0, content, record.VolumeReady)
 }
 
+// The rest of a content is refused where its beginning is gone, also if it goes
+// while the rest waits.
+func TestRestOfAnUploadNeedsItsBeginning(t *testing.T) {
+	h := newHost(t)
+	h.create("v", 4*mib)
+	in, out := io.Pipe()
+	first := h.upload(h.ctx(), "v", in, api.VolumeUpload{})
+	_, err := out.Write(noise(2 * mib))
+	h.must(err)
+	h.written(first.Job.ID, 2*mib)
+	out.CloseWithError(errors.New("gone"))
+	j := h.end(api.Started{Job: &first.Job}, nil)
+	rest := api.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID}
+	if rest.Offset == 0 {
+		t.Fatalf("nothing is in place: %+v", j)
+	}
+	wipe, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeWipe{JobOptions: limited(64 << 10)})
+	h.must(err)
+	second := h.upload(h.ctx(), "v", strings.NewReader("the rest"), rest)
+	_, err = h.client.PatchJob(h.ctx(), wipe.Job.ID, api.JobPatch{Limit: []byte("null")})
+	h.must(err)
+	if err := second.Wait(); record.CodeOf(err) != record.Changed {
+		t.Errorf("wiped while it waited: %v", err)
+	}
+	_, err = h.streamer().Upload(h.ctx(), api.Submit{}, api.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: rest, Body: strings.NewReader("the rest")})
+	if record.CodeOf(err) != record.Changed {
+		t.Errorf("wiped: %v", err)
+	}
+	h.holds("v", 0, make([]byte, 4*mib), record.VolumeReady)
+}
+
 // written waits until a job has taken so many bytes, which need not be durable.
 func (h *host) written(job string, n int64) {
 	h.t.Helper()

@@ -48,6 +48,9 @@ func (s *Service) UploadVolume(ctx context.Context, sub api.Submit, pool, volume
 			if err := w.proceed(tx, sub, r.Continues); err != nil {
 				return work{}, err
 			}
+			if err := unfinished(v, w); err != nil {
+				return work{}, err
+			}
 		}
 		return w, uploadable(v, w)
 	})
@@ -165,6 +168,16 @@ func (w *work) proceed(tx *store.Tx, sub api.Submit, job string) error {
 		w.Continues = before.Continues
 	}
 	return nil
+}
+
+// unfinished refuses the rest of a content for a volume that is whole: who made
+// it so, by a wipe or anew, has replaced the beginning.
+func unfinished(v *store.Volume, w work) error {
+	if w.Skipped == 0 || v.State == record.VolumeIncomplete {
+		return nil
+	}
+	return record.Errorf(record.Changed, "volume %s has another content than job %d left in it", quoted(v.Pool, v.Name), w.Continues).
+		WithHint("upload the whole content again, from its start")
 }
 
 // DownloadVolume reads the content of a volume.

@@ -181,6 +181,18 @@ func markVolume(k *keeper, tx *store.Tx, w work, j *store.Job) error {
 	return k.putVolume(tx, "volume.changing", v)
 }
 
+// beginUpload marks the volume. What the job goes on with must still be there.
+func beginUpload(k *keeper, tx *store.Tx, w work, j *store.Job) error {
+	v, err := findVolume(tx, w.Pool, w.Volume)
+	if err != nil {
+		return err
+	}
+	if err := unfinished(v, w); err != nil {
+		return err
+	}
+	return markVolume(k, tx, w, j)
+}
+
 // endInPlace clears the mark, or leaves it where the content was touched.
 func endInPlace(k *keeper, tx *store.Tx, e end) error {
 	v, err := tx.Volume(e.Pool, e.Volume)

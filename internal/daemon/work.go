@@ -115,7 +115,7 @@ func kindOf(name record.Kind) (kind, bool) {
 		k := kind{class: deleteClass, objects: onVolume(record.ModeDelete), argv: deleteArgv, granted: markVolume, ended: endDelete}
 		return destroying(volumeKind(k)), true
 	case record.VolumeUpload:
-		k := kind{class: always(record.Async), objects: onVolume(record.ModeWrite), argv: uploadArgv, granted: markVolume, ended: endUpload}
+		k := kind{class: always(record.Async), objects: onVolume(record.ModeWrite), argv: uploadArgv, granted: beginUpload, ended: endUpload}
 		return destroying(volumeKind(k)), true
 	case record.VolumeDownload:
 		return kind{class: always(record.Async), objects: onVolume(record.ModeRead), argv: downloadArgv, destroys: never, granted: beginVerify, ended: endVerify}, true
