@@ -132,6 +132,12 @@ func (p *Pacer) Carry(read, written int64) {
 	p.counts.Written += written
 }
 
+// Skipped counts bytes that an earlier transfer had moved.
+func (p *Pacer) Skipped(n int64) {
+	p.expect(n, n)
+	p.account(Moved{Done: n, Durable: n, Light: n})
+}
+
 // Counts are the counts now.
 func (p *Pacer) Counts() Counts {
 	p.mu.Lock()

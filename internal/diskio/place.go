@@ -30,6 +30,12 @@ type PlaceStats struct {
 	CRC32C uint32 // of those
 }
 
+// add adds the next n bytes.
+func (s *PlaceStats) add(n int64, crc uint32) {
+	s.CRC32C = crcJoin(s.CRC32C, crc, n)
+	s.Bytes += n
+}
+
 // Place makes a part of Dst read as a part of Src and returns when that is
 // durable. Holes are neither read nor written; what lay under them in the target
 // is made zeros. The size of the target stays. A source that becomes shorter is

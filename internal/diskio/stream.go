@@ -114,8 +114,8 @@ func (r *receiving) hole(ctx context.Context, n int64) error {
 			moved.Light = n
 		}
 		r.p.account(moved)
-		r.count(n, crcOfZeros(n))
-		return r.hashZeros(ctx, n)
+		r.stats.add(n, crcOfZeros(n))
+		return hashZeros(ctx, r.Hash, n)
 	}
 	for n > 0 {
 		some := min(n, chunkBytes)
@@ -127,16 +127,10 @@ func (r *receiving) hole(ctx context.Context, n int64) error {
 	return nil
 }
 
-func (r *receiving) hashZeros(ctx context.Context, n int64) error {
-	if r.Hash == nil {
-		return nil
-	}
-	return hashZeros(ctx, r.Hash, n)
-}
-
-// hashZeros hashes n zeros, which takes as long as hashing data.
+// hashZeros hashes n zeros, if there is a hash, which takes as long as hashing
+// data.
 func hashZeros(ctx context.Context, h hash.Hash, n int64) error {
-	for n > 0 {
+	for h != nil && n > 0 {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -185,18 +179,13 @@ func (r *receiving) write(ctx context.Context, buf []byte) error {
 		if err != nil {
 			return err
 		}
-		r.count(n, crcOf(buf[:n]))
+		r.stats.add(n, crcOf(buf[:n]))
 		if r.Hash != nil {
 			r.Hash.Write(buf[:n])
 		}
 		buf = buf[n:]
 	}
 	return nil
-}
-
-func (r *receiving) count(n int64, crc uint32) {
-	r.stats.CRC32C = crcJoin(r.stats.CRC32C, crc, n)
-	r.stats.Bytes += n
 }
 
 // SendSpec says what is sent.
@@ -244,10 +233,7 @@ func (s *sending) hole(ctx context.Context, n int64) error {
 		return err
 	}
 	s.p.account(Moved{Done: n, Durable: n, Holes: n})
-	s.count(n, crcOfZeros(n))
-	if s.Hash == nil {
-		return nil
-	}
+	s.stats.add(n, crcOfZeros(n))
 	return hashZeros(ctx, s.Hash, n)
 }
 
@@ -283,16 +269,11 @@ func (s *sending) chunk(ctx context.Context, c chunk) (int64, error) {
 		return 0, err
 	}
 	s.p.account(Moved{Done: n, Durable: n})
-	s.count(n, crcOf(buf))
+	s.stats.add(n, crcOf(buf))
 	if s.Hash != nil {
 		s.Hash.Write(buf)
 	}
 	return n, nil
-}
-
-func (s *sending) count(n int64, crc uint32) {
-	s.stats.CRC32C = crcJoin(s.stats.CRC32C, crc, n)
-	s.stats.Bytes += n
 }
 
 // FileContent gives a part of a file as a Content: what has to be read in
@@ -340,10 +321,4 @@ func (c *FileContent) Read(p []byte) (int, error) {
 	}
 	c.off += n
 	return int(n), nil
-}
-
-// Skipped counts bytes that an earlier transfer had moved.
-func (p *Pacer) Skipped(n int64) {
-	p.expect(n, n)
-	p.account(Moved{Done: n, Durable: n, Light: n})
 }
