@@ -1,6 +1,7 @@
 package diskio
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -159,30 +160,35 @@ func TestSumGoesOnWhereAnotherWasKilled(t *testing.T) {
 	f := create(t, t.TempDir(), "f")
 	writeRandom(t, f, 0, 9*mib+1)
 	writeRandom(t, f, 20*mib, 4*mib)
-	ctx, crash := context.WithCancelCause(context.Background())
-	var at SumCheckpoints
-	_, err := SumFrom(ctx, NewPacer(nil), f, SumCheckpoints{Every: time.Nanosecond, Save: func(done int64, state []byte) {
-		at.From, at.State = done, state
-		if done >= 12*mib { // in the hole
-			crash(errCrash)
-		}
-	}})
-	if !errors.Is(err, errCrash) {
-		t.Fatalf("not interrupted: %v", err)
-	}
-	p := NewPacer(nil)
-	did, err := SumFrom(context.Background(), p, f, at)
-	must(t, err)
-	if did.SHA256 != digest(t, f) {
-		t.Error("another checksum")
-	}
-	if c := p.Counts(); c.Read > 4*mib+4096 || c.Durable != c.Total {
-		t.Errorf("%+v", c)
-	}
-	for _, bad := range []SumCheckpoints{{From: 1, State: []byte("garbage")}, {From: -1}, {From: 1 << 40, State: at.State}} {
-		if _, err := SumFrom(context.Background(), NewPacer(nil), f, bad); err == nil {
-			t.Errorf("%+v passed", bad)
-		}
+	for name, crc := range map[string]bool{"SHA-256": false, "CRC-32C": true} {
+		t.Run(name, func(t *testing.T) {
+			at := SumSpec{CRC32C: crc}
+			ctx, crash := context.WithCancelCause(context.Background())
+			_, err := Sum(ctx, NewPacer(nil), f, SumSpec{CRC32C: crc, Every: time.Nanosecond, Save: func(done int64, state []byte) {
+				at.From, at.State = done, state
+				if done >= 12*mib { // in the hole, or behind it
+					crash(errCrash)
+				}
+			}})
+			if !errors.Is(err, errCrash) {
+				t.Fatalf("not interrupted: %v", err)
+			}
+			p := NewPacer(nil)
+			did, err := Sum(context.Background(), p, f, at)
+			must(t, err)
+			if !bytes.Equal(did.Sum, sumOf(t, f, crc)) {
+				t.Error("another checksum")
+			}
+			if c := p.Counts(); c.Read > 4*mib+4096 || c.Durable != c.Total || c.Work != c.WorkAll {
+				t.Errorf("%+v", c)
+			}
+			for _, bad := range []SumSpec{{From: 1, State: []byte("garbage")}, {From: -1}, {From: 1 << 40, State: at.State}} {
+				bad.CRC32C = crc
+				if _, err := Sum(context.Background(), NewPacer(nil), f, bad); err == nil {
+					t.Errorf("%+v passed", bad)
+				}
+			}
+		})
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
+	"hash/crc32"
 	"os"
 	"testing"
 
@@ -81,9 +83,13 @@ func TestAnyLayoutIsTreatedRight(t *testing.T) {
 		if c := p.Counts(); c.Work != c.WorkAll || c.Durable != c.Total {
 			t.Fatalf("counts: %+v", c)
 		}
-		sum, err := Sum(context.Background(), NewPacer(nil), src)
-		if err != nil || sum.SHA256 != sha256.Sum256(want) {
-			t.Fatalf("wrong checksum, error %v", err)
+		sum, err := Sum(context.Background(), NewPacer(nil), src, SumSpec{})
+		if sha := sha256.Sum256(want); err != nil || !bytes.Equal(sum.Sum, sha[:]) {
+			t.Fatalf("wrong SHA-256, error %v", err)
+		}
+		sum, err = Sum(context.Background(), NewPacer(nil), src, SumSpec{CRC32C: true})
+		if err != nil || binary.BigEndian.Uint32(sum.Sum) != crc32.Checksum(want, castagnoli) {
+			t.Fatalf("wrong CRC-32C, error %v", err)
 		}
 		if _, err := Wipe(context.Background(), NewPacer(nil), src, WipeSpec{Verify: true}); err != nil {
 			t.Fatal(err)

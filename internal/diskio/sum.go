@@ -2,41 +2,34 @@ package diskio
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding"
 	"fmt"
-	"hash"
 	"os"
 	"time"
 )
 
-// SumStats is the checksum of a content. Sizes are bytes.
-type SumStats struct {
-	SHA256 [sha256.Size]byte
-	Bytes  int64
-	Holes  int64 // of Bytes: hashed as zeros, not read
-}
-
-// Sum hashes the whole content. Holes are hashed from memory, and what was not
-// in the page cache before is not there after. Nothing is changed, except that
-// dirty data is written back first.
-func Sum(ctx context.Context, p *Pacer, f *os.File) (SumStats, error) {
-	return SumFrom(ctx, p, f, SumCheckpoints{})
-}
-
-// SumCheckpoints lets a sum begin where an earlier one of the same, unchanged
-// content was interrupted. State is the hash of what came before From.
-type SumCheckpoints struct {
-	From  int64
-	State []byte
-	// Save is told how far the sum is, and the state of the hash there, which
-	// it may keep.
+// SumSpec says which checksum is taken, and lets it begin where an earlier one
+// of the same, unchanged content was interrupted.
+type SumSpec struct {
+	CRC32C bool  // instead of SHA-256
+	From   int64 // State is the checksum of what comes before
+	State  []byte
+	// Save is told how far the sum is, and its state there, which it may keep.
 	Save  func(done int64, state []byte)
 	Every time.Duration // between two calls; 0 is a few seconds
 }
 
-// SumFrom is Sum from a checkpoint on. A state that is none is an error.
-func SumFrom(ctx context.Context, p *Pacer, f *os.File, c SumCheckpoints) (SumStats, error) {
+// SumStats is the checksum of a content. Sizes are bytes.
+type SumStats struct {
+	Sum   []byte // 32 bytes of SHA-256, or 4 of CRC-32C, the most significant first
+	Bytes int64
+	Holes int64 // of Bytes: taken as zeros, not read
+}
+
+// Sum takes the checksum of the whole content. Holes are not read: SHA-256
+// hashes zeros from memory in their place, CRC-32C leaps over them. What was not
+// in the page cache before is not there after. Nothing is changed, except that
+// dirty data is written back first. A state that is none is an error.
+func Sum(ctx context.Context, p *Pacer, f *os.File, spec SumSpec) (SumStats, error) {
 	size, err := fileSize(f)
 	if err != nil {
 		return SumStats{}, err
@@ -44,63 +37,86 @@ func SumFrom(ctx context.Context, p *Pacer, f *os.File, c SumCheckpoints) (SumSt
 	if err := flushSource(ctx, p, f); err != nil {
 		return SumStats{}, err
 	}
-	s := &summing{p: p, f: f, hash: sha256.New(), buf: alignedBuffer(chunkBytes), keep: c, told: time.Now()}
-	if err := s.restore(size); err != nil {
+	s := &summing{SumSpec: spec, p: p, f: f, size: size, sum: spec.checksum(), buf: alignedBuffer(chunkBytes), told: time.Now()}
+	if err := s.resume(); err != nil {
+		return SumStats{}, err
+	}
+	if err := s.measure(ctx); err != nil {
 		return SumStats{}, err
 	}
 	s.cache = newResidency(f, size)
 	defer s.cache.close()
-	p.expect(size, 0) // hashing zeros takes as long as hashing data
 	if err := walkExtents(ctx, f, size, func(x extent) error { return s.extent(ctx, x) }); err != nil {
 		return SumStats{}, err
 	}
-	s.hash.Sum(s.stats.SHA256[:0])
-	s.stats.Bytes = size
+	s.stats.Sum, s.stats.Bytes = s.sum.sum(), size
 	return s.stats, nil
 }
 
+func (s SumSpec) checksum() checksum {
+	if s.CRC32C {
+		return new(crcDigest)
+	}
+	return newSHA()
+}
+
 type summing struct {
+	SumSpec
 	p     *Pacer
 	f     *os.File
-	hash  hash.Hash
+	size  int64
+	sum   checksum
 	buf   []byte
 	cache *residency
 	stats SumStats
-	keep  SumCheckpoints
 	told  time.Time // of the last checkpoint
 }
 
-// restore puts the hash where an earlier sum had it.
-func (s *summing) restore(size int64) error {
-	if s.keep.From == 0 {
+// resume puts the checksum where an earlier sum had it.
+func (s *summing) resume() error {
+	if s.From == 0 {
 		return nil
 	}
-	if s.keep.From < 0 || s.keep.From > size {
-		return fmt.Errorf("a sum cannot go on at byte %d of %d", s.keep.From, size)
+	if s.From < 0 || s.From > s.size {
+		return fmt.Errorf("a sum cannot go on at byte %d of %d", s.From, s.size)
 	}
-	if err := s.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.keep.State); err != nil {
+	if err := s.sum.restore(s.State); err != nil {
 		return fmt.Errorf("a sum cannot go on: %w", err)
 	}
 	return nil
 }
 
+// measure finds how much takes time, for an honest total.
+func (s *summing) measure(ctx context.Context) error {
+	light := int64(0)
+	if s.sum.leaps() {
+		err := walkExtents(ctx, s.f, s.size, func(x extent) error {
+			if x.hole {
+				light += x.len
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	s.p.expect(s.size, light)
+	return nil
+}
+
 // checkpoint tells how far the sum is, from time to time.
 func (s *summing) checkpoint(done int64) {
-	if s.keep.Save == nil || time.Since(s.told) < (Checkpoints{Every: s.keep.Every}).next(0) {
+	if s.Save == nil || time.Since(s.told) < (Checkpoints{Every: s.Every}).next(0) {
 		return
 	}
-	state, err := s.hash.(encoding.BinaryMarshaler).MarshalBinary()
-	if err != nil {
-		panic("internal error: SHA-256 does not give its state: " + err.Error())
-	}
-	s.keep.Save(done, state)
+	s.Save(done, s.sum.state())
 	s.told = time.Now()
 }
 
 // extent hashes an extent, without what was hashed before.
 func (s *summing) extent(ctx context.Context, x extent) error {
-	if n := min(s.keep.From-x.off, x.len); n > 0 {
-		s.p.account(Moved{Done: n, Durable: n})
+	if n := min(s.From-x.off, x.len); n > 0 {
+		s.p.account(Moved{Done: n, Durable: n, Light: s.light(x.hole, n)})
 		x.off += n
 		x.len -= n
 	}
@@ -129,7 +145,7 @@ func (s *summing) data(ctx context.Context, c chunk) error {
 			s.p.Finished(Moved{})
 			return err
 		}
-		s.hash.Write(s.buf[:n])
+		s.sum.data(s.buf[:n])
 		s.p.Finished(Moved{Done: n, Durable: n, Read: n})
 		c.off += n
 		c.len -= n
@@ -137,17 +153,30 @@ func (s *summing) data(ctx context.Context, c chunk) error {
 	return nil
 }
 
-// zeros hashes a hole, which spends nothing of the limit, for it is not read.
+// zeros takes a hole, which spends nothing of the limit, for it is not read.
 func (s *summing) zeros(ctx context.Context, x extent) error {
 	for x.len > 0 {
 		if _, err := s.p.Admit(ctx, 0); err != nil {
 			return err
 		}
-		c := x.cut()
-		s.hash.Write(zeros[:c.len])
+		c := chunk{off: x.off, len: x.len}
+		if s.sum.leaps() {
+			x.len = 0
+		} else {
+			c = x.cut()
+		}
+		s.sum.zeros(c.len)
 		s.stats.Holes += c.len
-		s.p.Finished(Moved{Done: c.len, Durable: c.len, Holes: c.len})
+		s.p.Finished(Moved{Done: c.len, Durable: c.len, Holes: c.len, Light: s.light(true, c.len)})
 		s.checkpoint(c.off + c.len)
 	}
 	return nil
+}
+
+// light is how many of n bytes take no time.
+func (s *summing) light(hole bool, n int64) int64 {
+	if hole && s.sum.leaps() {
+		return n
+	}
+	return 0
 }
