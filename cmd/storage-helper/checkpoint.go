@@ -13,6 +13,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
+	"storaged/internal/record"
 )
 
 // position is what a task keeps in a checkpoint of its own.
@@ -22,7 +23,7 @@ type position struct {
 	// Until is when the helper of the checkpoint wrote to the target at the
 	// latest, since 1970: a later write is somebody else's.
 	Until     int64  `json:"until_ns,omitempty"`
-	Algorithm string `json:"algorithm,omitempty"` // of a wipe
+	Algorithm string `json:"algorithm,omitempty"` // of a wipe or a checksum
 	Order     []int  `json:"order,omitempty"`     // of its passes
 	Hash      []byte `json:"hash,omitempty"`      // state of a checksum
 }
@@ -182,19 +183,23 @@ func (r *run) checkpoints(at position, target *os.File, draft string) diskio.Che
 	}}
 }
 
-// sums are those of a checksum.
-func (r *run) sums(at position) diskio.SumCheckpoints {
+// sums are those of a checksum by the algorithm of at.
+func (r *run) sums(at position) diskio.SumSpec {
+	spec := diskio.SumSpec{CRC32C: at.Algorithm == record.CRC32C}
 	if !r.records.outlive() {
-		return diskio.SumCheckpoints{}
+		return spec
 	}
-	c := diskio.SumCheckpoints{From: r.from(), Save: func(done int64, state []byte) {
+	if r.earlier != nil && r.earlier.at.Algorithm != at.Algorithm {
+		r.anew("the checkpoint is of another checksum than %s", at.Algorithm)
+	}
+	spec.From, spec.Save = r.from(), func(done int64, state []byte) {
 		at.Hash = state
 		r.mark(done, at, "")
-	}}
-	if r.earlier != nil {
-		c.State = r.earlier.at.Hash
 	}
-	return c
+	if r.earlier != nil {
+		spec.State = r.earlier.at.Hash
+	}
+	return spec
 }
 
 // mark makes a checkpoint durable and tells of it. That it cannot is no reason

@@ -66,9 +66,9 @@ func (w *poolVerification) read(ctx context.Context, planned backends.VolumeInfo
 	it = item(now)
 	w.run.pacer.Foresee(now.Size - expected)
 	expected = 0
-	sum, err := diskio.Sum(ctx, w.run.pacer, v.File())
+	sum, err := diskio.Sum(ctx, w.run.pacer, v.File(), diskio.SumSpec{})
 	if err == nil {
-		it.Checksum = record.Checksum(sum.SHA256)
+		it.Checksum = record.ContentChecksum(record.SHA256, sum.Sum)
 		w.run.report.Bytes += sum.Bytes
 	}
 	return it, err

@@ -87,6 +87,9 @@ func (w upload) work(ctx context.Context, r *run) error {
 	})
 	if err == nil {
 		w.in.made(r, header)
+		if w.off == 0 && w.in.skipped == 0 && r.report.Bytes == r.report.Volume.Size {
+			r.report.Volume.Checksum = r.report.Checksum // it is all of the volume
+		}
 	}
 	return err
 }

@@ -135,7 +135,7 @@ func (t *tool) words() map[string]cmdline.Word {
 		"WHEN":      {Check: func(s string) error { _, err := parseWhen(s, time.Now()); return err }},
 		"KEY=VALUE": {Check: func(s string) error { _, _, err := parsePair(s); return err }},
 		"GLOB":      {Check: func(s string) error { _, err := backends.MatchName(s, ""); return err }},
-		"CHECKSUM":  {Check: func(s string) error { _, err := record.ParseChecksum(s); return err }},
+		"CHECKSUM":  {Check: func(s string) error { _, _, err := record.ParseContentChecksum(s); return err }},
 		"KEY":       {Check: checkKey},
 		"TYPE":      {Complete: t.completeTypes},
 		"STATE":     {Check: checkState, Complete: func(context.Context, cmdline.Typed) []string { return states() }},

@@ -67,8 +67,8 @@ func (t *tool) volumeChangingVerbs() []*cli.Command {
 		t.wipeVerb(),
 		{
 			Name: "verify", Usage: "read a volume and give its checksum", ArgsUsage: "VOL",
-			Description: "With --checksum a content that differs is exit code 10.\n\nExample: storagectl vol verify images/base.raw",
-			Flags:       jobFlags(&cli.StringFlag{Name: "checksum", Usage: "what it should have, sha256:HEX: `CHECKSUM`"}),
+			Description: "The checksum is recorded with the volume. It is compared with --checksum, and without\nthat with what was recorded before, unless the volume was changed since; a content that\ndiffers is exit code 10.\n\nExample: storagectl vol verify images/base.raw",
+			Flags:       jobFlags(&cli.StringFlag{Name: "checksum", Usage: "sha256 or crc32c; with :HEX what it should have: `CHECKSUM`"}),
 			Action:      t.changing(volumeVerify),
 		},
 	}
@@ -153,8 +153,20 @@ func volumeFields(s *session, v record.Volume) []field {
 		{"Volume", volumeName(v)}, {"State", volumeState(v)}, {"Type", v.Type}, {"Format", v.Format},
 		{"Capacity", bytes(v.Capacity)}, {"Allocation", bytes(v.Allocation)}, {"Path", v.Path}, {"Key", v.Key},
 		{"Backing", v.Backing}, {"Children", strings.Join(v.Children, ", ")}, {"Origin", made},
-		{"Generation", fmt.Sprint(v.Generation)}, {"Description", v.Description}, {"Read at", stamp(&v.Observed)},
+		{"Generation", fmt.Sprint(v.Generation)}, {"Description", v.Description}, {"Checksum", recorded(v.Checksum)}, {"Read at", stamp(&v.Observed)},
 	}
+}
+
+// recorded gives the checksum of a volume and whether it still holds.
+func recorded(c *record.Recorded) string {
+	if c == nil {
+		return ""
+	}
+	text := fmt.Sprintf("%s by job %d, %s", c.Checksum, c.Job, stamp(&c.Time))
+	if !c.Current {
+		text += "; out of date, the volume was changed since"
+	}
+	return text
 }
 
 func volumeList(ctx context.Context, s *session) error {

@@ -5,7 +5,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -77,6 +79,163 @@ func TestVerifyFindsADifference(t *testing.T) {
 	out, errs, code := h.ctl("vol", "verify", "pool/base", "--checksum", had)
 	if code != record.ExitMismatch || out != "sha256:"+h.hash("base")+"  pool/base\n" || !strings.Contains(errs, "not "+had) {
 		t.Errorf("exit %d, %q, %q", code, out, errs)
+	}
+}
+
+// recorded is the checksum that the catalogue has of a volume.
+func (h *host) recorded(volume string) *record.Recorded {
+	h.t.Helper()
+	v, err := h.client.Volume(h.ctx(), "pool", volume)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return v.Checksum
+}
+
+// scribble changes a byte in the middle of a volume past the daemon.
+func (h *host) scribble(volume string, b byte) {
+	h.t.Helper()
+	f, err := os.OpenFile(h.path(volume), os.O_WRONLY, 0)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte{b}, mib/2); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func TestVerifyComparesWithWhatWasRecorded(t *testing.T) {
+	h := newHost(t)
+	had := "sha256:" + h.random("base", mib)
+	first := h.verify("base", "")
+	r := h.recorded("base")
+	if r == nil || r.Checksum != had || r.Job != first.Number || !r.Current {
+		t.Fatalf("recorded %+v", r)
+	}
+	text := "the daemon knows of it"
+	if _, err := h.client.PatchVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumePatch{Description: &text}); err != nil {
+		t.Fatal(err)
+	}
+	h.kill()
+	h.start()
+	j := h.verify("base", "")
+	if j.State != record.Succeeded || j.Result.Verified == nil || !*j.Result.Verified || len(j.Warnings) > 0 {
+		t.Errorf("unchanged: %s %+v, %+v, %q", j.State, j.Error, j.Result, j.Warnings)
+	}
+	if out, _, _ := h.ctl("vol", "show", "pool/base"); !strings.Contains(out, had) || strings.Contains(out, "out of date") {
+		t.Errorf("shown as %s", out)
+	}
+}
+
+// The helper is given what was recorded, as if the file had not been changed:
+// nobody here can damage a disk below its file system.
+func TestVerifyFindsDamage(t *testing.T) {
+	h := newHost(t)
+	had := "sha256:" + h.random("base", mib)
+	h.verify("base", "")
+	h.scribble("base", 1)
+	st, err := os.Stat(h.path("base"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := st.Sys().(*syscall.Stat_t).Ctim.Nano()
+	cmd := exec.CommandContext(h.ctx(), filepath.Join(bin, "storage-helper"), "verify", "--target", h.path("base"),
+		"--checksum", had, "--recorded-change", strconv.FormatInt(change, 10))
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != record.ExitMismatch || !strings.Contains(string(out), "not "+had+" as was recorded") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestRecordedChecksumGetsOutOfDate(t *testing.T) {
+	h := newHost(t)
+	change := map[string]func(){
+		"written to by somebody else": func() { h.scribble("base", 1) },
+		"wiped": func() {
+			st, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeWipe{})
+			h.succeed(st, err)
+		},
+	}
+	h.random("base", mib)
+	for _, name := range []string{"written to by somebody else", "wiped"} {
+		if j := h.verify("base", ""); !h.recorded("base").Current {
+			t.Fatalf("%s: recorded %+v", j.State, h.recorded("base"))
+		}
+		change[name]()
+		j := h.verify("base", "")
+		if j.State != record.Succeeded || j.Result.Verified != nil || len(j.Warnings) != 1 || !strings.Contains(j.Warnings[0], "out of date") {
+			t.Errorf("%s: %s %+v, %+v, %q", name, j.State, j.Error, j.Result, j.Warnings)
+		}
+		if r := h.recorded("base"); r.Checksum != "sha256:"+h.hash("base") || !r.Current || r.Job != j.Number {
+			t.Errorf("%s: recorded anew is %+v", name, r)
+		}
+	}
+	h.scribble("base", 2)
+	st, err := h.client.RefreshPool(h.ctx(), api.Submit{}, "pool", api.JobOptions{})
+	h.succeed(st, err)
+	if r := h.recorded("base"); r.Current {
+		t.Errorf("a refresh has seen the change, but recorded is %+v", r)
+	}
+	if out, _, _ := h.ctl("vol", "show", "pool/base"); !strings.Contains(out, "out of date") {
+		t.Errorf("shown as %s", out)
+	}
+}
+
+func TestRecordedChecksumIsOfOneFile(t *testing.T) {
+	h := newHost(t)
+	had := "sha256:" + h.random("base", mib)
+	h.random("other", mib)
+	h.verify("base", "")
+	if err := os.Rename(h.path("other"), h.path("base")); err != nil {
+		t.Fatal(err)
+	}
+	j := h.verify("base", "")
+	if j.State != record.Succeeded || len(j.Warnings) != 1 || h.recorded("base").Checksum != had {
+		t.Errorf("%s %+v, %q, recorded %+v", j.State, j.Error, j.Warnings, h.recorded("base"))
+	}
+	st, err := h.client.RefreshPool(h.ctx(), api.Submit{}, "pool", api.JobOptions{})
+	h.succeed(st, err)
+	if r := h.recorded("base"); r != nil {
+		t.Errorf("another file has %+v", r)
+	}
+}
+
+func TestUploadOfTheWholeRecordsItsChecksum(t *testing.T) {
+	h := newHost(t)
+	h.random("from", mib)
+	h.create("all", mib)
+	h.create("part", 2*mib)
+	for _, to := range []string{"all", "part"} {
+		if _, errs, code := h.ctl("vol", "upload", "pool/"+to, h.path("from"), "--yes"); code != 0 {
+			t.Fatalf("exit %d: %s", code, errs)
+		}
+	}
+	if r := h.recorded("part"); r != nil {
+		t.Errorf("of a part is recorded %+v", r)
+	}
+	r := h.recorded("all")
+	if r == nil || !r.Current {
+		t.Fatalf("recorded %+v", r)
+	}
+	if j := h.verify("all", ""); j.Result.Verified == nil || !*j.Result.Verified || j.Result.Checksum != r.Checksum {
+		t.Errorf("%s %+v: %+v, %q", j.State, j.Error, j.Result, j.Warnings)
+	}
+}
+
+func TestVerifyByCRC(t *testing.T) {
+	h := newHost(t)
+	h.random("base", mib)
+	out, _, code := h.ctl("vol", "verify", "pool/base", "--checksum", "crc32c")
+	sum, _, _ := strings.Cut(out, " ")
+	if r := h.recorded("base"); code != 0 || !strings.HasPrefix(sum, "crc32c:") || r == nil || r.Checksum != sum {
+		t.Errorf("exit %d, %q, recorded %+v", code, out, r)
+	}
+	if j := h.verify("base", ""); j.Result.Checksum != sum || j.Result.Verified == nil { // by the recorded algorithm
+		t.Errorf("%+v", j.Result)
+	}
+	if j := h.verify("base", "crc32c:00000000"); j.Code() != record.Mismatch || h.recorded("base").Checksum != sum {
+		t.Errorf("%+v, recorded %+v", j.Error, h.recorded("base"))
 	}
 }
 

@@ -152,7 +152,7 @@ func (r *VolumeResize) check() error {
 
 func (r *VolumeVerify) check() error {
 	if r.Checksum != "" {
-		if _, err := record.ParseChecksum(r.Checksum); err != nil {
+		if _, _, err := record.ParseContentChecksum(r.Checksum); err != nil {
 			return record.Errorf(record.Invalid, `field "checksum": %v`, err)
 		}
 	}

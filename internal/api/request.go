@@ -153,8 +153,10 @@ type VolumeDownload struct {
 	JobOptions
 }
 
-// VolumeVerify asks to read a volume and give its checksum, which must be
-// Checksum if that is not empty: "sha256:" and 64 hexadecimal digits.
+// VolumeVerify asks to read a volume and give its checksum. Checksum is the
+// algorithm, sha256 or crc32c, alone, or with a colon and hexadecimal digits
+// that the content must have. Empty, the checksum must be the recorded one, if
+// there is one that is not out of date.
 type VolumeVerify struct {
 	Checksum string `json:"checksum,omitempty"`
 	JobOptions

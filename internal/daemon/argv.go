@@ -128,8 +128,11 @@ func deleteArgv(w work) []string {
 
 func verifyArgv(w work) []string {
 	argv := volumeArgv("verify", w)
-	if w.Checksum != "" {
+	switch {
+	case w.Checksum != "":
 		argv = append(argv, "--checksum", w.Checksum)
+	case w.Recorded != "":
+		argv = append(argv, "--checksum", w.Recorded, "--recorded-change", strconv.FormatInt(w.SummedNS, 10))
 	}
 	return argv
 }

@@ -352,13 +352,18 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 	if replaced {
 		// Another file by the same name: nothing we knew of it holds.
 		v.Format, v.Origin, v.CreatedBy, v.Job, v.State = it.Format, record.Found, nil, nil, record.VolumeReady
-		v.Promised = 0
+		v.Promised, v.Checksum = 0, nil
 	}
+	touched := v.ChangeNS != it.ChangeNS
 	s.see(v, it)
 	if !replaced && v.Capacity == before.Capacity && v.Allocation == before.Allocation {
+		ageSum(v)
 		return s.tx.PutVolume(v) // nothing to tell anybody
 	}
 	v.Generation++
+	if !touched { // only its blocks were counted anew
+		keepSum(v)
+	}
 	return s.putVolume(s.tx, "volume.changed", v)
 }
 

@@ -41,9 +41,9 @@ func readable(tx *store.Tx, w work) error {
 
 func beginVerify(_ *keeper, tx *store.Tx, w work, _ *store.Job) error { return readable(tx, w) }
 
-// endVerify says in the result what the catalogue knows of the volume, which a
-// reader changes nothing of.
-func endVerify(_ *keeper, tx *store.Tx, e end) error {
+// endVerify says in the result what the catalogue knows of the volume, of which
+// a reader changes nothing but the recorded checksum.
+func endVerify(k *keeper, tx *store.Tx, e end) error {
 	v, err := tx.Volume(e.Pool, e.Volume)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
@@ -55,7 +55,10 @@ func endVerify(_ *keeper, tx *store.Tx, e end) error {
 		r.Pool, r.Volume, r.Key, r.Path = v.Pool, v.Name, v.Key, v.Path
 		r.Capacity, r.Allocation = v.Capacity, v.Allocation
 	}
-	return nil
+	if !k.recordSum(v, e) {
+		return nil
+	}
+	return k.putVolume(tx, "volume.verified", v)
 }
 
 // building lists a volume that a job begins to make.
@@ -101,6 +104,7 @@ func endNewVolume(k *keeper, tx *store.Tx, e end) error {
 	}
 	v.Generation++
 	k.observe(v, e)
+	k.recordSum(v, e)
 	return k.arrive(tx, v)
 }
 
@@ -133,7 +137,7 @@ func (k *keeper) see(v *store.Volume, it ipc.Item) {
 	case v.Format == "", it.Format != "":
 		v.Capacity, v.Backing = it.Capacity, it.Backing
 	}
-	v.Device, v.Inode, v.BirthNS = it.Device, it.Inode, it.BirthNS
+	v.Device, v.Inode, v.BirthNS, v.ChangeNS = it.Device, it.Inode, it.BirthNS, it.ChangeNS
 	v.Observed = k.now()
 }
 
@@ -212,6 +216,7 @@ func endInPlace(k *keeper, tx *store.Tx, e end) error {
 	}
 	v.Promised = e.promised(v, capacity)
 	v.Generation++
+	k.recordSum(v, e)
 	if err := k.putVolume(tx, "volume.changed", v); err != nil {
 		return err
 	}

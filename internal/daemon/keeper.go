@@ -75,7 +75,7 @@ func (k *keeper) Granted(tx *store.Tx, j *store.Job) error {
 	if err := kind.granted(k, tx, w, j); err != nil {
 		return err
 	}
-	if err := w.locate(tx); err != nil {
+	if err := errors.Join(w.locate(tx), w.recall(tx, j)); err != nil {
 		return err
 	}
 	j.Argv = kind.argv(w)
@@ -166,6 +166,7 @@ func (k *keeper) publish(tx *store.Tx, e record.Event) {
 }
 
 func (k *keeper) putVolume(tx *store.Tx, event string, v *store.Volume) error {
+	ageSum(v)
 	if err := tx.PutVolume(v); err != nil {
 		return err
 	}

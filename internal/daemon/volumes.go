@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -119,6 +120,7 @@ func (s *Service) PatchVolume(_ context.Context, sub api.Submit, pool, volume st
 			v.Description = *r.Description
 		}
 		v.Generation++
+		keepSum(v)
 		out = v.Volume
 		return s.keeper.putVolume(tx, "volume.changed", v)
 	})
@@ -364,12 +366,12 @@ func wipeable(p *store.Pool, algorithm string) error {
 
 // VerifyVolume reads a volume and gives its checksum.
 func (s *Service) VerifyVolume(ctx context.Context, sub api.Submit, pool, volume string, r api.VolumeVerify) (api.Started, error) {
-	want := r.Checksum
-	if want != "" {
-		var err error
-		if want, err = record.ParseChecksum(want); err != nil {
+	if r.Checksum != "" {
+		algorithm, want, err := record.ParseContentChecksum(r.Checksum)
+		if err != nil {
 			return api.Started{}, record.Errorf(record.Invalid, "%v", err)
 		}
+		r.Checksum = cmp.Or(want, algorithm)
 	}
 	return s.resolve(ctx, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
 		p, v, err := wholeVolume(tx, sub, pool, volume)
@@ -377,7 +379,7 @@ func (s *Service) VerifyVolume(ctx context.Context, sub api.Submit, pool, volume
 			return work{}, err
 		}
 		w := volumeWork(p, record.VolumeVerify, v.Name)
-		w.Capacity, w.Checksum = v.Capacity, want
+		w.Capacity, w.Checksum = v.Capacity, r.Checksum
 		return w, nil
 	})
 }

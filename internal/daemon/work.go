@@ -28,6 +28,11 @@ type work struct {
 	PoolID   backends.PoolID `json:"-"`
 	TargetID backends.PoolID `json:"-"`
 
+	// Of a verify: the recorded checksum that holds when the job begins, and
+	// when the file was last changed then.
+	Recorded string `json:"-"`
+	SummedNS int64  `json:"-"`
+
 	Warnings []string `json:"-"` // of what was found when it was asked for
 
 	// Also is made durable with the job, or neither is.
@@ -54,7 +59,7 @@ type work struct {
 	Sparse       bool   `json:"sparse,omitempty"` // what reads as zeros is left out
 	Algorithm    string `json:"algorithm,omitempty"`
 	Verify       bool   `json:"verify,omitempty"`
-	Checksum     string `json:"checksum,omitempty"` // that the content must have
+	Checksum     string `json:"checksum,omitempty"` // algorithm, or what the content must have
 	AcceptLimits bool   `json:"accept_limits,omitempty"`
 	Shrink       bool   `json:"shrink,omitempty"`
 	Allocate     bool   `json:"allocate,omitempty"`

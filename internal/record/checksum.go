@@ -1,19 +1,14 @@
 package record
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"hash/crc32"
 	"strings"
 )
 
-// checksumPrefix names the algorithm of contents at rest; checksumBytes is its
-// length.
-const (
-	checksumPrefix = "sha256:"
-	checksumBytes  = 32
-)
-
-// Algorithms of checksums that are taken while a content is moved. CRC-32C
+// Algorithms of checksums. CRC-32C
 // costs next to nothing and keeps holes cheap; it finds what broke and not what
 // was forged. SHA-256 reads all in order, holes too.
 const (
@@ -22,9 +17,9 @@ const (
 )
 
 // sumBytes is how long the checksums of an algorithm are.
-var sumBytes = map[string]int{SHA256: checksumBytes, CRC32C: 4}
+var sumBytes = map[string]int{SHA256: sha256.Size, CRC32C: crc32.Size}
 
-// ParseContentChecksum reads what is asked of a transfer's checksum: an
+// ParseContentChecksum reads what is asked of a checksum: an
 // algorithm, or a checksum that the content must have, ALGORITHM:HEX. It gives
 // the latter as ContentChecksum does, "" without.
 func ParseContentChecksum(s string) (algorithm, want string, err error) {
@@ -45,17 +40,5 @@ func ContentChecksum(algorithm string, sum []byte) string {
 	return algorithm + ":" + hex.EncodeToString(sum)
 }
 
-// ParseChecksum gives a checksum in the one form in which it is kept and
-// compared: "sha256:" and 64 lower-case hexadecimal digits. Upper case is read
-// too.
-func ParseChecksum(s string) (string, error) {
-	low := strings.ToLower(s)
-	digits, ok := strings.CutPrefix(low, checksumPrefix)
-	if b, err := hex.DecodeString(digits); !ok || err != nil || len(b) != checksumBytes {
-		return "", fmt.Errorf("bad checksum %.80q: write %s and 64 hexadecimal digits", s, checksumPrefix)
-	}
-	return low, nil
-}
-
 // Checksum writes the SHA-256 of a content.
-func Checksum(sum [checksumBytes]byte) string { return checksumPrefix + hex.EncodeToString(sum[:]) }
+func Checksum(sum [sha256.Size]byte) string { return ContentChecksum(SHA256, sum[:]) }

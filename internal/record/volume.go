@@ -39,4 +39,16 @@ type Volume struct {
 	Origin      Origin      `json:"origin"`
 	CreatedBy   *int64      `json:"created_by"` // job
 	Observed    time.Time   `json:"observed"`
+	Checksum    *Recorded   `json:"checksum"` // nil: none was recorded
+}
+
+// Recorded is the checksum that a job found the whole content to have.
+type Recorded struct {
+	Checksum   string    `json:"checksum"`   // ALGORITHM:HEX
+	Generation int64     `json:"generation"` // of the volume then
+	Job        int64     `json:"job"`
+	Time       time.Time `json:"time"`
+	// Current says that nothing has changed the volume since, as far as is
+	// known: no job of ours, nor, when it was last looked at, anybody else.
+	Current bool `json:"current"`
 }

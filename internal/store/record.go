@@ -72,6 +72,10 @@ type Volume struct {
 	// Promised is how many bytes from its start shall have blocks, as whoever
 	// made it asked.
 	Promised int64 `json:"promised,omitempty"`
+	// ChangeNS is when the file was last changed (ctime), as last observed, and
+	// SummedNS the same when its checksum was recorded; 0: not known.
+	ChangeNS int64 `json:"change_ns,omitempty"`
+	SummedNS int64 `json:"summed_ns,omitempty"`
 }
 
 // HistoryDeciles is into how many parts of a job's work its history falls.
