@@ -292,7 +292,7 @@ func TestReaderTakesTheSizeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, KeepSize(reader), me())
-	if reader, err = sharing.try(t, path); err == nil {
+	if _, err := sharing.try(t, path); err == nil {
 		t.Error("a new reader came in beside somebody who grows the image")
 	}
 	if err := grower.Close(); err != nil {

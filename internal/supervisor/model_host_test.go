@@ -45,7 +45,7 @@ type hostOrder struct {
 // hostRequest is a Request without what cannot be written down.
 type hostRequest struct {
 	Request
-	Also *int `json:",omitempty"` // hides the function
+	Also, Known, Data *int `json:",omitempty"` // hide functions and a file
 }
 
 // hostAnswer is one line from it.
