@@ -199,9 +199,12 @@ func (w *wisher) clones() {
 	w.must("job=$(storagectl vol clone images/base.raw images/vm1.raw --reflink never --limit 512K --detach)")
 }
 
-// learns lets the daemon see how long a clone takes.
+// learns lets the daemon see how long a clone takes: one large enough to be
+// measured, and held back by nothing.
 func (w *wisher) learns() {
-	w.must("storagectl vol clone images/base.raw images/vm1.raw --reflink never --limit 8M")
+	w.must("storagectl vol create images/large.raw 256M")
+	w.must("storagectl vol wipe images/large.raw --algorithm random --yes")
+	w.must("storagectl vol clone images/large.raw images/vm1.raw --reflink never")
 }
 
 func (w *wisher) dies() {

@@ -40,6 +40,36 @@ func TestHelperOutlivesAKilledDaemon(t *testing.T) {
 	}
 }
 
+// TestRuntimeDirectoryOfAnotherDaemonIsLeftAlone starts daemons with a state of
+// their own on the runtime directory of one that has a job, alive and dead.
+func TestRuntimeDirectoryOfAnotherDaemonIsLeftAlone(t *testing.T) {
+	h := newHost(t)
+	h.random("base", 8*mib)
+	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := h.running(st).Helper.PID
+	intrude := func(when, says string) {
+		t.Helper()
+		second := h.command()
+		second.Args = append(second.Args, "--socket", h.sock+"2", "--state-dir", h.dir+"/state2")
+		out, err := second.CombinedOutput()
+		var exit *exec.ExitError
+		if !asExit(err, &exit) || exit.ExitCode() != record.ExitBusy || !strings.Contains(string(out), says) {
+			t.Errorf("%s: %v\n%s", when, err, out)
+		}
+	}
+	intrude("beside a living daemon", "has locked")
+	h.kill()
+	intrude("after its death", "has jobs of the daemon whose state is in")
+	h.start()
+	if j, err := h.client.PatchJob(h.ctx(), st.Job.ID, api.JobPatch{Limit: []byte("null")}); err != nil || j.Helper.PID != pid {
+		t.Errorf("the helper was %d, the job is %+v (%v)", pid, j, err)
+	}
+	h.succeed(st, nil)
+}
+
 func TestRestartKeepsEverything(t *testing.T) {
 	h := newHost(t)
 	h.create("one", mib)

@@ -60,6 +60,11 @@ func Run(ctx context.Context, setup Setup) error {
 	if err := makeDirs(c); err != nil {
 		return err
 	}
+	runtime, err := claimRuntime(c)
+	if err != nil {
+		return err
+	}
+	defer runtime.Close() // nothing was written to it that could be lost
 	st, err := openState(c.StateDir, log)
 	if err != nil {
 		return err
@@ -275,13 +280,13 @@ func unopened(err error) error {
 	switch {
 	case errors.As(err, &locked):
 		return record.Errorf(record.Busy, "%v", err).
-			WithHint("stop that one, or give this one another --state-dir")
+			WithHint("stop that one, or give this one another --state-dir and --runtime-dir")
 	case errors.As(err, &newer):
 		return record.Errorf(record.Unsupported, "%v", err).
 			WithHint("install that version again; nothing has been changed")
 	case errors.As(err, &damage):
 		return record.Errorf(record.IO, "%v", err).
-			WithHint("nothing has been changed; keep a copy of the file before anything else")
+			WithHint("nothing has been changed; put a copy of storaged.db back, or, to begin anew without pools and history, move storaged.db, copies and jobs away")
 	}
 	return denied(err)
 }

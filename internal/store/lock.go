@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockName is the file in the state directory whose flock says that a daemon
-// is at work there. It holds the daemon's pid, for messages only.
+// lockName is the file in a directory whose flock says that a daemon is at work
+// there. It holds the daemon's pid, for messages only.
 const lockName = "lock"
 
-// lockDir takes the lock of the state directory, which lasts until the file is
-// closed or the process is gone. The file is never removed: a lock on a name
-// that others may unlink is none.
-func lockDir(dir string) (*os.File, error) {
+// LockDir takes the lock of a daemon's directory, which lasts until the file is
+// closed or the process is gone. One that another has is a *LockedError. The
+// file is never removed: a lock on a name that others may unlink is none.
+func LockDir(dir string) (*os.File, error) {
 	path := filepath.Join(dir, lockName)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

@@ -37,7 +37,7 @@ func TestLockThatAKilledDaemonLeftWithItsChildIsWaitedFor(t *testing.T) {
 	dir := t.TempDir()
 	held := hold(t, dir, gone.Process.Pid)
 	time.AfterFunc(100*time.Millisecond, func() { held.Close() }) // as execve would
-	lock, err := lockDir(dir)
+	lock, err := LockDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestLockOfALivingDaemonIsRefusedAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	hold(t, dir, os.Getppid())
 	begun := time.Now()
-	_, err := lockDir(dir)
+	_, err := LockDir(dir)
 	var locked *LockedError
 	if !errors.As(err, &locked) || locked.PID != os.Getppid() || time.Since(begun) > orphanTimeout/2 {
 		t.Errorf("after %v: %v", time.Since(begun), err)

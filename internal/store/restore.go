@@ -44,13 +44,9 @@ const numberGap = 1000
 // another name. Where there is no copy and nothing can be read it changes
 // nothing and gives the *DamageError.
 func OpenWhole(path string) (*Store, *Restoration, error) {
-	missing := false
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		old, err := copies(filepath.Join(filepath.Dir(path), copiesDir))
-		if err != nil {
-			return nil, nil, fmt.Errorf("cannot open state: %w", err)
-		}
-		missing = len(old) > 0
+	missing, err := lost(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot open state: %w", err)
 	}
 	if !missing {
 		s, err := Open(path)
@@ -66,9 +62,30 @@ func OpenWhole(path string) (*Store, *Restoration, error) {
 	return s, r, err
 }
 
+// lost reports whether there is no database where there was one: copies of it,
+// or directories of jobs, are there still.
+func lost(path string) (bool, error) {
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		return false, err
+	}
+	old, err := copies(filepath.Join(filepath.Dir(path), copiesDir))
+	if err != nil || len(old) > 0 {
+		return true, err
+	}
+	jobs, err := os.ReadDir(filepath.Join(filepath.Dir(path), jobsDir))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return len(jobs) > 0, err
+}
+
+// jobsDir is where the supervisor keeps the directories of jobs, beside the
+// database.
+const jobsDir = "jobs"
+
 // restore puts a new file in place of a damaged or missing one.
 func restore(path string) (*Restoration, error) {
-	lock, err := lockDir(filepath.Dir(path))
+	lock, err := LockDir(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}

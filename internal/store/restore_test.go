@@ -162,6 +162,21 @@ func TestMissingFileComesFromTheCopy(t *testing.T) {
 	}
 }
 
+// TestLostDatabaseIsNoNewOne takes database and copies away from under the
+// directories of jobs.
+func TestLostDatabaseIsNoNewOne(t *testing.T) {
+	path, _, _ := aged(t)
+	dir := filepath.Dir(path)
+	must(t, errors.Join(os.Remove(path), os.RemoveAll(filepath.Join(dir, copiesDir)), os.MkdirAll(filepath.Join(dir, jobsDir, "01990000"), 0o700)))
+	var d *DamageError
+	if _, _, err := OpenWhole(path); !errors.As(err, &d) {
+		t.Errorf("a new database was made: %v", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is there: %v", err)
+	}
+}
+
 func TestNewStoreIsNoRestoration(t *testing.T) {
 	if _, r := whole(t, filepath.Join(t.TempDir(), "state.db")); r != nil {
 		t.Errorf("a new store is restored: %+v", r)

@@ -61,9 +61,14 @@ func (s *salvaged) note(bucket string, err error) {
 		return
 	}
 	s.torn[bucket] = true
-	if len(s.damage) < maxTold {
-		s.damage = append(s.damage, err.Error())
+	if len(s.damage) >= maxTold {
+		return
 	}
+	text := err.Error()
+	if d := (*DamageError)(nil); errors.As(err, &d) && d.Bucket == "" {
+		text = d.Cause // of the file, as all of them
+	}
+	s.damage = append(s.damage, text)
 }
 
 // whole reports whether nothing of a bucket is missing.

@@ -40,7 +40,7 @@ type Store struct {
 // daemon gets a *LockedError at once. A file of a newer program is a
 // *SchemaError, one whose structure is damaged a *DamageError.
 func Open(path string) (*Store, error) {
-	lock, err := lockDir(filepath.Dir(path))
+	lock, err := LockDir(filepath.Dir(path))
 	if err != nil {
 		return nil, fmt.Errorf("cannot open state: %w", err)
 	}
