@@ -204,6 +204,7 @@ func (s *session) resume(ctx context.Context, r volumeRef, req *api.VolumeUpload
 		return record.Errorf(record.Busy, "%s has not ended", jobTitle(last)).WithHint("storagectl job wait %d", last.Number)
 	case done == 0:
 		s.note(fmt.Sprintf("storagectl: nothing of %s is in place for certain; beginning anew", jobTitle(last)))
+		req.Continues = last.ID // so that one that began elsewhere is refused
 		return nil
 	default:
 		s.note(fmt.Sprintf("storagectl: going on with %s at %s", jobTitle(last), quantity.FormatBoth(done)))
@@ -283,6 +284,9 @@ func isStream(path string) (bool, error) {
 	if path == "-" {
 		return true, nil
 	}
+	if path == "" {
+		return false, cmdline.Usagef("FILE is empty: name a file, or - for standard output")
+	}
 	st, err := os.Stat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -301,6 +305,9 @@ func (s *session) downloadFile(ctx context.Context, r volumeRef, req api.VolumeD
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real // the link stays one
 	}
+	if err := s.outside(ctx, r, path); err != nil {
+		return err
+	}
 	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+uuid.NewString()+".part")
 	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
@@ -318,10 +325,46 @@ func (s *session) downloadFile(ctx context.Context, r volumeRef, req api.VolumeD
 	}})
 	if err == nil {
 		err = s.keepDownload(ctx, id, temp, path)
-	} else if !slices.Contains([]record.Code{record.TimedOut, record.Unreachable}, record.CodeOf(err)) {
-		return errors.Join(err, os.Remove(temp))
 	}
-	return err
+	switch {
+	case err == nil:
+		return nil
+	case slices.Contains([]record.Code{record.TimedOut, record.Unreachable}, record.CodeOf(err)):
+		s.note("storagectl: if the job goes on, the content will be in " + temp) // the helper has it open
+		return err
+	}
+	return errors.Join(err, discard(temp))
+}
+
+// outside refuses a file that would take the place of one in a pool: no job
+// would hold it, and the catalogue would know nothing of it.
+func (s *session) outside(ctx context.Context, r volumeRef, path string) error {
+	dir, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return openError("make", err)
+	}
+	pools, err := s.client.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range pools {
+		if p.State == record.PoolUnreachable {
+			continue // looking at it might take for ever
+		}
+		if at, err := os.Stat(p.Target.Path); err == nil && os.SameFile(at, dir) {
+			return record.Errorf(record.Invalid, "cannot download to %q: that is in pool %q", path, p.Name).
+				WithHint("storagectl vol clone %s %s/%s", r, p.Name, filepath.Base(path))
+		}
+	}
+	return nil
+}
+
+// discard removes a file that may be gone already.
+func discard(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // keepDownload gives a file its name if the job has ended well; one that was

@@ -594,3 +594,65 @@ func TestCompletionAsksTheDaemonForNames(t *testing.T) {
 		}
 	}
 }
+
+// A file in a pool's directory is a volume, which no job would hold while the
+// command replaces it.
+func TestDownloadIntoAPoolIsRefused(t *testing.T) {
+	d := newDaemon(t)
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	link := filepath.Join(elsewhere, "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	d.locked(func(f *fake) {
+		p := f.pools["isos"]
+		p.Target.Path = link
+		f.pools["isos"] = p
+	})
+	_, errs, code := d.run("vol download images/vm1.raw " + filepath.Join(dir, "other.raw"))
+	if code != record.ExitUsage || !strings.Contains(errs, `that is in pool "isos"`) || !strings.Contains(errs, "storagectl vol clone images/vm1.raw isos/other.raw") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("it left %v (%v)", left, err)
+	}
+	if len(d.jobs) > 0 {
+		t.Errorf("it began %+v", d.jobs)
+	}
+	if _, errs, code := d.run("vol download images/vm1.raw " + filepath.Join(elsewhere, "file")); code != record.ExitDone {
+		t.Errorf("outside of pools: exit %d: %s", code, errs)
+	}
+}
+
+// Whatever fails, nothing unfinished stays beside the file.
+func TestFailedDownloadLeavesNothing(t *testing.T) {
+	d := newDaemon(t)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	for name, fate := range map[string]func(*record.Job){
+		"the job fails": failed(record.IO),
+		"the name is taken": func(j *record.Job) {
+			if err := os.Mkdir(path, 0o700); err != nil {
+				t.Error(err)
+			}
+			succeeded(j)
+		},
+	} {
+		d.locked(func(f *fake) { f.fate = fate })
+		if _, errs, code := d.run("vol download images/vm1.raw " + path); code != record.ExitFailed {
+			t.Errorf("%s: exit %d: %s", name, code, errs)
+		}
+		if left, err := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(left) > 0 {
+			t.Errorf("%s: it left %v (%v)", name, left, err)
+		}
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out, errs bytes.Buffer
+	tl := quiet()
+	tl.out, tl.errs = &out, &errs
+	if code := tl.program().Main([]string{"storagectl", "--socket", d.socket, "vol", "download", "images/vm1.raw", ""}); code != record.ExitUsage {
+		t.Errorf("an empty name: exit %d: %s", code, errs.String())
+	}
+}
