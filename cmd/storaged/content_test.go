@@ -321,6 +321,36 @@ func TestRestOfAnUploadNeedsItsBeginning(t *testing.T) {
 	h.holds("v", 0, make([]byte, 4*mib), record.VolumeReady)
 }
 
+// What wrote only a part of a volume does not go on as if it were the whole, also
+// if nothing of it is in place.
+func TestUploadOfAPartDoesNotGoOn(t *testing.T) {
+	h := newHost(t)
+	h.create("v", 4*mib)
+	for _, wrote := range []int{0, mib} {
+		in, out := io.Pipe()
+		up := h.upload(h.ctx(), "v", in, api.VolumeUpload{Offset: 2 * mib})
+		_, err := out.Write(noise(wrote))
+		h.must(err)
+		h.written(up.Job.ID, int64(wrote))
+		out.CloseWithError(errors.New("gone"))
+		j := h.end(api.Started{Job: &up.Job}, nil)
+		rest := api.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID}
+		_, err = h.streamer().Upload(h.ctx(), api.Submit{}, api.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: rest, Body: strings.NewReader("the rest")})
+		if record.CodeOf(err) != record.Unsupported || !strings.Contains(err.Error(), "wrote a part of the volume") {
+			t.Errorf("after %d bytes: %v", wrote, err)
+		}
+	}
+	v, err := h.client.Volume(h.ctx(), "pool", "v")
+	h.must(err)
+	if v.State != record.VolumeIncomplete {
+		t.Fatalf("%+v", v)
+	}
+	_, err = h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeClone{Name: "c"})
+	if e := new(record.Error); !errors.As(err, &e) || e.Code != record.WrongState || !strings.Contains(e.Hint, "wipe it") {
+		t.Errorf("a clone of what is incomplete: %v", err)
+	}
+}
+
 // written waits until a job has taken so many bytes, which need not be durable.
 func (h *host) written(job string, n int64) {
 	h.t.Helper()

@@ -116,15 +116,43 @@ func (w work) meant(tx *store.Tx, j *store.Job) error {
 }
 
 // whole refuses a volume whose content is not to be relied on.
-func whole(v *store.Volume) error {
+func whole(tx *store.Tx, v *store.Volume) error {
 	switch v.State {
 	case record.VolumeReady:
 		return nil
 	case record.VolumeBuilding:
 		return record.Errorf(record.Busy, "volume \"%s/%s\" is still being made%s", v.Pool, v.Name, byJob(v.Job))
 	}
+	hint, err := completes(tx, v)
+	if err != nil {
+		return err
+	}
 	return record.Errorf(record.WrongState, "volume \"%s/%s\" is incomplete: its content was left half changed%s", v.Pool, v.Name, byJob(v.Job)).
-		WithHint("wipe it again, or delete it")
+		WithHint("%s", hint)
+}
+
+// completes says what makes an incomplete volume whole, by what became of the
+// job that marked it.
+func completes(tx *store.Tx, v *store.Volume) (string, error) {
+	const anew = "wipe it, or delete it"
+	if v.Job == nil {
+		return anew, nil
+	}
+	j, err := tx.JobByNumber(*v.Job)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return anew, nil
+	case err != nil:
+		return "", err
+	case !j.State.Terminal():
+		return fmt.Sprintf("storagectl job wait %d, which is still at it", j.Number), nil
+	case j.Resumable != nil:
+		return fmt.Sprintf("storagectl job retry %d goes on with it", j.Number), nil
+	}
+	if w, err := workOf(j); err == nil && w.Kind == record.VolumeUpload && !w.partial() {
+		return fmt.Sprintf("storagectl vol upload --resume %s/%s FILE goes on with it; or wipe it, or delete it", v.Pool, v.Name), nil
+	}
+	return anew, nil
 }
 
 // childless refuses a volume that others stand on.

@@ -157,7 +157,10 @@ func (w *work) proceed(tx *store.Tx, sub api.Submit, job string) error {
 		return record.Errorf(record.Invalid, "job %d is no upload of yours to %s", old.Number, quoted(w.Pool, w.Volume))
 	case !old.State.Terminal() || old.State == record.Succeeded:
 		return record.Errorf(record.WrongState, "job %d %s; only an upload that broke off goes on", old.Number, stands(old.State))
-	case old.Progress.Done != w.Offset || before.Offset != before.Skipped:
+	case before.partial():
+		return record.Errorf(record.Unsupported, "job %d wrote a part of the volume, from %s on; only an upload of a whole content goes on", old.Number, quantity.FormatBoth(before.Offset)).
+			WithHint("upload that part again, with --offset %d", before.Offset)
+	case old.Progress.Done != w.Offset:
 		return record.Errorf(record.Invalid, "job %d has %s of the content in place for certain; the rest must begin there, not at %s",
 			old.Number, quantity.FormatBoth(old.Progress.Done), quantity.FormatBoth(w.Offset))
 	case w.Checksum != "":
@@ -169,6 +172,10 @@ func (w *work) proceed(tx *store.Tx, sub api.Submit, job string) error {
 	}
 	return nil
 }
+
+// partial reports whether an upload began in the middle of the volume, and not
+// as the rest of one that broke off there.
+func (w work) partial() bool { return w.Offset != w.Skipped }
 
 // unfinished refuses the rest of a content for a volume that is whole: who made
 // it so, by a wipe or anew, has replaced the beginning.

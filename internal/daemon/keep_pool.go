@@ -214,7 +214,7 @@ func endPoolVerify(_ *keeper, tx *store.Tx, e end) error {
 	}
 	for _, i := range r.Items {
 		if v := entries[i.Volume]; v != nil && i.Checksum != "" && v.State != record.VolumeReady {
-			e.job.Warnings = append(slices.Clone(e.job.Warnings), whole(v).Error())
+			e.job.Warnings = append(slices.Clone(e.job.Warnings), whole(tx, v).Error())
 		}
 	}
 	return nil

@@ -36,7 +36,7 @@ func readable(tx *store.Tx, w work) error {
 	if err != nil {
 		return err
 	}
-	return whole(v)
+	return whole(tx, v)
 }
 
 func beginVerify(_ *keeper, tx *store.Tx, w work, _ *store.Job) error { return readable(tx, w) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -499,5 +500,37 @@ func TestRoomIsPromisedOnce(t *testing.T) {
 	})
 	if n := d.promised(); n != 60 {
 		t.Errorf("counted again are %d", n)
+	}
+}
+
+// Who is refused an incomplete volume is told how it can be made whole.
+func TestRefusalOfAnIncompleteVolumeNamesTheWay(t *testing.T) {
+	failed := func(j *store.Job) { j.State = record.Failed }
+	upload := func(offset int64) work {
+		return work{Kind: record.VolumeUpload, Pool: "p", Volume: "v", Type: "dir", Path: "/p/v", Offset: offset}
+	}
+	for _, c := range []struct {
+		work work
+		ends func(*store.Job)
+		hint string
+	}{
+		{wipeWork("v"), func(*store.Job) {}, "storagectl job wait 2"},
+		{wipeWork("v"), func(j *store.Job) { j.State, j.Resumable = record.Failed, &record.Resumable{Done: 1, Total: 2} }, "storagectl job retry 2"},
+		{wipeWork("v"), failed, "wipe it, or delete it"},
+		{upload(0), failed, "storagectl vol upload --resume p/v FILE"},
+		{upload(5), failed, "wipe it, or delete it"},
+	} {
+		d := newDesk(t)
+		d.ready("v")
+		j := d.job(c.work)
+		if err := d.grant(j); err != nil {
+			t.Fatal(err)
+		}
+		c.ends(j)
+		d.update(func(tx *store.Tx) error { return tx.PutJob(j) })
+		err := d.store.View(func(tx *store.Tx) error { return whole(tx, d.volume("v")) })
+		if e := new(record.Error); !errors.As(err, &e) || !strings.HasPrefix(e.Hint, c.hint) {
+			t.Errorf("%s, %s: %v, want %q", j.Kind, j.State, e.Hint, c.hint)
+		}
 	}
 }

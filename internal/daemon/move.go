@@ -79,7 +79,7 @@ func beginMove(k *keeper, tx *store.Tx, w work, j *store.Job) error {
 		return err
 	}
 	if src.State == record.VolumeBuilding {
-		return whole(src)
+		return whole(tx, src)
 	}
 	if err := childless(tx, src); err != nil {
 		return err

@@ -286,7 +286,7 @@ func wholeVolume(tx *store.Tx, sub api.Submit, pool, volume string) (*store.Pool
 	if err != nil {
 		return nil, nil, err
 	}
-	return p, v, whole(v)
+	return p, v, whole(tx, v)
 }
 
 // presentVolume gives a volume of an active pool, whole or not.
@@ -408,7 +408,7 @@ func settledVolume(tx *store.Tx, sub api.Submit, pool, volume string) (*store.Po
 		return nil, nil, err
 	}
 	if v.State == record.VolumeBuilding {
-		return nil, nil, whole(v)
+		return nil, nil, whole(tx, v)
 	}
 	return p, v, childless(tx, v)
 }
