@@ -40,6 +40,9 @@ func parseVolume(s string) (volumeRef, error) {
 // parseNewVolume reads POOL/NAME.
 func parseNewVolume(s string) (volumeRef, error) {
 	pool, name, found := strings.Cut(s, "/")
+	if !found && backends.CheckName(s) == nil {
+		return volumeRef{}, fmt.Errorf("%q is no volume: write POOL/NAME; if it is the pool, %s/NAME", s, s)
+	}
 	if !found || pool == "" || name == "" {
 		return volumeRef{}, fmt.Errorf("%q is no volume: write POOL/NAME", s)
 	}

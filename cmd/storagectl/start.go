@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -227,7 +228,8 @@ func jobError(j *record.Job) error {
 	}
 	e := *j.Error
 	e.Message = jobTitle(j) + " failed: " + e.Message
-	if e.Hint == "" {
+	// With other codes the log holds no more than the error.
+	if e.Hint == "" && slices.Contains([]record.Code{record.Internal, record.Killed, record.Inconsistent}, e.Code) {
 		e.Hint = fmt.Sprintf("storagectl job log %d", j.Number)
 	}
 	return &e

@@ -49,7 +49,15 @@ func (t *tool) program() cmdline.Program {
 		Reader: t.in, Writer: t.out, ErrWriter: t.errs,
 		Commands: append([]*cli.Command{t.poolCommand(), t.volumeCommand(), t.jobCommand()}, t.hostCommands()...),
 	}
-	return cmdline.Program{App: app, Words: t.words(), Tail: examples}
+	return cmdline.Program{App: app, Words: t.words(), Meant: elsewhere(), Tail: examples}
+}
+
+// elsewhere are verbs that other programs have for what is done here by another.
+func elsewhere() map[string]string {
+	return map[string]string{
+		"vol rename": "move", "vol info": "show", "vol trim": "wipe --algorithm trim", "vol copy": "clone",
+		"pool info": "show", "pool destroy": "stop", "job info": "show",
+	}
 }
 
 func globalFlags() []cli.Flag {

@@ -210,6 +210,9 @@ func volumeCreate(ctx context.Context, s *session) error {
 		return err
 	}
 	capacity := int64(0)
+	if s.arg(1) == "" && !s.cli.IsSet("from") {
+		return cmdline.Usagef("SIZE or --from is missing")
+	}
 	if s.arg(1) != "" || !s.cli.IsSet("from") {
 		if capacity, err = quantity.ParseSize(s.arg(1)); err != nil {
 			return cmdline.Usagef("%s", err)

@@ -28,6 +28,9 @@ import (
 type Program struct {
 	App   *cli.App
 	Words map[string]Word // beside those of this package: SIZE, RATE, TIME …
+	// Meant are words of other programs, each after the name of the command that
+	// it is looked for under, with what does that here.
+	Meant map[string]string
 	// Tail is printed at the end of the program's own help, above the exit codes.
 	Tail string
 	// Exits are the exit codes that the program has; nil is all.

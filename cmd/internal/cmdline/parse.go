@@ -147,7 +147,7 @@ func (p Program) takeWord(inv *invocation, w string) error {
 	i := slices.IndexFunc(subs, func(c *cli.Command) bool { return c.HasName(w) })
 	if i < 0 {
 		e := Usagef("%q is not a command of %q", w, p.line(inv.path))
-		return e.WithHint("%s", didYouMean(w, visible(subs), p.line(inv.path)+" --help"))
+		return e.WithHint("%s", p.instead(inv.path, w, visible(subs)))
 	}
 	inv.path = append(inv.path, subs[i])
 	return nil
@@ -162,6 +162,17 @@ func visible(commands []*cli.Command) []string {
 		}
 	}
 	return names
+}
+
+// instead gives a hint for a word that is no command under path.
+func (p Program) instead(path []*cli.Command, word string, known []string) string {
+	help := p.line(path) + " --help"
+	if len(path) > 0 {
+		if meant := p.Meant[path[len(path)-1].Name+" "+word]; meant != "" {
+			return meansInstead(meant, help)
+		}
+	}
+	return didYouMean(word, known, help)
 }
 
 // takeFlag takes the flag at the front of words and its value, and says how

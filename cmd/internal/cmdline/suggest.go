@@ -20,8 +20,10 @@ func didYouMean(word string, known []string, help string) string {
 	if best == "" {
 		return help
 	}
-	return "did you mean " + best + "? (" + help + ")"
+	return meansInstead(best, help)
 }
+
+func meansInstead(meant, help string) string { return "did you mean " + meant + "? (" + help + ")" }
 
 // distance counts the insertions, deletions, replacements and swaps of
 // neighbours that make b of a (optimal string alignment), in bytes.
