@@ -53,7 +53,7 @@ func TestLifeOfAPool(t *testing.T) {
 		t.Error("define touched storage")
 	}
 	st, err = h.client.StartPool(ctx, api.Submit{}, "life", api.JobOptions{})
-	if j := h.end(st, err); j.State != record.Failed || j.Error.Code != record.NotFound {
+	if j := h.end(st, err); j.State != record.Failed || j.Error.Code != record.NotFound || !strings.HasPrefix(j.Error.Hint, "storagectl pool build life") {
 		t.Errorf("start of what is not there: %s %+v", j.State, j.Error)
 	}
 	st, err = h.client.BuildPool(ctx, api.Submit{}, "life", api.PoolBuild{})

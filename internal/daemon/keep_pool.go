@@ -134,6 +134,7 @@ func endPoolStart(k *keeper, tx *store.Tx, e end) error {
 	return k.endPool(tx, e, func(p *store.Pool) error {
 		if !e.ok() {
 			k.move(p, record.PoolInactive, whyNot(e.job))
+			e.unbuilt()
 			return nil
 		}
 		if info := e.report.Pool; info != nil && info.Path != "" {
@@ -145,6 +146,13 @@ func endPoolStart(k *keeper, tx *store.Tx, e end) error {
 		p.Boot = k.boot
 		return k.sync(tx, p, e)
 	})
+}
+
+// unbuilt adds, to the error of a start that found no directory, what makes it.
+func (e end) unbuilt() {
+	if e.job.Code() == record.NotFound {
+		e.job.Error = e.job.Error.WithHint("storagectl pool build %s, or mount what should be there", e.Pool)
+	}
 }
 
 // refuse turns a success into a failure: only the helper could resolve the

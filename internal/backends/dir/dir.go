@@ -26,7 +26,7 @@ func (Backend) Properties() backends.Properties {
 	return backends.Properties{
 		Type:        "dir",
 		PoolVerbs:   []string{"build", "start", "stop", "refresh", "verify", "evacuate", "delete"},
-		VolVerbs:    []string{"create", "clone", "resize", "wipe", "verify", "move", "delete"},
+		VolVerbs:    []string{"create", "clone", "upload", "download", "resize", "wipe", "verify", "move", "delete"},
 		Formats:     []string{"raw"},
 		Algorithms:  diskio.Algorithms(),
 		Sparse:      true,
