@@ -87,7 +87,9 @@ func (s *Service) jobRequest(sub api.Submit, w work, o api.JobOptions) (supervis
 	if r.OnFailure == "" {
 		r.OnFailure = record.RollbackOnFailure
 	}
-	r.Resume = s.config.Resume.of(w.Kind)
+	if w.Data == nil { // another helper would not have what the client gave
+		r.Resume = s.config.Resume.of(w.Kind)
+	}
 	return r, nil
 }
 
