@@ -185,9 +185,22 @@ func aftermath(j *record.Job) string {
 	case record.RollbackDone:
 		return "what it had done is undone"
 	case record.RollbackKept:
-		return j.Subject() + " is left incomplete"
+		return leftover(j)
 	case record.RollbackFailed:
 		return "what it had done could not be undone"
 	}
 	return ""
+}
+
+// leftover says what is left of an unfinished target. A new volume that a retry
+// can go on with has no name yet.
+func leftover(j *record.Job) string {
+	draft := j.Kind == record.VolumeCreate || j.Kind == record.VolumeClone
+	switch {
+	case draft && j.Resumable != nil:
+		return fmt.Sprintf("what was made of %s is kept for storagectl job retry %d", j.Subject(), j.Number)
+	case draft && j.OnFailure != record.KeepOnFailure && j.Code() != record.Inconsistent:
+		return "what was made of " + j.Subject() + " was kept for a retry"
+	}
+	return j.Subject() + " is left incomplete"
 }

@@ -301,7 +301,11 @@ func endFields(s *session, j record.Job) []field {
 		fields = append(fields, field{"Resumable", fmt.Sprintf("from %s of %s, by storagectl job retry %d", quantity.FormatBytes(r.Done), quantity.FormatBytes(r.Total), j.Number)})
 	}
 	if j.RetryOf != nil {
-		fields = append(fields, field{"Retry of", fmt.Sprintf("job %d", *j.RetryOf)})
+		text := fmt.Sprintf("job %d", *j.RetryOf)
+		if r := j.RetryFrom; r != nil {
+			text += fmt.Sprintf(", to go on from %s of %s", quantity.FormatBytes(r.Done), quantity.FormatBytes(r.Total))
+		}
+		fields = append(fields, field{"Retry of", text})
 	}
 	fields = append(fields, resultFields(s, j.Result)...)
 	return append(fields, statsFields(s, j.Stats)...)

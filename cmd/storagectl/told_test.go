@@ -54,3 +54,20 @@ func TestCancelSaysWhatItWaitsFor(t *testing.T) {
 		t.Errorf("shown as %q", got)
 	}
 }
+
+// What a clone leaves for a retry is no volume; what is kept on demand is one.
+func TestEndSaysWhatIsLeft(t *testing.T) {
+	j := record.Job{Number: 7, Kind: record.VolumeClone, State: record.Failed, Rollback: record.RollbackKept, OnFailure: record.RollbackOnFailure,
+		Objects: []record.Object{{Pool: "a", Volume: "b", Mode: record.ModeRead}, {Pool: "a", Volume: "c", Mode: record.ModeWrite}}}
+	if got := aftermath(&j); got != "what was made of a/c was kept for a retry" {
+		t.Errorf("after its retry: %q", got)
+	}
+	j.Resumable = &record.Resumable{Done: 1, Total: 2}
+	if got := aftermath(&j); got != "what was made of a/c is kept for storagectl job retry 7" {
+		t.Errorf("before its retry: %q", got)
+	}
+	j.Resumable, j.OnFailure = nil, record.KeepOnFailure
+	if got := aftermath(&j); got != "a/c is left incomplete" {
+		t.Errorf("kept on demand: %q", got)
+	}
+}

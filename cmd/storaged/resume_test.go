@@ -114,6 +114,9 @@ func TestRetryOfACloneGoesOnWhereItWasInterrupted(t *testing.T) {
 	if h.hash("copy") != h.hash("base") {
 		t.Error("the clone differs from its source")
 	}
+	if j.RetryFrom == nil || *j.RetryFrom != *first.Resumable {
+		t.Errorf("it went on from %+v, not %+v", j.RetryFrom, first.Resumable)
+	}
 	if *j.RetryOf != first.Number || len(j.Warnings) > 0 || *j.Stats.BytesWritten > 80*mib {
 		t.Errorf("%+v, stats %+v", j, j.Stats)
 	}

@@ -261,7 +261,7 @@ func (s *Service) RetryJob(ctx context.Context, sub api.Submit, job string) (api
 	}
 	r.RetryOf = &j.Number
 	if old.Resumable != nil {
-		r.From = old.ID
+		r.From, r.RetryFrom = old.ID, old.Resumable
 	}
 	again, err := s.jobs.Submit(ctx, r)
 	return api.Started{Job: &again}, err

@@ -49,7 +49,8 @@ type Request struct {
 	Destroys  bool
 	Warnings  []string // kept with the job
 	Resume    record.Resume
-	From      string // uuid of the job whose checkpoint this one goes on from
+	From      string            // uuid of the job whose checkpoint this one goes on from
+	RetryFrom *record.Resumable // how far that is
 
 	// Also is made durable together with the job, or neither is: its refusal
 	// is that of the request. It is a function for store.Store's Update; nil is

@@ -76,7 +76,7 @@ func (s *Supervisor) newRecord(r Request) (*store.Job, error) {
 		Job: record.Job{
 			ID: id.String(), Kind: r.Kind, Class: r.Class, State: record.Queued, Objects: r.Objects,
 			Created: now, Owner: r.Owner, Limit: r.Limit, Reserved: r.Reserved, Priority: r.Priority, Labels: r.Labels, Warnings: r.Warnings,
-			OnFailure: r.OnFailure, Rollback: record.RollbackNone, RetryOf: r.RetryOf,
+			OnFailure: r.OnFailure, Rollback: record.RollbackNone, RetryOf: r.RetryOf, RetryFrom: r.RetryFrom,
 		},
 		Argv: r.Argv, UndoArgv: r.UndoArgv, Params: r.Params, Key: r.Key, Digest: r.Digest,
 		LockWait: r.LockWait, Destroys: r.Destroys, Data: r.Data != nil, Resume: r.Resume, From: r.From,
