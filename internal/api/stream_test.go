@@ -138,7 +138,7 @@ func big(h *host, n int) record.Event {
 }
 
 func TestClientThatDoesNotReadIsDroppedAndSlowsNobody(t *testing.T) {
-	h := newHost(t, func(s *api.Server) { s.SetTimes(50*time.Millisecond, time.Hour) })
+	h := newHost(t, func(s *api.Server) { s.SetTimes(2*time.Second, time.Hour) })
 	stuck := dialRaw(t, h.ro)
 	fmt.Fprint(stuck, "GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
 	if _, err := stuck.Read(make([]byte, 1)); err != nil { // the stream has begun
