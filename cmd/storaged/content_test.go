@@ -295,22 +295,15 @@ func TestBrokenStreamGoesOn(t *testing.T) {
 func TestRestOfAnUploadNeedsItsBeginning(t *testing.T) {
 	h := newHost(t)
 	h.create("v", 4*mib)
-	in, out := io.Pipe()
-	first := h.upload(h.ctx(), "v", in, api.VolumeUpload{})
-	_, err := out.Write(noise(2 * mib))
+	rest := h.brokenUpload("v", noise(2*mib))
+	h.random("w", 4*mib)
+	h.patchLimits(api.LimitsPatch{Running: ptr(1)})
+	before, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "w", api.VolumeWipe{JobOptions: limited(64 << 10)})
 	h.must(err)
-	h.written(first.Job.ID, 2*mib)
-	out.CloseWithError(errors.New("gone"))
-	j := h.end(api.Started{Job: &first.Job}, nil)
-	rest := api.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID}
-	if rest.Offset == 0 {
-		t.Fatalf("nothing is in place: %+v", j)
-	}
-	wipe, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeWipe{JobOptions: limited(64 << 10)})
+	_, err = h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeWipe{})
 	h.must(err)
 	second := h.upload(h.ctx(), "v", strings.NewReader("the rest"), rest)
-	_, err = h.client.PatchJob(h.ctx(), wipe.Job.ID, api.JobPatch{Limit: []byte("null")})
-	h.must(err)
+	h.stopped(before, nil)
 	if err := second.Wait(); record.CodeOf(err) != record.Changed {
 		t.Errorf("wiped while it waited: %v", err)
 	}
@@ -349,6 +342,95 @@ func TestUploadOfAPartDoesNotGoOn(t *testing.T) {
 	if e := new(record.Error); !errors.As(err, &e) || e.Code != record.WrongState || !strings.Contains(e.Hint, "wipe it") {
 		t.Errorf("a clone of what is incomplete: %v", err)
 	}
+}
+
+// brokenUpload leaves a volume with the beginning of a content in it, and gives
+// the request for the rest.
+func (h *host) brokenUpload(volume string, beginning []byte) api.VolumeUpload {
+	h.t.Helper()
+	in, out := io.Pipe()
+	first := h.upload(h.ctx(), volume, in, api.VolumeUpload{})
+	_, err := out.Write(beginning)
+	h.must(err)
+	h.written(first.Job.ID, int64(len(beginning)))
+	out.CloseWithError(errors.New("gone"))
+	j := h.end(api.Started{Job: &first.Job}, nil)
+	if j.Progress.Done == 0 {
+		h.t.Fatalf("nothing is in place: %+v", j)
+	}
+	return api.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID}
+}
+
+// stopped cancels a job that changes content, once it has begun to.
+func (h *host) stopped(st api.Started, err error) {
+	h.t.Helper()
+	h.must(err)
+	h.written(st.Job.ID, 1)
+	_, err = h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{})
+	if j := h.end(st, err); j.State != record.Canceled {
+		h.t.Fatalf("%s: %+v", j.State, j.Error)
+	}
+}
+
+// Who broke off leaves the volume incomplete, as the upload before him did: the
+// mark alone does not tell that the beginning is gone.
+func TestRestOfAnUploadIsRefusedAfterWorkThatBrokeOffToo(t *testing.T) {
+	h := newHost(t)
+	for volume, between := range map[string]func(volume string) (api.Started, error){
+		"wiped": func(volume string) (api.Started, error) {
+			return h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", volume, api.VolumeWipe{JobOptions: limited(64 << 10)})
+		},
+		"uploaded": func(volume string) (api.Started, error) {
+			f, _ := h.given("other", 2*mib)
+			return h.hand(volume, f, api.VolumeUpload{JobOptions: limited(64 << 10)})
+		},
+	} {
+		h.create(volume, 4*mib)
+		rest := h.brokenUpload(volume, noise(2*mib))
+		st, err := between(volume)
+		h.stopped(st, err)
+		_, err = h.streamer().Upload(h.ctx(), api.Submit{}, api.StreamUpload{
+			Pool: "pool", Volume: volume, VolumeUpload: rest, Body: strings.NewReader("the rest"),
+		})
+		if record.CodeOf(err) != record.Changed {
+			t.Errorf("%s meanwhile: %v", volume, err)
+		}
+		if v := h.described(volume); v.State != record.VolumeIncomplete {
+			t.Errorf("%s meanwhile, the volume is %s", volume, v.State)
+		}
+	}
+}
+
+// What changes no content, or never came to it, is in nobody's way.
+func TestRestOfAnUploadOutlivesWhatChangesNoContent(t *testing.T) {
+	h := newHost(t)
+	h.create("v", 4*mib)
+	content := noise(4 * mib)
+	rest := h.brokenUpload("v", content[:2*mib])
+	said := "half of it"
+	_, err := h.client.PatchVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumePatch{Description: &said})
+	h.must(err)
+	h.must(h.refresh("pool"))
+	_, err = h.client.VerifyVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeVerify{})
+	if record.CodeOf(err) != record.WrongState {
+		t.Errorf("half a content is read: %v", err)
+	}
+	h.random("w", 4*mib)
+	h.patchLimits(api.LimitsPatch{Running: ptr(1)})
+	busy, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "w", api.VolumeWipe{JobOptions: limited(64 << 10)})
+	h.must(err)
+	for range 2 { // each goes on from the one before
+		left, cancel := context.WithCancel(h.ctx())
+		waits := h.upload(left, "v", strings.NewReader("the rest"), rest)
+		_, err = h.client.CancelJob(h.ctx(), waits.Job.ID, api.JobCancel{})
+		h.end(api.Started{Job: &waits.Job}, err)
+		cancel()
+		rest.Continues = waits.Job.ID
+	}
+	h.stopped(busy, nil)
+	up := h.upload(h.ctx(), "v", bytes.NewReader(content[rest.Offset:]), rest)
+	h.must(up.Wait())
+	h.holds("v", 0, content, record.VolumeReady)
 }
 
 // written waits until a job has taken so many bytes, which need not be durable.

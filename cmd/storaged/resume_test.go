@@ -76,6 +76,70 @@ func TestWipeGoesOnAfterItsHelperWasKilled(t *testing.T) {
 	}
 }
 
+// interruptedWipe leaves a wipe of a random volume "a" that failed because its
+// helper was killed.
+func (h *host) interruptedWipe() record.Job {
+	h.t.Helper()
+	h.random("a", 64*mib)
+	st, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "a", api.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
+	h.killHelper(h.marked(st, err))
+	j := h.end(st, nil)
+	if j.State != record.Failed || j.Resumable == nil || j.Resumable.Done < 2*mib {
+		h.t.Fatalf("%+v, resumable %+v, error %+v", j, j.Resumable, j.Error)
+	}
+	return j
+}
+
+// retried retries a job and lets it run as fast as it can.
+func (h *host) retried(j record.Job) record.Job {
+	h.t.Helper()
+	st, err := h.client.RetryJob(h.ctx(), api.Submit{}, j.ID)
+	if err == nil {
+		h.unlimit(*st.Job)
+	}
+	return h.succeed(st, err)
+}
+
+// A retry must not take for wiped what somebody wrote after the first job broke
+// off, nor may the retry of one that found that out and broke off in turn.
+func TestRetriedWipeWipesWhatWasWrittenMeanwhile(t *testing.T) {
+	h := configured(t, "[resume]\nwipe = \"keep\"\n")
+	first := h.interruptedWipe()
+	secret, content := h.given("secret", 2*mib)
+	at := first.Resumable.Done - 2*mib // where the first one was last
+	st, err := h.hand("a", secret, api.VolumeUpload{Offset: at})
+	h.succeed(st, err)
+	h.holds("a", int(at), content, record.VolumeIncomplete)
+
+	st, err = h.client.RetryJob(h.ctx(), api.Submit{}, first.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.killHelper(h.running(st))
+	second := h.end(st, nil)
+	if second.State != record.Failed || len(second.Warnings) == 0 || !strings.Contains(second.Warnings[0], "begun anew") {
+		t.Fatalf("%+v, error %+v", second, second.Error)
+	}
+	h.retried(second)
+	h.holds("a", 0, make([]byte, 64*mib), record.VolumeReady)
+}
+
+func TestRetriedWipeGoesOnAfterWhatChangesNoContent(t *testing.T) {
+	h := configured(t, "[resume]\nwipe = \"keep\"\n")
+	first := h.interruptedWipe()
+	said := "half wiped"
+	if _, err := h.client.PatchVolume(h.ctx(), api.Submit{}, "pool", "a", api.VolumePatch{Description: &said}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.refresh("pool"); err != nil {
+		t.Fatal(err)
+	}
+	if j := h.retried(first); len(j.Warnings) > 0 || *j.Stats.BytesWritten > 80*mib {
+		t.Errorf("%+v, stats %+v", j, j.Stats)
+	}
+	h.holds("a", 0, make([]byte, 64*mib), record.VolumeReady)
+}
+
 // interruptedClone leaves a clone that failed because its helper was killed.
 func (h *host) interruptedClone() record.Job {
 	h.t.Helper()

@@ -45,7 +45,7 @@ func (s *Service) UploadVolume(ctx context.Context, sub api.Submit, pool, volume
 		w.Format, w.Capacity = v.Format, v.Capacity
 		w.Offset, w.Length, w.Checksum, w.AsFormat, w.DetectZeros = r.Offset, r.Length, r.Checksum, r.AsFormat, r.DetectZeros
 		if r.Continues != "" {
-			if err := w.proceed(tx, sub, r.Continues); err != nil {
+			if err := w.proceed(tx, sub, r.Continues, v.Writer); err != nil {
 				return work{}, err
 			}
 			if err := unfinished(v, w); err != nil {
@@ -143,8 +143,8 @@ func uploadable(v *store.Volume, w work) error {
 }
 
 // proceed makes the work the rest of an upload that broke off, the one with the
-// id job.
-func (w *work) proceed(tx *store.Tx, sub api.Submit, job string) error {
+// id job, into a volume that writer was the last to change.
+func (w *work) proceed(tx *store.Tx, sub api.Submit, job string, writer int64) error {
 	old, err := tx.Job(job)
 	if err != nil {
 		return err
@@ -166,7 +166,10 @@ func (w *work) proceed(tx *store.Tx, sub api.Submit, job string) error {
 	case w.Checksum != "":
 		return record.Errorf(record.Invalid, "the rest of a content has no checksum of the whole")
 	}
-	w.Skipped, w.Continues = w.Offset, old.Number
+	w.Skipped, w.Continues, w.After = w.Offset, old.Number, old.Number
+	if before.After != 0 && before.After == writer { // the old one was itself a rest, and never began
+		w.After = writer
+	}
 	if before.Continues != 0 { // the volume names the first of them
 		w.Continues = before.Continues
 	}
@@ -177,10 +180,11 @@ func (w *work) proceed(tx *store.Tx, sub api.Submit, job string) error {
 // as the rest of one that broke off there.
 func (w work) partial() bool { return w.Offset != w.Skipped }
 
-// unfinished refuses the rest of a content for a volume that is whole: who made
-// it so, by a wipe or anew, has replaced the beginning.
+// unfinished refuses the rest of a content for a volume that another job has
+// begun to change since, whatever became of that: the beginning may be gone.
 func unfinished(v *store.Volume, w work) error {
-	if w.Skipped == 0 || v.State == record.VolumeIncomplete {
+	there := w.Skipped == 0 || v.State == record.VolumeIncomplete
+	if w.Continues == 0 || v.Writer == w.After && there {
 		return nil
 	}
 	return record.Errorf(record.Changed, "volume %s has another content than job %d left in it", quoted(v.Pool, v.Name), w.Continues).

@@ -255,6 +255,10 @@ func (s *Service) RetryJob(ctx context.Context, sub api.Submit, job string) (api
 	if err := s.fits(ctx, &w); err != nil {
 		return api.Started{}, err
 	}
+	w.After = 0
+	if old.Resumable != nil {
+		w.After = old.Number
+	}
 	r, err := s.jobRequest(sub, w, api.JobOptions{Limit: j.Limit, Priority: j.Priority, Labels: j.Labels, OnFailure: j.OnFailure})
 	if err != nil {
 		return api.Started{}, err

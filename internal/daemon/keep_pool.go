@@ -360,7 +360,7 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 	if replaced {
 		// Another file by the same name: nothing we knew of it holds.
 		v.Format, v.Origin, v.CreatedBy, v.Job, v.State = it.Format, record.Found, nil, nil, record.VolumeReady
-		v.Promised, v.Checksum = 0, nil
+		v.Promised, v.Writer, v.Checksum = 0, 0, nil
 	}
 	touched := v.ChangeNS != it.ChangeNS
 	s.see(v, it)

@@ -169,20 +169,24 @@ func markVolume(k *keeper, tx *store.Tx, w work, j *store.Job) error {
 	if err := childless(tx, v); err != nil && w.Kind != record.VolumeResize {
 		return err
 	}
-	if j.Resumed > 0 && (v.State != record.VolumeIncomplete || v.Job == nil || *v.Job != j.Marked) {
+	if (j.Resumed > 0 || j.From != "") && !w.follows(v, j) {
 		j.Anew = true
-		j.Warnings = append(slices.Clone(j.Warnings), "begun anew: another job has changed the volume since this one was interrupted")
+		j.Warnings = append(slices.Clone(j.Warnings), "begun anew: another job has changed the volume since the work was interrupted")
 	}
+	v.Writer = j.Number
 	if v.State != record.VolumeReady {
-		if v.Job != nil {
-			j.Marked = *v.Job
-		}
-		return nil // the mark of an earlier job stays until one succeeds
+		return tx.PutVolume(v) // the mark of an earlier job stays until one succeeds
 	}
-	j.Marked = j.Number
 	v.State, v.Job, v.Observed = record.VolumeIncomplete, &j.Number, k.now()
 	v.Generation++
 	return k.putVolume(tx, "volume.changing", v)
+}
+
+// follows reports whether nobody has changed the content since the job itself
+// did, or the one that it goes on from. A job that is interrupted may lose its
+// locks when it is paused, a retry has none of those of the first.
+func (w work) follows(v *store.Volume, j *store.Job) bool {
+	return v.Writer == j.Number || w.After != 0 && v.Writer == w.After
 }
 
 // beginUpload marks the volume. What the job goes on with must still be there.

@@ -193,6 +193,89 @@ func TestWhatAFailedJobLeavesOfItsVolume(t *testing.T) {
 	}
 }
 
+func TestWipeGoesOnOnlyWhereNobodyBeganToWriteMeanwhile(t *testing.T) {
+	rival := func(d *desk) *store.Job { return d.job(wipeWork("v")) }
+	for name, c := range map[string]struct {
+		meanwhile func(*desk)
+		anew      bool
+	}{
+		"nothing": {func(*desk) {}, false},
+		"one that never began": {func(d *desk) {
+			d.end(rival(d), record.Canceled, record.CanceledCode, nil)
+		}, false},
+		"one that broke off": {func(d *desk) {
+			j := rival(d)
+			if err := d.grant(j); err != nil {
+				t.Fatal(err)
+			}
+			d.end(j, record.Canceled, record.CanceledCode, report(5, nil))
+		}, true},
+		"another file": {func(d *desk) {
+			d.update(func(tx *store.Tx) error {
+				v := d.volume("v")
+				p, err := tx.Pool("p")
+				if err != nil {
+					return err
+				}
+				s := scan{keeper: d.keeper, tx: tx, pool: p, began: &store.Job{}}
+				return s.apply(v, ipc.Item{Name: "v", Inode: v.Inode + 1, Size: 10})
+			})
+		}, true},
+	} {
+		for _, how := range []string{"resumed", "retried"} {
+			d := newDesk(t)
+			d.ready("v")
+			j := d.job(wipeWork("v"))
+			if err := d.grant(j); err != nil {
+				t.Fatal(err)
+			}
+			next := j
+			if how == "retried" {
+				d.end(j, record.Failed, record.Killed, report(5, nil))
+				w := wipeWork("v")
+				w.After = j.Number
+				next = d.job(w)
+				next.From = j.ID
+			} else {
+				j.Resumed = 1 // and paused before it had another helper: it holds no locks
+			}
+			c.meanwhile(d)
+			for range 2 { // the daemon went away before there was a helper
+				if err := d.grant(next); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if next.Anew != c.anew || len(next.Warnings) > 0 != c.anew {
+				t.Errorf("%s after %s: anew is %v, warnings are %q", how, name, next.Anew, next.Warnings)
+			}
+		}
+	}
+}
+
+// Also a rest of which nothing is in place makes the volume ready when it
+// succeeds, so the same holds for it.
+func TestRestOfAnUploadFollowsItsBeginning(t *testing.T) {
+	for _, c := range []struct {
+		state   record.VolumeState
+		writer  int64
+		w       work
+		refused bool
+	}{
+		{record.VolumeReady, 9, work{}, false},
+		{record.VolumeIncomplete, 7, work{Continues: 7, After: 7, Skipped: 5}, false},
+		{record.VolumeIncomplete, 8, work{Continues: 7, After: 8, Skipped: 5}, false},
+		{record.VolumeIncomplete, 9, work{Continues: 7, After: 7, Skipped: 5}, true},
+		{record.VolumeReady, 7, work{Continues: 7, After: 7, Skipped: 5}, true},
+		{record.VolumeReady, 7, work{Continues: 7, After: 7}, false},
+		{record.VolumeIncomplete, 9, work{Continues: 7, After: 7}, true},
+	} {
+		v := &store.Volume{Volume: record.Volume{Pool: "p", Name: "v", State: c.state}, Writer: c.writer}
+		if err := unfinished(v, c.w); (record.CodeOf(err) == record.Changed) != c.refused {
+			t.Errorf("%s, last changed by %d, to go on after %d with %d: %v", c.state, c.writer, c.w.After, c.w.Skipped, err)
+		}
+	}
+}
+
 func TestRolledBackVolumeIsGone(t *testing.T) {
 	d := newDesk(t)
 	j := d.job(createWork("v"))

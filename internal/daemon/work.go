@@ -38,6 +38,11 @@ type work struct {
 	// Also is made durable with the job, or neither is.
 	Also func(*store.Tx) error `json:"-"`
 
+	// After is the number of the job that was to be the last one to change the
+	// volume: the one that this goes on from, or yet that before it; 0: it goes on
+	// from none.
+	After int64 `json:"after,omitempty"`
+
 	IfMatch int64 `json:"if_match,omitempty"` // generation of its object that it is meant for; 0: any
 
 	// Reserve is how many bytes of the target's pool it was promised, of which
@@ -74,7 +79,7 @@ type work struct {
 	Offset      int64    `json:"offset,omitempty"`
 	Length      *int64   `json:"length,omitempty"`    // bytes; nil: as it comes, or up to the end
 	Skipped     int64    `json:"skipped,omitempty"`   // bytes before Offset that Continues has uploaded
-	Continues   int64    `json:"continues,omitempty"` // number of a job
+	Continues   int64    `json:"continues,omitempty"` // number of the first job of the content
 	AsFormat    string   `json:"as_format,omitempty"`
 	DetectZeros bool     `json:"detect_zeros,omitempty"`
 

@@ -34,7 +34,6 @@ type Job struct {
 	From        string        `json:"from,omitempty"`        // uuid of the job whose checkpoint it goes on from
 	Anew        bool          `json:"anew,omitempty"`        // it must not go on, but begin at the start
 	Interrupted *time.Time    `json:"interrupted,omitempty"` // since when it has no helper and waits to go on
-	Marked      int64         `json:"marked,omitempty"`      // number of the job that had marked the volume when it began
 }
 
 // Pool is a pool's durable record.
@@ -72,6 +71,9 @@ type Volume struct {
 	// Promised is how many bytes from its start shall have blocks, as whoever
 	// made it asked.
 	Promised int64 `json:"promised,omitempty"`
+	// Writer is the number of the last job that began to change the content in
+	// place, done or not; 0: none did. It tells who may go on with what he began.
+	Writer int64 `json:"writer,omitempty"`
 	// ChangeNS is when the file was last changed (ctime), as last observed, and
 	// SummedNS the same when its checksum was recorded; 0: not known.
 	ChangeNS int64 `json:"change_ns,omitempty"`

@@ -148,6 +148,24 @@ func resumeHint(e *record.Error, number int64) *record.Error {
 	return with.WithHint("storagectl job retry %d goes on where it was interrupted", number)
 }
 
+// readyCheckpoint makes the checkpoint the one that the next helper is to have.
+// One that begins anew must find none, lest a third goes on from that of the
+// first.
+func (j *job) readyCheckpoint() error {
+	d := j.s.launcher.dir(j.id)
+	switch {
+	case !j.rec.Anew:
+		if err := j.s.launcher.inherit(d, j.rec.From); err != nil {
+			j.s.log.Warn("a job cannot go on where another was interrupted", "job", j.rec.Number, "error", err)
+		}
+	case !j.rec.Undo:
+		if err := os.Remove(d.Checkpoint()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot remove the checkpoint of a job that begins anew: %w", err)
+		}
+	}
+	return nil
+}
+
 // inherit gives a job that is to go on from another's checkpoint its own copy.
 func (l launcher) inherit(d ipc.JobDir, from string) error {
 	if from == "" {

@@ -163,10 +163,11 @@ func (j *job) launch() stage {
 	}
 	j.run.fresh()
 	d := j.s.launcher.dir(j.id)
-	if err := j.s.launcher.inherit(d, j.rec.From); err != nil {
-		j.s.log.Warn("a job cannot go on where another was interrupted", "job", j.rec.Number, "error", err)
+	err := j.readyCheckpoint()
+	var h *helper
+	if err == nil {
+		h, err = j.s.launcher.launch(d, j.task(), j.data)
 	}
-	h, err := j.s.launcher.launch(d, j.task(), j.data)
 	j.dropData()
 	if err != nil {
 		j.verdict = j.notStarted(err)
