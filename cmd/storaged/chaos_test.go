@@ -405,7 +405,7 @@ func TestSixtyFourHelpersSurviveTheDaemon(t *testing.T) {
 	pids, jobs := map[string]int{}, []api.Started{}
 	for i := range 64 {
 		st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "src",
-			api.VolumeClone{Name: fmt.Sprintf("copy%d", i), Reflink: "never", JobOptions: limited(deedBytes / 8)})
+			api.VolumeClone{Name: fmt.Sprintf("copy%d", i), Reflink: "never", JobOptions: limited(deedBytes / 128)}) // for longer than all take to start
 		if err != nil {
 			t.Fatal(err)
 		}
