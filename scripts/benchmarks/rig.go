@@ -51,7 +51,7 @@ func startRig(ctx context.Context, bin string) (*rig, error) {
 	}
 	defer log.Close() // the daemon has its own
 	sock, config := filepath.Join(dir, "storaged.sock"), filepath.Join(dir, "storaged.toml")
-	if err := os.WriteFile(config, []byte("[limits]\nrunning_pool = 64\n"), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte("[limits]\nrunning_pool = 64\nrunning_device = 64\n"), 0o600); err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(filepath.Join(bin, "storaged"), "--config", config, "--socket", sock,
