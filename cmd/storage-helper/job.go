@@ -364,8 +364,11 @@ func (j *jobMode) report(r reading) { j.show(r.Progress) }
 
 // progress tells the progress unless it is known already.
 func (j *jobMode) progress(r reading) {
+	if !r.Begun {
+		return
+	}
 	j.mu.Lock()
-	known := !r.Begun || r.Progress == j.told
+	known := r.Progress == j.told
 	j.told = r.Progress
 	j.mu.Unlock()
 	if !known {

@@ -85,6 +85,9 @@ func progressIsHonest(t *testing.T, all []ipc.Progress, total int64) {
 	if len(all) < 2 {
 		t.Fatalf("only %d progress frames", len(all))
 	}
+	if all[0].Done != 0 || all[0].Total != total {
+		t.Errorf("the copy began at %+v: from that on its speed is measured", all[0])
+	}
 	var last ipc.Progress
 	for _, p := range all {
 		if p.Phase == last.Phase && (p.Durable < last.Durable || p.Work < last.Work) || p.Durable > p.Done || p.Done > p.Total {

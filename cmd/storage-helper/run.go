@@ -151,6 +151,9 @@ func (r *run) plan(phases ...ipc.PlanPhase) {
 func (r *run) next(index int) {
 	r.view.progress(r.meter.read()) // a short phase would have none else
 	r.view.phase(r.meter.begin(index))
+	if r.earlier == nil { // else the first reading would count what an earlier helper did
+		r.view.progress(r.meter.read())
+	}
 }
 
 // seal passes the point of no return, unless a cancel came first. A task over

@@ -27,8 +27,12 @@ type crashing struct {
 	kept atomic.Int64 // the last checkpoint
 }
 
-// crashAt makes one that nearly stands still when it must have come to limit,
-// so that the checkpoint comes before its end on the slowest disk.
+// crawl is the limit of a transfer that is to end by a checkpoint: slow, so that
+// one comes before its end on the slowest disk, and yet fast enough for a worker
+// that was overtaken by the others to end its chunk, before which none comes.
+const crawl = 128 << 10
+
+// crashAt makes one that crawls when it must have come to limit.
 func crashAt(t *testing.T, limit int64) *crashing {
 	ctx, crash := context.WithCancelCause(context.Background())
 	c := &crashing{ctx: ctx, p: NewPacer(nil)}
@@ -43,7 +47,7 @@ func crashAt(t *testing.T, limit int64) *crashing {
 	group.Go(func() {
 		for look := time.NewTicker(time.Millisecond); ctx.Err() == nil; <-look.C {
 			if c.p.Counts().Done >= limit+workers*chunkBytes {
-				c.p.SetLimit(leastChunk)
+				c.p.SetLimit(crawl)
 			}
 		}
 	})
@@ -102,7 +106,7 @@ func TestCheckpointIsNeverAheadOfWhatWasMoved(t *testing.T) {
 }
 
 func TestWipeGoesOnWhereAnotherWasKilled(t *testing.T) {
-	const size = 6*mib + 100
+	const size = 16*mib + 100
 	for _, c := range []struct {
 		algorithm string
 		verify    bool
