@@ -167,20 +167,14 @@ func childless(tx *store.Tx, v *store.Volume) error {
 
 // childrenOf lists the volumes of all pools that have v as backing.
 func childrenOf(tx *store.Tx, v *store.Volume) ([]string, error) {
-	pools, err := tx.Pools()
+	all, err := tx.VolumesOnBacking()
 	if err != nil {
 		return nil, err
 	}
 	children := []string{}
-	for _, p := range pools {
-		vols, err := tx.Volumes(p.Name)
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range vols {
-			if backingPath(c) == v.Path {
-				children = append(children, c.Pool+"/"+c.Name)
-			}
+	for _, c := range all {
+		if backingPath(c) == v.Path {
+			children = append(children, c.Pool+"/"+c.Name)
 		}
 	}
 	return children, nil

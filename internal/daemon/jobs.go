@@ -35,7 +35,7 @@ func (s *Service) Jobs(_ context.Context, f api.JobFilter, p api.Page) (api.List
 	if err := checkStates(f.States); err != nil {
 		return api.List[record.Job]{}, err
 	}
-	jobs, next, err := s.jobs.Jobs(supervisor.Query{Head: headMatcher(f), Match: jobMatcher(f), Limit: p.Limit, Cursor: p.Cursor})
+	jobs, next, err := s.jobs.Jobs(supervisor.Query{Head: headMatcher(f), State: func(st record.State) bool { return matchState(f.States, st) }, Limit: p.Limit, Cursor: p.Cursor})
 	return api.List[record.Job]{Items: jobs, Next: next}, err
 }
 
@@ -62,11 +62,6 @@ func headMatcher(f api.JobFilter) func(*store.JobHead) bool {
 			matchLabels(f.Labels, h.Labels) &&
 			(f.IdempotencyKey == "" || h.Key == f.IdempotencyKey)
 	}
-}
-
-// jobMatcher asks the rest.
-func jobMatcher(f api.JobFilter) func(*record.Job) bool {
-	return func(j *record.Job) bool { return matchState(f.States, j.State) }
 }
 
 func matchState(states []string, st record.State) bool {

@@ -30,7 +30,7 @@ func readAll(s *Store) (c contents, err error) {
 	err = s.View(func(tx *Tx) error {
 		var errs []error
 		keep := func(err error) { errs = append(errs, err) }
-		keep(tx.JobsBefore(0, nil, func(j *Job) (bool, error) {
+		keep(jobsBefore(tx, 0, nil, func(j *Job) (bool, error) {
 			c.Jobs[j.Number] = j
 			_, err1 := tx.Job(j.ID)
 			_, err2 := tx.JobByKey(j.Owner.UID, j.Key)

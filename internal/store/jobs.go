@@ -130,31 +130,11 @@ func (t *Tx) LiveJobs() ([]*Job, error) {
 	return live, nil
 }
 
-// JobsBefore calls fn with the jobs below number before (0: all), newest
-// first, until fn says no more or fails. Where match is not nil, only jobs
-// whose head it accepts are decoded; the head is reused and must not be kept.
-// Neither may change the store.
-func (t *Tx) JobsBefore(before int64, match func(*JobHead) bool, fn func(*Job) (more bool, err error)) error {
-	return t.scanJobs(before, func(h *JobHead, load func() (*Job, error)) (bool, error) {
-		if match != nil && !match(h) {
-			return true, nil
-		}
-		j, err := load()
-		if err != nil {
-			return false, err
-		}
-		return fn(j)
-	})
-}
-
-// HeadsBefore is JobsBefore for those whom the heads are enough. The head is
-// reused and must not be kept.
-func (t *Tx) HeadsBefore(before int64, fn func(*JobHead) (more bool, err error)) error {
-	return t.scanJobs(before, func(h *JobHead, _ func() (*Job, error)) (bool, error) { return fn(h) })
-}
-
-// scanJobs walks the jobs newest first, with head and a way to the rest.
-func (t *Tx) scanJobs(before int64, fn func(h *JobHead, load func() (*Job, error)) (bool, error)) error {
+// JobsBefore calls fn with the heads of the jobs below number before (0: all),
+// newest first, until fn says no more or fails. load gives the whole record,
+// which costs a hundred times as much; the head is reused and must not be kept.
+// fn may not change the store.
+func (t *Tx) JobsBefore(before int64, fn func(h *JobHead, load func() (*Job, error)) (more bool, err error)) error {
 	if before <= 0 {
 		before = math.MaxInt64
 	}

@@ -35,12 +35,26 @@ func fill(t testing.TB, s *Store) {
 	}))
 }
 
+// jobsBefore gives the whole records of jobs whose head matches.
+func jobsBefore(tx *Tx, before int64, match func(*JobHead) bool, fn func(*Job) (bool, error)) error {
+	return tx.JobsBefore(before, func(h *JobHead, load func() (*Job, error)) (bool, error) {
+		if match != nil && !match(h) {
+			return true, nil
+		}
+		j, err := load()
+		if err != nil {
+			return false, err
+		}
+		return fn(j)
+	})
+}
+
 // page reads the newest hundred failed jobs: all of them, so every head is
 // looked at.
 func page(s *Store) (n int, err error) {
 	failed := func(h *JobHead) bool { return h.State == record.Failed && h.Labels["batch"] != "none" }
 	err = s.View(func(tx *Tx) error {
-		return tx.JobsBefore(0, failed, func(*Job) (bool, error) { n++; return n < 100, nil })
+		return jobsBefore(tx, 0, failed, func(*Job) (bool, error) { n++; return n < 100, nil })
 	})
 	return n, err
 }
@@ -65,15 +79,15 @@ func TestCallerEndsTheList(t *testing.T) {
 	errMine := errors.New("mine")
 	must(t, s.View(func(tx *Tx) error {
 		var seen []int64
-		must(t, tx.JobsBefore(5, nil, func(j *Job) (bool, error) { seen = append(seen, j.Number); return false, nil }))
+		must(t, jobsBefore(tx, 5, nil, func(j *Job) (bool, error) { seen = append(seen, j.Number); return false, nil }))
 		if !reflect.DeepEqual(seen, []int64{2}) {
 			t.Errorf("seen %v, want job 2 only", seen)
 		}
-		if err := tx.JobsBefore(0, nil, func(*Job) (bool, error) { return true, errMine }); !errors.Is(err, errMine) {
+		if err := jobsBefore(tx, 0, nil, func(*Job) (bool, error) { return true, errMine }); !errors.Is(err, errMine) {
 			t.Errorf("error is %v", err)
 		}
 		heads := 0
-		must(t, tx.HeadsBefore(0, func(h *JobHead) (bool, error) { heads++; return true, nil }))
+		must(t, tx.JobsBefore(0, func(*JobHead, func() (*Job, error)) (bool, error) { heads++; return true, nil }))
 		if heads != 3 {
 			t.Errorf("%d heads", heads)
 		}

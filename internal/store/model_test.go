@@ -243,10 +243,10 @@ func (m *model) checkJobs(tx *Tx, same func(string, any, any)) {
 			live = append(live, j)
 		}
 	}
-	err := tx.JobsBefore(0, nil, func(j *Job) (bool, error) { got = append(got, j); return true, nil })
+	err := jobsBefore(tx, 0, nil, func(j *Job) (bool, error) { got = append(got, j); return true, nil })
 	same("jobs, newest first", got, all)
 	same("error", err, nil)
-	err = tx.JobsBefore(3, func(h *JobHead) bool { return h.State == record.Running && h.UID == 1 },
+	err = jobsBefore(tx, 3, func(h *JobHead) bool { return h.State == record.Running && h.UID == 1 },
 		func(j *Job) (bool, error) { heads = append(heads, j); return true, nil })
 	same("error", err, nil)
 	same("jobs of uid 1 that run, below 3", heads, filter(all, func(j *Job) bool {

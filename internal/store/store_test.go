@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -69,6 +70,27 @@ func testVolume(pool, name string) *Volume {
 	v.Pool, v.Name, v.Path, v.Key = pool, name, "/srv/"+pool+"/"+name, "/srv/"+pool+"/"+name
 	v.Capacity, v.State, v.Origin = 1<<30, record.VolumeReady, record.Made
 	return v
+}
+
+func TestVolumesOnBackingAreThoseThatHaveOne(t *testing.T) {
+	s, _ := open(t)
+	for i, backing := range []string{"", "/srv/p/base", "base", ""} {
+		v := testVolume([]string{"p", "q"}[i%2], []string{"a", "b", "c", "d"}[i])
+		v.Backing = backing
+		v.Description = `"backing":"" or "backing":"/srv/p/base"`
+		must(t, s.Update(func(tx *Tx) error { return tx.PutVolume(v) }))
+	}
+	must(t, s.View(func(tx *Tx) error {
+		volumes, err := tx.VolumesOnBacking()
+		var got []string
+		for _, v := range volumes {
+			got = append(got, v.Pool+"/"+v.Name+" on "+v.Backing)
+		}
+		if want := []string{"p/c on base", "q/b on /srv/p/base"}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		return err
+	}))
 }
 
 func testPool(name string) *Pool {

@@ -66,8 +66,20 @@ func volumeKey(pool, name string) []byte { return []byte(pool + volumeSep + name
 func (t *Tx) Volume(pool, name string) (*Volume, error) { return t.volume(volumeKey(pool, name)) }
 
 func (t *Tx) volume(key []byte) (*Volume, error) {
+	body, err := t.get(bucketVolumes, key)
+	if err != nil {
+		return nil, err
+	}
+	if body == nil {
+		return nil, ErrNotFound
+	}
+	return decodeVolume(key, body)
+}
+
+func decodeVolume(key, body []byte) (*Volume, error) {
 	v := new(Volume)
-	if err := t.load(bucketVolumes, key, v); err != nil {
+	err := guard(bucketVolumes, key, func() error { return decode(bucketVolumes, key, body, v) })
+	if err != nil {
 		return nil, err
 	}
 	if !bytes.Equal(volumeKey(v.Pool, v.Name), key) {
@@ -80,8 +92,32 @@ func (t *Tx) volume(key []byte) (*Volume, error) {
 func (t *Tx) Volumes(pool string) ([]*Volume, error) {
 	var volumes []*Volume
 	err := t.walk(bucketVolumes, poolPrefix(pool), func(e entry) error {
-		v, err := t.volume(e.key)
+		v, err := decodeVolume(e.key, e.body)
 		volumes = append(volumes, v)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return volumes, nil
+}
+
+// noBacking is how the JSON of a volume without a backing is told, as
+// encoding/json writes it: within a string its quotes would be escaped.
+var noBacking = []byte(`"backing":""`)
+
+// VolumesOnBacking gives the volumes of all pools that stand on another. Those
+// that do not, which may be many, are not decoded.
+func (t *Tx) VolumesOnBacking() ([]*Volume, error) {
+	var volumes []*Volume
+	err := t.walk(bucketVolumes, nil, func(e entry) error {
+		if bytes.Contains(e.body, noBacking) {
+			return nil
+		}
+		v, err := decodeVolume(e.key, e.body)
+		if err == nil && v.Backing != "" {
+			volumes = append(volumes, v)
+		}
 		return err
 	})
 	if err != nil {

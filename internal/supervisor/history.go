@@ -116,7 +116,7 @@ func (s *Supervisor) prune() (removed int, err error) {
 func (s *Supervisor) dueJobs() (due []int64, err error) {
 	p := pruner{retention: *s.retention.Load(), now: s.clock(), seen: map[*Keep]int{}}
 	err = s.store.View(func(tx *store.Tx) error {
-		return tx.HeadsBefore(0, func(h *store.JobHead) (bool, error) {
+		return tx.JobsBefore(0, func(h *store.JobHead, _ func() (*store.Job, error)) (bool, error) {
 			if p.due(h) {
 				due = append(due, h.Number)
 			}

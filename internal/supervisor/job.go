@@ -254,8 +254,9 @@ func addWarnings(have, more []string) []string {
 func (j *job) answer(a ask) { a.reply <- a.do(j) }
 
 // view gives the public record as of now.
-func (j *job) view() record.Job {
-	seen := j.shown.Load()
+func (j *job) view() record.Job { return j.viewOf(j.shown.Load()) }
+
+func (j *job) viewOf(seen *shown) record.Job {
 	v := seen.rec.Job
 	if v.State == record.Queued {
 		v.WaitingOn = j.s.queue.blockers(j)

@@ -273,10 +273,15 @@ func (q *queue) askLocks(p *place) {
 // line puts a job that has its locks in order for a place.
 func (q *queue) line(p *place) {
 	p.stand(wantsSlot)
+	q.ready = slices.Insert(q.ready, q.turn(p), p)
+}
+
+// turn is where in the order a job stands, or would stand, from 0.
+func (q *queue) turn(p *place) int {
 	i, _ := slices.BinarySearchFunc(q.ready, p, func(a, b *place) int {
 		return cmp.Or(a.due(q.ageing).Compare(b.due(q.ageing)), cmp.Compare(a.number, b.number))
 	})
-	q.ready = slices.Insert(q.ready, i, p)
+	return i
 }
 
 func (q *queue) drop(p *place) {
@@ -337,9 +342,6 @@ func (q *queue) fill() {
 	})
 }
 
-// maxBlockers bounds the answer to "why does it wait".
-const maxBlockers = 16
-
 // blockers says why a job waits, by the same facts by which it is granted.
 func (q *queue) blockers(j *job) []record.Blocker {
 	q.mu.Lock()
@@ -373,7 +375,7 @@ func (q *queue) probe(class record.Class, objects []record.Object) []record.Bloc
 }
 
 func (q *queue) explainSlot(p *place) record.Blocker {
-	b := record.Blocker{For: "slot", Since: p.asked.UTC(), Position: 1 + slices.Index(q.ready, p)}
+	b := record.Blocker{For: "slot", Since: p.asked.UTC(), Position: 1 + q.turn(p)}
 	if q.closed || !q.drained.IsZero() {
 		b.For = "drain"
 		return b
@@ -387,12 +389,11 @@ func (q *queue) explainSlot(p *place) record.Blocker {
 	return b
 }
 
-// explain puts those who hold before those who only asked earlier.
+// explain names those who are in the way.
 func (q *queue) explain(a locks.Ask, blocks []locks.Block, since time.Time) []record.Blocker {
-	slices.SortStableFunc(blocks, func(a, b locks.Block) int { return cmp.Compare(rank(a), rank(b)) })
 	next := !slices.ContainsFunc(blocks, func(b locks.Block) bool { return b.Waiting }) // whom no window passes
 	var out []record.Blocker
-	for _, b := range blocks[:min(len(blocks), maxBlockers)] {
+	for _, b := range blocks {
 		asked := b.Asked
 		w := record.Blocker{
 			For: "lock", Object: &asked, Mode: asked.Mode, Position: b.Position, Since: since.UTC(),
@@ -404,13 +405,6 @@ func (q *queue) explain(a locks.Ask, blocks []locks.Block, since time.Time) []re
 		out = append(out, w)
 	}
 	return out
-}
-
-func rank(b locks.Block) int {
-	if b.Waiting {
-		return 1
-	}
-	return 0
 }
 
 func (q *queue) holder(b locks.Block) *record.Holder {

@@ -14,8 +14,8 @@ import (
 
 // Query selects jobs.
 type Query struct {
-	Head   func(*store.JobHead) bool // nil: all. Spares the reading of ended jobs that it sorts out
-	Match  func(*record.Job) bool    // nil: all
+	Head   func(*store.JobHead) bool // nil: all. It must not go by the state of live jobs, which the store may not have
+	State  func(record.State) bool   // nil: all
 	Limit  int                       // 0: all
 	Cursor string                    // from an earlier call; "": from the newest
 }
@@ -96,22 +96,23 @@ func (s *Supervisor) Jobs(q Query) ([]record.Job, *string, error) {
 		return nil, nil, err
 	}
 	out, more := []record.Job{}, false
-	take := func(rec *store.Job) (bool, error) {
-		v := whole(rec.Job)
-		if j := s.find(rec.ID); j != nil {
-			v = j.view()
+	take := func(h *store.JobHead, load func() (*store.Job, error)) (bool, error) {
+		if q.Head != nil && !q.Head(h) {
+			return true, nil
 		}
-		if q.Match != nil && !q.Match(&v) {
+		state, view := s.glance(h, load)
+		if q.State != nil && !q.State(state) {
 			return true, nil
 		}
 		if q.Limit > 0 && len(out) == q.Limit {
 			more = true
 			return false, nil
 		}
+		v, err := view()
 		out = append(out, v)
-		return true, nil
+		return true, err
 	}
-	if err := s.store.View(func(tx *store.Tx) error { return tx.JobsBefore(before, q.Head, take) }); err != nil {
+	if err := s.store.View(func(tx *store.Tx) error { return tx.JobsBefore(before, take) }); err != nil {
 		return nil, nil, fmt.Errorf("cannot list jobs: %w", err)
 	}
 	if !more {
@@ -119,6 +120,22 @@ func (s *Supervisor) Jobs(q Query) ([]record.Job, *string, error) {
 	}
 	next := strconv.FormatInt(out[len(out)-1].Number, 10)
 	return out, &next, nil
+}
+
+// glance gives the state of a job, and a way to the rest, which costs more: of a
+// live one what is known here, of another its record.
+func (s *Supervisor) glance(h *store.JobHead, load func() (*store.Job, error)) (record.State, func() (record.Job, error)) {
+	if j := s.find(h.ID); j != nil {
+		seen := j.shown.Load()
+		return seen.rec.State, func() (record.Job, error) { return j.viewOf(seen), nil }
+	}
+	return h.State, func() (record.Job, error) {
+		rec, err := load()
+		if err != nil {
+			return record.Job{}, err
+		}
+		return whole(rec.Job), nil
+	}
 }
 
 func parseCursor(c string) (int64, error) {

@@ -287,7 +287,11 @@ func (r *rig) checkDirs() {
 
 func (r *rig) all() (out []*store.Job) {
 	err := r.store.View(func(tx *store.Tx) error {
-		return tx.JobsBefore(0, nil, func(j *store.Job) (bool, error) { out = append(out, j); return true, nil })
+		return tx.JobsBefore(0, func(_ *store.JobHead, load func() (*store.Job, error)) (bool, error) {
+			j, err := load()
+			out = append(out, j)
+			return true, err
+		})
 	})
 	if err != nil {
 		r.t.Error(err)

@@ -190,6 +190,12 @@ func TestPlacesGoByClassThenFirstCome(t *testing.T) {
 	if err != nil || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "slot" || j.WaitingOn[0].Position != 2 {
 		t.Errorf("waits on %+v, %v", j.WaitingOn, err)
 	}
+	queued, _, err := r.sup.Jobs(Query{State: func(s record.State) bool { return s == record.Queued }})
+	for i, want := range []int{5, 3, 1, 2, 4} { // newest first
+		if err != nil || len(queued) != 5 || queued[i].WaitingOn[0].Position != want {
+			t.Fatalf("job %d of %d waits on %+v, %v; position should be %d", i, len(queued), queued[i].WaitingOn, err, want)
+		}
+	}
 	if _, err := r.sup.SetPriority(ids[4], record.Interactive, uid1000); err != nil { // number 6
 		t.Fatal(err)
 	}
@@ -243,7 +249,7 @@ func TestListsPageNewestFirst(t *testing.T) {
 	r.working(live.ID)
 	var got []int64
 	for cursor, pages := "", 0; ; pages++ {
-		page, next, err := r.sup.Jobs(Query{Limit: 2, Cursor: cursor, Match: func(j *record.Job) bool { return j.Number != 3 }})
+		page, next, err := r.sup.Jobs(Query{Limit: 2, Cursor: cursor, Head: func(h *store.JobHead) bool { return h.Number != 3 }})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -292,18 +292,37 @@ func (m *Manager) grant(c *claim) bool {
 	return true
 }
 
-// blocks explains why c is not granted.
+// What an answer to "why is it not granted" names at most. Of those who only
+// asked earlier the first few will do: Position counts them all.
+const (
+	MaxHolders = 16
+	maxAskers  = 4
+)
+
+// blocks explains why c is not granted: by those who hold, then by those who
+// asked earlier.
 func (m *Manager) blocks(c *claim) []Block {
-	var out []Block
+	var (
+		holders, askers []Block
+		asked           record.Object
+		position        int // of c among those who wait for asked
+	)
 	for e := range m.encounters(c) {
-		if !e.lets(c) {
-			out = append(out, Block{
-				Asked: e.asked, Held: e.other.object, Holder: e.other.ID,
-				Waiting: !e.other.held, Position: m.position(c, e.asked),
-			})
+		list, most := &holders, MaxHolders
+		if !e.other.held {
+			list, most = &askers, maxAskers
 		}
+		if len(*list) == most || e.lets(c) {
+			continue
+		}
+		if e.asked != asked {
+			asked, position = e.asked, m.position(c, e.asked)
+		}
+		*list = append(*list, Block{
+			Asked: e.asked, Held: e.other.object, Holder: e.other.ID, Waiting: !e.other.held, Position: position,
+		})
 	}
-	return out
+	return append(holders, askers...)
 }
 
 func (m *Manager) position(c *claim, o record.Object) int {
