@@ -13,6 +13,7 @@ import (
 	"go/token"
 	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
@@ -411,6 +412,32 @@ func TestHouseCodeRulesSeeAFault(t *testing.T) {
 		got := strings.Join(codeFaults(source{f, set, c.file}), "; ")
 		if !strings.Contains(got, c.fault) || c.fault == "" && got != "" {
 			t.Errorf("%s %.40q: %q, want %q", c.file, c.code, got, c.fault)
+		}
+	}
+}
+
+// The fast tier leaves out tests by their names: one that was renamed would
+// silently be in it again.
+func TestHouseSlowTestsAreThere(t *testing.T) {
+	script, err := os.ReadFile("scripts/test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := regexp.MustCompile(`(?m)^readonly slow='\^\(([A-Za-z|]+)\)\$'$`).FindSubmatch(script)
+	if list == nil {
+		t.Fatal("scripts/test has no list of slow tests")
+	}
+	there := map[string]bool{}
+	for _, f := range sources(t) {
+		for _, d := range f.Decls {
+			if d, ok := d.(*ast.FuncDecl); ok && d.Recv == nil {
+				there[d.Name.Name] = true
+			}
+		}
+	}
+	for name := range strings.SplitSeq(string(list[1]), "|") {
+		if !there[name] {
+			t.Errorf("scripts/test leaves out %s, which is no test", name)
 		}
 	}
 }
