@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"storaged/internal/api"
@@ -26,7 +27,7 @@ const (
 	gib = 1 << 30
 	// sparseSize is the size of the sparse and the empty file.
 	sparseSize = 100 * gib
-	// extents are how many pieces the data of the sparse file is in.
+	// extents are how many pieces a GiB of data in a sparse file is in.
 	extents = 1000
 	// reflinkShare is how much larger than the file full of data that file is
 	// which shares its blocks.
@@ -35,34 +36,92 @@ const (
 	holeSize = 2 * gib
 )
 
+// virshShare is what ours may take of the time of virsh: it is to be so many
+// times as fast.
+const (
+	virshCopyShare   = 1 / 1.3
+	virshStreamShare = 1 / 1.5
+)
+
+// instant is what a clone without data to move may take, in seconds.
+const instant = 0.05
+
 // cases are all there is to compare.
 func (b *bench) cases() []benchCase {
+	return slices.Concat(b.copies(), b.reflinks(), b.wipes(), b.streams(), b.costs())
+}
+
+func (b *bench) copies() []benchCase {
 	both, cold := []warmth{coldSource, warmSource}, []warmth{coldSource}
-	half, quarter := b.size/2, b.size/4
-	copies := []contender{b.clone(), cp("never"), qemuConvert(), nbdcopy()}
-	random := b.filled("random.raw", b.size)
+	tools := []contender{b.clone(), cp("--reflink=never").bound(1), qemuConvert().bound(1), nbdcopy().bound(1)}
+	holes := []contender{b.clone(), cp("--reflink=never", "--sparse=always").bound(1), qemuConvert(), nbdcopy()}
+	virsh := b.libvirt.contender("vol-clone", "--pool", "peers", "FROM", "NAME").bound(virshCopyShare)
 	return []benchCase{
-		{"copy", fmt.Sprintf("Copy of %d MiB of random data", b.size>>20), both, random,
-			append(copies, dd(), b.libvirt.contender("vol-clone", "--pool", "peers", "FROM", "NAME"))},
-		{"sparse", "Copy of 100 GiB with 1 GiB of data in 1000 extents", cold, b.sparse("sparse.raw", gib), copies},
-		{"empty", "Copy of 100 GiB without data", cold, b.sparse("empty.raw", 0), copies},
-		{"hole", "Copy of 2 GiB without data, against libvirt, which reads it", cold, b.hole(),
-			[]contender{b.clone(), b.libvirt.contender("vol-clone", "--pool", "peers", "FROM", "NAME")}},
-		{"reflink-xfs", fmt.Sprintf("Reflink of %d MiB on xfs", reflinkShare*b.size>>20), cold, b.onLoop("xfs"), []contender{b.share(), cp("always")}},
-		{"reflink-btrfs", fmt.Sprintf("Reflink of %d MiB on btrfs", reflinkShare*b.size>>20), cold, b.onLoop("btrfs"), []contender{b.share(), cp("always")}},
-		{"wipe-zero", fmt.Sprintf("Wipe of %d MiB with zeros", quarter>>20), []warmth{noSource}, b.victim(quarter), []contender{
-			b.wipe("zero"), shred("-n", "0", "-z"), scrub("fillzero"), b.libvirt.contender("vol-wipe", "--pool", "peers", "NAME")}},
-		{"wipe-random", fmt.Sprintf("Wipe of %d MiB with random bytes", quarter>>20), []warmth{noSource}, b.victim(quarter), []contender{
-			b.wipe("random"), shred("-n", "1"), scrub("random"), b.libvirt.contender("vol-wipe", "--pool", "peers", "NAME", "--algorithm", "random")}},
-		{"upload", fmt.Sprintf("Upload of %d MiB into a volume", half>>20), cold, b.upload(half), []contender{
-			b.helper("upload", "--source", "SOURCE", "--target", "TARGET", "--yes"), b.libvirt.contender("vol-upload", "--pool", "peers", "NAME", "SOURCE")}},
-		{"download", fmt.Sprintf("Download of %d MiB out of a volume", half>>20), cold, b.filled("random.raw", half), []contender{
-			b.helper("download", "--volume", "SOURCE", "--target", "TARGET"), b.libvirt.contender("vol-download", "--pool", "peers", "FROM", "TARGET")}},
-		{"overhead", fmt.Sprintf("Copy of %d MiB as a job with progress, limit and checkpoints, against the same copy unwatched", b.size>>20), cold, random,
-			[]contender{b.job(), b.bare()}},
-		{"direct", fmt.Sprintf("Copy of %d MiB through the page cache, against O_DIRECT", b.size>>20), cold, random,
+		{"copy", b.mib("Copy of %d MiB of random data", 1), both, b.filled("random.raw", b.size), append(tools, dd(), virsh)},
+		{"sparse", "Copy of 100 GiB with 1 GiB of data in 1000 extents", cold, b.sparse("sparse.raw", gib), holes},
+		{"empty", "Copy of 100 GiB without data", cold, b.sparse("empty.raw", 0), append([]contender{b.clone().in(instant)}, holes[1:]...)},
+		{"hole", "Copy of 2 GiB without data, against libvirt, which reads it", cold, b.hole(), []contender{b.clone(), virsh}},
+	}
+}
+
+func (b *bench) reflinks() []benchCase {
+	cold := []warmth{coldSource}
+	all := []contender{b.helper("clone", "--source", "SOURCE", "--target", "TARGET", "--reflink", "always").in(instant), cp("--reflink=always")}
+	return []benchCase{
+		{"reflink-xfs", b.mib("Reflink of %d MiB on xfs", reflinkShare), cold, b.onLoop("xfs"), all},
+		{"reflink-btrfs", b.mib("Reflink of %d MiB on btrfs", reflinkShare), cold, b.onLoop("btrfs"), all},
+	}
+}
+
+func (b *bench) wipes() []benchCase {
+	none := []warmth{noSource}
+	zero, random, victim := b.wipe("zero"), b.wipe("random"), b.victim(b.size/4)
+	return []benchCase{
+		{"wipe-zero", b.mib("Wipe of %d MiB with zeros", 0.25), none, victim, []contender{
+			zero, b.zeros(b.size / 4).bound(1), shred("-n", "0", "-z"), scrub("fillzero"),
+			b.libvirt.contender("vol-wipe", "--pool", "peers", "NAME")}},
+		{"wipe-random", b.mib("Wipe of %d MiB with random bytes", 0.25), none, victim, []contender{
+			random, zero.bound(1.3), shred("-n", "1"), scrub("random").bound(0.2),
+			b.libvirt.contender("vol-wipe", "--pool", "peers", "NAME", "--algorithm", "random")}},
+	}
+}
+
+// streams go through the daemons' sockets, as people use them.
+func (b *bench) streams() []benchCase {
+	cold := []warmth{coldSource}
+	up, down := []string{"vol-upload", "--pool", "peers", "NAME", "SOURCE"}, []string{"vol-download", "--pool", "peers", "FROM", "TARGET"}
+	return []benchCase{
+		{"upload", b.mib("Upload of %d MiB into a volume", 1), cold, b.upload(b.size), []contender{
+			b.ctl("vol", "upload", "peers/NAME", "SOURCE", "--yes"), b.libvirt.contender(up...).bound(virshStreamShare)}},
+		{"download", b.mib("Download of %d MiB out of a volume", 1), cold, outside(b.filled("random.raw", b.size)), []contender{
+			b.ctl("vol", "download", "peers/FROM", "TARGET"), b.libvirt.contender(down...).bound(virshStreamShare)}},
+		{"upload-sparse", "A new volume from 100 GiB with 1 GiB of data in 1000 extents", cold, b.besides(gib / 2), []contender{
+			b.ctl("vol", "create", "peers/NAME", "--from", "SOURCE"),
+			b.ctl("vol", "create", "peers/NAME", "--from", "BESIDES").named("the same, from 512 MiB in 500 extents").bound(proportional)}},
+		{"download-sparse", "Download of 100 GiB with 1 GiB of data in 1000 extents", cold, outside(b.besides(gib / 2)), []contender{
+			b.ctl("vol", "download", "peers/FROM", "TARGET"),
+			b.ctl("vol", "download", "peers/BESIDES-NAME", "TARGET").named("the same, of 512 MiB in 500 extents").bound(proportional),
+			b.libvirt.contender(append(down, "--sparse")...)}},
+	}
+}
+
+// proportional is what twice the data in twice the extents may take at most.
+const proportional = 2.1
+
+// costs are what the daemon and the way of copying take.
+func (b *bench) costs() []benchCase {
+	cold, random := []warmth{coldSource}, b.filled("random.raw", b.size)
+	return []benchCase{
+		{"overhead", b.mib("Copy of %d MiB as a job with progress, limit and checkpoints, against the same copy unwatched", 1), cold, random,
+			[]contender{b.ctl("vol", "clone", "peers/FROM", "peers/NAME", "--reflink", "never", "--limit", unlimited), b.bare().bound(1.02)}},
+		{"direct", b.mib("Copy of %d MiB through the page cache, against O_DIRECT", 1), cold, random,
 			[]contender{b.bare(), b.bare("-direct")}},
 	}
+}
+
+// mib is a title with a share of the size of a full file.
+func (b *bench) mib(title string, share float64) string {
+	return fmt.Sprintf(title, int64(share*float64(b.size))>>20)
 }
 
 func (b *bench) helper(args ...string) contender {
@@ -73,10 +132,6 @@ func (b *bench) clone() contender {
 	return b.helper("clone", "--source", "SOURCE", "--target", "TARGET", "--reflink", "never")
 }
 
-func (b *bench) share() contender {
-	return b.helper("clone", "--source", "SOURCE", "--target", "TARGET", "--reflink", "always")
-}
-
 func (b *bench) wipe(algorithm string) contender {
 	return b.helper("wipe", "--target", "TARGET", "--algorithm", algorithm, "--yes")
 }
@@ -84,12 +139,11 @@ func (b *bench) wipe(algorithm string) contender {
 // unlimited is a limit that nothing reaches, so that only keeping it costs.
 const unlimited = "1T"
 
-// job is the copy as the daemon has it done.
-func (b *bench) job() contender {
+// ctl is a command of the daemon's client, after the pool was looked at.
+func (b *bench) ctl(args ...string) contender {
 	return contender{
-		name: "storagectl vol clone",
-		argv: []string{b.tool("storagectl"), "--socket", b.rig.sock, "vol", "clone", "peers/FROM", "peers/NAME",
-			"--reflink", "never", "--limit", unlimited, "-o", "json"},
+		name:   "storagectl " + strings.Join(args[:2], " "),
+		argv:   append([]string{b.tool("storagectl"), "--socket", b.rig.sock, "-o", "json"}, args...),
 		daemon: func() int { return b.rig.daemon.Process.Pid },
 		before: func(ctx context.Context, _ *work) error {
 			st, err := b.rig.client.RefreshPool(ctx, api.Submit{}, "peers", api.JobOptions{})
@@ -107,8 +161,8 @@ func (b *bench) bare(flags ...string) contender {
 	return contender{name: strings.Join(append([]string{"diskio.Copy"}, flags...), " "), argv: append(argv, "SOURCE", "TARGET")}
 }
 
-func cp(reflink string) contender {
-	return contender{name: "cp --reflink=" + reflink, argv: []string{"cp", "--reflink=" + reflink, "SOURCE", "TARGET"}}
+func cp(flags ...string) contender {
+	return contender{name: "cp " + strings.Join(flags, " "), argv: append(append([]string{"cp"}, flags...), "SOURCE", "TARGET")}
 }
 
 func qemuConvert() contender {
@@ -121,6 +175,12 @@ func nbdcopy() contender {
 
 func dd() contender {
 	return contender{name: "dd bs=1M conv=fsync", argv: []string{"dd", "if=SOURCE", "of=TARGET", "bs=1M", "conv=fsync", "status=none"}}
+}
+
+// zeros writes them over the target with dd.
+func (b *bench) zeros(size int64) contender {
+	return contender{name: "dd bs=1M conv=fsync", argv: []string{
+		"dd", "if=/dev/zero", "of=TARGET", "bs=1M", fmt.Sprintf("count=%d", size>>20), "conv=notrunc,fsync", "status=none"}}
 }
 
 func shred(flags ...string) contender {
@@ -162,6 +222,15 @@ func (b *bench) upload(size int64) prepared {
 	}
 }
 
+// outside lets the target be made outside the pool.
+func outside(in prepared) prepared {
+	return func(ctx context.Context, b *bench) (work, func(), error) {
+		w, done, err := in(ctx, b)
+		w.target = filepath.Join(b.dir, filepath.Base(w.target))
+		return w, done, err
+	}
+}
+
 // hole is an empty source of a size that can be read.
 func (b *bench) hole() prepared { return b.empty("hole.raw", holeSize) }
 
@@ -189,10 +258,11 @@ func (b *bench) sparse(name string, data int64) prepared {
 			return w, done, err
 		}
 		defer f.Close() // synced below
-		piece := make([]byte, data/extents&^4095)
+		piece := make([]byte, gib/extents&^4095)
 		scattered := mathrand.New(mathrand.NewPCG(1, 2)) // the same in every run
-		const room = sparseSize / extents
-		for i := range int64(extents) {
+		pieces := data * extents / gib
+		room := sparseSize / pieces
+		for i := range pieces {
 			_, _ = rand.Read(piece) // never fails
 			off := i*room + scattered.Int64N(room-int64(len(piece)))&^4095
 			if _, err := f.WriteAt(piece, off); err != nil {
@@ -200,6 +270,19 @@ func (b *bench) sparse(name string, data int64) prepared {
 			}
 		}
 		return w, done, f.Sync()
+	}
+}
+
+// besides is the sparse source, and beside it one with as much data as said.
+func (b *bench) besides(data int64) prepared {
+	return func(ctx context.Context, b *bench) (work, func(), error) {
+		w, done, err := b.sparse("sparse.raw", gib)(ctx, b)
+		if err != nil {
+			return w, done, err
+		}
+		less, lessDone, err := b.sparse("besides.raw", data)(ctx, b)
+		w.besides = less.source
+		return w, func() { done(); lessDone() }, err
 	}
 }
 

@@ -36,6 +36,7 @@ type result struct {
 type row struct {
 	name   string
 	missed string // why it was not measured
+	most   float64
 	trials []figures
 }
 
@@ -125,7 +126,7 @@ func (b *bench) run(ctx context.Context, c benchCase) error {
 	for _, warmth := range c.warmth {
 		rows := make([]row, len(c.contenders))
 		for i, x := range c.contenders {
-			rows[i] = row{name: x.name, missed: x.missing()}
+			rows[i] = row{name: x.name, missed: x.missing(), most: x.most}
 		}
 		for round := range b.pairs {
 			for k := range c.contenders {

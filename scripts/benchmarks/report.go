@@ -33,7 +33,8 @@ const preface = `# Benchmarks against other tools
 Of every case each contender made %d trials, in turn, each round in another order; the
 tables give medians. **ours/theirs** is the median of the ratios of times, pair by pair,
 with its 95 %% interval by the sign test (no assumption on how times are distributed):
-below 1 we are faster, and where the interval holds 1 nobody knows.
+below 1 we are faster, and where the interval holds 1 nobody knows. **promised** is what
+the project promises at most, and whether the interval allows it.
 
 - **durable** is the time from the start of the process until the target and its
   directory are on the disk. Tools that do not see to that get one fsync each afterwards.
@@ -64,20 +65,21 @@ func fileSystem(dir string) string {
 }
 
 func (r result) write(out *strings.Builder) {
-	fmt.Fprintf(out, "\n## %s\n\n| | durable | ours/theirs | CPU | memory | cache |\n|---|---|---|---|---|---|\n", r.title)
-	ours := column(r.rows[0], func(f figures) float64 { return f.durable })
+	fmt.Fprintf(out, "\n## %s\n\n| | durable | ours/theirs | promised | CPU | memory | cache |\n|---|---|---|---|---|---|---|\n", r.title)
+	ours := column(r.rows[0], durable)
 	var missed []string
 	for i, x := range r.rows {
 		if x.missed != "" {
 			missed = append(missed, fmt.Sprintf("Not measured: %s: %s.", x.name, strings.TrimSuffix(x.missed, ".")))
 			continue
 		}
-		ratio := ""
+		ratio, promise := "", kept(x.most, "%.3f s", ours)
 		if i > 0 {
-			ratio = compared(ours, column(x, func(f figures) float64 { return f.durable }))
+			rs := ratios(ours, column(x, durable))
+			ratio, promise = told(rs), kept(x.most, "%.2f", rs)
 		}
-		fmt.Fprintf(out, "| %s | %.3f s | %s | %.2f s | %.0f MiB | %.0f MiB |\n", x.name,
-			median(column(x, func(f figures) float64 { return f.durable })), ratio,
+		fmt.Fprintf(out, "| %s | %.3f s | %s | %s | %.2f s | %.0f MiB | %.0f MiB |\n", x.name,
+			median(column(x, durable)), ratio, promise,
 			median(column(x, func(f figures) float64 { return f.cpu })),
 			median(column(x, func(f figures) float64 { return f.rss }))/(1<<20),
 			median(column(x, func(f figures) float64 { return f.cache }))/(1<<20))
@@ -85,6 +87,25 @@ func (r result) write(out *strings.Builder) {
 	for _, m := range missed {
 		fmt.Fprintf(out, "\n%s\n", m)
 	}
+}
+
+func durable(f figures) float64 { return f.durable }
+
+// kept says what was promised at most, 0 for nothing, and whether it holds: the
+// interval, or without one the median, allows it.
+func kept(most float64, form string, xs []float64) string {
+	if most == 0 {
+		return ""
+	}
+	lo, _, ok := interval(xs)
+	if !ok {
+		lo = median(xs)
+	}
+	word := "kept"
+	if lo > most {
+		word = "**not kept**"
+	}
+	return fmt.Sprintf(form+", %s", most, word)
 }
 
 func column(r row, of func(figures) float64) []float64 {

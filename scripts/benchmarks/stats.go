@@ -50,9 +50,8 @@ func ratios(ours, theirs []float64) []float64 {
 	return out
 }
 
-// compared is a median ratio with its interval.
-func compared(ours, theirs []float64) string {
-	rs := ratios(ours, theirs)
+// told is a median ratio with its interval.
+func told(rs []float64) string {
 	lo, hi, ok := interval(rs)
 	if !ok {
 		return fmt.Sprintf("%.2f", median(rs))

@@ -31,12 +31,33 @@ type contender struct {
 	// before runs ahead of each trial and is not measured.
 	before func(ctx context.Context, w *work) error
 	warmth warmth
+	// most is what ours may take of its time, 0 if nothing is promised; of ours
+	// it is the time itself, in seconds.
+	most float64
+}
+
+// bound promises that ours takes at most so many times the time of this one.
+func (c contender) bound(share float64) contender {
+	c.most = share
+	return c
+}
+
+// in promises that ours takes at most so many seconds.
+func (c contender) in(seconds float64) contender {
+	c.most = seconds
+	return c
+}
+
+func (c contender) named(name string) contender {
+	c.name = name
+	return c
 }
 
 // work is where a trial finds its files.
 type work struct {
 	source, target string
-	keep           bool // the target is the object and stays (a wipe)
+	besides        string // another source, "" if there is none
+	keep           bool   // the target is the object and stays (a wipe)
 }
 
 // figures are what one trial took.
@@ -55,8 +76,10 @@ func (c contender) trial(ctx context.Context, w *work) (figures, error) {
 			return figures{}, err
 		}
 	}
-	if err := c.warmth.apply(w.source); err != nil {
-		return figures{}, err
+	for _, source := range w.sources() {
+		if err := c.warmth.apply(source); err != nil {
+			return figures{}, err
+		}
 	}
 	debug.FreeOSMemory()
 	forgetPeak(os.Getpid()) // a process inherits it, wait4(2) would give it as the command's
@@ -97,9 +120,16 @@ func said(err error) string {
 	return ""
 }
 
+func (w *work) sources() []string {
+	if w.besides == "" {
+		return []string{w.source}
+	}
+	return []string{w.source, w.besides}
+}
+
 // fill puts the files into a command line.
 func (w *work) fill(args []string) []string {
-	names := strings.NewReplacer("SOURCE", w.source, "TARGET", w.target,
+	names := strings.NewReplacer("SOURCE", w.source, "TARGET", w.target, "BESIDES-NAME", filepath.Base(w.besides), "BESIDES", w.besides,
 		"POOL", filepath.Dir(w.target), "NAME", filepath.Base(w.target), "FROM", filepath.Base(w.source))
 	var out []string
 	for _, a := range args {
