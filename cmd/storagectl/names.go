@@ -130,18 +130,21 @@ func parsePair(s string) (key, value string, err error) {
 // words are the vocabulary of the grammar, beside that of cmdline.
 func (t *tool) words() map[string]cmdline.Word {
 	return map[string]cmdline.Word{
-		"POOL":      {Check: backends.CheckName, Complete: t.completePools},
-		"NAME":      {Check: backends.CheckName},
-		"VOL":       {Check: func(s string) error { _, err := parseVolume(s); return err }, Complete: t.completeVolumes},
-		"POOL/NAME": {Check: func(s string) error { _, err := parseNewVolume(s); return err }, Complete: t.completeNewVolumes},
-		"JOB":       {Check: checkJob, Complete: t.completeJobs},
-		"WHEN":      {Check: func(s string) error { _, err := parseWhen(s, time.Now()); return err }},
-		"KEY=VALUE": {Check: func(s string) error { _, _, err := parsePair(s); return err }},
-		"GLOB":      {Check: func(s string) error { _, err := backends.MatchName(s, ""); return err }},
-		"CHECKSUM":  {Check: func(s string) error { _, _, err := record.ParseContentChecksum(s); return err }},
-		"KEY":       {Check: checkKey},
-		"TYPE":      {Complete: t.completeTypes},
-		"STATE":     {Check: checkState, Complete: func(context.Context, cmdline.Typed) []string { return states() }},
+		"POOL":        {Check: backends.CheckName, Complete: t.completePools},
+		"NAME":        {Check: backends.CheckName},
+		"VOL":         {Check: func(s string) error { _, err := parseVolume(s); return err }, Complete: t.completeVolumes},
+		"POOL/NAME":   {Check: func(s string) error { _, err := parseNewVolume(s); return err }, Complete: t.completeNewVolumes},
+		"JOB":         {Check: checkJob, Complete: t.completeJobs},
+		"WHEN":        {Check: func(s string) error { _, err := parseWhen(s, time.Now()); return err }},
+		"KEY=VALUE":   {Check: func(s string) error { _, _, err := parsePair(s); return err }},
+		"GLOB":        {Check: func(s string) error { _, err := backends.MatchName(s, ""); return err }},
+		"CHECKSUM":    {Check: func(s string) error { _, _, err := record.ParseContentChecksum(s); return err }},
+		"KEY":         {Check: checkKey},
+		"TYPE":        {Complete: t.completeTypes},
+		"ALGORITHM":   {Complete: t.completeAlgorithms},
+		"MAJOR:MINOR": {Complete: t.completeDevices},
+		"KIND":        {Check: checkKind, Complete: func(context.Context, cmdline.Typed) []string { return kinds() }},
+		"STATE":       {Check: checkState, Complete: func(context.Context, cmdline.Typed) []string { return states() }},
 	}
 }
 
@@ -166,6 +169,21 @@ func states() []string {
 func checkState(s string) error {
 	if !slices.Contains(states(), s) {
 		return fmt.Errorf("%q is no state of a job; there are %s", s, strings.Join(states(), ", "))
+	}
+	return nil
+}
+
+func kinds() []string {
+	var list []string
+	for _, k := range record.Kinds() {
+		list = append(list, string(k))
+	}
+	return list
+}
+
+func checkKind(s string) error {
+	if !slices.Contains(kinds(), s) {
+		return fmt.Errorf("%q is no kind of job; there are %s", s, strings.Join(kinds(), ", "))
 	}
 	return nil
 }
@@ -238,4 +256,25 @@ func (t *tool) completeTypes(ctx context.Context, typed cmdline.Typed) []string 
 		names[i] = p.Type
 	}
 	return names
+}
+
+func (t *tool) completeAlgorithms(ctx context.Context, typed cmdline.Typed) []string {
+	types := ask(ctx, typed, func(ctx context.Context, c *api.Client) ([]backends.Properties, error) { return c.Capabilities(ctx) })
+	var names []string
+	for _, p := range types {
+		names = append(names, p.Algorithms...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// completeDevices offers the devices that pools lie on, which have limits.
+func (t *tool) completeDevices(ctx context.Context, typed cmdline.Typed) []string {
+	pools := ask(ctx, typed, func(ctx context.Context, c *api.Client) ([]record.Pool, error) { return c.Pools(ctx) })
+	var devices []string
+	for _, p := range pools {
+		devices = append(devices, p.Devices...)
+	}
+	slices.Sort(devices)
+	return slices.Compact(devices)
 }

@@ -271,7 +271,7 @@ func TestBadInputTouchesNothing(t *testing.T) {
 	}
 	lines = append(lines, []string{"vol", "resize", "images/vm1.raw", "+9223372036854775807"}, []string{"vol", "create", "images", "1G"}, []string{"vol", "show", "/"}, []string{"vol", "show", "/a/../b"},
 		[]string{"vol", "create", "images/x"}, []string{"job", "cancel", "0"}, []string{"job", "cancel", "-1"}, []string{"vol", "create", "images/x", "1G", "--label", "x"},
-		[]string{"vol", "create", "images/x", "1G", "--timeout", "soon"}, []string{"job", "list", "--since", "never"}, []string{"job", "list", "--state", "odd"}, []string{"vol", "create", "images/x", "1G", "--idempotency-key", "a b"},
+		[]string{"vol", "create", "images/x", "1G", "--timeout", "soon"}, []string{"job", "list", "--since", "never"}, []string{"job", "list", "--state", "odd"}, []string{"job", "list", "--kind", "clone"}, []string{"vol", "create", "images/x", "1G", "--idempotency-key", "a b"},
 		[]string{"pool", "list", "--system", "--user"})
 	for _, line := range lines {
 		var out, errs bytes.Buffer
@@ -567,6 +567,11 @@ func TestCompletionOnEveryPrefix(t *testing.T) {
 func TestCompletionAsksTheDaemonForNames(t *testing.T) {
 	d := newDaemon(t).hold()
 	d.run("vol clone images/base.raw images/x --detach")
+	d.locked(func(f *fake) {
+		p := f.pools["images"]
+		p.Devices = []string{"8:0"}
+		f.pools["images"] = p
+	})
 	for line, want := range map[string]string{
 		"pool start ":                "images isos",
 		"vol list i":                 "images isos",
@@ -575,6 +580,10 @@ func TestCompletionAsksTheDaemonForNames(t *testing.T) {
 		"vol create ":                "images/ isos/",
 		"job show ":                  "410",
 		"job list --state q":         "queued",
+		"job list --kind pool.st":    "pool.start pool.stop",
+		"job cancel --kind=volume.w": "--kind=volume.wipe",
+		"vol wipe a/b --algorithm ":  "zero",
+		"limits set --device ":       "8:0",
 		"pool define x --type ":      "dir",
 		"job wait 410 -o ":           "table json jsonl name",
 		"completion ":                "bash zsh fish",

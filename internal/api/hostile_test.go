@@ -269,6 +269,8 @@ func TestBadQueriesNameTheKey(t *testing.T) {
 		{"GET /v1/volumes?pool=a%00b", "pool"},
 		{"GET /v1/pools/p/volumes?pool=q", "pool"},
 		{"GET /v1/jobs?state=done", "state"},
+		{"GET /v1/jobs?kind=volume.clone&kind=clone", `\"clone\", not one of volume.create, volume.clone`},
+		{"GET /v1/jobs?kind=", "kind"},
 		{"GET /v1/jobs?STATE=live", "STATE"},
 		{"GET /v1/jobs?since=yesterday", "since"},
 		{"GET /v1/jobs?until=2026-01-31", "until"},

@@ -94,6 +94,11 @@ func (c *call) jobFilter() (JobFilter, error) {
 			return f, err
 		}
 	}
+	for _, k := range f.Kinds {
+		if err := oneOf("kind", record.Kind(k), record.Kinds()...); err != nil {
+			return f, err
+		}
+	}
 	for _, l := range f.Labels {
 		if !strings.Contains(l, "=") {
 			return f, record.Errorf(record.Invalid, `query key "label" is key=value, not %s`, short(l))

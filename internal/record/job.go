@@ -29,6 +29,14 @@ const (
 	PoolEvacuate Kind = "pool.evacuate"
 )
 
+// Kinds lists every kind.
+func Kinds() []Kind {
+	return []Kind{
+		VolumeCreate, VolumeClone, VolumeResize, VolumeWipe, VolumeUpload, VolumeDownload, VolumeDelete, VolumeVerify, VolumeMove,
+		PoolBuild, PoolStart, PoolStop, PoolRefresh, PoolDelete, PoolVerify, PoolEvacuate,
+	}
+}
+
 // Class says how a job meets others: an async job queues by default and may
 // open windows for visitors; a normal job waits a bounded time for its locks.
 type Class string
