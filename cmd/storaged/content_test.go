@@ -290,6 +290,98 @@ func TestBrokenStreamGoesOn(t *testing.T) {
 	h.holds("v", 0, content, record.VolumeReady)
 }
 
+// breakOff begins an upload, leaves when so many bytes have come, and gives the
+// job's end.
+func (h *host) breakOff(volume string, r api.VolumeUpload, part []byte) record.Job {
+	h.t.Helper()
+	in, out := io.Pipe()
+	up := h.upload(h.ctx(), volume, in, r)
+	_, err := out.Write(part)
+	h.must(err)
+	done := int64(len(part))
+	if r.Continues != "" { // what is in place counts too
+		done += r.Offset
+	}
+	h.until(up.Job.ID, func(j record.Job) bool { return j.State == record.Running && j.Progress.Done >= done })
+	out.CloseWithError(errors.New("gone"))
+	return h.end(api.Started{Job: &up.Job}, nil)
+}
+
+// A volume is whole when all of a content is in it, whichever of the uploads that
+// brought it was the one to mark the volume, and whoever had marked it before.
+func TestUploadInSeveralPartsMakesTheVolumeWhole(t *testing.T) {
+	h := newHost(t)
+	for name, c := range map[string]struct {
+		size   int            // of the content, in a volume of 4 MiB
+		before func(v string) // marks the volume
+		parts  []int          // bytes that each upload brings before it breaks off
+	}{
+		"the first brought nothing":           {3 * mib, nil, []int{0, mib}},
+		"the first two brought nothing":       {3 * mib, nil, []int{0, 0, mib, mib}},
+		"the first marked it":                 {3 * mib, nil, []int{mib, 0, mib}},
+		"another upload had broken off":       {4 * mib, func(v string) { h.breakOff(v, api.VolumeUpload{Offset: 5}, noise(mib)) }, []int{mib, mib}},
+		"that, and the first brought nothing": {4 * mib, func(v string) { h.breakOff(v, api.VolumeUpload{}, noise(mib)) }, []int{0, mib, mib}},
+	} {
+		volume := strings.ReplaceAll(name, " ", "-")
+		h.create(volume, 4*mib)
+		if c.before != nil {
+			c.before(volume)
+		}
+		content, r := noise(c.size), api.VolumeUpload{}
+		for _, n := range c.parts {
+			j := h.breakOff(volume, r, content[r.Offset:r.Offset+int64(n)])
+			if j.Code() != record.Interrupted {
+				t.Fatalf("%s: %s %+v", name, j.State, j.Error)
+			}
+			r.Offset, r.Continues = j.Progress.Done, j.ID
+		}
+		up := h.upload(h.ctx(), volume, bytes.NewReader(content[r.Offset:]), r)
+		h.must(up.Wait())
+		h.holds(volume, 0, content, record.VolumeReady)
+		if v := h.described(volume); v.Checksum != nil && v.Checksum.Current {
+			t.Errorf("%s: the checksum of a part is recorded as the volume's: %+v", name, v.Checksum)
+		}
+	}
+}
+
+// An upload of a part leaves a volume incomplete that was so before.
+func TestUploadOfAPartHealsNothing(t *testing.T) {
+	h := newHost(t)
+	h.create("v", 4*mib)
+	h.breakOff("v", api.VolumeUpload{Offset: 5}, noise(mib))
+	up := h.upload(h.ctx(), "v", bytes.NewReader(noise(2*mib)), api.VolumeUpload{Offset: 2 * mib})
+	h.must(up.Wait())
+	h.holds("v", 2*mib, noise(2*mib), record.VolumeIncomplete)
+}
+
+// A place that its own total contradicts is refused, and nothing begins.
+func TestContentRangeBeyondItsTotalIsRefused(t *testing.T) {
+	h := newHost(t)
+	h.create("v", mib)
+	jobs := func() int {
+		l, err := h.client.Jobs(h.ctx(), api.JobFilter{}, api.Page{})
+		h.must(err)
+		return len(l.Items)
+	}
+	before := jobs()
+	for given, status := range map[string]int{
+		"bytes 0-9/9": 400, "bytes 5-14/5": 400, "bytes 0-9/0": 400, "bytes 0-9/10": 200, "bytes 10-19/1000": 200, "bytes 0-9/*": 200,
+	} {
+		resp, err := h.plain(http.MethodPut, "v/content", strings.NewReader("0123456789"), "Content-Range", given)
+		h.must(err)
+		body, err := io.ReadAll(resp.Body)
+		h.must(err)
+		resp.Body.Close()
+		if resp.StatusCode != status || status == 400 && !strings.Contains(string(body), `"code":"invalid"`) {
+			t.Errorf("%q: %s %s", given, resp.Status, body)
+		}
+	}
+	if n := jobs() - before; n != 3 {
+		t.Errorf("%d jobs were begun, not 3", n)
+	}
+	h.holds("v", 0, []byte("0123456789"), record.VolumeReady)
+}
+
 // The rest of a content is refused where its beginning is gone, also if it goes
 // while the rest waits.
 func TestRestOfAnUploadNeedsItsBeginning(t *testing.T) {
@@ -436,12 +528,18 @@ func TestRestOfAnUploadOutlivesWhatChangesNoContent(t *testing.T) {
 // written waits until a job has taken so many bytes, which need not be durable.
 func (h *host) written(job string, n int64) {
 	h.t.Helper()
+	h.until(job, func(j record.Job) bool { return j.Progress.Done >= n })
+}
+
+// until waits until a live job is as it is wanted.
+func (h *host) until(job string, is func(record.Job) bool) {
+	h.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for ctx := h.ctx(); ; <-tick.C {
 		j, err := h.client.Job(ctx, job)
 		h.must(err)
-		if j.Progress.Done >= n {
+		if is(j) {
 			return
 		}
 		if j.State.Terminal() {
@@ -499,14 +597,20 @@ func TestContentsOutliveTheDaemonOrNot(t *testing.T) {
 	out.Close()
 }
 
-// get makes a plain request, as any program would.
+// get asks for a content, as any program would.
 func (h *host) get(volume string, header ...string) (*http.Response, error) {
+	h.t.Helper()
+	return h.plain(http.MethodGet, volume+"/content", nil, header...)
+}
+
+// plain makes a request about volumes without the house's client.
+func (h *host) plain(method, path string, body io.Reader, header ...string) (*http.Response, error) {
 	h.t.Helper()
 	c := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", h.sock)
 	}}}
 	h.t.Cleanup(c.CloseIdleConnections)
-	r, err := http.NewRequestWithContext(h.ctx(), http.MethodGet, "http://storaged/v1/pools/pool/volumes/"+volume+"/content", nil)
+	r, err := http.NewRequestWithContext(h.ctx(), method, "http://storaged/v1/pools/pool/volumes/"+path, body)
 	h.must(err)
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])

@@ -126,6 +126,9 @@ func (c *call) bodyPlace(form string, r *VolumeUpload) error {
 	}
 	first, _ := strconv.ParseInt(m[1], 10, 64) // 18 digits fit
 	last, _ := strconv.ParseInt(m[2], 10, 64)
+	if total, err := strconv.ParseInt(m[3], 10, 64); err == nil && last >= total { // RFC 9110, section 14.4
+		return record.Errorf(record.Invalid, "Content-Range %s ends beyond its total", short(v))
+	}
 	n := last - first + 1
 	if n < 1 || form == RawData && c.r.ContentLength >= 0 && c.r.ContentLength != n {
 		return record.Errorf(record.Invalid, "Content-Range %s is not the length of the body, %d bytes", short(v), c.r.ContentLength)

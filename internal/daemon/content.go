@@ -45,7 +45,7 @@ func (s *Service) UploadVolume(ctx context.Context, sub api.Submit, pool, volume
 		w.Format, w.Capacity = v.Format, v.Capacity
 		w.Offset, w.Length, w.Checksum, w.AsFormat, w.DetectZeros = r.Offset, r.Length, r.Checksum, r.AsFormat, r.DetectZeros
 		if r.Continues != "" {
-			if err := w.proceed(tx, sub, r.Continues, v.Writer); err != nil {
+			if err := w.proceed(tx, sub, r.Continues, v); err != nil {
 				return work{}, err
 			}
 			if err := unfinished(v, w); err != nil {
@@ -143,8 +143,8 @@ func uploadable(v *store.Volume, w work) error {
 }
 
 // proceed makes the work the rest of an upload that broke off, the one with the
-// id job, into a volume that writer was the last to change.
-func (w *work) proceed(tx *store.Tx, sub api.Submit, job string, writer int64) error {
+// id job, into the volume v.
+func (w *work) proceed(tx *store.Tx, sub api.Submit, job string, v *store.Volume) error {
 	old, err := tx.Job(job)
 	if err != nil {
 		return err
@@ -167,10 +167,10 @@ func (w *work) proceed(tx *store.Tx, sub api.Submit, job string, writer int64) e
 		return record.Errorf(record.Invalid, "the rest of a content has no checksum of the whole")
 	}
 	w.Skipped, w.Continues, w.After = w.Offset, old.Number, old.Number
-	if before.After != 0 && before.After == writer { // the old one was itself a rest, and never began
-		w.After = writer
+	if before.After != 0 && before.After == v.Writer { // the old one was itself a rest, and never began
+		w.After = v.Writer
 	}
-	if before.Continues != 0 { // the volume names the first of them
+	if before.Continues != 0 && !made(v, old) { // the volume names the one that marked it
 		w.Continues = before.Continues
 	}
 	return nil

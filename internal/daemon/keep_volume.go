@@ -247,13 +247,14 @@ func (e end) heals(v *store.Volume) bool {
 }
 
 // replaced reports whether an upload has written all that was wrong with the
-// volume: everything, or the rest of what the job that marked it had begun.
+// volume: everything, by itself or together with those that it is the rest of, or
+// the rest of what the job that marked it had begun.
 func (e end) replaced(v *store.Volume) bool {
 	if e.Kind != record.VolumeUpload || e.report == nil {
 		return false
 	}
 	return e.Continues != 0 && v.Job != nil && *v.Job == e.Continues ||
-		e.Offset == 0 && e.report.Bytes == v.Capacity
+		!e.partial() && e.Offset+e.report.Bytes == v.Capacity
 }
 
 // untouched reports whether a job that did not succeed left the content as it
