@@ -76,7 +76,9 @@ var layers = []layer{
 var guarded = map[string][]string{
 	"github.com/urfave/cli/v2":          {"cmd/*", "cmd/internal/*"},
 	"github.com/vmihailenco/msgpack/v5": {"internal/ipc"},
-	"os/exec":                           {"internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/image", "internal/testenv", "internal/testenv/*", "scripts/*"},
+	// Whatever a helper imports it initialises at each start.
+	"net/http": {"internal/api", "internal/api/*"},
+	"os/exec":  {"internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/image", "internal/testenv", "internal/testenv/*", "scripts/*"},
 	// Only tests may need these.
 	"testing":                            testSupport,
 	"pgregory.net/rapid":                 testSupport,

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 
@@ -62,14 +63,14 @@ func taskCommand(c cli.Command, example string, build func(c *cli.Context) (task
 }
 
 // exitCodes is the table of exit codes, as every task's help has it.
-func exitCodes() string {
+var exitCodes = sync.OnceValue(func() string {
 	var b strings.Builder
 	b.WriteString("Exit codes:")
 	for _, e := range cmdline.ExitCodes() {
 		fmt.Fprintf(&b, "\n  %3d  %s", e.Code, e.Text)
 	}
 	return b.String()
-}
+})
 
 // perform runs a task in the mode in which we were started.
 func perform(c *cli.Context, t task) error {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -17,24 +16,30 @@ const maxName = 255
 // maxShown bounds hostile text in reports, so that a record stays small.
 const maxShown = 512
 
-// reserved names are ours, for volumes in the making.
-var reserved = regexp.MustCompile(`^\..*\.storaged$`)
+// draftSuffix ends the reserved names, which are for volumes in the making.
+const draftSuffix = ".storaged"
 
-// jobs are the identifiers that may become part of a file name: a UUID, or
-// what a helper started by hand calls itself.
-var jobs = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$`)
+// maxJob bounds the identifiers that may become part of a file name, bytes.
+const maxJob = 100
 
 // DraftName is the temporary name of what a job makes. The job has passed
 // CheckJob.
-func DraftName(job string) string { return "." + job + ".storaged" }
+func DraftName(job string) string { return "." + job + draftSuffix }
 
 // Reserved reports whether a name is kept for volumes in the making.
-func Reserved(name string) bool { return reserved.MatchString(name) }
+func Reserved(name string) bool {
+	rest, ok := strings.CutPrefix(name, ".")
+	return ok && strings.HasSuffix(rest, draftSuffix)
+}
 
-// CheckJob is the rule for the job in a temporary name.
+// CheckJob is the rule for the job in a temporary name: a UUID, or what a
+// helper started by hand calls itself.
 func CheckJob(job string) error {
-	if !jobs.MatchString(job) {
-		return fmt.Errorf("bad job identifier %s: only letters, digits, '-' and '_', 100 at most", quote(job))
+	other := strings.IndexFunc(job, func(r rune) bool {
+		return !('0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' || r == '-' || r == '_')
+	})
+	if job == "" || len(job) > maxJob || other >= 0 || job[0] == '-' || job[0] == '_' {
+		return fmt.Errorf("bad job identifier %s: only letters, digits, '-' and '_', %d at most", quote(job), maxJob)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package record
 import (
 	"errors"
 	"fmt"
-	"net/http"
 )
 
 // Code is the one vocabulary for problems, job.error.code and exit codes.
@@ -68,37 +67,38 @@ type Meaning struct {
 	Title  string
 }
 
-// codes is the one table of codes.
+// codes is the one table of codes. The statuses are plain numbers, since every
+// helper would pay at its start for what comes with net/http.
 var codes = map[Code]Meaning{
-	Invalid:         {http.StatusBadRequest, ExitUsage, "bad input"},
-	Denied:          {http.StatusForbidden, ExitDenied, "not permitted"},
-	NotFound:        {http.StatusNotFound, ExitNotFound, "not found"},
-	NotAllowed:      {http.StatusMethodNotAllowed, ExitUsage, "method not allowed"},
-	Busy:            {http.StatusConflict, ExitBusy, "busy"},
-	WrongState:      {http.StatusConflict, ExitBusy, "wrong state"},
-	HasChildren:     {http.StatusConflict, ExitBusy, "has children"},
-	Exists:          {http.StatusConflict, ExitExists, "exists"},
-	TooLarge:        {http.StatusConflict, ExitUsage, "too large"},
-	Changed:         {http.StatusPreconditionFailed, ExitBusy, "changed meanwhile"},
-	RangeUnsat:      {http.StatusRequestedRangeNotSatisfiable, ExitUsage, "range not satisfiable"},
-	KeyReused:       {http.StatusUnprocessableEntity, ExitUsage, "idempotency key reused for another request"},
-	QueueFull:       {http.StatusTooManyRequests, ExitBusy, "queue full"},
-	Unsupported:     {http.StatusNotImplemented, ExitUnsupported, "not supported"},
-	Draining:        {http.StatusServiceUnavailable, ExitUnreachable, "draining"},
-	RecoveringCode:  {http.StatusServiceUnavailable, ExitUnreachable, "recovering"},
-	StateUnwritable: {http.StatusServiceUnavailable, ExitUnreachable, "state cannot be written"},
-	NoSpace:         {http.StatusInsufficientStorage, ExitNoSpace, "no space"},
-	Internal:        {http.StatusInternalServerError, ExitFailed, "internal error"},
-	FailedCode:      {http.StatusInternalServerError, ExitFailed, "failed"},
-	IO:              {http.StatusInternalServerError, ExitFailed, "i/o error"},
-	Killed:          {http.StatusInternalServerError, ExitFailed, "helper killed"},
-	Interrupted:     {http.StatusInternalServerError, ExitFailed, "interrupted"},
-	Inconsistent:    {http.StatusInternalServerError, ExitFailed, "inconsistent end"},
-	CanceledCode:    {http.StatusConflict, ExitCanceled, "canceled"},
-	TimedOut:        {http.StatusGatewayTimeout, ExitTimedOut, "timed out"},
-	Mismatch:        {http.StatusConflict, ExitMismatch, "verification found a difference"},
-	Partial:         {http.StatusConflict, ExitPartial, "some of several failed"},
-	Unreachable:     {http.StatusServiceUnavailable, ExitUnreachable, "daemon not reachable"},
+	Invalid:         {400, ExitUsage, "bad input"},
+	Denied:          {403, ExitDenied, "not permitted"},
+	NotFound:        {404, ExitNotFound, "not found"},
+	NotAllowed:      {405, ExitUsage, "method not allowed"},
+	Busy:            {409, ExitBusy, "busy"},
+	WrongState:      {409, ExitBusy, "wrong state"},
+	HasChildren:     {409, ExitBusy, "has children"},
+	Exists:          {409, ExitExists, "exists"},
+	TooLarge:        {409, ExitUsage, "too large"},
+	Changed:         {412, ExitBusy, "changed meanwhile"},
+	RangeUnsat:      {416, ExitUsage, "range not satisfiable"},
+	KeyReused:       {422, ExitUsage, "idempotency key reused for another request"},
+	QueueFull:       {429, ExitBusy, "queue full"},
+	Unsupported:     {501, ExitUnsupported, "not supported"},
+	Draining:        {503, ExitUnreachable, "draining"},
+	RecoveringCode:  {503, ExitUnreachable, "recovering"},
+	StateUnwritable: {503, ExitUnreachable, "state cannot be written"},
+	NoSpace:         {507, ExitNoSpace, "no space"},
+	Internal:        {500, ExitFailed, "internal error"},
+	FailedCode:      {500, ExitFailed, "failed"},
+	IO:              {500, ExitFailed, "i/o error"},
+	Killed:          {500, ExitFailed, "helper killed"},
+	Interrupted:     {500, ExitFailed, "interrupted"},
+	Inconsistent:    {500, ExitFailed, "inconsistent end"},
+	CanceledCode:    {409, ExitCanceled, "canceled"},
+	TimedOut:        {504, ExitTimedOut, "timed out"},
+	Mismatch:        {409, ExitMismatch, "verification found a difference"},
+	Partial:         {409, ExitPartial, "some of several failed"},
+	Unreachable:     {503, ExitUnreachable, "daemon not reachable"},
 }
 
 // Codes lists every code.
@@ -116,7 +116,7 @@ func (c Code) Meaning() Meaning {
 	if m, ok := codes[c]; ok {
 		return m
 	}
-	return Meaning{http.StatusInternalServerError, ExitFailed, string(c)}
+	return Meaning{500, ExitFailed, string(c)}
 }
 
 // Error is a refusal or a failure as people and programs see it: what was
