@@ -124,15 +124,10 @@ func (j *job) unfit(m ipc.Hello) *record.Error {
 // letGo records whom GO is for and sends it. From the record on the helper
 // counts as having begun, whether GO arrives or not.
 func (j *job) letGo(m ipc.Hello) {
-	err := j.commit(func(r *store.Job) {
-		h := &record.Helper{PID: m.PID, Argv: j.argv(), Version: m.Version}
-		r.StartTicks, r.Boot, r.Go = j.h.proc.Ticks(), j.s.boot, true
-		if r.Undo {
-			r.Settler = h
-			return
-		}
-		r.Helper, r.State = h, record.Running
-	}, nil)
+	err := j.h.awaitName()
+	if err == nil {
+		err = j.commit(func(r *store.Job) { j.identify(r, m) }, nil)
+	}
 	if err != nil {
 		j.blame(record.Errorf(record.StateUnwritable, "the helper was stopped before it began: %v", err))
 		j.kill()
@@ -148,6 +143,17 @@ func (j *job) letGo(m ipc.Hello) {
 	j.run.rate = j.rate()
 	j.say(ipc.Go{Proto: j.run.proto, Limit: j.run.rate, Paused: !j.rec.Undo && len(j.rec.PauseReasons) > 0})
 	crash.At(crash.Let)
+}
+
+// identify records which process the helper is.
+func (j *job) identify(r *store.Job, m ipc.Hello) {
+	h := &record.Helper{PID: m.PID, Argv: j.argv(), Version: m.Version}
+	r.StartTicks, r.Boot, r.Go = j.h.proc.Ticks(), j.s.boot, true
+	if r.Undo {
+		r.Settler = h
+		return
+	}
+	r.Helper, r.State = h, record.Running
 }
 
 func (j *job) argv() []string { return append([]string{helperName}, j.task()...) }

@@ -33,6 +33,24 @@ type helper struct {
 	readErr error          // why the reader ended; valid once frames is closed
 	quit    chan struct{}  // closed by close: nobody receives any more
 	reader  sync.WaitGroup
+
+	named  chan error // whether the state directory's name is durable, one value; nil: it was already
+	naming sync.WaitGroup
+}
+
+// nameIn makes the name of the job's state directory durable while the helper
+// starts, since the result in it decides how the job ended.
+func (h *helper) nameIn(dir string) {
+	h.named = make(chan error, 1)
+	h.naming.Go(func() { h.named <- ipc.SyncDir(dir) })
+}
+
+// awaitName waits for that. It is called once.
+func (h *helper) awaitName() error {
+	if h.named == nil {
+		return nil
+	}
+	return <-h.named
 }
 
 // read hands frames on until the FIFO ends or holds what is no frame.
@@ -119,6 +137,7 @@ func (h *helper) close() {
 	close(h.quit)
 	h.closeFiles()
 	h.reader.Wait()
+	h.naming.Wait()
 	if h.proc != nil {
 		h.proc.Release()
 	}

@@ -64,6 +64,9 @@ func (l launcher) launch(d ipc.JobDir, argv []string, data *os.File) (*helper, e
 	}
 	h, err := l.open(d, l.family(d, cgroup), false)
 	if err == nil {
+		if d.State != d.Runtime { // else it is a query, of which nothing is kept
+			h.nameIn(l.state)
+		}
 		if err = l.exec(h, process.Spec{Argv: argv, Cgroup: group, Data: data}); err == nil {
 			return h, nil
 		}
@@ -134,8 +137,7 @@ func (l launcher) removeCgroup(h *helper) error {
 	return errors.Join(process.RemoveCgroup(h.family.Cgroup), os.Remove(filepath.Join(h.dir.Runtime, cgroupFile)))
 }
 
-// makeDirs makes the job's directories and FIFOs anew. The state directory's
-// name is made durable, since the result in it decides how the job ended.
+// makeDirs makes the job's directories and FIFOs anew.
 func (l launcher) makeDirs(d ipc.JobDir) error {
 	if err := os.RemoveAll(d.Runtime); err != nil {
 		return fmt.Errorf("cannot clear job directory: %w", err)
@@ -154,10 +156,7 @@ func (l launcher) makeDirs(d ipc.JobDir) error {
 			return err
 		}
 	}
-	if d.State == d.Runtime {
-		return nil // a query: nothing of it is kept
-	}
-	return ipc.SyncDir(l.state)
+	return nil
 }
 
 // open opens our ends of the FIFOs and begins to read. An adopter enters the
