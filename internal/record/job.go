@@ -186,7 +186,6 @@ type Owner struct {
 const (
 	PauseUser     = "user"     // its owner asked for it
 	PauseAdmin    = "admin"    // somebody else did
-	PauseSchedule = "schedule" // it is not its time of day
 	PauseRestored = "restored" // it waited when the database was copied that was put back, and may have been canceled since
 )
 

@@ -44,6 +44,7 @@ type job struct {
 	run     running
 	verdict *verdict
 	noticed noticed
+	delayed record.Blocker // why it could not start the last time
 }
 
 // shown is what others may see of a job. It is never changed.

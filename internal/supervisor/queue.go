@@ -40,7 +40,7 @@ type queue struct {
 type standing int
 
 const (
-	isHeld    standing = iota // does not ask: a person paused it
+	isHeld    standing = iota // does not ask: a person paused it, or it cannot start
 	wantsLock                 // asked for locks
 	wantsSlot                 // holds locks
 	isRunning
@@ -57,7 +57,8 @@ type place struct {
 	since    time.Time // when it came, for its order
 	asked    time.Time // when it began to stand where it stands
 	standing standing
-	limit    int64 // the job's own, bytes per second; 0: none
+	held     record.Blocker // why, while it does not ask
+	limit    int64          // the job's own, bytes per second; 0: none
 	paused   bool
 }
 
@@ -99,6 +100,17 @@ func (p *place) due(ageing time.Duration) time.Time {
 
 func (p *place) stand(s standing) { p.standing, p.asked = s, time.Now() }
 
+// byHand is why a job does not ask that a person paused.
+var byHand = record.Blocker{For: "hold"}
+
+func (p *place) hold(why record.Blocker) {
+	p.stand(isHeld)
+	p.held = why
+	if why.Since.IsZero() {
+		p.held.Since = p.asked.UTC()
+	}
+}
+
 // enter lets a job ask for its locks, unless it is held back.
 func (q *queue) enter(j *job) {
 	q.mu.Lock()
@@ -106,7 +118,7 @@ func (q *queue) enter(j *job) {
 	p := q.placeOf(j)
 	q.places[j.id] = p
 	if len(j.shown.Load().rec.PauseReasons) > 0 {
-		p.stand(isHeld)
+		p.hold(byHand)
 		return
 	}
 	q.askLocks(p)
@@ -160,9 +172,9 @@ func (q *queue) leave(j *job) {
 	q.fill()
 }
 
-// hold keeps a queued job from being granted; it lets go of what it has and
-// asks anew when it is let on.
-func (q *queue) hold(j *job) {
+// hold keeps a queued job from being granted, and says why; it lets go of what
+// it has and asks anew when it is let on.
+func (q *queue) hold(j *job, why record.Blocker) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	p := q.places[j.id]
@@ -174,7 +186,7 @@ func (q *queue) hold(j *job) {
 	case <-j.grant: // given a moment ago and not taken up
 	default:
 	}
-	p.stand(isHeld)
+	p.hold(why)
 	q.fill()
 }
 
@@ -342,6 +354,13 @@ func (q *queue) fill() {
 	})
 }
 
+// What an answer to "why does it wait" names at most. Of those who only asked
+// earlier the first few will do: the position counts them all.
+const (
+	maxHolders = 16
+	maxAskers  = 4
+)
+
 // blockers says why a job waits, by the same facts by which it is granted.
 func (q *queue) blockers(j *job) []record.Blocker {
 	q.mu.Lock()
@@ -352,7 +371,7 @@ func (q *queue) blockers(j *job) []record.Blocker {
 	}
 	switch p.standing {
 	case isHeld:
-		return []record.Blocker{{For: "hold", Since: p.asked.UTC()}}
+		return []record.Blocker{p.held}
 	case wantsLock:
 		blocks := q.explain(p.ask(), q.locks.Blockers(j.id), p.asked)
 		if !q.drained.IsZero() {
@@ -389,11 +408,16 @@ func (q *queue) explainSlot(p *place) record.Blocker {
 	return b
 }
 
-// explain names those who are in the way.
+// explain names those who are in the way; blocks has holders first.
 func (q *queue) explain(a locks.Ask, blocks []locks.Block, since time.Time) []record.Blocker {
-	next := !slices.ContainsFunc(blocks, func(b locks.Block) bool { return b.Waiting }) // whom no window passes
+	holders, askers := blocks, []locks.Block(nil)
+	if i := slices.IndexFunc(blocks, func(b locks.Block) bool { return b.Waiting }); i >= 0 {
+		holders, askers = blocks[:i], blocks[i:]
+	}
+	named := slices.Concat(holders[:min(len(holders), maxHolders)], askers[:min(len(askers), maxAskers)])
+	next := len(askers) == 0 // whom no window passes
 	var out []record.Blocker
-	for _, b := range blocks {
+	for _, b := range named {
 		asked := b.Asked
 		w := record.Blocker{
 			For: "lock", Object: &asked, Mode: asked.Mode, Position: b.Position, Since: since.UTC(),

@@ -319,8 +319,10 @@ type testKeeper struct {
 	granted map[string]int
 	ended   map[string]int
 	refuse  *record.Error
-	fails   int   // calls that fail as on a full disk, from now on
-	broken  error // of every end, as of one that no catalogue can take
+	fails   int           // calls that fail as on a full disk, from now on
+	notYet  bool          // grants are refused for a while
+	failed  chan struct{} // told of each such grant, if somebody listens
+	broken  error         // of every end, as of one that no catalogue can take
 	report  map[string]*ipc.Report
 	items   map[string][]ipc.Item
 }
@@ -335,8 +337,15 @@ func (k *testKeeper) Granted(tx *store.Tx, j *store.Job) error {
 	if k.refuse != nil {
 		return k.refuse
 	}
+	if k.notYet {
+		return fmt.Errorf("%w: pool p is away", ErrNotYet)
+	}
 	if k.fails > 0 {
 		k.fails--
+		select {
+		case k.failed <- struct{}{}:
+		default:
+		}
 		return fmt.Errorf("%w: disk is full", store.ErrUnwritable)
 	}
 	id := j.ID

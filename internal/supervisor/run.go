@@ -97,7 +97,7 @@ func (j *job) begins() bool {
 	if len(j.rec.PauseReasons) == 0 {
 		return true
 	}
-	j.s.queue.hold(j)
+	j.s.queue.hold(j, byHand)
 	return false
 }
 
@@ -134,17 +134,12 @@ func (j *job) start() stage {
 	case errors.As(err, &refusal):
 		j.verdict = &verdict{state: record.Failed, err: refusal, rollback: record.RollbackNone}
 		return j.over()
-	case !passes(err):
+	case !passes(err) && !errors.Is(err, ErrNotYet):
 		refusal = record.Errorf(record.Internal, "the catalogue cannot take the beginning of the job: %v", err)
 		j.verdict = &verdict{state: record.Failed, err: refusal, rollback: record.RollbackNone}
 		return j.over()
 	}
-	level := hclog.Error
-	if errors.Is(err, ErrNotYet) {
-		level = hclog.Debug
-	}
-	j.s.log.Log(level, "job cannot start yet", "job", j.rec.Number, "error", err)
-	j.s.queue.hold(j)
+	j.putOff(err)
 	if !j.pauseFor(j.s.times.retrySave) {
 		return nil
 	}
@@ -152,6 +147,24 @@ func (j *job) start() stage {
 		j.s.queue.letOn(j)
 	}
 	return (*job).wait
+}
+
+// putOff takes a job that cannot start yet out of the way of others, and says
+// why; for as long as that is the same, it logs and tells it once.
+func (j *job) putOff(err error) {
+	why, level := record.Blocker{For: "space", Holder: &record.Holder{External: "state directory: " + err.Error()}}, hclog.Error
+	if errors.Is(err, ErrNotYet) {
+		why, level = record.Blocker{For: "hold", Holder: &record.Holder{External: err.Error()}}, hclog.Debug
+	}
+	if was := j.delayed.Holder; was != nil && was.External == why.Holder.External {
+		j.s.queue.hold(j, j.delayed)
+		return
+	}
+	j.s.log.Log(level, "job cannot start yet", "job", j.rec.Number, "error", err)
+	why.Since = time.Now().UTC()
+	j.delayed = why
+	j.s.queue.hold(j, why)
+	j.announce("job.progress")
 }
 
 // launch starts the job's helper, or the one that settles it.

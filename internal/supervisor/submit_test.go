@@ -9,6 +9,7 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/store"
+	"storaged/internal/supervisor/estimate"
 )
 
 func after(d time.Duration) *time.Duration { return &d }
@@ -160,6 +161,43 @@ func TestDrainBeginsNothingAndNamesWhatRuns(t *testing.T) {
 	}
 	r.ended(slot.ID, record.Succeeded)
 	r.ended(lock.ID, record.Succeeded)
+}
+
+// However many are in the way, some holders are named, then some of those who
+// asked earlier, all of whom the position counts.
+func TestBlockersAreNamedUpToABound(t *testing.T) {
+	q := newQueue(record.Limits{}, time.Hour)
+	s := &Supervisor{}
+	place := func(number int64, mode record.Mode) *job {
+		j := &job{s: s, id: itoa(int(number)), grant: make(chan struct{}, 1), track: newTracker(estimate.PriorOf(nil))}
+		j.rec.Job = record.Job{ID: j.id, Number: number, Class: record.Async, Objects: []record.Object{{Pool: "p", Volume: "v", Mode: mode}}}
+		j.publish()
+		q.enter(j)
+		return j
+	}
+	var want []int64
+	for i := range int64(maxHolders + 5) {
+		place(100+i, record.ModeRead)
+		if i < maxHolders {
+			want = append(want, 100+i)
+		}
+	}
+	for i := range int64(maxAskers + 5) {
+		place(200+i, record.ModeWrite)
+		if i < maxAskers {
+			want = append(want, 200+i)
+		}
+	}
+	var got []int64
+	for _, b := range q.blockers(place(300, record.ModeDelete)) {
+		got = append(got, b.Holder.Number)
+		if b.Position != maxAskers+6 {
+			t.Errorf("position is %d of %d", b.Position, maxAskers+6)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("named are %v, want %v", got, want)
+	}
 }
 
 // started gives the numbers of ended jobs in order of their start.

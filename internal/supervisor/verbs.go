@@ -118,7 +118,7 @@ func (j *job) onReasons(reasons []string, c record.Change) {
 	switch {
 	case was == is:
 	case j.rec.State == record.Queued && is:
-		j.s.queue.hold(j)
+		j.s.queue.hold(j, byHand)
 	case j.rec.State == record.Queued:
 		j.s.queue.letOn(j)
 	case j.h == nil || !j.rec.Go:

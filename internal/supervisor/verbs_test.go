@@ -399,6 +399,42 @@ func TestFullStateDirectoryDelaysButLosesNothing(t *testing.T) {
 	}
 }
 
+// What keeps a job from its start is said with it, and logged once.
+func TestStartThatCannotBeYetSaysWhy(t *testing.T) {
+	r := newRig(t)
+	const many = 1 << 30
+	r.keeper.failed = make(chan struct{})
+	set := func(fails int, notYet bool) {
+		r.keeper.mu.Lock()
+		defer r.keeper.mu.Unlock()
+		r.keeper.fails, r.keeper.notYet = fails, notYet
+	}
+	waitsFor := func(what, holder string) func(record.Job) bool {
+		return func(j record.Job) bool {
+			w := j.WaitingOn
+			return len(w) == 1 && w[0].For == what && w[0].Holder != nil && strings.HasPrefix(w[0].Holder.External, holder) && !w[0].Since.IsZero()
+		}
+	}
+	t.Cleanup(func() { set(0, false) })
+	set(many, false)
+	id := r.submit(request(act("short"))).ID
+	r.until(id, waitsFor("space", "state directory: state cannot be written: disk is full"))
+	for range 3 {
+		select {
+		case <-r.keeper.failed:
+		case <-time.After(patience):
+			t.Fatal("it is not tried again")
+		}
+	}
+	set(0, true)
+	r.until(id, waitsFor("hold", "not yet: pool p is away"))
+	set(0, false)
+	r.ended(id, record.Succeeded)
+	if n := strings.Count(r.logged.String(), "job cannot start yet"); n != 2 {
+		t.Errorf("logged %d times, want once for each reason:\n%s", n, r.logged)
+	}
+}
+
 // An end that the catalogue will never take does not keep the locks for ever.
 func TestEndThatTheCatalogueNeverTakes(t *testing.T) {
 	r := newRig(t)

@@ -188,7 +188,7 @@ func (q *queue) inside(j *job) []record.Blocker {
 	defer q.mu.Unlock()
 	var out []record.Blocker
 	ids := q.locks.Visitors(j.id)
-	for _, id := range ids[:min(len(ids), locks.MaxHolders)] {
+	for _, id := range ids[:min(len(ids), maxHolders)] {
 		p := q.places[id]
 		if p == nil || len(p.objects) == 0 {
 			continue

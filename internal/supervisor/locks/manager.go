@@ -292,13 +292,6 @@ func (m *Manager) grant(c *claim) bool {
 	return true
 }
 
-// What an answer to "why is it not granted" names at most. Of those who only
-// asked earlier the first few will do: Position counts them all.
-const (
-	MaxHolders = 16
-	maxAskers  = 4
-)
-
 // blocks explains why c is not granted: by those who hold, then by those who
 // asked earlier.
 func (m *Manager) blocks(c *claim) []Block {
@@ -308,12 +301,12 @@ func (m *Manager) blocks(c *claim) []Block {
 		position        int // of c among those who wait for asked
 	)
 	for e := range m.encounters(c) {
-		list, most := &holders, MaxHolders
-		if !e.other.held {
-			list, most = &askers, maxAskers
-		}
-		if len(*list) == most || e.lets(c) {
+		if e.lets(c) {
 			continue
+		}
+		list := &holders
+		if !e.other.held {
+			list = &askers
 		}
 		if e.asked != asked {
 			asked, position = e.asked, m.position(c, e.asked)

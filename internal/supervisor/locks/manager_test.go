@@ -127,32 +127,6 @@ func TestBlockersSayWhoAndWhere(t *testing.T) {
 	}
 }
 
-// However many are in the way, holders come first and those before the asker are
-// counted.
-func TestBlockersAreNamedUpToABound(t *testing.T) {
-	m := New()
-	for i := range MaxHolders + 5 {
-		granted(t, m, ask(fmt.Sprint("r", i), "R", "v"))
-	}
-	for i := range maxAskers + 5 {
-		waits(t, m, ask(fmt.Sprint("w", i), "W", "v"))
-	}
-	waits(t, m, ask("last", "D", "v"))
-	var want []Block
-	for i := range MaxHolders {
-		want = append(want, Block{Held: objects("R", "v")[0], Holder: fmt.Sprint("r", i)})
-	}
-	for i := range maxAskers {
-		want = append(want, Block{Held: objects("W", "v")[0], Holder: fmt.Sprint("w", i), Waiting: true})
-	}
-	for i := range want {
-		want[i].Asked, want[i].Position = objects("D", "v")[0], maxAskers+6
-	}
-	if got := m.Blockers("last"); !slices.Equal(got, want) {
-		t.Errorf("blockers are %+v, want %+v", got, want)
-	}
-}
-
 func TestPoolInTheWayIsNamed(t *testing.T) {
 	m := New()
 	granted(t, m, ask("stop", "D", "."))
