@@ -31,6 +31,9 @@ type contender struct {
 	// before runs ahead of each trial and is not measured.
 	before func(ctx context.Context, w *work) error
 	warmth warmth
+	// inner gives the time that counts by what the command printed, in seconds;
+	// nil: all of it counts.
+	inner func(out []byte) (float64, error)
 	// most is what ours may take of its time, 0 if nothing is promised; of ours
 	// it is the time itself, in seconds.
 	most float64
@@ -62,7 +65,7 @@ type work struct {
 
 // figures are what one trial took.
 type figures struct {
-	durable float64 // seconds until the target was durable
+	durable float64 // seconds until the target was durable, or the contender's inner time
 	cpu     float64 // seconds, of all processes that worked
 	rss     float64 // bytes at most, of the largest of them
 	cache   float64 // bytes of both files that are in the page cache afterwards
@@ -101,6 +104,11 @@ func (c contender) trial(ctx context.Context, w *work) (figures, error) {
 		return figures{}, fmt.Errorf("%s: %w%s", c.name, err, said(err))
 	}
 	f := figures{durable: took.Seconds()}
+	if c.inner != nil {
+		if f.durable, err = c.inner(out); err != nil {
+			return figures{}, fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
 	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	f.cpu = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 	f.rss = float64(usage.Maxrss) * 1024
@@ -243,6 +251,27 @@ func helperPeak(out []byte) float64 {
 		return 0
 	}
 	return float64(*job.Stats.MaxRSSBytes)
+}
+
+// phaseTime is how long the phases of a job took, by the job that a command has
+// printed: without the starts of processes and the daemon's part.
+func phaseTime(out []byte) (sum float64, err error) {
+	var job record.Job
+	if err := json.Unmarshal(out, &job); err != nil {
+		return 0, fmt.Errorf("no job in its output: %w", err)
+	}
+	if job.Stats == nil || len(job.Stats.Phases) == 0 {
+		return 0, errors.New("the job has no phases")
+	}
+	for _, p := range job.Stats.Phases {
+		sum += p.Seconds
+	}
+	return sum, nil
+}
+
+// secondsPrinted takes a command at its word.
+func secondsPrinted(out []byte) (float64, error) {
+	return strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
 }
 
 // peak is the most memory that a process had at once, in bytes.
