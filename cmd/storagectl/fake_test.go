@@ -478,6 +478,11 @@ func (f *fake) CancelJob(_ context.Context, _ api.Caller, job string, r api.JobC
 	return j, err
 }
 
+func (f *fake) FailJob(_ context.Context, job string, why *record.Error) error {
+	_, err := f.set(job, failed(why.Code))
+	return err
+}
+
 func (f *fake) PauseJob(_ context.Context, _ api.Caller, job string) (record.Job, error) {
 	return f.set(job, func(j *record.Job) { j.State, j.PauseReasons = record.Paused, []string{"user"} })
 }

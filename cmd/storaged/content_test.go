@@ -565,6 +565,36 @@ func TestStreamThatWaitsEndsWithItsClient(t *testing.T) {
 	h.end(st, nil)
 }
 
+// A client that is connected and sends nothing does not have its volume for ever.
+func TestSilentClientLosesItsUpload(t *testing.T) {
+	h := newHost(t)
+	h.stop()
+	h.config = filepath.Join(h.dir, "storaged.toml")
+	h.must(os.WriteFile(h.config, []byte("[upload]\nsilence = \"3s\"\n"), 0o600))
+	h.start()
+	h.create("v", 4*mib)
+	content := noise(4 * mib)
+	in, out := io.Pipe()
+	defer out.Close()
+	up := h.upload(h.ctx(), "v", in, api.VolumeUpload{})
+	_, err := out.Write(content[:2*mib])
+	h.must(err)
+	j := h.end(api.Started{Job: &up.Job}, nil)
+	if j.State != record.Failed || j.Code() != record.Interrupted || !strings.Contains(j.Error.Message, "sent nothing for 3s") || j.Error.Hint == "" {
+		t.Errorf("%s: %+v", j.State, j.Error)
+	}
+	if err := up.Wait(); record.CodeOf(err) != record.Interrupted || !strings.Contains(err.Error(), "sent nothing for 3s") {
+		t.Errorf("the client is told %v", err)
+	}
+	h.holds("v", 0, content[:j.Progress.Done], record.VolumeIncomplete)
+	if j.Progress.Done == 0 {
+		t.Error("nothing of what came is in place")
+	}
+	rest := h.upload(h.ctx(), "v", bytes.NewReader(content[j.Progress.Done:]), api.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID})
+	h.must(rest.Wait())
+	h.holds("v", 0, content, record.VolumeReady)
+}
+
 // When the daemon dies, a file's upload goes on and a stream's does not; both
 // are told of by the next one.
 func TestContentsOutliveTheDaemonOrNot(t *testing.T) {

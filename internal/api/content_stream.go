@@ -33,10 +33,12 @@ const (
 
 // stream is a content on its way between a client and the helper of a job.
 // While it is, one goroutine watches the job: when that ends or the server
-// stops, the client's connection is broken, so that nobody waits for it.
+// stops, the client's connection is broken, so that nobody waits for it. Of an
+// upload another one watches the client.
 type stream struct {
 	c       *call
 	job     record.Job
+	ctx     context.Context // over when the stream ends
 	watcher sync.WaitGroup
 	stop    context.CancelFunc
 }
@@ -48,9 +50,9 @@ func (c *call) begin(j record.Job) *stream {
 	c.Header().Set("Location", "/v1/jobs/"+url.PathEscape(j.ID))
 	c.Header().Set(jobHeader, strconv.FormatInt(j.Number, 10))
 	c.ResponseWriter.WriteHeader(http.StatusEarlyHints)
-	s := &stream{c: c, job: j}
 	outer, stop := c.patient()
 	ctx, cancel := context.WithCancel(outer)
+	s := &stream{c: c, job: j, ctx: ctx}
 	s.stop = func() { cancel(); stop() }
 	s.watcher.Go(func() {
 		if s.watch(ctx); ctx.Err() == nil || outer.Err() != nil {
@@ -158,7 +160,11 @@ func putContent(c *call) error {
 
 // receive copies the body to the helper and answers with how the job ended.
 func (c *call) receive(s *stream, out *os.File, form string) error {
-	err := c.copyBody(out, form)
+	body := &heardBody{Reader: c.r.Body}
+	if c.silence > 0 {
+		s.watcher.Go(func() { s.listen(s.ctx, body) })
+	}
+	err := c.copyBody(out, body, form)
 	c.read = err == nil
 	out.Close() // a stream that is not whole has no end
 	j := s.settle(err != nil)
@@ -176,15 +182,15 @@ func (c *call) receive(s *stream, out *os.File, form string) error {
 
 // copyBody gives the body to the helper. A raw one is put into the form with an
 // end.
-func (c *call) copyBody(out io.Writer, form string) error {
+func (c *call) copyBody(out io.Writer, body io.Reader, form string) error {
 	buf := make([]byte, pieceBytes)
 	if form == SparseData {
-		_, err := io.CopyBuffer(struct{ io.Writer }{out}, c.r.Body, buf)
+		_, err := io.CopyBuffer(struct{ io.Writer }{out}, body, buf)
 		return err
 	}
 	w := sparse.NewWriter(out)
 	for {
-		n, err := c.r.Body.Read(buf)
+		n, err := body.Read(buf)
 		if n > 0 {
 			if _, err := w.Write(buf[:n]); err != nil {
 				return err

@@ -307,6 +307,10 @@ func (f *fake) CancelJob(_ context.Context, c api.Caller, job string, r api.JobC
 	return f.job(record.Canceling), f.enter("CancelJob", asked{caller: c, names: []string{job}, request: r})
 }
 
+func (f *fake) FailJob(_ context.Context, job string, _ *record.Error) error {
+	return f.enter("FailJob", asked{names: []string{job}})
+}
+
 func (f *fake) PauseJob(_ context.Context, c api.Caller, job string) (record.Job, error) {
 	return f.job(record.Paused), f.enter("PauseJob", asked{caller: c, names: []string{job}})
 }

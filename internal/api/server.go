@@ -40,6 +40,10 @@ type ServerConfig struct {
 	Log    hclog.Logger
 	Socket string // the main socket, to name where the read-only one refuses
 	Group  *int   // gid of the main socket's members; nil: whoever may open it
+
+	// Silence is how long a client may send nothing of a content that it uploads
+	// while its job is at work; 0: for ever.
+	Silence time.Duration
 }
 
 // Server answers REST requests by calls of a Service. Its methods may be
@@ -50,6 +54,7 @@ type Server struct {
 	socket string
 	group  *int
 
+	silence      time.Duration // see ServerConfig
 	writeTimeout time.Duration // the constant, except in tests
 	keepalive    time.Duration // likewise
 
@@ -64,7 +69,7 @@ type Server struct {
 
 // NewServer makes a server for svc.
 func NewServer(svc Service, cfg ServerConfig) *Server {
-	s := &Server{svc: svc, log: cfg.Log, socket: cfg.Socket, group: cfg.Group, writeTimeout: writeTimeout, keepalive: keepalive, gate: gate{open: map[int]int{}}}
+	s := &Server{svc: svc, log: cfg.Log, socket: cfg.Socket, group: cfg.Group, silence: cfg.Silence, writeTimeout: writeTimeout, keepalive: keepalive, gate: gate{open: map[int]int{}}}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	return s
 }

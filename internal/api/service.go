@@ -97,6 +97,9 @@ type JobService interface {
 	// one that may have destroyed something; nil where nothing stays.
 	ForgetJob(ctx context.Context, c Caller, job string) (*record.Job, error)
 	CancelJob(ctx context.Context, c Caller, job string, r JobCancel) (record.Job, error)
+	// FailJob ends a job that is at work: it stops, and has failed with why. One
+	// that is paused, or not at work for another reason, is left alone and refused.
+	FailJob(ctx context.Context, job string, why *record.Error) error
 	PauseJob(ctx context.Context, c Caller, job string) (record.Job, error)
 	ResumeJob(ctx context.Context, c Caller, job string) (record.Job, error)
 	RetryJob(ctx context.Context, s Submit, job string) (Started, error)

@@ -34,7 +34,18 @@ type Config struct {
 	History HistoryConfig `toml:"history"`
 	Stop    StopConfig    `toml:"stop"`
 	Resume  ResumeConfig  `toml:"resume"`
+	Upload  UploadConfig  `toml:"upload"`
 }
+
+// UploadConfig says what is asked of clients that upload a stream.
+type UploadConfig struct {
+	Silence Duration `toml:"silence"` // how long one may send nothing; 0: for ever
+}
+
+// defaultSilence is longer than what feeds a pipe is silent while it lives, a dump
+// that sorts first or a tape that somebody changes, and shorter than a volume should
+// be held by a login that was forgotten.
+const defaultSilence = Duration(time.Hour)
 
 // ResumeConfig says what becomes of jobs whose helper was interrupted: it was
 // killed, or the host was restarted.
@@ -129,6 +140,7 @@ func DefaultConfig() Config {
 			Attempts: 3, KeepDays: 7,
 			Create: record.ResumeAuto, Clone: record.ResumeKeep, Wipe: record.ResumeAuto, Verify: record.ResumeAuto,
 		},
+		Upload: UploadConfig{Silence: defaultSilence},
 	}
 	if os.Geteuid() != 0 {
 		c.session()
@@ -211,6 +223,7 @@ func (c Config) fixedBut(now Config) (later []string) {
 		{"state_dir", c.StateDir, now.StateDir}, {"runtime_dir", c.RuntimeDir, now.RuntimeDir},
 		{"helper", c.Helper, now.Helper}, {"group", c.Group, now.Group}, {"log_format", c.LogFormat, now.LogFormat},
 		{"resume", fmt.Sprintf("%+v", c.Resume), fmt.Sprintf("%+v", now.Resume)},
+		{"upload.silence", time.Duration(c.Upload.Silence).String(), time.Duration(now.Upload.Silence).String()},
 	} {
 		if f.was != f.is {
 			later = append(later, fmt.Sprintf("%s stays %q; %q holds from the next start of the daemon on", f.name, f.was, f.is))

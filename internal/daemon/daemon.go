@@ -186,7 +186,7 @@ func (s *Service) serve(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, socks.main.Close(), socks.ro.Close())
 	}
-	server := api.NewServer(s, api.ServerConfig{Log: s.log.Named("api"), Socket: s.config.Socket, Group: group})
+	server := api.NewServer(s, api.ServerConfig{Log: s.log.Named("api"), Socket: s.config.Socket, Group: group, Silence: time.Duration(s.config.Upload.Silence)})
 	failed := make(chan error, 2) // closed by nobody; one send by each listener's goroutine
 	go func() { failed <- server.Serve(socks.ro, true) }()
 	go func() { failed <- server.Serve(socks.main, false) }()

@@ -202,6 +202,12 @@ func (s *Service) CancelJob(_ context.Context, c api.Caller, job string, r api.J
 	return s.jobs.Cancel(job, c.Owner, r.Now)
 }
 
+// FailJob ends a job that is at work.
+func (s *Service) FailJob(_ context.Context, job string, why *record.Error) error {
+	_, err := s.jobs.Fail(job, why)
+	return err
+}
+
 // PauseJob stops a job's I/O until ResumeJob. The answer waits a little for
 // that to have come true.
 func (s *Service) PauseJob(ctx context.Context, c api.Caller, job string) (record.Job, error) {

@@ -46,6 +46,19 @@ func (s *Supervisor) Cancel(id string, by record.Owner, now bool) (record.Job, e
 	})
 }
 
+// Fail ends the helper of a job that is at work, as a cancel would; the job has
+// failed with why. It returns when the helper is told.
+func (s *Supervisor) Fail(id string, why *record.Error) (record.Job, error) {
+	return s.verb(id, actCancel, func(j *job) error {
+		if j.rec.State != record.Running {
+			return record.Errorf(record.WrongState, "job %d is %s, not at work", j.rec.Number, j.rec.State)
+		}
+		j.blame(why)
+		j.cancelHelper()
+		return nil
+	})
+}
+
 // Pause adds a reason to pause: that of the job's owner or, where by is somebody
 // else, that of an administrator. The job is paused when its state says so.
 func (s *Supervisor) Pause(id string, by record.Owner) (record.Job, error) {
