@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"storaged/internal/diskio"
 	"storaged/internal/ipc"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
@@ -90,7 +91,8 @@ func summary(t task, r *ipc.Report, took time.Duration) string {
 		}
 	}
 	add(r.Bytes > 0, "%s", quantity.FormatBytes(r.Bytes))
-	add(r.Method != "", "by %s", r.Method)
+	add(r.Method == diskio.MethodNone, "nothing to overwrite")
+	add(r.Method != "" && r.Method != diskio.MethodNone, "by %s", r.Method)
 	add(r.Holes > 0, "%s of holes", quantity.FormatBytes(r.Holes))
 	add(r.Passes > 1, "%d passes", r.Passes)
 	add(r.Verified, "verified")

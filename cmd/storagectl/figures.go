@@ -137,14 +137,28 @@ func endLine(j *record.Job, exact bool) string {
 		if r.Bytes > 0 {
 			parts = append(parts, size(r.Bytes, exact))
 		}
-		if r.Method != "" {
-			parts = append(parts, "by "+r.Method)
+		if how := manner(r.Method); how != "" {
+			parts = append(parts, how)
 		}
-		if r.Algorithm != "" {
+		if r.Algorithm != "" && r.Method != wroteNothing {
 			parts = append(parts, "with "+r.Algorithm)
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// wroteNothing is the method of a wipe that found only holes.
+const wroteNothing = "none"
+
+// manner says how something was done, for example "by copy".
+func manner(method string) string {
+	switch method {
+	case "":
+		return ""
+	case wroteNothing:
+		return "nothing to overwrite, only holes"
+	}
+	return "by " + method
 }
 
 func outcomeWord(j *record.Job) string {

@@ -8,6 +8,13 @@ import (
 	"storaged/internal/record"
 )
 
+func TestAWipeOfHolesSaysThatThereWasNothingToOverwrite(t *testing.T) {
+	j := record.Job{Number: 5, Kind: record.VolumeWipe, State: record.Succeeded, Result: &record.Result{Method: "none", Algorithm: "zero"}}
+	if got := endLine(&j, false); !strings.HasSuffix(got, " s, nothing to overwrite, only holes") {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestCancelByASignalFromOutsideIsSaidSo(t *testing.T) {
 	for _, c := range []struct {
 		by   record.Owner

@@ -21,6 +21,7 @@ const (
 	MethodOverwrite = "overwrite" // every pass is written
 	MethodPunch     = "punch"     // trim of a file: holes, fallocate(2)
 	MethodDiscard   = "discard"   // trim of a device: BLKDISCARD
+	MethodNone      = "none"      // there was nothing to overwrite, only holes
 )
 
 // WipeSpec says how a file is to be wiped.
@@ -170,6 +171,9 @@ func (w *wiping) survey(ctx context.Context) error {
 	})
 	if err != nil {
 		return err
+	}
+	if w.stats.Bytes == 0 {
+		w.stats.Method = MethodNone
 	}
 	if !exact && w.stats.Holes > 0 {
 		w.limit("this file system cannot tell ranges that are allocated but unwritten from holes; neither was overwritten", false)

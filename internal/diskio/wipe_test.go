@@ -166,6 +166,23 @@ func TestWipeZeroLeavesHolesAndOthersFillThem(t *testing.T) {
 	}
 }
 
+// A wipe that wrote nothing does not say that it has overwritten.
+func TestWipeOfHolesOverwritesNothing(t *testing.T) {
+	f := create(t, t.TempDir(), "f")
+	must(t, f.Truncate(64*mib))
+	p := NewPacer(nil)
+	stats, err := Wipe(context.Background(), p, f, WipeSpec{})
+	must(t, err)
+	if stats.Method != MethodNone || stats.Bytes != 0 || stats.Holes != 64*mib || p.Counts().Written != 0 {
+		t.Errorf("%+v", stats)
+	}
+	stats, err = Wipe(context.Background(), NewPacer(nil), f, WipeSpec{Algorithm: AlgorithmTrim})
+	must(t, err)
+	if stats.Method != MethodPunch {
+		t.Errorf("%+v", stats)
+	}
+}
+
 func TestVerifyFindsADifference(t *testing.T) {
 	f := create(t, t.TempDir(), "f")
 	must(t, f.Truncate(0))

@@ -184,5 +184,6 @@ func (l launcher) inherit(d ipc.JobDir, from string) error {
 	if err != nil {
 		return err
 	}
+	m.Read, m.Written = 0, 0 // which the other has in its own figures
 	return ipc.SaveMark(d.Checkpoint(), *m)
 }
