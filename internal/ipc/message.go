@@ -53,12 +53,29 @@ type Hello struct {
 	Version  string `msgpack:"version"` // of the binary
 }
 
-// Agree gives the highest version that a helper with this Hello and this
-// program both understand.
-func (h Hello) Agree() (version int, err error) {
-	version = min(Proto, h.Proto)
-	if version < max(ProtoMin, h.ProtoMin) {
-		return 0, fmt.Errorf("helper %q speaks protocol %d to %d, this daemon %d to %d", h.Version, h.ProtoMin, h.Proto, ProtoMin, Proto)
+// Versions are the protocol versions that a program understands: Min to Max.
+type Versions struct{ Min, Max int }
+
+// Known gives the versions that this program understands.
+func Known() Versions { return Versions{ProtoMin, Proto} }
+
+// Has reports whether the version is one of them.
+func (v Versions) Has(version int) bool { return v.Min <= version && version <= v.Max }
+
+func (v Versions) String() string {
+	if v.Min == v.Max {
+		return fmt.Sprintf("protocol %d", v.Min)
+	}
+	return fmt.Sprintf("protocols %d to %d", v.Min, v.Max)
+}
+
+// Agree gives the highest version that a helper with this Hello and a daemon
+// both understand.
+func (h Hello) Agree(daemon Versions) (version int, err error) {
+	helper := Versions{h.ProtoMin, h.Proto}
+	version = min(daemon.Max, h.Proto)
+	if !daemon.Has(version) || !helper.Has(version) {
+		return 0, fmt.Errorf("helper %q speaks %v, this daemon %v", h.Version, helper, daemon)
 	}
 	return version, nil
 }

@@ -177,10 +177,19 @@ func TestAPlanThatDoesNotFitIsAClearError(t *testing.T) {
 }
 
 func TestVersionsAgree(t *testing.T) {
-	for _, c := range []struct{ proto, min, want int }{{1, 1, 1}, {9, 1, 1}, {9, 2, 0}} {
-		v, err := Hello{Proto: c.proto, ProtoMin: c.min, Version: "x"}.Agree()
-		if v != c.want || (err == nil) != (c.want > 0) {
-			t.Errorf("helper of protocol %d to %d: %d, %v", c.min, c.proto, v, err)
+	for _, c := range []struct {
+		daemon       Versions
+		min, proto   int
+		want         int
+		refusalNames string
+	}{
+		{Known(), 1, 1, 1, ""}, {Known(), 1, 9, 1, ""}, {Known(), 2, 9, 0, "speaks protocols 2 to 9, this daemon protocol 1"},
+		{Versions{2, 3}, 1, 2, 2, ""}, {Versions{2, 3}, 3, 4, 3, ""}, {Versions{2, 3}, 1, 4, 3, ""},
+		{Versions{2, 3}, 1, 1, 0, "speaks protocol 1, this daemon protocols 2 to 3"}, {Versions{2, 3}, 4, 4, 0, "speaks protocol 4,"},
+	} {
+		v, err := Hello{Proto: c.proto, ProtoMin: c.min, Version: "x"}.Agree(c.daemon)
+		if v != c.want || (err == nil) != (c.want > 0) || err != nil && !strings.Contains(err.Error(), c.refusalNames) {
+			t.Errorf("daemon of %v, helper of protocol %d to %d: %d, %v", c.daemon, c.min, c.proto, v, err)
 		}
 	}
 }

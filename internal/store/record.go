@@ -20,6 +20,7 @@ type Job struct {
 	Deadline   *time.Time     `json:"deadline"`         // of the waiting
 	Boot       string         `json:"boot"`             // boot id under which the helper was started
 	StartTicks uint64         `json:"start_ticks"`      // helper's start time, /proc/PID/stat field 22
+	Proto      int            `json:"proto,omitempty"`  // version of the protocol that the helper was told to speak; 0: 1, of before it was recorded
 	CancelAsk  bool           `json:"cancel_ask"`
 	Granted    bool           `json:"granted"`  // locks and slot are held
 	Go         bool           `json:"go"`       // GO was or may have been sent

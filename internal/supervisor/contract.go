@@ -26,6 +26,8 @@ type Config struct {
 
 	times *times           // nil: defaultTimes
 	clock func() time.Time // nil: time.Now; for the ages of records
+
+	speaks *ipc.Versions // with helpers; nil: ipc.Known
 }
 
 // Request is a job as the daemon asks for it: resolved, authorised, validated.

@@ -342,7 +342,8 @@ func (f *fake) wrongJob() {
 }
 
 // speaks says that it knows the protocols from argument 1 to argument 0, and
-// works when GO names argument 2.
+// ends well when GO names argument 2. With a gate as argument 3 it waits for
+// that, says what it has heard GO name, and obeys meanwhile.
 func (f *fake) speaks() {
 	var n [3]int
 	for i := range n {
@@ -352,8 +353,23 @@ func (f *fake) speaks() {
 	}
 	f.connect()
 	f.say(ipc.Hello{Proto: n[0], ProtoMin: n[1], PID: os.Getpid(), Job: f.dir.Job, Version: "other"})
-	for m := range f.orders {
-		if g, ok := m.(ipc.Go); ok && g.Proto == n[2] {
+	for finish := f.gate(3); ; {
+		select {
+		case m := <-f.orders:
+			g, ok := m.(ipc.Go)
+			switch {
+			case !ok:
+				f.follow(m)
+			case g.Proto != n[2]:
+				check(fmt.Errorf("GO names protocol %d", g.Proto))
+			case len(f.args) == 3:
+				f.finish(success(), 0)
+			default:
+				f.state(ipc.ActivityRunning)
+			}
+		case <-f.signals:
+			f.finish(undone(), 130)
+		case <-finish:
 			f.finish(success(), 0)
 		}
 	}

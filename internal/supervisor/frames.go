@@ -113,7 +113,10 @@ func (j *job) unfit(m ipc.Hello) *record.Error {
 	if m.PID != j.h.pid() {
 		return record.Errorf(record.Internal, "process %d said HELLO for helper %d", m.PID, j.h.pid())
 	}
-	proto, err := m.Agree()
+	if j.run.adopted {
+		return nil // agreed with the daemon that let it go
+	}
+	proto, err := m.Agree(j.s.speaks)
 	if err != nil {
 		return record.Errorf(record.Internal, "%v", err).WithHint("install the helper that came with this storaged")
 	}
@@ -148,7 +151,7 @@ func (j *job) letGo(m ipc.Hello) {
 // identify records which process the helper is.
 func (j *job) identify(r *store.Job, m ipc.Hello) {
 	h := &record.Helper{PID: m.PID, Argv: j.argv(), Version: m.Version}
-	r.StartTicks, r.Boot, r.Go = j.h.proc.Ticks(), j.s.boot, true
+	r.StartTicks, r.Boot, r.Proto, r.Go = j.h.proc.Ticks(), j.s.boot, j.run.proto, true
 	if r.Undo {
 		r.Settler = h
 		return

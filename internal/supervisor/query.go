@@ -219,7 +219,7 @@ func (w *asking) frame(f ipc.Frame, alarm *time.Timer) {
 	switch m := f.Body.(type) {
 	case ipc.Hello:
 		alarm.Stop()
-		proto, err := m.Agree()
+		proto, err := m.Agree(w.s.speaks)
 		if err == nil {
 			err = w.h.send(ipc.Go{Proto: proto})
 		}

@@ -121,15 +121,12 @@ func (j *job) rejoin(family process.Family) stage {
 	j.run.fresh()
 	j.run.adopted = true
 	j.run.first = firstVerdict(&j.rec)
-	d := j.s.launcher.dir(j.id)
-	h, err := j.s.launcher.open(d, family, true)
-	if err != nil {
-		j.warn("the lines to the helper are lost; it can be canceled, and its result will be found")
-		h = deaf(d, family)
-	}
+	j.run.proto = max(j.rec.Proto, 1)
+	h := j.reconnect(family)
 	j.h = h
 	if p := atWork(&j.rec); p != nil && j.rec.Boot == j.s.boot {
-		h.proc, err = process.Adopt(p.PID, j.rec.StartTicks)
+		proc, err := process.Adopt(p.PID, j.rec.StartTicks)
+		h.proc = proc
 		if err != nil && !errors.Is(err, process.ErrGone) {
 			j.s.log.Error("cannot adopt a helper", "job", j.rec.Number, "error", err)
 		}
@@ -138,6 +135,30 @@ func (j *job) rejoin(family process.Family) stage {
 		j.greet()
 	}
 	return (*job).attend // without a process, it kills what that left behind
+}
+
+// reconnect opens the lines to a helper that was let go. One that was told to
+// speak what we do not understand is neither heard nor told anything, but works
+// on: only the daemon was replaced.
+func (j *job) reconnect(family process.Family) *helper {
+	d := j.s.launcher.dir(j.id)
+	why := "the lines to the helper are lost"
+	p := atWork(&j.rec)
+	if p == nil || j.s.speaks.Has(j.run.proto) {
+		h, err := j.s.launcher.open(d, family, true)
+		if err == nil {
+			return h
+		}
+		j.s.log.Error("cannot open the lines to a helper", "job", j.rec.Number, "error", err)
+	} else {
+		why = fmt.Sprintf("the helper is of storaged %s and speaks protocol %d, this daemon %v", p.Version, j.run.proto, j.s.speaks)
+	}
+	j.warn(why + "; it can be canceled, and its result will be found")
+	h := deaf(d, family)
+	if log, err := openLog(d.Log()); err == nil { // it is bounded all the same
+		h.log = log
+	}
+	return h
 }
 
 // atWork is the helper that was last let go, nil when there was none.
@@ -165,7 +186,7 @@ func (j *job) greet() {
 		j.run.ladder.disarm() // it cannot answer
 	} else {
 		j.run.rate = j.rate()
-		j.say(ipc.Go{Proto: ipc.ProtoMin, Limit: j.run.rate, Paused: len(j.rec.PauseReasons) > 0})
+		j.say(ipc.Go{Proto: j.run.proto, Limit: j.run.rate, Paused: len(j.rec.PauseReasons) > 0})
 		// One that works already takes neither limit nor pause from GO.
 		j.say(ipc.Limit{Rate: j.run.rate})
 		if len(j.rec.PauseReasons) > 0 {

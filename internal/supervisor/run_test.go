@@ -67,7 +67,6 @@ func TestBadHelpers(t *testing.T) {
 		{name: "another job's HELLO", argv: act("wrongJob"), state: record.Failed, code: record.Internal, says: `runs job "another"`, rollback: record.RollbackNone},
 		{name: "another protocol", argv: act("wrongProto"), state: record.Failed, code: record.Internal, says: "9.9", rollback: record.RollbackNone},
 		{name: "a newer protocol, and ours", argv: act("speaks", proto(ipc.Proto+1), proto(ipc.Proto), proto(ipc.Proto)), state: record.Succeeded, rollback: record.RollbackNone},
-		{name: "the oldest protocol that we know", argv: act("speaks", proto(ipc.ProtoMin), "1", proto(ipc.ProtoMin)), state: record.Succeeded, rollback: record.RollbackNone},
 		{name: "stopped from outside before GO", argv: act("mute", "canceled"), state: record.Canceled, code: record.CanceledCode, rollback: record.RollbackNone},
 		{name: "stopped from outside, not heard", argv: act("mute", "canceled", "go"), state: record.Canceled, code: record.CanceledCode, rollback: record.RollbackNone},
 		{name: "success before GO", argv: act("mute", "succeeded"), state: record.Failed, code: record.Inconsistent, says: "before it was told to begin", rollback: record.RollbackNone},

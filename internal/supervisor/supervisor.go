@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"storaged/internal/events"
+	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
 )
@@ -41,6 +42,7 @@ type Supervisor struct {
 	retention atomic.Pointer[Retention]
 	replays   bool             // by Start
 	attempts  int              // of a job to go on by itself
+	speaks    ipc.Versions     // with helpers
 	clock     func() time.Time // for the ages of records
 
 	stopping chan struct{}  // closed by Stop
@@ -63,7 +65,12 @@ func New(cfg Config, st *store.Store, keeper Keeper, hub *events.Hub) *Superviso
 	if cfg.clock != nil {
 		clock = cfg.clock
 	}
+	speaks := ipc.Known()
+	if cfg.speaks != nil {
+		speaks = *cfg.speaks
+	}
 	s := &Supervisor{
+		speaks:   speaks,
 		observer: cfg.Observer, replays: cfg.Replay, attempts: cfg.Attempts, clock: clock,
 		store: st, keeper: keeper, hub: hub, log: cfg.Log, times: t,
 		launcher: newLauncher(cfg),
