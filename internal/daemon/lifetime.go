@@ -74,17 +74,7 @@ func (s *Service) askWriter() {
 
 // summary is the daemon in a line, for systemctl status.
 func (s *Service) summary() string {
-	running, waiting, stuck := 0, 0, 0
-	for _, j := range s.jobs.Live() {
-		if j.State == record.Queued {
-			waiting++
-		} else {
-			running++
-		}
-		if stuckIn(j) != "" {
-			stuck++
-		}
-	}
+	running, waiting, stuck := s.jobs.Count()
 	parts := []string{fmt.Sprintf("%d jobs running, %d waiting", running, waiting)}
 	if stuck > 0 {
 		parts = append(parts, fmt.Sprintf("%d helpers cannot be killed", stuck))

@@ -87,6 +87,25 @@ func (s *Supervisor) Live() []record.Job {
 	return out
 }
 
+// Count gives how many jobs that have not ended run and how many wait, and of how
+// many a process cannot be killed.
+func (s *Supervisor) Count() (running, waiting, stuck int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, j := range s.live {
+		seen := j.shown.Load()
+		if seen.rec.State == record.Queued {
+			waiting++
+			continue
+		}
+		running++
+		if seen.stuck != nil {
+			stuck++
+		}
+	}
+	return running, waiting, stuck
+}
+
 // Jobs gives the selected jobs, newest first, and the cursor to go on from,
 // nil at the end. A job that comes or ends meanwhile is neither missed nor
 // given twice.

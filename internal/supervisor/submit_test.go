@@ -234,6 +234,9 @@ func TestPlacesGoByClassThenFirstCome(t *testing.T) {
 			t.Fatalf("job %d of %d waits on %+v, %v; position should be %d", i, len(queued), queued[i].WaitingOn, err, want)
 		}
 	}
+	if running, waiting, stuck := r.sup.Count(); running != 1 || waiting != 5 || stuck != 0 {
+		t.Errorf("%d run, %d wait, %d cannot be killed", running, waiting, stuck)
+	}
 	if _, err := r.sup.SetPriority(ids[4], record.Interactive, uid1000); err != nil { // number 6
 		t.Fatal(err)
 	}

@@ -367,6 +367,9 @@ func TestProcessThatNoKillEndsKeepsTheLocks(t *testing.T) {
 	}
 	req := request(act("short"))
 	req.LockWait = after(0)
+	if running, waiting, stuck := r.sup.Count(); running != 1 || waiting != 0 || stuck != 1 {
+		t.Errorf("%d run, %d wait, %d cannot be killed", running, waiting, stuck)
+	}
 	if _, err := r.sup.Submit(r.ctx(), req); record.CodeOf(err) != record.Busy {
 		t.Errorf("its volume is free: %v", err)
 	}
