@@ -71,6 +71,9 @@ func (w filled) work(ctx context.Context, r *run) error {
 	if err == nil {
 		w.in.made(r, header)
 	}
+	if err == nil && header.Backing != "" && !plain(r.report.Volume.Format) {
+		r.warn("the image names %q as its backing file: whoever opens the volume opens that too", backends.Escape(header.Backing))
+	}
 	return err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -237,8 +238,12 @@ func (s *session) createFrom(ctx context.Context, r volumeRef, capacity int64) e
 	defer src.close()
 	req := s.uploadRequest()
 	req.Create = &api.VolumeCreate{Name: r.name, Capacity: capacity, Format: s.cli.String("format"), Allocation: allocation(s.cli.String("allocation"))}
-	want := volumeSpec{capacity, req.Create.Format}
-	if capacity == 0 && src.file != nil {
+	want := volumeSpec{capacity, cmp.Or(req.AsFormat, req.Create.Format)}
+	switch {
+	case capacity != 0:
+	case src.file == nil || want.format != "" && want.format != "raw": // a stream's length or an image's header tells
+		want.capacity = anyCapacity
+	default:
 		st, err := src.file.Stat()
 		if err != nil {
 			return openError("open", err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -30,9 +31,10 @@ func (t *tool) volumeMakingVerbs() []*cli.Command {
 		{
 			Name: "create", Usage: "make a volume", ArgsUsage: "POOL/NAME [SIZE]",
 			Description: "A raw volume is fully allocated unless --allocation says otherwise. With --from it gets that content\n" +
-				"before it gets its name; then it is as large, unless SIZE is more, and takes what its data takes.\n\n" +
+				"before it gets its name; then it is as large, unless SIZE is more, and takes what its data takes. A file\n" +
+				"in another format than raw is put as it is, with --format: it must begin like one, and has its size itself.\n\n" +
 				"Examples:\n  storagectl vol create images/vm1.raw 10G\n  storagectl vol create images/vm2.raw 10G --allocation none\n" +
-				"  storagectl vol create images/vm3.raw --from vm3.img",
+				"  storagectl vol create images/vm3.raw --from vm3.img\n  storagectl vol create images/vm4.qcow2 --from vm4.qcow2 --format qcow2",
 			Flags: jobFlags(append(uploadFlags(),
 				&cli.StringFlag{Name: "from", Usage: "`FILE|-` with its content"},
 				&cli.StringFlag{Name: "format", Usage: "its format; raw without: `FORMAT`"},
@@ -252,7 +254,7 @@ func allocation(given string) *api.Allocation {
 }
 
 // volumeSpec is what a volume must be to be taken for the one asked for. An
-// empty format is any.
+// empty format is any, and so is a capacity of anyCapacity.
 type volumeSpec struct {
 	capacity int64
 	format   string
@@ -265,6 +267,17 @@ type sameVolume struct {
 }
 
 // existOK takes, with --exist-ok, a volume that matches for the one asked for.
+// String says it in a sentence.
+func (w volumeSpec) String() string {
+	if w.capacity == anyCapacity {
+		return cmp.Or(w.format, "raw")
+	}
+	return quantity.FormatBoth(w.capacity)
+}
+
+// anyCapacity is that of what nobody here can tell the capacity of.
+const anyCapacity = -1
+
 func (s *session) existOK(r volumeRef, want volumeSpec) func(context.Context, error) (any, error) {
 	return func(ctx context.Context, failure error) (any, error) {
 		if !s.cli.Bool("exist-ok") || record.CodeOf(failure) != record.Exists {
@@ -274,9 +287,9 @@ func (s *session) existOK(r volumeRef, want volumeSpec) func(context.Context, er
 		if err != nil {
 			return nil, failure
 		}
-		if v.State != record.VolumeReady || v.Capacity != want.capacity || want.format != "" && v.Format != want.format {
+		if v.State != record.VolumeReady || want.capacity != anyCapacity && v.Capacity != want.capacity || want.format != "" && v.Format != want.format {
 			return nil, record.Errorf(record.Exists, "%s exists and differs: it is %s, %s with %s, not %s",
-				r, volumeState(v), v.Format, quantity.FormatBoth(v.Capacity), quantity.FormatBoth(want.capacity))
+				r, volumeState(v), v.Format, quantity.FormatBoth(v.Capacity), want)
 		}
 		return sameVolume{Volume: v}, nil
 	}

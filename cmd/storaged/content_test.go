@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 
 	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/sparse"
 )
 
 // noise is that many bytes that nobody can guess.
@@ -685,24 +687,63 @@ func TestRangesOfADownload(t *testing.T) {
 	}
 }
 
-// A download whose helper dies breaks the connection, although all of the bytes
-// of a small one had come.
+// wholeAnyway reports whether a plain client takes the answer for whole.
+func wholeAnyway(resp *http.Response, err error) bool {
+	if err != nil {
+		return false // broken before the header had come
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err == nil && resp.StatusCode == http.StatusOK
+}
+
+// A download that fails breaks the connection, in either form: also one of
+// which all bytes had come, since the last of them are held back, and one whose
+// helper dies.
 func TestFailedDownloadIsNoShortAnswer(t *testing.T) {
 	h := newHost(t)
-	h.random("v", 4*mib)
-	resp, err := h.get("v")
-	h.must(err)
-	defer resp.Body.Close()
-	number := resp.Header.Get("Storaged-Job")
-	j, err := h.client.Job(h.ctx(), number)
-	h.must(err)
-	if j.Helper != nil && !j.State.Terminal() {
-		h.must(syscall.Kill(j.Helper.PID, syscall.SIGKILL))
+	h.random("small", 64<<10)
+	h.random("large", 16*mib) // no buffer on the way has room for it
+	for _, form := range []string{"*/*", sparse.MediaType} {
+		for _, volume := range []string{"small", "large"} {
+			resp, err := h.plain(http.MethodGet, volume+"/content?checksum=crc32c:00000000", nil, "Accept", form)
+			if wholeAnyway(resp, err) {
+				t.Errorf("%s as %s with another checksum is taken for whole", volume, form)
+			}
+		}
+		resp, err := h.get("large", "Accept", form)
+		h.must(err)
+		if h.killDownload(resp.Header.Get("Storaged-Job")); wholeAnyway(resp, nil) {
+			t.Errorf("as %s without a helper it is taken for whole", form)
+		}
+		down, err := h.streamer().Download(h.ctx(), api.Submit{}, api.StreamDownload{Pool: "pool", Volume: "large", Sparse: form != "*/*"})
+		h.must(err)
+		h.killDownload(down.Job.ID)
+		if err := down.CopyTo(io.Discard); record.CodeOf(err) != record.Interrupted {
+			t.Errorf("our client says %v", err)
+		}
 	}
-	_, err = io.Copy(io.Discard, resp.Body)
-	end := h.end(api.Started{Job: &j}, nil)
-	if (err == nil) != (end.State == record.Succeeded) {
-		t.Errorf("the answer ended with %v, the job is %s", err, end.State)
+	r, w, err := os.Pipe()
+	h.must(err)
+	defer r.Close()
+	p := h.spawn(func(c *exec.Cmd) { c.Stdout = w }, "vol", "download", "pool/large", "-")
+	h.must(w.Close())
+	h.killDownload(h.newest(record.VolumeDownload).ID)
+	n, err := io.Copy(io.Discard, r)
+	if code := p.code(); code == 0 || n >= 16*mib || err != nil {
+		t.Errorf("storagectl: exit %d after %d bytes (%v): %s", code, n, err, p.log.String())
+	}
+}
+
+// killDownload kills the helper of a download that waits for its reader.
+func (h *host) killDownload(job string) {
+	h.t.Helper()
+	h.until(job, func(j record.Job) bool { return j.State == record.Running && j.Progress.Done > 0 })
+	j, err := h.client.Job(h.ctx(), job)
+	h.must(err)
+	h.must(syscall.Kill(j.Helper.PID, syscall.SIGKILL))
+	if j = h.end(api.Started{Job: &j}, nil); j.Code() != record.Killed {
+		h.t.Errorf("%s: %+v", j.State, j.Error)
 	}
 }
 

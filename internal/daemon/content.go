@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -13,6 +14,9 @@ import (
 // contentFormats are those that a content may be taken for: the ones that its
 // header tells.
 var contentFormats = []string{"raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vhdx", "vpc", "iso"}
+
+// plainFormats are those of which a file is as long as its guest sees it.
+var plainFormats = []string{"raw", "iso"}
 
 func checkFormat(field, format string) error {
 	if format == "" || slices.Contains(contentFormats, format) {
@@ -71,6 +75,9 @@ func checkUpload(r *api.VolumeUpload) error {
 		return record.Errorf(record.Invalid, "a new volume is made of a whole content")
 	case c.Capacity < 0:
 		return record.Errorf(record.Invalid, "capacity must not be negative: %d", c.Capacity)
+	case c.Capacity > 0 && !slices.Contains(plainFormats, cmp.Or(r.AsFormat, c.Format, "raw")):
+		return record.Errorf(record.Invalid, "an image in format %s has its capacity in its header, and is put as it is", cmp.Or(r.AsFormat, c.Format)).
+			WithHint("leave the size out")
 	case c.Allocation != nil && c.Allocation.Full && c.Capacity == 0 && r.Length == nil:
 		return record.Errorf(record.Invalid, "nobody knows yet how long the stream is: a full allocation needs a capacity")
 	case c.Capacity > 0 && r.Length != nil && *r.Length > c.Capacity:

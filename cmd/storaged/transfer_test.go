@@ -1,0 +1,321 @@
+package main_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+	"storaged/internal/testenv"
+)
+
+// program is storagectl at work.
+type program struct {
+	*exec.Cmd
+	h   *host
+	out io.ReadCloser // nil: it has been given somewhere else to write to
+	log bytes.Buffer  // standard error, to be read after the end
+}
+
+// spawn starts storagectl; prepare may change the command first.
+func (h *host) spawn(prepare func(*exec.Cmd), args ...string) *program {
+	h.t.Helper()
+	p := &program{h: h, Cmd: exec.CommandContext(h.ctx(), filepath.Join(bin, "storagectl"), append([]string{"--socket", h.sock}, args...)...)}
+	p.Stderr = &p.log
+	if prepare != nil {
+		prepare(p.Cmd)
+	}
+	h.must(p.Start())
+	h.t.Cleanup(func() { _ = p.Process.Kill() })
+	return p
+}
+
+// code waits for the end and gives the exit code, -1 after a signal.
+func (p *program) code() int {
+	p.h.t.Helper()
+	if err := p.Wait(); err != nil && p.ProcessState == nil {
+		p.h.t.Fatal(err)
+	}
+	return p.ProcessState.ExitCode()
+}
+
+// piped starts storagectl with a pipe that the test writes to as its input.
+func (h *host) piped(args ...string) (*program, io.WriteCloser) {
+	h.t.Helper()
+	var in io.WriteCloser
+	p := h.spawn(func(c *exec.Cmd) {
+		var err error
+		in, err = c.StdinPipe()
+		h.must(err)
+	}, args...)
+	h.t.Cleanup(func() { in.Close() })
+	return p, in
+}
+
+// newest waits for a job of that kind, the newest there is.
+func (h *host) newest(kind record.Kind) record.Job {
+	h.t.Helper()
+	for {
+		l, err := h.client.Jobs(h.ctx(), api.JobFilter{Kinds: []string{string(kind)}, States: []string{"live"}}, api.Page{Limit: 1})
+		h.must(err)
+		if len(l.Items) > 0 {
+			return l.Items[0]
+		}
+	}
+}
+
+// does fails unless storagectl ends with that code, and says text.
+func (h *host) does(code int, text string, args ...string) string {
+	h.t.Helper()
+	out, errs, got := h.ctl(args...)
+	if got != code || !strings.Contains(out+errs, text) {
+		h.t.Errorf("%q: exit %d, not %d\n%s%s", args, got, code, out, errs)
+	}
+	return out
+}
+
+// file fails unless a file has the content, or is absent where that is nil, and
+// nothing unfinished is beside it.
+func (h *host) file(path string, content []byte) {
+	h.t.Helper()
+	got, err := os.ReadFile(path)
+	if content == nil && !os.IsNotExist(err) || content != nil && (err != nil || !bytes.Equal(got, content)) {
+		h.t.Errorf("%s has %d bytes (%v), which are not the %d that it should have", path, len(got), err, len(content))
+	}
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".*.part")); len(left) > 0 {
+		h.t.Errorf("%v is left", left)
+	}
+}
+
+// What storagectl takes from a file, a pipe by its name or its standard input
+// comes back as it was, to a file or its standard output.
+func TestStoragectlMovesContents(t *testing.T) {
+	h := newHost(t)
+	const size = 8 * mib
+	f, content := h.given("src", size)
+	fifo := filepath.Join(h.dir, "fifo")
+	h.must(unix.Mkfifo(fifo, 0o600))
+	for i, c := range []struct {
+		from, to string
+		sparse   bool
+	}{{f.Name(), "file", false}, {"-", "-", false}, {fifo, "file", false}, {"-", "-", true}} {
+		volume := fmt.Sprintf("v%d", i)
+		h.create(volume, size)
+		form := []string{}
+		from := f.Name()
+		if c.sparse {
+			form = []string{"--sparse"}
+			from = filepath.Join(h.dir, "stream")
+			stream, err := os.Create(from)
+			h.must(err)
+			p := h.spawn(func(c *exec.Cmd) { c.Stdout = stream }, "vol", "download", "pool/v0", "-", "--sparse")
+			if code := p.code(); code != 0 {
+				t.Errorf("to the sparse form: exit %d: %s", code, p.log.String())
+			}
+			if st, err := stream.Stat(); err != nil || st.Size() > size*3/4+64<<10 {
+				t.Errorf("%d bytes in the sparse form (%v)", st.Size(), err)
+			}
+			h.must(stream.Close())
+		}
+		switch args := append([]string{"vol", "upload", "pool/" + volume, c.from, "--yes"}, form...); c.from {
+		case f.Name():
+			h.does(0, "succeeded", args...)
+		default: // cat is the producer
+			cat := exec.CommandContext(h.ctx(), "cat", from)
+			if c.from == fifo {
+				cat = exec.CommandContext(h.ctx(), "cp", from, fifo)
+			}
+			p := h.spawn(func(c *exec.Cmd) { c.Stdin = h.output(cat) }, args...)
+			if code := p.code(); code != 0 {
+				t.Errorf("%+v: exit %d: %s", c, code, p.log.String())
+			}
+		}
+		h.holds(volume, 0, content, record.VolumeReady)
+		to := filepath.Join(h.dir, volume)
+		if c.to == "file" {
+			h.does(0, "succeeded", "vol", "download", "pool/"+volume, to)
+			h.file(to, content)
+			if st, err := os.Stat(to); err != nil || c.from == f.Name() && st.Sys().(*syscall.Stat_t).Blocks*512 > size*3/4+64<<10 {
+				t.Errorf("%+v: holes were written (%v)", c, err)
+			}
+		} else if out := h.does(0, "", "vol", "download", "pool/"+volume, "-"); out != string(content) {
+			t.Errorf("%+v: %d bytes came, which are others", c, len(out))
+		}
+	}
+}
+
+// output starts a command and gives what it writes, as a pipe.
+func (h *host) output(c *exec.Cmd) *os.File {
+	h.t.Helper()
+	r, w, err := os.Pipe()
+	h.must(err)
+	c.Stdout = w
+	h.must(c.Start())
+	w.Close() // the command has its own
+	h.t.Cleanup(func() { r.Close(); _ = c.Wait() })
+	return r
+}
+
+// An upload goes on by --resume, from a file or a stream, when its client or the
+// daemon was killed.
+func TestStoragectlResumesAnUpload(t *testing.T) {
+	h := newHost(t)
+	f, content := h.given("src", 8*mib)
+	for volume, kill := range map[string]func(p *program){
+		"client": func(p *program) { h.must(p.Process.Kill()) },
+		"daemon": func(*program) { h.kill(); h.start() },
+	} {
+		for _, from := range []string{f.Name(), "-"} {
+			h.create(volume, 8*mib)
+			p, in := h.piped("vol", "upload", "pool/"+volume, "-", "--yes")
+			_, err := in.Write(content[:3*mib])
+			h.must(err)
+			j := h.newest(record.VolumeUpload)
+			h.written(j.ID, 2*mib)
+			kill(p)
+			if j = h.end(api.Started{Job: &j}, nil); j.Code() != record.Interrupted {
+				t.Fatalf("%s killed: %s %+v", volume, j.State, j.Error)
+			}
+			in.Close()
+			if code := p.code(); code == 0 {
+				t.Errorf("%s killed: exit 0: %s", volume, p.log.String())
+			}
+			if j.Progress.Done == 0 {
+				t.Errorf("%s killed: nothing is in place", volume)
+			}
+			h.holds(volume, 0, content[:j.Progress.Done], record.VolumeIncomplete)
+			_, err = f.Seek(0, io.SeekStart)
+			h.must(err)
+			rest := h.spawn(func(c *exec.Cmd) { c.Stdin = f }, "vol", "upload", "pool/"+volume, from, "--resume", "--yes")
+			if code := rest.code(); code != 0 || !strings.Contains(rest.log.String(), fmt.Sprintf("going on with job %d", j.Number)) {
+				t.Errorf("%s killed: resuming from %s: exit %d: %s", volume, from, code, rest.log.String())
+			}
+			h.holds(volume, 0, content, record.VolumeReady)
+			h.does(0, "", "vol", "delete", "pool/"+volume, "--yes")
+		}
+	}
+}
+
+// Whatever goes wrong has its exit code, and nobody takes what is there for a
+// whole content.
+func TestStoragectlTransfersThatFail(t *testing.T) {
+	h := newHost(t)
+	f, content := h.given("src", mib)
+	h.create("v", mib)
+	h.does(record.ExitMismatch, "has checksum", "vol", "upload", "pool/v", f.Name(), "--yes", "--checksum", "crc32c:00000000")
+	h.holds("v", 0, content, record.VolumeIncomplete)
+	h.does(0, "succeeded", "vol", "upload", "pool/v", f.Name(), "--yes", "--checksum", "sha256:"+hashOf(t, f.Name()))
+	h.holds("v", 0, content, record.VolumeReady)
+
+	to := filepath.Join(h.dir, "to")
+	h.does(record.ExitMismatch, "has checksum", "vol", "download", "pool/v", to, "--checksum", "crc32c:00000000")
+	h.file(to, nil)
+	old := []byte("what was there")
+	h.must(os.WriteFile(to, old, 0o600))
+	h.does(record.ExitMismatch, "has checksum", "vol", "download", "pool/v", to, "--checksum", "crc32c:00000000")
+	h.file(to, old)
+	h.does(0, "succeeded", "vol", "download", "pool/v", to)
+	h.file(to, content)
+	h.does(record.ExitMismatch, "has checksum", "vol", "download", "pool/v", "-", "--checksum", "crc32c:00000000")
+}
+
+func TestDownloadToAFullFileSystem(t *testing.T) {
+	h := newHost(t)
+	h.random("v", 4*mib)
+	dir := testenv.Mount(t, "tmpfs")
+	var st unix.Statfs_t
+	h.must(unix.Statfs(dir, &st))
+	filler, err := os.Create(filepath.Join(dir, "filler"))
+	h.must(err)
+	defer filler.Close()
+	h.must(unix.Fallocate(int(filler.Fd()), 0, 0, int64(st.Bavail)*int64(st.Bsize)-mib))
+	to := filepath.Join(dir, "to")
+	h.does(record.ExitNoSpace, "no space", "vol", "download", "pool/v", to)
+	h.file(to, nil)
+}
+
+func TestCtrlCCancelsATransfer(t *testing.T) {
+	h := newHost(t)
+	h.random("v", 8*mib)
+	f, _ := h.given("src", 8*mib)
+	to := filepath.Join(h.dir, "to")
+	for _, c := range []struct {
+		kind record.Kind
+		args []string
+	}{
+		{record.VolumeDownload, []string{"vol", "download", "pool/v", to, "--limit", "64K"}},
+		{record.VolumeUpload, []string{"vol", "upload", "pool/v", f.Name(), "--yes", "--limit", "64K"}},
+	} {
+		p := h.spawn(nil, c.args...)
+		j := h.running(api.Started{Job: ptr(h.newest(c.kind))})
+		h.must(p.Process.Signal(syscall.SIGINT))
+		if code := p.code(); code != record.ExitCanceled {
+			t.Errorf("%s: exit %d: %s", c.kind, code, p.log.String())
+		}
+		if j = h.end(api.Started{Job: &j}, nil); j.State != record.Canceled {
+			t.Errorf("%s: %s %+v", c.kind, j.State, j.Error)
+		}
+	}
+	h.file(to, nil)
+	h.holds("v", 0, nil, record.VolumeIncomplete)
+}
+
+// An image is put as it is, in the format that it is declared to have, and its
+// header tells the capacity.
+func TestStoragectlMakesAVolumeOfAnImage(t *testing.T) {
+	h := newHost(t)
+	qemu := testenv.Tool(t, "qemu-img")
+	image, over, plain := filepath.Join(h.dir, "i.qcow2"), filepath.Join(h.dir, "over.qcow2"), filepath.Join(h.dir, "plain")
+	h.must(os.WriteFile(plain, noise(mib), 0o600))
+	for _, args := range [][]string{
+		{"convert", "-f", "raw", "-O", "qcow2", plain, image}, {"resize", "-q", image, "32M"},
+		{"create", "-q", "-f", "qcow2", "-b", image, "-F", "qcow2", over},
+	} {
+		if out, err := exec.CommandContext(h.ctx(), qemu, args...).CombinedOutput(); err != nil {
+			t.Fatalf("qemu-img %v: %v\n%s", args, err, out)
+		}
+	}
+	content, err := os.ReadFile(image)
+	h.must(err)
+	for _, refused := range [][]string{
+		{image}, {plain, "--format", "qcow2"}, {image, "--format", "vmdk"}, {image, "--format", "qcow3"}, {image, "64M", "--format", "qcow2"},
+	} {
+		args := []string{"vol", "create", "pool/i"}
+		if len(refused) == 4 {
+			args, refused = append(args, refused[1]), append(refused[:1:1], refused[2:]...)
+		}
+		h.does(record.ExitUsage, "storagectl: error:", append(append(args, "--from"), refused...)...)
+		h.absent("i")
+	}
+	h.does(0, "succeeded", "vol", "create", "pool/i", "--from", image, "--format", "qcow2")
+	h.does(0, "", "vol", "create", "pool/i", "--from", image, "--format", "qcow2", "--exist-ok")
+	h.does(record.ExitExists, "differs", "vol", "create", "pool/i", "--from", plain, "--exist-ok", "--format", "raw")
+	p := h.spawn(func(c *exec.Cmd) { c.Stdin = h.output(exec.CommandContext(h.ctx(), "cat", image)) }, "vol", "create", "pool/s", "--from", "-", "--format", "qcow2")
+	if code := p.code(); code != 0 {
+		t.Errorf("from a stream: exit %d: %s", code, p.log.String())
+	}
+	h.must(h.refresh("pool"))
+	for _, name := range []string{"i", "s"} {
+		h.holds(name, 0, content, record.VolumeReady)
+		v, err := h.client.Volume(h.ctx(), "pool", name)
+		if err != nil || v.Format != "qcow2" || v.Capacity != 32*mib || v.Backing != "" {
+			t.Errorf("%+v (%v)", v, err)
+		}
+		if out, err := exec.CommandContext(h.ctx(), qemu, "compare", "-f", "qcow2", "-F", "qcow2", image, h.path(name)).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
+	}
+	h.does(0, "as its backing file", "vol", "create", "pool/over", "--from", over, "--format", "qcow2")
+	if v, err := h.client.Volume(h.ctx(), "pool", "over"); err != nil || v.Backing != image {
+		t.Errorf("%+v (%v)", v, err)
+	}
+}
