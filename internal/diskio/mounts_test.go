@@ -56,7 +56,7 @@ func mountAt(t testing.TB, base string, args ...string) string {
 		t.Fatal(err)
 	}
 	run(t, "mount", append(args, dir)...)
-	t.Cleanup(func() { run(t, "umount", dir) })
+	t.Cleanup(func() { testenv.Unmount(t, dir) })
 	return dir
 }
 

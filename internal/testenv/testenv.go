@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Names of environment variables.
@@ -93,7 +94,7 @@ func Mount(t testing.TB, kind string) string {
 		Loop(t)
 		run(t, "mount", "-o", "loop", Image(t, kind), dir)
 	}
-	t.Cleanup(func() { run(t, "umount", dir) })
+	t.Cleanup(func() { Unmount(t, dir) })
 	return dir
 }
 
@@ -117,8 +118,29 @@ func Failing(t testing.TB) string {
 		t.Fatal(err)
 	}
 	run(t, "mount", "-o", "loop", path, dir)
-	t.Cleanup(func() { run(t, "umount", dir) })
+	t.Cleanup(func() { Unmount(t, dir) })
 	return dir
+}
+
+// unmountPatience bounds the wait for a file system to be let go.
+const unmountPatience = time.Minute
+
+// Unmount unmounts a file system as soon as nobody is in it: a loop device lets
+// go of its file some time after it was unmounted itself.
+func Unmount(t testing.TB, dir string) {
+	t.Helper()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for begun := time.Now(); ; <-again.C {
+		err := syscall.Unmount(dir, 0)
+		if err == nil {
+			return
+		}
+		if err != syscall.EBUSY || time.Since(begun) > unmountPatience {
+			t.Errorf("cannot unmount %s: %v", dir, err)
+			return
+		}
+	}
 }
 
 // thinBytes is what a failing file system has below it, its own tables
