@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,8 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/testenv"
 )
 
 // marked waits until a job's helper has made a checkpoint.
@@ -187,6 +191,84 @@ func TestRetryOfACloneGoesOnWhereItWasInterrupted(t *testing.T) {
 	if first, err = h.client.Job(h.ctx(), first.ID); err != nil || first.Resumable != nil {
 		t.Errorf("the first one can be resumed still: %+v (%v)", first.Resumable, err)
 	}
+}
+
+// reboot ends the daemon and all helpers at once, as a host does that is reset,
+// and starts the daemon in another boot.
+func (h *host) reboot() {
+	h.t.Helper()
+	h.kill()
+	for _, pid := range h.processes() {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			h.t.Fatal(err)
+		}
+	}
+	h.await("the end of all helpers", func() bool { return len(h.processes()) == 0 })
+	if err := os.RemoveAll(filepath.Join(h.dir, "run")); err != nil {
+		h.t.Fatal(err)
+	}
+	h.newBoot()
+	h.start()
+}
+
+func (h *host) newBoot() {
+	h.t.Helper()
+	if err := os.WriteFile(h.boot, []byte(uuid.NewString()+"\n"), 0o644); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// newBootHost is newHost on a host that can be rebooted.
+func newBootHost(t *testing.T) *host {
+	t.Helper()
+	testenv.Root(t)
+	dir := t.TempDir()
+	h := &host{t: t, dir: dir, bin: bin, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s"), boot: filepath.Join(dir, "boot_id")}
+	h.newBoot()
+	h.begin()
+	return h
+}
+
+// After a reboot a pool without autostart is not started. Jobs on it wait until
+// somebody starts it: one that was interrupted goes on then, one that had waited
+// begins.
+func TestInterruptedJobWaitsUntilItsPoolIsStarted(t *testing.T) {
+	h := newBootHost(t)
+	if _, err := h.client.PatchPool(h.ctx(), api.Submit{}, "pool", api.PoolPatch{Autostart: new(false)}); err != nil {
+		t.Fatal(err)
+	}
+	h.random("a", 64*mib)
+	st, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "a", api.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
+	before := h.marked(st, err)
+	behind, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "a", api.VolumeWipe{AcceptLimits: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.reboot()
+	waiting := func(id string) (j record.Job) {
+		h.await("a job that waits for its pool", func() bool {
+			j, err = h.client.Job(h.ctx(), id)
+			return err == nil && j.State == record.Queued && len(j.WaitingOn) > 0 && j.WaitingOn[0].Holder != nil &&
+				strings.Contains(j.WaitingOn[0].Holder.External, `pool "pool" was not started since the host was`)
+		})
+		return j
+	}
+	if j := waiting(st.Job.ID); j.Number != before.Number || j.Resumed != 1 || !mentions(j.Warnings, "goes on at") {
+		t.Errorf("%+v", j)
+	}
+	waiting(behind.Job.ID)
+	h.reboot() // it is no use, and does not count
+	if j := waiting(st.Job.ID); j.Resumed != 1 {
+		t.Errorf("%+v", j)
+	}
+	start, err := h.client.StartPool(h.ctx(), api.Submit{}, "pool", api.JobOptions{})
+	h.succeed(start, err)
+	h.unlimit(before)
+	if j := h.succeed(st, nil); j.Resumed != 1 || *j.Stats.BytesWritten > 80*mib {
+		t.Errorf("%+v, stats %+v", j, j.Stats)
+	}
+	h.succeed(behind, nil)
+	h.holds("a", 0, make([]byte, 64*mib), record.VolumeReady)
 }
 
 func TestWhatIsLeftForARetryGoesWithItsJob(t *testing.T) {

@@ -99,6 +99,7 @@ func Run(ctx context.Context, setup Setup) error {
 		s.recovered = append(s.recovered, j.Number)
 	}
 	s.startOwn(ctx, start)
+	defer beside(ctx, s.keepTidy)()
 	return s.serve(ctx)
 }
 

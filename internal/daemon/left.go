@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -72,39 +73,54 @@ func unresumable(tx *store.Tx, id string) error {
 	return tx.PutJob(j)
 }
 
-// discards lets a refresh remove what no retry will go on with: its job is
-// forgotten, was retried, or ended too long ago. Nothing is removed that cannot
-// be attributed to a job that ended.
+// discardFlag says, with a job's uuid, whose unfinished volume is to go.
+const discardFlag = "--discard"
+
+// discards lets a refresh remove what no retry will go on with.
 func (k *keeper) discards(tx *store.Tx, w work, j *store.Job) error {
 	p, err := tx.Pool(w.Pool)
 	if err != nil {
 		return err
 	}
+	ids, err := k.useless(tx, p)
+	for _, id := range ids {
+		if err == nil {
+			err = unresumable(tx, id)
+		}
+		j.Argv = append(j.Argv, discardFlag, id)
+	}
+	return err
+}
+
+// useless are the jobs whose unfinished volumes in a pool no retry will go on
+// with. Nothing is removed that cannot be attributed to a job that ended.
+func (k *keeper) useless(tx *store.Tx, p *store.Pool) ([]string, error) {
+	if len(p.Left) == 0 {
+		return nil, nil
+	}
 	live, err := tx.LiveJobs()
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var ids []string
 	for _, id := range p.Left {
 		if slices.ContainsFunc(live, func(j *store.Job) bool { return j.From == id || j.ID == id }) {
 			continue
 		}
-		due, err := k.due(tx, id)
+		expired, err := k.expired(tx, id)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if due {
-			j.Argv = append(j.Argv, discardFlag, id)
+		if expired {
+			ids = append(ids, id)
 		}
 	}
-	return nil
+	return ids, nil
 }
 
-// discardFlag says, with a job's uuid, whose unfinished volume is to go.
-const discardFlag = "--discard"
-
-// due reports whether what an ended job left is of no use any more, and makes
-// it so when it is too old.
-func (k *keeper) due(tx *store.Tx, id string) (bool, error) {
+// expired reports whether what an ended job left is of no use any more: the job
+// is forgotten, was retried, or ended too long ago.
+func (k *keeper) expired(tx *store.Tx, id string) (bool, error) {
 	j, err := tx.Job(id)
 	if errors.Is(err, store.ErrNotFound) || err == nil && j.Resumable == nil {
 		return true, nil
@@ -112,10 +128,52 @@ func (k *keeper) due(tx *store.Tx, id string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if j.Pinned || j.Ended == nil || k.now().Sub(*j.Ended) < time.Duration(k.resume.KeepDays)*24*time.Hour {
-		return false, nil
+	return !j.Pinned && j.Ended != nil && k.now().Sub(*j.Ended) >= time.Duration(k.resume.KeepDays)*24*time.Hour, nil
+}
+
+// tidying are refreshes of the pools in which something is to be removed.
+func (k *keeper) tidying(tx *store.Tx) ([]work, error) {
+	pools, err := tx.Pools()
+	if err != nil {
+		return nil, err
 	}
-	return true, unresumable(tx, id)
+	var out []work
+	for _, p := range pools {
+		ids, err := k.useless(tx, p)
+		if err != nil {
+			return nil, err
+		}
+		if len(ids) > 0 && lookable(p) {
+			out = append(out, poolWork(p, record.PoolRefresh))
+		}
+	}
+	return out, nil
+}
+
+// tidyInterval is how often it is looked whether something has expired: what is
+// kept for days may stay an hour longer.
+const tidyInterval = time.Hour
+
+// keepTidy has what has expired removed, until ctx ends.
+func (s *Service) keepTidy(ctx context.Context) {
+	tick := time.NewTicker(tidyInterval)
+	defer tick.Stop()
+	for {
+		var all []work
+		err := s.store.View(func(tx *store.Tx) (err error) {
+			all, err = s.keeper.tidying(tx)
+			return err
+		})
+		if err != nil {
+			s.log.Error("what was kept for a retry is not looked after", "error", err)
+		}
+		s.startOwn(ctx, all)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // discarded forgets what a refresh has removed. What it could not, it warns of,
