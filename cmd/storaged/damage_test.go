@@ -161,6 +161,31 @@ func TestJobThatOnlyACopyKnowsIsHeld(t *testing.T) {
 	h.succeed(second, nil)
 }
 
+// TestDatabaseFromACopyVouchesForNobodyWhoGoesOn has a job write to a volume
+// after the copy, and forgets it: nothing tells of it but the volume.
+func TestDatabaseFromACopyVouchesForNobodyWhoGoesOn(t *testing.T) {
+	h := configured(t, "[resume]\nwipe = \"keep\"\n")
+	first := h.interruptedWipe()
+	h.copied()
+	secret, content := h.given("secret", 2*mib)
+	at := first.Resumable.Done - 2*mib // where the first one was last
+	st, err := h.hand("a", secret, api.VolumeUpload{Offset: at})
+	h.succeed(st, err)
+	h.holds("a", int(at), content, record.VolumeIncomplete)
+	if _, err := h.client.ForgetJob(h.ctx(), st.Job.ID); err != nil {
+		t.Fatal(err)
+	}
+	h.kill()
+	if err := os.Remove(h.database()); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	if j := h.retried(first); !mentions(j.Warnings, "begun anew: it is not known whether another job has changed the volume") {
+		t.Errorf("warnings %q", j.Warnings)
+	}
+	h.holds("a", 0, make([]byte, 64*mib), record.VolumeReady)
+}
+
 // TestFullStateDirectoryHoldsNobodyUpForEver fills the file system of the state
 // while a job runs. The job ends when there is room again, and has succeeded.
 func TestFullStateDirectoryHoldsNobodyUpForEver(t *testing.T) {

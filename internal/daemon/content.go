@@ -194,7 +194,11 @@ func unfinished(v *store.Volume, w work) error {
 	if w.Continues == 0 || v.Writer == w.After && there {
 		return nil
 	}
-	return record.Errorf(record.Changed, "volume %s has another content than job %d left in it", quoted(v.Pool, v.Name), w.Continues).
+	text := "volume %s has another content than job %d left in it"
+	if v.Writer == 0 {
+		text = "it is not known whether volume %s has still what job %d left in it"
+	}
+	return record.Errorf(record.Changed, text, quoted(v.Pool, v.Name), w.Continues).
 		WithHint("upload the whole content again, from its start")
 }
 

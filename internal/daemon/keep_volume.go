@@ -171,7 +171,7 @@ func markVolume(k *keeper, tx *store.Tx, w work, j *store.Job) error {
 	}
 	if (j.Resumed > 0 || j.From != "") && !w.follows(v, j) {
 		j.Anew = true
-		j.Warnings = append(slices.Clone(j.Warnings), "begun anew: another job has changed the volume since the work was interrupted")
+		j.Warnings = append(slices.Clone(j.Warnings), "begun anew: "+notFollowed(v))
 	}
 	v.Writer = j.Number
 	if v.State != record.VolumeReady {
@@ -187,6 +187,14 @@ func markVolume(k *keeper, tx *store.Tx, w work, j *store.Job) error {
 // locks when it is paused, a retry has none of those of the first.
 func (w work) follows(v *store.Volume, j *store.Job) bool {
 	return v.Writer == j.Number || w.After != 0 && v.Writer == w.After
+}
+
+// notFollowed says why nobody goes on with what was begun in a volume.
+func notFollowed(v *store.Volume) string {
+	if v.Writer == 0 {
+		return "it is not known whether another job has changed the volume since the work was interrupted: its file was replaced, or the database put together again"
+	}
+	return "another job has changed the volume since the work was interrupted"
 }
 
 // beginUpload marks the volume. What the job goes on with must still be there.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -268,11 +269,68 @@ func TestRestOfAnUploadFollowsItsBeginning(t *testing.T) {
 		{record.VolumeReady, 7, work{Continues: 7, After: 7, Skipped: 5}, true},
 		{record.VolumeReady, 7, work{Continues: 7, After: 7}, false},
 		{record.VolumeIncomplete, 9, work{Continues: 7, After: 7}, true},
+		{record.VolumeIncomplete, 0, work{Continues: 7, After: 7, Skipped: 5}, true}, // a restored database does not know
 	} {
 		v := &store.Volume{Volume: record.Volume{Pool: "p", Name: "v", State: c.state}, Writer: c.writer}
 		if err := unfinished(v, c.w); (record.CodeOf(err) == record.Changed) != c.refused {
 			t.Errorf("%s, last changed by %d, to go on after %d with %d: %v", c.state, c.writer, c.w.After, c.w.Skipped, err)
 		}
+	}
+}
+
+// What an interrupted job has left is kept for a retry, but not for ever: after
+// keep_days a refresh is begun that removes it, unless the job is pinned or a
+// retry is under way.
+func TestWhatIsKeptForARetryExpires(t *testing.T) {
+	d := newDesk(t)
+	ended := time.Now()
+	interrupted := func(name string, pinned bool) *store.Job {
+		j := d.job(createWork(name))
+		if err := d.grant(j); err != nil {
+			t.Fatal(err)
+		}
+		j.Ended, j.Resumable, j.Pinned = &ended, &record.Resumable{Done: 1, Total: 2}, pinned
+		d.end(j, record.Failed, record.Killed, report(1, nil))
+		d.update(func(tx *store.Tx) error { return tx.PutJob(j) })
+		return j
+	}
+	old, _, retried := interrupted("old", false), interrupted("pinned", true), interrupted("retried", false)
+	retry := d.job(createWork("retried"))
+	retry.From = retried.ID
+	d.update(func(tx *store.Tx) error { return tx.PutJob(retry) })
+	begun := func(after time.Duration) []work {
+		d.now = func() time.Time { return ended.Add(after) }
+		var all []work
+		d.update(func(tx *store.Tx) (err error) { all, err = d.tidying(tx); return err })
+		return all
+	}
+	days := time.Duration(DefaultConfig().Resume.KeepDays) * 24 * time.Hour
+	if all := begun(days - time.Second); len(all) != 0 {
+		t.Errorf("before its time: %+v", all)
+	}
+	all := begun(days)
+	if len(all) != 1 || all[0].Kind != record.PoolRefresh || all[0].Pool != "p" {
+		t.Fatalf("after its time: %+v", all)
+	}
+	refresh := d.job(all[0])
+	if err := d.grant(refresh); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(refresh.Argv); !slices.Equal(refresh.Argv[n-2:], []string{discardFlag, old.ID}) || slices.Index(refresh.Argv, discardFlag) != n-2 {
+		t.Errorf("%q, want job %q alone to be removed", refresh.Argv, old.ID)
+	}
+	found := report(0, nil)
+	found.Summary.Pool = &ipc.Pool{Path: "/p"}
+	d.end(refresh, record.Succeeded, "", found)
+	d.update(func(tx *store.Tx) error {
+		j, err := tx.Job(old.ID)
+		if err == nil && j.Resumable != nil {
+			t.Errorf("it can be resumed still: %+v", j.Resumable)
+		}
+		return err
+	})
+	if all := begun(2 * days); len(all) != 0 {
+		t.Errorf("it is removed twice: %+v", all)
 	}
 }
 

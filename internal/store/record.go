@@ -73,7 +73,8 @@ type Volume struct {
 	// made it asked.
 	Promised int64 `json:"promised,omitempty"`
 	// Writer is the number of the last job that began to change the content in
-	// place, done or not; 0: none did. It tells who may go on with what he began.
+	// place, done or not; 0: none did, or it is not known. It tells who may go on
+	// with what he began.
 	Writer int64 `json:"writer,omitempty"`
 	// ChangeNS is when the file was last changed (ctime), as last observed, and
 	// SummedNS the same when its checksum was recorded; 0: not known.

@@ -133,6 +133,19 @@ func poolPrefix(pool string) []byte {
 	return []byte(pool + volumeSep)
 }
 
+// ForgetWriters makes it unknown, of every volume, which job began last to change
+// its content in place, so that none goes on with what it began.
+func (t *Tx) ForgetWriters() error {
+	volumes, err := t.Volumes("")
+	for _, v := range volumes {
+		if err == nil && v.Writer != 0 {
+			v.Writer = 0
+			err = t.PutVolume(v)
+		}
+	}
+	return err
+}
+
 // VolumesByPath gives the volumes at path, by pool and name. Pools that are
 // not active may overlap, so there can be several.
 func (t *Tx) VolumesByPath(path string) ([]*Volume, error) {

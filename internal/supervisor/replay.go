@@ -47,6 +47,11 @@ func (s *Supervisor) replay() error {
 			return fmt.Errorf("cannot take up job %d from its directory: %w", l.rec.Number, err)
 		}
 	}
+	// A copy names the writers of then, and the directories of jobs that were
+	// forgotten since are gone.
+	if err := s.store.Update((*store.Tx).ForgetWriters); err != nil {
+		return fmt.Errorf("cannot mark what the database does not vouch for: %w", err)
+	}
 	return s.holdDoubtful()
 }
 
