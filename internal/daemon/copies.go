@@ -79,7 +79,7 @@ func (s *Service) troubles() []string {
 	if r := s.restored; r != nil {
 		out = append(out, restorationWarning(r)...)
 	}
-	return out
+	return append(out, s.leftovers()...)
 }
 
 // restorationWarning tells of a restoration for as long as the damaged file is

@@ -334,6 +334,48 @@ func TestWhatIsKeptForARetryExpires(t *testing.T) {
 	}
 }
 
+// What could not be undone is named with its path, in the job and in the status,
+// until a refresh has removed it.
+func TestWhatCouldNotBeUndoneIsToldUntilItIsRemoved(t *testing.T) {
+	d := newDesk(t)
+	s := &Service{store: d.store, keeper: d.keeper}
+	clone := work{
+		Kind: record.VolumeClone, Pool: "p", Volume: "base", Type: "dir", Path: "/p/base", Format: "raw",
+		TargetPool: "p", TargetName: "copy", TargetType: "dir", TargetPath: "/p/copy",
+	}
+	move := clone
+	move.Kind, move.TargetName, move.TargetPath = record.VolumeMove, "moved", "/p/moved"
+	d.ready("base")
+	for _, w := range []work{createWork("v"), clone, move} {
+		j := d.job(w)
+		if err := d.grant(j); err != nil {
+			t.Fatal(err)
+		}
+		j.Rollback = record.RollbackFailed
+		d.end(j, record.Failed, record.Interrupted, nil)
+		d.update(func(tx *store.Tx) error { return tx.PutJob(j) })
+		draft := "/p/." + j.ID + ".storaged"
+		if !strings.Contains(j.Error.Hint, draft) || !strings.Contains(j.Error.Hint, "pool refresh p") {
+			t.Errorf("%s: hint %q", w.Kind, j.Error.Hint)
+		}
+		told := s.leftovers()
+		if len(told) != 1 || !strings.Contains(told[0], draft) || !strings.Contains(told[0], fmt.Sprintf("job %d ", j.Number)) {
+			t.Errorf("%s: the status says %q", w.Kind, told)
+		}
+		refresh := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+		if err := d.grant(refresh); err != nil || !slices.Contains(refresh.Argv, j.ID) {
+			t.Errorf("%s: a refresh is told %q, %v", w.Kind, refresh.Argv, err)
+		}
+		found := report(0, nil)
+		found.Summary.Pool = &ipc.Pool{Path: "/p"}
+		found.Items = []ipc.Item{{Name: "base", Size: 10, Format: "raw", Capacity: 10}}
+		d.end(refresh, record.Succeeded, "", found)
+		if told := s.leftovers(); len(told) != 0 {
+			t.Errorf("%s: afterwards the status says %q", w.Kind, told)
+		}
+	}
+}
+
 func TestRolledBackVolumeIsGone(t *testing.T) {
 	d := newDesk(t)
 	j := d.job(createWork("v"))

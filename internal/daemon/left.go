@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"time"
 
+	"storaged/internal/backends"
 	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
@@ -44,7 +46,8 @@ func (k *keeper) left(tx *store.Tx, e end) error {
 	if e.Kind == record.PoolRefresh && e.ok() {
 		return discarded(tx, e)
 	}
-	if e.job.Resumable == nil || !e.kind().keeps {
+	stuck := e.stuck()
+	if !stuck && (e.job.Resumable == nil || !e.kind().keeps) {
 		return nil
 	}
 	pool, _ := e.target()
@@ -55,8 +58,42 @@ func (k *keeper) left(tx *store.Tx, e end) error {
 	if err != nil {
 		return err
 	}
+	if stuck && e.job.Error != nil {
+		e.job.Error = e.job.Error.WithHint("%q may be left; storagectl pool refresh %s removes it, or says what is in the way", draftPath(p, e.job.ID), p.Name)
+	}
 	p.Left = append(p.Left, e.job.ID)
 	return tx.PutPool(p)
+}
+
+// stuck reports whether a job that was to make a volume may have left what is
+// unfinished of it, because that could not be undone.
+func (e end) stuck() bool {
+	return e.job.Rollback == record.RollbackFailed && (e.kind().keeps || e.Kind == record.VolumeMove)
+}
+
+// draftPath is where a job makes a volume of the pool.
+func draftPath(p *store.Pool, job string) string {
+	return filepath.Join(p.Target.Path, backends.DraftName(job))
+}
+
+// leftovers are sentences on what jobs left in pools that could not undo it.
+func (s *Service) leftovers() (out []string) {
+	err := s.store.View(func(tx *store.Tx) error {
+		pools, err := tx.Pools()
+		for _, p := range pools {
+			for _, id := range p.Left {
+				if j, err := tx.Job(id); err == nil && j.Rollback == record.RollbackFailed {
+					out = append(out, fmt.Sprintf("job %d could not undo its work: %q may be left in pool %q; storagectl pool refresh %s removes it, or says what is in the way",
+						j.Number, draftPath(p, id), p.Name, p.Name))
+				}
+			}
+		}
+		return err
+	})
+	if err != nil {
+		s.log.Error("what jobs have left is not known", "error", err)
+	}
+	return out
 }
 
 // unresumable says of an ended job that nobody can go on from its checkpoint
