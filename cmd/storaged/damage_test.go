@@ -47,6 +47,7 @@ func (h *host) copied() {
 // TestDamagedDatabaseIsMadeGoodByCopyAndJobDirectories loses the database
 // behind the back of a killed daemon, after jobs of each fate.
 func TestDamagedDatabaseIsMadeGoodByCopyAndJobDirectories(t *testing.T) {
+	t.Parallel() // waits for the clock most of the time
 	h := newHost(t)
 	ctx := h.ctx()
 	want := h.random("base", 32*mib)
@@ -124,6 +125,7 @@ func (h *host) told(damaged []byte) {
 // TestJobThatOnlyACopyKnowsIsHeld cancels a waiting job after the copy, which
 // therefore still has it waiting.
 func TestJobThatOnlyACopyKnowsIsHeld(t *testing.T) {
+	t.Parallel() // waits for the clock most of the time
 	h := newHost(t)
 	ctx := h.ctx()
 	h.random("base", 16*mib)
@@ -164,6 +166,7 @@ func TestJobThatOnlyACopyKnowsIsHeld(t *testing.T) {
 // TestDatabaseFromACopyVouchesForNobodyWhoGoesOn has a job write to a volume
 // after the copy, and forgets it: nothing tells of it but the volume.
 func TestDatabaseFromACopyVouchesForNobodyWhoGoesOn(t *testing.T) {
+	t.Parallel() // waits for the clock most of the time
 	h := configured(t, "[resume]\nwipe = \"keep\"\n")
 	first := h.interruptedWipe()
 	h.copied()
@@ -189,6 +192,7 @@ func TestDatabaseFromACopyVouchesForNobodyWhoGoesOn(t *testing.T) {
 // TestFullStateDirectoryHoldsNobodyUpForEver fills the file system of the state
 // while a job runs. The job ends when there is room again, and has succeeded.
 func TestFullStateDirectoryHoldsNobodyUpForEver(t *testing.T) {
+	t.Parallel() // waits for the clock most of the time
 	dir, state := t.TempDir(), testenv.Mount(t, "ext4")
 	if err := os.Symlink(state, filepath.Join(dir, "state")); err != nil {
 		t.Fatal(err)

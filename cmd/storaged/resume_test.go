@@ -58,6 +58,7 @@ func (h *host) unlimit(j record.Job) {
 }
 
 func TestWipeGoesOnAfterItsHelperWasKilled(t *testing.T) {
+	t.Parallel() // waits for the clock most of the time
 	h := newHost(t)
 	h.random("a", 64*mib)
 	st, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "a", api.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
@@ -107,6 +108,7 @@ func (h *host) retried(j record.Job) record.Job {
 // A retry must not take for wiped what somebody wrote after the first job broke
 // off, nor may the retry of one that found that out and broke off in turn.
 func TestRetriedWipeWipesWhatWasWrittenMeanwhile(t *testing.T) {
+	t.Parallel() // waits for the clock most of the time
 	h := configured(t, "[resume]\nwipe = \"keep\"\n")
 	first := h.interruptedWipe()
 	secret, content := h.given("secret", 2*mib)
@@ -129,6 +131,7 @@ func TestRetriedWipeWipesWhatWasWrittenMeanwhile(t *testing.T) {
 }
 
 func TestRetriedWipeGoesOnAfterWhatChangesNoContent(t *testing.T) {
+	t.Parallel() // waits for the clock most of the time
 	h := configured(t, "[resume]\nwipe = \"keep\"\n")
 	first := h.interruptedWipe()
 	said := "half wiped"
@@ -167,6 +170,7 @@ func (h *host) drafts() []string {
 }
 
 func TestRetryOfACloneGoesOnWhereItWasInterrupted(t *testing.T) {
+	t.Parallel() // waits for the clock most of the time
 	h := newHost(t)
 	first := h.interruptedClone()
 	if len(h.drafts()) != 1 {
@@ -233,6 +237,7 @@ func newBootHost(t *testing.T) *host {
 // somebody starts it: one that was interrupted goes on then, one that had waited
 // begins.
 func TestInterruptedJobWaitsUntilItsPoolIsStarted(t *testing.T) {
+	t.Parallel() // waits for the clock most of the time
 	h := newBootHost(t)
 	if _, err := h.client.PatchPool(h.ctx(), api.Submit{}, "pool", api.PoolPatch{Autostart: new(false)}); err != nil {
 		t.Fatal(err)
@@ -272,6 +277,7 @@ func TestInterruptedJobWaitsUntilItsPoolIsStarted(t *testing.T) {
 }
 
 func TestWhatIsLeftForARetryGoesWithItsJob(t *testing.T) {
+	t.Parallel() // waits for the clock most of the time
 	h := newHost(t)
 	j := h.interruptedClone()
 	refresh := func() {
