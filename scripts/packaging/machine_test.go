@@ -26,20 +26,26 @@ type machine struct {
 	leader string // the host's pid of its process 1
 }
 
+// base is the root of the container, to which nobody writes.
+func base(t *testing.T) string {
+	t.Helper()
+	testenv.Tool(t, "debootstrap")
+	root, err := exec.Command("./root").Output()
+	if err != nil {
+		t.Fatalf("cannot make a root for the container: %v\n%s", err, stderr(err))
+	}
+	return strings.TrimSpace(string(root))
+}
+
 // boot starts a machine that sees the directory given as /packages.
 func boot(t *testing.T, packages string) *machine {
 	t.Helper()
 	testenv.Root(t)
 	nspawn := testenv.Tool(t, "systemd-nspawn")
-	testenv.Tool(t, "debootstrap")
 	testenv.Tool(t, "nsenter")
-	root, err := exec.Command("./root").Output()
-	if err != nil {
-		t.Fatalf("cannot make a root for the container: %v\n%s", err, stderr(err))
-	}
 	cmd := exec.Command(nspawn, "--quiet", "--register=no", "--keep-unit", "--private-network", "--volatile=overlay",
 		"--console=pipe", "--machine=storaged-test-"+strconv.Itoa(os.Getpid()), "--bind-ro="+packages+":/packages",
-		"--directory", strings.TrimSpace(string(root)), "--boot")
+		"--directory", base(t), "--boot")
 	cmd.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

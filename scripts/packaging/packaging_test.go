@@ -94,15 +94,20 @@ func rpmFiles(t *testing.T, rpm string) []string {
 }
 
 func TestPackages(t *testing.T) {
-	dir := build(t, "1.0.0", "deb rpm")
+	dir, upgrade := build(t, "1.0.0", "deb rpm"), build(t, "1.1.0", "deb rpm")
 	t.Run("both hold the same", func(t *testing.T) { holdTheSame(t, dir) })
 	t.Run("same tree, same bytes", func(t *testing.T) {
+		t.Parallel() // what follows waits for clocks most of the time
 		again := build(t, "1.0.0", "deb")
 		if digest(t, only(t, dir+"/*.deb")) != digest(t, only(t, again+"/*.deb")) {
 			t.Error("the same tree gives another .deb the second time")
 		}
 	})
-	t.Run("under systemd", func(t *testing.T) { underSystemd(t, dir) })
+	t.Run("rpm", func(t *testing.T) { rpmLives(t, only(t, dir+"/*.rpm"), only(t, upgrade+"/*.rpm")) })
+	t.Run("under systemd", func(t *testing.T) {
+		t.Parallel()
+		underSystemd(t, only(t, dir+"/*.deb"), only(t, upgrade+"/*.deb"))
+	})
 }
 
 func holdTheSame(t *testing.T, dir string) {
@@ -177,12 +182,9 @@ func (s *service) survives(what func()) {
 }
 
 // The steps follow each other on one machine, as in the life of a host.
-func underSystemd(t *testing.T, packages string) {
-	upgrade := build(t, "1.1.0", "deb")
-	if err := os.Rename(only(t, upgrade+"/*.deb"), packages+"/upgrade.deb"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(only(t, packages+"/storaged_*.deb"), packages+"/first.deb"); err != nil {
+func underSystemd(t *testing.T, first, upgrade string) {
+	packages := t.TempDir()
+	if err := errors.Join(os.Link(first, packages+"/first.deb"), os.Link(upgrade, packages+"/upgrade.deb")); err != nil {
 		t.Fatal(err)
 	}
 	s := &service{machine: boot(t, packages)}
