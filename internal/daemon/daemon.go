@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -236,6 +237,10 @@ func (s *Service) reset() (start []work, err error) {
 		if err != nil {
 			return err
 		}
+		live, err := tx.LiveJobs()
+		if err != nil {
+			return err
+		}
 		for _, p := range pools {
 			if p.Boot == s.keeper.boot {
 				continue
@@ -245,13 +250,18 @@ func (s *Service) reset() (start []work, err error) {
 			if err := tx.PutPool(p); err != nil {
 				return err
 			}
-			if p.Autostart {
+			if p.Autostart && !slices.ContainsFunc(live, starts(p)) {
 				start = append(start, poolWork(p, record.PoolStart))
 			}
 		}
 		return nil
 	})
 	return start, err
+}
+
+// starts tells the job that starts the pool, which goes on by itself.
+func starts(p *store.Pool) func(*store.Job) bool {
+	return func(j *store.Job) bool { return j.Kind == record.PoolStart && j.Objects[0].Pool == p.Name }
 }
 
 // hostStarted is the reason of a pool that nobody has started since a reboot.

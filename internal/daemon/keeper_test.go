@@ -376,6 +376,35 @@ func TestWhatCouldNotBeUndoneIsToldUntilItIsRemoved(t *testing.T) {
 	}
 }
 
+// A start that the host's end interrupted is queued again by itself.
+func TestPoolIsStartedOnceAfterAReboot(t *testing.T) {
+	d := newDesk(t)
+	s := &Service{store: d.store, keeper: d.keeper}
+	begun := func() int {
+		d.update(func(tx *store.Tx) error {
+			p, err := tx.Pool("p")
+			if err != nil {
+				return err
+			}
+			p.Autostart, p.Boot = true, "that"
+			return tx.PutPool(p)
+		})
+		start, err := s.reset()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(start)
+	}
+	if n := begun(); n != 1 {
+		t.Errorf("it is started %d times", n)
+	}
+	j := d.job(work{Kind: record.PoolStart, Pool: "p", Type: "dir", Path: "/p"})
+	d.update(func(tx *store.Tx) error { return tx.PutJob(j) })
+	if n := begun(); n != 0 {
+		t.Errorf("beside a start of before it is started %d times", n)
+	}
+}
+
 func TestRolledBackVolumeIsGone(t *testing.T) {
 	d := newDesk(t)
 	j := d.job(createWork("v"))
