@@ -24,6 +24,7 @@ type Job struct {
 	CancelAsk  bool           `json:"cancel_ask"`
 	Granted    bool           `json:"granted"`  // locks and slot are held
 	Go         bool           `json:"go"`       // GO was or may have been sent
+	Fault      *record.Error  `json:"fault"`    // why the helper was stopped after GO, other than by a cancel
 	Undo       bool           `json:"undo"`     // a helper with UndoArgv settles it; Error is why
 	Settler    *record.Helper `json:"settler"`  // that helper; Helper stays the one that died
 	Told       int            `json:"told"`     // items of what it does to many objects that the keeper was told of

@@ -371,6 +371,21 @@ func TestRestartWithoutDeath(t *testing.T) {
 	r.ended(id, record.Succeeded)
 }
 
+// What a helper that is stopped for its faults says is "canceled". That it was
+// not is known after a restart too.
+func TestHelperStoppedForAFaultIsNotCanceledAfterARestart(t *testing.T) {
+	g := newGate(t)
+	r := newRig(t)
+	id := r.submit(request(act("garbageLate", g.path))).ID
+	r.until(id, func(j record.Job) bool { return len(j.WaitingOn) > 0 && j.WaitingOn[0].For == "helper" })
+	r.again()
+	g.open()
+	j := r.ended(id, record.Failed)
+	if j.Error.Code != record.Internal || !strings.Contains(j.Error.Message, "broke the protocol") || j.Rollback != record.RollbackDone || j.CanceledBy != nil {
+		t.Errorf("error %+v, rollback %s, canceled by %+v", j.Error, j.Rollback, j.CanceledBy)
+	}
+}
+
 func TestDirectoriesWithoutRecordAreRemoved(t *testing.T) {
 	r := stillRig(t, t.TempDir())
 	const id = "01993c1e-8f5e-7cc3-b0a4-5a3a1b0b9c11"

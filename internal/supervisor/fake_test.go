@@ -288,6 +288,15 @@ func (f *fake) garbage() {
 	f.stopped()
 }
 
+// garbageLate is garbage that stops when its gate is opened.
+func (f *fake) garbageLate() {
+	f.begin()
+	f.raw([]byte("this is no frame, and long enough for a head"))
+	<-f.signals
+	<-f.gate(0)
+	f.finish(undone(), 130)
+}
+
 func (f *fake) hugeHeader() {
 	f.begin()
 	f.raw([]byte{0xa5, 'S', 'G', 'F', 0xff, 0xff, 0xff, 0xff})

@@ -151,7 +151,7 @@ func (j *job) letGo(m ipc.Hello) {
 // identify records which process the helper is.
 func (j *job) identify(r *store.Job, m ipc.Hello) {
 	h := &record.Helper{PID: m.PID, Argv: j.argv(), Version: m.Version}
-	r.StartTicks, r.Boot, r.Proto, r.Go = j.h.proc.Ticks(), j.s.boot, j.run.proto, true
+	r.StartTicks, r.Boot, r.Proto, r.Go, r.Fault = j.h.proc.Ticks(), j.s.boot, j.run.proto, true, nil
 	if r.Undo {
 		r.Settler = h
 		return
@@ -225,11 +225,12 @@ func (j *job) follow(to record.State) {
 }
 
 // acknowledged notes that the helper stops or undoes. A cancel that we did not
-// ask for came by a signal from outside.
+// ask for came by a signal from outside; what comes so to a helper that settles
+// is none.
 func (j *job) acknowledged(m ipc.State) {
 	j.run.ladder.acked = true
 	j.setAwaited(nil)
-	if m.FromAfar && !j.rec.CancelAsk {
+	if m.FromAfar && !j.rec.CancelAsk && !j.rec.Undo && j.fault() == nil {
 		by := record.Owner{UID: record.NoUID, Via: record.ViaSignal, PID: m.SenderPID}
 		j.note(func(r *store.Job) { r.CanceledBy = &by })
 	}

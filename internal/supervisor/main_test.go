@@ -32,6 +32,7 @@ var cast = map[string]func(*fake){
 	"leaveOrphanAndWait": (*fake).leaveOrphanAndWait,
 	"halfFrame":          (*fake).halfFrame,
 	"garbage":            (*fake).garbage,
+	"garbageLate":        (*fake).garbageLate,
 	"hugeHeader":         (*fake).hugeHeader,
 	"exitWithout":        (*fake).exitWithout,
 	"exitOneSuccess":     (*fake).exitOneSuccess,

@@ -200,6 +200,9 @@ func (j *job) greet() {
 		j.become(record.Canceling)
 		j.cancelHelper()
 	}
+	if j.fault() != nil {
+		j.cancelHelper()
+	}
 }
 
 // absent is the stage of a job of which no process is left.

@@ -338,11 +338,13 @@ func (j *job) unreadable() {
 		return
 	}
 	j.blame(record.Errorf(record.Internal, "the helper broke the protocol: %v", err))
-	if j.rec.Go {
-		j.cancelHelper()
+	if !j.rec.Go {
+		j.kill()
 		return
 	}
-	j.kill()
+	// Its result will say canceled, and who reads that must know that it was not.
+	j.settleFor(func(r *store.Job) { r.Fault = j.run.fault })
+	j.cancelHelper()
 }
 
 // blame keeps the first reason for which we end the helper.
@@ -350,6 +352,15 @@ func (j *job) blame(e *record.Error) {
 	if j.run.fault == nil {
 		j.run.fault = e
 	}
+}
+
+// fault is why we ended the helper, other than by a cancel, also when that was
+// before a restart.
+func (j *job) fault() *record.Error {
+	if j.run.fault == nil && !j.rec.Undo {
+		return j.rec.Fault
+	}
+	return j.run.fault
 }
 
 // keepHouse does what is due once a second.
@@ -403,7 +414,7 @@ func (j *job) judgement(e ending) verdict {
 func (j *job) ending() ending {
 	e := ending{
 		exit: j.run.exit, began: j.rec.Go, asked: j.rec.CancelAsk, adopted: j.run.adopted,
-		undoes: len(j.rec.UndoArgv) > 0, fault: j.run.fault,
+		undoes: len(j.rec.UndoArgv) > 0, fault: j.fault(),
 	}
 	r, digest, err := ipc.LoadReport(j.s.launcher.dir(j.id).Result())
 	switch {
