@@ -1,3 +1,5 @@
+//go:build !lean
+
 package supervisor
 
 import (
@@ -46,8 +48,14 @@ func (j *modelJob) outcomes(r record.Job) ends {
 		j.told(e, "canceled")
 		j.settled(e, "canceled") // it was killed
 	}
+	if j.undone {
+		e.add("failed/failed", "failed/done") // killed; told to stop, which it says it did
+		if j.cancel {
+			e.add("canceled/done")
+		}
+	}
 	if j.struck {
-		e.add("failed/none", "failed/failed") // before it began; while it settled
+		e.add("failed/none") // before it began
 		j.told(e, "canceled")
 		j.settled(e, "failed")
 		if j.cancel {

@@ -324,6 +324,13 @@ func (h *host) stop() []string {
 	return faults
 }
 
+// programs are the test binary without what only this side of the model needs:
+// rapid alone makes the start of a process twice as dear.
+type programs struct {
+	host   string // with the race detector if we have it
+	helper string // always without, for its start is five times as dear
+}
+
 // hostProcess is the model's side of a host.
 type hostProcess struct {
 	cmd  *exec.Cmd
@@ -338,12 +345,8 @@ type hostProcess struct {
 }
 
 // startHost gives a host that has started.
-func startHost(dir, helper string, log *lockedBuffer) (*hostProcess, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	p := &hostProcess{cmd: exec.Command(self), log: log, waiting: map[int]chan hostAnswer{}}
+func startHost(programs programs, dir string, log *lockedBuffer) (*hostProcess, error) {
+	p := &hostProcess{cmd: exec.Command(programs.host), log: log, waiting: map[int]chan hostAnswer{}}
 	p.cmd.Env = append(os.Environ(), envHost+"="+dir, "GORACE=atexit_sleep_ms=0 halt_on_error=1")
 	p.cmd.Stderr = log
 	out, err := p.cmd.StdoutPipe()
@@ -357,7 +360,7 @@ func startHost(dir, helper string, log *lockedBuffer) (*hostProcess, error) {
 		return nil, err
 	}
 	p.read.Go(func() { p.receive(bufio.NewReader(out)) })
-	if _, ok := <-p.send(hostOrder{Text: helper}); !ok {
+	if _, ok := <-p.send(hostOrder{Text: programs.helper}); !ok {
 		return nil, errors.New("the host does not start")
 	}
 	return p, nil

@@ -1,3 +1,5 @@
+//go:build !lean
+
 package supervisor
 
 import (
@@ -13,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,45 +27,55 @@ import (
 )
 
 const (
-	// modelSteps are executed at least with -model.full, in modelRuns runs,
-	// which is what rapid does by default. Without, there is one run of a fixed
-	// seed: what the model expects of some rare ends is not settled yet.
+	// modelSteps are executed at least, in modelRuns runs, which is what rapid
+	// does by default. A step waits more than it works, so several crews of
+	// clients do a part of the runs each, all at once.
 	modelSteps = 10_000
 	modelRuns  = 100
+	modelCrews = 10
 )
-
-var modelFull = flag.Bool("model.full", false, "run all of the model, by a seed of its own")
 
 // TestModel lets random clients use a supervisor whose helpers begin, work,
 // obey and end in every way, stops and kills it, and checks after each step
 // what must hold always (model_audit_test.go, model_ledger_test.go) and that
 // all that was acknowledged came true.
 //
-// What is done depends on the seed alone: -rapid.seed does it again. When the
-// helpers come to act does not.
+// What is done depends on the seed alone, which a failure tells together with
+// the crew. When the helpers come to act does not: -rapid.seed without a crew
+// lets all of them do the same, which shows a rare order sooner.
 func TestModel(t *testing.T) {
-	act("child") // played by children of actors
-	if *modelFull {
-		seedOf(t)
-	} else {
-		setFlag(t, "rapid.checks", "1")
-		setFlag(t, "rapid.seed", "1")
+	act("child")                           // played by children of actors
+	setFlag(t, "rapid.nofailfile", "true") // the seed tells as much
+	setFlag(t, "rapid.checks", strconv.Itoa(modelRuns/modelCrews))
+	programs := buildPrograms(t)
+	sums := make([]tally, modelCrews)
+	var crews sync.WaitGroup
+	for i := range sums {
+		crews.Go(func() {
+			t.Run(fmt.Sprint(i), func(t *testing.T) { runModel(t, programs, &sums[i]) })
+		})
 	}
-	helper := plainHelper(t)
+	crews.Wait()
 	var sum tally
+	for _, s := range sums {
+		sum.add(s)
+	}
+	t.Log(sum)
+}
+
+// runModel is one crew at work.
+func runModel(t *testing.T, programs programs, sum *tally) {
 	sum.ends = map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
-		m := newModel(t, rt, helper, &sum)
+		m := newModel(t, rt, programs, sum)
 		defer m.abandon()
 		for range modelSteps/modelRuns + 1 {
 			m.step(drawStep(rt))
 		}
 		m.finish()
 	})
-	t.Logf("%d steps, %d jobs, %d helpers, %d restarts, %d kills of the supervisor; ends: %v",
-		sum.steps, sum.jobs, sum.helpers, sum.restarts, sum.kills, sum.ends)
-	if *modelFull && flag.Lookup("rapid.checks").Value.String() == strconv.Itoa(modelRuns) && sum.steps < modelSteps {
-		t.Errorf("only %d steps were executed, want %d", sum.steps, modelSteps)
+	if least := modelSteps / modelCrews; flag.Lookup("rapid.checks").Value.String() == strconv.Itoa(modelRuns/modelCrews) && sum.steps < least {
+		t.Errorf("only %d steps were executed, want %d", sum.steps, least)
 	}
 }
 
@@ -71,8 +84,24 @@ type tally struct {
 	ends                                  map[string]int
 }
 
-// setFlag gives a flag of rapid another value for the time of a test, unless it
-// was given one.
+func (y *tally) add(more tally) {
+	y.steps, y.jobs, y.helpers = y.steps+more.steps, y.jobs+more.jobs, y.helpers+more.helpers
+	y.restarts, y.kills = y.restarts+more.restarts, y.kills+more.kills
+	if y.ends == nil {
+		y.ends = map[string]int{}
+	}
+	for end, n := range more.ends {
+		y.ends[end] += n
+	}
+}
+
+func (y tally) String() string {
+	return fmt.Sprintf("%d steps, %d jobs, %d helpers, %d restarts, %d kills of the supervisor; ends: %v",
+		y.steps, y.jobs, y.helpers, y.restarts, y.kills, y.ends)
+}
+
+// setFlag gives a flag another value for the time of a test, unless it was
+// given one.
 func setFlag(t *testing.T, name, value string) {
 	f := flag.Lookup(name)
 	if f.Value.String() != f.DefValue {
@@ -84,35 +113,23 @@ func setFlag(t *testing.T, name, value string) {
 	t.Cleanup(func() { f.Value.Set(f.DefValue) })
 }
 
-// seedOf picks the seed, unless one was given, so that it can be told.
-func seedOf(t *testing.T) {
-	f := flag.Lookup("rapid.seed")
-	if f.Value.String() == "0" {
-		if err := f.Value.Set(strconv.FormatInt(time.Now().UnixNano(), 10)); err != nil {
-			t.Fatal(err)
+// buildPrograms builds them by the tag that leaves out what imports rapid.
+func buildPrograms(t *testing.T) programs {
+	dir := t.TempDir()
+	build := func(name string, args ...string) string {
+		path := filepath.Join(dir, name)
+		args = append([]string{"test", "-c", "-vet=off", "-tags", "lean", "-o", path}, args...)
+		if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
+			t.Fatalf("cannot build the %s: %v\n%s", name, err, out)
 		}
-		t.Cleanup(func() { f.Value.Set("0") })
+		return path
 	}
-	t.Logf("to do the same again: -run '^TestModel$' -rapid.seed=%s", f.Value)
-}
-
-// plainHelper gives a program that plays parts without the race detector, which
-// makes the start of a process five times as dear. It is the supervisor that
-// is looked at here.
-func plainHelper(t *testing.T) string {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	helper := build("helper")
 	info, ok := debug.ReadBuildInfo()
 	if !ok || !slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" }) {
-		return self
+		return programs{helper, helper}
 	}
-	path := filepath.Join(t.TempDir(), "helper")
-	if out, err := exec.Command("go", "test", "-c", "-vet=off", "-o", path, ".").CombinedOutput(); err != nil {
-		t.Fatalf("cannot build the helper: %v\n%s", err, out)
-	}
-	return path
+	return programs{build("host", "-race"), helper}
 }
 
 // step is one thing that a client does, or that happens. Numbers are taken
@@ -273,6 +290,7 @@ type modelJob struct {
 	cancel  bool // was asked for, or may have been
 	canceld bool // that was acknowledged
 	struck  bool // its helper may have got a signal from the model
+	undone  bool // the one that settles it may have
 	adopted bool // it lived when a supervisor ended
 	ended   *record.Job
 	gone    bool // forgotten or pruned, without a trace
@@ -281,14 +299,14 @@ type modelJob struct {
 
 // model is the clients, and what they know.
 type model struct {
-	t      *testing.T
-	rt     *rapid.T
-	sum    *tally
-	dir    string
-	helper string
-	host   *hostProcess
-	log    *lockedBuffer
-	over   bool
+	t        *testing.T
+	rt       *rapid.T
+	sum      *tally
+	dir      string
+	programs programs
+	host     *hostProcess
+	log      *lockedBuffer
+	over     bool
 
 	jobs    []*modelJob
 	pending []*modelJob // submits without an answer
@@ -305,7 +323,7 @@ type pendingWait struct {
 	answer <-chan hostAnswer
 }
 
-func newModel(t *testing.T, rt *rapid.T, helper string, sum *tally) *model {
+func newModel(t *testing.T, rt *rapid.T, programs programs, sum *tally) *model {
 	base := "/dev/shm" // a file system in memory, where there is one: what is killed here is no host
 	if _, err := os.Stat(base); err != nil {
 		base = ""
@@ -314,7 +332,7 @@ func newModel(t *testing.T, rt *rapid.T, helper string, sum *tally) *model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &model{t: t, rt: rt, sum: sum, dir: dir, helper: helper, log: &lockedBuffer{}, keys: map[string]*modelJob{}}
+	m := &model{t: t, rt: rt, sum: sum, dir: dir, programs: programs, log: &lockedBuffer{}, keys: map[string]*modelJob{}}
 	for _, d := range []string{"run", "state", "census", "dead"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
 			t.Fatal(err)
@@ -326,7 +344,7 @@ func newModel(t *testing.T, rt *rapid.T, helper string, sum *tally) *model {
 
 func (m *model) boot() {
 	var err error
-	if m.host, err = startHost(m.dir, m.helper, m.log); err != nil {
+	if m.host, err = startHost(m.programs, m.dir, m.log); err != nil {
 		m.fail("%v", err)
 	}
 	m.must(hostOrder{Do: "limits", Limits: &m.limits})
@@ -350,14 +368,25 @@ func (m *model) abandon() {
 	os.RemoveAll(m.dir)
 }
 
+// fail tells all there is to tell: rapid leaves it out when it fails to come to
+// the same end again.
 func (m *model) fail(format string, args ...any) {
 	m.t.Logf("the last steps:\n%s\nthe host's log:\n%s", strings.Join(m.steps[max(0, len(m.steps)-40):], "\n"), said(m.log))
+	m.t.Logf(format, args...)
 	m.rt.Fatalf(format, args...)
 }
 
 // must gives the answer to an order; a dead host is a failure.
 func (m *model) must(o hostOrder) hostAnswer {
-	a, ok := <-m.host.send(o)
+	late := time.NewTimer(4 * patience) // a host has patience itself
+	defer late.Stop()
+	var a hostAnswer
+	var ok bool
+	select {
+	case a, ok = <-m.host.send(o):
+	case <-late.C:
+		m.fail("the host does not answer %s", o.Do)
+	}
 	if !ok {
 		m.fail("the host died of %s", o.Do)
 	}
@@ -697,12 +726,10 @@ func (m *model) strike(s step) {
 
 // hit signals a process that is surely one of ours.
 func (m *model) hit(r resident, sig syscall.Signal) {
-	i := slices.IndexFunc(m.jobs, func(j *modelJob) bool { return j.id == r.job })
-	if i >= 0 {
-		m.jobs[i].struck = true
-	}
-	for _, j := range m.pending {
-		j.struck = true
+	for _, j := range append(slices.Clone(m.jobs), m.pending...) {
+		if j.id == r.job || j.id == "" {
+			j.struck, j.undone = j.struck || !r.note.Settles, j.undone || r.note.Settles
+		}
 	}
 	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", r.pid))
 	if err == nil && bytes.Contains(env, []byte(ipc.EnvRuntime+"="+m.dir)) {
@@ -933,6 +960,9 @@ func (m *model) verifyEnd(j *modelJob, r record.Job) {
 	}
 	if r.Ended == nil || r.Ended.Before(r.Created) || r.Started != nil && r.Ended.Before(*r.Started) {
 		m.fail("job %d was created %v, started %v, ended %v", r.Number, r.Created, r.Started, r.Ended)
+	}
+	if r.CanceledBy != nil && !j.cancel && !j.struck {
+		m.fail("job %d was canceled by nobody, and says %+v", r.Number, *r.CanceledBy)
 	}
 	if (r.Error == nil) != (r.State == record.Succeeded) || r.Cancelable || len(r.WaitingOn) > 0 {
 		m.fail("job %d has ended as %+v", r.Number, r)
