@@ -95,6 +95,7 @@ func hostTimes() times {
 	t.lockWait = 100 * time.Millisecond
 	t.ageing = 30 * time.Millisecond
 	t.hello, t.linger = time.Minute, time.Minute
+	t.killAgain = 100 * time.Millisecond // each kill looks at all processes there are
 	return t
 }
 
@@ -347,7 +348,7 @@ type hostProcess struct {
 // startHost gives a host that has started.
 func startHost(programs programs, dir string, log *lockedBuffer) (*hostProcess, error) {
 	p := &hostProcess{cmd: exec.Command(programs.host), log: log, waiting: map[int]chan hostAnswer{}}
-	p.cmd.Env = append(os.Environ(), envHost+"="+dir, "GORACE=atexit_sleep_ms=0 halt_on_error=1")
+	p.cmd.Env = append(os.Environ(), envHost+"="+dir, "GORACE=atexit_sleep_ms=0 halt_on_error=1", "GOGC=400")
 	p.cmd.Stderr = log
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {

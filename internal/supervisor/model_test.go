@@ -180,8 +180,8 @@ func weighted(counts map[string]int) []string {
 var (
 	soloActions = append([]string{"let"}, weighted(map[string]int{
 		"let": 10, "submit": 30, "again": 4, "retry": 2, "cancel": 9, "pause": 5, "resume": 6, "limit": 3, "priority": 3, "label": 2,
-		"pin": 2, "limits": 4, "watch": 5, "wait": 3, "forget": 3, "prune": 1, "drain": 1, "restart": 2, "kill": 1, "strike": 3,
-		"replay": 2, "settle": 1, "history": 1, "burst": 8,
+		"pin": 2, "limits": 4, "watch": 5, "wait": 3, "forget": 3, "prune": 2, "drain": 1, "restart": 2, "kill": 1, "strike": 3,
+		"replay": 2, "settle": 2, "history": 1, "burst": 8,
 	})...)
 	burstActions = weighted(map[string]int{
 		"submit": 3, "cancel": 3, "pause": 3, "resume": 3, "limit": 2, "priority": 2, "label": 1, "pin": 1,
@@ -288,7 +288,7 @@ type modelJob struct {
 	reasons                        map[string]*maybe
 
 	cancel  bool // was asked for, or may have been
-	canceld bool // that was acknowledged
+	acked   bool // that was acknowledged: it needs no other cancel
 	struck  bool // its helper may have got a signal from the model
 	undone  bool // the one that settles it may have
 	adopted bool // it lived when a supervisor ended
@@ -314,6 +314,7 @@ type model struct {
 	nonces  int
 	limits  record.Limits
 	drain   bool
+	forgot  bool // a job, since the start: it counted when that pruned, perhaps
 	waits   []pendingWait
 	steps   []string
 }
@@ -348,7 +349,7 @@ func (m *model) boot() {
 		m.fail("%v", err)
 	}
 	m.must(hostOrder{Do: "limits", Limits: &m.limits})
-	m.drain = false
+	m.drain, m.forgot = false, false
 }
 
 // abandon ends what a failure has left.
@@ -418,11 +419,10 @@ func (m *model) step(s step) {
 		m.burst(s, m.restart)
 	case "kill":
 		m.kill(s)
-	case "let", "replay", "settle", "prune":
+	case "prune":
+		m.prune()
+	case "let", "replay", "settle":
 		m.must(hostOrder{Do: s.Do, N: int64(s.N % 8)})
-		if s.Do == "prune" {
-			m.history()
-		}
 	case "history":
 		m.history()
 	case "limits":
@@ -654,7 +654,7 @@ func (v maybe) is(value string) bool { return len(v) == 1 && v[0] == value }
 func (m *model) assume(j *modelJob, o hostOrder, certain bool) {
 	switch o.Do {
 	case "cancel":
-		j.cancel, j.canceld = true, j.canceld || certain
+		j.cancel, j.acked = true, j.acked || certain
 	case "pause":
 		j.reasons[o.Text].be("true", certain)
 	case "resume": // an administrator takes all away, the owner its own
@@ -676,6 +676,7 @@ func (m *model) assume(j *modelJob, o hostOrder, certain bool) {
 // forgotten notes that a job was forgotten: one that may have destroyed leaves
 // a trace.
 func (m *model) forgotten(j *modelJob, a hostAnswer) {
+	m.forgot = true
 	if j.ended == nil {
 		// It had ended a moment before.
 		j.gone, j.trace = a.Job == nil, a.Job != nil
@@ -889,6 +890,56 @@ func (m *model) mayBePruned(j *modelJob, all []record.Job) bool {
 	return newer >= hostRetention.Routine.Count
 }
 
+// prune lets the history be pruned, and holds that what is one too many goes, and
+// nothing else. Who ends meanwhile may count or not.
+func (m *model) prune() {
+	before := m.must(hostOrder{Do: "jobs"}).Jobs
+	m.compare(before)
+	m.must(hostOrder{Do: "prune"})
+	left := map[string]record.Job{}
+	after := m.must(hostOrder{Do: "jobs"}).Jobs
+	for _, r := range after {
+		left[r.ID] = r
+	}
+	least, most := map[*Keep]int{}, map[*Keep]int{}
+	for _, r := range before { // newest first
+		j := m.find(r.ID)
+		now, stays := left[r.ID]
+		switch {
+		case !r.State.Terminal():
+			if !stays || now.State.Terminal() {
+				for _, k := range []*Keep{&hostRetention.Ordinary, &hostRetention.Failed, &hostRetention.Routine} {
+					most[k]++
+				}
+			}
+		case !r.Pinned:
+			k := j.kept(r.State)
+			least[k], most[k] = least[k]+1, most[k]+1
+			due := j.wish.Key == "" && k.Count > 0
+			if stays && due && least[k] > k.Count || !stays && !m.forgot && (!due || most[k] <= k.Count) {
+				m.fail("job %d (%s, key %q) is left: %v; %d to %d of its kind are as new, %d are kept", r.Number, r.State, j.wish.Key, stays, least[k], most[k], k.Count)
+			}
+		case !stays:
+			m.fail("job %d was removed though pinned", r.Number)
+		}
+	}
+	m.compare(after)
+}
+
+// kept is how many of the job's kind are kept.
+func (j *modelJob) kept(ended record.State) *Keep {
+	switch r := &hostRetention; {
+	case j.wish.Destroys:
+		return &r.Destructive
+	case j.wish.Kind == record.PoolRefresh:
+		return &r.Routine
+	case ended == record.Failed:
+		return &r.Failed
+	default:
+		return &r.Ordinary
+	}
+}
+
 // verify holds a job against what is known of it.
 func (m *model) verify(j *modelJob, r record.Job) {
 	if r.Forgotten != j.trace {
@@ -1002,7 +1053,7 @@ func (m *model) restart() {
 	m.orphan()
 	m.must(hostOrder{Do: "restart"})
 	m.must(hostOrder{Do: "limits", Limits: &m.limits})
-	m.drain = false
+	m.drain, m.forgot = false, false
 	m.collect(true)
 }
 
@@ -1070,9 +1121,13 @@ func (m *model) finish() {
 	m.must(hostOrder{Do: "limits", Limits: &m.limits})
 	m.must(hostOrder{Do: "drain"})
 	late := time.Now().Add(2 * patience)
-	for round := 0; m.push(round); round++ {
+	for round := 0; ; round++ {
+		alive := m.push(round)
+		if len(alive) == 0 {
+			break
+		}
 		if time.Now().After(late) {
-			m.fail("jobs do not end")
+			m.fail("jobs do not end: %s", strings.Join(alive, "; "))
 		}
 		m.must(hostOrder{Do: "let", N: 4})
 		m.must(hostOrder{Do: "audit"})
@@ -1092,26 +1147,27 @@ func (m *model) finish() {
 	m.swept()
 }
 
-// push helps those that live to their end, and gives false when there are none.
-func (m *model) push(round int) bool {
-	lives := false
+// push helps those to their end that live and need help, and gives all that
+// live. A job of which a cancel was acknowledged needs none, unless its helper
+// has said that it is done and takes its time to go.
+func (m *model) push(round int) (alive []string) {
 	for _, r := range m.must(hostOrder{Do: "jobs"}).Jobs {
 		if r.State.Terminal() {
 			continue
 		}
-		lives = true
 		j := m.find(r.ID)
+		alive = append(alive, fmt.Sprintf("job %d is %s, cancel acknowledged: %v, asked for as %+v", r.Number, r.State, j.acked, j.wish))
 		if len(r.PauseReasons) > 0 {
 			o := hostOrder{Do: "resume", ID: j.id, Text: record.PauseAdmin}
 			m.effect(j, o, m.must(o), true)
 		}
-		if !j.endless() {
+		if !j.endless() || j.acked && j.wish.Role.End != "linger" {
 			continue
 		}
 		o := hostOrder{Do: "cancel", ID: j.id, On: round > 3 || r.State == record.Finalizing}
 		m.effect(j, o, m.must(o), true)
 	}
-	return lives
+	return alive
 }
 
 // swept holds that nothing is left but the records and what belongs to them.
