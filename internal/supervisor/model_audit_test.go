@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -221,6 +222,7 @@ func (a *auditor) check(s *Supervisor) []string {
 	a.checkPlaces(p)
 	a.checkShares(p)
 	a.checkViews(s, views)
+	a.checkMeasure(p, views)
 	a.before, a.bounds = p, []record.Limits{p.limits}
 	return append(a.faults, a.h.ledger.take()...)
 }
@@ -510,6 +512,20 @@ func (a *auditor) checkViews(s *Supervisor, views []record.Job) {
 			if b.Holder != nil && b.Holder.ID == v.ID {
 				a.fault("job %d waits for itself", v.Number)
 			}
+		}
+	}
+}
+
+// checkMeasure holds percent against what an honest actor has done: by its plan
+// the copy is 98 of 100, and 1 comes before it.
+func (a *auditor) checkMeasure(p *picture, views []record.Job) {
+	for _, v := range views {
+		at, done := p.spots[v.ID], v.Progress
+		if at == nil || at.role.Lies || v.State != record.Running || v.Phase == nil || v.Phase.Name != "copy" || done.Total == 0 || done.Percent == nil {
+			continue
+		}
+		if want := 1 + 98*float64(done.Done)/float64(done.Total); math.Abs(*done.Percent-want) > 0.2 {
+			a.fault("job %d has done %d of %d and is seen at %v %%, should be at %v %%", v.Number, done.Done, done.Total, *done.Percent, want)
 		}
 	}
 }
