@@ -169,7 +169,7 @@ func (a *actor) schedule() {
 // it has begun: what it says then is nothing new.
 const (
 	beat     = 2 * time.Millisecond
-	restBeat = 10 * time.Millisecond
+	restBeat = 20 * time.Millisecond
 )
 
 func (a *actor) step(i int) {

@@ -95,7 +95,8 @@ func hostTimes() times {
 	t.lockWait = 100 * time.Millisecond
 	t.ageing = 30 * time.Millisecond
 	t.hello, t.linger = time.Minute, time.Minute
-	t.killAgain = 100 * time.Millisecond // each kill looks at all processes there are
+	t.tick, t.progress = 50*time.Millisecond, 5*time.Millisecond // what the model sees of either is enough
+	t.killAgain = 100 * time.Millisecond                         // each kill looks at all processes there are
 	return t
 }
 

@@ -416,7 +416,7 @@ func (m *model) step(s step) {
 	case "burst":
 		m.burst(s, func() {})
 	case "restart":
-		m.burst(s, m.restart)
+		m.burst(s, func() { m.restart(s) })
 	case "kill":
 		m.kill(s)
 	case "prune":
@@ -700,8 +700,8 @@ func (m *model) forgotten(j *modelJob, a hostAnswer) {
 	}
 }
 
-// setLimits changes what may run.
-func (m *model) setLimits(s step) {
+// limits gives what may run from now on.
+func (s step) limits() record.Limits {
 	rate := func(n int) *int64 { return rateOf([]int64{0, 10_000, 999}[n%3]) }
 	l := record.Limits{Running: s.N % 6, RunningPool: s.N / 6 % 4, Rate: rate(s.Job), Queued: []int{0, 0, 12}[s.Job/3%3]}
 	if s.On {
@@ -710,8 +710,13 @@ func (m *model) setLimits(s step) {
 		l.RunningDevice, l.DeviceRunning = s.N%4, map[string]int{"8:16": 1 + s.N%2}
 		l.DeviceRates = map[string]int64{"8:16": 1500}
 	}
-	m.limits = l
-	m.must(hostOrder{Do: "limits", Limits: &l})
+	return l
+}
+
+// setLimits changes what may run.
+func (m *model) setLimits(s step) {
+	m.limits = s.limits()
+	m.must(hostOrder{Do: "limits", Limits: &m.limits})
 }
 
 // strike sends a signal to a helper, as the kernel or a person does.
@@ -1047,14 +1052,22 @@ func (m *model) unbegun(j *modelJob) bool {
 	return false
 }
 
-// restart stops the supervisor and starts another.
-func (m *model) restart() {
+// restart stops the supervisor and starts another, perhaps with other limits.
+func (m *model) restart(s step) {
 	m.sum.restarts++
 	m.orphan()
 	m.must(hostOrder{Do: "restart"})
+	m.relimit(s)
 	m.must(hostOrder{Do: "limits", Limits: &m.limits})
 	m.drain, m.forgot = false, false
 	m.collect(true)
+}
+
+// relimit is for limits that were changed while there was no supervisor.
+func (m *model) relimit(s step) {
+	if s.Job%2 == 0 {
+		m.limits = s.limits()
+	}
 }
 
 // kill kills the host, while others ask, and starts another.
@@ -1070,6 +1083,7 @@ func (m *model) kill(s step) {
 			m.strike(s)
 		}
 		m.collect(true)
+		m.relimit(s)
 		m.boot()
 	})
 }
