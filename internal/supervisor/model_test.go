@@ -314,7 +314,8 @@ type model struct {
 	nonces  int
 	limits  record.Limits
 	drain   bool
-	forgot  bool // a job, since the start: it counted when that pruned, perhaps
+	age     int  // steps since the supervisor was started
+	forgot  bool // a job was forgotten soon after the start, and counted perhaps when that pruned
 	waits   []pendingWait
 	steps   []string
 }
@@ -349,7 +350,7 @@ func (m *model) boot() {
 		m.fail("%v", err)
 	}
 	m.must(hostOrder{Do: "limits", Limits: &m.limits})
-	m.drain, m.forgot = false, false
+	m.drain, m.forgot, m.age = false, false, 0
 }
 
 // abandon ends what a failure has left.
@@ -408,6 +409,7 @@ func code(a hostAnswer) record.Code {
 func (m *model) step(s step) {
 	m.steps = append(m.steps, s.String())
 	m.sum.steps++
+	m.age++
 	switch s.Do {
 	case "submit", "again", "retry":
 		if j := m.ask(s); j != nil {
@@ -676,7 +678,7 @@ func (m *model) assume(j *modelJob, o hostOrder, certain bool) {
 // forgotten notes that a job was forgotten: one that may have destroyed leaves
 // a trace.
 func (m *model) forgotten(j *modelJob, a hostAnswer) {
-	m.forgot = true
+	m.forgot = m.forgot || m.age < 10
 	if j.ended == nil {
 		// It had ended a moment before.
 		j.gone, j.trace = a.Job == nil, a.Job != nil
@@ -1059,7 +1061,7 @@ func (m *model) restart(s step) {
 	m.must(hostOrder{Do: "restart"})
 	m.relimit(s)
 	m.must(hostOrder{Do: "limits", Limits: &m.limits})
-	m.drain, m.forgot = false, false
+	m.drain, m.forgot, m.age = false, false, 0
 	m.collect(true)
 }
 
