@@ -120,7 +120,7 @@ func checkCast() int {
 }
 
 // lifetime is more than any test takes.
-const lifetime = 2 * time.Minute
+const lifetime = 10 * time.Minute
 
 func play(name string, args []string) {
 	dir, ok := ipc.JobDirFromEnv()

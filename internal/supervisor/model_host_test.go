@@ -87,6 +87,10 @@ type host struct {
 	out *bufio.Writer
 }
 
+// hostPatience bounds each wait of a host: several crews keep a machine busy that
+// others may use too.
+const hostPatience = 4 * patience
+
 // hostTimes are short where waiting is part of the play, and long where only a
 // part that never ends would reach them: the machine may be slow.
 func hostTimes() times {
@@ -94,7 +98,7 @@ func hostTimes() times {
 	t.cancelAck, t.groupTerm = 200*time.Millisecond, 100*time.Millisecond
 	t.lockWait = 100 * time.Millisecond
 	t.ageing = 30 * time.Millisecond
-	t.hello, t.linger = time.Minute, time.Minute
+	t.hello, t.linger, t.silence = 2*hostPatience, 2*hostPatience, 2*hostPatience
 	t.tick, t.progress = 50*time.Millisecond, 5*time.Millisecond // what the model sees of either is enough
 	t.killAgain = 100 * time.Millisecond                         // each kill looks at all processes there are
 	return t
@@ -178,7 +182,7 @@ func (h *host) start() {
 	for pool, devices := range hostDevices {
 		s.SetDevices(pool, devices...)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), hostPatience)
 	defer cancel()
 	check(s.Start(ctx))
 	h.sup.Store(s)
@@ -304,7 +308,7 @@ func (h *host) restart() []string {
 // quit stops the supervisor and looks at what it has told.
 func (h *host) quit() []string {
 	s := h.sup.Load()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), hostPatience)
 	defer cancel()
 	check(s.Stop(ctx))
 	faults := h.ledger.complete(s)

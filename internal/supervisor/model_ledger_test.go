@@ -139,7 +139,7 @@ func (l *ledger) measure(j *record.Job) {
 // until waits until ok, which is called with mu held, at each event, and now
 // and then for what has no event.
 func (l *ledger) until(ok func() bool) bool {
-	late, look := time.NewTimer(patience), time.NewTicker(5*time.Millisecond)
+	late, look := time.NewTimer(hostPatience), time.NewTicker(5*time.Millisecond)
 	defer late.Stop()
 	defer look.Stop()
 	for {
@@ -234,7 +234,7 @@ func (l *ledger) replay(n int) []string {
 	if !ok {
 		return []string{"a marker does not come"}
 	}
-	ctx, stop := context.WithTimeout(context.Background(), patience)
+	ctx, stop := context.WithTimeout(context.Background(), hostPatience)
 	defer stop()
 	var again []entry
 	for e := range l.hub.Subscribe(ctx, seq) {

@@ -32,7 +32,7 @@ const (
 	// clients do a part of the runs each, all at once.
 	modelSteps = 10_000
 	modelRuns  = 100
-	modelCrews = 10
+	modelCrews = 5
 )
 
 // TestModel lets random clients use a supervisor whose helpers begin, work,
@@ -380,7 +380,7 @@ func (m *model) fail(format string, args ...any) {
 
 // must gives the answer to an order; a dead host is a failure.
 func (m *model) must(o hostOrder) hostAnswer {
-	late := time.NewTimer(4 * patience) // a host has patience itself
+	late := time.NewTimer(2 * hostPatience) // a host has patience itself
 	defer late.Stop()
 	var a hostAnswer
 	var ok bool
@@ -597,7 +597,7 @@ func verbOrder(s step, j *modelJob) hostOrder {
 	case "watch":
 		o.Do, o.N = "wait", int64(s.N%15)
 	case "wait":
-		o.N = patience.Milliseconds()
+		o.N = hostPatience.Milliseconds()
 	}
 	return o
 }
@@ -1136,7 +1136,7 @@ func (m *model) finish() {
 	m.limits = record.Limits{}
 	m.must(hostOrder{Do: "limits", Limits: &m.limits})
 	m.must(hostOrder{Do: "drain"})
-	late := time.Now().Add(2 * patience)
+	late := time.Now().Add(hostPatience)
 	for round := 0; ; round++ {
 		alive := m.push(round)
 		if len(alive) == 0 {
