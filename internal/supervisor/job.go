@@ -206,14 +206,17 @@ func (j *job) accept(next store.Job) {
 	}
 }
 
-// accountPause keeps the time spent paused, at each move.
+// accountPause keeps the time spent paused, at each move but the last: what
+// conclude has made durable has it.
 func (j *job) accountPause(next *store.Job) {
 	now, paused := time.Now(), next.State == record.Paused
 	switch since := j.run.pausedSince; {
 	case paused && since.IsZero():
 		j.run.pausedSince = now
 	case !paused && !since.IsZero():
-		next.PausedS += seconds(now.Sub(since))
+		if !next.State.Terminal() {
+			next.PausedS += seconds(now.Sub(since))
+		}
 		j.run.pausedSince = time.Time{}
 	}
 	j.track.pause(paused)

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -238,6 +239,41 @@ func TestPauseReasonsAreASet(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.ended(id, record.Canceled)
+}
+
+func TestPauseThatTheEndCutsCountsOnce(t *testing.T) {
+	r := newRig(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	told := r.hub.Subscribe(ctx, 0)
+	req := request(act("work"))
+	req.UndoArgv = nil
+	id := r.submit(req).ID
+	r.working(id)
+	if _, err := r.sup.Pause(id, uid1000); err != nil {
+		t.Fatal(err)
+	}
+	j := r.untilState(id, record.Paused)
+	for j.PausedS < 0.02 { // what would count twice
+		var err error
+		if j, err = r.sup.Job(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Kill(j.Helper.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	r.ended(id, record.Failed)
+	for e := range told {
+		if e.Type != "job.ended" {
+			continue
+		}
+		kept, err := r.sup.stored(id)
+		if err != nil || e.Job.PausedS != kept.PausedS || e.Job.PausedS > e.Job.ElapsedS {
+			t.Errorf("told: paused %v s of %v s, kept: %v s (%v)", e.Job.PausedS, e.Job.ElapsedS, kept.PausedS, err)
+		}
+		break
+	}
 }
 
 func TestPauseHoldsAQueuedJob(t *testing.T) {
