@@ -540,16 +540,18 @@ func (a *auditor) goesOn(s *Supervisor, id string) bool {
 
 // queueOrder says which of those that wait for locks after a restart do not
 // stand in the order in which they came.
-func (a *auditor) queueOrder(s *Supervisor) (faults []string) {
+func (a *auditor) queueOrder(s *Supervisor, waited map[string]bool) (faults []string) {
 	var waiting []*spot
 	for _, x := range pictureOf(s, a.h.cfg.times.ageing).spots {
-		if x.standing == wantsLock {
+		if x.standing == wantsLock && waited[x.id] {
 			waiting = append(waiting, x)
 		}
 	}
 	slices.SortFunc(waiting, func(x, y *spot) int { return x.asked.Compare(y.asked) })
 	if !slices.IsSortedFunc(waiting, func(x, y *spot) int { return cmp.Compare(x.number, y.number) }) {
-		faults = append(faults, fmt.Sprintf("after a restart jobs wait out of order: %v", waiting))
+		for _, x := range waiting {
+			faults = append(faults, fmt.Sprintf("after a restart job %d waits out of order since %v", x.number, x.asked))
+		}
 	}
 	return faults
 }

@@ -301,8 +301,23 @@ func (h *host) restart() []string {
 	h.open()
 	h.audit.forget()
 	h.ledger.forget()
+	waited := h.queued()
 	h.start()
-	return append(faults, h.audit.queueOrder(h.sup.Load())...)
+	return append(faults, h.audit.queueOrder(h.sup.Load(), waited)...)
+}
+
+// queued gives those that wait in the record, for no resume. One that was about to start comes
+// to wait again later, when it is known that it had not begun.
+func (h *host) queued() map[string]bool {
+	waited := map[string]bool{}
+	check(h.store.View(func(tx *store.Tx) error {
+		live, err := tx.LiveJobs()
+		for _, j := range live {
+			waited[j.ID] = j.State == record.Queued && len(j.PauseReasons) == 0
+		}
+		return err
+	}))
+	return waited
 }
 
 // quit stops the supervisor and looks at what it has told.
