@@ -293,7 +293,7 @@ func (a *actor) told(ack ipc.State) {
 	case "fails":
 		a.finish(failed(ipc.Summary{Rollback: "failed"}), 1)
 	case "slow":
-		a.deaf = true
+		a.deaf, a.paused = true, false // who undoes is not paused any more
 		a.state(ipc.ActivityRollingBack)
 		for range 3 {
 			a.say(ipc.Beat{})
