@@ -26,9 +26,10 @@ func (s *Supervisor) Submit(ctx context.Context, r Request) (record.Job, error) 
 	if known, err := s.known(r); known != nil || err != nil {
 		return s.again(r, known), err
 	}
-	if err := s.open(); err != nil {
+	if err := s.enter(); err != nil {
 		return record.Job{}, err
 	}
+	defer s.jobs.Done()
 	if limit := s.queue.limitsNow().Queued; limit > 0 && s.queue.waitingJobs() >= limit {
 		return record.Job{}, record.Errorf(record.QueueFull, "%d jobs are waiting already", limit)
 	}

@@ -1,9 +1,11 @@
 package supervisor
 
 import (
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -112,6 +114,47 @@ func TestIdempotencyKey(t *testing.T) {
 	} else {
 		r.ended(j.ID, record.Succeeded)
 	}
+}
+
+// A request that came before Stop is answered before Stop returns, and its job
+// is there for the next start.
+func TestStopWaitsForWhoMakesAJob(t *testing.T) {
+	r := newRig(t)
+	inside, pass := make(chan struct{}), make(chan struct{})
+	entered := sync.OnceFunc(func() { close(inside) })
+	var made, early atomic.Bool
+	req := request(act("short"))
+	req.Also = func(*store.Tx) error {
+		entered()
+		<-pass
+		made.Store(true)
+		return nil
+	}
+	var all sync.WaitGroup
+	var j record.Job
+	var failed error
+	all.Go(func() { j, failed = r.sup.Submit(r.ctx(), req) })
+	<-inside
+	stopped := make(chan error)
+	go func() {
+		err := r.sup.Stop(r.ctx())
+		early.Store(!made.Load())
+		stopped <- err
+	}()
+	for r.sup.open() == nil { // Stop has begun
+		runtime.Gosched()
+	}
+	close(pass)
+	if err := <-stopped; err != nil || early.Load() {
+		t.Errorf("stopped before the job was made: %v, %v", early.Load(), err)
+	}
+	all.Wait()
+	if failed != nil {
+		t.Fatal(failed)
+	}
+	r.sup = New(r.cfg, r.store, r.keeper, r.hub)
+	r.start()
+	r.ended(j.ID, record.Succeeded)
 }
 
 func TestQueueIsBounded(t *testing.T) {

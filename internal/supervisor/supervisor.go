@@ -46,7 +46,7 @@ type Supervisor struct {
 	clock     func() time.Time // for the ages of records
 
 	stopping chan struct{}  // closed by Stop
-	jobs     sync.WaitGroup // goroutines of jobs
+	jobs     sync.WaitGroup // goroutines of jobs, and of who makes one
 
 	mu       sync.Mutex
 	live     map[string]*job
@@ -143,6 +143,23 @@ func (s *Supervisor) Drained() record.Drain {
 func (s *Supervisor) open() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.closed()
+}
+
+// enter is open for who makes a job. Stop waits until it calls jobs.Done: else
+// it could start the job's goroutine when all have ended.
+func (s *Supervisor) enter() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.closed()
+	if err == nil {
+		s.jobs.Add(1)
+	}
+	return err
+}
+
+// closed says why no new jobs are taken. It is called with mu held.
+func (s *Supervisor) closed() error {
 	switch {
 	case !s.started:
 		return record.Errorf(record.RecoveringCode, "storaged is starting or stopping").WithHint("try again in a moment")
