@@ -764,6 +764,7 @@ func (m *model) burst(s step, what func()) {
 			continue
 		} else {
 			o = verbOrder(b, j)
+			j.cancel = j.cancel || b.Do == "cancel" // its end may be seen before its answer
 		}
 		asked = append(asked, pair{j, o, m.host.send(o)})
 	}
