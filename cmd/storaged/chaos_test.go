@@ -280,35 +280,50 @@ type workload struct {
 	st   api.Started
 }
 
+// A host is used for so many kills or cancels, then comes another: thousands of
+// pools from earlier jobs would only make it slow.
+const (
+	killsPerHost   = 50
+	cancelsPerHost = 100
+)
+
 // TestKillsAtRandomMomentsLoseNothing kills the daemon, helpers, or both, again
 // and again, while jobs of all kinds run. Every accepted job keeps its number
 // and ends once, and what it left is what it says.
 func TestKillsAtRandomMomentsLoseNothing(t *testing.T) {
-	h := newDeadlyHost(t)
-	rng := rand.New(rand.NewPCG(*chaosSeed, 1))
+	for i, left := 0, *chaosKills; left > 0; i, left = i+1, left-killsPerHost {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			newDeadlyHost(t).suffer(rand.New(rand.NewPCG(*chaosSeed, uint64(i))), min(left, killsPerHost))
+		})
+	}
+}
+
+// suffer survives so many kills.
+func (h *host) suffer(rng *rand.Rand, kills int) {
 	var under []workload
-	count, jobs := 0, 0
-	for kill := range *chaosKills {
+	count, jobs, ofDaemon := 0, 0, 0
+	for kill := range kills {
 		for len(under) < 6 {
 			under = append(under, h.undertake(rng, count))
 			count++
 		}
 		pause := time.NewTimer(time.Duration(rng.IntN(150)) * time.Millisecond) // the moment is the point
 		<-pause.C
-		h.strike(rng)
+		if h.strike(rng) {
+			ofDaemon++
+		}
 		under = h.settle(under, &jobs)
-		if t.Failed() {
-			t.Fatalf("after kill %d (seed %d)", kill, *chaosSeed)
+		if h.t.Failed() {
+			h.t.Fatalf("after kill %d (seed %d)", kill, *chaosSeed)
 		}
 	}
 	for _, w := range under {
 		w.deed.check(h, w.n, h.end(w.st, nil))
 		jobs++
 	}
-	t.Logf("%d kills, %d jobs (seed %d)", *chaosKills, jobs, *chaosSeed)
+	h.t.Logf("%d kills, %d of them of the daemon, %d jobs (seed %d)", kills, ofDaemon, jobs, *chaosSeed)
 }
 
-// undertake starts a deed of any kind.
 func (h *host) undertake(rng *rand.Rand, count int) workload {
 	all := deeds()
 	w := workload{deed: all[rng.IntN(len(all))], n: fmt.Sprintf("r%d", count)}
@@ -321,7 +336,7 @@ func (h *host) undertake(rng *rand.Rand, count int) workload {
 }
 
 // strike kills the daemon, a helper, or both, and starts the daemon again.
-func (h *host) strike(rng *rand.Rand) {
+func (h *host) strike(rng *rand.Rand) (daemon bool) {
 	what := rng.IntN(4)
 	if helpers := h.processes(); what < 2 && len(helpers) > 0 {
 		victim, err := os.FindProcess(helpers[rng.IntN(len(helpers))])
@@ -333,6 +348,7 @@ func (h *host) strike(rng *rand.Rand) {
 		h.kill()
 		h.start()
 	}
+	return what > 0
 }
 
 // settle looks at every job that is under way, and checks those that have ended.
@@ -356,32 +372,21 @@ func (h *host) settle(under []workload, jobs *int) []workload {
 // TestCancelsAtRandomMomentsKeepTheirPromise cancels jobs of every kind at any
 // moment. How long each took from the cancel to the end is told, not judged.
 func TestCancelsAtRandomMomentsKeepTheirPromise(t *testing.T) {
-	h := newDeadlyHost(t)
-	rng := rand.New(rand.NewPCG(*chaosSeed, 2))
-	all, ends, took := deeds(), map[record.State]int{}, []time.Duration{}
-	for i := range *chaosCancels {
-		d, n := all[rng.IntN(len(all))], fmt.Sprintf("c%d", i)
-		d.prepare(h, n)
-		st, err := d.start(h, n, api.Submit{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		pause := time.NewTimer(time.Duration(rng.IntN(250)) * time.Millisecond) // the moment is the point
-		<-pause.C
-		asked := time.Now()
-		if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}); err != nil && record.CodeOf(err) != record.WrongState {
-			t.Fatal(err)
-		}
-		j := h.end(st, nil)
-		if j.State == record.Canceled {
-			took = append(took, time.Since(asked))
-		}
-		ends[j.State]++
-		d.check(h, n, j)
-		h.tidy(j)
-		if t.Failed() {
-			t.Fatalf("at cancel %d (seed %d)", i, *chaosSeed)
-		}
+	ends, took := map[record.State]int{}, []time.Duration{}
+	for i, left := 0, *chaosCancels; left > 0; i, left = i+1, left-cancelsPerHost {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			h, rng := newDeadlyHost(t), rand.New(rand.NewPCG(*chaosSeed, uint64(i)))
+			for n := range min(left, cancelsPerHost) {
+				state, after := h.thinkBetter(rng, fmt.Sprintf("c%d", n))
+				ends[state]++
+				if state == record.Canceled {
+					took = append(took, after)
+				}
+				if t.Failed() {
+					t.Fatalf("at cancel %d (seed %d)", n, *chaosSeed)
+				}
+			}
+		})
 	}
 	slices.Sort(took)
 	t.Logf("%d jobs: %v (seed %d)", *chaosCancels, ends, *chaosSeed)
@@ -389,6 +394,29 @@ func TestCancelsAtRandomMomentsKeepTheirPromise(t *testing.T) {
 		t.Fatal("nothing was ever canceled")
 	}
 	t.Logf("from cancel to end: median %v, 99 %% %v, worst %v", took[len(took)/2], took[len(took)*99/100], took[len(took)-1])
+}
+
+// thinkBetter starts a job of any kind and cancels it at any moment. It gives
+// the job's end, and how long after the cancel that was.
+func (h *host) thinkBetter(rng *rand.Rand, n string) (record.State, time.Duration) {
+	all := deeds()
+	d := all[rng.IntN(len(all))]
+	d.prepare(h, n)
+	st, err := d.start(h, n, api.Submit{})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	pause := time.NewTimer(time.Duration(rng.IntN(250)) * time.Millisecond) // the moment is the point
+	<-pause.C
+	asked := time.Now()
+	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}); err != nil && record.CodeOf(err) != record.WrongState {
+		h.t.Fatal(err)
+	}
+	j := h.end(st, nil)
+	after := time.Since(asked)
+	d.check(h, n, j)
+	h.tidy(j)
+	return j.State, after
 }
 
 // TestSixtyFourHelpersSurviveTheDaemon kills the daemon over as many copies as
