@@ -259,9 +259,12 @@ func (s *Service) reset() (start []work, err error) {
 	return start, err
 }
 
-// starts tells the job that starts the pool, which goes on by itself.
+// starts tells the job that will start the pool by itself: one that had not
+// begun. One that had has failed by the reboot.
 func starts(p *store.Pool) func(*store.Job) bool {
-	return func(j *store.Job) bool { return j.Kind == record.PoolStart && j.Objects[0].Pool == p.Name }
+	return func(j *store.Job) bool {
+		return j.Kind == record.PoolStart && j.Objects[0].Pool == p.Name && !j.Go && !j.CancelAsk
+	}
 }
 
 // hostStarted is the reason of a pool that nobody has started since a reboot.

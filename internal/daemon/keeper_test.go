@@ -376,7 +376,8 @@ func TestWhatCouldNotBeUndoneIsToldUntilItIsRemoved(t *testing.T) {
 	}
 }
 
-// A start that the host's end interrupted is queued again by itself.
+// A start that had not begun when the host ended is queued again by itself. One
+// that had begun, or was canceled, is over, and the pool needs another.
 func TestPoolIsStartedOnceAfterAReboot(t *testing.T) {
 	d := newDesk(t)
 	s := &Service{store: d.store, keeper: d.keeper}
@@ -399,9 +400,15 @@ func TestPoolIsStartedOnceAfterAReboot(t *testing.T) {
 		t.Errorf("it is started %d times", n)
 	}
 	j := d.job(work{Kind: record.PoolStart, Pool: "p", Type: "dir", Path: "/p"})
-	d.update(func(tx *store.Tx) error { return tx.PutJob(j) })
-	if n := begun(); n != 0 {
-		t.Errorf("beside a start of before it is started %d times", n)
+	for _, c := range []struct {
+		begun, canceled bool
+		starts          int
+	}{{false, false, 0}, {true, false, 1}, {false, true, 1}} {
+		j.Go, j.CancelAsk = c.begun, c.canceled
+		d.update(func(tx *store.Tx) error { return tx.PutJob(j) })
+		if n := begun(); n != c.starts {
+			t.Errorf("beside a start of before, %+v, it is started %d times", c, n)
+		}
 	}
 }
 
