@@ -105,6 +105,8 @@ func waits(b record.Blocker) string {
 	switch h := b.Holder; {
 	case h != nil && h.Number != 0:
 		text = fmt.Sprintf("waits for job %d", h.Number)
+	case h != nil && h.External != "" && (b.For == "hold" || b.For == "space"):
+		text = "waits: " + h.External // why it cannot start yet
 	case h != nil && h.External != "":
 		text = "waits for " + h.External
 	case b.For == "slot" && b.Device != "":

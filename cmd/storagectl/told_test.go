@@ -62,6 +62,16 @@ func TestCancelSaysWhatItWaitsFor(t *testing.T) {
 	}
 }
 
+func TestJobThatCannotStartYetSaysWhy(t *testing.T) {
+	for _, what := range []string{"hold", "space"} {
+		b := record.Blocker{For: what, Since: time.Now(), Holder: &record.Holder{External: "not yet: the pool is away"}}
+		j := record.Job{Number: 7, State: record.Queued, WaitingOn: []record.Blocker{b}}
+		if got := standing(&j); !strings.HasSuffix(got, "waits: not yet: the pool is away") {
+			t.Errorf("%s: shown as %q", what, got)
+		}
+	}
+}
+
 // What a clone leaves for a retry is no volume; what is kept on demand is one.
 func TestEndSaysWhatIsLeft(t *testing.T) {
 	j := record.Job{Number: 7, Kind: record.VolumeClone, State: record.Failed, Rollback: record.RollbackKept, OnFailure: record.RollbackOnFailure,

@@ -34,7 +34,10 @@ func BusyError(object string, blockers []record.Blocker) *record.Error {
 // heldBy is "read by job 410 (volume.clone, alice, since 09:12, ends about 09:40)".
 func heldBy(b record.Blocker) string {
 	h := b.Holder
-	if h.External != "" {
+	switch {
+	case h.External != "" && (b.For == "hold" || b.For == "space"):
+		return h.External // why the job could not start
+	case h.External != "":
 		return "in use by " + h.External
 	}
 	who := fmt.Sprintf("%s by job %d (%s", participle(h.Mode), h.Number, h.Kind)

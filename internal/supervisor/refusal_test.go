@@ -37,6 +37,10 @@ func TestBusyErrorSaysWhoWhatSinceWhenAndWhatToDo(t *testing.T) {
 	if e := BusyError("", []record.Blocker{lock}); e.Message != "images/base.raw is busy: in use by qemu pid 812" || e.Hint != "" {
 		t.Errorf("outside holder: %q, %q", e.Message, e.Hint)
 	}
+	away := record.Blocker{For: "hold", Holder: &record.Holder{External: "not yet: its pool is away"}}
+	if e := BusyError("p/v", []record.Blocker{away}); e.Message != "p/v is busy: not yet: its pool is away" {
+		t.Errorf("one that cannot start: %q", e.Message)
+	}
 	if e := BusyError("p/v", []record.Blocker{{For: "slot"}}); e.Message != "p/v is busy: it waits for a slot" {
 		t.Errorf("no holder: %q", e.Message)
 	}
