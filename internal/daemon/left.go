@@ -29,7 +29,7 @@ func (w work) started(tx *store.Tx) error {
 			return err
 		}
 		if p.State == record.PoolInactive && p.Reason == hostStarted {
-			return fmt.Errorf("%w: pool %q was not started since the host was", supervisor.ErrNotYet, p.Name)
+			return fmt.Errorf("%w: pool %q was not started since the host was; storagectl pool start %s does that", supervisor.ErrNotYet, p.Name, p.Name)
 		}
 	}
 	return nil
@@ -81,12 +81,8 @@ func (s *Service) leftovers() (out []string) {
 	err := s.store.View(func(tx *store.Tx) error {
 		pools, err := tx.Pools()
 		for _, p := range pools {
-			for _, id := range p.Left {
-				if j, err := tx.Job(id); err == nil && j.Rollback == record.RollbackFailed {
-					out = append(out, fmt.Sprintf("job %d could not undo its work: %q may be left in pool %q; storagectl pool refresh %s removes it, or says what is in the way",
-						j.Number, draftPath(p, id), p.Name, p.Name))
-				}
-			}
+			told, failed := leftIn(tx, p)
+			out, err = append(out, told...), errors.Join(err, failed)
 		}
 		return err
 	})
@@ -94,6 +90,22 @@ func (s *Service) leftovers() (out []string) {
 		s.log.Error("what jobs have left is not known", "error", err)
 	}
 	return out
+}
+
+// leftIn are those of one pool. The rest is told where a record cannot be read.
+func leftIn(tx *store.Tx, p *store.Pool) (out []string, failed error) {
+	for _, id := range p.Left {
+		j, err := tx.Job(id)
+		switch {
+		case errors.Is(err, store.ErrNotFound): // forgotten
+		case err != nil:
+			failed = errors.Join(failed, err)
+		case j.Rollback == record.RollbackFailed:
+			out = append(out, fmt.Sprintf("job %d could not undo its work: %q may be left in pool %q; storagectl pool refresh %s removes it, or says what is in the way",
+				j.Number, draftPath(p, id), p.Name, p.Name))
+		}
+	}
+	return out, failed
 }
 
 // unresumable says of an ended job that nobody can go on from its checkpoint
