@@ -44,7 +44,7 @@ type job struct {
 	run     running
 	verdict *verdict
 	noticed noticed
-	delayed record.Blocker // why it could not start the last time
+	delayed record.Blocker // why it cannot start yet; zero: it can
 }
 
 // shown is what others may see of a job. It is never changed.

@@ -129,6 +129,7 @@ func (j *job) start() stage {
 	var refusal *record.Error
 	switch {
 	case err == nil:
+		j.delayed = record.Blocker{}
 		crash.At(crash.Granted)
 		return (*job).launch
 	case errors.As(err, &refusal):
