@@ -72,7 +72,7 @@ func (w filled) work(ctx context.Context, r *run) error {
 		w.in.made(r, header)
 	}
 	if err == nil && header.Backing != "" && !plain(r.report.Volume.Format) {
-		r.warn("the image names %q as its backing file: whoever opens the volume opens that too", backends.Escape(header.Backing))
+		r.warn("the image names \"%s\" as its backing file: whoever opens the volume opens that too", backends.Escape(header.Backing))
 	}
 	return err
 }
