@@ -253,6 +253,9 @@ func allocation(given string) *api.Allocation {
 	return &api.Allocation{Bytes: n}
 }
 
+// anyCapacity is that of what nobody here can tell the capacity of.
+const anyCapacity = -1
+
 // volumeSpec is what a volume must be to be taken for the one asked for. An
 // empty format is any, and so is a capacity of anyCapacity.
 type volumeSpec struct {
@@ -266,8 +269,7 @@ type sameVolume struct {
 	Changed bool `json:"changed"`
 }
 
-// existOK takes, with --exist-ok, a volume that matches for the one asked for.
-// String says it in a sentence.
+// String is what it is called in a sentence.
 func (w volumeSpec) String() string {
 	if w.capacity == anyCapacity {
 		return cmp.Or(w.format, "raw")
@@ -275,9 +277,7 @@ func (w volumeSpec) String() string {
 	return quantity.FormatBoth(w.capacity)
 }
 
-// anyCapacity is that of what nobody here can tell the capacity of.
-const anyCapacity = -1
-
+// existOK takes, with --exist-ok, a volume that matches for the one asked for.
 func (s *session) existOK(r volumeRef, want volumeSpec) func(context.Context, error) (any, error) {
 	return func(ctx context.Context, failure error) (any, error) {
 		if !s.cli.Bool("exist-ok") || record.CodeOf(failure) != record.Exists {

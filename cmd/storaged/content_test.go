@@ -24,7 +24,7 @@ import (
 	"storaged/internal/sparse"
 )
 
-// noise is that many bytes that nobody can guess.
+// noise is that many bytes without a pattern, the same for each size.
 func noise(size int) []byte {
 	b := make([]byte, size)
 	rand.NewChaCha8([32]byte{byte(size), 7}).Read(b)

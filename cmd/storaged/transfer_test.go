@@ -61,16 +61,18 @@ func (h *host) piped(args ...string) (*program, io.WriteCloser) {
 	return p, in
 }
 
-// newest waits for a job of that kind, the newest there is.
-func (h *host) newest(kind record.Kind) record.Job {
+// newest waits for a live job of that kind, and gives the newest.
+func (h *host) newest(kind record.Kind) (j record.Job) {
 	h.t.Helper()
-	for {
+	h.await("a live "+string(kind), func() bool {
 		l, err := h.client.Jobs(h.ctx(), api.JobFilter{Kinds: []string{string(kind)}, States: []string{"live"}}, api.Page{Limit: 1})
 		h.must(err)
 		if len(l.Items) > 0 {
-			return l.Items[0]
+			j = l.Items[0]
 		}
-	}
+		return len(l.Items) > 0
+	})
+	return j
 }
 
 // does fails unless storagectl ends with that code, and says text.

@@ -36,8 +36,7 @@ const (
 	holeSize = 2 * gib
 )
 
-// virshShare is what ours may take of the time of virsh: it is to be so many
-// times as fast.
+// What ours may take of the time of virsh: it is to be so many times as fast.
 const (
 	virshCopyShare   = 1 / 1.3
 	virshStreamShare = 1 / 1.5
