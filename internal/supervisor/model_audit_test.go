@@ -61,6 +61,7 @@ type spot struct {
 	part     int64
 	paused   bool
 	reasons  int
+	over     bool // its end is durable, and it is about to leave
 	role     role
 }
 
@@ -118,7 +119,7 @@ func pictureOf(s *Supervisor, ageing time.Duration) *picture {
 		m := &spot{
 			id: id, number: rec.Number, class: rec.Class, due: rec.Created.Add(steps[at.priority] * ageing), asked: at.asked,
 			standing: at.standing, objects: rec.Objects, held: q.locks.Held(id), blocks: q.locks.Blockers(id),
-			limit: at.limit, part: at.j.part.Load(), paused: at.paused, reasons: len(rec.PauseReasons), role: roleOf(rec.Argv),
+			limit: at.limit, part: at.j.part.Load(), paused: at.paused, reasons: len(rec.PauseReasons), over: rec.State.Terminal(), role: roleOf(rec.Argv),
 		}
 		for _, o := range rec.Objects {
 			if !slices.Contains(m.pools, o.Pool) {
@@ -304,7 +305,7 @@ func alone(job string, first, second map[string]resident) bool {
 // who hold or asked before and are in its way.
 func (a *auditor) checkWaiting(p *picture) {
 	for _, x := range p.spots {
-		if x.standing == isHeld && x.reasons == 0 {
+		if x.standing == isHeld && x.reasons == 0 && !x.over {
 			a.fault("job %d is held back without a reason", x.number)
 		}
 		if x.standing != wantsLock {
