@@ -1023,6 +1023,9 @@ func (m *model) verifyEnd(j *modelJob, r record.Job) {
 	if r.CanceledBy != nil && !j.cancel && !j.struck {
 		m.fail("job %d was canceled by nobody, and says %+v", r.Number, *r.CanceledBy)
 	}
+	if r.State == record.Canceled && r.Error != nil && r.Error.Code != record.CanceledCode {
+		m.fail("job %d was canceled, and says %+v", r.Number, r.Error)
+	}
 	if (r.Error == nil) != (r.State == record.Succeeded) || r.Cancelable || len(r.WaitingOn) > 0 {
 		m.fail("job %d has ended as %+v", r.Number, r)
 	}

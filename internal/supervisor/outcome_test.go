@@ -8,6 +8,7 @@ import (
 
 	"storaged/internal/ipc"
 	"storaged/internal/record"
+	"storaged/internal/store"
 	"storaged/internal/supervisor/process"
 )
 
@@ -104,5 +105,20 @@ func TestSettledOutcome(t *testing.T) {
 				t.Errorf("%+v, want %s, %s", v, c.state, c.rollback)
 			}
 		})
+	}
+}
+
+// What a helper settles was decided before: a cancel that comes while nobody
+// knows yet where that stands makes no canceled job of a failed one.
+func TestWhatWasDecidedBeforeARestartStays(t *testing.T) {
+	failure := record.Errorf(record.Killed, "the helper was killed by SIGKILL")
+	for _, c := range []struct {
+		err  *record.Error
+		want record.State
+	}{{failure, record.Failed}, {canceledError(), record.Canceled}} {
+		r := &store.Job{CancelAsk: true, Undo: true, Job: record.Job{Error: c.err}}
+		if v := firstVerdict(r); v.state != c.want || v.err != c.err {
+			t.Errorf("%v: %s (%v), want %s", c.err, v.state, v.err, c.want)
+		}
 	}
 }

@@ -227,10 +227,11 @@ func (j *job) unsettledYet(e ending) bool {
 	return e.unreached() || e.report == nil && (j.h == nil || j.h.proc == nil)
 }
 
-// firstVerdict gives what had been decided when the settling began.
+// firstVerdict gives what had been decided when the settling began. A cancel that
+// came since does not change why the helper ended.
 func firstVerdict(r *store.Job) verdict {
 	v := verdict{state: record.Failed, err: r.Error, rollback: record.RollbackNone}
-	if r.CancelAsk {
+	if r.Error != nil && r.Error.Code == record.CanceledCode {
 		v.state = record.Canceled
 	}
 	if v.err == nil {
