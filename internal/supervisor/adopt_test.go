@@ -386,6 +386,23 @@ func TestHelperStoppedForAFaultIsNotCanceledAfterARestart(t *testing.T) {
 	}
 }
 
+// The same holds for one whose client was silent.
+func TestJobThatWasFailedIsNotCanceledAfterARestart(t *testing.T) {
+	g := newGate(t)
+	r := newRig(t)
+	id := r.submit(request(act("slowRollback", g.path))).ID
+	r.untilState(id, record.Running)
+	if _, err := r.sup.Fail(id, record.Errorf(record.Interrupted, "nothing came")); err != nil {
+		t.Fatal(err)
+	}
+	r.again()
+	g.open()
+	j := r.ended(id, record.Failed)
+	if j.Code() != record.Interrupted || j.Error.Message != "nothing came" || j.CanceledBy != nil {
+		t.Errorf("error %+v, canceled by %+v", j.Error, j.CanceledBy)
+	}
+}
+
 func TestDirectoriesWithoutRecordAreRemoved(t *testing.T) {
 	r := stillRig(t, t.TempDir())
 	const id = "01993c1e-8f5e-7cc3-b0a4-5a3a1b0b9c11"

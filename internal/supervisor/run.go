@@ -338,12 +338,20 @@ func (j *job) unreadable() {
 	if err == nil || j.run.free {
 		return
 	}
-	j.blame(record.Errorf(record.Internal, "the helper broke the protocol: %v", err))
+	fault := record.Errorf(record.Internal, "the helper broke the protocol: %v", err)
 	if !j.rec.Go {
+		j.blame(fault)
 		j.kill()
 		return
 	}
-	// Its result will say canceled, and who reads that must know that it was not.
+	j.stopHelper(fault)
+}
+
+// stopHelper ends a helper that was let go, for another reason than a cancel.
+// Its result will say canceled, and who reads that, after a restart too, must
+// know that it was not.
+func (j *job) stopHelper(why *record.Error) {
+	j.blame(why)
 	j.settleFor(func(r *store.Job) { r.Fault = j.run.fault })
 	j.cancelHelper()
 }

@@ -53,8 +53,7 @@ func (s *Supervisor) Fail(id string, why *record.Error) (record.Job, error) {
 		if j.rec.State != record.Running {
 			return record.Errorf(record.WrongState, "job %d is %s, not at work", j.rec.Number, j.rec.State)
 		}
-		j.blame(why)
-		j.cancelHelper()
+		j.stopHelper(why)
 		return nil
 	})
 }
