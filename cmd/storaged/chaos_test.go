@@ -324,6 +324,7 @@ func (h *host) suffer(rng *rand.Rand, kills int) {
 	h.t.Logf("%d kills, %d of them of the daemon, %d jobs (seed %d)", kills, ofDaemon, jobs, *chaosSeed)
 }
 
+// undertake starts a deed of any kind.
 func (h *host) undertake(rng *rand.Rand, count int) workload {
 	all := deeds()
 	w := workload{deed: all[rng.IntN(len(all))], n: fmt.Sprintf("r%d", count)}
@@ -335,7 +336,8 @@ func (h *host) undertake(rng *rand.Rand, count int) workload {
 	return w
 }
 
-// strike kills the daemon, a helper, or both, and starts the daemon again.
+// strike kills the daemon, a helper, or both, and starts the daemon again. It
+// tells whether the daemon was killed.
 func (h *host) strike(rng *rand.Rand) (daemon bool) {
 	what := rng.IntN(4)
 	if helpers := h.processes(); what < 2 && len(helpers) > 0 {
