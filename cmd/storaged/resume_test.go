@@ -266,7 +266,15 @@ func TestInterruptedJobWaitsUntilItsPoolIsStarted(t *testing.T) {
 	if j := waiting(st.Job.ID); j.Resumed != 1 {
 		t.Errorf("%+v", j)
 	}
+	h.must(os.Rename(h.pool, h.pool+".away"))
 	start, err := h.client.StartPool(h.ctx(), api.Submit{}, "pool", api.JobOptions{})
+	if j := h.end(start, err); j.State != record.Failed {
+		t.Errorf("a pool without its directory was started: %+v", j)
+	}
+	waiting(st.Job.ID)
+	waiting(behind.Job.ID)
+	h.must(os.Rename(h.pool+".away", h.pool))
+	start, err = h.client.StartPool(h.ctx(), api.Submit{}, "pool", api.JobOptions{})
 	h.succeed(start, err)
 	h.unlimit(before)
 	if j := h.succeed(st, nil); j.Resumed != 1 || *j.Stats.BytesWritten > 80*mib {

@@ -57,6 +57,7 @@ func Run(ctx context.Context, setup Setup) error {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
 
+	goAhead()
 	c, log := setup.Config, setup.Log
 	if err := makeDirs(c); err != nil {
 		return err
@@ -246,7 +247,8 @@ func (s *Service) reset() (start []work, err error) {
 				continue
 			}
 			p.Boot, p.Before, p.Job = s.keeper.boot, "", 0 // what a job of before would go back to is over
-			s.keeper.move(p, record.PoolInactive, hostStarted)
+			p.NotStarted = true
+			s.keeper.move(p, record.PoolInactive, "host was started")
 			if err := tx.PutPool(p); err != nil {
 				return err
 			}
@@ -266,9 +268,6 @@ func starts(p *store.Pool) func(*store.Job) bool {
 		return j.Kind == record.PoolStart && j.Objects[0].Pool == p.Name && !j.Go && !j.CancelAsk
 	}
 }
-
-// hostStarted is the reason of a pool that nobody has started since a reboot.
-const hostStarted = "host was started"
 
 // startOwn starts jobs that the daemon itself wants.
 func (s *Service) startOwn(ctx context.Context, all []work) {

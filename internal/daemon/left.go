@@ -28,7 +28,7 @@ func (w work) started(tx *store.Tx) error {
 		if err != nil {
 			return err
 		}
-		if p.State == record.PoolInactive && p.Reason == hostStarted {
+		if p.NotStarted {
 			return fmt.Errorf("%w: pool %q was not started since the host was; storagectl pool start %s does that", supervisor.ErrNotYet, p.Name, p.Name)
 		}
 	}

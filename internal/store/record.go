@@ -49,10 +49,12 @@ type Pool struct {
 	Promised int64     `json:"promised"`          // bytes that live jobs were promised, queued ones too
 	Defined  *Defining `json:"defined,omitempty"` // by which request
 
-	Boot   string           `json:"boot"`   // boot id under which it was last active
-	Before record.PoolState `json:"before"` // state to go back to when the job that has the pool ends
-	Job    int64            `json:"job"`    // number of that job; 0: none has it
-	Left   []string         `json:"left"`   // uuids of ended jobs that left something unfinished in it, for a retry to go on with
+	Boot string `json:"boot"` // boot id under which it was last active
+	// NotStarted says that it was not active since the host was started.
+	NotStarted bool             `json:"not_started,omitempty"`
+	Before     record.PoolState `json:"before"` // state to go back to when the job that has the pool ends
+	Job        int64            `json:"job"`    // number of that job; 0: none has it
+	Left       []string         `json:"left"`   // uuids of ended jobs that left something unfinished in it, for a retry to go on with
 }
 
 // Defining is the request that defined a pool, if it had an idempotency key.

@@ -57,6 +57,7 @@ func startRig(ctx context.Context, bin string) (*rig, error) {
 	cmd := exec.Command(filepath.Join(bin, "storaged"), "--config", config, "--socket", sock,
 		"--state-dir", filepath.Join(dir, "state"), "--runtime-dir", filepath.Join(dir, "run"))
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // as a service manager starts it
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

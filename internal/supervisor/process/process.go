@@ -90,6 +90,7 @@ func Start(s Spec) (*Proc, error) {
 	}
 	p.Release() // the pidfd is our handle
 	expose(pid)
+	level(pid)
 	st, err := readStat(pid)
 	if err != nil {
 		return nil, fmt.Errorf("internal error: child %d is not in /proc: %w", pid, err)
@@ -105,6 +106,16 @@ func expose(pid int) {
 	own, err := os.ReadFile("/proc/self/oom_score_adj")
 	if err == nil && strings.HasPrefix(string(own), "-") {
 		_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("0"), 0)
+	}
+}
+
+// level takes away from a child, which leads a process group of its own, that we
+// go before others on a busy processor: it competes with guests. A child that
+// has ended already needs none of this.
+func level(pid int) {
+	const neutral = 20 // what getpriority(2) gives for nice 0, and more for less
+	if own, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err == nil && own > neutral {
+		_ = unix.Setpriority(unix.PRIO_PGRP, pid, 0)
 	}
 }
 

@@ -1,0 +1,51 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"storaged/internal/testenv"
+)
+
+// niceValues gives those of all threads of a process, by proc_pid_stat(5).
+func niceValues(t *testing.T, pid int) []string {
+	t.Helper()
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(stats) == 0 {
+		t.Fatalf("process %d has no threads: %v", pid, err)
+	}
+	var values []string
+	for _, path := range stats {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // the thread has ended
+		}
+		_, rest, _ := strings.Cut(string(b), ") ")
+		values = append(values, strings.Fields(rest)[16])
+	}
+	return values
+}
+
+// The daemon answers while its helpers keep the processors busy; a helper goes
+// before nobody. Who starts the daemon with a nice value of his own knows why.
+func TestDaemonGoesBeforeItsHelpers(t *testing.T) {
+	testenv.Root(t)
+	h := newHost(t)
+	h.random("base", 8*mib)
+	st := h.slowClone("copy")
+	daemon, helper := "-10", "0"
+	if ours := niceValues(t, os.Getpid())[0]; ours != "0" {
+		daemon, helper = ours, ours
+	}
+	for pid, want := range map[int]string{h.daemon.Process.Pid: daemon, h.processes()[0]: helper} {
+		for _, got := range niceValues(t, pid) {
+			if got != want {
+				t.Errorf("a thread of process %d has the nice value %s, want %s", pid, got, want)
+			}
+		}
+	}
+	h.unlimited(st)
+}
