@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -12,6 +13,9 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/testenv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -139,6 +143,18 @@ func TestDescriptorsOfTheChild(t *testing.T) {
 		if err == nil && to != "/dev/null" && to != f.Lock && !strings.HasSuffix(to, "/log") {
 			t.Errorf("%s is %s", fd, to)
 		}
+	}
+}
+
+func TestChildOfAFavouredProcessIsNotFavoured(t *testing.T) {
+	testenv.Root(t)
+	runtime.LockOSThread() // never unlocked: the thread ends with the test
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, -5); err != nil {
+		t.Fatal(err)
+	}
+	p, _ := sh(t, "sleep 60", Cgroups{})
+	if got, err := unix.Getpriority(unix.PRIO_PROCESS, p.PID()); got != 20 || err != nil { // 20 less the nice value
+		t.Errorf("its nice value is %d (%v)", 20-got, err)
 	}
 }
 
