@@ -237,6 +237,6 @@ func (k *keeper) move(p *store.Pool, s record.PoolState, reason string) {
 		p.Since = k.now()
 	}
 	p.State, p.Reason = s, reason
-	p.NotStarted = p.NotStarted && s != record.PoolActive
+	p.NotStarted = p.NotStarted && s != record.PoolActive && s != record.PoolDegraded
 	p.Generation++
 }

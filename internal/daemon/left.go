@@ -192,7 +192,7 @@ func (k *keeper) tidying(tx *store.Tx) ([]work, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(ids) > 0 && lookable(p) {
+		if len(ids) > 0 && lookable(p) && p.State != record.PoolUnreachable { // a refresh of that would fail, hour by hour
 			out = append(out, poolWork(p, record.PoolRefresh))
 		}
 	}
