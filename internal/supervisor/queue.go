@@ -355,10 +355,10 @@ func (q *queue) fill() {
 }
 
 // What an answer to "why does it wait" names at most. Of those who only asked
-// earlier the first few will do: the position counts them all.
+// earlier the first will do: the position counts them all.
 const (
 	maxHolders = 16
-	maxAskers  = 4
+	maxAskers  = 1
 )
 
 // blockers says why a job waits, by the same facts by which it is granted.
