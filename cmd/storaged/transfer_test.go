@@ -22,8 +22,7 @@ import (
 type program struct {
 	*exec.Cmd
 	h   *host
-	out io.ReadCloser // nil: it has been given somewhere else to write to
-	log bytes.Buffer  // standard error, to be read after the end
+	log bytes.Buffer // standard error, to be read after the end
 }
 
 // spawn starts storagectl; prepare may change the command first.
