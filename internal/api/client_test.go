@@ -173,7 +173,11 @@ func handing(call func(*os.File) (api.Started, error)) (any, error) {
 func TestClientReachesEveryMethodOfTheService(t *testing.T) {
 	service := reflect.TypeFor[api.Service]()
 	for i := range service.NumMethod() {
-		if name := service.Method(i).Name; every[name] == nil {
+		name := service.Method(i).Name
+		if name == "FailJob" {
+			continue // the server calls it, for a client that is silent (TestSilenceOfAClientHasItsBound)
+		}
+		if every[name] == nil {
 			t.Errorf("no call of the client is tried for %s", name)
 		}
 	}
