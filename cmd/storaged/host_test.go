@@ -178,7 +178,9 @@ func (h *host) check() {
 	}
 	for _, j := range jobs.Items {
 		if j.Owner.Via == "daemon" { // a refresh after a restore, say, which no test began
-			_, _ = h.client.WaitJob(ctx, j.ID, patience)
+			if end, err := h.client.WaitJob(ctx, j.ID, patience); err != nil || !end.State.Terminal() {
+				h.t.Errorf("job %d of the daemon's own does not end: %s (%v)", j.Number, end.State, err)
+			}
 			continue
 		}
 		h.t.Errorf("job %d is left %s", j.Number, j.State)
