@@ -40,7 +40,7 @@ func buildAllocate(c *cli.Context) (task, error) {
 		return task{}, err
 	}
 	a := allocation{at: at, spec: diskio.AllocateSpec{Capacity: capacity, Allocation: allocationFlag(c, capacity)}, format: c.String("format")}
-	if a.format != formatRaw {
+	if a.format != record.FormatRaw {
 		return task{}, record.Errorf(record.Unsupported, "a volume of format %s can be made of a content only (--source)", a.format)
 	}
 	return task{

@@ -71,7 +71,7 @@ func (w filled) work(ctx context.Context, r *run) error {
 	if err == nil {
 		w.in.made(r, header)
 	}
-	if err == nil && header.Backing != "" && !plain(r.report.Volume.Format) {
+	if err == nil && header.Backing != "" && !record.Plain(r.report.Volume.Format) {
 		r.warn("the image names \"%s\" as its backing file: whoever opens the volume opens that too", backends.Escape(header.Backing))
 	}
 	return err

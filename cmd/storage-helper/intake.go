@@ -29,8 +29,8 @@ func contentFlags(more ...cli.Flag) []cli.Flag {
 		&cli.StringFlag{Name: "source", Usage: "`FILE` that has the content; - is standard input, fd:N an open descriptor"},
 		streamFlag(),
 		&cli.StringFlag{Name: "length", Usage: "`SIZE` of the content, default all that there is"},
-		&cli.StringFlag{Name: "format", Value: formatRaw, Usage: "format of the volume: `" + strings.Join(formats(), "|") + "`, default raw"},
-		&cli.StringFlag{Name: "as-format", Usage: "take the content for one in `" + strings.Join(formats(), "|") + "`; raw is anything"},
+		&cli.StringFlag{Name: "format", Value: record.FormatRaw, Usage: "format of the volume: `" + strings.Join(record.Formats, "|") + "`, default raw"},
+		&cli.StringFlag{Name: "as-format", Usage: "take the content for one in `" + strings.Join(record.Formats, "|") + "`; raw is anything"},
 		&cli.BoolFlag{Name: "detect-zeros", Usage: "make holes where the content is zeros"},
 		checksumFlag(),
 	)
@@ -42,13 +42,6 @@ func streamFlag() cli.Flag {
 
 func checksumFlag() cli.Flag {
 	return &cli.StringFlag{Name: "checksum", Usage: "give the checksum by sha256 or crc32c, default the latter; with :HEX fail if it is another: `ALGORITHM[:HEX]`"}
-}
-
-const formatRaw = "raw"
-
-// formats are those that a header tells.
-func formats() []string {
-	return []string{formatRaw, "qcow2", "qcow", "qed", "vmdk", "vdi", "vhdx", "vpc", "iso"}
 }
 
 // intake is a content that comes from outside, and what must hold of it.
@@ -241,22 +234,19 @@ func (in intake) checkHeader(head []byte) (image.Header, error) {
 	if in.as != "" {
 		want = in.as
 	}
-	same := h.Format == want || plain(h.Format) && plain(want)
-	if same || in.as == formatRaw {
+	same := h.Format == want || record.Plain(h.Format) && record.Plain(want)
+	if same || in.as == record.FormatRaw {
 		return h, nil
 	}
 	e := &ipc.Error{Code: string(record.Invalid), Offset: -1}
 	e.Message = fmt.Sprintf("the content begins like an image in format %s, and the volume is %s; nothing was written", h.Format, want)
 	e.Hint = fmt.Sprintf("--as-format raw takes it as it is, --as-format %s makes the volume one in that format", h.Format)
-	if h.Format == formatRaw {
+	if h.Format == record.FormatRaw {
 		e.Message = fmt.Sprintf("the content does not begin like an image in format %s; nothing was written", want)
 		e.Hint = "--as-format raw makes the volume a raw one"
 	}
 	return h, e
 }
-
-// plain reports whether a format is that of bytes as a guest sees them.
-func plain(format string) bool { return format == formatRaw || format == "iso" }
 
 // made tells the format of a volume that the content made, and what its header
 // says.
@@ -266,7 +256,7 @@ func (in intake) made(r *run, h image.Header) {
 		format = in.as
 	}
 	v := r.report.Volume
-	if v == nil || plain(format) {
+	if v == nil || record.Plain(format) {
 		return
 	}
 	v.Format, v.Backing = format, backends.Escape(h.Backing)

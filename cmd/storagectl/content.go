@@ -241,7 +241,7 @@ func (s *session) createFrom(ctx context.Context, r volumeRef, capacity int64) e
 	want := volumeSpec{capacity, cmp.Or(req.AsFormat, req.Create.Format)}
 	switch {
 	case capacity != 0:
-	case src.file == nil || want.format != "" && want.format != "raw": // a stream's length or an image's header tells
+	case src.file == nil || !record.Plain(cmp.Or(want.format, record.FormatRaw)): // a stream's length or an image's header tells
 		want.capacity = anyCapacity
 	default:
 		st, err := src.file.Stat()

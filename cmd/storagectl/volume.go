@@ -272,7 +272,7 @@ type sameVolume struct {
 // String is what it is called in a sentence.
 func (w volumeSpec) String() string {
 	if w.capacity == anyCapacity {
-		return cmp.Or(w.format, "raw")
+		return cmp.Or(w.format, record.FormatRaw)
 	}
 	return quantity.FormatBoth(w.capacity)
 }

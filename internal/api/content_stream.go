@@ -220,7 +220,7 @@ func getContent(c *call) error {
 	}
 	form := c.answerForm()
 	asked := span{len: -1} // of other formats nobody here knows the file's length
-	if v.Format == "raw" {
+	if v.Format == record.FormatRaw {
 		c.Header().Set("Accept-Ranges", "bytes")
 		c.Header().Set("ETag", etag(v.Generation))
 		if asked, err = c.rangeOf(v.Capacity, etag(v.Generation)); err != nil {

@@ -78,7 +78,7 @@ func contentArgs(argv []string, w work) []string {
 func downloadArgv(w work) []string {
 	argv := idArg([]string{"download", "--volume", w.Path, "--volume-type", w.Type}, "--pool-id", w.PoolID)
 	argv = handedArgs(append(argv, "--offset", bytesArg(w.Offset)), "--target", w)
-	if w.Format == "raw" {
+	if w.Format == record.FormatRaw {
 		argv = append(argv, "--size", bytesArg(w.Capacity)) // of other formats nobody here knows the file's
 	}
 	return argv

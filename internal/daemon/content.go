@@ -11,18 +11,11 @@ import (
 	"storaged/internal/store"
 )
 
-// contentFormats are those that a content may be taken for: the ones that its
-// header tells.
-var contentFormats = []string{"raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vhdx", "vpc", "iso"}
-
-// plainFormats are those of which a file is as long as its guest sees it.
-var plainFormats = []string{"raw", "iso"}
-
 func checkFormat(field, format string) error {
-	if format == "" || slices.Contains(contentFormats, format) {
+	if format == "" || slices.Contains(record.Formats, format) {
 		return nil
 	}
-	return record.Errorf(record.Invalid, "%s is %.40q, not one of %s", field, format, list(contentFormats, 20))
+	return record.Errorf(record.Invalid, "%s is %.40q, not one of %s", field, format, list(record.Formats, 20))
 }
 
 // UploadVolume writes a content into a volume.
@@ -75,7 +68,7 @@ func checkUpload(r *api.VolumeUpload) error {
 		return record.Errorf(record.Invalid, "a new volume is made of a whole content")
 	case c.Capacity < 0:
 		return record.Errorf(record.Invalid, "capacity must not be negative: %d", c.Capacity)
-	case c.Capacity > 0 && !slices.Contains(plainFormats, cmp.Or(r.AsFormat, c.Format, "raw")):
+	case c.Capacity > 0 && !record.Plain(cmp.Or(r.AsFormat, c.Format, record.FormatRaw)):
 		return record.Errorf(record.Invalid, "an image in format %s has its capacity in its header, and is put as it is", cmp.Or(r.AsFormat, c.Format)).
 			WithHint("leave the size out")
 	case c.Allocation != nil && c.Allocation.Full && c.Capacity == 0 && r.Length == nil:
@@ -121,7 +114,7 @@ func filledWork(tx *store.Tx, pool string, r api.VolumeUpload) (work, error) {
 	case r.AsFormat != "":
 		w.Format = r.AsFormat
 	case w.Format == "":
-		w.Format = "raw"
+		w.Format = record.FormatRaw
 	}
 	if a := r.Create.Allocation; a != nil {
 		if w.Allocation = a.Bytes; a.Full {
@@ -137,7 +130,7 @@ func filledWork(tx *store.Tx, pool string, r api.VolumeUpload) (work, error) {
 
 // uploadable refuses an upload that does not fit, as far as the catalogue knows.
 func uploadable(v *store.Volume, w work) error {
-	if v.Format != "raw" {
+	if v.Format != record.FormatRaw {
 		return record.Errorf(record.Unsupported, "uploading into volumes of format %q is not supported: its file would have to change its length", v.Format).
 			WithHint("delete it, and create it from the file: storagectl vol create %s/%s --from FILE --format %s", v.Pool, v.Name, v.Format)
 	}
@@ -214,7 +207,7 @@ func (s *Service) DownloadVolume(ctx context.Context, sub api.Submit, pool, volu
 		}
 		w := contentWork(volumeWork(p, record.VolumeDownload, v.Name), r.Data)
 		w.Format, w.Capacity, w.Offset, w.Length, w.Checksum = v.Format, v.Capacity, r.Offset, r.Length, r.Checksum
-		if v.Format == "raw" && (w.Offset > v.Capacity || w.Length != nil && *w.Length > v.Capacity-w.Offset) {
+		if v.Format == record.FormatRaw && (w.Offset > v.Capacity || w.Length != nil && *w.Length > v.Capacity-w.Offset) {
 			return work{}, record.Errorf(record.RangeUnsat, "volume %s has %s, and ends before what is to be read", quoted(v.Pool, v.Name), quantity.FormatBoth(v.Capacity))
 		}
 		return w, nil

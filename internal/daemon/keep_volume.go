@@ -132,7 +132,7 @@ func (k *keeper) observe(v *store.Volume, e end) {
 func (k *keeper) see(v *store.Volume, it ipc.Item) {
 	v.Allocation = it.Allocation
 	switch {
-	case v.Format == "raw":
+	case v.Format == record.FormatRaw:
 		v.Capacity, v.Backing = it.Size, ""
 	case v.Format == "", it.Format != "":
 		v.Capacity, v.Backing = it.Capacity, it.Backing

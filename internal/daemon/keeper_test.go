@@ -449,7 +449,7 @@ func TestRefreshLeavesAloneWhatJobsHave(t *testing.T) {
 			t.Errorf("%s: in the catalogue %v, want %v", name, got, want)
 		}
 	}
-	if v := d.volume("same"); v.Format != "raw" || v.Capacity != 10 {
+	if v := d.volume("same"); v.Format != record.FormatRaw || v.Capacity != 10 {
 		t.Errorf("a guest's header was believed: %+v", v)
 	}
 	if v := d.volume("theirs"); v.Origin != record.Found || v.Capacity != 7 {

@@ -65,7 +65,7 @@ func TestMoveEndsAsFarAsItCame(t *testing.T) {
 				if v == nil && want == "" {
 					continue
 				}
-				if v == nil || v.State != want || v.Description != "a disk" || v.Format != "raw" || *v.CreatedBy != *was.CreatedBy {
+				if v == nil || v.State != want || v.Description != "a disk" || v.Format != record.FormatRaw || *v.CreatedBy != *was.CreatedBy {
 					t.Errorf("%s is %+v, want %q", name, v, want)
 				}
 			}

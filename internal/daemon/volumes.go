@@ -156,7 +156,7 @@ func checkCreate(r *api.VolumeCreate) error {
 		return err
 	}
 	if r.Format == "" {
-		r.Format = "raw"
+		r.Format = record.FormatRaw
 	}
 	switch {
 	case r.Backing != "":
@@ -234,7 +234,7 @@ func cloneWork(from, to *store.Pool, v *store.Volume, r api.VolumeClone) (work, 
 	switch {
 	case r.Format != "" && r.Format != v.Format:
 		return work{}, record.Errorf(record.Unsupported, "converting %q to %q while cloning is not supported yet", v.Format, r.Format)
-	case v.Format != "raw" && r.Size != 0:
+	case v.Format != record.FormatRaw && r.Size != 0:
 		return work{}, record.Errorf(record.Unsupported, "a clone of format %q keeps its size", v.Format)
 	case r.Size != 0 && r.Size < v.Capacity:
 		return work{}, record.Errorf(record.Invalid, "size of %s is less than the source's capacity of %s", quantity.FormatBoth(r.Size), quantity.FormatBoth(v.Capacity))
@@ -245,7 +245,7 @@ func cloneWork(from, to *store.Pool, v *store.Volume, r api.VolumeClone) (work, 
 		w.Promise = promiseOf(v, w.Capacity)
 		w.Allocation = max(w.Allocation, w.Promise)
 	}
-	if v.Format != "raw" {
+	if v.Format != record.FormatRaw {
 		w.Capacity = 0 // the file is copied as it is
 	}
 	return w, nil
@@ -325,7 +325,7 @@ func resizable(tx *store.Tx, v *store.Volume, r api.VolumeResize) error {
 	switch {
 	case r.Capacity <= 0:
 		return record.Errorf(record.Invalid, "capacity must be more than 0 bytes, not %d", r.Capacity)
-	case v.Format != "raw":
+	case v.Format != record.FormatRaw:
 		return record.Errorf(record.Unsupported, "resizing volumes of format %q is not supported yet", v.Format)
 	case r.Capacity < v.Capacity && !r.Shrink:
 		return record.Errorf(record.Invalid, "capacity of %s is less than the present %s; what lies beyond would be lost", quantity.FormatBoth(r.Capacity), quantity.FormatBoth(v.Capacity)).
@@ -417,7 +417,7 @@ func settledVolume(tx *store.Tx, sub api.Submit, pool, volume string) (*store.Po
 // is all for raw, as libvirt does it, and none for other formats.
 func allocationOf(r *api.VolumeCreate) int64 {
 	switch {
-	case r.Allocation == nil && r.Format == "raw", r.Allocation != nil && r.Allocation.Full:
+	case r.Allocation == nil && r.Format == record.FormatRaw, r.Allocation != nil && r.Allocation.Full:
 		return r.Capacity
 	case r.Allocation == nil:
 		return 0

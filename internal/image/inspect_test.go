@@ -6,9 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"storaged/internal/record"
 	"storaged/internal/testenv"
 )
 
@@ -31,6 +33,14 @@ func qemuImg(t *testing.T, dir string, args ...string) []byte {
 		t.Fatalf("qemu-img %q: %v\n%s", args, err, out)
 	}
 	return out
+}
+
+func TestEveryFormatHasItsName(t *testing.T) {
+	for _, f := range formats {
+		if !slices.Contains(record.Formats, f.name) {
+			t.Errorf("format %s is not one that a volume can have", f.name)
+		}
+	}
 }
 
 func TestHeadersAgreeWithQEMU(t *testing.T) {
