@@ -1,6 +1,7 @@
 package diskio
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
@@ -24,9 +25,10 @@ const (
 	AlgorithmTrim       = "trim"
 )
 
-// filler fills buf with what a pass writes at off. The same range always gets
-// the same bytes, so that it can be verified. It is safe for concurrent use.
-type filler func(buf []byte, off int64)
+// filler gives what a pass writes at off, len(buf) bytes: buf itself, filled, or
+// a part of what all chunks share, which nobody may change. The same range always
+// gets the same bytes, so that it can be verified. It is safe for concurrent use.
+type filler func(buf []byte, off int64) []byte
 
 // pass is one overwriting: a pattern repeated from the start of the file, or
 // random bytes where there is none.
@@ -160,16 +162,16 @@ func (p pass) filler() filler {
 	if p == nil {
 		return randomFiller(seed())
 	}
-	return p.fill
+	return p.repeated()
 }
 
-func (p pass) fill(buf []byte, off int64) {
-	n := 0
-	for ; n < len(p) && n < len(buf); n++ {
-		buf[n] = p[(off+int64(n))%int64(len(p))]
-	}
-	for n > 0 && n < len(buf) {
-		n += copy(buf[n:], buf[:n])
+// repeated is the pattern as often as fills a chunk, wherever that begins.
+func (p pass) repeated() filler {
+	period := int64(len(p))
+	all := bytes.Repeat(p, chunkBytes/len(p)+2)
+	return func(buf []byte, off int64) []byte {
+		first := off % period
+		return all[first : first+int64(len(buf))]
 	}
 }
 
@@ -181,7 +183,7 @@ func randomFiller(key [32]byte) filler {
 	if err != nil {
 		panic(fmt.Sprintf("internal error: AES refuses a key of 256 bits: %v", err))
 	}
-	return func(buf []byte, off int64) {
+	return func(buf []byte, off int64) []byte {
 		if off%aes.BlockSize != 0 {
 			panic(fmt.Sprintf("internal error: a random pass begins at byte %d, within a cipher block", off))
 		}
@@ -189,5 +191,6 @@ func randomFiller(key [32]byte) filler {
 		binary.BigEndian.PutUint64(counter[8:], uint64(off/aes.BlockSize))
 		clear(buf)
 		cipher.NewCTR(block, counter[:]).XORKeyStream(buf, buf)
+		return buf
 	}
 }

@@ -85,12 +85,15 @@ func (w *flusher) wrote(ctx context.Context, off, n int64) error {
 	}
 	w.dirty += n
 	w.open.include(off, n)
-	if w.open.bytes >= windowBytes {
+	full := w.open.bytes >= windowBytes
+	if full {
 		w.busy = true
 		w.seal()
 	}
 	w.mu.Unlock()
-	w.nudge()
+	if still, _ := w.p.activity(); full || still { // what is open waits for the tick, unless a pause waits for it
+		w.nudge()
+	}
 	return w.awaitRoom(ctx)
 }
 

@@ -72,6 +72,9 @@ func Wipe(ctx context.Context, p *Pacer, f *os.File, spec WipeSpec) (WipeStats, 
 	if err := w.survey(ctx); err != nil {
 		return w.stats, err
 	}
+	// Nobody needs the old content, and what came into the cache in small pieces
+	// would be written back piece by piece.
+	dropCache(f, 0, 0)
 	before := p.Counts().Written
 	err = w.work(ctx)
 	w.stats.Touched = w.algorithm.trim || p.Counts().Written > before
@@ -223,7 +226,7 @@ func (w *wiping) trim(ctx context.Context) error {
 			return fallocate(w.f, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
 		}
 	}
-	w.last = pass{0x00}.fill // what a verification looks for
+	w.last = pass{0x00}.filler() // what a verification looks for
 	err := pieces{p: w.p, f: w.f, op: "trim", call: call}.run(ctx, 0, w.size)
 	if cannotFallocate(err) {
 		return ioError("trim", nowhere, ErrUnsupported)
@@ -248,8 +251,7 @@ func (w *wiping) pass(ctx context.Context, fill filler) error {
 	flusher := newFlusher(w.p, w.f)
 	defer flusher.stop()
 	s := streams{p: w.p, keep: w.checkpointer(syncWith(w.p, w.f, flusher)), step: func(ctx context.Context, buf []byte, off int64) (Moved, error) {
-		fill(buf, off)
-		return writeAndFlush(ctx, flusher, buf, off)
+		return writeAndFlush(ctx, flusher, fill(buf, off), off)
 	}}
 	err := s.run(ctx, func(visit func(extent) error) error {
 		_, err := w.walk(ctx, visit)
@@ -290,8 +292,7 @@ func (w *wiping) compare(ctx context.Context) error {
 func (w *wiping) check(got []byte, off int64) error {
 	spare := w.spare.Get().(*[chunkBytes]byte)
 	defer w.spare.Put(spare)
-	want := spare[:len(got)]
-	w.last(want, off)
+	want := w.last(spare[:len(got)], off)
 	if bytes.Equal(got, want) {
 		return nil
 	}

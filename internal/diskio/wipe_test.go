@@ -125,21 +125,18 @@ func TestGutmannPasses(t *testing.T) {
 // Each chunk must continue the pattern of the whole file.
 func TestFillersDoNotDependOnChunks(t *testing.T) {
 	const size = 3*4096 + 512 + 7
-	for _, fill := range []filler{pass{0xa5}.fill, pass{1, 2, 3}.fill, randomFiller([32]byte{1})} {
-		whole, parts := make([]byte, size), bytes.Repeat([]byte{0xee}, size)
-		fill(whole, 1<<40)
+	for _, fill := range []filler{pass{0xa5}.filler(), pass{1, 2, 3}.filler(), randomFiller([32]byte{1})} {
+		whole, parts := fill(make([]byte, size), 1<<40), []byte(nil)
 		for off := 0; off < size; {
 			n := min(512+512*(off%3), size-off)
-			fill(parts[off:off+n], 1<<40+int64(off))
+			parts = append(parts, fill(bytes.Repeat([]byte{0xee}, n), 1<<40+int64(off))...)
 			off += n
 		}
 		if !bytes.Equal(whole, parts) {
 			t.Error("filling in chunks differs from filling at once")
 		}
 	}
-	one, other := make([]byte, 64), make([]byte, 64)
-	randomPass.filler()(one, 0)
-	randomPass.filler()(other, 0)
+	one, other := randomPass.filler()(make([]byte, 64), 0), randomPass.filler()(make([]byte, 64), 0)
 	if bytes.Equal(one, other) || bytes.Equal(one, make([]byte, 64)) {
 		t.Error("two random passes are the same")
 	}
@@ -193,7 +190,7 @@ func TestVerifyFindsADifference(t *testing.T) {
 	must(t, f.Sync())
 	w, err := newWiping(NewPacer(nil), f, WipeSpec{})
 	must(t, err)
-	w.last = pass{0}.fill
+	w.last = pass{0}.filler()
 	e := checkIOError(t, w.compare(context.Background()), "verify", ErrMismatch)
 	if e.Offset != 3*mib+9 || w.stats.Verified {
 		t.Errorf("difference at %d", e.Offset)

@@ -45,41 +45,41 @@ const (
 // instant is what a clone without data to move may take, in seconds.
 const instant = 0.05
 
+// Most cases are measured once, those of which it matters with a warm cache too.
+var once, both = []warmth{cold}, []warmth{cold, warm}
+
 // cases are all there is to compare.
 func (b *bench) cases() []benchCase {
 	return slices.Concat(b.copies(), b.reflinks(), b.wipes(), b.streams(), b.costs())
 }
 
 func (b *bench) copies() []benchCase {
-	both, cold := []warmth{coldSource, warmSource}, []warmth{coldSource}
 	tools := []contender{b.clone(), cp("--reflink=never").bound(1), qemuConvert().bound(1), nbdcopy().bound(1)}
 	sparse := cp("--reflink=never", "--sparse=always")
 	virsh := b.libvirt.contender("vol-clone", "--pool", "peers", "FROM", "NAME").bound(virshCopyShare)
 	return []benchCase{
 		{"copy", b.mib("Copy of %d MiB of random data", 1), both, b.filled("random.raw", b.size), append(tools, dd(), virsh)},
-		{"sparse", "Copy of 100 GiB with 1 GiB of data in 1000 extents", cold, b.sparse("sparse.raw", gib), []contender{b.clone(), sparse.bound(1), qemuConvert(), nbdcopy()}},
-		{"empty", "Copy of 100 GiB without data", cold, b.sparse("empty.raw", 0), []contender{b.clone().in(instant), sparse, qemuConvert(), nbdcopy()}},
-		{"hole", "Copy of 2 GiB without data, against libvirt, which reads it", cold, b.hole(), []contender{b.clone(), virsh}},
+		{"sparse", "Copy of 100 GiB with 1 GiB of data in 1000 extents", once, b.sparse("sparse.raw", gib), []contender{b.clone(), sparse.bound(1), qemuConvert(), nbdcopy()}},
+		{"empty", "Copy of 100 GiB without data", once, b.sparse("empty.raw", 0), []contender{b.clone().in(instant), sparse, qemuConvert(), nbdcopy()}},
+		{"hole", "Copy of 2 GiB without data, against libvirt, which reads it", once, b.hole(), []contender{b.clone(), virsh}},
 	}
 }
 
 func (b *bench) reflinks() []benchCase {
-	cold := []warmth{coldSource}
 	all := []contender{b.helper("clone", "--source", "SOURCE", "--target", "TARGET", "--reflink", "always").in(instant), cp("--reflink=always")}
 	return []benchCase{
-		{"reflink-xfs", b.mib("Reflink of %d MiB on xfs", reflinkShare), cold, b.onLoop("xfs"), all},
-		{"reflink-btrfs", b.mib("Reflink of %d MiB on btrfs", reflinkShare), cold, b.onLoop("btrfs"), all},
+		{"reflink-xfs", b.mib("Reflink of %d MiB on xfs", reflinkShare), once, b.onLoop("xfs"), all},
+		{"reflink-btrfs", b.mib("Reflink of %d MiB on btrfs", reflinkShare), once, b.onLoop("btrfs"), all},
 	}
 }
 
 func (b *bench) wipes() []benchCase {
-	none := []warmth{noSource}
 	zero, random, victim := b.wipe("zero"), b.wipe("random"), b.victim(b.size/4)
 	return []benchCase{
-		{"wipe-zero", b.mib("Wipe of %d MiB with zeros", 0.25), none, victim, []contender{
+		{"wipe-zero", b.mib("Wipe of %d MiB with zeros", 0.25), both, victim, []contender{
 			zero, b.zeros(b.size / 4).bound(1), shred("-n", "0", "-z"), scrub("fillzero"),
 			b.libvirt.contender("vol-wipe", "--pool", "peers", "NAME")}},
-		{"wipe-random", b.mib("Wipe of %d MiB with random bytes", 0.25), none, victim, []contender{
+		{"wipe-random", b.mib("Wipe of %d MiB with random bytes", 0.25), both, victim, []contender{
 			random, zero.bound(1.3), shred("-n", "1"), scrub("random").bound(0.2),
 			b.libvirt.contender("vol-wipe", "--pool", "peers", "NAME", "--algorithm", "random")}},
 	}
@@ -87,17 +87,16 @@ func (b *bench) wipes() []benchCase {
 
 // streams go through the daemons' sockets, as people use them.
 func (b *bench) streams() []benchCase {
-	cold := []warmth{coldSource}
 	up, down := []string{"vol-upload", "--pool", "peers", "NAME", "SOURCE"}, []string{"vol-download", "--pool", "peers", "FROM", "TARGET"}
 	return []benchCase{
-		{"upload", b.mib("Upload of %d MiB into a volume", 1), cold, b.upload(b.size), []contender{
+		{"upload", b.mib("Upload of %d MiB into a volume", 1), once, b.upload(b.size), []contender{
 			b.ctl("vol", "upload", "peers/NAME", "SOURCE", "--yes"), b.libvirt.contender(up...).bound(virshStreamShare)}},
-		{"download", b.mib("Download of %d MiB out of a volume", 1), cold, outside(b.filled("random.raw", b.size)), []contender{
+		{"download", b.mib("Download of %d MiB out of a volume", 1), once, outside(b.filled("random.raw", b.size)), []contender{
 			b.ctl("vol", "download", "peers/FROM", "TARGET"), b.libvirt.contender(down...).bound(virshStreamShare)}},
-		{"upload-sparse", "A new volume from 100 GiB with 1 GiB of data in 1000 extents", cold, b.besides(gib / 2), []contender{
+		{"upload-sparse", "A new volume from 100 GiB with 1 GiB of data in 1000 extents", once, b.besides(gib / 2), []contender{
 			b.ctl("vol", "create", "peers/NAME", "--from", "SOURCE"),
 			b.ctl("vol", "create", "peers/NAME", "--from", "BESIDES").named("the same, from 512 MiB in 500 extents").bound(proportional)}},
-		{"download-sparse", "Download of 100 GiB with 1 GiB of data in 1000 extents", cold, outside(b.besides(gib / 2)), []contender{
+		{"download-sparse", "Download of 100 GiB with 1 GiB of data in 1000 extents", once, outside(b.besides(gib / 2)), []contender{
 			b.ctl("vol", "download", "peers/FROM", "TARGET"),
 			b.ctl("vol", "download", "peers/BESIDES-NAME", "TARGET").named("the same, of 512 MiB in 500 extents").bound(proportional),
 			b.libvirt.contender(append(down, "--sparse")...)}},
@@ -109,13 +108,13 @@ const proportional = 2.1
 
 // costs are what the daemon and the way of copying take.
 func (b *bench) costs() []benchCase {
-	cold, random := []warmth{coldSource}, b.filled("random.raw", b.size)
+	random := b.filled("random.raw", b.size)
 	job, bare := b.ctl("vol", "clone", "peers/FROM", "peers/NAME", "--reflink", "never", "--limit", unlimited), b.bare()
 	job.inner, bare.inner = phaseTime, secondsPrinted
 	return []benchCase{
-		{"overhead", b.mib("The phases of a copy of %d MiB as a job with progress, limit and checkpoints, against the same copy unwatched", 1), cold, random,
+		{"overhead", b.mib("The phases of a copy of %d MiB as a job with progress, limit and checkpoints, against the same copy unwatched", 1), once, random,
 			[]contender{job, bare.bound(1.02)}},
-		{"direct", b.mib("Copy of %d MiB through the page cache, against O_DIRECT", 1), cold, random,
+		{"direct", b.mib("Copy of %d MiB through the page cache, against O_DIRECT", 1), once, random,
 			[]contender{b.bare(), b.bare("-direct")}},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +22,7 @@ type bench struct {
 	size    int64 // bytes of a file full of data
 	report  string
 	serial  int // of the target made last
+	order   *rand.Rand
 	libvirt *libvirt
 	rig     *rig
 	results []result
@@ -84,7 +86,8 @@ func newBench(bin string, args []string) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{bin: bin, dir: work, pairs: *pairs, only: pattern, size: *size << 20, report: *report}
+	b := &bench{bin: bin, dir: work, pairs: *pairs, only: pattern, size: *size << 20, report: *report,
+		order: rand.New(rand.NewPCG(1, 2))} // the same in every run
 	return b, os.Mkdir(b.files(), 0o700)
 }
 
@@ -116,7 +119,8 @@ func (b *bench) close() error {
 }
 
 // run measures a case: in each round every contender once, each round in
-// another order, so that what changes on the machine meets all of them.
+// an order of its own, so that what changes on the machine, and what the one
+// before has left behind, meets all of them.
 func (b *bench) run(ctx context.Context, c benchCase) error {
 	w, done, err := c.prepare(ctx, b)
 	if err != nil {
@@ -128,9 +132,8 @@ func (b *bench) run(ctx context.Context, c benchCase) error {
 		for i, x := range c.contenders {
 			rows[i] = row{name: x.name, missed: x.missing(), most: x.most}
 		}
-		for round := range b.pairs {
-			for k := range c.contenders {
-				i := (k + round) % len(c.contenders)
+		for range b.pairs {
+			for _, i := range b.order.Perm(len(c.contenders)) {
 				b.measure(ctx, &rows[i], c.contenders[i], w, warmth)
 			}
 		}
@@ -172,28 +175,21 @@ func (c contender) missing() string {
 	return ""
 }
 
-// warmth says whether the source is in the page cache when a trial begins.
+// warmth says whether what there is already (the source, or the volume that is
+// wiped) is in the page cache when a trial begins.
 type warmth string
 
 const (
-	noSource   warmth = ""
-	coldSource warmth = "cold"
-	warmSource warmth = "warm"
+	cold warmth = "cold"
+	warm warmth = "warm"
 )
 
-func (h warmth) words() string {
-	if h == noSource {
-		return ""
-	}
-	return ", source " + string(h)
-}
+func (h warmth) words() string { return ", cache " + string(h) }
 
+// apply reads a warm file anew, because how it came into the cache matters too.
 func (h warmth) apply(path string) error {
-	switch h {
-	case coldSource:
-		return cool(path)
-	case warmSource:
-		return warm(path)
+	if err := cool(path); err != nil || h == cold {
+		return err
 	}
-	return nil
+	return readAll(path)
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -79,8 +80,8 @@ func (c contender) trial(ctx context.Context, w *work) (figures, error) {
 			return figures{}, err
 		}
 	}
-	for _, source := range w.sources() {
-		if err := c.warmth.apply(source); err != nil {
+	for _, path := range w.there() {
+		if err := c.warmth.apply(path); err != nil {
 			return figures{}, err
 		}
 	}
@@ -128,11 +129,13 @@ func said(err error) string {
 	return ""
 }
 
-func (w *work) sources() []string {
-	if w.besides == "" {
-		return []string{w.source}
+// there are the files that a trial finds.
+func (w *work) there() []string {
+	files := []string{w.source, w.besides}
+	if w.keep {
+		files = append(files, w.target)
 	}
-	return []string{w.source, w.besides}
+	return slices.DeleteFunc(files, func(path string) bool { return path == "" })
 }
 
 // fill puts the files into a command line.
@@ -171,7 +174,7 @@ func (w *work) clean() error {
 	return syncPath(filepath.Dir(w.target)) // freeing blocks is nobody's time
 }
 
-// cool takes a file out of the page cache, warm puts it in.
+// cool takes a file out of the page cache.
 func cool(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -184,7 +187,8 @@ func cool(path string) error {
 	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
 }
 
-func warm(path string) error {
+// readAll brings a file into the page cache.
+func readAll(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
