@@ -14,7 +14,7 @@ const (
 	reportEvery = 200 * time.Millisecond
 	// slowShare is the part of a second that one chunk may take under a limit,
 	// so that the flow is smooth and a change takes effect soon.
-	slowShare = 20
+	slowShare = 10
 	// leastChunk is the smallest chunk under a limit: a sector.
 	leastChunk = 512
 	// pageSize is what larger chunks are rounded down to.
