@@ -76,7 +76,7 @@ func TestLimitChangesWithinASecond(t *testing.T) {
 }
 
 func TestChunksUnderALimitAreSmall(t *testing.T) {
-	for limit, want := range map[int64]int64{1: 512, 1 << 10: 512, 100 << 10: 4096, 1 << 20: 49152, 1 << 30: mib} {
+	for limit, want := range map[int64]int64{1: 512, 1 << 10: 512, 100 << 10: 8192, 1 << 20: 102400, 1 << 30: mib} {
 		synctest.Test(t, func(t *testing.T) {
 			p := NewPacer(nil)
 			p.SetLimit(limit)

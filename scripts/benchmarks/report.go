@@ -40,8 +40,8 @@ the project promises at most, and whether the interval allows it.
   directory are on the disk. Tools that do not see to that get one fsync each afterwards.
 - **CPU** is of all processes that worked, daemons included. **memory** is the most that
   the largest of them had; %.0f MiB is the least that can be told apart. **cache** is what both files have left in the page cache.
-- A cold source was put out of the page cache before (POSIX_FADV_DONTNEED), a warm one
-  read once.
+- Where the cache is cold, the source, or the volume that is wiped or uploaded into, was
+  put out of it before (POSIX_FADV_DONTNEED); where it is warm it was then read once.
 `
 
 func (b *bench) preface(out *strings.Builder) {
