@@ -181,7 +181,7 @@ func limitChanges(ctx context.Context, r *rig) error {
 	if err != nil {
 		return err
 	}
-	for _, rate := range []int64{16 * mib, 48 * mib, 4 * mib, 24 * mib} {
+	for _, rate := range []int64{16 * mib, 32 * mib, 4 * mib, 24 * mib} {
 		if err := r.limit(ctx, j, rate); err != nil {
 			return err
 		}
