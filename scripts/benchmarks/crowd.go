@@ -17,23 +17,19 @@ import (
 // needs for them.
 func crowd(ctx context.Context, r *rig) ([]measurement, error) {
 	const running, queued, rate = 64, 1000, 1 << 20
-	before := r.descriptors()
+	before, err := r.holds(ctx)
+	if err != nil {
+		return nil, err
+	}
 	jobs, err := r.load(ctx, running, rate)
 	if err != nil {
 		return nil, err
 	}
-	var submits samples
-	for i := range queued {
-		var st api.Started
-		d, err := timed(func() (err error) {
-			st, err = r.wipe(ctx, i%running, rate)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		submits, jobs = append(submits, d), append(jobs, *st.Job)
+	submits, waiting, err := r.submitEach(ctx, queued, running, rate)
+	if err != nil {
+		return nil, err
 	}
+	jobs = append(jobs, waiting...)
 	lists, err := repeat(200, func() error { _, err := r.client.Jobs(ctx, api.JobFilter{}, api.Page{}); return err })
 	if err != nil {
 		return nil, err
@@ -43,8 +39,11 @@ func crowd(ctx context.Context, r *rig) ([]measurement, error) {
 	if err != nil {
 		return nil, err
 	}
-	fmt.Printf("daemon with %d running and %d waiting jobs: %s at most; descriptors before %d, after %d\n",
-		running, queued, rss, before, r.descriptors())
+	after, err := r.holds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Printf("daemon with %d running and %d waiting jobs: %s at most; before: %v, after: %v\n", running, queued, rss, before, after)
 	where := fmt.Sprintf(", %d jobs run, %d wait", running, queued)
 	return []measurement{
 		{"submit" + where, submits, "p99 under 50 ms"},
@@ -52,6 +51,22 @@ func crowd(ctx context.Context, r *rig) ([]measurement, error) {
 		{"cancel" + where + ", helper told", told, "p99 under 500 ms"},
 		{"cancel" + where + ", I/O stopped", stopped, "p99 under 2 s"},
 	}, nil
+}
+
+// submitEach submits n wipes, in turn of so many volumes.
+func (r *rig) submitEach(ctx context.Context, n, volumes int, rate int64) (took samples, jobs []record.Job, err error) {
+	for i := range n {
+		var st api.Started
+		d, err := timed(func() (err error) {
+			st, err = r.wipe(ctx, i%volumes, rate)
+			return err
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		took, jobs = append(took, d), append(jobs, *st.Job)
+	}
+	return took, jobs, nil
 }
 
 // cancelEach cancels all jobs, the waiting ones first, and measures the
@@ -91,10 +106,27 @@ func repeat(n int, call func() error) (samples, error) {
 	return took, nil
 }
 
-// descriptors counts the daemon's open files.
-func (r *rig) descriptors() int {
-	fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.daemon.Process.Pid))
-	return len(fds)
+// holding is what a daemon has open and going, by its own metrics.
+type holding struct{ descriptors, goroutines string }
+
+func (h holding) String() string {
+	return h.descriptors + " descriptors and " + h.goroutines + " goroutines"
+}
+
+func (r *rig) holds(ctx context.Context) (holding, error) {
+	text, err := r.client.Metrics(ctx)
+	if err != nil {
+		return holding{}, err
+	}
+	value := func(name string) string {
+		for line := range strings.Lines(string(text)) {
+			if v, ok := strings.CutPrefix(line, name+" "); ok {
+				return strings.TrimSpace(v)
+			}
+		}
+		return "?"
+	}
+	return holding{value("process_open_fds"), value("go_goroutines")}, nil
 }
 
 // status reads a line of the daemon's /proc/PID/status.
