@@ -59,7 +59,6 @@ func runByHand(t task, o handOptions) error {
 	if report == nil {
 		return h.left()
 	}
-	r.pacer.Close()
 	return conclude(t, report, time.Since(begun), o)
 }
 

@@ -56,7 +56,6 @@ func runJob(dir ipc.JobDir, t task) error {
 	}
 	defer j.leave()
 	r, ctx := newRun(dir.Job, jobRecords{dir, j, ipc.NewItemFile(dir.Items())}, log)
-	defer r.pacer.Close()
 	r.view, j.run = j, r
 	if err := j.awaitGo(ctx); err != nil {
 		return err

@@ -19,8 +19,7 @@ func progress(t *testing.T, p *diskio.Pacer, n int64) {
 }
 
 func TestPercentIsWeightedNeverFallsAndNeverSaysHundred(t *testing.T) {
-	p := diskio.NewPacer(nil)
-	defer p.Close()
+	p := diskio.NewPacer()
 	m := &meter{pacer: p}
 	if r := m.read(); r.Percent != 0 || r.Begun {
 		t.Errorf("before the plan: %+v", r)

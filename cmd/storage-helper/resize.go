@@ -90,8 +90,7 @@ func (w resize) undo(r *run, v backends.Volume, size int64, cause error) error {
 		return cause
 	}
 	r.view.state(ipc.ActivityRollingBack)
-	pacer := diskio.NewPacer(nil) // the run's may be paused
-	defer pacer.Close()
+	pacer := diskio.NewPacer() // the run's may be paused
 	_, err := diskio.Resize(context.Background(), pacer, v.File(), diskio.ResizeSpec{Capacity: size, Shrink: true})
 	if err != nil {
 		r.report.Rollback = string(record.RollbackFailed)

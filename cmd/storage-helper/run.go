@@ -89,7 +89,7 @@ type commitRecords interface {
 // newRun makes a run and the context that its control ends.
 func newRun(id string, c commitRecords, log hclog.Logger) (*run, context.Context) {
 	ctx, stop := context.WithCancelCause(context.Background())
-	pacer := diskio.NewPacer(nil)
+	pacer := diskio.NewPacer()
 	return &run{
 		id: id, pacer: pacer, meter: &meter{pacer: pacer}, control: &control{stop: stop},
 		windows: windows{called: make(chan struct{}, 1)}, records: c, log: log,

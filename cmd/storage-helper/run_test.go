@@ -43,7 +43,6 @@ func (b *blind) state(a ipc.Activity) {
 func testRun(t *testing.T) (*run, context.Context) {
 	t.Helper()
 	r, ctx := newRun("0199aaaa-0000-7000-8000-000000000002", noRecords{}, hclog.NewNullLogger())
-	t.Cleanup(r.pacer.Close)
 	r.view = &blind{}
 	return r, ctx
 }

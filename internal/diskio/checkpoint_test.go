@@ -35,7 +35,7 @@ const crawl = 128 << 10
 // crashAt makes one that crawls when it must have come to limit.
 func crashAt(t *testing.T, limit int64) *crashing {
 	ctx, crash := context.WithCancelCause(context.Background())
-	c := &crashing{ctx: ctx, p: NewPacer(nil)}
+	c := &crashing{ctx: ctx, p: NewPacer()}
 	c.p.SetLimit(64 * mib)
 	c.keep = Checkpoints{Every: time.Nanosecond, Save: func(done int64) {
 		c.kept.Store(done)
@@ -74,7 +74,7 @@ func TestCopyGoesOnWhereAnotherWasKilled(t *testing.T) {
 		if got, want := digestOf(t, dst, from), digestOf(t, src, from); got != want {
 			t.Fatalf("what lies before the checkpoint at %d differs", from)
 		}
-		p := NewPacer(nil)
+		p := NewPacer()
 		_, err = Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Clean: true, Checkpoints: Checkpoints{From: from}})
 		must(t, err)
 		if digest(t, dst) != digest(t, src) {
@@ -98,7 +98,7 @@ func TestCheckpointIsNeverAheadOfWhatWasMoved(t *testing.T) {
 			wrong = done
 		}
 	}}
-	_, err := Copy(context.Background(), NewPacer(nil), CopySpec{Dst: dst, Src: src, Reflink: ReflinkNever, Checkpoints: keep})
+	_, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: dst, Src: src, Reflink: ReflinkNever, Checkpoints: keep})
 	must(t, err)
 	if wrong != 0 {
 		t.Errorf("the checkpoint at %d came too early", wrong)
@@ -130,7 +130,7 @@ func TestWipeGoesOnWhereAnotherWasKilled(t *testing.T) {
 			}
 			kept := first.kept.Load()
 			spec.Checkpoints = Checkpoints{From: kept}
-			p := NewPacer(nil)
+			p := NewPacer()
 			did, err := Wipe(context.Background(), p, f, spec)
 			must(t, err)
 			if n := canaries(t, f.Name()); n > 0 {
@@ -154,7 +154,7 @@ func TestWipeRefusesAnOrderThatIsNone(t *testing.T) {
 	swapped := slices.Clone(good)
 	swapped[0], swapped[1] = 1, 0
 	for _, order := range [][]int{{}, {0}, good[:34], swapped, slices.Repeat([]int{0}, 35), slices.Repeat([]int{-1}, 35)} {
-		if _, err := Wipe(context.Background(), NewPacer(nil), f, WipeSpec{Algorithm: AlgorithmGutmann, Order: order}); err == nil {
+		if _, err := Wipe(context.Background(), NewPacer(), f, WipeSpec{Algorithm: AlgorithmGutmann, Order: order}); err == nil {
 			t.Errorf("%v passed", order)
 		}
 	}
@@ -168,7 +168,7 @@ func TestSumGoesOnWhereAnotherWasKilled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			at := SumSpec{CRC32C: crc}
 			ctx, crash := context.WithCancelCause(context.Background())
-			_, err := Sum(ctx, NewPacer(nil), f, SumSpec{CRC32C: crc, Every: time.Nanosecond, Save: func(done int64, state []byte) {
+			_, err := Sum(ctx, NewPacer(), f, SumSpec{CRC32C: crc, Every: time.Nanosecond, Save: func(done int64, state []byte) {
 				at.From, at.State = done, state
 				if done >= 12*mib { // in the hole, or behind it
 					crash(errCrash)
@@ -177,7 +177,7 @@ func TestSumGoesOnWhereAnotherWasKilled(t *testing.T) {
 			if !errors.Is(err, errCrash) {
 				t.Fatalf("not interrupted: %v", err)
 			}
-			p := NewPacer(nil)
+			p := NewPacer()
 			did, err := Sum(context.Background(), p, f, at)
 			must(t, err)
 			if !bytes.Equal(did.Sum, sumOf(t, f, crc)) {
@@ -188,7 +188,7 @@ func TestSumGoesOnWhereAnotherWasKilled(t *testing.T) {
 			}
 			for _, bad := range []SumSpec{{From: 1, State: []byte("garbage")}, {From: -1}, {From: 1 << 40, State: at.State}} {
 				bad.CRC32C = crc
-				if _, err := Sum(context.Background(), NewPacer(nil), f, bad); err == nil {
+				if _, err := Sum(context.Background(), NewPacer(), f, bad); err == nil {
 					t.Errorf("%+v passed", bad)
 				}
 			}
@@ -202,7 +202,7 @@ func TestAllocationMadeAgainWritesNothingTwice(t *testing.T) {
 	told := int64(0)
 	spec.Keep = Checkpoints{Every: time.Nanosecond, Save: func(done int64) { told = done }}
 	must(t, unix.Fallocate(int(f.Fd()), 0, 0, 40*mib)) // as far as the first one came
-	p := NewPacer(nil)
+	p := NewPacer()
 	did, err := Allocate(context.Background(), p, f, spec)
 	must(t, err)
 	if c := p.Counts(); !did.Kept || told != 64*mib || c.Written != 0 || c.Durable != c.Total {
@@ -218,7 +218,7 @@ func TestNoCheckpointAfterAWriteBackThatFailed(t *testing.T) {
 	f, err := os.OpenFile(image, os.O_RDWR, 0)
 	must(t, err)
 	defer f.Close()
-	p := NewPacer(nil)
+	p := NewPacer()
 	w := newFlusher(p, f)
 	defer w.stop()
 	w.fail(window{}, unix.EIO)

@@ -127,7 +127,7 @@ func TestCopyIsIdentical(t *testing.T) {
 func checkCopy(t *testing.T, spec CopySpec) CopyStats {
 	t.Helper()
 	want := digest(t, spec.Src)
-	p := NewPacer(nil)
+	p := NewPacer()
 	stats, err := Copy(context.Background(), p, spec)
 	must(t, err)
 	if got := digest(t, spec.Dst); got != want {
@@ -151,7 +151,7 @@ func TestCopyOfHolesAllocatesNothing(t *testing.T) {
 	src, dst := create(t, dir, "src"), create(t, dir, "dst")
 	writeRandom(t, src, 64*mib, mib)
 	must(t, src.Truncate(100<<30))
-	p := NewPacer(nil)
+	p := NewPacer()
 	_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src})
 	must(t, err)
 	if got, want := occupied(t, dst), occupied(t, src); got > want {
@@ -167,7 +167,7 @@ func TestCopyIntoLargerAndUsedTarget(t *testing.T) {
 		src, dst := create(t, dir, "src"), create(t, dir, "dst")
 		writeRandom(t, src, 2*mib, 3*mib+5)
 		writeRandom(t, dst, 0, 20*mib)
-		p := NewPacer(nil)
+		p := NewPacer()
 		_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Size: 18*mib + 9})
 		must(t, err)
 		want, err := os.ReadFile(src.Name())
@@ -185,7 +185,7 @@ func TestCopyIntoAllocatedTargetKeepsItsBlocks(t *testing.T) {
 		src, dst := create(t, dir, "src"), create(t, dir, "dst")
 		writeRandom(t, src, 3*mib, mib)
 		must(t, src.Truncate(16*mib))
-		p := NewPacer(nil)
+		p := NewPacer()
 		_, err := Allocate(context.Background(), p, dst, AllocateSpec{Capacity: 16 * mib, Allocation: 16 * mib})
 		must(t, err)
 		p.StartPhase(1)
@@ -209,7 +209,7 @@ func TestCopyBetweenDevices(t *testing.T) {
 	device, err := os.OpenFile(loopDevice(t, image.Name()), os.O_RDWR, 0)
 	must(t, err)
 	defer device.Close()
-	_, err = Copy(context.Background(), NewPacer(nil), CopySpec{Dst: device, Src: src, Size: 8 * mib})
+	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: device, Src: src, Size: 8 * mib})
 	must(t, err)
 	if digestOf(t, device, sizeOf(t, src)) != digest(t, src) {
 		t.Error("the device differs from the file")
@@ -221,7 +221,7 @@ func TestCopyBetweenDevices(t *testing.T) {
 		t.Error("old content shows behind the source's end")
 	}
 	checkCopy(t, CopySpec{Dst: create(t, dir, "back"), Src: device})
-	_, err = Copy(context.Background(), NewPacer(nil), CopySpec{Dst: device, Src: src, Size: 9 * mib})
+	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: device, Src: src, Size: 9 * mib})
 	checkIOError(t, err, "write", unix.ENOSPC)
 }
 
@@ -276,7 +276,7 @@ func TestCopyWithAllocationWritesZerosWithoutFallocate(t *testing.T) {
 func TestCopyWithAllocationRefusesBeforeItStarts(t *testing.T) {
 	src, dst := create(t, t.TempDir(), "src"), create(t, mountTmpfs(t, 32<<20), "dst")
 	must(t, src.Truncate(64*mib))
-	p := NewPacer(nil)
+	p := NewPacer()
 	_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Allocation: 64 * mib})
 	checkIOError(t, err, "allocate", unix.ENOSPC)
 	if c := p.Counts(); c.Done != 0 || occupied(t, dst) != 0 {
@@ -294,7 +294,7 @@ func TestSparseCopyLeavesZerosOut(t *testing.T) {
 			_, err := src.WriteAt([]byte{1}, off)
 			must(t, err)
 		}
-		p := NewPacer(nil)
+		p := NewPacer()
 		dst := create(t, dir, "dst")
 		stats, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Sparse: true})
 		must(t, err)
@@ -322,7 +322,7 @@ func TestSparseCopyIntoUsedTarget(t *testing.T) {
 		must(t, err)
 		writeRandom(t, src, mib+5, 1000)
 		writeRandom(t, dst, 0, 5*mib)
-		p := NewPacer(nil)
+		p := NewPacer()
 		p.SetLimit(limit)
 		_, err = Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Sparse: true})
 		must(t, err)
@@ -338,7 +338,7 @@ func TestSparseCopyIntoUsedTarget(t *testing.T) {
 	src := create(t, t.TempDir(), "src")
 	_, err = src.WriteAt(make([]byte, 4*mib+77), 0)
 	must(t, err)
-	_, err = Copy(context.Background(), NewPacer(nil), CopySpec{Dst: device, Src: src, Sparse: true, Size: 5 * mib})
+	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: device, Src: src, Sparse: true, Size: 5 * mib})
 	must(t, err)
 	got, err := io.ReadAll(io.NewSectionReader(device, 0, 5*mib))
 	must(t, err)
@@ -359,7 +359,7 @@ func TestCopyRefusesWhatCannotBeHadTogether(t *testing.T) {
 		{Dst: dst, Src: src, Sparse: true, Reflink: ReflinkAlways},
 		{Dst: dst, Src: src, Size: 9},
 	} {
-		if _, err := Copy(context.Background(), NewPacer(nil), spec); err == nil {
+		if _, err := Copy(context.Background(), NewPacer(), spec); err == nil {
 			t.Errorf("%+v was accepted", spec)
 		}
 	}

@@ -34,7 +34,7 @@ func TestCopyRefusesSmallTarget(t *testing.T) {
 	dir := t.TempDir()
 	src, dst := create(t, dir, "src"), create(t, dir, "dst")
 	writeRandom(t, src, 0, 1000)
-	if _, err := Copy(context.Background(), NewPacer(nil), CopySpec{Dst: dst, Src: src, Size: 999}); err == nil {
+	if _, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: dst, Src: src, Size: 999}); err == nil {
 		t.Error("a target smaller than its source was accepted")
 	}
 }
@@ -43,7 +43,7 @@ func TestCopyFullDisk(t *testing.T) {
 	src := create(t, t.TempDir(), "src")
 	writeRandom(t, src, 0, 64*mib)
 	dst := create(t, mountTmpfs(t, 32*mib), "dst")
-	_, err := Copy(context.Background(), NewPacer(nil), CopySpec{Dst: dst, Src: src})
+	_, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: dst, Src: src})
 	if e := checkIOError(t, err, "write", unix.ENOSPC); e.Offset < 24*mib || e.Offset > 40*mib {
 		t.Errorf("offset is %d on a disk of 32 MiB", e.Offset)
 	}
@@ -57,7 +57,7 @@ func TestCopyReadError(t *testing.T) {
 	must(t, err)
 	defer src.Close()
 	must(t, os.Truncate(image, 40*mib))
-	p := NewPacer(nil)
+	p := NewPacer()
 	_, err = Copy(context.Background(), p, CopySpec{Dst: create(t, t.TempDir(), "dst"), Src: src})
 	if e := checkIOError(t, err, "read", unix.EIO); e.Offset < 40*mib || e.Offset >= 44*mib {
 		t.Errorf("offset is %d, the device ends at %d", e.Offset, 40*mib)
@@ -76,7 +76,7 @@ func TestCopyLateWriteError(t *testing.T) {
 	dst := create(t, mountAt(t, t.TempDir(), loopDevice(t, image)), "dst")
 	src := create(t, t.TempDir(), "src")
 	writeRandom(t, src, 0, 100*mib)
-	p := NewPacer(nil)
+	p := NewPacer()
 	_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src})
 	var e *IOError
 	if !errors.As(err, &e) || !(errors.Is(err, unix.EIO) || errors.Is(err, unix.ENOSPC)) {
@@ -90,12 +90,12 @@ func TestCopyLateWriteError(t *testing.T) {
 func TestCopySourceCutOff(t *testing.T) {
 	src := create(t, t.TempDir(), "src")
 	writeRandom(t, src, 0, 16*mib)
-	p := NewPacer(func(c Counts) {
+	p := NewPacer()
+	defer observe(p, func(c Counts) {
 		if c.Done > 2*mib {
 			must(t, src.Truncate(8*mib))
 		}
-	})
-	defer p.Close()
+	})()
 	p.SetLimit(10 * mib)
 	_, err := Copy(context.Background(), p, CopySpec{Dst: create(t, t.TempDir(), "dst"), Src: src})
 	if e := checkIOError(t, err, "read", ErrShrunk); e.Offset != 8*mib {
@@ -107,12 +107,12 @@ func TestCopySourceCutOffWithinAHole(t *testing.T) {
 	src := create(t, t.TempDir(), "src")
 	writeRandom(t, src, 0, 4*mib)
 	must(t, src.Truncate(64*mib))
-	p := NewPacer(func(c Counts) {
+	p := NewPacer()
+	defer observe(p, func(c Counts) {
 		if c.Done > mib {
 			must(t, src.Truncate(8*mib))
 		}
-	})
-	defer p.Close()
+	})()
 	p.SetLimit(4 * mib)
 	_, err := Copy(context.Background(), p, CopySpec{Dst: create(t, t.TempDir(), "dst"), Src: src})
 	checkIOError(t, err, "read", ErrShrunk)
@@ -130,7 +130,7 @@ func TestCancelInTheMiddle(t *testing.T) {
 			writeRandom(t, src, 0, 256*mib)
 			ctx, cancel := context.WithCancelCause(context.Background())
 			var canceled time.Time
-			p := NewPacer(nil)
+			p := NewPacer()
 			p.SetLimit(limit)
 			go func() {
 				for p.Counts().Done == 0 {
@@ -161,20 +161,21 @@ func TestPauseStopsIO(t *testing.T) {
 	src, dst := create(t, t.TempDir(), "src"), create(t, t.TempDir(), "dst")
 	writeRandom(t, src, 0, 96*mib)
 	started := make(chan struct{})
-	p := NewPacer(func(c Counts) {
-		if c.Done > 0 && started != nil {
-			close(started)
-			started = nil
+	begun := started // nil when it is closed
+	p := NewPacer()
+	defer observe(p, func(c Counts) {
+		if c.Done > 0 && begun != nil {
+			close(begun)
+			begun = nil
 		}
-	})
+	})()
 	p.SetLimit(60 * mib)
 	done := make(chan error, 1)
-	begun := started
 	go func() {
 		_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src})
 		done <- err
 	}()
-	<-begun
+	<-started
 	must(t, p.Pause(context.Background()))
 	counts, written := p.Counts(), processIO(t, "write_bytes")
 	if counts.Done != counts.Durable || counts.Done == counts.Total {
@@ -190,7 +191,6 @@ func TestPauseStopsIO(t *testing.T) {
 	p.Resume()
 	p.SetLimit(0)
 	must(t, <-done)
-	p.Close()
 	if digest(t, src) != digest(t, dst) {
 		t.Error("the copy differs from its source")
 	}
@@ -226,7 +226,7 @@ func cacheOf(t *testing.T, f *os.File, off, n uint64) (s unix.Cachestat_t) {
 func TestDurableIsWrittenBackAndDirtyIsBounded(t *testing.T) {
 	src, dst := create(t, t.TempDir(), "src"), create(t, t.TempDir(), "dst")
 	writeRandom(t, src, 0, 400*mib)
-	p := NewPacer(nil)
+	p := NewPacer()
 	done := make(chan error, 1)
 	go func() {
 		_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src})
@@ -264,12 +264,13 @@ func TestSlowTransferIsSmooth(t *testing.T) {
 	src, dst := create(t, t.TempDir(), "src"), create(t, t.TempDir(), "dst")
 	writeRandom(t, src, 0, 300<<10)
 	moved := 0
-	p := NewPacer(func(Counts) { moved++ })
+	p := NewPacer()
+	stop := observe(p, func(Counts) { moved++ })
 	p.SetLimit(100 << 10)
 	start := time.Now()
 	_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src})
 	must(t, err)
-	p.Close()
+	stop()
 	d := time.Since(start)
 	if d < 2850*time.Millisecond {
 		t.Errorf("300 KiB at 100 KiB/s took only %v", d)
@@ -291,7 +292,7 @@ func TestPageCacheStaysAsItWas(t *testing.T) {
 	_, err := io.Copy(io.Discard, io.NewSectionReader(src, 80*mib, 30*mib)) // somebody else's
 	must(t, err)
 	before := cacheOf(t, src, 0, 0).Cache
-	_, err = Copy(context.Background(), NewPacer(nil), CopySpec{Dst: dst, Src: src})
+	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: dst, Src: src})
 	must(t, err)
 	page := uint64(os.Getpagesize())
 	if got := cacheOf(t, src, 80*mib, 30*mib).Cache; got < 30*mib/page {
@@ -314,7 +315,7 @@ func TestPageCacheStaysEmptyOfASparseSource(t *testing.T) {
 	}
 	must(t, src.Sync())
 	dropCache(src, 0, 0)
-	_, err := Copy(context.Background(), NewPacer(nil), CopySpec{Dst: dst, Src: src})
+	_, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: dst, Src: src})
 	must(t, err)
 	for _, f := range []*os.File{src, dst} {
 		if got := int64(cacheOf(t, f, 0, 0).Cache) * int64(os.Getpagesize()); got > extents*mib/4 {

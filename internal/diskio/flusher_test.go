@@ -8,7 +8,7 @@ import (
 
 // A writer is held back when too much is dirty, however slow the device.
 func TestWriterWaitsWhileTooMuchIsDirty(t *testing.T) {
-	w := &flusher{p: NewPacer(nil), room: make(chan struct{}), wake: make(chan struct{}, 1)} // nothing is ever written back
+	w := &flusher{p: NewPacer(), room: make(chan struct{}), wake: make(chan struct{}, 1)} // nothing is ever written back
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	for off := int64(0); off < maxDirty-chunkBytes; off += chunkBytes {
@@ -21,7 +21,7 @@ func TestWriterWaitsWhileTooMuchIsDirty(t *testing.T) {
 
 // Windows span what was written in any order, and no more than one is open.
 func TestWindowsHoldAllThatWasWritten(t *testing.T) {
-	w := &flusher{p: NewPacer(nil), room: make(chan struct{}), wake: make(chan struct{}, 1)}
+	w := &flusher{p: NewPacer(), room: make(chan struct{}), wake: make(chan struct{}, 1)}
 	for _, i := range []int64{3, 0, 2, 1, 7, 5, 6, 4, 40} {
 		must(t, w.wrote(context.Background(), i*mib, mib))
 	}

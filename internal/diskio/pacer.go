@@ -10,8 +10,6 @@ import (
 )
 
 const (
-	// reportEvery keeps a bar lively without flooding whoever listens.
-	reportEvery = 200 * time.Millisecond
 	// slowShare is the part of a second that one chunk may take under a limit,
 	// so that the flow is smooth and a change takes effect soon.
 	slowShare = 10
@@ -67,54 +65,10 @@ type Pacer struct {
 	limit    int64
 	limiter  *rate.Limiter // nil without a limit
 	changed  chan struct{} // closed and replaced by whoever changes what waiters wait for
-
-	report func(Counts)
-	quit   chan struct{} // closed by Close
-	ended  chan struct{} // closed by the reporting goroutine
 }
 
-// NewPacer makes a Pacer without limit. report, unless nil, is called from one
-// goroutine, at most every 200 ms and only when something moved, until Close.
-func NewPacer(report func(Counts)) *Pacer {
-	p := &Pacer{
-		changed: make(chan struct{}),
-		report:  report,
-		quit:    make(chan struct{}),
-		ended:   make(chan struct{}),
-	}
-	if report == nil {
-		close(p.ended)
-		return p
-	}
-	go p.reportUntilClosed()
-	return p
-}
-
-// Close makes a last report and returns after it. It is called once, when no
-// transfer uses the Pacer any more.
-func (p *Pacer) Close() {
-	close(p.quit)
-	<-p.ended
-}
-
-func (p *Pacer) reportUntilClosed() {
-	defer close(p.ended)
-	tick := time.NewTicker(reportEvery)
-	defer tick.Stop()
-	var last Counts
-	for {
-		select {
-		case <-tick.C:
-			if now := p.Counts(); now != last {
-				p.report(now)
-				last = now
-			}
-		case <-p.quit:
-			p.report(p.Counts())
-			return
-		}
-	}
-}
+// NewPacer makes a Pacer without limit.
+func NewPacer() *Pacer { return &Pacer{changed: make(chan struct{})} }
 
 // StartPhase begins counting afresh under that number. Read and Written go on.
 func (p *Pacer) StartPhase(phase int) {

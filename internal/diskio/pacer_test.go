@@ -44,7 +44,7 @@ func checkRate(t *testing.T, what string, got int64, d time.Duration, limit int6
 func TestLimitHoldsForAllStreamsTogether(t *testing.T) {
 	for _, limit := range []int64{1 << 10, 100_000, 20 * mib, 1 << 30} {
 		synctest.Test(t, func(t *testing.T) {
-			p := NewPacer(nil)
+			p := NewPacer()
 			p.SetLimit(limit)
 			stop := startStreams(p, 4)
 			time.Sleep(10 * time.Second)
@@ -57,7 +57,7 @@ func TestLimitHoldsForAllStreamsTogether(t *testing.T) {
 
 func TestLimitChangesWithinASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPacer(nil)
+		p := NewPacer()
 		p.SetLimit(1 << 10)
 		stop := startStreams(p, 3)
 		defer stop()
@@ -78,7 +78,7 @@ func TestLimitChangesWithinASecond(t *testing.T) {
 func TestChunksUnderALimitAreSmall(t *testing.T) {
 	for limit, want := range map[int64]int64{1: 512, 1 << 10: 512, 100 << 10: 8192, 1 << 20: 102400, 1 << 30: mib} {
 		synctest.Test(t, func(t *testing.T) {
-			p := NewPacer(nil)
+			p := NewPacer()
 			p.SetLimit(limit)
 			n, err := p.Admit(context.Background(), mib)
 			must(t, err)
@@ -96,7 +96,7 @@ func TestCancelEndsAWaitAtOnce(t *testing.T) {
 			func(p *Pacer) { p.SetLimit(1) },
 			func(p *Pacer) { must(t, p.Pause(context.Background())) },
 		} {
-			p := NewPacer(nil)
+			p := NewPacer()
 			prepare(p)
 			ctx, cancel := context.WithCancelCause(context.Background())
 			time.AfterFunc(time.Second, func() { cancel(cause) })
@@ -113,7 +113,7 @@ func TestCancelEndsAWaitAtOnce(t *testing.T) {
 
 func TestPauseWaitsForWhatIsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPacer(nil)
+		p := NewPacer()
 		_, err := p.Admit(context.Background(), 1)
 		must(t, err)
 		p.hold()
@@ -132,7 +132,7 @@ func TestPauseWaitsForWhatIsInFlight(t *testing.T) {
 
 func TestPauseStopsAndResumeContinuesAtTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPacer(nil)
+		p := NewPacer()
 		p.SetLimit(mib)
 		stop := startStreams(p, 2)
 		defer stop()
@@ -151,7 +151,7 @@ func TestPauseStopsAndResumeContinuesAtTheLimit(t *testing.T) {
 
 func TestPauseThatCannotComplete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPacer(nil)
+		p := NewPacer()
 		p.hold()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -170,7 +170,7 @@ func TestPauseThatCannotComplete(t *testing.T) {
 // An intermission and a pause hold the streams each for itself.
 func TestIntermissionHoldsBesideAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPacer(nil)
+		p := NewPacer()
 		p.SetLimit(mib)
 		stop := startStreams(p, 2)
 		defer stop()
@@ -202,7 +202,7 @@ func TestIntermissionHoldsBesideAPause(t *testing.T) {
 
 func TestIntermissionThatCannotCompleteIsNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPacer(nil)
+		p := NewPacer()
 		p.hold()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -215,38 +215,8 @@ func TestIntermissionThatCannotCompleteIsNone(t *testing.T) {
 	})
 }
 
-func TestReportsAreSpacedCumulativeAndEndWithTheLast(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var got []Counts
-		var at []time.Time
-		p := NewPacer(func(c Counts) { got, at = append(got, c), append(at, time.Now()) })
-		p.expect(10*mib, 0)
-		p.SetLimit(mib)
-		stop := startStreams(p, 2)
-		time.Sleep(3 * time.Second)
-		stop()
-		time.Sleep(time.Minute) // nothing moves, nothing is reported
-		p.account(Moved{Done: 7})
-		p.Close()
-		if len(got) < 14 || len(got) > 18 {
-			t.Errorf("%d reports in 3 s", len(got))
-		}
-		for i := range got[1:] {
-			if got[i+1].Done < got[i].Done || got[i+1].Durable < got[i].Durable {
-				t.Errorf("counts fall: %+v, then %+v", got[i], got[i+1])
-			}
-			if d := at[i+1].Sub(at[i]); d < reportEvery && i+2 < len(got) {
-				t.Errorf("reports only %v apart", d)
-			}
-		}
-		if last := got[len(got)-1]; last != p.Counts() {
-			t.Errorf("last report %+v is not the end %+v", last, p.Counts())
-		}
-	})
-}
-
 func TestWhatIsForeseenIsExpectedOnce(t *testing.T) {
-	p := NewPacer(nil)
+	p := NewPacer()
 	p.Foresee(1000)
 	for _, step := range []struct {
 		do   func()
@@ -266,7 +236,7 @@ func TestWhatIsForeseenIsExpectedOnce(t *testing.T) {
 }
 
 func TestPhasesCountAfreshButBytesOfTheJobGoOn(t *testing.T) {
-	p := NewPacer(nil)
+	p := NewPacer()
 	p.expect(1000, 256)
 	p.account(Moved{Done: 1000, Durable: 500, Light: 256, Read: 3, Written: 4})
 	want := Counts{Done: 1000, Durable: 500, Total: 1000, Work: 245, WorkAll: 745, Read: 3, Written: 4}

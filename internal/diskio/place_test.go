@@ -76,7 +76,7 @@ func TestRangesBetweenFiles(t *testing.T) {
 			part := from[srcOff : srcOff+n]
 			copy(to[dstOff:], part)
 			detect := rapid.Bool().Draw(t, "detect zeros")
-			p := NewPacer(nil)
+			p := NewPacer()
 			h := sha256.New()
 			var stats PlaceStats
 			var err error
@@ -125,7 +125,7 @@ func TestSendGivesTheRange(t *testing.T) {
 		part := content[off : off+rapid.IntRange(0, len(content)-off).Draw(t, "bytes")]
 		var to memory
 		h := sha256.New()
-		p := NewPacer(nil)
+		p := NewPacer()
 		stats, err := Send(context.Background(), p, SendSpec{Src: src, Off: int64(off), Len: int64(len(part)), To: &to, Hash: h})
 		fail(t, err)
 		sum := sha256.Sum256(part)
@@ -151,7 +151,7 @@ func TestHolesKeepAReservation(t *testing.T) {
 		}
 		writeRandom(t, f, mib, 2*mib)
 		must(t, f.Sync())
-		_, err := Place(context.Background(), NewPacer(nil), PlaceSpec{Dst: f, Src: hole, Len: 8 * mib})
+		_, err := Place(context.Background(), NewPacer(), PlaceSpec{Dst: f, Src: hole, Len: 8 * mib})
 		must(t, err)
 		var st unix.Stat_t
 		must(t, unix.Fstat(int(f.Fd()), &st))
@@ -191,7 +191,7 @@ func TestWhatCameBeforeABreakIsCountedAndThere(t *testing.T) {
 	f := create(t, t.TempDir(), "f")
 	must(t, f.Truncate(8*mib))
 	torn := errors.New("torn")
-	stats, err := Receive(context.Background(), NewPacer(nil), ReceiveSpec{Dst: f, From: &broken{left: 3*mib + 5, err: torn}, Max: 2 << 30, Want: -1})
+	stats, err := Receive(context.Background(), NewPacer(), ReceiveSpec{Dst: f, From: &broken{left: 3*mib + 5, err: torn}, Max: 2 << 30, Want: -1})
 	if !errors.Is(err, torn) || stats.Bytes != 3*mib+5 {
 		t.Fatalf("%+v, %v", stats, err)
 	}
@@ -201,7 +201,7 @@ func TestWhatCameBeforeABreakIsCountedAndThere(t *testing.T) {
 		t.Error("not what was counted")
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
-	stats, err = Receive(ctx, NewPacer(nil), ReceiveSpec{Dst: f, From: &broken{left: mib, err: io.EOF, onEnd: func() { cancel(torn) }}, Max: 2 << 30, Want: -1})
+	stats, err = Receive(ctx, NewPacer(), ReceiveSpec{Dst: f, From: &broken{left: mib, err: io.EOF, onEnd: func() { cancel(torn) }}, Max: 2 << 30, Want: -1})
 	if err == nil || stats.Bytes != mib {
 		t.Errorf("canceled: %+v, %v", stats, err)
 	}
@@ -217,7 +217,7 @@ func TestContentsThatDoNotFit(t *testing.T) {
 		max, want int64
 		is        error
 	}{{mib, -1, ErrTooLong}, {2 * mib, mib, ErrTooLong}, {2 * mib, mib + 2, ErrTooShort}} {
-		_, err := Receive(context.Background(), NewPacer(nil), ReceiveSpec{Dst: f, From: NewFileContent(src, 0, mib+1), Max: c.max, Want: c.want})
+		_, err := Receive(context.Background(), NewPacer(), ReceiveSpec{Dst: f, From: NewFileContent(src, 0, mib+1), Max: c.max, Want: c.want})
 		if !errors.Is(err, c.is) {
 			t.Errorf("%+v: %v", c, err)
 		}
@@ -230,7 +230,7 @@ func TestSparseFilesTakeNoTimeForHoles(t *testing.T) {
 	must(t, src.Truncate(1<<40))
 	must(t, dst.Truncate(1<<40))
 	writeRandom(t, src, 512<<30, 5000)
-	p := NewPacer(nil)
+	p := NewPacer()
 	stats, err := Place(context.Background(), p, PlaceSpec{Dst: dst, Src: src, Len: 1 << 40})
 	must(t, err)
 	if c := p.Counts(); stats.Bytes != 1<<40 || c.Written > 64<<10 || c.Read > 64<<10 {

@@ -73,7 +73,7 @@ func TestAnyLayoutIsTreatedRight(t *testing.T) {
 			layout(t, dst)
 		}
 		larger := rapid.IntRange(0, 2<<20).Draw(t, "larger")
-		p := NewPacer(nil)
+		p := NewPacer()
 		_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Size: int64(len(want) + larger)})
 		if err != nil {
 			t.Fatal(err)
@@ -83,15 +83,15 @@ func TestAnyLayoutIsTreatedRight(t *testing.T) {
 		if c := p.Counts(); c.Work != c.WorkAll || c.Durable != c.Total {
 			t.Fatalf("counts: %+v", c)
 		}
-		sum, err := Sum(context.Background(), NewPacer(nil), src, SumSpec{})
+		sum, err := Sum(context.Background(), NewPacer(), src, SumSpec{})
 		if sha := sha256.Sum256(want); err != nil || !bytes.Equal(sum.Sum, sha[:]) {
 			t.Fatalf("wrong SHA-256, error %v", err)
 		}
-		sum, err = Sum(context.Background(), NewPacer(nil), src, SumSpec{CRC32C: true})
+		sum, err = Sum(context.Background(), NewPacer(), src, SumSpec{CRC32C: true})
 		if err != nil || binary.BigEndian.Uint32(sum.Sum) != crc32.Checksum(want, castagnoli) {
 			t.Fatalf("wrong CRC-32C, error %v", err)
 		}
-		if _, err := Wipe(context.Background(), NewPacer(nil), src, WipeSpec{Verify: true}); err != nil {
+		if _, err := Wipe(context.Background(), NewPacer(), src, WipeSpec{Verify: true}); err != nil {
 			t.Fatal(err)
 		}
 		same(t, "wiped", src, make([]byte, len(want)))

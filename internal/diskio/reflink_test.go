@@ -37,7 +37,7 @@ func TestReflinkIntoLargerTarget(t *testing.T) {
 	dir := testenv.Mount(t, "xfs")
 	src, dst := create(t, dir, "src"), create(t, dir, "dst")
 	writeRandom(t, src, 0, mib+1)
-	p := NewPacer(nil)
+	p := NewPacer()
 	_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Size: 3 * mib})
 	must(t, err)
 	if sizeOf(t, dst) != 3*mib || digestOf(t, dst, mib+1) != digest(t, src) {
@@ -52,11 +52,11 @@ func TestReflinkWhereItCannotBe(t *testing.T) {
 	dir := testenv.Mount(t, "ext4")
 	src := create(t, dir, "src")
 	writeRandom(t, src, 0, mib)
-	_, err := Copy(context.Background(), NewPacer(nil), CopySpec{Dst: create(t, dir, "always"), Src: src, Reflink: ReflinkAlways})
+	_, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: create(t, dir, "always"), Src: src, Reflink: ReflinkAlways})
 	checkIOError(t, err, "reflink", unix.EOPNOTSUPP)
 	used := create(t, dir, "used")
 	writeRandom(t, used, 0, 10)
-	_, err = Copy(context.Background(), NewPacer(nil), CopySpec{Dst: used, Src: src, Reflink: ReflinkAlways})
+	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: used, Src: src, Reflink: ReflinkAlways})
 	checkIOError(t, err, "reflink", errNotEmpty)
 	stats := checkCopy(t, CopySpec{Dst: create(t, dir, "auto"), Src: src})
 	if stats.Method != MethodCopy {

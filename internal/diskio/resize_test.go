@@ -12,7 +12,7 @@ func TestResize(t *testing.T) {
 		before := digest(t, f)
 		resize := func(spec ResizeSpec) AllocateStats {
 			t.Helper()
-			p := NewPacer(nil)
+			p := NewPacer()
 			stats, err := Resize(context.Background(), p, f, spec)
 			must(t, err)
 			if sizeOf(t, f) != spec.Capacity {
@@ -33,7 +33,7 @@ func TestResize(t *testing.T) {
 		if digest(t, f) != before {
 			t.Error("content has changed")
 		}
-		if _, err := Resize(context.Background(), NewPacer(nil), f, ResizeSpec{Capacity: mib}); err == nil {
+		if _, err := Resize(context.Background(), NewPacer(), f, ResizeSpec{Capacity: mib}); err == nil {
 			t.Error("shrinking without being asked was accepted")
 		}
 	})

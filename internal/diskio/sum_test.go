@@ -31,7 +31,7 @@ func TestSumOfEverySource(t *testing.T) {
 				t.Cleanup(func() { os.Remove(f.Name()) })
 				s.make(t, f)
 				for _, crc := range []bool{false, true} {
-					p := NewPacer(nil)
+					p := NewPacer()
 					stats, err := Sum(context.Background(), p, f, SumSpec{CRC32C: crc})
 					must(t, err)
 					if !bytes.Equal(stats.Sum, sumOf(t, f, crc)) || stats.Bytes != sizeOf(t, f) {
@@ -49,7 +49,7 @@ func TestSumOfEverySource(t *testing.T) {
 func TestSumDoesNotReadHoles(t *testing.T) {
 	f := create(t, t.TempDir(), "f")
 	writeRandom(t, f, 100*mib, 5000)
-	p := NewPacer(nil)
+	p := NewPacer()
 	_, err := Sum(context.Background(), p, f, SumSpec{})
 	must(t, err)
 	if c := p.Counts(); c.Read > 8192 {
@@ -62,7 +62,7 @@ func TestCRCLeapsOverHoles(t *testing.T) {
 	f := create(t, t.TempDir(), "f")
 	must(t, f.Truncate(4<<40))
 	writeRandom(t, f, 1<<40, 4096)
-	got, err := Sum(context.Background(), NewPacer(nil), f, SumSpec{CRC32C: true})
+	got, err := Sum(context.Background(), NewPacer(), f, SumSpec{CRC32C: true})
 	must(t, err)
 	data := make([]byte, 4096)
 	_, err = f.ReadAt(data, 1<<40)

@@ -59,7 +59,7 @@ func wipeOnDevice(t *testing.T, kind, algorithm string) {
 	if n := canaries(t, image); n < 6*mib/len(canary)-10 {
 		t.Fatalf("only %d canaries on the device before the wipe", n)
 	}
-	stats, err := Wipe(context.Background(), NewPacer(nil), f, WipeSpec{Algorithm: algorithm, Verify: true})
+	stats, err := Wipe(context.Background(), NewPacer(), f, WipeSpec{Algorithm: algorithm, Verify: true})
 	must(t, err)
 	run(t, "blockdev", "--flushbufs", device)
 	if n := canaries(t, image); n != 0 {
@@ -86,7 +86,7 @@ func TestWipeAlgorithms(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := create(t, t.TempDir(), "f")
 			writeCanaries(t, f, size)
-			p := NewPacer(nil)
+			p := NewPacer()
 			stats, err := Wipe(context.Background(), p, f, WipeSpec{Algorithm: name, Verify: true})
 			must(t, err)
 			if stats.Passes != n || !stats.Verified || stats.Algorithm != name || stats.Method != MethodOverwrite {
@@ -147,7 +147,7 @@ func TestWipeZeroLeavesHolesAndOthersFillThem(t *testing.T) {
 	writeCanaries(t, f, mib)
 	must(t, f.Truncate(64*mib))
 	before := occupied(t, f)
-	p := NewPacer(nil)
+	p := NewPacer()
 	stats, err := Wipe(context.Background(), p, f, WipeSpec{Verify: true})
 	must(t, err)
 	if stats.Bytes != mib || stats.Holes != 63*mib || occupied(t, f) != before {
@@ -156,7 +156,7 @@ func TestWipeZeroLeavesHolesAndOthersFillThem(t *testing.T) {
 	if c := p.Counts(); c.Durable != c.Total || c.Work != c.WorkAll || c.Holes != 2*63*mib {
 		t.Errorf("counts: %+v", c)
 	}
-	stats, err = Wipe(context.Background(), NewPacer(nil), f, WipeSpec{Algorithm: AlgorithmRandom})
+	stats, err = Wipe(context.Background(), NewPacer(), f, WipeSpec{Algorithm: AlgorithmRandom})
 	must(t, err)
 	if stats.Bytes != 64*mib || stats.Holes != 0 || occupied(t, f) < 64*mib {
 		t.Errorf("occupies %d: %+v", occupied(t, f), stats)
@@ -167,13 +167,13 @@ func TestWipeZeroLeavesHolesAndOthersFillThem(t *testing.T) {
 func TestWipeOfHolesOverwritesNothing(t *testing.T) {
 	f := create(t, t.TempDir(), "f")
 	must(t, f.Truncate(64*mib))
-	p := NewPacer(nil)
+	p := NewPacer()
 	stats, err := Wipe(context.Background(), p, f, WipeSpec{})
 	must(t, err)
 	if stats.Method != MethodNone || stats.Bytes != 0 || stats.Holes != 64*mib || p.Counts().Written != 0 {
 		t.Errorf("%+v", stats)
 	}
-	stats, err = Wipe(context.Background(), NewPacer(nil), f, WipeSpec{Algorithm: AlgorithmTrim})
+	stats, err = Wipe(context.Background(), NewPacer(), f, WipeSpec{Algorithm: AlgorithmTrim})
 	must(t, err)
 	if stats.Method != MethodPunch {
 		t.Errorf("%+v", stats)
@@ -188,7 +188,7 @@ func TestVerifyFindsADifference(t *testing.T) {
 	_, err = f.WriteAt([]byte{1}, 3*mib+9)
 	must(t, err)
 	must(t, f.Sync())
-	w, err := newWiping(NewPacer(nil), f, WipeSpec{})
+	w, err := newWiping(NewPacer(), f, WipeSpec{})
 	must(t, err)
 	w.last = pass{0}.filler()
 	e := checkIOError(t, w.compare(context.Background()), "verify", ErrMismatch)
@@ -207,7 +207,7 @@ func TestWipeOfBlockDevice(t *testing.T) {
 	device, err := os.OpenFile(loopDevice(t, image), os.O_RDWR, 0)
 	must(t, err)
 	defer device.Close()
-	stats, err := Wipe(context.Background(), NewPacer(nil), device, WipeSpec{Verify: true})
+	stats, err := Wipe(context.Background(), NewPacer(), device, WipeSpec{Verify: true})
 	must(t, err)
 	if n := canaries(t, image); n != 0 || stats.Bytes != 8*mib || !stats.Verified {
 		t.Errorf("%d canaries are left: %+v", n, stats)
@@ -220,11 +220,11 @@ func TestWipeSaysWhatItCannotReach(t *testing.T) {
 			dir := testenv.Mount(t, kind)
 			f := create(t, dir, "f")
 			writeCanaries(t, f, 2*mib)
-			_, err := Copy(context.Background(), NewPacer(nil), CopySpec{Dst: create(t, dir, "other"), Src: f, Reflink: ReflinkAlways})
+			_, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: create(t, dir, "other"), Src: f, Reflink: ReflinkAlways})
 			must(t, err)
 			foretold, err := WipeLimits(context.Background(), f, WipeSpec{})
 			must(t, err)
-			stats, err := Wipe(context.Background(), NewPacer(nil), f, WipeSpec{})
+			stats, err := Wipe(context.Background(), NewPacer(), f, WipeSpec{})
 			must(t, err)
 			if !slices.Equal(foretold, stats.Limits) {
 				t.Errorf("limits were %+v, and are %+v", foretold, stats.Limits)
@@ -243,7 +243,7 @@ func TestWipeRefusesUnknownAlgorithm(t *testing.T) {
 	f := create(t, t.TempDir(), "f")
 	writeCanaries(t, f, 100)
 	for _, name := range []string{"ZERO", "magic"} {
-		_, err := Wipe(context.Background(), NewPacer(nil), f, WipeSpec{Algorithm: name})
+		_, err := Wipe(context.Background(), NewPacer(), f, WipeSpec{Algorithm: name})
 		if !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%s: error is %v", name, err)
 		}
@@ -258,12 +258,12 @@ func TestCanceledWipeLeavesNothingDirty(t *testing.T) {
 	_, err := io.CopyN(io.NewOffsetWriter(f, 0), randomBytes(1), 128*mib)
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	p := NewPacer(func(c Counts) {
+	p := NewPacer()
+	defer observe(p, func(c Counts) {
 		if c.Done > mib {
 			cancel()
 		}
-	})
-	defer p.Close()
+	})()
 	p.SetLimit(64 * mib)
 	stats, err := Wipe(ctx, p, f, WipeSpec{Algorithm: AlgorithmBSI})
 	if !errors.Is(err, context.Canceled) || stats.Passes != 0 {
@@ -285,7 +285,7 @@ func TestWipeOfManyExtents(t *testing.T) {
 		_, err := f.WriteAt(block, i*step)
 		must(t, err)
 	}
-	stats, err := Wipe(context.Background(), NewPacer(nil), f, WipeSpec{Verify: true})
+	stats, err := Wipe(context.Background(), NewPacer(), f, WipeSpec{Verify: true})
 	must(t, err)
 	if stats.Bytes != extents*4096 || stats.Holes != (extents-1)*(step-4096) {
 		t.Errorf("stats: %+v", stats)
@@ -302,7 +302,7 @@ func TestSlowVerifyOnLargeSectors(t *testing.T) {
 	device, err := os.OpenFile(loopDevice(t, image, "--sector-size", "4096"), os.O_RDWR, 0)
 	must(t, err)
 	defer device.Close()
-	p := NewPacer(nil)
+	p := NewPacer()
 	p.SetLimit(60 << 10)
 	stats, err := Wipe(context.Background(), p, device, WipeSpec{Algorithm: AlgorithmRandom, Verify: true})
 	must(t, err)
@@ -317,7 +317,7 @@ func TestFailedWipeSaysWhereAndKeepsTheError(t *testing.T) {
 	device, err := os.OpenFile(loopDevice(t, image), os.O_RDWR, 0)
 	must(t, err)
 	defer device.Close()
-	p := NewPacer(nil)
+	p := NewPacer()
 	stats, err := Wipe(context.Background(), p, device, WipeSpec{Algorithm: AlgorithmRandom, Verify: true})
 	var e *IOError
 	if !errors.As(err, &e) || stats.Passes != 0 || stats.Verified {
@@ -340,7 +340,7 @@ func TestWipeOnBtrfsWithoutCopyOnWrite(t *testing.T) {
 	if slices.ContainsFunc(limits, func(l Limit) bool { return l.Certain }) {
 		t.Errorf("limits are %+v", limits)
 	}
-	_, err = Copy(context.Background(), NewPacer(nil), CopySpec{Dst: createNoCOW(t, dir, "other"), Src: f, Reflink: ReflinkAlways})
+	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: createNoCOW(t, dir, "other"), Src: f, Reflink: ReflinkAlways})
 	must(t, err)
 	limits, err = WipeLimits(context.Background(), f, WipeSpec{})
 	must(t, err)
@@ -360,7 +360,7 @@ func TestTrimGivesBlocksBackAndSaysThatItIsNoOverwrite(t *testing.T) {
 	onEachFS(t, func(t *testing.T, dir string) {
 		f := create(t, dir, "f")
 		writeCanaries(t, f, 6*mib+100)
-		p := NewPacer(nil)
+		p := NewPacer()
 		stats, err := Wipe(context.Background(), p, f, WipeSpec{Algorithm: AlgorithmTrim, Verify: true})
 		must(t, err)
 		held := int64(0) // not counting what a file system allocates ahead behind the end
@@ -396,7 +396,7 @@ func TestTrimOfBlockDevice(t *testing.T) {
 	device, err := os.OpenFile(loopDevice(t, image), os.O_RDWR, 0)
 	must(t, err)
 	defer device.Close()
-	stats, err := Wipe(context.Background(), NewPacer(nil), device, WipeSpec{Algorithm: AlgorithmTrim, Verify: true})
+	stats, err := Wipe(context.Background(), NewPacer(), device, WipeSpec{Algorithm: AlgorithmTrim, Verify: true})
 	must(t, err)
 	if n := canaries(t, image); n != 0 || occupied(t, f) != 0 || stats.Method != MethodDiscard || stats.Device != device.Name() {
 		t.Errorf("%d canaries are left, %d bytes with blocks: %+v", n, occupied(t, f), stats)
@@ -407,7 +407,7 @@ func TestTrimWhereItCannotBe(t *testing.T) {
 	testenv.Root(t)
 	f := create(t, mountAt(t, t.TempDir(), "-t", "ramfs", "ramfs"), "f")
 	writeCanaries(t, f, mib)
-	_, err := Wipe(context.Background(), NewPacer(nil), f, WipeSpec{Algorithm: AlgorithmTrim})
+	_, err := Wipe(context.Background(), NewPacer(), f, WipeSpec{Algorithm: AlgorithmTrim})
 	checkIOError(t, err, "trim", ErrUnsupported)
 	if canaries(t, f.Name()) == 0 {
 		t.Error("something was wiped all the same")
