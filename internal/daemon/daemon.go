@@ -58,6 +58,12 @@ func Run(ctx context.Context, setup Setup) error {
 	defer stop()
 
 	goAhead()
+	return live(ctx, setup, signals, hangup)
+}
+
+// live opens what the daemon needs, in the order in which it depends on each
+// other, serves until ctx ends, and closes it in reverse.
+func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) error {
 	c, log := setup.Config, setup.Log
 	if err := makeDirs(c); err != nil {
 		return err
@@ -80,29 +86,39 @@ func Run(ctx context.Context, setup Setup) error {
 	s.notify("STATUS=takes up the jobs of before")
 	defer s.hub.Close()
 	defer beside(ctx, s.keepCopies)()
+	start, err := s.takeUp(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { logged(log, "stopping jobs", bounded(s.jobs.Stop)) }()
+	s.startOwn(ctx, start)
+	defer beside(ctx, s.keepTidy)()
+	return s.serve(ctx)
+}
+
+// takeUp goes on with the jobs of before, and says what else there is to start.
+// Jobs that were replayed may be of before a reboot, so that pools are looked at
+// after them.
+func (s *Service) takeUp(ctx context.Context) (start []work, err error) {
 	replay := s.restored != nil && !s.restored.Replayed
-	var start []work
 	if !replay {
 		if start, err = s.reset(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := s.jobs.Start(ctx); err != nil {
-		return fmt.Errorf("cannot take up jobs: %w", err)
+		return nil, fmt.Errorf("cannot take up jobs: %w", err)
 	}
-	defer func() { logged(log, "stopping jobs", bounded(s.jobs.Stop)) }()
-	if replay { // what was replayed may be of before a reboot
+	if replay {
 		if start, err = s.reset(); err != nil {
-			return err
+			return nil, errors.Join(err, bounded(s.jobs.Stop))
 		}
 	}
 	s.recovered = []int64{}
 	for _, j := range s.jobs.Live() {
 		s.recovered = append(s.recovered, j.Number)
 	}
-	s.startOwn(ctx, start)
-	defer beside(ctx, s.keepTidy)()
-	return s.serve(ctx)
+	return start, nil
 }
 
 // beside runs fn in a goroutine of its own. stop ends its context and waits for

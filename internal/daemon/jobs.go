@@ -227,27 +227,9 @@ func (s *Service) RetryJob(ctx context.Context, sub api.Submit, job string) (api
 	if again, err := s.repeated(sub); again != nil || err != nil {
 		return deref(again), err
 	}
-	j, err := s.jobs.Job(job)
+	old, err := s.retryable(job)
 	if err != nil {
 		return api.Started{}, err
-	}
-	if j.Forgotten {
-		return api.Started{}, record.Errorf(record.WrongState, "job %d was forgotten; what it was to do is not known any more", j.Number)
-	}
-	if j.State != record.Failed && j.State != record.Canceled {
-		return api.Started{}, record.Errorf(record.WrongState, "job %d %s; only a failed or canceled job can be retried", j.Number, stands(j.State))
-	}
-	var old *store.Job
-	err = s.store.View(func(tx *store.Tx) (err error) {
-		old, err = tx.Job(j.ID)
-		return err
-	})
-	if err != nil {
-		return api.Started{}, err
-	}
-	if old.Data {
-		return api.Started{}, record.Errorf(record.Unsupported, "job %d had a file or stream of its client, which only the client can give again", j.Number).
-			WithHint("start it anew: storagectl vol upload, vol download, vol create --from; vol upload --resume goes on where it stopped")
 	}
 	w, err := workOf(old)
 	if err != nil {
@@ -260,16 +242,40 @@ func (s *Service) RetryJob(ctx context.Context, sub api.Submit, job string) (api
 	if old.Resumable != nil {
 		w.After = old.Number
 	}
-	r, err := s.jobRequest(sub, w, api.JobOptions{Limit: j.Limit, Priority: j.Priority, Labels: j.Labels, OnFailure: j.OnFailure})
+	r, err := s.jobRequest(sub, w, api.JobOptions{Limit: old.Limit, Priority: old.Priority, Labels: old.Labels, OnFailure: old.OnFailure})
 	if err != nil {
 		return api.Started{}, err
 	}
-	r.RetryOf = &j.Number
+	r.RetryOf = &old.Number
 	if old.Resumable != nil {
 		r.From, r.RetryFrom = old.ID, old.Resumable
 	}
 	again, err := s.jobs.Submit(ctx, r)
 	return api.Started{Job: &again}, err
+}
+
+// retryable gives a job of which the work can be started again.
+func (s *Service) retryable(job string) (*store.Job, error) {
+	j, err := s.jobs.Job(job)
+	if err != nil {
+		return nil, err
+	}
+	if j.Forgotten {
+		return nil, record.Errorf(record.WrongState, "job %d was forgotten; what it was to do is not known any more", j.Number)
+	}
+	if j.State != record.Failed && j.State != record.Canceled {
+		return nil, record.Errorf(record.WrongState, "job %d %s; only a failed or canceled job can be retried", j.Number, stands(j.State))
+	}
+	var old *store.Job
+	err = s.store.View(func(tx *store.Tx) (err error) {
+		old, err = tx.Job(j.ID)
+		return err
+	})
+	if err == nil && old.Data {
+		err = record.Errorf(record.Unsupported, "job %d had a file or stream of its client, which only the client can give again", j.Number).
+			WithHint("start it anew: storagectl vol upload, vol download, vol create --from; vol upload --resume goes on where it stopped")
+	}
+	return old, err
 }
 
 // stands says in a sentence how a job stands that cannot be retried.

@@ -75,15 +75,8 @@ type figures struct {
 // trial runs a contender once. The clock stops when the target and its
 // directory are durable, which costs nothing where they are already.
 func (c contender) trial(ctx context.Context, w *work) (figures, error) {
-	if c.before != nil {
-		if err := c.before(ctx, w); err != nil {
-			return figures{}, err
-		}
-	}
-	for _, path := range w.there() {
-		if err := c.warmth.apply(path); err != nil {
-			return figures{}, err
-		}
+	if err := c.prepare(ctx, w); err != nil {
+		return figures{}, err
 	}
 	debug.FreeOSMemory()
 	forgetPeak(os.Getpid()) // a process inherits it, wait4(2) would give it as the command's
@@ -119,6 +112,21 @@ func (c contender) trial(ctx context.Context, w *work) (figures, error) {
 	}
 	f.cache = float64(cached(w.source) + cached(w.target))
 	return f, nil
+}
+
+// prepare does what goes before a trial and is not measured.
+func (c contender) prepare(ctx context.Context, w *work) error {
+	if c.before != nil {
+		if err := c.before(ctx, w); err != nil {
+			return err
+		}
+	}
+	for _, path := range w.there() {
+		if err := c.warmth.apply(path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // said is what a command that failed wrote to stderr.
