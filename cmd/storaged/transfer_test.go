@@ -34,7 +34,10 @@ func (h *host) spawn(prepare func(*exec.Cmd), args ...string) *program {
 		prepare(p.Cmd)
 	}
 	h.must(p.Start())
-	h.t.Cleanup(func() { _ = p.Process.Kill() })
+	h.t.Cleanup(func() {
+		_ = p.Process.Kill() // it has ended in most tests
+		_ = p.Wait()
+	})
 	return p
 }
 
@@ -97,6 +100,26 @@ func (h *host) file(path string, content []byte) {
 	}
 }
 
+// sparseForm downloads a volume in the sparse form, of so many bytes at most,
+// and gives the file.
+func (h *host) sparseForm(volume string, most int64) (path string) {
+	h.t.Helper()
+	path = filepath.Join(h.dir, "stream")
+	stream, err := os.Create(path)
+	h.must(err)
+	defer stream.Close() // the program has written it
+	p := h.spawn(func(c *exec.Cmd) { c.Stdout = stream }, "vol", "download", volume, "-", "--sparse")
+	if code := p.code(); code != 0 {
+		h.t.Errorf("to the sparse form: exit %d: %s", code, p.log.String())
+	}
+	st, err := stream.Stat()
+	h.must(err)
+	if st.Size() > most {
+		h.t.Errorf("%d bytes in the sparse form", st.Size())
+	}
+	return path
+}
+
 // What storagectl takes from a file, a pipe by its name or its standard input
 // comes back as it was, to a file or its standard output.
 func TestStoragectlMovesContents(t *testing.T) {
@@ -115,17 +138,7 @@ func TestStoragectlMovesContents(t *testing.T) {
 		from := f.Name()
 		if c.sparse {
 			form = []string{"--sparse"}
-			from = filepath.Join(h.dir, "stream")
-			stream, err := os.Create(from)
-			h.must(err)
-			p := h.spawn(func(c *exec.Cmd) { c.Stdout = stream }, "vol", "download", "pool/v0", "-", "--sparse")
-			if code := p.code(); code != 0 {
-				t.Errorf("to the sparse form: exit %d: %s", code, p.log.String())
-			}
-			if st, err := stream.Stat(); err != nil || st.Size() > size*3/4+64<<10 {
-				t.Errorf("%d bytes in the sparse form (%v)", st.Size(), err)
-			}
-			h.must(stream.Close())
+			from = h.sparseForm("pool/v0", size*3/4+64<<10)
 		}
 		switch args := append([]string{"vol", "upload", "pool/" + volume, c.from, "--yes"}, form...); c.from {
 		case f.Name():
