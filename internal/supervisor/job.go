@@ -261,17 +261,24 @@ func (j *job) answer(a ask) { a.reply <- a.do(j) }
 func (j *job) view() record.Job { return j.viewOf(j.shown.Load()) }
 
 func (j *job) viewOf(seen *shown) record.Job {
-	v := seen.rec.Job
+	v := j.sketch(seen)
 	if v.State == record.Queued {
-		v.WaitingOn = j.s.queue.blockers(j)
-	}
-	for _, b := range []*record.Blocker{seen.awaits, seen.stuck} {
-		if b != nil {
-			v.WaitingOn = append(slices.Clone(v.WaitingOn), *b)
-		}
+		v.WaitingOn = append(v.WaitingOn, j.s.queue.blockers(j)...)
 	}
 	if seen.clears {
-		v.WaitingOn = append(slices.Clone(v.WaitingOn), j.s.queue.inside(j)...)
+		v.WaitingOn = append(v.WaitingOn, j.s.queue.inside(j)...)
+	}
+	return v
+}
+
+// sketch is the view without which other jobs are in the way, which costs most.
+func (j *job) sketch(seen *shown) record.Job {
+	v := seen.rec.Job
+	v.WaitingOn = slices.Clone(v.WaitingOn)
+	for _, b := range []*record.Blocker{seen.awaits, seen.stuck} {
+		if b != nil {
+			v.WaitingOn = append(v.WaitingOn, *b)
+		}
 	}
 	if v.Started != nil && v.Ended == nil {
 		v.ElapsedS = seconds(time.Since(*v.Started))

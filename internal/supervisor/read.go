@@ -71,7 +71,8 @@ func (s *Supervisor) Job(id string) (record.Job, error) {
 	return whole(rec.Job), nil
 }
 
-// Live gives all jobs that have not ended, newest first.
+// Live gives all jobs that have not ended, newest first, without the jobs that
+// are in their way: with very many that would take long.
 func (s *Supervisor) Live() []record.Job {
 	s.mu.Lock()
 	all := make([]*job, 0, len(s.live))
@@ -81,7 +82,7 @@ func (s *Supervisor) Live() []record.Job {
 	s.mu.Unlock()
 	out := make([]record.Job, 0, len(all))
 	for _, j := range all {
-		out = append(out, j.view())
+		out = append(out, j.sketch(j.shown.Load()))
 	}
 	slices.SortFunc(out, func(a, b record.Job) int { return cmp.Compare(b.Number, a.Number) })
 	return out
