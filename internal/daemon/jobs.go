@@ -250,8 +250,7 @@ func (s *Service) RetryJob(ctx context.Context, sub api.Submit, job string) (api
 	if old.Resumable != nil {
 		r.From, r.RetryFrom = old.ID, old.Resumable
 	}
-	again, err := s.jobs.Submit(ctx, r)
-	return api.Started{Job: &again}, err
+	return s.start(ctx, sub, w, r)
 }
 
 // retryable gives a job of which the work can be started again.

@@ -53,6 +53,12 @@ func (s *Service) submit(ctx context.Context, sub api.Submit, w work, o api.JobO
 	if err != nil {
 		return api.Started{}, err
 	}
+	return s.start(ctx, sub, w, r)
+}
+
+// start makes a job of a request for the work, or a plan. It is the only way to
+// a job that somebody asks for.
+func (s *Service) start(ctx context.Context, sub api.Submit, w work, r supervisor.Request) (api.Started, error) {
 	if sub.DryRun {
 		return api.Started{Plan: &api.Plan{
 			Kind: r.Kind, Class: r.Class, Objects: r.Objects, Argv: r.Argv,

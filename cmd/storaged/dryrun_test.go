@@ -1,0 +1,51 @@
+package main_test
+
+import (
+	"slices"
+	"testing"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+// last is the number of the job made last.
+func (h *host) last() int64 {
+	h.t.Helper()
+	l, err := h.client.Jobs(h.ctx(), api.JobFilter{}, api.Page{Limit: 1})
+	h.must(err)
+	return l.Items[0].Number
+}
+
+// planned fails unless a request was answered with a plan and made no job.
+func (h *host) planned(what string, ask func() (api.Started, error)) {
+	h.t.Helper()
+	before := h.last()
+	st, err := ask()
+	h.must(err)
+	if st.Job != nil || st.Plan == nil || st.Plan.Kind == "" || len(st.Plan.Argv) == 0 || len(st.Plan.Objects) == 0 {
+		h.t.Errorf("%s: the answer is job %+v, plan %+v", what, st.Job, st.Plan)
+	}
+	if now := h.last(); now != before {
+		h.t.Errorf("%s: job %d was made", what, now)
+	}
+}
+
+// A dry run makes no job, whatever it is a run of, the retry of any kind too.
+func TestDryRunStartsNothing(t *testing.T) {
+	h := newHost(t)
+	for _, d := range deeds() {
+		d.prepare(h, d.name)
+		h.planned(d.name, func() (api.Started, error) { return d.start(h, d.name, api.Submit{DryRun: true}) })
+		st, err := d.start(h, d.name, api.Submit{})
+		h.must(err)
+		if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}); err != nil && record.CodeOf(err) != record.WrongState {
+			t.Fatal(err)
+		}
+		handed := slices.Contains([]string{"upload", "create-from", "download"}, d.name) // and cannot be retried
+		if j := h.end(st, nil); j.State == record.Canceled && !handed {
+			h.planned("retry of "+d.name, func() (api.Started, error) {
+				return h.client.RetryJob(h.ctx(), api.Submit{DryRun: true}, j.ID)
+			})
+		}
+	}
+}
