@@ -170,7 +170,7 @@ func (w download) stream(ctx context.Context, r *run, v backends.Volume, f *outs
 	did, err := diskio.Send(ctx, r.pacer, diskio.SendSpec{Src: v.File(), Off: w.off, Len: w.length, To: to, Hash: h})
 	r.report.Method, r.report.Bytes = diskio.MethodCopy, did.Bytes
 	if err == nil {
-		err = w.sum.judge(r, did, h)
+		err = w.sum.judgeMoved(r, did, h)
 	}
 	if err == nil {
 		err = end()
@@ -189,7 +189,7 @@ func (w download) fill(ctx context.Context, r *run, v backends.Volume, f *os.Fil
 	if err != nil {
 		return err
 	}
-	return w.sum.judge(r, did, h)
+	return w.sum.judgeMoved(r, did, h)
 }
 
 // moved are the two ends of a download, and what the content is hashed by.

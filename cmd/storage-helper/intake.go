@@ -75,7 +75,7 @@ func intakeOf(c *cli.Context) (in intake, err error) {
 
 // checksum is what is asked of the checksum of a content.
 type checksum struct {
-	algorithm string
+	algorithm string // "" is none
 	want      string // "" is any
 }
 
@@ -98,13 +98,19 @@ func (s checksum) hash() hash.Hash {
 	return nil
 }
 
-// judge reports the checksum of what was moved, and fails if it is another than
-// it should be.
-func (s checksum) judge(r *run, did diskio.PlaceStats, h hash.Hash) error {
-	sum := binary.BigEndian.AppendUint32(nil, did.CRC32C)
-	if h != nil {
-		sum = h.Sum(nil)
+// judgeMoved judges the checksum of what was moved, which h was given too.
+func (s checksum) judgeMoved(r *run, did diskio.PlaceStats, h hash.Hash) error {
+	switch {
+	case s.algorithm == "":
+		return nil
+	case h != nil:
+		return s.judge(r, h.Sum(nil))
 	}
+	return s.judge(r, binary.BigEndian.AppendUint32(nil, did.CRC32C))
+}
+
+// judge reports a checksum, and fails if it is another than it should be.
+func (s checksum) judge(r *run, sum []byte) error {
 	got := record.ContentChecksum(s.algorithm, sum)
 	r.report.Checksum = got
 	r.report.Checked, r.report.Verified = s.want != "", s.want == got
@@ -201,7 +207,7 @@ func (c *content) put(ctx context.Context, r *run, to into) error {
 	case err != nil:
 		return err
 	}
-	return c.sum.judge(r, did, h)
+	return c.sum.judgeMoved(r, did, h)
 }
 
 func (c *content) move(ctx context.Context, r *run, to into, h hash.Hash) (diskio.PlaceStats, error) {

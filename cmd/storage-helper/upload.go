@@ -8,6 +8,7 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/backends"
+	"storaged/internal/diskio"
 	"storaged/internal/image"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
@@ -21,7 +22,7 @@ func uploadCommand() *cli.Command {
 			"read nor written. A content that begins like an image of another format than the volume's is refused.",
 		Flags: append(targetFlags(), contentFlags(
 			&cli.StringFlag{Name: "offset", Usage: "where in the volume the content begins: `SIZE`, default 0"},
-			&cli.StringFlag{Name: "skipped", Usage: "`SIZE` of the content that was uploaded before: it counts as done, a file has it and a stream does not"},
+			&cli.StringFlag{Name: "skipped", Usage: "`SIZE` of the content that was uploaded before: it counts as done, a file has it and a stream does not; a --checksum is of the whole then, which is read back"},
 			yesFlag(),
 		)...),
 	}, "--target vm1.raw --source vm1.img --yes", buildUpload)
@@ -38,6 +39,15 @@ func buildUpload(c *cli.Context) (task, error) {
 	}
 	in.skipped = sizeFlag(c, "skipped")
 	w := upload{at: at, in: in, off: sizeFlag(c, "offset")}
+	if in.skipped > 0 {
+		w.in.sum = checksum{} // of a part it would say nothing
+		if c.String("checksum") != "" {
+			w.whole = in.sum
+		}
+	}
+	if w.whole.algorithm != "" && w.off != in.skipped {
+		return task{}, failed(record.Invalid, "--checksum is of the whole content, and one that does not begin where %q does cannot be read back: --offset and --skipped must be the same", at.path)
+	}
 	return task{
 		doing:  fmt.Sprintf("upload %s to %q", in.from, at.path),
 		done:   fmt.Sprintf("uploaded %s to %q", in.from, at.path),
@@ -61,6 +71,9 @@ type upload struct {
 	at  place
 	in  intake
 	off int64 // bytes
+	// whole is the checksum of all the content, when a part of it was uploaded
+	// before: it is read back.
+	whole checksum
 }
 
 func (w upload) work(ctx context.Context, r *run) error {
@@ -76,22 +89,48 @@ func (w upload) work(ctx context.Context, r *run) error {
 		if header, to, err = w.admit(v, c); err != nil {
 			return err
 		}
-		r.plan(transfer("upload", c.bytes, w.in.skipped))
+		r.plan(w.phases(c.bytes)...)
 		r.next(0)
 		r.pacer.Skipped(w.in.skipped)
 		err = c.put(ctx, r, to)
 		if n := r.pacer.Counts(); err != nil && (n.Written > 0 || n.Holes > 0) {
 			r.report.Rollback = string(record.RollbackKept)
 		}
+		if err == nil && w.whole.algorithm != "" {
+			err = w.check(ctx, r, to)
+		}
 		return err
 	})
 	if err == nil {
 		w.in.made(r, header)
-		if w.off == 0 && w.in.skipped == 0 && r.report.Bytes == r.report.Volume.Size {
+		if w.off == w.in.skipped && w.off+r.report.Bytes == r.report.Volume.Size {
 			r.report.Volume.Checksum = r.report.Checksum // it is all of the volume
 		}
 	}
 	return err
+}
+
+func (w upload) phases(bytes int64) []ipc.PlanPhase {
+	phases := []ipc.PlanPhase{transfer("upload", bytes, w.in.skipped)}
+	if w.whole.algorithm != "" {
+		phases = append(phases, transfer("verify", bytes, w.in.skipped))
+	}
+	return phases
+}
+
+// check reads the whole content back, of which this upload moved the rest.
+func (w upload) check(ctx context.Context, r *run, to into) error {
+	r.next(1)
+	r.report.Rollback = string(record.RollbackKept) // unless it is right
+	did, err := diskio.Sum(ctx, r.pacer, to.file, diskio.SumSpec{CRC32C: w.whole.algorithm == record.CRC32C, Len: w.off + r.report.Bytes})
+	if err != nil {
+		return err
+	}
+	if err := w.whole.judge(r, did.Sum); err != nil {
+		return err
+	}
+	r.report.Rollback = string(record.RollbackNone)
+	return nil
 }
 
 // admit refuses, before anything is written, what does not fit, by its length

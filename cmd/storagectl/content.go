@@ -25,7 +25,8 @@ func (t *tool) contentCommands() []*cli.Command {
 			Name: "upload", Usage: "write a file or a stream into a volume", ArgsUsage: "VOL FILE|-",
 			Description: "The volume keeps its size; what the content does not reach stays. Holes of a file cost no time.\n" +
 				"- is standard input, which ends with this command. --resume goes on where the last upload broke off;\n" +
-				"it needs the same content again, from its start.\n\n" +
+				"it needs the same content again, from its start. With --checksum, or if the first upload had one to\n" +
+				"hold, the whole is read back at the end.\n\n" +
 				"Examples:\n  storagectl vol upload images/vm1.raw vm1.img --yes\n  zcat vm1.img.gz | storagectl vol upload images/vm1.raw - --yes",
 			Flags: jobFlags(append(uploadFlags(),
 				&cli.StringFlag{Name: "offset", Usage: "begin at `SIZE` of the volume"},
@@ -126,8 +127,8 @@ func volumeUpload(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	if s.cli.Bool("resume") && (s.cli.IsSet("offset") || s.cli.IsSet("length") || s.cli.IsSet("checksum")) {
-		return cmdline.Usagef("--resume goes on with a whole upload; it takes no --offset, --length or --checksum")
+	if s.cli.Bool("resume") && (s.cli.IsSet("offset") || s.cli.IsSet("length")) {
+		return cmdline.Usagef("--resume goes on with a whole upload; it takes no --offset or --length")
 	}
 	src, err := s.source(s.arg(1))
 	if err != nil {
@@ -199,6 +200,9 @@ func (s *session) resume(ctx context.Context, r volumeRef, req *api.VolumeUpload
 	}
 	last := &jobs.Items[0]
 	switch done := last.Progress.Done; {
+	case last.Error != nil && last.Error.Code == record.Mismatch:
+		return record.Errorf(record.WrongState, "%s brought a content that is not the one it should be; there is nothing to go on with", jobTitle(last)).
+			WithHint("upload the right content, from its start")
 	case last.State == record.Succeeded:
 		return record.Errorf(record.WrongState, "%s has succeeded; there is nothing to go on with", jobTitle(last))
 	case !last.State.Terminal():

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -344,6 +345,61 @@ func TestUploadInSeveralPartsMakesTheVolumeWhole(t *testing.T) {
 			t.Errorf("%s: the checksum of a part is recorded as the volume's: %+v", name, v.Checksum)
 		}
 	}
+}
+
+// What all of a content must have is held against the whole of it, though it
+// came in parts; what is not the right content has no rest.
+func TestRestOfAnUploadIsHeldAgainstTheWholeChecksum(t *testing.T) {
+	h := newHost(t)
+	content := noise(4 * mib)
+	digest := sha256.Sum256(content)
+	sum := record.Checksum(digest)
+	for name, c := range map[string]struct {
+		first, rest, at string // checksums asked for; at is what the job gives in the end
+		tail            byte   // is added to the last byte
+	}{
+		"the first asked":              {sum, "", sum, 0},
+		"the rest asks":                {"", sum, sum, 0},
+		"the rest asks which it is":    {"", "sha256", sum, 0},
+		"nobody asked":                 {"", "", "", 0},
+		"the first asked, wrong tail":  {sum, "", "", 1},
+		"the rest asks, with crc32c":   {"", "crc32c:00000000", "", 0},
+	} {
+		volume := strings.NewReplacer(" ", "-", ",", "").Replace(name)
+		h.create(volume, 4*mib)
+		j := h.breakOff(volume, api.VolumeUpload{Checksum: c.first}, content[:mib])
+		rest := slices.Clone(content[j.Progress.Done:])
+		rest[len(rest)-1] += c.tail
+		up := h.upload(h.ctx(), volume, bytes.NewReader(rest), api.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID, Checksum: c.rest})
+		err := up.Wait()
+		last, jerr := h.client.Job(h.ctx(), up.Job.ID)
+		h.must(jerr)
+		right := c.tail == 0 && c.rest != "crc32c:00000000"
+		if right != (err == nil) || !right && last.Code() != record.Mismatch {
+			t.Errorf("%s: %v, %+v", name, err, last.Error)
+		}
+		if right && last.Result.Checksum != c.at {
+			t.Errorf("%s: the checksum is %q, want %q", name, last.Result.Checksum, c.at)
+		}
+		v := h.described(volume)
+		if v.Checksum != nil && v.Checksum.Current != (c.at != "") || (v.State == record.VolumeReady) != right {
+			t.Errorf("%s: the volume is %s, %+v", name, v.State, v.Checksum)
+		}
+		if !right {
+			h.noRest(volume, last)
+		}
+	}
+}
+
+// noRest fails unless nothing goes on with an upload of the wrong content.
+func (h *host) noRest(volume string, j record.Job) {
+	h.t.Helper()
+	_, err := h.client.Upload(h.ctx(), api.Submit{}, api.StreamUpload{Pool: "pool", Volume: volume, Body: strings.NewReader(""),
+		VolumeUpload: api.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID}})
+	if record.CodeOf(err) != record.WrongState {
+		h.t.Errorf("%s: a rest is taken: %v", volume, err)
+	}
+	h.does(int(record.ExitBusy), "not the one it should be", "vol", "upload", "pool/"+volume, "/dev/null", "--resume", "--yes")
 }
 
 // An upload of a part leaves a volume incomplete that was so before.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -138,7 +139,8 @@ func completes(tx *store.Tx, v *store.Volume) (string, error) {
 	if v.Job == nil {
 		return anew, nil
 	}
-	j, err := tx.JobByNumber(*v.Job)
+	last := cmp.Or(v.Writer, *v.Job) // who came after the one that marked it
+	j, err := tx.JobByNumber(last)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return anew, nil
@@ -149,7 +151,12 @@ func completes(tx *store.Tx, v *store.Volume) (string, error) {
 	case j.Resumable != nil:
 		return fmt.Sprintf("storagectl job retry %d goes on with it", j.Number), nil
 	}
-	if w, err := workOf(j); err == nil && w.Kind == record.VolumeUpload && !w.partial() {
+	w, err := workOf(j)
+	switch {
+	case err != nil || w.Kind != record.VolumeUpload:
+	case j.State == record.Succeeded || j.Code() == record.Mismatch:
+		return fmt.Sprintf("storagectl vol upload %s/%s FILE with a content that fills it makes it whole; or wipe it, or delete it", v.Pool, v.Name), nil
+	case !w.partial():
 		return fmt.Sprintf("storagectl vol upload --resume %s/%s FILE goes on with it; or wipe it, or delete it", v.Pool, v.Name), nil
 	}
 	return anew, nil

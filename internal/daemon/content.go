@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 
 	"storaged/internal/api"
 	"storaged/internal/quantity"
@@ -160,11 +161,15 @@ func (w *work) proceed(tx *store.Tx, sub api.Submit, job string, v *store.Volume
 	case before.partial():
 		return record.Errorf(record.Unsupported, "job %d wrote a part of the volume, from %s on; only an upload of a whole content goes on", old.Number, quantity.FormatBoth(before.Offset)).
 			WithHint("upload that part again, with --offset %d", before.Offset)
+	case old.Error != nil && old.Error.Code == record.Mismatch:
+		return record.Errorf(record.WrongState, "the content that job %d brought is not the one it should be: %s", old.Number, old.Error.Message).
+			WithHint("upload the right content, from its start")
 	case old.Progress.Done != w.Offset:
 		return record.Errorf(record.Invalid, "job %d has %s of the content in place for certain; the rest must begin there, not at %s",
 			old.Number, quantity.FormatBoth(old.Progress.Done), quantity.FormatBoth(w.Offset))
-	case w.Checksum != "":
-		return record.Errorf(record.Invalid, "the rest of a content has no checksum of the whole")
+	}
+	if w.Checksum == "" && strings.Contains(before.Checksum, ":") {
+		w.Checksum = before.Checksum // what all of it must have is known
 	}
 	w.Skipped, w.Continues, w.After = w.Offset, old.Number, old.Number
 	if before.After != 0 && before.After == v.Writer { // the old one was itself a rest, and never began

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"storaged/internal/ipc"
@@ -225,6 +226,8 @@ func endInPlace(k *keeper, tx *store.Tx, e end) error {
 	k.observe(v, e)
 	if e.heals(v) || made(v, e.job) && e.untouched() {
 		v.State, v.Job = record.VolumeReady, nil
+	} else if e.ok() && v.Job != nil {
+		e.job.Warnings = append(slices.Clone(e.job.Warnings), fmt.Sprintf("the volume stays incomplete: job %d had begun to change more of it", *v.Job))
 	}
 	v.Promised = e.promised(v, capacity)
 	v.Generation++

@@ -737,6 +737,8 @@ func TestRefusalOfAnIncompleteVolumeNamesTheWay(t *testing.T) {
 		{wipeWork("v"), func(j *store.Job) { j.State, j.Resumable = record.Failed, &record.Resumable{Done: 1, Total: 2} }, "storagectl job retry 2"},
 		{wipeWork("v"), failed, "wipe it, or delete it"},
 		{upload(0), failed, "storagectl vol upload --resume p/v FILE"},
+		{upload(0), func(j *store.Job) { j.State, j.Error = record.Failed, record.Errorf(record.Mismatch, "other") }, "storagectl vol upload p/v FILE"},
+		{upload(0), func(j *store.Job) { j.State = record.Succeeded }, "storagectl vol upload p/v FILE"},
 		{upload(5), failed, "wipe it, or delete it"},
 	} {
 		d := newDesk(t)

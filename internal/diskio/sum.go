@@ -11,6 +11,7 @@ import (
 // of the same, unchanged content was interrupted.
 type SumSpec struct {
 	CRC32C bool  // instead of SHA-256
+	Len    int64 // bytes from the start, at most; 0 is all
 	From   int64 // State is the checksum of what comes before
 	State  []byte
 	// Save is told how far the sum is, and its state there, which it may keep.
@@ -25,7 +26,7 @@ type SumStats struct {
 	Holes int64 // of Bytes: taken as zeros, not read
 }
 
-// Sum takes the checksum of the whole content. Holes are not read: SHA-256
+// Sum takes the checksum of the content. Holes are not read: SHA-256
 // hashes zeros from memory in their place, CRC-32C leaps over them. What was not
 // in the page cache before is not there after. Nothing is changed, except that
 // dirty data is written back first. A state that is none is an error.
@@ -33,6 +34,9 @@ func Sum(ctx context.Context, p *Pacer, f *os.File, spec SumSpec) (SumStats, err
 	size, err := fileSize(f)
 	if err != nil {
 		return SumStats{}, err
+	}
+	if spec.Len > 0 {
+		size = min(size, spec.Len)
 	}
 	if err := flushSource(ctx, p, f); err != nil {
 		return SumStats{}, err
