@@ -358,12 +358,12 @@ func TestRestOfAnUploadIsHeldAgainstTheWholeChecksum(t *testing.T) {
 		first, rest, at string // checksums asked for; at is what the job gives in the end
 		tail            byte   // is added to the last byte
 	}{
-		"the first asked":              {sum, "", sum, 0},
-		"the rest asks":                {"", sum, sum, 0},
-		"the rest asks which it is":    {"", "sha256", sum, 0},
-		"nobody asked":                 {"", "", "", 0},
-		"the first asked, wrong tail":  {sum, "", "", 1},
-		"the rest asks, with crc32c":   {"", "crc32c:00000000", "", 0},
+		"the first asked":             {sum, "", sum, 0},
+		"the rest asks":               {"", sum, sum, 0},
+		"the rest asks which it is":   {"", "sha256", sum, 0},
+		"nobody asked":                {"", "", "", 0},
+		"the first asked, wrong tail": {sum, "", "", 1},
+		"the rest asks, with crc32c":  {"", "crc32c:00000000", "", 0},
 	} {
 		volume := strings.NewReplacer(" ", "-", ",", "").Replace(name)
 		h.create(volume, 4*mib)

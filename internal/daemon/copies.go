@@ -15,24 +15,32 @@ import (
 // thousand jobs costs a second.
 const copyInterval = time.Hour
 
+// copyAgain is when a copy is tried again that failed, most often for want of
+// room: soon enough that what status says of it is not out of date for long.
+const copyAgain = time.Minute
+
 // keepCopies copies the database at the start and whenever something has
 // changed since, until ctx ends.
 func (s *Service) keepCopies(ctx context.Context) {
-	tick := time.NewTicker(copyInterval)
-	defer tick.Stop()
 	for copied := int64(-1); ; {
+		next := copyInterval
 		if n := s.store.Commits(); n != copied {
 			err := s.store.Copy()
+			before := s.copyTrouble.Swap(&err)
 			if err == nil {
 				copied = n
 			} else {
+				next = copyAgain
+			}
+			if err != nil && (before == nil || *before == nil) { // what goes on is said once
 				s.log.Error("the state is not copied", "error", err)
 			}
-			s.copyTrouble.Store(&err)
 		}
+		timer := time.NewTimer(next)
 		select {
-		case <-tick.C:
+		case <-timer.C:
 		case <-ctx.Done():
+			timer.Stop()
 			return
 		}
 	}

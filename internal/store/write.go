@@ -125,12 +125,13 @@ func (s *Store) attempt(batch []*update) (spoiler *update) {
 // Commits counts the transactions made durable since the store was opened.
 func (s *Store) Commits() int64 { return s.commits.Load() }
 
-// Trouble is why the last change could not be made durable, nil when it was.
+// Trouble is why the last change could not be made durable, or why there is no
+// room for new jobs; nil when all is well.
 func (s *Store) Trouble() error {
 	if err := s.trouble.Load(); err != nil {
 		return *err
 	}
-	return nil
+	return s.Room()
 }
 
 func (s *Store) setTrouble(err error) {

@@ -30,6 +30,9 @@ func (s *Supervisor) Submit(ctx context.Context, r Request) (record.Job, error) 
 		return record.Job{}, err
 	}
 	defer s.jobs.Done()
+	if err := s.store.Room(); err != nil {
+		return record.Job{}, unwritable(err)
+	}
 	if limit := s.queue.limitsNow().Queued; limit > 0 && s.queue.waitingJobs() >= limit {
 		return record.Job{}, record.Errorf(record.QueueFull, "%d jobs are waiting already", limit)
 	}
