@@ -104,7 +104,7 @@ func restorationWarning(r *store.Restoration) []string {
 		text += fmt.Sprintf("; lost: %s", list(r.Lost, 5))
 	}
 	if r.Torn {
-		text += "; changes of pools and volumes after the copy may be missing: look at pool list and vol list"
+		text += "; what came after the copy may be missing: changes of pools and volumes (pool list, vol list), and jobs that were taken and had not begun"
 	}
 	if r.Aside != "" {
 		text += fmt.Sprintf("; the damaged file is %q, remove it when you have read this", r.Aside)
