@@ -128,6 +128,8 @@ type content struct {
 	bytes  int64          // of the content, -1 while not known
 	stream diskio.Content // nil: it is a file
 	head   []byte         // its first bytes
+
+	touched bool // put has changed its target, or may have
 }
 
 // open opens the source and finds out what can be known of the content without
@@ -201,6 +203,7 @@ func (c *content) put(ctx context.Context, r *run, to into) error {
 	h := c.sum.hash()
 	did, err := c.move(ctx, r, to, h)
 	r.report.Method, r.report.Bytes = diskio.MethodCopy, did.Bytes
+	c.touched = did.Touched
 	switch {
 	case errors.Is(err, diskio.ErrTooLong) && c.bytes < 0:
 		return tooLarge(to, "the content is longer")

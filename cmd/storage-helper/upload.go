@@ -93,7 +93,7 @@ func (w upload) work(ctx context.Context, r *run) error {
 		r.next(0)
 		r.pacer.Skipped(w.in.skipped)
 		err = c.put(ctx, r, to)
-		if n := r.pacer.Counts(); err != nil && (n.Written > 0 || n.Holes > 0) {
+		if err != nil && c.touched {
 			r.report.Rollback = string(record.RollbackKept)
 		}
 		if err == nil && w.whole.algorithm != "" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,8 +27,9 @@ type PlaceSpec struct {
 
 // PlaceStats is what Place, Receive or Send did. Sizes are bytes.
 type PlaceStats struct {
-	Bytes  int64  // of the content, from its start and without a gap: there and durable
-	CRC32C uint32 // of those
+	Bytes   int64  // of the content, from its start and without a gap: there and durable
+	CRC32C  uint32 // of those
+	Touched bool   // the target has changed, or may have, also where Bytes is 0
 }
 
 // add adds the next n bytes.
@@ -54,11 +56,15 @@ func Place(ctx context.Context, p *Pacer, spec PlaceSpec) (PlaceStats, error) {
 	}
 	c.flusher = newFlusher(p, c.Dst)
 	defer c.flusher.stop()
+	before := p.Counts().Written
 	err = c.run(ctx)
+	touched := holes.touched.Load() || p.Counts().Written > before
 	if err != nil && !c.Keep {
-		return PlaceStats{}, err
+		return PlaceStats{Touched: touched}, err
 	}
-	return concludePlaced(ctx, c.flusher, err, func() PlaceStats { return PlaceStats{c.ledger.whole, c.ledger.crc} })
+	stats, err := concludePlaced(ctx, c.flusher, err, func() PlaceStats { return PlaceStats{Bytes: c.ledger.whole, CRC32C: c.ledger.crc} })
+	stats.Touched = touched
+	return stats, err
 }
 
 // concludePlaced makes what was placed durable, also when it is not all: then
@@ -225,6 +231,8 @@ type holeMaker struct {
 	f     *os.File
 	clean bool
 	mode  uint32 // of fallocate(2)
+
+	touched atomic.Bool // a hole was made, or some of it, or may have been
 }
 
 // newHoleMaker looks at the file. One that has all its space allocated keeps
@@ -266,6 +274,7 @@ func (h *holeMaker) admitted(x extent) (made bool, err error) {
 	if h.clean {
 		return true, nil
 	}
+	h.touched.Store(true)
 	err = fallocate(h.f, h.mode, x.off, x.len)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) { // or not by these offsets
 		return false, nil

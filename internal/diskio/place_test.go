@@ -237,3 +237,57 @@ func TestSparseFilesTakeNoTimeForHoles(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// countdown is a context that is canceled when it was asked so often.
+type countdown struct {
+	context.Context
+	left int
+}
+
+func (c *countdown) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// holes is a content that is one hole.
+type holes struct {
+	io.Reader
+	len int64
+}
+
+func (h *holes) Next() (int64, bool, error) {
+	if h.len == 0 {
+		return 0, false, io.EOF
+	}
+	n := h.len
+	h.len = 0
+	return n, true, nil
+}
+
+// A long hole is made piece by piece, and may be made in part only.
+func TestHoleThatIsNotCompleteHasTouchedTheTarget(t *testing.T) {
+	partly := 0
+	for asked := range 12 {
+		f := create(t, t.TempDir(), "f")
+		writeRandom(t, f, 0, mib)
+		before, err := os.ReadFile(f.Name())
+		must(t, err)
+		must(t, f.Truncate(4*allocatePiece))
+		stats, err := Receive(&countdown{context.Background(), asked}, NewPacer(), ReceiveSpec{Dst: f, From: &holes{len: 4 * allocatePiece}, Max: 1 << 40, Want: -1})
+		head := make([]byte, mib)
+		_, rerr := f.ReadAt(head, 0)
+		must(t, rerr)
+		same := bytes.Equal(head, before)
+		if !same && !stats.Touched {
+			t.Errorf("canceled when asked %d times: the content is another, and nothing is said to be touched: %+v, %v", asked, stats, err)
+		}
+		if !same && err != nil {
+			partly++
+		}
+	}
+	if partly == 0 {
+		t.Error("it was never canceled in the middle of the hole")
+	}
+}

@@ -62,8 +62,12 @@ func Receive(ctx context.Context, p *Pacer, spec ReceiveSpec) (PlaceStats, error
 	r := &receiving{ReceiveSpec: spec, p: p, holes: holes, buf: alignedBuffer(chunkBytes)}
 	r.flusher = newFlusher(p, spec.Dst)
 	defer r.flusher.stop()
+	before := p.Counts().Written
 	err = r.run(ctx)
-	return concludePlaced(ctx, r.flusher, err, func() PlaceStats { return r.stats })
+	touched := holes.touched.Load() || p.Counts().Written > before
+	stats, err := concludePlaced(ctx, r.flusher, err, func() PlaceStats { return r.stats })
+	stats.Touched = touched
+	return stats, err
 }
 
 type receiving struct {
