@@ -849,3 +849,38 @@ func TestContentIsNotForTheReadOnlySocket(t *testing.T) {
 		}
 	}
 }
+
+// The rest of a content is all of it, where anybody knows how long it is.
+func TestRestOfAnUploadIsAllOfIt(t *testing.T) {
+	h := newHost(t)
+	h.create("v", 4*mib)
+	content, n := noise(4*mib), int64(4*mib)
+	first := h.breakOff("v", api.VolumeUpload{Length: &n}, content[:mib])
+	at := first.Progress.Done
+	short, _ := h.given("short", mib/2)
+	_, err := h.hand("v", short, api.VolumeUpload{Offset: at, Length: new(int64), Continues: first.ID})
+	if record.CodeOf(err) != record.Invalid {
+		t.Errorf("a rest of nothing: %v", err)
+	}
+	part := h.upload(h.ctx(), "v", bytes.NewReader(content[at:at+mib]), api.VolumeUpload{Offset: at, Continues: first.ID})
+	if err := part.Wait(); err == nil {
+		t.Error("a part of the rest was taken for all of it")
+	}
+	h.holds("v", 0, content[:at], record.VolumeIncomplete)
+}
+
+// nothing is left of it.
+func TestRestOfAnUploadWithAChecksumIsRefused(t *testing.T) {
+	h := newHost(t)
+	h.create("v", mib)
+	f, content := h.given("f", mib)
+	j := h.end(h.hand("v", f, api.VolumeUpload{Checksum: "crc32c:00000001"}))
+	if j.Code() != record.Mismatch {
+		t.Fatalf("%s: %+v", j.State, j.Error)
+	}
+	_, err := h.hand("v", f, api.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID})
+	if record.CodeOf(err) != record.Unsupported {
+		t.Errorf("it went on: %v", err)
+	}
+	h.holds("v", 0, content, record.VolumeIncomplete)
+}

@@ -171,6 +171,9 @@ func (w *work) proceed(tx *store.Tx, sub api.Submit, job string, v *store.Volume
 	if w.Checksum == "" && strings.Contains(before.Checksum, ":") {
 		w.Checksum = before.Checksum // what all of it must have is known
 	}
+	if err := w.complete(before, old.Number); err != nil {
+		return err
+	}
 	w.Skipped, w.Continues, w.After = w.Offset, old.Number, old.Number
 	if before.After != 0 && before.After == v.Writer { // the old one was itself a rest, and never began
 		w.After = v.Writer
@@ -178,6 +181,21 @@ func (w *work) proceed(tx *store.Tx, sub api.Submit, job string, v *store.Volume
 	if before.Continues != 0 && !made(v, old) { // the volume names the one that marked it
 		w.Continues = before.Continues
 	}
+	return nil
+}
+
+// complete holds the rest to the length of the content that the upload before
+// had, where that is known: a shorter one is another content, or a part.
+func (w *work) complete(before work, number int64) error {
+	if before.Length == nil {
+		return nil
+	}
+	left := before.Offset + *before.Length - w.Offset
+	if w.Length != nil && *w.Length != left {
+		return record.Errorf(record.Invalid, "the content of job %d has %s, of which %s are left, not %s", number,
+			quantity.FormatBoth(before.Offset+*before.Length), quantity.FormatBoth(left), quantity.FormatBoth(*w.Length))
+	}
+	w.Length = &left
 	return nil
 }
 
