@@ -884,3 +884,28 @@ func TestRestOfAnUploadWithAChecksumIsRefused(t *testing.T) {
 	}
 	h.holds("v", 0, content, record.VolumeIncomplete)
 }
+
+// A job that never had the volume has not changed it.
+func TestJobThatOnlyWaitedLeavesTheVolumeAsItIs(t *testing.T) {
+	h := newHost(t)
+	h.create("v", 4*mib)
+	f, _ := h.given("f", 4*mib)
+	h.end(h.hand("v", f, api.VolumeUpload{}))
+	before := h.described("v")
+	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeClone{Name: "c", Reflink: "never", JobOptions: limited(64 << 10)})
+	h.must(err)
+	wipe, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeWipe{})
+	h.must(err)
+	_, err = h.client.CancelJob(h.ctx(), wipe.Job.ID, api.JobCancel{})
+	h.must(err)
+	if j := h.end(wipe, nil); j.State != record.Canceled {
+		t.Fatalf("%s: %+v", j.State, j.Error)
+	}
+	after := h.described("v")
+	if before.Checksum == nil || after.Checksum == nil || !after.Checksum.Current {
+		t.Errorf("checksum %+v, then %+v", before.Checksum, after.Checksum)
+	}
+	_, err = h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{})
+	h.must(err)
+	h.end(st, nil)
+}

@@ -219,6 +219,9 @@ func endInPlace(k *keeper, tx *store.Tx, e end) error {
 	if err != nil {
 		return err
 	}
+	if !e.job.Granted && v.Writer != e.job.Number {
+		return nil // it never had the volume, and another may have it
+	}
 	allocation, capacity := v.Allocation, v.Capacity
 	if e.ok() && e.AsFormat != "" {
 		v.Format = e.AsFormat
