@@ -885,6 +885,33 @@ func TestRestOfAnUploadWithAChecksumIsRefused(t *testing.T) {
 	h.holds("v", 0, content, record.VolumeIncomplete)
 }
 
+// Of a client that has gone nobody reads while its job waits and the pipe to the
+// helper is full.
+func TestStreamThatWaitsWithAFullPipeEndsWithItsClient(t *testing.T) {
+	h := newHost(t)
+	h.random("v", 16*mib)
+	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeClone{Name: "c", Reflink: "never", JobOptions: limited(64 << 10)})
+	h.must(err)
+	ctx, leave := context.WithCancel(h.ctx())
+	in, out := io.Pipe()
+	up := h.upload(ctx, "v", in, api.VolumeUpload{})
+	for range 15 { // about what pipe and buffers hold; soon nobody takes any more
+		_, err = out.Write(noise(mib / 16))
+		h.must(err)
+	}
+	more := make(chan struct{})
+	go func() { defer close(more); _, _ = out.Write(noise(4 * mib)) }()
+	leave()
+	out.CloseWithError(errors.New("gone"))
+	<-more
+	if j := h.end(api.Started{Job: &up.Job}, nil); j.State != record.Canceled || j.Started != nil {
+		t.Errorf("%s: %+v", j.State, j.Error)
+	}
+	_, err = h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{})
+	h.must(err)
+	h.end(st, nil)
+}
+
 // A job that never had the volume has not changed it.
 func TestJobThatOnlyWaitedLeavesTheVolumeAsItIs(t *testing.T) {
 	h := newHost(t)

@@ -109,6 +109,9 @@ func (c *call) patient() (context.Context, context.CancelFunc) {
 	return ctx, func() { end(); cancel() }
 }
 
+// guest is the connection that the request came on.
+func (c *call) guest() *guest { return c.r.Context().Value(guestKey{}).(*guest) }
+
 // answer writes v as JSON.
 func (c *call) answer(status int, v any) error {
 	b, err := json.Marshal(v)

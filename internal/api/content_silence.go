@@ -65,3 +65,29 @@ func (s *stream) listen(ctx context.Context, b *heardBody) {
 		}
 	}
 }
+
+// goneInterval is how often it is looked whether a client is still there whom
+// nobody reads from.
+const goneInterval = time.Second
+
+// mind breaks an upload whose client has gone while the job takes nothing,
+// because it waits or is paused: nobody reads from the client then, which would
+// tell. The job would keep its place, and begin to write what is not whole.
+func (s *stream) mind(b *heardBody) {
+	tick := time.NewTicker(goneInterval)
+	defer tick.Stop()
+	last := int64(-1)
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := b.waits.Load()
+		if now == last && now%2 == 0 && s.c.guest().gone() {
+			s.deadlines(time.Unix(1, 0))
+			return
+		}
+		last = now
+	}
+}

@@ -41,18 +41,19 @@ type stream struct {
 	ctx     context.Context // over when the stream ends
 	watcher sync.WaitGroup
 	stop    context.CancelFunc
+	out     *os.File // to the helper, of an upload; nil: it is a download
 }
 
 // begin tells the client of the job before anything else, as an interim answer
 // (RFC 8297), and begins to watch it.
-func (c *call) begin(j record.Job) *stream {
+func (c *call) begin(j record.Job, out *os.File) *stream {
 	c.job = j.Number
 	c.Header().Set("Location", "/v1/jobs/"+url.PathEscape(j.ID))
 	c.Header().Set(jobHeader, strconv.FormatInt(j.Number, 10))
 	c.ResponseWriter.WriteHeader(http.StatusEarlyHints)
 	outer, stop := c.patient()
 	ctx, cancel := context.WithCancel(outer)
-	s := &stream{c: c, job: j, ctx: ctx}
+	s := &stream{c: c, job: j, ctx: ctx, out: out}
 	s.stop = func() { cancel(); stop() }
 	s.watcher.Go(func() {
 		if s.watch(ctx); ctx.Err() == nil || outer.Err() != nil {
@@ -80,6 +81,9 @@ func (s *stream) deadlines(t time.Time) {
 	control := http.NewResponseController(s.c.ResponseWriter)
 	_ = control.SetReadDeadline(t) // see deadline
 	_ = control.SetWriteDeadline(t)
+	if s.out != nil {
+		_ = s.out.SetWriteDeadline(t) // it is closed at the end
+	}
 }
 
 // end ends the watching. The connection can be used again.
@@ -121,8 +125,14 @@ func contentPipe() (r, w *os.File, err error) {
 	if r, w, err = os.Pipe(); err != nil {
 		return nil, nil, fmt.Errorf("cannot make a pipe to a helper: %w", err)
 	}
-	// What a user may have is bounded; then it stays smaller.
-	_, _ = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, pipeBytes)
+	raw, err := w.SyscallConn() // File.Fd would make its writes wait in the kernel, each with a thread
+	if err == nil {
+		// What a user may have is bounded; then it stays smaller.
+		err = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeBytes) })
+	}
+	if err != nil {
+		panic("internal error: api: a new pipe is closed: " + err.Error())
+	}
 	return r, w, nil
 }
 
@@ -155,12 +165,13 @@ func putContent(c *call) error {
 	if err != nil || st.Job == nil || st.Known {
 		return c.started(st, err)
 	}
-	return c.receive(c.begin(*st.Job), out, form)
+	return c.receive(c.begin(*st.Job, out), form)
 }
 
 // receive copies the body to the helper and answers with how the job ended.
-func (c *call) receive(s *stream, out *os.File, form string) error {
-	body := &heardBody{Reader: c.r.Body}
+func (c *call) receive(s *stream, form string) error {
+	out, body := s.out, &heardBody{Reader: c.r.Body}
+	s.watcher.Go(func() { s.mind(body) })
 	if c.silence > 0 {
 		s.watcher.Go(func() { s.listen(s.ctx, body) })
 	}
@@ -243,7 +254,7 @@ func getContent(c *call) error {
 	if err != nil || st.Job == nil || st.Known {
 		return c.started(st, err)
 	}
-	return c.send(c.begin(*st.Job), in, func() int { return c.setSpan(asked, v.Capacity, form) })
+	return c.send(c.begin(*st.Job, nil), in, func() int { return c.setSpan(asked, v.Capacity, form) })
 }
 
 // send copies what the helper gives to the client, the last piece only when the

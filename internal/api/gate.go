@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"storaged/internal/record"
 )
 
@@ -99,6 +101,22 @@ type guest struct {
 	peer *peer
 	gate *gate
 	left sync.Once
+}
+
+// gone reports whether the other end is closed. It takes nothing of what has
+// come.
+func (g *guest) gone() bool {
+	raw, err := g.SyscallConn()
+	if err != nil {
+		return true
+	}
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd)}}
+		n, err := unix.Poll(p, 0)
+		gone = err == nil && n > 0 && p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+	})
+	return gone || err != nil
 }
 
 // Close closes the connection; the first call makes room for another.

@@ -35,11 +35,15 @@ type peer struct {
 	owner    record.Owner
 }
 
-type peerKey struct{}
+type (
+	peerKey  struct{}
+	guestKey struct{}
+)
 
 // connContext notes who has connected, as a http.Server's ConnContext.
 func connContext(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, peerKey{}, c.(*guest).peer)
+	g := c.(*guest)
+	return context.WithValue(context.WithValue(ctx, guestKey{}, g), peerKey{}, g.peer)
 }
 
 // peerOf asks who has connected. It runs in the loop that accepts, and so asks
