@@ -51,8 +51,12 @@ func (j *job) unbegun() stage {
 	return j.ready(func(*store.Job) {})
 }
 
-// ready records that the job waits to go on.
+// ready records that the job waits to go on. One that was canceled since, or
+// before the daemon went away, does not.
 func (j *job) ready(change func(*store.Job)) stage {
+	if j.rec.CancelAsk {
+		return j.stopped()
+	}
 	since := j.run.goneAt.UTC()
 	if j.run.goneAt.IsZero() {
 		since = time.Now().UTC()
@@ -83,6 +87,16 @@ func (j *job) ready(change func(*store.Job)) stage {
 		return (*job).wait
 	}
 	return (*job).start
+}
+
+// stopped is the stage of a job that was interrupted and then canceled.
+func (j *job) stopped() stage {
+	v := decide(ending{began: true, asked: true, undoes: len(j.rec.UndoArgv) > 0})
+	if v.settle {
+		return j.settle(v)
+	}
+	j.verdict = &v
+	return (*job).end
 }
 
 // begin notes when a job starts, or how long it was interrupted, during which
