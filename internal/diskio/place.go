@@ -256,11 +256,15 @@ func newHoleMaker(p *Pacer, f *os.File, clean bool) (*holeMaker, error) {
 // make makes a hole, piece by piece. It is false where the storage cannot, and
 // then some of it may have been made.
 func (h *holeMaker) make(ctx context.Context, x extent) (made bool, err error) {
-	for end := x.off + x.len; x.off < end; x.off += allocatePiece {
+	piece := int64(allocatePiece)
+	if h.clean { // there is nothing to do, however long it is said to be
+		piece = max(x.len, 1)
+	}
+	for end := x.off + x.len; x.off < end; x.off += piece {
 		if _, err := h.p.Admit(ctx, 0); err != nil {
 			return false, err
 		}
-		made, err := h.admitted(extent{off: x.off, len: min(allocatePiece, end-x.off)})
+		made, err := h.admitted(extent{off: x.off, len: min(piece, end-x.off)})
 		h.p.Finished(Moved{})
 		if !made || err != nil {
 			return false, err

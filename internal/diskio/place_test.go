@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
@@ -289,5 +290,16 @@ func TestHoleThatIsNotCompleteHasTouchedTheTarget(t *testing.T) {
 	}
 	if partly == 0 {
 		t.Error("it was never canceled in the middle of the hole")
+	}
+}
+
+// A stream may say that a hole is as long as it likes.
+func TestHoleInACleanTargetTakesNoTime(t *testing.T) {
+	h, err := newHoleMaker(NewPacer(), create(t, t.TempDir(), "f"), true)
+	must(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // 2^34 pieces take hours
+	defer cancel()
+	if made, err := h.make(ctx, extent{len: 1 << 62}); !made || err != nil || h.touched.Load() {
+		t.Errorf("made %v, touched %v (%v)", made, h.touched.Load(), err)
 	}
 }
