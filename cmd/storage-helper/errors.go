@@ -40,6 +40,9 @@ func fault(err error, t task) *ipc.Error {
 		if bad.Op == "read" {
 			e.Path = t.reads
 		}
+		if bad.CannotShare() {
+			e.Code, e.Hint = string(record.Unsupported), "the file system cannot share blocks, or source and target lie on different ones; --reflink auto copies then"
+		}
 	}
 	return e
 }

@@ -203,6 +203,7 @@ func TestFaultsHaveTheirCodes(t *testing.T) {
 		"denied":       {&os.PathError{Op: "open", Path: "/p", Err: syscall.EACCES}, record.Denied, "", -1},
 		"read-only":    {syscall.EROFS, record.Denied, "", -1},
 		"no reflink":   {&diskio.IOError{Op: "reflink", Offset: -1, Err: syscall.EOPNOTSUPP}, record.Unsupported, "/p/b", -1},
+		"two systems":  {&diskio.IOError{Op: "reflink", Offset: 0, Err: syscall.EXDEV}, record.Unsupported, "/p/b", 0},
 		"mismatch":     {&diskio.IOError{Op: "verify", Offset: 9, Err: diskio.ErrMismatch}, record.Mismatch, "/p/b", 9},
 		"anything":     {errors.New("the moon is full"), record.FailedCode, "", -1},
 		"told already": {failed(record.Mismatch, "differs"), record.Mismatch, "", -1},
@@ -214,6 +215,9 @@ func TestFaultsHaveTheirCodes(t *testing.T) {
 			}
 			if name != "told already" && !strings.HasPrefix(e.Message, `cannot clone "/p/a" to "/p/b": `) {
 				t.Errorf("message %q", e.Message)
+			}
+			if shares := c.code == record.Unsupported; shares != strings.Contains(e.Hint, "--reflink auto copies") {
+				t.Errorf("hint %q", e.Hint)
 			}
 		})
 	}

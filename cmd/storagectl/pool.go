@@ -169,7 +169,7 @@ func poolFields(s *session, p record.Pool) []field {
 		{"Reserved by jobs", bytes(p.Reserved)}, {"Provisioned", bytes(p.Provisioned)}, {"Read at", stamp(p.Observed)},
 	}
 	if p.Ignored > 0 {
-		fields = append(fields, field{"Ignored", fmt.Sprintf("%d entries with names that no volume may have", p.Ignored)})
+		fields = append(fields, field{"Ignored", fmt.Sprintf("%d entries that are no volumes: names that are refused, or not regular files", p.Ignored)})
 	}
 	return fields
 }

@@ -193,7 +193,9 @@ func TestKilledWipeLeavesItsVolumeMarked(t *testing.T) {
 	if _, err := h.client.CancelJob(h.ctx(), j.ID, api.JobCancel{Now: true}); err != nil { // else the wipe would go on
 		t.Fatal(err)
 	}
-	h.end(st, nil)
+	if j := h.end(st, nil); j.State != record.Canceled || j.Rollback != record.RollbackKept {
+		t.Errorf("the wipe is %s, and says that what it did is %q", j.State, j.Rollback)
+	}
 	v, err := h.client.Volume(h.ctx(), "pool", "base")
 	if err != nil || v.State != record.VolumeIncomplete || v.Job == nil || *v.Job != j.Number {
 		t.Fatalf("the volume is %+v (%v)", v, err)

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -46,6 +47,10 @@ func TestQueuedJobsReserveTheirRoom(t *testing.T) {
 	}
 	if !strings.Contains(refusal.Message, "reserved by job") {
 		t.Errorf("it says %q", refusal.Message)
+	}
+	_, err = h.client.ResizeVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeResize{Capacity: 1 << 50, Allocate: true})
+	if !errors.As(err, &refusal) || refusal.Code != record.NoSpace || !strings.Contains(refusal.Hint, "leave out --allocate") {
+		t.Errorf("a resize without room: %+v", err)
 	}
 	if _, err := h.client.CancelJob(h.ctx(), two.Job.ID, api.JobCancel{}); err != nil {
 		t.Fatal(err)

@@ -227,10 +227,13 @@ func endInPlace(k *keeper, tx *store.Tx, e end) error {
 		v.Format = e.AsFormat
 	}
 	k.observe(v, e)
-	if e.heals(v) || made(v, e.job) && e.untouched() {
+	switch {
+	case e.heals(v) || made(v, e.job) && e.untouched():
 		v.State, v.Job = record.VolumeReady, nil
-	} else if e.ok() && v.Job != nil {
+	case e.ok() && v.Job != nil:
 		e.job.Warnings = append(slices.Clone(e.job.Warnings), fmt.Sprintf("the volume stays incomplete: job %d had begun to change more of it", *v.Job))
+	case !e.ok() && !e.untouched() && e.job.Rollback == record.RollbackNone:
+		e.job.Rollback = record.RollbackKept // who settled it cannot know that something was written
 	}
 	v.Promised = e.promised(v, capacity)
 	v.Generation++

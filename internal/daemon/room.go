@@ -96,14 +96,21 @@ func (s *Service) roomFor(ctx context.Context, w *work) error {
 	if w.room.left(p.Promised) >= w.Allocation {
 		return nil
 	}
-	hint := "free some, or allocate less: --allocation none"
-	if w.TargetPool != "" {
-		hint = "free some, or choose another pool"
-	}
 	e := record.Errorf(record.NoSpace, "pool %q has no room for %s: %s are available%s", p.Name, quantity.FormatBoth(w.Allocation),
-		quantity.FormatBytes(report.Pool.Available), promisedTo(p.Promised-done, holders)).WithHint("%s", hint)
+		quantity.FormatBytes(report.Pool.Available), promisedTo(p.Promised-done, holders)).WithHint("%s", w.smaller())
 	e.Holders = holders
 	return e
+}
+
+// smaller says what can be done where the work finds no room.
+func (w work) smaller() string {
+	switch {
+	case w.TargetPool != "":
+		return "free some, or choose another pool"
+	case w.Kind == record.VolumeResize:
+		return "free some, or leave out --allocate: what is added gets its blocks when it is written"
+	}
+	return "free some, or allocate less: --allocation none"
 }
 
 // left is what nobody was promised.

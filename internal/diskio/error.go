@@ -41,6 +41,13 @@ func (e *IOError) Source() bool {
 	return e.Op == opRead || e.Op == opFlush || e.Op == opFindData
 }
 
+// CannotShare says that the two files of a copy cannot share blocks: their file
+// system cannot, or they lie on two.
+func (e *IOError) CannotShare() bool { return e.Op == opReflink && cannotShare(e.Err) }
+
+// opReflink is the sharing of blocks.
+const opReflink = "reflink"
+
 // Operations that only a source has.
 const (
 	opRead     = "read"

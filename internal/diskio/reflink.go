@@ -18,7 +18,7 @@ func (c *copying) reflink(ctx context.Context) (done bool, err error) {
 		return false, nil
 	}
 	if !c.dstEmpty {
-		return false, ioError("reflink", nowhere, errNotEmpty)
+		return false, ioError(opReflink, nowhere, errNotEmpty)
 	}
 	for off := int64(0); off < c.srcSize; off += reflinkPiece {
 		if err := c.reflinkAt(ctx, off); err != nil {
@@ -47,7 +47,7 @@ func (c *copying) reflinkAt(ctx context.Context, off int64) error {
 	err := unix.IoctlFileCloneRange(int(c.Dst.Fd()), &arg)
 	if err != nil {
 		c.p.Finished(Moved{})
-		return ioError("reflink", off, err)
+		return ioError(opReflink, off, err)
 	}
 	if off == 0 {
 		c.p.expect(c.Size, c.Size)

@@ -33,7 +33,7 @@ type Pool struct {
 	Available   int64      `json:"available"`
 	Reserved    int64      `json:"reserved"`    // by live jobs
 	Provisioned int64      `json:"provisioned"` // sum of the volumes' capacities
-	Ignored     int        `json:"ignored"`     // entries whose names our rule refuses
+	Ignored     int        `json:"ignored"`     // entries that are no volumes: by their names, or not regular files
 	Generation  int64      `json:"generation"`
 	Observed    *time.Time `json:"observed"` // nil: never read
 }

@@ -117,7 +117,7 @@ var actions = []action{actCancel, actKill, actPause, actResume, actLimit, actPri
 type answer struct {
 	effect  string // what it does; "" where it is refused
 	refusal string // completes "job 12 …"
-	hint    string
+	hint    string // %d stands for the job's number
 }
 
 const ended = "has ended"
@@ -130,7 +130,7 @@ var answers = map[action]map[record.State]answer{
 		record.Starting:    {effect: "the helper is stopped before it begins"},
 		record.Running:     {effect: "the ladder below"},
 		record.Paused:      {effect: "the ladder below; the pause is over"},
-		record.Finalizing:  {refusal: "is being completed; a cancel comes too late", hint: "if it does not come to its end, cancel it with now: storagectl job cancel --now"},
+		record.Finalizing:  {refusal: "is being completed; a cancel comes too late", hint: "if it does not come to its end, cancel it with now: storagectl job cancel %d --now"},
 		record.Canceling:   {effect: "nothing more"},
 		record.RollingBack: {refusal: "is undoing its work already", hint: "wait for it; what it undoes cannot be left half undone"},
 		record.Recovering:  {effect: "recorded, done as soon as the truth is known"},
@@ -231,7 +231,7 @@ func permit(a action, j *record.Job) error {
 	}
 	e := record.Errorf(record.WrongState, "job %d %s", j.Number, text)
 	if got.hint != "" {
-		e = e.WithHint("%s", got.hint)
+		e = e.WithHint("%s", strings.ReplaceAll(got.hint, "%d", fmt.Sprint(j.Number)))
 	}
 	return e
 }

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -64,6 +65,10 @@ func TestEveryVerbHasAnAnswerInEveryState(t *testing.T) {
 				t.Errorf("%s in %s: %v", a, s, err)
 			}
 		}
+	}
+	var late *record.Error
+	if err := permit(actCancel, &record.Job{Number: 12, State: record.Finalizing}); !errors.As(err, &late) || !strings.HasSuffix(late.Hint, "storagectl job cancel 12 --now") {
+		t.Errorf("a cancel that comes too late: %+v", err)
 	}
 	if got := permit(actCancel, &record.Job{Number: 12, State: record.Failed}).Error(); got != "job 12 has ended (failed)" {
 		t.Errorf("refusal is %q", got)
