@@ -150,6 +150,8 @@ func jobNote(j record.Job) string {
 		if text := standing(&j); text != string(j.State) {
 			return text
 		}
+	case j.State == record.Canceling && len(j.WaitingOn) > 0:
+		return strings.Join(nonEmpty([]string{unanswered(j.WaitingOn[0]), left(j.Estimate)}), "; ")
 	case j.Estimate.StalledSince != nil:
 		return left(j.Estimate)
 	}
@@ -193,7 +195,7 @@ func jobFields(s *session, j record.Job) []field {
 		fields = append(fields, field{"Changed", changed(c)})
 	}
 	for _, b := range j.WaitingOn {
-		fields = append(fields, field{"Waits", blocker(b)})
+		fields = append(fields, field{"Waits", strings.TrimLeft(strings.TrimPrefix(blocker(b), "waits"), ": ")})
 	}
 	for _, w := range j.Warnings {
 		fields = append(fields, field{"Warning", w})

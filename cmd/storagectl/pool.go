@@ -131,19 +131,26 @@ func definitionFlags() []cli.Flag {
 	}
 }
 
+// poolSize gives a figure of a pool; one that was never read has none.
+func (s *session) poolSize(p record.Pool, n int64) string {
+	if p.Observed == nil {
+		return "-"
+	}
+	return size(n, s.cli.Bool("bytes"))
+}
+
 func (s *session) pools() shape[record.Pool] {
-	bytes := func(n int64) string { return size(n, s.cli.Bool("bytes")) }
 	return shape[record.Pool]{
 		columns: []term.Column[record.Pool]{
 			{Name: "name", Cell: func(p record.Pool) string { return p.Name }},
 			{Name: "type", Cell: func(p record.Pool) string { return p.Type }},
 			{Name: "state", Cell: func(p record.Pool) string { return string(p.State) }},
 			{Name: "autostart", Cell: func(p record.Pool) string { return yesNo(p.Autostart) }},
-			{Name: "capacity", Right: true, Cell: func(p record.Pool) string { return bytes(p.Capacity) }},
-			{Name: "allocation", Right: true, Cell: func(p record.Pool) string { return bytes(p.Allocation) }},
-			{Name: "available", Right: true, Cell: func(p record.Pool) string { return bytes(p.Available) }},
-			{Name: "reserved", Right: true, Extra: true, Cell: func(p record.Pool) string { return bytes(p.Reserved) }},
-			{Name: "provisioned", Right: true, Extra: true, Cell: func(p record.Pool) string { return bytes(p.Provisioned) }},
+			{Name: "capacity", Right: true, Cell: func(p record.Pool) string { return s.poolSize(p, p.Capacity) }},
+			{Name: "allocation", Right: true, Cell: func(p record.Pool) string { return s.poolSize(p, p.Allocation) }},
+			{Name: "available", Right: true, Cell: func(p record.Pool) string { return s.poolSize(p, p.Available) }},
+			{Name: "reserved", Right: true, Extra: true, Cell: func(p record.Pool) string { return s.poolSize(p, p.Reserved) }},
+			{Name: "provisioned", Right: true, Extra: true, Cell: func(p record.Pool) string { return s.poolSize(p, p.Provisioned) }},
 			{Name: "target", Extra: true, Cell: func(p record.Pool) string { return p.Target.Path }},
 			{Name: "devices", Extra: true, Cell: func(p record.Pool) string { return strings.Join(p.Devices, ",") }},
 			{Name: "uuid", Extra: true, Cell: func(p record.Pool) string { return p.UUID }},
@@ -155,7 +162,6 @@ func (s *session) pools() shape[record.Pool] {
 }
 
 func poolFields(s *session, p record.Pool) []field {
-	bytes := func(n int64) string { return size(n, s.cli.Bool("bytes")) }
 	state := string(p.State)
 	if p.Reason != "" {
 		state += " (" + p.Reason + ")"
@@ -165,8 +171,8 @@ func poolFields(s *session, p record.Pool) []field {
 		{"Persistent", yesNo(p.Persistent)}, {"Autostart", yesNo(p.Autostart)}, {"Target", p.Target.Path},
 		{"Source devices", strings.Join(p.Source.Devices, ", ")}, {"Source name", p.Source.Name}, {"Source host", p.Source.Host},
 		{"Source path", p.Source.Path}, {"Source format", p.Source.Format}, {"On devices", strings.Join(p.Devices, ", ")},
-		{"Capacity", bytes(p.Capacity)}, {"Allocation", bytes(p.Allocation)}, {"Available", bytes(p.Available)},
-		{"Reserved by jobs", bytes(p.Reserved)}, {"Provisioned", bytes(p.Provisioned)}, {"Read at", stamp(p.Observed)},
+		{"Capacity", s.poolSize(p, p.Capacity)}, {"Allocation", s.poolSize(p, p.Allocation)}, {"Available", s.poolSize(p, p.Available)},
+		{"Reserved by jobs", s.poolSize(p, p.Reserved)}, {"Provisioned", s.poolSize(p, p.Provisioned)}, {"Read at", stamp(p.Observed)},
 	}
 	if p.Ignored > 0 {
 		fields = append(fields, field{"Ignored", fmt.Sprintf("%d entries that are no volumes: names that are refused, or not regular files", p.Ignored)})

@@ -62,6 +62,33 @@ func TestCancelSaysWhatItWaitsFor(t *testing.T) {
 	}
 }
 
+// A stalled job is so while it is canceled, and has no end that anybody knows.
+func TestStalledJobSaysSoWhileItIsCanceled(t *testing.T) {
+	end := time.Now().Add(11*time.Second + 400*time.Millisecond)
+	j := record.Job{Number: 7, State: record.Canceling, Estimate: record.Estimate{StalledSince: &day}, WaitingOn: []record.Blocker{
+		{For: "helper", ExpectedEnd: &end, Holder: &record.Holder{External: "helper pid 812"}},
+	}}
+	if got := jobNote(j); got != "the helper has not answered; it is killed in 11 s; stalled since "+clock(day) {
+		t.Errorf("shown as %q", got)
+	}
+	if got := leftField(j); got != "stalled since "+clock(day) {
+		t.Errorf("left: %q", got)
+	}
+}
+
+func TestPoolThatWasNeverReadHasNoFigures(t *testing.T) {
+	d := newDaemon(t)
+	d.locked(func(f *fake) {
+		p := f.pools["isos"]
+		p.State, p.Observed, p.Capacity, p.Available = record.PoolInactive, nil, 0, 0
+		f.pools["isos"] = p
+	})
+	out, _, _ := d.run("pool list --columns name,capacity,available --no-headers")
+	if !strings.Contains(out, "60.0 GiB") || strings.Contains(out, "0 B") || strings.Count(out, "-") != 2 {
+		t.Errorf("%q", out)
+	}
+}
+
 func TestJobThatCannotStartYetSaysWhy(t *testing.T) {
 	for _, what := range []string{"hold", "space"} {
 		b := record.Blocker{For: what, Since: time.Now(), Holder: &record.Holder{External: "not yet: the pool is away"}}

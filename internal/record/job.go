@@ -163,7 +163,8 @@ type Progress struct {
 	Bounded   bool     `json:"bounded"`
 }
 
-// Estimate is the predicted end, with a p10 to p90 band.
+// Estimate is the predicted end, with a p10 to p90 band. While a job is stalled
+// there is none.
 type Estimate struct {
 	RemainingS   *float64   `json:"remaining_s"`
 	End          *time.Time `json:"end"`

@@ -146,7 +146,11 @@ func (t *tracker) fill(v *record.Job) {
 		percent := t.floor
 		v.Progress.Percent = &percent
 	}
-	if v.State != record.Running && v.State != record.Paused && v.State != record.Finalizing {
+	switch v.State {
+	case record.Running, record.Paused, record.Finalizing:
+	case record.Canceling: // what does not move may be what the cancel waits for
+		v.Estimate = record.Estimate{StalledSince: v.Estimate.StalledSince}
+	default:
 		v.Estimate = record.Estimate{} // of work that is not being done any more
 	}
 }

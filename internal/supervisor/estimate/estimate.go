@@ -30,8 +30,7 @@ const (
 	// many usual gaps between two moves a silence must exceed.
 	stallAfter = 5 // seconds
 	stallGaps  = 5
-	knownMoves = 3                // so many moves in a phase tell the usual gap
-	holdEnd    = 30 * time.Second // how long a stalled job keeps its predicted end
+	knownMoves = 3 // so many moves in a phase tell the usual gap
 
 	// An end is published anew when it moved by more than this: two seconds, or
 	// in the last seconds of a job a tenth of the time that remains.
@@ -381,15 +380,13 @@ func (e *Estimator) Progress(now time.Time) record.Progress {
 }
 
 // Estimate is when the job will end. A paused job has time left but no end; a
-// stalled one keeps its end for a while, then has none.
+// stalled one has neither.
 func (e *Estimator) Estimate(now time.Time) record.Estimate {
 	var out record.Estimate
 	if since, yes := e.stalled(now); yes {
+		e.published = nil
 		out.StalledSince = &since
-		if now.Sub(since) > holdEnd+time.Duration(e.patience()*float64(time.Second)) {
-			e.published = nil
-			return out
-		}
+		return out
 	}
 	left, ok := e.remaining(now)
 	if !ok {
@@ -401,9 +398,7 @@ func (e *Estimator) Estimate(now time.Time) record.Estimate {
 		out.RemainingS = &left
 		return out
 	}
-	if out.StalledSince == nil || e.published == nil {
-		e.publish(now, left)
-	}
+	e.publish(now, left)
 	e.tell(&out, now)
 	return out
 }
