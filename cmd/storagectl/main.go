@@ -13,13 +13,46 @@ func main() {
 	os.Exit(standard().program().Main(os.Args))
 }
 
+// exitQuit is the exit code of a command that SIGQUIT ended, as a shell gives it.
+const exitQuit = 128 + int(syscall.SIGQUIT)
+
 // reconnectPatience is how long a waiting client tries to reach a daemon that
 // went away: longer than an upgrade or a restart with recovery takes.
 const reconnectPatience = 5 * time.Minute
 
 // standard is the tool as the shell starts it.
 func standard() *tool {
-	return &tool{in: os.Stdin, out: os.Stdout, errs: os.Stderr, signals: catch, after: time.After, patience: reconnectPatience}
+	return &tool{in: os.Stdin, out: os.Stdout, errs: os.Stderr, signals: watchSignals(), after: time.After, patience: reconnectPatience}
+}
+
+// watchSignals gives what a waiting command catches signals with. While none
+// waits, SIGQUIT ends the program at once: Go by itself would print the stacks
+// of all goroutines.
+func watchSignals() func() (<-chan os.Signal, func()) {
+	rest := endAtQuit()
+	return func() (<-chan os.Signal, func()) {
+		signals, stop := catch()
+		rest()
+		return signals, func() {
+			rest = endAtQuit() // first, lest a signal finds nobody
+			stop()
+		}
+	}
+}
+
+// endAtQuit ends the program at SIGQUIT, until stop.
+func endAtQuit() (stop func()) {
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, syscall.SIGQUIT)
+	go func() {
+		if _, came := <-ch; came {
+			os.Exit(exitQuit)
+		}
+	}()
+	return func() {
+		signal.Stop(ch)
+		close(ch)
+	}
 }
 
 // catch gives the signals that a waiting command answers, until stop. A

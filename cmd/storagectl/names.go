@@ -238,8 +238,12 @@ func (t *tool) completeVolumes(ctx context.Context, typed cmdline.Typed) []strin
 }
 
 func (t *tool) completeJobs(ctx context.Context, typed cmdline.Typed) []string {
+	var filter api.JobFilter
+	if state := stateTaken(typed.Command); state != "" {
+		filter.States = []string{state}
+	}
 	jobs := ask(ctx, typed, func(ctx context.Context, c *api.Client) ([]record.Job, error) {
-		l, err := c.Jobs(ctx, api.JobFilter{}, api.Page{})
+		l, err := c.Jobs(ctx, filter, api.Page{})
 		return l.Items, err
 	})
 	numbers := make([]string, len(jobs))
@@ -247,6 +251,18 @@ func (t *tool) completeJobs(ctx context.Context, typed cmdline.Typed) []string {
 		numbers[i] = fmt.Sprintf("%d\t%s %s, %s", j.Number, j.Kind, term.Escape(j.Subject()), j.State)
 	}
 	return numbers
+}
+
+// stateTaken is the state of the jobs that a command can do something with,
+// "" for any.
+func stateTaken(command string) string {
+	switch command {
+	case "job cancel", "kill", "job pause", "job resume", "job limit", "job priority", "job watch":
+		return "live"
+	case "job retry", "job forget":
+		return "ended"
+	}
+	return ""
 }
 
 func (t *tool) completeTypes(ctx context.Context, typed cmdline.Typed) []string {

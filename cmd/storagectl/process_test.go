@@ -241,6 +241,29 @@ func TestQuitAndHangupLeaveTheJobRunning(t *testing.T) {
 	}
 }
 
+// A second Ctrl-\ , or one where nothing is waited for, ends the command; nobody
+// wants its stacks.
+func TestQuitNeverPrintsStacks(t *testing.T) {
+	d := newDaemon(t).hold()
+	p := d.spawn("vol clone images/base.raw images/x", nil)
+	p.errs.expect("job 410")
+	p.kill(syscall.SIGQUIT)
+	_ = p.Process.Signal(syscall.SIGQUIT) // unless it has ended
+	if code := p.code(); code != 0 && code != exitQuit || strings.Contains(p.errs.String(), "goroutine") {
+		t.Errorf("exit %d: %s", code, p.errs.String())
+	}
+	answer := make(chan struct{})
+	d.locked(func(f *fake) { f.answer = answer })
+	defer close(answer)
+	await(t, d.asked)
+	p = d.spawn("vol clone images/base.raw images/y --detach", nil)
+	await(t, d.asked)
+	p.kill(syscall.SIGQUIT)
+	if code := p.code(); code != exitQuit || p.errs.String() != "" {
+		t.Errorf("while nothing is waited for: exit %d, %s", code, p.errs.String())
+	}
+}
+
 func TestNohupGoesOnAfterHangup(t *testing.T) {
 	d := newDaemon(t).hold()
 	p := d.spawn("vol clone images/base.raw images/x", func(c *exec.Cmd) {

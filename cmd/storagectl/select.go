@@ -62,13 +62,21 @@ func (s *session) chosen(ctx context.Context, ids []string, state string) ([]str
 			WithHint("select fewer, with --until for example")
 	}
 	if len(jobs) == 0 {
-		s.note("no such job")
+		s.note("no " + s.stateWanted(state) + "job matches")
 	}
 	numbers := []string{}
 	for _, j := range jobs {
 		numbers = append(numbers, fmt.Sprint(j.Number))
 	}
 	return numbers, nil
+}
+
+// stateWanted says which jobs a verb selects from where --state does not.
+func (s *session) stateWanted(state string) string {
+	if state == "" || s.cli.IsSet("state") {
+		return ""
+	}
+	return state + " "
 }
 
 // doomed is chosen for a verb that destroys, which asks about jobs that are not

@@ -565,7 +565,9 @@ func TestCompletionOnEveryPrefix(t *testing.T) {
 }
 
 func TestCompletionAsksTheDaemonForNames(t *testing.T) {
-	d := newDaemon(t).hold()
+	d := newDaemon(t)
+	d.run("vol clone images/base.raw images/ended --detach")
+	d.hold()
 	d.run("vol clone images/base.raw images/x --detach")
 	d.locked(func(f *fake) {
 		p := f.pools["images"]
@@ -578,14 +580,17 @@ func TestCompletionAsksTheDaemonForNames(t *testing.T) {
 		"vol show ":                  "images/ isos/",
 		"vol show images/v":          "images/vm1.raw",
 		"vol create ":                "images/ isos/",
-		"job show ":                  "410",
+		"job show ":                  "411 410",
+		"job cancel ":                "411",
+		"kill ":                      "411",
+		"job forget ":                "410",
 		"job list --state q":         "queued",
 		"job list --kind pool.st":    "pool.start pool.stop",
 		"job cancel --kind=volume.w": "--kind=volume.wipe",
 		"vol wipe a/b --algorithm ":  "zero",
 		"limits set --device ":       "8:0",
 		"pool define x --type ":      "dir",
-		"job wait 410 -o ":           "table json jsonl name",
+		"job wait 411 -o ":           "table json jsonl name",
 		"completion ":                "bash zsh fish",
 		"vol resize images/vm1.raw ": "",
 		"job list --pool im":         "images",

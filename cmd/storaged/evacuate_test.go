@@ -284,6 +284,7 @@ func TestEvacuateStoppedAtRandomMoments(t *testing.T) {
 
 func TestEvacuateIsRefused(t *testing.T) {
 	h := newHost(t)
+	h.define("other", t.TempDir())
 	for _, c := range []struct {
 		r    api.PoolEvacuate
 		code record.Code
@@ -291,6 +292,7 @@ func TestEvacuateIsRefused(t *testing.T) {
 		{api.PoolEvacuate{To: "pool"}, record.Invalid},
 		{api.PoolEvacuate{To: "none"}, record.NotFound},
 		{api.PoolEvacuate{To: "none", Only: "[a"}, record.Invalid},
+		{api.PoolEvacuate{To: "other", Only: "zzz*"}, record.NotFound},
 	} {
 		if _, err := h.client.EvacuatePool(h.ctx(), api.Submit{}, "pool", c.r); record.CodeOf(err) != c.code {
 			t.Errorf("%+v: %v", c.r, err)

@@ -27,7 +27,7 @@ func TestParseSizeReadsWhatVirshReads(t *testing.T) {
 func TestParseSizeRefuses(t *testing.T) {
 	for in, why := range map[string]string{
 		"": "write a whole number", "-1": "negative", "-5G": "negative", "+5G": "whole number", "G": "whole number",
-		"1.5G": "unknown unit", " 1": "whole number", "1 G": "unknown unit", "1Gi": "unknown unit", "1KBs": "unknown unit",
+		"1.5G": "no whole number; take a smaller unit, like 1536M", "1,5G": "no whole number", " 1": "whole number", "1 G": "unknown unit", "1Gi": "unknown unit", "1KBs": "unknown unit",
 		"1bit": "unknown unit", "0x10": "unknown unit", "8E": "more than", "9223372036854775808": "more than",
 		"99999999999999999999": "more than", "10EB": "more than", "1\x00": "unknown unit", "1ſ": "unknown unit",
 	} {

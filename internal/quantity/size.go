@@ -34,6 +34,9 @@ func parseSize(s string) (int64, error) {
 		return 0, errors.New("write a whole number and a unit, like 10G, 500MB or 4096")
 	}
 	factor, ok := unit(s[len(digits):])
+	if !ok && strings.ContainsAny(s[len(digits):len(digits)+1], ".,") {
+		return 0, errors.New("it is no whole number; take a smaller unit, like 1536M for 1.5G")
+	}
 	if !ok {
 		return 0, fmt.Errorf("unknown unit %q; write B, K, KB, KiB, M, MB, MiB and so on up to E", s[len(digits):])
 	}

@@ -155,7 +155,7 @@ func TestBadUsageIsExit2WithAHint(t *testing.T) {
 		"pool create":                   "prog: error: \"prog pool create\" needs NAME\nprog: hint: usage: prog pool create NAME [SIZE]\n",
 		"pool move on":                  "prog: error: \"prog pool move\" needs NAME\nprog: hint: usage: prog pool move on|off NAME…\n",
 		"pool move up a":                "prog: error: \"up\" is not on or off\n",
-		"pool create x 1.5G":            "prog: error: bad size \"1.5G\": unknown unit \".5G\"; write B, K, KB, KiB, M, MB, MiB and so on up to E\n",
+		"pool create x 1.5G":            "prog: error: bad size \"1.5G\": it is no whole number; take a smaller unit, like 1536M for 1.5G\n",
 		"pool create x --dir":           "prog: error: --dir needs a value\nprog: hint: --dir PATH: in PATH\n",
 		"pool create x --dir --limit 5": "prog: error: --dir needs a value; one that begins with a dash is written --dir=--limit\nprog: hint: --dir PATH: in PATH\n",
 		"pool create x --limit -5":      "prog: error: --limit: bad rate \"-5\": it is negative\n",

@@ -40,7 +40,8 @@ func (p Program) candidates(ctx context.Context, words []string) []entry {
 	}
 	last := words[len(words)-1]
 	inv, awaiting, literalOnly := p.sofar(words[:len(words)-1])
-	t := Typed{Flags: map[string]string{}, Args: inv.args, Prefix: last}
+	_, command, _ := strings.Cut(p.line(inv.path), " ")
+	t := Typed{Command: command, Flags: map[string]string{}, Args: inv.args, Prefix: last}
 	for _, g := range inv.flags {
 		t.Flags[g.name()] = g.value
 	}

@@ -25,9 +25,10 @@ type Word struct {
 
 // Typed is a command line in the making, as far as it is typed.
 type Typed struct {
-	Flags  map[string]string // by name without dashes
-	Args   []string
-	Prefix string // of the word being typed
+	Command string            // its words, like "job cancel"
+	Flags   map[string]string // by name without dashes
+	Args    []string
+	Prefix  string // of the word being typed
 }
 
 // quantities are the words that every program has.
