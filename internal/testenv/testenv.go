@@ -11,9 +11,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Names of environment variables.
@@ -120,6 +123,33 @@ func Failing(t testing.TB) string {
 	run(t, "mount", "-o", "loop", path, dir)
 	t.Cleanup(func() { Unmount(t, dir) })
 	return dir
+}
+
+// Requests of ioctl(2) that stop and permit writing to a file system, fs.h.
+const (
+	fiFreeze = 0xc0045877
+	fiThaw   = 0xc0045878
+)
+
+// Freeze has whoever writes to the file system wait in the kernel, until the
+// test ends or calls thaw. It needs root.
+func Freeze(t testing.TB, dir string) (thaw func()) {
+	t.Helper()
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetInt(int(root.Fd()), fiFreeze, 0); err != nil {
+		t.Fatalf("cannot freeze %s: %v", dir, err)
+	}
+	thaw = sync.OnceFunc(func() {
+		defer root.Close() // opened for reading
+		if err := unix.IoctlSetInt(int(root.Fd()), fiThaw, 0); err != nil {
+			t.Errorf("cannot thaw %s: %v", dir, err)
+		}
+	})
+	t.Cleanup(thaw)
+	return thaw
 }
 
 // unmountPatience bounds the wait for a file system to be let go.

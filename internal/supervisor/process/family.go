@@ -93,10 +93,15 @@ func (f Family) grouped() map[int]bool {
 }
 
 // marked looks for evidence in /proc. A process that we may not look into is
-// none of ours, and a zombie shows none.
+// none of ours, and a zombie shows none, but for a thread that outlives it.
 func (f Family) marked(pid int) bool {
-	dir := fmt.Sprintf("/proc/%d", pid)
+	dir := dirOf(pid)
 	env, err := os.ReadFile(filepath.Join(dir, "environ"))
+	// So kernels, some in this way, some in that, tell of an ended first thread.
+	if errors.Is(err, unix.ESRCH) || err == nil && len(env) == 0 {
+		dir = telling(pid)
+		env, err = os.ReadFile(filepath.Join(dir, "environ"))
+	}
 	if err != nil {
 		return false
 	}
@@ -163,15 +168,9 @@ func (f Family) Stuck() string {
 	}
 	var out []string
 	for _, pid := range pids {
-		st, err := readStat(pid)
-		if err != nil {
-			continue
+		if s := describe(pid); s != "" {
+			out = append(out, s)
 		}
-		s := fmt.Sprintf("process %d in state %c", pid, st.state)
-		if w := Wchan(pid); w != "" {
-			s += " (" + w + ")"
-		}
-		out = append(out, s)
 	}
 	return strings.Join(out, ", ")
 }

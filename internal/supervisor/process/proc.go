@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -31,10 +32,15 @@ func Ticks(pid int) (uint64, error) {
 	return st.ticks, err
 }
 
-// readStat reads fields counted from behind the command's name, which may hold
-// spaces and parentheses (proc_pid_stat(5)).
-func readStat(pid int) (stat, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// dirOf is where the kernel tells of a process, proc(5).
+func dirOf(pid int) string { return fmt.Sprintf("/proc/%d", pid) }
+
+func readStat(pid int) (stat, error) { return statIn(dirOf(pid)) }
+
+// statIn reads fields of a process or a thread, counted from behind the
+// command's name, which may hold spaces and parentheses (proc_pid_stat(5)).
+func statIn(dir string) (stat, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {
 		return stat{}, err
 	}
@@ -42,23 +48,76 @@ func readStat(pid int) (stat, error) {
 	// Fields 3, 22 and 52; the first behind the name is field 3.
 	const state, start, exit = 0, 19, 49
 	if len(f) <= exit {
-		return stat{}, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(f))
+		return stat{}, fmt.Errorf("%s/stat has %d fields", dir, len(f))
 	}
 	ticks, err := strconv.ParseUint(f[start], 10, 64)
 	if err != nil {
-		return stat{}, fmt.Errorf("/proc/%d/stat: start time: %w", pid, err)
+		return stat{}, fmt.Errorf("%s/stat: start time: %w", dir, err)
 	}
 	code, err := strconv.Atoi(f[exit])
 	if err != nil {
-		return stat{}, fmt.Errorf("/proc/%d/stat: exit code: %w", pid, err)
+		return stat{}, fmt.Errorf("%s/stat: exit code: %w", dir, err)
 	}
 	return stat{f[state][0], ticks, code}, nil
 }
 
-// Wchan says where in the kernel a process waits, "" when it does not or we
-// may not know.
-func Wchan(pid int) string {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", pid))
+// telling gives the directory in /proc that tells most of what a process does:
+// that of the process itself, which is that of its first thread, unless another
+// thread waits in the kernel where no signal reaches it, or the first one has
+// ended before others. Of such a process /proc/PID shows but a zombie.
+func telling(pid int) string {
+	best := dirOf(pid)
+	most := telltale(best)
+	threads, err := os.ReadDir(filepath.Join(best, "task"))
+	if err != nil {
+		return best // it has ended
+	}
+	for _, t := range threads {
+		dir := filepath.Join(dirOf(pid), "task", t.Name())
+		if tells := telltale(dir); tells > most {
+			best, most = dir, tells
+		}
+	}
+	return best
+}
+
+// telltale ranks a thread by how much its state tells.
+func telltale(dir string) int {
+	st, err := statIn(dir)
+	switch {
+	case err != nil || st.state == 'X' || st.state == 'x':
+		return 0
+	case st.state == 'Z':
+		return 1
+	case st.state == 'D':
+		return 3
+	}
+	return 2
+}
+
+// describe says for people in which state a process is and where in the kernel
+// it waits; "" of one that has ended.
+func describe(pid int) string {
+	dir := telling(pid)
+	st, err := statIn(dir)
+	if err != nil {
+		return ""
+	}
+	s := fmt.Sprintf("process %d", pid)
+	if dir != dirOf(pid) {
+		s += fmt.Sprintf(", thread %s,", filepath.Base(dir))
+	}
+	s += fmt.Sprintf(" in state %c", st.state)
+	if w := wchan(dir); w != "" {
+		s += " (" + w + ")"
+	}
+	return s
+}
+
+// wchan says where in the kernel a thread waits, "" when it does not or we may
+// not know.
+func wchan(dir string) string {
+	b, err := os.ReadFile(filepath.Join(dir, "wchan"))
 	if err != nil || string(b) == "0" {
 		return ""
 	}

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,6 +20,25 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// Names of environment variables of this binary as a helper, whose first thread
+// is that of init.
+const (
+	outlived = "TEST_OUTLIVED" // the first thread ends, others go on
+	writes   = "TEST_WRITES"   // another thread makes this file
+)
+
+func init() {
+	path := os.Getenv(writes)
+	switch {
+	case path != "":
+		go os.Create(path) // for ever, on a frozen file system
+		select {}
+	case os.Getenv(outlived) != "":
+		go syscall.Pause() // the thread of a system call is no other goroutine's
+		unix.RawSyscall(unix.SYS_EXIT, 0, 0, 0)
+	}
+}
 
 const patience = 30 * time.Second
 
@@ -174,6 +194,74 @@ func TestGrandchildKeepsTheLock(t *testing.T) {
 			t.Error(err)
 		}
 		untilFree(t, f)
+	})
+}
+
+// itself starts this binary as a helper with a variable in its environment.
+func itself(t *testing.T, name, value string, c Cgroups) (*Proc, Family) {
+	t.Helper()
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sh(t, name+"='"+value+"' exec '"+binary+"'", c)
+}
+
+// untilStuck waits for a description of what is stuck that has all of the parts.
+func untilStuck(t *testing.T, f Family, parts ...string) {
+	t.Helper()
+	deadline := time.After(patience)
+	for tick := time.NewTicker(time.Millisecond); ; { // a state has no event
+		s := f.Stuck()
+		if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(s, part) }) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("stuck is %q, without all of %q", s, parts)
+		}
+	}
+}
+
+func untilZombie(t *testing.T, p *Proc) {
+	t.Helper()
+	deadline := time.After(patience)
+	for tick := time.NewTicker(time.Millisecond); ; { // a thread's end has no event
+		if st, err := readStat(p.PID()); err != nil || st.state == 'Z' {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("the first thread does not end")
+		}
+	}
+}
+
+func TestThreadThatOutlivesTheFirstIsTold(t *testing.T) {
+	groupings(t, func(t *testing.T, c Cgroups) {
+		p, f := itself(t, outlived, "yes", c)
+		untilZombie(t, p)
+		untilStuck(t, f, "process "+strconv.Itoa(p.PID())+", thread ", "in state S")
+		if held, err := f.Held(); !held || err != nil {
+			t.Errorf("held %v, %v, with a thread alive", held, err)
+		}
+	})
+}
+
+func TestThreadInTheKernelIsTold(t *testing.T) {
+	dir := testenv.Mount(t, "ext4")
+	groupings(t, func(t *testing.T, c Cgroups) {
+		thaw := testenv.Freeze(t, dir)
+		p, f := itself(t, writes, filepath.Join(dir, "file"), c)
+		t.Cleanup(thaw) // before sh waits for the end
+		untilStuck(t, f, "in state D")
+		if err := f.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		untilZombie(t, p)
+		untilStuck(t, f, "process "+strconv.Itoa(p.PID())+", thread ", "in state D (")
 	})
 }
 
