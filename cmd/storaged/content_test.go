@@ -869,22 +869,6 @@ func TestRestOfAnUploadIsAllOfIt(t *testing.T) {
 	h.holds("v", 0, content[:at], record.VolumeIncomplete)
 }
 
-// nothing is left of it.
-func TestRestOfAnUploadWithAChecksumIsRefused(t *testing.T) {
-	h := newHost(t)
-	h.create("v", mib)
-	f, content := h.given("f", mib)
-	j := h.end(h.hand("v", f, api.VolumeUpload{Checksum: "crc32c:00000001"}))
-	if j.Code() != record.Mismatch {
-		t.Fatalf("%s: %+v", j.State, j.Error)
-	}
-	_, err := h.hand("v", f, api.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID})
-	if record.CodeOf(err) != record.Unsupported {
-		t.Errorf("it went on: %v", err)
-	}
-	h.holds("v", 0, content, record.VolumeIncomplete)
-}
-
 // Of a client that has gone nobody reads while its job waits and the pipe to the
 // helper is full.
 func TestStreamThatWaitsWithAFullPipeEndsWithItsClient(t *testing.T) {
