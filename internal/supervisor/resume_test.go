@@ -257,9 +257,11 @@ func gone(t *testing.T, pid int) {
 	}
 }
 
-// The daemon records that GO is sent before it sends it. Killed in between, it
-// leaves a helper that ends by itself and says that it was never told.
-func TestJobThatGoNeverReachedIsQueuedAgain(t *testing.T) {
+// neverReached gives a job to whose helper GO was not sent before the daemon was
+// killed, although it is recorded so; the helper has ended by itself and says
+// that it was never told.
+func neverReached(t *testing.T, change func(*store.Job)) (*rig, string) {
+	t.Helper()
 	d := newDaemon(t)
 	id := d.do(order{Do: "submit", Argv: act("silent"), Undo: act("undo")}).ID
 	d.do(order{Do: "starting", ID: id})
@@ -275,6 +277,7 @@ func TestJobThatGoNeverReachedIsQueuedAgain(t *testing.T) {
 			return err
 		}
 		j.State, j.Go, j.Argv = record.Running, true, act("short")
+		change(j)
 		return tx.PutJob(j)
 	})
 	if err != nil {
@@ -288,8 +291,21 @@ func TestJobThatGoNeverReachedIsQueuedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.start()
+	return r, id
+}
+
+func TestJobThatGoNeverReachedIsQueuedAgain(t *testing.T) {
+	r, id := neverReached(t, func(*store.Job) {})
 	if j := r.ended(id, record.Succeeded); len(j.Warnings) > 0 || j.Resumed != 0 {
 		t.Errorf("%+v, warnings %q", j, j.Warnings)
+	}
+}
+
+// A cancel that was answered holds, though the daemon died before it could act.
+func TestCanceledJobThatWasToGoOnDoesNot(t *testing.T) {
+	r, id := neverReached(t, func(j *store.Job) { j.Resumed, j.CancelAsk = 1, true })
+	if j := r.ended(id, record.Canceled); j.Rollback != record.RollbackDone {
+		t.Errorf("%+v", j)
 	}
 }
 
