@@ -31,7 +31,8 @@ func commands() cmdline.Program {
 				settleCommand(),
 			},
 		},
-		Tail: signals,
+		Tail:    signals,
+		SeeAlso: []string{"storaged(8)", "storagectl(8)"},
 	}
 }
 

@@ -49,7 +49,7 @@ func (t *tool) program() cmdline.Program {
 		Reader: t.in, Writer: t.out, ErrWriter: t.errs,
 		Commands: append([]*cli.Command{t.poolCommand(), t.volumeCommand(), t.jobCommand()}, t.hostCommands()...),
 	}
-	return cmdline.Program{App: app, Words: t.words(), Meant: elsewhere(), Tail: examples}
+	return cmdline.Program{App: app, Words: t.words(), Meant: elsewhere(), Tail: examples, SeeAlso: []string{"storaged(8)", "storage-helper(8)"}}
 }
 
 // elsewhere are verbs that other programs have for what is done here by another.

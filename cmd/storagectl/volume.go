@@ -100,7 +100,14 @@ func (t *tool) wipeVerb() *cli.Command {
 		Name: "wipe", Usage: "overwrite a volume's content", ArgsUsage: "VOL",
 		Description: "Where old content would certainly stay readable (shared blocks, a file system that\n" +
 			"writes elsewhere) it is refused without --accept-limits; what else may keep it is told\n" +
-			"with the result. The algorithm trim overwrites nothing: it gives the blocks back.\n\n" +
+			"with the result.\n\n" +
+			"Algorithms:\n" +
+			"  zero, random             once with zeros, once with random bytes\n" +
+			"  nnsa, dod                three times, the last time read back\n" +
+			"  pfitzner7, schneier      seven times\n" +
+			"  bsi                      nine times\n" +
+			"  pfitzner33, gutmann      33 and 35 times\n" +
+			"  trim                     overwrites nothing: it gives the blocks back\n\n" +
 			"Example: storagectl vol wipe images/old.raw --verify",
 		Flags: jobFlags(
 			&cli.StringFlag{Name: "algorithm", Usage: "how; zero without: `ALGORITHM`"},

@@ -14,5 +14,20 @@ func main() {
 		record.ExitDone, record.ExitFailed, record.ExitUsage, record.ExitBusy,
 		record.ExitExists, record.ExitDenied, record.ExitUnsupported,
 	}
-	os.Exit(cmdline.Program{App: newApp(), Exits: exits}.Main(os.Args))
+	p := cmdline.Program{App: newApp(), Exits: exits, Files: files, SeeAlso: []string{"storagectl(8)", "storage-helper(8)", manual}}
+	os.Exit(p.Main(os.Args))
+}
+
+// manual is where packages put the description of the settings.
+const manual = "/usr/share/doc/storaged/operations.md"
+
+// files are those of the system's daemon; the settings move them.
+var files = []cmdline.File{
+	{Path: "/etc/storaged/storaged.toml", Holds: "the settings. " + manual + " explains every key, under What runs where."},
+	{Path: "/run/storaged/storaged.sock", Holds: "the main socket, for root and the group storaged."},
+	{Path: "/run/storaged/storaged-ro.sock", Holds: "the socket for reading, for everybody."},
+	{Path: "/run/storaged/jobs/", Holds: "FIFOs and locks of running jobs."},
+	{Path: "/var/lib/storaged/", Holds: "the database, its copies, and logs and results of jobs."},
+	{Path: "/usr/libexec/storaged/storage-helper", Holds: "the program that does the work of a job."},
+	{Path: "$XDG_CONFIG_HOME/storaged/storaged.toml, $XDG_RUNTIME_DIR/storaged/, $XDG_STATE_HOME/storaged/", Holds: "the same of a user's own daemon."},
 }

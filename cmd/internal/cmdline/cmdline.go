@@ -35,7 +35,13 @@ type Program struct {
 	Tail string
 	// Exits are the exit codes that the program has; nil is all.
 	Exits []int
+	// Files and SeeAlso are for the manual page alone.
+	Files   []File
+	SeeAlso []string
 }
+
+// File is what a program reads or keeps at a path.
+type File struct{ Path, Holds string }
 
 // Main runs the program with args, the first of which is its name, and gives
 // the exit code. It never exits the process.

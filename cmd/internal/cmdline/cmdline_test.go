@@ -295,12 +295,15 @@ func TestProgramWithoutCommands(t *testing.T) {
 func TestManualComesFromTheTree(t *testing.T) {
 	p, out, errs := sample()
 	p.App.Description = ".not a request\n\\nor this"
+	p.App.Flags = append(p.App.Flags, &cli.StringFlag{Name: "dir", EnvVars: []string{"PROG_DIR"}, Usage: "keep it in `DIR`"})
+	p.Files, p.SeeAlso = []File{{"/etc/prog.conf", "settings"}}, []string{"other(8)", "/usr/share/doc/prog"}
 	if code := p.Main([]string{"prog", "__man"}); code != 0 || errs.Len() > 0 {
 		t.Fatalf("exit %d, %s", code, errs.String())
 	}
 	for _, want := range []string{
 		".TH PROG 8", "prog \\- tries the command line", "\\&.not a request\n\\enor this", ".SS prog pool create NAME [SIZE] [flags]\nMake one.\n",
 		".TP\n.B \\-\\-limit RATE|none\nbound it\n", ".TP\n.B 130\ncanceled\n",
+		".SH ENVIRONMENT\n.TP\n.B PROG_DIR\nas \\-\\-dir DIR\n", ".SH FILES\n.TP\n.B /etc/prog.conf\nsettings\n", ".SH SEE ALSO\nother(8),\n/usr/share/doc/prog\n",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing", want)

@@ -33,7 +33,39 @@ func (p Program) man() {
 	for _, e := range p.exits() {
 		tagged(&b, []entry{{fmt.Sprint(e.Code), e.Text}})
 	}
+	p.manReferences(&b)
 	_, _ = io.WriteString(p.App.Writer, b.String())
+}
+
+// manReferences writes what manuals end with, as far as there is any.
+func (p Program) manReferences(b *strings.Builder) {
+	if settings := environment(p.App.Flags); len(settings) > 0 {
+		section(b, "ENVIRONMENT", "")
+		tagged(b, settings)
+	}
+	if len(p.Files) > 0 {
+		section(b, "FILES", "")
+	}
+	for _, f := range p.Files {
+		tagged(b, []entry{{f.Path, f.Holds}})
+	}
+	if len(p.SeeAlso) > 0 {
+		section(b, "SEE ALSO", roff(strings.Join(p.SeeAlso, ",\n")))
+	}
+}
+
+// environment lists the variables that stand for flags.
+func environment(flags []cli.Flag) (out []entry) {
+	for _, f := range flags {
+		d, ok := f.(cli.DocGenerationFlag)
+		if !ok {
+			continue
+		}
+		for _, variable := range d.GetEnvVars() {
+			out = append(out, entry{variable, "as " + flagTyped(f)})
+		}
+	}
+	return out
 }
 
 // manCommands writes a subsection for each command that does something.
