@@ -97,14 +97,15 @@ type Estimator struct {
 
 // life is what Finish learns from.
 type life struct {
-	began    bool
-	clock    float64    // at the first report
-	at       float64    // weight that was done then
-	data     [2]float64 // clock at the first and last report of the data phase
-	dataWork [2]float64 // work units then
-	dataSeen bool
-	limit    float64 // the lowest in force in the data phase, work units per second; 0: none
-	forecast [deciles]forecast
+	began     bool
+	clock     float64    // at the first report
+	at        float64    // weight that was done then
+	data      [2]float64 // clock at the first and last report of the data phase
+	dataWork  [2]float64 // work units then
+	dataSeen  bool
+	dataMoves int     // reports since the first that told of more work
+	limit     float64 // the lowest in force in the data phase, work units per second; 0: none
+	forecast  [deciles]forecast
 }
 
 // forecast is what was predicted when a decile of the work was reached.

@@ -19,6 +19,13 @@ const (
 	// back. Its rate is that of the limit and tells nothing of the storage.
 	heldShare = 0.9
 
+	// rateSeconds is how long the data phase lasts at least, and knownMoves how
+	// often it moves, for its rate to be learned. What it costs to begin and to
+	// end, whatever the size, is small against that; of a shorter job it may be
+	// most, and to one of another size that is no guide. Bytes are none either:
+	// an allocation or a reflink takes any number of them at once.
+	rateSeconds = 1
+
 	// fewest is how many past errors make a band of their own.
 	fewest = 5
 )
@@ -78,7 +85,7 @@ func (p Prior) Expect(work int64) *float64 {
 
 // Outcome is what a job that succeeded teaches.
 type Outcome struct {
-	Rate   float64           // work units per second of the data phase; 0: not measured, or held back by a limit
+	Rate   float64           // work units per second of the data phase; 0: too short to be measured, or held back by a limit
 	Errors [deciles]*float64 // ln(actual/predicted remaining time) at each decile; nil: no prediction
 }
 
@@ -86,7 +93,7 @@ type Outcome struct {
 func (e *Estimator) Finish(now time.Time) Outcome {
 	var o Outcome
 	l := &e.life
-	if seconds := l.data[1] - l.data[0]; seconds > 0 {
+	if seconds := l.data[1] - l.data[0]; seconds >= rateSeconds && l.dataMoves >= knownMoves {
 		if rate := (l.dataWork[1] - l.dataWork[0]) / seconds; l.limit == 0 || rate < heldShare*l.limit {
 			o.Rate = rate
 		}
@@ -109,7 +116,10 @@ func (e *Estimator) learn(now time.Time, r Report) {
 	if e.phases[r.Phase].Data {
 		work, _ := r.work()
 		if !l.dataSeen {
-			l.dataSeen, l.data[0], l.dataWork[0] = true, clock, work
+			l.dataSeen, l.data[0], l.dataWork = true, clock, [2]float64{work, work}
+		}
+		if work > l.dataWork[1] {
+			l.dataMoves++
 		}
 		l.data[1], l.dataWork[1] = clock, work
 		if e.limit != nil && (l.limit == 0 || float64(*e.limit) < l.limit) {

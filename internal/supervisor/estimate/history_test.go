@@ -3,6 +3,7 @@ package estimate
 import (
 	"math"
 	"testing"
+	"time"
 
 	"storaged/internal/store"
 )
@@ -60,6 +61,34 @@ func TestJobThatMeasuredNothingTeachesNothing(t *testing.T) {
 	Learn(h, j.e.Finish(j.now))
 	if len(h.Rates) != 0 || len(h.Errors[0]) != 0 {
 		t.Errorf("learned %+v", h)
+	}
+}
+
+// What a job costs whatever its size is no rate: small ones would have a large
+// one take minutes that takes a moment.
+func TestShortJobTeachesNoRate(t *testing.T) {
+	h := &store.History{}
+	for name, c := range map[string]struct {
+		all   int64
+		after []time.Duration // equal parts of all are done, one after another
+	}{
+		"a hundred bytes":           {100, []time.Duration{20 * time.Millisecond}},
+		"many small moves":          {1 << 20, []time.Duration{100 * time.Millisecond, time.Millisecond, time.Millisecond, 400 * time.Millisecond}},
+		"a slow start":              {1 << 20, []time.Duration{3 * time.Second, time.Millisecond}},
+		"a large one in an instant": {1 << 40, []time.Duration{5 * time.Millisecond, 5 * time.Millisecond}},
+	} {
+		j := start(t, c.all, Prior{})
+		for i, after := range c.after {
+			j.wait(after)
+			j.e.Report(j.now, Report{Done: c.all * int64(i+1) / int64(len(c.after)), Total: c.all})
+		}
+		if o := j.e.Finish(j.now); o.Rate != 0 {
+			t.Errorf("%s: learned %v per second", name, o.Rate)
+		}
+		Learn(h, j.e.Finish(j.now))
+	}
+	if s := PriorOf(h).Expect(512 << 20); s != nil {
+		t.Errorf("512 MiB are expected to take %v s", *s)
 	}
 }
 
