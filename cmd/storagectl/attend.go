@@ -323,6 +323,9 @@ func (a *attendance) take(j record.Job) {
 		return
 	}
 	o.job = &j
+	for _, text := range o.news() { // they may say what it waits for
+		a.display.Note(text)
+	}
 	if j.State.Terminal() {
 		a.ended(&j)
 		return

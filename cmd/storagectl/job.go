@@ -599,7 +599,7 @@ func jobCancel(ctx context.Context, s *session) error {
 		if outcomes[i].err == nil {
 			outcomes[i] = canceled(ended[0])
 			ended = ended[1:]
-			s.warn(outcomes[i].job)
+			s.warn(&outcomes[i])
 			if outcomes[i].err == nil {
 				s.note(jobError(outcomes[i].job).Error())
 			}

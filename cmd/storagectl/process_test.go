@@ -278,6 +278,21 @@ func TestNohupGoesOnAfterHangup(t *testing.T) {
 	}
 }
 
+// A warning may be why a job does not end; who waits for it is told at once,
+// and once.
+func TestWarningIsToldWhileTheJobGoesOn(t *testing.T) {
+	d := newDaemon(t).hold()
+	p := d.spawn("vol clone images/base.raw images/x", nil)
+	p.errs.expect("job 410")
+	const warning = "the result of the job cannot be saved yet: no space"
+	d.end(410, func(j *record.Job) { j.Warnings = []string{warning} }) // it only changes
+	p.errs.expect("storagectl: warning: job 410: " + warning)
+	d.end(410, succeeded)
+	if code := p.code(); code != 0 || strings.Count(p.errs.String(), warning) != 1 {
+		t.Errorf("exit %d: %s", code, p.errs.String())
+	}
+}
+
 func TestWhoOnlyWatchesOnlyLeaves(t *testing.T) {
 	for _, line := range []string{"job watch 410", "job wait 410", "job watch", "events"} {
 		d := newDaemon(t).hold()

@@ -32,6 +32,8 @@ type outcome struct {
 	same any         // what was there already
 	err  error
 	told bool // that it is being canceled
+
+	warned int // of the job's warnings, said already
 }
 
 // everyJob is the heading of those flags in help.
@@ -164,7 +166,7 @@ func (s *session) finish(ctx context.Context, outcomes []outcome) error {
 			o = s.settled(ctx, o)
 		}
 		outcomes[i] = o
-		s.warn(o.job)
+		s.warn(&o)
 	}
 	if err := s.printOutcomes(outcomes); err != nil {
 		return err
@@ -172,13 +174,21 @@ func (s *session) finish(ctx context.Context, outcomes []outcome) error {
 	return s.verdict(outcomes)
 }
 
-func (s *session) warn(j *record.Job) {
-	if j == nil {
-		return
+func (s *session) warn(o *outcome) {
+	for _, text := range o.news() {
+		s.note(text)
 	}
-	for _, w := range j.Warnings {
-		s.note(fmt.Sprintf("storagectl: warning: job %d: %s", j.Number, w))
+}
+
+// news are the warnings of the job that were not said yet.
+func (o *outcome) news() (texts []string) {
+	if o.job == nil {
+		return nil
 	}
+	for ; o.warned < len(o.job.Warnings); o.warned++ {
+		texts = append(texts, fmt.Sprintf("storagectl: warning: job %d: %s", o.job.Number, o.job.Warnings[o.warned]))
+	}
+	return texts
 }
 
 // verdict makes one error of several outcomes: the only one, or the common
