@@ -104,7 +104,7 @@ func sourceFlags(to string) []cli.Flag {
 
 // poolIDFlag is how the daemon says which directory a pool was started with.
 func poolIDFlag(name, whose string) cli.Flag {
-	return &cli.StringFlag{Name: name, Usage: "refuse unless the directory of " + whose + " is `DEVICE:INODE` (0 is any)"}
+	return &cli.StringFlag{Name: name, Usage: "refuse unless the directory of " + whose + " is `DEVICE:INODE[:STAMP]` (0 is any)"}
 }
 
 // poolID reads such a flag; without it any directory will do.

@@ -195,7 +195,7 @@ func (p pool) refresh(ctx context.Context, r *run, phase int) error {
 			return err
 		}
 		r.report.Pool = &ipc.Pool{
-			Path: info.Path, Device: info.Device, Inode: info.Inode, Disk: info.Disk,
+			Path: info.Path, Device: info.ID.Device, Inode: info.ID.Inode, Stamp: info.ID.Stamp, Disk: info.Disk,
 			Capacity: info.Capacity, Allocation: info.Allocation, Available: info.Available,
 		}
 		return nil

@@ -192,6 +192,46 @@ func TestRepeatedRequestGivesTheSameJob(t *testing.T) {
 	}
 }
 
+// A tmpfs gets device and inode of the one that was there before.
+func TestPoolOnWhoseFileSystemAnotherIsMountedIsUnreachable(t *testing.T) {
+	h := newHost(t)
+	ctx := h.ctx()
+	stop := func() { h.succeed(h.client.StopPool(ctx, api.Submit{}, "pool", api.PoolStop{})) }
+	stop()
+	testenv.MountImage(t, "", h.pool)
+	h.succeed(h.client.StartPool(ctx, api.Submit{}, "pool", api.JobOptions{}))
+	h.create("v", mib)
+
+	kept := t.TempDir() // where the file system stays while it is not at its place
+	bind := func(from, to string) {
+		t.Helper()
+		if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bind(h.pool, kept)
+	testenv.Unmount(t, h.pool)
+	bind(kept, h.pool)
+	testenv.Unmount(t, kept)
+	h.succeed(h.client.RefreshPool(ctx, api.Submit{}, "pool", api.JobOptions{}))
+
+	testenv.Unmount(t, h.pool)
+	testenv.MountImage(t, "", h.pool)
+	defer testenv.Unmount(t, h.pool)
+	st, err := h.client.RefreshPool(ctx, api.Submit{}, "pool", api.JobOptions{})
+	if j := h.end(st, err); j.State != record.Failed || j.Error.Code != record.WrongState {
+		t.Errorf("refresh: %s %+v", j.State, j.Error)
+	}
+	if p, err := h.client.Pool(ctx, "pool"); err != nil || p.State != record.PoolUnreachable {
+		t.Errorf("pool is %+v (%v)", p, err)
+	}
+	if _, err := h.client.Volume(ctx, "pool", "v"); err != nil {
+		t.Errorf("the catalogue has lost the volume: %v", err)
+	}
+	stop()
+	h.succeed(h.client.StartPool(ctx, api.Submit{}, "pool", api.JobOptions{})) // which is how it is accepted
+}
+
 // A pool's directory that lies on a file system of its own is another one when
 // that is not mounted.
 func TestPoolWhoseDirectoryIsAnotherIsUnreachable(t *testing.T) {

@@ -159,33 +159,45 @@ type Pool struct {
 type PoolID struct {
 	Device uint64 // st_dev; 0: any, since a reboot may give it another number
 	Inode  uint64 // 0: any
+	// Stamp is the driver's own, and tells the target from a later one that got
+	// the numbers of one that is gone. It lasts as long as the target, over
+	// mounts and reboots. It is compared where both have one; "": not known.
+	Stamp string
 }
 
-// String gives DEVICE:INODE.
-func (id PoolID) String() string { return fmt.Sprintf("%d:%d", id.Device, id.Inode) }
+// String gives DEVICE:INODE, and :STAMP where there is one.
+func (id PoolID) String() string {
+	s := fmt.Sprintf("%d:%d", id.Device, id.Inode)
+	if id.Stamp != "" {
+		s += ":" + id.Stamp
+	}
+	return s
+}
 
 // ParsePoolID reads what String gives.
 func ParsePoolID(s string) (id PoolID, err error) {
-	device, inode, _ := strings.Cut(s, ":")
+	device, rest, _ := strings.Cut(s, ":")
+	inode, stamp, _ := strings.Cut(rest, ":")
+	id.Stamp = stamp
 	if id.Device, err = strconv.ParseUint(device, 10, 64); err == nil {
 		id.Inode, err = strconv.ParseUint(inode, 10, 64)
 	}
 	if err != nil {
-		return PoolID{}, fmt.Errorf("bad pool identity %s: it is DEVICE:INODE", quote(s))
+		return PoolID{}, fmt.Errorf("bad pool identity %s: it is DEVICE:INODE or DEVICE:INODE:STAMP", quote(s))
 	}
 	return id, nil
 }
 
-// Matches reports whether a target of this device and inode is the one meant.
-func (id PoolID) Matches(device, inode uint64) bool {
-	return (id.Device == 0 || id.Device == device) && (id.Inode == 0 || id.Inode == inode)
+// Matches reports whether the target found is the one meant.
+func (id PoolID) Matches(found PoolID) bool {
+	return (id.Device == 0 || id.Device == found.Device) && (id.Inode == 0 || id.Inode == found.Inode) &&
+		(id.Stamp == "" || found.Stamp == "" || id.Stamp == found.Stamp)
 }
 
 // PoolInfo is a pool as found. Sizes are bytes.
 type PoolInfo struct {
 	Path       string // resolved, links followed
-	Device     uint64 // st_dev
-	Inode      uint64
+	ID         PoolID
 	Capacity   int64
 	Allocation int64
 	Available  int64

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"storaged/internal/backends"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
@@ -80,8 +81,10 @@ func single(tx *store.Tx, self *store.Pool, info *ipc.Pool) error {
 	if err != nil {
 		return err
 	}
+	found := backends.PoolID{Device: info.Device, Inode: info.Inode, Stamp: info.Stamp}
 	for _, p := range pools {
-		if p.UUID != self.UUID && p.State != record.PoolInactive && info.Inode != 0 && p.Inode == info.Inode && p.Device == info.Device {
+		known := p.Inode != 0 && p.Device != 0
+		if p.UUID != self.UUID && p.State != record.PoolInactive && known && poolID(p).Matches(found) {
 			return record.Errorf(record.Busy, "%q is the directory of the active pool %q", info.Path, p.Name).
 				WithHint("use another directory, or storagectl pool stop %s", p.Name)
 		}
@@ -241,7 +244,7 @@ func (k *keeper) sync(tx *store.Tx, p *store.Pool, e end) error {
 	if info := e.report.Pool; info != nil {
 		now := k.now()
 		p.Capacity, p.Allocation, p.Available = info.Capacity, info.Allocation, info.Available
-		p.Device, p.Inode, p.Real, p.Observed = info.Device, info.Inode, info.Path, &now
+		p.Device, p.Inode, p.Stamp, p.Real, p.Observed = info.Device, info.Inode, info.Stamp, info.Path, &now
 		p.Devices = nil
 		if info.Disk != "" {
 			p.Devices = []string{info.Disk}

@@ -259,7 +259,9 @@ func (w *work) locate(tx *store.Tx) error {
 }
 
 // poolID is what the pool's target was when it was started or read last.
-func poolID(p *store.Pool) backends.PoolID { return backends.PoolID{Device: p.Device, Inode: p.Inode} }
+func poolID(p *store.Pool) backends.PoolID {
+	return backends.PoolID{Device: p.Device, Inode: p.Inode, Stamp: p.Stamp}
+}
 
 // target is the volume the work makes or changes.
 func (w work) target() (pool, volume string) {

@@ -90,7 +90,7 @@ func (it Item) check() error {
 }
 
 func (p Pool) check() error {
-	return cmp.Or(checkUTF8("path", p.Path, maxPath), checkName("disk", p.Disk),
+	return cmp.Or(checkUTF8("path", p.Path, maxPath), checkName("disk", p.Disk), checkName("stamp", p.Stamp),
 		notNegative("capacity", p.Capacity), notNegative("allocation", p.Allocation), notNegative("available", p.Available))
 }
 

@@ -87,6 +87,7 @@ type Pool struct {
 	Path       string `msgpack:"path"` // resolved
 	Device     uint64 `msgpack:"device"`
 	Inode      uint64 `msgpack:"inode"`
+	Stamp      string `msgpack:"stamp"` // the driver's, of the target beside its numbers
 	Capacity   int64  `msgpack:"capacity"`
 	Allocation int64  `msgpack:"allocation"`
 	Available  int64  `msgpack:"available"`

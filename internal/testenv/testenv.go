@@ -87,18 +87,22 @@ func Mount(t testing.TB, kind string) string {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	command, known := mkfs[kind]
-	switch {
-	case !known:
-		t.Fatalf("internal error: no way to make a %s", kind)
-	case command == nil:
-		run(t, "mount", "-t", kind, "-o", fmt.Sprintf("size=%d", loopBytes), "storaged-test", dir)
-	default:
-		Loop(t)
-		run(t, "mount", "-o", "loop", Image(t, kind), dir)
-	}
+	image := Image(t, kind)
+	MountImage(t, image, dir)
 	t.Cleanup(func() { Unmount(t, dir) })
 	return dir
+}
+
+// MountImage mounts on dir what Image gave. It needs root.
+func MountImage(t testing.TB, image, dir string) {
+	t.Helper()
+	Root(t)
+	if image == "" {
+		run(t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", loopBytes), "storaged-test", dir)
+		return
+	}
+	Loop(t)
+	run(t, "mount", "-o", "loop", image, dir)
 }
 
 // Failing mounts an ext2 file system that says it is much larger than what
@@ -177,10 +181,18 @@ func Unmount(t testing.TB, dir string) {
 // included.
 const thinBytes = 20 << 20
 
-// Image makes a new file system of the kind in a file.
+// Image makes a new file system of the kind in a file and gives its path; "" for
+// tmpfs, which is a new one whenever it is mounted.
 func Image(t testing.TB, kind string) string {
 	t.Helper()
-	return imageIn(t, t.TempDir(), mkfs[kind])
+	command, known := mkfs[kind]
+	switch {
+	case !known:
+		t.Fatalf("internal error: no way to make a %s", kind)
+	case command == nil:
+		return ""
+	}
+	return imageIn(t, t.TempDir(), command)
 }
 
 func imageIn(t testing.TB, dir string, command []string) string {

@@ -117,14 +117,14 @@ func dirReplaced(r *rig) {
 	ctx := r.Context()
 	info, err := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error { return nil })
 	r.must(err)
-	r.p.ID = backends.PoolID{Device: info.Device, Inode: info.Inode}
+	r.p.ID = info.ID
 	r.has("a")
 	away := r.p.Target + "-away"
 	r.must(os.Rename(r.p.Target, away))
 	r.must(os.Mkdir(r.p.Target, 0o755))
 	r.must(os.WriteFile(filepath.Join(r.p.Target, "a"), []byte("theirs"), 0o600))
 	before := r.tree(r.p.Target)
-	for _, id := range []backends.PoolID{r.p.ID, {Inode: info.Inode}, {Device: info.Device + 1}} {
+	for _, id := range []backends.PoolID{r.p.ID, {Inode: info.ID.Inode}, {Device: info.ID.Device + 1}} {
 		r.p.ID = id
 		_, create := r.b.Create(ctx, r.p, "b", "job")
 		_, open := r.b.Open(ctx, r.p, "a", backends.ReadShared)
@@ -141,7 +141,7 @@ func dirReplaced(r *rig) {
 	r.p.ID.Device = 0           // a reboot may change it
 	r.must(os.RemoveAll(r.p.Target))
 	r.must(os.Rename(away, r.p.Target))
-	r.p.ID.Inode = info.Inode
+	r.p.ID.Inode = info.ID.Inode
 	r.has("a")
 }
 

@@ -43,15 +43,15 @@ func openKnown(p backends.Pool) (*poolDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := statFile(d.File)
-	if err == nil && p.ID.Matches(unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino) {
+	id, err := d.id()
+	if err == nil && p.ID.Matches(id) {
 		return d, nil
 	}
 	d.Close() // opened for reading
 	if err != nil {
 		return nil, fmt.Errorf("cannot look at pool directory %q: %w", p.Target, err)
 	}
-	return nil, fmt.Errorf("pool directory %q %w: another directory is at its place, or its file system is not mounted", p.Target, backends.ErrReplaced)
+	return nil, fmt.Errorf("pool directory %q %w: another directory or file system is at its place, or its own is not mounted", p.Target, backends.ErrReplaced)
 }
 
 // path is where a name lies, for people and tools.

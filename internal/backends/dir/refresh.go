@@ -124,7 +124,7 @@ func (d *poolDir) info() (backends.PoolInfo, error) {
 	if err := retry(func() error { return unix.Fstatfs(d.fd(), &fs) }); err != nil {
 		return bad(err)
 	}
-	st, err := statFile(d.File)
+	id, err := d.id()
 	if err != nil {
 		return bad(err)
 	}
@@ -134,8 +134,7 @@ func (d *poolDir) info() (backends.PoolInfo, error) {
 	}
 	return backends.PoolInfo{
 		Path:       path,
-		Device:     unix.Mkdev(st.Dev_major, st.Dev_minor),
-		Inode:      st.Ino,
+		ID:         id,
 		Capacity:   int64(fs.Blocks) * fs.Frsize,
 		Allocation: int64(fs.Blocks-fs.Bfree) * fs.Frsize,
 		Available:  int64(fs.Bavail) * fs.Frsize,
