@@ -25,6 +25,8 @@ func (t *tool) hostCommands() []*cli.Command {
 		{Name: "status", Usage: "show how the daemon is", Action: t.reading(status)},
 		{
 			Name: "events", Usage: "print what happens until Ctrl-C", Action: t.reading(followEvents),
+			Description: "Events have numbers: \"seq\" with -o jsonl. A line \"reset\" says that some may be missing before it,\nbecause the daemon was started anew or they are too long ago.\n\n" +
+				"Example: storagectl events -o jsonl --after 1795718181382129",
 			Flags: []cli.Flag{&cli.StringFlag{Name: "after", Usage: "begin after the event with `NUMBER`"}},
 		},
 		t.limitsCommand(),
