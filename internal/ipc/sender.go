@@ -4,6 +4,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -194,6 +195,12 @@ func (s *Sender) write(f *keptFrame) bool {
 	}
 	s.seq++
 	return true
+}
+
+// Sent is when the frame was sent first, as its sender says, and never later
+// than now.
+func (f Frame) Sent() time.Time {
+	return time.Now().Add(-time.Duration(max(0, monotonic()-f.MonoNS)))
 }
 
 // monotonic is CLOCK_MONOTONIC in nanoseconds, comparable between processes of

@@ -35,12 +35,13 @@ func (j *job) frame(f ipc.Frame) {
 	switch m := f.Body.(type) {
 	case ipc.Plan:
 		j.track.plan(m)
+		j.run.planned = time.Now()
 		j.listen()
 	case ipc.Phase:
 		j.onPhase(m)
 	case ipc.Progress:
 		j.run.moved = &m
-		j.track.progress(m)
+		j.track.progress(m, j.behind(f, m))
 		if j.rec.State == record.Recovering && !j.rec.CancelAsk {
 			j.follow(record.Running)
 		}
@@ -54,6 +55,14 @@ func (j *job) frame(f ipc.Frame) {
 	case ipc.Result:
 		j.onResult(m)
 	}
+}
+
+// behind reports whether progress tells less than has been done: an adopted
+// helper repeats what it told last, and one that goes on where another was
+// interrupted begins at nothing and counts what that did a moment later.
+func (j *job) behind(f ipc.Frame, m ipc.Progress) bool {
+	goesOn := j.rec.Resumed > 0 || j.rec.From != ""
+	return j.run.adopted && f.Sent().Before(j.run.planned) || goesOn && m.Done == 0
 }
 
 // ofOwnWork reports whether a frame tells how far its helper is. Of one that

@@ -80,6 +80,7 @@ func newJob(s *Supervisor, rec *store.Job, first stage) *job {
 		moved:   make(chan struct{}),
 		track:   newTracker(s.prior(rec.Kind, rec.Objects)),
 	}
+	j.track.found(rec)
 	j.publish()
 	return j
 }

@@ -22,12 +22,25 @@ type tracker struct {
 	limit   int64
 	paused  bool
 	floor   float64   // percent never falls, not even when the plan changes
+	again   bool      // another helper or daemon was at work before: the record has how far it was
+	heard   bool      // progress was reported by the helper that is at work
 	unshown bool      // something has changed since the last event
 	opens   int64     // how much of the phase is done when the next window opens; 0: not known
 	looks   time.Time // when it is next looked whether a window is to be called for
 }
 
 func newTracker(prior estimate.Prior) *tracker { return &tracker{index: -1, prior: prior} }
+
+// found takes over how far a job was shown to be, when it is one that another
+// daemon had.
+func (t *tracker) found(r *store.Job) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.again = r.Go
+	if r.Progress.Percent != nil {
+		t.floor = *r.Progress.Percent
+	}
+}
 
 // plan takes over the phases; it may come again with better totals.
 func (t *tracker) plan(m ipc.Plan) {
@@ -55,6 +68,7 @@ func (t *tracker) restart() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.est, t.phases, t.index, t.limit, t.opens = nil, nil, -1, 0, 0
+	t.again, t.heard = true, false
 }
 
 func (t *tracker) phase(m ipc.Phase) {
@@ -68,15 +82,16 @@ func (t *tracker) phase(m ipc.Phase) {
 }
 
 // progress takes what is durable: what was only submitted may still be lost.
-func (t *tracker) progress(m ipc.Progress) {
+// behind is that of an estimate.Report.
+func (t *tracker) progress(m ipc.Progress, behind bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.est == nil || m.Phase >= len(t.phases) {
 		return
 	}
-	t.index, t.unshown = max(t.index, m.Phase), true
+	t.index, t.unshown, t.heard = max(t.index, m.Phase), true, true
 	t.est.Report(time.Now(), estimate.Report{
-		Phase: m.Phase, Done: m.Durable, Total: m.Total, Work: m.Work, WorkAll: m.WorkAll,
+		Phase: m.Phase, Done: m.Durable, Total: m.Total, Work: m.Work, WorkAll: m.WorkAll, Behind: behind,
 	})
 }
 
@@ -136,8 +151,8 @@ func (t *tracker) fill(v *record.Job) {
 	if p := t.phaseNow(); p != nil {
 		v.Phase = p // else what the record has stays: another daemon may have known
 	}
-	if t.est == nil {
-		return
+	if t.est == nil || t.again && !t.heard {
+		return // it is not known how far it is, or not how far it is still
 	}
 	now := time.Now()
 	v.Progress, v.Estimate = t.est.Progress(now), t.est.Estimate(now)

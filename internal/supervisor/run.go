@@ -34,6 +34,7 @@ type running struct {
 	goneAt  time.Time
 
 	heard       time.Time // of the last frame
+	planned     time.Time // when the plan came
 	result      *ipc.Result
 	fault       *record.Error // why we ended it, other than by a cancel
 	report      *ipc.Report

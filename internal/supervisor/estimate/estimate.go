@@ -56,6 +56,10 @@ type Report struct {
 	Phase         int   // index into the plan
 	Done, Total   int64 // durable, in the phase's unit
 	Work, WorkAll int64 // durable work units, in which holes count little; WorkAll 0: as Done and Total
+
+	// Behind says that the work was as far before now, or is farther and not
+	// counted yet: no rate is counted from here.
+	Behind bool
 }
 
 func (r Report) work() (done, all float64) {
@@ -177,7 +181,7 @@ func (e *Estimator) Report(now time.Time, r Report) {
 	at := e.before(r.Phase) + e.phases[r.Phase].Weight*e.share(r.Phase)
 	switch {
 	case !e.based:
-		e.based = true
+		e.based = !r.Behind
 		e.move(now)
 		e.end.reset(e.clock(now))
 		e.shown.reset(e.clock(now))
@@ -187,7 +191,9 @@ func (e *Estimator) Report(now time.Time, r Report) {
 		e.shown.add(e.moved, float64(max(r.Done-old.Done, 0)))
 	}
 	e.at = at
-	e.learn(now, r)
+	if e.based {
+		e.learn(now, r)
+	}
 }
 
 // Pause says that the job does nothing until Resume, on purpose.

@@ -316,3 +316,27 @@ func TestPromises(t *testing.T) {
 		e.Finish(now)
 	})
 }
+
+// What a helper repeats was true a moment ago, and all that it did since would
+// seem to be done by the next report.
+func TestRateIsNotCountedFromAReportThatIsBehind(t *testing.T) {
+	const rate = 1000
+	j := start(t, 1_000_000, Prior{})
+	j.e = New([]Phase{{Name: "copy", Unit: "bytes", Total: j.all, Weight: 1, Data: true, Bounded: true}}, Prior{}, j.now)
+	j.e.Report(j.now, Report{Done: 500_000, Total: j.all, Behind: true})
+	if p := j.e.Progress(j.now); *p.Percent != 50 || p.RateBytes != 0 {
+		t.Errorf("at once: %v %%, %d/s", *p.Percent, p.RateBytes)
+	}
+	j.wait(80 * time.Millisecond)
+	j.done = 500_000 + rate*200/1000 // of the 200 ms since what was repeated
+	j.e.Report(j.now, Report{Done: j.done, Total: j.all})
+	for range 3 {
+		j.run(1, rate)
+		if p := j.e.Progress(j.now); math.Abs(float64(p.RateBytes)-rate) > 0.01*rate {
+			t.Errorf("rate is %d, want %d", p.RateBytes, rate)
+		}
+	}
+	if got := j.e.Finish(j.now).Rate; math.Abs(got-rate) > 0.01*rate {
+		t.Errorf("learned %v, want %d", got, rate)
+	}
+}
