@@ -202,7 +202,7 @@ func (w *wisher) clones() {
 // learns lets the daemon see how long a clone takes: one large enough to be
 // measured, and held back by nothing.
 func (w *wisher) learns() {
-	w.must("storagectl vol create images/large.raw 256M")
+	w.must("storagectl vol create images/large.raw 1G")
 	w.must("storagectl vol wipe images/large.raw --algorithm random --yes")
 	w.must("storagectl vol clone images/large.raw images/vm1.raw --reflink never")
 }

@@ -107,6 +107,7 @@ type life struct {
 	data      [2]float64 // clock at the first and last report of the data phase
 	dataWork  [2]float64 // work units then
 	dataSeen  bool
+	dataBytes bool
 	dataMoves int     // reports since the first that told of more work
 	limit     float64 // the lowest in force in the data phase, work units per second; 0: none
 	forecast  [deciles]forecast

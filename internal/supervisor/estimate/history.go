@@ -22,9 +22,13 @@ const (
 	// rateSeconds is how long the data phase lasts at least, and knownMoves how
 	// often it moves, for its rate to be learned. What it costs to begin and to
 	// end, whatever the size, is small against that; of a shorter job it may be
-	// most, and to one of another size that is no guide. Bytes are none either:
-	// an allocation or a reflink takes any number of them at once.
+	// most, and to one of another size that is no guide.
 	rateSeconds = 1
+
+	// On fast storage so many bytes will do, if they took a while: an allocation
+	// or a reflink takes any number at once.
+	rateBytes       = 64 << 20
+	rateByteSeconds = 0.1
 
 	// fewest is how many past errors make a band of their own.
 	fewest = 5
@@ -93,10 +97,8 @@ type Outcome struct {
 func (e *Estimator) Finish(now time.Time) Outcome {
 	var o Outcome
 	l := &e.life
-	if seconds := l.data[1] - l.data[0]; seconds >= rateSeconds && l.dataMoves >= knownMoves {
-		if rate := (l.dataWork[1] - l.dataWork[0]) / seconds; l.limit == 0 || rate < heldShare*l.limit {
-			o.Rate = rate
-		}
+	if rate := l.rate(); l.limit == 0 || rate < heldShare*l.limit {
+		o.Rate = rate
 	}
 	for i, f := range l.forecast {
 		if actual := e.ran(now) - f.ran; f.remaining > 0 && actual > 0 {
@@ -107,14 +109,26 @@ func (e *Estimator) Finish(now time.Time) Outcome {
 	return o
 }
 
+// rate is that of the data phase, 0 of one too short to tell.
+func (l *life) rate() float64 {
+	seconds, work := l.data[1]-l.data[0], l.dataWork[1]-l.dataWork[0]
+	steady := seconds >= rateSeconds && l.dataMoves >= knownMoves
+	large := seconds >= rateByteSeconds && work >= rateBytes && l.dataBytes
+	if !steady && !large {
+		return 0
+	}
+	return work / seconds
+}
+
 // learn notes what Finish needs.
 func (e *Estimator) learn(now time.Time, r Report) {
 	l, clock := &e.life, e.clock(now)
 	if !l.began {
 		l.began, l.clock, l.at = true, clock, e.at
 	}
-	if e.phases[r.Phase].Data {
+	if p := e.phases[r.Phase]; p.Data {
 		work, _ := r.work()
+		l.dataBytes = p.Unit == "bytes"
 		if !l.dataSeen {
 			l.dataSeen, l.data[0], l.dataWork = true, clock, [2]float64{work, work}
 		}

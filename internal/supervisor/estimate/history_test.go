@@ -92,6 +92,15 @@ func TestShortJobTeachesNoRate(t *testing.T) {
 	}
 }
 
+func TestLargeJobTeachesItsRateSoon(t *testing.T) {
+	j := start(t, 256<<20, Prior{})
+	j.wait(250 * time.Millisecond)
+	j.e.Report(j.now, Report{Done: j.all, Total: j.all})
+	if o := j.e.Finish(j.now); math.Abs(o.Rate-1<<30) > 1 {
+		t.Errorf("learned %v per second of 1 GiB/s", o.Rate)
+	}
+}
+
 // A limit is no property of the storage: jobs without one are not to be
 // expected to be as slow.
 func TestRateThatALimitHeldBackIsNotLearned(t *testing.T) {
