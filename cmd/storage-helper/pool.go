@@ -92,10 +92,17 @@ func (p pool) discard(ctx context.Context, r *run, jobs []string) {
 func poolDeleteCommand() *cli.Command {
 	return taskCommand(cli.Command{
 		Name: "pool-delete", Usage: "destroy the storage of a pool",
-		Flags: poolFlags(&cli.BoolFlag{Name: "with-volumes", Usage: "and its volumes"}, yesFlag()),
+		Flags: poolFlags(&cli.BoolFlag{Name: "with-volumes", Usage: "and its volumes"}, yesFlag(),
+			poolIDFlag("pool-id", "the pool"),
+			&cli.StringSliceFlag{Name: "other", Usage: "refuse if the directory is `DEVICE:INODE`, that of a pool in use; may be repeated"}),
 	}, "--type dir --target /var/lib/images --yes", func(c *cli.Context) (task, error) {
 		withVolumes := c.Bool("with-volumes")
+		id, others, err := poolIDs(c)
+		if err != nil {
+			return task{}, err
+		}
 		t, err := poolTask(c, "delete", "deleted", func(ctx context.Context, r *run, p pool) error {
+			p.ID, p.Others = id, others
 			return p.change(ctx, r, "delete", func() error { return p.backend.Delete(ctx, p.Pool, withVolumes) })
 		})
 		t.ask = fmt.Sprintf("the pool at %q will be deleted", c.String("target"))
@@ -104,6 +111,21 @@ func poolDeleteCommand() *cli.Command {
 		}
 		return t, err
 	})
+}
+
+// poolIDs reads which directory the pool has, and which others have.
+func poolIDs(c *cli.Context) (id backends.PoolID, others []backends.PoolID, err error) {
+	if id, err = poolID(c, "pool-id"); err != nil {
+		return id, nil, err
+	}
+	for _, s := range c.StringSlice("other") {
+		o, err := backends.ParsePoolID(s)
+		if err != nil {
+			return id, nil, record.Errorf(record.Invalid, "--other: %s", err)
+		}
+		others = append(others, o)
+	}
+	return id, others, nil
 }
 
 // pool is a pool and its driver.

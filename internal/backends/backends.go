@@ -148,14 +148,15 @@ type Draft interface {
 // Pool is what a driver needs to know of a pool. Paths are absolute and clean.
 type Pool struct {
 	Type   string
-	Target string // the directory of dir pools, …
-	ID     PoolID // what the target must be; zero: whatever it is
+	Target string   // the directory of dir pools, …
+	ID     PoolID   // what the target must be; zero: whatever it is
+	Others []PoolID // of pools in use; none of them is deleted under another name
 }
 
 // PoolID is the identity of a pool's target, by which a driver knows it from
 // what happens to be at its place: the directory below an absent mount, say. A
-// method that finds another gives ErrReplaced and touches nothing; Build,
-// Start and Delete do not look.
+// method that finds another gives ErrReplaced and touches nothing; Build and
+// Start do not look.
 type PoolID struct {
 	Device uint64 // st_dev; 0: any, since a reboot may give it another number
 	Inode  uint64 // 0: any

@@ -192,7 +192,13 @@ func settleEvacuateArgv(w work) []string {
 func verifyPoolArgv(w work) []string { return poolArgv("pool-verify", w) }
 
 func deletePoolArgv(w work) []string {
-	return flagArg(poolArgv("pool-delete", w), w.WithVolumes, "--with-volumes")
+	id := w.PoolID
+	id.Device = 0 // of a pool that was started before a reboot, maybe
+	argv := idArg(flagArg(poolArgv("pool-delete", w), w.WithVolumes, "--with-volumes"), "--pool-id", id)
+	for _, other := range w.others {
+		argv = idArg(argv, "--other", other)
+	}
+	return argv
 }
 
 func poolArgv(task string, w work) []string {

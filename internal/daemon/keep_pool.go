@@ -47,10 +47,31 @@ func startable(tx *store.Tx, p *store.Pool, w work) error {
 		return record.Errorf(record.WrongState, "pool %q is not active", p.Name).WithHint("storagectl pool start %s", p.Name)
 	case (w.Kind == record.PoolBuild || w.Kind == record.PoolDelete) && active:
 		return record.Errorf(record.WrongState, "pool %q is %s", p.Name, p.State).WithHint("storagectl pool stop %s", p.Name)
-	case w.Kind == record.PoolStart:
+	case w.Kind == record.PoolDelete && w.WithVolumes:
+		return errors.Join(apart(tx, p, p.Target.Path), unneeded(tx, p))
+	case w.Kind == record.PoolStart || w.Kind == record.PoolDelete:
 		return apart(tx, p, p.Target.Path)
 	}
 	return nil
+}
+
+// unneeded refuses a pool whose volumes others stand on that lie elsewhere.
+func unneeded(tx *store.Tx, p *store.Pool) error {
+	all, err := tx.VolumesOnBacking()
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, c := range all {
+		if c.Pool != p.Name && filepath.Dir(backingPath(c)) == p.Target.Path {
+			names = append(names, c.Pool+"/"+c.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return record.Errorf(record.HasChildren, "volumes of pool %q back %s", p.Name, list(names, 5)).
+		WithHint("flatten or delete those first")
 }
 
 // apart refuses a directory that is, holds or lies in that of another active
@@ -128,6 +149,7 @@ func endPoolBuild(k *keeper, tx *store.Tx, e end) error {
 	return k.endPool(tx, e, func(p *store.Pool) error {
 		if e.ok() {
 			k.move(p, record.PoolInactive, "built")
+			p.Device, p.Inode, p.Real = 0, 0, "" // it may have been made anew
 		}
 		return nil
 	})
@@ -186,6 +208,7 @@ func endPoolDelete(k *keeper, tx *store.Tx, e end) error {
 		}
 		k.move(p, record.PoolInactive, "deleted")
 		p.Capacity, p.Allocation, p.Available, p.Provisioned, p.Observed = 0, 0, 0, 0, nil
+		p.Device, p.Inode, p.Real = 0, 0, "" // what is at its place from now on is another's
 		return tx.DeleteVolumes(p.Name)
 	})
 }

@@ -616,6 +616,32 @@ func TestStartOfAnotherPoolsDirectoryUnderAnotherPathIsRefused(t *testing.T) {
 	}
 }
 
+func TestDeleteOfWhatOtherPoolsNeedIsRefused(t *testing.T) {
+	d := newDesk(t)
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		p.Device, p.Inode = 8, 2
+		child := &store.Volume{Volume: record.Volume{Pool: "p", Name: "child", Path: "/p/child", Backing: "/base/b", Format: "qcow2", State: record.VolumeReady}}
+		for name, path := range map[string]string{"same": "/p", "base": "/base", "free": "/free"} {
+			q := &store.Pool{Pool: record.Pool{Name: name, UUID: name, Type: "dir", State: record.PoolInactive, Target: record.Target{Path: path}}}
+			err = errors.Join(err, tx.PutPool(q))
+		}
+		return errors.Join(err, tx.PutPool(p), tx.PutVolume(child))
+	})
+	for name, want := range map[string]record.Code{"same": record.Busy, "base": record.HasChildren, "free": ""} {
+		j := d.job(work{Kind: record.PoolDelete, Pool: name, Type: "dir", Path: "/" + map[string]string{"same": "p", "base": "base", "free": "free"}[name], WithVolumes: true})
+		if err := d.grant(j); record.CodeOf(err) != want {
+			t.Errorf("pool %q: %v", name, err)
+		}
+		if want == "" && !slices.Contains(j.Argv, "8:2") {
+			t.Errorf("its helper is not told of the pool in use: %q", j.Argv)
+		}
+	}
+}
+
 // A job of a kind that only another version knows ends, and what it was at work
 // on is marked and let go.
 func TestEndOfAnUnknownKind(t *testing.T) {

@@ -85,12 +85,14 @@ type work struct {
 
 	// Of an evacuation. Names are the volumes that the catalogue had when it was
 	// asked for; TargetPath is the target pool's.
-	Names      []string `json:"names,omitempty"`
-	Only       string   `json:"only,omitempty"`
-	SkipBusy   bool     `json:"skip_busy,omitempty"`
-	KeepSource bool     `json:"keep_source,omitempty"`
-	OnError    string   `json:"on_error,omitempty"`
-	stays      []string // volumes that cannot be moved, as the catalogue has it when the job begins
+	Names      []string          `json:"names,omitempty"`
+	Only       string            `json:"only,omitempty"`
+	SkipBusy   bool              `json:"skip_busy,omitempty"`
+	KeepSource bool              `json:"keep_source,omitempty"`
+	OnError    string            `json:"on_error,omitempty"`
+	others     []backends.PoolID // of a delete: the directories of the pools in use, when the job begins
+
+	stays []string // volumes that cannot be moved, as the catalogue has it when the job begins
 }
 
 // kind is all that the daemon knows of one kind of job: the one place where a
@@ -255,7 +257,22 @@ func (w *work) locate(tx *store.Tx) error {
 		}
 		*at.id = poolID(p)
 	}
-	return w.stay(tx)
+	return errors.Join(w.spare(tx), w.stay(tx))
+}
+
+// spare finds the directories that a delete of a pool must not take for its own.
+func (w *work) spare(tx *store.Tx) error {
+	w.others = nil
+	if w.Kind != record.PoolDelete {
+		return nil
+	}
+	pools, err := tx.Pools()
+	for _, p := range pools {
+		if p.Name != w.Pool && p.State != record.PoolInactive && p.Inode != 0 {
+			w.others = append(w.others, poolID(p))
+		}
+	}
+	return err
 }
 
 // poolID is what the pool's target was when it was started or read last.

@@ -18,7 +18,7 @@ func (Backend) Delete(ctx context.Context, p backends.Pool, withVolumes bool) er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	d, err := openPool(p)
+	d, err := openKnown(p)
 	if errors.Is(err, backends.ErrNotFound) {
 		return nil
 	}
@@ -26,6 +26,9 @@ func (Backend) Delete(ctx context.Context, p backends.Pool, withVolumes bool) er
 		return err
 	}
 	defer d.Close() // opened for reading
+	if err := d.unlike(p.Others); err != nil {
+		return err
+	}
 	parent, err := d.above()
 	if err != nil {
 		return fmt.Errorf("cannot delete pool directory %q: %w", p.Target, err)
@@ -35,6 +38,25 @@ func (Backend) Delete(ctx context.Context, p backends.Pool, withVolumes bool) er
 		return err
 	}
 	return d.removeFrom(parent)
+}
+
+// unlike refuses a directory that is that of another pool in use, whatever
+// path led to it: a link on the way and a bind mount have no name that would
+// tell.
+func (d *poolDir) unlike(others []backends.PoolID) error {
+	if len(others) == 0 {
+		return nil
+	}
+	st, err := statFile(d.File)
+	if err != nil {
+		return fmt.Errorf("cannot look at pool directory %q: %w", d.target, err)
+	}
+	for _, id := range others {
+		if id.Inode == st.Ino && id.Device == unix.Mkdev(st.Dev_major, st.Dev_minor) {
+			return &backends.BusyError{Object: d.target, Holder: "another pool, whose directory it is"}
+		}
+	}
+	return nil
 }
 
 // above opens the directory that holds the pool's by its own name: a link to

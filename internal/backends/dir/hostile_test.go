@@ -117,6 +117,28 @@ func TestDeleteOfAMountPointRemovesNothing(t *testing.T) {
 	}
 }
 
+// A link on the way to a directory hides whose it is.
+func TestDeleteOfAnotherPoolsDirectoryRemovesNothing(t *testing.T) {
+	p := newPool(t)
+	path := put(t, p, "a")
+	info, err := New().Refresh(t.Context(), p, func(backends.VolumeInfo) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(filepath.Dir(p.Target), link); err != nil {
+		t.Fatal(err)
+	}
+	q := backends.Pool{Type: "dir", Target: filepath.Join(link, "pool"), Others: []backends.PoolID{{Device: info.Device, Inode: info.Inode}}}
+	var busy *backends.BusyError
+	if err := New().Delete(t.Context(), q, true); !errors.As(err, &busy) {
+		t.Errorf("delete: %v", err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Error(err)
+	}
+}
+
 // Whoever has a lease makes others wait in open(2) for 45 s.
 func TestLeaseOfAnotherDoesNotBlock(t *testing.T) {
 	p := newPool(t)
