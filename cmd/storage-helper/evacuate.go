@@ -209,7 +209,7 @@ func (w *evacuation) take(ctx context.Context, mv move, expected *int64) error {
 		return err
 	}
 	w.bytes += size
-	return mv.remove(ctx, w.run, v)
+	return mv.remove(ctx, w.run, v, source)
 }
 
 // clone copies a volume, which others may read.

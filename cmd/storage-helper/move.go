@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -77,7 +78,7 @@ func (w move) work(ctx context.Context, r *run) error {
 		return err
 	}
 	r.next(2)
-	return w.remove(ctx, r, v)
+	return w.remove(ctx, r, v, identity)
 }
 
 // rename moves the name alone, if that is enough. begin is called before
@@ -110,6 +111,9 @@ func (w move) copy(ctx context.Context, r *run, v backends.Volume, source []byte
 	return r.create(ctx, w.to, commit, func(d backends.Draft) error {
 		did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{Dst: d.File(), Src: v.File(), Clean: true, Allocation: w.allocation})
 		r.copied(did, w.allocation)
+		if err == nil {
+			err = w.unchanged(v, source)
+		}
 		if err != nil {
 			return err
 		}
@@ -117,9 +121,26 @@ func (w move) copy(ctx context.Context, r *run, v backends.Volume, source []byte
 	})
 }
 
+// unchanged fails if a source that is to go is not what it was when the copy
+// began: who takes no locks may have written to it meanwhile.
+func (w move) unchanged(v backends.Volume, source []byte) error {
+	t, ok := v.(backends.Taken)
+	if !ok || source == nil {
+		return nil
+	}
+	now, err := t.Identity()
+	if err == nil && !bytes.Equal(now, source) {
+		err = fmt.Errorf("volume %q %w", w.from.path, backends.ErrChanged)
+	}
+	return err
+}
+
 // remove takes the source away, whose copy is complete.
-func (w move) remove(ctx context.Context, r *run, v backends.Taken) error {
-	err := r.step(context.WithoutCancel(ctx), v.Remove)
+func (w move) remove(ctx context.Context, r *run, v backends.Taken, source []byte) error {
+	err := w.unchanged(v, source)
+	if err == nil {
+		err = r.step(context.WithoutCancel(ctx), v.Remove)
+	}
 	if err != nil {
 		return fmt.Errorf("%q is complete, but %q is still there too: %w", w.to.path, w.from.path, err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -96,6 +97,24 @@ func TestJobMoveCanceledLeavesTheSource(t *testing.T) {
 	m.say(ipc.Cancel{})
 	if report := m.result(record.ExitCanceled); report.Rollback != string(record.RollbackDone) || report.Volume != nil {
 		t.Errorf("report %+v", report.Summary)
+	}
+	m.isAt(false)
+}
+
+func TestJobMoveKeepsASourceThatChangesMeanwhile(t *testing.T) {
+	m := newMovement(t, t.TempDir(), elsewhere(t), 2*mib)
+	m.start(m.args()...)
+	m.begin(ipc.Go{Limit: slow / 4})
+	await(m.daemon, 0, "durable progress", func(p ipc.Progress) bool { return p.Durable > 0 })
+	copy(m.content, "a guest was here")
+	f, err := os.OpenFile(m.from, os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteAt(m.content[:16], 0)
+	must(t, errors.Join(err, f.Close()))
+	m.say(ipc.Limit{})
+	report := m.result(record.ExitBusy)
+	if report.Error == nil || report.Error.Code != string(record.Changed) || report.Rollback != string(record.RollbackDone) {
+		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
 	}
 	m.isAt(false)
 }
