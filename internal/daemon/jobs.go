@@ -119,6 +119,10 @@ func (s *Service) PatchJob(_ context.Context, c api.Caller, job string, r api.Jo
 			return record.Job{}, err
 		}
 	}
+	if r.Labels != nil {
+		s.labeling.Lock()
+		defer s.labeling.Unlock()
+	}
 	j, err := s.jobs.Job(job)
 	if err != nil {
 		return record.Job{}, err

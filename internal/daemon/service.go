@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,8 @@ type Service struct {
 	signals  <-chan os.Signal // SIGTERM and SIGINT
 	hangup   <-chan os.Signal
 	settings atomic.Pointer[Config] // as last read; of what can change while the daemon runs, these count
+
+	labeling sync.Mutex // held from the reading of a job's labels to their writing
 
 	drainEnds atomic.Pointer[time.Time] // nil: no drain before the end
 	reloaded  atomic.Pointer[string]    // how the last reload went; nil: there was none
