@@ -64,7 +64,7 @@ func evacuateWork(tx *store.Tx, from, to *store.Pool, r api.PoolEvacuate) (work,
 			continue
 		}
 		w.Names = append(w.Names, v.Name)
-		w.Capacity += v.Capacity
+		w.Capacity = plus(w.Capacity, v.Capacity)
 		if r.KeepSource || !together(from, to) {
 			w.Allocation += v.Allocation
 		}

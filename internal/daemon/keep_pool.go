@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -421,9 +422,18 @@ func (s scan) provisioned() error {
 	}
 	s.pool.Provisioned = 0
 	for _, v := range vols {
-		s.pool.Provisioned += v.Capacity
+		s.pool.Provisioned = plus(s.pool.Provisioned, v.Capacity)
 	}
 	return nil
+}
+
+// plus adds sizes that are not negative. A sparse file can be 8 EiB long, and an
+// image's header can say so of itself: two of them are more than an int64 holds.
+func plus(a, b int64) int64 {
+	if b > math.MaxInt64-a {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // volumePath is where a volume of the pool is, or will be.

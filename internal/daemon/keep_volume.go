@@ -154,7 +154,7 @@ func (k *keeper) spend(tx *store.Tx, pool string, allocation, capacity int64) er
 	}
 	p.Allocation = max(0, p.Allocation+allocation)
 	p.Available = max(0, p.Available-allocation)
-	p.Provisioned = max(0, p.Provisioned+capacity)
+	p.Provisioned = max(0, plus(p.Provisioned, capacity))
 	return tx.PutPool(p)
 }
 

@@ -3,12 +3,14 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"storaged/internal/api"
 	"storaged/internal/events"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
@@ -331,6 +333,37 @@ func TestWhatIsKeptForARetryExpires(t *testing.T) {
 	})
 	if all := begun(2 * days); len(all) != 0 {
 		t.Errorf("it is removed twice: %+v", all)
+	}
+}
+
+func TestReplacedPoolKeepsWhatJobsLeftInIt(t *testing.T) {
+	d := newDesk(t)
+	s := &Service{store: d.store, keeper: d.keeper}
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		p.State, p.Left = record.PoolInactive, []string{"job"}
+		return tx.PutPool(p)
+	})
+	if _, err := s.ReplacePool(t.Context(), api.Submit{}, "p", api.PoolDefine{Target: record.Target{Path: "/p"}}); err != nil {
+		t.Fatal(err)
+	}
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err == nil && len(p.Left) != 1 {
+			t.Errorf("it has %q left", p.Left)
+		}
+		return err
+	})
+}
+
+func TestSizesThatAreTooMuchTogether(t *testing.T) {
+	for _, c := range []struct{ a, b, want int64 }{{1, 2, 3}, {2, -1, 1}, {math.MaxInt64, 1, math.MaxInt64}, {1 << 62, 1 << 62, math.MaxInt64}} {
+		if got := plus(c.a, c.b); got != c.want {
+			t.Errorf("%d and %d are %d", c.a, c.b, got)
+		}
 	}
 }
 

@@ -300,7 +300,7 @@ func (s *Service) ReplacePool(_ context.Context, sub api.Submit, pool string, r 
 			}
 			s.keeper.tellDevices(tx, next) // nobody has looked yet
 		} else {
-			next.Devices = p.Devices
+			next.Devices, next.Left = p.Devices, p.Left // what jobs left lies there still
 		}
 		return s.keeper.putPool(tx, "pool.changed", next)
 	})
@@ -467,7 +467,7 @@ func (s *Service) VerifyPool(ctx context.Context, sub api.Submit, pool string, o
 		w := poolWork(p, record.PoolVerify)
 		vols, err := tx.Volumes(p.Name)
 		for _, v := range vols {
-			w.Capacity += v.Capacity
+			w.Capacity = plus(w.Capacity, v.Capacity)
 		}
 		return w, err
 	})
