@@ -189,7 +189,7 @@ func settleEvacuateArgv(w work) []string {
 	return idArg(append(argv, "--target", w.TargetPath, "--target-type", w.TargetType), "--pool-id", to)
 }
 
-func verifyPoolArgv(w work) []string { return poolArgv("pool-verify", w) }
+func verifyPoolArgv(w work) []string { return idArg(poolArgv("pool-verify", w), "--pool-id", w.PoolID) }
 
 func deletePoolArgv(w work) []string {
 	id := w.PoolID

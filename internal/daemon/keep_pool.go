@@ -75,6 +75,10 @@ func unneeded(tx *store.Tx, p *store.Pool) error {
 		WithHint("flatten or delete those first")
 }
 
+// inUse reports whether a pool's directory is its own: it is active, or a job
+// that makes or destroys it has it.
+func inUse(p *store.Pool) bool { return p.State != record.PoolInactive || p.Job != 0 }
+
 // apart refuses a directory that is, holds or lies in that of another active
 // pool.
 func apart(tx *store.Tx, self *store.Pool, path string) error {
@@ -83,7 +87,7 @@ func apart(tx *store.Tx, self *store.Pool, path string) error {
 		return err
 	}
 	for _, p := range pools {
-		if p.UUID == self.UUID || p.State == record.PoolInactive {
+		if p.UUID == self.UUID || !inUse(p) {
 			continue
 		}
 		for _, other := range []string{p.Target.Path, p.Real} {
@@ -106,7 +110,7 @@ func single(tx *store.Tx, self *store.Pool, info *ipc.Pool) error {
 	found := backends.PoolID{Device: info.Device, Inode: info.Inode, Stamp: info.Stamp}
 	for _, p := range pools {
 		known := p.Inode != 0 && p.Device != 0
-		if p.UUID != self.UUID && p.State != record.PoolInactive && known && poolID(p).Matches(found) {
+		if p.UUID != self.UUID && inUse(p) && known && poolID(p).Matches(found) {
 			return record.Errorf(record.Busy, "%q is the directory of the active pool %q", info.Path, p.Name).
 				WithHint("use another directory, or storagectl pool stop %s", p.Name)
 		}

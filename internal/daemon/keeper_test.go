@@ -675,6 +675,31 @@ func TestDeleteOfWhatOtherPoolsNeedIsRefused(t *testing.T) {
 	}
 }
 
+func TestPoolIsNotStartedWhereAnotherIsBeingDeleted(t *testing.T) {
+	d := newDesk(t)
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		p.State = record.PoolInactive
+		q := &store.Pool{Pool: record.Pool{Name: "q", UUID: "v", Type: "dir", State: record.PoolInactive, Target: record.Target{Path: "/p"}}}
+		return errors.Join(tx.PutPool(p), tx.PutPool(q))
+	})
+	remove := d.job(work{Kind: record.PoolDelete, Pool: "p", Type: "dir", Path: "/p", WithVolumes: true})
+	if err := d.grant(remove); err != nil {
+		t.Fatal(err)
+	}
+	start := work{Kind: record.PoolStart, Pool: "q", Type: "dir", Path: "/p"}
+	if err := d.grant(d.job(start)); record.CodeOf(err) != record.Busy {
+		t.Errorf("while the other is being deleted: %v", err)
+	}
+	d.end(remove, record.Succeeded, "", report(0, nil))
+	if err := d.grant(d.job(start)); err != nil {
+		t.Errorf("after that: %v", err)
+	}
+}
+
 // A job of a kind that only another version knows ends, and what it was at work
 // on is marked and let go.
 func TestEndOfAnUnknownKind(t *testing.T) {

@@ -154,7 +154,7 @@ func kindOf(name record.Kind) (kind, bool) {
 		k.objects, k.undo, k.granted, k.advanced = evacuateObjects, settleEvacuateArgv, beginEvacuate, (*keeper).evacuated
 		return k, true
 	case record.PoolDelete:
-		return destroying(poolKind(record.Normal, deletePoolArgv, "", endPoolDelete)), true
+		return destroying(poolKind(record.Normal, deletePoolArgv, record.PoolInactive, endPoolDelete)), true
 	}
 	return kind{}, false
 }
@@ -268,7 +268,7 @@ func (w *work) spare(tx *store.Tx) error {
 	}
 	pools, err := tx.Pools()
 	for _, p := range pools {
-		if p.Name != w.Pool && p.State != record.PoolInactive && p.Inode != 0 {
+		if p.Name != w.Pool && inUse(p) && p.Inode != 0 {
 			w.others = append(w.others, poolID(p))
 		}
 	}
