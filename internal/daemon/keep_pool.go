@@ -368,7 +368,7 @@ func (s scan) locked(name string) bool { return s.busy[""] || s.busy[name] }
 // stale reports whether the entry is newer than the scan, or somebody's.
 func (s scan) stale(v *store.Volume) bool {
 	return s.locked(v.Name) || v.State == record.VolumeBuilding ||
-		s.began.Started != nil && v.Observed.After(*s.began.Started)
+		s.began.Started != nil && s.since(v.Observed, *s.began.Started)
 }
 
 func (s scan) apply(v *store.Volume, it ipc.Item) error {

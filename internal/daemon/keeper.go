@@ -213,8 +213,12 @@ func (k *keeper) noteDropped(pool, volume string) {
 func (k *keeper) goneSince(pool, volume string, then *time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return then != nil && k.dropped[pool+"/"+volume].After(*then)
+	return then != nil && k.since(k.dropped[pool+"/"+volume], *then)
 }
+
+// since reports whether something was after then. What will be was before the
+// clock was set back.
+func (k *keeper) since(at, then time.Time) bool { return at.After(then) && !at.After(k.now()) }
 
 func (k *keeper) putPool(tx *store.Tx, event string, p *store.Pool) error {
 	if err := tx.PutPool(p); err != nil {

@@ -700,6 +700,32 @@ func TestPoolIsNotStartedWhereAnotherIsBeingDeleted(t *testing.T) {
 	}
 }
 
+func TestRefreshIsAppliedAfterTheClockWasSetBack(t *testing.T) {
+	d := newDesk(t)
+	d.now = func() time.Time { return time.Now().Add(24 * time.Hour) }
+	d.ready("gone")
+	d.ready("deleted")
+	remove := d.job(work{Kind: record.VolumeDelete, Pool: "p", Volume: "deleted", Type: "dir", Path: "/p/deleted"})
+	if err := d.grant(remove); err != nil {
+		t.Fatal(err)
+	}
+	d.end(remove, record.Succeeded, "", report(0, nil))
+	d.now = time.Now
+	refresh := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+	if err := d.grant(refresh); err != nil {
+		t.Fatal(err)
+	}
+	found := report(0, nil)
+	found.Items = []ipc.Item{{Name: "deleted", Path: "/p/deleted", Key: "/p/deleted", Size: 1}}
+	d.end(refresh, record.Succeeded, "", found)
+	if v := d.volume("gone"); v != nil {
+		t.Errorf("it is not there any more, and listed: %+v", v)
+	}
+	if d.volume("deleted") == nil {
+		t.Error("somebody made it anew, and it is not listed")
+	}
+}
+
 // A job of a kind that only another version knows ends, and what it was at work
 // on is marked and let go.
 func TestEndOfAnUnknownKind(t *testing.T) {
