@@ -154,7 +154,7 @@ func endPoolBuild(k *keeper, tx *store.Tx, e end) error {
 	return k.endPool(tx, e, func(p *store.Pool) error {
 		if e.ok() {
 			k.move(p, record.PoolInactive, "built")
-			p.Device, p.Inode, p.Real = 0, 0, "" // it may have been made anew
+			p.Device, p.Inode, p.Stamp, p.Real = 0, 0, "", "" // it may have been made anew
 		}
 		return nil
 	})
@@ -213,7 +213,7 @@ func endPoolDelete(k *keeper, tx *store.Tx, e end) error {
 		}
 		k.move(p, record.PoolInactive, "deleted")
 		p.Capacity, p.Allocation, p.Available, p.Provisioned, p.Observed = 0, 0, 0, 0, nil
-		p.Device, p.Inode, p.Real = 0, 0, "" // what is at its place from now on is another's
+		p.Device, p.Inode, p.Stamp, p.Real = 0, 0, "", "" // what is at its place from now on is another's
 		return tx.DeleteVolumes(p.Name)
 	})
 }

@@ -47,12 +47,12 @@ func (d *poolDir) unlike(others []backends.PoolID) error {
 	if len(others) == 0 {
 		return nil
 	}
-	st, err := statFile(d.File)
+	here, err := d.id()
 	if err != nil {
-		return fmt.Errorf("cannot look at pool directory %q: %w", d.target, err)
+		return err
 	}
 	for _, id := range others {
-		if id.Inode == st.Ino && id.Device == unix.Mkdev(st.Dev_major, st.Dev_minor) {
+		if id.Matches(here) {
 			return &backends.BusyError{Object: d.target, Holder: "another pool, whose directory it is"}
 		}
 	}
