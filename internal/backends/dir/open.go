@@ -157,21 +157,68 @@ func (d *poolDir) openLocked(name string, a backends.Access) (*os.File, error) {
 	return f, nil
 }
 
+// looks bounds how often a file is looked at that changes all the time.
+const looks = 8
+
 // confirm fails unless name is the open file f, and its only name.
+//
+// rename(2) over a name counts the file that loses it as having one name less
+// before the name is another's: in between, a file with a second name looks as if
+// this were its only one. So it is looked at again when no rename is under way
+// any more. To have got the name back by then, it must have been linked anew,
+// which its time of change tells. One that somebody writes to without a lock
+// would have to be met in such a moment each time.
 func (d *poolDir) confirm(name string, f *os.File) error {
+	before, err := d.alone(name, f)
+	for range looks {
+		if err == nil {
+			err = d.settled()
+		}
+		if err != nil {
+			return err
+		}
+		var now unix.Statx_t
+		if now, err = d.alone(name, f); err == nil && now.Ctime == before.Ctime {
+			return nil
+		}
+		before = now
+	}
+	return err
+}
+
+// alone gives what the open file f is, if name is its only name.
+func (d *poolDir) alone(name string, f *os.File) (open unix.Statx_t, err error) {
 	st, err := d.stat(name)
 	if err != nil {
-		return d.refusal(name, err)
+		return open, d.refusal(name, err)
 	}
-	open, err := statFile(f)
-	if err != nil {
-		return d.refusal(name, err)
+	if open, err = statFile(f); err != nil {
+		return open, d.refusal(name, err)
 	}
 	if !same(&st, &open) {
-		return d.unsafe(name, "it was replaced just now")
+		return open, d.unsafe(name, "it was replaced just now")
 	}
 	if why := danger(&open); why != "" {
-		return d.unsafe(name, why)
+		return open, d.unsafe(name, why)
+	}
+	return open, nil
+}
+
+// settled returns when every rename in the directory that had begun is over:
+// reading a directory waits for the lock that a rename holds.
+func (d *poolDir) settled() error {
+	self, err := d.openBeneath(".", os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return fmt.Errorf("cannot read pool directory %q: %w", d.target, err)
+	}
+	defer self.Close() // opened for reading
+	var some [512]byte
+	err = retry(func() error {
+		_, err := unix.Getdents(int(self.Fd()), some[:])
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot read pool directory %q: %w", d.target, err)
 	}
 	return nil
 }
