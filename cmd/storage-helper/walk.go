@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"storaged/internal/backends"
@@ -35,7 +36,7 @@ func (w *walk) begin(ctx context.Context, phase string, meant func(backends.Volu
 	}
 	total := int64(0)
 	for _, v := range w.volumes {
-		total += v.Size
+		total += min(v.Size, math.MaxInt64-total) // sparse files may be longer together than a number can be
 	}
 	dealing := moving(phase, total)
 	dealing.Mask = everybody

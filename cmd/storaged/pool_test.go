@@ -325,3 +325,14 @@ func TestCloneThatHasNoRoom(t *testing.T) {
 		t.Errorf("warnings are %q", j.Warnings)
 	}
 }
+
+// The daemon's own directories are no pools.
+func TestOwnDirectoriesAreNoPools(t *testing.T) {
+	h := newHost(t)
+	for _, path := range []string{"state", "state/jobs", "state/copies", "run", "run/jobs/x"} {
+		_, _, err := h.client.DefinePool(h.ctx(), api.Submit{}, api.PoolDefine{Name: "own", Target: record.Target{Path: filepath.Join(h.dir, path)}}, false, false)
+		if record.CodeOf(err) != record.Invalid {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/google/uuid"
@@ -153,6 +154,9 @@ func (s *Service) newPool(r api.PoolDefine) (*store.Pool, error) {
 	if err := checkSource(r, props); err != nil {
 		return nil, err
 	}
+	if err := s.notOurs(r.Target.Path); err != nil {
+		return nil, err
+	}
 	id, err := poolUUID(r.UUID)
 	if err != nil {
 		return nil, err
@@ -162,6 +166,18 @@ func (s *Service) newPool(r api.PoolDefine) (*store.Pool, error) {
 		Name: r.Name, UUID: id, Type: r.Type, State: record.PoolInactive, Reason: "defined", Since: s.keeper.now(),
 		Persistent: true, Autostart: autostart, Target: r.Target, Source: r.Source, Generation: 1,
 	}}, nil
+}
+
+// notOurs refuses the daemon's own directories as pools: whose files it would
+// take for volumes.
+func (s *Service) notOurs(target string) error {
+	c := s.config
+	own := target == c.StateDir || inside(target, filepath.Join(c.StateDir, "jobs")) || inside(target, filepath.Join(c.StateDir, "copies")) ||
+		inside(target, c.RuntimeDir)
+	if target == "" || !own {
+		return nil
+	}
+	return record.Errorf(record.Invalid, "%q is a directory of storaged's own, and no pool", target).WithHint("give another directory")
 }
 
 // checkSource holds the definition against what the type needs.
