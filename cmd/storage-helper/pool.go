@@ -94,7 +94,7 @@ func poolDeleteCommand() *cli.Command {
 		Name: "pool-delete", Usage: "destroy the storage of a pool",
 		Flags: poolFlags(&cli.BoolFlag{Name: "with-volumes", Usage: "and its volumes"}, yesFlag(),
 			poolIDFlag("pool-id", "the pool"),
-			&cli.StringSliceFlag{Name: "other", Usage: "refuse if the directory is `DEVICE:INODE`, that of a pool in use; may be repeated"}),
+			&cli.StringSliceFlag{Name: "other", Usage: "refuse if the directory is `DEVICE:INODE[:STAMP]`, that of a pool in use; may be repeated"}),
 	}, "--type dir --target /var/lib/images --yes", func(c *cli.Context) (task, error) {
 		withVolumes := c.Bool("with-volumes")
 		id, others, err := poolIDs(c)

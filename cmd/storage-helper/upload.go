@@ -110,10 +110,14 @@ func (w upload) work(ctx context.Context, r *run) error {
 	return err
 }
 
+// phases are those of the plan; bytes is the length of the content, -1 while not
+// known.
 func (w upload) phases(bytes int64) []ipc.PlanPhase {
 	phases := []ipc.PlanPhase{transfer("upload", bytes, w.in.skipped)}
 	if w.whole.algorithm != "" {
-		phases = append(phases, transfer("verify", bytes, w.in.skipped))
+		check := transfer("verify", bytes, w.in.skipped)
+		check.Data = false // its rate is not that of uploads
+		phases = append(phases, check)
 	}
 	return phases
 }

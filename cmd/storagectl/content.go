@@ -127,8 +127,8 @@ func volumeUpload(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	if s.cli.Bool("resume") && (s.cli.IsSet("offset") || s.cli.IsSet("length")) {
-		return cmdline.Usagef("--resume goes on with a whole upload; it takes no --offset or --length")
+	if s.cli.Bool("resume") && s.cli.IsSet("offset") {
+		return cmdline.Usagef("--resume goes on with a whole upload; it takes no --offset")
 	}
 	src, err := s.source(s.arg(1))
 	if err != nil {
@@ -214,6 +214,9 @@ func (s *session) resume(ctx context.Context, r volumeRef, req *api.VolumeUpload
 	default:
 		s.note(fmt.Sprintf("storagectl: going on with %s at %s", jobTitle(last), quantity.FormatBoth(done)))
 		req.Offset, req.Continues = done, last.ID
+		if req.Length != nil { // given for the whole content
+			*req.Length = max(0, *req.Length-done)
+		}
 		return src.skip(done)
 	}
 }

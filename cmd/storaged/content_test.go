@@ -363,6 +363,7 @@ func TestRestOfAnUploadIsHeldAgainstTheWholeChecksum(t *testing.T) {
 		"the rest asks which it is":   {"", "sha256", sum, 0},
 		"nobody asked":                {"", "", "", 0},
 		"the first asked, wrong tail": {sum, "", "", 1},
+		"the rest asks less":          {sum, "sha256", "", 1},
 		"the rest asks, with crc32c":  {"", "crc32c:00000000", "", 0},
 	} {
 		volume := strings.NewReplacer(" ", "-", ",", "").Replace(name)

@@ -168,8 +168,8 @@ func (w *work) proceed(tx *store.Tx, sub api.Submit, job string, v *store.Volume
 		return record.Errorf(record.Invalid, "job %d has %s of the content in place for certain; the rest must begin there, not at %s",
 			old.Number, quantity.FormatBoth(old.Progress.Done), quantity.FormatBoth(w.Offset))
 	}
-	if w.Checksum == "" && strings.Contains(before.Checksum, ":") {
-		w.Checksum = before.Checksum // what all of it must have is known
+	if !strings.Contains(w.Checksum, ":") && strings.Contains(before.Checksum, ":") {
+		w.Checksum = before.Checksum // what all of it must have is known; digits given anew go before
 	}
 	if err := w.complete(before, old.Number); err != nil {
 		return err

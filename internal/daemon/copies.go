@@ -79,7 +79,7 @@ func (s *Service) afterRestoration(ctx context.Context) error {
 func (s *Service) troubles() []string {
 	var out []string
 	if err := s.store.Trouble(); err != nil {
-		out = append(out, fmt.Sprintf("nothing can be recorded in %q: %v; running jobs go on, new ones are refused", s.config.StateDir, err))
+		out = append(out, fmt.Sprintf("the state in %q: %v; running jobs go on, new ones are refused", s.config.StateDir, err))
 	}
 	if err := s.copyTrouble.Load(); err != nil && *err != nil {
 		out = append(out, (*err).Error())

@@ -64,7 +64,8 @@ func unneeded(tx *store.Tx, p *store.Pool) error {
 	}
 	var names []string
 	for _, c := range all {
-		if c.Pool != p.Name && filepath.Dir(backingPath(c)) == p.Target.Path {
+		dir := filepath.Dir(backingPath(c))
+		if c.Pool != p.Name && (dir == p.Target.Path || p.Real != "" && dir == p.Real) {
 			names = append(names, c.Pool+"/"+c.Name)
 		}
 	}
@@ -431,7 +432,7 @@ func (s scan) provisioned() error {
 	return nil
 }
 
-// plus adds sizes that are not negative. A sparse file can be 8 EiB long, and an
+// plus adds to a size b, which may be negative. A sparse file can be 8 EiB long, and an
 // image's header can say so of itself: two of them are more than an int64 holds.
 func plus(a, b int64) int64 {
 	if b > math.MaxInt64-a {

@@ -228,7 +228,7 @@ func endInPlace(k *keeper, tx *store.Tx, e end) error {
 	}
 	k.observe(v, e)
 	switch {
-	case e.heals(v, capacity) || made(v, e.job) && e.untouched():
+	case e.heals(v) || made(v, e.job) && e.untouched():
 		v.State, v.Job = record.VolumeReady, nil
 	case e.ok() && v.Job != nil:
 		e.job.Warnings = append(slices.Clone(e.job.Warnings), fmt.Sprintf("the volume stays incomplete: job %d had begun to change more of it", *v.Job))
@@ -258,21 +258,20 @@ func (e end) promised(v *store.Volume, before int64) int64 {
 }
 
 // heals reports whether the job's success makes the content whole: a wipe
-// replaces all of it, a resize only if it was whole before. The volume was as
-// long as size before it.
-func (e end) heals(v *store.Volume, size int64) bool {
-	return e.ok() && (e.Kind == record.VolumeWipe || made(v, e.job) || e.replaced(v, size))
+// replaces all of it, a resize only if it was whole before.
+func (e end) heals(v *store.Volume) bool {
+	return e.ok() && (e.Kind == record.VolumeWipe || made(v, e.job) || e.replaced(v))
 }
 
 // replaced reports whether an upload has written all that was wrong with the
 // volume: everything, by itself or together with those that it is the rest of, or
 // the rest of what the job that marked it had begun.
-func (e end) replaced(v *store.Volume, size int64) bool {
-	if e.Kind != record.VolumeUpload || e.report == nil {
+func (e end) replaced(v *store.Volume) bool {
+	if e.Kind != record.VolumeUpload || e.report == nil || e.report.Volume == nil {
 		return false
 	}
 	return e.Continues != 0 && v.Job != nil && *v.Job == e.Continues ||
-		!e.partial() && e.Offset+e.report.Bytes == size
+		!e.partial() && e.Offset+e.report.Bytes == e.report.Volume.Size
 }
 
 // untouched reports whether a job that did not succeed left the content as it

@@ -85,14 +85,14 @@ type work struct {
 
 	// Of an evacuation. Names are the volumes that the catalogue had when it was
 	// asked for; TargetPath is the target pool's.
-	Names      []string          `json:"names,omitempty"`
-	Only       string            `json:"only,omitempty"`
-	SkipBusy   bool              `json:"skip_busy,omitempty"`
-	KeepSource bool              `json:"keep_source,omitempty"`
-	OnError    string            `json:"on_error,omitempty"`
-	others     []backends.PoolID // of a delete: the directories of the pools in use, when the job begins
+	Names      []string `json:"names,omitempty"`
+	Only       string   `json:"only,omitempty"`
+	SkipBusy   bool     `json:"skip_busy,omitempty"`
+	KeepSource bool     `json:"keep_source,omitempty"`
+	OnError    string   `json:"on_error,omitempty"`
+	stays      []string // volumes that cannot be moved, as the catalogue has it when the job begins
 
-	stays []string // volumes that cannot be moved, as the catalogue has it when the job begins
+	others []backends.PoolID // of a pool's delete: the directories of pools in use, when the job begins
 }
 
 // kind is all that the daemon knows of one kind of job: the one place where a

@@ -15,15 +15,15 @@ const minRoom = 1 << 20
 // error that wraps ErrUnwritable, where the file system is all but full.
 func (s *Store) Room() error {
 	var fs unix.Statfs_t
-	if err := unix.Fstatfs(int(s.lock.Fd()), &fs); err != nil {
+	if err := unix.Fstatfs(int(s.lock.Fd()), &fs); err != nil || fs.Blocks == 0 || fs.Frsize <= 0 {
 		return nil // what cannot be told is found out by who writes
 	}
 	blocks := fs.Bavail
 	if os.Geteuid() == 0 { // what is reserved is so for root
 		blocks = fs.Bfree
 	}
-	if free := int64(blocks) * fs.Frsize; free < minRoom {
-		return fmt.Errorf("%w: only %d bytes are free where it lies, and a job may need %d", ErrUnwritable, free, int64(minRoom))
+	if size := uint64(fs.Frsize); blocks <= minRoom/size {
+		return fmt.Errorf("%w: only %d bytes are free where it lies, and a job may need %d", ErrUnwritable, blocks*size, minRoom)
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ func (b *bench) wipes() []benchCase {
 			zero, b.zeros(b.size / 4).bound(1), shred("-n", "0", "-z"), scrub("fillzero"),
 			b.libvirt.contender("vol-wipe", "--pool", "peers", "NAME")}},
 		{"wipe-random", b.mib("Wipe of %d MiB with random bytes", 0.25), both, victim, []contender{
-			random, zero.bound(1.3), shred("-n", "1"), scrub("random").bound(0.2),
+			random, zero.named("storage-helper wipe --algorithm zero").bound(1.3), shred("-n", "1"), scrub("random").bound(0.2),
 			b.libvirt.contender("vol-wipe", "--pool", "peers", "NAME", "--algorithm", "random")}},
 	}
 }

@@ -183,7 +183,7 @@ func (d *poolDir) confirm(name string, f *os.File) error {
 		}
 		before = now
 	}
-	return err
+	return err // nil: it is written to all the time, and was alone each time
 }
 
 // alone gives what the open file f is, if name is its only name.
