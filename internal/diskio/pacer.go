@@ -262,10 +262,14 @@ func (p *Pacer) wake() {
 }
 
 // SetLimit changes the rate of all streams together, in bytes per second; 0 is
-// none. It holds for the next chunk of each stream, also of those that wait.
+// none. It holds for the next chunk of each stream, also of those that wait, which
+// begin to wait anew: not if nothing changes, or who says it often would stop all.
 func (p *Pacer) SetLimit(bytesPerSec int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if max(bytesPerSec, 0) == p.limit {
+		return
+	}
 	p.limit = max(bytesPerSec, 0)
 	p.refill()
 	p.wake()

@@ -75,6 +75,34 @@ func TestLimitChangesWithinASecond(t *testing.T) {
 	})
 }
 
+// Who says the same limit again and again does not keep a stream waiting.
+func TestLimitThatIsSaidOftenHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPacer()
+		p.SetLimit(4 << 10)
+		admitted := make(chan int64)
+		go func() {
+			n, _ := p.Admit(context.Background(), mib)
+			admitted <- n
+		}()
+		for range 1000 { // a second; the first chunk is due after a tenth
+			time.Sleep(time.Millisecond)
+			p.SetLimit(4 << 10)
+			select {
+			case n := <-admitted:
+				if n != chunkUnder(4<<10) {
+					t.Errorf("admitted %d bytes", n)
+				}
+				return
+			default:
+			}
+		}
+		p.SetLimit(0)
+		<-admitted
+		t.Error("nothing was admitted in a second")
+	})
+}
+
 func TestChunksUnderALimitAreSmall(t *testing.T) {
 	for limit, want := range map[int64]int64{1: 512, 1 << 10: 512, 100 << 10: 8192, 1 << 20: 102400, 1 << 30: mib} {
 		synctest.Test(t, func(t *testing.T) {

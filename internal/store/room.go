@@ -11,6 +11,10 @@ import (
 // go there, and a helper that cannot save a result has to wait with it.
 const minRoom = 1 << 20
 
+// kernelBlocks is what ext4 keeps of the free blocks for itself, at most: see
+// reserved_clusters in ext4(5).
+const kernelBlocks = 4096
+
 // Room is why no new job should be recorded, although it could be: nil, or an
 // error that wraps ErrUnwritable, where the file system is all but full.
 func (s *Store) Room() error {
@@ -19,8 +23,8 @@ func (s *Store) Room() error {
 		return nil // what cannot be told is found out by who writes
 	}
 	blocks := fs.Bavail
-	if os.Geteuid() == 0 { // what is reserved is so for root
-		blocks = fs.Bfree
+	if os.Geteuid() == 0 { // what is reserved is so for root, but for what the kernel keeps
+		blocks = max(blocks, fs.Bfree-min(fs.Bfree, kernelBlocks))
 	}
 	if size := uint64(fs.Frsize); blocks <= minRoom/size {
 		return fmt.Errorf("%w: only %d bytes are free where it lies, and a job may need %d", ErrUnwritable, blocks*size, minRoom)
