@@ -293,6 +293,18 @@ func TestBrokenStreamGoesOn(t *testing.T) {
 	h.holds("v", 0, content, record.VolumeReady)
 }
 
+// reading has a volume read, so that who would change it waits, until stop.
+func (h *host) reading(volume string) (stop func()) {
+	h.t.Helper()
+	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", volume, api.VolumeClone{Name: volume + "-read", Reflink: "never", JobOptions: limited(64 << 10)})
+	h.must(err)
+	return func() {
+		_, err := h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{})
+		h.must(err)
+		h.end(st, nil)
+	}
+}
+
 // breakOff begins an upload, leaves when so many bytes have come, and gives the
 // job's end.
 func (h *host) breakOff(volume string, r api.VolumeUpload, part []byte) record.Job {
@@ -610,8 +622,7 @@ func (h *host) until(job string, is func(record.Job) bool) {
 func TestStreamThatWaitsEndsWithItsClient(t *testing.T) {
 	h := newHost(t)
 	h.random("v", 16*mib)
-	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeClone{Name: "c", Reflink: "never", JobOptions: limited(64 << 10)})
-	h.must(err)
+	defer h.reading("v")()
 	ctx, leave := context.WithCancel(h.ctx())
 	in, _ := io.Pipe()
 	up := h.upload(ctx, "v", in, api.VolumeUpload{})
@@ -619,9 +630,6 @@ func TestStreamThatWaitsEndsWithItsClient(t *testing.T) {
 	if j := h.end(api.Started{Job: &up.Job}, nil); j.State != record.Canceled || j.Started != nil {
 		t.Errorf("%s: %+v", j.State, j.Error)
 	}
-	_, err = h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{})
-	h.must(err)
-	h.end(st, nil)
 }
 
 // A client that is connected and sends nothing does not have its volume for ever.
@@ -875,13 +883,12 @@ func TestRestOfAnUploadIsAllOfIt(t *testing.T) {
 func TestStreamThatWaitsWithAFullPipeEndsWithItsClient(t *testing.T) {
 	h := newHost(t)
 	h.random("v", 16*mib)
-	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeClone{Name: "c", Reflink: "never", JobOptions: limited(64 << 10)})
-	h.must(err)
+	defer h.reading("v")()
 	ctx, leave := context.WithCancel(h.ctx())
 	in, out := io.Pipe()
 	up := h.upload(ctx, "v", in, api.VolumeUpload{})
 	for range 15 { // about what pipe and buffers hold; soon nobody takes any more
-		_, err = out.Write(noise(mib / 16))
+		_, err := out.Write(noise(mib / 16))
 		h.must(err)
 	}
 	more := make(chan struct{})
@@ -892,9 +899,6 @@ func TestStreamThatWaitsWithAFullPipeEndsWithItsClient(t *testing.T) {
 	if j := h.end(api.Started{Job: &up.Job}, nil); j.State != record.Canceled || j.Started != nil {
 		t.Errorf("%s: %+v", j.State, j.Error)
 	}
-	_, err = h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{})
-	h.must(err)
-	h.end(st, nil)
 }
 
 // A job that never had the volume has not changed it.
@@ -904,8 +908,7 @@ func TestJobThatOnlyWaitedLeavesTheVolumeAsItIs(t *testing.T) {
 	f, _ := h.given("f", 4*mib)
 	h.end(h.hand("v", f, api.VolumeUpload{}))
 	before := h.described("v")
-	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeClone{Name: "c", Reflink: "never", JobOptions: limited(64 << 10)})
-	h.must(err)
+	defer h.reading("v")()
 	wipe, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeWipe{})
 	h.must(err)
 	_, err = h.client.CancelJob(h.ctx(), wipe.Job.ID, api.JobCancel{})
@@ -917,7 +920,4 @@ func TestJobThatOnlyWaitedLeavesTheVolumeAsItIs(t *testing.T) {
 	if before.Checksum == nil || after.Checksum == nil || !after.Checksum.Current {
 		t.Errorf("checksum %+v, then %+v", before.Checksum, after.Checksum)
 	}
-	_, err = h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{})
-	h.must(err)
-	h.end(st, nil)
 }

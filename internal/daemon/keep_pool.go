@@ -80,8 +80,8 @@ func unneeded(tx *store.Tx, p *store.Pool) error {
 // that makes or destroys it has it.
 func inUse(p *store.Pool) bool { return p.State != record.PoolInactive || p.Job != 0 }
 
-// apart refuses a directory that is, holds or lies in that of another active
-// pool.
+// apart refuses a directory that is, holds or lies in that of another pool in
+// use.
 func apart(tx *store.Tx, self *store.Pool, path string) error {
 	pools, err := tx.Pools()
 	if err != nil {
@@ -101,7 +101,7 @@ func apart(tx *store.Tx, self *store.Pool, path string) error {
 	return nil
 }
 
-// single refuses a directory that another active pool has under another path: a
+// single refuses a directory that another pool in use has under another path: a
 // bind mount has no name that would tell.
 func single(tx *store.Tx, self *store.Pool, info *ipc.Pool) error {
 	pools, err := tx.Pools()

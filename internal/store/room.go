@@ -11,8 +11,8 @@ import (
 // go there, and a helper that cannot save a result has to wait with it.
 const minRoom = 1 << 20
 
-// kernelBlocks is what ext4 keeps of the free blocks for itself, at most: see
-// reserved_clusters in ext4(5).
+// kernelBlocks is what ext4 keeps of the free blocks for itself, at most, unless
+// told otherwise: reserved_clusters in /sys/fs/ext4, Documentation/ABI/testing/sysfs-fs-ext4.
 const kernelBlocks = 4096
 
 // Room is why no new job should be recorded, although it could be: nil, or an
