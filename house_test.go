@@ -67,7 +67,7 @@ var layers = []layer{
 	{"cmd/storaged", []string{"cmd/internal/*", "internal/daemon", "internal/quantity", "internal/record"}},
 	{"cmd/storage-helper", []string{"cmd/internal/*", "internal/backends", "internal/backends/all", "internal/crash", "internal/diskio", "internal/image",
 		"internal/ipc", "internal/quantity", "internal/record", "internal/sparse", "internal/term"}},
-	{"cmd/storagectl", []string{"cmd/internal/*", "internal/api", "internal/backends", "internal/quantity", "internal/record", "internal/term"}},
+	{"cmd/storagedctl", []string{"cmd/internal/*", "internal/api", "internal/backends", "internal/quantity", "internal/record", "internal/term"}},
 
 	{"scripts/*", []string{"internal/api", "internal/diskio", "internal/record", "internal/quantity"}},
 }

@@ -58,7 +58,7 @@ func tourScript(steps []tourStep) string {
 		case s.failure != "":
 			want = "4"
 		}
-		fmt.Fprintf(&b, "cat <<'END'\n$ %s\nEND\n%s\nrc=$?; [ $rc = %s ] || { echo \"exit code $rc, not %s\"; bin/storagectl job show $job; exit 1; }\n", s.command, command, want, want)
+		fmt.Fprintf(&b, "cat <<'END'\n$ %s\nEND\n%s\nrc=$?; [ $rc = %s ] || { echo \"exit code $rc, not %s\"; bin/storagedctl job show $job; exit 1; }\n", s.command, command, want, want)
 	}
 	b.WriteString("wait\nexit 0\n") // for the daemon
 	return b.String()

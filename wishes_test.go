@@ -109,9 +109,9 @@ func newWisher(t *testing.T, bin string) *wisher {
 	}
 	w.start()
 	t.Cleanup(w.end)
-	w.must("storagectl pool create images --target " + filepath.Join(dir, "images"))
-	w.must("storagectl vol create images/base.raw 16M")
-	w.must("storagectl vol wipe images/base.raw --algorithm random --yes")
+	w.must("storagedctl pool create images --target " + filepath.Join(dir, "images"))
+	w.must("storagedctl vol create images/base.raw 16M")
+	w.must("storagedctl vol wipe images/base.raw --algorithm random --yes")
 	return w
 }
 
@@ -131,7 +131,7 @@ func (w *wisher) start() {
 
 // end cancels what still runs and stops the daemon.
 func (w *wisher) end() {
-	w.do("for j in $(storagectl job list -o name); do storagectl job cancel $j --now; done")
+	w.do("for j in $(storagedctl job list -o name); do storagedctl job cancel $j --now; done")
 	w.daemon.Process.Signal(syscall.SIGTERM) // it is our child and not waited for
 	if err := w.daemon.Wait(); err != nil {
 		w.t.Errorf("daemon: %v", err)
@@ -196,15 +196,15 @@ func (w *wisher) look() record.Job {
 
 // clones makes $job a clone that lasts longer than any test looks at it.
 func (w *wisher) clones() {
-	w.must("job=$(storagectl vol clone images/base.raw images/vm1.raw --reflink never --limit 512K --detach)")
+	w.must("job=$(storagedctl vol clone images/base.raw images/vm1.raw --reflink never --limit 512K --detach)")
 }
 
 // learns lets the daemon see how long a clone takes: one large enough to be
 // measured, and held back by nothing.
 func (w *wisher) learns() {
-	w.must("storagectl vol create images/large.raw 1G")
-	w.must("storagectl vol wipe images/large.raw --algorithm random --yes")
-	w.must("storagectl vol clone images/large.raw images/vm1.raw --reflink never")
+	w.must("storagedctl vol create images/large.raw 1G")
+	w.must("storagedctl vol wipe images/large.raw --algorithm random --yes")
+	w.must("storagedctl vol clone images/large.raw images/vm1.raw --reflink never")
 }
 
 func (w *wisher) dies() {
@@ -295,7 +295,7 @@ func unlimited(w *wisher, out string, code int) {
 }
 
 func capped(w *wisher, out string, code int) {
-	second := strings.TrimSpace(w.must("storagectl vol clone images/base.raw images/vm2.raw --detach -q"))
+	second := strings.TrimSpace(w.must("storagedctl vol clone images/base.raw images/vm2.raw --detach -q"))
 	j, err := w.client.Job(w.t.Context(), second)
 	if code != 0 || err != nil || j.State != record.Queued || len(j.WaitingOn) == 0 || j.WaitingOn[0].For != "slot" {
 		w.t.Errorf("exit code %d: %s; the second is %s and waits on %+v, %v", code, out, j.State, j.WaitingOn, err)

@@ -32,7 +32,7 @@ func commands() cmdline.Program {
 			},
 		},
 		Tail:    signals,
-		SeeAlso: []string{"storaged(8)", "storagectl(8)"},
+		SeeAlso: []string{"storaged(8)", "storagedctl(8)"},
 	}
 }
 

@@ -796,7 +796,7 @@ func TestFailedDownloadIsNoShortAnswer(t *testing.T) {
 	h.killDownload(h.newest(record.VolumeDownload).ID)
 	n, err := io.Copy(io.Discard, r)
 	if code := p.code(); code == 0 || n >= 16*mib || err != nil {
-		t.Errorf("storagectl: exit %d after %d bytes (%v): %s", code, n, err, p.log.String())
+		t.Errorf("storagedctl: exit %d after %d bytes (%v): %s", code, n, err, p.log.String())
 	}
 }
 

@@ -41,7 +41,7 @@ func (h *host) fill(n int, ago time.Duration) {
 				ID: uuid.Must(uuid.NewV7()).String(), Number: number, Kind: record.VolumeClone, Class: record.Async,
 				State: record.Succeeded, Created: at, Started: &at, Ended: &at, Priority: record.Medium,
 				OnFailure: record.RollbackOnFailure, Rollback: record.RollbackNone,
-				Owner:   record.Owner{UID: 1000, User: "alice", Command: "storagectl", Via: "rest"},
+				Owner:   record.Owner{UID: 1000, User: "alice", Command: "storagedctl", Via: "rest"},
 				Objects: []record.Object{{Pool: "pool", Volume: "base", Mode: record.ModeRead}, {Pool: "pool", Volume: fmt.Sprint("v", number), Mode: record.ModeWrite}},
 				Helper:  &record.Helper{PID: 1, Argv: []string{"storage-helper", "clone", "--source", "/srv/images/base", "--target", "/srv/images/v"}},
 				Result:  &record.Result{Pool: "pool", Volume: fmt.Sprint("v", number), Method: "copy", Bytes: 1 << 30},

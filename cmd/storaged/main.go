@@ -14,7 +14,7 @@ func main() {
 		record.ExitDone, record.ExitFailed, record.ExitUsage, record.ExitBusy,
 		record.ExitExists, record.ExitDenied, record.ExitUnsupported,
 	}
-	p := cmdline.Program{App: newApp(), Exits: exits, Files: files, SeeAlso: []string{"storagectl(8)", "storage-helper(8)", manual}}
+	p := cmdline.Program{App: newApp(), Exits: exits, Files: files, SeeAlso: []string{"storagedctl(8)", "storage-helper(8)", manual}}
 	os.Exit(p.Main(os.Args))
 }
 

@@ -21,7 +21,7 @@ func says(t *testing.T, program string, args ...string) string {
 
 func TestManualNamesSettingsAndFiles(t *testing.T) {
 	page := strings.ReplaceAll(says(t, "storaged", "__man"), `\-`, "-")
-	want := []string{".SH ENVIRONMENT", "STORAGED_STATE_DIR\nas --state-dir DIR", ".SH FILES", ".SH SEE ALSO\nstoragectl(8)"}
+	want := []string{".SH ENVIRONMENT", "STORAGED_STATE_DIR\nas --state-dir DIR", ".SH FILES", ".SH SEE ALSO\nstoragedctl(8)"}
 	if c := daemon.DefaultConfig(); c.Group != "" { // the system's, which the page is about
 		want = append(want, c.File, c.StateDir, c.RuntimeDir)
 	}
@@ -34,7 +34,7 @@ func TestManualNamesSettingsAndFiles(t *testing.T) {
 
 func TestHelpNamesEveryAlgorithmOfAWipe(t *testing.T) {
 	h := newHost(t)
-	help := says(t, "storagectl", "vol", "wipe", "--help")
+	help := says(t, "storagedctl", "vol", "wipe", "--help")
 	types, err := h.client.Capabilities(h.ctx())
 	if err != nil {
 		t.Fatal(err)

@@ -173,7 +173,7 @@ func TestBadNamesAreRefusedByHandAndByCLI(t *testing.T) {
 		if strings.Contains(name, "\x00") {
 			continue // cannot be an argument of a program
 		}
-		commands := [][]string{{"storagectl", "--socket", h.sock, "vol", "create", "--", "pool/" + name, "1M"}}
+		commands := [][]string{{"storagedctl", "--socket", h.sock, "vol", "create", "--", "pool/" + name, "1M"}}
 		if name != "" && !strings.Contains(name, "/") && name != "." && name != ".." {
 			commands = append(commands, []string{"storage-helper", "allocate", "--target", h.pool + "/" + name, "--capacity", "1M"})
 		}

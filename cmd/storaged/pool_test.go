@@ -19,17 +19,17 @@ func TestRefusalsOfPoolsSayAllThatIsInTheWay(t *testing.T) {
 	ctx := h.ctx()
 	h.create("v", mib)
 	_, err := h.client.DeletePool(ctx, api.Submit{}, "pool", api.PoolDelete{})
-	refused(t, err, record.HasChildren, `pool "pool" is active and holds 1 volume: "v"`, "storagectl pool stop pool; then storagectl pool delete pool --with-volumes deletes them too")
+	refused(t, err, record.HasChildren, `pool "pool" is active and holds 1 volume: "v"`, "storagedctl pool stop pool; then storagedctl pool delete pool --with-volumes deletes them too")
 	_, _, err = h.client.DefinePool(ctx, api.Submit{}, api.PoolDefine{Name: "other"}, false, false)
 	refused(t, err, record.Invalid, "a pool of type dir needs a target path", "on the command line: --target PATH")
 	_, _, err = h.client.DefinePool(ctx, api.Submit{}, api.PoolDefine{Name: "pool", Target: record.Target{Path: "/x"}}, false, false)
-	refused(t, err, record.Exists, `pool "pool" exists already`, "storagectl pool show pool")
+	refused(t, err, record.Exists, `pool "pool" exists already`, "storagedctl pool show pool")
 	st, err := h.client.StopPool(ctx, api.Submit{}, "pool", api.PoolStop{})
 	h.succeed(st, err)
 	_, _, err = h.client.DefinePool(ctx, api.Submit{}, api.PoolDefine{Name: "pool", Target: record.Target{Path: "/x"}}, false, false)
-	refused(t, err, record.Exists, `pool "pool" exists already`, "storagectl pool start pool, or storagectl pool undefine pool to define it anew")
+	refused(t, err, record.Exists, `pool "pool" exists already`, "storagedctl pool start pool, or storagedctl pool undefine pool to define it anew")
 	_, err = h.client.DeletePool(ctx, api.Submit{}, "pool", api.PoolDelete{})
-	refused(t, err, record.HasChildren, `pool "pool" holds 1 volume: "v"`, "storagectl pool delete pool --with-volumes deletes them too")
+	refused(t, err, record.HasChildren, `pool "pool" holds 1 volume: "v"`, "storagedctl pool delete pool --with-volumes deletes them too")
 }
 
 // refused holds an error against what it is to say.
@@ -53,7 +53,7 @@ func TestLifeOfAPool(t *testing.T) {
 		t.Error("define touched storage")
 	}
 	st, err = h.client.StartPool(ctx, api.Submit{}, "life", api.JobOptions{})
-	if j := h.end(st, err); j.State != record.Failed || j.Error.Code != record.NotFound || !strings.HasPrefix(j.Error.Hint, "storagectl pool build life") {
+	if j := h.end(st, err); j.State != record.Failed || j.Error.Code != record.NotFound || !strings.HasPrefix(j.Error.Hint, "storagedctl pool build life") {
 		t.Errorf("start of what is not there: %s %+v", j.State, j.Error)
 	}
 	st, err = h.client.BuildPool(ctx, api.Submit{}, "life", api.PoolBuild{})

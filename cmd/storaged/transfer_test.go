@@ -18,17 +18,17 @@ import (
 	"storaged/internal/testenv"
 )
 
-// program is storagectl at work.
+// program is storagedctl at work.
 type program struct {
 	*exec.Cmd
 	h   *host
 	log bytes.Buffer // standard error, to be read after the end
 }
 
-// spawn starts storagectl; prepare may change the command first.
+// spawn starts storagedctl; prepare may change the command first.
 func (h *host) spawn(prepare func(*exec.Cmd), args ...string) *program {
 	h.t.Helper()
-	p := &program{h: h, Cmd: exec.CommandContext(h.ctx(), filepath.Join(bin, "storagectl"), append([]string{"--socket", h.sock}, args...)...)}
+	p := &program{h: h, Cmd: exec.CommandContext(h.ctx(), filepath.Join(bin, "storagedctl"), append([]string{"--socket", h.sock}, args...)...)}
 	p.Stderr = &p.log
 	if prepare != nil {
 		prepare(p.Cmd)
@@ -50,7 +50,7 @@ func (p *program) code() int {
 	return p.ProcessState.ExitCode()
 }
 
-// piped starts storagectl with a pipe that the test writes to as its input.
+// piped starts storagedctl with a pipe that the test writes to as its input.
 func (h *host) piped(args ...string) (*program, io.WriteCloser) {
 	h.t.Helper()
 	var in io.WriteCloser
@@ -77,7 +77,7 @@ func (h *host) newest(kind record.Kind) (j record.Job) {
 	return j
 }
 
-// does fails unless storagectl ends with that code, and says text.
+// does fails unless storagedctl ends with that code, and says text.
 func (h *host) does(code int, text string, args ...string) string {
 	h.t.Helper()
 	out, errs, got := h.ctl(args...)
@@ -120,9 +120,9 @@ func (h *host) sparseForm(volume string, most int64) (path string) {
 	return path
 }
 
-// What storagectl takes from a file, a pipe by its name or its standard input
+// What storagedctl takes from a file, a pipe by its name or its standard input
 // comes back as it was, to a file or its standard output.
-func TestStoragectlMovesContents(t *testing.T) {
+func TestStoragedctlMovesContents(t *testing.T) {
 	h := newHost(t)
 	const size = 8 * mib
 	f, content := h.given("src", size)
@@ -181,7 +181,7 @@ func (h *host) output(c *exec.Cmd) *os.File {
 
 // An upload goes on by --resume, from a file or a stream, when its client or the
 // daemon was killed.
-func TestStoragectlResumesAnUpload(t *testing.T) {
+func TestStoragedctlResumesAnUpload(t *testing.T) {
 	h := newHost(t)
 	f, content := h.given("src", 8*mib)
 	for volume, kill := range map[string]func(p *program){
@@ -221,7 +221,7 @@ func TestStoragectlResumesAnUpload(t *testing.T) {
 
 // Whatever goes wrong has its exit code, and nobody takes what is there for a
 // whole content.
-func TestStoragectlTransfersThatFail(t *testing.T) {
+func TestStoragedctlTransfersThatFail(t *testing.T) {
 	h := newHost(t)
 	f, content := h.given("src", mib)
 	h.create("v", mib)
@@ -285,7 +285,7 @@ func TestCtrlCCancelsATransfer(t *testing.T) {
 
 // An image is put as it is, in the format that it is declared to have, and its
 // header tells the capacity.
-func TestStoragectlMakesAVolumeOfAnImage(t *testing.T) {
+func TestStoragedctlMakesAVolumeOfAnImage(t *testing.T) {
 	h := newHost(t)
 	qemu := testenv.Tool(t, "qemu-img")
 	image, over, plain := filepath.Join(h.dir, "i.qcow2"), filepath.Join(h.dir, "over.qcow2"), filepath.Join(h.dir, "plain")
@@ -307,7 +307,7 @@ func TestStoragectlMakesAVolumeOfAnImage(t *testing.T) {
 		if len(refused) == 4 {
 			args, refused = append(args, refused[1]), append(refused[:1:1], refused[2:]...)
 		}
-		h.does(record.ExitUsage, "storagectl: error:", append(append(args, "--from"), refused...)...)
+		h.does(record.ExitUsage, "storagedctl: error:", append(append(args, "--from"), refused...)...)
 		h.absent("i")
 	}
 	h.does(0, "succeeded", "vol", "create", "pool/i", "--from", image, "--format", "qcow2")

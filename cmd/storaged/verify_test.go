@@ -23,10 +23,10 @@ func (h *host) verify(volume, want string) record.Job {
 	return h.end(st, err)
 }
 
-// ctl runs storagectl and gives what it wrote and its exit code.
+// ctl runs storagedctl and gives what it wrote and its exit code.
 func (h *host) ctl(args ...string) (out, errs string, code int) {
 	h.t.Helper()
-	cmd := exec.CommandContext(h.ctx(), filepath.Join(bin, "storagectl"), append([]string{"--socket", h.sock}, args...)...)
+	cmd := exec.CommandContext(h.ctx(), filepath.Join(bin, "storagedctl"), append([]string{"--socket", h.sock}, args...)...)
 	var o, e strings.Builder
 	cmd.Stdout, cmd.Stderr = &o, &e
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {

@@ -71,7 +71,7 @@ func TestWholeChangesCopiesOnly(t *testing.T) {
 
 func TestPeerNamesAreHarmless(t *testing.T) {
 	for in, want := range map[string]string{
-		"storagectl": "storagectl", "evil\x1b[2J\n": `evil\x1b[2J\n`, "a\u202eb": `a\u202eb`, "\xff": `\xff`, `a"b`: `a\"b`, "": "",
+		"storagedctl": "storagedctl", "evil\x1b[2J\n": `evil\x1b[2J\n`, "a\u202eb": `a\u202eb`, "\xff": `\xff`, `a"b`: `a\"b`, "": "",
 	} {
 		if got := printable(in); got != want {
 			t.Errorf("%q is shown as %s", in, got)

@@ -22,11 +22,11 @@ func activePool(tx *store.Tx, name string) (*store.Pool, error) {
 		return p, nil
 	case record.PoolInactive:
 		return nil, record.Errorf(record.WrongState, "pool %q is not active", p.Name).
-			WithHint("storagectl pool start %s", p.Name)
+			WithHint("storagedctl pool start %s", p.Name)
 	}
 	e := record.Errorf(record.WrongState, "pool %q is %s: %s", p.Name, p.State, p.Reason)
 	if p.State == record.PoolUnreachable {
-		e = e.WithHint("storagectl pool refresh %s, when it is there again", p.Name)
+		e = e.WithHint("storagedctl pool refresh %s, when it is there again", p.Name)
 	}
 	return nil, e
 }
@@ -38,7 +38,7 @@ func findPool(tx *store.Tx, name string) (*store.Pool, error) {
 		p, err = tx.PoolByUUID(name)
 	}
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, record.Errorf(record.NotFound, "no pool %q", name).WithHint("storagectl pool list")
+		return nil, record.Errorf(record.NotFound, "no pool %q", name).WithHint("storagedctl pool list")
 	}
 	return p, err
 }
@@ -48,7 +48,7 @@ func findVolume(tx *store.Tx, pool, name string) (*store.Volume, error) {
 	v, err := tx.Volume(pool, name)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, record.Errorf(record.NotFound, "no volume %q in pool %q", name, pool).
-			WithHint("storagectl vol list %s; a volume that another program made appears after storagectl pool refresh %s", pool, pool)
+			WithHint("storagedctl vol list %s; a volume that another program made appears after storagedctl pool refresh %s", pool, pool)
 	}
 	return v, err
 }
@@ -147,17 +147,17 @@ func completes(tx *store.Tx, v *store.Volume) (string, error) {
 	case err != nil:
 		return "", err
 	case !j.State.Terminal():
-		return fmt.Sprintf("storagectl job wait %d, which is still at it", j.Number), nil
+		return fmt.Sprintf("storagedctl job wait %d, which is still at it", j.Number), nil
 	case j.Resumable != nil:
-		return fmt.Sprintf("storagectl job retry %d goes on with it", j.Number), nil
+		return fmt.Sprintf("storagedctl job retry %d goes on with it", j.Number), nil
 	}
 	w, err := workOf(j)
 	switch {
 	case err != nil || w.Kind != record.VolumeUpload:
 	case j.State == record.Succeeded || j.Code() == record.Mismatch:
-		return fmt.Sprintf("storagectl vol upload %s/%s FILE with a content that fills it makes it whole; or wipe it, or delete it", v.Pool, v.Name), nil
+		return fmt.Sprintf("storagedctl vol upload %s/%s FILE with a content that fills it makes it whole; or wipe it, or delete it", v.Pool, v.Name), nil
 	case !w.partial():
-		return fmt.Sprintf("storagectl vol upload --resume %s/%s FILE goes on with it; or wipe it, or delete it", v.Pool, v.Name), nil
+		return fmt.Sprintf("storagedctl vol upload --resume %s/%s FILE goes on with it; or wipe it, or delete it", v.Pool, v.Name), nil
 	}
 	return anew, nil
 }

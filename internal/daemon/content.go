@@ -133,12 +133,12 @@ func filledWork(tx *store.Tx, pool string, r api.VolumeUpload) (work, error) {
 func uploadable(v *store.Volume, w work) error {
 	if v.Format != record.FormatRaw {
 		return record.Errorf(record.Unsupported, "uploading into volumes of format %q is not supported: its file would have to change its length", v.Format).
-			WithHint("delete it, and create it from the file: storagectl vol create %s/%s --from FILE --format %s", v.Pool, v.Name, v.Format)
+			WithHint("delete it, and create it from the file: storagedctl vol create %s/%s --from FILE --format %s", v.Pool, v.Name, v.Format)
 	}
 	room := v.Capacity - w.Offset
 	if w.Length != nil && *w.Length > room || room < 0 {
 		return record.Errorf(record.TooLarge, "volume %s has %s, which ends before the content; nothing grows by an upload", quoted(v.Pool, v.Name), quantity.FormatBoth(v.Capacity)).
-			WithHint("storagectl vol resize gives it another capacity")
+			WithHint("storagedctl vol resize gives it another capacity")
 	}
 	return nil
 }

@@ -45,9 +45,9 @@ func startable(tx *store.Tx, p *store.Pool, w work) error {
 	case w.Kind == record.PoolStart && active:
 		return record.Errorf(record.WrongState, "pool %q is %s already", p.Name, p.State)
 	case !active && (w.Kind == record.PoolStop || w.Kind == record.PoolRefresh || w.Kind == record.PoolVerify || w.Kind == record.PoolEvacuate):
-		return record.Errorf(record.WrongState, "pool %q is not active", p.Name).WithHint("storagectl pool start %s", p.Name)
+		return record.Errorf(record.WrongState, "pool %q is not active", p.Name).WithHint("storagedctl pool start %s", p.Name)
 	case (w.Kind == record.PoolBuild || w.Kind == record.PoolDelete) && active:
-		return record.Errorf(record.WrongState, "pool %q is %s", p.Name, p.State).WithHint("storagectl pool stop %s", p.Name)
+		return record.Errorf(record.WrongState, "pool %q is %s", p.Name, p.State).WithHint("storagedctl pool stop %s", p.Name)
 	case w.Kind == record.PoolDelete && w.WithVolumes:
 		return errors.Join(apart(tx, p, p.Target.Path), unneeded(tx, p))
 	case w.Kind == record.PoolStart || w.Kind == record.PoolDelete:
@@ -94,7 +94,7 @@ func apart(tx *store.Tx, self *store.Pool, path string) error {
 		for _, other := range []string{p.Target.Path, p.Real} {
 			if other != "" && (inside(path, other) || inside(other, path)) {
 				return record.Errorf(record.Busy, "%q overlaps %q of the active pool %q", path, other, p.Name).
-					WithHint("use another directory, or storagectl pool stop %s", p.Name)
+					WithHint("use another directory, or storagedctl pool stop %s", p.Name)
 			}
 		}
 	}
@@ -113,7 +113,7 @@ func single(tx *store.Tx, self *store.Pool, info *ipc.Pool) error {
 		known := p.Inode != 0 && p.Device != 0
 		if p.UUID != self.UUID && inUse(p) && known && poolID(p).Matches(found) {
 			return record.Errorf(record.Busy, "%q is the directory of the active pool %q", info.Path, p.Name).
-				WithHint("use another directory, or storagectl pool stop %s", p.Name)
+				WithHint("use another directory, or storagedctl pool stop %s", p.Name)
 		}
 	}
 	return nil
@@ -182,7 +182,7 @@ func endPoolStart(k *keeper, tx *store.Tx, e end) error {
 // unbuilt adds, to the error of a start that found no directory, what makes it.
 func (e end) unbuilt() {
 	if e.job.Code() == record.NotFound {
-		e.job.Error = e.job.Error.WithHint("storagectl pool build %s, or mount what should be there", e.Pool)
+		e.job.Error = e.job.Error.WithHint("storagedctl pool build %s, or mount what should be there", e.Pool)
 	}
 }
 

@@ -843,12 +843,12 @@ func TestRefusalOfAnIncompleteVolumeNamesTheWay(t *testing.T) {
 		ends func(*store.Job)
 		hint string
 	}{
-		{wipeWork("v"), func(*store.Job) {}, "storagectl job wait 2"},
-		{wipeWork("v"), func(j *store.Job) { j.State, j.Resumable = record.Failed, &record.Resumable{Done: 1, Total: 2} }, "storagectl job retry 2"},
+		{wipeWork("v"), func(*store.Job) {}, "storagedctl job wait 2"},
+		{wipeWork("v"), func(j *store.Job) { j.State, j.Resumable = record.Failed, &record.Resumable{Done: 1, Total: 2} }, "storagedctl job retry 2"},
 		{wipeWork("v"), failed, "wipe it, or delete it"},
-		{upload(0), failed, "storagectl vol upload --resume p/v FILE"},
-		{upload(0), func(j *store.Job) { j.State, j.Error = record.Failed, record.Errorf(record.Mismatch, "other") }, "storagectl vol upload p/v FILE"},
-		{upload(0), func(j *store.Job) { j.State = record.Succeeded }, "storagectl vol upload p/v FILE"},
+		{upload(0), failed, "storagedctl vol upload --resume p/v FILE"},
+		{upload(0), func(j *store.Job) { j.State, j.Error = record.Failed, record.Errorf(record.Mismatch, "other") }, "storagedctl vol upload p/v FILE"},
+		{upload(0), func(j *store.Job) { j.State = record.Succeeded }, "storagedctl vol upload p/v FILE"},
 		{upload(5), failed, "wipe it, or delete it"},
 	} {
 		d := newDesk(t)

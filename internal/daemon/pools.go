@@ -210,7 +210,7 @@ func checkSource(r api.PoolDefine, props backends.Properties) error {
 	return nil
 }
 
-// sourceFlags are what storagectl calls the parts of a definition.
+// sourceFlags are what storagedctl calls the parts of a definition.
 var sourceFlags = map[string]string{
 	"target_path": "--target PATH", "source_devices": "--source-dev PATH", "source_name": "--source-name SOURCE",
 	"source_host": "--source-host HOST", "source_path": "--source-path PATH",
@@ -283,9 +283,9 @@ func definable(tx *store.Tx, p *store.Pool) error {
 // wayIn says what can be done with a pool that is there already.
 func wayIn(p *store.Pool) string {
 	if p.State == record.PoolInactive {
-		return fmt.Sprintf("storagectl pool start %s, or storagectl pool undefine %s to define it anew", p.Name, p.Name)
+		return fmt.Sprintf("storagedctl pool start %s, or storagedctl pool undefine %s to define it anew", p.Name, p.Name)
 	}
-	return fmt.Sprintf("storagectl pool show %s", p.Name)
+	return fmt.Sprintf("storagedctl pool show %s", p.Name)
 }
 
 // ReplacePool changes an inactive pool's definition.
@@ -335,7 +335,7 @@ func (s *Service) idlePool(tx *store.Tx, sub api.Submit, pool string) (*store.Po
 	}
 	if p.State != record.PoolInactive {
 		return nil, record.Errorf(record.WrongState, "pool %q is %s", p.Name, p.State).
-			WithHint("storagectl pool stop %s", p.Name)
+			WithHint("storagedctl pool stop %s", p.Name)
 	}
 	return p, poolUnused(tx, p.Name)
 }
@@ -514,10 +514,10 @@ func inhabited(p *store.Pool, vols []*store.Volume) error {
 	for i, v := range vols {
 		names[i] = v.Name
 	}
-	holds, hint := "holds "+plural(len(vols), "volume"), fmt.Sprintf("storagectl pool delete %s --with-volumes deletes them too", p.Name)
+	holds, hint := "holds "+plural(len(vols), "volume"), fmt.Sprintf("storagedctl pool delete %s --with-volumes deletes them too", p.Name)
 	if p.State != record.PoolInactive {
 		holds = fmt.Sprintf("is %s and %s", p.State, holds)
-		hint = fmt.Sprintf("storagectl pool stop %s; then %s", p.Name, hint)
+		hint = fmt.Sprintf("storagedctl pool stop %s; then %s", p.Name, hint)
 	}
 	return record.Errorf(record.HasChildren, "pool %q %s: %s", p.Name, holds, list(names, 5)).WithHint("%s", hint)
 }

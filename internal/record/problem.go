@@ -4,7 +4,7 @@ package record
 const problemType = "urn:storaged:problem:"
 
 // Problem is an Error as RFC 9457 writes it (application/problem+json), the
-// form in which REST and "storagectl -o json" tell it.
+// form in which REST and "storagedctl -o json" tell it.
 type Problem struct {
 	Type    string    `json:"type"`
 	Title   string    `json:"title"`

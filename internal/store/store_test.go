@@ -58,7 +58,7 @@ func testJob(n int64, state record.State) *Job {
 		{Pool: "images", Volume: fmt.Sprintf("vm%d.raw", n), Mode: record.ModeWrite},
 	}
 	j.Created = epoch.Add(time.Duration(n) * time.Second)
-	j.Owner = record.Owner{UID: 1000, User: "alice", LoginUser: "alice", PID: 4711, Command: "storagectl", Via: "rest"}
+	j.Owner = record.Owner{UID: 1000, User: "alice", LoginUser: "alice", PID: 4711, Command: "storagedctl", Via: "rest"}
 	j.Labels = map[string]string{"batch": fmt.Sprint(n % 7)}
 	j.Argv = []string{"clone", "--source", "/srv/images/base.raw", "--target", "/srv/images/vm.raw"}
 	j.Params = []byte(`{"name":"vm.raw","pool":"images","format":"raw"}`)

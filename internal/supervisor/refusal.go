@@ -81,9 +81,9 @@ func clock(t time.Time) string {
 
 // wayOut offers to wait as long as the holder will take, where that is known.
 func wayOut(b record.Blocker, now time.Time) string {
-	cancel := fmt.Sprintf("storagectl job cancel %d", b.Holder.Number)
+	cancel := fmt.Sprintf("storagedctl job cancel %d", b.Holder.Number)
 	if b.ExpectedEnd == nil || !b.ExpectedEnd.After(now) {
-		return fmt.Sprintf("storagectl job wait %d, or %s", b.Holder.Number, cancel)
+		return fmt.Sprintf("storagedctl job wait %d, or %s", b.Holder.Number, cancel)
 	}
 	left := b.ExpectedEnd.Sub(now)
 	if left < 2*time.Minute {

@@ -21,7 +21,7 @@ func TestBusyErrorSaysWhoWhatSinceWhenAndWhatToDo(t *testing.T) {
 	if !strings.HasPrefix(e.Message, want) || e.Code != record.Busy || len(e.Holders) != 2 {
 		t.Errorf("%q (%s), want %q…", e.Message, e.Code, want)
 	}
-	if want := "--lock-wait 36m, or storagectl job cancel 410"; e.Hint != want {
+	if want := "--lock-wait 36m, or storagedctl job cancel 410"; e.Hint != want {
 		t.Errorf("hint %q, want %q", e.Hint, want)
 	}
 	soon := now.Add(time.Second)
@@ -30,7 +30,7 @@ func TestBusyErrorSaysWhoWhatSinceWhenAndWhatToDo(t *testing.T) {
 		t.Errorf("an end within the minute: %q", e.Message)
 	}
 	lock.ExpectedEnd = nil
-	if e := BusyError("", []record.Blocker{lock}); e.Hint != "storagectl job wait 410, or storagectl job cancel 410" {
+	if e := BusyError("", []record.Blocker{lock}); e.Hint != "storagedctl job wait 410, or storagedctl job cancel 410" {
 		t.Errorf("without an estimate: hint %q", e.Hint)
 	}
 	lock.Holder = &record.Holder{External: "qemu pid 812"}

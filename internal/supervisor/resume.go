@@ -159,7 +159,7 @@ func (j *job) dropCheckpoint() {
 // resumeHint adds what to do to the error of a job that can be resumed.
 func resumeHint(e *record.Error, number int64) *record.Error {
 	with := *e
-	return with.WithHint("storagectl job retry %d goes on where it was interrupted", number)
+	return with.WithHint("storagedctl job retry %d goes on where it was interrupted", number)
 }
 
 // readyCheckpoint makes the checkpoint the one that the next helper is to have.

@@ -130,7 +130,7 @@ var answers = map[action]map[record.State]answer{
 		record.Starting:    {effect: "the helper is stopped before it begins"},
 		record.Running:     {effect: "the ladder below"},
 		record.Paused:      {effect: "the ladder below; the pause is over"},
-		record.Finalizing:  {refusal: "is being completed; a cancel comes too late", hint: "if it does not come to its end, cancel it with now: storagectl job cancel %d --now"},
+		record.Finalizing:  {refusal: "is being completed; a cancel comes too late", hint: "if it does not come to its end, cancel it with now: storagedctl job cancel %d --now"},
 		record.Canceling:   {effect: "nothing more"},
 		record.RollingBack: {refusal: "is undoing its work already", hint: "wait for it; what it undoes cannot be left half undone"},
 		record.Recovering:  {effect: "recorded, done as soon as the truth is known"},

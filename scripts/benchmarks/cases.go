@@ -142,8 +142,8 @@ const unlimited = "1T"
 // ctl is a command of the daemon's client, after the pool was looked at.
 func (b *bench) ctl(args ...string) contender {
 	return contender{
-		name:   "storagectl " + strings.Join(args[:2], " "),
-		argv:   append([]string{b.tool("storagectl"), "--socket", b.rig.sock, "-o", "json"}, args...),
+		name:   "storagedctl " + strings.Join(args[:2], " "),
+		argv:   append([]string{b.tool("storagedctl"), "--socket", b.rig.sock, "-o", "json"}, args...),
 		daemon: func() int { return b.rig.daemon.Process.Pid },
 		before: func(ctx context.Context, _ *work) error {
 			st, err := b.rig.client.RefreshPool(ctx, api.Submit{}, "peers", api.JobOptions{})

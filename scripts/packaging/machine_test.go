@@ -141,12 +141,12 @@ func (m *machine) sh(script string) string {
 	return m.run("sh", "-ec", script)
 }
 
-// ask runs storagectl and reads the JSON that it prints.
+// ask runs storagedctl and reads the JSON that it prints.
 func (m *machine) ask(answer any, argv ...string) {
 	m.t.Helper()
-	out := m.run(append(append([]string{"storagectl"}, argv...), "-o", "json")...)
+	out := m.run(append(append([]string{"storagedctl"}, argv...), "-o", "json")...)
 	if err := json.Unmarshal([]byte(out), answer); err != nil {
-		m.t.Fatalf("storagectl %q: %v\n%s", argv, err, out)
+		m.t.Fatalf("storagedctl %q: %v\n%s", argv, err, out)
 	}
 }
 

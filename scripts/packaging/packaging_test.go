@@ -121,9 +121,9 @@ func holdTheSame(t *testing.T, dir string) {
 		t.Errorf("the .deb holds\n%s\nthe .rpm\n%s", strings.Join(deb, "\n"), strings.Join(rpm, "\n"))
 	}
 	for _, want := range []string{
-		"0755 root:root /usr/sbin/storaged ", "0755 root:root /usr/bin/storagectl ", "0755 root:root /usr/libexec/storaged/storage-helper ",
+		"0755 root:root /usr/sbin/storaged ", "0755 root:root /usr/bin/storagedctl ", "0755 root:root /usr/libexec/storaged/storage-helper ",
 		"0644 root:root /etc/storaged/storaged.toml ", "0644 root:root /usr/lib/systemd/system/storaged.service ",
-		"0644 root:root /usr/share/man/man8/storagectl.8.gz ",
+		"0644 root:root /usr/share/man/man8/storagedctl.8.gz ",
 	} {
 		if !slices.ContainsFunc(deb, func(f string) bool { return strings.HasPrefix(f, want) }) {
 			t.Errorf("no %q in\n%s", want, strings.Join(deb, "\n"))
@@ -240,14 +240,14 @@ func (s *service) startBySocket() {
 	if state := s.property("ActiveState"); state != "active" {
 		s.t.Errorf("the service is %s", state)
 	}
-	s.sh(`storagectl --socket /run/storaged/storaged-ro.sock status >/dev/null
+	s.sh(`storagedctl --socket /run/storaged/storaged-ro.sock status >/dev/null
 		mkdir -p /srv/pool /var/lib/storaged/mine
-		storagectl pool create images --target /srv/pool
-		storagectl pool create mine --target /var/lib/storaged/mine
-		storagectl vol create mine/kept.raw 1M
-		storagectl vol create images/base.raw 192M --allocation none
+		storagedctl pool create images --target /srv/pool
+		storagedctl pool create mine --target /var/lib/storaged/mine
+		storagedctl vol create mine/kept.raw 1M
+		storagedctl vol create images/base.raw 192M --allocation none
 		dd if=/dev/urandom of=/srv/pool/base.raw bs=1M count=192 conv=notrunc status=none`)
-	s.job = s.run("storagectl", "vol", "clone", "images/base.raw", "images/copy.raw", "--reflink", "never", "--limit", "256K", "--detach")
+	s.job = s.run("storagedctl", "vol", "clone", "images/base.raw", "images/copy.raw", "--reflink", "never", "--limit", "256K", "--detach")
 	s.until("the clone has begun", func() bool { return s.clone().Progress.Done > 0 })
 	s.until("systemctl status tells of it", func() bool { return strings.HasPrefix(s.property("StatusText"), "1 jobs running") })
 }
@@ -285,7 +285,7 @@ func (s *service) upgrade() {
 	if st.Version != "1.1.0" || st.Limits.Running != 9 || i < 0 || st.Helpers[i].Version != "1.0.0" || !st.Helpers[i].Foreign {
 		s.t.Errorf("status is %+v", st)
 	}
-	if text := s.run("storagectl", "status"); !strings.Contains(text, "runs 1.0.0") {
+	if text := s.run("storagedctl", "status"); !strings.Contains(text, "runs 1.0.0") {
 		s.t.Errorf("nobody is told that the helper is older:\n%s", text)
 	}
 }
@@ -295,7 +295,7 @@ func (s *service) stop() {
 	s.survives(func() {
 		s.run("systemctl", "stop", "storaged.socket", "storaged-ro.socket", "storaged.service")
 		s.run("test", "-d", "/proc/"+pid)
-		if out, err := s.try("storagectl", "status"); err == nil {
+		if out, err := s.try("storagedctl", "status"); err == nil {
 			s.t.Errorf("the stopped daemon answers: %s", out)
 		}
 		s.run("systemctl", "start", "storaged.socket", "storaged-ro.socket", "storaged.service")
@@ -322,7 +322,7 @@ func (s *service) drain() {
 	if state := s.property("ActiveState"); state != "deactivating" {
 		s.t.Errorf("the service is %s", state)
 	}
-	s.run("storagectl", "job", "limit", s.job, "none")
+	s.run("storagedctl", "job", "limit", s.job, "none")
 	s.until("the daemon has left", func() bool { return s.property("ActiveState") == "inactive" })
 	if j := s.clone(); j.State != record.Succeeded { // starts it again
 		s.t.Errorf("the clone is %s (%+v)", j.State, j.Error)

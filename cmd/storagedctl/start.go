@@ -186,7 +186,7 @@ func (o *outcome) news() (texts []string) {
 		return nil
 	}
 	for ; o.warned < len(o.job.Warnings); o.warned++ {
-		texts = append(texts, fmt.Sprintf("storagectl: warning: job %d: %s", o.job.Number, o.job.Warnings[o.warned]))
+		texts = append(texts, fmt.Sprintf("storagedctl: warning: job %d: %s", o.job.Number, o.job.Warnings[o.warned]))
 	}
 	return texts
 }
@@ -204,7 +204,7 @@ func (s *session) verdict(outcomes []outcome) error {
 		return errors.Join(errs...)
 	}
 	for _, err := range errs {
-		cmdline.PrintError(cmdline.Output(s.errs), "storagectl", err)
+		cmdline.PrintError(cmdline.Output(s.errs), "storagedctl", err)
 	}
 	e := record.Errorf(record.Partial, "%d of %d failed", len(errs), len(outcomes))
 	if len(errs) == len(outcomes) && sameExit(errs) {
@@ -240,7 +240,7 @@ func jobError(j *record.Job) error {
 	e.Message = jobTitle(j) + " failed: " + e.Message
 	// With other codes the log holds no more than the error.
 	if e.Hint == "" && slices.Contains([]record.Code{record.Internal, record.Killed, record.Inconsistent}, e.Code) {
-		e.Hint = fmt.Sprintf("storagectl job log %d", j.Number)
+		e.Hint = fmt.Sprintf("storagedctl job log %d", j.Number)
 	}
 	return &e
 }

@@ -39,7 +39,7 @@ func (t *tool) jobCommand() *cli.Command {
 			{Name: "resume", Usage: "the opposite of pause", ArgsUsage: "[JOB…]", Flags: selecting(), Action: t.changing(jobResume)},
 			{
 				Name: "limit", Usage: "bound the rate of a job, in bytes per second", ArgsUsage: "[JOB] RATE|none",
-				Description: "Examples:\n  storagectl job limit 412 100M\n  storagectl job limit --kind volume.clone 100M", Flags: selecting(), Action: t.changing(jobLimit),
+				Description: "Examples:\n  storagedctl job limit 412 100M\n  storagedctl job limit --kind volume.clone 100M", Flags: selecting(), Action: t.changing(jobLimit),
 			},
 			{Name: "priority", Usage: "schedule a job before or after others", ArgsUsage: "[JOB] interactive|normal|background", Flags: selecting(), Action: t.changing(jobPriority)},
 			{Name: "retry", Usage: "start a job like one that has ended", ArgsUsage: "JOB", Flags: retryFlags(), Action: t.changing(jobRetry)},
@@ -80,7 +80,7 @@ func (t *tool) jobCancelCommand(name, words string) *cli.Command {
 	return &cli.Command{
 		Name: name, Usage: "cancel jobs and wait until their work has stopped", ArgsUsage: "[JOB…]",
 		Description: "Jobs that are selected by flags are listed first and asked about; where there is no terminal,\n" +
-			"--yes is needed.\n\nExamples:\n  storagectl " + words + " 412\n  storagectl " + words + " --state queued --pool images",
+			"--yes is needed.\n\nExamples:\n  storagedctl " + words + " 412\n  storagedctl " + words + " --state queued --pool images",
 		Flags: destroying(selecting(
 			&cli.BoolFlag{Name: "now", Usage: "without giving the helper time to clean up by itself"},
 			&cli.BoolFlag{Name: "detach", Usage: "do not wait"}, timeoutFlag())...),
@@ -300,7 +300,7 @@ func endFields(s *session, j record.Job) []field {
 		fields = append(fields, field{"Afterwards", aftermath(&j)})
 	}
 	if r := j.Resumable; r != nil {
-		fields = append(fields, field{"Resumable", fmt.Sprintf("from %s of %s, by storagectl job retry %d", quantity.FormatBytes(r.Done), quantity.FormatBytes(r.Total), j.Number)})
+		fields = append(fields, field{"Resumable", fmt.Sprintf("from %s of %s, by storagedctl job retry %d", quantity.FormatBytes(r.Done), quantity.FormatBytes(r.Total), j.Number)})
 	}
 	if j.RetryOf != nil {
 		text := fmt.Sprintf("job %d", *j.RetryOf)

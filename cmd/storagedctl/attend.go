@@ -378,7 +378,7 @@ func (a *attendance) rank() string {
 	return fmt.Sprintf("%d of %d left", over, len(a.jobs))
 }
 
-func (a *attendance) say(text string) { a.display.Note("storagectl: " + text) }
+func (a *attendance) say(text string) { a.display.Note("storagedctl: " + text) }
 
 // signal answers a signal by the rules of leaving.
 func (a *attendance) signal(ctx context.Context, sig os.Signal) error {
@@ -393,7 +393,7 @@ func (a *attendance) signal(ctx context.Context, sig os.Signal) error {
 		return nil
 	case interrupt && a.ours:
 		return a.left(record.CanceledCode, "left while canceling").
-			WithHint("storagectl job show %s", a.numbers("NUMBER"))
+			WithHint("storagedctl job show %s", a.numbers("NUMBER"))
 	case interrupt:
 		return record.Errorf(record.CanceledCode, "left; %s on", a.goes())
 	}
@@ -404,7 +404,7 @@ func (a *attendance) signal(ctx context.Context, sig os.Signal) error {
 func (a *attendance) letGo() error {
 	if a.unanswered > 0 {
 		return record.Errorf(record.CanceledCode, "left before the daemon had answered; a job may have been started").
-			WithHint("storagectl list")
+			WithHint("storagedctl list")
 	}
 	a.say(a.goes() + " on")
 	if !a.ours {
@@ -456,12 +456,12 @@ func (a *attendance) replied(err error) {
 func (a *attendance) timedOut() error {
 	d := cmdline.Duration(a.cli, "timeout")
 	return a.left(record.TimedOut, "not over after "+quantity.FormatDuration(*d)).
-		WithHint("storagectl job wait %s", a.numbers("NUMBER"))
+		WithHint("storagedctl job wait %s", a.numbers("NUMBER"))
 }
 
 func (a *attendance) givenUp(err error) error {
 	return record.Errorf(record.Unreachable, "%s; gave up after %s: the outcome of %s is unknown", err, quantity.FormatDuration(a.patience), a.alive()).
-		WithHint("storagectl job wait %s", a.numbers("NUMBER"))
+		WithHint("storagedctl job wait %s", a.numbers("NUMBER"))
 }
 
 // left is the error of leaving early.

@@ -48,8 +48,8 @@ func (s *session) chosen(ctx context.Context, ids []string, state string) ([]str
 	case s.selects() && len(ids) > 0:
 		return nil, cmdline.Usagef("name jobs or select them by flags, not both")
 	case !s.selects() && len(ids) == 0:
-		return nil, cmdline.Usagef("%q needs JOB, or flags that select jobs", "storagectl "+s.verb()).
-			WithHint("storagectl %s --help", s.verb())
+		return nil, cmdline.Usagef("%q needs JOB, or flags that select jobs", "storagedctl "+s.verb()).
+			WithHint("storagedctl %s --help", s.verb())
 	case !s.selects():
 		return ids, nil
 	}

@@ -107,7 +107,7 @@ func TestEndSaysWhatIsLeft(t *testing.T) {
 		t.Errorf("after its retry: %q", got)
 	}
 	j.Resumable = &record.Resumable{Done: 1, Total: 2}
-	if got := aftermath(&j); got != "what was made of a/c is kept for storagectl job retry 7" {
+	if got := aftermath(&j); got != "what was made of a/c is kept for storagedctl job retry 7" {
 		t.Errorf("before its retry: %q", got)
 	}
 	j.Resumable, j.OnFailure = nil, record.KeepOnFailure

@@ -16,7 +16,7 @@ func (t *tool) drainCommand() *cli.Command {
 		Name: "drain", Usage: "take no new jobs, begin none that wait, and wait for those that run",
 		Description: "Before maintenance. Ctrl-C and --timeout end the waiting and leave the drain on. It ends with\n" +
 			"--off, and with the daemon: one that is started anew takes jobs.\n\n" +
-			"Examples:\n  storagectl drain --timeout 10m\n  storagectl drain --off",
+			"Examples:\n  storagedctl drain --timeout 10m\n  storagedctl drain --off",
 		Flags: []cli.Flag{
 			timeoutFlag(),
 			&cli.BoolFlag{Name: "off", Usage: "take new jobs again"},

@@ -114,7 +114,7 @@ func (f *fake) start(s api.Submit, r any, kind record.Kind, objects ...record.Ob
 	j := record.Job{
 		ID: fmt.Sprintf("0199a0b4-3c5d-7e6f-8a9b-%012d", n), Number: n, Kind: kind, Class: record.Async, State: record.Queued,
 		Objects: objects, Progress: record.Progress{Unit: "bytes", Bounded: true}, Created: day, Cancelable: true, Owner: record.Owner{
-			UID: 1000, User: "alice", LoginUser: "alice", PID: 4711, Command: "storagectl", Via: "rest"}, Priority: record.Medium,
+			UID: 1000, User: "alice", LoginUser: "alice", PID: 4711, Command: "storagedctl", Via: "rest"}, Priority: record.Medium,
 	}
 	f.keys[s.Key] = len(f.jobs)
 	f.jobs = append(f.jobs, j)
@@ -643,7 +643,7 @@ func (d *daemon) runTool(t *tool, line string) (out, errs string, code int) {
 	d.t.Helper()
 	var o, e bytes.Buffer
 	t.out, t.errs, t.patience = &o, &e, max(t.patience, 10*time.Second)
-	args := append([]string{"storagectl", "--socket", d.socket}, strings.Fields(line)...)
+	args := append([]string{"storagedctl", "--socket", d.socket}, strings.Fields(line)...)
 	code = t.program().Main(args)
 	return o.String(), e.String(), code
 }

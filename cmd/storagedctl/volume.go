@@ -33,8 +33,8 @@ func (t *tool) volumeMakingVerbs() []*cli.Command {
 			Description: "A raw volume is fully allocated unless --allocation says otherwise. With --from it gets that content\n" +
 				"before it gets its name; then it is as large, unless SIZE is more, and takes what its data takes. A file\n" +
 				"in another format than raw is put as it is, with --format: it must begin like one, and has its size itself.\n\n" +
-				"Examples:\n  storagectl vol create images/vm1.raw 10G\n  storagectl vol create images/vm2.raw 10G --allocation none\n" +
-				"  storagectl vol create images/vm3.raw --from vm3.img\n  storagectl vol create images/vm4.qcow2 --from vm4.qcow2 --format qcow2",
+				"Examples:\n  storagedctl vol create images/vm1.raw 10G\n  storagedctl vol create images/vm2.raw 10G --allocation none\n" +
+				"  storagedctl vol create images/vm3.raw --from vm3.img\n  storagedctl vol create images/vm4.qcow2 --from vm4.qcow2 --format qcow2",
 			Flags: jobFlags(append(uploadFlags(),
 				&cli.StringFlag{Name: "from", Usage: "`FILE|-` with its content"},
 				&cli.StringFlag{Name: "format", Usage: "its format; raw without: `FORMAT`"},
@@ -44,7 +44,7 @@ func (t *tool) volumeMakingVerbs() []*cli.Command {
 		},
 		{
 			Name: "clone", Usage: "copy a volume", ArgsUsage: "VOL POOL/NAME…",
-			Description: "Example: storagectl vol clone images/base.raw images/vm1.raw images/vm2.raw",
+			Description: "Example: storagedctl vol clone images/base.raw images/vm1.raw images/vm2.raw",
 			Flags: jobFlags(
 				&cli.StringFlag{Name: "format", Usage: "its format; the source's without: `FORMAT`"},
 				&cli.StringFlag{Name: "size", Usage: "its capacity; the source's without: `SIZE`"},
@@ -60,7 +60,7 @@ func (t *tool) volumeChangingVerbs() []*cli.Command {
 	return []*cli.Command{
 		{
 			Name: "resize", Usage: "give a volume another capacity", ArgsUsage: "VOL SIZE|+SIZE",
-			Description: "Example: storagectl vol resize images/vm1.raw +5G",
+			Description: "Example: storagedctl vol resize images/vm1.raw +5G",
 			Flags: jobFlags(
 				&cli.BoolFlag{Name: "shrink", Usage: "although that cuts off the end of its content"},
 				&cli.BoolFlag{Name: "allocate", Usage: "allocate what is added"}, yesFlag()),
@@ -69,7 +69,7 @@ func (t *tool) volumeChangingVerbs() []*cli.Command {
 		t.wipeVerb(),
 		{
 			Name: "verify", Usage: "read a volume and give its checksum", ArgsUsage: "VOL",
-			Description: "The checksum is recorded with the volume. It is compared with --checksum, and without\nthat with what was recorded before, unless the volume was changed since; a content that\ndiffers is exit code 10.\n\nExample: storagectl vol verify images/base.raw",
+			Description: "The checksum is recorded with the volume. It is compared with --checksum, and without\nthat with what was recorded before, unless the volume was changed since; a content that\ndiffers is exit code 10.\n\nExample: storagedctl vol verify images/base.raw",
 			Flags:       jobFlags(&cli.StringFlag{Name: "checksum", Usage: "sha256 or crc32c; with :HEX what it should have: `CHECKSUM`"}),
 			Action:      t.changing(volumeVerify),
 		},
@@ -81,7 +81,7 @@ func (t *tool) volumePartingVerbs() []*cli.Command {
 		{
 			Name: "move", Usage: "give a volume another name, in its pool or another", ArgsUsage: "VOL POOL/NAME",
 			Description: "To a pool on another file system it is copied, and removed when the copy is complete. A volume\nthat is in use, or that others stand on, is refused.\n\n" +
-				"Example: storagectl vol move images/vm1.raw archive/vm1.raw",
+				"Example: storagedctl vol move images/vm1.raw archive/vm1.raw",
 			Flags:  jobFlags(),
 			Action: t.changing(volumeMove),
 		},
@@ -108,7 +108,7 @@ func (t *tool) wipeVerb() *cli.Command {
 			"  bsi                      nine times\n" +
 			"  pfitzner33, gutmann      33 and 35 times\n" +
 			"  trim                     overwrites nothing: it gives the blocks back\n\n" +
-			"Example: storagectl vol wipe images/old.raw --verify",
+			"Example: storagedctl vol wipe images/old.raw --verify",
 		Flags: jobFlags(
 			&cli.StringFlag{Name: "algorithm", Usage: "how; zero without: `ALGORITHM`"},
 			&cli.BoolFlag{Name: "verify", Usage: "read it back"},

@@ -32,13 +32,13 @@ func (t *tool) poolDefiningVerbs() []*cli.Command {
 		{
 			Name: "define", Usage: "record a pool without touching storage", ArgsUsage: "[NAME]",
 			Description: "The definition comes from flags, or with -f from a file of JSON as \"pool show -o json\" prints it.\n\n" +
-				"Example: storagectl pool define images --target /srv/images",
+				"Example: storagedctl pool define images --target /srv/images",
 			Flags: append(definitionFlags(), &cli.BoolFlag{Name: "dry-run", Usage: "show what would be recorded, and do nothing"}), Action: t.changing(poolDefine),
 		},
 		{
 			Name: "create", Usage: "define a pool and start it", ArgsUsage: "[NAME]",
 			Description: "For a dir pool a missing directory is made; for other types --build makes the storage.\n\n" +
-				"Example: storagectl pool create images --target /srv/images",
+				"Example: storagedctl pool create images --target /srv/images",
 			Flags:  jobFlags(append(definitionFlags(), &cli.BoolFlag{Name: "build", Usage: "make the pool's storage first"})...),
 			Action: t.changing(poolCreate),
 		},
@@ -76,7 +76,7 @@ func (t *tool) poolPartingVerbs() []*cli.Command {
 		{
 			Name: "evacuate", Usage: "move the volumes of a pool to another", ArgsUsage: "POOL",
 			Description: "One after the other, each as by \"vol move\". One that cannot be moved stays, and makes the exit code 11.\nBetween two volumes other jobs get their turn.\n\n" +
-				"Example: storagectl pool evacuate images --to archive --only 'vm*'",
+				"Example: storagedctl pool evacuate images --to archive --only 'vm*'",
 			Flags: jobFlags(
 				&cli.StringFlag{Name: "to", Usage: "the pool to move to: `POOL`"},
 				&cli.StringFlag{Name: "only", Usage: "only volumes whose names match: `GLOB`"},
@@ -216,7 +216,7 @@ func (s *session) definition() (api.PoolDefine, error) {
 		def.Name = name
 	}
 	if def.Name == "" {
-		return def, cmdline.Usagef("the pool needs a name").WithHint("usage: storagectl %s %s", s.verb(), s.cli.Command.ArgsUsage)
+		return def, cmdline.Usagef("the pool needs a name").WithHint("usage: storagedctl %s %s", s.verb(), s.cli.Command.ArgsUsage)
 	}
 	s.defineByFlags(&def)
 	return def, absolute(&def.Target.Path)
@@ -391,7 +391,7 @@ func poolCreate(ctx context.Context, s *session) error {
 			}
 			if same.State != record.PoolActive {
 				return nil, record.Errorf(record.Exists, "pool %q exists and is %s", same.Name, same.State).
-					WithHint("storagectl pool start %s", same.Name)
+					WithHint("storagedctl pool start %s", same.Name)
 			}
 			return same, nil
 		},
@@ -408,7 +408,7 @@ func (s *session) halfCreated(ctx context.Context, name string, failure error) e
 	if err != nil || p.State != record.PoolInactive {
 		return failure
 	}
-	return e.WithHint("the pool stays defined: storagectl pool start %s tries again, storagectl pool undefine %s forgets it", name, name)
+	return e.WithHint("the pool stays defined: storagedctl pool start %s tries again, storagedctl pool undefine %s forgets it", name, name)
 }
 
 func poolBuild(ctx context.Context, s *session) error {
@@ -468,7 +468,7 @@ func poolEvacuate(ctx context.Context, s *session) error {
 		KeepSource: s.cli.Bool("keep-source"), OnError: s.cli.String("on-error"), JobOptions: s.jobOptions(),
 	}
 	if r.To == "" {
-		return cmdline.Usagef("\"storagectl pool evacuate\" needs --to POOL")
+		return cmdline.Usagef("\"storagedctl pool evacuate\" needs --to POOL")
 	}
 	if !r.KeepSource {
 		err := s.confirm(ctx, ruin{

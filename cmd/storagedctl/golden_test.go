@@ -18,11 +18,11 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// TestMain lets the test binary be storagectl too, for tests that need a
+// TestMain lets the test binary be storagedctl too, for tests that need a
 // process of its own.
 func TestMain(m *testing.M) {
 	time.Local = time.UTC
-	if os.Getenv("STORAGECTL_MAIN") == "1" {
+	if os.Getenv("STORAGEDCTL_MAIN") == "1" {
 		main()
 	}
 	code := m.Run()
@@ -67,7 +67,7 @@ func transcript(d *daemon, lines ...string) string {
 	var b strings.Builder
 	for _, line := range lines {
 		out, errs, code := d.run(line)
-		fmt.Fprintf(&b, "$ storagectl %s\n%s", line, out)
+		fmt.Fprintf(&b, "$ storagedctl %s\n%s", line, out)
 		for l := range strings.Lines(errs) {
 			b.WriteString("2> " + l)
 		}
@@ -173,7 +173,7 @@ func TestHelpOfEveryCommand(t *testing.T) {
 	walk = func(path []string, commands []*cli.Command) {
 		var out, errs bytes.Buffer
 		tl := &tool{out: &out, errs: &errs}
-		args := append(append([]string{"storagectl"}, path...), "--help")
+		args := append(append([]string{"storagedctl"}, path...), "--help")
 		if code := tl.program().Main(args); code != 0 || errs.Len() > 0 {
 			t.Errorf("%s: exit %d, %s", args, code, errs.String())
 		}

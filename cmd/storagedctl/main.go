@@ -1,4 +1,4 @@
-// Storagectl is the command line of storaged: a client of its REST socket and
+// Storagedctl is the command line of storaged: a client of its REST socket and
 // nothing else. Its grammar is the tree of commands; --help prints it.
 package main
 

@@ -14,7 +14,7 @@ import (
 	"storaged/internal/term"
 )
 
-// tool is storagectl with what it touches of the world.
+// tool is storagedctl with what it touches of the world.
 type tool struct {
 	in       io.Reader
 	out      io.Writer // results
@@ -34,17 +34,17 @@ Ctrl-\ (SIGQUIT) and SIGHUP leave and let the job go on. --detach does not wait.
 "job wait", "job watch" and "events" only ever leave.`
 
 const examples = `Examples:
-  storagectl pool create images --target /srv/images
-  storagectl vol create images/vm1.raw 10G
-  storagectl vol clone images/vm1.raw images/vm2.raw --limit 100M
-  storagectl list
-  storagectl kill 412
-  storagectl vol delete images/vm2.raw --yes`
+  storagedctl pool create images --target /srv/images
+  storagedctl vol create images/vm1.raw 10G
+  storagedctl vol clone images/vm1.raw images/vm2.raw --limit 100M
+  storagedctl list
+  storagedctl kill 412
+  storagedctl vol delete images/vm2.raw --yes`
 
 // program is the tree of commands.
 func (t *tool) program() cmdline.Program {
 	app := &cli.App{
-		Name: "storagectl", Usage: "manage storage pools, volumes and the jobs on them",
+		Name: "storagedctl", Usage: "manage storage pools, volumes and the jobs on them",
 		Description: about, Flags: globalFlags(), Version: build.Version(),
 		Reader: t.in, Writer: t.out, ErrWriter: t.errs,
 		Commands: append([]*cli.Command{t.poolCommand(), t.volumeCommand(), t.jobCommand()}, t.hostCommands()...),

@@ -33,14 +33,14 @@ func TestTimeoutEndsTheWaitingAndNotTheJob(t *testing.T) {
 		tl.after = func(time.Duration) <-chan time.Time { return expired }
 		code := make(chan int)
 		go func() {
-			code <- tl.program().Main(append([]string{"storagectl", "--socket", d.socket}, strings.Fields(line)...))
+			code <- tl.program().Main(append([]string{"storagedctl", "--socket", d.socket}, strings.Fields(line)...))
 		}()
 		errs.expect("job 410")
 		expired <- time.Now()
 		if c := await(t, code); c != record.ExitTimedOut || d.state(410) != record.Running {
 			t.Errorf("%s: exit %d, the job is %s", line, c, d.state(410))
 		}
-		expectAll(t, errs.String(), "not over after 4 h", "job 410 (volume.clone images/x)", "hint: storagectl job wait 410")
+		expectAll(t, errs.String(), "not over after 4 h", "job 410 (volume.clone images/x)", "hint: storagedctl job wait 410")
 	}
 }
 
@@ -64,14 +64,14 @@ func TestGivingUpADaemonThatStaysAway(t *testing.T) {
 	tl.out, tl.errs, tl.patience = out, errs, 300*time.Millisecond
 	code := make(chan int)
 	go func() {
-		code <- tl.program().Main([]string{"storagectl", "--socket", d.socket, "vol", "clone", "images/base.raw", "images/x"})
+		code <- tl.program().Main([]string{"storagedctl", "--socket", d.socket, "vol", "clone", "images/base.raw", "images/x"})
 	}()
 	errs.expect("job 410")
 	d.stop()
 	if c := await(t, code); c != record.ExitUnreachable {
 		t.Errorf("exit %d", c)
 	}
-	expectAll(t, errs.String(), "gave up after 300 ms: the outcome of job 410 (volume.clone images/x) is unknown", "hint: storagectl job wait 410")
+	expectAll(t, errs.String(), "gave up after 300 ms: the outcome of job 410 (volume.clone images/x) is unknown", "hint: storagedctl job wait 410")
 	d.serve()
 }
 
@@ -84,7 +84,7 @@ func TestNoDaemonIsSaidAtOnce(t *testing.T) {
 			t.Errorf("%s: exit %d, %s", line, code, errs)
 		}
 	}
-	if out, _, code := d.run("version"); code != 0 || !strings.Contains(out, "storagectl:") {
+	if out, _, code := d.run("version"); code != 0 || !strings.Contains(out, "storagedctl:") {
 		t.Errorf("version without a daemon: exit %d, %q", code, out)
 	}
 	d.serve()
@@ -277,7 +277,7 @@ func TestBadInputTouchesNothing(t *testing.T) {
 		var out, errs bytes.Buffer
 		tl := quiet()
 		tl.out, tl.errs, tl.patience = &out, &errs, time.Second
-		code := tl.program().Main(append([]string{"storagectl", "--socket", d.socket}, line...))
+		code := tl.program().Main(append([]string{"storagedctl", "--socket", d.socket}, line...))
 		if code != record.ExitUsage || out.Len() > 0 || strings.Count(errs.String(), "error:") != 1 {
 			t.Errorf("%q: exit %d, %q %q", line, code, out.String(), errs.String())
 		}
@@ -311,10 +311,10 @@ func TestDestructionNeedsYesWithoutATerminal(t *testing.T) {
 func TestBusyNamesTheHolder(t *testing.T) {
 	d := newDaemon(t)
 	d.refuse["images/base.raw"] = record.Errorf(record.Busy, "images/base.raw is busy: read by job 410 (volume.clone, alice, since 09:12, ends about 09:40)").
-		WithHint("--lock-wait 40m, or storagectl job cancel 410")
+		WithHint("--lock-wait 40m, or storagedctl job cancel 410")
 	_, errs, code := d.run("vol wipe images/base.raw --yes")
-	want := "storagectl: error: images/base.raw is busy: read by job 410 (volume.clone, alice, since 09:12, ends about 09:40)\n" +
-		"storagectl: hint: --lock-wait 40m, or storagectl job cancel 410\n"
+	want := "storagedctl: error: images/base.raw is busy: read by job 410 (volume.clone, alice, since 09:12, ends about 09:40)\n" +
+		"storagedctl: hint: --lock-wait 40m, or storagedctl job cancel 410\n"
 	if errs != want || code != record.ExitBusy {
 		t.Errorf("exit %d\n%s", code, errs)
 	}
@@ -327,7 +327,7 @@ func TestWarningsDoNotChangeTheExitCode(t *testing.T) {
 		j.Warnings = []string{"the helper died after its result"}
 	}
 	_, errs, code := d.run("vol create images/x 1G")
-	if code != 0 || !strings.Contains(errs, "storagectl: warning: job 410: the helper died after its result\n") {
+	if code != 0 || !strings.Contains(errs, "storagedctl: warning: job 410: the helper died after its result\n") {
 		t.Errorf("exit %d, %s", code, errs)
 	}
 	if out, errs, code := d.run("vol create images/y 1G --quiet"); out != "" || errs != "" || code != 0 {
@@ -418,7 +418,7 @@ func TestLogIsFollowedToItsEnd(t *testing.T) {
 	tl.out, tl.errs = out, newScreen(t)
 	code := make(chan int)
 	go func() {
-		code <- tl.program().Main([]string{"storagectl", "--socket", d.socket, "job", "log", "-f", "410"})
+		code <- tl.program().Main([]string{"storagedctl", "--socket", d.socket, "job", "log", "-f", "410"})
 	}()
 	out.expect("first\n")
 	d.locked(func(f *fake) { f.nextLog[410] = "first\nsecond\n" })
@@ -439,7 +439,7 @@ func TestEventsAreResumedBehindTheLastOne(t *testing.T) {
 	start := d.firstEvent()
 	code := make(chan int)
 	go func() {
-		code <- tl.program().Main([]string{"storagectl", "--socket", d.socket, "events", "-o", "jsonl", "--after", fmt.Sprint(start)})
+		code <- tl.program().Main([]string{"storagedctl", "--socket", d.socket, "events", "-o", "jsonl", "--after", fmt.Sprint(start)})
 	}()
 	out.expect("job.ended")
 	d.stop()
@@ -531,7 +531,7 @@ func TestCompletionOnEveryPrefix(t *testing.T) {
 	try := func(words ...string) string {
 		var out, errs bytes.Buffer
 		tl := &tool{out: &out, errs: &errs}
-		args := append([]string{"storagectl", "__complete", "--socket", d.socket}, words...)
+		args := append([]string{"storagedctl", "__complete", "--socket", d.socket}, words...)
 		if code := tl.program().Main(args); code != 0 || errs.Len() > 0 {
 			t.Fatalf("%q: exit %d, %s", words, code, errs.String())
 		}
@@ -597,7 +597,7 @@ func TestCompletionAsksTheDaemonForNames(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		tl := &tool{out: &out, errs: &out}
-		tl.program().Main(append([]string{"storagectl", "__complete", "--socket", d.socket}, strings.Split(line, " ")...))
+		tl.program().Main(append([]string{"storagedctl", "__complete", "--socket", d.socket}, strings.Split(line, " ")...))
 		var got []string
 		for l := range strings.Lines(out.String()) {
 			typed, _, _ := strings.Cut(strings.TrimSpace(l), "\t")
@@ -624,7 +624,7 @@ func TestDownloadIntoAPoolIsRefused(t *testing.T) {
 		f.pools["isos"] = p
 	})
 	_, errs, code := d.run("vol download images/vm1.raw " + filepath.Join(dir, "other.raw"))
-	if code != record.ExitUsage || !strings.Contains(errs, `that is in pool "isos"`) || !strings.Contains(errs, "storagectl vol clone images/vm1.raw isos/other.raw") {
+	if code != record.ExitUsage || !strings.Contains(errs, `that is in pool "isos"`) || !strings.Contains(errs, "storagedctl vol clone images/vm1.raw isos/other.raw") {
 		t.Errorf("exit %d: %s", code, errs)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
@@ -666,7 +666,7 @@ func TestFailedDownloadLeavesNothing(t *testing.T) {
 	var out, errs bytes.Buffer
 	tl := quiet()
 	tl.out, tl.errs = &out, &errs
-	if code := tl.program().Main([]string{"storagectl", "--socket", d.socket, "vol", "download", "images/vm1.raw", ""}); code != record.ExitUsage {
+	if code := tl.program().Main([]string{"storagedctl", "--socket", d.socket, "vol", "download", "images/vm1.raw", ""}); code != record.ExitUsage {
 		t.Errorf("an empty name: exit %d: %s", code, errs.String())
 	}
 }

@@ -62,7 +62,7 @@ func (s *screen) expect(text string) {
 	}
 }
 
-// process is storagectl as a process of its own.
+// process is storagedctl as a process of its own.
 type process struct {
 	*exec.Cmd
 	t         testing.TB
@@ -75,7 +75,7 @@ func (d *daemon) spawn(line string, prepare func(*exec.Cmd)) *process {
 	d.t.Helper()
 	p := &process{t: d.t, out: newScreen(d.t), errs: newScreen(d.t), ended: make(chan error, 1)}
 	p.Cmd = exec.Command(os.Args[0], append([]string{"--socket", d.socket}, strings.Fields(line)...)...)
-	p.Env = append(os.Environ(), "STORAGECTL_MAIN=1", "GORACE=atexit_sleep_ms=0", "TERM=xterm", "NO_COLOR=1")
+	p.Env = append(os.Environ(), "STORAGEDCTL_MAIN=1", "GORACE=atexit_sleep_ms=0", "TERM=xterm", "NO_COLOR=1")
 	p.Stdout, p.Stderr = p.out, p.errs
 	if prepare != nil {
 		prepare(p.Cmd)
@@ -175,7 +175,7 @@ func TestFirstInterruptCancelsAndWaits(t *testing.T) {
 			t.Errorf("%v: the job is %s", sig, d.state(410))
 		}
 		expectAll(t, p.errs.String(), "canceling job 410 (volume.clone images/x); the unfinished images/x will be removed",
-			"storagectl: error: job 410 (volume.clone images/x) was canceled by alice: what it had done is undone")
+			"storagedctl: error: job 410 (volume.clone images/x) was canceled by alice: what it had done is undone")
 	}
 }
 
@@ -194,7 +194,7 @@ func TestSecondInterruptLeavesAtOnce(t *testing.T) {
 	if d.state(410) != record.Canceling {
 		t.Errorf("the job is %s", d.state(410))
 	}
-	expectAll(t, p.errs.String(), "left while canceling: job 410 (volume.wipe images/vm1.raw)", "hint: storagectl job show 410")
+	expectAll(t, p.errs.String(), "left while canceling: job 410 (volume.wipe images/vm1.raw)", "hint: storagedctl job show 410")
 }
 
 func TestInterruptOfProcessAndGroupIsOne(t *testing.T) {
@@ -286,7 +286,7 @@ func TestWarningIsToldWhileTheJobGoesOn(t *testing.T) {
 	p.errs.expect("job 410")
 	const warning = "the result of the job cannot be saved yet: no space"
 	d.end(410, func(j *record.Job) { j.Warnings = []string{warning} }) // it only changes
-	p.errs.expect("storagectl: warning: job 410: " + warning)
+	p.errs.expect("storagedctl: warning: job 410: " + warning)
 	d.end(410, succeeded)
 	if code := p.code(); code != 0 || strings.Count(p.errs.String(), warning) != 1 {
 		t.Errorf("exit %d: %s", code, p.errs.String())

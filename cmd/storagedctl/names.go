@@ -71,7 +71,7 @@ func (s *session) volume(ctx context.Context, given string) (volumeRef, error) {
 	}
 	if len(found) == 0 {
 		return r, record.Errorf(record.NotFound, "no volume has the path %s", r.path).
-			WithHint("storagectl pool refresh finds volumes that others made")
+			WithHint("storagedctl pool refresh finds volumes that others made")
 	}
 	return volumeRef{pool: found[0].Pool, name: found[0].Name}, nil
 }

@@ -26,7 +26,7 @@ func (t *tool) hostCommands() []*cli.Command {
 		{
 			Name: "events", Usage: "print what happens until Ctrl-C", Action: t.reading(followEvents),
 			Description: "Events have numbers: \"seq\" with -o jsonl. A line \"reset\" says that some may be missing before it,\nbecause the daemon was started anew or they are too long ago.\n\n" +
-				"Example: storagectl events -o jsonl --after 1795718181382129",
+				"Example: storagedctl events -o jsonl --after 1795718181382129",
 			Flags: []cli.Flag{&cli.StringFlag{Name: "after", Usage: "begin after the event with `NUMBER`"}},
 		},
 		t.limitsCommand(),
@@ -35,8 +35,8 @@ func (t *tool) hostCommands() []*cli.Command {
 		{Name: "version", Usage: "show the versions of this program and of the daemon", Action: t.reading(showVersion)},
 		{
 			Name: "completion", Usage: "print what a shell needs to complete command lines", ArgsUsage: "bash|zsh|fish",
-			Description: "Example: source <(storagectl completion bash)",
-			Action:      func(c *cli.Context) error { return cmdline.Completion(t.out, c.Args().First(), "storagectl") },
+			Description: "Example: source <(storagedctl completion bash)",
+			Action:      func(c *cli.Context) error { return cmdline.Completion(t.out, c.Args().First(), "storagedctl") },
 		},
 	}
 }
@@ -143,16 +143,16 @@ func showVersion(ctx context.Context, s *session) error {
 	if err == nil {
 		v.Daemon = &daemon
 	} else {
-		s.note("storagectl: " + err.Error())
+		s.note("storagedctl: " + err.Error())
 	}
 	return printOne(s, shape[versions]{
 		columns: []term.Column[versions]{
-			{Name: "storagectl", Cell: func(v versions) string { return v.Client }},
+			{Name: "storagedctl", Cell: func(v versions) string { return v.Client }},
 			{Name: "storaged", Cell: daemonVersion},
 		},
 		name: func(v versions) string { return v.Client },
 		detail: func(_ *session, v versions) []field {
-			return []field{{"storagectl", v.Client}, {"storaged", daemonVersion(v)}}
+			return []field{{"storagedctl", v.Client}, {"storaged", daemonVersion(v)}}
 		},
 	}, v)
 }

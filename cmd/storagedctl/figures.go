@@ -214,7 +214,7 @@ func leftover(j *record.Job) string {
 	draft := j.Kind == record.VolumeCreate || j.Kind == record.VolumeClone
 	switch {
 	case draft && j.Resumable != nil:
-		return fmt.Sprintf("what was made of %s is kept for storagectl job retry %d", j.Subject(), j.Number)
+		return fmt.Sprintf("what was made of %s is kept for storagedctl job retry %d", j.Subject(), j.Number)
 	case draft && j.OnFailure != record.KeepOnFailure && j.Code() != record.Inconsistent:
 		return "what was made of " + j.Subject() + " was kept for a retry"
 	}

@@ -70,9 +70,9 @@ func (s *session) printNews(n news) error {
 	case n.gone != nil:
 		return n.gone
 	case n.lost != nil:
-		s.note(fmt.Sprintf("storagectl: %s; trying again for up to %s", n.lost, quantity.FormatDuration(s.patience)))
+		s.note(fmt.Sprintf("storagedctl: %s; trying again for up to %s", n.lost, quantity.FormatDuration(s.patience)))
 	case n.back:
-		s.note("storagectl: connected to the daemon again")
+		s.note("storagedctl: connected to the daemon again")
 	case n.event == nil:
 	case s.format == "json" || s.format == "jsonl":
 		return printJSON(s.out, n.event)

@@ -27,7 +27,7 @@ func (t *tool) contentCommands() []*cli.Command {
 				"- is standard input, which ends with this command. --resume goes on where the last upload broke off;\n" +
 				"it needs the same content again, from its start. With --checksum, or if the first upload had one to\n" +
 				"hold, the whole is read back at the end.\n\n" +
-				"Examples:\n  storagectl vol upload images/vm1.raw vm1.img --yes\n  zcat vm1.img.gz | storagectl vol upload images/vm1.raw - --yes",
+				"Examples:\n  storagedctl vol upload images/vm1.raw vm1.img --yes\n  zcat vm1.img.gz | storagedctl vol upload images/vm1.raw - --yes",
 			Flags: jobFlags(append(uploadFlags(),
 				&cli.StringFlag{Name: "offset", Usage: "begin at `SIZE` of the volume"},
 				&cli.StringFlag{Name: "length", Usage: "`SIZE` of the content; all of it without"},
@@ -38,8 +38,8 @@ func (t *tool) contentCommands() []*cli.Command {
 			Name: "download", Usage: "read a volume's content into a file or a stream", ArgsUsage: "VOL FILE|-",
 			Description: "The file gets its name when it is complete, and replaces another then; holes stay holes. - is\n" +
 				"standard output.\n\n" +
-				"Examples:\n  storagectl vol download images/vm1.raw vm1.img\n" +
-				"  storagectl vol download images/vm1.raw - --sparse | ssh host storagectl vol upload images/vm1.raw - --sparse --yes",
+				"Examples:\n  storagedctl vol download images/vm1.raw vm1.img\n" +
+				"  storagedctl vol download images/vm1.raw - --sparse | ssh host storagedctl vol upload images/vm1.raw - --sparse --yes",
 			Flags: jobFlags(
 				&cli.StringFlag{Name: "offset", Usage: "begin at `SIZE` of the volume"},
 				&cli.StringFlag{Name: "length", Usage: "`SIZE` to read; up to the end without"},
@@ -206,13 +206,13 @@ func (s *session) resume(ctx context.Context, r volumeRef, req *api.VolumeUpload
 	case last.State == record.Succeeded:
 		return record.Errorf(record.WrongState, "%s has succeeded; there is nothing to go on with", jobTitle(last))
 	case !last.State.Terminal():
-		return record.Errorf(record.Busy, "%s has not ended", jobTitle(last)).WithHint("storagectl job wait %d", last.Number)
+		return record.Errorf(record.Busy, "%s has not ended", jobTitle(last)).WithHint("storagedctl job wait %d", last.Number)
 	case done == 0:
-		s.note(fmt.Sprintf("storagectl: nothing of %s is in place for certain; beginning anew", jobTitle(last)))
+		s.note(fmt.Sprintf("storagedctl: nothing of %s is in place for certain; beginning anew", jobTitle(last)))
 		req.Continues = last.ID // so that one that began elsewhere is refused
 		return nil
 	default:
-		s.note(fmt.Sprintf("storagectl: going on with %s at %s", jobTitle(last), quantity.FormatBoth(done)))
+		s.note(fmt.Sprintf("storagedctl: going on with %s at %s", jobTitle(last), quantity.FormatBoth(done)))
 		req.Offset, req.Continues = done, last.ID
 		if req.Length != nil { // given for the whole content
 			*req.Length = max(0, *req.Length-done)
@@ -286,7 +286,7 @@ func volumeDownload(ctx context.Context, s *session) error {
 	case toStream:
 		return s.downloadStream(ctx, r, req, path)
 	case s.cli.Bool("sparse"):
-		s.note("storagectl: a file has holes anyway; --sparse is for streams")
+		s.note("storagedctl: a file has holes anyway; --sparse is for streams")
 	}
 	return s.downloadFile(ctx, r, req, path)
 }
@@ -342,7 +342,7 @@ func (s *session) downloadFile(ctx context.Context, r volumeRef, req api.VolumeD
 	case err == nil:
 		return nil
 	case slices.Contains([]record.Code{record.TimedOut, record.Unreachable}, record.CodeOf(err)):
-		s.note("storagectl: if the job goes on, the content will be in " + temp) // the helper has it open
+		s.note("storagedctl: if the job goes on, the content will be in " + temp) // the helper has it open
 		return err
 	}
 	return errors.Join(err, discard(temp))
@@ -365,7 +365,7 @@ func (s *session) outside(ctx context.Context, r volumeRef, path string) error {
 		}
 		if at, err := os.Stat(p.Target.Path); err == nil && os.SameFile(at, dir) {
 			return record.Errorf(record.Invalid, "cannot download to %q: that is in pool %q", path, p.Name).
-				WithHint("storagectl vol clone %s %s/%s", r, p.Name, filepath.Base(path))
+				WithHint("storagedctl vol clone %s %s/%s", r, p.Name, filepath.Base(path))
 		}
 	}
 	return nil
@@ -387,7 +387,7 @@ func (s *session) keepDownload(ctx context.Context, job, temp, path string) erro
 		return err
 	}
 	if j.State != record.Succeeded {
-		s.note(fmt.Sprintf("storagectl: the content will be in %s when %s has ended", temp, jobTitle(&j)))
+		s.note(fmt.Sprintf("storagedctl: the content will be in %s when %s has ended", temp, jobTitle(&j)))
 		return nil
 	}
 	if err := os.Rename(temp, path); err != nil {

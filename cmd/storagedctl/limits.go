@@ -27,8 +27,8 @@ func (t *tool) limitsCommand() *cli.Command {
 				Name: "set", Usage: "change them, at once and for good",
 				Description: "Without --pool and --device they are those of all jobs together. A rate is shared by\n" +
 					"the jobs that run under it.\n\n" +
-					"Examples:\n  storagectl limits set --running 32\n  storagectl limits set --pool images --rate 100M\n" +
-					"  storagectl limits set --pool images --running none\n  storagectl limits set --running-device 2\n\n" +
+					"Examples:\n  storagedctl limits set --running 32\n  storagedctl limits set --pool images --rate 100M\n" +
+					"  storagedctl limits set --pool images --running none\n  storagedctl limits set --running-device 2\n\n" +
 					"The device of a pool is told by pool show. Its number may be another one after a reboot.",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "pool", Usage: "those of a pool: `POOL`"},
