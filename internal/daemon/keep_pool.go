@@ -387,12 +387,14 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 		s.see(v, it)
 		return s.putVolume(s.tx, "volume.found", v)
 	}
-	replaced := v.Inode != it.Inode || v.BirthNS != it.BirthNS
-	before := v.Volume
+	replaced, before := anotherFile(v, it), v.Volume
 	if replaced {
 		// Another file by the same name: nothing we knew of it holds.
 		v.Format, v.Origin, v.CreatedBy, v.Job, v.State = it.Format, record.Found, nil, nil, record.VolumeReady
-		v.Promised, v.Writer, v.Checksum = 0, 0, nil
+		v.Promised = 0
+	}
+	if replaced || v.Inode != it.Inode {
+		v.Writer, v.Checksum = 0, nil // nobody knows who wrote what is there
 	}
 	touched := v.ChangeNS != it.ChangeNS
 	s.see(v, it)
@@ -405,6 +407,13 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 		keepSum(v)
 	}
 	return s.putVolume(s.tx, "volume.changed", v)
+}
+
+// anotherFile reports whether the name means another file than it did. What
+// nobody has looked at yet, or where the file system keeps no time of birth, is
+// taken for what it was: else a guest's header in a raw volume would be believed.
+func anotherFile(v *store.Volume, it ipc.Item) bool {
+	return v.Inode != 0 && v.Inode != it.Inode || v.BirthNS != 0 && it.BirthNS != 0 && v.BirthNS != it.BirthNS
 }
 
 // vanish forgets what is gone.

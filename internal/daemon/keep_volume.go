@@ -223,9 +223,7 @@ func endInPlace(k *keeper, tx *store.Tx, e end) error {
 		return nil // it never had the volume, and another may have it
 	}
 	allocation, capacity := v.Allocation, v.Capacity
-	if e.ok() && e.AsFormat != "" {
-		v.Format = e.AsFormat
-	}
+	e.reformat(v)
 	k.observe(v, e)
 	switch {
 	case e.heals(v) || made(v, e.job) && e.untouched():
@@ -242,6 +240,22 @@ func endInPlace(k *keeper, tx *store.Tx, e end) error {
 		return err
 	}
 	return k.spend(tx, v.Pool, v.Allocation-allocation, v.Capacity-capacity)
+}
+
+// reformat takes over what the job has made of the volume's format. What was
+// wiped is an image no more, also where the wipe stopped half-way and its header
+// may be there yet.
+func (e end) reformat(v *store.Volume) {
+	wipes := e.Kind == record.VolumeWipe || e.Kind == record.VolumeDelete && e.Algorithm != ""
+	switch {
+	case e.ok() && e.AsFormat != "":
+		v.Format = e.AsFormat
+	case wipes && v.Format != record.FormatRaw && (e.ok() || !e.untouched()):
+		if e.ok() {
+			e.job.Warnings = append(slices.Clone(e.job.Warnings), fmt.Sprintf("the volume was an image in format %s and is raw now", v.Format))
+		}
+		v.Format, v.Backing = record.FormatRaw, ""
+	}
 }
 
 // promised is how many bytes of a volume, which had that capacity before, shall

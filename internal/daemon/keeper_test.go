@@ -196,6 +196,86 @@ func TestWhatAFailedJobLeavesOfItsVolume(t *testing.T) {
 	}
 }
 
+// foundImage puts an image of another's making into the catalogue.
+func (d *desk) foundImage(name string) {
+	d.t.Helper()
+	v := &store.Volume{Inode: 5, BirthNS: 6, Volume: record.Volume{
+		Pool: "p", Name: name, Path: "/p/" + name, Key: "/p/" + name, Format: "qcow2", Backing: "base", Capacity: 1 << 30,
+		State: record.VolumeReady, Origin: record.Found, Generation: 1,
+	}}
+	d.update(func(tx *store.Tx) error { return tx.PutVolume(v) })
+}
+
+func TestImageThatAWipeHasTouchedIsRaw(t *testing.T) {
+	wipe := wipeWork("v")
+	trim := wipe
+	trim.Algorithm = "trim"
+	delWipe := work{Kind: record.VolumeDelete, Pool: "p", Volume: "v", Type: "dir", Path: "/p/v", Algorithm: "zero"}
+	item := &ipc.Item{Name: "v", Size: 10, Inode: 5, BirthNS: 6}
+	kept := func(j *store.Job) { j.Rollback = record.RollbackKept }
+	settled := func(j *store.Job) { j.Undo = true }
+	for _, c := range []struct {
+		name   string
+		work   work
+		state  record.State
+		report *ipc.Report
+		how    func(*store.Job)
+		format string
+	}{
+		{"wiped", wipe, record.Succeeded, report(10, item), nil, "raw"},
+		{"trimmed", trim, record.Succeeded, report(0, item), nil, "raw"},
+		{"wipe failed half-way", wipe, record.Failed, report(4, item), nil, "raw"},
+		{"trim canceled half-way", trim, record.Canceled, report(0, item), kept, "raw"},
+		{"wipe failed before it wrote", wipe, record.Failed, report(0, item), nil, "qcow2"},
+		{"wipe killed, then settled", wipe, record.Failed, report(0, nil), settled, "raw"},
+		{"delete with a wipe canceled half-way", delWipe, record.Canceled, report(4, item), nil, "raw"},
+		{"delete with a wipe canceled before", delWipe, record.Canceled, report(0, item), nil, "qcow2"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDesk(t)
+			d.foundImage("v")
+			j := d.job(c.work)
+			if err := d.grant(j); err != nil {
+				t.Fatal(err)
+			}
+			if c.how != nil {
+				c.how(j)
+			}
+			d.end(j, c.state, "", c.report)
+			scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+			if err := d.grant(scan); err != nil {
+				t.Fatal(err)
+			}
+			found := ipc.Item{Name: "v", Size: 10, Inode: 5, BirthNS: 6, Format: "qcow2", Capacity: 1 << 30, Backing: "base"}
+			d.end(scan, record.Succeeded, "", &ipc.Report{Items: []ipc.Item{found}})
+			v, want := d.volume("v"), int64(10)
+			if c.format == "qcow2" {
+				want = 1 << 30
+			}
+			if v.Format != c.format || v.Capacity != want || (v.Backing == "") != (c.format == "raw") {
+				t.Errorf("it is %s, %d bytes on %q; want %s, %d", v.Format, v.Capacity, v.Backing, c.format, want)
+			}
+		})
+	}
+}
+
+func TestFormatOfWhatNobodyLookedAtIsNotProbed(t *testing.T) {
+	d := newDesk(t)
+	d.ready("v") // by a job that did not say which file it is
+	found := ipc.Item{Name: "v", Size: 10, Inode: 5, BirthNS: 6, Format: "qcow2", Capacity: 1 << 40, Backing: "/etc/shadow"}
+	for range 2 {
+		scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+		if err := d.grant(scan); err != nil {
+			t.Fatal(err)
+		}
+		d.end(scan, record.Succeeded, "", &ipc.Report{Items: []ipc.Item{found}})
+		if v := d.volume("v"); v.Format != record.FormatRaw || v.Origin != record.Made || v.Inode != 5 {
+			t.Errorf("a guest's header was believed: %+v", v)
+		}
+		found.BirthNS = 0 // the file system does not tell any more
+	}
+}
+
 func TestWipeGoesOnOnlyWhereNobodyBeganToWriteMeanwhile(t *testing.T) {
 	rival := func(d *desk) *store.Job { return d.job(wipeWork("v")) }
 	for name, c := range map[string]struct {
