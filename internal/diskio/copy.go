@@ -339,25 +339,39 @@ func fsync(ctx context.Context, p *Pacer, f *os.File) error {
 }
 
 // flushSource makes the extent map of a source true. It does so piece by
-// piece, so that a source with gigabytes of dirty data can be canceled.
+// piece, so that a source with gigabytes of dirty data can be canceled. What is
+// dirty is no hole, so that holes cost nothing, however long they are.
 func flushSource(ctx context.Context, p *Pacer, f *os.File) error {
 	size, err := fileSize(f)
 	if err != nil {
 		return err
 	}
-	for off := int64(0); off < size; off += maxDirty {
-		if _, err := p.Admit(ctx, 0); err != nil {
-			return err
+	err = walkExtents(ctx, f, size, func(x extent) error {
+		if x.hole {
+			return nil
 		}
-		err := syncRange(f, window{lo: off, hi: min(off+maxDirty, size)}, unix.SYNC_FILE_RANGE_WRITE_AND_WAIT)
-		p.Finished(Moved{})
-		if err != nil {
-			return ioError(opFlush, off, err)
-		}
+		return flushExtent(ctx, p, f, x)
+	})
+	if err != nil {
+		return err
 	}
 	if _, err := p.Admit(ctx, 0); err != nil {
 		return err
 	}
 	defer p.Finished(Moved{})
 	return ioError(opFlush, nowhere, f.Sync())
+}
+
+func flushExtent(ctx context.Context, p *Pacer, f *os.File, x extent) error {
+	for end := x.off + x.len; x.off < end; x.off += maxDirty {
+		if _, err := p.Admit(ctx, 0); err != nil {
+			return err
+		}
+		err := syncRange(f, window{lo: x.off, hi: min(x.off+maxDirty, end)}, unix.SYNC_FILE_RANGE_WRITE_AND_WAIT)
+		p.Finished(Moved{})
+		if err != nil {
+			return ioError(opFlush, x.off, err)
+		}
+	}
+	return nil
 }

@@ -232,6 +232,7 @@ type holeMaker struct {
 	clean bool
 	mode  uint32 // of fallocate(2)
 
+	flushed bool        // the map of its extents is true
 	touched atomic.Bool // a hole was made, or some of it, or may have been
 }
 
@@ -253,24 +254,51 @@ func newHoleMaker(p *Pacer, f *os.File, clean bool) (*holeMaker, error) {
 	return h, nil
 }
 
-// make makes a hole, piece by piece. It is false where the storage cannot, and
-// then some of it may have been made.
+// errNoHoles says that the storage cannot make holes.
+var errNoHoles = errors.New("no holes can be made here")
+
+// make makes a hole. It is false where the storage cannot, and then some of it
+// may have been made. What is a hole already costs nothing, however long it is.
 func (h *holeMaker) make(ctx context.Context, x extent) (made bool, err error) {
-	piece := int64(allocatePiece)
-	if h.clean { // there is nothing to do, however long it is said to be
-		piece = max(x.len, 1)
+	if _, err := h.p.Admit(ctx, 0); err != nil {
+		return false, err
 	}
-	for end := x.off + x.len; x.off < end; x.off += piece {
+	h.p.Finished(Moved{})
+	if h.clean {
+		return true, nil
+	}
+	if !h.flushed {
+		if err := fsync(ctx, h.p, h.f); err != nil {
+			return false, err
+		}
+		h.flushed = true
+	}
+	err = walkRange(ctx, h.f, x, func(x extent) error { return h.empty(ctx, x) })
+	if errors.Is(err, errNoHoles) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// empty makes a hole of data, piece by piece.
+func (h *holeMaker) empty(ctx context.Context, x extent) error {
+	if x.hole {
+		return nil
+	}
+	for end := x.off + x.len; x.off < end; x.off += allocatePiece {
 		if _, err := h.p.Admit(ctx, 0); err != nil {
-			return false, err
+			return err
 		}
-		made, err := h.admitted(extent{off: x.off, len: min(piece, end-x.off)})
+		made, err := h.admitted(extent{off: x.off, len: min(allocatePiece, end-x.off)})
 		h.p.Finished(Moved{})
-		if !made || err != nil {
-			return false, err
+		if err != nil {
+			return err
+		}
+		if !made {
+			return errNoHoles
 		}
 	}
-	return true, nil
+	return nil
 }
 
 // admitted makes a hole in a step that was admitted.

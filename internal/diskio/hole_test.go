@@ -1,0 +1,112 @@
+package diskio
+
+import (
+	"context"
+	"os"
+	"sync/atomic"
+	"testing"
+
+	"storaged/internal/testenv"
+)
+
+// asked counts how often a transfer looks whether it is canceled, which it does
+// for every call that takes time.
+type asked struct {
+	context.Context
+	times atomic.Int64
+}
+
+func (a *asked) Err() error {
+	a.times.Add(1)
+	return a.Context.Err()
+}
+
+// hugeHole is a file of 200 TiB with a little data at both ends.
+func hugeHole(t *testing.T, dir, name string) *os.File {
+	t.Helper()
+	f := create(t, dir, name)
+	must(t, f.Truncate(200<<40))
+	writeRandom(t, f, 0, 100<<10)
+	writeRandom(t, f, 200<<40-100<<10, 100<<10)
+	return f
+}
+
+// counting is a Sink that keeps no holes.
+type counting struct{ *memory }
+
+func (c counting) Hole(n int64) error {
+	c.holes += n
+	return nil
+}
+
+// TestHoleCostsNothingHoweverLong counts steps, not seconds: there are a few per
+// extent, and none per byte of a hole.
+func TestHoleCostsNothingHoweverLong(t *testing.T) {
+	dir := testenv.Mount(t, "xfs")
+	src := hugeHole(t, dir, "src")
+	size := sizeOf(t, src)
+	for name, transfer := range map[string]func(ctx context.Context, dst *os.File) error{
+		"copy": func(ctx context.Context, dst *os.File) error {
+			_, err := Copy(ctx, NewPacer(), CopySpec{Dst: dst, Src: src, Reflink: ReflinkNever})
+			return err
+		},
+		"sum": func(ctx context.Context, _ *os.File) error {
+			_, err := Sum(ctx, NewPacer(), src, SumSpec{CRC32C: true})
+			return err
+		},
+		"place in a new file": func(ctx context.Context, dst *os.File) error {
+			must(t, dst.Truncate(size))
+			_, err := Place(ctx, NewPacer(), PlaceSpec{Dst: dst, Src: src, Len: size, Clean: true})
+			return err
+		},
+		"place in a file with holes": func(ctx context.Context, dst *os.File) error {
+			must(t, dst.Truncate(size))
+			writeRandom(t, dst, 100<<40, mib)
+			_, err := Place(ctx, NewPacer(), PlaceSpec{Dst: dst, Src: src, Len: size})
+			return err
+		},
+		"receive": func(ctx context.Context, dst *os.File) error {
+			must(t, dst.Truncate(size))
+			writeRandom(t, dst, 100<<40, mib)
+			_, err := Receive(ctx, NewPacer(), ReceiveSpec{Dst: dst, From: NewFileContent(src, 0, size), Max: size, Want: size})
+			return err
+		},
+		"send": func(ctx context.Context, _ *os.File) error {
+			_, err := Send(ctx, NewPacer(), SendSpec{Src: src, Len: size, To: counting{new(memory)}})
+			return err
+		},
+		"wipe": func(ctx context.Context, dst *os.File) error {
+			must(t, dst.Truncate(size))
+			_, err := Wipe(ctx, NewPacer(), dst, WipeSpec{Verify: true})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dst := create(t, dir, "dst")
+			defer os.Remove(dst.Name())
+			ctx := &asked{Context: t.Context()}
+			must(t, transfer(ctx, dst))
+			if n := ctx.times.Load(); n > 100 {
+				t.Errorf("%d steps for three extents", n)
+			}
+			if name != "sum" && name != "send" && name != "wipe" {
+				sameEnds(t, src, dst)
+			}
+		})
+	}
+}
+
+// sameEnds compares what is not a hole, and what was none in the target.
+func sameEnds(t *testing.T, a, b *os.File) {
+	t.Helper()
+	for _, off := range []int64{0, 100 << 40, sizeOf(t, a) - mib} {
+		x, y := make([]byte, mib), make([]byte, mib)
+		_, err := a.ReadAt(x, off)
+		must(t, err)
+		_, err = b.ReadAt(y, off)
+		must(t, err)
+		if string(x) != string(y) {
+			t.Errorf("the content differs from byte %d on", off)
+		}
+	}
+}
