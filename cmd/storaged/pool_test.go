@@ -154,6 +154,9 @@ func TestVolumesGrowShrinkAndGo(t *testing.T) {
 	if _, err := h.client.ResizeVolume(ctx, api.Submit{}, "pool", "v", api.VolumeResize{Capacity: 4 * mib}); record.CodeOf(err) != record.Invalid {
 		t.Errorf("shrink without being asked: %v", err)
 	}
+	if _, err := h.client.ResizeVolume(ctx, api.Submit{}, "pool", "v", api.VolumeResize{Capacity: 4 * mib, Shrink: true, Allocate: true}); record.CodeOf(err) != record.Invalid {
+		t.Errorf("allocating what a shrink adds: %v", err)
+	}
 	st, err = h.client.ResizeVolume(ctx, api.Submit{}, "pool", "v", api.VolumeResize{Capacity: 4 * mib, Shrink: true})
 	h.succeed(st, err)
 	if h.hash("v") != want {

@@ -87,10 +87,7 @@ func (s *session) unconfirmed(r ruin) error {
 }
 
 // verb is the words of the command, as in "vol delete".
-func (s *session) verb() string {
-	_, words, _ := strings.Cut(s.cli.Command.HelpName, " ")
-	return words
-}
+func (s *session) verb() string { return verbOf(s.cli) }
 
 // interactive reports whether a person can be asked.
 func (s *session) interactive() bool { return isTerminal(s.in) && isTerminal(s.errs) }

@@ -277,6 +277,8 @@ func volumeDownload(ctx context.Context, s *session) error {
 	switch {
 	case err != nil:
 		return err
+	case s.cli.Bool("sparse") && !toStream:
+		return cmdline.Usagef("--sparse does nothing with a file, which has holes anyway")
 	case s.cli.Bool("dry-run"):
 		return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
 			return s.client.HandDownload(ctx, sub, r.pool, r.name, req)
@@ -285,8 +287,6 @@ func volumeDownload(ctx context.Context, s *session) error {
 		return cmdline.Usagef("a download needs this command up to its end: it gives the file its name; --detach does not wait")
 	case toStream:
 		return s.downloadStream(ctx, r, req, path)
-	case s.cli.Bool("sparse"):
-		s.note("storagedctl: a file has holes anyway; --sparse is for streams")
 	}
 	return s.downloadFile(ctx, r, req, path)
 }

@@ -36,9 +36,16 @@ func (t *tool) hostCommands() []*cli.Command {
 		{
 			Name: "completion", Usage: "print what a shell needs to complete command lines", ArgsUsage: "bash|zsh|fish",
 			Description: "Example: source <(storagedctl completion bash)",
-			Action:      func(c *cli.Context) error { return cmdline.Completion(t.out, c.Args().First(), "storagedctl") },
+			Action:      t.completion,
 		},
 	}
+}
+
+func (t *tool) completion(c *cli.Context) error {
+	if err := working(c); err != nil {
+		return err
+	}
+	return cmdline.Completion(t.out, c.Args().First(), "storagedctl")
 }
 
 func status(ctx context.Context, s *session) error {

@@ -449,28 +449,8 @@ func (s *session) allJobs(ctx context.Context, f api.JobFilter) ([]record.Job, e
 	}
 }
 
-// named gives jobs by number or uuid.
-func (s *session) named(ctx context.Context, ids []string) ([]record.Job, error) {
-	var jobs []record.Job
-	for _, id := range ids {
-		j, err := s.client.Job(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		if slices.ContainsFunc(jobs, func(o record.Job) bool { return o.ID == j.ID }) {
-			return nil, cmdline.Usagef("job %d is named twice", j.Number)
-		}
-		jobs = append(jobs, j)
-	}
-	return jobs, nil
-}
-
 func jobShow(ctx context.Context, s *session) error {
-	jobs, err := s.named(ctx, s.args())
-	if err != nil {
-		return err
-	}
-	return printSeveral(s, s.jobShape(), jobs)
+	return showEach(s, s.jobShape(), func(id string) (record.Job, error) { return s.client.Job(ctx, id) }, sameJob)
 }
 
 func jobWait(ctx context.Context, s *session) error {
@@ -478,48 +458,72 @@ func jobWait(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	jobs, err := s.named(ctx, ids)
-	if err != nil || len(jobs) == 0 {
+	outcomes, err := s.named(ctx, ids)
+	if err != nil || len(outcomes) == 0 {
 		return err
 	}
-	outcomes, err := s.watch(ctx, jobs, s.cli.Bool("any"))
-	if err != nil {
+	if err := s.awaitEach(ctx, outcomes, s.cli.Bool("any")); err != nil {
 		return err
 	}
 	if s.cli.Bool("any") {
-		outcomes = slices.DeleteFunc(outcomes, func(o outcome) bool { return o.live() })[:1]
+		outcomes = firstEnded(outcomes)
 	}
 	return s.finish(ctx, outcomes)
 }
 
+// firstEnded leaves one job that has ended, and what failed without one.
+func firstEnded(outcomes []outcome) []outcome {
+	one := false
+	return slices.DeleteFunc(outcomes, func(o outcome) bool {
+		ended := o.err == nil && !o.live()
+		spare := o.live() || ended && one
+		one = one || ended
+		return spare
+	})
+}
+
 // jobWatch shows jobs; how they ended is told, but is not its exit code.
 func jobWatch(ctx context.Context, s *session) error {
-	var jobs []record.Job
-	var err error
-	if len(s.args()) == 0 {
-		jobs, err = s.selected(ctx, "live")
-	} else {
-		var ids []string
-		if ids, err = s.chosen(ctx, s.args(), "live"); err == nil {
-			jobs, err = s.named(ctx, ids)
-		}
-	}
+	outcomes, err := s.watched(ctx)
 	if err != nil {
 		return err
 	}
-	if len(jobs) == 0 {
+	if len(outcomes) == 0 {
 		s.note("no job is live")
 	}
-	outcomes, err := s.watch(ctx, jobs, false)
-	if err != nil {
+	if err := s.awaitEach(ctx, outcomes, false); err != nil {
 		return err
 	}
 	for _, o := range outcomes {
+		if o.err != nil {
+			continue
+		}
 		if err := jobError(o.job); err != nil {
 			s.note(err.Error())
 		}
 	}
-	return s.printOutcomes(outcomes)
+	if err := s.printOutcomes(outcomes); err != nil {
+		return err
+	}
+	return s.verdict(outcomes)
+}
+
+// watched are the jobs to watch: those that are named, or the live ones that
+// the flags select.
+func (s *session) watched(ctx context.Context) ([]outcome, error) {
+	if len(s.args()) > 0 {
+		ids, err := s.chosen(ctx, s.args(), "live")
+		if err != nil {
+			return nil, err
+		}
+		return s.named(ctx, ids)
+	}
+	jobs, err := s.selected(ctx, "live")
+	outcomes := make([]outcome, len(jobs))
+	for i := range jobs {
+		outcomes[i].job = &jobs[i]
+	}
+	return outcomes, err
 }
 
 // change is something that is done to jobs, and what there is to say of one
@@ -582,23 +586,19 @@ func jobCancel(ctx context.Context, s *session) error {
 	if s.cli.Bool("detach") {
 		return s.eachJob(ctx, change{ids, cancel, stateWord})
 	}
-	var jobs []record.Job
 	outcomes := make([]outcome, len(ids))
 	for i, id := range ids {
 		j, err := cancel(ctx, id)
-		outcomes[i] = outcome{start: start{object: id}, err: err}
-		if err == nil {
-			outcomes[i].job, jobs = &j, append(jobs, j)
-		}
+		outcomes[i] = outcome{start: start{object: id}, job: &j, err: err}
 	}
-	ended, err := s.watch(ctx, jobs, false)
-	if err != nil {
+	if err := s.awaitEach(ctx, outcomes, false); err != nil {
 		return err
 	}
 	for i := range outcomes {
-		if outcomes[i].err == nil {
-			outcomes[i] = canceled(ended[0])
-			ended = ended[1:]
+		if outcomes[i].err != nil {
+			outcomes[i].job = nil
+		} else {
+			outcomes[i] = canceled(outcomes[i])
 			s.warn(&outcomes[i])
 			if outcomes[i].err == nil {
 				s.note(jobError(outcomes[i].job).Error())

@@ -94,9 +94,13 @@ func printOne[T any](s *session, sh shape[T], item T) error {
 	return printFields(s.out, sh.detail(s, item))
 }
 
-// printSeveral shows each thing in full.
-func printSeveral[T any](s *session, sh shape[T], items []T) error {
-	if len(items) == 1 {
+// printSeveral shows in full what there is of several things that were asked
+// for.
+func printSeveral[T any](s *session, sh shape[T], items []T, asked int) error {
+	if asked == 1 {
+		if len(items) == 0 {
+			return nil
+		}
 		return printOne(s, sh, items[0])
 	}
 	if s.format != "table" || s.cli.String("columns") != "" {
@@ -234,12 +238,12 @@ func (s *session) printDocuments(outcomes []outcome) error {
 }
 
 // showPlans prints the answers to a dry run.
-func showPlans(s *session, plans []api.Plan) error {
+func showPlans(s *session, plans []api.Plan, asked int) error {
 	return printSeveral(s, shape[api.Plan]{
 		columns: planColumns,
 		name:    func(p api.Plan) string { return objects(p.Objects) },
 		detail:  planFields,
-	}, plans)
+	}, plans, asked)
 }
 
 var planColumns = []term.Column[api.Plan]{

@@ -189,15 +189,8 @@ func poolList(ctx context.Context, s *session) error {
 }
 
 func poolShow(ctx context.Context, s *session) error {
-	var pools []record.Pool
-	for _, name := range s.args() {
-		p, err := s.client.Pool(ctx, name)
-		if err != nil {
-			return err
-		}
-		pools = append(pools, p)
-	}
-	return printSeveral(s, s.pools(), pools)
+	return showEach(s, s.pools(), func(name string) (record.Pool, error) { return s.client.Pool(ctx, name) },
+		func(a, b record.Pool) bool { return a.Name == b.Name })
 }
 
 // definition reads what pool is wanted.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -87,18 +88,21 @@ func (s *session) doomed(ctx context.Context, what, state string) ([]string, err
 		return nil, err
 	}
 	if s.cli.Bool("dry-run") {
-		titles, err := s.titles(ctx, ids)
-		for _, t := range titles {
+		outcomes, err := s.named(ctx, ids)
+		for _, t := range titles(outcomes) {
 			s.note("would " + what + " " + t)
 		}
-		return nil, err
+		return nil, errors.Join(err, s.verdict(outcomes))
 	}
 	if !s.selects() {
 		return ids, nil
 	}
 	return ids, s.confirm(ctx, ruin{
 		what: fmt.Sprintf("%ss %s", what, plural(len(ids), "job")),
-		list: func(ctx context.Context) ([]string, error) { return s.titles(ctx, ids) },
+		list: func(ctx context.Context) ([]string, error) {
+			outcomes, err := s.named(ctx, ids)
+			return titles(outcomes), err
+		},
 	})
 }
 
@@ -109,13 +113,14 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-func (s *session) titles(ctx context.Context, ids []string) ([]string, error) {
-	jobs, err := s.named(ctx, ids)
-	var titles []string
-	for i := range jobs {
-		titles = append(titles, jobTitle(&jobs[i])+", "+stateWord(jobs[i]))
+// titles says which jobs there are among the outcomes, and how they are.
+func titles(outcomes []outcome) (lines []string) {
+	for _, o := range outcomes {
+		if o.err == nil {
+			lines = append(lines, jobTitle(o.job)+", "+stateWord(*o.job))
+		}
 	}
-	return titles, err
+	return lines
 }
 
 // selected gives the jobs that the flags select, newest first.

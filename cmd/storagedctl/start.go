@@ -115,17 +115,24 @@ func (s *session) run(ctx context.Context, starts ...start) error {
 // plan prints what would be done.
 func (s *session) plan(ctx context.Context, starts []start) error {
 	plans := make([]api.Plan, 0, len(starts))
-	for _, st := range starts {
+	outcomes := make([]outcome, len(starts))
+	for i, st := range starts {
 		started, err := st.ask(ctx, s.submission(st.object, len(starts) > 1))
-		if err != nil {
-			return err
+		if err == nil && started.Plan == nil {
+			err = record.Errorf(record.Unsupported, "the daemon has no plan for %s", st.object)
 		}
-		if started.Plan == nil {
-			return record.Errorf(record.Unsupported, "the daemon has no plan for %s", st.object)
+		outcomes[i] = s.settled(ctx, outcome{start: st, err: err})
+		switch {
+		case err == nil:
+			plans = append(plans, *started.Plan)
+		case outcomes[i].same != nil:
+			s.note(st.object + ": nothing to do")
 		}
-		plans = append(plans, *started.Plan)
 	}
-	return showPlans(s, plans)
+	if err := showPlans(s, plans, len(starts)); err != nil {
+		return err
+	}
+	return s.verdict(outcomes)
 }
 
 // detach starts the jobs and prints their numbers.
@@ -204,7 +211,7 @@ func (s *session) verdict(outcomes []outcome) error {
 		return errors.Join(errs...)
 	}
 	for _, err := range errs {
-		cmdline.PrintError(cmdline.Output(s.errs), "storagedctl", err)
+		cmdline.Report(s.errs, "storagedctl", s.format, err)
 	}
 	e := record.Errorf(record.Partial, "%d of %d failed", len(errs), len(outcomes))
 	if len(errs) == len(outcomes) && sameExit(errs) {

@@ -95,6 +95,9 @@ func (t *tool) changing(verb func(context.Context, *session) error) cli.ActionFu
 
 func (t *tool) action(readOnly bool, verb func(context.Context, *session) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
+		if err := working(c); err != nil {
+			return err
+		}
 		s, err := t.session(c, readOnly)
 		if err != nil {
 			return err

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -32,7 +33,8 @@ func (t *tool) volumeMakingVerbs() []*cli.Command {
 			Name: "create", Usage: "make a volume", ArgsUsage: "POOL/NAME [SIZE]",
 			Description: "A raw volume is fully allocated unless --allocation says otherwise. With --from it gets that content\n" +
 				"before it gets its name; then it is as large, unless SIZE is more, and takes what its data takes. A file\n" +
-				"in another format than raw is put as it is, with --format: it must begin like one, and has its size itself.\n\n" +
+				"in another format than raw is put as it is, with --format: it must begin like one, and has its size itself.\n" +
+				"--as-format, --detect-zeros, --sparse and --checksum are about that content.\n\n" +
 				"Examples:\n  storagedctl vol create images/vm1.raw 10G\n  storagedctl vol create images/vm2.raw 10G --allocation none\n" +
 				"  storagedctl vol create images/vm3.raw --from vm3.img\n  storagedctl vol create images/vm4.qcow2 --from vm4.qcow2 --format qcow2",
 			Flags: jobFlags(append(uploadFlags(),
@@ -186,31 +188,26 @@ func volumeList(ctx context.Context, s *session) error {
 		}
 		return printList(s, s.volumeShape(), volumes)
 	}
-	var volumes []record.Volume
-	for _, pool := range s.args() {
-		some, err := s.client.PoolVolumes(ctx, pool)
-		if err != nil {
-			return err
-		}
-		volumes = append(volumes, some...)
-	}
-	return printList(s, s.volumeShape(), volumes)
-}
-
-func volumeShow(ctx context.Context, s *session) error {
-	refs, err := s.volumes(ctx, s.args())
+	find := func(pool string) ([]record.Volume, error) { return s.client.PoolVolumes(ctx, pool) }
+	lists, outcomes, err := findEach(s.args(), find, func(_, _ []record.Volume) bool { return false })
 	if err != nil {
 		return err
 	}
-	var volumes []record.Volume
-	for _, r := range refs {
-		v, err := s.client.Volume(ctx, r.pool, r.name)
-		if err != nil {
-			return err
-		}
-		volumes = append(volumes, v)
+	if len(lists) > 0 {
+		err = printList(s, s.volumeShape(), slices.Concat(lists...))
 	}
-	return printSeveral(s, s.volumeShape(), volumes)
+	return errors.Join(err, s.verdict(outcomes))
+}
+
+func volumeShow(ctx context.Context, s *session) error {
+	find := func(given string) (record.Volume, error) {
+		r, err := s.volume(ctx, given)
+		if err != nil {
+			return record.Volume{}, err
+		}
+		return s.client.Volume(ctx, r.pool, r.name)
+	}
+	return showEach(s, s.volumeShape(), find, func(a, b record.Volume) bool { return volumeName(a) == volumeName(b) })
 }
 
 func volumeCreate(ctx context.Context, s *session) error {
@@ -436,21 +433,11 @@ func volumeMove(ctx context.Context, s *session) error {
 }
 
 func volumeDelete(ctx context.Context, s *session) error {
-	refs, err := s.deletable(ctx)
-	if err != nil {
-		return err
+	refs, outcomes, err := findEach(s.args(), func(given string) (volumeRef, error) { return s.volume(ctx, given) },
+		func(a, b volumeRef) bool { return a == b })
+	if err == nil && len(refs) > 0 {
+		err = s.confirmDelete(ctx, refs)
 	}
-	if len(refs) == 0 {
-		return s.printOutcomes([]outcome{{start: start{object: strings.Join(s.args(), ", ")}, same: unchanged{}}})
-	}
-	names := make([]string, len(refs))
-	for i, r := range refs {
-		names[i] = r.String()
-	}
-	err = s.confirm(ctx, ruin{
-		what: "deletes " + strings.Join(names, ", "),
-		list: func(ctx context.Context) ([]string, error) { return s.goners(ctx, refs) },
-	})
 	if err != nil {
 		return err
 	}
@@ -459,25 +446,28 @@ func volumeDelete(ctx context.Context, s *session) error {
 		req.Wipe = "zero"
 	}
 	var starts []start
-	for _, r := range refs {
-		starts = append(starts, start{object: r.String(), settle: s.missingOK, ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
-			return s.client.DeleteVolume(ctx, sub, r.pool, r.name, req)
-		}})
+	for _, o := range outcomes {
+		st := unfound(o)
+		if o.err == nil {
+			r := refs[0]
+			refs = refs[1:]
+			st = start{object: r.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+				return s.client.DeleteVolume(ctx, sub, r.pool, r.name, req)
+			}}
+		}
+		st.settle = s.missingOK
+		starts = append(starts, st)
 	}
 	return s.run(ctx, starts...)
 }
 
-// deletable resolves the volumes to delete; with --missing-ok a path that is
-// no volume is left out.
-func (s *session) deletable(ctx context.Context) ([]volumeRef, error) {
-	var there []string
-	for _, given := range s.args() {
-		_, err := s.volume(ctx, given)
-		if err == nil {
-			there = append(there, given)
-		} else if _, err := s.missingOK(ctx, err); err != nil {
-			return nil, err
-		}
+func (s *session) confirmDelete(ctx context.Context, refs []volumeRef) error {
+	names := make([]string, len(refs))
+	for i, r := range refs {
+		names[i] = r.String()
 	}
-	return s.volumes(ctx, there)
+	return s.confirm(ctx, ruin{
+		what: "deletes " + strings.Join(names, ", "),
+		list: func(ctx context.Context) ([]string, error) { return s.goners(ctx, refs) },
+	})
 }

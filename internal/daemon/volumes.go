@@ -330,6 +330,8 @@ func resizable(tx *store.Tx, v *store.Volume, r api.VolumeResize) error {
 	case r.Capacity < v.Capacity && !r.Shrink:
 		return record.Errorf(record.Invalid, "capacity of %s is less than the present %s; what lies beyond would be lost", quantity.FormatBoth(r.Capacity), quantity.FormatBoth(v.Capacity)).
 			WithHint("--shrink does it")
+	case r.Capacity < v.Capacity && r.Allocate:
+		return record.Errorf(record.Invalid, "capacity of %s is less than the present %s: nothing is added that could be allocated", quantity.FormatBoth(r.Capacity), quantity.FormatBoth(v.Capacity))
 	case r.Capacity < v.Capacity:
 		return childless(tx, v)
 	}

@@ -123,16 +123,17 @@ func ExitCode(err error) int {
 
 // report says an error once: for people, or with -o json as an object.
 func (p Program) report(inv *invocation, err error) {
-	out := Output(p.App.ErrWriter)
-	if inv.json() {
+	Report(p.App.ErrWriter, p.App.Name, inv.value("output"), err)
+}
+
+// Report says an error in the form of a program's output: as an object with
+// json and jsonl, and else for people, "PROG: error: …" and "PROG: hint: …".
+func Report(w io.Writer, program, form string, err error) {
+	out := Output(w)
+	if form == "json" || form == "jsonl" {
 		_, _ = fmt.Fprintf(out.W, "%s\n", problem(err))
 		return
 	}
-	PrintError(out, p.App.Name, err)
-}
-
-// PrintError writes "PROG: error: …" and "PROG: hint: …".
-func PrintError(out term.Output, program string, err error) {
 	text := term.Escape(err.Error())
 	_, _ = fmt.Fprintf(out.W, "%s: %s %s\n", program, out.Paint(term.Red, "error:"), text)
 	var e *record.Error

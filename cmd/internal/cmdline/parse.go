@@ -59,12 +59,6 @@ func (inv *invocation) value(name string) string {
 	return ""
 }
 
-// json reports whether the output is wanted as JSON.
-func (inv *invocation) json() bool {
-	v := inv.value("output")
-	return v == "json" || v == "jsonl"
-}
-
 // parse takes the words after the program's name apart. What it has understood
 // is returned with an error too.
 func (p Program) parse(words []string) (*invocation, error) {

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+)
+
+// idle is a flag that does nothing in some commands. Whoever gives it there
+// expects something of it, so it is refused.
+type idle struct {
+	flag string
+	verb string                    // "" for each that has the flag
+	why  func(*cli.Context) string // "" where it does something
+}
+
+// idles are those flags. --yes, --quiet, --bytes and --no-headers are not among
+// them: what they say is true where there is nothing to ask, say or shorten.
+var idles = []idle{
+	{"sparse", "vol create", without("from")},
+	{"checksum", "vol create", without("from")},
+	{"detect-zeros", "vol create", without("from")},
+	{"as-format", "vol create", without("from")},
+	{"timeout", "", beside("detach")},
+	{"cancel-after", "", beside("detach")},
+	{"timeout", "drain", beside("off")},
+	{"all", "", beside("state")},
+	{"columns", "", noTable},
+	{"output", "", noForm},
+}
+
+// working refuses a command with a flag that does nothing in it.
+func working(c *cli.Context) error {
+	for _, i := range idles {
+		if !c.IsSet(i.flag) || i.verb != "" && i.verb != verbOf(c) {
+			continue
+		}
+		if why := i.why(c); why != "" {
+			return cmdline.Usagef("--%s does nothing %s", i.flag, why).WithHint("storagedctl %s --help", verbOf(c))
+		}
+	}
+	return nil
+}
+
+func verbOf(c *cli.Context) string {
+	_, words, _ := strings.Cut(c.Command.HelpName, " ")
+	return words
+}
+
+func without(other string) func(*cli.Context) string {
+	return func(c *cli.Context) string {
+		if c.IsSet(other) {
+			return ""
+		}
+		return "without --" + other
+	}
+}
+
+func beside(other string) func(*cli.Context) string {
+	return func(c *cli.Context) string {
+		if b, given := c.Value(other).(bool); given && !b || !c.IsSet(other) {
+			return ""
+		}
+		return "beside --" + other
+	}
+}
+
+// tabled are the verbs whose result is a table; a job's plan is one too.
+var tabled = []string{
+	"pool list", "pool show", "vol list", "vol show", "job list", "list", "job show", "status",
+	"limits", "limits show", "limits set", "drain", "capabilities", "version",
+}
+
+func noTable(c *cli.Context) string {
+	switch o := c.String("output"); {
+	case o != "" && o != "table":
+		return "beside -o " + o
+	case !slices.Contains(tabled, verbOf(c)) && !c.Bool("dry-run"):
+		return fmt.Sprintf("with %q, which prints no table", verbOf(c))
+	}
+	return ""
+}
+
+// noForm holds for verbs that print something in one form only.
+func noForm(c *cli.Context) string {
+	switch verb, form := verbOf(c), c.String("output"); {
+	case form == "table":
+	case verb == "job log", verb == "completion", verb == "events" && form == "name":
+		return fmt.Sprintf("with %q, which has no form %s", verb, form)
+	}
+	return ""
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/internal/record"
+)
+
+// A flag that would do nothing is refused before anything is asked for.
+func TestAFlagThatWouldDoNothingIsRefused(t *testing.T) {
+	d := newDaemon(t)
+	file := t.TempDir() + "/file"
+	for _, line := range []string{
+		"vol create images/x 1G --sparse", "vol create images/x 1G --checksum sha256", "vol create images/x 1G --detect-zeros",
+		"vol create images/x 1G --as-format qcow2", "vol create images/x 1G --detach --timeout 1s", "vol create images/x 1G --detach --cancel-after 1s",
+		"kill 410 --detach --timeout 1s", "job retry 410 --detach --timeout 1s", "drain --off --timeout 1s", "list --all --state failed", "job list -a --state live",
+		"vol list --columns volume -o json", "pool list --columns name -o name", "vol create images/x 1G --columns name", "job log 410 -o json", "job log 410 --columns job",
+		"events -o name", "completion bash -o json", "vol download images/vm1.raw " + file + " --sparse", "vol download images/vm1.raw " + file + " --sparse --dry-run",
+	} {
+		_, errs, code := d.run(line)
+		if code != record.ExitUsage || !strings.Contains(errs, "does nothing") {
+			t.Errorf("%s: exit %d, %s", line, code, errs)
+		}
+	}
+	if len(d.jobs)+len(d.requests) > 0 {
+		t.Errorf("%d jobs, requests %+v", len(d.jobs), d.requests)
+	}
+	for _, line := range []string{
+		"vol create images/x 1G --detach --timeout 1s --detach=false", "vol list --columns volume -o table", "drain --dry-run --timeout 1s",
+		"vol clone images/base.raw images/y --dry-run --columns bytes", "vol list -o json --bytes --no-headers --quiet",
+	} {
+		if _, errs, code := d.run(line); code != 0 {
+			t.Errorf("%s: exit %d, %s", line, code, errs)
+		}
+	}
+}
+
+// Every rule is about a flag and a verb that there are.
+func TestIdleFlagsExist(t *testing.T) {
+	p := (&tool{}).program()
+	verbs := map[string][]string{}
+	var walk func(words string, commands []*cli.Command)
+	walk = func(words string, commands []*cli.Command) {
+		for _, c := range commands {
+			path := strings.TrimSpace(words + " " + c.Name)
+			for _, f := range slices.Concat(c.Flags, p.App.Flags) {
+				verbs[path] = append(verbs[path], f.Names()[0])
+			}
+			walk(path, c.Subcommands)
+		}
+	}
+	walk("", p.App.Commands)
+	for _, i := range idles {
+		known := i.verb == ""
+		for verb, flags := range verbs {
+			known = known || verb == i.verb && slices.Contains(flags, i.flag)
+		}
+		if !known {
+			t.Errorf("%q has no flag %q", i.verb, i.flag)
+		}
+	}
+	for _, verb := range tabled {
+		if verbs[verb] == nil {
+			t.Errorf("there is no verb %q", verb)
+		}
+	}
+}
+
+// Of several objects each is tried, and each error said.
+func TestEachOfSeveralIsTried(t *testing.T) {
+	d := newDaemon(t)
+	d.run("vol create images/x 1G")
+	for _, c := range []struct {
+		line string
+		code int
+		out  string
+	}{
+		{"vol show images/vm1.raw images/none -o name", record.ExitPartial, "images/vm1.raw\n"},
+		{"vol show images/none images/vm1.raw /srv/none -o name", record.ExitPartial, "images/vm1.raw\n"},
+		{"vol show images/none /srv/none", record.ExitNotFound, ""},
+		{"vol list none isos -o name", record.ExitPartial, "isos/evil\\u202egpj.iso\n"},
+		{"vol list none nope", record.ExitNotFound, ""},
+		{"pool show images none -o name", record.ExitPartial, "images\n"},
+		{"pool show none nope", record.ExitNotFound, ""},
+		{"job show 99 410 -o name", record.ExitPartial, "410\n"},
+		{"job show 99 98", record.ExitNotFound, ""},
+		{"job wait 410 99 -o name", record.ExitPartial, "410\n"},
+		{"job wait 410 99 --any -o name", record.ExitPartial, "410\n"},
+		{"job watch 99 410 -o name", record.ExitPartial, "410\n"},
+		{"job pin 99 410 -o name", record.ExitPartial, "410\n"},
+		{"job forget 99 98 --dry-run", record.ExitNotFound, ""},
+		{"kill 99 98", record.ExitNotFound, ""},
+		{"vol delete /srv/none /srv/images/vm1.raw --yes -o name", record.ExitPartial, "images/vm1.raw\n"},
+		{"vol delete /srv/none /srv/nope --yes", record.ExitNotFound, ""},
+		{"vol delete /srv/none images/vm1.raw --yes --dry-run -o name", record.ExitPartial, "images/vm1.raw (delete)\n"},
+		{"pool start none images --dry-run -o name", record.ExitPartial, "images (metadata)\n"},
+		{"pool undefine none isos -o name", record.ExitPartial, "isos\n"},
+	} {
+		out, errs, code := d.run(c.line)
+		if out != c.out || code != c.code || strings.Count(errs, "error:") < 2 {
+			t.Errorf("%s: exit %d, not %d, %q, not %q\n%s", c.line, code, c.code, out, c.out, errs)
+		}
+	}
+	if _, errs, code := d.run("job show 410 410"); code != record.ExitUsage || !strings.Contains(errs, "410 is named twice") {
+		t.Errorf("named twice: exit %d, %s", code, errs)
+	}
+}
+
+// With JSON each error is an object, also of several, and what is found of
+// several is a list.
+func TestErrorsOfSeveralAreObjects(t *testing.T) {
+	d := newDaemon(t)
+	out, errs, code := d.run("vol show images/vm1.raw images/none -o json")
+	var found struct{ Items []record.Volume }
+	if err := json.Unmarshal([]byte(out), &found); err != nil || len(found.Items) != 1 || code != record.ExitPartial {
+		t.Errorf("exit %d, %v: %s", code, err, out)
+	}
+	var codes []record.Code
+	for line := range strings.Lines(errs) {
+		var p record.Problem
+		if err := json.Unmarshal([]byte(line), &p); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		codes = append(codes, p.Code)
+	}
+	if !slices.Equal(codes, []record.Code{record.NotFound, record.Partial}) {
+		t.Errorf("%v", codes)
+	}
+}
