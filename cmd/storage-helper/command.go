@@ -25,7 +25,7 @@ func commands() cmdline.Program {
 				"daemon, and shows its progress. The directory of a path is the pool, its last part the\n" +
 				"volume.",
 			Commands: []*cli.Command{
-				allocateCommand(), cloneCommand(), wipeCommand(), resizeCommand(), deleteCommand(), verifyCommand(),
+				allocateCommand(), cloneCommand(), wipeCommand(), resizeCommand(), deleteCommand(), verifyCommand(), lookCommand(),
 				uploadCommand(), downloadCommand(), moveCommand(),
 				poolBuildCommand(), poolStartCommand(), poolStopCommand(), poolRefreshCommand(), poolVerifyCommand(), evacuateCommand(), poolDeleteCommand(),
 				settleCommand(),

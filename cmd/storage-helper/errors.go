@@ -35,6 +35,12 @@ func fault(err error, t task) *ipc.Error {
 	if busy, ok := errors.AsType[*backends.BusyError](err); ok {
 		e.Path, e.Holder = busy.Object, busy.Holder
 	}
+	if away, ok := errors.AsType[*backends.AwayError](err); ok {
+		e.Path = away.Target
+	}
+	if missing, ok := errors.AsType[*backends.MissingError](err); ok {
+		e.Path = missing.Path
+	}
 	if bad, ok := errors.AsType[*diskio.IOError](err); ok {
 		e.Path, e.Offset = t.writes, bad.Offset
 		if bad.Op == "read" {
@@ -59,7 +65,6 @@ var codes = []struct {
 	{backends.ErrNotEmpty, record.HasChildren},
 	{backends.ErrUnsupported, record.Unsupported},
 	{backends.ErrUnsafe, record.FailedCode},
-	{backends.ErrReplaced, record.WrongState},
 	{backends.ErrChanged, record.Changed},
 	{diskio.ErrUnsupported, record.Unsupported},
 	{diskio.ErrMismatch, record.Mismatch},
@@ -86,6 +91,9 @@ func codeOf(err error) record.Code {
 	if _, ok := errors.AsType[*backends.BusyError](err); ok {
 		return record.Busy
 	}
+	if _, ok := errors.AsType[*backends.AwayError](err); ok {
+		return record.WrongState
+	}
 	for _, c := range codes {
 		if errors.Is(err, c.is) {
 			return c.code
@@ -98,6 +106,6 @@ func codeOf(err error) record.Code {
 var hints = map[record.Code]string{
 	record.Exists:      "choose another name, or delete what has it",
 	record.NoSpace:     "make room where the pool lies",
-	record.WrongState:  "mount what belongs there and refresh the pool; stopping and starting it takes what is there now",
+	record.WrongState:  "bring back or mount what belongs there, then refresh the pool",
 	record.HasChildren: "delete what is in it first",
 }

@@ -88,6 +88,16 @@ func (c *call) freshen(pools ...string) error {
 	return c.svc.Freshen(c.ctx(), pools...)
 }
 
+// freshenPools is freshen for those who are told how the pools are: that one
+// could not be read is in its state.
+func (c *call) freshenPools(pools ...string) error {
+	err := c.freshen(pools...)
+	if record.CodeOf(err) == record.WrongState {
+		return nil
+	}
+	return err
+}
+
 // each applies f to all items; no items are an empty list.
 func each[T any](items []T, f func(T) T) []T {
 	out := make([]T, 0, len(items))

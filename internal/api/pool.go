@@ -14,7 +14,7 @@ func listPools(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.freshen(); err != nil {
+	if err := c.freshenPools(); err != nil {
 		return err
 	}
 	pools, err := c.svc.Pools(c.ctx())
@@ -25,7 +25,7 @@ func listPools(c *call) error {
 }
 
 func getPool(c *call) error {
-	if err := c.freshen(c.pool()); err != nil {
+	if err := c.freshenPools(c.pool()); err != nil {
 		return err
 	}
 	p, err := c.svc.Pool(c.ctx(), c.pool())

@@ -36,7 +36,7 @@ type Pools interface {
 	// Delete unmakes what Build made. A pool that holds anything is
 	// ErrNotEmpty unless withVolumes is set, and even then only what this
 	// package's rules take for volumes goes, and nothing if there is anything
-	// else. What is gone already is no error.
+	// else. A target of no known identity that is gone already is no error.
 	Delete(ctx context.Context, p Pool, withVolumes bool) error
 	// Refresh reads the pool and calls found for each volume, in the caller's
 	// goroutine, once each; an error of found ends it. Entries that are no
@@ -62,6 +62,9 @@ type Volumes interface {
 	// the pool, no symbolic link, one hard link; and takes the image locks of
 	// the access. A volume in use elsewhere is a *BusyError naming the holder.
 	Open(ctx context.Context, p Pool, name string, a Access) (Volume, error)
+	// Look tells what a volume is, as Refresh does of each. It takes no locks. A
+	// missing one is a *MissingError, a name that is no volume has Ignored set.
+	Look(ctx context.Context, p Pool, name string) (VolumeInfo, error)
 	// Remove deletes a volume durably. A missing one is ErrNotFound, one in
 	// use a *BusyError.
 	Remove(ctx context.Context, p Pool, name string) error
@@ -155,8 +158,8 @@ type Pool struct {
 
 // PoolID is the identity of a pool's target, by which a driver knows it from
 // what happens to be at its place: the directory below an absent mount, say. A
-// method that finds another gives ErrReplaced and touches nothing; Build and
-// Start do not look.
+// method that finds another, or none, gives an *AwayError (ErrReplaced, if it is
+// another) and touches nothing; Build and Start do not look.
 type PoolID struct {
 	Device uint64 // st_dev; 0: any, since a reboot may give it another number
 	Inode  uint64 // 0: any

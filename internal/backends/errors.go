@@ -30,3 +30,21 @@ func (e *BusyError) Error() string {
 	}
 	return fmt.Sprintf("%q is in use by %s", e.Object, e.Holder)
 }
+
+// AwayError is a pool whose target was there once and cannot be looked at now,
+// or is another: nothing is known of what it holds. It never wraps ErrNotFound,
+// which is a finding.
+type AwayError struct {
+	Target string
+	Err    error
+}
+
+func (e *AwayError) Error() string { return e.Err.Error() }
+func (e *AwayError) Unwrap() error { return e.Err }
+
+// MissingError is a volume that is not in its pool, which could be looked at. It
+// is ErrNotFound.
+type MissingError struct{ Path string }
+
+func (e *MissingError) Error() string        { return fmt.Sprintf("volume %q: %v", e.Path, ErrNotFound) }
+func (e *MissingError) Is(target error) bool { return target == ErrNotFound }

@@ -64,7 +64,7 @@ func freeName(tx *store.Tx, pool, name string) error {
 	case v.State == record.VolumeBuilding:
 		return record.Errorf(record.Exists, "volume \"%s/%s\" is being made%s", pool, name, byJob(v.Job))
 	}
-	return record.Errorf(record.Exists, "volume \"%s/%s\" exists already", pool, name)
+	return &takenError{record.Errorf(record.Exists, "volume \"%s/%s\" exists already", pool, name), v}
 }
 
 // placed refuses work whose pool is another by now, or lies elsewhere: what is

@@ -21,7 +21,8 @@ const (
 )
 
 // Freshen reads pools anew by query helpers: no job, no history. What is found
-// is applied as that of a refresh job.
+// is applied as that of a refresh job. A pool that could not be read is an error:
+// what the catalogue knows of its volumes is old.
 func (s *Service) Freshen(ctx context.Context, names ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
 	defer cancel()
@@ -47,7 +48,10 @@ func (s *Service) Freshen(ctx context.Context, names ...string) error {
 		})
 	}
 	all.Wait()
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return s.store.View(func(tx *store.Tx) error { return current(tx, names) })
 }
 
 // lookable reports whether a pool can be read, or could be when it was tried
@@ -66,7 +70,14 @@ func (s *Service) look(ctx context.Context, p *record.Pool) (report *ipc.Report,
 	if err := s.store.View(w.locate); err != nil {
 		return nil, began, err
 	}
-	return s.jobs.Query(ctx, "pool "+p.UUID, refreshArgv(w))
+	report, began, err = s.jobs.Query(ctx, "pool "+p.UUID, refreshArgv(w))
+	var refusal *record.Error
+	if errors.As(err, &refusal) {
+		if nerr := s.noteAbsence(p, finding{began: began, err: refusal}); nerr != nil {
+			return nil, began, nerr
+		}
+	}
+	return report, began, err
 }
 
 func (s *Service) freshenOne(ctx context.Context, p *store.Pool) error {
@@ -74,8 +85,7 @@ func (s *Service) freshenOne(ctx context.Context, p *store.Pool) error {
 	var refusal *record.Error
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return record.Errorf(record.TimedOut, "pool %q could not be read within %v", p.Name, freshTimeout).
-			WithHint("without fresh, the answer is what was read last")
+		return slowPool(p.Name)
 	case err != nil && (!errors.As(err, &refusal) || ownFault(refusal.Code)):
 		return err
 	}
@@ -113,9 +123,12 @@ func (k *keeper) freshened(tx *store.Tx, asked *store.Pool, f finding) error {
 		return nil
 	}
 	before := p.Pool
-	if f.err != nil {
+	switch {
+	case f.err != nil && k.readSince(p, f.began):
+		return nil // a job has read it meanwhile
+	case f.err != nil:
 		k.show(p, record.PoolUnreachable, f.err.Message)
-	} else {
+	default:
 		k.show(p, record.PoolActive, "")
 		j := &store.Job{Job: record.Job{Started: &f.began}} // of no number: every job's locks count
 		if err := k.sync(tx, p, end{work: poolWork(p, record.PoolRefresh), job: j, report: f.report}); err != nil {

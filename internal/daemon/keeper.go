@@ -113,7 +113,7 @@ func (k *keeper) Ended(tx *store.Tx, j *store.Job, r *ipc.Report) error {
 		return err
 	}
 	e := end{work: w, job: j, report: r}
-	if err := k.left(tx, e); err != nil {
+	if err := errors.Join(k.absences(tx, e), k.left(tx, e)); err != nil {
 		return err
 	}
 	return w.kind().ended(k, tx, e)

@@ -167,11 +167,7 @@ func (s *Service) resolve(ctx context.Context, sub api.Submit, o api.JobOptions,
 	if again, err := s.repeated(sub); again != nil || err != nil {
 		return deref(again), err
 	}
-	var w work
-	err := s.store.View(func(tx *store.Tx) (err error) {
-		w, err = plan(tx)
-		return err
-	})
+	w, err := s.planned(ctx, plan)
 	if err != nil {
 		// The same request may have come twice at once, and the other have
 		// done what this one finds in its way.

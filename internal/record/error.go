@@ -126,7 +126,7 @@ type Error struct {
 	Message string    `json:"message"`
 	Hint    string    `json:"hint,omitempty"`
 	Holders []Blocker `json:"holders,omitempty"`
-	Path    string    `json:"path,omitempty"`   // of an I/O error
+	Path    string    `json:"path,omitempty"`   // of an I/O error, and of what was not found: a volume, or the target of a pool
 	Offset  *int64    `json:"offset,omitempty"` // of an I/O error, bytes
 }
 

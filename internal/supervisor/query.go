@@ -34,8 +34,8 @@ type query struct {
 func (qs *queries) wait() { qs.all.Wait() }
 
 // Query runs a helper that only looks, without a record. There is at most one
-// per key at a time, which answers everyone who asks meanwhile and for one
-// second after; the report is shared and must not be changed. When nobody
+// per key at a time, which answers everyone who asks meanwhile and, unless it
+// failed, for one second after; the report is shared and must not be changed. When nobody
 // waits any more it is killed. A failure that the helper reports is a
 // *record.Error; ctx's error comes as it is. began is a time before the helper
 // looked.
@@ -89,7 +89,7 @@ func (q *query) over(reuse time.Duration) bool {
 	}
 	select {
 	case <-q.done:
-		return time.Since(q.ended) > reuse
+		return q.err != nil || time.Since(q.ended) > reuse
 	default:
 		return false
 	}

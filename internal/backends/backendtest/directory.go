@@ -1,6 +1,7 @@
 package backendtest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -132,6 +133,7 @@ func dirReplaced(r *rig) {
 		_, refresh := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error { return nil })
 		for _, err := range []error{create, open, settle, refresh, r.b.Remove(ctx, r.p, "a"), r.b.Delete(ctx, r.p, true)} {
 			r.is(err, backends.ErrReplaced)
+			r.away(err)
 		}
 	}
 	if after := r.tree(r.p.Target); after != before {
@@ -140,9 +142,22 @@ func dirReplaced(r *rig) {
 	r.must(r.b.Start(ctx, r.p)) // which is how another directory is accepted
 	r.p.ID.Device = 0           // a reboot may change it
 	r.must(os.RemoveAll(r.p.Target))
-	r.must(os.Rename(away, r.p.Target))
 	r.p.ID.Inode = info.ID.Inode
+	_, look := r.b.Look(ctx, r.p, "a")
+	for _, err := range []error{look, r.b.Remove(ctx, r.p, "a"), r.b.Delete(ctx, r.p, true)} { // nobody knows of a volume what became of it
+		r.away(err)
+	}
+	r.must(os.Rename(away, r.p.Target))
 	r.has("a")
+}
+
+// away fails unless an error says that the pool could not be looked at, and not
+// that something is not there.
+func (r *rig) away(err error) {
+	r.Helper()
+	if away, ok := errors.AsType[*backends.AwayError](err); !ok || away.Target != r.p.Target || errors.Is(err, backends.ErrNotFound) {
+		r.Errorf("the pool is not said to be away: %v", err)
+	}
 }
 
 func dirLinked(r *rig) {

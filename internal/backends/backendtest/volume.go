@@ -1,7 +1,9 @@
 package backendtest
 
 import (
+	"errors"
 	"fmt"
+	"path/filepath"
 
 	"storaged/internal/backends"
 )
@@ -13,6 +15,7 @@ var volumeCases = []testCase{
 	{"is free when its holder was killed", volumeKilled},
 	{"a refused open leaves no lock", volumeRefused},
 	{"remove is for good", volumeRemove},
+	{"is looked at without a lock", volumeLook},
 	{"a header in the content changes nothing for who opened it", volumePlanted},
 }
 
@@ -36,6 +39,22 @@ func volumeOpen(r *rig) {
 	r.holds("a", []byte("Content"))
 	_, err := r.b.Open(r.Context(), r.p, "b", backends.ReadShared)
 	r.is(err, backends.ErrNotFound)
+}
+
+func volumeLook(r *rig) {
+	r.started().made("a", []byte("content"))
+	other := r.process(order{Act: actHold, Name: "a", Access: backends.WriteExclusive})
+	info, err := r.b.Look(r.Context(), r.p, "a")
+	r.must(err)
+	if info.Name != "a" || info.Size < 7 || info.Capacity != info.Size || info.Ignored != "" {
+		r.Errorf("told %+v", info)
+	}
+	other.end()
+	_, err = r.b.Look(r.Context(), r.p, "b")
+	r.is(err, backends.ErrNotFound)
+	if missing, ok := errors.AsType[*backends.MissingError](err); !ok || missing.Path != filepath.Join(filepath.Dir(info.Path), "b") {
+		r.Errorf("what is missing is told by %v", err)
+	}
 }
 
 func volumeLocks(r *rig) {

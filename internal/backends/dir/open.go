@@ -37,11 +37,18 @@ func openPool(p backends.Pool) (*poolDir, error) {
 	return &poolDir{f, p.Target}, nil
 }
 
-// openKnown opens the directory, which must be the one that is meant.
+// openKnown opens the directory, which must be the one that is meant. Of one that
+// was there before, nothing but what is in it can be missing.
 func openKnown(p backends.Pool) (*poolDir, error) {
 	d, err := openPool(p)
-	if err != nil {
+	switch {
+	case err == nil:
+	case p.ID == backends.PoolID{}:
 		return nil, err
+	case errors.Is(err, backends.ErrNotFound):
+		return nil, away(p, errors.New("is not there: it was moved or removed, or what holds it is not mounted"))
+	default:
+		return nil, &backends.AwayError{Target: p.Target, Err: err}
 	}
 	id, err := d.id()
 	if err == nil && p.ID.Matches(id) {
@@ -49,9 +56,13 @@ func openKnown(p backends.Pool) (*poolDir, error) {
 	}
 	d.Close() // opened for reading
 	if err != nil {
-		return nil, fmt.Errorf("cannot look at pool directory %q: %w", p.Target, err)
+		return nil, away(p, fmt.Errorf("cannot be looked at: %w", err))
 	}
-	return nil, fmt.Errorf("pool directory %q %w: another directory or file system is at its place, or its own is not mounted", p.Target, backends.ErrReplaced)
+	return nil, away(p, fmt.Errorf("%w: another directory or file system is at its place, or its own is not mounted", backends.ErrReplaced))
+}
+
+func away(p backends.Pool, why error) error {
+	return &backends.AwayError{Target: p.Target, Err: fmt.Errorf("pool directory %q %w", p.Target, why)}
 }
 
 // path is where a name lies, for people and tools.
@@ -241,7 +252,7 @@ func busy(path string, err error) error {
 func (d *poolDir) refusal(name string, err error) error {
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		return fmt.Errorf("volume %q: %w", d.path(name), backends.ErrNotFound)
+		return &backends.MissingError{Path: d.path(name)}
 	case errors.Is(err, unix.ELOOP):
 		return d.unsafe(name, "it is a symbolic link")
 	case errors.Is(err, unix.EXDEV):

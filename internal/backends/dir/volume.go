@@ -36,6 +36,23 @@ func (Backend) Open(ctx context.Context, p backends.Pool, name string, a backend
 	return &volume{f, name, d.path(name)}, nil
 }
 
+// Look tells what has the name.
+func (Backend) Look(ctx context.Context, p backends.Pool, name string) (backends.VolumeInfo, error) {
+	d, err := enter(ctx, p, name)
+	if err != nil {
+		return backends.VolumeInfo{}, err
+	}
+	defer d.Close() // opened for reading
+	if info, ok := d.look(name, make([]byte, image.HeaderSize)); ok {
+		return info, nil
+	}
+	st, err := d.stat(name)
+	if err != nil {
+		return backends.VolumeInfo{}, d.refusal(name, err)
+	}
+	return ignored(name, danger(&st)), nil
+}
+
 // Remove unlinks a volume nobody uses.
 func (Backend) Remove(ctx context.Context, p backends.Pool, name string) error {
 	d, err := enter(ctx, p, name)

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+)
+
+func lookCommand() *cli.Command {
+	return taskCommand(cli.Command{
+		Name: "look", Usage: "tell what a volume is",
+		Description: "The volume is not locked; others may be changing it.",
+		Flags:       targetFlags(),
+	}, "--target vm1.raw -o json", func(c *cli.Context) (task, error) {
+		at, err := target(c)
+		if err != nil {
+			return task{}, err
+		}
+		return task{
+			doing: fmt.Sprintf("look at %q", at.path),
+			done:  fmt.Sprintf("looked at %q", at.path),
+			reads: at.path,
+			work:  func(ctx context.Context, r *run) error { return look(ctx, r, at) },
+		}, nil
+	})
+}
+
+func look(ctx context.Context, r *run, at place) error {
+	r.plan(single("look"))
+	r.next(0)
+	return r.step(ctx, func() error {
+		info, err := at.backend.Look(ctx, at.pool, at.name)
+		if err != nil {
+			return err
+		}
+		it := item(info)
+		r.report.Volume = &it
+		return nil
+	})
+}

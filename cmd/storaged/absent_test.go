@@ -1,0 +1,166 @@
+package main_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+// away moves the pool's directory somewhere else; back brings it back.
+func (h *host) away() (back func()) {
+	h.t.Helper()
+	h.must(os.Rename(h.pool, h.pool+".away"))
+	return func() {
+		h.t.Helper()
+		h.must(os.Rename(h.pool+".away", h.pool))
+		h.must(h.refresh("pool"))
+	}
+}
+
+// runs runs storagedctl, which must end with the code and say what is wanted.
+func (h *host) runs(code int, says string, args ...string) (out string) {
+	h.t.Helper()
+	out, errs, got := h.ctl(args...)
+	if got != code || !strings.Contains(out+errs, says) {
+		h.t.Errorf("%q: exit code %d, not %d, or it does not say %q:\n%s%s", args, got, code, says, out, errs)
+	}
+	return out
+}
+
+func (h *host) poolState(want record.PoolState) record.Pool {
+	h.t.Helper()
+	p, err := h.client.Pool(h.ctx(), "pool")
+	if err != nil || p.State != want {
+		h.t.Errorf("the pool is %s (%s), not %s (%v)", p.State, p.Reason, want, err)
+	}
+	return p
+}
+
+// Of a pool whose directory is away nothing is known: no verb succeeds on it.
+func TestNothingSucceedsOnAPoolThatIsAway(t *testing.T) {
+	h := newHost(t)
+	want := h.random("v", mib)
+	h.create("other", mib)
+	for _, args := range [][]string{
+		{"vol", "delete", "pool/v", "--missing-ok", "--yes"}, {"vol", "create", "pool/new", "1M"},
+		{"vol", "create", "pool/v", "1M", "--exist-ok"}, {"vol", "wipe", "pool/v", "--yes"},
+		{"vol", "clone", "pool/v", "pool/new"}, {"vol", "move", "pool/v", "pool/new"}, {"vol", "verify", "pool/v"},
+		{"vol", "resize", "pool/v", "2M"}, {"vol", "list", "--fresh"}, {"vol", "list", "pool", "--fresh"}, {"vol", "show", "pool/v", "--fresh"},
+		{"pool", "verify", "pool"}, {"pool", "refresh", "pool"},
+	} {
+		back := h.away()
+		h.runs(record.ExitBusy, `"`+h.pool+`" is not there`, args...)
+		if p := h.poolState(record.PoolUnreachable); !strings.Contains(p.Reason, "is not there") {
+			t.Errorf("%q: the reason is %q", args, p.Reason)
+		}
+		back()
+		h.poolState(record.PoolActive)
+		if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.State != record.VolumeReady || v.Origin != record.Made {
+			t.Errorf("%q: the volume is %+v (%v)", args, v, err)
+		}
+	}
+	if h.hash("v") != want {
+		t.Error("the volume has changed")
+	}
+	h.runs(0, "other", "vol", "list", "--fresh")
+}
+
+func TestPoolThatIsAwayIsNotDeleted(t *testing.T) {
+	h := newHost(t)
+	h.create("v", mib)
+	h.succeed(h.client.StopPool(h.ctx(), api.Submit{}, "pool", api.PoolStop{}))
+	h.must(os.Rename(h.pool, h.pool+".away"))
+	h.runs(record.ExitBusy, "is not there", "pool", "delete", "pool", "--with-volumes", "--missing-ok", "--yes=pool")
+	h.runs(record.ExitBusy, "is not active", "vol", "list", "pool", "--fresh")
+	if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.Origin != record.Made {
+		t.Errorf("the catalogue has lost the volume: %+v (%v)", v, err)
+	}
+	h.must(os.Rename(h.pool+".away", h.pool))
+	h.runs(0, "", "pool", "delete", "pool", "--with-volumes", "--yes=pool")
+	h.absentFile(h.pool)
+}
+
+func (h *host) absentFile(path string) {
+	h.t.Helper()
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		h.t.Errorf("%q is there (%v)", path, err)
+	}
+}
+
+// removed removes a volume's file as no job of ours does.
+func (h *host) removed(name string) {
+	h.t.Helper()
+	h.create(name, mib)
+	h.must(os.Remove(h.path(name)))
+}
+
+// A volume whose file others have removed leaves the catalogue as soon as a verb
+// has looked for it.
+func TestVerbsForgetAVolumeThatIsGone(t *testing.T) {
+	h := newHost(t)
+	for _, c := range []struct {
+		code int
+		args []string
+	}{
+		{0, []string{"vol", "delete", "pool/v", "--missing-ok", "--yes"}},
+		{record.ExitNotFound, []string{"vol", "delete", "pool/v", "--yes"}},
+		{record.ExitNotFound, []string{"vol", "delete", "pool/v", "--wipe", "--yes"}},
+		{record.ExitNotFound, []string{"vol", "wipe", "pool/v", "--yes"}},
+		{record.ExitNotFound, []string{"vol", "clone", "pool/v", "pool/new"}},
+		{record.ExitNotFound, []string{"vol", "move", "pool/v", "pool/new"}},
+		{record.ExitNotFound, []string{"vol", "verify", "pool/v"}},
+		{record.ExitNotFound, []string{"vol", "resize", "pool/v", "2M"}},
+		{record.ExitNotFound, []string{"vol", "download", "pool/v", h.dir + "/out"}},
+		{record.ExitNotFound, []string{"vol", "upload", "pool/v", "/dev/null", "--yes"}},
+		{record.ExitNotFound, []string{"vol", "show", "pool/v", "--fresh"}},
+	} {
+		h.removed("v")
+		told := h.volumeEvents("volume.vanished")
+		h.runs(c.code, "", c.args...)
+		if _, err := h.client.Volume(h.ctx(), "pool", "v"); record.CodeOf(err) != record.NotFound {
+			t.Errorf("%q: the entry stays (%v)", c.args, err)
+			h.must(h.refresh("pool"))
+		}
+		if all := <-told; all[len(all)-1] != "volume.vanished pool/v" {
+			t.Errorf("%q: events are %q", c.args, all)
+		}
+		h.absent("new")
+	}
+	h.poolState(record.PoolActive)
+}
+
+// A name whose file others have removed is free.
+func TestNameOfAVolumeThatIsGoneIsFree(t *testing.T) {
+	h := newHost(t)
+	h.create("base", mib)
+	for _, args := range [][]string{
+		{"vol", "create", "pool/v", "1M", "--exist-ok"}, {"vol", "create", "pool/v", "1M"},
+		{"vol", "clone", "pool/base", "pool/v"}, {"vol", "clone", "pool/base", "pool/v", "--exist-ok"},
+		{"vol", "create", "pool/v", "--from", h.path("base")}, {"vol", "move", "pool/base", "pool/v"},
+	} {
+		h.removed("v")
+		h.runs(0, "", args...)
+		if _, err := os.Stat(h.path("v")); err != nil {
+			t.Errorf("%q: the file was not made: %v", args, err)
+		}
+		if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.State != record.VolumeReady || v.Origin != record.Made {
+			t.Errorf("%q: the volume is %+v (%v)", args, v, err)
+		}
+		h.runs(record.ExitExists, "exists already", "vol", "create", "pool/v", "2M")
+		h.runs(0, "", "vol", "delete", "pool/v", "--yes")
+	}
+}
+
+// A volume whose file others have replaced is what that is.
+func TestNameOfAReplacedVolumeIsTaken(t *testing.T) {
+	h := newHost(t)
+	h.removed("v")
+	h.write("v", 2*mib)
+	h.runs(record.ExitExists, "exists and differs: it is ready, raw with 2.00 MiB", "vol", "create", "pool/v", "1M", "--exist-ok")
+	if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.Origin != record.Found || v.Capacity != 2*mib {
+		t.Errorf("the volume is %+v (%v)", v, err)
+	}
+}
