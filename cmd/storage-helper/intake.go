@@ -28,7 +28,7 @@ func contentFlags(more ...cli.Flag) []cli.Flag {
 	return append(more,
 		&cli.StringFlag{Name: "source", Usage: "`FILE` that has the content; - is standard input, fd:N an open descriptor"},
 		streamFlag(),
-		&cli.StringFlag{Name: "length", Usage: "`SIZE` of the content, default all that there is"},
+		&cli.StringFlag{Name: "length", Usage: "take `SIZE` of the content, default all that there is"},
 		&cli.StringFlag{Name: "format", Value: record.FormatRaw, Usage: "format of the volume: `" + strings.Join(record.Formats, "|") + "`, default raw"},
 		&cli.StringFlag{Name: "as-format", Usage: "take the content for one in `" + strings.Join(record.Formats, "|") + "`; raw is anything"},
 		&cli.BoolFlag{Name: "detect-zeros", Usage: "make holes where the content is zeros"},
@@ -149,6 +149,9 @@ func (in intake) open(ctx context.Context, wanted int64) (*content, error) {
 		}
 	} else {
 		c.stream = in.from.content(f)
+		if in.length >= 0 {
+			c.stream = &firstPart{Content: c.stream, ends: in.from.form == streamSparse, left: in.length}
+		}
 		c.head, c.stream, err = peek(c.stream, wanted)
 	}
 	if err != nil {
@@ -285,6 +288,52 @@ func overlaid(f *os.File, off int64, head []byte) ([]byte, error) {
 		n = max(n, int(off)+copy(b[off:], head))
 	}
 	return b[:n], nil
+}
+
+// firstPart is the beginning of a content, as that of a file is taken: what
+// follows it is not read.
+type firstPart struct {
+	diskio.Content
+	ends bool  // the stream tells where it ends, and that it came as it was sent
+	left int64 // bytes
+	part int64 // bytes of the current extent that are not read
+	cut  bool  // the content goes on
+}
+
+func (c *firstPart) Next() (int64, bool, error) {
+	if c.left == 0 {
+		return 0, false, c.end()
+	}
+	n, hole, err := c.Content.Next()
+	if err != nil {
+		return 0, false, err
+	}
+	c.cut = n > c.left
+	n = min(n, c.left)
+	c.left -= n
+	c.part = n
+	return n, hole, nil
+}
+
+// end looks at the end of a stream that has one, unless the content goes on.
+func (c *firstPart) end() error {
+	if c.cut || !c.ends {
+		return io.EOF
+	}
+	if _, _, err := c.Content.Next(); err != nil {
+		return err
+	}
+	c.cut = true
+	return io.EOF
+}
+
+func (c *firstPart) Read(p []byte) (int, error) {
+	if c.part == 0 {
+		return 0, io.EOF
+	}
+	n, err := c.Content.Read(p[:min(int64(len(p)), c.part)])
+	c.part -= int64(n)
+	return n, err
 }
 
 // peek reads the first n bytes of a content, or all, and gives the content as

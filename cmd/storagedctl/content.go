@@ -30,7 +30,7 @@ func (t *tool) contentCommands() []*cli.Command {
 				"Examples:\n  storagedctl vol upload images/vm1.raw vm1.img --yes\n  zcat vm1.img.gz | storagedctl vol upload images/vm1.raw - --yes",
 			Flags: jobFlags(append(uploadFlags(),
 				&cli.StringFlag{Name: "offset", Usage: "begin at `SIZE` of the volume"},
-				&cli.StringFlag{Name: "length", Usage: "`SIZE` of the content; all of it without"},
+				&cli.StringFlag{Name: "length", Usage: "take `SIZE` of the content; all of it without"},
 				&cli.BoolFlag{Name: "resume", Usage: "go on where the last upload broke off"}, yesFlag())...),
 			Action: t.changing(volumeUpload),
 		},
@@ -155,6 +155,9 @@ func volumeUpload(ctx context.Context, s *session) error {
 // the daemon asks for when it has told of its job, so that until then the
 // request can be made again.
 func (s *session) uploading(r volumeRef, req api.VolumeUpload, src source) func(context.Context, api.Submit) (api.Started, error) {
+	if req.Length != nil && !src.sparse { // no more is asked of who writes the stream
+		src.stream = io.LimitReader(src.stream, *req.Length)
+	}
 	return func(ctx context.Context, sub api.Submit) (api.Started, error) {
 		if src.file != nil || sub.DryRun { // which needs no file
 			req := req

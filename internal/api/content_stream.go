@@ -165,24 +165,37 @@ func putContent(c *call) error {
 	if err != nil || st.Job == nil || st.Known {
 		return c.started(st, err)
 	}
-	return c.receive(c.begin(*st.Job, out), form)
+	return c.receive(c.begin(*st.Job, out), passage{form: form, length: r.Length, exact: c.r.Header.Get("Content-Range") != ""})
+}
+
+// passage is how a body is passed on to a helper.
+type passage struct {
+	form   string
+	length *int64 // bytes of the content that are taken; nil: all
+	exact  bool   // a body that is longer is wrong
 }
 
 // receive copies the body to the helper and answers with how the job ended.
-func (c *call) receive(s *stream, form string) error {
+func (c *call) receive(s *stream, way passage) error {
 	out, body := s.out, &heardBody{Reader: c.r.Body}
 	s.watcher.Go(func() { s.mind(body) })
 	if c.silence > 0 {
 		s.watcher.Go(func() { s.listen(s.ctx, body) })
 	}
-	err := c.copyBody(out, body, form)
+	err := way.copy(out, body)
+	out.Close()                                                               // a stream that is not whole has no end
+	enough := way.length != nil && (err == nil || errors.Is(err, unix.EPIPE)) // the helper has taken that
+	j := s.settle(err != nil && !enough)
+	if enough && j.State == record.Succeeded { // a client hears no answer while it sends
+		_, err = io.Copy(io.Discard, body)
+	}
 	c.read = err == nil
-	out.Close() // a stream that is not whole has no end
-	j := s.settle(err != nil)
 	s.end()
 	switch {
 	case j.State == record.Succeeded:
 		return c.answer(http.StatusOK, wholeJob(j))
+	case errors.Is(err, errBodyLonger):
+		return err
 	case j.Error != nil:
 		return j.Error
 	case !j.State.Terminal():
@@ -191,29 +204,31 @@ func (c *call) receive(s *stream, form string) error {
 	return record.Errorf(record.CanceledCode, "job %d was canceled", j.Number)
 }
 
-// copyBody gives the body to the helper. A raw one is put into the form with an
-// end.
-func (c *call) copyBody(out io.Writer, body io.Reader, form string) error {
+// errBodyLonger says that a body does not end where it should.
+var errBodyLonger = record.Errorf(record.Invalid, "the body is longer than its Content-Range says")
+
+// copy gives the body to the helper. A raw one is put into the form with an
+// end; of what it has more than is taken nothing is passed on.
+func (p passage) copy(out io.Writer, body io.Reader) error {
 	buf := make([]byte, pieceBytes)
-	if form == SparseData {
+	if p.form == SparseData {
 		_, err := io.CopyBuffer(struct{ io.Writer }{out}, body, buf)
 		return err
 	}
+	taken := body
+	if p.length != nil {
+		taken = io.LimitReader(body, *p.length)
+	}
 	w := sparse.NewWriter(out)
-	for {
-		n, err := body.Read(buf)
-		if n > 0 {
-			if _, err := w.Write(buf[:n]); err != nil {
-				return err
-			}
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return w.Close()
-		case err != nil:
-			return err
+	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{taken}, buf); err != nil {
+		return err
+	}
+	if p.exact {
+		if n, _ := io.ReadFull(body, buf[:1]); n > 0 {
+			return errBodyLonger
 		}
 	}
+	return w.Close()
 }
 
 // getContent answers with the content of a volume, or a range of it.

@@ -1,0 +1,90 @@
+package main_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+
+	"storaged/internal/record"
+	"storaged/internal/sparse"
+)
+
+// fed runs storagedctl with a pipe from a program that writes a file, and gives
+// its exit code and what it said.
+func (h *host) fed(path string, args ...string) (int, string) {
+	h.t.Helper()
+	p := h.spawn(func(c *exec.Cmd) { c.Stdin = h.output(exec.CommandContext(h.ctx(), "cat", path)) }, args...)
+	code := p.code()
+	return code, p.log.String()
+}
+
+// answered makes a request about a content as any program would, and gives the
+// status and the body.
+func (h *host) answered(method, path string, body io.Reader, header ...string) (int, string) {
+	h.t.Helper()
+	resp, err := h.plain(method, path, body, header...)
+	h.must(err)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	h.must(err)
+	return resp.StatusCode, string(b)
+}
+
+// chunked is a body whose length nobody knows before.
+func chunked(b []byte) io.Reader { return struct{ io.Reader }{bytes.NewReader(b)} }
+
+// A length takes that much of a stream, as it does of a file, whoever sends it.
+func TestLengthIsTakenOfAStreamAsOfAFile(t *testing.T) {
+	h := newHost(t)
+	const size, n = 4 * mib, mib + 5
+	f, content := h.given("src", size)
+	h.create("whole", size)
+	h.does(0, "succeeded", "vol", "upload", "pool/whole", f.Name(), "--yes")
+	form, err := os.ReadFile(h.sparseForm("pool/whole", size))
+	h.must(err)
+	formed := h.dir + "/stream"
+	length := strconv.Itoa(n)
+	for name, up := range map[string]func(volume string) (int, string){
+		"file": func(v string) (int, string) {
+			_, errs, code := h.ctl("vol", "upload", v, f.Name(), "--yes", "--length", length)
+			return code, errs
+		},
+		"pipe": func(v string) (int, string) {
+			return h.fed(f.Name(), "vol", "upload", v, "-", "--yes", "--length", length)
+		},
+		"sparse": func(v string) (int, string) {
+			return h.fed(formed, "vol", "upload", v, "-", "--yes", "--sparse", "--length", length)
+		},
+		"put": func(v string) (int, string) {
+			code, body := h.answered(http.MethodPut, "put/content?length="+length, chunked(content))
+			return code - http.StatusOK, body
+		},
+		"put-sized": func(v string) (int, string) {
+			code, body := h.answered(http.MethodPut, "put-sized/content?length="+length, bytes.NewReader(content))
+			return code - http.StatusOK, body
+		},
+		"put-sparse": func(v string) (int, string) {
+			code, body := h.answered(http.MethodPut, "put-sparse/content?length="+length, chunked(form), "Content-Type", sparse.MediaType)
+			return code - http.StatusOK, body
+		},
+	} {
+		h.create(name, size)
+		if code, said := up("pool/" + name); code != 0 {
+			t.Errorf("%s: %d: %s", name, code, said)
+		}
+		want := append(bytes.Clone(content[:n]), make([]byte, size-n)...)
+		h.holds(name, 0, want, record.VolumeReady)
+	}
+	status, body := h.answered(http.MethodPut, "whole/content", chunked(content[:11]), "Content-Range", "bytes 0-9/*")
+	if status != http.StatusBadRequest {
+		t.Errorf("longer than its Content-Range: %d %s", status, body)
+	}
+	h.create("larger", 2*size)
+	if code, said := h.fed(f.Name(), "vol", "upload", "pool/larger", "-", "--yes", "--length", "5M"); code != record.ExitUsage {
+		t.Errorf("shorter than its length: %d: %s", code, said)
+	}
+}
