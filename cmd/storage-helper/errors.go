@@ -33,7 +33,7 @@ func fault(err error, t task) *ipc.Error {
 		Offset:  -1,
 	}
 	if busy, ok := errors.AsType[*backends.BusyError](err); ok {
-		e.Path, e.Holder = busy.Object, busy.Holder
+		e.Path, e.Holder, e.Hint = busy.Object, busy.Holder, busy.Release
 	}
 	if away, ok := errors.AsType[*backends.AwayError](err); ok {
 		e.Path = away.Target

@@ -22,6 +22,8 @@ var (
 type BusyError struct {
 	Object string
 	Holder string // "pid 812 (qemu-system-x86)" where known
+	// Release is how to have the holder let go, "" where that is not known.
+	Release string
 }
 
 func (e *BusyError) Error() string {

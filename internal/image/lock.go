@@ -30,7 +30,8 @@ const (
 
 // InUseError says that somebody else uses an image in a way that excludes ours.
 type InUseError struct {
-	Holder string // "pid 812 (qemu-system-x86)", "" where not known
+	Holder  string // "pid 812 (qemu-system-x86)", "" where not known
+	Release string // how to have it let go, "" where that is not known
 }
 
 func (e *InUseError) Error() string {
@@ -48,7 +49,10 @@ func LockShared(f *os.File) error {
 	if err := permit(f, consistentRead); err != nil {
 		return err
 	}
-	return ask(f, unix.F_RDLCK, span{libvirtByte, libvirtBytes})
+	if err := ask(f, unix.F_RDLCK, span{libvirtByte, libvirtBytes}); err != nil {
+		return err
+	}
+	return orRelease(f, unwritten(f))
 }
 
 // permit takes the permission to use the image in one way while nobody writes
@@ -108,7 +112,10 @@ func LockGrow(f *os.File) error {
 	if err := permit(f, resize); err != nil {
 		return err
 	}
-	return ask(f, unix.F_WRLCK, span{libvirtByte, libvirtBytes})
+	if err := ask(f, unix.F_WRLCK, span{libvirtByte, libvirtBytes}); err != nil {
+		return err
+	}
+	return orRelease(f, unwritten(f))
 }
 
 // LockExclusive takes the locks of a writer, who keeps everybody away; f must
@@ -119,7 +126,18 @@ func LockExclusive(f *os.File) error {
 			return err
 		}
 	}
-	return ask(f, unix.F_WRLCK, span{libvirtByte, libvirtBytes})
+	if err := ask(f, unix.F_WRLCK, span{libvirtByte, libvirtBytes}); err != nil {
+		return err
+	}
+	return orRelease(f, Unused(f))
+}
+
+// orRelease gives up the locks of f if there is an error after all.
+func orRelease(f *os.File, err error) error {
+	if err != nil {
+		release(f)
+	}
+	return err
 }
 
 // span is a range of bytes.

@@ -240,7 +240,7 @@ func (d *poolDir) busy(name string, err error) error { return busy(d.path(name),
 func busy(path string, err error) error {
 	var used *image.InUseError
 	if errors.As(err, &used) {
-		return &backends.BusyError{Object: path, Holder: used.Holder}
+		return &backends.BusyError{Object: path, Holder: used.Holder, Release: used.Release}
 	}
 	if err != nil {
 		return fmt.Errorf("volume %q: %w", path, err)

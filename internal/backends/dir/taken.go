@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/image"
 )
 
 // taken is a volume that is to leave its name: its file, open and locked, and
@@ -56,8 +57,12 @@ func (t *taken) Identity() ([]byte, error) {
 	return encodeIdentity(takenIdentity{identityOf(&info), info.Change.UnixNano()}), nil
 }
 
-// Remove unlinks the file and makes that durable.
+// Remove unlinks the file and makes that durable. It may have been open for
+// long, and what the kernel has attached meanwhile heeds no lock.
 func (t *taken) Remove() error {
+	if err := t.dir.busy(t.name, image.Unused(t.file)); err != nil {
+		return err
+	}
 	if err := t.dir.confirm(t.name, t.file); err != nil {
 		return err
 	}

@@ -1,0 +1,326 @@
+package image
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The kernel has files open too, and takes none of QEMU's locks: those behind
+// loop devices, swap files, and what it exports as disks to others.
+
+// kernel is where it tells of that.
+type kernel struct{ sys, proc, dev string }
+
+var here = kernel{"/sys", "/proc", "/dev"}
+
+// user is what in the kernel has a file open.
+type user struct {
+	name    string // for people
+	writes  bool
+	leaving bool   // it lets go of the file by itself, as soon as nobody uses it
+	release string // how to have it let go of the file
+}
+
+// Unused fails with an *InUseError if the kernel itself has f's file open.
+// Whoever is about to take a file from its name asks again: nothing keeps it
+// from being attached to a loop device under the locks of a writer.
+func Unused(f *os.File) error {
+	return here.refuse(f, func(user) bool { return true })
+}
+
+// unwritten is Unused, but lets in who only reads. A loop device knows the size
+// that the file had when it was attached, so that growth does not concern one
+// that reads. One that writes keeps growth away, as a virtual machine that
+// writes does: the size may be given to it (losetup --set-capacity) before a
+// growth that failed takes it back.
+func unwritten(f *os.File) error {
+	return here.refuse(f, func(u user) bool { return u.writes })
+}
+
+// refuse fails if a user of the file is one of those. One that is letting go
+// (umount gives loop devices back a little after it has returned) gets the time
+// of a passer-by.
+func (k kernel) refuse(f *os.File, those func(user) bool) error {
+	id, err := idOf(f)
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(passerBy / 100)
+	defer tick.Stop()
+	for end := time.Now().Add(passerBy); ; <-tick.C {
+		users := k.users(id)
+		i := slices.IndexFunc(users, those)
+		if i < 0 {
+			return nil
+		}
+		if u := users[i]; !u.leaving || time.Now().After(end) {
+			return &InUseError{Holder: u.name, Release: u.release}
+		}
+	}
+}
+
+// fileID is how a file is known, whatever its names are.
+type fileID struct{ dev, ino uint64 }
+
+func idOf(f *os.File) (fileID, error) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return fileID{}, err
+	}
+	var st unix.Stat_t
+	var bad error
+	err = conn.Control(func(fd uintptr) { bad = unix.Fstat(int(fd), &st) })
+	if err = errors.Join(err, bad); err != nil {
+		return fileID{}, fmt.Errorf("cannot look at the image: %w", err)
+	}
+	return fileID{st.Dev, st.Ino}, nil
+}
+
+func (k kernel) users(id fileID) []user {
+	mounts := k.mounts()
+	return slices.Concat(k.loops(id, mounts), k.swaps(id, mounts), k.exports(id, mounts))
+}
+
+// loops are the loop devices that stand on the file.
+func (k kernel) loops(id fileID, mounts mounts) (users []user) {
+	for _, path := range glob(k.sys, "block/loop*/loop/backing_file") {
+		name := filepath.Base(filepath.Dir(filepath.Dir(path)))
+		flags, ok := k.loop(name, path, id, mounts)
+		if !ok {
+			continue
+		}
+		u := user{
+			name: "loop device /dev/" + name, writes: flags&unix.LO_FLAGS_READ_ONLY == 0,
+			release: "losetup --detach /dev/" + name,
+		}
+		if uses := k.uses(name, mounts); uses != "" {
+			u.name += ", " + uses
+			u.release = "stop what uses the device, then " + u.release
+		} else {
+			u.leaving = flags&unix.LO_FLAGS_AUTOCLEAR != 0
+		}
+		users = append(users, u)
+	}
+	return users
+}
+
+// loop tells whether a loop device stands on the file, and its flags. The name
+// that the kernel has for its file is no proof: it may be one of another mount
+// namespace, or belong to another file by now. So the device is asked, and only
+// who may not do that goes by the name.
+func (k kernel) loop(name, backing string, id fileID, mounts mounts) (flags uint32, ok bool) {
+	path := line(backing)
+	if path == "" || mounts.silent(path, id) {
+		return 0, false
+	}
+	f, err := os.OpenFile(filepath.Join(k.dev, name), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		if line(filepath.Join(k.sys, "block", name, "ro")) == "1" {
+			flags = unix.LO_FLAGS_READ_ONLY
+		}
+		return flags, leadsTo(path, id)
+	}
+	defer f.Close() // nothing was read
+	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
+	if err != nil {
+		return 0, false // it has let go just now
+	}
+	return info.Flags, fileID{info.Device, info.Inode} == id
+}
+
+// leadsTo tells whether a path is one of the file.
+func leadsTo(path string, id fileID) bool {
+	var st unix.Stat_t
+	return unix.Stat(path, &st) == nil && fileID{st.Dev, st.Ino} == id
+}
+
+// swaps are the swap files that are the file.
+func (k kernel) swaps(id fileID, mounts mounts) (users []user) {
+	for _, path := range k.swapping() {
+		if !mounts.silent(path, id) && leadsTo(path, id) {
+			users = append(users, user{name: "the kernel as swap space", writes: true, release: "swapoff " + path})
+		}
+	}
+	return users
+}
+
+// swapping lists what the kernel swaps to.
+func (k kernel) swapping() (paths []string) {
+	for _, l := range lines(filepath.Join(k.proc, "swaps")) {
+		if path := strings.Fields(l)[0]; filepath.IsAbs(path) {
+			paths = append(paths, unescape(path))
+		}
+	}
+	return paths
+}
+
+// exporters are parts of the kernel that make disks of files for others, and
+// where each has the path of the file.
+var exporters = []struct{ name, pattern string }{
+	{"a SCSI target", "kernel/config/target/core/fileio_*/*/udev_path"},
+	{"an NVMe target", "kernel/config/nvmet/subsystems/*/namespaces/*/device_path"},
+	{"a USB gadget", "kernel/config/usb_gadget/*/functions/mass_storage.*/lun.*/file"},
+}
+
+// exports are those who make a disk of the file.
+func (k kernel) exports(id fileID, mounts mounts) (users []user) {
+	for _, e := range exporters {
+		for _, at := range glob(k.sys, e.pattern) {
+			path := line(at)
+			if filepath.IsAbs(path) && !mounts.silent(path, id) && leadsTo(path, id) {
+				users = append(users, user{name: fmt.Sprintf("%s (%s)", e.name, filepath.Dir(at)), writes: true})
+			}
+		}
+	}
+	return users
+}
+
+// maxUses bounds how many uses of a device are told.
+const maxUses = 4
+
+// uses says what a loop device is used for, its partitions and what stands on
+// them included, as far as that can be seen from here; "" for nothing.
+func (k kernel) uses(name string, mounts mounts) string {
+	var all []string
+	swaps := k.swapping()
+	for _, path := range k.upon(filepath.Join(k.sys, "block", name), maxStack) {
+		device, number := filepath.Base(path), line(filepath.Join(path, "dev"))
+		who := ""
+		if device != name {
+			who = "/dev/" + device + " "
+		}
+		for _, m := range mounts {
+			if m.device == number || m.source == "/dev/"+device {
+				all = append(all, who+"mounted at "+strconv.Quote(m.point))
+			}
+		}
+		if slices.Contains(swaps, "/dev/"+device) {
+			all = append(all, who+"used as swap space")
+		}
+		if holders := glob(path, "holders/*"); len(holders) > 0 {
+			all = append(all, who+"used by /dev/"+filepath.Base(holders[0]))
+		}
+	}
+	if more := len(all) - maxUses; more > 0 {
+		all = append(all[:maxUses], fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(all, ", ")
+}
+
+// maxStack bounds how deep devices lie upon each other.
+const maxStack = 16
+
+// upon lists a device, its partitions and what is mapped onto them, as
+// directories of sysfs.
+func (k kernel) upon(device string, depth int) []string {
+	all := []string{device}
+	if depth == 0 {
+		return all
+	}
+	for _, part := range glob(device, "*/partition") {
+		all = append(all, k.upon(filepath.Dir(part), depth-1)...)
+	}
+	for _, holder := range glob(device, "holders/*") {
+		all = append(all, k.upon(filepath.Join(k.sys, "block", filepath.Base(holder)), depth-1)...)
+	}
+	return all
+}
+
+// mount is a line of mountinfo.
+type mount struct{ device, point, kind, source string }
+
+type mounts []mount
+
+func (k kernel) mounts() (all mounts) {
+	for _, l := range lines(filepath.Join(k.proc, "self/mountinfo")) {
+		before, after, ok := strings.Cut(l, " - ")
+		f, g := strings.Fields(before), strings.Fields(after)
+		if ok && len(f) > 5 && len(g) > 1 {
+			all = append(all, mount{f[2], unescape(f[4]), g[0], unescape(g[1])})
+		}
+	}
+	return all
+}
+
+// silent reports whether a path leads to a file system that another program or
+// host answers for, and that is not the one of the file: who asks for anything
+// there may wait for ever, and nobody would touch a volume because of a server
+// that is dead.
+func (m mounts) silent(path string, id fileID) bool {
+	var on mount
+	for _, c := range m {
+		if len(c.point) >= len(on.point) && below(path, c.point) {
+			on = c // the last one covers those before
+		}
+	}
+	ours := fmt.Sprintf("%d:%d", unix.Major(id.dev), unix.Minor(id.dev))
+	return on.device != ours && slices.ContainsFunc(answered, func(kind string) bool { return strings.HasPrefix(on.kind, kind) })
+}
+
+func below(path, dir string) bool {
+	return path == dir || dir == "/" || strings.HasPrefix(path, dir+"/")
+}
+
+// answered begins the types of file systems that another program or host
+// answers for.
+var answered = []string{"fuse", "nfs", "cifs", "smb", "ceph", "9p", "afs", "virtiofs", "lustre", "orangefs", "coda"}
+
+// glob is filepath.Glob below a directory, which has no pattern in it.
+func glob(dir, pattern string) []string {
+	paths, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil {
+		panic("internal error: " + err.Error()) // the patterns are constant
+	}
+	return paths
+}
+
+// line is the one line that a file of the kernel has, "" without one.
+func line(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSuffix(string(b), "\n")
+}
+
+// lines are those of a file of the kernel, none without one.
+func lines(path string) (all []string) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close() // opened for reading
+	for in := bufio.NewScanner(f); in.Scan(); {
+		if in.Text() != "" {
+			all = append(all, in.Text())
+		}
+	}
+	return all
+}
+
+// unescape reads a path as the kernel writes it, with \ooo for what would
+// divide fields.
+func unescape(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		if s[0] == '\\' && len(s) >= 4 {
+			if n, err := strconv.ParseUint(s[1:4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				s = s[4:]
+				continue
+			}
+		}
+		b.WriteByte(s[0])
+		s = s[1:]
+	}
+	return b.String()
+}
