@@ -320,7 +320,7 @@ func (s *session) downloadFile(ctx context.Context, r volumeRef, req api.VolumeD
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real // the link stays one
 	}
-	if err := s.outside(ctx, r, path); err != nil {
+	if err := s.inNoPool(ctx, r, path); err != nil {
 		return err
 	}
 	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+uuid.NewString()+".part")
@@ -351,10 +351,14 @@ func (s *session) downloadFile(ctx context.Context, r volumeRef, req api.VolumeD
 	return errors.Join(err, discard(temp))
 }
 
-// outside refuses a file that would take the place of one in a pool: no job
-// would hold it, and the catalogue would know nothing of it.
-func (s *session) outside(ctx context.Context, r volumeRef, path string) error {
-	dir, err := os.Stat(filepath.Dir(path))
+// inNoPool refuses a file that would take the place of one in a pool: no job
+// would hold it, and the catalogue would know nothing of it. What the daemon
+// knows of the pools is enough: to look at one might take for ever.
+func (s *session) inNoPool(ctx context.Context, r volumeRef, path string) error {
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
 	if err != nil {
 		return openError("make", err)
 	}
@@ -362,11 +366,9 @@ func (s *session) outside(ctx context.Context, r volumeRef, path string) error {
 	if err != nil {
 		return err
 	}
+	mounted := mounts()
 	for _, p := range pools {
-		if p.State == record.PoolUnreachable {
-			continue // looking at it might take for ever
-		}
-		if at, err := os.Stat(p.Target.Path); err == nil && os.SameFile(at, dir) {
+		if at := cmp.Or(p.Real, p.Target.Path); at != "" && placeOf(mounted, at) == placeOf(mounted, dir) {
 			return record.Errorf(record.Invalid, "cannot download to %q: that is in pool %q", path, p.Name).
 				WithHint("storagedctl vol clone %s %s/%s", r, p.Name, filepath.Base(path))
 		}

@@ -15,9 +15,11 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/testenv"
 )
 
 // quiet is a tool without signals.
@@ -620,7 +622,7 @@ func TestDownloadIntoAPoolIsRefused(t *testing.T) {
 	}
 	d.locked(func(f *fake) {
 		p := f.pools["isos"]
-		p.Target.Path = link
+		p.Target.Path, p.Real = link, dir
 		f.pools["isos"] = p
 	})
 	_, errs, code := d.run("vol download images/vm1.raw " + filepath.Join(dir, "other.raw"))
@@ -635,6 +637,81 @@ func TestDownloadIntoAPoolIsRefused(t *testing.T) {
 	}
 	if _, errs, code := d.run("vol download images/vm1.raw " + filepath.Join(elsewhere, "file")); code != record.ExitDone {
 		t.Errorf("outside of pools: exit %d: %s", code, errs)
+	}
+}
+
+// By a bind mount a pool's directory has another path, which no link tells of.
+func TestDownloadIntoAPoolIsRefusedByAnyOfItsPaths(t *testing.T) {
+	testenv.Root(t)
+	d := newDaemon(t)
+	pool, other := t.TempDir(), t.TempDir()
+	if err := unix.Mount(pool, other, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { testenv.Unmount(t, other) })
+	d.locked(func(f *fake) {
+		p := f.pools["isos"]
+		p.Target.Path, p.Real = pool, pool
+		f.pools["isos"] = p
+	})
+	if _, errs, code := d.run("vol download images/vm1.raw " + filepath.Join(other, "new.raw")); code != record.ExitUsage || !strings.Contains(errs, `that is in pool "isos"`) {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	if left, err := os.ReadDir(pool); err != nil || len(left) > 0 {
+		t.Errorf("it left %v (%v)", left, err)
+	}
+}
+
+// A pool may lie on a server that is away, and whoever looks there waits: the
+// daemon's word is enough.
+func TestNothingLooksIntoAPool(t *testing.T) {
+	d := newDaemon(t)
+	dead := testenv.Silent(t)
+	d.locked(func(f *fake) {
+		for name, p := range f.pools {
+			p.Target.Path, p.Real = dead, dead
+			f.pools[name] = p
+		}
+		for name, v := range f.volumes {
+			v.Path, v.Key = dead+"/"+v.Name, dead+"/"+v.Name
+			f.volumes[name] = v
+		}
+	})
+	elsewhere := t.TempDir()
+	if err := os.WriteFile(filepath.Join(elsewhere, "in"), []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"vol download images/vm1.raw " + elsewhere + "/out", "vol upload images/vm1.raw " + elsewhere + "/in --yes",
+		"vol show " + dead + "/vm1.raw", "vol list", "pool show images", "pool define other --target " + dead, "pool delete isos --yes=isos --dry-run",
+		"vol clone " + dead + "/base.raw images/copy", "vol delete " + dead + "/vm1.raw --yes", "job list --all --volume " + dead + "/base.raw",
+	} {
+		ended := make(chan string, 1)
+		go func() {
+			_, errs, code := d.run(line)
+			ended <- fmt.Sprintf("exit %d: %s", code, errs)
+		}()
+		if got := await(t, ended); !strings.HasPrefix(got, "exit 0") {
+			t.Errorf("%s: %s", line, got)
+		}
+	}
+}
+
+func TestPlaceOfADirectory(t *testing.T) {
+	list := parseMounts("21 1 8:1 / / rw - ext4 /dev/sda1 rw\n" +
+		"30 21 8:2 / /srv rw - xfs /dev/sdb rw\n" +
+		"31 21 8:2 /pools/a\\040b /mnt/two\\040words rw - xfs /dev/sdb rw\n" +
+		"32 21 0:40 / /over rw - nfs server:/x rw\n33 32 8:1 /deep /over rw - ext4 /dev/sda1 rw\nbroken\n")
+	for dir, want := range map[string]string{
+		"/": "8:1 /", "/home/x": "8:1 /home/x", "/srv": "8:2 /", "/srv/pools/a b/c": "8:2 /pools/a b/c", "/srvx": "8:1 /srvx",
+		"/mnt/two words": "8:2 /pools/a b", "/mnt/two words/c": "8:2 /pools/a b/c", "/over/x": "8:1 /deep/x",
+	} {
+		if got := placeOf(list, dir); got != want {
+			t.Errorf("%s is %q, not %q", dir, got, want)
+		}
+	}
+	if a, b := placeOf(nil, "/srv/a"), placeOf(nil, "/srv/a"); a != b || a == placeOf(nil, "/srv/b") {
+		t.Errorf("without mounts: %q, %q", a, b)
 	}
 }
 

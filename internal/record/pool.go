@@ -26,6 +26,7 @@ type Pool struct {
 	Persistent  bool       `json:"persistent"`
 	Autostart   bool       `json:"autostart"`
 	Target      Target     `json:"target"`
+	Real        string     `json:"real"` // the target's path without symbolic links, as last read; "" before
 	Source      Source     `json:"source"`
 	Devices     []string   `json:"devices"` // physical ones it lies on, as major:minor; none where that is not known, or memory, or a server
 	Capacity    int64      `json:"capacity"`

@@ -45,7 +45,6 @@ type Pool struct {
 	Device uint64 `json:"device"` // of the resolved target, as last observed
 	Inode  uint64 `json:"inode"`
 	Stamp  string `json:"stamp,omitempty"` // likewise; "": not known, or read by an earlier version
-	Real   string `json:"real"`            // resolved target path
 
 	Promised int64     `json:"promised"`          // bytes that live jobs were promised, queued ones too
 	Defined  *Defining `json:"defined,omitempty"` // by which request

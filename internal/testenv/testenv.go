@@ -5,6 +5,7 @@
 package testenv
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -154,6 +155,30 @@ func Freeze(t testing.TB, dir string) (thaw func()) {
 	})
 	t.Cleanup(thaw)
 	return thaw
+}
+
+// Silent mounts a file system that answers nobody, as that of a server which is
+// away: whoever looks at it waits until the test ends. It needs root.
+func Silent(t testing.TB) string {
+	t.Helper()
+	Root(t)
+	server, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	Need(t, "FUSE", err == nil)
+	dir := filepath.Join(t.TempDir(), "silent")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", server.Fd())
+	if err := unix.Mount("storaged-test", dir, "fuse", 0, options); err != nil {
+		t.Fatalf("cannot mount a file system of FUSE: %v", err)
+	}
+	t.Cleanup(func() {
+		err := unix.Unmount(dir, unix.MNT_DETACH)
+		if err := errors.Join(err, server.Close()); err != nil { // which lets go whoever waits
+			t.Errorf("cannot take the file system away: %v", err)
+		}
+	})
+	return dir
 }
 
 // unmountPatience bounds the wait for a file system to be let go.
