@@ -18,7 +18,7 @@ func cloneCommand() *cli.Command {
 	return taskCommand(cli.Command{
 		Name:        "clone",
 		Usage:       "copy a volume to a new one",
-		Description: "The copy appears under its name when it is complete, and never replaces another. Holes stay\nholes, unless --allocation says otherwise. The source is only read; it may grow meanwhile, and the copy\nis of the size it had at the start.",
+		Description: "The copy appears under its name when it is complete, and never replaces another. Holes stay\nholes, unless --allocation says otherwise, and what is reserved stays reserved, but with --sparse. The source is only read; it may grow meanwhile, and the copy\nis of the size it had at the start.",
 		Flags: append(append(targetFlags(), sourceFlags("copy")...),
 			&cli.StringFlag{Name: "size", Usage: "`SIZE` of the copy, default that of the source"},
 			&cli.StringFlag{Name: "reflink", Value: "auto", Usage: "`auto|always|never` share blocks with the source, default auto"},
@@ -95,19 +95,21 @@ func (w clone) work(ctx context.Context, r *run) error {
 func (w clone) copy(ctx context.Context, r *run, source backends.Volume, d backends.Draft) error {
 	did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{
 		Dst: d.File(), Src: source.File(), Size: w.size, Reflink: w.reflink, Clean: true,
-		Allocation: w.allocation, Sparse: w.sparse,
+		Allocation: w.allocation, Reserved: !w.sparse, Sparse: w.sparse,
 		Checkpoints: r.checkpoints(position{Source: w.held}, d.File(), r.id),
 	})
-	r.copied(did, w.allocation)
+	r.copied(did)
 	return err
 }
 
-// copied reports what a copy did, and says if it has fewer blocks than it was
-// to have.
-func (r *run) copied(did diskio.CopyStats, allocation int64) {
+// copied reports what a copy did, and warns of what it has less than its source.
+func (r *run) copied(did diskio.CopyStats) {
 	r.report.Method, r.report.Bytes = did.Method, did.Bytes
-	if allocation > 0 && did.Allocated > 0 && !did.Kept {
+	if did.Allocated > 0 && !did.Kept {
 		r.warn("the file system has given the copy only %s of blocks; its space may run out later", quantity.FormatBytes(did.Allocated))
+	}
+	if did.CopiesOnWrite {
+		r.warn("the source is overwritten in place (chattr +C), and where the copy lies it cannot be: what is written to it goes elsewhere each time")
 	}
 }
 

@@ -109,8 +109,8 @@ func (w move) copy(ctx context.Context, r *run, v backends.Volume, source []byte
 	r.records = moveRecords{records, w.from.name, source}
 	defer func() { r.records = records }()
 	return r.create(ctx, w.to, commit, func(d backends.Draft) error {
-		did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{Dst: d.File(), Src: v.File(), Clean: true, Allocation: w.allocation})
-		r.copied(did, w.allocation)
+		did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{Dst: d.File(), Src: v.File(), Clean: true, Allocation: w.allocation, Reserved: true})
+		r.copied(did)
 		if err == nil {
 			err = w.unchanged(v, source)
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -190,4 +191,27 @@ func TestJobMoveSettledKeepsASourceInUse(t *testing.T) {
 	}
 	sameContent(t, m.from, m.content)
 	sameContent(t, m.to, m.content)
+}
+
+func TestMoveKeepsWhatIsReserved(t *testing.T) {
+	from, to := t.TempDir(), testenv.Mount(t, "ext4")
+	for verb, args := range map[string][]string{
+		"move":     {"--source", filepath.Join(from, "move"), "--target", filepath.Join(to, "move")},
+		"clone":    {"--source", filepath.Join(from, "clone"), "--target", filepath.Join(to, "clone")},
+		"evacuate": {"--target", from, "--to", to, "--only", "evacuate"},
+	} {
+		f, err := os.Create(filepath.Join(from, verb))
+		must(t, err)
+		must(t, syscall.Fallocate(int(f.Fd()), 0, 0, 20*mib))
+		_, err = f.Write(make([]byte, 64<<10))
+		must(t, errors.Join(err, f.Close()))
+		if out, err := exec.Command(helper, append([]string{verb}, args...)...).CombinedOutput(); err != nil || strings.Contains(string(out), "warning") {
+			t.Errorf("%s: %v\n%s", verb, err, out)
+		}
+		var st syscall.Stat_t
+		must(t, syscall.Stat(filepath.Join(to, verb), &st))
+		if st.Blocks*512 < 20*mib {
+			t.Errorf("%s: %d bytes are allocated", verb, st.Blocks*512)
+		}
+	}
 }

@@ -41,6 +41,9 @@ type CopySpec struct {
 	// blocks, whatever is a hole in the source. It needs a clean target. Blocks
 	// that are shared count; where all are shared no more is reserved for them.
 	Allocation int64
+	// Reserved gives the target blocks also where the source has some without
+	// data: what was preallocated stays so. It needs a clean target, too.
+	Reserved bool
 	// Sparse leaves out what reads as zeros although the source has blocks for
 	// it. Nothing is shared then, for the source has to be read.
 	Sparse bool
@@ -56,9 +59,13 @@ type CopyStats struct {
 	Data   int64 // of Bytes: moved, or shared
 	Holes  int64 // of Bytes: not written
 	// Allocated is what the target occupies, by st_blocks, and Kept whether that
-	// is as much as was asked for. Both are set for an Allocation only.
+	// is as much as was asked for. Both are set only where blocks were to be
+	// reserved.
 	Allocated int64
 	Kept      bool
+	// CopiesOnWrite says that the source is overwritten in place (FS_NOCOW_FL),
+	// and that the target, on a file system that writes elsewhere, is not.
+	CopiesOnWrite bool
 }
 
 // Copy makes Dst read as Src and returns when that is durable. The source is
@@ -70,6 +77,9 @@ func Copy(ctx context.Context, p *Pacer, spec CopySpec) (CopyStats, error) {
 	c, err := newCopying(p, spec)
 	if err != nil {
 		return CopyStats{}, err
+	}
+	if err := c.keepInPlace(); err != nil {
+		return c.stats, err
 	}
 	shared, err := c.reflink(ctx)
 	if err != nil {
@@ -99,6 +109,7 @@ type copying struct {
 	cache    *residency
 	flusher  *flusher
 	left     atomic.Int64 // bytes of data that were left out as zeros
+	promised int64        // bytes that shall have blocks, by Allocation and Reserved
 }
 
 func newCopying(p *Pacer, spec CopySpec) (*copying, error) {
@@ -148,6 +159,8 @@ func (c *copying) consistent() error {
 		return fmt.Errorf("an allocation of %d bytes is negative", c.Allocation)
 	case c.Allocation > 0 && (!c.Clean || !c.dstFile):
 		return errors.New("only a new file can get an allocation with its content")
+	case c.Reserved && (!c.Clean || c.Sparse):
+		return errors.New("only a new file that gets all its content can have what its source reserved")
 	case c.Allocation > 0 && c.Sparse:
 		return errors.New("a copy that leaves zeros out cannot have an allocation")
 	case c.Sparse && c.Reflink == ReflinkAlways:
@@ -185,34 +198,6 @@ func (c *copying) copy(ctx context.Context) error {
 	c.stats.Data -= c.left.Load()
 	c.stats.Holes += c.left.Load()
 	return c.flusher.drain(ctx)
-}
-
-// reserve gives the target the blocks it is to have. It does not count: the
-// bytes of the phase are those of the content.
-func (c *copying) reserve(ctx context.Context) error {
-	if c.Allocation == 0 {
-		return nil
-	}
-	have, err := allocated(c.Dst)
-	if err != nil {
-		return err
-	}
-	if err := checkRoom(c.Dst, c.Allocation-have); err != nil {
-		return err
-	}
-	steps := pieces{p: c.p, f: c.Dst, op: "allocate", call: func(off, n int64) error {
-		return fallocate(c.Dst, 0, off, n)
-	}}
-	for off := int64(0); off < c.Allocation; off += allocatePiece {
-		if err := steps.one(ctx, off, min(allocatePiece, c.Allocation-off)); err != nil {
-			c.fill = cannotFallocate(err)
-			if c.fill {
-				return nil
-			}
-			return err
-		}
-	}
-	return nil
 }
 
 // walk visits the source's extents. Holes are made in a target that is not
@@ -295,11 +280,11 @@ func (c *copying) conclude(ctx context.Context) (err error) {
 		return err
 	}
 	dropCache(c.Dst, 0, 0)
-	if c.Allocation > 0 {
+	if c.promised > 0 {
 		if c.stats.Allocated, err = allocated(c.Dst); err != nil {
 			return err
 		}
-		c.stats.Kept = c.stats.Allocated >= c.Allocation
+		c.stats.Kept = c.stats.Allocated >= c.promised
 	}
 	now, err := fileSize(c.Src)
 	if err != nil {

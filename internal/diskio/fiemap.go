@@ -11,13 +11,14 @@ import (
 
 // FIEMAP of linux/fiemap.h, which package unix lacks.
 const (
-	fiemapRequest  = 0xC020660B // FS_IOC_FIEMAP
-	fiemapSync     = 0x1
-	fiemapLast     = 0x1
-	fiemapEncoded  = 0x8
-	fiemapShared   = 0x2000
-	fiemapBatch    = 256
-	fiemapToTheEnd = ^uint64(0)
+	fiemapRequest   = 0xC020660B // FS_IOC_FIEMAP
+	fiemapSync      = 0x1
+	fiemapLast      = 0x1
+	fiemapEncoded   = 0x8
+	fiemapUnwritten = 0x800
+	fiemapShared    = 0x2000
+	fiemapBatch     = 256
+	fiemapToTheEnd  = ^uint64(0)
 )
 
 type fiemapHeader struct {

@@ -81,11 +81,10 @@ func (w *wiping) limit(text string, certain bool) {
 
 // fileLimits are those of the file system.
 func (w *wiping) fileLimits(ctx context.Context) error {
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(int(w.f.Fd()), &fs); err != nil {
-		return ioError("stat file system", nowhere, err)
+	magic, err := magicOf(w.f)
+	if err != nil {
+		return err
 	}
-	magic := int64(fs.Type) & 0xffffffff
 	if note, ok := overwriteNotes[magic]; ok && !w.algorithm.trim && !inPlace(w.f, magic) {
 		w.limit(note, copyOnWrite[magic])
 	}
@@ -99,14 +98,26 @@ func (w *wiping) fileLimits(ctx context.Context) error {
 	return err
 }
 
+// magicOf tells the type of the file system, by statfs(2).
+func magicOf(f *os.File) (int64, error) {
+	var fs unix.Statfs_t
+	err := retry(func() error { return unix.Fstatfs(int(f.Fd()), &fs) })
+	return int64(fs.Type) & 0xffffffff, ioError("stat file system", nowhere, err)
+}
+
 // inPlace reports whether btrfs overwrites what the file shares with nobody:
 // the file has the attribute C (chattr(1)).
 func inPlace(f *os.File, magic int64) bool {
-	if magic != unix.BTRFS_SUPER_MAGIC {
-		return false
-	}
+	return magic == unix.BTRFS_SUPER_MAGIC && flagsOf(f)&nocowFlag != 0
+}
+
+// flagsOf are the flags of ioctl_iflags(2), none where there are no such.
+func flagsOf(f *os.File) uint32 {
 	flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
-	return err == nil && flags&nocowFlag != 0
+	if err != nil {
+		return 0
+	}
+	return flags
 }
 
 // sharedBytes counts what the file shares with others, and what is not stored

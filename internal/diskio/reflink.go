@@ -28,7 +28,7 @@ func (c *copying) reflink(ctx context.Context) (done bool, err error) {
 			return false, err
 		}
 	}
-	c.stats = CopyStats{Method: MethodReflink, Bytes: c.srcSize, Data: c.srcSize}
+	c.stats.Method, c.stats.Bytes, c.stats.Data = MethodReflink, c.srcSize, c.srcSize
 	c.p.skip(c.Size - c.srcSize)
 	return true, c.resizeTarget()
 }
