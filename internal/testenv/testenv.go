@@ -161,24 +161,37 @@ func Freeze(t testing.TB, dir string) (thaw func()) {
 // away: whoever looks at it waits until the test ends. It needs root.
 func Silent(t testing.TB) string {
 	t.Helper()
-	Root(t)
-	server, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
-	Need(t, "FUSE", err == nil)
 	dir := filepath.Join(t.TempDir(), "silent")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", server.Fd())
-	if err := unix.Mount("storaged-test", dir, "fuse", 0, options); err != nil {
+	SilentOn(t, dir)
+	return dir
+}
+
+// SilentOn is Silent on a directory or a file that there is. wake has those
+// that wait fail before the test ends.
+func SilentOn(t testing.TB, path string) (wake func()) {
+	t.Helper()
+	Root(t)
+	server, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	Need(t, "FUSE", err == nil)
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	options := fmt.Sprintf("fd=%d,rootmode=%o,user_id=0,group_id=0", server.Fd(), st.Mode&unix.S_IFMT)
+	if err := unix.Mount("storaged-test", path, "fuse", 0, options); err != nil {
 		t.Fatalf("cannot mount a file system of FUSE: %v", err)
 	}
-	t.Cleanup(func() {
-		err := unix.Unmount(dir, unix.MNT_DETACH)
+	wake = sync.OnceFunc(func() {
+		err := unix.Unmount(path, unix.MNT_DETACH)
 		if err := errors.Join(err, server.Close()); err != nil { // which lets go whoever waits
 			t.Errorf("cannot take the file system away: %v", err)
 		}
 	})
-	return dir
+	t.Cleanup(wake)
+	return wake
 }
 
 // unmountPatience bounds the wait for a file system to be let go.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/testenv"
 )
 
 // hostileCases are a directory that belongs to somebody who wants to get at a
@@ -27,6 +28,7 @@ var hostileCases = []testCase{
 	{"a draft swapped during commit gets no name", hostileSwap},
 	{"a planted temporary is not followed by settle", hostileSettle},
 	{"names swapped all the time lead nowhere", hostileRace},
+	{"a dead file system below the pool keeps nobody waiting", hostileSilence},
 }
 
 const canaryText = "nobody may read or change this"
@@ -382,3 +384,49 @@ func (r *rig) scribble(v backends.Volume, a backends.Access) {
 	}
 	r.is(v.Close(), nil)
 }
+
+// hostileSilence has the directory hold mount points of a file system that does
+// not answer: one is a directory, one a file.
+func hostileSilence(r *rig) {
+	r.started().made("volume", []byte("a"))
+	r.must(os.Mkdir(filepath.Join(r.p.Target, "directory"), 0o755))
+	r.put("file", nil)
+	for _, name := range []string{"directory", "file"} {
+		wake := testenv.SilentOn(r, filepath.Join(r.p.Target, name))
+		defer wake() // also those that should not wait
+		defer time.AfterFunc(silence, wake).Stop()
+	}
+	found := map[string]string{}
+	began := time.Now()
+	_, err := r.b.Refresh(r.Context(), r.p, func(v backends.VolumeInfo) error {
+		found[v.Name] = v.Ignored
+		return nil
+	})
+	r.is(err, nil)
+	if why, ok := found["file"]; !ok || !strings.Contains(why, "mount point") || len(found) != 2 || found["volume"] != "" {
+		r.Errorf("found %v", found)
+	}
+	r.is(r.b.Delete(r.Context(), r.p, true), backends.ErrNotEmpty)
+	for _, name := range []string{"directory", "file"} {
+		_, err := r.b.Open(r.Context(), r.p, name, backends.WriteExclusive)
+		r.is(err, backends.ErrUnsafe)
+		r.is(r.b.Remove(r.Context(), r.p, name), backends.ErrUnsafe)
+		_, err = r.b.Create(r.Context(), r.p, name, "job")
+		r.is(err, backends.ErrExists)
+		_, err = r.b.Settle(r.Context(), r.p, name, "job", nil)
+		r.is(err, nil)
+		info, err := r.b.Look(r.Context(), r.p, name)
+		r.is(err, nil)
+		if !strings.Contains(info.Ignored, "mount point") {
+			r.Errorf("of %q is told %+v", name, info)
+		}
+	}
+	r.holds("volume", []byte("a"))
+	if took := time.Since(began); took > silence {
+		r.Errorf("it took %v", took)
+	}
+}
+
+// silence is longer than a disk takes. Then what waits for the dead file system
+// is let go, and has failed.
+const silence = 10 * time.Second

@@ -201,20 +201,20 @@ var durableSteps = []string{
 	`openat2\(\d+<.*/pool>, "\.job\.storaged", \{flags=O_RDWR\|O_CREAT\|O_EXCL.*O_NOFOLLOW.*, mode=0600, resolve=RESOLVE_NO_XDEV\|RESOLVE_NO_MAGICLINKS\|RESOLVE_NO_SYMLINKS\|RESOLVE_BENEATH\}`,
 	`fchmod\(\d+<.*/\.job\.storaged>, 0600\)`,
 	`fsync\(\d+<.*/\.job\.storaged>\)`,
-	`statx\(\d+<.*/pool>, "\.job\.storaged", `,
-	`statx\(\d+<.*/pool>, "a", `,
+	`openat2\(\d+<.*/pool>, "\.job\.storaged", \{flags=O_RDONLY\|.*O_PATH.*RESOLVE_NO_XDEV`,
+	`openat2\(\d+<.*/pool>, "a", \{flags=O_RDONLY\|.*O_PATH.*RESOLVE_NO_XDEV`,
 	`openat\(.*/record", .*O_CREAT`,
 	`renameat2\(\d+<.*/pool>, "\.job\.storaged", \d+<.*/pool>, "a", RENAME_NOREPLACE\)`,
-	`statx\(\d+<.*/pool>, "a", `,
+	`openat2\(\d+<.*/pool>, "a", \{flags=O_RDONLY\|.*O_PATH.*RESOLVE_NO_XDEV`,
 	`fsync\(\d+<.*/pool>\)`,
 	`fsync\(\d+<.*/pool>\)`, // settle
 	`unlinkat\(\d+<.*/pool>, "\.other\.storaged", 0\)`,
-	`fsync\(\d+<.*/pool>\)`,      // discard
-	`statx\(\d+<.*/pool>, "a", `, // remove
+	`fsync\(\d+<.*/pool>\)`,                                                   // discard
+	`openat2\(\d+<.*/pool>, "a", \{flags=O_RDONLY\|.*O_PATH.*RESOLVE_NO_XDEV`, // remove
 	`openat2\(\d+<.*/pool>, "a", \{flags=O_RDWR\|.*O_NONBLOCK.*, resolve=RESOLVE_NO_XDEV\|RESOLVE_NO_MAGICLINKS\|RESOLVE_NO_SYMLINKS\|RESOLVE_BENEATH\}`,
 	`statx\(\d+<.*/a>, "", `,
 	`fcntl\(\d+<.*/a>, F_OFD_SETLK, \{l_type=F_WRLCK, l_whence=SEEK_SET, l_start=200, l_len=64`,
-	`statx\(\d+<.*/pool>, "a", `,
+	`openat2\(\d+<.*/pool>, "a", \{flags=O_RDONLY\|.*O_PATH.*RESOLVE_NO_XDEV`,
 	`unlinkat\(\d+<.*/pool>, "a", 0\)`,
 	`fsync\(\d+<.*/pool>\)`,
 	`unlinkat\(\d+<.*/above>, "pool", AT_REMOVEDIR\)`,

@@ -72,7 +72,7 @@ func (d *poolDir) above() (*os.File, error) {
 	case here.Mode&unix.S_IFMT == unix.S_IFLNK:
 		err = errors.New("it is reached through a symbolic link; delete what the link leads to")
 	case here.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0:
-		err = errors.New("it is a mount point")
+		err = errors.New(mountPoint)
 	}
 	if err != nil {
 		parent.Close() // opened for reading
@@ -85,10 +85,10 @@ func (d *poolDir) above() (*os.File, error) {
 // them if there is nothing else.
 func (d *poolDir) empty(ctx context.Context, withVolumes bool) error {
 	var names []string
-	err := d.each(ctx, func(name string) error {
-		names = append(names, name)
+	err := d.each(ctx, func(e entry) error {
+		names = append(names, e.name)
 		if withVolumes {
-			return d.removable(name)
+			return d.removable(e)
 		}
 		return nil
 	})
@@ -109,27 +109,41 @@ func (d *poolDir) empty(ctx context.Context, withVolumes bool) error {
 	return nil
 }
 
-// removable fails unless name is a volume that nobody uses.
-func (d *poolDir) removable(name string) error {
-	st, err := d.stat(name)
+// removable fails unless an entry is a volume that nobody uses.
+func (d *poolDir) removable(e entry) error {
+	why, err := d.noVolume(e)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	if err != nil {
-		return d.refusal(name, err)
+		return d.refusal(e.name, err)
 	}
-	why := danger(&st)
-	if err := backends.CheckName(name); err != nil {
+	if err := backends.CheckName(e.name); err != nil {
 		why = err.Error()
 	}
 	if why != "" {
-		return fmt.Errorf("pool directory %q %w: \"%s\" is no volume: %s", d.target, backends.ErrNotEmpty, backends.Escape(name), why)
+		return fmt.Errorf("pool directory %q %w: \"%s\" is no volume: %s", d.target, backends.ErrNotEmpty, backends.Escape(e.name), why)
 	}
-	f, err := d.openLocked(name, backends.WriteExclusive)
+	f, err := d.openLocked(e.name, backends.WriteExclusive)
 	if err != nil {
 		return err
 	}
 	return f.Close()
+}
+
+// noVolume says why an entry is no volume, "" if it may be one.
+func (d *poolDir) noVolume(e entry) (why string, err error) {
+	if e.kind == unix.DT_DIR {
+		return directory, nil
+	}
+	st, err := d.stat(e.name)
+	if errors.Is(err, unix.EXDEV) {
+		return mountPoint, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return danger(&st), nil
 }
 
 // removeFrom removes the empty directory durably.

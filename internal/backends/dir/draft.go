@@ -120,7 +120,7 @@ func (d *poolDir) takeDraft(name, left, temp string) (*draft, error) {
 // free fails if anything has the name, of whatever kind.
 func (d *poolDir) free(name string) error {
 	_, err := d.stat(name)
-	if err == nil {
+	if err == nil || errors.Is(err, unix.EXDEV) {
 		return fmt.Errorf("volume %q %w", d.path(name), backends.ErrExists)
 	}
 	if !errors.Is(err, unix.ENOENT) {
@@ -257,7 +257,7 @@ func (d *draft) drop() error {
 // dropName unlinks a name if it still means the draft's file.
 func (d *draft) dropName(name string) error {
 	st, err := d.dir.stat(name)
-	if errors.Is(err, unix.ENOENT) {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EXDEV) {
 		return nil
 	}
 	if err != nil {

@@ -79,10 +79,26 @@ func (d *poolDir) sync() error {
 	return nil
 }
 
-// stat looks at a name without opening or following it.
-func (d *poolDir) stat(name string) (unix.Statx_t, error) {
-	return statx(d.fd(), name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT)
+// stat looks at a name without opening or following it. EXDEV says that
+// something is mounted there: statx(2) by name would ask that, which may belong
+// to a server that is dead, and so the way ends before it.
+func (d *poolDir) stat(name string) (st unix.Statx_t, err error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: beneath}
+	fd := -1
+	err = retry(func() (err error) {
+		fd, err = unix.Openat2(d.fd(), name, &how)
+		return err
+	})
+	if err != nil {
+		return st, err
+	}
+	defer unix.Close(fd) // it is a path only
+	return statx(fd, "", unix.AT_EMPTY_PATH)
 }
+
+// beneath keeps the way to a name in the directory and on its file system, and
+// follows nothing.
+const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV
 
 // statFile looks at an open file.
 func statFile(f *os.File) (unix.Statx_t, error) {
@@ -127,7 +143,7 @@ func (d *poolDir) openBeneath(name string, flags int, mode uint64) (*os.File, er
 	how := unix.OpenHow{
 		Flags:   uint64(flags) | unix.O_NONBLOCK | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NOCTTY,
 		Mode:    mode,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+		Resolve: beneath,
 	}
 	fd := -1
 	err := retry(func() (err error) {
@@ -256,9 +272,9 @@ func (d *poolDir) refusal(name string, err error) error {
 	case errors.Is(err, unix.ELOOP):
 		return d.unsafe(name, "it is a symbolic link")
 	case errors.Is(err, unix.EXDEV):
-		return d.unsafe(name, "it is a mount point")
+		return d.unsafe(name, mountPoint)
 	case errors.Is(err, unix.EISDIR):
-		return d.unsafe(name, "it is a directory")
+		return d.unsafe(name, directory)
 	case errors.Is(err, unix.ENXIO):
 		return d.unsafe(name, "it is a device, a socket or a FIFO")
 	case errors.Is(err, unix.EAGAIN): // somebody has a lease on it, fcntl(2)
@@ -278,7 +294,7 @@ func danger(st *unix.Statx_t) string {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 	case unix.S_IFDIR:
-		return "it is a directory"
+		return directory
 	case unix.S_IFLNK:
 		return "it is a symbolic link"
 	case unix.S_IFIFO:
@@ -295,10 +311,15 @@ func danger(st *unix.Statx_t) string {
 		return "it was deleted just now"
 	}
 	if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
-		return "it is a mount point"
+		return mountPoint
 	}
 	return ""
 }
+
+const (
+	mountPoint = "it is a mount point"
+	directory  = "it is a directory"
+)
 
 // same reports whether two looks saw one object.
 func same(a, b *unix.Statx_t) bool {

@@ -1,7 +1,9 @@
 package dir
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -13,8 +15,8 @@ import (
 	"storaged/internal/image"
 )
 
-// batch is how many names are read at once: directories may be huge.
-const batch = 256
+// batch is how many bytes of names are read at once: directories may be huge.
+const batch = 32 << 10
 
 // Refresh reads the directory. A name deleted and made again meanwhile may be
 // found twice or not at all, as with readdir(3).
@@ -28,8 +30,11 @@ func (Backend) Refresh(ctx context.Context, p backends.Pool, found func(backends
 	}
 	defer d.Close() // opened for reading
 	header := make([]byte, image.HeaderSize)
-	err = d.each(ctx, func(name string) error {
-		if info, ok := d.look(name, header); ok {
+	err = d.each(ctx, func(e entry) error {
+		if e.kind == unix.DT_DIR {
+			return nil // it is not even looked at: what is mounted on it may not answer
+		}
+		if info, ok := d.look(e.name, header); ok {
 			return found(info)
 		}
 		return nil
@@ -40,28 +45,54 @@ func (Backend) Refresh(ctx context.Context, p backends.Pool, found func(backends
 	return d.info()
 }
 
-// each calls do for every name in the directory, hostile ones included.
-func (d *poolDir) each(ctx context.Context, do func(name string) error) error {
+// entry is a name in the directory.
+type entry struct {
+	name string
+	kind byte // unix.DT_REG, …; DT_UNKNOWN where the file system does not tell
+}
+
+// each calls do for every entry of the directory, hostile ones included.
+func (d *poolDir) each(ctx context.Context, do func(entry) error) error {
 	if _, err := d.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("cannot read pool directory: %w", err)
 	}
+	buf := make([]byte, batch)
 	for {
-		names, err := d.Readdirnames(batch)
-		for _, name := range names {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := do(name); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
+		n := 0
+		err := retry(func() (err error) {
+			n, err = unix.Getdents(d.fd(), buf)
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("cannot read pool directory: %w", err)
 		}
+		if n == 0 {
+			return nil
+		}
+		for _, e := range entries(buf[:n]) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := do(e); err != nil {
+				return err
+			}
+		}
 	}
+}
+
+// entries reads what getdents64(2) gave. Package os does not give the kinds
+// without asking the file system for those that the directory does not tell.
+func entries(b []byte) (all []entry) {
+	const length, kind, name = 16, 18, 19 // offsets of d_reclen, d_type and d_name
+	for len(b) > name {
+		size := int(binary.NativeEndian.Uint16(b[length:]))
+		text, _, _ := bytes.Cut(b[name:size], []byte{0})
+		if e := (entry{string(text), b[kind]}); e.name != "." && e.name != ".." {
+			all = append(all, e)
+		}
+		b = b[size:]
+	}
+	return all
 }
 
 // look tells what a name is; ok is false for what nobody needs to hear of:
@@ -73,6 +104,9 @@ func (d *poolDir) look(name string, header []byte) (info backends.VolumeInfo, ok
 	st, err := d.stat(name)
 	if errors.Is(err, unix.ENOENT) || err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return info, false
+	}
+	if errors.Is(err, unix.EXDEV) {
+		return ignored(name, mountPoint), true
 	}
 	if err != nil {
 		return ignored(name, err.Error()), true

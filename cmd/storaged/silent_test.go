@@ -1,0 +1,27 @@
+package main_test
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"storaged/internal/testenv"
+)
+
+// What is mounted on a subdirectory of a pool is no business of the pool's: if
+// it does not answer nobody has to wait for it.
+func TestDeadMountBelowAPoolKeepsNobodyWaiting(t *testing.T) {
+	h := newHost(t)
+	h.otherPool("tmpfs")
+	h.create("disk", mib)
+	h.must(os.Mkdir(h.path("sub"), 0o755))
+	wake := testenv.SilentOn(t, h.path("sub"))
+	defer time.AfterFunc(30*time.Second, wake).Stop() // a helper that waits for it ends then, and fails
+	h.does(0, "", "pool", "refresh", "pool")
+	h.does(0, "disk", "vol", "list", "pool", "--fresh")
+	h.does(0, "", "pool", "verify", "pool")
+	h.does(0, "", "pool", "stop", "pool")
+	h.does(0, "", "pool", "start", "pool")
+	h.does(0, "", "pool", "evacuate", "pool", "--to", "other", "--yes")
+	wake()
+}
