@@ -132,19 +132,27 @@ type content struct {
 	touched bool // put has changed its target, or may have
 }
 
+// headBytes is the least that is looked at of a content before anything is
+// written.
+const headBytes = 512
+
 // open opens the source and finds out what can be known of the content without
-// touching anything: its length and the beginning that wanted bytes long, or
-// as much as there is.
+// touching anything: its length and its beginning, wanted bytes or as much as
+// there is, and not less than headBytes of one that begins here. One of nothing is
+// refused.
 func (in intake) open(ctx context.Context, wanted int64) (*content, error) {
 	f, err := in.from.open(ctx, false)
 	if err != nil {
 		return nil, err
 	}
 	c := &content{intake: in, file: f, bytes: in.length}
+	if in.skipped == 0 {
+		wanted = max(wanted, headBytes)
+	}
 	if in.from.form == "" {
 		err = c.measure()
 		if err == nil {
-			c.head = make([]byte, min(wanted, c.bytes))
+			c.head = make([]byte, max(0, min(wanted, c.bytes)))
 			_, err = io.ReadFull(io.NewSectionReader(f.File, c.off, c.bytes), c.head)
 		}
 	} else {
@@ -154,11 +162,24 @@ func (in intake) open(ctx context.Context, wanted int64) (*content, error) {
 		}
 		c.head, c.stream, err = peek(c.stream, wanted)
 	}
+	if err == nil && len(c.head) == 0 && in.skipped == 0 {
+		err = in.empty()
+	}
 	if err != nil {
 		f.Close() // nothing was written
 		return nil, fmt.Errorf("cannot read the content from %s: %w", in.from, err)
 	}
 	return c, nil
+}
+
+// empty refuses a content of nothing. Whoever was to write the stream has
+// failed, as often as not; and a volume of nothing cannot be made in other ways
+// either.
+func (in intake) empty() error {
+	return &ipc.Error{
+		Code: string(record.Invalid), Offset: -1, Message: fmt.Sprintf("%s is empty; nothing was written", in.from),
+		Hint: "if a program was to write it, see whether that has failed",
+	}
 }
 
 // measure finds how long the content is. Where the descriptor stands means

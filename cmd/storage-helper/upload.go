@@ -78,7 +78,7 @@ type upload struct {
 
 func (w upload) work(ctx context.Context, r *run) error {
 	// A header may become one with what is there already.
-	c, err := w.in.open(ctx, max(0, image.HeaderSize-w.off))
+	c, err := w.in.open(ctx, image.HeaderSize-w.off)
 	if err != nil {
 		return err
 	}

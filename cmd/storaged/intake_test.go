@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"storaged/internal/record"
@@ -46,7 +48,7 @@ func TestLengthIsTakenOfAStreamAsOfAFile(t *testing.T) {
 	h.does(0, "succeeded", "vol", "upload", "pool/whole", f.Name(), "--yes")
 	form, err := os.ReadFile(h.sparseForm("pool/whole", size))
 	h.must(err)
-	formed := h.dir + "/stream"
+	formed := filepath.Join(h.dir, "stream")
 	length := strconv.Itoa(n)
 	for name, up := range map[string]func(volume string) (int, string){
 		"file": func(v string) (int, string) {
@@ -87,4 +89,44 @@ func TestLengthIsTakenOfAStreamAsOfAFile(t *testing.T) {
 	if code, said := h.fed(f.Name(), "vol", "upload", "pool/larger", "-", "--yes", "--length", "5M"); code != record.ExitUsage {
 		t.Errorf("shorter than its length: %d: %s", code, said)
 	}
+}
+
+// A content of nothing makes no volume and is not uploaded: the program that was
+// to write it has failed.
+func TestEmptyContentIsRefused(t *testing.T) {
+	h := newHost(t)
+	h.create("v", mib)
+	empty := filepath.Join(h.dir, "empty")
+	h.must(os.WriteFile(empty, nil, 0o600))
+	for _, args := range [][]string{
+		{"vol", "create", "pool/made", "--from", "-"}, {"vol", "create", "pool/made", "1M", "--from", "-"},
+		{"vol", "create", "pool/made", "--from", "-", "--as-format", "raw"},
+		{"vol", "upload", "pool/v", "-", "--yes"}, {"vol", "upload", "pool/v", "-", "--yes", "--offset", "512K"},
+		{"vol", "upload", "pool/v", "-", "--yes", "--length", "0"},
+	} {
+		p := h.spawn(func(c *exec.Cmd) { c.Stdin = h.output(exec.CommandContext(h.ctx(), "false")) }, args...)
+		if code := p.code(); code != record.ExitUsage || !strings.Contains(p.log.String(), "empty") {
+			t.Errorf("false | storagedctl %q: exit %d: %s", args, code, p.log.String())
+		}
+	}
+	for _, args := range [][]string{
+		{"vol", "create", "pool/made", "--from", empty}, {"vol", "create", "pool/made", "1M", "--from", empty},
+		{"vol", "upload", "pool/v", empty, "--yes"},
+	} {
+		h.does(record.ExitUsage, "empty", args...)
+	}
+	for _, path := range []string{"v/content", "made/content?create=true"} {
+		for name, body := range map[string]io.Reader{"sized": bytes.NewReader(nil), "chunked": chunked(nil), "none": nil} {
+			if status, said := h.answered(http.MethodPut, path, body); status != http.StatusBadRequest {
+				t.Errorf("PUT %s, %s: %d %s", path, name, status, said)
+			}
+		}
+		var form bytes.Buffer
+		h.must(sparse.NewWriter(&form).Close())
+		if status, said := h.answered(http.MethodPut, path, &form, "Content-Type", sparse.MediaType); status != http.StatusBadRequest {
+			t.Errorf("PUT %s, sparse: %d %s", path, status, said)
+		}
+	}
+	h.absent("made")
+	h.holds("v", 0, make([]byte, mib), record.VolumeReady)
 }

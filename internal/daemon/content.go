@@ -58,6 +58,9 @@ func checkUpload(r *api.VolumeUpload) error {
 	if err := checkContent(r.Offset, r.Checksum); err != nil {
 		return err
 	}
+	if r.Length != nil && *r.Length == 0 && r.Continues == "" {
+		return record.Errorf(record.Invalid, "the content is empty: there is nothing to write")
+	}
 	if err := checkFormat("as_format", r.AsFormat); err != nil || r.Create == nil {
 		return err
 	}
