@@ -45,13 +45,14 @@ func buildAllocate(c *cli.Context) (task, error) {
 	}
 	return task{
 		name: c.Command.Name, resumes: c.Bool("resume"),
-		doing:  fmt.Sprintf("allocate %q", at.path),
-		done:   fmt.Sprintf("allocated %q", at.path),
-		undone: left(c, at),
-		keeps:  keeps(c),
-		makes:  at.path,
-		writes: at.path,
-		work:   a.work,
+		doing:   fmt.Sprintf("allocate %q", at.path),
+		done:    fmt.Sprintf("allocated %q", at.path),
+		undone:  left(c, at),
+		keeps:   keeps(c),
+		makes:   at.path,
+		writes:  at.path,
+		changes: []pool{at.in()},
+		work:    a.work,
 	}, nil
 }
 

@@ -48,14 +48,15 @@ func buildClone(c *cli.Context) (task, error) {
 	}
 	return task{
 		name: c.Command.Name, resumes: c.Bool("resume"),
-		doing:  fmt.Sprintf("clone %q to %q", from.path, to.path),
-		done:   fmt.Sprintf("cloned %q to %q", from.path, to.path),
-		undone: left(c, to) + fmt.Sprintf("; %q is as it was", from.path),
-		keeps:  keeps(c),
-		makes:  to.path,
-		reads:  from.path,
-		writes: to.path,
-		work:   w.work,
+		doing:   fmt.Sprintf("clone %q to %q", from.path, to.path),
+		done:    fmt.Sprintf("cloned %q to %q", from.path, to.path),
+		undone:  left(c, to) + fmt.Sprintf("; %q is as it was", from.path),
+		keeps:   keeps(c),
+		makes:   to.path,
+		reads:   from.path,
+		writes:  to.path,
+		changes: []pool{to.in()},
+		work:    w.work,
 	}, nil
 }
 

@@ -27,7 +27,7 @@ func commands() cmdline.Program {
 			Commands: []*cli.Command{
 				allocateCommand(), cloneCommand(), wipeCommand(), resizeCommand(), deleteCommand(), verifyCommand(), lookCommand(),
 				uploadCommand(), downloadCommand(), moveCommand(),
-				poolBuildCommand(), poolStartCommand(), poolStopCommand(), poolRefreshCommand(), poolVerifyCommand(), evacuateCommand(), poolDeleteCommand(),
+				poolBuildCommand(), poolStartCommand(), poolStopCommand(), poolRefreshCommand(), poolSpaceCommand(), poolVerifyCommand(), evacuateCommand(), poolDeleteCommand(),
 				settleCommand(),
 			},
 		},

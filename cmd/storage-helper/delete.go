@@ -36,13 +36,14 @@ func buildDelete(c *cli.Context) (task, error) {
 		undone += ", but may be partly overwritten"
 	}
 	return task{
-		doing:  fmt.Sprintf("delete %q", at.path),
-		done:   fmt.Sprintf("deleted %q", at.path),
-		undone: undone,
-		ask:    fmt.Sprintf("%q (%s) will be deleted", at.path, length(at.path)),
-		reads:  at.path,
-		writes: at.path,
-		work:   w.work,
+		doing:   fmt.Sprintf("delete %q", at.path),
+		done:    fmt.Sprintf("deleted %q", at.path),
+		undone:  undone,
+		ask:     fmt.Sprintf("%q (%s) will be deleted", at.path, length(at.path)),
+		reads:   at.path,
+		writes:  at.path,
+		changes: []pool{at.in()},
+		work:    w.work,
 	}, nil
 }
 

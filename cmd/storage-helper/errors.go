@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"syscall"
 
 	"storaged/internal/backends"
@@ -40,6 +41,9 @@ func fault(err error, t task) *ipc.Error {
 	}
 	if missing, ok := errors.AsType[*backends.MissingError](err); ok {
 		e.Path = missing.Path
+	}
+	if code == record.NoSpace {
+		e.Hint = shortage(err, t.writes)
 	}
 	if bad, ok := errors.AsType[*diskio.IOError](err); ok {
 		e.Path, e.Offset = t.writes, bad.Offset
@@ -100,6 +104,20 @@ func codeOf(err error) record.Code {
 		}
 	}
 	return record.FailedCode
+}
+
+// shortage says what to do about a want of room for a path: more than one thing
+// can run out.
+func shortage(err error, path string) string {
+	_, inFile := errors.AsType[*diskio.IOError](err) // which needs no inode any more
+	var fs syscall.Statfs_t
+	switch {
+	case errors.Is(err, syscall.EDQUOT):
+		return "a quota is used up, not the file system: raise it, or delete what counts in it"
+	case inFile || syscall.Statfs(filepath.Dir(path), &fs) != nil || fs.Files == 0 || fs.Ffree > 0 || fs.Bavail == 0:
+		return hints[record.NoSpace]
+	}
+	return fmt.Sprintf("the file system has no inodes left, all its %d are used: delete files there, small ones too; room alone does not help", fs.Files)
 }
 
 // hints say what can be done about a code, where there is something.

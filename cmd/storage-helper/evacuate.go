@@ -40,22 +40,25 @@ func buildEvacuate(c *cli.Context) (task, error) {
 	if err != nil {
 		return task{}, err
 	}
-	from, err := poolID(c, "pool-id")
+	from, err := targetPool(c)
 	if err != nil {
+		return task{}, err
+	}
+	if from.ID, err = poolID(c, "pool-id"); err != nil {
 		return task{}, err
 	}
 	if _, err := backends.MatchName(c.String("only"), ""); err != nil {
 		return task{}, record.Errorf(record.Invalid, "--only: %s", err)
 	}
-	t, err := poolTask(c, "evacuate", "evacuated", func(ctx context.Context, r *run, p pool) error {
-		p.ID = from
+	t, err := poolTask(c, "evacuate", "evacuated", func(ctx context.Context, r *run, _ pool) error {
 		w := evacuation{
-			walk: walk{pool: p, run: r}, to: to, only: c.String("only"), stays: c.StringSlice("stays"),
+			walk: walk{pool: from, run: r}, to: to, only: c.String("only"), stays: c.StringSlice("stays"),
 			skipBusy: c.Bool("skip-busy"), keep: c.Bool("keep-source"), stop: c.String("on-error") == "stop",
 		}
 		return w.work(ctx)
 	})
 	t.undone = "what is moved already stays moved"
+	t.changes = []pool{to, from}
 	return t, err
 }
 
@@ -321,6 +324,7 @@ func settlePools(c *cli.Context, job string, byHand bool) (task, error) {
 		done:    fmt.Sprintf("settled job %s on pool %q", job, to.Target),
 		undone:  "what was unfinished may be there still",
 		writes:  to.Target,
+		changes: []pool{to, from},
 		settles: true,
 		work:    w.work,
 	}, nil

@@ -30,14 +30,15 @@ func buildFilled(c *cli.Context, at place) (task, error) {
 	}
 	return task{
 		name: c.Command.Name, resumes: c.Bool("resume"),
-		doing:  fmt.Sprintf("make %q of %s", at.path, in.from),
-		done:   fmt.Sprintf("made %q of %s", at.path, in.from),
-		undone: left(c, at),
-		keeps:  keeps(c),
-		makes:  at.path,
-		reads:  in.from.given,
-		writes: at.path,
-		work:   w.work,
+		doing:   fmt.Sprintf("make %q of %s", at.path, in.from),
+		done:    fmt.Sprintf("made %q of %s", at.path, in.from),
+		undone:  left(c, at),
+		keeps:   keeps(c),
+		makes:   at.path,
+		reads:   in.from.given,
+		writes:  at.path,
+		changes: []pool{at.in()},
+		work:    w.work,
 	}, nil
 }
 

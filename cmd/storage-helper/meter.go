@@ -105,6 +105,7 @@ func (m *meter) progress() ipc.Progress {
 	p := ipc.Progress{
 		Phase: m.phase.Index, Done: c.Done, Durable: c.Durable, Total: c.Total,
 		Work: c.Work, WorkAll: c.WorkAll, Holes: c.Holes, Read: c.Read, Written: c.Written,
+		Allocated: c.Allocated,
 	}
 	if p.Total == 0 && m.phase.Index < len(m.plan) {
 		p.Total = m.plan[m.phase.Index].Total

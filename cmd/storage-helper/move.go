@@ -35,13 +35,14 @@ func buildMove(c *cli.Context) (task, error) {
 	}
 	w := move{from: from, to: to, allocation: reserved(c)}
 	return task{
-		doing:  fmt.Sprintf("move %q to %q", from.path, to.path),
-		done:   fmt.Sprintf("moved %q to %q", from.path, to.path),
-		undone: fmt.Sprintf("%q stays where it is", from.path),
-		makes:  to.path,
-		reads:  from.path,
-		writes: to.path,
-		work:   w.work,
+		doing:   fmt.Sprintf("move %q to %q", from.path, to.path),
+		done:    fmt.Sprintf("moved %q to %q", from.path, to.path),
+		undone:  fmt.Sprintf("%q stays where it is", from.path),
+		makes:   to.path,
+		reads:   from.path,
+		writes:  to.path,
+		changes: []pool{to.in(), from.in()},
+		work:    w.work,
 	}, nil
 }
 

@@ -75,6 +75,41 @@ func poolRefreshCommand() *cli.Command {
 	})
 }
 
+func poolSpaceCommand() *cli.Command {
+	return taskCommand(cli.Command{
+		Name: "pool-space", Usage: "tell how much room a pool has",
+		Description: "The file system is asked; no volume is looked at.",
+		Flags:       poolFlags(poolIDFlag("pool-id", "the pool")),
+	}, "--type dir --target /var/lib/images -o json", func(c *cli.Context) (task, error) {
+		id, err := poolID(c, "pool-id")
+		if err != nil {
+			return task{}, err
+		}
+		return poolTask(c, "ask the space of", "asked the space of", func(ctx context.Context, r *run, p pool) error {
+			p.ID = id
+			return p.change(ctx, r, "space", func() error {
+				figures, err := p.space(ctx)
+				r.report.Pool = &figures
+				return err
+			})
+		})
+	})
+}
+
+// space gives the pool's figures as its file system has them.
+func (p pool) space(ctx context.Context) (ipc.Pool, error) {
+	info, err := p.backend.Space(ctx, p.Pool)
+	return p.figures(info), err
+}
+
+// figures is a pool as the daemon is told of it.
+func (p pool) figures(info backends.PoolInfo) ipc.Pool {
+	return ipc.Pool{
+		Target: p.Target, Path: info.Path, Device: info.ID.Device, Inode: info.ID.Inode, Stamp: info.ID.Stamp, Disk: info.Disk,
+		Capacity: info.Capacity, Allocation: info.Allocation, Available: info.Available,
+	}
+}
+
 // discard removes what jobs left unfinished that ended. What cannot be removed
 // keeps nobody from reading the pool.
 func (p pool) discard(ctx context.Context, r *run, jobs []string) {
@@ -136,27 +171,32 @@ type pool struct {
 
 // poolTask makes a task about the pool of --type and --target.
 func poolTask(c *cli.Context, do, done string, work func(ctx context.Context, r *run, p pool) error) (task, error) {
-	path, err := needed(c, "target")
+	p, err := targetPool(c)
 	if err != nil {
 		return task{}, err
+	}
+	return task{
+		doing:  fmt.Sprintf("%s pool %q", do, p.Target),
+		done:   fmt.Sprintf("%s pool %q", done, p.Target),
+		undone: "what is done already stays so",
+		reads:  p.Target,
+		writes: p.Target,
+		work:   func(ctx context.Context, r *run) error { return work(ctx, r, p) },
+	}, nil
+}
+
+// targetPool finds the pool of --type and --target.
+func targetPool(c *cli.Context) (pool, error) {
+	path, err := needed(c, "target")
+	if err != nil {
+		return pool{}, err
 	}
 	backend, err := all.Lookup(c.String("type"))
 	if err != nil {
-		return task{}, record.Errorf(record.Unsupported, "%s", err)
+		return pool{}, record.Errorf(record.Unsupported, "%s", err)
 	}
 	path, err = absolute(path)
-	if err != nil {
-		return task{}, err
-	}
-	p := pool{backends.Pool{Type: c.String("type"), Target: path}, backend}
-	return task{
-		doing:  fmt.Sprintf("%s pool %q", do, path),
-		done:   fmt.Sprintf("%s pool %q", done, path),
-		undone: "what is done already stays so",
-		reads:  path,
-		writes: path,
-		work:   func(ctx context.Context, r *run) error { return work(ctx, r, p) },
-	}, nil
+	return pool{backends.Pool{Type: c.String("type"), Target: path}, backend}, err
 }
 
 // scanning is the phase in which a pool is read; nobody knows how much it
@@ -216,10 +256,8 @@ func (p pool) refresh(ctx context.Context, r *run, phase int) error {
 		if err != nil {
 			return err
 		}
-		r.report.Pool = &ipc.Pool{
-			Path: info.Path, Device: info.ID.Device, Inode: info.ID.Inode, Stamp: info.ID.Stamp, Disk: info.Disk,
-			Capacity: info.Capacity, Allocation: info.Allocation, Available: info.Available,
-		}
+		figures := p.figures(info)
+		r.report.Pool = &figures
 		return nil
 	})
 }

@@ -38,11 +38,12 @@ func buildResize(c *cli.Context) (task, error) {
 	}
 	w := resize{at, diskio.ResizeSpec{Capacity: capacity, Shrink: c.Bool("shrink"), Allocate: c.Bool("allocate")}}
 	t := task{
-		doing:  fmt.Sprintf("resize %q to %s", at.path, quantity.FormatExact(capacity)),
-		done:   fmt.Sprintf("resized %q to %s", at.path, quantity.FormatExact(capacity)),
-		undone: fmt.Sprintf("%q keeps the size it had, unless it was to shrink", at.path),
-		writes: at.path,
-		work:   w.work,
+		doing:   fmt.Sprintf("resize %q to %s", at.path, quantity.FormatExact(capacity)),
+		done:    fmt.Sprintf("resized %q to %s", at.path, quantity.FormatExact(capacity)),
+		undone:  fmt.Sprintf("%q keeps the size it had, unless it was to shrink", at.path),
+		writes:  at.path,
+		changes: []pool{at.in()},
+		work:    w.work,
 	}
 	if w.spec.Shrink {
 		t.ask = fmt.Sprintf("%q (%s) will lose what lies behind %s", at.path, length(at.path), quantity.FormatExact(capacity))

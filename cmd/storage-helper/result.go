@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -101,7 +102,8 @@ func summary(t task, r *ipc.Report, took time.Duration) string {
 		add(true, "%d volumes", volumes(r))
 	}
 	if r.Pool != nil {
-		add(true, "%d volumes", volumes(r))
+		listed := func(p ipc.Spent) bool { return p.Name == scanning().Name }
+		add(slices.ContainsFunc(r.Phases, listed), "%d volumes", volumes(r))
 		add(true, "%s available", quantity.FormatBytes(r.Pool.Available))
 	}
 	add(true, "in %s", quantity.FormatDuration(took))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
@@ -28,6 +29,7 @@ type task struct {
 	stdout  bool   // the content goes to standard output, and so the result elsewhere
 	settles bool   // it ends what another run began, and is not canceled itself
 	resumes bool   // it goes on where an earlier run of the job was interrupted
+	changes []pool // whose figures are told in its end: it may have changed them
 	work    func(ctx context.Context, r *run) error
 }
 
@@ -103,10 +105,29 @@ func (r *run) do(ctx context.Context, t task) *ipc.Report {
 	r.keep, r.command, r.resumes = t.keeps, t.name, t.resumes
 	r.takeUp(t)
 	err := r.guarded(ctx, t)
+	r.report.Pools = r.figures(t.changes)
 	r.view.progress(r.meter.read())
 	r.report.Read, r.report.Written, r.report.Holes, r.report.Phases = r.meter.finish()
 	r.judge(err, t)
 	return &r.report
+}
+
+// figures asks what room the pools have when all that the task held is closed.
+func (r *run) figures(pools []pool) []ipc.Pool {
+	var out []ipc.Pool
+	for _, p := range pools {
+		known := slices.ContainsFunc(out, func(o ipc.Pool) bool { return o.Target == p.Target })
+		if known {
+			continue
+		}
+		figures, err := p.space(context.Background())
+		if err != nil {
+			r.log.Info("the figures of a pool are not read again", "pool", p.Target, "error", err)
+			continue
+		}
+		out = append(out, figures)
+	}
+	return out
 }
 
 // guarded is the one place where a panic of a task ends.

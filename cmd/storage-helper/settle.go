@@ -54,12 +54,14 @@ func buildSettle(c *cli.Context) (task, error) {
 		done:    fmt.Sprintf("settled job %s on %q", job, at.path),
 		undone:  "what was unfinished may be there still",
 		writes:  at.path,
+		changes: []pool{at.in()},
 		settles: true,
 		work:    work.work,
 	}
 	if c.String("source") != "" {
 		from, err := source(c)
 		t.work = movedSettlement{work, from}.work
+		t.changes = append(t.changes, from.in())
 		return t, err
 	}
 	return t, nil

@@ -49,13 +49,14 @@ func buildUpload(c *cli.Context) (task, error) {
 		return task{}, failed(record.Invalid, "--checksum is of the whole content, and one that does not begin where %q does cannot be read back: --offset and --skipped must be the same", at.path)
 	}
 	return task{
-		doing:  fmt.Sprintf("upload %s to %q", in.from, at.path),
-		done:   fmt.Sprintf("uploaded %s to %q", in.from, at.path),
-		undone: fmt.Sprintf("what is written of %q already stays so", at.path),
-		ask:    fmt.Sprintf("the content of %q (%s) will be overwritten", at.path, length(at.path)),
-		reads:  in.from.given,
-		writes: at.path,
-		work:   w.work,
+		doing:   fmt.Sprintf("upload %s to %q", in.from, at.path),
+		done:    fmt.Sprintf("uploaded %s to %q", in.from, at.path),
+		undone:  fmt.Sprintf("what is written of %q already stays so", at.path),
+		ask:     fmt.Sprintf("the content of %q (%s) will be overwritten", at.path, length(at.path)),
+		reads:   in.from.given,
+		writes:  at.path,
+		changes: []pool{at.in()},
+		work:    w.work,
 	}, nil
 }
 

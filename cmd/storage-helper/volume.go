@@ -46,6 +46,9 @@ func placeOf(path, poolType string) (place, error) {
 	return place{path: path, backend: backend, pool: pool, name: name}, nil
 }
 
+// in is the pool of the volume.
+func (p place) in() pool { return pool{p.pool, p.backend} }
+
 // absolute is the path seen from the root, clean.
 func absolute(path string) (string, error) {
 	abs, err := filepath.Abs(path)

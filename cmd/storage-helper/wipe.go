@@ -39,13 +39,14 @@ func buildWipe(c *cli.Context) (task, error) {
 	w := wipe{at: at, accept: c.Bool("accept-limits"), spec: diskio.WipeSpec{Algorithm: c.String("algorithm"), Verify: c.Bool("verify")}}
 	return task{
 		name: c.Command.Name, resumes: c.Bool("resume"),
-		doing:  fmt.Sprintf("wipe %q", at.path),
-		done:   fmt.Sprintf("wiped %q", at.path),
-		undone: fmt.Sprintf("what is overwritten of %q already stays so", at.path),
-		ask:    fmt.Sprintf("the whole content of %q (%s) will be overwritten", at.path, length(at.path)),
-		reads:  at.path,
-		writes: at.path,
-		work:   w.work,
+		doing:   fmt.Sprintf("wipe %q", at.path),
+		done:    fmt.Sprintf("wiped %q", at.path),
+		undone:  fmt.Sprintf("what is overwritten of %q already stays so", at.path),
+		ask:     fmt.Sprintf("the whole content of %q (%s) will be overwritten", at.path, length(at.path)),
+		reads:   at.path,
+		writes:  at.path,
+		changes: []pool{at.in()},
+		work:    w.work,
 	}, nil
 }
 

@@ -13,8 +13,11 @@ import (
 
 // hangingRefresh is a helper whose readings of a pool never end, as on a file
 // server that is away.
-func hangingRefresh(t *testing.T) {
-	script := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = pool-refresh ] && exec sleep 3600\nexec %s \"$@\"\n", filepath.Join(bin, "storage-helper"))
+func hangingRefresh(t *testing.T) { hanging(t, "pool-refresh|pool-space") }
+
+// hanging is a helper of which tasks never end.
+func hanging(t *testing.T, tasks string) {
+	script := fmt.Sprintf("#!/bin/sh\ncase $1 in %s) exec sleep 3600;; esac\nexec %s \"$@\"\n", tasks, filepath.Join(bin, "storage-helper"))
 	path := filepath.Join(t.TempDir(), "helper")
 	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
 		t.Fatal(err)

@@ -1,9 +1,13 @@
 package main_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"storaged/internal/api"
@@ -96,5 +100,144 @@ func TestPoolDefinedAtOnceUnderOneKey(t *testing.T) {
 		if _, _, err := h.client.DefinePool(h.ctx(), api.Submit{Key: name}, r, start, start); record.CodeOf(err) != record.KeyReused {
 			t.Errorf("%s: another request under the key: %v", name, err)
 		}
+	}
+}
+
+// filed gives what the file system of a directory says of itself.
+func (h *host) filed(dir string) (allocation, available int64) {
+	h.t.Helper()
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		h.t.Fatal(err)
+	}
+	return int64(fs.Blocks-fs.Bfree) * fs.Frsize, int64(fs.Bavail) * fs.Frsize
+}
+
+// accurate asks that a pool is what its file system says, with nothing reserved.
+func (h *host) accurate(pool, dir string) {
+	h.t.Helper()
+	p, err := h.client.Pool(h.ctx(), pool)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if allocation, available := h.filed(dir); p.Allocation != allocation || p.Available != available || p.Reserved != 0 {
+		h.t.Errorf("allocation %d, available %d, reserved %d; the file system says %d and %d", p.Allocation, p.Available, p.Reserved, allocation, available)
+	}
+}
+
+// allocated makes a volume that has all its blocks, and data in the first half.
+func (h *host) allocated(name string, capacity int64) {
+	h.t.Helper()
+	st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "pool", api.VolumeCreate{Name: name, Capacity: capacity})
+	h.succeed(st, err)
+	f, err := os.OpenFile(h.path(name), os.O_WRONLY, 0)
+	h.must(err)
+	_, err = f.Write(bytes.Repeat([]byte("data"), int(capacity/8)))
+	h.must(errors.Join(err, f.Close()))
+}
+
+// What a running job has blocks for already is gone from what is available, and
+// not reserved any more.
+func TestBlocksThatAJobHasAreNotCountedTwice(t *testing.T) {
+	h := newHost(t)
+	dir := testenv.Mount(t, "ext4")
+	h.define("small", dir)
+	h.allocated("base", 128*mib)
+	clone, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{
+		Name: "copy", Pool: "small", Reflink: "never", JobOptions: limited(mib),
+	})
+	h.must(err)
+	h.running(clone)
+	h.await("the blocks of the clone are not reserved any more", func() bool {
+		p, err := h.client.Fresh().Pool(h.ctx(), "small")
+		h.must(err)
+		return p.Reserved == 0
+	})
+	h.accurate("small", dir)
+	_, available := h.filed(dir)
+	if available > 200*mib {
+		t.Fatalf("%d are available: the clone has no blocks yet", available)
+	}
+	st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "small", api.VolumeCreate{Name: "fits", Capacity: available - 16*mib})
+	h.succeed(st, err)
+	h.accurate("small", dir)
+	h.unlimited(clone)
+	h.accurate("small", dir)
+}
+
+// A clone that shares its blocks costs next to nothing, and a pool says so.
+func TestPoolIsWhatItsFileSystemSays(t *testing.T) {
+	copies := map[string]int{"xfs": 8, "btrfs": 8, "ext4": 3}
+	for kind := range copies {
+		t.Run(kind, func(t *testing.T) {
+			h := newHost(t)
+			dir := testenv.Mount(t, kind)
+			h.define("small", dir)
+			st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "small", api.VolumeCreate{Name: "base", Capacity: 40 * mib})
+			h.succeed(st, err)
+			h.must(os.WriteFile(dir+"/base", bytes.Repeat([]byte("data"), 10*mib), 0o600)) // unwritten blocks are not shared
+			for i := range copies[kind] {
+				r := api.VolumeClone{Name: fmt.Sprint("clone", i), Reflink: "auto"}
+				st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "small", "base", r)
+				h.succeed(st, err)
+			}
+			h.accurate("small", dir)
+			st, err = h.client.MoveVolume(h.ctx(), api.Submit{}, "small", "base", api.VolumeMove{Pool: "pool"})
+			h.succeed(st, err)
+			st, err = h.client.DeleteVolume(h.ctx(), api.Submit{}, "small", "clone0", api.VolumeDelete{})
+			h.succeed(st, err)
+			st, err = h.client.CreateVolume(h.ctx(), api.Submit{}, "small", api.VolumeCreate{Name: "last", Capacity: 60 * mib})
+			h.succeed(st, err)
+			h.accurate("small", dir)
+		})
+	}
+}
+
+// However long a pool takes to be read, a job that does not fit is refused, the
+// second try of one that was canceled as well.
+func TestRoomIsKnownWithoutReadingThePool(t *testing.T) {
+	hanging(t, "pool-refresh")
+	h := newHost(t)
+	dir := testenv.Mount(t, "ext4")
+	ballast, err := os.Create(dir + "/ballast")
+	h.must(err)
+	h.must(syscall.Fallocate(int(ballast.Fd()), 0, 0, 200*mib))
+	h.must(ballast.Close())
+	h.define("small", dir)
+	h.allocated("base", 64*mib)
+	r := api.VolumeCreate{Name: "volume", Capacity: 150 * mib}
+	if _, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "small", r); record.CodeOf(err) != record.NoSpace {
+		t.Fatalf("a volume that does not fit: %v", err)
+	}
+	h.must(os.Remove(dir + "/ballast"))
+	clone, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{
+		Name: "copy", Pool: "small", Reflink: "never", Size: 140 * mib, JobOptions: limited(mib),
+	})
+	h.must(err)
+	h.running(clone)
+	_, err = h.client.CancelJob(h.ctx(), clone.Job.ID, api.JobCancel{})
+	h.must(err)
+	h.end(clone, nil)
+	h.accurate("small", dir)
+	for _, name := range []string{"volume", "rest"} {
+		st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "small", api.VolumeCreate{Name: name, Capacity: 130 * mib})
+		h.succeed(st, err)
+	}
+	if _, err := h.client.RetryJob(h.ctx(), api.Submit{}, clone.Job.ID); record.CodeOf(err) != record.NoSpace {
+		t.Errorf("a retry that does not fit: %v", err)
+	}
+}
+
+// A file system without inodes has room, and says what it lacks.
+func TestInodesThatRunOutAreNotCalledRoom(t *testing.T) {
+	h := newHost(t)
+	dir := testenv.Mount(t, "tmpfs")
+	h.define("small", dir)
+	h.must(syscall.Mount("", dir, "", syscall.MS_REMOUNT, "nr_inodes=2"))
+	h.must(os.WriteFile(dir+"/last", nil, 0o600))
+	st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "small", api.VolumeCreate{Name: "volume", Capacity: mib})
+	j := h.end(st, err)
+	if j.Code() != record.NoSpace || !strings.Contains(j.Error.Hint, "no inodes left") {
+		t.Errorf("it ended as %+v", j.Error)
 	}
 }

@@ -44,6 +44,9 @@ type Pools interface {
 	// Only here are format, capacity and backing read from image headers: they
 	// are what the content claims, and for volumes we made not to be believed.
 	Refresh(ctx context.Context, p Pool, found func(VolumeInfo) error) (PoolInfo, error)
+	// Space gives the figures of the pool alone, in a time that does not grow
+	// with what it holds.
+	Space(ctx context.Context, p Pool) (PoolInfo, error)
 }
 
 // Volumes are the operations on single volumes.

@@ -121,7 +121,7 @@ func (k *keeper) vanish(tx *store.Tx, v *store.Volume) error {
 	if err := k.dropVolume(tx, vanished, v); err != nil {
 		return err
 	}
-	return k.spend(tx, v.Pool, -v.Allocation, -v.Capacity)
+	return k.provision(tx, v.Pool, -v.Capacity)
 }
 
 // takenError is the refusal of a name that the catalogue has.

@@ -165,6 +165,8 @@ func startArgv(w work) []string   { return flagArg(poolArgv("pool-start", w), w.
 func stopArgv(w work) []string    { return poolArgv("pool-stop", w) }
 func refreshArgv(w work) []string { return idArg(poolArgv("pool-refresh", w), "--pool-id", w.PoolID) }
 
+func spaceArgv(w work) []string { return idArg(poolArgv("pool-space", w), "--pool-id", w.PoolID) }
+
 func evacuateArgv(w work) []string {
 	argv := idArg(poolArgv("evacuate", w), "--pool-id", w.PoolID)
 	argv = idArg(append(argv, "--to", w.TargetPath, "--to-type", w.TargetType), "--to-pool-id", w.TargetID)

@@ -176,7 +176,7 @@ func newService(c Config, st *store.Store, log hclog.Logger) (*Service, error) {
 		Limits: c.Limits.with(set), Retention: c.History.retention(), Replay: restored != nil && !restored.Replayed, Observer: s.metrics,
 		Attempts: c.Resume.Attempts, Log: log.Named("supervisor"),
 	}, st, s.keeper, hub)
-	s.keeper.devices = s.jobs.SetDevices
+	s.keeper.devices, s.keeper.taken = s.jobs.SetDevices, s.taken
 	return s, s.tellAllDevices()
 }
 

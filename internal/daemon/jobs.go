@@ -239,13 +239,15 @@ func (s *Service) RetryJob(ctx context.Context, sub api.Submit, job string) (api
 	if err != nil {
 		return api.Started{}, record.Errorf(record.Unsupported, "%v", err)
 	}
-	if err := s.fits(ctx, &w); err != nil {
-		return api.Started{}, err
-	}
 	w.After = 0
 	if old.Resumable != nil {
-		w.After = old.Number
+		w.After, w.has = old.Number, old.Taken
 	}
+	return s.submitFitting(ctx, w, func(w work) (api.Started, error) { return s.startAgain(ctx, sub, old, w) })
+}
+
+// startAgain starts the work of an ended job as a new one.
+func (s *Service) startAgain(ctx context.Context, sub api.Submit, old *store.Job, w work) (api.Started, error) {
 	r, err := s.jobRequest(sub, w, api.JobOptions{Limit: old.Limit, Priority: old.Priority, Labels: old.Labels, OnFailure: old.OnFailure})
 	if err != nil {
 		return api.Started{}, err

@@ -213,7 +213,7 @@ func endPoolDelete(k *keeper, tx *store.Tx, e end) error {
 			return nil
 		}
 		k.move(p, record.PoolInactive, "deleted")
-		p.Capacity, p.Allocation, p.Available, p.Provisioned, p.Observed = 0, 0, 0, 0, nil
+		p.Capacity, p.Allocation, p.Available, p.Provisioned, p.Observed, p.Taken = 0, 0, 0, 0, nil, nil
 		p.Device, p.Inode, p.Stamp, p.Real = 0, 0, "", "" // what is at its place from now on is another's
 		return tx.DeleteVolumes(p.Name)
 	})
@@ -271,9 +271,10 @@ func whyNot(j *store.Job) string {
 // where no job has the name and the entry has not changed since the scan began.
 func (k *keeper) sync(tx *store.Tx, p *store.Pool, e end) error {
 	if info := e.report.Pool; info != nil {
-		now := k.now()
-		p.Capacity, p.Allocation, p.Available = info.Capacity, info.Allocation, info.Available
-		p.Device, p.Inode, p.Stamp, p.Real, p.Observed = info.Device, info.Inode, info.Stamp, info.Path, &now
+		if err := k.figures(tx, p, info, k.taken(p.Name)); err != nil {
+			return err
+		}
+		p.Device, p.Inode, p.Stamp, p.Real = info.Device, info.Inode, info.Stamp, info.Path
 		p.Devices = nil
 		if info.Disk != "" {
 			p.Devices = []string{info.Disk}

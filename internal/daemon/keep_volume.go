@@ -142,9 +142,8 @@ func (k *keeper) see(v *store.Volume, it ipc.Item) {
 	v.Observed = k.now()
 }
 
-// spend books a change of allocation and capacity in the pool's figures until
-// the next refresh reads the true ones.
-func (k *keeper) spend(tx *store.Tx, pool string, allocation, capacity int64) error {
+// provision books a change of the volumes' capacities.
+func (k *keeper) provision(tx *store.Tx, pool string, capacity int64) error {
 	p, err := tx.Pool(pool)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
@@ -152,8 +151,6 @@ func (k *keeper) spend(tx *store.Tx, pool string, allocation, capacity int64) er
 	if err != nil {
 		return err
 	}
-	p.Allocation = max(0, p.Allocation+allocation)
-	p.Available = max(0, p.Available-allocation)
 	p.Provisioned = max(0, plus(p.Provisioned, capacity))
 	return tx.PutPool(p)
 }
@@ -222,7 +219,7 @@ func endInPlace(k *keeper, tx *store.Tx, e end) error {
 	if !e.job.Granted && v.Writer != e.job.Number {
 		return nil // it never had the volume, and another may have it
 	}
-	allocation, capacity := v.Allocation, v.Capacity
+	capacity := v.Capacity
 	e.reformat(v)
 	k.observe(v, e)
 	switch {
@@ -239,7 +236,7 @@ func endInPlace(k *keeper, tx *store.Tx, e end) error {
 	if err := k.putVolume(tx, "volume.changed", v); err != nil {
 		return err
 	}
-	return k.spend(tx, v.Pool, v.Allocation-allocation, v.Capacity-capacity)
+	return k.provision(tx, v.Pool, v.Capacity-capacity)
 }
 
 // reformat takes over what the job has made of the volume's format. What was

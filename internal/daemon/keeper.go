@@ -21,6 +21,7 @@ type keeper struct {
 	boot string // id of this boot
 
 	devices func(pool string, devices ...string) // told where pools lie
+	taken   func(pool string) map[int64]int64    // what live jobs have taken by now of what they reserve in a pool
 
 	resume ResumeConfig
 
@@ -33,7 +34,7 @@ func newKeeper(hub *events.Hub, boot string, resume ResumeConfig) *keeper {
 	return &keeper{
 		resume: resume,
 		hub:    hub, now: func() time.Time { return time.Now().UTC() }, boot: boot,
-		devices: func(string, ...string) {},
+		devices: func(string, ...string) {}, taken: func(string) map[int64]int64 { return nil },
 		applied: map[string]time.Time{}, dropped: map[string]time.Time{},
 	}
 }
@@ -109,7 +110,7 @@ func (k *keeper) Ended(tx *store.Tx, j *store.Job, r *ipc.Report) error {
 	if err != nil {
 		return k.abandon(tx, j, err)
 	}
-	if err := w.release(tx); err != nil {
+	if err := errors.Join(k.spent(tx, w, r), w.release(tx, j.Number)); err != nil {
 		return err
 	}
 	e := end{work: w, job: j, report: r}
@@ -224,7 +225,7 @@ func (k *keeper) putPool(tx *store.Tx, event string, p *store.Pool) error {
 	if err := tx.PutPool(p); err != nil {
 		return err
 	}
-	public := p.Pool
+	public := publicPool(p)
 	k.publish(tx, record.Event{Type: event, Pool: &public})
 	return nil
 }

@@ -888,7 +888,13 @@ func TestRoomIsPromisedOnce(t *testing.T) {
 	if _, err := submit(w); !errors.Is(err, errTaken) {
 		t.Errorf("room that was promised is promised again: %v", err)
 	}
-	w.room = &room{available: 105, done: 20} // a helper looked: the first has written, others have deleted
+	d.update(func(tx *store.Tx) error { // a helper looked: the first has written, others have deleted
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		return d.spaced(tx, p, space{&ipc.Pool{Available: 105}, time.Now(), map[int64]int64{first.Number: 20}})
+	})
 	if _, err := submit(w); err != nil {
 		t.Errorf("room that was seen: %v", err)
 	}

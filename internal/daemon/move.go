@@ -139,7 +139,7 @@ func (k *keeper) arrive(tx *store.Tx, v *store.Volume) error {
 	if err := k.putVolume(tx, "volume.created", v); err != nil {
 		return err
 	}
-	return k.spend(tx, v.Pool, v.Allocation, v.Capacity)
+	return k.provision(tx, v.Pool, v.Capacity)
 }
 
 // depart takes the entry of a volume away that has left its pool.
@@ -147,5 +147,5 @@ func (k *keeper) depart(tx *store.Tx, v *store.Volume) error {
 	if err := k.dropVolume(tx, "volume.deleted", v); err != nil {
 		return err
 	}
-	return k.spend(tx, v.Pool, -v.Allocation, -v.Capacity)
+	return k.provision(tx, v.Pool, -v.Capacity)
 }

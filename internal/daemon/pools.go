@@ -22,11 +22,10 @@ func (s *Service) Pools(context.Context) ([]record.Pool, error) {
 	err := s.store.View(func(tx *store.Tx) error {
 		known, err := tx.Pools()
 		for _, p := range known {
-			pools = append(pools, p.Pool)
+			pools = append(pools, publicPool(p))
 		}
 		return err
 	})
-	s.reserve(pools)
 	return pools, err
 }
 
@@ -40,26 +39,14 @@ func (s *Service) Pool(_ context.Context, pool string) (record.Pool, error) {
 	if err != nil {
 		return record.Pool{}, err
 	}
-	one := []record.Pool{p.Pool}
-	s.reserve(one)
-	return one[0], nil
+	return publicPool(p), nil
 }
 
-// reserve fills in what live jobs will still allocate.
-func (s *Service) reserve(pools []record.Pool) {
-	reserved := s.reserved()
-	for i := range pools {
-		pools[i].Reserved = reserved[pools[i].Name]
-	}
-}
-
-// reserved is what live jobs will still allocate, by pool.
-func (s *Service) reserved() map[string]int64 {
-	sums := map[string]int64{}
-	for _, j := range s.jobs.Live() {
-		sums[grows(j)] += max(0, j.Reserved-j.Progress.Done)
-	}
-	return sums
+// publicPool is a pool as it is shown.
+func publicPool(p *store.Pool) record.Pool {
+	out := p.Pool
+	out.Reserved = reserved(p)
+	return out
 }
 
 // DefinePool records a pool; with build or start it also starts one job, and
@@ -378,7 +365,7 @@ func (s *Service) PatchPool(_ context.Context, sub api.Submit, pool string, r ap
 			p.Autostart = *r.Autostart
 		}
 		p.Generation++
-		out = p.Pool
+		out = publicPool(p)
 		return s.keeper.putPool(tx, "pool.changed", p)
 	})
 	return out, err

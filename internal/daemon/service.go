@@ -41,6 +41,7 @@ type Service struct {
 	hangup   <-chan os.Signal
 	settings atomic.Pointer[Config] // as last read; of what can change while the daemon runs, these count
 
+	looks    looks
 	labeling sync.Mutex // held from the reading of a job's labels to their writing
 
 	drainEnds atomic.Pointer[time.Time] // nil: no drain before the end
@@ -176,7 +177,7 @@ func (s *Service) resolve(ctx context.Context, sub api.Submit, o api.JobOptions,
 		}
 		return api.Started{}, err
 	}
-	return s.submitFitting(ctx, sub, w, o)
+	return s.submitFitting(ctx, w, func(w work) (api.Started, error) { return s.submit(ctx, sub, w, o) })
 }
 
 func deref(a *api.Started) api.Started {

@@ -315,7 +315,7 @@ func (s *Service) ResizeVolume(ctx context.Context, sub api.Submit, pool, volume
 		w := volumeWork(p, record.VolumeResize, v.Name)
 		w.Format, w.Capacity, w.Allocate, w.Shrink = v.Format, r.Capacity, r.Allocate, r.Capacity < v.Capacity
 		if r.Allocate {
-			w.Allocation = max(0, r.Capacity-v.Allocation)
+			w.Allocation = max(0, r.Capacity-v.Capacity) // what is there already gets no more blocks
 		}
 		return w, resizable(tx, v, r)
 	})

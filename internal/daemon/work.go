@@ -45,10 +45,10 @@ type work struct {
 
 	IfMatch int64 `json:"if_match,omitempty"` // generation of its object that it is meant for; 0: any
 
-	// Reserve is how many bytes of the target's pool it was promised, of which
-	// a helper saw what room tells; nil: the catalogue's figures were enough.
+	// Reserve is how many bytes of the target's pool it was promised. An earlier
+	// job that it goes on from has left it has of its Allocation.
 	Reserve int64 `json:"reserve,omitempty"`
-	room    *room
+	has     int64
 
 	// Of a clone or a move: where it goes.
 	TargetPool string `json:"target_pool,omitempty"`

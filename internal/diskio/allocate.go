@@ -152,10 +152,19 @@ func (a *allocation) fallocateAll(ctx context.Context) error {
 		return nil
 	}
 	a.stats.Method = MethodFallocate
-	steps := pieces{p: a.p, f: a.f, op: "allocate", keep: a.keep, call: func(off, n int64) error {
-		return fallocate(a.f, 0, off, n)
-	}}
+	steps := pieces{p: a.p, f: a.f, op: "allocate", keep: a.keep, call: reserving(a.p, a.f)}
 	return steps.run(ctx, a.from, a.want)
+}
+
+// reserving gives ranges of a file their blocks, and counts them.
+func reserving(p *Pacer, f *os.File) func(off, n int64) error {
+	return func(off, n int64) error {
+		err := fallocate(f, 0, off, n)
+		if err == nil {
+			p.account(Moved{Allocated: n})
+		}
+		return err
+	}
 }
 
 // pieces change how ranges are stored, which moves no bytes. Each is one call

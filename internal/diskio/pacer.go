@@ -37,6 +37,8 @@ type Counts struct {
 	Holes   int64 // of Done: never transferred, because they read as zeros
 	Read    int64 // read since NewPacer, over all phases, and what was carried
 	Written int64 // written since NewPacer, over all phases, and what was carried
+
+	Allocated int64 // given blocks before they are written, since NewPacer, over all phases
 }
 
 // Moved is what one step did, in bytes.
@@ -47,6 +49,8 @@ type Moved struct {
 	Light   int64 // of Durable: cost no transfer
 	Read    int64
 	Written int64
+
+	Allocated int64 // given blocks, without being written
 }
 
 // Pacer is how the transfers of a job meet the world: they ask it before each
@@ -70,11 +74,12 @@ type Pacer struct {
 // NewPacer makes a Pacer without limit.
 func NewPacer() *Pacer { return &Pacer{changed: make(chan struct{})} }
 
-// StartPhase begins counting afresh under that number. Read and Written go on.
+// StartPhase begins counting afresh under that number. Read, Written and Allocated
+// go on.
 func (p *Pacer) StartPhase(phase int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.counts = Counts{Phase: phase, Read: p.counts.Read, Written: p.counts.Written}
+	p.counts = Counts{Phase: phase, Read: p.counts.Read, Written: p.counts.Written, Allocated: p.counts.Allocated}
 	p.light, p.lightAll, p.ahead = 0, 0, 0
 }
 
@@ -223,6 +228,7 @@ func (p *Pacer) add(m Moved) {
 	p.counts.Holes += m.Holes
 	p.counts.Read += m.Read
 	p.counts.Written += m.Written
+	p.counts.Allocated += m.Allocated
 	p.light += m.Light
 	if p.counts.Durable > p.counts.Done {
 		panic("internal error: more bytes durable than done")

@@ -52,9 +52,7 @@ func (c *copying) checkReserve(ctx context.Context) error {
 
 // fallocate reserves an extent piece by piece.
 func (c *copying) fallocate(ctx context.Context, x extent) error {
-	steps := pieces{p: c.p, f: c.Dst, op: "allocate", call: func(off, n int64) error {
-		return fallocate(c.Dst, 0, off, n)
-	}}
+	steps := pieces{p: c.p, f: c.Dst, op: "allocate", call: reserving(c.p, c.Dst)}
 	for end := x.off + x.len; x.off < end; x.off += allocatePiece {
 		if err := steps.one(ctx, x.off, min(allocatePiece, end-x.off)); err != nil {
 			return err

@@ -66,7 +66,7 @@ func (p Progress) check() error {
 	return cmp.Or(checkIndex(p.Phase),
 		notNegative("done", p.Done), notNegative("durable", p.Durable), notNegative("total", p.Total),
 		notNegative("work", p.Work), notNegative("work_all", p.WorkAll), notNegative("holes", p.Holes),
-		notNegative("read", p.Read), notNegative("written", p.Written))
+		notNegative("read", p.Read), notNegative("written", p.Written), notNegative("allocated", p.Allocated))
 }
 
 func (Beat) check() error { return nil }

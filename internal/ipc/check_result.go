@@ -8,6 +8,7 @@ import (
 
 const (
 	maxLimits = 32  // of a wipe, in Summary.Limits
+	maxPools  = 2   // that one task changes
 	maxSum    = 256 // a checksum with its algorithm
 
 	maxState = 64 << 10 // what a task keeps in a checkpoint
@@ -20,6 +21,9 @@ func (s Summary) check() error {
 	if len(s.Phases) > MaxPhases || len(s.Limits) > maxLimits || len(s.Warnings) > MaxWarnings {
 		return fmt.Errorf("%d phases, %d limits, %d warnings: at most %d, %d, %d",
 			len(s.Phases), len(s.Limits), len(s.Warnings), MaxPhases, maxLimits, MaxWarnings)
+	}
+	if len(s.Pools) > maxPools {
+		return fmt.Errorf("%d pools, at most %d", len(s.Pools), maxPools)
 	}
 	if s.ItemCount > maxItems {
 		return fmt.Errorf("%d items, at most %d", s.ItemCount, maxItems)
@@ -64,6 +68,11 @@ func (s Summary) checkObjects() error {
 			return fmt.Errorf("pool: %w", err)
 		}
 	}
+	for _, p := range s.Pools {
+		if err := p.check(); err != nil {
+			return fmt.Errorf("pools: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -90,7 +99,7 @@ func (it Item) check() error {
 }
 
 func (p Pool) check() error {
-	return cmp.Or(checkUTF8("path", p.Path, maxPath), checkName("disk", p.Disk), checkName("stamp", p.Stamp),
+	return cmp.Or(checkUTF8("target", p.Target, maxPath), checkUTF8("path", p.Path, maxPath), checkName("disk", p.Disk), checkName("stamp", p.Stamp),
 		notNegative("capacity", p.Capacity), notNegative("allocation", p.Allocation), notNegative("available", p.Available))
 }
 

@@ -117,6 +117,8 @@ type Progress struct {
 	Holes   int64 `msgpack:"holes"`    // bytes of Done that were holes
 	Read    int64 `msgpack:"read"`     // bytes read by the whole job so far
 	Written int64 `msgpack:"written"`  // bytes written by the whole job so far
+
+	Allocated int64 `msgpack:"allocated"` // bytes given blocks before they are written, by the whole job so far
 }
 
 // Beat says that the helper is alive though nothing moves; it tells slow from

@@ -25,6 +25,7 @@ type Summary struct {
 	Error     *Error   `msgpack:"error"`
 	Volume    *Item    `msgpack:"volume"` // the volume as it is now
 	Pool      *Pool    `msgpack:"pool"`   // the pool as it is now
+	Pools     []Pool   `msgpack:"pools"`  // of a task on volumes: those that it may have changed, as they are in its end
 	Method    string   `msgpack:"method"`
 	Algorithm string   `msgpack:"algorithm"`
 	Passes    int      `msgpack:"passes"`
@@ -84,7 +85,8 @@ type Item struct {
 
 // Pool is a pool as a task found it. Sizes are bytes.
 type Pool struct {
-	Path       string `msgpack:"path"` // resolved
+	Target     string `msgpack:"target"` // as the task was given it
+	Path       string `msgpack:"path"`   // resolved
 	Device     uint64 `msgpack:"device"`
 	Inode      uint64 `msgpack:"inode"`
 	Stamp      string `msgpack:"stamp"` // the driver's, of the target beside its numbers

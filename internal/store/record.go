@@ -27,6 +27,7 @@ type Job struct {
 	Fault      *record.Error  `json:"fault"`    // why the helper was stopped after GO, other than by a cancel
 	Undo       bool           `json:"undo"`     // a helper with UndoArgv settles it; Error is why
 	Settler    *record.Helper `json:"settler"`  // that helper; Helper stays the one that died
+	Taken      int64          `json:"taken"`    // bytes that it had blocks for when it ended, or was interrupted
 	Told       int            `json:"told"`     // items of what it does to many objects that the keeper was told of
 	Destroys   bool           `json:"destroys"` // kept longer in history
 	Old        bool           `json:"old"`      // from a copy of the database: the job may have gone further
@@ -46,8 +47,12 @@ type Pool struct {
 	Inode  uint64 `json:"inode"`
 	Stamp  string `json:"stamp,omitempty"` // likewise; "": not known, or read by an earlier version
 
-	Promised int64     `json:"promised"`          // bytes that live jobs were promised, queued ones too
-	Defined  *Defining `json:"defined,omitempty"` // by which request
+	// Promised is how many bytes live jobs were promised, queued ones too. Taken is
+	// what each of them, by number, had blocks for already when the figures were
+	// read: they are gone from Available, and not reserved any more.
+	Promised int64           `json:"promised"`
+	Taken    map[int64]int64 `json:"taken,omitempty"`
+	Defined  *Defining       `json:"defined,omitempty"` // by which request
 
 	Boot string `json:"boot"` // boot id under which it was last active
 	// NotStarted says that it was not active since the host was started.

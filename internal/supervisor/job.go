@@ -452,7 +452,7 @@ func (j *job) conclude(r *store.Job) {
 	v, now := j.verdict, j.endTime()
 	r.State, r.Error, r.Rollback = v.state, v.err, v.rollback
 	r.Warnings = addWarnings(r.Warnings, v.warnings)
-	r.Ended, r.Reserved = &now, 0
+	r.Ended, r.Reserved, r.Taken = &now, 0, j.track.takes()
 	r.WaitingOn, r.PauseReasons, r.Interruptible, r.Cancelable = nil, nil, nil, false
 	if r.Started != nil {
 		r.ElapsedS = seconds(now.Sub(*r.Started))

@@ -25,6 +25,7 @@ type tracker struct {
 	again   bool      // another helper or daemon was at work before: the record has how far it was
 	heard   bool      // progress was reported by the helper that is at work
 	unshown bool      // something has changed since the last event
+	taken   int64     // bytes of what the job reserves that it has blocks for already
 	opens   int64     // how much of the phase is done when the next window opens; 0: not known
 	looks   time.Time // when it is next looked whether a window is to be called for
 }
@@ -36,7 +37,7 @@ func newTracker(prior estimate.Prior) *tracker { return &tracker{index: -1, prio
 func (t *tracker) found(r *store.Job) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.again = r.Go
+	t.again, t.taken = r.Go, r.Taken
 	if r.Progress.Percent != nil {
 		t.floor = *r.Progress.Percent
 	}
@@ -86,6 +87,7 @@ func (t *tracker) phase(m ipc.Phase) {
 func (t *tracker) progress(m ipc.Progress, behind bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.taken = max(m.Allocated, m.Written) // blocks come first, or with what is written
 	if t.est == nil || m.Phase >= len(t.phases) {
 		return
 	}
@@ -93,6 +95,13 @@ func (t *tracker) progress(m ipc.Progress, behind bool) {
 	t.est.Report(time.Now(), estimate.Report{
 		Phase: m.Phase, Done: m.Durable, Total: m.Total, Work: m.Work, WorkAll: m.WorkAll, Behind: behind,
 	})
+}
+
+// takes gives how much of what the job reserves it has blocks for already.
+func (t *tracker) takes() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.taken
 }
 
 // setLimit takes the limit that the helper says is in force.

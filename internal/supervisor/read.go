@@ -88,6 +88,22 @@ func (s *Supervisor) Live() []record.Job {
 	return out
 }
 
+// Taken gives, of the live jobs that of selects, how many bytes of what they
+// reserve they have blocks for already, by number; nothing of those that have
+// none.
+func (s *Supervisor) Taken(of func(*record.Job) bool) map[int64]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[int64]int64{}
+	for _, j := range s.live {
+		r := &j.shown.Load().rec.Job
+		if n := min(j.track.takes(), r.Reserved); n > 0 && of(r) {
+			out[r.Number] = n
+		}
+	}
+	return out
+}
+
 // Count gives how many jobs that have not ended run and how many wait, and of how
 // many a process cannot be killed.
 func (s *Supervisor) Count() (running, waiting, stuck int) {

@@ -131,7 +131,8 @@ func dirReplaced(r *rig) {
 		_, open := r.b.Open(ctx, r.p, "a", backends.ReadShared)
 		_, settle := r.b.Settle(ctx, r.p, "a", "job", nil)
 		_, refresh := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error { return nil })
-		for _, err := range []error{create, open, settle, refresh, r.b.Remove(ctx, r.p, "a"), r.b.Delete(ctx, r.p, true)} {
+		_, space := r.b.Space(ctx, r.p)
+		for _, err := range []error{create, open, settle, refresh, space, r.b.Remove(ctx, r.p, "a"), r.b.Delete(ctx, r.p, true)} {
 			r.is(err, backends.ErrReplaced)
 			r.away(err)
 		}

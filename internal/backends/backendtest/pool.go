@@ -63,9 +63,10 @@ func beforeBuild(r *rig) {
 	_, create := r.b.Create(ctx, r.p, "a", "job")
 	_, open := r.b.Open(ctx, r.p, "a", backends.ReadShared)
 	_, refresh := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error { return nil })
+	_, space := r.b.Space(ctx, r.p)
 	for what, err := range map[string]error{
 		"start": r.b.Start(ctx, r.p), "create": create, "open": open,
-		"refresh": refresh, "remove": r.b.Remove(ctx, r.p, "a"),
+		"refresh": refresh, "space": space, "remove": r.b.Remove(ctx, r.p, "a"),
 	} {
 		if !errors.Is(err, backends.ErrNotFound) {
 			r.Errorf("%s: %v", what, err)
@@ -108,6 +109,11 @@ func figures(r *rig) {
 	if info.Path == "" {
 		r.Errorf("no path: %+v", info)
 	}
+	space, err := r.b.Space(r.Context(), r.p)
+	r.must(err)
+	if space.Path != info.Path || space.ID != info.ID || space.Capacity != info.Capacity {
+		r.Errorf("space gives %+v where refresh gave %+v", space, info)
+	}
 }
 
 func foundFails(r *rig) {
@@ -149,9 +155,10 @@ func canceledMethods(r *rig) {
 	_, open := r.b.Open(ctx, r.p, "a", backends.WriteExclusive)
 	_, settle := r.b.Settle(ctx, r.p, "a", "job", nil)
 	_, refresh := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error { return errors.New("called") })
+	_, space := r.b.Space(ctx, r.p)
 	for what, err := range map[string]error{
 		"start": r.b.Start(ctx, r.p), "stop": r.b.Stop(ctx, r.p), "delete": r.b.Delete(ctx, r.p, true),
-		"remove": r.b.Remove(ctx, r.p, "a"), "create": create, "open": open, "settle": settle, "refresh": refresh,
+		"remove": r.b.Remove(ctx, r.p, "a"), "create": create, "open": open, "settle": settle, "refresh": refresh, "space": space,
 	} {
 		if !errors.Is(err, context.Canceled) {
 			r.Errorf("%s: %v", what, err)

@@ -45,6 +45,19 @@ func (Backend) Refresh(ctx context.Context, p backends.Pool, found func(backends
 	return d.info()
 }
 
+// Space asks the file system, and reads no directory.
+func (Backend) Space(ctx context.Context, p backends.Pool) (backends.PoolInfo, error) {
+	if err := ctx.Err(); err != nil {
+		return backends.PoolInfo{}, err
+	}
+	d, err := openKnown(p)
+	if err != nil {
+		return backends.PoolInfo{}, err
+	}
+	defer d.Close() // opened for reading
+	return d.info()
+}
+
 // entry is a name in the directory.
 type entry struct {
 	name string
