@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,12 +22,21 @@ import (
 // twice is so quick.
 const echoInterval = 100 * time.Millisecond
 
+// until is how long others' jobs are waited for.
+type until int
+
+const (
+	untilAllEnd until = iota
+	untilOneEnds
+	untilLeft // or all end: it is only to look at them, so that to leave needs no word
+)
+
 // attendance is the waiting for some jobs: those this command started, which
 // Ctrl-C cancels, or those of others, which Ctrl-C only leaves.
 type attendance struct {
 	*session
 	ours    bool
-	any     bool // wait for the first of them only
+	until   until
 	feed    *feed
 	display *term.Display
 	jobs    []outcome
@@ -35,7 +45,7 @@ type attendance struct {
 	canceling  bool
 	signaled   time.Time // when a signal last asked to cancel
 	lost       bool
-	shown      string // id of the job on the display
+	shown      string // ids of the jobs on the display
 
 	answers chan answer
 	replies chan error // of requests to cancel
@@ -63,9 +73,9 @@ func (s *session) attend(ctx context.Context, starts []start) ([]outcome, error)
 }
 
 // watch waits for the ends of jobs that others may have started.
-func (s *session) watch(ctx context.Context, jobs []record.Job, any bool) ([]outcome, error) {
+func (s *session) watch(ctx context.Context, jobs []record.Job, until until) ([]outcome, error) {
 	a := s.attendance()
-	a.any = any
+	a.until = until
 	for i := range jobs {
 		a.jobs = append(a.jobs, outcome{start: start{object: fmt.Sprint(jobs[i].Number)}, job: &jobs[i]})
 	}
@@ -73,11 +83,16 @@ func (s *session) watch(ctx context.Context, jobs []record.Job, any bool) ([]out
 }
 
 func (s *session) attendance() *attendance {
-	return &attendance{
+	a := &attendance{
 		session: s, display: term.NewDisplay(s.notes),
 		answers: make(chan answer), replies: make(chan error),
 		timeout: after(s, "timeout"), expiry: after(s, "cancel-after"),
 	}
+	a.display.Rest(func(fit int) string {
+		live := a.live()
+		return moreOf(live[min(fit, len(live)):])
+	})
+	return a
 }
 
 // after gives the channel of a timer set by a flag, nil without.
@@ -230,7 +245,7 @@ func (a *attendance) over() bool {
 			ended++
 		}
 	}
-	return a.unanswered == 0 && (live == 0 || a.any && ended > 0)
+	return a.unanswered == 0 && (live == 0 || a.until == untilOneEnds && ended > 0)
 }
 
 func (o *outcome) live() bool { return o.err == nil && o.job != nil && !o.job.State.Terminal() }
@@ -333,16 +348,28 @@ func (a *attendance) take(j record.Job) {
 	a.show()
 }
 
-// show shows the first job that has not ended.
+// maxBars bounds the jobs on the display: terminals have fewer lines.
+const maxBars = 100
+
+// show shows the jobs that have not ended: on a terminal as many as it has lines
+// for, elsewhere the first.
 func (a *attendance) show() {
-	o := a.first()
+	live, most := a.live(), 1
+	if a.notes.Terminal {
+		most = maxBars
+	}
+	var all []term.Figures
+	ids := ""
+	for _, j := range live[:min(len(live), most)] {
+		all, ids = append(all, figures(j, a.rank())), ids+" "+j.ID
+	}
 	switch {
-	case o == nil:
-	case a.shown != o.job.ID:
-		a.shown = o.job.ID
-		a.display.Start(figures(o.job, a.rank()))
+	case len(all) == 0:
+	case a.shown != ids:
+		a.shown = ids
+		a.display.Start(all...)
 	default:
-		a.display.Update(figures(o.job, a.rank()))
+		a.display.Update(all...)
 	}
 }
 
@@ -354,19 +381,21 @@ func (a *attendance) ended(j *record.Job) {
 	a.show()
 }
 
-// first is the first job that has not ended, nil without one.
-func (a *attendance) first() *outcome {
+// live are the jobs that have not ended, as people look at them.
+func (a *attendance) live() (jobs []*record.Job) {
 	for i := range a.jobs {
 		if a.jobs[i].live() {
-			return &a.jobs[i]
+			jobs = append(jobs, a.jobs[i].job)
 		}
 	}
-	return nil
+	slices.SortStableFunc(jobs, byStanding)
+	return jobs
 }
 
-// rank says how many of several jobs are over, "" for a single one.
+// rank says how many of several jobs are over, "" for a single one, and where
+// all are to be seen.
 func (a *attendance) rank() string {
-	if len(a.jobs) < 2 {
+	if len(a.jobs) < 2 || a.notes.Terminal {
 		return ""
 	}
 	over := a.unanswered
@@ -394,6 +423,8 @@ func (a *attendance) signal(ctx context.Context, sig os.Signal) error {
 	case interrupt && a.ours:
 		return a.left(record.CanceledCode, "left while canceling").
 			WithHint("storagedctl job show %s", a.numbers("NUMBER"))
+	case interrupt && a.until == untilLeft:
+		return cmdline.ErrLeft
 	case interrupt:
 		return record.Errorf(record.CanceledCode, "left; %s on", a.goes())
 	}
@@ -408,7 +439,7 @@ func (a *attendance) letGo() error {
 	}
 	a.say(a.goes() + " on")
 	if !a.ours {
-		return record.Errorf(record.CanceledCode, "left")
+		return cmdline.ErrLeft
 	}
 	return &detached{a.jobs}
 }

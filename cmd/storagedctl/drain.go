@@ -61,7 +61,7 @@ func (s *session) awaitRest(ctx context.Context, d record.Drain) error {
 	if len(jobs) == 0 {
 		return nil
 	}
-	_, err := s.watch(ctx, jobs, false)
+	_, err := s.watch(ctx, jobs, untilAllEnd)
 	return err
 }
 

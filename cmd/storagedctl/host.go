@@ -126,12 +126,12 @@ func capabilities(ctx context.Context, s *session) error {
 	return printList(s, shape[backends.Properties]{
 		columns: []term.Column[backends.Properties]{
 			{Name: "type", Cell: func(p backends.Properties) string { return p.Type }},
-			{Name: "formats", Cell: func(p backends.Properties) string { return words(p.Formats) }},
+			{Name: "formats", Weight: 2, Cell: func(p backends.Properties) string { return words(p.Formats) }},
 			{Name: "sparse", Cell: func(p backends.Properties) string { return yesNo(p.Sparse) }},
-			{Name: "wipe", Cell: func(p backends.Properties) string { return words(p.Algorithms) }},
-			{Name: "needs", Cell: func(p backends.Properties) string { return words(p.Needs) }},
-			{Name: "pool-verbs", Cell: func(p backends.Properties) string { return words(p.PoolVerbs) }},
-			{Name: "volume-verbs", Cell: func(p backends.Properties) string { return words(p.VolVerbs) }},
+			{Name: "wipe", Weight: 3, Cell: func(p backends.Properties) string { return words(p.Algorithms) }},
+			{Name: "needs", Weight: 2, Cell: func(p backends.Properties) string { return words(p.Needs) }},
+			{Name: "pool-verbs", Weight: 3, Cell: func(p backends.Properties) string { return words(p.PoolVerbs) }},
+			{Name: "volume-verbs", Weight: 3, Cell: func(p backends.Properties) string { return words(p.VolVerbs) }},
 		},
 		name: func(p backends.Properties) string { return p.Type },
 	}, types)

@@ -93,20 +93,20 @@ func (s *session) jobShape() shape[record.Job] {
 		columns: []term.Column[record.Job]{
 			{Name: "job", Right: true, Cell: func(j record.Job) string { return fmt.Sprint(j.Number) }},
 			{Name: "kind", Cell: func(j record.Job) string { return string(j.Kind) }},
-			{Name: "object", Cell: func(j record.Job) string { return j.Subject() }},
+			{Name: "object", Weight: 4, Cell: func(j record.Job) string { return j.Subject() }},
 			{Name: "state", Cell: func(j record.Job) string { return string(j.State) }},
 			{Name: "done", Right: true, Cell: func(j record.Job) string { return percentDone(j) }},
-			{Name: "rate", Right: true, Cell: func(j record.Job) string { return s.rate(j) }},
-			{Name: "left", Right: true, Cell: func(j record.Job) string { return remaining(j.Estimate.RemainingS) }},
-			{Name: "owner", Cell: func(j record.Job) string { return j.Owner.User }},
-			{Name: "created", Cell: func(j record.Job) string { return stamp(&j.Created) }},
-			{Name: "note", Cell: jobNote},
+			{Name: "rate", Spare: 2, Right: true, Cell: func(j record.Job) string { return s.rate(j) }},
+			{Name: "left", Spare: 3, Right: true, Cell: func(j record.Job) string { return remaining(j.Estimate.RemainingS) }},
+			{Name: "owner", Weight: 1, Spare: 4, Cell: func(j record.Job) string { return j.Owner.User }},
+			{Name: "created", Spare: 5, Cell: func(j record.Job) string { return stamp(&j.Created) }},
+			{Name: "note", Weight: 4, Spare: 1, Cell: jobNote},
 			{Name: "started", Extra: true, Cell: func(j record.Job) string { return stamp(j.Started) }},
 			{Name: "ended", Extra: true, Cell: func(j record.Job) string { return stamp(j.Ended) }},
 			{Name: "elapsed", Right: true, Extra: true, Cell: func(j record.Job) string { return seconds(j.ElapsedS) }},
-			{Name: "phase", Extra: true, Cell: phase},
+			{Name: "phase", Weight: 1, Extra: true, Cell: phase},
 			{Name: "priority", Extra: true, Cell: func(j record.Job) string { return string(j.Priority) }},
-			{Name: "labels", Extra: true, Cell: labels},
+			{Name: "labels", Weight: 2, Extra: true, Cell: labels},
 			{Name: "pid", Right: true, Extra: true, Cell: helperPID},
 			{Name: "id", Extra: true, Cell: func(j record.Job) string { return j.ID }},
 		},
@@ -380,6 +380,7 @@ func jobList(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	slices.SortStableFunc(jobs, func(a, b record.Job) int { return byStanding(&a, &b) })
 	return printList(s, s.jobShape(), jobs)
 }
 
@@ -462,10 +463,14 @@ func jobWait(ctx context.Context, s *session) error {
 	if err != nil || len(outcomes) == 0 {
 		return err
 	}
-	if err := s.awaitEach(ctx, outcomes, s.cli.Bool("any")); err != nil {
+	until := untilAllEnd
+	if s.cli.Bool("any") {
+		until = untilOneEnds
+	}
+	if err := s.awaitEach(ctx, outcomes, until); err != nil {
 		return err
 	}
-	if s.cli.Bool("any") {
+	if until == untilOneEnds {
 		outcomes = firstEnded(outcomes)
 	}
 	return s.finish(ctx, outcomes)
@@ -491,7 +496,7 @@ func jobWatch(ctx context.Context, s *session) error {
 	if len(outcomes) == 0 {
 		s.note("no job is live")
 	}
-	if err := s.awaitEach(ctx, outcomes, false); err != nil {
+	if err := s.awaitEach(ctx, outcomes, untilLeft); err != nil {
 		return err
 	}
 	for _, o := range outcomes {
@@ -591,7 +596,7 @@ func jobCancel(ctx context.Context, s *session) error {
 		j, err := cancel(ctx, id)
 		outcomes[i] = outcome{start: start{object: id}, job: &j, err: err}
 	}
-	if err := s.awaitEach(ctx, outcomes, false); err != nil {
+	if err := s.awaitEach(ctx, outcomes, untilAllEnd); err != nil {
 		return err
 	}
 	for i := range outcomes {

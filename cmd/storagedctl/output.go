@@ -76,6 +76,9 @@ func printList[T any](s *session, sh shape[T], items []T) error {
 	if names := s.cli.String("columns"); names != "" {
 		layout.Columns = strings.Split(names, ",")
 	}
+	if out := cmdline.Output(s.out); out.Terminal {
+		layout.Width = out.Width()
+	}
 	if _, err := term.Choose(sh.columns, layout.Columns); err != nil {
 		return cmdline.Usagef("--columns: %s", err)
 	}
@@ -248,7 +251,7 @@ func showPlans(s *session, plans []api.Plan, asked int) error {
 
 var planColumns = []term.Column[api.Plan]{
 	{Name: "kind", Cell: func(p api.Plan) string { return string(p.Kind) }},
-	{Name: "objects", Cell: func(p api.Plan) string { return objects(p.Objects) }},
+	{Name: "objects", Weight: 4, Cell: func(p api.Plan) string { return objects(p.Objects) }},
 	{Name: "bytes", Right: true, Cell: func(p api.Plan) string { return fmt.Sprint(p.Bytes) }},
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
+	"storaged/internal/term"
 	"storaged/internal/term/ptytest"
 )
 
@@ -310,6 +312,9 @@ func TestWhoOnlyWatchesOnlyLeaves(t *testing.T) {
 		if state := d.state(410); state.Terminal() || state == record.Canceling {
 			t.Errorf("%s: the job is %s", line, state)
 		}
+		if line != "job wait 410" && strings.Contains(p.errs.String(), "storagedctl:") {
+			t.Errorf("%s: leaving says %q", line, p.errs.String())
+		}
 	}
 }
 
@@ -400,6 +405,109 @@ func TestBarOnATerminal(t *testing.T) {
 	pty.Expect("was canceled by alice")
 	if code := p.code(); code != record.ExitCanceled {
 		t.Errorf("exit %d", code)
+	}
+}
+
+// crowd has 17 jobs: three that run, one that is paused, and others that wait.
+func crowd(d *daemon) {
+	for i := range 17 {
+		d.run(fmt.Sprintf("vol clone images/base.raw images/a-volume-with-a-long-name-%02d.raw --detach", i))
+	}
+	d.locked(func(f *fake) {
+		for i := range f.jobs {
+			switch number := f.jobs[i].Number; {
+			case i == 0:
+				f.change(number, func(j *record.Job) {
+					j.State, j.PauseReasons, j.Progress.Percent = record.Paused, []string{record.PauseUser}, ptr(43.2)
+				})
+			case i > 3:
+				f.change(number, func(j *record.Job) { queued(j); j.Created = day.Add(time.Duration(i) * time.Second) })
+			}
+		}
+	})
+}
+
+func queued(j *record.Job) {
+	j.State, j.Started, j.Helper, j.Phase, j.Estimate = record.Queued, nil, nil, nil, record.Estimate{}
+	j.Progress = record.Progress{Unit: "bytes", Bounded: true}
+	j.WaitingOn = []record.Blocker{{For: "slot", Position: 2}}
+}
+
+// Of many jobs those that run are drawn first, as many as the terminal has lines
+// for, and to leave needs no word.
+func TestWatchDrawsWhatRunsFirst(t *testing.T) {
+	d := newDaemon(t).hold()
+	crowd(d)
+	pty := ptytest.Open(t, 80)
+	pty.ResizeTo(80, 10)
+	p := d.spawn("job watch", onTerminal(pty))
+	for _, text := range []string{"job 413", "34.2 %", "job 412", "job 411", "job 410", "paused (user)", "43.2 %", "job 414", "waits for a place", "job 417", "and 9 more queued"} {
+		pty.Expect(text)
+	}
+	d.end(413, succeeded)
+	for _, text := range []string{"job 413: volume.clone images/a-volume-with-a-long-name-03.raw: succeeded", "job 412", "job 418", "and 8 more queued"} {
+		pty.Expect(text)
+	}
+	for _, line := range strings.FieldsFunc(pty.Shown(), func(r rune) bool { return r == '\r' || r == '\n' }) {
+		if drawn := strings.HasSuffix(line, "\x1b[K"); drawn && term.Width(strings.TrimSuffix(line, "\x1b[K")) > 79+len("\x1b[33m\x1b[32m\x1b[0m\x1b[0m") {
+			t.Errorf("a line wraps: %q", line)
+		}
+	}
+	before := len(pty.Shown())
+	pty.Type("\x03")
+	if code := p.code(); code != record.ExitCanceled {
+		t.Errorf("exit %d", code)
+	}
+	if rest := pty.Shown()[before:]; strings.Contains(rest, "storagedctl") || !strings.HasSuffix(rest, "\x1b[J") {
+		t.Errorf("at the end it shows %q", rest)
+	}
+}
+
+// A table fits the terminal, and no number and no state of it is cut.
+func TestListFitsTheTerminal(t *testing.T) {
+	d := newDaemon(t).hold()
+	crowd(d)
+	for _, columns := range []int{60, 80, 100, 200} {
+		pty := ptytest.Open(t, columns)
+		p := d.spawn("list --no-headers", onTerminal(pty))
+		if code := p.code(); code != 0 {
+			t.Fatalf("exit %d: %q", code, pty.Shown())
+		}
+		pty.Expect("426") // the last one
+		pty.Expect("\n")
+		lines := strings.Split(strings.TrimSpace(pty.Shown()), "\r\n")
+		var numbers []string
+		for _, line := range lines {
+			if term.Width(line) > columns {
+				t.Errorf("%d columns: %q", columns, line)
+			}
+			numbers = append(numbers, strings.Fields(line)[0])
+		}
+		expectAll(t, lines[0], "34.2 %", "running")
+		expectAll(t, lines[3], "43.2 %", "paused")
+		if got := strings.Join(numbers, " "); got != "413 412 411 410 414 415 416 417 418 419 420 421 422 423 424 425 426" {
+			t.Errorf("%d columns: in the order %s", columns, got)
+		}
+	}
+	if out, _, _ := d.run("list"); !strings.Contains(out, "images/a-volume-with-a-long-name-00.raw") {
+		t.Errorf("without a terminal something is cut:\n%s", out)
+	}
+}
+
+// Those that wait are listed by their turns, which the priority brings forward.
+func TestListIsInTheOrderOfTheQueue(t *testing.T) {
+	d := newDaemon(t).hold()
+	for i := range 5 {
+		d.run(fmt.Sprintf("vol clone images/base.raw images/%d --detach", i))
+	}
+	d.end(410, succeeded)
+	d.locked(func(f *fake) {
+		for number, p := range map[int64]record.Priority{411: record.Background, 412: record.Medium, 413: record.Interactive} {
+			f.change(number, func(j *record.Job) { queued(j); j.Priority = p })
+		}
+	})
+	if out, _, _ := d.run("job list --all -o name"); out != "414\n413\n412\n411\n410\n" {
+		t.Errorf("listed %q", out)
 	}
 }
 

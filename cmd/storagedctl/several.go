@@ -57,14 +57,14 @@ func (s *session) named(ctx context.Context, ids []string) ([]outcome, error) {
 func sameJob(a, b record.Job) bool { return a.ID == b.ID }
 
 // awaitEach waits for the ends of the jobs among the outcomes.
-func (s *session) awaitEach(ctx context.Context, outcomes []outcome, any bool) error {
+func (s *session) awaitEach(ctx context.Context, outcomes []outcome, until until) error {
 	var jobs []record.Job
 	for _, o := range outcomes {
 		if o.err == nil {
 			jobs = append(jobs, *o.job)
 		}
 	}
-	ended, err := s.watch(ctx, jobs, any)
+	ended, err := s.watch(ctx, jobs, until)
 	if err != nil {
 		return err
 	}

@@ -232,6 +232,22 @@ const (
 	Background  Priority = "background"
 )
 
+// Ageing is what a job of a class waits at most longer than one of the next
+// better class that came at the same time.
+const Ageing = 5 * time.Minute
+
+// Turn is the time by which those that wait get their turns, of a job that waits
+// since then.
+func (p Priority) Turn(since time.Time, ageing time.Duration) time.Time {
+	switch p {
+	case Interactive:
+		return since
+	case Background:
+		return since.Add(2 * ageing)
+	}
+	return since.Add(ageing)
+}
+
 // OnFailure says what becomes of a target that was not completed.
 type OnFailure string
 

@@ -87,16 +87,7 @@ func (p *place) ask() locks.Ask {
 }
 
 // due is the time by which places are given.
-func (p *place) due(ageing time.Duration) time.Time {
-	switch p.priority {
-	case record.Interactive:
-		return p.since
-	case record.Background:
-		return p.since.Add(2 * ageing)
-	default:
-		return p.since.Add(ageing)
-	}
-}
+func (p *place) due(ageing time.Duration) time.Time { return p.priority.Turn(p.since, ageing) }
 
 func (p *place) stand(s standing) { p.standing, p.asked = s, time.Now() }
 

@@ -1,6 +1,10 @@
 package supervisor
 
-import "time"
+import (
+	"time"
+
+	"storaged/internal/record"
+)
 
 // times are the waits of a Supervisor, in one place. Tests shorten them.
 type times struct {
@@ -67,9 +71,7 @@ func defaultTimes() times {
 		// Normal jobs are short, and somebody waits for each: half a minute of
 		// waiting for locks is as long as a person takes it for work.
 		lockWait: 30 * time.Second,
-		// A job of a class waits at most this much longer than a job of the
-		// next better class that came at the same time.
-		ageing: 5 * time.Minute,
+		ageing:   record.Ageing,
 		// A state directory that is full stays so for a while.
 		retrySave: time.Second,
 		// What a query helper found is good for one second: fresh to people, and

@@ -36,47 +36,56 @@ type Figures struct {
 	Waits   string   // "waits for 410", "paused": then there is no movement
 }
 
-// Display shows the progress of one piece of work: on a terminal one line
-// that is redrawn, elsewhere plain lines: one at the start, one per 10 % but
-// not more often than every 5 minutes, one at the end. It may be used by
-// several goroutines.
+// Display shows the progress of one piece of work, or of several side by side:
+// on a terminal a line for each that is redrawn, elsewhere plain lines about the
+// first: one at the start, one per 10 % but not more often than every 5 minutes,
+// one at the end. It may be used by several goroutines.
 type Display struct {
 	out Output
 
 	mu     sync.Mutex
-	drawn  bool      // a bar stands on the terminal's last line
-	last   time.Time // of the bar or line
-	shown  Figures
+	drawn  int       // lines of bars at the bottom of the terminal
+	last   time.Time // of the bars or line
+	shown  []Figures
+	rest   func(fit int) string
 	decile int // last one printed
 }
 
 // NewDisplay makes a display on out.
 func NewDisplay(out Output) *Display { return &Display{out: out} }
 
-// Start shows the first figures.
-func (d *Display) Start(f Figures) {
+// Start shows the first figures of what is new.
+func (d *Display) Start(all ...Figures) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.show(f)
+	d.show(all)
 }
 
-// Update shows new figures when it is time to.
-func (d *Display) Update(f Figures) {
+// Update shows new figures when it is time to. There must be some.
+func (d *Display) Update(all ...Figures) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.due(f) {
-		d.show(f)
+	if d.due(all) {
+		d.show(all)
 	} else {
-		d.shown = f
+		d.shown = all
 	}
 }
 
-func (d *Display) due(f Figures) bool {
+// Rest sets what stands below the bars, of which the terminal has room for the
+// first fit; "" is nothing.
+func (d *Display) Rest(words func(fit int) string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.rest = words
+}
+
+func (d *Display) due(all []Figures) bool {
 	since := d.out.Now().Sub(d.last)
 	if d.out.Terminal {
-		return since >= redrawInterval || f.Waits != d.shown.Waits || f.Phase != d.shown.Phase
+		return since >= redrawInterval || all[0].Waits != d.shown[0].Waits || all[0].Phase != d.shown[0].Phase
 	}
-	return decile(f) > d.decile && since >= lineInterval
+	return decile(all[0]) > d.decile && since >= lineInterval
 }
 
 func decile(f Figures) int {
@@ -86,22 +95,62 @@ func decile(f Figures) int {
 	return int(*f.Percent / 10)
 }
 
-// show draws the bar or prints a line.
-func (d *Display) show(f Figures) {
-	d.shown, d.last, d.decile = f, d.out.Now(), decile(f)
+// show draws the bars or prints a line.
+func (d *Display) show(all []Figures) {
+	d.shown, d.last, d.decile = all, d.out.Now(), decile(all[0])
 	if d.out.Terminal {
-		d.write("\r" + d.bar(f) + "\x1b[K")
-		d.drawn = true
+		d.write(d.top() + d.draw())
 		return
 	}
-	d.write(f.line() + "\n")
+	d.write(all[0].line() + "\n")
+}
+
+// top goes to where the bars begin.
+func (d *Display) top() string {
+	if d.drawn > 1 {
+		return fmt.Sprintf("\r\x1b[%dA", d.drawn-1)
+	}
+	return "\r"
+}
+
+// draw gives the bars from the top on, and takes away what stood below them.
+func (d *Display) draw() string {
+	fit := d.shown
+	if height := max(d.out.height()-1, 1); len(fit) > height { // a line is for notes
+		fit = fit[:max(height-1, 1)]
+	}
+	var lines []string
+	for _, f := range fit {
+		lines = append(lines, d.bar(f)+"\x1b[K")
+	}
+	if d.rest != nil {
+		if text := d.rest(len(fit)); text != "" {
+			lines = append(lines, cut(Escape(text), d.out.Width()-1)+"\x1b[K")
+		}
+	}
+	below := ""
+	if len(lines) < d.drawn {
+		below = "\x1b[J"
+	}
+	d.drawn = len(lines)
+	return strings.Join(lines, "\n") + below
+}
+
+// clear takes the bars away.
+func (d *Display) clear() string {
+	text := d.top() + "\x1b[K"
+	if d.drawn > 1 {
+		text = d.top() + "\x1b[J"
+	}
+	d.drawn = 0
+	return text
 }
 
 // Report prints a line about the work as it is now, whatever the interval.
 func (d *Display) Report() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.above(d.shown.line())
+	d.above(d.shown[0].line())
 }
 
 // Note prints a line that stays, above the bar.
@@ -111,22 +160,21 @@ func (d *Display) Note(text string) {
 	d.above(Escape(text))
 }
 
-// above prints a line, with the bar redrawn below it.
+// above prints a line, with the bars redrawn below it.
 func (d *Display) above(line string) {
-	if !d.drawn {
+	if d.drawn == 0 {
 		d.write(line + "\n")
 		return
 	}
-	d.write("\r\x1b[K" + line + "\n" + d.bar(d.shown) + "\x1b[K")
+	d.write(d.clear() + line + "\n" + d.draw())
 }
 
-// End takes the bar away and prints the last line, if there is one to say.
+// End takes the bars away and prints the last line, if there is one to say.
 func (d *Display) End(text string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.drawn {
-		d.write("\r\x1b[K")
-		d.drawn = false
+	if d.drawn > 0 {
+		d.write(d.clear())
 	}
 	if text != "" {
 		d.write(Escape(text) + "\n")
@@ -169,21 +217,38 @@ func (d *Display) bar(f Figures) string {
 	if used(parts)+barWidthMin+frame > width {
 		parts[0] = Escape(f.Name)
 	}
-	for _, drop := range []int{7, 5, 0, 4, 6} { // phase, rate, name, amount, time left
+	for _, drop := range []int{7, 5, 4, 6} { // phase, rate, amount, time left
 		if used(parts) <= width {
 			break
 		}
 		parts[drop] = ""
 	}
+	squeeze(parts, width)
 	if room := width - used(parts) - frame; f.Percent != nil && room >= barWidthMin {
 		parts[meter] = d.meter(*f.Percent, min(room, barWidthMax))
 	}
-	if over := used(parts) - width; over > 0 { // only Waits and the percent are left
-		parts[1] = cut(parts[1], max(Width(parts[1])-over, 0))
-		parts[2] = cut(parts[2], max(width, 0))
-	}
 	parts[1] = d.out.Paint(Yellow, parts[1])
 	return join(parts)
+}
+
+// leastWaits is enough to say that there is no movement, and how.
+const leastWaits = 16
+
+// squeeze makes name, Waits and percent fit: no number is cut, and Waits says
+// more than what it leaves no room for.
+func squeeze(parts []string, width int) {
+	if over := used(parts) - width; over > 0 {
+		parts[1] = cut(parts[1], max(Width(parts[1])-over, leastWaits))
+	}
+	if used(parts) > width {
+		parts[0] = ""
+	}
+	if used(parts) > width && parts[1] != "" {
+		parts[2] = ""
+	}
+	if used(parts) > width {
+		parts[1], parts[2] = cut(parts[1], width), cut(parts[2], width)
+	}
 }
 
 // parts are the figures in the order of the bar, with a place for the meter.

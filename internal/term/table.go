@@ -13,6 +13,12 @@ type Column[T any] struct {
 	Name  string // lower case; the header shows it in upper case
 	Right bool   // for figures
 	Extra bool   // only shown when asked for by name
+	// Weight is for the share of a narrow terminal that the column gets; 0: it is
+	// never cut, as a number or a state.
+	Weight int
+	// Spare is for a terminal that is too narrow even so: the columns with the
+	// highest are left out first, those with 0 never, and none asked for by name.
+	Spare int
 	Cell  func(T) string
 }
 
@@ -20,6 +26,7 @@ type Column[T any] struct {
 type Layout struct {
 	Columns   []string // names in order; none is all but the extra ones
 	NoHeaders bool
+	Width     int // of the terminal; 0: everything is shown in full
 }
 
 // Table writes rows aligned, cells two spaces apart. Cells are escaped; an
@@ -29,15 +36,16 @@ func Table[T any](w io.Writer, columns []Column[T], rows []T, l Layout) error {
 	if err != nil {
 		return err
 	}
-	cells := make([][]string, 0, len(rows)+1)
-	if !l.NoHeaders {
-		cells = append(cells, header(chosen))
-	}
-	for _, r := range rows {
-		cells = append(cells, row(chosen, r))
+	cells, widths := lay(chosen, rows, l)
+	for l.Width > 0 && len(l.Columns) == 0 && span(widths) > l.Width {
+		i := spare(chosen)
+		if i < 0 {
+			break
+		}
+		chosen = slices.Delete(chosen, i, i+1)
+		cells, widths = lay(chosen, rows, l)
 	}
 	b := bufio.NewWriter(w)
-	widths := columnWidths(cells, len(chosen))
 	for _, line := range cells {
 		writeLine(b, chosen, line, widths)
 	}
@@ -45,6 +53,73 @@ func Table[T any](w io.Writer, columns []Column[T], rows []T, l Layout) error {
 		return fmt.Errorf("cannot write the table: %w", err)
 	}
 	return nil
+}
+
+// lay gives the cells, and the widths of the columns, in which they fit.
+func lay[T any](chosen []Column[T], rows []T, l Layout) (cells [][]string, widths []int) {
+	cells = make([][]string, 0, len(rows)+1)
+	if !l.NoHeaders {
+		cells = append(cells, header(chosen))
+	}
+	for _, r := range rows {
+		cells = append(cells, row(chosen, r))
+	}
+	widths = columnWidths(cells, len(chosen))
+	if l.Width > 0 {
+		shrink(chosen, widths, l.Width)
+	}
+	for _, line := range cells {
+		for i := range line {
+			line[i] = cut(line[i], widths[i])
+		}
+	}
+	return cells, widths
+}
+
+// gap is between two columns.
+const gap = "  "
+
+// span is the width of a line.
+func span(widths []int) int {
+	total := len(gap) * (len(widths) - 1)
+	for _, w := range widths {
+		total += w
+	}
+	return total
+}
+
+// leastCut is the width below which a column tells nothing any more.
+const leastCut = 12
+
+// shrink makes columns that have a weight narrower, until a line fits or all are
+// as narrow as can be: always the one that is widest for its weight.
+func shrink[T any](columns []Column[T], widths []int, fit int) {
+	for over := span(widths) - fit; over > 0; over-- {
+		widest := -1
+		for i, c := range columns {
+			if c.Weight == 0 || widths[i] <= max(leastCut, len(c.Name)) {
+				continue
+			}
+			if widest < 0 || widths[i]*columns[widest].Weight > widths[widest]*c.Weight {
+				widest = i
+			}
+		}
+		if widest < 0 {
+			return
+		}
+		widths[widest]--
+	}
+}
+
+// spare gives the column to be left out first, or -1.
+func spare[T any](columns []Column[T]) int {
+	most := -1
+	for i, c := range columns {
+		if c.Spare > 0 && (most < 0 || c.Spare > columns[most].Spare) {
+			most = i
+		}
+	}
+	return most
 }
 
 // Choose gives the columns by name. The error for an unknown name lists those
@@ -105,7 +180,7 @@ func columnWidths(cells [][]string, n int) []int {
 func writeLine[T any](b *bufio.Writer, columns []Column[T], line []string, widths []int) {
 	for i, cell := range line {
 		if i > 0 {
-			b.WriteString("  ")
+			b.WriteString(gap)
 		}
 		pad := strings.Repeat(" ", widths[i]-Width(cell))
 		switch {

@@ -15,8 +15,11 @@ import (
 	xterm "golang.org/x/term"
 )
 
-// defaultWidth is taken where a terminal does not say how wide it is.
-const defaultWidth = 80
+// The size that is taken where a terminal does not say how large it is.
+const (
+	defaultWidth  = 80
+	defaultHeight = 24
+)
 
 // Output is where and how something is shown.
 type Output struct {
@@ -24,6 +27,7 @@ type Output struct {
 	Terminal bool       // lines can be redrawn
 	Color    bool       // and coloured
 	Width    func() int // columns of the terminal now
+	Height   func() int // and its lines; nil: as many as most have
 	Now      func() time.Time
 }
 
@@ -35,20 +39,31 @@ func NewOutput(f *os.File) Output {
 		W:        f,
 		Terminal: tty,
 		Color:    tty && os.Getenv("NO_COLOR") == "",
-		Width:    func() int { return widthOf(f) },
+		Width:    func() int { w, _ := sizeOf(f); return w },
+		Height:   func() int { _, h := sizeOf(f); return h },
 		Now:      time.Now,
 	}
+}
+
+func (o Output) height() int {
+	if o.Height == nil {
+		return defaultHeight
+	}
+	return o.Height()
 }
 
 // IsTerminal reports whether f is a terminal.
 func IsTerminal(f *os.File) bool { return xterm.IsTerminal(int(f.Fd())) }
 
-func widthOf(f *os.File) int {
-	w, _, err := xterm.GetSize(int(f.Fd()))
+func sizeOf(f *os.File) (width, height int) {
+	w, h, err := xterm.GetSize(int(f.Fd()))
 	if err != nil || w <= 0 {
-		return defaultWidth
+		w = defaultWidth
 	}
-	return w
+	if err != nil || h <= 0 {
+		h = defaultHeight
+	}
+	return w, h
 }
 
 // Colour is an SGR code.
@@ -129,7 +144,8 @@ var wide = &unicode.RangeTable{
 	R32: []unicode.Range32{{0x1f300, 0x1f64f, 1}, {0x1f900, 0x1f9ff, 1}, {0x20000, 0x3fffd, 1}},
 }
 
-// cut shortens s to at most width columns.
+// cut shortens s to at most width columns, with an ellipsis for what is left
+// out.
 func cut(s string, width int) string {
 	if width <= 0 {
 		return "" // not even a mark that takes no column
@@ -139,8 +155,8 @@ func cut(s string, width int) string {
 	}
 	n := 0
 	for i, r := range s {
-		if n += runeWidth(r); n > width {
-			return s[:i]
+		if n += runeWidth(r); n > width-1 {
+			return s[:i] + "…"
 		}
 	}
 	return s

@@ -255,6 +255,87 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// A table takes no more columns than the terminal has, as long as that can be:
+// what has a weight is cut, and after that columns are left out.
+func TestTableFitsTheTerminal(t *testing.T) {
+	columns := []Column[item]{
+		{Name: "name", Weight: 2, Cell: func(i item) string { return i.name }},
+		{Name: "size", Right: true, Cell: func(i item) string { return fmt.Sprint(i.size) }},
+		{Name: "note", Weight: 1, Spare: 1, Cell: func(i item) string { return "as " + i.name }},
+	}
+	items := []item{{"a-very-long-name-of-a-volume", 1234567}, {"漢字漢字漢字漢字漢字漢字", 1}}
+	for width, want := range map[int]string{
+		0:   "a-very-long-name-of-a-volume  1234567  as a-very-long-name-of-a-volume\n漢字漢字漢字漢字漢字漢字            1  as 漢字漢字漢字漢字漢字漢字\n",
+		100: "a-very-long-name-of-a-volume  1234567  as a-very-long-name-of-a-volume\n漢字漢字漢字漢字漢字漢字            1  as 漢字漢字漢字漢字漢字漢字\n",
+		45:  "a-very-long-name-of-a…  1234567  as a-very-l…\n漢字漢字漢字漢字漢字…         1  as 漢字漢字…\n",
+		30:  "a-very-long-name-of-…  1234567\n漢字漢字漢字漢字漢字…        1\n",
+		5:   "a-very-long…  1234567\n漢字漢字漢…         1\n",
+	} {
+		var out bytes.Buffer
+		if err := Table(&out, columns, items, Layout{NoHeaders: true, Width: width}); err != nil || out.String() != want {
+			t.Errorf("%d columns: %v\ngot:\n%swant:\n%s", width, err, out.String(), want)
+		}
+	}
+	var out bytes.Buffer
+	if err := Table(&out, columns, items[:1], Layout{NoHeaders: true, Width: 30, Columns: []string{"name", "size", "note"}}); err != nil || out.String() != "a-very-long…  1234567  as a-very-l…\n" {
+		t.Errorf("what was asked for by name is left out: %q", out.String())
+	}
+}
+
+func TestSeveralBarsAreRedrawnInPlace(t *testing.T) {
+	var s stage
+	out := s.output(true, false)
+	lines := 4
+	out.Height = func() int { return lines }
+	d := NewDisplay(out)
+	total := 5
+	d.Rest(func(fit int) string {
+		if fit == total {
+			return ""
+		}
+		return fmt.Sprintf("and %d more", total-fit)
+	})
+	bars := func(n int) (all []Figures) {
+		for i := range n {
+			all = append(all, Figures{Name: fmt.Sprint("job ", i), Title: fmt.Sprint("job ", i)})
+		}
+		return all
+	}
+	d.Start(bars(5)...)
+	if got := s.take(); got != "\rjob 0\x1b[K\njob 1\x1b[K\nand 3 more\x1b[K" {
+		t.Errorf("five in four lines: %q", got)
+	}
+	d.Note("a word")
+	if got := s.take(); got != "\r\x1b[2A\x1b[Ja word\njob 0\x1b[K\njob 1\x1b[K\nand 3 more\x1b[K" {
+		t.Errorf("a note: %q", got)
+	}
+	total = 2
+	d.Start(bars(2)...)
+	if got := s.take(); got != "\r\x1b[2Ajob 0\x1b[K\njob 1\x1b[K\x1b[J" {
+		t.Errorf("two: %q", got)
+	}
+	d.End("")
+	if got := s.take(); got != "\r\x1b[1A\x1b[J" {
+		t.Errorf("the end: %q", got)
+	}
+}
+
+// No number is cut where it finds no room, and what stands still says so.
+func TestNoNumberOfABarIsCut(t *testing.T) {
+	var s stage
+	d := NewDisplay(s.output(true, false))
+	p := 43.2
+	f := Figures{Name: "job 412", Title: "job 412: volume.verify images/a.raw", Waits: "paused (user)", Percent: &p}
+	for width, want := range map[int]string{
+		80: "job 412: volume.verify images/a.raw  paused (user)  43.2 %  [=======          ]", 31: "job 412  paused (user)  43.2 %", 23: "paused (user)  43.2 %", 15: "paused (user)", 9: "paused …",
+	} {
+		s.width = width
+		if got := d.bar(f); got != want {
+			t.Errorf("%d columns: %q, not %q", width, got, want)
+		}
+	}
+}
+
 func TestTableNamesItsColumns(t *testing.T) {
 	err := Table(&bytes.Buffer{}, itemColumns, nil, Layout{Columns: []string{"color"}})
 	if err == nil || err.Error() != `no column "color"; there are name, size, note, twice` {

@@ -59,7 +59,9 @@ func (p Program) Main(args []string) int {
 	if err == nil {
 		return record.ExitDone
 	}
-	p.report(inv, err)
+	if !errors.Is(err, ErrLeft) {
+		p.report(inv, err)
+	}
 	return ExitCode(err)
 }
 
@@ -111,11 +113,15 @@ func Usagef(format string, args ...any) *record.Error {
 	return record.Errorf(record.Invalid, format, args...)
 }
 
+// ErrLeft ends a command that only looks, and that a person or a signal ended:
+// it is no error to be told.
+var ErrLeft = errors.New("left")
+
 // ExitCode maps an error to the exit code. A canceled context is a person who
 // pressed Ctrl-C.
 func ExitCode(err error) int {
 	var e *record.Error
-	if !errors.As(err, &e) && errors.Is(err, context.Canceled) {
+	if errors.Is(err, ErrLeft) || !errors.As(err, &e) && errors.Is(err, context.Canceled) {
 		return record.ExitCanceled
 	}
 	return record.ExitCode(err)

@@ -135,9 +135,12 @@ func (p *Terminal) Shown() string {
 }
 
 // Resize changes the width; programs in the foreground get SIGWINCH.
-func (p *Terminal) Resize(columns int) {
+func (p *Terminal) Resize(columns int) { p.ResizeTo(columns, 24) }
+
+// ResizeTo changes width and height.
+func (p *Terminal) ResizeTo(columns, lines int) {
 	p.t.Helper()
 	control(p.t, p.master, func(fd int) error {
-		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: uint16(columns)})
+		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(lines), Col: uint16(columns)})
 	})
 }
