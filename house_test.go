@@ -45,6 +45,7 @@ var layers = []layer{
 	{"internal/diskio", nil},
 	{"internal/image", nil},
 	{"internal/sparse", nil},
+	{"internal/operation", []string{"internal/record", "internal/quantity"}},
 	{"internal/events", []string{"internal/record"}},
 	{"internal/store", []string{"internal/record"}},
 
@@ -66,7 +67,7 @@ var layers = []layer{
 	{"cmd/internal/*", []string{"cmd/internal/*", "internal/quantity", "internal/record", "internal/term"}},
 	{"cmd/storaged", []string{"cmd/internal/*", "internal/daemon", "internal/quantity", "internal/record"}},
 	{"cmd/storage-helper", []string{"cmd/internal/*", "internal/backends", "internal/backends/all", "internal/crash", "internal/diskio", "internal/image",
-		"internal/ipc", "internal/quantity", "internal/record", "internal/sparse", "internal/term"}},
+		"internal/ipc", "internal/operation", "internal/quantity", "internal/record", "internal/sparse", "internal/term"}},
 	{"cmd/storagedctl", []string{"cmd/internal/*", "internal/api", "internal/backends", "internal/quantity", "internal/record", "internal/term"}},
 
 	{"scripts/*", []string{"internal/api", "internal/diskio", "internal/record", "internal/quantity"}},

@@ -6,65 +6,44 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"storaged/cmd/internal/cmdline"
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
+	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 )
 
-func allocateCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name:  "allocate",
-		Usage: "make a new volume",
-		Description: "The volume appears under its name when it is complete, and never replaces another. With --source\n" +
-			"it gets that content; then its size is that of the content, unless --capacity is more.",
-		Flags: append(targetFlags(), contentFlags(
-			&cli.StringFlag{Name: "capacity", Usage: "`SIZE` that it can hold"},
-			&cli.StringFlag{Name: "allocation", Value: "full", Usage: "`full|none|SIZE` to reserve for it, default full, and none with --source"},
-			onFailureFlag(), resumeFlag(),
-		)...),
-	}, "--target /var/lib/images/vm1.raw --capacity 10G", buildAllocate)
-}
+func allocateCommand() *cli.Command { return taskCommand(operation.NewCreate, buildAllocate) }
 
-func buildAllocate(c *cli.Context) (task, error) {
-	at, err := target(c)
+func buildAllocate(o *operation.Create) (task, error) {
+	at, err := volume(o, "target", o.Volume)
 	if err != nil {
 		return task{}, err
 	}
-	if c.String("source") != "" {
-		return buildFilled(c, at)
+	if o.From != "" {
+		return buildFilled(o, at)
 	}
-	capacity, err := neededSize(c, "capacity")
-	if err != nil {
+	if err := needed(o, "capacity", o.Capacity != 0); err != nil {
 		return task{}, err
 	}
-	a := allocation{at: at, spec: diskio.AllocateSpec{Capacity: capacity, Allocation: allocationFlag(c, capacity)}, format: c.String("format")}
-	if a.format != record.FormatRaw {
-		return task{}, record.Errorf(record.Unsupported, "a volume of format %s can be made of a content only (--source)", a.format)
+	if o.Format != record.FormatRaw {
+		return task{}, record.Errorf(record.Unsupported, "a volume of format %s can be made of a content only (--source)", o.Format)
+	}
+	a := allocation{at: at, spec: diskio.AllocateSpec{Capacity: o.Capacity, Allocation: o.Capacity}, format: o.Format}
+	if o.Allocation != nil {
+		a.spec.Allocation = min(*o.Allocation, o.Capacity)
 	}
 	return task{
-		name: c.Command.Name, resumes: c.Bool("resume"),
+		name: o.Task().Name, resumes: o.Resume,
 		doing:   fmt.Sprintf("allocate %q", at.path),
 		done:    fmt.Sprintf("allocated %q", at.path),
-		undone:  left(c, at),
-		keeps:   keeps(c),
+		undone:  left(o.Keep, at),
+		keeps:   o.Keep,
 		makes:   at.path,
 		writes:  at.path,
 		changes: []pool{at.in()},
 		work:    a.work,
 	}, nil
-}
-
-// allocationFlag is how much of a capacity is to be reserved.
-func allocationFlag(c *cli.Context, capacity int64) int64 {
-	if n := cmdline.Size(c, "allocation"); n != nil {
-		return min(*n, capacity)
-	}
-	if c.String("allocation") == "full" {
-		return capacity
-	}
-	return 0
 }
 
 type allocation struct {

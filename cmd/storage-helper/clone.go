@@ -3,55 +3,37 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
 
 	"github.com/urfave/cli/v2"
 
-	"storaged/cmd/internal/cmdline"
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
+	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 )
 
-func cloneCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name:        "clone",
-		Usage:       "copy a volume to a new one",
-		Description: "The copy appears under its name when it is complete, and never replaces another. Holes stay\nholes, unless --allocation says otherwise, and what is reserved stays reserved, but with --sparse. The source is only read; it may grow meanwhile, and the copy\nis of the size it had at the start.",
-		Flags: append(append(targetFlags(), sourceFlags("copy")...),
-			&cli.StringFlag{Name: "size", Usage: "`SIZE` of the copy, default that of the source"},
-			&cli.StringFlag{Name: "reflink", Value: "auto", Usage: "`auto|always|never` share blocks with the source, default auto"},
-			reserveFlag(),
-			&cli.BoolFlag{Name: "sparse", Usage: "leave out blocks of zeros"},
-			onFailureFlag(), resumeFlag(),
-		),
-	}, "--source base.raw --target vm1.raw --limit 200M", buildClone)
-}
+func cloneCommand() *cli.Command { return taskCommand(operation.NewClone, buildClone) }
 
-func buildClone(c *cli.Context) (task, error) {
-	from, err := source(c)
+func buildClone(o *operation.Clone) (task, error) {
+	from, err := volume(o, "source", o.Volume)
 	if err != nil {
 		return task{}, err
 	}
-	to, err := target(c)
+	to, err := volume(o, "target", operation.Volume(o.Target))
 	if err != nil {
 		return task{}, err
 	}
-	w := clone{from: from, to: to, reflink: diskio.Reflink(c.String("reflink"))}
-	if n := cmdline.Size(c, "size"); n != nil {
-		w.size = *n
-	}
-	w.allocation, w.sparse = reserved(c), c.Bool("sparse")
+	w := clone{from: from, to: to, size: o.Capacity, allocation: orZero(o.Promise), reflink: diskio.Reflink(o.Reflink), sparse: o.Sparse}
 	if w.sparse && (w.allocation > 0 || w.reflink == diskio.ReflinkAlways) {
 		return task{}, record.Errorf(record.Invalid, "--sparse excludes --allocation and --reflink always: what is left out has no blocks")
 	}
 	return task{
-		name: c.Command.Name, resumes: c.Bool("resume"),
+		name: o.Task().Name, resumes: o.Resume,
 		doing:   fmt.Sprintf("clone %q to %q", from.path, to.path),
 		done:    fmt.Sprintf("cloned %q to %q", from.path, to.path),
-		undone:  left(c, to) + fmt.Sprintf("; %q is as it was", from.path),
-		keeps:   keeps(c),
+		undone:  left(o.Keep, to) + fmt.Sprintf("; %q is as it was", from.path),
+		keeps:   o.Keep,
 		makes:   to.path,
 		reads:   from.path,
 		writes:  to.path,
@@ -112,20 +94,4 @@ func (r *run) copied(did diskio.CopyStats) {
 	if did.CopiesOnWrite {
 		r.warn("the source is overwritten in place (chattr +C), and where the copy lies it cannot be: what is written to it goes elsewhere each time")
 	}
-}
-
-// reserveFlag says what a copy is to have allocated.
-func reserveFlag() cli.Flag {
-	return &cli.StringFlag{Name: "allocation", Value: "none", Usage: "`full|none|SIZE` to reserve for it beside its data, default none"}
-}
-
-// reserved reads it, in bytes.
-func reserved(c *cli.Context) int64 {
-	if n := cmdline.Size(c, "allocation"); n != nil {
-		return *n
-	}
-	if c.String("allocation") == "full" {
-		return math.MaxInt64
-	}
-	return 0
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -10,6 +11,7 @@ import (
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/backends"
 	"storaged/internal/ipc"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 )
 
@@ -43,24 +45,78 @@ const signals = `Signals:
   SIGUSR1           report progress now
   SIGUSR2           pause; once more: resume`
 
-// taskCommand makes a command of a task. The description says what no flag can,
-// example is one line.
-func taskCommand(c cli.Command, example string, build func(c *cli.Context) (task, error)) *cli.Command {
-	c.Description = strings.Join([]string{
-		strings.TrimSpace(c.Description), signals, exitCodes(), "Example:\n  " + program + " " + c.Name + " " + example,
-	}, "\n\n")
+// tasked is an operation, or its settlement: what a helper's task is made of.
+type tasked interface{ Task() operation.Task }
+
+// taskCommand makes a command of a task. Its flags fill the operation that blank
+// gives, and build makes the work of that.
+func taskCommand[O tasked](blank func() O, build func(O) (task, error)) *cli.Command {
+	t := blank().Task()
+	c := &cli.Command{
+		Name: t.Name, Usage: t.Usage,
+		Description: strings.Join([]string{
+			strings.TrimSpace(t.Description), signals, exitCodes(), "Example:\n  " + program + " " + t.Name + " " + t.Example,
+		}, "\n\n"),
+	}
+	for _, f := range t.Flags {
+		c.Flags = append(c.Flags, cliFlag(f))
+	}
+	if t.Asks {
+		c.Flags = append(c.Flags, &cli.BoolFlag{Name: "yes", Usage: "do not ask (needed where there is no terminal)"})
+	}
 	c.Flags = append(c.Flags,
 		&cli.StringFlag{Name: "limit", Usage: "move no more than `RATE`, like 100M/s"},
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "result as `text|json`, default text"},
 	)
 	c.Action = func(c *cli.Context) error {
-		t, err := build(c)
+		o := blank()
+		if err := fill(o, c); err != nil {
+			return err
+		}
+		t, err := build(o)
 		if err != nil {
 			return err
 		}
 		return perform(c, t)
 	}
-	return &c
+	return c
+}
+
+// cliFlag makes a flag of the command line of a task's.
+func cliFlag(f operation.Flag) cli.Flag {
+	usage := f.Usage
+	if f.Default != "" {
+		usage += ", default " + f.Default
+	}
+	switch {
+	case f.Switch():
+		return &cli.BoolFlag{Name: f.Name, Usage: usage}
+	case f.Repeats():
+		return &cli.StringSliceFlag{Name: f.Name, Usage: usage, KeepSpace: true} // a name may begin with one
+	}
+	return &cli.StringFlag{Name: f.Name, Value: f.Default, Usage: usage}
+}
+
+// fill sets the fields of an operation to the flags that were given.
+func fill(o tasked, c *cli.Context) error {
+	for _, f := range o.Task().Flags {
+		if !c.IsSet(f.Name) {
+			continue
+		}
+		values := []string{c.String(f.Name)}
+		switch {
+		case f.Switch():
+			values = []string{strconv.FormatBool(c.Bool(f.Name))}
+		case f.Repeats():
+			values = c.StringSlice(f.Name)
+		}
+		for _, v := range values {
+			if err := f.Set(v); err != nil {
+				return record.Errorf(record.Invalid, "%s", err)
+			}
+		}
+	}
+	return nil
 }
 
 // exitCodes is the table of exit codes, as every task's help has it.
@@ -85,109 +141,60 @@ func perform(c *cli.Context, t task) error {
 	return runByHand(t, o)
 }
 
-func targetFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "target", Usage: "`PATH` of the volume"},
-		&cli.StringFlag{Name: "target-type", Value: "dir", Usage: "`TYPE` of its pool, default dir"},
-		poolIDFlag("pool-id", "the pool"),
-	}
-}
-
-// sourceFlags name the volume that a task copies or moves.
-func sourceFlags(to string) []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "source", Usage: "`PATH` of the volume to " + to},
-		&cli.StringFlag{Name: "source-type", Value: "dir", Usage: "`TYPE` of its pool, default dir"},
-		poolIDFlag("source-pool-id", "its pool"),
-	}
-}
-
-// poolIDFlag is how the daemon says which directory a pool was started with.
-func poolIDFlag(name, whose string) cli.Flag {
-	return &cli.StringFlag{Name: name, Usage: "refuse unless the directory of " + whose + " is `DEVICE:INODE[:STAMP]` (0 is any)"}
-}
-
-// poolID reads such a flag; without it any directory will do.
-func poolID(c *cli.Context, flag string) (backends.PoolID, error) {
-	if c.String(flag) == "" {
-		return backends.PoolID{}, nil
-	}
-	id, err := backends.ParsePoolID(c.String(flag))
-	if err != nil {
-		return id, record.Errorf(record.Invalid, "--%s: %s", flag, err)
-	}
-	return id, nil
-}
-
-func onFailureFlag() cli.Flag {
-	return &cli.StringFlag{
-		Name: "on-failure", Value: string(record.RollbackOnFailure),
-		Usage: "what becomes of what is unfinished: `rollback|keep`, default rollback",
-	}
-}
-
-// resumeFlag is how the daemon says that the job had begun already.
-func resumeFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "resume", Usage: "go on where the job was interrupted, if that is safe; as a job of storaged only"}
-}
-
-func keeps(c *cli.Context) bool { return c.String("on-failure") == string(record.KeepOnFailure) }
-
 // left says what a cancel leaves of a new volume.
-func left(c *cli.Context, at place) string {
-	if keeps(c) {
+func left(keep bool, at place) string {
+	if keep {
 		return fmt.Sprintf("what is written of %q is kept; it is not complete", at.path)
 	}
 	return fmt.Sprintf("%q is not made", at.path)
 }
 
-func yesFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "yes", Usage: "do not ask (needed where there is no terminal)"}
+// needed refuses a task without a flag that must be there.
+func needed(o tasked, flag string, given bool) error {
+	if given {
+		return nil
+	}
+	name := o.Task().Name
+	return cmdline.Usagef("%q needs --%s", program+" "+name, flag).
+		WithHint("%s %s --help", program, name)
 }
 
-// target finds the volume of --target.
-func target(c *cli.Context) (place, error) {
-	path, err := needed(c, "target")
-	if err != nil {
+// volume finds the volume of a flag.
+func volume(o tasked, flag string, v operation.Volume) (place, error) {
+	if err := needed(o, flag, v.Path != ""); err != nil {
 		return place{}, err
 	}
-	at, err := placeOf(path, c.String("target-type"))
+	at, err := placeOf(v.Path, v.Type)
 	if err == nil {
-		at.pool.ID, err = poolID(c, "pool-id")
+		at.pool.ID, err = poolID(v.PoolID)
 	}
 	return at, err
 }
 
-// source finds the volume of --source.
-func source(c *cli.Context) (place, error) {
-	path, err := needed(c, "source")
+// poolID reads which storage a pool is; without it any will do.
+func poolID(text string) (backends.PoolID, error) {
+	if text == "" {
+		return backends.PoolID{}, nil
+	}
+	id, err := backends.ParsePoolID(text)
 	if err != nil {
-		return place{}, err
+		return id, record.Errorf(record.Invalid, "%s", err)
 	}
-	at, err := placeOf(path, c.String("source-type"))
-	if err == nil {
-		at.pool.ID, err = poolID(c, "source-pool-id")
-	}
-	return at, err
+	return id, nil
 }
 
-// needed gives a flag that must be there.
-func needed(c *cli.Context, flag string) (string, error) {
-	if v := c.String(flag); v != "" {
-		return v, nil
+// orZero is what a bound says, 0 where it says nothing.
+func orZero(bytes *int64) int64 {
+	if bytes == nil {
+		return 0
 	}
-	return "", cmdline.Usagef("%q needs --%s", program+" "+c.Command.Name, flag).
-		WithHint("%s %s --help", program, c.Command.Name)
+	return *bytes
 }
 
-// neededSize gives a size that must be there, in bytes.
-func neededSize(c *cli.Context, flag string) (int64, error) {
-	if _, err := needed(c, flag); err != nil {
-		return 0, err
+// orAny is what a bound says, -1 where it says nothing.
+func orAny(bytes *int64) int64 {
+	if bytes == nil {
+		return -1
 	}
-	n := cmdline.Size(c, flag)
-	if n == nil {
-		return 0, record.Errorf(record.Invalid, "--%s %q is no size", flag, c.String(flag))
-	}
-	return *n, nil
+	return *bytes
 }

@@ -3,36 +3,25 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
+	"storaged/internal/operation"
 )
 
-func deleteCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name:        "delete",
-		Usage:       "delete a volume",
-		Description: "A volume that is in use is refused.",
-		Flags: append(targetFlags(),
-			&cli.StringFlag{Name: "wipe", Usage: "overwrite it before, by `" + strings.Join(diskio.Algorithms(), "|") + "`"},
-			&cli.BoolFlag{Name: "accept-limits", Usage: "wipe also what cannot be wiped wholly"},
-			yesFlag(),
-		),
-	}, "--target old.raw --wipe zero --yes", buildDelete)
-}
+func deleteCommand() *cli.Command { return taskCommand(operation.NewDelete, buildDelete) }
 
-func buildDelete(c *cli.Context) (task, error) {
-	at, err := target(c)
+func buildDelete(o *operation.Delete) (task, error) {
+	at, err := volume(o, "target", o.Volume)
 	if err != nil {
 		return task{}, err
 	}
 	w := deletion{at: at}
 	undone := fmt.Sprintf("%q is not deleted", at.path)
-	if algorithm := c.String("wipe"); algorithm != "" {
-		w.wipe = &wipe{at: at, accept: c.Bool("accept-limits"), spec: diskio.WipeSpec{Algorithm: algorithm}}
+	if o.Algorithm != "" {
+		w.wipe = &wipe{at: at, accept: o.AcceptLimits, spec: diskio.WipeSpec{Algorithm: o.Algorithm}}
 		undone += ", but may be partly overwritten"
 	}
 	return task{

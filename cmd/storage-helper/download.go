@@ -10,67 +10,30 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"storaged/cmd/internal/cmdline"
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
+	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/sparse"
 )
 
-func downloadCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name:  "download",
-		Usage: "read the content of a volume into a file",
-		Description: "The file appears under its name when it is complete, and replaces another then. Holes stay holes,\n" +
-			"but in a raw stream. To standard output the result is told on standard error.",
-		Flags: append(targetlessFlags(),
-			&cli.StringFlag{Name: "target", Usage: "`PATH` for the content; - is standard output, fd:N an open descriptor"},
-			streamFlag(),
-			&cli.StringFlag{Name: "offset", Usage: "begin at `SIZE` of the volume, default 0"},
-			&cli.StringFlag{Name: "length", Usage: "`SIZE` to read, default up to the end"},
-			&cli.StringFlag{Name: "size", Usage: "refuse unless the volume is `SIZE` long"},
-			checksumFlag(),
-		),
-	}, "--volume vm1.raw --target vm1.img", buildDownload)
-}
+func downloadCommand() *cli.Command { return taskCommand(operation.NewDownload, buildDownload) }
 
-// targetlessFlags name a volume that is only read.
-func targetlessFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "volume", Usage: "`PATH` of the volume"},
-		&cli.StringFlag{Name: "volume-type", Value: "dir", Usage: "`TYPE` of its pool, default dir"},
-		poolIDFlag("pool-id", "its pool"),
-	}
-}
-
-func buildDownload(c *cli.Context) (task, error) {
-	path, err := needed(c, "volume")
-	if err != nil {
+func buildDownload(o *operation.Download) (task, error) {
+	w := download{off: o.Offset, length: orAny(o.Length), size: orAny(o.Size)}
+	var err error
+	if w.at, err = volume(o, "volume", o.Volume); err != nil {
 		return task{}, err
 	}
-	w := download{off: sizeFlag(c, "offset"), length: -1, size: -1}
-	if w.at, err = placeOf(path, c.String("volume-type")); err != nil {
+	if err := needed(o, "target", o.To != ""); err != nil {
 		return task{}, err
 	}
-	if w.at.pool.ID, err = poolID(c, "pool-id"); err != nil {
+	if w.to, err = outsideOf(o.To, o.Form); err != nil {
 		return task{}, err
 	}
-	given, err := needed(c, "target")
-	if err != nil {
+	if w.sum, err = checksumOf(o.Checksum); err != nil {
 		return task{}, err
-	}
-	if w.to, err = outsideOf(given, c.String("stream")); err != nil {
-		return task{}, err
-	}
-	if w.sum, err = checksumOf(c); err != nil {
-		return task{}, err
-	}
-	if n := cmdline.Size(c, "length"); n != nil {
-		w.length = *n
-	}
-	if n := cmdline.Size(c, "size"); n != nil {
-		w.size = *n
 	}
 	return w.task(), nil
 }

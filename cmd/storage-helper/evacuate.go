@@ -13,47 +13,28 @@ import (
 	"storaged/internal/backends/all"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 )
 
-func evacuateCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name: "evacuate", Usage: "move the volumes of a pool to another",
-		Description: "The volumes are those that there are at the start. Each is moved as by \"move\", one after the\n" +
-			"other. One that cannot be moved stays, and makes the exit code 11.",
-		Flags: poolFlags(
-			poolIDFlag("pool-id", "the pool"),
-			&cli.StringFlag{Name: "to", Usage: "`PATH` of the pool to move to"},
-			&cli.StringFlag{Name: "to-type", Value: "dir", Usage: "its `TYPE`, default dir"},
-			poolIDFlag("to-pool-id", "that pool"),
-			&cli.StringFlag{Name: "only", Usage: "only volumes whose names match the `GLOB`"},
-			&cli.BoolFlag{Name: "skip-busy", Usage: "one that is in use stays, and is no failure"},
-			&cli.BoolFlag{Name: "keep-source", Usage: "copy instead of moving"},
-			&cli.StringFlag{Name: "on-error", Value: "continue", Usage: "what to do after a failure: `continue|stop`, default continue"},
-			&cli.StringSliceFlag{Name: "stays", Usage: "a volume of that `NAME` cannot be moved, because of what stands on it"},
-		),
-	}, "--target /var/lib/images --to /srv/images --only 'vm*'", buildEvacuate)
-}
+func evacuateCommand() *cli.Command { return taskCommand(operation.NewEvacuate, buildEvacuate) }
 
-func buildEvacuate(c *cli.Context) (task, error) {
-	to, err := poolOf(c, "to", "to-pool-id")
+func buildEvacuate(o *operation.Evacuate) (task, error) {
+	to, err := poolOf(o, "to", operation.Volume(o.Target))
 	if err != nil {
 		return task{}, err
 	}
-	from, err := targetPool(c)
+	from, err := poolOf(o, "target", o.Volume)
 	if err != nil {
 		return task{}, err
 	}
-	if from.ID, err = poolID(c, "pool-id"); err != nil {
-		return task{}, err
-	}
-	if _, err := backends.MatchName(c.String("only"), ""); err != nil {
+	if _, err := backends.MatchName(o.Only, ""); err != nil {
 		return task{}, record.Errorf(record.Invalid, "--only: %s", err)
 	}
-	t, err := poolTask(c, "evacuate", "evacuated", func(ctx context.Context, r *run, _ pool) error {
+	t, err := poolTask(o, o.Volume, said{"evacuate", "evacuated"}, func(ctx context.Context, r *run, _ pool) error {
 		w := evacuation{
-			walk: walk{pool: from, run: r}, to: to, only: c.String("only"), stays: c.StringSlice("stays"),
-			skipBusy: c.Bool("skip-busy"), keep: c.Bool("keep-source"), stop: c.String("on-error") == "stop",
+			walk: walk{pool: from, run: r}, to: to, only: o.Only, stays: o.Stays,
+			skipBusy: o.SkipBusy, keep: o.KeepSource, stop: o.OnError == "stop",
 		}
 		return w.work(ctx)
 	})
@@ -62,22 +43,21 @@ func buildEvacuate(c *cli.Context) (task, error) {
 	return t, err
 }
 
-// poolOf finds the pool of a flag, with its type and the identity under idFlag.
-func poolOf(c *cli.Context, flag, idFlag string) (pool, error) {
-	path, err := needed(c, flag)
-	if err != nil {
+// poolOf finds the pool of a flag.
+func poolOf(o tasked, flag string, v operation.Volume) (pool, error) {
+	if err := needed(o, flag, v.Path != ""); err != nil {
 		return pool{}, err
 	}
-	poolType := c.String(flag + "-type")
-	backend, err := all.Lookup(poolType)
+	backend, err := all.Lookup(v.Type)
 	if err != nil {
 		return pool{}, record.Errorf(record.Unsupported, "%s", err)
 	}
-	if path, err = absolute(path); err != nil {
+	path, err := absolute(v.Path)
+	if err != nil {
 		return pool{}, err
 	}
-	id, err := poolID(c, idFlag)
-	return pool{backends.Pool{Type: poolType, Target: path, ID: id}, backend}, err
+	id, err := poolID(v.PoolID)
+	return pool{backends.Pool{Type: v.Type, Target: path, ID: id}, backend}, err
 }
 
 // evacuation moves the volumes of a pool to another.
@@ -309,19 +289,19 @@ func (w evacuated) last(ctx context.Context, r *run, rec moveRecord) error {
 }
 
 // settlePools is buildSettle for a job over two pools.
-func settlePools(c *cli.Context, job string, byHand bool) (task, error) {
-	from, err := poolOf(c, "source", "source-pool-id")
+func settlePools(o *operation.Settle, one settlement) (task, error) {
+	from, err := poolOf(o, "source", *o.Source)
 	if err != nil {
 		return task{}, err
 	}
-	to, err := poolOf(c, "target", "pool-id")
+	to, err := poolOf(o, "target", o.Volume)
 	if err != nil {
 		return task{}, err
 	}
-	w := evacuated{settlement: settlement{job: job, byHand: byHand}, from: from, to: to}
+	w := evacuated{settlement: one, from: from, to: to}
 	return task{
-		doing:   fmt.Sprintf("settle job %s on pool %q", job, to.Target),
-		done:    fmt.Sprintf("settled job %s on pool %q", job, to.Target),
+		doing:   fmt.Sprintf("settle job %s on pool %q", one.job, to.Target),
+		done:    fmt.Sprintf("settled job %s on pool %q", one.job, to.Target),
 		undone:  "what was unfinished may be there still",
 		writes:  to.Target,
 		changes: []pool{to, from},

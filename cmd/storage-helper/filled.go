@@ -5,35 +5,30 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/urfave/cli/v2"
-
-	"storaged/cmd/internal/cmdline"
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/image"
+	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 )
 
 // buildFilled is a new volume with a content from outside.
-func buildFilled(c *cli.Context, at place) (task, error) {
-	in, err := intakeOf(c)
+func buildFilled(o *operation.Create, at place) (task, error) {
+	in, err := intakeOf(o, o.Content)
 	if err != nil {
 		return task{}, err
 	}
-	w := filled{at: at, in: in, capacity: -1}
-	if n := cmdline.Size(c, "capacity"); n != nil {
-		w.capacity = *n
-	}
-	if c.IsSet("allocation") {
-		w.allocation = allocationFlag(c, math.MaxInt64)
+	w := filled{at: at, in: in, capacity: -1, allocation: orZero(o.Allocation)}
+	if o.Capacity != 0 {
+		w.capacity = o.Capacity
 	}
 	return task{
-		name: c.Command.Name, resumes: c.Bool("resume"),
+		name: o.Task().Name, resumes: o.Resume,
 		doing:   fmt.Sprintf("make %q of %s", at.path, in.from),
 		done:    fmt.Sprintf("made %q of %s", at.path, in.from),
-		undone:  left(c, at),
-		keeps:   keeps(c),
+		undone:  left(o.Keep, at),
+		keeps:   o.Keep,
 		makes:   at.path,
 		reads:   in.from.given,
 		writes:  at.path,

@@ -10,39 +10,15 @@ import (
 	"hash"
 	"io"
 	"os"
-	"strings"
 
-	"github.com/urfave/cli/v2"
-
-	"storaged/cmd/internal/cmdline"
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/image"
 	"storaged/internal/ipc"
+	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 )
-
-// contentFlags are those of tasks that take a content from outside.
-func contentFlags(more ...cli.Flag) []cli.Flag {
-	return append(more,
-		&cli.StringFlag{Name: "source", Usage: "`FILE` that has the content; - is standard input, fd:N an open descriptor"},
-		streamFlag(),
-		&cli.StringFlag{Name: "length", Usage: "take `SIZE` of the content, default all that there is"},
-		&cli.StringFlag{Name: "format", Value: record.FormatRaw, Usage: "format of the volume: `" + strings.Join(record.Formats, "|") + "`, default raw"},
-		&cli.StringFlag{Name: "as-format", Usage: "take the content for one in `" + strings.Join(record.Formats, "|") + "`; raw is anything"},
-		&cli.BoolFlag{Name: "detect-zeros", Usage: "make holes where the content is zeros"},
-		checksumFlag(),
-	)
-}
-
-func streamFlag() cli.Flag {
-	return &cli.StringFlag{Name: "stream", Usage: "it is a stream in that form: `raw|sparse`"}
-}
-
-func checksumFlag() cli.Flag {
-	return &cli.StringFlag{Name: "checksum", Usage: "give the checksum by sha256 or crc32c, default the latter; with :HEX fail if it is another: `ALGORITHM[:HEX]`"}
-}
 
 // intake is a content that comes from outside, and what must hold of it.
 type intake struct {
@@ -57,19 +33,15 @@ type intake struct {
 	skipped int64
 }
 
-func intakeOf(c *cli.Context) (in intake, err error) {
-	given, err := needed(c, "source")
-	if err != nil {
+func intakeOf(o tasked, c operation.Content) (in intake, err error) {
+	if err := needed(o, "source", c.From != ""); err != nil {
 		return in, err
 	}
-	if in.from, err = outsideOf(given, c.String("stream")); err != nil {
+	if in.from, err = outsideOf(c.From, c.Form); err != nil {
 		return in, err
 	}
-	in.sum, err = checksumOf(c)
-	in.length, in.format, in.as, in.zeros = -1, c.String("format"), c.String("as-format"), c.Bool("detect-zeros")
-	if n := cmdline.Size(c, "length"); n != nil {
-		in.length = *n
-	}
+	in.sum, err = checksumOf(c.Checksum)
+	in.length, in.format, in.as, in.zeros = orAny(c.Length), c.Format, c.AsFormat, c.DetectZeros
 	return in, err
 }
 
@@ -79,11 +51,11 @@ type checksum struct {
 	want      string // "" is any
 }
 
-func checksumOf(c *cli.Context) (checksum, error) {
-	if c.String("checksum") == "" {
+func checksumOf(text string) (checksum, error) {
+	if text == "" {
 		return checksum{algorithm: record.CRC32C}, nil
 	}
-	algorithm, want, err := record.ParseContentChecksum(c.String("checksum"))
+	algorithm, want, err := record.ParseContentChecksum(text)
 	if err != nil {
 		return checksum{}, record.Errorf(record.Invalid, "--checksum: %v", err)
 	}

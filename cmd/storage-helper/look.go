@@ -5,25 +5,23 @@ import (
 	"fmt"
 
 	"github.com/urfave/cli/v2"
+
+	"storaged/internal/operation"
 )
 
-func lookCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name: "look", Usage: "tell what a volume is",
-		Description: "The volume is not locked; others may be changing it.",
-		Flags:       targetFlags(),
-	}, "--target vm1.raw -o json", func(c *cli.Context) (task, error) {
-		at, err := target(c)
-		if err != nil {
-			return task{}, err
-		}
-		return task{
-			doing: fmt.Sprintf("look at %q", at.path),
-			done:  fmt.Sprintf("looked at %q", at.path),
-			reads: at.path,
-			work:  func(ctx context.Context, r *run) error { return look(ctx, r, at) },
-		}, nil
-	})
+func lookCommand() *cli.Command { return taskCommand(operation.NewLook, buildLook) }
+
+func buildLook(o *operation.Look) (task, error) {
+	at, err := volume(o, "target", o.Volume)
+	if err != nil {
+		return task{}, err
+	}
+	return task{
+		doing: fmt.Sprintf("look at %q", at.path),
+		done:  fmt.Sprintf("looked at %q", at.path),
+		reads: at.path,
+		work:  func(ctx context.Context, r *run) error { return look(ctx, r, at) },
+	}, nil
 }
 
 func look(ctx context.Context, r *run, at place) error {

@@ -12,28 +12,21 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
+	"storaged/internal/operation"
 )
 
-func moveCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name:  "move",
-		Usage: "give a volume another name, in its pool or another",
-		Description: "On one file system it is renamed, to another it is copied, and removed when the copy is\n" +
-			"complete and durable. Nothing is replaced. A volume that is in use is refused.",
-		Flags: append(append(targetFlags(), sourceFlags("move")...), reserveFlag()),
-	}, "--source /var/lib/images/vm1.raw --target /srv/images/vm1.raw", buildMove)
-}
+func moveCommand() *cli.Command { return taskCommand(operation.NewMove, buildMove) }
 
-func buildMove(c *cli.Context) (task, error) {
-	from, err := source(c)
+func buildMove(o *operation.Move) (task, error) {
+	from, err := volume(o, "source", o.Volume)
 	if err != nil {
 		return task{}, err
 	}
-	to, err := target(c)
+	to, err := volume(o, "target", operation.Volume(o.Target))
 	if err != nil {
 		return task{}, err
 	}
-	w := move{from: from, to: to, allocation: reserved(c)}
+	w := move{from: from, to: to, allocation: orZero(o.Promise)}
 	return task{
 		doing:   fmt.Sprintf("move %q to %q", from.path, to.path),
 		done:    fmt.Sprintf("moved %q to %q", from.path, to.path),

@@ -8,85 +8,49 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/internal/backends"
-	"storaged/internal/backends/all"
 	"storaged/internal/ipc"
-	"storaged/internal/record"
+	"storaged/internal/operation"
 )
 
-func poolFlags(more ...cli.Flag) []cli.Flag {
-	return append([]cli.Flag{
-		&cli.StringFlag{Name: "type", Value: "dir", Usage: "`TYPE` of the pool, default dir"},
-		&cli.StringFlag{Name: "target", Usage: "`PATH` of the pool"},
-	}, more...)
-}
-
 func poolBuildCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name: "pool-build", Usage: "make the storage of a pool",
-		Flags: poolFlags(&cli.BoolFlag{Name: "overwrite", Usage: "even if there is something already"}, yesFlag()),
-	}, "--type dir --target /var/lib/images", func(c *cli.Context) (task, error) {
-		overwrite := c.Bool("overwrite")
-		t, err := poolTask(c, "build", "built", func(ctx context.Context, r *run, p pool) error {
-			return p.change(ctx, r, "build", func() error { return p.backend.Build(ctx, p.Pool, overwrite) })
+	return taskCommand(operation.NewPoolBuild, func(o *operation.PoolBuild) (task, error) {
+		t, err := poolTask(o, o.Volume, said{"build", "built"}, func(ctx context.Context, r *run, p pool) error {
+			return p.change(ctx, r, "build", func() error { return p.backend.Build(ctx, p.Pool, o.Overwrite) })
 		})
-		if overwrite {
-			t.ask = fmt.Sprintf("what is at %q will be overwritten", c.String("target"))
+		if o.Overwrite {
+			t.ask = fmt.Sprintf("what is at %q will be overwritten", o.Path)
 		}
 		return t, err
 	})
 }
 
 func poolStartCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name: "pool-start", Usage: "make the volumes of a pool reachable, and list them",
-		Flags: poolFlags(&cli.BoolFlag{Name: "build", Usage: "make its storage before, unless it is there"}),
-	}, "--type dir --target /var/lib/images --build", func(c *cli.Context) (task, error) {
-		build := c.Bool("build")
-		return poolTask(c, "start", "started", func(ctx context.Context, r *run, p pool) error { return p.start(ctx, r, build) })
+	return taskCommand(operation.NewPoolStart, func(o *operation.PoolStart) (task, error) {
+		return poolTask(o, o.Volume, said{"start", "started"}, func(ctx context.Context, r *run, p pool) error { return p.start(ctx, r, o.Build) })
 	})
 }
 
 func poolStopCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name: "pool-stop", Usage: "make the volumes of a pool unreachable", Flags: poolFlags(),
-	}, "--type dir --target /var/lib/images", func(c *cli.Context) (task, error) {
-		return poolTask(c, "stop", "stopped", func(ctx context.Context, r *run, p pool) error {
+	return taskCommand(operation.NewPoolStop, func(o *operation.PoolStop) (task, error) {
+		return poolTask(o, o.Volume, said{"stop", "stopped"}, func(ctx context.Context, r *run, p pool) error {
 			return p.change(ctx, r, "stop", func() error { return p.backend.Stop(ctx, p.Pool) })
 		})
 	})
 }
 
 func poolRefreshCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name: "pool-refresh", Usage: "list the volumes of a pool",
-		Flags: poolFlags(poolIDFlag("pool-id", "the pool"),
-			&cli.StringSliceFlag{Name: "discard", Usage: "before, remove what the job `UUID` left unfinished; may be repeated"}),
-	}, "--type dir --target /var/lib/images -o json", func(c *cli.Context) (task, error) {
-		id, err := poolID(c, "pool-id")
-		if err != nil {
-			return task{}, err
-		}
-		return poolTask(c, "refresh", "read", func(ctx context.Context, r *run, p pool) error {
-			p.ID = id
+	return taskCommand(operation.NewPoolRefresh, func(o *operation.PoolRefresh) (task, error) {
+		return poolTask(o, o.Volume, said{"refresh", "read"}, func(ctx context.Context, r *run, p pool) error {
 			r.plan(scanning())
-			p.discard(ctx, r, c.StringSlice("discard"))
+			p.discard(ctx, r, o.Discard)
 			return p.refresh(ctx, r, 0)
 		})
 	})
 }
 
 func poolSpaceCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name: "pool-space", Usage: "tell how much room a pool has",
-		Description: "The file system is asked; no volume is looked at.",
-		Flags:       poolFlags(poolIDFlag("pool-id", "the pool")),
-	}, "--type dir --target /var/lib/images -o json", func(c *cli.Context) (task, error) {
-		id, err := poolID(c, "pool-id")
-		if err != nil {
-			return task{}, err
-		}
-		return poolTask(c, "ask the space of", "asked the space of", func(ctx context.Context, r *run, p pool) error {
-			p.ID = id
+	return taskCommand(operation.NewSpace, func(o *operation.Space) (task, error) {
+		return poolTask(o, o.Volume, said{"ask the space of", "asked the space of"}, func(ctx context.Context, r *run, p pool) error {
 			return p.change(ctx, r, "space", func() error {
 				figures, err := p.space(ctx)
 				r.report.Pool = &figures
@@ -125,42 +89,24 @@ func (p pool) discard(ctx context.Context, r *run, jobs []string) {
 }
 
 func poolDeleteCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name: "pool-delete", Usage: "destroy the storage of a pool",
-		Flags: poolFlags(&cli.BoolFlag{Name: "with-volumes", Usage: "and its volumes"}, yesFlag(),
-			poolIDFlag("pool-id", "the pool"),
-			&cli.StringSliceFlag{Name: "other", Usage: "refuse if the directory is `DEVICE:INODE[:STAMP]`, that of a pool in use; may be repeated"}),
-	}, "--type dir --target /var/lib/images --yes", func(c *cli.Context) (task, error) {
-		withVolumes := c.Bool("with-volumes")
-		id, others, err := poolIDs(c)
-		if err != nil {
-			return task{}, err
+	return taskCommand(operation.NewPoolDelete, func(o *operation.PoolDelete) (task, error) {
+		others := make([]backends.PoolID, len(o.Others))
+		for i, text := range o.Others {
+			var err error
+			if others[i], err = poolID(text); err != nil {
+				return task{}, err
+			}
 		}
-		t, err := poolTask(c, "delete", "deleted", func(ctx context.Context, r *run, p pool) error {
-			p.ID, p.Others = id, others
-			return p.change(ctx, r, "delete", func() error { return p.backend.Delete(ctx, p.Pool, withVolumes) })
+		t, err := poolTask(o, o.Volume, said{"delete", "deleted"}, func(ctx context.Context, r *run, p pool) error {
+			p.Others = others
+			return p.change(ctx, r, "delete", func() error { return p.backend.Delete(ctx, p.Pool, o.WithVolumes) })
 		})
-		t.ask = fmt.Sprintf("the pool at %q will be deleted", c.String("target"))
-		if withVolumes {
-			t.ask = fmt.Sprintf("the pool at %q will be deleted with all its volumes", c.String("target"))
+		t.ask = fmt.Sprintf("the pool at %q will be deleted", o.Path)
+		if o.WithVolumes {
+			t.ask = fmt.Sprintf("the pool at %q will be deleted with all its volumes", o.Path)
 		}
 		return t, err
 	})
-}
-
-// poolIDs reads which directory the pool has, and which others have.
-func poolIDs(c *cli.Context) (id backends.PoolID, others []backends.PoolID, err error) {
-	if id, err = poolID(c, "pool-id"); err != nil {
-		return id, nil, err
-	}
-	for _, s := range c.StringSlice("other") {
-		o, err := backends.ParsePoolID(s)
-		if err != nil {
-			return id, nil, record.Errorf(record.Invalid, "--other: %s", err)
-		}
-		others = append(others, o)
-	}
-	return id, others, nil
 }
 
 // pool is a pool and its driver.
@@ -169,34 +115,23 @@ type pool struct {
 	backend backends.Backend
 }
 
-// poolTask makes a task about the pool of --type and --target.
-func poolTask(c *cli.Context, do, done string, work func(ctx context.Context, r *run, p pool) error) (task, error) {
-	p, err := targetPool(c)
+// said is what a task does to a pool, in words: the infinitive and the participle.
+type said struct{ do, done string }
+
+// poolTask makes a task about the pool of --target.
+func poolTask(o tasked, v operation.Volume, verb said, work func(ctx context.Context, r *run, p pool) error) (task, error) {
+	p, err := poolOf(o, "target", v)
 	if err != nil {
 		return task{}, err
 	}
 	return task{
-		doing:  fmt.Sprintf("%s pool %q", do, p.Target),
-		done:   fmt.Sprintf("%s pool %q", done, p.Target),
+		doing:  fmt.Sprintf("%s pool %q", verb.do, p.Target),
+		done:   fmt.Sprintf("%s pool %q", verb.done, p.Target),
 		undone: "what is done already stays so",
 		reads:  p.Target,
 		writes: p.Target,
 		work:   func(ctx context.Context, r *run) error { return work(ctx, r, p) },
 	}, nil
-}
-
-// targetPool finds the pool of --type and --target.
-func targetPool(c *cli.Context) (pool, error) {
-	path, err := needed(c, "target")
-	if err != nil {
-		return pool{}, err
-	}
-	backend, err := all.Lookup(c.String("type"))
-	if err != nil {
-		return pool{}, record.Errorf(record.Unsupported, "%s", err)
-	}
-	path, err = absolute(path)
-	return pool{backends.Pool{Type: c.String("type"), Target: path}, backend}, err
 }
 
 // scanning is the phase in which a pool is read; nobody knows how much it

@@ -9,21 +9,13 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 )
 
 func poolVerifyCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name: "pool-verify", Usage: "read every volume of a pool and give the checksums", Flags: poolFlags(poolIDFlag("pool-id", "the pool")),
-		Description: "The volumes are those that there are at the start. One that cannot be read does not keep the\n" +
-			"others from being read, and makes the exit code 11.",
-	}, "--type dir --target /var/lib/images -o json", func(c *cli.Context) (task, error) {
-		id, err := poolID(c, "pool-id")
-		if err != nil {
-			return task{}, err
-		}
-		t, err := poolTask(c, "verify", "read", func(ctx context.Context, r *run, p pool) error {
-			p.ID = id
+	return taskCommand(operation.NewPoolVerify, func(o *operation.PoolVerify) (task, error) {
+		t, err := poolTask(o, o.Volume, said{"verify", "read"}, func(ctx context.Context, r *run, p pool) error {
 			return (&poolVerification{walk{pool: p, run: r}}).work(ctx)
 		})
 		t.undone = "nothing was changed"

@@ -9,34 +9,23 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
+	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 )
 
-func resizeCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name:        "resize",
-		Usage:       "change the capacity of a volume",
-		Description: "What is new reads as zeros; what --shrink cuts off is gone.",
-		Flags: append(targetFlags(),
-			&cli.StringFlag{Name: "capacity", Usage: "`SIZE` that it shall hold"},
-			&cli.BoolFlag{Name: "shrink", Usage: "it may become smaller, and lose its end"},
-			&cli.BoolFlag{Name: "allocate", Usage: "reserve the space of what is new"},
-			yesFlag(),
-		),
-	}, "--target vm1.raw --capacity 20G --allocate", buildResize)
-}
+func resizeCommand() *cli.Command { return taskCommand(operation.NewResize, buildResize) }
 
-func buildResize(c *cli.Context) (task, error) {
-	at, err := target(c)
+func buildResize(o *operation.Resize) (task, error) {
+	at, err := volume(o, "target", o.Volume)
 	if err != nil {
 		return task{}, err
 	}
-	capacity, err := neededSize(c, "capacity")
-	if err != nil {
+	if err := needed(o, "capacity", o.Capacity != 0); err != nil {
 		return task{}, err
 	}
-	w := resize{at, diskio.ResizeSpec{Capacity: capacity, Shrink: c.Bool("shrink"), Allocate: c.Bool("allocate")}}
+	capacity := o.Capacity
+	w := resize{at, diskio.ResizeSpec{Capacity: capacity, Shrink: o.Shrink, Allocate: o.Allocate}}
 	t := task{
 		doing:   fmt.Sprintf("resize %q to %s", at.path, quantity.FormatExact(capacity)),
 		done:    fmt.Sprintf("resized %q to %s", at.path, quantity.FormatExact(capacity)),

@@ -10,45 +10,31 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/ipc"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 )
 
-func settleCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name:  "settle",
-		Usage: "clear up after a helper that was killed",
-		Description: "It finds out whether the job had completed its volume, and removes what was unfinished.\n" +
-			"Nothing but what carries the job's identifier is touched.",
-		Flags: append(append(targetFlags(), sourceFlags("remove if the job was to move it here")...),
-			&cli.BoolFlag{Name: "deleted", Usage: "the job was to delete the volume: if it is gone, the job had come to its end"},
-			onFailureFlag(),
-			&cli.BoolFlag{Name: "resumable", Usage: "leave what is unfinished where a later job can go on with it; as a job of storaged only"},
-			&cli.BoolFlag{Name: "pools", Usage: "target and source are pools: the job was to evacuate one to the other"},
-			&cli.StringFlag{Name: "job", Usage: "`UUID` of the job, as in the name .UUID.storaged of what it left"},
-		),
-	}, "--target vm1.raw --job 01993c1e-8f5e-7cc3-b0a4-5a3a1b0b9c11", buildSettle)
-}
+func settleCommand() *cli.Command { return taskCommand(operation.NewSettle, buildSettle) }
 
-func buildSettle(c *cli.Context) (task, error) {
-	job, byHand := c.String("job"), true
+func buildSettle(o *operation.Settle) (task, error) {
+	job, byHand := o.Job, true
 	if dir, ok := ipc.JobDirFromEnv(); ok {
 		job, byHand = dir.Job, false
-	} else if _, err := needed(c, "job"); err != nil {
+	} else if err := needed(o, "job", job != ""); err != nil {
 		return task{}, err
 	}
 	if err := backends.CheckJob(job); err != nil {
 		return task{}, record.Errorf(record.Invalid, "%s", err)
 	}
-	if c.Bool("pools") {
-		return settlePools(c, job, byHand)
+	work := settlement{job: job, byHand: byHand, deletes: o.Deleted, keeps: o.Keep, resumable: o.Resumable}
+	if o.Pools {
+		return settlePools(o, work)
 	}
-	at, err := target(c)
+	at, err := volume(o, "target", o.Volume)
 	if err != nil {
 		return task{}, err
 	}
-	work := settlement{
-		at: at, job: job, byHand: byHand, deletes: c.Bool("deleted"), keeps: keeps(c), resumable: c.Bool("resumable"),
-	}
+	work.at = at
 	t := task{
 		doing:   fmt.Sprintf("settle job %s on %q", job, at.path),
 		done:    fmt.Sprintf("settled job %s on %q", job, at.path),
@@ -58,8 +44,8 @@ func buildSettle(c *cli.Context) (task, error) {
 		settles: true,
 		work:    work.work,
 	}
-	if c.String("source") != "" {
-		from, err := source(c)
+	if o.Source.Path != "" {
+		from, err := volume(o, "source", *o.Source)
 		t.work = movedSettlement{work, from}.work
 		t.changes = append(t.changes, from.in())
 		return t, err

@@ -6,42 +6,30 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"storaged/cmd/internal/cmdline"
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/image"
 	"storaged/internal/ipc"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 )
 
-func uploadCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name:  "upload",
-		Usage: "write a content into a volume",
-		Description: "The volume keeps its size; what the content does not reach stays. Holes of a file are neither\n" +
-			"read nor written. A content that begins like an image of another format than the volume's is refused.",
-		Flags: append(targetFlags(), contentFlags(
-			&cli.StringFlag{Name: "offset", Usage: "where in the volume the content begins: `SIZE`, default 0"},
-			&cli.StringFlag{Name: "skipped", Usage: "`SIZE` of the content that was uploaded before: it counts as done, a file has it and a stream does not; a --checksum is of the whole then, which is read back"},
-			yesFlag(),
-		)...),
-	}, "--target vm1.raw --source vm1.img --yes", buildUpload)
-}
+func uploadCommand() *cli.Command { return taskCommand(operation.NewUpload, buildUpload) }
 
-func buildUpload(c *cli.Context) (task, error) {
-	at, err := target(c)
+func buildUpload(o *operation.Upload) (task, error) {
+	at, err := volume(o, "target", o.Volume)
 	if err != nil {
 		return task{}, err
 	}
-	in, err := intakeOf(c)
+	in, err := intakeOf(o, o.Content)
 	if err != nil {
 		return task{}, err
 	}
-	in.skipped = sizeFlag(c, "skipped")
-	w := upload{at: at, in: in, off: sizeFlag(c, "offset")}
+	in.skipped = o.Skipped
+	w := upload{at: at, in: in, off: o.Offset}
 	if in.skipped > 0 {
 		w.in.sum = checksum{} // of a part it would say nothing
-		if c.String("checksum") != "" {
+		if o.Checksum != "" {
 			w.whole = in.sum
 		}
 	}
@@ -58,14 +46,6 @@ func buildUpload(c *cli.Context) (task, error) {
 		changes: []pool{at.in()},
 		work:    w.work,
 	}, nil
-}
-
-// sizeFlag is a size that is 0 if it is not given.
-func sizeFlag(c *cli.Context, name string) int64 {
-	if n := cmdline.Size(c, name); n != nil {
-		return *n
-	}
-	return 0
 }
 
 type upload struct {

@@ -9,36 +9,25 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 )
 
-func verifyCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name:  "verify",
-		Usage: "read a volume and give its checksum",
-		Description: "A content that differs from --checksum is exit code 10. Holes are not read: crc32c leaps over them,\n" +
-			"sha256 takes as long for them as for data that is in memory.",
-		Flags: append(targetFlags(),
-			&cli.StringFlag{Name: "checksum", Usage: "give the checksum by sha256 or crc32c, default the former; with :HEX fail if it is another: `ALGORITHM[:HEX]`"},
-			&cli.Int64Flag{Name: "recorded-change", Usage: "--checksum counts only if the volume was last changed then, `NANOSECONDS` since 1970"},
-			resumeFlag(),
-		),
-	}, "--target base.raw --checksum sha256:9f86d081884c7d65…", buildVerify)
-}
+func verifyCommand() *cli.Command { return taskCommand(operation.NewVerify, buildVerify) }
 
-func buildVerify(c *cli.Context) (task, error) {
-	at, err := target(c)
+func buildVerify(o *operation.Verify) (task, error) {
+	at, err := volume(o, "target", o.Volume)
 	if err != nil {
 		return task{}, err
 	}
-	w := verification{at: at, sum: checksum{algorithm: record.SHA256}, since: c.Int64("recorded-change")}
-	if c.String("checksum") != "" {
-		if w.sum, err = checksumOf(c); err != nil {
+	w := verification{at: at, sum: checksum{algorithm: record.SHA256}, since: o.SummedNS}
+	if o.Checksum != "" {
+		if w.sum, err = checksumOf(o.Checksum); err != nil {
 			return task{}, err
 		}
 	}
 	return task{
-		name: c.Command.Name, resumes: c.Bool("resume"),
+		name: o.Task().Name, resumes: o.Resume,
 		doing:  fmt.Sprintf("verify %q", at.path),
 		done:   fmt.Sprintf("read %q", at.path),
 		undone: "nothing was changed",

@@ -11,34 +11,20 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 )
 
-func wipeCommand() *cli.Command {
-	return taskCommand(cli.Command{
-		Name:  "wipe",
-		Usage: "overwrite the content of a volume",
-		Description: "The volume keeps its name and size. Where old content would certainly stay readable\n" +
-			"(shared blocks, a file system that writes elsewhere) it is refused, unless --accept-limits.\n" +
-			"What may keep old content, such as flash, is told with the result. trim overwrites nothing:\n" +
-			"it gives the blocks back, and the volume reads as zeros.",
-		Flags: append(targetFlags(),
-			&cli.StringFlag{Name: "algorithm", Value: diskio.AlgorithmZero, Usage: "`" + strings.Join(diskio.Algorithms(), "|") + "`, default zero"},
-			&cli.BoolFlag{Name: "verify", Usage: "read it back from the device"},
-			&cli.BoolFlag{Name: "accept-limits", Usage: "wipe also what cannot be wiped wholly"},
-			resumeFlag(), yesFlag(),
-		),
-	}, "--target old.raw --verify --yes", buildWipe)
-}
+func wipeCommand() *cli.Command { return taskCommand(operation.NewWipe, buildWipe) }
 
-func buildWipe(c *cli.Context) (task, error) {
-	at, err := target(c)
+func buildWipe(o *operation.Wipe) (task, error) {
+	at, err := volume(o, "target", o.Volume)
 	if err != nil {
 		return task{}, err
 	}
-	w := wipe{at: at, accept: c.Bool("accept-limits"), spec: diskio.WipeSpec{Algorithm: c.String("algorithm"), Verify: c.Bool("verify")}}
+	w := wipe{at: at, accept: o.AcceptLimits, spec: diskio.WipeSpec{Algorithm: o.Algorithm, Verify: o.Verify}}
 	return task{
-		name: c.Command.Name, resumes: c.Bool("resume"),
+		name: o.Task().Name, resumes: o.Resume,
 		doing:   fmt.Sprintf("wipe %q", at.path),
 		done:    fmt.Sprintf("wiped %q", at.path),
 		undone:  fmt.Sprintf("what is overwritten of %q already stays so", at.path),

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"storaged/internal/ipc"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/store"
 )
@@ -167,7 +168,7 @@ func (s *Service) lookAfter(ctx context.Context, v *store.Volume) error {
 	w := volumeWork(p, "", v.Name)
 	w.PoolID = poolID(p)
 	// Under a key of its own: what was so a moment ago is no answer.
-	report, began, err := s.jobs.Query(ctx, "volume "+uuid.NewString(), volumeArgv("look", w))
+	report, began, err := s.jobs.Query(ctx, "volume "+uuid.NewString(), (&operation.Look{Volume: w.volume()}).Task().Argv())
 	var refusal *record.Error
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):

@@ -79,21 +79,6 @@ func evacuateWork(tx *store.Tx, from, to *store.Pool, r api.PoolEvacuate) (work,
 	return w, nil
 }
 
-// evacuateObjects: the source pool stands for all its volumes; of the target
-// pool only the names that the volumes get are held, so that its other volumes
-// are free all the while.
-func evacuateObjects(w work) []record.Object {
-	source := record.Object{Pool: w.Pool, Mode: record.ModeDelete}
-	if w.KeepSource {
-		source.Mode = record.ModeRead
-	}
-	objects := []record.Object{source, {Pool: w.TargetPool, Mode: record.ModeQuery}}
-	for _, name := range w.Names {
-		objects = append(objects, record.Object{Pool: w.TargetPool, Volume: name, Mode: record.ModeWrite})
-	}
-	return objects
-}
-
 func beginEvacuate(_ *keeper, tx *store.Tx, w work, _ *store.Job) error {
 	for _, pool := range []string{w.Pool, w.TargetPool} {
 		if _, err := activePool(tx, pool); err != nil {

@@ -66,11 +66,11 @@ func lookable(p *store.Pool) bool {
 
 // look has a query helper read a pool; began is before it did.
 func (s *Service) look(ctx context.Context, p *record.Pool) (report *ipc.Report, began time.Time, err error) {
-	w := work{Pool: p.Name, Type: p.Type, Path: p.Target.Path}
+	w := work{Kind: record.PoolRefresh, Pool: p.Name, Type: p.Type, Path: p.Target.Path}
 	if err := s.store.View(w.locate); err != nil {
 		return nil, began, err
 	}
-	report, began, err = s.jobs.Query(ctx, "pool "+p.UUID, refreshArgv(w))
+	report, began, err = s.jobs.Query(ctx, "pool "+p.UUID, w.operation().Task().Argv())
 	var refusal *record.Error
 	if errors.As(err, &refusal) {
 		if nerr := s.noteAbsence(p, finding{began: began, err: refusal}); nerr != nil {

@@ -72,22 +72,19 @@ func (k *keeper) Granted(tx *store.Tx, j *store.Job) error {
 	if err := w.meant(tx, j); err != nil {
 		return err
 	}
-	kind := w.kind()
-	if err := kind.granted(k, tx, w, j); err != nil {
+	if err := w.kind().granted(k, tx, w, j); err != nil {
 		return err
 	}
 	if err := errors.Join(w.locate(tx), w.recall(tx, j)); err != nil {
 		return err
 	}
-	j.Argv = kind.argv(w)
 	if w.Kind == record.PoolRefresh {
-		if err := k.discards(tx, w, j); err != nil {
+		if err := k.discards(tx, &w); err != nil {
 			return err
 		}
+		j.Params = w.encode()
 	}
-	if kind.undo != nil {
-		j.UndoArgv = kind.undo(w)
-	}
+	j.Argv, j.UndoArgv = w.operation().Task().Argv(), w.settle()
 	return nil
 }
 

@@ -122,21 +122,17 @@ func unresumable(tx *store.Tx, id string) error {
 	return tx.PutJob(j)
 }
 
-// discardFlag says, with a job's uuid, whose unfinished volume is to go.
-const discardFlag = "--discard"
-
 // discards lets a refresh remove what no retry will go on with.
-func (k *keeper) discards(tx *store.Tx, w work, j *store.Job) error {
+func (k *keeper) discards(tx *store.Tx, w *work) error {
 	p, err := tx.Pool(w.Pool)
 	if err != nil {
 		return err
 	}
-	ids, err := k.useless(tx, p)
-	for _, id := range ids {
+	w.Discard, err = k.useless(tx, p)
+	for _, id := range w.Discard {
 		if err == nil {
 			err = unresumable(tx, id)
 		}
-		j.Argv = append(j.Argv, discardFlag, id)
 	}
 	return err
 }
@@ -238,6 +234,6 @@ func discarded(tx *store.Tx, e end) error {
 	if err != nil {
 		return err
 	}
-	p.Left = slices.DeleteFunc(p.Left, func(id string) bool { return slices.Contains(e.job.Argv, id) })
+	p.Left = slices.DeleteFunc(p.Left, func(id string) bool { return slices.Contains(e.Discard, id) })
 	return tx.PutPool(p)
 }

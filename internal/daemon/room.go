@@ -12,6 +12,7 @@ import (
 
 	"storaged/internal/api"
 	"storaged/internal/ipc"
+	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/store"
@@ -188,7 +189,7 @@ func (s *Service) askSpace(ctx context.Context, p *store.Pool) (info *ipc.Pool, 
 	if err := s.store.View(w.locate); err != nil {
 		return nil, began, err
 	}
-	report, began, err := s.jobs.Query(ctx, fmt.Sprint("space ", p.UUID, time.Now().UnixNano()), spaceArgv(w))
+	report, began, err := s.jobs.Query(ctx, fmt.Sprint("space ", p.UUID, time.Now().UnixNano()), (&operation.Space{Volume: w.volume()}).Task().Argv())
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return nil, began, errMute

@@ -90,19 +90,14 @@ type work struct {
 	SkipBusy   bool     `json:"skip_busy,omitempty"`
 	KeepSource bool     `json:"keep_source,omitempty"`
 	OnError    string   `json:"on_error,omitempty"`
+	Discard    []string `json:"discard,omitempty"` // of a refresh: jobs whose unfinished volumes are to go
 	stays      []string // volumes that cannot be moved, as the catalogue has it when the job begins
 
 	others []backends.PoolID // of a pool's delete: the directories of pools in use, when the job begins
 }
 
-// kind is all that the daemon knows of one kind of job: the one place where a
-// new kind is added.
+// kind is what becomes of the catalogue by one kind of job.
 type kind struct {
-	class    func(w work) record.Class
-	objects  func(w work) []record.Object
-	argv     func(w work) []string
-	undo     func(w work) []string // nil: a forced death leaves nothing to undo
-	destroys func(w work) bool
 	keeps    bool // what it did not complete can be kept
 	granted  func(k *keeper, tx *store.Tx, w work, j *store.Job) error
 	advanced func(k *keeper, tx *store.Tx, e end, items []ipc.Item) error // nil: it is about one object
@@ -113,103 +108,62 @@ type kind struct {
 func kindOf(name record.Kind) (kind, bool) {
 	switch name {
 	case record.VolumeCreate:
-		return volumeKind(kind{class: createClass, objects: onVolume(record.ModeWrite), argv: createArgv, keeps: true, granted: beginCreate, ended: endNewVolume}), true
+		return kind{keeps: true, granted: beginCreate, ended: endNewVolume}, true
 	case record.VolumeClone:
-		return volumeKind(kind{class: always(record.Async), objects: cloneObjects, argv: cloneArgv, keeps: true, granted: beginClone, ended: endNewVolume}), true
-	case record.VolumeResize:
-		k := volumeKind(kind{class: resizeClass, objects: resizeObjects, argv: resizeArgv, granted: markVolume, ended: endInPlace})
-		k.destroys = func(w work) bool { return w.Shrink }
-		return k, true
-	case record.VolumeWipe:
-		k := kind{class: always(record.Async), objects: onVolume(record.ModeWrite), argv: wipeArgv, granted: markVolume, ended: endInPlace}
-		return destroying(volumeKind(k)), true
+		return kind{keeps: true, granted: beginClone, ended: endNewVolume}, true
+	case record.VolumeResize, record.VolumeWipe:
+		return kind{granted: markVolume, ended: endInPlace}, true
 	case record.VolumeDelete:
-		k := kind{class: deleteClass, objects: onVolume(record.ModeDelete), argv: deleteArgv, granted: markVolume, ended: endDelete}
-		return destroying(volumeKind(k)), true
+		return kind{granted: markVolume, ended: endDelete}, true
 	case record.VolumeUpload:
-		k := kind{class: always(record.Async), objects: onVolume(record.ModeWrite), argv: uploadArgv, granted: beginUpload, ended: endUpload}
-		return destroying(volumeKind(k)), true
-	case record.VolumeDownload:
-		return kind{class: always(record.Async), objects: onVolume(record.ModeRead), argv: downloadArgv, destroys: never, granted: beginVerify, ended: endVerify}, true
-	case record.VolumeVerify:
-		return kind{class: always(record.Async), objects: onVolume(record.ModeRead), argv: verifyArgv, destroys: never, granted: beginVerify, ended: endVerify}, true
+		return kind{granted: beginUpload, ended: endUpload}, true
+	case record.VolumeDownload, record.VolumeVerify:
+		return kind{granted: beginVerify, ended: endVerify}, true
 	case record.VolumeMove:
-		return kind{class: always(record.Async), objects: moveObjects, argv: moveArgv, undo: settleMoveArgv, destroys: never, granted: beginMove, ended: endMove}, true
+		return kind{granted: beginMove, ended: endMove}, true
 	case record.PoolBuild:
-		return poolKind(record.Async, buildArgv, record.PoolBuilding, endPoolBuild), true
+		return kind{granted: beginPool(record.PoolBuilding), ended: endPoolBuild}, true
 	case record.PoolStart:
-		return poolKind(record.Normal, startArgv, record.PoolStarting, endPoolStart), true
+		return kind{granted: beginPool(record.PoolStarting), ended: endPoolStart}, true
 	case record.PoolStop:
-		return poolKind(record.Normal, stopArgv, record.PoolStopping, endPoolStop), true
+		return kind{granted: beginPool(record.PoolStopping), ended: endPoolStop}, true
 	case record.PoolRefresh:
-		k := poolKind(record.Normal, refreshArgv, "", endPoolRefresh)
-		k.objects = func(w work) []record.Object { return []record.Object{{Pool: w.Pool, Mode: record.ModeMeta}} }
-		return k, true
+		return kind{granted: beginPool(""), ended: endPoolRefresh}, true
 	case record.PoolVerify:
-		k := poolKind(record.Async, verifyPoolArgv, "", endPoolVerify)
-		k.objects = func(w work) []record.Object { return []record.Object{{Pool: w.Pool, Mode: record.ModeRead}} }
-		return k, true
+		return kind{granted: beginPool(""), ended: endPoolVerify}, true
 	case record.PoolEvacuate:
-		k := poolKind(record.Async, evacuateArgv, "", endEvacuate)
-		k.objects, k.undo, k.granted, k.advanced = evacuateObjects, settleEvacuateArgv, beginEvacuate, (*keeper).evacuated
-		return k, true
+		return kind{granted: beginEvacuate, advanced: (*keeper).evacuated, ended: endEvacuate}, true
 	case record.PoolDelete:
-		return destroying(poolKind(record.Normal, deletePoolArgv, record.PoolInactive, endPoolDelete)), true
+		return kind{granted: beginPool(record.PoolInactive), ended: endPoolDelete}, true
 	}
 	return kind{}, false
 }
 
-// volumeKind adds what jobs on volumes have in common.
-func volumeKind(k kind) kind {
-	k.undo, k.destroys = settleArgv, never
-	return k
-}
-
-// poolKind is a job that has a whole pool to itself, which shows state
-// meanwhile.
-func poolKind(c record.Class, argv func(work) []string, state record.PoolState, ended func(*keeper, *store.Tx, end) error) kind {
-	return kind{
-		class:    always(c),
-		objects:  func(w work) []record.Object { return []record.Object{{Pool: w.Pool, Mode: record.ModeDelete}} },
-		argv:     argv,
-		destroys: never,
-		granted:  beginPool(state),
-		ended:    ended,
-	}
-}
-
-func destroying(k kind) kind {
-	k.destroys = func(work) bool { return true }
-	return k
-}
-
-func never(work) bool { return false }
-
-func always(c record.Class) func(work) record.Class { return func(work) record.Class { return c } }
-
 // request makes the supervisor's request of the work.
 func (w work) request() supervisor.Request {
-	k := w.kind()
-	params, err := json.Marshal(w)
-	if err != nil {
-		panic(fmt.Sprintf("internal error: work of %s does not encode: %v", w.Kind, err))
-	}
-	r := supervisor.Request{
+	o := w.operation()
+	return supervisor.Request{
 		Kind:     w.Kind,
-		Class:    k.class(w),
-		Objects:  k.objects(w),
-		Argv:     k.argv(w),
-		Params:   params,
-		Destroys: k.destroys(w),
+		Class:    o.Class(),
+		Objects:  o.Locks(),
+		Argv:     o.Task().Argv(),
+		UndoArgv: w.settle(),
+		Params:   w.encode(),
+		Destroys: o.Destroys(),
 		Warnings: w.Warnings,
 		Reserved: w.Reserve,
 		Also:     w.also,
 		Data:     w.Data,
 	}
-	if k.undo != nil {
-		r.UndoArgv = k.undo(w)
+}
+
+// encode gives what is kept with the job.
+func (w work) encode() json.RawMessage {
+	params, err := json.Marshal(w)
+	if err != nil {
+		panic(fmt.Sprintf("internal error: work of %s does not encode: %v", w.Kind, err))
 	}
-	return r
+	return params
 }
 
 // also is what is made durable with the job.
@@ -286,51 +240,4 @@ func (w work) target() (pool, volume string) {
 		return w.TargetPool, w.TargetName
 	}
 	return w.Pool, w.Volume
-}
-
-func createClass(w work) record.Class {
-	if w.Allocation == 0 && w.Form == "" {
-		return record.Normal
-	}
-	return record.Async
-}
-
-// deleteClass: to wipe first takes as long as a wipe.
-func deleteClass(w work) record.Class {
-	if w.Algorithm == "" {
-		return record.Normal
-	}
-	return record.Async
-}
-
-func resizeClass(w work) record.Class {
-	if w.Allocate {
-		return record.Async
-	}
-	return record.Normal
-}
-
-func onVolume(m record.Mode) func(work) []record.Object {
-	return func(w work) []record.Object { return []record.Object{{Pool: w.Pool, Volume: w.Volume, Mode: m}} }
-}
-
-func cloneObjects(w work) []record.Object {
-	return []record.Object{
-		{Pool: w.Pool, Volume: w.Volume, Mode: record.ModeRead},
-		{Pool: w.TargetPool, Volume: w.TargetName, Mode: record.ModeWrite},
-	}
-}
-
-func moveObjects(w work) []record.Object {
-	return []record.Object{
-		{Pool: w.Pool, Volume: w.Volume, Mode: record.ModeDelete},
-		{Pool: w.TargetPool, Volume: w.TargetName, Mode: record.ModeWrite},
-	}
-}
-
-func resizeObjects(w work) []record.Object {
-	if w.Shrink {
-		return onVolume(record.ModeWrite)(w)
-	}
-	return onVolume(record.ModeGrow)(w)
 }

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+	"pgregory.net/rapid"
+
+	"storaged/internal/operation"
+	"storaged/internal/record"
+)
+
+// tasks makes a blank operation for each task that a helper has.
+func tasks() map[string]func() tasked {
+	all := map[string]func() tasked{
+		"settle":     func() tasked { return operation.NewSettle() },
+		"look":       func() tasked { return operation.NewLook() },
+		"pool-space": func() tasked { return operation.NewSpace() },
+	}
+	for _, k := range operation.Kinds() {
+		o, _ := operation.New(k)
+		all[o.Task().Name] = func() tasked {
+			o, _ := operation.New(k)
+			return o
+		}
+	}
+	return all
+}
+
+// Every task of an operation is a command, and every command is one's.
+func TestEveryOperationHasItsCommand(t *testing.T) {
+	all := tasks()
+	var names []string
+	for _, c := range commands().App.Commands {
+		names = append(names, c.Name)
+		if all[c.Name] == nil {
+			t.Errorf("command %q is no operation's", c.Name)
+		}
+	}
+	for name := range all {
+		if !slices.Contains(names, name) {
+			t.Errorf("the task %q has no command", name)
+		}
+	}
+}
+
+// What the fields of an operation say is what a helper reads from the command
+// line that is written of them: any flags, with any values they may have.
+func TestArgvReadsBackAsTheOperationItWasWrittenOf(t *testing.T) {
+	for name, blank := range tasks() {
+		t.Run(name, func(t *testing.T) {
+			rapid.Check(t, func(t *rapid.T) {
+				given := blank()
+				for _, f := range given.Task().Flags {
+					if rapid.Bool().Draw(t, f.Name+" is given") {
+						setSome(t, f)
+					}
+				}
+				argv := given.Task().Argv()
+				if read := parsed(t, blank, argv); !reflect.DeepEqual(read, given) {
+					t.Fatalf("%q is read as %+v, not %+v", argv, read, given)
+				}
+			})
+		})
+	}
+}
+
+// setSome gives a flag a value that its placeholder allows, or a few.
+func setSome(t *rapid.T, f operation.Flag) {
+	n := 1
+	if f.Repeats() {
+		n = rapid.IntRange(1, 3).Draw(t, "values")
+	}
+	for range n {
+		if err := f.Set(valueOf(f).Draw(t, f.Name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func valueOf(f operation.Flag) *rapid.Generator[string] {
+	_, rest, _ := strings.Cut(f.Usage, "`")
+	word, _, _ := strings.Cut(rest, "`")
+	var choices []*rapid.Generator[string]
+	for alternative := range strings.SplitSeq(word, "|") {
+		choices = append(choices, valueOfWord(alternative))
+	}
+	return rapid.OneOf(choices...)
+}
+
+func valueOfWord(word string) *rapid.Generator[string] {
+	switch word {
+	case "": // a switch
+		return rapid.Just("true")
+	case "SIZE", "NANOSECONDS":
+		return rapid.Map(rapid.Int64Range(1, 1<<60), func(n int64) string { return strconv.FormatInt(n, 10) })
+	case "PATH", "FILE":
+		return rapid.Map(rapid.StringMatching(`[ -~]{1,20}`), func(s string) string { return "/" + s })
+	case "NAME", "GLOB", "TYPE", "IDENTITY", "UUID", "ALGORITHM[:HEX]":
+		return rapid.StringMatching(`[ -~]{1,20}`)
+	}
+	return rapid.Just(word)
+}
+
+// parsed is the operation that a helper makes of a command line.
+func parsed(t *rapid.T, blank func() tasked, argv []string) (o tasked) {
+	command := taskCommand(blank, func(is tasked) (task, error) {
+		o = is
+		return task{}, record.Errorf(record.CanceledCode, "it is only read")
+	})
+	p := commands()
+	p.App.Commands = []*cli.Command{command}
+	var said strings.Builder
+	p.App.ErrWriter = &said
+	if code := p.Main(append([]string{program}, argv...)); o == nil {
+		t.Fatalf("%q: exit %d: %s", argv, code, said.String())
+	}
+	return o
+}

@@ -1,0 +1,125 @@
+package operation
+
+import (
+	"strconv"
+	"strings"
+
+	"storaged/internal/record"
+)
+
+// defaultType is the type of a pool of which nobody says another.
+const defaultType = "dir"
+
+// flags name the volume by prefix: its path, the type of its pool, and what the
+// pool must be.
+func (v *Volume) flags(prefix string) []Flag {
+	id := prefix + "-pool-id"
+	if prefix == "target" {
+		id = "pool-id"
+	}
+	return v.named(prefix, prefix+"-type", id)
+}
+
+func (v *Volume) named(path, poolType, id string) []Flag {
+	return []Flag{
+		text(path, &v.Path, "`PATH` of the volume"),
+		text(poolType, &v.Type, "`TYPE` of its pool"),
+		identity(id, &v.PoolID),
+	}
+}
+
+// pool are the flags of an operation on a pool.
+func (v *Volume) pool() []Flag {
+	return []Flag{
+		text("type", &v.Type, "`TYPE` of the pool"),
+		text("target", &v.Path, "`PATH` of the pool"),
+	}
+}
+
+// flags name what a volume is made as.
+func (t *Target) flags() []Flag { return (*Volume)(t).flags("target") }
+
+// identity is how the daemon says which storage a pool was started with.
+func identity(name string, at *string) Flag {
+	return text(name, at, "refuse unless the pool is the one of this `IDENTITY`")
+}
+
+func onFailure(keep *bool) Flag {
+	return Flag{
+		Name: "on-failure", Default: string(record.RollbackOnFailure),
+		Usage: "what becomes of what is unfinished: `rollback|keep`",
+		value: choice{keep, string(record.RollbackOnFailure), string(record.KeepOnFailure)},
+	}
+}
+
+// resume is how the supervisor says that the job had begun already.
+func resume(at *bool) Flag {
+	return onOff("resume", at, "go on where the job was interrupted, if that is safe; as a job of storaged only")
+}
+
+func acceptLimits(at *bool) Flag {
+	return onOff("accept-limits", at, "wipe also what cannot be wiped wholly")
+}
+
+// promised is what a copy is to have allocated.
+func promised(at **int64) Flag {
+	return Flag{
+		Name: "allocation", Default: "none",
+		Usage: "`full|none|SIZE` to reserve for it beside its data", value: amount{at},
+	}
+}
+
+// Content is where a content comes from, and what must hold of it.
+type Content struct {
+	From        string `json:"-"`              // a path, - or fd:N
+	Form        string `json:"form,omitempty"` // of a stream, or "file"; "": there is no content
+	Length      *int64 `json:"length,omitempty"`
+	Format      string `json:"format"` // of the volume
+	AsFormat    string `json:"as_format,omitempty"`
+	DetectZeros bool   `json:"detect_zeros,omitempty"`
+	Checksum    string `json:"checksum,omitempty"` // algorithm, or what the content must have
+}
+
+func newContent() Content { return Content{Format: record.FormatRaw} }
+
+func (c *Content) flags() []Flag {
+	formats := strings.Join(record.Formats, "|")
+	return []Flag{
+		text("source", &c.From, "`FILE` that has the content; - is standard input, fd:N an open descriptor"),
+		stream(&c.Form),
+		{Name: "length", Usage: "take `SIZE` of the content, default all that there is", value: bound{&c.Length}},
+		text("format", &c.Format, "format of the volume: `"+formats+"`"),
+		text("as-format", &c.AsFormat, "take the content for one in `"+formats+"`; raw is anything"),
+		onOff("detect-zeros", &c.DetectZeros, "make holes where the content is zeros"),
+		contentSum(&c.Checksum),
+	}
+}
+
+func contentSum(at *string) Flag {
+	return text("checksum", at, "give the checksum by sha256 or crc32c, default the latter; with :HEX fail if it is another: `ALGORITHM[:HEX]`")
+}
+
+// FileForm is the form of a client's own regular file: no stream.
+const FileForm = "file"
+
+// stream says in which form a stream is; a file has none to say.
+func stream(form *string) Flag {
+	return Flag{Name: "stream", Usage: "it is a stream in that form: `raw|sparse`", value: (*streamForm)(form)}
+}
+
+type streamForm string
+
+func (f *streamForm) set(text string) error {
+	*f = streamForm(text)
+	return nil
+}
+
+func (f *streamForm) texts() []string {
+	if *f == "" || *f == FileForm {
+		return nil
+	}
+	return []string{string(*f)}
+}
+
+// Descriptor is how a task names an open file that it is handed.
+func Descriptor(fd int) string { return "fd:" + strconv.Itoa(fd) }

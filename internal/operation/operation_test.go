@@ -1,0 +1,95 @@
+package operation_test
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"storaged/internal/operation"
+	"storaged/internal/record"
+)
+
+// What is kept with a job is the operation that it was.
+func TestEncodedOperationsDecode(t *testing.T) {
+	for _, kind := range operation.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			rapid.Check(t, func(t *rapid.T) {
+				o, _ := operation.New(kind)
+				fill(t, reflect.ValueOf(o).Elem())
+				read, err := operation.Decode(operation.Encode(o))
+				if err != nil || !reflect.DeepEqual(read, o) {
+					t.Fatalf("%s is read as %+v, not %+v: %v", operation.Encode(o), read, o, err)
+				}
+				if read.Kind() != kind {
+					t.Fatalf("%s is read as %s", kind, read.Kind())
+				}
+			})
+		})
+	}
+}
+
+// fill sets the fields that are kept to any values.
+func fill(t *rapid.T, v reflect.Value) {
+	for i := range v.NumField() {
+		f, is := v.Field(i), v.Type().Field(i)
+		switch {
+		case is.Tag.Get("json") == "-" || is.Tag.Get("json") == "" && !is.Anonymous:
+		case f.Kind() == reflect.Struct:
+			fill(t, f)
+		case f.Kind() == reflect.String:
+			f.SetString(rapid.String().Draw(t, is.Name))
+		case f.Kind() == reflect.Int64:
+			f.SetInt(rapid.Int64().Draw(t, is.Name))
+		case f.Kind() == reflect.Bool:
+			f.SetBool(rapid.Bool().Draw(t, is.Name))
+		case f.Kind() == reflect.Pointer && rapid.Bool().Draw(t, is.Name+" is given"):
+			n := rapid.Int64().Draw(t, is.Name)
+			f.Set(reflect.ValueOf(&n))
+		case f.Kind() == reflect.Slice && rapid.Bool().Draw(t, is.Name+" are given"):
+			f.Set(reflect.ValueOf(rapid.SliceOfN(rapid.String(), 1, 3).Draw(t, is.Name)))
+		}
+	}
+}
+
+// Records of the version before have the same members.
+func TestParametersOfTheVersionBeforeAreRead(t *testing.T) {
+	o, err := operation.Decode(json.RawMessage(`{"kind":"volume.clone","pool":"images","volume":"base","type":"dir","path":"/i/base",
+		"target_pool":"fast","target_name":"vm","target_type":"dir","target_path":"/f/vm","format":"raw","capacity":7,"allocation":5,
+		"promise":3,"reflink":"auto","sparse":true,"keep":true,"reserve":5,"after":2,"if_match":4}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	promise := int64(3)
+	want := &operation.Clone{Reflink: "auto"}
+	want.Terms = operation.Terms{After: 2, IfMatch: 4, Reserve: 5}
+	want.Volume = operation.Volume{Pool: "images", Name: "base", Type: "dir", Path: "/i/base"}
+	want.Target = operation.Target{Pool: "fast", Name: "vm", Type: "dir", Path: "/f/vm"}
+	want.Format, want.Capacity, want.Allocation, want.Promise = "raw", 7, 5, &promise
+	want.Sparse, want.Keep = true, true
+	if !reflect.DeepEqual(o, want) {
+		t.Errorf("%+v, not %+v", o, want)
+	}
+}
+
+func TestWhatCannotBeReadIsSaid(t *testing.T) {
+	for _, params := range []string{``, `{`, `{"kind":"volume.dance"}`, `{"kind":"volume.wipe","capacity":"7"}`} {
+		if o, err := operation.Decode(json.RawMessage(params)); err == nil {
+			t.Errorf("%q is read as %+v", params, o)
+		}
+	}
+}
+
+// A job that a helper's death may leave half-done is settled; one that only
+// reads, or is safe to repeat, is not.
+func TestWhatChangesAVolumeIsSettled(t *testing.T) {
+	for _, kind := range operation.Kinds() {
+		o, _ := operation.New(kind)
+		reads := kind == record.VolumeVerify || kind == record.VolumeDownload
+		wanted := !reads && (kind[:7] == "volume." || kind == record.PoolEvacuate)
+		if got := o.Settle() != nil; got != wanted {
+			t.Errorf("%s is settled: %t, not %t", kind, got, wanted)
+		}
+	}
+}

@@ -1,0 +1,35 @@
+package operation
+
+// Look is a question: what a volume is now. It is no kind of job: nothing is
+// recorded of it.
+type Look struct{ Volume }
+
+// NewLook gives one with the defaults of its task.
+func NewLook() *Look { return &Look{Volume{Type: defaultType}} }
+
+// Task is look.
+func (o *Look) Task() Task {
+	return Task{
+		Name:        "look",
+		Usage:       "tell what a volume is",
+		Description: "The volume is not locked; others may be changing it.",
+		Example:     "--target vm1.raw -o json",
+		Flags:       o.Volume.flags("target"),
+	}
+}
+
+// Space is a question: how much room a pool has. Nothing is recorded of it.
+type Space struct{ Volume }
+
+// NewSpace gives one with the defaults of its task.
+func NewSpace() *Space { return &Space{Volume{Type: defaultType}} }
+
+// Task is pool-space.
+func (o *Space) Task() Task {
+	return Task{
+		Name: "pool-space", Usage: "tell how much room a pool has",
+		Description: "The file system is asked; no volume is looked at.",
+		Example:     "--type dir --target /var/lib/images -o json",
+		Flags:       append(o.Volume.pool(), identity("pool-id", &o.PoolID)),
+	}
+}

@@ -1,0 +1,54 @@
+package operation
+
+import "storaged/internal/record"
+
+// Upload writes a content from outside into a volume.
+type Upload struct {
+	Terms
+	Volume
+	Content
+	Capacity  int64 `json:"capacity,omitempty"`  // bytes of the volume
+	Offset    int64 `json:"offset,omitempty"`    // bytes of the volume before the content
+	Skipped   int64 `json:"skipped,omitempty"`   // bytes before Offset that Continues has uploaded
+	Continues int64 `json:"continues,omitempty"` // number of the job of the same content that marked the volume, or was the first
+}
+
+var _ Operation = (*Upload)(nil)
+
+// NewUpload gives one with the defaults of its task.
+func NewUpload() *Upload { return &Upload{Volume: Volume{Type: defaultType}, Content: newContent()} }
+
+// Kind is volume.upload.
+func (*Upload) Kind() record.Kind { return record.VolumeUpload }
+
+// Class: it takes as long as there is to write, or its client takes.
+func (*Upload) Class() record.Class { return record.Async }
+
+// Locks the volume against everybody.
+func (o *Upload) Locks() []record.Object { return []record.Object{o.lock(record.ModeWrite)} }
+
+// Destroys what was there.
+func (*Upload) Destroys() bool { return true }
+
+// Settle looks what it is now.
+func (o *Upload) Settle() *Settle { return &Settle{Volume: o.Volume} }
+
+// Partial reports whether it began in the middle of the volume, and not as the
+// rest of one that broke off there.
+func (o *Upload) Partial() bool { return o.Offset != o.Skipped }
+
+// Task is upload.
+func (o *Upload) Task() Task {
+	return Task{
+		Name:  "upload",
+		Usage: "write a content into a volume",
+		Description: "The volume keeps its size; what the content does not reach stays. Holes of a file are neither\n" +
+			"read nor written. A content that begins like an image of another format than the volume's is refused.",
+		Example: "--target vm1.raw --source vm1.img --yes",
+		Flags: append(append(o.Volume.flags("target"), o.Content.flags()...),
+			bytes("offset", &o.Offset, "where in the volume the content begins: `SIZE`, default 0"),
+			bytes("skipped", &o.Skipped, "`SIZE` of the content that was uploaded before: it counts as done, a file has it and a stream does not; a --checksum is of the whole then, which is read back"),
+		),
+		Asks: true,
+	}
+}
