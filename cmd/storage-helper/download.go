@@ -53,7 +53,8 @@ func (w download) task() task {
 		done:   fmt.Sprintf("downloaded %q to %s", w.at.path, w.to),
 		undone: fmt.Sprintf("%s is not complete", w.to),
 		reads:  w.at.path,
-		writes: w.to.given,
+		writes: w.to.path(),
+		room:   "make room where the content goes, or send it elsewhere",
 		stdout: w.to.given == "-",
 		work:   w.work,
 	}

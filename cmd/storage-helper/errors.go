@@ -33,6 +33,9 @@ func fault(err error, t task) *ipc.Error {
 		Hint:    hints[code],
 		Offset:  -1,
 	}
+	if code == record.NoSpace && t.room != "" {
+		e.Hint = t.room
+	}
 	if busy, ok := errors.AsType[*backends.BusyError](err); ok {
 		e.Path, e.Holder, e.Hint = busy.Object, busy.Holder, busy.Release
 	}

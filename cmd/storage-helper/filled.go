@@ -30,7 +30,7 @@ func buildFilled(o *operation.Create, at place) (task, error) {
 		undone:  left(o.Keep, at),
 		keeps:   o.Keep,
 		makes:   at.path,
-		reads:   in.from.given,
+		reads:   in.from.path(),
 		writes:  at.path,
 		changes: []pool{at.in()},
 		work:    w.work,

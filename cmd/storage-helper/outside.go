@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -28,17 +30,21 @@ const (
 type outside struct {
 	given string // a path, - or fd:N
 	form  string // of a stream; "": it is a file
+	name  string // the path of what is open as fd:N, where there is one
 }
 
 // outsideOf reads a flag and --stream.
 func outsideOf(given, form string) (outside, error) {
-	o := outside{given, form}
+	o := outside{given: given, form: form}
 	if given == "-" && form == "" {
 		o.form = streamRaw
 	}
 	if digits, ok := strings.CutPrefix(given, "fd:"); ok {
 		if n, err := strconv.ParseUint(digits, 10, 16); err != nil || n < 3 {
 			return o, record.Errorf(record.Invalid, "%q is no descriptor: it is fd:N, from 3 on", given)
+		}
+		if to, err := os.Readlink("/proc/self/fd/" + digits); err == nil && filepath.IsAbs(to) {
+			o.name = to // the user's own; who opened it knows nothing of fd:N
 		}
 	}
 	if o.form != "" && !o.isOpen() {
@@ -49,11 +55,17 @@ func outsideOf(given, form string) (outside, error) {
 
 // String names it for people.
 func (o outside) String() string {
-	if o.given == "-" {
+	switch {
+	case o.given == "-":
 		return "the standard stream"
+	case o.form != "":
+		return "the stream"
 	}
-	return strconv.Quote(o.given)
+	return strconv.Quote(o.path())
 }
+
+// path is that of the file, as far as it is known.
+func (o outside) path() string { return cmp.Or(o.name, o.given) }
 
 // isOpen reports whether it is open already.
 func (o outside) isOpen() bool { return o.given == "-" || strings.HasPrefix(o.given, "fd:") }
@@ -96,7 +108,7 @@ func (o outside) descriptor(write bool) (*os.File, error) {
 			panic("internal error: a descriptor was not checked: " + err.Error())
 		}
 		unix.CloseOnExec(n)
-		return os.NewFile(uintptr(n), o.given), nil
+		return os.NewFile(uintptr(n), o.path()), nil
 	case o.given == "-":
 		n, err := unix.FcntlInt(uintptr(standard(write)), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {

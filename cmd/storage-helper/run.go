@@ -25,6 +25,7 @@ type task struct {
 	makes   string // the path of the volume it makes, "" if none
 	reads   string // the path that is read, for I/O errors
 	writes  string // the path that is written
+	room    string // the hint where there is no space to write, and that is in no pool
 	keeps   bool   // an unfinished volume is kept
 	stdout  bool   // the content goes to standard output, and so the result elsewhere
 	settles bool   // it ends what another run began, and is not canceled itself

@@ -41,7 +41,7 @@ func buildUpload(o *operation.Upload) (task, error) {
 		done:    fmt.Sprintf("uploaded %s to %q", in.from, at.path),
 		undone:  fmt.Sprintf("what is written of %q already stays so", at.path),
 		ask:     fmt.Sprintf("the content of %q (%s) will be overwritten", at.path, length(at.path)),
-		reads:   in.from.given,
+		reads:   in.from.path(),
 		writes:  at.path,
 		changes: []pool{at.in()},
 		work:    w.work,

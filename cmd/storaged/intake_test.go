@@ -130,3 +130,69 @@ func TestEmptyContentIsRefused(t *testing.T) {
 	h.absent("made")
 	h.holds("v", 0, make([]byte, mib), record.VolumeReady)
 }
+
+// Where a body goes is read as it stands, whatever the figures are.
+func TestContentRangesThatCannotBe(t *testing.T) {
+	h := newHost(t)
+	h.create("v", mib)
+	for given, want := range map[string]int{
+		"bytes 0-9/10": 200, "bytes 5-14/*": 200, "Bytes 5-14/1048576": 200,
+		"bytes 9-0/10": 400, "bytes 0-9/9": 400, "bytes 0-8/10": 400, "bytes */10": 400, "bytes 0-/10": 400, "lines 0-9/10": 400,
+		"bytes -9/10": 400, "bytes 0-9,20-29/30": 400, "bytes=0-9/10": 400, "bytes 9223372036854775807-9223372036854775816/*": 400,
+		"bytes 99999999999999999999-100000000000000000008/*": 400, "bytes 1048576-1048585/*": 409,
+	} {
+		if status, said := h.answered(http.MethodPut, "v/content", bytes.NewReader(noise(10)), "Content-Range", given); status != want {
+			t.Errorf("%q: %d, not %d: %s", given, status, want, said)
+		}
+	}
+	for given, want := range map[string]int{"bytes 9223372036854775807-9223372036854775816/*": 409, "bytes 0-99999999999999999999/*": 409} {
+		if status, said := h.answered(http.MethodPut, "v/content", chunked(noise(10)), "Content-Range", given); status != want {
+			t.Errorf("%q: %d, not %d: %s", given, status, want, said)
+		}
+	}
+}
+
+// A part of a volume is that part, or none, whether it goes to a file or a stream.
+func TestPartsThatAreNotThereAreNotDownloaded(t *testing.T) {
+	h := newHost(t)
+	h.random("v", mib)
+	h.qcow("i")
+	to := filepath.Join(h.dir, "to")
+	for _, part := range [][]string{
+		{"--offset", "1M"}, {"--offset", "2M"}, {"--length", "1025K"}, {"--offset", "1023K", "--length", "1025"}, {"--offset", "5", "--length", "7E"},
+	} {
+		for _, target := range []string{"-", to} {
+			if target == to && part[1] == "1M" && len(part) == 2 {
+				continue // a file may be made empty
+			}
+			out := h.does(record.ExitUsage, "storagedctl: error: ", append([]string{"vol", "download", "pool/v", target}, part...)...)
+			if out != "" {
+				t.Errorf("%v to %s: %d bytes", part, target, len(out))
+			}
+		}
+	}
+	h.file(to, nil)
+	h.does(record.ExitUnsupported, "in part", "vol", "download", "pool/i", "-", "--offset", "5")
+}
+
+// qcow makes an image by that name.
+func (h *host) qcow(name string) {
+	h.t.Helper()
+	file := filepath.Join(h.dir, name+".qcow2")
+	qemuImage(h.t, "-f", "qcow2", file, "1M")
+	h.does(0, "succeeded", "vol", "create", "pool/"+name, "--from", file, "--format", "qcow2")
+}
+
+// A message names the user's file, of which the helper has only a descriptor.
+func TestMessagesNameTheFileOfTheUser(t *testing.T) {
+	h := newHost(t)
+	h.create("v", 8*mib)
+	f, _ := h.given("src", mib)
+	out, said, code := h.ctl("vol", "upload", "pool/v", f.Name(), "--yes", "--length", "2M")
+	if said += out; code != record.ExitUsage || !strings.Contains(said, strconv.Quote(f.Name())) || strings.Contains(said, "fd:") {
+		t.Errorf("a file that is too short: exit %d: %s", code, said)
+	}
+	if _, said := h.fed(f.Name(), "vol", "upload", "pool/v", "-", "--yes", "--length", "2M"); !strings.Contains(said, "the stream") || strings.Contains(said, "fd:") {
+		t.Errorf("a stream that is too short: %s", said)
+	}
+}

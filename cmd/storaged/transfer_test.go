@@ -253,8 +253,23 @@ func TestDownloadToAFullFileSystem(t *testing.T) {
 	defer filler.Close()
 	h.must(unix.Fallocate(int(filler.Fd()), 0, 0, int64(st.Bavail)*int64(st.Bsize)-mib))
 	to := filepath.Join(dir, "to")
-	h.does(record.ExitNoSpace, "no space", "vol", "download", "pool/v", to)
+	_, said, code := h.ctl("vol", "download", "pool/v", to)
+	if code != record.ExitNoSpace || !strings.Contains(said, fmt.Sprintf("to %q: ", to)) || !strings.Contains(said, "no space") || strings.Contains(said, "where the pool lies") {
+		t.Errorf("exit %d: %s", code, said)
+	}
 	h.file(to, nil)
+	h.random("small", 1000) // all of it is on its way before anybody finds out
+	for _, volume := range []string{"pool/v", "pool/small"} {
+		h.does(record.ExitNoSpace, `cannot write the content to "/dev/full": no space`, "vol", "download", volume, "/dev/full")
+		h.does(record.ExitNoSpace, "no space", "vol", "download", volume, "/dev/full", "--sparse")
+	}
+	full, err := os.Create(to)
+	h.must(err)
+	defer full.Close()
+	p := h.spawn(func(c *exec.Cmd) { c.Stdout = full }, "vol", "download", "pool/v", "-")
+	if code := p.code(); code != record.ExitNoSpace || !strings.Contains(p.log.String(), fmt.Sprintf("standard output (%q): no space", to)) {
+		t.Errorf("to standard output: exit %d: %s", code, p.log.String())
+	}
 }
 
 func TestCtrlCCancelsATransfer(t *testing.T) {

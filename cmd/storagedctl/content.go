@@ -9,9 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/api"
@@ -107,6 +111,8 @@ func openError(verb string, err error) error {
 		code = record.NotFound
 	case errors.Is(err, os.ErrPermission):
 		code = record.Denied
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		code = record.NoSpace
 	}
 	return record.Errorf(code, "cannot %s a file: %v", verb, err)
 }
@@ -348,7 +354,29 @@ func (s *session) downloadFile(ctx context.Context, r volumeRef, req api.VolumeD
 		s.note("storagedctl: if the job goes on, the content will be in " + temp) // the helper has it open
 		return err
 	}
-	return errors.Join(err, discard(temp))
+	return errors.Join(underItsName(err, f, path), discard(temp))
+}
+
+// underItsName tells an error about the open file f by the name that it was to
+// have.
+func underItsName(err error, f *os.File, name string) error {
+	e, ok := errors.AsType[*record.Error](err)
+	is := linked(int(f.Fd()))
+	if !ok || is == "" {
+		return err
+	}
+	told := *e
+	told.Message, told.Path = strings.ReplaceAll(e.Message, is, name), strings.ReplaceAll(e.Path, is, name)
+	return &told
+}
+
+// linked is the path of what a descriptor of ours has open, "" if it has none.
+func linked(fd int) string {
+	path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	if err != nil || !filepath.IsAbs(path) {
+		return ""
+	}
+	return path
 }
 
 // inNoPool refuses a file that would take the place of one in a pool: no job
@@ -403,28 +431,67 @@ func (s *session) keepDownload(ctx context.Context, job, temp, path string) erro
 		return openError("name", err)
 	}
 	defer dir.Close() // opened for reading
-	return dir.Sync()
+	if err := dir.Sync(); err != nil {
+		return openError("name", err)
+	}
+	return nil
+}
+
+// sink is where a stream is written to. Why that failed is known before the job
+// hears that nobody takes its content any more.
+type sink struct {
+	io.Writer
+	name string // for people
+	err  atomic.Pointer[record.Error]
+}
+
+func (w *sink) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err == nil {
+		return n, nil
+	}
+	code, why := record.FailedCode, err
+	if inner, ok := errors.AsType[*os.PathError](err); ok {
+		why = inner.Err
+	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		code = record.NoSpace
+	}
+	w.err.Store(record.Errorf(code, "cannot write the content to %s: %v", w.name, why).WithHint("what it has of the content is not all of it"))
+	return n, w.err.Load()
+}
+
+// sink opens what a stream is written to.
+func (s *session) sink(path string) (to *sink, done func(), err error) {
+	if path == "-" {
+		name := "standard output"
+		if at := linked(unix.Stdout); at != "" {
+			name += " (" + strconv.Quote(at) + ")"
+		}
+		return &sink{Writer: s.out, name: name}, func() {}, nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, nil, openError("open", err)
+	}
+	return &sink{Writer: f, name: strconv.Quote(path)}, func() { f.Close() }, nil // it is no file that could lose anything
 }
 
 // downloadStream writes a content to standard output, or to what is no regular
 // file. The result is not told there.
 func (s *session) downloadStream(ctx context.Context, r volumeRef, req api.VolumeDownload, path string) error {
-	out := s.out
-	if path != "-" {
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
-			return openError("open", err)
-		}
-		defer f.Close() // it is no file that could lose anything
-		out = f
+	out, done, err := s.sink(path)
+	if err != nil {
+		return err
 	}
+	defer done()
 	silent := *s.tool
 	silent.out = io.Discard
 	s.tool = &silent
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	copied := make(chan error, 1)
-	err := s.run(ctx, start{object: r.String(), ask: func(asking context.Context, sub api.Submit) (api.Started, error) {
+	err = s.run(ctx, start{object: r.String(), ask: func(asking context.Context, sub api.Submit) (api.Started, error) {
 		// The bytes may come after the job has ended, and asking is over then.
 		defer context.AfterFunc(asking, cancel)()
 		t, err := s.client.Download(ctx, sub, api.StreamDownload{Pool: r.pool, Volume: r.name, VolumeDownload: req, Sparse: s.cli.Bool("sparse")})
@@ -434,8 +501,11 @@ func (s *session) downloadStream(ctx context.Context, r volumeRef, req api.Volum
 		go func() { copied <- t.CopyTo(out) }()
 		return api.Started{Job: &t.Job}, nil
 	}})
-	if err != nil {
-		return err
+	switch {
+	case err == nil:
+		return <-copied
+	case out.err.Load() != nil:
+		return out.err.Load() // and therefore the job has failed
 	}
-	return <-copied
+	return err
 }

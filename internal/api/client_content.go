@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -235,19 +237,18 @@ func (c *Client) Download(ctx context.Context, s Submit, down StreamDownload) (*
 	if down.Sparse {
 		a.header.Set("Accept", sparse.MediaType)
 	}
-	if down.Offset > 0 || down.Length != nil {
-		last := ""
-		if down.Length != nil {
-			last = strconv.FormatInt(down.Offset+*down.Length-1, 10)
-		}
-		a.header.Set("Range", "bytes="+strconv.FormatInt(down.Offset, 10)+"-"+last)
+	if r := down.byteRange(); r != "" {
+		a.header.Set("Range", r)
 	}
 	resp, err := c.open(ctx, a)
 	if err != nil {
 		return nil, err
 	}
 	t := &Transfer{body: resp.Body}
-	if t.Job, err = c.Job(ctx, resp.Header.Get(jobHeader)); err != nil {
+	if err = down.answered(resp); err == nil {
+		t.Job, err = c.Job(ctx, resp.Header.Get(jobHeader))
+	}
+	if err != nil {
 		resp.Body.Close()
 		return nil, err
 	}
@@ -259,6 +260,38 @@ type StreamDownload struct {
 	Pool, Volume string
 	VolumeDownload
 	Sparse bool
+}
+
+// byteRange is the range that is asked for, "" if it is all.
+func (d *StreamDownload) byteRange() string {
+	switch {
+	case d.Length != nil:
+		last := d.Offset + min(*d.Length, math.MaxInt64-d.Offset) - 1
+		return fmt.Sprintf("bytes=%d-%d", d.Offset, last)
+	case d.Offset > 0:
+		return fmt.Sprintf("bytes=%d-", d.Offset)
+	}
+	return ""
+}
+
+// answered refuses an answer that has not what was asked for: to HTTP a range
+// that is shorter, or the whole, is an answer too.
+func (d *StreamDownload) answered(resp *http.Response) error {
+	if d.byteRange() == "" {
+		return nil
+	}
+	if resp.StatusCode != http.StatusPartialContent {
+		return record.Errorf(record.Unsupported, "only volumes of format raw are downloaded to a stream in part").
+			WithHint("download it to a file")
+	}
+	var first, last, size int64
+	if _, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &size); err != nil {
+		return record.Errorf(record.Internal, "cannot read which part the daemon sends: %v", err)
+	}
+	if d.Length != nil && last-first+1 != *d.Length {
+		return record.Errorf(record.RangeUnsat, "volume \"%s/%s\" has %d bytes, and ends before what is to be read", d.Pool, d.Volume, size)
+	}
+	return nil
 }
 
 // CopyTo writes the content and ends the transfer.

@@ -89,7 +89,17 @@ func (c *call) bytesQuery(key string) (*int64, error) {
 	return &n, nil
 }
 
-var contentRange = regexp.MustCompile(`^bytes ([0-9]{1,18})-([0-9]{1,18})/(\*|[0-9]{1,18})$`)
+var contentRange = regexp.MustCompile(`^(?i:bytes) ([0-9]+)-([0-9]+)/(\*|[0-9]+)$`)
+
+// position is a number of bytes as a header has it. One that is longer than any
+// content can be is cut: it lies behind the end all the same.
+func position(digits string) int64 {
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n > sparse.MaxLength {
+		return sparse.MaxLength
+	}
+	return n
+}
 
 // part reads offset and length from the query.
 func (c *call) part() (offset int64, length *int64, err error) {
@@ -124,13 +134,14 @@ func (c *call) bodyPlace(form string, r *VolumeUpload) error {
 	if m == nil {
 		return record.Errorf(record.Invalid, "Content-Range is not bytes FIRST-LAST/TOTAL: %s", short(v))
 	}
-	first, _ := strconv.ParseInt(m[1], 10, 64) // 18 digits fit
-	last, _ := strconv.ParseInt(m[2], 10, 64)
-	if total, err := strconv.ParseInt(m[3], 10, 64); err == nil && last >= total { // RFC 9110, section 14.4
-		return record.Errorf(record.Invalid, "Content-Range %s ends beyond its total", short(v))
-	}
+	first, last := position(m[1]), position(m[2])
 	n := last - first + 1
-	if n < 1 || form == RawData && c.r.ContentLength >= 0 && c.r.ContentLength != n {
+	switch { // RFC 9110, section 14.4
+	case last < first:
+		return record.Errorf(record.Invalid, "Content-Range %s ends before it begins", short(v))
+	case m[3] != "*" && last >= position(m[3]):
+		return record.Errorf(record.Invalid, "Content-Range %s ends beyond its total", short(v))
+	case form == RawData && c.r.ContentLength >= 0 && c.r.ContentLength != n:
 		return record.Errorf(record.Invalid, "Content-Range %s is not the length of the body, %d bytes", short(v), c.r.ContentLength)
 	}
 	r.Offset, r.Length = first, &n
@@ -168,7 +179,7 @@ type span struct {
 	partial  bool
 }
 
-var byteRange = regexp.MustCompile(`^bytes=([0-9]{0,18})-([0-9]{0,18})$`)
+var byteRange = regexp.MustCompile(`^(?i:bytes)=[ \t,]*([0-9]*)-([0-9]*)[ \t,]*$`)
 
 // rangeOf reads Range (RFC 9110, section 14.2) for a content of size bytes.
 // What it cannot read, several ranges and one under another ETag are left
@@ -183,18 +194,15 @@ func (c *call) rangeOf(size int64, tag string) (span, error) {
 		return whole, nil
 	}
 	first, last := int64(0), size-1
-	if m[1] == "" {
-		n, _ := strconv.ParseInt(m[2], 10, 64) // 18 digits fit
-		first = max(0, size-n)
-	} else {
-		first, _ = strconv.ParseInt(m[1], 10, 64)
-		if m[2] != "" {
-			end, _ := strconv.ParseInt(m[2], 10, 64)
-			if end < first {
-				return whole, nil
-			}
-			last = min(last, end)
-		}
+	switch {
+	case m[1] == "":
+		first = max(0, size-position(m[2]))
+	case m[2] == "":
+		first = position(m[1])
+	case position(m[2]) < position(m[1]):
+		return whole, nil
+	default:
+		first, last = position(m[1]), min(last, position(m[2]))
 	}
 	if first > last {
 		c.Header().Set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
