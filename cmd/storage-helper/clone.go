@@ -67,10 +67,18 @@ func (w clone) work(ctx context.Context, r *run) error {
 	if w.held, err = r.held(source.File()); err != nil {
 		return err
 	}
+	attributes, err := diskio.AttributesOf(source.File())
+	if err != nil {
+		return err
+	}
 	r.plan(growing(moving("copy", size)), single("commit"))
 	r.next(0)
 	return r.create(ctx, w.to, 1, func(d backends.Draft) error {
-		return r.share(ctx, source, func(ctx context.Context) error { return w.copy(ctx, r, source, d) })
+		err := r.share(ctx, source, func(ctx context.Context) error { return w.copy(ctx, r, source, d) })
+		if err == nil {
+			r.give(d.File(), attributes.OfCopy(), w.to.path)
+		}
+		return err
 	})
 }
 

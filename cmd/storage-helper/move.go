@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -102,16 +103,20 @@ func (w move) copy(ctx context.Context, r *run, v backends.Volume, source []byte
 	records := r.records
 	r.records = moveRecords{records, w.from.name, source}
 	defer func() { r.records = records }()
+	attributes, err := diskio.AttributesOf(v.File()) // reading it is an access
+	if err != nil {
+		return err
+	}
 	return r.create(ctx, w.to, commit, func(d backends.Draft) error {
 		did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{Dst: d.File(), Src: v.File(), Clean: true, Allocation: w.allocation, Reserved: true})
 		r.copied(did)
 		if err == nil {
 			err = w.unchanged(v, source)
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			r.give(d.File(), attributes, w.to.path)
 		}
-		return r.own(d.File(), v.File())
+		return err
 	})
 }
 
@@ -141,19 +146,12 @@ func (w move) remove(ctx context.Context, r *run, v backends.Taken, source []byt
 	return nil
 }
 
-// own gives a file owner and permissions of another: who could use a volume
-// where it was can use it where it is. Not being allowed to is worth a warning.
-func (r *run) own(f, as *os.File) error {
-	owner, group, mode, err := ownerOf(as)
-	if err != nil {
-		return err
+// give gives a new volume the attributes of the one that it was made of. What it
+// cannot be given is worth a warning.
+func (r *run) give(f *os.File, a diskio.Attributes, path string) {
+	if lost := a.Give(f); len(lost) > 0 {
+		r.warn("%q could not be given %s", path, strings.Join(lost, ", "))
 	}
-	if err := f.Chown(owner, group); errors.Is(err, os.ErrPermission) {
-		r.warn("%q does not have its former owner %d:%d: %v", f.Name(), owner, group, err)
-	} else if err != nil {
-		return err
-	}
-	return f.Chmod(mode)
 }
 
 // moveRecords keeps, with the identity of a volume that is about to get its

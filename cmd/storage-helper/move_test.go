@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/dir"
@@ -212,6 +213,110 @@ func TestMoveKeepsWhatIsReserved(t *testing.T) {
 		must(t, syscall.Stat(filepath.Join(to, verb), &st))
 		if st.Blocks*512 < 20*mib {
 			t.Errorf("%s: %d bytes are allocated", verb, st.Blocks*512)
+		}
+	}
+}
+
+// Entries of an ACL as the kernel keeps it: the user 1111 may write, the owning
+// group may read, and the mask, which the mode shows as the group's, is rw-.
+const sharedACL = "\x02\x00\x00\x00" +
+	"\x01\x00\x06\x00\xff\xff\xff\xff" + "\x02\x00\x06\x00\x57\x04\x00\x00" + "\x04\x00\x04\x00\xff\xff\xff\xff" +
+	"\x10\x00\x06\x00\xff\xff\xff\xff" + "\x20\x00\x00\x00\xff\xff\xff\xff"
+
+// shareOut gives a volume owner, ACL, label, note and time.
+func shareOut(t *testing.T, path string) {
+	t.Helper()
+	must(t, os.Chown(path, 1234, 4321))
+	for name, value := range map[string]string{
+		"system.posix_acl_access": sharedACL, "user.note": "kept for Ann", "security.selinux": "system_u:object_r:svirt_image_t:s0\x00",
+	} {
+		must(t, syscall.Setxattr(path, name, []byte(value), 0))
+	}
+	must(t, os.Chtimes(path, time.Unix(1e9, 0), time.Unix(1e9, 0)))
+}
+
+func attributeOf(t *testing.T, path, name string) string {
+	t.Helper()
+	b := make([]byte, 1024)
+	n, err := syscall.Getxattr(path, name, b)
+	if err == syscall.ENODATA {
+		return ""
+	}
+	must(t, err)
+	return string(b[:n])
+}
+
+func TestMoveKeepsAttributesAndACloneWhoMayUseIt(t *testing.T) {
+	testenv.Root(t)
+	from, to := t.TempDir(), testenv.Mount(t, "ext4")
+	for verb, args := range map[string][]string{
+		"move":     {"--source", filepath.Join(from, "move"), "--target", filepath.Join(to, "move")},
+		"clone":    {"--source", filepath.Join(from, "clone"), "--target", filepath.Join(to, "clone")},
+		"evacuate": {"--target", from, "--to", to, "--only", "evacuate"},
+	} {
+		noise(t, filepath.Join(from, verb), mib)
+		shareOut(t, filepath.Join(from, verb))
+		if out, err := exec.Command(helper, append([]string{verb}, args...)...).CombinedOutput(); err != nil || strings.Contains(string(out), "warning") {
+			t.Errorf("%s: %v\n%s", verb, err, out)
+		}
+		at := filepath.Join(to, verb)
+		var st syscall.Stat_t
+		must(t, syscall.Stat(at, &st))
+		if st.Uid != 1234 || st.Gid != 4321 || attributeOf(t, at, "system.posix_acl_access") != sharedACL || attributeOf(t, at, "user.note") != "kept for Ann" {
+			t.Errorf("%s: it belongs to %d:%d and has ACL %x and note %q", verb, st.Uid, st.Gid, attributeOf(t, at, "system.posix_acl_access"), attributeOf(t, at, "user.note"))
+		}
+		if moved := verb != "clone"; moved != (attributeOf(t, at, "security.selinux") != "") || moved != (st.Mtim.Sec == 1e9) {
+			t.Errorf("%s: it has label %q and was changed at %v", verb, attributeOf(t, at, "security.selinux"), st.Mtim)
+		}
+	}
+}
+
+// mayDo is what a process of that user and group may do with a file.
+func mayDo(t *testing.T, path string, uid, gid uint32) string {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", `for x in r w x; do test -$x "$1" && echo $x; done; true`, "sh", path)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// TestMovedVolumeIsNeverOpenToMore kills moves at each call that changes who may
+// use the target, which the ACL of its directory would open to another user.
+func TestMovedVolumeIsNeverOpenToMore(t *testing.T) {
+	top := elsewhere(t)
+	must(t, os.Chmod(top, 0o755))
+	for _, acl := range []string{"", sharedACL} {
+		for _, call := range []string{"fchmod", "fchown", "fsetxattr", "fremovexattr", "utimensat"} {
+			for n, killed := 1, true; killed && !t.Failed(); n++ {
+				to := filepath.Join(top, fmt.Sprint(call, n, len(acl)))
+				must(t, os.Mkdir(to, 0o755))
+				must(t, syscall.Setxattr(to, "system.posix_acl_default", []byte(strings.Replace(sharedACL, "\x57\x04", "\x58\x04", 1)), 0))
+				m := newMovement(t, t.TempDir(), to, mib)
+				shareOut(t, m.from)
+				must(t, syscall.Removexattr(m.from, "system.posix_acl_access"))
+				must(t, os.Chmod(m.from, 0o440))
+				if acl != "" {
+					must(t, syscall.Setxattr(m.from, "system.posix_acl_access", []byte(acl), 0))
+				}
+				source := filepath.Join(to, "as the source") // what nobody can reach below a directory of a test
+				must(t, exec.Command("cp", "--preserve=all", m.from, source).Run())
+				killed = m.killedAt(call, n)
+				target := m.to
+				if killed {
+					target = filepath.Join(to, "."+m.dir.Job+".storaged")
+				}
+				for _, who := range [][2]uint32{{1234, 1}, {1, 4321}, {1111, 1}, {1112, 1}, {1, 1}} {
+					if is, was := mayDo(t, target, who[0], who[1]), mayDo(t, source, who[0], who[1]); killed && strings.Trim(is, was) != "" || !killed && is != was {
+						t.Errorf("%s %d: %d:%d may %q with the target, and %q with the source", call, n, who[0], who[1], is, was)
+					}
+				}
+				if !killed && n == 1 {
+					t.Errorf("a move makes no call of %s", call)
+				}
+			}
 		}
 	}
 }

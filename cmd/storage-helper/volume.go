@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/all"
@@ -215,15 +214,6 @@ func item(v backends.VolumeInfo) ipc.Item {
 		it.ChangeNS = v.Change.UnixNano()
 	}
 	return it
-}
-
-// ownerOf tells whom a file belongs to and what it permits.
-func ownerOf(f *os.File) (owner, group int, mode os.FileMode, err error) {
-	var st syscall.Stat_t
-	if err := syscall.Fstat(int(f.Fd()), &st); err != nil {
-		return 0, 0, 0, fmt.Errorf("cannot tell the owner of %q: %w", f.Name(), err)
-	}
-	return int(st.Uid), int(st.Gid), os.FileMode(st.Mode & 0o777), nil
 }
 
 // sizeOf is how much there is to read of a volume, for the plan.

@@ -40,7 +40,8 @@ func (o *Move) Task() Task {
 		Name:  "move",
 		Usage: "give a volume another name, in its pool or another",
 		Description: "On one file system it is renamed, to another it is copied, and removed when the copy is\n" +
-			"complete and durable. Nothing is replaced. A volume that is in use is refused.",
+			"complete and durable. The copy has owner, permissions, ACL, attributes and times of the volume.\n" +
+			"Nothing is replaced. A volume that is in use is refused.",
 		Example: "--source /var/lib/images/vm1.raw --target /srv/images/vm1.raw",
 		Flags:   append(append(o.Target.flags(), o.Volume.flags("source")...), promised(&o.Promise)),
 	}
