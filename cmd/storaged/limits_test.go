@@ -162,3 +162,22 @@ func TestMetricsCountTheJobsOfThisDaemon(t *testing.T) {
 		t.Errorf("a new daemon counts the jobs of the old one (%v)", err)
 	}
 }
+
+// A megabyte is allocated while copies have all places.
+func TestShortWorkDoesNotWaitForCopies(t *testing.T) {
+	h := newHost(t)
+	h.patchLimits(api.LimitsPatch{PoolRunning: map[string]*int{"pool": ptr(1)}})
+	h.random("base", 80*mib)
+	clone := h.slowClone("copy")
+	r := api.VolumeCreate{Name: "small", Capacity: mib, Allocation: &api.Allocation{Full: true}}
+	st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "pool", r)
+	h.succeed(st, err)
+	r.Name, r.Capacity = "large", 65*mib
+	st, err = h.client.CreateVolume(h.ctx(), api.Submit{}, "pool", r)
+	h.must(err)
+	if j := h.job(st); j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "slot" || j.WaitingOn[0].Short {
+		t.Errorf("a large one is %s, waits on %+v", j.State, j.WaitingOn)
+	}
+	h.unlimited(clone)
+	h.succeed(st, nil)
+}

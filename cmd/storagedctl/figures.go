@@ -99,6 +99,13 @@ func unanswered(b record.Blocker) string {
 	return fmt.Sprintf("the helper has not answered; it is killed in %s", quantity.FormatDuration(left))
 }
 
+func placeWord(b record.Blocker) string {
+	if b.Short {
+		return "a place for short work"
+	}
+	return "a place"
+}
+
 // waits says for what a job waits, for example "waits for job 410".
 func waits(b record.Blocker) string {
 	text := "waits for a " + b.For
@@ -110,11 +117,11 @@ func waits(b record.Blocker) string {
 	case h != nil && h.External != "":
 		text = "waits for " + h.External
 	case b.For == "slot" && b.Device != "":
-		text = "waits for a place on device " + b.Device
+		text = "waits for " + placeWord(b) + " on device " + b.Device
 	case b.For == "slot" && b.Object != nil:
-		text = "waits for a place in pool " + b.Object.Pool
+		text = "waits for " + placeWord(b) + " in pool " + b.Object.Pool
 	case b.For == "slot":
-		text = "waits for a place"
+		text = "waits for " + placeWord(b)
 	case b.For == "drain":
 		text = "waits for the end of the drain"
 	case b.For == "space":

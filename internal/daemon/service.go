@@ -89,6 +89,7 @@ func (s *Service) jobRequest(sub api.Submit, w work, o api.JobOptions) (supervis
 	}
 	w.IfMatch = sub.IfMatch
 	r := w.request()
+	r.Moves = w.bound()
 	r.Owner, r.Key, r.Digest, r.LockWait = sub.Caller.Owner, sub.Key, sub.Digest, sub.LockWait
 	r.Limit, r.Priority, r.Labels, r.OnFailure = o.Limit, o.Priority, o.Labels, o.OnFailure
 	if r.Priority == "" {
@@ -216,7 +217,7 @@ func properties(poolType string) (backends.Properties, error) {
 // moves is how many bytes the work moves at most.
 func (w work) moves() int64 {
 	switch w.Kind {
-	case record.VolumeCreate, record.VolumeMove:
+	case record.VolumeCreate, record.VolumeMove, record.VolumeResize:
 		return w.Allocation
 	case record.VolumeUpload, record.VolumeDownload:
 		if w.Length != nil {
@@ -227,6 +228,16 @@ func (w work) moves() int64 {
 		return w.Capacity
 	}
 	return 0
+}
+
+// bound is how many bytes the work moves at most, 0 where that bounds nothing:
+// what has a client at its other end takes as long as that client does, and what
+// goes through a pool meets what nobody foresaw.
+func (w work) bound() int64 {
+	if w.Form != "" || w.Kind == record.PoolVerify || w.Kind == record.PoolEvacuate {
+		return 0
+	}
+	return w.moves()
 }
 
 func quoted(pool, volume string) string { return fmt.Sprintf("\"%s/%s\"", pool, volume) }

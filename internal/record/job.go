@@ -290,6 +290,7 @@ type Blocker struct {
 	Device      string     `json:"device,omitempty"` // major:minor: the slot is of this device
 	Mode        Mode       `json:"mode,omitempty"`   // the mode asked for
 	Position    int        `json:"position,omitempty"`
+	Short       bool       `json:"short,omitempty"` // the slot is one of those for short work
 	Since       time.Time  `json:"since"`
 	Holder      *Holder    `json:"holder,omitempty"`
 	ExpectedEnd *time.Time `json:"expected_end,omitempty"`

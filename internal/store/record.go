@@ -14,6 +14,7 @@ type Job struct {
 	Argv       []string       `json:"argv"`             // of the helper's task, without the program
 	UndoArgv   []string       `json:"undo_argv"`        // of the helper that settles it after a forced death; empty: nothing to undo
 	Params     []byte         `json:"params"`           // the request's body, for retry and for the catalogue
+	Moves      int64          `json:"moves"`            // bytes, at most; 0: nobody knows
 	Key        string         `json:"key,omitempty"`    // idempotency key
 	Digest     string         `json:"digest,omitempty"` // of the request under the key
 	LockWait   *time.Duration `json:"lock_wait"`        // nil: the class's default; 0: none; <0: for ever

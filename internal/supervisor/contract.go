@@ -48,6 +48,7 @@ type Request struct {
 	OnFailure record.OnFailure
 	RetryOf   *int64
 	Reserved  int64 // shown with the job
+	Moves     int64 // bytes that it moves at most; 0: nobody knows
 	Destroys  bool
 	Warnings  []string // kept with the job
 	Resume    record.Resume

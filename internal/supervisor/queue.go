@@ -58,6 +58,7 @@ type place struct {
 	asked    time.Time // when it began to stand where it stands
 	standing standing
 	held     record.Blocker // why, while it does not ask
+	moves    int64          // bytes, at most; 0: nobody knows
 	limit    int64          // the job's own, bytes per second; 0: none
 	paused   bool
 }
@@ -72,13 +73,13 @@ func newQueue(limits record.Limits, ageing time.Duration) *queue {
 // placeOf makes the place of a job. It is called with mu held.
 func (q *queue) placeOf(j *job) *place {
 	r := &j.shown.Load().rec
-	p := &place{j: j, class: r.Class, priority: r.Priority, objects: r.Objects, number: r.Number, since: r.Created, limit: deref(r.Limit)}
+	p := &place{j: j, class: r.Class, priority: r.Priority, objects: r.Objects, number: r.Number, since: r.Created, moves: r.Moves, limit: deref(r.Limit)}
 	for _, o := range r.Objects {
 		if !slices.Contains(p.pools, o.Pool) {
 			p.pools = append(p.pools, o.Pool)
 		}
 	}
-	p.needs = q.needsOf(p.class, p.pools)
+	p.needs = q.needsOf(p)
 	return p
 }
 
@@ -253,7 +254,13 @@ func (q *queue) close() {
 func (q *queue) waitingJobs() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.places) - q.used[resource{ofAll, string(record.Normal)}] - q.used[resource{ofAll, string(record.Async)}]
+	waiting := len(q.places)
+	for r, n := range q.used {
+		if r.of == ofAll {
+			waiting -= n
+		}
+	}
+	return waiting
 }
 
 func (q *queue) limitsNow() record.Limits {
@@ -385,7 +392,12 @@ func (q *queue) probe(class record.Class, objects []record.Object) []record.Bloc
 }
 
 func (q *queue) explainSlot(p *place) record.Blocker {
-	b := record.Blocker{For: "slot", Since: p.asked.UTC(), Position: 1 + q.turn(p)}
+	b := record.Blocker{For: "slot", Since: p.asked.UTC(), Position: 1, Short: p.short()}
+	for _, before := range q.ready[:q.turn(p)] {
+		if before.short() == p.short() {
+			b.Position++
+		}
+	}
 	if q.closed || !q.drained.IsZero() {
 		b.For = "drain"
 		return b

@@ -8,8 +8,9 @@ import (
 
 // resource is what running jobs share and what limits are set on.
 type resource struct {
-	of   scope
-	name string // of the pool; major:minor of the device; of all, the class that is counted
+	of    scope
+	name  string // of the pool; major:minor of the device; of all, the class that is counted
+	short bool   // the places for short work
 }
 
 type scope int
@@ -24,21 +25,49 @@ const (
 // of its objects lie there: both ends of a copy count, on one disk once. Jobs
 // of class normal are short, or move no data. They are counted apart from
 // async ones and only in all, so that a stop or a delete does not wait for
-// hours.
-func (q *queue) needsOf(class record.Class, pools []string) []resource {
-	needs := []resource{{ofAll, string(class)}}
-	if class != record.Async {
+// hours. Short async work is counted apart from the rest: it has as many places
+// of its own.
+func (q *queue) needsOf(p *place) []resource {
+	needs := []resource{{ofAll, string(p.class), p.short()}}
+	if p.class != record.Async {
 		return needs
 	}
-	for _, pool := range pools {
-		needs = append(needs, resource{ofPool, pool})
+	for _, pool := range p.pools {
+		needs = append(needs, resource{ofPool, pool, p.short()})
 		for _, device := range q.devices[pool] {
-			if r := (resource{ofDevice, device}); !slices.Contains(needs, r) {
+			if r := (resource{ofDevice, device, p.short()}); !slices.Contains(needs, r) {
 				needs = append(needs, r)
 			}
 		}
 	}
 	return needs
+}
+
+// What short work is at most, as its request bounds it and not as anybody
+// estimates it.
+const (
+	// shortBytes is what the slowest disk moves in a few seconds.
+	shortBytes = 64 << 20
+	// shortSeconds is how long a limit of the job's own may make that take.
+	shortSeconds = 10
+)
+
+// short reports whether a job is short work.
+func (p *place) short() bool {
+	return p.class == record.Async && p.moves > 0 && p.moves <= shortBytes && (p.limit == 0 || p.moves/p.limit <= shortSeconds)
+}
+
+// recount takes over needs that may have changed. Jobs that run are counted
+// where they are now; those that are too many there run on, and nobody joins
+// them before there is a place.
+func (q *queue) recount(p *place) {
+	if p.standing == isRunning {
+		q.count(p, -1)
+	}
+	p.needs = q.needsOf(p)
+	if p.standing == isRunning {
+		q.count(p, 1)
+	}
 }
 
 // places is how many jobs may run on a resource at once; 0 or less is no limit.
@@ -91,9 +120,7 @@ func (q *queue) lacks(p *place) (resource, bool) {
 	return resource{}, false
 }
 
-// setDevices notes on which physical devices a pool lies. Jobs that run are
-// counted where they are now; those that are too many there run on, and nobody
-// joins them before there is a place.
+// setDevices notes on which physical devices a pool lies.
 func (q *queue) setDevices(pool string, devices []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -108,13 +135,7 @@ func (q *queue) setDevices(pool string, devices []string) {
 		if !slices.Contains(p.pools, pool) {
 			continue
 		}
-		if p.standing == isRunning {
-			q.count(p, -1)
-		}
-		p.needs = q.needsOf(p.class, p.pools)
-		if p.standing == isRunning {
-			q.count(p, 1)
-		}
+		q.recount(p)
 	}
 	q.share()
 	q.fill()

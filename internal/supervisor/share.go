@@ -53,6 +53,7 @@ func (q *queue) caps() map[resource]*rateCap {
 			continue
 		}
 		for _, r := range p.needs {
+			r.short = false // a cap holds for all
 			if bound := rate(q.limits, r); bound > 0 {
 				if all[r] == nil {
 					all[r] = &rateCap{rate: bound}
@@ -93,7 +94,9 @@ func (q *queue) relimit(j *job, rate int64) {
 	defer q.mu.Unlock()
 	if p := q.places[j.id]; p != nil {
 		p.limit = rate
+		q.recount(p)
 		q.share()
+		q.fill()
 	}
 }
 

@@ -415,6 +415,43 @@ func TestPlacesPerDevice(t *testing.T) {
 	r.ended(onB.ID, record.Succeeded)
 }
 
+// Short work waits for short work alone, and nothing but its bytes makes it short.
+func TestShortWorkHasPlacesOfItsOwn(t *testing.T) {
+	r := newRig(t)
+	r.sup.SetLimits(record.Limits{RunningDevice: 1})
+	r.sup.SetDevices("p", "8:0")
+	long, short := newGate(t), newGate(t)
+	moving := func(name string, bytes int64, limit *int64, do string, args ...string) record.Job {
+		req := request(act(do, args...), objects("p", name, "W")...)
+		req.Moves, req.Limit = bytes, limit
+		return r.submit(req)
+	}
+	copying := moving("copy", 1<<40, nil, "work", long.path)
+	r.working(copying.ID)
+	r.ended(moving("volume", 1<<20, nil, "short").ID, record.Succeeded)
+	first := moving("first", shortBytes, nil, "work", short.path)
+	r.working(first.ID)
+	second := moving("second", 1<<20, nil, "short")
+	rest := []record.Job{
+		moving("unknown", 0, nil, "short"), moving("large", shortBytes+1, nil, "short"), moving("slow", 1<<20, new(int64(1)), "short"),
+	}
+	for _, waits := range append(rest, second) {
+		j, err := r.sup.Job(waits.ID)
+		if err != nil || j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].Device != "8:0" || j.WaitingOn[0].Short != (j.ID == second.ID) {
+			t.Errorf("%v is %s, waits on %+v, %v", j.Objects, j.State, j.WaitingOn, err)
+		}
+	}
+	if _, err := r.sup.SetLimit(first.ID, new(int64(1)), root); err != nil { // now it is long
+		t.Fatal(err)
+	}
+	r.ended(second.ID, record.Succeeded)
+	short.open()
+	long.open()
+	for _, j := range append(rest, first, copying) {
+		r.ended(j.ID, record.Succeeded)
+	}
+}
+
 // Who hears of a job can cancel it.
 func TestJobThatIsAnnouncedIsFound(t *testing.T) {
 	r := newRig(t)
