@@ -101,6 +101,7 @@ func (h *host) removed(name string) {
 // has looked for it.
 func TestVerbsForgetAVolumeThatIsGone(t *testing.T) {
 	h := newHost(t)
+	h.must(os.WriteFile(h.dir+"/in", content("in", 4096), 0o600))
 	for _, c := range []struct {
 		code int
 		args []string
@@ -114,7 +115,7 @@ func TestVerbsForgetAVolumeThatIsGone(t *testing.T) {
 		{record.ExitNotFound, []string{"vol", "verify", "pool/v"}},
 		{record.ExitNotFound, []string{"vol", "resize", "pool/v", "2M"}},
 		{record.ExitNotFound, []string{"vol", "download", "pool/v", h.dir + "/out"}},
-		{record.ExitNotFound, []string{"vol", "upload", "pool/v", "/dev/null", "--yes"}},
+		{record.ExitNotFound, []string{"vol", "upload", "pool/v", h.dir + "/in", "--yes"}},
 		{record.ExitNotFound, []string{"vol", "show", "pool/v", "--fresh"}},
 	} {
 		h.removed("v")

@@ -62,19 +62,18 @@ func (s *session) agreed(r ruin, out term.Output) (bool, error) {
 	return answer == r.word, err
 }
 
-// checkYes holds --yes=WORD against the word asked for.
+// checkYes holds --yes=WORD against the word asked for. It may be a switch, or
+// take a word that only some need.
 func (s *session) checkYes(r ruin) error {
 	given := s.cli.String("yes")
-	if r.word == "" {
-		if !s.cli.Bool("yes") {
-			return s.unconfirmed(r)
-		}
+	plain := given == "" || given == "true"
+	switch {
+	case r.word != "" && given == r.word, r.word == "" && plain:
 		return nil
+	case r.word == "" || plain:
+		return s.unconfirmed(r)
 	}
-	if given != r.word {
-		return cmdline.Usagef("%s %s: --yes=%s does not name it", s.verb(), r.what, given).WithHint("--yes=%s", r.word)
-	}
-	return nil
+	return cmdline.Usagef("%s %s: --yes=%s does not name it", s.verb(), r.what, given).WithHint("--yes=%s", r.word)
 }
 
 func (s *session) unconfirmed(r ruin) error {

@@ -105,6 +105,7 @@ func (f *fake) start(s api.Submit, r any, kind record.Kind, objects ...record.Ob
 		estimate := 12.5
 		return api.Started{Plan: &api.Plan{
 			Kind: kind, Class: record.Async, Objects: objects, Argv: []string{"clone", "--source", "/srv/o'clock disks/a"}, Bytes: 2 << 30, EstimateS: &estimate,
+			Destroys: slices.Contains([]record.Kind{record.VolumeWipe, record.VolumeDelete, record.PoolDelete, record.PoolEvacuate}, kind),
 		}}, nil
 	}
 	if i, ok := f.keys[s.Key]; ok {

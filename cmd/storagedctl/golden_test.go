@@ -132,7 +132,7 @@ func TestJobTranscript(t *testing.T) {
 		"list", "job list --all", "job list --bytes --columns job,state,rate,labels", "list -o name", "job show 410", "job show 411", "job show 412", "job show 5",
 		"job show x", "job pause 411", "job resume 411 -o name", "job limit 411 100M", "job limit 411 none", "job limit 411 0", "job priority 411 background", "job priority 411 high",
 		"job pin 411 412", "job pin 411 --off -o name", "job forget 411", "job forget 410", "job log 410", "job wait 410", "job watch 410", "kill 410", "kill 411", "job cancel 412 --detach", "list",
-		"job retry 410 --detach", "job log 5",
+		"job retry 410 --detach", "job retry 410 --detach --yes=images", "job retry 410 --detach --yes", "job retry 411 --detach", "job retry 410 --dry-run", "job log 5",
 	))
 }
 

@@ -42,7 +42,7 @@ func (t *tool) jobCommand() *cli.Command {
 				Description: "Examples:\n  storagedctl job limit 412 100M\n  storagedctl job limit --kind volume.clone 100M", Flags: selecting(), Action: t.changing(jobLimit),
 			},
 			{Name: "priority", Usage: "schedule a job before or after others", ArgsUsage: "[JOB] interactive|normal|background", Flags: selecting(), Action: t.changing(jobPriority)},
-			{Name: "retry", Usage: "start a job like one that has ended", ArgsUsage: "JOB", Flags: retryFlags(), Action: t.changing(jobRetry)},
+			t.jobRetryCommand(),
 			{
 				Name: "log", Usage: "print what a job's helper and its tools said", ArgsUsage: "JOB",
 				Flags:  []cli.Flag{&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on until the job ends"}},
@@ -59,13 +59,6 @@ func (t *tool) jobCommand() *cli.Command {
 
 func timeoutFlag() cli.Flag {
 	return &cli.StringFlag{Name: "timeout", Usage: "wait at most `TIME` (exit code 124)"}
-}
-
-// retryFlags leave out what a retried job has from the first one.
-func retryFlags() []cli.Flag {
-	return slices.DeleteFunc(jobFlags(), func(f cli.Flag) bool {
-		return slices.Contains([]string{"limit", "priority", "label", "on-failure"}, f.Names()[0])
-	})
 }
 
 func (t *tool) jobListCommand(name, usage string) *cli.Command {
@@ -728,13 +721,6 @@ func jobForget(ctx context.Context, s *session) error {
 		}
 	}
 	return s.verdict(outcomes)
-}
-
-func jobRetry(ctx context.Context, s *session) error {
-	id := s.arg(0)
-	return s.run(ctx, start{object: id, ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
-		return s.client.RetryJob(ctx, sub, id)
-	}})
 }
 
 func jobLog(ctx context.Context, s *session) error {

@@ -410,10 +410,7 @@ func poolBuild(ctx context.Context, s *session) error {
 		return cmdline.Usagef("--overwrite and --no-overwrite exclude each other")
 	}
 	if overwrite {
-		err := s.confirm(ctx, ruin{what: "overwrites what the storage of pool " + pool + " holds", list: func(ctx context.Context) ([]string, error) {
-			return s.poolStorage(ctx, pool)
-		}})
-		if err != nil {
+		if err := s.confirm(ctx, s.overwritingPool(pool)); err != nil {
 			return err
 		}
 	}
@@ -584,11 +581,7 @@ func poolUndefine(ctx context.Context, s *session) error {
 func poolDelete(ctx context.Context, s *session) error {
 	pool := s.arg(0)
 	r := api.PoolDelete{WithVolumes: s.cli.Bool("with-volumes"), JobOptions: s.jobOptions()}
-	err := s.confirm(ctx, ruin{
-		what: "destroys the storage of pool " + pool, word: pool,
-		list: func(ctx context.Context) ([]string, error) { return s.poolContent(ctx, pool) },
-	})
-	if err != nil {
+	if err := s.confirm(ctx, s.deletingPool(pool)); err != nil {
 		return err
 	}
 	return s.eachPool(ctx, func(ctx context.Context, pool string, sub api.Submit) (api.Started, error) {

@@ -260,7 +260,8 @@ type Plan struct {
 	Class     record.Class     `json:"class"`
 	Objects   []record.Object  `json:"objects"`
 	Argv      []string         `json:"argv"`
-	Bytes     int64            `json:"bytes"` // to be moved at most
+	Destroys  bool             `json:"destroys"` // or moves: a person is to be asked before
+	Bytes     int64            `json:"bytes"`    // to be moved at most
 	EstimateS *float64         `json:"estimate_s"`
 	WaitingOn []record.Blocker `json:"waiting_on"` // who would be in the way now
 }

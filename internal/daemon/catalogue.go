@@ -67,33 +67,6 @@ func freeName(tx *store.Tx, pool, name string) error {
 	return &takenError{record.Errorf(record.Exists, "volume \"%s/%s\" exists already", pool, name), v}
 }
 
-// placed refuses work whose pool is another by now, or lies elsewhere: what is
-// at the path that the helper is given may be somebody else's. It concerns a
-// retry, and work that was planned while the pool was defined anew.
-func (w work) placed(tx *store.Tx) error {
-	where := map[string]string{w.Pool: w.Path}
-	if w.Volume != "" {
-		where[w.Pool] = filepath.Dir(w.Path)
-	}
-	switch {
-	case w.TargetName != "":
-		where[w.TargetPool] = filepath.Dir(w.TargetPath)
-	case w.TargetPool != "":
-		where[w.TargetPool] = w.TargetPath
-	}
-	for name, dir := range where {
-		p, err := findPool(tx, name)
-		if err != nil {
-			return err
-		}
-		if p.Target.Path != dir {
-			return record.Errorf(record.Changed, "pool %q is at %q now, no longer at %q", name, p.Target.Path, dir).
-				WithHint("start the work anew instead of retrying it")
-		}
-	}
-	return nil
-}
-
 // meant refuses work on an object that has changed since the request was made
 // for a generation of it. What the job itself has changed, when it was granted
 // before the daemon went away, does not count.

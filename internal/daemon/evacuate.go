@@ -50,7 +50,7 @@ func (s *Service) EvacuatePool(ctx context.Context, sub api.Submit, pool string,
 
 func evacuateWork(tx *store.Tx, from, to *store.Pool, r api.PoolEvacuate) (work, error) {
 	w := poolWork(from, record.PoolEvacuate)
-	w.TargetPool, w.TargetType, w.TargetPath = to.Name, to.Type, to.Target.Path
+	w.TargetPool, w.TargetUUID, w.TargetType, w.TargetPath = to.Name, to.UUID, to.Type, to.Target.Path
 	w.Only, w.SkipBusy, w.KeepSource, w.OnError = r.Only, r.SkipBusy, r.KeepSource, r.OnError
 	if r.KeepSource {
 		w.Reflink = "auto"
@@ -142,7 +142,11 @@ func (k *keeper) followItem(tx *store.Tx, e end, it ipc.Item) error {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	dst := &store.Volume{Volume: record.Volume{
+	last, err := tx.LastNumber()
+	if err != nil {
+		return err
+	}
+	dst := &store.Volume{Arrived: last, Volume: record.Volume{
 		Pool: e.TargetPool, Name: it.Name, Path: it.Path, Key: it.Path, Type: "file", Format: it.Format, Origin: record.Found,
 	}}
 	inherit(dst, src)

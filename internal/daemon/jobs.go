@@ -226,39 +226,6 @@ func (s *Service) ResumeJob(_ context.Context, c api.Caller, job string) (record
 	return s.jobs.Resume(job, c.Owner)
 }
 
-// RetryJob starts the work of an ended job again, as a new job.
-func (s *Service) RetryJob(ctx context.Context, sub api.Submit, job string) (api.Started, error) {
-	if again, err := s.repeated(sub); again != nil || err != nil {
-		return deref(again), err
-	}
-	old, err := s.retryable(job)
-	if err != nil {
-		return api.Started{}, err
-	}
-	w, err := workOf(old)
-	if err != nil {
-		return api.Started{}, record.Errorf(record.Unsupported, "%v", err)
-	}
-	w.After = 0
-	if old.Resumable != nil {
-		w.After, w.has = old.Number, old.Taken
-	}
-	return s.submitFitting(ctx, w, func(w work) (api.Started, error) { return s.startAgain(ctx, sub, old, w) })
-}
-
-// startAgain starts the work of an ended job as a new one.
-func (s *Service) startAgain(ctx context.Context, sub api.Submit, old *store.Job, w work) (api.Started, error) {
-	r, err := s.jobRequest(sub, w, api.JobOptions{Limit: old.Limit, Priority: old.Priority, Labels: old.Labels, OnFailure: old.OnFailure})
-	if err != nil {
-		return api.Started{}, err
-	}
-	r.RetryOf = &old.Number
-	if old.Resumable != nil {
-		r.From, r.RetryFrom = old.ID, old.Resumable
-	}
-	return s.start(ctx, sub, w, r)
-}
-
 // retryable gives a job of which the work can be started again.
 func (s *Service) retryable(job string) (*store.Job, error) {
 	j, err := s.jobs.Job(job)

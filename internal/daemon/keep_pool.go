@@ -380,8 +380,12 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 	if v == nil && s.goneSince(s.pool.Name, it.Name, s.began.Started) {
 		return nil
 	}
+	last, err := s.tx.LastNumber()
+	if err != nil {
+		return err
+	}
 	if v == nil {
-		v = &store.Volume{Volume: record.Volume{
+		v = &store.Volume{Arrived: last, Volume: record.Volume{
 			Pool: s.pool.Name, Name: it.Name, Key: it.Key, Path: it.Path, Type: it.VolType,
 			Format: it.Format, State: record.VolumeReady, Generation: 1, Origin: record.Found,
 		}}
@@ -392,7 +396,7 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 	if replaced {
 		// Another file by the same name: nothing we knew of it holds.
 		v.Format, v.Origin, v.CreatedBy, v.Job, v.State = it.Format, record.Found, nil, nil, record.VolumeReady
-		v.Promised = 0
+		v.Promised, v.Arrived = 0, last
 	}
 	if replaced || v.Inode != it.Inode {
 		v.Writer, v.Checksum = 0, nil // nobody knows who wrote what is there

@@ -79,7 +79,11 @@ func (k *keeper) building(tx *store.Tx, w work, j *store.Job, v record.Volume) e
 	}
 	v.State, v.Job, v.CreatedBy = record.VolumeBuilding, &j.Number, &j.Number
 	v.Generation, v.Origin, v.Observed = 1, record.Made, k.now()
-	return k.putVolume(tx, "volume.building", &store.Volume{Volume: v, Planned: w.Allocation, Promised: w.Promise})
+	last, err := tx.LastNumber()
+	if err != nil {
+		return err
+	}
+	return k.putVolume(tx, "volume.building", &store.Volume{Volume: v, Arrived: last, Planned: w.Allocation, Promised: w.Promise})
 }
 
 // made reports whether the entry is of the job's making.

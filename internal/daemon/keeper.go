@@ -63,7 +63,7 @@ func (k *keeper) Granted(tx *store.Tx, j *store.Job) error {
 	if err != nil {
 		return record.Errorf(record.Unsupported, "%v", err)
 	}
-	if err := w.placed(tx); err != nil {
+	if err := w.original(tx, j); err != nil {
 		return err
 	}
 	if err := w.started(tx); err != nil {

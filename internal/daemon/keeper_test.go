@@ -951,3 +951,30 @@ func TestRefusalOfAnIncompleteVolumeNamesTheWay(t *testing.T) {
 		}
 	}
 }
+
+// A job that has waited is for the volume that had the name when it was asked
+// for, and a pool's delete for those that were in it.
+func TestJobIsForWhatHadTheNameWhenItWasRecorded(t *testing.T) {
+	d := newDesk(t)
+	d.ready("v")
+	jobs := []*store.Job{
+		d.job(wipeWork("v")),
+		d.job(work{Kind: record.VolumeDelete, Pool: "p", Volume: "v", Type: "dir", Path: "/p/v"}),
+		d.job(work{Kind: record.PoolDelete, Pool: "p", Type: "dir", Path: "/p", WithVolumes: true}),
+	}
+	other := d.job(work{Kind: record.VolumeWipe, Pool: "p", PoolUUID: "of another pool", Volume: "v", Type: "dir", Path: "/p/v"})
+	if err := d.grant(other); record.CodeOf(err) != record.Changed {
+		t.Errorf("a job for another pool: %v", err)
+	}
+	d.update(func(tx *store.Tx) error { return errors.Join(tx.DeleteVolume("p", "v"), tx.RaiseNumber(d.last)) })
+	d.ready("v")
+	for _, j := range jobs {
+		if err := d.grant(j); record.CodeOf(err) != record.Changed {
+			t.Errorf("%s: %v", j.Kind, err)
+		}
+	}
+	d.update(func(tx *store.Tx) error { return tx.RaiseNumber(d.last) })
+	if err := d.grant(d.job(wipeWork("v"))); err != nil {
+		t.Errorf("a job for the new volume: %v", err)
+	}
+}

@@ -393,7 +393,7 @@ func (s *Service) UndefinePool(_ context.Context, sub api.Submit, pool string) e
 
 // poolWork is work on a whole pool.
 func poolWork(p *store.Pool, k record.Kind) work {
-	return work{Kind: k, Pool: p.Name, Type: p.Type, Path: p.Target.Path}
+	return work{Kind: k, Pool: p.Name, PoolUUID: p.UUID, Type: p.Type, Path: p.Target.Path}
 }
 
 // onPool starts work on a pool, after its state was asked.

@@ -66,7 +66,7 @@ func (s *Service) start(ctx context.Context, sub api.Submit, w work, r superviso
 	if sub.DryRun {
 		return api.Started{Plan: &api.Plan{
 			Kind: r.Kind, Class: r.Class, Objects: r.Objects, Argv: r.Argv,
-			Bytes: w.moves(), EstimateS: s.jobs.Expect(r, w.moves()), WaitingOn: s.jobs.Blockers(r),
+			Destroys: w.destructive(), Bytes: w.moves(), EstimateS: s.jobs.Expect(r, w.moves()), WaitingOn: s.jobs.Blockers(r),
 		}}, nil
 	}
 	var started api.Started

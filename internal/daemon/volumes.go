@@ -189,7 +189,7 @@ func creatable(p *store.Pool, format string) error {
 
 // volumeWork is work on one volume of a pool.
 func volumeWork(p *store.Pool, k record.Kind, name string) work {
-	return work{Kind: k, Pool: p.Name, Volume: name, Type: p.Type, Path: volumePath(p, name)}
+	return work{Kind: k, Pool: p.Name, PoolUUID: p.UUID, Volume: name, Type: p.Type, Path: volumePath(p, name)}
 }
 
 // destination is the pool by that name, which is "" for from itself.
@@ -202,7 +202,7 @@ func destination(tx *store.Tx, from *store.Pool, name string) (*store.Pool, erro
 
 // into says where a volume goes to.
 func (w *work) into(p *store.Pool, name string) {
-	w.TargetPool, w.TargetName, w.TargetType, w.TargetPath = p.Name, name, p.Type, volumePath(p, name)
+	w.TargetPool, w.TargetUUID, w.TargetName, w.TargetType, w.TargetPath = p.Name, p.UUID, name, p.Type, volumePath(p, name)
 }
 
 // CloneVolume copies a volume under another name, into another pool if asked.

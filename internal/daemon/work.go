@@ -20,6 +20,9 @@ type work struct {
 	Pool   string      `json:"pool"`
 	Volume string      `json:"volume,omitempty"`
 
+	PoolUUID   string `json:"pool_uuid,omitempty"` // "": as an earlier version recorded it
+	TargetUUID string `json:"target_uuid,omitempty"`
+
 	Type string `json:"type"` // of the pool
 	Path string `json:"path"` // of the volume, or the pool's target
 

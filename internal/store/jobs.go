@@ -12,15 +12,20 @@ import (
 
 // NextNumber gives a job number that was never given before, from 1.
 func (t *Tx) NextNumber() (int64, error) {
-	body, err := t.get(bucketMeta, keyJobNumber)
+	last, err := t.LastNumber()
 	if err != nil {
 		return 0, err
 	}
-	last := int64(0)
-	if len(body) == 8 {
-		last = keyNumber(body)
-	}
 	return last + 1, t.put(bucketMeta, keyJobNumber, numberKey(last+1))
+}
+
+// LastNumber gives the number that was given last, 0 for none.
+func (t *Tx) LastNumber() (int64, error) {
+	body, err := t.get(bucketMeta, keyJobNumber)
+	if err != nil || len(body) != 8 {
+		return 0, err
+	}
+	return keyNumber(body), nil
 }
 
 // RaiseNumber makes the next number be higher than n.

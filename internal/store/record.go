@@ -77,7 +77,11 @@ type Volume struct {
 	Device  uint64 `json:"device"`
 	Inode   uint64 `json:"inode"`
 	BirthNS int64  `json:"birth_ns"`
-	Planned int64  `json:"planned"` // bytes that the job making it may allocate
+	// Arrived is the number of the newest job when the entry came to its name, or
+	// its file was replaced: no job up to that number was for this volume. 0: not
+	// known, of an earlier version.
+	Arrived int64 `json:"arrived,omitempty"`
+	Planned int64 `json:"planned"` // bytes that the job making it may allocate
 	// Promised is how many bytes from its start shall have blocks, as whoever
 	// made it asked.
 	Promised int64 `json:"promised,omitempty"`

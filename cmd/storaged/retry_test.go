@@ -1,0 +1,210 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+// broken gives a job that was canceled while it was at work.
+func (h *host) broken(st api.Started, err error) record.Job {
+	h.t.Helper()
+	h.must(err)
+	h.running(st)
+	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}); err != nil {
+		h.t.Fatal(err)
+	}
+	j := h.end(st, nil)
+	if j.State != record.Canceled {
+		h.t.Fatalf("the job is %s", j.State)
+	}
+	return j
+}
+
+func (h *host) brokenWipe(name string) record.Job {
+	h.t.Helper()
+	return h.broken(h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", name, api.VolumeWipe{AcceptLimits: true, JobOptions: limited(mib)}))
+}
+
+// refusesRetry asks for a retry in every way; none may do it, nor say that it
+// would.
+func (h *host) refusesRetry(j record.Job, says string, yes ...string) {
+	h.t.Helper()
+	for _, dry := range []bool{true, false} {
+		if _, err := h.client.RetryJob(h.ctx(), api.Submit{DryRun: dry}, j.ID); record.CodeOf(err) != record.Changed || !strings.Contains(err.Error(), says) {
+			h.t.Errorf("retry of %s (dry run %t): %v", j.Kind, dry, err)
+		}
+	}
+	h.runs(record.ExitBusy, says, append([]string{"job", "retry", fmt.Sprint(j.Number)}, yes...)...)
+}
+
+// A job is for the volume that had the name, not for the next one.
+func TestRetryIsForTheSameVolume(t *testing.T) {
+	h := newHost(t)
+	const size = 16 * mib
+	jobs := map[string]func() record.Job{
+		"wipe": func() record.Job { return h.brokenWipe("v") },
+		"delete": func() record.Job {
+			return h.broken(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeDelete{Wipe: "zero", JobOptions: limited(mib)}))
+		},
+		"clone": func() record.Job {
+			return h.broken(h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib)}))
+		},
+	}
+	others := map[string]func(){
+		"made by a job": func() {
+			h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeDelete{}))
+			h.random("v", size)
+		},
+		"put there by others": func() {
+			h.must(os.WriteFile(h.path("theirs"), content("v", size), 0o600))
+			h.must(os.Rename(h.path("theirs"), h.path("v")))
+		},
+	}
+	for kind, begin := range jobs {
+		for how, replace := range others {
+			h.random("v", size)
+			j := begin()
+			replace()
+			want := h.hash("v")
+			h.refusesRetry(j, "is not one that the job was for", "--yes")
+			if h.hash("v") != want {
+				t.Errorf("%s: the volume %s was changed by the retry", kind, how)
+			}
+			h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeDelete{}))
+			if _, err := h.client.RetryJob(h.ctx(), api.Submit{}, j.ID); record.CodeOf(err) != record.NotFound {
+				t.Errorf("%s of what is gone: %v", kind, err)
+			}
+		}
+	}
+}
+
+// A shrink, a wipe and a delete are asked about again.
+func TestRetryAsksAsTheVerbDoes(t *testing.T) {
+	h := newHost(t)
+	want := h.random("v", 16*mib)
+	j := h.brokenWipe("v")
+	h.runs(record.ExitUsage, "job retry overwrites the content of pool/v and needs --yes", "job", "retry", fmt.Sprint(j.Number))
+	if h.last() != j.Number {
+		t.Error("a job was made without a yes")
+	}
+	if out := h.runs(0, "", "job", "retry", fmt.Sprint(j.Number), "--dry-run"); !strings.Contains(out, "wipe") {
+		t.Errorf("the plan is %q", out)
+	}
+	h.runs(record.ExitUsage, "needs --yes", "job", "retry", fmt.Sprint(j.Number), "--yes=pool")
+	h.runs(0, "", "job", "retry", fmt.Sprint(j.Number), "--yes", "--detach")
+	retry, err := h.client.Job(h.ctx(), fmt.Sprint(h.last()))
+	h.must(err)
+	h.succeed(h.letGo(api.Started{Job: &retry}), nil)
+	if h.hash("v") == want {
+		t.Error("nothing was wiped")
+	}
+	h.random("copied", 16*mib)
+	clone := h.broken(h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "copied", api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(4 * mib)}))
+	h.runs(0, "", "job", "retry", fmt.Sprint(clone.Number)) // destroys nothing
+}
+
+// stopped stops the pool, which a delete needs.
+func (h *host) stopPool() {
+	h.succeed(h.client.StopPool(h.ctx(), api.Submit{}, "pool", api.PoolStop{}))
+}
+
+func (h *host) startPool() {
+	h.succeed(h.client.StartPool(h.ctx(), api.Submit{}, "pool", api.JobOptions{}))
+}
+
+// failedDelete gives a delete of the pool with its volumes that has failed at
+// what is no volume.
+func (h *host) failedDelete() record.Job {
+	h.t.Helper()
+	h.must(unix.Mkfifo(h.path("fifo"), 0o600))
+	st, err := h.client.DeletePool(h.ctx(), api.Submit{}, "pool", api.PoolDelete{WithVolumes: true})
+	j := h.end(st, err)
+	if j.State != record.Failed {
+		h.t.Fatalf("the job is %s", j.State)
+	}
+	h.must(os.Remove(h.path("fifo")))
+	return j
+}
+
+// Volumes that came into a pool since its delete failed are not deleted by a
+// retry of that.
+func TestRetryOfAPoolsDeleteSparesWhatCameSince(t *testing.T) {
+	h := newHost(t)
+	h.create("old", mib)
+	for how, come := range map[string]func(name string){
+		"made by a job": func(name string) {
+			h.startPool()
+			h.create(name, mib)
+			h.stopPool()
+		},
+		"put there by others": func(name string) { h.write(name, mib) },
+		"in place of another": func(string) {
+			h.write("theirs", mib)
+			h.must(os.Rename(h.path("theirs"), h.path("old")))
+		},
+	} {
+		h.stopPool()
+		j := h.failedDelete()
+		come("new")
+		h.refusesRetry(j, "is not one that the job was for", "--yes=pool")
+		if _, err := os.Stat(h.path("old")); err != nil {
+			t.Errorf("%s: %v", how, err)
+		}
+		h.startPool()
+		if how != "in place of another" {
+			h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "new", api.VolumeDelete{}))
+		}
+	}
+	h.stopPool()
+	j := h.failedDelete()
+	h.runs(record.ExitUsage, "needs --yes=pool", "job", "retry", fmt.Sprint(j.Number))
+	h.runs(record.ExitUsage, "needs --yes=pool", "job", "retry", fmt.Sprint(j.Number), "--yes")
+	h.runs(record.ExitUsage, "--yes=old does not name it", "job", "retry", fmt.Sprint(j.Number), "--yes=old")
+	if h.last() != j.Number {
+		t.Error("a job was made without a yes")
+	}
+	h.runs(0, "", "job", "retry", fmt.Sprint(j.Number), "--yes=pool")
+	h.absentFile(h.pool)
+}
+
+// A pool that was defined anew is another, at the same place and of the same
+// name.
+func TestRetryIsForTheSamePool(t *testing.T) {
+	h := newHost(t)
+	h.stopPool()
+	j := h.failedDelete()
+	h.must(h.client.UndefinePool(h.ctx(), api.Submit{}, "pool"))
+	h.define("pool", h.pool)
+	h.create("v", mib)
+	h.stopPool()
+	h.refusesRetry(j, "was defined anew since", "--yes=pool")
+	if _, err := os.Stat(h.path("v")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A volume that came since was not asked about.
+func TestRetryOfAnEvacuationIsForTheSameVolumes(t *testing.T) {
+	h := newHost(t)
+	h.otherPool("ext4")
+	h.random("a", 16*mib)
+	evacuate := func() record.Job {
+		return h.broken(h.client.EvacuatePool(h.ctx(), api.Submit{}, "pool", api.PoolEvacuate{To: "other", JobOptions: limited(mib)}))
+	}
+	j := evacuate()
+	h.write("b", mib)
+	h.refusesRetry(j, "is not one that the job was for", "--yes")
+	h.must(h.refresh("pool"))
+	j = evacuate()
+	h.runs(record.ExitUsage, "moves volumes of pool pool to other and needs --yes", "job", "retry", fmt.Sprint(j.Number))
+	st, err := h.client.RetryJob(h.ctx(), api.Submit{}, j.ID)
+	h.must(err)
+	h.succeed(h.letGo(st), nil)
+}

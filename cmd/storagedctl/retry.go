@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+func (t *tool) jobRetryCommand() *cli.Command {
+	return &cli.Command{
+		Name: "retry", Usage: "start a job like one that has ended", ArgsUsage: "JOB",
+		Description: "It is for the objects that the first one was for, and refused where another has got their name since.\n" +
+			"It asks as the verb does that started the first one.\n\n" +
+			"Examples:\n  storagedctl job retry 412\n  storagedctl job retry 413 --yes=images",
+		Flags: retryFlags(), Action: t.changing(jobRetry),
+	}
+}
+
+// retryFlags leave out what a retried job has from the first one.
+func retryFlags() []cli.Flag {
+	flags := slices.DeleteFunc(jobFlags(), func(f cli.Flag) bool {
+		return slices.Contains([]string{"limit", "priority", "label", "on-failure"}, f.Names()[0])
+	})
+	return append(flags, &cli.StringFlag{
+		Name: "yes", Aliases: []string{"y"}, Usage: "do not ask; of a job that deletes a pool, repeat the pool's name: `[=POOL]`",
+	})
+}
+
+func jobRetry(ctx context.Context, s *session) error {
+	id := s.arg(0)
+	if !s.cli.Bool("dry-run") {
+		if err := s.confirmRetry(ctx, id); err != nil {
+			return err
+		}
+	}
+	return s.run(ctx, start{object: id, ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+		return s.client.RetryJob(ctx, sub, id)
+	}})
+}
+
+// confirmRetry asks before work is done again that destroys.
+func (s *session) confirmRetry(ctx context.Context, id string) error {
+	started, err := s.client.RetryJob(ctx, api.Submit{DryRun: true}, id)
+	if err != nil || started.Plan == nil || !started.Plan.Destroys {
+		return err
+	}
+	return s.confirm(ctx, s.ruinOf(*started.Plan))
+}
+
+// ruinOf says what a planned job destroys.
+func (s *session) ruinOf(p api.Plan) ruin {
+	of := p.Objects[0]
+	volume := volumeRef{pool: of.Pool, name: of.Volume}
+	switch p.Kind {
+	case record.VolumeDelete:
+		return s.losing("deletes "+volume.String(), volume)
+	case record.VolumeResize:
+		return s.losing("cuts off the end of "+volume.String(), volume)
+	case record.PoolDelete:
+		return s.deletingPool(of.Pool)
+	case record.PoolBuild:
+		return s.overwritingPool(of.Pool)
+	case record.PoolEvacuate:
+		return ruin{what: fmt.Sprintf("moves volumes of pool %s to %s", of.Pool, p.Objects[1].Pool), list: func(ctx context.Context) ([]string, error) {
+			return s.evacuated(ctx, p)
+		}}
+	}
+	return s.losing("overwrites the content of "+volume.String(), volume)
+}
+
+// evacuated lists the volumes that are to leave their pool: their names are held
+// in the other.
+func (s *session) evacuated(ctx context.Context, p api.Plan) ([]string, error) {
+	volumes, err := s.client.PoolVolumes(ctx, p.Objects[0].Pool)
+	if err != nil {
+		return nil, err
+	}
+	return s.content(ctx, slices.DeleteFunc(volumes, func(v record.Volume) bool {
+		return !slices.ContainsFunc(p.Objects[1:], func(o record.Object) bool { return o.Volume == v.Name })
+	}))
+}
+
+// losing is the ruin of volumes.
+func (s *session) losing(what string, refs ...volumeRef) ruin {
+	return ruin{what: what, list: func(ctx context.Context) ([]string, error) { return s.goners(ctx, refs) }}
+}
+
+func (s *session) deletingPool(pool string) ruin {
+	return ruin{
+		what: "destroys the storage of pool " + pool, word: pool,
+		list: func(ctx context.Context) ([]string, error) { return s.poolContent(ctx, pool) },
+	}
+}
+
+func (s *session) overwritingPool(pool string) ruin {
+	return ruin{
+		what: "overwrites what the storage of pool " + pool + " holds",
+		list: func(ctx context.Context) ([]string, error) { return s.poolStorage(ctx, pool) },
+	}
+}
