@@ -20,7 +20,7 @@ type mode interface {
 	tick(r reading)   // regularly
 	report(r reading) // because a signal asked for it
 	// stop is told of a signal that asks to stop; leave says to go at once.
-	stop(s os.Signal) (leave bool)
+	stop(ctx context.Context, s os.Signal) (leave bool)
 }
 
 // conductor runs a task and serves, from one goroutine, whoever watches it and
@@ -79,7 +79,7 @@ func (c *conductor) signal(ctx context.Context, s os.Signal) (leave bool) {
 		c.pause(ctx, !c.paused)
 	case syscall.SIGPIPE: // whoever read our words has gone; the work goes on
 	default:
-		return c.mode.stop(s)
+		return c.mode.stop(ctx, s)
 	}
 	return false
 }

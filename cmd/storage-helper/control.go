@@ -80,14 +80,6 @@ func (c *control) stopped() error {
 	return nil
 }
 
-// byFrame corrects the cause of a cancel whose signal overtook its frame: the
-// daemon sends both.
-func (c *control) byFrame() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cause = cancelCause{}
-}
-
 // why is the cause of the cancel.
 func (c *control) why() cancelCause {
 	c.mu.Lock()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -125,7 +126,7 @@ func (h *handMode) state(a ipc.Activity) {
 }
 
 // stop cancels at the first signal and leaves at the second.
-func (h *handMode) stop(s os.Signal) (leave bool) {
+func (h *handMode) stop(_ context.Context, s os.Signal) (leave bool) {
 	if h.stopped {
 		return true
 	}

@@ -20,13 +20,8 @@ import (
 	"storaged/internal/record"
 )
 
-const (
-	// beatInterval tells the daemon that a helper without progress is alive.
-	beatInterval = 2 * time.Second
-	// frameGrace is how long a signal waits for the CANCEL frame that the
-	// daemon sends with it, before it counts as sent by somebody else.
-	frameGrace = 100 * time.Millisecond
-)
+// beatInterval tells the daemon that a helper without progress is alive.
+const beatInterval = 2 * time.Second
 
 // jobMode is a run under the daemon.
 type jobMode struct {
@@ -42,7 +37,6 @@ type jobMode struct {
 	activity ipc.Activity
 	told     ipc.Progress // last sent
 	sign     time.Time    // of the last frame that shows life
-	signaled time.Time    // a signal canceled and no CANCEL frame has come yet
 }
 
 var _ mode = (*jobMode)(nil)
@@ -156,7 +150,7 @@ func (j *jobMode) awaitGo(ctx context.Context) error {
 			j.follow(ctx, m)
 		case s := <-j.signals:
 			if s == syscall.SIGTERM || s == syscall.SIGINT {
-				j.stop(s)
+				j.stop(ctx, s)
 			}
 		}
 	}
@@ -213,71 +207,56 @@ func (j *jobMode) cancel() {
 		j.state(ipc.ActivityFinalizing)
 		return
 	}
-	j.run.control.byFrame()
-	j.mu.Lock()
-	j.signaled = time.Time{}
-	j.mu.Unlock()
 	j.state(ipc.ActivityCanceling)
 }
 
-// stop follows SIGTERM and SIGINT. Whether the daemon sent it shows when its
-// CANCEL frame has come, or has not.
-func (j *jobMode) stop(s os.Signal) (leave bool) {
+// stop follows SIGTERM and SIGINT. The daemon sends CANCEL before its signal: it
+// is there by now, or the signal came from somewhere else.
+func (j *jobMode) stop(ctx context.Context, s os.Signal) (leave bool) {
+	j.obeyAll(ctx)
 	before := j.run.control.stageNow()
-	switch j.run.control.cancel(cancelCause{signal: s}) {
-	case sealed:
+	switch now := j.run.control.cancel(cancelCause{signal: s}); {
+	case now == sealed:
 		j.state(ipc.ActivityFinalizing)
-	case canceled:
-		if before == open {
-			j.mu.Lock()
-			j.signaled = time.Now()
-			j.mu.Unlock()
-		}
+	case before == open:
+		j.canceledFromAfar()
+	default:
 		j.state(ipc.ActivityCanceling)
 	}
 	return false
 }
 
-// disown tells, once, that the cancel was by a signal from somewhere else, if
-// that is certain by now.
-func (j *jobMode) disown() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.signaled.IsZero() || time.Since(j.signaled) < frameGrace {
-		return
-	}
-	j.signaled = time.Time{}
-	j.sender.Send(ipc.State{Activity: j.activity, Limit: j.run.pacer.Limit(), FromAfar: true, SenderPID: j.run.control.why().sender})
-}
-
-// attribute waits until it is certain who canceled.
-func (j *jobMode) attribute(ctx context.Context) {
-	j.mu.Lock()
-	since := j.signaled
-	j.mu.Unlock()
-	if since.IsZero() {
-		return
-	}
-	grace := time.NewTimer(time.Until(since.Add(frameGrace)))
-	defer grace.Stop()
-	for {
-		select {
-		case m := <-j.frames:
-			j.follow(ctx, m)
-		case <-grace.C:
-			j.disown()
+// obeyAll follows every order that has been given by now.
+func (j *jobMode) obeyAll(ctx context.Context) {
+	fenced := false
+	for j.frames != nil {
+		if !fenced {
+			err := j.control.Fence()
+			if fenced = err == nil; !fenced && !errors.Is(err, ipc.ErrFull) {
+				return // no orders come any more
+			}
+		}
+		m := <-j.frames
+		if _, ok := m.(ipc.Fence); ok {
 			return
 		}
+		j.follow(ctx, m)
 	}
+}
+
+// canceledFromAfar tells that a signal that is not the daemon's canceled the
+// task.
+func (j *jobMode) canceledFromAfar() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.activity = ipc.ActivityCanceling
+	j.sign = time.Now()
+	j.sender.Send(ipc.State{Activity: j.activity, Limit: j.run.pacer.Limit(), FromAfar: true, SenderPID: j.run.control.why().sender})
 }
 
 // conclude saves the report and announces it. Success is nothing but a report
 // that is durable.
 func (j *jobMode) conclude(report *ipc.Report) error {
-	j.attribute(context.Background())
-	if report.Outcome == ipc.Canceled && j.run.control.stageNow() == canceled {
-		report.Error.Message = j.run.control.why().Error() // it may have become clearer
-	}
 	var digest string
 	err := j.persist("result", func() (err error) {
 		digest, err = ipc.SaveReport(j.dir.Result(), report)
@@ -349,7 +328,6 @@ var rank = map[ipc.Activity]int{
 
 // tick tells progress, or at least life.
 func (j *jobMode) tick(r reading) {
-	j.disown()
 	j.progress(r)
 	j.mu.Lock()
 	quiet := time.Since(j.sign) >= beatInterval

@@ -146,6 +146,29 @@ func TestJobCancelLeavesNothing(t *testing.T) {
 	}
 }
 
+// The signal never overtakes the CANCEL that was sent before it, however many
+// orders lie in front of that.
+func TestJobSignalFindsTheCancelBehindManyOrders(t *testing.T) {
+	for range 10 {
+		c := startClone(t, 64*mib)
+		c.begin(ipc.Go{Limit: slow})
+		c.moving()
+		for range 1000 {
+			c.say(ipc.Limit{Rate: slow})
+		}
+		c.say(ipc.Cancel{})
+		must(t, c.cmd.Process.Signal(syscall.SIGTERM))
+		if report := c.result(record.ExitCanceled); report.Error.Message != "canceled" {
+			t.Errorf("error %+v", report.Error)
+		}
+		for _, s := range of[ipc.State](c.daemon) {
+			if s.FromAfar {
+				t.Errorf("the daemon's own cancel counts as from afar: %+v", s)
+			}
+		}
+	}
+}
+
 func isState(a ipc.Activity) func(ipc.State) bool {
 	return func(s ipc.State) bool { return s.Activity == a }
 }

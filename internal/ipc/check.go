@@ -111,6 +111,7 @@ func (Resume) check() error { return nil }
 func (Resync) check() error { return nil }
 
 func (WindowCall) check() error { return nil }
+func (Fence) check() error      { return nil }
 
 func (l Limit) check() error     { return notNegative("rate", l.Rate) }
 func (w WindowAck) check() error { return notNegative("id", w.ID) }

@@ -153,6 +153,21 @@ func (c *Control) Keep() error {
 	return nil
 }
 
+// Fence sends the helper itself a FENCE: it comes out of Next behind every frame
+// that the daemon has sent by now. ErrFull says that there is no room for it
+// before some of those are read.
+func (c *Control) Fence() error {
+	w := c.writer
+	if w == nil { // before GO
+		var err error
+		if w, err = openFIFO(c.path, os.O_WRONLY); err != nil {
+			return fmt.Errorf("cannot write to control fifo: %w", err)
+		}
+		defer w.Close() // a frame is written whole or not at all
+	}
+	return WriteFrame(w, Frame{Body: Fence{}})
+}
+
 // Close ends a Next that waits.
 func (c *Control) Close() error {
 	err := c.in.Close()

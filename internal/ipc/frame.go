@@ -250,6 +250,7 @@ var kinds = map[Type]struct {
 	TypeWindowAck:  {"WINDOW_ACK", into[WindowAck]},
 	TypeResync:     {"RESYNC", into[Resync]},
 	TypeWindowCall: {"WINDOW_CALL", into[WindowCall]},
+	TypeFence:      {"FENCE", into[Fence]},
 	TypeOutcome:    {"OUTCOME", into[Summary]},
 	TypeItem:       {"ITEM", into[Item]},
 	TypeEnd:        {"END", into[End]},

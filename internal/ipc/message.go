@@ -29,6 +29,7 @@ const (
 	TypeWindowAck  Type = 70
 	TypeResync     Type = 71
 	TypeWindowCall Type = 72
+	TypeFence      Type = 73
 
 	// In files only, from 129.
 	TypeOutcome Type = 129
@@ -210,6 +211,10 @@ type WindowAck struct {
 // is on call opens a window and asks to close it.
 type WindowCall struct{}
 
+// Fence is what a helper sends to itself, on the FIFO on which the daemon gives
+// it orders: when it comes, all that was ordered before has come.
+type Fence struct{}
+
 // Resync asks the helper to send the last HELLO, PLAN, PHASE, CHECKPOINT,
 // STATE, WINDOW, PROGRESS, every WARN and RESULT again, as far as there are any.
 type Resync struct{}
@@ -233,3 +238,4 @@ func (Limit) Type() Type      { return TypeLimit }
 func (WindowAck) Type() Type  { return TypeWindowAck }
 func (Resync) Type() Type     { return TypeResync }
 func (WindowCall) Type() Type { return TypeWindowCall }
+func (Fence) Type() Type      { return TypeFence }

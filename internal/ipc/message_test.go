@@ -41,7 +41,7 @@ func samples() []Message {
 		Limit{Rate: 1 << 40},
 		WindowAck{ID: 7},
 		Resync{},
-		WindowCall{},
+		WindowCall{}, Fence{},
 		Summary{
 			Outcome: Failed, Untouched: true, Resumable: true, Rollback: "done", Error: failure, Volume: &item,
 			Pool:   &Pool{Target: "/q", Path: "/p", Device: 2049, Inode: 2, Stamp: "2b99", Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"},
