@@ -50,6 +50,9 @@ func (w filled) work(ctx context.Context, r *run) error {
 		return err
 	}
 	defer c.file.Close() // opened for reading
+	if err := w.in.checkPacking(c.head, true); err != nil {
+		return err
+	}
 	header, err := w.in.checkHeader(c.head)
 	if err != nil {
 		return err

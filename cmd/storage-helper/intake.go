@@ -18,6 +18,7 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
+	"storaged/internal/sparse"
 )
 
 // intake is a content that comes from outside, and what must hold of it.
@@ -251,6 +252,27 @@ func (in intake) checkHeader(head []byte) (image.Header, error) {
 		e.Hint = "--as-format raw makes the volume a raw one"
 	}
 	return h, e
+}
+
+// checkPacking refuses a content that is no disk's bytes but such as are still to
+// be unpacked: nobody could use the volume. first says that the volume begins
+// with it; a part of a disk may begin with anything that lies on one.
+func (in intake) checkPacking(head []byte, first bool) error {
+	e := &ipc.Error{Code: string(record.Invalid), Offset: -1}
+	packing := image.Packed(head)
+	switch {
+	case in.as == record.FormatRaw || in.skipped > 0:
+		return nil
+	case sparse.Begins(head):
+		e.Message = "the content is a stream in the form " + sparse.MediaType + ", which was to be taken for bytes; nothing was written"
+		e.Hint = "--sparse reads that form; --as-format raw takes the bytes as they are"
+		return e
+	case first && packing.Name != "":
+		e.Message = fmt.Sprintf("the content is packed, in the form of %s; nothing was written", packing.Name)
+		e.Hint = fmt.Sprintf("upload what %s writes of it, through a pipe; --as-format raw takes the bytes as they are", packing.By)
+		return e
+	}
+	return nil
 }
 
 // made tells the format of a volume that the content made, and what its header

@@ -126,7 +126,8 @@ func (w upload) admit(v backends.Volume, c *content) (h image.Header, to into, e
 		return h, to, err
 	}
 	to = into{file: v.File(), off: w.off, room: info.Size - w.off, name: w.at.path}
-	if err := firstOf(c.fits(to), otherThan(c.file, info)); err != nil {
+	err = firstOf(c.fits(to), otherThan(c.file, info))
+	if err = firstOf(err, w.in.checkPacking(c.head, w.off == 0)); err != nil {
 		return h, to, err
 	}
 	head, err := overlaid(v.File(), w.off, c.head)

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/sparse"
+	"storaged/internal/testenv"
 )
 
 // fed runs storagedctl with a pipe from a program that writes a file, and gives
@@ -195,4 +197,87 @@ func TestMessagesNameTheFileOfTheUser(t *testing.T) {
 	if _, said := h.fed(f.Name(), "vol", "upload", "pool/v", "-", "--yes", "--length", "2M"); !strings.Contains(said, "the stream") || strings.Contains(said, "fd:") {
 		t.Errorf("a stream that is too short: %s", said)
 	}
+}
+
+// What is still to be unpacked, or is the form of a stream, does not become a
+// volume's content by mistake; who wants the bytes as they are says so.
+func TestPackedContentsAreRefused(t *testing.T) {
+	h := newHost(t)
+	h.random("a", mib)
+	h.create("b", 2*mib)
+	form := h.sparseForm("pool/a", 2*mib)
+	packed := map[string]string{"sparse": form}
+	for name, args := range map[string][]string{
+		"gz": {"gzip", "-c"}, "xz": {"xz", "-c0"}, "bz2": {"bzip2", "-c"}, "zst": {"zstd", "-qc"}, "zip": {"zip", "-q", "-"}, "tar": {"tar", "-Pcf", "-"},
+	} {
+		b, err := exec.CommandContext(h.ctx(), testenv.Tool(t, args[0]), append(args[1:], h.path("a"))...).Output()
+		h.must(err)
+		packed[name] = filepath.Join(h.dir, "a."+name)
+		h.must(os.WriteFile(packed[name], b, 0o600))
+	}
+	for name, path := range packed {
+		for _, args := range [][]string{{"vol", "upload", "pool/b", "--yes"}, {"vol", "create", "pool/new", "--from"}} {
+			h.does(record.ExitUsage, "--as-format raw", append(args, path)...)
+			if code, said := h.fed(path, append(args, "-")...); code != record.ExitUsage || !strings.Contains(said, "--as-format raw") {
+				t.Errorf("%s | storagedctl %v -: exit %d: %s", name, args, code, said)
+			}
+		}
+		b, err := os.ReadFile(path)
+		h.must(err)
+		for _, at := range []string{"b/content", "new/content?create=true"} {
+			for _, body := range []io.Reader{bytes.NewReader(b), chunked(b)} {
+				if status, said := h.answered(http.MethodPut, at, body); status != http.StatusBadRequest {
+					t.Errorf("PUT %s of %s: %d %s", at, name, status, said)
+				}
+			}
+		}
+	}
+	h.absent("new")
+	h.holds("b", 0, make([]byte, 2*mib), record.VolumeReady)
+	part, err := os.ReadFile(packed["gz"])
+	h.must(err)
+	h.does(0, "succeeded", "vol", "upload", "pool/b", packed["gz"], "--yes", "--offset", "4K")
+	h.holds("b", 4096, part, record.VolumeReady)
+	h.does(record.ExitUsage, "--sparse", "vol", "upload", "pool/b", form, "--yes", "--offset", "4K")
+	h.does(0, "succeeded", "vol", "upload", "pool/b", packed["gz"], "--yes", "--as-format", "raw")
+	h.holds("b", 0, part, record.VolumeReady)
+	h.does(0, "succeeded", "vol", "create", "pool/new", "--from", form, "--as-format", "raw")
+}
+
+// The type of a body is heeded: only what is the bytes of a disk is taken for it.
+func TestTypesOfABody(t *testing.T) {
+	h := newHost(t)
+	h.create("v", mib)
+	var form bytes.Buffer
+	w := sparse.NewWriter(&form)
+	_, err := w.Write(noise(1000))
+	h.must(errors.Join(err, w.Close()))
+	for given, want := range map[string]int{
+		"application/octet-stream": 200, "Application/Octet-Stream; charset=binary": 200, "": 200,
+		"multipart/form-data; boundary=x": 400, "application/x-www-form-urlencoded": 400, "text/plain": 400, "application/json": 400,
+		"application/vnd.storaged.sparse-2": 400, "application/gzip": 400, "bytes": 400, ";": 400,
+	} {
+		if status, said := h.answered(http.MethodPut, "v/content", bytes.NewReader(noise(1000)), "Content-Type", given); status != want || want == 400 && !strings.Contains(said, "hint") {
+			t.Errorf("%q: %d, not %d: %s", given, status, want, said)
+		}
+	}
+	if status, said := h.answered(http.MethodPut, "v/content", &form, "Content-Type", "application/vnd.storaged.SPARSE"); status != http.StatusOK {
+		t.Errorf("the sparse form: %d %s", status, said)
+	}
+	h.holds("v", 0, noise(1000), record.VolumeReady)
+	curl, f := testenv.Tool(t, "curl"), filepath.Join(h.dir, "f")
+	h.must(os.WriteFile(f, noise(2000), 0o600))
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"-T", f}, "200"}, {[]string{"-X", "PUT", "-F", "file=@" + f}, "400"}, {[]string{"-X", "PUT", "--data-binary", "@" + f}, "400"},
+		{[]string{"-X", "PUT", "--data-binary", "@" + f, "-H", "Content-Type: application/octet-stream"}, "200"},
+	} {
+		args := append([]string{"-s", "-o", os.DevNull, "-w", "%{http_code}", "--unix-socket", h.sock, "http://storaged/v1/pools/pool/volumes/v/content"}, c.args...)
+		if out, err := exec.CommandContext(h.ctx(), curl, args...).Output(); err != nil || string(out) != c.want {
+			t.Errorf("curl %q: %s (%v)", c.args, out, err)
+		}
+	}
+	h.holds("v", 0, noise(2000), record.VolumeReady)
 }

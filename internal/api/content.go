@@ -153,11 +153,25 @@ func (c *call) bodyForm() (string, error) {
 	if e := c.r.Header.Get("Content-Encoding"); e != "" {
 		return "", record.Errorf(record.Invalid, "Content-Encoding %s is not read", short(e))
 	}
-	kind, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
-	if err == nil && kind == sparse.MediaType {
+	given, err := c.header("Content-Type")
+	if err != nil || given == "" { // as curl -T and most programs send a file
+		return RawData, err
+	}
+	kind, _, err := mime.ParseMediaType(given)
+	switch {
+	case err == nil && kind == rawType:
+		return RawData, nil
+	case err == nil && kind == sparse.MediaType:
 		return SparseData, nil
 	}
-	return RawData, nil
+	hint := "send the bytes as they are, as " + rawType + " or without a type, or in the form " + sparse.MediaType
+	switch kind {
+	case "multipart/form-data":
+		hint = "send the file alone: curl -T FILE, not -F, which wraps it"
+	case "application/x-www-form-urlencoded":
+		hint = "send it by curl -T FILE, or with the header Content-Type: " + rawType + "; a form's data may have lost its line ends on the way (curl -d)"
+	}
+	return "", record.Errorf(record.Invalid, "a content is not taken as %s", short(given)).WithHint("%s", hint)
 }
 
 // answerForm tells the form that the client would like a content in.

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"strings"
 )
 
 // MediaType names the form.
@@ -47,6 +48,10 @@ var (
 	// ErrForm says that a stream is not in this form.
 	ErrForm = errors.New("the stream is not in the form " + MediaType)
 )
+
+// Begins reports whether bytes begin like a stream in this form, of whichever
+// version.
+func Begins(b []byte) bool { return strings.HasPrefix(string(b), magic[:len(magic)-1]) }
 
 // Writer writes a content. Its methods are called by one goroutine. After an
 // error nothing more is written.
