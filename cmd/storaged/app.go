@@ -1,10 +1,8 @@
 package main
 
 import (
-	"io"
 	"strings"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/build"
@@ -59,8 +57,9 @@ func run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	l := newLogs(config, c.App.ErrWriter)
 	return daemon.Run(c.Context, daemon.Setup{
-		Config: config, Log: newLog(config, c.App.ErrWriter),
+		Config: config, Log: l.log, Notes: l.notes, Lost: l.lost.Load,
 		Reload: func() (daemon.Config, error) { return settings(c) },
 	})
 }
@@ -81,11 +80,4 @@ func settings(c *cli.Context) (daemon.Config, error) {
 		}
 	}
 	return config, config.Complete()
-}
-
-func newLog(config daemon.Config, out io.Writer) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{
-		Name: "storaged", Level: hclog.LevelFromString(config.LogLevel), Output: out, JSONFormat: config.LogFormat == "json",
-		TimeFormat: "2006-01-02T15:04:05.000Z07:00",
-	})
 }

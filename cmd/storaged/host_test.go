@@ -68,6 +68,7 @@ type host struct {
 	bin     string       // directory of the programs
 	config  string       // file of settings; "": none
 	env     []string     // of the daemon, beside ours
+	stderr  *os.File     // of the daemon; nil: the log file
 	boot    string       // file with the id of the boot that it is to see; "": the real one
 	manager notifySocket // of the service manager
 }
@@ -126,6 +127,9 @@ func (h *host) start() {
 	h.manager = listenNotify(h.t, h.notify())
 	h.daemon = h.command()
 	h.daemon.Stdout, h.daemon.Stderr = h.logFile(), h.logFile()
+	if h.stderr != nil {
+		h.daemon.Stderr = h.stderr
+	}
 	if err := h.daemon.Start(); err != nil {
 		h.t.Fatal(err)
 	}

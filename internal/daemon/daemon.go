@@ -39,6 +39,10 @@ const (
 type Setup struct {
 	Config Config
 	Log    hclog.Logger
+	// Notes is for what is more than information, and no warning: a log like Log
+	// whose lines are notices in the journal.
+	Notes hclog.Logger
+	Lost  func() int64 // lines of both that could not be written
 	// Reload reads the settings again, as they were read for Config. SIGHUP
 	// asks for it.
 	Reload func() (Config, error)
@@ -78,7 +82,7 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 		return err
 	}
 	defer func() { logged(log, "closing state", st.Close()) }()
-	s, err := newService(c, st, log)
+	s, err := newService(setup, st)
 	if err != nil {
 		return err
 	}
@@ -146,7 +150,8 @@ func openState(dir string, log hclog.Logger) (*store.Store, error) {
 	return st, nil
 }
 
-func newService(c Config, st *store.Store, log hclog.Logger) (*Service, error) {
+func newService(setup Setup, st *store.Store) (*Service, error) {
+	c, log := setup.Config, setup.Log
 	boot, err := bootID()
 	if err != nil {
 		return nil, err
@@ -164,16 +169,16 @@ func newService(c Config, st *store.Store, log hclog.Logger) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read limits and what became of a damaged database: %w", err)
 	}
-	s := &Service{config: c, store: st, hub: hub, keeper: newKeeper(hub, boot, c.Resume), log: log, restored: restored}
+	s := &Service{config: c, store: st, hub: hub, keeper: newKeeper(hub, boot, c.Resume), log: log, notes: setup.Notes, restored: restored}
 	s.settings.Store(&c)
 	s.started = s.keeper.now()
 	s.metrics = metrics.New(metrics.Source{
-		Live:    func() map[supervisor.Tally]int { return s.jobs.Census() },
-		Updates: st.Commits, Dropped: hub.Dropped,
+		Live:  func() map[supervisor.Tally]int { return s.jobs.Census() },
+		Pools: func() ([]record.Pool, error) { return s.Pools(context.Background()) }, Updates: st.Commits, Dropped: hub.Dropped, LinesLost: setup.Lost,
 	})
 	s.jobs = supervisor.New(supervisor.Config{
 		RuntimeDir: c.RuntimeDir, StateDir: c.StateDir, Helper: c.Helper,
-		Limits: c.Limits.with(set), Retention: c.History.retention(), Replay: restored != nil && !restored.Replayed, Observer: s.metrics,
+		Limits: c.Limits.with(set), Retention: c.History.retention(), Replay: restored != nil && !restored.Replayed, Observer: ends{s.metrics, log, setup.Notes},
 		Attempts: c.Resume.Attempts, Log: log.Named("supervisor"),
 	}, st, s.keeper, hub)
 	s.keeper.devices, s.keeper.taken = s.jobs.SetDevices, s.taken

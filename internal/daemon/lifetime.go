@@ -165,6 +165,7 @@ func (s *Service) apply(c Config) error {
 	}
 	s.jobs.SetRetention(c.History.retention())
 	s.log.SetLevel(logLevel(c.LogLevel))
+	s.notes.SetLevel(logLevel(c.LogLevel))
 	later := s.config.fixedBut(c)
 	for _, w := range later {
 		s.log.Warn(w)

@@ -57,7 +57,7 @@ func TestPulseStopsWithTheWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	s, err := newService(Config{StateDir: dir, RuntimeDir: dir}, st, hclog.NewNullLogger())
+	s, err := newService(Setup{Config: Config{StateDir: dir, RuntimeDir: dir}, Log: hclog.NewNullLogger(), Notes: hclog.NewNullLogger()}, st)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,7 @@ type Service struct {
 	keeper  *keeper
 	metrics *metrics.Metrics
 	log     hclog.Logger
+	notes   hclog.Logger // see Setup
 
 	recovered   []int64               // jobs of an earlier daemon, found at start
 	restored    *store.Restoration    // what became of a damaged database; nil: it never was

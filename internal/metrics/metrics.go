@@ -20,9 +20,11 @@ import (
 // Source is where figures come from that somebody else counts. Its functions
 // are called at each scrape, from any goroutine.
 type Source struct {
-	Live    func() map[supervisor.Tally]int
-	Updates func() int64 // transactions of the store made durable
-	Dropped func() int64 // events that slow readers did not get
+	Live      func() map[supervisor.Tally]int
+	Pools     func() ([]record.Pool, error) // as the catalogue knows them: nothing is read
+	Updates   func() int64                  // transactions of the store made durable
+	Dropped   func() int64                  // events that slow readers did not get
+	LinesLost func() int64                  // lines of the log that could not be written
 }
 
 // Metrics is the registry of one daemon. Its methods may be called
@@ -89,8 +91,9 @@ func New(src Source) *Metrics {
 		}, []string{"percent"}),
 	}
 	m.registry.MustRegister(m.ended, m.queued, m.duration, m.lockWaits, m.crashes, m.bytes, m.told, m.stopped, m.errors,
-		live{src.Live}, total("storaged_store_updates_total", "Transactions of the records made durable.", src.Updates),
+		live{src.Live}, pools{src.Pools}, total("storaged_store_updates_total", "Transactions of the records made durable.", src.Updates),
 		total("storaged_events_dropped_total", "Events that slow readers of the event stream did not get.", src.Dropped),
+		total("storaged_log_lines_lost_total", "Lines of the log that could not be written, as nobody read them any more.", src.LinesLost),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -2,7 +2,9 @@ package metrics_test
 
 import (
 	"bytes"
+	"errors"
 	"math"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -21,8 +23,15 @@ func source() metrics.Source {
 		Live: func() map[supervisor.Tally]int {
 			return map[supervisor.Tally]int{{Kind: record.VolumeClone, State: record.Running}: 3}
 		},
-		Updates: func() int64 { return 7 },
-		Dropped: func() int64 { return 2 },
+		Pools: func() ([]record.Pool, error) {
+			return []record.Pool{
+				{Name: "images", State: record.PoolActive, Capacity: 1000, Allocation: 300, Available: 700, Reserved: 50, Observed: ptr(time.Unix(1700000000, 0))},
+				{Name: "new", State: record.PoolInactive},
+			}, nil
+		},
+		Updates:   func() int64 { return 7 },
+		Dropped:   func() int64 { return 2 },
+		LinesLost: func() int64 { return 4 },
 	}
 }
 
@@ -87,6 +96,7 @@ func TestEndedJobsAreCounted(t *testing.T) {
 		`storaged_job_estimate_error_log_ratio_count{percent="50"} 2`,
 		`storaged_store_updates_total 7`,
 		`storaged_events_dropped_total 2`,
+		`storaged_log_lines_lost_total 4`,
 	} {
 		if !strings.Contains(got, "\n"+line+"\n") {
 			t.Errorf("there is no line %q", line)
@@ -97,6 +107,50 @@ func TestEndedJobsAreCounted(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(got)
+	}
+}
+
+// Figures of pools are those of the catalogue; what was never read has none.
+func TestPoolsHaveGauges(t *testing.T) {
+	got := text(t, metrics.New(source()))
+	for _, line := range []string{
+		`storaged_pool_state{pool="images",state="active"} 1`, `storaged_pool_state{pool="images",state="unreachable"} 0`,
+		`storaged_pool_state{pool="new",state="inactive"} 1`, `storaged_pool_capacity_bytes{pool="images"} 1000`,
+		`storaged_pool_allocation_bytes{pool="images"} 300`, `storaged_pool_available_bytes{pool="images"} 700`,
+		`storaged_pool_reserved_bytes{pool="images"} 50`, `storaged_pool_reserved_bytes{pool="new"} 0`,
+		`storaged_pool_observed_timestamp_seconds{pool="images"} 1.7e+09`,
+	} {
+		if !strings.Contains(got, "\n"+line+"\n") {
+			t.Errorf("there is no line %q", line)
+		}
+	}
+	if strings.Contains(got, `storaged_pool_capacity_bytes{pool="new"}`) {
+		t.Error("a pool that was never read has a size")
+	}
+	if t.Failed() {
+		t.Log(got)
+	}
+	broken := source()
+	broken.Pools = func() ([]record.Pool, error) { return nil, errors.New("the database is closed") }
+	if _, err := metrics.New(broken).Text(); err == nil {
+		t.Error("pools that cannot be listed are as if there were none")
+	}
+}
+
+// Every metric of ours is in the manual, by its name.
+func TestMetricsAreInTheManual(t *testing.T) {
+	manual, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := metrics.New(source())
+	m.JobEnded(clone(nil))
+	m.JobEnded(clone(canceled))
+	for line := range strings.Lines(text(t, m)) {
+		words := strings.Fields(line)
+		if words[1] == "TYPE" && strings.HasPrefix(words[2], "storaged_") && !strings.Contains(string(manual), "`"+words[2]) {
+			t.Errorf("nothing is said of %s", words[2])
+		}
 	}
 }
 

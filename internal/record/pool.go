@@ -15,6 +15,11 @@ const (
 	PoolBuilding    PoolState = "building"
 )
 
+// PoolStates lists every state.
+func PoolStates() []PoolState {
+	return []PoolState{PoolInactive, PoolStarting, PoolActive, PoolDegraded, PoolUnreachable, PoolStopping, PoolBuilding}
+}
+
 // Pool is the public record of a pool. Sizes are bytes, as last observed.
 type Pool struct {
 	Name        string     `json:"name"`

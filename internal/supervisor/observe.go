@@ -16,6 +16,7 @@ type Observer interface {
 // daemon had the job is not in it.
 type Observation struct {
 	Job        record.Job
+	Destroys   bool          // content that there was
 	Queued     time.Duration // until it was started, or until its end
 	LockWaited bool          // it did not get its locks at once
 	Crashes    int           // helpers that ended without a result, unless we killed them
@@ -49,7 +50,7 @@ func (j *job) observe() {
 		granted = r.Ended
 	}
 	o := Observation{
-		Job: j.view(), Queued: granted.Sub(r.Created), LockWaited: j.lockWaited.Load(),
+		Job: j.view(), Destroys: j.rec.Destroys, Queued: granted.Sub(r.Created), LockWaited: j.lockWaited.Load(),
 		Crashes: j.noticed.crashes, Told: j.noticed.told, Stopped: j.noticed.stopped,
 	}
 	if r.State == record.Succeeded {
