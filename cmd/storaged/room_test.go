@@ -15,6 +15,43 @@ import (
 	"storaged/internal/testenv"
 )
 
+// However many jobs have the room, a refusal names some and counts the rest.
+func TestRefusalForRoomNamesFewOfMany(t *testing.T) {
+	h := newHost(t)
+	dir := testenv.Mount(t, "tmpfs")
+	h.define("small", dir)
+	h.patchLimits(api.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}, Rate: []byte("1048576")})
+	h.random("base", 4*mib)
+	one, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: "one", Pool: "small", Reflink: "never"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.running(one)
+	const more = 7
+	var queued []api.Started
+	for i := range record.MaxHolders + more {
+		st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "small", api.VolumeCreate{Name: fmt.Sprint("v", i), Capacity: 64 << 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		queued = append(queued, st)
+	}
+	_, err = h.client.CreateVolume(h.ctx(), api.Submit{}, "small", api.VolumeCreate{Name: "huge", Capacity: 1 << 50})
+	var refusal *record.Error
+	if !errors.As(err, &refusal) || refusal.Code != record.NoSpace || len(refusal.Holders) != record.MaxHolders {
+		t.Fatalf("refused with %+v", err)
+	}
+	if n := refusal.Holders[record.MaxHolders-1].More; n < more || n > more+1 { // the clone may have some to take
+		t.Errorf("%d more are said, of %d that wait", n, len(queued))
+	}
+	for _, st := range append(queued, one) {
+		if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}); err != nil {
+			t.Fatal(err)
+		}
+		h.end(st, nil)
+	}
+}
+
 // A job that waits has its room already: a later one that does not fit beside
 // it is refused at once, and told whose the room is.
 func TestQueuedJobsReserveTheirRoom(t *testing.T) {

@@ -318,6 +318,9 @@ func blocker(b record.Blocker) string {
 	if !b.Since.IsZero() {
 		text += ", since " + clock(b.Since)
 	}
+	if b.More > 0 {
+		text += fmt.Sprintf("; and for %d more", b.More)
+	}
 	return text
 }
 

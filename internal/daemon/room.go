@@ -119,8 +119,7 @@ func (s *Service) noRoom(p *store.Pool, w work, needed int64, unread error) erro
 	if unread != nil {
 		e.Message += fmt.Sprintf("; these figures are old, for the pool cannot be read now: %v", unread)
 	}
-	e.Holders = holders
-	return e
+	return e.WithHolders(holders)
 }
 
 // looks are the looks for room, one at a time for each pool, so that many who ask

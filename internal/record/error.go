@@ -3,6 +3,7 @@ package record
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Code is the one vocabulary for problems, job.error.code and exit codes.
@@ -142,6 +143,18 @@ func Errorf(c Code, format string, args ...any) *Error {
 func (e *Error) WithHint(format string, args ...any) *Error {
 	c := *e
 	c.Hint = fmt.Sprintf(format, args...)
+	return &c
+}
+
+// WithHolders returns a copy that names who is in the way: MaxHolders of them,
+// and how many more there are.
+func (e *Error) WithHolders(all []Blocker) *Error {
+	c := *e
+	c.Holders = all
+	if more := len(all) - MaxHolders; more > 0 {
+		c.Holders = slices.Clone(all[:MaxHolders])
+		c.Holders[MaxHolders-1].More += more
+	}
 	return &c
 }
 

@@ -295,7 +295,11 @@ type Blocker struct {
 	Holder      *Holder    `json:"holder,omitempty"`
 	ExpectedEnd *time.Time `json:"expected_end,omitempty"`
 	NextWindow  *time.Time `json:"next_window,omitempty"`
+	More        int        `json:"more,omitempty"` // of the last one named: how many more are in the way like it
 }
+
+// MaxHolders is how many of those in the way are named at most.
+const MaxHolders = 16
 
 // Holder is who is in the way: a job, or something outside of storaged.
 type Holder struct {

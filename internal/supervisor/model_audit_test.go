@@ -118,7 +118,7 @@ func pictureOf(s *Supervisor, ageing time.Duration) *picture {
 		steps := map[record.Priority]time.Duration{record.Interactive: 0, record.Medium: 1, record.Background: 2}
 		m := &spot{
 			id: id, number: rec.Number, class: rec.Class, due: rec.Created.Add(steps[at.priority] * ageing), asked: at.asked,
-			standing: at.standing, objects: rec.Objects, held: q.locks.Held(id), blocks: q.locks.Blockers(id),
+			standing: at.standing, objects: rec.Objects, held: q.locks.Held(id), blocks: q.locks.Blockers(id, locks.All),
 			limit: at.limit, part: at.j.part.Load(), paused: at.paused, reasons: len(rec.PauseReasons), over: rec.State.Terminal(), role: roleOf(rec.Argv),
 		}
 		for _, o := range rec.Objects {

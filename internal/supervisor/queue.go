@@ -123,7 +123,7 @@ func (q *queue) try(j *job) []record.Blocker {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	p := q.placeOf(j)
-	if blocks := q.locks.Try(p.ask()); len(blocks) > 0 {
+	if blocks := q.locks.Try(p.ask(), named); len(blocks) > 0 {
 		return q.explain(p.ask(), blocks, time.Now())
 	}
 	q.places[j.id] = p
@@ -352,12 +352,9 @@ func (q *queue) fill() {
 	})
 }
 
-// What an answer to "why does it wait" names at most. Of those who only asked
-// earlier the first will do: the position counts them all.
-const (
-	maxHolders = 16
-	maxAskers  = 1
-)
+// named is whom an answer to "why does it wait" names at most. Of those who
+// only asked earlier the first will do: the position counts them all.
+var named = locks.Most{Holders: record.MaxHolders, Askers: 1}
 
 // blockers says why a job waits, by the same facts by which it is granted.
 func (q *queue) blockers(j *job) []record.Blocker {
@@ -371,7 +368,7 @@ func (q *queue) blockers(j *job) []record.Blocker {
 	case isHeld:
 		return []record.Blocker{p.held}
 	case wantsLock:
-		blocks := q.explain(p.ask(), q.locks.Blockers(j.id), p.asked)
+		blocks := q.explain(p.ask(), q.locks.Blockers(j.id, named), p.asked)
 		if !q.drained.IsZero() {
 			blocks = append(blocks, record.Blocker{For: "drain", Since: q.drained.UTC()})
 		}
@@ -388,7 +385,7 @@ func (q *queue) probe(class record.Class, objects []record.Object) []record.Bloc
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	ask := locks.Ask{Objects: objects, Visits: class == record.Normal}
-	return q.explain(ask, q.locks.Probe(ask), time.Now())
+	return q.explain(ask, q.locks.Probe(ask, named), time.Now())
 }
 
 func (q *queue) explainSlot(p *place) record.Blocker {
@@ -411,20 +408,16 @@ func (q *queue) explainSlot(p *place) record.Blocker {
 	return b
 }
 
-// explain names those who are in the way; blocks has holders first.
+// explain says of those who are in the way what is known; blocks has holders
+// first.
 func (q *queue) explain(a locks.Ask, blocks []locks.Block, since time.Time) []record.Blocker {
-	holders, askers := blocks, []locks.Block(nil)
-	if i := slices.IndexFunc(blocks, func(b locks.Block) bool { return b.Waiting }); i >= 0 {
-		holders, askers = blocks[:i], blocks[i:]
-	}
-	named := slices.Concat(holders[:min(len(holders), maxHolders)], askers[:min(len(askers), maxAskers)])
-	next := len(askers) == 0 // whom no window passes
+	next := !slices.ContainsFunc(blocks, func(b locks.Block) bool { return b.Waiting }) // whom no window passes
 	var out []record.Blocker
-	for _, b := range named {
+	for _, b := range blocks {
 		asked := b.Asked
 		w := record.Blocker{
 			For: "lock", Object: &asked, Mode: asked.Mode, Position: b.Position, Since: since.UTC(),
-			Holder: q.holder(b), ExpectedEnd: q.expectedEnd(b),
+			Holder: q.holder(b), ExpectedEnd: q.expectedEnd(b), More: b.More,
 		}
 		if next {
 			w.NextWindow = q.nextWindow(a, b)

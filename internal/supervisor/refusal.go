@@ -10,7 +10,7 @@ import (
 
 // BusyError says that an object is in use: by whom, since when, until when as
 // far as that is known, and what to do. The first blocker that has a holder is
-// named; all of them are in the error.
+// named; the error has the others too, up to a bound.
 func BusyError(object string, blockers []record.Blocker) *record.Error {
 	for _, b := range blockers {
 		if b.Holder == nil {
@@ -19,16 +19,13 @@ func BusyError(object string, blockers []record.Blocker) *record.Error {
 		if b.Object != nil {
 			object = b.Object.String()
 		}
-		e := record.Errorf(record.Busy, "%s is busy: %s", object, heldBy(b))
-		e.Holders = blockers
+		e := record.Errorf(record.Busy, "%s is busy: %s", object, heldBy(b)).WithHolders(blockers)
 		if b.Holder.Number != 0 {
 			return e.WithHint("%s", wayOut(b, time.Now()))
 		}
 		return e
 	}
-	e := record.Errorf(record.Busy, "%s is busy: %s", object, withoutHolder(blockers))
-	e.Holders = blockers
-	return e
+	return record.Errorf(record.Busy, "%s is busy: %s", object, withoutHolder(blockers)).WithHolders(blockers)
 }
 
 // heldBy is "read by job 410 (volume.clone, alice, since 09:12, ends about 09:40)".

@@ -219,23 +219,26 @@ func TestBlockersAreNamedUpToABound(t *testing.T) {
 		return j
 	}
 	var want []int64
-	for i := range int64(maxHolders + 5) {
+	for i := range int64(record.MaxHolders + 5) {
 		place(100+i, record.ModeRead)
-		if i < maxHolders {
+		if i < record.MaxHolders {
 			want = append(want, 100+i)
 		}
 	}
-	for i := range int64(maxAskers + 5) {
+	for i := range int64(named.Askers + 5) {
 		place(200+i, record.ModeWrite)
-		if i < maxAskers {
+		if i < int64(named.Askers) {
 			want = append(want, 200+i)
 		}
 	}
 	var got []int64
-	for _, b := range q.blockers(place(300, record.ModeDelete)) {
+	for i, b := range q.blockers(place(300, record.ModeDelete)) {
 		got = append(got, b.Holder.Number)
-		if b.Position != maxAskers+6 {
-			t.Errorf("position is %d of %d", b.Position, maxAskers+6)
+		if last := i == record.MaxHolders-1; last && b.More != 5 || !last && b.More != 0 {
+			t.Errorf("%d more are said of number %d", b.More, i)
+		}
+		if b.Position != named.Askers+6 {
+			t.Errorf("position is %d of %d", b.Position, named.Askers+6)
 		}
 	}
 	if !slices.Equal(got, want) {

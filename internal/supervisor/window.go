@@ -188,7 +188,7 @@ func (q *queue) inside(j *job) []record.Blocker {
 	defer q.mu.Unlock()
 	var out []record.Blocker
 	ids := q.locks.Visitors(j.id)
-	for _, id := range ids[:min(len(ids), maxHolders)] {
+	for _, id := range ids[:min(len(ids), named.Holders)] {
 		p := q.places[id]
 		if p == nil || len(p.objects) == 0 {
 			continue
@@ -198,6 +198,9 @@ func (q *queue) inside(j *job) []record.Blocker {
 		out = append(out, record.Blocker{
 			For: "lock", Object: &object, Since: p.asked.UTC(), Holder: q.holder(b), ExpectedEnd: q.expectedEnd(b),
 		})
+	}
+	if more := len(ids) - named.Holders; more > 0 && len(out) > 0 {
+		out[len(out)-1].More = more
 	}
 	return out
 }

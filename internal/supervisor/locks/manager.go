@@ -17,8 +17,10 @@
 package locks
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"sync"
 
@@ -41,7 +43,16 @@ type Block struct {
 	// Position is the asker's place among those that wait for the asked
 	// object, from 1.
 	Position int
+	// More is, of the last one named that holds, how many more hold.
+	More int
 }
+
+// Most bounds how many of those in the way are named, by those who hold and
+// those who only asked earlier: of very many, a list costs more than it says.
+type Most struct{ Holders, Askers int }
+
+// All names everyone.
+var All = Most{math.MaxInt, math.MaxInt}
 
 // Change is what a call made possible for others.
 type Change struct {
@@ -53,9 +64,9 @@ type Change struct {
 type Manager struct {
 	mu      sync.Mutex
 	claims  map[string]*claim
-	waiting []*claim           // in order of asking
-	stakes  map[place][]stake  // of holders and waiters, in order of asking
-	members map[string][]stake // by pool: the stakes in its volumes
+	waiting []*claim // in order of asking
+	stakes  map[place]*stakes
+	members map[string]*stakes // by pool: those in its volumes
 	asked   uint64             // claims so far
 }
 
@@ -66,6 +77,31 @@ type place struct{ pool, volume string }
 type stake struct {
 	*claim
 	object record.Object
+}
+
+// stakes are those in an object: of claims that hold, and of those that wait,
+// in order of asking. So a long queue is not gone through for its few holders.
+type stakes struct{ held, waiting []stake }
+
+// of gives the list that has the stakes of a claim.
+func (s *stakes) of(c *claim) *[]stake {
+	if c.held {
+		return &s.held
+	}
+	return &s.waiting
+}
+
+// before gives the stakes that were there before c: all that are held, or those
+// waiting that were asked for earlier.
+func (s *stakes) before(c *claim, held bool) []stake {
+	switch {
+	case s == nil:
+		return nil
+	case held:
+		return s.held
+	}
+	n, _ := slices.BinarySearchFunc(s.waiting, c.order, func(w stake, order uint64) int { return cmp.Compare(w.order, order) })
+	return s.waiting[:n]
 }
 
 // claim is an Ask, waiting or held.
@@ -84,8 +120,8 @@ type claim struct {
 func New() *Manager {
 	return &Manager{
 		claims:  map[string]*claim{},
-		stakes:  map[place][]stake{},
-		members: map[string][]stake{},
+		stakes:  map[place]*stakes{},
+		members: map[string]*stakes{},
 	}
 }
 
@@ -103,7 +139,7 @@ func (m *Manager) Ask(a Ask) (granted bool) {
 }
 
 // Try grants a now, or says what is in its way and forgets it.
-func (m *Manager) Try(a Ask) []Block {
+func (m *Manager) Try(a Ask, most Most) []Block {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := m.enter(a)
@@ -111,28 +147,28 @@ func (m *Manager) Try(a Ask) []Block {
 		return nil
 	}
 	defer m.leave(c)
-	return m.blocks(c)
+	return m.blocks(c, most)
 }
 
 // Probe says what Try would, and grants nothing.
-func (m *Manager) Probe(a Ask) []Block {
+func (m *Manager) Probe(a Ask, most Most) []Block {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := m.enter(a)
 	defer m.leave(c)
-	return m.blocks(c)
+	return m.blocks(c, most)
 }
 
 // Blockers says what is in the way of a waiting job; nothing for one that
 // holds its objects or is unknown.
-func (m *Manager) Blockers(id string) []Block {
+func (m *Manager) Blockers(id string, most Most) []Block {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := m.claims[id]
 	if c == nil || c.held {
 		return nil
 	}
-	return m.blocks(c)
+	return m.blocks(c, most)
 }
 
 // Release ends the holding or the waiting of a job, and its window. An unknown
@@ -181,10 +217,7 @@ func (m *Manager) Restore(a Ask) error {
 				a.ID, other.ID, e.asked, e.asked.Mode, e.other.object, e.other.object.Mode)
 		}
 	}
-	c.held = true
-	for _, h := range hosts {
-		h.admit(c)
-	}
+	m.hold(c, hosts)
 	for _, g := range guests {
 		c.admit(g)
 	}
@@ -202,13 +235,45 @@ func (m *Manager) enter(a Ask) *claim {
 	m.claims[c.ID] = c
 	for _, o := range c.Objects {
 		index(o.Mode) // panics here rather than at the first meeting
-		p := place{o.Pool, o.Volume}
-		m.stakes[p] = append(m.stakes[p], stake{c, o})
+	}
+	m.add(c)
+	return c
+}
+
+// add puts the stakes of a claim where they belong.
+func (m *Manager) add(c *claim) {
+	for _, o := range c.Objects {
+		put(m.stakes, place{o.Pool, o.Volume}, stake{c, o})
 		if o.Volume != "" {
-			m.members[o.Pool] = append(m.members[o.Pool], stake{c, o})
+			put(m.members, o.Pool, stake{c, o})
 		}
 	}
-	return c
+}
+
+func put[K comparable](all map[K]*stakes, key K, s stake) {
+	if all[key] == nil {
+		all[key] = &stakes{}
+	}
+	list := all[key].of(s.claim)
+	*list = append(*list, s)
+}
+
+// remove takes the stakes of a claim out.
+func (m *Manager) remove(c *claim) {
+	for _, o := range c.Objects {
+		strike(m.stakes, place{o.Pool, o.Volume}, c)
+		strike(m.members, o.Pool, c)
+	}
+}
+
+// hold makes c one that holds, and hosts those whose windows it is in.
+func (m *Manager) hold(c *claim, hosts []*claim) {
+	m.remove(c)
+	c.held = true
+	m.add(c)
+	for _, h := range hosts {
+		h.admit(c)
+	}
 }
 
 // leave takes a claim out of the table.
@@ -217,20 +282,20 @@ func (m *Manager) leave(c *claim) {
 	if !c.held {
 		m.waiting = slices.DeleteFunc(m.waiting, func(w *claim) bool { return w == c })
 	}
-	for _, o := range c.Objects {
-		strike(m.stakes, place{o.Pool, o.Volume}, c)
-		strike(m.members, o.Pool, c)
-	}
+	m.remove(c)
 }
 
 // strike removes the stakes of c under key.
-func strike[K comparable](all map[K][]stake, key K, c *claim) {
-	left := slices.DeleteFunc(all[key], func(s stake) bool { return s.claim == c })
-	if len(left) == 0 {
-		delete(all, key)
+func strike[K comparable](all map[K]*stakes, key K, c *claim) {
+	at := all[key]
+	if at == nil {
 		return
 	}
-	all[key] = left
+	list := at.of(c)
+	*list = slices.DeleteFunc(*list, func(s stake) bool { return s.claim == c })
+	if len(at.held)+len(at.waiting) == 0 {
+		delete(all, key)
+	}
 }
 
 // encounter is another claim's stake that a claim cannot have beside its own,
@@ -240,18 +305,20 @@ type encounter struct {
 	other stake
 }
 
-// encounters gives what meets c and was there first: all that is held, and
+// encounters gives what meets c and was there first: all that is held, then
 // what was asked for earlier; pools before volumes, since fewer stakes lie on
 // them. This, less the windows, is what grants and what explains.
 func (m *Manager) encounters(c *claim) iter.Seq[encounter] {
 	return func(yield func(encounter) bool) {
-		for _, o := range c.Objects {
-			near := m.members[o.Pool]
-			if o.Volume != "" {
-				near = m.stakes[place{o.Pool, ""}]
-			}
-			if !c.meetAll(o, near, yield) || !c.meetAll(o, m.stakes[place{o.Pool, o.Volume}], yield) {
-				return
+		for _, held := range []bool{true, false} {
+			for _, o := range c.Objects {
+				near := m.members[o.Pool]
+				if o.Volume != "" {
+					near = m.stakes[place{o.Pool, ""}]
+				}
+				if !c.meetAll(o, near.before(c, held), yield) || !c.meetAll(o, m.stakes[place{o.Pool, o.Volume}].before(c, held), yield) {
+					return
+				}
 			}
 		}
 	}
@@ -260,8 +327,7 @@ func (m *Manager) encounters(c *claim) iter.Seq[encounter] {
 // meetAll yields those of stakes that c cannot have beside its object asked.
 func (c *claim) meetAll(asked record.Object, stakes []stake, yield func(encounter) bool) bool {
 	for _, s := range stakes {
-		first := s.held || s.order < c.order
-		if s.claim != c && first && !Compatible(s.object, asked) && !yield(encounter{asked, s}) {
+		if s.claim != c && !Compatible(s.object, asked) && !yield(encounter{asked, s}) {
 			return false
 		}
 	}
@@ -285,44 +351,45 @@ func (m *Manager) grant(c *claim) bool {
 		}
 		hosts = append(hosts, e.other.claim)
 	}
-	c.held = true
-	for _, h := range hosts {
-		h.admit(c)
-	}
+	m.hold(c, hosts)
 	return true
 }
 
 // blocks explains why c is not granted: by those who hold, then by those who
 // asked earlier.
-func (m *Manager) blocks(c *claim) []Block {
-	var (
-		holders, askers []Block
-		asked           record.Object
-		position        int // of c among those who wait for asked
-	)
+func (m *Manager) blocks(c *claim, most Most) []Block {
+	var out []Block
+	holders, askers := 0, 0
 	for e := range m.encounters(c) {
-		if e.lets(c) {
-			continue
+		switch {
+		case e.lets(c):
+		case !e.other.held && askers == most.Askers:
+			return out
+		case !e.other.held:
+			askers++
+			out = append(out, m.block(c, e))
+		case holders == most.Holders:
+			out[holders-1].More++
+		default:
+			holders++
+			out = append(out, m.block(c, e))
 		}
-		list := &holders
-		if !e.other.held {
-			list = &askers
-		}
-		if e.asked != asked {
-			asked, position = e.asked, m.position(c, e.asked)
-		}
-		*list = append(*list, Block{
-			Asked: e.asked, Held: e.other.object, Holder: e.other.ID, Waiting: !e.other.held, Position: position,
-		})
 	}
-	return append(holders, askers...)
+	return out
 }
 
+func (m *Manager) block(c *claim, e encounter) Block {
+	return Block{
+		Asked: e.asked, Held: e.other.object, Holder: e.other.ID, Waiting: !e.other.held, Position: m.position(c, e.asked),
+	}
+}
+
+// position is the place of c among those that wait for o.
 func (m *Manager) position(c *claim, o record.Object) int {
 	n := 1
 	last := (*claim)(nil)
-	for _, s := range m.stakes[place{o.Pool, o.Volume}] {
-		if !s.held && s.order < c.order && s.claim != last {
+	for _, s := range m.stakes[place{o.Pool, o.Volume}].before(c, false) {
+		if s.claim != last {
 			n, last = n+1, s.claim
 		}
 	}

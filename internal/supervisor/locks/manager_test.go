@@ -30,14 +30,14 @@ func visit(id string, words ...string) Ask {
 	return Ask{ID: id, Objects: objects(words...), Visits: true}
 }
 
-func granted(t *testing.T, m *Manager, a Ask) {
+func granted(t testing.TB, m *Manager, a Ask) {
 	t.Helper()
 	if !m.Ask(a) {
-		t.Fatalf("%s waits for %v", a.ID, m.Blockers(a.ID))
+		t.Fatalf("%s waits for %v", a.ID, m.Blockers(a.ID, All))
 	}
 }
 
-func waits(t *testing.T, m *Manager, a Ask) {
+func waits(t testing.TB, m *Manager, a Ask) {
 	t.Helper()
 	if m.Ask(a) {
 		t.Fatalf("%s was granted %v", a.ID, a.Objects)
@@ -111,18 +111,18 @@ func TestBlockersSayWhoAndWhere(t *testing.T) {
 		{Asked: objects("D", "v")[0], Held: objects("R", "v")[0], Holder: "reader", Position: 2},
 		{Asked: objects("D", "v")[0], Held: objects("W", "v")[0], Holder: "wipe", Waiting: true, Position: 2},
 	}
-	if got := m.Blockers("delete"); !slices.Equal(got, want) {
+	if got := m.Blockers("delete", All); !slices.Equal(got, want) {
 		t.Errorf("blockers are %+v, want %+v", got, want)
 	}
-	if got := m.Probe(ask("other", "D", "v")); len(got) != 3 || got[0].Position != 3 {
+	if got := m.Probe(ask("other", "D", "v"), All); len(got) != 3 || got[0].Position != 3 {
 		t.Errorf("probe gives %+v", got)
 	}
-	if got := m.Try(ask("other", "D", "v")); len(got) != 3 {
+	if got := m.Try(ask("other", "D", "v"), All); len(got) != 3 {
 		t.Errorf("try gives %+v", got)
 	}
 	released(t, m, "reader", "wipe")
 	released(t, m, "wipe", "delete")
-	if got := m.Blockers("delete"); got != nil {
+	if got := m.Blockers("delete", All); got != nil {
 		t.Errorf("a holder is blocked by %v", got)
 	}
 }
@@ -130,7 +130,7 @@ func TestBlockersSayWhoAndWhere(t *testing.T) {
 func TestPoolInTheWayIsNamed(t *testing.T) {
 	m := New()
 	granted(t, m, ask("stop", "D", "."))
-	got := m.Try(ask("clone", "R", "a", "W", "b"))
+	got := m.Try(ask("clone", "R", "a", "W", "b"), All)
 	if len(got) != 2 || got[0].Held != objects("D", ".")[0] || got[0].Asked != objects("R", "a")[0] || got[1].Asked != objects("W", "b")[0] {
 		t.Errorf("blocked by %+v", got)
 	}
@@ -139,8 +139,8 @@ func TestPoolInTheWayIsNamed(t *testing.T) {
 func TestTryAndProbeLeaveNoTrace(t *testing.T) {
 	m := New()
 	granted(t, m, ask("r", "R", "v"))
-	m.Try(ask("w", "W", "v"))
-	m.Probe(ask("r2", "R", "v"))
+	m.Try(ask("w", "W", "v"), All)
+	m.Probe(ask("r2", "R", "v"), All)
 	granted(t, m, ask("r3", "R", "v"))
 	m.Release("r")
 	m.Release("r3")
@@ -434,4 +434,39 @@ func conflict(a, b Ask) bool {
 		}
 	}
 	return false
+}
+
+// queueOn gives a table in which one holds v and n wait for it.
+func queueOn(t testing.TB, n int) *Manager {
+	m := New()
+	granted(t, m, ask("holder", "W", "v"))
+	for i := range n {
+		waits(t, m, ask(fmt.Sprint("w", i), "W", "v"))
+	}
+	return m
+}
+
+// Of those who are not named nothing is made: what an answer costs does not
+// grow with the queue.
+func TestALongQueueIsNotSpelledOut(t *testing.T) {
+	allocations := func(n int) float64 {
+		m := queueOn(t, n)
+		last := fmt.Sprint("w", n-1)
+		if got := m.Blockers(last, Most{16, 1}); len(got) != 2 || got[0].Holder != "holder" || got[1].Holder != "w0" || got[1].Position != n {
+			t.Fatalf("of %d in the way %+v are named", n, got)
+		}
+		return testing.AllocsPerRun(10, func() { m.Blockers(last, Most{16, 1}) })
+	}
+	if few, many := allocations(10), allocations(3000); many > few {
+		t.Errorf("an answer about 3000 takes %.0f allocations, about 10 %.0f", many, few)
+	}
+}
+
+func BenchmarkBlockersOf100Behind2900(b *testing.B) {
+	m := queueOn(b, 3000)
+	for b.Loop() {
+		for i := range 100 {
+			m.Blockers(fmt.Sprint("w", 2999-i), Most{16, 1})
+		}
+	}
 }

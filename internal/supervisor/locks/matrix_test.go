@@ -77,7 +77,7 @@ func checkPair(t *testing.T, held, asked record.Object, together bool) {
 	if got != together {
 		t.Errorf("%s %s beside %s %s: %v, want %v", asked, asked.Mode, held, held.Mode, got, together)
 	}
-	if blocks := m.Blockers("asker"); (len(blocks) == 0) != together {
+	if blocks := m.Blockers("asker", All); (len(blocks) == 0) != together {
 		t.Errorf("%s %s beside %s %s: blockers %v", asked, asked.Mode, held, held.Mode, blocks)
 	}
 	if together {

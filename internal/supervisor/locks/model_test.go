@@ -90,14 +90,14 @@ func drawObjects(t *rapid.T) []record.Object {
 func (d *model) ask(t *rapid.T) {
 	d.count++
 	j := &modelJob{Ask: Ask{ID: fmt.Sprint(d.count), Objects: drawObjects(t), Visits: rapid.Bool().Draw(t, "visits")}}
-	probe := d.m.Probe(j.Ask)
+	probe := d.m.Probe(j.Ask, All)
 	d.jobs = append(d.jobs, j)
 	want := slices.Contains(d.settle(), j.ID)
 	if want != (len(probe) == 0) {
 		t.Fatalf("probe gives %v, grant %v", probe, want)
 	}
 	if rapid.Bool().Draw(t, "try") {
-		if got := d.m.Try(j.Ask); (len(got) == 0) != want {
+		if got := d.m.Try(j.Ask, All); (len(got) == 0) != want {
 			t.Fatalf("try gives %v, want %v", got, want)
 		}
 		if !want {
@@ -191,7 +191,7 @@ func (d *model) check(t *rapid.T) {
 		if held := d.m.Held(j.ID) != nil; held != j.held {
 			t.Fatalf("%s held is %v, want %v", j.ID, held, j.held)
 		}
-		if blocks := d.m.Blockers(j.ID); (len(blocks) == 0) != j.held {
+		if blocks := d.m.Blockers(j.ID, All); (len(blocks) == 0) != j.held {
 			t.Fatalf("%s, held %v, has blockers %v", j.ID, j.held, blocks)
 		}
 		if got, want := d.m.Wanted(j.ID), d.wanted(j); got != want {

@@ -62,7 +62,7 @@ func (m *Manager) Wanted(id string) bool {
 		if o.Volume == "" {
 			near = m.members[o.Pool]
 		}
-		if slices.ContainsFunc(near, func(s stake) bool { return !s.held && m.calls(s.claim, c) }) {
+		if near != nil && slices.ContainsFunc(near.waiting, func(s stake) bool { return m.calls(s.claim, c) }) {
 			return true
 		}
 	}
