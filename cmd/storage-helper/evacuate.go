@@ -154,7 +154,7 @@ func (w *evacuation) move(ctx context.Context, planned backends.VolumeInfo) (ipc
 	err := do(ctx, move{from: w.at(planned), to: w.there(planned.Name)}, &expected)
 	w.run.pacer.Foresee(-expected)
 	if v := w.run.report.Volume; v != nil {
-		v.Format, v.Capacity, v.Backing = it.Format, it.Capacity, it.Backing
+		v.Format, v.Capacity, v.Backing, v.References = it.Format, it.Capacity, it.Backing, it.References
 		it, w.run.report.Volume = *v, nil
 	}
 	return it, err

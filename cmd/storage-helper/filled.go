@@ -66,9 +66,14 @@ func (w filled) work(ctx context.Context, r *run) error {
 	w.allocation = min(w.allocation, max(w.capacity, 0))
 	r.plan(moving("allocate", w.allocation), transfer("upload", c.bytes, 0), single("commit"))
 	r.next(0)
-	err = r.create(ctx, w.at, 2, func(d backends.Draft) error { return w.fill(ctx, r, c, d) })
+	err = r.create(ctx, w.at, 2, func(d backends.Draft) error {
+		if err := w.fill(ctx, r, c, d); err != nil {
+			return err
+		}
+		return c.inspect(d)
+	})
 	if err == nil {
-		w.in.made(r, header)
+		c.made(r)
 	}
 	if err == nil && header.Backing != "" && !record.Plain(r.report.Volume.Format) {
 		r.warn("the image names \"%s\" as its backing file: whoever opens the volume opens that too", backends.Escape(header.Backing))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -103,6 +104,8 @@ type content struct {
 	head   []byte         // its first bytes
 
 	touched bool // put has changed its target, or may have
+
+	image backends.VolumeInfo // the volume, if it became an image
 }
 
 // headBytes is the least that is looked at of a content before anything is
@@ -236,12 +239,18 @@ func (c *content) move(ctx context.Context, r *run, to into, h hash.Hash) (diski
 // will begin.
 func (in intake) checkHeader(head []byte) (image.Header, error) {
 	h := image.Inspect(head)
-	want := in.format
-	if in.as != "" {
-		want = in.as
-	}
+	want := in.kind()
 	same := h.Format == want || record.Plain(h.Format) && record.Plain(want)
-	if same || in.as == record.FormatRaw {
+	switch {
+	case in.as == record.FormatRaw:
+		return h, nil
+	case same && len(h.Data) > 0:
+		return h, &ipc.Error{
+			Code:    string(record.Unsupported),
+			Message: fmt.Sprintf("content of the image lies in %q, which would not come with it; nothing was written", backends.Escape(h.Data[0])),
+			Hint:    "qemu-img convert makes an image of it that needs no other file", Offset: -1,
+		}
+	case same:
 		return h, nil
 	}
 	e := &ipc.Error{Code: string(record.Invalid), Offset: -1}
@@ -275,21 +284,26 @@ func (in intake) checkPacking(head []byte, first bool) error {
 	return nil
 }
 
+// kind is the format that the content gives the volume.
+func (in intake) kind() string { return cmp.Or(in.as, in.format) }
+
+// inspect reads what the content has made of the volume.
+func (c *content) inspect(v backends.Volume) (err error) {
+	if !record.Plain(c.kind()) {
+		c.image, err = v.Inspect()
+	}
+	return err
+}
+
 // made tells the format of a volume that the content made, and what its header
 // says.
-func (in intake) made(r *run, h image.Header) {
-	format := in.format
-	if in.as != "" {
-		format = in.as
-	}
+func (c *content) made(r *run) {
 	v := r.report.Volume
-	if v == nil || record.Plain(format) {
+	if v == nil || record.Plain(c.kind()) {
 		return
 	}
-	v.Format, v.Backing = format, backends.Escape(h.Backing)
-	if h.Capacity > 0 {
-		v.Capacity = h.Capacity
-	}
+	found := item(c.image)
+	v.Format, v.Capacity, v.Backing, v.References = c.kind(), found.Capacity, found.Backing, found.References
 }
 
 // overlaid is how a file will begin when head is at off.

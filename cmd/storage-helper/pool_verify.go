@@ -60,6 +60,7 @@ func (w *poolVerification) read(ctx context.Context, planned backends.VolumeInfo
 		return it, err
 	}
 	now.Format, now.Capacity, now.Backing = planned.Format, planned.Capacity, planned.Backing
+	now.References = planned.References
 	it = item(now)
 	w.run.pacer.Foresee(now.Size - expected)
 	expected = 0

@@ -64,10 +64,9 @@ func (w upload) work(ctx context.Context, r *run) error {
 		return err
 	}
 	defer c.file.Close() // opened for reading
-	var header image.Header
 	err = r.inPlace(ctx, w.at, func(v backends.Volume) error {
-		var to into
-		if header, to, err = w.admit(v, c); err != nil {
+		to, err := w.admit(v, c)
+		if err != nil {
 			return err
 		}
 		r.plan(w.phases(c.bytes)...)
@@ -80,10 +79,13 @@ func (w upload) work(ctx context.Context, r *run) error {
 		if err == nil && w.whole.algorithm != "" {
 			err = w.check(ctx, r, to)
 		}
+		if err == nil {
+			err = c.inspect(v)
+		}
 		return err
 	})
 	if err == nil {
-		w.in.made(r, header)
+		c.made(r)
 		if w.off == w.in.skipped && w.off+r.report.Bytes == r.report.Volume.Size {
 			r.report.Volume.Checksum = r.report.Checksum // it is all of the volume
 		}
@@ -120,22 +122,22 @@ func (w upload) check(ctx context.Context, r *run, to into) error {
 
 // admit refuses, before anything is written, what does not fit, by its length
 // or its header, or comes from the volume itself.
-func (w upload) admit(v backends.Volume, c *content) (h image.Header, to into, err error) {
+func (w upload) admit(v backends.Volume, c *content) (to into, err error) {
 	info, err := v.Info()
 	if err != nil {
-		return h, to, err
+		return to, err
 	}
 	to = into{file: v.File(), off: w.off, room: info.Size - w.off, name: w.at.path}
 	err = firstOf(c.fits(to), otherThan(c.file, info))
 	if err = firstOf(err, w.in.checkPacking(c.head, w.off == 0)); err != nil {
-		return h, to, err
+		return to, err
 	}
 	head, err := overlaid(v.File(), w.off, c.head)
 	if err != nil {
-		return h, to, err
+		return to, err
 	}
-	h, err = w.in.checkHeader(head)
-	return h, to, err
+	_, err = w.in.checkHeader(head)
+	return to, err
 }
 
 // otherThan refuses the volume itself as the other end.

@@ -213,7 +213,18 @@ func item(v backends.VolumeInfo) ipc.Item {
 	if !v.Change.IsZero() {
 		it.ChangeNS = v.Change.UnixNano()
 	}
+	for _, r := range v.References {
+		it.References = append(it.References, reference(r))
+	}
 	return it
+}
+
+func reference(r backends.Reference) ipc.Reference {
+	out := ipc.Reference{Name: r.Name, Data: r.Data, Relative: r.Relative, Path: r.Path, Device: r.Device, Inode: r.Inode}
+	if !r.Birth.IsZero() {
+		out.BirthNS = r.Birth.UnixNano()
+	}
+	return out
 }
 
 // sizeOf is how much there is to read of a volume, for the plan.

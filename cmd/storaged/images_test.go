@@ -3,7 +3,11 @@ package main_test
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"storaged/internal/api"
 	"storaged/internal/record"
@@ -65,5 +69,274 @@ func TestWipedImageIsRaw(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestBaseIsKeptHoweverAnOverlayNamesIt: files are compared by what they are.
+func TestBaseIsKeptHoweverAnOverlayNamesIt(t *testing.T) {
+	h := newHost(t)
+	other := filepath.Join(h.dir, "pool2")
+	h.define("other", other)
+	for _, link := range [][2]string{{h.pool, filepath.Join(h.dir, "way")}, {h.path("base"), filepath.Join(other, "link")}} {
+		if err := os.Symlink(link[0], link[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	here, there := h.path("child"), filepath.Join(other, "child")
+	for _, c := range []struct{ what, child, backing string }{
+		{"plain", here, h.path("base")},
+		{"slashes", here, h.pool + "//base"},
+		{"dot", here, h.pool + "/./base"},
+		{"dots", here, h.pool + "/../pool/base"},
+		{"symlinked directory", here, h.dir + "/way/base"},
+		{"relative", here, "base"},
+		{"relative dots", here, "../pool/./base"},
+		{"file protocol", here, "file:" + h.path("base")},
+		{"json", here, `json:{"driver":"raw","file":{"driver":"file","filename":"` + h.path("base") + `"}}`},
+		{"json dotted", here, `json:{"driver":"raw","file.filename":"` + h.pool + `/./base"}`},
+		{"other pool", there, h.path("base")},
+		{"other pool relative", there, "../pool/base"},
+		{"other pool by a link", there, "link"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			h.create("base", mib)
+			qemuImage(t, "-u", "-f", "qcow2", "-F", "raw", "-b", c.backing, c.child, "1M") // and nobody has refreshed since
+			name := "pool/child"
+			if c.child == there {
+				name = "other/child"
+			}
+			h.keepsBase(t, name)
+			if err := os.Remove(c.child); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.refresh("pool", "other"); err != nil {
+				t.Fatal(err)
+			}
+			h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeDelete{}))
+		})
+	}
+}
+
+func TestPoolThatCannotBeReadKeepsNobodyFromDeleting(t *testing.T) {
+	hangingRefresh(t)
+	h := newHost(t)
+	h.create("v", mib)
+	begun := time.Now()
+	j := h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeDelete{}))
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("answered after %v", took)
+	}
+	if len(j.Warnings) != 1 || !strings.Contains(j.Warnings[0], `"pool"`) {
+		t.Errorf("warnings %q", j.Warnings)
+	}
+}
+
+// TestGuestsHeaderKeepsNothing: what a guest writes into a raw volume, or an image
+// says of itself, is no reason to keep a volume.
+func TestGuestsHeaderKeepsNothing(t *testing.T) {
+	h := newHost(t)
+	h.create("base", mib)
+	h.create("guest", mib)
+	planted := filepath.Join(h.dir, "planted")
+	qemuImage(t, "-f", "qcow2", "-F", "raw", "-b", h.path("base"), planted, "1M")
+	header, err := os.ReadFile(planted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk, err := os.OpenFile(h.path("guest"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := disk.WriteAt(header[:min(len(header), 64<<10)], 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeDelete{}))
+	qemuImage(t, "-u", "-f", "qcow2", "-F", "qcow2", "-b", "self", h.path("self"), "1M")
+	if err := h.refresh("pool"); err != nil {
+		t.Fatal(err)
+	}
+	h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "self", api.VolumeDelete{}))
+}
+
+// keepsBase fails unless every verb that would destroy the volume "base" is
+// refused because of the child.
+func (h *host) keepsBase(t *testing.T, child string) {
+	t.Helper()
+	ctx, sub := h.ctx(), api.Submit{}
+	file, _ := h.given("src", mib)
+	for verb, do := range map[string]func() (api.Started, error){
+		"delete": func() (api.Started, error) {
+			return h.client.DeleteVolume(ctx, sub, "pool", "base", api.VolumeDelete{})
+		},
+		"delete --dry-run": func() (api.Started, error) {
+			return h.client.DeleteVolume(ctx, api.Submit{DryRun: true}, "pool", "base", api.VolumeDelete{})
+		},
+		"wipe": func() (api.Started, error) { return h.client.WipeVolume(ctx, sub, "pool", "base", api.VolumeWipe{}) },
+		"shrink": func() (api.Started, error) {
+			return h.client.ResizeVolume(ctx, sub, "pool", "base", api.VolumeResize{Capacity: 4096, Shrink: true})
+		},
+		"move": func() (api.Started, error) {
+			return h.client.MoveVolume(ctx, sub, "pool", "base", api.VolumeMove{Name: "moved"})
+		},
+		"upload": func() (api.Started, error) { return h.hand("base", file, api.VolumeUpload{}) },
+	} {
+		_, err := do()
+		if record.CodeOf(err) != record.HasChildren || !strings.Contains(err.Error(), child) {
+			t.Errorf("%s: %v, want a refusal that names %s", verb, err, child)
+		}
+	}
+	if v := h.entry("pool", "base"); !slices.Equal(v.Children, []string{child}) || v.State != record.VolumeReady {
+		t.Errorf("it is %s, with the children %q", v.State, v.Children)
+	}
+}
+
+func TestPoolKeepsWhatImagesMadeSinceStandOn(t *testing.T) {
+	h := newHost(t)
+	other := filepath.Join(h.dir, "pool2")
+	h.define("other", other)
+	h.create("base", mib)
+	h.create("alone", mib)
+	qemuImage(t, "-f", "qcow2", "-F", "raw", "-b", "../pool/base", filepath.Join(other, "child"))
+	st, err := h.client.EvacuatePool(h.ctx(), api.Submit{}, "pool", api.PoolEvacuate{To: "other"})
+	j := h.end(st, err)
+	if j.Code() != record.Partial || len(j.Result.Items) != 2 || j.Result.Items[1].Error == nil || j.Result.Items[1].Error.Code != record.HasChildren ||
+		!strings.Contains(j.Result.Items[1].Error.Message, "other/child") {
+		t.Fatalf("evacuated: %+v %+v", j.Error, j.Result)
+	}
+	h.define("third", filepath.Join(h.dir, "pool3"))
+	h.succeed(h.client.CreateVolume(h.ctx(), api.Submit{}, "third", api.VolumeCreate{Name: "base", Capacity: mib}))
+	h.succeed(h.client.StopPool(h.ctx(), api.Submit{}, "third", api.PoolStop{}))
+	qemuImage(t, "-f", "qcow2", "-F", "raw", "-b", "../pool3//base", filepath.Join(other, "child3"))
+	_, err = h.client.DeletePool(h.ctx(), api.Submit{}, "third", api.PoolDelete{WithVolumes: true})
+	if record.CodeOf(err) != record.HasChildren || !strings.Contains(err.Error(), "other/child3") {
+		t.Errorf("pool delete: %v", err)
+	}
+}
+
+func TestCopyThatWouldLackItsBackingIsRefused(t *testing.T) {
+	h := newHost(t)
+	other := filepath.Join(h.dir, "pool2")
+	h.define("other", other)
+	qemuImage(t, "-f", "qcow2", h.path("q1.qcow2"), "1M")
+	h.image("pool", "-f", "qcow2", "-F", "qcow2", "-b", "q1.qcow2", h.path("overlay.qcow2"))
+	refused := func(what string, err error, code record.Code, names string) {
+		t.Helper()
+		if record.CodeOf(err) != code || !strings.Contains(err.Error(), names) {
+			t.Errorf("%s: %v, want %s that names %s", what, err, code, names)
+		}
+	}
+	_, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "overlay.qcow2", api.VolumeClone{Name: "ov.qcow2", Pool: "other"})
+	refused("clone", err, record.Unsupported, "q1.qcow2")
+	_, err = h.client.MoveVolume(h.ctx(), api.Submit{}, "pool", "overlay.qcow2", api.VolumeMove{Pool: "other"})
+	refused("move", err, record.Unsupported, "q1.qcow2")
+	st, err := h.client.EvacuatePool(h.ctx(), api.Submit{}, "pool", api.PoolEvacuate{To: "other", KeepSource: true})
+	j := h.end(st, err)
+	if j.Code() != record.Partial || len(j.Result.Items) != 2 || j.Result.Items[0].Error == nil || j.Result.Items[0].Error.Code != record.Unsupported {
+		t.Errorf("evacuate --keep-source: %+v %+v", j.Error, j.Result)
+	}
+	if _, err := os.Lstat(filepath.Join(other, "overlay.qcow2")); err == nil {
+		t.Error("the overlay was copied")
+	}
+	h.succeed(h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "overlay.qcow2", api.VolumeClone{Name: "beside"}))
+	if v := h.entry("pool", "q1.qcow2"); !slices.Equal(v.Children, []string{"pool/beside", "pool/overlay.qcow2"}) {
+		t.Errorf("children %q", v.Children)
+	}
+	to, _ := h.given("to", 16)
+	st, err = h.handDown("overlay.qcow2", to, api.VolumeDownload{})
+	if j := h.succeed(st, err); len(j.Warnings) != 1 || !strings.Contains(j.Warnings[0], "q1.qcow2") {
+		t.Errorf("downloaded with the warnings %q", j.Warnings)
+	}
+}
+
+func TestContentInOtherFilesIsNotShared(t *testing.T) {
+	h := newHost(t)
+	h.define("other", filepath.Join(h.dir, "pool2"))
+	for image, c := range map[string]struct {
+		args  []string
+		data  string
+		moves bool // to another pool
+	}{
+		"qcow2":      {[]string{"-f", "qcow2", "-o", "data_file=" + h.path("data.raw"), h.path("qcow2"), "1M"}, "data.raw", true},
+		"qcow2-near": {[]string{"-f", "qcow2", "-o", "data_file=near.raw", h.path("qcow2-near"), "1M"}, "near.raw", false},
+		"flat.vmdk":  {[]string{"-f", "vmdk", "-o", "subformat=monolithicFlat", h.path("flat.vmdk"), "1M"}, "flat-flat.vmdk", false},
+		"split.vmdk": {[]string{"-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse", h.path("split.vmdk"), "1M"}, "split-s001.vmdk", false},
+	} {
+		t.Run(image, func(t *testing.T) {
+			h.qemuImageIn(t, c.args...)
+			if err := h.refresh("pool"); err != nil {
+				t.Fatal(err)
+			}
+			h.keepsTogether(t, image, c.data)
+			st, err := h.client.MoveVolume(h.ctx(), api.Submit{}, "pool", image, api.VolumeMove{Pool: "other"})
+			if c.moves {
+				h.succeed(st, err)
+				h.succeed(h.client.MoveVolume(h.ctx(), api.Submit{}, "other", image, api.VolumeMove{Pool: "pool"}))
+			} else if record.CodeOf(err) != record.Unsupported {
+				t.Errorf("move: %v", err)
+			}
+			h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", image, api.VolumeDelete{}))
+			h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", c.data, api.VolumeDelete{}))
+		})
+	}
+}
+
+// qemuImageIn makes an image with the pool as the working directory.
+func (h *host) qemuImageIn(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := exec.Command(testenv.Tool(t, "qemu-img"), append([]string{"create", "-q"}, args...)...)
+	cmd.Dir = h.pool
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("qemu-img %q: %v\n%s", args, err, out)
+	}
+}
+
+// keepsTogether fails unless an image is neither copied nor erased without the
+// file that has its content, nor that file without the image.
+func (h *host) keepsTogether(t *testing.T, image, data string) {
+	t.Helper()
+	ctx, sub := h.ctx(), api.Submit{}
+	to, _ := h.given("to", 16)
+	from, err := os.Open(h.path(image))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close() // opened for reading
+	format := h.entry("pool", image).Format
+	if children := h.entry("pool", data).Children; !slices.Equal(children, []string{"pool/" + image}) {
+		t.Errorf("children of its content: %q", children)
+	}
+	for _, c := range []struct {
+		verb string
+		code record.Code
+		do   func() (api.Started, error)
+	}{
+		{"clone", record.Unsupported, func() (api.Started, error) {
+			return h.client.CloneVolume(ctx, sub, "pool", image, api.VolumeClone{Name: "copy"})
+		}},
+		{"wipe", record.Unsupported, func() (api.Started, error) {
+			return h.client.WipeVolume(ctx, sub, "pool", image, api.VolumeWipe{})
+		}},
+		{"delete --wipe", record.Unsupported, func() (api.Started, error) {
+			return h.client.DeleteVolume(ctx, sub, "pool", image, api.VolumeDelete{Wipe: "zero"})
+		}},
+		{"download", record.Unsupported, func() (api.Started, error) { return h.handDown(image, to, api.VolumeDownload{}) }},
+		{"delete of its content", record.HasChildren, func() (api.Started, error) {
+			return h.client.DeleteVolume(ctx, sub, "pool", data, api.VolumeDelete{})
+		}},
+		{"wipe of its content", record.HasChildren, func() (api.Started, error) {
+			return h.client.WipeVolume(ctx, sub, "pool", data, api.VolumeWipe{})
+		}},
+	} {
+		_, err := c.do()
+		if record.CodeOf(err) != c.code || !strings.Contains(err.Error(), data) {
+			t.Errorf("%s: %v, want %s", c.verb, err, c.code)
+		}
+	}
+	st, err := h.hand("new", from, api.VolumeUpload{Create: &api.VolumeCreate{Format: format}})
+	if j := h.end(st, err); j.Code() != record.Unsupported || !strings.Contains(j.Error.Message, data) {
+		t.Errorf("create --from: %s %+v", j.State, j.Error)
 	}
 }

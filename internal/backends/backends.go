@@ -108,6 +108,9 @@ type Volume interface {
 	// Info reads what the volume is now. Format and Backing are empty and
 	// Capacity is Size: who opened it knows the format.
 	Info() (VolumeInfo, error)
+	// Inspect is Info with what the header says, as Refresh reads it. It is for
+	// who knows that the volume is no raw one.
+	Inspect() (VolumeInfo, error)
 	// ShareGrowth lets others open a volume with Grow that was opened with
 	// ReadShared, until KeepSize. Writers are kept away all the while.
 	ShareGrowth() error
@@ -221,7 +224,8 @@ type VolumeInfo struct {
 	Capacity   int64  // as the guest sees it, by Format
 	Size       int64  // length of the file or device: the capacity of a raw volume
 	Allocation int64
-	Backing    string // as the header says, escaped, never followed; "?" if it has one without a name
+	Backing    string      // as the header says, escaped, never followed; "?" if it has one without a name
+	References []Reference // the files that the header names
 	Device     uint64
 	Inode      uint64
 	Birth      time.Time // zero where the file system has none
@@ -240,3 +244,19 @@ type Properties struct {
 	MakesTarget bool     `json:"makes_target"` // building takes nothing away, and is done when a pool is created
 	Needs       []string `json:"needs"`        // of target_path, source_devices, source_name, source_host, source_path
 }
+
+// Reference is a file that an image's header names: its backing, or one that
+// holds some of its content. What a guest could write is no reason to open the
+// file; only what it is was looked at.
+type Reference struct {
+	Name     string // as the header says, escaped; "?" if it has one without a name
+	Data     bool   // it holds content of the image, which is not whole without it
+	Relative bool   // the name means another file where the image is elsewhere
+	Path     string // where it is, links followed; "" for what is no local file
+	Device   uint64
+	Inode    uint64    // 0: it is not there, or could not be looked at
+	Birth    time.Time // zero where the file system has none
+}
+
+// MaxReferences bounds the files that an image is told to need.
+const MaxReferences = 200

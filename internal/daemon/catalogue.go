@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"storaged/internal/api"
 	"storaged/internal/record"
@@ -133,40 +132,6 @@ func completes(tx *store.Tx, v *store.Volume) (string, error) {
 		return fmt.Sprintf("storagedctl vol upload --resume %s/%s FILE goes on with it; or wipe it, or delete it", v.Pool, v.Name), nil
 	}
 	return anew, nil
-}
-
-// childless refuses a volume that others stand on.
-func childless(tx *store.Tx, v *store.Volume) error {
-	names, err := childrenOf(tx, v)
-	if err != nil || len(names) == 0 {
-		return err
-	}
-	return record.Errorf(record.HasChildren, "volume \"%s/%s\" backs %s", v.Pool, v.Name, list(names, 5)).
-		WithHint("flatten or delete those first")
-}
-
-// childrenOf lists the volumes of all pools that have v as backing.
-func childrenOf(tx *store.Tx, v *store.Volume) ([]string, error) {
-	all, err := tx.VolumesOnBacking()
-	if err != nil {
-		return nil, err
-	}
-	children := []string{}
-	for _, c := range all {
-		if backingPath(c) == v.Path {
-			children = append(children, c.Pool+"/"+c.Name)
-		}
-	}
-	return children, nil
-}
-
-// backingPath is where the backing of a volume lies, "" without one. A relative
-// name in an image's header means the directory of the image.
-func backingPath(v *store.Volume) string {
-	if v.Backing == "" || filepath.IsAbs(v.Backing) {
-		return v.Backing
-	}
-	return filepath.Join(filepath.Dir(v.Path), v.Backing)
 }
 
 // list names at most n things, and how many more there are.

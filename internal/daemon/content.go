@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -232,6 +233,12 @@ func (s *Service) DownloadVolume(ctx context.Context, sub api.Submit, pool, volu
 			return work{}, err
 		}
 		w := contentWork(volumeWork(p, record.VolumeDownload, v.Name), r.Data)
+		if err := contained(v, "a download of the volume's own file would leave out"); err != nil {
+			return work{}, withHint(err, "qemu-img convert makes an image of it that needs no other file")
+		}
+		if v.Backing != "" {
+			w.Warnings = append(w.Warnings, fmt.Sprintf("volume %s stands on %q, which is not part of what is downloaded: it is of use only together with that", quoted(p.Name, v.Name), v.Backing))
+		}
 		w.Format, w.Capacity, w.Offset, w.Length, w.Checksum = v.Format, v.Capacity, r.Offset, r.Length, r.Checksum
 		if v.Format == record.FormatRaw && (w.Offset > v.Capacity || w.Length != nil && *w.Length > v.Capacity-w.Offset) {
 			return work{}, record.Errorf(record.RangeUnsat, "volume %s has %s, and ends before what is to be read", quoted(v.Pool, v.Name), quantity.FormatBoth(v.Capacity))

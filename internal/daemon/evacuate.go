@@ -92,7 +92,7 @@ func beginEvacuate(_ *keeper, tx *store.Tx, w work, _ *store.Job) error {
 // or they would not find what they stand on.
 func (w *work) stay(tx *store.Tx) error {
 	w.stays = nil
-	if w.Kind != record.PoolEvacuate || w.KeepSource {
+	if w.Kind != record.PoolEvacuate {
 		return nil
 	}
 	for _, name := range w.Names {
@@ -114,12 +114,16 @@ func (w *work) stay(tx *store.Tx) error {
 	return nil
 }
 
-// leavable refuses a volume that cannot leave its pool.
+// leavable refuses a volume that cannot leave its pool, or not be copied.
 func (w *work) leavable(tx *store.Tx, v *store.Volume) error {
+	to := &store.Pool{Pool: record.Pool{Name: w.TargetPool}}
+	if w.KeepSource {
+		return copyable(v, to)
+	}
 	if err := childless(tx, v); err != nil {
 		return err
 	}
-	return portable(v, &store.Pool{Pool: record.Pool{Name: w.TargetPool}})
+	return portable(v, to)
 }
 
 // evacuated lets the catalogue follow the volumes that were dealt with.

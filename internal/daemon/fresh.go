@@ -64,13 +64,19 @@ func lookable(p *store.Pool) bool {
 	return false
 }
 
-// look has a query helper read a pool; began is before it did.
+// look has a query helper read a pool; began is before it did. An answer that is
+// a moment old will do.
 func (s *Service) look(ctx context.Context, p *record.Pool) (report *ipc.Report, began time.Time, err error) {
+	return s.lookSince(ctx, p, time.Time{})
+}
+
+// lookSince is look where the reading must have begun after then.
+func (s *Service) lookSince(ctx context.Context, p *record.Pool, since time.Time) (report *ipc.Report, began time.Time, err error) {
 	w := work{Kind: record.PoolRefresh, Pool: p.Name, Type: p.Type, Path: p.Target.Path}
 	if err := s.store.View(w.locate); err != nil {
 		return nil, began, err
 	}
-	report, began, err = s.jobs.Query(ctx, "pool "+p.UUID, w.operation().Task().Argv())
+	report, began, err = s.jobs.QuerySince(ctx, "pool "+p.UUID, w.operation().Task().Argv(), since)
 	var refusal *record.Error
 	if errors.As(err, &refusal) {
 		if nerr := s.noteAbsence(p, finding{began: began, err: refusal}); nerr != nil {

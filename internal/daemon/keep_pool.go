@@ -56,26 +56,6 @@ func startable(tx *store.Tx, p *store.Pool, w work) error {
 	return nil
 }
 
-// unneeded refuses a pool whose volumes others stand on that lie elsewhere.
-func unneeded(tx *store.Tx, p *store.Pool) error {
-	all, err := tx.VolumesOnBacking()
-	if err != nil {
-		return err
-	}
-	var names []string
-	for _, c := range all {
-		dir := filepath.Dir(backingPath(c))
-		if c.Pool != p.Name && (dir == p.Target.Path || p.Real != "" && dir == p.Real) {
-			names = append(names, c.Pool+"/"+c.Name)
-		}
-	}
-	if len(names) == 0 {
-		return nil
-	}
-	return record.Errorf(record.HasChildren, "volumes of pool %q back %s", p.Name, list(names, 5)).
-		WithHint("flatten or delete those first")
-}
-
 // inUse reports whether a pool's directory is its own: it is active, or a job
 // that makes or destroys it has it.
 func inUse(p *store.Pool) bool { return p.State != record.PoolInactive || p.Job != 0 }

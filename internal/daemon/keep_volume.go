@@ -11,7 +11,7 @@ import (
 )
 
 func beginCreate(k *keeper, tx *store.Tx, w work, j *store.Job) error {
-	return k.building(tx, w, j, record.Volume{Pool: w.Pool, Name: w.Volume, Path: w.Path})
+	return k.building(tx, w, j, store.Volume{Volume: record.Volume{Pool: w.Pool, Name: w.Volume, Path: w.Path}})
 }
 
 func beginClone(k *keeper, tx *store.Tx, w work, j *store.Job) error {
@@ -22,9 +22,12 @@ func beginClone(k *keeper, tx *store.Tx, w work, j *store.Job) error {
 	if err != nil {
 		return err
 	}
-	return k.building(tx, w, j, record.Volume{
+	if err := copyable(src, &store.Pool{Pool: record.Pool{Name: w.TargetPool}}); err != nil {
+		return err
+	}
+	return k.building(tx, w, j, store.Volume{References: src.References, Volume: record.Volume{
 		Pool: w.TargetPool, Name: w.TargetName, Path: w.TargetPath, Capacity: src.Capacity, Backing: src.Backing,
-	})
+	}})
 }
 
 // readable refuses, when the job is about to begin, a source whose content
@@ -63,7 +66,7 @@ func endVerify(k *keeper, tx *store.Tx, e end) error {
 }
 
 // building lists a volume that a job begins to make.
-func (k *keeper) building(tx *store.Tx, w work, j *store.Job, v record.Volume) error {
+func (k *keeper) building(tx *store.Tx, w work, j *store.Job, v store.Volume) error {
 	if _, err := activePool(tx, v.Pool); err != nil {
 		return err
 	}
@@ -83,7 +86,8 @@ func (k *keeper) building(tx *store.Tx, w work, j *store.Job, v record.Volume) e
 	if err != nil {
 		return err
 	}
-	return k.putVolume(tx, "volume.building", &store.Volume{Volume: v, Arrived: last, Planned: w.Allocation, Promised: w.Promise})
+	v.Arrived, v.Planned, v.Promised = last, w.Allocation, w.Promise
+	return k.putVolume(tx, "volume.building", &v)
 }
 
 // made reports whether the entry is of the job's making.
@@ -138,9 +142,9 @@ func (k *keeper) see(v *store.Volume, it ipc.Item) {
 	v.Allocation = it.Allocation
 	switch {
 	case v.Format == record.FormatRaw:
-		v.Capacity, v.Backing = it.Size, ""
+		v.Capacity, v.Backing, v.References = it.Size, "", nil
 	case v.Format == "", it.Format != "":
-		v.Capacity, v.Backing = it.Capacity, it.Backing
+		v.Capacity, v.Backing, v.References = it.Capacity, it.Backing, referencesIn(it)
 	}
 	v.Device, v.Inode, v.BirthNS, v.ChangeNS = it.Device, it.Inode, it.BirthNS, it.ChangeNS
 	v.Observed = k.now()
@@ -168,7 +172,12 @@ func markVolume(k *keeper, tx *store.Tx, w work, j *store.Job) error {
 	if err != nil {
 		return err
 	}
-	if err := childless(tx, v); err != nil && w.Kind != record.VolumeResize {
+	if w.destroys() {
+		if err := childless(tx, v); err != nil {
+			return err
+		}
+	}
+	if err := erasable(v); err != nil && w.wipes() {
 		return err
 	}
 	if (j.Resumed > 0 || j.From != "") && !w.follows(v, j) {
@@ -247,16 +256,20 @@ func endInPlace(k *keeper, tx *store.Tx, e end) error {
 // wiped is an image no more, also where the wipe stopped half-way and its header
 // may be there yet.
 func (e end) reformat(v *store.Volume) {
-	wipes := e.Kind == record.VolumeWipe || e.Kind == record.VolumeDelete && e.Algorithm != ""
 	switch {
 	case e.ok() && e.AsFormat != "":
 		v.Format = e.AsFormat
-	case wipes && v.Format != record.FormatRaw && (e.ok() || !e.untouched()):
+	case e.wipes() && v.Format != record.FormatRaw && (e.ok() || !e.untouched()):
 		if e.ok() {
 			e.job.Warnings = append(slices.Clone(e.job.Warnings), fmt.Sprintf("the volume was an image in format %s and is raw now", v.Format))
 		}
-		v.Format, v.Backing = record.FormatRaw, ""
+		v.Format, v.Backing, v.References = record.FormatRaw, "", nil
 	}
+}
+
+// wipes reports whether the work overwrites a volume to erase it.
+func (w work) wipes() bool {
+	return w.Kind == record.VolumeWipe || w.Kind == record.VolumeDelete && w.Algorithm != ""
 }
 
 // promised is how many bytes of a volume, which had that capacity before, shall

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"path/filepath"
 
 	"storaged/internal/api"
 	"storaged/internal/record"
@@ -60,16 +59,6 @@ func movable(tx *store.Tx, v *store.Volume, to *store.Pool, name string) error {
 	return portable(v, to)
 }
 
-// portable refuses a volume whose header names its backing relative to where
-// it lies.
-func portable(v *store.Volume, to *store.Pool) error {
-	if v.Backing == "" || filepath.IsAbs(v.Backing) || v.Pool == to.Name {
-		return nil
-	}
-	return record.Errorf(record.Unsupported, "volume %s stands on %q, which it would not find from pool %q", quoted(v.Pool, v.Name), v.Backing, to.Name).
-		WithHint("give it an absolute path to its backing: qemu-img rebase -u")
-}
-
 func beginMove(k *keeper, tx *store.Tx, w work, j *store.Job) error {
 	if _, err := activePool(tx, w.Pool); err != nil {
 		return err
@@ -81,14 +70,14 @@ func beginMove(k *keeper, tx *store.Tx, w work, j *store.Job) error {
 	if src.State == record.VolumeBuilding {
 		return whole(tx, src)
 	}
-	if err := childless(tx, src); err != nil {
+	if err := errors.Join(childless(tx, src), portable(src, &store.Pool{Pool: record.Pool{Name: w.TargetPool}})); err != nil {
 		return err
 	}
 	w.Format = src.Format
-	return k.building(tx, w, j, record.Volume{
+	return k.building(tx, w, j, store.Volume{References: src.References, Volume: record.Volume{
 		Pool: w.TargetPool, Name: w.TargetName, Path: w.TargetPath,
 		Capacity: src.Capacity, Backing: src.Backing, Description: src.Description,
-	})
+	}})
 }
 
 // endMove lets the new entry follow the volume, and takes the old one away if

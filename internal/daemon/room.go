@@ -52,6 +52,9 @@ var errTaken = record.Errorf(record.NoSpace, "other jobs are taking the pool's r
 
 // submitFitting is submit for work that may need room.
 func (s *Service) submitFitting(ctx context.Context, w work, submit func(work) (api.Started, error)) (st api.Started, err error) {
+	if err := s.spareChildren(ctx, &w); err != nil {
+		return api.Started{}, err
+	}
 	for range roomTries {
 		try := w
 		if err := s.fits(ctx, &try); err != nil {

@@ -222,6 +222,9 @@ func (s *Service) CloneVolume(ctx context.Context, sub api.Submit, pool, volume 
 		if err := freeName(tx, to.Name, r.Name); err != nil {
 			return work{}, err
 		}
+		if err := copyable(v, to); err != nil {
+			return work{}, err
+		}
 		return cloneWork(from, to, v, r)
 	})
 }
@@ -350,11 +353,11 @@ func (s *Service) WipeVolume(ctx context.Context, sub api.Submit, pool, volume s
 		}
 		w := volumeWork(p, record.VolumeWipe, v.Name)
 		w.Capacity, w.Algorithm, w.Verify, w.AcceptLimits = v.Capacity, r.Algorithm, r.Verify, r.AcceptLimits
-		return w, wipeable(p, r.Algorithm)
+		return w, wipeable(p, v, r.Algorithm)
 	})
 }
 
-func wipeable(p *store.Pool, algorithm string) error {
+func wipeable(p *store.Pool, v *store.Volume, algorithm string) error {
 	props, err := properties(p.Type)
 	if err != nil {
 		return err
@@ -363,7 +366,7 @@ func wipeable(p *store.Pool, algorithm string) error {
 		return record.Errorf(record.Unsupported, "pools of type %s cannot wipe by algorithm %q; they can by %s",
 			p.Type, algorithm, list(props.Algorithms, 20))
 	}
-	return nil
+	return erasable(v)
 }
 
 // VerifyVolume reads a volume and gives its checksum.
@@ -398,7 +401,7 @@ func (s *Service) DeleteVolume(ctx context.Context, sub api.Submit, pool, volume
 		if r.Wipe == "" {
 			return w, nil
 		}
-		return w, wipeable(p, r.Wipe)
+		return w, wipeable(p, v, r.Wipe)
 	})
 }
 

@@ -25,6 +25,9 @@ type Header struct {
 	Format   string // QEMU's name for it; raw if nothing else is recognised
 	Capacity int64  // bytes the guest sees; 0 where the header does not tell
 	Backing  string // the bytes of the backing image's name, Unnamed, or "" without one
+	// Data are the names of other files that hold the image's content, as Backing
+	// is one: the data file of a qcow2, the extents of a vmdk.
+	Data []string
 }
 
 // formats are tried in this order. Names are QEMU's, and iso, which libvirt
@@ -73,6 +76,30 @@ func readQcow(b []byte, h *Header) {
 	if off := big64(b, 8); off != 0 {
 		h.Backing = nameAt(b, off, uint64(big32(b, 16)))
 	}
+	const dataFile = 1 << 2 // of the incompatible features
+	if big32(b, 4) >= 3 && big64(b, 72)&dataFile != 0 {
+		h.Data = []string{qcowDataFile(b)}
+	}
+}
+
+// qcowDataFile finds the name of the external data file in the extensions of a
+// header of version 3. Whoever opens the image may have to name it.
+func qcowDataFile(b []byte) string {
+	const (
+		name = 0x44415441
+		head = 8 // type and length
+	)
+	for at := uint64(big32(b, 100)); at < uint64(len(b)); {
+		kind, n := big32(b, int(at)), uint64(big32(b, int(at)+4))
+		switch kind {
+		case name:
+			return nameAt(b, at+head, n)
+		case 0: // the last one
+			return Unnamed
+		}
+		at += head + (n+7)/8*8
+	}
+	return Unnamed
 }
 
 // readQED reads a QED header (QEMU docs/interop/qed_spec.txt).
@@ -88,8 +115,14 @@ func readQED(b []byte, h *Header) {
 // (VMware Virtual Disk Format 1.1).
 func readVMDKSparse(b []byte, h *Header) {
 	h.Capacity = capacity(little64(b, 12), sector)
-	if at := little64(b, 28); at > 0 && at < HeaderSize/sector {
-		h.Backing = vmdkParent(from(b, int(at)*sector))
+	at := little64(b, 28)
+	if at == 0 || at >= HeaderSize/sector {
+		return
+	}
+	text := from(b, int(at)*sector)
+	h.Backing = vmdkParent(text)
+	if little64(b, 12) == 0 { // then there is nothing but the descriptor, as QEMU has it
+		h.readExtents(text)
 	}
 }
 
@@ -102,19 +135,44 @@ func readVMDK3(b []byte, h *Header) {
 // files, which nobody here opens.
 func readVMDKText(b []byte, h *Header) {
 	h.Backing = vmdkParent(b)
+	h.readExtents(b)
+}
+
+// readExtents reads the lines of a descriptor that tell the extents:
+//
+//	RW 8192 FLAT "disk-flat.vmdk" 0
+func (h *Header) readExtents(text []byte) {
 	var sectors uint64
-	for line := range strings.Lines(string(b)) {
+	sound := true
+	for line := range strings.Lines(string(text)) {
 		f := strings.Fields(line)
-		if len(f) < 3 || f[0] != "RW" && f[0] != "RDONLY" {
+		if len(f) < 3 || f[0] != "RW" && f[0] != "RDONLY" && f[0] != "NOACCESS" {
 			continue
 		}
 		n, err := strconv.ParseUint(f[1], 10, 40)
-		if err != nil {
-			return // then the sum means nothing
-		}
+		sound = sound && err == nil
 		sectors += n
+		if name := extentName(line); name != "" {
+			h.Data = append(h.Data, name)
+		}
 	}
-	h.Capacity = capacity(sectors, sector)
+	if sound { // else the sum means nothing
+		h.Capacity = capacity(sectors, sector)
+	}
+}
+
+// extentName is the name of an extent's file, "" where it needs none: an extent
+// of zeros.
+func extentName(line string) string {
+	_, rest, ok := strings.Cut(line, `"`)
+	if !ok {
+		return ""
+	}
+	name, _, ok := strings.Cut(rest, `"`)
+	if !ok || name == "" || len(name) > maxBacking {
+		return Unnamed
+	}
+	return name
 }
 
 // vmdkParent finds the parent's name in the text of a descriptor.

@@ -11,6 +11,8 @@ const (
 	maxPools  = 2   // that one task changes
 	maxSum    = 256 // a checksum with its algorithm
 
+	maxReferences = 200 // of an image
+
 	maxState = 64 << 10 // what a task keeps in a checkpoint
 )
 
@@ -88,6 +90,14 @@ func (it Item) check() error {
 	if it.Error != nil {
 		if err := it.Error.check(); err != nil {
 			return fmt.Errorf("error: %w", err)
+		}
+	}
+	if len(it.References) > maxReferences {
+		return fmt.Errorf("%d references, at most %d", len(it.References), maxReferences)
+	}
+	for _, r := range it.References {
+		if err := cmp.Or(checkUTF8("reference", r.Name, maxPath), checkUTF8("reference's path", r.Path, maxPath)); err != nil {
+			return err
 		}
 	}
 	return cmp.Or(

@@ -13,6 +13,7 @@ import (
 var parts = map[string]reflect.Type{
 	"PLAN PHASE": reflect.TypeFor[PlanPhase](), "ERROR": reflect.TypeFor[Error](),
 	"POOL": reflect.TypeFor[Pool](), "SPENT": reflect.TypeFor[Spent](),
+	"REFERENCE": reflect.TypeFor[Reference](),
 }
 
 func protocolDocument(t *testing.T) string {
@@ -135,7 +136,7 @@ func TestProtocolDocumentHasTheBounds(t *testing.T) {
 		"MaxFrame": MaxFrame, "MaxRecord": MaxRecord, "maxFile": maxFile, "maxItems": maxItems, "maxDepth": maxDepth,
 		"maxElements": maxElements, "MaxPhases": MaxPhases, "MaxWarnings": MaxWarnings, "maxLimits": maxLimits, "maxName": maxName,
 		"maxSum": maxSum, "maxText": maxText, "maxMessage": maxMessage, "maxLogText": maxLogText, "maxPath": maxPath,
-		"maxState": maxState,
+		"maxState": maxState, "maxReferences": maxReferences,
 	}
 	doc := protocolDocument(t)
 	got := map[string]string{}

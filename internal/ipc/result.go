@@ -64,23 +64,36 @@ func (e *Error) Error() string { return e.Message }
 
 // Item is a volume as a task found it or left it.
 type Item struct {
-	Name       string `msgpack:"name"`
-	Path       string `msgpack:"path"`
-	Key        string `msgpack:"key"`
-	VolType    string `msgpack:"type"` // file, block, …
-	Format     string `msgpack:"format"`
-	Capacity   int64  `msgpack:"capacity"` // as the guest sees it, by Format
-	Size       int64  `msgpack:"size"`     // length of the file or device: the capacity of a raw volume
-	Allocation int64  `msgpack:"allocation"`
-	Backing    string `msgpack:"backing"`
-	Device     uint64 `msgpack:"device"`
-	Inode      uint64 `msgpack:"inode"`
-	BirthNS    int64  `msgpack:"birth_ns"`  // since 1970; an identity, may be negative
-	ChangeNS   int64  `msgpack:"change_ns"` // likewise
-	State      string `msgpack:"state"`     // of a job over many: succeeded, failed, skipped
-	Checksum   string `msgpack:"checksum"`
-	Error      *Error `msgpack:"error"`
-	Ignored    string `msgpack:"ignored"` // why this entry is no volume; Name is escaped then
+	Name       string      `msgpack:"name"`
+	Path       string      `msgpack:"path"`
+	Key        string      `msgpack:"key"`
+	VolType    string      `msgpack:"type"` // file, block, …
+	Format     string      `msgpack:"format"`
+	Capacity   int64       `msgpack:"capacity"` // as the guest sees it, by Format
+	Size       int64       `msgpack:"size"`     // length of the file or device: the capacity of a raw volume
+	Allocation int64       `msgpack:"allocation"`
+	Backing    string      `msgpack:"backing"`
+	Device     uint64      `msgpack:"device"`
+	Inode      uint64      `msgpack:"inode"`
+	BirthNS    int64       `msgpack:"birth_ns"`  // since 1970; an identity, may be negative
+	ChangeNS   int64       `msgpack:"change_ns"` // likewise
+	State      string      `msgpack:"state"`     // of a job over many: succeeded, failed, skipped
+	Checksum   string      `msgpack:"checksum"`
+	Error      *Error      `msgpack:"error"`
+	Ignored    string      `msgpack:"ignored"`    // why this entry is no volume; Name is escaped then
+	References []Reference `msgpack:"references"` // files that the volume's header names
+}
+
+// Reference is a file that an image needs: its backing, or one that holds some
+// of its content.
+type Reference struct {
+	Name     string `msgpack:"name"` // as the header says
+	Data     bool   `msgpack:"data"`
+	Relative bool   `msgpack:"relative"` // the name means another file where the image is elsewhere
+	Path     string `msgpack:"path"`     // links followed; "" for what is no local file
+	Device   uint64 `msgpack:"device"`
+	Inode    uint64 `msgpack:"inode"` // 0: not there, or not looked at
+	BirthNS  int64  `msgpack:"birth_ns"`
 }
 
 // Pool is a pool as a task found it. Sizes are bytes.

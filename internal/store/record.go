@@ -93,6 +93,21 @@ type Volume struct {
 	// SummedNS the same when its checksum was recorded; 0: not known.
 	ChangeNS int64 `json:"change_ns,omitempty"`
 	SummedNS int64 `json:"summed_ns,omitempty"`
+	// References are the files that its header names, as last observed. They are
+	// nil for a raw volume, and where an earlier version read it.
+	References []Reference `json:"references,omitempty"`
+}
+
+// Reference is a file that an image names: its backing, or one that holds some of
+// its content.
+type Reference struct {
+	Name     string `json:"name"` // as the header says
+	Data     bool   `json:"data,omitempty"`
+	Relative bool   `json:"relative,omitempty"` // it means another file where the image is elsewhere
+	Path     string `json:"path,omitempty"`     // links followed; "" for what is no local file
+	Device   uint64 `json:"device,omitempty"`
+	Inode    uint64 `json:"inode,omitempty"` // 0: it was not there, or could not be looked at
+	BirthNS  int64  `json:"birth_ns,omitempty"`
 }
 
 // HistoryDeciles is into how many parts of a job's work its history falls.

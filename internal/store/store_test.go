@@ -72,21 +72,24 @@ func testVolume(pool, name string) *Volume {
 	return v
 }
 
-func TestVolumesOnBackingAreThoseThatHaveOne(t *testing.T) {
+func TestVolumesOnOthersAreThoseThatNameSome(t *testing.T) {
 	s, _ := open(t)
-	for i, backing := range []string{"", "/srv/p/base", "base", ""} {
-		v := testVolume([]string{"p", "q"}[i%2], []string{"a", "b", "c", "d"}[i])
+	for i, backing := range []string{"", "/srv/p/base", "base", "", ""} {
+		v := testVolume([]string{"p", "q"}[i%2], []string{"a", "b", "c", "d", "e"}[i])
+		if i == 4 {
+			v.References = []Reference{{Name: "data", Data: true}}
+		}
 		v.Backing = backing
-		v.Description = `"backing":"" or "backing":"/srv/p/base"`
+		v.Description = `"backing":"" or "backing":"/srv/p/base" or "references":[{`
 		must(t, s.Update(func(tx *Tx) error { return tx.PutVolume(v) }))
 	}
 	must(t, s.View(func(tx *Tx) error {
-		volumes, err := tx.VolumesOnBacking()
+		volumes, err := tx.VolumesOnOthers()
 		var got []string
 		for _, v := range volumes {
 			got = append(got, v.Pool+"/"+v.Name+" on "+v.Backing)
 		}
-		if want := []string{"p/c on base", "q/b on /srv/p/base"}; !slices.Equal(got, want) {
+		if want := []string{"p/c on base", "p/e on ", "q/b on /srv/p/base"}; !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		return err

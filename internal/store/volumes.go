@@ -106,16 +106,20 @@ func (t *Tx) Volumes(pool string) ([]*Volume, error) {
 // encoding/json writes it: within a string its quotes would be escaped.
 var noBacking = []byte(`"backing":""`)
 
-// VolumesOnBacking gives the volumes of all pools that stand on another. Those
+// someReferences is how the JSON of a volume that names other files is told,
+// likewise.
+var someReferences = []byte(`"references":[{`)
+
+// VolumesOnOthers gives the volumes of all pools that stand on other files. Those
 // that do not, which may be many, are not decoded.
-func (t *Tx) VolumesOnBacking() ([]*Volume, error) {
+func (t *Tx) VolumesOnOthers() ([]*Volume, error) {
 	var volumes []*Volume
 	err := t.walk(bucketVolumes, nil, func(e entry) error {
-		if bytes.Contains(e.body, noBacking) {
+		if bytes.Contains(e.body, noBacking) && !bytes.Contains(e.body, someReferences) {
 			return nil
 		}
 		v, err := decodeVolume(e.key, e.body)
-		if err == nil && v.Backing != "" {
+		if err == nil && (v.Backing != "" || len(v.References) > 0) {
 			volumes = append(volumes, v)
 		}
 		return err

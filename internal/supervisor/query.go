@@ -26,6 +26,7 @@ type query struct {
 	abandoned chan struct{} // closed by the last who waited, when it left first
 	waiting   int           // guarded by queries.mu
 	began     time.Time
+	exact     bool // started for somebody who wants none begun before; others do not take it for a later reading
 	report    *ipc.Report
 	err       error
 	ended     time.Time
@@ -40,7 +41,23 @@ func (qs *queries) wait() { qs.all.Wait() }
 // *record.Error; ctx's error comes as it is. began is a time before the helper
 // looked.
 func (s *Supervisor) Query(ctx context.Context, key string, argv []string) (report *ipc.Report, began time.Time, err error) {
-	q, err := s.joinQuery(key, argv)
+	return s.QuerySince(ctx, key, argv, time.Time{})
+}
+
+// QuerySince is Query with the answer of a helper that was started after then.
+// One that was started before is waited for, since there is at most one.
+func (s *Supervisor) QuerySince(ctx context.Context, key string, argv []string, since time.Time) (report *ipc.Report, began time.Time, err error) {
+	for began.Before(since) || began.IsZero() {
+		if report, began, err = s.await(ctx, key, argv, since); began.IsZero() || ctx.Err() != nil {
+			break
+		}
+	}
+	return report, began, err
+}
+
+// await joins a query and waits for its end.
+func (s *Supervisor) await(ctx context.Context, key string, argv []string, since time.Time) (report *ipc.Report, began time.Time, err error) {
+	q, err := s.joinQuery(key, argv, since)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -57,7 +74,7 @@ func (s *Supervisor) Query(ctx context.Context, key string, argv []string) (repo
 	}
 }
 
-func (s *Supervisor) joinQuery(key string, argv []string) (*query, error) {
+func (s *Supervisor) joinQuery(key string, argv []string, since time.Time) (*query, error) {
 	s.queries.mu.Lock()
 	defer s.queries.mu.Unlock()
 	s.mu.Lock()
@@ -65,11 +82,11 @@ func (s *Supervisor) joinQuery(key string, argv []string) (*query, error) {
 	if !s.started {
 		return nil, record.Errorf(record.RecoveringCode, "storaged is starting or stopping").WithHint("try again in a moment")
 	}
-	if q := s.queries.running[key]; q != nil && !q.over(s.times.queryReuse) {
+	if q := s.queries.running[key]; q != nil && !q.over(s.times.queryReuse, since) {
 		q.waiting++
 		return q, nil
 	}
-	q := &query{done: make(chan struct{}), abandoned: make(chan struct{}), waiting: 1, began: time.Now()}
+	q := &query{done: make(chan struct{}), abandoned: make(chan struct{}), waiting: 1, began: time.Now(), exact: !since.IsZero()}
 	s.queries.running[key] = q
 	s.queries.all.Go(func() {
 		q.report, q.err = s.ask(q, argv)
@@ -80,8 +97,8 @@ func (s *Supervisor) joinQuery(key string, argv []string) (*query, error) {
 	return q, nil
 }
 
-// over says that nobody may join any more.
-func (q *query) over(reuse time.Duration) bool {
+// over says that nobody may join any more who wants one begun since then.
+func (q *query) over(reuse time.Duration, since time.Time) bool {
 	select {
 	case <-q.abandoned:
 		return true
@@ -89,7 +106,7 @@ func (q *query) over(reuse time.Duration) bool {
 	}
 	select {
 	case <-q.done:
-		return q.err != nil || time.Since(q.ended) > reuse
+		return q.err != nil || time.Since(q.ended) > reuse || q.began.Before(since) || q.exact && since.IsZero()
 	default:
 		return false
 	}
@@ -119,7 +136,7 @@ func (qs *queries) expire() {
 		return
 	}
 	for key, q := range qs.running {
-		if q.over(0) {
+		if q.over(0, time.Time{}) {
 			delete(qs.running, key)
 		}
 	}

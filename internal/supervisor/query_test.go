@@ -62,6 +62,34 @@ func TestQueryIsAskedAnewWhenOld(t *testing.T) {
 	}
 }
 
+func TestQuerySinceWaitsForWhatBeganBeforeAndAsksAnew(t *testing.T) {
+	g, seen := newGate(t), t.TempDir()
+	r := newRig(t)
+	var all sync.WaitGroup
+	early := make(chan error, 1)
+	all.Go(func() {
+		_, _, err := r.sup.Query(r.ctx(), "k", act("query", g.path, seen))
+		early <- err
+	})
+	g.open()
+	if err := <-early; err != nil { // an answer that others may have, but for those who ask from now on
+		t.Fatal(err)
+	}
+	since := time.Now()
+	for range 2 {
+		all.Go(func() {
+			if _, began, err := r.sup.QuerySince(r.ctx(), "k", act("query", g.path, seen), since); err != nil || began.Before(since) {
+				t.Errorf("begun %v, asked at %v: %v", began, since, err)
+			}
+		})
+	}
+	g.open()
+	all.Wait()
+	if n := runs(t, seen); n != 2 {
+		t.Errorf("%d helpers ran", n)
+	}
+}
+
 func TestQueryThatFailsSaysWhy(t *testing.T) {
 	g := newGate(t)
 	r := newRig(t)

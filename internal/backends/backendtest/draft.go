@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 
@@ -63,7 +64,7 @@ func checkInfo(r *rig, told, found backends.VolumeInfo, size int64) {
 	}
 	found.Format = ""
 	told.Allocation = found.Allocation // may come late: delayed allocation
-	if told != found {
+	if !reflect.DeepEqual(told, found) {
 		r.Errorf("the draft says\n%+v, refresh\n%+v", told, found)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -29,12 +30,12 @@ func (Backend) Refresh(ctx context.Context, p backends.Pool, found func(backends
 		return backends.PoolInfo{}, err
 	}
 	defer d.Close() // opened for reading
-	header := make([]byte, image.HeaderSize)
+	in := newInspector()
 	err = d.each(ctx, func(e entry) error {
 		if e.kind == unix.DT_DIR {
 			return nil // it is not even looked at: what is mounted on it may not answer
 		}
-		if info, ok := d.look(e.name, header); ok {
+		if info, ok := d.look(e.name, in); ok {
 			return found(info)
 		}
 		return nil
@@ -110,7 +111,7 @@ func entries(b []byte) (all []entry) {
 
 // look tells what a name is; ok is false for what nobody needs to hear of:
 // directories, volumes in the making, what has just gone.
-func (d *poolDir) look(name string, header []byte) (info backends.VolumeInfo, ok bool) {
+func (d *poolDir) look(name string, in *inspector) (info backends.VolumeInfo, ok bool) {
 	if backends.Reserved(name) {
 		return info, false
 	}
@@ -131,7 +132,7 @@ func (d *poolDir) look(name string, header []byte) (info backends.VolumeInfo, ok
 		return ignored(name, why), true
 	}
 	info = infoOf(name, d.path(name), &st)
-	err = d.inspect(&info, header)
+	err = d.inspect(&info, in)
 	if errors.Is(err, backends.ErrUnsafe) {
 		return ignored(name, err.Error()), true
 	}
@@ -144,18 +145,34 @@ func ignored(name, why string) backends.VolumeInfo {
 
 // inspect reads a volume's header. A volume that cannot be opened or read just
 // now keeps an empty format; it is a volume all the same.
-func (d *poolDir) inspect(info *backends.VolumeInfo, header []byte) error {
+func (d *poolDir) inspect(info *backends.VolumeInfo, in *inspector) error {
 	f, err := d.open(info.Name, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer f.Close() // opened for reading
-	n, err := f.ReadAt(header, 0)
+	return in.read(f, info)
+}
+
+// inspector reads headers, and finds out what they name.
+type inspector struct {
+	buf []byte
+	finder
+}
+
+func newInspector() *inspector {
+	return &inspector{buf: make([]byte, image.HeaderSize), finder: finder{locate: locate, known: map[string]backends.Reference{}}}
+}
+
+// read adds to info what the header of the open file says.
+func (in *inspector) read(f *os.File, info *backends.VolumeInfo) error {
+	n, err := f.ReadAt(in.buf, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	h := image.Inspect(header[:n])
+	h := image.Inspect(in.buf[:n])
 	info.Format, info.Backing = h.Format, backends.Escape(h.Backing)
+	info.References = in.references(filepath.Dir(info.Path), h)
 	if h.Capacity > 0 {
 		info.Capacity = h.Capacity
 	}

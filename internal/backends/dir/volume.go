@@ -43,7 +43,7 @@ func (Backend) Look(ctx context.Context, p backends.Pool, name string) (backends
 		return backends.VolumeInfo{}, err
 	}
 	defer d.Close() // opened for reading
-	if info, ok := d.look(name, make([]byte, image.HeaderSize)); ok {
+	if info, ok := d.look(name, newInspector()); ok {
 		return info, nil
 	}
 	st, err := d.stat(name)
@@ -105,6 +105,18 @@ func (v *volume) Info() (backends.VolumeInfo, error) {
 		return backends.VolumeInfo{}, fmt.Errorf("cannot read properties of volume %q: %w", v.path, err)
 	}
 	return infoOf(v.name, v.path, &st), nil
+}
+
+// Inspect reads the header too.
+func (v *volume) Inspect() (backends.VolumeInfo, error) {
+	info, err := v.Info()
+	if err != nil {
+		return info, err
+	}
+	if err := newInspector().read(v.file, &info); err != nil {
+		return info, fmt.Errorf("cannot read the header of volume %q: %w", v.path, err)
+	}
+	return info, nil
 }
 
 // ShareGrowth gives up the part of the lock that keeps the size.

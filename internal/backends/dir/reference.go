@@ -1,0 +1,131 @@
+package dir
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/backends"
+	"storaged/internal/image"
+)
+
+// lookTimeout is how long a file that an image names may take to be found. A
+// local one takes microseconds; a server that does not answer, on which a guest
+// may have put the name, must not keep the pool from being read.
+const lookTimeout = 2 * time.Second
+
+// finder finds out which files images name. It opens none of them.
+type finder struct {
+	locate func(path string, otherwise backends.Reference) backends.Reference
+	known  map[string]backends.Reference // by path as named
+	stuck  bool                          // one was not found in time, and none is looked for any more
+}
+
+// references are the files that the header of an image in the directory names.
+func (f *finder) references(dir string, h image.Header) []backends.Reference {
+	var all []backends.Reference
+	if h.Backing != "" {
+		all = f.named(dir, h.Backing, false)
+	}
+	for _, name := range h.Data {
+		all = append(all, f.named(dir, name, true)...)
+	}
+	return bounded(all)
+}
+
+// maxNames bounds the names and paths of one image's references, bytes: they
+// have to fit a record, whatever the image says.
+const maxNames = 64 << 10
+
+func bounded(all []backends.Reference) []backends.Reference {
+	size := 0
+	for i, r := range all {
+		if size += len(r.Name) + len(r.Path); i == backends.MaxReferences || size > maxNames {
+			return all[:i]
+		}
+	}
+	return all
+}
+
+func (f *finder) named(dir, name string, data bool) []backends.Reference {
+	paths := image.Paths(name)
+	if name == image.Unnamed || len(paths) == 0 {
+		return []backends.Reference{{Name: backends.Escape(name), Data: data, Relative: name == image.Unnamed}}
+	}
+	var all []backends.Reference
+	for _, path := range paths {
+		relative := !filepath.IsAbs(path)
+		if relative {
+			path = dir + "/" + path // not joined: a name may lead through a link and back by ".."
+		}
+		r := f.find(path)
+		r.Name, r.Data, r.Relative = backends.Escape(name), data, relative
+		all = append(all, r)
+	}
+	return all
+}
+
+// find looks for the file once.
+func (f *finder) find(path string) backends.Reference {
+	r, ok := f.known[path]
+	if ok {
+		return r
+	}
+	r = backends.Reference{Path: text(filepath.Clean(path))}
+	if !f.stuck {
+		r = f.ask(path, r)
+	}
+	f.known[path] = r
+	return r
+}
+
+// ask waits for what a goroutine finds out, which ends with the helper at the
+// latest: nothing interrupts a system call that waits for a server.
+func (f *finder) ask(path string, otherwise backends.Reference) backends.Reference {
+	answer := make(chan backends.Reference, 1)
+	go func() { answer <- f.locate(path, otherwise) }()
+	late := time.NewTimer(lookTimeout)
+	defer late.Stop()
+	select {
+	case r := <-answer:
+		return r
+	case <-late.C:
+		f.stuck = true
+		return otherwise
+	}
+}
+
+// locate tells what the path leads to, as whoever opened it would get there.
+func locate(path string, r backends.Reference) backends.Reference {
+	fd := -1
+	err := retry(func() (err error) {
+		fd, err = unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return r
+	}
+	defer unix.Close(fd)
+	st, err := statx(fd, "", unix.AT_EMPTY_PATH)
+	if err != nil {
+		return r
+	}
+	info := infoOf("", "", &st)
+	r.Device, r.Inode, r.Birth = info.Device, info.Inode, info.Birth
+	buf := make([]byte, unix.PathMax)
+	if n, err := unix.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd), buf); err == nil {
+		r.Path = text(string(buf[:n]))
+	}
+	return r
+}
+
+// text is a path as a message can carry it.
+func text(path string) string {
+	if utf8.ValidString(path) && len(path) < unix.PathMax {
+		return path
+	}
+	return backends.Escape(path)
+}
