@@ -7,6 +7,7 @@ import (
 	"hash"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
 
@@ -45,6 +46,7 @@ type download struct {
 	length int64 // -1: up to the end
 	size   int64 // that the volume must have, -1 is any
 	sum    checksum
+	kept   *steady // the volume
 }
 
 func (w download) task() task {
@@ -78,6 +80,9 @@ func (w download) work(ctx context.Context, r *run) error {
 		return err
 	}
 	if w.length, err = w.extent(info.Size); err != nil {
+		return err
+	}
+	if w.kept, err = r.watch(ctx, v.File(), strconv.Quote(w.at.path)); err != nil {
 		return err
 	}
 	r.plan(moving("download", w.length))
@@ -133,7 +138,7 @@ func (w download) stream(ctx context.Context, r *run, v backends.Volume, f *outs
 	h := w.sum.hash()
 	did, err := diskio.Send(ctx, r.pacer, diskio.SendSpec{Src: v.File(), Off: w.off, Len: w.length, To: to, Hash: h})
 	r.report.Method, r.report.Bytes = diskio.MethodCopy, did.Bytes
-	if err == nil {
+	if err = w.kept.ended(err); err == nil {
 		err = w.sum.judgeMoved(r, did, h)
 	}
 	if err == nil {
@@ -150,7 +155,7 @@ func (w download) fill(ctx context.Context, r *run, v backends.Volume, f *os.Fil
 	h := w.sum.hash()
 	did, err := w.move(ctx, r, moved{v.File(), f, h})
 	r.report.Method, r.report.Bytes = diskio.MethodCopy, did.Bytes
-	if err != nil {
+	if err = w.kept.ended(err); err != nil {
 		return err
 	}
 	return w.sum.judgeMoved(r, did, h)

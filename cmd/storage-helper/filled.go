@@ -45,12 +45,12 @@ type filled struct {
 }
 
 func (w filled) work(ctx context.Context, r *run) error {
-	c, err := w.in.open(ctx, image.HeaderSize)
+	c, err := w.in.open(ctx, r, image.HeaderSize)
 	if err != nil {
 		return err
 	}
-	defer c.file.Close() // opened for reading
-	if err := w.in.checkPacking(c.head, true); err != nil {
+	defer c.close()
+	if err := firstOf(w.in.checkPacking(c.head, true), c.lock()); err != nil {
 		return err
 	}
 	header, err := w.in.checkHeader(c.head)

@@ -12,6 +12,8 @@ import (
 	"io"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/image"
@@ -98,6 +100,8 @@ func (s checksum) judge(r *run, sum []byte) error {
 type content struct {
 	intake
 	file   *outsideFile
+	locked *os.File       // the file with the locks of a reader, nil without
+	kept   *steady        // the file, nil if it is none
 	off    int64          // of the content in the file
 	bytes  int64          // of the content, -1 while not known
 	stream diskio.Content // nil: it is a file
@@ -116,12 +120,16 @@ const headBytes = 512
 // touching anything: its length and its beginning, wanted bytes or as much as
 // there is, and not less than headBytes of one that begins here. One of nothing is
 // refused.
-func (in intake) open(ctx context.Context, wanted int64) (*content, error) {
+func (in intake) open(ctx context.Context, r *run, wanted int64) (*content, error) {
 	f, err := in.from.open(ctx, false)
 	if err != nil {
 		return nil, err
 	}
 	c := &content{intake: in, file: f, bytes: in.length}
+	if err = c.watch(ctx, r); err != nil {
+		f.Close() // nothing was written
+		return nil, err
+	}
 	if in.skipped == 0 {
 		wanted = max(wanted, headBytes)
 	}
@@ -155,6 +163,33 @@ func (in intake) empty() error {
 	return &ipc.Error{
 		Code: string(record.Invalid), Offset: -1, Message: fmt.Sprintf("%s is empty; nothing was written", in.from),
 		Hint: "if a program was to write it, see whether that has failed",
+	}
+}
+
+// watch has the content fail if it comes from a file that is changed meanwhile.
+// A pipe or a socket cannot tell, nor can a device.
+func (c *content) watch(ctx context.Context, r *run) error {
+	st, err := c.file.stat()
+	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+		c.kept, err = r.watch(ctx, c.file.File, c.from.String())
+	}
+	return err
+}
+
+// lock refuses a file that somebody writes to who takes locks, and keeps such
+// people away until the end.
+func (c *content) lock() (err error) {
+	if c.kept != nil || c.from.form == "" {
+		c.locked, err = lockSource(c.file.File, c.from.path())
+	}
+	return err
+}
+
+// close gives up the source.
+func (c *content) close() {
+	c.file.Close() // opened for reading
+	if c.locked != nil {
+		c.locked.Close() // likewise
 	}
 }
 
@@ -204,6 +239,9 @@ func (c *content) put(ctx context.Context, r *run, to into) error {
 	did, err := c.move(ctx, r, to, h)
 	r.report.Method, r.report.Bytes = diskio.MethodCopy, did.Bytes
 	c.touched = did.Touched
+	if c.kept != nil {
+		err = c.kept.ended(err)
+	}
 	switch {
 	case errors.Is(err, diskio.ErrTooLong) && c.bytes < 0:
 		return tooLarge(to, "the content is longer")

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -107,10 +108,14 @@ func (w move) copy(ctx context.Context, r *run, v backends.Volume, source []byte
 	if err != nil {
 		return err
 	}
+	kept, err := r.watch(ctx, v.File(), strconv.Quote(w.from.path))
+	if err != nil {
+		return err
+	}
 	return r.create(ctx, w.to, commit, func(d backends.Draft) error {
 		did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{Dst: d.File(), Src: v.File(), Clean: true, Allocation: w.allocation, Reserved: true})
 		r.copied(did)
-		if err == nil {
+		if err = kept.ended(err); err == nil {
 			err = w.unchanged(v, source)
 		}
 		if err == nil {

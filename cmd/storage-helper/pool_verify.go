@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
 
@@ -64,8 +65,12 @@ func (w *poolVerification) read(ctx context.Context, planned backends.VolumeInfo
 	it = item(now)
 	w.run.pacer.Foresee(now.Size - expected)
 	expected = 0
+	kept, err := w.run.watch(ctx, v.File(), strconv.Quote(it.Path))
+	if err != nil {
+		return it, err
+	}
 	sum, err := diskio.Sum(ctx, w.run.pacer, v.File(), diskio.SumSpec{})
-	if err == nil {
+	if err = kept.ended(err); err == nil {
 		it.Checksum = record.ContentChecksum(record.SHA256, sum.Sum)
 		w.run.report.Bytes += sum.Bytes
 	}

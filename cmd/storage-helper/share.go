@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync"
 
 	"storaged/internal/backends"
@@ -19,12 +20,14 @@ func growing(p ipc.PlanPhase) ipc.PlanPhase {
 	return p
 }
 
-// sharing is a long read of a volume that others may grow meanwhile. The read is
-// of what the volume was when it began; what comes behind that is not missed.
+// sharing is a long read of a volume that others may grow meanwhile, and not
+// change otherwise. The read is of what the volume was when it began; what comes
+// behind that is not missed.
 type sharing struct {
 	run    *run
 	path   string
 	volume backends.Volume // opened with ReadShared
+	kept   *steady         // as it was when somebody was last inside
 	size   int64           // when it was last looked at, in bytes
 }
 
@@ -35,7 +38,11 @@ func (r *run) share(ctx context.Context, v backends.Volume, read func(ctx contex
 	if err != nil {
 		return err
 	}
-	s := &sharing{run: r, path: info.Path, volume: v, size: info.Size}
+	kept, err := r.watch(ctx, v.File(), strconv.Quote(info.Path))
+	if err != nil {
+		return err
+	}
+	s := &sharing{run: r, path: info.Path, volume: v, size: info.Size, kept: kept}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	over := make(chan struct{})
@@ -49,7 +56,7 @@ func (r *run) share(ctx context.Context, v backends.Volume, read func(ctx contex
 	err = read(ctx)
 	close(over)
 	host.Wait()
-	if broken != nil && err == nil {
+	if err = s.kept.ended(err); broken != nil && err == nil {
 		err = broken
 	}
 	if s.size > info.Size {
@@ -81,6 +88,9 @@ func (s *sharing) open(ctx context.Context) error {
 		return err
 	}
 	defer resume()
+	if err := s.kept.changed(); err != nil { // what comes now is the visitor's
+		return err
+	}
 	if err := s.volume.ShareGrowth(); err != nil {
 		return err
 	}
@@ -95,5 +105,8 @@ func (s *sharing) open(ctx context.Context) error {
 		err = fmt.Errorf("%q: %w", s.path, diskio.ErrShrunk)
 	}
 	s.size = size
+	if err == nil {
+		s.kept, err = s.run.watch(ctx, s.volume.File(), s.kept.name)
+	}
 	return err
 }

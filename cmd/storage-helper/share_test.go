@@ -107,9 +107,10 @@ func TestJobCloneFailsWhenItsSourceWasDeletedOrCut(t *testing.T) {
 	for what, c := range map[string]struct {
 		do   func(path string) error
 		code record.Code
+		exit int
 	}{
-		"deleted": {os.Remove, record.FailedCode},
-		"cut":     {func(path string) error { return os.Truncate(path, mib) }, record.IO},
+		"deleted": {os.Remove, record.FailedCode, record.ExitFailed},
+		"cut":     {func(path string) error { return os.Truncate(path, mib) }, record.Changed, record.ExitBusy},
 	} {
 		t.Run(what, func(t *testing.T) {
 			j := startClone(t, 8*mib)
@@ -117,7 +118,7 @@ func TestJobCloneFailsWhenItsSourceWasDeletedOrCut(t *testing.T) {
 			id, _ := called(j.daemon, j.moving())
 			must(t, c.do(j.source()))
 			j.say(ipc.WindowAck{ID: id})
-			report := j.result(record.ExitFailed)
+			report := j.result(c.exit)
 			if report.Error.Code != string(c.code) || report.Rollback != string(record.RollbackDone) {
 				t.Errorf("%+v, rollback %s", report.Error, report.Rollback)
 			}

@@ -59,11 +59,11 @@ type upload struct {
 
 func (w upload) work(ctx context.Context, r *run) error {
 	// A header may become one with what is there already.
-	c, err := w.in.open(ctx, image.HeaderSize-w.off)
+	c, err := w.in.open(ctx, r, image.HeaderSize-w.off)
 	if err != nil {
 		return err
 	}
-	defer c.file.Close() // opened for reading
+	defer c.close()
 	err = r.inPlace(ctx, w.at, func(v backends.Volume) error {
 		to, err := w.admit(v, c)
 		if err != nil {
@@ -130,6 +130,9 @@ func (w upload) admit(v backends.Volume, c *content) (to into, err error) {
 	to = into{file: v.File(), off: w.off, room: info.Size - w.off, name: w.at.path}
 	err = firstOf(c.fits(to), otherThan(c.file, info))
 	if err = firstOf(err, w.in.checkPacking(c.head, w.off == 0)); err != nil {
+		return to, err
+	}
+	if err := c.lock(); err != nil { // not before it is known that it is not the volume, which we have locked
 		return to, err
 	}
 	head, err := overlaid(v.File(), w.off, c.head)

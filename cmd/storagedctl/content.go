@@ -28,6 +28,8 @@ func (t *tool) contentCommands() []*cli.Command {
 		{
 			Name: "upload", Usage: "write a file or a stream into a volume", ArgsUsage: "VOL FILE|-",
 			Description: "The volume keeps its size; what the content does not reach stays. Holes of a file cost no time.\n" +
+				"A FILE that another program writes to is refused, or if that is seen only by its size and times the upload\n" +
+				"fails; of what comes through a pipe nobody can tell.\n" +
 				"- is standard input, which ends with this command. --resume goes on where the last upload broke off;\n" +
 				"it needs the same content again, from its start. With --checksum, or if the first upload had one to\n" +
 				"hold, the whole is read back at the end.\n\n" +

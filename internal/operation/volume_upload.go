@@ -43,7 +43,8 @@ func (o *Upload) Task() Task {
 		Name:  "upload",
 		Usage: "write a content into a volume",
 		Description: "The volume keeps its size; what the content does not reach stays. Holes of a file are neither\n" +
-			"read nor written. A content that begins like an image of another format than the volume's is refused.",
+			"read nor written. A file that somebody writes to meanwhile is busy, or fails the upload in the end; a\n" +
+			"stream cannot tell. A content that begins like an image of another format than the volume's is refused.",
 		Example: "--target vm1.raw --source vm1.img --yes",
 		Flags: append(append(o.Volume.flags("target"), o.Content.flags()...),
 			bytes("offset", &o.Offset, "where in the volume the content begins: `SIZE`, default 0"),
