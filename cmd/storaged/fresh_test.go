@@ -1,8 +1,11 @@
 package main_test
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"storaged/internal/api"
@@ -136,4 +139,44 @@ func TestFreshAndJobsDoNotDisturbEachOther(t *testing.T) {
 	}
 	close(stop)
 	<-done
+}
+
+// Of refreshes that are asked for at once the first reads, and the next for all
+// who came too late for that.
+func TestRefreshesThatWaitShareOneReading(t *testing.T) {
+	gate := filepath.Join(t.TempDir(), "gate")
+	if err := syscall.Mkfifo(gate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	script := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = pool-refresh ] && read line < %s\nexec %s \"$@\"\n", gate, filepath.Join(bin, "storage-helper"))
+	helper := filepath.Join(t.TempDir(), "helper")
+	if err := os.WriteFile(helper, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("STORAGED_HELPER", helper)
+	h := newHost(t)
+	jobs := make([]api.Started, 8)
+	for i := range jobs {
+		var err error
+		jobs[i], err = h.client.RefreshPool(h.ctx(), api.Submit{Key: fmt.Sprint("key", i)}, "pool", api.JobOptions{})
+		h.must(err)
+	}
+	h.write("foreign", 4096)
+	for _, st := range jobs[:2] {
+		h.must(os.WriteFile(gate, []byte("go\n"), 0)) // waits for a reader
+		h.succeed(st, nil)
+	}
+	for i, st := range jobs {
+		j := h.succeed(st, nil)
+		if alone := i < 2; alone != (j.AnsweredBy == nil) || !alone && *j.AnsweredBy != jobs[1].Job.Number {
+			t.Errorf("refresh %d: %+v", i, j)
+		}
+		again, err := h.client.RefreshPool(h.ctx(), api.Submit{Key: fmt.Sprint("key", i)}, "pool", api.JobOptions{})
+		if err != nil || again.Job.ID != st.Job.ID {
+			t.Errorf("refresh %d under its key again is %+v, %v", i, again.Job, err)
+		}
+	}
+	if _, err := h.client.Volume(h.ctx(), "pool", "foreign"); err != nil {
+		t.Error(err)
+	}
 }

@@ -302,6 +302,9 @@ func endFields(s *session, j record.Job) []field {
 		}
 		fields = append(fields, field{"Retry of", text})
 	}
+	if j.AnsweredBy != nil {
+		fields = append(fields, field{"Answered by", fmt.Sprintf("job %d, which did the work of both", *j.AnsweredBy)})
+	}
 	fields = append(fields, resultFields(s, j.Result)...)
 	return append(fields, statsFields(s, j.Stats)...)
 }

@@ -125,6 +125,7 @@ func (f *fake) fill(j *record.Job) {
 	j.Progress = record.Progress{Unit: "bytes", Done: 5, Total: 10, Percent: ptr(34.2), RateBytes: 9, Bounded: true}
 	j.Estimate = record.Estimate{RemainingS: ptr(2.5), End: &now, EndEarly: &now, EndLate: &now, StalledSince: &now}
 	j.Started, j.Ended, j.Limit, j.RetryOf = &now, &now, ptr(int64(1<<20)), ptr(int64(400))
+	j.AnsweredBy = ptr(int64(401))
 	j.RetryFrom = &record.Resumable{Done: 3, Total: 10}
 	j.Resumed, j.Resumable = 2, &record.Resumable{Done: 5, Total: 10}
 	j.WaitingOn, j.Interruptible, j.PauseReasons = []record.Blocker{blocker}, []record.Mode{"Q"}, []string{"user"}

@@ -91,6 +91,9 @@ func (s *Service) jobRequest(sub api.Submit, w work, o api.JobOptions) (supervis
 	w.IfMatch = sub.IfMatch
 	r := w.request()
 	r.Moves = w.bound()
+	if w.Kind == record.PoolRefresh && w.IfMatch == 0 {
+		r.Same = string(w.Kind) + " " + w.Pool
+	}
 	r.Owner, r.Key, r.Digest, r.LockWait = sub.Caller.Owner, sub.Key, sub.Digest, sub.LockWait
 	r.Limit, r.Priority, r.Labels, r.OnFailure = o.Limit, o.Priority, o.Labels, o.OnFailure
 	if r.Priority == "" {

@@ -135,9 +135,10 @@ type Job struct {
 	OnFailure     OnFailure         `json:"on_failure"`
 	Rollback      Rollback          `json:"rollback"`
 	RetryOf       *int64            `json:"retry_of"`
-	RetryFrom     *Resumable        `json:"retry_from"` // checkpoint of that job from which this one is to go on; nil: from the start
-	Resumed       int               `json:"resumed"`    // how often it went on after an interruption
-	Resumable     *Resumable        `json:"resumable"`  // of an ended job: where a retry goes on; nil: at the start
+	AnsweredBy    *int64            `json:"answered_by"` // number of the job that did the work of this one too; nil: it did its own
+	RetryFrom     *Resumable        `json:"retry_from"`  // checkpoint of that job from which this one is to go on; nil: from the start
+	Resumed       int               `json:"resumed"`     // how often it went on after an interruption
+	Resumable     *Resumable        `json:"resumable"`   // of an ended job: where a retry goes on; nil: at the start
 	Warnings      []string          `json:"warnings"`
 	Error         *Error            `json:"error"`
 	Result        *Result           `json:"result"`

@@ -36,6 +36,7 @@ type Job struct {
 
 	Resume      record.Resume `json:"resume,omitempty"`      // what becomes of it when its helper is interrupted; empty: never
 	From        string        `json:"from,omitempty"`        // uuid of the job whose checkpoint it goes on from
+	Same        string        `json:"same,omitempty"`        // names the work, if one that begins may do that of others too
 	Anew        bool          `json:"anew,omitempty"`        // it must not go on, but begin at the start
 	Interrupted *time.Time    `json:"interrupted,omitempty"` // since when it has no helper and waits to go on
 }

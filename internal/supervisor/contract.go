@@ -54,6 +54,9 @@ type Request struct {
 	Resume    record.Resume
 	From      string            // uuid of the job whose checkpoint this one goes on from
 	RetryFrom *record.Resumable // how far that is
+	// Same names the work: of waiting jobs with the same name, one that begins does
+	// the work of all. Empty: nobody else's will do.
+	Same string
 
 	// Also is made durable together with the job, or neither is: its refusal
 	// is that of the request. It is a function for store.Store's Update; nil is

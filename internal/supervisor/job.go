@@ -45,6 +45,9 @@ type job struct {
 	verdict *verdict
 	noticed noticed
 	delayed record.Blocker // why it cannot start yet; zero: it can
+
+	answerer   *job   // which does the work of this one too; nil: none does
+	companions []*job // whose work this one does too
 }
 
 // shown is what others may see of a job. It is never changed.
@@ -343,6 +346,7 @@ func (j *job) end() stage {
 		}
 	}
 	crash.At(crash.Ended)
+	j.answerOthers()
 	j.dropCheckpoint()
 	j.observe() // first: who is told of the end finds it counted
 	j.s.forget(j)
@@ -462,6 +466,9 @@ func (j *job) conclude(r *store.Job) {
 	}
 	j.track.conclude(&r.Job)
 	r.Result = resultOf(j.run.report, r)
+	if v.answer != nil {
+		r.Result, r.AnsweredBy = v.answer.Result, &v.answer.Number
+	}
 	r.Resumable, r.Interrupted = j.resumable(v), nil
 	if v.err != nil && r.Resumable != nil {
 		r.Error = resumeHint(v.err, r.Number)

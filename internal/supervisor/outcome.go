@@ -6,6 +6,7 @@ import (
 
 	"storaged/internal/ipc"
 	"storaged/internal/record"
+	"storaged/internal/store"
 	"storaged/internal/supervisor/process"
 )
 
@@ -28,7 +29,8 @@ type verdict struct {
 	err      *record.Error
 	rollback record.Rollback
 	warnings []string
-	settle   bool // state is what to aim at; the settling helper has the last word
+	answer   *store.Job // of another job, that did the work of this one too; nil: none did
+	settle   bool       // state is what to aim at; the settling helper has the last word
 }
 
 // decide turns what is known of a helper's end into the job's end. A result

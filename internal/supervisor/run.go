@@ -60,7 +60,7 @@ func (r *running) fresh() {
 func (j *job) wait() stage {
 	deadline := newAlarm(j.patience())
 	defer deadline.Stop()
-	for j.verdict == nil {
+	for late := false; j.verdict == nil; {
 		select {
 		case <-j.grant:
 			if j.begins() {
@@ -69,19 +69,31 @@ func (j *job) wait() stage {
 		case a := <-j.asks:
 			j.answer(a)
 		case <-deadline.C:
-			select {
-			case <-j.grant: // it came in time, and both were there to be seen
-				if j.begins() {
-					return (*job).start
-				}
-			default:
-				j.verdict = j.tooLate()
-			}
+			late = true
 		case <-j.s.stopping:
 			return nil
 		}
+		if late && j.answerer == nil && j.verdict == nil { // else another is at its work already
+			if next := j.runOut(); next != nil {
+				return next
+			}
+		}
 	}
 	return j.over()
+}
+
+// runOut ends the waiting of a job whose time is up, unless its grant came in
+// time, and both were there to be seen.
+func (j *job) runOut() stage {
+	select {
+	case <-j.grant:
+		if j.begins() {
+			return (*job).start
+		}
+	default:
+		j.verdict = j.tooLate()
+	}
+	return nil
 }
 
 // patience is until when the job waits for its locks. One that had them before
@@ -132,6 +144,7 @@ func (j *job) start() stage {
 	case err == nil:
 		j.delayed = record.Blocker{}
 		crash.At(crash.Granted)
+		j.gather()
 		return (*job).launch
 	case errors.As(err, &refusal):
 		j.verdict = &verdict{state: record.Failed, err: refusal, rollback: record.RollbackNone}

@@ -16,9 +16,10 @@ const untold = "a signal from outside, which only the result tells"
 // A move that is not here is a bug of ours.
 var moves = map[record.State]map[record.State]string{
 	record.Queued: {
-		record.Starting: "locks and a place are granted",
-		record.Failed:   "the wait for locks was too long, the catalogue refused at the grant, or the daemon that had a client's file or stream for it is gone",
-		record.Canceled: "canceled while it waited",
+		record.Starting:  "locks and a place are granted",
+		record.Succeeded: "another job that began after this one was asked for has done the same work",
+		record.Failed:    "the wait for locks was too long, the catalogue refused at the grant, another job that did the same work failed, or the daemon that had a client's file or stream for it is gone",
+		record.Canceled:  "canceled while it waited",
 
 		record.RollingBack: "it was interrupted earlier, and is not to go on: another helper undoes what there is",
 	},
