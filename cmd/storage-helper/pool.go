@@ -157,7 +157,7 @@ func (p pool) change(ctx context.Context, r *run, name string, do func() error) 
 func (p pool) start(ctx context.Context, r *run, build bool) error {
 	steps := []func() error{func() error { return p.backend.Start(ctx, p.Pool) }}
 	phases := []ipc.PlanPhase{single("start"), scanning()}
-	if build {
+	if build && p.ID == (backends.PoolID{}) { // else what was there is to be found, not made
 		steps = append([]func() error{func() error { return p.build(ctx) }}, steps...)
 		phases = append([]ipc.PlanPhase{single("build")}, phases...)
 	}

@@ -5,8 +5,11 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/testenv"
 )
 
 // away moves the pool's directory somewhere else; back brings it back.
@@ -164,4 +167,28 @@ func TestNameOfAReplacedVolumeIsTaken(t *testing.T) {
 	if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.Origin != record.Found || v.Capacity != 2*mib {
 		t.Errorf("the volume is %+v (%v)", v, err)
 	}
+}
+
+// A file system that was mounted anew may lie on another device, and is the
+// pool's all the same.
+func TestPoolThatWasMountedAnewIsActiveAfterARefresh(t *testing.T) {
+	h := newHost(t)
+	image, others, at := testenv.Image(t, "ext4"), testenv.Image(t, "ext4"), t.TempDir()
+	testenv.MountImage(t, image, at)
+	t.Cleanup(func() { _ = unix.Unmount(at, unix.MNT_DETACH) }) // if it is there still
+	h.define("own", at)
+	h.succeed(h.client.CreateVolume(h.ctx(), api.Submit{}, "own", api.VolumeCreate{Name: "v", Capacity: mib}))
+	testenv.Unmount(t, at)
+	h.runs(record.ExitBusy, "is not the one", "pool", "refresh", "own")
+	elsewhere := t.TempDir()
+	testenv.MountImage(t, others, elsewhere) // on the loop device that has become free
+	defer testenv.Unmount(t, elsewhere)
+	testenv.MountImage(t, image, at)
+	defer testenv.Unmount(t, at)
+	h.runs(0, "", "pool", "refresh", "own")
+	v, err := h.client.Volume(h.ctx(), "own", "v")
+	if err != nil || v.Origin != record.Made {
+		t.Errorf("the volume is %+v (%v)", v, err)
+	}
+	h.runs(0, "", "vol", "wipe", "own/v", "--yes", "--accept-limits")
 }

@@ -202,6 +202,7 @@ func TestPoolOnWhoseFileSystemAnotherIsMountedIsUnreachable(t *testing.T) {
 	stop := func() { h.succeed(h.client.StopPool(ctx, api.Submit{}, "pool", api.PoolStop{})) }
 	stop()
 	testenv.MountImage(t, "", h.pool)
+	h.succeed(h.client.BuildPool(ctx, api.Submit{}, "pool", api.PoolBuild{}))
 	h.succeed(h.client.StartPool(ctx, api.Submit{}, "pool", api.JobOptions{}))
 	h.create("v", mib)
 
@@ -232,7 +233,18 @@ func TestPoolOnWhoseFileSystemAnotherIsMountedIsUnreachable(t *testing.T) {
 		t.Errorf("the catalogue has lost the volume: %v", err)
 	}
 	stop()
-	h.succeed(h.client.StartPool(ctx, api.Submit{}, "pool", api.JobOptions{})) // which is how it is accepted
+	st, err = h.client.StartPool(ctx, api.Submit{}, "pool", api.JobOptions{})
+	if j := h.end(st, err); j.State != record.Failed || j.Error.Code != record.WrongState || !strings.Contains(j.Error.Hint, "storagedctl pool build pool") {
+		t.Errorf("start: %s %+v", j.State, j.Error)
+	}
+	if _, err := h.client.Volume(ctx, "pool", "v"); err != nil {
+		t.Errorf("the catalogue has lost the volume: %v", err)
+	}
+	h.succeed(h.client.BuildPool(ctx, api.Submit{}, "pool", api.PoolBuild{})) // which is how it is accepted
+	h.succeed(h.client.StartPool(ctx, api.Submit{}, "pool", api.JobOptions{}))
+	if _, err := h.client.Volume(ctx, "pool", "v"); record.CodeOf(err) != record.NotFound {
+		t.Errorf("the volume is not in what was accepted: %v", err)
+	}
 }
 
 // A pool's directory that lies on a file system of its own is another one when

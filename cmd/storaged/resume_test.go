@@ -225,11 +225,18 @@ func (h *host) newBoot() {
 // newBootHost is newHost on a host that can be rebooted.
 func newBootHost(t *testing.T) *host {
 	t.Helper()
+	h := bootHost(t)
+	h.begin()
+	return h
+}
+
+// bootHost is a host that can be rebooted, before its daemon was started.
+func bootHost(t *testing.T) *host {
+	t.Helper()
 	testenv.Root(t)
 	dir := t.TempDir()
 	h := &host{t: t, dir: dir, bin: bin, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s"), boot: filepath.Join(dir, "boot_id")}
 	h.newBoot()
-	h.begin()
 	return h
 }
 

@@ -165,7 +165,7 @@ type Pool struct {
 // PoolID is the identity of a pool's target, by which a driver knows it from
 // what happens to be at its place: the directory below an absent mount, say. A
 // method that finds another, or none, gives an *AwayError (ErrReplaced, if it is
-// another) and touches nothing; Build and Start do not look.
+// another) and touches nothing; Build does not look.
 type PoolID struct {
 	Device uint64 // st_dev; 0: any, since a reboot may give it another number
 	Inode  uint64 // 0: any

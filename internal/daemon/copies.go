@@ -87,7 +87,7 @@ func (s *Service) troubles() []string {
 	if r := s.restored; r != nil {
 		out = append(out, restorationWarning(r)...)
 	}
-	return append(out, s.leftovers()...)
+	return append(append(out, s.unstarted()...), s.leftovers()...)
 }
 
 // restorationWarning tells of a restoration for as long as the damaged file is

@@ -97,6 +97,7 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 	defer func() { logged(log, "stopping jobs", bounded(s.jobs.Stop)) }()
 	s.startOwn(ctx, start)
 	defer beside(ctx, s.keepTidy)()
+	defer beside(ctx, s.keepStarting)()
 	return s.serve(ctx)
 }
 

@@ -145,8 +145,7 @@ func endPoolStart(k *keeper, tx *store.Tx, e end) error {
 	return k.endPool(tx, e, func(p *store.Pool) error {
 		if !e.ok() {
 			k.move(p, record.PoolInactive, whyNot(e.job))
-			e.unbuilt()
-			return nil
+			return e.unstarted(tx)
 		}
 		if info := e.report.Pool; info != nil && info.Path != "" {
 			if err := errors.Join(apart(tx, p, info.Path), single(tx, p, info)); err != nil {
@@ -159,11 +158,24 @@ func endPoolStart(k *keeper, tx *store.Tx, e end) error {
 	})
 }
 
-// unbuilt adds, to the error of a start that found no directory, what makes it.
-func (e end) unbuilt() {
-	if e.job.Code() == record.NotFound {
-		e.job.Error = e.job.Error.WithHint("storagedctl pool build %s, or mount what should be there", e.Pool)
+// unstarted adds, to the error of a start that did not find the pool's directory,
+// what to do. What it had when it was read last stays in the catalogue until
+// somebody accepts what is there now.
+func (e end) unstarted(tx *store.Tx) error {
+	switch f := e.job.Error; {
+	case e.job.Code() == record.NotFound:
+		e.job.Error = f.WithHint("storagedctl pool build %s, or mount what should be there", e.Pool)
+	case f != nil && lacks(f.Code, f.Path):
+		vols, err := tx.Volumes(e.Pool)
+		if err != nil {
+			return err
+		}
+		text := fmt.Sprintf("%s; the catalogue keeps its %s", f.Message, plural(len(vols), "volume"))
+		e.job.Error = f.WithHint("mount or bring back what belongs there, then storagedctl pool start %s; "+
+			"to take what is there now in its place: storagedctl pool build %s, then pool start", e.Pool, e.Pool)
+		e.job.Error.Message = text
 	}
+	return nil
 }
 
 // refuse turns a success into a failure: only the helper could resolve the

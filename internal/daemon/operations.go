@@ -51,6 +51,7 @@ func (w work) onPool() operation.Operation {
 	case record.PoolBuild:
 		return &operation.PoolBuild{OnPool: on, Overwrite: w.Overwrite}
 	case record.PoolStart:
+		on.PoolID = identity(lasting(w.PoolID))
 		return &operation.PoolStart{OnPool: on, Build: w.Build}
 	case record.PoolStop:
 		return &operation.PoolStop{OnPool: on}
@@ -68,9 +69,7 @@ func (w work) onPool() operation.Operation {
 		for _, id := range w.others {
 			o.Others = append(o.Others, identity(id))
 		}
-		id := w.PoolID
-		id.Device = 0 // of a pool that was started before a reboot, maybe
-		o.PoolID = identity(id)
+		o.PoolID = identity(lasting(w.PoolID))
 		return o
 	}
 	panic(fmt.Sprintf("internal error: no such kind of job: %q", w.Kind))
@@ -124,6 +123,13 @@ func (w work) download() operation.Operation {
 		o.Size = &o.Capacity // of other formats nobody here knows the file's
 	}
 	return o
+}
+
+// lasting is what of a pool's identity is the same after a reboot, or when its
+// file system was mounted anew.
+func lasting(id backends.PoolID) backends.PoolID {
+	id.Device = 0
+	return id
 }
 
 // identity is how a task is told of a pool that has been read before.

@@ -100,7 +100,7 @@ func (s *Service) noStrangers(ctx context.Context, w work) error {
 	if err != nil {
 		return err
 	}
-	w.PoolID.Device = 0 // it may be of before a reboot
+	w.PoolID = lasting(w.PoolID)
 	report, began, err := s.jobs.Query(ctx, "pool "+uuid.NewString(), (&operation.PoolRefresh{OnPool: operation.OnPool{Volume: w.volume()}}).Task().Argv())
 	var refusal *record.Error
 	switch {

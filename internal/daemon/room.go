@@ -192,6 +192,12 @@ func (s *Service) askSpace(ctx context.Context, p *store.Pool) (info *ipc.Pool, 
 		return nil, began, err
 	}
 	report, began, err := s.jobs.Query(ctx, fmt.Sprint("space ", p.UUID, time.Now().UnixNano()), (&operation.Space{Volume: w.volume()}).Task().Argv())
+	var refusal *record.Error
+	if errors.As(err, &refusal) {
+		if err := s.noteAbsence(&p.Pool, finding{began: began, err: refusal}); err != nil {
+			return nil, began, err
+		}
+	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return nil, began, errMute

@@ -213,6 +213,9 @@ func (w *work) locate(tx *store.Tx) error {
 			return err
 		}
 		*at.id = poolID(p)
+		if w.Kind == record.PoolRefresh && p.State == record.PoolUnreachable {
+			*at.id = lasting(*at.id) // what is mounted anew may get another device
+		}
 	}
 	return errors.Join(w.spare(tx), w.stay(tx))
 }

@@ -66,7 +66,8 @@ func (o *PoolStart) Task() Task {
 	return Task{
 		Name: "pool-start", Usage: "make the volumes of a pool reachable, and list them",
 		Example: "--type dir --target /var/lib/images --build",
-		Flags:   append(o.Volume.pool(), onOff("build", &o.Build, "make its storage before, unless it is there")),
+		Flags: append(o.Volume.pool(), identity("pool-id", &o.PoolID),
+			onOff("build", &o.Build, "make its storage before, unless it is there; not where --pool-id says that it has been")),
 	}
 }
 

@@ -140,10 +140,12 @@ func dirReplaced(r *rig) {
 	if after := r.tree(r.p.Target); after != before {
 		r.Errorf("before\n%s\nafter\n%s", before, after)
 	}
-	r.must(r.b.Start(ctx, r.p)) // which is how another directory is accepted
-	r.p.ID.Device = 0           // a reboot may change it
+	r.away(r.b.Start(ctx, r.p))
+	r.p.ID = backends.PoolID{} // which is how another directory is accepted
+	r.must(r.b.Start(ctx, r.p))
+	r.p.ID = backends.PoolID{Inode: info.ID.Inode, Stamp: info.ID.Stamp} // a reboot may change the device
 	r.must(os.RemoveAll(r.p.Target))
-	r.p.ID.Inode = info.ID.Inode
+	r.away(r.b.Start(ctx, r.p))
 	_, look := r.b.Look(ctx, r.p, "a")
 	for _, err := range []error{look, r.b.Remove(ctx, r.p, "a"), r.b.Delete(ctx, r.p, true)} { // nobody knows of a volume what became of it
 		r.away(err)

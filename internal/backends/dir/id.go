@@ -2,6 +2,7 @@ package dir
 
 import (
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -29,14 +30,17 @@ func (d *poolDir) id() (id backends.PoolID, err error) {
 // those with a uuid make of it, and by the time of birth of the directory. One
 // that was made in the same second as another can be told by the id alone (mkfs
 // knows but seconds), one of xfs by the time alone: its id is but the device.
-// Of NFS, FUSE and overlay the kernel has neither, or passes on what another
-// program says.
+// Of NFS the kernel has neither; its inode is the server's. Where the inode is
+// another after each mount, all that stays is the kind of file system.
 func stamp(fs *unix.Statfs_t, st *unix.Statx_t) string {
 	var uuid [2]int32
 	switch fs.Type {
 	case unix.EXT4_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC: // ext2 and ext3 have the number of ext4
 		uuid = fs.Fsid.Val
 	case unix.XFS_SUPER_MAGIC:
+	case unix.MSDOS_SUPER_MAGIC, unix.EXFAT_SUPER_MAGIC, unix.FUSE_SUPER_MAGIC, unix.OVERLAYFS_SUPER_MAGIC, unix.V9FS_MAGIC,
+		unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC:
+		return fmt.Sprintf("%s%x", passing, uint32(fs.Type))
 	default:
 		return ""
 	}
@@ -45,4 +49,17 @@ func stamp(fs *unix.Statfs_t, st *unix.Statx_t) string {
 		born = st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
 	}
 	return fmt.Sprintf("%08x%08x.%x", uint32(uuid[0]), uint32(uuid[1]), uint64(born))
+}
+
+// passing begins the stamp of a directory whose inode may be another after its
+// file system was mounted anew.
+const passing = "~"
+
+// knownAs reports whether the directory found is the one that is known. Without
+// a device it may have been mounted anew since.
+func knownAs(known, found backends.PoolID) bool {
+	if known.Device == 0 && strings.HasPrefix(found.Stamp, passing) {
+		known.Inode = 0
+	}
+	return known.Matches(found)
 }

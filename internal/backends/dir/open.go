@@ -51,14 +51,14 @@ func openKnown(p backends.Pool) (*poolDir, error) {
 		return nil, &backends.AwayError{Target: p.Target, Err: err}
 	}
 	id, err := d.id()
-	if err == nil && p.ID.Matches(id) {
+	if err == nil && knownAs(p.ID, id) {
 		return d, nil
 	}
 	d.Close() // opened for reading
 	if err != nil {
 		return nil, away(p, fmt.Errorf("cannot be looked at: %w", err))
 	}
-	return nil, away(p, fmt.Errorf("%w: another directory or file system is at its place, or its own is not mounted", backends.ErrReplaced))
+	return nil, away(p, fmt.Errorf("%w: another directory or file system is at its place, or its own is not mounted (device, inode and file system were %s, are %s)", backends.ErrReplaced, p.ID, id))
 }
 
 func away(p backends.Pool, why error) error {

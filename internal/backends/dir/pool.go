@@ -102,13 +102,13 @@ func syncParent(path string) error {
 	return nil
 }
 
-// Start makes sure that the directory is there and may be read and written. A
-// read-only file system is no reason to refuse: it may hold images to read.
+// Start makes sure that the directory is there, and is the one that is known, and
+// may be read and written. A read-only file system is no reason to refuse: it may hold images to read.
 func (Backend) Start(ctx context.Context, p backends.Pool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	d, err := openPool(p)
+	d, err := openKnown(p)
 	if err != nil {
 		return err
 	}
