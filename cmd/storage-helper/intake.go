@@ -238,7 +238,7 @@ func (c *content) put(ctx context.Context, r *run, to into) error {
 	h := c.sum.hash()
 	did, err := c.move(ctx, r, to, h)
 	r.report.Method, r.report.Bytes = diskio.MethodCopy, did.Bytes
-	c.touched = did.Touched
+	c.touched, r.report.Reach = did.Touched, did.Reach
 	if c.kept != nil {
 		err = c.kept.ended(err)
 	}

@@ -3,6 +3,7 @@ package main_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -10,8 +11,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
+	"storaged/internal/api"
 	"storaged/internal/record"
 	"storaged/internal/sparse"
 	"storaged/internal/testenv"
@@ -280,4 +283,110 @@ func TestTypesOfABody(t *testing.T) {
 		}
 	}
 	h.holds("v", 0, noise(2000), record.VolumeReady)
+}
+
+// canceled begins an upload and cancels it when some of it is there.
+func (h *host) canceled(args ...string) {
+	h.t.Helper()
+	p, in := h.piped(append([]string{"vol", "upload", "--yes", "--limit", "1M"}, args...)...)
+	go func() { _, _ = in.Write(noise(20 * mib)); in.Close() }() // it breaks off with the command
+	j := h.newest(record.VolumeUpload)
+	h.written(j.ID, mib)
+	h.must(p.Process.Signal(syscall.SIGINT))
+	if code := p.code(); code != record.ExitCanceled {
+		h.t.Fatalf("exit %d: %s", code, p.log.String())
+	}
+}
+
+// A volume is whole again when all is written that had been begun, though it is
+// not all of the volume, and though nobody goes on with the job that began it.
+func TestUploadThatIsDoneAgainMakesTheVolumeReady(t *testing.T) {
+	h := newHost(t)
+	content := noise(20 * mib)
+	file := filepath.Join(h.dir, "content")
+	h.must(os.WriteFile(file, content, 0o600))
+	for volume, fails := range map[string]func(v string){
+		"canceled-file": func(v string) { h.canceled("pool/"+v, file) },
+		"canceled-pipe": func(v string) { h.canceled("pool/"+v, "-") },
+		"wrong-checksum": func(v string) {
+			h.does(record.ExitMismatch, "has checksum", "vol", "upload", "pool/"+v, file, "--yes", "--checksum", "crc32c:00000000")
+		},
+		"wrong-checksum-of-a-stream": func(v string) {
+			if code, said := h.fed(file, "vol", "upload", "pool/"+v, "-", "--yes", "--checksum", "sha256:"+strings.Repeat("0", 64)); code != record.ExitMismatch {
+				t.Fatalf("exit %d: %s", code, said)
+			}
+		},
+		"broken-twice": func(v string) {
+			h.breakOff(v, api.VolumeUpload{Offset: 5 * mib}, noise(mib))
+			h.breakOff(v, api.VolumeUpload{}, noise(2*mib))
+		},
+	} {
+		h.create(volume, 40*mib)
+		fails(volume)
+		h.holds(volume, 0, nil, record.VolumeIncomplete)
+		if _, said, code := h.ctl("vol", "upload", "pool/"+volume, file, "--yes"); code != 0 || strings.Contains(said, "stays incomplete") {
+			t.Errorf("%s, then again: exit %d: %s", volume, code, said)
+		}
+		h.holds(volume, 0, append(bytes.Clone(content), make([]byte, 20*mib)...), record.VolumeReady)
+	}
+}
+
+// What was not written again stays incomplete, and the warning says what that is;
+// it may be made good by parts.
+func TestUploadThatCoversAPartLeavesTheRestIncomplete(t *testing.T) {
+	h := newHost(t)
+	h.create("v", 8*mib)
+	file := filepath.Join(h.dir, "content")
+	h.must(os.WriteFile(file, noise(mib), 0o600))
+	first := h.breakOff("v", api.VolumeUpload{}, noise(3*mib))
+	second := h.breakOff("v", api.VolumeUpload{Offset: 6 * mib}, noise(mib))
+	for _, c := range []struct {
+		offset, says string
+		by           int64
+	}{
+		{"2M", fmt.Sprintf("job %d had begun to change from byte 0 to %d,", first.Number, 2*mib), first.Number},
+		{"0", fmt.Sprintf("job %d had begun to change from byte %d to %d,", first.Number, mib, 2*mib), first.Number},
+		{"1M", fmt.Sprintf("job %d had begun to change from byte %d to %d,", second.Number, 6*mib, 7*mib), second.Number},
+	} {
+		h.does(0, c.says, "vol", "upload", "pool/v", file, "--yes", "--offset", c.offset)
+		if v := h.described("v"); v.State != record.VolumeIncomplete || v.Job == nil || *v.Job != c.by {
+			t.Errorf("then it is %s, by %v", v.State, v.Job)
+		}
+	}
+	h.does(0, "succeeded", "vol", "upload", "pool/v", file, "--yes", "--offset", "6M")
+	h.holds("v", 6*mib, noise(mib), record.VolumeReady)
+	h.breakOff("v", api.VolumeUpload{Offset: mib}, noise(mib)) // nothing is remembered of what was
+	h.does(0, "succeeded", "vol", "upload", "pool/v", file, "--yes", "--offset", "1M")
+	h.holds("v", mib, noise(mib), record.VolumeReady)
+}
+
+// Of an upload that was killed nobody knows how far it came: all of the content
+// may be begun, and of a stream all that there is room for.
+func TestUploadThatWasKilledMayHaveChangedAllOfItsContent(t *testing.T) {
+	h := newHost(t)
+	content := noise(4 * mib)
+	file := filepath.Join(h.dir, "content")
+	h.must(os.WriteFile(file, content, 0o600))
+	for volume, n := range map[string]*int64{"length-known": new(int64(4 * mib)), "length-unknown": nil} {
+		h.create(volume, 8*mib)
+		in, out := io.Pipe()
+		up := h.upload(h.ctx(), volume, in, api.VolumeUpload{Length: n})
+		_, err := out.Write(content[:2*mib])
+		h.must(err)
+		h.until(up.Job.ID, func(j record.Job) bool { return j.State == record.Running && j.Progress.Done > 0 })
+		j, err := h.client.Job(h.ctx(), up.Job.ID)
+		h.must(err)
+		h.must(syscall.Kill(j.Helper.PID, syscall.SIGKILL))
+		h.end(api.Started{Job: &j}, nil)
+		out.Close()
+		_, said, code := h.ctl("vol", "upload", "pool/"+volume, file, "--yes")
+		want := record.VolumeReady
+		if n == nil {
+			want = record.VolumeIncomplete
+		}
+		if code != 0 || (n == nil) != strings.Contains(said, fmt.Sprintf("job %d had begun to change from byte %d on", j.Number, 4*mib)) {
+			t.Errorf("%s: exit %d: %s", volume, code, said)
+		}
+		h.holds(volume, 0, content, want)
+	}
 }

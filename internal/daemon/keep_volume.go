@@ -188,7 +188,7 @@ func markVolume(k *keeper, tx *store.Tx, w work, j *store.Job) error {
 	if v.State != record.VolumeReady {
 		return tx.PutVolume(v) // the mark of an earlier job stays until one succeeds
 	}
-	v.State, v.Job, v.Observed = record.VolumeIncomplete, &j.Number, k.now()
+	v.State, v.Job, v.Begun, v.Observed = record.VolumeIncomplete, &j.Number, nil, k.now()
 	v.Generation++
 	return k.putVolume(tx, "volume.changing", v)
 }
@@ -235,14 +235,7 @@ func endInPlace(k *keeper, tx *store.Tx, e end) error {
 	capacity := v.Capacity
 	e.reformat(v)
 	k.observe(v, e)
-	switch {
-	case e.heals(v) || made(v, e.job) && e.untouched():
-		v.State, v.Job = record.VolumeReady, nil
-	case e.ok() && v.Job != nil:
-		e.job.Warnings = append(slices.Clone(e.job.Warnings), fmt.Sprintf("the volume stays incomplete: job %d had begun to change more of it", *v.Job))
-	case !e.ok() && !e.untouched() && e.job.Rollback == record.RollbackNone:
-		e.job.Rollback = record.RollbackKept // who settled it cannot know that something was written
-	}
+	e.mark(v)
 	v.Promised = e.promised(v, capacity)
 	v.Generation++
 	k.recordSum(v, e)
@@ -250,6 +243,34 @@ func endInPlace(k *keeper, tx *store.Tx, e end) error {
 		return err
 	}
 	return k.provision(tx, v.Pool, v.Capacity-capacity)
+}
+
+// mark says what the content is now: ready, or what of it is not complete.
+func (e end) mark(v *store.Volume) {
+	switch {
+	case e.heals(v) || made(v, e.job) && e.untouched():
+		v.State, v.Job, v.Begun = record.VolumeReady, nil, nil
+	case e.ok() && v.State != record.VolumeReady:
+		if e.Kind == record.VolumeUpload {
+			v.Begun = e.rest(v)
+		}
+		first := begun(v)[0]
+		v.Job = &first.Job
+		e.job.Warnings = append(slices.Clone(e.job.Warnings), incomplete(first))
+	case !e.ok() && !e.untouched():
+		begin(v, e)
+		if e.job.Rollback == record.RollbackNone {
+			e.job.Rollback = record.RollbackKept // who settled it cannot know that something was written
+		}
+	}
+}
+
+// rest is what stays incomplete of a volume behind an upload that succeeded.
+func (e end) rest(v *store.Volume) []store.Begun {
+	if e.report == nil || e.report.Volume == nil {
+		return begun(v)
+	}
+	return without(begun(v), e.changed())
 }
 
 // reformat takes over what the job has made of the volume's format. What was
@@ -292,14 +313,11 @@ func (e end) heals(v *store.Volume) bool {
 }
 
 // replaced reports whether an upload has written all that was wrong with the
-// volume: everything, by itself or together with those that it is the rest of, or
-// the rest of what the job that marked it had begun.
+// volume: by itself or together with those that it is the rest of, or the rest of
+// what the job that marked it had begun.
 func (e end) replaced(v *store.Volume) bool {
-	if e.Kind != record.VolumeUpload || e.report == nil || e.report.Volume == nil {
-		return false
-	}
-	return e.Continues != 0 && v.Job != nil && *v.Job == e.Continues ||
-		!e.partial() && e.Offset+e.report.Bytes == e.report.Volume.Size
+	return e.Kind == record.VolumeUpload &&
+		(e.Continues != 0 && v.Job != nil && *v.Job == e.Continues || len(e.rest(v)) == 0)
 }
 
 // untouched reports whether a job that did not succeed left the content as it

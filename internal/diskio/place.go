@@ -30,6 +30,17 @@ type PlaceStats struct {
 	Bytes   int64  // of the content, from its start and without a gap: there and durable
 	CRC32C  uint32 // of those
 	Touched bool   // the target has changed, or may have, also where Bytes is 0
+	Reach   int64  // bytes of the content behind which the target has not changed for certain
+}
+
+// reach is how far a content has come, also in parts that are not complete.
+type reach struct{ atomic.Int64 }
+
+// raise counts what lies before end.
+func (r *reach) raise(end int64) {
+	for at := r.Load(); at < end && !r.CompareAndSwap(at, end); {
+		at = r.Load()
+	}
 }
 
 // add adds the next n bytes.
@@ -60,10 +71,10 @@ func Place(ctx context.Context, p *Pacer, spec PlaceSpec) (PlaceStats, error) {
 	err = c.run(ctx)
 	touched := holes.touched.Load() || p.Counts().Written > before
 	if err != nil && !c.Keep {
-		return PlaceStats{Touched: touched}, err
+		return PlaceStats{Touched: touched, Reach: c.reach.Load()}, err
 	}
 	stats, err := concludePlaced(ctx, c.flusher, err, func() PlaceStats { return PlaceStats{Bytes: c.ledger.whole, CRC32C: c.ledger.crc} })
-	stats.Touched = touched
+	stats.Touched, stats.Reach = touched, c.reach.Load()
 	return stats, err
 }
 
@@ -96,6 +107,7 @@ type placing struct {
 	holes   *holeMaker
 	flusher *flusher
 	ledger  ledger
+	reach   reach
 }
 
 // measure finds how much of the source is data, for an honest total.
@@ -125,6 +137,7 @@ func (c *placing) run(ctx context.Context) error {
 // extent makes a hole, or else visits it as data, which reads as zeros.
 func (c *placing) extent(ctx context.Context, x extent, visit func(extent) error) error {
 	if x.hole {
+		c.reach.raise(x.off + x.len - c.SrcOff)
 		made, err := c.holes.make(ctx, extent{off: x.off - c.SrcOff + c.DstOff, len: x.len})
 		if err != nil {
 			return err
@@ -144,6 +157,7 @@ func (c *placing) move(ctx context.Context, buf []byte, off int64) (Moved, error
 	if err := readFull(c.Src, buf, off); err != nil {
 		return Moved{}, err
 	}
+	c.reach.raise(off + int64(len(buf)) - c.SrcOff)
 	m, err := place(ctx, c.flusher, c.holesIn(), buf, off-c.SrcOff+c.DstOff)
 	m.Read = int64(len(buf))
 	if err == nil {

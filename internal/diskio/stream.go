@@ -66,7 +66,7 @@ func Receive(ctx context.Context, p *Pacer, spec ReceiveSpec) (PlaceStats, error
 	err = r.run(ctx)
 	touched := holes.touched.Load() || p.Counts().Written > before
 	stats, err := concludePlaced(ctx, r.flusher, err, func() PlaceStats { return r.stats })
-	stats.Touched = touched
+	stats.Touched, stats.Reach = touched, r.reach
 	return stats, err
 }
 
@@ -77,6 +77,7 @@ type receiving struct {
 	flusher *flusher
 	buf     []byte
 	stats   PlaceStats
+	reach   int64 // as in PlaceStats
 }
 
 func (r *receiving) run(ctx context.Context) error {
@@ -107,6 +108,7 @@ func (r *receiving) run(ctx context.Context) error {
 
 // hole makes one, or writes zeros where there cannot be one.
 func (r *receiving) hole(ctx context.Context, n int64) error {
+	r.reach = r.stats.Bytes + n
 	made, err := r.holes.make(ctx, extent{off: r.Off + r.stats.Bytes, len: n})
 	if err != nil {
 		return err
@@ -178,6 +180,7 @@ func (r *receiving) write(ctx context.Context, buf []byte) error {
 		if err != nil {
 			return err
 		}
+		r.reach = r.stats.Bytes + n
 		m, err := place(ctx, r.flusher, holes, buf[:n], r.Off+r.stats.Bytes)
 		r.p.Finished(m)
 		if err != nil {

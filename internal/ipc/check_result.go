@@ -49,7 +49,7 @@ func (s Summary) checkFigures() error {
 			return err
 		}
 	}
-	return cmp.Or(notNegative("passes", int64(s.Passes)), notNegative("bytes", s.Bytes),
+	return cmp.Or(notNegative("passes", int64(s.Passes)), notNegative("bytes", s.Bytes), notNegative("reach", s.Reach),
 		notNegative("read", s.Read), notNegative("written", s.Written), notNegative("holes", s.Holes),
 		notNegative("item_count", int64(s.ItemCount)))
 }

@@ -47,7 +47,7 @@ func samples() []Message {
 			Outcome: Failed, Untouched: true, Resumable: true, Rollback: "done", Error: failure, Volume: &item,
 			Pool:   &Pool{Target: "/q", Path: "/p", Device: 2049, Inode: 2, Stamp: "2b99", Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"},
 			Pools:  []Pool{{Target: "/q", Path: "/p", Device: 2049, Inode: 2, Stamp: "2b99", Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"}},
-			Method: "reflink", Algorithm: "zero", Passes: 1, Bytes: 2, Checked: true, Verified: true,
+			Method: "reflink", Algorithm: "zero", Passes: 1, Bytes: 2, Reach: 7, Checked: true, Verified: true,
 			Limits: []string{"an SSD keeps copies"}, Device: "/dev/loop0", Checksum: "sha256:" + testDigest,
 			Read: 3, Written: 4, Holes: 5, Phases: []Spent{{Name: "copy", NS: 6}}, Warnings: []string{"slow"}, ItemCount: 7,
 		},

@@ -30,6 +30,7 @@ type Summary struct {
 	Algorithm string   `msgpack:"algorithm"`
 	Passes    int      `msgpack:"passes"`
 	Bytes     int64    `msgpack:"bytes"`
+	Reach     int64    `msgpack:"reach"`   // bytes of a content that has not come to its end, behind which nothing was changed; 0: not known
 	Checked   bool     `msgpack:"checked"` // a verification was asked for
 	Verified  bool     `msgpack:"verified"`
 	Limits    []string `msgpack:"limits"`

@@ -90,6 +90,9 @@ type Volume struct {
 	// place, done or not; 0: none did, or it is not known. It tells who may go on
 	// with what he began.
 	Writer int64 `json:"writer,omitempty"`
+	// Begun are the parts of a volume that is incomplete which jobs have begun to
+	// change and not completed. None: it may be all of it.
+	Begun []Begun `json:"begun,omitempty"`
 	// ChangeNS is when the file was last changed (ctime), as last observed, and
 	// SummedNS the same when its checksum was recorded; 0: not known.
 	ChangeNS int64 `json:"change_ns,omitempty"`
@@ -109,6 +112,13 @@ type Reference struct {
 	Device   uint64 `json:"device,omitempty"`
 	Inode    uint64 `json:"inode,omitempty"` // 0: it was not there, or could not be looked at
 	BirthNS  int64  `json:"birth_ns,omitempty"`
+}
+
+// Begun is a part of a volume that a job has begun to change and not completed.
+type Begun struct {
+	Job  int64 `json:"job"`
+	From int64 `json:"from"` // bytes
+	To   int64 `json:"to"`   // behind the last; math.MaxInt64 is the end of the volume
 }
 
 // HistoryDeciles is into how many parts of a job's work its history falls.
