@@ -3,7 +3,6 @@ package daemon
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -28,7 +27,7 @@ func (e ends) JobEnded(o supervisor.Observation) {
 	j := &o.Job
 	words := []any{
 		"job", j.Number, "kind", j.Kind, "object", j.Subject(), "outcome", j.State, "owner", nameOf(&j.Owner),
-		"took", quantity.FormatDuration(time.Duration(j.ElapsedS * float64(time.Second))),
+		"took", quantity.FormatDuration(quantity.Seconds(j.ElapsedS)),
 	}
 	if j.State == record.Canceled && j.CanceledBy != nil {
 		words = append(words, "canceled_by", nameOf(j.CanceledBy))

@@ -147,6 +147,7 @@ func TestFormatDuration(t *testing.T) {
 		0: "0 s", 100 * time.Microsecond: "<1 ms", 12 * time.Millisecond: "12 ms", 949 * time.Millisecond: "949 ms", 950 * time.Millisecond: "0.9 s", 2800 * time.Millisecond: "2.8 s", 9940 * time.Millisecond: "9.9 s", 9960 * time.Millisecond: "10 s",
 		45 * time.Second: "45 s", 125 * time.Second: "2 min 5 s", 2 * time.Minute: "2 min", 59*time.Second + 600*time.Millisecond: "1 min",
 		4340 * time.Second: "1 h 12 min", 76 * time.Hour: "3 d 4 h", -3 * time.Second: "-3.0 s",
+		longest: "36500 d", longest + 1: "over 100 years", math.MaxInt64: "over 100 years",
 	} {
 		if got := FormatDuration(d); got != want {
 			t.Errorf("FormatDuration(%v) = %q, want %q", d, got, want)

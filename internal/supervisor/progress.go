@@ -259,8 +259,7 @@ func (t *tracker) nextWindow(m record.Mode) *time.Time {
 		return nil
 	}
 	left := float64(max(0, t.opens-p.Done)) / float64(p.RateBytes)
-	at := now.Add(time.Duration(left * float64(time.Second))).UTC()
-	return &at
+	return estimate.After(now.UTC(), left)
 }
 
 // conclude writes what is kept of an ended job.

@@ -387,8 +387,21 @@ func (e *Estimator) Progress(now time.Time) record.Progress {
 	return out
 }
 
-// Estimate is when the job will end. A paused job has time left but no end; a
-// stalled one has neither.
+// horizon is how far ahead an end is told. What is farther is no end that anybody
+// waits for, and soon none that a clock can tell.
+const horizon = 100 * 365 * 24 * time.Hour
+
+// After is the time in so many seconds, nil if that is beyond the horizon.
+func After(now time.Time, seconds float64) *time.Time {
+	if !(seconds <= horizon.Seconds()) { // not a number neither
+		return nil
+	}
+	at := now.Add(time.Duration(seconds * float64(time.Second)))
+	return &at
+}
+
+// Estimate is when the job will end. A paused job has time left but no end, as
+// has one whose end is beyond the horizon; a stalled one has neither.
 func (e *Estimator) Estimate(now time.Time) record.Estimate {
 	var out record.Estimate
 	if since, yes := e.stalled(now); yes {
@@ -397,11 +410,11 @@ func (e *Estimator) Estimate(now time.Time) record.Estimate {
 		return out
 	}
 	left, ok := e.remaining(now)
-	if !ok {
+	if !ok || math.IsInf(left, 1) {
 		e.published = nil
 		return out
 	}
-	if e.since != nil {
+	if e.since != nil || After(now, left) == nil {
 		e.published = nil
 		out.RemainingS = &left
 		return out
@@ -413,7 +426,7 @@ func (e *Estimator) Estimate(now time.Time) record.Estimate {
 
 // publish moves the end told when it is wrong by more than people care about.
 func (e *Estimator) publish(now time.Time, left float64) {
-	end := now.Add(time.Duration(left * float64(time.Second)))
+	end := *After(now, left)
 	tolerance := max(min(endMove.Seconds(), endMoveLast*left), endMoveShare*left)
 	if e.published == nil || end.Sub(*e.published).Abs().Seconds() > tolerance {
 		e.published = &end
@@ -425,7 +438,5 @@ func (e *Estimator) tell(out *record.Estimate, now time.Time) {
 	left := max(e.published.Sub(now).Seconds(), 0)
 	early, late := e.prior.band(int(deciles * e.at / e.before(len(e.phases))))
 	end := *e.published
-	first := now.Add(time.Duration(left * early * float64(time.Second)))
-	last := now.Add(time.Duration(left * late * float64(time.Second)))
-	out.RemainingS, out.End, out.EndEarly, out.EndLate = &left, &end, &first, &last
+	out.RemainingS, out.End, out.EndEarly, out.EndLate = &left, &end, After(now, left*early), After(now, left*late)
 }

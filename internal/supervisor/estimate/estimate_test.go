@@ -124,6 +124,24 @@ func TestLimitIsKnownAtOnce(t *testing.T) {
 	j.near("remaining without limit", j.e.Estimate(j.now).RemainingS, 78, 0.01)
 }
 
+// At a byte per second a TiB takes longer than a clock can tell.
+func TestEndBeyondTheHorizonIsNone(t *testing.T) {
+	j := start(t, 16<<40, Prior{})
+	j.run(3, 1<<20)
+	one := int64(1)
+	j.e.Limit(j.now, &one)
+	est := j.e.Estimate(j.now)
+	j.near("remaining", est.RemainingS, 16<<40, 0.01)
+	if est.End != nil || est.EndEarly != nil || est.EndLate != nil || est.StalledSince != nil {
+		t.Errorf("it ends %v, between %v and %v", est.End, est.EndEarly, est.EndLate)
+	}
+	for seconds, told := range map[float64]bool{60: true, horizon.Seconds(): true, horizon.Seconds() + 1: false, math.Inf(1): false, math.NaN(): false} {
+		if at := After(j.now, seconds); told != (at != nil) {
+			t.Errorf("in %v seconds it is %v", seconds, at)
+		}
+	}
+}
+
 func TestStalledJobHasNoEnd(t *testing.T) {
 	j := start(t, 1000, Prior{})
 	j.run(20, 10)
