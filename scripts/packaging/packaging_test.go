@@ -104,6 +104,8 @@ func TestPackages(t *testing.T) {
 		}
 	})
 	t.Run("rpm", func(t *testing.T) { rpmLives(t, only(t, dir+"/*.rpm"), only(t, upgrade+"/*.rpm")) })
+	t.Run("into an image", func(t *testing.T) { intoAnImage(t, only(t, dir+"/*.deb"), only(t, upgrade+"/*.deb")) })
+	t.Run("from the old name", func(t *testing.T) { fromTheOldName(t, only(t, dir+"/*.deb")) })
 	t.Run("under systemd", func(t *testing.T) {
 		t.Parallel()
 		underSystemd(t, only(t, dir+"/*.deb"), only(t, upgrade+"/*.deb"))

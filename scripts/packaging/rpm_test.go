@@ -13,32 +13,42 @@ import (
 )
 
 // throwaway is a root that is gone with the test. What is written to it lies in
-// memory, over the container's. Its systemctl notes what it is told, in the file
-// systemctl.
+// memory, over the container's.
 type throwaway struct {
 	t   *testing.T
 	dir string
 }
 
+// newThrowaway is as a root of which an image is made: no systemd runs in it, and
+// no /proc is mounted.
 func newThrowaway(t *testing.T) throwaway {
 	t.Helper()
 	testenv.Root(t)
-	testenv.Tool(t, "rpm")
 	top := t.TempDir()
 	r := throwaway{t, filepath.Join(top, "root")}
-	mount := func(what, kind, dir, options string) {
-		err := unix.Mount(what, dir, kind, 0, options)
-		testenv.Need(t, "mounts of "+kind, err == nil)
-		t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-	}
-	mount("tmpfs", "tmpfs", top, "")
+	r.mount("tmpfs", top, "")
 	for _, dir := range []string{"upper", "work", "root"} {
 		if err := os.Mkdir(filepath.Join(top, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	mount("overlay", "overlay", r.dir, "lowerdir="+base(t)+",upperdir="+top+"/upper,workdir="+top+"/work")
-	mount("proc", "proc", r.dir+"/proc", "")
+	r.mount("overlay", r.dir, "lowerdir="+base(t)+",upperdir="+top+"/upper,workdir="+top+"/work")
+	return r
+}
+
+func (r throwaway) mount(kind, dir, options string) {
+	r.t.Helper()
+	err := unix.Mount(kind, dir, kind, 0, options)
+	testenv.Need(r.t, "mounts of "+kind, err == nil)
+	r.t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+}
+
+// withSystemctl is one in which systemd seems to run: its systemctl notes what it
+// is told, in the file systemctl.
+func withSystemctl(t *testing.T) throwaway {
+	t.Helper()
+	r := newThrowaway(t)
+	r.mount("proc", r.dir+"/proc", "")
 	r.sh(`rm -f /usr/bin/systemctl
 		printf '#!/bin/sh\necho "$*" >>/systemctl\n' >/usr/bin/systemctl
 		chmod 755 /usr/bin/systemctl
@@ -79,7 +89,8 @@ func (r throwaway) told(what string, want ...string) {
 // of systemd it sees systemctl alone.
 func rpmLives(t *testing.T, first, second string) {
 	t.Parallel()
-	r := newThrowaway(t)
+	testenv.Tool(t, "rpm")
+	r := withSystemctl(t)
 	const alone = "--nodeps" // rpm knows no other package of the root
 	r.rpm("--install", alone, first)
 	if out := r.rpm("--verify", alone, "storaged"); out != "" {
@@ -95,7 +106,7 @@ func rpmLives(t *testing.T, first, second string) {
 		t.Errorf("there are\n%s\nnot\n%s", got, want)
 	}
 	const units = "storaged.socket storaged-ro.socket"
-	r.told("an installation", "daemon-reload", "enable storaged.service "+units, "start "+units)
+	r.told("an installation", "enable storaged.service "+units, "daemon-reload", "start "+units)
 
 	r.sh("echo '# mine' >>/etc/storaged/storaged.toml; touch /var/lib/storaged/storaged.db")
 	r.rpm("--upgrade", alone, second)
@@ -110,7 +121,7 @@ func rpmLives(t *testing.T, first, second string) {
 	if left := r.rpm("--query", "--all"); left != "" {
 		t.Errorf("installed still: %s", left)
 	}
-	r.told("a removal", interrupt, "--no-reload disable --now "+units+" storaged.service", "daemon-reload")
+	r.told("a removal", interrupt, "stop "+units+" storaged.service", "--no-reload disable "+units+" storaged.service", "daemon-reload")
 	r.sh(`test ! -e /usr/sbin/storaged && test ! -e /usr/lib/systemd/system/storaged.service
 		test -e /var/lib/storaged/storaged.db && grep -q '# mine' /etc/storaged/storaged.toml.rpmsave`)
 }
