@@ -37,6 +37,7 @@ func buildClone(o *operation.Clone) (task, error) {
 		makes:   to.path,
 		reads:   from.path,
 		writes:  to.path,
+		copies:  &from,
 		changes: []pool{to.in()},
 		work:    w.work,
 	}, nil

@@ -31,6 +31,7 @@ func buildDelete(o *operation.Delete) (task, error) {
 		ask:     fmt.Sprintf("%q (%s) will be deleted", at.path, length(at.path)),
 		reads:   at.path,
 		writes:  at.path,
+		spares:  &at,
 		changes: []pool{at.in()},
 		work:    w.work,
 	}, nil

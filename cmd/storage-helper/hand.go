@@ -42,6 +42,9 @@ type handOptions struct {
 
 // runByHand runs a task for a person. Its error is the task's.
 func runByHand(t task, o handOptions) error {
+	if err := beside(context.Background(), t); err != nil {
+		return err
+	}
 	if err := consent(t, o); err != nil {
 		return err
 	}

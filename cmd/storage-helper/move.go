@@ -36,6 +36,8 @@ func buildMove(o *operation.Move) (task, error) {
 		makes:   to.path,
 		reads:   from.path,
 		writes:  to.path,
+		spares:  &from,
+		copies:  &from,
 		changes: []pool{to.in(), from.in()},
 		work:    w.work,
 	}, nil

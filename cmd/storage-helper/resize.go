@@ -35,6 +35,7 @@ func buildResize(o *operation.Resize) (task, error) {
 		work:    w.work,
 	}
 	if w.spec.Shrink {
+		t.spares = &at
 		t.ask = fmt.Sprintf("%q (%s) will lose what lies behind %s", at.path, length(at.path), quantity.FormatExact(capacity))
 	}
 	return t, nil

@@ -31,6 +31,8 @@ type task struct {
 	settles bool   // it ends what another run began, and is not canceled itself
 	resumes bool   // it goes on where an earlier run of the job was interrupted
 	changes []pool // whose figures are told in its end: it may have changed them
+	spares  *place // a volume that is destroyed, unless an image needs it
+	copies  *place // a volume that goes to makes, and may lack there what it needs
 	work    func(ctx context.Context, r *run) error
 }
 

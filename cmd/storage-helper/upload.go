@@ -43,6 +43,7 @@ func buildUpload(o *operation.Upload) (task, error) {
 		ask:     fmt.Sprintf("the content of %q (%s) will be overwritten", at.path, length(at.path)),
 		reads:   in.from.path(),
 		writes:  at.path,
+		spares:  &at,
 		changes: []pool{at.in()},
 		work:    w.work,
 	}, nil

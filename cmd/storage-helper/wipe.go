@@ -31,6 +31,7 @@ func buildWipe(o *operation.Wipe) (task, error) {
 		ask:     fmt.Sprintf("the whole content of %q (%s) will be overwritten", at.path, length(at.path)),
 		reads:   at.path,
 		writes:  at.path,
+		spares:  &at,
 		changes: []pool{at.in()},
 		work:    w.work,
 	}, nil
