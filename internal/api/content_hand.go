@@ -67,7 +67,7 @@ func (c *call) handRequest() (start func(Submit, *os.File) (Started, error), s S
 	if fd, err := c.flag01("fd"); err != nil || !fd {
 		return nil, s, firstError(err, record.Errorf(record.Invalid, "a POST to a content hands over a descriptor: fd=1"))
 	}
-	if s, err = c.submit(nil); err != nil {
+	if s, err = c.submit(c.query()); err != nil {
 		return nil, s, err
 	}
 	offset, length, err := c.part()

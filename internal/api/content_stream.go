@@ -150,7 +150,7 @@ func putContent(c *call) error {
 	if err := c.bodyPlace(form, &r); err != nil {
 		return err
 	}
-	s, err := c.submit([]byte(form + " " + c.r.Header.Get("Content-Range")))
+	s, err := c.submit(form, c.r.Header.Get("Content-Range"), c.query())
 	if err != nil {
 		return err
 	}
@@ -254,7 +254,7 @@ func getContent(c *call) error {
 		}
 		r.Offset, r.Length = asked.off, &asked.len
 	}
-	s, err := c.submit([]byte(form + " " + c.r.Header.Get("Range")))
+	s, err := c.submit(form, c.r.Header.Get("Range"), c.query())
 	if err != nil {
 		return err
 	}

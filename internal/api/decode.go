@@ -32,33 +32,40 @@ func request[T any, P interface {
 	*T
 	checker
 }](c *call) (T, Submit, error) {
-	r, body, err := decode[T, P](c)
+	r, err := decode[T, P](c)
 	if err != nil {
 		return r, Submit{}, err
 	}
-	s, err := c.submit(body)
+	s, err := c.submit(filled(r), c.query())
 	return r, s, err
+}
+
+// filled gives a request with its defaults.
+func filled[T any](r T) T {
+	if f, ok := any(&r).(interface{ Fill() }); ok {
+		f.Fill()
+	}
+	return r
 }
 
 // decode reads a request's body into T, strictly: one JSON document of the
 // type, exactly as it is named, each field once, no number below zero. An
-// empty body is the empty document where T has nothing that must be there. It
-// gives the bytes too.
+// empty body is the empty document where T has nothing that must be there.
 func decode[T any, P interface {
 	*T
 	checker
-}](c *call) (T, []byte, error) {
+}](c *call) (T, error) {
 	var v T
 	b, err := c.readBody()
 	if err != nil {
-		return v, nil, err
+		return v, err
 	}
 	if len(b) > 0 {
 		if err := unmarshal(b, &v); err != nil {
-			return v, nil, err
+			return v, err
 		}
 	}
-	return v, b, P(&v).check()
+	return v, P(&v).check()
 }
 
 // readBody gives the body, which is JSON by its header, or nothing.

@@ -44,7 +44,7 @@ func patchLimits(c *call) error {
 	if len(c.r.Header.Values("If-Match")) > 0 {
 		return record.Errorf(record.Invalid, "If-Match cannot be checked: limits have no generation")
 	}
-	r, _, err := decode[LimitsPatch](c)
+	r, err := decode[LimitsPatch](c)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func putDrain(c *call) error {
 	if len(c.r.Header.Values("If-Match")) > 0 {
 		return record.Errorf(record.Invalid, "If-Match cannot be checked: a drain has no generation")
 	}
-	r, _, err := decode[DrainSet](c)
+	r, err := decode[DrainSet](c)
 	if err != nil {
 		return err
 	}

@@ -160,7 +160,7 @@ func patchJob(c *call) error {
 	if err := c.noIfMatch(); err != nil {
 		return err
 	}
-	r, _, err := decode[JobPatch](c)
+	r, err := decode[JobPatch](c)
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func cancelJob(c *call) error {
 	if err := c.noIfMatch(); err != nil {
 		return err
 	}
-	r, _, err := decode[JobCancel](c)
+	r, err := decode[JobCancel](c)
 	if err != nil {
 		return err
 	}
@@ -215,7 +215,7 @@ func (c *call) bareVerb() error {
 	if err := c.noIfMatch(); err != nil {
 		return err
 	}
-	_, _, err := decode[nothing](c)
+	_, err := decode[nothing](c)
 	return err
 }
 

@@ -3,6 +3,7 @@ package api
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"net/url"
 	"regexp"
 	"slices"
@@ -73,8 +74,9 @@ func parseSeconds(key, v string) (time.Duration, error) {
 	return time.Duration(s * float64(time.Second)), nil
 }
 
-// submit reads how a job is to be started. body is what the request has.
-func (c *call) submit(body []byte) (Submit, error) {
+// submit reads how a job is to be started. meaning is all that the request says
+// beside that.
+func (c *call) submit(meaning ...any) (Submit, error) {
 	s := Submit{Caller: c.caller}
 	var err error
 	if s.Key, err = c.idempotencyKey(); err != nil {
@@ -89,19 +91,32 @@ func (c *call) submit(body []byte) (Submit, error) {
 	if s.LockWait, err = c.lockWait(); err != nil {
 		return s, err
 	}
-	s.Digest = c.digest(body)
+	s.Digest = c.digest(append(meaning, s.LockWait)...)
 	return s, nil
 }
 
-// digest tells requests apart that have the same idempotency key.
-func (c *call) digest(body []byte) string {
-	h := sha256.New()
-	for _, part := range []string{c.r.Method, c.r.URL.Path, c.r.URL.Query().Encode()} {
-		h.Write([]byte(part))
-		h.Write([]byte{0})
+// digest tells requests apart that have the same idempotency key: by what they
+// mean, however that is written.
+func (c *call) digest(meaning ...any) string {
+	b, err := json.Marshal(append(meaning, c.r.Method, c.r.URL.Path))
+	if err != nil {
+		panic("internal error: api: a request cannot be JSON: " + err.Error())
 	}
-	h.Write(body)
-	return hex.EncodeToString(h.Sum(nil))
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// query is what the query says, but for lock_wait: a flag that is false is as
+// one that is not given, and the order of values means nothing.
+func (c *call) query() string {
+	q := c.r.URL.Query()
+	for key, values := range q {
+		slices.Sort(values)
+		if key == "lock_wait" || len(values) == 1 && (values[0] == "false" || key == "fd" && values[0] == "0") {
+			delete(q, key)
+		}
+	}
+	return q.Encode()
 }
 
 func (c *call) idempotencyKey() (string, error) {

@@ -202,6 +202,28 @@ func TestDigestTellsRequestsApart(t *testing.T) {
 	if digest("DELETE", "/v1/pools/a/volumes/v?wipe=zero&limit=5", "") != digest("DELETE", "/v1/pools/a/volumes/v?limit=5&wipe=%7Aero", "") {
 		t.Error("the same request, written otherwise, has another digest")
 	}
+	for _, same := range [][][3]string{
+		{
+			{"POST", "/v1/pools/a/volumes", `{"name":"v","capacity":5242880,"labels":{"a":"1","b":"2"}}`},
+			{"POST", "/v1/pools/a/volumes?dry_run=false", `{ "labels": {"b":"2", "a":"1"}, "capacity": 5242880, "name": "\u0076" }`},
+			{"POST", "/v1/pools/a/volumes", `{"name":"v","capacity":5242880,"labels":{"a":"1","b":"2"},"format":"raw","allocation":"full","priority":"normal","on_failure":"rollback","limit":null}`},
+		},
+		{
+			{"POST", "/v1/pools?start=true", `{"name":"p","target":{"path":"/x"}}`},
+			{"POST", "/v1/pools?start=true&build=false", `{"target":{"path":"/x"},"name":"p","type":"dir","autostart":true,"source":{}}`},
+		},
+		{{"POST", "/v1/pools/a/volumes/v/wipe?lock_wait=30", ``}, {"POST", "/v1/pools/a/volumes/v/wipe?lock_wait=30.0", `{"algorithm":"zero"}`}},
+		{{"POST", "/v1/pools/a/volumes/v/clone", `{"name":"w"}`}, {"POST", "/v1/pools/a/volumes/v/clone", `{"reflink":"auto","name":"w","sparse":false}`}},
+		{{"POST", "/v1/pools/a/evacuate", `{"to":"b"}`}, {"POST", "/v1/pools/a/evacuate", `{"on_error":"continue","to":"b"}`}},
+		{{"DELETE", "/v1/pools/a/volumes/v?label=a%3D1&label=b%3D2", ``}, {"DELETE", "/v1/pools/a/volumes/v?label=b%3D2&label=a%3D1&priority=normal", ``}},
+		{{"POST", "/v1/pools/a/start", ``}, {"POST", "/v1/pools/a/start", `{}`}},
+	} {
+		for _, r := range same[1:] {
+			if digest(r[0], r[1], r[2]) != digest(same[0][0], same[0][1], same[0][2]) {
+				t.Errorf("%v has another digest than %v", r, same[0])
+			}
+		}
+	}
 }
 
 func TestMergePatchArrives(t *testing.T) {

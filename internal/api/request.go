@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"os"
 	"time"
@@ -15,6 +16,13 @@ type JobOptions struct {
 	Priority  record.Priority   `json:"priority,omitempty"`
 	Labels    map[string]string `json:"labels,omitempty"`
 	OnFailure record.OnFailure  `json:"on_failure,omitempty"`
+}
+
+// Fill puts in what a request leaves out. Every kind of request that has more
+// defaults than these has a Fill of its own.
+func (o *JobOptions) Fill() {
+	o.Priority = cmp.Or(o.Priority, record.Medium)
+	o.OnFailure = cmp.Or(o.OnFailure, record.RollbackOnFailure)
 }
 
 // Allocation is "full", "none" or a number of bytes.
@@ -32,6 +40,15 @@ type PoolDefine struct {
 	Source    record.Source `json:"source"`
 	Autostart *bool         `json:"autostart,omitempty"` // default true
 	JobOptions
+}
+
+// Fill puts in what it leaves out.
+func (r *PoolDefine) Fill() {
+	r.JobOptions.Fill()
+	r.Type = cmp.Or(r.Type, "dir")
+	if r.Autostart == nil {
+		r.Autostart = new(true)
+	}
 }
 
 // PoolBuild asks to make a pool's storage.
@@ -62,6 +79,12 @@ type PoolEvacuate struct {
 	JobOptions
 }
 
+// Fill puts in what it leaves out.
+func (r *PoolEvacuate) Fill() {
+	r.JobOptions.Fill()
+	r.OnError = cmp.Or(r.OnError, "continue")
+}
+
 // PoolPatch changes properties of a pool; nil leaves one as it is.
 type PoolPatch struct {
 	Autostart *bool `json:"autostart,omitempty"`
@@ -79,6 +102,16 @@ type VolumeCreate struct {
 	JobOptions
 }
 
+// Fill puts in what it leaves out: all of a raw volume is allocated, as libvirt
+// does it, and nothing of another.
+func (r *VolumeCreate) Fill() {
+	r.JobOptions.Fill()
+	r.Format = cmp.Or(r.Format, record.FormatRaw)
+	if r.Allocation == nil {
+		r.Allocation = &Allocation{Full: r.Format == record.FormatRaw}
+	}
+}
+
 // VolumeClone asks for a copy of a volume under another name. Pool is the
 // target's, default the source's.
 type VolumeClone struct {
@@ -90,6 +123,12 @@ type VolumeClone struct {
 	Reflink string `json:"reflink,omitempty"` // auto, always, never
 	Sparse  bool   `json:"sparse,omitempty"`  // leave out blocks of zeros, and reserve none
 	JobOptions
+}
+
+// Fill puts in what it leaves out.
+func (r *VolumeClone) Fill() {
+	r.JobOptions.Fill()
+	r.Reflink = cmp.Or(r.Reflink, "auto")
 }
 
 // VolumeMove asks for another name for a volume, in Pool, default its own. An
@@ -114,6 +153,12 @@ type VolumeWipe struct {
 	Verify       bool   `json:"verify,omitempty"`
 	AcceptLimits bool   `json:"accept_limits,omitempty"`
 	JobOptions
+}
+
+// Fill puts in what it leaves out.
+func (r *VolumeWipe) Fill() {
+	r.JobOptions.Fill()
+	r.Algorithm = cmp.Or(r.Algorithm, "zero")
 }
 
 // Data is what a content comes from or goes to: an open file, or one end of a

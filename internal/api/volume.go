@@ -110,15 +110,15 @@ func moveVolume(c *call, s Submit, r VolumeMove) (Started, error) {
 
 // deleteVolume has its options in the query: a DELETE has no body.
 func deleteVolume(c *call) error {
-	s, err := c.submit(nil)
-	if err != nil {
-		return err
-	}
 	o, err := c.jobOptions()
 	if err != nil {
 		return err
 	}
 	r := VolumeDelete{Wipe: c.r.URL.Query().Get("wipe"), JobOptions: o}
+	s, err := c.submit(filled(r))
+	if err != nil {
+		return err
+	}
 	st, err := c.svc.DeleteVolume(c.ctx(), s, c.pool(), c.volume(), r)
 	return c.started(st, err)
 }

@@ -125,9 +125,7 @@ func defineWork(p *store.Pool, build, start bool) (work, error) {
 
 // newPool checks a definition and makes the pool of it.
 func (s *Service) newPool(r api.PoolDefine) (*store.Pool, error) {
-	if r.Type == "" {
-		r.Type = "dir"
-	}
+	r.Fill()
 	if err := checkName("pool", r.Name); err != nil {
 		return nil, err
 	}
@@ -148,10 +146,9 @@ func (s *Service) newPool(r api.PoolDefine) (*store.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	autostart := r.Autostart == nil || *r.Autostart
 	return &store.Pool{Boot: s.keeper.boot, Pool: record.Pool{
 		Name: r.Name, UUID: id, Type: r.Type, State: record.PoolInactive, Reason: "defined", Since: s.keeper.now(),
-		Persistent: true, Autostart: autostart, Target: r.Target, Source: r.Source, Generation: 1,
+		Persistent: true, Autostart: *r.Autostart, Target: r.Target, Source: r.Source, Generation: 1,
 	}}, nil
 }
 
@@ -243,8 +240,7 @@ func definedBy(tx *store.Tx, d *store.Defining) error {
 		case p.Defined.Digest == d.Digest:
 			return errDefined
 		default:
-			return record.Errorf(record.KeyReused, "idempotency key %q belongs to another request, which defined pool %q", d.Key, p.Name).
-				WithHint("use a new key for a new request")
+			return supervisor.KeyReused(d.Key, fmt.Sprintf("which defined pool %q", p.Name))
 		}
 	}
 	return nil

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -95,13 +94,8 @@ func (s *Service) jobRequest(sub api.Submit, w work, o api.JobOptions) (supervis
 		r.Same = string(w.Kind) + " " + w.Pool
 	}
 	r.Owner, r.Key, r.Digest, r.LockWait = sub.Caller.Owner, sub.Key, sub.Digest, sub.LockWait
+	o.Fill()
 	r.Limit, r.Priority, r.Labels, r.OnFailure = o.Limit, o.Priority, o.Labels, o.OnFailure
-	if r.Priority == "" {
-		r.Priority = record.Medium
-	}
-	if r.OnFailure == "" {
-		r.OnFailure = record.RollbackOnFailure
-	}
 	if w.Data == nil { // another helper would not have what the client gave
 		r.Resume = s.config.Resume.of(w.Kind)
 	}
@@ -146,25 +140,14 @@ func checkLabels(labels map[string]string) error {
 // repeated gives the job that the same caller started under the same key, so
 // that a request repeated after a lost answer is not judged by what it did.
 func (s *Service) repeated(sub api.Submit) (*api.Started, error) {
-	if sub.Key == "" || sub.DryRun {
+	if sub.DryRun {
 		return nil, nil
 	}
-	var found *store.Job
-	err := s.store.View(func(tx *store.Tx) (err error) {
-		found, err = tx.JobByKey(sub.Caller.Owner.UID, sub.Key)
-		return err
-	})
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil, nil
-	case err != nil:
+	j, err := s.jobs.Repeated(supervisor.Request{Owner: sub.Caller.Owner, Key: sub.Key, Digest: sub.Digest})
+	if j == nil || err != nil {
 		return nil, err
-	case found.Digest != sub.Digest:
-		return nil, record.Errorf(record.KeyReused, "idempotency key %q belongs to another request, that of job %d", sub.Key, found.Number).
-			WithHint("use a new key for a new request")
 	}
-	j, err := s.jobs.Job(found.ID)
-	return &api.Started{Job: &j, Known: true}, err
+	return &api.Started{Job: j, Known: true}, nil
 }
 
 // resolve runs plan on a consistent view of the catalogue, unless the request

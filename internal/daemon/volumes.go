@@ -155,9 +155,7 @@ func checkCreate(r *api.VolumeCreate) error {
 	if err := checkName("volume", r.Name); err != nil {
 		return err
 	}
-	if r.Format == "" {
-		r.Format = record.FormatRaw
-	}
+	r.Fill()
 	switch {
 	case r.Backing != "":
 		return record.Errorf(record.Unsupported, "volumes with backing are not supported yet")
@@ -267,9 +265,7 @@ func checkClone(r *api.VolumeClone) error {
 	if err := checkName("volume", r.Name); err != nil {
 		return err
 	}
-	if r.Reflink == "" {
-		r.Reflink = "auto"
-	}
+	r.Fill()
 	switch {
 	case r.Linked:
 		return record.Errorf(record.Unsupported, "linked clones are not supported yet")
@@ -343,9 +339,7 @@ func resizable(tx *store.Tx, v *store.Volume, r api.VolumeResize) error {
 
 // WipeVolume overwrites a volume's content.
 func (s *Service) WipeVolume(ctx context.Context, sub api.Submit, pool, volume string, r api.VolumeWipe) (api.Started, error) {
-	if r.Algorithm == "" {
-		r.Algorithm = "zero"
-	}
+	r.Fill()
 	return s.resolve(ctx, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
 		p, v, err := settledVolume(tx, sub, pool, volume)
 		if err != nil {
@@ -418,14 +412,11 @@ func settledVolume(tx *store.Tx, sub api.Submit, pool, volume string) (*store.Po
 	return p, v, childless(tx, v)
 }
 
-// allocationOf is how many bytes a new volume is to have allocated. The default
-// is all for raw, as libvirt does it, and none for other formats.
+// allocationOf is how many bytes a new volume is to have allocated, once its
+// defaults are filled in.
 func allocationOf(r *api.VolumeCreate) int64 {
-	switch {
-	case r.Allocation == nil && r.Format == record.FormatRaw, r.Allocation != nil && r.Allocation.Full:
+	if r.Allocation.Full {
 		return r.Capacity
-	case r.Allocation == nil:
-		return 0
 	}
 	return r.Allocation.Bytes
 }

@@ -167,9 +167,25 @@ func underKey(tx *store.Tx, r Request) (*store.Job, error) {
 		return nil, fmt.Errorf("cannot look up idempotency key %q: %w", r.Key, err)
 	}
 	if old.Digest != r.Digest {
-		return nil, record.Errorf(record.KeyReused, "idempotency key %q belongs to job %d, which was another request", r.Key, old.Number)
+		return nil, KeyReused(r.Key, fmt.Sprintf("that of job %d", old.Number))
 	}
 	return old, nil
+}
+
+// KeyReused refuses a request under the key of another, which is said to be so.
+func KeyReused(key, other string) *record.Error {
+	return record.Errorf(record.KeyReused, "idempotency key %q belongs to another request, %s", key, other).
+		WithHint("use a new key for a new request")
+}
+
+// Repeated gives the job that Submit would give for a request that came before,
+// nil for one that did not; one under the key of another is refused.
+func (s *Supervisor) Repeated(r Request) (*record.Job, error) {
+	known, err := s.known(r)
+	if known == nil || err != nil {
+		return nil, err
+	}
+	return new(s.knownJob(known)), nil
 }
 
 // again gives the job that was asked for again, and says so.
