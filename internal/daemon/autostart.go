@@ -52,9 +52,9 @@ func (s *Service) awaited() (out []*store.Pool, err error) {
 	return out, err
 }
 
-// keepStarting has pools started that should have been with the host, as soon as
+// KeepStarting has pools started that should have been with the host, as soon as
 // they can be, until ctx ends.
-func (s *Service) keepStarting(ctx context.Context) {
+func (s *Service) KeepStarting(ctx context.Context) {
 	changes := make(chan struct{}, 1) // one change is as good as two
 	var all sync.WaitGroup
 	defer all.Wait()

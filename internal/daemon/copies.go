@@ -19,9 +19,9 @@ const copyInterval = time.Hour
 // room: soon enough that what status says of it is not out of date for long.
 const copyAgain = time.Minute
 
-// keepCopies copies the database at the start and whenever something has
+// KeepCopies copies the database at the start and whenever something has
 // changed since, until ctx ends.
-func (s *Service) keepCopies(ctx context.Context) {
+func (s *Service) KeepCopies(ctx context.Context) {
 	for copied := int64(-1); ; {
 		next := copyInterval
 		if n := s.store.Commits(); n != copied {

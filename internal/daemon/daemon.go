@@ -8,9 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -18,18 +17,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/api"
-	"storaged/internal/events"
-	"storaged/internal/metrics"
 	"storaged/internal/record"
 	"storaged/internal/store"
-	"storaged/internal/supervisor"
 )
 
 const (
-	// ringEvents is how many events a client that was away can catch up with:
-	// hours of job states at ordinary rates, a few MiB.
-	ringEvents = 4096
-
 	// stopTimeout bounds a clean stop. Answers in flight are short; helpers go
 	// on without us.
 	stopTimeout = 10 * time.Second
@@ -82,48 +74,35 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 		return err
 	}
 	defer func() { logged(log, "closing state", st.Close()) }()
-	s, err := newService(setup, st)
+	s, err := New(ServiceSetup{Settings: c.Settings, Log: log, Notes: setup.Notes, Lost: setup.Lost}, st)
 	if err != nil {
 		return err
 	}
-	s.read, s.signals, s.hangup = setup.Reload, signals, hangup
-	s.notify("STATUS=takes up the jobs of before")
-	defer s.hub.Close()
-	defer beside(ctx, s.keepCopies)()
-	start, err := s.takeUp(ctx)
-	if err != nil {
+	l := &life{Setup: setup, service: s, signals: signals, hangup: hangup}
+	l.settings.Store(&c)
+	l.notify("STATUS=takes up the jobs of before")
+	defer s.CloseEvents()
+	defer beside(ctx, s.KeepCopies)()
+	defer func() { logged(log, "stopping jobs", bounded(s.Stop)) }()
+	if err := s.Start(ctx); err != nil {
 		return err
 	}
-	defer func() { logged(log, "stopping jobs", bounded(s.jobs.Stop)) }()
-	s.startOwn(ctx, start)
-	defer beside(ctx, s.keepTidy)()
-	defer beside(ctx, s.keepStarting)()
-	return s.serve(ctx)
+	defer beside(ctx, s.KeepTidy)()
+	defer beside(ctx, s.KeepStarting)()
+	return l.serve(ctx)
 }
 
-// takeUp goes on with the jobs of before, and says what else there is to start.
-// Jobs that were replayed may be of before a reboot, so that pools are looked at
-// after them.
-func (s *Service) takeUp(ctx context.Context) (start []work, err error) {
-	replay := s.restored != nil && !s.restored.Replayed
-	if !replay {
-		if start, err = s.reset(); err != nil {
-			return nil, err
-		}
-	}
-	if err := s.jobs.Start(ctx); err != nil {
-		return nil, fmt.Errorf("cannot take up jobs: %w", err)
-	}
-	if replay {
-		if start, err = s.reset(); err != nil {
-			return nil, errors.Join(err, bounded(s.jobs.Stop))
-		}
-	}
-	s.recovered = []int64{}
-	for _, j := range s.jobs.Live() {
-		s.recovered = append(s.recovered, j.Number)
-	}
-	return start, nil
+// life is a daemon at work: its service, and what it is told by signals and tells
+// the service manager.
+type life struct {
+	Setup
+	service *Service
+	signals <-chan os.Signal // SIGTERM and SIGINT
+	hangup  <-chan os.Signal
+
+	settings  atomic.Pointer[Config]    // as last read
+	drainEnds atomic.Pointer[time.Time] // nil: no drain before the end
+	reloaded  atomic.Pointer[string]    // how the last reload went; nil: there was none
 }
 
 // beside runs fn in a goroutine of its own. stop ends its context and waits for
@@ -151,76 +130,27 @@ func openState(dir string, log hclog.Logger) (*store.Store, error) {
 	return st, nil
 }
 
-func newService(setup Setup, st *store.Store) (*Service, error) {
-	c, log := setup.Config, setup.Log
-	boot, err := bootID()
-	if err != nil {
-		return nil, err
-	}
-	hub := events.New(ringEvents)
-	var set *store.Limits
-	var restored *store.Restoration
-	err = st.View(func(tx *store.Tx) (err error) {
-		if set, err = tx.Limits(); err != nil {
-			return err
-		}
-		restored, err = tx.Restoration()
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("cannot read limits and what became of a damaged database: %w", err)
-	}
-	s := &Service{config: c, store: st, hub: hub, keeper: newKeeper(hub, boot, c.Resume), log: log, notes: setup.Notes, restored: restored}
-	s.settings.Store(&c)
-	s.started = s.keeper.now()
-	s.metrics = metrics.New(metrics.Source{
-		Live:  func() map[supervisor.Tally]int { return s.jobs.Census() },
-		Pools: func() ([]record.Pool, error) { return s.Pools(context.Background()) }, Updates: st.Commits, Dropped: hub.Dropped, LinesLost: setup.Lost,
-	})
-	s.jobs = supervisor.New(supervisor.Config{
-		RuntimeDir: c.RuntimeDir, StateDir: c.StateDir, Helper: c.Helper,
-		Limits: c.Limits.with(set), Retention: c.History.retention(), Replay: restored != nil && !restored.Replayed, Observer: ends{s.metrics, log, setup.Notes},
-		Attempts: c.Resume.Attempts, Log: log.Named("supervisor"),
-	}, st, s.keeper, hub)
-	s.keeper.devices, s.keeper.taken = s.jobs.SetDevices, s.taken
-	return s, s.tellAllDevices()
-}
-
-// tellAllDevices tells the scheduler what the catalogue knows of the pools.
-func (s *Service) tellAllDevices() error {
-	return s.store.View(func(tx *store.Tx) error {
-		pools, err := tx.Pools()
-		for _, p := range pools {
-			s.jobs.SetDevices(p.Name, p.Devices...)
-		}
-		return err
-	})
-}
-
 // serve answers calls until ctx ends. The locks are rebuilt by now, and every
 // job is classified.
-func (s *Service) serve(ctx context.Context) error {
-	if err := s.afterRestoration(ctx); err != nil {
-		return err
-	}
-	socks, err := listen(s.config)
+func (l *life) serve(ctx context.Context) error {
+	socks, err := listen(l.Config)
 	if err != nil {
 		return err
 	}
-	group, err := groupOf(s.config)
+	group, err := groupOf(l.Config)
 	if err != nil {
 		return errors.Join(err, socks.main.Close(), socks.ro.Close())
 	}
-	server := api.NewServer(s, api.ServerConfig{Log: s.log.Named("api"), Socket: s.config.Socket, Group: group, Silence: time.Duration(s.config.Upload.Silence)})
+	server := api.NewServer(l.service, api.ServerConfig{Log: l.Log.Named("api"), Socket: l.Config.Socket, Group: group, Silence: time.Duration(l.Config.Upload.Silence)})
 	failed := make(chan error, 2) // closed by nobody; one send by each listener's goroutine
 	go func() { failed <- server.Serve(socks.ro, true) }()
 	go func() { failed <- server.Serve(socks.main, false) }()
-	s.log.Info("ready", "version", s.config.Version, "socket", s.config.Socket, "state", s.config.StateDir)
-	s.notify(sd.SdNotifyReady)
-	defer beside(context.Background(), s.pulse)() // also while it drains
+	l.Log.Info("ready", "version", l.Config.Version, "socket", l.Config.Socket, "state", l.Config.StateDir)
+	l.notify(sd.SdNotifyReady)
+	defer beside(context.Background(), l.pulse)() // also while it drains
 
-	waiting, first := s.attend(ctx, failed)
-	s.hub.Close() // ends the event streams, which would hold the server up
+	waiting, first := l.attend(ctx, failed)
+	l.service.CloseEvents() // ends the event streams, which would hold the server up
 	shutdown := bounded(server.Shutdown)
 	for range waiting {
 		first = errors.Join(first, <-failed)
@@ -230,81 +160,21 @@ func (s *Service) serve(ctx context.Context) error {
 
 // attend does what it is asked by signals until it is asked to leave, or a
 // listener fails: how many still listen, and the error of the other.
-func (s *Service) attend(ctx context.Context, failed <-chan error) (listening int, err error) {
+func (l *life) attend(ctx context.Context, failed <-chan error) (listening int, err error) {
 	for {
 		select {
-		case <-s.hangup:
-			s.reload()
+		case <-l.hangup:
+			l.reload()
 		case <-ctx.Done():
-			s.notify(sd.SdNotifyStopping)
-			s.drain(s.signals)
-			s.log.Info("stopping; running jobs go on without me", "running", len(s.jobs.Live()))
+			l.notify(sd.SdNotifyStopping)
+			l.drain()
+			l.Log.Info("stopping; running jobs go on without me", "running", len(l.service.Drained().Running))
 			return 2, nil
 		case err := <-failed:
-			s.notify(sd.SdNotifyStopping)
+			l.notify(sd.SdNotifyStopping)
 			return 1, err
 		}
 	}
-}
-
-// reset brings pools back to where they were, before any job looks: one that
-// was active before a restart of the daemon is active still; after a reboot
-// none is, and those with autostart are to be started.
-func (s *Service) reset() (start []work, err error) {
-	err = s.store.Update(func(tx *store.Tx) error {
-		start = start[:0]
-		if err := recount(tx); err != nil {
-			return err
-		}
-		pools, err := tx.Pools()
-		if err != nil {
-			return err
-		}
-		live, err := tx.LiveJobs()
-		if err != nil {
-			return err
-		}
-		for _, p := range pools {
-			if p.Boot == s.keeper.boot {
-				continue
-			}
-			p.Boot, p.Before, p.Job = s.keeper.boot, "", 0 // what a job of before would go back to is over
-			p.NotStarted = true
-			s.keeper.move(p, record.PoolInactive, "host was started")
-			if err := tx.PutPool(p); err != nil {
-				return err
-			}
-			if p.Autostart && !slices.ContainsFunc(live, starts(p)) {
-				start = append(start, poolWork(p, record.PoolStart))
-			}
-		}
-		return nil
-	})
-	return start, err
-}
-
-// starts tells the job that will start the pool by itself: one that had not
-// begun. One that had has failed by the reboot.
-func starts(p *store.Pool) func(*store.Job) bool {
-	return func(j *store.Job) bool {
-		return j.Kind == record.PoolStart && j.Objects[0].Pool == p.Name && !j.Go && !j.CancelAsk
-	}
-}
-
-// startOwn starts jobs that the daemon itself wants.
-func (s *Service) startOwn(ctx context.Context, all []work) {
-	for _, w := range all {
-		if _, err := s.submit(ctx, api.Submit{Caller: s.self()}, w, api.JobOptions{}); err != nil {
-			s.log.Warn("cannot start a job of the daemon's own", "kind", w.Kind, "pool", w.Pool, "error", err)
-		}
-	}
-}
-
-// self is the daemon as a caller.
-func (s *Service) self() api.Caller {
-	return api.Caller{Role: api.Root, Owner: record.Owner{
-		UID: os.Geteuid(), User: "storaged", LoginUser: "", PID: os.Getpid(), Command: "storaged", Via: "daemon",
-	}}
 }
 
 // unopened says what to do about a state that cannot be opened.
@@ -364,13 +234,4 @@ func logged(log hclog.Logger, what string, err error) {
 	if err != nil {
 		log.Error(what, "error", err)
 	}
-}
-
-// bootID names this boot of the host (proc(5), random/boot_id).
-func bootID() (string, error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", fmt.Errorf("cannot tell this boot from others: %w", err)
-	}
-	return strings.TrimSpace(string(b)), nil
 }

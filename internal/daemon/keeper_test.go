@@ -418,7 +418,7 @@ func TestWhatIsKeptForARetryExpires(t *testing.T) {
 
 func TestReplacedPoolKeepsWhatJobsLeftInIt(t *testing.T) {
 	d := newDesk(t)
-	s := &Service{config: Config{StateDir: "/state", RuntimeDir: "/run"}, store: d.store, keeper: d.keeper}
+	s := &Service{config: Settings{StateDir: "/state", RuntimeDir: "/run"}, store: d.store, keeper: d.keeper}
 	d.update(func(tx *store.Tx) error {
 		p, err := tx.Pool("p")
 		if err != nil {

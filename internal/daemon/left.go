@@ -199,8 +199,8 @@ func (k *keeper) tidying(tx *store.Tx) ([]work, error) {
 // kept for days may stay an hour longer.
 const tidyInterval = time.Hour
 
-// keepTidy has what has expired removed, until ctx ends.
-func (s *Service) keepTidy(ctx context.Context) {
+// KeepTidy has what has expired removed, until ctx ends.
+func (s *Service) KeepTidy(ctx context.Context) {
 	tick := time.NewTicker(tidyInterval)
 	defer tick.Stop()
 	for {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"net"
 	"path/filepath"
 	"runtime"
@@ -57,22 +58,24 @@ func TestPulseStopsWithTheWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	s, err := newService(Setup{Config: Config{StateDir: dir, RuntimeDir: dir}, Log: hclog.NewNullLogger(), Notes: hclog.NewNullLogger()}, st)
+	quiet := hclog.NewNullLogger()
+	s, err := New(ServiceSetup{Settings: Settings{StateDir: dir, RuntimeDir: dir}, Log: quiet, Notes: quiet}, st)
 	if err != nil {
 		t.Fatal(err)
 	}
+	l := &life{Setup: Setup{Log: quiet, Notes: quiet}, service: s}
 	busy, free := make(chan struct{}), make(chan struct{})
 	var doers sync.WaitGroup
 	doers.Go(func() {
-		_ = st.Update(func(*store.Tx) error { close(busy); <-free; return errNothing })
+		_ = st.Update(func(*store.Tx) error { close(busy); <-free; return errors.New("nothing to write") })
 	})
 	<-busy
 	ctx, stop := context.WithCancel(t.Context())
-	doers.Go(func() { s.pulse(ctx) })
-	for !hangsIn("askWriter") {
+	doers.Go(func() { l.pulse(ctx) })
+	for !hangsIn("Answer") {
 		runtime.Gosched()
 	}
-	s.notify("the writer hangs")
+	l.notify("the writer hangs")
 	if said := m.until(t, "the writer hangs"); len(said) > 0 {
 		t.Errorf("with a writer that hangs it says %q", said)
 	}

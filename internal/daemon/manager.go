@@ -12,13 +12,13 @@ const notifyPatience = 5 * time.Second
 
 // notify tells the service manager something (sd_notify(3)); without one it
 // does nothing. The package of go-systemd would wait for ever.
-func (s *Service) notify(state string) {
+func (l *life) notify(state string) {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {
 		return
 	}
 	if err := tellManager(path, state); err != nil {
-		s.log.Warn("cannot notify the service manager", "state", state, "error", err)
+		l.Log.Warn("cannot notify the service manager", "state", state, "error", err)
 	}
 }
 

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +21,7 @@ import (
 
 // Service answers the API's calls. It is safe for concurrent use.
 type Service struct {
-	config  Config // as the daemon was started
+	config  Settings // as the daemon was started
 	started time.Time
 	store   *store.Store
 	jobs    *supervisor.Supervisor
@@ -36,17 +35,12 @@ type Service struct {
 	restored    *store.Restoration    // what became of a damaged database; nil: it never was
 	copyTrouble atomic.Pointer[error] // of the last copy of the database
 
-	read     func() (Config, error)
-	signals  <-chan os.Signal // SIGTERM and SIGINT
-	hangup   <-chan os.Signal
-	settings atomic.Pointer[Config] // as last read; of what can change while the daemon runs, these count
+	settings atomic.Pointer[Settings] // as last read; of what can change while the daemon runs, these count
 
 	looks    looks
 	labeling sync.Mutex // held from the reading of a job's labels to their writing
 
-	drainEnds atomic.Pointer[time.Time] // nil: no drain before the end
-	reloaded  atomic.Pointer[string]    // how the last reload went; nil: there was none
-	later     atomic.Pointer[[]string]  // settings that hold from the next start on
+	later atomic.Pointer[[]string] // settings that hold from the next start on
 }
 
 var _ api.Service = (*Service)(nil)
