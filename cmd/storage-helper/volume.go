@@ -213,6 +213,9 @@ func item(v backends.VolumeInfo) ipc.Item {
 	if !v.Change.IsZero() {
 		it.ChangeNS = v.Change.UnixNano()
 	}
+	if !v.Modify.IsZero() {
+		it.ModifyNS = v.Modify.UnixNano()
+	}
 	for _, r := range v.References {
 		it.References = append(it.References, reference(r))
 	}

@@ -49,8 +49,11 @@ func (w *walk) begin(ctx context.Context, phase string, meant func(backends.Volu
 // list takes down the volumes that there are, by name.
 func (w *walk) list(ctx context.Context, meant func(backends.VolumeInfo) bool) error {
 	_, err := w.backend.Refresh(ctx, w.Pool, func(v backends.VolumeInfo) error {
-		if v.Ignored == "" && meant(v) {
+		switch {
+		case v.Ignored == "" && meant(v):
 			w.volumes = append(w.volumes, v)
+		case v.Ignored != "" && v.Inode != 0 && meant(v):
+			w.run.warn("%q is left alone: %s", v.Name, v.Ignored)
 		}
 		return nil
 	})

@@ -148,10 +148,14 @@ func volumeName(v record.Volume) string { return v.Pool + "/" + v.Name }
 
 // volumeState gives the state with the job that explains it.
 func volumeState(v record.Volume) string {
-	if v.Job == nil {
-		return string(v.State)
+	state := string(v.State)
+	if v.Reason != "" {
+		state += ", not usable"
 	}
-	return fmt.Sprintf("%s (job %d)", v.State, *v.Job)
+	if v.Job == nil {
+		return state
+	}
+	return fmt.Sprintf("%s (job %d)", state, *v.Job)
 }
 
 func volumeFields(s *session, v record.Volume) []field {
@@ -161,7 +165,7 @@ func volumeFields(s *session, v record.Volume) []field {
 		made = fmt.Sprintf("%s by job %d", v.Origin, *v.CreatedBy)
 	}
 	return []field{
-		{"Volume", volumeName(v)}, {"State", volumeState(v)}, {"Type", v.Type}, {"Format", v.Format},
+		{"Volume", volumeName(v)}, {"State", volumeState(v)}, {"Reason", v.Reason}, {"Type", v.Type}, {"Format", v.Format},
 		{"Capacity", bytes(v.Capacity)}, {"Allocation", bytes(v.Allocation)}, {"Path", v.Path}, {"Key", v.Key},
 		{"Backing", v.Backing}, {"Children", strings.Join(v.Children, ", ")}, {"Origin", made},
 		{"Generation", fmt.Sprint(v.Generation)}, {"Description", v.Description}, {"Checksum", recorded(v.Checksum)}, {"Read at", stamp(&v.Observed)},

@@ -230,7 +230,10 @@ type VolumeInfo struct {
 	Inode      uint64
 	Birth      time.Time // zero where the file system has none
 	Change     time.Time
-	Ignored    string // why this is no volume; Name is escaped then
+	Modify     time.Time
+	// Of a file with several names (hard links) all is told beside that can be
+	// without opening it: it may be a volume that somebody makes a backup of.
+	Ignored string // why this is no volume; Name is escaped then
 }
 
 // Properties are the capabilities of a type, served as GET /v1/capabilities.

@@ -287,24 +287,33 @@ func (k *keeper) sync(tx *store.Tx, p *store.Pool, e end) error {
 	}
 	s := scan{keeper: k, tx: tx, pool: p, began: e.job, busy: busy}
 	found := map[string]bool{}
-	for _, it := range inOrder(e.report.Items) {
+	for _, it := range inOrder(e.report.Items, entries) {
 		found[it.Name] = true
 		if err := s.apply(entries[it.Name], it); err != nil {
 			return err
 		}
 	}
-	s.ignore(e)
+	s.ignore(e, found)
 	if err := s.vanish(known, found); err != nil {
 		return err
 	}
 	return s.provisioned()
 }
 
+// linked reports whether an item that is ignored is the file of an entry, which
+// has got another name beside its own: a backup was made of it by a hard link,
+// say. It stays a volume, which nothing is done to until it has one name again.
+func linked(v *store.Volume, it ipc.Item) bool {
+	return it.Ignored != "" && v != nil && v.Inode != 0 && v.Inode == it.Inode && !anotherFile(v, it)
+}
+
 // inOrder gives the items that are volumes, by name. bbolt splits a page only
 // at the end of a transaction: records that come in order are appended to it,
 // others move what is there, which for a large pool takes seconds.
-func inOrder(items []ipc.Item) []ipc.Item {
-	out := slices.DeleteFunc(slices.Clone(items), func(it ipc.Item) bool { return it.Ignored != "" })
+func inOrder(items []ipc.Item, entries map[string]*store.Volume) []ipc.Item {
+	out := slices.DeleteFunc(slices.Clone(items), func(it ipc.Item) bool {
+		return it.Ignored != "" && !linked(entries[it.Name], it)
+	})
 	slices.SortFunc(out, func(a, b ipc.Item) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
@@ -313,18 +322,23 @@ func inOrder(items []ipc.Item) []ipc.Item {
 // the pool's directory can make any number.
 const maxIgnored = 20
 
-// ignore counts what is no volume, and names the first.
-func (s scan) ignore(e end) {
+// ignore counts what is no volume, and names the first; and volumes that nothing
+// can be done to, which are found all the same.
+func (s scan) ignore(e end, found map[string]bool) {
 	s.pool.Ignored = 0
+	named := 0
 	for _, it := range e.report.Items {
 		if it.Ignored == "" {
 			continue
 		}
-		if s.pool.Ignored++; s.pool.Ignored <= maxIgnored {
+		if !found[it.Name] {
+			s.pool.Ignored++
+		}
+		if named++; named <= maxIgnored {
 			e.job.Warnings = append(e.job.Warnings, "ignored "+it.Name+": "+it.Ignored)
 		}
 	}
-	if more := s.pool.Ignored - maxIgnored; more > 0 {
+	if more := named - maxIgnored; more > 0 {
 		e.job.Warnings = append(e.job.Warnings, fmt.Sprintf("ignored %d more names", more))
 	}
 }
@@ -393,9 +407,9 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 	if replaced || v.Inode != it.Inode {
 		v.Writer, v.Checksum = 0, nil // nobody knows who wrote what is there
 	}
-	touched := v.ChangeNS != it.ChangeNS
+	touched := v.ChangeNS != it.ChangeNS && !linkSum(v, it)
 	s.see(v, it)
-	if !replaced && v.Capacity == before.Capacity && v.Allocation == before.Allocation {
+	if !replaced && v.Capacity == before.Capacity && v.Allocation == before.Allocation && v.Reason == before.Reason {
 		ageSum(v)
 		return s.tx.PutVolume(v) // nothing to tell anybody
 	}

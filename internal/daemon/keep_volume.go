@@ -146,7 +146,8 @@ func (k *keeper) see(v *store.Volume, it ipc.Item) {
 	case v.Format == "", it.Format != "":
 		v.Capacity, v.Backing, v.References = it.Capacity, it.Backing, referencesIn(it)
 	}
-	v.Device, v.Inode, v.BirthNS, v.ChangeNS = it.Device, it.Inode, it.BirthNS, it.ChangeNS
+	v.Device, v.Inode, v.BirthNS, v.ChangeNS, v.ModifyNS = it.Device, it.Inode, it.BirthNS, it.ChangeNS, it.ModifyNS
+	v.Reason = it.Ignored
 	v.Observed = k.now()
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
 )
@@ -43,7 +44,7 @@ func (k *keeper) recordSum(v *store.Volume, e end) bool {
 	if it.Checksum == "" || it.ChangeNS == 0 || it.Inode != v.Inode || it.BirthNS != v.BirthNS {
 		return false // of another file, by the same name, a refresh must tell
 	}
-	v.ChangeNS, v.SummedNS = it.ChangeNS, it.ChangeNS
+	v.ChangeNS, v.SummedNS, v.ModifyNS = it.ChangeNS, it.ChangeNS, it.ModifyNS
 	v.Checksum = &record.Recorded{
 		Checksum: it.Checksum, Generation: v.Generation, Job: e.job.Number, Time: k.now(), Current: true,
 	}
@@ -58,6 +59,19 @@ func ageSum(v *store.Volume) {
 		old.Current = false
 		v.Checksum = &old
 	}
+}
+
+// linkSum takes the recorded checksum along when a file got another name or lost
+// it, which moves its time of change and leaves that of modification. It tells
+// whether that explains the former.
+func linkSum(v *store.Volume, it ipc.Item) bool {
+	if v.Reason == "" && it.Ignored == "" || v.ModifyNS == 0 || v.ModifyNS != it.ModifyNS {
+		return false
+	}
+	if v.SummedNS == v.ChangeNS {
+		v.SummedNS = it.ChangeNS
+	}
+	return true
 }
 
 // keepSum takes the recorded checksum along to a new generation of the same

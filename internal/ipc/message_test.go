@@ -18,7 +18,7 @@ func samples() []Message {
 	failure := &Error{Code: "io_error", Message: "cannot read /p/a: input/output error", Hint: "look at the disk", Path: "/p/a", Offset: 4096, Holder: "qemu pid 812"}
 	item := Item{
 		Name: "a.raw", Path: "/p/a.raw", Key: "/p/a.raw", VolType: "file", Format: "raw", Capacity: 1 << 40, Size: 1 << 40, Allocation: 1 << 30,
-		Backing: "/p/base.raw", Device: 2049, Inode: math.MaxUint64, BirthNS: -7, ChangeNS: 1763700000000000001,
+		Backing: "/p/base.raw", Device: 2049, Inode: math.MaxUint64, BirthNS: -7, ChangeNS: 1763700000000000001, ModifyNS: 1763700000000000000,
 		State: "failed", Checksum: "sha256:" + testDigest, Error: failure, Ignored: `name "\x1b" is no volume name`,
 		References: []Reference{{Name: "base.raw", Data: true, Relative: true, Path: "/p/base.raw", Device: 2049, Inode: 12, BirthNS: -7}},
 	}

@@ -78,10 +78,11 @@ type Item struct {
 	Inode      uint64      `msgpack:"inode"`
 	BirthNS    int64       `msgpack:"birth_ns"`  // since 1970; an identity, may be negative
 	ChangeNS   int64       `msgpack:"change_ns"` // likewise
+	ModifyNS   int64       `msgpack:"modify_ns"` // likewise
 	State      string      `msgpack:"state"`     // of a job over many: succeeded, failed, skipped
 	Checksum   string      `msgpack:"checksum"`
 	Error      *Error      `msgpack:"error"`
-	Ignored    string      `msgpack:"ignored"`    // why this entry is no volume; Name is escaped then
+	Ignored    string      `msgpack:"ignored"`    // why this entry is no volume, or none that may be touched; Name is escaped then
 	References []Reference `msgpack:"references"` // files that the volume's header names
 }
 

@@ -95,7 +95,9 @@ type Volume struct {
 	Begun []Begun `json:"begun,omitempty"`
 	// ChangeNS is when the file was last changed (ctime), as last observed, and
 	// SummedNS the same when its checksum was recorded; 0: not known.
+	// ModifyNS is when its content was changed (mtime); 0: not known.
 	ChangeNS int64 `json:"change_ns,omitempty"`
+	ModifyNS int64 `json:"modify_ns,omitempty"`
 	SummedNS int64 `json:"summed_ns,omitempty"`
 	// References are the files that its header names, as last observed. They are
 	// nil for a raw volume, and where an earlier version read it.

@@ -128,15 +128,25 @@ func (d *poolDir) look(name string, in *inspector) (info backends.VolumeInfo, ok
 	if err := backends.CheckName(name); err != nil {
 		return ignored(name, err.Error()), true
 	}
-	if why := danger(&st); why != "" {
-		return ignored(name, why), true
-	}
 	info = infoOf(name, d.path(name), &st)
+	if why := danger(&st); why != "" {
+		return linkedOr(ignored(name, why), info, &st), true
+	}
 	err = d.inspect(&info, in)
 	if errors.Is(err, backends.ErrUnsafe) {
 		return ignored(name, err.Error()), true
 	}
 	return info, !errors.Is(err, backends.ErrNotFound)
+}
+
+// linkedOr tells of a regular file all that is known, beside why it is ignored:
+// it has several names, and may be a volume.
+func linkedOr(ignored, info backends.VolumeInfo, st *unix.Statx_t) backends.VolumeInfo {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink < 2 {
+		return ignored
+	}
+	info.Ignored = ignored.Ignored
+	return info
 }
 
 func ignored(name, why string) backends.VolumeInfo {

@@ -165,6 +165,7 @@ func infoOf(name, path string, st *unix.Statx_t) backends.VolumeInfo {
 		Inode:      st.Ino,
 		Birth:      birthOf(st),
 		Change:     timeOf(st.Ctime),
+		Modify:     timeOf(st.Mtime),
 	}
 }
 
