@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -538,6 +539,21 @@ func TestKilledWipeIsNotCalledUndone(t *testing.T) {
 	if report.Rollback != string(record.RollbackNone) || report.Volume == nil || report.Volume.Size != 64*mib {
 		t.Errorf("report %+v", report.Summary)
 	}
+}
+
+// A helper is not blamed for the memory of who started it, which the kernel has
+// handed on to it.
+func TestPeakMemoryIsTheHelpersOwn(t *testing.T) {
+	const large = 192 * mib
+	ballast := bytes.Repeat([]byte{1}, large)
+	d := newDaemon(t)
+	d.start("allocate", "--target", filepath.Join(t.TempDir(), "v.raw"), "--capacity", "4K")
+	d.begin(ipc.Go{})
+	report := d.result(record.ExitDone)
+	if report.MaxRSS < mib || report.MaxRSS > large/2 {
+		t.Errorf("the helper says that it has had %d bytes", report.MaxRSS)
+	}
+	runtime.KeepAlive(ballast)
 }
 
 func TestJobsOfPoolsAndVolumes(t *testing.T) {

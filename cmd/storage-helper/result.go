@@ -3,7 +3,9 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -79,8 +81,27 @@ func measured(s *record.Stats) *record.Stats {
 		panic("internal error: " + err.Error()) // EFAULT and EINVAL are all there is
 	}
 	s.CPUS = new(time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds())
-	s.MaxRSSBytes = new(used.Maxrss << 10) // getrusage(2) has it in KiB
+	if peak := peakMemory(); peak > 0 {
+		s.MaxRSSBytes = &peak
+	}
 	return s
+}
+
+// peakMemory is the most memory that this process has had, in bytes; 0 if that is
+// not known. ru_maxrss of getrusage(2) is no such thing: exec(2) hands on what the
+// process had that started this one.
+func peakMemory() int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(status), "\nVmHWM:")
+	line, _, _ := strings.Cut(rest, " kB\n")
+	kib, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return kib << 10
 }
 
 // summary is the result as a line for a person.

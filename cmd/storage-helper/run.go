@@ -108,7 +108,7 @@ func (r *run) do(ctx context.Context, t task) *ipc.Report {
 	r.keep, r.command, r.resumes = t.keeps, t.name, t.resumes
 	r.takeUp(t)
 	err := r.guarded(ctx, t)
-	r.report.Pools = r.figures(t.changes)
+	r.report.Pools, r.report.MaxRSS = r.figures(t.changes), peakMemory()
 	r.view.progress(r.meter.read())
 	r.report.Read, r.report.Written, r.report.Holes, r.report.Phases = r.meter.finish()
 	r.judge(err, t)

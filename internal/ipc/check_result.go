@@ -51,7 +51,7 @@ func (s Summary) checkFigures() error {
 	}
 	return cmp.Or(notNegative("passes", int64(s.Passes)), notNegative("bytes", s.Bytes), notNegative("reach", s.Reach),
 		notNegative("read", s.Read), notNegative("written", s.Written), notNegative("holes", s.Holes),
-		notNegative("item_count", int64(s.ItemCount)))
+		notNegative("max_rss", s.MaxRSS), notNegative("item_count", int64(s.ItemCount)))
 }
 
 func (s Summary) checkObjects() error {

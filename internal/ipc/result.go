@@ -40,6 +40,7 @@ type Summary struct {
 	Written   int64    `msgpack:"written"`
 	Holes     int64    `msgpack:"holes"`
 	Phases    []Spent  `msgpack:"phases"`
+	MaxRSS    int64    `msgpack:"max_rss"` // bytes of memory that the helper has had at most; 0: not known
 	Warnings  []string `msgpack:"warnings"`
 	ItemCount int      `msgpack:"item_count"`
 }

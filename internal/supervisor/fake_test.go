@@ -126,7 +126,7 @@ func (f *fake) announce(r ipc.Summary) {
 }
 
 func success() ipc.Summary {
-	return ipc.Summary{Outcome: ipc.Succeeded, Rollback: "none", Method: "copy"}
+	return ipc.Summary{Outcome: ipc.Succeeded, Rollback: "none", Method: "copy", MaxRSS: 12 << 20}
 }
 
 func undone() ipc.Summary { return ipc.Summary{Outcome: ipc.Canceled, Rollback: "done"} }

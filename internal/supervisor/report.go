@@ -56,8 +56,11 @@ func itemsOf(in []ipc.Item) []record.Item {
 // nothing.
 func (r *running) stats() *record.Stats {
 	out := &record.Stats{}
-	if r.exit.MaxRSS > 0 { // the kernel tells both or, of what was no child of ours, neither
-		out.CPUS, out.MaxRSSBytes = new(r.exit.CPU.Seconds()), new(r.exit.MaxRSS) // r is used again by the next helper
+	if r.exit.Measured {
+		out.CPUS = new(r.exit.CPU.Seconds()) // r is used again by the next helper
+	}
+	if r.report != nil && r.report.MaxRSS > 0 {
+		out.MaxRSSBytes = &r.report.MaxRSS
 	}
 	switch {
 	case r.report != nil:

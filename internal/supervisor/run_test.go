@@ -27,7 +27,7 @@ func TestGoodHelperSucceeds(t *testing.T) {
 	if j.Result == nil || j.Result.Volume != "v" || j.Result.Method != "copy" {
 		t.Errorf("result is %+v", j.Result)
 	}
-	if j.Stats == nil || *j.Stats.MaxRSSBytes == 0 || j.Helper == nil || j.Helper.Version != "test" || j.Helper.Argv[0] != "storage-helper" {
+	if j.Stats == nil || *j.Stats.MaxRSSBytes != 12<<20 || j.Helper == nil || j.Helper.Version != "test" || j.Helper.Argv[0] != "storage-helper" {
 		t.Errorf("stats %+v, helper %+v", j.Stats, j.Helper)
 	}
 	if j.Started == nil || j.Ended == nil || j.ElapsedS <= 0 || len(j.Warnings) > 0 {

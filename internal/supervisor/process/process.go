@@ -52,7 +52,8 @@ type Exit struct {
 	Code   int  // exit status; -1 after a signal
 	Signal syscall.Signal
 	CPU    time.Duration // user and system, with its children that were waited for
-	MaxRSS int64         // bytes
+
+	Measured bool // CPU is known: it was our child
 }
 
 // Start runs the process in a session of its own, with standard input from
@@ -221,8 +222,7 @@ func (p *Proc) reap() Exit {
 		}
 		if err == nil && pid == p.pid {
 			e := exitOf(ws)
-			e.CPU = time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
-			e.MaxRSS = ru.Maxrss << 10
+			e.CPU, e.Measured = time.Duration(ru.Utime.Nano()+ru.Stime.Nano()), true
 			return e
 		}
 		break
