@@ -228,7 +228,7 @@ func (s *session) printDocuments(outcomes []outcome) error {
 		case o.same != nil:
 			docs = append(docs, o.same)
 		case o.job != nil:
-			docs = append(docs, o.job)
+			docs = append(docs, s.jobDocument(o.job))
 		}
 	}
 	switch {
@@ -238,6 +238,18 @@ func (s *session) printDocuments(outcomes []outcome) error {
 		return printDocument(s.out, docs[0])
 	}
 	return nil
+}
+
+// jobDocument is a job as JSON has it. Where there may have been nothing to do,
+// it says that there was.
+func (s *session) jobDocument(j *record.Job) any {
+	if !s.cli.Bool("exist-ok") && !s.cli.Bool("missing-ok") {
+		return j
+	}
+	return struct {
+		*record.Job
+		Changed bool `json:"changed"`
+	}{j, true}
 }
 
 // showPlans prints the answers to a dry run.

@@ -382,6 +382,9 @@ func poolCreate(ctx context.Context, s *session) error {
 			if err != nil {
 				return nil, s.halfCreated(ctx, def.Name, err)
 			}
+			if same, err = s.afterStarter(ctx, same); err != nil {
+				return nil, err
+			}
 			if same.State != record.PoolActive {
 				return nil, record.Errorf(record.Exists, "pool %q exists and is %s", same.Name, same.State).
 					WithHint("storagedctl pool start %s", same.Name)
@@ -389,6 +392,22 @@ func poolCreate(ctx context.Context, s *session) error {
 			return same, nil
 		},
 	})
+}
+
+// afterStarter gives the pool as it is when the jobs have ended that are
+// starting it.
+func (s *session) afterStarter(ctx context.Context, p samePool) (samePool, error) {
+	jobs, err := s.allJobs(ctx, api.JobFilter{States: []string{"live"}, Kinds: []string{string(record.PoolStart)}, Pools: []string{p.Name}})
+	if err != nil {
+		return p, err
+	}
+	for _, j := range jobs {
+		if err := s.awaitEnd(ctx, j.ID); err != nil {
+			return p, err
+		}
+	}
+	p.Pool, err = s.client.Pool(ctx, p.Name)
+	return p, err
 }
 
 // halfCreated says what to do about a pool that is defined and did not start.

@@ -15,11 +15,14 @@ import (
 	"storaged/internal/record"
 )
 
+// asking makes a request for one job.
+type asking func(context.Context, api.Submit) (api.Started, error)
+
 // start is a request for one job. It is made again, with the same key, when
 // the connection was lost before its answer.
 type start struct {
 	object string // what it is about, as -o name prints it
-	ask    func(context.Context, api.Submit) (api.Started, error)
+	ask    asking
 	// settle looks at a failure: with --exist-ok or --missing-ok what failed
 	// may be what was wanted. It gives the object as it is, or the error.
 	settle func(context.Context, error) (any, error)

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -237,9 +238,9 @@ func volumeCreate(ctx context.Context, s *session) error {
 	}
 	return s.run(ctx, start{
 		object: r.String(),
-		ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+		ask: s.afterMaker(r, func(ctx context.Context, sub api.Submit) (api.Started, error) {
 			return s.client.CreateVolume(ctx, sub, r.pool, req)
-		},
+		}),
 		settle: s.existOK(r, volumeSpec{capacity, req.Format}),
 	})
 }
@@ -285,11 +286,18 @@ func (w volumeSpec) String() string {
 	return quantity.FormatBoth(w.capacity)
 }
 
+// maxPoll is how long one request waits for the job of another: as long as the
+// daemon lets it.
+const maxPoll = 10 * time.Minute
+
 // existOK takes, with --exist-ok, a volume that matches for the one asked for.
 func (s *session) existOK(r volumeRef, want volumeSpec) func(context.Context, error) (any, error) {
 	return func(ctx context.Context, failure error) (any, error) {
 		if !s.cli.Bool("exist-ok") || record.CodeOf(failure) != record.Exists {
 			return nil, failure
+		}
+		if _, err := s.awaitMaker(ctx, r); err != nil {
+			return nil, err
 		}
 		v, err := s.client.Volume(ctx, r.pool, r.name)
 		if err != nil {
@@ -300,6 +308,50 @@ func (s *session) existOK(r volumeRef, want volumeSpec) func(context.Context, er
 				r, volumeState(v), v.Format, quantity.FormatBoth(v.Capacity), want)
 		}
 		return sameVolume{Volume: v}, nil
+	}
+}
+
+// afterMaker asks, with --exist-ok, for a volume again that a job was making when
+// it was asked for: it is there then, or free to be made.
+func (s *session) afterMaker(r volumeRef, ask asking) asking {
+	if !s.cli.Bool("exist-ok") {
+		return ask
+	}
+	return func(ctx context.Context, sub api.Submit) (api.Started, error) {
+		for {
+			st, err := ask(ctx, sub)
+			if record.CodeOf(err) != record.Exists {
+				return st, err
+			}
+			if waited, werr := s.awaitMaker(ctx, r); werr != nil || !waited {
+				return st, cmp.Or(werr, err)
+			}
+		}
+	}
+}
+
+// awaitMaker waits for the end of the job that is making a volume, and reports
+// whether there was one.
+func (s *session) awaitMaker(ctx context.Context, r volumeRef) (bool, error) {
+	v, err := s.client.Volume(ctx, r.pool, r.name)
+	switch {
+	case record.CodeOf(err) == record.NotFound:
+		return true, nil // it has ended just now, without
+	case err != nil:
+		return false, err
+	case v.State != record.VolumeBuilding || v.Job == nil:
+		return false, nil
+	}
+	return true, s.awaitEnd(ctx, fmt.Sprint(*v.Job))
+}
+
+// awaitEnd waits for the end of somebody else's job.
+func (s *session) awaitEnd(ctx context.Context, job string) error {
+	for {
+		j, err := s.client.WaitJob(ctx, job, maxPoll)
+		if err != nil || j.State.Terminal() {
+			return err
+		}
 	}
 }
 
@@ -326,9 +378,9 @@ func volumeClone(ctx context.Context, s *session) error {
 		req.Pool, req.Name = target.pool, target.name
 		starts = append(starts, start{
 			object: target.String(),
-			ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+			ask: s.afterMaker(target, func(ctx context.Context, sub api.Submit) (api.Started, error) {
 				return s.client.CloneVolume(ctx, sub, source.pool, source.name, req)
-			},
+			}),
 			settle: s.existOK(target, want),
 		})
 	}

@@ -1,0 +1,75 @@
+package main_test
+
+import (
+	"strings"
+	"sync"
+	"testing"
+
+	"storaged/internal/api"
+	"storaged/internal/record"
+)
+
+// Whoever asks at the same time, with --exist-ok, has what was asked for: one
+// has made it, and the others have waited for that.
+func TestManyAskAtOnceForTheSame(t *testing.T) {
+	h := newHost(t)
+	h.random("base", 4*mib)
+	h.patchLimits(api.LimitsPatch{Rate: []byte("8388608")}) // so that a clone takes some time
+	for what, c := range map[string]struct {
+		clients int
+		args    []string
+	}{
+		"create": {36, []string{"vol", "create", "pool/v", "5M"}},
+		"clone":  {12, []string{"vol", "clone", "pool/base", "pool/c", "--reflink", "never"}},
+		"from":   {6, []string{"vol", "create", "pool/f", "--from", h.path("base")}},
+		"pool":   {12, []string{"pool", "create", "other", "--target", h.dir + "/other"}},
+	} {
+		var all sync.WaitGroup
+		outs, errs, codes := make([]string, c.clients), make([]string, c.clients), make([]int, c.clients)
+		for i := range c.clients {
+			all.Go(func() { outs[i], errs[i], codes[i] = h.ctl(append(c.args, "--exist-ok", "-o", "json")...) })
+		}
+		all.Wait()
+		made := 0
+		for i := range c.clients {
+			changed := strings.Contains(outs[i], `"changed": true`)
+			if changed {
+				made++
+			}
+			if codes[i] != 0 || !changed && !strings.Contains(outs[i], `"changed": false`) {
+				t.Errorf("%s: exit code %d\n%s%s", what, codes[i], outs[i], errs[i])
+			}
+		}
+		if made != 1 {
+			t.Errorf("%s: %d of %d have made it", what, made, c.clients)
+		}
+	}
+	h.runs(record.ExitExists, "differs", "vol", "create", "pool/v", "6M", "--exist-ok")
+}
+
+// Who waits for a volume that comes to nothing makes it.
+func TestWhoWaitedInVainMakesIt(t *testing.T) {
+	h := newHost(t)
+	h.random("base", 4*mib)
+	slow := api.VolumeClone{Name: "v", Reflink: "never", JobOptions: api.JobOptions{Limit: ptr(int64(4096))}}
+	first, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", slow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.running(first)
+	var waits sync.WaitGroup
+	var out, errs string
+	var code int
+	waits.Go(func() { out, errs, code = h.ctl("vol", "create", "pool/v", "1M", "--exist-ok", "-o", "json") })
+	if _, err := h.client.CancelJob(h.ctx(), first.Job.ID, api.JobCancel{}); err != nil {
+		t.Fatal(err)
+	}
+	h.end(first, nil)
+	waits.Wait()
+	if code != 0 || !strings.Contains(out, `"changed": true`) {
+		t.Errorf("exit code %d\n%s%s", code, out, errs)
+	}
+	if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.Capacity != mib || v.State != record.VolumeReady {
+		t.Errorf("the volume is %s (%v)", v.State, err)
+	}
+}
