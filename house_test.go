@@ -59,18 +59,20 @@ var layers = []layer{
 
 	{"internal/metrics", []string{"internal/record", "internal/supervisor"}},
 
-	{"internal/api", []string{"internal/record", "internal/backends", "internal/events", "internal/sparse"}},
-	{"internal/api/*", []string{"internal/api", "internal/record", "internal/backends", "internal/events"}},
+	{"internal/service", []string{"internal/backends", "internal/backends/all", "internal/events", "internal/ipc", "internal/metrics", "internal/operation", "internal/quantity", "internal/record",
+		"internal/store", "internal/supervisor"}},
+	{"internal/rest", []string{"internal/service", "internal/record", "internal/backends", "internal/events", "internal/sparse"}},
+	{"internal/rest/*", []string{"internal/rest", "internal/service", "internal/record", "internal/backends", "internal/events"}},
 
-	{"internal/daemon", []string{"internal/*", "internal/supervisor/*", "internal/backends/all"}},
+	{"internal/daemon", []string{"internal/quantity", "internal/record", "internal/rest", "internal/service", "internal/store"}},
 
 	{"cmd/internal/*", []string{"cmd/internal/*", "internal/quantity", "internal/record", "internal/term"}},
 	{"cmd/storaged", []string{"cmd/internal/*", "internal/daemon", "internal/quantity", "internal/record"}},
 	{"cmd/storage-helper", []string{"cmd/internal/*", "internal/backends", "internal/backends/all", "internal/crash", "internal/diskio", "internal/image",
 		"internal/ipc", "internal/operation", "internal/quantity", "internal/record", "internal/sparse", "internal/term"}},
-	{"cmd/storagedctl", []string{"cmd/internal/*", "internal/api", "internal/backends", "internal/quantity", "internal/record", "internal/term"}},
+	{"cmd/storagedctl", []string{"cmd/internal/*", "internal/rest", "internal/service", "internal/backends", "internal/quantity", "internal/record", "internal/term"}},
 
-	{"scripts/*", []string{"internal/api", "internal/diskio", "internal/record", "internal/quantity"}},
+	{"scripts/*", []string{"internal/rest", "internal/service", "internal/diskio", "internal/record", "internal/quantity"}},
 }
 
 // guarded says which packages alone may import what can do harm elsewhere.
@@ -78,7 +80,7 @@ var guarded = map[string][]string{
 	"github.com/urfave/cli/v2":          {"cmd/*", "cmd/internal/*"},
 	"github.com/vmihailenco/msgpack/v5": {"internal/ipc"},
 	// Whatever a helper imports it initialises at each start.
-	"net/http": {"internal/api", "internal/api/*"},
+	"net/http": {"internal/rest", "internal/rest/*"},
 	"os/exec":  {"internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/image", "internal/testenv", "internal/testenv/*", "scripts/*"},
 	// Only tests may need these.
 	"testing":                            testSupport,
@@ -182,9 +184,9 @@ func TestHouseImportRulesSeeAFault(t *testing.T) {
 		{"internal/backends/dir", "storaged/internal/ipc", "may not import storaged/internal/ipc"},
 		{"internal/backends/dir", "storaged/internal/image", ""},
 		{"internal/daemon", "storaged/internal/backends/dir", "may not import storaged/internal/backends/dir"},
-		{"internal/daemon", "storaged/internal/backends/all", ""},
-		{"internal/api", "storaged/internal/daemon", "may not import storaged/internal/daemon"},
-		{"internal/api", "os/exec", "may not import os/exec"},
+		{"internal/service", "storaged/internal/backends/all", ""},
+		{"internal/rest", "storaged/internal/daemon", "may not import storaged/internal/daemon"},
+		{"internal/rest", "os/exec", "may not import os/exec"},
 		{"internal/supervisor/process", "os/exec", ""},
 		{"internal/store", "github.com/vmihailenco/msgpack/v5", "may not import github.com/vmihailenco/msgpack/v5"},
 		{"internal/daemon", "github.com/urfave/cli/v2", "may not import github.com/urfave/cli/v2"},

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -60,7 +60,7 @@ func TestVolumeAttachedDuringAMoveStays(t *testing.T) {
 	h.otherPool("tmpfs")
 	h.random("disk", 8*mib)
 	want := h.hash("disk")
-	st, err := h.client.MoveVolume(h.ctx(), api.Submit{}, "pool", "disk", api.VolumeMove{Pool: "other", JobOptions: limited(4 * mib)})
+	st, err := h.client.MoveVolume(h.ctx(), service.Submit{}, "pool", "disk", service.VolumeMove{Pool: "other", JobOptions: limited(4 * mib)})
 	h.must(err)
 	h.written(st.Job.ID, 1)
 	device, _ := testenv.Attach(t, h.path("disk"))

@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"storaged/internal/api"
 	"storaged/internal/crash"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 // The gate runs a seeded part of what scripts/chaos runs.
@@ -92,7 +92,7 @@ func (h *host) commit(d deed, n string, points ...crash.Point) (met int) {
 	h.t.Helper()
 	d.prepare(h, n)
 	h.arm(points)
-	s := api.Submit{Key: "key-" + n}
+	s := service.Submit{Key: "key-" + n}
 	st, err := d.start(h, n, s)
 	h.await(fmt.Sprintf("%s: %v", d.name, points), func() bool {
 		for h.fired() != "" {
@@ -153,7 +153,7 @@ func (h *host) blockers(o record.Object) []record.Blocker {
 	if o.Volume == "" {
 		return nil // the checks start and stop it
 	}
-	st, err := h.client.DeleteVolume(h.ctx(), api.Submit{DryRun: true}, o.Pool, o.Volume, api.VolumeDelete{})
+	st, err := h.client.DeleteVolume(h.ctx(), service.Submit{DryRun: true}, o.Pool, o.Volume, service.VolumeDelete{})
 	if err != nil || st.Plan == nil {
 		return nil // it is gone
 	}
@@ -277,7 +277,7 @@ func sample(all []death, n int) []death {
 type workload struct {
 	deed deed
 	n    string
-	st   api.Started
+	st   service.Started
 }
 
 // A host is used for so many kills or cancels, then comes another: thousands of
@@ -330,7 +330,7 @@ func (h *host) undertake(rng *rand.Rand, count int) workload {
 	w := workload{deed: all[rng.IntN(len(all))], n: fmt.Sprintf("r%d", count)}
 	w.deed.prepare(h, w.n)
 	var err error
-	if w.st, err = w.deed.start(h, w.n, api.Submit{Key: "key-" + w.n}); err != nil {
+	if w.st, err = w.deed.start(h, w.n, service.Submit{Key: "key-" + w.n}); err != nil {
 		h.t.Fatal(err)
 	}
 	return w
@@ -404,14 +404,14 @@ func (h *host) thinkBetter(rng *rand.Rand, n string) (record.State, time.Duratio
 	all := deeds()
 	d := all[rng.IntN(len(all))]
 	d.prepare(h, n)
-	st, err := d.start(h, n, api.Submit{})
+	st, err := d.start(h, n, service.Submit{})
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	pause := time.NewTimer(time.Duration(rng.IntN(250)) * time.Millisecond) // the moment is the point
 	<-pause.C
 	asked := time.Now()
-	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}); err != nil && record.CodeOf(err) != record.WrongState {
+	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}); err != nil && record.CodeOf(err) != record.WrongState {
 		h.t.Fatal(err)
 	}
 	j := h.end(st, nil)
@@ -430,12 +430,12 @@ func TestSixtyFourHelpersSurviveTheDaemon(t *testing.T) {
 	h.stop()
 	h.fill(history, time.Hour)
 	h.start()
-	h.patchLimits(api.LimitsPatch{Running: ptr(64), RunningPool: ptr(64), RunningDevice: ptr(64)})
+	h.patchLimits(service.LimitsPatch{Running: ptr(64), RunningPool: ptr(64), RunningDevice: ptr(64)})
 	h.put("src")
-	pids, jobs := map[string]int{}, []api.Started{}
+	pids, jobs := map[string]int{}, []service.Started{}
 	for i := range 64 {
-		st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "src",
-			api.VolumeClone{Name: fmt.Sprintf("copy%d", i), Reflink: "never", JobOptions: limited(deedBytes / 128)}) // for longer than all take to start
+		st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "src",
+			service.VolumeClone{Name: fmt.Sprintf("copy%d", i), Reflink: "never", JobOptions: limited(deedBytes / 128)}) // for longer than all take to start
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -449,7 +449,7 @@ func TestSixtyFourHelpersSurviveTheDaemon(t *testing.T) {
 	h.start()
 	t.Logf("ready %v after the start, with %d jobs of history and %d helpers", time.Since(begun).Round(time.Millisecond), history, len(jobs))
 	for _, st := range jobs {
-		j, err := h.client.PatchJob(h.ctx(), st.Job.ID, api.JobPatch{Limit: []byte("null")})
+		j, err := h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("null")})
 		if err != nil {
 			t.Fatal(err)
 		}

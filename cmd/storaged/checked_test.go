@@ -5,14 +5,14 @@ import (
 	"os/exec"
 	"testing"
 
-	"storaged/internal/api"
-	"storaged/internal/api/apitest"
+	"storaged/internal/rest"
+	"storaged/internal/rest/apitest"
 )
 
 // checkedClient is a client each of whose exchanges is held against
 // openapi.yaml.
-func checkedClient(t *testing.T, sock string) *api.Client {
-	c := api.Dial(sock)
+func checkedClient(t *testing.T, sock string) *rest.Client {
+	c := rest.Dial(sock)
 	c.Wrap(apitest.New(t).Transport)
 	t.Cleanup(c.Close)
 	return c

@@ -20,8 +20,9 @@ import (
 	"testing"
 	"time"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/rest"
+	"storaged/internal/service"
 	"storaged/internal/sparse"
 )
 
@@ -56,20 +57,20 @@ func (h *host) must(err error) {
 }
 
 // streamer is a client whose traffic nobody holds back to look at it.
-func (h *host) streamer() *api.Client {
-	c := api.Dial(h.sock)
+func (h *host) streamer() *rest.Client {
+	c := rest.Dial(h.sock)
 	h.t.Cleanup(c.Close)
 	return c
 }
 
-func (h *host) hand(volume string, f *os.File, r api.VolumeUpload) (api.Started, error) {
+func (h *host) hand(volume string, f *os.File, r service.VolumeUpload) (service.Started, error) {
 	r.Data.File = f
-	return h.client.HandUpload(h.ctx(), api.Submit{}, "pool", volume, r)
+	return h.client.HandUpload(h.ctx(), service.Submit{}, "pool", volume, r)
 }
 
-func (h *host) handDown(volume string, f *os.File, r api.VolumeDownload) (api.Started, error) {
+func (h *host) handDown(volume string, f *os.File, r service.VolumeDownload) (service.Started, error) {
 	r.Data.File = f
-	return h.client.HandDownload(h.ctx(), api.Submit{}, "pool", volume, r)
+	return h.client.HandDownload(h.ctx(), service.Submit{}, "pool", volume, r)
 }
 
 // holds fails unless the volume has the content at off, and is what state says.
@@ -91,24 +92,24 @@ func TestFilesAreHandedOver(t *testing.T) {
 	const size = 5*mib + 777
 	f, content := h.given("src", size)
 	h.create("v", 8*mib)
-	st, err := h.hand("v", f, api.VolumeUpload{Checksum: "sha256"})
+	st, err := h.hand("v", f, service.VolumeUpload{Checksum: "sha256"})
 	j := h.succeed(st, err)
 	h.holds("v", 0, content, record.VolumeReady)
 	sum := sha256.Sum256(content)
 	if want := "sha256:" + hex.EncodeToString(sum[:]); j.Result.Checksum != want || j.Result.Bytes != size || j.Progress.Done != size {
 		t.Errorf("%+v, %+v, want %s", j.Result, j.Progress, want)
 	}
-	st, err = h.hand("v", f, api.VolumeUpload{Offset: 3*mib - 5})
+	st, err = h.hand("v", f, service.VolumeUpload{Offset: 3*mib - 5})
 	if j = h.end(st, err); j.Code() != record.TooLarge {
 		t.Errorf("too long by a little: %+v", j.Error)
 	}
 	part := int64(mib + 1)
-	st, err = h.hand("v", f, api.VolumeUpload{Offset: 6*mib - 5, Length: &part})
+	st, err = h.hand("v", f, service.VolumeUpload{Offset: 6*mib - 5, Length: &part})
 	h.succeed(st, err)
 	h.holds("v", 6*mib-5, content[:part], record.VolumeReady)
 
 	to, _ := h.given("dst", 9*mib)
-	st, err = h.handDown("v", to, api.VolumeDownload{})
+	st, err = h.handDown("v", to, service.VolumeDownload{})
 	h.succeed(st, err)
 	whole, err := os.ReadFile(h.path("v"))
 	h.must(err)
@@ -160,9 +161,9 @@ func TestDescriptorsThatAreNoFiles(t *testing.T) {
 			if fd == nil {
 				continue
 			}
-			hand := func() (api.Started, error) { return h.hand("v", fd, api.VolumeUpload{AsFormat: "raw"}) }
+			hand := func() (service.Started, error) { return h.hand("v", fd, service.VolumeUpload{AsFormat: "raw"}) }
 			if i == 1 {
-				hand = func() (api.Started, error) { return h.handDown("v", fd, api.VolumeDownload{}) }
+				hand = func() (service.Started, error) { return h.handDown("v", fd, service.VolumeDownload{}) }
 			}
 			st, err := hand()
 			if j := h.end(st, err); j.Code() != record.Invalid || !strings.Contains(j.Error.Message, c.says) {
@@ -173,9 +174,9 @@ func TestDescriptorsThatAreNoFiles(t *testing.T) {
 	h.holds("v", 0, make([]byte, mib), record.VolumeReady)
 }
 
-func (h *host) upload(ctx context.Context, volume string, body io.Reader, r api.VolumeUpload) *api.Transfer {
+func (h *host) upload(ctx context.Context, volume string, body io.Reader, r service.VolumeUpload) *rest.Transfer {
 	h.t.Helper()
-	up, err := h.streamer().Upload(ctx, api.Submit{}, api.StreamUpload{Pool: "pool", Volume: volume, VolumeUpload: r, Body: body})
+	up, err := h.streamer().Upload(ctx, service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: volume, VolumeUpload: r, Body: body})
 	h.must(err)
 	return up
 }
@@ -184,13 +185,13 @@ func TestStreamsComeAndGo(t *testing.T) {
 	h := newHost(t)
 	h.create("v", 8*mib)
 	content := noise(3*mib + 5)
-	up := h.upload(h.ctx(), "v", bytes.NewReader(content), api.VolumeUpload{Offset: mib + 3, Checksum: "crc32c"})
+	up := h.upload(h.ctx(), "v", bytes.NewReader(content), service.VolumeUpload{Offset: mib + 3, Checksum: "crc32c"})
 	h.must(up.Wait())
 	h.holds("v", mib+3, content, record.VolumeReady)
 	whole, err := os.ReadFile(h.path("v"))
 	h.must(err)
 	for _, form := range []bool{false, true} {
-		down, err := h.streamer().Download(h.ctx(), api.Submit{}, api.StreamDownload{Pool: "pool", Volume: "v", Sparse: form})
+		down, err := h.streamer().Download(h.ctx(), service.Submit{}, rest.StreamDownload{Pool: "pool", Volume: "v", Sparse: form})
 		h.must(err)
 		var got bytes.Buffer
 		h.must(down.CopyTo(&got))
@@ -204,12 +205,12 @@ func TestStreamsComeAndGo(t *testing.T) {
 			t.Errorf("%d bytes in the sparse form", got.Len())
 		}
 		h.create("w", 8*mib)
-		up, err := h.streamer().Upload(h.ctx(), api.Submit{}, api.StreamUpload{Pool: "pool", Volume: "w", Body: &got, Sparse: true})
+		up, err := h.streamer().Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: "w", Body: &got, Sparse: true})
 		h.must(err)
 		h.must(up.Wait())
 		h.holds("w", 0, whole, record.VolumeReady)
 	}
-	up = h.upload(h.ctx(), "made", bytes.NewReader(content), api.VolumeUpload{Create: &api.VolumeCreate{Name: "made"}})
+	up = h.upload(h.ctx(), "made", bytes.NewReader(content), service.VolumeUpload{Create: &service.VolumeCreate{Name: "made"}})
 	h.must(up.Wait())
 	h.holds("made", 0, content, record.VolumeReady)
 	if up.Job.Kind != record.VolumeCreate {
@@ -221,33 +222,33 @@ func TestUploadsThatAreRefused(t *testing.T) {
 	h := newHost(t)
 	h.create("v", mib)
 	content := noise(mib + 1)
-	up := h.upload(h.ctx(), "v", bytes.NewReader(content), api.VolumeUpload{})
+	up := h.upload(h.ctx(), "v", bytes.NewReader(content), service.VolumeUpload{})
 	if err := up.Wait(); record.CodeOf(err) != record.TooLarge {
 		t.Errorf("a stream that is too long: %v", err)
 	}
 	n := int64(len(content))
-	_, err := h.streamer().Upload(h.ctx(), api.Submit{}, api.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: api.VolumeUpload{Length: &n}, Body: bytes.NewReader(content)})
+	_, err := h.streamer().Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: service.VolumeUpload{Length: &n}, Body: bytes.NewReader(content)})
 	if record.CodeOf(err) != record.TooLarge {
 		t.Errorf("one that is known to be: %v", err)
 	}
 	h.create("w", mib)
 	image := append([]byte("QFI\xfb\x00\x00\x00\x03"), make([]byte, 4088)...)
-	up = h.upload(h.ctx(), "w", bytes.NewReader(image), api.VolumeUpload{})
+	up = h.upload(h.ctx(), "w", bytes.NewReader(image), service.VolumeUpload{})
 	if err := up.Wait(); record.CodeOf(err) != record.Invalid || !strings.Contains(err.Error(), "qcow2") {
 		t.Errorf("an image: %v", err)
 	}
 	h.holds("w", 0, make([]byte, mib), record.VolumeReady)
-	up = h.upload(h.ctx(), "w", bytes.NewReader(image), api.VolumeUpload{AsFormat: "raw", Checksum: "crc32c:00000000"})
+	up = h.upload(h.ctx(), "w", bytes.NewReader(image), service.VolumeUpload{AsFormat: "raw", Checksum: "crc32c:00000000"})
 	if err := up.Wait(); record.CodeOf(err) != record.Mismatch {
 		t.Errorf("another checksum: %v", err)
 	}
 	h.holds("w", 0, image, record.VolumeIncomplete)
-	_, err = h.streamer().RetryJob(h.ctx(), api.Submit{}, up.Job.ID)
+	_, err = h.streamer().RetryJob(h.ctx(), service.Submit{}, up.Job.ID)
 	if record.CodeOf(err) != record.Unsupported {
 		t.Errorf("retry: %v", err)
 	}
 	for name, stream := range map[string]string{"no magic": "something", "unknown frame": "\x89SPR\r\n\x1a\x01X\x00\x00\x00\x00\x00\x00\x00\x01"} {
-		up, err := h.streamer().Upload(h.ctx(), api.Submit{}, api.StreamUpload{Pool: "pool", Volume: "w", Body: strings.NewReader(stream), Sparse: true})
+		up, err := h.streamer().Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: "w", Body: strings.NewReader(stream), Sparse: true})
 		h.must(err)
 		if err := up.Wait(); record.CodeOf(err) != record.Invalid {
 			t.Errorf("%s: %v", name, err)
@@ -265,7 +266,7 @@ func TestBrokenStreamGoesOn(t *testing.T) {
 	var last *record.Job
 	for range 3 {
 		cut := at + 1 + rand.IntN(2*mib)
-		r := api.VolumeUpload{Offset: int64(at)}
+		r := service.VolumeUpload{Offset: int64(at)}
 		if last != nil {
 			r.Continues = last.ID
 		}
@@ -277,18 +278,18 @@ func TestBrokenStreamGoesOn(t *testing.T) {
 		h.written(up.Job.ID, int64(cut))
 		leave()
 		out.CloseWithError(errors.New("gone"))
-		j := h.end(api.Started{Job: &up.Job}, nil)
+		j := h.end(service.Started{Job: &up.Job}, nil)
 		if j.Code() != record.Interrupted || j.Progress.Done > int64(cut) || j.Progress.Done < int64(at) {
 			t.Fatalf("%s at %d of %d to %d: %+v", j.State, j.Progress.Done, at, cut, j.Error)
 		}
 		at, last = int(j.Progress.Done), &j
 		h.holds("v", 0, content[:at], record.VolumeIncomplete)
 	}
-	wrong := api.VolumeUpload{Offset: int64(at) + 1, Continues: last.ID}
-	if _, err := h.streamer().Upload(h.ctx(), api.Submit{}, api.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: wrong, Body: strings.NewReader("")}); record.CodeOf(err) != record.Invalid {
+	wrong := service.VolumeUpload{Offset: int64(at) + 1, Continues: last.ID}
+	if _, err := h.streamer().Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: wrong, Body: strings.NewReader("")}); record.CodeOf(err) != record.Invalid {
 		t.Errorf("a gap: %v", err)
 	}
-	up := h.upload(h.ctx(), "v", bytes.NewReader(content[at:]), api.VolumeUpload{Offset: int64(at), Continues: last.ID})
+	up := h.upload(h.ctx(), "v", bytes.NewReader(content[at:]), service.VolumeUpload{Offset: int64(at), Continues: last.ID})
 	h.must(up.Wait())
 	h.holds("v", 0, content, record.VolumeReady)
 }
@@ -296,10 +297,10 @@ func TestBrokenStreamGoesOn(t *testing.T) {
 // reading has a volume read, so that who would change it waits, until stop.
 func (h *host) reading(volume string) (stop func()) {
 	h.t.Helper()
-	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", volume, api.VolumeClone{Name: volume + "-read", Reflink: "never", JobOptions: limited(64 << 10)})
+	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", volume, service.VolumeClone{Name: volume + "-read", Reflink: "never", JobOptions: limited(64 << 10)})
 	h.must(err)
 	return func() {
-		_, err := h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{})
+		_, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{})
 		h.must(err)
 		h.end(st, nil)
 	}
@@ -307,7 +308,7 @@ func (h *host) reading(volume string) (stop func()) {
 
 // breakOff begins an upload, leaves when so many bytes have come, and gives the
 // job's end.
-func (h *host) breakOff(volume string, r api.VolumeUpload, part []byte) record.Job {
+func (h *host) breakOff(volume string, r service.VolumeUpload, part []byte) record.Job {
 	h.t.Helper()
 	in, out := io.Pipe()
 	up := h.upload(h.ctx(), volume, in, r)
@@ -319,7 +320,7 @@ func (h *host) breakOff(volume string, r api.VolumeUpload, part []byte) record.J
 	}
 	h.until(up.Job.ID, func(j record.Job) bool { return j.State == record.Running && j.Progress.Done >= done })
 	out.CloseWithError(errors.New("gone"))
-	return h.end(api.Started{Job: &up.Job}, nil)
+	return h.end(service.Started{Job: &up.Job}, nil)
 }
 
 // A volume is whole when all of a content is in it, whichever of the uploads that
@@ -334,15 +335,15 @@ func TestUploadInSeveralPartsMakesTheVolumeWhole(t *testing.T) {
 		"the first brought nothing":           {3 * mib, nil, []int{0, mib}},
 		"the first two brought nothing":       {3 * mib, nil, []int{0, 0, mib, mib}},
 		"the first marked it":                 {3 * mib, nil, []int{mib, 0, mib}},
-		"another upload had broken off":       {4 * mib, func(v string) { h.breakOff(v, api.VolumeUpload{Offset: 5}, noise(mib)) }, []int{mib, mib}},
-		"that, and the first brought nothing": {4 * mib, func(v string) { h.breakOff(v, api.VolumeUpload{}, noise(mib)) }, []int{0, mib, mib}},
+		"another upload had broken off":       {4 * mib, func(v string) { h.breakOff(v, service.VolumeUpload{Offset: 5}, noise(mib)) }, []int{mib, mib}},
+		"that, and the first brought nothing": {4 * mib, func(v string) { h.breakOff(v, service.VolumeUpload{}, noise(mib)) }, []int{0, mib, mib}},
 	} {
 		volume := strings.ReplaceAll(name, " ", "-")
 		h.create(volume, 4*mib)
 		if c.before != nil {
 			c.before(volume)
 		}
-		content, r := noise(c.size), api.VolumeUpload{}
+		content, r := noise(c.size), service.VolumeUpload{}
 		for _, n := range c.parts {
 			j := h.breakOff(volume, r, content[r.Offset:r.Offset+int64(n)])
 			if j.Code() != record.Interrupted {
@@ -367,8 +368,8 @@ func TestRestOfAnUploadIsHeldAgainstTheWholeChecksum(t *testing.T) {
 	digest := sha256.Sum256(content)
 	sum := record.Checksum(digest)
 	for name, c := range map[string]struct {
-		first, rest, at string // checksums asked for; at is what the job gives in the end
-		tail            byte   // is added to the last byte
+		first, remainder, at string // checksums asked for; at is what the job gives in the end
+		tail                 byte   // is added to the last byte
 	}{
 		"the first asked":             {sum, "", sum, 0},
 		"the rest asks":               {"", sum, sum, 0},
@@ -380,14 +381,14 @@ func TestRestOfAnUploadIsHeldAgainstTheWholeChecksum(t *testing.T) {
 	} {
 		volume := strings.NewReplacer(" ", "-", ",", "").Replace(name)
 		h.create(volume, 4*mib)
-		j := h.breakOff(volume, api.VolumeUpload{Checksum: c.first}, content[:mib])
-		rest := slices.Clone(content[j.Progress.Done:])
-		rest[len(rest)-1] += c.tail
-		up := h.upload(h.ctx(), volume, bytes.NewReader(rest), api.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID, Checksum: c.rest})
+		j := h.breakOff(volume, service.VolumeUpload{Checksum: c.first}, content[:mib])
+		remainder := slices.Clone(content[j.Progress.Done:])
+		remainder[len(remainder)-1] += c.tail
+		up := h.upload(h.ctx(), volume, bytes.NewReader(remainder), service.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID, Checksum: c.remainder})
 		err := up.Wait()
 		last, jerr := h.client.Job(h.ctx(), up.Job.ID)
 		h.must(jerr)
-		right := c.tail == 0 && c.rest != "crc32c:00000000"
+		right := c.tail == 0 && c.remainder != "crc32c:00000000"
 		if right != (err == nil) || !right && last.Code() != record.Mismatch {
 			t.Errorf("%s: %v, %+v", name, err, last.Error)
 		}
@@ -407,8 +408,8 @@ func TestRestOfAnUploadIsHeldAgainstTheWholeChecksum(t *testing.T) {
 // noRest fails unless nothing goes on with an upload of the wrong content.
 func (h *host) noRest(volume string, j record.Job) {
 	h.t.Helper()
-	_, err := h.client.Upload(h.ctx(), api.Submit{}, api.StreamUpload{Pool: "pool", Volume: volume, Body: strings.NewReader(""),
-		VolumeUpload: api.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID}})
+	_, err := h.client.Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: volume, Body: strings.NewReader(""),
+		VolumeUpload: service.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID}})
 	if record.CodeOf(err) != record.WrongState {
 		h.t.Errorf("%s: a rest is taken: %v", volume, err)
 	}
@@ -419,8 +420,8 @@ func (h *host) noRest(volume string, j record.Job) {
 func TestUploadOfAPartHealsNothing(t *testing.T) {
 	h := newHost(t)
 	h.create("v", 4*mib)
-	h.breakOff("v", api.VolumeUpload{Offset: 5}, noise(mib))
-	up := h.upload(h.ctx(), "v", bytes.NewReader(noise(2*mib)), api.VolumeUpload{Offset: 2 * mib})
+	h.breakOff("v", service.VolumeUpload{Offset: 5}, noise(mib))
+	up := h.upload(h.ctx(), "v", bytes.NewReader(noise(2*mib)), service.VolumeUpload{Offset: 2 * mib})
 	h.must(up.Wait())
 	h.holds("v", 2*mib, noise(2*mib), record.VolumeIncomplete)
 }
@@ -430,7 +431,7 @@ func TestContentRangeBeyondItsTotalIsRefused(t *testing.T) {
 	h := newHost(t)
 	h.create("v", mib)
 	jobs := func() int {
-		l, err := h.client.Jobs(h.ctx(), api.JobFilter{}, api.Page{})
+		l, err := h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{})
 		h.must(err)
 		return len(l.Items)
 	}
@@ -458,19 +459,19 @@ func TestContentRangeBeyondItsTotalIsRefused(t *testing.T) {
 func TestRestOfAnUploadNeedsItsBeginning(t *testing.T) {
 	h := newHost(t)
 	h.create("v", 4*mib)
-	rest := h.brokenUpload("v", noise(2*mib))
+	remainder := h.brokenUpload("v", noise(2*mib))
 	h.random("w", 4*mib)
-	h.patchLimits(api.LimitsPatch{Running: ptr(1)})
-	before, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "w", api.VolumeWipe{JobOptions: limited(64 << 10)})
+	h.patchLimits(service.LimitsPatch{Running: ptr(1)})
+	before, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "w", service.VolumeWipe{JobOptions: limited(64 << 10)})
 	h.must(err)
-	_, err = h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeWipe{})
+	_, err = h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeWipe{})
 	h.must(err)
-	second := h.upload(h.ctx(), "v", strings.NewReader("the rest"), rest)
+	second := h.upload(h.ctx(), "v", strings.NewReader("the rest"), remainder)
 	h.stopped(before, nil)
 	if err := second.Wait(); record.CodeOf(err) != record.Changed {
 		t.Errorf("wiped while it waited: %v", err)
 	}
-	_, err = h.streamer().Upload(h.ctx(), api.Submit{}, api.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: rest, Body: strings.NewReader("the rest")})
+	_, err = h.streamer().Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: remainder, Body: strings.NewReader("the rest")})
 	if record.CodeOf(err) != record.Changed {
 		t.Errorf("wiped: %v", err)
 	}
@@ -484,14 +485,14 @@ func TestUploadOfAPartDoesNotGoOn(t *testing.T) {
 	h.create("v", 4*mib)
 	for _, wrote := range []int{0, mib} {
 		in, out := io.Pipe()
-		up := h.upload(h.ctx(), "v", in, api.VolumeUpload{Offset: 2 * mib})
+		up := h.upload(h.ctx(), "v", in, service.VolumeUpload{Offset: 2 * mib})
 		_, err := out.Write(noise(wrote))
 		h.must(err)
 		h.written(up.Job.ID, int64(wrote))
 		out.CloseWithError(errors.New("gone"))
-		j := h.end(api.Started{Job: &up.Job}, nil)
-		rest := api.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID}
-		_, err = h.streamer().Upload(h.ctx(), api.Submit{}, api.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: rest, Body: strings.NewReader("the rest")})
+		j := h.end(service.Started{Job: &up.Job}, nil)
+		remainder := service.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID}
+		_, err = h.streamer().Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: remainder, Body: strings.NewReader("the rest")})
 		if record.CodeOf(err) != record.Unsupported || !strings.Contains(err.Error(), "wrote a part of the volume") {
 			t.Errorf("after %d bytes: %v", wrote, err)
 		}
@@ -501,7 +502,7 @@ func TestUploadOfAPartDoesNotGoOn(t *testing.T) {
 	if v.State != record.VolumeIncomplete {
 		t.Fatalf("%+v", v)
 	}
-	_, err = h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeClone{Name: "c"})
+	_, err = h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeClone{Name: "c"})
 	if e := new(record.Error); !errors.As(err, &e) || e.Code != record.WrongState || !strings.Contains(e.Hint, "wipe it") {
 		t.Errorf("a clone of what is incomplete: %v", err)
 	}
@@ -509,27 +510,27 @@ func TestUploadOfAPartDoesNotGoOn(t *testing.T) {
 
 // brokenUpload leaves a volume with the beginning of a content in it, and gives
 // the request for the rest.
-func (h *host) brokenUpload(volume string, beginning []byte) api.VolumeUpload {
+func (h *host) brokenUpload(volume string, beginning []byte) service.VolumeUpload {
 	h.t.Helper()
 	in, out := io.Pipe()
-	first := h.upload(h.ctx(), volume, in, api.VolumeUpload{})
+	first := h.upload(h.ctx(), volume, in, service.VolumeUpload{})
 	_, err := out.Write(beginning)
 	h.must(err)
 	h.written(first.Job.ID, int64(len(beginning)))
 	out.CloseWithError(errors.New("gone"))
-	j := h.end(api.Started{Job: &first.Job}, nil)
+	j := h.end(service.Started{Job: &first.Job}, nil)
 	if j.Progress.Done == 0 {
 		h.t.Fatalf("nothing is in place: %+v", j)
 	}
-	return api.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID}
+	return service.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID}
 }
 
 // stopped cancels a job that changes content, once it has begun to.
-func (h *host) stopped(st api.Started, err error) {
+func (h *host) stopped(st service.Started, err error) {
 	h.t.Helper()
 	h.must(err)
 	h.written(st.Job.ID, 1)
-	_, err = h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{})
+	_, err = h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{})
 	if j := h.end(st, err); j.State != record.Canceled {
 		h.t.Fatalf("%s: %+v", j.State, j.Error)
 	}
@@ -539,21 +540,21 @@ func (h *host) stopped(st api.Started, err error) {
 // mark alone does not tell that the beginning is gone.
 func TestRestOfAnUploadIsRefusedAfterWorkThatBrokeOffToo(t *testing.T) {
 	h := newHost(t)
-	for volume, between := range map[string]func(volume string) (api.Started, error){
-		"wiped": func(volume string) (api.Started, error) {
-			return h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", volume, api.VolumeWipe{JobOptions: limited(64 << 10)})
+	for volume, between := range map[string]func(volume string) (service.Started, error){
+		"wiped": func(volume string) (service.Started, error) {
+			return h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", volume, service.VolumeWipe{JobOptions: limited(64 << 10)})
 		},
-		"uploaded": func(volume string) (api.Started, error) {
+		"uploaded": func(volume string) (service.Started, error) {
 			f, _ := h.given("other", 2*mib)
-			return h.hand(volume, f, api.VolumeUpload{JobOptions: limited(64 << 10)})
+			return h.hand(volume, f, service.VolumeUpload{JobOptions: limited(64 << 10)})
 		},
 	} {
 		h.create(volume, 4*mib)
-		rest := h.brokenUpload(volume, noise(2*mib))
+		remainder := h.brokenUpload(volume, noise(2*mib))
 		st, err := between(volume)
 		h.stopped(st, err)
-		_, err = h.streamer().Upload(h.ctx(), api.Submit{}, api.StreamUpload{
-			Pool: "pool", Volume: volume, VolumeUpload: rest, Body: strings.NewReader("the rest"),
+		_, err = h.streamer().Upload(h.ctx(), service.Submit{}, rest.StreamUpload{
+			Pool: "pool", Volume: volume, VolumeUpload: remainder, Body: strings.NewReader("the rest"),
 		})
 		if record.CodeOf(err) != record.Changed {
 			t.Errorf("%s meanwhile: %v", volume, err)
@@ -569,29 +570,29 @@ func TestRestOfAnUploadOutlivesWhatChangesNoContent(t *testing.T) {
 	h := newHost(t)
 	h.create("v", 4*mib)
 	content := noise(4 * mib)
-	rest := h.brokenUpload("v", content[:2*mib])
+	remainder := h.brokenUpload("v", content[:2*mib])
 	said := "half of it"
-	_, err := h.client.PatchVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumePatch{Description: &said})
+	_, err := h.client.PatchVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumePatch{Description: &said})
 	h.must(err)
 	h.must(h.refresh("pool"))
-	_, err = h.client.VerifyVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeVerify{})
+	_, err = h.client.VerifyVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeVerify{})
 	if record.CodeOf(err) != record.WrongState {
 		t.Errorf("half a content is read: %v", err)
 	}
 	h.random("w", 4*mib)
-	h.patchLimits(api.LimitsPatch{Running: ptr(1)})
-	busy, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "w", api.VolumeWipe{JobOptions: limited(64 << 10)})
+	h.patchLimits(service.LimitsPatch{Running: ptr(1)})
+	busy, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "w", service.VolumeWipe{JobOptions: limited(64 << 10)})
 	h.must(err)
 	for range 2 { // each goes on from the one before
 		left, cancel := context.WithCancel(h.ctx())
-		waits := h.upload(left, "v", strings.NewReader("the rest"), rest)
-		_, err = h.client.CancelJob(h.ctx(), waits.Job.ID, api.JobCancel{})
-		h.end(api.Started{Job: &waits.Job}, err)
+		waits := h.upload(left, "v", strings.NewReader("the rest"), remainder)
+		_, err = h.client.CancelJob(h.ctx(), waits.Job.ID, service.JobCancel{})
+		h.end(service.Started{Job: &waits.Job}, err)
 		cancel()
-		rest.Continues = waits.Job.ID
+		remainder.Continues = waits.Job.ID
 	}
 	h.stopped(busy, nil)
-	up := h.upload(h.ctx(), "v", bytes.NewReader(content[rest.Offset:]), rest)
+	up := h.upload(h.ctx(), "v", bytes.NewReader(content[remainder.Offset:]), remainder)
 	h.must(up.Wait())
 	h.holds("v", 0, content, record.VolumeReady)
 }
@@ -625,9 +626,9 @@ func TestStreamThatWaitsEndsWithItsClient(t *testing.T) {
 	defer h.reading("v")()
 	ctx, leave := context.WithCancel(h.ctx())
 	in, _ := io.Pipe()
-	up := h.upload(ctx, "v", in, api.VolumeUpload{})
+	up := h.upload(ctx, "v", in, service.VolumeUpload{})
 	leave()
-	if j := h.end(api.Started{Job: &up.Job}, nil); j.State != record.Canceled || j.Started != nil {
+	if j := h.end(service.Started{Job: &up.Job}, nil); j.State != record.Canceled || j.Started != nil {
 		t.Errorf("%s: %+v", j.State, j.Error)
 	}
 }
@@ -643,10 +644,10 @@ func TestSilentClientLosesItsUpload(t *testing.T) {
 	content := noise(4 * mib)
 	in, out := io.Pipe()
 	defer out.Close()
-	up := h.upload(h.ctx(), "v", in, api.VolumeUpload{})
+	up := h.upload(h.ctx(), "v", in, service.VolumeUpload{})
 	_, err := out.Write(content[:2*mib])
 	h.must(err)
-	j := h.end(api.Started{Job: &up.Job}, nil)
+	j := h.end(service.Started{Job: &up.Job}, nil)
 	if j.State != record.Failed || j.Code() != record.Interrupted || !strings.Contains(j.Error.Message, "sent nothing for 3s") || j.Error.Hint == "" {
 		t.Errorf("%s: %+v", j.State, j.Error)
 	}
@@ -657,8 +658,8 @@ func TestSilentClientLosesItsUpload(t *testing.T) {
 	if j.Progress.Done == 0 {
 		t.Error("nothing of what came is in place")
 	}
-	rest := h.upload(h.ctx(), "v", bytes.NewReader(content[j.Progress.Done:]), api.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID})
-	h.must(rest.Wait())
+	remainder := h.upload(h.ctx(), "v", bytes.NewReader(content[j.Progress.Done:]), service.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID})
+	h.must(remainder.Wait())
 	h.holds("v", 0, content, record.VolumeReady)
 }
 
@@ -670,19 +671,19 @@ func TestContentsOutliveTheDaemonOrNot(t *testing.T) {
 	h.create("s", 8*mib)
 	h.create("q", 8*mib)
 	f, content := h.given("src", 8*mib)
-	byFile, err := h.hand("f", f, api.VolumeUpload{JobOptions: limited(2 * mib)})
+	byFile, err := h.hand("f", f, service.VolumeUpload{JobOptions: limited(2 * mib)})
 	h.must(err)
-	waits, err := h.hand("f", f, api.VolumeUpload{})
+	waits, err := h.hand("f", f, service.VolumeUpload{})
 	h.must(err)
 	in, out := io.Pipe()
-	byStream := h.upload(h.ctx(), "s", in, api.VolumeUpload{})
+	byStream := h.upload(h.ctx(), "s", in, service.VolumeUpload{})
 	_, err = out.Write(content[:mib])
 	h.must(err)
 	h.written(byStream.Job.ID, mib)
 	h.written(byFile.Job.ID, 1)
 	h.kill()
 	h.start()
-	if j := h.end(api.Started{Job: &byStream.Job}, nil); j.Code() != record.Interrupted || j.Progress.Done > mib {
+	if j := h.end(service.Started{Job: &byStream.Job}, nil); j.Code() != record.Interrupted || j.Progress.Done > mib {
 		t.Errorf("the stream: %s at %d: %+v", j.State, j.Progress.Done, j.Error)
 	}
 	if j := h.end(waits, nil); j.Code() != record.Interrupted || j.Started != nil {
@@ -786,7 +787,7 @@ func TestFailedDownloadIsNoShortAnswer(t *testing.T) {
 		if h.killDownload(resp.Header.Get("Storaged-Job")); wholeAnyway(resp, nil) {
 			t.Errorf("as %s without a helper it is taken for whole", form)
 		}
-		down, err := h.streamer().Download(h.ctx(), api.Submit{}, api.StreamDownload{Pool: "pool", Volume: "large", Sparse: form != "*/*"})
+		down, err := h.streamer().Download(h.ctx(), service.Submit{}, rest.StreamDownload{Pool: "pool", Volume: "large", Sparse: form != "*/*"})
 		h.must(err)
 		h.killDownload(down.Job.ID)
 		if err := down.CopyTo(io.Discard); record.CodeOf(err) != record.Interrupted {
@@ -812,7 +813,7 @@ func (h *host) killDownload(job string) {
 	j, err := h.client.Job(h.ctx(), job)
 	h.must(err)
 	h.must(syscall.Kill(j.Helper.PID, syscall.SIGKILL))
-	if j = h.end(api.Started{Job: &j}, nil); j.Code() != record.Killed {
+	if j = h.end(service.Started{Job: &j}, nil); j.Code() != record.Killed {
 		h.t.Errorf("%s: %+v", j.State, j.Error)
 	}
 }
@@ -832,14 +833,14 @@ func TestSlowReaderSlowsNobody(t *testing.T) {
 		t.Errorf("the slow one is %s already (%v)", j.State, err)
 	}
 	resp.Body.Close()
-	if j := h.end(api.Started{Job: &j}, nil); j.Code() != record.Interrupted {
+	if j := h.end(service.Started{Job: &j}, nil); j.Code() != record.Interrupted {
 		t.Errorf("its end: %s %+v", j.State, j.Error)
 	}
 }
 
 func (h *host) handDownWhole(volume string) (record.Job, error) {
 	to, _ := h.given("to", 4096)
-	st, err := h.handDown(volume, to, api.VolumeDownload{})
+	st, err := h.handDown(volume, to, service.VolumeDownload{})
 	return h.end(st, err), err
 }
 
@@ -851,12 +852,12 @@ func TestContentIsNotForTheReadOnlySocket(t *testing.T) {
 	if len(socks) == 0 {
 		t.Fatalf("no read-only socket in %s", h.dir)
 	}
-	ro := api.Dial(socks[0])
+	ro := rest.Dial(socks[0])
 	defer ro.Close()
 	f, _ := h.given("src", 100)
-	_, up := ro.HandUpload(h.ctx(), api.Submit{}, "pool", "v", api.VolumeUpload{Data: api.Data{File: f}})
-	_, down := ro.Download(h.ctx(), api.Submit{}, api.StreamDownload{Pool: "pool", Volume: "v"})
-	_, stream := ro.Upload(h.ctx(), api.Submit{}, api.StreamUpload{Pool: "pool", Volume: "v", Body: strings.NewReader("x")})
+	_, up := ro.HandUpload(h.ctx(), service.Submit{}, "pool", "v", service.VolumeUpload{Data: service.Data{File: f}})
+	_, down := ro.Download(h.ctx(), service.Submit{}, rest.StreamDownload{Pool: "pool", Volume: "v"})
+	_, stream := ro.Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: "v", Body: strings.NewReader("x")})
 	for _, err := range []error{up, down, stream} {
 		if record.CodeOf(err) != record.Denied {
 			t.Errorf("%v", err)
@@ -869,14 +870,14 @@ func TestRestOfAnUploadIsAllOfIt(t *testing.T) {
 	h := newHost(t)
 	h.create("v", 4*mib)
 	content, n := noise(4*mib), int64(4*mib)
-	first := h.breakOff("v", api.VolumeUpload{Length: &n}, content[:mib])
+	first := h.breakOff("v", service.VolumeUpload{Length: &n}, content[:mib])
 	at := first.Progress.Done
 	short, _ := h.given("short", mib/2)
-	_, err := h.hand("v", short, api.VolumeUpload{Offset: at, Length: new(int64), Continues: first.ID})
+	_, err := h.hand("v", short, service.VolumeUpload{Offset: at, Length: new(int64), Continues: first.ID})
 	if record.CodeOf(err) != record.Invalid {
 		t.Errorf("a rest of nothing: %v", err)
 	}
-	part := h.upload(h.ctx(), "v", bytes.NewReader(content[at:at+mib]), api.VolumeUpload{Offset: at, Continues: first.ID})
+	part := h.upload(h.ctx(), "v", bytes.NewReader(content[at:at+mib]), service.VolumeUpload{Offset: at, Continues: first.ID})
 	if err := part.Wait(); err == nil {
 		t.Error("a part of the rest was taken for all of it")
 	}
@@ -891,7 +892,7 @@ func TestStreamThatWaitsWithAFullPipeEndsWithItsClient(t *testing.T) {
 	defer h.reading("v")()
 	ctx, leave := context.WithCancel(h.ctx())
 	in, out := io.Pipe()
-	up := h.upload(ctx, "v", in, api.VolumeUpload{})
+	up := h.upload(ctx, "v", in, service.VolumeUpload{})
 	for range 15 { // about what pipe and buffers hold; soon nobody takes any more
 		_, err := out.Write(noise(mib / 16))
 		h.must(err)
@@ -901,7 +902,7 @@ func TestStreamThatWaitsWithAFullPipeEndsWithItsClient(t *testing.T) {
 	leave()
 	out.CloseWithError(errors.New("gone"))
 	<-more
-	if j := h.end(api.Started{Job: &up.Job}, nil); j.State != record.Canceled || j.Started != nil {
+	if j := h.end(service.Started{Job: &up.Job}, nil); j.State != record.Canceled || j.Started != nil {
 		t.Errorf("%s: %+v", j.State, j.Error)
 	}
 }
@@ -911,12 +912,12 @@ func TestJobThatOnlyWaitedLeavesTheVolumeAsItIs(t *testing.T) {
 	h := newHost(t)
 	h.create("v", 4*mib)
 	f, _ := h.given("f", 4*mib)
-	h.end(h.hand("v", f, api.VolumeUpload{}))
+	h.end(h.hand("v", f, service.VolumeUpload{}))
 	before := h.described("v")
 	defer h.reading("v")()
-	wipe, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeWipe{})
+	wipe, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeWipe{})
 	h.must(err)
-	_, err = h.client.CancelJob(h.ctx(), wipe.Job.ID, api.JobCancel{})
+	_, err = h.client.CancelJob(h.ctx(), wipe.Job.ID, service.JobCancel{})
 	h.must(err)
 	if j := h.end(wipe, nil); j.State != record.Canceled {
 		t.Fatalf("%s: %+v", j.State, j.Error)

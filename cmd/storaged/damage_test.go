@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -53,11 +53,11 @@ func TestDamagedDatabaseIsMadeGoodByCopyAndJobDirectories(t *testing.T) {
 	h.create("goes", mib)
 	h.copied()
 
-	st, err := h.client.CloneVolume(ctx, api.Submit{}, "pool", "base", api.VolumeClone{Name: "made", Reflink: "never"})
+	st, err := h.client.CloneVolume(ctx, service.Submit{}, "pool", "base", service.VolumeClone{Name: "made", Reflink: "never"})
 	made := h.succeed(st, err)
-	st, err = h.client.DeleteVolume(ctx, api.Submit{}, "pool", "goes", api.VolumeDelete{})
+	st, err = h.client.DeleteVolume(ctx, service.Submit{}, "pool", "goes", service.VolumeDelete{})
 	gone := h.succeed(st, err)
-	st, err = h.client.CloneVolume(ctx, api.Submit{}, "pool", "base", api.VolumeClone{Name: "slow", Reflink: "never", JobOptions: limited(8 * mib)})
+	st, err = h.client.CloneVolume(ctx, service.Submit{}, "pool", "base", service.VolumeClone{Name: "slow", Reflink: "never", JobOptions: limited(8 * mib)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,18 +128,18 @@ func TestJobThatOnlyACopyKnowsIsHeld(t *testing.T) {
 	h := newHost(t)
 	ctx := h.ctx()
 	h.random("base", 16*mib)
-	first, err := h.client.WipeVolume(ctx, api.Submit{}, "pool", "base", api.VolumeWipe{JobOptions: limited(mib)})
+	first, err := h.client.WipeVolume(ctx, service.Submit{}, "pool", "base", service.VolumeWipe{JobOptions: limited(mib)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.running(first)
-	second, err := h.client.WipeVolume(ctx, api.Submit{}, "pool", "base", api.VolumeWipe{})
+	second, err := h.client.WipeVolume(ctx, service.Submit{}, "pool", "base", service.VolumeWipe{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.copied()
-	for _, st := range []api.Started{second, first} {
-		if _, err := h.client.CancelJob(ctx, st.Job.ID, api.JobCancel{}); err != nil {
+	for _, st := range []service.Started{second, first} {
+		if _, err := h.client.CancelJob(ctx, st.Job.ID, service.JobCancel{}); err != nil {
 			t.Fatal(err)
 		}
 		h.end(st, nil)
@@ -171,7 +171,7 @@ func TestDatabaseFromACopyVouchesForNobodyWhoGoesOn(t *testing.T) {
 	h.copied()
 	secret, content := h.given("secret", 2*mib)
 	at := first.Resumable.Done - 2*mib // where the first one was last
-	st, err := h.hand("a", secret, api.VolumeUpload{Offset: at})
+	st, err := h.hand("a", secret, service.VolumeUpload{Offset: at})
 	h.succeed(st, err)
 	h.holds("a", int(at), content, record.VolumeIncomplete)
 	if _, err := h.client.ForgetJob(h.ctx(), st.Job.ID); err != nil {
@@ -199,21 +199,21 @@ func TestFullStateDirectoryHoldsNobodyUpForEver(t *testing.T) {
 	h := newHostIn(t, dir)
 	ctx := h.ctx()
 	want := h.random("base", 16*mib)
-	st, err := h.client.CloneVolume(ctx, api.Submit{}, "pool", "base", api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib / 4)})
+	st, err := h.client.CloneVolume(ctx, service.Submit{}, "pool", "base", service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib / 4)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.running(st)
 	ballast := fillUp(t, state)
 	// There may be room within the database, but not for what a job leaves.
-	_, err = h.client.CreateVolume(ctx, api.Submit{}, "pool", api.VolumeCreate{Name: "new", Capacity: mib})
+	_, err = h.client.CreateVolume(ctx, service.Submit{}, "pool", service.VolumeCreate{Name: "new", Capacity: mib})
 	if record.CodeOf(err) != record.StateUnwritable {
 		t.Errorf("a job is taken although its result would find no room: %v", err)
 	}
 	if s, err := h.client.Status(ctx); err != nil || s.State != "state_unwritable" || len(s.Warnings) == 0 {
 		t.Errorf("status is %s, %q (%v)", s.State, s.Warnings, err)
 	}
-	if _, err := h.client.PatchJob(ctx, st.Job.ID, api.JobPatch{Limit: []byte("null")}); err != nil {
+	if _, err := h.client.PatchJob(ctx, st.Job.ID, service.JobPatch{Limit: []byte("null")}); err != nil {
 		t.Error(err)
 	}
 	h.await("the result that cannot be saved", func() bool {

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 // deed is one kind of work as the tests of crashes do it: on objects of its
@@ -17,7 +17,7 @@ import (
 type deed struct {
 	name    string
 	prepare func(h *host, n string)
-	start   func(h *host, n string, s api.Submit) (api.Started, error)
+	start   func(h *host, n string, s service.Submit) (service.Started, error)
 	// check holds the storage and the catalogue against how the job ended.
 	check func(h *host, n string, j record.Job)
 }
@@ -29,7 +29,7 @@ const (
 	deedRate  = 10 * mib
 )
 
-func slowly() api.JobOptions { return limited(deedRate) }
+func slowly() service.JobOptions { return limited(deedRate) }
 
 // deeds has one of each kind, and of each way of it that undoes differently.
 func deeds() []deed {
@@ -99,35 +99,35 @@ func writeDurably(t *testing.T, path string, b []byte) {
 func withSource(h *host, n string)  { h.put("src" + n) }
 func withContent(h *host, n string) { h.put("vol" + n) }
 
-func startCreate(allocation int64) func(*host, string, api.Submit) (api.Started, error) {
-	return func(h *host, n string, s api.Submit) (api.Started, error) {
-		a := api.Allocation{Bytes: allocation}
-		return h.client.CreateVolume(h.ctx(), s, "pool", api.VolumeCreate{Name: "vol" + n, Capacity: deedBytes, Allocation: &a, JobOptions: slowly()})
+func startCreate(allocation int64) func(*host, string, service.Submit) (service.Started, error) {
+	return func(h *host, n string, s service.Submit) (service.Started, error) {
+		a := service.Allocation{Bytes: allocation}
+		return h.client.CreateVolume(h.ctx(), s, "pool", service.VolumeCreate{Name: "vol" + n, Capacity: deedBytes, Allocation: &a, JobOptions: slowly()})
 	}
 }
 
-func startClone(h *host, n string, s api.Submit) (api.Started, error) {
-	return h.client.CloneVolume(h.ctx(), s, "pool", "src"+n, api.VolumeClone{Name: "vol" + n, Reflink: "never", JobOptions: slowly()})
+func startClone(h *host, n string, s service.Submit) (service.Started, error) {
+	return h.client.CloneVolume(h.ctx(), s, "pool", "src"+n, service.VolumeClone{Name: "vol" + n, Reflink: "never", JobOptions: slowly()})
 }
 
-func startWipe(h *host, n string, s api.Submit) (api.Started, error) {
-	return h.client.WipeVolume(h.ctx(), s, "pool", "vol"+n, api.VolumeWipe{AcceptLimits: true, JobOptions: slowly()})
+func startWipe(h *host, n string, s service.Submit) (service.Started, error) {
+	return h.client.WipeVolume(h.ctx(), s, "pool", "vol"+n, service.VolumeWipe{AcceptLimits: true, JobOptions: slowly()})
 }
 
-func startResize(to int64) func(*host, string, api.Submit) (api.Started, error) {
-	return func(h *host, n string, s api.Submit) (api.Started, error) {
-		return h.client.ResizeVolume(h.ctx(), s, "pool", "vol"+n, api.VolumeResize{Capacity: to, Shrink: to < deedBytes, JobOptions: slowly()})
+func startResize(to int64) func(*host, string, service.Submit) (service.Started, error) {
+	return func(h *host, n string, s service.Submit) (service.Started, error) {
+		return h.client.ResizeVolume(h.ctx(), s, "pool", "vol"+n, service.VolumeResize{Capacity: to, Shrink: to < deedBytes, JobOptions: slowly()})
 	}
 }
 
-func startDelete(wipe string) func(*host, string, api.Submit) (api.Started, error) {
-	return func(h *host, n string, s api.Submit) (api.Started, error) {
-		return h.client.DeleteVolume(h.ctx(), s, "pool", "vol"+n, api.VolumeDelete{Wipe: wipe, JobOptions: slowly()})
+func startDelete(wipe string) func(*host, string, service.Submit) (service.Started, error) {
+	return func(h *host, n string, s service.Submit) (service.Started, error) {
+		return h.client.DeleteVolume(h.ctx(), s, "pool", "vol"+n, service.VolumeDelete{Wipe: wipe, JobOptions: slowly()})
 	}
 }
 
-func startVerify(h *host, n string, s api.Submit) (api.Started, error) {
-	return h.client.VerifyVolume(h.ctx(), s, "pool", "vol"+n, api.VolumeVerify{JobOptions: slowly()})
+func startVerify(h *host, n string, s service.Submit) (service.Started, error) {
+	return h.client.VerifyVolume(h.ctx(), s, "pool", "vol"+n, service.VolumeVerify{JobOptions: slowly()})
 }
 
 func withContentAndPool(h *host, n string) {
@@ -137,9 +137,9 @@ func withContentAndPool(h *host, n string) {
 
 // startMove moves a volume to another name, in another pool if a prefix of its
 // name is given.
-func startMove(pool string) func(*host, string, api.Submit) (api.Started, error) {
-	return func(h *host, n string, s api.Submit) (api.Started, error) {
-		to := api.VolumeMove{Name: "moved" + n, JobOptions: slowly()}
+func startMove(pool string) func(*host, string, service.Submit) (service.Started, error) {
+	return func(h *host, n string, s service.Submit) (service.Started, error) {
+		to := service.VolumeMove{Name: "moved" + n, JobOptions: slowly()}
 		if pool != "" {
 			to.Pool = pool + n
 		}
@@ -180,21 +180,21 @@ func (h *host) outside(n string) *os.File {
 	return f
 }
 
-func startUpload(h *host, n string, s api.Submit) (api.Started, error) {
-	return h.client.HandUpload(h.ctx(), s, "pool", "vol"+n, api.VolumeUpload{Data: api.Data{File: h.outside(n)}, JobOptions: slowly()})
+func startUpload(h *host, n string, s service.Submit) (service.Started, error) {
+	return h.client.HandUpload(h.ctx(), s, "pool", "vol"+n, service.VolumeUpload{Data: service.Data{File: h.outside(n)}, JobOptions: slowly()})
 }
 
-func startCreateFrom(h *host, n string, s api.Submit) (api.Started, error) {
-	return h.client.HandUpload(h.ctx(), s, "pool", "vol"+n, api.VolumeUpload{
-		Create: &api.VolumeCreate{Name: "vol" + n}, Data: api.Data{File: h.outside(n)}, JobOptions: slowly(),
+func startCreateFrom(h *host, n string, s service.Submit) (service.Started, error) {
+	return h.client.HandUpload(h.ctx(), s, "pool", "vol"+n, service.VolumeUpload{
+		Create: &service.VolumeCreate{Name: "vol" + n}, Data: service.Data{File: h.outside(n)}, JobOptions: slowly(),
 	})
 }
 
-func startDownload(h *host, n string, s api.Submit) (api.Started, error) {
+func startDownload(h *host, n string, s service.Submit) (service.Started, error) {
 	f, err := os.Create(filepath.Join(h.dir, "down"+n))
 	h.must(err)
 	h.t.Cleanup(func() { f.Close() }) // what it holds is looked at by the tests of downloads
-	return h.client.HandDownload(h.ctx(), s, "pool", "vol"+n, api.VolumeDownload{Data: api.Data{File: f}, JobOptions: slowly()})
+	return h.client.HandDownload(h.ctx(), s, "pool", "vol"+n, service.VolumeDownload{Data: service.Data{File: f}, JobOptions: slowly()})
 }
 
 // checkUploaded: the volume holds what came, or says that it may be neither.
@@ -234,12 +234,12 @@ func withTwoPools(h *host, n string) {
 		writeDurably(h.t, filepath.Join(h.poolDir(n), fmt.Sprint("e", i)), content(fmt.Sprint(n, i), deedBytes/4))
 	}
 	for _, pool := range []string{n, n + "t"} {
-		h.succeed(h.client.RefreshPool(h.ctx(), api.Submit{}, "p"+pool, api.JobOptions{}))
+		h.succeed(h.client.RefreshPool(h.ctx(), service.Submit{}, "p"+pool, service.JobOptions{}))
 	}
 }
 
-func startEvacuate(h *host, n string, s api.Submit) (api.Started, error) {
-	return h.client.EvacuatePool(h.ctx(), s, "p"+n, api.PoolEvacuate{To: "p" + n + "t", JobOptions: slowly()})
+func startEvacuate(h *host, n string, s service.Submit) (service.Started, error) {
+	return h.client.EvacuatePool(h.ctx(), s, "p"+n, service.PoolEvacuate{To: "p" + n + "t", JobOptions: slowly()})
 }
 
 // checkEvacuated: each volume is whole in one of the pools, and each pool's
@@ -274,7 +274,7 @@ func withPool(state string) func(*host, string) {
 	return func(h *host, n string) {
 		h.t.Helper()
 		build, start := state != "defined", state == "started"
-		_, st, err := h.client.DefinePool(h.ctx(), api.Submit{}, api.PoolDefine{Name: "p" + n, Target: record.Target{Path: h.poolDir(n)}}, build, start)
+		_, st, err := h.client.DefinePool(h.ctx(), service.Submit{}, service.PoolDefine{Name: "p" + n, Target: record.Target{Path: h.poolDir(n)}}, build, start)
 		switch {
 		case err != nil:
 			h.t.Fatal(err)
@@ -283,26 +283,26 @@ func withPool(state string) func(*host, string) {
 		}
 		if start {
 			writeDurably(h.t, filepath.Join(h.poolDir(n), "found"), content(n, deedBytes))
-			h.succeed(h.client.RefreshPool(h.ctx(), api.Submit{}, "p"+n, api.JobOptions{}))
+			h.succeed(h.client.RefreshPool(h.ctx(), service.Submit{}, "p"+n, service.JobOptions{}))
 		}
 	}
 }
 
-func startPoolVerb(verb string) func(*host, string, api.Submit) (api.Started, error) {
-	return func(h *host, n string, s api.Submit) (api.Started, error) {
+func startPoolVerb(verb string) func(*host, string, service.Submit) (service.Started, error) {
+	return func(h *host, n string, s service.Submit) (service.Started, error) {
 		switch verb {
 		case "build":
-			return h.client.BuildPool(h.ctx(), s, "p"+n, api.PoolBuild{})
+			return h.client.BuildPool(h.ctx(), s, "p"+n, service.PoolBuild{})
 		case "start":
-			return h.client.StartPool(h.ctx(), s, "p"+n, api.JobOptions{})
+			return h.client.StartPool(h.ctx(), s, "p"+n, service.JobOptions{})
 		case "stop":
-			return h.client.StopPool(h.ctx(), s, "p"+n, api.PoolStop{})
+			return h.client.StopPool(h.ctx(), s, "p"+n, service.PoolStop{})
 		case "refresh":
-			return h.client.RefreshPool(h.ctx(), s, "p"+n, api.JobOptions{})
+			return h.client.RefreshPool(h.ctx(), s, "p"+n, service.JobOptions{})
 		case "verify":
 			return h.client.VerifyPool(h.ctx(), s, "p"+n, slowly())
 		}
-		return h.client.DeletePool(h.ctx(), s, "p"+n, api.PoolDelete{})
+		return h.client.DeletePool(h.ctx(), s, "p"+n, service.PoolDelete{})
 	}
 }
 
@@ -431,7 +431,7 @@ func checkPool(h *host, n string, j record.Job) {
 		if gone := os.IsNotExist(serr); gone && j.Kind == record.PoolStop {
 			h.fault(j, "the directory is gone")
 		} else if !gone {
-			h.succeed(h.client.StartPool(h.ctx(), api.Submit{}, "p"+n, api.JobOptions{}))
+			h.succeed(h.client.StartPool(h.ctx(), service.Submit{}, "p"+n, service.JobOptions{}))
 		}
 	default:
 		h.fault(j, "the pool stays %s: %s", p.State, p.Reason)

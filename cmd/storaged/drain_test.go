@@ -4,8 +4,8 @@ import (
 	"slices"
 	"testing"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -13,7 +13,7 @@ import (
 func TestDrainEndsWithTheDaemon(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 16*mib)
-	h.patchLimits(api.LimitsPatch{Rate: []byte("1048576"), Running: ptr(1)})
+	h.patchLimits(service.LimitsPatch{Rate: []byte("1048576"), Running: ptr(1)})
 	one := h.clone("one")
 	h.running(one)
 	two := h.clone("two")
@@ -25,10 +25,10 @@ func TestDrainEndsWithTheDaemon(t *testing.T) {
 	if err != nil || st.State != "draining" || !st.Drain.On || st.Drain.By == nil {
 		t.Errorf("status is %+v, %v", st, err)
 	}
-	if _, err := h.client.RefreshPool(h.ctx(), api.Submit{}, "pool", api.JobOptions{}); record.CodeOf(err) != record.Draining {
+	if _, err := h.client.RefreshPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{}); record.CodeOf(err) != record.Draining {
 		t.Errorf("a new job: %v", err)
 	}
-	h.patchLimits(api.LimitsPatch{Rate: []byte("null")})
+	h.patchLimits(service.LimitsPatch{Rate: []byte("null")})
 	h.succeed(one, nil)
 	if j, err := h.client.Job(h.ctx(), two.Job.ID); err != nil || j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "drain" {
 		t.Errorf("the job that waits is %s, on %+v, %v", j.State, j.WaitingOn, err)
@@ -51,10 +51,10 @@ func TestPoolsOnOneDiskShareItsPlaces(t *testing.T) {
 	testenv.Need(t, "a temporary directory on one disk", len(p.Devices) == 1)
 	h.define("other", h.dir+"/pool2")
 	h.random("base", 16*mib)
-	h.patchLimits(api.LimitsPatch{Rate: []byte("1048576"), DeviceRunning: map[string]*int{p.Devices[0]: ptr(1)}})
+	h.patchLimits(service.LimitsPatch{Rate: []byte("1048576"), DeviceRunning: map[string]*int{p.Devices[0]: ptr(1)}})
 	one := h.clone("one")
 	h.running(one)
-	two, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "other", api.VolumeCreate{Name: "v", Capacity: mib})
+	two, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "other", service.VolumeCreate{Name: "v", Capacity: mib})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestPoolsOnOneDiskShareItsPlaces(t *testing.T) {
 	if err != nil || j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "slot" || j.WaitingOn[0].Device != p.Devices[0] {
 		t.Fatalf("the second is %s, waiting on %+v (%v)", j.State, j.WaitingOn, err)
 	}
-	h.patchLimits(api.LimitsPatch{Rate: []byte("null")})
+	h.patchLimits(service.LimitsPatch{Rate: []byte("null")})
 	h.succeed(one, nil)
 	h.succeed(two, nil)
 }

@@ -4,20 +4,20 @@ import (
 	"slices"
 	"testing"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 // last is the number of the job made last.
 func (h *host) last() int64 {
 	h.t.Helper()
-	l, err := h.client.Jobs(h.ctx(), api.JobFilter{}, api.Page{Limit: 1})
+	l, err := h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{Limit: 1})
 	h.must(err)
 	return l.Items[0].Number
 }
 
 // planned fails unless a request was answered with a plan and made no job.
-func (h *host) planned(what string, ask func() (api.Started, error)) {
+func (h *host) planned(what string, ask func() (service.Started, error)) {
 	h.t.Helper()
 	before := h.last()
 	st, err := ask()
@@ -35,16 +35,16 @@ func TestDryRunStartsNothing(t *testing.T) {
 	h := newHost(t)
 	for _, d := range deeds() {
 		d.prepare(h, d.name)
-		h.planned(d.name, func() (api.Started, error) { return d.start(h, d.name, api.Submit{DryRun: true}) })
-		st, err := d.start(h, d.name, api.Submit{})
+		h.planned(d.name, func() (service.Started, error) { return d.start(h, d.name, service.Submit{DryRun: true}) })
+		st, err := d.start(h, d.name, service.Submit{})
 		h.must(err)
-		if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}); err != nil && record.CodeOf(err) != record.WrongState {
+		if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}); err != nil && record.CodeOf(err) != record.WrongState {
 			t.Fatal(err)
 		}
 		handed := slices.Contains([]string{"upload", "create-from", "download"}, d.name) // and cannot be retried
 		if j := h.end(st, nil); j.State == record.Canceled && !handed {
-			h.planned("retry of "+d.name, func() (api.Started, error) {
-				return h.client.RetryJob(h.ctx(), api.Submit{DryRun: true}, j.ID)
+			h.planned("retry of "+d.name, func() (service.Started, error) {
+				return h.client.RetryJob(h.ctx(), service.Submit{DryRun: true}, j.ID)
 			})
 		}
 	}

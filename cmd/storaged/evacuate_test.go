@@ -10,16 +10,16 @@ import (
 	"testing"
 	"time"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
 // evacuation starts to move the volumes of "pool" to "other".
-func (h *host) evacuation(r api.PoolEvacuate) api.Started {
+func (h *host) evacuation(r service.PoolEvacuate) service.Started {
 	h.t.Helper()
 	r.To = "other"
-	st, err := h.client.EvacuatePool(h.ctx(), api.Submit{}, "pool", r)
+	st, err := h.client.EvacuatePool(h.ctx(), service.Submit{}, "pool", r)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func (h *host) places(sums map[string]string, dirs map[string]string) map[string
 			}
 		}
 	}
-	all, err := h.client.Volumes(h.ctx(), api.VolumeFilter{})
+	all, err := h.client.Volumes(h.ctx(), service.VolumeFilter{})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestEvacuateMovesEveryVolumeThatMatches(t *testing.T) {
 			}
 			sums := h.filled(2*mib, "vm1", "vm2", "vm, 3", "data")
 			was := h.described("vm1")
-			j := h.succeed(h.evacuation(api.PoolEvacuate{Only: "vm*"}), nil)
+			j := h.succeed(h.evacuation(service.PoolEvacuate{Only: "vm*"}), nil)
 			want := map[string]string{"vm1": "succeeded", "vm2": "succeeded", "vm, 3": "succeeded"}
 			if got := fared(j); !maps.Equal(got, want) || j.Result.Bytes != 6*mib || *j.Progress.Percent != 100 || j.Result.Pool != "pool" {
 				t.Errorf("volumes %v, result %+v, progress %+v", got, j.Result, j.Progress)
@@ -102,7 +102,7 @@ func TestEvacuateKeepsTheSource(t *testing.T) {
 	h := newHost(t)
 	dir := h.otherPool("ext4")
 	sums := h.filled(mib, "a", "b")
-	j := h.succeed(h.evacuation(api.PoolEvacuate{KeepSource: true}), nil)
+	j := h.succeed(h.evacuation(service.PoolEvacuate{KeepSource: true}), nil)
 	for name, want := range sums {
 		if h.hash(name) != want || hashOf(t, filepath.Join(dir, name)) != want {
 			t.Errorf("%s has changed", name)
@@ -126,29 +126,29 @@ func TestEvacuateLetsOthersInBetweenVolumes(t *testing.T) {
 	h := newHost(t)
 	dirs := map[string]string{"pool": h.pool, "other": h.otherPool("ext4")}
 	sums := h.filled(4*mib, "a", "b", "c", "d")
-	st := h.evacuation(api.PoolEvacuate{JobOptions: limited(4 * mib)})
+	st := h.evacuation(service.PoolEvacuate{JobOptions: limited(4 * mib)})
 	h.running(st)
 	now := time.Duration(0)
-	_, err := h.client.DeleteVolume(h.ctx(), api.Submit{LockWait: &now}, "pool", "c", api.VolumeDelete{})
+	_, err := h.client.DeleteVolume(h.ctx(), service.Submit{LockWait: &now}, "pool", "c", service.VolumeDelete{})
 	if e, ok := err.(*record.Error); !ok || e.Code != record.Busy || e.Holders[0].Holder.Number != st.Job.Number {
 		t.Errorf("while a volume is moved: %v", err)
 	}
 	// Other names of the target pool are free all the while.
-	free, err := h.client.CreateVolume(h.ctx(), api.Submit{LockWait: &now}, "other", api.VolumeCreate{Name: "z", Capacity: mib, Allocation: &api.Allocation{}})
+	free, err := h.client.CreateVolume(h.ctx(), service.Submit{LockWait: &now}, "other", service.VolumeCreate{Name: "z", Capacity: mib, Allocation: &service.Allocation{}})
 	h.succeed(free, err)
-	gone, err := h.client.DeleteVolume(h.ctx(), api.Submit{LockWait: &now}, "other", "z", api.VolumeDelete{})
+	gone, err := h.client.DeleteVolume(h.ctx(), service.Submit{LockWait: &now}, "other", "z", service.VolumeDelete{})
 	h.succeed(gone, err)
-	grow, err := h.client.ResizeVolume(h.ctx(), api.Submit{}, "pool", "d", api.VolumeResize{Capacity: 5 * mib})
+	grow, err := h.client.ResizeVolume(h.ctx(), service.Submit{}, "pool", "d", service.VolumeResize{Capacity: 5 * mib})
 	if err != nil {
 		t.Fatal(err)
 	}
-	deleted, err := h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "c", api.VolumeDelete{})
+	deleted, err := h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "c", service.VolumeDelete{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.promised(grow)
 	// Its end is far away now, however slow this machine is.
-	if _, err := h.client.PatchJob(h.ctx(), st.Job.ID, api.JobPatch{Limit: []byte("524288")}); err != nil {
+	if _, err := h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("524288")}); err != nil {
 		t.Fatal(err)
 	}
 	h.succeed(grow, nil)
@@ -164,7 +164,7 @@ func TestEvacuateLetsOthersInBetweenVolumes(t *testing.T) {
 	if j, err := h.client.Job(h.ctx(), st.Job.ID); err != nil || j.State.Terminal() {
 		t.Errorf("the visitors had to wait for its end: %s, %v", j.State, err)
 	}
-	if _, err := h.client.PatchJob(h.ctx(), st.Job.ID, api.JobPatch{Limit: []byte("null")}); err != nil {
+	if _, err := h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("null")}); err != nil {
 		t.Fatal(err)
 	}
 	j := h.succeed(st, nil)
@@ -177,13 +177,13 @@ func TestEvacuateLetsOthersInBetweenVolumes(t *testing.T) {
 func TestEvacuateWithVolumesThatCannotBeMoved(t *testing.T) {
 	for _, c := range []struct {
 		what  string
-		r     api.PoolEvacuate
+		r     service.PoolEvacuate
 		want  map[string]string
 		state record.State
 	}{
-		{"continue", api.PoolEvacuate{}, map[string]string{"a": "succeeded", "busy": "failed", "taken": "failed", "z": "succeeded"}, record.Failed},
-		{"stop", api.PoolEvacuate{OnError: "stop"}, map[string]string{"a": "succeeded", "busy": "failed"}, record.Failed},
-		{"skip busy", api.PoolEvacuate{SkipBusy: true, Only: "[abz]*"}, map[string]string{"a": "succeeded", "busy": "skipped", "z": "succeeded"}, record.Succeeded},
+		{"continue", service.PoolEvacuate{}, map[string]string{"a": "succeeded", "busy": "failed", "taken": "failed", "z": "succeeded"}, record.Failed},
+		{"stop", service.PoolEvacuate{OnError: "stop"}, map[string]string{"a": "succeeded", "busy": "failed"}, record.Failed},
+		{"skip busy", service.PoolEvacuate{SkipBusy: true, Only: "[abz]*"}, map[string]string{"a": "succeeded", "busy": "skipped", "z": "succeeded"}, record.Succeeded},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			h := newHost(t)
@@ -228,7 +228,7 @@ func TestEvacuateLeavesWhatOthersStandOn(t *testing.T) {
 	h.create("base", mib)
 	h.create("free", mib)
 	overlay(t, testenv.Tool(t, "qemu-img"), h.path("base"), h.path("child"))
-	j := h.end(h.evacuation(api.PoolEvacuate{}), nil)
+	j := h.end(h.evacuation(service.PoolEvacuate{}), nil)
 	if got, want := fared(j), map[string]string{"base": "failed", "child": "succeeded", "free": "succeeded"}; !maps.Equal(got, want) {
 		t.Fatalf("%v, want %v", got, want)
 	}
@@ -250,7 +250,7 @@ func TestEvacuateStoppedAtRandomMoments(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for i := range 12 {
-		st := h.evacuation(api.PoolEvacuate{JobOptions: limited(8 * mib)})
+		st := h.evacuation(service.PoolEvacuate{JobOptions: limited(8 * mib)})
 		<-time.After(time.Duration(random.Int64N(int64(700 * time.Millisecond))))
 		j, err := h.client.Job(h.ctx(), st.Job.ID)
 		if err != nil {
@@ -260,7 +260,7 @@ func TestEvacuateStoppedAtRandomMoments(t *testing.T) {
 			h.kill()
 		}
 		if i%3 == 1 {
-			_, _ = h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}) // may come too late
+			_, _ = h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}) // may come too late
 		} else if j.Helper != nil && !j.State.Terminal() {
 			_ = syscall.Kill(j.Helper.PID, syscall.SIGKILL) // may have ended
 		}
@@ -274,7 +274,7 @@ func TestEvacuateStoppedAtRandomMoments(t *testing.T) {
 				t.Errorf("round %d, %s: %s is in %s, the result says %v", i, j.State, name, pool, fared(j))
 			}
 		}
-		back, err := h.client.EvacuatePool(h.ctx(), api.Submit{}, "other", api.PoolEvacuate{To: "pool"})
+		back, err := h.client.EvacuatePool(h.ctx(), service.Submit{}, "other", service.PoolEvacuate{To: "pool"})
 		h.succeed(back, err)
 		if t.Failed() {
 			return
@@ -286,15 +286,15 @@ func TestEvacuateIsRefused(t *testing.T) {
 	h := newHost(t)
 	h.define("other", t.TempDir())
 	for _, c := range []struct {
-		r    api.PoolEvacuate
+		r    service.PoolEvacuate
 		code record.Code
 	}{
-		{api.PoolEvacuate{To: "pool"}, record.Invalid},
-		{api.PoolEvacuate{To: "none"}, record.NotFound},
-		{api.PoolEvacuate{To: "none", Only: "[a"}, record.Invalid},
-		{api.PoolEvacuate{To: "other", Only: "zzz*"}, record.NotFound},
+		{service.PoolEvacuate{To: "pool"}, record.Invalid},
+		{service.PoolEvacuate{To: "none"}, record.NotFound},
+		{service.PoolEvacuate{To: "none", Only: "[a"}, record.Invalid},
+		{service.PoolEvacuate{To: "other", Only: "zzz*"}, record.NotFound},
 	} {
-		if _, err := h.client.EvacuatePool(h.ctx(), api.Submit{}, "pool", c.r); record.CodeOf(err) != c.code {
+		if _, err := h.client.EvacuatePool(h.ctx(), service.Submit{}, "pool", c.r); record.CodeOf(err) != c.code {
 			t.Errorf("%+v: %v", c.r, err)
 		}
 	}

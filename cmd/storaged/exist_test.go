@@ -5,8 +5,8 @@ import (
 	"sync"
 	"testing"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 // Whoever asks at the same time, with --exist-ok, has what was asked for: one
@@ -14,7 +14,7 @@ import (
 func TestManyAskAtOnceForTheSame(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 4*mib)
-	h.patchLimits(api.LimitsPatch{Rate: []byte("8388608")}) // so that a clone takes some time
+	h.patchLimits(service.LimitsPatch{Rate: []byte("8388608")}) // so that a clone takes some time
 	for what, c := range map[string]struct {
 		clients int
 		args    []string
@@ -51,8 +51,8 @@ func TestManyAskAtOnceForTheSame(t *testing.T) {
 func TestWhoWaitedInVainMakesIt(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 4*mib)
-	slow := api.VolumeClone{Name: "v", Reflink: "never", JobOptions: api.JobOptions{Limit: ptr(int64(4096))}}
-	first, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", slow)
+	slow := service.VolumeClone{Name: "v", Reflink: "never", JobOptions: service.JobOptions{Limit: ptr(int64(4096))}}
+	first, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", slow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestWhoWaitedInVainMakesIt(t *testing.T) {
 	var out, errs string
 	var code int
 	waits.Go(func() { out, errs, code = h.ctl("vol", "create", "pool/v", "1M", "--exist-ok", "-o", "json") })
-	if _, err := h.client.CancelJob(h.ctx(), first.Job.ID, api.JobCancel{}); err != nil {
+	if _, err := h.client.CancelJob(h.ctx(), first.Job.ID, service.JobCancel{}); err != nil {
 		t.Fatal(err)
 	}
 	h.end(first, nil)

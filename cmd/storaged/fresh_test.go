@@ -8,8 +8,8 @@ import (
 	"syscall"
 	"testing"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 func (h *host) write(name string, size int) {
@@ -34,7 +34,7 @@ func TestFreshFindsWhatOthersHaveDone(t *testing.T) {
 	if v, err := h.client.Volume(h.ctx(), "pool", "ours"); err != nil || v.Origin != record.Made {
 		t.Errorf("what we made is %+v (%v)", v, err)
 	}
-	jobs, err := h.client.Jobs(h.ctx(), api.JobFilter{}, api.Page{})
+	jobs, err := h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{})
 	if err != nil || len(jobs.Items) != 2 {
 		t.Errorf("looking is in the history: %+v (%v)", jobs.Items, err)
 	}
@@ -97,7 +97,7 @@ func TestFreshTellsOfAPoolThatCannotBeRead(t *testing.T) {
 
 func TestFreshLeavesAStoppedPoolAlone(t *testing.T) {
 	h := newHost(t)
-	st, err := h.client.StopPool(h.ctx(), api.Submit{}, "pool", api.PoolStop{})
+	st, err := h.client.StopPool(h.ctx(), service.Submit{}, "pool", service.PoolStop{})
 	h.succeed(st, err)
 	if p, err := h.client.Fresh().Pool(h.ctx(), "pool"); err != nil || p.State != record.PoolInactive {
 		t.Errorf("the pool is %+v (%v)", p, err)
@@ -131,7 +131,7 @@ func TestFreshAndJobsDoNotDisturbEachOther(t *testing.T) {
 		if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.Origin != record.Made || v.State != record.VolumeReady {
 			t.Errorf("after create: %+v (%v)", v, err)
 		}
-		st, err := h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeDelete{})
+		st, err := h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeDelete{})
 		h.succeed(st, err)
 		if v, err := h.client.Volume(h.ctx(), "pool", "v"); record.CodeOf(err) != record.NotFound {
 			t.Errorf("after delete: %+v (%v)", v, err)
@@ -155,10 +155,10 @@ func TestRefreshesThatWaitShareOneReading(t *testing.T) {
 	}
 	t.Setenv("STORAGED_HELPER", helper)
 	h := newHost(t)
-	jobs := make([]api.Started, 8)
+	jobs := make([]service.Started, 8)
 	for i := range jobs {
 		var err error
-		jobs[i], err = h.client.RefreshPool(h.ctx(), api.Submit{Key: fmt.Sprint("key", i)}, "pool", api.JobOptions{})
+		jobs[i], err = h.client.RefreshPool(h.ctx(), service.Submit{Key: fmt.Sprint("key", i)}, "pool", service.JobOptions{})
 		h.must(err)
 	}
 	h.write("foreign", 4096)
@@ -171,7 +171,7 @@ func TestRefreshesThatWaitShareOneReading(t *testing.T) {
 		if alone := i < 2; alone != (j.AnsweredBy == nil) || !alone && *j.AnsweredBy != jobs[1].Job.Number {
 			t.Errorf("refresh %d: %+v", i, j)
 		}
-		again, err := h.client.RefreshPool(h.ctx(), api.Submit{Key: fmt.Sprint("key", i)}, "pool", api.JobOptions{})
+		again, err := h.client.RefreshPool(h.ctx(), service.Submit{Key: fmt.Sprint("key", i)}, "pool", service.JobOptions{})
 		if err != nil || again.Job.ID != st.Job.ID {
 			t.Errorf("refresh %d under its key again is %+v, %v", i, again.Job, err)
 		}

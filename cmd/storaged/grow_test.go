@@ -7,15 +7,15 @@ import (
 	"testing"
 	"time"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
 // slowClone starts a clone of "base" that lasts until it is let go.
-func (h *host) slowClone(name string) api.Started {
+func (h *host) slowClone(name string) service.Started {
 	h.t.Helper()
-	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: name, Reflink: "never", JobOptions: limited(mib)})
+	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: name, Reflink: "never", JobOptions: limited(mib)})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -24,9 +24,9 @@ func (h *host) slowClone(name string) api.Started {
 }
 
 // unlimited lets a job go as fast as it can, to its end.
-func (h *host) unlimited(st api.Started) record.Job {
+func (h *host) unlimited(st service.Started) record.Job {
 	h.t.Helper()
-	if _, err := h.client.PatchJob(h.ctx(), st.Job.ID, api.JobPatch{Limit: []byte("null")}); err != nil {
+	if _, err := h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("null")}); err != nil {
 		h.t.Fatal(err)
 	}
 	return h.succeed(st, nil)
@@ -34,9 +34,9 @@ func (h *host) unlimited(st api.Started) record.Job {
 
 // grow resizes "base" while others read it, who are all at it still when it is
 // done.
-func (h *host) grow(capacity int64, readers ...api.Started) {
+func (h *host) grow(capacity int64, readers ...service.Started) {
 	h.t.Helper()
-	st, err := h.client.ResizeVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeResize{Capacity: capacity})
+	st, err := h.client.ResizeVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeResize{Capacity: capacity})
 	h.succeed(st, err)
 	if v, err := h.client.Volume(h.ctx(), "pool", "base"); err != nil || v.Capacity != capacity || v.State != record.VolumeReady {
 		h.t.Errorf("the volume is %+v, %v", v, err)
@@ -53,7 +53,7 @@ func (h *host) grow(capacity int64, readers ...api.Started) {
 func TestVolumeGrowsWhileItIsRead(t *testing.T) {
 	h := newHost(t)
 	want := h.random("base", 32*mib)
-	verify, err := h.client.VerifyVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeVerify{JobOptions: limited(mib)})
+	verify, err := h.client.VerifyVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeVerify{JobOptions: limited(mib)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestVolumeGrowsWhileItIsRead(t *testing.T) {
 	if j := h.unlimited(verify); j.Result.Checksum != "sha256:"+want || j.Result.Bytes != 32*mib {
 		t.Errorf("checksum of %d bytes is %s, want %s", j.Result.Bytes, j.Result.Checksum, want)
 	}
-	for name, st := range map[string]api.Started{"one": one, "two": two} {
+	for name, st := range map[string]service.Started{"one": one, "two": two} {
 		if j := h.unlimited(st); j.Result.Capacity != 32*mib || h.hash(name) != want || !strings.Contains(strings.Join(j.Warnings, " "), "grew meanwhile") {
 			t.Errorf("%s: %d bytes, %q", name, j.Result.Capacity, j.Warnings)
 		}
@@ -96,8 +96,8 @@ func TestOnlyAShortGrowthVisits(t *testing.T) {
 	h.random("base", 16*mib)
 	clone := h.slowClone("copy")
 	now := time.Duration(0)
-	for _, r := range []api.VolumeResize{{Capacity: 8 * mib, Shrink: true}, {Capacity: 20 * mib, Allocate: true}} {
-		_, err := h.client.ResizeVolume(h.ctx(), api.Submit{LockWait: &now}, "pool", "base", r)
+	for _, r := range []service.VolumeResize{{Capacity: 8 * mib, Shrink: true}, {Capacity: 20 * mib, Allocate: true}} {
+		_, err := h.client.ResizeVolume(h.ctx(), service.Submit{LockWait: &now}, "pool", "base", r)
 		if record.CodeOf(err) != record.Busy {
 			t.Errorf("%+v: %v", r, err)
 		}
@@ -119,7 +119,7 @@ func TestGuestCannotComeInThroughTheWindow(t *testing.T) {
 		}
 	}, func() {
 		for size := int64(17 * mib); size < 20*mib; size += mib {
-			st, err := h.client.ResizeVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeResize{Capacity: size})
+			st, err := h.client.ResizeVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeResize{Capacity: size})
 			h.end(st, err) // a guest that only tries may be in its way
 		}
 	})

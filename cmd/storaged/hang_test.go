@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"storaged/internal/api"
+	"storaged/internal/service"
 )
 
 // hangingRefresh is a helper whose readings of a pool never end, as on a file
@@ -32,11 +32,11 @@ func TestPoolThatCannotBeReadKeepsNoRequestFromItsAnswer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(h.ctx(), soon)
 	defer cancel()
 	begun := time.Now()
-	st, err := h.client.CreateVolume(ctx, api.Submit{}, "pool", api.VolumeCreate{
-		Name: "huge", Capacity: 1 << 60, Allocation: &api.Allocation{Full: true},
+	st, err := h.client.CreateVolume(ctx, service.Submit{}, "pool", service.VolumeCreate{
+		Name: "huge", Capacity: 1 << 60, Allocation: &service.Allocation{Full: true},
 	})
 	if err == nil { // the helper finds out, or is stopped
-		_, err = h.client.CancelJob(ctx, st.Job.ID, api.JobCancel{})
+		_, err = h.client.CancelJob(ctx, st.Job.ID, service.JobCancel{})
 		h.end(st, nil)
 	}
 	if took := time.Since(begun); took > 8*time.Second {

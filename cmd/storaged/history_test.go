@@ -10,8 +10,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/store"
 )
 
@@ -70,7 +70,7 @@ func TestListsOfALongHistoryAreQuick(t *testing.T) {
 	}
 	h.fill(n, time.Hour)
 	h.start()
-	for name, f := range map[string]api.JobFilter{
+	for name, f := range map[string]service.JobFilter{
 		"all":               {},
 		"the failed":        {States: []string{"failed"}},
 		"of one volume":     {Volumes: []string{"pool/v5"}},
@@ -81,7 +81,7 @@ func TestListsOfALongHistoryAreQuick(t *testing.T) {
 		var took []time.Duration
 		for range 20 {
 			begun := time.Now()
-			if _, err := h.client.Jobs(h.ctx(), f, api.Page{}); err != nil {
+			if _, err := h.client.Jobs(h.ctx(), f, service.Page{}); err != nil {
 				t.Fatal(err)
 			}
 			took = append(took, time.Since(begun))
@@ -103,7 +103,7 @@ func TestHistoryIsPrunedAtTheStart(t *testing.T) {
 	h.start()
 	tick := newTick(t)
 	for {
-		l, err := h.client.Jobs(h.ctx(), api.JobFilter{}, api.Page{Limit: 1000})
+		l, err := h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{Limit: 1000})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,7 +120,7 @@ func TestHistoryIsPrunedAtTheStart(t *testing.T) {
 func TestForgottenWipeLeavesATrace(t *testing.T) {
 	h := newHost(t)
 	h.create("one", mib)
-	st, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "one", api.VolumeWipe{})
+	st, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "one", service.VolumeWipe{})
 	wipe := h.succeed(st, err)
 	created := h.create("two", mib)
 	for _, j := range []record.Job{wipe, created} {
@@ -138,7 +138,7 @@ func TestForgottenWipeLeavesATrace(t *testing.T) {
 	if _, err := h.client.Job(h.ctx(), created.ID); record.CodeOf(err) != record.NotFound {
 		t.Errorf("the forgotten create is there (%v)", err)
 	}
-	if _, err := h.client.RetryJob(h.ctx(), api.Submit{}, wipe.ID); err == nil {
+	if _, err := h.client.RetryJob(h.ctx(), service.Submit{}, wipe.ID); err == nil {
 		t.Error("a forgotten job can be retried")
 	}
 }

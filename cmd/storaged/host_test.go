@@ -14,8 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/rest"
+	"storaged/internal/service"
 	"storaged/internal/testenv/powercut"
 )
 
@@ -64,7 +65,7 @@ type host struct {
 	pool    string // directory of the pool "pool"
 	sock    string
 	daemon  *exec.Cmd
-	client  *api.Client
+	client  *rest.Client
 	bin     string       // directory of the programs
 	config  string       // file of settings; "": none
 	env     []string     // of the daemon, beside ours
@@ -174,7 +175,7 @@ func (h *host) log() string {
 // temporary file nor runtime directory of a job is left.
 func (h *host) check() {
 	ctx := h.ctx()
-	jobs, err := h.client.Jobs(ctx, api.JobFilter{States: []string{"live"}}, api.Page{})
+	jobs, err := h.client.Jobs(ctx, service.JobFilter{States: []string{"live"}}, service.Page{})
 	if err != nil {
 		h.t.Errorf("cannot list jobs: %v\n%s", err, h.log())
 		h.daemon.Process.Kill()
@@ -188,7 +189,7 @@ func (h *host) check() {
 			continue
 		}
 		h.t.Errorf("job %d is left %s", j.Number, j.State)
-		_, _ = h.client.CancelJob(ctx, j.ID, api.JobCancel{Now: true})
+		_, _ = h.client.CancelJob(ctx, j.ID, service.JobCancel{Now: true})
 		_, _ = h.client.WaitJob(ctx, j.ID, patience)
 	}
 	h.stop()
@@ -237,14 +238,14 @@ func (h *host) ctx() context.Context {
 
 func (h *host) define(name, dir string) {
 	h.t.Helper()
-	_, st, err := h.client.DefinePool(h.ctx(), api.Submit{}, api.PoolDefine{
+	_, st, err := h.client.DefinePool(h.ctx(), service.Submit{}, service.PoolDefine{
 		Name: name, Type: "dir", Target: record.Target{Path: dir},
 	}, true, true)
 	h.succeed(st, err)
 }
 
 // succeed waits for a job that must succeed.
-func (h *host) succeed(st api.Started, err error) record.Job {
+func (h *host) succeed(st service.Started, err error) record.Job {
 	h.t.Helper()
 	j := h.end(st, err)
 	if j.State != record.Succeeded {
@@ -254,7 +255,7 @@ func (h *host) succeed(st api.Started, err error) record.Job {
 }
 
 // end waits for a job.
-func (h *host) end(st api.Started, err error) record.Job {
+func (h *host) end(st service.Started, err error) record.Job {
 	h.t.Helper()
 	if err != nil {
 		h.t.Fatalf("not started: %v\n%s", err, h.log())
@@ -269,8 +270,8 @@ func (h *host) end(st api.Started, err error) record.Job {
 // create makes a sparse volume.
 func (h *host) create(name string, capacity int64) record.Job {
 	h.t.Helper()
-	st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "pool", api.VolumeCreate{
-		Name: name, Capacity: capacity, Allocation: &api.Allocation{},
+	st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "pool", service.VolumeCreate{
+		Name: name, Capacity: capacity, Allocation: &service.Allocation{},
 	})
 	return h.succeed(st, err)
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -59,7 +59,7 @@ func TestWipedImageIsRaw(t *testing.T) {
 				t.Fatalf("it is found as %+v", v)
 			}
 			size := sizeAt(t, h.path(name))
-			h.succeed(h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", name, api.VolumeWipe{Algorithm: algorithm, AcceptLimits: true}))
+			h.succeed(h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", name, service.VolumeWipe{Algorithm: algorithm, AcceptLimits: true}))
 			for range 2 {
 				if v := h.entry("pool", name); v.Format != record.FormatRaw || v.Capacity != size || v.State != record.VolumeReady {
 					t.Errorf("wiped it is %s, %s, of %d bytes; want raw, ready, %d", v.Format, v.State, v.Capacity, size)
@@ -112,7 +112,7 @@ func TestBaseIsKeptHoweverAnOverlayNamesIt(t *testing.T) {
 			if err := h.refresh("pool", "other"); err != nil {
 				t.Fatal(err)
 			}
-			h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeDelete{}))
+			h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeDelete{}))
 		})
 	}
 }
@@ -122,7 +122,7 @@ func TestPoolThatCannotBeReadKeepsNobodyFromDeleting(t *testing.T) {
 	h := newHost(t)
 	h.create("v", mib)
 	begun := time.Now()
-	j := h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeDelete{}))
+	j := h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeDelete{}))
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("answered after %v", took)
 	}
@@ -153,35 +153,37 @@ func TestGuestsHeaderKeepsNothing(t *testing.T) {
 	if err := disk.Close(); err != nil {
 		t.Fatal(err)
 	}
-	h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeDelete{}))
+	h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeDelete{}))
 	qemuImage(t, "-u", "-f", "qcow2", "-F", "qcow2", "-b", "self", h.path("self"), "1M")
 	if err := h.refresh("pool"); err != nil {
 		t.Fatal(err)
 	}
-	h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "self", api.VolumeDelete{}))
+	h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "self", service.VolumeDelete{}))
 }
 
 // keepsBase fails unless every verb that would destroy the volume "base" is
 // refused because of the child.
 func (h *host) keepsBase(t *testing.T, child string) {
 	t.Helper()
-	ctx, sub := h.ctx(), api.Submit{}
+	ctx, sub := h.ctx(), service.Submit{}
 	file, _ := h.given("src", mib)
-	for verb, do := range map[string]func() (api.Started, error){
-		"delete": func() (api.Started, error) {
-			return h.client.DeleteVolume(ctx, sub, "pool", "base", api.VolumeDelete{})
+	for verb, do := range map[string]func() (service.Started, error){
+		"delete": func() (service.Started, error) {
+			return h.client.DeleteVolume(ctx, sub, "pool", "base", service.VolumeDelete{})
 		},
-		"delete --dry-run": func() (api.Started, error) {
-			return h.client.DeleteVolume(ctx, api.Submit{DryRun: true}, "pool", "base", api.VolumeDelete{})
+		"delete --dry-run": func() (service.Started, error) {
+			return h.client.DeleteVolume(ctx, service.Submit{DryRun: true}, "pool", "base", service.VolumeDelete{})
 		},
-		"wipe": func() (api.Started, error) { return h.client.WipeVolume(ctx, sub, "pool", "base", api.VolumeWipe{}) },
-		"shrink": func() (api.Started, error) {
-			return h.client.ResizeVolume(ctx, sub, "pool", "base", api.VolumeResize{Capacity: 4096, Shrink: true})
+		"wipe": func() (service.Started, error) {
+			return h.client.WipeVolume(ctx, sub, "pool", "base", service.VolumeWipe{})
 		},
-		"move": func() (api.Started, error) {
-			return h.client.MoveVolume(ctx, sub, "pool", "base", api.VolumeMove{Name: "moved"})
+		"shrink": func() (service.Started, error) {
+			return h.client.ResizeVolume(ctx, sub, "pool", "base", service.VolumeResize{Capacity: 4096, Shrink: true})
 		},
-		"upload": func() (api.Started, error) { return h.hand("base", file, api.VolumeUpload{}) },
+		"move": func() (service.Started, error) {
+			return h.client.MoveVolume(ctx, sub, "pool", "base", service.VolumeMove{Name: "moved"})
+		},
+		"upload": func() (service.Started, error) { return h.hand("base", file, service.VolumeUpload{}) },
 	} {
 		_, err := do()
 		if record.CodeOf(err) != record.HasChildren || !strings.Contains(err.Error(), child) {
@@ -200,17 +202,17 @@ func TestPoolKeepsWhatImagesMadeSinceStandOn(t *testing.T) {
 	h.create("base", mib)
 	h.create("alone", mib)
 	qemuImage(t, "-f", "qcow2", "-F", "raw", "-b", "../pool/base", filepath.Join(other, "child"))
-	st, err := h.client.EvacuatePool(h.ctx(), api.Submit{}, "pool", api.PoolEvacuate{To: "other"})
+	st, err := h.client.EvacuatePool(h.ctx(), service.Submit{}, "pool", service.PoolEvacuate{To: "other"})
 	j := h.end(st, err)
 	if j.Code() != record.Partial || len(j.Result.Items) != 2 || j.Result.Items[1].Error == nil || j.Result.Items[1].Error.Code != record.HasChildren ||
 		!strings.Contains(j.Result.Items[1].Error.Message, "other/child") {
 		t.Fatalf("evacuated: %+v %+v", j.Error, j.Result)
 	}
 	h.define("third", filepath.Join(h.dir, "pool3"))
-	h.succeed(h.client.CreateVolume(h.ctx(), api.Submit{}, "third", api.VolumeCreate{Name: "base", Capacity: mib}))
-	h.succeed(h.client.StopPool(h.ctx(), api.Submit{}, "third", api.PoolStop{}))
+	h.succeed(h.client.CreateVolume(h.ctx(), service.Submit{}, "third", service.VolumeCreate{Name: "base", Capacity: mib}))
+	h.succeed(h.client.StopPool(h.ctx(), service.Submit{}, "third", service.PoolStop{}))
 	qemuImage(t, "-f", "qcow2", "-F", "raw", "-b", "../pool3//base", filepath.Join(other, "child3"))
-	_, err = h.client.DeletePool(h.ctx(), api.Submit{}, "third", api.PoolDelete{WithVolumes: true})
+	_, err = h.client.DeletePool(h.ctx(), service.Submit{}, "third", service.PoolDelete{WithVolumes: true})
 	if record.CodeOf(err) != record.HasChildren || !strings.Contains(err.Error(), "other/child3") {
 		t.Errorf("pool delete: %v", err)
 	}
@@ -228,11 +230,11 @@ func TestCopyThatWouldLackItsBackingIsRefused(t *testing.T) {
 			t.Errorf("%s: %v, want %s that names %s", what, err, code, names)
 		}
 	}
-	_, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "overlay.qcow2", api.VolumeClone{Name: "ov.qcow2", Pool: "other"})
+	_, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "overlay.qcow2", service.VolumeClone{Name: "ov.qcow2", Pool: "other"})
 	refused("clone", err, record.Unsupported, "q1.qcow2")
-	_, err = h.client.MoveVolume(h.ctx(), api.Submit{}, "pool", "overlay.qcow2", api.VolumeMove{Pool: "other"})
+	_, err = h.client.MoveVolume(h.ctx(), service.Submit{}, "pool", "overlay.qcow2", service.VolumeMove{Pool: "other"})
 	refused("move", err, record.Unsupported, "q1.qcow2")
-	st, err := h.client.EvacuatePool(h.ctx(), api.Submit{}, "pool", api.PoolEvacuate{To: "other", KeepSource: true})
+	st, err := h.client.EvacuatePool(h.ctx(), service.Submit{}, "pool", service.PoolEvacuate{To: "other", KeepSource: true})
 	j := h.end(st, err)
 	if j.Code() != record.Partial || len(j.Result.Items) != 2 || j.Result.Items[0].Error == nil || j.Result.Items[0].Error.Code != record.Unsupported {
 		t.Errorf("evacuate --keep-source: %+v %+v", j.Error, j.Result)
@@ -240,12 +242,12 @@ func TestCopyThatWouldLackItsBackingIsRefused(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(other, "overlay.qcow2")); err == nil {
 		t.Error("the overlay was copied")
 	}
-	h.succeed(h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "overlay.qcow2", api.VolumeClone{Name: "beside"}))
+	h.succeed(h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "overlay.qcow2", service.VolumeClone{Name: "beside"}))
 	if v := h.entry("pool", "q1.qcow2"); !slices.Equal(v.Children, []string{"pool/beside", "pool/overlay.qcow2"}) {
 		t.Errorf("children %q", v.Children)
 	}
 	to, _ := h.given("to", 16)
-	st, err = h.handDown("overlay.qcow2", to, api.VolumeDownload{})
+	st, err = h.handDown("overlay.qcow2", to, service.VolumeDownload{})
 	if j := h.succeed(st, err); len(j.Warnings) != 1 || !strings.Contains(j.Warnings[0], "q1.qcow2") {
 		t.Errorf("downloaded with the warnings %q", j.Warnings)
 	}
@@ -270,15 +272,15 @@ func TestContentInOtherFilesIsNotShared(t *testing.T) {
 				t.Fatal(err)
 			}
 			h.keepsTogether(t, image, c.data)
-			st, err := h.client.MoveVolume(h.ctx(), api.Submit{}, "pool", image, api.VolumeMove{Pool: "other"})
+			st, err := h.client.MoveVolume(h.ctx(), service.Submit{}, "pool", image, service.VolumeMove{Pool: "other"})
 			if c.moves {
 				h.succeed(st, err)
-				h.succeed(h.client.MoveVolume(h.ctx(), api.Submit{}, "other", image, api.VolumeMove{Pool: "pool"}))
+				h.succeed(h.client.MoveVolume(h.ctx(), service.Submit{}, "other", image, service.VolumeMove{Pool: "pool"}))
 			} else if record.CodeOf(err) != record.Unsupported {
 				t.Errorf("move: %v", err)
 			}
-			h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", image, api.VolumeDelete{}))
-			h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", c.data, api.VolumeDelete{}))
+			h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", image, service.VolumeDelete{}))
+			h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", c.data, service.VolumeDelete{}))
 		})
 	}
 }
@@ -297,7 +299,7 @@ func (h *host) qemuImageIn(t *testing.T, args ...string) {
 // file that has its content, nor that file without the image.
 func (h *host) keepsTogether(t *testing.T, image, data string) {
 	t.Helper()
-	ctx, sub := h.ctx(), api.Submit{}
+	ctx, sub := h.ctx(), service.Submit{}
 	to, _ := h.given("to", 16)
 	from, err := os.Open(h.path(image))
 	if err != nil {
@@ -311,23 +313,23 @@ func (h *host) keepsTogether(t *testing.T, image, data string) {
 	for _, c := range []struct {
 		verb string
 		code record.Code
-		do   func() (api.Started, error)
+		do   func() (service.Started, error)
 	}{
-		{"clone", record.Unsupported, func() (api.Started, error) {
-			return h.client.CloneVolume(ctx, sub, "pool", image, api.VolumeClone{Name: "copy"})
+		{"clone", record.Unsupported, func() (service.Started, error) {
+			return h.client.CloneVolume(ctx, sub, "pool", image, service.VolumeClone{Name: "copy"})
 		}},
-		{"wipe", record.Unsupported, func() (api.Started, error) {
-			return h.client.WipeVolume(ctx, sub, "pool", image, api.VolumeWipe{})
+		{"wipe", record.Unsupported, func() (service.Started, error) {
+			return h.client.WipeVolume(ctx, sub, "pool", image, service.VolumeWipe{})
 		}},
-		{"delete --wipe", record.Unsupported, func() (api.Started, error) {
-			return h.client.DeleteVolume(ctx, sub, "pool", image, api.VolumeDelete{Wipe: "zero"})
+		{"delete --wipe", record.Unsupported, func() (service.Started, error) {
+			return h.client.DeleteVolume(ctx, sub, "pool", image, service.VolumeDelete{Wipe: "zero"})
 		}},
-		{"download", record.Unsupported, func() (api.Started, error) { return h.handDown(image, to, api.VolumeDownload{}) }},
-		{"delete of its content", record.HasChildren, func() (api.Started, error) {
-			return h.client.DeleteVolume(ctx, sub, "pool", data, api.VolumeDelete{})
+		{"download", record.Unsupported, func() (service.Started, error) { return h.handDown(image, to, service.VolumeDownload{}) }},
+		{"delete of its content", record.HasChildren, func() (service.Started, error) {
+			return h.client.DeleteVolume(ctx, sub, "pool", data, service.VolumeDelete{})
 		}},
-		{"wipe of its content", record.HasChildren, func() (api.Started, error) {
-			return h.client.WipeVolume(ctx, sub, "pool", data, api.VolumeWipe{})
+		{"wipe of its content", record.HasChildren, func() (service.Started, error) {
+			return h.client.WipeVolume(ctx, sub, "pool", data, service.VolumeWipe{})
 		}},
 	} {
 		_, err := c.do()
@@ -335,7 +337,7 @@ func (h *host) keepsTogether(t *testing.T, image, data string) {
 			t.Errorf("%s: %v, want %s", c.verb, err, c.code)
 		}
 	}
-	st, err := h.hand("new", from, api.VolumeUpload{Create: &api.VolumeCreate{Format: format}})
+	st, err := h.hand("new", from, service.VolumeUpload{Create: &service.VolumeCreate{Format: format}})
 	if j := h.end(st, err); j.Code() != record.Unsupported || !strings.Contains(j.Error.Message, data) {
 		t.Errorf("create --from: %s %+v", j.State, j.Error)
 	}

@@ -14,8 +14,8 @@ import (
 	"syscall"
 	"testing"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/sparse"
 	"storaged/internal/testenv"
 )
@@ -317,8 +317,8 @@ func TestUploadThatIsDoneAgainMakesTheVolumeReady(t *testing.T) {
 			}
 		},
 		"broken-twice": func(v string) {
-			h.breakOff(v, api.VolumeUpload{Offset: 5 * mib}, noise(mib))
-			h.breakOff(v, api.VolumeUpload{}, noise(2*mib))
+			h.breakOff(v, service.VolumeUpload{Offset: 5 * mib}, noise(mib))
+			h.breakOff(v, service.VolumeUpload{}, noise(2*mib))
 		},
 	} {
 		h.create(volume, 40*mib)
@@ -338,8 +338,8 @@ func TestUploadThatCoversAPartLeavesTheRestIncomplete(t *testing.T) {
 	h.create("v", 8*mib)
 	file := filepath.Join(h.dir, "content")
 	h.must(os.WriteFile(file, noise(mib), 0o600))
-	first := h.breakOff("v", api.VolumeUpload{}, noise(3*mib))
-	second := h.breakOff("v", api.VolumeUpload{Offset: 6 * mib}, noise(mib))
+	first := h.breakOff("v", service.VolumeUpload{}, noise(3*mib))
+	second := h.breakOff("v", service.VolumeUpload{Offset: 6 * mib}, noise(mib))
 	for _, c := range []struct {
 		offset, says string
 		by           int64
@@ -355,7 +355,7 @@ func TestUploadThatCoversAPartLeavesTheRestIncomplete(t *testing.T) {
 	}
 	h.does(0, "succeeded", "vol", "upload", "pool/v", file, "--yes", "--offset", "6M")
 	h.holds("v", 6*mib, noise(mib), record.VolumeReady)
-	h.breakOff("v", api.VolumeUpload{Offset: mib}, noise(mib)) // nothing is remembered of what was
+	h.breakOff("v", service.VolumeUpload{Offset: mib}, noise(mib)) // nothing is remembered of what was
 	h.does(0, "succeeded", "vol", "upload", "pool/v", file, "--yes", "--offset", "1M")
 	h.holds("v", mib, noise(mib), record.VolumeReady)
 }
@@ -370,14 +370,14 @@ func TestUploadThatWasKilledMayHaveChangedAllOfItsContent(t *testing.T) {
 	for volume, n := range map[string]*int64{"length-known": new(int64(4 * mib)), "length-unknown": nil} {
 		h.create(volume, 8*mib)
 		in, out := io.Pipe()
-		up := h.upload(h.ctx(), volume, in, api.VolumeUpload{Length: n})
+		up := h.upload(h.ctx(), volume, in, service.VolumeUpload{Length: n})
 		_, err := out.Write(content[:2*mib])
 		h.must(err)
 		h.until(up.Job.ID, func(j record.Job) bool { return j.State == record.Running && j.Progress.Done > 0 })
 		j, err := h.client.Job(h.ctx(), up.Job.ID)
 		h.must(err)
 		h.must(syscall.Kill(j.Helper.PID, syscall.SIGKILL))
-		h.end(api.Started{Job: &j}, nil)
+		h.end(service.Started{Job: &j}, nil)
 		out.Close()
 		_, said, code := h.ctl("vol", "upload", "pool/"+volume, file, "--yes")
 		want := record.VolumeReady

@@ -9,20 +9,22 @@ import (
 	"testing"
 	"time"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 const mib = 1 << 20
 
 // limited is a job option that makes time for what a test does meanwhile.
-func limited(bytesPerSecond int64) api.JobOptions { return api.JobOptions{Limit: &bytesPerSecond} }
+func limited(bytesPerSecond int64) service.JobOptions {
+	return service.JobOptions{Limit: &bytesPerSecond}
+}
 
 func TestCloneIsIdenticalAndItsSourceUntouched(t *testing.T) {
 	h := newHost(t)
 	want := h.random("base", 64*mib)
 	h.define("other", h.dir+"/pool-other")
-	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: "copy", Pool: "other", Reflink: "never"})
+	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "copy", Pool: "other", Reflink: "never"})
 	j := h.succeed(st, err)
 	if got := h.hash("../pool-other/copy"); got != want {
 		t.Errorf("the clone's hash is %s, the source's was %s", got, want)
@@ -44,7 +46,7 @@ func TestCloneIsIdenticalAndItsSourceUntouched(t *testing.T) {
 
 // sampled follows a job by reading it 20 times a second and holds what
 // progress promises.
-func (h *host) sampled(st api.Started) (moves int, took time.Duration) {
+func (h *host) sampled(st service.Started) (moves int, took time.Duration) {
 	h.t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -81,13 +83,13 @@ func (h *host) sampled(st api.Started) (moves int, took time.Duration) {
 func TestProgressMovesTwiceASecondAndNeverFalls(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 64*mib)
-	for _, start := range []func() (api.Started, error){
-		func() (api.Started, error) {
-			return h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base",
-				api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(16 * mib)})
+	for _, start := range []func() (service.Started, error){
+		func() (service.Started, error) {
+			return h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base",
+				service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(16 * mib)})
 		},
-		func() (api.Started, error) {
-			return h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeWipe{JobOptions: limited(16 * mib)})
+		func() (service.Started, error) {
+			return h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeWipe{JobOptions: limited(16 * mib)})
 		},
 	} {
 		st, err := start()
@@ -112,15 +114,15 @@ func TestCancelAtRandomMomentsLeavesNothing(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range 20 {
-		st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base",
-			api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(32 * mib)})
+		st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base",
+			service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(32 * mib)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		moment := time.Duration(random.Int64N(int64(time.Second)))
 		<-time.After(moment)
 		asked := time.Now()
-		if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}); err != nil {
+		if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}); err != nil {
 			t.Fatalf("cancel after %v: %v", moment, err)
 		}
 		j := h.end(st, nil)
@@ -141,7 +143,7 @@ func TestCancelAtRandomMomentsLeavesNothing(t *testing.T) {
 }
 
 // running waits until a job's helper has moved data.
-func (h *host) running(st api.Started) record.Job {
+func (h *host) running(st service.Started) record.Job {
 	h.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -163,8 +165,8 @@ func (h *host) running(st api.Started) record.Job {
 func TestKilledHelperFailsItsJobAndIsUndone(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 32*mib)
-	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base",
-		api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(8 * mib)})
+	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base",
+		service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(8 * mib)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,12 +187,12 @@ func TestKilledHelperFailsItsJobAndIsUndone(t *testing.T) {
 func TestKilledWipeLeavesItsVolumeMarked(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 32*mib)
-	st, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeWipe{JobOptions: limited(8 * mib)})
+	st, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeWipe{JobOptions: limited(8 * mib)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	j := h.running(st)
-	if _, err := h.client.CancelJob(h.ctx(), j.ID, api.JobCancel{Now: true}); err != nil { // else the wipe would go on
+	if _, err := h.client.CancelJob(h.ctx(), j.ID, service.JobCancel{Now: true}); err != nil { // else the wipe would go on
 		t.Fatal(err)
 	}
 	if j := h.end(st, nil); j.State != record.Canceled || j.Rollback != record.RollbackKept {
@@ -200,11 +202,11 @@ func TestKilledWipeLeavesItsVolumeMarked(t *testing.T) {
 	if err != nil || v.State != record.VolumeIncomplete || v.Job == nil || *v.Job != j.Number {
 		t.Fatalf("the volume is %+v (%v)", v, err)
 	}
-	_, err = h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: "copy"})
+	_, err = h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "copy"})
 	if record.CodeOf(err) != record.WrongState {
 		t.Errorf("a half-wiped volume can be cloned: %v", err)
 	}
-	st, err = h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeWipe{})
+	st, err = h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeWipe{})
 	h.succeed(st, err)
 	if v, err = h.client.Volume(h.ctx(), "pool", "base"); err != nil || v.State != record.VolumeReady {
 		t.Errorf("after a whole wipe the volume is %+v (%v)", v, err)
@@ -214,8 +216,8 @@ func TestKilledWipeLeavesItsVolumeMarked(t *testing.T) {
 func TestPausedJobDoesNoIO(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 32*mib)
-	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base",
-		api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(8 * mib)})
+	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base",
+		service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(8 * mib)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +239,7 @@ func TestPausedJobDoesNoIO(t *testing.T) {
 	if _, err := h.client.ResumeJob(h.ctx(), j.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.client.PatchJob(h.ctx(), j.ID, api.JobPatch{Limit: []byte("null")}); err != nil {
+	if _, err := h.client.PatchJob(h.ctx(), j.ID, service.JobPatch{Limit: []byte("null")}); err != nil {
 		t.Fatal(err)
 	}
 	h.succeed(st, nil)
@@ -265,7 +267,7 @@ func ioOf(t *testing.T, pid int) map[string]int64 {
 	return counts
 }
 
-func (h *host) job(st api.Started) record.Job {
+func (h *host) job(st service.Started) record.Job {
 	h.t.Helper()
 	j, err := h.client.Job(h.ctx(), st.Job.ID)
 	if err != nil {
@@ -282,7 +284,7 @@ func TestPausedJobIsCanceled(t *testing.T) {
 	if j, err := h.client.PauseJob(h.ctx(), clone.Job.ID); err != nil || j.State != record.Paused {
 		t.Fatalf("the answer to a pause is %s (%v)", j.State, err)
 	}
-	if _, err := h.client.CancelJob(h.ctx(), clone.Job.ID, api.JobCancel{}); err != nil {
+	if _, err := h.client.CancelJob(h.ctx(), clone.Job.ID, service.JobCancel{}); err != nil {
 		t.Fatal(err)
 	}
 	if j := h.end(clone, nil); j.State != record.Canceled || j.Rollback != record.RollbackDone {
@@ -297,12 +299,12 @@ func TestUnfinishedVolumeIsKeptWhereThatIsAskedFor(t *testing.T) {
 	h.random("base", 32*mib)
 	keep := limited(8 * mib)
 	keep.OnFailure = record.KeepOnFailure
-	st, err := h.client.CloneVolume(ctx, api.Submit{}, "pool", "base", api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: keep})
+	st, err := h.client.CloneVolume(ctx, service.Submit{}, "pool", "base", service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: keep})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.running(st)
-	if _, err := h.client.CancelJob(ctx, st.Job.ID, api.JobCancel{}); err != nil {
+	if _, err := h.client.CancelJob(ctx, st.Job.ID, service.JobCancel{}); err != nil {
 		t.Fatal(err)
 	}
 	j := h.end(st, nil)
@@ -320,17 +322,17 @@ func TestUnfinishedVolumeIsKeptWhereThatIsAskedFor(t *testing.T) {
 		}
 	}
 	incomplete()
-	st, err = h.client.RefreshPool(ctx, api.Submit{}, "pool", api.JobOptions{})
+	st, err = h.client.RefreshPool(ctx, service.Submit{}, "pool", service.JobOptions{})
 	h.succeed(st, err)
 	incomplete()
-	if _, err := h.client.CloneVolume(ctx, api.Submit{}, "pool", "copy", api.VolumeClone{Name: "again"}); record.CodeOf(err) != record.WrongState {
+	if _, err := h.client.CloneVolume(ctx, service.Submit{}, "pool", "copy", service.VolumeClone{Name: "again"}); record.CodeOf(err) != record.WrongState {
 		t.Errorf("a volume that is not complete was cloned: %v", err)
 	}
-	st, err = h.client.DeleteVolume(ctx, api.Submit{}, "pool", "copy", api.VolumeDelete{})
+	st, err = h.client.DeleteVolume(ctx, service.Submit{}, "pool", "copy", service.VolumeDelete{})
 	h.succeed(st, err)
 	h.absent("copy")
 
-	_, err = h.client.WipeVolume(ctx, api.Submit{}, "pool", "base", api.VolumeWipe{JobOptions: keep})
+	_, err = h.client.WipeVolume(ctx, service.Submit{}, "pool", "base", service.VolumeWipe{JobOptions: keep})
 	if record.CodeOf(err) != record.Invalid || !strings.Contains(err.Error(), "volume.wipe") {
 		t.Errorf("keep of what nothing can be kept of: %v", err)
 	}

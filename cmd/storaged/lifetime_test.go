@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 // configured makes a host whose daemon reads a config file, with text in it.
@@ -52,7 +52,7 @@ func (h *host) reload(says string) {
 	}
 }
 
-func (h *host) status() api.Status {
+func (h *host) status() service.Status {
 	h.t.Helper()
 	st, err := h.client.Status(h.ctx())
 	if err != nil {
@@ -63,7 +63,7 @@ func (h *host) status() api.Status {
 
 func TestReload(t *testing.T) {
 	h := configured(t, "[limits]\nrunning = 7\n")
-	if _, err := h.client.PatchLimits(h.ctx(), api.LimitsPatch{Queued: new(55)}); err != nil {
+	if _, err := h.client.PatchLimits(h.ctx(), service.LimitsPatch{Queued: new(55)}); err != nil {
 		t.Fatal(err)
 	}
 	h.configure("log_format = \"json\"\n[limits]\nrunning = 9\nqueued = 99\n[history]\ndays = 3\n[stop]\ndrain = \"1m\"\n")
@@ -75,7 +75,7 @@ func TestReload(t *testing.T) {
 	if !slices.ContainsFunc(st.Warnings, func(w string) bool { return strings.HasPrefix(w, `log_format stays "text"`) }) {
 		t.Errorf("nobody says that the form of the log stays as it is: %q", st.Warnings)
 	}
-	if _, err := h.client.PatchLimits(h.ctx(), api.LimitsPatch{Queued: new(56)}); err != nil || h.status().Limits.Running != 9 {
+	if _, err := h.client.PatchLimits(h.ctx(), service.LimitsPatch{Queued: new(56)}); err != nil || h.status().Limits.Running != 9 {
 		t.Errorf("a later change forgets the file: %+v (%v)", h.status().Limits, err)
 	}
 }
@@ -115,10 +115,10 @@ func TestWatchdogAndStatusText(t *testing.T) {
 }
 
 // cloning starts a clone at a rate and waits until it runs.
-func (h *host) cloning(from, to string, rate int64) api.Started {
+func (h *host) cloning(from, to string, rate int64) service.Started {
 	h.t.Helper()
-	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", from,
-		api.VolumeClone{Name: to, Reflink: "never", JobOptions: limited(rate)})
+	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", from,
+		service.VolumeClone{Name: to, Reflink: "never", JobOptions: limited(rate)})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -126,9 +126,9 @@ func (h *host) cloning(from, to string, rate int64) api.Started {
 	return st
 }
 
-func (h *host) letGo(st api.Started) api.Started {
+func (h *host) letGo(st service.Started) service.Started {
 	h.t.Helper()
-	if _, err := h.client.PatchJob(h.ctx(), st.Job.ID, api.JobPatch{Limit: []byte("null")}); err != nil {
+	if _, err := h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("null")}); err != nil {
 		h.t.Fatal(err)
 	}
 	return st
@@ -144,7 +144,7 @@ func TestStopDrainsWhereThatIsSet(t *testing.T) {
 	if got := h.status(); got.State != "draining" {
 		t.Errorf("state is %s", got.State)
 	}
-	_, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "pool", api.VolumeCreate{Name: "late", Capacity: mib})
+	_, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "pool", service.VolumeCreate{Name: "late", Capacity: mib})
 	if record.CodeOf(err) != record.Draining {
 		t.Errorf("a new job: %v", err)
 	}

@@ -5,13 +5,13 @@ import (
 	"testing"
 	"time"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 func ptr[T any](v T) *T { return &v }
 
-func (h *host) patchLimits(r api.LimitsPatch) record.Limits {
+func (h *host) patchLimits(r service.LimitsPatch) record.Limits {
 	h.t.Helper()
 	l, err := h.client.PatchLimits(h.ctx(), r)
 	if err != nil {
@@ -22,7 +22,7 @@ func (h *host) patchLimits(r api.LimitsPatch) record.Limits {
 
 func TestLimitsSetAtRunTimeSurviveARestart(t *testing.T) {
 	h := newHost(t)
-	l := h.patchLimits(api.LimitsPatch{
+	l := h.patchLimits(service.LimitsPatch{
 		Running: ptr(7), Rate: []byte("1000000"), PoolRates: map[string]*int64{"pool": ptr(int64(5))},
 		PoolRunning: map[string]*int{"pool": ptr(2)}, DeviceRunning: map[string]*int{"8:0": ptr(1)},
 	})
@@ -38,11 +38,11 @@ func TestLimitsSetAtRunTimeSurviveARestart(t *testing.T) {
 	h.stop()
 	h.start()
 	check(h.client.Limits(h.ctx()))
-	l = h.patchLimits(api.LimitsPatch{Rate: []byte("null"), PoolRates: map[string]*int64{"pool": nil}})
+	l = h.patchLimits(service.LimitsPatch{Rate: []byte("null"), PoolRates: map[string]*int64{"pool": nil}})
 	if l.Rate != nil || len(l.PoolRates) != 0 || l.Running != 7 || l.PoolRunning["pool"] != 2 {
 		t.Errorf("limits are %+v", l)
 	}
-	_, err := h.client.PatchLimits(h.ctx(), api.LimitsPatch{PoolRates: map[string]*int64{"nope": ptr(int64(1))}, Running: ptr(1)})
+	_, err := h.client.PatchLimits(h.ctx(), service.LimitsPatch{PoolRates: map[string]*int64{"nope": ptr(int64(1))}, Running: ptr(1)})
 	if record.CodeOf(err) != record.NotFound {
 		t.Errorf("a limit on a pool that is not there: %v", err)
 	}
@@ -52,9 +52,9 @@ func TestLimitsSetAtRunTimeSurviveARestart(t *testing.T) {
 }
 
 // clone starts a clone of the base at full speed.
-func (h *host) clone(name string) api.Started {
+func (h *host) clone(name string) service.Started {
 	h.t.Helper()
-	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: name, Reflink: "never"})
+	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: name, Reflink: "never"})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestCapOfAPoolHoldsForItsJobsTogether(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 64*mib)
 	const rate = 16 * mib
-	h.patchLimits(api.LimitsPatch{PoolRates: map[string]*int64{"pool": ptr(int64(rate))}})
+	h.patchLimits(service.LimitsPatch{PoolRates: map[string]*int64{"pool": ptr(int64(rate))}})
 	one, two := h.clone("one"), h.clone("two")
 	h.running(one)
 	h.running(two)
@@ -85,7 +85,7 @@ func TestCapOfAPoolHoldsForItsJobsTogether(t *testing.T) {
 	if speed > 1.15*rate || speed < 0.6*rate && !raceEnabled {
 		t.Errorf("together they move %.1f MiB/s under a cap of 16", speed/mib)
 	}
-	h.patchLimits(api.LimitsPatch{PoolRates: map[string]*int64{"pool": nil}})
+	h.patchLimits(service.LimitsPatch{PoolRates: map[string]*int64{"pool": nil}})
 	h.succeed(one, nil)
 	h.succeed(two, nil)
 }
@@ -93,7 +93,7 @@ func TestCapOfAPoolHoldsForItsJobsTogether(t *testing.T) {
 func TestExceptionForAPoolMakesJobsWait(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 16*mib)
-	h.patchLimits(api.LimitsPatch{PoolRunning: map[string]*int{"pool": ptr(1)}, Rate: []byte("1048576")})
+	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"pool": ptr(1)}, Rate: []byte("1048576")})
 	one := h.clone("one")
 	h.running(one)
 	two := h.clone("two")
@@ -101,9 +101,9 @@ func TestExceptionForAPoolMakesJobsWait(t *testing.T) {
 	if err != nil || j.State != record.Queued || len(j.WaitingOn) == 0 || j.WaitingOn[0].For != "slot" {
 		t.Fatalf("the second is %s, waiting on %+v (%v)", j.State, j.WaitingOn, err)
 	}
-	h.patchLimits(api.LimitsPatch{PoolRunning: map[string]*int{"pool": nil}})
+	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"pool": nil}})
 	h.running(two)
-	h.patchLimits(api.LimitsPatch{Rate: []byte("null")})
+	h.patchLimits(service.LimitsPatch{Rate: []byte("null")})
 	h.succeed(one, nil)
 	h.succeed(two, nil)
 }
@@ -112,15 +112,15 @@ func TestExceptionForAPoolMakesJobsWait(t *testing.T) {
 func TestCapHoldsADeleteThatWipes(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 16*mib)
-	h.patchLimits(api.LimitsPatch{Rate: []byte("1048576")})
-	st, err := h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeDelete{Wipe: "zero"})
+	h.patchLimits(service.LimitsPatch{Rate: []byte("1048576")})
+	st, err := h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeDelete{Wipe: "zero"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if j := h.running(st); j.Class != record.Async {
 		t.Errorf("the job is of class %s", j.Class)
 	}
-	h.patchLimits(api.LimitsPatch{Rate: []byte("null")})
+	h.patchLimits(service.LimitsPatch{Rate: []byte("null")})
 	h.succeed(st, nil)
 	h.absent("base")
 }
@@ -141,7 +141,7 @@ func TestMetricsCountTheJobsOfThisDaemon(t *testing.T) {
 	}
 	h.random("base", 16*mib)
 	h.succeed(h.clone("quick"), nil)
-	h.patchLimits(api.LimitsPatch{Rate: []byte("1048576")})
+	h.patchLimits(service.LimitsPatch{Rate: []byte("1048576")})
 	st := h.clone("slow")
 	h.running(st)
 	want(`storaged_jobs{kind="volume.clone",state="running"} 1`,
@@ -149,7 +149,7 @@ func TestMetricsCountTheJobsOfThisDaemon(t *testing.T) {
 		`storaged_jobs_ended_total{kind="pool.start",outcome="succeeded"} 1`,
 		`storaged_job_bytes_total{direction="written",kind="volume.clone"} 1.6777216e+07`,
 		`storaged_job_cancel_told_seconds_count 0`, `go_goroutines`)
-	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}); err != nil {
+	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}); err != nil {
 		t.Fatal(err)
 	}
 	h.end(st, nil)
@@ -166,14 +166,14 @@ func TestMetricsCountTheJobsOfThisDaemon(t *testing.T) {
 // A megabyte is allocated while copies have all places.
 func TestShortWorkDoesNotWaitForCopies(t *testing.T) {
 	h := newHost(t)
-	h.patchLimits(api.LimitsPatch{PoolRunning: map[string]*int{"pool": ptr(1)}})
+	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"pool": ptr(1)}})
 	h.random("base", 80*mib)
 	clone := h.slowClone("copy")
-	r := api.VolumeCreate{Name: "small", Capacity: mib, Allocation: &api.Allocation{Full: true}}
-	st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "pool", r)
+	r := service.VolumeCreate{Name: "small", Capacity: mib, Allocation: &service.Allocation{Full: true}}
+	st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "pool", r)
 	h.succeed(st, err)
 	r.Name, r.Capacity = "large", 65*mib
-	st, err = h.client.CreateVolume(h.ctx(), api.Submit{}, "pool", r)
+	st, err = h.client.CreateVolume(h.ctx(), service.Submit{}, "pool", r)
 	h.must(err)
 	if j := h.job(st); j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "slot" || j.WaitingOn[0].Short {
 		t.Errorf("a large one is %s, waits on %+v", j.State, j.WaitingOn)

@@ -8,8 +8,8 @@ import (
 	"syscall"
 	"testing"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 // unbegun is a host whose daemon a test starts, with begin.
@@ -47,22 +47,22 @@ func TestEndOfAJobIsALineOfTheJournal(t *testing.T) {
 	h.journal()
 	h.begin()
 	h.random("base", 4<<20)
-	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: "copy"})
+	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "copy"})
 	cloned := h.succeed(st, err)
-	st, err = h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "copy", api.VolumeDelete{})
+	st, err = h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "copy", service.VolumeDelete{})
 	deleted := h.succeed(st, err)
-	st, err = h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: "slow", Reflink: "never", JobOptions: slowly()})
+	st, err = h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "slow", Reflink: "never", JobOptions: slowly()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}); err != nil {
+	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}); err != nil {
 		t.Fatal(err)
 	}
 	canceled := h.end(st, nil)
 	if err := os.Remove(filepath.Join(h.pool, "base")); err != nil {
 		t.Fatal(err)
 	}
-	st, err = h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: "other"})
+	st, err = h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "other"})
 	failed := h.end(st, err)
 	for _, c := range []struct {
 		job      record.Job
@@ -130,7 +130,7 @@ func TestDaemonOutlivesTheReaderOfItsLog(t *testing.T) {
 	<-drained
 	h.random("base", 4<<20)
 	for _, name := range []string{"a", "b"} {
-		st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: name})
+		st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: name})
 		h.succeed(st, err)
 	}
 	status, err := h.client.Status(h.ctx())

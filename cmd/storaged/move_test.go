@@ -11,15 +11,15 @@ import (
 	"testing"
 	"time"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
 // move moves a volume of the pool "pool" to the end of the job.
-func (h *host) move(volume string, to api.VolumeMove) record.Job {
+func (h *host) move(volume string, to service.VolumeMove) record.Job {
 	h.t.Helper()
-	st, err := h.client.MoveVolume(h.ctx(), api.Submit{}, "pool", volume, to)
+	st, err := h.client.MoveVolume(h.ctx(), service.Submit{}, "pool", volume, to)
 	return h.end(st, err)
 }
 
@@ -27,7 +27,7 @@ func (h *host) move(volume string, to api.VolumeMove) record.Job {
 func (h *host) described(name string) record.Volume {
 	h.t.Helper()
 	text := "the disk of " + name
-	v, err := h.client.PatchVolume(h.ctx(), api.Submit{}, "pool", name, api.VolumePatch{Description: &text})
+	v, err := h.client.PatchVolume(h.ctx(), service.Submit{}, "pool", name, service.VolumePatch{Description: &text})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func (h *host) moved(was record.Volume, pool, name, path string) {
 func (h *host) refresh(pools ...string) error {
 	h.t.Helper()
 	for _, p := range pools {
-		st, err := h.client.RefreshPool(h.ctx(), api.Submit{}, p, api.JobOptions{})
+		st, err := h.client.RefreshPool(h.ctx(), service.Submit{}, p, service.JobOptions{})
 		if err != nil {
 			return err
 		}
@@ -80,7 +80,7 @@ func TestMoveRenamesInItsPool(t *testing.T) {
 		t.Fatal(err)
 	}
 	told := h.volumeEvents("volume.deleted")
-	j := h.move("a", api.VolumeMove{Name: "b"})
+	j := h.move("a", service.VolumeMove{Name: "b"})
 	if j.State != record.Succeeded || j.Class != record.Async || j.Result.Method != "rename" || j.Result.Volume != "b" || j.Result.Path != h.path("b") {
 		t.Fatalf("%s %s %+v: %+v", j.State, j.Class, j.Error, j.Result)
 	}
@@ -145,7 +145,7 @@ func TestMoveToAnotherPool(t *testing.T) {
 			dir := h.otherPool(kind)
 			want := h.random("a", 8*mib)
 			was := h.described("a")
-			j := h.move("a", api.VolumeMove{Pool: "other"})
+			j := h.move("a", service.VolumeMove{Pool: "other"})
 			if j.State != record.Succeeded || j.Result.Method != "copy" || j.Result.Pool != "other" || j.Result.Volume != "a" || j.Result.Bytes != 8*mib {
 				t.Fatalf("%s %+v: %+v", j.State, j.Error, j.Result)
 			}
@@ -173,24 +173,24 @@ func TestMoveIsRefused(t *testing.T) {
 	}
 	for _, c := range []struct {
 		volume string
-		to     api.VolumeMove
+		to     service.VolumeMove
 		code   record.Code
 		names  string
 	}{
-		{"base", api.VolumeMove{Name: "c"}, record.HasChildren, "pool/child"},
-		{"a", api.VolumeMove{Name: "b"}, record.Exists, "pool/b"},
-		{"a", api.VolumeMove{}, record.Exists, "pool/a"},
-		{"a", api.VolumeMove{Pool: "none"}, record.NotFound, "none"},
-		{"none", api.VolumeMove{Name: "c"}, record.NotFound, "none"},
-		{"a", api.VolumeMove{Name: "c", JobOptions: api.JobOptions{OnFailure: record.KeepOnFailure}}, record.Invalid, "keep"},
+		{"base", service.VolumeMove{Name: "c"}, record.HasChildren, "pool/child"},
+		{"a", service.VolumeMove{Name: "b"}, record.Exists, "pool/b"},
+		{"a", service.VolumeMove{}, record.Exists, "pool/a"},
+		{"a", service.VolumeMove{Pool: "none"}, record.NotFound, "none"},
+		{"none", service.VolumeMove{Name: "c"}, record.NotFound, "none"},
+		{"a", service.VolumeMove{Name: "c", JobOptions: service.JobOptions{OnFailure: record.KeepOnFailure}}, record.Invalid, "keep"},
 	} {
-		_, err := h.client.MoveVolume(h.ctx(), api.Submit{}, "pool", c.volume, c.to)
+		_, err := h.client.MoveVolume(h.ctx(), service.Submit{}, "pool", c.volume, c.to)
 		if record.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.names) {
 			t.Errorf("%s to %+v: %v", c.volume, c.to, err)
 		}
 	}
 	holdImage(t, h.path("a"))
-	j := h.move("a", api.VolumeMove{Name: "c"})
+	j := h.move("a", service.VolumeMove{Name: "c"})
 	if j.State != record.Failed || j.Code() != record.Busy || len(j.Error.Holders) != 1 || !strings.Contains(j.Error.Holders[0].Holder.External, itoa(os.Getpid())) {
 		t.Errorf("in use: %s %+v", j.State, j.Error)
 	}
@@ -218,7 +218,7 @@ func TestMoveStoppedAtRandomMoments(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	want := h.random("a", 4*mib)
 	for i := range 16 {
-		st, err := h.client.MoveVolume(h.ctx(), api.Submit{}, "pool", "a", api.VolumeMove{Pool: "other", JobOptions: limited(32 * mib)})
+		st, err := h.client.MoveVolume(h.ctx(), service.Submit{}, "pool", "a", service.VolumeMove{Pool: "other", JobOptions: limited(32 * mib)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -228,7 +228,7 @@ func TestMoveStoppedAtRandomMoments(t *testing.T) {
 		} else if i%2 == 0 && j.Helper != nil && !j.State.Terminal() {
 			_ = syscall.Kill(j.Helper.PID, syscall.SIGKILL) // may have ended
 		} else {
-			_, _ = h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}) // may come too late
+			_, _ = h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}) // may come too late
 		}
 		j := h.end(st, nil)
 		pool, path := "pool", h.path("a")
@@ -237,7 +237,7 @@ func TestMoveStoppedAtRandomMoments(t *testing.T) {
 		}
 		h.onlyAt(pool, path, want)
 		if pool == "other" {
-			st, err := h.client.MoveVolume(h.ctx(), api.Submit{}, "other", "a", api.VolumeMove{Pool: "pool"})
+			st, err := h.client.MoveVolume(h.ctx(), service.Submit{}, "other", "a", service.VolumeMove{Pool: "pool"})
 			h.succeed(st, err)
 		}
 	}
@@ -247,7 +247,7 @@ func TestMoveStoppedAtRandomMoments(t *testing.T) {
 // catalogue, and in no other.
 func (h *host) onlyAt(pool, path, want string) {
 	h.t.Helper()
-	all, err := h.client.Volumes(h.ctx(), api.VolumeFilter{})
+	all, err := h.client.Volumes(h.ctx(), service.VolumeFilter{})
 	if err != nil {
 		h.t.Fatal(err)
 	}

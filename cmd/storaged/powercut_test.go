@@ -16,8 +16,8 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/testenv/powercut"
 )
 
@@ -150,7 +150,7 @@ func (h *cutHost) work() {
 
 // watch remembers the end of a job, if it comes before the power cut. It
 // reports whether it came.
-func (h *cutHost) watch(st api.Started) bool {
+func (h *cutHost) watch(st service.Started) bool {
 	j, err := h.client.WaitJob(h.ctx(), st.Job.ID, patience)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -171,7 +171,7 @@ func (h *cutHost) makeMore() {
 		h.count++
 		h.mu.Unlock()
 		var err error
-		w.st, err = d.start(h.host, w.n, api.Submit{Key: "key-" + w.n})
+		w.st, err = d.start(h.host, w.n, service.Submit{Key: "key-" + w.n})
 		h.mu.Lock()
 		h.under = append(h.under, w) // also without an answer: it may have been accepted
 		if err != nil {
@@ -271,7 +271,7 @@ func (h *cutHost) remembered() {
 // once checks that work has one job.
 func (h *cutHost) once(w workload) {
 	h.t.Helper()
-	same := must(h.client.Jobs(h.ctx(), api.JobFilter{IdempotencyKey: "key-" + w.n}, api.Page{}))(h.t)
+	same := must(h.client.Jobs(h.ctx(), service.JobFilter{IdempotencyKey: "key-" + w.n}, service.Page{}))(h.t)
 	if len(same.Items) != 1 || same.Items[0].ID != w.st.Job.ID {
 		h.t.Errorf("job %d is one of %d of its key", w.st.Job.Number, len(same.Items))
 	}
@@ -281,11 +281,11 @@ func (h *cutHost) once(w workload) {
 func (h *cutHost) settled() {
 	h.t.Helper()
 	for _, j := range h.jobs() {
-		h.end(api.Started{Job: &j}, nil)
+		h.end(service.Started{Job: &j}, nil)
 	}
 	for _, w := range h.under {
 		if w.st.Job == nil { // the client that had no answer asks again
-			w.st = must(w.deed.start(h.host, w.n, api.Submit{Key: "key-" + w.n}))(h.t)
+			w.st = must(w.deed.start(h.host, w.n, service.Submit{Key: "key-" + w.n}))(h.t)
 		}
 		j := h.end(w.st, nil)
 		h.once(w)
@@ -312,8 +312,8 @@ func (h *cutHost) allWell() {
 // jobs are all there are.
 func (h *cutHost) jobs() (all []record.Job) {
 	h.t.Helper()
-	for page := (api.Page{}); ; {
-		list := must(h.client.Jobs(h.ctx(), api.JobFilter{}, page))(h.t)
+	for page := (service.Page{}); ; {
+		list := must(h.client.Jobs(h.ctx(), service.JobFilter{}, page))(h.t)
 		all = append(all, list.Items...)
 		if list.Next == nil {
 			return slices.Clip(all)

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -19,8 +19,8 @@ func itoa(n int) string { return strconv.Itoa(n) }
 func TestHelperOutlivesAKilledDaemon(t *testing.T) {
 	h := newHost(t)
 	want := h.random("base", 32*mib)
-	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base",
-		api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(16 * mib)})
+	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base",
+		service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(16 * mib)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestHelperOutlivesAKilledDaemon(t *testing.T) {
 func TestRuntimeDirectoryOfAnotherDaemonIsLeftAlone(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 8*mib)
-	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib)})
+	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestRuntimeDirectoryOfAnotherDaemonIsLeftAlone(t *testing.T) {
 	h.kill()
 	intrude("after its death", "has jobs of the daemon whose state is in")
 	h.start()
-	if j, err := h.client.PatchJob(h.ctx(), st.Job.ID, api.JobPatch{Limit: []byte("null")}); err != nil || j.Helper.PID != pid {
+	if j, err := h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("null")}); err != nil || j.Helper.PID != pid {
 		t.Errorf("the helper was %d, the job is %+v (%v)", pid, j, err)
 	}
 	h.succeed(st, nil)
@@ -82,7 +82,7 @@ func TestRestartKeepsEverything(t *testing.T) {
 	if v, err := h.client.Volume(h.ctx(), "pool", "one"); err != nil || v.Origin != record.Made {
 		t.Errorf("the volume is %+v (%v)", v, err)
 	}
-	jobs, err := h.client.Jobs(h.ctx(), api.JobFilter{}, api.Page{})
+	jobs, err := h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{})
 	if err != nil || len(jobs.Items) != 2 {
 		t.Errorf("history has %d jobs (%v)", len(jobs.Items), err)
 	}

@@ -11,13 +11,13 @@ import (
 
 	"github.com/google/uuid"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
 // marked waits until a job's helper has made a checkpoint.
-func (h *host) marked(st api.Started, err error) record.Job {
+func (h *host) marked(st service.Started, err error) record.Job {
 	h.t.Helper()
 	if err != nil {
 		h.t.Fatal(err)
@@ -52,7 +52,7 @@ func (h *host) killHelper(j record.Job) {
 // unlimit lets a job run as fast as it can.
 func (h *host) unlimit(j record.Job) {
 	h.t.Helper()
-	if _, err := h.client.PatchJob(h.ctx(), j.ID, api.JobPatch{Limit: []byte("null")}); err != nil {
+	if _, err := h.client.PatchJob(h.ctx(), j.ID, service.JobPatch{Limit: []byte("null")}); err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -61,7 +61,7 @@ func TestWipeGoesOnAfterItsHelperWasKilled(t *testing.T) {
 	t.Parallel() // waits for the clock most of the time
 	h := newHost(t)
 	h.random("a", 64*mib)
-	st, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "a", api.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
+	st, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "a", service.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
 	before := h.marked(st, err)
 	h.killHelper(before)
 	h.unlimit(before)
@@ -86,7 +86,7 @@ func TestWipeGoesOnAfterItsHelperWasKilled(t *testing.T) {
 func (h *host) interruptedWipe() record.Job {
 	h.t.Helper()
 	h.random("a", 64*mib)
-	st, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "a", api.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
+	st, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "a", service.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
 	h.killHelper(h.marked(st, err))
 	j := h.end(st, nil)
 	if j.State != record.Failed || j.Resumable == nil || j.Resumable.Done < 2*mib {
@@ -98,7 +98,7 @@ func (h *host) interruptedWipe() record.Job {
 // retried retries a job and lets it run as fast as it can.
 func (h *host) retried(j record.Job) record.Job {
 	h.t.Helper()
-	st, err := h.client.RetryJob(h.ctx(), api.Submit{}, j.ID)
+	st, err := h.client.RetryJob(h.ctx(), service.Submit{}, j.ID)
 	if err == nil {
 		h.unlimit(*st.Job)
 	}
@@ -113,11 +113,11 @@ func TestRetriedWipeWipesWhatWasWrittenMeanwhile(t *testing.T) {
 	first := h.interruptedWipe()
 	secret, content := h.given("secret", 2*mib)
 	at := first.Resumable.Done - 2*mib // where the first one was last
-	st, err := h.hand("a", secret, api.VolumeUpload{Offset: at})
+	st, err := h.hand("a", secret, service.VolumeUpload{Offset: at})
 	h.succeed(st, err)
 	h.holds("a", int(at), content, record.VolumeIncomplete)
 
-	st, err = h.client.RetryJob(h.ctx(), api.Submit{}, first.ID)
+	st, err = h.client.RetryJob(h.ctx(), service.Submit{}, first.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestRetriedWipeGoesOnAfterWhatChangesNoContent(t *testing.T) {
 	h := configured(t, "[resume]\nwipe = \"keep\"\n")
 	first := h.interruptedWipe()
 	said := "half wiped"
-	if _, err := h.client.PatchVolume(h.ctx(), api.Submit{}, "pool", "a", api.VolumePatch{Description: &said}); err != nil {
+	if _, err := h.client.PatchVolume(h.ctx(), service.Submit{}, "pool", "a", service.VolumePatch{Description: &said}); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.refresh("pool"); err != nil {
@@ -151,8 +151,8 @@ func TestRetriedWipeGoesOnAfterWhatChangesNoContent(t *testing.T) {
 func (h *host) interruptedClone() record.Job {
 	h.t.Helper()
 	h.random("base", 64*mib)
-	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base",
-		api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(8 * mib)})
+	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base",
+		service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(8 * mib)})
 	h.killHelper(h.marked(st, err))
 	j := h.end(st, nil)
 	if j.State != record.Failed || j.Resumable == nil || j.Rollback != record.RollbackKept || !strings.Contains(j.Error.Hint, "job retry") {
@@ -178,7 +178,7 @@ func TestRetryOfACloneGoesOnWhereItWasInterrupted(t *testing.T) {
 	}
 	h.stop()
 	h.start() // it is still there for the next daemon
-	st, err := h.client.RetryJob(h.ctx(), api.Submit{}, first.ID)
+	st, err := h.client.RetryJob(h.ctx(), service.Submit{}, first.ID)
 	if err == nil {
 		h.unlimit(*st.Job)
 	}
@@ -246,13 +246,13 @@ func bootHost(t *testing.T) *host {
 func TestInterruptedJobWaitsUntilItsPoolIsStarted(t *testing.T) {
 	t.Parallel() // waits for the clock most of the time
 	h := newBootHost(t)
-	if _, err := h.client.PatchPool(h.ctx(), api.Submit{}, "pool", api.PoolPatch{Autostart: new(false)}); err != nil {
+	if _, err := h.client.PatchPool(h.ctx(), service.Submit{}, "pool", service.PoolPatch{Autostart: new(false)}); err != nil {
 		t.Fatal(err)
 	}
 	h.random("a", 64*mib)
-	st, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "a", api.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
+	st, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "a", service.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
 	before := h.marked(st, err)
-	behind, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "a", api.VolumeWipe{AcceptLimits: true})
+	behind, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "a", service.VolumeWipe{AcceptLimits: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,14 +274,14 @@ func TestInterruptedJobWaitsUntilItsPoolIsStarted(t *testing.T) {
 		t.Errorf("%+v", j)
 	}
 	h.must(os.Rename(h.pool, h.pool+".away"))
-	start, err := h.client.StartPool(h.ctx(), api.Submit{}, "pool", api.JobOptions{})
+	start, err := h.client.StartPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{})
 	if j := h.end(start, err); j.State != record.Failed {
 		t.Errorf("a pool without its directory was started: %+v", j)
 	}
 	waiting(st.Job.ID)
 	waiting(behind.Job.ID)
 	h.must(os.Rename(h.pool+".away", h.pool))
-	start, err = h.client.StartPool(h.ctx(), api.Submit{}, "pool", api.JobOptions{})
+	start, err = h.client.StartPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{})
 	h.succeed(start, err)
 	h.unlimit(before)
 	if j := h.succeed(st, nil); j.Resumed != 1 || *j.Stats.BytesWritten > 80*mib {
@@ -297,7 +297,7 @@ func TestWhatIsLeftForARetryGoesWithItsJob(t *testing.T) {
 	j := h.interruptedClone()
 	refresh := func() {
 		t.Helper()
-		st, err := h.client.RefreshPool(h.ctx(), api.Submit{}, "pool", api.JobOptions{})
+		st, err := h.client.RefreshPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{})
 		h.succeed(st, err)
 	}
 	refresh()

@@ -8,16 +8,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 // broken gives a job that was canceled while it was at work.
-func (h *host) broken(st api.Started, err error) record.Job {
+func (h *host) broken(st service.Started, err error) record.Job {
 	h.t.Helper()
 	h.must(err)
 	h.running(st)
-	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}); err != nil {
+	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}); err != nil {
 		h.t.Fatal(err)
 	}
 	j := h.end(st, nil)
@@ -29,7 +29,7 @@ func (h *host) broken(st api.Started, err error) record.Job {
 
 func (h *host) brokenWipe(name string) record.Job {
 	h.t.Helper()
-	return h.broken(h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", name, api.VolumeWipe{AcceptLimits: true, JobOptions: limited(mib)}))
+	return h.broken(h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", name, service.VolumeWipe{AcceptLimits: true, JobOptions: limited(mib)}))
 }
 
 // refusesRetry asks for a retry in every way; none may do it, nor say that it
@@ -37,7 +37,7 @@ func (h *host) brokenWipe(name string) record.Job {
 func (h *host) refusesRetry(j record.Job, says string, yes ...string) {
 	h.t.Helper()
 	for _, dry := range []bool{true, false} {
-		if _, err := h.client.RetryJob(h.ctx(), api.Submit{DryRun: dry}, j.ID); record.CodeOf(err) != record.Changed || !strings.Contains(err.Error(), says) {
+		if _, err := h.client.RetryJob(h.ctx(), service.Submit{DryRun: dry}, j.ID); record.CodeOf(err) != record.Changed || !strings.Contains(err.Error(), says) {
 			h.t.Errorf("retry of %s (dry run %t): %v", j.Kind, dry, err)
 		}
 	}
@@ -51,15 +51,15 @@ func TestRetryIsForTheSameVolume(t *testing.T) {
 	jobs := map[string]func() record.Job{
 		"wipe": func() record.Job { return h.brokenWipe("v") },
 		"delete": func() record.Job {
-			return h.broken(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeDelete{Wipe: "zero", JobOptions: limited(mib)}))
+			return h.broken(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeDelete{Wipe: "zero", JobOptions: limited(mib)}))
 		},
 		"clone": func() record.Job {
-			return h.broken(h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib)}))
+			return h.broken(h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib)}))
 		},
 	}
 	others := map[string]func(){
 		"made by a job": func() {
-			h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeDelete{}))
+			h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeDelete{}))
 			h.random("v", size)
 		},
 		"put there by others": func() {
@@ -77,8 +77,8 @@ func TestRetryIsForTheSameVolume(t *testing.T) {
 			if h.hash("v") != want {
 				t.Errorf("%s: the volume %s was changed by the retry", kind, how)
 			}
-			h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeDelete{}))
-			if _, err := h.client.RetryJob(h.ctx(), api.Submit{}, j.ID); record.CodeOf(err) != record.NotFound {
+			h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeDelete{}))
+			if _, err := h.client.RetryJob(h.ctx(), service.Submit{}, j.ID); record.CodeOf(err) != record.NotFound {
 				t.Errorf("%s of what is gone: %v", kind, err)
 			}
 		}
@@ -101,22 +101,22 @@ func TestRetryAsksAsTheVerbDoes(t *testing.T) {
 	h.runs(0, "", "job", "retry", fmt.Sprint(j.Number), "--yes", "--detach")
 	retry, err := h.client.Job(h.ctx(), fmt.Sprint(h.last()))
 	h.must(err)
-	h.succeed(h.letGo(api.Started{Job: &retry}), nil)
+	h.succeed(h.letGo(service.Started{Job: &retry}), nil)
 	if h.hash("v") == want {
 		t.Error("nothing was wiped")
 	}
 	h.random("copied", 16*mib)
-	clone := h.broken(h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "copied", api.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(4 * mib)}))
+	clone := h.broken(h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "copied", service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(4 * mib)}))
 	h.runs(0, "", "job", "retry", fmt.Sprint(clone.Number)) // destroys nothing
 }
 
 // stopped stops the pool, which a delete needs.
 func (h *host) stopPool() {
-	h.succeed(h.client.StopPool(h.ctx(), api.Submit{}, "pool", api.PoolStop{}))
+	h.succeed(h.client.StopPool(h.ctx(), service.Submit{}, "pool", service.PoolStop{}))
 }
 
 func (h *host) startPool() {
-	h.succeed(h.client.StartPool(h.ctx(), api.Submit{}, "pool", api.JobOptions{}))
+	h.succeed(h.client.StartPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{}))
 }
 
 // failedDelete gives a delete of the pool with its volumes that has failed at
@@ -124,7 +124,7 @@ func (h *host) startPool() {
 func (h *host) failedDelete() record.Job {
 	h.t.Helper()
 	h.must(unix.Mkfifo(h.path("fifo"), 0o600))
-	st, err := h.client.DeletePool(h.ctx(), api.Submit{}, "pool", api.PoolDelete{WithVolumes: true})
+	st, err := h.client.DeletePool(h.ctx(), service.Submit{}, "pool", service.PoolDelete{WithVolumes: true})
 	j := h.end(st, err)
 	if j.State != record.Failed {
 		h.t.Fatalf("the job is %s", j.State)
@@ -159,7 +159,7 @@ func TestRetryOfAPoolsDeleteSparesWhatCameSince(t *testing.T) {
 		}
 		h.startPool()
 		if how != "in place of another" {
-			h.succeed(h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "new", api.VolumeDelete{}))
+			h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "new", service.VolumeDelete{}))
 		}
 	}
 	h.stopPool()
@@ -180,7 +180,7 @@ func TestRetryIsForTheSamePool(t *testing.T) {
 	h := newHost(t)
 	h.stopPool()
 	j := h.failedDelete()
-	h.must(h.client.UndefinePool(h.ctx(), api.Submit{}, "pool"))
+	h.must(h.client.UndefinePool(h.ctx(), service.Submit{}, "pool"))
 	h.define("pool", h.pool)
 	h.create("v", mib)
 	h.stopPool()
@@ -196,7 +196,7 @@ func TestRetryOfAnEvacuationIsForTheSameVolumes(t *testing.T) {
 	h.otherPool("ext4")
 	h.random("a", 16*mib)
 	evacuate := func() record.Job {
-		return h.broken(h.client.EvacuatePool(h.ctx(), api.Submit{}, "pool", api.PoolEvacuate{To: "other", JobOptions: limited(mib)}))
+		return h.broken(h.client.EvacuatePool(h.ctx(), service.Submit{}, "pool", service.PoolEvacuate{To: "other", JobOptions: limited(mib)}))
 	}
 	j := evacuate()
 	h.write("b", mib)
@@ -204,7 +204,7 @@ func TestRetryOfAnEvacuationIsForTheSameVolumes(t *testing.T) {
 	h.must(h.refresh("pool"))
 	j = evacuate()
 	h.runs(record.ExitUsage, "moves volumes of pool pool to other and needs --yes", "job", "retry", fmt.Sprint(j.Number))
-	st, err := h.client.RetryJob(h.ctx(), api.Submit{}, j.ID)
+	st, err := h.client.RetryJob(h.ctx(), service.Submit{}, j.ID)
 	h.must(err)
 	h.succeed(h.letGo(st), nil)
 }

@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"testing"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -20,23 +20,23 @@ func TestRefusalForRoomNamesFewOfMany(t *testing.T) {
 	h := newHost(t)
 	dir := testenv.Mount(t, "tmpfs")
 	h.define("small", dir)
-	h.patchLimits(api.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}, Rate: []byte("1048576")})
+	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}, Rate: []byte("1048576")})
 	h.random("base", 4*mib)
-	one, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: "one", Pool: "small", Reflink: "never"})
+	one, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "one", Pool: "small", Reflink: "never"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.running(one)
 	const more = 7
-	var queued []api.Started
+	var queued []service.Started
 	for i := range record.MaxHolders + more {
-		st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "small", api.VolumeCreate{Name: fmt.Sprint("v", i), Capacity: 64 << 10})
+		st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", service.VolumeCreate{Name: fmt.Sprint("v", i), Capacity: 64 << 10})
 		if err != nil {
 			t.Fatal(err)
 		}
 		queued = append(queued, st)
 	}
-	_, err = h.client.CreateVolume(h.ctx(), api.Submit{}, "small", api.VolumeCreate{Name: "huge", Capacity: 1 << 50})
+	_, err = h.client.CreateVolume(h.ctx(), service.Submit{}, "small", service.VolumeCreate{Name: "huge", Capacity: 1 << 50})
 	var refusal *record.Error
 	if !errors.As(err, &refusal) || refusal.Code != record.NoSpace || len(refusal.Holders) != record.MaxHolders {
 		t.Fatalf("refused with %+v", err)
@@ -45,7 +45,7 @@ func TestRefusalForRoomNamesFewOfMany(t *testing.T) {
 		t.Errorf("%d more are said, of %d that wait", n, len(queued))
 	}
 	for _, st := range append(queued, one) {
-		if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, api.JobCancel{}); err != nil {
+		if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}); err != nil {
 			t.Fatal(err)
 		}
 		h.end(st, nil)
@@ -62,15 +62,15 @@ func TestQueuedJobsReserveTheirRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.patchLimits(api.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}, Rate: []byte("1048576")})
+	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}, Rate: []byte("1048576")})
 	h.random("base", 4*mib)
-	one, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{Name: "one", Pool: "small", Reflink: "never"})
+	one, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "one", Pool: "small", Reflink: "never"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.running(one)
-	r := api.VolumeCreate{Name: "two", Capacity: p.Available - 8*mib}
-	two, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "small", r)
+	r := service.VolumeCreate{Name: "two", Capacity: p.Available - 8*mib}
+	two, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,8 +80,8 @@ func TestQueuedJobsReserveTheirRoom(t *testing.T) {
 	if p, err := h.client.Pool(h.ctx(), "small"); err != nil || p.Reserved < r.Capacity {
 		t.Errorf("the pool has %d reserved, %v", p.Reserved, err)
 	}
-	again := api.VolumeCreate{Name: "three", Capacity: 16 * mib}
-	_, err = h.client.CreateVolume(h.ctx(), api.Submit{}, "small", again)
+	again := service.VolumeCreate{Name: "three", Capacity: 16 * mib}
+	_, err = h.client.CreateVolume(h.ctx(), service.Submit{}, "small", again)
 	refusal, ok := err.(*record.Error)
 	if !ok || refusal.Code != record.NoSpace || len(refusal.Holders) == 0 || refusal.Holders[0].For != "space" || refusal.Holders[0].Holder.Number != two.Job.Number {
 		t.Fatalf("the third: %+v", err)
@@ -89,38 +89,38 @@ func TestQueuedJobsReserveTheirRoom(t *testing.T) {
 	if !strings.Contains(refusal.Message, "reserved by job") {
 		t.Errorf("it says %q", refusal.Message)
 	}
-	_, err = h.client.ResizeVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeResize{Capacity: 1 << 50, Allocate: true})
+	_, err = h.client.ResizeVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeResize{Capacity: 1 << 50, Allocate: true})
 	if !errors.As(err, &refusal) || refusal.Code != record.NoSpace || !strings.Contains(refusal.Hint, "leave out --allocate") {
 		t.Errorf("a resize without room: %+v", err)
 	}
-	if _, err := h.client.CancelJob(h.ctx(), two.Job.ID, api.JobCancel{}); err != nil {
+	if _, err := h.client.CancelJob(h.ctx(), two.Job.ID, service.JobCancel{}); err != nil {
 		t.Fatal(err)
 	}
 	h.end(two, nil)
-	h.patchLimits(api.LimitsPatch{Rate: []byte("null")})
+	h.patchLimits(service.LimitsPatch{Rate: []byte("null")})
 	h.succeed(one, nil)
-	three, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "small", again)
+	three, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", again)
 	if j := h.succeed(three, err); j.Reserved != 0 {
 		t.Errorf("an ended job has %d reserved", j.Reserved)
 	}
 	if p, err := h.client.Pool(h.ctx(), "small"); err != nil || p.Reserved != 0 {
 		t.Errorf("at the end the pool has %d reserved, %v", p.Reserved, err)
 	}
-	h.succeed(h.client.StopPool(h.ctx(), api.Submit{}, "small", api.PoolStop{}))
+	h.succeed(h.client.StopPool(h.ctx(), service.Submit{}, "small", service.PoolStop{}))
 }
 
 // The same definition under one key, many times at once, is one pool.
 func TestPoolDefinedAtOnceUnderOneKey(t *testing.T) {
 	h := newHost(t)
 	for name, start := range map[string]bool{"started": true, "defined": false} {
-		r := api.PoolDefine{Name: name, Type: "dir", Target: record.Target{Path: h.dir + "/pool-" + name}}
+		r := service.PoolDefine{Name: name, Type: "dir", Target: record.Target{Path: h.dir + "/pool-" + name}}
 		const clients = 8
-		uuids, jobs, errs := make([]string, clients), make([]api.Started, clients), make([]error, clients)
+		uuids, jobs, errs := make([]string, clients), make([]service.Started, clients), make([]error, clients)
 		var all sync.WaitGroup
 		for i := range clients {
 			all.Go(func() {
 				var p record.Pool
-				p, jobs[i], errs[i] = h.client.DefinePool(h.ctx(), api.Submit{Key: name}, r, start, start)
+				p, jobs[i], errs[i] = h.client.DefinePool(h.ctx(), service.Submit{Key: name}, r, start, start)
 				uuids[i] = p.UUID
 			})
 		}
@@ -134,7 +134,7 @@ func TestPoolDefinedAtOnceUnderOneKey(t *testing.T) {
 			h.succeed(jobs[0], nil)
 		}
 		r.Target.Path += "-2"
-		if _, _, err := h.client.DefinePool(h.ctx(), api.Submit{Key: name}, r, start, start); record.CodeOf(err) != record.KeyReused {
+		if _, _, err := h.client.DefinePool(h.ctx(), service.Submit{Key: name}, r, start, start); record.CodeOf(err) != record.KeyReused {
 			t.Errorf("%s: another request under the key: %v", name, err)
 		}
 	}
@@ -165,7 +165,7 @@ func (h *host) accurate(pool, dir string) {
 // allocated makes a volume that has all its blocks, and data in the first half.
 func (h *host) allocated(name string, capacity int64) {
 	h.t.Helper()
-	st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "pool", api.VolumeCreate{Name: name, Capacity: capacity})
+	st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "pool", service.VolumeCreate{Name: name, Capacity: capacity})
 	h.succeed(st, err)
 	f, err := os.OpenFile(h.path(name), os.O_WRONLY, 0)
 	h.must(err)
@@ -180,7 +180,7 @@ func TestBlocksThatAJobHasAreNotCountedTwice(t *testing.T) {
 	dir := testenv.Mount(t, "ext4")
 	h.define("small", dir)
 	h.allocated("base", 128*mib)
-	clone, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{
+	clone, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{
 		Name: "copy", Pool: "small", Reflink: "never", JobOptions: limited(mib),
 	})
 	h.must(err)
@@ -195,7 +195,7 @@ func TestBlocksThatAJobHasAreNotCountedTwice(t *testing.T) {
 	if available > 200*mib {
 		t.Fatalf("%d are available: the clone has no blocks yet", available)
 	}
-	st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "small", api.VolumeCreate{Name: "fits", Capacity: available - 16*mib})
+	st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", service.VolumeCreate{Name: "fits", Capacity: available - 16*mib})
 	h.succeed(st, err)
 	h.accurate("small", dir)
 	h.unlimited(clone)
@@ -210,20 +210,20 @@ func TestPoolIsWhatItsFileSystemSays(t *testing.T) {
 			h := newHost(t)
 			dir := testenv.Mount(t, kind)
 			h.define("small", dir)
-			st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "small", api.VolumeCreate{Name: "base", Capacity: 40 * mib})
+			st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", service.VolumeCreate{Name: "base", Capacity: 40 * mib})
 			h.succeed(st, err)
 			h.must(os.WriteFile(dir+"/base", bytes.Repeat([]byte("data"), 10*mib), 0o600)) // unwritten blocks are not shared
 			for i := range copies[kind] {
-				r := api.VolumeClone{Name: fmt.Sprint("clone", i), Reflink: "auto"}
-				st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "small", "base", r)
+				r := service.VolumeClone{Name: fmt.Sprint("clone", i), Reflink: "auto"}
+				st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "small", "base", r)
 				h.succeed(st, err)
 			}
 			h.accurate("small", dir)
-			st, err = h.client.MoveVolume(h.ctx(), api.Submit{}, "small", "base", api.VolumeMove{Pool: "pool"})
+			st, err = h.client.MoveVolume(h.ctx(), service.Submit{}, "small", "base", service.VolumeMove{Pool: "pool"})
 			h.succeed(st, err)
-			st, err = h.client.DeleteVolume(h.ctx(), api.Submit{}, "small", "clone0", api.VolumeDelete{})
+			st, err = h.client.DeleteVolume(h.ctx(), service.Submit{}, "small", "clone0", service.VolumeDelete{})
 			h.succeed(st, err)
-			st, err = h.client.CreateVolume(h.ctx(), api.Submit{}, "small", api.VolumeCreate{Name: "last", Capacity: 60 * mib})
+			st, err = h.client.CreateVolume(h.ctx(), service.Submit{}, "small", service.VolumeCreate{Name: "last", Capacity: 60 * mib})
 			h.succeed(st, err)
 			h.accurate("small", dir)
 		})
@@ -242,25 +242,25 @@ func TestRoomIsKnownWithoutReadingThePool(t *testing.T) {
 	h.must(ballast.Close())
 	h.define("small", dir)
 	h.allocated("base", 64*mib)
-	r := api.VolumeCreate{Name: "volume", Capacity: 150 * mib}
-	if _, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "small", r); record.CodeOf(err) != record.NoSpace {
+	r := service.VolumeCreate{Name: "volume", Capacity: 150 * mib}
+	if _, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", r); record.CodeOf(err) != record.NoSpace {
 		t.Fatalf("a volume that does not fit: %v", err)
 	}
 	h.must(os.Remove(dir + "/ballast"))
-	clone, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeClone{
+	clone, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{
 		Name: "copy", Pool: "small", Reflink: "never", Size: 140 * mib, JobOptions: limited(mib),
 	})
 	h.must(err)
 	h.running(clone)
-	_, err = h.client.CancelJob(h.ctx(), clone.Job.ID, api.JobCancel{})
+	_, err = h.client.CancelJob(h.ctx(), clone.Job.ID, service.JobCancel{})
 	h.must(err)
 	h.end(clone, nil)
 	h.accurate("small", dir)
 	for _, name := range []string{"volume", "rest"} {
-		st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "small", api.VolumeCreate{Name: name, Capacity: 130 * mib})
+		st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", service.VolumeCreate{Name: name, Capacity: 130 * mib})
 		h.succeed(st, err)
 	}
-	if _, err := h.client.RetryJob(h.ctx(), api.Submit{}, clone.Job.ID); record.CodeOf(err) != record.NoSpace {
+	if _, err := h.client.RetryJob(h.ctx(), service.Submit{}, clone.Job.ID); record.CodeOf(err) != record.NoSpace {
 		t.Errorf("a retry that does not fit: %v", err)
 	}
 }
@@ -272,7 +272,7 @@ func TestInodesThatRunOutAreNotCalledRoom(t *testing.T) {
 	h.define("small", dir)
 	h.must(syscall.Mount("", dir, "", syscall.MS_REMOUNT, "nr_inodes=2"))
 	h.must(os.WriteFile(dir+"/last", nil, 0o600))
-	st, err := h.client.CreateVolume(h.ctx(), api.Submit{}, "small", api.VolumeCreate{Name: "volume", Capacity: mib})
+	st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", service.VolumeCreate{Name: "volume", Capacity: mib})
 	j := h.end(st, err)
 	if j.Code() != record.NoSpace || !strings.Contains(j.Error.Hint, "no inodes left") {
 		t.Errorf("it ended as %+v", j.Error)

@@ -8,8 +8,8 @@ import (
 	"syscall"
 	"testing"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -48,11 +48,11 @@ func TestSessionModeNeedsNoRoot(t *testing.T) {
 	h := &host{t: t, dir: home, sock: sock, pool: filepath.Join(home, "pool"), daemon: cmd, client: checkedClient(t, sock)}
 	h.define("pool", h.pool)
 	h.create("v", mib)
-	st, err := h.client.CloneVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeClone{Name: "w"})
+	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeClone{Name: "w"})
 	h.succeed(st, err)
-	st, err = h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "w", api.VolumeWipe{})
+	st, err = h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "w", service.VolumeWipe{})
 	h.succeed(st, err)
-	st, err = h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "w", api.VolumeDelete{})
+	st, err = h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "w", service.VolumeDelete{})
 	if j := h.succeed(st, err); j.Owner.UID != 0 || j.Owner.User != "root" {
 		t.Errorf("the owner is %+v, the test runs as root", j.Owner)
 	}
@@ -88,7 +88,7 @@ func TestReadOnlySocketReadsAndNothingElse(t *testing.T) {
 	if _, err := ro.Pools(h.ctx()); err != nil {
 		t.Errorf("reading: %v", err)
 	}
-	_, err := ro.WipeVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeWipe{})
+	_, err := ro.WipeVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeWipe{})
 	if record.CodeOf(err) != record.Denied {
 		t.Errorf("wiping: %v", err)
 	}

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -67,7 +67,7 @@ func (h *host) piped(args ...string) (*program, io.WriteCloser) {
 func (h *host) newest(kind record.Kind) (j record.Job) {
 	h.t.Helper()
 	h.await("a live "+string(kind), func() bool {
-		l, err := h.client.Jobs(h.ctx(), api.JobFilter{Kinds: []string{string(kind)}, States: []string{"live"}}, api.Page{Limit: 1})
+		l, err := h.client.Jobs(h.ctx(), service.JobFilter{Kinds: []string{string(kind)}, States: []string{"live"}}, service.Page{Limit: 1})
 		h.must(err)
 		if len(l.Items) > 0 {
 			j = l.Items[0]
@@ -196,7 +196,7 @@ func TestStoragedctlResumesAnUpload(t *testing.T) {
 			j := h.newest(record.VolumeUpload)
 			h.written(j.ID, 2*mib)
 			kill(p)
-			if j = h.end(api.Started{Job: &j}, nil); j.Code() != record.Interrupted {
+			if j = h.end(service.Started{Job: &j}, nil); j.Code() != record.Interrupted {
 				t.Fatalf("%s killed: %s %+v", volume, j.State, j.Error)
 			}
 			in.Close()
@@ -285,12 +285,12 @@ func TestCtrlCCancelsATransfer(t *testing.T) {
 		{record.VolumeUpload, []string{"vol", "upload", "pool/v", f.Name(), "--yes", "--limit", "64K"}},
 	} {
 		p := h.spawn(nil, c.args...)
-		j := h.running(api.Started{Job: ptr(h.newest(c.kind))})
+		j := h.running(service.Started{Job: ptr(h.newest(c.kind))})
 		h.must(p.Process.Signal(syscall.SIGINT))
 		if code := p.code(); code != record.ExitCanceled {
 			t.Errorf("%s: exit %d: %s", c.kind, code, p.log.String())
 		}
-		if j = h.end(api.Started{Job: &j}, nil); j.State != record.Canceled {
+		if j = h.end(service.Started{Job: &j}, nil); j.State != record.Canceled {
 			t.Errorf("%s: %s %+v", c.kind, j.State, j.Error)
 		}
 	}

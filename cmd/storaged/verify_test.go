@@ -11,15 +11,15 @@ import (
 	"testing"
 	"time"
 
-	"storaged/internal/api"
 	"storaged/internal/image"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 // verify reads a volume of the pool to the end of the job.
 func (h *host) verify(volume, want string) record.Job {
 	h.t.Helper()
-	st, err := h.client.VerifyVolume(h.ctx(), api.Submit{}, "pool", volume, api.VolumeVerify{Checksum: want})
+	st, err := h.client.VerifyVolume(h.ctx(), service.Submit{}, "pool", volume, service.VolumeVerify{Checksum: want})
 	return h.end(st, err)
 }
 
@@ -114,7 +114,7 @@ func TestVerifyComparesWithWhatWasRecorded(t *testing.T) {
 		t.Fatalf("recorded %+v", r)
 	}
 	text := "the daemon knows of it"
-	if _, err := h.client.PatchVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumePatch{Description: &text}); err != nil {
+	if _, err := h.client.PatchVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumePatch{Description: &text}); err != nil {
 		t.Fatal(err)
 	}
 	h.kill()
@@ -153,7 +153,7 @@ func TestRecordedChecksumGetsOutOfDate(t *testing.T) {
 	change := map[string]func(){
 		"written to by somebody else": func() { h.scribble("base", 1) },
 		"wiped": func() {
-			st, err := h.client.WipeVolume(h.ctx(), api.Submit{}, "pool", "base", api.VolumeWipe{})
+			st, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeWipe{})
 			h.succeed(st, err)
 		},
 	}
@@ -172,7 +172,7 @@ func TestRecordedChecksumGetsOutOfDate(t *testing.T) {
 		}
 	}
 	h.scribble("base", 2)
-	st, err := h.client.RefreshPool(h.ctx(), api.Submit{}, "pool", api.JobOptions{})
+	st, err := h.client.RefreshPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{})
 	h.succeed(st, err)
 	if r := h.recorded("base"); r.Current {
 		t.Errorf("a refresh has seen the change, but recorded is %+v", r)
@@ -194,7 +194,7 @@ func TestRecordedChecksumIsOfOneFile(t *testing.T) {
 	if j.State != record.Succeeded || len(j.Warnings) != 1 || h.recorded("base").Checksum != had {
 		t.Errorf("%s %+v, %q, recorded %+v", j.State, j.Error, j.Warnings, h.recorded("base"))
 	}
-	st, err := h.client.RefreshPool(h.ctx(), api.Submit{}, "pool", api.JobOptions{})
+	st, err := h.client.RefreshPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{})
 	h.succeed(st, err)
 	if r := h.recorded("base"); r != nil {
 		t.Errorf("another file has %+v", r)
@@ -242,11 +242,11 @@ func TestVerifyByCRC(t *testing.T) {
 func TestVerifyRefusesWhatCannotBeReliedOn(t *testing.T) {
 	h := newHost(t)
 	h.create("v", mib)
-	_, err := h.client.VerifyVolume(h.ctx(), api.Submit{}, "pool", "v", api.VolumeVerify{Checksum: "md5:00"})
+	_, err := h.client.VerifyVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeVerify{Checksum: "md5:00"})
 	if record.CodeOf(err) != record.Invalid {
 		t.Errorf("a bad checksum: %v", err)
 	}
-	_, err = h.client.VerifyVolume(h.ctx(), api.Submit{}, "pool", "none", api.VolumeVerify{})
+	_, err = h.client.VerifyVolume(h.ctx(), service.Submit{}, "pool", "none", service.VolumeVerify{})
 	if record.CodeOf(err) != record.NotFound {
 		t.Errorf("no such volume: %v", err)
 	}
@@ -259,9 +259,9 @@ func TestVerifyRefusesWhatCannotBeReliedOn(t *testing.T) {
 }
 
 // verifyPool starts to read the pool at a rate.
-func (h *host) verifyPool(rate int64) api.Started {
+func (h *host) verifyPool(rate int64) service.Started {
 	h.t.Helper()
-	st, err := h.client.VerifyPool(h.ctx(), api.Submit{}, "pool", limited(rate))
+	st, err := h.client.VerifyPool(h.ctx(), service.Submit{}, "pool", limited(rate))
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -287,22 +287,22 @@ func TestPoolVerifyLetsShortJobsInBetweenVolumes(t *testing.T) {
 	verify := h.verifyPool(4 * mib)
 	h.running(verify)
 	now := time.Duration(0)
-	_, err := h.client.DeleteVolume(h.ctx(), api.Submit{LockWait: &now}, "pool", "c", api.VolumeDelete{})
+	_, err := h.client.DeleteVolume(h.ctx(), service.Submit{LockWait: &now}, "pool", "c", service.VolumeDelete{})
 	if e, ok := err.(*record.Error); !ok || e.Code != record.Busy || e.Holders[0].Holder.Number != verify.Job.Number {
 		t.Errorf("while a volume is read: %v", err)
 	}
-	grow, err := h.client.ResizeVolume(h.ctx(), api.Submit{}, "pool", "b", api.VolumeResize{Capacity: 5 * mib})
+	grow, err := h.client.ResizeVolume(h.ctx(), service.Submit{}, "pool", "b", service.VolumeResize{Capacity: 5 * mib})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.promised(grow)
 	h.succeed(grow, nil)
-	st, err := h.client.DeleteVolume(h.ctx(), api.Submit{}, "pool", "c", api.VolumeDelete{})
+	st, err := h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "c", service.VolumeDelete{})
 	h.succeed(st, err)
 	if j, err := h.client.Job(h.ctx(), verify.Job.ID); err != nil || j.State.Terminal() {
 		t.Errorf("the visitors had to wait for its end: %s, %v", j.State, err)
 	}
-	if _, err := h.client.PatchJob(h.ctx(), verify.Job.ID, api.JobPatch{Limit: []byte("null")}); err != nil {
+	if _, err := h.client.PatchJob(h.ctx(), verify.Job.ID, service.JobPatch{Limit: []byte("null")}); err != nil {
 		t.Fatal(err)
 	}
 	j := h.succeed(verify, nil)
@@ -321,7 +321,7 @@ func TestPoolVerifyLetsShortJobsInBetweenVolumes(t *testing.T) {
 }
 
 // promised waits until a job that waits is told of the next window.
-func (h *host) promised(st api.Started) {
+func (h *host) promised(st service.Started) {
 	h.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -350,7 +350,7 @@ func TestPoolVerifyNamesWhatCannotBeRead(t *testing.T) {
 	if !strings.Contains(out, "sha256:"+h.hash("good")+"  pool/good\n") || strings.Count(out, "\n") != 2 {
 		t.Errorf("%q", out)
 	}
-	jobs, err := h.client.Jobs(h.ctx(), api.JobFilter{Kinds: []string{"pool.verify"}}, api.Page{})
+	jobs, err := h.client.Jobs(h.ctx(), service.JobFilter{Kinds: []string{"pool.verify"}}, service.Page{})
 	if err != nil || len(jobs.Items) != 1 {
 		t.Fatalf("%+v, %v", jobs, err)
 	}
@@ -388,7 +388,7 @@ func TestPoolVerifyOutlivesTheDaemon(t *testing.T) {
 	before := h.running(verify)
 	h.kill()
 	h.start()
-	st, err := h.client.ResizeVolume(h.ctx(), api.Submit{}, "pool", "a", api.VolumeResize{Capacity: 3 * mib})
+	st, err := h.client.ResizeVolume(h.ctx(), service.Submit{}, "pool", "a", service.VolumeResize{Capacity: 3 * mib})
 	h.succeed(st, err)
 	j := h.succeed(verify, nil)
 	if got := fared(j); !maps.Equal(got, want) || j.Helper.PID != before.Helper.PID {
@@ -398,9 +398,9 @@ func TestPoolVerifyOutlivesTheDaemon(t *testing.T) {
 
 func TestInactivePoolIsNotVerified(t *testing.T) {
 	h := newHost(t)
-	st, err := h.client.StopPool(h.ctx(), api.Submit{}, "pool", api.PoolStop{})
+	st, err := h.client.StopPool(h.ctx(), service.Submit{}, "pool", service.PoolStop{})
 	h.succeed(st, err)
-	if _, err := h.client.VerifyPool(h.ctx(), api.Submit{}, "pool", api.JobOptions{}); record.CodeOf(err) != record.WrongState {
+	if _, err := h.client.VerifyPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{}); record.CodeOf(err) != record.WrongState {
 		t.Errorf("got %v", err)
 	}
 }

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"storaged/cmd/internal/cmdline"
-	"storaged/internal/api"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/term"
 )
 
@@ -58,7 +58,7 @@ type attendance struct {
 // answer is what became of the start at index.
 type answer struct {
 	index   int
-	started api.Started
+	started service.Started
 	err     error
 }
 
@@ -171,7 +171,7 @@ func (a *attendance) submit(ctx context.Context, starts []start) {
 
 // insist asks until there is an answer: a daemon that went away meanwhile
 // gives the same job for the same key.
-func (a *attendance) insist(ctx context.Context, st start, sub api.Submit) (api.Started, error) {
+func (a *attendance) insist(ctx context.Context, st start, sub service.Submit) (service.Started, error) {
 	deadline := time.Now().Add(a.patience)
 	tick := time.NewTicker(knockInterval)
 	defer tick.Stop()
@@ -469,7 +469,7 @@ func (a *attendance) cancel(ctx context.Context) {
 // requestCancel waits for its answer as long as it takes on a busy host;
 // leaving ends it.
 func (a *attendance) requestCancel(ctx context.Context, id string) {
-	_, err := a.client.CancelJob(ctx, id, api.JobCancel{})
+	_, err := a.client.CancelJob(ctx, id, service.JobCancel{})
 	select {
 	case a.replies <- err:
 	case <-ctx.Done():

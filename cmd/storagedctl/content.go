@@ -18,9 +18,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/cmd/internal/cmdline"
-	"storaged/internal/api"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
+	"storaged/internal/rest"
+	"storaged/internal/service"
 )
 
 func (t *tool) contentCommands() []*cli.Command {
@@ -119,8 +120,8 @@ func openError(verb string, err error) error {
 	return record.Errorf(code, "cannot %s a file: %v", verb, err)
 }
 
-func (s *session) uploadRequest() api.VolumeUpload {
-	r := api.VolumeUpload{
+func (s *session) uploadRequest() service.VolumeUpload {
+	r := service.VolumeUpload{
 		Checksum: s.cli.String("checksum"), AsFormat: s.cli.String("as-format"), DetectZeros: s.cli.Bool("detect-zeros"),
 		Length: cmdline.Size(s.cli, "length"), JobOptions: s.jobOptions(),
 	}
@@ -162,29 +163,29 @@ func volumeUpload(ctx context.Context, s *session) error {
 // uploading asks for an upload: by handing the file over, or by a stream, which
 // the daemon asks for when it has told of its job, so that until then the
 // request can be made again.
-func (s *session) uploading(r volumeRef, req api.VolumeUpload, src source) func(context.Context, api.Submit) (api.Started, error) {
+func (s *session) uploading(r volumeRef, req service.VolumeUpload, src source) func(context.Context, service.Submit) (service.Started, error) {
 	if req.Length != nil && !src.sparse { // no more is asked of who writes the stream
 		src.stream = io.LimitReader(src.stream, *req.Length)
 	}
-	return func(ctx context.Context, sub api.Submit) (api.Started, error) {
+	return func(ctx context.Context, sub service.Submit) (service.Started, error) {
 		if src.file != nil || sub.DryRun { // which needs no file
 			req := req
 			if err := src.measure(&req); err != nil {
-				return api.Started{}, err
+				return service.Started{}, err
 			}
 			return s.client.HandUpload(ctx, sub, r.pool, r.name, req)
 		}
-		t, err := s.client.Upload(ctx, sub, api.StreamUpload{Pool: r.pool, Volume: r.name, VolumeUpload: req, Body: src.stream, Sparse: src.sparse})
+		t, err := s.client.Upload(ctx, sub, rest.StreamUpload{Pool: r.pool, Volume: r.name, VolumeUpload: req, Body: src.stream, Sparse: src.sparse})
 		if err != nil {
-			return api.Started{}, err
+			return service.Started{}, err
 		}
-		return api.Started{Job: &t.Job}, nil // whose end tells how the stream ended
+		return service.Started{Job: &t.Job}, nil // whose end tells how the stream ended
 	}
 }
 
 // measure says with a request how much a file has, so that what cannot fit is
 // refused without a job.
-func (src source) measure(r *api.VolumeUpload) error {
+func (src source) measure(r *service.VolumeUpload) error {
 	if r.Data.File = src.file; src.file == nil || r.Length != nil {
 		return nil
 	}
@@ -201,8 +202,8 @@ func (src source) measure(r *api.VolumeUpload) error {
 }
 
 // resume makes a request the rest of the volume's last upload.
-func (s *session) resume(ctx context.Context, r volumeRef, req *api.VolumeUpload, src source) error {
-	jobs, err := s.client.Jobs(ctx, api.JobFilter{Kinds: []string{string(record.VolumeUpload)}, Volumes: []string{r.String()}}, api.Page{Limit: 1})
+func (s *session) resume(ctx context.Context, r volumeRef, req *service.VolumeUpload, src source) error {
+	jobs, err := s.client.Jobs(ctx, service.JobFilter{Kinds: []string{string(record.VolumeUpload)}, Volumes: []string{r.String()}}, service.Page{Limit: 1})
 	if err != nil {
 		return err
 	}
@@ -255,7 +256,7 @@ func (s *session) createFrom(ctx context.Context, r volumeRef, capacity int64) e
 	}
 	defer src.close()
 	req := s.uploadRequest()
-	req.Create = &api.VolumeCreate{Name: r.name, Capacity: capacity, Format: s.cli.String("format"), Allocation: allocation(s.cli.String("allocation"))}
+	req.Create = &service.VolumeCreate{Name: r.name, Capacity: capacity, Format: s.cli.String("format"), Allocation: allocation(s.cli.String("allocation"))}
 	want := volumeSpec{capacity, cmp.Or(req.AsFormat, req.Create.Format)}
 	switch {
 	case capacity != 0:
@@ -276,7 +277,7 @@ func volumeDownload(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := api.VolumeDownload{Checksum: s.cli.String("checksum"), Length: cmdline.Size(s.cli, "length"), JobOptions: s.jobOptions()}
+	req := service.VolumeDownload{Checksum: s.cli.String("checksum"), Length: cmdline.Size(s.cli, "length"), JobOptions: s.jobOptions()}
 	if n := cmdline.Size(s.cli, "offset"); n != nil {
 		req.Offset = *n
 	}
@@ -291,7 +292,7 @@ func volumeDownload(ctx context.Context, s *session) error {
 	case s.cli.Bool("sparse") && !toStream:
 		return cmdline.Usagef("--sparse does nothing with a file, which has holes anyway")
 	case s.cli.Bool("dry-run"):
-		return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+		return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
 			return s.client.HandDownload(ctx, sub, r.pool, r.name, req)
 		}})
 	case s.cli.Bool("detach"):
@@ -324,7 +325,7 @@ func isStream(path string) (bool, error) {
 
 // downloadFile downloads into a file beside the one that is wanted, and gives
 // it the name in the end.
-func (s *session) downloadFile(ctx context.Context, r volumeRef, req api.VolumeDownload, path string) error {
+func (s *session) downloadFile(ctx context.Context, r volumeRef, req service.VolumeDownload, path string) error {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real // the link stays one
 	}
@@ -339,7 +340,7 @@ func (s *session) downloadFile(ctx context.Context, r volumeRef, req api.VolumeD
 	defer f.Close() // the helper has made it durable
 	req.Data.File = f
 	var id string
-	err = s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+	err = s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
 		st, err := s.client.HandDownload(ctx, sub, r.pool, r.name, req)
 		if st.Job != nil {
 			id = st.Job.ID
@@ -481,7 +482,7 @@ func (s *session) sink(path string) (to *sink, done func(), err error) {
 
 // downloadStream writes a content to standard output, or to what is no regular
 // file. The result is not told there.
-func (s *session) downloadStream(ctx context.Context, r volumeRef, req api.VolumeDownload, path string) error {
+func (s *session) downloadStream(ctx context.Context, r volumeRef, req service.VolumeDownload, path string) error {
 	out, done, err := s.sink(path)
 	if err != nil {
 		return err
@@ -493,15 +494,15 @@ func (s *session) downloadStream(ctx context.Context, r volumeRef, req api.Volum
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	copied := make(chan error, 1)
-	err = s.run(ctx, start{object: r.String(), ask: func(asking context.Context, sub api.Submit) (api.Started, error) {
+	err = s.run(ctx, start{object: r.String(), ask: func(asking context.Context, sub service.Submit) (service.Started, error) {
 		// The bytes may come after the job has ended, and asking is over then.
 		defer context.AfterFunc(asking, cancel)()
-		t, err := s.client.Download(ctx, sub, api.StreamDownload{Pool: r.pool, Volume: r.name, VolumeDownload: req, Sparse: s.cli.Bool("sparse")})
+		t, err := s.client.Download(ctx, sub, rest.StreamDownload{Pool: r.pool, Volume: r.name, VolumeDownload: req, Sparse: s.cli.Bool("sparse")})
 		if err != nil {
-			return api.Started{}, err
+			return service.Started{}, err
 		}
 		go func() { copied <- t.CopyTo(out) }()
-		return api.Started{Job: &t.Job}, nil
+		return service.Started{Job: &t.Job}, nil
 	}})
 	switch {
 	case err == nil:

@@ -17,10 +17,11 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"storaged/internal/api"
 	"storaged/internal/backends"
 	"storaged/internal/events"
 	"storaged/internal/record"
+	"storaged/internal/rest"
+	"storaged/internal/service"
 )
 
 // fake is a daemon's service without storage. Its jobs end at once, unless
@@ -33,7 +34,7 @@ type fake struct {
 	volumes  map[string]record.Volume // by POOL/NAME
 	jobs     []record.Job
 	keys     map[string]int // index of a job by idempotency key
-	submits  []api.Submit
+	submits  []service.Submit
 	requests []any
 	held     bool                     // jobs run until somebody ends them
 	stubborn bool                     // and cancel only asks
@@ -45,7 +46,7 @@ type fake struct {
 	changed  chan struct{}            // gets one for each cancel asked
 	nextLog  map[int64]string         // logs by number
 
-	patched   api.LimitsPatch // the last
+	patched   service.LimitsPatch // the last
 	drain     record.Drain
 	freshened []string // pools, since the start
 }
@@ -85,7 +86,7 @@ func (f *fake) locked(do func(*fake)) {
 }
 
 // start makes a job of a request, or gives the one of its key.
-func (f *fake) start(s api.Submit, r any, kind record.Kind, objects ...record.Object) (api.Started, error) {
+func (f *fake) start(s service.Submit, r any, kind record.Kind, objects ...record.Object) (service.Started, error) {
 	f.mu.Lock()
 	answer := f.answer
 	f.mu.Unlock()
@@ -98,18 +99,18 @@ func (f *fake) start(s api.Submit, r any, kind record.Kind, objects ...record.Ob
 	f.submits, f.requests = append(f.submits, s), append(f.requests, r)
 	for _, o := range objects {
 		if e := f.refuse[o.String()]; e != nil {
-			return api.Started{}, e
+			return service.Started{}, e
 		}
 	}
 	if s.DryRun {
 		estimate := 12.5
-		return api.Started{Plan: &api.Plan{
+		return service.Started{Plan: &service.Plan{
 			Kind: kind, Class: record.Async, Objects: objects, Argv: []string{"clone", "--source", "/srv/o'clock disks/a"}, Bytes: 2 << 30, EstimateS: &estimate,
 			Destroys: slices.Contains([]record.Kind{record.VolumeWipe, record.VolumeDelete, record.PoolDelete, record.PoolEvacuate}, kind),
 		}}, nil
 	}
 	if i, ok := f.keys[s.Key]; ok {
-		return api.Started{Job: ptr(f.jobs[i])}, nil
+		return service.Started{Job: ptr(f.jobs[i])}, nil
 	}
 	n := int64(len(f.jobs) + 410)
 	j := record.Job{
@@ -127,7 +128,7 @@ func (f *fake) start(s api.Submit, r any, kind record.Kind, objects ...record.Ob
 		f.change(n, f.ends())
 	}
 	f.created <- j
-	return api.Started{Job: &answered}, nil
+	return service.Started{Job: &answered}, nil
 }
 
 func (f *fake) ends() func(*record.Job) {
@@ -224,24 +225,24 @@ func (f *fake) Pool(_ context.Context, pool string) (record.Pool, error) {
 	return p, nil
 }
 
-func (f *fake) DefinePool(_ context.Context, s api.Submit, r api.PoolDefine, build, start bool) (record.Pool, api.Started, error) {
+func (f *fake) DefinePool(_ context.Context, s service.Submit, r service.PoolDefine, build, start bool) (record.Pool, service.Started, error) {
 	if p, err := f.Pool(context.Background(), r.Name); err == nil {
-		return p, api.Started{}, record.Errorf(record.Exists, "pool %q exists already", r.Name)
+		return p, service.Started{}, record.Errorf(record.Exists, "pool %q exists already", r.Name)
 	}
 	p := record.Pool{Name: r.Name, Type: r.Type, Target: r.Target, Source: r.Source, State: record.PoolInactive}
 	if !build && !start {
 		f.locked(func(f *fake) { f.requests = append(f.requests, r) })
-		return p, api.Started{}, nil
+		return p, service.Started{}, nil
 	}
 	started, err := f.start(s, r, record.PoolStart, record.Object{Pool: r.Name, Mode: record.ModeDelete})
 	return p, started, err
 }
 
-func (f *fake) ReplacePool(context.Context, api.Submit, string, api.PoolDefine) (record.Pool, error) {
+func (f *fake) ReplacePool(context.Context, service.Submit, string, service.PoolDefine) (record.Pool, error) {
 	return record.Pool{}, record.Errorf(record.Unsupported, "not faked")
 }
 
-func (f *fake) PatchPool(ctx context.Context, _ api.Submit, pool string, r api.PoolPatch) (record.Pool, error) {
+func (f *fake) PatchPool(ctx context.Context, _ service.Submit, pool string, r service.PoolPatch) (record.Pool, error) {
 	p, err := f.Pool(ctx, pool)
 	if err == nil {
 		p.Autostart = *r.Autostart
@@ -250,49 +251,49 @@ func (f *fake) PatchPool(ctx context.Context, _ api.Submit, pool string, r api.P
 	return p, err
 }
 
-func (f *fake) UndefinePool(ctx context.Context, _ api.Submit, pool string) error {
+func (f *fake) UndefinePool(ctx context.Context, _ service.Submit, pool string) error {
 	_, err := f.Pool(ctx, pool)
 	f.locked(func(f *fake) { delete(f.pools, pool) })
 	return err
 }
 
 // onPool starts a job on a pool that there is.
-func (f *fake) onPool(s api.Submit, pool string, r any, kind record.Kind) (api.Started, error) {
+func (f *fake) onPool(s service.Submit, pool string, r any, kind record.Kind) (service.Started, error) {
 	if _, err := f.Pool(context.Background(), pool); err != nil {
-		return api.Started{}, err
+		return service.Started{}, err
 	}
 	return f.start(s, r, kind, record.Object{Pool: pool, Mode: record.ModeMeta})
 }
 
-func (f *fake) BuildPool(_ context.Context, s api.Submit, pool string, r api.PoolBuild) (api.Started, error) {
+func (f *fake) BuildPool(_ context.Context, s service.Submit, pool string, r service.PoolBuild) (service.Started, error) {
 	return f.onPool(s, pool, r, record.PoolBuild)
 }
 
-func (f *fake) StartPool(_ context.Context, s api.Submit, pool string, r api.JobOptions) (api.Started, error) {
+func (f *fake) StartPool(_ context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error) {
 	return f.onPool(s, pool, r, record.PoolStart)
 }
 
-func (f *fake) StopPool(_ context.Context, s api.Submit, pool string, r api.PoolStop) (api.Started, error) {
+func (f *fake) StopPool(_ context.Context, s service.Submit, pool string, r service.PoolStop) (service.Started, error) {
 	return f.onPool(s, pool, r, record.PoolStop)
 }
 
-func (f *fake) RefreshPool(_ context.Context, s api.Submit, pool string, r api.JobOptions) (api.Started, error) {
+func (f *fake) RefreshPool(_ context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error) {
 	return f.onPool(s, pool, r, record.PoolRefresh)
 }
 
-func (f *fake) VerifyPool(_ context.Context, s api.Submit, pool string, r api.JobOptions) (api.Started, error) {
+func (f *fake) VerifyPool(_ context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error) {
 	return f.onPool(s, pool, r, record.PoolVerify)
 }
 
-func (f *fake) EvacuatePool(_ context.Context, s api.Submit, pool string, r api.PoolEvacuate) (api.Started, error) {
+func (f *fake) EvacuatePool(_ context.Context, s service.Submit, pool string, r service.PoolEvacuate) (service.Started, error) {
 	return f.onPool(s, pool, r, record.PoolEvacuate)
 }
 
-func (f *fake) DeletePool(_ context.Context, s api.Submit, pool string, r api.PoolDelete) (api.Started, error) {
+func (f *fake) DeletePool(_ context.Context, s service.Submit, pool string, r service.PoolDelete) (service.Started, error) {
 	return f.onPool(s, pool, r, record.PoolDelete)
 }
 
-func (f *fake) Volumes(_ context.Context, filter api.VolumeFilter) ([]record.Volume, error) {
+func (f *fake) Volumes(_ context.Context, filter service.VolumeFilter) ([]record.Volume, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var out []record.Volume
@@ -315,75 +316,75 @@ func (f *fake) Volume(_ context.Context, pool, volume string) (record.Volume, er
 	return v, nil
 }
 
-func (f *fake) PatchVolume(context.Context, api.Submit, string, string, api.VolumePatch) (record.Volume, error) {
+func (f *fake) PatchVolume(context.Context, service.Submit, string, string, service.VolumePatch) (record.Volume, error) {
 	return record.Volume{}, record.Errorf(record.Unsupported, "not faked")
 }
 
-func (f *fake) CreateVolume(_ context.Context, s api.Submit, pool string, r api.VolumeCreate) (api.Started, error) {
+func (f *fake) CreateVolume(_ context.Context, s service.Submit, pool string, r service.VolumeCreate) (service.Started, error) {
 	if _, err := f.Volume(context.Background(), pool, r.Name); err == nil {
-		return api.Started{}, record.Errorf(record.Exists, "%s/%s exists already", pool, r.Name)
+		return service.Started{}, record.Errorf(record.Exists, "%s/%s exists already", pool, r.Name)
 	}
 	return f.start(s, r, record.VolumeCreate, record.Object{Pool: pool, Volume: r.Name, Mode: record.ModeWrite})
 }
 
-func (f *fake) CloneVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeClone) (api.Started, error) {
+func (f *fake) CloneVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeClone) (service.Started, error) {
 	if _, err := f.Volume(context.Background(), r.Pool, r.Name); err == nil {
-		return api.Started{}, record.Errorf(record.Exists, "%s/%s exists already", r.Pool, r.Name)
+		return service.Started{}, record.Errorf(record.Exists, "%s/%s exists already", r.Pool, r.Name)
 	}
 	return f.start(s, r, record.VolumeClone,
 		record.Object{Pool: pool, Volume: volume, Mode: record.ModeRead}, record.Object{Pool: r.Pool, Volume: r.Name, Mode: record.ModeWrite})
 }
 
 // onVolume starts a job on a volume that there is.
-func (f *fake) onVolume(s api.Submit, r any, kind record.Kind, o record.Object) (api.Started, error) {
+func (f *fake) onVolume(s service.Submit, r any, kind record.Kind, o record.Object) (service.Started, error) {
 	if _, err := f.Volume(context.Background(), o.Pool, o.Volume); err != nil {
-		return api.Started{}, err
+		return service.Started{}, err
 	}
 	return f.start(s, r, kind, o)
 }
 
-func (f *fake) ResizeVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeResize) (api.Started, error) {
+func (f *fake) ResizeVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeResize) (service.Started, error) {
 	return f.onVolume(s, r, record.VolumeResize, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
 }
 
-func (f *fake) UploadVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeUpload) (api.Started, error) {
-	r.Data = api.Data{}
+func (f *fake) UploadVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeUpload) (service.Started, error) {
+	r.Data = service.Data{}
 	return f.onVolume(s, r, record.VolumeUpload, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
 }
 
-func (f *fake) DownloadVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeDownload) (api.Started, error) {
-	r.Data = api.Data{}
+func (f *fake) DownloadVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeDownload) (service.Started, error) {
+	r.Data = service.Data{}
 	return f.onVolume(s, r, record.VolumeDownload, record.Object{Pool: pool, Volume: volume, Mode: record.ModeRead})
 }
 
-func (f *fake) WipeVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeWipe) (api.Started, error) {
+func (f *fake) WipeVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeWipe) (service.Started, error) {
 	return f.onVolume(s, r, record.VolumeWipe, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
 }
 
-func (f *fake) MoveVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeMove) (api.Started, error) {
+func (f *fake) MoveVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeMove) (service.Started, error) {
 	if _, err := f.Volume(context.Background(), r.Pool, r.Name); err == nil {
-		return api.Started{}, record.Errorf(record.Exists, "%s/%s exists already", r.Pool, r.Name)
+		return service.Started{}, record.Errorf(record.Exists, "%s/%s exists already", r.Pool, r.Name)
 	}
 	if _, err := f.Volume(context.Background(), pool, volume); err != nil {
-		return api.Started{}, err
+		return service.Started{}, err
 	}
 	return f.start(s, r, record.VolumeMove,
 		record.Object{Pool: pool, Volume: volume, Mode: record.ModeDelete}, record.Object{Pool: r.Pool, Volume: r.Name, Mode: record.ModeWrite})
 }
 
-func (f *fake) VerifyVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeVerify) (api.Started, error) {
+func (f *fake) VerifyVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeVerify) (service.Started, error) {
 	return f.onVolume(s, r, record.VolumeVerify, record.Object{Pool: pool, Volume: volume, Mode: record.ModeRead})
 }
 
-func (f *fake) DeleteVolume(_ context.Context, s api.Submit, pool, volume string, r api.VolumeDelete) (api.Started, error) {
+func (f *fake) DeleteVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeDelete) (service.Started, error) {
 	return f.onVolume(s, r, record.VolumeDelete, record.Object{Pool: pool, Volume: volume, Mode: record.ModeDelete})
 }
 
-func (f *fake) Jobs(_ context.Context, filter api.JobFilter, _ api.Page) (api.List[record.Job], error) {
+func (f *fake) Jobs(_ context.Context, filter service.JobFilter, _ service.Page) (service.List[record.Job], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.requests = append(f.requests, filter)
-	l := api.List[record.Job]{Items: []record.Job{}}
+	l := service.List[record.Job]{Items: []record.Job{}}
 	for _, j := range slices.Backward(f.jobs) {
 		if filtered(filter, j) {
 			l.Items = append(l.Items, j)
@@ -393,7 +394,7 @@ func (f *fake) Jobs(_ context.Context, filter api.JobFilter, _ api.Page) (api.Li
 }
 
 // filtered is what the daemon makes of a filter, as far as tests ask.
-func filtered(f api.JobFilter, j record.Job) bool {
+func filtered(f service.JobFilter, j record.Job) bool {
 	group := "live"
 	if j.State.Terminal() {
 		group = "ended"
@@ -434,7 +435,7 @@ func (f *fake) set(job string, to func(*record.Job)) (record.Job, error) {
 	return *j, nil
 }
 
-func (f *fake) PatchJob(_ context.Context, _ api.Caller, job string, r api.JobPatch) (record.Job, error) {
+func (f *fake) PatchJob(_ context.Context, _ service.Caller, job string, r service.JobPatch) (record.Job, error) {
 	f.locked(func(f *fake) { f.requests = append(f.requests, r) })
 	return f.set(job, func(j *record.Job) {
 		if r.Pinned != nil {
@@ -452,7 +453,7 @@ func (f *fake) PatchJob(_ context.Context, _ api.Caller, job string, r api.JobPa
 	})
 }
 
-func (f *fake) ForgetJob(_ context.Context, _ api.Caller, job string) (*record.Job, error) {
+func (f *fake) ForgetJob(_ context.Context, _ service.Caller, job string) (*record.Job, error) {
 	j, err := f.Job(context.Background(), job)
 	switch {
 	case err != nil:
@@ -465,7 +466,7 @@ func (f *fake) ForgetJob(_ context.Context, _ api.Caller, job string) (*record.J
 	return nil, nil
 }
 
-func (f *fake) CancelJob(_ context.Context, _ api.Caller, job string, r api.JobCancel) (record.Job, error) {
+func (f *fake) CancelJob(_ context.Context, _ service.Caller, job string, r service.JobCancel) (record.Job, error) {
 	f.locked(func(f *fake) { f.requests = append(f.requests, r) })
 	j, err := f.Job(context.Background(), job)
 	if err == nil && j.State.Terminal() {
@@ -484,18 +485,18 @@ func (f *fake) FailJob(_ context.Context, job string, why *record.Error) error {
 	return err
 }
 
-func (f *fake) PauseJob(_ context.Context, _ api.Caller, job string) (record.Job, error) {
+func (f *fake) PauseJob(_ context.Context, _ service.Caller, job string) (record.Job, error) {
 	return f.set(job, func(j *record.Job) { j.State, j.PauseReasons = record.Paused, []string{"user"} })
 }
 
-func (f *fake) ResumeJob(_ context.Context, _ api.Caller, job string) (record.Job, error) {
+func (f *fake) ResumeJob(_ context.Context, _ service.Caller, job string) (record.Job, error) {
 	return f.set(job, func(j *record.Job) { j.State, j.PauseReasons = record.Running, nil })
 }
 
-func (f *fake) RetryJob(_ context.Context, s api.Submit, job string) (api.Started, error) {
+func (f *fake) RetryJob(_ context.Context, s service.Submit, job string) (service.Started, error) {
 	j, err := f.Job(context.Background(), job)
 	if err != nil {
-		return api.Started{}, err
+		return service.Started{}, err
 	}
 	return f.start(s, nil, j.Kind, j.Objects...)
 }
@@ -510,17 +511,19 @@ func (f *fake) JobLog(_ context.Context, job string) (io.ReadCloser, error) {
 	return io.NopCloser(strings.NewReader(f.nextLog[j.Number])), nil
 }
 
-func (f *fake) Version() api.Version { return api.Version{Version: "1.0.0", API: "v1", Go: "go1.26.8"} }
+func (f *fake) Version() service.Version {
+	return service.Version{Version: "1.0.0", API: "v1", Go: "go1.26.8"}
+}
 
-func (f *fake) Status(context.Context) (api.Status, error) {
+func (f *fake) Status(context.Context) (service.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return api.Status{
+	return service.Status{
 		Drain:   f.drained(),
 		Version: "1.0.0", PID: 99, Started: day, UptimeS: 4340, Socket: "/run/x.sock", State: "ready",
 		Jobs: map[string]int{"running": 2}, Pools: map[string]int{"active": 2}, Recovered: []int64{7, 8},
 		Limits: record.Limits{Running: 64, RunningPool: 16, RunningDevice: 4, Queued: 10000, Rate: new(int64(100 << 20)), PoolRunning: map[string]int{"images": 2}},
-		Helpers: []api.HelperStatus{
+		Helpers: []service.HelperStatus{
 			{Job: 7, Kind: record.VolumeClone, PID: 4711, Version: "1.0.0"},
 			{Job: 8, Kind: record.VolumeWipe, PID: 4712, Version: "0.9.0", Foreign: true, Stuck: "process 4712 in state D (nfs_wait)"},
 		},
@@ -539,7 +542,7 @@ func (f *fake) Limits(context.Context) (record.Limits, error) {
 	return record.Limits{Running: 8, RunningPool: 4, RunningDevice: 4, Queued: 1000, PoolRates: map[string]int64{"images": 100 << 20}}, nil
 }
 
-func (f *fake) Drain(_ context.Context, c api.Caller, on bool) (record.Drain, error) {
+func (f *fake) Drain(_ context.Context, c service.Caller, on bool) (record.Drain, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.drain = record.Drain{On: on}
@@ -560,7 +563,7 @@ func (f *fake) drained() record.Drain {
 	return d
 }
 
-func (f *fake) PatchLimits(ctx context.Context, r api.LimitsPatch) (record.Limits, error) {
+func (f *fake) PatchLimits(ctx context.Context, r service.LimitsPatch) (record.Limits, error) {
 	l, err := f.Limits(ctx)
 	for pool, rate := range r.PoolRates {
 		delete(l.PoolRates, pool)
@@ -572,7 +575,7 @@ func (f *fake) PatchLimits(ctx context.Context, r api.LimitsPatch) (record.Limit
 		l.Running = *r.Running
 	}
 	if r.Rate != nil {
-		l.Rate, err = api.Rate("rate", r.Rate)
+		l.Rate, err = service.Rate("rate", r.Rate)
 	}
 	f.locked(func(f *fake) { f.patched = r })
 	return l, err
@@ -589,14 +592,14 @@ func (f *fake) Subscribe(ctx context.Context, after int64) (<-chan record.Event,
 	return f.hub.Subscribe(ctx, after), nil
 }
 
-var _ api.Service = (*fake)(nil)
+var _ rest.Service = (*fake)(nil)
 
 // daemon serves a fake on a socket; it can be stopped and started again.
 type daemon struct {
 	*fake
 	t      testing.TB
 	socket string
-	server *api.Server
+	server *rest.Server
 	served sync.WaitGroup
 }
 
@@ -622,7 +625,7 @@ func (d *daemon) serve() {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.server = api.NewServer(d.fake, api.ServerConfig{Log: hclog.NewNullLogger(), Socket: d.socket})
+	d.server = rest.NewServer(d.fake, rest.ServerConfig{Log: hclog.NewNullLogger(), Socket: d.socket})
 	server := d.server
 	d.served.Go(func() { _ = server.Serve(l, false) })
 }

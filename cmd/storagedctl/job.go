@@ -12,9 +12,10 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/cmdline"
-	"storaged/internal/api"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
+	"storaged/internal/rest"
+	"storaged/internal/service"
 	"storaged/internal/term"
 )
 
@@ -409,8 +410,8 @@ func onAny(j record.Job, wanted []volumeRef) bool {
 }
 
 // jobFilter reads the flags; without --state it is those in state.
-func (s *session) jobFilter(state string) (api.JobFilter, error) {
-	f := api.JobFilter{
+func (s *session) jobFilter(state string) (service.JobFilter, error) {
+	f := service.JobFilter{
 		States: s.cli.StringSlice("state"), Kinds: s.cli.StringSlice("kind"), Pools: s.cli.StringSlice("pool"),
 		Owners: s.cli.StringSlice("owner"), Labels: s.cli.StringSlice("label"),
 	}
@@ -431,9 +432,9 @@ func (s *session) jobFilter(state string) (api.JobFilter, error) {
 }
 
 // allJobs reads all pages.
-func (s *session) allJobs(ctx context.Context, f api.JobFilter) ([]record.Job, error) {
+func (s *session) allJobs(ctx context.Context, f service.JobFilter) ([]record.Job, error) {
 	jobs := []record.Job{}
-	for page := (api.Page{}); ; {
+	for page := (service.Page{}); ; {
 		l, err := s.client.Jobs(ctx, f, page)
 		if err != nil {
 			return nil, err
@@ -578,7 +579,7 @@ func (s *session) printJobs(outcomes []outcome) error {
 // jobCancel cancels and waits: canceled means that the work has stopped.
 func jobCancel(ctx context.Context, s *session) error {
 	cancel := func(ctx context.Context, id string) (record.Job, error) {
-		return s.client.CancelJob(ctx, id, api.JobCancel{Now: s.cli.Bool("now")})
+		return s.client.CancelJob(ctx, id, service.JobCancel{Now: s.cli.Bool("now")})
 	}
 	ids, err := s.doomed(ctx, "cancel", "live")
 	if err != nil || len(ids) == 0 {
@@ -662,12 +663,12 @@ func (s *session) allButLast() (ids []string, last string) {
 }
 
 // patch makes a change of properties.
-func (s *session) patch(p api.JobPatch) func(context.Context, string) (record.Job, error) {
+func (s *session) patch(p service.JobPatch) func(context.Context, string) (record.Job, error) {
 	return func(ctx context.Context, id string) (record.Job, error) { return s.client.PatchJob(ctx, id, p) }
 }
 
 func jobLimit(ctx context.Context, s *session) error {
-	p := api.JobPatch{Limit: json.RawMessage("null")}
+	p := service.JobPatch{Limit: json.RawMessage("null")}
 	ids, given := s.allButLast()
 	if given != "none" {
 		n, err := quantity.ParseRate(given)
@@ -687,7 +688,7 @@ func jobLimit(ctx context.Context, s *session) error {
 func jobPriority(ctx context.Context, s *session) error {
 	ids, given := s.allButLast()
 	priority := record.Priority(given)
-	return s.eachChosen(ctx, ids, change{nil, s.patch(api.JobPatch{Priority: &priority}), func(j record.Job) string {
+	return s.eachChosen(ctx, ids, change{nil, s.patch(service.JobPatch{Priority: &priority}), func(j record.Job) string {
 		return "priority " + string(j.Priority)
 	}})
 }
@@ -698,7 +699,7 @@ func jobPin(ctx context.Context, s *session) error {
 	if err != nil || len(ids) == 0 {
 		return err
 	}
-	return s.eachJob(ctx, change{ids, s.patch(api.JobPatch{Pinned: &pinned}), func(j record.Job) string {
+	return s.eachJob(ctx, change{ids, s.patch(service.JobPatch{Pinned: &pinned}), func(j record.Job) string {
 		if j.Pinned {
 			return "pinned"
 		}
@@ -804,7 +805,7 @@ func (s *session) followLog(ctx context.Context) error {
 }
 
 // nextOf waits for the next event of a job and gives the job.
-func nextOf(stream *api.EventStream, job record.Job) (record.Job, error) {
+func nextOf(stream *rest.EventStream, job record.Job) (record.Job, error) {
 	for {
 		e, err := stream.Next()
 		if err != nil {

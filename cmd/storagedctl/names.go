@@ -12,10 +12,11 @@ import (
 	"github.com/google/uuid"
 
 	"storaged/cmd/internal/cmdline"
-	"storaged/internal/api"
 	"storaged/internal/backends"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
+	"storaged/internal/rest"
+	"storaged/internal/service"
 	"storaged/internal/term"
 )
 
@@ -65,7 +66,7 @@ func (s *session) volume(ctx context.Context, given string) (volumeRef, error) {
 	if r.path == "" {
 		return r, nil
 	}
-	found, err := s.client.Volumes(ctx, api.VolumeFilter{Paths: []string{r.path}})
+	found, err := s.client.Volumes(ctx, service.VolumeFilter{Paths: []string{r.path}})
 	if err != nil {
 		return r, err
 	}
@@ -190,13 +191,13 @@ func checkKind(s string) error {
 
 // ask calls the daemon for a completion; a daemon that is not there has
 // nothing to offer.
-func ask[T any](ctx context.Context, t cmdline.Typed, call func(context.Context, *api.Client) ([]T, error)) []T {
+func ask[T any](ctx context.Context, t cmdline.Typed, call func(context.Context, *rest.Client) ([]T, error)) []T {
 	c := choice{socket: t.Flags["socket"], env: os.Getenv("STORAGED_SOCKET"), system: t.Flags["system"] != "", user: t.Flags["user"] != ""}
 	s, err := chooseSocket(c, os.Getuid())
 	if err != nil {
 		return nil
 	}
-	client := api.Dial(s.pick(ctx, true))
+	client := rest.Dial(s.pick(ctx, true))
 	defer client.Close()
 	all, err := call(ctx, client)
 	if err != nil {
@@ -206,7 +207,7 @@ func ask[T any](ctx context.Context, t cmdline.Typed, call func(context.Context,
 }
 
 func (t *tool) completePools(ctx context.Context, typed cmdline.Typed) []string {
-	pools := ask(ctx, typed, func(ctx context.Context, c *api.Client) ([]record.Pool, error) { return c.Pools(ctx) })
+	pools := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]record.Pool, error) { return c.Pools(ctx) })
 	names := make([]string, len(pools))
 	for i, p := range pools {
 		names[i] = p.Name
@@ -227,8 +228,8 @@ func (t *tool) completeVolumes(ctx context.Context, typed cmdline.Typed) []strin
 	if !inPool {
 		return t.completeNewVolumes(ctx, typed)
 	}
-	volumes := ask(ctx, typed, func(ctx context.Context, c *api.Client) ([]record.Volume, error) {
-		return c.Volumes(ctx, api.VolumeFilter{Pools: []string{pool}})
+	volumes := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]record.Volume, error) {
+		return c.Volumes(ctx, service.VolumeFilter{Pools: []string{pool}})
 	})
 	names := make([]string, len(volumes))
 	for i, v := range volumes {
@@ -238,12 +239,12 @@ func (t *tool) completeVolumes(ctx context.Context, typed cmdline.Typed) []strin
 }
 
 func (t *tool) completeJobs(ctx context.Context, typed cmdline.Typed) []string {
-	var filter api.JobFilter
+	var filter service.JobFilter
 	if state := stateTaken(typed.Command); state != "" {
 		filter.States = []string{state}
 	}
-	jobs := ask(ctx, typed, func(ctx context.Context, c *api.Client) ([]record.Job, error) {
-		l, err := c.Jobs(ctx, filter, api.Page{})
+	jobs := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]record.Job, error) {
+		l, err := c.Jobs(ctx, filter, service.Page{})
 		return l.Items, err
 	})
 	numbers := make([]string, len(jobs))
@@ -266,7 +267,7 @@ func stateTaken(command string) string {
 }
 
 func (t *tool) completeTypes(ctx context.Context, typed cmdline.Typed) []string {
-	types := ask(ctx, typed, func(ctx context.Context, c *api.Client) ([]backends.Properties, error) { return c.Capabilities(ctx) })
+	types := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]backends.Properties, error) { return c.Capabilities(ctx) })
 	names := make([]string, len(types))
 	for i, p := range types {
 		names[i] = p.Type
@@ -275,7 +276,7 @@ func (t *tool) completeTypes(ctx context.Context, typed cmdline.Typed) []string 
 }
 
 func (t *tool) completeAlgorithms(ctx context.Context, typed cmdline.Typed) []string {
-	types := ask(ctx, typed, func(ctx context.Context, c *api.Client) ([]backends.Properties, error) { return c.Capabilities(ctx) })
+	types := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]backends.Properties, error) { return c.Capabilities(ctx) })
 	var names []string
 	for _, p := range types {
 		names = append(names, p.Algorithms...)
@@ -286,7 +287,7 @@ func (t *tool) completeAlgorithms(ctx context.Context, typed cmdline.Typed) []st
 
 // completeDevices offers the devices that pools lie on, which have limits.
 func (t *tool) completeDevices(ctx context.Context, typed cmdline.Typed) []string {
-	pools := ask(ctx, typed, func(ctx context.Context, c *api.Client) ([]record.Pool, error) { return c.Pools(ctx) })
+	pools := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]record.Pool, error) { return c.Pools(ctx) })
 	var devices []string
 	for _, p := range pools {
 		devices = append(devices, p.Devices...)

@@ -15,9 +15,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/cmdline"
-	"storaged/internal/api"
 	"storaged/internal/backends"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/term"
 )
 
@@ -194,8 +194,8 @@ func poolShow(ctx context.Context, s *session) error {
 }
 
 // definition reads what pool is wanted.
-func (s *session) definition() (api.PoolDefine, error) {
-	var def api.PoolDefine
+func (s *session) definition() (service.PoolDefine, error) {
+	var def service.PoolDefine
 	if file := s.cli.String("file"); file != "" {
 		var err error
 		if def, err = s.readDefinition(file); err != nil {
@@ -229,7 +229,7 @@ func absolute(path *string) error {
 	return nil
 }
 
-func (s *session) defineByFlags(def *api.PoolDefine) {
+func (s *session) defineByFlags(def *service.PoolDefine) {
 	src := &def.Source
 	for flag, field := range map[string]*string{
 		"type": &def.Type, "target": &def.Target.Path, "source-name": &src.Name, "source-host": &src.Host,
@@ -256,8 +256,8 @@ const maxDefinition = 1 << 20
 
 // readDefinition reads a file of JSON. libvirt's XML is told by its first
 // byte.
-func (s *session) readDefinition(file string) (api.PoolDefine, error) {
-	var def api.PoolDefine
+func (s *session) readDefinition(file string) (service.PoolDefine, error) {
+	var def service.PoolDefine
 	in := s.in
 	if file != "-" {
 		f, err := os.Open(file)
@@ -279,7 +279,7 @@ func (s *session) readDefinition(file string) (api.PoolDefine, error) {
 
 // decodeDefinition reads JSON as "pool show -o json" prints it; what cannot be
 // defined of that is passed over, what is not there at all is refused.
-func decodeDefinition(b []byte) (api.PoolDefine, error) {
+func decodeDefinition(b []byte) (service.PoolDefine, error) {
 	var shown struct {
 		record.Pool
 		Autostart *bool `json:"autostart"`
@@ -291,9 +291,9 @@ func decodeDefinition(b []byte) (api.PoolDefine, error) {
 		err = errors.New("there is something behind it")
 	}
 	if err != nil {
-		return api.PoolDefine{}, cmdline.Usagef("bad definition of a pool: %s", err)
+		return service.PoolDefine{}, cmdline.Usagef("bad definition of a pool: %s", err)
 	}
-	return api.PoolDefine{
+	return service.PoolDefine{
 		Name: shown.Name, UUID: shown.UUID, Type: shown.Type, Target: shown.Target, Source: shown.Source, Autostart: shown.Autostart,
 	}, nil
 }
@@ -347,7 +347,7 @@ type samePool struct {
 
 // samePool looks, with --exist-ok, whether the pool that is there is the one
 // that was asked for.
-func (s *session) samePool(ctx context.Context, def api.PoolDefine, failure error) (samePool, error) {
+func (s *session) samePool(ctx context.Context, def service.PoolDefine, failure error) (samePool, error) {
 	if !s.cli.Bool("exist-ok") || record.CodeOf(failure) != record.Exists {
 		return samePool{}, failure
 	}
@@ -373,7 +373,7 @@ func poolCreate(ctx context.Context, s *session) error {
 	def.JobOptions = s.jobOptions()
 	return s.run(ctx, start{
 		object: def.Name,
-		ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+		ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
 			_, started, err := s.client.DefinePool(ctx, sub, def, s.cli.Bool("build"), true)
 			return started, err
 		},
@@ -397,7 +397,7 @@ func poolCreate(ctx context.Context, s *session) error {
 // afterStarter gives the pool as it is when the jobs have ended that are
 // starting it.
 func (s *session) afterStarter(ctx context.Context, p samePool) (samePool, error) {
-	jobs, err := s.allJobs(ctx, api.JobFilter{States: []string{"live"}, Kinds: []string{string(record.PoolStart)}, Pools: []string{p.Name}})
+	jobs, err := s.allJobs(ctx, service.JobFilter{States: []string{"live"}, Kinds: []string{string(record.PoolStart)}, Pools: []string{p.Name}})
 	if err != nil {
 		return p, err
 	}
@@ -433,8 +433,8 @@ func poolBuild(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	r := api.PoolBuild{Overwrite: overwrite, JobOptions: s.jobOptions()}
-	return s.run(ctx, start{object: pool, ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+	r := service.PoolBuild{Overwrite: overwrite, JobOptions: s.jobOptions()}
+	return s.run(ctx, start{object: pool, ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
 		return s.client.BuildPool(ctx, sub, pool, r)
 	}})
 }
@@ -453,26 +453,26 @@ func (s *session) poolStorage(ctx context.Context, pool string) ([]string, error
 }
 
 func poolStart(ctx context.Context, s *session) error {
-	return s.eachPool(ctx, func(ctx context.Context, pool string, sub api.Submit) (api.Started, error) {
+	return s.eachPool(ctx, func(ctx context.Context, pool string, sub service.Submit) (service.Started, error) {
 		return s.client.StartPool(ctx, sub, pool, s.jobOptions())
 	})
 }
 
 func poolRefresh(ctx context.Context, s *session) error {
-	return s.eachPool(ctx, func(ctx context.Context, pool string, sub api.Submit) (api.Started, error) {
+	return s.eachPool(ctx, func(ctx context.Context, pool string, sub service.Submit) (service.Started, error) {
 		return s.client.RefreshPool(ctx, sub, pool, s.jobOptions())
 	})
 }
 
 func poolVerify(ctx context.Context, s *session) error {
-	return s.eachPool(ctx, func(ctx context.Context, pool string, sub api.Submit) (api.Started, error) {
+	return s.eachPool(ctx, func(ctx context.Context, pool string, sub service.Submit) (service.Started, error) {
 		return s.client.VerifyPool(ctx, sub, pool, s.jobOptions())
 	})
 }
 
 func poolEvacuate(ctx context.Context, s *session) error {
 	pool := s.arg(0)
-	r := api.PoolEvacuate{
+	r := service.PoolEvacuate{
 		To: s.cli.String("to"), Only: s.cli.String("only"), SkipBusy: s.cli.Bool("skip-busy"),
 		KeepSource: s.cli.Bool("keep-source"), OnError: s.cli.String("on-error"), JobOptions: s.jobOptions(),
 	}
@@ -488,7 +488,7 @@ func poolEvacuate(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	return s.run(ctx, start{object: pool, ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+	return s.run(ctx, start{object: pool, ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
 		return s.client.EvacuatePool(ctx, sub, pool, r)
 	}})
 }
@@ -508,7 +508,7 @@ func (s *session) matching(ctx context.Context, pool, pattern string) ([]string,
 }
 
 func poolStop(ctx context.Context, s *session) error {
-	r := api.PoolStop{Force: s.cli.Bool("force"), JobOptions: s.jobOptions()}
+	r := service.PoolStop{Force: s.cli.Bool("force"), JobOptions: s.jobOptions()}
 	if r.Force {
 		pools := s.args()
 		err := s.confirm(ctx, ruin{
@@ -519,14 +519,14 @@ func poolStop(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	return s.eachPool(ctx, func(ctx context.Context, pool string, sub api.Submit) (api.Started, error) {
+	return s.eachPool(ctx, func(ctx context.Context, pool string, sub service.Submit) (service.Started, error) {
 		return s.client.StopPool(ctx, sub, pool, r)
 	})
 }
 
 // jobsIn lists the jobs that a forced stop cancels.
 func (s *session) jobsIn(ctx context.Context, pools []string) ([]string, error) {
-	jobs, err := s.allJobs(ctx, api.JobFilter{States: []string{"live"}, Pools: pools})
+	jobs, err := s.allJobs(ctx, service.JobFilter{States: []string{"live"}, Pools: pools})
 	if err != nil {
 		return nil, err
 	}
@@ -541,10 +541,10 @@ func (s *session) jobsIn(ctx context.Context, pools []string) ([]string, error) 
 }
 
 // eachPool starts a job on each pool of the command line.
-func (s *session) eachPool(ctx context.Context, call func(context.Context, string, api.Submit) (api.Started, error)) error {
+func (s *session) eachPool(ctx context.Context, call func(context.Context, string, service.Submit) (service.Started, error)) error {
 	var starts []start
 	for _, pool := range s.args() {
-		starts = append(starts, start{object: pool, settle: s.missingOK, ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+		starts = append(starts, start{object: pool, settle: s.missingOK, ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
 			return call(ctx, pool, sub)
 		}})
 	}
@@ -570,7 +570,7 @@ func poolAutostart(ctx context.Context, s *session) error {
 		s.note(fmt.Sprintf("would set autostart of pool %s to %s", s.arg(0), yesNo(on)))
 		return nil
 	}
-	p, err := s.client.PatchPool(ctx, s.submission(s.arg(0), false), s.arg(0), api.PoolPatch{Autostart: &on})
+	p, err := s.client.PatchPool(ctx, s.submission(s.arg(0), false), s.arg(0), service.PoolPatch{Autostart: &on})
 	if err != nil {
 		return err
 	}
@@ -599,11 +599,11 @@ func poolUndefine(ctx context.Context, s *session) error {
 
 func poolDelete(ctx context.Context, s *session) error {
 	pool := s.arg(0)
-	r := api.PoolDelete{WithVolumes: s.cli.Bool("with-volumes"), JobOptions: s.jobOptions()}
+	r := service.PoolDelete{WithVolumes: s.cli.Bool("with-volumes"), JobOptions: s.jobOptions()}
 	if err := s.confirm(ctx, s.deletingPool(pool)); err != nil {
 		return err
 	}
-	return s.eachPool(ctx, func(ctx context.Context, pool string, sub api.Submit) (api.Started, error) {
+	return s.eachPool(ctx, func(ctx context.Context, pool string, sub service.Submit) (service.Started, error) {
 		return s.client.DeletePool(ctx, sub, pool, r)
 	})
 }

@@ -7,8 +7,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 func (t *tool) jobRetryCommand() *cli.Command {
@@ -38,14 +38,14 @@ func jobRetry(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	return s.run(ctx, start{object: id, ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+	return s.run(ctx, start{object: id, ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
 		return s.client.RetryJob(ctx, sub, id)
 	}})
 }
 
 // confirmRetry asks before work is done again that destroys.
 func (s *session) confirmRetry(ctx context.Context, id string) error {
-	started, err := s.client.RetryJob(ctx, api.Submit{DryRun: true}, id)
+	started, err := s.client.RetryJob(ctx, service.Submit{DryRun: true}, id)
 	if err != nil || started.Plan == nil || !started.Plan.Destroys {
 		return err
 	}
@@ -53,7 +53,7 @@ func (s *session) confirmRetry(ctx context.Context, id string) error {
 }
 
 // ruinOf says what a planned job destroys.
-func (s *session) ruinOf(p api.Plan) ruin {
+func (s *session) ruinOf(p service.Plan) ruin {
 	of := p.Objects[0]
 	volume := volumeRef{pool: of.Pool, name: of.Volume}
 	switch p.Kind {
@@ -75,7 +75,7 @@ func (s *session) ruinOf(p api.Plan) ruin {
 
 // evacuated lists the volumes that are to leave their pool: their names are held
 // in the other.
-func (s *session) evacuated(ctx context.Context, p api.Plan) ([]string, error) {
+func (s *session) evacuated(ctx context.Context, p service.Plan) ([]string, error) {
 	volumes, err := s.client.PoolVolumes(ctx, p.Objects[0].Pool)
 	if err != nil {
 		return nil, err

@@ -5,8 +5,8 @@ import (
 	"slices"
 
 	"storaged/cmd/internal/cmdline"
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 // findEach looks up each of several objects by its name. One that fails keeps
@@ -78,5 +78,5 @@ func (s *session) awaitEach(ctx context.Context, outcomes []outcome, until until
 
 // unfound is the start of a job on an object that could not be looked up.
 func unfound(o outcome) start {
-	return start{object: o.object, ask: func(context.Context, api.Submit) (api.Started, error) { return api.Started{}, o.err }}
+	return start{object: o.object, ask: func(context.Context, service.Submit) (service.Started, error) { return service.Started{}, o.err }}
 }

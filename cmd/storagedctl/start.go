@@ -11,12 +11,12 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/cmdline"
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 // asking makes a request for one job.
-type asking func(context.Context, api.Submit) (api.Started, error)
+type asking func(context.Context, service.Submit) (service.Started, error)
 
 // start is a request for one job. It is made again, with the same key, when
 // the connection was lost before its answer.
@@ -59,8 +59,8 @@ func jobFlags(more ...cli.Flag) []cli.Flag {
 }
 
 // jobOptions reads them.
-func (s *session) jobOptions() api.JobOptions {
-	o := api.JobOptions{
+func (s *session) jobOptions() service.JobOptions {
+	o := service.JobOptions{
 		Limit:     cmdline.Size(s.cli, "limit"),
 		Priority:  record.Priority(s.cli.String("priority")),
 		OnFailure: record.OnFailure(s.cli.String("on-failure")),
@@ -81,8 +81,8 @@ func (s *session) jobOptions() api.JobOptions {
 // submission is how the request of one of several objects is made. Several
 // jobs of one command need a key each: it is made of the given one and the
 // object, so that the same command again gives the same jobs.
-func (s *session) submission(object string, several bool) api.Submit {
-	sub := api.Submit{DryRun: s.cli.Bool("dry-run"), LockWait: cmdline.Duration(s.cli, "lock-wait")}
+func (s *session) submission(object string, several bool) service.Submit {
+	sub := service.Submit{DryRun: s.cli.Bool("dry-run"), LockWait: cmdline.Duration(s.cli, "lock-wait")}
 	if s.cli.String("lock-wait") == "forever" {
 		forever := -time.Second
 		sub.LockWait = &forever
@@ -117,7 +117,7 @@ func (s *session) run(ctx context.Context, starts ...start) error {
 
 // plan prints what would be done.
 func (s *session) plan(ctx context.Context, starts []start) error {
-	plans := make([]api.Plan, 0, len(starts))
+	plans := make([]service.Plan, 0, len(starts))
 	outcomes := make([]outcome, len(starts))
 	for i, st := range starts {
 		started, err := st.ask(ctx, s.submission(st.object, len(starts) > 1))

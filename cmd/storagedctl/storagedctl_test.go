@@ -17,8 +17,8 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -99,19 +99,19 @@ func TestJSONIsOneDocument(t *testing.T) {
 	for line, want := range map[string]any{
 		"vol create images/n1 1G -o json":                         &record.Job{},
 		"vol create images/n2 1G -o json --detach":                &record.Job{},
-		"vol clone images/base.raw images/n3 images/n4 -o json":   &api.List[record.Job]{},
-		"vol delete images/base.raw images/vm1.raw --yes -o json": &api.List[record.Job]{},
-		"vol list -o json":                                &api.List[record.Volume]{},
+		"vol clone images/base.raw images/n3 images/n4 -o json":   &service.List[record.Job]{},
+		"vol delete images/base.raw images/vm1.raw --yes -o json": &service.List[record.Job]{},
+		"vol list -o json":                                &service.List[record.Volume]{},
 		"vol show images/vm1.raw -o json":                 &record.Volume{},
-		"vol show images/vm1.raw images/base.raw -o json": &api.List[record.Volume]{},
-		"job list --all -o json":                          &api.List[record.Job]{},
+		"vol show images/vm1.raw images/base.raw -o json": &service.List[record.Volume]{},
+		"job list --all -o json":                          &service.List[record.Job]{},
 		"job show 410 -o json":                            &record.Job{},
-		"job pin 410 411 -o json":                         &api.List[record.Job]{},
+		"job pin 410 411 -o json":                         &service.List[record.Job]{},
 		"job wait 410 -o json":                            &record.Job{},
 		"pool create n5 --target /srv/n5 -o json":         &record.Job{},
-		"vol wipe images/vm1.raw --dry-run -o json":       &api.Plan{},
-		"status -o json":                                  &api.Status{},
-		"capabilities -o json":                            &api.List[any]{},
+		"vol wipe images/vm1.raw --dry-run -o json":       &service.Plan{},
+		"status -o json":                                  &service.Status{},
+		"capabilities -o json":                            &service.List[any]{},
 	} {
 		out, errs, code := d.run(line)
 		dec := json.NewDecoder(strings.NewReader(out))
@@ -169,8 +169,8 @@ func TestFlagsOfAJobReachTheDaemon(t *testing.T) {
 	if code != 0 {
 		t.Fatal(errs)
 	}
-	want := api.VolumeClone{
-		Name: "x", Pool: "isos", Format: "raw", Size: 20 << 30, Reflink: "never", Sparse: true, JobOptions: api.JobOptions{
+	want := service.VolumeClone{
+		Name: "x", Pool: "isos", Format: "raw", Size: 20 << 30, Reflink: "never", Sparse: true, JobOptions: service.JobOptions{
 			Limit: ptr(int64(100 << 20)), Priority: record.Background, Labels: map[string]string{"a": "1,2", "b": "x=y"}, OnFailure: record.KeepOnFailure,
 		},
 	}
@@ -189,10 +189,10 @@ func TestFlagsOfAJobReachTheDaemon(t *testing.T) {
 	if s := d.submits[2]; *s.LockWait != 0 || s.Key == d.submits[1].Key {
 		t.Errorf("0: %+v", s)
 	}
-	if a := d.requests[1].(api.VolumeCreate).Allocation; a.Full || a.Bytes != 512<<20 {
+	if a := d.requests[1].(service.VolumeCreate).Allocation; a.Full || a.Bytes != 512<<20 {
 		t.Errorf("%+v", a)
 	}
-	if r := d.requests[3].(api.VolumeDelete); r.Wipe != "zero" || d.submits[3].Key == d.submits[4].Key || d.submits[3].Key == "K2" {
+	if r := d.requests[3].(service.VolumeDelete); r.Wipe != "zero" || d.submits[3].Key == d.submits[4].Key || d.submits[3].Key == "K2" {
 		t.Errorf("%+v with %+v", r, d.submits[3:])
 	}
 }
@@ -221,7 +221,7 @@ func TestRelativeTargetIsThatOfTheClient(t *testing.T) {
 	if _, errs, code := d.run("pool define here --target ./disks"); code != 0 {
 		t.Fatal(errs)
 	}
-	if got := d.requests[0].(api.PoolDefine).Target.Path; got != filepath.Join(wd, "disks") {
+	if got := d.requests[0].(service.PoolDefine).Target.Path; got != filepath.Join(wd, "disks") {
 		t.Errorf("asked for %q", got)
 	}
 }
@@ -249,7 +249,7 @@ func TestListFilters(t *testing.T) {
 	if code != 0 {
 		t.Fatal(errs)
 	}
-	want := api.JobFilter{
+	want := service.JobFilter{
 		States: []string{"failed", "ended"}, Kinds: []string{"volume.clone"}, Pools: []string{"images"}, Volumes: []string{"vm1.raw"},
 		Owners: []string{"alice"}, Labels: []string{"a=b"}, Since: day.Truncate(time.Hour), Until: day.Truncate(24 * time.Hour).Add(24 * time.Hour),
 	}
@@ -403,7 +403,7 @@ func TestDefinitionFromAFile(t *testing.T) {
 			t.Errorf("%q on stdin: exit %d, %s", text, code, errs)
 		}
 	}
-	got := d.requests[len(d.requests)-1].(api.PoolDefine)
+	got := d.requests[len(d.requests)-1].(service.PoolDefine)
 	if got.Name == "" || got.Target.Path == "" {
 		t.Errorf("%+v", got)
 	}

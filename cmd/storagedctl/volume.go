@@ -13,9 +13,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/cmdline"
-	"storaged/internal/api"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/term"
 )
 
@@ -187,7 +187,7 @@ func recorded(c *record.Recorded) string {
 
 func volumeList(ctx context.Context, s *session) error {
 	if len(s.args()) == 0 {
-		volumes, err := s.client.Volumes(ctx, api.VolumeFilter{})
+		volumes, err := s.client.Volumes(ctx, service.VolumeFilter{})
 		if err != nil {
 			return err
 		}
@@ -232,13 +232,13 @@ func volumeCreate(ctx context.Context, s *session) error {
 	if s.cli.IsSet("from") {
 		return s.createFrom(ctx, r, capacity)
 	}
-	req := api.VolumeCreate{
+	req := service.VolumeCreate{
 		Name: r.name, Capacity: capacity, Format: s.cli.String("format"),
 		Allocation: allocation(s.cli.String("allocation")), JobOptions: s.jobOptions(),
 	}
 	return s.run(ctx, start{
 		object: r.String(),
-		ask: s.afterMaker(r, func(ctx context.Context, sub api.Submit) (api.Started, error) {
+		ask: s.afterMaker(r, func(ctx context.Context, sub service.Submit) (service.Started, error) {
 			return s.client.CreateVolume(ctx, sub, r.pool, req)
 		}),
 		settle: s.existOK(r, volumeSpec{capacity, req.Format}),
@@ -246,20 +246,20 @@ func volumeCreate(ctx context.Context, s *session) error {
 }
 
 // allocation reads full, none or a size; the grammar has checked it.
-func allocation(given string) *api.Allocation {
+func allocation(given string) *service.Allocation {
 	switch given {
 	case "":
 		return nil
 	case "full":
-		return &api.Allocation{Full: true}
+		return &service.Allocation{Full: true}
 	case "none":
-		return &api.Allocation{}
+		return &service.Allocation{}
 	}
 	n, err := quantity.ParseSize(given)
 	if err != nil {
 		panic("internal error: an allocation was not checked: " + err.Error())
 	}
-	return &api.Allocation{Bytes: n}
+	return &service.Allocation{Bytes: n}
 }
 
 // anyCapacity is that of what nobody here can tell the capacity of.
@@ -317,7 +317,7 @@ func (s *session) afterMaker(r volumeRef, ask asking) asking {
 	if !s.cli.Bool("exist-ok") {
 		return ask
 	}
-	return func(ctx context.Context, sub api.Submit) (api.Started, error) {
+	return func(ctx context.Context, sub service.Submit) (service.Started, error) {
 		for {
 			st, err := ask(ctx, sub)
 			if record.CodeOf(err) != record.Exists {
@@ -364,7 +364,7 @@ func volumeClone(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := api.VolumeClone{Format: s.cli.String("format"), Reflink: s.cli.String("reflink"), Sparse: s.cli.Bool("sparse"), JobOptions: s.jobOptions()}
+	req := service.VolumeClone{Format: s.cli.String("format"), Reflink: s.cli.String("reflink"), Sparse: s.cli.Bool("sparse"), JobOptions: s.jobOptions()}
 	if n := cmdline.Size(s.cli, "size"); n != nil {
 		req.Size = *n
 	}
@@ -378,7 +378,7 @@ func volumeClone(ctx context.Context, s *session) error {
 		req.Pool, req.Name = target.pool, target.name
 		starts = append(starts, start{
 			object: target.String(),
-			ask: s.afterMaker(target, func(ctx context.Context, sub api.Submit) (api.Started, error) {
+			ask: s.afterMaker(target, func(ctx context.Context, sub service.Submit) (service.Started, error) {
 				return s.client.CloneVolume(ctx, sub, source.pool, source.name, req)
 			}),
 			settle: s.existOK(target, want),
@@ -388,7 +388,7 @@ func volumeClone(ctx context.Context, s *session) error {
 }
 
 // cloneSpec says what a clone will be; it is needed for --exist-ok only.
-func (s *session) cloneSpec(ctx context.Context, source volumeRef, req api.VolumeClone) (volumeSpec, error) {
+func (s *session) cloneSpec(ctx context.Context, source volumeRef, req service.VolumeClone) (volumeSpec, error) {
 	want := volumeSpec{req.Size, req.Format}
 	if !s.cli.Bool("exist-ok") || want.capacity != 0 {
 		return want, nil
@@ -407,7 +407,7 @@ func volumeResize(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := api.VolumeResize{Capacity: capacity, Shrink: s.cli.Bool("shrink"), Allocate: s.cli.Bool("allocate"), JobOptions: s.jobOptions()}
+	req := service.VolumeResize{Capacity: capacity, Shrink: s.cli.Bool("shrink"), Allocate: s.cli.Bool("allocate"), JobOptions: s.jobOptions()}
 	if req.Shrink {
 		err := s.confirm(ctx, ruin{
 			what: fmt.Sprintf("cuts %s off after %s", r, quantity.FormatBoth(capacity)),
@@ -417,7 +417,7 @@ func volumeResize(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
 		return s.client.ResizeVolume(ctx, sub, r.pool, r.name, req)
 	}})
 }
@@ -453,11 +453,11 @@ func volumeWipe(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := api.VolumeWipe{
+	req := service.VolumeWipe{
 		Algorithm: s.cli.String("algorithm"), Verify: s.cli.Bool("verify"),
 		AcceptLimits: s.cli.Bool("accept-limits"), JobOptions: s.jobOptions(),
 	}
-	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
 		return s.client.WipeVolume(ctx, sub, r.pool, r.name, req)
 	}})
 }
@@ -467,8 +467,8 @@ func volumeVerify(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := api.VolumeVerify{Checksum: s.cli.String("checksum"), JobOptions: s.jobOptions()}
-	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+	req := service.VolumeVerify{Checksum: s.cli.String("checksum"), JobOptions: s.jobOptions()}
+	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
 		return s.client.VerifyVolume(ctx, sub, r.pool, r.name, req)
 	}})
 }
@@ -482,8 +482,8 @@ func volumeMove(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := api.VolumeMove{Pool: to.pool, Name: to.name, JobOptions: s.jobOptions()}
-	return s.run(ctx, start{object: to.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+	req := service.VolumeMove{Pool: to.pool, Name: to.name, JobOptions: s.jobOptions()}
+	return s.run(ctx, start{object: to.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
 		return s.client.MoveVolume(ctx, sub, r.pool, r.name, req)
 	}})
 }
@@ -497,7 +497,7 @@ func volumeDelete(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := api.VolumeDelete{Wipe: s.cli.String("wipe"), JobOptions: s.jobOptions()}
+	req := service.VolumeDelete{Wipe: s.cli.String("wipe"), JobOptions: s.jobOptions()}
 	if s.cli.IsSet("wipe") && req.Wipe == "" {
 		req.Wipe = "zero"
 	}
@@ -507,7 +507,7 @@ func volumeDelete(ctx context.Context, s *session) error {
 		if o.err == nil {
 			r := refs[0]
 			refs = refs[1:]
-			st = start{object: r.String(), ask: func(ctx context.Context, sub api.Submit) (api.Started, error) {
+			st = start{object: r.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
 				return s.client.DeleteVolume(ctx, sub, r.pool, r.name, req)
 			}}
 		}

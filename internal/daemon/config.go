@@ -12,12 +12,13 @@ import (
 
 	"storaged/internal/quantity"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 // Config is how a daemon is set up. Each field is a flag, an environment
 // variable and a key of the config file; see storaged --help.
 type Config struct {
-	Settings
+	service.Settings
 
 	SocketRO  string `toml:"socket_ro"`  // read only
 	Group     string `toml:"group"`      // of the main socket, when root
@@ -56,7 +57,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // DefaultConfig is the system's daemon for root, and for others one of their
 // own (session mode).
 func DefaultConfig() Config {
-	c := Config{Settings: DefaultSettings(), Group: "storaged", LogLevel: "info", LogFormat: "text", Upload: UploadConfig{Silence: defaultSilence}}
+	c := Config{Settings: service.DefaultSettings(), Group: "storaged", LogLevel: "info", LogFormat: "text", Upload: UploadConfig{Silence: defaultSilence}}
 	c.File, c.StateDir, c.RuntimeDir = "/etc/storaged/storaged.toml", "/var/lib/storaged", "/run/storaged"
 	if os.Geteuid() != 0 {
 		c.session()

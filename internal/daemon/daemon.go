@@ -16,8 +16,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/rest"
+	"storaged/internal/service"
 	"storaged/internal/store"
 )
 
@@ -74,7 +75,7 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 		return err
 	}
 	defer func() { logged(log, "closing state", st.Close()) }()
-	s, err := New(ServiceSetup{Settings: c.Settings, Log: log, Notes: setup.Notes, Lost: setup.Lost}, st)
+	s, err := service.New(service.Setup{Settings: c.Settings, Log: log, Notes: setup.Notes, Lost: setup.Lost}, st)
 	if err != nil {
 		return err
 	}
@@ -96,7 +97,7 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 // the service manager.
 type life struct {
 	Setup
-	service *Service
+	service *service.Service
 	signals <-chan os.Signal // SIGTERM and SIGINT
 	hangup  <-chan os.Signal
 
@@ -141,7 +142,7 @@ func (l *life) serve(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, socks.main.Close(), socks.ro.Close())
 	}
-	server := api.NewServer(l.service, api.ServerConfig{Log: l.Log.Named("api"), Socket: l.Config.Socket, Group: group, Silence: time.Duration(l.Config.Upload.Silence)})
+	server := rest.NewServer(l.service, rest.ServerConfig{Log: l.Log.Named("api"), Socket: l.Config.Socket, Group: group, Silence: time.Duration(l.Config.Upload.Silence)})
 	failed := make(chan error, 2) // closed by nobody; one send by each listener's goroutine
 	go func() { failed <- server.Serve(socks.ro, true) }()
 	go func() { failed <- server.Serve(socks.main, false) }()

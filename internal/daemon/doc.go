@@ -1,5 +1,4 @@
-// Package daemon is storaged itself: it turns requests into jobs, keeps the
-// catalogue of pools and volumes true to what the jobs did, and wires store,
-// supervisor and sockets together. It never touches a pool: what it knows of
-// storage it learnt from helpers.
+// Package daemon is storaged as a process: its configuration, its sockets, what
+// signals ask of it and what it tells the service manager. What clients may ask
+// is package service's, and how they ask it the front ends'.
 package daemon

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"storaged/internal/service"
 	"storaged/internal/store"
 )
 
@@ -59,7 +60,7 @@ func TestPulseStopsWithTheWriter(t *testing.T) {
 	}
 	defer st.Close()
 	quiet := hclog.NewNullLogger()
-	s, err := New(ServiceSetup{Settings: Settings{StateDir: dir, RuntimeDir: dir}, Log: quiet, Notes: quiet}, st)
+	s, err := service.New(service.Setup{Settings: service.Settings{StateDir: dir, RuntimeDir: dir}, Log: quiet, Notes: quiet}, st)
 	if err != nil {
 		t.Fatal(err)
 	}

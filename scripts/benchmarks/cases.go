@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"storaged/internal/api"
+	"storaged/internal/service"
 )
 
 // benchCase is one kind of work and who does it. The first contender is ours.
@@ -146,7 +146,7 @@ func (b *bench) ctl(args ...string) contender {
 		argv:   append([]string{b.tool("storagedctl"), "--socket", b.rig.sock, "-o", "json"}, args...),
 		daemon: func() int { return b.rig.daemon.Process.Pid },
 		before: func(ctx context.Context, _ *work) error {
-			st, err := b.rig.client.RefreshPool(ctx, api.Submit{}, "peers", api.JobOptions{})
+			st, err := b.rig.client.RefreshPool(ctx, service.Submit{}, "peers", service.JobOptions{})
 			if err != nil {
 				return err
 			}

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 const (
@@ -47,14 +47,14 @@ func (r *rig) base(ctx context.Context) error {
 		return nil
 	}
 	r.hasBase = true
-	st, err := r.client.CreateVolume(ctx, api.Submit{}, pool, api.VolumeCreate{Name: "base", Capacity: baseSize})
+	st, err := r.client.CreateVolume(ctx, service.Submit{}, pool, service.VolumeCreate{Name: "base", Capacity: baseSize})
 	if err == nil {
 		err = r.end(ctx, st)
 	}
 	if err != nil {
 		return err
 	}
-	st, err = r.client.WipeVolume(ctx, api.Submit{}, pool, "base", api.VolumeWipe{Algorithm: "random"})
+	st, err = r.client.WipeVolume(ctx, service.Submit{}, pool, "base", service.VolumeWipe{Algorithm: "random"})
 	if err != nil {
 		return err
 	}
@@ -63,11 +63,11 @@ func (r *rig) base(ctx context.Context) error {
 
 // clone starts a copy of "base" and returns when data moves; 0 is no limit.
 func (r *rig) clone(ctx context.Context, name string, rate int64) (record.Job, error) {
-	o := api.JobOptions{}
+	o := service.JobOptions{}
 	if rate > 0 {
 		o.Limit = &rate
 	}
-	st, err := r.client.CloneVolume(ctx, api.Submit{}, pool, "base", api.VolumeClone{Name: name, Reflink: "never", JobOptions: o})
+	st, err := r.client.CloneVolume(ctx, service.Submit{}, pool, "base", service.VolumeClone{Name: name, Reflink: "never", JobOptions: o})
 	if err != nil {
 		return record.Job{}, err
 	}
@@ -143,7 +143,7 @@ func (r *rig) limit(ctx context.Context, j record.Job, rate int64) error {
 	if rate > 0 {
 		value, _ = json.Marshal(rate) // a number
 	}
-	_, err := r.client.PatchJob(ctx, j.ID, api.JobPatch{Limit: value})
+	_, err := r.client.PatchJob(ctx, j.ID, service.JobPatch{Limit: value})
 	return err
 }
 
@@ -196,7 +196,7 @@ func limitChanges(ctx context.Context, r *rig) error {
 func caps(ctx context.Context, r *rig) error {
 	const rate = 48 * mib
 	var jobs []record.Job
-	if _, err := r.client.PatchLimits(ctx, api.LimitsPatch{Rate: fmt.Appendf(nil, "%d", rate)}); err != nil {
+	if _, err := r.client.PatchLimits(ctx, service.LimitsPatch{Rate: fmt.Appendf(nil, "%d", rate)}); err != nil {
 		return err
 	}
 	for i, own := range []int64{0, 0, 8 * mib} {
@@ -210,7 +210,7 @@ func caps(ctx context.Context, r *rig) error {
 		return err
 	}
 	cap := int64(rate / 2)
-	if _, err := r.client.PatchLimits(ctx, api.LimitsPatch{Rate: []byte("null"), PoolRates: map[string]*int64{pool: &cap}}); err != nil {
+	if _, err := r.client.PatchLimits(ctx, service.LimitsPatch{Rate: []byte("null"), PoolRates: map[string]*int64{pool: &cap}}); err != nil {
 		return err
 	}
 	if err := held("the same under a cap of their pool", cap, jobs...); err != nil {
@@ -222,7 +222,7 @@ func caps(ctx context.Context, r *rig) error {
 	if err := held("the same with one paused", cap, jobs...); err != nil {
 		return err
 	}
-	if _, err := r.client.PatchLimits(ctx, api.LimitsPatch{PoolRates: map[string]*int64{pool: nil}}); err != nil {
+	if _, err := r.client.PatchLimits(ctx, service.LimitsPatch{PoolRates: map[string]*int64{pool: nil}}); err != nil {
 		return err
 	}
 	return r.cancel(ctx, jobs)

@@ -9,8 +9,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 // estimateRounds is how often each kind of job is run: the later ones know what
@@ -26,27 +26,27 @@ type forecasts [9]struct {
 // scenario is a kind of job whose predicted end is held against the real one.
 type scenario struct {
 	name  string
-	start func(ctx context.Context, r *rig, name string) (api.Started, error)
+	start func(ctx context.Context, r *rig, name string) (service.Started, error)
 	half  func(ctx context.Context, r *rig, j record.Job) error // at 50 %; nil: nothing
 }
 
-func cloneAt(rate int64) func(context.Context, *rig, string) (api.Started, error) {
-	return func(ctx context.Context, r *rig, name string) (api.Started, error) {
-		o := api.JobOptions{}
+func cloneAt(rate int64) func(context.Context, *rig, string) (service.Started, error) {
+	return func(ctx context.Context, r *rig, name string) (service.Started, error) {
+		o := service.JobOptions{}
 		if rate > 0 {
 			o.Limit = &rate
 		}
-		return r.client.CloneVolume(ctx, api.Submit{}, pool, "base", api.VolumeClone{Name: name, Reflink: "never", JobOptions: o})
+		return r.client.CloneVolume(ctx, service.Submit{}, pool, "base", service.VolumeClone{Name: name, Reflink: "never", JobOptions: o})
 	}
 }
 
-func wipeAt(rate int64) func(context.Context, *rig, string) (api.Started, error) {
-	return func(ctx context.Context, r *rig, _ string) (api.Started, error) {
-		o := api.JobOptions{}
+func wipeAt(rate int64) func(context.Context, *rig, string) (service.Started, error) {
+	return func(ctx context.Context, r *rig, _ string) (service.Started, error) {
+		o := service.JobOptions{}
 		if rate > 0 {
 			o.Limit = &rate
 		}
-		return r.client.WipeVolume(ctx, api.Submit{}, pool, "base", api.VolumeWipe{Algorithm: "random", JobOptions: o})
+		return r.client.WipeVolume(ctx, service.Submit{}, pool, "base", service.VolumeWipe{Algorithm: "random", JobOptions: o})
 	}
 }
 
@@ -104,7 +104,7 @@ func (s scenario) run(ctx context.Context, r *rig, round int, errors *[len(forec
 	if st.Job.Kind != record.VolumeClone {
 		return nil
 	}
-	del, err := r.client.DeleteVolume(ctx, api.Submit{}, pool, name, api.VolumeDelete{})
+	del, err := r.client.DeleteVolume(ctx, service.Submit{}, pool, name, service.VolumeDelete{})
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 // sparseCreate measures a short job from its request to its end.
@@ -14,8 +14,8 @@ func sparseCreate(ctx context.Context, r *rig) ([]measurement, error) {
 	var took samples
 	for i := range rounds {
 		d, err := timed(func() error {
-			st, err := r.client.CreateVolume(ctx, api.Submit{}, pool, api.VolumeCreate{
-				Name: fmt.Sprintf("sparse-%d", i), Capacity: 10 << 30, Allocation: &api.Allocation{},
+			st, err := r.client.CreateVolume(ctx, service.Submit{}, pool, service.VolumeCreate{
+				Name: fmt.Sprintf("sparse-%d", i), Capacity: 10 << 30, Allocation: &service.Allocation{},
 			})
 			if err != nil {
 				return err
@@ -42,8 +42,8 @@ func listsUnderLoad(ctx context.Context, r *rig) ([]measurement, error) {
 		call func() error
 	}{
 		{"pool list", func() error { _, err := r.client.Pools(ctx); return err }},
-		{"vol list", func() error { _, err := r.client.Volumes(ctx, api.VolumeFilter{}); return err }},
-		{"job list", func() error { _, err := r.client.Jobs(ctx, api.JobFilter{}, api.Page{}); return err }},
+		{"vol list", func() error { _, err := r.client.Volumes(ctx, service.VolumeFilter{}); return err }},
+		{"job list", func() error { _, err := r.client.Jobs(ctx, service.JobFilter{}, service.Page{}); return err }},
 	}
 	var rows []measurement
 	for _, c := range calls {
@@ -57,9 +57,9 @@ func listsUnderLoad(ctx context.Context, r *rig) ([]measurement, error) {
 }
 
 // wipe starts a wipe of a sparse volume, slowed to rate bytes per second.
-func (r *rig) wipe(ctx context.Context, volume int, rate int64) (api.Started, error) {
-	return r.client.WipeVolume(ctx, api.Submit{}, pool, fmt.Sprintf("sparse-%d", volume), api.VolumeWipe{
-		Algorithm: "random", JobOptions: api.JobOptions{Limit: &rate},
+func (r *rig) wipe(ctx context.Context, volume int, rate int64) (service.Started, error) {
+	return r.client.WipeVolume(ctx, service.Submit{}, pool, fmt.Sprintf("sparse-%d", volume), service.VolumeWipe{
+		Algorithm: "random", JobOptions: service.JobOptions{Limit: &rate},
 	})
 }
 
@@ -94,7 +94,7 @@ func (r *rig) load(ctx context.Context, n int, rate int64) ([]record.Job, error)
 
 func (r *rig) cancel(ctx context.Context, jobs []record.Job) error {
 	for _, j := range jobs {
-		if _, err := r.client.CancelJob(ctx, j.ID, api.JobCancel{}); err != nil {
+		if _, err := r.client.CancelJob(ctx, j.ID, service.JobCancel{}); err != nil {
 			return err
 		}
 	}

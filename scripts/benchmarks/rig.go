@@ -10,8 +10,9 @@ import (
 	"syscall"
 	"time"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/rest"
+	"storaged/internal/service"
 )
 
 // startTimeout bounds the daemon's start on an empty state: it is ready in
@@ -33,7 +34,7 @@ type rig struct {
 	dir    string
 	sock   string
 	daemon *exec.Cmd
-	client *api.Client
+	client *rest.Client
 
 	hasBase bool // the volume "base" is made
 }
@@ -61,7 +62,7 @@ func startRig(ctx context.Context, bin string) (*rig, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	r := &rig{dir: dir, sock: sock, daemon: cmd, client: api.Dial(sock)}
+	r := &rig{dir: dir, sock: sock, daemon: cmd, client: rest.Dial(sock)}
 	if err := r.ready(ctx); err != nil {
 		r.stop()
 		return nil, err
@@ -90,7 +91,7 @@ func (r *rig) ready(ctx context.Context) error {
 }
 
 func (r *rig) definePool(ctx context.Context, name, dir string) error {
-	_, st, err := r.client.DefinePool(ctx, api.Submit{}, api.PoolDefine{
+	_, st, err := r.client.DefinePool(ctx, service.Submit{}, service.PoolDefine{
 		Name: name, Type: "dir", Target: record.Target{Path: dir},
 	}, true, true)
 	if err != nil {
@@ -100,7 +101,7 @@ func (r *rig) definePool(ctx context.Context, name, dir string) error {
 }
 
 // end waits for a job and fails unless it succeeded.
-func (r *rig) end(ctx context.Context, st api.Started) error {
+func (r *rig) end(ctx context.Context, st service.Started) error {
 	j, err := r.client.WaitJob(ctx, st.Job.ID, time.Hour)
 	if err == nil && j.State != record.Succeeded {
 		err = fmt.Errorf("job %d: %v", j.Number, j.Error)

@@ -16,8 +16,8 @@ import (
 	"strings"
 	"testing"
 
-	"storaged/internal/api"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -142,20 +142,20 @@ func digest(t *testing.T, path string) [sha256.Size]byte {
 	return sha256.Sum256(b)
 }
 
-// service is storaged on a machine, with a slow clone under way.
-type service struct {
+// unit is the service storaged on a machine, with a slow clone under way.
+type unit struct {
 	*machine
 	job string // the clone's number
 }
 
-func (s *service) status() (st api.Status) {
+func (s *unit) status() (st service.Status) {
 	s.t.Helper()
 	s.ask(&st, "status")
 	return st
 }
 
 // clone gives the clone as it is now.
-func (s *service) clone() (j record.Job) {
+func (s *unit) clone() (j record.Job) {
 	s.t.Helper()
 	s.ask(&j, "job", "show", s.job)
 	return j
@@ -163,7 +163,7 @@ func (s *service) clone() (j record.Job) {
 
 // survives does something to the daemon that ends it, and sees that another
 // one takes up the helper, which works on.
-func (s *service) survives(what func()) {
+func (s *unit) survives(what func()) {
 	s.t.Helper()
 	before, main := s.clone(), s.property("MainPID")
 	what()
@@ -189,24 +189,24 @@ func underSystemd(t *testing.T, first, upgrade string) {
 	if err := errors.Join(os.Link(first, packages+"/first.deb"), os.Link(upgrade, packages+"/upgrade.deb")); err != nil {
 		t.Fatal(err)
 	}
-	s := &service{machine: boot(t, packages)}
+	s := &unit{machine: boot(t, packages)}
 	for _, step := range []struct {
 		name string
-		do   func(*service)
+		do   func(*unit)
 	}{
-		{"install", (*service).install},
-		{"start by socket", (*service).startBySocket},
-		{"cgroups", (*service).cgroups},
-		{"restart", func(s *service) { s.survives(func() { s.run("systemctl", "restart", "storaged") }) }},
-		{"killed", func(s *service) {
+		{"install", (*unit).install},
+		{"start by socket", (*unit).startBySocket},
+		{"cgroups", (*unit).cgroups},
+		{"restart", func(s *unit) { s.survives(func() { s.run("systemctl", "restart", "storaged") }) }},
+		{"killed", func(s *unit) {
 			s.survives(func() { s.run("systemctl", "kill", "--kill-who=main", "--signal=KILL", "storaged") })
 		}},
-		{"reload", (*service).reload},
-		{"upgrade", (*service).upgrade},
-		{"stop", (*service).stop},
-		{"watchdog", (*service).watchdog},
-		{"drain", (*service).drain},
-		{"remove and purge", (*service).remove},
+		{"reload", (*unit).reload},
+		{"upgrade", (*unit).upgrade},
+		{"stop", (*unit).stop},
+		{"watchdog", (*unit).watchdog},
+		{"drain", (*unit).drain},
+		{"remove and purge", (*unit).remove},
 	} {
 		ok := t.Run(step.name, func(t *testing.T) {
 			s.t = t
@@ -219,7 +219,7 @@ func underSystemd(t *testing.T, first, upgrade string) {
 	s.t = t
 }
 
-func (s *service) install() {
+func (s *unit) install() {
 	s.run("dpkg", "--install", "/packages/first.deb")
 	got := s.sh(`stat --format='%A %U:%G %n' /run/storaged/storaged.sock /run/storaged/storaged-ro.sock /var/lib/storaged /run/storaged`)
 	want := "srw-rw---- root:storaged /run/storaged/storaged.sock\nsrw-rw-rw- root:root /run/storaged/storaged-ro.sock\n" +
@@ -235,7 +235,7 @@ func (s *service) install() {
 	}
 }
 
-func (s *service) startBySocket() {
+func (s *unit) startBySocket() {
 	if st := s.status(); st.Version != "1.0.0" || st.State != "ready" {
 		s.t.Errorf("status is %+v", st)
 	}
@@ -256,7 +256,7 @@ func (s *service) startBySocket() {
 
 // The daemon and each helper are in leaves of the tree below the service, in
 // which no controller is enabled.
-func (s *service) cgroups() {
+func (s *unit) cgroups() {
 	j := s.clone()
 	own := s.property("ControlGroup")
 	for pid, want := range map[string]string{
@@ -272,7 +272,7 @@ func (s *service) cgroups() {
 	}
 }
 
-func (s *service) reload() {
+func (s *unit) reload() {
 	s.sh(`sed -i 's/^#running  .*/running = 9/' /etc/storaged/storaged.toml && systemctl reload storaged`)
 	s.until("the limit is that of the file", func() bool { return s.status().Limits.Running == 9 })
 	if !strings.Contains(s.property("StatusText"), "settings read again") {
@@ -280,10 +280,10 @@ func (s *service) reload() {
 	}
 }
 
-func (s *service) upgrade() {
+func (s *unit) upgrade() {
 	s.survives(func() { s.run("dpkg", "--install", "/packages/upgrade.deb") })
 	st := s.status()
-	i := slices.IndexFunc(st.Helpers, func(h api.HelperStatus) bool { return fmt.Sprint(h.Job) == s.job })
+	i := slices.IndexFunc(st.Helpers, func(h service.HelperStatus) bool { return fmt.Sprint(h.Job) == s.job })
 	if st.Version != "1.1.0" || st.Limits.Running != 9 || i < 0 || st.Helpers[i].Version != "1.0.0" || !st.Helpers[i].Foreign {
 		s.t.Errorf("status is %+v", st)
 	}
@@ -292,7 +292,7 @@ func (s *service) upgrade() {
 	}
 }
 
-func (s *service) stop() {
+func (s *unit) stop() {
 	pid := fmt.Sprint(s.clone().Helper.PID)
 	s.survives(func() {
 		s.run("systemctl", "stop", "storaged.socket", "storaged-ro.socket", "storaged.service")
@@ -304,7 +304,7 @@ func (s *service) stop() {
 	})
 }
 
-func (s *service) watchdog() {
+func (s *unit) watchdog() {
 	s.sh(`mkdir -p /run/systemd/system/storaged.service.d
 		printf '[Service]\nWatchdogSec=6\n' >/run/systemd/system/storaged.service.d/test.conf
 		systemctl daemon-reload`)
@@ -316,7 +316,7 @@ func (s *service) watchdog() {
 	s.survives(func() { s.run("systemctl", "restart", "storaged") })
 }
 
-func (s *service) drain() {
+func (s *unit) drain() {
 	s.sh(`sed -i 's/^#drain .*/drain = "10m"/' /etc/storaged/storaged.toml && systemctl reload storaged`)
 	s.until("the settings are read", func() bool { return strings.Contains(s.property("StatusText"), "settings read again") })
 	s.run("systemctl", "stop", "--no-block", "storaged.service")
@@ -332,7 +332,7 @@ func (s *service) drain() {
 	s.run("cmp", "/srv/pool/base.raw", "/srv/pool/copy.raw")
 }
 
-func (s *service) remove() {
+func (s *unit) remove() {
 	s.run("dpkg", "--remove", "storaged")
 	s.sh(`test -e /var/lib/storaged/storaged.db && test -e /etc/storaged/storaged.toml && test ! -e /usr/sbin/storaged`)
 	if state := s.property("LoadState"); state != "not-found" {

@@ -1,0 +1,252 @@
+package rest
+
+import (
+	"mime"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"storaged/internal/record"
+	"storaged/internal/service"
+	"storaged/internal/sparse"
+)
+
+// Keys of the calls about contents.
+var (
+	contentQuery = []string{"checksum", "limit", "priority", "on_failure", "label"}
+	uploadQuery  = []string{"offset", "length", "as_format", "detect_zeros", "continues", "create", "capacity", "allocation", "format"}
+	handQuery    = []string{"fd", "direction"}
+)
+
+// jobHeader names the job of a call whose answer is no job, by its number.
+const jobHeader = "Storaged-Job"
+
+const rawType = "application/octet-stream"
+
+// uploadQueries reads what the query says of an upload.
+func (c *call) uploadQueries() (r service.VolumeUpload, err error) {
+	q := c.r.URL.Query()
+	r.Checksum, r.AsFormat, r.Continues = q.Get("checksum"), q.Get("as_format"), q.Get("continues")
+	if r.DetectZeros, err = c.flag("detect_zeros"); err != nil {
+		return r, err
+	}
+	if r.JobOptions, err = c.jobOptions(); err != nil {
+		return r, err
+	}
+	create, err := c.flag("create")
+	if err != nil {
+		return r, err
+	}
+	if create {
+		r.Create, err = c.createQueries()
+		return r, err
+	}
+	for _, key := range []string{"capacity", "allocation", "format"} {
+		if q.Has(key) {
+			return r, record.Errorf(record.Invalid, "query key %q is for a new volume (create=true)", key)
+		}
+	}
+	return r, nil
+}
+
+// createQueries reads what the query says of a volume to be made.
+func (c *call) createQueries() (*service.VolumeCreate, error) {
+	q := c.r.URL.Query()
+	r := &service.VolumeCreate{Name: c.volume(), Format: q.Get("format")}
+	capacity, err := c.bytesQuery("capacity")
+	if err != nil {
+		return nil, err
+	}
+	if capacity != nil {
+		r.Capacity = *capacity
+	}
+	switch v := q.Get("allocation"); v {
+	case "":
+	case "full":
+		r.Allocation = &service.Allocation{Full: true}
+	case "none":
+		r.Allocation = &service.Allocation{}
+	default:
+		n, err := c.bytesQuery("allocation")
+		if err != nil {
+			return nil, err
+		}
+		r.Allocation = &service.Allocation{Bytes: *n}
+	}
+	return r, nil
+}
+
+// bytesQuery reads a query key that is a number of bytes, nil without.
+func (c *call) bytesQuery(key string) (*int64, error) {
+	v := c.r.URL.Query().Get(key)
+	if v == "" {
+		return nil, nil
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n < 0 {
+		return nil, record.Errorf(record.Invalid, "query key %q is a number of bytes, not %s", key, service.Short(v))
+	}
+	return &n, nil
+}
+
+var contentRange = regexp.MustCompile(`^(?i:bytes) ([0-9]+)-([0-9]+)/(\*|[0-9]+)$`)
+
+// position is a number of bytes as a header has it. One that is longer than any
+// content can be is cut: it lies behind the end all the same.
+func position(digits string) int64 {
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n > sparse.MaxLength {
+		return sparse.MaxLength
+	}
+	return n
+}
+
+// part reads offset and length from the query.
+func (c *call) part() (offset int64, length *int64, err error) {
+	off, err := c.bytesQuery("offset")
+	if err != nil {
+		return 0, nil, err
+	}
+	if off == nil {
+		off = new(int64)
+	}
+	length, err = c.bytesQuery("length")
+	return *off, length, err
+}
+
+// bodyPlace reads where in the volume a body goes, and how long it is.
+func (c *call) bodyPlace(form string, r *service.VolumeUpload) error {
+	v, err := c.header("Content-Range")
+	if err != nil {
+		return err
+	}
+	if v == "" {
+		r.Offset, r.Length, err = c.part()
+		if err == nil && r.Length == nil && form == service.RawData && c.r.ContentLength >= 0 {
+			r.Length = &c.r.ContentLength
+		}
+		return err
+	}
+	if q := c.r.URL.Query(); q.Has("offset") || q.Has("length") {
+		return record.Errorf(record.Invalid, "Content-Range and the query both say where the body goes")
+	}
+	m := contentRange.FindStringSubmatch(v)
+	if m == nil {
+		return record.Errorf(record.Invalid, "Content-Range is not bytes FIRST-LAST/TOTAL: %s", service.Short(v))
+	}
+	first, last := position(m[1]), position(m[2])
+	n := last - first + 1
+	switch { // RFC 9110, section 14.4
+	case last < first:
+		return record.Errorf(record.Invalid, "Content-Range %s ends before it begins", service.Short(v))
+	case m[3] != "*" && last >= position(m[3]):
+		return record.Errorf(record.Invalid, "Content-Range %s ends beyond its total", service.Short(v))
+	case form == service.RawData && c.r.ContentLength >= 0 && c.r.ContentLength != n:
+		return record.Errorf(record.Invalid, "Content-Range %s is not the length of the body, %d bytes", service.Short(v), c.r.ContentLength)
+	}
+	r.Offset, r.Length = first, &n
+	return nil
+}
+
+// bodyForm tells the form of an upload's body.
+func (c *call) bodyForm() (string, error) {
+	if e := c.r.Header.Get("Content-Encoding"); e != "" {
+		return "", record.Errorf(record.Invalid, "Content-Encoding %s is not read", service.Short(e))
+	}
+	given, err := c.header("Content-Type")
+	if err != nil || given == "" { // as curl -T and most programs send a file
+		return service.RawData, err
+	}
+	kind, _, err := mime.ParseMediaType(given)
+	switch {
+	case err == nil && kind == rawType:
+		return service.RawData, nil
+	case err == nil && kind == sparse.MediaType:
+		return service.SparseData, nil
+	}
+	hint := "send the bytes as they are, as " + rawType + " or without a type, or in the form " + sparse.MediaType
+	switch kind {
+	case "multipart/form-data":
+		hint = "send the file alone: curl -T FILE, not -F, which wraps it"
+	case "application/x-www-form-urlencoded":
+		hint = "send it by curl -T FILE, or with the header Content-Type: " + rawType + "; a form's data may have lost its line ends on the way (curl -d)"
+	}
+	return "", record.Errorf(record.Invalid, "a content is not taken as %s", service.Short(given)).WithHint("%s", hint)
+}
+
+// answerForm tells the form that the client would like a content in.
+func (c *call) answerForm() string {
+	for _, accept := range c.r.Header.Values("Accept") {
+		for kind := range strings.SplitSeq(accept, ",") {
+			if m, _, err := mime.ParseMediaType(kind); err == nil && m == sparse.MediaType {
+				return service.SparseData
+			}
+		}
+	}
+	return service.RawData
+}
+
+// span is a part of a content that is asked for. It is partial where the
+// request has named a range.
+type span struct {
+	off, len int64
+	partial  bool
+}
+
+var byteRange = regexp.MustCompile(`^(?i:bytes)=[ \t,]*([0-9]*)-([0-9]*)[ \t,]*$`)
+
+// rangeOf reads Range (RFC 9110, section 14.2) for a content of size bytes.
+// What it cannot read, several ranges and one under another ETag are left
+// aside: the whole is an answer to them too.
+func (c *call) rangeOf(size int64, tag string) (span, error) {
+	whole := span{len: size}
+	m := byteRange.FindStringSubmatch(c.r.Header.Get("Range"))
+	if m == nil || m[1] == "" && m[2] == "" {
+		return whole, nil
+	}
+	if cond := c.r.Header.Get("If-Range"); cond != "" && cond != tag {
+		return whole, nil
+	}
+	first, last := int64(0), size-1
+	switch {
+	case m[1] == "":
+		first = max(0, size-position(m[2]))
+	case m[2] == "":
+		first = position(m[1])
+	case position(m[2]) < position(m[1]):
+		return whole, nil
+	default:
+		first, last = position(m[1]), min(last, position(m[2]))
+	}
+	if first > last {
+		c.Header().Set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
+		return whole, record.Errorf(record.RangeUnsat, "the content has %d bytes, none of them in the range asked for", size)
+	}
+	return span{first, last - first + 1, true}, nil
+}
+
+// setSpan writes the header of an answer that is a content; size is that of
+// the whole.
+func (c *call) setSpan(s span, size int64, form string) (status int) {
+	h := c.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Type", rawType)
+	if form == service.SparseData {
+		h.Set("Content-Type", sparse.MediaType)
+	} else {
+		h.Set("Content-Length", strconv.FormatInt(s.len, 10))
+	}
+	if !s.partial {
+		return http.StatusOK
+	}
+	h.Set("Content-Range", "bytes "+strconv.FormatInt(s.off, 10)+"-"+strconv.FormatInt(s.off+s.len-1, 10)+"/"+strconv.FormatInt(size, 10))
+	return http.StatusPartialContent
+}
+
+// downloadQueries reads what the query says of a download.
+func (c *call) downloadQueries() (r service.VolumeDownload, err error) {
+	r.Checksum = c.r.URL.Query().Get("checksum")
+	r.JobOptions, err = c.jobOptions()
+	return r, err
+}

@@ -1,0 +1,181 @@
+package rest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/record"
+	"storaged/internal/service"
+)
+
+const (
+	// handProtocol is the protocol that a connection is upgraded to, to hand over
+	// a descriptor.
+	handProtocol = "storaged-fd"
+	// handTimeout bounds each step of that. The client is on this host and has
+	// the descriptor open already.
+	handTimeout = 10 * time.Second
+)
+
+// postContent starts an upload from, or a download to, a file that the client
+// has open. The connection is upgraded: behind the 101 the client sends one
+// byte with the descriptor (SCM_RIGHTS, unix(7)), and gets the answer that any
+// other call would give, and the end of the connection. The descriptor is handed
+// on to the helper, and nothing is done with it here.
+func postContent(c *call) error {
+	start, s, err := c.handRequest()
+	if err != nil {
+		return err
+	}
+	if s.DryRun {
+		st, err := start(s, nil)
+		return c.started(st, err)
+	}
+	if !strings.EqualFold(c.r.Header.Get("Upgrade"), handProtocol) {
+		return record.Errorf(record.Invalid, "a descriptor comes by Upgrade: %s", handProtocol)
+	}
+	conn, err := c.upgrade()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	late := &lateAnswer{header: http.Header{}, status: http.StatusOK}
+	c.ResponseWriter, c.status = late, 0
+	f, err := receiveFile(conn.UnixConn)
+	if err == nil {
+		var st service.Started
+		st, err = start(s, f)
+		f.Close() // the job has its own
+		err = c.started(st, err)
+	}
+	c.fail(err)
+	_ = conn.SetWriteDeadline(time.Now().Add(handTimeout))
+	_ = late.write(conn) // a client that has gone asks again with its key
+	return nil
+}
+
+// handRequest reads the request and gives what starts its job.
+func (c *call) handRequest() (start func(service.Submit, *os.File) (service.Started, error), s service.Submit, err error) {
+	if fd, err := c.flag01("fd"); err != nil || !fd {
+		return nil, s, firstError(err, record.Errorf(record.Invalid, "a POST to a content hands over a descriptor: fd=1"))
+	}
+	if s, err = c.submit(c.query()); err != nil {
+		return nil, s, err
+	}
+	offset, length, err := c.part()
+	if err != nil {
+		return nil, s, err
+	}
+	switch d := c.r.URL.Query().Get("direction"); d {
+	case "", "upload":
+		r, err := c.uploadQueries()
+		r.Offset, r.Length = offset, length
+		return func(s service.Submit, f *os.File) (service.Started, error) {
+			r.Data = service.Data{File: f, Form: service.FileData}
+			return c.svc.UploadVolume(c.ctx(), s, c.pool(), c.volume(), r)
+		}, s, err
+	case "download":
+		r, err := c.downloadQueries()
+		r.Offset, r.Length = offset, length
+		return func(s service.Submit, f *os.File) (service.Started, error) {
+			r.Data = service.Data{File: f, Form: service.FileData}
+			return c.svc.DownloadVolume(c.ctx(), s, c.pool(), c.volume(), r)
+		}, s, err
+	default:
+		return nil, s, record.Errorf(record.Invalid, "direction is upload or download, not %s", service.Short(d))
+	}
+}
+
+// flag01 reads a query key that is 1 or 0.
+func (c *call) flag01(key string) (bool, error) {
+	switch v := c.r.URL.Query().Get(key); v {
+	case "1":
+		return true, nil
+	case "", "0":
+		return false, nil
+	default:
+		return false, record.Errorf(record.Invalid, "query key %q is 1, not %s", key, service.Short(v))
+	}
+}
+
+func firstError(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// upgrade takes the connection over and says so.
+func (c *call) upgrade() (*guest, error) {
+	conn, buf, err := http.NewResponseController(c.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, record.Errorf(record.Invalid, "this connection cannot be upgraded: %v", err)
+	}
+	g, ok := conn.(*guest)
+	if !ok {
+		panic(fmt.Sprintf("internal error: api: a connection is a %T", conn))
+	}
+	_ = g.SetDeadline(time.Now().Add(handTimeout))
+	_, err = fmt.Fprintf(g, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", handProtocol)
+	if err == nil && buf.Reader.Buffered() > 0 {
+		err = errors.New("it sent something before it was asked to")
+	}
+	c.status = http.StatusSwitchingProtocols
+	if err != nil {
+		g.Close()
+		return nil, fmt.Errorf("cannot upgrade the connection of a client: %w", err)
+	}
+	return g, nil
+}
+
+// receiveFile receives one descriptor.
+func receiveFile(conn *net.UnixConn) (*os.File, error) {
+	var b [1]byte
+	oob := make([]byte, unix.CmsgSpace(4*4)) // room to see that there are too many
+	n, oobn, flags, _, err := conn.ReadMsgUnix(b[:], oob)
+	if err != nil {
+		return nil, record.Errorf(record.Invalid, "no descriptor came: %v", err)
+	}
+	var fds []int
+	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	for i := range messages {
+		more, perr := unix.ParseUnixRights(&messages[i])
+		fds = append(fds, more...)
+		err = firstError(err, perr)
+	}
+	if err == nil && n == 1 && len(fds) == 1 && flags&unix.MSG_CTRUNC == 0 {
+		return os.NewFile(uintptr(fds[0]), "descriptor of a client"), nil
+	}
+	for _, fd := range fds {
+		_ = unix.Close(fd) // nothing was done with it
+	}
+	return nil, record.Errorf(record.Invalid, "a client hands over one byte with one descriptor, not %d with %d", n, len(fds))
+}
+
+// lateAnswer is an answer on a connection that was taken over.
+type lateAnswer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (a *lateAnswer) Header() http.Header         { return a.header }
+func (a *lateAnswer) WriteHeader(status int)      { a.status = status }
+func (a *lateAnswer) Write(b []byte) (int, error) { return a.body.Write(b) }
+
+func (a *lateAnswer) write(to io.Writer) error {
+	r := http.Response{
+		StatusCode: a.status, ProtoMajor: 1, ProtoMinor: 1, Header: a.header, Close: true,
+		ContentLength: int64(a.body.Len()), Body: io.NopCloser(&a.body),
+	}
+	return r.Write(to)
+}

@@ -1,0 +1,260 @@
+package rest
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"storaged/internal/record"
+	"storaged/internal/service"
+)
+
+// logChunk is how much of a log is read at once, bytes.
+const logChunk = 64 << 10
+
+// starts makes a handler of a call that starts a job.
+func starts[T any, P interface {
+	*T
+	checker
+}](do func(*call, service.Submit, T) (service.Started, error)) func(*call) error {
+	return func(c *call) error {
+		r, s, err := request[T, P](c)
+		if err != nil {
+			return err
+		}
+		st, err := do(c, s, r)
+		return c.started(st, err)
+	}
+}
+
+// started answers with the job that was started, which it waits for if the
+// client prefers so, or with the plan.
+func (c *call) started(st service.Started, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case st.Plan != nil:
+		return c.answer(http.StatusOK, wholePlan(*st.Plan))
+	case st.Job == nil:
+		panic("internal error: api: the service started neither a job nor a plan")
+	}
+	j, status := *st.Job, http.StatusAccepted
+	c.job = j.Number
+	c.Header().Set("Location", "/v1/jobs/"+url.PathEscape(j.ID))
+	if wait := c.preferredWait(); wait > 0 {
+		c.Header().Set("Preference-Applied", "wait")
+		j = c.await(j, wait)
+		if j.State.Terminal() {
+			status = http.StatusOK
+		}
+	}
+	return c.answer(status, wholeJob(j))
+}
+
+// await gives a job when it has ended or the time is over; when it cannot be
+// waited for, as it was.
+func (c *call) await(j record.Job, timeout time.Duration) record.Job {
+	ctx, done := c.patient()
+	defer done()
+	later, err := c.svc.WaitJob(ctx, j.ID, timeout)
+	if err != nil {
+		return j
+	}
+	return later
+}
+
+func (c *call) jobName() string { return c.r.PathValue("job") }
+
+func listJobs(c *call) error {
+	f, err := c.jobFilter()
+	if err != nil {
+		return err
+	}
+	p, err := c.page()
+	if err != nil {
+		return err
+	}
+	l, err := c.svc.Jobs(c.ctx(), f, p)
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, service.List[record.Job]{Items: each(l.Items, wholeJob), Next: l.Next})
+}
+
+func (c *call) jobFilter() (service.JobFilter, error) {
+	q := c.r.URL.Query()
+	f := service.JobFilter{
+		States: q["state"], Kinds: q["kind"], Pools: q["pool"], Volumes: q["volume"], Owners: q["owner"],
+		Labels: q["label"], IdempotencyKey: q.Get("idempotency_key"),
+	}
+	for _, s := range f.States {
+		if err := service.OneOf("state", record.State(s), append(record.States(), "live", "ended")...); err != nil {
+			return f, err
+		}
+	}
+	for _, k := range f.Kinds {
+		if err := service.OneOf("kind", record.Kind(k), record.Kinds()...); err != nil {
+			return f, err
+		}
+	}
+	for _, l := range f.Labels {
+		if !strings.Contains(l, "=") {
+			return f, record.Errorf(record.Invalid, `query key "label" is key=value, not %s`, service.Short(l))
+		}
+	}
+	var err error
+	if f.Since, err = moment(q, "since"); err != nil {
+		return f, err
+	}
+	f.Until, err = moment(q, "until")
+	return f, err
+}
+
+// moment reads a query key that is a time.
+func moment(q url.Values, key string) (time.Time, error) {
+	v := q.Get(key)
+	if v == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, v)
+	if err != nil {
+		return t, record.Errorf(record.Invalid, "query key %q is a time as 2026-01-31T09:12:00Z, not %s", key, service.Short(v))
+	}
+	return t.UTC(), nil
+}
+
+// answerJob answers with a job after a verb or a look.
+func (c *call) answerJob(j record.Job, err error) error {
+	if err != nil {
+		return err
+	}
+	c.job = j.Number
+	return c.answer(http.StatusOK, wholeJob(j))
+}
+
+func getJob(c *call) error { return c.answerJob(c.svc.Job(c.ctx(), c.jobName())) }
+
+// waitJob waits at most maxWait. When the server stops it answers with the
+// job as it is then.
+func waitJob(c *call) error {
+	timeout := maxWait
+	if v := c.r.URL.Query().Get("timeout"); v != "" {
+		d, err := parseSeconds("timeout", v)
+		if err != nil {
+			return err
+		}
+		timeout = min(d, maxWait)
+	}
+	ctx, done := c.patient()
+	defer done()
+	j, err := c.svc.WaitJob(ctx, c.jobName(), timeout)
+	if err != nil && c.stopping.Err() != nil {
+		return getJob(c)
+	}
+	return c.answerJob(j, err)
+}
+
+func patchJob(c *call) error {
+	if err := c.noIfMatch(); err != nil {
+		return err
+	}
+	r, err := decode[service.JobPatch](c)
+	if err != nil {
+		return err
+	}
+	if c.caller.Role < service.Member && (r.Priority != nil || r.Pinned != nil) {
+		return record.Errorf(record.Denied, "an owner who is not in the main socket's group may change limit and labels only")
+	}
+	return c.answerJob(c.svc.PatchJob(c.ctx(), c.caller, c.jobName(), r))
+}
+
+func forgetJob(c *call) error {
+	if err := c.noIfMatch(); err != nil {
+		return err
+	}
+	trace, err := c.svc.ForgetJob(c.ctx(), c.caller, c.jobName())
+	if err != nil {
+		return err
+	}
+	if trace != nil {
+		return c.answerJob(*trace, nil)
+	}
+	c.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func cancelJob(c *call) error {
+	if err := c.noIfMatch(); err != nil {
+		return err
+	}
+	r, err := decode[service.JobCancel](c)
+	if err != nil {
+		return err
+	}
+	return c.answerJob(c.svc.CancelJob(c.ctx(), c.caller, c.jobName(), r))
+}
+
+func pauseJob(c *call) error {
+	if err := c.bareVerb(); err != nil {
+		return err
+	}
+	return c.answerJob(c.svc.PauseJob(c.ctx(), c.caller, c.jobName()))
+}
+
+func resumeJob(c *call) error {
+	if err := c.bareVerb(); err != nil {
+		return err
+	}
+	return c.answerJob(c.svc.ResumeJob(c.ctx(), c.caller, c.jobName()))
+}
+
+// bareVerb checks a request that says nothing but its verb.
+func (c *call) bareVerb() error {
+	if err := c.noIfMatch(); err != nil {
+		return err
+	}
+	_, err := decode[service.Nothing](c)
+	return err
+}
+
+func retryJob(c *call) error {
+	if err := c.noIfMatch(); err != nil {
+		return err
+	}
+	_, s, err := request[service.Nothing](c)
+	if err != nil {
+		return err
+	}
+	st, err := c.svc.RetryJob(c.ctx(), s, c.jobName())
+	return c.started(st, err)
+}
+
+// getJobLog streams the log, piece by piece, each with writeTimeout.
+func getJobLog(c *call) error {
+	log, err := c.svc.JobLog(c.ctx(), c.jobName())
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	c.Header().Set("Content-Type", logType)
+	c.Header().Set("X-Content-Type-Options", "nosniff")
+	c.WriteHeader(http.StatusOK)
+	buf := make([]byte, logChunk)
+	for {
+		n, err := log.Read(buf)
+		if n > 0 {
+			if _, err := c.Write(buf[:n]); err != nil {
+				return nil // the client has left
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return fmt.Errorf("cannot read the log of job %s: %w", service.Short(c.jobName()), err)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package rest
+
+import (
+	"net/http"
+	"net/url"
+
+	"storaged/internal/record"
+	"storaged/internal/service"
+)
+
+func (c *call) pool() string { return c.r.PathValue("pool") }
+
+func listPools(c *call) error {
+	p, err := c.keyPage()
+	if err != nil {
+		return err
+	}
+	if err := c.freshenPools(); err != nil {
+		return err
+	}
+	pools, err := c.svc.Pools(c.ctx())
+	if err != nil {
+		return err
+	}
+	return answerPage(c, p, each(pools, wholePool), func(p record.Pool) string { return p.Name })
+}
+
+func getPool(c *call) error {
+	if err := c.freshenPools(c.pool()); err != nil {
+		return err
+	}
+	p, err := c.svc.Pool(c.ctx(), c.pool())
+	return c.answerPool(http.StatusOK, p, err)
+}
+
+// answerPool answers with a pool and its generation.
+func (c *call) answerPool(status int, p record.Pool, err error) error {
+	if err != nil {
+		return err
+	}
+	c.Header().Set("ETag", etag(p.Generation))
+	return c.answer(status, wholePool(p))
+}
+
+func definePool(c *call) error {
+	r, s, err := request[service.PoolDefine](c)
+	if err != nil {
+		return err
+	}
+	build, err := c.flag("build")
+	if err != nil {
+		return err
+	}
+	start, err := c.flag("start")
+	if err != nil {
+		return err
+	}
+	p, st, err := c.svc.DefinePool(c.ctx(), s, r, build, start)
+	if err != nil || st != (service.Started{}) {
+		return c.started(st, err)
+	}
+	if s.DryRun {
+		return c.answer(http.StatusOK, wholePool(p))
+	}
+	c.Header().Set("Location", "/v1/pools/"+url.PathEscape(p.Name))
+	return c.answerPool(http.StatusCreated, p, nil)
+}
+
+func replacePool(c *call) error {
+	r, s, err := request[service.PoolDefine](c)
+	if err != nil {
+		return err
+	}
+	p, err := c.svc.ReplacePool(c.ctx(), s, c.pool(), r)
+	return c.answerPool(http.StatusOK, p, err)
+}
+
+func patchPool(c *call) error {
+	r, s, err := request[service.PoolPatch](c)
+	if err != nil {
+		return err
+	}
+	p, err := c.svc.PatchPool(c.ctx(), s, c.pool(), r)
+	return c.answerPool(http.StatusOK, p, err)
+}
+
+func undefinePool(c *call) error {
+	_, s, err := request[service.Nothing](c)
+	if err != nil {
+		return err
+	}
+	if err := c.svc.UndefinePool(c.ctx(), s, c.pool()); err != nil {
+		return err
+	}
+	c.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func buildPool(c *call, s service.Submit, r service.PoolBuild) (service.Started, error) {
+	return c.svc.BuildPool(c.ctx(), s, c.pool(), r)
+}
+
+func startPool(c *call, s service.Submit, r service.JobOptions) (service.Started, error) {
+	return c.svc.StartPool(c.ctx(), s, c.pool(), r)
+}
+
+func stopPool(c *call, s service.Submit, r service.PoolStop) (service.Started, error) {
+	return c.svc.StopPool(c.ctx(), s, c.pool(), r)
+}
+
+func refreshPool(c *call, s service.Submit, r service.JobOptions) (service.Started, error) {
+	return c.svc.RefreshPool(c.ctx(), s, c.pool(), r)
+}
+
+func verifyPool(c *call, s service.Submit, r service.JobOptions) (service.Started, error) {
+	return c.svc.VerifyPool(c.ctx(), s, c.pool(), r)
+}
+
+func evacuatePool(c *call, s service.Submit, r service.PoolEvacuate) (service.Started, error) {
+	return c.svc.EvacuatePool(c.ctx(), s, c.pool(), r)
+}
+
+func deletePool(c *call, s service.Submit, r service.PoolDelete) (service.Started, error) {
+	return c.svc.DeletePool(c.ctx(), s, c.pool(), r)
+}

@@ -1,0 +1,200 @@
+package rest
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"storaged/internal/record"
+	"storaged/internal/service"
+)
+
+// route is one call of the interface. The table of them is the only place
+// that gives a call to anybody.
+type route struct {
+	method  string
+	pattern string
+	role    service.Role // least that a caller needs
+	query   []string     // keys it takes
+	body    bool         // whether it may have one
+	handle  func(*call) error
+	own     bool // a User may call it for a job of its own
+}
+
+// starting are the keys of every request that starts a job.
+var starting = []string{"dry_run", "lock_wait"}
+
+// routes is the table of all calls.
+func routes() []route {
+	return slices.Concat(hostRoutes(), poolRoutes(), volumeRoutes(), jobRoutes())
+}
+
+func hostRoutes() []route {
+	return []route{
+		{http.MethodGet, "/v1/version", service.Reader, nil, false, getVersion, false},
+		{http.MethodGet, "/v1/status", service.Reader, nil, false, getStatus, false},
+		{http.MethodGet, "/v1/capabilities", service.Reader, nil, false, getCapabilities, false},
+		{http.MethodGet, "/v1/openapi.yaml", service.Reader, nil, false, getOpenAPI, false},
+		{http.MethodGet, "/metrics", service.Reader, nil, false, getMetrics, false},
+		{http.MethodGet, "/v1/limits", service.Reader, nil, false, getLimits, false},
+		{http.MethodPatch, "/v1/limits", service.Member, nil, true, patchLimits, false},
+		{http.MethodPut, "/v1/drain", service.Member, nil, true, putDrain, false},
+		{http.MethodGet, "/v1/events", service.Reader, nil, false, getEvents, false},
+	}
+}
+
+func poolRoutes() []route {
+	const one = "/v1/pools/{pool}"
+	return []route{
+		{http.MethodGet, "/v1/pools", service.Reader, append([]string{"fresh"}, paging...), false, listPools, false},
+		{http.MethodPost, "/v1/pools", service.Member, append([]string{"build", "start"}, starting...), true, definePool, false},
+		{http.MethodGet, one, service.Reader, []string{"fresh"}, false, getPool, false},
+		{http.MethodPut, one, service.Member, nil, true, replacePool, false},
+		{http.MethodPatch, one, service.Member, nil, true, patchPool, false},
+		{http.MethodPost, one + "/undefine", service.Member, nil, true, undefinePool, false},
+		{http.MethodPost, one + "/build", service.Member, starting, true, starts(buildPool), false},
+		{http.MethodPost, one + "/start", service.Member, starting, true, starts(startPool), false},
+		{http.MethodPost, one + "/stop", service.Member, starting, true, starts(stopPool), false},
+		{http.MethodPost, one + "/refresh", service.Member, starting, true, starts(refreshPool), false},
+		{http.MethodPost, one + "/verify", service.Member, starting, true, starts(verifyPool), false},
+		{http.MethodPost, one + "/evacuate", service.Member, starting, true, starts(evacuatePool), false},
+		{http.MethodPost, one + "/delete", service.Member, starting, true, starts(deletePool), false},
+	}
+}
+
+func volumeRoutes() []route {
+	const all, one = "/v1/pools/{pool}/volumes", "/v1/pools/{pool}/volumes/{volume}"
+	filters := append([]string{"path", "key", "format", "state", "fresh"}, paging...)
+	deletion := append([]string{"wipe", "limit", "priority", "on_failure", "label"}, starting...)
+	return []route{
+		{http.MethodGet, "/v1/volumes", service.Reader, append([]string{"pool"}, filters...), false, listVolumes, false},
+		{http.MethodGet, all, service.Reader, filters, false, listPoolVolumes, false},
+		{http.MethodPost, all, service.Member, starting, true, starts(createVolume), false},
+		{http.MethodGet, one, service.Reader, []string{"fresh"}, false, getVolume, false},
+		{http.MethodPatch, one, service.Member, nil, true, patchVolume, false},
+		{http.MethodDelete, one, service.Member, deletion, false, deleteVolume, false},
+		{http.MethodPost, one + "/clone", service.Member, starting, true, starts(cloneVolume), false},
+		{http.MethodPost, one + "/resize", service.Member, starting, true, starts(resizeVolume), false},
+		{http.MethodPost, one + "/wipe", service.Member, starting, true, starts(wipeVolume), false},
+		{http.MethodPost, one + "/verify", service.Member, starting, true, starts(verifyVolume), false},
+		{http.MethodPost, one + "/move", service.Member, starting, true, starts(moveVolume), false},
+		// What is in a volume is not for who may only look at the catalogue.
+		{http.MethodGet, one + "/content", service.Member, slices.Concat(contentQuery, starting), false, getContent, false},
+		{http.MethodPut, one + "/content", service.Member, slices.Concat(contentQuery, uploadQuery, starting), true, putContent, false},
+		{http.MethodPost, one + "/content", service.Member, slices.Concat(contentQuery, uploadQuery, handQuery, starting), false, postContent, false},
+	}
+}
+
+func jobRoutes() []route {
+	const one = "/v1/jobs/{job}"
+	filters := []string{"state", "kind", "pool", "volume", "owner", "since", "until", "label", "idempotency_key"}
+	return []route{
+		{http.MethodGet, "/v1/jobs", service.Reader, append(filters, paging...), false, listJobs, false},
+		{http.MethodGet, one, service.Reader, nil, false, getJob, false},
+		{http.MethodPatch, one, service.Member, nil, true, patchJob, true},
+		{http.MethodDelete, one, service.Member, nil, false, forgetJob, false},
+		{http.MethodGet, one + "/wait", service.Reader, []string{"timeout"}, false, waitJob, false},
+		{http.MethodGet, one + "/log", service.Reader, nil, false, getJobLog, false},
+		{http.MethodPost, one + "/cancel", service.Member, nil, true, cancelJob, true},
+		{http.MethodPost, one + "/pause", service.Member, nil, true, pauseJob, true},
+		{http.MethodPost, one + "/resume", service.Member, nil, true, resumeJob, true},
+		{http.MethodPost, one + "/retry", service.Member, starting, true, retryJob, false},
+	}
+}
+
+// instead says what to do where a method people would expect is refused.
+var instead = map[string]string{
+	"DELETE /v1/pools/{pool}": "POST /v1/pools/{pool}/undefine forgets a pool and touches no storage; " +
+		"POST /v1/pools/{pool}/delete destroys its storage",
+}
+
+// resource is the rows of one pattern, by method.
+type resource struct {
+	pattern string
+	rows    map[string]*route
+}
+
+// byPattern sorts the table. A call that is there twice is our mistake.
+func byPattern(table []route) map[string]resource {
+	out := map[string]resource{}
+	for i, row := range table {
+		if _, ok := out[row.pattern]; !ok {
+			out[row.pattern] = resource{row.pattern, map[string]*route{}}
+		}
+		if out[row.pattern].rows[row.method] != nil {
+			panic("internal error: api: two rows for " + row.method + " " + row.pattern)
+		}
+		out[row.pattern].rows[row.method] = &table[i]
+	}
+	return out
+}
+
+// ServeHTTP finds the row, lets the caller in or not, and only then looks at
+// what it sent.
+func (h resource) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := w.(*call)
+	row := h.rows[r.Method]
+	if row == nil {
+		c.fail(h.notAllowed(c))
+		return
+	}
+	c.row = row
+	if err := c.admit(); err != nil {
+		c.fail(err)
+		return
+	}
+	c.fail(row.handle(c))
+}
+
+func (h resource) notAllowed(c *call) error {
+	methods := strings.Join(slices.Sorted(maps.Keys(h.rows)), ", ")
+	c.Header().Set("Allow", methods)
+	e := record.Errorf(record.NotAllowed, "%s is not for %s", service.Short(c.r.Method), service.Short(c.r.URL.Path))
+	if hint := instead[c.r.Method+" "+h.pattern]; hint != "" {
+		return e.WithHint("%s", hint)
+	}
+	return e.WithHint("%s", "it takes "+methods)
+}
+
+// admit decides by the caller's role, then by the shape of the request. It
+// reads no body.
+func (c *call) admit() error {
+	if c.caller.Role < c.row.role {
+		if err := c.admitOwner(); err != nil {
+			return err
+		}
+	}
+	if c.r.ContentLength != 0 && !c.row.body {
+		return record.Errorf(record.Invalid, "%s %s takes no body", c.r.Method, c.row.pattern)
+	}
+	return c.checkQuery()
+}
+
+// admitOwner lets a User at jobs of its own, by the uid that asked for them.
+func (c *call) admitOwner() error {
+	if c.caller.Role != service.User || !c.row.own {
+		return c.denied()
+	}
+	j, err := c.svc.Job(c.ctx(), c.jobName())
+	if err != nil {
+		return err
+	}
+	if j.Owner.UID != c.caller.Owner.UID {
+		return record.Errorf(record.Denied, "job %d is that of %s", j.Number, j.Owner.User).
+			WithHint("root and the members of the main socket's group may do that")
+	}
+	return nil
+}
+
+func (c *call) denied() error {
+	if c.caller.Role == service.User {
+		return record.Errorf(record.Denied, "%s is not in the group of the main socket", c.caller.Owner.User).
+			WithHint("who is not may read, and cancel, pause and limit jobs of their own")
+	}
+	e := record.Errorf(record.Denied, "the read-only socket serves reading only")
+	if c.socket == "" {
+		return e
+	}
+	return e.WithHint("the main socket is %q", c.socket)
+}

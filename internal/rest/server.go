@@ -1,0 +1,146 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"storaged/internal/record"
+	"storaged/internal/service"
+)
+
+const (
+	// headerTimeout bounds the time for a request's header. Clients are on
+	// this host and write it at once; who does not only holds a descriptor.
+	headerTimeout = 10 * time.Second
+
+	// bodyTimeout bounds the time for a body of at most maxBody bytes.
+	bodyTimeout = 10 * time.Second
+
+	// writeTimeout bounds each write of an answer, also each one of a stream:
+	// a client that does not read for so long is stopped or stuck.
+	writeTimeout = 10 * time.Second
+
+	// idleTimeout closes connections without a request: longer than a client
+	// that polls, shorter than would let forgotten ones pile up.
+	idleTimeout = 2 * time.Minute
+
+	// maxHeader bounds a request's header, bytes: a path of two names of 255
+	// bytes, escaped, and many filters fit.
+	maxHeader = 32 << 10
+)
+
+// ServerConfig is what a Server needs beside its Service.
+type ServerConfig struct {
+	Log    hclog.Logger
+	Socket string // the main socket, to name where the read-only one refuses
+	Group  *int   // gid of the main socket's members; nil: whoever may open it
+
+	// Silence is how long a client may send nothing of a content that it uploads
+	// while its job is at work; 0: for ever.
+	Silence time.Duration
+}
+
+// Server answers REST requests by calls of a Service. Its methods may be
+// called concurrently.
+type Server struct {
+	svc    Service
+	log    hclog.Logger
+	socket string
+	group  *int
+
+	silence      time.Duration // see ServerConfig
+	writeTimeout time.Duration // the constant, except in tests
+	keepalive    time.Duration // likewise
+
+	stopping context.Context // over when Shutdown begins: waits and streams end
+	stop     context.CancelFunc
+
+	gate gate
+
+	mu      sync.Mutex
+	servers []*http.Server
+}
+
+// NewServer makes a server for svc.
+func NewServer(svc Service, cfg ServerConfig) *Server {
+	s := &Server{svc: svc, log: cfg.Log, socket: cfg.Socket, group: cfg.Group, silence: cfg.Silence, writeTimeout: writeTimeout, keepalive: keepalive, gate: gate{open: map[int]int{}}}
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	return s
+}
+
+// Serve answers requests that come through the unix socket l, which it closes in the end,
+// until Shutdown: then it gives nil. On a read-only socket everybody is a
+// Reader.
+func (s *Server) Serve(l net.Listener, readOnly bool) error {
+	h := &http.Server{
+		Handler:           s.Handler(readOnly),
+		ConnContext:       connContext,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          s.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Warn}),
+	}
+	s.mu.Lock()
+	if s.stopping.Err() != nil {
+		s.mu.Unlock()
+		return l.Close()
+	}
+	s.servers = append(s.servers, h)
+	s.mu.Unlock()
+	if err := h.Serve(&doorman{l, &s.gate}); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Shutdown accepts nothing more, ends waits and streams, and lets requests in
+// hand finish. When ctx ends first it breaks their connections and gives ctx's
+// error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.stop()
+	servers := slices.Clone(s.servers)
+	s.mu.Unlock()
+	var errs []error
+	for _, h := range servers {
+		if err := h.Shutdown(ctx); err != nil {
+			errs = append(errs, err, h.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Handler answers requests whose connections have a peer, as those of Serve
+// do; to others it refuses everything.
+func (s *Server) Handler(readOnly bool) http.Handler {
+	mux := http.NewServeMux()
+	for pattern, rows := range byPattern(routes()) {
+		mux.Handle(pattern, rows)
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		w.(*call).fail(record.Errorf(record.NotFound, "there is nothing at %s", service.Short(r.URL.Path)).
+			WithHint("GET /v1/openapi.yaml describes what there is"))
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := &call{Server: s, ResponseWriter: w, r: r, began: time.Now()}
+		defer c.finish()
+		p, ok := r.Context().Value(peerKey{}).(*peer)
+		if !ok {
+			c.fail(record.Errorf(record.Denied, "the peer of this connection is not known"))
+			return
+		}
+		c.caller = p.caller(readOnly, s.group)
+		if err := checkPath(r); err != nil {
+			c.fail(err)
+			return
+		}
+		mux.ServeHTTP(c, r)
+	})
+}

@@ -1,0 +1,104 @@
+// Package rest is the REST interface: its types, server and client. The server
+// turns HTTP into calls of a Service and answers back; it decides nothing
+// about storage or jobs. openapi.yaml is the contract.
+package rest
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"storaged/internal/backends"
+	"storaged/internal/record"
+	"storaged/internal/service"
+)
+
+// Service is what the daemon does for its clients. Every refusal is a
+// *record.Error. Objects are found by name or uuid (pools), name (volumes),
+// number or uuid (jobs).
+type Service interface {
+	PoolService
+	VolumeService
+	JobService
+	HostService
+}
+
+// PoolService are the calls about pools.
+type PoolService interface {
+	Pools(ctx context.Context) ([]record.Pool, error)
+	Pool(ctx context.Context, pool string) (record.Pool, error)
+	// Freshen has pools read anew, none given all of them, so that what the
+	// catalogue says afterwards was true at most a second before the call. One
+	// that is not active is left as it is; one that cannot be read shows so.
+	Freshen(ctx context.Context, pools ...string) error
+	// DefinePool records a pool. With build or start it also starts one job.
+	DefinePool(ctx context.Context, s service.Submit, r service.PoolDefine, build, start bool) (record.Pool, service.Started, error)
+	// ReplacePool changes an inactive pool's definition.
+	ReplacePool(ctx context.Context, s service.Submit, pool string, r service.PoolDefine) (record.Pool, error)
+	PatchPool(ctx context.Context, s service.Submit, pool string, r service.PoolPatch) (record.Pool, error)
+	UndefinePool(ctx context.Context, s service.Submit, pool string) error
+	BuildPool(ctx context.Context, s service.Submit, pool string, r service.PoolBuild) (service.Started, error)
+	StartPool(ctx context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error)
+	StopPool(ctx context.Context, s service.Submit, pool string, r service.PoolStop) (service.Started, error)
+	RefreshPool(ctx context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error)
+	VerifyPool(ctx context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error)
+	EvacuatePool(ctx context.Context, s service.Submit, pool string, r service.PoolEvacuate) (service.Started, error)
+	DeletePool(ctx context.Context, s service.Submit, pool string, r service.PoolDelete) (service.Started, error)
+}
+
+// VolumeService are the calls about volumes.
+type VolumeService interface {
+	Volumes(ctx context.Context, f service.VolumeFilter) ([]record.Volume, error)
+	Volume(ctx context.Context, pool, volume string) (record.Volume, error)
+	PatchVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumePatch) (record.Volume, error)
+	CreateVolume(ctx context.Context, s service.Submit, pool string, r service.VolumeCreate) (service.Started, error)
+	CloneVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeClone) (service.Started, error)
+	ResizeVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeResize) (service.Started, error)
+	WipeVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeWipe) (service.Started, error)
+	VerifyVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeVerify) (service.Started, error)
+	MoveVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeMove) (service.Started, error)
+	DeleteVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeDelete) (service.Started, error)
+	UploadVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeUpload) (service.Started, error)
+	DownloadVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeDownload) (service.Started, error)
+}
+
+// JobService are the calls about jobs.
+type JobService interface {
+	Jobs(ctx context.Context, f service.JobFilter, p service.Page) (service.List[record.Job], error)
+	Job(ctx context.Context, job string) (record.Job, error)
+	// WaitJob returns when the job has ended or timeout is over, whichever is
+	// first, with the job as it is then.
+	WaitJob(ctx context.Context, job string, timeout time.Duration) (record.Job, error)
+	PatchJob(ctx context.Context, c service.Caller, job string, r service.JobPatch) (record.Job, error)
+	// ForgetJob removes an ended job's record. It gives the trace that stays of
+	// one that may have destroyed something; nil where nothing stays.
+	ForgetJob(ctx context.Context, c service.Caller, job string) (*record.Job, error)
+	CancelJob(ctx context.Context, c service.Caller, job string, r service.JobCancel) (record.Job, error)
+	// FailJob ends a job that is at work: it stops, and has failed with why. One
+	// that is paused, or not at work for another reason, is left alone and refused.
+	FailJob(ctx context.Context, job string, why *record.Error) error
+	PauseJob(ctx context.Context, c service.Caller, job string) (record.Job, error)
+	ResumeJob(ctx context.Context, c service.Caller, job string) (record.Job, error)
+	RetryJob(ctx context.Context, s service.Submit, job string) (service.Started, error)
+	// JobLog opens the job's log; the caller closes it.
+	JobLog(ctx context.Context, job string) (io.ReadCloser, error)
+}
+
+// HostService are the calls about the daemon itself.
+type HostService interface {
+	Version() service.Version
+	Status(ctx context.Context) (service.Status, error)
+	Capabilities() []backends.Properties
+	Limits(ctx context.Context) (record.Limits, error)
+	// PatchLimits changes the limits at once and durably.
+	PatchLimits(ctx context.Context, r service.LimitsPatch) (record.Limits, error)
+	// Drain takes no new jobs and begins none that wait, or takes that back. Jobs
+	// that run are named and go on. It ends with the daemon.
+	Drain(ctx context.Context, c service.Caller, on bool) (record.Drain, error)
+	// Metrics gives figures in the text format of Prometheus, version 0.0.4.
+	Metrics() ([]byte, error)
+	// Subscribe gives the events after seq (0: from now on). When seq is too
+	// old, or a slow reader fell behind, the first event is "reset". The
+	// channel is closed when ctx ends or the daemon stops.
+	Subscribe(ctx context.Context, after int64) (<-chan record.Event, error)
+}

@@ -1,0 +1,125 @@
+package rest
+
+import (
+	"net/http"
+
+	"storaged/internal/record"
+	"storaged/internal/service"
+)
+
+func (c *call) volume() string { return c.r.PathValue("volume") }
+
+func listVolumes(c *call) error {
+	p, f, err := c.volumeFilter()
+	if err != nil {
+		return err
+	}
+	f.Pools = c.r.URL.Query()["pool"]
+	if err := c.freshen(f.Pools...); err != nil {
+		return err
+	}
+	return c.answerVolumes(p, f)
+}
+
+// listPoolVolumes asks for the pool first: of one that is not there, no
+// volumes would be a lie.
+func listPoolVolumes(c *call) error {
+	p, f, err := c.volumeFilter()
+	if err != nil {
+		return err
+	}
+	if err := c.freshen(c.pool()); err != nil {
+		return err
+	}
+	pool, err := c.svc.Pool(c.ctx(), c.pool())
+	if err != nil {
+		return err
+	}
+	f.Pools = []string{pool.Name}
+	return c.answerVolumes(p, f)
+}
+
+func (c *call) volumeFilter() (service.Page, service.VolumeFilter, error) {
+	q := c.r.URL.Query()
+	f := service.VolumeFilter{Paths: q["path"], Keys: q["key"], Formats: q["format"], States: q["state"]}
+	for _, s := range f.States {
+		if err := service.OneOf("state", record.VolumeState(s), record.VolumeReady, record.VolumeBuilding, record.VolumeIncomplete); err != nil {
+			return service.Page{}, f, err
+		}
+	}
+	p, err := c.keyPage()
+	return p, f, err
+}
+
+func (c *call) answerVolumes(p service.Page, f service.VolumeFilter) error {
+	volumes, err := c.svc.Volumes(c.ctx(), f)
+	if err != nil {
+		return err
+	}
+	// A slash is in no name, so pool and volume sort as two words.
+	return answerPage(c, p, each(volumes, wholeVolume), func(v record.Volume) string { return v.Pool + "/" + v.Name })
+}
+
+func getVolume(c *call) error {
+	if err := c.freshen(c.pool()); err != nil {
+		return err
+	}
+	v, err := c.svc.Volume(c.ctx(), c.pool(), c.volume())
+	return c.answerVolume(v, err)
+}
+
+func (c *call) answerVolume(v record.Volume, err error) error {
+	if err != nil {
+		return err
+	}
+	c.Header().Set("ETag", etag(v.Generation))
+	return c.answer(http.StatusOK, wholeVolume(v))
+}
+
+func patchVolume(c *call) error {
+	r, s, err := request[service.VolumePatch](c)
+	if err != nil {
+		return err
+	}
+	v, err := c.svc.PatchVolume(c.ctx(), s, c.pool(), c.volume(), r)
+	return c.answerVolume(v, err)
+}
+
+func createVolume(c *call, s service.Submit, r service.VolumeCreate) (service.Started, error) {
+	return c.svc.CreateVolume(c.ctx(), s, c.pool(), r)
+}
+
+func cloneVolume(c *call, s service.Submit, r service.VolumeClone) (service.Started, error) {
+	return c.svc.CloneVolume(c.ctx(), s, c.pool(), c.volume(), r)
+}
+
+func resizeVolume(c *call, s service.Submit, r service.VolumeResize) (service.Started, error) {
+	return c.svc.ResizeVolume(c.ctx(), s, c.pool(), c.volume(), r)
+}
+
+func wipeVolume(c *call, s service.Submit, r service.VolumeWipe) (service.Started, error) {
+	return c.svc.WipeVolume(c.ctx(), s, c.pool(), c.volume(), r)
+}
+
+func verifyVolume(c *call, s service.Submit, r service.VolumeVerify) (service.Started, error) {
+	return c.svc.VerifyVolume(c.ctx(), s, c.pool(), c.volume(), r)
+}
+
+func moveVolume(c *call, s service.Submit, r service.VolumeMove) (service.Started, error) {
+	return c.svc.MoveVolume(c.ctx(), s, c.pool(), c.volume(), r)
+}
+
+// deleteVolume has its options in the query: a DELETE has no body.
+func deleteVolume(c *call) error {
+	o, err := c.jobOptions()
+	if err != nil {
+		return err
+	}
+	r := service.VolumeDelete{Wipe: c.r.URL.Query().Get("wipe"), JobOptions: o}
+	s, err := c.submit(filled(r))
+	if err != nil {
+		return err
+	}
+	st, err := c.svc.DeleteVolume(c.ctx(), s, c.pool(), c.volume(), r)
+	return c.started(st, err)
+}

@@ -1,0 +1,99 @@
+package service
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// A volume is incomplete as long as some part of it has what a job began to
+// write and did not complete. A later upload makes it ready when it has covered
+// all such parts, whichever job began them.
+
+// maxBegun is how many parts are told apart. More would be of no use to anybody;
+// they are one then, from the first to the last.
+const maxBegun = 16
+
+// toTheEnd is the end of a part that reaches up to that of the volume.
+const toTheEnd = math.MaxInt64
+
+// changed is the part of the volume that the job has changed, or may have where
+// it did not succeed.
+func (e end) changed() store.Begun {
+	b := store.Begun{Job: e.job.Number, To: toTheEnd}
+	if e.Kind != record.VolumeUpload {
+		return b
+	}
+	b.From = e.Offset
+	switch {
+	case e.ok():
+		b.From -= e.Skipped // it is in place, or the job would have been refused
+		if b.To = e.Offset + e.report.Bytes; b.To == e.report.Volume.Size {
+			b.To = toTheEnd
+		}
+	case e.own() && e.report.Reach > 0:
+		b.To = e.Offset + e.report.Reach
+	case e.Length != nil:
+		b.To = e.Offset + *e.Length
+	}
+	return b
+}
+
+// begun are the parts of an incomplete volume that are not complete.
+func begun(v *store.Volume) []store.Begun {
+	if len(v.Begun) > 0 {
+		return v.Begun
+	}
+	all := store.Begun{To: toTheEnd}
+	if v.Job != nil {
+		all.Job = *v.Job
+	}
+	return []store.Begun{all}
+}
+
+// without is what is left of parts when some of it was covered.
+func without(parts []store.Begun, covered store.Begun) []store.Begun {
+	var rest []store.Begun
+	for _, p := range parts {
+		before, behind := p, p
+		before.To, behind.From = min(p.To, covered.From), max(p.From, covered.To)
+		for _, b := range []store.Begun{before, behind} {
+			if b.From < b.To {
+				rest = append(rest, b)
+			}
+		}
+	}
+	return gathered(rest)
+}
+
+// gathered takes parts together when they are too many.
+func gathered(parts []store.Begun) []store.Begun {
+	if len(parts) <= maxBegun {
+		return parts
+	}
+	all := parts[0]
+	for _, p := range parts {
+		all.From, all.To = min(all.From, p.From), max(all.To, p.To)
+	}
+	return []store.Begun{all}
+}
+
+// begin adds what a job that did not succeed may have changed. Where it is not
+// known what others had begun, it stays so.
+func begin(v *store.Volume, e end) {
+	if len(v.Begun) > 0 || made(v, e.job) {
+		v.Begun = gathered(append(v.Begun[:len(v.Begun):len(v.Begun)], e.changed()))
+	}
+}
+
+// incomplete says why a volume stays so.
+func incomplete(b store.Begun) string {
+	part := fmt.Sprintf("from byte %d to %d", b.From, b.To)
+	if b.To == toTheEnd {
+		part = cmp.Or(map[bool]string{true: "the whole content"}[b.From == 0], fmt.Sprintf("from byte %d on", b.From))
+	}
+	return fmt.Sprintf("the volume stays incomplete: job %d had begun to change %s, or may have, and that was not written again", b.Job, part)
+}

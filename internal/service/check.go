@@ -1,0 +1,271 @@
+package service
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/google/uuid"
+
+	"storaged/internal/backends"
+	"storaged/internal/record"
+)
+
+// Bounds of labels and descriptions: they are kept with every record.
+const (
+	maxLabels      = 64
+	maxLabelName   = 128  // bytes
+	maxLabelValue  = 1024 // bytes
+	maxDescription = 4096 // bytes
+)
+
+func priorities() []record.Priority {
+	return []record.Priority{record.Interactive, record.Medium, record.Background}
+}
+
+func (o *JobOptions) Check() error {
+	if o.Limit != nil && *o.Limit < 1 {
+		return record.Errorf(record.Invalid, `field "limit" is below one byte per second: %d`, *o.Limit).
+			WithHint("null is no limit; a job is paused by its own call")
+	}
+	if err := OneOf("priority", o.Priority, append(priorities(), "")...); err != nil {
+		return err
+	}
+	if err := OneOf("on_failure", o.OnFailure, record.RollbackOnFailure, record.KeepOnFailure, ""); err != nil {
+		return err
+	}
+	return checkLabels(o.Labels)
+}
+
+func checkLabels(labels map[string]string) error {
+	if len(labels) > maxLabels {
+		return record.Errorf(record.Invalid, `field "labels" has more than %d labels`, maxLabels)
+	}
+	for k, v := range labels {
+		if err := checkLabel(k, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkLabel(name, value string) error {
+	switch {
+	case name == "" || len(name) > maxLabelName || strings.Contains(name, "=") || !onOneLine(name):
+		return record.Errorf(record.Invalid, `field "labels": name %s is not 1 to %d bytes on a line without "="`, Short(name), maxLabelName)
+	case len(value) > maxLabelValue || !onOneLine(value):
+		return record.Errorf(record.Invalid, `field "labels": value of %s is not up to %d bytes on a line`, Short(name), maxLabelValue)
+	}
+	return nil
+}
+
+func onOneLine(s string) bool { return !strings.ContainsFunc(s, unicode.IsControl) }
+
+// oneOf refuses a word that is not among those of a field.
+func OneOf[T ~string](field string, v T, words ...T) error {
+	if slices.Contains(words, v) {
+		return nil
+	}
+	var list []string
+	for _, w := range words {
+		if w != "" {
+			list = append(list, string(w))
+		}
+	}
+	return record.Errorf(record.Invalid, "field %q is %s, not one of %s", field, Short(string(v)), strings.Join(list, ", "))
+}
+
+func (r *PoolDefine) Check() error {
+	if err := checkName(`field "name"`, r.Name); err != nil {
+		return err
+	}
+	if id, err := uuid.Parse(r.UUID); r.UUID != "" && (err != nil || id.String() != r.UUID) {
+		return record.Errorf(record.Invalid, `field "uuid" is no uuid in lower case: %s`, Short(r.UUID))
+	}
+	return r.JobOptions.Check()
+}
+
+func (r *PoolEvacuate) Check() error {
+	if err := checkName(`field "to"`, r.To); err != nil {
+		return err
+	}
+	if _, err := backends.MatchName(r.Only, ""); err != nil {
+		return record.Errorf(record.Invalid, `field "only": %v`, err)
+	}
+	if err := OneOf("on_error", r.OnError, "continue", "stop", ""); err != nil {
+		return err
+	}
+	return r.JobOptions.Check()
+}
+
+func (r *PoolPatch) Check() error { return nil }
+
+func (r *VolumeCreate) Check() error {
+	if err := checkName(`field "name"`, r.Name); err != nil {
+		return err
+	}
+	return r.JobOptions.Check()
+}
+
+func (r *VolumeClone) Check() error {
+	if err := checkName(`field "name"`, r.Name); err != nil {
+		return err
+	}
+	if r.Pool != "" {
+		if err := checkName(`field "pool"`, r.Pool); err != nil {
+			return err
+		}
+	}
+	if err := OneOf("reflink", r.Reflink, "auto", "always", "never", ""); err != nil {
+		return err
+	}
+	return r.JobOptions.Check()
+}
+
+func (r *VolumeMove) Check() error {
+	for field, name := range map[string]string{"name": r.Name, "pool": r.Pool} {
+		if name == "" {
+			continue
+		}
+		if err := checkName(fmt.Sprintf("field %q", field), name); err != nil {
+			return err
+		}
+	}
+	return r.JobOptions.Check()
+}
+
+func (r *VolumeResize) Check() error {
+	if r.Capacity < 1 {
+		return record.Errorf(record.Invalid, `field "capacity" is missing or zero`)
+	}
+	return r.JobOptions.Check()
+}
+
+func (r *VolumeVerify) Check() error {
+	if r.Checksum != "" {
+		if _, _, err := record.ParseContentChecksum(r.Checksum); err != nil {
+			return record.Errorf(record.Invalid, `field "checksum": %v`, err)
+		}
+	}
+	return r.JobOptions.Check()
+}
+
+func (r *VolumePatch) Check() error {
+	if r.Description != nil && len(*r.Description) > maxDescription {
+		return record.Errorf(record.Invalid, `field "description" is longer than %d bytes`, maxDescription)
+	}
+	return nil
+}
+
+func (r *JobPatch) Check() error {
+	if _, err := Rate("limit", r.Limit); err != nil {
+		return err
+	}
+	if r.Priority != nil {
+		if err := OneOf("priority", *r.Priority, priorities()...); err != nil {
+			return err
+		}
+	}
+	for k, v := range r.Labels {
+		value := ""
+		if v != nil {
+			value = *v
+		}
+		if err := checkLabel(k, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *JobCancel) Check() error { return nil }
+
+func (r *DrainSet) Check() error {
+	if r.On == nil {
+		return record.Errorf(record.Invalid, `field "on" is missing: true begins a drain, false takes it back`)
+	}
+	return nil
+}
+
+// Rate reads the merge-patch of a rate in bytes per second; absent and null
+// are nil. field names it in the error.
+func Rate(field string, raw json.RawMessage) (*int64, error) {
+	text := string(raw)
+	if text == "" || text == "null" {
+		return nil, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 1 {
+		return nil, record.Errorf(record.Invalid, "field %q is %s, not null or a number of bytes per second", field, Short(text))
+	}
+	return &n, nil
+}
+
+// Bounds of limits: far above any use, far below an overflow.
+const (
+	maxRunning    = 10_000
+	maxQueued     = 1_000_000
+	maxExceptions = 1_000 // of one kind
+)
+
+var deviceForm = regexp.MustCompile(`^(0|[1-9][0-9]{0,9}):(0|[1-9][0-9]{0,9})$`)
+
+func checkDevice(field, name string) error {
+	if !deviceForm.MatchString(name) {
+		return record.Errorf(record.Invalid, "field %q: %s is no device as MAJOR:MINOR", field, Short(name))
+	}
+	return nil
+}
+
+func (r *LimitsPatch) Check() error {
+	if _, err := Rate("rate", r.Rate); err != nil {
+		return err
+	}
+	return errors.Join(
+		number("running", r.Running, maxRunning), number("running_pool", r.RunningPool, maxRunning),
+		number("running_device", r.RunningDevice, maxRunning), number("queued", r.Queued, maxQueued),
+		exceptions("pool_rates", r.PoolRates, math.MaxInt64, checkName),
+		exceptions("pool_running", r.PoolRunning, maxRunning, checkName),
+		exceptions("device_rates", r.DeviceRates, math.MaxInt64, checkDevice),
+		exceptions("device_running", r.DeviceRunning, maxRunning, checkDevice))
+}
+
+// number refuses a limit below 1 or above most; nil is no change.
+func number[T int | int64](field string, n *T, most int64) error {
+	if n == nil || *n >= 1 && int64(*n) <= most {
+		return nil
+	}
+	return record.Errorf(record.Invalid, "field %q is %d, not 1 to %d", field, *n, most)
+}
+
+func exceptions[T int | int64](field string, by map[string]*T, most int64, name func(field, name string) error) error {
+	if len(by) > maxExceptions {
+		return record.Errorf(record.Invalid, "field %q has more than %d members", field, maxExceptions)
+	}
+	for k, n := range by {
+		if err := errors.Join(name(field, k), number(field+"."+k, n, most)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nothing is the body of a call that takes no fields.
+type Nothing struct{}
+
+func (*Nothing) Check() error { return nil }
+
+// short quotes hostile text for messages and logs.
+func Short(s string) string {
+	const most = 120
+	if len(s) > most {
+		return strconv.QuoteToASCII(s[:most]) + "…"
+	}
+	return strconv.QuoteToASCII(s)
+}

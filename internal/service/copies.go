@@ -1,0 +1,113 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// copyInterval is how often the database is copied: what a damaged disk can
+// take from the catalogue is then an hour's work at most, and a copy of ten
+// thousand jobs costs a second.
+const copyInterval = time.Hour
+
+// copyAgain is when a copy is tried again that failed, most often for want of
+// room: soon enough that what status says of it is not out of date for long.
+const copyAgain = time.Minute
+
+// KeepCopies copies the database at the start and whenever something has
+// changed since, until ctx ends.
+func (s *Service) KeepCopies(ctx context.Context) {
+	for copied := int64(-1); ; {
+		next := copyInterval
+		if n := s.store.Commits(); n != copied {
+			err := s.store.Copy()
+			before := s.copyTrouble.Swap(&err)
+			if err == nil {
+				copied = n
+			} else {
+				next = copyAgain
+			}
+			if err != nil && (before == nil || *before == nil) { // what goes on is said once
+				s.log.Error("the state is not copied", "error", err)
+			}
+		}
+		timer := time.NewTimer(next)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// afterRestoration reads every active pool again, since the catalogue may be
+// older than they are, and notes that what jobs left was taken in.
+func (s *Service) afterRestoration(ctx context.Context) error {
+	if s.restored == nil {
+		return nil
+	}
+	var refresh []work
+	err := s.store.Update(func(tx *store.Tx) error {
+		refresh = refresh[:0]
+		pools, err := tx.Pools()
+		if err != nil {
+			return err
+		}
+		for _, p := range pools {
+			if lookable(p) {
+				refresh = append(refresh, poolWork(p, record.PoolRefresh))
+			}
+		}
+		done := *s.restored
+		done.Replayed = true
+		return tx.PutRestoration(&done)
+	})
+	if err != nil {
+		return err
+	}
+	s.startOwn(ctx, refresh)
+	return nil
+}
+
+// troubles are sentences on what is wrong with the state as a whole.
+func (s *Service) troubles() []string {
+	var out []string
+	if err := s.store.Trouble(); err != nil {
+		out = append(out, fmt.Sprintf("the state in %q: %v; running jobs go on, new ones are refused", s.config.StateDir, err))
+	}
+	if err := s.copyTrouble.Load(); err != nil && *err != nil {
+		out = append(out, (*err).Error())
+	}
+	if r := s.restored; r != nil {
+		out = append(out, restorationWarning(r)...)
+	}
+	return append(append(out, s.unstarted()...), s.leftovers()...)
+}
+
+// restorationWarning tells of a restoration for as long as the damaged file is
+// kept.
+func restorationWarning(r *store.Restoration) []string {
+	if _, err := os.Stat(r.Aside); r.Aside != "" && err != nil {
+		return nil
+	}
+	text := fmt.Sprintf("the database was damaged (%s) and put together again at %s", r.Damage[0], r.At.Format(time.RFC3339))
+	if r.OldCount > 0 {
+		text += fmt.Sprintf("; %d records are as they were at %s: %s", r.OldCount, r.CopyAt.Format(time.RFC3339), list(r.Old, 5))
+	}
+	if len(r.Lost) > 0 {
+		text += fmt.Sprintf("; lost: %s", list(r.Lost, 5))
+	}
+	if r.Torn {
+		text += "; what came after the copy may be missing: changes of pools and volumes (pool list, vol list), and jobs that were taken and had not begun"
+	}
+	if r.Aside != "" {
+		text += fmt.Sprintf("; the damaged file is %q, remove it when you have read this", r.Aside)
+	}
+	return []string{text}
+}

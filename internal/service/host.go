@@ -1,0 +1,86 @@
+package service
+
+import (
+	"context"
+	"os"
+	"runtime"
+
+	"storaged/internal/backends"
+	"storaged/internal/backends/all"
+	"storaged/internal/record"
+)
+
+// Version names this build.
+func (s *Service) Version() Version {
+	return Version{Version: s.config.Version, API: "v1", Go: runtime.Version()}
+}
+
+// Status is the daemon as a whole.
+func (s *Service) Status(ctx context.Context) (Status, error) {
+	pools, err := s.Pools(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	st := Status{
+		Version: s.config.Version, PID: os.Getpid(),
+		Started: s.started, UptimeS: s.keeper.now().Sub(s.started).Seconds(),
+		Socket: s.config.Socket, State: "ready",
+		Drain: s.jobs.Drained(), Helpers: []HelperStatus{},
+		Jobs: map[string]int{}, Pools: map[string]int{},
+		Limits: s.jobs.Limits(), Recovered: s.recovered, Warnings: append([]string{}, s.troubles()...),
+		Paths: map[string]string{
+			"state_dir": s.config.StateDir, "runtime_dir": s.config.RuntimeDir,
+			"helper": s.config.Helper, "config": s.config.File,
+		},
+	}
+	switch {
+	case s.store.Trouble() != nil:
+		st.State = "state_unwritable"
+	case st.Drain.On:
+		st.State = "draining"
+	}
+	if later := s.later.Load(); later != nil {
+		st.Warnings = append(st.Warnings, *later...)
+	}
+	for _, j := range s.jobs.Live() {
+		st.Jobs[string(j.State)]++
+		if h, ok := helperStatus(j, st.Version); ok {
+			st.Helpers = append(st.Helpers, h)
+		}
+	}
+	for _, p := range pools {
+		st.Pools[string(p.State)]++
+	}
+	return st, nil
+}
+
+// helperStatus says how the helper of a job is, if one is at work.
+func helperStatus(j record.Job, version string) (h HelperStatus, ok bool) {
+	h = HelperStatus{Job: j.Number, Kind: j.Kind, Stuck: stuckIn(j)}
+	switch j.State {
+	case record.Running, record.Paused, record.Finalizing, record.Canceling:
+		ok = j.Helper != nil
+	}
+	if ok {
+		h.PID, h.Version = j.Helper.PID, j.Helper.Version
+		h.Foreign = h.Version != version
+	}
+	return h, ok || h.Stuck != ""
+}
+
+// Capabilities are what each type of pool can do.
+func (s *Service) Capabilities() []backends.Properties {
+	var out []backends.Properties
+	for _, b := range all.Backends() {
+		out = append(out, b.Properties())
+	}
+	return out
+}
+
+// Metrics gives figures for Prometheus.
+func (s *Service) Metrics() ([]byte, error) { return s.metrics.Text() }
+
+// Subscribe gives events.
+func (s *Service) Subscribe(ctx context.Context, after int64) (<-chan record.Event, error) {
+	return s.hub.Subscribe(ctx, after), nil
+}

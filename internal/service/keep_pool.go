@@ -1,0 +1,465 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"storaged/internal/backends"
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// beginPool shows a pool in the state of the job that has it; "" leaves the
+// state as it is.
+func beginPool(state record.PoolState) func(*keeper, *store.Tx, work, *store.Job) error {
+	return func(k *keeper, tx *store.Tx, w work, j *store.Job) error {
+		p, err := findPool(tx, w.Pool)
+		if err != nil {
+			return err
+		}
+		if p.Job == j.Number {
+			return nil // granted once already, before the daemon went away
+		}
+		if err := startable(tx, p, w); err != nil {
+			return err
+		}
+		if state == "" {
+			return nil
+		}
+		p.Before, p.Job = p.State, j.Number
+		k.move(p, state, "")
+		return k.putPool(tx, "pool.state", p)
+	}
+}
+
+// startable refuses what the pool's state does not allow. It is asked when the
+// job is submitted and again when it gets the pool.
+func startable(tx *store.Tx, p *store.Pool, w work) error {
+	active := p.State != record.PoolInactive
+	switch {
+	case w.Kind == record.PoolStart && active:
+		return record.Errorf(record.WrongState, "pool %q is %s already", p.Name, p.State)
+	case !active && (w.Kind == record.PoolStop || w.Kind == record.PoolRefresh || w.Kind == record.PoolVerify || w.Kind == record.PoolEvacuate):
+		return record.Errorf(record.WrongState, "pool %q is not active", p.Name).WithHint("storagedctl pool start %s", p.Name)
+	case (w.Kind == record.PoolBuild || w.Kind == record.PoolDelete) && active:
+		return record.Errorf(record.WrongState, "pool %q is %s", p.Name, p.State).WithHint("storagedctl pool stop %s", p.Name)
+	case w.Kind == record.PoolDelete && w.WithVolumes:
+		return errors.Join(apart(tx, p, p.Target.Path), unneeded(tx, p))
+	case w.Kind == record.PoolStart || w.Kind == record.PoolDelete:
+		return apart(tx, p, p.Target.Path)
+	}
+	return nil
+}
+
+// inUse reports whether a pool's directory is its own: it is active, or a job
+// that makes or destroys it has it.
+func inUse(p *store.Pool) bool { return p.State != record.PoolInactive || p.Job != 0 }
+
+// apart refuses a directory that is, holds or lies in that of another pool in
+// use.
+func apart(tx *store.Tx, self *store.Pool, path string) error {
+	pools, err := tx.Pools()
+	if err != nil {
+		return err
+	}
+	for _, p := range pools {
+		if p.UUID == self.UUID || !inUse(p) {
+			continue
+		}
+		for _, other := range []string{p.Target.Path, p.Real} {
+			if other != "" && (inside(path, other) || inside(other, path)) {
+				return record.Errorf(record.Busy, "%q overlaps %q of the active pool %q", path, other, p.Name).
+					WithHint("use another directory, or storagedctl pool stop %s", p.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// single refuses a directory that another pool in use has under another path: a
+// bind mount has no name that would tell.
+func single(tx *store.Tx, self *store.Pool, info *ipc.Pool) error {
+	pools, err := tx.Pools()
+	if err != nil {
+		return err
+	}
+	found := backends.PoolID{Device: info.Device, Inode: info.Inode, Stamp: info.Stamp}
+	for _, p := range pools {
+		known := p.Inode != 0 && p.Device != 0
+		if p.UUID != self.UUID && inUse(p) && known && poolID(p).Matches(found) {
+			return record.Errorf(record.Busy, "%q is the directory of the active pool %q", info.Path, p.Name).
+				WithHint("use another directory, or storagedctl pool stop %s", p.Name)
+		}
+	}
+	return nil
+}
+
+// inside reports whether path is dir or below it. Both are clean.
+func inside(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// endPool is what ends of jobs on pools have in common: the pool leaves the
+// state the job gave it. A job that never got the pool changes nothing: another
+// may have it.
+func (k *keeper) endPool(tx *store.Tx, e end, change func(*store.Pool) error) error {
+	p, err := tx.Pool(e.Pool)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // refused at the grant
+	}
+	if err != nil {
+		return err
+	}
+	switch {
+	case p.Job == e.job.Number:
+		k.move(p, p.Before, p.Reason)
+		p.Before, p.Job = "", 0
+	case !e.job.Granted:
+		return nil
+	}
+	if e.job.Result != nil {
+		e.job.Result.Pool, e.job.Result.Path = p.Name, p.Target.Path
+	}
+	if err := change(p); err != nil {
+		return err
+	}
+	return k.putPool(tx, "pool.state", p)
+}
+
+func endPoolBuild(k *keeper, tx *store.Tx, e end) error {
+	return k.endPool(tx, e, func(p *store.Pool) error {
+		if e.ok() {
+			k.move(p, record.PoolInactive, "built")
+			p.Device, p.Inode, p.Stamp, p.Real = 0, 0, "", "" // it may have been made anew
+		}
+		return nil
+	})
+}
+
+func endPoolStart(k *keeper, tx *store.Tx, e end) error {
+	return k.endPool(tx, e, func(p *store.Pool) error {
+		if !e.ok() {
+			k.move(p, record.PoolInactive, whyNot(e.job))
+			return e.unstarted(tx)
+		}
+		if info := e.report.Pool; info != nil && info.Path != "" {
+			if err := errors.Join(apart(tx, p, info.Path), single(tx, p, info)); err != nil {
+				return e.refuse(k, p, err)
+			}
+		}
+		k.move(p, record.PoolActive, "started")
+		p.Boot = k.boot
+		return k.sync(tx, p, e)
+	})
+}
+
+// unstarted adds, to the error of a start that did not find the pool's directory,
+// what to do. What it had when it was read last stays in the catalogue until
+// somebody accepts what is there now.
+func (e end) unstarted(tx *store.Tx) error {
+	switch f := e.job.Error; {
+	case e.job.Code() == record.NotFound:
+		e.job.Error = f.WithHint("storagedctl pool build %s, or mount what should be there", e.Pool)
+	case f != nil && lacks(f.Code, f.Path):
+		vols, err := tx.Volumes(e.Pool)
+		if err != nil {
+			return err
+		}
+		text := fmt.Sprintf("%s; the catalogue keeps its %s", f.Message, plural(len(vols), "volume"))
+		e.job.Error = f.WithHint("mount or bring back what belongs there, then storagedctl pool start %s; "+
+			"to take what is there now in its place: storagedctl pool build %s, then pool start", e.Pool, e.Pool)
+		e.job.Error.Message = text
+	}
+	return nil
+}
+
+// refuse turns a success into a failure: only the helper could resolve the
+// directory, and it is that of another pool. Starting has changed nothing.
+func (e end) refuse(k *keeper, p *store.Pool, err error) error {
+	var refusal *record.Error
+	if !errors.As(err, &refusal) {
+		return err
+	}
+	e.job.State, e.job.Error, e.job.Result = record.Failed, refusal, nil
+	k.move(p, record.PoolInactive, refusal.Message)
+	return nil
+}
+
+func endPoolStop(k *keeper, tx *store.Tx, e end) error {
+	return k.endPool(tx, e, func(p *store.Pool) error {
+		if e.ok() {
+			k.move(p, record.PoolInactive, "stopped")
+		}
+		return nil
+	})
+}
+
+func endPoolDelete(k *keeper, tx *store.Tx, e end) error {
+	return k.endPool(tx, e, func(p *store.Pool) error {
+		if !e.ok() {
+			return nil
+		}
+		k.move(p, record.PoolInactive, "deleted")
+		p.Capacity, p.Allocation, p.Available, p.Provisioned, p.Observed, p.Taken = 0, 0, 0, 0, nil, nil
+		p.Device, p.Inode, p.Stamp, p.Real = 0, 0, "", "" // what is at its place from now on is another's
+		return tx.DeleteVolumes(p.Name)
+	})
+}
+
+// endPoolRefresh applies what was found. A pool that could not be read is
+// unreachable: what the catalogue knows of its volumes stays.
+func endPoolRefresh(k *keeper, tx *store.Tx, e end) error {
+	return k.endPool(tx, e, func(p *store.Pool) error {
+		switch {
+		case p.State == record.PoolInactive:
+			return nil
+		case e.ok():
+			k.move(p, record.PoolActive, "")
+			return k.sync(tx, p, e)
+		case e.job.State == record.Failed && e.own():
+			k.move(p, record.PoolUnreachable, whyNot(e.job))
+		}
+		return nil
+	})
+}
+
+// endPoolVerify says which of the volumes that were read are not to be relied
+// on: their checksum is that of what happens to be there.
+func endPoolVerify(_ *keeper, tx *store.Tx, e end) error {
+	r := e.job.Result
+	if r == nil {
+		return nil
+	}
+	r.Pool, r.Path = e.Pool, e.Path
+	vols, err := tx.Volumes(e.Pool)
+	if err != nil {
+		return err
+	}
+	entries := make(map[string]*store.Volume, len(vols))
+	for _, v := range vols {
+		entries[v.Name] = v
+	}
+	for _, i := range r.Items {
+		if v := entries[i.Volume]; v != nil && i.Checksum != "" && v.State != record.VolumeReady {
+			e.job.Warnings = append(slices.Clone(e.job.Warnings), whole(tx, v).Error())
+		}
+	}
+	return nil
+}
+
+func whyNot(j *store.Job) string {
+	if j.Error == nil {
+		return string(j.State)
+	}
+	return j.Error.Message
+}
+
+// sync takes over what a helper found in a pool. A finding is applied only
+// where no job has the name and the entry has not changed since the scan began.
+func (k *keeper) sync(tx *store.Tx, p *store.Pool, e end) error {
+	if info := e.report.Pool; info != nil {
+		if err := k.figures(tx, p, info, k.taken(p.Name)); err != nil {
+			return err
+		}
+		p.Device, p.Inode, p.Stamp, p.Real = info.Device, info.Inode, info.Stamp, info.Path
+		p.Devices = nil
+		if info.Disk != "" {
+			p.Devices = []string{info.Disk}
+		}
+		k.tellDevices(tx, p)
+	}
+	busy, err := lockedNames(tx, p.Name, e.job.Number)
+	if err != nil {
+		return err
+	}
+	known, err := tx.Volumes(p.Name)
+	if err != nil {
+		return err
+	}
+	entries := make(map[string]*store.Volume, len(known))
+	for _, v := range known {
+		entries[v.Name] = v
+	}
+	s := scan{keeper: k, tx: tx, pool: p, began: e.job, busy: busy}
+	found := map[string]bool{}
+	for _, it := range inOrder(e.report.Items, entries) {
+		found[it.Name] = true
+		if err := s.apply(entries[it.Name], it); err != nil {
+			return err
+		}
+	}
+	s.ignore(e, found)
+	if err := s.vanish(known, found); err != nil {
+		return err
+	}
+	return s.provisioned()
+}
+
+// linked reports whether an item that is ignored is the file of an entry, which
+// has got another name beside its own: a backup was made of it by a hard link,
+// say. It stays a volume, which nothing is done to until it has one name again.
+func linked(v *store.Volume, it ipc.Item) bool {
+	return it.Ignored != "" && v != nil && v.Inode != 0 && v.Inode == it.Inode && !anotherFile(v, it)
+}
+
+// inOrder gives the items that are volumes, by name. bbolt splits a page only
+// at the end of a transaction: records that come in order are appended to it,
+// others move what is there, which for a large pool takes seconds.
+func inOrder(items []ipc.Item, entries map[string]*store.Volume) []ipc.Item {
+	out := slices.DeleteFunc(slices.Clone(items), func(it ipc.Item) bool {
+		return it.Ignored != "" && !linked(entries[it.Name], it)
+	})
+	slices.SortFunc(out, func(a, b ipc.Item) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// maxIgnored bounds the names that a job says it ignored. Whoever can write to
+// the pool's directory can make any number.
+const maxIgnored = 20
+
+// ignore counts what is no volume, and names the first; and volumes that nothing
+// can be done to, which are found all the same.
+func (s scan) ignore(e end, found map[string]bool) {
+	s.pool.Ignored = 0
+	named := 0
+	for _, it := range e.report.Items {
+		if it.Ignored == "" {
+			continue
+		}
+		if !found[it.Name] {
+			s.pool.Ignored++
+		}
+		if named++; named <= maxIgnored {
+			e.job.Warnings = append(e.job.Warnings, "ignored "+it.Name+": "+it.Ignored)
+		}
+	}
+	if more := named - maxIgnored; more > 0 {
+		e.job.Warnings = append(e.job.Warnings, fmt.Sprintf("ignored %d more names", more))
+	}
+}
+
+// lockedNames are the volumes of a pool that live jobs other than self hold; ""
+// stands for all.
+func lockedNames(tx *store.Tx, pool string, self int64) (map[string]bool, error) {
+	jobs, err := tx.LiveJobs()
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]bool{}
+	for _, j := range jobs {
+		for _, o := range j.Objects {
+			// R, M and G on a pool leave its names as they are.
+			if o.Pool == pool && j.Granted && j.Number != self && (o.Volume != "" || o.Mode == record.ModeWrite || o.Mode == record.ModeDelete) {
+				names[o.Volume] = true
+			}
+		}
+	}
+	return names, nil
+}
+
+// scan is one application of findings to the catalogue.
+type scan struct {
+	*keeper
+	tx    *store.Tx
+	pool  *store.Pool
+	began *store.Job
+	busy  map[string]bool
+}
+
+func (s scan) locked(name string) bool { return s.busy[""] || s.busy[name] }
+
+// stale reports whether the entry is newer than the scan, or somebody's.
+func (s scan) stale(v *store.Volume) bool {
+	return s.locked(v.Name) || v.State == record.VolumeBuilding ||
+		s.began.Started != nil && s.since(v.Observed, *s.began.Started)
+}
+
+func (s scan) apply(v *store.Volume, it ipc.Item) error {
+	if s.locked(it.Name) || v != nil && s.stale(v) {
+		return nil
+	}
+	if v == nil && s.goneSince(s.pool.Name, it.Name, s.began.Started) {
+		return nil
+	}
+	last, err := s.tx.LastNumber()
+	if err != nil {
+		return err
+	}
+	if v == nil {
+		v = &store.Volume{Arrived: last, Volume: record.Volume{
+			Pool: s.pool.Name, Name: it.Name, Key: it.Key, Path: it.Path, Type: it.VolType,
+			Format: it.Format, State: record.VolumeReady, Generation: 1, Origin: record.Found,
+		}}
+		s.see(v, it)
+		return s.putVolume(s.tx, "volume.found", v)
+	}
+	replaced, before := anotherFile(v, it), v.Volume
+	if replaced {
+		// Another file by the same name: nothing we knew of it holds.
+		v.Format, v.Origin, v.CreatedBy, v.Job, v.State = it.Format, record.Found, nil, nil, record.VolumeReady
+		v.Promised, v.Arrived = 0, last
+	}
+	if replaced || v.Inode != it.Inode {
+		v.Writer, v.Checksum = 0, nil // nobody knows who wrote what is there
+	}
+	touched := v.ChangeNS != it.ChangeNS && !linkSum(v, it)
+	s.see(v, it)
+	if !replaced && v.Capacity == before.Capacity && v.Allocation == before.Allocation && v.Reason == before.Reason {
+		ageSum(v)
+		return s.tx.PutVolume(v) // nothing to tell anybody
+	}
+	v.Generation++
+	if !touched { // only its blocks were counted anew
+		keepSum(v)
+	}
+	return s.putVolume(s.tx, "volume.changed", v)
+}
+
+// anotherFile reports whether the name means another file than it did. What
+// nobody has looked at yet, or where the file system keeps no time of birth, is
+// taken for what it was: else a guest's header in a raw volume would be believed.
+func anotherFile(v *store.Volume, it ipc.Item) bool {
+	return v.Inode != 0 && v.Inode != it.Inode || v.BirthNS != 0 && it.BirthNS != 0 && v.BirthNS != it.BirthNS
+}
+
+// vanish forgets what is gone.
+func (s scan) vanish(known []*store.Volume, found map[string]bool) error {
+	for _, v := range known {
+		if found[v.Name] || s.stale(v) {
+			continue
+		}
+		if err := s.dropVolume(s.tx, vanished, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s scan) provisioned() error {
+	vols, err := s.tx.Volumes(s.pool.Name)
+	if err != nil {
+		return err
+	}
+	s.pool.Provisioned = 0
+	for _, v := range vols {
+		s.pool.Provisioned = plus(s.pool.Provisioned, v.Capacity)
+	}
+	return nil
+}
+
+// plus adds to a size b, which may be negative. A sparse file can be 8 EiB long, and an
+// image's header can say so of itself: two of them are more than an int64 holds.
+func plus(a, b int64) int64 {
+	if b > math.MaxInt64-a {
+		return math.MaxInt64
+	}
+	return a + b
+}
+
+// volumePath is where a volume of the pool is, or will be.
+func volumePath(p *store.Pool, name string) string { return filepath.Join(p.Target.Path, name) }

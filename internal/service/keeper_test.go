@@ -1,0 +1,979 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"storaged/internal/events"
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// desk is a keeper on a catalogue with one active pool, "p".
+type desk struct {
+	t *testing.T
+	*keeper
+	store *store.Store
+	last  int64
+}
+
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	st, err := store.Open(filepath.Join(t.TempDir(), "db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	hub := events.New(16)
+	t.Cleanup(hub.Close)
+	d := &desk{t: t, store: st, keeper: newKeeper(hub, "this", DefaultSettings().Resume)}
+	d.update(func(tx *store.Tx) error {
+		return tx.PutPool(&store.Pool{Pool: record.Pool{
+			Name: "p", UUID: "u", Type: "dir", State: record.PoolActive, Target: record.Target{Path: "/p"},
+		}})
+	})
+	return d
+}
+
+func (d *desk) update(fn func(*store.Tx) error) {
+	d.t.Helper()
+	if err := d.store.Update(fn); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// job makes a live job of the work.
+func (d *desk) job(w work) *store.Job {
+	d.last++
+	r := w.request()
+	started := time.Now()
+	return &store.Job{Params: r.Params, Go: true, Job: record.Job{
+		ID: string(rune('a' + d.last)), Number: d.last, Kind: w.Kind, Objects: r.Objects, State: record.Running, Started: &started,
+	}}
+}
+
+func (d *desk) grant(j *store.Job) error {
+	err := d.store.Update(func(tx *store.Tx) error { return d.Granted(tx, j) })
+	j.Granted = err == nil
+	return err
+}
+
+// end ends a job in a state, with the error code if there is one.
+func (d *desk) end(j *store.Job, s record.State, c record.Code, r *ipc.Report) {
+	d.t.Helper()
+	j.State = s
+	if c != "" {
+		j.Error = record.Errorf(c, "as the test wants it")
+	}
+	if s == record.Succeeded {
+		j.Result = &record.Result{}
+	}
+	d.update(func(tx *store.Tx) error { return d.Ended(tx, j, r) })
+}
+
+func (d *desk) volume(name string) *store.Volume {
+	d.t.Helper()
+	var v *store.Volume
+	err := d.store.View(func(tx *store.Tx) (err error) {
+		v, err = tx.Volume("p", name)
+		return err
+	})
+	if err != nil {
+		return nil
+	}
+	return v
+}
+
+func report(written int64, it *ipc.Item) *ipc.Report {
+	return &ipc.Report{Summary: ipc.Summary{Volume: it, Written: written}}
+}
+
+func createWork(name string) work {
+	return work{Kind: record.VolumeCreate, Pool: "p", Volume: name, Type: "dir", Path: "/p/" + name, Format: "raw", Capacity: 10}
+}
+
+func wipeWork(name string) work {
+	return work{Kind: record.VolumeWipe, Pool: "p", Volume: name, Type: "dir", Path: "/p/" + name, Algorithm: "zero"}
+}
+
+// whole makes a ready volume.
+func (d *desk) ready(name string) {
+	d.t.Helper()
+	j := d.job(createWork(name))
+	if err := d.grant(j); err != nil {
+		d.t.Fatal(err)
+	}
+	d.end(j, record.Succeeded, "", report(0, &ipc.Item{Name: name, Size: 10, Capacity: 10}))
+}
+
+func TestNewVolumeIsListedWhileItIsMadeAndReadyAfter(t *testing.T) {
+	d := newDesk(t)
+	j := d.job(createWork("v"))
+	if err := d.grant(j); err != nil {
+		t.Fatal(err)
+	}
+	if v := d.volume("v"); v == nil || v.State != record.VolumeBuilding || *v.Job != j.Number {
+		t.Fatalf("while it is made: %+v", v)
+	}
+	d.end(j, record.Succeeded, "", report(0, &ipc.Item{Name: "v", Size: 10, Capacity: 999, Allocation: 4, Backing: "/etc/passwd"}))
+	v := d.volume("v")
+	if v == nil || v.State != record.VolumeReady || v.Capacity != 10 || v.Backing != "" || v.Allocation != 4 || *v.CreatedBy != j.Number {
+		t.Errorf("after: %+v", v)
+	}
+}
+
+func TestGrantRepeatedAfterACrashIsNotInItsOwnWay(t *testing.T) {
+	d := newDesk(t)
+	j := d.job(createWork("v"))
+	for range 2 {
+		if err := d.grant(j); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.grant(d.job(createWork("v"))); record.CodeOf(err) != record.Exists {
+		t.Errorf("another job for the name: %v", err)
+	}
+	stop := d.job(work{Kind: record.PoolStop, Pool: "p", Type: "dir", Path: "/p"})
+	for range 2 {
+		if err := d.grant(stop); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestWhatAFailedJobLeavesOfItsVolume(t *testing.T) {
+	settled := func(j *store.Job) { j.Undo = true }
+	idle := func(j *store.Job) { j.Go = false }
+	for _, c := range []struct {
+		name   string
+		code   record.Code
+		report *ipc.Report
+		how    func(*store.Job)
+		want   record.VolumeState
+	}{
+		{"never wrote", record.Busy, report(0, nil), nil, record.VolumeReady},
+		{"wrote and failed", record.IO, report(5, nil), nil, record.VolumeIncomplete},
+		{"killed, then settled", record.Killed, report(0, &ipc.Item{Name: "v", Size: 10}), settled, record.VolumeIncomplete},
+		{"killed by a cancel, then settled", record.CanceledCode, report(0, &ipc.Item{Name: "v", Size: 10}), settled, record.VolumeIncomplete},
+		{"crashed, then settled", record.Internal, report(0, &ipc.Item{Name: "v", Size: 10}), settled, record.VolumeIncomplete},
+		{"nothing known", record.Interrupted, nil, nil, record.VolumeIncomplete},
+		{"never began", record.Internal, nil, idle, record.VolumeReady},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDesk(t)
+			d.ready("v")
+			j := d.job(wipeWork("v"))
+			if err := d.grant(j); err != nil {
+				t.Fatal(err)
+			}
+			if v := d.volume("v"); v.State != record.VolumeIncomplete {
+				t.Fatalf("while it is wiped it is %s", v.State)
+			}
+			if c.how != nil {
+				c.how(j)
+			}
+			d.end(j, record.Failed, c.code, c.report)
+			if v := d.volume("v"); v.State != c.want {
+				t.Errorf("it is %s, want %s", v.State, c.want)
+			}
+			again := d.job(wipeWork("v"))
+			if err := d.grant(again); err != nil {
+				t.Fatal(err)
+			}
+			d.end(again, record.Succeeded, "", report(10, &ipc.Item{Name: "v", Size: 10}))
+			if v := d.volume("v"); v.State != record.VolumeReady || v.Job != nil {
+				t.Errorf("after a whole wipe it is %+v", v)
+			}
+		})
+	}
+}
+
+// foundImage puts an image of another's making into the catalogue.
+func (d *desk) foundImage(name string) {
+	d.t.Helper()
+	v := &store.Volume{Inode: 5, BirthNS: 6, Volume: record.Volume{
+		Pool: "p", Name: name, Path: "/p/" + name, Key: "/p/" + name, Format: "qcow2", Backing: "base", Capacity: 1 << 30,
+		State: record.VolumeReady, Origin: record.Found, Generation: 1,
+	}}
+	d.update(func(tx *store.Tx) error { return tx.PutVolume(v) })
+}
+
+func TestImageThatAWipeHasTouchedIsRaw(t *testing.T) {
+	wipe := wipeWork("v")
+	trim := wipe
+	trim.Algorithm = "trim"
+	delWipe := work{Kind: record.VolumeDelete, Pool: "p", Volume: "v", Type: "dir", Path: "/p/v", Algorithm: "zero"}
+	item := &ipc.Item{Name: "v", Size: 10, Inode: 5, BirthNS: 6}
+	kept := func(j *store.Job) { j.Rollback = record.RollbackKept }
+	settled := func(j *store.Job) { j.Undo = true }
+	for _, c := range []struct {
+		name   string
+		work   work
+		state  record.State
+		report *ipc.Report
+		how    func(*store.Job)
+		format string
+	}{
+		{"wiped", wipe, record.Succeeded, report(10, item), nil, "raw"},
+		{"trimmed", trim, record.Succeeded, report(0, item), nil, "raw"},
+		{"wipe failed half-way", wipe, record.Failed, report(4, item), nil, "raw"},
+		{"trim canceled half-way", trim, record.Canceled, report(0, item), kept, "raw"},
+		{"wipe failed before it wrote", wipe, record.Failed, report(0, item), nil, "qcow2"},
+		{"wipe killed, then settled", wipe, record.Failed, report(0, nil), settled, "raw"},
+		{"delete with a wipe canceled half-way", delWipe, record.Canceled, report(4, item), nil, "raw"},
+		{"delete with a wipe canceled before", delWipe, record.Canceled, report(0, item), nil, "qcow2"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDesk(t)
+			d.foundImage("v")
+			j := d.job(c.work)
+			if err := d.grant(j); err != nil {
+				t.Fatal(err)
+			}
+			if c.how != nil {
+				c.how(j)
+			}
+			d.end(j, c.state, "", c.report)
+			scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+			if err := d.grant(scan); err != nil {
+				t.Fatal(err)
+			}
+			found := ipc.Item{Name: "v", Size: 10, Inode: 5, BirthNS: 6, Format: "qcow2", Capacity: 1 << 30, Backing: "base"}
+			d.end(scan, record.Succeeded, "", &ipc.Report{Items: []ipc.Item{found}})
+			v, want := d.volume("v"), int64(10)
+			if c.format == "qcow2" {
+				want = 1 << 30
+			}
+			if v.Format != c.format || v.Capacity != want || (v.Backing == "") != (c.format == "raw") {
+				t.Errorf("it is %s, %d bytes on %q; want %s, %d", v.Format, v.Capacity, v.Backing, c.format, want)
+			}
+		})
+	}
+}
+
+func TestFormatOfWhatNobodyLookedAtIsNotProbed(t *testing.T) {
+	d := newDesk(t)
+	d.ready("v") // by a job that did not say which file it is
+	found := ipc.Item{Name: "v", Size: 10, Inode: 5, BirthNS: 6, Format: "qcow2", Capacity: 1 << 40, Backing: "/etc/shadow"}
+	for range 2 {
+		scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+		if err := d.grant(scan); err != nil {
+			t.Fatal(err)
+		}
+		d.end(scan, record.Succeeded, "", &ipc.Report{Items: []ipc.Item{found}})
+		if v := d.volume("v"); v.Format != record.FormatRaw || v.Origin != record.Made || v.Inode != 5 {
+			t.Errorf("a guest's header was believed: %+v", v)
+		}
+		found.BirthNS = 0 // the file system does not tell any more
+	}
+}
+
+func TestWipeGoesOnOnlyWhereNobodyBeganToWriteMeanwhile(t *testing.T) {
+	rival := func(d *desk) *store.Job { return d.job(wipeWork("v")) }
+	for name, c := range map[string]struct {
+		meanwhile func(*desk)
+		anew      bool
+	}{
+		"nothing": {func(*desk) {}, false},
+		"one that never began": {func(d *desk) {
+			d.end(rival(d), record.Canceled, record.CanceledCode, nil)
+		}, false},
+		"one that broke off": {func(d *desk) {
+			j := rival(d)
+			if err := d.grant(j); err != nil {
+				t.Fatal(err)
+			}
+			d.end(j, record.Canceled, record.CanceledCode, report(5, nil))
+		}, true},
+		"another file": {func(d *desk) {
+			d.update(func(tx *store.Tx) error {
+				v := d.volume("v")
+				p, err := tx.Pool("p")
+				if err != nil {
+					return err
+				}
+				s := scan{keeper: d.keeper, tx: tx, pool: p, began: &store.Job{}}
+				return s.apply(v, ipc.Item{Name: "v", Inode: v.Inode + 1, Size: 10})
+			})
+		}, true},
+	} {
+		for _, how := range []string{"resumed", "retried"} {
+			d := newDesk(t)
+			d.ready("v")
+			j := d.job(wipeWork("v"))
+			if err := d.grant(j); err != nil {
+				t.Fatal(err)
+			}
+			next := j
+			if how == "retried" {
+				d.end(j, record.Failed, record.Killed, report(5, nil))
+				w := wipeWork("v")
+				w.After = j.Number
+				next = d.job(w)
+				next.From = j.ID
+			} else {
+				j.Resumed = 1 // and paused before it had another helper: it holds no locks
+			}
+			c.meanwhile(d)
+			for range 2 { // the daemon went away before there was a helper
+				if err := d.grant(next); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if next.Anew != c.anew || len(next.Warnings) > 0 != c.anew {
+				t.Errorf("%s after %s: anew is %v, warnings are %q", how, name, next.Anew, next.Warnings)
+			}
+		}
+	}
+}
+
+// Also a rest of which nothing is in place makes the volume ready when it
+// succeeds, so the same holds for it.
+func TestRestOfAnUploadFollowsItsBeginning(t *testing.T) {
+	for _, c := range []struct {
+		state   record.VolumeState
+		writer  int64
+		w       work
+		refused bool
+	}{
+		{record.VolumeReady, 9, work{}, false},
+		{record.VolumeIncomplete, 7, work{Continues: 7, After: 7, Skipped: 5}, false},
+		{record.VolumeIncomplete, 8, work{Continues: 7, After: 8, Skipped: 5}, false},
+		{record.VolumeIncomplete, 9, work{Continues: 7, After: 7, Skipped: 5}, true},
+		{record.VolumeReady, 7, work{Continues: 7, After: 7, Skipped: 5}, true},
+		{record.VolumeReady, 7, work{Continues: 7, After: 7}, false},
+		{record.VolumeIncomplete, 9, work{Continues: 7, After: 7}, true},
+		{record.VolumeIncomplete, 0, work{Continues: 7, After: 7, Skipped: 5}, true}, // a restored database does not know
+	} {
+		v := &store.Volume{Volume: record.Volume{Pool: "p", Name: "v", State: c.state}, Writer: c.writer}
+		if err := unfinished(v, c.w); (record.CodeOf(err) == record.Changed) != c.refused {
+			t.Errorf("%s, last changed by %d, to go on after %d with %d: %v", c.state, c.writer, c.w.After, c.w.Skipped, err)
+		}
+	}
+}
+
+// What an interrupted job has left is kept for a retry, but not for ever: after
+// keep_days a refresh is begun that removes it, unless the job is pinned or a
+// retry is under way.
+func TestWhatIsKeptForARetryExpires(t *testing.T) {
+	d := newDesk(t)
+	ended := time.Now()
+	interrupted := func(name string, pinned bool) *store.Job {
+		j := d.job(createWork(name))
+		if err := d.grant(j); err != nil {
+			t.Fatal(err)
+		}
+		j.Ended, j.Resumable, j.Pinned = &ended, &record.Resumable{Done: 1, Total: 2}, pinned
+		d.end(j, record.Failed, record.Killed, report(1, nil))
+		d.update(func(tx *store.Tx) error { return tx.PutJob(j) })
+		return j
+	}
+	old, _, retried := interrupted("old", false), interrupted("pinned", true), interrupted("retried", false)
+	retry := d.job(createWork("retried"))
+	retry.From = retried.ID
+	d.update(func(tx *store.Tx) error { return tx.PutJob(retry) })
+	begun := func(after time.Duration) []work {
+		d.now = func() time.Time { return ended.Add(after) }
+		var all []work
+		d.update(func(tx *store.Tx) (err error) { all, err = d.tidying(tx); return err })
+		return all
+	}
+	days := time.Duration(DefaultSettings().Resume.KeepDays) * 24 * time.Hour
+	if all := begun(days - time.Second); len(all) != 0 {
+		t.Errorf("before its time: %+v", all)
+	}
+	all := begun(days)
+	if len(all) != 1 || all[0].Kind != record.PoolRefresh || all[0].Pool != "p" {
+		t.Fatalf("after its time: %+v", all)
+	}
+	refresh := d.job(all[0])
+	if err := d.grant(refresh); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(refresh.Argv); refresh.Argv[n-1] != "--discard="+old.ID || strings.Count(strings.Join(refresh.Argv, " "), "--discard") != 1 {
+		t.Errorf("%q, want job %q alone to be removed", refresh.Argv, old.ID)
+	}
+	found := report(0, nil)
+	found.Summary.Pool = &ipc.Pool{Path: "/p"}
+	d.end(refresh, record.Succeeded, "", found)
+	d.update(func(tx *store.Tx) error {
+		j, err := tx.Job(old.ID)
+		if err == nil && j.Resumable != nil {
+			t.Errorf("it can be resumed still: %+v", j.Resumable)
+		}
+		return err
+	})
+	if all := begun(2 * days); len(all) != 0 {
+		t.Errorf("it is removed twice: %+v", all)
+	}
+}
+
+func TestReplacedPoolKeepsWhatJobsLeftInIt(t *testing.T) {
+	d := newDesk(t)
+	s := &Service{config: Settings{StateDir: "/state", RuntimeDir: "/run"}, store: d.store, keeper: d.keeper}
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		p.State, p.Left = record.PoolInactive, []string{"job"}
+		return tx.PutPool(p)
+	})
+	if _, err := s.ReplacePool(t.Context(), Submit{}, "p", PoolDefine{Target: record.Target{Path: "/p"}}); err != nil {
+		t.Fatal(err)
+	}
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err == nil && len(p.Left) != 1 {
+			t.Errorf("it has %q left", p.Left)
+		}
+		return err
+	})
+}
+
+func TestSizesThatAreTooMuchTogether(t *testing.T) {
+	for _, c := range []struct{ a, b, want int64 }{{1, 2, 3}, {2, -1, 1}, {math.MaxInt64, 1, math.MaxInt64}, {1 << 62, 1 << 62, math.MaxInt64}} {
+		if got := plus(c.a, c.b); got != c.want {
+			t.Errorf("%d and %d are %d", c.a, c.b, got)
+		}
+	}
+}
+
+// What could not be undone is named with its path, in the job and in the status,
+// until a refresh has removed it.
+func TestWhatCouldNotBeUndoneIsToldUntilItIsRemoved(t *testing.T) {
+	d := newDesk(t)
+	s := &Service{store: d.store, keeper: d.keeper}
+	clone := work{
+		Kind: record.VolumeClone, Pool: "p", Volume: "base", Type: "dir", Path: "/p/base", Format: "raw",
+		TargetPool: "p", TargetName: "copy", TargetType: "dir", TargetPath: "/p/copy",
+	}
+	move := clone
+	move.Kind, move.TargetName, move.TargetPath = record.VolumeMove, "moved", "/p/moved"
+	d.ready("base")
+	for _, w := range []work{createWork("v"), clone, move} {
+		j := d.job(w)
+		if err := d.grant(j); err != nil {
+			t.Fatal(err)
+		}
+		j.Rollback = record.RollbackFailed
+		d.end(j, record.Failed, record.Interrupted, nil)
+		d.update(func(tx *store.Tx) error { return tx.PutJob(j) })
+		draft := "/p/." + j.ID + ".storaged"
+		if !strings.Contains(j.Error.Hint, draft) || !strings.Contains(j.Error.Hint, "pool refresh p") {
+			t.Errorf("%s: hint %q", w.Kind, j.Error.Hint)
+		}
+		told := s.leftovers()
+		if len(told) != 1 || !strings.Contains(told[0], draft) || !strings.Contains(told[0], fmt.Sprintf("job %d ", j.Number)) {
+			t.Errorf("%s: the status says %q", w.Kind, told)
+		}
+		refresh := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+		if err := d.grant(refresh); err != nil || !slices.Contains(refresh.Argv, "--discard="+j.ID) {
+			t.Errorf("%s: a refresh is told %q, %v", w.Kind, refresh.Argv, err)
+		}
+		found := report(0, nil)
+		found.Summary.Pool = &ipc.Pool{Path: "/p"}
+		found.Items = []ipc.Item{{Name: "base", Size: 10, Format: "raw", Capacity: 10}}
+		d.end(refresh, record.Succeeded, "", found)
+		if told := s.leftovers(); len(told) != 0 {
+			t.Errorf("%s: afterwards the status says %q", w.Kind, told)
+		}
+	}
+}
+
+// A start that had not begun when the host ended is queued again by itself. One
+// that had begun, or was canceled, is over, and the pool needs another.
+func TestPoolIsStartedOnceAfterAReboot(t *testing.T) {
+	d := newDesk(t)
+	s := &Service{store: d.store, keeper: d.keeper}
+	begun := func() int {
+		d.update(func(tx *store.Tx) error {
+			p, err := tx.Pool("p")
+			if err != nil {
+				return err
+			}
+			p.Autostart, p.Boot = true, "that"
+			return tx.PutPool(p)
+		})
+		start, err := s.reset()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(start)
+	}
+	if n := begun(); n != 1 {
+		t.Errorf("it is started %d times", n)
+	}
+	j := d.job(work{Kind: record.PoolStart, Pool: "p", Type: "dir", Path: "/p"})
+	for _, c := range []struct {
+		begun, canceled bool
+		starts          int
+	}{{false, false, 0}, {true, false, 1}, {false, true, 1}} {
+		j.Go, j.CancelAsk = c.begun, c.canceled
+		d.update(func(tx *store.Tx) error { return tx.PutJob(j) })
+		if n := begun(); n != c.starts {
+			t.Errorf("beside a start of before, %+v, it is started %d times", c, n)
+		}
+	}
+}
+
+func TestRolledBackVolumeIsGone(t *testing.T) {
+	d := newDesk(t)
+	j := d.job(createWork("v"))
+	if err := d.grant(j); err != nil {
+		t.Fatal(err)
+	}
+	d.end(j, record.Canceled, record.CanceledCode, report(3, nil))
+	if v := d.volume("v"); v != nil {
+		t.Errorf("it is there: %+v", v)
+	}
+}
+
+func TestRefreshLeavesAloneWhatJobsHave(t *testing.T) {
+	d := newDesk(t)
+	d.ready("gone")
+	d.ready("same")
+	building := d.job(createWork("building"))
+	if err := d.grant(building); err != nil {
+		t.Fatal(err)
+	}
+	scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+	if err := d.grant(scan); err != nil {
+		t.Fatal(err)
+	}
+	d.ready("newer") // made after the scan began, so not in it
+	found := &ipc.Report{Items: []ipc.Item{
+		{Name: "same", Size: 10, Format: "qcow2", Capacity: 1 << 40},
+		{Name: "theirs", Size: 7, Format: "raw", Capacity: 7},
+		{Name: "x", Ignored: "is a FIFO"},
+	}}
+	found.Summary.Pool = &ipc.Pool{Path: "/p", Capacity: 100, Available: 50, Allocation: 50}
+	d.end(scan, record.Succeeded, "", found)
+	for name, want := range map[string]bool{"gone": false, "same": true, "building": true, "newer": true, "theirs": true, "x": false} {
+		if got := d.volume(name) != nil; got != want {
+			t.Errorf("%s: in the catalogue %v, want %v", name, got, want)
+		}
+	}
+	if v := d.volume("same"); v.Format != record.FormatRaw || v.Capacity != 10 {
+		t.Errorf("a guest's header was believed: %+v", v)
+	}
+	if v := d.volume("theirs"); v.Origin != record.Found || v.Capacity != 7 {
+		t.Errorf("found: %+v", v)
+	}
+}
+
+func TestRefreshBringsNothingBackThatWasDeletedMeanwhile(t *testing.T) {
+	d := newDesk(t)
+	d.ready("v")
+	scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+	if err := d.grant(scan); err != nil {
+		t.Fatal(err)
+	}
+	del := d.job(work{Kind: record.VolumeDelete, Pool: "p", Volume: "v", Type: "dir", Path: "/p/v"})
+	if err := d.grant(del); err != nil {
+		t.Fatal(err)
+	}
+	ended := time.Now()
+	del.Ended = &ended
+	d.end(del, record.Succeeded, "", report(0, nil))
+	d.update(func(tx *store.Tx) error { return tx.PutJob(del) })
+	d.end(scan, record.Succeeded, "", &ipc.Report{Items: []ipc.Item{{Name: "v", Size: 10, Format: "raw"}}})
+	if v := d.volume("v"); v != nil {
+		t.Errorf("it is back: %+v", v)
+	}
+}
+
+func TestRefreshOfAHostileDirectoryKeepsItsRecordSmall(t *testing.T) {
+	d := newDesk(t)
+	scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+	if err := d.grant(scan); err != nil {
+		t.Fatal(err)
+	}
+	items := make([]ipc.Item, 1000)
+	for i := range items {
+		items[i] = ipc.Item{Name: fmt.Sprintf("link%d", i), Ignored: "it is a symbolic link"}
+	}
+	d.end(scan, record.Succeeded, "", &ipc.Report{Items: items})
+	w := scan.Warnings
+	if len(w) != maxIgnored+1 || w[maxIgnored] != "ignored 980 more names" {
+		t.Errorf("%d warnings, the last is %q", len(w), w[len(w)-1])
+	}
+	err := d.store.View(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err == nil && p.Ignored != len(items) {
+			t.Errorf("%d ignored, want %d", p.Ignored, len(items))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRetryIsRefusedWhereThePoolLiesElsewhereByNow(t *testing.T) {
+	d := newDesk(t)
+	d.ready("v")
+	wipe := d.job(wipeWork("v"))
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		p.Target.Path = "/elsewhere"
+		return tx.PutPool(p)
+	})
+	if err := d.grant(wipe); record.CodeOf(err) != record.Changed {
+		t.Errorf("the old path was wiped: %v", err)
+	}
+}
+
+func TestStartThatNeverGotThePoolLeavesItAsItIs(t *testing.T) {
+	d := newDesk(t) // with an active pool
+	start := d.job(work{Kind: record.PoolStart, Pool: "p", Type: "dir", Path: "/p"})
+	if err := d.grant(start); record.CodeOf(err) != record.WrongState {
+		t.Fatalf("the start of an active pool: %v", err)
+	}
+	d.end(start, record.Failed, record.WrongState, nil)
+	d.poolIs(record.PoolActive)
+
+	stop, second := d.job(work{Kind: record.PoolStop, Pool: "p", Type: "dir", Path: "/p"}), d.job(work{Kind: record.PoolStop, Pool: "p", Type: "dir", Path: "/p"})
+	if err := d.grant(stop); err != nil {
+		t.Fatal(err)
+	}
+	d.end(second, record.Canceled, record.CanceledCode, nil) // while it waited
+	d.poolIs(record.PoolStopping)
+	d.end(stop, record.Failed, record.Internal, nil)
+	d.poolIs(record.PoolActive)
+}
+
+func (d *desk) poolIs(want record.PoolState) {
+	d.t.Helper()
+	err := d.store.View(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err == nil && p.State != want {
+			d.t.Errorf("the pool is %s, want %s", p.State, want)
+		}
+		return err
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func TestCloneOfAnImageStandsOnItsBackingToo(t *testing.T) {
+	for _, backing := range []string{"/p/base", "base"} { // as headers have it
+		d := newDesk(t)
+		scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+		if err := d.grant(scan); err != nil {
+			t.Fatal(err)
+		}
+		d.end(scan, record.Succeeded, "", &ipc.Report{Items: []ipc.Item{
+			{Name: "base", Path: "/p/base", Format: "qcow2", Size: 9, Capacity: 100},
+			{Name: "over", Path: "/p/over", Format: "qcow2", Size: 9, Capacity: 100, Backing: backing},
+		}})
+		clone := d.job(work{Kind: record.VolumeClone, Pool: "p", Volume: "over", Type: "dir", Path: "/p/over",
+			TargetPool: "p", TargetName: "copy", TargetType: "dir", TargetPath: "/p/copy", Format: "qcow2"})
+		if err := d.grant(clone); err != nil {
+			t.Fatal(err)
+		}
+		d.end(clone, record.Succeeded, "", report(9, &ipc.Item{Name: "copy", Path: "/p/copy", Size: 9, Capacity: 9}))
+		if v := d.volume("copy"); v.Capacity != 100 || v.Backing != backing {
+			t.Errorf("the clone is %+v", v)
+		}
+		d.update(func(tx *store.Tx) error { return tx.DeleteVolume("p", "over") })
+		del := d.job(work{Kind: record.VolumeDelete, Pool: "p", Volume: "base", Type: "dir", Path: "/p/base"})
+		if err := d.grant(del); record.CodeOf(err) != record.HasChildren {
+			t.Errorf("the clone's backing %q may be deleted: %v", backing, err)
+		}
+	}
+}
+
+func TestStartOfAnotherPoolsDirectoryUnderAnotherPathIsRefused(t *testing.T) {
+	d := newDesk(t)
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		p.Device, p.Inode = 8, 2
+		q := &store.Pool{Pool: record.Pool{Name: "q", UUID: "v", Type: "dir", State: record.PoolInactive, Target: record.Target{Path: "/bind"}}}
+		return errors.Join(tx.PutPool(p), tx.PutPool(q))
+	})
+	for inode, want := range map[uint64]record.State{2: record.Failed, 3: record.Succeeded} {
+		start := d.job(work{Kind: record.PoolStart, Pool: "q", Type: "dir", Path: "/bind"})
+		if err := d.grant(start); err != nil {
+			t.Fatal(err)
+		}
+		r := &ipc.Report{}
+		r.Summary.Pool = &ipc.Pool{Path: "/bind", Device: 8, Inode: inode}
+		d.end(start, record.Succeeded, "", r)
+		if start.State != want {
+			t.Errorf("inode %d: the start %s: %v", inode, start.State, start.Error)
+		}
+		d.update(func(tx *store.Tx) error {
+			q, err := tx.Pool("q")
+			if err == nil {
+				q.State = record.PoolInactive
+				err = tx.PutPool(q)
+			}
+			return err
+		})
+	}
+}
+
+func TestDeleteOfWhatOtherPoolsNeedIsRefused(t *testing.T) {
+	d := newDesk(t)
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		p.Device, p.Inode = 8, 2
+		child := &store.Volume{Volume: record.Volume{Pool: "p", Name: "child", Path: "/p/child", Backing: "/base/b", Format: "qcow2", State: record.VolumeReady}}
+		for name, path := range map[string]string{"same": "/p", "base": "/base", "free": "/free"} {
+			q := &store.Pool{Pool: record.Pool{Name: name, UUID: name, Type: "dir", State: record.PoolInactive, Target: record.Target{Path: path}}}
+			err = errors.Join(err, tx.PutPool(q))
+		}
+		return errors.Join(err, tx.PutPool(p), tx.PutVolume(child))
+	})
+	for name, want := range map[string]record.Code{"same": record.Busy, "base": record.HasChildren, "free": ""} {
+		j := d.job(work{Kind: record.PoolDelete, Pool: name, Type: "dir", Path: "/" + map[string]string{"same": "p", "base": "base", "free": "free"}[name], WithVolumes: true})
+		if err := d.grant(j); record.CodeOf(err) != want {
+			t.Errorf("pool %q: %v", name, err)
+		}
+		if want == "" && !slices.Contains(j.Argv, "--other=8:2") {
+			t.Errorf("its helper is not told of the pool in use: %q", j.Argv)
+		}
+	}
+}
+
+func TestPoolIsNotStartedWhereAnotherIsBeingDeleted(t *testing.T) {
+	d := newDesk(t)
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		p.State = record.PoolInactive
+		q := &store.Pool{Pool: record.Pool{Name: "q", UUID: "v", Type: "dir", State: record.PoolInactive, Target: record.Target{Path: "/p"}}}
+		return errors.Join(tx.PutPool(p), tx.PutPool(q))
+	})
+	remove := d.job(work{Kind: record.PoolDelete, Pool: "p", Type: "dir", Path: "/p", WithVolumes: true})
+	if err := d.grant(remove); err != nil {
+		t.Fatal(err)
+	}
+	start := work{Kind: record.PoolStart, Pool: "q", Type: "dir", Path: "/p"}
+	if err := d.grant(d.job(start)); record.CodeOf(err) != record.Busy {
+		t.Errorf("while the other is being deleted: %v", err)
+	}
+	d.end(remove, record.Succeeded, "", report(0, nil))
+	if err := d.grant(d.job(start)); err != nil {
+		t.Errorf("after that: %v", err)
+	}
+}
+
+func TestRefreshIsAppliedAfterTheClockWasSetBack(t *testing.T) {
+	d := newDesk(t)
+	d.now = func() time.Time { return time.Now().Add(24 * time.Hour) }
+	d.ready("gone")
+	d.ready("deleted")
+	remove := d.job(work{Kind: record.VolumeDelete, Pool: "p", Volume: "deleted", Type: "dir", Path: "/p/deleted"})
+	if err := d.grant(remove); err != nil {
+		t.Fatal(err)
+	}
+	d.end(remove, record.Succeeded, "", report(0, nil))
+	d.now = time.Now
+	refresh := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+	if err := d.grant(refresh); err != nil {
+		t.Fatal(err)
+	}
+	found := report(0, nil)
+	found.Items = []ipc.Item{{Name: "deleted", Path: "/p/deleted", Key: "/p/deleted", Size: 1}}
+	d.end(refresh, record.Succeeded, "", found)
+	if v := d.volume("gone"); v != nil {
+		t.Errorf("it is not there any more, and listed: %+v", v)
+	}
+	if d.volume("deleted") == nil {
+		t.Error("somebody made it anew, and it is not listed")
+	}
+}
+
+// A job of a kind that only another version knows ends, and what it was at work
+// on is marked and let go.
+func TestEndOfAnUnknownKind(t *testing.T) {
+	d := newDesk(t)
+	create, stop := d.job(createWork("v")), d.job(work{Kind: record.PoolStop, Pool: "p", Type: "dir", Path: "/p"})
+	for _, j := range []*store.Job{create, stop} {
+		if err := d.grant(j); err != nil {
+			t.Fatal(err)
+		}
+		j.Params = []byte(`{"kind":"volume.transmogrify","pool":"p"}`)
+		d.end(j, record.Succeeded, "", nil)
+		if j.State != record.Failed || j.Code() != record.Inconsistent || j.Result != nil {
+			t.Errorf("it ended %s: %+v", j.State, j.Error)
+		}
+	}
+	if v := d.volume("v"); v.State != record.VolumeIncomplete || *v.Job != create.Number {
+		t.Errorf("the volume is %+v", v)
+	}
+	d.poolIs(record.PoolActive)
+}
+
+// What a request was meant for must hold when the job begins, not only when it
+// is asked for; what the job itself changed does not count.
+func TestIfMatchHoldsAtTheGrant(t *testing.T) {
+	d := newDesk(t)
+	d.ready("v")
+	w := wipeWork("v")
+	w.IfMatch = d.volume("v").Generation
+	first, second := d.job(w), d.job(w)
+	if err := d.grant(first); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.grant(first); err != nil { // anew, after the daemon was away
+		t.Errorf("granted again: %v", err)
+	}
+	d.end(first, record.Succeeded, "", report(10, nil))
+	if err := d.grant(second); record.CodeOf(err) != record.Changed {
+		t.Errorf("the second is granted a volume of another generation: %v", err)
+	}
+	stop := work{Kind: record.PoolStop, Pool: "p", Type: "dir", Path: "/p", IfMatch: 9}
+	if err := d.grant(d.job(stop)); record.CodeOf(err) != record.Changed {
+		t.Errorf("a pool of another generation: %v", err)
+	}
+}
+
+func (d *desk) promised() (n int64) {
+	d.t.Helper()
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err == nil {
+			n = p.Promised
+		}
+		return err
+	})
+	return n
+}
+
+func TestRoomIsPromisedOnce(t *testing.T) {
+	d := newDesk(t)
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		p.Available = 100
+		return tx.PutPool(p)
+	})
+	submit := func(w work) (*store.Job, error) {
+		j := d.job(w)
+		return j, d.store.Update(func(tx *store.Tx) error { return errors.Join(w.also(tx), tx.PutJob(j)) })
+	}
+	w := createWork("a")
+	w.Reserve = 60
+	first, err := submit(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w = createWork("b")
+	w.Reserve = 60
+	if _, err := submit(w); !errors.Is(err, errTaken) {
+		t.Errorf("room that was promised is promised again: %v", err)
+	}
+	d.update(func(tx *store.Tx) error { // a helper looked: the first has written, others have deleted
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		return d.spaced(tx, p, space{&ipc.Pool{Available: 105}, time.Now(), map[int64]int64{first.Number: 20}})
+	})
+	if _, err := submit(w); err != nil {
+		t.Errorf("room that was seen: %v", err)
+	}
+	if n := d.promised(); n != 120 {
+		t.Errorf("%d are promised", n)
+	}
+	d.end(first, record.Failed, record.NoSpace, nil)
+	if n := d.promised(); n != 60 {
+		t.Errorf("%d are promised after an end", n)
+	}
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		p.Promised = 7 // a job ended past the catalogue
+		return errors.Join(tx.PutPool(p), tx.PutJob(first), recount(tx))
+	})
+	if n := d.promised(); n != 60 {
+		t.Errorf("counted again are %d", n)
+	}
+}
+
+// Who is refused an incomplete volume is told how it can be made whole.
+func TestRefusalOfAnIncompleteVolumeNamesTheWay(t *testing.T) {
+	failed := func(j *store.Job) { j.State = record.Failed }
+	upload := func(offset int64) work {
+		return work{Kind: record.VolumeUpload, Pool: "p", Volume: "v", Type: "dir", Path: "/p/v", Offset: offset}
+	}
+	for _, c := range []struct {
+		work work
+		ends func(*store.Job)
+		hint string
+	}{
+		{wipeWork("v"), func(*store.Job) {}, "storagedctl job wait 2"},
+		{wipeWork("v"), func(j *store.Job) { j.State, j.Resumable = record.Failed, &record.Resumable{Done: 1, Total: 2} }, "storagedctl job retry 2"},
+		{wipeWork("v"), failed, "wipe it, or delete it"},
+		{upload(0), failed, "storagedctl vol upload --resume p/v FILE"},
+		{upload(0), func(j *store.Job) { j.State, j.Error = record.Failed, record.Errorf(record.Mismatch, "other") }, "storagedctl vol upload p/v FILE"},
+		{upload(0), func(j *store.Job) { j.State = record.Succeeded }, "storagedctl vol upload p/v FILE"},
+		{upload(5), failed, "wipe it, or delete it"},
+	} {
+		d := newDesk(t)
+		d.ready("v")
+		j := d.job(c.work)
+		if err := d.grant(j); err != nil {
+			t.Fatal(err)
+		}
+		c.ends(j)
+		d.update(func(tx *store.Tx) error { return tx.PutJob(j) })
+		err := d.store.View(func(tx *store.Tx) error { return whole(tx, d.volume("v")) })
+		if e := new(record.Error); !errors.As(err, &e) || !strings.HasPrefix(e.Hint, c.hint) {
+			t.Errorf("%s, %s: %v, want %q", j.Kind, j.State, e.Hint, c.hint)
+		}
+	}
+}
+
+// A job that has waited is for the volume that had the name when it was asked
+// for, and a pool's delete for those that were in it.
+func TestJobIsForWhatHadTheNameWhenItWasRecorded(t *testing.T) {
+	d := newDesk(t)
+	d.ready("v")
+	jobs := []*store.Job{
+		d.job(wipeWork("v")),
+		d.job(work{Kind: record.VolumeDelete, Pool: "p", Volume: "v", Type: "dir", Path: "/p/v"}),
+		d.job(work{Kind: record.PoolDelete, Pool: "p", Type: "dir", Path: "/p", WithVolumes: true}),
+	}
+	other := d.job(work{Kind: record.VolumeWipe, Pool: "p", PoolUUID: "of another pool", Volume: "v", Type: "dir", Path: "/p/v"})
+	if err := d.grant(other); record.CodeOf(err) != record.Changed {
+		t.Errorf("a job for another pool: %v", err)
+	}
+	d.update(func(tx *store.Tx) error { return errors.Join(tx.DeleteVolume("p", "v"), tx.RaiseNumber(d.last)) })
+	d.ready("v")
+	for _, j := range jobs {
+		if err := d.grant(j); record.CodeOf(err) != record.Changed {
+			t.Errorf("%s: %v", j.Kind, err)
+		}
+	}
+	d.update(func(tx *store.Tx) error { return tx.RaiseNumber(d.last) })
+	if err := d.grant(d.job(wipeWork("v"))); err != nil {
+		t.Errorf("a job for the new volume: %v", err)
+	}
+}

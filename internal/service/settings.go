@@ -1,0 +1,135 @@
+package service
+
+import (
+	"time"
+
+	"storaged/internal/record"
+	"storaged/internal/supervisor"
+)
+
+// Settings are what the service goes by: a part of the daemon's configuration.
+type Settings struct {
+	Version string `toml:"-"`
+	File    string `toml:"-"` // the config file
+
+	Socket     string `toml:"socket"`      // read and write
+	StateDir   string `toml:"state_dir"`   // survives reboots
+	RuntimeDir string `toml:"runtime_dir"` // does not
+	Helper     string `toml:"helper"`      // the storage-helper binary
+
+	Limits  LimitsConfig  `toml:"limits"`
+	History HistoryConfig `toml:"history"`
+	Resume  ResumeConfig  `toml:"resume"`
+}
+
+// DefaultSettings are those of a daemon without a config file, but for its paths.
+func DefaultSettings() Settings {
+	return Settings{
+		Limits: LimitsConfig{Running: 64, RunningPool: 16, RunningDevice: 4, Queued: 10000},
+		History: HistoryConfig{
+			Days: 30, Records: 10000, FailedDays: 90, FailedRecords: 10000,
+			RoutineDays: 30, RoutineRecords: 1000, DestructiveDays: 400,
+		},
+		Resume: ResumeConfig{
+			Attempts: 3, KeepDays: 7,
+			Create: record.ResumeAuto, Clone: record.ResumeKeep, Wipe: record.ResumeAuto, Verify: record.ResumeAuto,
+		},
+	}
+}
+
+// Check refuses numbers that nothing can be done with.
+func (c Settings) Check() error {
+	h := c.History
+	for name, n := range map[string]int{
+		"limits.running": c.Limits.Running, "limits.running_pool": c.Limits.RunningPool,
+		"limits.running_device": c.Limits.RunningDevice, "limits.queued": c.Limits.Queued,
+		"history.days": h.Days, "history.records": h.Records,
+		"history.failed_days": h.FailedDays, "history.failed_records": h.FailedRecords,
+		"history.routine_days": h.RoutineDays, "history.routine_records": h.RoutineRecords,
+		"history.destructive_days": h.DestructiveDays,
+		"resume.attempts":          c.Resume.Attempts, "resume.keep_days": c.Resume.KeepDays,
+	} {
+		if n < 1 {
+			return record.Errorf(record.Invalid, "%s must be at least 1, not %d", name, n)
+		}
+		if n > maxSetting {
+			return record.Errorf(record.Invalid, "%s must be at most %d, not %d", name, maxSetting, n)
+		}
+	}
+	return c.Resume.check()
+}
+
+// maxSetting bounds every number of the config file: no use is near it, and no
+// product of it overflows.
+const maxSetting = 100_000
+
+// ResumeConfig says what becomes of jobs whose helper was interrupted: it was
+// killed, or the host was restarted.
+type ResumeConfig struct {
+	Attempts int `toml:"attempts"`  // of a job to go on by itself
+	KeepDays int `toml:"keep_days"` // what a retry could go on with is kept so long
+
+	Create record.Resume `toml:"create"`
+	Clone  record.Resume `toml:"clone"`
+	Wipe   record.Resume `toml:"wipe"`
+	Verify record.Resume `toml:"verify"`
+}
+
+// of gives the setting for a kind of job. One that makes no checkpoints is
+// never resumed.
+func (c ResumeConfig) of(k record.Kind) record.Resume {
+	switch k {
+	case record.VolumeCreate:
+		return c.Create
+	case record.VolumeClone:
+		return c.Clone
+	case record.VolumeWipe:
+		return c.Wipe
+	case record.VolumeVerify:
+		return c.Verify
+	}
+	return record.ResumeNever
+}
+
+// check refuses words that mean nothing.
+func (c ResumeConfig) check() error {
+	for name, how := range map[string]record.Resume{"create": c.Create, "clone": c.Clone, "wipe": c.Wipe, "verify": c.Verify} {
+		switch how {
+		case record.ResumeNever, record.ResumeKeep, record.ResumeAuto:
+		default:
+			return record.Errorf(record.Invalid, "resume.%s is never, keep or auto, not %q", name, how)
+		}
+	}
+	return nil
+}
+
+// HistoryConfig says how long records of ended jobs are kept.
+type HistoryConfig struct {
+	Days            int `toml:"days"`
+	Records         int `toml:"records"`
+	FailedDays      int `toml:"failed_days"`
+	FailedRecords   int `toml:"failed_records"`
+	RoutineDays     int `toml:"routine_days"` // of refresh, start and stop of pools
+	RoutineRecords  int `toml:"routine_records"`
+	DestructiveDays int `toml:"destructive_days"`
+}
+
+// retention gives the settings in the supervisor's terms. What destroyed
+// content has no count: it is kept until it is old.
+func (h HistoryConfig) retention() supervisor.Retention {
+	const day = 24 * time.Hour
+	return supervisor.Retention{
+		Ordinary:    supervisor.Keep{Age: time.Duration(h.Days) * day, Count: h.Records},
+		Failed:      supervisor.Keep{Age: time.Duration(h.FailedDays) * day, Count: h.FailedRecords},
+		Routine:     supervisor.Keep{Age: time.Duration(h.RoutineDays) * day, Count: h.RoutineRecords},
+		Destructive: supervisor.Keep{Age: time.Duration(h.DestructiveDays) * day},
+	}
+}
+
+// LimitsConfig are the scheduler's limits as the config file has them.
+type LimitsConfig struct {
+	Running       int `toml:"running"`
+	RunningPool   int `toml:"running_pool"`
+	RunningDevice int `toml:"running_device"`
+	Queued        int `toml:"queued"`
+}

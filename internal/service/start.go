@@ -1,0 +1,241 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+
+	"storaged/internal/events"
+	"storaged/internal/metrics"
+	"storaged/internal/record"
+	"storaged/internal/store"
+	"storaged/internal/supervisor"
+)
+
+// ringEvents is how many events a client that was away can catch up with: hours
+// of job states at ordinary rates, a few MiB.
+const ringEvents = 4096
+
+// ServiceSetup is what a service needs.
+type Setup struct {
+	Settings Settings
+	Log      hclog.Logger
+	// Notes is for what is more than information, and no warning: a log like Log
+	// whose lines are notices in the journal.
+	Notes hclog.Logger
+	Lost  func() int64 // lines of both that could not be written
+}
+
+// New makes a service of a state. It does nothing before Start.
+func New(setup Setup, st *store.Store) (*Service, error) {
+	c, log := setup.Settings, setup.Log
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	hub := events.New(ringEvents)
+	var set *store.Limits
+	var restored *store.Restoration
+	err = st.View(func(tx *store.Tx) (err error) {
+		if set, err = tx.Limits(); err != nil {
+			return err
+		}
+		restored, err = tx.Restoration()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot read limits and what became of a damaged database: %w", err)
+	}
+	s := &Service{config: c, store: st, hub: hub, keeper: newKeeper(hub, boot, c.Resume), log: log, notes: setup.Notes, restored: restored}
+	s.settings.Store(&c)
+	s.started = s.keeper.now()
+	s.metrics = metrics.New(metrics.Source{
+		Live:  func() map[supervisor.Tally]int { return s.jobs.Census() },
+		Pools: func() ([]record.Pool, error) { return s.Pools(context.Background()) }, Updates: st.Commits, Dropped: hub.Dropped, LinesLost: setup.Lost,
+	})
+	s.jobs = supervisor.New(supervisor.Config{
+		RuntimeDir: c.RuntimeDir, StateDir: c.StateDir, Helper: c.Helper,
+		Limits: c.Limits.with(set), Retention: c.History.retention(), Replay: restored != nil && !restored.Replayed, Observer: ends{s.metrics, log, setup.Notes},
+		Attempts: c.Resume.Attempts, Log: log.Named("supervisor"),
+	}, st, s.keeper, hub)
+	s.keeper.devices, s.keeper.taken = s.jobs.SetDevices, s.taken
+	return s, s.tellAllDevices()
+}
+
+// tellAllDevices tells the scheduler what the catalogue knows of the pools.
+func (s *Service) tellAllDevices() error {
+	return s.store.View(func(tx *store.Tx) error {
+		pools, err := tx.Pools()
+		for _, p := range pools {
+			s.jobs.SetDevices(p.Name, p.Devices...)
+		}
+		return err
+	})
+}
+
+// Start goes on with the jobs of before, and starts the pools that are to be.
+// Jobs that were replayed may be of before a reboot, so that pools are looked at
+// after them. On return the locks are as they were, and every job is classified.
+// Stop is called in any case.
+func (s *Service) Start(ctx context.Context) error {
+	replay := s.restored != nil && !s.restored.Replayed
+	var start []work
+	var err error
+	if !replay {
+		if start, err = s.reset(); err != nil {
+			return err
+		}
+	}
+	if err := s.jobs.Start(ctx); err != nil {
+		return fmt.Errorf("cannot take up jobs: %w", err)
+	}
+	if replay {
+		if start, err = s.reset(); err != nil {
+			return err
+		}
+	}
+	s.recovered = []int64{}
+	for _, j := range s.jobs.Live() {
+		s.recovered = append(s.recovered, j.Number)
+	}
+	s.startOwn(ctx, start)
+	return s.afterRestoration(ctx)
+}
+
+// Stop ends what Start began, but not the helpers: they run on.
+func (s *Service) Stop(ctx context.Context) error { return s.jobs.Stop(ctx) }
+
+// CloseEvents ends what Subscribe began.
+func (s *Service) CloseEvents() { s.hub.Close() }
+
+// reset brings pools back to where they were, before any job looks: one that
+// was active before a restart of the daemon is active still; after a reboot
+// none is, and those with autostart are to be started.
+func (s *Service) reset() (start []work, err error) {
+	err = s.store.Update(func(tx *store.Tx) error {
+		start = start[:0]
+		if err := recount(tx); err != nil {
+			return err
+		}
+		pools, err := tx.Pools()
+		if err != nil {
+			return err
+		}
+		live, err := tx.LiveJobs()
+		if err != nil {
+			return err
+		}
+		for _, p := range pools {
+			if p.Boot == s.keeper.boot {
+				continue
+			}
+			p.Boot, p.Before, p.Job = s.keeper.boot, "", 0 // what a job of before would go back to is over
+			p.NotStarted = true
+			s.keeper.move(p, record.PoolInactive, "host was started")
+			if err := tx.PutPool(p); err != nil {
+				return err
+			}
+			if p.Autostart && !slices.ContainsFunc(live, starts(p)) {
+				start = append(start, poolWork(p, record.PoolStart))
+			}
+		}
+		return nil
+	})
+	return start, err
+}
+
+// starts tells the job that will start the pool by itself: one that had not
+// begun. One that had has failed by the reboot.
+func starts(p *store.Pool) func(*store.Job) bool {
+	return func(j *store.Job) bool {
+		return j.Kind == record.PoolStart && j.Objects[0].Pool == p.Name && !j.Go && !j.CancelAsk
+	}
+}
+
+// startOwn starts jobs that the daemon itself wants.
+func (s *Service) startOwn(ctx context.Context, all []work) {
+	for _, w := range all {
+		if _, err := s.submit(ctx, Submit{Caller: s.self()}, w, JobOptions{}); err != nil {
+			s.log.Warn("cannot start a job of the daemon's own", "kind", w.Kind, "pool", w.Pool, "error", err)
+		}
+	}
+}
+
+// self is the daemon as a caller.
+func (s *Service) self() Caller {
+	return Caller{Role: Root, Owner: record.Owner{
+		UID: os.Geteuid(), User: "storaged", LoginUser: "", PID: os.Getpid(), Command: "storaged", Via: "daemon",
+	}}
+}
+
+// bootID names this boot of the host (proc(5), random/boot_id).
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("cannot tell this boot from others: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// errNothing is the update that changes nothing.
+var errNothing = errors.New("nothing to write")
+
+// Answer returns when the store's writer has answered. What it answers does not
+// matter: a state that cannot be written is no hang, and a new daemon would not
+// mend it.
+func (s *Service) Answer() {
+	_ = s.store.Update(func(*store.Tx) error { return errNothing })
+}
+
+// Count counts the jobs that run, those that wait, and the helpers that cannot be
+// killed.
+func (s *Service) Count() (running, waiting, stuck int) { return s.jobs.Count() }
+
+// DrainAll takes no new jobs any more, by the daemon's own will, and says which
+// run.
+func (s *Service) DrainAll() record.Drain {
+	s.jobs.Drain(true, s.self().Owner)
+	return s.jobs.Drained()
+}
+
+// Drained says which jobs run while no new ones are taken.
+func (s *Service) Drained() record.Drain { return s.jobs.Drained() }
+
+// stuckIn says which process of a job cannot be killed, "" for none.
+func stuckIn(j record.Job) string {
+	i := slices.IndexFunc(j.WaitingOn, func(b record.Blocker) bool {
+		return b.For == "device" && b.Holder != nil && b.Holder.External != ""
+	})
+	if i < 0 || j.State == record.Queued {
+		return ""
+	}
+	return j.WaitingOn[i].Holder.External
+}
+
+// Apply puts settings in force as far as a running service can. later says which
+// others hold from the next start of the daemon on.
+func (s *Service) Apply(c Settings, later []string) error {
+	err := s.store.Update(func(tx *store.Tx) error {
+		set, err := tx.Limits()
+		if err != nil {
+			return err
+		}
+		// The same way as PatchLimits, so that the later of the two counts.
+		tx.OnCommit(func() {
+			s.settings.Store(&c)
+			s.jobs.SetLimits(c.Limits.with(set))
+		})
+		return tx.PutLimits(set)
+	})
+	if err != nil {
+		return err
+	}
+	s.jobs.SetRetention(c.History.retention())
+	s.later.Store(&later)
+	return nil
+}

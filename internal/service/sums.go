@@ -1,0 +1,85 @@
+package service
+
+import (
+	"fmt"
+	"slices"
+
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// A checksum is recorded with the generation of the volume and the change time
+// of its file. It holds as long as both are the same: whatever a job of ours
+// changes counts up the one, whoever else writes moves the other.
+
+// recall looks up what a verify that asks for no checksum is to find, and says
+// if that does not hold any more.
+func (w *work) recall(tx *store.Tx, j *store.Job) error {
+	if w.Kind != record.VolumeVerify || w.Checksum != "" {
+		return nil
+	}
+	v, err := findVolume(tx, w.Pool, w.Volume)
+	if err != nil || v.Checksum == nil {
+		return err
+	}
+	if v.Checksum.Current {
+		w.Recorded, w.SummedNS = v.Checksum.Checksum, v.SummedNS
+		return nil
+	}
+	why := fmt.Sprintf("the checksum that job %d recorded is out of date: the volume was changed since", v.Checksum.Job)
+	if !slices.Contains(j.Warnings, why) { // granted once already, before the daemon went away
+		j.Warnings = append(slices.Clone(j.Warnings), why)
+	}
+	return nil
+}
+
+// recordSum records the checksum that a job found the volume to have as it is
+// now, and reports whether there was one. The generation must be the final one.
+func (k *keeper) recordSum(v *store.Volume, e end) bool {
+	if !e.ok() || !e.own() || e.report.Volume == nil {
+		return false
+	}
+	it := e.report.Volume
+	if it.Checksum == "" || it.ChangeNS == 0 || it.Inode != v.Inode || it.BirthNS != v.BirthNS {
+		return false // of another file, by the same name, a refresh must tell
+	}
+	v.ChangeNS, v.SummedNS, v.ModifyNS = it.ChangeNS, it.ChangeNS, it.ModifyNS
+	v.Checksum = &record.Recorded{
+		Checksum: it.Checksum, Generation: v.Generation, Job: e.job.Number, Time: k.now(), Current: true,
+	}
+	return true
+}
+
+// ageSum finds out whether the recorded checksum still holds. Once it does not
+// it never will.
+func ageSum(v *store.Volume) {
+	if c := v.Checksum; c != nil && c.Current && (c.Generation != v.Generation || v.SummedNS != v.ChangeNS) {
+		old := *c // events have the other
+		old.Current = false
+		v.Checksum = &old
+	}
+}
+
+// linkSum takes the recorded checksum along when a file got another name or lost
+// it, which moves its time of change and leaves that of modification. It tells
+// whether that explains the former.
+func linkSum(v *store.Volume, it ipc.Item) bool {
+	if v.Reason == "" && it.Ignored == "" || v.ModifyNS == 0 || v.ModifyNS != it.ModifyNS {
+		return false
+	}
+	if v.SummedNS == v.ChangeNS {
+		v.SummedNS = it.ChangeNS
+	}
+	return true
+}
+
+// keepSum takes the recorded checksum along to a new generation of the same
+// content.
+func keepSum(v *store.Volume) {
+	if c := v.Checksum; c != nil && c.Current {
+		same := *c
+		same.Generation = v.Generation
+		v.Checksum = &same
+	}
+}
