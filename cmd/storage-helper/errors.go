@@ -11,6 +11,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
+	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/sparse"
 )
@@ -33,9 +34,6 @@ func fault(err error, t task) *ipc.Error {
 		Hint:    hints[code],
 		Offset:  -1,
 	}
-	if code == record.NoSpace && t.room != "" {
-		e.Hint = t.room
-	}
 	if busy, ok := errors.AsType[*backends.BusyError](err); ok {
 		e.Path, e.Holder, e.Hint = busy.Object, busy.Holder, busy.Release
 	}
@@ -46,7 +44,12 @@ func fault(err error, t task) *ipc.Error {
 		e.Path = missing.Path
 	}
 	if code == record.NoSpace {
-		e.Hint = shortage(err, t.writes)
+		if e.Hint = t.room; e.Hint == "" {
+			e.Hint = shortage(err, t.writes)
+		}
+	}
+	if short, ok := errors.AsType[*diskio.NoRoomError](err); ok {
+		e.Message = fmt.Sprintf("cannot %s: no space: %s are needed, and %s available; nothing was written", t.doing, quantity.FormatBoth(short.Needed), quantity.FormatBoth(short.Available))
 	}
 	if bad, ok := errors.AsType[*diskio.IOError](err); ok {
 		e.Path, e.Offset = t.writes, bad.Offset

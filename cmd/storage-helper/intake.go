@@ -32,6 +32,7 @@ type intake struct {
 	as     string // what the content is taken for, "" for the volume's
 	sum    checksum
 	zeros  bool // are looked for
+	dense  bool // it is a stream without holes
 	// skipped is how much of the content is in place already. A file has it all
 	// the same, a stream begins behind it.
 	skipped int64
@@ -46,6 +47,7 @@ func intakeOf(o tasked, c operation.Content) (in intake, err error) {
 	}
 	in.sum, err = checksumOf(c.Checksum)
 	in.length, in.format, in.as, in.zeros = orAny(c.Length), c.Format, c.AsFormat, c.DetectZeros
+	in.dense = c.Dense || in.from.form == streamRaw
 	return in, err
 }
 
@@ -266,7 +268,7 @@ func (c *content) move(ctx context.Context, r *run, to into, h hash.Hash) (diski
 		from = diskio.NewFileContent(c.file.File, c.off, c.off+c.bytes)
 	}
 	return diskio.Receive(ctx, r.pacer, diskio.ReceiveSpec{
-		Dst: to.file, Off: to.off, From: from, Max: to.room, Want: c.bytes,
+		Dst: to.file, Off: to.off, From: from, Max: to.room, Want: c.bytes, Dense: c.dense,
 		Clean: to.clean, DetectZeros: c.zeros, Hash: h,
 	})
 }

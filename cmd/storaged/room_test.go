@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
+	"storaged/internal/rest"
 	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
@@ -277,4 +278,51 @@ func TestInodesThatRunOutAreNotCalledRoom(t *testing.T) {
 	if j.Code() != record.NoSpace || !strings.Contains(j.Error.Hint, "no inodes left") {
 		t.Errorf("it ended as %+v", j.Error)
 	}
+}
+
+// What fills holes of a volume needs room, and is refused before it takes any.
+func TestHolesThatFindNoRoomStayHoles(t *testing.T) {
+	h := newHost(t)
+	dir := testenv.Mount(t, "ext4")
+	h.define("small", dir)
+	ballast, err := os.Create(dir + "/.ballast")
+	h.must(err)
+	h.must(syscall.Fallocate(int(ballast.Fd()), 0, 0, 200*mib))
+	h.must(ballast.Close())
+	h.does(record.ExitDone, "", "vol", "create", "small/thin", "1G", "--allocation", "none")
+	h.does(record.ExitDone, "", "vol", "create", "small/filled", "64M", "--allocation", "none")
+	file := h.dir + "/content"
+	h.must(os.WriteFile(file, noise(150*mib), 0o600))
+	before := blocksFree(t, dir)
+	for _, args := range [][]string{
+		{"vol", "wipe", "small/thin", "--algorithm", "random", "--yes"},
+		{"vol", "delete", "small/thin", "--wipe=random", "--yes"},
+		{"vol", "upload", "small/thin", file, "--yes"},
+		{"vol", "upload", "small/thin", file, "--checksum", "sha256", "--yes"},
+	} {
+		out := h.does(record.ExitNoSpace, "available", args...)
+		if now := blocksFree(t, dir); now != before {
+			t.Errorf("%q took %d blocks\n%s", args, before-now, out)
+		}
+	}
+	up, err := h.streamer().Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "small", Volume: "thin", VolumeUpload: service.VolumeUpload{Length: ptr(int64(150 * mib))}, Body: bytes.NewReader(make([]byte, 150*mib))})
+	if err == nil {
+		err = up.Wait()
+	}
+	if record.CodeOf(err) != record.NoSpace || blocksFree(t, dir) != before {
+		t.Errorf("a stream as long: %v", err)
+	}
+	// The catalogue has yet to learn that somebody has filled this one.
+	h.must(os.WriteFile(dir+"/filled", noise(64*mib), 0o600))
+	h.does(record.ExitDone, "", "vol", "wipe", "small/filled", "--algorithm", "random", "--yes")
+	h.does(record.ExitDone, "", "vol", "wipe", "small/thin", "--yes")
+}
+
+func blocksFree(t *testing.T, dir string) uint64 {
+	t.Helper()
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	return fs.Bfree
 }

@@ -123,18 +123,6 @@ func (a *allocation) checkSpace() error {
 	return checkRoom(a.f, a.want-a.from-have)
 }
 
-// checkRoom is ENOSPC if the file system of f has no room for n bytes more.
-func checkRoom(f *os.File, n int64) error {
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
-		return ioError("stat file system", nowhere, err)
-	}
-	if fs.Blocks != 0 && n > int64(fs.Bavail)*fs.Bsize { // some file systems tell no blocks at all
-		return ioError("allocate", nowhere, unix.ENOSPC)
-	}
-	return nil
-}
-
 // allocated is what the file occupies, in bytes.
 func allocated(f *os.File) (int64, error) {
 	var st unix.Stat_t

@@ -109,6 +109,7 @@ type copying struct {
 	cache    *residency
 	flusher  *flusher
 	left     atomic.Int64 // bytes of data that were left out as zeros
+	loose    int64        // bytes of data to be written where no blocks are promised
 	promised int64        // bytes that shall have blocks, by Allocation and Reserved
 }
 
@@ -245,6 +246,7 @@ func (c *copying) measure(ctx context.Context) error {
 			c.stats.Holes += x.len
 		} else {
 			c.stats.Data += x.len
+			c.loose += max(0, x.off+x.len-max(x.off, c.Allocation))
 		}
 		return nil
 	})

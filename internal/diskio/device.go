@@ -23,12 +23,10 @@ const (
 // it has none (tmpfs, network).
 func DeviceOf(f *os.File) (string, error) {
 	var st unix.Statx_t
-	err := retry(func() error {
-		return unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st)
-	})
+	err := statx(f, &st)
 	switch {
 	case err != nil:
-		return "", ioError("stat", nowhere, err)
+		return "", err
 	case st.Mode&unix.S_IFMT == unix.S_IFBLK:
 		return number(st.Rdev_major, st.Rdev_minor), nil
 	case st.Dev_major != 0:
@@ -36,7 +34,7 @@ func DeviceOf(f *os.File) (string, error) {
 	}
 	// btrfs has numbers of its own; the mount tells which device is below it.
 	var dev unix.Stat_t
-	source := mountSource(st.Mnt_id)
+	source := mountOf(st.Mnt_id).source
 	if !strings.HasPrefix(source, "/dev/") || unix.Stat(source, &dev) != nil || dev.Mode&unix.S_IFMT != unix.S_IFBLK {
 		return "", nil
 	}
@@ -45,21 +43,33 @@ func DeviceOf(f *os.File) (string, error) {
 
 func number(major, minor uint32) string { return fmt.Sprintf("%d:%d", major, minor) }
 
-// mountSource is what is mounted, by the mount's number (proc_pid_mountinfo(5)).
-func mountSource(id uint64) string {
+func statx(f *os.File, st *unix.Statx_t) error {
+	return ioError("stat", nowhere, retry(func() error {
+		return unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, st)
+	}))
+}
+
+// mount is what the kernel tells of one (proc_pid_mountinfo(5)).
+type mount struct {
+	source  string // what is mounted
+	options string // of the file system
+}
+
+// mountOf finds a mount by its number, and gives nothing where it cannot.
+func mountOf(id uint64) (m mount) {
 	f, err := os.Open(mountinfo)
 	if err != nil {
-		return ""
+		return m
 	}
 	defer f.Close() // opened for reading
 	for in := bufio.NewScanner(f); in.Scan(); {
-		mount, super, ok := strings.Cut(in.Text(), " - ")
+		mounted, super, ok := strings.Cut(in.Text(), " - ")
 		words := strings.Fields(super)
-		if ok && len(words) >= 2 && strings.HasPrefix(mount, fmt.Sprintf("%d ", id)) {
-			return words[1]
+		if ok && len(words) >= 3 && strings.HasPrefix(mounted, fmt.Sprintf("%d ", id)) {
+			return mount{source: words[1], options: words[2]}
 		}
 	}
-	return ""
+	return m
 }
 
 // retry repeats a call that a signal interrupted.

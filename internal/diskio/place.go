@@ -110,7 +110,8 @@ type placing struct {
 	reach   reach
 }
 
-// measure finds how much of the source is data, for an honest total.
+// measure finds how much of the source is data, for an honest total, and that
+// there is room for it.
 func (c *placing) measure(ctx context.Context) error {
 	holes := int64(0)
 	err := walkRange(ctx, c.Src, c.part(), func(x extent) error {
@@ -120,7 +121,10 @@ func (c *placing) measure(ctx context.Context) error {
 		return nil
 	})
 	c.p.expect(c.Len, holes)
-	return err
+	if err != nil {
+		return err
+	}
+	return c.checkRoom(ctx, c.Len-holes)
 }
 
 func (c *placing) part() extent { return extent{off: c.SrcOff, len: c.Len} }
@@ -246,6 +250,7 @@ type holeMaker struct {
 	clean bool
 	mode  uint32 // of fallocate(2)
 
+	device  bool        // no file
 	flushed bool        // the map of its extents is true
 	touched atomic.Bool // a hole was made, or some of it, or may have been
 }
@@ -260,6 +265,7 @@ func newHoleMaker(p *Pacer, f *os.File, clean bool) (*holeMaker, error) {
 	h := &holeMaker{p: p, f: f, clean: clean, mode: unix.FALLOC_FL_ZERO_RANGE | unix.FALLOC_FL_KEEP_SIZE}
 	switch {
 	case st.Mode&unix.S_IFMT == unix.S_IFBLK:
+		h.device = true
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return nil, ioError("open", nowhere, fmt.Errorf("a target that is neither a file nor a block device: %w", ErrUnsupported))
 	case st.Blocks*512 < st.Size: // stat(2): always units of 512

@@ -30,24 +30,33 @@ func (c *copying) reserve(ctx context.Context) error {
 	return err
 }
 
-// checkReserve counts what is to be reserved and finds a lack of space before
-// the work.
+// checkReserve counts what is to be reserved, and finds a lack of space for that
+// and the data before the work.
 func (c *copying) checkReserve(ctx context.Context) error {
 	c.promised = c.Allocation
 	exact, err := c.walkReserved(ctx, func(x extent) error {
 		c.promised += x.len
 		return nil
 	})
-	if err == nil && c.promised > 0 {
-		var have int64
-		if have, err = allocated(c.Dst); err == nil {
-			err = checkRoom(c.Dst, c.promised-have)
-		}
+	if err == nil && c.dstFile {
+		err = c.checkSpace()
 	}
 	if err != nil || exact {
 		return err
 	}
 	return c.suspect()
+}
+
+func (c *copying) checkSpace() error {
+	need := c.promised
+	if !c.Sparse && !compresses(c.Dst) {
+		need += c.loose
+	}
+	have, err := allocated(c.Dst)
+	if err != nil {
+		return err
+	}
+	return checkRoom(c.Dst, need-have)
 }
 
 // fallocate reserves an extent piece by piece.

@@ -41,7 +41,9 @@ type ReceiveSpec struct {
 	// extent that is too long nothing is written.
 	Max int64
 	// Want is how many bytes must come, -1 for any number.
-	Want        int64
+	Want int64
+	// Dense says that no holes come.
+	Dense       bool
 	Clean       bool // as in PlaceSpec
 	DetectZeros bool
 	Hash        hash.Hash // of the content; nil: of no use
@@ -58,6 +60,9 @@ func Receive(ctx context.Context, p *Pacer, spec ReceiveSpec) (PlaceStats, error
 	}
 	if spec.Want >= 0 {
 		p.expect(spec.Want, 0)
+		if err := spec.checkRoom(ctx, p, holes); err != nil {
+			return PlaceStats{}, err
+		}
 	}
 	r := &receiving{ReceiveSpec: spec, p: p, holes: holes, buf: alignedBuffer(chunkBytes)}
 	r.flusher = newFlusher(p, spec.Dst)
@@ -68,6 +73,21 @@ func Receive(ctx context.Context, p *Pacer, spec ReceiveSpec) (PlaceStats, error
 	stats, err := concludePlaced(ctx, r.flusher, err, func() PlaceStats { return r.stats })
 	stats.Touched, stats.Reach = touched, r.reach
 	return stats, err
+}
+
+// checkRoom finds a lack of room where it is known what comes.
+func (s ReceiveSpec) checkRoom(ctx context.Context, p *Pacer, holes *holeMaker) error {
+	from, isFile := s.From.(*FileContent)
+	switch {
+	case isFile:
+		c := placing{PlaceSpec: PlaceSpec{
+			Dst: s.Dst, Src: from.f, DstOff: s.Off, SrcOff: from.off, Len: s.Want, Clean: s.Clean, DetectZeros: s.DetectZeros,
+		}, p: p, holes: holes}
+		return c.checkRoom(ctx, s.Want)
+	case s.Dense && !s.DetectZeros:
+		return checkOverwrite(ctx, s.Dst, extent{off: s.Off, len: s.Want}, 0)
+	}
+	return nil
 }
 
 type receiving struct {

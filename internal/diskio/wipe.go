@@ -181,6 +181,11 @@ func (w *wiping) survey(ctx context.Context) error {
 	if !exact && w.stats.Holes > 0 {
 		w.limit("this file system cannot tell ranges that are allocated but unwritten from holes; neither was overwritten", false)
 	}
+	if !w.algorithm.trim {
+		if err := checkOverwrite(ctx, w.f, extent{len: w.size}, w.stats.Holes); err != nil {
+			return err
+		}
+	}
 	rounds := int64(w.algorithm.rounds(w.verify))
 	light := w.stats.Holes * rounds
 	if w.algorithm.trim {

@@ -77,6 +77,7 @@ type Content struct {
 	Format      string `json:"format"` // of the volume
 	AsFormat    string `json:"as_format,omitempty"`
 	DetectZeros bool   `json:"detect_zeros,omitempty"`
+	Dense       bool   `json:"dense,omitempty"`    // a stream without holes
 	Checksum    string `json:"checksum,omitempty"` // algorithm, or what the content must have
 }
 
@@ -91,6 +92,7 @@ func (c *Content) flags() []Flag {
 		text("format", &c.Format, "format of the volume: `"+formats+"`"),
 		text("as-format", &c.AsFormat, "take the content for one in `"+formats+"`; raw is anything"),
 		onOff("detect-zeros", &c.DetectZeros, "make holes where the content is zeros"),
+		onOff("dense", &c.Dense, "the stream has no holes, in whatever form it is: there must be room for all of its length"),
 		contentSum(&c.Checksum),
 	}
 }

@@ -159,8 +159,8 @@ func putContent(c *call) error {
 	if err != nil {
 		return err
 	}
-	defer out.Close()                                         // it is by then, unless nothing was copied
-	r.Data = service.Data{File: in, Form: service.SparseData} // which has an end: that of a pipe may be the daemon's death
+	defer out.Close()                                                                         // it is by then, unless nothing was copied
+	r.Data = service.Data{File: in, Form: service.SparseData, Dense: form == service.RawData} // which has an end: that of a pipe may be the daemon's death
 	st, err := c.svc.UploadVolume(c.ctx(), s, c.pool(), c.volume(), r)
 	in.Close() // the job has its own
 	if err != nil || st.Job == nil || st.Known {

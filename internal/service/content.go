@@ -98,7 +98,7 @@ func checkContent(offset int64, checksum string) error {
 
 // contentWork adds what the helper is handed.
 func contentWork(w work, d Data) work {
-	w.Form, w.Data = d.Form, d.File
+	w.Form, w.Data, w.Dense = d.Form, d.File, d.Dense
 	return w
 }
 

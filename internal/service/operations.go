@@ -109,7 +109,7 @@ func (w work) content() operation.Content {
 	c := operation.Content{Format: w.Format}
 	if w.Form != "" {
 		c.From, c.Form, c.Length, c.Checksum = operation.Descriptor(ipc.DataFD), w.Form, w.Length, w.Checksum
-		c.AsFormat, c.DetectZeros = w.AsFormat, w.DetectZeros
+		c.AsFormat, c.DetectZeros, c.Dense = w.AsFormat, w.DetectZeros, w.Dense
 	}
 	return c
 }

@@ -166,6 +166,8 @@ func (r *VolumeWipe) Fill() {
 type Data struct {
 	File *os.File
 	Form string // FileData, RawData or SparseData
+	// Dense says that a stream comes without holes, in whatever form.
+	Dense bool
 }
 
 // Forms of Data.

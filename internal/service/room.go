@@ -71,6 +71,9 @@ func (s *Service) submitFitting(ctx context.Context, w work, submit func(work) (
 // warned of.
 func (s *Service) fits(ctx context.Context, w *work) error {
 	w.Reserve = 0 // a retry has that of the first job
+	if w.overwrites() {
+		return s.fitsInPlace(ctx, w)
+	}
 	needed := w.Allocation - w.has
 	if needed <= 0 || w.Reflink == "always" {
 		return nil
@@ -86,6 +89,57 @@ func (s *Service) fits(ctx context.Context, w *work) error {
 	}
 	w.Warnings = append(w.Warnings, short.Message+"; the clone can be made only if it can share blocks with its source")
 	return nil
+}
+
+// overwrites reports whether the work fills a volume that is there, and its
+// holes too.
+func (w work) overwrites() bool {
+	switch {
+	case w.Format != record.FormatRaw: // of others nobody here knows the file's length
+		return false
+	case w.Kind == record.VolumeWipe || w.Kind == record.VolumeDelete:
+		return !slices.Contains([]string{"", "zero", "trim"}, w.Algorithm) // which leave holes
+	}
+	return w.Kind == record.VolumeUpload && w.Dense && w.Length != nil && !w.DetectZeros
+}
+
+// fitsInPlace refuses what writes more than its volume and the pool have blocks
+// for. What the catalogue says of the volume may be old, so that it is looked at
+// before it is refused.
+func (s *Service) fitsInPlace(ctx context.Context, w *work) error {
+	for looked := false; ; looked = true {
+		lacks, v, err := s.lacks(*w)
+		if err != nil || lacks == 0 {
+			return err
+		}
+		err = s.roomFor(ctx, *w, lacks)
+		if err == nil {
+			w.Reserve = lacks
+			return nil
+		}
+		if looked || record.CodeOf(err) != record.NoSpace {
+			return err
+		}
+		if err := s.lookAfter(ctx, v); err != nil {
+			return err
+		}
+	}
+}
+
+// lacks is how many blocks more, in bytes, the volume must get at least.
+func (s *Service) lacks(w work) (n int64, v *store.Volume, err error) {
+	err = s.store.View(func(tx *store.Tx) error {
+		v, err = findVolume(tx, w.Pool, w.Volume)
+		return err
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	n = v.Capacity
+	if w.Length != nil {
+		n = *w.Length
+	}
+	return max(0, n-v.Allocation), v, nil
 }
 
 // roomFor looks for room for the work. The catalogue's figures may be old, so
@@ -280,6 +334,10 @@ func (w work) smaller() string {
 		return "free some, or choose another pool"
 	case w.Kind == record.VolumeResize:
 		return "free some, or leave out --allocate: what is added gets its blocks when it is written"
+	case w.Kind == record.VolumeUpload:
+		return "free some, or upload it with --detect-zeros, if much of it is zeros"
+	case w.overwrites():
+		return "free some, or wipe by zero, which leaves holes alone: there is nothing in them"
 	}
 	return "free some, or allocate less: --allocation none"
 }
@@ -307,11 +365,15 @@ func (s *Service) taken(pool string) map[int64]int64 {
 
 // grows is the pool in which a job was promised room; "" if in none.
 func grows(j *record.Job) string {
-	i := slices.IndexFunc(j.Objects, func(o record.Object) bool { return o.Mode == record.ModeWrite || o.Mode == record.ModeGrow })
-	if i < 0 || j.Reserved == 0 {
+	if j.Reserved == 0 {
 		return ""
 	}
-	return j.Objects[i].Pool
+	for _, o := range j.Objects {
+		if o.Mode == record.ModeWrite || o.Mode == record.ModeGrow || j.Kind == record.VolumeDelete {
+			return o.Pool
+		}
+	}
+	return ""
 }
 
 // promisedTo says how much of a pool's room is reserved, and by whom.

@@ -345,7 +345,7 @@ func (s *Service) WipeVolume(ctx context.Context, sub Submit, pool, volume strin
 			return work{}, err
 		}
 		w := volumeWork(p, record.VolumeWipe, v.Name)
-		w.Capacity, w.Algorithm, w.Verify, w.AcceptLimits = v.Capacity, r.Algorithm, r.Verify, r.AcceptLimits
+		w.Format, w.Capacity, w.Algorithm, w.Verify, w.AcceptLimits = v.Format, v.Capacity, r.Algorithm, r.Verify, r.AcceptLimits
 		return w, wipeable(p, v, r.Algorithm)
 	})
 }
@@ -390,7 +390,7 @@ func (s *Service) DeleteVolume(ctx context.Context, sub Submit, pool, volume str
 			return work{}, err
 		}
 		w := volumeWork(p, record.VolumeDelete, v.Name)
-		w.Capacity, w.Algorithm = v.Capacity, r.Wipe
+		w.Format, w.Capacity, w.Algorithm = v.Format, v.Capacity, r.Wipe
 		if r.Wipe == "" {
 			return w, nil
 		}

@@ -1,0 +1,102 @@
+package diskio
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// fullBefore fails unless the transfer found that there is no room before it
+// wrote anything.
+func fullBefore(t *testing.T, f *os.File, transfer func(p *Pacer) error) {
+	t.Helper()
+	before := occupied(t, f)
+	p := NewPacer()
+	err := transfer(p)
+	var short *NoRoomError
+	if !errors.As(err, &short) || short.Needed <= short.Available || !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("error is %v", err)
+	}
+	if c := p.Counts(); c.Written != 0 || occupied(t, f) != before {
+		t.Errorf("%d bytes are allocated, not %d: %+v", occupied(t, f), before, c)
+	}
+}
+
+// thinVolume is a file of 1 GiB, with some data, where there is room for 100 MiB.
+func thinVolume(t *testing.T, dir string) *os.File {
+	t.Helper()
+	f := create(t, dir, "thin")
+	must(t, f.Truncate(1<<30))
+	writeRandom(t, f, 0, 4*mib)
+	return f
+}
+
+func TestTransfersFindWantOfRoomBeforeTheyBegin(t *testing.T) {
+	src := create(t, t.TempDir(), "src")
+	must(t, src.Truncate(150*mib))
+	for off := int64(0); off < 150*mib; off += 10 * mib {
+		writeRandom(t, src, off, 10*mib)
+	}
+	for kind, dir := range map[string]string{"ext4": mountLoop(t, "ext4", 100*mib), "tmpfs": mountTmpfs(t, 100*mib), "btrfs": mountLoop(t, "btrfs", 120*mib)} {
+		t.Run(kind, func(t *testing.T) {
+			f := thinVolume(t, dir)
+			for _, algorithm := range []string{AlgorithmRandom, AlgorithmNNSA, AlgorithmBSI} {
+				fullBefore(t, f, func(p *Pacer) error {
+					_, err := Wipe(t.Context(), p, f, WipeSpec{Algorithm: algorithm})
+					return err
+				})
+			}
+			fullBefore(t, f, func(p *Pacer) error {
+				_, err := Place(t.Context(), p, PlaceSpec{Dst: f, Src: src, Len: 150 * mib})
+				return err
+			})
+			fullBefore(t, f, func(p *Pacer) error {
+				_, err := Receive(t.Context(), p, ReceiveSpec{Dst: f, From: NewFileContent(src, 0, 150*mib), Max: 1 << 30, Want: 150 * mib})
+				return err
+			})
+			fullBefore(t, f, func(p *Pacer) error {
+				_, err := Receive(t.Context(), p, ReceiveSpec{Dst: f, From: new(broken), Max: 1 << 30, Want: 150 * mib, Dense: true})
+				return err
+			})
+			dst := create(t, dir, "dst")
+			fullBefore(t, dst, func(p *Pacer) error {
+				_, err := Copy(t.Context(), p, CopySpec{Dst: dst, Src: src})
+				return err
+			})
+			_, err := Wipe(t.Context(), NewPacer(), f, WipeSpec{})
+			must(t, err) // of what there is
+		})
+	}
+}
+
+// What has blocks already needs none, and what holes give back is there.
+func TestTransfersThatFitAreNotRefused(t *testing.T) {
+	for kind, dir := range map[string]string{"ext4": mountLoop(t, "ext4", 100*mib), "tmpfs": mountTmpfs(t, 100*mib)} {
+		t.Run(kind, func(t *testing.T) {
+			f := create(t, dir, "f")
+			must(t, unix.Fallocate(int(f.Fd()), 0, 0, 60*mib))
+			_, err := Wipe(context.Background(), NewPacer(), f, WipeSpec{Algorithm: AlgorithmRandom})
+			must(t, err)
+			must(t, f.Truncate(120*mib))
+			src := create(t, t.TempDir(), "src")
+			must(t, src.Truncate(120*mib))
+			writeRandom(t, src, 60*mib, 60*mib)
+			stats, err := Place(context.Background(), NewPacer(), PlaceSpec{Dst: f, Src: src, Len: 120 * mib})
+			if err != nil || digest(t, f) != digest(t, src) {
+				t.Errorf("%+v, %v", stats, err)
+			}
+		})
+	}
+}
+
+func TestOverlapOfExtents(t *testing.T) {
+	list := []extent{{off: 10, len: 10}, {off: 30, len: 5}, {off: 35, len: 5}}
+	for x, want := range map[extent]int64{{off: 0, len: 10}: 0, {off: 0, len: 100}: 20, {off: 15, len: 17}: 7, {off: 34, len: 2}: 2, {off: 40, len: 9}: 0, {off: 20, len: 10}: 0} {
+		if got := overlap(list, x); got != want {
+			t.Errorf("%+v: %d, not %d", x, got, want)
+		}
+	}
+}
