@@ -203,7 +203,10 @@ func (c *content) measure() error {
 	if err != nil {
 		return err
 	}
-	there := max(0, end-c.off)
+	if end < c.skipped {
+		return failed(record.Invalid, "%s has %s, and %s are in place already: it is another content", c.from, quantity.FormatBoth(end), quantity.FormatBoth(c.skipped))
+	}
+	there := end - c.off
 	if c.bytes > there {
 		return failed(record.Invalid, "%s has %s, not the %s that are to be uploaded", c.from, quantity.FormatBoth(there), quantity.FormatBoth(c.bytes))
 	}

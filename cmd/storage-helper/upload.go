@@ -27,6 +27,9 @@ func buildUpload(o *operation.Upload) (task, error) {
 	}
 	in.skipped = o.Skipped
 	w := upload{at: at, in: in, off: o.Offset}
+	if w.beginning, err = beginningOf(o); err != nil {
+		return task{}, err
+	}
 	if in.skipped > 0 {
 		w.in.sum = checksum{} // of a part it would say nothing
 		if o.Checksum != "" {
@@ -34,7 +37,7 @@ func buildUpload(o *operation.Upload) (task, error) {
 		}
 	}
 	if w.whole.algorithm != "" && w.off != in.skipped {
-		return task{}, failed(record.Invalid, "--checksum is of the whole content, and one that does not begin where %q does cannot be read back: --offset and --skipped must be the same", at.path)
+		return task{}, record.Errorf(record.Invalid, "--checksum is of the whole content, and one that does not begin where %q does cannot be read back: --offset and --skipped must be the same", at.path)
 	}
 	return task{
 		doing:   fmt.Sprintf("upload %s to %q", in.from, at.path),
@@ -56,6 +59,8 @@ type upload struct {
 	// whole is the checksum of all the content, when a part of it was uploaded
 	// before: it is read back.
 	whole checksum
+	// beginning is the checksum of what was uploaded before, as the sender has it.
+	beginning checksum
 }
 
 func (w upload) work(ctx context.Context, r *run) error {
@@ -70,14 +75,19 @@ func (w upload) work(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
-		r.plan(w.phases(c.bytes)...)
-		r.next(0)
+		compared := w.comparing()
+		r.plan(append(compared, w.phases(c.bytes)...)...)
+		if err := w.compare(ctx, r, c, to); err != nil {
+			return err
+		}
+		r.next(len(compared))
 		r.pacer.Skipped(w.in.skipped)
 		err = c.put(ctx, r, to)
 		if err != nil && c.touched {
 			r.report.Rollback = string(record.RollbackKept)
 		}
 		if err == nil && w.whole.algorithm != "" {
+			r.next(len(compared) + 1)
 			err = w.check(ctx, r, to)
 		}
 		if err == nil {
@@ -108,7 +118,6 @@ func (w upload) phases(bytes int64) []ipc.PlanPhase {
 
 // check reads the whole content back, of which this upload moved the rest.
 func (w upload) check(ctx context.Context, r *run, to into) error {
-	r.next(1)
 	r.report.Rollback = string(record.RollbackKept) // unless it is right
 	did, err := diskio.Sum(ctx, r.pacer, to.file, diskio.SumSpec{CRC32C: w.whole.algorithm == record.CRC32C, Len: w.off + r.report.Bytes})
 	if err != nil {

@@ -2,8 +2,11 @@ package main_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net/http"
 	"os"
@@ -15,6 +18,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
+	"storaged/internal/rest"
 	"storaged/internal/service"
 	"storaged/internal/sparse"
 	"storaged/internal/testenv"
@@ -388,5 +392,80 @@ func TestUploadThatWasKilledMayHaveChangedAllOfItsContent(t *testing.T) {
 			t.Errorf("%s: exit %d: %s", volume, code, said)
 		}
 		h.holds(volume, 0, content, want)
+	}
+}
+
+// What goes on with an upload must begin with what is in place of it: nothing is
+// written of another content, and the right one goes on all the same.
+func TestAnotherContentDoesNotGoOnWithAnUpload(t *testing.T) {
+	h := newHost(t)
+	content, other := noise(4*mib), noise(4*mib + 1)[:4*mib]
+	files := map[string]string{}
+	for name, b := range map[string][]byte{
+		"right": content, "other": other, "longer": noise(5*mib + 2), "short": content[:mib/2], "one": append([]byte{content[0] + 1}, content[1:]...),
+	} {
+		files[name] = filepath.Join(h.dir, name)
+		h.must(os.WriteFile(files[name], b, 0o600))
+	}
+	h.create("v", 8*mib)
+	first := h.breakOff("v", service.VolumeUpload{}, content[:2*mib])
+	for _, c := range []struct {
+		file string
+		code int
+		says string
+	}{
+		{"short", record.ExitUsage, "in place already"}, {"other", record.ExitBusy, "does not begin with"},
+		{"longer", record.ExitBusy, "does not begin with"}, {"one", record.ExitBusy, "does not begin with"},
+	} {
+		h.does(c.code, c.says, "vol", "upload", "pool/v", files[c.file], "--resume", "--yes")
+		if code, said := h.fed(files[c.file], "vol", "upload", "pool/v", "-", "--resume", "--yes"); code != c.code || !strings.Contains(said, c.says) {
+			t.Errorf("a stream of %s: exit %d: %s", c.file, code, said)
+		}
+		h.holds("v", 0, append(bytes.Clone(content[:first.Progress.Done]), make([]byte, 6*mib)...), record.VolumeIncomplete)
+	}
+	h.does(record.ExitUsage, "in place already", "vol", "upload", "pool/v", files["right"], "--resume", "--yes", "--length", "1M")
+	h.does(0, "succeeded", "vol", "upload", "pool/v", files["right"], "--resume", "--yes")
+	h.holds("v", 0, append(content, make([]byte, 4*mib)...), record.VolumeReady)
+}
+
+// Where nobody knows what the content begins with, that is said.
+func TestRestThatCannotBeComparedIsWarnedOf(t *testing.T) {
+	h := newHost(t)
+	content := noise(2 * mib)
+	digest := sha256.Sum256(content)
+	sum := func(b []byte) string {
+		return record.ContentChecksum(record.CRC32C, binary.BigEndian.AppendUint32(nil, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))))
+	}
+	for volume, c := range map[string]struct {
+		beginning, checksum string
+		code                record.Code
+		warned              bool
+	}{
+		"nothing":       {"", "", "", true},
+		"the-whole":     {"", record.Checksum(digest), "", false},
+		"the-beginning": {"right", "", "", false},
+		"another":       {sum(content[:7]), "", record.Changed, false},
+	} {
+		h.create(volume, 2*mib)
+		rest := h.brokenUpload(volume, content[:mib])
+		rest.Beginning, rest.Checksum = c.beginning, c.checksum
+		if c.beginning == "right" {
+			rest.Beginning = sum(content[:rest.Offset])
+		}
+		up := h.upload(h.ctx(), volume, bytes.NewReader(content[rest.Offset:]), rest)
+		if err := up.Wait(); record.CodeOf(err) != c.code {
+			t.Errorf("%s: %v", volume, err)
+		}
+		j, err := h.client.Job(h.ctx(), up.Job.ID)
+		h.must(err)
+		if warned := strings.Contains(strings.Join(j.Warnings, "\n"), "begins with what was uploaded"); warned != c.warned {
+			t.Errorf("%s: warnings %q", volume, j.Warnings)
+		}
+	}
+	for _, bad := range []service.VolumeUpload{{Beginning: sum(nil)}, {Beginning: "crc32c", Continues: "1"}, {Beginning: "md5:00", Continues: "1"}} {
+		_, err := h.client.Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: "nothing", VolumeUpload: bad, Body: bytes.NewReader(content)})
+		if record.CodeOf(err) != record.Invalid {
+			t.Errorf("%+v: %v", bad, err)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -32,8 +33,8 @@ func (t *tool) contentCommands() []*cli.Command {
 				"A FILE that another program writes to is refused, or if that is seen only by its size and times the upload\n" +
 				"fails; of what comes through a pipe nobody can tell.\n" +
 				"- is standard input, which ends with this command. --resume goes on where the last upload broke off;\n" +
-				"it needs the same content again, from its start. With --checksum, or if the first upload had one to\n" +
-				"hold, the whole is read back at the end.\n\n" +
+				"it needs the same content again, from its start, and compares that with what is there. With\n" +
+				"--checksum, or if the first upload had one to hold, the whole is read back at the end.\n\n" +
 				"Examples:\n  storagedctl vol upload images/vm1.raw vm1.img --yes\n  zcat vm1.img.gz | storagedctl vol upload images/vm1.raw - --yes",
 			Flags: jobFlags(append(uploadFlags(),
 				&cli.StringFlag{Name: "offset", Usage: "begin at `SIZE` of the volume"},
@@ -195,7 +196,10 @@ func (src source) measure(r *service.VolumeUpload) error {
 	}
 	n := st.Size()
 	if r.Continues != "" {
-		n = max(0, n-r.Offset)
+		n -= r.Offset
+	}
+	if n < 0 {
+		return tooShort(st.Size(), r.Offset)
 	}
 	r.Length = &n
 	return nil
@@ -227,25 +231,39 @@ func (s *session) resume(ctx context.Context, r volumeRef, req *service.VolumeUp
 		s.note(fmt.Sprintf("storagedctl: going on with %s at %s", jobTitle(last), quantity.FormatBoth(done)))
 		req.Offset, req.Continues = done, last.ID
 		if req.Length != nil { // given for the whole content
-			*req.Length = max(0, *req.Length-done)
+			if *req.Length < done {
+				return tooShort(*req.Length, done)
+			}
+			*req.Length -= done
 		}
-		return src.skip(done)
+		req.Beginning, err = src.skip(done)
+		return err
 	}
 }
 
-// skip passes over the first n bytes.
-func (src source) skip(n int64) error {
-	var err error
+// tooShort refuses what has not even what is in place already.
+func tooShort(size, done int64) error {
+	return record.Errorf(record.Invalid, "the content has %s, and %s are in place already: it is another content", quantity.FormatBoth(size), quantity.FormatBoth(done)).
+		WithHint("upload it from its start, without --resume")
+}
+
+// skip passes over the first n bytes, and gives their checksum.
+func (src source) skip(n int64) (string, error) {
 	switch {
 	case src.sparse:
-		return cmdline.Usagef("a stream in the sparse form cannot go on in its middle")
-	case src.file == nil: // of a file the helper knows where to go on
-		_, err = io.CopyN(io.Discard, src.stream, n)
+		return "", cmdline.Usagef("a stream in the sparse form cannot go on in its middle")
+	case src.file != nil: // the helper knows where to go on, and compares
+		return "", nil
+	}
+	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	passed, err := io.CopyN(sum, src.stream, n)
+	if errors.Is(err, io.EOF) {
+		return "", tooShort(passed, n)
 	}
 	if err != nil {
-		return record.Errorf(record.FailedCode, "cannot pass over the first %s of the content: %v", quantity.FormatBoth(n), err)
+		return "", record.Errorf(record.FailedCode, "cannot pass over the first %s of the content: %v", quantity.FormatBoth(n), err)
 	}
-	return nil
+	return record.ContentChecksum(record.CRC32C, sum.Sum(nil)), nil
 }
 
 // createFrom makes a volume with a content.

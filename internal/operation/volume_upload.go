@@ -11,6 +11,9 @@ type Upload struct {
 	Offset    int64 `json:"offset,omitempty"`    // bytes of the volume before the content
 	Skipped   int64 `json:"skipped,omitempty"`   // bytes before Offset that Continues has uploaded
 	Continues int64 `json:"continues,omitempty"` // number of the job of the same content that marked the volume, or was the first
+	// Beginning is the checksum of the Skipped bytes as the client has them, with
+	// its algorithm; "": not known.
+	Beginning string `json:"beginning,omitempty"`
 }
 
 var _ Operation = (*Upload)(nil)
@@ -49,6 +52,7 @@ func (o *Upload) Task() Task {
 		Flags: append(append(o.Volume.flags("target"), o.Content.flags()...),
 			bytes("offset", &o.Offset, "where in the volume the content begins: `SIZE`, default 0"),
 			bytes("skipped", &o.Skipped, "`SIZE` of the content that was uploaded before: it counts as done, a file has it and a stream does not; a --checksum is of the whole then, which is read back"),
+			text("beginning", &o.Beginning, "refuse unless what is there of the content has this checksum, `ALGORITHM:HEX`; of a file it is compared anyway"),
 		),
 		Asks: true,
 	}

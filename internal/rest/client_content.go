@@ -56,6 +56,7 @@ func setUpload(a *ask, r service.VolumeUpload) {
 	setAll(a.query, "checksum", r.Checksum)
 	setAll(a.query, "as_format", r.AsFormat)
 	setAll(a.query, "continues", r.Continues)
+	setAll(a.query, "beginning", r.Beginning)
 	if r.DetectZeros {
 		a.query.Set("detect_zeros", "true")
 	}

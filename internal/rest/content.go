@@ -15,7 +15,7 @@ import (
 // Keys of the calls about contents.
 var (
 	contentQuery = []string{"checksum", "limit", "priority", "on_failure", "label"}
-	uploadQuery  = []string{"offset", "length", "as_format", "detect_zeros", "continues", "create", "capacity", "allocation", "format"}
+	uploadQuery  = []string{"offset", "length", "as_format", "detect_zeros", "continues", "beginning", "create", "capacity", "allocation", "format"}
 	handQuery    = []string{"fd", "direction"}
 )
 
@@ -27,7 +27,7 @@ const rawType = "application/octet-stream"
 // uploadQueries reads what the query says of an upload.
 func (c *call) uploadQueries() (r service.VolumeUpload, err error) {
 	q := c.r.URL.Query()
-	r.Checksum, r.AsFormat, r.Continues = q.Get("checksum"), q.Get("as_format"), q.Get("continues")
+	r.Checksum, r.AsFormat, r.Continues, r.Beginning = q.Get("checksum"), q.Get("as_format"), q.Get("continues"), q.Get("beginning")
 	if r.DetectZeros, err = c.flag("detect_zeros"); err != nil {
 		return r, err
 	}

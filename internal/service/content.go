@@ -42,6 +42,7 @@ func (s *Service) UploadVolume(ctx context.Context, sub Submit, pool, volume str
 		w := contentWork(volumeWork(p, record.VolumeUpload, v.Name), r.Data)
 		w.Format, w.Capacity = v.Format, v.Capacity
 		w.Offset, w.Length, w.Checksum, w.AsFormat, w.DetectZeros = r.Offset, r.Length, r.Checksum, r.AsFormat, r.DetectZeros
+		w.Beginning = r.Beginning
 		if r.Continues != "" {
 			if err := w.proceed(tx, sub, r.Continues, v); err != nil {
 				return work{}, err
@@ -60,6 +61,9 @@ func checkUpload(r *VolumeUpload) error {
 	}
 	if r.Length != nil && *r.Length == 0 && r.Continues == "" {
 		return record.Errorf(record.Invalid, "the content is empty: there is nothing to write")
+	}
+	if err := checkBeginning(r); err != nil {
+		return err
 	}
 	if err := checkFormat("as_format", r.AsFormat); err != nil || r.Create == nil {
 		return err
@@ -81,6 +85,20 @@ func checkUpload(r *VolumeUpload) error {
 		return record.Errorf(record.TooLarge, "the content has %s, and the volume is to have %s", quantity.FormatBoth(*r.Length), quantity.FormatBoth(c.Capacity))
 	}
 	return checkName("volume", r.Create.Name)
+}
+
+func checkBeginning(r *VolumeUpload) error {
+	if r.Beginning == "" {
+		return nil
+	}
+	_, digits, err := record.ParseContentChecksum(r.Beginning)
+	switch {
+	case err != nil:
+		return record.Errorf(record.Invalid, "beginning: %v", err)
+	case digits == "" || r.Continues == "":
+		return record.Errorf(record.Invalid, "beginning is a checksum with its digits, of what continues has uploaded")
+	}
+	return nil
 }
 
 func checkContent(offset int64, checksum string) error {
@@ -174,7 +192,7 @@ func (w *work) proceed(tx *store.Tx, sub Submit, job string, v *store.Volume) er
 	if !strings.Contains(w.Checksum, ":") && strings.Contains(before.Checksum, ":") {
 		w.Checksum = before.Checksum // what all of it must have is known; digits given anew go before
 	}
-	if err := w.complete(before, old.Number); err != nil {
+	if err := w.complete(before, old); err != nil {
 		return err
 	}
 	w.Skipped, w.Continues, w.After = w.Offset, old.Number, old.Number
@@ -188,9 +206,11 @@ func (w *work) proceed(tx *store.Tx, sub Submit, job string, v *store.Volume) er
 }
 
 // complete holds the rest to the length of the content that the upload before
-// had, where that is known: a shorter one is another content, or a part.
-func (w *work) complete(before work, number int64) error {
-	if before.Length == nil {
+// had, where that is known: a shorter one is another content, or a part. One that
+// was refused, as it did not begin with what is in place, knew nothing of it.
+func (w *work) complete(before work, old *store.Job) error {
+	number := old.Number
+	if before.Length == nil || !before.Known && old.Code() == record.Changed && old.Progress.Done == before.Offset {
 		return nil
 	}
 	left := before.Offset + *before.Length - w.Offset
@@ -198,7 +218,7 @@ func (w *work) complete(before work, number int64) error {
 		return record.Errorf(record.Invalid, "the content of job %d has %s, of which %s are left, not %s", number,
 			quantity.FormatBoth(before.Offset+*before.Length), quantity.FormatBoth(left), quantity.FormatBoth(*w.Length))
 	}
-	w.Length = &left
+	w.Length, w.Known = &left, true
 	return nil
 }
 

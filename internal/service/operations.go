@@ -34,7 +34,7 @@ func (w work) operation() operation.Operation {
 		return &operation.Delete{Volume: w.volume(), Capacity: w.Capacity, Algorithm: w.Algorithm, AcceptLimits: w.AcceptLimits}
 	case record.VolumeUpload:
 		return &operation.Upload{
-			Volume: w.volume(), Content: w.content(), Capacity: w.Capacity, Offset: w.Offset, Skipped: w.Skipped, Continues: w.Continues,
+			Volume: w.volume(), Content: w.content(), Capacity: w.Capacity, Offset: w.Offset, Skipped: w.Skipped, Continues: w.Continues, Beginning: w.Beginning,
 		}
 	case record.VolumeDownload:
 		return w.download()

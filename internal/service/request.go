@@ -183,6 +183,7 @@ type VolumeUpload struct {
 	Offset      int64  // bytes of the volume before it
 	Length      *int64 // bytes; nil: as many as come
 	Continues   string // job that uploaded what lies before Offset, and ended unfinished
+	Beginning   string // checksum of what lies before Offset, as the sender has it; "" is not known
 	Checksum    string // sha256 or crc32c, with :HEX what it must be; "" is crc32c
 	AsFormat    string // what it is taken for, "" for the volume's format
 	DetectZeros bool

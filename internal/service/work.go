@@ -82,6 +82,8 @@ type work struct {
 	Offset      int64    `json:"offset,omitempty"`
 	Length      *int64   `json:"length,omitempty"`    // bytes; nil: as it comes, or up to the end
 	Skipped     int64    `json:"skipped,omitempty"`   // bytes before Offset that Continues has uploaded
+	Beginning   string   `json:"beginning,omitempty"` // checksum of those, as the client has them
+	Known       bool     `json:"known,omitempty"`     // Length is what the jobs that it is the rest of say
 	Continues   int64    `json:"continues,omitempty"` // number of the job of the same content that marked the volume, or was the first
 	AsFormat    string   `json:"as_format,omitempty"`
 	DetectZeros bool     `json:"detect_zeros,omitempty"`
