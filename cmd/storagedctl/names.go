@@ -125,7 +125,7 @@ func parsePair(s string) (key, value string, err error) {
 	if !found || key == "" {
 		return "", "", fmt.Errorf("%q is no KEY=VALUE", s)
 	}
-	return key, value, nil
+	return key, value, record.CheckLabel(key, value)
 }
 
 // words are the vocabulary of the grammar, beside that of cmdline.
@@ -140,23 +140,13 @@ func (t *tool) words() map[string]cmdline.Word {
 		"KEY=VALUE":   {Check: func(s string) error { _, _, err := parsePair(s); return err }},
 		"GLOB":        {Check: func(s string) error { _, err := backends.MatchName(s, ""); return err }},
 		"CHECKSUM":    {Check: func(s string) error { _, _, err := record.ParseContentChecksum(s); return err }},
-		"KEY":         {Check: checkKey},
+		"KEY":         {Check: record.CheckKey},
 		"TYPE":        {Complete: t.completeTypes},
 		"ALGORITHM":   {Complete: t.completeAlgorithms},
 		"MAJOR:MINOR": {Complete: t.completeDevices},
 		"KIND":        {Check: checkKind, Complete: func(context.Context, cmdline.Typed) []string { return kinds() }},
 		"STATE":       {Check: checkState, Complete: func(context.Context, cmdline.Typed) []string { return states() }},
 	}
-}
-
-// maxKey bounds an idempotency key, bytes.
-const maxKey = 255
-
-func checkKey(s string) error {
-	if s == "" || len(s) > maxKey || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return fmt.Errorf("%q is no key: write 1 to %d visible ASCII characters", s, maxKey)
-	}
-	return nil
 }
 
 func states() []string {

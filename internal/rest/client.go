@@ -193,7 +193,7 @@ func fetch[T any](ctx context.Context, c *Client, a *ask) (T, error) {
 // fetchAll reads all pages of a list.
 func fetchAll[T any](ctx context.Context, c *Client, a *ask) ([]T, error) {
 	all := []T{}
-	a.query.Set("limit", strconv.Itoa(maxPage))
+	a.query.Set("limit", strconv.Itoa(record.MaxPage))
 	for {
 		l, err := fetch[service.List[T]](ctx, c, a)
 		if err != nil {

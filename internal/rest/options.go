@@ -19,9 +19,6 @@ import (
 // label in a DELETE: several labels).
 var repeatable = []string{"state", "kind", "pool", "volume", "owner", "label", "path", "key", "format"}
 
-// maxKey bounds an idempotency key, bytes; a uuid has 36.
-const maxKey = 255
-
 // checkQuery refuses keys that the row does not take.
 func (c *call) checkQuery() error {
 	q, err := url.ParseQuery(c.r.URL.RawQuery)
@@ -125,8 +122,8 @@ func (c *call) idempotencyKey() (string, error) {
 	if err != nil || v == "" {
 		return "", err
 	}
-	if len(v) > maxKey || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", record.Errorf(record.Invalid, "Idempotency-Key is not 1 to %d visible ASCII characters", maxKey)
+	if err := record.CheckKey(v); err != nil {
+		return "", record.Errorf(record.Invalid, "Idempotency-Key: %v", err)
 	}
 	return v, nil
 }

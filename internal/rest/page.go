@@ -13,10 +13,6 @@ import (
 )
 
 const (
-	// defaultPage is how many items a list has when nobody says.
-	defaultPage = 100
-	// maxPage keeps one answer to a size that both ends can hold.
-	maxPage = 1000
 	// maxWait is the longest that one request waits for a job. A client asks
 	// again; so a forgotten one does not hold a connection for ever.
 	maxWait = 10 * time.Minute
@@ -28,14 +24,14 @@ var paging = []string{"limit", "cursor"}
 // page reads which part of a list is asked for.
 func (c *call) page() (service.Page, error) {
 	q := c.r.URL.Query()
-	p := service.Page{Limit: defaultPage, Cursor: q.Get("cursor")}
+	p := service.Page{Limit: record.DefaultPage, Cursor: q.Get("cursor")}
 	v := q.Get("limit")
 	if v == "" {
 		return p, nil
 	}
 	n, err := strconv.Atoi(v)
-	if err != nil || n < 1 || n > maxPage {
-		return p, record.Errorf(record.Invalid, `query key "limit" is a number from 1 to %d, not %s`, maxPage, service.Short(v))
+	if err != nil || n < 1 || n > record.MaxPage {
+		return p, record.Errorf(record.Invalid, `query key "limit" is a number from 1 to %d, not %s`, record.MaxPage, service.Short(v))
 	}
 	p.Limit = n
 	return p, nil

@@ -247,6 +247,45 @@ func queryKeys(op *openapi3.Operation) []string {
 	return keys
 }
 
+// A bound is stated in package record, and the contract says the same.
+func TestContractHasTheBoundsOfTheCode(t *testing.T) {
+	doc, err := apitest.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	schemas := doc.Components.Schemas
+	field := func(schema, name string) *openapi3.Schema { return schemas[schema].Value.Properties[name].Value }
+	query := func(name string) *openapi3.Schema { return doc.Components.Parameters[name].Value.Schema.Value }
+	labels, patched := schemas["Labels"].Value, field("JobPatch", "labels")
+	for what, c := range map[string]struct {
+		has  *uint64
+		want uint64
+	}{
+		"labels":          {labels.MaxProps, record.MaxLabels},
+		"a label":         {labels.AdditionalProperties.Schema.Value.MaxLength, record.MaxLabelValue},
+		"a patched label": {patched.AdditionalProperties.Schema.Value.MaxLength, record.MaxLabelValue},
+		"a description":   {field("VolumePatch", "description").MaxLength, record.MaxDescription},
+		"a key":           {query("IdempotencyKey").MaxLength, record.MaxKey},
+		"exceptions":      {field("LimitsPatch", "pool_rates").MaxProps, record.MaxExceptions},
+	} {
+		if c.has == nil || *c.has != c.want {
+			t.Errorf("%s: the contract has %v, the code %d", what, c.has, c.want)
+		}
+	}
+	for what, c := range map[string]struct {
+		has  *float64
+		want float64
+	}{
+		"running": {field("LimitsPatch", "running").Max, record.MaxRunning}, "running_pool": {field("LimitsPatch", "running_pool").Max, record.MaxRunning},
+		"running_device": {field("LimitsPatch", "running_device").Max, record.MaxRunning}, "queued": {field("LimitsPatch", "queued").Max, record.MaxQueued},
+		"limit": {query("Limit").Max, record.MaxPage},
+	} {
+		if c.has == nil || *c.has != c.want {
+			t.Errorf("%s: the contract has %v, the code %v", what, c.has, c.want)
+		}
+	}
+}
+
 func TestContractNamesEveryCodeAndKind(t *testing.T) {
 	doc, err := apitest.Load()
 	if err != nil {

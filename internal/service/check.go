@@ -9,20 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/google/uuid"
 
 	"storaged/internal/backends"
 	"storaged/internal/record"
-)
-
-// Bounds of labels and descriptions: they are kept with every record.
-const (
-	maxLabels      = 64
-	maxLabelName   = 128  // bytes
-	maxLabelValue  = 1024 // bytes
-	maxDescription = 4096 // bytes
 )
 
 func priorities() []record.Priority {
@@ -40,32 +31,8 @@ func (o *JobOptions) Check() error {
 	if err := OneOf("on_failure", o.OnFailure, record.RollbackOnFailure, record.KeepOnFailure, ""); err != nil {
 		return err
 	}
-	return checkLabels(o.Labels)
+	return record.CheckLabels(o.Labels)
 }
-
-func checkLabels(labels map[string]string) error {
-	if len(labels) > maxLabels {
-		return record.Errorf(record.Invalid, `field "labels" has more than %d labels`, maxLabels)
-	}
-	for k, v := range labels {
-		if err := checkLabel(k, v); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func checkLabel(name, value string) error {
-	switch {
-	case name == "" || len(name) > maxLabelName || strings.Contains(name, "=") || !onOneLine(name):
-		return record.Errorf(record.Invalid, `field "labels": name %s is not 1 to %d bytes on a line without "="`, Short(name), maxLabelName)
-	case len(value) > maxLabelValue || !onOneLine(value):
-		return record.Errorf(record.Invalid, `field "labels": value of %s is not up to %d bytes on a line`, Short(name), maxLabelValue)
-	}
-	return nil
-}
-
-func onOneLine(s string) bool { return !strings.ContainsFunc(s, unicode.IsControl) }
 
 // oneOf refuses a word that is not among those of a field.
 func OneOf[T ~string](field string, v T, words ...T) error {
@@ -157,8 +124,8 @@ func (r *VolumeVerify) Check() error {
 }
 
 func (r *VolumePatch) Check() error {
-	if r.Description != nil && len(*r.Description) > maxDescription {
-		return record.Errorf(record.Invalid, `field "description" is longer than %d bytes`, maxDescription)
+	if r.Description != nil && len(*r.Description) > record.MaxDescription {
+		return record.Errorf(record.Invalid, `field "description" is longer than %d bytes`, record.MaxDescription)
 	}
 	return nil
 }
@@ -177,7 +144,7 @@ func (r *JobPatch) Check() error {
 		if v != nil {
 			value = *v
 		}
-		if err := checkLabel(k, value); err != nil {
+		if err := record.CheckLabel(k, value); err != nil {
 			return err
 		}
 	}
@@ -207,13 +174,6 @@ func Rate(field string, raw json.RawMessage) (*int64, error) {
 	return &n, nil
 }
 
-// Bounds of limits: far above any use, far below an overflow.
-const (
-	maxRunning    = 10_000
-	maxQueued     = 1_000_000
-	maxExceptions = 1_000 // of one kind
-)
-
 var deviceForm = regexp.MustCompile(`^(0|[1-9][0-9]{0,9}):(0|[1-9][0-9]{0,9})$`)
 
 func checkDevice(field, name string) error {
@@ -228,12 +188,12 @@ func (r *LimitsPatch) Check() error {
 		return err
 	}
 	return errors.Join(
-		number("running", r.Running, maxRunning), number("running_pool", r.RunningPool, maxRunning),
-		number("running_device", r.RunningDevice, maxRunning), number("queued", r.Queued, maxQueued),
+		number("running", r.Running, record.MaxRunning), number("running_pool", r.RunningPool, record.MaxRunning),
+		number("running_device", r.RunningDevice, record.MaxRunning), number("queued", r.Queued, record.MaxQueued),
 		exceptions("pool_rates", r.PoolRates, math.MaxInt64, checkName),
-		exceptions("pool_running", r.PoolRunning, maxRunning, checkName),
+		exceptions("pool_running", r.PoolRunning, record.MaxRunning, checkName),
 		exceptions("device_rates", r.DeviceRates, math.MaxInt64, checkDevice),
-		exceptions("device_running", r.DeviceRunning, maxRunning, checkDevice))
+		exceptions("device_running", r.DeviceRunning, record.MaxRunning, checkDevice))
 }
 
 // number refuses a limit below 1 or above most; nil is no change.
@@ -245,8 +205,8 @@ func number[T int | int64](field string, n *T, most int64) error {
 }
 
 func exceptions[T int | int64](field string, by map[string]*T, most int64, name func(field, name string) error) error {
-	if len(by) > maxExceptions {
-		return record.Errorf(record.Invalid, "field %q has more than %d members", field, maxExceptions)
+	if len(by) > record.MaxExceptions {
+		return record.Errorf(record.Invalid, "field %q has more than %d members", field, record.MaxExceptions)
 	}
 	for k, n := range by {
 		if err := errors.Join(name(field, k), number(field+"."+k, n, most)); err != nil {

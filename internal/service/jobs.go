@@ -17,19 +17,13 @@ import (
 	"storaged/internal/supervisor"
 )
 
-// Page sizes of lists.
-const (
-	defaultPage = 100
-	maxPage     = 1000
-)
-
 // Jobs lists jobs, newest first.
 func (s *Service) Jobs(_ context.Context, f JobFilter, p Page) (List[record.Job], error) {
 	if p.Limit == 0 {
-		p.Limit = defaultPage
+		p.Limit = record.DefaultPage
 	}
-	if p.Limit < 0 || p.Limit > maxPage {
-		return List[record.Job]{}, record.Errorf(record.Invalid, "limit is 1 to %d, not %d", maxPage, p.Limit)
+	if p.Limit < 0 || p.Limit > record.MaxPage {
+		return List[record.Job]{}, record.Errorf(record.Invalid, "limit is 1 to %d, not %d", record.MaxPage, p.Limit)
 	}
 	if err := checkStates(f.States); err != nil {
 		return List[record.Job]{}, err
@@ -127,7 +121,7 @@ func (s *Service) PatchJob(_ context.Context, c Caller, job string, r JobPatch) 
 		return record.Job{}, err
 	}
 	labels := patchLabels(j.Labels, r.Labels)
-	if err := checkLabels(labels); err != nil {
+	if err := record.CheckLabels(labels); err != nil {
 		return record.Job{}, err
 	}
 	if r.Limit != nil {

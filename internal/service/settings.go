@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"time"
 
 	"storaged/internal/record"
@@ -40,6 +41,9 @@ func DefaultSettings() Settings {
 // Check refuses numbers that nothing can be done with.
 func (c Settings) Check() error {
 	h := c.History
+	most := map[string]int{
+		"limits.running": record.MaxRunning, "limits.running_pool": record.MaxRunning, "limits.running_device": record.MaxRunning, "limits.queued": record.MaxQueued,
+	}
 	for name, n := range map[string]int{
 		"limits.running": c.Limits.Running, "limits.running_pool": c.Limits.RunningPool,
 		"limits.running_device": c.Limits.RunningDevice, "limits.queued": c.Limits.Queued,
@@ -52,15 +56,15 @@ func (c Settings) Check() error {
 		if n < 1 {
 			return record.Errorf(record.Invalid, "%s must be at least 1, not %d", name, n)
 		}
-		if n > maxSetting {
-			return record.Errorf(record.Invalid, "%s must be at most %d, not %d", name, maxSetting, n)
+		if bound := cmp.Or(most[name], maxSetting); n > bound {
+			return record.Errorf(record.Invalid, "%s must be at most %d, not %d", name, bound, n)
 		}
 	}
 	return c.Resume.check()
 }
 
-// maxSetting bounds every number of the config file: no use is near it, and no
-// product of it overflows.
+// maxSetting bounds the numbers of the config file that have no bound of their
+// own: no use is near it, and no product of it overflows.
 const maxSetting = 100_000
 
 // ResumeConfig says what becomes of jobs whose helper was interrupted: it was

@@ -329,6 +329,7 @@ func (s *unit) drain() {
 	if j := s.clone(); j.State != record.Succeeded { // starts it again
 		s.t.Errorf("the clone is %s (%+v)", j.State, j.Error)
 	}
+	s.sh(`journalctl --unit=storaged --priority=info..info --output=cat | grep -q 'job ended: job=` + s.job + ` kind=volume.clone object=images/copy.raw outcome=succeeded'`)
 	s.run("cmp", "/srv/pool/base.raw", "/srv/pool/copy.raw")
 }
 
