@@ -142,6 +142,11 @@ func (s *Service) planned(ctx context.Context, plan func(*store.Tx) (work, error
 		return err
 	}
 	err = s.store.View(read)
+	if record.CodeOf(err) == record.HasChildren { // those may be gone too
+		if _, serr := s.seekChildren(ctx); serr == nil {
+			return w, s.store.View(read)
+		}
+	}
 	var taken *takenError
 	if !errors.As(err, &taken) {
 		return w, err

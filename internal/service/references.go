@@ -197,28 +197,42 @@ func (s *Service) spareChildren(ctx context.Context, w *work) error {
 	if !w.destroys() {
 		return nil
 	}
-	var pools []*store.Pool
-	err := s.store.View(func(tx *store.Tx) (err error) {
-		pools, err = tx.Pools()
-		return err
-	})
+	unread, err := s.seekChildren(ctx)
 	if err != nil {
 		return err
 	}
-	pools = slices.DeleteFunc(pools, func(p *store.Pool) bool { return !lookable(p) })
-	for i, err := range s.seekChildren(ctx, pools) {
-		if err != nil {
-			w.Warnings = append(w.Warnings, fmt.Sprintf("images in pool %q that others have made since it was read last are not known: %v", pools[i].Name, err))
-		}
+	for pool, why := range unread {
+		w.Warnings = append(w.Warnings, fmt.Sprintf("images in pool %q that others have made since it was read last are not known: %v", pool, why))
 	}
+	slices.Sort(w.Warnings)
 	if err := ctx.Err(); err != nil || w.Kind == record.PoolEvacuate { // which leaves those volumes behind that must stay
 		return err
 	}
 	return s.store.View(w.needed)
 }
 
-// seekChildren reads pools and takes over what is new of their images.
-func (s *Service) seekChildren(ctx context.Context, pools []*store.Pool) []error {
+// seekChildren reads all pools and takes over what is new of their images. It
+// gives those that it could not read, by name, and why.
+func (s *Service) seekChildren(ctx context.Context) (unread map[string]error, err error) {
+	var pools []*store.Pool
+	err = s.store.View(func(tx *store.Tx) (err error) {
+		pools, err = tx.Pools()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	unread = map[string]error{}
+	pools = slices.DeleteFunc(pools, func(p *store.Pool) bool { return !lookable(p) })
+	for i, err := range s.seekIn(ctx, pools) {
+		if err != nil {
+			unread[pools[i].Name] = err
+		}
+	}
+	return unread, nil
+}
+
+func (s *Service) seekIn(ctx context.Context, pools []*store.Pool) []error {
 	ctx, cancel := context.WithTimeout(ctx, childrenTimeout)
 	defer cancel()
 	now := time.Now()
@@ -228,7 +242,7 @@ func (s *Service) seekChildren(ctx context.Context, pools []*store.Pool) []error
 	for i, p := range pools {
 		places <- struct{}{}
 		all.Go(func() {
-			errs[i] = s.seekChildrenIn(ctx, p, now)
+			errs[i] = s.seekInOne(ctx, p, now)
 			<-places
 		})
 	}
@@ -236,7 +250,7 @@ func (s *Service) seekChildren(ctx context.Context, pools []*store.Pool) []error
 	return errs
 }
 
-func (s *Service) seekChildrenIn(ctx context.Context, p *store.Pool, since time.Time) error {
+func (s *Service) seekInOne(ctx context.Context, p *store.Pool, since time.Time) error {
 	if p.State == record.PoolUnreachable {
 		return fmt.Errorf("it is unreachable: %s", p.Reason)
 	}
@@ -259,8 +273,20 @@ func (s *Service) seekChildrenIn(ctx context.Context, p *store.Pool, since time.
 }
 
 // imagesNew reports whether a reading of a pool has references that the catalogue
-// has not. Those of a raw volume mean nothing.
+// has not, or lacks an image that the catalogue has. Those of a raw volume mean
+// nothing.
 func imagesNew(tx *store.Tx, pool string, items []ipc.Item) (bool, error) {
+	known, err := tx.VolumesOnOthers()
+	if err != nil {
+		return false, err
+	}
+	there := map[string]bool{}
+	for _, it := range items {
+		there[it.Name] = true
+	}
+	if slices.ContainsFunc(known, func(v *store.Volume) bool { return v.Pool == pool && !there[v.Name] }) {
+		return true, nil
+	}
 	for _, it := range items {
 		if len(it.References) == 0 || it.Ignored != "" {
 			continue
