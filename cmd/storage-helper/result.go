@@ -128,6 +128,7 @@ func summary(t task, r *ipc.Report, took time.Duration) string {
 		add(true, "%s available", quantity.FormatBytes(r.Pool.Available))
 	}
 	add(true, "in %s", quantity.FormatDuration(took))
+	add(len(r.Limits) > 0, "but %s", strings.Join(r.Limits, "; "))
 	return t.done + ": " + strings.Join(facts, ", ")
 }
 

@@ -152,6 +152,9 @@ func endLine(j *record.Job, exact bool) string {
 		if r.Algorithm != "" && r.Method != wroteNothing {
 			parts = append(parts, "with "+r.Algorithm)
 		}
+		if len(r.Limits) > 0 {
+			parts = append(parts, "but "+term.Escape(strings.Join(r.Limits, "; ")))
+		}
 	}
 	return strings.Join(parts, ", ")
 }

@@ -16,7 +16,7 @@ func TestAFlagThatWouldDoNothingIsRefused(t *testing.T) {
 	d := newDaemon(t)
 	file := t.TempDir() + "/file"
 	for _, line := range []string{
-		"vol create images/x 1G --sparse", "vol create images/x 1G --checksum sha256", "vol create images/x 1G --detect-zeros",
+		"vol create images/x 1G --sparse", "vol delete images/vm1.raw --accept-limits --yes", "vol create images/x 1G --checksum sha256", "vol create images/x 1G --detect-zeros",
 		"vol create images/x 1G --as-format qcow2", "vol create images/x 1G --detach --timeout 1s", "vol create images/x 1G --detach --cancel-after 1s",
 		"kill 410 --detach --timeout 1s", "job retry 410 --detach --timeout 1s", "drain --off --timeout 1s", "list --all --state failed", "job list -a --state live",
 		"vol list --columns volume -o json", "pool list --columns name -o name", "vol create images/x 1G --columns name", "job log 410 -o json", "job log 410 --columns job",

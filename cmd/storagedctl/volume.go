@@ -92,6 +92,7 @@ func (t *tool) volumePartingVerbs() []*cli.Command {
 			Name: "delete", Usage: "delete volumes", ArgsUsage: "VOL…",
 			Flags: jobFlags(
 				&cli.StringFlag{Name: "wipe", Usage: "wipe them first, with zeroes or another algorithm: `[=ALGORITHM]`"},
+				&cli.BoolFlag{Name: "accept-limits", Usage: "although what was to be wiped stays readable elsewhere"},
 				&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such volume"}, yesFlag()),
 			Action: t.changing(volumeDelete),
 		},
@@ -497,7 +498,7 @@ func volumeDelete(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := service.VolumeDelete{Wipe: s.cli.String("wipe"), JobOptions: s.jobOptions()}
+	req := service.VolumeDelete{Wipe: s.cli.String("wipe"), AcceptLimits: s.cli.Bool("accept-limits"), JobOptions: s.jobOptions()}
 	if s.cli.IsSet("wipe") && req.Wipe == "" {
 		req.Wipe = "zero"
 	}

@@ -136,6 +136,8 @@ func (s *stack) noteMapped(path string) {
 	switch {
 	case strings.HasPrefix(name, "zd"):
 		s.add(Limit{Text: overwriteNotes[zfsMagic], Certain: true})
+	case strings.HasPrefix(uuid, "VDO-") || strings.HasPrefix(uuid, "LVM-") && strings.HasSuffix(uuid, "-vpool"):
+		s.add(Limit{Text: "VDO writes changed blocks elsewhere; the old ones keep their data until they are used again", Certain: true})
 	case strings.HasPrefix(uuid, "LVM-") && strings.HasSuffix(uuid, "-tpool"):
 		s.add(Limit{Text: "the device is thin; blocks that it gave back or shares with a snapshot keep the old data"})
 	case strings.HasPrefix(uuid, "LVM-") && (strings.HasSuffix(uuid, "-cow") || strings.HasSuffix(uuid, "-real")):

@@ -26,9 +26,13 @@ const bcachefsMagic = 0xca451a4e
 // zfsMagic is ZFS_SUPER_MAGIC of OpenZFS.
 const zfsMagic = 0x2fc12fc1
 
+// ubifsMagic is UBIFS_SUPER_MAGIC, which package unix lacks.
+const ubifsMagic = 0x24051905
+
 // copyOnWrite are the file systems on which writing a block again does not reach
 // the old one.
-var copyOnWrite = map[int64]bool{unix.BTRFS_SUPER_MAGIC: true, zfsMagic: true, bcachefsMagic: true, unix.F2FS_SUPER_MAGIC: true}
+var copyOnWrite = map[int64]bool{unix.BTRFS_SUPER_MAGIC: true, zfsMagic: true, bcachefsMagic: true, unix.F2FS_SUPER_MAGIC: true,
+	unix.NILFS_SUPER_MAGIC: true, ubifsMagic: true, unix.JFFS2_SUPER_MAGIC: true}
 
 // overwriteNotes say so, and of others that it may not.
 var overwriteNotes = map[int64]string{
@@ -36,6 +40,10 @@ var overwriteNotes = map[int64]string{
 	zfsMagic:                   "ZFS writes changed blocks elsewhere; the old ones keep their data until they are used again",
 	bcachefsMagic:              "bcachefs writes changed blocks elsewhere; the old ones keep their data until they are used again",
 	unix.F2FS_SUPER_MAGIC:      "F2FS writes changed blocks elsewhere; the old ones keep their data until they are used again",
+	unix.NILFS_SUPER_MAGIC:     "NILFS writes changed blocks elsewhere; the old ones keep their data until they are used again",
+	ubifsMagic:                 "UBIFS writes changed blocks elsewhere; the old ones keep their data until they are used again",
+	unix.JFFS2_SUPER_MAGIC:     "JFFS2 writes changed blocks elsewhere; the old ones keep their data until they are used again",
+	unix.V9FS_MAGIC:            "the file is on a server (9P), which decides what is overwritten",
 	unix.NFS_SUPER_MAGIC:       "the file is on a server (NFS), which decides what is overwritten",
 	unix.CIFS_SUPER_MAGIC:      "the file is on a server (CIFS), which decides what is overwritten",
 	unix.SMB2_SUPER_MAGIC:      "the file is on a server (SMB), which decides what is overwritten",
@@ -67,7 +75,7 @@ func (w *wiping) limits(ctx context.Context) error {
 		w.limit("a trim overwrites nothing: it gives the blocks back, and what was in them may stay readable on the device", false)
 	}
 	if w.file {
-		if err := w.fileLimits(ctx); err != nil {
+		if err := w.fileLimits(ctx, dev); err != nil {
 			return err
 		}
 	}
@@ -80,10 +88,19 @@ func (w *wiping) limit(text string, certain bool) {
 }
 
 // fileLimits are those of the file system.
-func (w *wiping) fileLimits(ctx context.Context) error {
+func (w *wiping) fileLimits(ctx context.Context, dev string) error {
 	magic, err := magicOf(w.f)
 	if err != nil {
 		return err
+	}
+	switch {
+	case magic == unix.OVERLAYFS_SUPER_MAGIC && isCopiedUp(w.f):
+		w.limit("the file is on an overlay and comes from a lower layer, which keeps its data", true)
+		magic = 0
+	case magic == unix.EXT4_SUPER_MAGIC && journalsData(w.f, sysfs, dev):
+		w.limit("what was written to the file went through the journal of the file system first (data=journal), which keeps it until it is used again", true)
+	case magic == unix.TMPFS_MAGIC && hasSwap():
+		w.limit("the file is in memory, and what of it was swapped out may stay on the swap device", false)
 	}
 	if note, ok := overwriteNotes[magic]; ok && !w.algorithm.trim && !inPlace(w.f, magic) {
 		w.limit(note, copyOnWrite[magic])

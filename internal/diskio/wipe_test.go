@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -441,6 +442,8 @@ func fakeSysfs(t *testing.T) string {
 	device("dm-3", "253:3", lvm("vg-lv-real", "LVM-abc-real"), "sdb")
 	device("dm-4", "253:4", lvm("vg-origin", "LVM-abc"), "dm-3")
 	device("zd0", "230:0", map[string]string{"queue/rotational": "0"})
+	device("dm-6", "253:6", lvm("vg-vdo-vpool", "LVM-abc-vpool"), "sdb")
+	device("dm-7", "253:7", lvm("vg-compact", "LVM-abc"), "dm-6")
 	device("dm-5", "253:5", lvm("loops", "LVM-abc"), "dm-5") // cannot be
 	return root
 }
@@ -457,6 +460,7 @@ func TestLimitsOfDevices(t *testing.T) {
 		"253:0": {"/dev/mapper/vg-lv", false, []string{"no magnetic"}},
 		"253:2": {"/dev/mapper/vg-thin", false, []string{"thin"}},
 		"253:4": {"/dev/mapper/vg-origin", true, []string{"snapshot"}},
+		"253:7": {"/dev/mapper/vg-compact", true, []string{"VDO"}},
 		"230:0": {"/dev/zd0", true, []string{"ZFS", "no magnetic"}},
 		"253:5": {"/dev/mapper/loops", false, nil},
 		"9:9":   {"", false, nil},
@@ -472,5 +476,74 @@ func TestLimitsOfDevices(t *testing.T) {
 				t.Errorf("%s has the limit %+v, want one with %q", dev, got.limits[i], w)
 			}
 		}
+	}
+}
+
+func certainly(t *testing.T, f *os.File, spec WipeSpec, words string) bool {
+	t.Helper()
+	limits, err := WipeLimits(t.Context(), f, spec)
+	must(t, err)
+	return slices.ContainsFunc(limits, func(l Limit) bool { return l.Certain && strings.Contains(l.Text, words) })
+}
+
+// What comes from a lower layer stays there, whatever became of the file since.
+func TestLimitsOfAnOverlay(t *testing.T) {
+	testenv.Root(t)
+	base := t.TempDir()
+	for _, name := range []string{"lower", "upper", "work"} {
+		must(t, os.Mkdir(filepath.Join(base, name), 0o755))
+	}
+	writeCanaries(t, create(t, filepath.Join(base, "lower"), "old"), mib)
+	options := fmt.Sprintf("lowerdir=%s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", base)
+	dir := mountAt(t, base, "-t", "overlay", "-o", options, "overlay")
+	made := create(t, dir, "new")
+	writeCanaries(t, made, mib)
+	if certainly(t, made, WipeSpec{}, "") {
+		t.Error("a file that was made on the overlay has a certain limit")
+	}
+	old, err := os.OpenFile(filepath.Join(dir, "old"), os.O_RDWR, 0)
+	must(t, err)
+	defer old.Close()
+	must(t, os.Rename(old.Name(), filepath.Join(dir, "renamed")))
+	for _, algorithm := range []string{AlgorithmZero, AlgorithmTrim} {
+		if !certainly(t, old, WipeSpec{Algorithm: algorithm}, "lower layer") {
+			t.Errorf("%s: a file of a lower layer has no certain limit", algorithm)
+		}
+	}
+	_, err = Wipe(t.Context(), NewPacer(), old, WipeSpec{})
+	must(t, err)
+	if canaries(t, filepath.Join(base, "lower", "old")) == 0 {
+		t.Error("the limit is none: the lower layer was overwritten")
+	}
+}
+
+func TestLimitsOfAJournalWithData(t *testing.T) {
+	image := filepath.Join(t.TempDir(), "image")
+	for name, c := range map[string]struct {
+		mkfs   []string
+		mount  string
+		flags  int
+		expect bool
+	}{
+		"as a rule":         {mount: "data=ordered"},
+		"by option":         {mount: "data=journal", expect: true},
+		"one file":          {mount: "data=ordered", flags: journalDataFlag, expect: true},
+		"without a journal": {mkfs: []string{"-O", "^has_journal"}, mount: "rw", flags: journalDataFlag},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sparse(t, image, 64*mib)
+			run(t, "mkfs.ext4", append(append([]string{"-q", "-F"}, c.mkfs...), image)...)
+			run(t, "debugfs", "-w", "-R", "write /dev/null f", image) // chattr +j is not for every root
+			run(t, "debugfs", "-w", "-R", fmt.Sprintf("set_inode_field f flags %#x", 0x80000|c.flags), image)
+			f, err := os.OpenFile(filepath.Join(mountAt(t, t.TempDir(), "-t", "ext4", "-o", c.mount, loopDevice(t, image)), "f"), os.O_RDWR, 0)
+			must(t, err)
+			defer f.Close()
+			if flagsOf(f)&journalDataFlag != uint32(c.flags) {
+				t.Fatalf("its flags are %#x", flagsOf(f))
+			}
+			if got := certainly(t, f, WipeSpec{}, "journal"); got != c.expect {
+				t.Errorf("certain: %v", got)
+			}
+		})
 	}
 }

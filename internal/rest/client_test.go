@@ -107,7 +107,7 @@ var every = map[string]func(context.Context, *rest.Client) (any, error){
 	},
 	"DeleteVolume": func(ctx context.Context, c *rest.Client) (any, error) {
 		o := service.JobOptions{Limit: ptr(int64(9)), Priority: record.Interactive, OnFailure: record.KeepOnFailure, Labels: map[string]string{"a": "b=c"}}
-		return c.DeleteVolume(ctx, service.Submit{}, "images", "base.raw", service.VolumeDelete{Wipe: "zero", JobOptions: o})
+		return c.DeleteVolume(ctx, service.Submit{}, "images", "base.raw", service.VolumeDelete{Wipe: "zero", AcceptLimits: true, JobOptions: o})
 	},
 	"Jobs": func(ctx context.Context, c *rest.Client) (any, error) {
 		f := service.JobFilter{
@@ -225,7 +225,7 @@ func TestQueriesArriveUnchanged(t *testing.T) {
 	h := newHost(t, nil)
 	c := h.client(t, h.main)
 	o := service.JobOptions{Limit: ptr(int64(9)), Priority: record.Interactive, OnFailure: record.KeepOnFailure, Labels: map[string]string{"a": "b=c", "d": ""}}
-	want := service.VolumeDelete{Wipe: "zero", JobOptions: o}
+	want := service.VolumeDelete{Wipe: "zero", AcceptLimits: true, JobOptions: o}
 	if _, err := c.DeleteVolume(t.Context(), service.Submit{}, "p", "v", want); err != nil {
 		t.Fatal(err)
 	}

@@ -71,6 +71,9 @@ func (c *Client) MoveVolume(ctx context.Context, s service.Submit, pool, volume 
 func (c *Client) DeleteVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeDelete) (service.Started, error) {
 	a := newAsk(http.MethodDelete, "pools", pool, "volumes", volume)
 	setAll(a.query, "wipe", r.Wipe)
+	if r.AcceptLimits {
+		a.query.Set("accept_limits", "true")
+	}
 	setJobOptions(a.query, r.JobOptions)
 	return c.start(ctx, a, s)
 }

@@ -66,7 +66,7 @@ func poolRoutes() []route {
 func volumeRoutes() []route {
 	const all, one = "/v1/pools/{pool}/volumes", "/v1/pools/{pool}/volumes/{volume}"
 	filters := append([]string{"path", "key", "format", "state", "fresh"}, paging...)
-	deletion := append([]string{"wipe", "limit", "priority", "on_failure", "label"}, starting...)
+	deletion := append([]string{"wipe", "accept_limits", "limit", "priority", "on_failure", "label"}, starting...)
 	return []route{
 		{http.MethodGet, "/v1/volumes", service.Reader, append([]string{"pool"}, filters...), false, listVolumes, false},
 		{http.MethodGet, all, service.Reader, filters, false, listPoolVolumes, false},

@@ -116,6 +116,9 @@ func deleteVolume(c *call) error {
 		return err
 	}
 	r := service.VolumeDelete{Wipe: c.r.URL.Query().Get("wipe"), JobOptions: o}
+	if r.AcceptLimits, err = c.flag("accept_limits"); err != nil {
+		return err
+	}
 	s, err := c.submit(filled(r))
 	if err != nil {
 		return err

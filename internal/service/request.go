@@ -212,7 +212,8 @@ type VolumeVerify struct {
 
 // VolumeDelete asks to delete a volume; it comes as the query of a DELETE.
 type VolumeDelete struct {
-	Wipe string `json:"wipe,omitempty"` // algorithm to wipe with first
+	Wipe         string `json:"wipe,omitempty"`          // algorithm to wipe with first
+	AcceptLimits bool   `json:"accept_limits,omitempty"` // of the wipe
 	JobOptions
 }
 

@@ -390,8 +390,11 @@ func (s *Service) DeleteVolume(ctx context.Context, sub Submit, pool, volume str
 			return work{}, err
 		}
 		w := volumeWork(p, record.VolumeDelete, v.Name)
-		w.Format, w.Capacity, w.Algorithm = v.Format, v.Capacity, r.Wipe
+		w.Format, w.Capacity, w.Algorithm, w.AcceptLimits = v.Format, v.Capacity, r.Wipe, r.AcceptLimits
 		if r.Wipe == "" {
+			if r.AcceptLimits {
+				return w, record.Errorf(record.Invalid, "accept_limits is about a wipe, and there is to be none")
+			}
 			return w, nil
 		}
 		return w, wipeable(p, v, r.Wipe)

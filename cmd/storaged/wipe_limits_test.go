@@ -1,0 +1,54 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"storaged/internal/record"
+	"storaged/internal/service"
+	"storaged/internal/testenv"
+
+	"golang.org/x/sys/unix"
+)
+
+// What stays in a lower layer of an overlay is no wiped content: it is refused,
+// and said in the last line where it is accepted.
+func TestWipeOfWhatALowerLayerKeeps(t *testing.T) {
+	testenv.Root(t)
+	h := newHost(t)
+	base := t.TempDir()
+	for _, name := range []string{"lower", "upper", "work", "pool"} {
+		h.must(os.Mkdir(filepath.Join(base, name), 0o755))
+	}
+	for _, name := range []string{"wiped", "deleted", "asked"} {
+		h.must(os.WriteFile(filepath.Join(base, "lower", name), noise(mib), 0o600))
+	}
+	dir := filepath.Join(base, "pool")
+	h.must(unix.Mount("overlay", dir, "overlay", 0, fmt.Sprintf("lowerdir=%s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", base)))
+	t.Cleanup(func() { testenv.Unmount(t, dir) })
+	h.define("layers", dir)
+	h.does(record.ExitUnsupported, "--accept-limits", "vol", "wipe", "layers/wiped", "--verify", "--yes")
+	h.does(record.ExitUnsupported, "--accept-limits", "vol", "delete", "layers/deleted", "--wipe", "--yes")
+	for _, args := range [][]string{
+		{"vol", "wipe", "layers/wiped", "--verify", "--accept-limits", "--yes"},
+		{"vol", "delete", "layers/deleted", "--wipe", "--accept-limits", "--yes"},
+	} {
+		_, errs, code := h.ctl(args...)
+		lines := strings.Split(strings.TrimSpace(errs), "\n")
+		if last := lines[len(lines)-1]; code != 0 || !strings.Contains(last, "lower layer") {
+			t.Errorf("%q: exit %d, %s", args, code, errs)
+		}
+	}
+	st, err := h.client.DeleteVolume(h.ctx(), service.Submit{}, "layers", "asked", service.VolumeDelete{Wipe: "zero"})
+	if j := h.end(st, err); j.Code() != record.Unsupported {
+		t.Errorf("it ended as %+v", j.Error)
+	}
+	if _, err := h.client.DeleteVolume(h.ctx(), service.Submit{}, "layers", "asked", service.VolumeDelete{AcceptLimits: true}); record.CodeOf(err) != record.Invalid {
+		t.Errorf("limits of no wipe: %v", err)
+	}
+	st, err = h.client.DeleteVolume(h.ctx(), service.Submit{}, "layers", "asked", service.VolumeDelete{Wipe: "zero", AcceptLimits: true})
+	h.succeed(st, err)
+}

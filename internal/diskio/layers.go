@@ -1,0 +1,55 @@
+package diskio
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Of a file handle on an overlay (fs/overlayfs/overlayfs.h): its type, and by
+// place in it the mark and the flag that tells the upper layer.
+const (
+	atHandleFID     = 0x200 // AT_HANDLE_FID of linux/fcntl.h
+	overlayHandle   = 0xf8
+	overlayMark     = 0xfb
+	overlayMarkAt   = 4
+	overlayFlagsAt  = 6
+	overlayUpper    = 0x04
+	journalDataFlag = 0x00004000 // FS_JOURNAL_DATA_FL of linux/fs.h
+)
+
+// isCopiedUp reports whether a file on an overlay has, or had, its content in a
+// lower layer: whoever opens it for writing gets a copy in the upper one, and the
+// kernel knows of which file, also after a rename or another mount. Before Linux
+// 6.6 nobody can tell, and it is false.
+func isCopiedUp(f *os.File) bool {
+	handle, _, err := unix.NameToHandleAt(int(f.Fd()), "", unix.AT_EMPTY_PATH|atHandleFID)
+	if err != nil || handle.Type() != overlayHandle {
+		return false
+	}
+	b := handle.Bytes()
+	return len(b) > overlayFlagsAt && b[overlayMarkAt] == overlayMark && b[overlayFlagsAt]&overlayUpper == 0
+}
+
+// journalsData reports whether ext4 on that device writes the file's data into
+// its journal too: all files are so, or this one is (chattr +j). Without a
+// journal no option says what becomes of data, and the attribute does nothing.
+func journalsData(f *os.File, sysfs, dev string) bool {
+	path, err := filepath.EvalSymlinks(filepath.Join(sysfs, "dev/block", dev))
+	if err != nil {
+		return false
+	}
+	options, err := os.ReadFile(filepath.Join("/proc/fs/ext4", filepath.Base(path), "options"))
+	if err != nil || !bytes.Contains(options, []byte("\ndata=")) {
+		return false
+	}
+	return flagsOf(f)&journalDataFlag != 0 || bytes.Contains(options, []byte("\ndata=journal\n"))
+}
+
+// hasSwap reports whether memory may be written to a device.
+func hasSwap() bool {
+	b, err := os.ReadFile("/proc/swaps")
+	return err == nil && bytes.Count(b, []byte("\n")) > 1 // after the names of its columns
+}
