@@ -458,7 +458,8 @@ func TestContentRangeBeyondItsTotalIsRefused(t *testing.T) {
 // while the rest waits.
 func TestRestOfAnUploadNeedsItsBeginning(t *testing.T) {
 	h := newHost(t)
-	h.create("v", 4*mib)
+	const size = 65 * mib // no short work, which would not wait
+	h.create("v", size)
 	remainder := h.brokenUpload("v", noise(2*mib))
 	h.random("w", 4*mib)
 	h.patchLimits(service.LimitsPatch{Running: ptr(1)})
@@ -475,7 +476,7 @@ func TestRestOfAnUploadNeedsItsBeginning(t *testing.T) {
 	if record.CodeOf(err) != record.Changed {
 		t.Errorf("wiped: %v", err)
 	}
-	h.holds("v", 0, make([]byte, 4*mib), record.VolumeReady)
+	h.holds("v", 0, make([]byte, size), record.VolumeReady)
 }
 
 // What wrote only a part of a volume does not go on as if it were the whole, also
