@@ -41,7 +41,7 @@ var layers = []layer{
 	{"internal/testenv", nil},
 	{"internal/testenv/*", []string{"internal/testenv"}},
 	{"internal/crash", nil},
-	{"internal/ipc", []string{"internal/crash"}},
+	{"internal/ipc", []string{"internal/crash", "internal/record"}},
 	{"internal/diskio", nil},
 	{"internal/image", nil},
 	{"internal/sparse", nil},

@@ -267,7 +267,7 @@ func printJSON(to io.Writer, report *ipc.Report) error {
 		Warnings: append([]string{}, report.Warnings...), Result: resultOf(report), Stats: measured(statsOf(report)),
 	}
 	if e := report.Error; e != nil {
-		out.Error = recordError(e)
+		out.Error = e.Record()
 	}
 	b, err := json.Marshal(out)
 	if err != nil {

@@ -21,30 +21,13 @@ func failureOf(report *ipc.Report) error {
 	if report.Error == nil {
 		return nil
 	}
-	return recordError(report.Error)
-}
-
-func recordError(e *ipc.Error) *record.Error {
-	out := &record.Error{Code: record.Code(e.Code), Message: e.Message, Hint: e.Hint, Path: e.Path}
-	if e.Offset >= 0 {
-		out.Offset = &e.Offset
-	}
-	if e.Holder != "" {
-		out.Holders = []record.Blocker{{For: "lock", Holder: &record.Holder{External: e.Holder}}}
-	}
-	return out
+	return report.Error.Record()
 }
 
 func resultOf(r *ipc.Report) *record.Result {
-	out := &record.Result{
-		Method: r.Method, Algorithm: r.Algorithm, Passes: r.Passes, Bytes: r.Bytes,
-		Limits: r.Limits, Device: r.Device, Checksum: r.Checksum,
-	}
-	if r.Checked {
-		out.Verified = &r.Verified
-	}
-	if v := r.Volume; v != nil {
-		out.Volume, out.Key, out.Path, out.Capacity, out.Allocation = v.Name, v.Key, v.Path, v.Capacity, v.Allocation
+	out := r.Result()
+	if r.Volume != nil {
+		out.Volume = r.Volume.Name
 	}
 	if p := r.Pool; p != nil {
 		out.Path, out.Capacity, out.Allocation = p.Path, p.Capacity, p.Allocation
@@ -59,18 +42,14 @@ func resultOf(r *ipc.Report) *record.Result {
 
 // itemOf is a volume that was found, or one that something was done with.
 func itemOf(it ipc.Item) record.Item {
-	out := record.Item{Volume: it.Name, State: cmp.Or(it.State, string(record.Succeeded)), Checksum: it.Checksum}
-	if it.Error != nil {
-		out.Error = recordError(it.Error)
-	}
+	out := it.Record()
+	out.State = cmp.Or(out.State, string(record.Succeeded))
 	return out
 }
 
 func statsOf(r *ipc.Report) *record.Stats {
 	out := &record.Stats{BytesRead: &r.Read, BytesWritten: &r.Written, BytesHoles: &r.Holes, Phases: []record.PhaseStats{}}
-	for _, p := range r.Phases {
-		out.Phases = append(out.Phases, record.PhaseStats{Name: p.Name, Seconds: time.Duration(p.NS).Seconds()})
-	}
+	out.Phases = append(out.Phases, r.PhaseStats()...)
 	return out
 }
 

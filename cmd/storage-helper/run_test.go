@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"storaged/cmd/internal/cmdline"
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
@@ -178,7 +179,7 @@ func TestSecondSignalByHandLeavesAtOnce(t *testing.T) {
 		t.Errorf("report %+v", report.Summary)
 	}
 	err := h.left()
-	if e, ok := errors.AsType[*record.Error](err); !ok || e.Code != record.CanceledCode || !strings.Contains(e.Hint, "settle --target /pool/a.raw --job "+r.id) {
+	if e, ok := errors.AsType[*record.Error](err); !ok || e.Code != record.CanceledCode || !strings.Contains(cmdline.Hint(e.Hint), "settle --target /pool/a.raw --job "+r.id) {
 		t.Errorf("error %+v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
 	"storaged/internal/service"
 	"storaged/internal/testenv"
@@ -53,7 +54,7 @@ func (h *host) unstarted(says string) {
 	st, err := h.client.StartPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{})
 	j := h.end(st, err)
 	if j.State != record.Failed || j.Error.Code != record.WrongState || !strings.Contains(j.Error.Message, says) ||
-		!strings.Contains(j.Error.Message, "the catalogue keeps its 1 volume") || !strings.Contains(j.Error.Hint, "storagedctl pool build pool") {
+		!strings.Contains(j.Error.Message, "the catalogue keeps its 1 volume") || !strings.Contains(cmdline.Hint(j.Error.Hint), "storagedctl pool build pool") {
 		h.t.Errorf("a start by hand: %s %+v", j.State, j.Error)
 	}
 	if st := h.status(); !mentions(st.Warnings, `pool "pool" was not started with the host: `) || !mentions(st.Warnings, says) {

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
 	"storaged/internal/rest"
 	"storaged/internal/service"
@@ -504,7 +505,7 @@ func TestUploadOfAPartDoesNotGoOn(t *testing.T) {
 		t.Fatalf("%+v", v)
 	}
 	_, err = h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeClone{Name: "c"})
-	if e := new(record.Error); !errors.As(err, &e) || e.Code != record.WrongState || !strings.Contains(e.Hint, "wipe it") {
+	if e := new(record.Error); !errors.As(err, &e) || e.Code != record.WrongState || !strings.Contains(cmdline.Hint(e.Hint), "wipe it") {
 		t.Errorf("a clone of what is incomplete: %v", err)
 	}
 }
@@ -649,7 +650,7 @@ func TestSilentClientLosesItsUpload(t *testing.T) {
 	_, err := out.Write(content[:2*mib])
 	h.must(err)
 	j := h.end(service.Started{Job: &up.Job}, nil)
-	if j.State != record.Failed || j.Code() != record.Interrupted || !strings.Contains(j.Error.Message, "sent nothing for 3s") || j.Error.Hint == "" {
+	if j.State != record.Failed || j.Code() != record.Interrupted || !strings.Contains(j.Error.Message, "sent nothing for 3s") || j.Error.Hint == nil {
 		t.Errorf("%s: %+v", j.State, j.Error)
 	}
 	if err := up.Wait(); record.CodeOf(err) != record.Interrupted || !strings.Contains(err.Error(), "sent nothing for 3s") {

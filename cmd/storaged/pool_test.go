@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
 	"storaged/internal/service"
 	"storaged/internal/testenv"
@@ -36,7 +37,7 @@ func TestRefusalsOfPoolsSayAllThatIsInTheWay(t *testing.T) {
 func refused(t *testing.T, err error, code record.Code, message, hint string) {
 	t.Helper()
 	var e *record.Error
-	if !errors.As(err, &e) || e.Code != code || e.Message != message || e.Hint != hint {
+	if !errors.As(err, &e) || e.Code != code || e.Message != message || cmdline.Hint(e.Hint) != hint {
 		t.Errorf("got  %v %+v\nwant %s %q, hint %q", err, e, code, message, hint)
 	}
 }
@@ -53,7 +54,7 @@ func TestLifeOfAPool(t *testing.T) {
 		t.Error("define touched storage")
 	}
 	st, err = h.client.StartPool(ctx, service.Submit{}, "life", service.JobOptions{})
-	if j := h.end(st, err); j.State != record.Failed || j.Error.Code != record.NotFound || !strings.HasPrefix(j.Error.Hint, "storagedctl pool build life") {
+	if j := h.end(st, err); j.State != record.Failed || j.Error.Code != record.NotFound || !strings.HasPrefix(cmdline.Hint(j.Error.Hint), "storagedctl pool build life") {
 		t.Errorf("start of what is not there: %s %+v", j.State, j.Error)
 	}
 	st, err = h.client.BuildPool(ctx, service.Submit{}, "life", service.PoolBuild{})
@@ -234,7 +235,7 @@ func TestPoolOnWhoseFileSystemAnotherIsMountedIsUnreachable(t *testing.T) {
 	}
 	stop()
 	st, err = h.client.StartPool(ctx, service.Submit{}, "pool", service.JobOptions{})
-	if j := h.end(st, err); j.State != record.Failed || j.Error.Code != record.WrongState || !strings.Contains(j.Error.Hint, "storagedctl pool build pool") {
+	if j := h.end(st, err); j.State != record.Failed || j.Error.Code != record.WrongState || !strings.Contains(cmdline.Hint(j.Error.Hint), "storagedctl pool build pool") {
 		t.Errorf("start: %s %+v", j.State, j.Error)
 	}
 	if _, err := h.client.Volume(ctx, "pool", "v"); err != nil {
@@ -270,7 +271,7 @@ func TestPoolWhoseDirectoryIsAnotherIsUnreachable(t *testing.T) {
 			return
 		}
 		j := h.end(st, err)
-		if j.State != record.Failed || j.Error.Code != record.WrongState || !strings.Contains(j.Error.Message, "not the one that the pool was started with") || j.Error.Hint == "" {
+		if j.State != record.Failed || j.Error.Code != record.WrongState || !strings.Contains(j.Error.Message, "not the one that the pool was started with") || j.Error.Hint == nil {
 			t.Errorf("%s: %s %+v", what, j.State, j.Error)
 		}
 	}

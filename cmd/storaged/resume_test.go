@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
 	"storaged/internal/service"
 	"storaged/internal/testenv"
@@ -155,7 +156,7 @@ func (h *host) interruptedClone() record.Job {
 		service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(8 * mib)})
 	h.killHelper(h.marked(st, err))
 	j := h.end(st, nil)
-	if j.State != record.Failed || j.Resumable == nil || j.Rollback != record.RollbackKept || !strings.Contains(j.Error.Hint, "job retry") {
+	if j.State != record.Failed || j.Resumable == nil || j.Rollback != record.RollbackKept || !strings.Contains(cmdline.Hint(j.Error.Hint), "job retry") {
 		h.t.Fatalf("%+v, resumable %+v, error %+v", j, j.Resumable, j.Error)
 	}
 	if _, err := h.client.Volume(h.ctx(), "pool", "copy"); record.CodeOf(err) != record.NotFound {

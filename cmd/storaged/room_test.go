@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
 	"storaged/internal/rest"
 	"storaged/internal/service"
@@ -91,7 +92,7 @@ func TestQueuedJobsReserveTheirRoom(t *testing.T) {
 		t.Errorf("it says %q", refusal.Message)
 	}
 	_, err = h.client.ResizeVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeResize{Capacity: 1 << 50, Allocate: true})
-	if !errors.As(err, &refusal) || refusal.Code != record.NoSpace || !strings.Contains(refusal.Hint, "leave out --allocate") {
+	if !errors.As(err, &refusal) || refusal.Code != record.NoSpace || !strings.Contains(cmdline.Hint(refusal.Hint), "leave out --allocate") {
 		t.Errorf("a resize without room: %+v", err)
 	}
 	if _, err := h.client.CancelJob(h.ctx(), two.Job.ID, service.JobCancel{}); err != nil {
@@ -275,7 +276,7 @@ func TestInodesThatRunOutAreNotCalledRoom(t *testing.T) {
 	h.must(os.WriteFile(dir+"/last", nil, 0o600))
 	st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", service.VolumeCreate{Name: "volume", Capacity: mib})
 	j := h.end(st, err)
-	if j.Code() != record.NoSpace || !strings.Contains(j.Error.Hint, "no inodes left") {
+	if j.Code() != record.NoSpace || !strings.Contains(cmdline.Hint(j.Error.Hint), "no inodes left") {
 		t.Errorf("it ended as %+v", j.Error)
 	}
 }

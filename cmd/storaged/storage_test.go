@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
 	"storaged/internal/service"
 	"storaged/internal/testenv"
@@ -109,7 +110,7 @@ func TestWipeOfSharedBlocks(t *testing.T) {
 			h.succeed(st, err)
 			st, err = h.client.WipeVolume(h.ctx(), service.Submit{}, "own", "old", service.VolumeWipe{})
 			j := h.end(st, err)
-			if j.State != record.Failed || j.Code() != record.Unsupported || !strings.Contains(j.Error.Message, "shared with other files") || !strings.Contains(j.Error.Hint, "--accept-limits") {
+			if j.State != record.Failed || j.Code() != record.Unsupported || !strings.Contains(j.Error.Message, "shared with other files") || !strings.Contains(cmdline.Hint(j.Error.Hint), "--accept-limits") {
 				t.Errorf("the job is %s, %+v", j.State, j.Error)
 			}
 			if v, err := h.client.Volume(h.ctx(), "own", "old"); h.hash("old") != want || err != nil || v.State != record.VolumeReady {

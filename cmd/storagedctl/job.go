@@ -288,7 +288,7 @@ func endFields(s *session, j record.Job) []field {
 		fields = append(fields, field{"Canceled by", owner(*j.CanceledBy)})
 	}
 	if j.Error != nil {
-		fields = append(fields, field{"Error", fmt.Sprintf("%s (%s)", j.Error.Message, j.Error.Code)}, field{"Hint", j.Error.Hint})
+		fields = append(fields, field{"Error", fmt.Sprintf("%s (%s)", j.Error.Message, j.Error.Code)}, field{"Hint", cmdline.Hint(j.Error.Hint)})
 	}
 	if j.State.Terminal() {
 		fields = append(fields, field{"Afterwards", aftermath(&j)})

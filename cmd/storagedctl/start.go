@@ -249,8 +249,8 @@ func jobError(j *record.Job) error {
 	e := *j.Error
 	e.Message = jobTitle(j) + " failed: " + e.Message
 	// With other codes the log holds no more than the error.
-	if e.Hint == "" && slices.Contains([]record.Code{record.Internal, record.Killed, record.Inconsistent}, e.Code) {
-		e.Hint = fmt.Sprintf("storagedctl job log %d", j.Number)
+	if e.Hint == nil && slices.Contains([]record.Code{record.Internal, record.Killed, record.Inconsistent}, e.Code) {
+		e.Hint = record.Hintf("%s", record.Do("job.log", j.Number))
 	}
 	return &e
 }

@@ -111,7 +111,7 @@ func sealed(t testing.TB, records ...[]byte) []byte {
 	return append(data, b...)
 }
 
-func record(t testing.TB, i int, m Message) []byte {
+func encoded(t testing.TB, i int, m Message) []byte {
 	t.Helper()
 	b, err := Encode(Frame{Seq: uint64(i), Body: m}, MaxRecord)
 	if err != nil {
@@ -130,29 +130,29 @@ func TestALyingReportNeverLoads(t *testing.T) {
 	}
 	for name, data := range map[string][]byte{
 		"no record":        sealed(t),
-		"an item missing":  sealed(t, record(t, 0, two), record(t, 1, item)),
-		"an item too many": sealed(t, record(t, 0, none), record(t, 1, item)),
-		"no summary":       sealed(t, record(t, 0, item)),
-		"summary last":     sealed(t, record(t, 0, item), record(t, 1, Summary{Outcome: Succeeded, ItemCount: 1})),
-		"two summaries":    sealed(t, record(t, 0, none), record(t, 1, none)),
-		"wrong number":     sealed(t, record(t, 1, none)),
-		"number twice":     sealed(t, record(t, 0, two), record(t, 1, item), record(t, 1, item)),
+		"an item missing":  sealed(t, encoded(t, 0, two), encoded(t, 1, item)),
+		"an item too many": sealed(t, encoded(t, 0, none), encoded(t, 1, item)),
+		"no summary":       sealed(t, encoded(t, 0, item)),
+		"summary last":     sealed(t, encoded(t, 0, item), encoded(t, 1, Summary{Outcome: Succeeded, ItemCount: 1})),
+		"two summaries":    sealed(t, encoded(t, 0, none), encoded(t, 1, none)),
+		"wrong number":     sealed(t, encoded(t, 1, none)),
+		"number twice":     sealed(t, encoded(t, 0, two), encoded(t, 1, item), encoded(t, 1, item)),
 		"a time":           sealed(t, timed),
-		"a frame inside":   sealed(t, record(t, 0, none), record(t, 1, Beat{})),
-		"end too early":    append(sealed(t, record(t, 0, none)), record(t, 2, item)...),
+		"a frame inside":   sealed(t, encoded(t, 0, none), encoded(t, 1, Beat{})),
+		"end too early":    append(sealed(t, encoded(t, 0, none)), encoded(t, 2, item)...),
 	} {
 		if r, _, err := readReport(bytes.NewReader(data)); err == nil {
 			t.Errorf("%s: loaded %+v", name, r)
 		}
 	}
-	if _, _, err := readReport(bytes.NewReader(sealed(t, record(t, 0, none)))); err != nil {
+	if _, _, err := readReport(bytes.NewReader(sealed(t, encoded(t, 0, none)))); err != nil {
 		t.Errorf("an honest one: %v", err)
 	}
 }
 
 func TestRecordsOfANewerHelperArePassedOver(t *testing.T) {
 	unknown := rawFrame([]byte{0x94, 0xcc, 200, 1, 0, 0x80})
-	r, _, err := readReport(bytes.NewReader(sealed(t, record(t, 0, Summary{Outcome: Canceled}), unknown)))
+	r, _, err := readReport(bytes.NewReader(sealed(t, encoded(t, 0, Summary{Outcome: Canceled}), unknown)))
 	if err != nil || r.Outcome != Canceled {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -162,7 +162,7 @@ func TestAFileOfEmptyItemsIsBounded(t *testing.T) {
 	if _, err := Encode(Frame{Body: Summary{Outcome: Failed, ItemCount: maxItems + 1}}, MaxRecord); err == nil {
 		t.Error("more items than a file can hold")
 	}
-	endless := io.MultiReader(bytes.NewReader(record(t, 0, Summary{Outcome: Failed, ItemCount: 3})), &emptyItems{})
+	endless := io.MultiReader(bytes.NewReader(encoded(t, 0, Summary{Outcome: Failed, ItemCount: 3})), &emptyItems{})
 	var err error
 	used := allocated(func() { _, _, err = readReport(endless) })
 	if err == nil || used > 1<<20 {
@@ -302,8 +302,8 @@ func FuzzReport(f *testing.F) {
 	_, data, _ := savedReport(f, sampleReport())
 	f.Add(data, 0)
 	f.Add(data[:len(data)-3], 0)
-	f.Add(record(f, 0, Summary{Outcome: Succeeded}), 1)
-	f.Add(slices.Concat(record(f, 0, Summary{Outcome: Failed, ItemCount: 1}), record(f, 1, Item{Name: "a"})), 2)
+	f.Add(encoded(f, 0, Summary{Outcome: Succeeded}), 1)
+	f.Add(slices.Concat(encoded(f, 0, Summary{Outcome: Failed, ItemCount: 1}), encoded(f, 1, Item{Name: "a"})), 2)
 	for _, bomb := range bombs() {
 		f.Add(rawFrame(bomb), 1)
 		for _, body := range bodyAround(bomb) {
@@ -312,7 +312,7 @@ func FuzzReport(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in []byte, records int) {
 		if records > 0 {
-			in = append(bytes.Clone(in), record(t, records, End{Records: records, Digest: digestOf(in)})...)
+			in = append(bytes.Clone(in), encoded(t, records, End{Records: records, Digest: digestOf(in)})...)
 		}
 		r, _, err := readReport(bytes.NewReader(in))
 		if err != nil {

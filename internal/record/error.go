@@ -125,7 +125,7 @@ func (c Code) Meaning() Meaning {
 type Error struct {
 	Code    Code      `json:"code"`
 	Message string    `json:"message"`
-	Hint    string    `json:"hint,omitempty"`
+	Hint    Hint      `json:"hint,omitempty"`
 	Holders []Blocker `json:"holders,omitempty"`
 	Path    string    `json:"path,omitempty"`   // of an I/O error, and of what was not found: a volume, or the target of a pool
 	Offset  *int64    `json:"offset,omitempty"` // of an I/O error, bytes
@@ -139,10 +139,10 @@ func Errorf(c Code, format string, args ...any) *Error {
 	return &Error{Code: c, Message: fmt.Errorf(format, args...).Error()}
 }
 
-// WithHint returns a copy that says what to do.
+// WithHint returns a copy that says what to do, by Hintf.
 func (e *Error) WithHint(format string, args ...any) *Error {
 	c := *e
-	c.Hint = fmt.Sprintf(format, args...)
+	c.Hint = Hintf(format, args...)
 	return &c
 }
 

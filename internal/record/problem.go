@@ -11,7 +11,7 @@ type Problem struct {
 	Status  int       `json:"status"`
 	Detail  string    `json:"detail"`
 	Code    Code      `json:"code"`
-	Hint    string    `json:"hint,omitempty"`
+	Hint    Hint      `json:"hint,omitempty"`
 	Holders []Blocker `json:"holders,omitempty"`
 	Path    string    `json:"path,omitempty"`
 	Offset  *int64    `json:"offset,omitempty"`

@@ -247,7 +247,7 @@ func TestProblemArrivesAsTheErrorItWas(t *testing.T) {
 	h.svc.full = true
 	for _, code := range record.Codes() {
 		want := &record.Error{
-			Code: code, Message: "images/base.raw is busy: read by job 410", Hint: "wait",
+			Code: code, Message: "images/base.raw is busy: read by job 410", Hint: record.Hintf("wait for %s", record.Do("job.wait", 410)),
 			Holders: h.svc.job(record.Running).WaitingOn, Path: "/p", Offset: ptr(int64(3)),
 		}
 		h.svc.set(func(f *fake) { f.err = want })

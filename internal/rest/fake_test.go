@@ -120,7 +120,7 @@ func (f *fake) fill(j *record.Job) {
 		Holder:      &record.Holder{Number: 410, ID: jobID, Kind: record.VolumeWipe, Mode: "W", Owner: &j.Owner, External: "qemu pid 812"},
 		ExpectedEnd: &now, NextWindow: &now,
 	}
-	failure := &record.Error{Code: record.IO, Message: "m", Hint: "h", Holders: []record.Blocker{blocker}, Path: "/p", Offset: ptr(int64(0))}
+	failure := &record.Error{Code: record.IO, Message: "m", Hint: record.Hintf("h, or %s", record.Do("job.cancel", 1).With("now")), Holders: []record.Blocker{blocker}, Path: "/p", Offset: ptr(int64(0))}
 	j.Objects = []record.Object{{Pool: "images", Mode: "M"}, {Pool: "images", Volume: "base.raw", Mode: "R"}}
 	j.Phase = &record.Phase{Index: 1, Count: 3, Name: "copy"}
 	j.Progress = record.Progress{Unit: "bytes", Done: 5, Total: 10, Percent: ptr(34.2), RateBytes: 9, Bounded: true}

@@ -29,8 +29,8 @@ func (s *Service) unstarted() (out []string) {
 		s.log.Error("which pools were not started is not known", "error", err)
 	}
 	for _, p := range pools {
-		out = append(out, fmt.Sprintf("pool %q was not started with the host: %s; it is started when what belongs there appears, or by storagedctl pool start %s",
-			p.Name, p.Reason, p.Name))
+		out = append(out, fmt.Sprintf("pool %q was not started with the host: %s; it is started when what belongs there appears, or when somebody starts it",
+			p.Name, p.Reason))
 	}
 	return out
 }

@@ -20,11 +20,11 @@ func activePool(tx *store.Tx, name string) (*store.Pool, error) {
 		return p, nil
 	case record.PoolInactive:
 		return nil, record.Errorf(record.WrongState, "pool %q is not active", p.Name).
-			WithHint("storagedctl pool start %s", p.Name)
+			WithHint("%s", record.Do("pool.start", p.Name))
 	}
 	e := record.Errorf(record.WrongState, "pool %q is %s: %s", p.Name, p.State, p.Reason)
 	if p.State == record.PoolUnreachable {
-		e = e.WithHint("storagedctl pool refresh %s, when it is there again", p.Name)
+		e = e.WithHint("%s, when it is there again", record.Do("pool.refresh", p.Name))
 	}
 	return nil, e
 }
@@ -36,7 +36,7 @@ func findPool(tx *store.Tx, name string) (*store.Pool, error) {
 		p, err = tx.PoolByUUID(name)
 	}
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, record.Errorf(record.NotFound, "no pool %q", name).WithHint("storagedctl pool list")
+		return nil, record.Errorf(record.NotFound, "no pool %q", name).WithHint("%s", record.Do("pool.list"))
 	}
 	return p, err
 }
@@ -46,7 +46,7 @@ func findVolume(tx *store.Tx, pool, name string) (*store.Volume, error) {
 	v, err := tx.Volume(pool, name)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, record.Errorf(record.NotFound, "no volume %q in pool %q", name, pool).
-			WithHint("storagedctl vol list %s; a volume that another program made appears after storagedctl pool refresh %s", pool, pool)
+			WithHint("%s; a volume that another program made appears after %s", record.Do("volume.list", pool), record.Do("pool.refresh", pool))
 	}
 	return v, err
 }
@@ -105,8 +105,8 @@ func whole(tx *store.Tx, v *store.Volume) error {
 
 // completes says what makes an incomplete volume whole, by what became of the
 // job that marked it.
-func completes(tx *store.Tx, v *store.Volume) (string, error) {
-	const anew = "wipe it, or delete it"
+func completes(tx *store.Tx, v *store.Volume) (record.Hint, error) {
+	anew, name := record.Hintf("wipe it, or delete it"), v.Pool+"/"+v.Name
 	if v.Job == nil {
 		return anew, nil
 	}
@@ -116,19 +116,19 @@ func completes(tx *store.Tx, v *store.Volume) (string, error) {
 	case errors.Is(err, store.ErrNotFound):
 		return anew, nil
 	case err != nil:
-		return "", err
+		return nil, err
 	case !j.State.Terminal():
-		return fmt.Sprintf("storagedctl job wait %d, which is still at it", j.Number), nil
+		return record.Hintf("%s, which is still at it", record.Do("job.wait", j.Number)), nil
 	case j.Resumable != nil:
-		return fmt.Sprintf("storagedctl job retry %d goes on with it", j.Number), nil
+		return record.Hintf("%s goes on with it", record.Do("job.retry", j.Number)), nil
 	}
 	w, err := workOf(j)
 	switch {
 	case err != nil || w.Kind != record.VolumeUpload:
 	case j.State == record.Succeeded || j.Code() == record.Mismatch:
-		return fmt.Sprintf("storagedctl vol upload %s/%s FILE with a content that fills it makes it whole; or wipe it, or delete it", v.Pool, v.Name), nil
+		return record.Hintf("%s with a content that fills it makes it whole; or %s", record.Do("volume.upload", name, "FILE"), anew), nil
 	case !w.partial():
-		return fmt.Sprintf("storagedctl vol upload --resume %s/%s FILE goes on with it; or wipe it, or delete it", v.Pool, v.Name), nil
+		return record.Hintf("%s goes on with it; or %s", record.Do("volume.upload", name, "FILE").With("resume"), anew), nil
 	}
 	return anew, nil
 }

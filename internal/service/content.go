@@ -154,12 +154,12 @@ func filledWork(tx *store.Tx, pool string, r VolumeUpload) (work, error) {
 func uploadable(v *store.Volume, w work) error {
 	if v.Format != record.FormatRaw {
 		return record.Errorf(record.Unsupported, "uploading into volumes of format %q is not supported: its file would have to change its length", v.Format).
-			WithHint("delete it, and create it from the file: storagedctl vol create %s/%s --from FILE --format %s", v.Pool, v.Name, v.Format)
+			WithHint("delete it, and create it from the file: %s", record.Do("volume.create", v.Pool+"/"+v.Name).With("from", "FILE").With("format", v.Format))
 	}
 	room := v.Capacity - w.Offset
 	if w.Length != nil && *w.Length > room || room < 0 {
 		return record.Errorf(record.TooLarge, "volume %s has %s, which ends before the content; nothing grows by an upload", quoted(v.Pool, v.Name), quantity.FormatBoth(v.Capacity)).
-			WithHint("storagedctl vol resize gives it another capacity")
+			WithHint("%s gives it another capacity", record.Do("volume.resize", v.Pool+"/"+v.Name, "SIZE"))
 	}
 	return nil
 }
@@ -181,7 +181,7 @@ func (w *work) proceed(tx *store.Tx, sub Submit, job string, v *store.Volume) er
 		return record.Errorf(record.WrongState, "job %d %s; only an upload that broke off goes on", old.Number, stands(old.State))
 	case before.partial():
 		return record.Errorf(record.Unsupported, "job %d wrote a part of the volume, from %s on; only an upload of a whole content goes on", old.Number, quantity.FormatBoth(before.Offset)).
-			WithHint("upload that part again, with --offset %d", before.Offset)
+			WithHint("upload that part again, with %s", record.Do("").With("offset", before.Offset))
 	case old.Error != nil && old.Error.Code == record.Mismatch:
 		return record.Errorf(record.WrongState, "the content that job %d brought is not the one it should be: %s", old.Number, old.Error.Message).
 			WithHint("upload the right content, from its start")

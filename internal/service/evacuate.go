@@ -69,11 +69,11 @@ func evacuateWork(tx *store.Tx, from, to *store.Pool, r PoolEvacuate) (work, err
 		}
 	}
 	if len(w.Names) == 0 && r.Only != "" {
-		return work{}, record.Errorf(record.NotFound, "no volume of pool %q matches %q", from.Name, r.Only).WithHint("storagedctl vol list %s", from.Name)
+		return work{}, record.Errorf(record.NotFound, "no volume of pool %q matches %q", from.Name, r.Only).WithHint("%s", record.Do("volume.list", from.Name))
 	}
 	if len(w.Names) > maxEvacuated {
 		return work{}, record.Errorf(record.TooLarge, "%d volumes of pool %q are to be moved; one job moves %d at most", len(w.Names), from.Name, maxEvacuated).
-			WithHint("--only GLOB chooses some of them")
+			WithHint("%s chooses some of them", record.Do("").With("only", "GLOB"))
 	}
 	return w, nil
 }

@@ -238,7 +238,7 @@ func (s *Service) retryable(job string) (*store.Job, error) {
 	})
 	if err == nil && old.Data {
 		err = record.Errorf(record.Unsupported, "job %d had a file or stream of its client, which only the client can give again", j.Number).
-			WithHint("start it anew: storagedctl vol upload, vol download, vol create --from; vol upload --resume goes on where it stopped")
+			WithHint("start it anew; an upload goes on where it stopped: %s", record.Do("volume.upload", "POOL/VOLUME", "FILE").With("resume"))
 	}
 	return old, err
 }

@@ -45,9 +45,9 @@ func startable(tx *store.Tx, p *store.Pool, w work) error {
 	case w.Kind == record.PoolStart && active:
 		return record.Errorf(record.WrongState, "pool %q is %s already", p.Name, p.State)
 	case !active && (w.Kind == record.PoolStop || w.Kind == record.PoolRefresh || w.Kind == record.PoolVerify || w.Kind == record.PoolEvacuate):
-		return record.Errorf(record.WrongState, "pool %q is not active", p.Name).WithHint("storagedctl pool start %s", p.Name)
+		return record.Errorf(record.WrongState, "pool %q is not active", p.Name).WithHint("%s", record.Do("pool.start", p.Name))
 	case (w.Kind == record.PoolBuild || w.Kind == record.PoolDelete) && active:
-		return record.Errorf(record.WrongState, "pool %q is %s", p.Name, p.State).WithHint("storagedctl pool stop %s", p.Name)
+		return record.Errorf(record.WrongState, "pool %q is %s", p.Name, p.State).WithHint("%s", record.Do("pool.stop", p.Name))
 	case w.Kind == record.PoolDelete && w.WithVolumes:
 		return errors.Join(apart(tx, p, p.Target.Path), unneeded(tx, p))
 	case w.Kind == record.PoolStart || w.Kind == record.PoolDelete:
@@ -74,7 +74,7 @@ func apart(tx *store.Tx, self *store.Pool, path string) error {
 		for _, other := range []string{p.Target.Path, p.Real} {
 			if other != "" && (inside(path, other) || inside(other, path)) {
 				return record.Errorf(record.Busy, "%q overlaps %q of the active pool %q", path, other, p.Name).
-					WithHint("use another directory, or storagedctl pool stop %s", p.Name)
+					WithHint("use another directory, or %s", record.Do("pool.stop", p.Name))
 			}
 		}
 	}
@@ -93,7 +93,7 @@ func single(tx *store.Tx, self *store.Pool, info *ipc.Pool) error {
 		known := p.Inode != 0 && p.Device != 0
 		if p.UUID != self.UUID && inUse(p) && known && poolID(p).Matches(found) {
 			return record.Errorf(record.Busy, "%q is the directory of the active pool %q", info.Path, p.Name).
-				WithHint("use another directory, or storagedctl pool stop %s", p.Name)
+				WithHint("use another directory, or %s", record.Do("pool.stop", p.Name))
 		}
 	}
 	return nil
@@ -164,15 +164,15 @@ func endPoolStart(k *keeper, tx *store.Tx, e end) error {
 func (e end) unstarted(tx *store.Tx) error {
 	switch f := e.job.Error; {
 	case e.job.Code() == record.NotFound:
-		e.job.Error = f.WithHint("storagedctl pool build %s, or mount what should be there", e.Pool)
+		e.job.Error = f.WithHint("%s, or mount what should be there", record.Do("pool.build", e.Pool))
 	case f != nil && lacks(f.Code, f.Path):
 		vols, err := tx.Volumes(e.Pool)
 		if err != nil {
 			return err
 		}
 		text := fmt.Sprintf("%s; the catalogue keeps its %s", f.Message, plural(len(vols), "volume"))
-		e.job.Error = f.WithHint("mount or bring back what belongs there, then storagedctl pool start %s; "+
-			"to take what is there now in its place: storagedctl pool build %s, then pool start", e.Pool, e.Pool)
+		e.job.Error = f.WithHint("mount or bring back what belongs there, then %s; "+
+			"to take what is there now in its place: %s, and start it then", record.Do("pool.start", e.Pool), record.Do("pool.build", e.Pool))
 		e.job.Error.Message = text
 	}
 	return nil

@@ -467,7 +467,7 @@ func TestWhatCouldNotBeUndoneIsToldUntilItIsRemoved(t *testing.T) {
 		d.end(j, record.Failed, record.Interrupted, nil)
 		d.update(func(tx *store.Tx) error { return tx.PutJob(j) })
 		draft := "/p/." + j.ID + ".storaged"
-		if !strings.Contains(j.Error.Hint, draft) || !strings.Contains(j.Error.Hint, "pool refresh p") {
+		if !strings.Contains(j.Error.Hint.String(), draft) || !strings.Contains(j.Error.Hint.String(), "pool refresh p") {
 			t.Errorf("%s: hint %q", w.Kind, j.Error.Hint)
 		}
 		told := s.leftovers()
@@ -928,12 +928,12 @@ func TestRefusalOfAnIncompleteVolumeNamesTheWay(t *testing.T) {
 		ends func(*store.Job)
 		hint string
 	}{
-		{wipeWork("v"), func(*store.Job) {}, "storagedctl job wait 2"},
-		{wipeWork("v"), func(j *store.Job) { j.State, j.Resumable = record.Failed, &record.Resumable{Done: 1, Total: 2} }, "storagedctl job retry 2"},
+		{wipeWork("v"), func(*store.Job) {}, "job wait 2"},
+		{wipeWork("v"), func(j *store.Job) { j.State, j.Resumable = record.Failed, &record.Resumable{Done: 1, Total: 2} }, "job retry 2"},
 		{wipeWork("v"), failed, "wipe it, or delete it"},
-		{upload(0), failed, "storagedctl vol upload --resume p/v FILE"},
-		{upload(0), func(j *store.Job) { j.State, j.Error = record.Failed, record.Errorf(record.Mismatch, "other") }, "storagedctl vol upload p/v FILE"},
-		{upload(0), func(j *store.Job) { j.State = record.Succeeded }, "storagedctl vol upload p/v FILE"},
+		{upload(0), failed, "volume upload p/v FILE resume"},
+		{upload(0), func(j *store.Job) { j.State, j.Error = record.Failed, record.Errorf(record.Mismatch, "other") }, "volume upload p/v FILE"},
+		{upload(0), func(j *store.Job) { j.State = record.Succeeded }, "volume upload p/v FILE"},
 		{upload(5), failed, "wipe it, or delete it"},
 	} {
 		d := newDesk(t)
@@ -945,7 +945,7 @@ func TestRefusalOfAnIncompleteVolumeNamesTheWay(t *testing.T) {
 		c.ends(j)
 		d.update(func(tx *store.Tx) error { return tx.PutJob(j) })
 		err := d.store.View(func(tx *store.Tx) error { return whole(tx, d.volume("v")) })
-		if e := new(record.Error); !errors.As(err, &e) || !strings.HasPrefix(e.Hint, c.hint) {
+		if e := new(record.Error); !errors.As(err, &e) || !strings.HasPrefix(e.Hint.String(), c.hint) {
 			t.Errorf("%s, %s: %v, want %q", j.Kind, j.State, e.Hint, c.hint)
 		}
 	}

@@ -29,7 +29,7 @@ func (w work) started(tx *store.Tx) error {
 			return err
 		}
 		if p.NotStarted {
-			return fmt.Errorf("%w: pool %q was not started since the host was; storagedctl pool start %s does that", supervisor.ErrNotYet, p.Name, p.Name)
+			return fmt.Errorf("%w: pool %q was not started since the host was; when it is started the job goes on", supervisor.ErrNotYet, p.Name)
 		}
 	}
 	return nil
@@ -59,7 +59,7 @@ func (k *keeper) left(tx *store.Tx, e end) error {
 		return err
 	}
 	if stuck && e.job.Error != nil {
-		e.job.Error = e.job.Error.WithHint("%q may be left; storagedctl pool refresh %s removes it, or says what is in the way", draftPath(p, e.job.ID), p.Name)
+		e.job.Error = e.job.Error.WithHint("%q may be left; %s removes it, or says what is in the way", draftPath(p, e.job.ID), record.Do("pool.refresh", p.Name))
 	}
 	p.Left = append(p.Left, e.job.ID)
 	return tx.PutPool(p)
@@ -101,8 +101,8 @@ func leftIn(tx *store.Tx, p *store.Pool) (out []string, failed error) {
 		case err != nil:
 			failed = errors.Join(failed, err)
 		case j.Rollback == record.RollbackFailed:
-			out = append(out, fmt.Sprintf("job %d could not undo its work: %q may be left in pool %q; storagedctl pool refresh %s removes it, or says what is in the way",
-				j.Number, draftPath(p, id), p.Name, p.Name))
+			out = append(out, fmt.Sprintf("job %d could not undo its work: %q may be left in pool %q; a refresh of the pool removes it, or says what is in the way",
+				j.Number, draftPath(p, id), p.Name))
 		}
 	}
 	return out, failed

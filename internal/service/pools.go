@@ -175,7 +175,7 @@ func checkSource(r PoolDefine, props backends.Properties) error {
 	for _, need := range props.Needs {
 		if !given[need] {
 			return record.Errorf(record.Invalid, "a pool of type %s needs a %s", r.Type, spoken(need)).
-				WithHint("on the command line: %s", sourceFlags[need])
+				WithHint("give it with %s", record.Do("").With(need, "…"))
 		}
 		delete(given, need)
 	}
@@ -191,12 +191,6 @@ func checkSource(r PoolDefine, props backends.Properties) error {
 		return record.Errorf(record.Invalid, "target path: %v", err)
 	}
 	return nil
-}
-
-// sourceFlags are what storagedctl calls the parts of a definition.
-var sourceFlags = map[string]string{
-	"target_path": "--target PATH", "source_devices": "--source-dev PATH", "source_name": "--source-name SOURCE",
-	"source_host": "--source-host HOST", "source_path": "--source-path PATH",
 }
 
 // spoken makes words of the name of a part: of target_path "target path".
@@ -263,11 +257,11 @@ func definable(tx *store.Tx, p *store.Pool) error {
 }
 
 // wayIn says what can be done with a pool that is there already.
-func wayIn(p *store.Pool) string {
+func wayIn(p *store.Pool) record.Hint {
 	if p.State == record.PoolInactive {
-		return fmt.Sprintf("storagedctl pool start %s, or storagedctl pool undefine %s to define it anew", p.Name, p.Name)
+		return record.Hintf("%s, or %s to define it anew", record.Do("pool.start", p.Name), record.Do("pool.undefine", p.Name))
 	}
-	return fmt.Sprintf("storagedctl pool show %s", p.Name)
+	return record.Hintf("%s", record.Do("pool.show", p.Name))
 }
 
 // ReplacePool changes an inactive pool's definition.
@@ -317,7 +311,7 @@ func (s *Service) idlePool(tx *store.Tx, sub Submit, pool string) (*store.Pool, 
 	}
 	if p.State != record.PoolInactive {
 		return nil, record.Errorf(record.WrongState, "pool %q is %s", p.Name, p.State).
-			WithHint("storagedctl pool stop %s", p.Name)
+			WithHint("%s", record.Do("pool.stop", p.Name))
 	}
 	return p, poolUnused(tx, p.Name)
 }
@@ -496,10 +490,11 @@ func inhabited(p *store.Pool, vols []*store.Volume) error {
 	for i, v := range vols {
 		names[i] = v.Name
 	}
-	holds, hint := "holds "+plural(len(vols), "volume"), fmt.Sprintf("storagedctl pool delete %s --with-volumes deletes them too", p.Name)
+	holds := "holds " + plural(len(vols), "volume")
+	hint := record.Hintf("%s deletes them too", record.Do("pool.delete", p.Name).With("with_volumes"))
 	if p.State != record.PoolInactive {
 		holds = fmt.Sprintf("is %s and %s", p.State, holds)
-		hint = fmt.Sprintf("storagedctl pool stop %s; then %s", p.Name, hint)
+		hint = record.Hintf("%s; then %s", record.Do("pool.stop", p.Name), hint)
 	}
 	return record.Errorf(record.HasChildren, "pool %q %s: %s", p.Name, holds, list(names, 5)).WithHint("%s", hint)
 }

@@ -328,18 +328,18 @@ func (k *keeper) figures(tx *store.Tx, p *store.Pool, info *ipc.Pool, taken map[
 }
 
 // smaller says what can be done where the work finds no room.
-func (w work) smaller() string {
+func (w work) smaller() record.Hint {
 	switch {
 	case w.TargetPool != "":
-		return "free some, or choose another pool"
+		return record.Hintf("free some, or choose another pool")
 	case w.Kind == record.VolumeResize:
-		return "free some, or leave out --allocate: what is added gets its blocks when it is written"
+		return record.Hintf("free some, or leave out %s: what is added gets its blocks when it is written", record.Do("").With("allocate"))
 	case w.Kind == record.VolumeUpload:
-		return "free some, or upload it with --detect-zeros, if much of it is zeros"
+		return record.Hintf("free some, or upload it with %s, if much of it is zeros", record.Do("").With("detect_zeros"))
 	case w.overwrites():
-		return "free some, or wipe by zero, which leaves holes alone: there is nothing in them"
+		return record.Hintf("free some, or wipe by zero, which leaves holes alone: there is nothing in them")
 	}
-	return "free some, or allocate less: --allocation none"
+	return record.Hintf("free some, or allocate less: %s", record.Do("").With("allocation", "none"))
 }
 
 // promisees are the jobs that were promised room in a pool and may still take

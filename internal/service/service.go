@@ -156,7 +156,7 @@ func checkName(what, name string) error {
 func properties(poolType string) (backends.Properties, error) {
 	b, err := all.Lookup(poolType)
 	if err != nil {
-		return backends.Properties{}, record.Errorf(record.Unsupported, "%v", err).WithHint("storagedctl capabilities")
+		return backends.Properties{}, record.Errorf(record.Unsupported, "%v", err).WithHint("%s", record.Do("capabilities"))
 	}
 	return b.Properties(), nil
 }

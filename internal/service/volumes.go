@@ -327,7 +327,7 @@ func resizable(tx *store.Tx, v *store.Volume, r VolumeResize) error {
 		return record.Errorf(record.Unsupported, "resizing volumes of format %q is not supported yet", v.Format)
 	case r.Capacity < v.Capacity && !r.Shrink:
 		return record.Errorf(record.Invalid, "capacity of %s is less than the present %s; what lies beyond would be lost", quantity.FormatBoth(r.Capacity), quantity.FormatBoth(v.Capacity)).
-			WithHint("--shrink does it")
+			WithHint("%s does it", record.Do("").With("shrink"))
 	case r.Capacity < v.Capacity && r.Allocate:
 		return record.Errorf(record.Invalid, "capacity of %s is less than the present %s: nothing is added that could be allocated", quantity.FormatBoth(r.Capacity), quantity.FormatBoth(v.Capacity))
 	case r.Capacity < v.Capacity:

@@ -196,7 +196,7 @@ func (s *Supervisor) Forget(id string) (trace *record.Job, err error) {
 // forgettable refuses a job that lives or is pinned.
 func forgettable(j *record.Job) error {
 	if j.Pinned {
-		return record.Errorf(record.WrongState, "job %d is pinned", j.Number).WithHint("storagedctl job pin --off %d", j.Number)
+		return record.Errorf(record.WrongState, "job %d is pinned", j.Number).WithHint("%s", record.Do("job.pin", j.Number).With("off"))
 	}
 	return permit(actForget, j)
 }

@@ -236,7 +236,7 @@ func TestPinnedJobIsNotForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refusal *record.Error
-	if _, err := r.sup.Forget(id); !errors.As(err, &refusal) || refusal.Code != record.WrongState || refusal.Hint != "storagedctl job pin --off 1" {
+	if _, err := r.sup.Forget(id); !errors.As(err, &refusal) || refusal.Code != record.WrongState || refusal.Hint.String() != "job pin 1 off" {
 		t.Errorf("refused with %+v", err)
 	}
 	if _, err := r.sup.SetPinned(id, false); err != nil {

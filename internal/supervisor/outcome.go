@@ -75,7 +75,7 @@ func decideReported(e ending) verdict {
 	case r.Outcome == ipc.Canceled:
 		v.state, v.err = record.Failed, e.fault
 	default:
-		v.state, v.err = record.Failed, errorOf(r.Error)
+		v.state, v.err = record.Failed, r.Error.Record()
 	}
 	return v
 }
@@ -139,7 +139,7 @@ func settled(first verdict, e ending) verdict {
 	case ipc.Canceled:
 		return v
 	default:
-		return unsettled(v, errorOf(e.report.Error))
+		return unsettled(v, e.report.Error.Record())
 	}
 }
 
@@ -178,23 +178,4 @@ func rollbackOf(r *ipc.Report) record.Rollback {
 	default:
 		return record.RollbackFailed
 	}
-}
-
-// errorOf brings a helper's error home.
-func errorOf(e *ipc.Error) *record.Error {
-	if e == nil {
-		return record.Errorf(record.FailedCode, "failed, and the helper does not say why")
-	}
-	out := &record.Error{Code: record.Code(e.Code), Message: e.Message, Hint: e.Hint, Path: e.Path}
-	if e.Code == "" {
-		out.Code = record.FailedCode
-	}
-	if e.Path != "" && e.Offset >= 0 {
-		offset := e.Offset
-		out.Offset = &offset
-	}
-	if e.Holder != "" {
-		out.Holders = []record.Blocker{{For: "lock", Holder: &record.Holder{External: e.Holder}}}
-	}
-	return out
 }

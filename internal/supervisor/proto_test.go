@@ -42,7 +42,7 @@ func TestHelperAndDaemonSpeakTheNewestThatBothKnow(t *testing.T) {
 				return
 			}
 			j := r.ended(id, record.Failed)
-			if !strings.Contains(j.Error.Message, "this daemon protocols 2 to 3") || !strings.Contains(j.Error.Hint, "install the helper") || j.Rollback != record.RollbackNone {
+			if !strings.Contains(j.Error.Message, "this daemon protocols 2 to 3") || !strings.Contains(j.Error.Hint.String(), "install the helper") || j.Rollback != record.RollbackNone {
 				t.Errorf("error %+v, rollback %s", j.Error, j.Rollback)
 			}
 		})

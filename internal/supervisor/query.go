@@ -171,7 +171,7 @@ func answerOf(e ending) (*ipc.Report, error) {
 	case e.report == nil:
 		return nil, e.cause()
 	case e.report.Outcome != ipc.Succeeded:
-		return nil, errorOf(e.report.Error)
+		return nil, e.report.Error.Record()
 	default:
 		return e.report, nil
 	}

@@ -77,16 +77,17 @@ func clock(t time.Time) string {
 }
 
 // wayOut offers to wait as long as the holder will take, where that is known.
-func wayOut(b record.Blocker, now time.Time) string {
-	cancel := fmt.Sprintf("storagedctl job cancel %d", b.Holder.Number)
+func wayOut(b record.Blocker, now time.Time) record.Hint {
+	cancel := record.Do("job.cancel", b.Holder.Number)
 	if b.ExpectedEnd == nil || !b.ExpectedEnd.After(now) {
-		return fmt.Sprintf("storagedctl job wait %d, or %s", b.Holder.Number, cancel)
+		return record.Hintf("%s, or %s", record.Do("job.wait", b.Holder.Number), cancel)
 	}
 	left := b.ExpectedEnd.Sub(now)
+	wait := fmt.Sprintf("%.0fm", math.Ceil(left.Minutes()*1.2))
 	if left < 2*time.Minute {
-		return fmt.Sprintf("--lock-wait %.0fs, or %s", math.Ceil(left.Seconds()/10)*10, cancel)
+		wait = fmt.Sprintf("%.0fs", math.Ceil(left.Seconds()/10)*10)
 	}
-	return fmt.Sprintf("--lock-wait %.0fm, or %s", math.Ceil(left.Minutes()*1.2), cancel)
+	return record.Hintf("%s, or %s", record.Do("").With("lock_wait", wait), cancel)
 }
 
 func withoutHolder(blockers []record.Blocker) string {

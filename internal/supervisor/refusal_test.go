@@ -21,7 +21,7 @@ func TestBusyErrorSaysWhoWhatSinceWhenAndWhatToDo(t *testing.T) {
 	if !strings.HasPrefix(e.Message, want) || e.Code != record.Busy || len(e.Holders) != 2 {
 		t.Errorf("%q (%s), want %q…", e.Message, e.Code, want)
 	}
-	if want := "--lock-wait 36m, or storagedctl job cancel 410"; e.Hint != want {
+	if want := "lock_wait=36m, or job cancel 410"; e.Hint.String() != want {
 		t.Errorf("hint %q, want %q", e.Hint, want)
 	}
 	soon := now.Add(time.Second)
@@ -30,11 +30,11 @@ func TestBusyErrorSaysWhoWhatSinceWhenAndWhatToDo(t *testing.T) {
 		t.Errorf("an end within the minute: %q", e.Message)
 	}
 	lock.ExpectedEnd = nil
-	if e := BusyError("", []record.Blocker{lock}); e.Hint != "storagedctl job wait 410, or storagedctl job cancel 410" {
+	if e := BusyError("", []record.Blocker{lock}); e.Hint.String() != "job wait 410, or job cancel 410" {
 		t.Errorf("without an estimate: hint %q", e.Hint)
 	}
 	lock.Holder = &record.Holder{External: "qemu pid 812"}
-	if e := BusyError("", []record.Blocker{lock}); e.Message != "images/base.raw is busy: in use by qemu pid 812" || e.Hint != "" {
+	if e := BusyError("", []record.Blocker{lock}); e.Message != "images/base.raw is busy: in use by qemu pid 812" || e.Hint != nil {
 		t.Errorf("outside holder: %q, %q", e.Message, e.Hint)
 	}
 	away := record.Blocker{For: "hold", Holder: &record.Holder{External: "not yet: its pool is away"}}

@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"fmt"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,19 +17,8 @@ func resultOf(r *ipc.Report, j *store.Job) *record.Result {
 	if r == nil || r.Outcome != ipc.Succeeded && len(r.Items) == 0 && r.Checksum == "" {
 		return nil
 	}
-	out := &record.Result{
-		Method: r.Method, Algorithm: r.Algorithm, Passes: r.Passes, Bytes: r.Bytes,
-		Limits: r.Limits, Device: r.Device, Checksum: r.Checksum,
-	}
-	if r.Checked {
-		verified := r.Verified
-		out.Verified = &verified
-	}
-	subject := subjectOf(&j.Job)
+	out, subject := r.Result(), subjectOf(&j.Job)
 	out.Pool, out.Volume = subject.Pool, subject.Volume
-	if v := r.Volume; v != nil {
-		out.Key, out.Path, out.Capacity, out.Allocation = v.Key, v.Path, v.Capacity, v.Allocation
-	}
 	out.Items = itemsOf(r.Items)
 	return out
 }
@@ -43,11 +31,7 @@ func itemsOf(in []ipc.Item) []record.Item {
 		if i.State == "" {
 			continue
 		}
-		item := record.Item{Volume: i.Name, State: i.State, Checksum: i.Checksum}
-		if i.Error != nil {
-			item.Error = errorOf(i.Error)
-		}
-		out = append(out, item)
+		out = append(out, i.Record())
 	}
 	return out
 }
@@ -65,18 +49,11 @@ func (r *running) stats() *record.Stats {
 	switch {
 	case r.report != nil:
 		out.BytesRead, out.BytesWritten, out.BytesHoles = &r.report.Read, &r.report.Written, &r.report.Holes
-		out.Phases = phasesOf(r.report)
+		out.Phases = r.report.PhaseStats()
 	case r.moved != nil:
 		out.BytesRead, out.BytesWritten = &r.moved.Read, &r.moved.Written
 	case out.CPUS == nil:
 		return nil
-	}
-	return out
-}
-
-func phasesOf(r *ipc.Report) (out []record.PhaseStats) {
-	for _, p := range r.Phases {
-		out = append(out, record.PhaseStats{Name: p.Name, Seconds: time.Duration(p.NS).Seconds()})
 	}
 	return out
 }

@@ -160,7 +160,7 @@ func (j *job) dropCheckpoint() {
 // resumeHint adds what to do to the error of a job that can be resumed.
 func resumeHint(e *record.Error, number int64) *record.Error {
 	with := *e
-	return with.WithHint("storagedctl job retry %d goes on where it was interrupted", number)
+	return with.WithHint("%s goes on where it was interrupted", record.Do("job.retry", number))
 }
 
 // readyCheckpoint makes the checkpoint the one that the next helper is to have.

@@ -122,7 +122,7 @@ func TestRetryGoesOnFromTheCheckpointOfAnother(t *testing.T) {
 	id := r.submit(resuming(record.ResumeKeep)).ID
 	killHelper(t, r.marked(id))
 	j := r.ended(id, record.Failed)
-	if j.Resumed != 0 || j.Resumable == nil || j.Resumable.Done != markAt || !strings.Contains(j.Error.Hint, "retry 1") {
+	if j.Resumed != 0 || j.Resumable == nil || j.Resumable.Done != markAt || !strings.Contains(j.Error.Hint.String(), "retry 1") {
 		t.Fatalf("%+v, resumable %+v, error %+v", j, j.Resumable, j.Error)
 	}
 	again := resuming(record.ResumeKeep)

@@ -116,12 +116,16 @@ var actions = []action{actCancel, actKill, actPause, actResume, actLimit, actPri
 
 // answer is what an action meets in a state: an effect, or a refusal.
 type answer struct {
-	effect  string // what it does; "" where it is refused
-	refusal string // completes "job 12 …"
-	hint    string // %d stands for the job's number
+	effect  string       // what it does; "" where it is refused
+	refusal string       // completes "job 12 …"
+	hint    string       // %s stands for call
+	call    *record.Call // that helps, but for the job's number; nil: none
 }
 
 const ended = "has ended"
+
+// cancelNow goes on where the point of no return was passed and nothing comes.
+var cancelNow = record.Do("job.cancel").With("now")
 
 // answers has one row per action and one entry per state. A missing entry of a
 // terminal state is the refusal "has ended".
@@ -131,7 +135,7 @@ var answers = map[action]map[record.State]answer{
 		record.Starting:    {effect: "the helper is stopped before it begins"},
 		record.Running:     {effect: "the ladder below"},
 		record.Paused:      {effect: "the ladder below; the pause is over"},
-		record.Finalizing:  {refusal: "is being completed; a cancel comes too late", hint: "if it does not come to its end, cancel it with now: storagedctl job cancel %d --now"},
+		record.Finalizing:  {refusal: "is being completed; a cancel comes too late", hint: "if it does not come to its end: %s", call: &cancelNow},
 		record.Canceling:   {effect: "nothing more"},
 		record.RollingBack: {refusal: "is undoing its work already", hint: "wait for it; what it undoes cannot be left half undone"},
 		record.Recovering:  {effect: "recorded, done as soon as the truth is known"},
@@ -231,8 +235,13 @@ func permit(a action, j *record.Job) error {
 		text = fmt.Sprintf("%s (%s)", ended, j.State)
 	}
 	e := record.Errorf(record.WrongState, "job %d %s", j.Number, text)
-	if got.hint != "" {
-		e = e.WithHint("%s", strings.ReplaceAll(got.hint, "%d", fmt.Sprint(j.Number)))
+	switch {
+	case got.call != nil:
+		call := *got.call
+		call.Args = []string{fmt.Sprint(j.Number)}
+		e = e.WithHint(got.hint, call)
+	case got.hint != "":
+		e = e.WithHint("%s", got.hint)
 	}
 	return e
 }

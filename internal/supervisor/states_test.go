@@ -67,7 +67,7 @@ func TestEveryVerbHasAnAnswerInEveryState(t *testing.T) {
 		}
 	}
 	var late *record.Error
-	if err := permit(actCancel, &record.Job{Number: 12, State: record.Finalizing}); !errors.As(err, &late) || !strings.HasSuffix(late.Hint, "storagedctl job cancel 12 --now") {
+	if err := permit(actCancel, &record.Job{Number: 12, State: record.Finalizing}); !errors.As(err, &late) || !strings.HasSuffix(late.Hint.String(), "job cancel 12 now") {
 		t.Errorf("a cancel that comes too late: %+v", err)
 	}
 	if got := permit(actCancel, &record.Job{Number: 12, State: record.Failed}).Error(); got != "job 12 has ended (failed)" {

@@ -165,7 +165,7 @@ func (s *Supervisor) closed() error {
 		return record.Errorf(record.RecoveringCode, "storaged is starting or stopping").WithHint("try again in a moment")
 	case s.drain.On:
 		return record.Errorf(record.Draining, "storaged is being drained by %s since %s and takes no new jobs", s.drain.By.User, clock(*s.drain.Since)).
-			WithHint("storagedctl drain --off ends that")
+			WithHint("%s ends that", record.Do("drain").With("off"))
 	}
 	return nil
 }

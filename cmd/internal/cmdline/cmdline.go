@@ -143,9 +143,38 @@ func Report(w io.Writer, program, form string, err error) {
 	text := term.Escape(err.Error())
 	_, _ = fmt.Fprintf(out.W, "%s: %s %s\n", program, out.Paint(term.Red, "error:"), text)
 	var e *record.Error
-	if errors.As(err, &e) && e.Hint != "" {
-		_, _ = fmt.Fprintf(out.W, "%s: hint: %s\n", program, term.Escape(e.Hint))
+	if errors.As(err, &e) && e.Hint != nil {
+		_, _ = fmt.Fprintf(out.W, "%s: hint: %s\n", program, term.Escape(Hint(e.Hint)))
 	}
+}
+
+// client is the program that calls are written for: the command line's.
+const client = "storagedctl"
+
+// Hint writes a hint for people at a shell.
+func Hint(h record.Hint) string { return h.Words(commandLine) }
+
+// commandLine writes a call as one asks for it at a shell. What only adds to the
+// call that was refused is its flags alone.
+func commandLine(c record.Call) string {
+	var words []string
+	if c.Verb != "" {
+		words = append([]string{client}, strings.Split(strings.Replace(c.Verb, "volume.", "vol.", 1), ".")...)
+	}
+	words = append(words, c.Args...)
+	for _, o := range c.Options {
+		words = append(words, strings.TrimSpace("--"+flagOf(o.Name)+" "+o.Value))
+	}
+	return strings.Join(words, " ")
+}
+
+// flagOf is what a member of a request is called on the command line.
+func flagOf(member string) string {
+	name, ok := map[string]string{"target_path": "target", "source_devices": "source-dev"}[member]
+	if !ok {
+		name = strings.ReplaceAll(member, "_", "-")
+	}
+	return name
 }
 
 // Output looks at a writer of an App: a terminal or not.

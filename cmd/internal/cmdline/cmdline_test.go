@@ -209,7 +209,7 @@ func TestErrorIsAnObjectWithJSONOutput(t *testing.T) {
 		if err := json.Unmarshal([]byte(errs), &p); err != nil || strings.Count(errs, "\n") != 1 {
 			t.Fatalf("%s: %v in %q", line, err, errs)
 		}
-		if strings.Contains(line, "busy") && (p.Code != record.Busy || p.Detail != "cannot wipe: images/base.raw is busy" || p.Hint != "try later") {
+		if strings.Contains(line, "busy") && (p.Code != record.Busy || p.Detail != "cannot wipe: images/base.raw is busy" || Hint(p.Hint) != "try later") {
 			t.Errorf("%s: %+v", line, p)
 		}
 	}

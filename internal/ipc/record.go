@@ -1,0 +1,67 @@
+package ipc
+
+import (
+	"time"
+
+	"storaged/internal/record"
+)
+
+// A report in the words of the record: one translation, for the daemon and for
+// a helper that is run by hand.
+
+// Record gives the error as people and programs see it. nil is a failure that
+// the helper says nothing of.
+func (e *Error) Record() *record.Error {
+	if e == nil {
+		return record.Errorf(record.FailedCode, "failed, and the helper does not say why")
+	}
+	out := &record.Error{Code: record.Code(e.Code), Message: e.Message, Path: e.Path}
+	if e.Code == "" {
+		out.Code = record.FailedCode
+	}
+	if e.Hint != "" {
+		out.Hint = record.Hintf("%s", e.Hint)
+	}
+	if e.Path != "" && e.Offset >= 0 {
+		offset := e.Offset
+		out.Offset = &offset
+	}
+	if e.Holder != "" {
+		out.Holders = []record.Blocker{{For: "lock", Holder: &record.Holder{External: e.Holder}}}
+	}
+	return out
+}
+
+// Result gives what was done. Whose it is the caller knows, and of which items
+// there is something to tell.
+func (r *Report) Result() *record.Result {
+	out := &record.Result{
+		Method: r.Method, Algorithm: r.Algorithm, Passes: r.Passes, Bytes: r.Bytes,
+		Limits: r.Limits, Device: r.Device, Checksum: r.Checksum,
+	}
+	if r.Checked {
+		verified := r.Verified
+		out.Verified = &verified
+	}
+	if v := r.Volume; v != nil {
+		out.Key, out.Path, out.Capacity, out.Allocation = v.Key, v.Path, v.Capacity, v.Allocation
+	}
+	return out
+}
+
+// Record gives one of the objects of a job over many.
+func (it Item) Record() record.Item {
+	out := record.Item{Volume: it.Name, State: it.State, Checksum: it.Checksum}
+	if it.Error != nil {
+		out.Error = it.Error.Record()
+	}
+	return out
+}
+
+// PhaseStats gives how long the phases took.
+func (r *Report) PhaseStats() (out []record.PhaseStats) {
+	for _, p := range r.Phases {
+		out = append(out, record.PhaseStats{Name: p.Name, Seconds: time.Duration(p.NS).Seconds()})
+	}
+	return out
+}
