@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -927,5 +928,37 @@ func TestJobThatOnlyWaitedLeavesTheVolumeAsItIs(t *testing.T) {
 	after := h.described("v")
 	if before.Checksum == nil || after.Checksum == nil || !after.Checksum.Current {
 		t.Errorf("checksum %+v, then %+v", before.Checksum, after.Checksum)
+	}
+}
+
+// A download whose job somebody else ends before anything has come says who it
+// was: no status of it is one of the daemon's own faults.
+func TestDownloadThatSomebodyCancelsSaysSo(t *testing.T) {
+	h := newHost(t)
+	h.random("v", mib)
+	h.patchLimits(service.LimitsPatch{Running: ptr(1)})
+	stop := h.reading("v") // which has the only place
+	defer stop()
+	var resp *http.Response
+	var asking sync.WaitGroup
+	var err error
+	asking.Go(func() { resp, err = h.get("v") })
+	filter := service.JobFilter{Kinds: []string{string(record.VolumeDownload)}, States: []string{"live"}}
+	h.await("a download that waits", func() bool {
+		l, err := h.client.Jobs(h.ctx(), filter, service.Page{})
+		h.must(err)
+		for _, j := range l.Items {
+			_, err := h.client.CancelJob(h.ctx(), j.ID, service.JobCancel{})
+			h.must(err)
+		}
+		return len(l.Items) > 0
+	})
+	asking.Wait()
+	h.must(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	h.must(err)
+	if resp.StatusCode != http.StatusConflict || !strings.Contains(string(body), `"code":"canceled"`) {
+		t.Errorf("the answer is %s %s", resp.Status, body)
 	}
 }

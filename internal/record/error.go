@@ -68,7 +68,10 @@ type Meaning struct {
 	Title  string
 }
 
-// codes is the one table of codes. The statuses are plain numbers, since every
+// codes is the one table of codes. A status says whose fault it was: 500 is for
+// our own faults only, 502 for those of storage and of tools, and 408 is for a
+// client whose stream broke off, which is what a request finds interrupted. The
+// statuses are plain numbers, since every
 // helper would pay at its start for what comes with net/http.
 var codes = map[Code]Meaning{
 	Invalid:         {400, ExitUsage, "bad input"},
@@ -90,10 +93,10 @@ var codes = map[Code]Meaning{
 	StateUnwritable: {503, ExitUnreachable, "state cannot be written"},
 	NoSpace:         {507, ExitNoSpace, "no space"},
 	Internal:        {500, ExitFailed, "internal error"},
-	FailedCode:      {500, ExitFailed, "failed"},
-	IO:              {500, ExitFailed, "i/o error"},
+	FailedCode:      {502, ExitFailed, "failed"},
+	IO:              {502, ExitFailed, "i/o error"},
 	Killed:          {500, ExitFailed, "helper killed"},
-	Interrupted:     {500, ExitFailed, "interrupted"},
+	Interrupted:     {408, ExitFailed, "interrupted"},
 	Inconsistent:    {500, ExitFailed, "inconsistent end"},
 	CanceledCode:    {409, ExitCanceled, "canceled"},
 	TimedOut:        {504, ExitTimedOut, "timed out"},
@@ -155,6 +158,13 @@ func (e *Error) WithHolders(all []Blocker) *Error {
 		c.Holders = slices.Clone(all[:MaxHolders])
 		c.Holders[MaxHolders-1].More += more
 	}
+	return &c
+}
+
+// Within returns a copy that says what the chain says that it was found in.
+func (e *Error) Within(chain error) *Error {
+	c := *e
+	c.Message = chain.Error()
 	return &c
 }
 

@@ -145,6 +145,9 @@ func (c *call) fail(err error) {
 	var e *record.Error
 	switch {
 	case errors.As(err, &e):
+		e = e.Within(err)
+	case c.stopping.Err() != nil && errors.Is(err, context.Canceled):
+		e = record.Errorf(record.Draining, "storaged stops")
 	case errors.Is(err, context.DeadlineExceeded):
 		e = record.Errorf(record.TimedOut, "%v", err)
 	default:
@@ -187,13 +190,15 @@ func (c *call) finish() {
 }
 
 // logAccess writes one line per call: a change at info, reading at debug, what
-// the daemon itself is to blame for at error; of a job it is not.
+// the daemon or its storage is to blame for at error; of a job it is not.
 func (c *call) logAccess() {
 	level := hclog.Debug
 	if c.row != nil && c.row.role > service.Reader {
 		level = hclog.Info
 	}
-	if c.err != nil && c.job == 0 && record.CodeOf(c.err).Meaning().Status == http.StatusInternalServerError {
+	switch status := record.CodeOf(c.err).Meaning().Status; {
+	case c.err == nil || c.job != 0:
+	case status == http.StatusInternalServerError || status == http.StatusBadGateway:
 		level = hclog.Error
 	}
 	o := c.caller.Owner

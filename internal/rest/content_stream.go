@@ -109,7 +109,10 @@ func (s *stream) settle(broken bool) record.Job {
 		if j, err = s.c.svc.CancelJob(ctx, s.c.caller, s.job.ID, service.JobCancel{}); err == nil {
 			return j
 		}
-		return s.job // it ended just now, or the server is stopping
+		if j, err = s.c.svc.Job(ctx, s.job.ID); err == nil {
+			return j // it ended just now
+		}
+		return s.job // the server is stopping
 	}
 	ctx, done := s.c.patient()
 	defer done()
@@ -301,7 +304,12 @@ func (c *call) send(s *stream, in *os.File, header func() int) error {
 	if broken {
 		in.Close() // the helper finds that nobody reads
 	}
-	return c.conclude(s.settle(broken), held, header)
+	j := s.settle(broken)
+	if broken && j.Error == nil {
+		c.unsetSpan()
+		return c.brokenOff(j)
+	}
+	return c.conclude(j, held, header)
 }
 
 // unhurried begins an answer whose reader may take its time.
@@ -324,7 +332,19 @@ func (c *call) conclude(j record.Job, held []byte, header func() int) error {
 		return j.Error
 	}
 	c.unsetSpan()
-	return record.Errorf(record.Interrupted, "job %d goes on without its stream", j.Number)
+	return c.brokenOff(j)
+}
+
+// brokenOff says why a stream has ended before its content, of whose job there is
+// no error: somebody has canceled it, the server stops, or the client was lost.
+func (c *call) brokenOff(j record.Job) error {
+	switch {
+	case c.stopping.Err() != nil && !j.State.Terminal():
+		return record.Errorf(record.Draining, "storaged stops; job %d ends without its stream", j.Number)
+	case j.CanceledBy != nil && c.r.Context().Err() == nil:
+		return record.Errorf(record.CanceledCode, "job %d was canceled", j.Number)
+	}
+	return record.Errorf(record.Interrupted, "the stream of job %d broke off", j.Number)
 }
 
 // unsetSpan takes back what a content's answer would have said.

@@ -500,3 +500,19 @@ func openFiles(t *testing.T) int {
 	}
 	return len(entries)
 }
+
+// A status says whose fault it was, also of an error that others have put into
+// words of their own: 500 is the daemon's.
+func TestStatusSaysWhoseFaultItWas(t *testing.T) {
+	h := newHost(t, nil)
+	rt := h.transport(t, h.main)
+	for status, code := range map[int]record.Code{
+		408: record.Interrupted, 409: record.CanceledCode, 502: record.IO, 503: record.StateUnwritable, 507: record.NoSpace, 500: record.Inconsistent,
+	} {
+		h.svc.set(func(f *fake) { f.err = fmt.Errorf("cannot look: %w", record.Errorf(code, "no words")) })
+		resp, body := answer(t, rt, request(t, "GET", "/v1/pools", ""))
+		if resp.StatusCode != status || !strings.Contains(body, `"`+string(code)+`"`) || !strings.Contains(body, "cannot look: no words") {
+			t.Errorf("%s is answered with %d %s", code, resp.StatusCode, body)
+		}
+	}
+}

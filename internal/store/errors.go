@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+
+	"storaged/internal/record"
 )
 
 // ErrNotFound is a record that is not there.
@@ -16,7 +18,7 @@ var ErrClosed = errors.New("store is closed")
 // is visible, except when the disk failed at the very last write: the store
 // then refuses all further updates until it is opened again, because only
 // reading the file anew tells which of the two it is.
-var ErrUnwritable = errors.New("state cannot be written")
+var ErrUnwritable error = record.Errorf(record.StateUnwritable, "state cannot be written")
 
 // LockedError says that another process has the state directory.
 type LockedError struct {
