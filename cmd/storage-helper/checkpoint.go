@@ -312,6 +312,6 @@ func (r *run) completed(ctx context.Context, at place) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer v.Close() // opened for reading
+	defer v.Close()
 	return true, r.describe(v)
 }

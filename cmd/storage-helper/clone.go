@@ -57,7 +57,7 @@ func (w clone) work(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	defer source.Close() // opened for reading
+	defer source.Close()
 	size, err := sizeOf(source)
 	if err != nil {
 		return err

@@ -74,7 +74,7 @@ func (w download) work(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	defer v.Close() // opened for reading
+	defer v.Close()
 	info, err := v.Info()
 	if err != nil {
 		return err
@@ -216,7 +216,7 @@ func (w download) publish(ctx context.Context, r *run, temp, path string) error 
 		if err != nil {
 			return fmt.Errorf("cannot make the name of %s durable: %w", w.to, err)
 		}
-		defer dir.Close() // opened for reading
+		defer dir.Close()
 		if err := dir.Sync(); err != nil {
 			return fmt.Errorf("cannot make the name of %s durable: %w", w.to, err)
 		}

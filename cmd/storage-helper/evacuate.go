@@ -201,7 +201,7 @@ func (w *evacuation) clone(ctx context.Context, mv move, expected *int64) error 
 	if err != nil {
 		return err
 	}
-	defer v.Close() // opened for reading
+	defer v.Close()
 	size, err := w.look(v, expected)
 	if err != nil {
 		return err

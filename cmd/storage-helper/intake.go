@@ -129,7 +129,7 @@ func (in intake) open(ctx context.Context, r *run, wanted int64) (*content, erro
 	}
 	c := &content{intake: in, file: f, bytes: in.length}
 	if err = c.watch(ctx, r); err != nil {
-		f.Close() // nothing was written
+		f.Close()
 		return nil, err
 	}
 	if in.skipped == 0 {
@@ -152,7 +152,7 @@ func (in intake) open(ctx context.Context, r *run, wanted int64) (*content, erro
 		err = in.empty()
 	}
 	if err != nil {
-		f.Close() // nothing was written
+		f.Close()
 		return nil, fmt.Errorf("cannot read the content from %s: %w", in.from, err)
 	}
 	return c, nil
@@ -189,9 +189,9 @@ func (c *content) lock() (err error) {
 
 // close gives up the source.
 func (c *content) close() {
-	c.file.Close() // opened for reading
+	c.file.Close()
 	if c.locked != nil {
-		c.locked.Close() // likewise
+		c.locked.Close()
 	}
 }
 

@@ -90,7 +90,7 @@ func joinJob(dir ipc.JobDir, log hclog.InterceptLogger) (*jobMode, error) {
 // with the process.
 func (j *jobMode) leave() {
 	close(j.quit)
-	j.control.Close() // ends the read that waits; nothing was written
+	j.control.Close() // ends the read that waits
 	j.reading.Wait()
 }
 
@@ -400,7 +400,7 @@ func (j jobRecords) load() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the commit record: %w", err)
 	}
-	defer f.Close() // opened for reading
+	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxCommit))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the commit record: %w", err)

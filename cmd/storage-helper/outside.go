@@ -89,7 +89,7 @@ func (o outside) open(ctx context.Context, write bool) (*outsideFile, error) {
 		f, err = pollable(f, write)
 	}
 	if err != nil {
-		f.Close() // nothing was written
+		f.Close()
 		return nil, err
 	}
 	out := &outsideFile{File: f, ctx: ctx, stop: func() bool { return true }}

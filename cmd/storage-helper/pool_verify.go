@@ -55,7 +55,7 @@ func (w *poolVerification) read(ctx context.Context, planned backends.VolumeInfo
 	if err != nil {
 		return it, err
 	}
-	defer v.Close() // opened for reading
+	defer v.Close()
 	now, err := v.Info()
 	if err != nil {
 		return it, err

@@ -170,7 +170,7 @@ func (w settlement) describe(ctx context.Context, r *run) (gone bool) {
 		return true
 	}
 	if err == nil {
-		defer v.Close() // opened for reading
+		defer v.Close()
 		err = r.describe(v)
 	}
 	if err != nil {

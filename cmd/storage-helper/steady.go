@@ -145,6 +145,6 @@ func lockSource(f *os.File, name string) (locked *os.File, err error) {
 	if !ok {
 		return own, nil
 	}
-	own.Close() // opened for reading
+	own.Close()
 	return nil, &backends.BusyError{Object: name, Holder: used.Holder, Release: used.Release}
 }

@@ -47,7 +47,7 @@ func (w verification) work(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	defer v.Close() // opened for reading
+	defer v.Close()
 	size, err := sizeOf(v)
 	if err != nil {
 		return err

@@ -90,7 +90,7 @@ func writeDurably(t *testing.T, path string, b []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dir.Close() // opened for reading
+	defer dir.Close()
 	if err := errors.Join(f.Sync(), dir.Sync()); err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func (h *host) outside(n string) *os.File {
 	h.must(os.WriteFile(path, content("up"+n, deedBytes), 0o600))
 	f, err := os.Open(path)
 	h.must(err)
-	h.t.Cleanup(func() { f.Close() }) // opened for reading
+	h.t.Cleanup(func() { f.Close() })
 	return f
 }
 

@@ -81,7 +81,7 @@ func (h *host) moving(st service.Started, err error) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	defer events.Close() // only read from
+	defer events.Close()
 	for {
 		j, err := h.client.Job(h.ctx(), st.Job.ID)
 		if err != nil || j.State.Terminal() {

@@ -303,7 +303,7 @@ func (h *host) keepsTogether(t *testing.T, image, data string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer from.Close() // opened for reading
+	defer from.Close()
 	format := h.entry("pool", image).Format
 	if children := h.entry("pool", data).Children; !slices.Equal(children, []string{"pool/" + image}) {
 		t.Errorf("children of its content: %q", children)

@@ -109,7 +109,7 @@ func (h *host) volumeEvents(last string) <-chan []string {
 	}
 	told := make(chan []string, 1)
 	go func() {
-		defer stream.Close() // only read from
+		defer stream.Close()
 		var all []string
 		for e, err := stream.Next(); err == nil; e, err = stream.Next() {
 			if e.Volume == nil {

@@ -87,7 +87,7 @@ func (s *session) source(given string) (source, error) {
 		if err != nil {
 			return src, openError("open", err)
 		}
-		src.stream, src.close = f, func() { f.Close() } // opened for reading
+		src.stream, src.close = f, func() { f.Close() }
 		st, err := f.Stat()
 		switch {
 		case err != nil:
@@ -451,7 +451,7 @@ func (s *session) keepDownload(ctx context.Context, job, temp, path string) erro
 	if err != nil {
 		return openError("name", err)
 	}
-	defer dir.Close() // opened for reading
+	defer dir.Close()
 	if err := dir.Sync(); err != nil {
 		return openError("name", err)
 	}

@@ -69,7 +69,7 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 	if err != nil {
 		return err
 	}
-	defer runtime.Close() // nothing was written to it that could be lost
+	defer runtime.Close()
 	st, err := openState(c.StateDir, log)
 	if err != nil {
 		return err

@@ -27,7 +27,7 @@ func claimRuntime(c Config) (io.Closer, error) {
 		return nil, unopened(fmt.Errorf("cannot take the runtime directory: %w", err))
 	}
 	if err := takeOver(c); err != nil {
-		lock.Close() // nothing was written to it that could be lost
+		lock.Close()
 		return nil, err
 	}
 	return lock, nil

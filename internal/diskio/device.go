@@ -61,7 +61,7 @@ func mountOf(id uint64) (m mount) {
 	if err != nil {
 		return m
 	}
-	defer f.Close() // opened for reading
+	defer f.Close()
 	for in := bufio.NewScanner(f); in.Scan(); {
 		mounted, super, ok := strings.Cut(in.Text(), " - ")
 		words := strings.Fields(super)

@@ -86,7 +86,7 @@ func holds(path string, is func(fdLock) bool) bool {
 	if err != nil {
 		return false
 	}
-	defer f.Close() // opened for reading
+	defer f.Close()
 	for in := bufio.NewScanner(f); in.Scan(); {
 		if l, ok := parseLock(in.Text()); ok && is(l) {
 			return true

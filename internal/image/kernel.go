@@ -129,7 +129,7 @@ func (k kernel) loop(name, backing string, id fileID, mounts mounts) (flags uint
 		}
 		return flags, leadsTo(path, id)
 	}
-	defer f.Close() // nothing was read
+	defer f.Close()
 	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
 	if err != nil {
 		return 0, false // it has let go just now
@@ -298,7 +298,7 @@ func lines(path string) (all []string) {
 	if err != nil {
 		return nil
 	}
-	defer f.Close() // opened for reading
+	defer f.Close()
 	for in := bufio.NewScanner(f); in.Scan(); {
 		if in.Text() != "" {
 			all = append(all, in.Text())

@@ -36,7 +36,7 @@ func attached(t *testing.T, path, holder string, reads bool) {
 			refused(t, err, holder)
 			ownsNothing(t, f)
 		}
-		f.Close() // nothing was written
+		f.Close()
 	}
 }
 
@@ -56,7 +56,7 @@ func TestLoopDevicesAreSeenOnEveryFileSystem(t *testing.T) {
 			if f, err := exclusive.try(t, path); err != nil {
 				t.Errorf("after the device let go: %v", err)
 			} else {
-				f.Close() // nothing was written
+				f.Close()
 			}
 		})
 	}
@@ -163,8 +163,8 @@ func TestLoopDeviceThatLetsGoIsWaitedFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	detach()                                                  // as soon as it is closed
-	time.AfterFunc(10*time.Millisecond, func() { f.Close() }) // opened for reading
+	detach() // as soon as it is closed
+	time.AfterFunc(10*time.Millisecond, func() { f.Close() })
 	if _, err := exclusive.try(t, path); err != nil {
 		t.Error(err)
 	}

@@ -425,8 +425,8 @@ func TestHoldersAreNamedOnEveryFileSystem(t *testing.T) {
 			}
 			second, err := shared.try(t, path)
 			refused(t, err, me())
-			first.Close()  // so that the file system can be unmounted
-			second.Close() // likewise
+			first.Close() // so that the file system can be unmounted
+			second.Close()
 		})
 	}
 }

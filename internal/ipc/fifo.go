@@ -39,7 +39,7 @@ func ReadFrames(path string) (in, hold *os.File, err error) {
 		err = requireSame(in, hold)
 	}
 	if err != nil {
-		in.Close() // nothing was read
+		in.Close()
 		return nil, nil, err
 	}
 	return in, hold, nil
@@ -63,7 +63,7 @@ func openFIFO(path string, access int) (*os.File, error) {
 		err = fmt.Errorf("%s is no fifo", path)
 	}
 	if err != nil {
-		f.Close() // nothing was written
+		f.Close()
 		return nil, fmt.Errorf("cannot open fifo: %w", err)
 	}
 	return f, nil
@@ -187,7 +187,7 @@ func requireSame(first, second *os.File) error {
 		}
 	}
 	if err != nil {
-		second.Close() // nothing was written
+		second.Close()
 	}
 	return err
 }

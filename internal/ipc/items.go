@@ -63,7 +63,7 @@ func ReadItems(path string) ([]Item, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read what is done: %w", err)
 	}
-	defer f.Close() // opened for reading
+	defer f.Close()
 	in := NewReader(f, MaxRecord)
 	var items []Item
 	for len(items) < maxItems {

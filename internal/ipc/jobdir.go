@@ -105,7 +105,7 @@ func SyncDir(dir string) error {
 	if err != nil {
 		return fmt.Errorf("cannot sync directory %s: %w", dir, err)
 	}
-	defer d.Close() // opened for reading
+	defer d.Close()
 	if err := d.Sync(); err != nil {
 		return fmt.Errorf("cannot sync directory %s: %w", dir, err)
 	}

@@ -16,7 +16,7 @@ func LoadMark(path string) (*Mark, error) {
 	var mark *Mark
 	f, err := openPlain(path)
 	if err == nil {
-		defer f.Close() // opened for reading
+		defer f.Close()
 		_, err = readRecords(f, func(i int, m Message) error {
 			got, ok := m.(Mark)
 			mark = &got

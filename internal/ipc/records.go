@@ -125,7 +125,7 @@ func openPlain(path string) (*os.File, error) {
 		err = fmt.Errorf("%d bytes, at most %d", st.Size(), maxFile)
 	}
 	if err != nil {
-		f.Close() // nothing was read
+		f.Close()
 		return nil, err
 	}
 	return f, nil

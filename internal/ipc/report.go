@@ -33,7 +33,7 @@ func SaveReport(path string, r *Report) (digest string, err error) {
 func LoadReport(path string) (r *Report, digest string, err error) {
 	f, err := openPlain(path)
 	if err == nil {
-		defer f.Close() // opened for reading
+		defer f.Close()
 		r, digest, err = readReport(f)
 	}
 	if err != nil {

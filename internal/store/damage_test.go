@@ -103,7 +103,7 @@ func examine(t *testing.T, path string, want contents, what string) (noticed boo
 	if err != nil {
 		return true
 	}
-	defer s.Close() // only read
+	defer s.Close()
 	found, err := s.Verify()
 	if err != nil || len(found) > 0 {
 		return true
@@ -158,7 +158,7 @@ const flips = 300
 func usedBytes(t *testing.T, path string) int {
 	f, err := os.Open(path)
 	must(t, err)
-	defer f.Close() // only read
+	defer f.Close()
 	c := &checker{f: f}
 	must(t, c.readMetas())
 	return int(c.meta.pages) * int(c.pageSize)

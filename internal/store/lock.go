@@ -26,7 +26,7 @@ func LockDir(dir string) (*os.File, error) {
 		return nil, err
 	}
 	if err := takeLock(f); err != nil {
-		defer f.Close() // nothing was written
+		defer f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, &LockedError{Path: path, PID: readPID(f)}
 		}

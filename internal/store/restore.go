@@ -89,7 +89,7 @@ func restore(path string) (*Restoration, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer lock.Close() // nothing was written to it that could be lost
+	defer lock.Close()
 	m, err := newMerging(path)
 	if err != nil {
 		return nil, err

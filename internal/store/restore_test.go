@@ -46,7 +46,7 @@ func whole(t *testing.T, path string) (contents, *Restoration) {
 	t.Helper()
 	s, r, err := OpenWhole(path)
 	must(t, err)
-	defer s.Close() // only read
+	defer s.Close()
 	found, err := s.Verify()
 	if err != nil || len(found) > 0 {
 		t.Fatalf("what was restored does not hold together: %v %v", err, found)
@@ -249,7 +249,7 @@ func TestCopyThatCannotBeWrittenLeavesTheOthers(t *testing.T) {
 	path, _, _ := aged(t)
 	s, err := Open(path)
 	must(t, err)
-	defer s.Close() // only read
+	defer s.Close()
 	dir := filepath.Join(filepath.Dir(path), copiesDir)
 	had, err := copies(dir)
 	must(t, err)

@@ -46,7 +46,7 @@ func Open(path string) (*Store, error) {
 	}
 	db, err := openFile(path)
 	if err != nil {
-		lock.Close() // nothing was written to it that could be lost
+		lock.Close()
 		return nil, fmt.Errorf("cannot open state: %w", err)
 	}
 	s := &Store{

@@ -40,7 +40,7 @@ func checkFile(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() // opened for reading
+	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
 		return err

@@ -118,7 +118,7 @@ func checkAcknowledged(t *testing.T, path string, last map[int]int64, most int64
 	t.Helper()
 	s, err := Open(path)
 	must(t, err)
-	defer s.Close() // only read
+	defer s.Close()
 	if found, err := s.Verify(); err != nil || len(found) > 0 {
 		t.Fatalf("after the kill: %v %v", err, found)
 	}

@@ -111,7 +111,7 @@ func (h *helper) drain(patience time.Duration) {
 	if h.hold == nil {
 		return
 	}
-	h.hold.Close() // nothing was written to it
+	h.hold.Close()
 	h.hold = nil
 	// Only a process that has the FIFO open but not the lock can make this
 	// wait; a FIFO that takes no deadline was closed already.

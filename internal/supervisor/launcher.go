@@ -60,7 +60,7 @@ func (l launcher) launch(d ipc.JobDir, argv []string, data *os.File) (*helper, e
 		return nil, errors.Join(err, os.RemoveAll(d.Runtime))
 	}
 	if group != nil {
-		defer group.Close() // opened for reading
+		defer group.Close()
 	}
 	h, err := l.open(d, l.family(d, cgroup), false)
 	if err == nil {
@@ -85,7 +85,7 @@ func (l launcher) makeCgroup(d ipc.JobDir) (path string, dir *os.File, err error
 		return "", nil, err
 	}
 	if err := os.WriteFile(filepath.Join(d.Runtime, cgroupFile), []byte(path), 0o600); err != nil {
-		dir.Close() // opened for reading
+		dir.Close()
 		return "", nil, errors.Join(fmt.Errorf("cannot note cgroup: %w", err), process.RemoveCgroup(path))
 	}
 	return path, dir, nil
@@ -115,7 +115,7 @@ func (l launcher) exec(h *helper, spec process.Spec) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close() // nothing is written to it
+	defer lock.Close()
 	spec.Path, spec.Argv = l.program, append([]string{helperName}, spec.Argv...)
 	spec.Env = append([]string(nil), l.env...)
 	spec.Env = append(spec.Env, ipc.EnvJob+"="+h.dir.Job, ipc.EnvRuntime+"="+h.dir.Runtime, ipc.EnvState+"="+h.dir.State)

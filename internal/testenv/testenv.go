@@ -148,7 +148,7 @@ func Freeze(t testing.TB, dir string) (thaw func()) {
 		t.Fatalf("cannot freeze %s: %v", dir, err)
 	}
 	thaw = sync.OnceFunc(func() {
-		defer root.Close() // opened for reading
+		defer root.Close()
 		if err := unix.IoctlSetInt(int(root.Fd()), fiThaw, 0); err != nil {
 			t.Errorf("cannot thaw %s: %v", dir, err)
 		}

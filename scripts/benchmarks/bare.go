@@ -33,7 +33,7 @@ func bareCopy(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer src.Close() // opened for reading
+	defer src.Close()
 	dst, err := os.OpenFile(set.Arg(1), os.O_RDWR|os.O_CREATE|os.O_EXCL|flags, 0o600)
 	if err != nil {
 		return err

@@ -69,7 +69,7 @@ func (r *rig) load(ctx context.Context, n int, rate int64) ([]record.Job, error)
 	if err != nil {
 		return nil, err
 	}
-	defer events.Close() // only read from
+	defer events.Close()
 	waiting := map[string]bool{}
 	var jobs []record.Job
 	for i := range n {

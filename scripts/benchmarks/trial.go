@@ -167,7 +167,7 @@ func syncPath(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() // opened for reading
+	defer f.Close()
 	return f.Sync()
 }
 
@@ -188,7 +188,7 @@ func cool(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() // opened for reading
+	defer f.Close()
 	if err := f.Sync(); err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func readAll(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() // opened for reading
+	defer f.Close()
 	buf := make([]byte, 1<<20)
 	for off := int64(0); ; { // only the data: holes are in nobody's cache
 		off, err = unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
@@ -225,7 +225,7 @@ func cached(path string) int64 {
 	if err != nil {
 		return 0
 	}
-	defer f.Close() // opened for reading
+	defer f.Close()
 	var stat unix.Cachestat_t
 	if unix.Cachestat(uint(f.Fd()), &unix.CachestatRange{}, &stat, 0) != nil {
 		return 0

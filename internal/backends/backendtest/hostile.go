@@ -84,7 +84,7 @@ func (r *rig) socket(name string) {
 	r.Helper()
 	dir, err := os.Open(r.p.Target)
 	r.must(err)
-	defer dir.Close() // opened for reading
+	defer dir.Close()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name)})
 	r.must(err)
 	l.SetUnlinkOnClose(false)

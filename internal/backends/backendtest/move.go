@@ -71,7 +71,7 @@ func moveAcross(r *rig) {
 	other.Type = "another type"
 	w, err := there.b.Take(r.Context(), there.p, "b")
 	r.must(err)
-	defer w.Close() // nothing was written
+	defer w.Close()
 	r.is(w.Rename(r.Context(), other, "c", keepNothing), backends.ErrElsewhere)
 	there.has("b")
 }

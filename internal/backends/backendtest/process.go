@@ -66,7 +66,7 @@ func carryOut(b backends.Backend, o order) error {
 		if err != nil {
 			return err
 		}
-		defer v.Close() // nothing was written
+		defer v.Close()
 		return there()
 	}
 	d, err := b.Create(ctx, o.Pool, o.Name, o.Job)

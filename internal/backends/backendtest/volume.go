@@ -87,7 +87,7 @@ func volumeGrowth(r *rig) {
 	for range 2 {
 		v, err := r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
 		r.must(err)
-		defer v.Close() // opened for reading
+		defer v.Close()
 		readers = append(readers, v)
 		_, err = r.b.Open(r.Context(), r.p, "a", backends.Grow)
 		r.busy(err, "")
@@ -170,7 +170,7 @@ func volumePlanted(r *rig) {
 	}
 	v, err := r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
 	r.must(err)
-	defer v.Close() // opened for reading
+	defer v.Close()
 	info, err := v.Info()
 	r.must(err)
 	if info.Format != "" || info.Backing != "" || info.Capacity != info.Size || info.Size != found.Size {

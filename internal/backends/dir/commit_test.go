@@ -72,7 +72,7 @@ func appendOnly(t *testing.T, p backends.Pool, on bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.Close() // opened for reading
+	defer d.Close()
 	flags, err := unix.IoctlGetInt(int(d.Fd()), unix.FS_IOC_GETFLAGS)
 	if err != nil {
 		t.Fatal(err)

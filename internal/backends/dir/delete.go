@@ -25,7 +25,7 @@ func (Backend) Delete(ctx context.Context, p backends.Pool, withVolumes bool) er
 	if err != nil {
 		return err
 	}
-	defer d.Close() // opened for reading
+	defer d.Close()
 	if err := d.unlike(p.Others); err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (Backend) Delete(ctx context.Context, p backends.Pool, withVolumes bool) er
 	if err != nil {
 		return fmt.Errorf("cannot delete pool directory %q: %w", p.Target, err)
 	}
-	defer parent.Close() // opened for reading
+	defer parent.Close()
 	if err := d.empty(ctx, withVolumes); err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (d *poolDir) above() (*os.File, error) {
 		err = errors.New(mountPoint)
 	}
 	if err != nil {
-		parent.Close() // opened for reading
+		parent.Close()
 		return nil, err
 	}
 	return parent, nil

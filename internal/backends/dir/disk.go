@@ -35,7 +35,7 @@ func underLoop(path string) string {
 		return ""
 	}
 	f := os.NewFile(uintptr(fd), "file of a loop device")
-	defer f.Close() // nothing was written
+	defer f.Close()
 	dev, err := diskio.DeviceOf(f)
 	if err != nil {
 		return ""

@@ -69,7 +69,7 @@ func TestDiskOfRealFileSystems(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tmp.Close() // opened for reading
+	defer tmp.Close()
 	disk := diskOf(tmp)
 	testenv.Need(t, "a temporary directory on a disk", disk != "")
 	for kind, want := range map[string]string{"ext4": disk, "btrfs": disk, "xfs": disk, "tmpfs": ""} {

@@ -49,7 +49,7 @@ func (Backend) Create(ctx context.Context, p backends.Pool, name, job string) (b
 	}
 	dr, err := d.newDraft(name, backends.DraftName(job))
 	if err != nil {
-		d.Close() // opened for reading
+		d.Close()
 		return nil, err
 	}
 	return dr, nil
@@ -87,7 +87,7 @@ func (Backend) Resume(ctx context.Context, p backends.Pool, name, job, left stri
 	}
 	dr, err := d.takeDraft(name, backends.DraftName(left), backends.DraftName(job))
 	if err != nil {
-		d.Close() // opened for reading
+		d.Close()
 		return nil, err
 	}
 	return dr, nil
@@ -276,7 +276,7 @@ func (d *draft) dropName(name string) error {
 // Close gives up the draft's locks and the pool's directory.
 func (d *draft) Close() error {
 	err := d.volume.Close()
-	d.dir.Close() // opened for reading; a second time does no harm
+	d.dir.Close() // a second time does no harm
 	return err
 }
 

@@ -97,7 +97,7 @@ func TestOpenRefusesWhatTheFirstLookDidNotSee(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.Close() // opened for reading
+	defer d.Close()
 	for _, name := range []string{"link", "..", "../pool", "/etc/passwd", "/proc/self/exe"} {
 		if f, err := d.openBeneath(name, os.O_RDONLY, 0); err == nil {
 			t.Errorf("%s was opened as %s", name, f.Name())
@@ -146,7 +146,7 @@ func TestLeaseOfAnotherDoesNotBlock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() // opened for reading
+	defer f.Close()
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK); err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +260,7 @@ func TestQEMUCannotOpenWhatWeHaveOpenForWriting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer v.Close() // nothing was written
+	defer v.Close()
 	for _, args := range [][]string{{"-f", "raw", "-c", "length", path}, {"-r", "-f", "raw", "-c", "length", path}} {
 		out, err := exec.Command(testenv.Tool(t, "qemu-io"), args...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "lock") {

@@ -54,7 +54,7 @@ func openKnown(p backends.Pool) (*poolDir, error) {
 	if err == nil && knownAs(p.ID, id) {
 		return d, nil
 	}
-	d.Close() // opened for reading
+	d.Close()
 	if err != nil {
 		return nil, away(p, fmt.Errorf("cannot be looked at: %w", err))
 	}
@@ -131,7 +131,7 @@ func (d *poolDir) open(name string, flags int) (*os.File, error) {
 		}
 	}
 	if err != nil {
-		f.Close() // nothing was written
+		f.Close()
 		return nil, err
 	}
 	return f, nil
@@ -178,7 +178,7 @@ func (d *poolDir) openLocked(name string, a backends.Access) (*os.File, error) {
 		err = d.confirm(name, f)
 	}
 	if err != nil {
-		f.Close() // nothing was written
+		f.Close()
 		return nil, err
 	}
 	return f, nil
@@ -238,7 +238,7 @@ func (d *poolDir) settled() error {
 	if err != nil {
 		return fmt.Errorf("cannot read pool directory %q: %w", d.target, err)
 	}
-	defer self.Close() // opened for reading
+	defer self.Close()
 	var some [512]byte
 	err = retry(func() error {
 		_, err := unix.Getdents(int(self.Fd()), some[:])

@@ -44,7 +44,7 @@ func (Backend) Build(ctx context.Context, p backends.Pool, _ bool) error {
 	if err != nil {
 		return fmt.Errorf("cannot build pool directory %q: %w", p.Target, err)
 	}
-	at.Close() // opened for reading
+	at.Close()
 	return syncParent(p.Target)
 }
 
@@ -66,7 +66,7 @@ func deepest(target string) (at *os.File, missing []string, err error) {
 // makeDir makes one directory durably below at, which it closes, and opens it.
 // One that somebody else has just made is as good.
 func makeDir(at *os.File, name string, mode os.FileMode) (*os.File, error) {
-	defer at.Close() // opened for reading
+	defer at.Close()
 	fd := int(at.Fd())
 	err := unix.Mkdirat(fd, name, uint32(mode))
 	made := err == nil
@@ -82,7 +82,7 @@ func makeDir(at *os.File, name string, mode os.FileMode) (*os.File, error) {
 		err = f.Chmod(mode) // whatever the umask was
 	}
 	if err = errors.Join(err, at.Sync()); err != nil {
-		f.Close() // opened for reading
+		f.Close()
 		return nil, err
 	}
 	return f, nil
@@ -95,7 +95,7 @@ func syncParent(path string) error {
 	if err != nil {
 		return fmt.Errorf("cannot open the directory above %q: %w", path, err)
 	}
-	defer parent.Close() // opened for reading
+	defer parent.Close()
 	if err := parent.Sync(); err != nil {
 		return fmt.Errorf("cannot make the name %q durable: %w", path, err)
 	}
@@ -112,7 +112,7 @@ func (Backend) Start(ctx context.Context, p backends.Pool) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close() // opened for reading
+	defer d.Close()
 	err = retry(func() error {
 		return unix.Faccessat(d.fd(), ".", unix.R_OK|unix.W_OK|unix.X_OK, unix.AT_EACCESS)
 	})

@@ -29,7 +29,7 @@ func (Backend) Refresh(ctx context.Context, p backends.Pool, found func(backends
 	if err != nil {
 		return backends.PoolInfo{}, err
 	}
-	defer d.Close() // opened for reading
+	defer d.Close()
 	in := newInspector()
 	err = d.each(ctx, func(e entry) error {
 		if e.kind == unix.DT_DIR {
@@ -55,7 +55,7 @@ func (Backend) Space(ctx context.Context, p backends.Pool) (backends.PoolInfo, e
 	if err != nil {
 		return backends.PoolInfo{}, err
 	}
-	defer d.Close() // opened for reading
+	defer d.Close()
 	return d.info()
 }
 
@@ -160,7 +160,7 @@ func (d *poolDir) inspect(info *backends.VolumeInfo, in *inspector) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() // opened for reading
+	defer f.Close()
 	return in.read(f, info)
 }
 

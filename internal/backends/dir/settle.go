@@ -22,7 +22,7 @@ func (Backend) Settle(ctx context.Context, p backends.Pool, name, job string, co
 	if err != nil {
 		return false, err
 	}
-	defer d.Close() // opened for reading
+	defer d.Close()
 	committed, err := d.committed(name, commit)
 	if err != nil {
 		return false, err
@@ -71,7 +71,7 @@ func (d *poolDir) clear(temp string) error {
 	if err != nil {
 		return d.refusal(temp, err)
 	}
-	defer f.Close() // nothing was written
+	defer f.Close()
 	if err := d.busy(temp, image.LockExclusive(f)); err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func (Backend) Take(ctx context.Context, p backends.Pool, name string) (backends
 	}
 	f, err := d.openLocked(name, backends.WriteExclusive)
 	if err != nil {
-		d.Close() // opened for reading
+		d.Close()
 		return nil, err
 	}
 	return &taken{volume{f, name, d.path(name)}, d, p.Type}, nil
@@ -39,7 +39,7 @@ func (Backend) Take(ctx context.Context, p backends.Pool, name string) (backends
 // Close gives up the locks and the directory.
 func (t *taken) Close() error {
 	err := t.volume.Close()
-	t.dir.Close() // opened for reading; a second time does no harm
+	t.dir.Close() // a second time does no harm
 	return err
 }
 
@@ -88,10 +88,10 @@ func (t *taken) Rename(ctx context.Context, to backends.Pool, name string, recor
 		err = t.renameTo(d, name)
 	}
 	if err != nil {
-		d.Close() // opened for reading
+		d.Close()
 		return err
 	}
-	t.dir.Close() // opened for reading
+	t.dir.Close()
 	t.dir, t.name, t.path = d, name, d.path(name)
 	return nil
 }
@@ -158,7 +158,7 @@ func (Backend) SettleTaken(ctx context.Context, p backends.Pool, name string, id
 	if err != nil {
 		return err
 	}
-	defer d.Close() // opened for reading
+	defer d.Close()
 	if err := d.settleTaken(name, id); err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (d *poolDir) removeUnchanged(name string, id takenIdentity) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() // nothing was written
+	defer f.Close()
 	st, err := statFile(f)
 	if err != nil {
 		return d.refusal(name, err)

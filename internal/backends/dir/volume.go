@@ -28,7 +28,7 @@ func (Backend) Open(ctx context.Context, p backends.Pool, name string, a backend
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close() // opened for reading
+	defer d.Close()
 	f, err := d.openLocked(name, a)
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func (Backend) Look(ctx context.Context, p backends.Pool, name string) (backends
 	if err != nil {
 		return backends.VolumeInfo{}, err
 	}
-	defer d.Close() // opened for reading
+	defer d.Close()
 	if info, ok := d.look(name, newInspector()); ok {
 		return info, nil
 	}
@@ -59,7 +59,7 @@ func (Backend) Remove(ctx context.Context, p backends.Pool, name string) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close() // opened for reading
+	defer d.Close()
 	if err := d.remove(name); err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (d *poolDir) remove(name string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() // nothing was written
+	defer f.Close()
 	return d.unlink(name)
 }
 

@@ -32,7 +32,7 @@ func lock(path string, flags int) (*os.File, error) {
 		return nil, fmt.Errorf("cannot lock: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close() // nothing was written
+		f.Close()
 		return nil, fmt.Errorf("cannot lock %q: %w", path, err)
 	}
 	return f, nil
@@ -52,7 +52,7 @@ func (f Family) Held() (bool, error) {
 	case err != nil:
 		return false, err
 	}
-	l.Close() // frees the lock again; nothing was written
+	l.Close() // frees the lock again
 	return len(f.grouped()) > 0, nil
 }
 

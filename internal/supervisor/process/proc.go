@@ -130,7 +130,7 @@ func allPIDs() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close() // opened for reading
+	defer d.Close()
 	names, err := d.Readdirnames(-1)
 	if err != nil {
 		return nil, err

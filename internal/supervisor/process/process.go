@@ -69,7 +69,7 @@ func Start(s Spec) (*Proc, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %q: %w", s.Path, err)
 	}
-	defer null.Close() // nothing is written to it
+	defer null.Close()
 	pidfd := -1
 	sys := &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd}
 	if s.Cgroup != nil {
