@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"storaged/internal/blockdev"
 )
 
 // Of a file handle on an overlay (fs/overlayfs/overlayfs.h): its type, and by
@@ -36,12 +38,12 @@ func isCopiedUp(f *os.File) bool {
 // journalsData reports whether ext4 on that device writes the file's data into
 // its journal too: all files are so, or this one is (chattr +j). Without a
 // journal no option says what becomes of data, and the attribute does nothing.
-func journalsData(f *os.File, sysfs, dev string) bool {
-	path, err := filepath.EvalSymlinks(filepath.Join(sysfs, "dev/block", dev))
-	if err != nil {
+func journalsData(f *os.File, sysfs blockdev.Sysfs, dev string) bool {
+	d, ok := sysfs.Device(dev)
+	if !ok {
 		return false
 	}
-	options, err := os.ReadFile(filepath.Join("/proc/fs/ext4", filepath.Base(path), "options"))
+	options, err := os.ReadFile(filepath.Join("/proc/fs/ext4", d.Kernel(), "options"))
 	if err != nil || !bytes.Contains(options, []byte("\ndata=")) {
 		return false
 	}

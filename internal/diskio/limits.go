@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"storaged/internal/blockdev"
 )
 
 // Limit is old content that a wipe cannot reach, in a sentence.
@@ -65,11 +67,11 @@ func WipeLimits(ctx context.Context, f *os.File, spec WipeSpec) ([]Limit, error)
 
 // limits finds what the wipe cannot reach, and on which device.
 func (w *wiping) limits(ctx context.Context) error {
-	dev, err := DeviceOf(w.f)
+	dev, err := blockdev.Of(w.f)
 	if err != nil {
-		return err
+		return ioError("stat", nowhere, err)
 	}
-	below := lookBelow(sysfs, dev)
+	below := lookBelow(blockdev.System, dev)
 	w.stats.Device = below.name
 	if w.algorithm.trim {
 		w.limit("a trim overwrites nothing: it gives the blocks back, and what was in them may stay readable on the device", false)
@@ -97,7 +99,7 @@ func (w *wiping) fileLimits(ctx context.Context, dev string) error {
 	case magic == unix.OVERLAYFS_SUPER_MAGIC && isCopiedUp(w.f):
 		w.limit("the file is on an overlay and comes from a lower layer, which keeps its data", true)
 		magic = 0
-	case magic == unix.EXT4_SUPER_MAGIC && journalsData(w.f, sysfs, dev):
+	case magic == unix.EXT4_SUPER_MAGIC && journalsData(w.f, blockdev.System, dev):
 		w.limit("what was written to the file went through the journal of the file system first (data=journal), which keeps it until it is used again", true)
 	case magic == unix.TMPFS_MAGIC && hasSwap():
 		w.limit("the file is in memory, and what of it was swapped out may stay on the swap device", false)

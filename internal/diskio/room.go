@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"storaged/internal/blockdev"
 )
 
 // NoRoomError says, before anything is written, that there is no room for all of
@@ -130,11 +132,8 @@ func compresses(f *os.File) bool {
 	case magic != unix.BTRFS_SUPER_MAGIC:
 		return false
 	}
-	var st unix.Statx_t
-	if err := statx(f, &st); err != nil {
-		return true
-	}
-	return strings.Contains(mountOf(st.Mnt_id).options, "compress")
+	mount, err := blockdev.MountOf(f)
+	return err != nil || strings.Contains(mount.Options, "compress")
 }
 
 // checkRoom is a NoRoomError if the data of the source needs more blocks than

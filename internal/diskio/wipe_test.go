@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"storaged/internal/blockdev"
+	"storaged/internal/blockdev/blockdevtest"
 	"storaged/internal/testenv"
 )
 
@@ -415,41 +417,30 @@ func TestTrimWhereItCannotBe(t *testing.T) {
 	}
 }
 
-// fakeSysfs is a tree as the kernel makes it.
-func fakeSysfs(t *testing.T) string {
+// devices are of all the kinds that keep old content.
+func devices(t *testing.T) blockdev.Sysfs {
 	t.Helper()
-	root := t.TempDir()
-	device := func(path, dev string, attributes map[string]string, below ...string) {
-		dir := filepath.Join(root, "devices", path)
-		must(t, os.MkdirAll(filepath.Join(dir, "slaves"), 0o755))
-		for name, value := range attributes {
-			must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
-			must(t, os.WriteFile(filepath.Join(dir, name), []byte(value+"\n"), 0o600))
-		}
-		for _, b := range below {
-			must(t, os.Symlink(filepath.Join(root, "devices", b), filepath.Join(dir, "slaves", filepath.Base(b))))
-		}
-		must(t, os.Symlink(dir, filepath.Join(root, "dev/block", dev)))
+	tree := blockdevtest.New(t)
+	lvm := func(name, uuid string) blockdevtest.Attributes {
+		return blockdevtest.Attributes{"dm/name": name, "dm/uuid": uuid}
 	}
-	must(t, os.MkdirAll(filepath.Join(root, "dev/block"), 0o755))
-	lvm := func(name, uuid string) map[string]string { return map[string]string{"dm/name": name, "dm/uuid": uuid} }
-	device("sda", "8:0", map[string]string{"queue/rotational": "0"})
-	device("sda/sda1", "8:1", map[string]string{"partition": "1"})
-	device("sdb", "8:16", map[string]string{"queue/rotational": "1"})
-	device("dm-0", "253:0", lvm("vg-lv", "LVM-abc"), "sda/sda1", "sdb")
-	device("dm-1", "253:1", lvm("vg-pool-tpool", "LVM-abc-tpool"), "sdb")
-	device("dm-2", "253:2", lvm("vg-thin", "LVM-abc"), "dm-1")
-	device("dm-3", "253:3", lvm("vg-lv-real", "LVM-abc-real"), "sdb")
-	device("dm-4", "253:4", lvm("vg-origin", "LVM-abc"), "dm-3")
-	device("zd0", "230:0", map[string]string{"queue/rotational": "0"})
-	device("dm-6", "253:6", lvm("vg-vdo-vpool", "LVM-abc-vpool"), "sdb")
-	device("dm-7", "253:7", lvm("vg-compact", "LVM-abc"), "dm-6")
-	device("dm-5", "253:5", lvm("loops", "LVM-abc"), "dm-5") // cannot be
-	return root
+	tree.Device("sda", "8:0", blockdevtest.Attributes{"queue/rotational": "0"})
+	tree.Device("sda/sda1", "8:1", blockdevtest.Attributes{"partition": "1"})
+	tree.Device("sdb", "8:16", blockdevtest.Attributes{"queue/rotational": "1"})
+	tree.Device("dm-0", "253:0", lvm("vg-lv", "LVM-abc"), "sda/sda1", "sdb")
+	tree.Device("dm-1", "253:1", lvm("vg-pool-tpool", "LVM-abc-tpool"), "sdb")
+	tree.Device("dm-2", "253:2", lvm("vg-thin", "LVM-abc"), "dm-1")
+	tree.Device("dm-3", "253:3", lvm("vg-lv-real", "LVM-abc-real"), "sdb")
+	tree.Device("dm-4", "253:4", lvm("vg-origin", "LVM-abc"), "dm-3")
+	tree.Device("zd0", "230:0", blockdevtest.Attributes{"queue/rotational": "0"})
+	tree.Device("dm-6", "253:6", lvm("vg-vdo-vpool", "LVM-abc-vpool"), "sdb")
+	tree.Device("dm-7", "253:7", lvm("vg-compact", "LVM-abc"), "dm-6")
+	tree.Device("dm-5", "253:5", lvm("loops", "LVM-abc"), "dm-5") // cannot be
+	return tree.Sysfs()
 }
 
 func TestLimitsOfDevices(t *testing.T) {
-	sys := fakeSysfs(t)
+	sys := devices(t)
 	for dev, want := range map[string]struct {
 		name    string
 		certain bool

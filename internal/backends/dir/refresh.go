@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/blockdev"
 	"storaged/internal/image"
 )
 
@@ -212,6 +213,6 @@ func (d *poolDir) info() (backends.PoolInfo, error) {
 		Capacity:   int64(fs.Blocks) * fs.Frsize,
 		Allocation: int64(fs.Blocks-fs.Bfree) * fs.Frsize,
 		Available:  int64(fs.Bavail) * fs.Frsize,
-		Disk:       diskOf(d.File),
+		Disk:       blockdev.DiskOf(d.File),
 	}, nil
 }
