@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"storaged/internal/backends"
+	"storaged/internal/peer"
 	"storaged/internal/record"
 	"storaged/internal/service"
 )
@@ -110,8 +111,8 @@ func (c *call) patient() (context.Context, context.CancelFunc) {
 	return ctx, func() { end(); cancel() }
 }
 
-// guest is the connection that the request came on.
-func (c *call) guest() *guest { return c.r.Context().Value(guestKey{}).(*guest) }
+// connection is what the request came on.
+func (c *call) connection() *peer.Conn { return c.r.Context().Value(connectionKey{}).(*peer.Conn) }
 
 // answer writes v as JSON.
 func (c *call) answer(status int, v any) error {

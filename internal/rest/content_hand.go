@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"storaged/internal/peer"
 	"storaged/internal/record"
 	"storaged/internal/service"
 )
@@ -115,12 +116,12 @@ func firstError(a, b error) error {
 }
 
 // upgrade takes the connection over and says so.
-func (c *call) upgrade() (*guest, error) {
+func (c *call) upgrade() (*peer.Conn, error) {
 	conn, buf, err := http.NewResponseController(c.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, record.Errorf(record.Invalid, "this connection cannot be upgraded: %v", err)
 	}
-	g, ok := conn.(*guest)
+	g, ok := conn.(*peer.Conn)
 	if !ok {
 		panic(fmt.Sprintf("internal error: api: a connection is a %T", conn))
 	}

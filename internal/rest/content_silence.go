@@ -84,7 +84,7 @@ func (s *stream) mind(b *heardBody) {
 		case <-tick.C:
 		}
 		now := b.waits.Load()
-		if now == last && now%2 == 0 && s.c.guest().gone() {
+		if now == last && now%2 == 0 && s.c.connection().PeerClosed() {
 			s.deadlines(time.Unix(1, 0))
 			return
 		}

@@ -2,7 +2,6 @@ package rest
 
 import (
 	"encoding/json"
-	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -67,44 +66,5 @@ func TestWholeChangesCopiesOnly(t *testing.T) {
 	e := record.Event{Job: &j, Volume: &record.Volume{}}
 	if wholeEvent(e); e.Job != &j || j.Objects != nil || e.Volume.Children != nil {
 		t.Errorf("the event has changed: %+v", e)
-	}
-}
-
-func TestPeerNamesAreHarmless(t *testing.T) {
-	for in, want := range map[string]string{
-		"storagedctl": "storagedctl", "evil\x1b[2J\n": `evil\x1b[2J\n`, "a\u202eb": `a\u202eb`, "\xff": `\xff`, `a"b`: `a\"b`, "": "",
-	} {
-		if got := printable(in); got != want {
-			t.Errorf("%q is shown as %s", in, got)
-		}
-	}
-	if got := userName("4294967290"); got != "4294967290" {
-		t.Errorf("a uid without a name is shown as %s", got)
-	}
-}
-
-func TestRoleFollowsSocketUIDAndGroup(t *testing.T) {
-	own, other, group := os.Geteuid(), os.Geteuid()+1, 4242
-	for _, c := range []struct {
-		uid      int
-		groups   []int
-		readOnly bool
-		group    *int
-		want     service.Role
-	}{
-		{0, nil, false, nil, service.Root}, {0, nil, true, nil, service.Reader}, {own, nil, false, nil, service.Root}, {own, nil, true, nil, service.Reader},
-		{other, nil, false, nil, service.Member}, {other, nil, true, nil, service.Reader},
-		{0, nil, false, &group, service.Root}, {own, nil, false, &group, service.Root},
-		{other, nil, false, &group, service.User}, {other, []int{1, 4241}, false, &group, service.User},
-		{other, []int{1, 4242}, false, &group, service.Member}, {other, []int{4242}, true, &group, service.Reader},
-	} {
-		p := &peer{uid: c.uid, groups: c.groups, loginUID: "0"}
-		if got := p.caller(c.readOnly, c.group); got.Role != c.want || got.Owner.LoginUser != "root" {
-			t.Errorf("uid %d of %v, read-only %v, members %v: %+v", c.uid, c.groups, c.readOnly, c.group, got)
-		}
-	}
-	p := &peer{uid: 0, loginUID: noLoginUID}
-	if got := p.caller(false, nil); got.Owner.LoginUser != "" {
-		t.Errorf("without a login: %+v", got)
 	}
 }

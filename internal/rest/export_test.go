@@ -32,6 +32,3 @@ func (s *Server) SetGroup(gid int) { s.group = &gid }
 
 // MaxBody is the bound of a body.
 const MaxBody = maxBody
-
-// MaxConns is the bound of one user's connections.
-const MaxConns = maxConns

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"storaged/internal/peer"
 	"storaged/internal/record"
 	"storaged/internal/service"
 )
@@ -62,7 +63,7 @@ type Server struct {
 	stopping context.Context // over when Shutdown begins: waits and streams end
 	stop     context.CancelFunc
 
-	gate gate
+	connections peer.Connections
 
 	mu      sync.Mutex
 	servers []*http.Server
@@ -70,7 +71,7 @@ type Server struct {
 
 // NewServer makes a server for svc.
 func NewServer(svc Service, cfg ServerConfig) *Server {
-	s := &Server{svc: svc, log: cfg.Log, socket: cfg.Socket, group: cfg.Group, silence: cfg.Silence, writeTimeout: writeTimeout, keepalive: keepalive, gate: gate{open: map[int]int{}}}
+	s := &Server{svc: svc, log: cfg.Log, socket: cfg.Socket, group: cfg.Group, silence: cfg.Silence, writeTimeout: writeTimeout, keepalive: keepalive}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -94,7 +95,7 @@ func (s *Server) Serve(l net.Listener, readOnly bool) error {
 	}
 	s.servers = append(s.servers, h)
 	s.mu.Unlock()
-	if err := h.Serve(&doorman{l, &s.gate}); !errors.Is(err, http.ErrServerClosed) {
+	if err := h.Serve(&peer.Listener{Listener: l, Count: &s.connections, Refuse: refuse}); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
@@ -131,12 +132,12 @@ func (s *Server) Handler(readOnly bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &call{Server: s, ResponseWriter: w, r: r, began: time.Now()}
 		defer c.finish()
-		p, ok := r.Context().Value(peerKey{}).(*peer)
+		conn, ok := r.Context().Value(connectionKey{}).(*peer.Conn)
 		if !ok {
 			c.fail(record.Errorf(record.Denied, "the peer of this connection is not known"))
 			return
 		}
-		c.caller = p.caller(readOnly, s.group)
+		c.caller = conn.Peer.Caller(peer.Socket{Via: "rest", ReadOnly: readOnly, Group: s.group})
 		if err := checkPath(r); err != nil {
 			c.fail(err)
 			return

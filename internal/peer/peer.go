@@ -1,7 +1,9 @@
-package rest
+// Package peer knows who is at the other end of a unix socket, by the word of the
+// kernel, and bounds how many connections one user holds. It knows no protocol:
+// every front end has its callers and its refusals from here.
+package peer
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -23,33 +25,22 @@ import (
 // session, (uid_t)-1.
 const noLoginUID = "4294967295"
 
-// peer is the process at the other end of a connection. uid, pid and groups are
+// Peer is the process at the other end of a connection. uid, pid and groups are
 // the kernel's word (SO_PEERCRED and SO_PEERGROUPS, unix(7) and socket(7)); login user and command come from /proc
 // and are for people only: the process chooses its command, and its number may
 // have passed to another when it has gone.
-type peer struct {
+type Peer struct {
 	uid, pid int
 	groups   []int // effective and supplementary
 	loginUID string
 	command  string
-	name     sync.Once
+	named    sync.Once
 	owner    record.Owner
 }
 
-type (
-	peerKey  struct{}
-	guestKey struct{}
-)
-
-// connContext notes who has connected, as a http.Server's ConnContext.
-func connContext(ctx context.Context, c net.Conn) context.Context {
-	g := c.(*guest)
-	return context.WithValue(context.WithValue(ctx, guestKey{}, g), peerKey{}, g.peer)
-}
-
-// peerOf asks who has connected. It runs in the loop that accepts, and so asks
+// Of asks who has connected. It runs in the loop that accepts, and so asks
 // nothing that could hang.
-func peerOf(u *net.UnixConn) (*peer, error) {
+func Of(u *net.UnixConn) (*Peer, error) {
 	raw, err := u.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -64,7 +55,7 @@ func peerOf(u *net.UnixConn) (*peer, error) {
 	if err := errors.Join(err, credErr, groupErr); err != nil {
 		return nil, err
 	}
-	p := &peer{uid: int(cred.Uid), pid: int(cred.Pid), groups: append(groups, int(cred.Gid))}
+	p := &Peer{uid: int(cred.Uid), pid: int(cred.Pid), groups: append(groups, int(cred.Gid))}
 	p.loginUID = procFile(p.pid, "loginuid")
 	p.command = printable(procFile(p.pid, "comm"))
 	return p, nil
@@ -110,24 +101,37 @@ func printable(s string) string {
 	return q[1 : len(q)-1]
 }
 
-// caller gives the peer's role on a socket whose members are those of group, or
-// with nil everybody. Names are looked up once, with the first request.
-func (p *peer) caller(readOnly bool, group *int) service.Caller {
-	p.name.Do(func() {
-		p.owner = record.Owner{UID: p.uid, User: userName(strconv.Itoa(p.uid)), PID: p.pid, Command: p.command, Via: "rest"}
+// Socket is what a front end says of the socket that a peer came through.
+type Socket struct {
+	Via      string // the front end, as records of jobs name it
+	ReadOnly bool
+	Group    *int // gid of its members; nil: whoever may open it
+}
+
+// Caller gives the peer's role on a socket. Names are looked up once, with the
+// first request.
+func (p *Peer) Caller(s Socket) service.Caller {
+	p.named.Do(func() {
+		p.owner = record.Owner{UID: p.uid, User: userName(strconv.Itoa(p.uid)), PID: p.pid, Command: p.command}
 		if p.loginUID != "" && p.loginUID != noLoginUID {
 			p.owner.LoginUser = userName(p.loginUID)
 		}
 	})
+	owner := p.owner
+	owner.Via = s.Via
+	return service.Caller{Owner: owner, Role: p.role(s)}
+}
+
+func (p *Peer) role(s Socket) service.Role {
 	switch {
-	case readOnly:
-		return service.Caller{Owner: p.owner, Role: service.Reader}
+	case s.ReadOnly:
+		return service.Reader
 	case p.uid == 0 || p.uid == os.Geteuid():
-		return service.Caller{Owner: p.owner, Role: service.Root}
-	case group != nil && !slices.Contains(p.groups, *group):
-		return service.Caller{Owner: p.owner, Role: service.User}
+		return service.Root
+	case s.Group != nil && !slices.Contains(p.groups, *s.Group):
+		return service.User
 	}
-	return service.Caller{Owner: p.owner, Role: service.Member}
+	return service.Member
 }
 
 // userName gives the name of a uid, or the number as ls does.

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"storaged/internal/rest"
+	"storaged/internal/peer"
 	"storaged/internal/testenv"
 )
 
@@ -29,12 +29,12 @@ func TestConnectionsOfOneUserAreBounded(t *testing.T) {
 		}
 	}
 	var in []net.Conn
-	for range rest.MaxConns {
+	for range peer.MaxConnections {
 		in = append(in, dial())
 	}
 	// Who was let in is answered; the next is turned away.
-	fmt.Fprint(in[rest.MaxConns-1], ask)
-	begins(in[rest.MaxConns-1], "HTTP/1.1 200 ")
+	fmt.Fprint(in[peer.MaxConnections-1], ask)
+	begins(in[peer.MaxConnections-1], "HTTP/1.1 200 ")
 	begins(dial(), "HTTP/1.1 429 ")
 	// Root comes in, and the user too when one has left.
 	if _, err := h.client(t, h.main).Version(t.Context()); err != nil {
