@@ -166,19 +166,16 @@ func volume(o tasked, flag string, v operation.Volume) (place, error) {
 	}
 	at, err := placeOf(v.Path, v.Type)
 	if err == nil {
-		at.pool.ID, err = poolID(v.PoolID)
+		at.pool.ID, err = poolID(at.backend, v.PoolID)
 	}
 	return at, err
 }
 
 // poolID reads which storage a pool is; without it any will do.
-func poolID(text string) (backends.PoolID, error) {
-	if text == "" {
-		return backends.PoolID{}, nil
-	}
-	id, err := backends.ParsePoolID(text)
-	if err != nil {
-		return id, record.Errorf(record.Invalid, "%s", err)
+func poolID(b backends.Backend, text string) (backends.Identity, error) {
+	id := backends.Identity(text)
+	if err := b.CheckIdentity(id); err != nil {
+		return "", record.Errorf(record.Invalid, "%s", err)
 	}
 	return id, nil
 }

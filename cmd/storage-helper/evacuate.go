@@ -56,7 +56,7 @@ func poolOf(o tasked, flag string, v operation.Volume) (pool, error) {
 	if err != nil {
 		return pool{}, err
 	}
-	id, err := poolID(v.PoolID)
+	id, err := poolID(backend, v.PoolID)
 	return pool{backends.Pool{Type: v.Type, Target: path, ID: id}, backend}, err
 }
 

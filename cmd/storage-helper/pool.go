@@ -69,7 +69,7 @@ func (p pool) space(ctx context.Context) (ipc.Pool, error) {
 // figures is a pool as the daemon is told of it.
 func (p pool) figures(info backends.PoolInfo) ipc.Pool {
 	return ipc.Pool{
-		Target: p.Target, Path: info.Path, Device: info.ID.Device, Inode: info.ID.Inode, Stamp: info.ID.Stamp, Disk: info.Disk,
+		Target: p.Target, Path: info.Path, Identity: string(info.ID), Disk: info.Disk,
 		Capacity: info.Capacity, Allocation: info.Allocation, Available: info.Available,
 	}
 }
@@ -90,15 +90,10 @@ func (p pool) discard(ctx context.Context, r *run, jobs []string) {
 
 func poolDeleteCommand() *cli.Command {
 	return taskCommand(operation.NewPoolDelete, func(o *operation.PoolDelete) (task, error) {
-		others := make([]backends.PoolID, len(o.Others))
-		for i, text := range o.Others {
-			var err error
-			if others[i], err = poolID(text); err != nil {
-				return task{}, err
-			}
-		}
 		t, err := poolTask(o, o.Volume, said{"delete", "deleted"}, func(ctx context.Context, r *run, p pool) error {
-			p.Others = others
+			if err := p.spare(o.Others); err != nil {
+				return err
+			}
 			return p.change(ctx, r, "delete", func() error { return p.backend.Delete(ctx, p.Pool, o.WithVolumes) })
 		})
 		t.ask = fmt.Sprintf("the pool at %q will be deleted", o.Path)
@@ -107,6 +102,18 @@ func poolDeleteCommand() *cli.Command {
 		}
 		return t, err
 	})
+}
+
+// spare takes over which pools are not to be deleted under another name.
+func (p *pool) spare(others []string) error {
+	for _, text := range others {
+		id, err := poolID(p.backend, text)
+		if err != nil {
+			return err
+		}
+		p.Others = append(p.Others, id)
+	}
+	return nil
 }
 
 // pool is a pool and its driver.
@@ -157,7 +164,7 @@ func (p pool) change(ctx context.Context, r *run, name string, do func() error) 
 func (p pool) start(ctx context.Context, r *run, build bool) error {
 	steps := []func() error{func() error { return p.backend.Start(ctx, p.Pool) }}
 	phases := []ipc.PlanPhase{single("start"), scanning()}
-	if build && p.ID == (backends.PoolID{}) { // else what was there is to be found, not made
+	if build && p.ID == "" { // else what was there is to be found, not made
 		steps = append([]func() error{func() error { return p.build(ctx) }}, steps...)
 		phases = append([]ipc.PlanPhase{single("build")}, phases...)
 	}

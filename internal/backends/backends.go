@@ -8,10 +8,7 @@ package backends
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -20,8 +17,24 @@ import (
 type Backend interface {
 	// Properties are what the type can do, as data.
 	Properties() Properties
+	Identities
 	Pools
 	Volumes
+}
+
+// Identities compare the targets of pools. They do no I/O, so that also who does
+// not touch pools may ask. What is no identity of the type is no target's.
+type Identities interface {
+	// CheckIdentity says what is wrong with a text that is no identity.
+	CheckIdentity(id Identity) error
+	// Same reports whether the target found is the one known.
+	Same(known, found Identity) bool
+	// Lasting is what of an identity is the same after a reboot, or when the
+	// target was mounted anew.
+	Lasting(id Identity) Identity
+	// Together reports whether two pools are known to lie so that a volume gets
+	// from one to the other without a copy.
+	Together(a, b Identity) bool
 }
 
 // Pools are the operations on a pool as a whole. Each is safe to repeat.
@@ -157,57 +170,22 @@ type Draft interface {
 // Pool is what a driver needs to know of a pool. Paths are absolute and clean.
 type Pool struct {
 	Type   string
-	Target string   // the directory of dir pools, …
-	ID     PoolID   // what the target must be; zero: whatever it is
-	Others []PoolID // of pools in use; none of them is deleted under another name
+	Target string     // the directory of dir pools, …
+	ID     Identity   // what the target must be
+	Others []Identity // of pools in use; none of them is deleted under another name
 }
 
-// PoolID is the identity of a pool's target, by which a driver knows it from
-// what happens to be at its place: the directory below an absent mount, say. A
-// method that finds another, or none, gives an *AwayError (ErrReplaced, if it is
+// Identity is by what a driver knows a pool's target from what happens to be at
+// its place: the directory below an absent mount, say. It is text that the driver
+// makes and compares; it means nothing to others, and "" is any. A method that
+// finds another target, or none, gives an *AwayError (ErrReplaced, if it is
 // another) and touches nothing; Build does not look.
-type PoolID struct {
-	Device uint64 // st_dev; 0: any, since a reboot may give it another number
-	Inode  uint64 // 0: any
-	// Stamp is the driver's own, and tells the target from a later one that got
-	// the numbers of one that is gone. It lasts as long as the target, over
-	// mounts and reboots. It is compared where both have one; "": not known.
-	Stamp string
-}
-
-// String gives DEVICE:INODE, and :STAMP where there is one.
-func (id PoolID) String() string {
-	s := fmt.Sprintf("%d:%d", id.Device, id.Inode)
-	if id.Stamp != "" {
-		s += ":" + id.Stamp
-	}
-	return s
-}
-
-// ParsePoolID reads what String gives.
-func ParsePoolID(s string) (id PoolID, err error) {
-	device, rest, _ := strings.Cut(s, ":")
-	inode, stamp, _ := strings.Cut(rest, ":")
-	id.Stamp = stamp
-	if id.Device, err = strconv.ParseUint(device, 10, 64); err == nil {
-		id.Inode, err = strconv.ParseUint(inode, 10, 64)
-	}
-	if err != nil {
-		return PoolID{}, fmt.Errorf("bad pool identity %s: it is DEVICE:INODE or DEVICE:INODE:STAMP", quote(s))
-	}
-	return id, nil
-}
-
-// Matches reports whether the target found is the one meant.
-func (id PoolID) Matches(found PoolID) bool {
-	return (id.Device == 0 || id.Device == found.Device) && (id.Inode == 0 || id.Inode == found.Inode) &&
-		(id.Stamp == "" || found.Stamp == "" || id.Stamp == found.Stamp)
-}
+type Identity string
 
 // PoolInfo is a pool as found. Sizes are bytes.
 type PoolInfo struct {
 	Path       string // resolved, links followed
-	ID         PoolID
+	ID         Identity
 	Capacity   int64
 	Allocation int64
 	Available  int64

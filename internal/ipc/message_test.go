@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/vmihailenco/msgpack/v5"
 )
 
 const testDigest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -45,8 +47,8 @@ func samples() []Message {
 		WindowCall{}, Fence{},
 		Summary{
 			Outcome: Failed, Untouched: true, Resumable: true, Rollback: "done", Error: failure, Volume: &item,
-			Pool:   &Pool{Target: "/q", Path: "/p", Device: 2049, Inode: 2, Stamp: "2b99", Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"},
-			Pools:  []Pool{{Target: "/q", Path: "/p", Device: 2049, Inode: 2, Stamp: "2b99", Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"}},
+			Pool:   &Pool{Target: "/q", Path: "/p", Identity: "2049:2:2b99", Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"},
+			Pools:  []Pool{{Target: "/q", Path: "/p", Identity: "2049:2:2b99", Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"}},
 			Method: "reflink", Algorithm: "zero", Passes: 1, Bytes: 2, Reach: 7, Checked: true, Verified: true,
 			Limits: []string{"an SSD keeps copies"}, Device: "/dev/loop0", Checksum: "sha256:" + testDigest,
 			Read: 3, Written: 4, Holes: 5, Phases: []Spent{{Name: "copy", NS: 6}}, MaxRSS: 8, Warnings: []string{"slow"}, ItemCount: 7,
@@ -220,5 +222,18 @@ func readAll(r *Reader) (frames []Frame, err error) {
 			return frames, err
 		}
 		frames = append(frames, f)
+	}
+}
+
+// A helper that was started by an earlier version may report to this one.
+func TestPoolOfAnEarlierVersionIsRead(t *testing.T) {
+	parts := map[string]any{"target": "/q", "path": "/p", "device": uint64(2049), "inode": uint64(2), "stamp": "2b99", "capacity": 9}
+	b, err := msgpack.Marshal(parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p Pool
+	if err := msgpack.Unmarshal(b, &p); err != nil || p != (Pool{Target: "/q", Path: "/p", Identity: "2049:2:2b99", Capacity: 9}) {
+		t.Errorf("read as %+v: %v", p, err)
 	}
 }

@@ -1,5 +1,11 @@
 package ipc
 
+import (
+	"github.com/vmihailenco/msgpack/v5"
+
+	"storaged/internal/record"
+)
+
 // Outcome is how a helper's task ended, as the helper sees it.
 type Outcome string
 
@@ -101,15 +107,33 @@ type Reference struct {
 
 // Pool is a pool as a task found it. Sizes are bytes.
 type Pool struct {
-	Target     string `msgpack:"target"` // as the task was given it
-	Path       string `msgpack:"path"`   // resolved
-	Device     uint64 `msgpack:"device"`
-	Inode      uint64 `msgpack:"inode"`
-	Stamp      string `msgpack:"stamp"` // the driver's, of the target beside its numbers
+	Target     string `msgpack:"target"`   // as the task was given it
+	Path       string `msgpack:"path"`     // resolved
+	Identity   string `msgpack:"identity"` // of the target, as its driver made it
 	Capacity   int64  `msgpack:"capacity"`
 	Allocation int64  `msgpack:"allocation"`
 	Available  int64  `msgpack:"available"`
 	Disk       string `msgpack:"disk"` // physical device, "259:0", for the scheduler
+}
+
+// DecodeMsgpack reads also what a helper of an earlier version reports, which
+// had the identity in parts.
+func (p *Pool) DecodeMsgpack(dec *msgpack.Decoder) error {
+	type pool Pool
+	var wire struct {
+		pool
+		Device uint64 `msgpack:"device"`
+		Inode  uint64 `msgpack:"inode"`
+		Stamp  string `msgpack:"stamp"`
+	}
+	if err := dec.Decode(&wire); err != nil {
+		return err
+	}
+	*p = Pool(wire.pool)
+	if p.Identity == "" {
+		p.Identity = record.EarlierIdentity(wire.Device, wire.Inode, wire.Stamp)
+	}
+	return nil
 }
 
 // Mark is a checkpoint: how far a task is for certain, and what a later helper

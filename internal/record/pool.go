@@ -1,6 +1,9 @@
 package record
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // PoolState is what a pool is doing.
 type PoolState string
@@ -56,4 +59,16 @@ type Source struct {
 	Host    string   `json:"host,omitempty"`
 	Path    string   `json:"path,omitempty"`
 	Format  string   `json:"format,omitempty"`
+}
+
+// EarlierIdentity is the identity of a pool's target of which an earlier version
+// recorded or reported the parts. All pools were directories then.
+func EarlierIdentity(device, inode uint64, stamp string) string {
+	switch {
+	case inode == 0: // not known
+		return ""
+	case stamp == "":
+		return fmt.Sprintf("%d:%d", device, inode)
+	}
+	return fmt.Sprintf("%d:%d:%s", device, inode, stamp)
 }

@@ -171,7 +171,7 @@ func (s *Service) lookAfter(ctx context.Context, v *store.Volume) error {
 		return err
 	}
 	w := volumeWork(p, "", v.Name)
-	w.PoolID = poolID(p)
+	w.PoolID = p.Identity
 	// Under a key of its own: what was so a moment ago is no answer.
 	report, began, err := s.jobs.Query(ctx, "volume "+uuid.NewString(), (&operation.Look{Volume: w.volume()}).Task().Argv())
 	var refusal *record.Error

@@ -117,7 +117,7 @@ func (a *appearing) begin(p *store.Pool) bool {
 // ask reports whether a helper finds the directory that the pool was known by.
 func (a *appearing) ask(ctx context.Context, p *store.Pool) bool {
 	w := poolWork(p, record.PoolStart)
-	w.PoolID = lasting(poolID(p))
+	w.PoolID = lasting(p.Type, p.Identity)
 	_, _, err := a.s.jobs.Query(ctx, "start "+p.UUID, (&operation.Space{Volume: w.volume()}).Task().Argv())
 	return err == nil
 }

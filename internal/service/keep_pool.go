@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"storaged/internal/backends"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
@@ -88,10 +87,8 @@ func single(tx *store.Tx, self *store.Pool, info *ipc.Pool) error {
 	if err != nil {
 		return err
 	}
-	found := backends.PoolID{Device: info.Device, Inode: info.Inode, Stamp: info.Stamp}
 	for _, p := range pools {
-		known := p.Inode != 0 && p.Device != 0
-		if p.UUID != self.UUID && inUse(p) && known && poolID(p).Matches(found) {
+		if p.UUID != self.UUID && inUse(p) && p.Identity != "" && sameTarget(self.Type, p.Identity, info.Identity) {
 			return record.Errorf(record.Busy, "%q is the directory of the active pool %q", info.Path, p.Name).
 				WithHint("use another directory, or %s", record.Do("pool.stop", p.Name))
 		}
@@ -135,7 +132,7 @@ func endPoolBuild(k *keeper, tx *store.Tx, e end) error {
 	return k.endPool(tx, e, func(p *store.Pool) error {
 		if e.ok() {
 			k.move(p, record.PoolInactive, "built")
-			p.Device, p.Inode, p.Stamp, p.Real = 0, 0, "", "" // it may have been made anew
+			p.Identity, p.Real = "", "" // it may have been made anew
 		}
 		return nil
 	})
@@ -206,7 +203,7 @@ func endPoolDelete(k *keeper, tx *store.Tx, e end) error {
 		}
 		k.move(p, record.PoolInactive, "deleted")
 		p.Capacity, p.Allocation, p.Available, p.Provisioned, p.Observed, p.Taken = 0, 0, 0, 0, nil, nil
-		p.Device, p.Inode, p.Stamp, p.Real = 0, 0, "", "" // what is at its place from now on is another's
+		p.Identity, p.Real = "", "" // what is at its place from now on is another's
 		return tx.DeleteVolumes(p.Name)
 	})
 }
@@ -266,7 +263,7 @@ func (k *keeper) sync(tx *store.Tx, p *store.Pool, e end) error {
 		if err := k.figures(tx, p, info, k.taken(p.Name)); err != nil {
 			return err
 		}
-		p.Device, p.Inode, p.Stamp, p.Real = info.Device, info.Inode, info.Stamp, info.Path
+		p.Identity, p.Real = info.Identity, info.Path
 		p.Devices = nil
 		if info.Disk != "" {
 			p.Devices = []string{info.Disk}

@@ -702,7 +702,7 @@ func TestStartOfAnotherPoolsDirectoryUnderAnotherPathIsRefused(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		p.Device, p.Inode = 8, 2
+		p.Identity = "8:2"
 		q := &store.Pool{Pool: record.Pool{Name: "q", UUID: "v", Type: "dir", State: record.PoolInactive, Target: record.Target{Path: "/bind"}}}
 		return errors.Join(tx.PutPool(p), tx.PutPool(q))
 	})
@@ -712,7 +712,7 @@ func TestStartOfAnotherPoolsDirectoryUnderAnotherPathIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := &ipc.Report{}
-		r.Summary.Pool = &ipc.Pool{Path: "/bind", Device: 8, Inode: inode}
+		r.Summary.Pool = &ipc.Pool{Path: "/bind", Identity: fmt.Sprintf("8:%d", inode)}
 		d.end(start, record.Succeeded, "", r)
 		if start.State != want {
 			t.Errorf("inode %d: the start %s: %v", inode, start.State, start.Error)
@@ -735,7 +735,7 @@ func TestDeleteOfWhatOtherPoolsNeedIsRefused(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		p.Device, p.Inode = 8, 2
+		p.Identity = "8:2"
 		child := &store.Volume{Volume: record.Volume{Pool: "p", Name: "child", Path: "/p/child", Backing: "/base/b", Format: "qcow2", State: record.VolumeReady}}
 		for name, path := range map[string]string{"same": "/p", "base": "/base", "free": "/free"} {
 			q := &store.Pool{Pool: record.Pool{Name: name, UUID: name, Type: "dir", State: record.PoolInactive, Target: record.Target{Path: path}}}

@@ -46,7 +46,7 @@ func moveWork(from, to *store.Pool, v *store.Volume, name string) work {
 // together reports whether two pools lie on one file system, as far as is
 // known.
 func together(a, b *store.Pool) bool {
-	return a.Name == b.Name || a.Device != 0 && a.Device == b.Device && a.Type == b.Type
+	return a.Name == b.Name || a.Type == b.Type && oneStore(a.Type, a.Identity, b.Identity)
 }
 
 // movable refuses a name that is taken, and a move after which the volume would

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strconv"
 
-	"storaged/internal/backends"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/record"
@@ -51,7 +50,7 @@ func (w work) onPool() operation.Operation {
 	case record.PoolBuild:
 		return &operation.PoolBuild{OnPool: on, Overwrite: w.Overwrite}
 	case record.PoolStart:
-		on.PoolID = identity(lasting(w.PoolID))
+		on.PoolID = lasting(w.Type, w.PoolID)
 		return &operation.PoolStart{OnPool: on, Build: w.Build}
 	case record.PoolStop:
 		return &operation.PoolStop{OnPool: on}
@@ -66,10 +65,8 @@ func (w work) onPool() operation.Operation {
 		}
 	case record.PoolDelete:
 		o := &operation.PoolDelete{OnPool: on, WithVolumes: w.WithVolumes}
-		for _, id := range w.others {
-			o.Others = append(o.Others, identity(id))
-		}
-		o.PoolID = identity(lasting(w.PoolID))
+		o.Others = w.others
+		o.PoolID = lasting(w.Type, w.PoolID)
 		return o
 	}
 	panic(fmt.Sprintf("internal error: no such kind of job: %q", w.Kind))
@@ -79,7 +76,7 @@ func (w work) onPool() operation.Operation {
 // there is nothing to settle. It may have to be done after a reboot, which can
 // give a device another number.
 func (w work) settle() []string {
-	w.PoolID.Device, w.TargetID.Device = 0, 0
+	w.PoolID, w.TargetID = lasting(w.Type, w.PoolID), lasting(w.TargetType, w.TargetID)
 	s := w.operation().Settle()
 	if s == nil {
 		return nil
@@ -88,12 +85,12 @@ func (w work) settle() []string {
 }
 
 func (w work) volume() operation.Volume {
-	return operation.Volume{Pool: w.Pool, Name: w.Volume, Type: w.Type, Path: w.Path, PoolID: identity(w.PoolID)}
+	return operation.Volume{Pool: w.Pool, Name: w.Volume, Type: w.Type, Path: w.Path, PoolID: w.PoolID}
 }
 
 func (w work) destination() operation.Into {
 	return operation.Into{Target: operation.Target{
-		Pool: w.TargetPool, Name: w.TargetName, Type: w.TargetType, Path: w.TargetPath, PoolID: identity(w.TargetID),
+		Pool: w.TargetPool, Name: w.TargetName, Type: w.TargetType, Path: w.TargetPath, PoolID: w.TargetID,
 	}}
 }
 
@@ -123,21 +120,6 @@ func (w work) download() operation.Operation {
 		o.Size = &o.Capacity // of other formats nobody here knows the file's
 	}
 	return o
-}
-
-// lasting is what of a pool's identity is the same after a reboot, or when its
-// file system was mounted anew.
-func lasting(id backends.PoolID) backends.PoolID {
-	id.Device = 0
-	return id
-}
-
-// identity is how a task is told of a pool that has been read before.
-func identity(id backends.PoolID) string {
-	if id.Inode == 0 {
-		return ""
-	}
-	return id.String()
 }
 
 func bytesArg(n int64) string { return strconv.FormatInt(n, 10) }

@@ -99,7 +99,7 @@ func (s *Service) noStrangers(ctx context.Context, w work) error {
 	if err != nil {
 		return err
 	}
-	w.PoolID = lasting(w.PoolID)
+	w.PoolID = lasting(w.Type, w.PoolID)
 	report, began, err := s.jobs.Query(ctx, "pool "+uuid.NewString(), (&operation.PoolRefresh{OnPool: operation.OnPool{Volume: w.volume()}}).Task().Argv())
 	var refusal *record.Error
 	switch {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 
-	"storaged/internal/backends"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
@@ -28,8 +27,8 @@ type work struct {
 
 	// The directories that the pools were started with, as the catalogue has
 	// them when the job begins.
-	PoolID   backends.PoolID `json:"-"`
-	TargetID backends.PoolID `json:"-"`
+	PoolID   string `json:"-"`
+	TargetID string `json:"-"`
 
 	// Of a verify: the recorded checksum that holds when the job begins, and
 	// when the file was last changed then.
@@ -99,7 +98,7 @@ type work struct {
 	Discard    []string `json:"discard,omitempty"` // of a refresh: jobs whose unfinished volumes are to go
 	stays      []string // volumes that cannot be moved, as the catalogue has it when the job begins
 
-	others []backends.PoolID // of a pool's delete: the directories of pools in use, when the job begins
+	others []string // of a pool's delete: the directories of pools in use, when the job begins
 }
 
 // kind is what becomes of the catalogue by one kind of job.
@@ -206,7 +205,7 @@ func workOf(j *store.Job) (work, error) {
 func (w *work) locate(tx *store.Tx) error {
 	for _, at := range []struct {
 		pool string
-		id   *backends.PoolID
+		id   *string
 	}{{w.Pool, &w.PoolID}, {w.TargetPool, &w.TargetID}} {
 		p, err := tx.Pool(at.pool)
 		if errors.Is(err, store.ErrNotFound) {
@@ -215,9 +214,9 @@ func (w *work) locate(tx *store.Tx) error {
 		if err != nil {
 			return err
 		}
-		*at.id = poolID(p)
+		*at.id = p.Identity
 		if w.Kind == record.PoolRefresh && p.State == record.PoolUnreachable {
-			*at.id = lasting(*at.id) // what is mounted anew may get another device
+			*at.id = lasting(p.Type, p.Identity) // what is mounted anew may get another device
 		}
 	}
 	return errors.Join(w.spare(tx), w.stay(tx))
@@ -231,16 +230,11 @@ func (w *work) spare(tx *store.Tx) error {
 	}
 	pools, err := tx.Pools()
 	for _, p := range pools {
-		if p.Name != w.Pool && inUse(p) && p.Inode != 0 {
-			w.others = append(w.others, poolID(p))
+		if p.Name != w.Pool && inUse(p) && p.Identity != "" {
+			w.others = append(w.others, p.Identity)
 		}
 	}
 	return err
-}
-
-// poolID is what the pool's target was when it was started or read last.
-func poolID(p *store.Pool) backends.PoolID {
-	return backends.PoolID{Device: p.Device, Inode: p.Inode, Stamp: p.Stamp}
 }
 
 // target is the volume the work makes or changes.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/json"
 	"time"
 
 	"storaged/internal/record"
@@ -45,9 +46,7 @@ type Job struct {
 type Pool struct {
 	record.Pool
 
-	Device uint64 `json:"device"` // of the resolved target, as last observed
-	Inode  uint64 `json:"inode"`
-	Stamp  string `json:"stamp,omitempty"` // likewise; "": not known, or read by an earlier version
+	Identity string `json:"identity,omitempty"` // of the target, as its driver made it when it was last observed; "": not known
 
 	// Promised is how many bytes live jobs were promised, queued ones too. Taken is
 	// what each of them, by number, had blocks for already when the figures were
@@ -62,6 +61,25 @@ type Pool struct {
 	Before     record.PoolState `json:"before"` // state to go back to when the job that has the pool ends
 	Job        int64            `json:"job"`    // number of that job; 0: none has it
 	Left       []string         `json:"left"`   // uuids of ended jobs that left something unfinished in it, for a retry to go on with
+}
+
+// UnmarshalJSON reads also records of earlier versions, which had the identity in
+// parts.
+func (p *Pool) UnmarshalJSON(b []byte) error {
+	type pool Pool
+	text := struct {
+		*pool
+		Device uint64 `json:"device"`
+		Inode  uint64 `json:"inode"`
+		Stamp  string `json:"stamp"`
+	}{pool: (*pool)(p)}
+	if err := json.Unmarshal(b, &text); err != nil {
+		return err
+	}
+	if p.Identity == "" {
+		p.Identity = record.EarlierIdentity(text.Device, text.Inode, text.Stamp)
+	}
+	return nil
 }
 
 // Defining is the request that defined a pool, if it had an idempotency key.

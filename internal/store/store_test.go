@@ -1,11 +1,13 @@
 package store
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -238,5 +240,24 @@ func TestKeptTransactionPanics(t *testing.T) {
 			}()
 			tx.Pools()
 		}()
+	}
+}
+
+func TestIdentityOfAPoolIsReadFromTheRecordOfAnEarlierVersion(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"name":"p","device":2049,"inode":2}`:                               "2049:2",
+		`{"name":"p","device":2049,"inode":2,"stamp":"2b99","job":7}`:        "2049:2:2b99",
+		`{"name":"p","device":0,"inode":0}`:                                  "",
+		`{"name":"p","identity":"x"}`:                                        "x",
+		`{"name":"p","identity":"x","device":2049,"inode":2,"stamp":"2b99"}`: "x",
+	} {
+		var p Pool
+		if err := decode(bucketPools, []byte("p"), []byte(text), &p); err != nil || p.Name != "p" || p.Identity != want {
+			t.Errorf("%s: %q, %v", text, p.Identity, err)
+		}
+		again, err := json.Marshal(&p)
+		if err != nil || strings.Contains(string(again), "inode") || strings.Contains(string(again), `"job":7`) != strings.Contains(text, `"job":7`) {
+			t.Errorf("%s became %s: %v", text, again, err)
+		}
 	}
 }

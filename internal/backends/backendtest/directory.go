@@ -125,7 +125,7 @@ func dirReplaced(r *rig) {
 	r.must(os.Mkdir(r.p.Target, 0o755))
 	r.must(os.WriteFile(filepath.Join(r.p.Target, "a"), []byte("theirs"), 0o600))
 	before := r.tree(r.p.Target)
-	for _, id := range []backends.PoolID{r.p.ID, {Inode: info.ID.Inode}, {Device: info.ID.Device + 1}} {
+	for _, id := range []backends.Identity{r.p.ID, r.b.Lasting(r.p.ID)} {
 		r.p.ID = id
 		_, create := r.b.Create(ctx, r.p, "b", "job")
 		_, open := r.b.Open(ctx, r.p, "a", backends.ReadShared)
@@ -141,9 +141,9 @@ func dirReplaced(r *rig) {
 		r.Errorf("before\n%s\nafter\n%s", before, after)
 	}
 	r.away(r.b.Start(ctx, r.p))
-	r.p.ID = backends.PoolID{} // which is how another directory is accepted
+	r.p.ID = "" // which is how another directory is accepted
 	r.must(r.b.Start(ctx, r.p))
-	r.p.ID = backends.PoolID{Inode: info.ID.Inode, Stamp: info.ID.Stamp} // a reboot may change the device
+	r.p.ID = r.b.Lasting(info.ID) // a reboot may change the device
 	r.must(os.RemoveAll(r.p.Target))
 	r.away(r.b.Start(ctx, r.p))
 	_, look := r.b.Look(ctx, r.p, "a")

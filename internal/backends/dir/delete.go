@@ -43,7 +43,7 @@ func (Backend) Delete(ctx context.Context, p backends.Pool, withVolumes bool) er
 // unlike refuses a directory that is that of another pool in use, whatever
 // path led to it: a link on the way and a bind mount have no name that would
 // tell.
-func (d *poolDir) unlike(others []backends.PoolID) error {
+func (d *poolDir) unlike(others []backends.Identity) error {
 	if len(others) == 0 {
 		return nil
 	}
@@ -52,7 +52,7 @@ func (d *poolDir) unlike(others []backends.PoolID) error {
 		return err
 	}
 	for _, id := range others {
-		if id.Matches(here) {
+		if (Backend{}).Same(id, here.identity()) {
 			return &backends.BusyError{Object: d.target, Holder: "another pool, whose directory it is"}
 		}
 	}

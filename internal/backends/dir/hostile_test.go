@@ -129,7 +129,7 @@ func TestDeleteOfAnotherPoolsDirectoryRemovesNothing(t *testing.T) {
 	if err := os.Symlink(filepath.Dir(p.Target), link); err != nil {
 		t.Fatal(err)
 	}
-	q := backends.Pool{Type: "dir", Target: filepath.Join(link, "pool"), Others: []backends.PoolID{info.ID}}
+	q := backends.Pool{Type: "dir", Target: filepath.Join(link, "pool"), Others: []backends.Identity{info.ID}}
 	var busy *backends.BusyError
 	if err := New().Delete(t.Context(), q, true); !errors.As(err, &busy) {
 		t.Errorf("delete: %v", err)

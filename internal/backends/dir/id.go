@@ -2,6 +2,7 @@ package dir
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -9,10 +10,85 @@ import (
 	"storaged/internal/backends"
 )
 
+// poolID is the identity of a pool: DEVICE:INODE, and :STAMP where there is one.
+type poolID struct {
+	device uint64 // st_dev; 0: any, since a reboot may give it another number
+	inode  uint64 // 0: any
+	// stamp tells the directory from a later one that got the numbers of one that
+	// is gone. It lasts as long as the directory, over mounts and reboots. It is
+	// compared where both have one; "": not known.
+	stamp string
+}
+
+func (id poolID) identity() backends.Identity {
+	s := fmt.Sprintf("%d:%d", id.device, id.inode)
+	if id.stamp != "" {
+		s += ":" + id.stamp
+	}
+	return backends.Identity(s)
+}
+
+// parseID reads an identity; "" is any.
+func parseID(text backends.Identity) (id poolID, err error) {
+	if text == "" {
+		return id, nil
+	}
+	device, rest, _ := strings.Cut(string(text), ":")
+	inode, stamp, _ := strings.Cut(rest, ":")
+	id.stamp = stamp
+	if id.device, err = strconv.ParseUint(device, 10, 64); err == nil {
+		id.inode, err = strconv.ParseUint(inode, 10, 64)
+	}
+	if err != nil {
+		return poolID{}, fmt.Errorf("bad pool identity \"%s\": it is DEVICE:INODE or DEVICE:INODE:STAMP", backends.Escape(string(text)))
+	}
+	return id, nil
+}
+
+// CheckIdentity says what is wrong with a text that is no identity.
+func (Backend) CheckIdentity(id backends.Identity) error {
+	_, err := parseID(id)
+	return err
+}
+
+// Same reports whether the directory found is the one that is known.
+func (Backend) Same(known, found backends.Identity) bool {
+	a, err := parseID(known)
+	b, err2 := parseID(found)
+	return err == nil && err2 == nil && a.matches(b)
+}
+
+// Lasting leaves the device out: it may get another number.
+func (Backend) Lasting(id backends.Identity) backends.Identity {
+	p, err := parseID(id)
+	if id == "" || err != nil {
+		return id
+	}
+	p.device = 0
+	return p.identity()
+}
+
+// Together reports whether both are known to lie on one file system.
+func (Backend) Together(a, b backends.Identity) bool {
+	p, err := parseID(a)
+	q, err2 := parseID(b)
+	return err == nil && err2 == nil && p.device != 0 && p.device == q.device
+}
+
+// matches reports whether the directory found is the one that is known. Without
+// a device it may have been mounted anew since.
+func (id poolID) matches(found poolID) bool {
+	if id.device == 0 && strings.HasPrefix(found.stamp, passing) {
+		id.inode = 0
+	}
+	return (id.device == 0 || id.device == found.device) && (id.inode == 0 || id.inode == found.inode) &&
+		(id.stamp == "" || found.stamp == "" || id.stamp == found.stamp)
+}
+
 // id is by what the directory is known again. Device and inode are not enough:
 // the kernel gives those of a file system that was unmounted to the next one,
 // whose root has the inode that any root of its type has.
-func (d *poolDir) id() (id backends.PoolID, err error) {
+func (d *poolDir) id() (id poolID, err error) {
 	st, err := statFile(d.File)
 	if err != nil {
 		return id, err
@@ -21,8 +97,7 @@ func (d *poolDir) id() (id backends.PoolID, err error) {
 	if err := retry(func() error { return unix.Fstatfs(d.fd(), &fs) }); err != nil {
 		return id, err
 	}
-	id = backends.PoolID{Device: unix.Mkdev(st.Dev_major, st.Dev_minor), Inode: st.Ino, Stamp: stamp(&fs, &st)}
-	return id, nil
+	return poolID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino, stamp(&fs, &st)}, nil
 }
 
 // stamp tells a directory from one on another file system, where that is sure
@@ -54,12 +129,3 @@ func stamp(fs *unix.Statfs_t, st *unix.Statx_t) string {
 // passing begins the stamp of a directory whose inode may be another after its
 // file system was mounted anew.
 const passing = "~"
-
-// knownAs reports whether the directory found is the one that is known. Without
-// a device it may have been mounted anew since.
-func knownAs(known, found backends.PoolID) bool {
-	if known.Device == 0 && strings.HasPrefix(found.Stamp, passing) {
-		known.Inode = 0
-	}
-	return known.Matches(found)
-}

@@ -21,19 +21,63 @@ func TestAnotherFileSystemAtThePoolsPlaceIsNotThePool(t *testing.T) {
 				look()
 			}
 			mounted(own, func() { p.ID = refreshed(t, p).ID })
-			p.ID.Device = 0 // a loop device has any number
+			p.ID = Backend{}.Lasting(p.ID) // a loop device has any number
 			mounted(others, func() {
 				if _, err := (Backend{}).Refresh(t.Context(), p, nothing); !errors.Is(err, backends.ErrReplaced) {
 					t.Errorf("another %s: %v", kind, err)
 				}
 				old := p
-				old.ID.Stamp = "" // as an earlier version recorded it
+				id, err := parseID(old.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				id.stamp = ""
+				old.ID = id.identity() // as an earlier version recorded it
 				refreshed(t, old)
 			})
 			if own != "" {
 				mounted(own, func() { refreshed(t, p) })
 			}
 		})
+	}
+}
+
+// Each part tells alone, where another is not known or may have changed.
+func TestEachPartOfAnIdentityTellsAnotherDirectory(t *testing.T) {
+	p, other := newPool(t), newPool(t)
+	text := refreshed(t, p).ID
+	id, err := parseID(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, known := range []poolID{id, {inode: id.inode}, {inode: id.inode, stamp: id.stamp}} {
+		other.ID = known.identity()
+		if _, err := (Backend{}).Refresh(t.Context(), other, nothing); !errors.Is(err, backends.ErrReplaced) {
+			t.Errorf("known as %s: %v", other.ID, err)
+		}
+	}
+	p.ID = poolID{device: id.device + 1}.identity()
+	if _, err := (Backend{}).Refresh(t.Context(), p, nothing); !errors.Is(err, backends.ErrReplaced) {
+		t.Errorf("on another device: %v", err)
+	}
+	b := Backend{}
+	if !b.Together(text, refreshed(t, newPool(t)).ID) || b.Together(b.Lasting(text), b.Lasting(text)) || b.Together("", "") || b.Together("x", "x") {
+		t.Error("what lies on one file system is not known")
+	}
+}
+
+func TestNoIdentityIsNoPools(t *testing.T) {
+	b := Backend{}
+	for _, text := range []backends.Identity{"x", "8", "8:", ":2", "-8:2", "8:2x", "8:\x1b[2J"} {
+		err := b.CheckIdentity(text)
+		if err == nil || b.Same(text, "8:2") || b.Same("8:2", text) || b.Same(text, text) || b.Lasting(text) != text {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	for _, text := range []backends.Identity{"", "8:2", "0:2", "8:2:2b99", "8:2:~9fa0:1"} {
+		if err := b.CheckIdentity(text); err != nil || !b.Same(text, text) {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 }
 

@@ -43,7 +43,7 @@ func openKnown(p backends.Pool) (*poolDir, error) {
 	d, err := openPool(p)
 	switch {
 	case err == nil:
-	case p.ID == backends.PoolID{}:
+	case p.ID == "":
 		return nil, err
 	case errors.Is(err, backends.ErrNotFound):
 		return nil, away(p, errors.New("is not there: it was moved or removed, or what holds it is not mounted"))
@@ -51,14 +51,14 @@ func openKnown(p backends.Pool) (*poolDir, error) {
 		return nil, &backends.AwayError{Target: p.Target, Err: err}
 	}
 	id, err := d.id()
-	if err == nil && knownAs(p.ID, id) {
+	if err == nil && (Backend{}).Same(p.ID, id.identity()) {
 		return d, nil
 	}
 	d.Close()
 	if err != nil {
 		return nil, away(p, fmt.Errorf("cannot be looked at: %w", err))
 	}
-	return nil, away(p, fmt.Errorf("%w: another directory or file system is at its place, or its own is not mounted (device, inode and file system were %s, are %s)", backends.ErrReplaced, p.ID, id))
+	return nil, away(p, fmt.Errorf("%w: another directory or file system is at its place, or its own is not mounted (device, inode and file system were %s, are %s)", backends.ErrReplaced, p.ID, id.identity()))
 }
 
 func away(p backends.Pool, why error) error {

@@ -209,7 +209,7 @@ func (d *poolDir) info() (backends.PoolInfo, error) {
 	}
 	return backends.PoolInfo{
 		Path:       path,
-		ID:         id,
+		ID:         id.identity(),
 		Capacity:   int64(fs.Blocks) * fs.Frsize,
 		Allocation: int64(fs.Blocks-fs.Bfree) * fs.Frsize,
 		Available:  int64(fs.Bavail) * fs.Frsize,
