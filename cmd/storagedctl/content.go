@@ -29,16 +29,16 @@ func (t *tool) contentCommands() []*cli.Command {
 	return []*cli.Command{
 		{
 			Name: "upload", Usage: "write a file or a stream into a volume", ArgsUsage: "VOL FILE|-",
-			Description: "The volume keeps its size; what the content does not reach stays. Holes of a file cost no time.\n" +
-				"A FILE that another program writes to is refused, or if that is seen only by its size and times the upload\n" +
-				"fails; of what comes through a pipe nobody can tell.\n" +
+			Description: "The volume keeps its size; what the content does not cover stays as it was. Holes of a file cost no time.\n" +
+				"A FILE that another program has open for writing is refused. If its size or times change meanwhile, the\n" +
+				"upload fails. What changes behind a pipe cannot be noticed.\n" +
 				"- is standard input, which ends with this command. --resume goes on where the last upload broke off;\n" +
-				"it needs the same content again, from its start, and compares that with what is there. With\n" +
+				"it needs the same content again, from its start, and compares it with what is in the volume. With\n" +
 				"--checksum, or if the first upload had one to hold, the whole is read back at the end.\n\n" +
 				"Examples:\n  storagedctl vol upload images/vm1.raw vm1.img --yes\n  zcat vm1.img.gz | storagedctl vol upload images/vm1.raw - --yes",
 			Flags: jobFlags(append(uploadFlags(),
 				&cli.StringFlag{Name: "offset", Usage: "begin at `SIZE` of the volume"},
-				&cli.StringFlag{Name: "length", Usage: "take `SIZE` of the content; all of it without"},
+				&cli.StringFlag{Name: "length", Usage: "take `SIZE` of the content (default all of it)"},
 				&cli.BoolFlag{Name: "resume", Usage: "go on where the last upload broke off"}, yesFlag())...),
 			Action: t.changing(volumeUpload),
 		},
@@ -50,7 +50,7 @@ func (t *tool) contentCommands() []*cli.Command {
 				"  storagedctl vol download images/vm1.raw - --sparse | ssh host storagedctl vol upload images/vm1.raw - --sparse --yes",
 			Flags: jobFlags(
 				&cli.StringFlag{Name: "offset", Usage: "begin at `SIZE` of the volume"},
-				&cli.StringFlag{Name: "length", Usage: "`SIZE` to read; up to the end without"},
+				&cli.StringFlag{Name: "length", Usage: "`SIZE` to read (default up to the end)"},
 				&cli.BoolFlag{Name: "sparse", Usage: "send holes as holes, in a form that vol upload --sparse reads"}, checksumFlag()),
 			Action: t.changing(volumeDownload),
 		},

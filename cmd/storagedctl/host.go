@@ -20,9 +20,9 @@ import (
 
 func (t *tool) hostCommands() []*cli.Command {
 	return []*cli.Command{
-		t.jobListCommand("list", "list the jobs that are not over (job list)"),
+		t.jobListCommand("list", "list the jobs that have not ended (job list)"),
 		t.jobCancelCommand("kill", "kill"),
-		{Name: "status", Usage: "show how the daemon is", Action: t.reading(status)},
+		{Name: "status", Usage: "show the state of the daemon", Action: t.reading(status)},
 		{
 			Name: "events", Usage: "print what happens until Ctrl-C", Action: t.reading(followEvents),
 			Description: "Events have numbers: \"seq\" with -o jsonl. A line \"reset\" says that some may be missing before it,\nbecause the daemon was started anew or they are too long ago.\n\n" +

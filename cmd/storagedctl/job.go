@@ -22,11 +22,11 @@ import (
 func (t *tool) jobCommand() *cli.Command {
 	return &cli.Command{
 		Name: "job", Usage: "jobs: the long tasks on pools and volumes", Subcommands: []*cli.Command{
-			t.jobListCommand("list", "list the jobs that are not over"),
+			t.jobListCommand("list", "list the jobs that have not ended"),
 			{Name: "show", Usage: "show all about a job", ArgsUsage: "JOB…", Action: t.reading(jobShow)},
 			{
 				Name: "watch", Usage: "show the progress of jobs until they end", ArgsUsage: "[JOB…]",
-				Description: "Without a job it shows those that are not over. Ctrl-C leaves; the jobs go on.",
+				Description: "Without JOB it shows all that have not ended. Ctrl-C leaves; the jobs go on.",
 				Flags:       selecting(timeoutFlag()), Action: t.reading(jobWatch),
 			},
 			{
@@ -36,10 +36,10 @@ func (t *tool) jobCommand() *cli.Command {
 				Action:      t.reading(jobWait),
 			},
 			t.jobCancelCommand("cancel", "job cancel"),
-			{Name: "pause", Usage: "let jobs rest until resume", ArgsUsage: "[JOB…]", Flags: selecting(), Action: t.changing(jobPause)},
-			{Name: "resume", Usage: "the opposite of pause", ArgsUsage: "[JOB…]", Flags: selecting(), Action: t.changing(jobResume)},
+			{Name: "pause", Usage: "stop the work of jobs until they are resumed", ArgsUsage: "[JOB…]", Flags: selecting(), Action: t.changing(jobPause)},
+			{Name: "resume", Usage: "let paused jobs go on", ArgsUsage: "[JOB…]", Flags: selecting(), Action: t.changing(jobResume)},
 			{
-				Name: "limit", Usage: "bound the rate of a job, in bytes per second", ArgsUsage: "[JOB] RATE|none",
+				Name: "limit", Usage: "set the highest rate of a job, in bytes per second", ArgsUsage: "[JOB] RATE|none",
 				Description: "Examples:\n  storagedctl job limit 412 100M\n  storagedctl job limit --kind volume.clone 100M", Flags: selecting(), Action: t.changing(jobLimit),
 			},
 			{Name: "priority", Usage: "schedule a job before or after others", ArgsUsage: "[JOB] interactive|normal|background", Flags: selecting(), Action: t.changing(jobPriority)},
@@ -51,7 +51,7 @@ func (t *tool) jobCommand() *cli.Command {
 			},
 			{
 				Name: "pin", Usage: "keep the records of jobs for good", ArgsUsage: "[JOB…]",
-				Flags: selecting(&cli.BoolFlag{Name: "off", Usage: "no longer"}), Action: t.changing(jobPin),
+				Flags: selecting(&cli.BoolFlag{Name: "off", Usage: "let them be removed again when they are old"}), Action: t.changing(jobPin),
 			},
 			{Name: "forget", Usage: "remove the records of ended jobs", ArgsUsage: "[JOB…]", Flags: destroying(selectFlags()...), Action: t.changing(jobForget)},
 		},
@@ -65,7 +65,7 @@ func timeoutFlag() cli.Flag {
 func (t *tool) jobListCommand(name, usage string) *cli.Command {
 	return &cli.Command{
 		Name: name, Usage: usage, Action: t.reading(jobList),
-		Flags: selecting(&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also the ones that are over"}),
+		Flags: selecting(&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also jobs that have ended"}),
 	}
 }
 
@@ -76,7 +76,7 @@ func (t *tool) jobCancelCommand(name, words string) *cli.Command {
 		Description: "Jobs that are selected by flags are listed first and asked about; where there is no terminal,\n" +
 			"--yes is needed.\n\nExamples:\n  storagedctl " + words + " 412\n  storagedctl " + words + " --state queued --pool images",
 		Flags: destroying(selecting(
-			&cli.BoolFlag{Name: "now", Usage: "without giving the helper time to clean up by itself"},
+			&cli.BoolFlag{Name: "now", Usage: "kill the helper; another one cleans up after it"},
 			&cli.BoolFlag{Name: "detach", Usage: "do not wait"}, timeoutFlag())...),
 		Action: t.changing(jobCancel),
 	}

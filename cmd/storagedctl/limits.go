@@ -25,18 +25,18 @@ func (t *tool) limitsCommand() *cli.Command {
 			{Name: "show", Usage: "show them", Action: t.reading(limits)},
 			{
 				Name: "set", Usage: "change them, at once and for good",
-				Description: "Without --pool and --device they are those of all jobs together. A rate is shared by\n" +
+				Description: "Without --pool or --device the limits of all jobs together are set. A rate is shared by\n" +
 					"the jobs that run under it.\n\n" +
 					"Examples:\n  storagedctl limits set --running 32\n  storagedctl limits set --pool images --rate 100M\n" +
 					"  storagedctl limits set --pool images --running none\n  storagedctl limits set --running-device 2\n\n" +
-					"The device of a pool is told by pool show. Its number may be another one after a reboot.",
+					"storagedctl pool show names the devices of a pool. A device may have another number after a reboot.",
 				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "pool", Usage: "those of a pool: `POOL`"},
-					&cli.StringFlag{Name: "device", Usage: "those of a physical device: `MAJOR:MINOR`"},
+					&cli.StringFlag{Name: "pool", Usage: "the limits of a pool: `POOL`"},
+					&cli.StringFlag{Name: "device", Usage: "the limits of a physical device: `MAJOR:MINOR`"},
 					&cli.StringFlag{Name: "rate", Usage: "bytes per second of all its jobs together: `RATE|none`"},
-					&cli.StringFlag{Name: "running", Usage: "jobs at once; none takes an exception of a pool or device away: `N|none`"},
-					&cli.StringFlag{Name: "running-pool", Usage: "jobs at once on each pool without an exception: `N`"},
-					&cli.StringFlag{Name: "running-device", Usage: "jobs at once on each physical device without an exception: `N`"},
+					&cli.StringFlag{Name: "running", Usage: "jobs at once; none, with --pool or --device: the limit for all holds again: `N|none`"},
+					&cli.StringFlag{Name: "running-pool", Usage: "jobs at once on each pool that has no limit of its own: `N`"},
+					&cli.StringFlag{Name: "running-device", Usage: "jobs at once on each physical device that has no limit of its own: `N`"},
 					&cli.StringFlag{Name: "queued", Usage: "jobs that may wait: `N`"},
 					&cli.BoolFlag{Name: "dry-run", Usage: "do nothing"},
 				},

@@ -50,13 +50,13 @@ func (t *tool) poolStorageVerbs() []*cli.Command {
 		{
 			Name: "build", Usage: "make a pool's storage", ArgsUsage: "POOL",
 			Flags: jobFlags(
-				&cli.BoolFlag{Name: "overwrite", Usage: "although there is something already"},
-				&cli.BoolFlag{Name: "no-overwrite", Usage: "refuse if there is something already (as without it)"}, yesFlag()),
+				&cli.BoolFlag{Name: "overwrite", Usage: "destroy what is there already"},
+				&cli.BoolFlag{Name: "no-overwrite", Usage: "refuse if there is something already (the default)"}, yesFlag()),
 			Action: t.changing(poolBuild),
 		},
 		{Name: "start", Usage: "make a pool's volumes reachable", ArgsUsage: "POOL…", Flags: jobFlags(), Action: t.changing(poolStart)},
 		{
-			Name: "stop", Usage: "the opposite of start", ArgsUsage: "POOL…",
+			Name: "stop", Usage: "take a pool out of use; its volumes and storage stay", ArgsUsage: "POOL…",
 			Flags: jobFlags(
 				&cli.BoolFlag{Name: "force", Usage: "cancel the jobs that are in the way"},
 				&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such pool"}, yesFlag()),
@@ -82,12 +82,12 @@ func (t *tool) poolPartingVerbs() []*cli.Command {
 				&cli.StringFlag{Name: "only", Usage: "only volumes whose names match: `GLOB`"},
 				&cli.BoolFlag{Name: "skip-busy", Usage: "a volume that is in use stays, and is no failure"},
 				&cli.BoolFlag{Name: "keep-source", Usage: "clone instead of moving"},
-				&cli.StringFlag{Name: "on-error", Usage: "what to do after a failure; continue without: `continue|stop`"}, yesFlag()),
+				&cli.StringFlag{Name: "on-error", Usage: "what to do after a failure (default continue): `continue|stop`"}, yesFlag()),
 			Action: t.changing(poolEvacuate),
 		},
 		{
 			Name: "autostart", Usage: "start a pool with the daemon", ArgsUsage: "POOL",
-			Flags:  []cli.Flag{&cli.BoolFlag{Name: "disable", Usage: "do not"}, &cli.BoolFlag{Name: "dry-run", Usage: "do nothing"}},
+			Flags:  []cli.Flag{&cli.BoolFlag{Name: "disable", Usage: "do not start it with the daemon"}, &cli.BoolFlag{Name: "dry-run", Usage: "do nothing"}},
 			Action: t.changing(poolAutostart),
 		},
 		{
@@ -112,14 +112,14 @@ func (t *tool) poolPartingVerbs() []*cli.Command {
 
 // freshFlag is of verbs that tell of pools and volumes.
 func freshFlag() []cli.Flag {
-	return []cli.Flag{&cli.BoolFlag{Name: "fresh", Usage: "have the pools read first; else it is told what was read last"}}
+	return []cli.Flag{&cli.BoolFlag{Name: "fresh", Usage: "read the pools first; else the figures of the last reading are shown"}}
 }
 
 // definitionFlags are named as in virsh.
 func definitionFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "read the definition from a file: `FILE|-`"},
-		&cli.StringFlag{Name: "type", Usage: "the kind of storage; dir without: `TYPE`"},
+		&cli.StringFlag{Name: "type", Usage: "the kind of storage (default dir): `TYPE`"},
 		&cli.StringFlag{Name: "target", Usage: "the directory of the volumes: `PATH`"},
 		&cli.StringSliceFlag{Name: "source-dev", Usage: "a device it is made of; may be repeated: `PATH`"},
 		&cli.StringFlag{Name: "source-name", Usage: "the source's name: `SOURCE`"},

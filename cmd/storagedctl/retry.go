@@ -13,9 +13,9 @@ import (
 
 func (t *tool) jobRetryCommand() *cli.Command {
 	return &cli.Command{
-		Name: "retry", Usage: "start a job like one that has ended", ArgsUsage: "JOB",
-		Description: "It is for the objects that the first one was for, and refused where another has got their name since.\n" +
-			"It asks as the verb does that started the first one.\n\n" +
+		Name: "retry", Usage: "run an ended job again, as a new job", ArgsUsage: "JOB",
+		Description: "The new job works on the same objects; it is refused if another object has got one of their names since.\n" +
+			"It asks the same question as the command that started the first job.\n\n" +
 			"Examples:\n  storagedctl job retry 412\n  storagedctl job retry 413 --yes=images",
 		Flags: retryFlags(), Action: t.changing(jobRetry),
 	}

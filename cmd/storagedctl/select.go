@@ -15,7 +15,7 @@ import (
 // selectFlags choose jobs by what they are.
 func selectFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "state", Usage: "in a state, or live or ended; may be repeated, as may the next ones: `STATE`"},
+		&cli.StringSliceFlag{Name: "state", Usage: "in STATE, or live or ended; this flag and the next ones may be repeated: `STATE`"},
 		&cli.StringSliceFlag{Name: "kind", Usage: "of a kind, like volume.clone: `KIND`"},
 		&cli.StringSliceFlag{Name: "pool", Usage: "on `POOL`"},
 		&cli.StringSliceFlag{Name: "volume", Usage: "on `VOL|NAME`"},

@@ -51,9 +51,9 @@ func jobFlags(more ...cli.Flag) []cli.Flag {
 		&cli.StringFlag{Name: "lock-wait", Category: everyJob, Usage: "wait for what is in use; 0 refuses at once: `TIME|forever`"},
 		&cli.BoolFlag{Name: "dry-run", Category: everyJob, Usage: "show what would be done, and do nothing"},
 		&cli.StringFlag{Name: "limit", Category: everyJob, Usage: "move at most `RATE`, in bytes per second"},
-		&cli.StringFlag{Name: "priority", Category: everyJob, Usage: "its class in the schedule: `interactive|normal|background`"},
+		&cli.StringFlag{Name: "priority", Category: everyJob, Usage: "its class in the queue: `interactive|normal|background`"},
 		&cli.StringSliceFlag{Name: "label", Category: everyJob, Usage: "keep `KEY=VALUE` with the job; may be repeated"},
-		&cli.StringFlag{Name: "on-failure", Category: everyJob, Usage: "what becomes of an unfinished target: `rollback|keep`"},
+		&cli.StringFlag{Name: "on-failure", Category: everyJob, Usage: "remove an unfinished target, or keep it (default rollback): `rollback|keep`"},
 		&cli.StringFlag{Name: "idempotency-key", Category: everyJob, Usage: "the same `KEY` again gives the same job, no second one"},
 	)
 }

@@ -32,15 +32,16 @@ func (t *tool) volumeMakingVerbs() []*cli.Command {
 		{Name: "show", Usage: "show all about a volume", ArgsUsage: "VOL…", Flags: freshFlag(), Action: t.reading(volumeShow)},
 		{
 			Name: "create", Usage: "make a volume", ArgsUsage: "POOL/NAME [SIZE]",
-			Description: "A raw volume is fully allocated unless --allocation says otherwise. With --from it gets that content\n" +
-				"before it gets its name; then it is as large, unless SIZE is more, and takes what its data takes. A file\n" +
-				"in another format than raw is put as it is, with --format: it must begin like one, and has its size itself.\n" +
+			Description: "A raw volume is fully allocated unless --allocation says otherwise. With --from it is written with that\n" +
+				"content before it appears under its name. It is then as large as the content, or SIZE if that is more, and\n" +
+				"only the data is allocated. A file in another format than raw is stored unchanged with --format FORMAT: it\n" +
+				"must begin like an image in FORMAT, and its header gives the size.\n" +
 				"--as-format, --detect-zeros, --sparse and --checksum are about that content.\n\n" +
 				"Examples:\n  storagedctl vol create images/vm1.raw 10G\n  storagedctl vol create images/vm2.raw 10G --allocation none\n" +
 				"  storagedctl vol create images/vm3.raw --from vm3.img\n  storagedctl vol create images/vm4.qcow2 --from vm4.qcow2 --format qcow2",
 			Flags: jobFlags(append(uploadFlags(),
 				&cli.StringFlag{Name: "from", Usage: "`FILE|-` with its content"},
-				&cli.StringFlag{Name: "format", Usage: "its format; raw without: `FORMAT`"},
+				&cli.StringFlag{Name: "format", Usage: "its format (default raw): `FORMAT`"},
 				&cli.StringFlag{Name: "allocation", Usage: "how much to allocate: `full|none|SIZE`"},
 				&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same volume already"})...),
 			Action: t.changing(volumeCreate),
@@ -49,8 +50,8 @@ func (t *tool) volumeMakingVerbs() []*cli.Command {
 			Name: "clone", Usage: "copy a volume", ArgsUsage: "VOL POOL/NAME…",
 			Description: "Example: storagedctl vol clone images/base.raw images/vm1.raw images/vm2.raw",
 			Flags: jobFlags(
-				&cli.StringFlag{Name: "format", Usage: "its format; the source's without: `FORMAT`"},
-				&cli.StringFlag{Name: "size", Usage: "its capacity; the source's without: `SIZE`"},
+				&cli.StringFlag{Name: "format", Usage: "its format (default: the source's): `FORMAT`"},
+				&cli.StringFlag{Name: "size", Usage: "its capacity (default: the source's): `SIZE`"},
 				&cli.StringFlag{Name: "reflink", Usage: "share blocks with the source: `auto|always|never`"},
 				&cli.BoolFlag{Name: "sparse", Usage: "leave out blocks of zeros, and reserve no space"},
 				&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is a volume of that size already"}),
@@ -65,7 +66,7 @@ func (t *tool) volumeChangingVerbs() []*cli.Command {
 			Name: "resize", Usage: "give a volume another capacity", ArgsUsage: "VOL SIZE|+SIZE",
 			Description: "Example: storagedctl vol resize images/vm1.raw +5G",
 			Flags: jobFlags(
-				&cli.BoolFlag{Name: "shrink", Usage: "although that cuts off the end of its content"},
+				&cli.BoolFlag{Name: "shrink", Usage: "allow it to cut off the end of the content"},
 				&cli.BoolFlag{Name: "allocate", Usage: "allocate what is added"}, yesFlag()),
 			Action: t.changing(volumeResize),
 		},
@@ -92,7 +93,7 @@ func (t *tool) volumePartingVerbs() []*cli.Command {
 			Name: "delete", Usage: "delete volumes", ArgsUsage: "VOL…",
 			Flags: jobFlags(
 				&cli.StringFlag{Name: "wipe", Usage: "wipe them first, with zeroes or another algorithm: `[=ALGORITHM]`"},
-				&cli.BoolFlag{Name: "accept-limits", Usage: "although what was to be wiped stays readable elsewhere"},
+				&cli.BoolFlag{Name: "accept-limits", Usage: "wipe even if old content will stay readable elsewhere"},
 				&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such volume"}, yesFlag()),
 			Action: t.changing(volumeDelete),
 		},
@@ -103,20 +104,20 @@ func (t *tool) wipeVerb() *cli.Command {
 	return &cli.Command{
 		Name: "wipe", Usage: "overwrite a volume's content", ArgsUsage: "VOL",
 		Description: "Where old content would certainly stay readable (shared blocks, a file system that\n" +
-			"writes elsewhere) it is refused without --accept-limits; what else may keep it is told\n" +
-			"with the result.\n\n" +
+			"does not overwrite in place), the wipe is refused without --accept-limits. What else may\n" +
+			"keep old content is told with the result.\n\n" +
 			"Algorithms:\n" +
 			"  zero, random             once with zeros, once with random bytes\n" +
 			"  nnsa, dod                three times, the last time read back\n" +
 			"  pfitzner7, schneier      seven times\n" +
 			"  bsi                      nine times\n" +
 			"  pfitzner33, gutmann      33 and 35 times\n" +
-			"  trim                     overwrites nothing: it gives the blocks back\n\n" +
+			"  trim                     gives the blocks back and overwrites nothing\n\n" +
 			"Example: storagedctl vol wipe images/old.raw --verify",
 		Flags: jobFlags(
-			&cli.StringFlag{Name: "algorithm", Usage: "how; zero without: `ALGORITHM`"},
+			&cli.StringFlag{Name: "algorithm", Usage: "how (default zero): `ALGORITHM`"},
 			&cli.BoolFlag{Name: "verify", Usage: "read it back"},
-			&cli.BoolFlag{Name: "accept-limits", Usage: "although old content stays readable elsewhere"}, yesFlag()),
+			&cli.BoolFlag{Name: "accept-limits", Usage: "wipe even if old content will stay readable elsewhere"}, yesFlag()),
 		Action: t.changing(volumeWipe),
 	}
 }

@@ -47,7 +47,7 @@ func identity(name string, at *string) Flag {
 func onFailure(keep *bool) Flag {
 	return Flag{
 		Name: "on-failure", Default: string(record.RollbackOnFailure),
-		Usage: "what becomes of what is unfinished: `rollback|keep`",
+		Usage: "remove an unfinished target, or keep it: `rollback|keep`",
 		value: choice{keep, string(record.RollbackOnFailure), string(record.KeepOnFailure)},
 	}
 }

@@ -65,7 +65,7 @@ func (o *Evacuate) Task() Task {
 			onOff("skip-busy", &o.SkipBusy, "one that is in use stays, and is no failure"),
 			onOff("keep-source", &o.KeepSource, "copy instead of moving"),
 			text("on-error", &o.OnError, "what to do after a failure: `continue|stop`"),
-			Flag{Name: "stays", Usage: "a volume of that `NAME` cannot be moved, because of what stands on it; may be repeated", value: (*list)(&o.Stays)},
+			Flag{Name: "stays", Usage: "the volume `NAME` cannot be moved, because other images need it; may be repeated", value: (*list)(&o.Stays)},
 		),
 	}
 }

@@ -47,9 +47,9 @@ func (o *Clone) Task() Task {
 		Name:  "clone",
 		Usage: "copy a volume to a new one",
 		Description: "The copy appears under its name when it is complete, and never replaces another. Holes stay\n" +
-			"holes, unless --allocation says otherwise, and what is reserved stays reserved, but with --sparse.\n" +
-			"Owner, permissions, ACL and attributes user.* are those of the source, which is only read; it may\n" +
-			"grow meanwhile, and the copy is of the size it had at the start.",
+			"holes, unless --allocation says otherwise, and reserved blocks stay reserved, except with --sparse.\n" +
+			"Owner, permissions, ACL and attributes user.* are those of the source. The source may grow\n" +
+			"meanwhile; the copy has the size that the source had at the start.",
 		Example: "--source base.raw --target vm1.raw --limit 200M",
 		Flags: append(append(o.Target.flags(), o.Volume.flags("source")...),
 			bytes("size", &o.Capacity, "`SIZE` of the copy, default that of the source"),

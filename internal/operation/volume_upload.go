@@ -45,14 +45,14 @@ func (o *Upload) Task() Task {
 	return Task{
 		Name:  "upload",
 		Usage: "write a content into a volume",
-		Description: "The volume keeps its size; what the content does not reach stays. Holes of a file are neither\n" +
-			"read nor written. A file that somebody writes to meanwhile is busy, or fails the upload in the end; a\n" +
-			"stream cannot tell. A content that begins like an image of another format than the volume's is refused.",
+		Description: "The volume keeps its size; what the content does not cover stays as it was. Holes of a file are\n" +
+			"neither read nor written. A file that is open for writing elsewhere is refused as busy, and one that\n" +
+			"changes meanwhile makes the upload fail; of a stream that cannot be noticed. A content that begins like an image of another format than the volume's is refused.",
 		Example: "--target vm1.raw --source vm1.img --yes",
 		Flags: append(append(o.Volume.flags("target"), o.Content.flags()...),
 			bytes("offset", &o.Offset, "where in the volume the content begins: `SIZE`, default 0"),
-			bytes("skipped", &o.Skipped, "`SIZE` of the content that was uploaded before: it counts as done, a file has it and a stream does not; a --checksum is of the whole then, which is read back"),
-			text("beginning", &o.Beginning, "refuse unless what is there of the content has this checksum, `ALGORITHM:HEX`; of a file it is compared anyway"),
+			bytes("skipped", &o.Skipped, "`SIZE` of the content that an earlier upload has written: it counts as done. A file still begins with it, a stream begins behind it. --checksum is that of the whole content then, which is read back"),
+			text("beginning", &o.Beginning, "refuse unless what was written before has this checksum, `ALGORITHM:HEX`; with a file it is compared in any case"),
 		),
 		Asks: true,
 	}
