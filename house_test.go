@@ -51,7 +51,7 @@ var layers = []layer{
 	{"internal/events", []string{"internal/record"}},
 	{"internal/store", []string{"internal/record"}},
 
-	{"internal/backends", nil},
+	{"internal/backends", []string{"internal/diskio"}},
 	{"internal/backends/all", []string{"internal/backends", "internal/backends/*"}},
 	{"internal/backends/backendtest", []string{"internal/backends", "internal/diskio", "internal/testenv"}},
 	{"internal/backends/*", []string{"internal/backends", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image"}},

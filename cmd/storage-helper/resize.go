@@ -52,6 +52,10 @@ func (w resize) work(ctx context.Context, r *run) error {
 		access = backends.WriteExclusive
 	}
 	return r.changing(ctx, w.at, access, func(v backends.Volume) error {
+		sized, ok := v.(backends.Resizer)
+		if !ok {
+			return failed(record.Unsupported, "volumes of pool type %q cannot be resized", w.at.pool.Type)
+		}
 		size, err := sizeOf(v)
 		if err != nil {
 			return err
@@ -61,9 +65,9 @@ func (w resize) work(ctx context.Context, r *run) error {
 		}
 		r.plan(moving("resize", max(w.spec.Capacity-size, 0)))
 		r.next(0)
-		did, err := diskio.Resize(ctx, r.pacer, v.File(), w.spec)
+		did, err := sized.Resize(ctx, r.pacer, w.spec)
 		if err != nil {
-			return w.undo(r, v, size, err)
+			return w.undo(r, sized, size, err)
 		}
 		r.report.Method, r.report.Bytes = did.Method, max(w.spec.Capacity-size, 0)
 		if w.spec.Allocate && !did.Kept {
@@ -75,14 +79,14 @@ func (w resize) work(ctx context.Context, r *run) error {
 
 // undo gives a volume that did not grow as asked the size it had. What was cut
 // off does not come back.
-func (w resize) undo(r *run, v backends.Volume, size int64, cause error) error {
+func (w resize) undo(r *run, v backends.Resizer, size int64, cause error) error {
 	if w.spec.Capacity < size {
 		r.report.Rollback = string(record.RollbackKept)
 		return cause
 	}
 	r.view.state(ipc.ActivityRollingBack)
 	pacer := diskio.NewPacer() // the run's may be paused
-	_, err := diskio.Resize(context.Background(), pacer, v.File(), diskio.ResizeSpec{Capacity: size, Shrink: true})
+	_, err := v.Resize(context.Background(), pacer, diskio.ResizeSpec{Capacity: size, Shrink: true})
 	if err != nil {
 		r.report.Rollback = string(record.RollbackFailed)
 		r.warn("cannot give %q the size back that it had, %s: %v", w.at.path, quantity.FormatBoth(size), err)

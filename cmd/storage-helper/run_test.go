@@ -142,7 +142,7 @@ func TestResizeThatIsCanceledGivesTheSizeBack(t *testing.T) {
 		must(t, v.File().Truncate(64*mib)) // as far as it may have come
 		r.control.cancel(cancelCause{})
 		must(t, r.pacer.Pause(context.Background())) // also a paused run is undone
-		return w.undo(r, v, mib, context.Cause(ctx))
+		return w.undo(r, v.(backends.Resizer), mib, context.Cause(ctx))
 	}})
 	if report.Outcome != ipc.Canceled || report.Rollback != string(record.RollbackDone) {
 		t.Errorf("report %+v, error %+v", report.Summary, report.Error)

@@ -10,6 +10,8 @@ import (
 	"context"
 	"os"
 	"time"
+
+	"storaged/internal/diskio"
 )
 
 // Backend is one type of pool. Its methods may be called concurrently for
@@ -133,6 +135,14 @@ type Volume interface {
 	KeepSize() error
 	// Close may be called more than once.
 	Close() error
+}
+
+// Resizer is an open volume whose capacity can be changed; those of types with
+// the verb are. A volume that is to grow is opened with Grow or WriteExclusive, one
+// that is to shrink with WriteExclusive.
+type Resizer interface {
+	// Resize changes the capacity durably, as diskio.Resize does that of a file.
+	Resize(ctx context.Context, p *diskio.Pacer, spec diskio.ResizeSpec) (diskio.AllocateStats, error)
 }
 
 // Taken is a volume that nobody else has open, to be renamed or removed.

@@ -1,11 +1,14 @@
 package backendtest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"storaged/internal/backends"
+	"storaged/internal/diskio"
 )
 
 var volumeCases = []testCase{
@@ -16,6 +19,7 @@ var volumeCases = []testCase{
 	{"a refused open leaves no lock", volumeRefused},
 	{"remove is for good", volumeRemove},
 	{"is looked at without a lock", volumeLook},
+	{"gets another capacity", volumeResize},
 	{"a header in the content changes nothing for who opened it", volumePlanted},
 }
 
@@ -39,6 +43,37 @@ func volumeOpen(r *rig) {
 	r.holds("a", []byte("Content"))
 	_, err := r.b.Open(r.Context(), r.p, "b", backends.ReadShared)
 	r.is(err, backends.ErrNotFound)
+}
+
+// volumeResize needs a capacity that all types can have exactly.
+func volumeResize(r *rig) {
+	const mib = 1 << 20
+	r.started().made("a", bytes.Repeat([]byte("content."), mib/2))
+	resize := func(a backends.Access, spec diskio.ResizeSpec) error {
+		v, err := r.b.Open(r.Context(), r.p, "a", a)
+		r.must(err)
+		defer v.Close()
+		sized, ok := v.(backends.Resizer)
+		if declared := slices.Contains(r.b.Properties().VolVerbs, "resize"); ok != declared {
+			r.Fatalf("a volume can be resized: %v, declared: %v", ok, declared)
+		} else if !ok {
+			return nil
+		}
+		if _, err = sized.Resize(r.Context(), diskio.NewPacer(), spec); err != nil {
+			return err
+		}
+		if info, err := v.Info(); err != nil || info.Capacity != spec.Capacity || info.Size != spec.Capacity {
+			r.Errorf("after a resize to %d: %+v, %v", spec.Capacity, info, err)
+		}
+		return nil
+	}
+	r.must(resize(backends.Grow, diskio.ResizeSpec{Capacity: 8 * mib}))
+	r.must(resize(backends.Grow, diskio.ResizeSpec{Capacity: 12 * mib, Allocate: true}))
+	if err := resize(backends.WriteExclusive, diskio.ResizeSpec{Capacity: 4 * mib}); err == nil && slices.Contains(r.b.Properties().VolVerbs, "resize") {
+		r.Error("an end was cut off without being asked")
+	}
+	r.must(resize(backends.WriteExclusive, diskio.ResizeSpec{Capacity: 4 * mib, Shrink: true}))
+	r.holds("a", bytes.Repeat([]byte("content."), mib/2))
 }
 
 func volumeLook(r *rig) {

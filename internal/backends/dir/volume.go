@@ -10,6 +10,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/crash"
+	"storaged/internal/diskio"
 	"storaged/internal/image"
 )
 
@@ -149,6 +150,11 @@ func (v *volume) Close() error {
 		return fmt.Errorf("cannot close volume %q: %w", v.path, err)
 	}
 	return nil
+}
+
+// Resize changes the length of the file, durably.
+func (v *volume) Resize(ctx context.Context, p *diskio.Pacer, spec diskio.ResizeSpec) (diskio.AllocateStats, error) {
+	return diskio.Resize(ctx, p, v.file, spec)
 }
 
 // infoOf is what a look at a file tells of a volume.
