@@ -4,16 +4,12 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/urfave/cli/v2"
-
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 )
-
-func allocateCommand() *cli.Command { return taskCommand(operation.NewCreate, buildAllocate) }
 
 func buildAllocate(o *operation.Create) (task, error) {
 	at, err := volume(o, "target", o.Volume)
@@ -57,7 +53,7 @@ func (a allocation) work(ctx context.Context, r *run) error {
 	r.next(0)
 	err := r.create(ctx, a.at, 1, func(d backends.Draft) error {
 		a.spec.Keep = r.checkpoints(position{}, d.File(), r.id)
-		method, err := r.allocate(ctx, d, a.spec)
+		method, err := reserveIn(ctx, r, d, a.spec)
 		r.report.Method, r.report.Bytes = method, a.spec.Allocation
 		return err
 	})
@@ -67,8 +63,8 @@ func (a allocation) work(ctx context.Context, r *run) error {
 	return err
 }
 
-// allocate gives a draft its size and the space that is reserved for it.
-func (r *run) allocate(ctx context.Context, d backends.Draft, spec diskio.AllocateSpec) (method string, err error) {
+// reserveIn gives a draft its size and the space that is reserved for it.
+func reserveIn(ctx context.Context, r *run, d backends.Draft, spec diskio.AllocateSpec) (method string, err error) {
 	did, err := diskio.Allocate(ctx, r.pacer, d.File(), spec)
 	if err == nil && !did.Kept {
 		r.warn("the file system reserved %s of %s; its space may run out later", quantity.FormatBytes(did.Allocated), quantity.FormatBytes(spec.Allocation))

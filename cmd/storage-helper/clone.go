@@ -4,16 +4,12 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/urfave/cli/v2"
-
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 )
-
-func cloneCommand() *cli.Command { return taskCommand(operation.NewClone, buildClone) }
 
 func buildClone(o *operation.Clone) (task, error) {
 	from, err := volume(o, "source", o.Volume)
@@ -77,7 +73,7 @@ func (w clone) work(ctx context.Context, r *run) error {
 	return r.create(ctx, w.to, 1, func(d backends.Draft) error {
 		err := r.share(ctx, source, func(ctx context.Context) error { return w.copy(ctx, r, source, d) })
 		if err == nil {
-			r.give(d.File(), attributes.OfCopy(), w.to.path)
+			give(r, d.File(), attributes.OfCopy(), w.to.path)
 		}
 		return err
 	})
@@ -90,12 +86,12 @@ func (w clone) copy(ctx context.Context, r *run, source backends.Volume, d backe
 		Allocation: w.allocation, Reserved: !w.sparse, Sparse: w.sparse,
 		Checkpoints: r.checkpoints(position{Source: w.held}, d.File(), r.id),
 	})
-	r.copied(did)
+	copied(r, did)
 	return err
 }
 
 // copied reports what a copy did, and warns of what it has less than its source.
-func (r *run) copied(did diskio.CopyStats) {
+func copied(r *run, did diskio.CopyStats) {
 	r.report.Method, r.report.Bytes = did.Method, did.Bytes
 	if did.Allocated > 0 && !did.Kept {
 		r.warn("the file system has given the copy only %s of blocks; its space may run out later", quantity.FormatBytes(did.Allocated))

@@ -8,8 +8,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"storaged/cmd/internal/build"
 	"storaged/cmd/internal/cmdline"
-	"storaged/internal/backends"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/record"
@@ -27,10 +27,25 @@ func commands() cmdline.Program {
 				"daemon, and shows its progress. The directory of a path is the pool, its last part the\n" +
 				"volume.",
 			Commands: []*cli.Command{
-				allocateCommand(), cloneCommand(), wipeCommand(), resizeCommand(), deleteCommand(), verifyCommand(), lookCommand(),
-				uploadCommand(), downloadCommand(), moveCommand(),
-				poolBuildCommand(), poolStartCommand(), poolStopCommand(), poolRefreshCommand(), poolSpaceCommand(), poolVerifyCommand(), evacuateCommand(), poolDeleteCommand(),
-				settleCommand(),
+				taskCommand(operation.NewCreate, buildAllocate),
+				taskCommand(operation.NewClone, buildClone),
+				taskCommand(operation.NewWipe, buildWipe),
+				taskCommand(operation.NewResize, buildResize),
+				taskCommand(operation.NewDelete, buildDelete),
+				taskCommand(operation.NewVerify, buildVerify),
+				taskCommand(operation.NewLook, buildLook),
+				taskCommand(operation.NewUpload, buildUpload),
+				taskCommand(operation.NewDownload, buildDownload),
+				taskCommand(operation.NewMove, buildMove),
+				taskCommand(operation.NewPoolBuild, buildPoolBuild),
+				taskCommand(operation.NewPoolStart, buildPoolStart),
+				taskCommand(operation.NewPoolStop, buildPoolStop),
+				taskCommand(operation.NewPoolRefresh, buildPoolRefresh),
+				taskCommand(operation.NewSpace, buildPoolSpace),
+				taskCommand(operation.NewPoolVerify, buildPoolVerify),
+				taskCommand(operation.NewEvacuate, buildEvacuate),
+				taskCommand(operation.NewPoolDelete, buildPoolDelete),
+				taskCommand(operation.NewSettle, buildSettle),
 			},
 		},
 		Tail:    signals,
@@ -44,9 +59,6 @@ const signals = `Signals:
                     second one leaves at once
   SIGUSR1           report progress now
   SIGUSR2           pause; once more: resume`
-
-// tasked is an operation, or its settlement: what a helper's task is made of.
-type tasked interface{ Task() operation.Task }
 
 // taskCommand makes a command of a task. Its flags fill the operation that blank
 // gives, and build makes the work of that.
@@ -132,66 +144,11 @@ var exitCodes = sync.OnceValue(func() string {
 // perform runs a task in the mode in which we were started.
 func perform(c *cli.Context, t task) error {
 	if dir, ok := ipc.JobDirFromEnv(); ok {
-		return runJob(dir, t)
+		return runJob(dir, build.Version(), t)
 	}
 	o := handOptions{json: c.String("output") == "json", yes: c.Bool("yes")}
 	if rate := cmdline.Size(c, "limit"); rate != nil {
 		o.limit = *rate
 	}
 	return runByHand(t, o)
-}
-
-// left says what a cancel leaves of a new volume.
-func left(keep bool, at place) string {
-	if keep {
-		return fmt.Sprintf("what is written of %q is kept; it is not complete", at.path)
-	}
-	return fmt.Sprintf("%q is not made", at.path)
-}
-
-// needed refuses a task without a flag that must be there.
-func needed(o tasked, flag string, given bool) error {
-	if given {
-		return nil
-	}
-	name := o.Task().Name
-	return cmdline.Usagef("%q needs --%s", program+" "+name, flag).
-		WithHint("%s %s --help", program, name)
-}
-
-// volume finds the volume of a flag.
-func volume(o tasked, flag string, v operation.Volume) (place, error) {
-	if err := needed(o, flag, v.Path != ""); err != nil {
-		return place{}, err
-	}
-	at, err := placeOf(v.Path, v.Type)
-	if err == nil {
-		at.pool.ID, err = poolID(at.backend, v.PoolID)
-	}
-	return at, err
-}
-
-// poolID reads which storage a pool is; without it any will do.
-func poolID(b backends.Backend, text string) (backends.Identity, error) {
-	id := backends.Identity(text)
-	if err := b.CheckIdentity(id); err != nil {
-		return "", record.Errorf(record.Invalid, "%s", err)
-	}
-	return id, nil
-}
-
-// orZero is what a bound says, 0 where it says nothing.
-func orZero(bytes *int64) int64 {
-	if bytes == nil {
-		return 0
-	}
-	return *bytes
-}
-
-// orAny is what a bound says, -1 where it says nothing.
-func orAny(bytes *int64) int64 {
-	if bytes == nil {
-		return -1
-	}
-	return *bytes
 }

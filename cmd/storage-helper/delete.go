@@ -4,14 +4,10 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/urfave/cli/v2"
-
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/operation"
 )
-
-func deleteCommand() *cli.Command { return taskCommand(operation.NewDelete, buildDelete) }
 
 func buildDelete(o *operation.Delete) (task, error) {
 	at, err := volume(o, "target", o.Volume)

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"github.com/urfave/cli/v2"
-
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/operation"
@@ -18,8 +16,6 @@ import (
 	"storaged/internal/record"
 	"storaged/internal/sparse"
 )
-
-func downloadCommand() *cli.Command { return taskCommand(operation.NewDownload, buildDownload) }
 
 func buildDownload(o *operation.Download) (task, error) {
 	w := download{off: o.Offset, length: orAny(o.Length), size: orAny(o.Size)}

@@ -7,17 +7,12 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/urfave/cli/v2"
-
 	"storaged/internal/backends"
-	"storaged/internal/backends/all"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/record"
 )
-
-func evacuateCommand() *cli.Command { return taskCommand(operation.NewEvacuate, buildEvacuate) }
 
 func buildEvacuate(o *operation.Evacuate) (task, error) {
 	to, err := poolOf(o, "to", operation.Volume(o.Target))
@@ -41,23 +36,6 @@ func buildEvacuate(o *operation.Evacuate) (task, error) {
 	t.undone = "what is moved already stays moved"
 	t.changes = []pool{to, from}
 	return t, err
-}
-
-// poolOf finds the pool of a flag.
-func poolOf(o tasked, flag string, v operation.Volume) (pool, error) {
-	if err := needed(o, flag, v.Path != ""); err != nil {
-		return pool{}, err
-	}
-	backend, err := all.Lookup(v.Type)
-	if err != nil {
-		return pool{}, record.Errorf(record.Unsupported, "%s", err)
-	}
-	path, err := absolute(v.Path)
-	if err != nil {
-		return pool{}, err
-	}
-	id, err := poolID(backend, v.PoolID)
-	return pool{backends.Pool{Type: v.Type, Target: path, ID: id}, backend}, err
 }
 
 // evacuation moves the volumes of a pool to another.

@@ -85,7 +85,7 @@ func (w filled) fill(ctx context.Context, r *run, c *content, d backends.Draft) 
 	to := into{file: d.File(), room: w.capacity, clean: true, name: w.at.path}
 	if w.capacity < 0 {
 		to.room = math.MaxInt64
-	} else if _, err := r.allocate(ctx, d, diskio.AllocateSpec{Capacity: w.capacity, Allocation: w.allocation}); err != nil {
+	} else if _, err := reserveIn(ctx, r, d, diskio.AllocateSpec{Capacity: w.capacity, Allocation: w.allocation}); err != nil {
 		return err
 	}
 	r.next(1)

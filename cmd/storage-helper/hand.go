@@ -13,7 +13,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"storaged/cmd/internal/cmdline"
 	"storaged/internal/ipc"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
@@ -84,7 +83,7 @@ func consent(t task, o handOptions) error {
 	case t.ask == "" || o.yes:
 		return nil
 	case !term.IsTerminal(os.Stdin) || !term.IsTerminal(os.Stderr):
-		return cmdline.Usagef("%s; nothing was done", t.ask).WithHint("--yes says that this is meant")
+		return record.Errorf(record.Invalid, "%s; nothing was done", t.ask).WithHint("--yes says that this is meant")
 	}
 	yes, err := term.Confirm(os.Stdin, os.Stderr, term.Escape(t.ask)+". Go on?")
 	if err != nil {

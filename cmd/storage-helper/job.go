@@ -14,7 +14,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"storaged/cmd/internal/build"
 	"storaged/internal/crash"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
@@ -41,10 +40,11 @@ type jobMode struct {
 
 var _ mode = (*jobMode)(nil)
 
-// runJob runs a task as the job of dir. Its error is the job's.
-func runJob(dir ipc.JobDir, t task) error {
+// runJob runs a task as the job of dir; version is the program's. Its error is
+// the job's.
+func runJob(dir ipc.JobDir, version string, t task) error {
 	log := newJobLog(os.Stderr)
-	j, err := joinJob(dir, log)
+	j, err := joinJob(dir, version, log)
 	if err != nil {
 		return fmt.Errorf("cannot run job %s: %w", dir.Job, err)
 	}
@@ -61,7 +61,7 @@ func runJob(dir ipc.JobDir, t task) error {
 }
 
 // joinJob opens the job's files and says hello.
-func joinJob(dir ipc.JobDir, log hclog.InterceptLogger) (*jobMode, error) {
+func joinJob(dir ipc.JobDir, version string, log hclog.InterceptLogger) (*jobMode, error) {
 	if err := holdLock(dir); err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func joinJob(dir ipc.JobDir, log hclog.InterceptLogger) (*jobMode, error) {
 	}
 	j.mode, j.signals, j.frames, j.obey = j, signals, j.orders, j.follow
 	log.RegisterSink(frameSink{j.sender})
-	j.sender.Send(ipc.Hello{Proto: ipc.Proto, ProtoMin: ipc.ProtoMin, PID: os.Getpid(), Job: dir.Job, Version: build.Version()})
+	j.sender.Send(ipc.Hello{Proto: ipc.Proto, ProtoMin: ipc.ProtoMin, PID: os.Getpid(), Job: dir.Job, Version: version})
 	j.reading.Go(func() { j.read(log) })
 	return j, nil
 }

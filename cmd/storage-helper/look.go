@@ -4,12 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/urfave/cli/v2"
-
 	"storaged/internal/operation"
 )
-
-func lookCommand() *cli.Command { return taskCommand(operation.NewLook, buildLook) }
 
 func buildLook(o *operation.Look) (task, error) {
 	at, err := volume(o, "target", o.Volume)

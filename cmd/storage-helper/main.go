@@ -4,6 +4,4 @@ package main
 
 import "os"
 
-const program = "storage-helper"
-
 func main() { os.Exit(commands().Main(os.Args)) }

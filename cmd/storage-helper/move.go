@@ -10,14 +10,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/urfave/cli/v2"
-
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/operation"
 )
-
-func moveCommand() *cli.Command { return taskCommand(operation.NewMove, buildMove) }
 
 func buildMove(o *operation.Move) (task, error) {
 	from, err := volume(o, "source", o.Volume)
@@ -116,12 +112,12 @@ func (w move) copy(ctx context.Context, r *run, v backends.Volume, source []byte
 	}
 	return r.create(ctx, w.to, commit, func(d backends.Draft) error {
 		did, err := diskio.Copy(ctx, r.pacer, diskio.CopySpec{Dst: d.File(), Src: v.File(), Clean: true, Allocation: w.allocation, Reserved: true})
-		r.copied(did)
+		copied(r, did)
 		if err = kept.ended(err); err == nil {
 			err = w.unchanged(v, source)
 		}
 		if err == nil {
-			r.give(d.File(), attributes, w.to.path)
+			give(r, d.File(), attributes, w.to.path)
 		}
 		return err
 	})
@@ -155,7 +151,7 @@ func (w move) remove(ctx context.Context, r *run, v backends.Taken, source []byt
 
 // give gives a new volume the attributes of the one that it was made of. What it
 // cannot be given is worth a warning.
-func (r *run) give(f *os.File, a diskio.Attributes, path string) {
+func give(r *run, f *os.File, a diskio.Attributes, path string) {
 	if lost := a.Give(f); len(lost) > 0 {
 		r.warn("%q could not be given %s", path, strings.Join(lost, ", "))
 	}

@@ -3,62 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-
-	"github.com/urfave/cli/v2"
 
 	"storaged/internal/backends"
 	"storaged/internal/ipc"
-	"storaged/internal/operation"
 )
-
-func poolBuildCommand() *cli.Command {
-	return taskCommand(operation.NewPoolBuild, func(o *operation.PoolBuild) (task, error) {
-		t, err := poolTask(o, o.Volume, said{"build", "built"}, func(ctx context.Context, r *run, p pool) error {
-			return p.change(ctx, r, "build", func() error { return p.backend.Build(ctx, p.Pool, o.Overwrite) })
-		})
-		if o.Overwrite {
-			t.ask = fmt.Sprintf("what is at %q will be overwritten", o.Path)
-		}
-		return t, err
-	})
-}
-
-func poolStartCommand() *cli.Command {
-	return taskCommand(operation.NewPoolStart, func(o *operation.PoolStart) (task, error) {
-		return poolTask(o, o.Volume, said{"start", "started"}, func(ctx context.Context, r *run, p pool) error { return p.start(ctx, r, o.Build) })
-	})
-}
-
-func poolStopCommand() *cli.Command {
-	return taskCommand(operation.NewPoolStop, func(o *operation.PoolStop) (task, error) {
-		return poolTask(o, o.Volume, said{"stop", "stopped"}, func(ctx context.Context, r *run, p pool) error {
-			return p.change(ctx, r, "stop", func() error { return p.backend.Stop(ctx, p.Pool) })
-		})
-	})
-}
-
-func poolRefreshCommand() *cli.Command {
-	return taskCommand(operation.NewPoolRefresh, func(o *operation.PoolRefresh) (task, error) {
-		return poolTask(o, o.Volume, said{"refresh", "read"}, func(ctx context.Context, r *run, p pool) error {
-			r.plan(scanning())
-			p.discard(ctx, r, o.Discard)
-			return p.refresh(ctx, r, 0)
-		})
-	})
-}
-
-func poolSpaceCommand() *cli.Command {
-	return taskCommand(operation.NewSpace, func(o *operation.Space) (task, error) {
-		return poolTask(o, o.Volume, said{"ask the space of", "asked the space of"}, func(ctx context.Context, r *run, p pool) error {
-			return p.change(ctx, r, "space", func() error {
-				figures, err := p.space(ctx)
-				r.report.Pool = &figures
-				return err
-			})
-		})
-	})
-}
 
 // space gives the pool's figures as its file system has them.
 func (p pool) space(ctx context.Context) (ipc.Pool, error) {
@@ -88,22 +36,6 @@ func (p pool) discard(ctx context.Context, r *run, jobs []string) {
 	}
 }
 
-func poolDeleteCommand() *cli.Command {
-	return taskCommand(operation.NewPoolDelete, func(o *operation.PoolDelete) (task, error) {
-		t, err := poolTask(o, o.Volume, said{"delete", "deleted"}, func(ctx context.Context, r *run, p pool) error {
-			if err := p.spare(o.Others); err != nil {
-				return err
-			}
-			return p.change(ctx, r, "delete", func() error { return p.backend.Delete(ctx, p.Pool, o.WithVolumes) })
-		})
-		t.ask = fmt.Sprintf("the pool at %q will be deleted", o.Path)
-		if o.WithVolumes {
-			t.ask = fmt.Sprintf("the pool at %q will be deleted with all its volumes", o.Path)
-		}
-		return t, err
-	})
-}
-
 // spare takes over which pools are not to be deleted under another name.
 func (p *pool) spare(others []string) error {
 	for _, text := range others {
@@ -120,25 +52,6 @@ func (p *pool) spare(others []string) error {
 type pool struct {
 	backends.Pool
 	backend backends.Backend
-}
-
-// said is what a task does to a pool, in words: the infinitive and the participle.
-type said struct{ do, done string }
-
-// poolTask makes a task about the pool of --target.
-func poolTask(o tasked, v operation.Volume, verb said, work func(ctx context.Context, r *run, p pool) error) (task, error) {
-	p, err := poolOf(o, "target", v)
-	if err != nil {
-		return task{}, err
-	}
-	return task{
-		doing:  fmt.Sprintf("%s pool %q", verb.do, p.Target),
-		done:   fmt.Sprintf("%s pool %q", verb.done, p.Target),
-		undone: "what is done already stays so",
-		reads:  p.Target,
-		writes: p.Target,
-		work:   func(ctx context.Context, r *run) error { return work(ctx, r, p) },
-	}, nil
 }
 
 // scanning is the phase in which a pool is read; nobody knows how much it

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"strconv"
 
-	"github.com/urfave/cli/v2"
-
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
@@ -14,14 +12,12 @@ import (
 	"storaged/internal/record"
 )
 
-func poolVerifyCommand() *cli.Command {
-	return taskCommand(operation.NewPoolVerify, func(o *operation.PoolVerify) (task, error) {
-		t, err := poolTask(o, o.Volume, said{"verify", "read"}, func(ctx context.Context, r *run, p pool) error {
-			return (&poolVerification{walk{pool: p, run: r}}).work(ctx)
-		})
-		t.undone = "nothing was changed"
-		return t, err
+func buildPoolVerify(o *operation.PoolVerify) (task, error) {
+	t, err := poolTask(o, o.Volume, said{"verify", "read"}, func(ctx context.Context, r *run, p pool) error {
+		return (&poolVerification{walk{pool: p, run: r}}).work(ctx)
 	})
+	t.undone = "nothing was changed"
+	return t, err
 }
 
 // poolVerification reads the volumes of a pool one after the other.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/urfave/cli/v2"
-
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
@@ -13,8 +11,6 @@ import (
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 )
-
-func resizeCommand() *cli.Command { return taskCommand(operation.NewResize, buildResize) }
 
 func buildResize(o *operation.Resize) (task, error) {
 	at, err := volume(o, "target", o.Volume)

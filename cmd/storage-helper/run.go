@@ -15,6 +15,9 @@ import (
 	"storaged/internal/record"
 )
 
+// program is how the helper is called.
+const program = "storage-helper"
+
 // task is one piece of work, as the daemon or a person asked for it.
 type task struct {
 	name    string // of its command

@@ -6,15 +6,11 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/urfave/cli/v2"
-
 	"storaged/internal/backends"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/record"
 )
-
-func settleCommand() *cli.Command { return taskCommand(operation.NewSettle, buildSettle) }
 
 func buildSettle(o *operation.Settle) (task, error) {
 	job, byHand := o.Job, true

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/urfave/cli/v2"
-
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/image"
@@ -13,8 +11,6 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/record"
 )
-
-func uploadCommand() *cli.Command { return taskCommand(operation.NewUpload, buildUpload) }
 
 func buildUpload(o *operation.Upload) (task, error) {
 	at, err := volume(o, "target", o.Volume)

@@ -4,16 +4,12 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/urfave/cli/v2"
-
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/record"
 )
-
-func verifyCommand() *cli.Command { return taskCommand(operation.NewVerify, buildVerify) }
 
 func buildVerify(o *operation.Verify) (task, error) {
 	at, err := volume(o, "target", o.Volume)

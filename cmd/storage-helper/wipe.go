@@ -6,16 +6,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/urfave/cli/v2"
-
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/record"
 )
-
-func wipeCommand() *cli.Command { return taskCommand(operation.NewWipe, buildWipe) }
 
 func buildWipe(o *operation.Wipe) (task, error) {
 	at, err := volume(o, "target", o.Volume)
