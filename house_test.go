@@ -59,6 +59,9 @@ var layers = []layer{
 	{"internal/supervisor", []string{"internal/crash", "internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 	{"internal/supervisor/*", []string{"internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 
+	{"internal/helper", []string{"internal/backends", "internal/backends/all", "internal/crash", "internal/diskio", "internal/image", "internal/ipc", "internal/operation",
+		"internal/quantity", "internal/record", "internal/sparse", "internal/term"}},
+
 	{"internal/metrics", []string{"internal/record", "internal/supervisor"}},
 
 	{"internal/service", []string{"internal/backends", "internal/backends/all", "internal/events", "internal/ipc", "internal/metrics", "internal/operation", "internal/quantity", "internal/record",
@@ -71,8 +74,7 @@ var layers = []layer{
 
 	{"cmd/internal/*", []string{"cmd/internal/*", "internal/quantity", "internal/record", "internal/term"}},
 	{"cmd/storaged", []string{"cmd/internal/*", "internal/daemon", "internal/quantity", "internal/record"}},
-	{"cmd/storage-helper", []string{"cmd/internal/*", "internal/backends", "internal/backends/all", "internal/crash", "internal/diskio", "internal/image",
-		"internal/ipc", "internal/operation", "internal/quantity", "internal/record", "internal/sparse", "internal/term"}},
+	{"cmd/storage-helper", []string{"cmd/internal/*", "internal/helper", "internal/ipc", "internal/operation", "internal/record"}},
 	{"cmd/storagedctl", []string{"cmd/internal/*", "internal/rest", "internal/service", "internal/backends", "internal/quantity", "internal/record", "internal/term"}},
 
 	{"scripts/*", []string{"internal/rest", "internal/service", "internal/diskio", "internal/record", "internal/quantity"}},

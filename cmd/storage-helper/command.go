@@ -10,6 +10,7 @@ import (
 
 	"storaged/cmd/internal/build"
 	"storaged/cmd/internal/cmdline"
+	"storaged/internal/helper"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/record"
@@ -19,7 +20,7 @@ import (
 func commands() cmdline.Program {
 	return cmdline.Program{
 		App: &cli.App{
-			Name: program,
+			Name: helper.Program,
 			// A name may hold a comma.
 			DisableSliceFlagSeparator: true,
 			Usage:                     "does one storage task and exits",
@@ -27,25 +28,25 @@ func commands() cmdline.Program {
 				"daemon, and shows its progress. The directory of a path is the pool, its last part the\n" +
 				"volume.",
 			Commands: []*cli.Command{
-				taskCommand(operation.NewCreate, buildAllocate),
-				taskCommand(operation.NewClone, buildClone),
-				taskCommand(operation.NewWipe, buildWipe),
-				taskCommand(operation.NewResize, buildResize),
-				taskCommand(operation.NewDelete, buildDelete),
-				taskCommand(operation.NewVerify, buildVerify),
-				taskCommand(operation.NewLook, buildLook),
-				taskCommand(operation.NewUpload, buildUpload),
-				taskCommand(operation.NewDownload, buildDownload),
-				taskCommand(operation.NewMove, buildMove),
-				taskCommand(operation.NewPoolBuild, buildPoolBuild),
-				taskCommand(operation.NewPoolStart, buildPoolStart),
-				taskCommand(operation.NewPoolStop, buildPoolStop),
-				taskCommand(operation.NewPoolRefresh, buildPoolRefresh),
-				taskCommand(operation.NewSpace, buildPoolSpace),
-				taskCommand(operation.NewPoolVerify, buildPoolVerify),
-				taskCommand(operation.NewEvacuate, buildEvacuate),
-				taskCommand(operation.NewPoolDelete, buildPoolDelete),
-				taskCommand(operation.NewSettle, buildSettle),
+				taskCommand(operation.NewCreate, helper.Allocate),
+				taskCommand(operation.NewClone, helper.Clone),
+				taskCommand(operation.NewWipe, helper.Wipe),
+				taskCommand(operation.NewResize, helper.Resize),
+				taskCommand(operation.NewDelete, helper.Delete),
+				taskCommand(operation.NewVerify, helper.Verify),
+				taskCommand(operation.NewLook, helper.Look),
+				taskCommand(operation.NewUpload, helper.Upload),
+				taskCommand(operation.NewDownload, helper.Download),
+				taskCommand(operation.NewMove, helper.Move),
+				taskCommand(operation.NewPoolBuild, helper.PoolBuild),
+				taskCommand(operation.NewPoolStart, helper.PoolStart),
+				taskCommand(operation.NewPoolStop, helper.PoolStop),
+				taskCommand(operation.NewPoolRefresh, helper.PoolRefresh),
+				taskCommand(operation.NewSpace, helper.PoolSpace),
+				taskCommand(operation.NewPoolVerify, helper.PoolVerify),
+				taskCommand(operation.NewEvacuate, helper.Evacuate),
+				taskCommand(operation.NewPoolDelete, helper.PoolDelete),
+				taskCommand(operation.NewSettle, helper.Settle),
 			},
 		},
 		Tail:    signals,
@@ -62,12 +63,12 @@ const signals = `Signals:
 
 // taskCommand makes a command of a task. Its flags fill the operation that blank
 // gives, and build makes the work of that.
-func taskCommand[O tasked](blank func() O, build func(O) (task, error)) *cli.Command {
+func taskCommand[O helper.Tasked](blank func() O, build func(O) (helper.Task, error)) *cli.Command {
 	t := blank().Task()
 	c := &cli.Command{
 		Name: t.Name, Usage: t.Usage,
 		Description: strings.Join([]string{
-			strings.TrimSpace(t.Description), signals, exitCodes(), "Example:\n  " + program + " " + t.Name + " " + t.Example,
+			strings.TrimSpace(t.Description), signals, exitCodes(), "Example:\n  " + helper.Program + " " + t.Name + " " + t.Example,
 		}, "\n\n"),
 	}
 	for _, f := range t.Flags {
@@ -110,7 +111,7 @@ func cliFlag(f operation.Flag) cli.Flag {
 }
 
 // fill sets the fields of an operation to the flags that were given.
-func fill(o tasked, c *cli.Context) error {
+func fill(o helper.Tasked, c *cli.Context) error {
 	for _, f := range o.Task().Flags {
 		if !c.IsSet(f.Name) {
 			continue
@@ -142,13 +143,13 @@ var exitCodes = sync.OnceValue(func() string {
 })
 
 // perform runs a task in the mode in which we were started.
-func perform(c *cli.Context, t task) error {
+func perform(c *cli.Context, t helper.Task) error {
 	if dir, ok := ipc.JobDirFromEnv(); ok {
-		return runJob(dir, build.Version(), t)
+		return helper.RunJob(dir, build.Version(), t)
 	}
-	o := handOptions{json: c.String("output") == "json", yes: c.Bool("yes")}
+	o := helper.HandOptions{JSON: c.String("output") == "json", Yes: c.Bool("yes")}
 	if rate := cmdline.Size(c, "limit"); rate != nil {
-		o.limit = *rate
+		o.Limit = *rate
 	}
-	return runByHand(t, o)
+	return helper.RunByHand(t, o)
 }

@@ -10,20 +10,21 @@ import (
 	"github.com/urfave/cli/v2"
 	"pgregory.net/rapid"
 
+	"storaged/internal/helper"
 	"storaged/internal/operation"
 	"storaged/internal/record"
 )
 
 // tasks makes a blank operation for each task that a helper has.
-func tasks() map[string]func() tasked {
-	all := map[string]func() tasked{
-		"settle":     func() tasked { return operation.NewSettle() },
-		"look":       func() tasked { return operation.NewLook() },
-		"pool-space": func() tasked { return operation.NewSpace() },
+func tasks() map[string]func() helper.Tasked {
+	all := map[string]func() helper.Tasked{
+		"settle":     func() helper.Tasked { return operation.NewSettle() },
+		"look":       func() helper.Tasked { return operation.NewLook() },
+		"pool-space": func() helper.Tasked { return operation.NewSpace() },
 	}
 	for _, k := range operation.Kinds() {
 		o, _ := operation.New(k)
-		all[o.Task().Name] = func() tasked {
+		all[o.Task().Name] = func() helper.Tasked {
 			o, _ := operation.New(k)
 			return o
 		}
@@ -107,17 +108,34 @@ func valueOfWord(word string) *rapid.Generator[string] {
 }
 
 // parsed is the operation that a helper makes of a command line.
-func parsed(t *rapid.T, blank func() tasked, argv []string) (o tasked) {
-	command := taskCommand(blank, func(is tasked) (task, error) {
+func parsed(t *rapid.T, blank func() helper.Tasked, argv []string) (o helper.Tasked) {
+	command := taskCommand(blank, func(is helper.Tasked) (helper.Task, error) {
 		o = is
-		return task{}, record.Errorf(record.CanceledCode, "it is only read")
+		return helper.Task{}, record.Errorf(record.CanceledCode, "it is only read")
 	})
 	p := commands()
 	p.App.Commands = []*cli.Command{command}
 	var said strings.Builder
 	p.App.ErrWriter = &said
-	if code := p.Main(append([]string{program}, argv...)); o == nil {
+	if code := p.Main(append([]string{helper.Program}, argv...)); o == nil {
 		t.Fatalf("%q: exit %d: %s", argv, code, said.String())
 	}
 	return o
+}
+
+// Each task says what it takes, which signals it obeys and how it ends.
+func TestEveryTaskHasItsHelp(t *testing.T) {
+	for _, c := range commands().App.Commands {
+		var out strings.Builder
+		p := commands()
+		p.App.Writer = &out
+		if code := p.Main([]string{helper.Program, c.Name, "--help"}); code != 0 {
+			t.Errorf("%s --help: exit %d", c.Name, code)
+		}
+		for _, part := range []string{"Usage: storage-helper " + c.Name, "SIGUSR2", "  130  canceled", "Example:\n  storage-helper " + c.Name, "--target PATH"} {
+			if !strings.Contains(out.String(), part) {
+				t.Errorf("help of %s lacks %q", c.Name, part)
+			}
+		}
+	}
 }

@@ -1,0 +1,74 @@
+package helper
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"storaged/internal/backends"
+	"storaged/internal/record"
+)
+
+// By hand nobody but the helper looks for images that a volume belongs to: the
+// daemon has a catalogue of all pools, and which of their volumes are images.
+// Here the headers in the volume's own directory have to do.
+
+// beside refuses, for a person, to destroy a volume that an image in its directory
+// needs, and warns of a copy that would lack what the original needs.
+func beside(ctx context.Context, t Task) error {
+	if t.spares != nil {
+		if err := spare(ctx, *t.spares); err != nil {
+			return err
+		}
+	}
+	if t.copies == nil {
+		return nil
+	}
+	info, err := t.copies.backend.Look(ctx, t.copies.pool, t.copies.name)
+	if err != nil {
+		return nil // the task says why
+	}
+	for _, r := range info.References {
+		if why := lacking(r, t); why != "" {
+			fmt.Fprintf(os.Stderr, "%s: warning: if %q is an image in format %s, %s\n", Program, t.copies.path, info.Format, why)
+		}
+	}
+	return nil
+}
+
+// lacking says what a copy of an image would lack, "" if nothing.
+func lacking(r backends.Reference, t Task) string {
+	elsewhere := filepath.Dir(t.makes) != filepath.Dir(t.copies.path)
+	switch {
+	case r.Data && t.spares == nil:
+		return fmt.Sprintf("the copy shares its content in %q", r.Name)
+	case r.Relative && elsewhere:
+		return fmt.Sprintf("it does not find %q from its new place", r.Name)
+	}
+	return ""
+}
+
+// spare refuses to destroy a volume that an image beside it needs.
+func spare(ctx context.Context, at place) error {
+	victim, err := at.backend.Look(ctx, at.pool, at.name)
+	if err != nil {
+		return nil // the task says why
+	}
+	var names []string
+	_, err = at.backend.Refresh(ctx, at.pool, func(v backends.VolumeInfo) error {
+		for _, r := range v.References {
+			if v.Name != at.name && r.Inode != 0 && r.Inode == victim.Inode && r.Device == victim.Device {
+				names = append(names, fmt.Sprintf("%q", v.Path))
+				break
+			}
+		}
+		return nil
+	})
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	return record.Errorf(record.HasChildren, "%q backs %s; nothing was done", at.path, strings.Join(names, ", ")).
+		WithHint("flatten or delete those first")
+}

@@ -1,0 +1,317 @@
+package helper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+)
+
+// position is what a task keeps in a checkpoint of its own.
+type position struct {
+	Source *footprint `json:"source,omitempty"` // what is read
+	Target *footprint `json:"target,omitempty"` // what is written
+	// Until is when the helper of the checkpoint wrote to the target at the
+	// latest, since 1970: a later write is somebody else's.
+	Until     int64  `json:"until_ns,omitempty"`
+	Algorithm string `json:"algorithm,omitempty"` // of a wipe or a checksum
+	Order     []int  `json:"order,omitempty"`     // of its passes
+	Hash      []byte `json:"hash,omitempty"`      // state of a checksum
+}
+
+// writesOn is how long a helper may go on writing after its last checkpoint:
+// diskio makes the next one half a minute later at the latest, where the device
+// takes seconds to flush, and the rest is a margin.
+const writesOn = 2 * time.Minute
+
+// footprint is how a file is known again, and that it was changed.
+type footprint struct {
+	Inode      uint64 `json:"inode"`
+	BirthNS    int64  `json:"birth_ns"` // 0 where the file system keeps none
+	Size       int64  `json:"size"`
+	ModifiedNS int64  `json:"modified_ns"`
+	ChangedNS  int64  `json:"changed_ns"`
+}
+
+// footprintOf looks at an open file. Other kinds than regular files do not tell
+// when they were written to and have none.
+func footprintOf(f *os.File) (*footprint, error) {
+	var st unix.Statx_t
+	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
+	if err != nil {
+		return nil, fmt.Errorf("cannot look at %q: %w", f.Name(), err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, nil
+	}
+	fp := &footprint{Inode: st.Ino, Size: int64(st.Size), ModifiedNS: nanoseconds(st.Mtime), ChangedNS: nanoseconds(st.Ctime)}
+	if st.Mask&unix.STATX_BTIME != 0 {
+		fp.BirthNS = nanoseconds(st.Btime)
+	}
+	return fp, nil
+}
+
+func nanoseconds(t unix.StatxTimestamp) int64 { return time.Unix(t.Sec, int64(t.Nsec)).UnixNano() }
+
+// sameFile says why a file is not the one that it was, "" if it is.
+func (fp *footprint) sameFile(now *footprint) string {
+	switch {
+	case fp == nil || now == nil:
+		return "it does not tell whether it was changed"
+	case fp.Inode != now.Inode || fp.BirthNS != now.BirthNS:
+		return "it is another file now"
+	case fp.Size != now.Size:
+		return fmt.Sprintf("its size was %d bytes and is %d", fp.Size, now.Size)
+	}
+	return ""
+}
+
+// unchanged says why the content of a file is not known to be what it was.
+func (fp *footprint) unchanged(now *footprint) string {
+	if why := fp.sameFile(now); why != "" {
+		return why
+	}
+	if fp.ModifiedNS != now.ModifiedNS || fp.ChangedNS != now.ChangedNS {
+		return "it was changed meanwhile"
+	}
+	return ""
+}
+
+// earlier is what an earlier helper of the job left.
+type earlier struct {
+	ipc.Mark
+	at position
+}
+
+// takeUp finds the checkpoint of an earlier helper of the job. Without one that
+// can be used the task begins anew.
+func (r *run) takeUp(t Task) {
+	if !t.resumes {
+		return
+	}
+	e, err := r.checkpoint()
+	switch {
+	case err != nil:
+		r.anew("%v", err)
+	case e == nil: // the earlier one did not come that far
+	case e.Task != t.name:
+		r.anew("the checkpoint is of task %q", e.Task)
+	default:
+		r.earlier = e
+		r.pacer.Carry(e.Read, e.Written)
+	}
+}
+
+// checkpoint gives the newest of the job, nil without one.
+func (r *run) checkpoint() (*earlier, error) {
+	m, err := r.records.marked()
+	if err != nil || m == nil {
+		return nil, err
+	}
+	e := &earlier{Mark: *m}
+	if err := json.Unmarshal([]byte(m.State), &e.at); err != nil {
+		return nil, fmt.Errorf("the checkpoint cannot be read: %w", err)
+	}
+	return e, nil
+}
+
+// anew forgets the checkpoint and says why.
+func (r *run) anew(format string, args ...any) {
+	r.earlier = nil
+	r.warn("cannot go on where the job was interrupted, and begins anew: %s", fmt.Sprintf(format, args...))
+}
+
+// held makes sure that a source is what it was at the checkpoint. Else the task
+// begins anew.
+func (r *run) held(source *os.File) (*footprint, error) {
+	now, err := footprintOf(source)
+	if err != nil || r.earlier == nil {
+		return now, err
+	}
+	if why := r.earlier.at.Source.unchanged(now); why != "" {
+		r.anew("%q: %s", source.Name(), why)
+	}
+	return now, nil
+}
+
+// fits says why a target is not what the earlier helper left, "" if it is.
+func (e *earlier) fits(target *os.File) string {
+	now, err := footprintOf(target)
+	if err != nil {
+		return err.Error()
+	}
+	if why := e.at.Target.sameFile(now); why != "" {
+		return why
+	}
+	if now.ModifiedNS > e.at.Until {
+		return "somebody has written to it since"
+	}
+	return ""
+}
+
+// from is where a transfer begins.
+func (r *run) from() int64 {
+	if r.earlier == nil {
+		return 0
+	}
+	return r.earlier.Done
+}
+
+// checkpoints are those of a transfer into target, a draft or, with draft
+// empty, a volume.
+func (r *run) checkpoints(at position, target *os.File, draft string) diskio.Checkpoints {
+	if !r.records.outlive() {
+		return diskio.Checkpoints{}
+	}
+	return diskio.Checkpoints{From: r.from(), Save: func(done int64) {
+		var err error
+		if at.Target, err = footprintOf(target); err != nil {
+			r.unmarked(err)
+			return
+		}
+		at.Until = time.Now().Add(writesOn).UnixNano()
+		r.mark(done, at, draft)
+	}}
+}
+
+// sums are those of a checksum by the algorithm of at.
+func (r *run) sums(at position) diskio.SumSpec {
+	spec := diskio.SumSpec{CRC32C: at.Algorithm == record.CRC32C}
+	if !r.records.outlive() {
+		return spec
+	}
+	if r.earlier != nil && r.earlier.at.Algorithm != at.Algorithm {
+		r.anew("the checkpoint is of another checksum than %s", at.Algorithm)
+	}
+	spec.From, spec.Save = r.from(), func(done int64, state []byte) {
+		at.Hash = state
+		r.mark(done, at, "")
+	}
+	if r.earlier != nil {
+		spec.State = r.earlier.at.Hash
+	}
+	return spec
+}
+
+// mark makes a checkpoint durable and tells of it. That it cannot is no reason
+// to stop.
+func (r *run) mark(done int64, at position, draft string) {
+	state, err := json.Marshal(at)
+	if err != nil {
+		panic("internal error: " + err.Error()) // plain values
+	}
+	c := r.pacer.Counts()
+	m := ipc.Mark{
+		Task: r.command, Phase: c.Phase, Done: done, Total: c.Total, Read: c.Read, Written: c.Written,
+		Draft: draft, State: string(state),
+	}
+	if err := r.records.mark(m); err != nil {
+		r.unmarked(err)
+		return
+	}
+	r.view.checkpoint(ipc.Checkpoint{Phase: c.Phase, Done: done})
+}
+
+// unmarked says, once, that there are no checkpoints.
+func (r *run) unmarked(err error) {
+	r.unsaved.Do(func() {
+		r.warn("no checkpoint can be made, after an interruption the job would begin anew: %v", err)
+	})
+}
+
+// begin begins a new volume, or goes on with what an earlier helper of the job
+// left of it. done says that the earlier one had completed it.
+func (r *run) begin(ctx context.Context, at place) (d backends.Draft, done bool, err error) {
+	if r.resumes {
+		if d, done, err = r.rejoin(ctx, at); d != nil || done || err != nil {
+			return d, done, err
+		}
+	}
+	err = r.step(ctx, func() (err error) {
+		d, err = at.backend.Create(ctx, at.pool, at.name, r.id)
+		return err
+	})
+	return d, false, err
+}
+
+// rejoin gives what an earlier helper left, if it can be relied on. What cannot
+// is removed.
+func (r *run) rejoin(ctx context.Context, at place) (d backends.Draft, done bool, err error) {
+	d, err = r.left(ctx, at)
+	if errors.Is(err, backends.ErrNotFound) || errors.Is(err, backends.ErrUnsafe) { // or it has both names
+		done, err = r.completed(ctx, at)
+		if r.earlier != nil && !done && err == nil {
+			r.anew("nothing is left of %q", at.path)
+		}
+		return nil, done, err
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if r.earlier != nil {
+		if why := r.earlier.fits(d.File()); why != "" {
+			r.anew("the unfinished %q: %s", at.path, why)
+		}
+	}
+	if r.earlier != nil {
+		r.claim()
+		return d, false, nil
+	}
+	return nil, false, errors.Join(d.Discard(), d.Close())
+}
+
+// claim says in the checkpoint that what is unfinished has this job's name now.
+func (r *run) claim() {
+	if r.earlier.Draft == r.id {
+		return
+	}
+	r.earlier.Draft = r.id
+	if err := r.records.mark(r.earlier.Mark); err != nil {
+		r.unmarked(err)
+	}
+}
+
+// left finds the draft, which has the job's name, or yet that of the job whose
+// checkpoint this one goes on from.
+func (r *run) left(ctx context.Context, at place) (d backends.Draft, err error) {
+	jobs := []string{r.id}
+	if r.earlier != nil && r.earlier.Draft != r.id {
+		jobs = append(jobs, r.earlier.Draft)
+	}
+	for _, job := range jobs {
+		err = r.step(ctx, func() error {
+			d, err = at.backend.Resume(ctx, at.pool, at.name, r.id, job)
+			return err
+		})
+		if !errors.Is(err, backends.ErrNotFound) {
+			return d, err
+		}
+	}
+	return nil, err
+}
+
+// completed looks whether an earlier helper had given the volume its name.
+func (r *run) completed(ctx context.Context, at place) (done bool, err error) {
+	identity, err := r.records.load()
+	if err != nil || len(identity) == 0 {
+		return false, err
+	}
+	if done, err = at.backend.Settle(ctx, at.pool, at.name, r.id, identity); err != nil || !done {
+		return false, err
+	}
+	v, err := r.open(ctx, at, backends.ReadShared)
+	if err != nil {
+		return false, err
+	}
+	defer v.Close()
+	return true, r.describe(v)
+}

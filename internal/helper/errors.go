@@ -1,0 +1,135 @@
+package helper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"syscall"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/ipc"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+	"storaged/internal/sparse"
+)
+
+// failed makes an error whose code and words are known where it happens.
+func failed(code record.Code, format string, args ...any) error {
+	return &ipc.Error{Code: string(code), Message: fmt.Sprintf(format, args...), Offset: -1}
+}
+
+// fault is the one place where errors of drivers, of diskio and of the system
+// become data.
+func fault(err error, t Task) *ipc.Error {
+	if told, ok := errors.AsType[*ipc.Error](err); ok {
+		return told
+	}
+	code := codeOf(err)
+	e := &ipc.Error{
+		Code:    string(code),
+		Message: fmt.Sprintf("cannot %s: %v", t.doing, err),
+		Hint:    hints[code],
+		Offset:  -1,
+	}
+	if busy, ok := errors.AsType[*backends.BusyError](err); ok {
+		e.Path, e.Holder, e.Hint = busy.Object, busy.Holder, busy.Release
+	}
+	if away, ok := errors.AsType[*backends.AwayError](err); ok {
+		e.Path = away.Target
+	}
+	if missing, ok := errors.AsType[*backends.MissingError](err); ok {
+		e.Path = missing.Path
+	}
+	if code == record.NoSpace {
+		if e.Hint = t.room; e.Hint == "" {
+			e.Hint = shortage(err, t.writes)
+		}
+	}
+	if short, ok := errors.AsType[*diskio.NoRoomError](err); ok {
+		e.Message = fmt.Sprintf("cannot %s: no space: %s are needed, and %s available; nothing was written", t.doing, quantity.FormatBoth(short.Needed), quantity.FormatBoth(short.Available))
+	}
+	if bad, ok := errors.AsType[*diskio.IOError](err); ok {
+		e.Path, e.Offset = t.writes, bad.Offset
+		if bad.Op == "read" {
+			e.Path = t.reads
+		}
+		if bad.CannotShare() {
+			e.Code, e.Hint = string(record.Unsupported), "the file system cannot share blocks, or source and target lie on different ones; --reflink auto copies then"
+		}
+	}
+	return e
+}
+
+// codes gives the code of each error that can be told apart. The first match
+// counts: the words of drivers and diskio before the system's.
+var codes = []struct {
+	is   error
+	code record.Code
+}{
+	{context.Canceled, record.CanceledCode},
+	{backends.ErrNotFound, record.NotFound},
+	{backends.ErrExists, record.Exists},
+	{backends.ErrNotEmpty, record.HasChildren},
+	{backends.ErrUnsupported, record.Unsupported},
+	{backends.ErrUnsafe, record.FailedCode},
+	{backends.ErrChanged, record.Changed},
+	{diskio.ErrUnsupported, record.Unsupported},
+	{diskio.ErrMismatch, record.Mismatch},
+	{diskio.ErrShrunk, record.IO},
+	{diskio.ErrTooLong, record.TooLarge},
+	{diskio.ErrTooShort, record.Invalid},
+	{sparse.ErrTorn, record.Interrupted},
+	{sparse.ErrForm, record.Invalid},
+	{syscall.EPIPE, record.Interrupted},
+	{syscall.ENOSPC, record.NoSpace},
+	{syscall.EDQUOT, record.NoSpace},
+	{syscall.EIO, record.IO},
+	{syscall.EFBIG, record.TooLarge},
+	{syscall.EBUSY, record.Busy},
+	{syscall.ETXTBSY, record.Busy},
+	{syscall.EROFS, record.Denied},
+	{fs.ErrPermission, record.Denied},
+	{fs.ErrNotExist, record.NotFound},
+	{fs.ErrExist, record.Exists},
+	{errors.ErrUnsupported, record.Unsupported},
+}
+
+func codeOf(err error) record.Code {
+	if _, ok := errors.AsType[*backends.BusyError](err); ok {
+		return record.Busy
+	}
+	if _, ok := errors.AsType[*backends.AwayError](err); ok {
+		return record.WrongState
+	}
+	for _, c := range codes {
+		if errors.Is(err, c.is) {
+			return c.code
+		}
+	}
+	return record.FailedCode
+}
+
+// shortage says what to do about a want of room for a path: more than one thing
+// can run out.
+func shortage(err error, path string) string {
+	_, inFile := errors.AsType[*diskio.IOError](err) // which needs no inode any more
+	var fs syscall.Statfs_t
+	switch {
+	case errors.Is(err, syscall.EDQUOT):
+		return "a quota is used up, not the file system: raise it, or delete what counts in it"
+	case inFile || syscall.Statfs(filepath.Dir(path), &fs) != nil || fs.Files == 0 || fs.Ffree > 0 || fs.Bavail == 0:
+		return hints[record.NoSpace]
+	}
+	return fmt.Sprintf("the file system has no inodes left, all its %d are used: delete files there, small ones too; room alone does not help", fs.Files)
+}
+
+// hints say what can be done about a code, where there is something.
+var hints = map[record.Code]string{
+	record.Exists:      "choose another name, or delete what has it",
+	record.NoSpace:     "make room where the pool lies",
+	record.WrongState:  "bring back or mount what belongs there, then refresh the pool",
+	record.HasChildren: "delete what is in it first",
+}

@@ -1,0 +1,122 @@
+package helper
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"storaged/internal/diskio"
+	"storaged/internal/ipc"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+)
+
+// failureOf gives the error of a report, nil for a success.
+func failureOf(report *ipc.Report) error {
+	if report.Error == nil {
+		return nil
+	}
+	return report.Error.Record()
+}
+
+func resultOf(r *ipc.Report) *record.Result {
+	out := r.Result()
+	if r.Volume != nil {
+		out.Volume = r.Volume.Name
+	}
+	if p := r.Pool; p != nil {
+		out.Path, out.Capacity, out.Allocation = p.Path, p.Capacity, p.Allocation
+	}
+	for _, it := range r.Items {
+		if it.Ignored == "" {
+			out.Items = append(out.Items, itemOf(it))
+		}
+	}
+	return out
+}
+
+// itemOf is a volume that was found, or one that something was done with.
+func itemOf(it ipc.Item) record.Item {
+	out := it.Record()
+	out.State = cmp.Or(out.State, string(record.Succeeded))
+	return out
+}
+
+func statsOf(r *ipc.Report) *record.Stats {
+	out := &record.Stats{BytesRead: &r.Read, BytesWritten: &r.Written, BytesHoles: &r.Holes, Phases: []record.PhaseStats{}}
+	out.Phases = append(out.Phases, r.PhaseStats()...)
+	return out
+}
+
+// measured adds what this process has used.
+func measured(s *record.Stats) *record.Stats {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		panic("internal error: " + err.Error()) // EFAULT and EINVAL are all there is
+	}
+	s.CPUS = new(time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds())
+	if peak := peakMemory(); peak > 0 {
+		s.MaxRSSBytes = &peak
+	}
+	return s
+}
+
+// peakMemory is the most memory that this process has had, in bytes; 0 if that is
+// not known. ru_maxrss of getrusage(2) is no such thing: exec(2) hands on what the
+// process had that started this one.
+func peakMemory() int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(status), "\nVmHWM:")
+	line, _, _ := strings.Cut(rest, " kB\n")
+	kib, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return kib << 10
+}
+
+// summary is the result as a line for a person.
+func summary(t Task, r *ipc.Report, took time.Duration) string {
+	var facts []string
+	add := func(is bool, format string, args ...any) {
+		if is {
+			facts = append(facts, fmt.Sprintf(format, args...))
+		}
+	}
+	add(r.Bytes > 0, "%s", quantity.FormatBytes(r.Bytes))
+	add(r.Method == diskio.MethodNone, "nothing to overwrite")
+	add(r.Method != "" && r.Method != diskio.MethodNone, "by %s", r.Method)
+	add(r.Holes > 0, "%s of holes", quantity.FormatBytes(r.Holes))
+	add(r.Passes > 1, "%d passes", r.Passes)
+	add(r.Verified, "verified")
+	add(r.Checksum != "", "%s", r.Checksum)
+	if r.Pool == nil && len(r.Items) > 0 {
+		add(true, "%d volumes", volumes(r))
+	}
+	if r.Pool != nil {
+		listed := func(p ipc.Spent) bool { return p.Name == scanning().Name }
+		add(slices.ContainsFunc(r.Phases, listed), "%d volumes", volumes(r))
+		add(true, "%s available", quantity.FormatBytes(r.Pool.Available))
+	}
+	add(true, "in %s", quantity.FormatDuration(took))
+	add(len(r.Limits) > 0, "but %s", strings.Join(r.Limits, "; "))
+	return t.done + ": " + strings.Join(facts, ", ")
+}
+
+func volumes(r *ipc.Report) int {
+	n := 0
+	for _, it := range r.Items {
+		if it.Ignored == "" {
+			n++
+		}
+	}
+	return n
+}

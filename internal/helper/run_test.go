@@ -1,0 +1,244 @@
+package helper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+	"storaged/internal/term"
+)
+
+// blind is a view that nobody looks at. It keeps the activities.
+type blind struct {
+	mu         sync.Mutex
+	activities []ipc.Activity
+}
+
+func (*blind) plan(ipc.Plan)             {}
+func (*blind) phase(ipc.Phase)           {}
+func (*blind) progress(reading)          {}
+func (*blind) warn(string)               {}
+func (*blind) window(ipc.Window) bool    { return false }
+func (*blind) checkpoint(ipc.Checkpoint) {}
+func (b *blind) state(a ipc.Activity) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.activities = append(b.activities, a)
+}
+
+// testRun is a run in this process.
+func testRun(t *testing.T) (*run, context.Context) {
+	t.Helper()
+	r, ctx := newRun("0199aaaa-0000-7000-8000-000000000002", noRecords{}, hclog.NewNullLogger())
+	r.view = &blind{}
+	return r, ctx
+}
+
+func testPlace(t *testing.T, name string) place {
+	t.Helper()
+	at, err := placeOf(filepath.Join(t.TempDir(), name), "dir")
+	must(t, err)
+	return at
+}
+
+func TestPanicBecomesAReportAndLeavesNothing(t *testing.T) {
+	r, ctx := testRun(t)
+	at := testPlace(t, "a.raw")
+	report := r.do(ctx, Task{doing: "try", work: func(ctx context.Context, r *run) error {
+		r.plan(moving("copy", 1), single("commit"))
+		r.next(0)
+		return r.create(ctx, at, 1, func(backends.Draft) error { panic("oh dear") })
+	}})
+	if report.Outcome != ipc.Failed || report.Error.Code != string(record.Internal) || !strings.Contains(report.Error.Message, "oh dear") {
+		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
+	}
+	if report.Rollback != string(record.RollbackDone) {
+		t.Errorf("rollback %q", report.Rollback)
+	}
+	onlyHas(t, at.pool.Target)
+}
+
+// Run with -race: checkpoints are made while a task goes on, and both warn.
+func TestNoWarningIsLost(t *testing.T) {
+	r, ctx := testRun(t)
+	report := r.do(ctx, Task{doing: "try", work: func(_ context.Context, r *run) error {
+		var several sync.WaitGroup
+		for range 8 {
+			several.Go(func() { r.warn("careful") })
+		}
+		several.Wait()
+		return nil
+	}})
+	if len(report.Warnings) != 8 {
+		t.Errorf("warnings %q", report.Warnings)
+	}
+}
+
+func TestCommitThatCannotBeRecordedLeavesNothing(t *testing.T) {
+	r, ctx := testRun(t)
+	r.records = fullDisk{}
+	at := testPlace(t, "a.raw")
+	report := r.do(ctx, Task{doing: "try", work: allocation{at: at, spec: diskio.AllocateSpec{Capacity: mib}}.work})
+	if report.Outcome != ipc.Failed || report.Error.Code != string(record.NoSpace) || report.Rollback != string(record.RollbackDone) {
+		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
+	}
+	onlyHas(t, at.pool.Target)
+}
+
+// fullDisk has no room for a commit record.
+type fullDisk struct{ noRecords }
+
+func (fullDisk) save([]byte) error { return syscall.ENOSPC }
+
+func TestCancelIsTooLateBehindThePointOfNoReturn(t *testing.T) {
+	r, ctx := testRun(t)
+	at := testPlace(t, "a.raw")
+	r.records = recorder{does: func() {
+		if s := r.control.cancel(cancelCause{}); s != sealed {
+			t.Errorf("stage %v", s)
+		}
+	}}
+	report := r.do(ctx, Task{doing: "try", work: allocation{at: at, spec: diskio.AllocateSpec{Capacity: mib}}.work})
+	if report.Outcome != ipc.Succeeded {
+		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
+	}
+	onlyHas(t, at.pool.Target, "a.raw")
+}
+
+// recorder does something while the commit record is saved.
+type recorder struct {
+	noRecords
+	does func()
+}
+
+func (r recorder) save([]byte) error { r.does(); return nil }
+
+func (recorder) add(ipc.Item) error         { return nil }
+func (recorder) added() ([]ipc.Item, error) { return nil, nil }
+
+func TestResizeThatIsCanceledGivesTheSizeBack(t *testing.T) {
+	r, ctx := testRun(t)
+	at := testPlace(t, "a.raw")
+	content := noise(t, at.path, mib)
+	w := resize{at, diskio.ResizeSpec{Capacity: 64 * mib, Allocate: true}}
+	report := r.do(ctx, Task{doing: "try", work: func(ctx context.Context, r *run) error {
+		v, err := at.backend.Open(context.Background(), at.pool, at.name, backends.WriteExclusive)
+		must(t, err)
+		defer v.Close()
+		must(t, v.File().Truncate(64*mib)) // as far as it may have come
+		r.control.cancel(cancelCause{})
+		must(t, r.pacer.Pause(context.Background())) // also a paused run is undone
+		return w.undo(r, v.(backends.Resizer), mib, context.Cause(ctx))
+	}})
+	if report.Outcome != ipc.Canceled || report.Rollback != string(record.RollbackDone) {
+		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
+	}
+	sameContent(t, at.path, content)
+}
+
+func TestSecondSignalByHandLeavesAtOnce(t *testing.T) {
+	r, ctx := testRun(t)
+	signals := make(chan os.Signal)
+	out := term.Output{W: io.Discard, Width: func() int { return 80 }, Now: term.NewOutput(os.Stderr).Now}
+	h := &handMode{display: term.NewDisplay(out), task: Task{makes: "/pool/a.raw"}}
+	h.run, h.mode, h.signals, r.view = r, h, signals, h
+	undone := make(chan struct{}) // the undoing lasts until the test is over
+	defer close(undone)
+	left, begun := make(chan *ipc.Report), make(chan struct{})
+	go func() {
+		left <- h.conduct(ctx, Task{doing: "try", work: func(ctx context.Context, _ *run) error {
+			close(begun)
+			<-ctx.Done()
+			<-undone
+			return context.Cause(ctx)
+		}})
+	}()
+	<-begun
+	signals <- syscall.SIGINT
+	signals <- syscall.SIGUSR1
+	select {
+	case <-left:
+		t.Fatal("left at the first signal")
+	case signals <- syscall.SIGTERM:
+	}
+	if report := <-left; report != nil {
+		t.Errorf("report %+v", report.Summary)
+	}
+	err := h.left()
+	if e, ok := errors.AsType[*record.Error](err); !ok || e.Code != record.CanceledCode || !strings.Contains(e.Hint.String(), "settle --target /pool/a.raw --job "+r.id) {
+		t.Errorf("error %+v", err)
+	}
+}
+
+func TestFaultsHaveTheirCodes(t *testing.T) {
+	at := Task{doing: `clone "/p/a" to "/p/b"`, reads: "/p/a", writes: "/p/b"}
+	for name, c := range map[string]struct {
+		err    error
+		code   record.Code
+		path   string
+		offset int64
+	}{
+		"not found":    {fmt.Errorf("volume: %w", backends.ErrNotFound), record.NotFound, "", -1},
+		"exists":       {fmt.Errorf("volume %w", backends.ErrExists), record.Exists, "", -1},
+		"unsafe":       {fmt.Errorf("volume %w: a link", backends.ErrUnsafe), record.FailedCode, "", -1},
+		"busy":         {fmt.Errorf("so: %w", &backends.BusyError{Object: "/p/b", Holder: "pid 812 (qemu)"}), record.Busy, "/p/b", -1},
+		"write fails":  {&diskio.IOError{Op: "write", Offset: 4096, Err: syscall.EIO}, record.IO, "/p/b", 4096},
+		"read fails":   {&diskio.IOError{Op: "read", Offset: 512, Err: syscall.EIO}, record.IO, "/p/a", 512},
+		"no space":     {&diskio.IOError{Op: "allocate", Offset: 0, Err: syscall.ENOSPC}, record.NoSpace, "/p/b", 0},
+		"fsync":        {&diskio.IOError{Op: "fsync", Offset: -1, Err: syscall.EIO}, record.IO, "/p/b", -1},
+		"quota":        {&os.PathError{Op: "open", Path: "/p", Err: syscall.EDQUOT}, record.NoSpace, "", -1},
+		"denied":       {&os.PathError{Op: "open", Path: "/p", Err: syscall.EACCES}, record.Denied, "", -1},
+		"read-only":    {syscall.EROFS, record.Denied, "", -1},
+		"no reflink":   {&diskio.IOError{Op: "reflink", Offset: -1, Err: syscall.EOPNOTSUPP}, record.Unsupported, "/p/b", -1},
+		"two systems":  {&diskio.IOError{Op: "reflink", Offset: 0, Err: syscall.EXDEV}, record.Unsupported, "/p/b", 0},
+		"mismatch":     {&diskio.IOError{Op: "verify", Offset: 9, Err: diskio.ErrMismatch}, record.Mismatch, "/p/b", 9},
+		"anything":     {errors.New("the moon is full"), record.FailedCode, "", -1},
+		"told already": {failed(record.Mismatch, "differs"), record.Mismatch, "", -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := fault(c.err, at)
+			if e.Code != string(c.code) || e.Path != c.path || e.Offset != c.offset {
+				t.Errorf("got %+v, want %s %q %d", e, c.code, c.path, c.offset)
+			}
+			if name != "told already" && !strings.HasPrefix(e.Message, `cannot clone "/p/a" to "/p/b": `) {
+				t.Errorf("message %q", e.Message)
+			}
+			if shares := c.code == record.Unsupported; shares != strings.Contains(e.Hint, "--reflink auto copies") {
+				t.Errorf("hint %q", e.Hint)
+			}
+		})
+	}
+}
+
+func TestBusyNamesTheHolder(t *testing.T) {
+	e := fault(&backends.BusyError{Object: "/p/b", Holder: "pid 812 (qemu)"}, Task{doing: "wipe"})
+	if e.Holder != "pid 812 (qemu)" || !strings.Contains(e.Message, "pid 812") {
+		t.Errorf("got %+v", e)
+	}
+}
+
+func TestLogIsBounded(t *testing.T) {
+	var out strings.Builder
+	w := &boundedWriter{out: &out, left: 10}
+	for _, line := range []string{"one\n", "two\n", "three\n", "4\n"} {
+		if n, err := io.WriteString(w, line); n != len(line) || err != nil {
+			t.Errorf("write gave %d, %v", n, err)
+		}
+	}
+	if out.String() != "one\ntwo\nlog truncated\n" {
+		t.Errorf("log %q", out.String())
+	}
+}
