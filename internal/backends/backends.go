@@ -8,7 +8,10 @@ package backends
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"storaged/internal/diskio"
@@ -123,6 +126,9 @@ type Volume interface {
 	// Info reads what the volume is now. Format and Backing are empty and
 	// Capacity is Size: who opened it knows the format.
 	Info() (VolumeInfo, error)
+	// Is gives a *AnotherError if the open volume is not the one of that identity.
+	// The zero identity is any.
+	Is(id VolumeID) error
 	// Inspect is Info with what the header says, as Refresh reads it. It is for
 	// who knows that the volume is no raw one.
 	Inspect() (VolumeInfo, error)
@@ -192,6 +198,42 @@ type Pool struct {
 // another) and touches nothing; Build does not look.
 type Identity string
 
+// VolumeID is by what a volume is known again where its name may have come to
+// mean another. It lasts as long as the volume, over mounts and reboots: the
+// number of the device is no part of it.
+type VolumeID struct {
+	Inode   uint64
+	BirthNS int64 // ns since 1970; 0: not known
+}
+
+// String gives INODE:BIRTH, "" for any volume.
+func (id VolumeID) String() string {
+	if id == (VolumeID{}) {
+		return ""
+	}
+	return fmt.Sprintf("%d:%d", id.Inode, id.BirthNS)
+}
+
+// ParseVolumeID reads what String gives.
+func ParseVolumeID(s string) (id VolumeID, err error) {
+	if s == "" {
+		return id, nil
+	}
+	inode, birth, _ := strings.Cut(s, ":")
+	if id.Inode, err = strconv.ParseUint(inode, 10, 64); err == nil {
+		id.BirthNS, err = strconv.ParseInt(birth, 10, 64)
+	}
+	if err != nil {
+		return VolumeID{}, fmt.Errorf("bad volume identity %s: it is INODE:BIRTH", quote(s))
+	}
+	return id, nil
+}
+
+// Matches reports whether the volume found is the one known.
+func (id VolumeID) Matches(found VolumeID) bool {
+	return (id.Inode == 0 || id.Inode == found.Inode) && (id.BirthNS == 0 || found.BirthNS == 0 || id.BirthNS == found.BirthNS)
+}
+
 // PoolInfo is a pool as found. Sizes are bytes.
 type PoolInfo struct {
 	Path       string // resolved, links followed
@@ -222,6 +264,15 @@ type VolumeInfo struct {
 	// Of a file with several names (hard links) all is told beside that can be
 	// without opening it: it may be a volume that somebody makes a backup of.
 	Ignored string // why this is no volume; Name is escaped then
+}
+
+// ID is by what the volume is known again.
+func (v VolumeInfo) ID() VolumeID {
+	id := VolumeID{Inode: v.Inode}
+	if !v.Birth.IsZero() {
+		id.BirthNS = v.Birth.UnixNano()
+	}
+	return id
 }
 
 // Properties are the capabilities of a type, served as GET /v1/capabilities.

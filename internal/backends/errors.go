@@ -50,3 +50,13 @@ type MissingError struct{ Path string }
 
 func (e *MissingError) Error() string        { return fmt.Sprintf("volume %q: %v", e.Path, ErrNotFound) }
 func (e *MissingError) Is(target error) bool { return target == ErrNotFound }
+
+// AnotherError is a volume whose name means another than the one that is known
+// by it: somebody has replaced it. It is ErrChanged.
+type AnotherError struct{ Path string }
+
+func (e *AnotherError) Error() string {
+	return fmt.Sprintf("volume %q is another than the one known by that name: somebody has replaced it", e.Path)
+}
+
+func (e *AnotherError) Is(target error) bool { return target == ErrChanged }

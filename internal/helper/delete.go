@@ -45,11 +45,12 @@ func (w deletion) work(ctx context.Context, r *run) error {
 		return w.remove(ctx, r, 0)
 	}
 	err := r.inPlace(ctx, w.at, func(v backends.Volume) error {
-		size, err := sizeOf(v)
+		info, err := v.Info()
 		if err != nil {
 			return err
 		}
-		r.plan(w.wipe.phase(size), single("delete"))
+		w.at.id = info.ID() // what was wiped is what is deleted
+		r.plan(w.wipe.phase(info.Size), single("delete"))
 		r.next(0)
 		return w.wipe.overwrite(ctx, r, v)
 	})
@@ -61,12 +62,17 @@ func (w deletion) work(ctx context.Context, r *run) error {
 
 // remove deletes the volume. There is no way back from that.
 func (w deletion) remove(ctx context.Context, r *run, phase int) error {
+	v, err := r.take(ctx, w.at)
+	if err != nil {
+		return err
+	}
+	defer v.Close() // it is gone, or as it was
 	r.next(phase)
 	return r.step(ctx, func() error {
 		if err := r.seal(); err != nil {
 			return err
 		}
-		if err := w.at.backend.Remove(ctx, w.at.pool, w.at.name); err != nil {
+		if err := v.Remove(); err != nil {
 			return err
 		}
 		r.report.Volume = nil

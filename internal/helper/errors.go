@@ -40,6 +40,9 @@ func fault(err error, t Task) *ipc.Error {
 	if away, ok := errors.AsType[*backends.AwayError](err); ok {
 		e.Path = away.Target
 	}
+	if another, ok := errors.AsType[*backends.AnotherError](err); ok {
+		e.Path, e.Hint = another.Path, "look at what has the name now, and ask again if that is meant"
+	}
 	if missing, ok := errors.AsType[*backends.MissingError](err); ok {
 		e.Path = missing.Path
 	}

@@ -248,8 +248,8 @@ func (w evacuated) work(ctx context.Context, r *run) error {
 
 // last finds out what became of the volume in flight.
 func (w evacuated) last(ctx context.Context, r *run, rec moveRecord) error {
-	one := movedSettlement{w.settlement, place{filepath.Join(w.from.Target, rec.Name), w.from.backend, w.from.Pool, rec.Name}}
-	one.at = place{filepath.Join(w.to.Target, rec.Name), w.to.backend, w.to.Pool, rec.Name}
+	one := movedSettlement{w.settlement, place{path: filepath.Join(w.from.Target, rec.Name), backend: w.from.backend, pool: w.from.Pool, name: rec.Name}}
+	one.at = place{path: filepath.Join(w.to.Target, rec.Name), backend: w.to.backend, pool: w.to.Pool, name: rec.Name}
 	committed, err := one.settle(ctx, rec)
 	if !committed {
 		return err

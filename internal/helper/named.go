@@ -39,7 +39,19 @@ func volume(o Tasked, flag string, v operation.Volume) (place, error) {
 	if err == nil {
 		at.pool.ID, err = poolID(at.backend, v.PoolID)
 	}
+	if err == nil {
+		at.id, err = volumeID(v.ID)
+	}
 	return at, err
+}
+
+// volumeID reads which volume is meant; without it any by its name will do.
+func volumeID(text string) (backends.VolumeID, error) {
+	id, err := backends.ParseVolumeID(text)
+	if err != nil {
+		return id, record.Errorf(record.Invalid, "%s", err)
+	}
+	return id, nil
 }
 
 // poolID reads which storage a pool is; without it any will do.

@@ -2,6 +2,7 @@ package helper
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,6 +23,7 @@ type place struct {
 	backend backends.Backend
 	pool    backends.Pool
 	name    string
+	id      backends.VolumeID // what the volume must be; zero: any
 }
 
 // placeOf finds the volume of a path: its pool is the directory it lies in.
@@ -178,6 +180,9 @@ func (r *run) open(ctx context.Context, at place, a backends.Access) (v backends
 		v, err = at.backend.Open(ctx, at.pool, at.name, a)
 		return err
 	})
+	if err == nil {
+		err = r.is(ctx, at, v)
+	}
 	return v, err
 }
 
@@ -186,7 +191,29 @@ func (r *run) take(ctx context.Context, at place) (v backends.Taken, err error) 
 		v, err = at.backend.Take(ctx, at.pool, at.name)
 		return err
 	})
+	if err == nil {
+		err = r.is(ctx, at, v)
+	}
 	return v, err
+}
+
+// is closes a volume that was just opened if it is not the one that is meant,
+// and reports what has its name instead, headers and all: whoever keeps a
+// catalogue has to look at it anew.
+func (r *run) is(ctx context.Context, at place, v backends.Volume) error {
+	wrong := v.Is(at.id)
+	if wrong == nil {
+		return nil
+	}
+	v.Close() // nothing was written
+	if _, ok := errors.AsType[*backends.AnotherError](wrong); !ok {
+		return wrong
+	}
+	if info, err := at.backend.Look(ctx, at.pool, at.name); err == nil {
+		it := item(info)
+		r.report.Volume = &it
+	}
+	return wrong
 }
 
 // describe reports the volume as it is now.

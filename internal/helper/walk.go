@@ -83,7 +83,7 @@ func (w *walk) each(ctx context.Context, deal func(context.Context, backends.Vol
 
 // at is where a volume of the pool lies.
 func (w *walk) at(v backends.VolumeInfo) place {
-	return place{path: v.Path, backend: w.backend, pool: w.Pool, name: v.Name}
+	return place{path: v.Path, backend: w.backend, pool: w.Pool, name: v.Name, id: v.ID()}
 }
 
 // judged says in the item how it went. That a volume was deleted meanwhile is

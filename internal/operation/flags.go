@@ -44,6 +44,12 @@ func identity(name string, at *string) Flag {
 	return text(name, at, "refuse unless the pool is the one of this `IDENTITY`")
 }
 
+// known is how the daemon says which volume it means: the name may have come to
+// be another's.
+func (v *Volume) known() Flag {
+	return text("volume-id", &v.ID, "refuse unless the volume is the one of this `IDENTITY`")
+}
+
 func onFailure(keep *bool) Flag {
 	return Flag{
 		Name: "on-failure", Default: string(record.RollbackOnFailure),

@@ -63,6 +63,7 @@ type Volume struct {
 	Type   string `json:"type"`             // of the pool
 	Path   string `json:"path"`             // of the volume, or the target of the pool
 	PoolID string `json:"-"`                // what the pool's target must be, as its driver has it; "": any
+	ID     string `json:"-"`                // what the volume must be, as its driver has it; "": any
 }
 
 // Target is a volume that an operation makes of another.
@@ -72,6 +73,7 @@ type Target struct {
 	Type   string `json:"target_type,omitempty"`
 	Path   string `json:"target_path,omitempty"`
 	PoolID string `json:"-"`
+	ID     string `json:"-"` // "": it is to be made
 }
 
 // Into is embedded by operations that make one volume of another, or move what

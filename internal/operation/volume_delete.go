@@ -47,7 +47,7 @@ func (o *Delete) Task() Task {
 		Usage:       "delete a volume",
 		Description: "A volume that is in use is refused.",
 		Example:     "--target old.raw --wipe zero --yes",
-		Flags: append(o.Volume.flags("target"),
+		Flags: append(o.Volume.flags("target"), o.Volume.known(),
 			text("wipe", &o.Algorithm, "overwrite it before, by `"+strings.Join(Algorithms, "|")+"`"),
 			acceptLimits(&o.AcceptLimits),
 		),

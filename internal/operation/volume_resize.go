@@ -50,7 +50,7 @@ func (o *Resize) Task() Task {
 		Usage:       "change the capacity of a volume",
 		Description: "What is new reads as zeros; what --shrink cuts off is gone.",
 		Example:     "--target vm1.raw --capacity 20G --allocate",
-		Flags: append(o.Volume.flags("target"),
+		Flags: append(o.Volume.flags("target"), o.Volume.known(),
 			bytes("capacity", &o.Capacity, "`SIZE` that it shall hold"),
 			onOff("shrink", &o.Shrink, "it may become smaller, and lose its end"),
 			onOff("allocate", &o.Allocate, "reserve the space of what is new"),

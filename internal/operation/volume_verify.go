@@ -47,7 +47,7 @@ func (o *Verify) Task() Task {
 		Description: "A content that differs from --checksum is exit code 10. Holes are not read: crc32c leaps over them,\n" +
 			"sha256 takes as long for them as for data that is in memory.",
 		Example: "--target base.raw --checksum sha256:9f86d081884c7d65…",
-		Flags: append(o.Volume.flags("target"),
+		Flags: append(o.Volume.flags("target"), o.Volume.known(),
 			text("checksum", sum, "give the checksum by sha256 or crc32c, default the former; with :HEX fail if it is another: `ALGORITHM[:HEX]`"),
 			Flag{Name: "recorded-change", Usage: "--checksum counts only if the volume was last changed then, `NANOSECONDS` since 1970", value: (*number)(&o.SummedNS)},
 			resume(&o.Resume),

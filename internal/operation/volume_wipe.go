@@ -47,7 +47,7 @@ func (o *Wipe) Task() Task {
 			"What may keep old content, such as flash, is told with the result. trim overwrites nothing:\n" +
 			"it gives the blocks back, and the volume reads as zeros.",
 		Example: "--target old.raw --verify --yes",
-		Flags: append(o.Volume.flags("target"),
+		Flags: append(o.Volume.flags("target"), o.Volume.known(),
 			text("algorithm", &o.Algorithm, "`"+strings.Join(Algorithms, "|")+"`"),
 			onOff("verify", &o.Verify, "read it back from the device"),
 			acceptLimits(&o.AcceptLimits), resume(&o.Resume),

@@ -125,6 +125,37 @@ func (k *keeper) vanish(tx *store.Tx, v *store.Volume) error {
 	return k.provision(tx, v.Pool, -v.Capacity)
 }
 
+// replaced lets the catalogue follow a volume of the job's whose name was found
+// to be another's. It gives the report without that volume, which the job did
+// nothing to.
+func (k *keeper) replaced(tx *store.Tx, e end) (*ipc.Report, error) {
+	if !e.own() || e.report.Volume == nil || !swapped(e.report.Error, e.Path) {
+		return e.report, nil
+	}
+	rest, it := *e.report, *e.report.Volume
+	rest.Volume = nil
+	v, err := tx.Volume(e.Pool, e.Volume)
+	if err != nil || it.Name != v.Name || it.Ignored != "" {
+		return &rest, ignoreNotFound(err)
+	}
+	busy, err := lockedNames(tx, e.Pool, e.job.Number)
+	if err != nil {
+		return &rest, err
+	}
+	now, before := k.now(), v.Capacity
+	s := scan{keeper: k, tx: tx, pool: &store.Pool{Pool: record.Pool{Name: e.Pool}}, began: &store.Job{Job: record.Job{Started: &now}}, busy: busy}
+	if err := s.apply(v, it); err != nil {
+		return &rest, err
+	}
+	return &rest, k.provision(tx, e.Pool, v.Capacity-before)
+}
+
+// swapped reports whether a failure says that the volume at that path is not the
+// one that was meant: no other failure of the code names a path.
+func swapped(f *ipc.Error, path string) bool {
+	return f != nil && f.Code == string(record.Changed) && f.Path == path && path != ""
+}
+
 // takenError is the refusal of a name that the catalogue has.
 type takenError struct {
 	refusal *record.Error

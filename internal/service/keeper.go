@@ -111,6 +111,9 @@ func (k *keeper) Ended(tx *store.Tx, j *store.Job, r *ipc.Report) error {
 		return err
 	}
 	e := end{work: w, job: j, report: r}
+	if e.report, err = k.replaced(tx, e); err != nil {
+		return err
+	}
 	if err := errors.Join(k.absences(tx, e), k.left(tx, e)); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"storaged/internal/backends"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
@@ -29,6 +30,9 @@ type work struct {
 	// them when the job begins.
 	PoolID   string `json:"-"`
 	TargetID string `json:"-"`
+	// VolumeID is what the catalogue has of the volume when the job begins; zero:
+	// nobody has looked at it.
+	VolumeID backends.VolumeID `json:"-"`
 
 	// Of a verify: the recorded checksum that holds when the job begins, and
 	// when the file was last changed then.
@@ -219,7 +223,16 @@ func (w *work) locate(tx *store.Tx) error {
 			*at.id = lasting(p.Type, p.Identity) // what is mounted anew may get another device
 		}
 	}
-	return errors.Join(w.spare(tx), w.stay(tx))
+	return errors.Join(w.identify(tx), w.spare(tx), w.stay(tx))
+}
+
+// identify takes over what the volume is that the work is on.
+func (w *work) identify(tx *store.Tx) error {
+	v, err := tx.Volume(w.Pool, w.Volume)
+	if err == nil && v.State != record.VolumeBuilding {
+		w.VolumeID = backends.VolumeID{Inode: v.Inode, BirthNS: v.BirthNS}
+	}
+	return ignoreNotFound(err)
 }
 
 // spare finds the directories that a delete of a pool must not take for its own.

@@ -17,6 +17,7 @@ var moveCases = []testCase{
 	{"what is taken away is gone for good", moveRemove},
 	{"settling removes a source that is as it was", moveSettle},
 	{"settling keeps a source that is not", moveSettleChanged},
+	{"a volume is known again", moveIs},
 }
 
 // take opens a volume to move it, until the test's end at the latest.
@@ -175,4 +176,29 @@ func moveSettleChanged(r *rig) {
 	r.must(v.Close())
 	r.is(r.b.SettleTaken(r.Context(), r.p, "a", identity), backends.ErrChanged)
 	r.holds("a", []byte("b"))
+}
+
+// moveIs: a volume is known again as long as it is that file, whatever was done
+// to it.
+func moveIs(r *rig) {
+	r.started().made("a", []byte("a"))
+	v, err := r.b.Open(r.Context(), r.p, "a", backends.WriteExclusive)
+	r.must(err)
+	info, err := v.Info()
+	r.must(err)
+	id, err := backends.ParseVolumeID(info.ID().String())
+	r.must(err)
+	_, err = v.File().WriteAt([]byte("bb"), 0)
+	r.must(err)
+	r.must(v.Is(id))
+	r.must(v.Is(backends.VolumeID{}))
+	r.must(v.Close())
+	renamed := r.take("a")
+	r.must(renamed.Rename(r.Context(), r.p, "b", func([]byte) error { return nil }))
+	r.must(renamed.Is(id))
+	r.made("a", []byte("bb"))
+	another := r.take("a")
+	r.is(another.Is(id), backends.ErrChanged)
+	r.must(another.Close())
+	r.must(renamed.Close())
 }

@@ -113,10 +113,10 @@ func stamp(fs *unix.Statfs_t, st *unix.Statx_t) string {
 	case unix.EXT4_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC: // ext2 and ext3 have the number of ext4
 		uuid = fs.Fsid.Val
 	case unix.XFS_SUPER_MAGIC:
-	case unix.MSDOS_SUPER_MAGIC, unix.EXFAT_SUPER_MAGIC, unix.FUSE_SUPER_MAGIC, unix.OVERLAYFS_SUPER_MAGIC, unix.V9FS_MAGIC,
-		unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC:
-		return fmt.Sprintf("%s%x", passing, uint32(fs.Type))
 	default:
+		if passes(fs.Type) {
+			return fmt.Sprintf("%s%x", passing, uint32(fs.Type))
+		}
 		return ""
 	}
 	var born int64
@@ -124,6 +124,17 @@ func stamp(fs *unix.Statfs_t, st *unix.Statx_t) string {
 		born = st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
 	}
 	return fmt.Sprintf("%08x%08x.%x", uint32(uuid[0]), uint32(uuid[1]), uint64(born))
+}
+
+// passes reports whether a file of that kind of file system may have another
+// inode after a mount, or when it is looked up anew.
+func passes(kind int64) bool {
+	switch kind {
+	case unix.MSDOS_SUPER_MAGIC, unix.EXFAT_SUPER_MAGIC, unix.FUSE_SUPER_MAGIC, unix.OVERLAYFS_SUPER_MAGIC, unix.V9FS_MAGIC,
+		unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC:
+		return true
+	}
+	return false
 }
 
 // passing begins the stamp of a directory whose inode may be another after its

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/crash"
 	"storaged/internal/image"
 )
 
@@ -69,6 +70,7 @@ func (t *taken) Remove() error {
 	if err := t.dir.unlink(t.name); err != nil {
 		return err
 	}
+	crash.At(crash.Removed)
 	return t.dir.sync()
 }
 

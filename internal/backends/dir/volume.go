@@ -108,6 +108,22 @@ func (v *volume) Info() (backends.VolumeInfo, error) {
 	return infoOf(v.name, v.path, &st), nil
 }
 
+// Is compares inode and birth, on file systems where those last.
+func (v *volume) Is(id backends.VolumeID) error {
+	if id == (backends.VolumeID{}) {
+		return nil
+	}
+	var fs unix.Statfs_t
+	if err := retry(func() error { return unix.Fstatfs(int(v.file.Fd()), &fs) }); err != nil {
+		return fmt.Errorf("cannot look at the file system of volume %q: %w", v.path, err)
+	}
+	info, err := v.Info()
+	if err != nil || passes(fs.Type) || id.Matches(info.ID()) {
+		return err
+	}
+	return &backends.AnotherError{Path: v.path}
+}
+
 // Inspect reads the header too.
 func (v *volume) Inspect() (backends.VolumeInfo, error) {
 	info, err := v.Info()

@@ -1,0 +1,46 @@
+package main_test
+
+import (
+	"bytes"
+	"os"
+	"testing"
+
+	"storaged/internal/record"
+)
+
+// swap replaces a volume's file as no job of ours does.
+func (h *host) swap(name string, content []byte) {
+	h.t.Helper()
+	h.must(os.WriteFile(h.dir+"/new", content, 0o600))
+	h.must(os.Rename(h.dir+"/new", h.path(name)))
+}
+
+// A file that others have put in a volume's place is not what a verb was meant
+// for: nothing is done to it, and from then on the catalogue has it.
+func TestVerbsLeaveAloneAFileThatWasSwapped(t *testing.T) {
+	h := newHost(t)
+	h.must(os.WriteFile(h.dir+"/in", content("in", 4096), 0o600))
+	for _, args := range [][]string{
+		{"vol", "delete", "pool/v", "--yes"}, {"vol", "delete", "pool/v", "--wipe", "--yes"}, {"vol", "wipe", "pool/v", "--yes"},
+		{"vol", "wipe", "pool/v", "--algorithm", "trim", "--accept-limits", "--yes"},
+		{"vol", "upload", "pool/v", h.dir + "/in", "--yes"}, {"vol", "resize", "pool/v", "2M"}, {"vol", "resize", "pool/v", "4K", "--shrink", "--yes"},
+		{"vol", "move", "pool/v", "pool/new"}, {"vol", "clone", "pool/v", "pool/new"}, {"vol", "verify", "pool/v"},
+		{"vol", "download", "pool/v", h.dir + "/out"},
+	} {
+		h.create("v", mib)
+		another := bytes.Repeat([]byte("anothers"), mib/8)
+		h.swap("v", another)
+		h.runs(record.ExitBusy, "somebody has replaced it", args...)
+		if b, err := os.ReadFile(h.path("v")); err != nil || !bytes.Equal(b, another) {
+			t.Errorf("%q: the file is touched (%v)", args, err)
+		}
+		if v := h.entry("pool", "v"); v.Origin != record.Found || v.State != record.VolumeReady || v.CreatedBy != nil {
+			t.Errorf("%q: the volume is %+v", args, v)
+		}
+		h.runs(0, "", args...)
+		for _, name := range []string{"v", "new"} {
+			h.runs(0, "", "vol", "delete", "pool/"+name, "--missing-ok", "--yes")
+		}
+		h.must(os.RemoveAll(h.dir + "/out"))
+	}
+}
