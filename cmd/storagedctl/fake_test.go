@@ -401,6 +401,9 @@ func filtered(f service.JobFilter, j record.Job) bool {
 	}
 	return (len(f.States) == 0 || slices.Contains(f.States, group) || slices.Contains(f.States, string(j.State))) &&
 		(len(f.Kinds) == 0 || slices.Contains(f.Kinds, string(j.Kind))) &&
+		(len(f.Volumes) == 0 || slices.ContainsFunc(j.Objects, func(o record.Object) bool {
+			return slices.Contains(f.Volumes, o.Volume) || slices.Contains(f.Volumes, o.String())
+		})) &&
 		(len(f.Owners) == 0 || slices.Contains(f.Owners, j.Owner.User)) &&
 		(len(f.Labels) == 0 || slices.ContainsFunc(f.Labels, func(l string) bool {
 			k, v, _ := strings.Cut(l, "=")
@@ -491,6 +494,21 @@ func (f *fake) PauseJob(_ context.Context, _ service.Caller, job string) (record
 
 func (f *fake) ResumeJob(_ context.Context, _ service.Caller, job string) (record.Job, error) {
 	return f.set(job, func(j *record.Job) { j.State, j.PauseReasons = record.Running, nil })
+}
+
+func (f *fake) EachJob(ctx context.Context, sel service.Selection, do func(context.Context, string) error) (service.Bulk, error) {
+	l, err := f.Jobs(ctx, sel.JobFilter, service.Page{})
+	b := service.Bulk{Selected: len(l.Items), Refusals: []service.Refusal{}}
+	if sel.DryRun {
+		return b, err
+	}
+	for _, j := range l.Items {
+		if do(ctx, j.ID) == nil {
+			b.Done++
+		}
+	}
+	b.Refused = b.Selected - b.Done
+	return b, err
 }
 
 func (f *fake) RetryJob(_ context.Context, s service.Submit, job string) (service.Started, error) {

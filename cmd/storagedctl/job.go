@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -381,36 +382,24 @@ func jobList(ctx context.Context, s *session) error {
 	return printList(s, s.jobShape(), jobs)
 }
 
-// wantedVolumes are those of --volume. The daemon selects by name; the pool,
-// where one is given, is looked at here.
-func (s *session) wantedVolumes(ctx context.Context) ([]volumeRef, error) {
-	var wanted []volumeRef
+// wantedVolumes are those of --volume: a name is that of any pool's.
+func (s *session) wantedVolumes(ctx context.Context) ([]string, error) {
+	var wanted []string
 	for _, given := range s.cli.StringSlice("volume") {
-		if !strings.Contains(given, "/") {
-			wanted = append(wanted, volumeRef{name: given})
-			continue
+		if strings.Contains(given, "/") {
+			r, err := s.volume(ctx, given)
+			if err != nil {
+				return nil, err
+			}
+			given = r.String()
 		}
-		r, err := s.volume(ctx, given)
-		if err != nil {
-			return nil, err
-		}
-		wanted = append(wanted, r)
+		wanted = append(wanted, given)
 	}
 	return wanted, nil
 }
 
-// onAny reports whether a job holds one of the volumes; one without a pool is
-// that of any.
-func onAny(j record.Job, wanted []volumeRef) bool {
-	return slices.ContainsFunc(j.Objects, func(o record.Object) bool {
-		return slices.ContainsFunc(wanted, func(r volumeRef) bool {
-			return r.name == o.Volume && (r.pool == "" || r.pool == o.Pool)
-		})
-	})
-}
-
 // jobFilter reads the flags; without --state it is those in state.
-func (s *session) jobFilter(state string) (service.JobFilter, error) {
+func (s *session) jobFilter(ctx context.Context, state string) (service.JobFilter, error) {
 	f := service.JobFilter{
 		States: s.cli.StringSlice("state"), Kinds: s.cli.StringSlice("kind"), Pools: s.cli.StringSlice("pool"),
 		Owners: s.cli.StringSlice("owner"), Labels: s.cli.StringSlice("label"),
@@ -428,11 +417,18 @@ func (s *session) jobFilter(state string) (service.JobFilter, error) {
 			return f, cmdline.Usagef("--%s: %s", flag, err)
 		}
 	}
-	return f, nil
+	var err error
+	f.Volumes, err = s.wantedVolumes(ctx)
+	return f, err
 }
 
 // allJobs reads all pages.
 func (s *session) allJobs(ctx context.Context, f service.JobFilter) ([]record.Job, error) {
+	return s.someJobs(ctx, f, math.MaxInt)
+}
+
+// someJobs reads pages until it has as many jobs as are wanted.
+func (s *session) someJobs(ctx context.Context, f service.JobFilter, wanted int) ([]record.Job, error) {
 	jobs := []record.Job{}
 	for page := (service.Page{}); ; {
 		l, err := s.client.Jobs(ctx, f, page)
@@ -440,7 +436,7 @@ func (s *session) allJobs(ctx context.Context, f service.JobFilter) ([]record.Jo
 			return nil, err
 		}
 		jobs = append(jobs, l.Items...)
-		if l.Next == nil {
+		if l.Next == nil || len(jobs) >= wanted {
 			return jobs, nil
 		}
 		page.Cursor = *l.Next
@@ -452,7 +448,7 @@ func jobShow(ctx context.Context, s *session) error {
 }
 
 func jobWait(ctx context.Context, s *session) error {
-	ids, err := s.chosen(ctx, s.args(), "live")
+	ids, err := s.few(ctx, s.args(), "live")
 	if err != nil {
 		return err
 	}
@@ -514,7 +510,7 @@ func jobWatch(ctx context.Context, s *session) error {
 // the flags select.
 func (s *session) watched(ctx context.Context) ([]outcome, error) {
 	if len(s.args()) > 0 {
-		ids, err := s.chosen(ctx, s.args(), "live")
+		ids, err := s.few(ctx, s.args(), "live")
 		if err != nil {
 			return nil, err
 		}
@@ -534,6 +530,8 @@ type change struct {
 	jobs []string
 	make func(context.Context, string) (record.Job, error)
 	say  func(record.Job) string
+	all  ofMany // the same for all jobs of a selection
+	done string // what there is to say of those
 }
 
 func stateWord(j record.Job) string { return strings.ReplaceAll(string(j.State), "_", " ") }
@@ -578,19 +576,32 @@ func (s *session) printJobs(outcomes []outcome) error {
 
 // jobCancel cancels and waits: canceled means that the work has stopped.
 func jobCancel(ctx context.Context, s *session) error {
-	cancel := func(ctx context.Context, id string) (record.Job, error) {
-		return s.client.CancelJob(ctx, id, service.JobCancel{Now: s.cli.Bool("now")})
+	r := service.JobCancel{Now: s.cli.Bool("now")}
+	cancel := change{
+		make: func(ctx context.Context, id string) (record.Job, error) { return s.client.CancelJob(ctx, id, r) },
+		all: func(ctx context.Context, sel service.Selection) (service.Bulk, error) {
+			return s.client.CancelJobs(ctx, sel, r)
+		},
+		say: stateWord, done: "canceled",
 	}
-	ids, err := s.doomed(ctx, "cancel", "live")
-	if err != nil || len(ids) == 0 {
+	c, err := s.doomed(ctx, "cancel", "live", cancel.all)
+	switch cancel.jobs = c.ids; {
+	case err != nil:
 		return err
+	case c.many != nil:
+		return s.cancelMany(ctx, *c.many, cancel)
+	case len(c.ids) == 0:
+		return nil
+	case s.cli.Bool("detach"):
+		return s.eachJob(ctx, cancel)
 	}
-	if s.cli.Bool("detach") {
-		return s.eachJob(ctx, change{ids, cancel, stateWord})
-	}
-	outcomes := make([]outcome, len(ids))
-	for i, id := range ids {
-		j, err := cancel(ctx, id)
+	return s.cancelEach(ctx, cancel)
+}
+
+func (s *session) cancelEach(ctx context.Context, cancel change) error {
+	outcomes := make([]outcome, len(cancel.jobs))
+	for i, id := range cancel.jobs {
+		j, err := cancel.make(ctx, id)
 		outcomes[i] = outcome{start: start{object: id}, job: &j, err: err}
 	}
 	if err := s.awaitEach(ctx, outcomes, untilAllEnd); err != nil {
@@ -613,6 +624,29 @@ func jobCancel(ctx context.Context, s *session) error {
 	return s.verdict(outcomes)
 }
 
+// cancelMany cancels all jobs of a selection, and waits for those whose work
+// goes on for a moment.
+func (s *session) cancelMany(ctx context.Context, sel service.Selection, cancel change) error {
+	failure := s.bulk(ctx, sel, cancel.all, cancel.done)
+	if s.cli.Bool("detach") || failure != nil && record.CodeOf(failure) != record.Partial {
+		return failure
+	}
+	rest := sel.JobFilter
+	rest.States = []string{string(record.Canceling), string(record.RollingBack)}
+	jobs, err := s.allJobs(ctx, rest)
+	if err != nil {
+		return err
+	}
+	outcomes := make([]outcome, len(jobs))
+	for i := range jobs {
+		outcomes[i].job = &jobs[i]
+	}
+	if err := s.awaitEach(ctx, outcomes, untilAllEnd); err != nil {
+		return err
+	}
+	return failure
+}
+
 // canceled judges a job that was to be canceled: to be canceled is success.
 func canceled(o outcome) outcome {
 	o.object = fmt.Sprint(o.job.Number)
@@ -627,16 +661,16 @@ func canceled(o outcome) outcome {
 }
 
 func jobPause(ctx context.Context, s *session) error {
-	return s.eachChosen(ctx, s.args(), change{nil, s.client.PauseJob, func(j record.Job) string {
+	return s.eachChosen(ctx, s.args(), change{make: s.client.PauseJob, say: func(j record.Job) string {
 		if j.State == record.Running {
 			return "pausing" // until its helper has come to rest
 		}
 		return stateWord(j)
-	}})
+	}, all: s.client.PauseJobs, done: "paused"})
 }
 
 func jobResume(ctx context.Context, s *session) error {
-	return s.eachChosen(ctx, s.args(), change{nil, s.client.ResumeJob, func(j record.Job) string {
+	return s.eachChosen(ctx, s.args(), change{make: s.client.ResumeJob, all: s.client.ResumeJobs, done: "resumed", say: func(j record.Job) string {
 		if j.State == record.Paused && len(j.PauseReasons) == 0 {
 			return "resuming" // until its helper goes on
 		}
@@ -649,9 +683,20 @@ func jobResume(ctx context.Context, s *session) error {
 
 // eachChosen makes a change to each job that is named, or that is live and
 // selected.
-func (s *session) eachChosen(ctx context.Context, ids []string, do change) (err error) {
-	if do.jobs, err = s.chosen(ctx, ids, "live"); err != nil || len(do.jobs) == 0 {
+func (s *session) eachChosen(ctx context.Context, ids []string, do change) error {
+	return s.eachIn(ctx, ids, "live", do)
+}
+
+// eachIn is eachChosen for jobs in state.
+func (s *session) eachIn(ctx context.Context, ids []string, state string, do change) error {
+	c, err := s.chosen(ctx, ids, state)
+	switch do.jobs = c.ids; {
+	case err != nil:
 		return err
+	case c.many != nil:
+		return s.bulk(ctx, *c.many, do.all, do.done)
+	case len(c.ids) == 0:
+		return nil
 	}
 	return s.eachJob(ctx, do)
 }
@@ -663,8 +708,14 @@ func (s *session) allButLast() (ids []string, last string) {
 }
 
 // patch makes a change of properties.
-func (s *session) patch(p service.JobPatch) func(context.Context, string) (record.Job, error) {
-	return func(ctx context.Context, id string) (record.Job, error) { return s.client.PatchJob(ctx, id, p) }
+func (s *session) patch(p service.JobPatch, done string, say func(record.Job) string) change {
+	return change{
+		make: func(ctx context.Context, id string) (record.Job, error) { return s.client.PatchJob(ctx, id, p) },
+		all: func(ctx context.Context, sel service.Selection) (service.Bulk, error) {
+			return s.client.PatchJobs(ctx, sel, p)
+		},
+		say: say, done: done,
+	}
 }
 
 func jobLimit(ctx context.Context, s *session) error {
@@ -677,43 +728,42 @@ func jobLimit(ctx context.Context, s *session) error {
 		}
 		p.Limit = json.RawMessage(fmt.Sprint(n))
 	}
-	return s.eachChosen(ctx, ids, change{nil, s.patch(p), func(j record.Job) string {
+	return s.eachChosen(ctx, ids, s.patch(p, "limit "+given, func(j record.Job) string {
 		if j.Limit == nil {
 			return "no limit"
 		}
 		return "at most " + limit(j.Limit)
-	}})
+	}))
 }
 
 func jobPriority(ctx context.Context, s *session) error {
 	ids, given := s.allButLast()
 	priority := record.Priority(given)
-	return s.eachChosen(ctx, ids, change{nil, s.patch(service.JobPatch{Priority: &priority}), func(j record.Job) string {
+	return s.eachChosen(ctx, ids, s.patch(service.JobPatch{Priority: &priority}, "priority "+given, func(j record.Job) string {
 		return "priority " + string(j.Priority)
-	}})
+	}))
 }
 
 func jobPin(ctx context.Context, s *session) error {
+	word := map[bool]string{true: "pinned", false: "not pinned"}
 	pinned := !s.cli.Bool("off")
-	ids, err := s.chosen(ctx, s.args(), "")
-	if err != nil || len(ids) == 0 {
-		return err
-	}
-	return s.eachJob(ctx, change{ids, s.patch(service.JobPatch{Pinned: &pinned}), func(j record.Job) string {
-		if j.Pinned {
-			return "pinned"
-		}
-		return "not pinned"
-	}})
+	return s.eachIn(ctx, s.args(), "", s.patch(service.JobPatch{Pinned: &pinned}, word[pinned], func(j record.Job) string {
+		return word[j.Pinned]
+	}))
 }
 
 func jobForget(ctx context.Context, s *session) error {
-	ids, err := s.doomed(ctx, "forget", "ended")
-	if err != nil || len(ids) == 0 {
+	c, err := s.doomed(ctx, "forget", "ended", s.client.ForgetJobs)
+	switch {
+	case err != nil:
 		return err
+	case c.many != nil:
+		return s.bulk(ctx, *c.many, s.client.ForgetJobs, "forgotten")
+	case len(c.ids) == 0:
+		return nil
 	}
-	outcomes := make([]outcome, len(ids))
-	for i, id := range ids {
+	outcomes := make([]outcome, len(c.ids))
+	for i, id := range c.ids {
 		trace, err := s.client.ForgetJob(ctx, id)
 		outcomes[i] = outcome{start: start{object: id}, err: err}
 		switch {

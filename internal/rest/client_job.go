@@ -13,7 +13,16 @@ import (
 
 // Jobs gives one page of the jobs that f selects, newest first.
 func (c *Client) Jobs(ctx context.Context, f service.JobFilter, p service.Page) (service.List[record.Job], error) {
-	a := newAsk(http.MethodGet, "jobs")
+	a := newAsk(http.MethodGet, "jobs").selecting(f)
+	if p.Limit != 0 {
+		a.query.Set("limit", strconv.Itoa(p.Limit))
+	}
+	setAll(a.query, "cursor", p.Cursor)
+	return fetch[service.List[record.Job]](ctx, c, a)
+}
+
+// selecting says which jobs are asked for.
+func (a *ask) selecting(f service.JobFilter) *ask {
 	setAll(a.query, "state", f.States...)
 	setAll(a.query, "kind", f.Kinds...)
 	setAll(a.query, "pool", f.Pools...)
@@ -23,11 +32,7 @@ func (c *Client) Jobs(ctx context.Context, f service.JobFilter, p service.Page) 
 	setAll(a.query, "idempotency_key", f.IdempotencyKey)
 	setTime(a, "since", f.Since)
 	setTime(a, "until", f.Until)
-	if p.Limit != 0 {
-		a.query.Set("limit", strconv.Itoa(p.Limit))
-	}
-	setAll(a.query, "cursor", p.Cursor)
-	return fetch[service.List[record.Job]](ctx, c, a)
+	return a
 }
 
 func setTime(a *ask, key string, t time.Time) {
@@ -83,6 +88,39 @@ func (c *Client) PauseJob(ctx context.Context, job string) (record.Job, error) {
 // ResumeJob is the opposite of PauseJob.
 func (c *Client) ResumeJob(ctx context.Context, job string) (record.Job, error) {
 	return fetch[record.Job](ctx, c, newAsk(http.MethodPost, "jobs", job, "resume"))
+}
+
+// CancelJobs cancels all jobs that are selected.
+func (c *Client) CancelJobs(ctx context.Context, sel service.Selection, r service.JobCancel) (service.Bulk, error) {
+	return c.bulk(ctx, newAsk(http.MethodPost, "jobs", "cancel").with(r), sel)
+}
+
+// PauseJobs pauses all jobs that are selected.
+func (c *Client) PauseJobs(ctx context.Context, sel service.Selection) (service.Bulk, error) {
+	return c.bulk(ctx, newAsk(http.MethodPost, "jobs", "pause"), sel)
+}
+
+// ResumeJobs is the opposite of PauseJobs.
+func (c *Client) ResumeJobs(ctx context.Context, sel service.Selection) (service.Bulk, error) {
+	return c.bulk(ctx, newAsk(http.MethodPost, "jobs", "resume"), sel)
+}
+
+// PatchJobs changes properties of all jobs that are selected.
+func (c *Client) PatchJobs(ctx context.Context, sel service.Selection, r service.JobPatch) (service.Bulk, error) {
+	return c.bulk(ctx, newAsk(http.MethodPatch, "jobs").with(r), sel)
+}
+
+// ForgetJobs removes the records of all jobs that are selected.
+func (c *Client) ForgetJobs(ctx context.Context, sel service.Selection) (service.Bulk, error) {
+	return c.bulk(ctx, newAsk(http.MethodDelete, "jobs"), sel)
+}
+
+func (c *Client) bulk(ctx context.Context, a *ask, sel service.Selection) (service.Bulk, error) {
+	a.selecting(sel.JobFilter)
+	if sel.DryRun {
+		a.query.Set("dry_run", "true")
+	}
+	return fetch[service.Bulk](ctx, c, a)
 }
 
 // RetryJob starts a job like one that has ended.

@@ -128,6 +128,9 @@ var every = map[string]func(context.Context, *rest.Client) (any, error){
 	},
 	"PauseJob":  func(ctx context.Context, c *rest.Client) (any, error) { return c.PauseJob(ctx, "412") },
 	"ResumeJob": func(ctx context.Context, c *rest.Client) (any, error) { return c.ResumeJob(ctx, "412") },
+	"EachJob": func(ctx context.Context, c *rest.Client) (any, error) {
+		return c.CancelJobs(ctx, service.Selection{JobFilter: service.JobFilter{States: []string{"queued"}}, DryRun: true}, service.JobCancel{})
+	},
 	"RetryJob": func(ctx context.Context, c *rest.Client) (any, error) {
 		return c.RetryJob(ctx, service.Submit{}, "412")
 	},

@@ -321,6 +321,13 @@ func (f *fake) ResumeJob(_ context.Context, c service.Caller, job string) (recor
 	return f.job(record.Running), f.enter("ResumeJob", asked{caller: c, names: []string{job}})
 }
 
+func (f *fake) EachJob(ctx context.Context, sel service.Selection, do func(context.Context, string) error) (service.Bulk, error) {
+	if err := f.enter("EachJob", asked{request: sel}); err != nil || sel.DryRun {
+		return service.Bulk{Selected: 1, Refusals: []service.Refusal{}}, err
+	}
+	return service.Bulk{Selected: 1, Done: 1, Refusals: []service.Refusal{}}, do(ctx, "412")
+}
+
 func (f *fake) RetryJob(_ context.Context, s service.Submit, job string) (service.Started, error) {
 	return f.begin("RetryJob", s, nil, job)
 }

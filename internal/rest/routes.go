@@ -86,11 +86,19 @@ func volumeRoutes() []route {
 	}
 }
 
+// jobFilters are the keys that select jobs.
+var jobFilters = []string{"state", "kind", "pool", "volume", "owner", "since", "until", "label", "idempotency_key"}
+
 func jobRoutes() []route {
 	const one = "/v1/jobs/{job}"
-	filters := []string{"state", "kind", "pool", "volume", "owner", "since", "until", "label", "idempotency_key"}
+	many := append([]string{"dry_run"}, jobFilters...)
 	return []route{
-		{http.MethodGet, "/v1/jobs", service.Reader, append(filters, paging...), false, listJobs, false},
+		{http.MethodGet, "/v1/jobs", service.Reader, slices.Concat(jobFilters, paging), false, listJobs, false},
+		{http.MethodPatch, "/v1/jobs", service.Member, many, true, patchJobs, false},
+		{http.MethodDelete, "/v1/jobs", service.Member, many, false, forgetJobs, false},
+		{http.MethodPost, "/v1/jobs/cancel", service.Member, many, true, cancelJobs, false},
+		{http.MethodPost, "/v1/jobs/pause", service.Member, many, true, pauseJobs, false},
+		{http.MethodPost, "/v1/jobs/resume", service.Member, many, true, resumeJobs, false},
 		{http.MethodGet, one, service.Reader, nil, false, getJob, false},
 		{http.MethodPatch, one, service.Member, nil, true, patchJob, true},
 		{http.MethodDelete, one, service.Member, nil, false, forgetJob, false},

@@ -50,6 +50,9 @@ func valid(t *testing.T, row rest.Row) *http.Request {
 	if strings.HasSuffix(target, "/wait") {
 		target += "?timeout=0"
 	}
+	if many(row) {
+		target += "?state=queued"
+	}
 	if strings.HasSuffix(target, "/content") { // else it would wait for a stream
 		target += "?dry_run=true"
 		if row.Method == http.MethodPost {
@@ -57,6 +60,31 @@ func valid(t *testing.T, row rest.Row) *http.Request {
 		}
 	}
 	return request(t, row.Method, target, bodies[row.Method+" "+row.Pattern])
+}
+
+// many reports whether a row changes all jobs that are selected.
+func many(row rest.Row) bool {
+	return row.Method != http.MethodGet && strings.HasPrefix(row.Pattern, "/v1/jobs") && !strings.Contains(row.Pattern, "{job}")
+}
+
+// To change all jobs there are has to be said.
+func TestChangeOfManyJobsNeedsASelection(t *testing.T) {
+	h := newHost(t, nil)
+	rt := h.transport(t, h.main)
+	for _, row := range rest.Rows() {
+		if !many(row) {
+			continue
+		}
+		for _, target := range []string{row.Pattern, row.Pattern + "?dry_run=true"} {
+			if resp, body := answer(t, rt, request(t, row.Method, target, bodies[row.Method+" "+row.Pattern])); resp.StatusCode != 400 || !strings.Contains(body, "does not say which jobs") {
+				t.Errorf("%s %s: %d %s", row.Method, target, resp.StatusCode, body)
+			}
+		}
+		resp, body := answer(t, rt, valid(t, row))
+		if calls, a := h.svc.took(); resp.StatusCode != 200 || !strings.Contains(body, `"done":1`) || len(calls) != 2 || a.names[0] != "412" {
+			t.Errorf("%s %s: %d %s; %v", row.Method, row.Pattern, resp.StatusCode, body, calls)
+		}
+	}
 }
 
 // answer sends a request and gives status and body; of a stream only its

@@ -79,6 +79,8 @@ type JobService interface {
 	FailJob(ctx context.Context, job string, why *record.Error) error
 	PauseJob(ctx context.Context, c service.Caller, job string) (record.Job, error)
 	ResumeJob(ctx context.Context, c service.Caller, job string) (record.Job, error)
+	// EachJob does something to every job that is selected.
+	EachJob(ctx context.Context, sel service.Selection, do func(ctx context.Context, job string) error) (service.Bulk, error)
 	RetryJob(ctx context.Context, s service.Submit, job string) (service.Started, error)
 	// JobLog opens the job's log; the caller closes it.
 	JobLog(ctx context.Context, job string) (io.ReadCloser, error)

@@ -28,8 +28,14 @@ func (s *Service) Jobs(_ context.Context, f JobFilter, p Page) (List[record.Job]
 	if err := checkStates(f.States); err != nil {
 		return List[record.Job]{}, err
 	}
-	jobs, next, err := s.jobs.Jobs(supervisor.Query{Head: headMatcher(f), State: func(st record.State) bool { return matchState(f.States, st) }, Limit: p.Limit, Cursor: p.Cursor})
+	jobs, next, err := s.jobs.Jobs(f.query(p.Limit, p.Cursor))
 	return List[record.Job]{Items: jobs, Next: next}, err
+}
+
+func (f JobFilter) query(limit int, cursor string) supervisor.Query {
+	return supervisor.Query{
+		Head: headMatcher(f), State: func(st record.State) bool { return matchState(f.States, st) }, Limit: limit, Cursor: cursor,
+	}
 }
 
 func checkStates(states []string) error {

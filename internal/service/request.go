@@ -272,6 +272,28 @@ type JobFilter struct {
 	Until          time.Time // created before
 }
 
+// Selection is the jobs of a change of many, all that the filter selects. DryRun
+// only counts them.
+type Selection struct {
+	JobFilter
+	DryRun bool
+}
+
+// Bulk is what became of a change of many jobs. Of those that refused it the
+// first ones are named.
+type Bulk struct {
+	Selected int       `json:"selected"`
+	Done     int       `json:"done"`
+	Refused  int       `json:"refused"`
+	Refusals []Refusal `json:"refusals"`
+}
+
+// Refusal is why a job of many was not changed.
+type Refusal struct {
+	Job   int64         `json:"job"` // its number
+	Error *record.Error `json:"error"`
+}
+
 // VolumeFilter selects volumes.
 type VolumeFilter struct {
 	Pools   []string

@@ -127,12 +127,33 @@ func (s *Supervisor) Count() (running, waiting, stuck int) {
 // nil at the end. A job that comes or ends meanwhile is neither missed nor
 // given twice.
 func (s *Supervisor) Jobs(q Query) ([]record.Job, *string, error) {
+	out := []record.Job{}
+	next, err := s.each(q, func(_ int64, view func() (record.Job, error)) error {
+		v, err := view()
+		out = append(out, v)
+		return err
+	})
+	return out, next, err
+}
+
+// Numbers gives no more of the jobs that Jobs would give than their numbers.
+func (s *Supervisor) Numbers(q Query) (numbers []int64, next *string, err error) {
+	next, err = s.each(q, func(number int64, _ func() (record.Job, error)) error {
+		numbers = append(numbers, number)
+		return nil
+	})
+	return numbers, next, err
+}
+
+// each calls take with every selected job, newest first, and gives the cursor to
+// go on from.
+func (s *Supervisor) each(q Query, take func(number int64, view func() (record.Job, error)) error) (next *string, err error) {
 	before, err := parseCursor(q.Cursor)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	out, more := []record.Job{}, false
-	take := func(h *store.JobHead, load func() (*store.Job, error)) (bool, error) {
+	taken, last := 0, int64(0)
+	meet := func(h *store.JobHead, load func() (*store.Job, error)) (bool, error) {
 		if q.Head != nil && !q.Head(h) {
 			return true, nil
 		}
@@ -140,22 +161,17 @@ func (s *Supervisor) Jobs(q Query) ([]record.Job, *string, error) {
 		if q.State != nil && !q.State(state) {
 			return true, nil
 		}
-		if q.Limit > 0 && len(out) == q.Limit {
-			more = true
+		if q.Limit > 0 && taken == q.Limit {
+			next = new(strconv.FormatInt(last, 10))
 			return false, nil
 		}
-		v, err := view()
-		out = append(out, v)
-		return true, err
+		taken, last = taken+1, h.Number
+		return true, take(h.Number, view)
 	}
-	if err := s.store.View(func(tx *store.Tx) error { return tx.JobsBefore(before, take) }); err != nil {
-		return nil, nil, fmt.Errorf("cannot list jobs: %w", err)
+	if err := s.store.View(func(tx *store.Tx) error { return tx.JobsBefore(before, meet) }); err != nil {
+		return nil, fmt.Errorf("cannot list jobs: %w", err)
 	}
-	if !more {
-		return out, nil, nil
-	}
-	next := strconv.FormatInt(out[len(out)-1].Number, 10)
-	return out, &next, nil
+	return next, nil
 }
 
 // glance gives the state of a job, and a way to the rest, which costs more: of a

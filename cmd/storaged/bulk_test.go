@@ -1,0 +1,49 @@
+package main_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"storaged/internal/record"
+	"storaged/internal/service"
+)
+
+// More jobs than a command names are changed all the same, each by its own rules:
+// what has begun is not canceled with what waits.
+func TestManyJobsAreChangedByOneRequest(t *testing.T) {
+	h := newHost(t)
+	h.random("v", mib)
+	first, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeWipe{JobOptions: limited(4096)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.running(first)
+	const waiting, clients = 1200, 12
+	var all sync.WaitGroup
+	for range clients {
+		all.Go(func() {
+			for range waiting / clients {
+				if _, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeWipe{}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	done := fmt.Sprintf(`"done": %d`, waiting)
+	h.runs(0, done, "job", "priority", "--state", "queued", "background", "-o", "json")
+	h.runs(0, done, "job", "pause", "--state", "queued", "-o", "json")
+	h.runs(0, done, "job", "resume", "--state", "paused", "--state", "queued", "-o", "json")
+	h.runs(record.ExitUsage, "", "job", "cancel", "--state", "queued") // it asks
+	h.runs(0, fmt.Sprintf("would cancel %d more jobs", waiting-20), "job", "cancel", "--state", "queued", "--dry-run")
+	if out := h.runs(0, done, "job", "cancel", "--state", "queued", "--yes", "-o", "json"); strings.Contains(out, `"job":`) {
+		t.Errorf("it says %s", out)
+	}
+	if s, err := h.client.Status(h.ctx()); err != nil || s.Jobs["queued"] != 0 || s.Jobs["running"] != 1 {
+		t.Errorf("afterwards the jobs are %v (%v)", s.Jobs, err)
+	}
+	h.runs(record.ExitPartial, "1 of 1201 failed", "job", "forget", "--kind", "volume.wipe", "--state", "canceled", "--state", "running", "--yes")
+	h.stopped(first, nil)
+}
