@@ -39,7 +39,7 @@ func (h *host) fill(n int, ago time.Duration) {
 			}
 			j := &store.Job{Job: record.Job{
 				ID: uuid.Must(uuid.NewV7()).String(), Number: number, Kind: record.VolumeClone, Class: record.Async,
-				State: record.Succeeded, Created: at, Started: &at, Ended: &at, Priority: record.Medium,
+				State: record.Succeeded, Created: at, Started: &at, Ended: &at, Priority: record.NormalPriority,
 				OnFailure: record.RollbackOnFailure, Rollback: record.RollbackNone,
 				Owner:   record.Owner{UID: 1000, User: "alice", Command: "storagedctl", Via: "rest"},
 				Objects: []record.Object{{Pool: "pool", Volume: "base", Mode: record.ModeRead}, {Pool: "pool", Volume: fmt.Sprint("v", number), Mode: record.ModeWrite}},

@@ -116,7 +116,7 @@ func (f *fake) start(s service.Submit, r any, kind record.Kind, objects ...recor
 	j := record.Job{
 		ID: fmt.Sprintf("0199a0b4-3c5d-7e6f-8a9b-%012d", n), Number: n, Kind: kind, Class: record.Async, State: record.Queued,
 		Objects: objects, Progress: record.Progress{Unit: "bytes", Bounded: true}, Created: day, Cancelable: true, Owner: record.Owner{
-			UID: 1000, User: "alice", LoginUser: "alice", PID: 4711, Command: "storagedctl", Via: "rest"}, Priority: record.Medium,
+			UID: 1000, User: "alice", LoginUser: "alice", PID: 4711, Command: "storagedctl", Via: "rest"}, Priority: record.NormalPriority,
 	}
 	f.keys[s.Key] = len(f.jobs)
 	f.jobs = append(f.jobs, j)

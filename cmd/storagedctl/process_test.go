@@ -502,7 +502,7 @@ func TestListIsInTheOrderOfTheQueue(t *testing.T) {
 	}
 	d.end(410, succeeded)
 	d.locked(func(f *fake) {
-		for number, p := range map[int64]record.Priority{411: record.Background, 412: record.Medium, 413: record.Interactive} {
+		for number, p := range map[int64]record.Priority{411: record.Background, 412: record.NormalPriority, 413: record.Interactive} {
 			f.change(number, func(j *record.Job) { queued(j); j.Priority = p })
 		}
 	})

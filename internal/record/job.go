@@ -228,9 +228,9 @@ type Helper struct {
 type Priority string
 
 const (
-	Interactive Priority = "interactive"
-	Medium      Priority = "normal"
-	Background  Priority = "background"
+	Interactive    Priority = "interactive"
+	NormalPriority Priority = "normal"
+	Background     Priority = "background"
 )
 
 // Ageing is what a job of a class waits at most longer than one of the next

@@ -119,7 +119,7 @@ var every = map[string]func(context.Context, *rest.Client) (any, error){
 	"Job":     func(ctx context.Context, c *rest.Client) (any, error) { return c.Job(ctx, "412") },
 	"WaitJob": func(ctx context.Context, c *rest.Client) (any, error) { return c.WaitJob(ctx, "412", 0) },
 	"PatchJob": func(ctx context.Context, c *rest.Client) (any, error) {
-		r := service.JobPatch{Limit: []byte("null"), Priority: ptr(record.Medium), Pinned: ptr(true), Labels: map[string]*string{"a": nil, "b": ptr("c")}}
+		r := service.JobPatch{Limit: []byte("null"), Priority: ptr(record.NormalPriority), Pinned: ptr(true), Labels: map[string]*string{"a": nil, "b": ptr("c")}}
 		return c.PatchJob(ctx, "412", r)
 	},
 	"ForgetJob": func(ctx context.Context, c *rest.Client) (any, error) { return c.ForgetJob(ctx, "412") },

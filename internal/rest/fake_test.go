@@ -105,7 +105,7 @@ func (f *fake) vol() record.Volume {
 func (f *fake) job(state record.State) record.Job {
 	j := record.Job{
 		ID: jobID, Number: 412, Kind: record.VolumeClone, Class: record.Async, State: state, Created: now,
-		Owner: record.Owner{UID: cmp.Or(f.owner, 1000), User: "alice", Via: "rest"}, Priority: record.Medium,
+		Owner: record.Owner{UID: cmp.Or(f.owner, 1000), User: "alice", Via: "rest"}, Priority: record.NormalPriority,
 		OnFailure: record.RollbackOnFailure, Rollback: record.RollbackNone,
 	}
 	if f.full {
@@ -133,7 +133,7 @@ func (f *fake) fill(j *record.Job) {
 	j.CanceledBy, j.Helper = &j.Owner, &record.Helper{PID: 4, Argv: []string{"storage-helper"}, Version: "1"}
 	j.Changes = []record.Change{
 		{Time: now, What: record.ChangeLimit, Limit: ptr(int64(5)), By: j.Owner}, {Time: now, What: record.ChangePause, Reason: record.PauseAdmin, By: j.Owner},
-		{Time: now, What: record.ChangePriority, Priority: record.Medium, By: j.Owner},
+		{Time: now, What: record.ChangePriority, Priority: record.NormalPriority, By: j.Owner},
 	}
 	j.Labels, j.Warnings, j.Error = map[string]string{"a": "b"}, []string{"w"}, failure
 	j.Result = &record.Result{

@@ -17,7 +17,7 @@ import (
 )
 
 func priorities() []record.Priority {
-	return []record.Priority{record.Interactive, record.Medium, record.Background}
+	return []record.Priority{record.Interactive, record.NormalPriority, record.Background}
 }
 
 func (o *JobOptions) Check() error {

@@ -21,7 +21,7 @@ type JobOptions struct {
 // Fill puts in what a request leaves out. Every kind of request that has more
 // defaults than these has a Fill of its own.
 func (o *JobOptions) Fill() {
-	o.Priority = cmp.Or(o.Priority, record.Medium)
+	o.Priority = cmp.Or(o.Priority, record.NormalPriority)
 	o.OnFailure = cmp.Or(o.OnFailure, record.RollbackOnFailure)
 }
 

@@ -115,7 +115,7 @@ func pictureOf(s *Supervisor, ageing time.Duration) *picture {
 	}
 	for id, at := range q.places {
 		rec := &at.j.shown.Load().rec
-		steps := map[record.Priority]time.Duration{record.Interactive: 0, record.Medium: 1, record.Background: 2}
+		steps := map[record.Priority]time.Duration{record.Interactive: 0, record.NormalPriority: 1, record.Background: 2}
 		m := &spot{
 			id: id, number: rec.Number, class: rec.Class, due: rec.Created.Add(steps[at.priority] * ageing), asked: at.asked,
 			standing: at.standing, objects: rec.Objects, held: q.locks.Held(id), blocks: q.locks.Blockers(id, locks.All),

@@ -224,7 +224,7 @@ func drawWish(t *rapid.T) wish {
 		Kind:     one(t, "kind", stepKinds...),
 		Class:    one(t, "class", record.Async, record.Async, record.Normal),
 		Objects:  rapid.SliceOfN(rapid.Custom(drawObject), 1, 2).Draw(t, "objects"),
-		Priority: one(t, "priority", record.Medium, record.Interactive, record.Background),
+		Priority: one(t, "priority", record.NormalPriority, record.Interactive, record.Background),
 		Limit:    one[int64](t, "limit", 0, 0, 1000, 5000),
 		Key:      one(t, "key", "", "", "", "", "k1", "k2", "k3"),
 		Wait:     one(t, "wait", -2, -2, -1, 0, 20),
@@ -593,7 +593,7 @@ func verbOrder(s step, j *modelJob) hostOrder {
 	case "limit":
 		o.N = []int64{0, 700, 3000, 1 << 30}[s.N%4]
 	case "priority":
-		o.Text = []string{string(record.Interactive), string(record.Medium), string(record.Background)}[s.N%3]
+		o.Text = []string{string(record.Interactive), string(record.NormalPriority), string(record.Background)}[s.N%3]
 	case "watch":
 		o.Do, o.N = "wait", int64(s.N%15)
 	case "wait":

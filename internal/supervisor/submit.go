@@ -86,7 +86,7 @@ func (s *Supervisor) newRecord(r Request) (*store.Job, error) {
 		LockWait: r.LockWait, Destroys: r.Destroys, Data: r.Data != nil, Resume: r.Resume, From: r.From, Same: r.Same,
 	}
 	if rec.Priority == "" {
-		rec.Priority = record.Medium
+		rec.Priority = record.NormalPriority
 	}
 	if rec.OnFailure == "" {
 		rec.OnFailure = record.RollbackOnFailure

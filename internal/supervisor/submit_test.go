@@ -265,7 +265,7 @@ func TestPlacesGoByClassThenFirstCome(t *testing.T) {
 	r.sup.SetLimits(record.Limits{Running: 1})
 	r.submit(request(act("work", g.path)))
 	var ids []string
-	for i, p := range []record.Priority{record.Background, record.Medium, record.Interactive, record.Medium, record.Background} {
+	for i, p := range []record.Priority{record.Background, record.NormalPriority, record.Interactive, record.NormalPriority, record.Background} {
 		req := request(act("short"), objects("p", itoa(i), "W")...)
 		req.Priority = p
 		ids = append(ids, r.submit(req).ID)
@@ -299,7 +299,7 @@ func TestAgeingBoundsThePassing(t *testing.T) {
 	if !place(record.Background, 3*time.Minute).due(ageing).Before(place(record.Interactive, 0).due(ageing)) {
 		t.Error("an interactive job passes one that waits for three intervals")
 	}
-	if !place(record.Interactive, 0).due(ageing).Before(place(record.Medium, 30*time.Second).due(ageing)) {
+	if !place(record.Interactive, 0).due(ageing).Before(place(record.NormalPriority, 30*time.Second).due(ageing)) {
 		t.Error("an interactive job does not pass a normal one that came just before")
 	}
 }
