@@ -41,9 +41,10 @@ type Operation interface {
 
 // Terms are what a job is bound to, whatever it does.
 type Terms struct {
-	// After is the number of the job that was to be the last one to change the
-	// volume: the one that this goes on from, or yet that before it; 0: it goes
-	// on from none.
+	// After is set for a job that goes on from an earlier one: the number of the
+	// last job that may have changed the volume. It is the earlier job itself, or
+	// the one before it if that never began. If another job has changed the volume
+	// since, this one is refused. 0: it goes on from none.
 	After int64 `json:"after,omitempty"`
 	// IfMatch is the generation of the object that the job is meant for; 0: any.
 	IfMatch int64 `json:"if_match,omitempty"`

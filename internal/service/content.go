@@ -196,18 +196,23 @@ func (w *work) proceed(tx *store.Tx, sub Submit, job string, v *store.Volume) er
 		return err
 	}
 	w.Skipped, w.Continues, w.After = w.Offset, old.Number, old.Number
-	if before.After != 0 && before.After == v.Writer { // the old one was itself a rest, and never began
+	// The old job resumed an upload itself. If it never began, the volume was last
+	// written by the job that it was to go on from.
+	if before.After != 0 && before.After == v.Writer {
 		w.After = v.Writer
 	}
-	if before.Continues != 0 && !made(v, old) { // the volume names the one that marked it
+	// The volume is marked incomplete by the number of the upload that broke off
+	// first. If the old job did not put its own there, that one still holds.
+	if before.Continues != 0 && !made(v, old) {
 		w.Continues = before.Continues
 	}
 	return nil
 }
 
-// complete holds the rest to the length of the content that the upload before
-// had, where that is known: a shorter one is another content, or a part. One that
-// was refused, as it did not begin with what is in place, knew nothing of it.
+// complete checks that a resumed upload reaches the end of the content that the
+// upload before had, where its length is known: if it ends earlier it is another
+// content, or a part of it. The length of an upload that was refused because it
+// had another beginning tells nothing.
 func (w *work) complete(before work, old *store.Job) error {
 	number := old.Number
 	if before.Length == nil || !before.Known && old.Code() == record.Changed && old.Progress.Done == before.Offset {

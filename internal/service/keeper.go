@@ -49,9 +49,11 @@ type end struct {
 // ok reports whether the job did what it was to do.
 func (e end) ok() bool { return e.job.State == record.Succeeded }
 
-// own reports whether the helper itself said how it ended, and was believed;
-// else the report is that of the helper that settled it. The error does not
-// tell: a job killed by a cancel has that of one that stopped by itself.
+// own reports whether e.report comes from the helper that did the work. If not,
+// there is none, it contradicted the exit status, or it comes from the helper
+// that settled the job after the first one died. The job's error cannot tell the
+// cases apart: it is the same for a helper that a cancel killed and for one that
+// stopped when it was told to.
 func (e end) own() bool {
 	return e.report != nil && !e.job.Undo && e.job.Code() != record.Inconsistent
 }
