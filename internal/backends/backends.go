@@ -23,8 +23,32 @@ type Backend interface {
 	// Properties are what the type can do, as data.
 	Properties() Properties
 	Identities
+	Names
 	Pools
 	Volumes
+}
+
+// Names say where volumes are, as text. They do no I/O, so that also who does not
+// touch pools may ask.
+type Names interface {
+	// CheckName is the rule for names of the type's volumes: the one of this
+	// package, and what the type demands beside it.
+	CheckName(name string) error
+	// Locate tells of a name where its volume is or will be in a pool.
+	Locate(target, name string) Location
+	// LocateDraft tells where a job makes a volume of a pool, "" where that is
+	// nowhere for people to look at.
+	LocateDraft(target, job string) string
+	// Parse finds the target of the pool and the name in the path of a volume; the
+	// name is not checked, and of no path at all neither means anything.
+	Parse(path string) (target, name string)
+}
+
+// Location is where a volume is.
+type Location struct {
+	Path string
+	Key  string // libvirt's for the type; "" for what is known only of a volume that is there
+	Type string // file, block, …
 }
 
 // Identities compare the targets of pools. They do no I/O, so that also who does

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 
 	"storaged/internal/backends"
@@ -141,7 +140,7 @@ func (w *evacuation) move(ctx context.Context, planned backends.VolumeInfo) (ipc
 
 // there is where a volume goes.
 func (w *evacuation) there(name string) place {
-	return place{path: filepath.Join(w.to.Target, name), backend: w.to.backend, pool: w.to.Pool, name: name}
+	return w.to.at(name)
 }
 
 // take moves a volume, which nobody else may have open.
@@ -248,8 +247,8 @@ func (w evacuated) work(ctx context.Context, r *run) error {
 
 // last finds out what became of the volume in flight.
 func (w evacuated) last(ctx context.Context, r *run, rec moveRecord) error {
-	one := movedSettlement{w.settlement, place{path: filepath.Join(w.from.Target, rec.Name), backend: w.from.backend, pool: w.from.Pool, name: rec.Name}}
-	one.at = place{path: filepath.Join(w.to.Target, rec.Name), backend: w.to.backend, pool: w.to.Pool, name: rec.Name}
+	one := movedSettlement{w.settlement, w.from.at(rec.Name)}
+	one.at = w.to.at(rec.Name)
 	committed, err := one.settle(ctx, rec)
 	if !committed {
 		return err

@@ -26,7 +26,7 @@ type place struct {
 	id      backends.VolumeID // what the volume must be; zero: any
 }
 
-// placeOf finds the volume of a path: its pool is the directory it lies in.
+// placeOf finds the volume of a path.
 func placeOf(path, poolType string) (place, error) {
 	backend, err := all.Lookup(poolType)
 	if err != nil {
@@ -35,16 +35,20 @@ func placeOf(path, poolType string) (place, error) {
 	if strings.HasSuffix(path, "/") {
 		return place{}, record.Errorf(record.Invalid, "%q is no path of a volume: it ends with a slash", path)
 	}
-	name := filepath.Base(path) // before "." and ".." are resolved, so that they are refused
-	if err := backends.CheckName(name); err != nil {
+	target, name := backend.Parse(path)
+	if err := backend.CheckName(name); err != nil {
 		return place{}, record.Errorf(record.Invalid, "%s", err)
 	}
-	path, err = absolute(path)
+	target, err = absolute(target)
 	if err != nil {
 		return place{}, err
 	}
-	pool := backends.Pool{Type: poolType, Target: filepath.Dir(path)}
-	return place{path: path, backend: backend, pool: pool, name: name}, nil
+	return pool{backends.Pool{Type: poolType, Target: target}, backend}.at(name), nil
+}
+
+// at is the volume of that name.
+func (p pool) at(name string) place {
+	return place{path: p.backend.Locate(p.Target, name).Path, backend: p.backend, pool: p.Pool, name: name}
 }
 
 // in is the pool of the volume.

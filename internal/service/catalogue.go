@@ -51,8 +51,13 @@ func findVolume(tx *store.Tx, pool, name string) (*store.Volume, error) {
 	return v, err
 }
 
-// freeName refuses a name that the catalogue has already.
-func freeName(tx *store.Tx, pool, name string) error {
+// freeName refuses a name that no volume of the pool can have, and one that the
+// catalogue has already.
+func freeName(tx *store.Tx, p *store.Pool, name string) error {
+	if err := nameable(p, name); err != nil {
+		return err
+	}
+	pool := p.Name
 	v, err := tx.Volume(pool, name)
 	switch {
 	case errors.Is(err, store.ErrNotFound):

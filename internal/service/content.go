@@ -126,7 +126,7 @@ func filledWork(tx *store.Tx, pool string, r VolumeUpload) (work, error) {
 	if err != nil {
 		return work{}, err
 	}
-	if err := freeName(tx, p.Name, r.Create.Name); err != nil {
+	if err := freeName(tx, p, r.Create.Name); err != nil {
 		return work{}, err
 	}
 	w := contentWork(volumeWork(p, record.VolumeCreate, r.Create.Name), r.Data)

@@ -3,6 +3,8 @@ package service
 import (
 	"storaged/internal/backends"
 	"storaged/internal/backends/all"
+	"storaged/internal/record"
+	"storaged/internal/store"
 )
 
 // What only the driver of a pool's type knows is asked of it here. None of this
@@ -29,4 +31,47 @@ func sameTarget(poolType, known, found string) bool {
 func oneStore(poolType, a, b string) bool {
 	driver, err := all.Lookup(poolType)
 	return err == nil && driver.Together(backends.Identity(a), backends.Identity(b))
+}
+
+// nameable refuses a name that volumes of the pool's type cannot have.
+func nameable(p *store.Pool, name string) error {
+	b, err := all.Lookup(p.Type)
+	if err == nil {
+		err = b.CheckName(name)
+	}
+	if err != nil {
+		return record.Errorf(record.Invalid, "volume of pool %q: %v", p.Name, err)
+	}
+	return nil
+}
+
+// locate tells where a volume of a pool is, or will be.
+func locate(poolType, target, name string) backends.Location {
+	b, err := all.Lookup(poolType)
+	if err != nil {
+		return backends.Location{}
+	}
+	return b.Locate(target, name)
+}
+
+// volumePath is where a volume of the pool is, or will be.
+func volumePath(p *store.Pool, name string) string { return locate(p.Type, p.Target.Path, name).Path }
+
+// draftPath is where a job makes a volume of the pool.
+func draftPath(p *store.Pool, job string) string {
+	b, err := all.Lookup(p.Type)
+	if err != nil {
+		return ""
+	}
+	return b.LocateDraft(p.Target.Path, job)
+}
+
+// targetOf is the target of the pool that a volume of that path is in.
+func targetOf(poolType, path string) string {
+	b, err := all.Lookup(poolType)
+	if err != nil {
+		return ""
+	}
+	target, _ := b.Parse(path)
+	return target
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 
 	"storaged/internal/backends"
@@ -128,7 +127,7 @@ func (w *work) leavable(tx *store.Tx, v *store.Volume) error {
 // evacuated lets the catalogue follow the volumes that were dealt with.
 func (k *keeper) evacuated(tx *store.Tx, e end, items []ipc.Item) error {
 	for _, it := range items {
-		if it.Path != filepath.Join(e.TargetPath, it.Name) || backends.CheckName(it.Name) != nil {
+		if it.Path != locate(e.TargetType, e.TargetPath, it.Name).Path || backends.CheckName(it.Name) != nil {
 			continue // it did not get there
 		}
 		if err := k.followItem(tx, e, it); err != nil {
@@ -149,8 +148,9 @@ func (k *keeper) followItem(tx *store.Tx, e end, it ipc.Item) error {
 	if err != nil {
 		return err
 	}
+	at := locate(e.TargetType, e.TargetPath, it.Name)
 	dst := &store.Volume{Arrived: last, Volume: record.Volume{
-		Pool: e.TargetPool, Name: it.Name, Path: it.Path, Key: it.Path, Type: "file", Format: it.Format, Origin: record.Found,
+		Pool: e.TargetPool, Name: it.Name, Path: at.Path, Key: at.Key, Type: at.Type, Format: it.Format, Origin: record.Found,
 	}}
 	inherit(dst, src)
 	if e.KeepSource {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -457,6 +456,3 @@ func plus(a, b int64) int64 {
 	}
 	return a + b
 }
-
-// volumePath is where a volume of the pool is, or will be.
-func volumePath(p *store.Pool, name string) string { return filepath.Join(p.Target.Path, name) }

@@ -67,16 +67,18 @@ func endVerify(k *keeper, tx *store.Tx, e end) error {
 
 // building lists a volume that a job begins to make.
 func (k *keeper) building(tx *store.Tx, w work, j *store.Job, v store.Volume) error {
-	if _, err := activePool(tx, v.Pool); err != nil {
+	p, err := activePool(tx, v.Pool)
+	if err != nil {
 		return err
 	}
 	if known, err := tx.Volume(v.Pool, v.Name); err == nil && known.State == record.VolumeBuilding && made(known, j) {
 		return nil // granted once already, before the daemon went away
 	}
-	if err := freeName(tx, v.Pool, v.Name); err != nil {
+	if err := freeName(tx, p, v.Name); err != nil {
 		return err
 	}
-	v.Key, v.Type, v.Format = v.Path, "file", w.Format
+	at := locate(p.Type, p.Target.Path, v.Name)
+	v.Key, v.Type, v.Format = at.Key, at.Type, w.Format
 	if w.Capacity != 0 { // else the file is copied as it is
 		v.Capacity = w.Capacity
 	}

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"time"
 
-	"storaged/internal/backends"
 	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
@@ -69,11 +67,6 @@ func (k *keeper) left(tx *store.Tx, e end) error {
 // unfinished of it, because that could not be undone.
 func (e end) stuck() bool {
 	return e.job.Rollback == record.RollbackFailed && (e.kind().keeps || e.Kind == record.VolumeMove)
-}
-
-// draftPath is where a job makes a volume of the pool.
-func draftPath(p *store.Pool, job string) string {
-	return filepath.Join(p.Target.Path, backends.DraftName(job))
 }
 
 // leftovers are sentences on what jobs left in pools that could not undo it.

@@ -52,7 +52,7 @@ func together(a, b *store.Pool) bool {
 // movable refuses a name that is taken, and a move after which the volume would
 // not find what it stands on.
 func movable(tx *store.Tx, v *store.Volume, to *store.Pool, name string) error {
-	if err := freeName(tx, to.Name, name); err != nil {
+	if err := freeName(tx, to, name); err != nil {
 		return err
 	}
 	return portable(v, to)

@@ -52,7 +52,7 @@ func means(r store.Reference, v *store.Volume, p *store.Pool) bool {
 	if r.Path == "" {
 		return false
 	}
-	if r.Path == v.Path || p.Real != "" && r.Path == filepath.Join(p.Real, v.Name) {
+	if r.Path == v.Path || p.Real != "" && r.Path == locate(p.Type, p.Real, v.Name).Path {
 		return true
 	}
 	return r.Inode != 0 && r.Inode == v.Inode && r.Device == v.Device &&
@@ -148,7 +148,7 @@ func unneeded(tx *store.Tx, p *store.Pool) error {
 // within reports whether a reference leads to a file of the pool, known as a
 // volume or not.
 func within(r store.Reference, p *store.Pool, vols []*store.Volume) bool {
-	if dir := filepath.Dir(r.Path); r.Path != "" && (dir == p.Target.Path || p.Real != "" && dir == p.Real) {
+	if dir := targetOf(p.Type, r.Path); r.Path != "" && (dir == p.Target.Path || p.Real != "" && dir == p.Real) {
 		return true
 	}
 	return slices.ContainsFunc(vols, func(v *store.Volume) bool { return means(r, v, p) })

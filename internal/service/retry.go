@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"errors"
-	"path/filepath"
 
 	"github.com/google/uuid"
 
@@ -194,11 +193,11 @@ func (w work) placed(tx *store.Tx) error {
 	type pool struct{ name, uuid, dir string }
 	pools := []pool{{w.Pool, w.PoolUUID, w.Path}}
 	if w.Volume != "" {
-		pools[0].dir = filepath.Dir(w.Path)
+		pools[0].dir = targetOf(w.Type, w.Path)
 	}
 	switch {
 	case w.TargetName != "":
-		pools = append(pools, pool{w.TargetPool, w.TargetUUID, filepath.Dir(w.TargetPath)})
+		pools = append(pools, pool{w.TargetPool, w.TargetUUID, targetOf(w.TargetType, w.TargetPath)})
 	case w.TargetPool != "":
 		pools = append(pools, pool{w.TargetPool, w.TargetUUID, w.TargetPath})
 	}

@@ -139,7 +139,7 @@ func (s *Service) CreateVolume(ctx context.Context, sub Submit, pool string, r V
 		if err := creatable(p, r.Format); err != nil {
 			return work{}, err
 		}
-		if err := freeName(tx, p.Name, r.Name); err != nil {
+		if err := freeName(tx, p, r.Name); err != nil {
 			return work{}, err
 		}
 		w := volumeWork(p, record.VolumeCreate, r.Name)
@@ -216,7 +216,7 @@ func (s *Service) CloneVolume(ctx context.Context, sub Submit, pool, volume stri
 		if err != nil {
 			return work{}, err
 		}
-		if err := freeName(tx, to.Name, r.Name); err != nil {
+		if err := freeName(tx, to, r.Name); err != nil {
 			return work{}, err
 		}
 		if err := copyable(v, to); err != nil {

@@ -3,6 +3,7 @@ package backendtest
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"storaged/internal/backends"
@@ -64,6 +65,7 @@ func GoodNames() []string {
 var nameCases = []testCase{
 	{"bad ones are refused by every method", badNamesRefused},
 	{"odd ones are names and nothing else", goodNamesWork},
+	{"each has a place that tells it", namesLocated},
 }
 
 func badNamesRefused(r *rig) {
@@ -76,7 +78,7 @@ func badNamesRefused(r *rig) {
 		_, settle := r.b.Settle(r.Context(), r.p, name, "job", nil)
 		for method, err := range map[string]error{
 			"create": create, "read": read, "write": write, "settle": settle,
-			"remove": r.b.Remove(r.Context(), r.p, name),
+			"remove": r.b.Remove(r.Context(), r.p, name), "check": r.b.CheckName(name),
 		} {
 			if err == nil || !strings.Contains(err.Error(), word) || errors.Is(err, backends.ErrNotFound) {
 				r.Errorf("%s of %.20q: %v", method, name, err)
@@ -91,7 +93,7 @@ func badNamesRefused(r *rig) {
 
 func goodNamesWork(r *rig) {
 	r.started()
-	names := GoodNames()
+	names := r.goodNames()
 	for _, name := range names {
 		r.made(name, []byte(name))
 	}
@@ -101,4 +103,37 @@ func goodNamesWork(r *rig) {
 		r.must(r.b.Remove(r.Context(), r.p, name))
 	}
 	r.has()
+}
+
+// goodNames are those of GoodNames that volumes of the type can have. Those of
+// files can have any.
+func (r *rig) goodNames() []string {
+	r.Helper()
+	return slices.DeleteFunc(GoodNames(), func(name string) bool {
+		err := r.b.CheckName(name)
+		if err != nil && r.suite.Dir {
+			r.Error(err)
+		}
+		return err != nil
+	})
+}
+
+func namesLocated(r *rig) {
+	r.started().made("a", []byte("a"))
+	info, err := r.b.Look(r.Context(), r.p, "a")
+	r.must(err)
+	if at := r.b.Locate(r.p.Target, "a"); info.Path != at.Path || info.Type != at.Type || at.Key != "" && info.Key != at.Key {
+		r.Errorf("foretold as %+v, found as %+v", at, info)
+	}
+	seen := map[string]bool{}
+	for _, name := range r.goodNames() {
+		path := r.b.Locate(r.p.Target, name).Path
+		if target, parsed := r.b.Parse(path); target != r.p.Target || parsed != name || seen[path] {
+			r.Errorf("%q at %q is told as %q of the pool at %q", name, path, parsed, target)
+		}
+		seen[path] = true
+	}
+	if draft := r.b.LocateDraft(r.p.Target, "job"); draft != "" && seen[draft] {
+		r.Errorf("a draft lies at %q, as a volume may", draft)
+	}
 }

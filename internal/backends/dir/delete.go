@@ -118,7 +118,7 @@ func (d *poolDir) removable(e entry) error {
 	if err != nil {
 		return d.refusal(e.name, err)
 	}
-	if err := backends.CheckName(e.name); err != nil {
+	if err := (Backend{}).CheckName(e.name); err != nil {
 		why = err.Error()
 	}
 	if why != "" {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -66,7 +65,7 @@ func away(p backends.Pool, why error) error {
 }
 
 // path is where a name lies, for people and tools.
-func (d *poolDir) path(name string) string { return filepath.Join(d.target, name) }
+func (d *poolDir) path(name string) string { return Backend{}.Locate(d.target, name).Path }
 
 // fd is valid as long as d is open; the directory is never in the poller.
 func (d *poolDir) fd() int { return int(d.Fd()) }

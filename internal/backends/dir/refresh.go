@@ -126,7 +126,7 @@ func (d *poolDir) look(name string, in *inspector) (info backends.VolumeInfo, ok
 	if err != nil {
 		return ignored(name, err.Error()), true
 	}
-	if err := backends.CheckName(name); err != nil {
+	if err := (Backend{}).CheckName(name); err != nil {
 		return ignored(name, err.Error()), true
 	}
 	info = infoOf(name, d.path(name), &st)

@@ -73,7 +73,7 @@ func enter(ctx context.Context, p backends.Pool, name string) (*poolDir, error) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := backends.CheckName(name); err != nil {
+	if err := (Backend{}).CheckName(name); err != nil {
 		return nil, err
 	}
 	return openKnown(p)
@@ -175,11 +175,12 @@ func (v *volume) Resize(ctx context.Context, p *diskio.Pacer, spec diskio.Resize
 
 // infoOf is what a look at a file tells of a volume.
 func infoOf(name, path string, st *unix.Statx_t) backends.VolumeInfo {
+	at := fileAt(path)
 	return backends.VolumeInfo{
 		Name:       name,
-		Path:       path,
-		Key:        path,
-		Type:       "file",
+		Path:       at.Path,
+		Key:        at.Key,
+		Type:       at.Type,
 		Capacity:   int64(st.Size),
 		Size:       int64(st.Size),
 		Allocation: int64(st.Blocks) * 512, // statx(2): always units of 512

@@ -1,0 +1,29 @@
+package dir
+
+import (
+	"path/filepath"
+
+	"storaged/internal/backends"
+)
+
+// CheckName has the common rule: whatever passes is a name of a file.
+func (Backend) CheckName(name string) error { return backends.CheckName(name) }
+
+// Locate gives the file of that name in the directory.
+func (Backend) Locate(target, name string) backends.Location {
+	return fileAt(filepath.Join(target, name))
+}
+
+// LocateDraft gives the file by its temporary name.
+func (Backend) LocateDraft(target, job string) string {
+	return filepath.Join(target, backends.DraftName(job))
+}
+
+// Parse takes the directory that a file lies in for the pool's.
+func (Backend) Parse(path string) (target, name string) {
+	return filepath.Dir(path), filepath.Base(path) // before "." and ".." are resolved, so that they are refused as names
+}
+
+func fileAt(path string) backends.Location {
+	return backends.Location{Path: path, Key: path, Type: "file"}
+}
