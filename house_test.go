@@ -45,6 +45,8 @@ var layers = []layer{
 	{"internal/blockdev", nil},
 	{"internal/blockdev/blockdevtest", []string{"internal/blockdev"}},
 	{"internal/diskio", []string{"internal/blockdev"}},
+	{"internal/diskio/diskiotest", []string{"internal/testenv"}},
+	{"internal/wipe", []string{"internal/blockdev", "internal/diskio"}},
 	{"internal/image", nil},
 	{"internal/sparse", nil},
 	{"internal/operation", []string{"internal/record", "internal/quantity"}},
@@ -54,13 +56,13 @@ var layers = []layer{
 	{"internal/backends", []string{"internal/diskio"}},
 	{"internal/backends/all", []string{"internal/backends", "internal/backends/*"}},
 	{"internal/backends/backendtest", []string{"internal/backends", "internal/diskio", "internal/testenv"}},
-	{"internal/backends/*", []string{"internal/backends", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image"}},
+	{"internal/backends/*", []string{"internal/backends", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/wipe"}},
 
 	{"internal/supervisor", []string{"internal/crash", "internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 	{"internal/supervisor/*", []string{"internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 
 	{"internal/helper", []string{"internal/backends", "internal/backends/all", "internal/crash", "internal/diskio", "internal/image", "internal/ipc", "internal/operation",
-		"internal/quantity", "internal/record", "internal/sparse", "internal/term"}},
+		"internal/quantity", "internal/record", "internal/sparse", "internal/term", "internal/wipe"}},
 
 	{"internal/metrics", []string{"internal/record", "internal/supervisor"}},
 
@@ -86,7 +88,7 @@ var guarded = map[string][]string{
 	"github.com/vmihailenco/msgpack/v5": {"internal/ipc"},
 	// Whatever a helper imports it initialises at each start.
 	"net/http": {"internal/rest", "internal/rest/*"},
-	"os/exec":  {"internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/image", "internal/testenv", "internal/testenv/*", "scripts/*"},
+	"os/exec":  {"internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/diskio/diskiotest", "internal/image", "internal/testenv", "internal/testenv/*", "scripts/*"},
 	// Only tests may need these.
 	"testing":                            testSupport,
 	"pgregory.net/rapid":                 testSupport,

@@ -83,7 +83,7 @@ func (a *allocation) run(ctx context.Context) (AllocateStats, error) {
 	if err := a.prepare(); err != nil {
 		return a.stats, err
 	}
-	a.p.expect(a.want-a.from, a.want-a.from)
+	a.p.Expect(a.want-a.from, a.want-a.from)
 	err := a.fallocateAll(ctx)
 	if cannotFallocate(err) {
 		err = a.writeZeros(ctx)
@@ -220,7 +220,7 @@ func fallocate(f *os.File, mode uint32, off, n int64) error {
 // writeZeros fills the holes of the old content, and all behind it.
 func (a *allocation) writeZeros(ctx context.Context) error {
 	a.stats.Method = MethodWrite
-	a.p.expect(0, a.from-a.want)
+	a.p.Expect(0, a.from-a.want)
 	if err := flushSource(ctx, a.p, a.f); err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ func (a *allocation) walkHoles(ctx context.Context, visit func(extent) error) er
 			if x.hole {
 				return visit(extent{off: x.off, len: x.len})
 			}
-			a.p.expect(0, x.len)
+			a.p.Expect(0, x.len)
 			a.p.account(Moved{Done: x.len, Durable: x.len, Light: x.len})
 			return nil
 		})

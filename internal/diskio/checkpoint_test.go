@@ -6,57 +6,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"storaged/internal/diskio/diskiotest"
 )
-
-// errCrash ends a transfer as the death of its process would, as far as the
-// next one can tell.
-var errCrash = errors.New("the helper was killed")
-
-// crashing is a transfer that ends at its first checkpoint at or behind limit.
-type crashing struct {
-	ctx  context.Context
-	p    *Pacer
-	keep Checkpoints
-	kept atomic.Int64 // the last checkpoint
-}
-
-// crawl is the limit of a transfer that is to end by a checkpoint: slow, so that
-// one comes before its end on the slowest disk, and yet fast enough for a worker
-// that was overtaken by the others to end its chunk, before which none comes.
-const crawl = 128 << 10
-
-// crashAt makes one that crawls when it must have come to limit.
-func crashAt(t *testing.T, limit int64) *crashing {
-	ctx, crash := context.WithCancelCause(context.Background())
-	c := &crashing{ctx: ctx, p: NewPacer()}
-	c.p.SetLimit(64 * mib)
-	c.keep = Checkpoints{Every: time.Nanosecond, Save: func(done int64) {
-		c.kept.Store(done)
-		if done >= limit {
-			crash(errCrash)
-		}
-	}}
-	var group sync.WaitGroup
-	group.Go(func() {
-		for look := time.NewTicker(time.Millisecond); ctx.Err() == nil; <-look.C {
-			if c.p.Counts().Done >= limit+workers*chunkBytes {
-				c.p.SetLimit(crawl)
-			}
-		}
-	})
-	t.Cleanup(func() {
-		crash(errCrash)
-		group.Wait()
-	})
-	return c
-}
 
 func TestCopyGoesOnWhereAnotherWasKilled(t *testing.T) {
 	onEachFS(t, func(t *testing.T, dir string) {
@@ -65,16 +21,17 @@ func TestCopyGoesOnWhereAnotherWasKilled(t *testing.T) {
 			writeRandom(t, src, off+777, 2*mib)
 		}
 		must(t, src.Truncate(30*mib+5))
-		c := crashAt(t, 8*mib)
-		_, err := Copy(c.ctx, c.p, CopySpec{Dst: dst, Src: src, Reflink: ReflinkNever, Clean: true, Checkpoints: c.keep})
-		if !errors.Is(err, errCrash) {
+		p := NewPacer()
+		c := diskiotest.CrashAt(t, 8*mib, p, func() int64 { return p.Counts().Done })
+		_, err := Copy(c.Context, p, CopySpec{Dst: dst, Src: src, Reflink: ReflinkNever, Clean: true, Checkpoints: Checkpoints{Every: time.Nanosecond, Save: c.Save}})
+		if !errors.Is(err, diskiotest.ErrCrash) {
 			t.Fatalf("not interrupted: %v", err)
 		}
-		from := c.kept.Load()
+		from := c.Kept()
 		if got, want := digestOf(t, dst, from), digestOf(t, src, from); got != want {
 			t.Fatalf("what lies before the checkpoint at %d differs", from)
 		}
-		p := NewPacer()
+		p = NewPacer()
 		_, err = Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Clean: true, Checkpoints: Checkpoints{From: from}})
 		must(t, err)
 		if digest(t, dst) != digest(t, src) {
@@ -105,61 +62,6 @@ func TestCheckpointIsNeverAheadOfWhatWasMoved(t *testing.T) {
 	}
 }
 
-func TestWipeGoesOnWhereAnotherWasKilled(t *testing.T) {
-	const size = 16*mib + 100
-	for _, c := range []struct {
-		algorithm string
-		verify    bool
-		limit     int64 // of the checkpoint at which it is killed, of all rounds
-		again     int64 // at which the next one must not begin later
-	}{
-		{AlgorithmZero, true, mib, 6 * size},
-		{AlgorithmRandom, false, mib, 6 * size},
-		{AlgorithmRandom, true, mib, 0}, // nobody knows what to compare with
-		{AlgorithmDoD, true, 2*size + mib, 2 * size},
-		{AlgorithmBSI, false, 4*size + mib, 9 * size},
-	} {
-		t.Run(c.algorithm, func(t *testing.T) {
-			f := create(t, t.TempDir(), "f")
-			writeCanaries(t, f, size)
-			spec := WipeSpec{Algorithm: c.algorithm, Verify: c.verify, Order: WipeOrder(c.algorithm)}
-			first := crashAt(t, c.limit)
-			spec.Checkpoints = first.keep
-			if _, err := Wipe(first.ctx, first.p, f, spec); !errors.Is(err, errCrash) {
-				t.Fatalf("not interrupted: %v", err)
-			}
-			kept := first.kept.Load()
-			spec.Checkpoints = Checkpoints{From: kept}
-			p := NewPacer()
-			did, err := Wipe(context.Background(), p, f, spec)
-			must(t, err)
-			if n := canaries(t, f.Name()); n > 0 {
-				t.Errorf("%d canaries are left", n)
-			}
-			if did.From != min(kept, c.again) || did.Verified != (c.verify || algorithms[c.algorithm].verify) {
-				t.Errorf("interrupted at %d: %+v", kept, did)
-			}
-			passes := int64(len(algorithms[c.algorithm].passes))
-			if n := p.Counts(); n.Written > passes*size-did.From+pageSize || n.Durable != n.Total || n.Work != n.WorkAll {
-				t.Errorf("began at %d, and yet: %+v", did.From, n)
-			}
-		})
-	}
-}
-
-func TestWipeRefusesAnOrderThatIsNone(t *testing.T) {
-	f := create(t, t.TempDir(), "f")
-	must(t, f.Truncate(mib))
-	good := WipeOrder(AlgorithmGutmann)
-	swapped := slices.Clone(good)
-	swapped[0], swapped[1] = 1, 0
-	for _, order := range [][]int{{}, {0}, good[:34], swapped, slices.Repeat([]int{0}, 35), slices.Repeat([]int{-1}, 35)} {
-		if _, err := Wipe(context.Background(), NewPacer(), f, WipeSpec{Algorithm: AlgorithmGutmann, Order: order}); err == nil {
-			t.Errorf("%v passed", order)
-		}
-	}
-}
-
 func TestSumGoesOnWhereAnotherWasKilled(t *testing.T) {
 	f := create(t, t.TempDir(), "f")
 	writeRandom(t, f, 0, 9*mib+1)
@@ -171,10 +73,10 @@ func TestSumGoesOnWhereAnotherWasKilled(t *testing.T) {
 			_, err := Sum(ctx, NewPacer(), f, SumSpec{CRC32C: crc, Every: time.Nanosecond, Save: func(done int64, state []byte) {
 				at.From, at.State = done, state
 				if done >= 12*mib { // in the hole, or behind it
-					crash(errCrash)
+					crash(diskiotest.ErrCrash)
 				}
 			}})
-			if !errors.Is(err, errCrash) {
+			if !errors.Is(err, diskiotest.ErrCrash) {
 				t.Fatalf("not interrupted: %v", err)
 			}
 			p := NewPacer()

@@ -217,7 +217,7 @@ func (c *copying) walk(ctx context.Context) func(visit func(extent) error) error
 				return err
 			}
 			if !made {
-				c.p.expect(0, -x.len)
+				c.p.Expect(0, -x.len)
 				x.hole = false
 			}
 			return visit(x)
@@ -232,7 +232,7 @@ func (c *copying) walk(ctx context.Context) func(visit func(extent) error) error
 // fillHole visits the part of a hole that is to have blocks as data.
 func (c *copying) fillHole(x extent, visit func(extent) error) error {
 	n := min(x.len, c.Allocation-x.off)
-	c.p.expect(0, -n)
+	c.p.Expect(0, -n)
 	if err := visit(extent{off: x.off, len: n}); err != nil || n == x.len {
 		return err
 	}
@@ -251,7 +251,7 @@ func (c *copying) measure(ctx context.Context) error {
 		return nil
 	})
 	tail := c.Size - c.srcSize
-	c.p.expect(c.srcSize+tail, c.stats.Holes+tail)
+	c.p.Expect(c.srcSize+tail, c.stats.Holes+tail)
 	return err
 }
 

@@ -6,45 +6,12 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
-
-const mib = 1 << 20
-
-// create makes a new file that is closed when the test ends.
-func create(t testing.TB, dir, name string) *os.File {
-	t.Helper()
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	must(t, err)
-	t.Cleanup(func() { f.Close() })
-	return f
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// writeRandom writes n random bytes at off.
-func writeRandom(t testing.TB, f *os.File, off, n int64) {
-	t.Helper()
-	_, err := io.CopyN(io.NewOffsetWriter(f, off), randomBytes(uint64(off)), n)
-	must(t, err)
-}
-
-func randomBytes(seed uint64) io.Reader {
-	var key [32]byte
-	key[0], key[1], key[2] = byte(seed), byte(seed>>8), byte(seed>>16)
-	return rand.NewChaCha8(key)
-}
 
 // digest is the hash of the whole content.
 func digest(t testing.TB, f *os.File) [32]byte { return digestOf(t, f, sizeOf(t, f)) }
@@ -56,20 +23,6 @@ func digestOf(t testing.TB, f *os.File, n int64) [32]byte {
 	_, err := io.Copy(h, io.NewSectionReader(f, 0, n))
 	must(t, err)
 	return [32]byte(h.Sum(nil))
-}
-
-func sizeOf(t testing.TB, f *os.File) int64 {
-	t.Helper()
-	n, err := fileSize(f)
-	must(t, err)
-	return n
-}
-
-func occupied(t testing.TB, f *os.File) int64 {
-	t.Helper()
-	n, err := allocated(f)
-	must(t, err)
-	return n
 }
 
 // sources are the files that a copy must get right.

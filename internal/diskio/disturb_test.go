@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"storaged/internal/testenv"
 )
 
 // checkIOError tells what an error must say, and that it has no file name.
@@ -206,22 +204,6 @@ func processIO(t *testing.T, field string) (n int64) {
 	_, err = fmt.Sscan(rest, &n)
 	must(t, err)
 	return n
-}
-
-// unwritten is how many bytes of a file wait for write-back, or are in it.
-func unwritten(t *testing.T, f *os.File) int64 {
-	t.Helper()
-	s := cacheOf(t, f, 0, 0)
-	return int64(s.Dirty+s.Writeback) * int64(os.Getpagesize())
-}
-
-// cacheOf is what the page cache has of a range; of all if n is 0.
-func cacheOf(t *testing.T, f *os.File, off, n uint64) (s unix.Cachestat_t) {
-	t.Helper()
-	err := unix.Cachestat(uint(f.Fd()), &unix.CachestatRange{Off: off, Len: n}, &s, 0)
-	testenv.Need(t, "cachestat(2), Linux 6.5", !errors.Is(err, unix.ENOSYS))
-	must(t, err)
-	return s
 }
 
 func TestDurableIsWrittenBackAndDirtyIsBounded(t *testing.T) {

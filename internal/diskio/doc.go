@@ -1,5 +1,5 @@
-// Package diskio moves and erases bytes between open files: copy, allocate,
-// wipe, checksum, resize. It gets open files and knows neither paths nor
+// Package diskio moves bytes between open files: copy, allocate, overwrite,
+// checksum, resize. It gets open files and knows neither paths nor
 // pools nor jobs; a Pacer is all that connects a transfer with the world.
 //
 // What is promised everywhere:

@@ -3,33 +3,11 @@ package diskio
 import (
 	"context"
 	"os"
-	"sync/atomic"
 	"testing"
 
+	"storaged/internal/diskio/diskiotest"
 	"storaged/internal/testenv"
 )
-
-// asked counts how often a transfer looks whether it is canceled, which it does
-// for every call that takes time.
-type asked struct {
-	context.Context
-	times atomic.Int64
-}
-
-func (a *asked) Err() error {
-	a.times.Add(1)
-	return a.Context.Err()
-}
-
-// hugeHole is a file of 200 TiB with a little data at both ends.
-func hugeHole(t *testing.T, dir, name string) *os.File {
-	t.Helper()
-	f := create(t, dir, name)
-	must(t, f.Truncate(200<<40))
-	writeRandom(t, f, 0, 100<<10)
-	writeRandom(t, f, 200<<40-100<<10, 100<<10)
-	return f
-}
 
 // counting is a Sink that keeps no holes.
 type counting struct{ *memory }
@@ -43,7 +21,7 @@ func (c counting) Hole(n int64) error {
 // extent, and none per byte of a hole.
 func TestHoleCostsNothingHoweverLong(t *testing.T) {
 	dir := testenv.Mount(t, "xfs")
-	src := hugeHole(t, dir, "src")
+	src := diskiotest.HugeHole(t, dir, "src")
 	size := sizeOf(t, src)
 	for name, transfer := range map[string]func(ctx context.Context, dst *os.File) error{
 		"copy": func(ctx context.Context, dst *os.File) error {
@@ -75,21 +53,16 @@ func TestHoleCostsNothingHoweverLong(t *testing.T) {
 			_, err := Send(ctx, NewPacer(), SendSpec{Src: src, Len: size, To: counting{new(memory)}})
 			return err
 		},
-		"wipe": func(ctx context.Context, dst *os.File) error {
-			must(t, dst.Truncate(size))
-			_, err := Wipe(ctx, NewPacer(), dst, WipeSpec{Verify: true})
-			return err
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dst := create(t, dir, "dst")
 			defer os.Remove(dst.Name())
-			ctx := &asked{Context: t.Context()}
+			ctx := &diskiotest.Asked{Context: t.Context()}
 			must(t, transfer(ctx, dst))
-			if n := ctx.times.Load(); n > 100 {
+			if n := ctx.Times(); n > 100 {
 				t.Errorf("%d steps for three extents", n)
 			}
-			if name != "sum" && name != "send" && name != "wipe" {
+			if name != "sum" && name != "send" {
 				sameEnds(t, src, dst)
 			}
 		})

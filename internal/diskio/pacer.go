@@ -93,7 +93,7 @@ func (p *Pacer) Carry(read, written int64) {
 
 // Skipped counts bytes that an earlier transfer had moved.
 func (p *Pacer) Skipped(n int64) {
-	p.expect(n, n)
+	p.Expect(n, n)
 	p.account(Moved{Done: n, Durable: n, Light: n})
 }
 
@@ -207,8 +207,8 @@ func (p *Pacer) Foresee(n int64) {
 	p.ahead += n
 }
 
-// expect adds to the total of the phase; light of it cost no transfer.
-func (p *Pacer) expect(total, light int64) {
+// Expect adds to the total of the phase; light of it cost no transfer.
+func (p *Pacer) Expect(total, light int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	known := min(total, p.ahead)

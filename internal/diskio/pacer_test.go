@@ -250,11 +250,11 @@ func TestWhatIsForeseenIsExpectedOnce(t *testing.T) {
 		do   func()
 		want int64
 	}{
-		{func() { p.expect(300, 0) }, 1000},
+		{func() { p.Expect(300, 0) }, 1000},
 		{func() { p.Foresee(-200) }, 800},  // will not come
-		{func() { p.expect(600, 0) }, 900}, // more than was foreseen
+		{func() { p.Expect(600, 0) }, 900}, // more than was foreseen
 		{func() { p.Foresee(-1) }, 900},
-		{func() { p.expect(100, 0) }, 1000},
+		{func() { p.Expect(100, 0) }, 1000},
 	} {
 		step.do()
 		if got := p.Counts(); got.Total != step.want || got.WorkAll != step.want {
@@ -265,7 +265,7 @@ func TestWhatIsForeseenIsExpectedOnce(t *testing.T) {
 
 func TestPhasesCountAfreshButBytesOfTheJobGoOn(t *testing.T) {
 	p := NewPacer()
-	p.expect(1000, 256)
+	p.Expect(1000, 256)
 	p.account(Moved{Done: 1000, Durable: 500, Light: 256, Read: 3, Written: 4})
 	want := Counts{Done: 1000, Durable: 500, Total: 1000, Work: 245, WorkAll: 745, Read: 3, Written: 4}
 	if got := p.Counts(); got != want {

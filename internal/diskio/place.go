@@ -120,7 +120,7 @@ func (c *placing) measure(ctx context.Context) error {
 		}
 		return nil
 	})
-	c.p.expect(c.Len, holes)
+	c.p.Expect(c.Len, holes)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (c *placing) extent(ctx context.Context, x extent, visit func(extent) error
 			c.ledger.add(x.off-c.SrcOff, x.len, crcOfZeros(x.len))
 			return visit(x)
 		}
-		c.p.expect(0, -x.len)
+		c.p.Expect(0, -x.len)
 		x.hole = false
 	}
 	return visit(x)

@@ -50,7 +50,7 @@ func (c *copying) reflinkAt(ctx context.Context, off int64) error {
 		return ioError(opReflink, off, err)
 	}
 	if off == 0 {
-		c.p.expect(c.Size, c.Size)
+		c.p.Expect(c.Size, c.Size)
 	}
 	c.p.Finished(Moved{Done: n, Durable: n, Light: n})
 	return nil

@@ -23,10 +23,10 @@ func TestReflinkWhereTheFileSystemCan(t *testing.T) {
 				if stats.Method != want {
 					t.Errorf("reflink %q: method is %s", reflink, stats.Method)
 				}
-				shared, _, err := sharedBytes(context.Background(), dst, 5*mib+99)
+				layout, err := LayoutOf(context.Background(), dst)
 				must(t, err)
-				if (shared > 0) != (want == MethodReflink) {
-					t.Errorf("reflink %q: %d bytes are shared", reflink, shared)
+				if (layout.Shared > 0) != (want == MethodReflink) {
+					t.Errorf("reflink %q: %d bytes are shared", reflink, layout.Shared)
 				}
 			}
 		})

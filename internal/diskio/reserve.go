@@ -133,18 +133,18 @@ func walkUnwritten(ctx context.Context, f *os.File, size int64, visit func(exten
 // is: it has to be said before anything is written, and blocks are shared with a
 // file of the same kind alone. Most file systems overwrite in place anyway.
 func (c *copying) keepInPlace() error {
-	if !c.dstEmpty || flagsOf(c.Src)&nocowFlag == 0 {
+	if !c.dstEmpty || Flags(c.Src)&FlagNoCopyOnWrite == 0 {
 		return nil
 	}
-	flags := flagsOf(c.Dst)
-	if flags&nocowFlag != 0 {
+	flags := Flags(c.Dst)
+	if flags&FlagNoCopyOnWrite != 0 {
 		return nil
 	}
-	err := unix.IoctlSetPointerInt(int(c.Dst.Fd()), unix.FS_IOC_SETFLAGS, int(flags|nocowFlag))
+	err := unix.IoctlSetPointerInt(int(c.Dst.Fd()), unix.FS_IOC_SETFLAGS, int(flags|FlagNoCopyOnWrite))
 	if err == nil {
 		return nil
 	}
-	magic, err := magicOf(c.Dst)
-	c.stats.CopiesOnWrite = copyOnWrite[magic]
+	kind, err := FileSystemOf(c.Dst)
+	c.stats.CopiesOnWrite = kind.CopiesOnWrite()
 	return err
 }

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"storaged/internal/diskio/diskiotest"
 	"storaged/internal/testenv"
 )
 
@@ -88,13 +89,13 @@ func TestCopySaysWhatIsNotReserved(t *testing.T) {
 
 func TestCopyOfAFileThatIsOverwrittenInPlaceIsOne(t *testing.T) {
 	dir := testenv.Mount(t, "btrfs")
-	src := createNoCOW(t, dir, "src")
+	src := diskiotest.CreateNoCopyOnWrite(t, dir, "src")
 	writeRandom(t, src, 0, 3*mib)
 	must(t, src.Sync())
 	for _, reflink := range []Reflink{ReflinkAlways, ReflinkAuto, ReflinkNever} {
 		dst := create(t, dir, string(reflink))
 		stats := copyUnread(t, CopySpec{Dst: dst, Src: src, Reflink: reflink, Reserved: true})
-		if flagsOf(dst)&nocowFlag == 0 || stats.CopiesOnWrite {
+		if Flags(dst)&FlagNoCopyOnWrite == 0 || stats.CopiesOnWrite {
 			t.Errorf("%s: the copy is not nocow: %+v", reflink, stats)
 		}
 		if want := map[bool]string{true: MethodCopy, false: MethodReflink}[reflink == ReflinkNever]; stats.Method != want {

@@ -125,11 +125,11 @@ const comprFlag = 0x00000004
 // compresses reports whether what is written to f may need fewer blocks than it
 // has bytes, so that there is room until there is none.
 func compresses(f *os.File) bool {
-	magic, err := magicOf(f)
+	kind, err := FileSystemOf(f)
 	switch {
-	case err != nil || magic == zfsMagic || magic == bcachefsMagic || flagsOf(f)&comprFlag != 0:
+	case err != nil || kind == ZFS || kind == Bcachefs || Flags(f)&comprFlag != 0:
 		return true
-	case magic != unix.BTRFS_SUPER_MAGIC:
+	case kind != unix.BTRFS_SUPER_MAGIC:
 		return false
 	}
 	mount, err := blockdev.MountOf(f)

@@ -1,6 +1,7 @@
 package diskio
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -25,15 +26,6 @@ func fullBefore(t *testing.T, f *os.File, transfer func(p *Pacer) error) {
 	}
 }
 
-// thinVolume is a file of 1 GiB, with some data, where there is room for 100 MiB.
-func thinVolume(t *testing.T, dir string) *os.File {
-	t.Helper()
-	f := create(t, dir, "thin")
-	must(t, f.Truncate(1<<30))
-	writeRandom(t, f, 0, 4*mib)
-	return f
-}
-
 func TestTransfersFindWantOfRoomBeforeTheyBegin(t *testing.T) {
 	src := create(t, t.TempDir(), "src")
 	must(t, src.Truncate(150*mib))
@@ -43,12 +35,6 @@ func TestTransfersFindWantOfRoomBeforeTheyBegin(t *testing.T) {
 	for kind, dir := range map[string]string{"ext4": mountLoop(t, "ext4", 100*mib), "tmpfs": mountTmpfs(t, 100*mib), "btrfs": mountLoop(t, "btrfs", 120*mib)} {
 		t.Run(kind, func(t *testing.T) {
 			f := thinVolume(t, dir)
-			for _, algorithm := range []string{AlgorithmRandom, AlgorithmNNSA, AlgorithmBSI} {
-				fullBefore(t, f, func(p *Pacer) error {
-					_, err := Wipe(t.Context(), p, f, WipeSpec{Algorithm: algorithm})
-					return err
-				})
-			}
 			fullBefore(t, f, func(p *Pacer) error {
 				_, err := Place(t.Context(), p, PlaceSpec{Dst: f, Src: src, Len: 150 * mib})
 				return err
@@ -66,8 +52,6 @@ func TestTransfersFindWantOfRoomBeforeTheyBegin(t *testing.T) {
 				_, err := Copy(t.Context(), p, CopySpec{Dst: dst, Src: src})
 				return err
 			})
-			_, err := Wipe(t.Context(), NewPacer(), f, WipeSpec{})
-			must(t, err) // of what there is
 		})
 	}
 }
@@ -78,8 +62,8 @@ func TestTransfersThatFitAreNotRefused(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			f := create(t, dir, "f")
 			must(t, unix.Fallocate(int(f.Fd()), 0, 0, 60*mib))
-			_, err := Wipe(context.Background(), NewPacer(), f, WipeSpec{Algorithm: AlgorithmRandom})
-			must(t, err)
+			ones := func(buf []byte, _ int64) []byte { return bytes.Repeat([]byte{0xff}, len(buf)) }
+			must(t, Overwrite(context.Background(), NewPacer(), f, Round{Pattern: ones, Size: 60 * mib}))
 			must(t, f.Truncate(120*mib))
 			src := create(t, t.TempDir(), "src")
 			must(t, src.Truncate(120*mib))

@@ -59,7 +59,7 @@ func Receive(ctx context.Context, p *Pacer, spec ReceiveSpec) (PlaceStats, error
 		return PlaceStats{}, err
 	}
 	if spec.Want >= 0 {
-		p.expect(spec.Want, 0)
+		p.Expect(spec.Want, 0)
 		if err := spec.checkRoom(ctx, p, holes); err != nil {
 			return PlaceStats{}, err
 		}
@@ -136,7 +136,7 @@ func (r *receiving) hole(ctx context.Context, n int64) error {
 	if made {
 		moved := Moved{Done: n, Durable: n, Holes: n}
 		if r.Want >= 0 {
-			r.p.expect(0, n)
+			r.p.Expect(0, n)
 			moved.Light = n
 		}
 		r.p.account(moved)
@@ -230,7 +230,7 @@ func Send(ctx context.Context, p *Pacer, spec SendSpec) (PlaceStats, error) {
 	if err := flushSource(ctx, p, spec.Src); err != nil {
 		return PlaceStats{}, err
 	}
-	p.expect(spec.Len, 0)
+	p.Expect(spec.Len, 0)
 	s := &sending{SendSpec: spec, p: p, buf: alignedBuffer(chunkBytes)}
 	s.cache = newResidency(spec.Src, spec.Off+spec.Len)
 	defer s.cache.close()

@@ -104,7 +104,7 @@ func (s *summing) measure(ctx context.Context) error {
 			return err
 		}
 	}
-	s.p.expect(s.size, light)
+	s.p.Expect(s.size, light)
 	return nil
 }
 

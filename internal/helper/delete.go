@@ -5,8 +5,8 @@ import (
 	"fmt"
 
 	"storaged/internal/backends"
-	"storaged/internal/diskio"
 	"storaged/internal/operation"
+	"storaged/internal/wipe"
 )
 
 // Delete makes the task of an operation.
@@ -18,7 +18,7 @@ func Delete(o *operation.Delete) (Task, error) {
 	w := deletion{at: at}
 	undone := fmt.Sprintf("%q is not deleted", at.path)
 	if o.Algorithm != "" {
-		w.wipe = &wipe{at: at, accept: o.AcceptLimits, spec: diskio.WipeSpec{Algorithm: o.Algorithm}}
+		w.wipe = &wiping{at: at, accept: o.AcceptLimits, spec: wipe.Spec{Algorithm: o.Algorithm}}
 		undone += ", but may be partly overwritten"
 	}
 	return Task{
@@ -36,7 +36,7 @@ func Delete(o *operation.Delete) (Task, error) {
 
 type deletion struct {
 	at   place
-	wipe *wipe // nil: without
+	wipe *wiping // nil: without
 }
 
 func (w deletion) work(ctx context.Context, r *run) error {

@@ -10,10 +10,10 @@ import (
 	"syscall"
 	"time"
 
-	"storaged/internal/diskio"
 	"storaged/internal/ipc"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
+	"storaged/internal/wipe"
 )
 
 // failureOf gives the error of a report, nil for a success.
@@ -92,8 +92,8 @@ func summary(t Task, r *ipc.Report, took time.Duration) string {
 		}
 	}
 	add(r.Bytes > 0, "%s", quantity.FormatBytes(r.Bytes))
-	add(r.Method == diskio.MethodNone, "nothing to overwrite")
-	add(r.Method != "" && r.Method != diskio.MethodNone, "by %s", r.Method)
+	add(r.Method == wipe.MethodNone, "nothing to overwrite")
+	add(r.Method != "" && r.Method != wipe.MethodNone, "by %s", r.Method)
 	add(r.Holes > 0, "%s of holes", quantity.FormatBytes(r.Holes))
 	add(r.Passes > 1, "%d passes", r.Passes)
 	add(r.Verified, "verified")

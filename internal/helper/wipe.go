@@ -7,10 +7,10 @@ import (
 	"strings"
 
 	"storaged/internal/backends"
-	"storaged/internal/diskio"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/record"
+	"storaged/internal/wipe"
 )
 
 // Wipe makes the task of an operation.
@@ -19,7 +19,7 @@ func Wipe(o *operation.Wipe) (Task, error) {
 	if err != nil {
 		return Task{}, err
 	}
-	w := wipe{at: at, accept: o.AcceptLimits, spec: diskio.WipeSpec{Algorithm: o.Algorithm, Verify: o.Verify}}
+	w := wiping{at: at, accept: o.AcceptLimits, spec: wipe.Spec{Algorithm: o.Algorithm, Verify: o.Verify}}
 	return Task{
 		name: o.Task().Name, resumes: o.Resume,
 		doing:   fmt.Sprintf("wipe %q", at.path),
@@ -34,13 +34,13 @@ func Wipe(o *operation.Wipe) (Task, error) {
 	}, nil
 }
 
-type wipe struct {
+type wiping struct {
 	at     place
-	spec   diskio.WipeSpec
+	spec   wipe.Spec
 	accept bool
 }
 
-func (w wipe) work(ctx context.Context, r *run) error {
+func (w wiping) work(ctx context.Context, r *run) error {
 	return r.inPlace(ctx, w.at, func(v backends.Volume) error {
 		size, err := sizeOf(v)
 		if err != nil {
@@ -55,7 +55,7 @@ func (w wipe) work(ctx context.Context, r *run) error {
 
 // goOn begins where an earlier helper was interrupted, if nobody else has
 // written to the volume since, and makes checkpoints.
-func (w *wipe) goOn(r *run, v backends.Volume) {
+func (w *wiping) goOn(r *run, v backends.Volume) {
 	if e := r.earlier; e != nil {
 		switch why := e.fits(v.File()); {
 		case why != "":
@@ -67,22 +67,22 @@ func (w *wipe) goOn(r *run, v backends.Volume) {
 		}
 	}
 	if w.spec.Order == nil {
-		w.spec.Order = diskio.WipeOrder(w.spec.Algorithm)
+		w.spec.Order = wipe.Order(w.spec.Algorithm)
 	}
 	w.spec.Checkpoints = r.checkpoints(position{Algorithm: w.spec.Algorithm, Order: w.spec.Order}, v.File(), "")
 }
 
 // phase is the plan of the wiping.
-func (w wipe) phase(size int64) ipc.PlanPhase {
+func (w wiping) phase(size int64) ipc.PlanPhase {
 	return moving("wipe", size*int64(w.spec.Rounds()))
 }
 
 // overwrite is the wiping itself, in the current phase.
-func (w wipe) overwrite(ctx context.Context, r *run, v backends.Volume) error {
+func (w wiping) overwrite(ctx context.Context, r *run, v backends.Volume) error {
 	if err := w.reach(ctx, v); err != nil {
 		return err
 	}
-	did, err := diskio.Wipe(ctx, r.pacer, v.File(), w.spec)
+	did, err := wipe.Run(ctx, r.pacer, v.File(), w.spec)
 	r.report.Method, r.report.Algorithm, r.report.Passes = did.Method, did.Algorithm, did.Passes
 	r.report.Bytes, r.report.Limits, r.report.Device = did.Bytes, sentences(did.Limits), did.Device
 	r.report.Checked, r.report.Verified = w.spec.Verify || did.Verified, did.Verified
@@ -96,7 +96,7 @@ func (w wipe) overwrite(ctx context.Context, r *run, v backends.Volume) error {
 }
 
 // sentences are the limits as people read them.
-func sentences(limits []diskio.Limit) []string {
+func sentences(limits []wipe.Limit) []string {
 	var out []string
 	for _, l := range limits {
 		out = append(out, l.Text)
@@ -106,15 +106,15 @@ func sentences(limits []diskio.Limit) []string {
 
 // reach refuses, before anything is written, a wipe after which old content
 // certainly stays readable somewhere, unless that is accepted.
-func (w wipe) reach(ctx context.Context, v backends.Volume) error {
+func (w wiping) reach(ctx context.Context, v backends.Volume) error {
 	if w.accept {
 		return nil
 	}
-	limits, err := diskio.WipeLimits(ctx, v.File(), w.spec)
+	limits, err := wipe.Limits(ctx, v.File(), w.spec)
 	if err != nil {
 		return err
 	}
-	limits = slices.DeleteFunc(limits, func(l diskio.Limit) bool { return !l.Certain })
+	limits = slices.DeleteFunc(limits, func(l wipe.Limit) bool { return !l.Certain })
 	if len(limits) == 0 {
 		return nil
 	}

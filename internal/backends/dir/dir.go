@@ -10,7 +10,7 @@ package dir
 
 import (
 	"storaged/internal/backends"
-	"storaged/internal/diskio"
+	"storaged/internal/wipe"
 )
 
 // Backend is the driver. It keeps no state.
@@ -28,7 +28,7 @@ func (Backend) Properties() backends.Properties {
 		PoolVerbs:   []string{"build", "start", "stop", "refresh", "verify", "evacuate", "delete"},
 		VolVerbs:    []string{"create", "clone", "upload", "download", "resize", "wipe", "verify", "move", "delete"},
 		Formats:     []string{"raw"},
-		Algorithms:  diskio.Algorithms(),
+		Algorithms:  wipe.Algorithms(),
 		Sparse:      true,
 		MakesTarget: true,
 		Needs:       []string{"target_path"},

@@ -1,23 +1,13 @@
-package diskio
+package wipe
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"syscall"
 
 	"storaged/internal/blockdev"
+	"storaged/internal/diskio"
 )
-
-// retry repeats a call that a signal interrupted.
-func retry(call func() error) error {
-	for {
-		if err := call(); !errors.Is(err, syscall.EINTR) {
-			return err
-		}
-	}
-}
 
 // stack is a block device with what lies below it.
 type stack struct {
@@ -56,7 +46,7 @@ func (s *stack) noteMapped(d blockdev.Device) {
 	name, uuid := d.Kernel(), d.Attribute("dm/uuid")
 	switch {
 	case strings.HasPrefix(name, "zd"):
-		s.add(Limit{Text: overwriteNotes[zfsMagic], Certain: true})
+		s.add(Limit{Text: overwriteNotes[diskio.ZFS], Certain: true})
 	case strings.HasPrefix(uuid, "VDO-") || strings.HasPrefix(uuid, "LVM-") && strings.HasSuffix(uuid, "-vpool"):
 		s.add(Limit{Text: "VDO writes changed blocks elsewhere; the old ones keep their data until they are used again", Certain: true})
 	case strings.HasPrefix(uuid, "LVM-") && strings.HasSuffix(uuid, "-tpool"):

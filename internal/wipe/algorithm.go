@@ -1,4 +1,4 @@
-package diskio
+package wipe
 
 import (
 	"bytes"
@@ -9,26 +9,23 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"slices"
+
+	"storaged/internal/diskio"
 )
 
 // Algorithms of a wipe, by their libvirt names.
 const (
-	AlgorithmZero       = "zero"
-	AlgorithmRandom     = "random"
-	AlgorithmNNSA       = "nnsa"
-	AlgorithmDoD        = "dod"
-	AlgorithmBSI        = "bsi"
-	AlgorithmGutmann    = "gutmann"
-	AlgorithmSchneier   = "schneier"
-	AlgorithmPfitzner7  = "pfitzner7"
-	AlgorithmPfitzner33 = "pfitzner33"
-	AlgorithmTrim       = "trim"
+	Zero       = "zero"
+	Random     = "random"
+	NNSA       = "nnsa"
+	DoD        = "dod"
+	BSI        = "bsi"
+	Gutmann    = "gutmann"
+	Schneier   = "schneier"
+	Pfitzner7  = "pfitzner7"
+	Pfitzner33 = "pfitzner33"
+	Trim       = "trim"
 )
-
-// filler gives what a pass writes at off, len(buf) bytes: buf itself, filled, or
-// a part of what all chunks share, which nobody may change. The same range always
-// gets the same bytes, so that it can be verified. It is safe for concurrent use.
-type filler func(buf []byte, off int64) []byte
 
 // pass is one overwriting: a pattern repeated from the start of the file, or
 // random bytes where there is none.
@@ -61,44 +58,44 @@ func (a algorithm) rounds(verify bool) int {
 // algorithms has every algorithm. libvirt runs scrub(1) for all but zero; where
 // scrub differs from the published definition this follows the definition.
 var algorithms = map[string]algorithm{
-	AlgorithmZero:   {passes: []pass{{0x00}}},
-	AlgorithmRandom: {passes: random(1)},
+	Zero:   {passes: []pass{{0x00}}},
+	Random: {passes: randoms(1)},
 
 	// NNSA Policy Letter NAP-14.1-C (XVI-8): pseudorandom twice, then a known
 	// pattern, then verify. scrub takes zeros for the known pattern.
-	AlgorithmNNSA: {passes: append(random(2), pass{0x00}), verify: true},
+	NNSA: {passes: append(randoms(2), pass{0x00}), verify: true},
 
 	// DoD 5220.22-M, 8-306 (d): a character, its complement, then a random
 	// one, then verify. scrub puts the random pass first, because it could not
 	// verify it.
-	AlgorithmDoD: {passes: []pass{{0x00}, {0xff}, randomPass}, verify: true},
+	DoD: {passes: []pass{{0x00}, {0xff}, randomPass}, verify: true},
 
 	// German BSI as in scrub(1): ones, then one zero bit walking through all
 	// places.
-	AlgorithmBSI: {passes: []pass{{0xff}, {0xfe}, {0xfd}, {0xfb}, {0xf7}, {0xef}, {0xdf}, {0xbf}, {0x7f}}},
+	BSI: {passes: []pass{{0xff}, {0xfe}, {0xfd}, {0xfb}, {0xf7}, {0xef}, {0xdf}, {0xbf}, {0x7f}}},
 
 	// P. Gutmann, "Secure Deletion of Data from Magnetic and Solid-State
 	// Memory", USENIX Security 1996, table in section 3: passes 5 to 31 in
 	// random order. scrub keeps the order of the table.
-	AlgorithmGutmann: {passes: gutmann(), shuffled: [2]int{4, 31}},
+	Gutmann: {passes: gutmann(), shuffled: [2]int{4, 31}},
 
 	// B. Schneier, "Applied Cryptography", 2nd edition 1996, 10.9: ones, then
 	// zeros, then random five times. scrub begins with zeros.
-	AlgorithmSchneier: {passes: append([]pass{{0xff}, {0x00}}, random(5)...)},
+	Schneier: {passes: append([]pass{{0xff}, {0x00}}, randoms(5)...)},
 
 	// R. Pfitzner's methods as in scrub(1).
-	AlgorithmPfitzner7:  {passes: random(7)},
-	AlgorithmPfitzner33: {passes: random(33)},
+	Pfitzner7:  {passes: randoms(7)},
+	Pfitzner33: {passes: randoms(33)},
 
 	// No overwrite: the volume reads as zeros, or as the device likes, and its
 	// blocks are free. libvirt has it for rbd only.
-	AlgorithmTrim: {trim: true},
+	Trim: {trim: true},
 }
 
-func random(n int) []pass { return slices.Repeat([]pass{randomPass}, n) }
+func randoms(n int) []pass { return slices.Repeat([]pass{randomPass}, n) }
 
 func gutmann() []pass {
-	list := append(random(4), pass{0x55}, pass{0xaa})
+	list := append(randoms(4), pass{0x55}, pass{0xaa})
 	rll := []pass{{0x92, 0x49, 0x24}, {0x49, 0x24, 0x92}, {0x24, 0x92, 0x49}}
 	list = append(list, rll...)
 	for b := range 16 {
@@ -106,10 +103,10 @@ func gutmann() []pass {
 	}
 	list = append(list, rll...)
 	list = append(list, pass{0x6d, 0xb6, 0xdb}, pass{0xb6, 0xdb, 0x6d}, pass{0xdb, 0x6d, 0xb6})
-	return append(list, random(4)...)
+	return append(list, randoms(4)...)
 }
 
-// Algorithms are the names that Wipe knows, sorted.
+// Algorithms are the names that there are, sorted.
 func Algorithms() []string {
 	names := make([]string, 0, len(algorithms))
 	for name := range algorithms {
@@ -119,9 +116,9 @@ func Algorithms() []string {
 	return names
 }
 
-// WipeOrder chooses an order in which a wipe writes the passes of an algorithm,
+// Order chooses an order in which a wipe writes the passes of an algorithm,
 // by their numbers in its definition; nil for one that there is not.
-func WipeOrder(name string) []int {
+func Order(name string) []int {
 	a := algorithms[name]
 	order := make([]int, len(a.passes))
 	for i := range order {
@@ -157,28 +154,28 @@ func seed() (key [32]byte) {
 	return key
 }
 
-// filler begins a pass; each random pass has a key of its own.
-func (p pass) filler() filler {
+// pattern begins a pass; each random pass has a key of its own.
+func (p pass) pattern() diskio.Pattern {
 	if p == nil {
-		return randomFiller(seed())
+		return randomPattern(seed())
 	}
 	return p.repeated()
 }
 
 // repeated is the pattern as often as fills a chunk, wherever that begins.
-func (p pass) repeated() filler {
+func (p pass) repeated() diskio.Pattern {
 	period := int64(len(p))
-	all := bytes.Repeat(p, chunkBytes/len(p)+2)
+	all := bytes.Repeat(p, diskio.ChunkBytes/len(p)+2)
 	return func(buf []byte, off int64) []byte {
 		first := off % period
 		return all[first : first+int64(len(buf))]
 	}
 }
 
-// randomFiller is the AES-256-CTR key stream, which unlike a generator that
+// randomPattern is the AES-256-CTR key stream, which unlike a generator that
 // runs from start to end can be entered anywhere: workers fill in parallel, and
 // a random pass can be verified.
-func randomFiller(key [32]byte) filler {
+func randomPattern(key [32]byte) diskio.Pattern {
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
 		panic(fmt.Sprintf("internal error: AES refuses a key of 256 bits: %v", err))

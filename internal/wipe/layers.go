@@ -1,4 +1,4 @@
-package diskio
+package wipe
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/blockdev"
+	"storaged/internal/diskio"
 )
 
 // Of a file handle on an overlay (fs/overlayfs/overlayfs.h): its type, and by
@@ -47,7 +48,7 @@ func journalsData(f *os.File, sysfs blockdev.Sysfs, dev string) bool {
 	if err != nil || !bytes.Contains(options, []byte("\ndata=")) {
 		return false
 	}
-	return flagsOf(f)&journalDataFlag != 0 || bytes.Contains(options, []byte("\ndata=journal\n"))
+	return diskio.Flags(f)&journalDataFlag != 0 || bytes.Contains(options, []byte("\ndata=journal\n"))
 }
 
 // hasSwap reports whether memory may be written to a device.
