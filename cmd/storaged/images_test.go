@@ -340,3 +340,54 @@ func (h *host) keepsTogether(t *testing.T, image, data string) {
 		t.Errorf("create --from: %s %+v", j.State, j.Error)
 	}
 }
+
+// An image that others make while a job waits keeps what it stands on, as one
+// that was there when the job was asked for.
+func TestJobThatWaitedLooksForImagesMadeMeanwhile(t *testing.T) {
+	h := newHost(t)
+	other := filepath.Join(h.dir, "pool2")
+	h.define("other", other)
+	h.define("third", filepath.Join(h.dir, "pool3"))
+	sub := service.Submit{}
+	for verb, do := range map[string]func() (service.Started, error){
+		"delete": func() (service.Started, error) {
+			return h.client.DeleteVolume(h.ctx(), sub, "pool", "base", service.VolumeDelete{})
+		},
+		"wipe": func() (service.Started, error) {
+			return h.client.WipeVolume(h.ctx(), sub, "pool", "base", service.VolumeWipe{})
+		},
+		"move": func() (service.Started, error) {
+			return h.client.MoveVolume(h.ctx(), sub, "pool", "base", service.VolumeMove{Name: "moved"})
+		},
+		"evacuate": func() (service.Started, error) {
+			return h.client.EvacuatePool(h.ctx(), sub, "pool", service.PoolEvacuate{To: "third"})
+		},
+	} {
+		t.Run(verb, func(t *testing.T) {
+			want := h.random("base", 8*mib)
+			first := h.cloning("base", "copy", mib)
+			st, err := do()
+			if err != nil {
+				t.Fatal(err)
+			}
+			child := filepath.Join(other, "child")
+			qemuImage(t, "-u", "-f", "qcow2", "-F", "raw", "-b", h.path("base"), child, "1M")
+			h.await("a second", func() bool { return time.Since(st.Job.Created) > time.Second })
+			h.succeed(h.letGo(first), nil)
+			j := h.end(st, nil)
+			if names := j.Error != nil && strings.Contains(j.Error.Message, "other/child"); verb != "evacuate" && (j.Code() != record.HasChildren || !names) {
+				t.Errorf("it ended as %s: %+v", j.State, j.Error)
+			}
+			if h.hash("base") != want {
+				t.Error("the volume has changed")
+			}
+			h.must(os.Remove(child))
+			h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeDelete{}))
+			for pool, name := range map[string]string{"pool": "copy", "third": "copy"} {
+				if st, err := h.client.DeleteVolume(h.ctx(), service.Submit{}, pool, name, service.VolumeDelete{}); record.CodeOf(err) != record.NotFound {
+					h.succeed(st, err)
+				}
+			}
+		})
+	}
+}

@@ -24,6 +24,7 @@ type keeper struct {
 	taken   func(pool string) map[int64]int64    // what live jobs have taken by now of what they reserve in a pool
 
 	resume ResumeConfig
+	seek   *seeking
 
 	mu      sync.Mutex
 	applied map[string]time.Time // when the newest finding applied began, by pool's uuid
@@ -32,8 +33,8 @@ type keeper struct {
 
 func newKeeper(hub *events.Hub, boot string, resume ResumeConfig) *keeper {
 	return &keeper{
-		resume: resume,
-		hub:    hub, now: func() time.Time { return time.Now().UTC() }, boot: boot,
+		resume: resume, seek: newSeeking(),
+		hub: hub, now: func() time.Time { return time.Now().UTC() }, boot: boot,
 		devices: func(string, ...string) {}, taken: func(string) map[int64]int64 { return nil },
 		applied: map[string]time.Time{}, dropped: map[string]time.Time{},
 	}
@@ -72,6 +73,9 @@ func (k *keeper) Granted(tx *store.Tx, j *store.Job) error {
 		return err
 	}
 	if err := w.meant(tx, j); err != nil {
+		return err
+	}
+	if err := k.seek.done(w, j, k.now()); err != nil {
 		return err
 	}
 	if err := w.kind().granted(k, tx, w, j); err != nil {

@@ -201,10 +201,7 @@ func (s *Service) spareChildren(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
-	for pool, why := range unread {
-		w.Warnings = append(w.Warnings, fmt.Sprintf("images in pool %q that others have made since it was read last are not known: %v", pool, why))
-	}
-	slices.Sort(w.Warnings)
+	w.Warnings = append(w.Warnings, unknownIn(unread)...)
 	if err := ctx.Err(); err != nil || w.Kind == record.PoolEvacuate { // which leaves those volumes behind that must stay
 		return err
 	}

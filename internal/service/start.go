@@ -91,9 +91,13 @@ func (s *Service) Start(ctx context.Context) error {
 			return err
 		}
 	}
+	if !replay {
+		s.keeper.seek.wanted.Store(true)
+	}
 	if err := s.jobs.Start(ctx); err != nil {
 		return fmt.Errorf("cannot take up jobs: %w", err)
 	}
+	s.keeper.seek.run(s.seekChildren)
 	if replay {
 		if start, err = s.reset(); err != nil {
 			return err
@@ -108,7 +112,10 @@ func (s *Service) Start(ctx context.Context) error {
 }
 
 // Stop ends what Start began, but not the helpers: they run on.
-func (s *Service) Stop(ctx context.Context) error { return s.jobs.Stop(ctx) }
+func (s *Service) Stop(ctx context.Context) error {
+	s.keeper.seek.halt()
+	return s.jobs.Stop(ctx)
+}
 
 // CloseEvents ends what Subscribe began.
 func (s *Service) CloseEvents() { s.hub.Close() }

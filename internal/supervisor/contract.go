@@ -75,6 +75,12 @@ type Request struct {
 // of its locks, and asks again in a moment.
 var ErrNotYet = errors.New("not yet")
 
+// SoonError is a Keeper's refusal that ends when Ready is closed: the job keeps
+// its locks and its place until then, and asks again.
+type SoonError struct{ Ready <-chan struct{} }
+
+func (*SoonError) Error() string { return "something is found out before the job begins" }
+
 // The helper's flags that are the supervisor's to set.
 const (
 	flagResume    = "--resume"    // go on where an earlier helper of the job was interrupted

@@ -140,7 +140,10 @@ func (j *job) start() stage {
 		begin(r, now)
 	}, j.s.keeper.Granted)
 	var refusal *record.Error
+	var soon *SoonError
 	switch {
+	case errors.As(err, &soon):
+		return j.startAfter(soon.Ready)
 	case err == nil:
 		j.delayed = record.Blocker{}
 		crash.At(crash.Granted)
@@ -162,6 +165,26 @@ func (j *job) start() stage {
 		j.s.queue.letOn(j)
 	}
 	return (*job).wait
+}
+
+// startAfter is start when something is ready. Who asks something of the job
+// meanwhile gets an answer.
+func (j *job) startAfter(ready <-chan struct{}) stage {
+	for {
+		select {
+		case <-ready:
+			if !j.begins() {
+				return (*job).wait
+			}
+			return (*job).start
+		case a := <-j.asks:
+			if j.answer(a); j.verdict != nil {
+				return j.over()
+			}
+		case <-j.s.stopping:
+			return nil
+		}
+	}
 }
 
 // putOff takes a job that cannot start yet out of the way of others, and says
