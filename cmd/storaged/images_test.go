@@ -391,3 +391,47 @@ func TestJobThatWaitedLooksForImagesMadeMeanwhile(t *testing.T) {
 		})
 	}
 }
+
+// What others have made of an image in place since it was read counts for a copy
+// of it, under its lock.
+func TestCopyLooksAtTheHeaderThatIsThereNow(t *testing.T) {
+	h := newHost(t)
+	h.define("other", filepath.Join(h.dir, "pool2"))
+	qemuImage(t, "-f", "qcow2", h.path("q1"), "1M")
+	h.image("pool", "-f", "qcow2", "-F", "qcow2", "-b", h.path("q1"), h.path("rebased"))
+	h.image("pool", "-f", "qcow2", h.path("parted"), "1M")
+	rebase := exec.Command(testenv.Tool(t, "qemu-img"), "rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "q1", h.path("rebased"))
+	if out, err := rebase.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	h.qemuImageIn(t, "-f", "qcow2", "-o", "data_file=far", filepath.Join(h.dir, "another"), "1M")
+	image, err := os.ReadFile(filepath.Join(h.dir, "another"))
+	h.must(err)
+	h.must(os.WriteFile(h.path("parted"), image, 0o600)) // the file is the same
+	to, _ := h.given("to", 16)
+	for what, c := range map[string]struct {
+		names string
+		do    func() (service.Started, error)
+	}{
+		"clone of the rebased": {"q1", func() (service.Started, error) {
+			return h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "rebased", service.VolumeClone{Name: "new", Pool: "other"})
+		}},
+		"move of the rebased": {"q1", func() (service.Started, error) {
+			return h.client.MoveVolume(h.ctx(), service.Submit{}, "pool", "rebased", service.VolumeMove{Name: "new", Pool: "other"})
+		}},
+		"clone of the parted": {"far", func() (service.Started, error) {
+			return h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "parted", service.VolumeClone{Name: "new"})
+		}},
+		"download of the parted": {"far", func() (service.Started, error) { return h.handDown("parted", to, service.VolumeDownload{}) }},
+	} {
+		st, err := c.do()
+		if err == nil {
+			if j := h.end(st, nil); j.Error != nil {
+				err = j.Error
+			}
+		}
+		if record.CodeOf(err) != record.Unsupported || !strings.Contains(err.Error(), c.names) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

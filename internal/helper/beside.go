@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"storaged/internal/backends"
@@ -31,23 +30,12 @@ func beside(ctx context.Context, t Task) error {
 		return nil // the task says why
 	}
 	for _, r := range info.References {
-		if why := lacking(r, t); why != "" {
+		c := copying{from: t.copies.path, to: t.makes, both: t.spares == nil}
+		if why := c.lacks(r); why != "" {
 			fmt.Fprintf(os.Stderr, "%s: warning: if %q is an image in format %s, %s\n", Program, t.copies.path, info.Format, why)
 		}
 	}
 	return nil
-}
-
-// lacking says what a copy of an image would lack, "" if nothing.
-func lacking(r backends.Reference, t Task) string {
-	elsewhere := filepath.Dir(t.makes) != filepath.Dir(t.copies.path)
-	switch {
-	case r.Data && t.spares == nil:
-		return fmt.Sprintf("the copy shares its content in %q", r.Name)
-	case r.Relative && elsewhere:
-		return fmt.Sprintf("it does not find %q from its new place", r.Name)
-	}
-	return ""
 }
 
 // spare refuses to destroy a volume that an image beside it needs.

@@ -59,3 +59,21 @@ func TestByHandWhatAnImageBesideNeedsIsKept(t *testing.T) {
 		}
 	}
 }
+
+// Who says that a volume is an image has it looked at under its lock.
+func TestCopyOfWhatIsSaidToBeAnImage(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	from, to := filepath.Join(dir, "child"), filepath.Join(elsewhere, "copy")
+	overlaying(t, from, "base")
+	for _, args := range [][]string{
+		{"clone", "--source", from, "--target", to, "--format", "qcow2"}, {"move", "--source", from, "--target", to, "--format", "qcow2"},
+	} {
+		out, err := exec.Command(helper, args...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), `does not find "base" from its new place; nothing was done`) {
+			t.Errorf("%q: %v, %s", args, err, out)
+		}
+	}
+	if out, err := exec.Command(helper, "clone", "--source", from, "--target", to, "--format", "raw").CombinedOutput(); err != nil {
+		t.Errorf("raw: %v, %s", err, out)
+	}
+}

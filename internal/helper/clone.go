@@ -21,7 +21,7 @@ func Clone(o *operation.Clone) (Task, error) {
 	if err != nil {
 		return Task{}, err
 	}
-	w := clone{from: from, to: to, size: o.Capacity, allocation: orZero(o.Promise), reflink: diskio.Reflink(o.Reflink), sparse: o.Sparse}
+	w := clone{from: from, to: to, format: o.Format, size: o.Capacity, allocation: orZero(o.Promise), reflink: diskio.Reflink(o.Reflink), sparse: o.Sparse}
 	if w.sparse && (w.allocation > 0 || w.reflink == diskio.ReflinkAlways) {
 		return Task{}, record.Errorf(record.Invalid, "--sparse excludes --allocation and --reflink always: what is left out has no blocks")
 	}
@@ -43,6 +43,7 @@ func Clone(o *operation.Clone) (Task, error) {
 type clone struct {
 	from, to   place
 	held       *footprint // the source, when it was opened
+	format     string     // of both
 	size       int64      // 0 is the source's
 	allocation int64
 	reflink    diskio.Reflink
@@ -55,6 +56,9 @@ func (w clone) work(ctx context.Context, r *run) error {
 		return err
 	}
 	defer source.Close()
+	if err := (copying{w.from.path, w.to.path, w.format, true}).admit(source); err != nil {
+		return err
+	}
 	size, err := sizeOf(source)
 	if err != nil {
 		return err

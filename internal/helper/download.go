@@ -19,7 +19,7 @@ import (
 
 // Download makes the task of an operation.
 func Download(o *operation.Download) (Task, error) {
-	w := download{off: o.Offset, length: orAny(o.Length), size: orAny(o.Size)}
+	w := download{format: o.Format, off: o.Offset, length: orAny(o.Length), size: orAny(o.Size)}
 	var err error
 	if w.at, err = volume(o, "volume", o.Volume); err != nil {
 		return Task{}, err
@@ -42,6 +42,7 @@ type download struct {
 	off    int64 // bytes
 	length int64 // -1: up to the end
 	size   int64 // that the volume must have, -1 is any
+	format string
 	sum    checksum
 	kept   *steady // the volume
 }
@@ -72,6 +73,9 @@ func (w download) work(ctx context.Context, r *run) error {
 		return err
 	}
 	defer v.Close()
+	if err := (copying{w.at.path, "", w.format, true}).admit(v); err != nil {
+		return err
+	}
 	info, err := v.Info()
 	if err != nil {
 		return err

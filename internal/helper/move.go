@@ -25,7 +25,7 @@ func Move(o *operation.Move) (Task, error) {
 	if err != nil {
 		return Task{}, err
 	}
-	w := move{from: from, to: to, allocation: orZero(o.Promise)}
+	w := move{from: from, to: to, format: o.Format, allocation: orZero(o.Promise)}
 	return Task{
 		doing:   fmt.Sprintf("move %q to %q", from.path, to.path),
 		done:    fmt.Sprintf("moved %q to %q", from.path, to.path),
@@ -42,7 +42,8 @@ func Move(o *operation.Move) (Task, error) {
 
 type move struct {
 	from, to   place
-	allocation int64 // of the copy, if it has to be one
+	format     string // of the volume
+	allocation int64  // of the copy, if it has to be one
 }
 
 func (w move) work(ctx context.Context, r *run) error {
@@ -51,6 +52,9 @@ func (w move) work(ctx context.Context, r *run) error {
 		return err
 	}
 	defer v.Close() // what becomes of it is durable by then
+	if err := (copying{w.from.path, w.to.path, w.format, false}).admit(v); err != nil {
+		return err
+	}
 	err = w.rename(ctx, r, v, func() error {
 		r.plan(single("rename"))
 		r.next(0)

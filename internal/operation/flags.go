@@ -50,6 +50,11 @@ func (v *Volume) known() Flag {
 	return text("volume-id", &v.ID, "refuse unless the volume is the one of this `IDENTITY`")
 }
 
+// imageFormat is what the volume that is read is.
+func imageFormat(at *string) Flag {
+	return text("format", at, "the volume is in that format, `"+strings.Join(record.Formats, "|")+"`: of an image it is looked at what it stands on; default raw")
+}
+
 func onFailure(keep *bool) Flag {
 	return Flag{
 		Name: "on-failure", Default: string(record.RollbackOnFailure),

@@ -51,7 +51,7 @@ func (o *Clone) Task() Task {
 			"Owner, permissions, ACL and attributes user.* are those of the source. The source may grow\n" +
 			"meanwhile; the copy has the size that the source had at the start.",
 		Example: "--source base.raw --target vm1.raw --limit 200M",
-		Flags: append(append(o.Target.flags(), o.Volume.flags("source")...), o.Volume.known(),
+		Flags: append(append(o.Target.flags(), o.Volume.flags("source")...), o.Volume.known(), imageFormat(&o.Format),
 			bytes("size", &o.Capacity, "`SIZE` of the copy, default that of the source"),
 			text("reflink", &o.Reflink, "`auto|always|never` share blocks with the source"),
 			promised(&o.Promise),

@@ -44,7 +44,7 @@ func (o *Download) Task() Task {
 		Description: "The file appears under its name when it is complete, and replaces another then. Holes stay holes,\n" +
 			"but in a raw stream. To standard output the result is told on standard error.",
 		Example: "--volume vm1.raw --target vm1.img",
-		Flags: append(o.Volume.named("volume", "volume-type", "pool-id"), o.Volume.known(),
+		Flags: append(o.Volume.named("volume", "volume-type", "pool-id"), o.Volume.known(), imageFormat(&o.Format),
 			text("target", &o.To, "`PATH` for the content; - is standard output, fd:N an open descriptor"),
 			stream(&o.Form),
 			bytes("offset", &o.Offset, "begin at `SIZE` of the volume, default 0"),

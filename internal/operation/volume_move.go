@@ -43,6 +43,6 @@ func (o *Move) Task() Task {
 			"complete and durable. The copy has owner, permissions, ACL, attributes and times of the volume.\n" +
 			"Nothing is replaced. A volume that is in use is refused.",
 		Example: "--source /var/lib/images/vm1.raw --target /srv/images/vm1.raw",
-		Flags:   append(append(o.Target.flags(), o.Volume.flags("source")...), o.Volume.known(), promised(&o.Promise)),
+		Flags:   append(append(o.Target.flags(), o.Volume.flags("source")...), o.Volume.known(), imageFormat(&o.Format), promised(&o.Promise)),
 	}
 }
