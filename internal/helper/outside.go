@@ -244,7 +244,7 @@ func (f *outsideFile) Close() error {
 	return f.File.Close()
 }
 
-// contentOf reads the stream f.
+// content gives the stream f as extents, from the form that the stream has.
 func (o outside) content(f *outsideFile) diskio.Content {
 	if o.form == streamSparse {
 		return sparse.NewReader(f)

@@ -54,15 +54,15 @@ type settlement struct {
 	at      place
 	job     string
 	byHand  bool
-	deletes bool // the job did
+	deletes bool // the job to settle is a delete
 
-	keeps     bool // what is unfinished gets the volume's name
-	resumable bool // or is left as it is, if it has a checkpoint
+	keeps     bool // an unfinished target gets the volume's name instead of being removed
+	resumable bool // an unfinished target with a checkpoint stays as it is, for a retry
 }
 
 // errUndone says that the job had not come to its end and that nothing
-// unfinished is left of it Under the daemon it makes the outcome canceled,
-// which for a settling run means just that.
+// unfinished is left of it. The daemon gets it as the outcome canceled of the
+// settling helper, which means that the job was undone.
 var errUndone = errors.New("the job had not come to its end; nothing unfinished is left of it")
 
 // begin is what settling anything begins with. Nothing cancels it.

@@ -91,7 +91,7 @@ type host struct {
 // others may use too.
 const hostPatience = 4 * patience
 
-// hostTimes are short where waiting is part of the play, and long where only a
+// hostTimes are short where the test is to wait them out, and long where only a
 // part that never ends would reach them: the machine may be slow.
 func hostTimes() times {
 	t := testTimes()

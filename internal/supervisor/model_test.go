@@ -35,16 +35,35 @@ const (
 	modelCrews = 5
 )
 
+// The model of the supervisor is a test in which three kinds of processes take
+// part. The test process is the clients: it draws what they do, remembers what
+// was acknowledged, and judges. A host is a process with a supervisor in it, which
+// the test may kill at any instruction. The helpers that this supervisor starts
+// are the test binary again, each with a behaviour that the test drew for it.
+//
+//	model_test.go         the clients: drawing steps, doing them, what is known of each job, the end of a run
+//	model_ends_test.go    how a job may end, from its helper's behaviour and what was done to it
+//	model_host_test.go    the host, both sides: orders to it and answers from it, its start and death
+//	model_helper_test.go  the helpers: a behaviour (role), how one (actor) follows it, its entry in a list of those alive (census)
+//	model_audit_test.go   in the host, after each step: locks, order of the queue, places, shares, what people see (auditor)
+//	model_ledger_test.go  in the host, at each event: numbers, states and percent of each job in their order (ledger)
+//
+// A run: newModel starts a host; each step is drawn (drawStep), done (model.step)
+// and followed by a check in the host, whose faults fail the test; restart and
+// kill replace the host, after which reconcile asks what became of unanswered
+// requests; finish brings all jobs to their ends, compares these with what may
+// have been (outcomes), and sees that nothing is left on the disk (swept).
+//
 // TestModel lets random clients use a supervisor whose helpers begin, work,
 // obey and end in every way, stops and kills it, and checks after each step
 // what must hold always (model_audit_test.go, model_ledger_test.go) and that
 // all that was acknowledged came true.
 //
 // What is done depends on the seed alone, which a failure tells together with
-// the crew. When the helpers come to act does not: -rapid.seed without a crew
+// the crew. When the helpers run does not: -rapid.seed without a crew
 // lets all of them do the same, which shows a rare order sooner.
 func TestModel(t *testing.T) {
-	act("child")                           // played by children of actors
+	act("child")                           // what a process that a helper starts does
 	setFlag(t, "rapid.nofailfile", "true") // the seed tells as much
 	setFlag(t, "rapid.checks", strconv.Itoa(modelRuns/modelCrews))
 	programs := buildPrograms(t)

@@ -15,7 +15,7 @@ import (
 	"storaged/internal/ipc"
 )
 
-// role is what an actor plays: a helper of the model, which begins, works, obeys
+// role is the behaviour of an actor: a helper of the model, which begins, works, obeys
 // and ends in one of many ways.
 type role struct {
 	Census  string // directory in which it enrols
@@ -43,7 +43,7 @@ var (
 	settlerEnds = []string{"undone", "success", "fail", "exit0", "killBefore", "dead"}
 )
 
-// part gives the argv of the role.
+// part gives the argv by which the role is passed on.
 func (r role) part() []string {
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -61,7 +61,7 @@ func roleOf(argv []string) (r role) {
 	return r
 }
 
-// actor plays a role.
+// actor is a helper that behaves by its role.
 type actor struct {
 	*fake
 	role
@@ -313,7 +313,7 @@ func (a *actor) kill() {
 	select {}
 }
 
-// end plays the last act.
+// end ends the helper as its role says.
 func (a *actor) end() {
 	if a.Final {
 		a.deaf = true
