@@ -22,6 +22,9 @@ func beside(ctx context.Context, t Task) error {
 			return err
 		}
 	}
+	if t.byHand != nil {
+		return t.byHand(ctx)
+	}
 	if t.copies == nil {
 		return nil
 	}
@@ -59,4 +62,30 @@ func spare(ctx context.Context, at place) error {
 	}
 	return record.Errorf(record.HasChildren, "%q backs %s; nothing was done", at.path, strings.Join(names, ", ")).
 		WithHint("flatten or delete those first")
+}
+
+// bound are the volumes of a pool that cannot leave it: an image there needs
+// them, or they would not find what they need; of what is only copied, also those
+// that would share content with the original.
+func bound(ctx context.Context, p pool, copied bool) (names []string, err error) {
+	byFile := map[[2]uint64]string{}
+	var images []backends.VolumeInfo
+	_, err = p.backend.Refresh(ctx, p.Pool, func(v backends.VolumeInfo) error {
+		byFile[[2]uint64{v.Device, v.Inode}] = v.Name
+		if len(v.References) > 0 {
+			images = append(images, v)
+		}
+		return nil
+	})
+	for _, v := range images {
+		for _, r := range v.References {
+			if base := byFile[[2]uint64{r.Device, r.Inode}]; base != "" && base != v.Name && !copied {
+				names = append(names, base)
+			}
+			if r.Relative || r.Data && copied {
+				names = append(names, v.Name)
+			}
+		}
+	}
+	return names, err
 }

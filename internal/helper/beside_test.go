@@ -77,3 +77,24 @@ func TestCopyOfWhatIsSaidToBeAnImage(t *testing.T) {
 		t.Errorf("raw: %v, %s", err, out)
 	}
 }
+
+func TestByHandAnEvacuationLeavesWhatImagesNeed(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"alone", "base"} {
+		if err := os.WriteFile(at(name), make([]byte, 8192), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overlaying(t, at("child"), at("base"))
+	out, err := exec.Command(helper, "evacuate", "--target", dir, "--to", elsewhere, "--only", "[ab]*").CombinedOutput()
+	exit, ok := err.(*exec.ExitError)
+	if !ok || exit.ExitCode() != record.ExitPartial {
+		t.Errorf("%v, %s", err, out)
+	}
+	for path, there := range map[string]bool{at("base"): true, at("child"): true, at("alone"): false, filepath.Join(elsewhere, "alone"): true} {
+		if _, err := os.Stat(path); (err == nil) != there {
+			t.Errorf("%q is there: %v\n%s", path, err == nil, out)
+		}
+	}
+}

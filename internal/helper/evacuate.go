@@ -35,6 +35,11 @@ func Evacuate(o *operation.Evacuate) (Task, error) {
 	})
 	t.undone = "what is moved already stays moved"
 	t.changes = []pool{to, from}
+	t.byHand = func(ctx context.Context) error {
+		names, err := bound(ctx, from, o.KeepSource)
+		o.Stays = append(o.Stays, names...)
+		return err
+	}
 	return t, err
 }
 

@@ -25,22 +25,23 @@ const Program = "storage-helper"
 
 // task is one piece of work, as the daemon or a person asked for it.
 type Task struct {
-	name    string // of its command
-	doing   string // behind "cannot": `clone "/a" to "/b"`
-	undone  string // what a cancel leaves, for people
-	ask     string // what a destructive task asks before it begins; "" for others
-	done    string // `cloned "/a" to "/b"`
-	makes   string // the path of the volume it makes, "" if none
-	reads   string // the path that is read, for I/O errors
-	writes  string // the path that is written
-	room    string // the hint where there is no space to write, and that is in no pool
-	keeps   bool   // an unfinished volume is kept
-	stdout  bool   // the content goes to standard output, and so the result elsewhere
-	settles bool   // it ends what another run began, and is not canceled itself
-	resumes bool   // it goes on where an earlier run of the job was interrupted
-	changes []pool // whose figures are told in its end: it may have changed them
-	spares  *place // a volume that is destroyed, unless an image needs it
-	copies  *place // a volume that goes to makes, and may lack there what it needs
+	name    string                          // of its command
+	doing   string                          // behind "cannot": `clone "/a" to "/b"`
+	undone  string                          // what a cancel leaves, for people
+	ask     string                          // what a destructive task asks before it begins; "" for others
+	done    string                          // `cloned "/a" to "/b"`
+	makes   string                          // the path of the volume it makes, "" if none
+	reads   string                          // the path that is read, for I/O errors
+	writes  string                          // the path that is written
+	room    string                          // the hint where there is no space to write, and that is in no pool
+	keeps   bool                            // an unfinished volume is kept
+	stdout  bool                            // the content goes to standard output, and so the result elsewhere
+	settles bool                            // it ends what another run began, and is not canceled itself
+	resumes bool                            // it goes on where an earlier run of the job was interrupted
+	changes []pool                          // whose figures are told in its end: it may have changed them
+	spares  *place                          // a volume that is destroyed, unless an image needs it
+	copies  *place                          // a volume that goes to makes, and may lack there what it needs
+	byHand  func(ctx context.Context) error // finds out for a person what the daemon knows of its catalogue
 	work    func(ctx context.Context, r *run) error
 }
 
