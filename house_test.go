@@ -69,7 +69,8 @@ var layers = []layer{
 	{"internal/service", []string{"internal/backends", "internal/backends/all", "internal/events", "internal/ipc", "internal/metrics", "internal/operation", "internal/quantity", "internal/record",
 		"internal/store", "internal/supervisor"}},
 	{"internal/peer", []string{"internal/record", "internal/service"}},
-	{"internal/rest", []string{"internal/peer", "internal/service", "internal/record", "internal/backends", "internal/events", "internal/sparse"}},
+	{"internal/transfer", []string{"internal/record", "internal/service", "internal/sparse"}},
+	{"internal/rest", []string{"internal/peer", "internal/transfer", "internal/service", "internal/record", "internal/backends", "internal/events", "internal/sparse"}},
 	{"internal/rest/*", []string{"internal/rest", "internal/service", "internal/record", "internal/backends", "internal/events"}},
 
 	{"internal/daemon", []string{"internal/quantity", "internal/record", "internal/rest", "internal/service", "internal/store"}},

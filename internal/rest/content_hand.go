@@ -5,17 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"storaged/internal/peer"
 	"storaged/internal/record"
 	"storaged/internal/service"
+	"storaged/internal/transfer"
 )
 
 const (
@@ -51,7 +49,7 @@ func postContent(c *call) error {
 	defer conn.Close()
 	late := &lateAnswer{header: http.Header{}, status: http.StatusOK}
 	c.ResponseWriter, c.status = late, 0
-	f, err := receiveFile(conn.UnixConn)
+	f, err := transfer.ReceiveFile(conn.UnixConn)
 	if err == nil {
 		var st service.Started
 		st, err = start(s, f)
@@ -136,30 +134,6 @@ func (c *call) upgrade() (*peer.Conn, error) {
 		return nil, fmt.Errorf("cannot upgrade the connection of a client: %w", err)
 	}
 	return g, nil
-}
-
-// receiveFile receives one descriptor.
-func receiveFile(conn *net.UnixConn) (*os.File, error) {
-	var b [1]byte
-	oob := make([]byte, unix.CmsgSpace(4*4)) // room to see that there are too many
-	n, oobn, flags, _, err := conn.ReadMsgUnix(b[:], oob)
-	if err != nil {
-		return nil, record.Errorf(record.Invalid, "no descriptor came: %v", err)
-	}
-	var fds []int
-	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
-	for i := range messages {
-		more, perr := unix.ParseUnixRights(&messages[i])
-		fds = append(fds, more...)
-		err = firstError(err, perr)
-	}
-	if err == nil && n == 1 && len(fds) == 1 && flags&unix.MSG_CTRUNC == 0 {
-		return os.NewFile(uintptr(fds[0]), "descriptor of a client"), nil
-	}
-	for _, fd := range fds {
-		_ = unix.Close(fd) // nothing was done with it
-	}
-	return nil, record.Errorf(record.Invalid, "a client hands over one byte with one descriptor, not %d with %d", n, len(fds))
 }
 
 // lateAnswer is an answer on a connection that was taken over.

@@ -1,4 +1,4 @@
-package rest
+package transfer
 
 import (
 	"context"
@@ -51,16 +51,16 @@ func (b *heardBody) silent(ctx context.Context, bound time.Duration, atWork func
 
 // listen ends the job of an upload whose client stays connected and sends
 // nothing: the job would have its locks as long as the client likes.
-func (s *stream) listen(ctx context.Context, b *heardBody) {
+func (t *Transfer) listen(b *heardBody) {
 	atWork := func() bool {
-		j, err := s.c.svc.Job(ctx, s.job.ID)
+		j, err := t.jobs.Job(t.ctx, t.job.ID)
 		return err == nil && j.State == record.Running
 	}
-	bound := s.c.silence
-	for b.silent(ctx, bound, atWork) {
+	bound := t.client.Silence
+	for b.silent(t.ctx, bound, atWork) {
 		why := record.Errorf(record.Interrupted, "the client was connected and sent nothing for %v", bound).
 			WithHint("a client that may be silent for longer needs another bound: silence under [upload] in the settings")
-		if err := s.c.svc.FailJob(ctx, s.job.ID, why); err == nil {
+		if err := t.jobs.FailJob(t.ctx, t.job.ID, why); err == nil {
 			return // and its watcher breaks the connection
 		}
 	}
@@ -73,19 +73,19 @@ const goneInterval = time.Second
 // mind breaks an upload whose client has gone while the job takes nothing,
 // because it waits or is paused: nobody reads from the client then, which would
 // tell. The job would keep its place, and begin to write what is not whole.
-func (s *stream) mind(b *heardBody) {
+func (t *Transfer) mind(b *heardBody) {
 	tick := time.NewTicker(goneInterval)
 	defer tick.Stop()
 	last := int64(-1)
 	for {
 		select {
-		case <-s.ctx.Done():
+		case <-t.ctx.Done():
 			return
 		case <-tick.C:
 		}
 		now := b.waits.Load()
-		if now == last && now%2 == 0 && s.c.connection().PeerClosed() {
-			s.deadlines(time.Unix(1, 0))
+		if now == last && now%2 == 0 && t.client.Connection.PeerClosed() {
+			t.deadlines(time.Unix(1, 0))
 			return
 		}
 		last = now

@@ -1,0 +1,66 @@
+package transfer
+
+import (
+	"errors"
+	"io"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/record"
+	"storaged/internal/service"
+	"storaged/internal/sparse"
+)
+
+// Content is how an upload's content comes.
+type Content struct {
+	Form   string // service.RawData or service.SparseData
+	Length *int64 // bytes of the content that are taken; nil: all
+	Exact  bool   // one that is longer is wrong
+}
+
+// ErrLonger says that a content is longer than it should be.
+var ErrLonger = errors.New("the content is longer than it should be")
+
+// Receive copies a content from the client to the helper, and closes the pipe. It
+// gives the job as it ended, or as it was last known when the front end stops, and
+// the error that reading the content or writing the pipe ended with, if any.
+func (t *Transfer) Receive(from io.Reader, content Content) (record.Job, error) {
+	defer t.end()
+	body := &heardBody{Reader: from}
+	t.watcher.Go(func() { t.mind(body) })
+	if t.client.Silence > 0 {
+		t.watcher.Go(func() { t.listen(body) })
+	}
+	err := content.copy(t.pipe, body)
+	t.pipe.Close()                                                                // a stream that is not whole has no end
+	enough := content.Length != nil && (err == nil || errors.Is(err, unix.EPIPE)) // the helper has taken that
+	j := t.settle(err != nil && !enough)
+	if enough && j.State == record.Succeeded { // a client may hear no answer while it sends
+		_, err = io.Copy(io.Discard, body)
+	}
+	return j, err
+}
+
+// copy gives the content to the helper. A raw one is put into the form with an
+// end; of what it has more than is taken nothing is passed on.
+func (c Content) copy(out io.Writer, body io.Reader) error {
+	buf := make([]byte, pieceBytes)
+	if c.Form == service.SparseData {
+		_, err := io.CopyBuffer(struct{ io.Writer }{out}, body, buf)
+		return err
+	}
+	taken := body
+	if c.Length != nil {
+		taken = io.LimitReader(body, *c.Length)
+	}
+	w := sparse.NewWriter(out)
+	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{taken}, buf); err != nil {
+		return err
+	}
+	if c.Exact {
+		if n, _ := io.ReadFull(body, buf[:1]); n > 0 {
+			return ErrLonger
+		}
+	}
+	return w.Close()
+}
