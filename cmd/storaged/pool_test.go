@@ -22,7 +22,7 @@ func TestRefusalsOfPoolsSayAllThatIsInTheWay(t *testing.T) {
 	_, err := h.client.DeletePool(ctx, service.Submit{}, "pool", service.PoolDelete{})
 	refused(t, err, record.HasChildren, `pool "pool" is active and holds 1 volume: "v"`, "storagedctl pool stop pool; then storagedctl pool delete pool --with-volumes deletes them too")
 	_, _, err = h.client.DefinePool(ctx, service.Submit{}, service.PoolDefine{Name: "other"}, false, false)
-	refused(t, err, record.Invalid, "a pool of type dir needs a target path", "on the command line: --target PATH")
+	refused(t, err, record.Invalid, "a pool of type dir needs a target path", "give it with --target …")
 	_, _, err = h.client.DefinePool(ctx, service.Submit{}, service.PoolDefine{Name: "pool", Target: record.Target{Path: "/x"}}, false, false)
 	refused(t, err, record.Exists, `pool "pool" exists already`, "storagedctl pool show pool")
 	st, err := h.client.StopPool(ctx, service.Submit{}, "pool", service.PoolStop{})

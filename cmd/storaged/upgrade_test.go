@@ -1,0 +1,399 @@
+package main_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"storaged/internal/record"
+	"storaged/internal/rest"
+	"storaged/internal/service"
+	"storaged/internal/testenv"
+)
+
+// oldVersion is the commit of the version whose jobs this one takes over.
+const oldVersion = "7f6457d"
+
+// oldPrograms builds the daemon and the helper of the old version.
+func oldPrograms(t *testing.T) (bin string) {
+	t.Helper()
+	err := exec.Command("git", "cat-file", "-e", oldVersion+"^{commit}").Run()
+	testenv.Need(t, "the commit "+oldVersion+" in the repository", err == nil)
+	dir := t.TempDir()
+	const script = `git -C "$(git rev-parse --show-toplevel)" archive "$1" | tar -x -C "$2" && cd "$2" && go build -o bin/ ./cmd/storaged ./cmd/storage-helper`
+	if out, err := exec.Command("bash", "-o", "pipefail", "-c", script, "bash", oldVersion, dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return filepath.Join(dir, "bin")
+}
+
+// What an inherited job works on, and how fast while the old version is there:
+// it runs until its limit is lifted.
+const (
+	oldBytes = 16 * mib
+	oldRate  = mib / 4
+)
+
+// an oldJob was begun by the old version.
+type oldJob struct {
+	name  string
+	start func(u *upgrade) (service.Started, error)
+	check func(u *upgrade, j record.Job)
+}
+
+// upgrade is a host whose programs become newer.
+type upgrade struct {
+	*host
+	other string // directory of the pool "other", which allocates by writing
+}
+
+func newUpgrade(t *testing.T, old string) *upgrade {
+	t.Helper()
+	dir := t.TempDir()
+	u := &upgrade{host: &host{t: t, dir: dir, bin: old, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s")}}
+	u.client = rest.Dial(u.sock) // the contract is that of the new version
+	t.Cleanup(func() { u.client.Close() })
+	u.other = testenv.Mount(t, "ext2")
+	u.start()
+	t.Cleanup(u.check)
+	u.define("pool", u.pool)
+	u.define("other", u.other)
+	many := 64
+	u.patchLimits(service.LimitsPatch{Running: &many, RunningPool: &many, RunningDevice: &many})
+	return u
+}
+
+// upgraded starts the new version on what the old one left.
+func (u *upgrade) upgraded() {
+	u.t.Helper()
+	u.bin, u.client = bin, checkedClient(u.t, u.sock)
+	u.start()
+}
+
+// holding makes a volume of the pool "pool" with content.
+func (u *upgrade) holding(name string) {
+	u.t.Helper()
+	u.create(name, oldBytes)
+	writeDurably(u.t, u.path(name), content(name, oldBytes))
+}
+
+// has fails unless a volume is ready and has the content.
+func (u *upgrade) has(pool, path string, want []byte) {
+	u.t.Helper()
+	name := filepath.Base(path)
+	v, err := u.client.Volume(u.ctx(), pool, name)
+	got, ferr := os.ReadFile(path)
+	if err := errors.Join(err, ferr); err != nil || !ready(&v) || !bytes.Equal(got, want) {
+		u.t.Errorf("%s in %s is %+v with %d bytes (%v), not those wanted", name, pool, v, len(got), err)
+	}
+}
+
+func oldLimit() service.JobOptions { return limited(oldRate) }
+
+// runningJobs has one of each kind that takes long.
+func runningJobs() []oldJob {
+	return []oldJob{
+		{"create", (*upgrade).oldCreate, func(u *upgrade, _ record.Job) {
+			u.has("other", filepath.Join(u.other, "created"), make([]byte, oldBytes))
+		}},
+		{"clone", (*upgrade).oldClone, func(u *upgrade, _ record.Job) { u.has("pool", u.path("cloned"), content("source", oldBytes)) }},
+		{"wipe", (*upgrade).oldWipe, func(u *upgrade, _ record.Job) { u.has("pool", u.path("wiped"), make([]byte, oldBytes)) }},
+		{"delete with a wipe", (*upgrade).oldDelete, func(u *upgrade, _ record.Job) { u.absentFile(u.path("deleted")) }},
+		{"resize with allocation", (*upgrade).oldResize, func(u *upgrade, _ record.Job) {
+			u.has("other", filepath.Join(u.other, "grown"), make([]byte, oldBytes))
+		}},
+		{"upload of a file", (*upgrade).oldUpload, func(u *upgrade, _ record.Job) { u.has("pool", u.path("uploaded"), content("upfile", oldBytes)) }},
+		{"create from a file", (*upgrade).oldMade, func(u *upgrade, _ record.Job) { u.has("pool", u.path("made"), content("upmade", oldBytes)) }},
+		{"download", (*upgrade).oldDownload, (*upgrade).hasDownload},
+		{"verify", (*upgrade).oldVerify, (*upgrade).hasSum},
+		{"move to another file system", (*upgrade).oldMove, func(u *upgrade, _ record.Job) {
+			u.has("other", filepath.Join(u.other, "moved"), content("moved", oldBytes))
+			u.absentFile(u.path("moved"))
+		}},
+		{"evacuate", (*upgrade).oldEvacuate, (*upgrade).hasEvacuated},
+		{"verify of a pool", (*upgrade).oldVerifyPool, func(u *upgrade, j record.Job) {
+			if got := fared(j); len(got) != 1 {
+				u.t.Errorf("of the pool it says %v", got)
+			}
+		}},
+	}
+}
+
+func (u *upgrade) oldCreate() (service.Started, error) {
+	return u.client.CreateVolume(u.ctx(), service.Submit{}, "other", service.VolumeCreate{
+		Name: "created", Capacity: oldBytes, Allocation: &service.Allocation{Bytes: oldBytes}, JobOptions: oldLimit(),
+	})
+}
+
+func (u *upgrade) oldClone() (service.Started, error) {
+	u.holding("source")
+	return u.client.CloneVolume(u.ctx(), service.Submit{}, "pool", "source", service.VolumeClone{Name: "cloned", Reflink: "never", JobOptions: oldLimit()})
+}
+
+func (u *upgrade) oldWipe() (service.Started, error) {
+	u.holding("wiped")
+	return u.client.WipeVolume(u.ctx(), service.Submit{}, "pool", "wiped", service.VolumeWipe{AcceptLimits: true, JobOptions: oldLimit()})
+}
+
+func (u *upgrade) oldDelete() (service.Started, error) {
+	u.holding("deleted")
+	return u.client.DeleteVolume(u.ctx(), service.Submit{}, "pool", "deleted", service.VolumeDelete{Wipe: "zero", JobOptions: oldLimit()})
+}
+
+func (u *upgrade) oldResize() (service.Started, error) {
+	st, err := u.client.CreateVolume(u.ctx(), service.Submit{}, "other", service.VolumeCreate{Name: "grown", Capacity: mib})
+	u.succeed(st, err)
+	return u.client.ResizeVolume(u.ctx(), service.Submit{}, "other", "grown", service.VolumeResize{Capacity: oldBytes, Allocate: true, JobOptions: oldLimit()})
+}
+
+// file makes a file of a client with the content of that name.
+func (u *upgrade) file(name string) *os.File {
+	u.t.Helper()
+	path := filepath.Join(u.dir, name)
+	writeDurably(u.t, path, content(name, oldBytes))
+	f, err := os.Open(path)
+	u.must(err)
+	u.t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func (u *upgrade) oldUpload() (service.Started, error) {
+	u.create("uploaded", oldBytes)
+	return u.hand("uploaded", u.file("upfile"), service.VolumeUpload{JobOptions: oldLimit()})
+}
+
+func (u *upgrade) oldMade() (service.Started, error) {
+	return u.hand("made", u.file("upmade"), service.VolumeUpload{Create: &service.VolumeCreate{Name: "made"}, JobOptions: oldLimit()})
+}
+
+func (u *upgrade) oldDownload() (service.Started, error) {
+	u.holding("read")
+	f, err := os.Create(filepath.Join(u.dir, "down"))
+	u.must(err)
+	u.t.Cleanup(func() { f.Close() })
+	return u.handDown("read", f, service.VolumeDownload{JobOptions: oldLimit()})
+}
+
+func (u *upgrade) hasDownload(record.Job) {
+	if got, err := os.ReadFile(filepath.Join(u.dir, "down")); err != nil || !bytes.Equal(got, content("read", oldBytes)) {
+		u.t.Errorf("the download has other content (%v)", err)
+	}
+}
+
+func (u *upgrade) oldVerify() (service.Started, error) {
+	u.holding("verified")
+	return u.client.VerifyVolume(u.ctx(), service.Submit{}, "pool", "verified", service.VolumeVerify{JobOptions: oldLimit()})
+}
+
+func (u *upgrade) hasSum(j record.Job) {
+	if want := fmt.Sprintf("sha256:%x", sha256.Sum256(content("verified", oldBytes))); j.Result == nil || j.Result.Checksum != want {
+		u.t.Errorf("the result is %+v, not %s", j.Result, want)
+	}
+}
+
+func (u *upgrade) oldMove() (service.Started, error) {
+	u.holding("moved")
+	return u.client.MoveVolume(u.ctx(), service.Submit{}, "pool", "moved", service.VolumeMove{Pool: "other", JobOptions: oldLimit()})
+}
+
+// found defines a pool with volumes that are found in it.
+func (u *upgrade) found(pool string, names ...string) {
+	u.t.Helper()
+	u.must(os.Mkdir(u.poolDir(pool), 0o755))
+	for _, n := range names {
+		writeDurably(u.t, filepath.Join(u.poolDir(pool), n), content(n, oldBytes))
+	}
+	u.define(pool, u.poolDir(pool))
+}
+
+func (u *upgrade) oldEvacuate() (service.Started, error) {
+	u.found("from", "e0", "e1")
+	return u.client.EvacuatePool(u.ctx(), service.Submit{}, "from", service.PoolEvacuate{To: "other", JobOptions: oldLimit()})
+}
+
+func (u *upgrade) hasEvacuated(record.Job) {
+	for _, name := range []string{"e0", "e1"} {
+		u.has("other", filepath.Join(u.other, name), content(name, oldBytes))
+	}
+}
+
+func (u *upgrade) oldVerifyPool() (service.Started, error) {
+	u.found("checked", "c0")
+	return u.client.VerifyPool(u.ctx(), service.Submit{}, "checked", oldLimit())
+}
+
+// queuedJobs wait for those that run, or for each other.
+func queuedJobs() []oldJob {
+	unseen := func(*upgrade, record.Job) {}
+	return []oldJob{
+		{"wipe", func(u *upgrade) (service.Started, error) {
+			return u.client.WipeVolume(u.ctx(), service.Submit{}, "pool", "source", service.VolumeWipe{AcceptLimits: true, Verify: true})
+		}, func(u *upgrade, _ record.Job) { u.has("pool", u.path("source"), make([]byte, oldBytes)) }},
+		{"verify", func(u *upgrade) (service.Started, error) {
+			return u.client.VerifyVolume(u.ctx(), service.Submit{}, "pool", "source", service.VolumeVerify{})
+		}, unseen},
+		{"clone", func(u *upgrade) (service.Started, error) {
+			return u.client.CloneVolume(u.ctx(), service.Submit{}, "pool", "source", service.VolumeClone{Name: "late", Reflink: "never"})
+		}, func(u *upgrade, _ record.Job) { u.has("pool", u.path("late"), make([]byte, oldBytes)) }},
+		{"delete", func(u *upgrade) (service.Started, error) {
+			return u.client.DeleteVolume(u.ctx(), service.Submit{}, "pool", "read", service.VolumeDelete{})
+		}, func(u *upgrade, _ record.Job) { u.absentFile(u.path("read")) }},
+		{"resize", func(u *upgrade) (service.Started, error) {
+			return u.client.ResizeVolume(u.ctx(), service.Submit{}, "pool", "verified", service.VolumeResize{Capacity: oldBytes / 2, Shrink: true})
+		}, unseen},
+		{"rename", func(u *upgrade) (service.Started, error) {
+			return u.client.MoveVolume(u.ctx(), service.Submit{}, "pool", "verified", service.VolumeMove{Name: "renamed"})
+		}, func(u *upgrade, _ record.Job) {
+			u.has("pool", u.path("renamed"), content("verified", oldBytes)[:oldBytes/2])
+		}},
+		{"refresh", func(u *upgrade) (service.Started, error) {
+			return u.client.RefreshPool(u.ctx(), service.Submit{}, "from", service.JobOptions{})
+		}, unseen},
+		{"stop", func(u *upgrade) (service.Started, error) {
+			return u.client.StopPool(u.ctx(), service.Submit{}, "checked", service.PoolStop{})
+		}, unseen},
+	}
+}
+
+// inherited is an old job and what it was when the old version was last seen.
+type inherited struct {
+	oldJob
+	was record.Job
+}
+
+// began starts old jobs, and looks until each is in a state.
+func (u *upgrade) began(jobs []oldJob, in func(record.Job) bool) (all []inherited) {
+	u.t.Helper()
+	for _, o := range jobs {
+		st, err := o.start(u)
+		if err != nil {
+			u.t.Fatalf("%s: %v\n%s", o.name, err, u.log())
+		}
+		u.until(st.Job.ID, in)
+		all = append(all, inherited{o, u.job(st)})
+	}
+	return all
+}
+
+func moves(j record.Job) bool { return j.State == record.Running && j.Progress.Done > 0 }
+func waits(j record.Job) bool { return j.State == record.Queued }
+
+// adopted fails unless a job has its helper and its state still.
+func (u *upgrade) adopted(o inherited) {
+	u.t.Helper()
+	u.until(o.was.ID, func(j record.Job) bool { return j.State != record.Recovering })
+	j, err := u.client.Job(u.ctx(), o.was.ID)
+	if err != nil || j.State != o.was.State || j.Helper == nil || j.Helper.PID != o.was.Helper.PID {
+		u.t.Errorf("%s was %s of helper %+v; it is %s of %+v, %+v (%v)", o.name, o.was.State, o.was.Helper, j.State, j.Helper, j.Error, err)
+	}
+}
+
+// ended waits for the end of an old job, which must be a success and true.
+func (u *upgrade) ended(o inherited) {
+	u.t.Helper()
+	j := u.end(service.Started{Job: &o.was}, nil)
+	if j.State != record.Succeeded {
+		u.t.Errorf("%s is %s: %+v", o.name, j.State, j.Error)
+		return
+	}
+	if j.Number != o.was.Number || j.Created != o.was.Created || j.Kind != o.was.Kind || !slices.Equal(j.Objects, o.was.Objects) {
+		u.t.Errorf("%s was %+v and is %+v", o.name, o.was, j)
+	}
+	o.check(u, j)
+}
+
+// TestUpgradeTakesOverWhatTheOldVersionBegan has jobs of all kinds run, wait,
+// stand still and fail with the programs of the old version, and goes on with
+// those of this one.
+func TestUpgradeTakesOverWhatTheOldVersionBegan(t *testing.T) {
+	testenv.Loop(t)
+	old := oldPrograms(t)
+	for name, ends := range map[string]func(*host){"stopped": (*host).stop, "killed": (*host).kill} {
+		t.Run(name, func(t *testing.T) {
+			u := newUpgrade(t, old)
+			failed := u.interruptedClone()
+			u.holding("half")
+			canceled := u.brokenWipe("half")
+			running := u.began(runningJobs(), moves)
+			queued := u.began(queuedJobs(), waits)
+			paused := u.oldPause()
+			ends(u.host)
+			u.upgraded()
+			u.takesOver(running, paused)
+			for _, o := range slices.Concat(running, paused, queued) {
+				u.ended(o)
+			}
+			u.readable()
+			u.retriesOld(failed, canceled)
+		})
+	}
+}
+
+// oldPause has a clone that stands still.
+func (u *upgrade) oldPause() []inherited {
+	u.t.Helper()
+	u.holding("still")
+	clone := oldJob{"paused clone", func(u *upgrade) (service.Started, error) {
+		return u.client.CloneVolume(u.ctx(), service.Submit{}, "pool", "still", service.VolumeClone{Name: "paused", Reflink: "never", JobOptions: oldLimit()})
+	}, func(u *upgrade, _ record.Job) { u.has("pool", u.path("paused"), content("still", oldBytes)) }}
+	all := u.began([]oldJob{clone}, moves)
+	_, err := u.client.PauseJob(u.ctx(), all[0].was.ID)
+	u.must(err)
+	u.until(all[0].was.ID, func(j record.Job) bool { return j.State == record.Paused })
+	all[0].was = u.job(service.Started{Job: &all[0].was})
+	return all
+}
+
+// takesOver holds the running and paused jobs against what they were, and lets
+// them go on as fast as they can.
+func (u *upgrade) takesOver(running, paused []inherited) {
+	u.t.Helper()
+	for _, o := range slices.Concat(running, paused) {
+		u.adopted(o)
+	}
+	for _, o := range slices.Concat(running, paused) {
+		u.unlimit(o.was)
+	}
+	for _, o := range paused {
+		_, err := u.client.ResumeJob(u.ctx(), o.was.ID)
+		u.must(err)
+	}
+}
+
+// readable fails unless every record of the old version can be read, each by
+// itself and in the list.
+func (u *upgrade) readable() {
+	u.t.Helper()
+	l, err := u.client.Jobs(u.ctx(), service.JobFilter{}, service.Page{Limit: 200})
+	u.must(err)
+	for _, listed := range l.Items {
+		if j, err := u.client.Job(u.ctx(), listed.ID); err != nil || j.Number != listed.Number || j.Owner.User == "" {
+			u.t.Errorf("job %d is %+v (%v)", listed.Number, j, err)
+		}
+		u.runs(0, string(listed.Kind), "job", "show", fmt.Sprint(listed.Number))
+	}
+}
+
+// retriesOld retries a clone that can go on, and a wipe that begins anew.
+func (u *upgrade) retriesOld(failed, canceled record.Job) {
+	u.t.Helper()
+	if j := u.retried(failed); j.RetryFrom == nil || failed.Resumable == nil || *j.RetryFrom != *failed.Resumable {
+		u.t.Errorf("it went on from %+v, not %+v", j.RetryFrom, failed.Resumable)
+	}
+	u.has("pool", u.path("copy"), u.bytesOf("base"))
+	u.retried(canceled)
+	u.has("pool", u.path("half"), make([]byte, oldBytes))
+}
+
+func (u *upgrade) bytesOf(name string) []byte {
+	u.t.Helper()
+	b, err := os.ReadFile(u.path(name))
+	u.must(err)
+	return b
+}
