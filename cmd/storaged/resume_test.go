@@ -153,7 +153,7 @@ func (h *host) interruptedClone() record.Job {
 	h.t.Helper()
 	h.random("base", 64*mib)
 	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base",
-		service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(8 * mib)})
+		service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(2 * mib)})
 	h.killHelper(h.marked(st, err))
 	j := h.end(st, nil)
 	if j.State != record.Failed || j.Resumable == nil || j.Rollback != record.RollbackKept || !strings.Contains(cmdline.Hint(j.Error.Hint), "job retry") {
