@@ -68,18 +68,10 @@ type Identities interface {
 
 // Pools are the operations on a pool as a whole. Each is safe to repeat.
 type Pools interface {
-	// Build makes the storage the pool stands on (for a directory, mkdir). It
-	// destroys nothing unless overwrite is set, and gives ErrExists instead.
-	Build(ctx context.Context, p Pool, overwrite bool) error
 	// Start makes the pool's volumes reachable.
 	Start(ctx context.Context, p Pool) error
 	// Stop is the opposite of Start; volumes in use are a *BusyError.
 	Stop(ctx context.Context, p Pool) error
-	// Delete unmakes what Build made. A pool that holds anything is
-	// ErrNotEmpty unless withVolumes is set, and even then only what this
-	// package's rules take for volumes goes, and nothing if there is anything
-	// else. A target of no known identity that is gone already is no error.
-	Delete(ctx context.Context, p Pool, withVolumes bool) error
 	// Refresh reads the pool and calls found for each volume, in the caller's
 	// goroutine, once each; an error of found ends it. Entries that are no
 	// volumes by our rules are reported with Ignored set. Nothing is changed.
@@ -89,6 +81,24 @@ type Pools interface {
 	// Space gives the figures of the pool alone, in a time that does not grow
 	// with what it holds.
 	Space(ctx context.Context, p Pool) (PoolInfo, error)
+}
+
+// Builder is a driver that makes the storage a pool stands on. Those of types with
+// the verb are.
+type Builder interface {
+	// Build makes the storage the pool stands on (for a directory, mkdir). It
+	// destroys nothing unless overwrite is set, and gives ErrExists instead.
+	Build(ctx context.Context, p Pool, overwrite bool) error
+}
+
+// Deleter is a driver that unmakes the storage a pool stood on. Those of types with
+// the verb are.
+type Deleter interface {
+	// Delete unmakes what Build made. A pool that holds anything is
+	// ErrNotEmpty unless withVolumes is set, and even then only what this
+	// package's rules take for volumes goes, and nothing if there is anything
+	// else. A target of no known identity that is gone already is no error.
+	Delete(ctx context.Context, p Pool, withVolumes bool) error
 }
 
 // Volumes are the operations on single volumes.

@@ -6,6 +6,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/ipc"
+	"storaged/internal/record"
 )
 
 // space gives the pool's figures as its file system has them.
@@ -91,9 +92,27 @@ func (p pool) start(ctx context.Context, r *run, build bool) error {
 	return p.refresh(ctx, r, len(steps))
 }
 
+// make makes the pool's storage.
+func (p pool) make(ctx context.Context, overwrite bool) error {
+	b, ok := p.backend.(backends.Builder)
+	if !ok {
+		return failed(record.Unsupported, "pools of type %q cannot be built", p.Type)
+	}
+	return b.Build(ctx, p.Pool, overwrite)
+}
+
+// unmake deletes the pool's storage.
+func (p pool) unmake(ctx context.Context, withVolumes bool) error {
+	b, ok := p.backend.(backends.Deleter)
+	if !ok {
+		return failed(record.Unsupported, "pools of type %q cannot be deleted", p.Type)
+	}
+	return b.Delete(ctx, p.Pool, withVolumes)
+}
+
 // build makes the pool's storage unless it is there.
 func (p pool) build(ctx context.Context) error {
-	err := p.backend.Build(ctx, p.Pool, false)
+	err := p.make(ctx, false)
 	if errors.Is(err, backends.ErrExists) {
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 // PoolBuild makes the task of an operation.
 func PoolBuild(o *operation.PoolBuild) (Task, error) {
 	t, err := poolTask(o, o.Volume, said{"build", "built"}, func(ctx context.Context, r *run, p pool) error {
-		return p.change(ctx, r, "build", func() error { return p.backend.Build(ctx, p.Pool, o.Overwrite) })
+		return p.change(ctx, r, "build", func() error { return p.make(ctx, o.Overwrite) })
 	})
 	if o.Overwrite {
 		t.ask = fmt.Sprintf("what is at %q will be overwritten", o.Path)
@@ -56,7 +56,7 @@ func PoolDelete(o *operation.PoolDelete) (Task, error) {
 		if err := p.spare(o.Others); err != nil {
 			return err
 		}
-		return p.change(ctx, r, "delete", func() error { return p.backend.Delete(ctx, p.Pool, o.WithVolumes) })
+		return p.change(ctx, r, "delete", func() error { return p.unmake(ctx, o.WithVolumes) })
 	})
 	t.ask = fmt.Sprintf("the pool at %q will be deleted", o.Path)
 	if o.WithVolumes {

@@ -2,6 +2,7 @@ package all
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,4 +43,15 @@ func TestTwoDriversForOneTypePanic(t *testing.T) {
 		}
 	}()
 	unique(dir.New(), dir.New())
+}
+
+func TestDriversDoWhatTheyDeclare(t *testing.T) {
+	for _, b := range Backends() {
+		p := b.Properties()
+		_, builds := b.(backends.Builder)
+		_, deletes := b.(backends.Deleter)
+		if builds != slices.Contains(p.PoolVerbs, "build") || deletes != slices.Contains(p.PoolVerbs, "delete") {
+			t.Errorf("%s builds: %v, deletes: %v, and declares %q", p.Type, builds, deletes, p.PoolVerbs)
+		}
+	}
 }

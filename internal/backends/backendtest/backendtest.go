@@ -81,10 +81,32 @@ func newRig(t *testing.T, s Suite) *rig {
 	return &rig{t, b, p, s}
 }
 
-// started builds and starts the pool.
+// builder is the driver of a type that builds pools, which the case is about.
+func (r *rig) builder() backends.Builder {
+	r.Helper()
+	b, ok := r.b.(backends.Builder)
+	if !ok {
+		r.Fatal("the driver does not build pools")
+	}
+	return b
+}
+
+// deleter is the driver of a type that deletes pools, which the case is about.
+func (r *rig) deleter() backends.Deleter {
+	r.Helper()
+	b, ok := r.b.(backends.Deleter)
+	if !ok {
+		r.Fatal("the driver does not delete pools")
+	}
+	return b
+}
+
+// started builds, where the type does that, and starts the pool.
 func (r *rig) started() *rig {
 	r.Helper()
-	r.must(r.b.Build(r.Context(), r.p, false))
+	if b, ok := r.b.(backends.Builder); ok {
+		r.must(b.Build(r.Context(), r.p, false))
+	}
 	r.must(r.b.Start(r.Context(), r.p))
 	return r
 }

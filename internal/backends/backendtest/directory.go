@@ -47,13 +47,13 @@ func (r *rig) put(name string, content []byte) {
 func dirBuild(r *rig) {
 	deep := r.p
 	deep.Target = filepath.Join(r.p.Target, "x/y/z")
-	r.must(r.b.Build(r.Context(), deep, false))
+	r.must(r.builder().Build(r.Context(), deep, false))
 	r.must(r.b.Start(r.Context(), deep))
 	r.must(os.WriteFile(filepath.Join(deep.Target, "kept"), nil, 0o600))
 	r.must(os.Chmod(deep.Target, 0o750))
 	before := r.tree(filepath.Dir(deep.Target))
-	r.must(r.b.Build(r.Context(), deep, false))
-	r.must(r.b.Build(r.Context(), deep, true))
+	r.must(r.builder().Build(r.Context(), deep, false))
+	r.must(r.builder().Build(r.Context(), deep, true))
 	if after := r.tree(filepath.Dir(deep.Target)); after != before {
 		r.Errorf("was\n%sis\n%s", before, after)
 	}
@@ -66,7 +66,7 @@ func dirModes(r *rig) {
 		syscall.Umask(mask)
 		p := r.p
 		p.Target = filepath.Join(r.p.Target, fmt.Sprintf("umask-%03o", mask), "pool")
-		r.must(r.b.Build(r.Context(), p, false))
+		r.must(r.builder().Build(r.Context(), p, false))
 		d, err := r.b.Create(r.Context(), p, "a", "job")
 		r.must(err)
 		r.mode(d.File().Name(), 0o600)
@@ -100,7 +100,7 @@ func dirTarget(r *rig) {
 	for _, p := range []backends.Pool{r.p, below, fifo, dangling, {Type: "dir"}, {Target: "relative"}, {Target: "/a/../b"}, {Target: "/"}} {
 		r.unblocked(func() {
 			for what, err := range map[string]error{
-				"build": r.b.Build(r.Context(), p, true), "start": r.b.Start(r.Context(), p), "remove": r.b.Remove(r.Context(), p, "a"),
+				"build": r.builder().Build(r.Context(), p, true), "start": r.b.Start(r.Context(), p), "remove": r.b.Remove(r.Context(), p, "a"),
 			} {
 				if err == nil {
 					r.Errorf("%s of a pool at %q went well", what, p.Target)
@@ -132,7 +132,7 @@ func dirReplaced(r *rig) {
 		_, settle := r.b.Settle(ctx, r.p, "a", "job", nil)
 		_, refresh := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error { return nil })
 		_, space := r.b.Space(ctx, r.p)
-		for _, err := range []error{create, open, settle, refresh, space, r.b.Remove(ctx, r.p, "a"), r.b.Delete(ctx, r.p, true)} {
+		for _, err := range []error{create, open, settle, refresh, space, r.b.Remove(ctx, r.p, "a"), r.deleter().Delete(ctx, r.p, true)} {
 			r.is(err, backends.ErrReplaced)
 			r.away(err)
 		}
@@ -147,7 +147,7 @@ func dirReplaced(r *rig) {
 	r.must(os.RemoveAll(r.p.Target))
 	r.away(r.b.Start(ctx, r.p))
 	_, look := r.b.Look(ctx, r.p, "a")
-	for _, err := range []error{look, r.b.Remove(ctx, r.p, "a"), r.b.Delete(ctx, r.p, true)} { // nobody knows of a volume what became of it
+	for _, err := range []error{look, r.b.Remove(ctx, r.p, "a"), r.deleter().Delete(ctx, r.p, true)} { // nobody knows of a volume what became of it
 		r.away(err)
 	}
 	r.must(os.Rename(away, r.p.Target))
@@ -168,14 +168,14 @@ func dirLinked(r *rig) {
 	real := r.p.Target
 	r.p.Target = real + "-link"
 	r.must(os.Symlink(real, r.p.Target))
-	r.must(r.b.Build(r.Context(), r.p, false))
+	r.must(r.builder().Build(r.Context(), r.p, false))
 	r.must(r.b.Start(r.Context(), r.p))
 	info, err := r.b.Refresh(r.Context(), r.p, func(backends.VolumeInfo) error { return nil })
 	r.must(err)
 	if want, err := filepath.EvalSymlinks(real); info.Path != want {
 		r.Errorf("path is %q, want %q (%v)", info.Path, want, err)
 	}
-	if r.b.Delete(r.Context(), r.p, true) == nil {
+	if r.deleter().Delete(r.Context(), r.p, true) == nil {
 		r.Error("delete followed the link")
 	}
 	r.holds("a", []byte("a"))
@@ -186,7 +186,7 @@ func dirDeleteCounts(r *rig) {
 	for i := range 3 {
 		r.put(numbered(i), nil)
 	}
-	err := r.b.Delete(r.Context(), r.p, false)
+	err := r.deleter().Delete(r.Context(), r.p, false)
 	r.is(err, backends.ErrNotEmpty)
 	if !strings.Contains(fmt.Sprint(err), "3 ") {
 		r.Errorf("%v does not say how many", err)

@@ -78,7 +78,7 @@ func draftDiscard(r *rig) {
 	r.has()
 	r.made("a", []byte("again"))
 	r.must(r.b.Remove(r.Context(), r.p, "a"))
-	r.must(r.b.Delete(r.Context(), r.p, false)) // it is empty indeed
+	r.must(r.deleter().Delete(r.Context(), r.p, false)) // it is empty indeed
 }
 
 func draftTaken(r *rig) {

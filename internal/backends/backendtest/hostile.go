@@ -171,7 +171,7 @@ func hostileDelete(r *rig) {
 		r.must(r.clearTarget())
 		r.made("volume", []byte("a"))
 		r.plantOne(canary, name)
-		err := r.b.Delete(r.Context(), r.p, true)
+		err := r.deleter().Delete(r.Context(), r.p, true)
 		if !errors.Is(err, backends.ErrNotEmpty) || !strings.Contains(err.Error(), word) || !strings.Contains(err.Error(), name) {
 			r.Errorf("%s: %v", name, err)
 		}
@@ -234,7 +234,7 @@ func hostileTemp(r *rig) {
 		})
 		r.must(os.Remove(temp))
 	}
-	r.must(r.b.Delete(r.Context(), r.p, false))
+	r.must(r.deleter().Delete(r.Context(), r.p, false))
 }
 
 // hostileSwap puts something else in the draft's place at the last moment.
@@ -294,7 +294,7 @@ func hostileSettle(r *rig) {
 	r.must(os.Link(canary, temp)) // only this name of the canary goes
 	_, err := r.b.Settle(r.Context(), r.p, "a", "job", nil)
 	r.must(err)
-	r.must(r.b.Delete(r.Context(), r.p, false))
+	r.must(r.deleter().Delete(r.Context(), r.p, false))
 }
 
 // raceTime is long enough for some thousand swaps.
@@ -406,7 +406,7 @@ func hostileSilence(r *rig) {
 	if why, ok := found["file"]; !ok || !strings.Contains(why, "mount point") || len(found) != 2 || found["volume"] != "" {
 		r.Errorf("found %v", found)
 	}
-	r.is(r.b.Delete(r.Context(), r.p, true), backends.ErrNotEmpty)
+	r.is(r.deleter().Delete(r.Context(), r.p, true), backends.ErrNotEmpty)
 	for _, name := range []string{"directory", "file"} {
 		_, err := r.b.Open(r.Context(), r.p, name, backends.WriteExclusive)
 		r.is(err, backends.ErrUnsafe)

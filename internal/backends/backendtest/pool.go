@@ -35,14 +35,14 @@ func properties(r *rig) {
 func stepsRepeat(r *rig) {
 	ctx := r.Context()
 	for range 2 {
-		r.must(r.b.Build(ctx, r.p, false))
+		r.must(r.builder().Build(ctx, r.p, false))
 	}
 	for range 2 {
 		r.must(r.b.Start(ctx, r.p))
 	}
 	r.made("a", []byte("a"))
 	for range 2 { // a running pool with volumes too
-		r.must(r.b.Build(ctx, r.p, false))
+		r.must(r.builder().Build(ctx, r.p, false))
 		r.must(r.b.Start(ctx, r.p))
 		r.has("a")
 	}
@@ -53,7 +53,7 @@ func stepsRepeat(r *rig) {
 	r.must(r.b.Start(ctx, r.p))
 	r.must(r.b.Stop(ctx, r.p))
 	for range 2 {
-		r.must(r.b.Delete(ctx, r.p, false))
+		r.must(r.deleter().Delete(ctx, r.p, false))
 	}
 	r.started().has()
 }
@@ -76,14 +76,14 @@ func beforeBuild(r *rig) {
 
 func deleteFull(r *rig) {
 	r.started().made("a", []byte("a"))
-	r.is(r.b.Delete(r.Context(), r.p, false), backends.ErrNotEmpty)
+	r.is(r.deleter().Delete(r.Context(), r.p, false), backends.ErrNotEmpty)
 	r.has("a")
 }
 
 func deleteWithVolumes(r *rig) {
 	r.started().made("a", []byte("a"))
 	r.made("b", []byte("b"))
-	r.must(r.b.Delete(r.Context(), r.p, true))
+	r.must(r.deleter().Delete(r.Context(), r.p, true))
 	r.is(r.b.Start(r.Context(), r.p), backends.ErrNotFound)
 	r.started().has()
 }
@@ -93,7 +93,7 @@ func deleteBusy(r *rig) {
 	r.made("b", []byte("b"))
 	v, err := r.b.Open(r.Context(), r.p, "b", backends.ReadShared)
 	r.must(err)
-	r.busy(r.b.Delete(r.Context(), r.p, true), "")
+	r.busy(r.deleter().Delete(r.Context(), r.p, true), "")
 	r.must(v.Close())
 	r.has("a", "b")
 }
@@ -148,7 +148,7 @@ func refreshCanceled(r *rig) {
 
 func canceledMethods(r *rig) {
 	ctx := canceled(r.T)
-	r.is(r.b.Build(ctx, r.p, false), context.Canceled)
+	r.is(r.builder().Build(ctx, r.p, false), context.Canceled)
 	r.is(r.b.Start(r.Context(), r.p), backends.ErrNotFound)
 	r.started().made("a", []byte("a"))
 	_, create := r.b.Create(ctx, r.p, "b", "job")
@@ -157,7 +157,7 @@ func canceledMethods(r *rig) {
 	_, refresh := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error { return errors.New("called") })
 	_, space := r.b.Space(ctx, r.p)
 	for what, err := range map[string]error{
-		"start": r.b.Start(ctx, r.p), "stop": r.b.Stop(ctx, r.p), "delete": r.b.Delete(ctx, r.p, true),
+		"start": r.b.Start(ctx, r.p), "stop": r.b.Stop(ctx, r.p), "delete": r.deleter().Delete(ctx, r.p, true),
 		"remove": r.b.Remove(ctx, r.p, "a"), "create": create, "open": open, "settle": settle, "refresh": refresh, "space": space,
 	} {
 		if !errors.Is(err, context.Canceled) {

@@ -90,7 +90,7 @@ func settleKilled(r *rig) {
 		}
 		r.has()
 	}
-	r.must(r.b.Delete(r.Context(), r.p, false)) // nothing was left
+	r.must(r.deleter().Delete(r.Context(), r.p, false)) // nothing was left
 }
 
 func settleAlive(r *rig) {
@@ -101,7 +101,7 @@ func settleAlive(r *rig) {
 	helper.kill()
 	_, err = r.b.Settle(r.Context(), r.p, "a", "job", nil)
 	r.must(err)
-	r.must(r.b.Delete(r.Context(), r.p, false))
+	r.must(r.deleter().Delete(r.Context(), r.p, false))
 }
 
 func settleNothing(r *rig) {

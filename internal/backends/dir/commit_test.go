@@ -273,7 +273,7 @@ func joinCalls(trace string) string {
 
 // volumeLife is what durableSteps expects.
 func volumeLife(t *testing.T, p backends.Pool) {
-	b, ctx := New(), t.Context()
+	b, ctx := Backend{}, t.Context()
 	must := func(err error) {
 		t.Helper()
 		if err != nil {

@@ -16,7 +16,11 @@ import (
 // Backend is the driver. It keeps no state.
 type Backend struct{}
 
-var _ backends.Backend = Backend{}
+var (
+	_ backends.Backend = Backend{}
+	_ backends.Builder = Backend{}
+	_ backends.Deleter = Backend{}
+)
 
 // New gives the driver.
 func New() backends.Backend { return Backend{} }

@@ -19,7 +19,7 @@ import (
 func newPool(t *testing.T) backends.Pool {
 	t.Helper()
 	p := backends.Pool{Type: "dir", Target: filepath.Join(t.TempDir(), "pool")}
-	if err := New().Build(t.Context(), p, false); err != nil {
+	if err := (Backend{}).Build(t.Context(), p, false); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -78,7 +78,7 @@ func TestMountOnAVolumesNameIsNoVolume(t *testing.T) {
 	if found := find(t, p, "a"); !strings.Contains(found.Ignored, "mount point") {
 		t.Errorf("found %+v", found)
 	}
-	if err := New().Delete(t.Context(), p, true); !errors.Is(err, backends.ErrNotEmpty) {
+	if err := (Backend{}).Delete(t.Context(), p, true); !errors.Is(err, backends.ErrNotEmpty) {
 		t.Errorf("delete: %v", err)
 	}
 }
@@ -109,7 +109,7 @@ func TestDeleteOfAMountPointRemovesNothing(t *testing.T) {
 	p := newPool(t)
 	put(t, p, "a")
 	bind(t, p.Target, p.Target)
-	if err := New().Delete(t.Context(), p, true); err == nil || !strings.Contains(err.Error(), "mount point") {
+	if err := (Backend{}).Delete(t.Context(), p, true); err == nil || !strings.Contains(err.Error(), "mount point") {
 		t.Errorf("delete: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(p.Target, "a")); err != nil {
@@ -131,7 +131,7 @@ func TestDeleteOfAnotherPoolsDirectoryRemovesNothing(t *testing.T) {
 	}
 	q := backends.Pool{Type: "dir", Target: filepath.Join(link, "pool"), Others: []backends.Identity{info.ID}}
 	var busy *backends.BusyError
-	if err := New().Delete(t.Context(), q, true); !errors.As(err, &busy) {
+	if err := (Backend{}).Delete(t.Context(), q, true); !errors.As(err, &busy) {
 		t.Errorf("delete: %v", err)
 	}
 	if _, err := os.Stat(path); err != nil {
@@ -244,7 +244,7 @@ func TestVolumeInUseByQEMUIsBusyAndNamesIt(t *testing.T) {
 	_, read := New().Open(t.Context(), p, "a", backends.ReadShared)
 	_, write := New().Open(t.Context(), p, "a", backends.WriteExclusive)
 	for what, err := range map[string]error{
-		"read": read, "write": write, "remove": New().Remove(t.Context(), p, "a"), "delete": New().Delete(t.Context(), p, true),
+		"read": read, "write": write, "remove": New().Remove(t.Context(), p, "a"), "delete": (Backend{}).Delete(t.Context(), p, true),
 	} {
 		var busy *backends.BusyError
 		if !errors.As(err, &busy) || busy.Holder != holder || busy.Object != filepath.Join(p.Target, "a") {
