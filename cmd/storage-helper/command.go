@@ -31,6 +31,7 @@ func commands() cmdline.Program {
 				taskCommand(operation.NewCreate, helper.Allocate),
 				taskCommand(operation.NewClone, helper.Clone),
 				taskCommand(operation.NewWipe, helper.Wipe),
+				taskCommand(operation.NewTrim, helper.Trim),
 				taskCommand(operation.NewResize, helper.Resize),
 				taskCommand(operation.NewDelete, helper.Delete),
 				taskCommand(operation.NewVerify, helper.Verify),

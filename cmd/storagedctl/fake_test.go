@@ -361,6 +361,10 @@ func (f *fake) WipeVolume(_ context.Context, s service.Submit, pool, volume stri
 	return f.onVolume(s, r, record.VolumeWipe, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
 }
 
+func (f *fake) TrimVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeTrim) (service.Started, error) {
+	return f.onVolume(s, r, record.VolumeTrim, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
+}
+
 func (f *fake) MoveVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeMove) (service.Started, error) {
 	if _, err := f.Volume(context.Background(), r.Pool, r.Name); err == nil {
 		return service.Started{}, record.Errorf(record.Exists, "%s/%s exists already", r.Pool, r.Name)

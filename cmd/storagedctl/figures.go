@@ -146,7 +146,7 @@ func endLine(j *record.Job, exact bool) string {
 		if r.Bytes > 0 {
 			parts = append(parts, size(r.Bytes, exact))
 		}
-		if how := manner(r.Method); how != "" {
+		if how := manner(j.Kind, r.Method); how != "" {
 			parts = append(parts, how)
 		}
 		if r.Algorithm != "" && r.Method != wroteNothing {
@@ -163,11 +163,13 @@ func endLine(j *record.Job, exact bool) string {
 const wroteNothing = "none"
 
 // manner says how something was done, for example "by copy".
-func manner(method string) string {
-	switch method {
-	case "":
+func manner(kind record.Kind, method string) string {
+	switch {
+	case method == "":
 		return ""
-	case wroteNothing:
+	case method == wroteNothing && kind == record.VolumeTrim:
+		return "nothing to give back"
+	case method == wroteNothing:
 		return "nothing to overwrite, only holes"
 	}
 	return "by " + method
@@ -199,6 +201,8 @@ func foretold(j *record.Job) string {
 		return subject + " stays where it is, unless its copy is complete already"
 	case record.VolumeWipe, record.VolumeUpload:
 		return "what is overwritten stays so, and " + subject + " will be left incomplete"
+	case record.VolumeTrim:
+		return "what is given back stays so, and the content of " + subject + " is the same"
 	case record.VolumeResize:
 		return subject + " gets its old size again if nothing is cut off yet"
 	}

@@ -103,7 +103,7 @@ func TestVolumeTranscript(t *testing.T) {
 		"vol create images/vm1.raw 5G --exist-ok", "vol create images/vm1.raw 5G --exist-ok -o json", "vol create images/vm1.raw 6G --exist-ok",
 		"vol clone images/base.raw images/c1 images/c2", "vol clone images/base.raw images/c3 images/vm1.raw", "vol clone images/base.raw images/c4 --dry-run",
 		"vol clone images/base.raw images/c4 images/c4", "vol resize images/vm1.raw +5G", "vol resize images/vm1.raw 1G --shrink", "vol resize images/vm1.raw 1G --shrink --yes",
-		"vol wipe images/vm1.raw", "vol wipe images/vm1.raw --yes --verify", "vol verify images/vm1.raw", "vol verify images/vm1.raw --checksum sha256:12", "vol delete images/vm1.raw", "vol delete images/vm1.raw images/none --yes",
+		"vol wipe images/vm1.raw", "vol wipe images/vm1.raw --yes --verify", "vol trim images/vm1.raw", "vol trim images/vm1.raw --give-up-allocation --dry-run", "vol trim images/none", "vol verify images/vm1.raw", "vol verify images/vm1.raw --checksum sha256:12", "vol delete images/vm1.raw", "vol delete images/vm1.raw images/none --yes",
 		"vol move images/base.raw isos/b.raw", "vol move images/base.raw images/vm1.raw", "vol move images/none images/x", "vol move images/base.raw images/y --dry-run", "vol move images/base.raw",
 		"vol delete images/none /srv/none --yes --missing-ok", "vol delete /srv/none --yes --missing-ok -o json", "vol delete images/vm1.raw --yes --quiet",
 	))
@@ -161,7 +161,7 @@ func TestHostTranscript(t *testing.T) {
 	golden(t, "host", transcript(d,
 		"status", "limits", "limits show -o json",
 		"limits set --running 32", "limits set --pool images --rate none", "limits set --rate 100M -o name", "limits set", "limits set --running none",
-		"limits set --rate fast", "limits set --queued none", "limits set --pool a --running-pool 2", "limits set --running-device x", "drain --dry-run", "drain", "status", "drain --off", "drain --off -o json", "limits set --pool a --device 8:0 --rate 1", "limits set --running 3 --dry-run", "limits set --pool p --running none --dry-run", "capabilities", "capabilities -o name", "version -o json", "completion csh", "stauts", "pool lits", "vol create --capacity", "vol rename a/b c", "volume trim a/b", "vol create images/x", "vol clone images/vm1.raw isos",
+		"limits set --rate fast", "limits set --queued none", "limits set --pool a --running-pool 2", "limits set --running-device x", "drain --dry-run", "drain", "status", "drain --off", "drain --off -o json", "limits set --pool a --device 8:0 --rate 1", "limits set --running 3 --dry-run", "limits set --pool p --running none --dry-run", "capabilities", "capabilities -o name", "version -o json", "completion csh", "stauts", "pool lits", "vol create --capacity", "vol rename a/b c", "volume trimm a/b", "vol create images/x", "vol clone images/vm1.raw isos",
 	))
 }
 

@@ -55,7 +55,7 @@ func (t *tool) program() cmdline.Program {
 // elsewhere are verbs that other programs have for what is done here by another.
 func elsewhere() map[string]string {
 	return map[string]string{
-		"vol rename": "move", "vol info": "show", "vol trim": "wipe --algorithm trim", "vol copy": "clone",
+		"vol rename": "move", "vol info": "show", "vol copy": "clone",
 		"pool info": "show", "pool destroy": "stop", "job info": "show",
 	}
 }

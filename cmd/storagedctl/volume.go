@@ -71,6 +71,7 @@ func (t *tool) volumeChangingVerbs() []*cli.Command {
 			Action: t.changing(volumeResize),
 		},
 		t.wipeVerb(),
+		t.trimVerb(),
 		{
 			Name: "verify", Usage: "read a volume and give its checksum", ArgsUsage: "VOL",
 			Description: "The checksum is recorded with the volume. It is compared with --checksum, and without\nthat with what was recorded before, unless the volume was changed since; a content that\ndiffers is exit code 10.\n\nExample: storagedctl vol verify images/base.raw",
@@ -119,6 +120,18 @@ func (t *tool) wipeVerb() *cli.Command {
 			&cli.BoolFlag{Name: "verify", Usage: "read it back"},
 			&cli.BoolFlag{Name: "accept-limits", Usage: "wipe even if old content will stay readable elsewhere"}, yesFlag()),
 		Action: t.changing(volumeWipe),
+	}
+}
+
+func (t *tool) trimVerb() *cli.Command {
+	return &cli.Command{
+		Name: "trim", Usage: "give back the space of what reads as zeros in a volume", ArgsUsage: "VOL",
+		Description: "The content stays the same, also where the job is canceled or interrupted. A volume that\n" +
+			"has space reserved is refused without --give-up-allocation; then none is reserved after.\n\n" +
+			"Example: storagedctl vol trim images/vm1.raw",
+		Flags: jobFlags(
+			&cli.BoolFlag{Name: "give-up-allocation", Usage: "although space is reserved for it"}),
+		Action: t.changing(volumeTrim),
 	}
 }
 
@@ -461,6 +474,17 @@ func volumeWipe(ctx context.Context, s *session) error {
 	}
 	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
 		return s.client.WipeVolume(ctx, sub, r.pool, r.name, req)
+	}})
+}
+
+func volumeTrim(ctx context.Context, s *session) error {
+	r, err := s.volume(ctx, s.arg(0))
+	if err != nil {
+		return err
+	}
+	req := service.VolumeTrim{GiveUpAllocation: s.cli.Bool("give-up-allocation"), JobOptions: s.jobOptions()}
+	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
+		return s.client.TrimVolume(ctx, sub, r.pool, r.name, req)
 	}})
 }
 

@@ -190,7 +190,7 @@ func place(ctx context.Context, w *flusher, holes *holeMaker, buf []byte, off in
 	}
 	var all Moved
 	for len(buf) > 0 {
-		n, zero := zeroRun(buf, off)
+		n, zero := zeroRun(buf, off, zeroBlock)
 		m, err := placeStretch(ctx, w, holes, stretch{buf[:n], off, zero})
 		all.Done += m.Done
 		all.Durable += m.Durable
@@ -227,10 +227,10 @@ func placeStretch(ctx context.Context, w *flusher, holes *holeMaker, r stretch) 
 }
 
 // zeroRun gives how much of buf, which belongs at off, is of one kind, by whole
-// blocks of the file: zeros or not.
-func zeroRun(buf []byte, off int64) (n int, zero bool) {
+// blocks of that size: zeros or not.
+func zeroRun(buf []byte, off, size int64) (n int, zero bool) {
 	for n < len(buf) {
-		block := min(len(buf)-n, int(zeroBlock-(off+int64(n))%zeroBlock))
+		block := min(len(buf)-n, int(size-(off+int64(n))%size))
 		z := isZero(buf[n : n+block])
 		if n > 0 && z != zero {
 			return n, zero

@@ -26,6 +26,8 @@ type position struct {
 	Algorithm string `json:"algorithm,omitempty"` // of a wipe or a checksum
 	Order     []int  `json:"order,omitempty"`     // of its passes
 	Hash      []byte `json:"hash,omitempty"`      // state of a checksum
+	// Allocation is what the target had before a trim, in bytes.
+	Allocation int64 `json:"allocation,omitempty"`
 }
 
 // writesOn is how long a helper may go on writing after its last checkpoint:

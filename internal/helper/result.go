@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"storaged/internal/ipc"
+	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/wipe"
@@ -92,7 +93,7 @@ func summary(t Task, r *ipc.Report, took time.Duration) string {
 		}
 	}
 	add(r.Bytes > 0, "%s", quantity.FormatBytes(r.Bytes))
-	add(r.Method == wipe.MethodNone, "nothing to overwrite")
+	add(r.Method == wipe.MethodNone, "%s", idleWork(t))
 	add(r.Method != "" && r.Method != wipe.MethodNone, "by %s", r.Method)
 	add(r.Holes > 0, "%s of holes", quantity.FormatBytes(r.Holes))
 	add(r.Passes > 1, "%d passes", r.Passes)
@@ -109,6 +110,14 @@ func summary(t Task, r *ipc.Report, took time.Duration) string {
 	add(true, "in %s", quantity.FormatDuration(took))
 	add(len(r.Limits) > 0, "but %s", strings.Join(r.Limits, "; "))
 	return t.done + ": " + strings.Join(facts, ", ")
+}
+
+// idleWork says that a task found nothing to do.
+func idleWork(t Task) string {
+	if t.name == operation.NewTrim().Task().Name {
+		return "nothing to give back"
+	}
+	return "nothing to overwrite"
 }
 
 func volumes(r *ipc.Report) int {

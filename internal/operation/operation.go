@@ -97,6 +97,7 @@ var kinds = map[record.Kind]func() Operation{
 	record.VolumeClone:    func() Operation { return NewClone() },
 	record.VolumeResize:   func() Operation { return NewResize() },
 	record.VolumeWipe:     func() Operation { return NewWipe() },
+	record.VolumeTrim:     func() Operation { return NewTrim() },
 	record.VolumeDelete:   func() Operation { return NewDelete() },
 	record.VolumeUpload:   func() Operation { return NewUpload() },
 	record.VolumeDownload: func() Operation { return NewDownload() },

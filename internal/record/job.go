@@ -14,6 +14,7 @@ const (
 	VolumeClone    Kind = "volume.clone"
 	VolumeResize   Kind = "volume.resize"
 	VolumeWipe     Kind = "volume.wipe"
+	VolumeTrim     Kind = "volume.trim"
 	VolumeUpload   Kind = "volume.upload"
 	VolumeDownload Kind = "volume.download"
 	VolumeDelete   Kind = "volume.delete"
@@ -32,7 +33,7 @@ const (
 // Kinds lists every kind.
 func Kinds() []Kind {
 	return []Kind{
-		VolumeCreate, VolumeClone, VolumeResize, VolumeWipe, VolumeUpload, VolumeDownload, VolumeDelete, VolumeVerify, VolumeMove,
+		VolumeCreate, VolumeClone, VolumeResize, VolumeWipe, VolumeTrim, VolumeUpload, VolumeDownload, VolumeDelete, VolumeVerify, VolumeMove,
 		PoolBuild, PoolStart, PoolStop, PoolRefresh, PoolDelete, PoolVerify, PoolEvacuate,
 	}
 }

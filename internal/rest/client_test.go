@@ -82,6 +82,9 @@ var every = map[string]func(context.Context, *rest.Client) (any, error){
 	"WipeVolume": func(ctx context.Context, c *rest.Client) (any, error) {
 		return c.WipeVolume(ctx, service.Submit{LockWait: ptr(time.Duration(0))}, "images", "base.raw", service.VolumeWipe{Algorithm: "zero"})
 	},
+	"TrimVolume": func(ctx context.Context, c *rest.Client) (any, error) {
+		return c.TrimVolume(ctx, service.Submit{}, "images", "base.raw", service.VolumeTrim{GiveUpAllocation: true})
+	},
 	"VerifyVolume": func(ctx context.Context, c *rest.Client) (any, error) {
 		r := service.VolumeVerify{Checksum: "sha256:" + strings.Repeat("0a", 32)}
 		return c.VerifyVolume(ctx, service.Submit{}, "images", "base.raw", r)

@@ -57,6 +57,11 @@ func (c *Client) WipeVolume(ctx context.Context, s service.Submit, pool, volume 
 	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "volumes", volume, "wipe").with(r), s)
 }
 
+// TrimVolume gives back the blocks of what reads as zeros.
+func (c *Client) TrimVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeTrim) (service.Started, error) {
+	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "volumes", volume, "trim").with(r), s)
+}
+
 // VerifyVolume reads a volume and gives its checksum.
 func (c *Client) VerifyVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeVerify) (service.Started, error) {
 	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "volumes", volume, "verify").with(r), s)

@@ -252,6 +252,10 @@ func (f *fake) DownloadVolume(_ context.Context, s service.Submit, pool, volume 
 	return f.begin("DownloadVolume", s, r, pool, volume)
 }
 
+func (f *fake) TrimVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeTrim) (service.Started, error) {
+	return f.begin("TrimVolume", s, r, pool, volume)
+}
+
 func (f *fake) VerifyVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeVerify) (service.Started, error) {
 	return f.begin("VerifyVolume", s, r, pool, volume)
 }

@@ -77,6 +77,7 @@ func volumeRoutes() []route {
 		{http.MethodPost, one + "/clone", service.Member, starting, true, starts(cloneVolume), false},
 		{http.MethodPost, one + "/resize", service.Member, starting, true, starts(resizeVolume), false},
 		{http.MethodPost, one + "/wipe", service.Member, starting, true, starts(wipeVolume), false},
+		{http.MethodPost, one + "/trim", service.Member, starting, true, starts(trimVolume), false},
 		{http.MethodPost, one + "/verify", service.Member, starting, true, starts(verifyVolume), false},
 		{http.MethodPost, one + "/move", service.Member, starting, true, starts(moveVolume), false},
 		// What is in a volume is not for who may only look at the catalogue.

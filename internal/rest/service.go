@@ -55,6 +55,7 @@ type VolumeService interface {
 	CloneVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeClone) (service.Started, error)
 	ResizeVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeResize) (service.Started, error)
 	WipeVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeWipe) (service.Started, error)
+	TrimVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeTrim) (service.Started, error)
 	VerifyVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeVerify) (service.Started, error)
 	MoveVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeMove) (service.Started, error)
 	DeleteVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeDelete) (service.Started, error)

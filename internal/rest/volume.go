@@ -101,6 +101,10 @@ func wipeVolume(c *call, s service.Submit, r service.VolumeWipe) (service.Starte
 	return c.svc.WipeVolume(c.ctx(), s, c.pool(), c.volume(), r)
 }
 
+func trimVolume(c *call, s service.Submit, r service.VolumeTrim) (service.Started, error) {
+	return c.svc.TrimVolume(c.ctx(), s, c.pool(), c.volume(), r)
+}
+
 func verifyVolume(c *call, s service.Submit, r service.VolumeVerify) (service.Started, error) {
 	return c.svc.VerifyVolume(c.ctx(), s, c.pool(), c.volume(), r)
 }

@@ -65,6 +65,47 @@ func endVerify(k *keeper, tx *store.Tx, e end) error {
 	return k.putVolume(tx, "volume.verified", v)
 }
 
+// beginTrim refuses, when the job is about to begin, what is not to be trimmed.
+// Nothing is marked: a trim that stops anywhere leaves the content as it was.
+func beginTrim(_ *keeper, tx *store.Tx, w work, _ *store.Job) error {
+	p, err := activePool(tx, w.Pool)
+	if err != nil {
+		return err
+	}
+	v, err := findVolume(tx, w.Pool, w.Volume)
+	if err == nil {
+		err = whole(tx, v)
+	}
+	if err != nil {
+		return err
+	}
+	return w.trimmable(p, v)
+}
+
+// endTrim takes over what the volume has allocated now. Once something may have
+// been given back there is no promise any more that was given up.
+func endTrim(k *keeper, tx *store.Tx, e end) error {
+	v, err := tx.Volume(e.Pool, e.Volume)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil || !e.job.Granted {
+		return err
+	}
+	k.observe(v, e)
+	if e.GiveUpAllocation && e.gaveBack() {
+		v.Promised = 0
+	}
+	v.Generation++
+	k.carrySum(v, e)
+	return k.putVolume(tx, "volume.changed", v)
+}
+
+// gaveBack reports whether a trim has given anything back, or may have.
+func (e end) gaveBack() bool {
+	return e.ok() || e.job.Go && (!e.own() || e.report.Bytes > 0)
+}
+
 // building lists a volume that a job begins to make.
 func (k *keeper) building(tx *store.Tx, w work, j *store.Job, v store.Volume) error {
 	p, err := activePool(tx, v.Pool)

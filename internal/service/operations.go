@@ -29,6 +29,10 @@ func (w work) operation() operation.Operation {
 		}
 	case record.VolumeWipe:
 		return &operation.Wipe{Volume: w.volume(), Capacity: w.Capacity, Algorithm: w.Algorithm, Verify: w.Verify, AcceptLimits: w.AcceptLimits}
+	case record.VolumeTrim:
+		return &operation.Trim{
+			Volume: w.volume(), Capacity: w.Capacity, GiveUpAllocation: w.GiveUpAllocation, Recorded: w.Recorded, SummedNS: w.SummedNS,
+		}
 	case record.VolumeDelete:
 		return &operation.Delete{Volume: w.volume(), Capacity: w.Capacity, Algorithm: w.Algorithm, AcceptLimits: w.AcceptLimits}
 	case record.VolumeUpload:

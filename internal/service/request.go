@@ -161,6 +161,12 @@ func (r *VolumeWipe) Fill() {
 	r.Algorithm = cmp.Or(r.Algorithm, "zero")
 }
 
+// VolumeTrim asks to give back the blocks of what reads as zeros.
+type VolumeTrim struct {
+	GiveUpAllocation bool `json:"give_up_allocation,omitempty"`
+	JobOptions
+}
+
 // Data is what a content comes from or goes to: an open file, or one end of a
 // pipe. It stays the caller's.
 type Data struct {

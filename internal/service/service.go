@@ -171,7 +171,7 @@ func (w work) moves() int64 {
 			return *w.Length
 		}
 		return w.Capacity - w.Offset
-	case record.VolumeClone, record.VolumeWipe, record.VolumeVerify, record.PoolVerify, record.PoolEvacuate:
+	case record.VolumeClone, record.VolumeWipe, record.VolumeTrim, record.VolumeVerify, record.PoolVerify, record.PoolEvacuate:
 		return w.Capacity
 	}
 	return 0

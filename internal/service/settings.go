@@ -33,7 +33,7 @@ func DefaultSettings() Settings {
 		},
 		Resume: ResumeConfig{
 			Attempts: 3, KeepDays: 7,
-			Create: record.ResumeAuto, Clone: record.ResumeKeep, Wipe: record.ResumeAuto, Verify: record.ResumeAuto,
+			Create: record.ResumeAuto, Clone: record.ResumeKeep, Wipe: record.ResumeAuto, Trim: record.ResumeAuto, Verify: record.ResumeAuto,
 		},
 	}
 }
@@ -76,6 +76,7 @@ type ResumeConfig struct {
 	Create record.Resume `toml:"create"`
 	Clone  record.Resume `toml:"clone"`
 	Wipe   record.Resume `toml:"wipe"`
+	Trim   record.Resume `toml:"trim"`
 	Verify record.Resume `toml:"verify"`
 }
 
@@ -89,6 +90,8 @@ func (c ResumeConfig) of(k record.Kind) record.Resume {
 		return c.Clone
 	case record.VolumeWipe:
 		return c.Wipe
+	case record.VolumeTrim:
+		return c.Trim
 	case record.VolumeVerify:
 		return c.Verify
 	}
@@ -97,7 +100,7 @@ func (c ResumeConfig) of(k record.Kind) record.Resume {
 
 // check refuses words that mean nothing.
 func (c ResumeConfig) check() error {
-	for name, how := range map[string]record.Resume{"create": c.Create, "clone": c.Clone, "wipe": c.Wipe, "verify": c.Verify} {
+	for name, how := range map[string]record.Resume{"create": c.Create, "clone": c.Clone, "wipe": c.Wipe, "trim": c.Trim, "verify": c.Verify} {
 		switch how {
 		case record.ResumeNever, record.ResumeKeep, record.ResumeAuto:
 		default:

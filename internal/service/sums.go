@@ -16,7 +16,7 @@ import (
 // recall looks up what a verify that asks for no checksum is to find, and says
 // if that does not hold any more.
 func (w *work) recall(tx *store.Tx, j *store.Job) error {
-	if w.Kind != record.VolumeVerify || w.Checksum != "" {
+	if w.Kind != record.VolumeTrim && (w.Kind != record.VolumeVerify || w.Checksum != "") {
 		return nil
 	}
 	v, err := findVolume(tx, w.Pool, w.Volume)
@@ -26,6 +26,9 @@ func (w *work) recall(tx *store.Tx, j *store.Job) error {
 	if v.Checksum.Current {
 		w.Recorded, w.SummedNS = v.Checksum.Checksum, v.SummedNS
 		return nil
+	}
+	if w.Kind == record.VolumeTrim {
+		return nil // it compares with nothing
 	}
 	why := fmt.Sprintf("the checksum that job %d recorded is out of date: the volume was changed since", v.Checksum.Job)
 	if !slices.Contains(j.Warnings, why) { // granted once already, before the daemon went away
@@ -49,6 +52,20 @@ func (k *keeper) recordSum(v *store.Volume, e end) bool {
 		Checksum: it.Checksum, Generation: v.Generation, Job: e.job.Number, Time: k.now(), Current: true,
 	}
 	return true
+}
+
+// carrySum takes the recorded checksum along behind a trim: it changes the file
+// and not the content, also where it did not come to its end. Its helper gives
+// the checksum back if nobody had changed the file before.
+func (k *keeper) carrySum(v *store.Volume, e end) {
+	c := v.Checksum
+	if c == nil || !c.Current || c.Generation != v.Generation-1 {
+		return
+	}
+	if e.own() && e.report.Volume != nil && e.report.Volume.Checksum == c.Checksum {
+		v.SummedNS = v.ChangeNS
+	}
+	keepSum(v)
 }
 
 // ageSum finds out whether the recorded checksum still holds. Once it does not

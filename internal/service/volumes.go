@@ -362,6 +362,35 @@ func wipeable(p *store.Pool, v *store.Volume, algorithm string) error {
 	return erasable(v)
 }
 
+// TrimVolume gives back the blocks of what reads as zeros in a volume.
+func (s *Service) TrimVolume(ctx context.Context, sub Submit, pool, volume string, r VolumeTrim) (Started, error) {
+	return s.resolve(ctx, sub, r.JobOptions, func(tx *store.Tx) (work, error) {
+		p, v, err := wholeVolume(tx, sub, pool, volume)
+		if err != nil {
+			return work{}, err
+		}
+		w := volumeWork(p, record.VolumeTrim, v.Name)
+		w.Capacity, w.GiveUpAllocation = v.Capacity, r.GiveUpAllocation
+		return w, w.trimmable(p, v)
+	})
+}
+
+// trimmable refuses a type of pool that cannot give blocks back, and a volume
+// that was promised to have them.
+func (w work) trimmable(p *store.Pool, v *store.Volume) error {
+	props, err := properties(p.Type)
+	switch {
+	case err != nil:
+		return err
+	case !slices.Contains(props.VolVerbs, "trim"):
+		return record.Errorf(record.Unsupported, "pools of type %s cannot trim volumes; they can %s", p.Type, list(props.VolVerbs, 20))
+	case v.Promised > 0 && !w.GiveUpAllocation:
+		return record.Errorf(record.WrongState, "volume %s is to have %s allocated: what a trim gives back of that might not be there when it is needed",
+			quoted(v.Pool, v.Name), quantity.FormatBoth(v.Promised)).WithHint("%s does it", record.Do("").With("give-up-allocation"))
+	}
+	return nil
+}
+
 // VerifyVolume reads a volume and gives its checksum.
 func (s *Service) VerifyVolume(ctx context.Context, sub Submit, pool, volume string, r VolumeVerify) (Started, error) {
 	if r.Checksum != "" {

@@ -34,7 +34,7 @@ type work struct {
 	// nobody has looked at it.
 	VolumeID backends.VolumeID `json:"-"`
 
-	// Of a verify: the recorded checksum that holds when the job begins, and
+	// Of a verify or a trim: the recorded checksum that holds when the job begins, and
 	// when the file was last changed then.
 	Recorded string `json:"-"`
 	SummedNS int64  `json:"-"`
@@ -63,22 +63,23 @@ type work struct {
 	TargetType string `json:"target_type,omitempty"`
 	TargetPath string `json:"target_path,omitempty"`
 
-	Format       string `json:"format,omitempty"`
-	Capacity     int64  `json:"capacity,omitempty"`   // bytes
-	Allocation   int64  `json:"allocation,omitempty"` // bytes the target may need
-	Promise      int64  `json:"promise,omitempty"`    // bytes of the target that shall have blocks
-	Reflink      string `json:"reflink,omitempty"`
-	Sparse       bool   `json:"sparse,omitempty"` // what reads as zeros is left out
-	Algorithm    string `json:"algorithm,omitempty"`
-	Verify       bool   `json:"verify,omitempty"`
-	Checksum     string `json:"checksum,omitempty"` // algorithm, or what the content must have
-	AcceptLimits bool   `json:"accept_limits,omitempty"`
-	Shrink       bool   `json:"shrink,omitempty"`
-	Allocate     bool   `json:"allocate,omitempty"`
-	Build        bool   `json:"build,omitempty"`
-	Overwrite    bool   `json:"overwrite,omitempty"`
-	WithVolumes  bool   `json:"with_volumes,omitempty"`
-	Keep         bool   `json:"keep,omitempty"` // a new volume that was not completed
+	Format           string `json:"format,omitempty"`
+	Capacity         int64  `json:"capacity,omitempty"`   // bytes
+	Allocation       int64  `json:"allocation,omitempty"` // bytes the target may need
+	Promise          int64  `json:"promise,omitempty"`    // bytes of the target that shall have blocks
+	Reflink          string `json:"reflink,omitempty"`
+	Sparse           bool   `json:"sparse,omitempty"` // what reads as zeros is left out
+	Algorithm        string `json:"algorithm,omitempty"`
+	Verify           bool   `json:"verify,omitempty"`
+	Checksum         string `json:"checksum,omitempty"` // algorithm, or what the content must have
+	AcceptLimits     bool   `json:"accept_limits,omitempty"`
+	Shrink           bool   `json:"shrink,omitempty"`
+	Allocate         bool   `json:"allocate,omitempty"`
+	Build            bool   `json:"build,omitempty"`
+	GiveUpAllocation bool   `json:"give_up_allocation,omitempty"`
+	Overwrite        bool   `json:"overwrite,omitempty"`
+	WithVolumes      bool   `json:"with_volumes,omitempty"`
+	Keep             bool   `json:"keep,omitempty"` // a new volume that was not completed
 
 	// Of a content that comes from outside or goes there.
 	Form        string   `json:"form,omitempty"` // as Data has it, of what the helper is handed; "": nothing
@@ -123,6 +124,8 @@ func kindOf(name record.Kind) (kind, bool) {
 		return kind{keeps: true, granted: beginClone, ended: endNewVolume}, true
 	case record.VolumeResize, record.VolumeWipe:
 		return kind{granted: markVolume, ended: endInPlace}, true
+	case record.VolumeTrim:
+		return kind{granted: beginTrim, ended: endTrim}, true
 	case record.VolumeDelete:
 		return kind{granted: markVolume, ended: endDelete}, true
 	case record.VolumeUpload:

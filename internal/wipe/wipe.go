@@ -15,10 +15,10 @@ import (
 // Methods of a wipe. Nothing that the file system or the device could do by
 // noting that a range is zero, and leaving it at that, counts as an overwrite.
 const (
-	MethodOverwrite = "overwrite" // every pass is written
-	MethodPunch     = "punch"     // trim of a file: holes, fallocate(2)
-	MethodDiscard   = "discard"   // trim of a device: BLKDISCARD
-	MethodNone      = "none"      // there was nothing to overwrite, only holes
+	MethodOverwrite = "overwrite"          // every pass is written
+	MethodPunch     = diskio.MethodPunch   // trim of a file: holes, fallocate(2)
+	MethodDiscard   = diskio.MethodDiscard // trim of a device: BLKDISCARD
+	MethodNone      = diskio.MethodNone    // there was nothing to overwrite, only holes
 )
 
 // Spec says how a file is to be wiped.

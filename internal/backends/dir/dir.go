@@ -30,7 +30,7 @@ func (Backend) Properties() backends.Properties {
 	return backends.Properties{
 		Type:        "dir",
 		PoolVerbs:   []string{"build", "start", "stop", "refresh", "verify", "evacuate", "delete"},
-		VolVerbs:    []string{"create", "clone", "upload", "download", "resize", "wipe", "verify", "move", "delete"},
+		VolVerbs:    []string{"create", "clone", "upload", "download", "resize", "wipe", "trim", "verify", "move", "delete"},
 		Formats:     []string{"raw"},
 		Algorithms:  wipe.Algorithms(),
 		Sparse:      true,
