@@ -15,7 +15,7 @@ import (
 func TestManyJobsAreChangedByOneRequest(t *testing.T) {
 	h := newHost(t)
 	h.random("v", mib)
-	first, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeWipe{JobOptions: limited(4096)})
+	first, err := h.wipe("v", service.VolumeWipe{JobOptions: limited(4096)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func TestManyJobsAreChangedByOneRequest(t *testing.T) {
 	for range clients {
 		all.Go(func() {
 			for range waiting / clients {
-				if _, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeWipe{}); err != nil {
+				if _, err := h.wipe("v"); err != nil {
 					t.Error(err)
 				}
 			}

@@ -465,9 +465,9 @@ func TestRestOfAnUploadNeedsItsBeginning(t *testing.T) {
 	remainder := h.brokenUpload("v", noise(2*mib))
 	h.random("w", 4*mib)
 	h.patchLimits(service.LimitsPatch{Running: ptr(1)})
-	before, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "w", service.VolumeWipe{JobOptions: limited(64 << 10)})
+	before, err := h.wipe("w", service.VolumeWipe{JobOptions: limited(64 << 10)})
 	h.must(err)
-	_, err = h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeWipe{})
+	_, err = h.wipe("v")
 	h.must(err)
 	second := h.upload(h.ctx(), "v", strings.NewReader("the rest"), remainder)
 	h.stopped(before, nil)
@@ -545,7 +545,7 @@ func TestRestOfAnUploadIsRefusedAfterWorkThatBrokeOffToo(t *testing.T) {
 	h := newHost(t)
 	for volume, between := range map[string]func(volume string) (service.Started, error){
 		"wiped": func(volume string) (service.Started, error) {
-			return h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", volume, service.VolumeWipe{JobOptions: limited(64 << 10)})
+			return h.wipe(volume, service.VolumeWipe{JobOptions: limited(64 << 10)})
 		},
 		"uploaded": func(volume string) (service.Started, error) {
 			f, _ := h.given("other", 2*mib)
@@ -584,7 +584,7 @@ func TestRestOfAnUploadOutlivesWhatChangesNoContent(t *testing.T) {
 	}
 	h.random("w", 4*mib)
 	h.patchLimits(service.LimitsPatch{Running: ptr(1)})
-	busy, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "w", service.VolumeWipe{JobOptions: limited(64 << 10)})
+	busy, err := h.wipe("w", service.VolumeWipe{JobOptions: limited(64 << 10)})
 	h.must(err)
 	for range 2 { // each goes on from the one before
 		left, cancel := context.WithCancel(h.ctx())
@@ -918,7 +918,7 @@ func TestJobThatOnlyWaitedLeavesTheVolumeAsItIs(t *testing.T) {
 	h.end(h.hand("v", f, service.VolumeUpload{}))
 	before := h.described("v")
 	defer h.reading("v")()
-	wipe, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeWipe{})
+	wipe, err := h.wipe("v")
 	h.must(err)
 	_, err = h.client.CancelJob(h.ctx(), wipe.Job.ID, service.JobCancel{})
 	h.must(err)

@@ -138,11 +138,11 @@ func TestEvacuateLetsOthersInBetweenVolumes(t *testing.T) {
 	h.succeed(free, err)
 	gone, err := h.client.DeleteVolume(h.ctx(), service.Submit{LockWait: &now}, "other", "z", service.VolumeDelete{})
 	h.succeed(gone, err)
-	grow, err := h.client.ResizeVolume(h.ctx(), service.Submit{}, "pool", "d", service.VolumeResize{Capacity: 5 * mib})
+	grow, err := h.resize("d", service.VolumeResize{Capacity: 5 * mib})
 	if err != nil {
 		t.Fatal(err)
 	}
-	deleted, err := h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "c", service.VolumeDelete{})
+	deleted, err := h.remove("c")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -178,7 +178,7 @@ func TestFirstFailedSyncIsFinal(t *testing.T) {
 			h := newHost(t)
 			h.random("old", 24*mib)
 			h.traced(h.path("old"), call+":error=EIO:when=1")
-			st, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "old", service.VolumeWipe{Algorithm: "bsi"})
+			st, err := h.wipe("old", service.VolumeWipe{Algorithm: "bsi"})
 			j := h.end(st, err)
 			h.failedAt(j, record.IO, h.path("old"), call == "sync_file_range")
 			_, after, failed := strings.Cut(h.trace(), "(INJECTED)")

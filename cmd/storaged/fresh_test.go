@@ -131,7 +131,7 @@ func TestFreshAndJobsDoNotDisturbEachOther(t *testing.T) {
 		if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.Origin != record.Made || v.State != record.VolumeReady {
 			t.Errorf("after create: %+v (%v)", v, err)
 		}
-		st, err := h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeDelete{})
+		st, err := h.remove("v")
 		h.succeed(st, err)
 		if v, err := h.client.Volume(h.ctx(), "pool", "v"); record.CodeOf(err) != record.NotFound {
 			t.Errorf("after delete: %+v (%v)", v, err)

@@ -36,7 +36,7 @@ func (h *host) unlimited(st service.Started) record.Job {
 // done.
 func (h *host) grow(capacity int64, readers ...service.Started) {
 	h.t.Helper()
-	st, err := h.client.ResizeVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeResize{Capacity: capacity})
+	st, err := h.resize("base", service.VolumeResize{Capacity: capacity})
 	h.succeed(st, err)
 	if v, err := h.client.Volume(h.ctx(), "pool", "base"); err != nil || v.Capacity != capacity || v.State != record.VolumeReady {
 		h.t.Errorf("the volume is %+v, %v", v, err)
@@ -119,7 +119,7 @@ func TestGuestCannotComeInThroughTheWindow(t *testing.T) {
 		}
 	}, func() {
 		for size := int64(17 * mib); size < 20*mib; size += mib {
-			st, err := h.client.ResizeVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeResize{Capacity: size})
+			st, err := h.resize("base", service.VolumeResize{Capacity: size})
 			h.end(st, err) // a guest that only tries may be in its way
 		}
 	})

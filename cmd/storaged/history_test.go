@@ -120,7 +120,7 @@ func TestHistoryIsPrunedAtTheStart(t *testing.T) {
 func TestForgottenWipeLeavesATrace(t *testing.T) {
 	h := newHost(t)
 	h.create("one", mib)
-	st, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "one", service.VolumeWipe{})
+	st, err := h.wipe("one")
 	wipe := h.succeed(st, err)
 	created := h.create("two", mib)
 	for _, j := range []record.Job{wipe, created} {

@@ -59,7 +59,7 @@ func TestWipedImageIsRaw(t *testing.T) {
 				t.Fatalf("it is found as %+v", v)
 			}
 			size := sizeAt(t, h.path(name))
-			h.succeed(h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", name, service.VolumeWipe{Algorithm: algorithm, AcceptLimits: true}))
+			h.succeed(h.wipe(name, service.VolumeWipe{Algorithm: algorithm, AcceptLimits: true}))
 			for range 2 {
 				if v := h.entry("pool", name); v.Format != record.FormatRaw || v.Capacity != size || v.State != record.VolumeReady {
 					t.Errorf("wiped it is %s, %s, of %d bytes; want raw, ready, %d", v.Format, v.State, v.Capacity, size)
@@ -110,7 +110,7 @@ func TestBaseIsKeptHoweverAnOverlayNamesIt(t *testing.T) {
 				t.Fatal(err)
 			}
 			// Nobody has told the daemon, as nobody did of the overlay.
-			h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeDelete{}))
+			h.succeed(h.remove("base"))
 		})
 	}
 }
@@ -120,7 +120,7 @@ func TestPoolThatCannotBeReadKeepsNobodyFromDeleting(t *testing.T) {
 	h := newHost(t)
 	h.create("v", mib)
 	begun := time.Now()
-	j := h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeDelete{}))
+	j := h.succeed(h.remove("v"))
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("answered after %v", took)
 	}
@@ -151,12 +151,12 @@ func TestGuestsHeaderKeepsNothing(t *testing.T) {
 	if err := disk.Close(); err != nil {
 		t.Fatal(err)
 	}
-	h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeDelete{}))
+	h.succeed(h.remove("base"))
 	qemuImage(t, "-u", "-f", "qcow2", "-F", "qcow2", "-b", "self", h.path("self"), "1M")
 	if err := h.refresh("pool"); err != nil {
 		t.Fatal(err)
 	}
-	h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "self", service.VolumeDelete{}))
+	h.succeed(h.remove("self"))
 }
 
 // keepsBase fails unless every verb that would destroy the volume "base" is
@@ -277,8 +277,8 @@ func TestContentInOtherFilesIsNotShared(t *testing.T) {
 			} else if record.CodeOf(err) != record.Unsupported {
 				t.Errorf("move: %v", err)
 			}
-			h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", image, service.VolumeDelete{}))
-			h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", c.data, service.VolumeDelete{}))
+			h.succeed(h.remove(image))
+			h.succeed(h.remove(c.data))
 		})
 	}
 }
@@ -382,7 +382,7 @@ func TestJobThatWaitedLooksForImagesMadeMeanwhile(t *testing.T) {
 				t.Error("the volume has changed")
 			}
 			h.must(os.Remove(child))
-			h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeDelete{}))
+			h.succeed(h.remove("base"))
 			for pool, name := range map[string]string{"pool": "copy", "third": "copy"} {
 				if st, err := h.client.DeleteVolume(h.ctx(), service.Submit{}, pool, name, service.VolumeDelete{}); record.CodeOf(err) != record.NotFound {
 					h.succeed(st, err)

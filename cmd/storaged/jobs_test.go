@@ -89,7 +89,7 @@ func TestProgressMovesTwiceASecondAndNeverFalls(t *testing.T) {
 				service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(16 * mib)})
 		},
 		func() (service.Started, error) {
-			return h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeWipe{JobOptions: limited(16 * mib)})
+			return h.wipe("base", service.VolumeWipe{JobOptions: limited(16 * mib)})
 		},
 	} {
 		st, err := start()
@@ -187,7 +187,7 @@ func TestKilledHelperFailsItsJobAndIsUndone(t *testing.T) {
 func TestKilledWipeLeavesItsVolumeMarked(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 32*mib)
-	st, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeWipe{JobOptions: limited(8 * mib)})
+	st, err := h.wipe("base", service.VolumeWipe{JobOptions: limited(8 * mib)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func TestKilledWipeLeavesItsVolumeMarked(t *testing.T) {
 	if record.CodeOf(err) != record.WrongState {
 		t.Errorf("a half-wiped volume can be cloned: %v", err)
 	}
-	st, err = h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeWipe{})
+	st, err = h.wipe("base")
 	h.succeed(st, err)
 	if v, err = h.client.Volume(h.ctx(), "pool", "base"); err != nil || v.State != record.VolumeReady {
 		t.Errorf("after a whole wipe the volume is %+v (%v)", v, err)

@@ -113,7 +113,7 @@ func TestCapHoldsADeleteThatWipes(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 16*mib)
 	h.patchLimits(service.LimitsPatch{Rate: []byte("1048576")})
-	st, err := h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeDelete{Wipe: "zero"})
+	st, err := h.remove("base", service.VolumeDelete{Wipe: "zero"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,7 @@ func TestEndOfAJobIsALineOfTheJournal(t *testing.T) {
 	h.random("base", 4<<20)
 	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "copy"})
 	cloned := h.succeed(st, err)
-	st, err = h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "copy", service.VolumeDelete{})
+	st, err = h.remove("copy")
 	deleted := h.succeed(st, err)
 	st, err = h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "slow", Reflink: "never", JobOptions: slowly()})
 	if err != nil {

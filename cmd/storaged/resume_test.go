@@ -62,7 +62,7 @@ func TestWipeGoesOnAfterItsHelperWasKilled(t *testing.T) {
 	t.Parallel() // waits for the clock most of the time
 	h := newHost(t)
 	h.random("a", 64*mib)
-	st, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "a", service.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
+	st, err := h.wipe("a", service.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
 	before := h.marked(st, err)
 	h.killHelper(before)
 	h.unlimit(before)
@@ -87,7 +87,7 @@ func TestWipeGoesOnAfterItsHelperWasKilled(t *testing.T) {
 func (h *host) interruptedWipe() record.Job {
 	h.t.Helper()
 	h.random("a", 64*mib)
-	st, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "a", service.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
+	st, err := h.wipe("a", service.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
 	h.killHelper(h.marked(st, err))
 	j := h.end(st, nil)
 	if j.State != record.Failed || j.Resumable == nil || j.Resumable.Done < 2*mib {
@@ -251,9 +251,9 @@ func TestInterruptedJobWaitsUntilItsPoolIsStarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.random("a", 64*mib)
-	st, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "a", service.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
+	st, err := h.wipe("a", service.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
 	before := h.marked(st, err)
-	behind, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "a", service.VolumeWipe{AcceptLimits: true})
+	behind, err := h.wipe("a", service.VolumeWipe{AcceptLimits: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func (h *host) broken(st service.Started, err error) record.Job {
 
 func (h *host) brokenWipe(name string) record.Job {
 	h.t.Helper()
-	return h.broken(h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", name, service.VolumeWipe{AcceptLimits: true, JobOptions: limited(mib)}))
+	return h.broken(h.wipe(name, service.VolumeWipe{AcceptLimits: true, JobOptions: limited(mib)}))
 }
 
 // refusesRetry asks for a retry in every way; none may do it, nor say that it
@@ -51,7 +51,7 @@ func TestRetryIsForTheSameVolume(t *testing.T) {
 	jobs := map[string]func() record.Job{
 		"wipe": func() record.Job { return h.brokenWipe("v") },
 		"delete": func() record.Job {
-			return h.broken(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeDelete{Wipe: "zero", JobOptions: limited(mib)}))
+			return h.broken(h.remove("v", service.VolumeDelete{Wipe: "zero", JobOptions: limited(mib)}))
 		},
 		"clone": func() record.Job {
 			return h.broken(h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib)}))
@@ -59,7 +59,7 @@ func TestRetryIsForTheSameVolume(t *testing.T) {
 	}
 	others := map[string]func(){
 		"made by a job": func() {
-			h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeDelete{}))
+			h.succeed(h.remove("v"))
 			h.random("v", size)
 		},
 		"put there by others": func() {
@@ -77,7 +77,7 @@ func TestRetryIsForTheSameVolume(t *testing.T) {
 			if h.hash("v") != want {
 				t.Errorf("%s: the volume %s was changed by the retry", kind, how)
 			}
-			h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeDelete{}))
+			h.succeed(h.remove("v"))
 			if _, err := h.client.RetryJob(h.ctx(), service.Submit{}, j.ID); record.CodeOf(err) != record.NotFound {
 				t.Errorf("%s of what is gone: %v", kind, err)
 			}
@@ -159,7 +159,7 @@ func TestRetryOfAPoolsDeleteSparesWhatCameSince(t *testing.T) {
 		}
 		h.startPool()
 		if how != "in place of another" {
-			h.succeed(h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "new", service.VolumeDelete{}))
+			h.succeed(h.remove("new"))
 		}
 	}
 	h.stopPool()

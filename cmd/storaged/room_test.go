@@ -91,7 +91,7 @@ func TestQueuedJobsReserveTheirRoom(t *testing.T) {
 	if !strings.Contains(refusal.Message, "reserved by job") {
 		t.Errorf("it says %q", refusal.Message)
 	}
-	_, err = h.client.ResizeVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeResize{Capacity: 1 << 50, Allocate: true})
+	_, err = h.resize("base", service.VolumeResize{Capacity: 1 << 50, Allocate: true})
 	if !errors.As(err, &refusal) || refusal.Code != record.NoSpace || !strings.Contains(cmdline.Hint(refusal.Hint), "leave out --allocate") {
 		t.Errorf("a resize without room: %+v", err)
 	}

@@ -50,9 +50,9 @@ func TestSessionModeNeedsNoRoot(t *testing.T) {
 	h.create("v", mib)
 	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeClone{Name: "w"})
 	h.succeed(st, err)
-	st, err = h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "w", service.VolumeWipe{})
+	st, err = h.wipe("w")
 	h.succeed(st, err)
-	st, err = h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "w", service.VolumeDelete{})
+	st, err = h.remove("w")
 	if j := h.succeed(st, err); j.Owner.UID != 0 || j.Owner.User != "root" {
 		t.Errorf("the owner is %+v, the test runs as root", j.Owner)
 	}

@@ -51,7 +51,7 @@ func TestCloneHasTheAllocationOfItsSource(t *testing.T) {
 	if got := h.blocks("sparse"); got >= mib {
 		t.Errorf("of a sparse clone %d bytes have blocks", got)
 	}
-	st, err = h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "same", service.VolumeWipe{Algorithm: "trim"})
+	st, err = h.wipe("same", service.VolumeWipe{Algorithm: "trim"})
 	h.succeed(st, err)
 	st, err = h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "same", service.VolumeClone{Name: "trimmed"})
 	h.succeed(st, err)

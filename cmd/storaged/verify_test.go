@@ -153,7 +153,7 @@ func TestRecordedChecksumGetsOutOfDate(t *testing.T) {
 	change := map[string]func(){
 		"written to by somebody else": func() { h.scribble("base", 1) },
 		"wiped": func() {
-			st, err := h.client.WipeVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeWipe{})
+			st, err := h.wipe("base")
 			h.succeed(st, err)
 		},
 	}
@@ -291,13 +291,13 @@ func TestPoolVerifyLetsShortJobsInBetweenVolumes(t *testing.T) {
 	if e, ok := err.(*record.Error); !ok || e.Code != record.Busy || e.Holders[0].Holder.Number != verify.Job.Number {
 		t.Errorf("while a volume is read: %v", err)
 	}
-	grow, err := h.client.ResizeVolume(h.ctx(), service.Submit{}, "pool", "b", service.VolumeResize{Capacity: 5 * mib})
+	grow, err := h.resize("b", service.VolumeResize{Capacity: 5 * mib})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.promised(grow)
 	h.succeed(grow, nil)
-	st, err := h.client.DeleteVolume(h.ctx(), service.Submit{}, "pool", "c", service.VolumeDelete{})
+	st, err := h.remove("c")
 	h.succeed(st, err)
 	if j, err := h.client.Job(h.ctx(), verify.Job.ID); err != nil || j.State.Terminal() {
 		t.Errorf("the visitors had to wait for its end: %s, %v", j.State, err)
@@ -388,7 +388,7 @@ func TestPoolVerifyOutlivesTheDaemon(t *testing.T) {
 	before := h.running(verify)
 	h.kill()
 	h.start()
-	st, err := h.client.ResizeVolume(h.ctx(), service.Submit{}, "pool", "a", service.VolumeResize{Capacity: 3 * mib})
+	st, err := h.resize("a", service.VolumeResize{Capacity: 3 * mib})
 	h.succeed(st, err)
 	j := h.succeed(verify, nil)
 	if got := fared(j); !maps.Equal(got, want) || j.Helper.PID != before.Helper.PID {
