@@ -12,9 +12,6 @@ import (
 	"storaged/internal/store"
 )
 
-// onErrorStop is what an evacuation may do after a failure; else it goes on.
-const onErrorStop = "stop"
-
 // maxEvacuated bounds the volumes of one evacuation: each is a lock, and stands
 // in the job's record.
 const maxEvacuated = 1000
