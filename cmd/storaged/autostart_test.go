@@ -87,6 +87,7 @@ func TestPoolIsNotStartedWithoutItsMount(t *testing.T) {
 	for _, kind := range []string{"ext4", "xfs", "vfat"} {
 		t.Run(kind, func(t *testing.T) {
 			h := bootHost(t)
+			testenv.Kernel(t, kind)
 			image, at := testenv.Image(t, kind), t.TempDir()
 			testenv.MountImage(t, image, at)
 			t.Cleanup(func() { _ = unix.Unmount(at, unix.MNT_DETACH) }) // if it is there still

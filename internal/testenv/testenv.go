@@ -52,6 +52,17 @@ func Loop(t testing.TB) {
 	Need(t, "loop devices", err == nil)
 }
 
+// Kernel needs the kernel to have a file system, as built in or as a module that
+// is loaded (filesystems(5)).
+func Kernel(t testing.TB, fileSystem string) {
+	t.Helper()
+	known, err := os.ReadFile("/proc/filesystems")
+	if err != nil {
+		t.Fatal(err)
+	}
+	Need(t, "the file system "+fileSystem+" in the kernel", slices.Contains(strings.Fields(string(known)), fileSystem))
+}
+
 // Tool needs a program and gives its absolute path.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
