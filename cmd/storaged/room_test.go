@@ -22,9 +22,11 @@ func TestRefusalForRoomNamesFewOfMany(t *testing.T) {
 	h := newHost(t)
 	dir := testenv.Mount(t, "tmpfs")
 	h.define("small", dir)
-	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}, Rate: []byte("1048576")})
+	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}})
 	h.random("base", 4*mib)
-	one, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "one", Pool: "small", Reflink: "never"})
+	// Under this limit it is no short work, which would have a place of its own.
+	slow := service.VolumeClone{Name: "one", Pool: "small", Reflink: "never", JobOptions: limited(256 << 10)}
+	one, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", slow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,8 +101,7 @@ func TestQueuedJobsReserveTheirRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.end(two, nil)
-	h.patchLimits(service.LimitsPatch{Rate: []byte("null")})
-	h.succeed(one, nil)
+	h.unlimited(one)
 	three, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", again)
 	if j := h.succeed(three, err); j.Reserved != 0 {
 		t.Errorf("an ended job has %d reserved", j.Reserved)

@@ -42,7 +42,9 @@ func startable(tx *store.Tx, p *store.Pool, w work) error {
 	switch {
 	case w.Kind == record.PoolStart && active:
 		return record.Errorf(record.WrongState, "pool %q is %s already", p.Name, p.State)
-	case !active && (w.Kind == record.PoolStop || w.Kind == record.PoolRefresh || w.Kind == record.PoolVerify || w.Kind == record.PoolEvacuate):
+	case !active && w.Kind == record.PoolStop:
+		return record.Errorf(record.WrongState, "pool %q is not active", p.Name)
+	case !active && (w.Kind == record.PoolRefresh || w.Kind == record.PoolVerify || w.Kind == record.PoolEvacuate):
 		return record.Errorf(record.WrongState, "pool %q is not active", p.Name).WithHint("%s", record.Do("pool.start", p.Name))
 	case (w.Kind == record.PoolBuild || w.Kind == record.PoolDelete) && active:
 		return record.Errorf(record.WrongState, "pool %q is %s", p.Name, p.State).WithHint("%s", record.Do("pool.stop", p.Name))

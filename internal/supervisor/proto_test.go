@@ -82,11 +82,12 @@ func TestHelperThatTheNextDaemonDoesNotUnderstandWorksOn(t *testing.T) {
 			r.speaking(next)
 			r.again()
 			waiting := r.submit(request(act("speaks", "9", "1", proto(next.Max))))
-			j := r.untilState(id, record.Recovering)
 			told := func(w string) bool {
 				return strings.Contains(w, "storaged other and speaks protocol 2, this daemon "+next.String())
 			}
-			if j.Helper.PID != before.Helper.PID || !slices.ContainsFunc(j.Warnings, told) {
+			// The warning comes a moment after the state.
+			j := r.until(id, func(j record.Job) bool { return j.State == record.Recovering && slices.ContainsFunc(j.Warnings, told) })
+			if j.Helper.PID != before.Helper.PID {
 				t.Errorf("%v: the helper is %+v, was %+v, warnings %q", next, j.Helper, before.Helper, j.Warnings)
 			}
 			if w, err := r.sup.Job(waiting.ID); err != nil || w.State != record.Queued || len(w.WaitingOn) == 0 || w.WaitingOn[0].Holder.Number != j.Number {

@@ -34,7 +34,8 @@ _FUNCTION() {
     done < <("${COMP_WORDS[0]}" ASK "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
     [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == */ ]] && compopt -o nospace
 }
-complete -F _FUNCTION PROGRAM
+# Where the program has nothing to offer, the shell offers files.
+complete -o default -F _FUNCTION PROGRAM
 `,
 	"zsh": `#compdef PROGRAM
 # zsh completion for PROGRAM. Load it with: source <(PROGRAM completion zsh)
