@@ -173,7 +173,7 @@ func TestLateErrorOfTheStorage(t *testing.T) {
 
 // The first error of an fsync is the job's, though the next one would succeed.
 func TestFirstFailedSyncIsFinal(t *testing.T) {
-	for _, call := range []string{"fdatasync", "sync_file_range"} {
+	for _, call := range []string{"fsync", "sync_file_range"} {
 		t.Run(call, func(t *testing.T) {
 			h := newHost(t)
 			h.random("old", 24*mib)

@@ -184,20 +184,23 @@ func TestRecordedChecksumGetsOutOfDate(t *testing.T) {
 
 func TestRecordedChecksumIsOfOneFile(t *testing.T) {
 	h := newHost(t)
-	had := "sha256:" + h.random("base", mib)
-	h.random("other", mib)
+	h.random("base", mib)
+	is := "sha256:" + h.random("other", mib)
 	h.verify("base", "")
 	if err := os.Rename(h.path("other"), h.path("base")); err != nil {
 		t.Fatal(err)
 	}
 	j := h.verify("base", "")
-	if j.State != record.Succeeded || len(j.Warnings) != 1 || h.recorded("base").Checksum != had {
-		t.Errorf("%s %+v, %q, recorded %+v", j.State, j.Error, j.Warnings, h.recorded("base"))
+	if j.State != record.Failed || j.Code() != record.Changed || h.recorded("base") != nil {
+		t.Errorf("%s %+v, recorded %+v", j.State, j.Error, h.recorded("base"))
 	}
 	st, err := h.client.RefreshPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{})
 	h.succeed(st, err)
 	if r := h.recorded("base"); r != nil {
 		t.Errorf("another file has %+v", r)
+	}
+	if j := h.verify("base", ""); j.State != record.Succeeded || len(j.Warnings) > 0 || h.recorded("base").Checksum != is {
+		t.Errorf("%s %+v, %q, recorded %+v, want %s", j.State, j.Error, j.Warnings, h.recorded("base"), is)
 	}
 }
 

@@ -189,6 +189,7 @@ func TestTrimOfADeviceWithoutHarm(t *testing.T) {
 
 // A file system without holes refuses, whatever was asked.
 func TestTrimWhereThereAreNoHoles(t *testing.T) {
+	testenv.Kernel(t, "vfat")
 	f := create(t, testenv.Mount(t, "vfat"), "v")
 	_, err := f.Write(make([]byte, 1<<20))
 	must(t, err)

@@ -149,7 +149,7 @@ func (j *job) start() stage {
 		crash.At(crash.Granted)
 		j.gather()
 		return (*job).launch
-	case errors.As(err, &refusal):
+	case errors.As(err, &refusal) && !passes(err): // a disk that is full is no refusal
 		j.verdict = &verdict{state: record.Failed, err: refusal, rollback: record.RollbackNone}
 		return j.over()
 	case !passes(err) && !errors.Is(err, ErrNotYet):
