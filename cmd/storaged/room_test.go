@@ -22,11 +22,9 @@ func TestRefusalForRoomNamesFewOfMany(t *testing.T) {
 	h := newHost(t)
 	dir := testenv.Mount(t, "tmpfs")
 	h.define("small", dir)
-	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}})
+	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}, Rate: []byte("1048576")})
 	h.random("base", 4*mib)
-	// Under this limit it is no short work, which would have a place of its own.
-	slow := service.VolumeClone{Name: "one", Pool: "small", Reflink: "never", JobOptions: limited(256 << 10)}
-	one, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", slow)
+	one, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "one", Pool: "small", Reflink: "never"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,9 +64,11 @@ func TestQueuedJobsReserveTheirRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}, Rate: []byte("1048576")})
+	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}})
 	h.random("base", 4*mib)
-	one, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "one", Pool: "small", Reflink: "never"})
+	// Under this limit it is no short work, which would have a place of its own.
+	slow := service.VolumeClone{Name: "one", Pool: "small", Reflink: "never", JobOptions: limited(256 << 10)}
+	one, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", slow)
 	if err != nil {
 		t.Fatal(err)
 	}
