@@ -5,7 +5,8 @@
 // An operation is kept with its job as JSON, so that a restarted daemon and a
 // retry know it again. The command line of its helper is written from its
 // fields by Argv, and read back into them by whoever parses the flags of Task:
-// nowhere else is a flag of a helper named.
+// nowhere else is a flag of a helper named, but for the two by which the
+// supervisor says that a job goes on, --resume and --resumable.
 package operation
 
 import (

@@ -56,6 +56,7 @@ func (o *Wipe) Task() Task {
 	}
 }
 
-// Algorithms are those of a wipe, by their libvirt names; trim gives the blocks
+// Algorithms are those of package wipe, of which this package knows nothing; a
+// test of the helper holds the two together. trim gives the blocks
 // back.
 var Algorithms = []string{"zero", "random", "nnsa", "dod", "bsi", "gutmann", "schneier", "pfitzner7", "pfitzner33", "trim"}

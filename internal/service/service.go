@@ -22,7 +22,7 @@ import (
 	"storaged/internal/supervisor"
 )
 
-// Service answers the API's calls. It is safe for concurrent use.
+// Service answers the calls of the front ends. It is safe for concurrent use.
 type Service struct {
 	config  Settings // as the daemon was started
 	started time.Time

@@ -92,7 +92,7 @@ type work struct {
 	Continues   int64    `json:"continues,omitempty"` // number of the job of the same content that marked the volume, or was the first
 	AsFormat    string   `json:"as_format,omitempty"`
 	DetectZeros bool     `json:"detect_zeros,omitempty"`
-	Dense       bool     `json:"dense,omitempty"` // as api.Data has it
+	Dense       bool     `json:"dense,omitempty"` // as Data has it
 
 	// Of an evacuation. Names are the volumes that the catalogue had when it was
 	// asked for; TargetPath is the target pool's.
