@@ -46,7 +46,7 @@ func TestHoleCostsNothingHoweverLong(t *testing.T) {
 		"receive": func(ctx context.Context, dst *os.File) error {
 			must(t, dst.Truncate(size))
 			writeRandom(t, dst, 100<<40, mib)
-			_, err := Receive(ctx, NewPacer(), ReceiveSpec{Dst: dst, From: NewFileContent(src, 0, size), Max: size, Want: size})
+			_, err := Receive(ctx, NewPacer(), ReceiveSpec{Dst: dst, From: NewContentStream(src, 0, size), Max: size, Want: size})
 			return err
 		},
 		"send": func(ctx context.Context, _ *os.File) error {

@@ -84,7 +84,7 @@ func TestRangesBetweenFiles(t *testing.T) {
 			if rapid.Bool().Draw(t, "in order") {
 				fail(t, src.Sync())
 				stats, err = Receive(context.Background(), p, ReceiveSpec{
-					Dst: dst, Off: int64(dstOff), From: NewFileContent(src, int64(srcOff), int64(srcOff+n)),
+					Dst: dst, Off: int64(dstOff), From: NewContentStream(src, int64(srcOff), int64(srcOff+n)),
 					Max: int64(len(to) - dstOff), Want: int64(n), DetectZeros: detect, Hash: h,
 				})
 				if sum := sha256.Sum256(part); !bytes.Equal(h.Sum(nil), sum[:]) {
@@ -218,7 +218,7 @@ func TestContentsThatDoNotFit(t *testing.T) {
 		max, want int64
 		is        error
 	}{{mib, -1, ErrTooLong}, {2 * mib, mib, ErrTooLong}, {2 * mib, mib + 2, ErrTooShort}} {
-		_, err := Receive(context.Background(), NewPacer(), ReceiveSpec{Dst: f, From: NewFileContent(src, 0, mib+1), Max: c.max, Want: c.want})
+		_, err := Receive(context.Background(), NewPacer(), ReceiveSpec{Dst: f, From: NewContentStream(src, 0, mib+1), Max: c.max, Want: c.want})
 		if !errors.Is(err, c.is) {
 			t.Errorf("%+v: %v", c, err)
 		}

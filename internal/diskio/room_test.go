@@ -40,7 +40,7 @@ func TestTransfersFindWantOfRoomBeforeTheyBegin(t *testing.T) {
 				return err
 			})
 			fullBefore(t, f, func(p *Pacer) error {
-				_, err := Receive(t.Context(), p, ReceiveSpec{Dst: f, From: NewFileContent(src, 0, 150*mib), Max: 1 << 30, Want: 150 * mib})
+				_, err := Receive(t.Context(), p, ReceiveSpec{Dst: f, From: NewContentStream(src, 0, 150*mib), Max: 1 << 30, Want: 150 * mib})
 				return err
 			})
 			fullBefore(t, f, func(p *Pacer) error {

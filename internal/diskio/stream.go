@@ -17,11 +17,11 @@ var ErrTooLong = errors.New("the content is longer than the room for it")
 // ErrTooShort says that a stream gave less than it should.
 var ErrTooShort = errors.New("the content is shorter than it should be")
 
-// Content is a content in order, by extents. Next goes to the next one and
+// Stream is a content in order, by extents. Next goes to the next one and
 // gives its length and whether it is a hole, which is not read; io.EOF is the
 // end. Read reads data of the current extent up to its io.EOF. It may block; who
 // cancels the context has to end that too.
-type Content interface {
+type Stream interface {
 	Next() (n int64, hole bool, err error)
 	io.Reader
 }
@@ -36,7 +36,7 @@ type Sink interface {
 type ReceiveSpec struct {
 	Dst  *os.File
 	Off  int64 // bytes
-	From Content
+	From Stream
 	// Max is how many bytes there is room for. More is ErrTooLong, and of the
 	// extent that is too long nothing is written.
 	Max int64
@@ -77,7 +77,7 @@ func Receive(ctx context.Context, p *Pacer, spec ReceiveSpec) (PlaceStats, error
 
 // checkRoom finds a lack of room where it is known what comes.
 func (s ReceiveSpec) checkRoom(ctx context.Context, p *Pacer, holes *holeMaker) error {
-	from, isFile := s.From.(*FileContent)
+	from, isFile := s.From.(*ContentStream)
 	switch {
 	case isFile:
 		c := placing{PlaceSpec: PlaceSpec{
@@ -303,22 +303,22 @@ func (s *sending) chunk(ctx context.Context, c chunk) (int64, error) {
 	return n, nil
 }
 
-// FileContent gives a part of a file as a Content: what has to be read in
+// ContentStream gives a part of a file as a Stream: what has to be read in
 // order, for a Hash of it, say. size is the end of the part, at most that of
 // the file.
-type FileContent struct {
+type ContentStream struct {
 	f        *os.File
 	off, end int64
 	next     int64 // where the next extent begins
 }
 
-// NewFileContent makes one. The file must have been flushed.
-func NewFileContent(f *os.File, off, end int64) *FileContent {
-	return &FileContent{f: f, off: off, end: end, next: off}
+// NewContentStream makes one. The file must have been flushed.
+func NewContentStream(f *os.File, off, end int64) *ContentStream {
+	return &ContentStream{f: f, off: off, end: end, next: off}
 }
 
 // Next goes to the next extent.
-func (c *FileContent) Next() (n int64, hole bool, err error) {
+func (c *ContentStream) Next() (n int64, hole bool, err error) {
 	c.off = c.next
 	if c.off >= c.end {
 		return 0, false, io.EOF
@@ -338,7 +338,7 @@ func (c *FileContent) Next() (n int64, hole bool, err error) {
 }
 
 // Read reads data of the current extent.
-func (c *FileContent) Read(p []byte) (int, error) {
+func (c *ContentStream) Read(p []byte) (int, error) {
 	n := min(int64(len(p)), c.next-c.off)
 	if n <= 0 {
 		return 0, io.EOF

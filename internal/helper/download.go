@@ -172,11 +172,11 @@ func (w download) move(ctx context.Context, r *run, m moved) (diskio.PlaceStats,
 	if m.hash == nil {
 		return diskio.Place(ctx, r.pacer, diskio.PlaceSpec{Dst: m.to, Src: m.from, SrcOff: w.off, Len: w.length, Clean: true})
 	}
-	if err := m.from.Sync(); err != nil { // see diskio.NewFileContent
+	if err := m.from.Sync(); err != nil { // see diskio.NewContentStream
 		return diskio.PlaceStats{}, fmt.Errorf("cannot flush %q: %w", w.at.path, err)
 	}
 	return diskio.Receive(ctx, r.pacer, diskio.ReceiveSpec{
-		Dst: m.to, From: diskio.NewFileContent(m.from, w.off, w.off+w.length), Max: w.length, Want: w.length, Clean: true, Hash: m.hash,
+		Dst: m.to, From: diskio.NewContentStream(m.from, w.off, w.off+w.length), Max: w.length, Want: w.length, Clean: true, Hash: m.hash,
 	})
 }
 

@@ -102,12 +102,12 @@ func (s checksum) judge(r *run, sum []byte) error {
 type content struct {
 	intake
 	file   *outsideFile
-	locked *os.File       // the file with the locks of a reader, nil without
-	kept   *steady        // the file, nil if it is none
-	off    int64          // of the content in the file
-	bytes  int64          // of the content, -1 while not known
-	stream diskio.Content // nil: it is a file
-	head   []byte         // its first bytes
+	locked *os.File      // the file with the locks of a reader, nil without
+	kept   *steady       // the file, nil if it is none
+	off    int64         // of the content in the file
+	bytes  int64         // of the content, -1 while not known
+	stream diskio.Stream // nil: it is a file
+	head   []byte        // its first bytes
 
 	touched bool // put has changed its target, or may have
 
@@ -144,7 +144,7 @@ func (in intake) open(ctx context.Context, r *run, wanted int64) (*content, erro
 	} else {
 		c.stream = in.from.content(f)
 		if in.length >= 0 {
-			c.stream = &firstPart{Content: c.stream, ends: in.from.form == streamSparse, left: in.length}
+			c.stream = &firstPart{Stream: c.stream, ends: in.from.form == streamSparse, left: in.length}
 		}
 		c.head, c.stream, err = peek(c.stream, wanted)
 	}
@@ -265,10 +265,10 @@ func (c *content) move(ctx context.Context, r *run, to into, h hash.Hash) (diski
 	}
 	from := c.stream
 	if from == nil {
-		if err := c.file.Sync(); err != nil { // see diskio.NewFileContent
+		if err := c.file.Sync(); err != nil { // see diskio.NewContentStream
 			return diskio.PlaceStats{}, fmt.Errorf("cannot flush %s: %w", c.from, err)
 		}
-		from = diskio.NewFileContent(c.file.File, c.off, c.off+c.bytes)
+		from = diskio.NewContentStream(c.file.File, c.off, c.off+c.bytes)
 	}
 	return diskio.Receive(ctx, r.pacer, diskio.ReceiveSpec{
 		Dst: to.file, Off: to.off, From: from, Max: to.room, Want: c.bytes, Dense: c.dense,
@@ -365,7 +365,7 @@ func overlaid(f *os.File, off int64, head []byte) ([]byte, error) {
 // firstPart is the beginning of a content, as that of a file is taken: what
 // follows it is not read.
 type firstPart struct {
-	diskio.Content
+	diskio.Stream
 	ends bool  // the stream tells where it ends, and that it came as it was sent
 	left int64 // bytes
 	part int64 // bytes of the current extent that are not read
@@ -376,7 +376,7 @@ func (c *firstPart) Next() (int64, bool, error) {
 	if c.left == 0 {
 		return 0, false, c.end()
 	}
-	n, hole, err := c.Content.Next()
+	n, hole, err := c.Stream.Next()
 	if err != nil {
 		return 0, false, err
 	}
@@ -392,7 +392,7 @@ func (c *firstPart) end() error {
 	if c.cut || !c.ends {
 		return io.EOF
 	}
-	if _, _, err := c.Content.Next(); err != nil {
+	if _, _, err := c.Stream.Next(); err != nil {
 		return err
 	}
 	c.cut = true
@@ -403,15 +403,15 @@ func (c *firstPart) Read(p []byte) (int, error) {
 	if c.part == 0 {
 		return 0, io.EOF
 	}
-	n, err := c.Content.Read(p[:min(int64(len(p)), c.part)])
+	n, err := c.Stream.Read(p[:min(int64(len(p)), c.part)])
 	c.part -= int64(n)
 	return n, err
 }
 
 // peek reads the first n bytes of a content, or all, and gives the content as
 // if nothing had been read.
-func peek(c diskio.Content, n int64) ([]byte, diskio.Content, error) {
-	p := &peeked{Content: c}
+func peek(c diskio.Stream, n int64) ([]byte, diskio.Stream, error) {
+	p := &peeked{Stream: c}
 	var head []byte
 	for int64(len(head)) < n {
 		size, hole, err := c.Next()
@@ -436,7 +436,7 @@ func peek(c diskio.Content, n int64) ([]byte, diskio.Content, error) {
 
 // peeked is a content of which the beginning was read already.
 type peeked struct {
-	diskio.Content
+	diskio.Stream
 	parts []peekedPart
 	data  io.Reader // of the current part
 }
@@ -449,14 +449,14 @@ type peekedPart struct {
 
 func (p *peeked) Next() (int64, bool, error) {
 	if len(p.parts) == 0 {
-		p.data = p.Content
-		return p.Content.Next()
+		p.data = p.Stream
+		return p.Stream.Next()
 	}
 	part := p.parts[0]
 	p.parts = p.parts[1:]
 	p.data = part.data
 	if int64(part.data.Len()) < part.size { // it is the last, and not read to its end
-		p.data = io.MultiReader(part.data, p.Content)
+		p.data = io.MultiReader(part.data, p.Stream)
 	}
 	return part.size, part.hole, nil
 }

@@ -245,7 +245,7 @@ func (f *outsideFile) Close() error {
 }
 
 // content gives the stream f as extents, from the form that the stream has.
-func (o outside) content(f *outsideFile) diskio.Content {
+func (o outside) content(f *outsideFile) diskio.Stream {
 	if o.form == streamSparse {
 		return sparse.NewReader(f)
 	}
