@@ -68,7 +68,7 @@ var layers = []layer{
 
 	{"internal/service", []string{"internal/backends", "internal/backends/all", "internal/events", "internal/ipc", "internal/metrics", "internal/operation", "internal/quantity", "internal/record",
 		"internal/store", "internal/supervisor"}},
-	{"internal/peer", []string{"internal/record", "internal/service"}},
+	{"internal/peer", []string{"internal/record"}},
 	{"internal/transfer", []string{"internal/record", "internal/service", "internal/sparse"}},
 	{"internal/rest", []string{"internal/peer", "internal/transfer", "internal/service", "internal/record", "internal/backends", "internal/events", "internal/sparse"}},
 	{"internal/rest/*", []string{"internal/rest", "internal/service", "internal/record", "internal/backends", "internal/events"}},
@@ -193,6 +193,7 @@ func TestHouseImportRulesSeeAFault(t *testing.T) {
 		{"internal/backends/dir", "storaged/internal/image", ""},
 		{"internal/daemon", "storaged/internal/backends/dir", "may not import storaged/internal/backends/dir"},
 		{"internal/service", "storaged/internal/backends/all", ""},
+		{"internal/peer", "storaged/internal/service", "may not import storaged/internal/service"},
 		{"internal/rest", "storaged/internal/daemon", "may not import storaged/internal/daemon"},
 		{"internal/rest", "os/exec", "may not import os/exec"},
 		{"internal/supervisor/process", "os/exec", ""},

@@ -442,7 +442,7 @@ func (f *fake) set(job string, to func(*record.Job)) (record.Job, error) {
 	return *j, nil
 }
 
-func (f *fake) PatchJob(_ context.Context, _ service.Caller, job string, r service.JobPatch) (record.Job, error) {
+func (f *fake) PatchJob(_ context.Context, _ record.Caller, job string, r service.JobPatch) (record.Job, error) {
 	f.locked(func(f *fake) { f.requests = append(f.requests, r) })
 	return f.set(job, func(j *record.Job) {
 		if r.Pinned != nil {
@@ -460,7 +460,7 @@ func (f *fake) PatchJob(_ context.Context, _ service.Caller, job string, r servi
 	})
 }
 
-func (f *fake) ForgetJob(_ context.Context, _ service.Caller, job string) (*record.Job, error) {
+func (f *fake) ForgetJob(_ context.Context, _ record.Caller, job string) (*record.Job, error) {
 	j, err := f.Job(context.Background(), job)
 	switch {
 	case err != nil:
@@ -473,7 +473,7 @@ func (f *fake) ForgetJob(_ context.Context, _ service.Caller, job string) (*reco
 	return nil, nil
 }
 
-func (f *fake) CancelJob(_ context.Context, _ service.Caller, job string, r service.JobCancel) (record.Job, error) {
+func (f *fake) CancelJob(_ context.Context, _ record.Caller, job string, r service.JobCancel) (record.Job, error) {
 	f.locked(func(f *fake) { f.requests = append(f.requests, r) })
 	j, err := f.Job(context.Background(), job)
 	if err == nil && j.State.Terminal() {
@@ -492,11 +492,11 @@ func (f *fake) FailJob(_ context.Context, job string, why *record.Error) error {
 	return err
 }
 
-func (f *fake) PauseJob(_ context.Context, _ service.Caller, job string) (record.Job, error) {
+func (f *fake) PauseJob(_ context.Context, _ record.Caller, job string) (record.Job, error) {
 	return f.set(job, func(j *record.Job) { j.State, j.PauseReasons = record.Paused, []string{"user"} })
 }
 
-func (f *fake) ResumeJob(_ context.Context, _ service.Caller, job string) (record.Job, error) {
+func (f *fake) ResumeJob(_ context.Context, _ record.Caller, job string) (record.Job, error) {
 	return f.set(job, func(j *record.Job) { j.State, j.PauseReasons = record.Running, nil })
 }
 
@@ -564,7 +564,7 @@ func (f *fake) Limits(context.Context) (record.Limits, error) {
 	return record.Limits{Running: 8, RunningPool: 4, RunningDevice: 4, Queued: 1000, PoolRates: map[string]int64{"images": 100 << 20}}, nil
 }
 
-func (f *fake) Drain(_ context.Context, c service.Caller, on bool) (record.Drain, error) {
+func (f *fake) Drain(_ context.Context, c record.Caller, on bool) (record.Drain, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.drain = record.Drain{On: on}

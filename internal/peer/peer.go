@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 // noLoginUID is what the kernel gives for a process outside of any login
@@ -110,7 +109,7 @@ type Socket struct {
 
 // Caller gives the peer's role on a socket. Names are looked up once, with the
 // first request.
-func (p *Peer) Caller(s Socket) service.Caller {
+func (p *Peer) Caller(s Socket) record.Caller {
 	p.named.Do(func() {
 		p.owner = record.Owner{UID: p.uid, User: userName(strconv.Itoa(p.uid)), PID: p.pid, Command: p.command}
 		if p.loginUID != "" && p.loginUID != noLoginUID {
@@ -119,19 +118,19 @@ func (p *Peer) Caller(s Socket) service.Caller {
 	})
 	owner := p.owner
 	owner.Via = s.Via
-	return service.Caller{Owner: owner, Role: p.role(s)}
+	return record.Caller{Owner: owner, Role: p.role(s)}
 }
 
-func (p *Peer) role(s Socket) service.Role {
+func (p *Peer) role(s Socket) record.Role {
 	switch {
 	case s.ReadOnly:
-		return service.Reader
+		return record.ReaderRole
 	case p.uid == 0 || p.uid == os.Geteuid():
-		return service.Root
+		return record.RootRole
 	case s.Group != nil && !slices.Contains(p.groups, *s.Group):
-		return service.User
+		return record.UserRole
 	}
-	return service.Member
+	return record.MemberRole
 }
 
 // userName gives the name of a uid, or the number as ls does.

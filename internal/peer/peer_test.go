@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"testing"
 
-	"storaged/internal/service"
+	"storaged/internal/record"
 )
 
 // The kernel tells who has connected, with all groups, however many.
@@ -87,13 +87,13 @@ func TestRoleFollowsSocketUIDAndGroup(t *testing.T) {
 		groups   []int
 		readOnly bool
 		group    *int
-		want     service.Role
+		want     record.Role
 	}{
-		{0, nil, false, nil, service.Root}, {0, nil, true, nil, service.Reader}, {own, nil, false, nil, service.Root}, {own, nil, true, nil, service.Reader},
-		{other, nil, false, nil, service.Member}, {other, nil, true, nil, service.Reader},
-		{0, nil, false, &group, service.Root}, {own, nil, false, &group, service.Root},
-		{other, nil, false, &group, service.User}, {other, []int{1, 4241}, false, &group, service.User},
-		{other, []int{1, 4242}, false, &group, service.Member}, {other, []int{4242}, true, &group, service.Reader},
+		{0, nil, false, nil, record.RootRole}, {0, nil, true, nil, record.ReaderRole}, {own, nil, false, nil, record.RootRole}, {own, nil, true, nil, record.ReaderRole},
+		{other, nil, false, nil, record.MemberRole}, {other, nil, true, nil, record.ReaderRole},
+		{0, nil, false, &group, record.RootRole}, {own, nil, false, &group, record.RootRole},
+		{other, nil, false, &group, record.UserRole}, {other, []int{1, 4241}, false, &group, record.UserRole},
+		{other, []int{1, 4242}, false, &group, record.MemberRole}, {other, []int{4242}, true, &group, record.ReaderRole},
 	} {
 		p := &Peer{uid: c.uid, groups: c.groups, loginUID: "0"}
 		if got := p.Caller(Socket{ReadOnly: c.readOnly, Group: c.group}); got.Role != c.want || got.Owner.LoginUser != "root" {

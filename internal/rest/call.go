@@ -34,7 +34,7 @@ type call struct {
 	*Server
 	http.ResponseWriter
 	r      *http.Request
-	caller service.Caller
+	caller record.Caller
 	row    *route // nil until one was found
 	began  time.Time
 	status int   // answered, 0 before
@@ -97,7 +97,7 @@ func checkPath(r *http.Request) error {
 // ctx is the context for a call of the service. A change that has begun is
 // not disturbed by a client that leaves.
 func (c *call) ctx() context.Context {
-	if c.row.role > service.Reader {
+	if c.row.role > record.ReaderRole {
 		return context.WithoutCancel(c.r.Context())
 	}
 	return c.r.Context()
@@ -194,7 +194,7 @@ func (c *call) finish() {
 // the daemon or its storage is to blame for at error; of a job it is not.
 func (c *call) logAccess() {
 	level := hclog.Debug
-	if c.row != nil && c.row.role > service.Reader {
+	if c.row != nil && c.row.role > record.ReaderRole {
 		level = hclog.Info
 	}
 	switch status := record.CodeOf(c.err).Meaning().Status; {

@@ -221,7 +221,7 @@ func TestRequestsArriveUnchanged(t *testing.T) {
 	if len(got.submit.Digest) != 64 {
 		t.Errorf("digest is %q", got.submit.Digest)
 	}
-	got.submit.Digest, got.submit.Caller = "", service.Caller{}
+	got.submit.Digest, got.submit.Caller = "", record.Caller{}
 	if !reflect.DeepEqual(got.submit, s) || !reflect.DeepEqual(got.request, r) || !slices.Equal(got.names, []string{pool, volume}) {
 		t.Errorf("arrived: %+v", got)
 	}

@@ -3,13 +3,13 @@ package rest
 import (
 	"time"
 
-	"storaged/internal/service"
+	"storaged/internal/record"
 )
 
 // Row is one row of the table of calls.
 type Row struct {
 	Method, Pattern string
-	Role            service.Role
+	Role            record.Role
 	Query           []string
 	Body            bool
 	Own             bool

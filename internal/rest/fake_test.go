@@ -49,7 +49,7 @@ type fake struct {
 
 // asked is what a call was given.
 type asked struct {
-	caller  service.Caller
+	caller  record.Caller
 	submit  service.Submit
 	names   []string
 	request any
@@ -297,11 +297,11 @@ func (f *fake) WaitJob(ctx context.Context, job string, timeout time.Duration) (
 	}
 }
 
-func (f *fake) PatchJob(_ context.Context, c service.Caller, job string, r service.JobPatch) (record.Job, error) {
+func (f *fake) PatchJob(_ context.Context, c record.Caller, job string, r service.JobPatch) (record.Job, error) {
 	return f.job(record.Running), f.enter("PatchJob", asked{caller: c, names: []string{job}, request: r})
 }
 
-func (f *fake) ForgetJob(_ context.Context, c service.Caller, job string) (*record.Job, error) {
+func (f *fake) ForgetJob(_ context.Context, c record.Caller, job string) (*record.Job, error) {
 	err := f.enter("ForgetJob", asked{caller: c, names: []string{job}})
 	if !f.full {
 		return nil, err
@@ -309,7 +309,7 @@ func (f *fake) ForgetJob(_ context.Context, c service.Caller, job string) (*reco
 	return ptr(f.job(record.Succeeded)), err
 }
 
-func (f *fake) CancelJob(_ context.Context, c service.Caller, job string, r service.JobCancel) (record.Job, error) {
+func (f *fake) CancelJob(_ context.Context, c record.Caller, job string, r service.JobCancel) (record.Job, error) {
 	return f.job(record.Canceling), f.enter("CancelJob", asked{caller: c, names: []string{job}, request: r})
 }
 
@@ -317,11 +317,11 @@ func (f *fake) FailJob(_ context.Context, job string, _ *record.Error) error {
 	return f.enter("FailJob", asked{names: []string{job}})
 }
 
-func (f *fake) PauseJob(_ context.Context, c service.Caller, job string) (record.Job, error) {
+func (f *fake) PauseJob(_ context.Context, c record.Caller, job string) (record.Job, error) {
 	return f.job(record.Paused), f.enter("PauseJob", asked{caller: c, names: []string{job}})
 }
 
-func (f *fake) ResumeJob(_ context.Context, c service.Caller, job string) (record.Job, error) {
+func (f *fake) ResumeJob(_ context.Context, c record.Caller, job string) (record.Job, error) {
 	return f.job(record.Running), f.enter("ResumeJob", asked{caller: c, names: []string{job}})
 }
 
@@ -365,7 +365,7 @@ func (f *fake) PatchLimits(_ context.Context, r service.LimitsPatch) (record.Lim
 	return record.Limits{Running: 4}, f.enter("PatchLimits", asked{request: r})
 }
 
-func (f *fake) Drain(_ context.Context, c service.Caller, on bool) (record.Drain, error) {
+func (f *fake) Drain(_ context.Context, c record.Caller, on bool) (record.Drain, error) {
 	return record.Drain{On: on, Since: &now, By: &c.Owner, Running: []int64{412}}, f.enter("Drain", asked{caller: c, request: on})
 }
 

@@ -165,7 +165,7 @@ func patchJob(c *call) error {
 	if err != nil {
 		return err
 	}
-	if c.caller.Role < service.Member && (r.Priority != nil || r.Pinned != nil) {
+	if c.caller.Role < record.MemberRole && (r.Priority != nil || r.Pinned != nil) {
 		return record.Errorf(record.Denied, "an owner who is not in the main socket's group may change limit and labels only")
 	}
 	return c.answerJob(c.svc.PatchJob(c.ctx(), c.caller, c.jobName(), r))

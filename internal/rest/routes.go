@@ -15,9 +15,9 @@ import (
 type route struct {
 	method  string
 	pattern string
-	role    service.Role // least that a caller needs
-	query   []string     // keys it takes
-	body    bool         // whether it may have one
+	role    record.Role // least that a caller needs
+	query   []string    // keys it takes
+	body    bool        // whether it may have one
 	handle  func(*call) error
 	own     bool // a User may call it for a job of its own
 }
@@ -32,34 +32,34 @@ func routes() []route {
 
 func hostRoutes() []route {
 	return []route{
-		{http.MethodGet, "/v1/version", service.Reader, nil, false, getVersion, false},
-		{http.MethodGet, "/v1/status", service.Reader, nil, false, getStatus, false},
-		{http.MethodGet, "/v1/capabilities", service.Reader, nil, false, getCapabilities, false},
-		{http.MethodGet, "/v1/openapi.yaml", service.Reader, nil, false, getOpenAPI, false},
-		{http.MethodGet, "/metrics", service.Reader, nil, false, getMetrics, false},
-		{http.MethodGet, "/v1/limits", service.Reader, nil, false, getLimits, false},
-		{http.MethodPatch, "/v1/limits", service.Member, nil, true, patchLimits, false},
-		{http.MethodPut, "/v1/drain", service.Member, nil, true, putDrain, false},
-		{http.MethodGet, "/v1/events", service.Reader, nil, false, getEvents, false},
+		{http.MethodGet, "/v1/version", record.ReaderRole, nil, false, getVersion, false},
+		{http.MethodGet, "/v1/status", record.ReaderRole, nil, false, getStatus, false},
+		{http.MethodGet, "/v1/capabilities", record.ReaderRole, nil, false, getCapabilities, false},
+		{http.MethodGet, "/v1/openapi.yaml", record.ReaderRole, nil, false, getOpenAPI, false},
+		{http.MethodGet, "/metrics", record.ReaderRole, nil, false, getMetrics, false},
+		{http.MethodGet, "/v1/limits", record.ReaderRole, nil, false, getLimits, false},
+		{http.MethodPatch, "/v1/limits", record.MemberRole, nil, true, patchLimits, false},
+		{http.MethodPut, "/v1/drain", record.MemberRole, nil, true, putDrain, false},
+		{http.MethodGet, "/v1/events", record.ReaderRole, nil, false, getEvents, false},
 	}
 }
 
 func poolRoutes() []route {
 	const one = "/v1/pools/{pool}"
 	return []route{
-		{http.MethodGet, "/v1/pools", service.Reader, append([]string{"fresh"}, paging...), false, listPools, false},
-		{http.MethodPost, "/v1/pools", service.Member, append([]string{"build", "start"}, starting...), true, definePool, false},
-		{http.MethodGet, one, service.Reader, []string{"fresh"}, false, getPool, false},
-		{http.MethodPut, one, service.Member, nil, true, replacePool, false},
-		{http.MethodPatch, one, service.Member, nil, true, patchPool, false},
-		{http.MethodPost, one + "/undefine", service.Member, nil, true, undefinePool, false},
-		{http.MethodPost, one + "/build", service.Member, starting, true, starts(buildPool), false},
-		{http.MethodPost, one + "/start", service.Member, starting, true, starts(startPool), false},
-		{http.MethodPost, one + "/stop", service.Member, starting, true, starts(stopPool), false},
-		{http.MethodPost, one + "/refresh", service.Member, starting, true, starts(refreshPool), false},
-		{http.MethodPost, one + "/verify", service.Member, starting, true, starts(verifyPool), false},
-		{http.MethodPost, one + "/evacuate", service.Member, starting, true, starts(evacuatePool), false},
-		{http.MethodPost, one + "/delete", service.Member, starting, true, starts(deletePool), false},
+		{http.MethodGet, "/v1/pools", record.ReaderRole, append([]string{"fresh"}, paging...), false, listPools, false},
+		{http.MethodPost, "/v1/pools", record.MemberRole, append([]string{"build", "start"}, starting...), true, definePool, false},
+		{http.MethodGet, one, record.ReaderRole, []string{"fresh"}, false, getPool, false},
+		{http.MethodPut, one, record.MemberRole, nil, true, replacePool, false},
+		{http.MethodPatch, one, record.MemberRole, nil, true, patchPool, false},
+		{http.MethodPost, one + "/undefine", record.MemberRole, nil, true, undefinePool, false},
+		{http.MethodPost, one + "/build", record.MemberRole, starting, true, starts(buildPool), false},
+		{http.MethodPost, one + "/start", record.MemberRole, starting, true, starts(startPool), false},
+		{http.MethodPost, one + "/stop", record.MemberRole, starting, true, starts(stopPool), false},
+		{http.MethodPost, one + "/refresh", record.MemberRole, starting, true, starts(refreshPool), false},
+		{http.MethodPost, one + "/verify", record.MemberRole, starting, true, starts(verifyPool), false},
+		{http.MethodPost, one + "/evacuate", record.MemberRole, starting, true, starts(evacuatePool), false},
+		{http.MethodPost, one + "/delete", record.MemberRole, starting, true, starts(deletePool), false},
 	}
 }
 
@@ -68,22 +68,22 @@ func volumeRoutes() []route {
 	filters := append([]string{"path", "key", "format", "state", "fresh"}, paging...)
 	deletion := append([]string{"wipe", "accept_limits", "limit", "priority", "on_failure", "label"}, starting...)
 	return []route{
-		{http.MethodGet, "/v1/volumes", service.Reader, append([]string{"pool"}, filters...), false, listVolumes, false},
-		{http.MethodGet, all, service.Reader, filters, false, listPoolVolumes, false},
-		{http.MethodPost, all, service.Member, starting, true, starts(createVolume), false},
-		{http.MethodGet, one, service.Reader, []string{"fresh"}, false, getVolume, false},
-		{http.MethodPatch, one, service.Member, nil, true, patchVolume, false},
-		{http.MethodDelete, one, service.Member, deletion, false, deleteVolume, false},
-		{http.MethodPost, one + "/clone", service.Member, starting, true, starts(cloneVolume), false},
-		{http.MethodPost, one + "/resize", service.Member, starting, true, starts(resizeVolume), false},
-		{http.MethodPost, one + "/wipe", service.Member, starting, true, starts(wipeVolume), false},
-		{http.MethodPost, one + "/trim", service.Member, starting, true, starts(trimVolume), false},
-		{http.MethodPost, one + "/verify", service.Member, starting, true, starts(verifyVolume), false},
-		{http.MethodPost, one + "/move", service.Member, starting, true, starts(moveVolume), false},
+		{http.MethodGet, "/v1/volumes", record.ReaderRole, append([]string{"pool"}, filters...), false, listVolumes, false},
+		{http.MethodGet, all, record.ReaderRole, filters, false, listPoolVolumes, false},
+		{http.MethodPost, all, record.MemberRole, starting, true, starts(createVolume), false},
+		{http.MethodGet, one, record.ReaderRole, []string{"fresh"}, false, getVolume, false},
+		{http.MethodPatch, one, record.MemberRole, nil, true, patchVolume, false},
+		{http.MethodDelete, one, record.MemberRole, deletion, false, deleteVolume, false},
+		{http.MethodPost, one + "/clone", record.MemberRole, starting, true, starts(cloneVolume), false},
+		{http.MethodPost, one + "/resize", record.MemberRole, starting, true, starts(resizeVolume), false},
+		{http.MethodPost, one + "/wipe", record.MemberRole, starting, true, starts(wipeVolume), false},
+		{http.MethodPost, one + "/trim", record.MemberRole, starting, true, starts(trimVolume), false},
+		{http.MethodPost, one + "/verify", record.MemberRole, starting, true, starts(verifyVolume), false},
+		{http.MethodPost, one + "/move", record.MemberRole, starting, true, starts(moveVolume), false},
 		// What is in a volume is not for who may only look at the catalogue.
-		{http.MethodGet, one + "/content", service.Member, slices.Concat(contentQuery, starting), false, getContent, false},
-		{http.MethodPut, one + "/content", service.Member, slices.Concat(contentQuery, uploadQuery, starting), true, putContent, false},
-		{http.MethodPost, one + "/content", service.Member, slices.Concat(contentQuery, uploadQuery, handQuery, starting), false, postContent, false},
+		{http.MethodGet, one + "/content", record.MemberRole, slices.Concat(contentQuery, starting), false, getContent, false},
+		{http.MethodPut, one + "/content", record.MemberRole, slices.Concat(contentQuery, uploadQuery, starting), true, putContent, false},
+		{http.MethodPost, one + "/content", record.MemberRole, slices.Concat(contentQuery, uploadQuery, handQuery, starting), false, postContent, false},
 	}
 }
 
@@ -94,21 +94,21 @@ func jobRoutes() []route {
 	const one = "/v1/jobs/{job}"
 	many := append([]string{"dry_run"}, jobFilters...)
 	return []route{
-		{http.MethodGet, "/v1/jobs", service.Reader, slices.Concat(jobFilters, paging), false, listJobs, false},
-		{http.MethodPatch, "/v1/jobs", service.Member, many, true, patchJobs, false},
-		{http.MethodDelete, "/v1/jobs", service.Member, many, false, forgetJobs, false},
-		{http.MethodPost, "/v1/jobs/cancel", service.Member, many, true, cancelJobs, false},
-		{http.MethodPost, "/v1/jobs/pause", service.Member, many, true, pauseJobs, false},
-		{http.MethodPost, "/v1/jobs/resume", service.Member, many, true, resumeJobs, false},
-		{http.MethodGet, one, service.Reader, nil, false, getJob, false},
-		{http.MethodPatch, one, service.Member, nil, true, patchJob, true},
-		{http.MethodDelete, one, service.Member, nil, false, forgetJob, false},
-		{http.MethodGet, one + "/wait", service.Reader, []string{"timeout"}, false, waitJob, false},
-		{http.MethodGet, one + "/log", service.Reader, nil, false, getJobLog, false},
-		{http.MethodPost, one + "/cancel", service.Member, nil, true, cancelJob, true},
-		{http.MethodPost, one + "/pause", service.Member, nil, true, pauseJob, true},
-		{http.MethodPost, one + "/resume", service.Member, nil, true, resumeJob, true},
-		{http.MethodPost, one + "/retry", service.Member, starting, true, retryJob, false},
+		{http.MethodGet, "/v1/jobs", record.ReaderRole, slices.Concat(jobFilters, paging), false, listJobs, false},
+		{http.MethodPatch, "/v1/jobs", record.MemberRole, many, true, patchJobs, false},
+		{http.MethodDelete, "/v1/jobs", record.MemberRole, many, false, forgetJobs, false},
+		{http.MethodPost, "/v1/jobs/cancel", record.MemberRole, many, true, cancelJobs, false},
+		{http.MethodPost, "/v1/jobs/pause", record.MemberRole, many, true, pauseJobs, false},
+		{http.MethodPost, "/v1/jobs/resume", record.MemberRole, many, true, resumeJobs, false},
+		{http.MethodGet, one, record.ReaderRole, nil, false, getJob, false},
+		{http.MethodPatch, one, record.MemberRole, nil, true, patchJob, true},
+		{http.MethodDelete, one, record.MemberRole, nil, false, forgetJob, false},
+		{http.MethodGet, one + "/wait", record.ReaderRole, []string{"timeout"}, false, waitJob, false},
+		{http.MethodGet, one + "/log", record.ReaderRole, nil, false, getJobLog, false},
+		{http.MethodPost, one + "/cancel", record.MemberRole, nil, true, cancelJob, true},
+		{http.MethodPost, one + "/pause", record.MemberRole, nil, true, pauseJob, true},
+		{http.MethodPost, one + "/resume", record.MemberRole, nil, true, resumeJob, true},
+		{http.MethodPost, one + "/retry", record.MemberRole, starting, true, retryJob, false},
 	}
 }
 
@@ -182,7 +182,7 @@ func (c *call) admit() error {
 
 // admitOwner lets a User at jobs of its own, by the uid that asked for them.
 func (c *call) admitOwner() error {
-	if c.caller.Role != service.User || !c.row.own {
+	if c.caller.Role != record.UserRole || !c.row.own {
 		return c.denied()
 	}
 	j, err := c.svc.Job(c.ctx(), c.jobName())
@@ -197,7 +197,7 @@ func (c *call) admitOwner() error {
 }
 
 func (c *call) denied() error {
-	if c.caller.Role == service.User {
+	if c.caller.Role == record.UserRole {
 		return record.Errorf(record.Denied, "%s is not in the group of the main socket", c.caller.Owner.User).
 			WithHint("who is not may read, and cancel, pause and limit jobs of their own")
 	}

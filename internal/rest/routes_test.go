@@ -110,31 +110,31 @@ func answer(t *testing.T, rt http.RoundTripper, r *http.Request) (*http.Response
 // somebody is who calls: the columns of the table, call by role.
 type somebody struct {
 	name   string
-	role   service.Role
+	role   record.Role
 	owns   bool // the job that the call is about
 	socket http.RoundTripper
 }
 
 // may reports what the table says.
 func (b somebody) may(row rest.Row) bool {
-	return b.role >= row.Role || b.role == service.User && b.owns && row.Own
+	return b.role >= row.Role || b.role == record.UserRole && b.owns && row.Own
 }
 
 func TestRoleOfEveryCall(t *testing.T) {
 	h := newHost(t, nil)
-	h.everyCall(t, somebody{"read-only", service.Reader, true, h.transport(t, h.ro)})
-	h.everyCall(t, somebody{"root", service.Root, false, h.transport(t, h.main)})
+	h.everyCall(t, somebody{"read-only", record.ReaderRole, true, h.transport(t, h.ro)})
+	h.everyCall(t, somebody{"root", record.RootRole, false, h.transport(t, h.main)})
 	if os.Geteuid() != 0 { // nobody but the daemon's own user is here
 		return
 	}
 	as := func(h *host) http.RoundTripper { return h.check.Transport(asUserTransport(t, h.main, nobody)(nil)) }
-	h.everyCall(t, somebody{"anybody where there is no group", service.Member, false, as(h)})
+	h.everyCall(t, somebody{"anybody where there is no group", record.MemberRole, false, as(h)})
 	h = newHost(t, func(s *rest.Server) { s.SetGroup(os.Getegid()) }) // which asUser keeps
-	h.everyCall(t, somebody{"member", service.Member, false, as(h)})
+	h.everyCall(t, somebody{"member", record.MemberRole, false, as(h)})
 	h = newHost(t, func(s *rest.Server) { s.SetGroup(4242) })
-	h.everyCall(t, somebody{"stranger", service.User, false, as(h)})
+	h.everyCall(t, somebody{"stranger", record.UserRole, false, as(h)})
 	h.svc.owner = nobody
-	h.everyCall(t, somebody{"owner", service.User, true, as(h)})
+	h.everyCall(t, somebody{"owner", record.UserRole, true, as(h)})
 }
 
 func (h *host) everyCall(t *testing.T, by somebody) {
@@ -154,7 +154,7 @@ func (h *host) everyCall(t *testing.T, by somebody) {
 			t.Errorf("%s, but nothing was done", name)
 		case !may && resp.StatusCode != http.StatusForbidden:
 			t.Errorf("%s, want 403", name)
-		case !may && by.role == service.Reader && !strings.Contains(body, h.main):
+		case !may && by.role == record.ReaderRole && !strings.Contains(body, h.main):
 			t.Errorf("%s, want it to name the main socket", name)
 		case !may && len(calls) != 0:
 			t.Errorf("%s, but %v was done", name, calls)
@@ -201,12 +201,12 @@ func TestTableGivesOwnersTheirJobs(t *testing.T) {
 func TestTableGivesReadersOnlyReading(t *testing.T) {
 	for _, row := range rest.Rows() {
 		if strings.HasSuffix(row.Pattern, "/content") {
-			if row.Role != service.Member {
+			if row.Role != record.MemberRole {
 				t.Errorf("%s %s has role %d", row.Method, row.Pattern, row.Role)
 			}
 			continue
 		}
-		if (row.Role == service.Reader) != (row.Method == http.MethodGet) {
+		if (row.Role == record.ReaderRole) != (row.Method == http.MethodGet) {
 			t.Errorf("%s %s has role %d", row.Method, row.Pattern, row.Role)
 		}
 	}
@@ -224,7 +224,7 @@ func TestPeerIsWhoTheKernelSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.caller.Role != service.Root || o.UID != os.Getuid() || o.PID != os.Getpid() || o.Via != "rest" || o.User == "" ||
+	if got.caller.Role != record.RootRole || o.UID != os.Getuid() || o.PID != os.Getpid() || o.Via != "rest" || o.User == "" ||
 		o.Command != strings.TrimSpace(string(comm)) {
 		t.Errorf("caller is %+v", got.caller)
 	}
@@ -234,7 +234,7 @@ func TestPeerIsWhoTheKernelSays(t *testing.T) {
 	if _, err := other.PauseJob(t.Context(), "1"); err != nil {
 		t.Fatal(err)
 	}
-	if _, got := h.svc.took(); got.caller.Role != service.Member || got.caller.Owner.UID != nobody || got.caller.Owner.User != "nobody" {
+	if _, got := h.svc.took(); got.caller.Role != record.MemberRole || got.caller.Owner.UID != nobody || got.caller.Owner.User != "nobody" {
 		t.Errorf("caller is %+v", got.caller)
 	}
 }

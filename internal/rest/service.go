@@ -70,16 +70,16 @@ type JobService interface {
 	// WaitJob returns when the job has ended or timeout is over, whichever is
 	// first, with the job as it is then.
 	WaitJob(ctx context.Context, job string, timeout time.Duration) (record.Job, error)
-	PatchJob(ctx context.Context, c service.Caller, job string, r service.JobPatch) (record.Job, error)
+	PatchJob(ctx context.Context, c record.Caller, job string, r service.JobPatch) (record.Job, error)
 	// ForgetJob removes an ended job's record. It gives the trace that stays of
 	// one that may have destroyed something; nil where nothing stays.
-	ForgetJob(ctx context.Context, c service.Caller, job string) (*record.Job, error)
-	CancelJob(ctx context.Context, c service.Caller, job string, r service.JobCancel) (record.Job, error)
+	ForgetJob(ctx context.Context, c record.Caller, job string) (*record.Job, error)
+	CancelJob(ctx context.Context, c record.Caller, job string, r service.JobCancel) (record.Job, error)
 	// FailJob ends a job that is at work: it stops, and has failed with why. One
 	// that is paused, or not at work for another reason, is left alone and refused.
 	FailJob(ctx context.Context, job string, why *record.Error) error
-	PauseJob(ctx context.Context, c service.Caller, job string) (record.Job, error)
-	ResumeJob(ctx context.Context, c service.Caller, job string) (record.Job, error)
+	PauseJob(ctx context.Context, c record.Caller, job string) (record.Job, error)
+	ResumeJob(ctx context.Context, c record.Caller, job string) (record.Job, error)
 	// EachJob does something to every job that is selected.
 	EachJob(ctx context.Context, sel service.Selection, do func(ctx context.Context, job string) error) (service.Bulk, error)
 	RetryJob(ctx context.Context, s service.Submit, job string) (service.Started, error)
@@ -97,7 +97,7 @@ type HostService interface {
 	PatchLimits(ctx context.Context, r service.LimitsPatch) (record.Limits, error)
 	// Drain takes no new jobs and begins none that wait, or takes that back. Jobs
 	// that run are named and go on. It ends with the daemon.
-	Drain(ctx context.Context, c service.Caller, on bool) (record.Drain, error)
+	Drain(ctx context.Context, c record.Caller, on bool) (record.Drain, error)
 	// Metrics gives figures in the text format of Prometheus, version 0.0.4.
 	Metrics() ([]byte, error)
 	// Subscribe gives the events after seq (0: from now on). When seq is too

@@ -14,7 +14,6 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/rest"
-	"storaged/internal/service"
 )
 
 func publish(h *host, from, to int) {
@@ -228,7 +227,7 @@ type holding struct {
 	err              chan error // of PauseJob's context, after the release
 }
 
-func (f *holding) PauseJob(ctx context.Context, c service.Caller, job string) (record.Job, error) {
+func (f *holding) PauseJob(ctx context.Context, c record.Caller, job string) (record.Job, error) {
 	f.entered <- struct{}{}
 	<-f.release
 	select { // a server that told would do so within this

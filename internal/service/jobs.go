@@ -108,7 +108,7 @@ func (s *Service) WaitJob(ctx context.Context, job string, timeout time.Duration
 
 // PatchJob changes properties of a job: all that are asked for, or none where
 // one is refused as input.
-func (s *Service) PatchJob(_ context.Context, c Caller, job string, r JobPatch) (record.Job, error) {
+func (s *Service) PatchJob(_ context.Context, c record.Caller, job string, r JobPatch) (record.Job, error) {
 	limit, err := patchLimit(r.Limit)
 	if err != nil {
 		return record.Job{}, err
@@ -175,7 +175,7 @@ func patchLimit(raw json.RawMessage) (*int64, error) {
 
 // ForgetJob drops an ended job's record, but for the trace that it gives.
 // What a retry could have gone on with is removed by a refresh of its pool.
-func (s *Service) ForgetJob(ctx context.Context, _ Caller, job string) (*record.Job, error) {
+func (s *Service) ForgetJob(ctx context.Context, _ record.Caller, job string) (*record.Job, error) {
 	j, err := s.jobs.Job(job)
 	if err != nil {
 		return nil, err
@@ -201,7 +201,7 @@ func (s *Service) tidy(ctx context.Context, j *record.Job) {
 }
 
 // CancelJob asks a job to stop.
-func (s *Service) CancelJob(_ context.Context, c Caller, job string, r JobCancel) (record.Job, error) {
+func (s *Service) CancelJob(_ context.Context, c record.Caller, job string, r JobCancel) (record.Job, error) {
 	return s.jobs.Cancel(job, c.Owner, r.Now)
 }
 
@@ -213,7 +213,7 @@ func (s *Service) FailJob(_ context.Context, job string, why *record.Error) erro
 
 // PauseJob stops a job's I/O until ResumeJob. The answer waits a little for
 // that to have come true.
-func (s *Service) PauseJob(ctx context.Context, c Caller, job string) (record.Job, error) {
+func (s *Service) PauseJob(ctx context.Context, c record.Caller, job string) (record.Job, error) {
 	if j, err := s.jobs.Pause(job, c.Owner); err != nil {
 		return j, err
 	}
@@ -221,7 +221,7 @@ func (s *Service) PauseJob(ctx context.Context, c Caller, job string) (record.Jo
 }
 
 // ResumeJob ends a pause; that of an administrator an owner cannot end.
-func (s *Service) ResumeJob(_ context.Context, c Caller, job string) (record.Job, error) {
+func (s *Service) ResumeJob(_ context.Context, c record.Caller, job string) (record.Job, error) {
 	return s.jobs.Resume(job, c.Owner)
 }
 

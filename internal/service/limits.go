@@ -43,7 +43,7 @@ func (s *Service) PatchLimits(_ context.Context, r LimitsPatch) (record.Limits, 
 }
 
 // Drain brings the daemon to rest, or takes that back.
-func (s *Service) Drain(_ context.Context, c Caller, on bool) (record.Drain, error) {
+func (s *Service) Drain(_ context.Context, c record.Caller, on bool) (record.Drain, error) {
 	d := s.jobs.Drain(on, c.Owner)
 	s.log.Info("drain", "on", d.On, "by", c.Owner.User, "running", len(d.Running))
 	return d, nil

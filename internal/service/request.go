@@ -323,7 +323,7 @@ type List[T any] struct {
 
 // Submit is how a request that changes something was made, beside its body.
 type Submit struct {
-	Caller   Caller         // set by the server from the peer's credentials
+	Caller   record.Caller  // set by the server from the peer's credentials
 	Key      string         // Idempotency-Key, "" without
 	Digest   string         // of method, path and body, to tell a reused key
 	LockWait *time.Duration // nil: the kind's default; 0: refuse at once; <0: for ever

@@ -174,8 +174,8 @@ func (s *Service) startOwn(ctx context.Context, all []work) {
 }
 
 // self is the daemon as a caller.
-func (s *Service) self() Caller {
-	return Caller{Role: Root, Owner: record.Owner{
+func (s *Service) self() record.Caller {
+	return record.Caller{Role: record.RootRole, Owner: record.Owner{
 		UID: os.Geteuid(), User: "storaged", LoginUser: "", PID: os.Getpid(), Command: "storaged", Via: "daemon",
 	}}
 }

@@ -36,7 +36,7 @@ const (
 type Jobs interface {
 	Job(ctx context.Context, job string) (record.Job, error)
 	WaitJob(ctx context.Context, job string, timeout time.Duration) (record.Job, error)
-	CancelJob(ctx context.Context, c service.Caller, job string, r service.JobCancel) (record.Job, error)
+	CancelJob(ctx context.Context, c record.Caller, job string, r service.JobCancel) (record.Job, error)
 	FailJob(ctx context.Context, job string, why *record.Error) error
 }
 
@@ -53,7 +53,7 @@ type Connection interface {
 
 // Client is who a content comes from or goes to.
 type Client struct {
-	Caller     service.Caller
+	Caller     record.Caller
 	Connection Connection
 	Gone       context.Context // over when the client has left
 	Stopping   context.Context // over when the front end stops

@@ -52,7 +52,7 @@ func (o *oneJob) WaitJob(ctx context.Context, job string, _ time.Duration) (reco
 	}
 }
 
-func (o *oneJob) CancelJob(ctx context.Context, _ service.Caller, job string, _ service.JobCancel) (record.Job, error) {
+func (o *oneJob) CancelJob(ctx context.Context, _ record.Caller, job string, _ service.JobCancel) (record.Job, error) {
 	o.end(record.Canceled, nil)
 	return o.Job(ctx, job)
 }
