@@ -15,7 +15,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
-	"storaged/internal/rest"
+	"storaged/internal/rest/client"
 	"storaged/internal/service"
 	"storaged/internal/term"
 )
@@ -181,15 +181,15 @@ func checkKind(s string) error {
 
 // ask calls the daemon for a completion; a daemon that is not there has
 // nothing to offer.
-func ask[T any](ctx context.Context, t cmdline.Typed, call func(context.Context, *rest.Client) ([]T, error)) []T {
+func ask[T any](ctx context.Context, t cmdline.Typed, call func(context.Context, *client.Client) ([]T, error)) []T {
 	c := choice{socket: t.Flags["socket"], env: os.Getenv("STORAGED_SOCKET"), system: t.Flags["system"] != "", user: t.Flags["user"] != ""}
 	s, err := chooseSocket(c, os.Getuid())
 	if err != nil {
 		return nil
 	}
-	client := rest.Dial(s.pick(ctx, true))
-	defer client.Close()
-	all, err := call(ctx, client)
+	daemon := client.Dial(s.pick(ctx, true))
+	defer daemon.Close()
+	all, err := call(ctx, daemon)
 	if err != nil {
 		return nil
 	}
@@ -197,7 +197,7 @@ func ask[T any](ctx context.Context, t cmdline.Typed, call func(context.Context,
 }
 
 func (t *tool) completePools(ctx context.Context, typed cmdline.Typed) []string {
-	pools := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]record.Pool, error) { return c.Pools(ctx) })
+	pools := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Pool, error) { return c.Pools(ctx) })
 	names := make([]string, len(pools))
 	for i, p := range pools {
 		names[i] = p.Name
@@ -218,7 +218,7 @@ func (t *tool) completeVolumes(ctx context.Context, typed cmdline.Typed) []strin
 	if !inPool {
 		return t.completeNewVolumes(ctx, typed)
 	}
-	volumes := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]record.Volume, error) {
+	volumes := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Volume, error) {
 		return c.Volumes(ctx, service.VolumeFilter{Pools: []string{pool}})
 	})
 	names := make([]string, len(volumes))
@@ -233,7 +233,7 @@ func (t *tool) completeJobs(ctx context.Context, typed cmdline.Typed) []string {
 	if state := stateTaken(typed.Command); state != "" {
 		filter.States = []string{state}
 	}
-	jobs := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]record.Job, error) {
+	jobs := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Job, error) {
 		l, err := c.Jobs(ctx, filter, service.Page{})
 		return l.Items, err
 	})
@@ -257,7 +257,7 @@ func stateTaken(command string) string {
 }
 
 func (t *tool) completeTypes(ctx context.Context, typed cmdline.Typed) []string {
-	types := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]backends.Properties, error) { return c.Capabilities(ctx) })
+	types := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]backends.Properties, error) { return c.Capabilities(ctx) })
 	names := make([]string, len(types))
 	for i, p := range types {
 		names[i] = p.Type
@@ -266,7 +266,7 @@ func (t *tool) completeTypes(ctx context.Context, typed cmdline.Typed) []string 
 }
 
 func (t *tool) completeAlgorithms(ctx context.Context, typed cmdline.Typed) []string {
-	types := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]backends.Properties, error) { return c.Capabilities(ctx) })
+	types := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]backends.Properties, error) { return c.Capabilities(ctx) })
 	var names []string
 	for _, p := range types {
 		names = append(names, p.Algorithms...)
@@ -277,7 +277,7 @@ func (t *tool) completeAlgorithms(ctx context.Context, typed cmdline.Typed) []st
 
 // completeDevices offers the devices that pools lie on, which have limits.
 func (t *tool) completeDevices(ctx context.Context, typed cmdline.Typed) []string {
-	pools := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]record.Pool, error) { return c.Pools(ctx) })
+	pools := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Pool, error) { return c.Pools(ctx) })
 	var devices []string
 	for _, p := range pools {
 		devices = append(devices, p.Devices...)

@@ -16,6 +16,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/peer"
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 )
 
@@ -120,7 +121,7 @@ func (c *call) answer(status int, v any) error {
 	if err != nil {
 		panic("internal error: api: an answer cannot be JSON: " + err.Error())
 	}
-	c.write(status, jsonType, append(b, '\n'))
+	c.write(status, wire.JSONType, append(b, '\n'))
 	return nil
 }
 
@@ -169,7 +170,7 @@ func (c *call) problem(e *record.Error) {
 	if err != nil {
 		panic("internal error: api: a problem cannot be JSON: " + err.Error())
 	}
-	c.write(p.Status, problemMIME, append(b, '\n'))
+	c.write(p.Status, wire.ProblemType, append(b, '\n'))
 }
 
 // finish ends a call: it makes a problem of a panic and writes the log.

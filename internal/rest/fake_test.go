@@ -22,6 +22,7 @@ import (
 	"storaged/internal/record"
 	"storaged/internal/rest"
 	"storaged/internal/rest/apitest"
+	"storaged/internal/rest/client"
 	"storaged/internal/service"
 )
 
@@ -466,9 +467,9 @@ func (h *host) stop() {
 }
 
 // client gives a client whose traffic is checked.
-func (h *host) client(t *testing.T, socket string) *rest.Client {
+func (h *host) client(t *testing.T, socket string) *client.Client {
 	t.Helper()
-	c := rest.Dial(socket)
+	c := client.Dial(socket)
 	c.Wrap(h.check.Transport)
 	t.Cleanup(c.Close)
 	return c

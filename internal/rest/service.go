@@ -1,6 +1,6 @@
-// Package rest is the REST interface: its types, server and client. The server
-// turns HTTP into calls of a Service and answers back; it decides nothing
-// about storage or jobs. openapi.yaml is the contract.
+// Package rest is the server of the REST interface. It turns HTTP into calls of a
+// Service and answers back; it decides nothing about storage or jobs.
+// openapi.yaml is the contract.
 package rest
 
 import (

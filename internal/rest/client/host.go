@@ -1,4 +1,4 @@
-package rest
+package client
 
 import (
 	"bufio"
@@ -11,6 +11,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 )
 
@@ -70,7 +71,7 @@ func (c *Client) Drain(ctx context.Context, on bool) (record.Drain, error) {
 // for "reset".
 func (c *Client) Events(ctx context.Context, after int64) (*EventStream, error) {
 	a := newAsk(http.MethodGet, "events")
-	a.header.Set("Accept", eventsType)
+	a.header.Set("Accept", wire.EventsType)
 	if after != 0 {
 		a.header.Set("Last-Event-ID", strconv.FormatInt(after, 10))
 	}
