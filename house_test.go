@@ -53,10 +53,10 @@ var layers = []layer{
 	{"internal/events", []string{"internal/record"}},
 	{"internal/store", []string{"internal/record"}},
 
-	{"internal/backends", []string{"internal/diskio"}},
-	{"internal/backends/all", []string{"internal/backends", "internal/backends/*"}},
-	{"internal/backends/backendtest", []string{"internal/backends", "internal/diskio", "internal/testenv"}},
-	{"internal/backends/*", []string{"internal/backends", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/wipe"}},
+	{"internal/backends", []string{"internal/diskio", "internal/record"}},
+	{"internal/backends/all", []string{"internal/backends", "internal/backends/*", "internal/record"}},
+	{"internal/backends/backendtest", []string{"internal/backends", "internal/diskio", "internal/record", "internal/testenv"}},
+	{"internal/backends/*", []string{"internal/backends", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/record", "internal/wipe"}},
 
 	{"internal/supervisor", []string{"internal/crash", "internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 	{"internal/supervisor/*", []string{"internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
@@ -70,9 +70,9 @@ var layers = []layer{
 		"internal/store", "internal/supervisor"}},
 	{"internal/peer", []string{"internal/record"}},
 	{"internal/transfer", []string{"internal/record", "internal/service", "internal/sparse"}},
-	{"internal/rest", []string{"internal/rest/wire", "internal/peer", "internal/transfer", "internal/service", "internal/record", "internal/backends", "internal/events", "internal/sparse"}},
+	{"internal/rest", []string{"internal/rest/wire", "internal/peer", "internal/transfer", "internal/service", "internal/record", "internal/events", "internal/sparse"}},
 	{"internal/rest/wire", nil},
-	{"internal/rest/client", []string{"internal/rest/wire", "internal/service", "internal/record", "internal/backends", "internal/sparse"}},
+	{"internal/rest/client", []string{"internal/rest/wire", "internal/service", "internal/record", "internal/sparse"}},
 	{"internal/rest/apitest", []string{"internal/rest"}},
 
 	{"internal/daemon", []string{"internal/quantity", "internal/record", "internal/rest", "internal/service", "internal/store"}},
@@ -80,7 +80,7 @@ var layers = []layer{
 	{"cmd/internal/*", []string{"cmd/internal/*", "internal/quantity", "internal/record", "internal/term"}},
 	{"cmd/storaged", []string{"cmd/internal/*", "internal/daemon", "internal/quantity", "internal/record"}},
 	{"cmd/storage-helper", []string{"cmd/internal/*", "internal/helper", "internal/ipc", "internal/operation", "internal/record"}},
-	{"cmd/storagedctl", []string{"cmd/internal/*", "internal/rest/client", "internal/service", "internal/backends", "internal/quantity", "internal/record", "internal/term"}},
+	{"cmd/storagedctl", []string{"cmd/internal/*", "internal/rest/client", "internal/service", "internal/quantity", "internal/record", "internal/term"}},
 
 	{"scripts/*", []string{"internal/rest/client", "internal/service", "internal/diskio", "internal/record", "internal/quantity"}},
 }

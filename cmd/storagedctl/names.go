@@ -12,7 +12,6 @@ import (
 	"github.com/google/uuid"
 
 	"storaged/cmd/internal/cmdline"
-	"storaged/internal/backends"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
@@ -33,7 +32,7 @@ func (r volumeRef) String() string {
 // parseVolume reads POOL/NAME or an absolute path.
 func parseVolume(s string) (volumeRef, error) {
 	if strings.HasPrefix(s, "/") {
-		return volumeRef{path: s}, backends.CheckPath(s)
+		return volumeRef{path: s}, record.CheckPath(s)
 	}
 	return parseNewVolume(s)
 }
@@ -41,16 +40,16 @@ func parseVolume(s string) (volumeRef, error) {
 // parseNewVolume reads POOL/NAME.
 func parseNewVolume(s string) (volumeRef, error) {
 	pool, name, found := strings.Cut(s, "/")
-	if !found && backends.CheckName(s) == nil {
+	if !found && record.CheckName(s) == nil {
 		return volumeRef{}, fmt.Errorf("%q is no volume: write POOL/NAME; if it is the pool, %s/NAME", s, s)
 	}
 	if !found || pool == "" || name == "" {
 		return volumeRef{}, fmt.Errorf("%q is no volume: write POOL/NAME", s)
 	}
-	if err := backends.CheckName(pool); err != nil {
+	if err := record.CheckName(pool); err != nil {
 		return volumeRef{}, fmt.Errorf("pool: %w", err)
 	}
-	if err := backends.CheckName(name); err != nil {
+	if err := record.CheckName(name); err != nil {
 		return volumeRef{}, err
 	}
 	return volumeRef{pool: pool, name: name}, nil
@@ -131,14 +130,14 @@ func parsePair(s string) (key, value string, err error) {
 // words are the vocabulary of the grammar, beside that of cmdline.
 func (t *tool) words() map[string]cmdline.Word {
 	return map[string]cmdline.Word{
-		"POOL":        {Check: backends.CheckName, Complete: t.completePools},
-		"NAME":        {Check: backends.CheckName},
+		"POOL":        {Check: record.CheckName, Complete: t.completePools},
+		"NAME":        {Check: record.CheckName},
 		"VOL":         {Check: func(s string) error { _, err := parseVolume(s); return err }, Complete: t.completeVolumes},
 		"POOL/NAME":   {Check: func(s string) error { _, err := parseNewVolume(s); return err }, Complete: t.completeNewVolumes},
 		"JOB":         {Check: checkJob, Complete: t.completeJobs},
 		"WHEN":        {Check: func(s string) error { _, err := parseWhen(s, time.Now()); return err }},
 		"KEY=VALUE":   {Check: func(s string) error { _, _, err := parsePair(s); return err }},
-		"GLOB":        {Check: func(s string) error { _, err := backends.MatchName(s, ""); return err }},
+		"GLOB":        {Check: func(s string) error { _, err := record.MatchName(s, ""); return err }},
 		"CHECKSUM":    {Check: func(s string) error { _, _, err := record.ParseContentChecksum(s); return err }},
 		"KEY":         {Check: record.CheckKey},
 		"TYPE":        {Complete: t.completeTypes},
@@ -257,7 +256,7 @@ func stateTaken(command string) string {
 }
 
 func (t *tool) completeTypes(ctx context.Context, typed cmdline.Typed) []string {
-	types := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]backends.Properties, error) { return c.Capabilities(ctx) })
+	types := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Capabilities, error) { return c.Capabilities(ctx) })
 	names := make([]string, len(types))
 	for i, p := range types {
 		names[i] = p.Type
@@ -266,7 +265,7 @@ func (t *tool) completeTypes(ctx context.Context, typed cmdline.Typed) []string 
 }
 
 func (t *tool) completeAlgorithms(ctx context.Context, typed cmdline.Typed) []string {
-	types := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]backends.Properties, error) { return c.Capabilities(ctx) })
+	types := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Capabilities, error) { return c.Capabilities(ctx) })
 	var names []string
 	for _, p := range types {
 		names = append(names, p.Algorithms...)

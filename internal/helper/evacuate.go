@@ -23,7 +23,7 @@ func Evacuate(o *operation.Evacuate) (Task, error) {
 	if err != nil {
 		return Task{}, err
 	}
-	if _, err := backends.MatchName(o.Only, ""); err != nil {
+	if _, err := record.MatchName(o.Only, ""); err != nil {
 		return Task{}, record.Errorf(record.Invalid, "--only: %s", err)
 	}
 	t, err := poolTask(o, o.Volume, said{"evacuate", "evacuated"}, func(ctx context.Context, r *run, _ pool) error {
@@ -59,7 +59,7 @@ type evacuation struct {
 func (w *evacuation) work(ctx context.Context) error {
 	w.run.many = true
 	err := w.begin(ctx, "move", func(v backends.VolumeInfo) bool {
-		ok, err := backends.MatchName(w.only, v.Name)
+		ok, err := record.MatchName(w.only, v.Name)
 		return ok && err == nil
 	})
 	if err != nil {

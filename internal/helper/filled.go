@@ -76,7 +76,7 @@ func (w filled) work(ctx context.Context, r *run) error {
 		c.made(r)
 	}
 	if err == nil && header.Backing != "" && !record.Plain(r.report.Volume.Format) {
-		r.warn("the image names \"%s\" as its backing file: whoever opens the volume opens that too", backends.Escape(header.Backing))
+		r.warn("the image names \"%s\" as its backing file: whoever opens the volume opens that too", record.Escape(header.Backing))
 	}
 	return err
 }

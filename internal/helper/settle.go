@@ -20,7 +20,7 @@ func Settle(o *operation.Settle) (Task, error) {
 	} else if err := needed(o, "job", job != ""); err != nil {
 		return Task{}, err
 	}
-	if err := backends.CheckJob(job); err != nil {
+	if err := record.CheckJob(job); err != nil {
 		return Task{}, record.Errorf(record.Invalid, "%s", err)
 	}
 	work := settlement{job: job, byHand: byHand, deletes: o.Deleted, keeps: o.Keep, resumable: o.Resumable}

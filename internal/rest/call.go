@@ -13,7 +13,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"storaged/internal/backends"
 	"storaged/internal/peer"
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
@@ -86,7 +85,7 @@ func checkPath(r *http.Request) error {
 	for segment := range strings.SplitSeq(path, "/") {
 		name, err := url.PathUnescape(segment)
 		if err == nil {
-			err = backends.CheckName(name)
+			err = record.CheckName(name)
 		}
 		if err != nil {
 			return record.Errorf(record.Invalid, "bad path: %v", err)

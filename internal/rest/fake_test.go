@@ -17,7 +17,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
 
-	"storaged/internal/backends"
 	"storaged/internal/events"
 	"storaged/internal/record"
 	"storaged/internal/rest"
@@ -353,9 +352,9 @@ func (f *fake) Status(context.Context) (service.Status, error) {
 	return service.Status{Version: "0.1", PID: 1, Started: now, State: "ready"}, f.enter("Status", asked{})
 }
 
-func (f *fake) Capabilities() []backends.Properties {
+func (f *fake) Capabilities() []record.Capabilities {
 	_ = f.enter("Capabilities", asked{})
-	return []backends.Properties{{Type: "dir", Formats: []string{"raw"}}}
+	return []record.Capabilities{{Type: "dir", Formats: []string{"raw"}}}
 }
 
 func (f *fake) Limits(context.Context) (record.Limits, error) {

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"storaged/internal/backends"
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
 	"storaged/internal/service"
@@ -30,8 +29,8 @@ func (c *Client) Status(ctx context.Context) (service.Status, error) {
 }
 
 // Capabilities gives the pool types and what they can do.
-func (c *Client) Capabilities(ctx context.Context) ([]backends.Properties, error) {
-	l, err := fetch[service.List[backends.Properties]](ctx, c, newAsk(http.MethodGet, "capabilities"))
+func (c *Client) Capabilities(ctx context.Context) ([]record.Capabilities, error) {
+	l, err := fetch[service.List[record.Capabilities]](ctx, c, newAsk(http.MethodGet, "capabilities"))
 	return l.Items, err
 }
 
