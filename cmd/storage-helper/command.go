@@ -11,6 +11,7 @@ import (
 	"storaged/cmd/internal/build"
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/helper"
+	"storaged/internal/helper/task"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/record"
@@ -28,26 +29,26 @@ func commands() cmdline.Program {
 				"daemon, and shows its progress. The directory of a path is the pool, its last part the\n" +
 				"volume.",
 			Commands: []*cli.Command{
-				taskCommand(operation.NewCreate, helper.Allocate),
-				taskCommand(operation.NewClone, helper.Clone),
-				taskCommand(operation.NewWipe, helper.Wipe),
-				taskCommand(operation.NewTrim, helper.Trim),
-				taskCommand(operation.NewResize, helper.Resize),
-				taskCommand(operation.NewDelete, helper.Delete),
-				taskCommand(operation.NewVerify, helper.Verify),
-				taskCommand(operation.NewLook, helper.Look),
-				taskCommand(operation.NewUpload, helper.Upload),
-				taskCommand(operation.NewDownload, helper.Download),
-				taskCommand(operation.NewMove, helper.Move),
-				taskCommand(operation.NewPoolBuild, helper.PoolBuild),
-				taskCommand(operation.NewPoolStart, helper.PoolStart),
-				taskCommand(operation.NewPoolStop, helper.PoolStop),
-				taskCommand(operation.NewPoolRefresh, helper.PoolRefresh),
-				taskCommand(operation.NewSpace, helper.PoolSpace),
-				taskCommand(operation.NewPoolVerify, helper.PoolVerify),
-				taskCommand(operation.NewEvacuate, helper.Evacuate),
-				taskCommand(operation.NewPoolDelete, helper.PoolDelete),
-				taskCommand(operation.NewSettle, helper.Settle),
+				taskCommand(operation.NewCreate, task.Create),
+				taskCommand(operation.NewClone, task.Clone),
+				taskCommand(operation.NewWipe, task.Wipe),
+				taskCommand(operation.NewTrim, task.Trim),
+				taskCommand(operation.NewResize, task.Resize),
+				taskCommand(operation.NewDelete, task.Delete),
+				taskCommand(operation.NewVerify, task.Verify),
+				taskCommand(operation.NewLook, task.Look),
+				taskCommand(operation.NewUpload, task.Upload),
+				taskCommand(operation.NewDownload, task.Download),
+				taskCommand(operation.NewMove, task.Move),
+				taskCommand(operation.NewPoolBuild, task.PoolBuild),
+				taskCommand(operation.NewPoolStart, task.PoolStart),
+				taskCommand(operation.NewPoolStop, task.PoolStop),
+				taskCommand(operation.NewPoolRefresh, task.PoolRefresh),
+				taskCommand(operation.NewSpace, task.PoolSpace),
+				taskCommand(operation.NewPoolVerify, task.PoolVerify),
+				taskCommand(operation.NewEvacuate, task.Evacuate),
+				taskCommand(operation.NewPoolDelete, task.PoolDelete),
+				taskCommand(operation.NewSettle, task.Settle),
 			},
 		},
 		Tail:    signals,
@@ -64,7 +65,7 @@ const signals = `Signals:
 
 // taskCommand makes a command of a task. Its flags fill the operation that blank
 // gives, and build makes the work of that.
-func taskCommand[O helper.Tasked](blank func() O, build func(O) (helper.Task, error)) *cli.Command {
+func taskCommand[O task.Tasked](blank func() O, build func(O) (helper.Task, error)) *cli.Command {
 	t := blank().Task()
 	c := &cli.Command{
 		Name: t.Name, Usage: t.Usage,
@@ -112,7 +113,7 @@ func cliFlag(f operation.Flag) cli.Flag {
 }
 
 // fill sets the fields of an operation to the flags that were given.
-func fill(o helper.Tasked, c *cli.Context) error {
+func fill(o task.Tasked, c *cli.Context) error {
 	for _, f := range o.Task().Flags {
 		if !c.IsSet(f.Name) {
 			continue
@@ -148,9 +149,9 @@ func perform(c *cli.Context, t helper.Task) error {
 	if dir, ok := ipc.JobDirFromEnv(); ok {
 		return helper.RunJob(dir, build.Version(), t)
 	}
-	o := helper.HandOptions{JSON: c.String("output") == "json", Yes: c.Bool("yes")}
+	o := helper.ManualOptions{JSON: c.String("output") == "json", Yes: c.Bool("yes")}
 	if rate := cmdline.Size(c, "limit"); rate != nil {
 		o.Limit = *rate
 	}
-	return helper.RunByHand(t, o)
+	return helper.RunManually(t, o)
 }

@@ -11,20 +11,21 @@ import (
 	"pgregory.net/rapid"
 
 	"storaged/internal/helper"
+	"storaged/internal/helper/task"
 	"storaged/internal/operation"
 	"storaged/internal/record"
 )
 
 // tasks makes a blank operation for each task that a helper has.
-func tasks() map[string]func() helper.Tasked {
-	all := map[string]func() helper.Tasked{
-		"settle":     func() helper.Tasked { return operation.NewSettle() },
-		"look":       func() helper.Tasked { return operation.NewLook() },
-		"pool-space": func() helper.Tasked { return operation.NewSpace() },
+func tasks() map[string]func() task.Tasked {
+	all := map[string]func() task.Tasked{
+		"settle":     func() task.Tasked { return operation.NewSettle() },
+		"look":       func() task.Tasked { return operation.NewLook() },
+		"pool-space": func() task.Tasked { return operation.NewSpace() },
 	}
 	for _, k := range operation.Kinds() {
 		o, _ := operation.New(k)
-		all[o.Task().Name] = func() helper.Tasked {
+		all[o.Task().Name] = func() task.Tasked {
 			o, _ := operation.New(k)
 			return o
 		}
@@ -108,8 +109,8 @@ func valueOfWord(word string) *rapid.Generator[string] {
 }
 
 // parsed is the operation that a helper makes of a command line.
-func parsed(t *rapid.T, blank func() helper.Tasked, argv []string) (o helper.Tasked) {
-	command := taskCommand(blank, func(is helper.Tasked) (helper.Task, error) {
+func parsed(t *rapid.T, blank func() task.Tasked, argv []string) (o task.Tasked) {
+	command := taskCommand(blank, func(is task.Tasked) (helper.Task, error) {
 		o = is
 		return helper.Task{}, record.Errorf(record.CanceledCode, "it is only read")
 	})

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"storaged/internal/backends"
 	"storaged/internal/events"
 	"storaged/internal/record"
 	"storaged/internal/rest"
@@ -552,8 +553,8 @@ func (f *fake) Status(context.Context) (service.Status, error) {
 	}, nil
 }
 
-func (f *fake) Capabilities() []record.Capabilities {
-	return []record.Capabilities{{
+func (f *fake) Capabilities() []backends.Properties {
+	return []backends.Properties{{
 		Type: "dir", PoolVerbs: []string{"build", "start"}, VolVerbs: []string{"create"}, Formats: []string{"raw"},
 		Algorithms: []string{"zero"}, Sparse: true, Needs: []string{"target_path"},
 	}}

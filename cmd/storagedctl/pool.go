@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/cmdline"
+	"storaged/internal/backends"
 	"storaged/internal/record"
 	"storaged/internal/service"
 	"storaged/internal/term"
@@ -500,7 +501,7 @@ func (s *session) matching(ctx context.Context, pool, pattern string) ([]string,
 		return nil, err
 	}
 	volumes = slices.DeleteFunc(volumes, func(v record.Volume) bool {
-		ok, err := record.MatchName(pattern, v.Name)
+		ok, err := backends.MatchName(pattern, v.Name)
 		return !ok || err != nil
 	})
 	return s.content(ctx, volumes)

@@ -16,10 +16,10 @@ import (
 	"storaged/internal/record"
 )
 
-// position is what a task keeps in a checkpoint of its own.
-type position struct {
-	Source *footprint `json:"source,omitempty"` // what is read
-	Target *footprint `json:"target,omitempty"` // what is written
+// Position is what a task keeps in a checkpoint of its own.
+type Position struct {
+	Source *Footprint `json:"source,omitempty"` // what is read
+	Target *Footprint `json:"target,omitempty"` // what is written
 	// Until is when the helper of the checkpoint wrote to the target at the
 	// latest, since 1970: a later write is somebody else's.
 	Until     int64  `json:"until_ns,omitempty"`
@@ -35,8 +35,8 @@ type position struct {
 // takes seconds to flush, and the rest is a margin.
 const writesOn = 2 * time.Minute
 
-// footprint is how a file is known again, and that it was changed.
-type footprint struct {
+// Footprint is how a file is known again, and that it was changed.
+type Footprint struct {
 	Inode      uint64 `json:"inode"`
 	BirthNS    int64  `json:"birth_ns"` // 0 where the file system keeps none
 	Size       int64  `json:"size"`
@@ -44,9 +44,9 @@ type footprint struct {
 	ChangedNS  int64  `json:"changed_ns"`
 }
 
-// footprintOf looks at an open file. Other kinds than regular files do not tell
+// FootprintOf looks at an open file. Other kinds than regular files do not tell
 // when they were written to and have none.
-func footprintOf(f *os.File) (*footprint, error) {
+func FootprintOf(f *os.File) (*Footprint, error) {
 	var st unix.Statx_t
 	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
 	if err != nil {
@@ -55,7 +55,7 @@ func footprintOf(f *os.File) (*footprint, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, nil
 	}
-	fp := &footprint{Inode: st.Ino, Size: int64(st.Size), ModifiedNS: nanoseconds(st.Mtime), ChangedNS: nanoseconds(st.Ctime)}
+	fp := &Footprint{Inode: st.Ino, Size: int64(st.Size), ModifiedNS: nanoseconds(st.Mtime), ChangedNS: nanoseconds(st.Ctime)}
 	if st.Mask&unix.STATX_BTIME != 0 {
 		fp.BirthNS = nanoseconds(st.Btime)
 	}
@@ -65,7 +65,7 @@ func footprintOf(f *os.File) (*footprint, error) {
 func nanoseconds(t unix.StatxTimestamp) int64 { return time.Unix(t.Sec, int64(t.Nsec)).UnixNano() }
 
 // sameFile says why a file is not the one that it was, "" if it is.
-func (fp *footprint) sameFile(now *footprint) string {
+func (fp *Footprint) sameFile(now *Footprint) string {
 	switch {
 	case fp == nil || now == nil:
 		return "it does not tell whether it was changed"
@@ -77,8 +77,8 @@ func (fp *footprint) sameFile(now *footprint) string {
 	return ""
 }
 
-// unchanged says why the content of a file is not known to be what it was.
-func (fp *footprint) unchanged(now *footprint) string {
+// Unchanged says why the content of a file is not known to be what it was.
+func (fp *Footprint) Unchanged(now *Footprint) string {
 	if why := fp.sameFile(now); why != "" {
 		return why
 	}
@@ -91,92 +91,92 @@ func (fp *footprint) unchanged(now *footprint) string {
 // earlier is what an earlier helper of the job left.
 type earlier struct {
 	ipc.Mark
-	at position
+	At Position
 }
 
 // takeUp finds the checkpoint of an earlier helper of the job. Without one that
 // can be used the task begins anew.
-func (r *run) takeUp(t Task) {
-	if !t.resumes {
+func (r *Run) takeUp(t Task) {
+	if !t.Resumes {
 		return
 	}
-	e, err := r.checkpoint()
+	e, err := r.Checkpoint()
 	switch {
 	case err != nil:
-		r.anew("%v", err)
+		r.Anew("%v", err)
 	case e == nil: // the earlier one did not come that far
-	case e.Task != t.name:
-		r.anew("the checkpoint is of task %q", e.Task)
+	case e.Task != t.Name:
+		r.Anew("the checkpoint is of task %q", e.Task)
 	default:
-		r.earlier = e
-		r.pacer.Carry(e.Read, e.Written)
+		r.Earlier = e
+		r.Pacer.Carry(e.Read, e.Written)
 	}
 }
 
-// checkpoint gives the newest of the job, nil without one.
-func (r *run) checkpoint() (*earlier, error) {
-	m, err := r.records.marked()
+// Checkpoint gives the newest of the job, nil without one.
+func (r *Run) Checkpoint() (*earlier, error) {
+	m, err := r.Records.marked()
 	if err != nil || m == nil {
 		return nil, err
 	}
 	e := &earlier{Mark: *m}
-	if err := json.Unmarshal([]byte(m.State), &e.at); err != nil {
+	if err := json.Unmarshal([]byte(m.State), &e.At); err != nil {
 		return nil, fmt.Errorf("the checkpoint cannot be read: %w", err)
 	}
 	return e, nil
 }
 
-// anew forgets the checkpoint and says why.
-func (r *run) anew(format string, args ...any) {
-	r.earlier = nil
-	r.warn("cannot go on where the job was interrupted, and begins anew: %s", fmt.Sprintf(format, args...))
+// Anew forgets the checkpoint and says why.
+func (r *Run) Anew(format string, args ...any) {
+	r.Earlier = nil
+	r.Warn("cannot go on where the job was interrupted, and begins anew: %s", fmt.Sprintf(format, args...))
 }
 
-// held makes sure that a source is what it was at the checkpoint. Else the task
+// Held makes sure that a source is what it was at the checkpoint. Else the task
 // begins anew.
-func (r *run) held(source *os.File) (*footprint, error) {
-	now, err := footprintOf(source)
-	if err != nil || r.earlier == nil {
+func (r *Run) Held(source *os.File) (*Footprint, error) {
+	now, err := FootprintOf(source)
+	if err != nil || r.Earlier == nil {
 		return now, err
 	}
-	if why := r.earlier.at.Source.unchanged(now); why != "" {
-		r.anew("%q: %s", source.Name(), why)
+	if why := r.Earlier.At.Source.Unchanged(now); why != "" {
+		r.Anew("%q: %s", source.Name(), why)
 	}
 	return now, nil
 }
 
-// fits says why a target is not what the earlier helper left, "" if it is.
-func (e *earlier) fits(target *os.File) string {
-	now, err := footprintOf(target)
+// Fits says why a target is not what the earlier helper left, "" if it is.
+func (e *earlier) Fits(target *os.File) string {
+	now, err := FootprintOf(target)
 	if err != nil {
 		return err.Error()
 	}
-	if why := e.at.Target.sameFile(now); why != "" {
+	if why := e.At.Target.sameFile(now); why != "" {
 		return why
 	}
-	if now.ModifiedNS > e.at.Until {
+	if now.ModifiedNS > e.At.Until {
 		return "somebody has written to it since"
 	}
 	return ""
 }
 
 // from is where a transfer begins.
-func (r *run) from() int64 {
-	if r.earlier == nil {
+func (r *Run) from() int64 {
+	if r.Earlier == nil {
 		return 0
 	}
-	return r.earlier.Done
+	return r.Earlier.Done
 }
 
-// checkpoints are those of a transfer into target, a draft or, with draft
+// Checkpoints are those of a transfer into target, a draft or, with draft
 // empty, a volume.
-func (r *run) checkpoints(at position, target *os.File, draft string) diskio.Checkpoints {
-	if !r.records.outlive() {
+func (r *Run) Checkpoints(at Position, target *os.File, draft string) diskio.Checkpoints {
+	if !r.Records.outlive() {
 		return diskio.Checkpoints{}
 	}
 	return diskio.Checkpoints{From: r.from(), Save: func(done int64) {
 		var err error
-		if at.Target, err = footprintOf(target); err != nil {
+		if at.Target, err = FootprintOf(target); err != nil {
 			r.unmarked(err)
 			return
 		}
@@ -185,38 +185,38 @@ func (r *run) checkpoints(at position, target *os.File, draft string) diskio.Che
 	}}
 }
 
-// sums are those of a checksum by the algorithm of at.
-func (r *run) sums(at position) diskio.SumSpec {
+// Sums are those of a checksum by the algorithm of at.
+func (r *Run) Sums(at Position) diskio.SumSpec {
 	spec := diskio.SumSpec{CRC32C: at.Algorithm == record.CRC32C}
-	if !r.records.outlive() {
+	if !r.Records.outlive() {
 		return spec
 	}
-	if r.earlier != nil && r.earlier.at.Algorithm != at.Algorithm {
-		r.anew("the checkpoint is of another checksum than %s", at.Algorithm)
+	if r.Earlier != nil && r.Earlier.At.Algorithm != at.Algorithm {
+		r.Anew("the checkpoint is of another checksum than %s", at.Algorithm)
 	}
 	spec.From, spec.Save = r.from(), func(done int64, state []byte) {
 		at.Hash = state
 		r.mark(done, at, "")
 	}
-	if r.earlier != nil {
-		spec.State = r.earlier.at.Hash
+	if r.Earlier != nil {
+		spec.State = r.Earlier.At.Hash
 	}
 	return spec
 }
 
 // mark makes a checkpoint durable and tells of it. That it cannot is no reason
 // to stop.
-func (r *run) mark(done int64, at position, draft string) {
+func (r *Run) mark(done int64, at Position, draft string) {
 	state, err := json.Marshal(at)
 	if err != nil {
 		panic("internal error: " + err.Error()) // plain values
 	}
-	c := r.pacer.Counts()
+	c := r.Pacer.Counts()
 	m := ipc.Mark{
 		Task: r.command, Phase: c.Phase, Done: done, Total: c.Total, Read: c.Read, Written: c.Written,
 		Draft: draft, State: string(state),
 	}
-	if err := r.records.mark(m); err != nil {
+	if err := r.Records.mark(m); err != nil {
 		r.unmarked(err)
 		return
 	}
@@ -224,22 +224,22 @@ func (r *run) mark(done int64, at position, draft string) {
 }
 
 // unmarked says, once, that there are no checkpoints.
-func (r *run) unmarked(err error) {
+func (r *Run) unmarked(err error) {
 	r.unsaved.Do(func() {
-		r.warn("no checkpoint can be made, after an interruption the job would begin anew: %v", err)
+		r.Warn("no checkpoint can be made, after an interruption the job would begin anew: %v", err)
 	})
 }
 
 // begin begins a new volume, or goes on with what an earlier helper of the job
 // left of it. done says that the earlier one had completed it.
-func (r *run) begin(ctx context.Context, at place) (d backends.Draft, done bool, err error) {
+func (r *Run) begin(ctx context.Context, at Location) (d backends.Draft, done bool, err error) {
 	if r.resumes {
 		if d, done, err = r.rejoin(ctx, at); d != nil || done || err != nil {
 			return d, done, err
 		}
 	}
-	err = r.step(ctx, func() (err error) {
-		d, err = at.backend.Create(ctx, at.pool, at.name, r.id)
+	err = r.Step(ctx, func() (err error) {
+		d, err = at.Backend.Create(ctx, at.Pool, at.Name, r.ID)
 		return err
 	})
 	return d, false, err
@@ -247,24 +247,24 @@ func (r *run) begin(ctx context.Context, at place) (d backends.Draft, done bool,
 
 // rejoin gives what an earlier helper left, if it can be relied on. What cannot
 // is removed.
-func (r *run) rejoin(ctx context.Context, at place) (d backends.Draft, done bool, err error) {
+func (r *Run) rejoin(ctx context.Context, at Location) (d backends.Draft, done bool, err error) {
 	d, err = r.left(ctx, at)
 	if errors.Is(err, backends.ErrNotFound) || errors.Is(err, backends.ErrUnsafe) { // or it has both names
 		done, err = r.completed(ctx, at)
-		if r.earlier != nil && !done && err == nil {
-			r.anew("nothing is left of %q", at.path)
+		if r.Earlier != nil && !done && err == nil {
+			r.Anew("nothing is left of %q", at.Path)
 		}
 		return nil, done, err
 	}
 	if err != nil {
 		return nil, false, err
 	}
-	if r.earlier != nil {
-		if why := r.earlier.fits(d.File()); why != "" {
-			r.anew("the unfinished %q: %s", at.path, why)
+	if r.Earlier != nil {
+		if why := r.Earlier.Fits(d.File()); why != "" {
+			r.Anew("the unfinished %q: %s", at.Path, why)
 		}
 	}
-	if r.earlier != nil {
+	if r.Earlier != nil {
 		r.claim()
 		return d, false, nil
 	}
@@ -272,26 +272,26 @@ func (r *run) rejoin(ctx context.Context, at place) (d backends.Draft, done bool
 }
 
 // claim says in the checkpoint that what is unfinished has this job's name now.
-func (r *run) claim() {
-	if r.earlier.Draft == r.id {
+func (r *Run) claim() {
+	if r.Earlier.Draft == r.ID {
 		return
 	}
-	r.earlier.Draft = r.id
-	if err := r.records.mark(r.earlier.Mark); err != nil {
+	r.Earlier.Draft = r.ID
+	if err := r.Records.mark(r.Earlier.Mark); err != nil {
 		r.unmarked(err)
 	}
 }
 
 // left finds the draft, which has the job's name, or yet that of the job whose
 // checkpoint this one goes on from.
-func (r *run) left(ctx context.Context, at place) (d backends.Draft, err error) {
-	jobs := []string{r.id}
-	if r.earlier != nil && r.earlier.Draft != r.id {
-		jobs = append(jobs, r.earlier.Draft)
+func (r *Run) left(ctx context.Context, at Location) (d backends.Draft, err error) {
+	jobs := []string{r.ID}
+	if r.Earlier != nil && r.Earlier.Draft != r.ID {
+		jobs = append(jobs, r.Earlier.Draft)
 	}
 	for _, job := range jobs {
-		err = r.step(ctx, func() error {
-			d, err = at.backend.Resume(ctx, at.pool, at.name, r.id, job)
+		err = r.Step(ctx, func() error {
+			d, err = at.Backend.Resume(ctx, at.Pool, at.Name, r.ID, job)
 			return err
 		})
 		if !errors.Is(err, backends.ErrNotFound) {
@@ -302,18 +302,18 @@ func (r *run) left(ctx context.Context, at place) (d backends.Draft, err error) 
 }
 
 // completed looks whether an earlier helper had given the volume its name.
-func (r *run) completed(ctx context.Context, at place) (done bool, err error) {
-	identity, err := r.records.load()
+func (r *Run) completed(ctx context.Context, at Location) (done bool, err error) {
+	identity, err := r.Records.Load()
 	if err != nil || len(identity) == 0 {
 		return false, err
 	}
-	if done, err = at.backend.Settle(ctx, at.pool, at.name, r.id, identity); err != nil || !done {
+	if done, err = at.Backend.Settle(ctx, at.Pool, at.Name, r.ID, identity); err != nil || !done {
 		return false, err
 	}
-	v, err := r.open(ctx, at, backends.ReadShared)
+	v, err := r.Open(ctx, at, backends.ReadShared)
 	if err != nil {
 		return false, err
 	}
 	defer v.Close()
-	return true, r.describe(v)
+	return true, r.Describe(v)
 }

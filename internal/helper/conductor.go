@@ -26,7 +26,7 @@ type mode interface {
 // conductor runs a task and serves, from one goroutine, whoever watches it and
 // whoever gives it orders.
 type conductor struct {
-	run     *run
+	run     *Run
 	mode    mode
 	signals <-chan os.Signal
 	frames  <-chan ipc.Message                           // nil by hand
@@ -92,7 +92,7 @@ func (c *conductor) pause(ctx context.Context, hold bool) {
 	}
 	c.paused = hold
 	if !hold {
-		c.run.pacer.Resume()
+		c.run.Pacer.Resume()
 		c.run.meter.forget()
 		c.mode.state(ipc.ActivityRunning)
 		return
@@ -100,7 +100,7 @@ func (c *conductor) pause(ctx context.Context, hold bool) {
 	c.pauses++
 	number := c.pauses
 	c.asking.Go(func() {
-		if c.run.pacer.Pause(ctx) != nil {
+		if c.run.Pacer.Pause(ctx) != nil {
 			return // resumed or canceled before it was complete
 		}
 		select {

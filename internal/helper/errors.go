@@ -16,21 +16,21 @@ import (
 	"storaged/internal/sparse"
 )
 
-// failed makes an error whose code and words are known where it happens.
-func failed(code record.Code, format string, args ...any) error {
+// Failed makes an error whose code and words are known where it happens.
+func Failed(code record.Code, format string, args ...any) error {
 	return &ipc.Error{Code: string(code), Message: fmt.Sprintf(format, args...), Offset: -1}
 }
 
-// fault is the one place where errors of drivers, of diskio and of the system
+// Fault is the one place where errors of drivers, of diskio and of the system
 // become data.
-func fault(err error, t Task) *ipc.Error {
-	if told, ok := errors.AsType[*ipc.Error](err); ok {
-		return told
+func Fault(err error, t Task) *ipc.Error {
+	if known, ok := errors.AsType[*ipc.Error](err); ok {
+		return known
 	}
 	code := codeOf(err)
 	e := &ipc.Error{
 		Code:    string(code),
-		Message: fmt.Sprintf("cannot %s: %v", t.doing, err),
+		Message: fmt.Sprintf("cannot %s: %v", t.Doing, err),
 		Hint:    hints[code],
 		Offset:  -1,
 	}
@@ -47,17 +47,17 @@ func fault(err error, t Task) *ipc.Error {
 		e.Path = missing.Path
 	}
 	if code == record.NoSpace {
-		if e.Hint = t.room; e.Hint == "" {
-			e.Hint = shortage(err, t.writes)
+		if e.Hint = t.Room; e.Hint == "" {
+			e.Hint = shortage(err, t.Writes)
 		}
 	}
 	if short, ok := errors.AsType[*diskio.NoRoomError](err); ok {
-		e.Message = fmt.Sprintf("cannot %s: no space: %s are needed, and %s available; nothing was written", t.doing, quantity.FormatBoth(short.Needed), quantity.FormatBoth(short.Available))
+		e.Message = fmt.Sprintf("cannot %s: no space: %s are needed, and %s available; nothing was written", t.Doing, quantity.FormatBoth(short.Needed), quantity.FormatBoth(short.Available))
 	}
 	if bad, ok := errors.AsType[*diskio.IOError](err); ok {
-		e.Path, e.Offset = t.writes, bad.Offset
+		e.Path, e.Offset = t.Writes, bad.Offset
 		if bad.Op == "read" {
-			e.Path = t.reads
+			e.Path = t.Reads
 		}
 		if bad.CannotShare() {
 			e.Code, e.Hint = string(record.Unsupported), "the file system cannot share blocks, or source and target lie on different ones; --reflink auto copies then"

@@ -34,13 +34,13 @@ type jobMode struct {
 
 	mu       sync.Mutex
 	activity ipc.Activity
-	told     ipc.Progress // last sent
+	sent     ipc.Progress // last
 	sign     time.Time    // of the last frame that shows life
 }
 
 var _ mode = (*jobMode)(nil)
 
-// runJob runs a task as the job of dir; version is the program's. Its error is
+// RunJob runs a task as the job of dir; version is the program's. Its error is
 // the job's.
 func RunJob(dir ipc.JobDir, version string, t Task) error {
 	log := newJobLog(os.Stderr)
@@ -169,8 +169,8 @@ func (j *jobMode) untouched() error {
 
 // start applies what came with GO.
 func (j *jobMode) start(ctx context.Context, g ipc.Go) {
-	j.run.pacer.SetLimit(g.Limit)
-	if g.Paused && j.run.pacer.Pause(ctx) == nil { // at once: nothing moves yet
+	j.run.Pacer.SetLimit(g.Limit)
+	if g.Paused && j.run.Pacer.Pause(ctx) == nil { // at once: nothing moves yet
 		j.paused = true
 		j.state(ipc.ActivityPaused)
 		return
@@ -188,12 +188,12 @@ func (j *jobMode) follow(ctx context.Context, order ipc.Message) {
 	case ipc.Resume:
 		j.pause(ctx, false)
 	case ipc.Limit:
-		j.run.pacer.SetLimit(m.Rate)
+		j.run.Pacer.SetLimit(m.Rate)
 		j.state("")
 	case ipc.WindowAck:
-		j.run.windows.ack(m.ID)
+		j.run.Windows.ack(m.ID)
 	case ipc.WindowCall:
-		j.run.windows.call()
+		j.run.Windows.call()
 	case ipc.Resync:
 		j.sender.Resync()
 	case nil: // closed: there are no more orders
@@ -251,7 +251,7 @@ func (j *jobMode) canceledFromAfar() {
 	defer j.mu.Unlock()
 	j.activity = ipc.ActivityCanceling
 	j.sign = time.Now()
-	j.sender.Send(ipc.State{Activity: j.activity, Limit: j.run.pacer.Limit(), FromAfar: true, SenderPID: j.run.control.why().sender})
+	j.sender.Send(ipc.State{Activity: j.activity, Limit: j.run.Pacer.Limit(), FromAfar: true, SenderPID: j.run.control.why().sender})
 }
 
 // conclude saves the report and announces it. Success is nothing but a report
@@ -317,7 +317,7 @@ func (j *jobMode) state(a ipc.Activity) {
 		j.activity = a
 	}
 	j.sign = time.Now()
-	j.sender.Send(ipc.State{Activity: j.activity, Limit: j.run.pacer.Limit()})
+	j.sender.Send(ipc.State{Activity: j.activity, Limit: j.run.Pacer.Limit()})
 }
 
 // rank orders activities: no way leads back to a lower one.
@@ -345,8 +345,8 @@ func (j *jobMode) progress(r reading) {
 		return
 	}
 	j.mu.Lock()
-	known := r.Progress == j.told
-	j.told = r.Progress
+	known := r.Progress == j.sent
+	j.sent = r.Progress
 	j.mu.Unlock()
 	if !known {
 		j.show(r.Progress)
@@ -367,7 +367,7 @@ type jobRecords struct {
 	items *ipc.ItemFile
 }
 
-func (j jobRecords) save(identity []byte) error {
+func (j jobRecords) Save(identity []byte) error {
 	defer crash.At(crash.Recorded)
 	return j.mode.persist("commit record", func() error { return ipc.SaveDurable(j.dir.Commit(), identity) })
 }
@@ -386,13 +386,13 @@ func (j jobRecords) marked() (*ipc.Mark, error) {
 // maxCommit is more than any driver's identity of a volume, in bytes.
 const maxCommit = 64 << 10
 
-func (j jobRecords) add(it ipc.Item) error {
+func (j jobRecords) Add(it ipc.Item) error {
 	return j.mode.persist("list of what is done", func() error { return j.items.Add(it) })
 }
 
-func (j jobRecords) added() ([]ipc.Item, error) { return ipc.ReadItems(j.dir.Items()) }
+func (j jobRecords) Added() ([]ipc.Item, error) { return ipc.ReadItems(j.dir.Items()) }
 
-func (j jobRecords) load() ([]byte, error) {
+func (j jobRecords) Load() ([]byte, error) {
 	f, err := os.Open(j.dir.Commit())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

@@ -23,8 +23,8 @@ func newJobLog(stderr io.Writer) hclog.InterceptLogger {
 	})
 }
 
-// newHandLog logs what a person has to know beside the result.
-func newHandLog(stderr io.Writer) hclog.Logger {
+// newManualLog logs what a person has to know beside the result.
+func newManualLog(stderr io.Writer) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Name: Program, Level: hclog.Error, Output: stderr})
 }
 

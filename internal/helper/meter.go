@@ -123,7 +123,7 @@ func (m *meter) weigh(now ipc.Progress) float64 {
 		case i < m.phase.Index:
 			done += p.Weight
 		case i == m.phase.Index:
-			done += p.Weight * share(now)
+			done += p.Weight * fraction(now)
 		}
 	}
 	if all == 0 {
@@ -132,9 +132,9 @@ func (m *meter) weigh(now ipc.Progress) float64 {
 	return min(100*done/all, maxUnfinished)
 }
 
-// share is the part of a phase that is done, 0 to 1. Work units know that a
+// fraction is the part of a phase that is done, 0 to 1. Work units know that a
 // hole is cheaper than data.
-func share(p ipc.Progress) float64 {
+func fraction(p ipc.Progress) float64 {
 	done, all := p.Durable, p.Total
 	if p.WorkAll > 0 {
 		done, all = p.Work, p.WorkAll

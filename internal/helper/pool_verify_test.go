@@ -106,7 +106,7 @@ func TestJobPoolVerifyLetsOthersInBetweenVolumes(t *testing.T) {
 func (v verifying) planned(total int64) {
 	v.t.Helper()
 	plans := of[ipc.Plan](v.daemon)
-	if p := plans[len(plans)-1].Phases[1]; p.Total != 4*mib || !p.Bounded || !p.Data || p.Mask != everybody {
+	if p := plans[len(plans)-1].Phases[1]; p.Total != 4*mib || !p.Bounded || !p.Data || p.Mask != Everybody {
 		v.t.Errorf("the last plan is %+v", p)
 	}
 	var last ipc.Progress

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"storaged/internal/ipc"
-	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/wipe"
@@ -93,7 +92,7 @@ func summary(t Task, r *ipc.Report, took time.Duration) string {
 		}
 	}
 	add(r.Bytes > 0, "%s", quantity.FormatBytes(r.Bytes))
-	add(r.Method == wipe.MethodNone, "%s", idleWork(t))
+	add(r.Method == wipe.MethodNone, "%s", cmp.Or(t.Idle, "nothing to overwrite"))
 	add(r.Method != "" && r.Method != wipe.MethodNone, "by %s", r.Method)
 	add(r.Holes > 0, "%s of holes", quantity.FormatBytes(r.Holes))
 	add(r.Passes > 1, "%d passes", r.Passes)
@@ -103,21 +102,13 @@ func summary(t Task, r *ipc.Report, took time.Duration) string {
 		add(true, "%d volumes", volumes(r))
 	}
 	if r.Pool != nil {
-		listed := func(p ipc.Spent) bool { return p.Name == scanning().Name }
+		listed := func(p ipc.Spent) bool { return p.Name == Scanning().Name }
 		add(slices.ContainsFunc(r.Phases, listed), "%d volumes", volumes(r))
 		add(true, "%s available", quantity.FormatBytes(r.Pool.Available))
 	}
 	add(true, "in %s", quantity.FormatDuration(took))
 	add(len(r.Limits) > 0, "but %s", strings.Join(r.Limits, "; "))
-	return t.done + ": " + strings.Join(facts, ", ")
-}
-
-// idleWork says that a task found nothing to do.
-func idleWork(t Task) string {
-	if t.name == operation.NewTrim().Task().Name {
-		return "nothing to give back"
-	}
-	return "nothing to overwrite"
+	return t.Done + ": " + strings.Join(facts, ", ")
 }
 
 func volumes(r *ipc.Report) int {

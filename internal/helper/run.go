@@ -1,8 +1,6 @@
-// Package helper is what a storage-helper does: it runs one task, under the daemon
-// as a job or by hand for a person. The engine (run, job, hand, conductor, meter,
-// checkpoint, window) knows no kind of task; a task is a file that is named like
-// it, made of the fields of an operation. Only the command line is another
-// package's: cmd/storage-helper.
+// Package helper is the engine of a storage-helper: it runs one task, under the
+// daemon as a job or by hand for a person. It knows no kind of task: those are in
+// package task, one file each.
 package helper
 
 import (
@@ -20,53 +18,52 @@ import (
 	"storaged/internal/record"
 )
 
-// program is how the helper is called.
+// Program is how the helper is called.
 const Program = "storage-helper"
 
-// task is one piece of work, as the daemon or a person asked for it.
+// Task is one piece of work, as the daemon or a person asked for it.
 type Task struct {
-	name    string                          // of its command
-	doing   string                          // behind "cannot": `clone "/a" to "/b"`
-	undone  string                          // what a cancel leaves, for people
-	ask     string                          // what a destructive task asks before it begins; "" for others
-	done    string                          // `cloned "/a" to "/b"`
-	makes   string                          // the path of the volume it makes, "" if none
-	reads   string                          // the path that is read, for I/O errors
-	writes  string                          // the path that is written
-	room    string                          // the hint where there is no space to write, and that is in no pool
-	keeps   bool                            // an unfinished volume is kept
-	stdout  bool                            // the content goes to standard output, and so the result elsewhere
-	settles bool                            // it ends what another run began, and is not canceled itself
-	resumes bool                            // it goes on where an earlier run of the job was interrupted
-	changes []pool                          // whose figures are told in its end: it may have changed them
-	spares  *place                          // a volume that is destroyed, unless an image needs it
-	copies  *place                          // a volume that goes to makes, and may lack there what it needs
-	byHand  func(ctx context.Context) error // finds out for a person what the daemon knows of its catalogue
-	work    func(ctx context.Context, r *run) error
+	Name    string                          // of its command
+	Doing   string                          // behind "cannot": `clone "/a" to "/b"`
+	Undone  string                          // what a cancel leaves, for people
+	Ask     string                          // what a destructive task asks before it begins; "" for others
+	Done    string                          // `cloned "/a" to "/b"`
+	Makes   string                          // the path of the volume it makes, "" if none
+	Reads   string                          // the path that is read, for I/O errors
+	Writes  string                          // the path that is written
+	Room    string                          // the hint where there is no space to write, and that is in no pool
+	Keeps   bool                            // an unfinished volume is kept
+	Stdout  bool                            // the content goes to standard output, and so the result elsewhere
+	Settles bool                            // it ends what another run began, and is not canceled itself
+	Resumes bool                            // it goes on where an earlier run of the job was interrupted
+	Changes []Pool                          // whose figures are told in its end: it may have changed them
+	ByHand  func(ctx context.Context) error // looks, for a person, after what the daemon knows of its catalogue
+	Idle    string                          // says that it found nothing to do
+	Work    func(ctx context.Context, r *Run) error
 }
 
-// run is a task at work, in whichever mode. Its work function plans, goes
+// Run is a task at work, in whichever mode. Its work function plans, goes
 // through the phases and fills the report's figures; its error says how it
 // failed, a canceled context that it was stopped. Whatever it began has ended
 // when it returns.
-type run struct {
-	id      string // the job's; drafts carry it
-	pacer   *diskio.Pacer
+type Run struct {
+	ID      string // the job's; drafts carry it
+	Pacer   *diskio.Pacer
 	meter   *meter
 	control *control
 	view    view
-	windows windows
-	records commitRecords
+	Windows windows
+	Records Records
 	log     hclog.Logger
-	report  ipc.Report
+	Report  ipc.Report
 	warned  sync.Mutex // guards report.Warnings
-	keep    bool       // an unfinished volume gets its name all the same
+	Keep    bool       // an unfinished volume gets its name all the same
 
 	command string   // of the task
 	resumes bool     // an earlier helper had begun
-	earlier *earlier // its checkpoint; nil: the task begins at its start
+	Earlier *earlier // its checkpoint; nil: the task begins at its start
 	unsaved sync.Once
-	many    bool // what is made is one of many: its commit is not the task's
+	Many    bool // what is made is one of many: its commit is not the task's
 }
 
 // view is who watches a run: the daemon at the other end of a FIFO, or a
@@ -83,56 +80,56 @@ type view interface {
 	window(w ipc.Window) (visited bool)
 }
 
-// commitRecords keeps the identity of a volume that is about to get its name,
+// Records keep the identity of a volume that is about to get its name,
 // and checkpoints.
-type commitRecords interface {
-	save(identity []byte) error
-	// load gives what was saved, nil if nothing was.
-	load() ([]byte, error)
+type Records interface {
+	Save(identity []byte) error
+	// Load gives what was saved, nil if nothing was.
+	Load() ([]byte, error)
 	mark(m ipc.Mark) error
 	// marked gives the newest checkpoint, nil if there is none.
 	marked() (*ipc.Mark, error)
 	// outlive reports whether they do the run: else nobody would look at them.
 	outlive() bool
-	// add notes that a task over many objects is done with one.
-	add(it ipc.Item) error
-	// added gives what was noted.
-	added() ([]ipc.Item, error)
+	// Add notes that a task over many objects is done with one.
+	Add(it ipc.Item) error
+	// Added gives what was noted.
+	Added() ([]ipc.Item, error)
 }
 
 // newRun makes a run and the context that its control ends.
-func newRun(id string, c commitRecords, log hclog.Logger) (*run, context.Context) {
+func newRun(id string, c Records, log hclog.Logger) (*Run, context.Context) {
 	ctx, stop := context.WithCancelCause(context.Background())
 	pacer := diskio.NewPacer()
-	return &run{
-		id: id, pacer: pacer, meter: &meter{pacer: pacer}, control: &control{stop: stop},
-		windows: windows{called: make(chan struct{}, 1)}, records: c, log: log,
+	return &Run{
+		ID: id, Pacer: pacer, meter: &meter{pacer: pacer}, control: &control{stop: stop},
+		Windows: windows{Called: make(chan struct{}, 1)}, Records: c, log: log,
 	}, ctx
 }
 
 // do runs the task to its end and gives the report, complete in any case.
-func (r *run) do(ctx context.Context, t Task) *ipc.Report {
-	r.report.Rollback = string(record.RollbackNone)
-	r.windows.view = r.view
-	r.keep, r.command, r.resumes = t.keeps, t.name, t.resumes
+func (r *Run) do(ctx context.Context, t Task) *ipc.Report {
+	r.Report.Rollback = string(record.RollbackNone)
+	r.Windows.view = r.view
+	r.Keep, r.command, r.resumes = t.Keeps, t.Name, t.Resumes
 	r.takeUp(t)
 	err := r.guarded(ctx, t)
-	r.report.Pools, r.report.MaxRSS = r.figures(t.changes), peakMemory()
+	r.Report.Pools, r.Report.MaxRSS = r.figures(t.Changes), peakMemory()
 	r.view.progress(r.meter.read())
-	r.report.Read, r.report.Written, r.report.Holes, r.report.Phases = r.meter.finish()
+	r.Report.Read, r.Report.Written, r.Report.Holes, r.Report.Phases = r.meter.finish()
 	r.judge(err, t)
-	return &r.report
+	return &r.Report
 }
 
 // figures asks what room the pools have when all that the task held is closed.
-func (r *run) figures(pools []pool) []ipc.Pool {
+func (r *Run) figures(pools []Pool) []ipc.Pool {
 	var out []ipc.Pool
 	for _, p := range pools {
 		known := slices.ContainsFunc(out, func(o ipc.Pool) bool { return o.Target == p.Target })
 		if known {
 			continue
 		}
-		figures, err := p.space(context.Background())
+		figures, err := p.Space(context.Background())
 		if err != nil {
 			r.log.Info("the figures of a pool are not read again", "pool", p.Target, "error", err)
 			continue
@@ -143,56 +140,61 @@ func (r *run) figures(pools []pool) []ipc.Pool {
 }
 
 // guarded is the one place where a panic of a task ends.
-func (r *run) guarded(ctx context.Context, t Task) (err error) {
+func (r *Run) guarded(ctx context.Context, t Task) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			r.log.Error("task panicked", "panic", p, "stack", string(debug.Stack()))
-			err = &ipc.Error{Code: string(record.Internal), Message: fmt.Sprintf("cannot %s: %v", t.doing, p), Offset: -1}
+			err = &ipc.Error{Code: string(record.Internal), Message: fmt.Sprintf("cannot %s: %v", t.Doing, p), Offset: -1}
 		}
 	}()
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // canceled before it began
 	}
-	return t.work(ctx, r)
+	return t.Work(ctx, r)
 }
+
+// ErrUndone says that the job had not come to its end and that nothing
+// unfinished is left of it. The daemon gets it as the outcome canceled of the
+// settling helper, which means that the job was undone.
+var ErrUndone = errors.New("the job had not come to its end; nothing unfinished is left of it")
 
 // judge turns the end of the work into outcome and error. A task that finished
 // although it was told to stop has succeeded.
-func (r *run) judge(err error, t Task) {
+func (r *Run) judge(err error, t Task) {
 	switch {
 	case err == nil:
-		r.report.Outcome = ipc.Succeeded
-	case errors.Is(err, errUndone):
-		r.report.Outcome = ipc.Canceled
-		r.report.Error = &ipc.Error{Code: string(record.CanceledCode), Message: err.Error(), Offset: -1}
-	case errors.Is(err, context.Canceled) && !t.settles:
-		r.report.Outcome = ipc.Canceled
-		r.report.Error = &ipc.Error{Code: string(record.CanceledCode), Message: r.control.why().Error(), Offset: -1}
+		r.Report.Outcome = ipc.Succeeded
+	case errors.Is(err, ErrUndone):
+		r.Report.Outcome = ipc.Canceled
+		r.Report.Error = &ipc.Error{Code: string(record.CanceledCode), Message: err.Error(), Offset: -1}
+	case errors.Is(err, context.Canceled) && !t.Settles:
+		r.Report.Outcome = ipc.Canceled
+		r.Report.Error = &ipc.Error{Code: string(record.CanceledCode), Message: r.control.why().Error(), Offset: -1}
 	default:
-		r.report.Outcome = ipc.Failed
-		r.report.Error = fault(err, t)
+		r.Report.Outcome = ipc.Failed
+		r.Report.Error = Fault(err, t)
 	}
 }
 
-// plan tells the phases of the task.
-func (r *run) plan(phases ...ipc.PlanPhase) {
+// Plan tells the phases of the task.
+func (r *Run) Plan(phases ...ipc.PlanPhase) {
 	r.meter.setPlan(phases)
 	r.view.plan(ipc.Plan{Phases: phases})
 }
 
-// next begins the phase of that index.
-func (r *run) next(index int) {
+// Next begins the phase of that index.
+func (r *Run) Next(index int) {
 	r.view.progress(r.meter.read()) // a short phase would have none else
 	r.view.phase(r.meter.begin(index))
-	if r.earlier == nil { // else the first reading would count what an earlier helper did
+	if r.Earlier == nil { // else the first reading would count what an earlier helper did
 		r.view.progress(r.meter.read())
 	}
 }
 
-// seal passes the point of no return, unless a cancel came first. A task over
+// Seal passes the point of no return, unless a cancel came first. A task over
 // many has one for each, behind which it can be canceled again.
-func (r *run) seal() error {
-	if r.many {
+func (r *Run) Seal() error {
+	if r.Many {
 		return r.control.stopped()
 	}
 	if err := r.control.seal(); err != nil {
@@ -203,22 +205,28 @@ func (r *run) seal() error {
 	return nil
 }
 
-// warn keeps a warning with the report and tells it. It may be called by
+// Warn keeps a warning with the report and tells it. It may be called by
 // whatever the task has begun, checkpoints too.
-func (r *run) warn(format string, args ...any) {
+func (r *Run) Warn(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	r.warned.Lock()
-	r.report.Warnings = append(r.report.Warnings, text)
+	r.Report.Warnings = append(r.Report.Warnings, text)
 	r.warned.Unlock()
 	r.view.warn(text)
 }
 
-// step does what cannot be interrupted: it waits for a pause to end, and a
+// Step does what cannot be interrupted: it waits for a pause to end, and a
 // pause waits for it.
-func (r *run) step(ctx context.Context, do func() error) error {
-	if _, err := r.pacer.Admit(ctx, 0); err != nil {
+func (r *Run) Step(ctx context.Context, do func() error) error {
+	if _, err := r.Pacer.Admit(ctx, 0); err != nil {
 		return err
 	}
-	defer r.pacer.Finished(diskio.Moved{})
+	defer r.Pacer.Finished(diskio.Moved{})
 	return do()
 }
+
+// RollingBack says that what was done is undone.
+func (r *Run) RollingBack() { r.view.state(ipc.ActivityRollingBack) }
+
+// Settling passes the point of no return of a task that nothing cancels.
+func (r *Run) Settling() error { return r.control.seal() }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"storaged/internal/backends"
+	"storaged/internal/backends/all"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
@@ -40,27 +40,27 @@ func (b *blind) state(a ipc.Activity) {
 }
 
 // testRun is a run in this process.
-func testRun(t *testing.T) (*run, context.Context) {
+func testRun(t *testing.T) (*Run, context.Context) {
 	t.Helper()
 	r, ctx := newRun("0199aaaa-0000-7000-8000-000000000002", noRecords{}, hclog.NewNullLogger())
 	r.view = &blind{}
 	return r, ctx
 }
 
-func testPlace(t *testing.T, name string) place {
+func testPlace(t *testing.T, name string) Location {
 	t.Helper()
-	at, err := placeOf(filepath.Join(t.TempDir(), name), "dir")
+	backend, err := all.Lookup("dir")
 	must(t, err)
-	return at
+	return Pool{backends.Pool{Type: "dir", Target: t.TempDir()}, backend}.At(name)
 }
 
 func TestPanicBecomesAReportAndLeavesNothing(t *testing.T) {
 	r, ctx := testRun(t)
 	at := testPlace(t, "a.raw")
-	report := r.do(ctx, Task{doing: "try", work: func(ctx context.Context, r *run) error {
-		r.plan(moving("copy", 1), single("commit"))
-		r.next(0)
-		return r.create(ctx, at, 1, func(backends.Draft) error { panic("oh dear") })
+	report := r.do(ctx, Task{Doing: "try", Work: func(ctx context.Context, r *Run) error {
+		r.Plan(Moving("copy", 1), Single("commit"))
+		r.Next(0)
+		return r.Create(ctx, at, 1, func(backends.Draft) error { panic("oh dear") })
 	}})
 	if report.Outcome != ipc.Failed || report.Error.Code != string(record.Internal) || !strings.Contains(report.Error.Message, "oh dear") {
 		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
@@ -68,16 +68,16 @@ func TestPanicBecomesAReportAndLeavesNothing(t *testing.T) {
 	if report.Rollback != string(record.RollbackDone) {
 		t.Errorf("rollback %q", report.Rollback)
 	}
-	onlyHas(t, at.pool.Target)
+	onlyHas(t, at.Pool.Target)
 }
 
 // Run with -race: checkpoints are made while a task goes on, and both warn.
 func TestNoWarningIsLost(t *testing.T) {
 	r, ctx := testRun(t)
-	report := r.do(ctx, Task{doing: "try", work: func(_ context.Context, r *run) error {
+	report := r.do(ctx, Task{Doing: "try", Work: func(_ context.Context, r *Run) error {
 		var several sync.WaitGroup
 		for range 8 {
-			several.Go(func() { r.warn("careful") })
+			several.Go(func() { r.Warn("careful") })
 		}
 		several.Wait()
 		return nil
@@ -89,33 +89,41 @@ func TestNoWarningIsLost(t *testing.T) {
 
 func TestCommitThatCannotBeRecordedLeavesNothing(t *testing.T) {
 	r, ctx := testRun(t)
-	r.records = fullDisk{}
+	r.Records = fullDisk{}
 	at := testPlace(t, "a.raw")
-	report := r.do(ctx, Task{doing: "try", work: allocation{at: at, spec: diskio.AllocateSpec{Capacity: mib}}.work})
+	report := r.do(ctx, Task{Doing: "try", Work: func(ctx context.Context, r *Run) error {
+		r.Plan(Moving("allocate", 0), Single("commit"))
+		r.Next(0)
+		return r.Create(ctx, at, 1, func(d backends.Draft) error { return d.File().Truncate(mib) })
+	}})
 	if report.Outcome != ipc.Failed || report.Error.Code != string(record.NoSpace) || report.Rollback != string(record.RollbackDone) {
 		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
 	}
-	onlyHas(t, at.pool.Target)
+	onlyHas(t, at.Pool.Target)
 }
 
 // fullDisk has no room for a commit record.
 type fullDisk struct{ noRecords }
 
-func (fullDisk) save([]byte) error { return syscall.ENOSPC }
+func (fullDisk) Save([]byte) error { return syscall.ENOSPC }
 
 func TestCancelIsTooLateBehindThePointOfNoReturn(t *testing.T) {
 	r, ctx := testRun(t)
 	at := testPlace(t, "a.raw")
-	r.records = recorder{does: func() {
+	r.Records = recorder{does: func() {
 		if s := r.control.cancel(cancelCause{}); s != sealed {
 			t.Errorf("stage %v", s)
 		}
 	}}
-	report := r.do(ctx, Task{doing: "try", work: allocation{at: at, spec: diskio.AllocateSpec{Capacity: mib}}.work})
+	report := r.do(ctx, Task{Doing: "try", Work: func(ctx context.Context, r *Run) error {
+		r.Plan(Moving("allocate", 0), Single("commit"))
+		r.Next(0)
+		return r.Create(ctx, at, 1, func(d backends.Draft) error { return d.File().Truncate(mib) })
+	}})
 	if report.Outcome != ipc.Succeeded {
 		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
 	}
-	onlyHas(t, at.pool.Target, "a.raw")
+	onlyHas(t, at.Pool.Target, "a.raw")
 }
 
 // recorder does something while the commit record is saved.
@@ -124,42 +132,19 @@ type recorder struct {
 	does func()
 }
 
-func (r recorder) save([]byte) error { r.does(); return nil }
-
-func (recorder) add(ipc.Item) error         { return nil }
-func (recorder) added() ([]ipc.Item, error) { return nil, nil }
-
-func TestResizeThatIsCanceledGivesTheSizeBack(t *testing.T) {
-	r, ctx := testRun(t)
-	at := testPlace(t, "a.raw")
-	content := noise(t, at.path, mib)
-	w := resize{at, diskio.ResizeSpec{Capacity: 64 * mib, Allocate: true}}
-	report := r.do(ctx, Task{doing: "try", work: func(ctx context.Context, r *run) error {
-		v, err := at.backend.Open(context.Background(), at.pool, at.name, backends.WriteExclusive)
-		must(t, err)
-		defer v.Close()
-		must(t, v.File().Truncate(64*mib)) // as far as it may have come
-		r.control.cancel(cancelCause{})
-		must(t, r.pacer.Pause(context.Background())) // also a paused run is undone
-		return w.undo(r, v.(backends.Resizer), mib, context.Cause(ctx))
-	}})
-	if report.Outcome != ipc.Canceled || report.Rollback != string(record.RollbackDone) {
-		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
-	}
-	sameContent(t, at.path, content)
-}
+func (r recorder) Save([]byte) error { r.does(); return nil }
 
 func TestSecondSignalByHandLeavesAtOnce(t *testing.T) {
 	r, ctx := testRun(t)
 	signals := make(chan os.Signal)
 	out := term.Output{W: io.Discard, Width: func() int { return 80 }, Now: term.NewOutput(os.Stderr).Now}
-	h := &handMode{display: term.NewDisplay(out), task: Task{makes: "/pool/a.raw"}}
+	h := &manualMode{display: term.NewDisplay(out), task: Task{Makes: "/pool/a.raw"}}
 	h.run, h.mode, h.signals, r.view = r, h, signals, h
 	undone := make(chan struct{}) // the undoing lasts until the test is over
 	defer close(undone)
 	left, begun := make(chan *ipc.Report), make(chan struct{})
 	go func() {
-		left <- h.conduct(ctx, Task{doing: "try", work: func(ctx context.Context, _ *run) error {
+		left <- h.conduct(ctx, Task{Doing: "try", Work: func(ctx context.Context, _ *Run) error {
 			close(begun)
 			<-ctx.Done()
 			<-undone
@@ -178,13 +163,13 @@ func TestSecondSignalByHandLeavesAtOnce(t *testing.T) {
 		t.Errorf("report %+v", report.Summary)
 	}
 	err := h.left()
-	if e, ok := errors.AsType[*record.Error](err); !ok || e.Code != record.CanceledCode || !strings.Contains(e.Hint.String(), "settle --target /pool/a.raw --job "+r.id) {
+	if e, ok := errors.AsType[*record.Error](err); !ok || e.Code != record.CanceledCode || !strings.Contains(e.Hint.String(), "settle --target /pool/a.raw --job "+r.ID) {
 		t.Errorf("error %+v", err)
 	}
 }
 
 func TestFaultsHaveTheirCodes(t *testing.T) {
-	at := Task{doing: `clone "/p/a" to "/p/b"`, reads: "/p/a", writes: "/p/b"}
+	at := Task{Doing: `clone "/p/a" to "/p/b"`, Reads: "/p/a", Writes: "/p/b"}
 	for name, c := range map[string]struct {
 		err    error
 		code   record.Code
@@ -206,10 +191,10 @@ func TestFaultsHaveTheirCodes(t *testing.T) {
 		"two systems":  {&diskio.IOError{Op: "reflink", Offset: 0, Err: syscall.EXDEV}, record.Unsupported, "/p/b", 0},
 		"mismatch":     {&diskio.IOError{Op: "verify", Offset: 9, Err: diskio.ErrMismatch}, record.Mismatch, "/p/b", 9},
 		"anything":     {errors.New("the moon is full"), record.FailedCode, "", -1},
-		"told already": {failed(record.Mismatch, "differs"), record.Mismatch, "", -1},
+		"told already": {Failed(record.Mismatch, "differs"), record.Mismatch, "", -1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := fault(c.err, at)
+			e := Fault(c.err, at)
 			if e.Code != string(c.code) || e.Path != c.path || e.Offset != c.offset {
 				t.Errorf("got %+v, want %s %q %d", e, c.code, c.path, c.offset)
 			}
@@ -224,7 +209,7 @@ func TestFaultsHaveTheirCodes(t *testing.T) {
 }
 
 func TestBusyNamesTheHolder(t *testing.T) {
-	e := fault(&backends.BusyError{Object: "/p/b", Holder: "pid 812 (qemu)"}, Task{doing: "wipe"})
+	e := Fault(&backends.BusyError{Object: "/p/b", Holder: "pid 812 (qemu)"}, Task{Doing: "wipe"})
 	if e.Holder != "pid 812 (qemu)" || !strings.Contains(e.Message, "pid 812") {
 		t.Errorf("got %+v", e)
 	}

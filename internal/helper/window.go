@@ -12,19 +12,19 @@ import (
 // acknowledgements come from another goroutine.
 type windows struct {
 	view   view
-	called chan struct{} // one token: somebody waits for a window
+	Called chan struct{} // one token: somebody waits for a window
 
 	mu    sync.Mutex
 	last  int64         // id of the last frame
 	acked chan struct{} // closed when the last frame is acknowledged; nil: nobody waits for that
 }
 
-// visit opens the window and closes it again: who waits comes in. When it
+// Visit opens the window and closes it again: who waits comes in. When it
 // returns without an error nobody is inside, and what the task knew of its
 // objects may have changed. A cancel ends the waiting, and then others may
 // still be inside. next is how much of the phase will be durable when the next
 // window opens, in its unit; 0 is not known.
-func (w *windows) visit(ctx context.Context, next int64) error {
+func (w *windows) Visit(ctx context.Context, next int64) error {
 	w.view.window(ipc.Window{ID: w.id(nil), Open: true})
 	acked := make(chan struct{})
 	if !w.view.window(ipc.Window{ID: w.id(acked), Next: next}) {
@@ -38,9 +38,9 @@ func (w *windows) visit(ctx context.Context, next int64) error {
 	}
 }
 
-// expect tells, before the first window, when it will open: next is as for
+// Expect tells, before the first window, when it will open: next is as for
 // visit.
-func (w *windows) expect(next int64) {
+func (w *windows) Expect(next int64) {
 	w.view.window(ipc.Window{ID: w.id(nil), Next: next})
 }
 
@@ -56,7 +56,7 @@ func (w *windows) id(acked chan struct{}) int64 {
 // call is told that somebody waits for a window.
 func (w *windows) call() {
 	select {
-	case w.called <- struct{}{}:
+	case w.Called <- struct{}{}:
 	default: // it is known
 	}
 }
@@ -70,3 +70,6 @@ func (w *windows) ack(id int64) {
 		w.acked = nil
 	}
 }
+
+// Everybody may visit: it is the mask of a phase between whose objects none is open.
+const Everybody = "QRMGWD"

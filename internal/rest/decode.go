@@ -15,7 +15,6 @@ import (
 	"unicode/utf8"
 
 	"storaged/internal/record"
-	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 )
 
@@ -94,7 +93,7 @@ func (c *call) readBody() ([]byte, error) {
 }
 
 func (c *call) checkType() error {
-	want := []string{wire.JSONType}
+	want := []string{jsonType}
 	if c.r.Method == http.MethodPatch {
 		want = append(want, patchType)
 	}

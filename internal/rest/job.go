@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"storaged/internal/record"
-	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 )
 
@@ -141,13 +140,13 @@ func getJob(c *call) error { return c.answerJob(c.svc.Job(c.ctx(), c.jobName()))
 // waitJob waits at most maxWait. When the server stops it answers with the
 // job as it is then.
 func waitJob(c *call) error {
-	timeout := wire.MaxWait
+	timeout := maxWait
 	if v := c.r.URL.Query().Get("timeout"); v != "" {
 		d, err := parseSeconds("timeout", v)
 		if err != nil {
 			return err
 		}
-		timeout = min(d, wire.MaxWait)
+		timeout = min(d, maxWait)
 	}
 	ctx, done := c.patient()
 	defer done()

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"storaged/internal/record"
-	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 )
 
@@ -196,7 +195,7 @@ func (c *call) preferredWait() time.Duration {
 				continue
 			}
 			if d, err := parseSeconds("wait", strings.Trim(strings.TrimSpace(value), `"`)); err == nil {
-				return min(d, wire.MaxWait)
+				return min(d, maxWait)
 			}
 		}
 	}

@@ -16,7 +16,6 @@ import (
 	"storaged/internal/record"
 	"storaged/internal/rest"
 	"storaged/internal/rest/apitest"
-	"storaged/internal/rest/client"
 	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
@@ -453,7 +452,7 @@ func (f *failing) Read(b []byte) (int, error) {
 func TestFailureInMidAnswerBreaksTheConnection(t *testing.T) {
 	h := newHost(t, nil)
 	h.svc.log = &failing{left: 200 << 10}
-	c := client.Dial(h.main)
+	c := rest.Dial(h.main)
 	defer c.Close()
 	log, err := c.JobLog(t.Context(), "1")
 	if err != nil {

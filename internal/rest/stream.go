@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"storaged/internal/record"
-	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 )
 
@@ -36,7 +35,7 @@ func getEvents(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.Header().Set("Content-Type", wire.EventsType)
+	c.Header().Set("Content-Type", eventsType)
 	c.Header().Set("Cache-Control", "no-store")
 	if c.push("retry: %d\n\n", reconnect.Milliseconds()) != nil {
 		return nil

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"storaged/internal/backends"
 	"storaged/internal/record"
 	"storaged/internal/service"
 )
@@ -84,7 +85,7 @@ func wholePool(p record.Pool) record.Pool {
 	return p
 }
 
-func wholeProperties(p record.Capabilities) record.Capabilities {
+func wholeProperties(p backends.Properties) backends.Properties {
 	fillSlice(&p.PoolVerbs)
 	fillSlice(&p.VolVerbs)
 	fillSlice(&p.Formats)

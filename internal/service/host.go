@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 
+	"storaged/internal/backends"
 	"storaged/internal/backends/all"
 	"storaged/internal/record"
 )
@@ -68,8 +69,8 @@ func helperStatus(j record.Job, version string) (h HelperStatus, ok bool) {
 }
 
 // Capabilities are what each type of pool can do.
-func (s *Service) Capabilities() []record.Capabilities {
-	var out []record.Capabilities
+func (s *Service) Capabilities() []backends.Properties {
+	var out []backends.Properties
 	for _, b := range all.Backends() {
 		out = append(out, b.Properties())
 	}

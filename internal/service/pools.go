@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"storaged/internal/backends"
 	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
@@ -163,7 +164,7 @@ func (s *Service) notOurs(target string) error {
 }
 
 // checkSource holds the definition against what the type needs.
-func checkSource(r PoolDefine, props record.Capabilities) error {
+func checkSource(r PoolDefine, props backends.Properties) error {
 	given := map[string]bool{
 		"target_path":    r.Target.Path != "",
 		"source_devices": len(r.Source.Devices) > 0,
@@ -186,7 +187,7 @@ func checkSource(r PoolDefine, props record.Capabilities) error {
 	if r.Target.Path == "" {
 		return nil
 	}
-	if err := record.CheckPath(r.Target.Path); err != nil {
+	if err := backends.CheckPath(r.Target.Path); err != nil {
 		return record.Errorf(record.Invalid, "target path: %v", err)
 	}
 	return nil

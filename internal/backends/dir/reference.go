@@ -10,7 +10,6 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/image"
-	"storaged/internal/record"
 )
 
 // lookTimeout is how long a file that an image names may take to be found. A
@@ -54,7 +53,7 @@ func bounded(all []backends.Reference) []backends.Reference {
 func (f *finder) named(dir, name string, data bool) []backends.Reference {
 	paths := image.Paths(name)
 	if name == image.Unnamed || len(paths) == 0 {
-		return []backends.Reference{{Name: record.Escape(name), Data: data, Relative: name == image.Unnamed}}
+		return []backends.Reference{{Name: backends.Escape(name), Data: data, Relative: name == image.Unnamed}}
 	}
 	var all []backends.Reference
 	for _, path := range paths {
@@ -63,7 +62,7 @@ func (f *finder) named(dir, name string, data bool) []backends.Reference {
 			path = dir + "/" + path // not joined: a name may lead through a link and back by ".."
 		}
 		r := f.find(path)
-		r.Name, r.Data, r.Relative = record.Escape(name), data, relative
+		r.Name, r.Data, r.Relative = backends.Escape(name), data, relative
 		all = append(all, r)
 	}
 	return all
@@ -128,5 +127,5 @@ func text(path string) string {
 	if utf8.ValidString(path) && len(path) < unix.PathMax {
 		return path
 	}
-	return record.Escape(path)
+	return backends.Escape(path)
 }

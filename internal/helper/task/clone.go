@@ -1,0 +1,108 @@
+package task
+
+import (
+	"context"
+	"fmt"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/helper"
+	"storaged/internal/operation"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+)
+
+// Clone makes the task of an operation.
+func Clone(o *operation.Clone) (helper.Task, error) {
+	from, err := volume(o, "source", o.Volume)
+	if err != nil {
+		return helper.Task{}, err
+	}
+	to, err := volume(o, "target", operation.Volume(o.Target))
+	if err != nil {
+		return helper.Task{}, err
+	}
+	w := clone{from: from, to: to, format: o.Format, size: o.Capacity, allocation: orZero(o.Promise), reflink: diskio.Reflink(o.Reflink), sparse: o.Sparse}
+	if w.sparse && (w.allocation > 0 || w.reflink == diskio.ReflinkAlways) {
+		return helper.Task{}, record.Errorf(record.Invalid, "--sparse excludes --allocation and --reflink always: what is left out has no blocks")
+	}
+	return helper.Task{
+		Name: o.Task().Name, Resumes: o.Resume,
+		Doing:   fmt.Sprintf("clone %q to %q", from.Path, to.Path),
+		Done:    fmt.Sprintf("cloned %q to %q", from.Path, to.Path),
+		Undone:  left(o.Keep, to) + fmt.Sprintf("; %q is as it was", from.Path),
+		Keeps:   o.Keep,
+		Makes:   to.Path,
+		Reads:   from.Path,
+		Writes:  to.Path,
+		ByHand:  copies(from, to, true),
+		Changes: []helper.Pool{to.In()},
+		Work:    w.work,
+	}, nil
+}
+
+type clone struct {
+	from, to   helper.Location
+	held       *helper.Footprint // the source, when it was opened
+	format     string            // of both
+	size       int64             // 0 is the source's
+	allocation int64
+	reflink    diskio.Reflink
+	sparse     bool
+}
+
+func (w clone) work(ctx context.Context, r *helper.Run) error {
+	source, err := r.Open(ctx, w.from, backends.ReadShared)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	if err := (copying{w.from.Path, w.to.Path, w.format, true}).admit(source); err != nil {
+		return err
+	}
+	size, err := sizeOf(source)
+	if err != nil {
+		return err
+	}
+	if w.size != 0 && w.size < size {
+		return helper.Failed(record.Invalid, "cannot clone %q, which has %s, to a size of %s", w.from.Path, quantity.FormatBoth(size), quantity.FormatBoth(w.size))
+	}
+	if w.held, err = r.Held(source.File()); err != nil {
+		return err
+	}
+	attributes, err := diskio.AttributesOf(source.File())
+	if err != nil {
+		return err
+	}
+	r.Plan(growing(helper.Moving("copy", size)), helper.Single("commit"))
+	r.Next(0)
+	return r.Create(ctx, w.to, 1, func(d backends.Draft) error {
+		err := shareGrowth(ctx, r, source, func(ctx context.Context) error { return w.copy(ctx, r, source, d) })
+		if err == nil {
+			give(r, d.File(), attributes.OfCopy(), w.to.Path)
+		}
+		return err
+	})
+}
+
+// copy moves the content into the new volume.
+func (w clone) copy(ctx context.Context, r *helper.Run, source backends.Volume, d backends.Draft) error {
+	did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{
+		Dst: d.File(), Src: source.File(), Size: w.size, Reflink: w.reflink, Clean: true,
+		Allocation: w.allocation, Reserved: !w.sparse, Sparse: w.sparse,
+		Checkpoints: r.Checkpoints(helper.Position{Source: w.held}, d.File(), r.ID),
+	})
+	copied(r, did)
+	return err
+}
+
+// copied reports what a copy did, and warns of what it has less than its source.
+func copied(r *helper.Run, did diskio.CopyStats) {
+	r.Report.Method, r.Report.Bytes = did.Method, did.Bytes
+	if did.Allocated > 0 && !did.Kept {
+		r.Warn("the file system has given the copy only %s of blocks; its space may run out later", quantity.FormatBytes(did.Allocated))
+	}
+	if did.CopiesOnWrite {
+		r.Warn("the source is overwritten in place (chattr +C), and where the copy lies it cannot be: what is written to it goes elsewhere each time")
+	}
+}

@@ -1,0 +1,465 @@
+package task
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/helper"
+	"storaged/internal/image"
+	"storaged/internal/ipc"
+	"storaged/internal/operation"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+	"storaged/internal/sparse"
+)
+
+// intake is a content that comes from beyond the pools, and what must hold of it.
+type contentSpec struct {
+	from   external
+	length int64  // bytes, -1: all
+	format string // of the volume, as somebody has declared it
+	as     string // what the content is taken for, "" for the volume's
+	sum    checksum
+	zeros  bool // are looked for
+	dense  bool // it is a stream without holes
+	// skipped is how much of the content is in place already. A file has it all
+	// the same, a stream begins behind it.
+	skipped int64
+}
+
+func contentOf(o Tasked, c operation.Content) (in contentSpec, err error) {
+	if err := needed(o, "source", c.From != ""); err != nil {
+		return in, err
+	}
+	if in.from, err = externalOf(c.From, c.Form); err != nil {
+		return in, err
+	}
+	in.sum, err = checksumOf(c.Checksum)
+	in.length, in.format, in.as, in.zeros = orAny(c.Length), c.Format, c.AsFormat, c.DetectZeros
+	in.dense = c.Dense || in.from.form == streamRaw
+	return in, err
+}
+
+// checksum is what is asked of the checksum of a content.
+type checksum struct {
+	algorithm string // "" is none
+	want      string // "" is any
+}
+
+func checksumOf(text string) (checksum, error) {
+	if text == "" {
+		return checksum{algorithm: record.CRC32C}, nil
+	}
+	algorithm, want, err := record.ParseContentChecksum(text)
+	if err != nil {
+		return checksum{}, record.Errorf(record.Invalid, "--checksum: %v", err)
+	}
+	return checksum{algorithm, want}, nil
+}
+
+// hash is what the content has to be read in order for, nil if it has not.
+func (s checksum) hash() hash.Hash {
+	if s.algorithm == record.SHA256 {
+		return sha256.New()
+	}
+	return nil
+}
+
+// judgeMoved judges the checksum of what was moved, which h was given too.
+func (s checksum) judgeMoved(r *helper.Run, did diskio.PlaceStats, h hash.Hash) error {
+	switch {
+	case s.algorithm == "":
+		return nil
+	case h != nil:
+		return s.judge(r, h.Sum(nil))
+	}
+	return s.judge(r, binary.BigEndian.AppendUint32(nil, did.CRC32C))
+}
+
+// judge reports a checksum, and fails if it is another than it should be.
+func (s checksum) judge(r *helper.Run, sum []byte) error {
+	got := record.ContentChecksum(s.algorithm, sum)
+	r.Report.Checksum = got
+	r.Report.Checked, r.Report.Verified = s.want != "", s.want == got
+	if s.want != "" && s.want != got {
+		return helper.Failed(record.Mismatch, "the content has checksum %s, not %s", got, s.want)
+	}
+	return nil
+}
+
+// content is one that was opened.
+type content struct {
+	contentSpec
+	file   *externalFile
+	locked *os.File      // the file with the locks of a reader, nil without
+	kept   *sourceWatch  // the file, nil if it is none
+	off    int64         // of the content in the file
+	bytes  int64         // of the content, -1 while not known
+	stream diskio.Stream // nil: it is a file
+	head   []byte        // its first bytes
+
+	touched bool // put has changed its target, or may have
+
+	image backends.VolumeInfo // the volume, if it became an image
+}
+
+// headBytes is the least that is looked at of a content before anything is
+// written.
+const headBytes = 512
+
+// open opens the source and finds out what can be known of the content without
+// touching anything: its length and its beginning, wanted bytes or as much as
+// there is, and not less than headBytes of one that begins here. One of nothing is
+// refused.
+func (in contentSpec) open(ctx context.Context, r *helper.Run, wanted int64) (*content, error) {
+	f, err := in.from.open(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	c := &content{contentSpec: in, file: f, bytes: in.length}
+	if err = c.watch(ctx, r); err != nil {
+		f.Close()
+		return nil, err
+	}
+	if in.skipped == 0 {
+		wanted = max(wanted, headBytes)
+	}
+	if in.from.form == "" {
+		err = c.measure()
+		if err == nil {
+			c.head = make([]byte, max(0, min(wanted, c.bytes)))
+			_, err = io.ReadFull(io.NewSectionReader(f.File, c.off, c.bytes), c.head)
+		}
+	} else {
+		c.stream = in.from.content(f)
+		if in.length >= 0 {
+			c.stream = &firstPart{Stream: c.stream, ends: in.from.form == streamSparse, left: in.length}
+		}
+		c.head, c.stream, err = peek(c.stream, wanted)
+	}
+	if err == nil && len(c.head) == 0 && in.skipped == 0 {
+		err = in.empty()
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot read the content from %s: %w", in.from, err)
+	}
+	return c, nil
+}
+
+// empty refuses a content of nothing. Whoever was to write the stream has
+// failed, as often as not; and a volume of nothing cannot be made in other ways
+// either.
+func (in contentSpec) empty() error {
+	return &ipc.Error{
+		Code: string(record.Invalid), Offset: -1, Message: fmt.Sprintf("%s is empty; nothing was written", in.from),
+		Hint: "if a program was to write it, see whether that has failed",
+	}
+}
+
+// watch has the content fail if it comes from a file that is changed meanwhile.
+// A pipe or a socket cannot tell, nor can a device.
+func (c *content) watch(ctx context.Context, r *helper.Run) error {
+	st, err := c.file.stat()
+	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+		c.kept, err = watch(ctx, r, c.file.File, c.from.String())
+	}
+	return err
+}
+
+// lock refuses a file that somebody writes to who takes locks, and keeps such
+// people away until the end.
+func (c *content) lock() (err error) {
+	if c.kept != nil || c.from.form == "" {
+		c.locked, err = lockSource(c.file.File, c.from.path())
+	}
+	return err
+}
+
+// close gives up the source.
+func (c *content) close() {
+	c.file.Close()
+	if c.locked != nil {
+		c.locked.Close()
+	}
+}
+
+// measure finds how long the content is. Where the descriptor stands means
+// nothing: others may have it too.
+func (c *content) measure() error {
+	c.off = c.skipped
+	end, err := c.file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if end < c.skipped {
+		return helper.Failed(record.Invalid, "%s has %s, and %s are in place already: it is another content", c.from, quantity.FormatBoth(end), quantity.FormatBoth(c.skipped))
+	}
+	there := end - c.off
+	if c.bytes > there {
+		return helper.Failed(record.Invalid, "%s has %s, not the %s that are to be uploaded", c.from, quantity.FormatBoth(there), quantity.FormatBoth(c.bytes))
+	}
+	if c.bytes < 0 {
+		c.bytes = there
+	}
+	return nil
+}
+
+// into is where a content goes.
+type into struct {
+	file  *os.File
+	off   int64 // bytes
+	room  int64 // bytes from off on; more is too large
+	clean bool  // it reads as zeros
+	name  string
+}
+
+// fits refuses a content that is known to be too long.
+func (c *content) fits(to into) error {
+	if c.bytes <= to.room {
+		return nil
+	}
+	return tooLarge(to, fmt.Sprintf("the content has %s", quantity.FormatBoth(c.bytes)))
+}
+
+func tooLarge(to into, why string) error {
+	return helper.Failed(record.TooLarge, "%s, and %q has room for %s from byte %d on; nothing grows by an upload", why, to.name, quantity.FormatBoth(max(to.room, 0)), to.off)
+}
+
+// put moves the content. What came by the time of an error is durable, and
+// reported as bytes.
+func (c *content) put(ctx context.Context, r *helper.Run, to into) error {
+	h := c.sum.hash()
+	did, err := c.move(ctx, r, to, h)
+	r.Report.Method, r.Report.Bytes = diskio.MethodCopy, did.Bytes
+	c.touched, r.Report.Reach = did.Touched, did.Reach
+	if c.kept != nil {
+		err = c.kept.ended(err)
+	}
+	switch {
+	case errors.Is(err, diskio.ErrTooLong) && c.bytes < 0:
+		return tooLarge(to, "the content is longer")
+	case err != nil:
+		return err
+	}
+	return c.sum.judgeMoved(r, did, h)
+}
+
+func (c *content) move(ctx context.Context, r *helper.Run, to into, h hash.Hash) (diskio.PlaceStats, error) {
+	if c.stream == nil && h == nil {
+		return diskio.Place(ctx, r.Pacer, diskio.PlaceSpec{
+			Dst: to.file, Src: c.file.File, DstOff: to.off, SrcOff: c.off, Len: c.bytes,
+			Clean: to.clean, DetectZeros: c.zeros, Keep: true,
+		})
+	}
+	from := c.stream
+	if from == nil {
+		if err := c.file.Sync(); err != nil { // see diskio.NewContentStream
+			return diskio.PlaceStats{}, fmt.Errorf("cannot flush %s: %w", c.from, err)
+		}
+		from = diskio.NewContentStream(c.file.File, c.off, c.off+c.bytes)
+	}
+	return diskio.Receive(ctx, r.Pacer, diskio.ReceiveSpec{
+		Dst: to.file, Off: to.off, From: from, Max: to.room, Want: c.bytes, Dense: c.dense,
+		Clean: to.clean, DetectZeros: c.zeros, Hash: h,
+	})
+}
+
+// checkHeader refuses a content that says to be in another format than the
+// volume is declared to be: a guest can write any header into a raw disk, and
+// whoever believed it would open what the header names. head is how the volume
+// will begin.
+func (in contentSpec) checkHeader(head []byte) (image.Header, error) {
+	h := image.Inspect(head)
+	want := in.kind()
+	same := h.Format == want || record.Plain(h.Format) && record.Plain(want)
+	switch {
+	case in.as == record.FormatRaw:
+		return h, nil
+	case same && len(h.Data) > 0:
+		return h, &ipc.Error{
+			Code:    string(record.Unsupported),
+			Message: fmt.Sprintf("content of the image lies in %q, which would not come with it; nothing was written", backends.Escape(h.Data[0])),
+			Hint:    "qemu-img convert makes an image of it that needs no other file", Offset: -1,
+		}
+	case same:
+		return h, nil
+	}
+	e := &ipc.Error{Code: string(record.Invalid), Offset: -1}
+	e.Message = fmt.Sprintf("the content begins like an image in format %s, and the volume is %s; nothing was written", h.Format, want)
+	e.Hint = fmt.Sprintf("--as-format raw takes it as it is, --as-format %s makes the volume one in that format", h.Format)
+	if h.Format == record.FormatRaw {
+		e.Message = fmt.Sprintf("the content does not begin like an image in format %s; nothing was written", want)
+		e.Hint = "--as-format raw makes the volume a raw one"
+	}
+	return h, e
+}
+
+// checkPacking refuses a content that is no disk's bytes but such as are still to
+// be unpacked: nobody could use the volume. first says that the volume begins
+// with it; a part of a disk may begin with anything that lies on one.
+func (in contentSpec) checkPacking(head []byte, first bool) error {
+	e := &ipc.Error{Code: string(record.Invalid), Offset: -1}
+	packing := image.Packed(head)
+	switch {
+	case in.as == record.FormatRaw || in.skipped > 0:
+		return nil
+	case sparse.Begins(head):
+		e.Message = "the content is a stream in the form " + sparse.MediaType + ", which was to be taken for bytes; nothing was written"
+		e.Hint = "--sparse reads that form; --as-format raw takes the bytes as they are"
+		return e
+	case first && packing.Name != "":
+		e.Message = fmt.Sprintf("the content is packed, in the form of %s; nothing was written", packing.Name)
+		e.Hint = fmt.Sprintf("upload what %s writes of it, through a pipe; --as-format raw takes the bytes as they are", packing.By)
+		return e
+	}
+	return nil
+}
+
+// kind is the format that the content gives the volume.
+func (in contentSpec) kind() string { return cmp.Or(in.as, in.format) }
+
+// inspect reads what the content has made of the volume.
+func (c *content) inspect(v backends.Volume) (err error) {
+	if !record.Plain(c.kind()) {
+		c.image, err = v.Inspect()
+	}
+	return err
+}
+
+// made tells the format of a volume that the content made, and what its header
+// says.
+func (c *content) made(r *helper.Run) {
+	v := r.Report.Volume
+	if v == nil || record.Plain(c.kind()) {
+		return
+	}
+	found := helper.Item(c.image)
+	v.Format, v.Capacity, v.Backing, v.References = c.kind(), found.Capacity, found.Backing, found.References
+}
+
+// overlaid is how a file will begin when head is at off.
+func overlaid(f *os.File, off int64, head []byte) ([]byte, error) {
+	b := make([]byte, image.HeaderSize)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if off < int64(len(b)) {
+		n = max(n, int(off)+copy(b[off:], head))
+	}
+	return b[:n], nil
+}
+
+// firstPart is the beginning of a content, as that of a file is taken: what
+// follows it is not read.
+type firstPart struct {
+	diskio.Stream
+	ends bool  // the stream tells where it ends, and that it came as it was sent
+	left int64 // bytes
+	part int64 // bytes of the current extent that are not read
+	cut  bool  // the content goes on
+}
+
+func (c *firstPart) Next() (int64, bool, error) {
+	if c.left == 0 {
+		return 0, false, c.end()
+	}
+	n, hole, err := c.Stream.Next()
+	if err != nil {
+		return 0, false, err
+	}
+	c.cut = n > c.left
+	n = min(n, c.left)
+	c.left -= n
+	c.part = n
+	return n, hole, nil
+}
+
+// end looks at the end of a stream that has one, unless the content goes on.
+func (c *firstPart) end() error {
+	if c.cut || !c.ends {
+		return io.EOF
+	}
+	if _, _, err := c.Stream.Next(); err != nil {
+		return err
+	}
+	c.cut = true
+	return io.EOF
+}
+
+func (c *firstPart) Read(p []byte) (int, error) {
+	if c.part == 0 {
+		return 0, io.EOF
+	}
+	n, err := c.Stream.Read(p[:min(int64(len(p)), c.part)])
+	c.part -= int64(n)
+	return n, err
+}
+
+// peek reads the first n bytes of a content, or all, and gives the content as
+// if nothing had been read.
+func peek(c diskio.Stream, n int64) ([]byte, diskio.Stream, error) {
+	p := &peeked{Stream: c}
+	var head []byte
+	for int64(len(head)) < n {
+		size, hole, err := c.Next()
+		if err == io.EOF {
+			break // and it is told again
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		some := min(size, n-int64(len(head)))
+		data := make([]byte, some)
+		if !hole {
+			if _, err := io.ReadFull(c, data); err != nil {
+				return nil, nil, err
+			}
+		}
+		head = append(head, data...)
+		p.parts = append(p.parts, peekedPart{size, hole, bytes.NewReader(data)})
+	}
+	return head, p, nil
+}
+
+// peeked is a content of which the beginning was read already.
+type peeked struct {
+	diskio.Stream
+	parts []peekedPart
+	data  io.Reader // of the current part
+}
+
+type peekedPart struct {
+	size int64
+	hole bool
+	data *bytes.Reader // of it what was read
+}
+
+func (p *peeked) Next() (int64, bool, error) {
+	if len(p.parts) == 0 {
+		p.data = p.Stream
+		return p.Stream.Next()
+	}
+	part := p.parts[0]
+	p.parts = p.parts[1:]
+	p.data = part.data
+	if int64(part.data.Len()) < part.size { // it is the last, and not read to its end
+		p.data = io.MultiReader(part.data, p.Stream)
+	}
+	return part.size, part.hole, nil
+}
+
+func (p *peeked) Read(b []byte) (int, error) { return p.data.Read(b) }

@@ -1,0 +1,75 @@
+package task
+
+import (
+	"context"
+	"fmt"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/helper"
+	"storaged/internal/operation"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+)
+
+// Create makes the task of an operation.
+func Create(o *operation.Create) (helper.Task, error) {
+	at, err := volume(o, "target", o.Volume)
+	if err != nil {
+		return helper.Task{}, err
+	}
+	if o.From != "" {
+		return buildFilled(o, at)
+	}
+	if err := needed(o, "capacity", o.Capacity != 0); err != nil {
+		return helper.Task{}, err
+	}
+	if o.Format != record.FormatRaw {
+		return helper.Task{}, record.Errorf(record.Unsupported, "a volume of format %s can be made of a content only (--source)", o.Format)
+	}
+	a := allocation{at: at, spec: diskio.AllocateSpec{Capacity: o.Capacity, Allocation: o.Capacity}, format: o.Format}
+	if o.Allocation != nil {
+		a.spec.Allocation = min(*o.Allocation, o.Capacity)
+	}
+	return helper.Task{
+		Name: o.Task().Name, Resumes: o.Resume,
+		Doing:   fmt.Sprintf("allocate %q", at.Path),
+		Done:    fmt.Sprintf("allocated %q", at.Path),
+		Undone:  left(o.Keep, at),
+		Keeps:   o.Keep,
+		Makes:   at.Path,
+		Writes:  at.Path,
+		Changes: []helper.Pool{at.In()},
+		Work:    a.work,
+	}, nil
+}
+
+type allocation struct {
+	at     helper.Location
+	spec   diskio.AllocateSpec
+	format string
+}
+
+func (a allocation) work(ctx context.Context, r *helper.Run) error {
+	r.Plan(helper.Moving("allocate", a.spec.Allocation), helper.Single("commit"))
+	r.Next(0)
+	err := r.Create(ctx, a.at, 1, func(d backends.Draft) error {
+		a.spec.Keep = r.Checkpoints(helper.Position{}, d.File(), r.ID)
+		method, err := reserveIn(ctx, r, d, a.spec)
+		r.Report.Method, r.Report.Bytes = method, a.spec.Allocation
+		return err
+	})
+	if r.Report.Volume != nil {
+		r.Report.Volume.Format = a.format
+	}
+	return err
+}
+
+// reserveIn gives a draft its size and the space that is reserved for it.
+func reserveIn(ctx context.Context, r *helper.Run, d backends.Draft, spec diskio.AllocateSpec) (method string, err error) {
+	did, err := diskio.Allocate(ctx, r.Pacer, d.File(), spec)
+	if err == nil && !did.Kept {
+		r.Warn("the file system reserved %s of %s; its space may run out later", quantity.FormatBytes(did.Allocated), quantity.FormatBytes(spec.Allocation))
+	}
+	return did.Method, err
+}

@@ -1,0 +1,84 @@
+package task
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"storaged/internal/backends"
+	"storaged/internal/helper"
+	"storaged/internal/record"
+)
+
+// By hand nobody but the helper looks for images that a volume belongs to: the
+// daemon has a catalogue of all pools, and which of their volumes are images.
+// Here the headers in the volume's own directory have to do.
+
+// spares refuses to destroy a volume that an image in its directory needs.
+func spares(at helper.Location) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		victim, err := at.Backend.Look(ctx, at.Pool, at.Name)
+		if err != nil {
+			return nil // the task says why
+		}
+		var names []string
+		_, err = at.Backend.Refresh(ctx, at.Pool, func(v backends.VolumeInfo) error {
+			for _, r := range v.References {
+				if v.Name != at.Name && r.Inode != 0 && r.Inode == victim.Inode && r.Device == victim.Device {
+					names = append(names, fmt.Sprintf("%q", v.Path))
+					break
+				}
+			}
+			return nil
+		})
+		if err != nil || len(names) == 0 {
+			return err
+		}
+		return record.Errorf(record.HasChildren, "%q backs %s; nothing was done", at.Path, strings.Join(names, ", ")).
+			WithHint("flatten or delete those first")
+	}
+}
+
+// copies warns of a copy that would lack what the original needs; both says that
+// the original stays.
+func copies(from, to helper.Location, both bool) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		info, err := from.Backend.Look(ctx, from.Pool, from.Name)
+		if err != nil {
+			return nil // the task says why
+		}
+		for _, r := range info.References {
+			if why := (copying{from: from.Path, to: to.Path, both: both}).lacks(r); why != "" {
+				fmt.Fprintf(os.Stderr, "%s: warning: if %q is an image in format %s, %s\n", helper.Program, from.Path, info.Format, why)
+			}
+		}
+		return nil
+	}
+}
+
+// bound are the volumes of a pool that cannot leave it: an image there needs
+// them, or they would not find what they need; of what is only copied, also those
+// that would share content with the original.
+func bound(ctx context.Context, p helper.Pool, copied bool) (names []string, err error) {
+	byFile := map[[2]uint64]string{}
+	var images []backends.VolumeInfo
+	_, err = p.Backend.Refresh(ctx, p.Pool, func(v backends.VolumeInfo) error {
+		byFile[[2]uint64{v.Device, v.Inode}] = v.Name
+		if len(v.References) > 0 {
+			images = append(images, v)
+		}
+		return nil
+	})
+	for _, v := range images {
+		for _, r := range v.References {
+			if base := byFile[[2]uint64{r.Device, r.Inode}]; base != "" && base != v.Name && !copied {
+				names = append(names, base)
+			}
+			if r.Relative || r.Data && copied {
+				names = append(names, v.Name)
+			}
+		}
+	}
+	return names, err
+}

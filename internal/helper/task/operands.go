@@ -1,0 +1,149 @@
+// Package task has what a storage-helper can do, one file a kind: each makes a task
+// of the fields of an operation, which package helper runs.
+package task
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"storaged/internal/backends"
+	"storaged/internal/backends/all"
+	"storaged/internal/helper"
+	"storaged/internal/operation"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+)
+
+// Tasked is an operation, or its settlement: what a helper's task is made of.
+type Tasked interface{ Task() operation.Task }
+
+// left says what a cancel leaves of a new volume.
+func left(keep bool, at helper.Location) string {
+	if keep {
+		return fmt.Sprintf("what is written of %q is kept; it is not complete", at.Path)
+	}
+	return fmt.Sprintf("%q is not made", at.Path)
+}
+
+// needed refuses a task without a flag that must be there.
+func needed(o Tasked, flag string, given bool) error {
+	if given {
+		return nil
+	}
+	name := o.Task().Name
+	return record.Errorf(record.Invalid, "%q needs --%s", helper.Program+" "+name, flag).
+		WithHint("%s %s --help", helper.Program, name)
+}
+
+// volume finds the volume of a flag.
+func volume(o Tasked, flag string, v operation.Volume) (helper.Location, error) {
+	if err := needed(o, flag, v.Path != ""); err != nil {
+		return helper.Location{}, err
+	}
+	at, err := placeOf(v.Path, v.Type)
+	if err == nil {
+		at.Pool.ID, err = poolID(at.Backend, v.PoolID)
+	}
+	if err == nil {
+		at.ID, err = volumeID(v.ID)
+	}
+	return at, err
+}
+
+// volumeID reads which volume is meant; without it any by its name will do.
+func volumeID(text string) (backends.VolumeID, error) {
+	id, err := backends.ParseVolumeID(text)
+	if err != nil {
+		return id, record.Errorf(record.Invalid, "%s", err)
+	}
+	return id, nil
+}
+
+// poolID reads which storage a pool is; without it any will do.
+func poolID(b backends.Backend, text string) (backends.Identity, error) {
+	id := backends.Identity(text)
+	if err := b.CheckIdentity(id); err != nil {
+		return "", record.Errorf(record.Invalid, "%s", err)
+	}
+	return id, nil
+}
+
+// orZero is what a bound says, 0 where it says nothing.
+func orZero(bytes *int64) int64 {
+	if bytes == nil {
+		return 0
+	}
+	return *bytes
+}
+
+// orAny is what a bound says, -1 where it says nothing.
+func orAny(bytes *int64) int64 {
+	if bytes == nil {
+		return -1
+	}
+	return *bytes
+}
+
+// poolOf finds the pool of a flag.
+func poolOf(o Tasked, flag string, v operation.Volume) (helper.Pool, error) {
+	if err := needed(o, flag, v.Path != ""); err != nil {
+		return helper.Pool{}, err
+	}
+	backend, err := all.Lookup(v.Type)
+	if err != nil {
+		return helper.Pool{}, record.Errorf(record.Unsupported, "%s", err)
+	}
+	path, err := absolute(v.Path)
+	if err != nil {
+		return helper.Pool{}, err
+	}
+	id, err := poolID(backend, v.PoolID)
+	return helper.Pool{Pool: backends.Pool{Type: v.Type, Target: path, ID: id}, Backend: backend}, err
+}
+
+// placeOf finds the volume of a path.
+func placeOf(path, poolType string) (helper.Location, error) {
+	backend, err := all.Lookup(poolType)
+	if err != nil {
+		return helper.Location{}, record.Errorf(record.Unsupported, "%s", err)
+	}
+	if strings.HasSuffix(path, "/") {
+		return helper.Location{}, record.Errorf(record.Invalid, "%q is no path of a volume: it ends with a slash", path)
+	}
+	target, name := backend.Parse(path)
+	if err := backend.CheckName(name); err != nil {
+		return helper.Location{}, record.Errorf(record.Invalid, "%s", err)
+	}
+	target, err = absolute(target)
+	if err != nil {
+		return helper.Location{}, err
+	}
+	return helper.Pool{Pool: backends.Pool{Type: poolType, Target: target}, Backend: backend}.At(name), nil
+}
+
+// absolute is the path seen from the root, clean.
+func absolute(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("cannot tell the directory of %q: %w", path, err)
+	}
+	return abs, nil
+}
+
+// length is the size of what a person is asked about, as far as it can be
+// seen.
+func length(path string) string {
+	st, err := os.Lstat(path)
+	if err != nil {
+		return "size not known"
+	}
+	return quantity.FormatBytes(st.Size())
+}
+
+// sizeOf is how much there is to read of a volume, for the plan.
+func sizeOf(v backends.Volume) (int64, error) {
+	info, err := v.Info()
+	return info.Size, err
+}

@@ -1,0 +1,185 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"storaged/internal/backends"
+	"storaged/internal/helper"
+	"storaged/internal/ipc"
+	"storaged/internal/operation"
+	"storaged/internal/record"
+)
+
+// PoolBuild makes the task of an operation.
+func PoolBuild(o *operation.PoolBuild) (helper.Task, error) {
+	t, err := poolTask(o, o.Volume, said{"build", "built"}, func(ctx context.Context, r *helper.Run, p helper.Pool) error {
+		return change(ctx, r, "build", func() error { return makePool(ctx, p, o.Overwrite) })
+	})
+	if o.Overwrite {
+		t.Ask = fmt.Sprintf("what is at %q will be overwritten", o.Path)
+	}
+	return t, err
+}
+
+// PoolStart makes the task of an operation.
+func PoolStart(o *operation.PoolStart) (helper.Task, error) {
+	return poolTask(o, o.Volume, said{"start", "started"}, func(ctx context.Context, r *helper.Run, p helper.Pool) error { return startPool(ctx, r, p, o.Build) })
+}
+
+// PoolStop makes the task of an operation.
+func PoolStop(o *operation.PoolStop) (helper.Task, error) {
+	return poolTask(o, o.Volume, said{"stop", "stopped"}, func(ctx context.Context, r *helper.Run, p helper.Pool) error {
+		return change(ctx, r, "stop", func() error { return p.Backend.Stop(ctx, p.Pool) })
+	})
+}
+
+// PoolRefresh makes the task of an operation.
+func PoolRefresh(o *operation.PoolRefresh) (helper.Task, error) {
+	return poolTask(o, o.Volume, said{"refresh", "read"}, func(ctx context.Context, r *helper.Run, p helper.Pool) error {
+		r.Plan(helper.Scanning())
+		discardLeftovers(ctx, r, p, o.Discard)
+		return refreshPool(ctx, r, p, 0)
+	})
+}
+
+// PoolSpace makes the task of an operation.
+func PoolSpace(o *operation.Space) (helper.Task, error) {
+	return poolTask(o, o.Volume, said{"ask the space of", "asked the space of"}, func(ctx context.Context, r *helper.Run, p helper.Pool) error {
+		return change(ctx, r, "space", func() error {
+			figures, err := p.Space(ctx)
+			r.Report.Pool = &figures
+			return err
+		})
+	})
+}
+
+// PoolDelete makes the task of an operation.
+func PoolDelete(o *operation.PoolDelete) (helper.Task, error) {
+	t, err := poolTask(o, o.Volume, said{"delete", "deleted"}, func(ctx context.Context, r *helper.Run, p helper.Pool) error {
+		var err error
+		if p.Others, err = identities(p, o.Others); err != nil {
+			return err
+		}
+		return change(ctx, r, "delete", func() error { return deletePool(ctx, p, o.WithVolumes) })
+	})
+	t.Ask = fmt.Sprintf("the pool at %q will be deleted", o.Path)
+	if o.WithVolumes {
+		t.Ask = fmt.Sprintf("the pool at %q will be deleted with all its volumes", o.Path)
+	}
+	return t, err
+}
+
+// said is what a task does to a pool, in words: the infinitive and the participle.
+type said struct{ do, done string }
+
+// poolTask makes a task about the pool of --target.
+func poolTask(o Tasked, v operation.Volume, verb said, work func(ctx context.Context, r *helper.Run, p helper.Pool) error) (helper.Task, error) {
+	p, err := poolOf(o, "target", v)
+	if err != nil {
+		return helper.Task{}, err
+	}
+	return helper.Task{
+		Doing:  fmt.Sprintf("%s pool %q", verb.do, p.Target),
+		Done:   fmt.Sprintf("%s pool %q", verb.done, p.Target),
+		Undone: "what is done already stays so",
+		Reads:  p.Target,
+		Writes: p.Target,
+		Work:   func(ctx context.Context, r *helper.Run) error { return work(ctx, r, p) },
+	}, nil
+}
+
+// discardLeftovers removes what jobs left unfinished that ended. What cannot be removed
+// keeps nobody from reading the pool.
+func discardLeftovers(ctx context.Context, r *helper.Run, p helper.Pool, jobs []string) {
+	for _, job := range jobs {
+		err := r.Step(ctx, func() error {
+			_, err := p.Backend.Settle(ctx, p.Pool, job, job, nil) // of any volume
+			return err
+		})
+		if err != nil {
+			r.Warn("what job %q left unfinished is not removed: %v", job, err)
+		}
+	}
+}
+
+// identities reads which pools are not to be deleted under another name.
+func identities(p helper.Pool, texts []string) (ids []backends.Identity, err error) {
+	for _, text := range texts {
+		id, err := poolID(p.Backend, text)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// change does one thing as the only phase of the run.
+func change(ctx context.Context, r *helper.Run, name string, do func() error) error {
+	r.Plan(helper.Single(name))
+	r.Next(0)
+	return r.Step(ctx, do)
+}
+
+func startPool(ctx context.Context, r *helper.Run, p helper.Pool, build bool) error {
+	steps := []func() error{func() error { return p.Backend.Start(ctx, p.Pool) }}
+	phases := []ipc.PlanPhase{helper.Single("start"), helper.Scanning()}
+	if build && p.ID == "" { // else what was there is to be found, not made
+		steps = append([]func() error{func() error { return buildPool(ctx, p) }}, steps...)
+		phases = append([]ipc.PlanPhase{helper.Single("build")}, phases...)
+	}
+	r.Plan(phases...)
+	for i, do := range steps {
+		r.Next(i)
+		if err := r.Step(ctx, do); err != nil {
+			return err
+		}
+	}
+	return refreshPool(ctx, r, p, len(steps))
+}
+
+// makePool makes the pool's storage.
+func makePool(ctx context.Context, p helper.Pool, overwrite bool) error {
+	b, ok := p.Backend.(backends.Builder)
+	if !ok {
+		return helper.Failed(record.Unsupported, "pools of type %q cannot be built", p.Type)
+	}
+	return b.Build(ctx, p.Pool, overwrite)
+}
+
+// deletePool deletes the pool's storage.
+func deletePool(ctx context.Context, p helper.Pool, withVolumes bool) error {
+	b, ok := p.Backend.(backends.Deleter)
+	if !ok {
+		return helper.Failed(record.Unsupported, "pools of type %q cannot be deleted", p.Type)
+	}
+	return b.Delete(ctx, p.Pool, withVolumes)
+}
+
+// buildPool makes the pool's storage unless it is there.
+func buildPool(ctx context.Context, p helper.Pool) error {
+	err := makePool(ctx, p, false)
+	if errors.Is(err, backends.ErrExists) {
+		return nil
+	}
+	return err
+}
+
+// refreshPool lists the volumes as the phase of that index.
+func refreshPool(ctx context.Context, r *helper.Run, p helper.Pool, phase int) error {
+	r.Next(phase)
+	return r.Step(ctx, func() error {
+		info, err := p.Backend.Refresh(ctx, p.Pool, func(v backends.VolumeInfo) error {
+			r.Report.Items = append(r.Report.Items, helper.Item(v))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		figures := p.Figures(info)
+		r.Report.Pool = &figures
+		return nil
+	})
+}

@@ -1,0 +1,51 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/helper"
+	"storaged/internal/record"
+)
+
+func TestResizeThatIsCanceledGivesTheSizeBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.raw")
+	content := strings.Repeat("content ", 1<<17)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at, err := placeOf(path, "dir")
+	if err != nil {
+		t.Fatal(err)
+	}
+	grown := int64(64 << 20)
+	w := resize{at, diskio.ResizeSpec{Capacity: grown, Allocate: true}}
+	err = helper.RunManually(helper.Task{Doing: "try", Undone: "it has its size", Work: func(ctx context.Context, r *helper.Run) error {
+		v, err := at.Backend.Open(ctx, at.Pool, at.Name, backends.WriteExclusive)
+		if err != nil {
+			return err
+		}
+		defer v.Close()
+		err = errors.Join(v.File().Truncate(grown), // as far as it may have come
+			syscall.Kill(os.Getpid(), syscall.SIGTERM),
+			r.Pacer.Pause(context.Background())) // also a paused run is undone
+		if err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return w.undo(r, v.(backends.Resizer), int64(len(content)), context.Cause(ctx))
+	}}, helper.ManualOptions{})
+	if e, ok := errors.AsType[*record.Error](err); !ok || e.Code != record.CanceledCode || !strings.Contains(e.Message, "; it has its size") {
+		t.Errorf("error %v", err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != content {
+		t.Errorf("it has %d bytes, %v", len(got), err)
+	}
+}

@@ -1,0 +1,214 @@
+package task
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"storaged/internal/backends"
+	"storaged/internal/helper"
+	"storaged/internal/ipc"
+	"storaged/internal/operation"
+	"storaged/internal/record"
+)
+
+// Settle makes the task of an operation.
+func Settle(o *operation.Settle) (helper.Task, error) {
+	job, byHand := o.Job, true
+	if dir, ok := ipc.JobDirFromEnv(); ok {
+		job, byHand = dir.Job, false
+	} else if err := needed(o, "job", job != ""); err != nil {
+		return helper.Task{}, err
+	}
+	if err := backends.CheckJob(job); err != nil {
+		return helper.Task{}, record.Errorf(record.Invalid, "%s", err)
+	}
+	work := settlement{job: job, byHand: byHand, deletes: o.Deleted, keeps: o.Keep, resumable: o.Resumable}
+	if o.Pools {
+		return settlePools(o, work)
+	}
+	at, err := volume(o, "target", o.Volume)
+	if err != nil {
+		return helper.Task{}, err
+	}
+	work.at = at
+	t := helper.Task{
+		Doing:   fmt.Sprintf("settle job %s on %q", job, at.Path),
+		Done:    fmt.Sprintf("settled job %s on %q", job, at.Path),
+		Undone:  "what was unfinished may be there still",
+		Writes:  at.Path,
+		Changes: []helper.Pool{at.In()},
+		Settles: true,
+		Work:    work.work,
+	}
+	if o.Source.Path != "" {
+		from, err := volume(o, "source", *o.Source)
+		t.Work = movedSettlement{work, from}.work
+		t.Changes = append(t.Changes, from.In())
+		return t, err
+	}
+	return t, nil
+}
+
+type settlement struct {
+	at      helper.Location
+	job     string
+	byHand  bool
+	deletes bool // the job to settle is a delete
+
+	keeps     bool // an unfinished target gets the volume's name instead of being removed
+	resumable bool // an unfinished target with a checkpoint stays as it is, for a retry
+}
+
+// begin is what settling anything begins with. Nothing cancels it.
+func (w settlement) begin(r *helper.Run) error {
+	if err := r.Settling(); err != nil {
+		return err
+	}
+	r.Plan(helper.Single("settle"))
+	r.Next(0)
+	return nil
+}
+
+func (w settlement) work(ctx context.Context, r *helper.Run) error {
+	if err := w.begin(r); err != nil {
+		return err
+	}
+	identity, err := r.Records.Load()
+	if err != nil {
+		return err
+	}
+	if kept, err := w.keep(ctx, r); kept {
+		return err
+	}
+	identity, partial := bytes.CutPrefix(identity, []byte(helper.Unfinished))
+	committed, err := w.at.Backend.Settle(ctx, w.at.Pool, w.at.Name, w.job, identity)
+	if err != nil {
+		r.Report.Rollback = string(record.RollbackFailed)
+		return err
+	}
+	gone := w.describe(ctx, r)
+	if committed && partial {
+		r.Report.Rollback = string(record.RollbackKept)
+		return fmt.Errorf("%w but what was to be kept", helper.ErrUndone)
+	}
+	if committed || w.byHand || gone && w.deletes {
+		return nil
+	}
+	if r.Report.Volume == nil { // else the job changed one in place, which nothing undoes
+		r.Report.Rollback = string(record.RollbackDone)
+	}
+	return helper.ErrUndone
+}
+
+// keep keeps what is unfinished of a new volume from being removed, if that is
+// wanted and there is anything to keep. Its error says that the job had not come
+// to its end.
+func (w settlement) keep(ctx context.Context, r *helper.Run) (kept bool, _ error) {
+	if !w.keeps && !w.resumable {
+		return false, nil
+	}
+	d, err := w.at.Backend.Resume(ctx, w.at.Pool, w.at.Name, w.job, w.job)
+	if err != nil {
+		return false, nil // there is nothing, or it is what Settle has an error for
+	}
+	defer d.Close() // it was durable before, or is made so by its commit
+	if w.keeps {
+		kept = w.named(ctx, r, d)
+	} else {
+		kept = w.left(r, d)
+	}
+	if !kept {
+		return false, nil
+	}
+	r.Report.Rollback, r.Report.Resumable = string(record.RollbackKept), !w.keeps
+	return true, fmt.Errorf("%w but what was to be kept", helper.ErrUndone)
+}
+
+// named gives what is unfinished the volume's name, marked as incomplete.
+func (w settlement) named(ctx context.Context, r *helper.Run, d backends.Draft) bool {
+	info, err := d.Info()
+	if err != nil || info.Allocation == 0 {
+		return false // nothing was written
+	}
+	r.Keep = true
+	named, _ := r.Name(ctx, d, helper.ErrUndone)
+	if named {
+		if err := r.Describe(d); err != nil {
+			r.Warn("cannot describe the volume: %v", err)
+		}
+	}
+	return named
+}
+
+// left reports whether a later job can go on with what is unfinished.
+func (w settlement) left(r *helper.Run, d backends.Draft) bool {
+	e, err := r.Checkpoint()
+	if err != nil || e == nil {
+		return false
+	}
+	if why := e.Fits(d.File()); why != "" {
+		r.Warn("nobody can go on with what is unfinished of %q: %s", w.at.Path, why)
+		return false
+	}
+	return true
+}
+
+// describe reports what has the name now, as far as it can be told, or that
+// nothing has.
+func (w settlement) describe(ctx context.Context, r *helper.Run) (gone bool) {
+	v, err := r.Open(ctx, w.at, backends.ReadShared)
+	if errors.Is(err, backends.ErrNotFound) {
+		return true
+	}
+	if err == nil {
+		defer v.Close()
+		err = r.Describe(v)
+	}
+	if err != nil {
+		r.Warn("cannot describe the volume: %v", err)
+	}
+	return false
+}
+
+// movedSettlement settles a job that was to move a volume.
+type movedSettlement struct {
+	settlement
+	from helper.Location
+}
+
+func (w movedSettlement) work(ctx context.Context, r *helper.Run) error {
+	if err := w.begin(r); err != nil {
+		return err
+	}
+	rec, err := loadMove(r.Records)
+	if err != nil {
+		return err
+	}
+	committed, err := w.settle(ctx, rec)
+	if committed {
+		w.describe(ctx, r)
+	}
+	switch {
+	case err != nil:
+		r.Report.Rollback = string(record.RollbackFailed)
+		return err
+	case committed || w.byHand:
+		return nil
+	}
+	r.Report.Rollback = string(record.RollbackDone)
+	return helper.ErrUndone
+}
+
+// settle completes a move whose target has its name, and undoes another.
+func (w movedSettlement) settle(ctx context.Context, rec moveRecord) (committed bool, err error) {
+	committed, err = w.at.Backend.Settle(ctx, w.at.Pool, w.at.Name, w.job, rec.Target)
+	if err != nil || !committed || len(rec.Source) == 0 {
+		return committed, err
+	}
+	if err := w.from.Backend.SettleTaken(ctx, w.from.Pool, w.from.Name, rec.Source); err != nil {
+		return true, fmt.Errorf("%q is complete, but %q is still there too: %w", w.at.Path, w.from.Path, err)
+	}
+	return true, nil
+}

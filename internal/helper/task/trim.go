@@ -1,0 +1,108 @@
+package task
+
+import (
+	"context"
+	"fmt"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/helper"
+	"storaged/internal/ipc"
+	"storaged/internal/operation"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+)
+
+// Trim makes the task of an operation.
+func Trim(o *operation.Trim) (helper.Task, error) {
+	at, err := volume(o, "target", o.Volume)
+	if err != nil {
+		return helper.Task{}, err
+	}
+	w := trim{at: at, giveUp: o.GiveUpAllocation, since: o.SummedNS}
+	if o.Recorded != "" {
+		if _, w.sum, err = record.ParseContentChecksum(o.Recorded); err != nil {
+			return helper.Task{}, record.Errorf(record.Invalid, "--checksum: %v", err)
+		}
+	}
+	return helper.Task{
+		Name: o.Task().Name, Resumes: o.Resume,
+		Doing:   fmt.Sprintf("trim %q", at.Path),
+		Done:    fmt.Sprintf("trimmed %q", at.Path),
+		Idle:    "nothing to give back",
+		Undone:  fmt.Sprintf("what is given back of %q already stays so; its content is the same", at.Path),
+		Reads:   at.Path,
+		Writes:  at.Path,
+		Changes: []helper.Pool{at.In()},
+		Work:    w.work,
+	}, nil
+}
+
+type trim struct {
+	at     helper.Location
+	giveUp bool
+	sum    string // checksum that the content is known to have, "" for none
+	since  int64  // when the volume was last changed if it is to count, ns since 1970
+}
+
+func (w trim) work(ctx context.Context, r *helper.Run) error {
+	same := false
+	err := r.InPlace(ctx, w.at, func(v backends.Volume) error {
+		info, err := v.Info()
+		if err != nil {
+			return err
+		}
+		same = w.sum != "" && (w.since == 0 || info.Change.UnixNano() == w.since)
+		if err := w.free(ctx, v, info); err != nil {
+			return err
+		}
+		size, err := sizeOf(v)
+		if err != nil {
+			return err
+		}
+		r.Plan(helper.Moving("trim", size))
+		r.Next(0)
+		return w.trim(ctx, r, v, info.Allocation)
+	})
+	if same && r.Report.Volume != nil {
+		r.Report.Volume.Checksum = w.sum
+	}
+	return err
+}
+
+// free refuses a volume that somebody has reserved space for.
+func (w trim) free(ctx context.Context, v backends.Volume, info backends.VolumeInfo) error {
+	if w.giveUp {
+		return nil
+	}
+	n, err := diskio.Preallocated(ctx, v.File())
+	if err != nil || n == 0 {
+		return err
+	}
+	return &ipc.Error{
+		Code: string(record.WrongState), Offset: -1,
+		Message: fmt.Sprintf("cannot trim %q: %s of its %s are reserved, nothing was written to them yet; nothing was given back",
+			w.at.Path, quantity.FormatBytes(n), quantity.FormatBytes(info.Allocation)),
+		Hint: "--give-up-allocation gives them back too",
+	}
+}
+
+// trim begins where an earlier helper was interrupted, if nobody else has
+// written to the volume since.
+func (w trim) trim(ctx context.Context, r *helper.Run, v backends.Volume, before int64) error {
+	if e := r.Earlier; e != nil {
+		if why := e.Fits(v.File()); why != "" {
+			r.Anew("%q: %s", w.at.Path, why)
+		}
+	}
+	first := before // of all helpers of the job
+	if r.Earlier != nil {
+		first = max(first, r.Earlier.At.Allocation)
+	}
+	did, err := diskio.Trim(ctx, r.Pacer, v.File(), r.Checkpoints(helper.Position{Allocation: first}, v.File(), ""))
+	r.Report.Method, r.Report.Bytes = did.Method, did.Bytes+first-before
+	if did.Method == diskio.MethodNone && first > before {
+		r.Report.Method = diskio.MethodPunch // by an earlier one
+	}
+	return err
+}

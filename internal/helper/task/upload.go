@@ -1,0 +1,176 @@
+package task
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/helper"
+	"storaged/internal/image"
+	"storaged/internal/ipc"
+	"storaged/internal/operation"
+	"storaged/internal/record"
+)
+
+// Upload makes the task of an operation.
+func Upload(o *operation.Upload) (helper.Task, error) {
+	at, err := volume(o, "target", o.Volume)
+	if err != nil {
+		return helper.Task{}, err
+	}
+	in, err := contentOf(o, o.Content)
+	if err != nil {
+		return helper.Task{}, err
+	}
+	in.skipped = o.Skipped
+	w := upload{at: at, in: in, off: o.Offset}
+	if w.beginning, err = beginningOf(o); err != nil {
+		return helper.Task{}, err
+	}
+	if in.skipped > 0 {
+		w.in.sum = checksum{} // of a part it would say nothing
+		if o.Checksum != "" {
+			w.whole = in.sum
+		}
+	}
+	if w.whole.algorithm != "" && w.off != in.skipped {
+		return helper.Task{}, record.Errorf(record.Invalid, "--checksum is of the whole content, and one that does not begin where %q does cannot be read back: --offset and --skipped must be the same", at.Path)
+	}
+	return helper.Task{
+		Doing:   fmt.Sprintf("upload %s to %q", in.from, at.Path),
+		Done:    fmt.Sprintf("uploaded %s to %q", in.from, at.Path),
+		Undone:  fmt.Sprintf("what is written of %q already stays so", at.Path),
+		Ask:     fmt.Sprintf("the content of %q (%s) will be overwritten", at.Path, length(at.Path)),
+		Reads:   in.from.path(),
+		Writes:  at.Path,
+		ByHand:  spares(at),
+		Changes: []helper.Pool{at.In()},
+		Work:    w.work,
+	}, nil
+}
+
+type upload struct {
+	at  helper.Location
+	in  contentSpec
+	off int64 // bytes
+	// whole is the checksum of all the content, when a part of it was uploaded
+	// before: it is read back.
+	whole checksum
+	// beginning is the checksum of what was uploaded before, as the sender has it.
+	beginning checksum
+}
+
+func (w upload) work(ctx context.Context, r *helper.Run) error {
+	// A header may become one with what is there already.
+	c, err := w.in.open(ctx, r, image.HeaderSize-w.off)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	err = r.InPlace(ctx, w.at, func(v backends.Volume) error {
+		to, err := w.admit(v, c)
+		if err != nil {
+			return err
+		}
+		compared := w.comparing()
+		r.Plan(append(compared, w.phases(c.bytes)...)...)
+		if err := w.compare(ctx, r, c, to); err != nil {
+			return err
+		}
+		r.Next(len(compared))
+		r.Pacer.Skipped(w.in.skipped)
+		err = c.put(ctx, r, to)
+		if err != nil && c.touched {
+			r.Report.Rollback = string(record.RollbackKept)
+		}
+		if err == nil && w.whole.algorithm != "" {
+			r.Next(len(compared) + 1)
+			err = w.check(ctx, r, to)
+		}
+		if err == nil {
+			err = c.inspect(v)
+		}
+		return err
+	})
+	if err == nil {
+		c.made(r)
+		if w.off == w.in.skipped && w.off+r.Report.Bytes == r.Report.Volume.Size {
+			r.Report.Volume.Checksum = r.Report.Checksum // it is all of the volume
+		}
+	}
+	return err
+}
+
+// phases are those of the plan; bytes is the length of the content, -1 while not
+// known.
+func (w upload) phases(bytes int64) []ipc.PlanPhase {
+	phases := []ipc.PlanPhase{transfer("upload", bytes, w.in.skipped)}
+	if w.whole.algorithm != "" {
+		check := transfer("verify", bytes, w.in.skipped)
+		check.Data = false // its rate is not that of uploads
+		phases = append(phases, check)
+	}
+	return phases
+}
+
+// check reads the whole content back, of which this upload moved the rest.
+func (w upload) check(ctx context.Context, r *helper.Run, to into) error {
+	r.Report.Rollback = string(record.RollbackKept) // unless it is right
+	did, err := diskio.Sum(ctx, r.Pacer, to.file, diskio.SumSpec{CRC32C: w.whole.algorithm == record.CRC32C, Len: w.off + r.Report.Bytes})
+	if err != nil {
+		return err
+	}
+	if err := w.whole.judge(r, did.Sum); err != nil {
+		return err
+	}
+	r.Report.Rollback = string(record.RollbackNone)
+	return nil
+}
+
+// admit refuses, before anything is written, what does not fit, by its length
+// or its header, or comes from the volume itself.
+func (w upload) admit(v backends.Volume, c *content) (to into, err error) {
+	info, err := v.Info()
+	if err != nil {
+		return to, err
+	}
+	to = into{file: v.File(), off: w.off, room: info.Size - w.off, name: w.at.Path}
+	err = cmp.Or(c.fits(to), otherThan(c.file, info))
+	if err = cmp.Or(err, w.in.checkPacking(c.head, w.off == 0)); err != nil {
+		return to, err
+	}
+	if err := c.lock(); err != nil { // not before it is known that it is not the volume, which we have locked
+		return to, err
+	}
+	head, err := overlaid(v.File(), w.off, c.head)
+	if err != nil {
+		return to, err
+	}
+	_, err = w.in.checkHeader(head)
+	return to, err
+}
+
+// otherThan refuses the volume itself as the other end.
+func otherThan(f *externalFile, v backends.VolumeInfo) error {
+	st, err := f.stat()
+	if err != nil {
+		return err
+	}
+	if st.Dev == v.Device && st.Ino == v.Inode {
+		return helper.Failed(record.Invalid, "%q is the volume itself", f.Name())
+	}
+	return nil
+}
+
+// transfer is the phase in which a content is moved; its length may not be
+// known.
+func transfer(name string, bytes, skipped int64) ipc.PlanPhase {
+	if bytes < 0 {
+		p := helper.Moving(name, 0)
+		p.Bounded = false
+		return p
+	}
+	return helper.Moving(name, bytes+skipped)
+}

@@ -1,0 +1,152 @@
+package task
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/helper"
+	"storaged/internal/image"
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+)
+
+// sourceWatch is a file that is read and must stay as it is meanwhile: of one that is written to, the copy is a content that the
+// file never had. Locks keep away who takes them; of others the file's size and
+// times tell. What is written through a mapping shows in them too, for diskio
+// flushes a file before it reads it. Pipes, sockets and devices tell nothing.
+type sourceWatch struct {
+	run  *helper.Run
+	file *os.File
+	name string // for people
+	was  *sight // nil: it cannot tell
+}
+
+// sight is what a file was at one moment.
+type sight struct {
+	*helper.Footprint
+	mode, owner, group, links uint32
+}
+
+// grain is longer than the clock by which most file systems tell the time stands
+// still: two changes may have the same time if no more than that lies between
+// them.
+const grain = 20 * time.Millisecond
+
+// watch begins to watch a file that is about to be read. A change just before
+// could not be told from one just after, so that it is waited until the clock
+// has gone on.
+func watch(ctx context.Context, r *helper.Run, f *os.File, name string) (*sourceWatch, error) {
+	s := &sourceWatch{run: r, file: f, name: name}
+	was, err := sightOf(f)
+	if err != nil {
+		return nil, err
+	}
+	if age := since(was); age < grain {
+		select {
+		case <-time.After(grain - max(age, 0)):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		was, err = sightOf(f)
+	}
+	s.was = was
+	return s, err
+}
+
+// since is how long ago a file was changed; one that cannot tell has always been
+// as it is.
+func since(l *sight) time.Duration {
+	if l == nil {
+		return grain
+	}
+	return time.Since(time.Unix(0, l.ChangedNS))
+}
+
+func sightOf(f *os.File) (*sight, error) {
+	fp, err := helper.FootprintOf(f)
+	if fp == nil || err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, fmt.Errorf("cannot look at %q: %w", f.Name(), err)
+	}
+	return &sight{fp, st.Mode, st.Uid, st.Gid, uint32(st.Nlink)}, nil
+}
+
+// ended is how the reading ended, err being what it ended with itself: a file
+// that has become shorter was changed, whatever that did to the reading.
+func (s *sourceWatch) ended(err error) error {
+	if err != nil && !errors.Is(err, diskio.ErrShrunk) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	return cmp.Or(s.changed(), err)
+}
+
+// changed fails if the file was changed since it was looked at.
+func (s *sourceWatch) changed() error {
+	if s.was == nil {
+		return nil
+	}
+	now, err := sightOf(s.file)
+	if err != nil {
+		return err
+	}
+	why := s.was.Unchanged(now.Footprint)
+	switch {
+	case why == "":
+		return nil
+	case s.was.written(now):
+		return s.fault(why)
+	}
+	s.run.Warn("%s got another owner, other permissions or another name meanwhile; its content was not written to", s.name)
+	return nil
+}
+
+// written tells whether the content may be another now. When owner, permissions
+// or names changed, that explains a time of change which is another, as long as
+// the time of modification has stayed: a backup makes a hard link of what it
+// copies, and libvirt gives an image that is only read to the user of the
+// virtual machine.
+func (l *sight) written(now *sight) bool {
+	touched := l.mode != now.mode || l.owner != now.owner || l.group != now.group || l.links != now.links
+	return l.Size != now.Size || l.ModifiedNS != now.ModifiedNS || !touched
+}
+
+func (s *sourceWatch) fault(why string) error {
+	return &ipc.Error{
+		Code:    string(record.Changed),
+		Message: fmt.Sprintf("%s was changed while it was read: %s", s.name, why),
+		Hint:    "do it again when nobody writes to it",
+		Offset:  -1,
+	}
+}
+
+// lockSource takes the locks of a reader on a file beyond the pools, as a volume
+// that is read has them. Somebody who writes to it is a *BusyError. On a file
+// system that has no locks nobody can be told by them, and that is no error.
+//
+// The locks are those of an opening of our own, nil if there cannot be one: the
+// file may be open in the client too, and locks that it has are not ours to
+// give up.
+func lockSource(f *os.File, name string) (locked *os.File, err error) {
+	own, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, nil // a server of NFS may refuse root what it lets the client have
+	}
+	used, ok := errors.AsType[*image.InUseError](image.LockShared(own))
+	if !ok {
+		return own, nil
+	}
+	own.Close()
+	return nil, &backends.BusyError{Object: name, Holder: used.Holder, Release: used.Release}
+}

@@ -1,0 +1,128 @@
+package task
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"storaged/internal/backends"
+	"storaged/internal/helper"
+	"storaged/internal/ipc"
+	"storaged/internal/operation"
+	"storaged/internal/record"
+	"storaged/internal/wipe"
+)
+
+// Wipe makes the task of an operation.
+func Wipe(o *operation.Wipe) (helper.Task, error) {
+	at, err := volume(o, "target", o.Volume)
+	if err != nil {
+		return helper.Task{}, err
+	}
+	w := wiping{at: at, accept: o.AcceptLimits, spec: wipe.Spec{Algorithm: o.Algorithm, Verify: o.Verify}}
+	return helper.Task{
+		Name: o.Task().Name, Resumes: o.Resume,
+		Doing:   fmt.Sprintf("wipe %q", at.Path),
+		Done:    fmt.Sprintf("wiped %q", at.Path),
+		Undone:  fmt.Sprintf("what is overwritten of %q already stays so", at.Path),
+		Ask:     fmt.Sprintf("the whole content of %q (%s) will be overwritten", at.Path, length(at.Path)),
+		Reads:   at.Path,
+		Writes:  at.Path,
+		ByHand:  spares(at),
+		Changes: []helper.Pool{at.In()},
+		Work:    w.work,
+	}, nil
+}
+
+type wiping struct {
+	at     helper.Location
+	spec   wipe.Spec
+	accept bool
+}
+
+func (w wiping) work(ctx context.Context, r *helper.Run) error {
+	return r.InPlace(ctx, w.at, func(v backends.Volume) error {
+		size, err := sizeOf(v)
+		if err != nil {
+			return err
+		}
+		r.Plan(w.phase(size))
+		r.Next(0)
+		w.goOn(r, v)
+		return w.overwrite(ctx, r, v)
+	})
+}
+
+// goOn begins where an earlier helper was interrupted, if nobody else has
+// written to the volume since, and makes checkpoints.
+func (w *wiping) goOn(r *helper.Run, v backends.Volume) {
+	if e := r.Earlier; e != nil {
+		switch why := e.Fits(v.File()); {
+		case why != "":
+			r.Anew("%q: %s", w.at.Path, why)
+		case e.At.Algorithm != w.spec.Algorithm:
+			r.Anew("it was by algorithm %q", e.At.Algorithm)
+		default:
+			w.spec.Order = e.At.Order
+		}
+	}
+	if w.spec.Order == nil {
+		w.spec.Order = wipe.Order(w.spec.Algorithm)
+	}
+	w.spec.Checkpoints = r.Checkpoints(helper.Position{Algorithm: w.spec.Algorithm, Order: w.spec.Order}, v.File(), "")
+}
+
+// phase is the plan of the wiping.
+func (w wiping) phase(size int64) ipc.PlanPhase {
+	return helper.Moving("wipe", size*int64(w.spec.Rounds()))
+}
+
+// overwrite is the wiping itself, in the current phase.
+func (w wiping) overwrite(ctx context.Context, r *helper.Run, v backends.Volume) error {
+	if err := w.reach(ctx, v); err != nil {
+		return err
+	}
+	did, err := wipe.Run(ctx, r.Pacer, v.File(), w.spec)
+	r.Report.Method, r.Report.Algorithm, r.Report.Passes = did.Method, did.Algorithm, did.Passes
+	r.Report.Bytes, r.Report.Limits, r.Report.Device = did.Bytes, sentences(did.Limits), did.Device
+	r.Report.Checked, r.Report.Verified = w.spec.Verify || did.Verified, did.Verified
+	if did.From < w.spec.From {
+		r.Warn("the pass that was interrupted is made again as a whole: it is random and is to be read back, and nobody knows what was written")
+	}
+	if err != nil && (did.Touched || r.Earlier != nil) {
+		r.Report.Rollback = string(record.RollbackKept)
+	}
+	return err
+}
+
+// sentences are the limits as people read them.
+func sentences(limits []wipe.Limit) []string {
+	var out []string
+	for _, l := range limits {
+		out = append(out, l.Text)
+	}
+	return out
+}
+
+// reach refuses, before anything is written, a wipe after which old content
+// certainly stays readable somewhere, unless that is accepted.
+func (w wiping) reach(ctx context.Context, v backends.Volume) error {
+	if w.accept {
+		return nil
+	}
+	limits, err := wipe.Limits(ctx, v.File(), w.spec)
+	if err != nil {
+		return err
+	}
+	limits = slices.DeleteFunc(limits, func(l wipe.Limit) bool { return !l.Certain })
+	if len(limits) == 0 {
+		return nil
+	}
+	return &ipc.Error{
+		Code:    string(record.Unsupported),
+		Message: fmt.Sprintf("cannot wipe %q wholly: %s; nothing was overwritten", w.at.Path, strings.Join(sentences(limits), "; ")),
+		Hint:    "--accept-limits wipes what can be reached",
+		Offset:  -1,
+	}
+}

@@ -1,0 +1,291 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"syscall"
+	"time"
+
+	"storaged/internal/record"
+	"storaged/internal/service"
+)
+
+const (
+	// connectTimeout bounds connect(2) on a unix socket. It takes
+	// microseconds, or as long as a daemon with a full backlog hangs.
+	connectTimeout = 5 * time.Second
+
+	// expectTimeout is how long a body is held back that the daemon has not asked
+	// for, nor refused: it does one or the other at once.
+	expectTimeout = time.Minute
+
+	// maxAnswer bounds what the client reads of one answer, bytes; a page of
+	// the largest records stays far below it.
+	maxAnswer = 64 << 20
+)
+
+// Client calls a daemon over its socket. Its methods are those of Service,
+// without the Caller, which the socket's peer credentials give. Every refusal
+// is a *record.Error; one that ctx ended is ctx's error. A daemon that cannot
+// be reached, or that went away before its answer was whole, has the code
+// record.Unreachable: whether a change was made is then not known, unless it
+// is asked for again with the same Submit.Key. Methods may be called
+// concurrently.
+type Client struct {
+	socket string
+	http   *http.Client
+	fresh  bool
+}
+
+// Dial makes a client for the daemon on a unix socket. It connects with the
+// first call.
+func Dial(socket string) *Client {
+	d := net.Dialer{Timeout: connectTimeout}
+	return &Client{socket: socket, http: &http.Client{
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return d.DialContext(ctx, "unix", socket)
+			},
+			DisableCompression:    true,
+			ExpectContinueTimeout: expectTimeout,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// Socket is the path given to Dial.
+func (c *Client) Socket() string { return c.socket }
+
+// Fresh gives a client over the same connections that has pools read anew
+// before it is told of them and their volumes.
+func (c *Client) Fresh() *Client { return &Client{c.socket, c.http, true} }
+
+// Wrap puts a layer, for example one that checks the traffic, around the
+// client's transport. It is called before the first call.
+func (c *Client) Wrap(layer func(http.RoundTripper) http.RoundTripper) {
+	c.http.Transport = layer(c.http.Transport)
+}
+
+// Close closes connections that are kept for further calls.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// ask is one request in the making.
+type ask struct {
+	method string
+	path   []string // segments, not escaped
+	query  url.Values
+	header http.Header
+	body   any
+}
+
+func newAsk(method string, path ...string) *ask {
+	return &ask{method: method, path: append([]string{"v1"}, path...), query: url.Values{}, header: http.Header{}}
+}
+
+func (a *ask) with(body any) *ask {
+	a.body = body
+	return a
+}
+
+// under adds how a job is to be started.
+func (a *ask) under(s service.Submit) *ask {
+	if s.Key != "" {
+		a.header.Set("Idempotency-Key", s.Key)
+	}
+	if s.IfMatch != 0 {
+		a.header.Set("If-Match", etag(s.IfMatch))
+	}
+	if s.DryRun {
+		a.query.Set("dry_run", "true")
+	}
+	switch {
+	case s.LockWait == nil:
+	case *s.LockWait < 0:
+		a.query.Set("lock_wait", "forever")
+	default:
+		a.query.Set("lock_wait", seconds(*s.LockWait))
+	}
+	return a
+}
+
+func (a *ask) request(ctx context.Context) (*http.Request, error) {
+	u := url.URL{Scheme: "http", Host: "storaged", RawQuery: a.query.Encode()}
+	for _, s := range a.path {
+		u.Path += "/" + s
+		u.RawPath += "/" + url.PathEscape(s)
+	}
+	var body io.Reader
+	if a.body != nil {
+		b, err := json.Marshal(a.body)
+		if err != nil {
+			return nil, record.Errorf(record.Invalid, "cannot write the request: %v", err)
+		}
+		body = bytes.NewReader(b)
+		a.header.Set("Content-Type", jsonType)
+	}
+	// The URL is set afterwards: to parse one of hostile names would change them.
+	r, err := http.NewRequestWithContext(ctx, a.method, "http://storaged/", body)
+	if err != nil {
+		panic("internal error: api: " + err.Error())
+	}
+	r.URL, r.Header = &u, a.header
+	return r, nil
+}
+
+// open sends a request and gives the answer to it when it is no problem. The
+// caller closes its body.
+func (c *Client) open(ctx context.Context, a *ask) (*http.Response, error) {
+	if c.fresh && a.method == http.MethodGet && len(a.path) > 1 && (a.path[1] == "pools" || a.path[1] == "volumes") {
+		a.query.Set("fresh", "true")
+	}
+	r, err := a.request(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	if resp.StatusCode >= 300 {
+		defer resp.Body.Close()
+		return nil, c.refusal(resp)
+	}
+	return resp, nil
+}
+
+// do sends a request and reads the answer into out, when out is not nil and
+// there is one (204 has none).
+func (c *Client) do(ctx context.Context, a *ask, out any) error {
+	resp, err := c.open(ctx, a)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return c.unreachable(ctx, err)
+	}
+	if out == nil || resp.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return record.Errorf(record.Internal, "cannot read the answer of the daemon at %q to %s: %v", c.socket, a.method, err)
+	}
+	return nil
+}
+
+// fetch is do for one value.
+func fetch[T any](ctx context.Context, c *Client, a *ask) (T, error) {
+	var v T
+	err := c.do(ctx, a, &v)
+	return v, err
+}
+
+// fetchAll reads all pages of a list.
+func fetchAll[T any](ctx context.Context, c *Client, a *ask) ([]T, error) {
+	all := []T{}
+	a.query.Set("limit", strconv.Itoa(record.MaxPage))
+	for {
+		l, err := fetch[service.List[T]](ctx, c, a)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, l.Items...)
+		if l.Next == nil {
+			return all, nil
+		}
+		a.query.Set("cursor", *l.Next)
+	}
+}
+
+// start sends a request that starts a job.
+func (c *Client) start(ctx context.Context, a *ask, s service.Submit) (service.Started, error) {
+	var st service.Started
+	var err error
+	if s.DryRun {
+		err = c.do(ctx, a.under(s), &st.Plan)
+	} else {
+		err = c.do(ctx, a.under(s), &st.Job)
+	}
+	return st, err
+}
+
+// refusal reads the problem that an answer carries.
+func (c *Client) refusal(resp *http.Response) error {
+	var p record.Problem
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if kind == problemMIME && json.Unmarshal(b, &p) == nil && p.Code != "" {
+		return p.Error()
+	}
+	return record.Errorf(record.Internal, "who listens at %q answered %q and is not storaged", c.socket, resp.Status).
+		WithHint("see which program has the socket open")
+}
+
+// unreachable names the socket and why there is no answer from it.
+func (c *Client) unreachable(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return c.noConnection(op.Err)
+	}
+	return record.Errorf(record.Unreachable, "lost the daemon at %q before its answer: %v", c.socket, cause(err))
+}
+
+func (c *Client) noConnection(err error) error {
+	var e *record.Error
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		e = record.Errorf(record.Denied, "not permitted to use the socket %q", c.socket)
+		return e.WithHint("its owner and the members of its group may")
+	case errors.Is(err, fs.ErrNotExist):
+		e = record.Errorf(record.Unreachable, "no daemon at %q: there is no such socket", c.socket)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		e = record.Errorf(record.Unreachable, "no daemon at %q: nobody listens", c.socket)
+	default:
+		e = record.Errorf(record.Unreachable, "cannot reach the daemon at %q: %v", c.socket, cause(err))
+	}
+	return e.WithHint("is storaged running there? --socket names another one")
+}
+
+// cause leaves out what http and net put before an error: a URL that is not
+// one, and addresses that are empty.
+func cause(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	return err
+}
+
+// etag is a generation as HTTP writes it.
+func etag(generation int64) string { return `"` + strconv.FormatInt(generation, 10) + `"` }
+
+// seconds is a duration as queries write it.
+func seconds(d time.Duration) string {
+	return strconv.FormatFloat(d.Seconds(), 'f', 9, 64)
+}
+
+// setAll adds a key for each value that is not empty.
+func setAll(q url.Values, key string, values ...string) {
+	for _, v := range values {
+		if v != "" {
+			q.Add(key, v)
+		}
+	}
+}

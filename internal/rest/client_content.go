@@ -1,0 +1,307 @@
+package rest
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/record"
+	"storaged/internal/service"
+	"storaged/internal/sparse"
+)
+
+// HandUpload starts an upload from r.Data.File, a regular file that is open for
+// reading: all of it, wherever it stands, or what comes behind that which
+// r.Continues has uploaded. The daemon hands it on to the job's helper; the
+// caller may close it when this returns.
+func (c *Client) HandUpload(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeUpload) (service.Started, error) {
+	a := contentAsk(http.MethodPost, pool, volume)
+	setUpload(a, r)
+	a.query.Set("offset", strconv.FormatInt(r.Offset, 10))
+	setBytes(a, "length", r.Length)
+	return c.hand(ctx, a.under(s), s, r.Data.File)
+}
+
+// HandDownload starts a download to a regular file that is open for writing; it
+// has the content, and its length, when the job has succeeded.
+func (c *Client) HandDownload(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeDownload) (service.Started, error) {
+	a := contentAsk(http.MethodPost, pool, volume)
+	a.query.Set("direction", "download")
+	setAll(a.query, "checksum", r.Checksum)
+	setJobOptions(a.query, r.JobOptions)
+	a.query.Set("offset", strconv.FormatInt(r.Offset, 10))
+	setBytes(a, "length", r.Length)
+	return c.hand(ctx, a.under(s), s, r.Data.File)
+}
+
+func contentAsk(method, pool, volume string) *ask {
+	return newAsk(method, "pools", pool, "volumes", volume, "content")
+}
+
+func setUpload(a *ask, r service.VolumeUpload) {
+	setAll(a.query, "checksum", r.Checksum)
+	setAll(a.query, "as_format", r.AsFormat)
+	setAll(a.query, "continues", r.Continues)
+	setAll(a.query, "beginning", r.Beginning)
+	if r.DetectZeros {
+		a.query.Set("detect_zeros", "true")
+	}
+	setJobOptions(a.query, r.JobOptions)
+	n := r.Create
+	if n == nil {
+		return
+	}
+	a.query.Set("create", "true")
+	setAll(a.query, "format", n.Format)
+	if n.Capacity > 0 {
+		a.query.Set("capacity", strconv.FormatInt(n.Capacity, 10))
+	}
+	switch {
+	case n.Allocation == nil:
+	case n.Allocation.Full:
+		a.query.Set("allocation", "full")
+	default:
+		a.query.Set("allocation", strconv.FormatInt(n.Allocation.Bytes, 10))
+	}
+}
+
+func setBytes(a *ask, key string, n *int64) {
+	if n != nil {
+		a.query.Set(key, strconv.FormatInt(*n, 10))
+	}
+}
+
+// hand makes a request on a connection of its own, and hands over f when the
+// daemon is ready for it.
+func (c *Client) hand(ctx context.Context, a *ask, s service.Submit, f *os.File) (st service.Started, err error) {
+	a.query.Set("fd", "1")
+	a.header.Set("Connection", "Upgrade")
+	a.header.Set("Upgrade", handProtocol)
+	d := net.Dialer{Timeout: connectTimeout}
+	conn, err := d.DialContext(ctx, "unix", c.socket)
+	if err != nil {
+		return st, c.unreachable(ctx, err)
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	resp, err := handOver(ctx, conn.(*net.UnixConn), a, f)
+	if err != nil {
+		return st, c.unreachable(ctx, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		return st, c.refusal(resp)
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return st, c.unreachable(ctx, err)
+	}
+	var out any = &st.Job
+	if s.DryRun {
+		out = &st.Plan
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return st, record.Errorf(record.Internal, "cannot read the answer of the daemon at %q to %s: %v", c.socket, a.method, err)
+	}
+	return st, nil
+}
+
+// handOver writes the request and gives the answer to it, or, behind the 101
+// and the descriptor, the one that counts.
+func handOver(ctx context.Context, conn *net.UnixConn, a *ask, f *os.File) (*http.Response, error) {
+	req, err := a.request(ctx)
+	if err != nil {
+		return nil, err
+	}
+	req.Host = "storaged"
+	if err := req.Write(conn); err != nil {
+		return nil, err
+	}
+	in := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(in, req)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		return resp, err
+	}
+	if _, _, err := conn.WriteMsgUnix([]byte{0}, unix.UnixRights(int(f.Fd())), nil); err != nil {
+		return nil, err
+	}
+	return http.ReadResponse(in, nil)
+}
+
+// Transfer is a stream between the client and a job.
+type Transfer struct {
+	Job record.Job // as it began
+
+	body io.ReadCloser // of a download
+	done chan struct{} // of an upload: closed when the rest is set
+	err  error
+}
+
+// Upload streams a content from body into a volume, and gives the Transfer when
+// the daemon has told of its job, or its refusal, before any of the body is
+// read. sparse says that the body is in the form of package sparse. When ctx
+// ends the stream breaks off, and so does the job. The end of an upload is told
+// by Wait.
+func (c *Client) Upload(ctx context.Context, s service.Submit, up StreamUpload) (*Transfer, error) {
+	a := contentAsk(http.MethodPut, up.Pool, up.Volume)
+	setUpload(a, up.VolumeUpload)
+	a.query.Set("offset", strconv.FormatInt(up.Offset, 10))
+	setBytes(a, "length", up.Length)
+	t := &Transfer{done: make(chan struct{})}
+	told := make(chan string, 1) // of the job
+	var once sync.Once
+	trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+		if code == http.StatusEarlyHints {
+			once.Do(func() { told <- h.Get(jobHeader) })
+		}
+		return nil
+	}}
+	req, err := a.under(s).request(httptrace.WithClientTrace(ctx, trace))
+	if err != nil {
+		return nil, err
+	}
+	up.setBody(req)
+	go func() {
+		defer close(t.done)
+		t.err = c.put(ctx, req)
+	}()
+	select {
+	case number := <-told:
+		t.Job, err = c.Job(ctx, number)
+		return t, err
+	case <-t.done:
+		if t.err == nil {
+			t.err = record.Errorf(record.Internal, "the daemon at %q took an upload and named no job", c.socket)
+		}
+		return nil, t.err
+	}
+}
+
+// StreamUpload is an upload of a stream.
+type StreamUpload struct {
+	Pool, Volume string
+	service.VolumeUpload
+	Body   io.Reader
+	Sparse bool
+}
+
+// setBody makes the stream the body of a request, which is sent only when the
+// daemon asks for it.
+func (up *StreamUpload) setBody(r *http.Request) {
+	r.Body = io.NopCloser(up.Body)
+	r.ContentLength = -1
+	r.Header.Set("Content-Type", rawType)
+	r.Header.Set("Expect", "100-continue")
+	if up.Sparse {
+		r.Header.Set("Content-Type", sparse.MediaType)
+	}
+}
+
+func (c *Client) put(ctx context.Context, r *http.Request) error {
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return c.unreachable(ctx, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		return c.refusal(resp)
+	}
+	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
+	return err
+}
+
+// Wait gives how an upload ended. Its job tells more.
+func (t *Transfer) Wait() error {
+	<-t.done
+	return t.err
+}
+
+// Download streams the content of a volume. Its bytes are whole when CopyTo has
+// given no error.
+func (c *Client) Download(ctx context.Context, s service.Submit, down StreamDownload) (*Transfer, error) {
+	a := contentAsk(http.MethodGet, down.Pool, down.Volume).under(s)
+	setAll(a.query, "checksum", down.Checksum)
+	setJobOptions(a.query, down.JobOptions)
+	if down.Sparse {
+		a.header.Set("Accept", sparse.MediaType)
+	}
+	if r := down.byteRange(); r != "" {
+		a.header.Set("Range", r)
+	}
+	resp, err := c.open(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	t := &Transfer{body: resp.Body}
+	if err = down.answered(resp); err == nil {
+		t.Job, err = c.Job(ctx, resp.Header.Get(jobHeader))
+	}
+	if err != nil {
+		resp.Body.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// StreamDownload is a download to a stream.
+type StreamDownload struct {
+	Pool, Volume string
+	service.VolumeDownload
+	Sparse bool
+}
+
+// byteRange is the range that is asked for, "" if it is all.
+func (d *StreamDownload) byteRange() string {
+	switch {
+	case d.Length != nil:
+		last := d.Offset + min(*d.Length, math.MaxInt64-d.Offset) - 1
+		return fmt.Sprintf("bytes=%d-%d", d.Offset, last)
+	case d.Offset > 0:
+		return fmt.Sprintf("bytes=%d-", d.Offset)
+	}
+	return ""
+}
+
+// answered refuses an answer that has not what was asked for: to HTTP a range
+// that is shorter, or the whole, is an answer too.
+func (d *StreamDownload) answered(resp *http.Response) error {
+	if d.byteRange() == "" {
+		return nil
+	}
+	if resp.StatusCode != http.StatusPartialContent {
+		return record.Errorf(record.Unsupported, "only volumes of format raw are downloaded to a stream in part").
+			WithHint("download it to a file")
+	}
+	var first, last, size int64
+	if _, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &size); err != nil {
+		return record.Errorf(record.Internal, "cannot read which part the daemon sends: %v", err)
+	}
+	if d.Length != nil && last-first+1 != *d.Length {
+		return record.Errorf(record.RangeUnsat, "volume \"%s/%s\" has %d bytes, and ends before what is to be read", d.Pool, d.Volume, size)
+	}
+	return nil
+}
+
+// CopyTo writes the content and ends the transfer.
+func (t *Transfer) CopyTo(w io.Writer) error {
+	defer t.body.Close()
+	_, err := io.Copy(w, t.body)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return record.Errorf(record.Interrupted, "the content broke off; the job tells why")
+	}
+	return err
+}

@@ -1,0 +1,122 @@
+package rest
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"storaged/internal/backends"
+	"storaged/internal/record"
+	"storaged/internal/service"
+)
+
+// maxEventLine bounds one line of the event stream, bytes: a job's record with
+// much to say is some tens of kilobytes.
+const maxEventLine = 8 << 20
+
+// Version gives the daemon's versions.
+func (c *Client) Version(ctx context.Context) (service.Version, error) {
+	return fetch[service.Version](ctx, c, newAsk(http.MethodGet, "version"))
+}
+
+// Status gives the daemon as a whole.
+func (c *Client) Status(ctx context.Context) (service.Status, error) {
+	return fetch[service.Status](ctx, c, newAsk(http.MethodGet, "status"))
+}
+
+// Capabilities gives the pool types and what they can do.
+func (c *Client) Capabilities(ctx context.Context) ([]backends.Properties, error) {
+	l, err := fetch[service.List[backends.Properties]](ctx, c, newAsk(http.MethodGet, "capabilities"))
+	return l.Items, err
+}
+
+// Limits gives the scheduler's limits.
+func (c *Client) Limits(ctx context.Context) (record.Limits, error) {
+	return fetch[record.Limits](ctx, c, newAsk(http.MethodGet, "limits"))
+}
+
+// Metrics gives the daemon's figures in the text format of Prometheus.
+func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
+	a := newAsk(http.MethodGet)
+	a.path = []string{"metrics"}
+	resp, err := c.open(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	return b, nil
+}
+
+// PatchLimits changes the scheduler's limits.
+func (c *Client) PatchLimits(ctx context.Context, r service.LimitsPatch) (record.Limits, error) {
+	return fetch[record.Limits](ctx, c, newAsk(http.MethodPatch, "limits").with(r))
+}
+
+// Drain begins a drain or takes it back, and names the jobs that run still.
+func (c *Client) Drain(ctx context.Context, on bool) (record.Drain, error) {
+	return fetch[record.Drain](ctx, c, newAsk(http.MethodPut, "drain").with(service.DrainSet{On: &on}))
+}
+
+// Events opens the stream of the events after number after, or with 0 of those
+// from now on: when Events returns, the stream has begun. See Service.Subscribe
+// for "reset".
+func (c *Client) Events(ctx context.Context, after int64) (*EventStream, error) {
+	a := newAsk(http.MethodGet, "events")
+	a.header.Set("Accept", eventsType)
+	if after != 0 {
+		a.header.Set("Last-Event-ID", strconv.FormatInt(after, 10))
+	}
+	resp, err := c.open(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, maxEventLine)
+	return &EventStream{ctx: ctx, client: c, body: resp.Body, lines: lines}, nil
+}
+
+// EventStream is an open stream of events. It is used by one goroutine, except
+// that Close may be called by any.
+type EventStream struct {
+	ctx    context.Context
+	client *Client
+	body   io.ReadCloser
+	lines  *bufio.Scanner
+}
+
+// Next waits for an event. At the end of the stream, which a daemon that stops
+// and a "reset" to a reader that fell behind bring about, the error's code is
+// record.Unreachable: ask for a new stream after the last number seen.
+func (s *EventStream) Next() (record.Event, error) {
+	var data strings.Builder
+	for s.lines.Scan() {
+		text := s.lines.Text()
+		if d, ok := strings.CutPrefix(text, "data:"); ok {
+			data.WriteString(strings.TrimPrefix(d, " "))
+		}
+		if text != "" || data.Len() == 0 {
+			continue
+		}
+		var e record.Event
+		if err := json.Unmarshal([]byte(data.String()), &e); err != nil {
+			return e, record.Errorf(record.Internal, "cannot read an event of the daemon at %q: %v", s.client.socket, err)
+		}
+		return e, nil
+	}
+	err := s.lines.Err()
+	if err == nil {
+		err = io.EOF
+	}
+	return record.Event{}, s.client.unreachable(s.ctx, err)
+}
+
+// Close ends the stream.
+func (s *EventStream) Close() error { return s.body.Close() }
