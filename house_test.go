@@ -53,10 +53,10 @@ var layers = []layer{
 	{"internal/events", []string{"internal/record"}},
 	{"internal/store", []string{"internal/record"}},
 
-	{"internal/backends", []string{"internal/diskio"}},
-	{"internal/backends/all", []string{"internal/backends", "internal/backends/*"}},
-	{"internal/backends/backendtest", []string{"internal/backends", "internal/diskio", "internal/testenv"}},
-	{"internal/backends/*", []string{"internal/backends", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/wipe"}},
+	{"internal/backends", []string{"internal/diskio", "internal/record"}},
+	{"internal/backends/all", []string{"internal/backends", "internal/backends/*", "internal/record"}},
+	{"internal/backends/backendtest", []string{"internal/backends", "internal/diskio", "internal/record", "internal/testenv"}},
+	{"internal/backends/*", []string{"internal/backends", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/record", "internal/wipe"}},
 
 	{"internal/supervisor", []string{"internal/crash", "internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 	{"internal/supervisor/*", []string{"internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
@@ -72,17 +72,19 @@ var layers = []layer{
 		"internal/store", "internal/supervisor"}},
 	{"internal/peer", []string{"internal/record"}},
 	{"internal/transfer", []string{"internal/record", "internal/service", "internal/sparse"}},
-	{"internal/rest", []string{"internal/peer", "internal/transfer", "internal/service", "internal/record", "internal/backends", "internal/events", "internal/sparse"}},
-	{"internal/rest/*", []string{"internal/rest", "internal/service", "internal/record", "internal/backends", "internal/events"}},
+	{"internal/rest", []string{"internal/rest/wire", "internal/peer", "internal/transfer", "internal/service", "internal/record", "internal/events", "internal/sparse"}},
+	{"internal/rest/wire", nil},
+	{"internal/rest/client", []string{"internal/rest/wire", "internal/service", "internal/record", "internal/sparse"}},
+	{"internal/rest/apitest", []string{"internal/rest"}},
 
 	{"internal/daemon", []string{"internal/quantity", "internal/record", "internal/rest", "internal/service", "internal/store"}},
 
 	{"cmd/internal/*", []string{"cmd/internal/*", "internal/quantity", "internal/record", "internal/term"}},
 	{"cmd/storaged", []string{"cmd/internal/*", "internal/daemon", "internal/quantity", "internal/record"}},
 	{"cmd/storage-helper", []string{"cmd/internal/*", "internal/helper", "internal/helper/task", "internal/ipc", "internal/operation", "internal/record"}},
-	{"cmd/storagedctl", []string{"cmd/internal/*", "internal/rest", "internal/service", "internal/backends", "internal/quantity", "internal/record", "internal/term"}},
+	{"cmd/storagedctl", []string{"cmd/internal/*", "internal/rest/client", "internal/service", "internal/quantity", "internal/record", "internal/term"}},
 
-	{"scripts/*", []string{"internal/rest", "internal/service", "internal/diskio", "internal/record", "internal/quantity"}},
+	{"scripts/*", []string{"internal/rest/client", "internal/service", "internal/diskio", "internal/record", "internal/quantity"}},
 }
 
 // guarded says which packages alone may import what can do harm elsewhere.
@@ -197,6 +199,8 @@ func TestHouseImportRulesSeeAFault(t *testing.T) {
 		{"internal/service", "storaged/internal/backends/all", ""},
 		{"internal/peer", "storaged/internal/service", "may not import storaged/internal/service"},
 		{"internal/rest", "storaged/internal/daemon", "may not import storaged/internal/daemon"},
+		{"internal/rest/client", "storaged/internal/rest", "may not import storaged/internal/rest"},
+		{"cmd/storagedctl", "storaged/internal/rest", "may not import storaged/internal/rest"},
 		{"internal/rest", "os/exec", "may not import os/exec"},
 		{"internal/supervisor/process", "os/exec", ""},
 		{"internal/store", "github.com/vmihailenco/msgpack/v5", "may not import github.com/vmihailenco/msgpack/v5"},

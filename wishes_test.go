@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
-	"storaged/internal/rest"
+	"storaged/internal/rest/client"
 )
 
 // wishes are the entries of "What others do not do" in docs/jobs.md, by the words
@@ -94,14 +94,14 @@ type wisher struct {
 	dir    string
 	env    []string
 	daemon *exec.Cmd
-	client *rest.Client
+	client *client.Client
 	job    string // the number in $job
 }
 
 func newWisher(t *testing.T, bin string) *wisher {
 	t.Helper()
 	dir := t.TempDir()
-	w := &wisher{t: t, dir: dir, client: rest.Dial(filepath.Join(dir, "s"))}
+	w := &wisher{t: t, dir: dir, client: client.Dial(filepath.Join(dir, "s"))}
 	w.env = []string{
 		"HOME=" + dir, "PATH=" + bin + ":" + os.Getenv("PATH"), "STORAGED_CONFIG=/dev/null", "STORAGED_SOCKET=" + filepath.Join(dir, "s"),
 		"STORAGED_STATE_DIR=" + filepath.Join(dir, "state"), "STORAGED_RUNTIME_DIR=" + filepath.Join(dir, "run"),

@@ -5,14 +5,14 @@ import (
 	"os/exec"
 	"testing"
 
-	"storaged/internal/rest"
 	"storaged/internal/rest/apitest"
+	"storaged/internal/rest/client"
 )
 
 // checkedClient is a client each of whose exchanges is held against
 // openapi.yaml.
-func checkedClient(t *testing.T, sock string) *rest.Client {
-	c := rest.Dial(sock)
+func checkedClient(t *testing.T, sock string) *client.Client {
+	c := client.Dial(sock)
 	c.Wrap(apitest.New(t).Transport)
 	t.Cleanup(c.Close)
 	return c

@@ -23,7 +23,7 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
-	"storaged/internal/rest"
+	"storaged/internal/rest/client"
 	"storaged/internal/service"
 	"storaged/internal/sparse"
 )
@@ -59,8 +59,8 @@ func (h *host) must(err error) {
 }
 
 // streamer is a client whose traffic nobody holds back to look at it.
-func (h *host) streamer() *rest.Client {
-	c := rest.Dial(h.sock)
+func (h *host) streamer() *client.Client {
+	c := client.Dial(h.sock)
 	h.t.Cleanup(c.Close)
 	return c
 }
@@ -176,9 +176,9 @@ func TestDescriptorsThatAreNoFiles(t *testing.T) {
 	h.holds("v", 0, make([]byte, mib), record.VolumeReady)
 }
 
-func (h *host) upload(ctx context.Context, volume string, body io.Reader, r service.VolumeUpload) *rest.Transfer {
+func (h *host) upload(ctx context.Context, volume string, body io.Reader, r service.VolumeUpload) *client.Transfer {
 	h.t.Helper()
-	up, err := h.streamer().Upload(ctx, service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: volume, VolumeUpload: r, Body: body})
+	up, err := h.streamer().Upload(ctx, service.Submit{}, client.StreamUpload{Pool: "pool", Volume: volume, VolumeUpload: r, Body: body})
 	h.must(err)
 	return up
 }
@@ -193,7 +193,7 @@ func TestStreamsComeAndGo(t *testing.T) {
 	whole, err := os.ReadFile(h.path("v"))
 	h.must(err)
 	for _, form := range []bool{false, true} {
-		down, err := h.streamer().Download(h.ctx(), service.Submit{}, rest.StreamDownload{Pool: "pool", Volume: "v", Sparse: form})
+		down, err := h.streamer().Download(h.ctx(), service.Submit{}, client.StreamDownload{Pool: "pool", Volume: "v", Sparse: form})
 		h.must(err)
 		var got bytes.Buffer
 		h.must(down.CopyTo(&got))
@@ -207,7 +207,7 @@ func TestStreamsComeAndGo(t *testing.T) {
 			t.Errorf("%d bytes in the sparse form", got.Len())
 		}
 		h.create("w", 8*mib)
-		up, err := h.streamer().Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: "w", Body: &got, Sparse: true})
+		up, err := h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "w", Body: &got, Sparse: true})
 		h.must(err)
 		h.must(up.Wait())
 		h.holds("w", 0, whole, record.VolumeReady)
@@ -229,7 +229,7 @@ func TestUploadsThatAreRefused(t *testing.T) {
 		t.Errorf("a stream that is too long: %v", err)
 	}
 	n := int64(len(content))
-	_, err := h.streamer().Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: service.VolumeUpload{Length: &n}, Body: bytes.NewReader(content)})
+	_, err := h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: service.VolumeUpload{Length: &n}, Body: bytes.NewReader(content)})
 	if record.CodeOf(err) != record.TooLarge {
 		t.Errorf("one that is known to be: %v", err)
 	}
@@ -250,7 +250,7 @@ func TestUploadsThatAreRefused(t *testing.T) {
 		t.Errorf("retry: %v", err)
 	}
 	for name, stream := range map[string]string{"no magic": "something", "unknown frame": "\x89SPR\r\n\x1a\x01X\x00\x00\x00\x00\x00\x00\x00\x01"} {
-		up, err := h.streamer().Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: "w", Body: strings.NewReader(stream), Sparse: true})
+		up, err := h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "w", Body: strings.NewReader(stream), Sparse: true})
 		h.must(err)
 		if err := up.Wait(); record.CodeOf(err) != record.Invalid {
 			t.Errorf("%s: %v", name, err)
@@ -288,7 +288,7 @@ func TestBrokenStreamGoesOn(t *testing.T) {
 		h.holds("v", 0, content[:at], record.VolumeIncomplete)
 	}
 	wrong := service.VolumeUpload{Offset: int64(at) + 1, Continues: last.ID}
-	if _, err := h.streamer().Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: wrong, Body: strings.NewReader("")}); record.CodeOf(err) != record.Invalid {
+	if _, err := h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: wrong, Body: strings.NewReader("")}); record.CodeOf(err) != record.Invalid {
 		t.Errorf("a gap: %v", err)
 	}
 	up := h.upload(h.ctx(), "v", bytes.NewReader(content[at:]), service.VolumeUpload{Offset: int64(at), Continues: last.ID})
@@ -410,7 +410,7 @@ func TestRestOfAnUploadIsHeldAgainstTheWholeChecksum(t *testing.T) {
 // noRest fails unless nothing goes on with an upload of the wrong content.
 func (h *host) noRest(volume string, j record.Job) {
 	h.t.Helper()
-	_, err := h.client.Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: volume, Body: strings.NewReader(""),
+	_, err := h.client.Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: volume, Body: strings.NewReader(""),
 		VolumeUpload: service.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID}})
 	if record.CodeOf(err) != record.WrongState {
 		h.t.Errorf("%s: a rest is taken: %v", volume, err)
@@ -474,7 +474,7 @@ func TestRestOfAnUploadNeedsItsBeginning(t *testing.T) {
 	if err := second.Wait(); record.CodeOf(err) != record.Changed {
 		t.Errorf("wiped while it waited: %v", err)
 	}
-	_, err = h.streamer().Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: remainder, Body: strings.NewReader("the rest")})
+	_, err = h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: remainder, Body: strings.NewReader("the rest")})
 	if record.CodeOf(err) != record.Changed {
 		t.Errorf("wiped: %v", err)
 	}
@@ -495,7 +495,7 @@ func TestUploadOfAPartDoesNotGoOn(t *testing.T) {
 		out.CloseWithError(errors.New("gone"))
 		j := h.end(service.Started{Job: &up.Job}, nil)
 		remainder := service.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID}
-		_, err = h.streamer().Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: remainder, Body: strings.NewReader("the rest")})
+		_, err = h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: remainder, Body: strings.NewReader("the rest")})
 		if record.CodeOf(err) != record.Unsupported || !strings.Contains(err.Error(), "wrote a part of the volume") {
 			t.Errorf("after %d bytes: %v", wrote, err)
 		}
@@ -556,7 +556,7 @@ func TestRestOfAnUploadIsRefusedAfterWorkThatBrokeOffToo(t *testing.T) {
 		remainder := h.brokenUpload(volume, noise(2*mib))
 		st, err := between(volume)
 		h.stopped(st, err)
-		_, err = h.streamer().Upload(h.ctx(), service.Submit{}, rest.StreamUpload{
+		_, err = h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{
 			Pool: "pool", Volume: volume, VolumeUpload: remainder, Body: strings.NewReader("the rest"),
 		})
 		if record.CodeOf(err) != record.Changed {
@@ -790,7 +790,7 @@ func TestFailedDownloadIsNoShortAnswer(t *testing.T) {
 		if h.killDownload(resp.Header.Get("Storaged-Job")); wholeAnyway(resp, nil) {
 			t.Errorf("as %s without a helper it is taken for whole", form)
 		}
-		down, err := h.streamer().Download(h.ctx(), service.Submit{}, rest.StreamDownload{Pool: "pool", Volume: "large", Sparse: form != "*/*"})
+		down, err := h.streamer().Download(h.ctx(), service.Submit{}, client.StreamDownload{Pool: "pool", Volume: "large", Sparse: form != "*/*"})
 		h.must(err)
 		h.killDownload(down.Job.ID)
 		if err := down.CopyTo(io.Discard); record.CodeOf(err) != record.Interrupted {
@@ -855,12 +855,12 @@ func TestContentIsNotForTheReadOnlySocket(t *testing.T) {
 	if len(socks) == 0 {
 		t.Fatalf("no read-only socket in %s", h.dir)
 	}
-	ro := rest.Dial(socks[0])
+	ro := client.Dial(socks[0])
 	defer ro.Close()
 	f, _ := h.given("src", 100)
 	_, up := ro.HandUpload(h.ctx(), service.Submit{}, "pool", "v", service.VolumeUpload{Data: service.Data{File: f}})
-	_, down := ro.Download(h.ctx(), service.Submit{}, rest.StreamDownload{Pool: "pool", Volume: "v"})
-	_, stream := ro.Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: "v", Body: strings.NewReader("x")})
+	_, down := ro.Download(h.ctx(), service.Submit{}, client.StreamDownload{Pool: "pool", Volume: "v"})
+	_, stream := ro.Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "v", Body: strings.NewReader("x")})
 	for _, err := range []error{up, down, stream} {
 		if record.CodeOf(err) != record.Denied {
 			t.Errorf("%v", err)

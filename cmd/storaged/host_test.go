@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
-	"storaged/internal/rest"
+	"storaged/internal/rest/client"
 	"storaged/internal/service"
 	"storaged/internal/testenv/powercut"
 )
@@ -65,7 +65,7 @@ type host struct {
 	pool    string // directory of the pool "pool"
 	sock    string
 	daemon  *exec.Cmd
-	client  *rest.Client
+	client  *client.Client
 	bin     string       // directory of the programs
 	config  string       // file of settings; "": none
 	env     []string     // of the daemon, beside ours

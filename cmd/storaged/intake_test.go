@@ -18,7 +18,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/rest"
+	"storaged/internal/rest/client"
 	"storaged/internal/service"
 	"storaged/internal/sparse"
 	"storaged/internal/testenv"
@@ -463,7 +463,7 @@ func TestRestThatCannotBeComparedIsWarnedOf(t *testing.T) {
 		}
 	}
 	for _, bad := range []service.VolumeUpload{{Beginning: sum(nil)}, {Beginning: "crc32c", Continues: "1"}, {Beginning: "md5:00", Continues: "1"}} {
-		_, err := h.client.Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "pool", Volume: "nothing", VolumeUpload: bad, Body: bytes.NewReader(content)})
+		_, err := h.client.Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "nothing", VolumeUpload: bad, Body: bytes.NewReader(content)})
 		if record.CodeOf(err) != record.Invalid {
 			t.Errorf("%+v: %v", bad, err)
 		}

@@ -12,7 +12,7 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
-	"storaged/internal/rest"
+	"storaged/internal/rest/client"
 	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
@@ -307,7 +307,7 @@ func TestHolesThatFindNoRoomStayHoles(t *testing.T) {
 			t.Errorf("%q took %d blocks\n%s", args, before-now, out)
 		}
 	}
-	up, err := h.streamer().Upload(h.ctx(), service.Submit{}, rest.StreamUpload{Pool: "small", Volume: "thin", VolumeUpload: service.VolumeUpload{Length: ptr(int64(150 * mib))}, Body: bytes.NewReader(make([]byte, 150*mib))})
+	up, err := h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "small", Volume: "thin", VolumeUpload: service.VolumeUpload{Length: ptr(int64(150 * mib))}, Body: bytes.NewReader(make([]byte, 150*mib))})
 	if err == nil {
 		err = up.Wait()
 	}

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/rest"
+	"storaged/internal/rest/client"
 	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
@@ -57,7 +57,7 @@ func newUpgrade(t *testing.T, old string) *upgrade {
 	t.Helper()
 	dir := t.TempDir()
 	u := &upgrade{host: &host{t: t, dir: dir, bin: old, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s")}}
-	u.client = rest.Dial(u.sock) // the contract is that of the new version
+	u.client = client.Dial(u.sock) // the contract is that of the new version
 	t.Cleanup(func() { u.client.Close() })
 	u.other = testenv.Mount(t, "ext2")
 	u.start()

@@ -21,7 +21,7 @@ import (
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
-	"storaged/internal/rest"
+	"storaged/internal/rest/client"
 	"storaged/internal/service"
 )
 
@@ -176,7 +176,7 @@ func (s *session) uploading(r volumeRef, req service.VolumeUpload, src source) f
 			}
 			return s.client.HandUpload(ctx, sub, r.pool, r.name, req)
 		}
-		t, err := s.client.Upload(ctx, sub, rest.StreamUpload{Pool: r.pool, Volume: r.name, VolumeUpload: req, Body: src.stream, Sparse: src.sparse})
+		t, err := s.client.Upload(ctx, sub, client.StreamUpload{Pool: r.pool, Volume: r.name, VolumeUpload: req, Body: src.stream, Sparse: src.sparse})
 		if err != nil {
 			return service.Started{}, err
 		}
@@ -515,7 +515,7 @@ func (s *session) downloadStream(ctx context.Context, r volumeRef, req service.V
 	err = s.run(ctx, start{object: r.String(), ask: func(asking context.Context, sub service.Submit) (service.Started, error) {
 		// The bytes may come after the job has ended, and asking is over then.
 		defer context.AfterFunc(asking, cancel)()
-		t, err := s.client.Download(ctx, sub, rest.StreamDownload{Pool: r.pool, Volume: r.name, VolumeDownload: req, Sparse: s.cli.Bool("sparse")})
+		t, err := s.client.Download(ctx, sub, client.StreamDownload{Pool: r.pool, Volume: r.name, VolumeDownload: req, Sparse: s.cli.Bool("sparse")})
 		if err != nil {
 			return service.Started{}, err
 		}

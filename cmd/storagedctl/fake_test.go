@@ -17,7 +17,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"storaged/internal/backends"
 	"storaged/internal/events"
 	"storaged/internal/record"
 	"storaged/internal/rest"
@@ -553,8 +552,8 @@ func (f *fake) Status(context.Context) (service.Status, error) {
 	}, nil
 }
 
-func (f *fake) Capabilities() []backends.Properties {
-	return []backends.Properties{{
+func (f *fake) Capabilities() []record.Capabilities {
+	return []record.Capabilities{{
 		Type: "dir", PoolVerbs: []string{"build", "start"}, VolVerbs: []string{"create"}, Formats: []string{"raw"},
 		Algorithms: []string{"zero"}, Sparse: true, Needs: []string{"target_path"},
 	}}

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
-	"storaged/internal/rest"
+	"storaged/internal/rest/client"
 )
 
 // knockInterval is the time between two tries to reach a daemon that went
@@ -24,8 +24,8 @@ type news struct {
 
 // feed follows the event stream across restarts of the daemon.
 type feed struct {
-	client   *rest.Client
-	stream   *rest.EventStream
+	client   *client.Client
+	stream   *client.EventStream
 	jobs     []string // ids to read anew after a gap
 	resume   bool     // after a gap go on behind the last event, not from then on
 	last     int64    // number of the last event

@@ -11,7 +11,6 @@ import (
 
 	"storaged/cmd/internal/build"
 	"storaged/cmd/internal/cmdline"
-	"storaged/internal/backends"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/service"
@@ -123,17 +122,17 @@ func capabilities(ctx context.Context, s *session) error {
 		return err
 	}
 	words := func(list []string) string { return strings.Join(list, ",") }
-	return printList(s, shape[backends.Properties]{
-		columns: []term.Column[backends.Properties]{
-			{Name: "type", Cell: func(p backends.Properties) string { return p.Type }},
-			{Name: "formats", Weight: 2, Cell: func(p backends.Properties) string { return words(p.Formats) }},
-			{Name: "sparse", Cell: func(p backends.Properties) string { return yesNo(p.Sparse) }},
-			{Name: "wipe", Weight: 3, Cell: func(p backends.Properties) string { return words(p.Algorithms) }},
-			{Name: "needs", Weight: 2, Cell: func(p backends.Properties) string { return words(p.Needs) }},
-			{Name: "pool-verbs", Weight: 3, Cell: func(p backends.Properties) string { return words(p.PoolVerbs) }},
-			{Name: "volume-verbs", Weight: 3, Cell: func(p backends.Properties) string { return words(p.VolVerbs) }},
+	return printList(s, shape[record.Capabilities]{
+		columns: []term.Column[record.Capabilities]{
+			{Name: "type", Cell: func(p record.Capabilities) string { return p.Type }},
+			{Name: "formats", Weight: 2, Cell: func(p record.Capabilities) string { return words(p.Formats) }},
+			{Name: "sparse", Cell: func(p record.Capabilities) string { return yesNo(p.Sparse) }},
+			{Name: "wipe", Weight: 3, Cell: func(p record.Capabilities) string { return words(p.Algorithms) }},
+			{Name: "needs", Weight: 2, Cell: func(p record.Capabilities) string { return words(p.Needs) }},
+			{Name: "pool-verbs", Weight: 3, Cell: func(p record.Capabilities) string { return words(p.PoolVerbs) }},
+			{Name: "volume-verbs", Weight: 3, Cell: func(p record.Capabilities) string { return words(p.VolVerbs) }},
 		},
-		name: func(p backends.Properties) string { return p.Type },
+		name: func(p record.Capabilities) string { return p.Type },
 	}, types)
 }
 

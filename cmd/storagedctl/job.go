@@ -15,7 +15,7 @@ import (
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
-	"storaged/internal/rest"
+	"storaged/internal/rest/client"
 	"storaged/internal/service"
 	"storaged/internal/term"
 )
@@ -855,7 +855,7 @@ func (s *session) followLog(ctx context.Context) error {
 }
 
 // nextOf waits for the next event of a job and gives the job.
-func nextOf(stream *rest.EventStream, job record.Job) (record.Job, error) {
+func nextOf(stream *client.EventStream, job record.Job) (record.Job, error) {
 	for {
 		e, err := stream.Next()
 		if err != nil {

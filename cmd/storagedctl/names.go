@@ -12,10 +12,9 @@ import (
 	"github.com/google/uuid"
 
 	"storaged/cmd/internal/cmdline"
-	"storaged/internal/backends"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
-	"storaged/internal/rest"
+	"storaged/internal/rest/client"
 	"storaged/internal/service"
 	"storaged/internal/term"
 )
@@ -33,7 +32,7 @@ func (r volumeRef) String() string {
 // parseVolume reads POOL/NAME or an absolute path.
 func parseVolume(s string) (volumeRef, error) {
 	if strings.HasPrefix(s, "/") {
-		return volumeRef{path: s}, backends.CheckPath(s)
+		return volumeRef{path: s}, record.CheckPath(s)
 	}
 	return parseNewVolume(s)
 }
@@ -41,16 +40,16 @@ func parseVolume(s string) (volumeRef, error) {
 // parseNewVolume reads POOL/NAME.
 func parseNewVolume(s string) (volumeRef, error) {
 	pool, name, found := strings.Cut(s, "/")
-	if !found && backends.CheckName(s) == nil {
+	if !found && record.CheckName(s) == nil {
 		return volumeRef{}, fmt.Errorf("%q is no volume: write POOL/NAME; if it is the pool, %s/NAME", s, s)
 	}
 	if !found || pool == "" || name == "" {
 		return volumeRef{}, fmt.Errorf("%q is no volume: write POOL/NAME", s)
 	}
-	if err := backends.CheckName(pool); err != nil {
+	if err := record.CheckName(pool); err != nil {
 		return volumeRef{}, fmt.Errorf("pool: %w", err)
 	}
-	if err := backends.CheckName(name); err != nil {
+	if err := record.CheckName(name); err != nil {
 		return volumeRef{}, err
 	}
 	return volumeRef{pool: pool, name: name}, nil
@@ -131,14 +130,14 @@ func parsePair(s string) (key, value string, err error) {
 // words are the vocabulary of the grammar, beside that of cmdline.
 func (t *tool) words() map[string]cmdline.Word {
 	return map[string]cmdline.Word{
-		"POOL":        {Check: backends.CheckName, Complete: t.completePools},
-		"NAME":        {Check: backends.CheckName},
+		"POOL":        {Check: record.CheckName, Complete: t.completePools},
+		"NAME":        {Check: record.CheckName},
 		"VOL":         {Check: func(s string) error { _, err := parseVolume(s); return err }, Complete: t.completeVolumes},
 		"POOL/NAME":   {Check: func(s string) error { _, err := parseNewVolume(s); return err }, Complete: t.completeNewVolumes},
 		"JOB":         {Check: checkJob, Complete: t.completeJobs},
 		"WHEN":        {Check: func(s string) error { _, err := parseWhen(s, time.Now()); return err }},
 		"KEY=VALUE":   {Check: func(s string) error { _, _, err := parsePair(s); return err }},
-		"GLOB":        {Check: func(s string) error { _, err := backends.MatchName(s, ""); return err }},
+		"GLOB":        {Check: func(s string) error { _, err := record.MatchName(s, ""); return err }},
 		"CHECKSUM":    {Check: func(s string) error { _, _, err := record.ParseContentChecksum(s); return err }},
 		"KEY":         {Check: record.CheckKey},
 		"TYPE":        {Complete: t.completeTypes},
@@ -181,15 +180,15 @@ func checkKind(s string) error {
 
 // ask calls the daemon for a completion; a daemon that is not there has
 // nothing to offer.
-func ask[T any](ctx context.Context, t cmdline.Typed, call func(context.Context, *rest.Client) ([]T, error)) []T {
+func ask[T any](ctx context.Context, t cmdline.Typed, call func(context.Context, *client.Client) ([]T, error)) []T {
 	c := choice{socket: t.Flags["socket"], env: os.Getenv("STORAGED_SOCKET"), system: t.Flags["system"] != "", user: t.Flags["user"] != ""}
 	s, err := chooseSocket(c, os.Getuid())
 	if err != nil {
 		return nil
 	}
-	client := rest.Dial(s.pick(ctx, true))
-	defer client.Close()
-	all, err := call(ctx, client)
+	daemon := client.Dial(s.pick(ctx, true))
+	defer daemon.Close()
+	all, err := call(ctx, daemon)
 	if err != nil {
 		return nil
 	}
@@ -197,7 +196,7 @@ func ask[T any](ctx context.Context, t cmdline.Typed, call func(context.Context,
 }
 
 func (t *tool) completePools(ctx context.Context, typed cmdline.Typed) []string {
-	pools := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]record.Pool, error) { return c.Pools(ctx) })
+	pools := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Pool, error) { return c.Pools(ctx) })
 	names := make([]string, len(pools))
 	for i, p := range pools {
 		names[i] = p.Name
@@ -218,7 +217,7 @@ func (t *tool) completeVolumes(ctx context.Context, typed cmdline.Typed) []strin
 	if !inPool {
 		return t.completeNewVolumes(ctx, typed)
 	}
-	volumes := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]record.Volume, error) {
+	volumes := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Volume, error) {
 		return c.Volumes(ctx, service.VolumeFilter{Pools: []string{pool}})
 	})
 	names := make([]string, len(volumes))
@@ -233,7 +232,7 @@ func (t *tool) completeJobs(ctx context.Context, typed cmdline.Typed) []string {
 	if state := stateTaken(typed.Command); state != "" {
 		filter.States = []string{state}
 	}
-	jobs := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]record.Job, error) {
+	jobs := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Job, error) {
 		l, err := c.Jobs(ctx, filter, service.Page{})
 		return l.Items, err
 	})
@@ -257,7 +256,7 @@ func stateTaken(command string) string {
 }
 
 func (t *tool) completeTypes(ctx context.Context, typed cmdline.Typed) []string {
-	types := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]backends.Properties, error) { return c.Capabilities(ctx) })
+	types := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Capabilities, error) { return c.Capabilities(ctx) })
 	names := make([]string, len(types))
 	for i, p := range types {
 		names[i] = p.Type
@@ -266,7 +265,7 @@ func (t *tool) completeTypes(ctx context.Context, typed cmdline.Typed) []string 
 }
 
 func (t *tool) completeAlgorithms(ctx context.Context, typed cmdline.Typed) []string {
-	types := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]backends.Properties, error) { return c.Capabilities(ctx) })
+	types := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Capabilities, error) { return c.Capabilities(ctx) })
 	var names []string
 	for _, p := range types {
 		names = append(names, p.Algorithms...)
@@ -277,7 +276,7 @@ func (t *tool) completeAlgorithms(ctx context.Context, typed cmdline.Typed) []st
 
 // completeDevices offers the devices that pools lie on, which have limits.
 func (t *tool) completeDevices(ctx context.Context, typed cmdline.Typed) []string {
-	pools := ask(ctx, typed, func(ctx context.Context, c *rest.Client) ([]record.Pool, error) { return c.Pools(ctx) })
+	pools := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Pool, error) { return c.Pools(ctx) })
 	var devices []string
 	for _, p := range pools {
 		devices = append(devices, p.Devices...)

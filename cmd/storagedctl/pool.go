@@ -15,7 +15,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/cmdline"
-	"storaged/internal/backends"
 	"storaged/internal/record"
 	"storaged/internal/service"
 	"storaged/internal/term"
@@ -501,7 +500,7 @@ func (s *session) matching(ctx context.Context, pool, pattern string) ([]string,
 		return nil, err
 	}
 	volumes = slices.DeleteFunc(volumes, func(v record.Volume) bool {
-		ok, err := backends.MatchName(pattern, v.Name)
+		ok, err := record.MatchName(pattern, v.Name)
 		return !ok || err != nil
 	})
 	return s.content(ctx, volumes)

@@ -10,7 +10,7 @@ import (
 
 	"storaged/cmd/internal/build"
 	"storaged/cmd/internal/cmdline"
-	"storaged/internal/rest"
+	"storaged/internal/rest/client"
 	"storaged/internal/term"
 )
 
@@ -77,7 +77,7 @@ func globalFlags() []cli.Flag {
 type session struct {
 	*tool
 	cli    *cli.Context
-	client *rest.Client
+	client *client.Client
 	notes  term.Output // on stderr; nothing with --quiet
 	format string      // of results: table, json, jsonl or name
 }
@@ -119,7 +119,7 @@ func (t *tool) session(c *cli.Context, readOnly bool) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.client = rest.Dial(socket.pick(c.Context, readOnly))
+	s.client = client.Dial(socket.pick(c.Context, readOnly))
 	if c.Bool("fresh") {
 		s.client = s.client.Fresh()
 	}

@@ -15,13 +15,14 @@ import (
 	"time"
 
 	"storaged/internal/diskio"
+	"storaged/internal/record"
 )
 
 // Backend is one type of pool. Its methods may be called concurrently for
 // different objects; the job locks keep callers off the same one.
 type Backend interface {
 	// Properties are what the type can do, as data.
-	Properties() Properties
+	Properties() record.Capabilities
 	Identities
 	Names
 	Pools
@@ -258,7 +259,7 @@ func ParseVolumeID(s string) (id VolumeID, err error) {
 		id.BirthNS, err = strconv.ParseInt(birth, 10, 64)
 	}
 	if err != nil {
-		return VolumeID{}, fmt.Errorf("bad volume identity %s: it is INODE:BIRTH", quote(s))
+		return VolumeID{}, fmt.Errorf("bad volume identity %s: it is INODE:BIRTH", strconv.Quote(s))
 	}
 	return id, nil
 }
@@ -307,18 +308,6 @@ func (v VolumeInfo) ID() VolumeID {
 		id.BirthNS = v.Birth.UnixNano()
 	}
 	return id
-}
-
-// Properties are the capabilities of a type, served as GET /v1/capabilities.
-type Properties struct {
-	Type        string   `json:"type"`
-	PoolVerbs   []string `json:"pool_verbs"` // build start stop refresh delete
-	VolVerbs    []string `json:"volume_verbs"`
-	Formats     []string `json:"formats"` // that can be created; the first is the default
-	Algorithms  []string `json:"wipe_algorithms"`
-	Sparse      bool     `json:"sparse"`       // volumes may have less allocation than capacity
-	MakesTarget bool     `json:"makes_target"` // building takes nothing away, and is done when a pool is created
-	Needs       []string `json:"needs"`        // of target_path, source_devices, source_name, source_host, source_path
 }
 
 // Reference is a file that an image's header names: its backing, or one that

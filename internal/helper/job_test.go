@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"storaged/internal/backends"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 )
@@ -129,7 +128,7 @@ func TestJobCancelLeavesNothing(t *testing.T) {
 	c := startClone(t, 64*mib)
 	c.begin(ipc.Go{Limit: slow})
 	c.moving()
-	onlyHas(t, c.pool, "a.raw", backends.DraftName(c.dir.Job))
+	onlyHas(t, c.pool, "a.raw", record.DraftName(c.dir.Job))
 	c.say(ipc.Cancel{})
 	must(t, c.cmd.Process.Signal(syscall.SIGTERM))
 	report := c.result(record.ExitCanceled)
@@ -313,7 +312,7 @@ func TestKilledJobIsSettled(t *testing.T) {
 	c.moving()
 	must(t, c.cmd.Process.Kill())
 	c.exit()
-	onlyHas(t, c.pool, "a.raw", backends.DraftName(c.dir.Job))
+	onlyHas(t, c.pool, "a.raw", record.DraftName(c.dir.Job))
 
 	s := c.settler("settle", "--target", c.target())
 	s.begin(ipc.Go{})
@@ -406,7 +405,7 @@ func TestJobThatDiedBetweenRecordAndRenameIsUndone(t *testing.T) {
 	c.result(record.ExitDone)
 	must(t, os.Remove(c.dir.Result()))
 	// The commit record is durable and the name not yet given.
-	must(t, os.Rename(c.target(), filepath.Join(c.pool, backends.DraftName(c.dir.Job))))
+	must(t, os.Rename(c.target(), filepath.Join(c.pool, record.DraftName(c.dir.Job))))
 
 	s := c.settler("settle", "--target", c.target())
 	s.begin(ipc.Go{})

@@ -14,7 +14,6 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"storaged/internal/backends"
 	"storaged/internal/record"
 	"storaged/internal/term/ptytest"
 )
@@ -279,7 +278,7 @@ func TestByHandSettleRemovesWhatAKilledOneLeft(t *testing.T) {
 	must(t, p.cmd.Process.Kill())
 	p.cmd.Wait()
 	left := names(t, pool)
-	if len(left) != 2 || !backends.Reserved(left[0]) {
+	if len(left) != 2 || !record.Reserved(left[0]) {
 		t.Fatalf("left %q", left)
 	}
 	job := strings.TrimSuffix(strings.TrimPrefix(left[0], "."), ".storaged")

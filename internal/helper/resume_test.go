@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"storaged/internal/backends"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 )
@@ -68,7 +67,7 @@ func longClone(t *testing.T) (c cloning, args []string) {
 func TestCloneGoesOnAfterItsHelperWasKilled(t *testing.T) {
 	c, args := longClone(t)
 	m := killedAtMark(t, c.daemon, args...)
-	onlyHas(t, c.pool, "a.raw", backends.DraftName(c.dir.Job))
+	onlyHas(t, c.pool, "a.raw", record.DraftName(c.dir.Job))
 	wroteRest(t, c.goOn(args...), m, 64*mib)
 	sameContent(t, c.target(), c.content)
 	onlyHas(t, c.pool, "a.raw", "b.raw")
@@ -91,7 +90,7 @@ func TestCloneOfAChangedSourceBeginsAnew(t *testing.T) {
 func TestCloneWhoseDraftIsGoneBeginsAnew(t *testing.T) {
 	c, args := longClone(t)
 	killedAtMark(t, c.daemon, args...)
-	draft := filepath.Join(c.pool, backends.DraftName(c.dir.Job))
+	draft := filepath.Join(c.pool, record.DraftName(c.dir.Job))
 	must(t, os.Remove(draft))
 	must(t, os.WriteFile(draft, make([]byte, 64*mib), 0o600)) // another file by the name
 	anew(t, c.goOn(args...), "another file")
@@ -127,7 +126,7 @@ func TestResumedCloneThatWasCompleteIsFoundSo(t *testing.T) {
 		c.result(record.ExitDone)
 		must(t, os.Remove(c.dir.Result()))
 		if !named {
-			must(t, os.Rename(c.target(), filepath.Join(c.pool, backends.DraftName(c.dir.Job))))
+			must(t, os.Rename(c.target(), filepath.Join(c.pool, record.DraftName(c.dir.Job))))
 		}
 		report := c.goOn("clone", "--source", c.source(), "--target", c.target())
 		if v := report.Volume; v == nil || v.Path != c.target() || named && report.Written != 0 {
@@ -193,7 +192,7 @@ func TestVerifyGoesOnAfterItsHelperWasKilled(t *testing.T) {
 func TestAllocationGoesOnAfterItsHelperWasKilled(t *testing.T) {
 	for _, marked := range []bool{true, false} {
 		d, pool := newDaemon(t), t.TempDir()
-		target, draft := filepath.Join(pool, "a.raw"), filepath.Join(pool, backends.DraftName(d.dir.Job))
+		target, draft := filepath.Join(pool, "a.raw"), filepath.Join(pool, record.DraftName(d.dir.Job))
 		must(t, os.WriteFile(draft, make([]byte, mib), 0o600))
 		must(t, os.Truncate(draft, 16*mib))
 		f, err := os.Open(draft)
@@ -262,7 +261,7 @@ func TestSettleLeavesWhatARetryGoesOnWith(t *testing.T) {
 	if !report.Resumable || report.Rollback != string(record.RollbackKept) || report.Volume != nil || len(report.Warnings) > 0 {
 		t.Errorf("report %+v", report.Summary)
 	}
-	onlyHas(t, c.pool, "a.raw", backends.DraftName(c.dir.Job))
+	onlyHas(t, c.pool, "a.raw", record.DraftName(c.dir.Job))
 	m, err := ipc.LoadMark(c.dir.Checkpoint())
 	must(t, err)
 

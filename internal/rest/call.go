@@ -13,9 +13,9 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"storaged/internal/backends"
 	"storaged/internal/peer"
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 )
 
@@ -85,7 +85,7 @@ func checkPath(r *http.Request) error {
 	for segment := range strings.SplitSeq(path, "/") {
 		name, err := url.PathUnescape(segment)
 		if err == nil {
-			err = backends.CheckName(name)
+			err = record.CheckName(name)
 		}
 		if err != nil {
 			return record.Errorf(record.Invalid, "bad path: %v", err)
@@ -120,7 +120,7 @@ func (c *call) answer(status int, v any) error {
 	if err != nil {
 		panic("internal error: api: an answer cannot be JSON: " + err.Error())
 	}
-	c.write(status, jsonType, append(b, '\n'))
+	c.write(status, wire.JSONType, append(b, '\n'))
 	return nil
 }
 
@@ -169,7 +169,7 @@ func (c *call) problem(e *record.Error) {
 	if err != nil {
 		panic("internal error: api: a problem cannot be JSON: " + err.Error())
 	}
-	c.write(p.Status, problemMIME, append(b, '\n'))
+	c.write(p.Status, wire.ProblemType, append(b, '\n'))
 }
 
 // finish ends a call: it makes a problem of a panic and writes the log.

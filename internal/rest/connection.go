@@ -9,6 +9,7 @@ import (
 
 	"storaged/internal/peer"
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 )
 
 // connectionKey is where a request's context has its *peer.Conn.
@@ -27,5 +28,5 @@ func refuse(conn net.Conn, e *record.Error) {
 		panic("internal error: api: a problem cannot be JSON: " + err.Error())
 	}
 	_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nRetry-After: %d\r\nConnection: close\r\n\r\n%s",
-		p.Status, http.StatusText(p.Status), problemMIME, len(b), int(retryAfter[e.Code].Seconds()), b)
+		p.Status, http.StatusText(p.Status), wire.ProblemType, len(b), int(retryAfter[e.Code].Seconds()), b)
 }

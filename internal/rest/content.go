@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 	"storaged/internal/sparse"
 )
@@ -18,11 +19,6 @@ var (
 	uploadQuery  = []string{"offset", "length", "as_format", "detect_zeros", "continues", "beginning", "create", "capacity", "allocation", "format"}
 	handQuery    = []string{"fd", "direction"}
 )
-
-// jobHeader names the job of a call whose answer is no job, by its number.
-const jobHeader = "Storaged-Job"
-
-const rawType = "application/octet-stream"
 
 // uploadQueries reads what the query says of an upload.
 func (c *call) uploadQueries() (r service.VolumeUpload, err error) {
@@ -160,17 +156,17 @@ func (c *call) bodyForm() (string, error) {
 	}
 	kind, _, err := mime.ParseMediaType(given)
 	switch {
-	case err == nil && kind == rawType:
+	case err == nil && kind == wire.RawType:
 		return service.RawData, nil
 	case err == nil && kind == sparse.MediaType:
 		return service.SparseData, nil
 	}
-	hint := "send the bytes as they are, as " + rawType + " or without a type, or in the form " + sparse.MediaType
+	hint := "send the bytes as they are, as " + wire.RawType + " or without a type, or in the form " + sparse.MediaType
 	switch kind {
 	case "multipart/form-data":
 		hint = "send the file alone: curl -T FILE, not -F, which wraps it"
 	case "application/x-www-form-urlencoded":
-		hint = "send it by curl -T FILE, or with the header Content-Type: " + rawType + "; a form's data may have lost its line ends on the way (curl -d)"
+		hint = "send it by curl -T FILE, or with the header Content-Type: " + wire.RawType + "; a form's data may have lost its line ends on the way (curl -d)"
 	}
 	return "", record.Errorf(record.Invalid, "a content is not taken as %s", service.Short(given)).WithHint("%s", hint)
 }
@@ -231,7 +227,7 @@ func (c *call) rangeOf(size int64, tag string) (span, error) {
 func (c *call) setSpan(s span, size int64, form string) (status int) {
 	h := c.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Type", rawType)
+	h.Set("Content-Type", wire.RawType)
 	if form == service.SparseData {
 		h.Set("Content-Type", sparse.MediaType)
 	} else {

@@ -12,18 +12,14 @@ import (
 
 	"storaged/internal/peer"
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 	"storaged/internal/transfer"
 )
 
-const (
-	// handProtocol is the protocol that a connection is upgraded to, to hand over
-	// a descriptor.
-	handProtocol = "storaged-fd"
-	// handTimeout bounds each step of that. The client is on this host and has
-	// the descriptor open already.
-	handTimeout = 10 * time.Second
-)
+// handTimeout bounds each step of the descriptor's way. The client is on this host and has
+// it open already.
+const handTimeout = 10 * time.Second
 
 // postContent starts an upload from, or a download to, a file that the client
 // has open. The connection is upgraded: behind the 101 the client sends one
@@ -39,8 +35,8 @@ func postContent(c *call) error {
 		st, err := start(s, nil)
 		return c.started(st, err)
 	}
-	if !strings.EqualFold(c.r.Header.Get("Upgrade"), handProtocol) {
-		return record.Errorf(record.Invalid, "a descriptor comes by Upgrade: %s", handProtocol)
+	if !strings.EqualFold(c.r.Header.Get("Upgrade"), wire.DescriptorProtocol) {
+		return record.Errorf(record.Invalid, "a descriptor comes by Upgrade: %s", wire.DescriptorProtocol)
 	}
 	conn, err := c.upgrade()
 	if err != nil {
@@ -124,7 +120,7 @@ func (c *call) upgrade() (*peer.Conn, error) {
 		panic(fmt.Sprintf("internal error: api: a connection is a %T", conn))
 	}
 	_ = g.SetDeadline(time.Now().Add(handTimeout))
-	_, err = fmt.Fprintf(g, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", handProtocol)
+	_, err = fmt.Fprintf(g, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", wire.DescriptorProtocol)
 	if err == nil && buf.Reader.Buffered() > 0 {
 		err = errors.New("it sent something before it was asked to")
 	}

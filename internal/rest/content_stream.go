@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 	"storaged/internal/transfer"
 )
@@ -17,7 +18,7 @@ import (
 func (c *call) announce(j record.Job) {
 	c.job = j.Number
 	c.Header().Set("Location", "/v1/jobs/"+url.PathEscape(j.ID))
-	c.Header().Set(jobHeader, strconv.FormatInt(j.Number, 10))
+	c.Header().Set(wire.JobHeader, strconv.FormatInt(j.Number, 10))
 	c.ResponseWriter.WriteHeader(http.StatusEarlyHints)
 }
 
@@ -105,8 +106,8 @@ func getContent(c *call) error {
 	asked := span{len: -1} // of other formats nobody here knows the file's length
 	if v.Format == record.FormatRaw {
 		c.Header().Set("Accept-Ranges", "bytes")
-		c.Header().Set("ETag", etag(v.Generation))
-		if asked, err = c.rangeOf(v.Capacity, etag(v.Generation)); err != nil {
+		c.Header().Set("ETag", wire.ETag(v.Generation))
+		if asked, err = c.rangeOf(v.Capacity, wire.ETag(v.Generation)); err != nil {
 			return err
 		}
 		r.Offset, r.Length = asked.off, &asked.len

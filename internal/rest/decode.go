@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 )
 
@@ -93,7 +94,7 @@ func (c *call) readBody() ([]byte, error) {
 }
 
 func (c *call) checkType() error {
-	want := []string{jsonType}
+	want := []string{wire.JSONType}
 	if c.r.Method == http.MethodPatch {
 		want = append(want, patchType)
 	}

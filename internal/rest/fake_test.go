@@ -17,11 +17,11 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
 
-	"storaged/internal/backends"
 	"storaged/internal/events"
 	"storaged/internal/record"
 	"storaged/internal/rest"
 	"storaged/internal/rest/apitest"
+	"storaged/internal/rest/client"
 	"storaged/internal/service"
 )
 
@@ -352,9 +352,9 @@ func (f *fake) Status(context.Context) (service.Status, error) {
 	return service.Status{Version: "0.1", PID: 1, Started: now, State: "ready"}, f.enter("Status", asked{})
 }
 
-func (f *fake) Capabilities() []backends.Properties {
+func (f *fake) Capabilities() []record.Capabilities {
 	_ = f.enter("Capabilities", asked{})
-	return []backends.Properties{{Type: "dir", Formats: []string{"raw"}}}
+	return []record.Capabilities{{Type: "dir", Formats: []string{"raw"}}}
 }
 
 func (f *fake) Limits(context.Context) (record.Limits, error) {
@@ -466,9 +466,9 @@ func (h *host) stop() {
 }
 
 // client gives a client whose traffic is checked.
-func (h *host) client(t *testing.T, socket string) *rest.Client {
+func (h *host) client(t *testing.T, socket string) *client.Client {
 	t.Helper()
-	c := rest.Dial(socket)
+	c := client.Dial(socket)
 	c.Wrap(h.check.Transport)
 	t.Cleanup(c.Close)
 	return c

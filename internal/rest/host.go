@@ -4,7 +4,6 @@ import (
 	_ "embed"
 	"net/http"
 
-	"storaged/internal/backends"
 	"storaged/internal/record"
 	"storaged/internal/service"
 )
@@ -25,7 +24,7 @@ func getStatus(c *call) error {
 }
 
 func getCapabilities(c *call) error {
-	return c.answer(http.StatusOK, service.List[backends.Properties]{Items: each(c.svc.Capabilities(), wholeProperties)})
+	return c.answer(http.StatusOK, service.List[record.Capabilities]{Items: each(c.svc.Capabilities(), wholeProperties)})
 }
 
 func getOpenAPI(c *call) error {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 )
 
@@ -140,13 +141,13 @@ func getJob(c *call) error { return c.answerJob(c.svc.Job(c.ctx(), c.jobName()))
 // waitJob waits at most maxWait. When the server stops it answers with the
 // job as it is then.
 func waitJob(c *call) error {
-	timeout := maxWait
+	timeout := wire.MaxWait
 	if v := c.r.URL.Query().Get("timeout"); v != "" {
 		d, err := parseSeconds("timeout", v)
 		if err != nil {
 			return err
 		}
-		timeout = min(d, maxWait)
+		timeout = min(d, wire.MaxWait)
 	}
 	ctx, done := c.patient()
 	defer done()

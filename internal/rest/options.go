@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 )
 
@@ -195,7 +196,7 @@ func (c *call) preferredWait() time.Duration {
 				continue
 			}
 			if d, err := parseSeconds("wait", strings.Trim(strings.TrimSpace(value), `"`)); err == nil {
-				return min(d, maxWait)
+				return min(d, wire.MaxWait)
 			}
 		}
 	}

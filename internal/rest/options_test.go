@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
-	"storaged/internal/rest"
+	"storaged/internal/rest/client"
 	"storaged/internal/service"
 )
 
@@ -383,12 +383,12 @@ func TestLimitsPatchArrives(t *testing.T) {
 func TestFreshReadsFirst(t *testing.T) {
 	h := newHost(t, nil)
 	c := h.client(t, h.ro)
-	for name, call := range map[string]func(*rest.Client) error{
-		"[Freshen Pools] []":         func(c *rest.Client) error { _, err := c.Pools(t.Context()); return err },
-		"[Freshen Pool] [p]":         func(c *rest.Client) error { _, err := c.Pool(t.Context(), "p"); return err },
-		"[Freshen Pool Volumes] [p]": func(c *rest.Client) error { _, err := c.PoolVolumes(t.Context(), "p"); return err },
-		"[Freshen Volume] [p]":       func(c *rest.Client) error { _, err := c.Volume(t.Context(), "p", "v"); return err },
-		"[Freshen Volumes] [p q]": func(c *rest.Client) error {
+	for name, call := range map[string]func(*client.Client) error{
+		"[Freshen Pools] []":         func(c *client.Client) error { _, err := c.Pools(t.Context()); return err },
+		"[Freshen Pool] [p]":         func(c *client.Client) error { _, err := c.Pool(t.Context(), "p"); return err },
+		"[Freshen Pool Volumes] [p]": func(c *client.Client) error { _, err := c.PoolVolumes(t.Context(), "p"); return err },
+		"[Freshen Volume] [p]":       func(c *client.Client) error { _, err := c.Volume(t.Context(), "p", "v"); return err },
+		"[Freshen Volumes] [p q]": func(c *client.Client) error {
 			_, err := c.Volumes(t.Context(), service.VolumeFilter{Pools: []string{"p", "q"}})
 			return err
 		},

@@ -6,16 +6,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"storaged/internal/record"
 	"storaged/internal/service"
-)
-
-const (
-	// maxWait is the longest that one request waits for a job. A client asks
-	// again; so a forgotten one does not hold a connection for ever.
-	maxWait = 10 * time.Minute
 )
 
 // paging are the query keys of every list.

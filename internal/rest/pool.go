@@ -5,6 +5,7 @@ import (
 	"net/url"
 
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 )
 
@@ -38,7 +39,7 @@ func (c *call) answerPool(status int, p record.Pool, err error) error {
 	if err != nil {
 		return err
 	}
-	c.Header().Set("ETag", etag(p.Generation))
+	c.Header().Set("ETag", wire.ETag(p.Generation))
 	return c.answer(status, wholePool(p))
 }
 

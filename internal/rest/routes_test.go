@@ -16,6 +16,7 @@ import (
 	"storaged/internal/record"
 	"storaged/internal/rest"
 	"storaged/internal/rest/apitest"
+	"storaged/internal/rest/client"
 	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
@@ -452,7 +453,7 @@ func (f *failing) Read(b []byte) (int, error) {
 func TestFailureInMidAnswerBreaksTheConnection(t *testing.T) {
 	h := newHost(t, nil)
 	h.svc.log = &failing{left: 200 << 10}
-	c := rest.Dial(h.main)
+	c := client.Dial(h.main)
 	defer c.Close()
 	log, err := c.JobLog(t.Context(), "1")
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package rest is the REST interface: its types, server and client. The server
-// turns HTTP into calls of a Service and answers back; it decides nothing
-// about storage or jobs. openapi.yaml is the contract.
+// Package rest is the server of the REST interface. It turns HTTP into calls of a
+// Service and answers back; it decides nothing about storage or jobs.
+// openapi.yaml is the contract.
 package rest
 
 import (
@@ -8,7 +8,6 @@ import (
 	"io"
 	"time"
 
-	"storaged/internal/backends"
 	"storaged/internal/record"
 	"storaged/internal/service"
 )
@@ -91,7 +90,7 @@ type JobService interface {
 type HostService interface {
 	Version() service.Version
 	Status(ctx context.Context) (service.Status, error)
-	Capabilities() []backends.Properties
+	Capabilities() []record.Capabilities
 	Limits(ctx context.Context) (record.Limits, error)
 	// PatchLimits changes the limits at once and durably.
 	PatchLimits(ctx context.Context, r service.LimitsPatch) (record.Limits, error)

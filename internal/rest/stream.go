@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 )
 
@@ -35,7 +36,7 @@ func getEvents(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.Header().Set("Content-Type", eventsType)
+	c.Header().Set("Content-Type", wire.EventsType)
 	c.Header().Set("Cache-Control", "no-store")
 	if c.push("retry: %d\n\n", reconnect.Milliseconds()) != nil {
 		return nil

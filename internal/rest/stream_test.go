@@ -14,6 +14,7 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/rest"
+	"storaged/internal/rest/client"
 )
 
 func publish(h *host, from, to int) {
@@ -25,7 +26,7 @@ func publish(h *host, from, to int) {
 }
 
 // read reads events up to a number of them, which must be those from to to.
-func read(t *testing.T, s *rest.EventStream, from, to int) (last int64) {
+func read(t *testing.T, s *client.EventStream, from, to int) (last int64) {
 	t.Helper()
 	for i := from; i < to; i++ {
 		e, err := s.Next()
@@ -213,7 +214,7 @@ func TestShutdownEndsStreamsAndWaits(t *testing.T) {
 	if err := h.srv.Shutdown(t.Context()); err != nil {
 		t.Errorf("Shutdown again: %v", err)
 	}
-	late := rest.Dial(h.main)
+	late := client.Dial(h.main)
 	defer late.Close()
 	if _, err := late.Pools(t.Context()); record.CodeOf(err) != record.Unreachable {
 		t.Errorf("afterwards: %v", err)
@@ -246,7 +247,7 @@ func newHolding(t *testing.T) (*host, *holding) {
 
 func TestChangeIsNotDisturbedByAClientThatLeaves(t *testing.T) {
 	h, svc := newHolding(t)
-	c := rest.Dial(h.main)
+	c := client.Dial(h.main)
 	defer c.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	left := make(chan error)

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 )
 
@@ -72,7 +73,7 @@ func (c *call) answerVolume(v record.Volume, err error) error {
 	if err != nil {
 		return err
 	}
-	c.Header().Set("ETag", etag(v.Generation))
+	c.Header().Set("ETag", wire.ETag(v.Generation))
 	return c.answer(http.StatusOK, wholeVolume(v))
 }
 

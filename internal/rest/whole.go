@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"storaged/internal/backends"
 	"storaged/internal/record"
 	"storaged/internal/service"
 )
@@ -85,7 +84,7 @@ func wholePool(p record.Pool) record.Pool {
 	return p
 }
 
-func wholeProperties(p backends.Properties) backends.Properties {
+func wholeProperties(p record.Capabilities) record.Capabilities {
 	fillSlice(&p.PoolVerbs)
 	fillSlice(&p.VolVerbs)
 	fillSlice(&p.Formats)

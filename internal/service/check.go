@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"storaged/internal/backends"
 	"storaged/internal/record"
 )
 
@@ -62,7 +61,7 @@ func (r *PoolEvacuate) Check() error {
 	if err := checkName(`field "to"`, r.To); err != nil {
 		return err
 	}
-	if _, err := backends.MatchName(r.Only, ""); err != nil {
+	if _, err := record.MatchName(r.Only, ""); err != nil {
 		return record.Errorf(record.Invalid, `field "only": %v`, err)
 	}
 	if err := OneOf("on_error", r.OnError, "continue", "stop", ""); err != nil {

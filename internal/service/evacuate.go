@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"storaged/internal/backends"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
@@ -19,7 +18,7 @@ const maxEvacuated = 1000
 // EvacuatePool moves the volumes of a pool to another. The pool is read before,
 // so that all its volumes are known by name.
 func (s *Service) EvacuatePool(ctx context.Context, sub Submit, pool string, r PoolEvacuate) (Started, error) {
-	if _, err := backends.MatchName(r.Only, ""); err != nil {
+	if _, err := record.MatchName(r.Only, ""); err != nil {
 		return Started{}, record.Errorf(record.Invalid, "only: %v", err)
 	}
 	if again, err := s.repeated(sub); again != nil || err != nil {
@@ -55,7 +54,7 @@ func evacuateWork(tx *store.Tx, from, to *store.Pool, r PoolEvacuate) (work, err
 		return work{}, err
 	}
 	for _, v := range vols {
-		if ok, err := backends.MatchName(r.Only, v.Name); err != nil || !ok {
+		if ok, err := record.MatchName(r.Only, v.Name); err != nil || !ok {
 			continue
 		}
 		w.Names = append(w.Names, v.Name)
@@ -124,7 +123,7 @@ func (w *work) leavable(tx *store.Tx, v *store.Volume) error {
 // evacuated lets the catalogue follow the volumes that were dealt with.
 func (k *keeper) evacuated(tx *store.Tx, e end, items []ipc.Item) error {
 	for _, it := range items {
-		if it.Path != locate(e.TargetType, e.TargetPath, it.Name).Path || backends.CheckName(it.Name) != nil {
+		if it.Path != locate(e.TargetType, e.TargetPath, it.Name).Path || record.CheckName(it.Name) != nil {
 			continue // it did not get there
 		}
 		if err := k.followItem(tx, e, it); err != nil {

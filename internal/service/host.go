@@ -5,7 +5,6 @@ import (
 	"os"
 	"runtime"
 
-	"storaged/internal/backends"
 	"storaged/internal/backends/all"
 	"storaged/internal/record"
 )
@@ -69,8 +68,8 @@ func helperStatus(j record.Job, version string) (h HelperStatus, ok bool) {
 }
 
 // Capabilities are what each type of pool can do.
-func (s *Service) Capabilities() []backends.Properties {
-	var out []backends.Properties
+func (s *Service) Capabilities() []record.Capabilities {
+	var out []record.Capabilities
 	for _, b := range all.Backends() {
 		out = append(out, b.Properties())
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"storaged/internal/backends"
 	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
@@ -164,7 +163,7 @@ func (s *Service) notOurs(target string) error {
 }
 
 // checkSource holds the definition against what the type needs.
-func checkSource(r PoolDefine, props backends.Properties) error {
+func checkSource(r PoolDefine, props record.Capabilities) error {
 	given := map[string]bool{
 		"target_path":    r.Target.Path != "",
 		"source_devices": len(r.Source.Devices) > 0,
@@ -187,7 +186,7 @@ func checkSource(r PoolDefine, props backends.Properties) error {
 	if r.Target.Path == "" {
 		return nil
 	}
-	if err := backends.CheckPath(r.Target.Path); err != nil {
+	if err := record.CheckPath(r.Target.Path); err != nil {
 		return record.Errorf(record.Invalid, "target path: %v", err)
 	}
 	return nil

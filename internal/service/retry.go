@@ -6,7 +6,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"storaged/internal/backends"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/record"
@@ -116,7 +115,7 @@ func (s *Service) noStrangers(ctx context.Context, w work) error {
 // catalogue has under its name.
 func (w work) known(tx *store.Tx, items []ipc.Item) error {
 	for _, it := range items {
-		if ok, err := backends.MatchName(w.Only, it.Name); it.Ignored != "" || !ok || err != nil {
+		if ok, err := record.MatchName(w.Only, it.Name); it.Ignored != "" || !ok || err != nil {
 			continue // what is ignored makes a delete refuse anyhow
 		}
 		v, err := tx.Volume(w.Pool, it.Name)
@@ -162,7 +161,7 @@ func (w work) original(tx *store.Tx, j *store.Job) error {
 			return err
 		}
 		for _, v := range vols {
-			if ok, err := backends.MatchName(w.Only, v.Name); !ok || err != nil {
+			if ok, err := record.MatchName(w.Only, v.Name); !ok || err != nil {
 				continue
 			}
 			if err := older(v, j); err != nil {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"storaged/internal/backends"
 	"storaged/internal/backends/all"
 	"storaged/internal/events"
 	"storaged/internal/metrics"
@@ -146,17 +145,17 @@ func unchanged(sub Submit, generation int64, what string) error {
 
 // checkName applies the one rule for names.
 func checkName(what, name string) error {
-	if err := backends.CheckName(name); err != nil {
+	if err := record.CheckName(name); err != nil {
 		return record.Errorf(record.Invalid, "%s: %v", what, err)
 	}
 	return nil
 }
 
 // properties of a pool type.
-func properties(poolType string) (backends.Properties, error) {
+func properties(poolType string) (record.Capabilities, error) {
 	b, err := all.Lookup(poolType)
 	if err != nil {
-		return backends.Properties{}, record.Errorf(record.Unsupported, "%v", err).WithHint("%s", record.Do("capabilities"))
+		return record.Capabilities{}, record.Errorf(record.Unsupported, "%v", err).WithHint("%s", record.Do("capabilities"))
 	}
 	return b.Properties(), nil
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
-	"storaged/internal/rest"
+	"storaged/internal/rest/client"
 	"storaged/internal/service"
 )
 
@@ -34,7 +34,7 @@ type rig struct {
 	dir    string
 	sock   string
 	daemon *exec.Cmd
-	client *rest.Client
+	client *client.Client
 
 	hasBase bool // the volume "base" is made
 }
@@ -62,7 +62,7 @@ func startRig(ctx context.Context, bin string) (*rig, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	r := &rig{dir: dir, sock: sock, daemon: cmd, client: rest.Dial(sock)}
+	r := &rig{dir: dir, sock: sock, daemon: cmd, client: client.Dial(sock)}
 	if err := r.ready(ctx); err != nil {
 		r.stop()
 		return nil, err

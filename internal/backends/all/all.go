@@ -8,6 +8,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/dir"
+	"storaged/internal/record"
 )
 
 var list = unique(
@@ -29,7 +30,7 @@ func Lookup(poolType string) (backends.Backend, error) {
 		known = append(known, t)
 	}
 	return nil, fmt.Errorf("pool type \"%s\" is %w; there is %s",
-		backends.Escape(poolType), backends.ErrUnsupported, strings.Join(known, ", "))
+		record.Escape(poolType), backends.ErrUnsupported, strings.Join(known, ", "))
 }
 
 // unique panics when two drivers claim one type.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/record"
 	"storaged/internal/testenv"
 )
 
@@ -114,7 +115,7 @@ func hostileRefresh(r *rig) {
 	planted := r.plant(r.canary())
 	for _, name := range []string{"a\nb", "\x1b[2J", "\xff", "-x", " space", "bidi\u202e"} {
 		r.put(name, nil)
-		planted[backends.Escape(name)] = "bad name"
+		planted[record.Escape(name)] = "bad name"
 	}
 	r.put(".other.storaged", nil)
 	r.must(os.Mkdir(filepath.Join(r.p.Target, "bad\ndirectory"), 0o755))
@@ -219,7 +220,7 @@ func (r *rig) clearTarget() error {
 
 func hostileTemp(r *rig) {
 	r.started()
-	temp := filepath.Join(r.p.Target, backends.DraftName("job"))
+	temp := filepath.Join(r.p.Target, record.DraftName("job"))
 	for _, plant := range []func() error{
 		func() error { return os.Symlink(r.canary(), temp) },
 		func() error { return os.Symlink(filepath.Join(r.p.Target, "new"), temp) },
@@ -241,7 +242,7 @@ func hostileTemp(r *rig) {
 func hostileSwap(r *rig) {
 	canary := r.canary()
 	r.started()
-	temp := filepath.Join(r.p.Target, backends.DraftName("job"))
+	temp := filepath.Join(r.p.Target, record.DraftName("job"))
 	away := filepath.Join(filepath.Dir(r.p.Target), "away")
 	const nothing = "nothing at all"
 	for what, swap := range map[string]func() error{
@@ -278,7 +279,7 @@ func hostileSwap(r *rig) {
 func hostileSettle(r *rig) {
 	canary := r.canary()
 	r.started()
-	temp := filepath.Join(r.p.Target, backends.DraftName("job"))
+	temp := filepath.Join(r.p.Target, record.DraftName("job"))
 	for _, plant := range []func() error{
 		func() error { return os.Symlink(canary, temp) },
 		func() error { return unix.Mkfifo(temp, 0o666) },

@@ -79,15 +79,15 @@ func carryOut(b backends.Backend, o order) error {
 	if o.Act == actWrite {
 		return there()
 	}
-	err = d.Commit(ctx, func(identity []byte) error { return record(o, identity) })
+	err = d.Commit(ctx, func(identity []byte) error { return note(o, identity) })
 	if err != nil {
 		return err
 	}
 	return there()
 }
 
-// record is the commit record of a second process.
-func record(o order, identity []byte) error {
+// note is the commit record of a second process.
+func note(o order, identity []byte) error {
 	if o.Act == actRecording {
 		return there()
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/record"
 )
 
 // Delete removes the directory. It looks at everything first, so that a
@@ -122,7 +123,7 @@ func (d *poolDir) removable(e entry) error {
 		why = err.Error()
 	}
 	if why != "" {
-		return fmt.Errorf("pool directory %q %w: \"%s\" is no volume: %s", d.target, backends.ErrNotEmpty, backends.Escape(e.name), why)
+		return fmt.Errorf("pool directory %q %w: \"%s\" is no volume: %s", d.target, backends.ErrNotEmpty, record.Escape(e.name), why)
 	}
 	f, err := d.openLocked(e.name, backends.WriteExclusive)
 	if err != nil {

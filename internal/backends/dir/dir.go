@@ -10,6 +10,7 @@ package dir
 
 import (
 	"storaged/internal/backends"
+	"storaged/internal/record"
 	"storaged/internal/wipe"
 )
 
@@ -26,8 +27,8 @@ var (
 func New() backends.Backend { return Backend{} }
 
 // Properties are what dir pools can do.
-func (Backend) Properties() backends.Properties {
-	return backends.Properties{
+func (Backend) Properties() record.Capabilities {
+	return record.Capabilities{
 		Type:        "dir",
 		PoolVerbs:   []string{"build", "start", "stop", "refresh", "verify", "evacuate", "delete"},
 		VolVerbs:    []string{"create", "clone", "upload", "download", "resize", "wipe", "trim", "verify", "move", "delete"},

@@ -12,6 +12,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/crash"
 	"storaged/internal/image"
+	"storaged/internal/record"
 )
 
 // draftMode is for root and the daemon alone, from the first instant.
@@ -40,14 +41,14 @@ const (
 
 // Create makes an empty file by a temporary name.
 func (Backend) Create(ctx context.Context, p backends.Pool, name, job string) (backends.Draft, error) {
-	if err := backends.CheckJob(job); err != nil {
+	if err := record.CheckJob(job); err != nil {
 		return nil, err
 	}
 	d, err := enter(ctx, p, name)
 	if err != nil {
 		return nil, err
 	}
-	dr, err := d.newDraft(name, backends.DraftName(job))
+	dr, err := d.newDraft(name, record.DraftName(job))
 	if err != nil {
 		d.Close()
 		return nil, err
@@ -77,7 +78,7 @@ func (d *poolDir) newDraft(name, temp string) (*draft, error) {
 // Resume takes up the temporary file of a process that has died.
 func (Backend) Resume(ctx context.Context, p backends.Pool, name, job, left string) (backends.Draft, error) {
 	for _, j := range []string{job, left} {
-		if err := backends.CheckJob(j); err != nil {
+		if err := record.CheckJob(j); err != nil {
 			return nil, err
 		}
 	}
@@ -85,7 +86,7 @@ func (Backend) Resume(ctx context.Context, p backends.Pool, name, job, left stri
 	if err != nil {
 		return nil, err
 	}
-	dr, err := d.takeDraft(name, backends.DraftName(left), backends.DraftName(job))
+	dr, err := d.takeDraft(name, record.DraftName(left), record.DraftName(job))
 	if err != nil {
 		d.Close()
 		return nil, err

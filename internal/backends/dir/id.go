@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/record"
 )
 
 // poolID is the identity of a pool: DEVICE:INODE, and :STAMP where there is one.
@@ -40,7 +41,7 @@ func parseID(text backends.Identity) (id poolID, err error) {
 		id.inode, err = strconv.ParseUint(inode, 10, 64)
 	}
 	if err != nil {
-		return poolID{}, fmt.Errorf("bad pool identity \"%s\": it is DEVICE:INODE or DEVICE:INODE:STAMP", backends.Escape(string(text)))
+		return poolID{}, fmt.Errorf("bad pool identity \"%s\": it is DEVICE:INODE or DEVICE:INODE:STAMP", record.Escape(string(text)))
 	}
 	return id, nil
 }

@@ -4,10 +4,11 @@ import (
 	"path/filepath"
 
 	"storaged/internal/backends"
+	"storaged/internal/record"
 )
 
 // CheckName has the common rule: whatever passes is a name of a file.
-func (Backend) CheckName(name string) error { return backends.CheckName(name) }
+func (Backend) CheckName(name string) error { return record.CheckName(name) }
 
 // Locate gives the file of that name in the directory.
 func (Backend) Locate(target, name string) backends.Location {
@@ -16,7 +17,7 @@ func (Backend) Locate(target, name string) backends.Location {
 
 // LocateDraft gives the file by its temporary name.
 func (Backend) LocateDraft(target, job string) string {
-	return filepath.Join(target, backends.DraftName(job))
+	return filepath.Join(target, record.DraftName(job))
 }
 
 // Parse takes the directory that a file lies in for the pool's.

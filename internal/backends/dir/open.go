@@ -10,6 +10,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/image"
+	"storaged/internal/record"
 )
 
 // poolDir is the open directory of a pool.
@@ -21,7 +22,7 @@ type poolDir struct {
 // openPool opens the directory. Links on the way to it are followed: they are
 // the administrator's.
 func openPool(p backends.Pool) (*poolDir, error) {
-	if err := backends.CheckPath(p.Target); err != nil {
+	if err := record.CheckPath(p.Target); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(p.Target, os.O_RDONLY|unix.O_DIRECTORY, 0)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/record"
 )
 
 const (
@@ -27,7 +28,7 @@ func (Backend) Build(ctx context.Context, p backends.Pool, _ bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := backends.CheckPath(p.Target); err != nil {
+	if err := record.CheckPath(p.Target); err != nil {
 		return err
 	}
 	at, missing, err := deepest(p.Target)

@@ -10,6 +10,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/image"
+	"storaged/internal/record"
 )
 
 // lookTimeout is how long a file that an image names may take to be found. A
@@ -53,7 +54,7 @@ func bounded(all []backends.Reference) []backends.Reference {
 func (f *finder) named(dir, name string, data bool) []backends.Reference {
 	paths := image.Paths(name)
 	if name == image.Unnamed || len(paths) == 0 {
-		return []backends.Reference{{Name: backends.Escape(name), Data: data, Relative: name == image.Unnamed}}
+		return []backends.Reference{{Name: record.Escape(name), Data: data, Relative: name == image.Unnamed}}
 	}
 	var all []backends.Reference
 	for _, path := range paths {
@@ -62,7 +63,7 @@ func (f *finder) named(dir, name string, data bool) []backends.Reference {
 			path = dir + "/" + path // not joined: a name may lead through a link and back by ".."
 		}
 		r := f.find(path)
-		r.Name, r.Data, r.Relative = backends.Escape(name), data, relative
+		r.Name, r.Data, r.Relative = record.Escape(name), data, relative
 		all = append(all, r)
 	}
 	return all
@@ -127,5 +128,5 @@ func text(path string) string {
 	if utf8.ValidString(path) && len(path) < unix.PathMax {
 		return path
 	}
-	return backends.Escape(path)
+	return record.Escape(path)
 }

@@ -15,6 +15,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/blockdev"
 	"storaged/internal/image"
+	"storaged/internal/record"
 )
 
 // batch is how many bytes of names are read at once: directories may be huge.
@@ -113,7 +114,7 @@ func entries(b []byte) (all []entry) {
 // look tells what a name is; ok is false for what nobody needs to hear of:
 // directories, volumes in the making, what has just gone.
 func (d *poolDir) look(name string, in *inspector) (info backends.VolumeInfo, ok bool) {
-	if backends.Reserved(name) {
+	if record.Reserved(name) {
 		return info, false
 	}
 	st, err := d.stat(name)
@@ -151,7 +152,7 @@ func linkedOr(ignored, info backends.VolumeInfo, st *unix.Statx_t) backends.Volu
 }
 
 func ignored(name, why string) backends.VolumeInfo {
-	return backends.VolumeInfo{Name: backends.Escape(name), Ignored: why}
+	return backends.VolumeInfo{Name: record.Escape(name), Ignored: why}
 }
 
 // inspect reads a volume's header. A volume that cannot be opened or read just
@@ -182,7 +183,7 @@ func (in *inspector) read(f *os.File, info *backends.VolumeInfo) error {
 		return err
 	}
 	h := image.Inspect(in.buf[:n])
-	info.Format, info.Backing = h.Format, backends.Escape(h.Backing)
+	info.Format, info.Backing = h.Format, record.Escape(h.Backing)
 	info.References = in.references(filepath.Dir(info.Path), h)
 	if h.Capacity > 0 {
 		info.Capacity = h.Capacity

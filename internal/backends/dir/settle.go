@@ -11,11 +11,12 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/crash"
 	"storaged/internal/image"
+	"storaged/internal/record"
 )
 
 // Settle finds out whether a job had committed and removes its temporary file.
 func (Backend) Settle(ctx context.Context, p backends.Pool, name, job string, commit []byte) (bool, error) {
-	if err := backends.CheckJob(job); err != nil {
+	if err := record.CheckJob(job); err != nil {
 		return false, err
 	}
 	d, err := enter(ctx, p, name)
@@ -27,7 +28,7 @@ func (Backend) Settle(ctx context.Context, p backends.Pool, name, job string, co
 	if err != nil {
 		return false, err
 	}
-	if err := d.clear(backends.DraftName(job)); err != nil {
+	if err := d.clear(record.DraftName(job)); err != nil {
 		return false, fmt.Errorf("cannot clear up after job %s: %w", job, err)
 	}
 	crash.At(crash.Cleared)

@@ -291,7 +291,7 @@ func (in contentSpec) checkHeader(head []byte) (image.Header, error) {
 	case same && len(h.Data) > 0:
 		return h, &ipc.Error{
 			Code:    string(record.Unsupported),
-			Message: fmt.Sprintf("content of the image lies in %q, which would not come with it; nothing was written", backends.Escape(h.Data[0])),
+			Message: fmt.Sprintf("content of the image lies in %q, which would not come with it; nothing was written", record.Escape(h.Data[0])),
 			Hint:    "qemu-img convert makes an image of it that needs no other file", Offset: -1,
 		}
 	case same:

@@ -78,7 +78,7 @@ func (w filled) work(ctx context.Context, r *helper.Run) error {
 		c.made(r)
 	}
 	if err == nil && header.Backing != "" && !record.Plain(r.Report.Volume.Format) {
-		r.Warn("the image names \"%s\" as its backing file: whoever opens the volume opens that too", backends.Escape(header.Backing))
+		r.Warn("the image names \"%s\" as its backing file: whoever opens the volume opens that too", record.Escape(header.Backing))
 	}
 	return err
 }

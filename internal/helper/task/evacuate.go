@@ -24,7 +24,7 @@ func Evacuate(o *operation.Evacuate) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	if _, err := backends.MatchName(o.Only, ""); err != nil {
+	if _, err := record.MatchName(o.Only, ""); err != nil {
 		return helper.Task{}, record.Errorf(record.Invalid, "--only: %s", err)
 	}
 	t, err := poolTask(o, o.Volume, said{"evacuate", "evacuated"}, func(ctx context.Context, r *helper.Run, _ helper.Pool) error {
@@ -60,7 +60,7 @@ type evacuation struct {
 func (w *evacuation) work(ctx context.Context) error {
 	w.run.Many = true
 	err := w.begin(ctx, "move", func(v backends.VolumeInfo) bool {
-		ok, err := backends.MatchName(w.only, v.Name)
+		ok, err := record.MatchName(w.only, v.Name)
 		return ok && err == nil
 	})
 	if err != nil {

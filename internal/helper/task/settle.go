@@ -21,7 +21,7 @@ func Settle(o *operation.Settle) (helper.Task, error) {
 	} else if err := needed(o, "job", job != ""); err != nil {
 		return helper.Task{}, err
 	}
-	if err := backends.CheckJob(job); err != nil {
+	if err := record.CheckJob(job); err != nil {
 		return helper.Task{}, record.Errorf(record.Invalid, "%s", err)
 	}
 	work := settlement{job: job, byHand: byHand, deletes: o.Deleted, keeps: o.Keep, resumable: o.Resumable}

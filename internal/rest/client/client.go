@@ -1,4 +1,6 @@
-package rest
+// Package client calls the REST interface of a daemon. The requests it sends are those of
+// package service; of the server it knows what openapi.yaml says.
+package client
 
 import (
 	"bytes"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 )
 
@@ -102,7 +105,7 @@ func (a *ask) under(s service.Submit) *ask {
 		a.header.Set("Idempotency-Key", s.Key)
 	}
 	if s.IfMatch != 0 {
-		a.header.Set("If-Match", etag(s.IfMatch))
+		a.header.Set("If-Match", wire.ETag(s.IfMatch))
 	}
 	if s.DryRun {
 		a.query.Set("dry_run", "true")
@@ -130,12 +133,12 @@ func (a *ask) request(ctx context.Context) (*http.Request, error) {
 			return nil, record.Errorf(record.Invalid, "cannot write the request: %v", err)
 		}
 		body = bytes.NewReader(b)
-		a.header.Set("Content-Type", jsonType)
+		a.header.Set("Content-Type", wire.JSONType)
 	}
 	// The URL is set afterwards: to parse one of hostile names would change them.
 	r, err := http.NewRequestWithContext(ctx, a.method, "http://storaged/", body)
 	if err != nil {
-		panic("internal error: api: " + err.Error())
+		panic("internal error: client: " + err.Error())
 	}
 	r.URL, r.Header = &u, a.header
 	return r, nil
@@ -224,7 +227,7 @@ func (c *Client) refusal(resp *http.Response) error {
 	var p record.Problem
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if kind == problemMIME && json.Unmarshal(b, &p) == nil && p.Code != "" {
+	if kind == wire.ProblemType && json.Unmarshal(b, &p) == nil && p.Code != "" {
 		return p.Error()
 	}
 	return record.Errorf(record.Internal, "who listens at %q answered %q and is not storaged", c.socket, resp.Status).
@@ -272,9 +275,6 @@ func cause(err error) error {
 	}
 	return err
 }
-
-// etag is a generation as HTTP writes it.
-func etag(generation int64) string { return `"` + strconv.FormatInt(generation, 10) + `"` }
 
 // seconds is a duration as queries write it.
 func seconds(d time.Duration) string {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -18,81 +17,82 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/rest"
+	"storaged/internal/rest/client"
 	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
 // every has one call of each method of the client, by the service's method
 // that it must reach.
-var every = map[string]func(context.Context, *rest.Client) (any, error){
-	"Pools": func(ctx context.Context, c *rest.Client) (any, error) { return c.Pools(ctx) },
-	"Pool":  func(ctx context.Context, c *rest.Client) (any, error) { return c.Pool(ctx, "images") },
-	"DefinePool": func(ctx context.Context, c *rest.Client) (any, error) {
+var every = map[string]func(context.Context, *client.Client) (any, error){
+	"Pools": func(ctx context.Context, c *client.Client) (any, error) { return c.Pools(ctx) },
+	"Pool":  func(ctx context.Context, c *client.Client) (any, error) { return c.Pool(ctx, "images") },
+	"DefinePool": func(ctx context.Context, c *client.Client) (any, error) {
 		p, _, err := c.DefinePool(ctx, service.Submit{}, service.PoolDefine{Name: "images"}, false, false)
 		return p, err
 	},
-	"ReplacePool": func(ctx context.Context, c *rest.Client) (any, error) {
+	"ReplacePool": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.ReplacePool(ctx, service.Submit{}, "images", service.PoolDefine{Name: "images", UUID: jobID})
 	},
-	"PatchPool": func(ctx context.Context, c *rest.Client) (any, error) {
+	"PatchPool": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.PatchPool(ctx, service.Submit{IfMatch: 7}, "images", service.PoolPatch{Autostart: ptr(false)})
 	},
-	"UndefinePool": func(ctx context.Context, c *rest.Client) (any, error) {
+	"UndefinePool": func(ctx context.Context, c *client.Client) (any, error) {
 		return nil, c.UndefinePool(ctx, service.Submit{}, "images")
 	},
-	"BuildPool": func(ctx context.Context, c *rest.Client) (any, error) {
+	"BuildPool": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.BuildPool(ctx, service.Submit{}, "images", service.PoolBuild{Overwrite: true})
 	},
-	"StartPool": func(ctx context.Context, c *rest.Client) (any, error) {
+	"StartPool": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.StartPool(ctx, service.Submit{Key: "k"}, "images", service.JobOptions{Priority: record.Background})
 	},
-	"StopPool": func(ctx context.Context, c *rest.Client) (any, error) {
+	"StopPool": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.StopPool(ctx, service.Submit{LockWait: ptr(time.Duration(-1))}, "images", service.PoolStop{Force: true})
 	},
-	"RefreshPool": func(ctx context.Context, c *rest.Client) (any, error) {
+	"RefreshPool": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.RefreshPool(ctx, service.Submit{}, "images", service.JobOptions{})
 	},
-	"EvacuatePool": func(ctx context.Context, c *rest.Client) (any, error) {
+	"EvacuatePool": func(ctx context.Context, c *client.Client) (any, error) {
 		r := service.PoolEvacuate{To: "q", Only: "vm*", SkipBusy: true, KeepSource: true, OnError: "stop"}
 		return c.EvacuatePool(ctx, service.Submit{}, "images", r)
 	},
-	"VerifyPool": func(ctx context.Context, c *rest.Client) (any, error) {
+	"VerifyPool": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.VerifyPool(ctx, service.Submit{}, "images", service.JobOptions{Limit: ptr(int64(9))})
 	},
-	"DeletePool": func(ctx context.Context, c *rest.Client) (any, error) {
+	"DeletePool": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.DeletePool(ctx, service.Submit{}, "images", service.PoolDelete{WithVolumes: true})
 	},
-	"Volumes": func(ctx context.Context, c *rest.Client) (any, error) {
+	"Volumes": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Volumes(ctx, service.VolumeFilter{Pools: []string{"a", "b"}, States: []string{"ready"}, Paths: []string{"/x y"}})
 	},
-	"Volume": func(ctx context.Context, c *rest.Client) (any, error) { return c.Volume(ctx, "images", "base.raw") },
-	"PatchVolume": func(ctx context.Context, c *rest.Client) (any, error) {
+	"Volume": func(ctx context.Context, c *client.Client) (any, error) { return c.Volume(ctx, "images", "base.raw") },
+	"PatchVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.PatchVolume(ctx, service.Submit{}, "images", "base.raw", service.VolumePatch{Description: ptr("")})
 	},
-	"CreateVolume": func(ctx context.Context, c *rest.Client) (any, error) {
+	"CreateVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		r := service.VolumeCreate{Name: "v", Capacity: 1 << 40, Allocation: &service.Allocation{Full: true}, Options: map[string]string{"a": "b"}}
 		return c.CreateVolume(ctx, service.Submit{DryRun: true}, "images", r)
 	},
-	"CloneVolume": func(ctx context.Context, c *rest.Client) (any, error) {
+	"CloneVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.CloneVolume(ctx, service.Submit{}, "images", "base.raw", service.VolumeClone{Name: "v", Pool: "q", Reflink: "auto"})
 	},
-	"ResizeVolume": func(ctx context.Context, c *rest.Client) (any, error) {
+	"ResizeVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.ResizeVolume(ctx, service.Submit{LockWait: ptr(1500 * time.Millisecond)}, "images", "base.raw", service.VolumeResize{Capacity: 5})
 	},
-	"WipeVolume": func(ctx context.Context, c *rest.Client) (any, error) {
+	"WipeVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.WipeVolume(ctx, service.Submit{LockWait: ptr(time.Duration(0))}, "images", "base.raw", service.VolumeWipe{Algorithm: "zero"})
 	},
-	"TrimVolume": func(ctx context.Context, c *rest.Client) (any, error) {
+	"TrimVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.TrimVolume(ctx, service.Submit{}, "images", "base.raw", service.VolumeTrim{GiveUpAllocation: true})
 	},
-	"VerifyVolume": func(ctx context.Context, c *rest.Client) (any, error) {
+	"VerifyVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		r := service.VolumeVerify{Checksum: "sha256:" + strings.Repeat("0a", 32)}
 		return c.VerifyVolume(ctx, service.Submit{}, "images", "base.raw", r)
 	},
-	"MoveVolume": func(ctx context.Context, c *rest.Client) (any, error) {
+	"MoveVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.MoveVolume(ctx, service.Submit{}, "images", "base.raw", service.VolumeMove{Pool: "q", Name: "v"})
 	},
-	"UploadVolume": func(ctx context.Context, c *rest.Client) (any, error) {
+	"UploadVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		r := service.VolumeUpload{
 			Length: ptr(int64(5)), Checksum: "sha256", AsFormat: "raw", DetectZeros: true,
 			Create: &service.VolumeCreate{Name: "v", Capacity: 7, Format: "raw", Allocation: &service.Allocation{Full: true}},
@@ -102,42 +102,42 @@ var every = map[string]func(context.Context, *rest.Client) (any, error){
 			return c.HandUpload(ctx, service.Submit{}, "images", "v", r)
 		})
 	},
-	"DownloadVolume": func(ctx context.Context, c *rest.Client) (any, error) {
+	"DownloadVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return handing(func(f *os.File) (service.Started, error) {
 			r := service.VolumeDownload{Offset: 3, Length: ptr(int64(5)), Checksum: "crc32c", Data: service.Data{File: f}}
 			return c.HandDownload(ctx, service.Submit{}, "images", "base.raw", r)
 		})
 	},
-	"DeleteVolume": func(ctx context.Context, c *rest.Client) (any, error) {
+	"DeleteVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		o := service.JobOptions{Limit: ptr(int64(9)), Priority: record.Interactive, OnFailure: record.KeepOnFailure, Labels: map[string]string{"a": "b=c"}}
 		return c.DeleteVolume(ctx, service.Submit{}, "images", "base.raw", service.VolumeDelete{Wipe: "zero", AcceptLimits: true, JobOptions: o})
 	},
-	"Jobs": func(ctx context.Context, c *rest.Client) (any, error) {
+	"Jobs": func(ctx context.Context, c *client.Client) (any, error) {
 		f := service.JobFilter{
 			States: []string{"live", "failed"}, Kinds: []string{"volume.clone"}, Pools: []string{"p"}, Volumes: []string{"v"},
 			Owners: []string{"alice"}, Labels: []string{"a=b"}, IdempotencyKey: "k", Since: now, Until: now.Add(time.Hour),
 		}
 		return c.Jobs(ctx, f, service.Page{Limit: 5, Cursor: "c"})
 	},
-	"Job":     func(ctx context.Context, c *rest.Client) (any, error) { return c.Job(ctx, "412") },
-	"WaitJob": func(ctx context.Context, c *rest.Client) (any, error) { return c.WaitJob(ctx, "412", 0) },
-	"PatchJob": func(ctx context.Context, c *rest.Client) (any, error) {
+	"Job":     func(ctx context.Context, c *client.Client) (any, error) { return c.Job(ctx, "412") },
+	"WaitJob": func(ctx context.Context, c *client.Client) (any, error) { return c.WaitJob(ctx, "412", 0) },
+	"PatchJob": func(ctx context.Context, c *client.Client) (any, error) {
 		r := service.JobPatch{Limit: []byte("null"), Priority: ptr(record.NormalPriority), Pinned: ptr(true), Labels: map[string]*string{"a": nil, "b": ptr("c")}}
 		return c.PatchJob(ctx, "412", r)
 	},
-	"ForgetJob": func(ctx context.Context, c *rest.Client) (any, error) { return c.ForgetJob(ctx, "412") },
-	"CancelJob": func(ctx context.Context, c *rest.Client) (any, error) {
+	"ForgetJob": func(ctx context.Context, c *client.Client) (any, error) { return c.ForgetJob(ctx, "412") },
+	"CancelJob": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.CancelJob(ctx, "412", service.JobCancel{Now: true})
 	},
-	"PauseJob":  func(ctx context.Context, c *rest.Client) (any, error) { return c.PauseJob(ctx, "412") },
-	"ResumeJob": func(ctx context.Context, c *rest.Client) (any, error) { return c.ResumeJob(ctx, "412") },
-	"EachJob": func(ctx context.Context, c *rest.Client) (any, error) {
+	"PauseJob":  func(ctx context.Context, c *client.Client) (any, error) { return c.PauseJob(ctx, "412") },
+	"ResumeJob": func(ctx context.Context, c *client.Client) (any, error) { return c.ResumeJob(ctx, "412") },
+	"EachJob": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.CancelJobs(ctx, service.Selection{JobFilter: service.JobFilter{States: []string{"queued"}}, DryRun: true}, service.JobCancel{})
 	},
-	"RetryJob": func(ctx context.Context, c *rest.Client) (any, error) {
+	"RetryJob": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.RetryJob(ctx, service.Submit{}, "412")
 	},
-	"JobLog": func(ctx context.Context, c *rest.Client) (any, error) {
+	"JobLog": func(ctx context.Context, c *client.Client) (any, error) {
 		log, err := c.JobLog(ctx, "412")
 		if err != nil {
 			return nil, err
@@ -145,11 +145,11 @@ var every = map[string]func(context.Context, *rest.Client) (any, error){
 		defer log.Close()
 		return io.ReadAll(log)
 	},
-	"Version":      func(ctx context.Context, c *rest.Client) (any, error) { return c.Version(ctx) },
-	"Status":       func(ctx context.Context, c *rest.Client) (any, error) { return c.Status(ctx) },
-	"Capabilities": func(ctx context.Context, c *rest.Client) (any, error) { return c.Capabilities(ctx) },
-	"Limits":       func(ctx context.Context, c *rest.Client) (any, error) { return c.Limits(ctx) },
-	"PatchLimits": func(ctx context.Context, c *rest.Client) (any, error) {
+	"Version":      func(ctx context.Context, c *client.Client) (any, error) { return c.Version(ctx) },
+	"Status":       func(ctx context.Context, c *client.Client) (any, error) { return c.Status(ctx) },
+	"Capabilities": func(ctx context.Context, c *client.Client) (any, error) { return c.Capabilities(ctx) },
+	"Limits":       func(ctx context.Context, c *client.Client) (any, error) { return c.Limits(ctx) },
+	"PatchLimits": func(ctx context.Context, c *client.Client) (any, error) {
 		r := service.LimitsPatch{
 			Running: ptr(8), RunningPool: ptr(1), RunningDevice: ptr(1), Queued: ptr(1), Rate: []byte("null"),
 			PoolRates: map[string]*int64{"p": ptr(int64(1)), "q": nil}, PoolRunning: map[string]*int{"p": nil},
@@ -157,10 +157,10 @@ var every = map[string]func(context.Context, *rest.Client) (any, error){
 		}
 		return c.PatchLimits(ctx, r)
 	},
-	"Drain":   func(ctx context.Context, c *rest.Client) (any, error) { return c.Drain(ctx, true) },
-	"Metrics": func(ctx context.Context, c *rest.Client) (any, error) { return c.Metrics(ctx) },
-	"Freshen": func(ctx context.Context, c *rest.Client) (any, error) { return c.Fresh().Pool(ctx, "images") },
-	"Subscribe": func(ctx context.Context, c *rest.Client) (any, error) {
+	"Drain":   func(ctx context.Context, c *client.Client) (any, error) { return c.Drain(ctx, true) },
+	"Metrics": func(ctx context.Context, c *client.Client) (any, error) { return c.Metrics(ctx) },
+	"Freshen": func(ctx context.Context, c *client.Client) (any, error) { return c.Fresh().Pool(ctx, "images") },
+	"Subscribe": func(ctx context.Context, c *client.Client) (any, error) {
 		s, err := c.Events(ctx, 0)
 		if err != nil {
 			return nil, err
@@ -277,87 +277,6 @@ func TestErrorThatIsNoRefusalIsInternal(t *testing.T) {
 	}
 }
 
-func TestUnreachableNamesTheSocket(t *testing.T) {
-	dir := t.TempDir()
-	nobody := filepath.Join(dir, "nobody.sock")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: nobody})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.SetUnlinkOnClose(false)
-	l.Close()
-	for name, socket := range map[string]string{"missing": filepath.Join(dir, "none.sock"), "stale": nobody} {
-		t.Run(name, func(t *testing.T) {
-			c := rest.Dial(socket)
-			defer c.Close()
-			_, err := c.Pools(t.Context())
-			if record.CodeOf(err) != record.Unreachable || !strings.Contains(err.Error(), socket) {
-				t.Fatalf("got %v", err)
-			}
-		})
-	}
-}
-
-func TestDaemonThatDiesBeforeItsAnswerIsUnreachable(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var done sync.WaitGroup
-	done.Go(func() {
-		for range 2 {
-			conn, err := l.Accept()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			// Begin an answer and die.
-			_, _ = conn.Read(make([]byte, 4096))
-			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"name\":")
-			conn.Close()
-		}
-	})
-	c := rest.Dial(path)
-	defer c.Close()
-	_, err = c.Pool(t.Context(), "images")
-	if record.CodeOf(err) != record.Unreachable || !strings.Contains(err.Error(), path) {
-		t.Errorf("got %v", err)
-	}
-	if _, err := c.ForgetJob(t.Context(), "1"); record.CodeOf(err) != record.Unreachable {
-		t.Errorf("a change: got %v", err)
-	}
-	l.Close()
-	done.Wait()
-}
-
-func TestAnswerOfAnotherProgramIsNotBelieved(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	var done sync.WaitGroup
-	done.Go(func() {
-		conn, err := l.Accept()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer conn.Close()
-		_, _ = conn.Read(make([]byte, 4096))
-		_, _ = io.WriteString(conn, "HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nhello")
-	})
-	c := rest.Dial(path)
-	defer c.Close()
-	_, err = c.Pool(t.Context(), "images")
-	done.Wait()
-	if record.CodeOf(err) != record.Internal || !strings.Contains(err.Error(), "is not storaged") {
-		t.Fatalf("got %v", err)
-	}
-}
-
 func TestCanceledContextIsItsOwnError(t *testing.T) {
 	h := newHost(t, nil)
 	c := h.client(t, h.main)
@@ -375,7 +294,7 @@ func TestNotPermittedToConnectIsDenied(t *testing.T) {
 	if err := os.Chmod(h.main, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := rest.Dial(h.main)
+	c := client.Dial(h.main)
 	defer c.Close()
 	asUser(t, nobody, func() {
 		_, err := net.Dial("unix", h.main)
@@ -396,7 +315,7 @@ func TestManyClientsAtOnce(t *testing.T) {
 	var done sync.WaitGroup
 	for i := range 100 {
 		done.Go(func() {
-			c := rest.Dial([]string{h.main, h.ro}[i%2])
+			c := client.Dial([]string{h.main, h.ro}[i%2])
 			defer c.Close()
 			for range 10 {
 				if _, err := c.Pools(t.Context()); err != nil {

@@ -1,4 +1,4 @@
-package backends_test
+package record_test
 
 import (
 	"os"
@@ -9,11 +9,12 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/backendtest"
+	"storaged/internal/record"
 )
 
 func TestBadNamesAreRefusedWithTheReason(t *testing.T) {
 	for name, word := range backendtest.BadNames() {
-		err := backends.CheckName(name)
+		err := record.CheckName(name)
 		if err == nil {
 			t.Errorf("%q passed", name)
 			continue
@@ -27,7 +28,7 @@ func TestBadNamesAreRefusedWithTheReason(t *testing.T) {
 
 func TestOddButHarmlessNamesPass(t *testing.T) {
 	for _, name := range backendtest.GoodNames() {
-		if err := backends.CheckName(name); err != nil {
+		if err := record.CheckName(name); err != nil {
 			t.Errorf("%v", err)
 		}
 	}
@@ -50,12 +51,12 @@ func FuzzCheckName(f *testing.F) {
 	}
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, name string) {
-		err := backends.CheckName(name)
+		err := record.CheckName(name)
 		if err != nil {
 			checkHarmless(t, err.Error())
 			return
 		}
-		if strings.ContainsAny(name, "/\x00\n") || name[0] == '-' || len(name) > 255 || backends.Reserved(name) {
+		if strings.ContainsAny(name, "/\x00\n") || name[0] == '-' || len(name) > 255 || record.Reserved(name) {
 			t.Errorf("%q passed", name)
 		}
 		path := filepath.Join(dir, name)
@@ -66,7 +67,7 @@ func FuzzCheckName(f *testing.F) {
 			t.Errorf("%q is no file name: %v", name, err)
 		}
 		os.Remove(path)
-		if got := backends.Escape(name); len(name) < 100 && !strings.ContainsAny(name, `"\`) && got != name {
+		if got := record.Escape(name); len(name) < 100 && !strings.ContainsAny(name, `"\`) && got != name {
 			t.Errorf("%q shown as %q though harmless", name, got)
 		}
 	})
@@ -79,7 +80,7 @@ func TestPathsOfPools(t *testing.T) {
 		"/srv/a\nb": false, "/srv/a\x00": false, "/srv/\xff": false, "/srv/a\u202eb": false,
 		"/" + strings.Repeat("a", 4000): false,
 	} {
-		err := backends.CheckPath(path)
+		err := record.CheckPath(path)
 		if (err == nil) != ok {
 			t.Errorf("%.20q: %v", path, err)
 		}
@@ -91,15 +92,15 @@ func TestPathsOfPools(t *testing.T) {
 
 func TestDraftNamesAreReservedAndFit(t *testing.T) {
 	for _, job := range []string{"0199a3f2-7c1e-7f00-8000-0123456789ab", "hand-4711", strings.Repeat("x", 100)} {
-		if err := backends.CheckJob(job); err != nil {
+		if err := record.CheckJob(job); err != nil {
 			t.Errorf("%v", err)
 		}
-		if name := backends.DraftName(job); !backends.Reserved(name) || len(name) > 255 || backends.CheckName(name) == nil {
+		if name := record.DraftName(job); !record.Reserved(name) || len(name) > 255 || record.CheckName(name) == nil {
 			t.Errorf("temporary name %q", name)
 		}
 	}
 	for _, job := range []string{"", "..", "../x", "a/b", "a b", "-a", "a\nb", "a\x00", "ä", strings.Repeat("x", 101)} {
-		if err := backends.CheckJob(job); err == nil {
+		if err := record.CheckJob(job); err == nil {
 			t.Errorf("job %q passed", job)
 		} else {
 			checkHarmless(t, err.Error())
@@ -119,7 +120,7 @@ func TestEscapeShowsHostileTextHarmlesslyAndCutsIt(t *testing.T) {
 		`a\nb`:                   `a\\nb`,
 		strings.Repeat("y", 600): strings.Repeat("y", 512) + "…",
 	} {
-		if got := backends.Escape(in); got != want {
+		if got := record.Escape(in); got != want {
 			t.Errorf("%q became %q", in, got)
 		}
 	}

@@ -1,4 +1,4 @@
-package rest
+package client
 
 import (
 	"bufio"
@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"strings"
 
-	"storaged/internal/backends"
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 )
 
@@ -29,8 +29,8 @@ func (c *Client) Status(ctx context.Context) (service.Status, error) {
 }
 
 // Capabilities gives the pool types and what they can do.
-func (c *Client) Capabilities(ctx context.Context) ([]backends.Properties, error) {
-	l, err := fetch[service.List[backends.Properties]](ctx, c, newAsk(http.MethodGet, "capabilities"))
+func (c *Client) Capabilities(ctx context.Context) ([]record.Capabilities, error) {
+	l, err := fetch[service.List[record.Capabilities]](ctx, c, newAsk(http.MethodGet, "capabilities"))
 	return l.Items, err
 }
 
@@ -70,7 +70,7 @@ func (c *Client) Drain(ctx context.Context, on bool) (record.Drain, error) {
 // for "reset".
 func (c *Client) Events(ctx context.Context, after int64) (*EventStream, error) {
 	a := newAsk(http.MethodGet, "events")
-	a.header.Set("Accept", eventsType)
+	a.header.Set("Accept", wire.EventsType)
 	if after != 0 {
 		a.header.Set("Last-Event-ID", strconv.FormatInt(after, 10))
 	}

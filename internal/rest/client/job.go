@@ -1,4 +1,4 @@
-package rest
+package client
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 )
 
@@ -52,7 +53,7 @@ func (c *Client) WaitJob(ctx context.Context, job string, timeout time.Duration)
 	deadline := time.Now().Add(timeout)
 	for {
 		a := newAsk(http.MethodGet, "jobs", job, "wait")
-		a.query.Set("timeout", seconds(min(max(time.Until(deadline), 0), maxWait)))
+		a.query.Set("timeout", seconds(min(max(time.Until(deadline), 0), wire.MaxWait)))
 		j, err := fetch[record.Job](ctx, c, a)
 		if err != nil || j.State.Terminal() || time.Until(deadline) <= 0 {
 			return j, err

@@ -1,4 +1,4 @@
-package rest
+package client
 
 import (
 	"bufio"
@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/record"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 	"storaged/internal/sparse"
 )
@@ -90,7 +91,7 @@ func setBytes(a *ask, key string, n *int64) {
 func (c *Client) hand(ctx context.Context, a *ask, s service.Submit, f *os.File) (st service.Started, err error) {
 	a.query.Set("fd", "1")
 	a.header.Set("Connection", "Upgrade")
-	a.header.Set("Upgrade", handProtocol)
+	a.header.Set("Upgrade", wire.DescriptorProtocol)
 	d := net.Dialer{Timeout: connectTimeout}
 	conn, err := d.DialContext(ctx, "unix", c.socket)
 	if err != nil {
@@ -166,7 +167,7 @@ func (c *Client) Upload(ctx context.Context, s service.Submit, up StreamUpload) 
 	var once sync.Once
 	trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
 		if code == http.StatusEarlyHints {
-			once.Do(func() { told <- h.Get(jobHeader) })
+			once.Do(func() { told <- h.Get(wire.JobHeader) })
 		}
 		return nil
 	}}
@@ -204,7 +205,7 @@ type StreamUpload struct {
 func (up *StreamUpload) setBody(r *http.Request) {
 	r.Body = io.NopCloser(up.Body)
 	r.ContentLength = -1
-	r.Header.Set("Content-Type", rawType)
+	r.Header.Set("Content-Type", wire.RawType)
 	r.Header.Set("Expect", "100-continue")
 	if up.Sparse {
 		r.Header.Set("Content-Type", sparse.MediaType)
@@ -248,7 +249,7 @@ func (c *Client) Download(ctx context.Context, s service.Submit, down StreamDown
 	}
 	t := &Transfer{body: resp.Body}
 	if err = down.answered(resp); err == nil {
-		t.Job, err = c.Job(ctx, resp.Header.Get(jobHeader))
+		t.Job, err = c.Job(ctx, resp.Header.Get(wire.JobHeader))
 	}
 	if err != nil {
 		resp.Body.Close()

@@ -1,0 +1,14 @@
+package record
+
+// Capabilities are what can be done with pools of a type, and with their volumes, as GET
+// /v1/capabilities says it.
+type Capabilities struct {
+	Type        string   `json:"type"`
+	PoolVerbs   []string `json:"pool_verbs"` // build start stop refresh delete
+	VolVerbs    []string `json:"volume_verbs"`
+	Formats     []string `json:"formats"` // that can be created; the first is the default
+	Algorithms  []string `json:"wipe_algorithms"`
+	Sparse      bool     `json:"sparse"`       // volumes may have less allocation than capacity
+	MakesTarget bool     `json:"makes_target"` // building takes nothing away, and is done when a pool is created
+	Needs       []string `json:"needs"`        // of target_path, source_devices, source_name, source_host, source_path
+}
