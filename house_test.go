@@ -73,7 +73,7 @@ var layers = []layer{
 	{"internal/peer", []string{"internal/record"}},
 	{"internal/transfer", []string{"internal/record", "internal/service", "internal/sparse"}},
 	{"internal/rest", []string{"internal/rest/wire", "internal/peer", "internal/transfer", "internal/service", "internal/record", "internal/events", "internal/sparse"}},
-	{"internal/rest/wire", nil},
+	{"internal/rest/wire", []string{"internal/record"}},
 	{"internal/rest/client", []string{"internal/rest/wire", "internal/service", "internal/record", "internal/sparse"}},
 	{"internal/rest/apitest", []string{"internal/rest"}},
 

@@ -74,7 +74,7 @@ func TestNothingSucceedsOnAPoolThatIsAway(t *testing.T) {
 func TestPoolThatIsAwayIsNotDeleted(t *testing.T) {
 	h := newHost(t)
 	h.create("v", mib)
-	h.succeed(h.client.StopPool(h.ctx(), service.Submit{}, "pool", service.PoolStop{}))
+	h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.PoolStop, on("pool"), service.PoolStop{}))
 	h.must(os.Rename(h.pool, h.pool+".away"))
 	h.runs(record.ExitBusy, "is not there", "pool", "delete", "pool", "--with-volumes", "--missing-ok", "--yes=pool")
 	h.runs(record.ExitBusy, "is not active", "vol", "list", "pool", "--fresh")
@@ -177,7 +177,7 @@ func TestPoolThatWasMountedAnewIsActiveAfterARefresh(t *testing.T) {
 	testenv.MountImage(t, image, at)
 	t.Cleanup(func() { _ = unix.Unmount(at, unix.MNT_DETACH) }) // if it is there still
 	h.define("own", at)
-	h.succeed(h.client.CreateVolume(h.ctx(), service.Submit{}, "own", service.VolumeCreate{Name: "v", Capacity: mib}))
+	h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("own"), service.VolumeCreate{Name: "v", Capacity: mib}))
 	testenv.Unmount(t, at)
 	h.runs(record.ExitBusy, "is not the one", "pool", "refresh", "own")
 	elsewhere := t.TempDir()

@@ -60,7 +60,7 @@ func TestVolumeAttachedDuringAMoveStays(t *testing.T) {
 	h.otherPool("tmpfs")
 	h.random("disk", 8*mib)
 	want := h.hash("disk")
-	st, err := h.client.MoveVolume(h.ctx(), service.Submit{}, "pool", "disk", service.VolumeMove{Pool: "other", JobOptions: limited(4 * mib)})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("pool", "disk"), service.VolumeMove{Pool: "other", JobOptions: limited(4 * mib)})
 	h.must(err)
 	h.written(st.Job.ID, 1)
 	device, _ := testenv.Attach(t, h.path("disk"))

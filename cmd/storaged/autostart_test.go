@@ -48,10 +48,10 @@ func (h *host) unstarted(says string) {
 	if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.Origin != record.Made || v.Checksum == nil || !v.Checksum.Current {
 		h.t.Errorf("the volume is %+v (%v)", v, err)
 	}
-	if _, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "pool", service.VolumeCreate{Name: "new", Capacity: mib}); record.CodeOf(err) != record.WrongState {
+	if _, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), service.VolumeCreate{Name: "new", Capacity: mib}); record.CodeOf(err) != record.WrongState {
 		h.t.Errorf("a create: %v", err)
 	}
-	st, err := h.client.StartPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolStart, on("pool"), service.JobOptions{})
 	j := h.end(st, err)
 	if j.State != record.Failed || j.Error.Code != record.WrongState || !strings.Contains(j.Error.Message, says) ||
 		!strings.Contains(j.Error.Message, "the catalogue keeps its 1 volume") || !strings.Contains(cmdline.Hint(j.Error.Hint), "storagedctl pool build pool") {

@@ -14,7 +14,7 @@ func TestLabelMayBeAsLongAsTheContractSays(t *testing.T) {
 	value := strings.Repeat("x", record.MaxLabelValue)
 	name := strings.Repeat("k", record.MaxLabelName)
 	create := func(volume string, labels map[string]string) (service.Started, error) {
-		return h.client.CreateVolume(h.ctx(), service.Submit{}, "pool", service.VolumeCreate{Name: volume, Capacity: 4096, JobOptions: service.JobOptions{Labels: labels}})
+		return h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), service.VolumeCreate{Name: volume, Capacity: 4096, JobOptions: service.JobOptions{Labels: labels}})
 	}
 	j := h.succeed(create("a", map[string]string{name: value}))
 	if j.Labels[name] != value {

@@ -153,7 +153,7 @@ func (h *host) blockers(o record.Object) []record.Blocker {
 	if o.Volume == "" {
 		return nil // the checks start and stop it
 	}
-	st, err := h.client.DeleteVolume(h.ctx(), service.Submit{DryRun: true}, o.Pool, o.Volume, service.VolumeDelete{})
+	st, err := h.client.Start(h.ctx(), service.Submit{DryRun: true}, record.VolumeDelete, on(o.Pool, o.Volume), service.VolumeDelete{})
 	if err != nil || st.Plan == nil {
 		return nil // it is gone
 	}
@@ -434,7 +434,7 @@ func TestSixtyFourHelpersSurviveTheDaemon(t *testing.T) {
 	h.put("src")
 	pids, jobs := map[string]int{}, []service.Started{}
 	for i := range 64 {
-		st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "src",
+		st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "src"),
 			service.VolumeClone{Name: fmt.Sprintf("copy%d", i), Reflink: "never", JobOptions: limited(deedBytes / 128)}) // for longer than all take to start
 		if err != nil {
 			t.Fatal(err)

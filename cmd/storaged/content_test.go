@@ -299,7 +299,7 @@ func TestBrokenStreamGoesOn(t *testing.T) {
 // reading has a volume read, so that who would change it waits, until stop.
 func (h *host) reading(volume string) (stop func()) {
 	h.t.Helper()
-	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", volume, service.VolumeClone{Name: volume + "-read", Reflink: "never", JobOptions: limited(64 << 10)})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", volume), service.VolumeClone{Name: volume + "-read", Reflink: "never", JobOptions: limited(64 << 10)})
 	h.must(err)
 	return func() {
 		_, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{})
@@ -505,7 +505,7 @@ func TestUploadOfAPartDoesNotGoOn(t *testing.T) {
 	if v.State != record.VolumeIncomplete {
 		t.Fatalf("%+v", v)
 	}
-	_, err = h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeClone{Name: "c"})
+	_, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "v"), service.VolumeClone{Name: "c"})
 	if e := new(record.Error); !errors.As(err, &e) || e.Code != record.WrongState || !strings.Contains(cmdline.Hint(e.Hint), "wipe it") {
 		t.Errorf("a clone of what is incomplete: %v", err)
 	}
@@ -578,7 +578,7 @@ func TestRestOfAnUploadOutlivesWhatChangesNoContent(t *testing.T) {
 	_, err := h.client.PatchVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumePatch{Description: &said})
 	h.must(err)
 	h.must(h.refresh("pool"))
-	_, err = h.client.VerifyVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeVerify{})
+	_, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeVerify, on("pool", "v"), service.VolumeVerify{})
 	if record.CodeOf(err) != record.WrongState {
 		t.Errorf("half a content is read: %v", err)
 	}

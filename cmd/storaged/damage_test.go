@@ -53,11 +53,11 @@ func TestDamagedDatabaseIsMadeGoodByCopyAndJobDirectories(t *testing.T) {
 	h.create("goes", mib)
 	h.copied()
 
-	st, err := h.client.CloneVolume(ctx, service.Submit{}, "pool", "base", service.VolumeClone{Name: "made", Reflink: "never"})
+	st, err := h.client.Start(ctx, service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "made", Reflink: "never"})
 	made := h.succeed(st, err)
-	st, err = h.client.DeleteVolume(ctx, service.Submit{}, "pool", "goes", service.VolumeDelete{})
+	st, err = h.client.Start(ctx, service.Submit{}, record.VolumeDelete, on("pool", "goes"), service.VolumeDelete{})
 	gone := h.succeed(st, err)
-	st, err = h.client.CloneVolume(ctx, service.Submit{}, "pool", "base", service.VolumeClone{Name: "slow", Reflink: "never", JobOptions: limited(8 * mib)})
+	st, err = h.client.Start(ctx, service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "slow", Reflink: "never", JobOptions: limited(8 * mib)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,12 +128,12 @@ func TestJobThatOnlyACopyKnowsIsHeld(t *testing.T) {
 	h := newHost(t)
 	ctx := h.ctx()
 	h.random("base", 16*mib)
-	first, err := h.client.WipeVolume(ctx, service.Submit{}, "pool", "base", service.VolumeWipe{JobOptions: limited(mib)})
+	first, err := h.client.Start(ctx, service.Submit{}, record.VolumeWipe, on("pool", "base"), service.VolumeWipe{JobOptions: limited(mib)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.running(first)
-	second, err := h.client.WipeVolume(ctx, service.Submit{}, "pool", "base", service.VolumeWipe{})
+	second, err := h.client.Start(ctx, service.Submit{}, record.VolumeWipe, on("pool", "base"), service.VolumeWipe{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,14 +199,14 @@ func TestFullStateDirectoryHoldsNobodyUpForEver(t *testing.T) {
 	h := newHostIn(t, dir)
 	ctx := h.ctx()
 	want := h.random("base", 16*mib)
-	st, err := h.client.CloneVolume(ctx, service.Submit{}, "pool", "base", service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib / 4)})
+	st, err := h.client.Start(ctx, service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib / 4)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.running(st)
 	ballast := fillUp(t, state)
 	// There may be room within the database, but not for what a job leaves.
-	_, err = h.client.CreateVolume(ctx, service.Submit{}, "pool", service.VolumeCreate{Name: "new", Capacity: mib})
+	_, err = h.client.Start(ctx, service.Submit{}, record.VolumeCreate, on("pool"), service.VolumeCreate{Name: "new", Capacity: mib})
 	if record.CodeOf(err) != record.StateUnwritable {
 		t.Errorf("a job is taken although its result would find no room: %v", err)
 	}

@@ -102,32 +102,32 @@ func withContent(h *host, n string) { h.put("vol" + n) }
 func startCreate(allocation int64) func(*host, string, service.Submit) (service.Started, error) {
 	return func(h *host, n string, s service.Submit) (service.Started, error) {
 		a := service.Allocation{Bytes: allocation}
-		return h.client.CreateVolume(h.ctx(), s, "pool", service.VolumeCreate{Name: "vol" + n, Capacity: deedBytes, Allocation: &a, JobOptions: slowly()})
+		return h.client.Start(h.ctx(), s, record.VolumeCreate, on("pool"), service.VolumeCreate{Name: "vol" + n, Capacity: deedBytes, Allocation: &a, JobOptions: slowly()})
 	}
 }
 
 func startClone(h *host, n string, s service.Submit) (service.Started, error) {
-	return h.client.CloneVolume(h.ctx(), s, "pool", "src"+n, service.VolumeClone{Name: "vol" + n, Reflink: "never", JobOptions: slowly()})
+	return h.client.Start(h.ctx(), s, record.VolumeClone, on("pool", "src"+n), service.VolumeClone{Name: "vol" + n, Reflink: "never", JobOptions: slowly()})
 }
 
 func startWipe(h *host, n string, s service.Submit) (service.Started, error) {
-	return h.client.WipeVolume(h.ctx(), s, "pool", "vol"+n, service.VolumeWipe{AcceptLimits: true, JobOptions: slowly()})
+	return h.client.Start(h.ctx(), s, record.VolumeWipe, on("pool", "vol"+n), service.VolumeWipe{AcceptLimits: true, JobOptions: slowly()})
 }
 
 func startResize(to int64) func(*host, string, service.Submit) (service.Started, error) {
 	return func(h *host, n string, s service.Submit) (service.Started, error) {
-		return h.client.ResizeVolume(h.ctx(), s, "pool", "vol"+n, service.VolumeResize{Capacity: to, Shrink: to < deedBytes, JobOptions: slowly()})
+		return h.client.Start(h.ctx(), s, record.VolumeResize, on("pool", "vol"+n), service.VolumeResize{Capacity: to, Shrink: to < deedBytes, JobOptions: slowly()})
 	}
 }
 
 func startDelete(wipe string) func(*host, string, service.Submit) (service.Started, error) {
 	return func(h *host, n string, s service.Submit) (service.Started, error) {
-		return h.client.DeleteVolume(h.ctx(), s, "pool", "vol"+n, service.VolumeDelete{Wipe: wipe, JobOptions: slowly()})
+		return h.client.Start(h.ctx(), s, record.VolumeDelete, on("pool", "vol"+n), service.VolumeDelete{Wipe: wipe, JobOptions: slowly()})
 	}
 }
 
 func startVerify(h *host, n string, s service.Submit) (service.Started, error) {
-	return h.client.VerifyVolume(h.ctx(), s, "pool", "vol"+n, service.VolumeVerify{JobOptions: slowly()})
+	return h.client.Start(h.ctx(), s, record.VolumeVerify, on("pool", "vol"+n), service.VolumeVerify{JobOptions: slowly()})
 }
 
 func withContentAndPool(h *host, n string) {
@@ -143,7 +143,7 @@ func startMove(pool string) func(*host, string, service.Submit) (service.Started
 		if pool != "" {
 			to.Pool = pool + n
 		}
-		return h.client.MoveVolume(h.ctx(), s, "pool", "vol"+n, to)
+		return h.client.Start(h.ctx(), s, record.VolumeMove, on("pool", "vol"+n), to)
 	}
 }
 
@@ -234,12 +234,12 @@ func withTwoPools(h *host, n string) {
 		writeDurably(h.t, filepath.Join(h.poolDir(n), fmt.Sprint("e", i)), content(fmt.Sprint(n, i), deedBytes/4))
 	}
 	for _, pool := range []string{n, n + "t"} {
-		h.succeed(h.client.RefreshPool(h.ctx(), service.Submit{}, "p"+pool, service.JobOptions{}))
+		h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.PoolRefresh, on("p"+pool), service.JobOptions{}))
 	}
 }
 
 func startEvacuate(h *host, n string, s service.Submit) (service.Started, error) {
-	return h.client.EvacuatePool(h.ctx(), s, "p"+n, service.PoolEvacuate{To: "p" + n + "t", JobOptions: slowly()})
+	return h.client.Start(h.ctx(), s, record.PoolEvacuate, on("p"+n), service.PoolEvacuate{To: "p" + n + "t", JobOptions: slowly()})
 }
 
 // checkEvacuated: each volume is whole in one of the pools, and each pool's
@@ -283,7 +283,7 @@ func withPool(state string) func(*host, string) {
 		}
 		if start {
 			writeDurably(h.t, filepath.Join(h.poolDir(n), "found"), content(n, deedBytes))
-			h.succeed(h.client.RefreshPool(h.ctx(), service.Submit{}, "p"+n, service.JobOptions{}))
+			h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.PoolRefresh, on("p"+n), service.JobOptions{}))
 		}
 	}
 }
@@ -292,17 +292,17 @@ func startPoolVerb(verb string) func(*host, string, service.Submit) (service.Sta
 	return func(h *host, n string, s service.Submit) (service.Started, error) {
 		switch verb {
 		case "build":
-			return h.client.BuildPool(h.ctx(), s, "p"+n, service.PoolBuild{})
+			return h.client.Start(h.ctx(), s, record.PoolBuild, on("p"+n), service.PoolBuild{})
 		case "start":
-			return h.client.StartPool(h.ctx(), s, "p"+n, service.JobOptions{})
+			return h.client.Start(h.ctx(), s, record.PoolStart, on("p"+n), service.JobOptions{})
 		case "stop":
-			return h.client.StopPool(h.ctx(), s, "p"+n, service.PoolStop{})
+			return h.client.Start(h.ctx(), s, record.PoolStop, on("p"+n), service.PoolStop{})
 		case "refresh":
-			return h.client.RefreshPool(h.ctx(), s, "p"+n, service.JobOptions{})
+			return h.client.Start(h.ctx(), s, record.PoolRefresh, on("p"+n), service.JobOptions{})
 		case "verify":
-			return h.client.VerifyPool(h.ctx(), s, "p"+n, slowly())
+			return h.client.Start(h.ctx(), s, record.PoolVerify, on("p"+n), slowly())
 		}
-		return h.client.DeletePool(h.ctx(), s, "p"+n, service.PoolDelete{})
+		return h.client.Start(h.ctx(), s, record.PoolDelete, on("p"+n), service.PoolDelete{})
 	}
 }
 
@@ -431,7 +431,7 @@ func checkPool(h *host, n string, j record.Job) {
 		if gone := os.IsNotExist(serr); gone && j.Kind == record.PoolStop {
 			h.fault(j, "the directory is gone")
 		} else if !gone {
-			h.succeed(h.client.StartPool(h.ctx(), service.Submit{}, "p"+n, service.JobOptions{}))
+			h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.PoolStart, on("p"+n), service.JobOptions{}))
 		}
 	default:
 		h.fault(j, "the pool stays %s: %s", p.State, p.Reason)

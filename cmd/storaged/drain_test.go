@@ -25,7 +25,7 @@ func TestDrainEndsWithTheDaemon(t *testing.T) {
 	if err != nil || st.State != "draining" || !st.Drain.On || st.Drain.By == nil {
 		t.Errorf("status is %+v, %v", st, err)
 	}
-	if _, err := h.client.RefreshPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{}); record.CodeOf(err) != record.Draining {
+	if _, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolRefresh, on("pool"), service.JobOptions{}); record.CodeOf(err) != record.Draining {
 		t.Errorf("a new job: %v", err)
 	}
 	h.patchLimits(service.LimitsPatch{Rate: []byte("null")})
@@ -54,7 +54,7 @@ func TestPoolsOnOneDiskShareItsPlaces(t *testing.T) {
 	h.patchLimits(service.LimitsPatch{Rate: []byte("1048576"), DeviceRunning: map[string]*int{p.Devices[0]: ptr(1)}})
 	one := h.clone("one")
 	h.running(one)
-	two, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "other", service.VolumeCreate{Name: "v", Capacity: mib})
+	two, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("other"), service.VolumeCreate{Name: "v", Capacity: mib})
 	if err != nil {
 		t.Fatal(err)
 	}

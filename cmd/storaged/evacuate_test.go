@@ -19,7 +19,7 @@ import (
 func (h *host) evacuation(r service.PoolEvacuate) service.Started {
 	h.t.Helper()
 	r.To = "other"
-	st, err := h.client.EvacuatePool(h.ctx(), service.Submit{}, "pool", r)
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolEvacuate, on("pool"), r)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -129,14 +129,14 @@ func TestEvacuateLetsOthersInBetweenVolumes(t *testing.T) {
 	st := h.evacuation(service.PoolEvacuate{JobOptions: limited(4 * mib)})
 	h.running(st)
 	now := time.Duration(0)
-	_, err := h.client.DeleteVolume(h.ctx(), service.Submit{LockWait: &now}, "pool", "c", service.VolumeDelete{})
+	_, err := h.client.Start(h.ctx(), service.Submit{LockWait: &now}, record.VolumeDelete, on("pool", "c"), service.VolumeDelete{})
 	if e, ok := err.(*record.Error); !ok || e.Code != record.Busy || e.Holders[0].Holder.Number != st.Job.Number {
 		t.Errorf("while a volume is moved: %v", err)
 	}
 	// Other names of the target pool are free all the while.
-	free, err := h.client.CreateVolume(h.ctx(), service.Submit{LockWait: &now}, "other", service.VolumeCreate{Name: "z", Capacity: mib, Allocation: &service.Allocation{}})
+	free, err := h.client.Start(h.ctx(), service.Submit{LockWait: &now}, record.VolumeCreate, on("other"), service.VolumeCreate{Name: "z", Capacity: mib, Allocation: &service.Allocation{}})
 	h.succeed(free, err)
-	gone, err := h.client.DeleteVolume(h.ctx(), service.Submit{LockWait: &now}, "other", "z", service.VolumeDelete{})
+	gone, err := h.client.Start(h.ctx(), service.Submit{LockWait: &now}, record.VolumeDelete, on("other", "z"), service.VolumeDelete{})
 	h.succeed(gone, err)
 	grow, err := h.resize("d", service.VolumeResize{Capacity: 5 * mib})
 	if err != nil {
@@ -274,7 +274,7 @@ func TestEvacuateStoppedAtRandomMoments(t *testing.T) {
 				t.Errorf("round %d, %s: %s is in %s, the result says %v", i, j.State, name, pool, fared(j))
 			}
 		}
-		back, err := h.client.EvacuatePool(h.ctx(), service.Submit{}, "other", service.PoolEvacuate{To: "pool"})
+		back, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolEvacuate, on("other"), service.PoolEvacuate{To: "pool"})
 		h.succeed(back, err)
 		if t.Failed() {
 			return
@@ -294,7 +294,7 @@ func TestEvacuateIsRefused(t *testing.T) {
 		{service.PoolEvacuate{To: "none", Only: "[a"}, record.Invalid},
 		{service.PoolEvacuate{To: "other", Only: "zzz*"}, record.NotFound},
 	} {
-		if _, err := h.client.EvacuatePool(h.ctx(), service.Submit{}, "pool", c.r); record.CodeOf(err) != c.code {
+		if _, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolEvacuate, on("pool"), c.r); record.CodeOf(err) != c.code {
 			t.Errorf("%+v: %v", c.r, err)
 		}
 	}

@@ -52,7 +52,7 @@ func TestWhoWaitedInVainMakesIt(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 4*mib)
 	slow := service.VolumeClone{Name: "v", Reflink: "never", JobOptions: service.JobOptions{Limit: ptr(int64(4096))}}
-	first, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", slow)
+	first, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), slow)
 	if err != nil {
 		t.Fatal(err)
 	}

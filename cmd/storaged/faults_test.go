@@ -105,7 +105,7 @@ func TestDiskGetsFullInTheMiddle(t *testing.T) {
 			want := h.random("base", 48*mib)
 			dir := testenv.Mount(t, kind)
 			h.define("small", dir)
-			st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "copy", Pool: "small", JobOptions: limited(8 * mib)})
+			st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy", Pool: "small", JobOptions: limited(8 * mib)})
 			h.moving(st, err)
 			fill(t, dir)
 			h.failedAt(h.end(st, nil), record.NoSpace, filepath.Join(dir, "copy"), true)
@@ -134,7 +134,7 @@ func TestReadErrorInTheSource(t *testing.T) {
 	h := newHost(t)
 	want := h.random("base", 48*mib)
 	h.traced(h.path("base"), "pread64:error=EIO:when=3+") // strace counts by thread, of which there are a few
-	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "copy", Reflink: "never"})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy", Reflink: "never"})
 	j := h.end(st, err)
 	h.failedAt(j, record.IO, h.path("base"), true)
 	if j.Error != nil && !strings.Contains(j.Error.Message, "read at byte") {
@@ -144,7 +144,7 @@ func TestReadErrorInTheSource(t *testing.T) {
 	if h.hash("base") != want {
 		t.Error("the source has changed")
 	}
-	st, err = h.client.VerifyVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeVerify{})
+	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeVerify, on("pool", "base"), service.VolumeVerify{})
 	j = h.end(st, err)
 	h.failedAt(j, record.IO, h.path("base"), true)
 	if j.Result != nil {
@@ -159,7 +159,7 @@ func TestLateErrorOfTheStorage(t *testing.T) {
 	want := h.random("base", 48*mib)
 	dir := testenv.Failing(t)
 	h.define("failing", dir)
-	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "copy", Pool: "failing"})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy", Pool: "failing"})
 	j := h.end(st, err)
 	if j.Code() != record.IO && j.Code() != record.NoSpace {
 		t.Errorf("error is %+v", j.Error)

@@ -97,7 +97,7 @@ func TestFreshTellsOfAPoolThatCannotBeRead(t *testing.T) {
 
 func TestFreshLeavesAStoppedPoolAlone(t *testing.T) {
 	h := newHost(t)
-	st, err := h.client.StopPool(h.ctx(), service.Submit{}, "pool", service.PoolStop{})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolStop, on("pool"), service.PoolStop{})
 	h.succeed(st, err)
 	if p, err := h.client.Fresh().Pool(h.ctx(), "pool"); err != nil || p.State != record.PoolInactive {
 		t.Errorf("the pool is %+v (%v)", p, err)
@@ -158,7 +158,7 @@ func TestRefreshesThatWaitShareOneReading(t *testing.T) {
 	jobs := make([]service.Started, 8)
 	for i := range jobs {
 		var err error
-		jobs[i], err = h.client.RefreshPool(h.ctx(), service.Submit{Key: fmt.Sprint("key", i)}, "pool", service.JobOptions{})
+		jobs[i], err = h.client.Start(h.ctx(), service.Submit{Key: fmt.Sprint("key", i)}, record.PoolRefresh, on("pool"), service.JobOptions{})
 		h.must(err)
 	}
 	h.write("foreign", 4096)
@@ -171,7 +171,7 @@ func TestRefreshesThatWaitShareOneReading(t *testing.T) {
 		if alone := i < 2; alone != (j.AnsweredBy == nil) || !alone && *j.AnsweredBy != jobs[1].Job.Number {
 			t.Errorf("refresh %d: %+v", i, j)
 		}
-		again, err := h.client.RefreshPool(h.ctx(), service.Submit{Key: fmt.Sprint("key", i)}, "pool", service.JobOptions{})
+		again, err := h.client.Start(h.ctx(), service.Submit{Key: fmt.Sprint("key", i)}, record.PoolRefresh, on("pool"), service.JobOptions{})
 		if err != nil || again.Job.ID != st.Job.ID {
 			t.Errorf("refresh %d under its key again is %+v, %v", i, again.Job, err)
 		}

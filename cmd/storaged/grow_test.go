@@ -15,7 +15,7 @@ import (
 // slowClone starts a clone of "base" that lasts until it is let go.
 func (h *host) slowClone(name string) service.Started {
 	h.t.Helper()
-	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: name, Reflink: "never", JobOptions: limited(mib)})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: name, Reflink: "never", JobOptions: limited(mib)})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func (h *host) grow(capacity int64, readers ...service.Started) {
 func TestVolumeGrowsWhileItIsRead(t *testing.T) {
 	h := newHost(t)
 	want := h.random("base", 32*mib)
-	verify, err := h.client.VerifyVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeVerify{JobOptions: limited(mib)})
+	verify, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeVerify, on("pool", "base"), service.VolumeVerify{JobOptions: limited(mib)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestOnlyAShortGrowthVisits(t *testing.T) {
 	clone := h.slowClone("copy")
 	now := time.Duration(0)
 	for _, r := range []service.VolumeResize{{Capacity: 8 * mib, Shrink: true}, {Capacity: 20 * mib, Allocate: true}} {
-		_, err := h.client.ResizeVolume(h.ctx(), service.Submit{LockWait: &now}, "pool", "base", r)
+		_, err := h.client.Start(h.ctx(), service.Submit{LockWait: &now}, record.VolumeResize, on("pool", "base"), r)
 		if record.CodeOf(err) != record.Busy {
 			t.Errorf("%+v: %v", r, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"storaged/internal/record"
 	"storaged/internal/service"
 )
 
@@ -32,7 +33,7 @@ func TestPoolThatCannotBeReadKeepsNoRequestFromItsAnswer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(h.ctx(), soon)
 	defer cancel()
 	begun := time.Now()
-	st, err := h.client.CreateVolume(ctx, service.Submit{}, "pool", service.VolumeCreate{
+	st, err := h.client.Start(ctx, service.Submit{}, record.VolumeCreate, on("pool"), service.VolumeCreate{
 		Name: "huge", Capacity: 1 << 60, Allocation: &service.Allocation{Full: true},
 	})
 	if err == nil { // the helper finds out, or is stopped

@@ -74,6 +74,11 @@ type host struct {
 	manager notifySocket // of the service manager
 }
 
+// on is what a job is asked for: a pool, or a volume of it.
+func on(pool string, volume ...string) record.Object {
+	return record.Object{Pool: pool, Volume: strings.Join(volume, "")}
+}
+
 // newHost starts a daemon with one started pool, and checks at the end of the
 // test that nothing of it is left.
 func newHost(t *testing.T) *host {
@@ -270,7 +275,7 @@ func (h *host) end(st service.Started, err error) record.Job {
 // create makes a sparse volume.
 func (h *host) create(name string, capacity int64) record.Job {
 	h.t.Helper()
-	st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "pool", service.VolumeCreate{
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), service.VolumeCreate{
 		Name: name, Capacity: capacity, Allocation: &service.Allocation{},
 	})
 	return h.succeed(st, err)

@@ -167,19 +167,19 @@ func (h *host) keepsBase(t *testing.T, child string) {
 	file, _ := h.given("src", mib)
 	for verb, do := range map[string]func() (service.Started, error){
 		"delete": func() (service.Started, error) {
-			return h.client.DeleteVolume(ctx, sub, "pool", "base", service.VolumeDelete{})
+			return h.client.Start(ctx, sub, record.VolumeDelete, on("pool", "base"), service.VolumeDelete{})
 		},
 		"delete --dry-run": func() (service.Started, error) {
-			return h.client.DeleteVolume(ctx, service.Submit{DryRun: true}, "pool", "base", service.VolumeDelete{})
+			return h.client.Start(ctx, service.Submit{DryRun: true}, record.VolumeDelete, on("pool", "base"), service.VolumeDelete{})
 		},
 		"wipe": func() (service.Started, error) {
-			return h.client.WipeVolume(ctx, sub, "pool", "base", service.VolumeWipe{})
+			return h.client.Start(ctx, sub, record.VolumeWipe, on("pool", "base"), service.VolumeWipe{})
 		},
 		"shrink": func() (service.Started, error) {
-			return h.client.ResizeVolume(ctx, sub, "pool", "base", service.VolumeResize{Capacity: 4096, Shrink: true})
+			return h.client.Start(ctx, sub, record.VolumeResize, on("pool", "base"), service.VolumeResize{Capacity: 4096, Shrink: true})
 		},
 		"move": func() (service.Started, error) {
-			return h.client.MoveVolume(ctx, sub, "pool", "base", service.VolumeMove{Name: "moved"})
+			return h.client.Start(ctx, sub, record.VolumeMove, on("pool", "base"), service.VolumeMove{Name: "moved"})
 		},
 		"upload": func() (service.Started, error) { return h.hand("base", file, service.VolumeUpload{}) },
 	} {
@@ -200,17 +200,17 @@ func TestPoolKeepsWhatImagesMadeSinceStandOn(t *testing.T) {
 	h.create("base", mib)
 	h.create("alone", mib)
 	qemuImage(t, "-f", "qcow2", "-F", "raw", "-b", "../pool/base", filepath.Join(other, "child"))
-	st, err := h.client.EvacuatePool(h.ctx(), service.Submit{}, "pool", service.PoolEvacuate{To: "other"})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolEvacuate, on("pool"), service.PoolEvacuate{To: "other"})
 	j := h.end(st, err)
 	if j.Code() != record.Partial || len(j.Result.Items) != 2 || j.Result.Items[1].Error == nil || j.Result.Items[1].Error.Code != record.HasChildren ||
 		!strings.Contains(j.Result.Items[1].Error.Message, "other/child") {
 		t.Fatalf("evacuated: %+v %+v", j.Error, j.Result)
 	}
 	h.define("third", filepath.Join(h.dir, "pool3"))
-	h.succeed(h.client.CreateVolume(h.ctx(), service.Submit{}, "third", service.VolumeCreate{Name: "base", Capacity: mib}))
-	h.succeed(h.client.StopPool(h.ctx(), service.Submit{}, "third", service.PoolStop{}))
+	h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("third"), service.VolumeCreate{Name: "base", Capacity: mib}))
+	h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.PoolStop, on("third"), service.PoolStop{}))
 	qemuImage(t, "-f", "qcow2", "-F", "raw", "-b", "../pool3//base", filepath.Join(other, "child3"))
-	_, err = h.client.DeletePool(h.ctx(), service.Submit{}, "third", service.PoolDelete{WithVolumes: true})
+	_, err = h.client.Start(h.ctx(), service.Submit{}, record.PoolDelete, on("third"), service.PoolDelete{WithVolumes: true})
 	if record.CodeOf(err) != record.HasChildren || !strings.Contains(err.Error(), "other/child3") {
 		t.Errorf("pool delete: %v", err)
 	}
@@ -228,11 +228,11 @@ func TestCopyThatWouldLackItsBackingIsRefused(t *testing.T) {
 			t.Errorf("%s: %v, want %s that names %s", what, err, code, names)
 		}
 	}
-	_, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "overlay.qcow2", service.VolumeClone{Name: "ov.qcow2", Pool: "other"})
+	_, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "overlay.qcow2"), service.VolumeClone{Name: "ov.qcow2", Pool: "other"})
 	refused("clone", err, record.Unsupported, "q1.qcow2")
-	_, err = h.client.MoveVolume(h.ctx(), service.Submit{}, "pool", "overlay.qcow2", service.VolumeMove{Pool: "other"})
+	_, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("pool", "overlay.qcow2"), service.VolumeMove{Pool: "other"})
 	refused("move", err, record.Unsupported, "q1.qcow2")
-	st, err := h.client.EvacuatePool(h.ctx(), service.Submit{}, "pool", service.PoolEvacuate{To: "other", KeepSource: true})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolEvacuate, on("pool"), service.PoolEvacuate{To: "other", KeepSource: true})
 	j := h.end(st, err)
 	if j.Code() != record.Partial || len(j.Result.Items) != 2 || j.Result.Items[0].Error == nil || j.Result.Items[0].Error.Code != record.Unsupported {
 		t.Errorf("evacuate --keep-source: %+v %+v", j.Error, j.Result)
@@ -240,7 +240,7 @@ func TestCopyThatWouldLackItsBackingIsRefused(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(other, "overlay.qcow2")); err == nil {
 		t.Error("the overlay was copied")
 	}
-	h.succeed(h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "overlay.qcow2", service.VolumeClone{Name: "beside"}))
+	h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "overlay.qcow2"), service.VolumeClone{Name: "beside"}))
 	if v := h.entry("pool", "q1.qcow2"); !slices.Equal(v.Children, []string{"pool/beside", "pool/overlay.qcow2"}) {
 		t.Errorf("children %q", v.Children)
 	}
@@ -270,10 +270,10 @@ func TestContentInOtherFilesIsNotShared(t *testing.T) {
 				t.Fatal(err)
 			}
 			h.keepsTogether(t, image, c.data)
-			st, err := h.client.MoveVolume(h.ctx(), service.Submit{}, "pool", image, service.VolumeMove{Pool: "other"})
+			st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("pool", image), service.VolumeMove{Pool: "other"})
 			if c.moves {
 				h.succeed(st, err)
-				h.succeed(h.client.MoveVolume(h.ctx(), service.Submit{}, "other", image, service.VolumeMove{Pool: "pool"}))
+				h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("other", image), service.VolumeMove{Pool: "pool"}))
 			} else if record.CodeOf(err) != record.Unsupported {
 				t.Errorf("move: %v", err)
 			}
@@ -314,20 +314,20 @@ func (h *host) keepsTogether(t *testing.T, image, data string) {
 		do   func() (service.Started, error)
 	}{
 		{"clone", record.Unsupported, func() (service.Started, error) {
-			return h.client.CloneVolume(ctx, sub, "pool", image, service.VolumeClone{Name: "copy"})
+			return h.client.Start(ctx, sub, record.VolumeClone, on("pool", image), service.VolumeClone{Name: "copy"})
 		}},
 		{"wipe", record.Unsupported, func() (service.Started, error) {
-			return h.client.WipeVolume(ctx, sub, "pool", image, service.VolumeWipe{})
+			return h.client.Start(ctx, sub, record.VolumeWipe, on("pool", image), service.VolumeWipe{})
 		}},
 		{"delete --wipe", record.Unsupported, func() (service.Started, error) {
-			return h.client.DeleteVolume(ctx, sub, "pool", image, service.VolumeDelete{Wipe: "zero"})
+			return h.client.Start(ctx, sub, record.VolumeDelete, on("pool", image), service.VolumeDelete{Wipe: "zero"})
 		}},
 		{"download", record.Unsupported, func() (service.Started, error) { return h.handDown(image, to, service.VolumeDownload{}) }},
 		{"delete of its content", record.HasChildren, func() (service.Started, error) {
-			return h.client.DeleteVolume(ctx, sub, "pool", data, service.VolumeDelete{})
+			return h.client.Start(ctx, sub, record.VolumeDelete, on("pool", data), service.VolumeDelete{})
 		}},
 		{"wipe of its content", record.HasChildren, func() (service.Started, error) {
-			return h.client.WipeVolume(ctx, sub, "pool", data, service.VolumeWipe{})
+			return h.client.Start(ctx, sub, record.VolumeWipe, on("pool", data), service.VolumeWipe{})
 		}},
 	} {
 		_, err := c.do()
@@ -351,16 +351,16 @@ func TestJobThatWaitedLooksForImagesMadeMeanwhile(t *testing.T) {
 	sub := service.Submit{}
 	for verb, do := range map[string]func() (service.Started, error){
 		"delete": func() (service.Started, error) {
-			return h.client.DeleteVolume(h.ctx(), sub, "pool", "base", service.VolumeDelete{})
+			return h.client.Start(h.ctx(), sub, record.VolumeDelete, on("pool", "base"), service.VolumeDelete{})
 		},
 		"wipe": func() (service.Started, error) {
-			return h.client.WipeVolume(h.ctx(), sub, "pool", "base", service.VolumeWipe{})
+			return h.client.Start(h.ctx(), sub, record.VolumeWipe, on("pool", "base"), service.VolumeWipe{})
 		},
 		"move": func() (service.Started, error) {
-			return h.client.MoveVolume(h.ctx(), sub, "pool", "base", service.VolumeMove{Name: "moved"})
+			return h.client.Start(h.ctx(), sub, record.VolumeMove, on("pool", "base"), service.VolumeMove{Name: "moved"})
 		},
 		"evacuate": func() (service.Started, error) {
-			return h.client.EvacuatePool(h.ctx(), sub, "pool", service.PoolEvacuate{To: "third"})
+			return h.client.Start(h.ctx(), sub, record.PoolEvacuate, on("pool"), service.PoolEvacuate{To: "third"})
 		},
 	} {
 		t.Run(verb, func(t *testing.T) {
@@ -384,7 +384,7 @@ func TestJobThatWaitedLooksForImagesMadeMeanwhile(t *testing.T) {
 			h.must(os.Remove(child))
 			h.succeed(h.remove("base"))
 			for pool, name := range map[string]string{"pool": "copy", "third": "copy"} {
-				if st, err := h.client.DeleteVolume(h.ctx(), service.Submit{}, pool, name, service.VolumeDelete{}); record.CodeOf(err) != record.NotFound {
+				if st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeDelete, on(pool, name), service.VolumeDelete{}); record.CodeOf(err) != record.NotFound {
 					h.succeed(st, err)
 				}
 			}
@@ -414,13 +414,13 @@ func TestCopyLooksAtTheHeaderThatIsThereNow(t *testing.T) {
 		do    func() (service.Started, error)
 	}{
 		"clone of the rebased": {"q1", func() (service.Started, error) {
-			return h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "rebased", service.VolumeClone{Name: "new", Pool: "other"})
+			return h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "rebased"), service.VolumeClone{Name: "new", Pool: "other"})
 		}},
 		"move of the rebased": {"q1", func() (service.Started, error) {
-			return h.client.MoveVolume(h.ctx(), service.Submit{}, "pool", "rebased", service.VolumeMove{Name: "new", Pool: "other"})
+			return h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("pool", "rebased"), service.VolumeMove{Name: "new", Pool: "other"})
 		}},
 		"clone of the parted": {"far", func() (service.Started, error) {
-			return h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "parted", service.VolumeClone{Name: "new"})
+			return h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "parted"), service.VolumeClone{Name: "new"})
 		}},
 		"download of the parted": {"far", func() (service.Started, error) { return h.handDown("parted", to, service.VolumeDownload{}) }},
 	} {

@@ -24,7 +24,7 @@ func TestCloneIsIdenticalAndItsSourceUntouched(t *testing.T) {
 	h := newHost(t)
 	want := h.random("base", 64*mib)
 	h.define("other", h.dir+"/pool-other")
-	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "copy", Pool: "other", Reflink: "never"})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy", Pool: "other", Reflink: "never"})
 	j := h.succeed(st, err)
 	if got := h.hash("../pool-other/copy"); got != want {
 		t.Errorf("the clone's hash is %s, the source's was %s", got, want)
@@ -85,7 +85,7 @@ func TestProgressMovesTwiceASecondAndNeverFalls(t *testing.T) {
 	h.random("base", 64*mib)
 	for _, start := range []func() (service.Started, error){
 		func() (service.Started, error) {
-			return h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base",
+			return h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"),
 				service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(16 * mib)})
 		},
 		func() (service.Started, error) {
@@ -114,7 +114,7 @@ func TestCancelAtRandomMomentsLeavesNothing(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range 20 {
-		st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base",
+		st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"),
 			service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(32 * mib)})
 		if err != nil {
 			t.Fatal(err)
@@ -165,7 +165,7 @@ func (h *host) running(st service.Started) record.Job {
 func TestKilledHelperFailsItsJobAndIsUndone(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 32*mib)
-	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base",
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"),
 		service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(8 * mib)})
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +202,7 @@ func TestKilledWipeLeavesItsVolumeMarked(t *testing.T) {
 	if err != nil || v.State != record.VolumeIncomplete || v.Job == nil || *v.Job != j.Number {
 		t.Fatalf("the volume is %+v (%v)", v, err)
 	}
-	_, err = h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "copy"})
+	_, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy"})
 	if record.CodeOf(err) != record.WrongState {
 		t.Errorf("a half-wiped volume can be cloned: %v", err)
 	}
@@ -216,7 +216,7 @@ func TestKilledWipeLeavesItsVolumeMarked(t *testing.T) {
 func TestPausedJobDoesNoIO(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 32*mib)
-	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base",
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"),
 		service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(8 * mib)})
 	if err != nil {
 		t.Fatal(err)
@@ -299,7 +299,7 @@ func TestUnfinishedVolumeIsKeptWhereThatIsAskedFor(t *testing.T) {
 	h.random("base", 32*mib)
 	keep := limited(8 * mib)
 	keep.OnFailure = record.KeepOnFailure
-	st, err := h.client.CloneVolume(ctx, service.Submit{}, "pool", "base", service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: keep})
+	st, err := h.client.Start(ctx, service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: keep})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,17 +322,17 @@ func TestUnfinishedVolumeIsKeptWhereThatIsAskedFor(t *testing.T) {
 		}
 	}
 	incomplete()
-	st, err = h.client.RefreshPool(ctx, service.Submit{}, "pool", service.JobOptions{})
+	st, err = h.client.Start(ctx, service.Submit{}, record.PoolRefresh, on("pool"), service.JobOptions{})
 	h.succeed(st, err)
 	incomplete()
-	if _, err := h.client.CloneVolume(ctx, service.Submit{}, "pool", "copy", service.VolumeClone{Name: "again"}); record.CodeOf(err) != record.WrongState {
+	if _, err := h.client.Start(ctx, service.Submit{}, record.VolumeClone, on("pool", "copy"), service.VolumeClone{Name: "again"}); record.CodeOf(err) != record.WrongState {
 		t.Errorf("a volume that is not complete was cloned: %v", err)
 	}
-	st, err = h.client.DeleteVolume(ctx, service.Submit{}, "pool", "copy", service.VolumeDelete{})
+	st, err = h.client.Start(ctx, service.Submit{}, record.VolumeDelete, on("pool", "copy"), service.VolumeDelete{})
 	h.succeed(st, err)
 	h.absent("copy")
 
-	_, err = h.client.WipeVolume(ctx, service.Submit{}, "pool", "base", service.VolumeWipe{JobOptions: keep})
+	_, err = h.client.Start(ctx, service.Submit{}, record.VolumeWipe, on("pool", "base"), service.VolumeWipe{JobOptions: keep})
 	if record.CodeOf(err) != record.Invalid || !strings.Contains(err.Error(), "volume.wipe") {
 		t.Errorf("keep of what nothing can be kept of: %v", err)
 	}

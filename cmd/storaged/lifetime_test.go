@@ -117,7 +117,7 @@ func TestWatchdogAndStatusText(t *testing.T) {
 // cloning starts a clone at a rate and waits until it runs.
 func (h *host) cloning(from, to string, rate int64) service.Started {
 	h.t.Helper()
-	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", from,
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", from),
 		service.VolumeClone{Name: to, Reflink: "never", JobOptions: limited(rate)})
 	if err != nil {
 		h.t.Fatal(err)
@@ -144,7 +144,7 @@ func TestStopDrainsWhereThatIsSet(t *testing.T) {
 	if got := h.status(); got.State != "draining" {
 		t.Errorf("state is %s", got.State)
 	}
-	_, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "pool", service.VolumeCreate{Name: "late", Capacity: mib})
+	_, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), service.VolumeCreate{Name: "late", Capacity: mib})
 	if record.CodeOf(err) != record.Draining {
 		t.Errorf("a new job: %v", err)
 	}

@@ -54,7 +54,7 @@ func TestLimitsSetAtRunTimeSurviveARestart(t *testing.T) {
 // clone starts a clone of the base at full speed.
 func (h *host) clone(name string) service.Started {
 	h.t.Helper()
-	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: name, Reflink: "never"})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: name, Reflink: "never"})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -170,10 +170,10 @@ func TestShortWorkDoesNotWaitForCopies(t *testing.T) {
 	h.random("base", 80*mib)
 	clone := h.slowClone("copy")
 	r := service.VolumeCreate{Name: "small", Capacity: mib, Allocation: &service.Allocation{Full: true}}
-	st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "pool", r)
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), r)
 	h.succeed(st, err)
 	r.Name, r.Capacity = "large", 65*mib
-	st, err = h.client.CreateVolume(h.ctx(), service.Submit{}, "pool", r)
+	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), r)
 	h.must(err)
 	if j := h.job(st); j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "slot" || j.WaitingOn[0].Short {
 		t.Errorf("a large one is %s, waits on %+v", j.State, j.WaitingOn)

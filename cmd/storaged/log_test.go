@@ -47,11 +47,11 @@ func TestEndOfAJobIsALineOfTheJournal(t *testing.T) {
 	h.journal()
 	h.begin()
 	h.random("base", 4<<20)
-	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "copy"})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy"})
 	cloned := h.succeed(st, err)
 	st, err = h.remove("copy")
 	deleted := h.succeed(st, err)
-	st, err = h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "slow", Reflink: "never", JobOptions: slowly()})
+	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "slow", Reflink: "never", JobOptions: slowly()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestEndOfAJobIsALineOfTheJournal(t *testing.T) {
 	if err := os.Remove(filepath.Join(h.pool, "base")); err != nil {
 		t.Fatal(err)
 	}
-	st, err = h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "other"})
+	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "other"})
 	failed := h.end(st, err)
 	for _, c := range []struct {
 		job      record.Job
@@ -130,7 +130,7 @@ func TestDaemonOutlivesTheReaderOfItsLog(t *testing.T) {
 	<-drained
 	h.random("base", 4<<20)
 	for _, name := range []string{"a", "b"} {
-		st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: name})
+		st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: name})
 		h.succeed(st, err)
 	}
 	status, err := h.client.Status(h.ctx())

@@ -19,7 +19,7 @@ import (
 // move moves a volume of the pool "pool" to the end of the job.
 func (h *host) move(volume string, to service.VolumeMove) record.Job {
 	h.t.Helper()
-	st, err := h.client.MoveVolume(h.ctx(), service.Submit{}, "pool", volume, to)
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("pool", volume), to)
 	return h.end(st, err)
 }
 
@@ -62,7 +62,7 @@ func (h *host) moved(was record.Volume, pool, name, path string) {
 func (h *host) refresh(pools ...string) error {
 	h.t.Helper()
 	for _, p := range pools {
-		st, err := h.client.RefreshPool(h.ctx(), service.Submit{}, p, service.JobOptions{})
+		st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolRefresh, on(p), service.JobOptions{})
 		if err != nil {
 			return err
 		}
@@ -184,7 +184,7 @@ func TestMoveIsRefused(t *testing.T) {
 		{"none", service.VolumeMove{Name: "c"}, record.NotFound, "none"},
 		{"a", service.VolumeMove{Name: "c", JobOptions: service.JobOptions{OnFailure: record.KeepOnFailure}}, record.Invalid, "keep"},
 	} {
-		_, err := h.client.MoveVolume(h.ctx(), service.Submit{}, "pool", c.volume, c.to)
+		_, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("pool", c.volume), c.to)
 		if record.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.names) {
 			t.Errorf("%s to %+v: %v", c.volume, c.to, err)
 		}
@@ -218,7 +218,7 @@ func TestMoveStoppedAtRandomMoments(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	want := h.random("a", 4*mib)
 	for i := range 16 {
-		st, err := h.client.MoveVolume(h.ctx(), service.Submit{}, "pool", "a", service.VolumeMove{Pool: "other", JobOptions: limited(32 * mib)})
+		st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("pool", "a"), service.VolumeMove{Pool: "other", JobOptions: limited(32 * mib)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -237,7 +237,7 @@ func TestMoveStoppedAtRandomMoments(t *testing.T) {
 		}
 		h.onlyAt(pool, path, want)
 		if pool == "other" {
-			st, err := h.client.MoveVolume(h.ctx(), service.Submit{}, "other", "a", service.VolumeMove{Pool: "pool"})
+			st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("other", "a"), service.VolumeMove{Pool: "pool"})
 			h.succeed(st, err)
 		}
 	}

@@ -19,7 +19,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 func TestHelperOutlivesAKilledDaemon(t *testing.T) {
 	h := newHost(t)
 	want := h.random("base", 32*mib)
-	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base",
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"),
 		service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(16 * mib)})
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +45,7 @@ func TestHelperOutlivesAKilledDaemon(t *testing.T) {
 func TestRuntimeDirectoryOfAnotherDaemonIsLeftAlone(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 8*mib)
-	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib)})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib)})
 	if err != nil {
 		t.Fatal(err)
 	}

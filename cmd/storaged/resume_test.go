@@ -152,7 +152,7 @@ func TestRetriedWipeGoesOnAfterWhatChangesNoContent(t *testing.T) {
 func (h *host) interruptedClone() record.Job {
 	h.t.Helper()
 	h.random("base", 64*mib)
-	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base",
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"),
 		service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(2 * mib)})
 	h.killHelper(h.marked(st, err))
 	j := h.end(st, nil)
@@ -275,14 +275,14 @@ func TestInterruptedJobWaitsUntilItsPoolIsStarted(t *testing.T) {
 		t.Errorf("%+v", j)
 	}
 	h.must(os.Rename(h.pool, h.pool+".away"))
-	start, err := h.client.StartPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{})
+	start, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolStart, on("pool"), service.JobOptions{})
 	if j := h.end(start, err); j.State != record.Failed {
 		t.Errorf("a pool without its directory was started: %+v", j)
 	}
 	waiting(st.Job.ID)
 	waiting(behind.Job.ID)
 	h.must(os.Rename(h.pool+".away", h.pool))
-	start, err = h.client.StartPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{})
+	start, err = h.client.Start(h.ctx(), service.Submit{}, record.PoolStart, on("pool"), service.JobOptions{})
 	h.succeed(start, err)
 	h.unlimit(before)
 	if j := h.succeed(st, nil); j.Resumed != 1 || *j.Stats.BytesWritten > 80*mib {
@@ -298,7 +298,7 @@ func TestWhatIsLeftForARetryGoesWithItsJob(t *testing.T) {
 	j := h.interruptedClone()
 	refresh := func() {
 		t.Helper()
-		st, err := h.client.RefreshPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{})
+		st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolRefresh, on("pool"), service.JobOptions{})
 		h.succeed(st, err)
 	}
 	refresh()

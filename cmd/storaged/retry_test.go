@@ -54,7 +54,7 @@ func TestRetryIsForTheSameVolume(t *testing.T) {
 			return h.broken(h.remove("v", service.VolumeDelete{Wipe: "zero", JobOptions: limited(mib)}))
 		},
 		"clone": func() record.Job {
-			return h.broken(h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib)}))
+			return h.broken(h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "v"), service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib)}))
 		},
 	}
 	others := map[string]func(){
@@ -106,17 +106,17 @@ func TestRetryAsksAsTheVerbDoes(t *testing.T) {
 		t.Error("nothing was wiped")
 	}
 	h.random("copied", 16*mib)
-	clone := h.broken(h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "copied", service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(4 * mib)}))
+	clone := h.broken(h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "copied"), service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(4 * mib)}))
 	h.runs(0, "", "job", "retry", fmt.Sprint(clone.Number)) // destroys nothing
 }
 
 // stopped stops the pool, which a delete needs.
 func (h *host) stopPool() {
-	h.succeed(h.client.StopPool(h.ctx(), service.Submit{}, "pool", service.PoolStop{}))
+	h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.PoolStop, on("pool"), service.PoolStop{}))
 }
 
 func (h *host) startPool() {
-	h.succeed(h.client.StartPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{}))
+	h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.PoolStart, on("pool"), service.JobOptions{}))
 }
 
 // failedDelete gives a delete of the pool with its volumes that has failed at
@@ -124,7 +124,7 @@ func (h *host) startPool() {
 func (h *host) failedDelete() record.Job {
 	h.t.Helper()
 	h.must(unix.Mkfifo(h.path("fifo"), 0o600))
-	st, err := h.client.DeletePool(h.ctx(), service.Submit{}, "pool", service.PoolDelete{WithVolumes: true})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolDelete, on("pool"), service.PoolDelete{WithVolumes: true})
 	j := h.end(st, err)
 	if j.State != record.Failed {
 		h.t.Fatalf("the job is %s", j.State)
@@ -196,7 +196,7 @@ func TestRetryOfAnEvacuationIsForTheSameVolumes(t *testing.T) {
 	h.otherPool("ext4")
 	h.random("a", 16*mib)
 	evacuate := func() record.Job {
-		return h.broken(h.client.EvacuatePool(h.ctx(), service.Submit{}, "pool", service.PoolEvacuate{To: "other", JobOptions: limited(mib)}))
+		return h.broken(h.client.Start(h.ctx(), service.Submit{}, record.PoolEvacuate, on("pool"), service.PoolEvacuate{To: "other", JobOptions: limited(mib)}))
 	}
 	j := evacuate()
 	h.write("b", mib)

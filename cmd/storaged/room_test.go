@@ -24,7 +24,7 @@ func TestRefusalForRoomNamesFewOfMany(t *testing.T) {
 	h.define("small", dir)
 	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}, Rate: []byte("1048576")})
 	h.random("base", 4*mib)
-	one, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{Name: "one", Pool: "small", Reflink: "never"})
+	one, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "one", Pool: "small", Reflink: "never"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,13 +32,13 @@ func TestRefusalForRoomNamesFewOfMany(t *testing.T) {
 	const more = 7
 	var queued []service.Started
 	for i := range record.MaxHolders + more {
-		st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", service.VolumeCreate{Name: fmt.Sprint("v", i), Capacity: 64 << 10})
+		st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), service.VolumeCreate{Name: fmt.Sprint("v", i), Capacity: 64 << 10})
 		if err != nil {
 			t.Fatal(err)
 		}
 		queued = append(queued, st)
 	}
-	_, err = h.client.CreateVolume(h.ctx(), service.Submit{}, "small", service.VolumeCreate{Name: "huge", Capacity: 1 << 50})
+	_, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), service.VolumeCreate{Name: "huge", Capacity: 1 << 50})
 	var refusal *record.Error
 	if !errors.As(err, &refusal) || refusal.Code != record.NoSpace || len(refusal.Holders) != record.MaxHolders {
 		t.Fatalf("refused with %+v", err)
@@ -68,13 +68,13 @@ func TestQueuedJobsReserveTheirRoom(t *testing.T) {
 	h.random("base", 4*mib)
 	// Under this limit it is no short work, which would have a place of its own.
 	slow := service.VolumeClone{Name: "one", Pool: "small", Reflink: "never", JobOptions: limited(256 << 10)}
-	one, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", slow)
+	one, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), slow)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.running(one)
 	r := service.VolumeCreate{Name: "two", Capacity: p.Available - 8*mib}
-	two, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", r)
+	two, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestQueuedJobsReserveTheirRoom(t *testing.T) {
 		t.Errorf("the pool has %d reserved, %v", p.Reserved, err)
 	}
 	again := service.VolumeCreate{Name: "three", Capacity: 16 * mib}
-	_, err = h.client.CreateVolume(h.ctx(), service.Submit{}, "small", again)
+	_, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), again)
 	refusal, ok := err.(*record.Error)
 	if !ok || refusal.Code != record.NoSpace || len(refusal.Holders) == 0 || refusal.Holders[0].For != "space" || refusal.Holders[0].Holder.Number != two.Job.Number {
 		t.Fatalf("the third: %+v", err)
@@ -102,14 +102,14 @@ func TestQueuedJobsReserveTheirRoom(t *testing.T) {
 	}
 	h.end(two, nil)
 	h.unlimited(one)
-	three, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", again)
+	three, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), again)
 	if j := h.succeed(three, err); j.Reserved != 0 {
 		t.Errorf("an ended job has %d reserved", j.Reserved)
 	}
 	if p, err := h.client.Pool(h.ctx(), "small"); err != nil || p.Reserved != 0 {
 		t.Errorf("at the end the pool has %d reserved, %v", p.Reserved, err)
 	}
-	h.succeed(h.client.StopPool(h.ctx(), service.Submit{}, "small", service.PoolStop{}))
+	h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.PoolStop, on("small"), service.PoolStop{}))
 }
 
 // The same definition under one key, many times at once, is one pool.
@@ -168,7 +168,7 @@ func (h *host) accurate(pool, dir string) {
 // allocated makes a volume that has all its blocks, and data in the first half.
 func (h *host) allocated(name string, capacity int64) {
 	h.t.Helper()
-	st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "pool", service.VolumeCreate{Name: name, Capacity: capacity})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), service.VolumeCreate{Name: name, Capacity: capacity})
 	h.succeed(st, err)
 	f, err := os.OpenFile(h.path(name), os.O_WRONLY, 0)
 	h.must(err)
@@ -183,7 +183,7 @@ func TestBlocksThatAJobHasAreNotCountedTwice(t *testing.T) {
 	dir := testenv.Mount(t, "ext4")
 	h.define("small", dir)
 	h.allocated("base", 128*mib)
-	clone, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{
+	clone, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{
 		Name: "copy", Pool: "small", Reflink: "never", JobOptions: limited(mib),
 	})
 	h.must(err)
@@ -198,7 +198,7 @@ func TestBlocksThatAJobHasAreNotCountedTwice(t *testing.T) {
 	if available > 200*mib {
 		t.Fatalf("%d are available: the clone has no blocks yet", available)
 	}
-	st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", service.VolumeCreate{Name: "fits", Capacity: available - 16*mib})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), service.VolumeCreate{Name: "fits", Capacity: available - 16*mib})
 	h.succeed(st, err)
 	h.accurate("small", dir)
 	h.unlimited(clone)
@@ -213,20 +213,20 @@ func TestPoolIsWhatItsFileSystemSays(t *testing.T) {
 			h := newHost(t)
 			dir := testenv.Mount(t, kind)
 			h.define("small", dir)
-			st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", service.VolumeCreate{Name: "base", Capacity: 40 * mib})
+			st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), service.VolumeCreate{Name: "base", Capacity: 40 * mib})
 			h.succeed(st, err)
 			h.must(os.WriteFile(dir+"/base", bytes.Repeat([]byte("data"), 10*mib), 0o600)) // unwritten blocks are not shared
 			for i := range copies[kind] {
 				r := service.VolumeClone{Name: fmt.Sprint("clone", i), Reflink: "auto"}
-				st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "small", "base", r)
+				st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("small", "base"), r)
 				h.succeed(st, err)
 			}
 			h.accurate("small", dir)
-			st, err = h.client.MoveVolume(h.ctx(), service.Submit{}, "small", "base", service.VolumeMove{Pool: "pool"})
+			st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("small", "base"), service.VolumeMove{Pool: "pool"})
 			h.succeed(st, err)
-			st, err = h.client.DeleteVolume(h.ctx(), service.Submit{}, "small", "clone0", service.VolumeDelete{})
+			st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeDelete, on("small", "clone0"), service.VolumeDelete{})
 			h.succeed(st, err)
-			st, err = h.client.CreateVolume(h.ctx(), service.Submit{}, "small", service.VolumeCreate{Name: "last", Capacity: 60 * mib})
+			st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), service.VolumeCreate{Name: "last", Capacity: 60 * mib})
 			h.succeed(st, err)
 			h.accurate("small", dir)
 		})
@@ -246,11 +246,11 @@ func TestRoomIsKnownWithoutReadingThePool(t *testing.T) {
 	h.define("small", dir)
 	h.allocated("base", 64*mib)
 	r := service.VolumeCreate{Name: "volume", Capacity: 150 * mib}
-	if _, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", r); record.CodeOf(err) != record.NoSpace {
+	if _, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), r); record.CodeOf(err) != record.NoSpace {
 		t.Fatalf("a volume that does not fit: %v", err)
 	}
 	h.must(os.Remove(dir + "/ballast"))
-	clone, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumeClone{
+	clone, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{
 		Name: "copy", Pool: "small", Reflink: "never", Size: 140 * mib, JobOptions: limited(mib),
 	})
 	h.must(err)
@@ -260,7 +260,7 @@ func TestRoomIsKnownWithoutReadingThePool(t *testing.T) {
 	h.end(clone, nil)
 	h.accurate("small", dir)
 	for _, name := range []string{"volume", "rest"} {
-		st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", service.VolumeCreate{Name: name, Capacity: 130 * mib})
+		st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), service.VolumeCreate{Name: name, Capacity: 130 * mib})
 		h.succeed(st, err)
 	}
 	if _, err := h.client.RetryJob(h.ctx(), service.Submit{}, clone.Job.ID); record.CodeOf(err) != record.NoSpace {
@@ -275,7 +275,7 @@ func TestInodesThatRunOutAreNotCalledRoom(t *testing.T) {
 	h.define("small", dir)
 	h.must(syscall.Mount("", dir, "", syscall.MS_REMOUNT, "nr_inodes=2"))
 	h.must(os.WriteFile(dir+"/last", nil, 0o600))
-	st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "small", service.VolumeCreate{Name: "volume", Capacity: mib})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), service.VolumeCreate{Name: "volume", Capacity: mib})
 	j := h.end(st, err)
 	if j.Code() != record.NoSpace || !strings.Contains(cmdline.Hint(j.Error.Hint), "no inodes left") {
 		t.Errorf("it ended as %+v", j.Error)

@@ -48,7 +48,7 @@ func TestSessionModeNeedsNoRoot(t *testing.T) {
 	h := &host{t: t, dir: home, sock: sock, pool: filepath.Join(home, "pool"), daemon: cmd, client: checkedClient(t, sock)}
 	h.define("pool", h.pool)
 	h.create("v", mib)
-	st, err := h.client.CloneVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeClone{Name: "w"})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "v"), service.VolumeClone{Name: "w"})
 	h.succeed(st, err)
 	st, err = h.wipe("w")
 	h.succeed(st, err)
@@ -88,7 +88,7 @@ func TestReadOnlySocketReadsAndNothingElse(t *testing.T) {
 	if _, err := ro.Pools(h.ctx()); err != nil {
 		t.Errorf("reading: %v", err)
 	}
-	_, err := ro.WipeVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeWipe{})
+	_, err := ro.Start(h.ctx(), service.Submit{}, record.VolumeWipe, on("pool", "v"), service.VolumeWipe{})
 	if record.CodeOf(err) != record.Denied {
 		t.Errorf("wiping: %v", err)
 	}

@@ -60,7 +60,7 @@ func TestTrimKeepsTheContentAndItsChecksum(t *testing.T) {
 func TestTrimRefusesWhatIsToHaveItsAllocation(t *testing.T) {
 	h := newHost(t)
 	full := service.VolumeCreate{Name: "full", Capacity: 4 * mib, Allocation: &service.Allocation{Full: true}}
-	st, err := h.client.CreateVolume(h.ctx(), service.Submit{}, "pool", full)
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), full)
 	h.succeed(st, err)
 	if _, errs, code := h.ctl("vol", "trim", "pool/full"); code != record.ExitBusy || !strings.Contains(errs, "--give-up-allocation") {
 		t.Errorf("exit %d, %q", code, errs)
@@ -69,11 +69,11 @@ func TestTrimRefusesWhatIsToHaveItsAllocation(t *testing.T) {
 		t.Errorf("%d bytes have blocks", got)
 	}
 	give := service.VolumeTrim{GiveUpAllocation: true}
-	st, err = h.client.TrimVolume(h.ctx(), service.Submit{}, "pool", "full", give)
+	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeTrim, on("pool", "full"), give)
 	if j := h.succeed(st, err); j.Result.Bytes != 4*mib || j.Result.Allocation != 0 || j.Result.Method != "punch" {
 		t.Errorf("%+v", j.Result)
 	}
-	st, err = h.client.TrimVolume(h.ctx(), service.Submit{}, "pool", "full", service.VolumeTrim{})
+	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeTrim, on("pool", "full"), service.VolumeTrim{})
 	h.succeed(st, err) // nothing is promised any more
 }
 
@@ -81,7 +81,7 @@ func TestTrimGoesOnAfterItsHelperWasKilled(t *testing.T) {
 	t.Parallel() // waits for the clock most of the time
 	h := newHost(t)
 	sum := h.halved("a", 64)
-	st, err := h.client.TrimVolume(h.ctx(), service.Submit{}, "pool", "a", service.VolumeTrim{JobOptions: limited(8 * mib)})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeTrim, on("pool", "a"), service.VolumeTrim{JobOptions: limited(8 * mib)})
 	before := h.marked(st, err)
 	h.killHelper(before)
 	h.unlimit(before)
@@ -95,7 +95,7 @@ func TestTrimOutlivesTheDaemonAndIsCanceled(t *testing.T) {
 	t.Parallel() // waits for the clock most of the time
 	h := newHost(t)
 	sum := h.halved("a", 64)
-	st, err := h.client.TrimVolume(h.ctx(), service.Submit{}, "pool", "a", service.VolumeTrim{JobOptions: limited(8 * mib)})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeTrim, on("pool", "a"), service.VolumeTrim{JobOptions: limited(8 * mib)})
 	h.marked(st, err)
 	h.kill()
 	h.start()

@@ -126,30 +126,30 @@ func runningJobs() []oldJob {
 }
 
 func (u *upgrade) oldCreate() (service.Started, error) {
-	return u.client.CreateVolume(u.ctx(), service.Submit{}, "other", service.VolumeCreate{
+	return u.client.Start(u.ctx(), service.Submit{}, record.VolumeCreate, on("other"), service.VolumeCreate{
 		Name: "created", Capacity: oldBytes, Allocation: &service.Allocation{Bytes: oldBytes}, JobOptions: oldLimit(),
 	})
 }
 
 func (u *upgrade) oldClone() (service.Started, error) {
 	u.holding("source")
-	return u.client.CloneVolume(u.ctx(), service.Submit{}, "pool", "source", service.VolumeClone{Name: "cloned", Reflink: "never", JobOptions: oldLimit()})
+	return u.client.Start(u.ctx(), service.Submit{}, record.VolumeClone, on("pool", "source"), service.VolumeClone{Name: "cloned", Reflink: "never", JobOptions: oldLimit()})
 }
 
 func (u *upgrade) oldWipe() (service.Started, error) {
 	u.holding("wiped")
-	return u.client.WipeVolume(u.ctx(), service.Submit{}, "pool", "wiped", service.VolumeWipe{AcceptLimits: true, JobOptions: oldLimit()})
+	return u.client.Start(u.ctx(), service.Submit{}, record.VolumeWipe, on("pool", "wiped"), service.VolumeWipe{AcceptLimits: true, JobOptions: oldLimit()})
 }
 
 func (u *upgrade) oldDelete() (service.Started, error) {
 	u.holding("deleted")
-	return u.client.DeleteVolume(u.ctx(), service.Submit{}, "pool", "deleted", service.VolumeDelete{Wipe: "zero", JobOptions: oldLimit()})
+	return u.client.Start(u.ctx(), service.Submit{}, record.VolumeDelete, on("pool", "deleted"), service.VolumeDelete{Wipe: "zero", JobOptions: oldLimit()})
 }
 
 func (u *upgrade) oldResize() (service.Started, error) {
-	st, err := u.client.CreateVolume(u.ctx(), service.Submit{}, "other", service.VolumeCreate{Name: "grown", Capacity: mib})
+	st, err := u.client.Start(u.ctx(), service.Submit{}, record.VolumeCreate, on("other"), service.VolumeCreate{Name: "grown", Capacity: mib})
 	u.succeed(st, err)
-	return u.client.ResizeVolume(u.ctx(), service.Submit{}, "other", "grown", service.VolumeResize{Capacity: oldBytes, Allocate: true, JobOptions: oldLimit()})
+	return u.client.Start(u.ctx(), service.Submit{}, record.VolumeResize, on("other", "grown"), service.VolumeResize{Capacity: oldBytes, Allocate: true, JobOptions: oldLimit()})
 }
 
 // file makes a file of a client with the content of that name.
@@ -188,7 +188,7 @@ func (u *upgrade) hasDownload(record.Job) {
 
 func (u *upgrade) oldVerify() (service.Started, error) {
 	u.holding("verified")
-	return u.client.VerifyVolume(u.ctx(), service.Submit{}, "pool", "verified", service.VolumeVerify{JobOptions: oldLimit()})
+	return u.client.Start(u.ctx(), service.Submit{}, record.VolumeVerify, on("pool", "verified"), service.VolumeVerify{JobOptions: oldLimit()})
 }
 
 func (u *upgrade) hasSum(j record.Job) {
@@ -199,7 +199,7 @@ func (u *upgrade) hasSum(j record.Job) {
 
 func (u *upgrade) oldMove() (service.Started, error) {
 	u.holding("moved")
-	return u.client.MoveVolume(u.ctx(), service.Submit{}, "pool", "moved", service.VolumeMove{Pool: "other", JobOptions: oldLimit()})
+	return u.client.Start(u.ctx(), service.Submit{}, record.VolumeMove, on("pool", "moved"), service.VolumeMove{Pool: "other", JobOptions: oldLimit()})
 }
 
 // found defines a pool with volumes that are found in it.
@@ -214,7 +214,7 @@ func (u *upgrade) found(pool string, names ...string) {
 
 func (u *upgrade) oldEvacuate() (service.Started, error) {
 	u.found("from", "e0", "e1")
-	return u.client.EvacuatePool(u.ctx(), service.Submit{}, "from", service.PoolEvacuate{To: "other", JobOptions: oldLimit()})
+	return u.client.Start(u.ctx(), service.Submit{}, record.PoolEvacuate, on("from"), service.PoolEvacuate{To: "other", JobOptions: oldLimit()})
 }
 
 func (u *upgrade) hasEvacuated(record.Job) {
@@ -225,7 +225,7 @@ func (u *upgrade) hasEvacuated(record.Job) {
 
 func (u *upgrade) oldVerifyPool() (service.Started, error) {
 	u.found("checked", "c0")
-	return u.client.VerifyPool(u.ctx(), service.Submit{}, "checked", oldLimit())
+	return u.client.Start(u.ctx(), service.Submit{}, record.PoolVerify, on("checked"), oldLimit())
 }
 
 // queuedJobs wait for those that run, or for each other.
@@ -233,30 +233,30 @@ func queuedJobs() []oldJob {
 	unseen := func(*upgrade, record.Job) {}
 	return []oldJob{
 		{"wipe", func(u *upgrade) (service.Started, error) {
-			return u.client.WipeVolume(u.ctx(), service.Submit{}, "pool", "source", service.VolumeWipe{AcceptLimits: true, Verify: true})
+			return u.client.Start(u.ctx(), service.Submit{}, record.VolumeWipe, on("pool", "source"), service.VolumeWipe{AcceptLimits: true, Verify: true})
 		}, func(u *upgrade, _ record.Job) { u.has("pool", u.path("source"), make([]byte, oldBytes)) }},
 		{"verify", func(u *upgrade) (service.Started, error) {
-			return u.client.VerifyVolume(u.ctx(), service.Submit{}, "pool", "source", service.VolumeVerify{})
+			return u.client.Start(u.ctx(), service.Submit{}, record.VolumeVerify, on("pool", "source"), service.VolumeVerify{})
 		}, unseen},
 		{"clone", func(u *upgrade) (service.Started, error) {
-			return u.client.CloneVolume(u.ctx(), service.Submit{}, "pool", "source", service.VolumeClone{Name: "late", Reflink: "never"})
+			return u.client.Start(u.ctx(), service.Submit{}, record.VolumeClone, on("pool", "source"), service.VolumeClone{Name: "late", Reflink: "never"})
 		}, func(u *upgrade, _ record.Job) { u.has("pool", u.path("late"), make([]byte, oldBytes)) }},
 		{"delete", func(u *upgrade) (service.Started, error) {
-			return u.client.DeleteVolume(u.ctx(), service.Submit{}, "pool", "read", service.VolumeDelete{})
+			return u.client.Start(u.ctx(), service.Submit{}, record.VolumeDelete, on("pool", "read"), service.VolumeDelete{})
 		}, func(u *upgrade, _ record.Job) { u.absentFile(u.path("read")) }},
 		{"resize", func(u *upgrade) (service.Started, error) {
-			return u.client.ResizeVolume(u.ctx(), service.Submit{}, "pool", "verified", service.VolumeResize{Capacity: oldBytes / 2, Shrink: true})
+			return u.client.Start(u.ctx(), service.Submit{}, record.VolumeResize, on("pool", "verified"), service.VolumeResize{Capacity: oldBytes / 2, Shrink: true})
 		}, unseen},
 		{"rename", func(u *upgrade) (service.Started, error) {
-			return u.client.MoveVolume(u.ctx(), service.Submit{}, "pool", "verified", service.VolumeMove{Name: "renamed"})
+			return u.client.Start(u.ctx(), service.Submit{}, record.VolumeMove, on("pool", "verified"), service.VolumeMove{Name: "renamed"})
 		}, func(u *upgrade, _ record.Job) {
 			u.has("pool", u.path("renamed"), content("verified", oldBytes)[:oldBytes/2])
 		}},
 		{"refresh", func(u *upgrade) (service.Started, error) {
-			return u.client.RefreshPool(u.ctx(), service.Submit{}, "from", service.JobOptions{})
+			return u.client.Start(u.ctx(), service.Submit{}, record.PoolRefresh, on("from"), service.JobOptions{})
 		}, unseen},
 		{"stop", func(u *upgrade) (service.Started, error) {
-			return u.client.StopPool(u.ctx(), service.Submit{}, "checked", service.PoolStop{})
+			return u.client.Start(u.ctx(), service.Submit{}, record.PoolStop, on("checked"), service.PoolStop{})
 		}, unseen},
 	}
 }
@@ -340,7 +340,7 @@ func (u *upgrade) oldPause() []inherited {
 	u.t.Helper()
 	u.holding("still")
 	clone := oldJob{"paused clone", func(u *upgrade) (service.Started, error) {
-		return u.client.CloneVolume(u.ctx(), service.Submit{}, "pool", "still", service.VolumeClone{Name: "paused", Reflink: "never", JobOptions: oldLimit()})
+		return u.client.Start(u.ctx(), service.Submit{}, record.VolumeClone, on("pool", "still"), service.VolumeClone{Name: "paused", Reflink: "never", JobOptions: oldLimit()})
 	}, func(u *upgrade, _ record.Job) { u.has("pool", u.path("paused"), content("still", oldBytes)) }}
 	all := u.began([]oldJob{clone}, moves)
 	_, err := u.client.PauseJob(u.ctx(), all[0].was.ID)

@@ -19,7 +19,7 @@ import (
 // verify reads a volume of the pool to the end of the job.
 func (h *host) verify(volume, want string) record.Job {
 	h.t.Helper()
-	st, err := h.client.VerifyVolume(h.ctx(), service.Submit{}, "pool", volume, service.VolumeVerify{Checksum: want})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeVerify, on("pool", volume), service.VolumeVerify{Checksum: want})
 	return h.end(st, err)
 }
 
@@ -172,7 +172,7 @@ func TestRecordedChecksumGetsOutOfDate(t *testing.T) {
 		}
 	}
 	h.scribble("base", 2)
-	st, err := h.client.RefreshPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolRefresh, on("pool"), service.JobOptions{})
 	h.succeed(st, err)
 	if r := h.recorded("base"); r.Current {
 		t.Errorf("a refresh has seen the change, but recorded is %+v", r)
@@ -194,7 +194,7 @@ func TestRecordedChecksumIsOfOneFile(t *testing.T) {
 	if j.State != record.Failed || j.Code() != record.Changed || h.recorded("base") != nil {
 		t.Errorf("%s %+v, recorded %+v", j.State, j.Error, h.recorded("base"))
 	}
-	st, err := h.client.RefreshPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolRefresh, on("pool"), service.JobOptions{})
 	h.succeed(st, err)
 	if r := h.recorded("base"); r != nil {
 		t.Errorf("another file has %+v", r)
@@ -245,11 +245,11 @@ func TestVerifyByCRC(t *testing.T) {
 func TestVerifyRefusesWhatCannotBeReliedOn(t *testing.T) {
 	h := newHost(t)
 	h.create("v", mib)
-	_, err := h.client.VerifyVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumeVerify{Checksum: "md5:00"})
+	_, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeVerify, on("pool", "v"), service.VolumeVerify{Checksum: "md5:00"})
 	if record.CodeOf(err) != record.Invalid {
 		t.Errorf("a bad checksum: %v", err)
 	}
-	_, err = h.client.VerifyVolume(h.ctx(), service.Submit{}, "pool", "none", service.VolumeVerify{})
+	_, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeVerify, on("pool", "none"), service.VolumeVerify{})
 	if record.CodeOf(err) != record.NotFound {
 		t.Errorf("no such volume: %v", err)
 	}
@@ -264,7 +264,7 @@ func TestVerifyRefusesWhatCannotBeReliedOn(t *testing.T) {
 // verifyPool starts to read the pool at a rate.
 func (h *host) verifyPool(rate int64) service.Started {
 	h.t.Helper()
-	st, err := h.client.VerifyPool(h.ctx(), service.Submit{}, "pool", limited(rate))
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolVerify, on("pool"), limited(rate))
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func TestPoolVerifyLetsShortJobsInBetweenVolumes(t *testing.T) {
 	verify := h.verifyPool(4 * mib)
 	h.running(verify)
 	now := time.Duration(0)
-	_, err := h.client.DeleteVolume(h.ctx(), service.Submit{LockWait: &now}, "pool", "c", service.VolumeDelete{})
+	_, err := h.client.Start(h.ctx(), service.Submit{LockWait: &now}, record.VolumeDelete, on("pool", "c"), service.VolumeDelete{})
 	if e, ok := err.(*record.Error); !ok || e.Code != record.Busy || e.Holders[0].Holder.Number != verify.Job.Number {
 		t.Errorf("while a volume is read: %v", err)
 	}
@@ -401,9 +401,9 @@ func TestPoolVerifyOutlivesTheDaemon(t *testing.T) {
 
 func TestInactivePoolIsNotVerified(t *testing.T) {
 	h := newHost(t)
-	st, err := h.client.StopPool(h.ctx(), service.Submit{}, "pool", service.PoolStop{})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolStop, on("pool"), service.PoolStop{})
 	h.succeed(st, err)
-	if _, err := h.client.VerifyPool(h.ctx(), service.Submit{}, "pool", service.JobOptions{}); record.CodeOf(err) != record.WrongState {
+	if _, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolVerify, on("pool"), service.JobOptions{}); record.CodeOf(err) != record.WrongState {
 		t.Errorf("got %v", err)
 	}
 }

@@ -7,11 +7,11 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"storaged/internal/record"
 	"storaged/internal/service"
 	"storaged/internal/testenv"
-
-	"golang.org/x/sys/unix"
 )
 
 // What stays in a lower layer of an overlay is no wiped content: it is refused,
@@ -42,13 +42,13 @@ func TestWipeOfWhatALowerLayerKeeps(t *testing.T) {
 			t.Errorf("%q: exit %d, %s", args, code, errs)
 		}
 	}
-	st, err := h.client.DeleteVolume(h.ctx(), service.Submit{}, "layers", "asked", service.VolumeDelete{Wipe: "zero"})
+	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeDelete, on("layers", "asked"), service.VolumeDelete{Wipe: "zero"})
 	if j := h.end(st, err); j.Code() != record.Unsupported {
 		t.Errorf("it ended as %+v", j.Error)
 	}
-	if _, err := h.client.DeleteVolume(h.ctx(), service.Submit{}, "layers", "asked", service.VolumeDelete{AcceptLimits: true}); record.CodeOf(err) != record.Invalid {
+	if _, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeDelete, on("layers", "asked"), service.VolumeDelete{AcceptLimits: true}); record.CodeOf(err) != record.Invalid {
 		t.Errorf("limits of no wipe: %v", err)
 	}
-	st, err = h.client.DeleteVolume(h.ctx(), service.Submit{}, "layers", "asked", service.VolumeDelete{Wipe: "zero", AcceptLimits: true})
+	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeDelete, on("layers", "asked"), service.VolumeDelete{Wipe: "zero", AcceptLimits: true})
 	h.succeed(st, err)
 }

@@ -29,6 +29,8 @@ func (r volumeRef) String() string {
 	return r.pool + "/" + r.name
 }
 
+func (r volumeRef) object() record.Object { return record.Object{Pool: r.pool, Volume: r.name} }
+
 // parseVolume reads POOL/NAME or an absolute path.
 func parseVolume(s string) (volumeRef, error) {
 	if strings.HasPrefix(s, "/") {

@@ -434,7 +434,7 @@ func poolBuild(ctx context.Context, s *session) error {
 	}
 	r := service.PoolBuild{Overwrite: overwrite, JobOptions: s.jobOptions()}
 	return s.run(ctx, start{object: pool, ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
-		return s.client.BuildPool(ctx, sub, pool, r)
+		return s.client.Start(ctx, sub, record.PoolBuild, record.Object{Pool: pool}, r)
 	}})
 }
 
@@ -453,19 +453,19 @@ func (s *session) poolStorage(ctx context.Context, pool string) ([]string, error
 
 func poolStart(ctx context.Context, s *session) error {
 	return s.eachPool(ctx, func(ctx context.Context, pool string, sub service.Submit) (service.Started, error) {
-		return s.client.StartPool(ctx, sub, pool, s.jobOptions())
+		return s.client.Start(ctx, sub, record.PoolStart, record.Object{Pool: pool}, s.jobOptions())
 	})
 }
 
 func poolRefresh(ctx context.Context, s *session) error {
 	return s.eachPool(ctx, func(ctx context.Context, pool string, sub service.Submit) (service.Started, error) {
-		return s.client.RefreshPool(ctx, sub, pool, s.jobOptions())
+		return s.client.Start(ctx, sub, record.PoolRefresh, record.Object{Pool: pool}, s.jobOptions())
 	})
 }
 
 func poolVerify(ctx context.Context, s *session) error {
 	return s.eachPool(ctx, func(ctx context.Context, pool string, sub service.Submit) (service.Started, error) {
-		return s.client.VerifyPool(ctx, sub, pool, s.jobOptions())
+		return s.client.Start(ctx, sub, record.PoolVerify, record.Object{Pool: pool}, s.jobOptions())
 	})
 }
 
@@ -488,7 +488,7 @@ func poolEvacuate(ctx context.Context, s *session) error {
 		}
 	}
 	return s.run(ctx, start{object: pool, ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
-		return s.client.EvacuatePool(ctx, sub, pool, r)
+		return s.client.Start(ctx, sub, record.PoolEvacuate, record.Object{Pool: pool}, r)
 	}})
 }
 
@@ -519,7 +519,7 @@ func poolStop(ctx context.Context, s *session) error {
 		}
 	}
 	return s.eachPool(ctx, func(ctx context.Context, pool string, sub service.Submit) (service.Started, error) {
-		return s.client.StopPool(ctx, sub, pool, r)
+		return s.client.Start(ctx, sub, record.PoolStop, record.Object{Pool: pool}, r)
 	})
 }
 
@@ -603,7 +603,7 @@ func poolDelete(ctx context.Context, s *session) error {
 		return err
 	}
 	return s.eachPool(ctx, func(ctx context.Context, pool string, sub service.Submit) (service.Started, error) {
-		return s.client.DeletePool(ctx, sub, pool, r)
+		return s.client.Start(ctx, sub, record.PoolDelete, record.Object{Pool: pool}, r)
 	})
 }
 

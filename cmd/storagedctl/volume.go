@@ -254,7 +254,7 @@ func volumeCreate(ctx context.Context, s *session) error {
 	return s.run(ctx, start{
 		object: r.String(),
 		ask: s.afterMaker(r, func(ctx context.Context, sub service.Submit) (service.Started, error) {
-			return s.client.CreateVolume(ctx, sub, r.pool, req)
+			return s.client.Start(ctx, sub, record.VolumeCreate, record.Object{Pool: r.pool}, req)
 		}),
 		settle: s.existOK(r, volumeSpec{capacity, req.Format}),
 	})
@@ -394,7 +394,7 @@ func volumeClone(ctx context.Context, s *session) error {
 		starts = append(starts, start{
 			object: target.String(),
 			ask: s.afterMaker(target, func(ctx context.Context, sub service.Submit) (service.Started, error) {
-				return s.client.CloneVolume(ctx, sub, source.pool, source.name, req)
+				return s.client.Start(ctx, sub, record.VolumeClone, source.object(), req)
 			}),
 			settle: s.existOK(target, want),
 		})
@@ -433,7 +433,7 @@ func volumeResize(ctx context.Context, s *session) error {
 		}
 	}
 	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
-		return s.client.ResizeVolume(ctx, sub, r.pool, r.name, req)
+		return s.client.Start(ctx, sub, record.VolumeResize, r.object(), req)
 	}})
 }
 
@@ -473,7 +473,7 @@ func volumeWipe(ctx context.Context, s *session) error {
 		AcceptLimits: s.cli.Bool("accept-limits"), JobOptions: s.jobOptions(),
 	}
 	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
-		return s.client.WipeVolume(ctx, sub, r.pool, r.name, req)
+		return s.client.Start(ctx, sub, record.VolumeWipe, r.object(), req)
 	}})
 }
 
@@ -484,7 +484,7 @@ func volumeTrim(ctx context.Context, s *session) error {
 	}
 	req := service.VolumeTrim{GiveUpAllocation: s.cli.Bool("give-up-allocation"), JobOptions: s.jobOptions()}
 	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
-		return s.client.TrimVolume(ctx, sub, r.pool, r.name, req)
+		return s.client.Start(ctx, sub, record.VolumeTrim, r.object(), req)
 	}})
 }
 
@@ -495,7 +495,7 @@ func volumeVerify(ctx context.Context, s *session) error {
 	}
 	req := service.VolumeVerify{Checksum: s.cli.String("checksum"), JobOptions: s.jobOptions()}
 	return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
-		return s.client.VerifyVolume(ctx, sub, r.pool, r.name, req)
+		return s.client.Start(ctx, sub, record.VolumeVerify, r.object(), req)
 	}})
 }
 
@@ -510,7 +510,7 @@ func volumeMove(ctx context.Context, s *session) error {
 	}
 	req := service.VolumeMove{Pool: to.pool, Name: to.name, JobOptions: s.jobOptions()}
 	return s.run(ctx, start{object: to.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
-		return s.client.MoveVolume(ctx, sub, r.pool, r.name, req)
+		return s.client.Start(ctx, sub, record.VolumeMove, r.object(), req)
 	}})
 }
 
@@ -534,7 +534,7 @@ func volumeDelete(ctx context.Context, s *session) error {
 			r := refs[0]
 			refs = refs[1:]
 			st = start{object: r.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
-				return s.client.DeleteVolume(ctx, sub, r.pool, r.name, req)
+				return s.client.Start(ctx, sub, record.VolumeDelete, r.object(), req)
 			}}
 		}
 		st.settle = s.missingOK

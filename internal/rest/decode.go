@@ -26,14 +26,14 @@ const (
 	maxDepth = 8
 )
 
-// checker is a request that knows what else must hold of it.
-type checker interface{ Check() error }
+// checks is a request that knows what else must hold of it.
+type checks[T any] interface {
+	*T
+	Check() error
+}
 
 // request reads what a change asks for: its body, and how it was made.
-func request[T any, P interface {
-	*T
-	checker
-}](c *call) (T, service.Submit, error) {
+func request[T any, P checks[T]](c *call) (T, service.Submit, error) {
 	r, err := decode[T, P](c)
 	if err != nil {
 		return r, service.Submit{}, err
@@ -53,10 +53,7 @@ func filled[T any](r T) T {
 // decode reads a request's body into T, strictly: one JSON document of the
 // type, exactly as it is named, each field once, no number below zero. An
 // empty body is the empty document where T has nothing that must be there.
-func decode[T any, P interface {
-	*T
-	checker
-}](c *call) (T, error) {
+func decode[T any, P checks[T]](c *call) (T, error) {
 	var v T
 	b, err := c.readBody()
 	if err != nil {

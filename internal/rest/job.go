@@ -16,57 +16,6 @@ import (
 // logChunk is how much of a log is read at once, bytes.
 const logChunk = 64 << 10
 
-// starts makes a handler of a call that starts a job.
-func starts[T any, P interface {
-	*T
-	checker
-}](do func(*call, service.Submit, T) (service.Started, error)) func(*call) error {
-	return func(c *call) error {
-		r, s, err := request[T, P](c)
-		if err != nil {
-			return err
-		}
-		st, err := do(c, s, r)
-		return c.started(st, err)
-	}
-}
-
-// started answers with the job that was started, which it waits for if the
-// client prefers so, or with the plan.
-func (c *call) started(st service.Started, err error) error {
-	switch {
-	case err != nil:
-		return err
-	case st.Plan != nil:
-		return c.answer(http.StatusOK, wholePlan(*st.Plan))
-	case st.Job == nil:
-		panic("internal error: api: the service started neither a job nor a plan")
-	}
-	j, status := *st.Job, http.StatusAccepted
-	c.job = j.Number
-	c.Header().Set("Location", "/v1/jobs/"+url.PathEscape(j.ID))
-	if wait := c.preferredWait(); wait > 0 {
-		c.Header().Set("Preference-Applied", "wait")
-		j = c.await(j, wait)
-		if j.State.Terminal() {
-			status = http.StatusOK
-		}
-	}
-	return c.answer(status, wholeJob(j))
-}
-
-// await gives a job when it has ended or the time is over; when it cannot be
-// waited for, as it was.
-func (c *call) await(j record.Job, timeout time.Duration) record.Job {
-	ctx, done := c.patient()
-	defer done()
-	later, err := c.svc.WaitJob(ctx, j.ID, timeout)
-	if err != nil {
-		return j
-	}
-	return later
-}
-
 func (c *call) jobName() string { return c.r.PathValue("job") }
 
 func listJobs(c *call) error {

@@ -96,31 +96,3 @@ func undefinePool(c *call) error {
 	c.WriteHeader(http.StatusNoContent)
 	return nil
 }
-
-func buildPool(c *call, s service.Submit, r service.PoolBuild) (service.Started, error) {
-	return c.svc.BuildPool(c.ctx(), s, c.pool(), r)
-}
-
-func startPool(c *call, s service.Submit, r service.JobOptions) (service.Started, error) {
-	return c.svc.StartPool(c.ctx(), s, c.pool(), r)
-}
-
-func stopPool(c *call, s service.Submit, r service.PoolStop) (service.Started, error) {
-	return c.svc.StopPool(c.ctx(), s, c.pool(), r)
-}
-
-func refreshPool(c *call, s service.Submit, r service.JobOptions) (service.Started, error) {
-	return c.svc.RefreshPool(c.ctx(), s, c.pool(), r)
-}
-
-func verifyPool(c *call, s service.Submit, r service.JobOptions) (service.Started, error) {
-	return c.svc.VerifyPool(c.ctx(), s, c.pool(), r)
-}
-
-func evacuatePool(c *call, s service.Submit, r service.PoolEvacuate) (service.Started, error) {
-	return c.svc.EvacuatePool(c.ctx(), s, c.pool(), r)
-}
-
-func deletePool(c *call, s service.Submit, r service.PoolDelete) (service.Started, error) {
-	return c.svc.DeletePool(c.ctx(), s, c.pool(), r)
-}

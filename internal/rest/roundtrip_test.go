@@ -41,26 +41,26 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 		return nil, c.UndefinePool(ctx, service.Submit{}, "images")
 	},
 	"BuildPool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.BuildPool(ctx, service.Submit{}, "images", service.PoolBuild{Overwrite: true})
+		return c.Start(ctx, service.Submit{}, record.PoolBuild, record.Object{Pool: "images"}, service.PoolBuild{Overwrite: true})
 	},
 	"StartPool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.StartPool(ctx, service.Submit{Key: "k"}, "images", service.JobOptions{Priority: record.Background})
+		return c.Start(ctx, service.Submit{Key: "k"}, record.PoolStart, record.Object{Pool: "images"}, service.JobOptions{Priority: record.Background})
 	},
 	"StopPool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.StopPool(ctx, service.Submit{LockWait: ptr(time.Duration(-1))}, "images", service.PoolStop{Force: true})
+		return c.Start(ctx, service.Submit{LockWait: ptr(time.Duration(-1))}, record.PoolStop, record.Object{Pool: "images"}, service.PoolStop{Force: true})
 	},
 	"RefreshPool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.RefreshPool(ctx, service.Submit{}, "images", service.JobOptions{})
+		return c.Start(ctx, service.Submit{}, record.PoolRefresh, record.Object{Pool: "images"}, service.JobOptions{})
 	},
 	"EvacuatePool": func(ctx context.Context, c *client.Client) (any, error) {
 		r := service.PoolEvacuate{To: "q", Only: "vm*", SkipBusy: true, KeepSource: true, OnError: "stop"}
-		return c.EvacuatePool(ctx, service.Submit{}, "images", r)
+		return c.Start(ctx, service.Submit{}, record.PoolEvacuate, record.Object{Pool: "images"}, r)
 	},
 	"VerifyPool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.VerifyPool(ctx, service.Submit{}, "images", service.JobOptions{Limit: ptr(int64(9))})
+		return c.Start(ctx, service.Submit{}, record.PoolVerify, record.Object{Pool: "images"}, service.JobOptions{Limit: ptr(int64(9))})
 	},
 	"DeletePool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.DeletePool(ctx, service.Submit{}, "images", service.PoolDelete{WithVolumes: true})
+		return c.Start(ctx, service.Submit{}, record.PoolDelete, record.Object{Pool: "images"}, service.PoolDelete{WithVolumes: true})
 	},
 	"Volumes": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Volumes(ctx, service.VolumeFilter{Pools: []string{"a", "b"}, States: []string{"ready"}, Paths: []string{"/x y"}})
@@ -71,26 +71,26 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	},
 	"CreateVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		r := service.VolumeCreate{Name: "v", Capacity: 1 << 40, Allocation: &service.Allocation{Full: true}, Options: map[string]string{"a": "b"}}
-		return c.CreateVolume(ctx, service.Submit{DryRun: true}, "images", r)
+		return c.Start(ctx, service.Submit{DryRun: true}, record.VolumeCreate, record.Object{Pool: "images"}, r)
 	},
 	"CloneVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.CloneVolume(ctx, service.Submit{}, "images", "base.raw", service.VolumeClone{Name: "v", Pool: "q", Reflink: "auto"})
+		return c.Start(ctx, service.Submit{}, record.VolumeClone, record.Object{Pool: "images", Volume: "base.raw"}, service.VolumeClone{Name: "v", Pool: "q", Reflink: "auto"})
 	},
 	"ResizeVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.ResizeVolume(ctx, service.Submit{LockWait: ptr(1500 * time.Millisecond)}, "images", "base.raw", service.VolumeResize{Capacity: 5})
+		return c.Start(ctx, service.Submit{LockWait: ptr(1500 * time.Millisecond)}, record.VolumeResize, record.Object{Pool: "images", Volume: "base.raw"}, service.VolumeResize{Capacity: 5})
 	},
 	"WipeVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.WipeVolume(ctx, service.Submit{LockWait: ptr(time.Duration(0))}, "images", "base.raw", service.VolumeWipe{Algorithm: "zero"})
+		return c.Start(ctx, service.Submit{LockWait: ptr(time.Duration(0))}, record.VolumeWipe, record.Object{Pool: "images", Volume: "base.raw"}, service.VolumeWipe{Algorithm: "zero"})
 	},
 	"TrimVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.TrimVolume(ctx, service.Submit{}, "images", "base.raw", service.VolumeTrim{GiveUpAllocation: true})
+		return c.Start(ctx, service.Submit{}, record.VolumeTrim, record.Object{Pool: "images", Volume: "base.raw"}, service.VolumeTrim{GiveUpAllocation: true})
 	},
 	"VerifyVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		r := service.VolumeVerify{Checksum: "sha256:" + strings.Repeat("0a", 32)}
-		return c.VerifyVolume(ctx, service.Submit{}, "images", "base.raw", r)
+		return c.Start(ctx, service.Submit{}, record.VolumeVerify, record.Object{Pool: "images", Volume: "base.raw"}, r)
 	},
 	"MoveVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.MoveVolume(ctx, service.Submit{}, "images", "base.raw", service.VolumeMove{Pool: "q", Name: "v"})
+		return c.Start(ctx, service.Submit{}, record.VolumeMove, record.Object{Pool: "images", Volume: "base.raw"}, service.VolumeMove{Pool: "q", Name: "v"})
 	},
 	"UploadVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		r := service.VolumeUpload{
@@ -110,7 +110,7 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	},
 	"DeleteVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		o := service.JobOptions{Limit: ptr(int64(9)), Priority: record.Interactive, OnFailure: record.KeepOnFailure, Labels: map[string]string{"a": "b=c"}}
-		return c.DeleteVolume(ctx, service.Submit{}, "images", "base.raw", service.VolumeDelete{Wipe: "zero", AcceptLimits: true, JobOptions: o})
+		return c.Start(ctx, service.Submit{}, record.VolumeDelete, record.Object{Pool: "images", Volume: "base.raw"}, service.VolumeDelete{Wipe: "zero", AcceptLimits: true, JobOptions: o})
 	},
 	"Jobs": func(ctx context.Context, c *client.Client) (any, error) {
 		f := service.JobFilter{
@@ -213,7 +213,7 @@ func TestRequestsArriveUnchanged(t *testing.T) {
 	s := service.Submit{Key: "key-1", LockWait: ptr(90 * time.Second), DryRun: true, IfMatch: 17}
 	r := service.VolumeClone{Name: "c", Pool: "p2", Format: "raw", Size: 1<<63 - 1, Linked: true, Reflink: "never", Sparse: true}
 	r.JobOptions = service.JobOptions{Limit: ptr(int64(1)), Priority: record.Background, OnFailure: record.KeepOnFailure, Labels: map[string]string{"k": "v"}}
-	st, err := c.CloneVolume(t.Context(), s, pool, volume, r)
+	st, err := c.Start(t.Context(), s, record.VolumeClone, record.Object{Pool: pool, Volume: volume}, r)
 	if err != nil || st.Plan == nil || st.Job != nil {
 		t.Fatalf("CloneVolume: %+v, %v", st, err)
 	}
@@ -232,7 +232,7 @@ func TestQueriesArriveUnchanged(t *testing.T) {
 	c := h.client(t, h.main)
 	o := service.JobOptions{Limit: ptr(int64(9)), Priority: record.Interactive, OnFailure: record.KeepOnFailure, Labels: map[string]string{"a": "b=c", "d": ""}}
 	want := service.VolumeDelete{Wipe: "zero", AcceptLimits: true, JobOptions: o}
-	if _, err := c.DeleteVolume(t.Context(), service.Submit{}, "p", "v", want); err != nil {
+	if _, err := c.Start(t.Context(), service.Submit{}, record.VolumeDelete, record.Object{Pool: "p", Volume: "v"}, want); err != nil {
 		t.Fatal(err)
 	}
 	if _, got := h.svc.took(); !reflect.DeepEqual(got.request, want) {
@@ -321,7 +321,7 @@ func TestManyClientsAtOnce(t *testing.T) {
 				if _, err := c.Pools(t.Context()); err != nil {
 					t.Error(err)
 				}
-				_, err := c.CreateVolume(t.Context(), service.Submit{}, "images", service.VolumeCreate{Name: "v"})
+				_, err := c.Start(t.Context(), service.Submit{}, record.VolumeCreate, record.Object{Pool: "images"}, service.VolumeCreate{Name: "v"})
 				if want := []record.Code{"", record.Denied}[i%2]; record.CodeOf(err) != want {
 					t.Errorf("CreateVolume: %v, want code %q", err, want)
 				}

@@ -22,12 +22,9 @@ type route struct {
 	own     bool // a User may call it for a job of its own
 }
 
-// starting are the keys of every request that starts a job.
-var starting = []string{"dry_run", "lock_wait"}
-
 // routes is the table of all calls.
 func routes() []route {
-	return slices.Concat(hostRoutes(), poolRoutes(), volumeRoutes(), jobRoutes())
+	return slices.Concat(hostRoutes(), poolRoutes(), volumeRoutes(), jobRoutes(), verbs())
 }
 
 func hostRoutes() []route {
@@ -53,13 +50,6 @@ func poolRoutes() []route {
 		{http.MethodPut, one, record.MemberRole, nil, true, replacePool, false},
 		{http.MethodPatch, one, record.MemberRole, nil, true, patchPool, false},
 		{http.MethodPost, one + "/undefine", record.MemberRole, nil, true, undefinePool, false},
-		{http.MethodPost, one + "/build", record.MemberRole, starting, true, starts(buildPool), false},
-		{http.MethodPost, one + "/start", record.MemberRole, starting, true, starts(startPool), false},
-		{http.MethodPost, one + "/stop", record.MemberRole, starting, true, starts(stopPool), false},
-		{http.MethodPost, one + "/refresh", record.MemberRole, starting, true, starts(refreshPool), false},
-		{http.MethodPost, one + "/verify", record.MemberRole, starting, true, starts(verifyPool), false},
-		{http.MethodPost, one + "/evacuate", record.MemberRole, starting, true, starts(evacuatePool), false},
-		{http.MethodPost, one + "/delete", record.MemberRole, starting, true, starts(deletePool), false},
 	}
 }
 
@@ -70,16 +60,9 @@ func volumeRoutes() []route {
 	return []route{
 		{http.MethodGet, "/v1/volumes", record.ReaderRole, append([]string{"pool"}, filters...), false, listVolumes, false},
 		{http.MethodGet, all, record.ReaderRole, filters, false, listPoolVolumes, false},
-		{http.MethodPost, all, record.MemberRole, starting, true, starts(createVolume), false},
 		{http.MethodGet, one, record.ReaderRole, []string{"fresh"}, false, getVolume, false},
 		{http.MethodPatch, one, record.MemberRole, nil, true, patchVolume, false},
 		{http.MethodDelete, one, record.MemberRole, deletion, false, deleteVolume, false},
-		{http.MethodPost, one + "/clone", record.MemberRole, starting, true, starts(cloneVolume), false},
-		{http.MethodPost, one + "/resize", record.MemberRole, starting, true, starts(resizeVolume), false},
-		{http.MethodPost, one + "/wipe", record.MemberRole, starting, true, starts(wipeVolume), false},
-		{http.MethodPost, one + "/trim", record.MemberRole, starting, true, starts(trimVolume), false},
-		{http.MethodPost, one + "/verify", record.MemberRole, starting, true, starts(verifyVolume), false},
-		{http.MethodPost, one + "/move", record.MemberRole, starting, true, starts(moveVolume), false},
 		// What is in a volume is not for who may only look at the catalogue.
 		{http.MethodGet, one + "/content", record.MemberRole, slices.Concat(contentQuery, starting), false, getContent, false},
 		{http.MethodPut, one + "/content", record.MemberRole, slices.Concat(contentQuery, uploadQuery, starting), true, putContent, false},

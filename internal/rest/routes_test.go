@@ -13,10 +13,12 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest"
 	"storaged/internal/rest/apitest"
 	"storaged/internal/rest/client"
+	"storaged/internal/rest/wire"
 	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
@@ -237,6 +239,24 @@ func TestPeerIsWhoTheKernelSays(t *testing.T) {
 	}
 	if _, got := h.svc.took(); got.caller.Role != record.MemberRole || got.caller.Owner.UID != nobody || got.caller.Owner.User != "nobody" {
 		t.Errorf("caller is %+v", got.caller)
+	}
+}
+
+// A kind of job that nobody can ask for is of no use.
+func TestEveryKindOfJobHasItsCall(t *testing.T) {
+	calls := map[string]bool{}
+	for _, row := range rest.Rows() {
+		calls[row.Method+" "+row.Pattern] = true
+	}
+	for _, k := range operation.Kinds() {
+		method, path := wire.Call(k, "{pool}", "{volume}")
+		name := method + " /v1/" + strings.Join(path, "/")
+		if k == record.VolumeUpload || k == record.VolumeDownload {
+			name = http.MethodPost + " /v1/pools/{pool}/volumes/{volume}/content" // with the content, or to take it
+		}
+		if !calls[name] {
+			t.Errorf("%s has no %s", k, name)
+		}
 	}
 }
 
@@ -475,10 +495,10 @@ func TestAccessLog(t *testing.T) {
 	if _, err := c.Pools(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.CreateVolume(t.Context(), service.Submit{}, "a\u202eb", service.VolumeCreate{Name: "v"}); record.CodeOf(err) != record.Invalid {
+	if _, err := c.Start(t.Context(), service.Submit{}, record.VolumeCreate, record.Object{Pool: "a\u202eb"}, service.VolumeCreate{Name: "v"}); record.CodeOf(err) != record.Invalid {
 		t.Fatal(err)
 	}
-	if _, err := c.CreateVolume(t.Context(), service.Submit{}, "images", service.VolumeCreate{Name: "v"}); err != nil {
+	if _, err := c.Start(t.Context(), service.Submit{}, record.VolumeCreate, record.Object{Pool: "images"}, service.VolumeCreate{Name: "v"}); err != nil {
 		t.Fatal(err)
 	}
 	// A line is written when the answer is, so wait for the last.

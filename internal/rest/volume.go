@@ -86,34 +86,6 @@ func patchVolume(c *call) error {
 	return c.answerVolume(v, err)
 }
 
-func createVolume(c *call, s service.Submit, r service.VolumeCreate) (service.Started, error) {
-	return c.svc.CreateVolume(c.ctx(), s, c.pool(), r)
-}
-
-func cloneVolume(c *call, s service.Submit, r service.VolumeClone) (service.Started, error) {
-	return c.svc.CloneVolume(c.ctx(), s, c.pool(), c.volume(), r)
-}
-
-func resizeVolume(c *call, s service.Submit, r service.VolumeResize) (service.Started, error) {
-	return c.svc.ResizeVolume(c.ctx(), s, c.pool(), c.volume(), r)
-}
-
-func wipeVolume(c *call, s service.Submit, r service.VolumeWipe) (service.Started, error) {
-	return c.svc.WipeVolume(c.ctx(), s, c.pool(), c.volume(), r)
-}
-
-func trimVolume(c *call, s service.Submit, r service.VolumeTrim) (service.Started, error) {
-	return c.svc.TrimVolume(c.ctx(), s, c.pool(), c.volume(), r)
-}
-
-func verifyVolume(c *call, s service.Submit, r service.VolumeVerify) (service.Started, error) {
-	return c.svc.VerifyVolume(c.ctx(), s, c.pool(), c.volume(), r)
-}
-
-func moveVolume(c *call, s service.Submit, r service.VolumeMove) (service.Started, error) {
-	return c.svc.MoveVolume(c.ctx(), s, c.pool(), c.volume(), r)
-}
-
 // deleteVolume has its options in the query: a DELETE has no body.
 func deleteVolume(c *call) error {
 	o, err := c.jobOptions()

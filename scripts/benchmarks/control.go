@@ -47,14 +47,14 @@ func (r *rig) base(ctx context.Context) error {
 		return nil
 	}
 	r.hasBase = true
-	st, err := r.client.CreateVolume(ctx, service.Submit{}, pool, service.VolumeCreate{Name: "base", Capacity: baseSize})
+	st, err := r.client.Start(ctx, service.Submit{}, record.VolumeCreate, record.Object{Pool: pool}, service.VolumeCreate{Name: "base", Capacity: baseSize})
 	if err == nil {
 		err = r.end(ctx, st)
 	}
 	if err != nil {
 		return err
 	}
-	st, err = r.client.WipeVolume(ctx, service.Submit{}, pool, "base", service.VolumeWipe{Algorithm: "random"})
+	st, err = r.client.Start(ctx, service.Submit{}, record.VolumeWipe, record.Object{Pool: pool, Volume: "base"}, service.VolumeWipe{Algorithm: "random"})
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (r *rig) clone(ctx context.Context, name string, rate int64) (record.Job, e
 	if rate > 0 {
 		o.Limit = &rate
 	}
-	st, err := r.client.CloneVolume(ctx, service.Submit{}, pool, "base", service.VolumeClone{Name: name, Reflink: "never", JobOptions: o})
+	st, err := r.client.Start(ctx, service.Submit{}, record.VolumeClone, record.Object{Pool: pool, Volume: "base"}, service.VolumeClone{Name: name, Reflink: "never", JobOptions: o})
 	if err != nil {
 		return record.Job{}, err
 	}

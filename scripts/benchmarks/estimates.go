@@ -36,7 +36,7 @@ func cloneAt(rate int64) func(context.Context, *rig, string) (service.Started, e
 		if rate > 0 {
 			o.Limit = &rate
 		}
-		return r.client.CloneVolume(ctx, service.Submit{}, pool, "base", service.VolumeClone{Name: name, Reflink: "never", JobOptions: o})
+		return r.client.Start(ctx, service.Submit{}, record.VolumeClone, record.Object{Pool: pool, Volume: "base"}, service.VolumeClone{Name: name, Reflink: "never", JobOptions: o})
 	}
 }
 
@@ -46,7 +46,7 @@ func wipeAt(rate int64) func(context.Context, *rig, string) (service.Started, er
 		if rate > 0 {
 			o.Limit = &rate
 		}
-		return r.client.WipeVolume(ctx, service.Submit{}, pool, "base", service.VolumeWipe{Algorithm: "random", JobOptions: o})
+		return r.client.Start(ctx, service.Submit{}, record.VolumeWipe, record.Object{Pool: pool, Volume: "base"}, service.VolumeWipe{Algorithm: "random", JobOptions: o})
 	}
 }
 
@@ -104,7 +104,7 @@ func (s scenario) run(ctx context.Context, r *rig, round int, errors *[len(forec
 	if st.Job.Kind != record.VolumeClone {
 		return nil
 	}
-	del, err := r.client.DeleteVolume(ctx, service.Submit{}, pool, name, service.VolumeDelete{})
+	del, err := r.client.Start(ctx, service.Submit{}, record.VolumeDelete, record.Object{Pool: pool, Volume: name}, service.VolumeDelete{})
 	if err != nil {
 		return err
 	}

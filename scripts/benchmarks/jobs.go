@@ -14,7 +14,7 @@ func sparseCreate(ctx context.Context, r *rig) ([]measurement, error) {
 	var took samples
 	for i := range rounds {
 		d, err := timed(func() error {
-			st, err := r.client.CreateVolume(ctx, service.Submit{}, pool, service.VolumeCreate{
+			st, err := r.client.Start(ctx, service.Submit{}, record.VolumeCreate, record.Object{Pool: pool}, service.VolumeCreate{
 				Name: fmt.Sprintf("sparse-%d", i), Capacity: 10 << 30, Allocation: &service.Allocation{},
 			})
 			if err != nil {
@@ -58,7 +58,7 @@ func listsUnderLoad(ctx context.Context, r *rig) ([]measurement, error) {
 
 // wipe starts a wipe of a sparse volume, slowed to rate bytes per second.
 func (r *rig) wipe(ctx context.Context, volume int, rate int64) (service.Started, error) {
-	return r.client.WipeVolume(ctx, service.Submit{}, pool, fmt.Sprintf("sparse-%d", volume), service.VolumeWipe{
+	return r.client.Start(ctx, service.Submit{}, record.VolumeWipe, record.Object{Pool: pool, Volume: fmt.Sprintf("sparse-%d", volume)}, service.VolumeWipe{
 		Algorithm: "random", JobOptions: service.JobOptions{Limit: &rate},
 	})
 }

@@ -210,18 +210,6 @@ func fetchAll[T any](ctx context.Context, c *Client, a *ask) ([]T, error) {
 	}
 }
 
-// start sends a request that starts a job.
-func (c *Client) start(ctx context.Context, a *ask, s service.Submit) (service.Started, error) {
-	var st service.Started
-	var err error
-	if s.DryRun {
-		err = c.do(ctx, a.under(s), &st.Plan)
-	} else {
-		err = c.do(ctx, a.under(s), &st.Job)
-	}
-	return st, err
-}
-
 // refusal reads the problem that an answer carries.
 func (c *Client) refusal(resp *http.Response) error {
 	var p record.Problem

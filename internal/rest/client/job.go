@@ -124,11 +124,6 @@ func (c *Client) bulk(ctx context.Context, a *ask, sel service.Selection) (servi
 	return fetch[service.Bulk](ctx, c, a)
 }
 
-// RetryJob starts a job like one that has ended.
-func (c *Client) RetryJob(ctx context.Context, s service.Submit, job string) (service.Started, error) {
-	return c.start(ctx, newAsk(http.MethodPost, "jobs", job, "retry"), s)
-}
-
 // JobLog opens the job's log as it is now; the caller closes it.
 func (c *Client) JobLog(ctx context.Context, job string) (io.ReadCloser, error) {
 	resp, err := c.open(ctx, newAsk(http.MethodGet, "jobs", job, "log"))

@@ -50,38 +50,3 @@ func (c *Client) PatchPool(ctx context.Context, s service.Submit, pool string, r
 func (c *Client) UndefinePool(ctx context.Context, s service.Submit, pool string) error {
 	return c.do(ctx, newAsk(http.MethodPost, "pools", pool, "undefine").under(s), nil)
 }
-
-// BuildPool makes a pool's storage.
-func (c *Client) BuildPool(ctx context.Context, s service.Submit, pool string, r service.PoolBuild) (service.Started, error) {
-	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "build").with(r), s)
-}
-
-// StartPool makes a pool's volumes reachable.
-func (c *Client) StartPool(ctx context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error) {
-	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "start").with(r), s)
-}
-
-// StopPool is the opposite of StartPool.
-func (c *Client) StopPool(ctx context.Context, s service.Submit, pool string, r service.PoolStop) (service.Started, error) {
-	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "stop").with(r), s)
-}
-
-// RefreshPool reads a pool anew.
-func (c *Client) RefreshPool(ctx context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error) {
-	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "refresh").with(r), s)
-}
-
-// VerifyPool reads every volume of a pool and gives the checksums.
-func (c *Client) VerifyPool(ctx context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error) {
-	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "verify").with(r), s)
-}
-
-// EvacuatePool moves a pool's volumes to another.
-func (c *Client) EvacuatePool(ctx context.Context, s service.Submit, pool string, r service.PoolEvacuate) (service.Started, error) {
-	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "evacuate").with(r), s)
-}
-
-// DeletePool destroys a pool's storage.
-func (c *Client) DeletePool(ctx context.Context, s service.Submit, pool string, r service.PoolDelete) (service.Started, error) {
-	return c.start(ctx, newAsk(http.MethodPost, "pools", pool, "delete").with(r), s)
-}
