@@ -8,10 +8,7 @@ package backends
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"storaged/internal/diskio"
@@ -52,15 +49,17 @@ type Location struct {
 	Type string // file, block, …
 }
 
-// Identities compare the targets of pools. They do no I/O, so that also who does
-// not touch pools may ask. What is no identity of the type is no target's.
+// Identities compare objects: targets of pools with each other, and volumes with
+// each other and with what images name. They do no I/O, so that also who does not
+// touch pools may ask. What is no identity of the type is nothing's.
 type Identities interface {
 	// CheckIdentity says what is wrong with a text that is no identity.
 	CheckIdentity(id Identity) error
-	// Same reports whether the target found is the one known.
+	// Same reports whether the object found is the one known.
 	Same(known, found Identity) bool
 	// Lasting is what of an identity is the same after a reboot, or when the
-	// target was mounted anew.
+	// pool's target was mounted anew. It tells a volume from others of its pool,
+	// and not of all pools.
 	Lasting(id Identity) Identity
 	// Together reports whether two pools are known to lie so that a volume gets
 	// from one to the other without a copy.
@@ -161,9 +160,9 @@ type Volume interface {
 	// Info reads what the volume is now. Format and Backing are empty and
 	// Capacity is Size: who opened it knows the format.
 	Info() (VolumeInfo, error)
-	// Is gives a *AnotherError if the open volume is not the one of that identity.
-	// The zero identity is any.
-	Is(id VolumeID) error
+	// Is gives a *AnotherError if the open volume is not the one of that identity,
+	// which may be of before a reboot.
+	Is(id Identity) error
 	// Inspect is Info with what the header says, as Refresh reads it. It is for
 	// who knows that the volume is no raw one.
 	Inspect() (VolumeInfo, error)
@@ -222,52 +221,17 @@ type Draft interface {
 type Pool struct {
 	Type   string
 	Target string     // the directory of dir pools, …
-	ID     Identity   // what the target must be
+	ID     Identity   // which the target must be
 	Others []Identity // of pools in use; none of them is deleted under another name
 }
 
-// Identity is by what a driver knows a pool's target from what happens to be at
-// its place: the directory below an absent mount, say. It is text that the driver
-// makes and compares; it means nothing to others, and "" is any. A method that
-// finds another target, or none, gives an *AwayError (ErrReplaced, if it is
+// Identity is by what a driver knows an object again where something else may have
+// come to its place: the directory below an absent mount instead of a pool's target,
+// say, or another file by the name of a volume. It is text that the driver makes and
+// compares; it means nothing to others, and "" is any. A method that finds another
+// target than its pool's, or none, gives an *AwayError (ErrReplaced, if it is
 // another) and touches nothing; Build does not look.
 type Identity string
-
-// VolumeID is by what a volume is known again where its name may have come to
-// mean another. It lasts as long as the volume, over mounts and reboots: the
-// number of the device is no part of it.
-type VolumeID struct {
-	Inode   uint64
-	BirthNS int64 // ns since 1970; 0: not known
-}
-
-// String gives INODE:BIRTH, "" for any volume.
-func (id VolumeID) String() string {
-	if id == (VolumeID{}) {
-		return ""
-	}
-	return fmt.Sprintf("%d:%d", id.Inode, id.BirthNS)
-}
-
-// ParseVolumeID reads what String gives.
-func ParseVolumeID(s string) (id VolumeID, err error) {
-	if s == "" {
-		return id, nil
-	}
-	inode, birth, _ := strings.Cut(s, ":")
-	if id.Inode, err = strconv.ParseUint(inode, 10, 64); err == nil {
-		id.BirthNS, err = strconv.ParseInt(birth, 10, 64)
-	}
-	if err != nil {
-		return VolumeID{}, fmt.Errorf("bad volume identity %s: it is INODE:BIRTH", strconv.Quote(s))
-	}
-	return id, nil
-}
-
-// Matches reports whether the volume found is the one known.
-func (id VolumeID) Matches(found VolumeID) bool {
-	return (id.Inode == 0 || id.Inode == found.Inode) && (id.BirthNS == 0 || found.BirthNS == 0 || id.BirthNS == found.BirthNS)
-}
 
 // PoolInfo is a pool as found. Sizes are bytes.
 type PoolInfo struct {
@@ -291,9 +255,7 @@ type VolumeInfo struct {
 	Allocation int64
 	Backing    string      // as the header says, escaped, never followed; "?" if it has one without a name
 	References []Reference // the files that the header names
-	Device     uint64
-	Inode      uint64
-	Birth      time.Time // zero where the file system has none
+	ID         Identity    // "" only where it is ignored, and nothing is known of it
 	Change     time.Time
 	Modify     time.Time
 	// Of a file with several names (hard links) all is told beside that can be
@@ -301,26 +263,15 @@ type VolumeInfo struct {
 	Ignored string // why this is no volume; Name is escaped then
 }
 
-// ID is by what the volume is known again.
-func (v VolumeInfo) ID() VolumeID {
-	id := VolumeID{Inode: v.Inode}
-	if !v.Birth.IsZero() {
-		id.BirthNS = v.Birth.UnixNano()
-	}
-	return id
-}
-
 // Reference is a file that an image's header names: its backing, or one that
 // holds some of its content. What a guest could write is no reason to open the
 // file; only what it is was looked at.
 type Reference struct {
-	Name     string // as the header says, escaped; "?" if it has one without a name
-	Data     bool   // it holds content of the image, which is not whole without it
-	Relative bool   // the name means another file where the image is elsewhere
-	Path     string // where it is, links followed; "" for what is no local file
-	Device   uint64
-	Inode    uint64    // 0: it is not there, or could not be looked at
-	Birth    time.Time // zero where the file system has none
+	Name     string   // as the header says, escaped; "?" if it has one without a name
+	Data     bool     // it holds content of the image, which is not whole without it
+	Relative bool     // the name means another file where the image is elsewhere
+	Path     string   // where it is, links followed; "" for what is no local file
+	ID       Identity // "": it is not there, or could not be looked at
 }
 
 // MaxReferences bounds the files that an image is told to need.

@@ -18,7 +18,7 @@ type Location struct {
 	Backend backends.Backend
 	Pool    backends.Pool
 	Name    string
-	ID      backends.VolumeID // what the volume must be; zero: any
+	ID      backends.Identity // which the volume must be
 }
 
 // Create makes a new volume: fill writes its content, and whatever goes wrong
@@ -184,10 +184,7 @@ func Item(v backends.VolumeInfo) ipc.Item {
 	it := ipc.Item{
 		Name: v.Name, Path: v.Path, Key: v.Key, VolType: v.Type, Format: v.Format,
 		Capacity: v.Capacity, Size: v.Size, Allocation: v.Allocation, Backing: v.Backing,
-		Device: v.Device, Inode: v.Inode, Ignored: v.Ignored,
-	}
-	if !v.Birth.IsZero() {
-		it.BirthNS = v.Birth.UnixNano()
+		Identity: string(v.ID), Ignored: v.Ignored,
 	}
 	if !v.Change.IsZero() {
 		it.ChangeNS = v.Change.UnixNano()
@@ -196,15 +193,7 @@ func Item(v backends.VolumeInfo) ipc.Item {
 		it.ModifyNS = v.Modify.UnixNano()
 	}
 	for _, r := range v.References {
-		it.References = append(it.References, reference(r))
+		it.References = append(it.References, ipc.Reference{Name: r.Name, Data: r.Data, Relative: r.Relative, Path: r.Path, Identity: string(r.ID)})
 	}
 	return it
-}
-
-func reference(r backends.Reference) ipc.Reference {
-	out := ipc.Reference{Name: r.Name, Data: r.Data, Relative: r.Relative, Path: r.Path, Device: r.Device, Inode: r.Inode}
-	if !r.Birth.IsZero() {
-		out.BirthNS = r.Birth.UnixNano()
-	}
-	return out
 }

@@ -96,14 +96,14 @@ func (it Item) check() error {
 		return fmt.Errorf("%d references, at most %d", len(it.References), maxReferences)
 	}
 	for _, r := range it.References {
-		if err := cmp.Or(checkUTF8("reference", r.Name, maxPath), checkUTF8("reference's path", r.Path, maxPath)); err != nil {
+		if err := cmp.Or(checkUTF8("reference", r.Name, maxPath), checkUTF8("reference's path", r.Path, maxPath), checkName("reference's identity", r.Identity)); err != nil {
 			return err
 		}
 	}
 	return cmp.Or(
 		checkUTF8("name", it.Name, maxPath), checkUTF8("path", it.Path, maxPath),
 		checkUTF8("key", it.Key, maxPath), checkUTF8("backing", it.Backing, maxPath),
-		checkName("type", it.VolType), checkName("format", it.Format), checkName("state", it.State),
+		checkName("identity", it.Identity), checkName("type", it.VolType), checkName("format", it.Format), checkName("state", it.State),
 		checkText("checksum", it.Checksum, maxSum), checkText("ignored", it.Ignored, maxText),
 		notNegative("capacity", it.Capacity), notNegative("size", it.Size), notNegative("allocation", it.Allocation))
 }

@@ -20,9 +20,9 @@ func samples() []Message {
 	failure := &Error{Code: "io_error", Message: "cannot read /p/a: input/output error", Hint: "look at the disk", Path: "/p/a", Offset: 4096, Holder: "qemu pid 812"}
 	item := Item{
 		Name: "a.raw", Path: "/p/a.raw", Key: "/p/a.raw", VolType: "file", Format: "raw", Capacity: 1 << 40, Size: 1 << 40, Allocation: 1 << 30,
-		Backing: "/p/base.raw", Device: 2049, Inode: math.MaxUint64, BirthNS: -7, ChangeNS: 1763700000000000001, ModifyNS: 1763700000000000000,
+		Backing: "/p/base.raw", Identity: "2049:18446744073709551615:-7", ChangeNS: 1763700000000000001, ModifyNS: 1763700000000000000,
 		State: "failed", Checksum: "sha256:" + testDigest, Error: failure, Ignored: `name "\x1b" is no volume name`,
-		References: []Reference{{Name: "base.raw", Data: true, Relative: true, Path: "/p/base.raw", Device: 2049, Inode: 12, BirthNS: -7}},
+		References: []Reference{{Name: "base.raw", Data: true, Relative: true, Path: "/p/base.raw", Identity: "2049:12:-7"}},
 	}
 	return []Message{
 		Hello{Proto: 3, ProtoMin: 2, PID: 4712, Job: "0199-7", Version: "v1.2.3"},
@@ -235,5 +235,19 @@ func TestPoolOfAnEarlierVersionIsRead(t *testing.T) {
 	var p Pool
 	if err := msgpack.Unmarshal(b, &p); err != nil || p != (Pool{Target: "/q", Path: "/p", Identity: "2049:2:2b99", Capacity: 9}) {
 		t.Errorf("read as %+v: %v", p, err)
+	}
+}
+
+func TestVolumeOfAnEarlierVersionIsRead(t *testing.T) {
+	reference := map[string]any{"name": "base", "device": uint64(2049), "inode": uint64(3)}
+	parts := map[string]any{"name": "v", "device": uint64(2049), "inode": uint64(math.MaxUint64), "birth_ns": -7, "references": []any{reference}}
+	b, err := msgpack.Marshal(parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var it Item
+	want := Item{Name: "v", Identity: "2049:18446744073709551615:-7", References: []Reference{{Name: "base", Identity: "2049:3"}}}
+	if err := msgpack.Unmarshal(b, &it); err != nil || !reflect.DeepEqual(it, want) {
+		t.Errorf("read as %+v: %v", it, err)
 	}
 }

@@ -1,11 +1,5 @@
 package ipc
 
-import (
-	"github.com/vmihailenco/msgpack/v5"
-
-	"storaged/internal/record"
-)
-
 // Outcome is how a helper's task ended, as the helper sees it.
 type Outcome string
 
@@ -81,10 +75,8 @@ type Item struct {
 	Size       int64       `msgpack:"size"`     // length of the file or device: the capacity of a raw volume
 	Allocation int64       `msgpack:"allocation"`
 	Backing    string      `msgpack:"backing"`
-	Device     uint64      `msgpack:"device"`
-	Inode      uint64      `msgpack:"inode"`
-	BirthNS    int64       `msgpack:"birth_ns"`  // since 1970; an identity, may be negative
-	ChangeNS   int64       `msgpack:"change_ns"` // likewise
+	Identity   string      `msgpack:"identity"`  // as the pool's driver made it; "": not known
+	ChangeNS   int64       `msgpack:"change_ns"` // since 1970; an identity, may be negative
 	ModifyNS   int64       `msgpack:"modify_ns"` // likewise
 	State      string      `msgpack:"state"`     // of a job over many: succeeded, failed, skipped
 	Checksum   string      `msgpack:"checksum"`
@@ -100,9 +92,7 @@ type Reference struct {
 	Data     bool   `msgpack:"data"`
 	Relative bool   `msgpack:"relative"` // the name means another file where the image is elsewhere
 	Path     string `msgpack:"path"`     // links followed; "" for what is no local file
-	Device   uint64 `msgpack:"device"`
-	Inode    uint64 `msgpack:"inode"` // 0: not there, or not looked at
-	BirthNS  int64  `msgpack:"birth_ns"`
+	Identity string `msgpack:"identity"` // as the driver of the image's pool made it; "": not there, or not looked at
 }
 
 // Pool is a pool as a task found it. Sizes are bytes.
@@ -114,26 +104,6 @@ type Pool struct {
 	Allocation int64  `msgpack:"allocation"`
 	Available  int64  `msgpack:"available"`
 	Disk       string `msgpack:"disk"` // physical device, "259:0", for the scheduler
-}
-
-// DecodeMsgpack reads also what a helper of an earlier version reports, which
-// had the identity in parts.
-func (p *Pool) DecodeMsgpack(dec *msgpack.Decoder) error {
-	type pool Pool
-	var wire struct {
-		pool
-		Device uint64 `msgpack:"device"`
-		Inode  uint64 `msgpack:"inode"`
-		Stamp  string `msgpack:"stamp"`
-	}
-	if err := dec.Decode(&wire); err != nil {
-		return err
-	}
-	*p = Pool(wire.pool)
-	if p.Identity == "" {
-		p.Identity = record.EarlierIdentity(wire.Device, wire.Inode, wire.Stamp)
-	}
-	return nil
 }
 
 // Mark is a checkpoint: how far a task is for certain, and what a later helper

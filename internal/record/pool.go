@@ -2,6 +2,7 @@ package record
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -71,4 +72,14 @@ func EarlierIdentity(device, inode uint64, stamp string) string {
 		return fmt.Sprintf("%d:%d", device, inode)
 	}
 	return fmt.Sprintf("%d:%d:%s", device, inode, stamp)
+}
+
+// EarlierFile is that of a volume, or of a file that an image names. A time of
+// birth of 0 is not known.
+func EarlierFile(device, inode uint64, birthNS int64) string {
+	stamp := ""
+	if birthNS != 0 {
+		stamp = strconv.FormatInt(birthNS, 10)
+	}
+	return EarlierIdentity(device, inode, stamp)
 }

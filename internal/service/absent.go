@@ -267,7 +267,7 @@ func (k *keeper) looked(tx *store.Tx, asked *store.Volume, f finding) error {
 		return nil
 	case f.report == nil:
 		return k.vanish(tx, v)
-	case f.report.Volume == nil || f.report.Volume.Name != v.Name || f.report.Volume.Ignored != "" && !linked(v, *f.report.Volume):
+	case f.report.Volume == nil || f.report.Volume.Name != v.Name || f.report.Volume.Ignored != "" && !linked(p.Type, v, *f.report.Volume):
 		return nil
 	}
 	return s.apply(v, *f.report.Volume)

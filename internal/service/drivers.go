@@ -20,10 +20,17 @@ func lasting(poolType, id string) string {
 	return string(b.Lasting(backends.Identity(id)))
 }
 
-// sameTarget reports whether the target found is the one that is known.
-func sameTarget(poolType, known, found string) bool {
+// sameObject reports whether what is found is what is known.
+func sameObject(poolType, known, found string) bool {
 	b, err := all.Lookup(poolType)
 	return err == nil && b.Same(backends.Identity(known), backends.Identity(found))
+}
+
+// sameVolume reports whether the volume found is the one that is known, of before
+// a reboot perhaps. What nobody has looked at yet is taken for what it was: else a
+// guest's header in a raw volume would be believed.
+func sameVolume(poolType, known, found string) bool {
+	return sameObject(poolType, lasting(poolType, known), found)
 }
 
 // oneStore reports whether volumes get from one of two pools of a type to the

@@ -152,7 +152,7 @@ func (k *keeper) followItem(tx *store.Tx, e end, it ipc.Item) error {
 	if e.KeepSource {
 		dst.Origin, dst.CreatedBy, dst.Generation, dst.Description = record.Made, &e.job.Number, 1, ""
 	}
-	if it.Inode == 0 && src != nil { // nobody could look at it
+	if it.Identity == "" && src != nil { // nobody could look at it
 		it.Size, it.Capacity, it.Allocation = src.Capacity, src.Capacity, src.Allocation
 	}
 	k.see(dst, it)

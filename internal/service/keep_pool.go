@@ -89,7 +89,7 @@ func single(tx *store.Tx, self *store.Pool, info *ipc.Pool) error {
 		return err
 	}
 	for _, p := range pools {
-		if p.UUID != self.UUID && inUse(p) && p.Identity != "" && sameTarget(self.Type, p.Identity, info.Identity) {
+		if p.UUID != self.UUID && inUse(p) && p.Identity != "" && sameObject(self.Type, p.Identity, info.Identity) {
 			return record.Errorf(record.Busy, "%q is the directory of the active pool %q", info.Path, p.Name).
 				WithHint("use another directory, or %s", record.Do("pool.stop", p.Name))
 		}
@@ -285,7 +285,7 @@ func (k *keeper) sync(tx *store.Tx, p *store.Pool, e end) error {
 	}
 	s := scan{keeper: k, tx: tx, pool: p, began: e.job, busy: busy}
 	found := map[string]bool{}
-	for _, it := range inOrder(e.report.Items, entries) {
+	for _, it := range s.inOrder(e.report.Items, entries) {
 		found[it.Name] = true
 		if err := s.apply(entries[it.Name], it); err != nil {
 			return err
@@ -301,16 +301,16 @@ func (k *keeper) sync(tx *store.Tx, p *store.Pool, e end) error {
 // linked reports whether an item that is ignored is the file of an entry, which
 // has got another name beside its own: a backup was made of it by a hard link,
 // say. It stays a volume, which nothing is done to until it has one name again.
-func linked(v *store.Volume, it ipc.Item) bool {
-	return it.Ignored != "" && v != nil && v.Inode != 0 && v.Inode == it.Inode && !anotherFile(v, it)
+func linked(poolType string, v *store.Volume, it ipc.Item) bool {
+	return it.Ignored != "" && v != nil && v.Identity != "" && sameVolume(poolType, v.Identity, it.Identity)
 }
 
 // inOrder gives the items that are volumes, by name. bbolt splits a page only
 // at the end of a transaction: records that come in order are appended to it,
 // others move what is there, which for a large pool takes seconds.
-func inOrder(items []ipc.Item, entries map[string]*store.Volume) []ipc.Item {
+func (s scan) inOrder(items []ipc.Item, entries map[string]*store.Volume) []ipc.Item {
 	out := slices.DeleteFunc(slices.Clone(items), func(it ipc.Item) bool {
-		return it.Ignored != "" && !linked(entries[it.Name], it)
+		return it.Ignored != "" && !linked(s.pool.Type, entries[it.Name], it)
 	})
 	slices.SortFunc(out, func(a, b ipc.Item) int { return strings.Compare(a.Name, b.Name) })
 	return out
@@ -396,13 +396,13 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 		s.see(v, it)
 		return s.putVolume(s.tx, "volume.found", v)
 	}
-	replaced, before := anotherFile(v, it), v.Volume
+	replaced, before := !sameVolume(s.pool.Type, v.Identity, it.Identity), v.Volume
 	if replaced {
 		// Another file by the same name: nothing we knew of it holds.
 		v.Format, v.Origin, v.CreatedBy, v.Job, v.State = it.Format, record.Found, nil, nil, record.VolumeReady
 		v.Promised, v.Arrived = 0, last
 	}
-	if replaced || v.Inode != it.Inode {
+	if replaced || v.Identity == "" && it.Identity != "" {
 		v.Writer, v.Checksum = 0, nil // nobody knows who wrote what is there
 	}
 	touched := v.ChangeNS != it.ChangeNS && !linkSum(v, it)
@@ -416,13 +416,6 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 		keepSum(v)
 	}
 	return s.putVolume(s.tx, "volume.changed", v)
-}
-
-// anotherFile reports whether the name means another file than it did. What
-// nobody has looked at yet, or where the file system keeps no time of birth, is
-// taken for what it was: else a guest's header in a raw volume would be believed.
-func anotherFile(v *store.Volume, it ipc.Item) bool {
-	return v.Inode != 0 && v.Inode != it.Inode || v.BirthNS != 0 && it.BirthNS != 0 && v.BirthNS != it.BirthNS
 }
 
 // vanish forgets what is gone.

@@ -189,7 +189,7 @@ func (k *keeper) see(v *store.Volume, it ipc.Item) {
 	case v.Format == "", it.Format != "":
 		v.Capacity, v.Backing, v.References = it.Capacity, it.Backing, referencesIn(it)
 	}
-	v.Device, v.Inode, v.BirthNS, v.ChangeNS, v.ModifyNS = it.Device, it.Inode, it.BirthNS, it.ChangeNS, it.ModifyNS
+	v.Identity, v.ChangeNS, v.ModifyNS = it.Identity, it.ChangeNS, it.ModifyNS
 	v.Reason = it.Ignored
 	v.Observed = k.now()
 }

@@ -198,7 +198,7 @@ func TestWhatAFailedJobLeavesOfItsVolume(t *testing.T) {
 // foundImage puts an image of another's making into the catalogue.
 func (d *desk) foundImage(name string) {
 	d.t.Helper()
-	v := &store.Volume{Inode: 5, BirthNS: 6, Volume: record.Volume{
+	v := &store.Volume{Identity: "8:5:6", Volume: record.Volume{
 		Pool: "p", Name: name, Path: "/p/" + name, Key: "/p/" + name, Format: "qcow2", Backing: "base", Capacity: 1 << 30,
 		State: record.VolumeReady, Origin: record.Found, Generation: 1,
 	}}
@@ -210,7 +210,7 @@ func TestImageThatAWipeHasTouchedIsRaw(t *testing.T) {
 	trim := wipe
 	trim.Algorithm = "trim"
 	delWipe := work{Kind: record.VolumeDelete, Pool: "p", Volume: "v", Type: "dir", Path: "/p/v", Algorithm: "zero"}
-	item := &ipc.Item{Name: "v", Size: 10, Inode: 5, BirthNS: 6}
+	item := &ipc.Item{Name: "v", Size: 10, Identity: "8:5:6"}
 	kept := func(j *store.Job) { j.Rollback = record.RollbackKept }
 	settled := func(j *store.Job) { j.Undo = true }
 	for _, c := range []struct {
@@ -245,7 +245,7 @@ func TestImageThatAWipeHasTouchedIsRaw(t *testing.T) {
 			if err := d.grant(scan); err != nil {
 				t.Fatal(err)
 			}
-			found := ipc.Item{Name: "v", Size: 10, Inode: 5, BirthNS: 6, Format: "qcow2", Capacity: 1 << 30, Backing: "base"}
+			found := ipc.Item{Name: "v", Size: 10, Identity: "8:5:6", Format: "qcow2", Capacity: 1 << 30, Backing: "base"}
 			d.end(scan, record.Succeeded, "", &ipc.Report{Items: []ipc.Item{found}})
 			v, want := d.volume("v"), int64(10)
 			if c.format == "qcow2" {
@@ -261,17 +261,17 @@ func TestImageThatAWipeHasTouchedIsRaw(t *testing.T) {
 func TestFormatOfWhatNobodyLookedAtIsNotProbed(t *testing.T) {
 	d := newDesk(t)
 	d.ready("v") // by a job that did not say which file it is
-	found := ipc.Item{Name: "v", Size: 10, Inode: 5, BirthNS: 6, Format: "qcow2", Capacity: 1 << 40, Backing: "/etc/shadow"}
+	found := ipc.Item{Name: "v", Size: 10, Identity: "8:5:6", Format: "qcow2", Capacity: 1 << 40, Backing: "/etc/shadow"}
 	for range 2 {
 		scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
 		if err := d.grant(scan); err != nil {
 			t.Fatal(err)
 		}
 		d.end(scan, record.Succeeded, "", &ipc.Report{Items: []ipc.Item{found}})
-		if v := d.volume("v"); v.Format != record.FormatRaw || v.Origin != record.Made || v.Inode != 5 {
+		if v := d.volume("v"); v.Format != record.FormatRaw || v.Origin != record.Made || !strings.HasPrefix(v.Identity, "8:5") {
 			t.Errorf("a guest's header was believed: %+v", v)
 		}
-		found.BirthNS = 0 // the file system does not tell any more
+		found.Identity = "8:5" // the file system does not tell any more
 	}
 }
 
@@ -300,7 +300,7 @@ func TestWipeGoesOnOnlyWhereNobodyBeganToWriteMeanwhile(t *testing.T) {
 					return err
 				}
 				s := scan{keeper: d.keeper, tx: tx, pool: p, began: &store.Job{}}
-				return s.apply(v, ipc.Item{Name: "v", Inode: v.Inode + 1, Size: 10})
+				return s.apply(v, ipc.Item{Name: "v", Identity: v.Identity + "1", Size: 10})
 			})
 		}, true},
 	} {

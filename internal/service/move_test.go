@@ -41,7 +41,7 @@ func (d *desk) moving() *store.Job {
 }
 
 func TestMoveEndsAsFarAsItCame(t *testing.T) {
-	there := &ipc.Item{Name: "b", Path: "/p/b", Size: 10, Capacity: 10, Inode: 7}
+	there := &ipc.Item{Name: "b", Path: "/p/b", Size: 10, Capacity: 10, Identity: "8:7"}
 	for _, c := range []struct {
 		what     string
 		state    record.State
@@ -69,7 +69,7 @@ func TestMoveEndsAsFarAsItCame(t *testing.T) {
 					t.Errorf("%s is %+v, want %q", name, v, want)
 				}
 			}
-			if v := d.volume("b"); v != nil && (v.Generation != was.Generation+1 || v.Inode != 7 || v.Path != "/p/b") {
+			if v := d.volume("b"); v != nil && (v.Generation != was.Generation+1 || v.Identity != "8:7" || v.Path != "/p/b") {
 				t.Errorf("the new entry is %+v, the old was %+v", v, was)
 			}
 		})

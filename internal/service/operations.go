@@ -89,7 +89,7 @@ func (w work) settle() []string {
 }
 
 func (w work) volume() operation.Volume {
-	return operation.Volume{Pool: w.Pool, Name: w.Volume, Type: w.Type, Path: w.Path, PoolID: w.PoolID, ID: w.VolumeID.String()}
+	return operation.Volume{Pool: w.Pool, Name: w.Volume, Type: w.Type, Path: w.Path, PoolID: w.PoolID, ID: w.VolumeID}
 }
 
 func (w work) destination() operation.Into {

@@ -55,8 +55,7 @@ func means(r store.Reference, v *store.Volume, p *store.Pool) bool {
 	if r.Path == v.Path || p.Real != "" && r.Path == locate(p.Type, p.Real, v.Name).Path {
 		return true
 	}
-	return r.Inode != 0 && r.Inode == v.Inode && r.Device == v.Device &&
-		(r.BirthNS == 0 || v.BirthNS == 0 || r.BirthNS == v.BirthNS)
+	return r.Identity != "" && v.Identity != "" && sameObject(p.Type, v.Identity, r.Identity)
 }
 
 // referencesOf are the files that an image names. Of one that was read by an
@@ -260,7 +259,7 @@ func (s *Service) seekInOne(ctx context.Context, p *store.Pool, since time.Time)
 	}
 	var news bool
 	err = s.store.View(func(tx *store.Tx) (err error) {
-		news, err = imagesNew(tx, p.Name, report.Items)
+		news, err = imagesNew(tx, p, report.Items)
 		return err
 	})
 	if err != nil || !news {
@@ -272,7 +271,7 @@ func (s *Service) seekInOne(ctx context.Context, p *store.Pool, since time.Time)
 // imagesNew reports whether a reading of a pool has references that the catalogue
 // has not, or lacks an image that the catalogue has. Those of a raw volume mean
 // nothing.
-func imagesNew(tx *store.Tx, pool string, items []ipc.Item) (bool, error) {
+func imagesNew(tx *store.Tx, p *store.Pool, items []ipc.Item) (bool, error) {
 	known, err := tx.VolumesOnOthers()
 	if err != nil {
 		return false, err
@@ -281,20 +280,20 @@ func imagesNew(tx *store.Tx, pool string, items []ipc.Item) (bool, error) {
 	for _, it := range items {
 		there[it.Name] = true
 	}
-	if slices.ContainsFunc(known, func(v *store.Volume) bool { return v.Pool == pool && !there[v.Name] }) {
+	if slices.ContainsFunc(known, func(v *store.Volume) bool { return v.Pool == p.Name && !there[v.Name] }) {
 		return true, nil
 	}
 	for _, it := range items {
 		if len(it.References) == 0 || it.Ignored != "" {
 			continue
 		}
-		v, err := tx.Volume(pool, it.Name)
+		v, err := tx.Volume(p.Name, it.Name)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
 			return true, nil
 		case err != nil:
 			return false, err
-		case anotherFile(v, it), v.Format != record.FormatRaw && !slices.Equal(v.References, referencesIn(it)):
+		case !sameVolume(p.Type, v.Identity, it.Identity), v.Format != record.FormatRaw && !slices.Equal(v.References, referencesIn(it)):
 			return true, nil
 		}
 	}

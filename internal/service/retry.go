@@ -120,7 +120,7 @@ func (w work) known(tx *store.Tx, items []ipc.Item) error {
 		}
 		v, err := tx.Volume(w.Pool, it.Name)
 		switch {
-		case errors.Is(err, store.ErrNotFound), err == nil && anotherFile(v, it):
+		case errors.Is(err, store.ErrNotFound), err == nil && !sameVolume(w.Type, v.Identity, it.Identity):
 			return another(quoted(w.Pool, it.Name))
 		case err != nil:
 			return err

@@ -44,7 +44,7 @@ func (k *keeper) recordSum(v *store.Volume, e end) bool {
 		return false
 	}
 	it := e.report.Volume
-	if it.Checksum == "" || it.ChangeNS == 0 || it.Inode != v.Inode || it.BirthNS != v.BirthNS {
+	if it.Checksum == "" || it.ChangeNS == 0 || lasting(e.Type, it.Identity) != lasting(e.Type, v.Identity) {
 		return false // of another file, by the same name, a refresh must tell
 	}
 	v.ChangeNS, v.SummedNS, v.ModifyNS = it.ChangeNS, it.ChangeNS, it.ModifyNS

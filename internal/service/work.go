@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 
-	"storaged/internal/backends"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
@@ -30,9 +29,9 @@ type work struct {
 	// them when the job begins.
 	PoolID   string `json:"-"`
 	TargetID string `json:"-"`
-	// VolumeID is what the catalogue has of the volume when the job begins; zero:
+	// VolumeID is what the catalogue has of the volume when the job begins; "":
 	// nobody has looked at it.
-	VolumeID backends.VolumeID `json:"-"`
+	VolumeID string `json:"-"`
 
 	// Of a verify or a trim: the recorded checksum that holds when the job begins, and
 	// when the file was last changed then.
@@ -234,7 +233,7 @@ func (w *work) locate(tx *store.Tx) error {
 func (w *work) identify(tx *store.Tx) error {
 	v, err := tx.Volume(w.Pool, w.Volume)
 	if err == nil && v.State != record.VolumeBuilding {
-		w.VolumeID = backends.VolumeID{Inode: v.Inode, BirthNS: v.BirthNS}
+		w.VolumeID = v.Identity
 	}
 	return ignoreNotFound(err)
 }

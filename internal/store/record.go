@@ -1,7 +1,6 @@
 package store
 
 import (
-	"encoding/json"
 	"time"
 
 	"storaged/internal/record"
@@ -63,25 +62,6 @@ type Pool struct {
 	Left       []string         `json:"left"`   // uuids of ended jobs that left something unfinished in it, for a retry to go on with
 }
 
-// UnmarshalJSON reads also records of earlier versions, which had the identity in
-// parts.
-func (p *Pool) UnmarshalJSON(b []byte) error {
-	type pool Pool
-	text := struct {
-		*pool
-		Device uint64 `json:"device"`
-		Inode  uint64 `json:"inode"`
-		Stamp  string `json:"stamp"`
-	}{pool: (*pool)(p)}
-	if err := json.Unmarshal(b, &text); err != nil {
-		return err
-	}
-	if p.Identity == "" {
-		p.Identity = record.EarlierIdentity(text.Device, text.Inode, text.Stamp)
-	}
-	return nil
-}
-
 // Defining is the request that defined a pool, if it had an idempotency key.
 type Defining struct {
 	UID    int    `json:"uid"`
@@ -93,9 +73,7 @@ type Defining struct {
 type Volume struct {
 	record.Volume
 
-	Device  uint64 `json:"device"`
-	Inode   uint64 `json:"inode"`
-	BirthNS int64  `json:"birth_ns"`
+	Identity string `json:"identity,omitempty"` // as the driver made it when it was last observed; "": not known
 	// Arrived is the number of the newest job when the entry came to its name, or
 	// its file was replaced: no job up to that number was for this volume. 0: not
 	// known, of an earlier version.
@@ -129,9 +107,7 @@ type Reference struct {
 	Data     bool   `json:"data,omitempty"`
 	Relative bool   `json:"relative,omitempty"` // it means another file where the image is elsewhere
 	Path     string `json:"path,omitempty"`     // links followed; "" for what is no local file
-	Device   uint64 `json:"device,omitempty"`
-	Inode    uint64 `json:"inode,omitempty"` // 0: it was not there, or could not be looked at
-	BirthNS  int64  `json:"birth_ns,omitempty"`
+	Identity string `json:"identity,omitempty"` // as the driver of the image's pool made it; "": it was not there, or could not be looked at
 }
 
 // Begun is a part of a volume that a job has begun to change and not completed.

@@ -261,3 +261,23 @@ func TestIdentityOfAPoolIsReadFromTheRecordOfAnEarlierVersion(t *testing.T) {
 		}
 	}
 }
+
+func TestIdentityOfAVolumeIsReadFromTheRecordOfAnEarlierVersion(t *testing.T) {
+	for text, want := range map[string]string{
+		`"device":2049,"inode":12,"birth_ns":-7`:                "2049:12:-7",
+		`"device":2049,"inode":12,"birth_ns":0`:                 "2049:12",
+		`"device":0,"inode":0,"birth_ns":0`:                     "",
+		`"identity":"x"`:                                        "x",
+		`"identity":"x","device":2049,"inode":12,"birth_ns":-7`: "x",
+	} {
+		var v Volume
+		body := `{"name":"v",` + text + `,"references":[{"name":"base",` + text + `}],"job":7}`
+		if err := decode(bucketVolumes, []byte("v"), []byte(body), &v); err != nil || v.Name != "v" || v.Identity != want || v.References[0] != (Reference{Name: "base", Identity: want}) {
+			t.Errorf("%s: %+v, %v", body, v, err)
+		}
+		again, err := json.Marshal(&v)
+		if err != nil || strings.Contains(string(again), "inode") || !strings.Contains(string(again), `"job":7`) {
+			t.Errorf("%s became %s: %v", body, again, err)
+		}
+	}
+}

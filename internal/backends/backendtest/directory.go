@@ -201,7 +201,7 @@ func dirPaths(r *rig) {
 	}
 	var st unix.Stat_t
 	r.must(unix.Stat(v.Path, &st))
-	if v.Inode != st.Ino || v.Device != st.Dev || v.Size != st.Size || v.Allocation != st.Blocks*512 {
+	if !strings.HasPrefix(string(v.ID), fmt.Sprintf("%d:%d", st.Dev, st.Ino)) || v.Size != st.Size || v.Allocation != st.Blocks*512 {
 		r.Errorf("found %+v, stat %+v", v, st)
 	}
 }

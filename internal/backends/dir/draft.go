@@ -290,12 +290,8 @@ type identity struct {
 	Size    int64  `json:"size"`     // bytes at commit
 }
 
-func identityOf(info *backends.VolumeInfo) identity {
-	id := identity{Inode: info.Inode, Size: info.Size}
-	if !info.Birth.IsZero() {
-		id.BirthNS = info.Birth.UnixNano()
-	}
-	return id
+func identityOf(st *unix.Statx_t) identity {
+	return identity{Inode: st.Ino, BirthNS: birthNS(st), Size: int64(st.Size)}
 }
 
 // matches reports whether a file as it is now is the one that was committed.
@@ -308,12 +304,11 @@ func (id identity) matches(now identity) bool {
 }
 
 func identify(f *os.File) ([]byte, error) {
-	v := volume{file: f, path: f.Name()}
-	info, err := v.Info()
+	st, err := statFile(f)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot read properties of volume %q: %w", f.Name(), err)
 	}
-	return encodeIdentity(identityOf(&info)), nil
+	return encodeIdentity(identityOf(&st)), nil
 }
 
 func encodeIdentity(id any) []byte {

@@ -11,17 +11,18 @@ import (
 	"storaged/internal/record"
 )
 
-// poolID is the identity of a pool: DEVICE:INODE, and :STAMP where there is one.
-type poolID struct {
+// objectID is the identity of a pool's directory or of a file: DEVICE:INODE, and
+// :STAMP where there is one.
+type objectID struct {
 	device uint64 // st_dev; 0: any, since a reboot may give it another number
 	inode  uint64 // 0: any
-	// stamp tells the directory from a later one that got the numbers of one that
-	// is gone. It lasts as long as the directory, over mounts and reboots. It is
-	// compared where both have one; "": not known.
+	// stamp tells an object from a later one that got the numbers of one that is
+	// gone. It lasts as long as the object, over mounts and reboots. It is compared
+	// where both have one; "": not known. That of a file is its time of birth.
 	stamp string
 }
 
-func (id poolID) identity() backends.Identity {
+func (id objectID) identity() backends.Identity {
 	s := fmt.Sprintf("%d:%d", id.device, id.inode)
 	if id.stamp != "" {
 		s += ":" + id.stamp
@@ -30,7 +31,7 @@ func (id poolID) identity() backends.Identity {
 }
 
 // parseID reads an identity; "" is any.
-func parseID(text backends.Identity) (id poolID, err error) {
+func parseID(text backends.Identity) (id objectID, err error) {
 	if text == "" {
 		return id, nil
 	}
@@ -41,7 +42,7 @@ func parseID(text backends.Identity) (id poolID, err error) {
 		id.inode, err = strconv.ParseUint(inode, 10, 64)
 	}
 	if err != nil {
-		return poolID{}, fmt.Errorf("bad pool identity \"%s\": it is DEVICE:INODE or DEVICE:INODE:STAMP", record.Escape(string(text)))
+		return objectID{}, fmt.Errorf("bad identity \"%s\": it is DEVICE:INODE or DEVICE:INODE:STAMP", record.Escape(string(text)))
 	}
 	return id, nil
 }
@@ -52,7 +53,7 @@ func (Backend) CheckIdentity(id backends.Identity) error {
 	return err
 }
 
-// Same reports whether the directory found is the one that is known.
+// Same reports whether what is found is what is known.
 func (Backend) Same(known, found backends.Identity) bool {
 	a, err := parseID(known)
 	b, err2 := parseID(found)
@@ -61,12 +62,12 @@ func (Backend) Same(known, found backends.Identity) bool {
 
 // Lasting leaves the device out: it may get another number.
 func (Backend) Lasting(id backends.Identity) backends.Identity {
-	p, err := parseID(id)
+	object, err := parseID(id)
 	if id == "" || err != nil {
 		return id
 	}
-	p.device = 0
-	return p.identity()
+	object.device = 0
+	return object.identity()
 }
 
 // Together reports whether both are known to lie on one file system.
@@ -76,9 +77,9 @@ func (Backend) Together(a, b backends.Identity) bool {
 	return err == nil && err2 == nil && p.device != 0 && p.device == q.device
 }
 
-// matches reports whether the directory found is the one that is known. Without
-// a device it may have been mounted anew since.
-func (id poolID) matches(found poolID) bool {
+// matches reports whether what is found is what is known. Without a device it may
+// have been mounted anew since.
+func (id objectID) matches(found objectID) bool {
 	if id.device == 0 && strings.HasPrefix(found.stamp, passing) {
 		id.inode = 0
 	}
@@ -86,10 +87,27 @@ func (id poolID) matches(found poolID) bool {
 		(id.stamp == "" || found.stamp == "" || id.stamp == found.stamp)
 }
 
+// fileID is by what a file is known again.
+func fileID(st *unix.Statx_t) backends.Identity {
+	id := objectID{device: unix.Mkdev(st.Dev_major, st.Dev_minor), inode: st.Ino}
+	if birth := birthNS(st); birth != 0 {
+		id.stamp = strconv.FormatInt(birth, 10)
+	}
+	return id.identity()
+}
+
+// birthNS is in ns since 1970, 0 on file systems that keep none.
+func birthNS(st *unix.Statx_t) int64 {
+	if st.Mask&unix.STATX_BTIME == 0 {
+		return 0
+	}
+	return timeOf(st.Btime).UnixNano()
+}
+
 // id is by what the directory is known again. Device and inode are not enough:
 // the kernel gives those of a file system that was unmounted to the next one,
 // whose root has the inode that any root of its type has.
-func (d *poolDir) id() (id poolID, err error) {
+func (d *poolDir) id() (id objectID, err error) {
 	st, err := statFile(d.File)
 	if err != nil {
 		return id, err
@@ -98,7 +116,7 @@ func (d *poolDir) id() (id poolID, err error) {
 	if err := retry(func() error { return unix.Fstatfs(d.fd(), &fs) }); err != nil {
 		return id, err
 	}
-	return poolID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino, stamp(&fs, &st)}, nil
+	return objectID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino, stamp(&fs, &st)}, nil
 }
 
 // stamp tells a directory from one on another file system, where that is sure
@@ -120,11 +138,7 @@ func stamp(fs *unix.Statfs_t, st *unix.Statx_t) string {
 		}
 		return ""
 	}
-	var born int64
-	if st.Mask&unix.STATX_BTIME != 0 {
-		born = st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
-	}
-	return fmt.Sprintf("%08x%08x.%x", uint32(uuid[0]), uint32(uuid[1]), uint64(born))
+	return fmt.Sprintf("%08x%08x.%x", uint32(uuid[0]), uint32(uuid[1]), uint64(birthNS(st)))
 }
 
 // passes reports whether a file of that kind of file system may have another

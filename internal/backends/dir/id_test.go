@@ -50,13 +50,13 @@ func TestEachPartOfAnIdentityTellsAnotherDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, known := range []poolID{id, {inode: id.inode}, {inode: id.inode, stamp: id.stamp}} {
+	for _, known := range []objectID{id, {inode: id.inode}, {inode: id.inode, stamp: id.stamp}} {
 		other.ID = known.identity()
 		if _, err := (Backend{}).Refresh(t.Context(), other, nothing); !errors.Is(err, backends.ErrReplaced) {
 			t.Errorf("known as %s: %v", other.ID, err)
 		}
 	}
-	p.ID = poolID{device: id.device + 1}.identity()
+	p.ID = objectID{device: id.device + 1}.identity()
 	if _, err := (Backend{}).Refresh(t.Context(), p, nothing); !errors.Is(err, backends.ErrReplaced) {
 		t.Errorf("on another device: %v", err)
 	}

@@ -114,8 +114,7 @@ func locate(path string, r backends.Reference) backends.Reference {
 	if err != nil {
 		return r
 	}
-	info := infoOf("", "", &st)
-	r.Device, r.Inode, r.Birth = info.Device, info.Inode, info.Birth
+	r.ID = fileID(&st)
 	buf := make([]byte, unix.PathMax)
 	if n, err := unix.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd), buf); err == nil {
 		r.Path = text(string(buf[:n]))

@@ -32,11 +32,11 @@ func TestReferencesAreWhatTheNamesLeadTo(t *testing.T) {
 	}
 	f := newInspector()
 	for name, want := range map[string]backends.Reference{
-		base:                      {Path: base, Inode: 1},
-		"../a/base":               {Path: base, Inode: 1, Relative: true},
-		"way/../base":             {Path: base, Inode: 1, Relative: true}, // the kernel's "..", not the text's
-		"file:" + base:            {Path: base, Inode: 1},
-		root + "/a//./base":       {Path: base, Inode: 1},
+		base:                      {Path: base, ID: "any"},
+		"../a/base":               {Path: base, ID: "any", Relative: true},
+		"way/../base":             {Path: base, ID: "any", Relative: true}, // the kernel's "..", not the text's
+		"file:" + base:            {Path: base, ID: "any"},
+		root + "/a//./base":       {Path: base, ID: "any"},
 		"nothing":                 {Path: pool + "/nothing", Relative: true},
 		image.Unnamed:             {Relative: true},
 		"nbd://host/export":       {},
@@ -45,7 +45,7 @@ func TestReferencesAreWhatTheNamesLeadTo(t *testing.T) {
 		strings.Repeat("x/", 500): {Path: filepath.Clean(pool + "/" + strings.Repeat("x/", 500)), Relative: true},
 	} {
 		got := f.references(pool, image.Header{Backing: name})
-		if len(got) != 1 || got[0].Path != want.Path || (got[0].Inode != 0) != (want.Inode != 0) || got[0].Relative != want.Relative || got[0].Data {
+		if len(got) != 1 || got[0].Path != want.Path || (got[0].ID != "") != (want.ID != "") || got[0].Relative != want.Relative || got[0].Data {
 			t.Errorf("%q: %+v, want %+v", name, got, want)
 		}
 	}
@@ -75,7 +75,7 @@ func TestReferenceThatHangsIsWaitedForOnce(t *testing.T) {
 			return r
 		}}
 		for _, name := range []string{"/dead/a", "/dead/b", "/dead/a"} {
-			if got := f.references("/p", image.Header{Backing: name}); len(got) != 1 || got[0].Path != name || got[0].Inode != 0 {
+			if got := f.references("/p", image.Header{Backing: name}); len(got) != 1 || got[0].Path != name || got[0].ID != "" {
 				t.Errorf("%s: %+v", name, got)
 			}
 		}

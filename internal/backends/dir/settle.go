@@ -51,8 +51,7 @@ func (d *poolDir) committed(name string, commit []byte) (bool, error) {
 	if err != nil {
 		return false, d.refusal(name, err)
 	}
-	info := infoOf(name, d.path(name), &st)
-	return st.Mode&unix.S_IFMT == unix.S_IFREG && id.matches(identityOf(&info)), nil
+	return st.Mode&unix.S_IFMT == unix.S_IFREG && id.matches(identityOf(&st)), nil
 }
 
 // clear removes a temporary file if it is there and nobody has it locked. It

@@ -50,12 +50,16 @@ type takenIdentity struct {
 	ChangeNS int64 `json:"change_ns"` // ctime: any write or chown since then moves it
 }
 
+func takenIdentityOf(st *unix.Statx_t) takenIdentity {
+	return takenIdentity{identityOf(st), timeOf(st.Ctime).UnixNano()}
+}
+
 func (t *taken) Identity() ([]byte, error) {
-	info, err := t.Info()
+	st, err := statFile(t.file)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot read properties of volume %q: %w", t.path, err)
 	}
-	return encodeIdentity(takenIdentity{identityOf(&info), info.Change.UnixNano()}), nil
+	return encodeIdentity(takenIdentityOf(&st)), nil
 }
 
 // Remove unlinks the file and makes that durable. It may have been open for
@@ -175,8 +179,7 @@ func (d *poolDir) settleTaken(name string, id takenIdentity) error {
 	if err != nil {
 		return d.refusal(name, err)
 	}
-	now := infoOf(name, d.path(name), &st)
-	if now.Inode != id.Inode || !now.Birth.IsZero() && now.Birth.UnixNano() != id.BirthNS {
+	if now := identityOf(&st); now.Inode != id.Inode || now.BirthNS != 0 && now.BirthNS != id.BirthNS {
 		return nil // another's
 	}
 	if id.ChangeNS == 0 && st.Mode&unix.S_IFMT == unix.S_IFREG {
@@ -197,8 +200,7 @@ func (d *poolDir) removeUnchanged(name string, id takenIdentity) error {
 	if err != nil {
 		return d.refusal(name, err)
 	}
-	now := infoOf(name, d.path(name), &st)
-	if now.Size != id.Size || now.Change.UnixNano() != id.ChangeNS {
+	if now := takenIdentityOf(&st); now.Size != id.Size || now.ChangeNS != id.ChangeNS {
 		return fmt.Errorf("volume %q %w", d.path(name), backends.ErrChanged)
 	}
 	return d.unlink(name)

@@ -109,8 +109,8 @@ func (v *volume) Info() (backends.VolumeInfo, error) {
 }
 
 // Is compares inode and birth, on file systems where those last.
-func (v *volume) Is(id backends.VolumeID) error {
-	if id == (backends.VolumeID{}) {
+func (v *volume) Is(id backends.Identity) error {
+	if id == "" {
 		return nil
 	}
 	var fs unix.Statfs_t
@@ -118,7 +118,7 @@ func (v *volume) Is(id backends.VolumeID) error {
 		return fmt.Errorf("cannot look at the file system of volume %q: %w", v.path, err)
 	}
 	info, err := v.Info()
-	if err != nil || passes(fs.Type) || id.Matches(info.ID()) {
+	if err != nil || passes(fs.Type) || (Backend{}).Same(Backend{}.Lasting(id), info.ID) {
 		return err
 	}
 	return &backends.AnotherError{Path: v.path}
@@ -184,20 +184,10 @@ func infoOf(name, path string, st *unix.Statx_t) backends.VolumeInfo {
 		Capacity:   int64(st.Size),
 		Size:       int64(st.Size),
 		Allocation: int64(st.Blocks) * 512, // statx(2): always units of 512
-		Device:     unix.Mkdev(st.Dev_major, st.Dev_minor),
-		Inode:      st.Ino,
-		Birth:      birthOf(st),
+		ID:         fileID(st),
 		Change:     timeOf(st.Ctime),
 		Modify:     timeOf(st.Mtime),
 	}
-}
-
-// birthOf is the zero time on file systems that keep none.
-func birthOf(st *unix.Statx_t) time.Time {
-	if st.Mask&unix.STATX_BTIME == 0 {
-		return time.Time{}
-	}
-	return timeOf(st.Btime)
 }
 
 func timeOf(t unix.StatxTimestamp) time.Time { return time.Unix(t.Sec, int64(t.Nsec)).UTC() }

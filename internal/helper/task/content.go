@@ -12,8 +12,6 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
@@ -172,8 +170,8 @@ func (in contentSpec) empty() error {
 // watch has the content fail if it comes from a file that is changed meanwhile.
 // A pipe or a socket cannot tell, nor can a device.
 func (c *content) watch(ctx context.Context, r *helper.Run) error {
-	st, err := c.file.stat()
-	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+	st, err := c.file.Stat()
+	if err == nil && st.Mode().IsRegular() {
 		c.kept, err = watch(ctx, r, c.file.File, c.from.String())
 	}
 	return err

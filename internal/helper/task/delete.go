@@ -50,7 +50,7 @@ func (w deletion) work(ctx context.Context, r *helper.Run) error {
 		if err != nil {
 			return err
 		}
-		w.at.ID = info.ID() // what was wiped is what is deleted
+		w.at.ID = info.ID // what was wiped is what is deleted
 		r.Plan(w.wipe.phase(info.Size), helper.Single("delete"))
 		r.Next(0)
 		return w.wipe.overwrite(ctx, r, v)

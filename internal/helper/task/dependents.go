@@ -25,7 +25,7 @@ func spares(at helper.Location) func(ctx context.Context) error {
 		var names []string
 		_, err = at.Backend.Refresh(ctx, at.Pool, func(v backends.VolumeInfo) error {
 			for _, r := range v.References {
-				if v.Name != at.Name && r.Inode != 0 && r.Inode == victim.Inode && r.Device == victim.Device {
+				if v.Name != at.Name && r.ID != "" && r.ID == victim.ID {
 					names = append(names, fmt.Sprintf("%q", v.Path))
 					break
 				}
@@ -61,10 +61,10 @@ func copies(from, to helper.Location, both bool) func(ctx context.Context) error
 // them, or they would not find what they need; of what is only copied, also those
 // that would share content with the original.
 func bound(ctx context.Context, p helper.Pool, copied bool) (names []string, err error) {
-	byFile := map[[2]uint64]string{}
+	byFile := map[backends.Identity]string{}
 	var images []backends.VolumeInfo
 	_, err = p.Backend.Refresh(ctx, p.Pool, func(v backends.VolumeInfo) error {
-		byFile[[2]uint64{v.Device, v.Inode}] = v.Name
+		byFile[v.ID] = v.Name
 		if len(v.References) > 0 {
 			images = append(images, v)
 		}
@@ -72,7 +72,7 @@ func bound(ctx context.Context, p helper.Pool, copied bool) (names []string, err
 	})
 	for _, v := range images {
 		for _, r := range v.References {
-			if base := byFile[[2]uint64{r.Device, r.Inode}]; base != "" && base != v.Name && !copied {
+			if base := byFile[r.ID]; r.ID != "" && base != "" && base != v.Name && !copied {
 				names = append(names, base)
 			}
 			if r.Relative || r.Data && copied {

@@ -121,11 +121,7 @@ func (w download) handed(ctx context.Context, r *helper.Run, v backends.Volume) 
 	if w.to.form != "" {
 		return w.stream(ctx, r, v, f)
 	}
-	info, err := v.Info()
-	if err == nil {
-		err = otherThan(f, info)
-	}
-	if err != nil {
+	if err := otherThan(f, v); err != nil {
 		return err
 	}
 	return w.fill(ctx, r, v, f.File)

@@ -297,17 +297,3 @@ func (s rawSink) Hole(n int64) error {
 	}
 	return nil
 }
-
-// stat tells which object it is.
-func (f *externalFile) stat() (st unix.Stat_t, err error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return st, fmt.Errorf("cannot look at %q: %w", f.Name(), err)
-	}
-	var bad error
-	err = raw.Control(func(fd uintptr) { bad = unix.Fstat(int(fd), &st) })
-	if err = cmp.Or(err, bad); err != nil {
-		return st, fmt.Errorf("cannot look at %q: %w", f.Name(), err)
-	}
-	return st, nil
-}

@@ -44,25 +44,16 @@ func volume(o Tasked, flag string, v operation.Volume) (helper.Location, error) 
 	}
 	at, err := placeOf(v.Path, v.Type)
 	if err == nil {
-		at.Pool.ID, err = poolID(at.Backend, v.PoolID)
+		at.Pool.ID, err = identity(at.Backend, v.PoolID)
 	}
 	if err == nil {
-		at.ID, err = volumeID(v.ID)
+		at.ID, err = identity(at.Backend, v.ID)
 	}
 	return at, err
 }
 
-// volumeID reads which volume is meant; without it any by its name will do.
-func volumeID(text string) (backends.VolumeID, error) {
-	id, err := backends.ParseVolumeID(text)
-	if err != nil {
-		return id, record.Errorf(record.Invalid, "%s", err)
-	}
-	return id, nil
-}
-
-// poolID reads which storage a pool is; without it any will do.
-func poolID(b backends.Backend, text string) (backends.Identity, error) {
+// identity reads which object is meant; without it any will do.
+func identity(b backends.Backend, text string) (backends.Identity, error) {
 	id := backends.Identity(text)
 	if err := b.CheckIdentity(id); err != nil {
 		return "", record.Errorf(record.Invalid, "%s", err)
@@ -99,7 +90,7 @@ func poolOf(o Tasked, flag string, v operation.Volume) (helper.Pool, error) {
 	if err != nil {
 		return helper.Pool{}, err
 	}
-	id, err := poolID(backend, v.PoolID)
+	id, err := identity(backend, v.PoolID)
 	return helper.Pool{Pool: backends.Pool{Type: v.Type, Target: path, ID: id}, Backend: backend}, err
 }
 

@@ -107,7 +107,7 @@ func discardLeftovers(ctx context.Context, r *helper.Run, p helper.Pool, jobs []
 // identities reads which pools are not to be deleted under another name.
 func identities(p helper.Pool, texts []string) (ids []backends.Identity, err error) {
 	for _, text := range texts {
-		id, err := poolID(p.Backend, text)
+		id, err := identity(p.Backend, text)
 		if err != nil {
 			return nil, err
 		}

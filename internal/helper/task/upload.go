@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
@@ -137,7 +138,7 @@ func (w upload) admit(v backends.Volume, c *content) (to into, err error) {
 		return to, err
 	}
 	to = into{file: v.File(), off: w.off, room: info.Size - w.off, name: w.at.Path}
-	err = cmp.Or(c.fits(to), otherThan(c.file, info))
+	err = cmp.Or(c.fits(to), otherThan(c.file, v))
 	if err = cmp.Or(err, w.in.checkPacking(c.head, w.off == 0)); err != nil {
 		return to, err
 	}
@@ -153,12 +154,16 @@ func (w upload) admit(v backends.Volume, c *content) (to into, err error) {
 }
 
 // otherThan refuses the volume itself as the other end.
-func otherThan(f *externalFile, v backends.VolumeInfo) error {
-	st, err := f.stat()
+func otherThan(f *externalFile, v backends.Volume) error {
+	here, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	if st.Dev == v.Device && st.Ino == v.Inode {
+	there, err := v.File().Stat()
+	if err != nil {
+		return err
+	}
+	if os.SameFile(here, there) {
 		return helper.Failed(record.Invalid, "%q is the volume itself", f.Name())
 	}
 	return nil

@@ -50,7 +50,7 @@ func (w *walk) list(ctx context.Context, meant func(backends.VolumeInfo) bool) e
 		switch {
 		case v.Ignored == "" && meant(v):
 			w.volumes = append(w.volumes, v)
-		case v.Ignored != "" && v.Inode != 0 && meant(v):
+		case v.Ignored != "" && v.ID != "" && meant(v):
 			w.run.Warn("%q is left alone: %s", v.Name, v.Ignored)
 		}
 		return nil
@@ -81,7 +81,7 @@ func (w *walk) each(ctx context.Context, deal func(context.Context, backends.Vol
 
 // at is where a volume of the pool lies.
 func (w *walk) at(v backends.VolumeInfo) helper.Location {
-	return helper.Location{Path: v.Path, Backend: w.Backend, Pool: w.Pool.Pool, Name: v.Name, ID: v.ID()}
+	return helper.Location{Path: v.Path, Backend: w.Backend, Pool: w.Pool.Pool, Name: v.Name, ID: v.ID}
 }
 
 // judged says in the item how it went. That a volume was deleted meanwhile is
