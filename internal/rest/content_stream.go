@@ -91,7 +91,7 @@ func (c *call) received(j record.Job, err error) error {
 
 // getContent answers with the content of a volume, or a range of it.
 func getContent(c *call) error {
-	if err := c.noIfMatch(); err != nil {
+	if err := c.noIfMatch("a job has"); err != nil {
 		return err
 	}
 	r, err := c.downloadQueries()

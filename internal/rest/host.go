@@ -41,8 +41,8 @@ func getLimits(c *call) error {
 }
 
 func patchLimits(c *call) error {
-	if len(c.r.Header.Values("If-Match")) > 0 {
-		return record.Errorf(record.Invalid, "If-Match cannot be checked: limits have no generation")
+	if err := c.noIfMatch("limits have"); err != nil {
+		return err
 	}
 	r, err := decode[service.LimitsPatch](c)
 	if err != nil {
@@ -56,8 +56,8 @@ func patchLimits(c *call) error {
 }
 
 func putDrain(c *call) error {
-	if len(c.r.Header.Values("If-Match")) > 0 {
-		return record.Errorf(record.Invalid, "If-Match cannot be checked: a drain has no generation")
+	if err := c.noIfMatch("a drain has"); err != nil {
+		return err
 	}
 	r, err := decode[service.DrainSet](c)
 	if err != nil {

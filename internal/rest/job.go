@@ -107,71 +107,8 @@ func waitJob(c *call) error {
 	return c.answerJob(j, err)
 }
 
-func patchJob(c *call) error {
-	if err := c.noIfMatch(); err != nil {
-		return err
-	}
-	r, err := decode[service.JobPatch](c)
-	if err != nil {
-		return err
-	}
-	if c.caller.Role < record.MemberRole && (r.Priority != nil || r.Pinned != nil) {
-		return record.Errorf(record.Denied, "an owner who is not in the main socket's group may change limit and labels only")
-	}
-	return c.answerJob(c.svc.PatchJob(c.ctx(), c.caller, c.jobName(), r))
-}
-
-func forgetJob(c *call) error {
-	if err := c.noIfMatch(); err != nil {
-		return err
-	}
-	trace, err := c.svc.ForgetJob(c.ctx(), c.caller, c.jobName())
-	if err != nil {
-		return err
-	}
-	if trace != nil {
-		return c.answerJob(*trace, nil)
-	}
-	c.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
-func cancelJob(c *call) error {
-	if err := c.noIfMatch(); err != nil {
-		return err
-	}
-	r, err := decode[service.JobCancel](c)
-	if err != nil {
-		return err
-	}
-	return c.answerJob(c.svc.CancelJob(c.ctx(), c.caller, c.jobName(), r))
-}
-
-func pauseJob(c *call) error {
-	if err := c.bareVerb(); err != nil {
-		return err
-	}
-	return c.answerJob(c.svc.PauseJob(c.ctx(), c.caller, c.jobName()))
-}
-
-func resumeJob(c *call) error {
-	if err := c.bareVerb(); err != nil {
-		return err
-	}
-	return c.answerJob(c.svc.ResumeJob(c.ctx(), c.caller, c.jobName()))
-}
-
-// bareVerb checks a request that says nothing but its verb.
-func (c *call) bareVerb() error {
-	if err := c.noIfMatch(); err != nil {
-		return err
-	}
-	_, err := decode[service.Nothing](c)
-	return err
-}
-
 func retryJob(c *call) error {
-	if err := c.noIfMatch(); err != nil {
+	if err := c.noIfMatch("a job has"); err != nil {
 		return err
 	}
 	_, s, err := request[service.Nothing](c)

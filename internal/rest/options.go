@@ -151,11 +151,11 @@ func (c *call) ifMatch() (int64, error) {
 
 // noIfMatch refuses a condition on what has no generation: ignored, it would
 // promise what nobody checks.
-func (c *call) noIfMatch() error {
+func (c *call) noIfMatch(what string) error {
 	if len(c.r.Header.Values("If-Match")) == 0 {
 		return nil
 	}
-	return record.Errorf(record.Invalid, "If-Match cannot be checked: a job has no generation")
+	return record.Errorf(record.Invalid, "If-Match cannot be checked: %s no generation", what)
 }
 
 // header reads a header that may be given once.

@@ -75,24 +75,16 @@ var jobFilters = []string{"state", "kind", "pool", "volume", "owner", "since", "
 
 func jobRoutes() []route {
 	const one = "/v1/jobs/{job}"
-	many := append([]string{"dry_run"}, jobFilters...)
-	return []route{
+	return slices.Concat([]route{
 		{http.MethodGet, "/v1/jobs", record.ReaderRole, slices.Concat(jobFilters, paging), false, listJobs, false},
-		{http.MethodPatch, "/v1/jobs", record.MemberRole, many, true, patchJobs, false},
-		{http.MethodDelete, "/v1/jobs", record.MemberRole, many, false, forgetJobs, false},
-		{http.MethodPost, "/v1/jobs/cancel", record.MemberRole, many, true, cancelJobs, false},
-		{http.MethodPost, "/v1/jobs/pause", record.MemberRole, many, true, pauseJobs, false},
-		{http.MethodPost, "/v1/jobs/resume", record.MemberRole, many, true, resumeJobs, false},
 		{http.MethodGet, one, record.ReaderRole, nil, false, getJob, false},
-		{http.MethodPatch, one, record.MemberRole, nil, true, patchJob, true},
-		{http.MethodDelete, one, record.MemberRole, nil, false, forgetJob, false},
 		{http.MethodGet, one + "/wait", record.ReaderRole, []string{"timeout"}, false, waitJob, false},
 		{http.MethodGet, one + "/log", record.ReaderRole, nil, false, getJobLog, false},
-		{http.MethodPost, one + "/cancel", record.MemberRole, nil, true, cancelJob, true},
-		{http.MethodPost, one + "/pause", record.MemberRole, nil, true, pauseJob, true},
-		{http.MethodPost, one + "/resume", record.MemberRole, nil, true, resumeJob, true},
 		{http.MethodPost, one + "/retry", record.MemberRole, starting, true, retryJob, false},
-	}
+	},
+		onJobs(http.MethodPatch, "", true, patchJob), onJobs(http.MethodDelete, "", false, forgetJob),
+		onJobs(http.MethodPost, "/cancel", true, cancelJob), onJobs(http.MethodPost, "/pause", true, pauseJob),
+		onJobs(http.MethodPost, "/resume", true, resumeJob))
 }
 
 // instead says what to do where a method people would expect is refused.
