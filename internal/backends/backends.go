@@ -240,7 +240,7 @@ type PoolInfo struct {
 	Capacity   int64
 	Allocation int64
 	Available  int64
-	Disk       string // whole physical device as major:minor, "" if there is none
+	Disk       string // whole physical device as major:minor, "" if there is none; Refresh alone looks for it
 }
 
 // VolumeInfo is a volume as found. Sizes are bytes.

@@ -3,12 +3,13 @@ package helper
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"storaged/internal/ipc"
 	"storaged/internal/quantity"
@@ -50,6 +51,9 @@ func itemOf(it ipc.Item) record.Item {
 func statsOf(r *ipc.Report) *record.Stats {
 	out := &record.Stats{BytesRead: &r.Read, BytesWritten: &r.Written, BytesHoles: &r.Holes, Phases: []record.PhaseStats{}}
 	out.Phases = append(out.Phases, r.PhaseStats()...)
+	if r.MaxRSS > 0 {
+		out.MaxRSSBytes = &r.MaxRSS
+	}
 	return out
 }
 
@@ -60,9 +64,6 @@ func measured(s *record.Stats) *record.Stats {
 		panic("internal error: " + err.Error()) // EFAULT and EINVAL are all there is
 	}
 	s.CPUS = new(time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds())
-	if peak := peakMemory(); peak > 0 {
-		s.MaxRSSBytes = &peak
-	}
 	return s
 }
 
@@ -70,11 +71,17 @@ func measured(s *record.Stats) *record.Stats {
 // not known. ru_maxrss of getrusage(2) is no such thing: exec(2) hands on what the
 // process had that started this one.
 func peakMemory() int64 {
-	status, err := os.ReadFile("/proc/self/status")
+	fd, err := unix.Open("/proc/self/status", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0
 	}
-	_, rest, _ := strings.Cut(string(status), "\nVmHWM:")
+	defer unix.Close(fd)
+	var status [4 << 10]byte // it is half as long
+	n, err := unix.Read(fd, status[:])
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(status[:n]), "\nVmHWM:")
 	line, _, _ := strings.Cut(rest, " kB\n")
 	kib, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
 	if err != nil {

@@ -92,9 +92,13 @@ func (k kernel) users(id fileID) []user {
 
 // loops are the loop devices that stand on the file.
 func (k kernel) loops(id fileID, mounts mounts) (users []user) {
-	for _, path := range glob(k.sys, "block/loop*/loop/backing_file") {
-		name := filepath.Base(filepath.Dir(filepath.Dir(path)))
-		flags, ok := k.loop(name, path, id, mounts)
+	devices, _ := os.ReadDir(filepath.Join(k.sys, "block")) // there is none where there are no disks
+	for _, d := range devices {
+		name := d.Name()
+		if !strings.HasPrefix(name, "loop") {
+			continue
+		}
+		flags, ok := k.loop(name, filepath.Join(k.sys, "block", name, "loop/backing_file"), id, mounts)
 		if !ok {
 			continue
 		}

@@ -121,15 +121,21 @@ func LockGrow(f *os.File) error {
 // LockExclusive takes the locks of a writer, who keeps everybody away; f must
 // be open for writing. It is otherwise like LockShared.
 func LockExclusive(f *os.File) error {
+	if err := LockNew(f); err != nil {
+		return err
+	}
+	return orRelease(f, Unused(f))
+}
+
+// LockNew is LockExclusive for a file that the caller has just made: what the
+// kernel has open is not looked through for it.
+func LockNew(f *os.File) error {
 	for _, s := range []span{{usesByte, permissions}, {unsharedByte, permissions}} {
 		if err := take(f, unix.F_WRLCK, s); err != nil {
 			return err
 		}
 	}
-	if err := ask(f, unix.F_WRLCK, span{libvirtByte, libvirtBytes}); err != nil {
-		return err
-	}
-	return orRelease(f, Unused(f))
+	return ask(f, unix.F_WRLCK, span{libvirtByte, libvirtBytes})
 }
 
 // orRelease gives up the locks of f if there is an error after all.

@@ -48,7 +48,7 @@ func (d *poolDir) unlike(others []backends.Identity) error {
 	if len(others) == 0 {
 		return nil
 	}
-	here, err := d.id()
+	here, _, err := d.id()
 	if err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func (d *poolDir) newDraft(name, temp string) (*draft, error) {
 	if err := f.Chmod(draftMode); err != nil { // whatever the umask was
 		return nil, errors.Join(fmt.Errorf("cannot create volume %q: %w", d.path(name), err), dr.drop())
 	}
-	if err := d.busy(temp, image.LockExclusive(f)); err != nil {
+	if err := d.busy(temp, image.LockNew(f)); err != nil {
 		return nil, errors.Join(err, dr.drop())
 	}
 	return dr, nil

@@ -104,19 +104,16 @@ func birthNS(st *unix.Statx_t) int64 {
 	return timeOf(st.Btime).UnixNano()
 }
 
-// id is by what the directory is known again. Device and inode are not enough:
-// the kernel gives those of a file system that was unmounted to the next one,
-// whose root has the inode that any root of its type has.
-func (d *poolDir) id() (id objectID, err error) {
+// id is by what the directory is known again, and what its file system says.
+// Device and inode are not enough: the kernel gives those of a file system that
+// was unmounted to the next one, whose root has the inode that any root of its
+// type has.
+func (d *poolDir) id() (id objectID, fs unix.Statfs_t, err error) {
 	st, err := statFile(d.File)
-	if err != nil {
-		return id, err
+	if err == nil {
+		err = retry(func() error { return unix.Fstatfs(d.fd(), &fs) })
 	}
-	var fs unix.Statfs_t
-	if err := retry(func() error { return unix.Fstatfs(d.fd(), &fs) }); err != nil {
-		return id, err
-	}
-	return objectID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino, stamp(&fs, &st)}, nil
+	return objectID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino, stamp(&fs, &st)}, fs, err
 }
 
 // stamp tells a directory from one on another file system, where that is sure

@@ -25,7 +25,7 @@ func openPool(p backends.Pool) (*poolDir, error) {
 	if err := record.CheckPath(p.Target); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(p.Target, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	f, err := openDir(p.Target)
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return nil, fmt.Errorf("pool directory %q: %w", p.Target, backends.ErrNotFound)
@@ -37,20 +37,34 @@ func openPool(p backends.Pool) (*poolDir, error) {
 	return &poolDir{f, p.Target}, nil
 }
 
+// openDir opens a directory without a try to have it polled, as os.OpenFile makes
+// one of everything.
+func openDir(path string) (f *os.File, err error) {
+	fd := -1
+	err = retry(func() (err error) {
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
 // openKnown opens the directory, which must be the one that is meant. Of one that
 // was there before, nothing but what is in it can be missing.
 func openKnown(p backends.Pool) (*poolDir, error) {
 	d, err := openPool(p)
 	switch {
-	case err == nil:
 	case p.ID == "":
-		return nil, err
+		return d, err
+	case err == nil:
 	case errors.Is(err, backends.ErrNotFound):
 		return nil, away(p, errors.New("is not there: it was moved or removed, or what holds it is not mounted"))
 	default:
 		return nil, &backends.AwayError{Target: p.Target, Err: err}
 	}
-	id, err := d.id()
+	id, _, err := d.id()
 	if err == nil && (Backend{}).Same(p.ID, id.identity()) {
 		return d, nil
 	}
@@ -234,14 +248,14 @@ func (d *poolDir) alone(name string, f *os.File) (open unix.Statx_t, err error) 
 // settled returns when every rename in the directory that had begun is over:
 // reading a directory waits for the lock that a rename holds.
 func (d *poolDir) settled() error {
-	self, err := d.openBeneath(".", os.O_RDONLY|unix.O_DIRECTORY, 0)
+	self, err := unix.Openat(d.fd(), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("cannot read pool directory %q: %w", d.target, err)
 	}
-	defer self.Close()
+	defer unix.Close(self) // nothing was written
 	var some [512]byte
 	err = retry(func() error {
-		_, err := unix.Getdents(int(self.Fd()), some[:])
+		_, err := unix.Getdents(self, some[:])
 		return err
 	})
 	if err != nil {

@@ -45,7 +45,9 @@ func (Backend) Refresh(ctx context.Context, p backends.Pool, found func(backends
 	if err != nil {
 		return backends.PoolInfo{}, err
 	}
-	return d.info()
+	info, err := d.info()
+	info.Disk = blockdev.DiskOf(d.File)
+	return info, err
 }
 
 // Space asks the file system, and reads no directory.
@@ -196,11 +198,7 @@ func (d *poolDir) info() (backends.PoolInfo, error) {
 	bad := func(err error) (backends.PoolInfo, error) {
 		return backends.PoolInfo{}, fmt.Errorf("cannot read the figures of pool directory %q: %w", d.target, err)
 	}
-	var fs unix.Statfs_t
-	if err := retry(func() error { return unix.Fstatfs(d.fd(), &fs) }); err != nil {
-		return bad(err)
-	}
-	id, err := d.id()
+	id, fs, err := d.id()
 	if err != nil {
 		return bad(err)
 	}
@@ -214,6 +212,5 @@ func (d *poolDir) info() (backends.PoolInfo, error) {
 		Capacity:   int64(fs.Blocks) * fs.Frsize,
 		Allocation: int64(fs.Blocks-fs.Bfree) * fs.Frsize,
 		Available:  int64(fs.Bavail) * fs.Frsize,
-		Disk:       blockdev.DiskOf(d.File),
 	}, nil
 }
