@@ -217,11 +217,12 @@ func (f *fake) Pools(context.Context) ([]record.Pool, error) {
 func (f *fake) Pool(_ context.Context, pool string) (record.Pool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p, ok := f.pools[pool]
-	if !ok {
-		return p, record.Errorf(record.NotFound, "there is no pool %q", pool)
+	for _, p := range f.pools {
+		if p.Name == pool || p.UUID == pool {
+			return p, nil
+		}
 	}
-	return p, nil
+	return record.Pool{}, record.Errorf(record.NotFound, "there is no pool %q", pool)
 }
 
 func (f *fake) DefinePool(_ context.Context, s service.Submit, r service.PoolDefine, build, start bool) (record.Pool, service.Started, error) {

@@ -29,7 +29,6 @@ var idles = []idle{
 	{"timeout", "", beside("detach")},
 	{"cancel-after", "", beside("detach")},
 	{"timeout", "drain", beside("off")},
-	{"all", "", beside("state")},
 	{"columns", "", noTable},
 	{"output", "", noForm},
 }

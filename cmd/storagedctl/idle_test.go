@@ -18,7 +18,7 @@ func TestAFlagThatWouldDoNothingIsRefused(t *testing.T) {
 	for _, line := range []string{
 		"vol create images/x 1G --sparse", "vol delete images/vm1.raw --accept-limits --yes", "vol create images/x 1G --checksum sha256", "vol create images/x 1G --detect-zeros",
 		"vol create images/x 1G --as-format qcow2", "vol create images/x 1G --detach --timeout 1s", "vol create images/x 1G --detach --cancel-after 1s",
-		"kill 410 --detach --timeout 1s", "job retry 410 --detach --timeout 1s", "drain --off --timeout 1s", "list --all --state failed", "job list -a --state live",
+		"kill 410 --detach --timeout 1s", "job retry 410 --detach --timeout 1s", "drain --off --timeout 1s",
 		"vol list --columns volume -o json", "pool list --columns name -o name", "vol create images/x 1G --columns name", "job log 410 -o json", "job log 410 --columns job",
 		"events -o name", "completion bash -o json", "vol download images/vm1.raw " + file + " --sparse", "vol download images/vm1.raw " + file + " --sparse --dry-run",
 	} {
@@ -106,8 +106,52 @@ func TestEachOfSeveralIsTried(t *testing.T) {
 			t.Errorf("%s: exit %d, not %d, %q, not %q\n%s", c.line, code, c.code, out, c.out, errs)
 		}
 	}
-	if _, errs, code := d.run("job show 410 410"); code != record.ExitUsage || !strings.Contains(errs, "410 is named twice") {
-		t.Errorf("named twice: exit %d, %s", code, errs)
+}
+
+// What is named twice is one object, by its uuid too.
+func TestWhatIsNamedTwiceIsDoneOnce(t *testing.T) {
+	d := newDaemon(t)
+	pool, job := "0199a0b4-3c5d-7e6f-8a9b-0c1d2e3f4a5c", "0199a0b4-3c5d-7e6f-8a9b-000000000410"
+	d.locked(func(f *fake) {
+		p := f.pools["isos"]
+		p.UUID = pool
+		f.pools["isos"] = p
+	})
+	d.run("vol create images/x 1G")
+	for line, want := range map[string]string{
+		"pool stop isos isos -o name":                                           "isos\n",
+		"pool start isos images " + pool + " -o name":                           "isos\nimages\n",
+		"pool show isos " + pool + " -o name":                                   "isos\n",
+		"pool undefine none none --missing-ok -o name":                          "none\n",
+		"vol list isos isos -o name":                                            "isos/evil\\u202egpj.iso\n",
+		"vol show images/vm1.raw /srv/images/vm1.raw -o name":                   "images/vm1.raw\n",
+		"vol clone images/base.raw images/y images/z images/y -o name":          "images/y\nimages/z\n",
+		"vol delete images/vm1.raw /srv/images/vm1.raw --yes --dry-run -o name": "images/vm1.raw (delete)\n",
+		"job show 410 410 -o name":                                              "410\n",
+		"job pin 410 " + job + " -o name":                                       "410\n",
+		"job wait 410 410 " + job + " -o name":                                  "410\n",
+	} {
+		if out, errs, code := d.run(line); out != want || code != 0 {
+			t.Errorf("%s: exit %d, %q, not %q\n%s", line, code, out, want, errs)
+		}
+	}
+	for _, line := range []string{"vol show images/none images/none", "pool start none none"} {
+		if _, errs, code := d.run(line); code != record.ExitNotFound || strings.Count(errs, "error:") != 1 {
+			t.Errorf("%s: exit %d, %s", line, code, errs)
+		}
+	}
+}
+
+// All of a state are those of the state.
+func TestListOfAllInAState(t *testing.T) {
+	d := newDaemon(t)
+	d.run("vol create images/x 1G")
+	d.fate = failed(record.IO)
+	d.run("vol create images/y 1G")
+	for line, want := range map[string]string{"list --all --state failed": "411\n", "job list -a --state live": "", "job list -a": "411\n410\n"} {
+		if out, errs, code := d.run(line + " -o name"); out != want || code != 0 {
+			t.Errorf("%s: exit %d, %q, not %q\n%s", line, code, out, want, errs)
+		}
 	}
 }
 

@@ -78,16 +78,16 @@ func (s *session) volume(ctx context.Context, given string) (volumeRef, error) {
 	return volumeRef{pool: found[0].Pool, name: found[0].Name}, nil
 }
 
-// volumes does so for all arguments from the given one on.
+// volumes does so for several; one that is named twice is one.
 func (s *session) volumes(ctx context.Context, given []string) ([]volumeRef, error) {
-	refs := make([]volumeRef, len(given))
-	for i, g := range given {
-		var err error
-		if refs[i], err = s.volume(ctx, g); err != nil {
+	var refs []volumeRef
+	for _, g := range given {
+		r, err := s.volume(ctx, g)
+		if err != nil {
 			return nil, err
 		}
-		if slices.Contains(refs[:i], refs[i]) {
-			return nil, cmdline.Usagef("%s is named twice", refs[i])
+		if !slices.Contains(refs, r) {
+			refs = append(refs, r)
 		}
 	}
 	return refs, nil

@@ -138,7 +138,7 @@ func (s *session) poolSize(p record.Pool, n int64) string {
 	return size(n, s.cli.Bool("bytes"))
 }
 
-func (s *session) pools() shape[record.Pool] {
+func (s *session) poolShape() shape[record.Pool] {
 	return shape[record.Pool]{
 		columns: []term.Column[record.Pool]{
 			{Name: "name", Weight: 2, Cell: func(p record.Pool) string { return p.Name }},
@@ -184,11 +184,11 @@ func poolList(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	return printList(s, s.pools(), pools)
+	return printList(s, s.poolShape(), pools)
 }
 
 func poolShow(ctx context.Context, s *session) error {
-	return showEach(s, s.pools(), func(name string) (record.Pool, error) { return s.client.Pool(ctx, name) },
+	return showEach(s, s.poolShape(), func(name string) (record.Pool, error) { return s.client.Pool(ctx, name) },
 		func(a, b record.Pool) bool { return a.Name == b.Name })
 }
 
@@ -509,7 +509,7 @@ func (s *session) matching(ctx context.Context, pool, pattern string) ([]string,
 func poolStop(ctx context.Context, s *session) error {
 	r := service.PoolStop{Force: s.cli.Bool("force"), JobOptions: s.jobOptions()}
 	if r.Force {
-		pools := s.args()
+		pools := s.pools(ctx)
 		err := s.confirm(ctx, ruin{
 			what: "cancels the jobs in pool " + strings.Join(pools, ", "),
 			list: func(ctx context.Context) ([]string, error) { return s.jobsIn(ctx, pools) },
@@ -542,7 +542,7 @@ func (s *session) jobsIn(ctx context.Context, pools []string) ([]string, error) 
 // eachPool starts a job on each pool of the command line.
 func (s *session) eachPool(ctx context.Context, call func(context.Context, string, service.Submit) (service.Started, error)) error {
 	var starts []start
-	for _, pool := range s.args() {
+	for _, pool := range s.pools(ctx) {
 		starts = append(starts, start{object: pool, settle: s.missingOK, ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
 			return call(ctx, pool, sub)
 		}})
@@ -578,8 +578,9 @@ func poolAutostart(ctx context.Context, s *session) error {
 }
 
 func poolUndefine(ctx context.Context, s *session) error {
-	outcomes := make([]outcome, len(s.args()))
-	for i, pool := range s.args() {
+	pools := s.pools(ctx)
+	outcomes := make([]outcome, len(pools))
+	for i, pool := range pools {
 		if s.cli.Bool("dry-run") {
 			s.note("would forget pool " + pool + "; no storage is touched")
 			continue

@@ -61,7 +61,7 @@ func (s *session) chosen(ctx context.Context, ids []string, state string) (chose
 		return chosenJobs{}, cmdline.Usagef("%q needs JOB, or flags that select jobs", "storagedctl "+s.verb()).
 			WithHint("storagedctl %s --help", s.verb())
 	case !s.selects():
-		return chosenJobs{ids: ids}, nil
+		return chosenJobs{ids: s.jobs(ctx, ids)}, nil
 	}
 	f, err := s.jobFilter(ctx, state)
 	if err != nil {

@@ -2,33 +2,77 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
-	"storaged/cmd/internal/cmdline"
+	"github.com/google/uuid"
+
 	"storaged/internal/record"
 	"storaged/internal/service"
 )
 
 // findEach looks up each of several objects by its name. One that fails keeps
-// no other from being looked up: it is an outcome with an error. The error is
-// for what makes the command pointless: no daemon, or an object named twice.
+// no other from being looked up: it is an outcome with an error. What is named
+// twice is one object. The error is that there is no daemon.
 func findEach[T any](names []string, find func(name string) (T, error), same func(a, b T) bool) ([]T, []outcome, error) {
 	var found []T
-	outcomes := make([]outcome, len(names))
-	for i, name := range names {
+	var outcomes []outcome
+	for _, name := range once(names) {
 		one, err := find(name)
-		if record.CodeOf(err) == record.Unreachable {
+		switch {
+		case record.CodeOf(err) == record.Unreachable:
 			return nil, nil, err
-		}
-		if outcomes[i] = (outcome{start: start{object: name}, err: err}); err != nil {
+		case err == nil && slices.ContainsFunc(found, func(o T) bool { return same(o, one) }):
 			continue
+		case err == nil:
+			found = append(found, one)
 		}
-		if slices.ContainsFunc(found, func(o T) bool { return same(o, one) }) {
-			return nil, nil, cmdline.Usagef("%s is named twice", name)
-		}
-		found = append(found, one)
+		outcomes = append(outcomes, outcome{start: start{object: name}, err: err})
 	}
 	return found, outcomes, nil
+}
+
+// once leaves out what is there already.
+func once(names []string) (out []string) {
+	for _, n := range names {
+		if !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// onceEach is once where an object may be given by its name and by its uuid too:
+// of several, the latter are looked up. One that is not found stays as it is given.
+func onceEach(names []string, nameOf func(uuid string) (string, error)) []string {
+	if names = once(names); len(names) < 2 {
+		return names
+	}
+	for i, n := range names {
+		if uuid.Validate(n) != nil {
+			continue
+		}
+		if name, err := nameOf(n); err == nil {
+			names[i] = name
+		}
+	}
+	return once(names)
+}
+
+// pools are those that the command names.
+func (s *session) pools(ctx context.Context) []string {
+	return onceEach(s.args(), func(uuid string) (string, error) {
+		p, err := s.client.Pool(ctx, uuid)
+		return p.Name, err
+	})
+}
+
+// jobs are the numbers of those that are named.
+func (s *session) jobs(ctx context.Context, ids []string) []string {
+	return onceEach(ids, func(uuid string) (string, error) {
+		j, err := s.client.Job(ctx, uuid)
+		return fmt.Sprint(j.Number), err
+	})
 }
 
 // showEach shows each of the objects that the command names.

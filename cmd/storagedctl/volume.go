@@ -209,7 +209,7 @@ func volumeList(ctx context.Context, s *session) error {
 		return printList(s, s.volumeShape(), volumes)
 	}
 	find := func(pool string) ([]record.Volume, error) { return s.client.PoolVolumes(ctx, pool) }
-	lists, outcomes, err := findEach(s.args(), find, func(_, _ []record.Volume) bool { return false })
+	lists, outcomes, err := findEach(s.pools(ctx), find, func(_, _ []record.Volume) bool { return false })
 	if err != nil {
 		return err
 	}
