@@ -140,7 +140,7 @@ func (a *allocation) fallocateAll(ctx context.Context) error {
 		return nil
 	}
 	a.stats.Method = MethodFallocate
-	steps := pieces{p: a.p, f: a.f, op: "allocate", keep: a.keep, call: reserving(a.p, a.f)}
+	steps := pieces{p: a.p, c: file{a.f}, op: "allocate", keep: a.keep, call: reserving(a.p, a.f)}
 	return steps.run(ctx, a.from, a.want)
 }
 
@@ -159,7 +159,7 @@ func reserving(p *Pacer, f *os.File) func(off, n int64) error {
 // that cannot be canceled.
 type pieces struct {
 	p    *Pacer
-	f    *os.File
+	c    Content
 	op   string
 	keep Checkpoints
 	call func(off, n int64) error
@@ -180,7 +180,7 @@ func (s pieces) run(ctx context.Context, lo, hi int64) error {
 		if time.Since(synced) < allocateSync && off < hi {
 			continue
 		}
-		if err := dataSync(ctx, s.p, s.f); err != nil {
+		if err := dataSync(ctx, s.p, s.c); err != nil {
 			return err
 		}
 		s.p.account(Moved{Durable: off - settled, Light: off - settled})
@@ -221,16 +221,16 @@ func fallocate(f *os.File, mode uint32, off, n int64) error {
 func (a *allocation) writeZeros(ctx context.Context) error {
 	a.stats.Method = MethodWrite
 	a.p.Expect(0, a.from-a.want)
-	if err := flushSource(ctx, a.p, a.f); err != nil {
+	if err := flushSource(ctx, a.p, file{a.f}); err != nil {
 		return err
 	}
-	a.flusher = newFlusher(a.p, a.f)
+	a.flusher = newFlusher(a.p, file{a.f})
 	defer a.flusher.stop()
-	keep := &checkpointer{Checkpoints: Checkpoints{Save: a.keep.Save, Every: a.keep.Every}, sync: syncWith(a.p, a.f, a.flusher)}
-	s := streams{p: a.p, keep: keep, step: func(ctx context.Context, buf []byte, off int64) (Moved, error) {
+	keep := &checkpointer{Checkpoints: Checkpoints{Save: a.keep.Save, Every: a.keep.Every}, sync: syncWith(a.p, a.flusher)}
+	s := streams{p: a.p, keep: keep, requests: workers, step: func(ctx context.Context, buf []byte, off int64) (Moved, error) {
 		return writeAndFlush(ctx, a.flusher, zeros[:len(buf)], off)
 	}}
-	err := s.run(ctx, func(visit func(extent) error) error { return a.walkHoles(ctx, visit) })
+	err := s.run(ctx, func(visit func(Extent) error) error { return a.walkHoles(ctx, visit) })
 	if err != nil {
 		return err
 	}
@@ -238,27 +238,27 @@ func (a *allocation) writeZeros(ctx context.Context) error {
 }
 
 // walkHoles visits what has no blocks, as data to be written.
-func (a *allocation) walkHoles(ctx context.Context, visit func(extent) error) error {
+func (a *allocation) walkHoles(ctx context.Context, visit func(Extent) error) error {
 	old := max(min(a.oldSize, a.want), a.from)
 	if a.from < old {
-		err := walkExtents(ctx, a.f, old, func(x extent) error {
-			if x.hole {
-				return visit(extent{off: x.off, len: x.len})
+		err := walkAll(ctx, file{a.f}, old, func(x Extent) error {
+			if x.Kind != Data {
+				return visit(Extent{Off: x.Off, Len: x.Len})
 			}
-			a.p.Expect(0, x.len)
-			a.p.account(Moved{Done: x.len, Durable: x.len, Light: x.len})
+			a.p.Expect(0, x.Len)
+			a.p.account(Moved{Done: x.Len, Durable: x.Len, Light: x.Len})
 			return nil
 		})
 		if err != nil {
 			return err
 		}
 	}
-	return visit(extent{off: old, len: a.want - old})
+	return visit(Extent{Off: old, Len: a.want - old})
 }
 
 // conclude makes it durable and looks whether the promise was kept.
 func (a *allocation) conclude(ctx context.Context) error {
-	if err := fsync(ctx, a.p, a.f); err != nil {
+	if err := flush(ctx, a.p, file{a.f}); err != nil {
 		return err
 	}
 	var err error
@@ -276,7 +276,7 @@ var zeros [chunkBytes]byte
 
 // writeAndFlush is the step of a transfer that only writes.
 func writeAndFlush(ctx context.Context, w *flusher, buf []byte, off int64) (Moved, error) {
-	if err := writeFull(w.f, buf, off); err != nil {
+	if err := writeFull(w.c, buf, off); err != nil {
 		return Moved{}, err
 	}
 	n := int64(len(buf))
@@ -284,9 +284,13 @@ func writeAndFlush(ctx context.Context, w *flusher, buf []byte, off int64) (Move
 	return Moved{Written: n}, w.wrote(ctx, off, n)
 }
 
-// dataSync is fdatasync, as one chunk that a pause waits for. Its error is
-// final.
-func dataSync(ctx context.Context, p *Pacer, f *os.File) error {
+// dataSync makes what was written durable, as one chunk that a pause waits for.
+// Its error is final.
+func dataSync(ctx context.Context, p *Pacer, c Content) error {
+	f := FileOf(c)
+	if f == nil {
+		return flush(ctx, p, c)
+	}
 	if _, err := p.Admit(ctx, 0); err != nil {
 		return err
 	}

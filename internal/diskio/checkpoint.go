@@ -2,7 +2,6 @@ package diskio
 
 import (
 	"context"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -159,11 +158,11 @@ func (c *checkpointer) make(ctx context.Context) error {
 	return nil
 }
 
-// syncWith makes what was written to f durable. The kernel tells an error of
-// the write-back only once, and it may have told the flusher.
-func syncWith(p *Pacer, f *os.File, w *flusher) func(ctx context.Context) error {
+// syncWith makes what was written durable. The kernel tells an error of the
+// write-back only once, and it may have told the flusher.
+func syncWith(p *Pacer, w *flusher) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		if err := dataSync(ctx, p, f); err != nil {
+		if err := dataSync(ctx, p, w.c); err != nil {
 			return err
 		}
 		return w.trouble()

@@ -23,7 +23,7 @@ func TestCopyGoesOnWhereAnotherWasKilled(t *testing.T) {
 		must(t, src.Truncate(30*mib+5))
 		p := NewPacer()
 		c := diskiotest.CrashAt(t, 8*mib, p, func() int64 { return p.Counts().Done })
-		_, err := Copy(c.Context, p, CopySpec{Dst: dst, Src: src, Reflink: ReflinkNever, Clean: true, Checkpoints: Checkpoints{Every: time.Nanosecond, Save: c.Save}})
+		_, err := Copy(c.Context, p, CopySpec{Dst: file{dst}, Src: file{src}, Reflink: ReflinkNever, Clean: true, Checkpoints: Checkpoints{Every: time.Nanosecond, Save: c.Save}})
 		if !errors.Is(err, diskiotest.ErrCrash) {
 			t.Fatalf("not interrupted: %v", err)
 		}
@@ -32,7 +32,7 @@ func TestCopyGoesOnWhereAnotherWasKilled(t *testing.T) {
 			t.Fatalf("what lies before the checkpoint at %d differs", from)
 		}
 		p = NewPacer()
-		_, err = Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Clean: true, Checkpoints: Checkpoints{From: from}})
+		_, err = Copy(context.Background(), p, CopySpec{Dst: file{dst}, Src: file{src}, Clean: true, Checkpoints: Checkpoints{From: from}})
 		must(t, err)
 		if digest(t, dst) != digest(t, src) {
 			t.Error("the copy differs from its source")
@@ -55,7 +55,7 @@ func TestCheckpointIsNeverAheadOfWhatWasMoved(t *testing.T) {
 			wrong = done
 		}
 	}}
-	_, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: dst, Src: src, Reflink: ReflinkNever, Checkpoints: keep})
+	_, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: file{dst}, Src: file{src}, Reflink: ReflinkNever, Checkpoints: keep})
 	must(t, err)
 	if wrong != 0 {
 		t.Errorf("the checkpoint at %d came too early", wrong)
@@ -70,7 +70,7 @@ func TestSumGoesOnWhereAnotherWasKilled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			at := SumSpec{CRC32C: crc}
 			ctx, crash := context.WithCancelCause(context.Background())
-			_, err := Sum(ctx, NewPacer(), f, SumSpec{CRC32C: crc, Every: time.Nanosecond, Save: func(done int64, state []byte) {
+			_, err := Sum(ctx, NewPacer(), file{f}, SumSpec{CRC32C: crc, Every: time.Nanosecond, Save: func(done int64, state []byte) {
 				at.From, at.State = done, state
 				if done >= 12*mib { // in the hole, or behind it
 					crash(diskiotest.ErrCrash)
@@ -80,7 +80,7 @@ func TestSumGoesOnWhereAnotherWasKilled(t *testing.T) {
 				t.Fatalf("not interrupted: %v", err)
 			}
 			p := NewPacer()
-			did, err := Sum(context.Background(), p, f, at)
+			did, err := Sum(context.Background(), p, file{f}, at)
 			must(t, err)
 			if !bytes.Equal(did.Sum, sumOf(t, f, crc)) {
 				t.Error("another checksum")
@@ -90,7 +90,7 @@ func TestSumGoesOnWhereAnotherWasKilled(t *testing.T) {
 			}
 			for _, bad := range []SumSpec{{From: 1, State: []byte("garbage")}, {From: -1}, {From: 1 << 40, State: at.State}} {
 				bad.CRC32C = crc
-				if _, err := Sum(context.Background(), NewPacer(), f, bad); err == nil {
+				if _, err := Sum(context.Background(), NewPacer(), file{f}, bad); err == nil {
 					t.Errorf("%+v passed", bad)
 				}
 			}
@@ -121,10 +121,10 @@ func TestNoCheckpointAfterAWriteBackThatFailed(t *testing.T) {
 	must(t, err)
 	defer f.Close()
 	p := NewPacer()
-	w := newFlusher(p, f)
+	w := newFlusher(p, file{f})
 	defer w.stop()
 	w.fail(window{}, unix.EIO)
-	if err := syncWith(p, f, w)(context.Background()); !errors.Is(err, unix.EIO) {
+	if err := syncWith(p, w)(context.Background()); !errors.Is(err, unix.EIO) {
 		t.Errorf("durable in spite of it: %v", err)
 	}
 }

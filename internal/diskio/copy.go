@@ -1,10 +1,10 @@
 package diskio
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync/atomic"
 
@@ -28,7 +28,7 @@ const (
 
 // CopySpec is what is to be copied.
 type CopySpec struct {
-	Dst, Src *os.File
+	Dst, Src Content
 	// Size is what the target shall have, in bytes, at least the source's size;
 	// the rest reads as zeros. 0 is the source's size.
 	Size int64
@@ -100,8 +100,9 @@ type copying struct {
 	CopySpec
 	p        *Pacer
 	srcSize  int64
+	src      *os.File // the source, nil if it is neither a file nor a device
+	dst      *os.File // the target, nil if it is no regular file
 	dstEmpty bool
-	dstFile  bool // a regular file, not a device
 	stats    CopyStats
 	fill     bool // holes within Allocation are written, for want of fallocate
 	holes    *holeMaker
@@ -114,33 +115,24 @@ type copying struct {
 }
 
 func newCopying(p *Pacer, spec CopySpec) (*copying, error) {
-	c := &copying{CopySpec: spec, p: p}
-	if c.Reflink == "" {
-		c.Reflink = ReflinkAuto
-	}
+	c := &copying{CopySpec: spec, p: p, src: FileOf(spec.Src), dst: regularOf(spec.Dst)}
+	c.Reflink = cmp.Or(c.Reflink, ReflinkAuto)
 	var err error
-	if c.srcSize, err = fileSize(spec.Src); err != nil {
+	if c.srcSize, err = contentSize(spec.Src); err != nil {
 		return nil, fmt.Errorf("source: %w", err)
 	}
-	dstSize, err := fileSize(spec.Dst)
+	dstSize, err := contentSize(spec.Dst)
 	if err != nil {
 		return nil, fmt.Errorf("target: %w", err)
 	}
-	fi, err := spec.Dst.Stat()
-	if err != nil {
-		return nil, ioError("stat", nowhere, err)
-	}
-	c.dstFile = fi.Mode().IsRegular()
-	c.dstEmpty = c.dstFile && dstSize == 0
+	c.dstEmpty = c.dst != nil && dstSize == 0
 	c.Clean = c.Clean || c.dstEmpty
-	if c.Size == 0 {
-		c.Size = c.srcSize
-	}
+	c.Size = cmp.Or(c.Size, c.srcSize)
 	c.Allocation = min(c.Allocation, c.Size)
 	if c.Size < c.srcSize {
 		return nil, fmt.Errorf("a target of %d bytes is smaller than the source of %d", c.Size, c.srcSize)
 	}
-	if !c.dstFile && dstSize < c.Size {
+	if c.dst == nil && dstSize < c.Size {
 		return nil, ioError("write", dstSize, unix.ENOSPC)
 	}
 	if err := c.consistent(); err != nil {
@@ -158,7 +150,7 @@ func (c *copying) consistent() error {
 	switch {
 	case c.Allocation < 0:
 		return fmt.Errorf("an allocation of %d bytes is negative", c.Allocation)
-	case c.Allocation > 0 && (!c.Clean || !c.dstFile):
+	case c.Allocation > 0 && (!c.Clean || c.dst == nil):
 		return errors.New("only a new file can get an allocation with its content")
 	case c.Reserved && (!c.Clean || c.Sparse):
 		return errors.New("only a new file that gets all its content can have what its source reserved")
@@ -191,8 +183,8 @@ func (c *copying) copy(ctx context.Context) error {
 	defer c.cache.close()
 	c.flusher = newFlusher(c.p, c.Dst)
 	defer c.flusher.stop()
-	keep := &checkpointer{Checkpoints: c.Checkpoints, sync: syncWith(c.p, c.Dst, c.flusher)}
-	s := streams{p: c.p, step: c.moveChunk, source: c.cache, keep: keep}
+	keep := &checkpointer{Checkpoints: c.Checkpoints, sync: syncWith(c.p, c.flusher)}
+	s := streams{p: c.p, step: c.moveChunk, source: c.cache, keep: keep, requests: requests(c.Src, c.Dst)}
 	if err := s.run(ctx, c.walk(ctx)); err != nil {
 		return err
 	}
@@ -203,13 +195,13 @@ func (c *copying) copy(ctx context.Context) error {
 
 // walk visits the source's extents. Holes are made in a target that is not
 // clean, or else visited as data, for a hole reads as the zeros to be written.
-func (c *copying) walk(ctx context.Context) func(visit func(extent) error) error {
-	return func(visit func(extent) error) error {
-		clean := func(x extent) error {
-			if x.hole && c.fill && x.off < c.Allocation {
+func (c *copying) walk(ctx context.Context) func(visit func(Extent) error) error {
+	return func(visit func(Extent) error) error {
+		clean := func(x Extent) error {
+			if x.Kind != Data && c.fill && x.Off < c.Allocation {
 				return c.fillHole(x, visit)
 			}
-			if !x.hole || c.Clean {
+			if x.Kind == Data || c.Clean {
 				return visit(x)
 			}
 			made, err := c.holes.make(ctx, x)
@@ -217,36 +209,36 @@ func (c *copying) walk(ctx context.Context) func(visit func(extent) error) error
 				return err
 			}
 			if !made {
-				c.p.Expect(0, -x.len)
-				x.hole = false
+				c.p.Expect(0, -x.Len)
+				x.Kind = Data
 			}
 			return visit(x)
 		}
-		if err := walkExtents(ctx, c.Src, c.srcSize, clean); err != nil {
+		if err := walkAll(ctx, c.Src, c.srcSize, clean); err != nil {
 			return err
 		}
-		return clean(extent{off: c.srcSize, len: c.Size - c.srcSize, hole: true})
+		return clean(Extent{Off: c.srcSize, Len: c.Size - c.srcSize, Kind: Zero})
 	}
 }
 
 // fillHole visits the part of a hole that is to have blocks as data.
-func (c *copying) fillHole(x extent, visit func(extent) error) error {
-	n := min(x.len, c.Allocation-x.off)
+func (c *copying) fillHole(x Extent, visit func(Extent) error) error {
+	n := min(x.Len, c.Allocation-x.Off)
 	c.p.Expect(0, -n)
-	if err := visit(extent{off: x.off, len: n}); err != nil || n == x.len {
+	if err := visit(Extent{Off: x.Off, Len: n}); err != nil || n == x.Len {
 		return err
 	}
-	return visit(extent{off: x.off + n, len: x.len - n, hole: true})
+	return visit(Extent{Off: x.Off + n, Len: x.Len - n, Kind: Zero})
 }
 
 // measure finds how much of the source is data, for an honest total.
 func (c *copying) measure(ctx context.Context) error {
-	err := walkExtents(ctx, c.Src, c.srcSize, func(x extent) error {
-		if x.hole {
-			c.stats.Holes += x.len
+	err := walkAll(ctx, c.Src, c.srcSize, func(x Extent) error {
+		if x.Kind != Data {
+			c.stats.Holes += x.Len
 		} else {
-			c.stats.Data += x.len
-			c.loose += max(0, x.off+x.len-max(x.off, c.Allocation))
+			c.stats.Data += x.Len
+			c.loose += max(0, x.End()-max(x.Off, c.Allocation))
 		}
 		return nil
 	})
@@ -256,10 +248,10 @@ func (c *copying) measure(ctx context.Context) error {
 }
 
 func (c *copying) resizeTarget() error {
-	if !c.dstFile {
+	if c.dst == nil {
 		return nil
 	}
-	return ioError("resize", nowhere, c.Dst.Truncate(c.Size))
+	return ioError("resize", nowhere, c.dst.Truncate(c.Size))
 }
 
 // moveChunk is the step of a copy. Behind the source's end there are zeros.
@@ -278,17 +270,17 @@ func (c *copying) moveChunk(ctx context.Context, buf []byte, off int64) (Moved, 
 
 // conclude makes the target durable and checks that the source stayed whole.
 func (c *copying) conclude(ctx context.Context) (err error) {
-	if err := fsync(ctx, c.p, c.Dst); err != nil {
+	if err := flush(ctx, c.p, c.Dst); err != nil {
 		return err
 	}
-	dropCache(c.Dst, 0, 0)
+	dropCache(FileOf(c.Dst), 0, 0)
 	if c.promised > 0 {
-		if c.stats.Allocated, err = allocated(c.Dst); err != nil {
+		if c.stats.Allocated, err = allocated(c.dst); err != nil {
 			return err
 		}
 		c.stats.Kept = c.stats.Allocated >= c.promised
 	}
-	now, err := fileSize(c.Src)
+	now, err := contentSize(c.Src)
 	if err != nil {
 		return err
 	}
@@ -298,43 +290,30 @@ func (c *copying) conclude(ctx context.Context) (err error) {
 	return nil
 }
 
-// readFull reads all of buf; the end of the file is ErrShrunk, for the caller
-// knows the size.
-func readFull(f *os.File, buf []byte, off int64) error {
-	n, err := f.ReadAt(buf, off)
-	if n == len(buf) {
-		return nil
-	}
-	if errors.Is(err, io.EOF) {
-		err = ErrShrunk
-	}
-	return ioError(opRead, off+int64(n), err)
-}
-
-func writeFull(f *os.File, buf []byte, off int64) error {
-	n, err := f.WriteAt(buf, off)
-	return ioError("write", off+int64(n), err)
-}
-
-// fsync waits for the device, as one chunk that a pause waits for.
-func fsync(ctx context.Context, p *Pacer, f *os.File) error {
+// flush waits for the storage, as one chunk that a pause waits for.
+func flush(ctx context.Context, p *Pacer, c Content) error {
 	if _, err := p.Admit(ctx, 0); err != nil {
 		return err
 	}
 	defer p.Finished(Moved{})
-	return syncFile(f)
+	return flushNow(c)
 }
 
-// flushSource makes the extent map of a source true. It does so piece by
-// piece, so that a source with gigabytes of dirty data can be canceled. What is
-// dirty is no hole, so that holes cost nothing, however long they are.
-func flushSource(ctx context.Context, p *Pacer, f *os.File) error {
+// flushSource makes the extent map of a source true; only that of a file may not
+// be. It does so piece by piece, so that a source with gigabytes of dirty data can
+// be canceled. What is dirty is no hole, so that holes cost nothing, however long
+// they are.
+func flushSource(ctx context.Context, p *Pacer, c Content) error {
+	f := FileOf(c)
+	if f == nil {
+		return nil
+	}
 	size, err := fileSize(f)
 	if err != nil {
 		return err
 	}
-	err = walkExtents(ctx, f, size, func(x extent) error {
-		if x.hole {
+	err = walkAll(ctx, c, size, func(x Extent) error {
+		if x.Kind != Data {
 			return nil
 		}
 		return flushExtent(ctx, p, f, x)
@@ -349,15 +328,15 @@ func flushSource(ctx context.Context, p *Pacer, f *os.File) error {
 	return ioError(opFlush, nowhere, f.Sync())
 }
 
-func flushExtent(ctx context.Context, p *Pacer, f *os.File, x extent) error {
-	for end := x.off + x.len; x.off < end; x.off += maxDirty {
+func flushExtent(ctx context.Context, p *Pacer, f *os.File, x Extent) error {
+	for end := x.Off + x.Len; x.Off < end; x.Off += maxDirty {
 		if _, err := p.Admit(ctx, 0); err != nil {
 			return err
 		}
-		err := syncRange(f, window{lo: x.off, hi: min(x.off+maxDirty, end)}, unix.SYNC_FILE_RANGE_WRITE_AND_WAIT)
+		err := syncRange(f, window{lo: x.Off, hi: min(x.Off+maxDirty, end)}, unix.SYNC_FILE_RANGE_WRITE_AND_WAIT)
 		p.Finished(Moved{})
 		if err != nil {
-			return ioError(opFlush, x.off, err)
+			return ioError(opFlush, x.Off, err)
 		}
 	}
 	return nil

@@ -69,7 +69,7 @@ func TestCopyIsIdentical(t *testing.T) {
 					}
 					t.Cleanup(func() { os.Remove(src.Name()); os.Remove(dst.Name()) })
 					s.make(t, src)
-					checkCopy(t, CopySpec{Dst: dst, Src: src, Reflink: reflink})
+					checkCopy(t, CopySpec{Dst: file{dst}, Src: file{src}, Reflink: reflink})
 				})
 			}
 		}
@@ -79,21 +79,21 @@ func TestCopyIsIdentical(t *testing.T) {
 // checkCopy copies and compares content, size and space.
 func checkCopy(t *testing.T, spec CopySpec) CopyStats {
 	t.Helper()
-	want := digest(t, spec.Src)
+	want := digest(t, FileOf(spec.Src))
 	p := NewPacer()
 	stats, err := Copy(context.Background(), p, spec)
 	must(t, err)
-	if got := digest(t, spec.Dst); got != want {
+	if got := digest(t, FileOf(spec.Dst)); got != want {
 		t.Error("the copy differs from its source")
 	}
-	if got := digest(t, spec.Src); got != want {
+	if got := digest(t, FileOf(spec.Src)); got != want {
 		t.Error("the source has changed")
 	}
 	c := p.Counts()
-	if c.Durable != c.Total || c.Done != c.Total || c.Work != c.WorkAll || c.Total != sizeOf(t, spec.Dst) {
+	if c.Durable != c.Total || c.Done != c.Total || c.Work != c.WorkAll || c.Total != sizeOf(t, FileOf(spec.Dst)) {
 		t.Errorf("counts are not complete at the end: %+v", c)
 	}
-	if stats.Data+stats.Holes != sizeOf(t, spec.Src) {
+	if stats.Data+stats.Holes != sizeOf(t, FileOf(spec.Src)) {
 		t.Errorf("stats do not add up: %+v", stats)
 	}
 	return stats
@@ -105,7 +105,7 @@ func TestCopyOfHolesAllocatesNothing(t *testing.T) {
 	writeRandom(t, src, 64*mib, mib)
 	must(t, src.Truncate(100<<30))
 	p := NewPacer()
-	_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src})
+	_, err := Copy(context.Background(), p, CopySpec{Dst: file{dst}, Src: file{src}})
 	must(t, err)
 	if got, want := occupied(t, dst), occupied(t, src); got > want {
 		t.Errorf("copy occupies %d bytes, its source %d", got, want)
@@ -121,7 +121,7 @@ func TestCopyIntoLargerAndUsedTarget(t *testing.T) {
 		writeRandom(t, src, 2*mib, 3*mib+5)
 		writeRandom(t, dst, 0, 20*mib)
 		p := NewPacer()
-		_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Size: 18*mib + 9})
+		_, err := Copy(context.Background(), p, CopySpec{Dst: file{dst}, Src: file{src}, Size: 18*mib + 9})
 		must(t, err)
 		want, err := os.ReadFile(src.Name())
 		must(t, err)
@@ -142,7 +142,7 @@ func TestCopyIntoAllocatedTargetKeepsItsBlocks(t *testing.T) {
 		_, err := Allocate(context.Background(), p, dst, AllocateSpec{Capacity: 16 * mib, Allocation: 16 * mib})
 		must(t, err)
 		p.StartPhase(1)
-		stats, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Clean: true})
+		stats, err := Copy(context.Background(), p, CopySpec{Dst: file{dst}, Src: file{src}, Clean: true})
 		must(t, err)
 		if stats.Method != MethodCopy || occupied(t, dst) < 16*mib {
 			t.Errorf("%d bytes left of the allocation: %+v", occupied(t, dst), stats)
@@ -162,7 +162,7 @@ func TestCopyBetweenDevices(t *testing.T) {
 	device, err := os.OpenFile(loopDevice(t, image.Name()), os.O_RDWR, 0)
 	must(t, err)
 	defer device.Close()
-	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: device, Src: src, Size: 8 * mib})
+	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: file{device}, Src: file{src}, Size: 8 * mib})
 	must(t, err)
 	if digestOf(t, device, sizeOf(t, src)) != digest(t, src) {
 		t.Error("the device differs from the file")
@@ -173,8 +173,8 @@ func TestCopyBetweenDevices(t *testing.T) {
 	if !bytes.Equal(rest, make([]byte, len(rest))) {
 		t.Error("old content shows behind the source's end")
 	}
-	checkCopy(t, CopySpec{Dst: create(t, dir, "back"), Src: device})
-	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: device, Src: src, Size: 9 * mib})
+	checkCopy(t, CopySpec{Dst: file{create(t, dir, "back")}, Src: file{device}})
+	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: file{device}, Src: file{src}, Size: 9 * mib})
 	checkIOError(t, err, "write", unix.ENOSPC)
 }
 
@@ -190,7 +190,7 @@ func TestCopyWhileOthersRead(t *testing.T) {
 			}
 		})
 	}
-	checkCopy(t, CopySpec{Dst: create(t, dir, "dst"), Src: src})
+	checkCopy(t, CopySpec{Dst: file{create(t, dir, "dst")}, Src: file{src}})
 	readers.Wait()
 }
 
@@ -204,7 +204,7 @@ func TestCopyWithAllocation(t *testing.T) {
 		for _, reflink := range []Reflink{ReflinkAuto, ReflinkNever} {
 			for _, want := range []int64{24 * mib, 8 * mib, 1 << 50} {
 				dst := create(t, dir, fmt.Sprint("dst ", reflink, want))
-				stats := checkCopy(t, CopySpec{Dst: dst, Src: src, Reflink: reflink, Allocation: want})
+				stats := checkCopy(t, CopySpec{Dst: file{dst}, Src: file{src}, Reflink: reflink, Allocation: want})
 				got := occupied(t, dst)
 				if want = min(want, 24*mib); !stats.Kept || stats.Allocated != got || got < want {
 					t.Errorf("%s, %d bytes: %+v, occupies %d", reflink, want, stats, got)
@@ -220,7 +220,7 @@ func TestCopyWithAllocationWritesZerosWithoutFallocate(t *testing.T) {
 	src, dst := create(t, t.TempDir(), "src"), create(t, dir, "dst")
 	writeRandom(t, src, 3*mib, 2*mib+11)
 	must(t, src.Truncate(24*mib))
-	stats := checkCopy(t, CopySpec{Dst: dst, Src: src, Allocation: 20 * mib})
+	stats := checkCopy(t, CopySpec{Dst: file{dst}, Src: file{src}, Allocation: 20 * mib})
 	if got := occupied(t, dst); !stats.Kept || got < 20*mib || got > 21*mib {
 		t.Errorf("occupies %d: %+v", got, stats)
 	}
@@ -230,7 +230,7 @@ func TestCopyWithAllocationRefusesBeforeItStarts(t *testing.T) {
 	src, dst := create(t, t.TempDir(), "src"), create(t, mountTmpfs(t, 32<<20), "dst")
 	must(t, src.Truncate(64*mib))
 	p := NewPacer()
-	_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Allocation: 64 * mib})
+	_, err := Copy(context.Background(), p, CopySpec{Dst: file{dst}, Src: file{src}, Allocation: 64 * mib})
 	checkIOError(t, err, "allocate", unix.ENOSPC)
 	if c := p.Counts(); c.Done != 0 || occupied(t, dst) != 0 {
 		t.Errorf("something was written: %+v", c)
@@ -249,7 +249,7 @@ func TestSparseCopyLeavesZerosOut(t *testing.T) {
 		}
 		p := NewPacer()
 		dst := create(t, dir, "dst")
-		stats, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Sparse: true})
+		stats, err := Copy(context.Background(), p, CopySpec{Dst: file{dst}, Src: file{src}, Sparse: true})
 		must(t, err)
 		if digest(t, dst) != digest(t, src) {
 			t.Error("the copy differs from its source")
@@ -277,7 +277,7 @@ func TestSparseCopyIntoUsedTarget(t *testing.T) {
 		writeRandom(t, dst, 0, 5*mib)
 		p := NewPacer()
 		p.SetLimit(limit)
-		_, err = Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Sparse: true})
+		_, err = Copy(context.Background(), p, CopySpec{Dst: file{dst}, Src: file{src}, Sparse: true})
 		must(t, err)
 		if digest(t, dst) != digest(t, src) {
 			t.Error("the copy differs from its source")
@@ -291,7 +291,7 @@ func TestSparseCopyIntoUsedTarget(t *testing.T) {
 	src := create(t, t.TempDir(), "src")
 	_, err = src.WriteAt(make([]byte, 4*mib+77), 0)
 	must(t, err)
-	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: device, Src: src, Sparse: true, Size: 5 * mib})
+	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: file{device}, Src: file{src}, Sparse: true, Size: 5 * mib})
 	must(t, err)
 	got, err := io.ReadAll(io.NewSectionReader(device, 0, 5*mib))
 	must(t, err)
@@ -306,11 +306,11 @@ func TestCopyRefusesWhatCannotBeHadTogether(t *testing.T) {
 	writeRandom(t, used, 0, 10)
 	writeRandom(t, src, 0, 10)
 	for _, spec := range []CopySpec{
-		{Dst: used, Src: src, Allocation: 1},
-		{Dst: dst, Src: src, Allocation: -1},
-		{Dst: dst, Src: src, Allocation: 1, Sparse: true},
-		{Dst: dst, Src: src, Sparse: true, Reflink: ReflinkAlways},
-		{Dst: dst, Src: src, Size: 9},
+		{Dst: file{used}, Src: file{src}, Allocation: 1},
+		{Dst: file{dst}, Src: file{src}, Allocation: -1},
+		{Dst: file{dst}, Src: file{src}, Allocation: 1, Sparse: true},
+		{Dst: file{dst}, Src: file{src}, Sparse: true, Reflink: ReflinkAlways},
+		{Dst: file{dst}, Src: file{src}, Size: 9},
 	} {
 		if _, err := Copy(context.Background(), NewPacer(), spec); err == nil {
 			t.Errorf("%+v was accepted", spec)

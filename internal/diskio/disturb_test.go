@@ -32,7 +32,7 @@ func TestCopyRefusesSmallTarget(t *testing.T) {
 	dir := t.TempDir()
 	src, dst := create(t, dir, "src"), create(t, dir, "dst")
 	writeRandom(t, src, 0, 1000)
-	if _, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: dst, Src: src, Size: 999}); err == nil {
+	if _, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: file{dst}, Src: file{src}, Size: 999}); err == nil {
 		t.Error("a target smaller than its source was accepted")
 	}
 }
@@ -42,7 +42,7 @@ func TestCopyFullDisk(t *testing.T) {
 	writeRandom(t, src, 0, 64*mib)
 	dst := create(t, mountTmpfs(t, 32*mib), "dst")
 	// Of a sparse copy nobody knows before how much it needs.
-	_, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: dst, Src: src, Sparse: true})
+	_, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: file{dst}, Src: file{src}, Sparse: true})
 	if e := checkIOError(t, err, "write", unix.ENOSPC); e.Offset < 24*mib || e.Offset > 40*mib {
 		t.Errorf("offset is %d on a disk of 32 MiB", e.Offset)
 	}
@@ -57,7 +57,7 @@ func TestCopyReadError(t *testing.T) {
 	defer src.Close()
 	must(t, os.Truncate(image, 40*mib))
 	p := NewPacer()
-	_, err = Copy(context.Background(), p, CopySpec{Dst: create(t, t.TempDir(), "dst"), Src: src})
+	_, err = Copy(context.Background(), p, CopySpec{Dst: file{create(t, t.TempDir(), "dst")}, Src: file{src}})
 	if e := checkIOError(t, err, "read", unix.EIO); e.Offset < 40*mib || e.Offset >= 44*mib {
 		t.Errorf("offset is %d, the device ends at %d", e.Offset, 40*mib)
 	}
@@ -76,7 +76,7 @@ func TestCopyLateWriteError(t *testing.T) {
 	src := create(t, t.TempDir(), "src")
 	writeRandom(t, src, 0, 100*mib)
 	p := NewPacer()
-	_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src})
+	_, err := Copy(context.Background(), p, CopySpec{Dst: file{dst}, Src: file{src}})
 	var e *IOError
 	if !errors.As(err, &e) || !(errors.Is(err, unix.EIO) || errors.Is(err, unix.ENOSPC)) {
 		t.Fatalf("error is %v", err)
@@ -96,7 +96,7 @@ func TestCopySourceCutOff(t *testing.T) {
 		}
 	})()
 	p.SetLimit(10 * mib)
-	_, err := Copy(context.Background(), p, CopySpec{Dst: create(t, t.TempDir(), "dst"), Src: src})
+	_, err := Copy(context.Background(), p, CopySpec{Dst: file{create(t, t.TempDir(), "dst")}, Src: file{src}})
 	if e := checkIOError(t, err, "read", ErrShrunk); e.Offset != 8*mib {
 		t.Errorf("offset is %d", e.Offset)
 	}
@@ -113,7 +113,7 @@ func TestCopySourceCutOffWithinAHole(t *testing.T) {
 		}
 	})()
 	p.SetLimit(4 * mib)
-	_, err := Copy(context.Background(), p, CopySpec{Dst: create(t, t.TempDir(), "dst"), Src: src})
+	_, err := Copy(context.Background(), p, CopySpec{Dst: file{create(t, t.TempDir(), "dst")}, Src: file{src}})
 	checkIOError(t, err, "read", ErrShrunk)
 }
 
@@ -138,7 +138,7 @@ func TestCancelInTheMiddle(t *testing.T) {
 				canceled = time.Now()
 				cancel(cause)
 			}()
-			_, err := Copy(ctx, p, CopySpec{Dst: create(t, t.TempDir(), "dst"), Src: src})
+			_, err := Copy(ctx, p, CopySpec{Dst: file{create(t, t.TempDir(), "dst")}, Src: file{src}})
 			if !errors.Is(err, cause) {
 				t.Fatalf("error is %v", err)
 			}
@@ -171,7 +171,7 @@ func TestPauseStopsIO(t *testing.T) {
 	p.SetLimit(60 * mib)
 	done := make(chan error, 1)
 	go func() {
-		_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src})
+		_, err := Copy(context.Background(), p, CopySpec{Dst: file{dst}, Src: file{src}})
 		done <- err
 	}()
 	<-started
@@ -212,7 +212,7 @@ func TestDurableIsWrittenBackAndDirtyIsBounded(t *testing.T) {
 	p := NewPacer()
 	done := make(chan error, 1)
 	go func() {
-		_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src})
+		_, err := Copy(context.Background(), p, CopySpec{Dst: file{dst}, Src: file{src}})
 		done <- err
 	}()
 	var last Counts
@@ -251,7 +251,7 @@ func TestSlowTransferIsSmooth(t *testing.T) {
 	stop := observe(p, func(Counts) { moved++ })
 	p.SetLimit(100 << 10)
 	start := time.Now()
-	_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src})
+	_, err := Copy(context.Background(), p, CopySpec{Dst: file{dst}, Src: file{src}})
 	must(t, err)
 	stop()
 	d := time.Since(start)
@@ -275,7 +275,7 @@ func TestPageCacheStaysAsItWas(t *testing.T) {
 	_, err := io.Copy(io.Discard, io.NewSectionReader(src, 80*mib, 30*mib)) // somebody else's
 	must(t, err)
 	before := cacheOf(t, src, 0, 0).Cache
-	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: dst, Src: src})
+	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: file{dst}, Src: file{src}})
 	must(t, err)
 	page := uint64(os.Getpagesize())
 	if got := cacheOf(t, src, 80*mib, 30*mib).Cache; got < 30*mib/page {
@@ -298,7 +298,7 @@ func TestPageCacheStaysEmptyOfASparseSource(t *testing.T) {
 	}
 	must(t, src.Sync())
 	dropCache(src, 0, 0)
-	_, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: dst, Src: src})
+	_, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: file{dst}, Src: file{src}})
 	must(t, err)
 	for _, f := range []*os.File{src, dst} {
 		if got := int64(cacheOf(t, f, 0, 0).Cache) * int64(os.Getpagesize()); got > extents*mib/4 {

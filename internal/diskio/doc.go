@@ -1,6 +1,6 @@
-// Package diskio moves bytes between open files: copy, allocate, overwrite,
-// checksum, resize. It gets open files and knows neither paths nor
-// pools nor jobs; a Pacer is all that connects a transfer with the world.
+// Package diskio moves bytes between contents: copy, overwrite, compare, sum,
+// trim; and allocates and resizes files. It gets open ones and knows neither paths
+// nor pools nor jobs; a Pacer is all that connects a transfer with the world.
 //
 // What is promised everywhere:
 //

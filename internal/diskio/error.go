@@ -55,10 +55,14 @@ const (
 	opFindData = "find data"
 )
 
-// ioError wraps err, nil for nil, leaving out the name that package os puts in.
+// ioError wraps err, nil for nil, unless that is done already, leaving out the
+// name that package os puts in.
 func ioError(op string, offset int64, err error) error {
 	if err == nil {
 		return nil
+	}
+	if _, said := errors.AsType[*IOError](err); said {
+		return err
 	}
 	var path *fs.PathError
 	if errors.As(err, &path) {

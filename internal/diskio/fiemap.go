@@ -85,30 +85,39 @@ func fiemapCall(f *os.File, m *fiemap) error {
 }
 
 // walkAllocated calls visit for each extent of the first size bytes, in order
-// and without a gap; holes have no blocks. exact is false where only SEEK_HOLE
-// could tell, which takes unwritten ranges for holes.
-func walkAllocated(ctx context.Context, f *os.File, size int64, visit func(extent) error) (exact bool, err error) {
+// and without a gap; what is no Hole has storage. Where only SEEK_HOLE could
+// tell, unwritten ranges are taken for holes.
+func walkAllocated(ctx context.Context, c Content, size int64, visit func(Extent) error) error {
+	f := FileOf(c)
+	if f == nil {
+		return walkAll(ctx, c, size, visit)
+	}
 	at := int64(0)
-	upTo := func(off int64, hole bool) error {
+	upTo := func(off int64, kind Kind) error {
 		off = min(off, size)
 		if off <= at {
 			return nil
 		}
-		x := extent{off: at, len: off - at, hole: hole}
+		x := Extent{Off: at, Len: off - at, Kind: kind}
 		at = off
 		return visit(x)
 	}
-	err = walkBlocks(ctx, f, func(x fiemapExtent) error {
-		if err := upTo(int64(x.logical), true); err != nil {
+	err := walkBlocks(ctx, f, func(x fiemapExtent) error {
+		if err := upTo(int64(x.logical), Hole); err != nil {
 			return err
 		}
-		return upTo(int64(x.logical+x.length), false)
+		return upTo(int64(x.logical+x.length), Data)
 	})
 	if errors.Is(err, ErrUnsupported) {
-		return false, walkExtents(ctx, f, size, visit)
+		return walkAll(ctx, c, size, func(x Extent) error {
+			if x.Kind == Zero {
+				x.Kind = Hole
+			}
+			return visit(x)
+		})
 	}
 	if err != nil {
-		return true, err
+		return err
 	}
-	return true, upTo(size, true)
+	return upTo(size, Hole)
 }

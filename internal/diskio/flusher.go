@@ -35,7 +35,8 @@ func (w *window) include(off, n int64) {
 	w.bytes += n
 }
 
-// flusher writes one file back behind its writers: it starts the write-back of
+// flusher writes one content back behind its writers. Only of a file anything
+// waits for that, in the page cache: the flusher starts the write-back of
 // a finished window, waits for an older one, counts it as durable and drops it
 // from the page cache. sync_file_range(2) makes nothing safe against power
 // loss; finish does.
@@ -43,8 +44,11 @@ func (w *window) include(off, n int64) {
 // An error of a write-back is reported by the kernel once per open file, and
 // fsync would say yes after it: the first one is therefore kept and final.
 type flusher struct {
-	f *os.File
+	c Content
+	f *os.File // c; nil if it is no file
 	p *Pacer
+
+	through bool // nothing waits for write-back: it is no file
 
 	calls sync.Mutex // held while the kernel is asked, until its answer is kept
 
@@ -62,15 +66,19 @@ type flusher struct {
 	ended chan struct{} // closed by the goroutine
 }
 
-// newFlusher starts the flusher of f; its maker ends it by stop, after drain if
+// newFlusher starts the flusher of c; its maker ends it by stop, after drain if
 // all went well.
-func newFlusher(p *Pacer, f *os.File) *flusher {
+func newFlusher(p *Pacer, c Content) *flusher {
 	w := &flusher{
-		f: f, p: p,
+		c: c, f: FileOf(c), p: p, through: FileOf(c) == nil,
 		room:  make(chan struct{}),
 		wake:  make(chan struct{}, 1),
 		quit:  make(chan struct{}),
 		ended: make(chan struct{}),
+	}
+	if w.through {
+		close(w.ended)
+		return w
 	}
 	go w.run()
 	return w
@@ -79,6 +87,10 @@ func newFlusher(p *Pacer, f *os.File) *flusher {
 // wrote hands over n bytes just written at off. It blocks while too much is
 // dirty and gives the first error of the write-back.
 func (w *flusher) wrote(ctx context.Context, off, n int64) error {
+	if w.through {
+		w.p.account(Moved{Durable: n})
+		return nil
+	}
 	w.mu.Lock()
 	if w.dirty == 0 {
 		w.p.hold()
@@ -300,12 +312,16 @@ func syncRange(f *os.File, x window, flags int) error {
 	return retry(func() error { return unix.SyncFileRange(int(f.Fd()), x.lo, x.hi-x.lo, flags) })
 }
 
-// dropCache lets go of clean pages. It is advice: a failure costs memory only.
+// dropCache lets go of clean pages, of a file. It is advice: a failure costs memory
+// only.
 func dropCache(f *os.File, off, n int64) {
+	if f == nil {
+		return
+	}
 	_ = unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED)
 }
 
-// syncFile is fsync. Its error is final.
-func syncFile(f *os.File) error {
-	return ioError("fsync", nowhere, f.Sync())
+// flushNow asks nobody whether it may. Its error is final.
+func flushNow(c Content) error {
+	return ioError("fsync", nowhere, c.Flush())
 }

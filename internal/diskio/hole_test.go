@@ -25,32 +25,32 @@ func TestHoleCostsNothingHoweverLong(t *testing.T) {
 	size := sizeOf(t, src)
 	for name, transfer := range map[string]func(ctx context.Context, dst *os.File) error{
 		"copy": func(ctx context.Context, dst *os.File) error {
-			_, err := Copy(ctx, NewPacer(), CopySpec{Dst: dst, Src: src, Reflink: ReflinkNever})
+			_, err := Copy(ctx, NewPacer(), CopySpec{Dst: file{dst}, Src: file{src}, Reflink: ReflinkNever})
 			return err
 		},
 		"sum": func(ctx context.Context, _ *os.File) error {
-			_, err := Sum(ctx, NewPacer(), src, SumSpec{CRC32C: true})
+			_, err := Sum(ctx, NewPacer(), file{src}, SumSpec{CRC32C: true})
 			return err
 		},
 		"place in a new file": func(ctx context.Context, dst *os.File) error {
 			must(t, dst.Truncate(size))
-			_, err := Place(ctx, NewPacer(), PlaceSpec{Dst: dst, Src: src, Len: size, Clean: true})
+			_, err := Place(ctx, NewPacer(), PlaceSpec{Dst: file{dst}, Src: file{src}, Len: size, Clean: true})
 			return err
 		},
 		"place in a file with holes": func(ctx context.Context, dst *os.File) error {
 			must(t, dst.Truncate(size))
 			writeRandom(t, dst, 100<<40, mib)
-			_, err := Place(ctx, NewPacer(), PlaceSpec{Dst: dst, Src: src, Len: size})
+			_, err := Place(ctx, NewPacer(), PlaceSpec{Dst: file{dst}, Src: file{src}, Len: size})
 			return err
 		},
 		"receive": func(ctx context.Context, dst *os.File) error {
 			must(t, dst.Truncate(size))
 			writeRandom(t, dst, 100<<40, mib)
-			_, err := Receive(ctx, NewPacer(), ReceiveSpec{Dst: dst, From: NewContentStream(src, 0, size), Max: size, Want: size})
+			_, err := Receive(ctx, NewPacer(), ReceiveSpec{Dst: file{dst}, From: newContentStream(file{src}, 0, size), Max: size, Want: size})
 			return err
 		},
 		"send": func(ctx context.Context, _ *os.File) error {
-			_, err := Send(ctx, NewPacer(), SendSpec{Src: src, Len: size, To: counting{new(memory)}})
+			_, err := Send(ctx, NewPacer(), SendSpec{Src: file{src}, Len: size, To: counting{new(memory)}})
 			return err
 		},
 	} {

@@ -3,10 +3,9 @@ package diskio
 import (
 	"context"
 	"errors"
-	"os"
 )
 
-// Layout is how a file or block device is stored. Sizes are bytes.
+// Layout is how a content is stored. Sizes are bytes.
 type Layout struct {
 	Size    int64
 	Regular bool  // a file, no device
@@ -17,36 +16,43 @@ type Layout struct {
 	Encoded int64 // of Held: stored compressed or encrypted, as far as is known
 }
 
-// LayoutOf looks how f is stored, and waits for what of it is dirty.
-func LayoutOf(ctx context.Context, f *os.File) (Layout, error) {
-	size, err := fileSize(f)
+// LayoutOf looks how c is stored, and waits for what of it is dirty.
+func LayoutOf(ctx context.Context, c Content) (Layout, error) {
+	size, err := contentSize(c)
 	if err != nil {
 		return Layout{}, err
 	}
-	fi, err := f.Stat()
-	if err != nil {
-		return Layout{}, ioError("stat", nowhere, err)
-	}
-	l := Layout{Size: size, Regular: fi.Mode().IsRegular(), Exact: true}
-	if !l.Regular {
+	f := regularOf(c)
+	l := Layout{Size: size, Regular: f != nil, Exact: true}
+	switch {
+	case f == nil && FileOf(c) != nil: // a device
 		l.Held = size
-		return l, nil
-	}
-	err = walkBlocks(ctx, f, func(x fiemapExtent) error {
-		l.add(x)
-		return nil
-	})
-	if errors.Is(err, ErrUnsupported) {
-		l.Exact = false
-		err = walkExtents(ctx, f, size, func(x extent) error {
-			if !x.hole {
-				l.Held += x.len
-			}
+	case f == nil:
+		err = l.count(ctx, c, Hole)
+	default:
+		err = walkBlocks(ctx, f, func(x fiemapExtent) error {
+			l.add(x)
 			return nil
 		})
 	}
+	if errors.Is(err, ErrUnsupported) {
+		l.Exact = false
+		err = l.count(ctx, c, Zero)
+	}
 	l.Holes = size - l.Held
 	return l, err
+}
+
+// count counts what is of a kind before empty, from which on extents have no
+// storage.
+func (l *Layout) count(ctx context.Context, c Content, empty Kind) error {
+	l.Held = 0
+	return walkAll(ctx, c, l.Size, func(x Extent) error {
+		if x.Kind < empty {
+			l.Held += x.Len
+		}
+		return nil
+	})
 }
 
 // add counts an extent that has blocks, as far as it lies within the file.

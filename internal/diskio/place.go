@@ -4,17 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"hash"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
-// PlaceSpec says which part of one file shall be which part of another.
+// PlaceSpec says which part of one content shall be which part of another.
 type PlaceSpec struct {
-	Dst, Src       *os.File
+	Dst, Src       Content
 	DstOff, SrcOff int64 // bytes
-	Len            int64 // bytes; both files have so many from there
+	Len            int64 // bytes; both have so many from there
 	// Clean says that the target reads as zeros there, so that holes need not
 	// be made.
 	Clean bool
@@ -23,6 +23,9 @@ type PlaceSpec struct {
 	// Keep says that what was placed before an error or a cancel is of use: it
 	// is made durable too.
 	Keep bool
+	// Hash is of the content, which has to be read in order for it, and is kept;
+	// nil: of no use.
+	Hash hash.Hash
 }
 
 // PlaceStats is what Place, Receive or Send did. Sizes are bytes.
@@ -54,6 +57,9 @@ func (s *PlaceStats) add(n int64, crc uint32) {
 // is made zeros. The size of the target stays. A source that becomes shorter is
 // ErrShrunk.
 func Place(ctx context.Context, p *Pacer, spec PlaceSpec) (PlaceStats, error) {
+	if spec.Hash != nil {
+		return spec.inOrder(ctx, p)
+	}
 	holes, err := newHoleMaker(p, spec.Dst, spec.Clean)
 	if err != nil {
 		return PlaceStats{}, err
@@ -78,13 +84,24 @@ func Place(ctx context.Context, p *Pacer, spec PlaceSpec) (PlaceStats, error) {
 	return stats, err
 }
 
+// inOrder is Place of one part after the other.
+func (s PlaceSpec) inOrder(ctx context.Context, p *Pacer) (PlaceStats, error) {
+	if err := flushSource(ctx, p, s.Src); err != nil {
+		return PlaceStats{}, err
+	}
+	return Receive(ctx, p, ReceiveSpec{
+		Dst: s.Dst, Off: s.DstOff, From: newContentStream(s.Src, s.SrcOff, s.SrcOff+s.Len), Max: s.Len, Want: s.Len,
+		Clean: s.Clean, DetectZeros: s.DetectZeros, Hash: s.Hash,
+	})
+}
+
 // concludePlaced makes what was placed durable, also when it is not all: then
 // done counts nevertheless. It gives the first error.
 func concludePlaced(ctx context.Context, w *flusher, wrong error, done func() PlaceStats) (PlaceStats, error) {
 	if wrong != nil {
 		err := w.drain(context.WithoutCancel(ctx))
 		if err == nil {
-			err = syncFile(w.f) // not admitted: it may be paused for ever
+			err = flushNow(w.c) // not admitted: it may be paused for ever
 		}
 		if err != nil {
 			return PlaceStats{}, wrong
@@ -94,7 +111,7 @@ func concludePlaced(ctx context.Context, w *flusher, wrong error, done func() Pl
 	if err := w.drain(ctx); err != nil {
 		return PlaceStats{}, err
 	}
-	if err := fsync(ctx, w.p, w.f); err != nil {
+	if err := flush(ctx, w.p, w.c); err != nil {
 		return PlaceStats{}, err
 	}
 	dropCache(w.f, 0, 0)
@@ -114,9 +131,9 @@ type placing struct {
 // there is room for it.
 func (c *placing) measure(ctx context.Context) error {
 	holes := int64(0)
-	err := walkRange(ctx, c.Src, c.part(), func(x extent) error {
-		if x.hole {
-			holes += x.len
+	err := walk(ctx, c.Src, c.part(), func(x Extent) error {
+		if x.Kind != Data {
+			holes += x.Len
 		}
 		return nil
 	})
@@ -127,31 +144,31 @@ func (c *placing) measure(ctx context.Context) error {
 	return c.checkRoom(ctx, c.Len-holes)
 }
 
-func (c *placing) part() extent { return extent{off: c.SrcOff, len: c.Len} }
+func (c *placing) part() Extent { return Extent{Off: c.SrcOff, Len: c.Len} }
 
 func (c *placing) run(ctx context.Context) error {
 	cache := newResidency(c.Src, c.SrcOff+c.Len)
 	defer cache.close()
-	s := streams{p: c.p, step: c.move, source: cache}
-	return s.run(ctx, func(visit func(extent) error) error {
-		return walkRange(ctx, c.Src, c.part(), func(x extent) error { return c.extent(ctx, x, visit) })
+	s := streams{p: c.p, step: c.move, source: cache, requests: requests(c.Src, c.Dst)}
+	return s.run(ctx, func(visit func(Extent) error) error {
+		return walk(ctx, c.Src, c.part(), func(x Extent) error { return c.extent(ctx, x, visit) })
 	})
 }
 
 // extent makes a hole, or else visits it as data, which reads as zeros.
-func (c *placing) extent(ctx context.Context, x extent, visit func(extent) error) error {
-	if x.hole {
-		c.reach.raise(x.off + x.len - c.SrcOff)
-		made, err := c.holes.make(ctx, extent{off: x.off - c.SrcOff + c.DstOff, len: x.len})
+func (c *placing) extent(ctx context.Context, x Extent, visit func(Extent) error) error {
+	if x.Kind != Data {
+		c.reach.raise(x.Off + x.Len - c.SrcOff)
+		made, err := c.holes.make(ctx, Extent{Off: x.Off - c.SrcOff + c.DstOff, Len: x.Len})
 		if err != nil {
 			return err
 		}
 		if made {
-			c.ledger.add(x.off-c.SrcOff, x.len, crcOfZeros(x.len))
+			c.ledger.add(x.Off-c.SrcOff, x.Len, crcOfZeros(x.Len))
 			return visit(x)
 		}
-		c.p.Expect(0, -x.len)
-		x.hole = false
+		c.p.Expect(0, -x.Len)
+		x.Kind = Data
 	}
 	return visit(x)
 }
@@ -215,7 +232,7 @@ type stretch struct {
 func placeStretch(ctx context.Context, w *flusher, holes *holeMaker, r stretch) (Moved, error) {
 	n := int64(len(r.buf))
 	if r.zero {
-		made, err := holes.admitted(extent{off: r.off, len: n})
+		made, err := holes.admitted(Extent{Off: r.off, Len: n})
 		if err != nil {
 			return Moved{}, err
 		}
@@ -243,35 +260,31 @@ func zeroRun(buf []byte, off, size int64) (n int, zero bool) {
 
 func isZero(b []byte) bool { return string(b) == string(zeros[:len(b)]) }
 
-// holeMaker makes parts of a file read as zeros without writing them.
+// holeMaker makes parts of a content read as zeros without writing them.
 type holeMaker struct {
 	p     *Pacer
-	f     *os.File
+	c     Content
 	clean bool
-	mode  uint32 // of fallocate(2)
+	unmap bool // their storage is given back
 
-	device  bool        // no file
 	flushed bool        // the map of its extents is true
 	touched atomic.Bool // a hole was made, or some of it, or may have been
 }
 
-// newHoleMaker looks at the file. One that has all its space allocated keeps
-// it: somebody has reserved that.
-func newHoleMaker(p *Pacer, f *os.File, clean bool) (*holeMaker, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, ioError("stat", nowhere, err)
+// newHoleMaker looks at the content. A file that has all its space allocated
+// keeps it: somebody has reserved that. So does a device.
+func newHoleMaker(p *Pacer, c Content, clean bool) (*holeMaker, error) {
+	h := &holeMaker{p: p, c: c, clean: clean, unmap: true}
+	f := FileOf(c)
+	if f == nil {
+		return h, nil
 	}
-	h := &holeMaker{p: p, f: f, clean: clean, mode: unix.FALLOC_FL_ZERO_RANGE | unix.FALLOC_FL_KEEP_SIZE}
-	switch {
-	case st.Mode&unix.S_IFMT == unix.S_IFBLK:
-		h.device = true
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return nil, ioError("open", nowhere, fmt.Errorf("a target that is neither a file nor a block device: %w", ErrUnsupported))
-	case st.Blocks*512 < st.Size: // stat(2): always units of 512
-		h.mode = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
+	st, err := statOf(f)
+	if kind := st.Mode & unix.S_IFMT; err == nil && kind != unix.S_IFBLK && kind != unix.S_IFREG {
+		err = ioError("open", nowhere, fmt.Errorf("a target that is neither a file nor a block device: %w", ErrUnsupported))
 	}
-	return h, nil
+	h.unmap = st.Mode&unix.S_IFMT == unix.S_IFREG && st.Blocks*blockUnit < st.Size
+	return h, err
 }
 
 // errNoHoles says that the storage cannot make holes.
@@ -279,7 +292,7 @@ var errNoHoles = errors.New("no holes can be made here")
 
 // make makes a hole. It is false where the storage cannot, and then some of it
 // may have been made. What is a hole already costs nothing, however long it is.
-func (h *holeMaker) make(ctx context.Context, x extent) (made bool, err error) {
+func (h *holeMaker) make(ctx context.Context, x Extent) (made bool, err error) {
 	if _, err := h.p.Admit(ctx, 0); err != nil {
 		return false, err
 	}
@@ -288,12 +301,12 @@ func (h *holeMaker) make(ctx context.Context, x extent) (made bool, err error) {
 		return true, nil
 	}
 	if !h.flushed {
-		if err := fsync(ctx, h.p, h.f); err != nil {
+		if err := flush(ctx, h.p, h.c); err != nil {
 			return false, err
 		}
 		h.flushed = true
 	}
-	err = walkRange(ctx, h.f, x, func(x extent) error { return h.empty(ctx, x) })
+	err = walk(ctx, h.c, x, func(x Extent) error { return h.empty(ctx, x) })
 	if errors.Is(err, errNoHoles) {
 		return false, nil
 	}
@@ -301,15 +314,15 @@ func (h *holeMaker) make(ctx context.Context, x extent) (made bool, err error) {
 }
 
 // empty makes a hole of data, piece by piece.
-func (h *holeMaker) empty(ctx context.Context, x extent) error {
-	if x.hole {
+func (h *holeMaker) empty(ctx context.Context, x Extent) error {
+	if x.Kind != Data {
 		return nil
 	}
-	for end := x.off + x.len; x.off < end; x.off += allocatePiece {
+	for end := x.Off + x.Len; x.Off < end; x.Off += allocatePiece {
 		if _, err := h.p.Admit(ctx, 0); err != nil {
 			return err
 		}
-		made, err := h.admitted(extent{off: x.off, len: min(allocatePiece, end-x.off)})
+		made, err := h.admitted(Extent{Off: x.Off, Len: min(allocatePiece, end-x.Off)})
 		h.p.Finished(Moved{})
 		if err != nil {
 			return err
@@ -322,14 +335,14 @@ func (h *holeMaker) empty(ctx context.Context, x extent) error {
 }
 
 // admitted makes a hole in a step that was admitted.
-func (h *holeMaker) admitted(x extent) (made bool, err error) {
+func (h *holeMaker) admitted(x Extent) (made bool, err error) {
 	if h.clean {
 		return true, nil
 	}
 	h.touched.Store(true)
-	err = fallocate(h.f, h.mode, x.off, x.len)
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) { // or not by these offsets
+	err = h.c.Zero(x.Off, x.Len, h.unmap)
+	if errors.Is(err, ErrUnsupported) {
 		return false, nil
 	}
-	return err == nil, ioError("zero", x.off, err)
+	return err == nil, ioError("zero", x.Off, err)
 }

@@ -84,7 +84,7 @@ func TestRangesBetweenFiles(t *testing.T) {
 			if rapid.Bool().Draw(t, "in order") {
 				fail(t, src.Sync())
 				stats, err = Receive(context.Background(), p, ReceiveSpec{
-					Dst: dst, Off: int64(dstOff), From: NewContentStream(src, int64(srcOff), int64(srcOff+n)),
+					Dst: file{dst}, Off: int64(dstOff), From: newContentStream(file{src}, int64(srcOff), int64(srcOff+n)),
 					Max: int64(len(to) - dstOff), Want: int64(n), DetectZeros: detect, Hash: h,
 				})
 				if sum := sha256.Sum256(part); !bytes.Equal(h.Sum(nil), sum[:]) {
@@ -92,7 +92,7 @@ func TestRangesBetweenFiles(t *testing.T) {
 				}
 			} else {
 				stats, err = Place(context.Background(), p, PlaceSpec{
-					Dst: dst, Src: src, DstOff: int64(dstOff), SrcOff: int64(srcOff), Len: int64(n), DetectZeros: detect,
+					Dst: file{dst}, Src: file{src}, DstOff: int64(dstOff), SrcOff: int64(srcOff), Len: int64(n), DetectZeros: detect,
 				})
 			}
 			fail(t, err)
@@ -127,7 +127,7 @@ func TestSendGivesTheRange(t *testing.T) {
 		var to memory
 		h := sha256.New()
 		p := NewPacer()
-		stats, err := Send(context.Background(), p, SendSpec{Src: src, Off: int64(off), Len: int64(len(part)), To: &to, Hash: h})
+		stats, err := Send(context.Background(), p, SendSpec{Src: file{src}, Off: int64(off), Len: int64(len(part)), To: &to, Hash: h})
 		fail(t, err)
 		sum := sha256.Sum256(part)
 		if !bytes.Equal(to.Bytes(), part) || stats.CRC32C != crcOf(part) || !bytes.Equal(h.Sum(nil), sum[:]) {
@@ -152,7 +152,7 @@ func TestHolesKeepAReservation(t *testing.T) {
 		}
 		writeRandom(t, f, mib, 2*mib)
 		must(t, f.Sync())
-		_, err := Place(context.Background(), NewPacer(), PlaceSpec{Dst: f, Src: hole, Len: 8 * mib})
+		_, err := Place(context.Background(), NewPacer(), PlaceSpec{Dst: file{f}, Src: file{hole}, Len: 8 * mib})
 		must(t, err)
 		var st unix.Stat_t
 		must(t, unix.Fstat(int(f.Fd()), &st))
@@ -192,7 +192,7 @@ func TestWhatCameBeforeABreakIsCountedAndThere(t *testing.T) {
 	f := create(t, t.TempDir(), "f")
 	must(t, f.Truncate(8*mib))
 	torn := errors.New("torn")
-	stats, err := Receive(context.Background(), NewPacer(), ReceiveSpec{Dst: f, From: &broken{left: 3*mib + 5, err: torn}, Max: 2 << 30, Want: -1})
+	stats, err := Receive(context.Background(), NewPacer(), ReceiveSpec{Dst: file{f}, From: &broken{left: 3*mib + 5, err: torn}, Max: 2 << 30, Want: -1})
 	if !errors.Is(err, torn) || stats.Bytes != 3*mib+5 {
 		t.Fatalf("%+v, %v", stats, err)
 	}
@@ -202,7 +202,7 @@ func TestWhatCameBeforeABreakIsCountedAndThere(t *testing.T) {
 		t.Error("not what was counted")
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
-	stats, err = Receive(ctx, NewPacer(), ReceiveSpec{Dst: f, From: &broken{left: mib, err: io.EOF, onEnd: func() { cancel(torn) }}, Max: 2 << 30, Want: -1})
+	stats, err = Receive(ctx, NewPacer(), ReceiveSpec{Dst: file{f}, From: &broken{left: mib, err: io.EOF, onEnd: func() { cancel(torn) }}, Max: 2 << 30, Want: -1})
 	if err == nil || stats.Bytes != mib {
 		t.Errorf("canceled: %+v, %v", stats, err)
 	}
@@ -218,7 +218,7 @@ func TestContentsThatDoNotFit(t *testing.T) {
 		max, want int64
 		is        error
 	}{{mib, -1, ErrTooLong}, {2 * mib, mib, ErrTooLong}, {2 * mib, mib + 2, ErrTooShort}} {
-		_, err := Receive(context.Background(), NewPacer(), ReceiveSpec{Dst: f, From: NewContentStream(src, 0, mib+1), Max: c.max, Want: c.want})
+		_, err := Receive(context.Background(), NewPacer(), ReceiveSpec{Dst: file{f}, From: newContentStream(file{src}, 0, mib+1), Max: c.max, Want: c.want})
 		if !errors.Is(err, c.is) {
 			t.Errorf("%+v: %v", c, err)
 		}
@@ -232,7 +232,7 @@ func TestSparseFilesTakeNoTimeForHoles(t *testing.T) {
 	must(t, dst.Truncate(1<<40))
 	writeRandom(t, src, 512<<30, 5000)
 	p := NewPacer()
-	stats, err := Place(context.Background(), p, PlaceSpec{Dst: dst, Src: src, Len: 1 << 40})
+	stats, err := Place(context.Background(), p, PlaceSpec{Dst: file{dst}, Src: file{src}, Len: 1 << 40})
 	must(t, err)
 	if c := p.Counts(); stats.Bytes != 1<<40 || c.Written > 64<<10 || c.Read > 64<<10 {
 		t.Errorf("%+v", c)
@@ -276,7 +276,7 @@ func TestHoleThatIsNotCompleteHasTouchedTheTarget(t *testing.T) {
 		before, err := os.ReadFile(f.Name())
 		must(t, err)
 		must(t, f.Truncate(4*allocatePiece))
-		stats, err := Receive(&countdown{context.Background(), asked}, NewPacer(), ReceiveSpec{Dst: f, From: &holes{len: 4 * allocatePiece}, Max: 1 << 40, Want: -1})
+		stats, err := Receive(&countdown{context.Background(), asked}, NewPacer(), ReceiveSpec{Dst: file{f}, From: &holes{len: 4 * allocatePiece}, Max: 1 << 40, Want: -1})
 		head := make([]byte, mib)
 		_, rerr := f.ReadAt(head, 0)
 		must(t, rerr)
@@ -295,11 +295,11 @@ func TestHoleThatIsNotCompleteHasTouchedTheTarget(t *testing.T) {
 
 // A stream may say that a hole is as long as it likes.
 func TestHoleInACleanTargetTakesNoTime(t *testing.T) {
-	h, err := newHoleMaker(NewPacer(), create(t, t.TempDir(), "f"), true)
+	h, err := newHoleMaker(NewPacer(), file{create(t, t.TempDir(), "f")}, true)
 	must(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // 2^34 pieces take hours
 	defer cancel()
-	if made, err := h.make(ctx, extent{len: 1 << 62}); !made || err != nil || h.touched.Load() {
+	if made, err := h.make(ctx, Extent{Len: 1 << 62}); !made || err != nil || h.touched.Load() {
 		t.Errorf("made %v, touched %v (%v)", made, h.touched.Load(), err)
 	}
 }

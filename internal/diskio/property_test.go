@@ -23,7 +23,7 @@ func TestAnyLayoutIsTreatedRight(t *testing.T) {
 		}
 		larger := rapid.IntRange(0, 2<<20).Draw(t, "larger")
 		p := NewPacer()
-		_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Size: int64(len(want) + larger)})
+		_, err := Copy(context.Background(), p, CopySpec{Dst: file{dst}, Src: file{src}, Size: int64(len(want) + larger)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,11 +32,11 @@ func TestAnyLayoutIsTreatedRight(t *testing.T) {
 		if c := p.Counts(); c.Work != c.WorkAll || c.Durable != c.Total {
 			t.Fatalf("counts: %+v", c)
 		}
-		sum, err := Sum(context.Background(), NewPacer(), src, SumSpec{})
+		sum, err := Sum(context.Background(), NewPacer(), file{src}, SumSpec{})
 		if sha := sha256.Sum256(want); err != nil || !bytes.Equal(sum.Sum, sha[:]) {
 			t.Fatalf("wrong SHA-256, error %v", err)
 		}
-		sum, err = Sum(context.Background(), NewPacer(), src, SumSpec{CRC32C: true})
+		sum, err = Sum(context.Background(), NewPacer(), file{src}, SumSpec{CRC32C: true})
 		if err != nil || binary.BigEndian.Uint32(sum.Sum) != crc32.Checksum(want, castagnoli) {
 			t.Fatalf("wrong CRC-32C, error %v", err)
 		}

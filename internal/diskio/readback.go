@@ -12,16 +12,20 @@ import (
 )
 
 // ReadBack reads all and compares it with the pattern, past the page cache where
-// it can. Nothing of f may be dirty.
-func ReadBack(ctx context.Context, p *Pacer, f *os.File, r Round) error {
-	restore, err := uncache(f)
-	if err != nil {
-		return err
+// it can. Nothing of c may be dirty.
+func ReadBack(ctx context.Context, p *Pacer, c Content, r Round) error {
+	read := func(buf []byte, off int64) error { return readAs(opVerify, c, buf, off) }
+	if f := FileOf(c); f != nil {
+		restore, err := uncache(f)
+		if err != nil {
+			return err
+		}
+		defer restore()
+		read = func(buf []byte, off int64) error { return readAligned(f, buf, off) }
 	}
-	defer restore()
 	spare := sync.Pool{New: func() any { return new([chunkBytes]byte) }}
-	s := streams{p: p, keep: r.checkpointer(nil), step: func(_ context.Context, buf []byte, off int64) (Moved, error) {
-		if err := readAligned(f, buf, off); err != nil {
+	s := streams{p: p, requests: requests(c), keep: r.checkpointer(nil), step: func(_ context.Context, buf []byte, off int64) (Moved, error) {
+		if err := read(buf, off); err != nil {
 			return Moved{}, err
 		}
 		want := spare.Get().(*[chunkBytes]byte)
@@ -29,8 +33,11 @@ func ReadBack(ctx context.Context, p *Pacer, f *os.File, r Round) error {
 		n := int64(len(buf))
 		return Moved{Read: n, Done: n, Durable: n}, mismatch(buf, r.Pattern(want[:n], off), off)
 	}}
-	return s.run(ctx, r.walk(ctx, f))
+	return s.run(ctx, r.walk(ctx, c))
 }
+
+// opVerify is the reading back.
+const opVerify = "verify"
 
 // mismatch compares what was read at off with what must be there.
 func mismatch(got, want []byte, off int64) error {
@@ -39,7 +46,7 @@ func mismatch(got, want []byte, off int64) error {
 	}
 	for i := range got {
 		if got[i] != want[i] {
-			return ioError("verify", off+int64(i), ErrMismatch)
+			return ioError(opVerify, off+int64(i), ErrMismatch)
 		}
 	}
 	return nil
@@ -52,14 +59,14 @@ func uncache(f *os.File) (restore func(), err error) {
 	dropCache(f, 0, 0)
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
 	if err != nil {
-		return nil, ioError("verify", nowhere, err)
+		return nil, ioError(opVerify, nowhere, err)
 	}
 	set := func(flags int) error {
 		_, err := unix.FcntlInt(f.Fd(), unix.F_SETFL, flags)
 		return err
 	}
 	if err := set(flags | unix.O_DIRECT); err != nil && !errors.Is(err, unix.EINVAL) {
-		return nil, ioError("verify", nowhere, err)
+		return nil, ioError(opVerify, nowhere, err)
 	}
 	return func() { _ = set(flags) }, nil // they were in force before
 }
@@ -79,5 +86,5 @@ func readAligned(f *os.File, buf []byte, off int64) error {
 	if errors.Is(err, io.EOF) {
 		err = ErrShrunk
 	}
-	return ioError("verify", first+int64(n), err)
+	return ioError(opVerify, first+int64(n), err)
 }

@@ -13,7 +13,7 @@ func TestReadBackFindsADifference(t *testing.T) {
 	must(t, err)
 	must(t, f.Sync())
 	zero := Round{Size: 3*mib + 10, Pattern: func(buf []byte, _ int64) []byte { return zeros[:len(buf)] }}
-	e := checkIOError(t, ReadBack(context.Background(), NewPacer(), f, zero), "verify", ErrMismatch)
+	e := checkIOError(t, ReadBack(context.Background(), NewPacer(), file{f}, zero), "verify", ErrMismatch)
 	if e.Offset != 3*mib+9 {
 		t.Errorf("difference at %d", e.Offset)
 	}

@@ -14,10 +14,10 @@ const reflinkPiece = 16 << 30
 // reflink shares the source's blocks if it may and can. Not being able to is an
 // error only for ReflinkAlways.
 func (c *copying) reflink(ctx context.Context) (done bool, err error) {
-	if c.Reflink == ReflinkNever || c.srcSize == 0 || !c.dstEmpty && c.Reflink == ReflinkAuto {
+	if c.Reflink == ReflinkNever || c.srcSize == 0 || c.Reflink == ReflinkAuto && (!c.dstEmpty || c.src == nil) {
 		return false, nil
 	}
-	if !c.dstEmpty {
+	if !c.dstEmpty || c.src == nil {
 		return false, ioError(opReflink, nowhere, errNotEmpty)
 	}
 	for off := int64(0); off < c.srcSize; off += reflinkPiece {
@@ -40,11 +40,11 @@ func (c *copying) reflinkAt(ctx context.Context, off int64) error {
 		return err
 	}
 	n := min(c.srcSize-off, reflinkPiece)
-	arg := unix.FileCloneRange{Src_fd: int64(c.Src.Fd()), Src_offset: uint64(off), Src_length: uint64(n), Dest_offset: uint64(off)}
+	arg := unix.FileCloneRange{Src_fd: int64(c.src.Fd()), Src_offset: uint64(off), Src_length: uint64(n), Dest_offset: uint64(off)}
 	if off+n == c.srcSize {
 		arg.Src_length = 0 // to the end: the length of the last block is not aligned
 	}
-	err := unix.IoctlFileCloneRange(int(c.Dst.Fd()), &arg)
+	err := unix.IoctlFileCloneRange(int(c.dst.Fd()), &arg)
 	if err != nil {
 		c.p.Finished(Moved{})
 		return ioError(opReflink, off, err)

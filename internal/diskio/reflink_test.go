@@ -19,11 +19,11 @@ func TestReflinkWhereTheFileSystemCan(t *testing.T) {
 				"": MethodReflink, ReflinkAuto: MethodReflink, ReflinkAlways: MethodReflink, ReflinkNever: MethodCopy,
 			} {
 				dst := create(t, dir, "dst "+string(reflink))
-				stats := checkCopy(t, CopySpec{Dst: dst, Src: src, Reflink: reflink, Size: 5*mib + 99})
+				stats := checkCopy(t, CopySpec{Dst: file{dst}, Src: file{src}, Reflink: reflink, Size: 5*mib + 99})
 				if stats.Method != want {
 					t.Errorf("reflink %q: method is %s", reflink, stats.Method)
 				}
-				layout, err := LayoutOf(context.Background(), dst)
+				layout, err := LayoutOf(context.Background(), file{dst})
 				must(t, err)
 				if (layout.Shared > 0) != (want == MethodReflink) {
 					t.Errorf("reflink %q: %d bytes are shared", reflink, layout.Shared)
@@ -38,7 +38,7 @@ func TestReflinkIntoLargerTarget(t *testing.T) {
 	src, dst := create(t, dir, "src"), create(t, dir, "dst")
 	writeRandom(t, src, 0, mib+1)
 	p := NewPacer()
-	_, err := Copy(context.Background(), p, CopySpec{Dst: dst, Src: src, Size: 3 * mib})
+	_, err := Copy(context.Background(), p, CopySpec{Dst: file{dst}, Src: file{src}, Size: 3 * mib})
 	must(t, err)
 	if sizeOf(t, dst) != 3*mib || digestOf(t, dst, mib+1) != digest(t, src) {
 		t.Error("wrong content or size")
@@ -52,13 +52,13 @@ func TestReflinkWhereItCannotBe(t *testing.T) {
 	dir := testenv.Mount(t, "ext4")
 	src := create(t, dir, "src")
 	writeRandom(t, src, 0, mib)
-	_, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: create(t, dir, "always"), Src: src, Reflink: ReflinkAlways})
+	_, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: file{create(t, dir, "always")}, Src: file{src}, Reflink: ReflinkAlways})
 	checkIOError(t, err, "reflink", unix.EOPNOTSUPP)
 	used := create(t, dir, "used")
 	writeRandom(t, used, 0, 10)
-	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: used, Src: src, Reflink: ReflinkAlways})
+	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: file{used}, Src: file{src}, Reflink: ReflinkAlways})
 	checkIOError(t, err, "reflink", errNotEmpty)
-	stats := checkCopy(t, CopySpec{Dst: create(t, dir, "auto"), Src: src})
+	stats := checkCopy(t, CopySpec{Dst: file{create(t, dir, "auto")}, Src: file{src}})
 	if stats.Method != MethodCopy {
 		t.Errorf("method is %s", stats.Method)
 	}

@@ -15,7 +15,7 @@ func (c *copying) reserve(ctx context.Context) error {
 	if err := c.checkReserve(ctx); err != nil {
 		return err
 	}
-	err := c.fallocate(ctx, extent{len: c.Allocation})
+	err := c.fallocate(ctx, Extent{Len: c.Allocation})
 	if cannotFallocate(err) {
 		c.fill = true
 		return nil
@@ -23,7 +23,7 @@ func (c *copying) reserve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.walkReserved(ctx, func(x extent) error { return c.fallocate(ctx, x) })
+	_, err = c.walkReserved(ctx, func(x Extent) error { return c.fallocate(ctx, x) })
 	if cannotFallocate(err) { // what the copy has of it shows in its stats
 		return nil
 	}
@@ -34,11 +34,11 @@ func (c *copying) reserve(ctx context.Context) error {
 // and the data before the work.
 func (c *copying) checkReserve(ctx context.Context) error {
 	c.promised = c.Allocation
-	exact, err := c.walkReserved(ctx, func(x extent) error {
-		c.promised += x.len
+	exact, err := c.walkReserved(ctx, func(x Extent) error {
+		c.promised += x.Len
 		return nil
 	})
-	if err == nil && c.dstFile {
+	if err == nil && c.dst != nil {
 		err = c.checkSpace()
 	}
 	if err != nil || exact {
@@ -49,21 +49,21 @@ func (c *copying) checkReserve(ctx context.Context) error {
 
 func (c *copying) checkSpace() error {
 	need := c.promised
-	if !c.Sparse && !compresses(c.Dst) {
+	if !c.Sparse && !compresses(c.dst) {
 		need += c.loose
 	}
-	have, err := allocated(c.Dst)
+	have, err := allocated(c.dst)
 	if err != nil {
 		return err
 	}
-	return checkRoom(c.Dst, need-have)
+	return checkRoom(c.dst, need-have)
 }
 
 // fallocate reserves an extent piece by piece.
-func (c *copying) fallocate(ctx context.Context, x extent) error {
-	steps := pieces{p: c.p, f: c.Dst, op: "allocate", call: reserving(c.p, c.Dst)}
-	for end := x.off + x.len; x.off < end; x.off += allocatePiece {
-		if err := steps.one(ctx, x.off, min(allocatePiece, end-x.off)); err != nil {
+func (c *copying) fallocate(ctx context.Context, x Extent) error {
+	steps := pieces{p: c.p, c: c.Dst, op: "allocate", call: reserving(c.p, c.dst)}
+	for end := x.Off + x.Len; x.Off < end; x.Off += allocatePiece {
+		if err := steps.one(ctx, x.Off, min(allocatePiece, end-x.Off)); err != nil {
 			return err
 		}
 	}
@@ -77,7 +77,7 @@ const unseenShare = 64
 // suspect finds by their number blocks of the source without data where nobody
 // says which they are: the copy cannot have kept them.
 func (c *copying) suspect() error {
-	have, err := allocated(c.Src)
+	have, err := allocated(c.src)
 	if err == nil && have-have/unseenShare > c.stats.Data {
 		c.promised = max(c.promised, have)
 	}
@@ -86,16 +86,16 @@ func (c *copying) suspect() error {
 
 // walkReserved visits what is to be reserved behind the Allocation; exact is
 // that of walkUnwritten.
-func (c *copying) walkReserved(ctx context.Context, visit func(extent) error) (exact bool, err error) {
-	if !c.Reserved || !c.dstFile {
+func (c *copying) walkReserved(ctx context.Context, visit func(Extent) error) (exact bool, err error) {
+	if !c.Reserved || c.dst == nil || c.src == nil {
 		return true, nil
 	}
-	return walkUnwritten(ctx, c.Src, c.srcSize, func(x extent) error {
-		if n := min(c.Allocation-x.off, x.len); n > 0 {
-			x.off += n
-			x.len -= n
+	return walkUnwritten(ctx, c.src, c.srcSize, func(x Extent) error {
+		if n := min(c.Allocation-x.Off, x.Len); n > 0 {
+			x.Off += n
+			x.Len -= n
 		}
-		if x.len == 0 {
+		if x.Len == 0 {
 			return nil
 		}
 		return visit(x)
@@ -106,13 +106,13 @@ func (c *copying) walkReserved(ctx context.Context, visit func(extent) error) (e
 // data. Where nobody says which that is (tmpfs, NFS) a file that has as many
 // blocks as it is long is taken for one that has them everywhere; with fewer,
 // nothing is visited and exact is false.
-func walkUnwritten(ctx context.Context, f *os.File, size int64, visit func(extent) error) (exact bool, err error) {
+func walkUnwritten(ctx context.Context, f *os.File, size int64, visit func(Extent) error) (exact bool, err error) {
 	err = walkBlocks(ctx, f, func(x fiemapExtent) error {
 		off, end := int64(x.logical), min(int64(x.logical+x.length), size)
 		if x.flags&fiemapUnwritten == 0 || end <= off {
 			return nil
 		}
-		return visit(extent{off: off, len: end - off})
+		return visit(Extent{Off: off, Len: end - off})
 	})
 	if !errors.Is(err, ErrUnsupported) {
 		return true, err
@@ -121,8 +121,8 @@ func walkUnwritten(ctx context.Context, f *os.File, size int64, visit func(exten
 	if err != nil || have < size {
 		return false, err
 	}
-	return true, walkExtents(ctx, f, size, func(x extent) error {
-		if !x.hole {
+	return true, walkAll(ctx, file{f}, size, func(x Extent) error {
+		if x.Kind == Data {
 			return nil
 		}
 		return visit(x)
@@ -133,18 +133,18 @@ func walkUnwritten(ctx context.Context, f *os.File, size int64, visit func(exten
 // is: it has to be said before anything is written, and blocks are shared with a
 // file of the same kind alone. Most file systems overwrite in place anyway.
 func (c *copying) keepInPlace() error {
-	if !c.dstEmpty || Flags(c.Src)&FlagNoCopyOnWrite == 0 {
+	if !c.dstEmpty || c.src == nil || Flags(c.src)&FlagNoCopyOnWrite == 0 {
 		return nil
 	}
-	flags := Flags(c.Dst)
+	flags := Flags(c.dst)
 	if flags&FlagNoCopyOnWrite != 0 {
 		return nil
 	}
-	err := unix.IoctlSetPointerInt(int(c.Dst.Fd()), unix.FS_IOC_SETFLAGS, int(flags|FlagNoCopyOnWrite))
+	err := unix.IoctlSetPointerInt(int(c.dst.Fd()), unix.FS_IOC_SETFLAGS, int(flags|FlagNoCopyOnWrite))
 	if err == nil {
 		return nil
 	}
-	kind, err := FileSystemOf(c.Dst)
+	kind, err := FileSystemOf(c.dst)
 	c.stats.CopiesOnWrite = kind.CopiesOnWrite()
 	return err
 }

@@ -26,13 +26,13 @@ func reservedFile(t *testing.T, dir string) *os.File {
 // page cache counts as data.
 func copyUnread(t *testing.T, spec CopySpec) CopyStats {
 	t.Helper()
-	dropCache(spec.Src, 0, 0)
+	dropCache(FileOf(spec.Src), 0, 0)
 	stats, err := Copy(t.Context(), NewPacer(), spec)
 	must(t, err)
-	if digest(t, spec.Dst) != digest(t, spec.Src) {
+	if digest(t, FileOf(spec.Dst)) != digest(t, FileOf(spec.Src)) {
 		t.Error("the copy differs from its source")
 	}
-	dropCache(spec.Src, 0, 0)
+	dropCache(FileOf(spec.Src), 0, 0)
 	return stats
 }
 
@@ -41,13 +41,13 @@ func TestCopyKeepsWhatIsReserved(t *testing.T) {
 		src := reservedFile(t, dir)
 		for _, reflink := range []Reflink{ReflinkAuto, ReflinkNever} {
 			onEachFS(t, func(t *testing.T, to string) {
-				stats := copyUnread(t, CopySpec{Dst: create(t, to, "there"+string(reflink)), Src: src, Reflink: reflink, Reserved: true})
+				stats := copyUnread(t, CopySpec{Dst: file{create(t, to, "there"+string(reflink))}, Src: file{src}, Reflink: reflink, Reserved: true})
 				if !stats.Kept || stats.Allocated < 20*mib {
 					t.Errorf("%+v", stats)
 				}
 			})
 			dst := create(t, dir, "here"+string(reflink))
-			stats := copyUnread(t, CopySpec{Dst: dst, Src: src, Reflink: reflink, Reserved: true})
+			stats := copyUnread(t, CopySpec{Dst: file{dst}, Src: file{src}, Reflink: reflink, Reserved: true})
 			if n := occupied(t, dst); !stats.Kept || n < 20*mib {
 				t.Errorf("%d bytes are allocated, %+v", n, stats)
 			}
@@ -61,7 +61,7 @@ func TestCopyKeepsWhatIsReservedInPart(t *testing.T) {
 	writeRandom(t, src, 0, mib)
 	must(t, unix.Fallocate(int(src.Fd()), 0, 32*mib, 8*mib))
 	dst := create(t, t.TempDir(), "dst")
-	stats := copyUnread(t, CopySpec{Dst: dst, Src: src, Reserved: true})
+	stats := copyUnread(t, CopySpec{Dst: file{dst}, Src: file{src}, Reserved: true})
 	if n := occupied(t, dst); !stats.Kept || n < 9*mib || n > 10*mib {
 		t.Errorf("%d bytes are allocated, %+v", n, stats)
 	}
@@ -69,7 +69,7 @@ func TestCopyKeepsWhatIsReservedInPart(t *testing.T) {
 
 // What cannot be reserved, or not be seen to be reserved, is said.
 func TestCopySaysWhatIsNotReserved(t *testing.T) {
-	stats := copyUnread(t, CopySpec{Dst: create(t, mountLoop(t, "ext2", 64*mib), "dst"), Src: reservedFile(t, t.TempDir()), Reserved: true})
+	stats := copyUnread(t, CopySpec{Dst: file{create(t, mountLoop(t, "ext2", 64*mib), "dst")}, Src: file{reservedFile(t, t.TempDir())}, Reserved: true})
 	if stats.Kept || stats.Allocated == 0 {
 		t.Errorf("without fallocate: %+v", stats)
 	}
@@ -77,11 +77,11 @@ func TestCopySaysWhatIsNotReserved(t *testing.T) {
 	must(t, src.Truncate(40*mib))
 	writeRandom(t, src, 0, mib)
 	must(t, unix.Fallocate(int(src.Fd()), 0, 20*mib, 8*mib))
-	stats = copyUnread(t, CopySpec{Dst: create(t, t.TempDir(), "dst"), Src: src, Reserved: true})
+	stats = copyUnread(t, CopySpec{Dst: file{create(t, t.TempDir(), "dst")}, Src: file{src}, Reserved: true})
 	if stats.Kept || stats.Allocated == 0 {
 		t.Errorf("from tmpfs: %+v", stats)
 	}
-	stats = copyUnread(t, CopySpec{Dst: create(t, t.TempDir(), "dst"), Src: create(t, mountTmpfs(t, 64*mib), "src"), Reserved: true})
+	stats = copyUnread(t, CopySpec{Dst: file{create(t, t.TempDir(), "dst")}, Src: file{create(t, mountTmpfs(t, 64*mib), "src")}, Reserved: true})
 	if stats.Allocated != 0 {
 		t.Errorf("nothing was reserved: %+v", stats)
 	}
@@ -94,7 +94,7 @@ func TestCopyOfAFileThatIsOverwrittenInPlaceIsOne(t *testing.T) {
 	must(t, src.Sync())
 	for _, reflink := range []Reflink{ReflinkAlways, ReflinkAuto, ReflinkNever} {
 		dst := create(t, dir, string(reflink))
-		stats := copyUnread(t, CopySpec{Dst: dst, Src: src, Reflink: reflink, Reserved: true})
+		stats := copyUnread(t, CopySpec{Dst: file{dst}, Src: file{src}, Reflink: reflink, Reserved: true})
 		if Flags(dst)&FlagNoCopyOnWrite == 0 || stats.CopiesOnWrite {
 			t.Errorf("%s: the copy is not nocow: %+v", reflink, stats)
 		}
@@ -102,7 +102,7 @@ func TestCopyOfAFileThatIsOverwrittenInPlaceIsOne(t *testing.T) {
 			t.Errorf("%s: copied by %s", reflink, stats.Method)
 		}
 	}
-	stats, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: create(t, t.TempDir(), "dst"), Src: src, Reserved: true})
+	stats, err := Copy(context.Background(), NewPacer(), CopySpec{Dst: file{create(t, t.TempDir(), "dst")}, Src: file{src}, Reserved: true})
 	must(t, err)
 	if stats.CopiesOnWrite {
 		t.Error("a file system that overwrites in place is said not to")

@@ -35,11 +35,16 @@ type residency struct {
 	mem      []byte   // nil where the file cannot be mapped
 	surveyed int64    // up to here absent is known
 	dropped  int64    // up to here it is dropped
-	absent   []extent // to be dropped, in order
+	absent   []Extent // to be dropped, in order
 	recent   []int64  // where the last reads began, the oldest first
 }
 
-func newResidency(f *os.File, size int64) *residency {
+// newResidency begins with the page cache of c, nil if that has none.
+func newResidency(c Content, size int64) *residency {
+	f := FileOf(c)
+	if f == nil {
+		return nil
+	}
 	r := &residency{f: f, size: size}
 	if size > 0 {
 		r.mem, _ = unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_SHARED)
@@ -48,8 +53,11 @@ func newResidency(f *os.File, size int64) *residency {
 	return r
 }
 
-// close drops the rest.
+// close drops the rest. A nil residency does nothing.
 func (r *residency) close() {
+	if r == nil {
+		return
+	}
 	r.dropUpTo(r.size)
 	if r.mem != nil {
 		_ = unix.Munmap(r.mem) // fails for wrong arguments only
@@ -83,14 +91,14 @@ func (r *residency) dropUpTo(limit int64) {
 	r.dropped = limit
 	for len(r.absent) > 0 {
 		x := &r.absent[0]
-		n := min(x.off+x.len, limit) - x.off
+		n := min(x.End(), limit) - x.Off
 		if n <= 0 {
 			return
 		}
-		dropCache(r.f, x.off, n)
-		x.off += n
-		x.len -= n
-		if x.len > 0 {
+		dropCache(r.f, x.Off, n)
+		x.Off += n
+		x.Len -= n
+		if x.Len > 0 {
 			return
 		}
 		r.absent = r.absent[1:]
@@ -141,10 +149,10 @@ func pagesOf(n int64) int64 {
 }
 
 // appendExtent appends to list, joining with the last extent where they touch.
-func appendExtent(list []extent, off, n int64) []extent {
-	if k := len(list) - 1; k >= 0 && list[k].off+list[k].len == off {
-		list[k].len += n
+func appendExtent(list []Extent, off, n int64) []Extent {
+	if k := len(list) - 1; k >= 0 && list[k].Off+list[k].Len == off {
+		list[k].Len += n
 		return list
 	}
-	return append(list, extent{off: off, len: n})
+	return append(list, Extent{Off: off, Len: n})
 }

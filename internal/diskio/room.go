@@ -49,28 +49,28 @@ func roomOf(f *os.File) (int64, error) {
 }
 
 // checkOverwrite is a NoRoomError if there is no room for the blocks that a part
-// of f lacks and that writing all of it needs; some of it, holes, may be left out.
-func checkOverwrite(ctx context.Context, f *os.File, part extent, holes int64) error {
-	fi, err := f.Stat()
-	if err != nil {
-		return ioError("stat", nowhere, err)
+// of c lacks and that writing all of it needs; some of it, holes, may be left out.
+func checkOverwrite(ctx context.Context, c Content, part Extent, holes int64) error {
+	f := regularOf(c)
+	if f == nil {
+		return nil
 	}
 	room, err := roomOf(f)
-	if err != nil || !fi.Mode().IsRegular() || part.len-holes <= room || compresses(f) {
+	if err != nil || part.Len-holes <= room || compresses(f) {
 		return err
 	}
 	own, err := ownExtents(ctx, f, part)
 	if err != nil {
 		return err
 	}
-	return checkRoom(f, part.len-holes-overlap(own, part))
+	return checkRoom(f, part.Len-holes-overlap(own, part))
 }
 
 // ownExtents gives what of a part of f has blocks that nothing else has: where
 // it is written no more are needed.
-func ownExtents(ctx context.Context, f *os.File, part extent) (own []extent, err error) {
+func ownExtents(ctx context.Context, f *os.File, part Extent) (own []Extent, err error) {
 	add := func(off, end int64) {
-		off, end = max(off, part.off), min(end, part.off+part.len)
+		off, end = max(off, part.Off), min(end, part.End())
 		if end > off {
 			own = appendExtent(own, off, end-off)
 		}
@@ -88,33 +88,33 @@ func ownExtents(ctx context.Context, f *os.File, part extent) (own []extent, err
 	if err != nil {
 		return nil, err
 	}
-	_, err = walkUnwritten(ctx, f, size, func(x extent) error {
-		add(x.off, x.off+x.len)
+	_, err = walkUnwritten(ctx, f, size, func(x Extent) error {
+		add(x.Off, x.End())
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = walkRange(ctx, f, part, func(x extent) error {
-		if !x.hole {
-			add(x.off, x.off+x.len)
+	err = walk(ctx, file{f}, part, func(x Extent) error {
+		if x.Kind == Data {
+			add(x.Off, x.End())
 		}
 		return nil
 	})
-	slices.SortFunc(own, func(a, b extent) int { return int(min(max(a.off-b.off, -1), 1)) })
+	slices.SortFunc(own, func(a, b Extent) int { return int(min(max(a.Off-b.Off, -1), 1)) })
 	return own, err
 }
 
 // overlap is how many bytes of x lie in the extents of a list, which are in order.
-func overlap(list []extent, x extent) (n int64) {
-	i, _ := slices.BinarySearchFunc(list, x.off, func(e extent, off int64) int {
-		if e.off+e.len <= off {
+func overlap(list []Extent, x Extent) (n int64) {
+	i, _ := slices.BinarySearchFunc(list, x.Off, func(e Extent, off int64) int {
+		if e.End() <= off {
 			return -1
 		}
 		return 1
 	})
-	for ; i < len(list) && list[i].off < x.off+x.len; i++ {
-		n += min(list[i].off+list[i].len, x.off+x.len) - max(list[i].off, x.off)
+	for ; i < len(list) && list[i].Off < x.End(); i++ {
+		n += min(list[i].Off+list[i].Len, x.End()) - max(list[i].Off, x.Off)
 	}
 	return n
 }
@@ -139,21 +139,25 @@ func compresses(f *os.File) bool {
 // checkRoom is a NoRoomError if the data of the source needs more blocks than
 // the target has there, than the holes give back, and than there are.
 func (c *placing) checkRoom(ctx context.Context, data int64) error {
-	room, err := roomOf(c.Dst)
-	if err != nil || data <= room || c.DetectZeros || c.holes.device || compresses(c.Dst) {
+	f := regularOf(c.Dst)
+	if f == nil || c.DetectZeros {
+		return nil
+	}
+	room, err := roomOf(f)
+	if err != nil || data <= room || compresses(f) {
 		return err
 	}
-	own, err := ownExtents(ctx, c.Dst, extent{off: c.DstOff, len: c.Len})
+	own, err := ownExtents(ctx, f, Extent{Off: c.DstOff, Len: c.Len})
 	if err != nil {
 		return err
 	}
 	need := int64(0)
-	err = walkRange(ctx, c.Src, c.part(), func(x extent) error {
-		have := overlap(own, extent{off: x.off - c.SrcOff + c.DstOff, len: x.len})
+	err = walk(ctx, c.Src, c.part(), func(x Extent) error {
+		have := overlap(own, Extent{Off: x.Off - c.SrcOff + c.DstOff, Len: x.Len})
 		switch {
-		case !x.hole:
-			need += x.len - have
-		case c.holes.mode&unix.FALLOC_FL_PUNCH_HOLE != 0 && !c.Clean:
+		case x.Kind == Data:
+			need += x.Len - have
+		case c.holes.unmap && !c.Clean:
 			need -= have
 		}
 		return nil
@@ -161,5 +165,5 @@ func (c *placing) checkRoom(ctx context.Context, data int64) error {
 	if err != nil {
 		return err
 	}
-	return checkRoom(c.Dst, need)
+	return checkRoom(f, need)
 }

@@ -36,20 +36,20 @@ func TestTransfersFindWantOfRoomBeforeTheyBegin(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			f := thinVolume(t, dir)
 			fullBefore(t, f, func(p *Pacer) error {
-				_, err := Place(t.Context(), p, PlaceSpec{Dst: f, Src: src, Len: 150 * mib})
+				_, err := Place(t.Context(), p, PlaceSpec{Dst: file{f}, Src: file{src}, Len: 150 * mib})
 				return err
 			})
 			fullBefore(t, f, func(p *Pacer) error {
-				_, err := Receive(t.Context(), p, ReceiveSpec{Dst: f, From: NewContentStream(src, 0, 150*mib), Max: 1 << 30, Want: 150 * mib})
+				_, err := Receive(t.Context(), p, ReceiveSpec{Dst: file{f}, From: newContentStream(file{src}, 0, 150*mib), Max: 1 << 30, Want: 150 * mib})
 				return err
 			})
 			fullBefore(t, f, func(p *Pacer) error {
-				_, err := Receive(t.Context(), p, ReceiveSpec{Dst: f, From: new(broken), Max: 1 << 30, Want: 150 * mib, Dense: true})
+				_, err := Receive(t.Context(), p, ReceiveSpec{Dst: file{f}, From: new(broken), Max: 1 << 30, Want: 150 * mib, Dense: true})
 				return err
 			})
 			dst := create(t, dir, "dst")
 			fullBefore(t, dst, func(p *Pacer) error {
-				_, err := Copy(t.Context(), p, CopySpec{Dst: dst, Src: src})
+				_, err := Copy(t.Context(), p, CopySpec{Dst: file{dst}, Src: file{src}})
 				return err
 			})
 		})
@@ -63,12 +63,12 @@ func TestTransfersThatFitAreNotRefused(t *testing.T) {
 			f := create(t, dir, "f")
 			must(t, unix.Fallocate(int(f.Fd()), 0, 0, 60*mib))
 			ones := func(buf []byte, _ int64) []byte { return bytes.Repeat([]byte{0xff}, len(buf)) }
-			must(t, Overwrite(context.Background(), NewPacer(), f, Round{Pattern: ones, Size: 60 * mib}))
+			must(t, Overwrite(context.Background(), NewPacer(), file{f}, Round{Pattern: ones, Size: 60 * mib}))
 			must(t, f.Truncate(120*mib))
 			src := create(t, t.TempDir(), "src")
 			must(t, src.Truncate(120*mib))
 			writeRandom(t, src, 60*mib, 60*mib)
-			stats, err := Place(context.Background(), NewPacer(), PlaceSpec{Dst: f, Src: src, Len: 120 * mib})
+			stats, err := Place(context.Background(), NewPacer(), PlaceSpec{Dst: file{f}, Src: file{src}, Len: 120 * mib})
 			if err != nil || digest(t, f) != digest(t, src) {
 				t.Errorf("%+v, %v", stats, err)
 			}
@@ -77,8 +77,8 @@ func TestTransfersThatFitAreNotRefused(t *testing.T) {
 }
 
 func TestOverlapOfExtents(t *testing.T) {
-	list := []extent{{off: 10, len: 10}, {off: 30, len: 5}, {off: 35, len: 5}}
-	for x, want := range map[extent]int64{{off: 0, len: 10}: 0, {off: 0, len: 100}: 20, {off: 15, len: 17}: 7, {off: 34, len: 2}: 2, {off: 40, len: 9}: 0, {off: 20, len: 10}: 0} {
+	list := []Extent{{Off: 10, Len: 10}, {Off: 30, Len: 5}, {Off: 35, Len: 5}}
+	for x, want := range map[Extent]int64{{Off: 0, Len: 10}: 0, {Off: 0, Len: 100}: 20, {Off: 15, Len: 17}: 7, {Off: 34, Len: 2}: 2, {Off: 40, Len: 9}: 0, {Off: 20, Len: 10}: 0} {
 		if got := overlap(list, x); got != want {
 			t.Errorf("%+v: %d, not %d", x, got, want)
 		}

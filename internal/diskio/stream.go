@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"os"
-
-	"golang.org/x/sys/unix"
 )
 
 // ErrTooLong says that a stream gave more than there is room for.
@@ -34,7 +31,7 @@ type Sink interface {
 
 // ReceiveSpec says where a content goes.
 type ReceiveSpec struct {
-	Dst  *os.File
+	Dst  Content
 	Off  int64 // bytes
 	From Stream
 	// Max is how many bytes there is room for. More is ErrTooLong, and of the
@@ -49,7 +46,7 @@ type ReceiveSpec struct {
 	Hash        hash.Hash // of the content; nil: of no use
 }
 
-// Receive writes a content into a file. Whatever comes in between, an error or
+// Receive writes a stream into a content. Whatever comes in between, an error or
 // a cancel, what was written by then is made durable, and counted: a content can
 // go on there. While it waits for the sender, it does no I/O and counts as
 // paused when it is.
@@ -77,15 +74,15 @@ func Receive(ctx context.Context, p *Pacer, spec ReceiveSpec) (PlaceStats, error
 
 // checkRoom finds a lack of room where it is known what comes.
 func (s ReceiveSpec) checkRoom(ctx context.Context, p *Pacer, holes *holeMaker) error {
-	from, isFile := s.From.(*ContentStream)
+	from, isFile := s.From.(*contentStream)
 	switch {
 	case isFile:
 		c := placing{PlaceSpec: PlaceSpec{
-			Dst: s.Dst, Src: from.f, DstOff: s.Off, SrcOff: from.off, Len: s.Want, Clean: s.Clean, DetectZeros: s.DetectZeros,
+			Dst: s.Dst, Src: from.c, DstOff: s.Off, SrcOff: from.off, Len: s.Want, Clean: s.Clean, DetectZeros: s.DetectZeros,
 		}, p: p, holes: holes}
 		return c.checkRoom(ctx, s.Want)
 	case s.Dense && !s.DetectZeros:
-		return checkOverwrite(ctx, s.Dst, extent{off: s.Off, len: s.Want}, 0)
+		return checkOverwrite(ctx, s.Dst, Extent{Off: s.Off, Len: s.Want}, 0)
 	}
 	return nil
 }
@@ -129,7 +126,7 @@ func (r *receiving) run(ctx context.Context) error {
 // hole makes one, or writes zeros where there cannot be one.
 func (r *receiving) hole(ctx context.Context, n int64) error {
 	r.reach = r.stats.Bytes + n
-	made, err := r.holes.make(ctx, extent{off: r.Off + r.stats.Bytes, len: n})
+	made, err := r.holes.make(ctx, Extent{Off: r.Off + r.stats.Bytes, Len: n})
 	if err != nil {
 		return err
 	}
@@ -217,14 +214,14 @@ func (r *receiving) write(ctx context.Context, buf []byte) error {
 
 // SendSpec says what is sent.
 type SendSpec struct {
-	Src  *os.File
+	Src  Content
 	Off  int64 // bytes
 	Len  int64
 	To   Sink
 	Hash hash.Hash // of the content; nil: of no use
 }
 
-// Send gives a part of a file to a sink, in order. Bytes count as durable when
+// Send gives a part of a content to a sink, in order. Bytes count as durable when
 // the sink has taken them. While it waits for the sink it does no I/O.
 func Send(ctx context.Context, p *Pacer, spec SendSpec) (PlaceStats, error) {
 	if err := flushSource(ctx, p, spec.Src); err != nil {
@@ -234,9 +231,9 @@ func Send(ctx context.Context, p *Pacer, spec SendSpec) (PlaceStats, error) {
 	s := &sending{SendSpec: spec, p: p, buf: alignedBuffer(chunkBytes)}
 	s.cache = newResidency(spec.Src, spec.Off+spec.Len)
 	defer s.cache.close()
-	err := walkRange(ctx, s.Src, extent{off: s.Off, len: s.Len}, func(x extent) error {
-		if x.hole {
-			return s.hole(ctx, x.len)
+	err := walk(ctx, s.Src, Extent{Off: s.Off, Len: s.Len}, func(x Extent) error {
+		if x.Kind != Data {
+			return s.hole(ctx, x.Len)
 		}
 		return s.data(ctx, x)
 	})
@@ -264,8 +261,8 @@ func (s *sending) hole(ctx context.Context, n int64) error {
 	return hashZeros(ctx, s.Hash, n)
 }
 
-func (s *sending) data(ctx context.Context, x extent) error {
-	for x.len > 0 {
+func (s *sending) data(ctx context.Context, x Extent) error {
+	for x.Len > 0 {
 		c := x.cut()
 		s.cache.reach(c.off)
 		for c.len > 0 {
@@ -303,47 +300,44 @@ func (s *sending) chunk(ctx context.Context, c chunk) (int64, error) {
 	return n, nil
 }
 
-// ContentStream gives a part of a file as a Stream: what has to be read in
-// order, for a Hash of it, say. size is the end of the part, at most that of
-// the file.
-type ContentStream struct {
-	f        *os.File
-	off, end int64
-	next     int64 // where the next extent begins
+// contentStream gives a part of a content as a Stream: what has to be read in
+// order, for a Hash of it, say.
+type contentStream struct {
+	c        Content
+	off, end int64    // what is not read yet
+	next     int64    // where the next extent begins
+	known    []Extent // from there on
 }
 
-// NewContentStream makes one. The file must have been flushed.
-func NewContentStream(f *os.File, off, end int64) *ContentStream {
-	return &ContentStream{f: f, off: off, end: end, next: off}
+// newContentStream makes one of what lies from off to end. A file must have been
+// flushed.
+func newContentStream(c Content, off, end int64) *contentStream {
+	return &contentStream{c: c, off: off, end: end, next: off}
 }
 
 // Next goes to the next extent.
-func (c *ContentStream) Next() (n int64, hole bool, err error) {
+func (c *contentStream) Next() (n int64, hole bool, err error) {
 	c.off = c.next
 	if c.off >= c.end {
 		return 0, false, io.EOF
 	}
-	data, err := seekTo(c.f, c.off, unix.SEEK_DATA, c.end)
-	if err != nil {
-		return 0, false, err
+	if len(c.known) == 0 {
+		if c.known, err = extents(c.c, c.off, c.end); err != nil {
+			return 0, false, err
+		}
 	}
-	if data > c.off {
-		c.next = data
-		return data - c.off, true, nil
-	}
-	if c.next, err = seekTo(c.f, c.off, unix.SEEK_HOLE, c.end); err != nil {
-		return 0, false, err
-	}
-	return c.next - c.off, false, nil
+	x := c.known[0]
+	c.known, c.next = c.known[1:], x.End()
+	return x.Len, x.Kind != Data, nil
 }
 
 // Read reads data of the current extent.
-func (c *ContentStream) Read(p []byte) (int, error) {
-	n := min(int64(len(p)), c.next-c.off)
+func (c *contentStream) Read(p []byte) (int, error) {
+	n := min(int64(len(p)), c.next-c.off, chunkBytes)
 	if n <= 0 {
 		return 0, io.EOF
 	}
-	if err := readFull(c.f, p[:n], c.off); err != nil {
+	if err := readFull(c.c, p[:n], c.off); err != nil {
 		return 0, err
 	}
 	c.off += n

@@ -9,8 +9,8 @@ const (
 	// chunkBytes is what one system call moves. Smaller ones cost measurably
 	// more, larger ones gain nothing.
 	chunkBytes = 1 << 20
-	// workers keep the device and the copying between kernel and us busy at
-	// the same time; a fourth measured no faster.
+	// workers keep a device and the copying between kernel and us busy at the
+	// same time; a fourth measured no faster.
 	workers = 3
 )
 
@@ -25,28 +25,29 @@ type step func(ctx context.Context, buf []byte, off int64) (Moved, error)
 
 // streams runs one step per chunk, several at a time.
 type streams struct {
-	p      *Pacer
-	step   step
-	source *residency // of the file that the steps read; nil if there is none
-	keep   *checkpointer
+	p        *Pacer
+	step     step
+	source   *residency // of the file that the steps read; nil if there is none
+	keep     *checkpointer
+	requests int // under way at a time
 }
 
 // run gives the data extents that walk visits to the workers, chunk by chunk,
 // and returns when the last step has ended, with the first error.
-func (s streams) run(ctx context.Context, walk func(visit func(extent) error) error) error {
+func (s streams) run(ctx context.Context, walk func(visit func(Extent) error) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := s.keep.start(ctx, cancel)
 	chunks := make(chan chunk) // closed below, after the last chunk
 	var group sync.WaitGroup
-	for range workers {
+	for range s.requests {
 		group.Go(func() {
 			if err := s.work(ctx, chunks); err != nil {
 				cancel(err)
 			}
 		})
 	}
-	err := walk(func(x extent) error { return s.deal(ctx, chunks, x) })
+	err := walk(func(x Extent) error { return s.deal(ctx, chunks, x) })
 	if err != nil {
 		cancel(err)
 	}
@@ -60,18 +61,18 @@ func (s streams) run(ctx context.Context, walk func(visit func(extent) error) er
 }
 
 // deal cuts x into chunks, without what is in place already.
-func (s streams) deal(ctx context.Context, chunks chan<- chunk, x extent) error {
-	if x.hole {
-		s.p.skip(x.len)
-		s.keep.pass(x.off + x.len)
+func (s streams) deal(ctx context.Context, chunks chan<- chunk, x Extent) error {
+	if x.Kind != Data {
+		s.p.skip(x.Len)
+		s.keep.pass(x.Off + x.Len)
 		return nil
 	}
-	if n := min(s.keep.from()-x.off, x.len); n > 0 {
+	if n := min(s.keep.from()-x.Off, x.Len); n > 0 {
 		s.p.account(Moved{Done: n, Durable: n})
-		x.off += n
-		x.len -= n
+		x.Off += n
+		x.Len -= n
 	}
-	for x.len > 0 {
+	for x.Len > 0 {
 		c := x.cut()
 		s.source.reach(c.off)
 		s.keep.deal(c.off)
@@ -86,10 +87,10 @@ func (s streams) deal(ctx context.Context, chunks chan<- chunk, x extent) error 
 }
 
 // cut takes the first chunk off x.
-func (x *extent) cut() chunk {
-	c := chunk{off: x.off, len: min(x.len, chunkBytes-x.off%chunkBytes)}
-	x.off += c.len
-	x.len -= c.len
+func (x *Extent) cut() chunk {
+	c := chunk{off: x.Off, len: min(x.Len, chunkBytes-x.Off%chunkBytes)}
+	x.Off += c.len
+	x.Len -= c.len
 	return c
 }
 

@@ -3,7 +3,6 @@ package diskio
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 )
 
@@ -30,27 +29,27 @@ type SumStats struct {
 // hashes zeros from memory in their place, CRC-32C leaps over them. What was not
 // in the page cache before is not there after. Nothing is changed, except that
 // dirty data is written back first. A state that is none is an error.
-func Sum(ctx context.Context, p *Pacer, f *os.File, spec SumSpec) (SumStats, error) {
-	size, err := fileSize(f)
+func Sum(ctx context.Context, p *Pacer, c Content, spec SumSpec) (SumStats, error) {
+	size, err := contentSize(c)
 	if err != nil {
 		return SumStats{}, err
 	}
 	if spec.Len > 0 {
 		size = min(size, spec.Len)
 	}
-	if err := flushSource(ctx, p, f); err != nil {
+	if err := flushSource(ctx, p, c); err != nil {
 		return SumStats{}, err
 	}
-	s := &summing{SumSpec: spec, p: p, f: f, size: size, sum: spec.checksum(), buf: alignedBuffer(chunkBytes), told: time.Now()}
+	s := &summing{SumSpec: spec, p: p, c: c, size: size, sum: spec.checksum(), buf: alignedBuffer(chunkBytes), told: time.Now()}
 	if err := s.resume(); err != nil {
 		return SumStats{}, err
 	}
 	if err := s.measure(ctx); err != nil {
 		return SumStats{}, err
 	}
-	s.cache = newResidency(f, size)
+	s.cache = newResidency(c, size)
 	defer s.cache.close()
-	if err := walkExtents(ctx, f, size, func(x extent) error { return s.extent(ctx, x) }); err != nil {
+	if err := walkAll(ctx, c, size, func(x Extent) error { return s.extent(ctx, x) }); err != nil {
 		return SumStats{}, err
 	}
 	s.stats.Sum, s.stats.Bytes = s.sum.sum(), size
@@ -67,7 +66,7 @@ func (s SumSpec) checksum() checksum {
 type summing struct {
 	SumSpec
 	p     *Pacer
-	f     *os.File
+	c     Content
 	size  int64
 	sum   checksum
 	buf   []byte
@@ -94,9 +93,9 @@ func (s *summing) resume() error {
 func (s *summing) measure(ctx context.Context) error {
 	light := int64(0)
 	if s.sum.leaps() {
-		err := walkExtents(ctx, s.f, s.size, func(x extent) error {
-			if x.hole {
-				light += x.len
+		err := walkAll(ctx, s.c, s.size, func(x Extent) error {
+			if x.Kind != Data {
+				light += x.Len
 			}
 			return nil
 		})
@@ -118,16 +117,16 @@ func (s *summing) checkpoint(done int64) {
 }
 
 // extent hashes an extent, without what was hashed before.
-func (s *summing) extent(ctx context.Context, x extent) error {
-	if n := min(s.From-x.off, x.len); n > 0 {
-		s.p.account(Moved{Done: n, Durable: n, Light: s.light(x.hole, n)})
-		x.off += n
-		x.len -= n
+func (s *summing) extent(ctx context.Context, x Extent) error {
+	if n := min(s.From-x.Off, x.Len); n > 0 {
+		s.p.account(Moved{Done: n, Durable: n, Light: s.light(x.Kind != Data, n)})
+		x.Off += n
+		x.Len -= n
 	}
-	if x.hole {
+	if x.Kind != Data {
 		return s.zeros(ctx, x)
 	}
-	for x.len > 0 {
+	for x.Len > 0 {
 		c := x.cut()
 		s.cache.reach(c.off)
 		if err := s.data(ctx, c); err != nil {
@@ -144,7 +143,7 @@ func (s *summing) data(ctx context.Context, c chunk) error {
 		if err != nil {
 			return err
 		}
-		err = readFull(s.f, s.buf[:n], c.off)
+		err = readFull(s.c, s.buf[:n], c.off)
 		if err != nil {
 			s.p.Finished(Moved{})
 			return err
@@ -158,14 +157,14 @@ func (s *summing) data(ctx context.Context, c chunk) error {
 }
 
 // zeros takes a hole, which spends nothing of the limit, for it is not read.
-func (s *summing) zeros(ctx context.Context, x extent) error {
-	for x.len > 0 {
+func (s *summing) zeros(ctx context.Context, x Extent) error {
+	for x.Len > 0 {
 		if _, err := s.p.Admit(ctx, 0); err != nil {
 			return err
 		}
-		c := chunk{off: x.off, len: x.len}
+		c := chunk{off: x.Off, len: x.Len}
 		if s.sum.leaps() {
-			x.len = 0
+			x.Len = 0
 		} else {
 			c = x.cut()
 		}

@@ -32,7 +32,7 @@ func TestSumOfEverySource(t *testing.T) {
 				s.make(t, f)
 				for _, crc := range []bool{false, true} {
 					p := NewPacer()
-					stats, err := Sum(context.Background(), p, f, SumSpec{CRC32C: crc})
+					stats, err := Sum(context.Background(), p, file{f}, SumSpec{CRC32C: crc})
 					must(t, err)
 					if !bytes.Equal(stats.Sum, sumOf(t, f, crc)) || stats.Bytes != sizeOf(t, f) {
 						t.Errorf("wrong checksum, CRC-32C %t: %+v", crc, stats)
@@ -50,7 +50,7 @@ func TestSumDoesNotReadHoles(t *testing.T) {
 	f := create(t, t.TempDir(), "f")
 	writeRandom(t, f, 100*mib, 5000)
 	p := NewPacer()
-	_, err := Sum(context.Background(), p, f, SumSpec{})
+	_, err := Sum(context.Background(), p, file{f}, SumSpec{})
 	must(t, err)
 	if c := p.Counts(); c.Read > 8192 {
 		t.Errorf("read %d bytes for 5000 of data", c.Read)
@@ -62,7 +62,7 @@ func TestCRCLeapsOverHoles(t *testing.T) {
 	f := create(t, t.TempDir(), "f")
 	must(t, f.Truncate(4<<40))
 	writeRandom(t, f, 1<<40, 4096)
-	got, err := Sum(context.Background(), NewPacer(), f, SumSpec{CRC32C: true})
+	got, err := Sum(context.Background(), NewPacer(), file{f}, SumSpec{CRC32C: true})
 	must(t, err)
 	data := make([]byte, 4096)
 	_, err = f.ReadAt(data, 1<<40)

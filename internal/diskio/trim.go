@@ -3,11 +3,8 @@ package diskio
 import (
 	"context"
 	"errors"
-	"math/bits"
 	"os"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 )
 
 // Methods of giving blocks back.
@@ -23,28 +20,20 @@ type TrimStats struct {
 	Bytes  int64 // given back: of a file, by how much fewer it occupies
 }
 
-// Trim gives back the blocks of what reads as zeros, and those beyond the end of
-// a file; what is read from it is the same before, after, and half-way. Files
+// Trim gives back the storage of what reads as zeros, and what a file has beyond
+// its end; what is read from it is the same before, after, and half-way. Files
 // get holes, block devices discard such that zeros are read back. Where neither
 // can be done it is ErrUnsupported. Nobody else may write meanwhile.
-func Trim(ctx context.Context, p *Pacer, f *os.File, keep Checkpoints) (TrimStats, error) {
-	t, err := newTrimming(ctx, p, f, keep)
+func Trim(ctx context.Context, p *Pacer, c Content, keep Checkpoints) (TrimStats, error) {
+	t, err := newTrimming(ctx, p, c, keep)
 	if err != nil {
 		return t.stats, err
 	}
 	if err = t.work(ctx); err == nil && t.beyond {
 		t.punched.Store(true)
-		err = ioError("trim", nowhere, f.Truncate(t.size))
+		err = ioError("trim", nowhere, t.f.Truncate(t.size))
 	}
-	switch {
-	case err == nil:
-		err = fsync(ctx, p, f)
-	case ctx.Err() != nil: // otherwise the error is final and fsync would lie
-		_ = syncFile(f) // after it no I/O goes on
-	}
-	if cannotFallocate(err) {
-		err = ioError("trim", nowhere, ErrUnsupported)
-	}
+	err = synced(ctx, p, c, cannotTrim(err))
 	return t.conclude(), err
 }
 
@@ -57,9 +46,9 @@ func Preallocated(ctx context.Context, f *os.File) (n int64, err error) {
 		return 0, ioError("stat", nowhere, err)
 	}
 	stray := 2 * extentUnit(f)
-	_, err = walkUnwritten(ctx, f, fi.Size(), func(x extent) error {
-		if x.len >= stray {
-			n += x.len
+	_, err = walkUnwritten(ctx, f, fi.Size(), func(x Extent) error {
+		if x.Len >= stray {
+			n += x.Len
 		}
 		return nil
 	})
@@ -68,35 +57,30 @@ func Preallocated(ctx context.Context, f *os.File) (n int64, err error) {
 
 type trimming struct {
 	p        *Pacer
-	f        *os.File
+	c        Content
+	f        *os.File // c, nil if it is no regular file
 	size     int64
-	file     bool // regular, no device
 	block    int64
 	keep     Checkpoints
 	before   int64    // bytes that the file occupied
-	reserved []extent // have blocks and no data, in order
+	reserved []Extent // of the file, have blocks and no data, in order
 	beyond   bool     // there are blocks behind the end
 	punched  atomic.Bool
-	zeros    atomic.Int64 // of a device, discarded
+	zeros    atomic.Int64 // given back, if it is no file
 	stats    TrimStats
 }
 
-func newTrimming(ctx context.Context, p *Pacer, f *os.File, keep Checkpoints) (*trimming, error) {
-	t := &trimming{p: p, f: f, keep: keep, block: alignment}
-	fi, err := f.Stat()
-	if err != nil {
-		return t, ioError("stat", nowhere, err)
-	}
-	t.file = fi.Mode().IsRegular()
-	if t.size, err = fileSize(f); err != nil {
+func newTrimming(ctx context.Context, p *Pacer, c Content, keep Checkpoints) (*trimming, error) {
+	t := &trimming{p: p, c: c, f: regularOf(c), keep: keep, block: granularity(c)}
+	var err error
+	if t.size, err = contentSize(c); err != nil {
 		return t, err
 	}
-	if err := flushSource(ctx, p, f); err != nil {
+	if err := flushSource(ctx, p, c); err != nil {
 		return t, err
 	}
-	if t.file {
-		t.block = blockOf(f)
-		if t.before, err = allocated(f); err != nil {
+	if t.f != nil {
+		if t.before, err = allocated(t.f); err != nil {
 			return t, err
 		}
 	}
@@ -106,9 +90,9 @@ func newTrimming(ctx context.Context, p *Pacer, f *os.File, keep Checkpoints) (*
 // survey finds what has blocks without data, and how much need not be read.
 func (t *trimming) survey(ctx context.Context) error {
 	data := int64(0)
-	err := walkExtents(ctx, t.f, t.size, func(x extent) error {
-		if !x.hole {
-			data += x.len
+	err := walkAll(ctx, t.c, t.size, func(x Extent) error {
+		if x.Kind == Data {
+			data += x.Len
 		}
 		return nil
 	})
@@ -116,7 +100,7 @@ func (t *trimming) survey(ctx context.Context) error {
 		return err
 	}
 	t.p.Expect(t.size, t.size-data)
-	if !t.file {
+	if t.f == nil {
 		return nil
 	}
 	err = walkBlocks(ctx, t.f, func(x fiemapExtent) error {
@@ -130,22 +114,25 @@ func (t *trimming) survey(ctx context.Context) error {
 	if errors.Is(err, ErrUnsupported) {
 		err = nil
 		if t.before > roundUp(data, t.block) { // in any of the holes, or behind the end
-			t.reserved, t.beyond = []extent{{len: t.size}}, true
+			t.reserved, t.beyond = []Extent{{Len: t.size}}, true
 		}
 	}
 	return err
 }
 
 func (t *trimming) work(ctx context.Context) error {
-	source := newResidency(t.f, t.size)
+	source := newResidency(t.c, t.size)
 	defer source.close()
 	s := streams{
-		p: t.p, source: source, step: t.chunk,
-		keep: &checkpointer{Checkpoints: t.keep, sync: func(ctx context.Context) error { return fsync(ctx, t.p, t.f) }},
+		p: t.p, source: source, step: t.chunk, requests: requests(t.c),
+		keep: &checkpointer{Checkpoints: t.keep, sync: func(ctx context.Context) error { return flush(ctx, t.p, t.c) }},
 	}
-	return s.run(ctx, func(visit func(extent) error) error {
-		return walkExtents(ctx, t.f, t.size, func(x extent) error {
-			if x.hole {
+	return s.run(ctx, func(visit func(Extent) error) error {
+		return walkAll(ctx, t.c, t.size, func(x Extent) error {
+			if x.Kind == Zero && t.f == nil {
+				t.reserved = []Extent{x}
+			}
+			if x.Kind != Data {
 				if err := t.release(ctx, x); err != nil {
 					return err
 				}
@@ -156,11 +143,11 @@ func (t *trimming) work(ctx context.Context) error {
 }
 
 // release gives back what is reserved within a hole, piece by piece.
-func (t *trimming) release(ctx context.Context, hole extent) error {
-	for len(t.reserved) > 0 && t.reserved[0].off < hole.off+hole.len {
+func (t *trimming) release(ctx context.Context, hole Extent) error {
+	for len(t.reserved) > 0 && t.reserved[0].Off < hole.End() {
 		x := &t.reserved[0]
-		off := max(x.off, hole.off)
-		n := min(x.off+x.len, hole.off+hole.len, off+allocatePiece) - off
+		off := max(x.Off, hole.Off)
+		n := min(x.End(), hole.End(), off+allocatePiece) - off
 		if n <= 0 {
 			t.reserved = t.reserved[1:]
 			continue
@@ -173,7 +160,7 @@ func (t *trimming) release(ctx context.Context, hole extent) error {
 		if err != nil {
 			return err
 		}
-		x.off, x.len = off+n, x.off+x.len-off-n
+		x.Off, x.Len = off+n, x.End()-off-n
 	}
 	return nil
 }
@@ -192,7 +179,7 @@ func (t *trimming) chunk(_ context.Context, buf []byte, off int64) (Moved, error
 		return moved, nil
 	}
 	whole := buf[:end-first] // it crosses no multiple of a chunk, which has that room
-	if err := readFull(t.f, whole, first); err != nil {
+	if err := readFull(t.c, whole, first); err != nil {
 		return Moved{}, err
 	}
 	for len(whole) > 0 {
@@ -210,25 +197,25 @@ func (t *trimming) chunk(_ context.Context, buf []byte, off int64) (Moved, error
 // punch gives back a range, to the end of its last block: a file's may have it
 // behind its end.
 func (t *trimming) punch(off, n int64) error {
-	if t.file {
+	if t.f != nil {
 		n = roundUp(off+n, t.block) - off
 	}
 	t.punched.Store(true)
 	t.zeros.Add(n)
-	return ioError("trim", off, fallocate(t.f, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n))
+	return ioError("trim", off, t.c.Zero(off, n, true))
 }
 
 // conclude says what has changed.
 func (t *trimming) conclude() TrimStats {
 	t.stats.Method, t.stats.Bytes = MethodNone, t.zeros.Load()
-	if t.file {
+	if t.f != nil {
 		after, err := allocated(t.f)
 		if t.stats.Bytes = t.before - after; err != nil || t.stats.Bytes < 0 {
 			t.stats.Bytes = 0
 		}
 	}
 	switch {
-	case t.punched.Load() && t.file:
+	case t.punched.Load() && t.f != nil:
 		t.stats.Method = MethodPunch
 	case t.punched.Load():
 		t.stats.Method = MethodDiscard
@@ -237,13 +224,3 @@ func (t *trimming) conclude() TrimStats {
 }
 
 func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
-
-// blockOf is the unit in which the file system of f gives blocks back.
-func blockOf(f *os.File) int64 {
-	var fs unix.Statfs_t
-	err := retry(func() error { return unix.Fstatfs(int(f.Fd()), &fs) })
-	if err != nil || fs.Bsize < leastChunk || fs.Bsize > chunkBytes || bits.OnesCount64(uint64(fs.Bsize)) != 1 {
-		return alignment
-	}
-	return fs.Bsize
-}

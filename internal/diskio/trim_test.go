@@ -30,9 +30,9 @@ func minimal(content []byte, block int) (n int64) {
 // written is how much of a file has blocks: the data, and what the file system
 // says is allocated, but for what it keeps for itself.
 func written(t *rapid.T, f *os.File, size int64) (n int64) {
-	_, err := walkAllocated(context.Background(), f, size, func(x extent) error {
-		if !x.hole {
-			n += x.len
+	err := walkAllocated(context.Background(), file{f}, size, func(x Extent) error {
+		if x.Kind == Data {
+			n += x.Len
 		}
 		return nil
 	})
@@ -74,7 +74,7 @@ func TestTrimOfAnyLayout(t *testing.T) {
 			}
 			before, _ := allocated(f)
 			p := NewPacer()
-			did, err := Trim(context.Background(), p, f, Checkpoints{})
+			did, err := Trim(context.Background(), p, file{f}, Checkpoints{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -82,8 +82,8 @@ func TestTrimOfAnyLayout(t *testing.T) {
 			if got, err := os.ReadFile(f.Name()); err != nil || !bytes.Equal(got, want) {
 				t.Fatalf("the content is another: %v", err)
 			}
-			least := minimal(want, int(blockOf(f)))
-			if n := written(t, f, int64(len(want))); roundUp(n, blockOf(f)) > least {
+			least := minimal(want, int(granularity(file{f})))
+			if n := written(t, f, int64(len(want))); roundUp(n, granularity(file{f})) > least {
 				t.Fatalf("%d bytes have blocks, for %d of data", n, least)
 			}
 			if after > least+1<<16 { // extent trees, what is behind the end
@@ -107,7 +107,7 @@ func TestTrimOfNothingChangesNothing(t *testing.T) {
 		must(t, f.Sync())
 		before, err := statOf(f)
 		must(t, err)
-		did, err := Trim(context.Background(), NewPacer(), f, Checkpoints{})
+		did, err := Trim(context.Background(), NewPacer(), file{f}, Checkpoints{})
 		after, serr := statOf(f)
 		if err != nil || serr != nil || did.Method != MethodNone || did.Bytes != 0 || before.Ctim != after.Ctim {
 			t.Errorf("%+v, changed at %v, before at %v: %v, %v", did, after.Ctim, before.Ctim, err, serr)
@@ -124,7 +124,7 @@ func TestSlowTrimGivesWholeBlocksBack(t *testing.T) {
 		must(t, f.Sync())
 		p := NewPacer()
 		p.SetLimit(30000)
-		if _, err := Trim(context.Background(), p, f, Checkpoints{}); err != nil || occupied(t, f) != 0 {
+		if _, err := Trim(context.Background(), p, file{f}, Checkpoints{}); err != nil || occupied(t, f) != 0 {
 			t.Errorf("%d bytes are allocated: %v", occupied(t, f), err)
 		}
 	})
@@ -161,7 +161,7 @@ func TestExtentUnitsAreNotPreallocated(t *testing.T) {
 	if n, err := Preallocated(context.Background(), f); n != 0 || err != nil {
 		t.Errorf("%d bytes are reserved: %v", n, err)
 	}
-	if _, err := Trim(context.Background(), NewPacer(), f, Checkpoints{}); err != nil || occupied(t, f) > 64<<10 {
+	if _, err := Trim(context.Background(), NewPacer(), file{f}, Checkpoints{}); err != nil || occupied(t, f) > 64<<10 {
 		t.Errorf("%d bytes are allocated: %v", occupied(t, f), err)
 	}
 }
@@ -177,7 +177,7 @@ func TestTrimOfADeviceWithoutHarm(t *testing.T) {
 	dev, err := os.OpenFile(loopDevice(t, backing.Name()), os.O_RDWR, 0)
 	must(t, err)
 	defer dev.Close()
-	did, err := Trim(context.Background(), NewPacer(), dev, Checkpoints{})
+	did, err := Trim(context.Background(), NewPacer(), file{dev}, Checkpoints{})
 	if err != nil || did.Method != MethodDiscard || did.Bytes != 5<<20 {
 		t.Errorf("%+v: %v", did, err)
 	}
@@ -193,7 +193,7 @@ func TestTrimWhereThereAreNoHoles(t *testing.T) {
 	f := create(t, testenv.Mount(t, "vfat"), "v")
 	_, err := f.Write(make([]byte, 1<<20))
 	must(t, err)
-	if _, err := Trim(context.Background(), NewPacer(), f, Checkpoints{}); !errors.Is(err, ErrUnsupported) {
+	if _, err := Trim(context.Background(), NewPacer(), file{f}, Checkpoints{}); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("it says %v", err)
 	}
 }
@@ -211,7 +211,7 @@ func TestCanceledTrimIsWholeAndGoesOn(t *testing.T) {
 		p := NewPacer()
 		p.SetLimit(50 << 20)
 		kept := int64(0)
-		_, err := Trim(ctx, p, f, Checkpoints{Every: 1, Save: func(done int64) {
+		_, err := Trim(ctx, p, file{f}, Checkpoints{Every: 1, Save: func(done int64) {
 			if kept = done; done >= 8<<20 {
 				cancel(io.EOF)
 			}
@@ -220,7 +220,7 @@ func TestCanceledTrimIsWholeAndGoesOn(t *testing.T) {
 			t.Fatalf("canceled at %d: %v, or the content is another", kept, err)
 		}
 		p = NewPacer()
-		_, err = Trim(context.Background(), p, f, Checkpoints{From: kept})
+		_, err = Trim(context.Background(), p, file{f}, Checkpoints{From: kept})
 		if err != nil || digest(t, f) != want || occupied(t, f) > 12<<20+64<<10 {
 			t.Errorf("%d bytes are allocated, or other content: %v", occupied(t, f), err)
 		}

@@ -32,13 +32,13 @@ func TestWipeGoesOnWhereAnotherWasKilled(t *testing.T) {
 			p := diskio.NewPacer()
 			first := diskiotest.CrashAt(t, c.limit, p, func() int64 { return p.Counts().Done })
 			spec.Checkpoints = diskio.Checkpoints{Every: time.Nanosecond, Save: first.Save}
-			if _, err := Run(first.Context, p, f, spec); !errors.Is(err, diskiotest.ErrCrash) {
+			if _, err := Run(first.Context, p, diskio.FileContent(f), spec); !errors.Is(err, diskiotest.ErrCrash) {
 				t.Fatalf("not interrupted: %v", err)
 			}
 			kept := first.Kept()
 			spec.Checkpoints = diskio.Checkpoints{From: kept}
 			p = diskio.NewPacer()
-			did, err := Run(context.Background(), p, f, spec)
+			did, err := Run(context.Background(), p, diskio.FileContent(f), spec)
 			must(t, err)
 			if n := canaries(t, f.Name()); n > 0 {
 				t.Errorf("%d canaries are left", n)
@@ -61,7 +61,7 @@ func TestWipeRefusesAnOrderThatIsNone(t *testing.T) {
 	swapped := slices.Clone(good)
 	swapped[0], swapped[1] = 1, 0
 	for _, order := range [][]int{{}, {0}, good[:34], swapped, slices.Repeat([]int{0}, 35), slices.Repeat([]int{-1}, 35)} {
-		if _, err := Run(context.Background(), diskio.NewPacer(), f, Spec{Algorithm: Gutmann, Order: order}); err == nil {
+		if _, err := Run(context.Background(), diskio.NewPacer(), diskio.FileContent(f), Spec{Algorithm: Gutmann, Order: order}); err == nil {
 			t.Errorf("%v passed", order)
 		}
 	}

@@ -17,7 +17,7 @@ func TestAnyLayoutIsWiped(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := diskiotest.Scratch(t, dir)
 		want := diskiotest.Layout(t, f)
-		if _, err := Run(context.Background(), diskio.NewPacer(), f, Spec{Verify: true}); err != nil {
+		if _, err := Run(context.Background(), diskio.NewPacer(), diskio.FileContent(f), Spec{Verify: true}); err != nil {
 			t.Fatal(err)
 		}
 		diskiotest.Same(t, "wiped", f, make([]byte, len(want)))
@@ -29,7 +29,7 @@ func TestAnyLayoutIsWiped(t *testing.T) {
 func TestHoleCostsNothingHoweverLong(t *testing.T) {
 	f := diskiotest.HugeHole(t, testenv.Mount(t, "xfs"), "f")
 	ctx := &diskiotest.Asked{Context: t.Context()}
-	_, err := Run(ctx, diskio.NewPacer(), f, Spec{Verify: true})
+	_, err := Run(ctx, diskio.NewPacer(), diskio.FileContent(f), Spec{Verify: true})
 	must(t, err)
 	if n := ctx.Times(); n > 100 {
 		t.Errorf("%d steps for three extents", n)

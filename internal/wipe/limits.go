@@ -40,24 +40,29 @@ var overwriteNotes = map[diskio.FileSystem]string{
 
 // Limits says, before anything is written, what Run could not reach: the Limits
 // that its stats would have.
-func Limits(ctx context.Context, f *os.File, spec Spec) ([]Limit, error) {
-	w, err := newWiping(ctx, nil, f, spec)
+func Limits(ctx context.Context, c diskio.Content, spec Spec) ([]Limit, error) {
+	w, err := newWiping(ctx, nil, c, spec)
 	return w.stats.Limits, err
 }
 
 // limits finds what the wipe cannot reach, and on which device.
 func (w *wiping) limits() error {
-	dev, err := blockdev.Of(w.f)
+	if w.algorithm.trim {
+		w.limit("a trim overwrites nothing: it gives the blocks back, and what was in them may stay readable on the device", false)
+	}
+	f := diskio.FileOf(w.c)
+	if f == nil {
+		w.limit("the content is served by another program, which decides what is overwritten", false)
+		return nil
+	}
+	dev, err := blockdev.Of(f)
 	if err != nil {
 		return &diskio.IOError{Op: "stat", Offset: -1, Err: err}
 	}
 	below := lookBelow(blockdev.System, dev)
 	w.stats.Device = below.name
-	if w.algorithm.trim {
-		w.limit("a trim overwrites nothing: it gives the blocks back, and what was in them may stay readable on the device", false)
-	}
 	if w.layout.Regular {
-		if err := w.fileLimits(dev); err != nil {
+		if err := w.fileLimits(f, dev); err != nil {
 			return err
 		}
 	}
@@ -73,22 +78,22 @@ func (w *wiping) limit(text string, certain bool) {
 }
 
 // fileLimits are those of the file system.
-func (w *wiping) fileLimits(dev string) error {
-	kind, err := diskio.FileSystemOf(w.f)
+func (w *wiping) fileLimits(f *os.File, dev string) error {
+	kind, err := diskio.FileSystemOf(f)
 	if err != nil {
 		return err
 	}
 	note := overwriteNotes[kind]
 	switch {
-	case kind == unix.OVERLAYFS_SUPER_MAGIC && isCopiedUp(w.f):
+	case kind == unix.OVERLAYFS_SUPER_MAGIC && isCopiedUp(f):
 		w.limit("the file is on an overlay and comes from a lower layer, which keeps its data", true)
 		note = ""
-	case kind == unix.EXT4_SUPER_MAGIC && journalsData(w.f, blockdev.System, dev):
+	case kind == unix.EXT4_SUPER_MAGIC && journalsData(f, blockdev.System, dev):
 		w.limit("what was written to the file went through the journal of the file system first (data=journal), which keeps it until it is used again", true)
 	case kind == unix.TMPFS_MAGIC && hasSwap():
 		w.limit("the file is in memory, and what of it was swapped out may stay on the swap device", false)
 	}
-	if note != "" && !w.algorithm.trim && !inPlace(w.f, kind) {
+	if note != "" && !w.algorithm.trim && !inPlace(f, kind) {
 		w.limit(note, kind.CopiesOnWrite())
 	}
 	if n := w.layout.Shared; n > 0 {

@@ -17,7 +17,7 @@ func TestWipeFindsWantOfRoomBeforeItBegins(t *testing.T) {
 			before := occupied(t, f)
 			for _, algorithm := range []string{Random, NNSA, BSI} {
 				p := diskio.NewPacer()
-				_, err := Run(t.Context(), p, f, Spec{Algorithm: algorithm})
+				_, err := Run(t.Context(), p, diskio.FileContent(f), Spec{Algorithm: algorithm})
 				var short *diskio.NoRoomError
 				if !errors.As(err, &short) || short.Needed <= short.Available || !errors.Is(err, unix.ENOSPC) {
 					t.Errorf("error is %v", err)
@@ -26,7 +26,7 @@ func TestWipeFindsWantOfRoomBeforeItBegins(t *testing.T) {
 					t.Errorf("%d bytes are allocated, not %d: %+v", occupied(t, f), before, c)
 				}
 			}
-			_, err := Run(t.Context(), diskio.NewPacer(), f, Spec{})
+			_, err := Run(t.Context(), diskio.NewPacer(), diskio.FileContent(f), Spec{})
 			must(t, err) // of what there is
 		})
 	}
@@ -38,7 +38,7 @@ func TestWipeThatFitsIsNotRefused(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			f := create(t, dir, "f")
 			must(t, unix.Fallocate(int(f.Fd()), 0, 0, 60*mib))
-			_, err := Run(t.Context(), diskio.NewPacer(), f, Spec{Algorithm: Random})
+			_, err := Run(t.Context(), diskio.NewPacer(), diskio.FileContent(f), Spec{Algorithm: Random})
 			must(t, err)
 		})
 	}

@@ -1,12 +1,10 @@
-// Package wipe erases the content of files and block devices in place, and says
-// what of it it cannot reach. The writing itself is diskio's.
+// Package wipe erases contents in place, and says what of them it cannot reach. The writing itself is diskio's.
 package wipe
 
 import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 	"strings"
 
 	"storaged/internal/diskio"
@@ -21,7 +19,7 @@ const (
 	MethodNone      = diskio.MethodNone    // there was nothing to overwrite, only holes
 )
 
-// Spec says how a file is to be wiped.
+// Spec says how a content is to be wiped.
 type Spec struct {
 	Algorithm string // zero if empty; see Algorithms
 	// Verify reads the last pass back from the device and compares it. The
@@ -49,20 +47,19 @@ type Stats struct {
 	Passes    int   // completed
 	From      int64 // where it began, of all rounds
 	Bytes     int64 // overwritten by each pass, or given back
-	Holes     int64 // not overwritten: no blocks, so no old content (zero only)
+	Holes     int64 // not overwritten: no storage, so no old content (zero only)
 	Verified  bool
 	Touched   bool // content was changed, or may have been
 	Limits    []Limit
 	Device    string // path of the block device that was written to, "" if there is none
 }
 
-// Run overwrites the whole size of a regular file or block device in place,
-// durably, and never changes its size. Every pass is on the device before the
-// next begins. zero leaves holes of a file alone; all others fill them; trim
+// Run overwrites all of a content in place, durably, and never changes its size.
+// Every pass is on the device before the next begins. zero leaves holes alone; all others fill them; trim
 // gives the blocks back instead, so that they are not reserved any more. After an
 // error or a cancel some of it is overwritten, and nothing of ours is dirty any more.
-func Run(ctx context.Context, p *diskio.Pacer, f *os.File, spec Spec) (Stats, error) {
-	w, err := newWiping(ctx, p, f, spec)
+func Run(ctx context.Context, p *diskio.Pacer, c diskio.Content, spec Spec) (Stats, error) {
+	w, err := newWiping(ctx, p, c, spec)
 	if err != nil {
 		return w.stats, err
 	}
@@ -75,14 +72,14 @@ func Run(ctx context.Context, p *diskio.Pacer, f *os.File, spec Spec) (Stats, er
 	if err != nil || !w.verify {
 		return w.stats, err
 	}
-	err = diskio.ReadBack(ctx, p, f, w.round(w.last))
+	err = diskio.ReadBack(ctx, p, c, w.round(w.last))
 	w.stats.Verified = err == nil
 	return w.stats, err
 }
 
 type wiping struct {
 	p         *diskio.Pacer
-	f         *os.File
+	c         diskio.Content
 	layout    diskio.Layout
 	algorithm algorithm
 	verify    bool
@@ -93,9 +90,9 @@ type wiping struct {
 }
 
 // newWiping looks what there is to overwrite and what cannot be reached.
-func newWiping(ctx context.Context, p *diskio.Pacer, f *os.File, spec Spec) (*wiping, error) {
+func newWiping(ctx context.Context, p *diskio.Pacer, c diskio.Content, spec Spec) (*wiping, error) {
 	spec.Algorithm = cmp.Or(spec.Algorithm, Zero)
-	w := &wiping{p: p, f: f, keep: spec.Checkpoints, stats: Stats{Algorithm: spec.Algorithm}}
+	w := &wiping{p: p, c: c, keep: spec.Checkpoints, stats: Stats{Algorithm: spec.Algorithm}}
 	var ok bool
 	if w.algorithm, ok = algorithms[spec.Algorithm]; !ok {
 		return w, fmt.Errorf("wipe algorithm %q: %w (there are %s)",
@@ -109,7 +106,7 @@ func newWiping(ctx context.Context, p *diskio.Pacer, f *os.File, spec Spec) (*wi
 	if w.order, err = w.algorithm.order(spec.Order); err != nil {
 		return w, err
 	}
-	if w.layout, err = diskio.LayoutOf(ctx, f); err != nil {
+	if w.layout, err = diskio.LayoutOf(ctx, c); err != nil {
 		return w, err
 	}
 	w.begin()
@@ -132,8 +129,8 @@ func (w *wiping) begin() {
 	w.stats.From = w.keep.From
 }
 
-// skipsHoles reports whether what of a file has no blocks is left alone.
-func (w *wiping) skipsHoles() bool { return w.layout.Regular && w.stats.Algorithm == Zero }
+// skipsHoles reports whether what has no storage is left alone.
+func (w *wiping) skipsHoles() bool { return w.layout.Holes > 0 && w.stats.Algorithm == Zero }
 
 // survey says what is overwritten, and how.
 func (w *wiping) survey() {
@@ -159,7 +156,7 @@ func (w *wiping) expect(ctx context.Context) error {
 	light := w.stats.Holes * rounds
 	if w.algorithm.trim {
 		light = w.layout.Size
-	} else if err := diskio.RoomToOverwrite(ctx, w.f, w.layout.Size, w.stats.Holes); err != nil {
+	} else if err := diskio.RoomToOverwrite(ctx, w.c, w.layout.Size, w.stats.Holes); err != nil {
 		return err
 	}
 	w.p.Expect(w.layout.Size*rounds, light)
@@ -170,11 +167,11 @@ func (w *wiping) expect(ctx context.Context) error {
 func (w *wiping) work(ctx context.Context) error {
 	if w.algorithm.trim {
 		w.last = pass{0x00}.pattern() // what a verification looks for
-		return diskio.Discard(ctx, w.p, w.f)
+		return diskio.Discard(ctx, w.p, w.c)
 	}
 	for _, pass := range w.order {
 		w.last = pass.pattern()
-		if err := diskio.Overwrite(ctx, w.p, w.f, w.round(w.last)); err != nil {
+		if err := diskio.Overwrite(ctx, w.p, w.c, w.round(w.last)); err != nil {
 			return err
 		}
 		w.stats.Passes++

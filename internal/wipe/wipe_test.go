@@ -45,7 +45,7 @@ func wipeOnDevice(t *testing.T, kind, algorithm string) {
 	if n := canaries(t, image); n < 6*mib/len(diskiotest.Canary)-10 {
 		t.Fatalf("only %d canaries on the device before the wipe", n)
 	}
-	stats, err := Run(context.Background(), diskio.NewPacer(), f, Spec{Algorithm: algorithm, Verify: true})
+	stats, err := Run(context.Background(), diskio.NewPacer(), diskio.FileContent(f), Spec{Algorithm: algorithm, Verify: true})
 	must(t, err)
 	run(t, "blockdev", "--flushbufs", device)
 	if n := canaries(t, image); n != 0 {
@@ -73,7 +73,7 @@ func TestWipeAlgorithms(t *testing.T) {
 			f := create(t, t.TempDir(), "f")
 			writeCanaries(t, f, size)
 			p := diskio.NewPacer()
-			stats, err := Run(context.Background(), p, f, Spec{Algorithm: name, Verify: true})
+			stats, err := Run(context.Background(), p, diskio.FileContent(f), Spec{Algorithm: name, Verify: true})
 			must(t, err)
 			if stats.Passes != n || !stats.Verified || stats.Algorithm != name || stats.Method != MethodOverwrite {
 				t.Errorf("stats: %+v", stats)
@@ -134,7 +134,7 @@ func TestWipeZeroLeavesHolesAndOthersFillThem(t *testing.T) {
 	must(t, f.Truncate(64*mib))
 	before := occupied(t, f)
 	p := diskio.NewPacer()
-	stats, err := Run(context.Background(), p, f, Spec{Verify: true})
+	stats, err := Run(context.Background(), p, diskio.FileContent(f), Spec{Verify: true})
 	must(t, err)
 	if stats.Bytes != mib || stats.Holes != 63*mib || occupied(t, f) != before {
 		t.Errorf("occupies %d after %d: %+v", occupied(t, f), before, stats)
@@ -142,7 +142,7 @@ func TestWipeZeroLeavesHolesAndOthersFillThem(t *testing.T) {
 	if c := p.Counts(); c.Durable != c.Total || c.Work != c.WorkAll || c.Holes != 2*63*mib {
 		t.Errorf("counts: %+v", c)
 	}
-	stats, err = Run(context.Background(), diskio.NewPacer(), f, Spec{Algorithm: Random})
+	stats, err = Run(context.Background(), diskio.NewPacer(), diskio.FileContent(f), Spec{Algorithm: Random})
 	must(t, err)
 	if stats.Bytes != 64*mib || stats.Holes != 0 || occupied(t, f) < 64*mib {
 		t.Errorf("occupies %d: %+v", occupied(t, f), stats)
@@ -154,12 +154,12 @@ func TestWipeOfHolesOverwritesNothing(t *testing.T) {
 	f := create(t, t.TempDir(), "f")
 	must(t, f.Truncate(64*mib))
 	p := diskio.NewPacer()
-	stats, err := Run(context.Background(), p, f, Spec{})
+	stats, err := Run(context.Background(), p, diskio.FileContent(f), Spec{})
 	must(t, err)
 	if stats.Method != MethodNone || stats.Bytes != 0 || stats.Holes != 64*mib || p.Counts().Written != 0 {
 		t.Errorf("%+v", stats)
 	}
-	stats, err = Run(context.Background(), diskio.NewPacer(), f, Spec{Algorithm: Trim})
+	stats, err = Run(context.Background(), diskio.NewPacer(), diskio.FileContent(f), Spec{Algorithm: Trim})
 	must(t, err)
 	if stats.Method != MethodPunch {
 		t.Errorf("%+v", stats)
@@ -176,7 +176,7 @@ func TestWipeOfBlockDevice(t *testing.T) {
 	device, err := os.OpenFile(loopDevice(t, image), os.O_RDWR, 0)
 	must(t, err)
 	defer device.Close()
-	stats, err := Run(context.Background(), diskio.NewPacer(), device, Spec{Verify: true})
+	stats, err := Run(context.Background(), diskio.NewPacer(), diskio.FileContent(device), Spec{Verify: true})
 	must(t, err)
 	if n := canaries(t, image); n != 0 || stats.Bytes != 8*mib || !stats.Verified {
 		t.Errorf("%d canaries are left: %+v", n, stats)
@@ -189,11 +189,11 @@ func TestWipeSaysWhatItCannotReach(t *testing.T) {
 			dir := testenv.Mount(t, kind)
 			f := create(t, dir, "f")
 			writeCanaries(t, f, 2*mib)
-			_, err := diskio.Copy(context.Background(), diskio.NewPacer(), diskio.CopySpec{Dst: create(t, dir, "other"), Src: f, Reflink: diskio.ReflinkAlways})
+			_, err := diskio.Copy(context.Background(), diskio.NewPacer(), diskio.CopySpec{Dst: diskio.FileContent(create(t, dir, "other")), Src: diskio.FileContent(f), Reflink: diskio.ReflinkAlways})
 			must(t, err)
-			foretold, err := Limits(context.Background(), f, Spec{})
+			foretold, err := Limits(context.Background(), diskio.FileContent(f), Spec{})
 			must(t, err)
-			stats, err := Run(context.Background(), diskio.NewPacer(), f, Spec{})
+			stats, err := Run(context.Background(), diskio.NewPacer(), diskio.FileContent(f), Spec{})
 			must(t, err)
 			if !slices.Equal(foretold, stats.Limits) {
 				t.Errorf("limits were %+v, and are %+v", foretold, stats.Limits)
@@ -212,7 +212,7 @@ func TestWipeRefusesUnknownAlgorithm(t *testing.T) {
 	f := create(t, t.TempDir(), "f")
 	writeCanaries(t, f, 100)
 	for _, name := range []string{"ZERO", "magic"} {
-		_, err := Run(context.Background(), diskio.NewPacer(), f, Spec{Algorithm: name})
+		_, err := Run(context.Background(), diskio.NewPacer(), diskio.FileContent(f), Spec{Algorithm: name})
 		if !errors.Is(err, diskio.ErrUnsupported) {
 			t.Errorf("%s: error is %v", name, err)
 		}
@@ -234,7 +234,7 @@ func TestCanceledWipeLeavesNothingDirty(t *testing.T) {
 		}
 	})()
 	p.SetLimit(64 * mib)
-	stats, err := Run(ctx, p, f, Spec{Algorithm: BSI})
+	stats, err := Run(ctx, p, diskio.FileContent(f), Spec{Algorithm: BSI})
 	if !errors.Is(err, context.Canceled) || stats.Passes != 0 {
 		t.Fatalf("error is %v, %+v", err, stats)
 	}
@@ -254,7 +254,7 @@ func TestWipeOfManyExtents(t *testing.T) {
 		_, err := f.WriteAt(block, i*step)
 		must(t, err)
 	}
-	stats, err := Run(context.Background(), diskio.NewPacer(), f, Spec{Verify: true})
+	stats, err := Run(context.Background(), diskio.NewPacer(), diskio.FileContent(f), Spec{Verify: true})
 	must(t, err)
 	if stats.Bytes != extents*4096 || stats.Holes != (extents-1)*(step-4096) {
 		t.Errorf("stats: %+v", stats)
@@ -273,7 +273,7 @@ func TestSlowVerifyOnLargeSectors(t *testing.T) {
 	defer device.Close()
 	p := diskio.NewPacer()
 	p.SetLimit(60 << 10)
-	stats, err := Run(context.Background(), p, device, Spec{Algorithm: Random, Verify: true})
+	stats, err := Run(context.Background(), p, diskio.FileContent(device), Spec{Algorithm: Random, Verify: true})
 	must(t, err)
 	if !stats.Verified {
 		t.Errorf("stats: %+v", stats)
@@ -287,7 +287,7 @@ func TestFailedWipeSaysWhereAndKeepsTheError(t *testing.T) {
 	must(t, err)
 	defer device.Close()
 	p := diskio.NewPacer()
-	stats, err := Run(context.Background(), p, device, Spec{Algorithm: Random, Verify: true})
+	stats, err := Run(context.Background(), p, diskio.FileContent(device), Spec{Algorithm: Random, Verify: true})
 	var e *diskio.IOError
 	if !errors.As(err, &e) || stats.Passes != 0 || stats.Verified {
 		t.Fatalf("error is %v, %+v", err, stats)
@@ -304,14 +304,14 @@ func TestWipeOnBtrfsWithoutCopyOnWrite(t *testing.T) {
 	f := create(t, dir, "f")
 	must(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, diskio.FlagNoCopyOnWrite))
 	writeCanaries(t, f, mib)
-	limits, err := Limits(context.Background(), f, Spec{})
+	limits, err := Limits(context.Background(), diskio.FileContent(f), Spec{})
 	must(t, err)
 	if slices.ContainsFunc(limits, func(l Limit) bool { return l.Certain }) {
 		t.Errorf("limits are %+v", limits)
 	}
-	_, err = diskio.Copy(context.Background(), diskio.NewPacer(), diskio.CopySpec{Dst: diskiotest.CreateNoCopyOnWrite(t, dir, "other"), Src: f, Reflink: diskio.ReflinkAlways})
+	_, err = diskio.Copy(context.Background(), diskio.NewPacer(), diskio.CopySpec{Dst: diskio.FileContent(diskiotest.CreateNoCopyOnWrite(t, dir, "other")), Src: diskio.FileContent(f), Reflink: diskio.ReflinkAlways})
 	must(t, err)
-	limits, err = Limits(context.Background(), f, Spec{})
+	limits, err = Limits(context.Background(), diskio.FileContent(f), Spec{})
 	must(t, err)
 	if !slices.ContainsFunc(limits, func(l Limit) bool { return l.Certain }) {
 		t.Errorf("shared, but limits are %+v", limits)
@@ -323,9 +323,9 @@ func TestTrimGivesBlocksBackAndSaysThatItIsNoOverwrite(t *testing.T) {
 		f := create(t, dir, "f")
 		writeCanaries(t, f, 6*mib+100)
 		p := diskio.NewPacer()
-		stats, err := Run(context.Background(), p, f, Spec{Algorithm: Trim, Verify: true})
+		stats, err := Run(context.Background(), p, diskio.FileContent(f), Spec{Algorithm: Trim, Verify: true})
 		must(t, err)
-		layout, err := diskio.LayoutOf(t.Context(), f) // not counting what a file system allocates ahead behind the end
+		layout, err := diskio.LayoutOf(t.Context(), diskio.FileContent(f)) // not counting what a file system allocates ahead behind the end
 		must(t, err)
 		if n := canaries(t, f.Name()); n != 0 || sizeOf(t, f) != 6*mib+100 || layout.Held > 4096 {
 			t.Errorf("%d canaries, %d bytes, %d with blocks", n, sizeOf(t, f), layout.Held)
@@ -352,7 +352,7 @@ func TestTrimOfBlockDevice(t *testing.T) {
 	device, err := os.OpenFile(loopDevice(t, image), os.O_RDWR, 0)
 	must(t, err)
 	defer device.Close()
-	stats, err := Run(context.Background(), diskio.NewPacer(), device, Spec{Algorithm: Trim, Verify: true})
+	stats, err := Run(context.Background(), diskio.NewPacer(), diskio.FileContent(device), Spec{Algorithm: Trim, Verify: true})
 	must(t, err)
 	if n := canaries(t, image); n != 0 || occupied(t, f) != 0 || stats.Method != MethodDiscard || stats.Device != device.Name() {
 		t.Errorf("%d canaries are left, %d bytes with blocks: %+v", n, occupied(t, f), stats)
@@ -363,7 +363,7 @@ func TestTrimWhereItCannotBe(t *testing.T) {
 	testenv.Root(t)
 	f := create(t, mountAt(t, t.TempDir(), "-t", "ramfs", "ramfs"), "f")
 	writeCanaries(t, f, mib)
-	_, err := Run(context.Background(), diskio.NewPacer(), f, Spec{Algorithm: Trim})
+	_, err := Run(context.Background(), diskio.NewPacer(), diskio.FileContent(f), Spec{Algorithm: Trim})
 	var e *diskio.IOError
 	if !errors.As(err, &e) || e.Op != "trim" || !errors.Is(e, diskio.ErrUnsupported) {
 		t.Errorf("error is %v", err)
@@ -428,7 +428,7 @@ func TestLimitsOfDevices(t *testing.T) {
 
 func certainly(t *testing.T, f *os.File, spec Spec, words string) bool {
 	t.Helper()
-	limits, err := Limits(t.Context(), f, spec)
+	limits, err := Limits(t.Context(), diskio.FileContent(f), spec)
 	must(t, err)
 	return slices.ContainsFunc(limits, func(l Limit) bool { return l.Certain && strings.Contains(l.Text, words) })
 }
@@ -457,7 +457,7 @@ func TestLimitsOfAnOverlay(t *testing.T) {
 			t.Errorf("%s: a file of a lower layer has no certain limit", algorithm)
 		}
 	}
-	_, err = Run(t.Context(), diskio.NewPacer(), old, Spec{})
+	_, err = Run(t.Context(), diskio.NewPacer(), diskio.FileContent(old), Spec{})
 	must(t, err)
 	if canaries(t, filepath.Join(base, "lower", "old")) == 0 {
 		t.Error("the limit is none: the lower layer was overwritten")

@@ -40,7 +40,7 @@ func bareCopy(ctx context.Context, args []string) error {
 	}
 	defer dst.Close() // Copy made it durable
 	begun := time.Now()
-	_, err = diskio.Copy(ctx, diskio.NewPacer(), diskio.CopySpec{Dst: dst, Src: src, Reflink: diskio.ReflinkNever})
+	_, err = diskio.Copy(ctx, diskio.NewPacer(), diskio.CopySpec{Dst: diskio.FileContent(dst), Src: diskio.FileContent(src), Reflink: diskio.ReflinkNever})
 	if err == nil {
 		_, err = fmt.Println(time.Since(begun).Seconds())
 	}

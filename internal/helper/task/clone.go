@@ -88,7 +88,7 @@ func (w clone) work(ctx context.Context, r *helper.Run) error {
 // copy moves the content into the new volume.
 func (w clone) copy(ctx context.Context, r *helper.Run, source backends.Volume, d backends.Draft) error {
 	did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{
-		Dst: d.File(), Src: source.File(), Size: w.size, Reflink: w.reflink, Clean: true,
+		Dst: diskio.FileContent(d.File()), Src: diskio.FileContent(source.File()), Size: w.size, Reflink: w.reflink, Clean: true,
 		Allocation: w.allocation, Reserved: !w.sparse, Sparse: w.sparse,
 		Checkpoints: r.Checkpoints(helper.Position{Source: w.held}, d.File(), r.ID),
 	})

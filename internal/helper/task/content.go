@@ -217,11 +217,11 @@ func (c *content) measure() error {
 
 // into is where a content goes.
 type into struct {
-	file  *os.File
-	off   int64 // bytes
-	room  int64 // bytes from off on; more is too large
-	clean bool  // it reads as zeros
-	name  string
+	content diskio.Content
+	off     int64 // bytes
+	room    int64 // bytes from off on; more is too large
+	clean   bool  // it reads as zeros
+	name    string
 }
 
 // fits refuses a content that is known to be too long.
@@ -256,21 +256,14 @@ func (c *content) put(ctx context.Context, r *helper.Run, to into) error {
 }
 
 func (c *content) move(ctx context.Context, r *helper.Run, to into, h hash.Hash) (diskio.PlaceStats, error) {
-	if c.stream == nil && h == nil {
+	if c.stream == nil {
 		return diskio.Place(ctx, r.Pacer, diskio.PlaceSpec{
-			Dst: to.file, Src: c.file.File, DstOff: to.off, SrcOff: c.off, Len: c.bytes,
-			Clean: to.clean, DetectZeros: c.zeros, Keep: true,
+			Dst: to.content, Src: diskio.FileContent(c.file.File), DstOff: to.off, SrcOff: c.off, Len: c.bytes,
+			Clean: to.clean, DetectZeros: c.zeros, Keep: true, Hash: h,
 		})
 	}
-	from := c.stream
-	if from == nil {
-		if err := c.file.Sync(); err != nil { // see diskio.NewContentStream
-			return diskio.PlaceStats{}, fmt.Errorf("cannot flush %s: %w", c.from, err)
-		}
-		from = diskio.NewContentStream(c.file.File, c.off, c.off+c.bytes)
-	}
 	return diskio.Receive(ctx, r.Pacer, diskio.ReceiveSpec{
-		Dst: to.file, Off: to.off, From: from, Max: to.room, Want: c.bytes, Dense: c.dense,
+		Dst: to.content, Off: to.off, From: c.stream, Max: to.room, Want: c.bytes, Dense: c.dense,
 		Clean: to.clean, DetectZeros: c.zeros, Hash: h,
 	})
 }

@@ -84,7 +84,7 @@ func (w filled) work(ctx context.Context, r *helper.Run) error {
 }
 
 func (w filled) fill(ctx context.Context, r *helper.Run, c *content, d backends.Draft) error {
-	to := into{file: d.File(), room: w.capacity, clean: true, name: w.at.Path}
+	to := into{content: diskio.FileContent(d.File()), room: w.capacity, clean: true, name: w.at.Path}
 	if w.capacity < 0 {
 		to.room = math.MaxInt64
 	} else if _, err := reserveIn(ctx, r, d, diskio.AllocateSpec{Capacity: w.capacity, Allocation: w.allocation}); err != nil {

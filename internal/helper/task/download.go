@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -135,7 +134,7 @@ func (w download) stream(ctx context.Context, r *helper.Run, v backends.Volume, 
 		to, end = s, s.Close
 	}
 	h := w.sum.hash()
-	did, err := diskio.Send(ctx, r.Pacer, diskio.SendSpec{Src: v.File(), Off: w.off, Len: w.length, To: to, Hash: h})
+	did, err := diskio.Send(ctx, r.Pacer, diskio.SendSpec{Src: diskio.FileContent(v.File()), Off: w.off, Len: w.length, To: to, Hash: h})
 	r.Report.Method, r.Report.Bytes = diskio.MethodCopy, did.Bytes
 	if err = w.kept.ended(err); err == nil {
 		err = w.sum.judgeMoved(r, did, h)
@@ -152,30 +151,14 @@ func (w download) fill(ctx context.Context, r *helper.Run, v backends.Volume, f 
 		return fmt.Errorf("cannot give %s its size: %w", w.to, err)
 	}
 	h := w.sum.hash()
-	did, err := w.move(ctx, r, moved{v.File(), f, h})
+	did, err := diskio.Place(ctx, r.Pacer, diskio.PlaceSpec{
+		Dst: diskio.FileContent(f), Src: diskio.FileContent(v.File()), SrcOff: w.off, Len: w.length, Clean: true, Hash: h,
+	})
 	r.Report.Method, r.Report.Bytes = diskio.MethodCopy, did.Bytes
 	if err = w.kept.ended(err); err != nil {
 		return err
 	}
 	return w.sum.judgeMoved(r, did, h)
-}
-
-// moved are the two ends of a download, and what the content is hashed by.
-type moved struct {
-	from, to *os.File
-	hash     hash.Hash // nil: it need not be read in order
-}
-
-func (w download) move(ctx context.Context, r *helper.Run, m moved) (diskio.PlaceStats, error) {
-	if m.hash == nil {
-		return diskio.Place(ctx, r.Pacer, diskio.PlaceSpec{Dst: m.to, Src: m.from, SrcOff: w.off, Len: w.length, Clean: true})
-	}
-	if err := m.from.Sync(); err != nil { // see diskio.NewContentStream
-		return diskio.PlaceStats{}, fmt.Errorf("cannot flush %q: %w", w.at.Path, err)
-	}
-	return diskio.Receive(ctx, r.Pacer, diskio.ReceiveSpec{
-		Dst: m.to, From: diskio.NewContentStream(m.from, w.off, w.off+w.length), Max: w.length, Want: w.length, Clean: true, Hash: m.hash,
-	})
 }
 
 // named makes the file beside its name, and gives it that when it is complete.

@@ -117,7 +117,7 @@ func (w move) copy(ctx context.Context, r *helper.Run, v backends.Volume, source
 		return err
 	}
 	return r.Create(ctx, w.to, commit, func(d backends.Draft) error {
-		did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{Dst: d.File(), Src: v.File(), Clean: true, Allocation: w.allocation, Reserved: true})
+		did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{Dst: diskio.FileContent(d.File()), Src: diskio.FileContent(v.File()), Clean: true, Allocation: w.allocation, Reserved: true})
 		copied(r, did)
 		if err = kept.ended(err); err == nil {
 			err = w.unchanged(v, source)

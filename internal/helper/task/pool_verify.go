@@ -67,7 +67,7 @@ func (w *poolVerification) read(ctx context.Context, planned backends.VolumeInfo
 	if err != nil {
 		return it, err
 	}
-	sum, err := diskio.Sum(ctx, w.run.Pacer, v.File(), diskio.SumSpec{})
+	sum, err := diskio.Sum(ctx, w.run.Pacer, diskio.FileContent(v.File()), diskio.SumSpec{})
 	if err = kept.ended(err); err == nil {
 		it.Checksum = record.ContentChecksum(record.SHA256, sum.Sum)
 		w.run.Report.Bytes += sum.Bytes

@@ -99,7 +99,7 @@ func (w trim) trim(ctx context.Context, r *helper.Run, v backends.Volume, before
 	if r.Earlier != nil {
 		first = max(first, r.Earlier.At.Allocation)
 	}
-	did, err := diskio.Trim(ctx, r.Pacer, v.File(), r.Checkpoints(helper.Position{Allocation: first}, v.File(), ""))
+	did, err := diskio.Trim(ctx, r.Pacer, diskio.FileContent(v.File()), r.Checkpoints(helper.Position{Allocation: first}, v.File(), ""))
 	r.Report.Method, r.Report.Bytes = did.Method, did.Bytes+first-before
 	if did.Method == diskio.MethodNone && first > before {
 		r.Report.Method = diskio.MethodPunch // by an earlier one

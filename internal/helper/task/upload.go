@@ -119,7 +119,7 @@ func (w upload) phases(bytes int64) []ipc.PlanPhase {
 // check reads the whole content back, of which this upload moved the rest.
 func (w upload) check(ctx context.Context, r *helper.Run, to into) error {
 	r.Report.Rollback = string(record.RollbackKept) // unless it is right
-	did, err := diskio.Sum(ctx, r.Pacer, to.file, diskio.SumSpec{CRC32C: w.whole.algorithm == record.CRC32C, Len: w.off + r.Report.Bytes})
+	did, err := diskio.Sum(ctx, r.Pacer, to.content, diskio.SumSpec{CRC32C: w.whole.algorithm == record.CRC32C, Len: w.off + r.Report.Bytes})
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (w upload) admit(v backends.Volume, c *content) (to into, err error) {
 	if err != nil {
 		return to, err
 	}
-	to = into{file: v.File(), off: w.off, room: info.Size - w.off, name: w.at.Path}
+	to = into{content: diskio.FileContent(v.File()), off: w.off, room: info.Size - w.off, name: w.at.Path}
 	err = cmp.Or(c.fits(to), otherThan(c.file, v))
 	if err = cmp.Or(err, w.in.checkPacking(c.head, w.off == 0)); err != nil {
 		return to, err

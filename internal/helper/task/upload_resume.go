@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
@@ -60,10 +59,10 @@ func (w upload) compare(ctx context.Context, r *helper.Run, c *content, to into)
 	}
 	want := w.beginning.want
 	r.Next(0)
-	there, err := w.sum(ctx, r, to.file)
+	there, err := w.sum(ctx, r, to.content)
 	if err == nil && w.in.from.form == "" {
 		r.Next(1)
-		want, err = w.sum(ctx, r, c.file.File)
+		want, err = w.sum(ctx, r, diskio.FileContent(c.file.File))
 	}
 	if err != nil || there == want {
 		return err
@@ -75,9 +74,9 @@ func (w upload) compare(ctx context.Context, r *helper.Run, c *content, to into)
 	}
 }
 
-// sum is the checksum of what was uploaded before, in a file.
-func (w upload) sum(ctx context.Context, r *helper.Run, f *os.File) (string, error) {
+// sum is the checksum of what was uploaded before.
+func (w upload) sum(ctx context.Context, r *helper.Run, c diskio.Content) (string, error) {
 	algorithm := cmp.Or(w.beginning.algorithm, record.CRC32C)
-	did, err := diskio.Sum(ctx, r.Pacer, f, diskio.SumSpec{CRC32C: algorithm == record.CRC32C, Len: w.in.skipped})
+	did, err := diskio.Sum(ctx, r.Pacer, c, diskio.SumSpec{CRC32C: algorithm == record.CRC32C, Len: w.in.skipped})
 	return record.ContentChecksum(algorithm, did.Sum), err
 }

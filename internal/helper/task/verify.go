@@ -58,7 +58,7 @@ func (w verification) work(ctx context.Context, r *helper.Run) error {
 	r.Next(0)
 	var sum diskio.SumStats
 	err = shareGrowth(ctx, r, v, func(ctx context.Context) error {
-		sum, err = diskio.Sum(ctx, r.Pacer, v.File(), r.Sums(helper.Position{Source: held, Algorithm: w.sum.algorithm}))
+		sum, err = diskio.Sum(ctx, r.Pacer, diskio.FileContent(v.File()), r.Sums(helper.Position{Source: held, Algorithm: w.sum.algorithm}))
 		return err
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"storaged/internal/backends"
+	"storaged/internal/diskio"
 	"storaged/internal/helper"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
@@ -83,7 +84,7 @@ func (w wiping) overwrite(ctx context.Context, r *helper.Run, v backends.Volume)
 	if err := w.reach(ctx, v); err != nil {
 		return err
 	}
-	did, err := wipe.Run(ctx, r.Pacer, v.File(), w.spec)
+	did, err := wipe.Run(ctx, r.Pacer, diskio.FileContent(v.File()), w.spec)
 	r.Report.Method, r.Report.Algorithm, r.Report.Passes = did.Method, did.Algorithm, did.Passes
 	r.Report.Bytes, r.Report.Limits, r.Report.Device = did.Bytes, sentences(did.Limits), did.Device
 	r.Report.Checked, r.Report.Verified = w.spec.Verify || did.Verified, did.Verified
@@ -111,7 +112,7 @@ func (w wiping) reach(ctx context.Context, v backends.Volume) error {
 	if w.accept {
 		return nil
 	}
-	limits, err := wipe.Limits(ctx, v.File(), w.spec)
+	limits, err := wipe.Limits(ctx, diskio.FileContent(v.File()), w.spec)
 	if err != nil {
 		return err
 	}
