@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -46,7 +45,7 @@ func (h *host) poolState(want record.PoolState) record.Pool {
 func TestNothingSucceedsOnAPoolThatIsAway(t *testing.T) {
 	h := newHost(t)
 	want := h.random("v", mib)
-	h.create("other", mib)
+	h.sparse("other", mib)
 	for _, args := range [][]string{
 		{"vol", "delete", "pool/v", "--missing-ok", "--yes"}, {"vol", "create", "pool/new", "1M"},
 		{"vol", "create", "pool/v", "1M", "--exist-ok"}, {"vol", "wipe", "pool/v", "--yes"},
@@ -61,9 +60,7 @@ func TestNothingSucceedsOnAPoolThatIsAway(t *testing.T) {
 		}
 		back()
 		h.poolState(record.PoolActive)
-		if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.State != record.VolumeReady || v.Origin != record.Made {
-			t.Errorf("%q: the volume is %+v (%v)", args, v, err)
-		}
+		h.is("v", record.Volume{State: record.VolumeReady, Origin: record.Made})
 	}
 	if h.hash("v") != want {
 		t.Error("the volume has changed")
@@ -73,14 +70,12 @@ func TestNothingSucceedsOnAPoolThatIsAway(t *testing.T) {
 
 func TestPoolThatIsAwayIsNotDeleted(t *testing.T) {
 	h := newHost(t)
-	h.create("v", mib)
-	h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.PoolStop, on("pool"), service.PoolStop{}))
+	h.sparse("v", mib)
+	h.succeed(h.stopPool("pool"))
 	h.must(os.Rename(h.pool, h.pool+".away"))
 	h.runs(record.ExitBusy, "is not there", "pool", "delete", "pool", "--with-volumes", "--missing-ok", "--yes=pool")
 	h.runs(record.ExitBusy, "is not active", "vol", "list", "pool", "--fresh")
-	if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.Origin != record.Made {
-		t.Errorf("the catalogue has lost the volume: %+v (%v)", v, err)
-	}
+	h.is("v", record.Volume{Origin: record.Made})
 	h.must(os.Rename(h.pool+".away", h.pool))
 	h.runs(0, "", "pool", "delete", "pool", "--with-volumes", "--yes=pool")
 	h.absentFile(h.pool)
@@ -96,7 +91,7 @@ func (h *host) absentFile(path string) {
 // removed removes a volume's file as no job of ours does.
 func (h *host) removed(name string) {
 	h.t.Helper()
-	h.create(name, mib)
+	h.sparse(name, mib)
 	h.must(os.Remove(h.path(name)))
 }
 
@@ -139,7 +134,7 @@ func TestVerbsForgetAVolumeThatIsGone(t *testing.T) {
 // A name whose file others have removed is free.
 func TestNameOfAVolumeThatIsGoneIsFree(t *testing.T) {
 	h := newHost(t)
-	h.create("base", mib)
+	h.sparse("base", mib)
 	for _, args := range [][]string{
 		{"vol", "create", "pool/v", "1M", "--exist-ok"}, {"vol", "create", "pool/v", "1M"},
 		{"vol", "clone", "pool/base", "pool/v"}, {"vol", "clone", "pool/base", "pool/v", "--exist-ok"},
@@ -150,9 +145,7 @@ func TestNameOfAVolumeThatIsGoneIsFree(t *testing.T) {
 		if _, err := os.Stat(h.path("v")); err != nil {
 			t.Errorf("%q: the file was not made: %v", args, err)
 		}
-		if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.State != record.VolumeReady || v.Origin != record.Made {
-			t.Errorf("%q: the volume is %+v (%v)", args, v, err)
-		}
+		h.is("v", record.Volume{State: record.VolumeReady, Origin: record.Made})
 		h.runs(record.ExitExists, "exists already", "vol", "create", "pool/v", "2M")
 		h.runs(0, "", "vol", "delete", "pool/v", "--yes")
 	}
@@ -164,9 +157,7 @@ func TestNameOfAReplacedVolumeIsTaken(t *testing.T) {
 	h.removed("v")
 	h.write("v", 2*mib)
 	h.runs(record.ExitExists, "exists and differs: it is ready, raw with 2.00 MiB", "vol", "create", "pool/v", "1M", "--exist-ok")
-	if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.Origin != record.Found || v.Capacity != 2*mib {
-		t.Errorf("the volume is %+v (%v)", v, err)
-	}
+	h.is("v", record.Volume{Origin: record.Found, Capacity: 2 * mib})
 }
 
 // A file system that was mounted anew may lie on another device, and is the
@@ -177,7 +168,7 @@ func TestPoolThatWasMountedAnewIsActiveAfterARefresh(t *testing.T) {
 	testenv.MountImage(t, image, at)
 	t.Cleanup(func() { _ = unix.Unmount(at, unix.MNT_DETACH) }) // if it is there still
 	h.define("own", at)
-	h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("own"), service.VolumeCreate{Name: "v", Capacity: mib}))
+	h.succeed(h.create("own/v", mib))
 	testenv.Unmount(t, at)
 	h.runs(record.ExitBusy, "is not the one", "pool", "refresh", "own")
 	elsewhere := t.TempDir()
@@ -188,7 +179,7 @@ func TestPoolThatWasMountedAnewIsActiveAfterARefresh(t *testing.T) {
 	h.runs(0, "", "pool", "refresh", "own")
 	v, err := h.client.Volume(h.ctx(), "own", "v")
 	if err != nil || v.Origin != record.Made {
-		t.Errorf("the volume is %+v (%v)", v, err)
+		t.Errorf("the volume is %s (%v)", shown(v), err)
 	}
 	h.runs(0, "", "vol", "wipe", "own/v", "--yes", "--accept-limits")
 }

@@ -4,11 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -17,7 +15,7 @@ import (
 func TestVolumeBehindALoopDeviceIsBusy(t *testing.T) {
 	h := newHost(t)
 	other := h.otherPool("tmpfs")
-	h.create("disk", 64*mib)
+	h.sparse("disk", 64*mib)
 	testenv.Formatted(t, h.path("disk"), "ext4")
 	device, detach := testenv.Attach(t, h.path("disk"))
 	dir, unmount := testenv.MountedFrom(t, device)
@@ -40,9 +38,7 @@ func TestVolumeBehindALoopDeviceIsBusy(t *testing.T) {
 		h.does(4, fmt.Sprintf("in use by loop device %s, mounted at %q", device, dir), args...)
 	}
 	h.does(11, "in use by loop device "+device, "pool", "evacuate", "pool", "--to", "other", "--yes")
-	if v, err := h.client.Volume(h.ctx(), "pool", "disk"); err != nil || v.State != record.VolumeReady {
-		t.Errorf("the volume is %+v, %v", v, err)
-	}
+	h.is("disk", record.Volume{State: record.VolumeReady})
 	h.does(0, "", "pool", "stop", "pool")
 	h.does(4, "in use by loop device "+device, "pool", "delete", "pool", "--with-volumes", "--yes", "pool")
 	h.must(os.WriteFile(filepath.Join(dir, "after"), noise(mib), 0o600))
@@ -60,14 +56,10 @@ func TestVolumeAttachedDuringAMoveStays(t *testing.T) {
 	h.otherPool("tmpfs")
 	h.random("disk", 8*mib)
 	want := h.hash("disk")
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("pool", "disk"), service.VolumeMove{Pool: "other", JobOptions: limited(4 * mib)})
-	h.must(err)
+	st := h.began(h.move("disk", "other/", limited(4*mib)))
 	h.written(st.Job.ID, 1)
 	device, _ := testenv.Attach(t, h.path("disk"))
-	j := h.end(st, nil)
-	if j.State != record.Failed || j.Code() != record.Busy || !strings.Contains(j.Error.Message, device) {
-		t.Errorf("the job is %s: %+v", j.State, j.Error)
-	}
+	h.fails(h.end(st, nil), record.Busy, device)
 	if got := h.hash("disk"); got != want {
 		t.Error("the volume is not what it was")
 	}

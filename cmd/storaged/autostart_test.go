@@ -10,9 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
-	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -45,18 +43,11 @@ func (h *host) unstarted(says string) {
 		p, err := h.client.Pool(h.ctx(), "pool")
 		return err == nil && p.State == record.PoolInactive && strings.Contains(p.Reason, says)
 	})
-	if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.Origin != record.Made || v.Checksum == nil || !v.Checksum.Current {
-		h.t.Errorf("the volume is %+v (%v)", v, err)
+	if v := h.entry("v"); v.Origin != record.Made || v.Checksum == nil || !v.Checksum.Current {
+		h.t.Errorf("the volume is %s", shown(v))
 	}
-	if _, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), service.VolumeCreate{Name: "new", Capacity: mib}); record.CodeOf(err) != record.WrongState {
-		h.t.Errorf("a create: %v", err)
-	}
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolStart, on("pool"), service.JobOptions{})
-	j := h.end(st, err)
-	if j.State != record.Failed || j.Error.Code != record.WrongState || !strings.Contains(j.Error.Message, says) ||
-		!strings.Contains(j.Error.Message, "the catalogue keeps its 1 volume") || !strings.Contains(cmdline.Hint(j.Error.Hint), "storagedctl pool build pool") {
-		h.t.Errorf("a start by hand: %s %+v", j.State, j.Error)
-	}
+	h.refuses(record.WrongState)(h.create("new", mib))
+	h.hints(h.fails(h.end(h.startPool("pool")), record.WrongState, says, "the catalogue keeps its 1 volume"), "storagedctl pool build pool")
 	if st := h.status(); !mentions(st.Warnings, `pool "pool" was not started with the host: `) || !mentions(st.Warnings, says) {
 		h.t.Errorf("status warns of %q", st.Warnings)
 	}
@@ -70,11 +61,11 @@ func (h *host) startedAgain() {
 		p, err := h.client.Pool(h.ctx(), "pool")
 		return err == nil && p.State == record.PoolActive
 	})
-	if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.Origin != record.Made || v.Checksum == nil || !v.Checksum.Current {
-		h.t.Errorf("the volume is %+v (%v)", v, err)
+	if v := h.entry("v"); v.Origin != record.Made || v.Checksum == nil || !v.Checksum.Current {
+		h.t.Errorf("the volume is %s", shown(v))
 	}
-	if j := h.verify("v", ""); j.State != record.Succeeded || j.Result.Verified == nil || !*j.Result.Verified {
-		h.t.Errorf("its content is %s: %+v %+v", j.State, j.Result, j.Error)
+	if j := h.end(h.verify("v")); j.State != record.Succeeded || j.Result.Verified == nil || !*j.Result.Verified {
+		h.t.Errorf("its content is %s: %s %s", j.State, shown(j.Result), outcome(j))
 	}
 	if st := h.status(); mentions(st.Warnings, "was not started") {
 		h.t.Errorf("status warns of %q", st.Warnings)
@@ -94,7 +85,7 @@ func TestPoolIsNotStartedWithoutItsMount(t *testing.T) {
 			h.pool = filepath.Join(at, "images")
 			h.begin()
 			h.random("v", mib)
-			h.verify("v", "sha256")
+			h.end(h.verify("v", checksum("sha256")))
 			h.restarted(func() {
 				testenv.Unmount(t, at)
 				h.must(os.Mkdir(h.pool, 0o755))
@@ -116,7 +107,7 @@ func TestPoolIsNotStartedWithoutItsMount(t *testing.T) {
 func TestPoolIsStartedWhenItsDirectoryAppears(t *testing.T) {
 	h := newBootHost(t)
 	h.random("v", mib)
-	h.verify("v", "sha256")
+	h.end(h.verify("v", checksum("sha256")))
 	h.restarted(func() { h.must(os.Rename(h.pool, h.pool+".away")) })
 	h.unstarted("is not there")
 	h.must(os.Rename(h.pool+".away", h.pool))
@@ -128,7 +119,7 @@ func TestPoolIsStartedWhenItsDirectoryAppears(t *testing.T) {
 func TestAnotherDirectoryIsAcceptedByABuild(t *testing.T) {
 	h := newBootHost(t)
 	h.random("v", mib)
-	h.verify("v", "sha256")
+	h.end(h.verify("v", checksum("sha256")))
 	h.restarted(func() {
 		h.must(os.Rename(h.pool, h.pool+".away"))
 		h.must(os.Mkdir(h.pool, 0o755))

@@ -13,8 +13,8 @@ func TestLabelMayBeAsLongAsTheContractSays(t *testing.T) {
 	h := newHost(t)
 	value := strings.Repeat("x", record.MaxLabelValue)
 	name := strings.Repeat("k", record.MaxLabelName)
-	create := func(volume string, labels map[string]string) (service.Started, error) {
-		return h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), service.VolumeCreate{Name: volume, Capacity: 4096, JobOptions: service.JobOptions{Labels: labels}})
+	create := func(volume string, labels map[string]string) (started, error) {
+		return h.create(volume, 4096, labeled(labels))
 	}
 	j := h.succeed(create("a", map[string]string{name: value}))
 	if j.Labels[name] != value {

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 // More jobs than a command names are changed all the same, each by its own rules:
@@ -15,10 +14,7 @@ import (
 func TestManyJobsAreChangedByOneRequest(t *testing.T) {
 	h := newHost(t)
 	h.random("v", mib)
-	first, err := h.wipe("v", service.VolumeWipe{JobOptions: limited(4096)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	first := h.began(h.wipe("v", limited(4096)))
 	h.running(first)
 	const waiting, clients = 1200, 12
 	var all sync.WaitGroup

@@ -61,9 +61,7 @@ func (h *host) crashFile(name string) string { return filepath.Join(h.dir, "cras
 func (h *host) arm(points []crash.Point) {
 	h.t.Helper()
 	for _, p := range points {
-		if err := os.WriteFile(h.crashFile(string(p)), []byte("1"), 0o600); err != nil {
-			h.t.Fatal(err)
-		}
+		h.must(os.WriteFile(h.crashFile(string(p)), []byte("1"), 0o600))
 	}
 }
 
@@ -73,9 +71,7 @@ func (h *host) fired() crash.Point {
 	if len(found) == 0 {
 		return ""
 	}
-	if err := os.Remove(found[0]); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(os.Remove(found[0]))
 	_, name, _ := strings.Cut(filepath.Base(found[0]), "-")
 	p := crash.Point(name)
 	if strings.HasPrefix(string(p), "daemon.") {
@@ -92,7 +88,7 @@ func (h *host) commit(d deed, n string, points ...crash.Point) (met int) {
 	h.t.Helper()
 	d.prepare(h, n)
 	h.arm(points)
-	s := service.Submit{Key: "key-" + n}
+	s := key("key-" + n)
 	st, err := d.start(h, n, s)
 	h.await(fmt.Sprintf("%s: %v", d.name, points), func() bool {
 		for h.fired() != "" {
@@ -133,7 +129,7 @@ func (h *host) tidy(j record.Job) {
 	h.t.Helper()
 	for _, o := range j.Objects {
 		if blockers := h.blockers(o); len(blockers) > 0 {
-			h.fault(j, "%s is held: %+v", o, blockers)
+			h.fault(j, "%s is held: %s", o, shown(blockers))
 		}
 	}
 	for _, pattern := range []string{filepath.Join(h.dir, "run/jobs", j.ID), h.pool + "*/." + j.ID + ".storaged"} {
@@ -153,7 +149,7 @@ func (h *host) blockers(o record.Object) []record.Blocker {
 	if o.Volume == "" {
 		return nil // the checks start and stop it
 	}
-	st, err := h.client.Start(h.ctx(), service.Submit{DryRun: true}, record.VolumeDelete, on(o.Pool, o.Volume), service.VolumeDelete{})
+	st, err := h.remove(o.Pool+"/"+o.Volume, dryRun)
 	if err != nil || st.Plan == nil {
 		return nil // it is gone
 	}
@@ -163,13 +159,9 @@ func (h *host) blockers(o record.Object) []record.Blocker {
 // record gives the points that a deed passes, in order, each once.
 func (h *host) record(d deed, n string, dying ...crash.Point) (points []crash.Point) {
 	h.t.Helper()
-	if err := os.WriteFile(h.crashFile("record"), nil, 0o600); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(os.WriteFile(h.crashFile("record"), nil, 0o600))
 	d.prepare(h, n)
-	if err := os.Truncate(h.crashFile("record"), 0); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(os.Truncate(h.crashFile("record"), 0))
 	prepare := d.prepare
 	d.prepare = nothing
 	h.commit(d, n, dying...)
@@ -178,9 +170,7 @@ func (h *host) record(d deed, n string, dying ...crash.Point) (points []crash.Po
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	if err := os.Remove(h.crashFile("record")); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(os.Remove(h.crashFile("record")))
 	for line := range strings.Lines(string(b)) {
 		if p := crash.Point(strings.TrimSpace(line)); !slices.Contains(points, p) {
 			points = append(points, p)
@@ -277,7 +267,7 @@ func sample(all []death, n int) []death {
 type workload struct {
 	deed deed
 	n    string
-	st   service.Started
+	st   started
 }
 
 // A host is used for so many kills or cancels, then comes another: thousands of
@@ -330,7 +320,7 @@ func (h *host) undertake(rng *rand.Rand, count int) workload {
 	w := workload{deed: all[rng.IntN(len(all))], n: fmt.Sprintf("r%d", count)}
 	w.deed.prepare(h, w.n)
 	var err error
-	if w.st, err = w.deed.start(h, w.n, service.Submit{Key: "key-" + w.n}); err != nil {
+	if w.st, err = w.deed.start(h, w.n, key("key-"+w.n)); err != nil {
 		h.t.Fatal(err)
 	}
 	return w
@@ -358,7 +348,7 @@ func (h *host) settle(under []workload, jobs *int) []workload {
 	return slices.DeleteFunc(under, func(w workload) bool {
 		j, err := h.client.Job(h.ctx(), w.st.Job.ID)
 		if err != nil || j.Number != w.st.Job.Number {
-			h.t.Errorf("job %d was accepted and is %+v (%v)", w.st.Job.Number, j, err)
+			h.t.Errorf("job %d was accepted and is %s (%v)", w.st.Job.Number, outcome(j), err)
 			return true
 		}
 		if !j.State.Terminal() {
@@ -404,10 +394,7 @@ func (h *host) thinkBetter(rng *rand.Rand, n string) (record.State, time.Duratio
 	all := deeds()
 	d := all[rng.IntN(len(all))]
 	d.prepare(h, n)
-	st, err := d.start(h, n, service.Submit{})
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	st := h.began(d.start(h, n))
 	pause := time.NewTimer(time.Duration(rng.IntN(250)) * time.Millisecond) // the moment is the point
 	<-pause.C
 	asked := time.Now()
@@ -432,13 +419,9 @@ func TestSixtyFourHelpersSurviveTheDaemon(t *testing.T) {
 	h.start()
 	h.patchLimits(service.LimitsPatch{Running: ptr(64), RunningPool: ptr(64), RunningDevice: ptr(64)})
 	h.put("src")
-	pids, jobs := map[string]int{}, []service.Started{}
+	pids, jobs := map[string]int{}, []started{}
 	for i := range 64 {
-		st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "src"),
-			service.VolumeClone{Name: fmt.Sprintf("copy%d", i), Reflink: "never", JobOptions: limited(deedBytes / 128)}) // for longer than all take to start
-		if err != nil {
-			t.Fatal(err)
-		}
+		st := h.began(h.clone("src", fmt.Sprintf("copy%d", i), noReflink, limited(deedBytes/128)))
 		jobs = append(jobs, st)
 	}
 	for _, st := range jobs {
@@ -454,16 +437,16 @@ func TestSixtyFourHelpersSurviveTheDaemon(t *testing.T) {
 			t.Fatal(err)
 		}
 		if j.Helper == nil || j.Helper.PID != pids[j.ID] {
-			t.Errorf("the helper of job %d was %d, is %+v", j.Number, pids[j.ID], j.Helper)
+			t.Errorf("the helper of job %d was %d, is %s", j.Number, pids[j.ID], shown(j.Helper))
 		}
 	}
 	for i, st := range jobs {
 		j := h.succeed(st, nil)
 		if j.Stats == nil || j.Stats.BytesWritten == nil || *j.Stats.BytesWritten != deedBytes {
-			t.Errorf("job %d wrote %+v, of %d bytes", j.Number, j.Stats, deedBytes)
+			t.Errorf("job %d wrote %s, of %d bytes", j.Number, shown(j.Stats), deedBytes)
 		}
 		if file, v := h.stored(j, fmt.Sprintf("copy%d", i)); !ready(v) || !slices.Equal(file, content("src", deedBytes)) {
-			h.fault(j, "its copy is %+v", v)
+			h.fault(j, "its copy is %s", shown(v))
 		}
 	}
 }

@@ -21,7 +21,6 @@ import (
 	"testing"
 	"time"
 
-	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
 	"storaged/internal/service"
@@ -58,23 +57,6 @@ func (h *host) must(err error) {
 	}
 }
 
-// streamer is a client whose traffic nobody holds back to look at it.
-func (h *host) streamer() *client.Client {
-	c := client.Dial(h.sock)
-	h.t.Cleanup(c.Close)
-	return c
-}
-
-func (h *host) hand(volume string, f *os.File, r service.VolumeUpload) (service.Started, error) {
-	r.Data.File = f
-	return h.client.HandUpload(h.ctx(), service.Submit{}, "pool", volume, r)
-}
-
-func (h *host) handDown(volume string, f *os.File, r service.VolumeDownload) (service.Started, error) {
-	r.Data.File = f
-	return h.client.HandDownload(h.ctx(), service.Submit{}, "pool", volume, r)
-}
-
 // holds fails unless the volume has the content at off, and is what state says.
 func (h *host) holds(volume string, off int, content []byte, state record.VolumeState) {
 	h.t.Helper()
@@ -93,26 +75,20 @@ func TestFilesAreHandedOver(t *testing.T) {
 	h := newHost(t)
 	const size = 5*mib + 777
 	f, content := h.given("src", size)
-	h.create("v", 8*mib)
-	st, err := h.hand("v", f, service.VolumeUpload{Checksum: "sha256"})
-	j := h.succeed(st, err)
+	h.sparse("v", 8*mib)
+	j := h.succeed(h.hand("v", f, checksum("sha256")))
 	h.holds("v", 0, content, record.VolumeReady)
 	sum := sha256.Sum256(content)
 	if want := "sha256:" + hex.EncodeToString(sum[:]); j.Result.Checksum != want || j.Result.Bytes != size || j.Progress.Done != size {
-		t.Errorf("%+v, %+v, want %s", j.Result, j.Progress, want)
+		t.Errorf("%s, %s, want %s", shown(j.Result), shown(j.Progress), want)
 	}
-	st, err = h.hand("v", f, service.VolumeUpload{Offset: 3*mib - 5})
-	if j = h.end(st, err); j.Code() != record.TooLarge {
-		t.Errorf("too long by a little: %+v", j.Error)
-	}
+	h.fails(h.end(h.hand("v", f, offset(3*mib-5))), record.TooLarge)
 	part := int64(mib + 1)
-	st, err = h.hand("v", f, service.VolumeUpload{Offset: 6*mib - 5, Length: &part})
-	h.succeed(st, err)
+	h.succeed(h.hand("v", f, offset(6*mib-5), length(part)))
 	h.holds("v", 6*mib-5, content[:part], record.VolumeReady)
 
 	to, _ := h.given("dst", 9*mib)
-	st, err = h.handDown("v", to, service.VolumeDownload{})
-	h.succeed(st, err)
+	h.succeed(h.handDown("v", to))
 	whole, err := os.ReadFile(h.path("v"))
 	h.must(err)
 	got, err := os.ReadFile(to.Name())
@@ -129,7 +105,7 @@ func TestFilesAreHandedOver(t *testing.T) {
 
 func TestDescriptorsThatAreNoFiles(t *testing.T) {
 	h := newHost(t)
-	h.create("v", mib)
+	h.sparse("v", mib)
 	f, _ := h.given("src", 1000)
 	dir, err := os.Open(h.dir)
 	h.must(err)
@@ -150,7 +126,7 @@ func TestDescriptorsThatAreNoFiles(t *testing.T) {
 	for _, c := range []io.Closer{dir, null, r, w, l, sock, readOnly, appending, itself} {
 		t.Cleanup(func() { c.Close() })
 	}
-	for name, c := range map[string]struct {
+	for _, c := range map[string]struct {
 		up, down *os.File
 		says     string
 	}{
@@ -163,38 +139,27 @@ func TestDescriptorsThatAreNoFiles(t *testing.T) {
 			if fd == nil {
 				continue
 			}
-			hand := func() (service.Started, error) { return h.hand("v", fd, service.VolumeUpload{AsFormat: "raw"}) }
+			hand := func() (started, error) { return h.hand("v", fd, asFormat("raw")) }
 			if i == 1 {
-				hand = func() (service.Started, error) { return h.handDown("v", fd, service.VolumeDownload{}) }
+				hand = func() (started, error) { return h.handDown("v", fd) }
 			}
-			st, err := hand()
-			if j := h.end(st, err); j.Code() != record.Invalid || !strings.Contains(j.Error.Message, c.says) {
-				t.Errorf("%s: %+v", name, j.Error)
-			}
+			h.fails(h.end(hand()), record.Invalid, c.says)
 		}
 	}
 	h.holds("v", 0, make([]byte, mib), record.VolumeReady)
 }
 
-func (h *host) upload(ctx context.Context, volume string, body io.Reader, r service.VolumeUpload) *client.Transfer {
-	h.t.Helper()
-	up, err := h.streamer().Upload(ctx, service.Submit{}, client.StreamUpload{Pool: "pool", Volume: volume, VolumeUpload: r, Body: body})
-	h.must(err)
-	return up
-}
-
 func TestStreamsComeAndGo(t *testing.T) {
 	h := newHost(t)
-	h.create("v", 8*mib)
+	h.sparse("v", 8*mib)
 	content := noise(3*mib + 5)
-	up := h.upload(h.ctx(), "v", bytes.NewReader(content), service.VolumeUpload{Offset: mib + 3, Checksum: "crc32c"})
+	up := h.upload(h.ctx(), "v", bytes.NewReader(content), upload{Offset: mib + 3, Checksum: "crc32c"})
 	h.must(up.Wait())
 	h.holds("v", mib+3, content, record.VolumeReady)
 	whole, err := os.ReadFile(h.path("v"))
 	h.must(err)
 	for _, form := range []bool{false, true} {
-		down, err := h.streamer().Download(h.ctx(), service.Submit{}, client.StreamDownload{Pool: "pool", Volume: "v", Sparse: form})
-		h.must(err)
+		down := h.download("v", form)
 		var got bytes.Buffer
 		h.must(down.CopyTo(&got))
 		if !form {
@@ -206,13 +171,12 @@ func TestStreamsComeAndGo(t *testing.T) {
 		if got.Len() > 4*mib {
 			t.Errorf("%d bytes in the sparse form", got.Len())
 		}
-		h.create("w", 8*mib)
-		up, err := h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "w", Body: &got, Sparse: true})
-		h.must(err)
+		h.sparse("w", 8*mib)
+		up := h.uploadSparse("w", &got)
 		h.must(up.Wait())
 		h.holds("w", 0, whole, record.VolumeReady)
 	}
-	up = h.upload(h.ctx(), "made", bytes.NewReader(content), service.VolumeUpload{Create: &service.VolumeCreate{Name: "made"}})
+	up = h.upload(h.ctx(), "made", bytes.NewReader(content), upload{Create: &service.VolumeCreate{Name: "made"}})
 	h.must(up.Wait())
 	h.holds("made", 0, content, record.VolumeReady)
 	if up.Job.Kind != record.VolumeCreate {
@@ -222,37 +186,30 @@ func TestStreamsComeAndGo(t *testing.T) {
 
 func TestUploadsThatAreRefused(t *testing.T) {
 	h := newHost(t)
-	h.create("v", mib)
+	h.sparse("v", mib)
 	content := noise(mib + 1)
-	up := h.upload(h.ctx(), "v", bytes.NewReader(content), service.VolumeUpload{})
+	up := h.upload(h.ctx(), "v", bytes.NewReader(content), upload{})
 	if err := up.Wait(); record.CodeOf(err) != record.TooLarge {
 		t.Errorf("a stream that is too long: %v", err)
 	}
 	n := int64(len(content))
-	_, err := h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: service.VolumeUpload{Length: &n}, Body: bytes.NewReader(content)})
-	if record.CodeOf(err) != record.TooLarge {
-		t.Errorf("one that is known to be: %v", err)
-	}
-	h.create("w", mib)
+	_, err := h.stream("v", bytes.NewReader(content), upload{Length: &n})
+	h.refused(err, record.TooLarge)
+	h.sparse("w", mib)
 	image := append([]byte("QFI\xfb\x00\x00\x00\x03"), make([]byte, 4088)...)
-	up = h.upload(h.ctx(), "w", bytes.NewReader(image), service.VolumeUpload{})
+	up = h.upload(h.ctx(), "w", bytes.NewReader(image), upload{})
 	if err := up.Wait(); record.CodeOf(err) != record.Invalid || !strings.Contains(err.Error(), "qcow2") {
 		t.Errorf("an image: %v", err)
 	}
 	h.holds("w", 0, make([]byte, mib), record.VolumeReady)
-	up = h.upload(h.ctx(), "w", bytes.NewReader(image), service.VolumeUpload{AsFormat: "raw", Checksum: "crc32c:00000000"})
+	up = h.upload(h.ctx(), "w", bytes.NewReader(image), upload{AsFormat: "raw", Checksum: "crc32c:00000000"})
 	if err := up.Wait(); record.CodeOf(err) != record.Mismatch {
 		t.Errorf("another checksum: %v", err)
 	}
 	h.holds("w", 0, image, record.VolumeIncomplete)
-	_, err = h.streamer().RetryJob(h.ctx(), service.Submit{}, up.Job.ID)
-	if record.CodeOf(err) != record.Unsupported {
-		t.Errorf("retry: %v", err)
-	}
+	h.refuses(record.Unsupported)(h.retry(up.Job))
 	for name, stream := range map[string]string{"no magic": "something", "unknown frame": "\x89SPR\r\n\x1a\x01X\x00\x00\x00\x00\x00\x00\x00\x01"} {
-		up, err := h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "w", Body: strings.NewReader(stream), Sparse: true})
-		h.must(err)
-		if err := up.Wait(); record.CodeOf(err) != record.Invalid {
+		if err := h.uploadSparse("w", strings.NewReader(stream)).Wait(); record.CodeOf(err) != record.Invalid {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -262,13 +219,13 @@ func TestUploadsThatAreRefused(t *testing.T) {
 // the rest makes it whole.
 func TestBrokenStreamGoesOn(t *testing.T) {
 	h := newHost(t)
-	h.create("v", 8*mib)
+	h.sparse("v", 8*mib)
 	content := noise(8 * mib)
 	at := 0
 	var last *record.Job
 	for range 3 {
 		cut := at + 1 + rand.IntN(2*mib)
-		r := service.VolumeUpload{Offset: int64(at)}
+		r := upload{Offset: int64(at)}
 		if last != nil {
 			r.Continues = last.ID
 		}
@@ -280,18 +237,17 @@ func TestBrokenStreamGoesOn(t *testing.T) {
 		h.written(up.Job.ID, int64(cut))
 		leave()
 		out.CloseWithError(errors.New("gone"))
-		j := h.end(service.Started{Job: &up.Job}, nil)
+		j := h.end(of(up.Job), nil)
 		if j.Code() != record.Interrupted || j.Progress.Done > int64(cut) || j.Progress.Done < int64(at) {
-			t.Fatalf("%s at %d of %d to %d: %+v", j.State, j.Progress.Done, at, cut, j.Error)
+			t.Fatalf("%s at %d of %d to %d: %s", j.State, j.Progress.Done, at, cut, outcome(j))
 		}
 		at, last = int(j.Progress.Done), &j
 		h.holds("v", 0, content[:at], record.VolumeIncomplete)
 	}
-	wrong := service.VolumeUpload{Offset: int64(at) + 1, Continues: last.ID}
-	if _, err := h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: wrong, Body: strings.NewReader("")}); record.CodeOf(err) != record.Invalid {
-		t.Errorf("a gap: %v", err)
-	}
-	up := h.upload(h.ctx(), "v", bytes.NewReader(content[at:]), service.VolumeUpload{Offset: int64(at), Continues: last.ID})
+	wrong := upload{Offset: int64(at) + 1, Continues: last.ID}
+	_, err := h.stream("v", strings.NewReader(""), wrong)
+	h.refused(err, record.Invalid)
+	up := h.upload(h.ctx(), "v", bytes.NewReader(content[at:]), upload{Offset: int64(at), Continues: last.ID})
 	h.must(up.Wait())
 	h.holds("v", 0, content, record.VolumeReady)
 }
@@ -299,18 +255,16 @@ func TestBrokenStreamGoesOn(t *testing.T) {
 // reading has a volume read, so that who would change it waits, until stop.
 func (h *host) reading(volume string) (stop func()) {
 	h.t.Helper()
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", volume), service.VolumeClone{Name: volume + "-read", Reflink: "never", JobOptions: limited(64 << 10)})
-	h.must(err)
+	st := h.began(h.clone(volume, volume+"-read", noReflink, limited(64<<10)))
 	return func() {
-		_, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{})
-		h.must(err)
+		h.cancel(st)
 		h.end(st, nil)
 	}
 }
 
 // breakOff begins an upload, leaves when so many bytes have come, and gives the
 // job's end.
-func (h *host) breakOff(volume string, r service.VolumeUpload, part []byte) record.Job {
+func (h *host) breakOff(volume string, r upload, part []byte) record.Job {
 	h.t.Helper()
 	in, out := io.Pipe()
 	up := h.upload(h.ctx(), volume, in, r)
@@ -322,7 +276,7 @@ func (h *host) breakOff(volume string, r service.VolumeUpload, part []byte) reco
 	}
 	h.until(up.Job.ID, func(j record.Job) bool { return j.State == record.Running && j.Progress.Done >= done })
 	out.CloseWithError(errors.New("gone"))
-	return h.end(service.Started{Job: &up.Job}, nil)
+	return h.end(of(up.Job), nil)
 }
 
 // A volume is whole when all of a content is in it, whichever of the uploads that
@@ -337,19 +291,19 @@ func TestUploadInSeveralPartsMakesTheVolumeWhole(t *testing.T) {
 		"the first brought nothing":           {3 * mib, nil, []int{0, mib}},
 		"the first two brought nothing":       {3 * mib, nil, []int{0, 0, mib, mib}},
 		"the first marked it":                 {3 * mib, nil, []int{mib, 0, mib}},
-		"another upload had broken off":       {4 * mib, func(v string) { h.breakOff(v, service.VolumeUpload{Offset: 5}, noise(mib)) }, []int{mib, mib}},
-		"that, and the first brought nothing": {4 * mib, func(v string) { h.breakOff(v, service.VolumeUpload{}, noise(mib)) }, []int{0, mib, mib}},
+		"another upload had broken off":       {4 * mib, func(v string) { h.breakOff(v, upload{Offset: 5}, noise(mib)) }, []int{mib, mib}},
+		"that, and the first brought nothing": {4 * mib, func(v string) { h.breakOff(v, upload{}, noise(mib)) }, []int{0, mib, mib}},
 	} {
 		volume := strings.ReplaceAll(name, " ", "-")
-		h.create(volume, 4*mib)
+		h.sparse(volume, 4*mib)
 		if c.before != nil {
 			c.before(volume)
 		}
-		content, r := noise(c.size), service.VolumeUpload{}
+		content, r := noise(c.size), upload{}
 		for _, n := range c.parts {
 			j := h.breakOff(volume, r, content[r.Offset:r.Offset+int64(n)])
 			if j.Code() != record.Interrupted {
-				t.Fatalf("%s: %s %+v", name, j.State, j.Error)
+				t.Fatalf("%s: %s", name, outcome(j))
 			}
 			r.Offset, r.Continues = j.Progress.Done, j.ID
 		}
@@ -357,7 +311,7 @@ func TestUploadInSeveralPartsMakesTheVolumeWhole(t *testing.T) {
 		h.must(up.Wait())
 		h.holds(volume, 0, content, record.VolumeReady)
 		if v := h.described(volume); v.Checksum != nil && v.Checksum.Current {
-			t.Errorf("%s: the checksum of a part is recorded as the volume's: %+v", name, v.Checksum)
+			t.Errorf("%s: the checksum of a part is recorded as the volume's: %s", name, shown(v.Checksum))
 		}
 	}
 }
@@ -382,24 +336,24 @@ func TestRestOfAnUploadIsHeldAgainstTheWholeChecksum(t *testing.T) {
 		"the rest asks, with crc32c":  {"", "crc32c:00000000", "", 0},
 	} {
 		volume := strings.NewReplacer(" ", "-", ",", "").Replace(name)
-		h.create(volume, 4*mib)
-		j := h.breakOff(volume, service.VolumeUpload{Checksum: c.first}, content[:mib])
+		h.sparse(volume, 4*mib)
+		j := h.breakOff(volume, upload{Checksum: c.first}, content[:mib])
 		remainder := slices.Clone(content[j.Progress.Done:])
 		remainder[len(remainder)-1] += c.tail
-		up := h.upload(h.ctx(), volume, bytes.NewReader(remainder), service.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID, Checksum: c.remainder})
+		up := h.upload(h.ctx(), volume, bytes.NewReader(remainder), upload{Offset: j.Progress.Done, Continues: j.ID, Checksum: c.remainder})
 		err := up.Wait()
 		last, jerr := h.client.Job(h.ctx(), up.Job.ID)
 		h.must(jerr)
 		right := c.tail == 0 && c.remainder != "crc32c:00000000"
 		if right != (err == nil) || !right && last.Code() != record.Mismatch {
-			t.Errorf("%s: %v, %+v", name, err, last.Error)
+			t.Errorf("%s: %v, %s", name, err, outcome(last))
 		}
 		if right && last.Result.Checksum != c.at {
 			t.Errorf("%s: the checksum is %q, want %q", name, last.Result.Checksum, c.at)
 		}
 		v := h.described(volume)
 		if v.Checksum != nil && v.Checksum.Current != (c.at != "") || (v.State == record.VolumeReady) != right {
-			t.Errorf("%s: the volume is %s, %+v", name, v.State, v.Checksum)
+			t.Errorf("%s: the volume is %s, %s", name, v.State, shown(v.Checksum))
 		}
 		if !right {
 			h.noRest(volume, last)
@@ -410,20 +364,17 @@ func TestRestOfAnUploadIsHeldAgainstTheWholeChecksum(t *testing.T) {
 // noRest fails unless nothing goes on with an upload of the wrong content.
 func (h *host) noRest(volume string, j record.Job) {
 	h.t.Helper()
-	_, err := h.client.Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: volume, Body: strings.NewReader(""),
-		VolumeUpload: service.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID}})
-	if record.CodeOf(err) != record.WrongState {
-		h.t.Errorf("%s: a rest is taken: %v", volume, err)
-	}
+	_, err := h.stream(volume, strings.NewReader(""), restOf(j))
+	h.refused(err, record.WrongState)
 	h.does(int(record.ExitBusy), "not the one it should be", "vol", "upload", "pool/"+volume, "/dev/null", "--resume", "--yes")
 }
 
 // An upload of a part leaves a volume incomplete that was so before.
 func TestUploadOfAPartHealsNothing(t *testing.T) {
 	h := newHost(t)
-	h.create("v", 4*mib)
-	h.breakOff("v", service.VolumeUpload{Offset: 5}, noise(mib))
-	up := h.upload(h.ctx(), "v", bytes.NewReader(noise(2*mib)), service.VolumeUpload{Offset: 2 * mib})
+	h.sparse("v", 4*mib)
+	h.breakOff("v", upload{Offset: 5}, noise(mib))
+	up := h.upload(h.ctx(), "v", bytes.NewReader(noise(2*mib)), upload{Offset: 2 * mib})
 	h.must(up.Wait())
 	h.holds("v", 2*mib, noise(2*mib), record.VolumeIncomplete)
 }
@@ -431,7 +382,7 @@ func TestUploadOfAPartHealsNothing(t *testing.T) {
 // A place that its own total contradicts is refused, and nothing begins.
 func TestContentRangeBeyondItsTotalIsRefused(t *testing.T) {
 	h := newHost(t)
-	h.create("v", mib)
+	h.sparse("v", mib)
 	jobs := func() int {
 		l, err := h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{})
 		h.must(err)
@@ -461,23 +412,19 @@ func TestContentRangeBeyondItsTotalIsRefused(t *testing.T) {
 func TestRestOfAnUploadNeedsItsBeginning(t *testing.T) {
 	h := newHost(t)
 	const size = 65 * mib // no short work, which would not wait
-	h.create("v", size)
+	h.sparse("v", size)
 	remainder := h.brokenUpload("v", noise(2*mib))
 	h.random("w", 4*mib)
 	h.patchLimits(service.LimitsPatch{Running: ptr(1)})
-	before, err := h.wipe("w", service.VolumeWipe{JobOptions: limited(64 << 10)})
-	h.must(err)
-	_, err = h.wipe("v")
-	h.must(err)
+	before := h.began(h.wipe("w", limited(64<<10)))
+	h.began(h.wipe("v"))
 	second := h.upload(h.ctx(), "v", strings.NewReader("the rest"), remainder)
 	h.stopped(before, nil)
 	if err := second.Wait(); record.CodeOf(err) != record.Changed {
 		t.Errorf("wiped while it waited: %v", err)
 	}
-	_, err = h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: remainder, Body: strings.NewReader("the rest")})
-	if record.CodeOf(err) != record.Changed {
-		t.Errorf("wiped: %v", err)
-	}
+	_, err := h.stream("v", strings.NewReader("the rest"), remainder)
+	h.refused(err, record.Changed)
 	h.holds("v", 0, make([]byte, size), record.VolumeReady)
 }
 
@@ -485,57 +432,49 @@ func TestRestOfAnUploadNeedsItsBeginning(t *testing.T) {
 // if nothing of it is in place.
 func TestUploadOfAPartDoesNotGoOn(t *testing.T) {
 	h := newHost(t)
-	h.create("v", 4*mib)
+	h.sparse("v", 4*mib)
 	for _, wrote := range []int{0, mib} {
 		in, out := io.Pipe()
-		up := h.upload(h.ctx(), "v", in, service.VolumeUpload{Offset: 2 * mib})
+		up := h.upload(h.ctx(), "v", in, upload{Offset: 2 * mib})
 		_, err := out.Write(noise(wrote))
 		h.must(err)
 		h.written(up.Job.ID, int64(wrote))
 		out.CloseWithError(errors.New("gone"))
-		j := h.end(service.Started{Job: &up.Job}, nil)
-		remainder := service.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID}
-		_, err = h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "v", VolumeUpload: remainder, Body: strings.NewReader("the rest")})
-		if record.CodeOf(err) != record.Unsupported || !strings.Contains(err.Error(), "wrote a part of the volume") {
-			t.Errorf("after %d bytes: %v", wrote, err)
-		}
+		j := h.end(of(up.Job), nil)
+		_, err = h.stream("v", strings.NewReader("the rest"), restOf(j))
+		h.refused(err, record.Unsupported, "wrote a part of the volume")
 	}
-	v, err := h.client.Volume(h.ctx(), "pool", "v")
-	h.must(err)
-	if v.State != record.VolumeIncomplete {
-		t.Fatalf("%+v", v)
-	}
-	_, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "v"), service.VolumeClone{Name: "c"})
-	if e := new(record.Error); !errors.As(err, &e) || e.Code != record.WrongState || !strings.Contains(cmdline.Hint(e.Hint), "wipe it") {
-		t.Errorf("a clone of what is incomplete: %v", err)
-	}
+	h.is("v", record.Volume{State: record.VolumeIncomplete})
+	_, err := h.clone("v", "c")
+	h.refused(err, record.WrongState)
+	h.hints(err, "wipe it")
 }
 
 // brokenUpload leaves a volume with the beginning of a content in it, and gives
 // the request for the rest.
-func (h *host) brokenUpload(volume string, beginning []byte) service.VolumeUpload {
+func (h *host) brokenUpload(volume string, beginning []byte) upload {
 	h.t.Helper()
 	in, out := io.Pipe()
-	first := h.upload(h.ctx(), volume, in, service.VolumeUpload{})
+	first := h.upload(h.ctx(), volume, in, upload{})
 	_, err := out.Write(beginning)
 	h.must(err)
 	h.written(first.Job.ID, int64(len(beginning)))
 	out.CloseWithError(errors.New("gone"))
-	j := h.end(service.Started{Job: &first.Job}, nil)
+	j := h.end(of(first.Job), nil)
 	if j.Progress.Done == 0 {
-		h.t.Fatalf("nothing is in place: %+v", j)
+		h.t.Fatalf("nothing is in place: %s", outcome(j))
 	}
-	return service.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID}
+	return restOf(j)
 }
 
 // stopped cancels a job that changes content, once it has begun to.
-func (h *host) stopped(st service.Started, err error) {
+func (h *host) stopped(st started, err error) {
 	h.t.Helper()
 	h.must(err)
 	h.written(st.Job.ID, 1)
 	_, err = h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{})
 	if j := h.end(st, err); j.State != record.Canceled {
-		h.t.Fatalf("%s: %+v", j.State, j.Error)
+		h.t.Fatal(outcome(j))
 	}
 }
 
@@ -543,25 +482,20 @@ func (h *host) stopped(st service.Started, err error) {
 // mark alone does not tell that the beginning is gone.
 func TestRestOfAnUploadIsRefusedAfterWorkThatBrokeOffToo(t *testing.T) {
 	h := newHost(t)
-	for volume, between := range map[string]func(volume string) (service.Started, error){
-		"wiped": func(volume string) (service.Started, error) {
-			return h.wipe(volume, service.VolumeWipe{JobOptions: limited(64 << 10)})
+	for volume, between := range map[string]func(volume string) (started, error){
+		"wiped": func(volume string) (started, error) {
+			return h.wipe(volume, limited(64<<10))
 		},
-		"uploaded": func(volume string) (service.Started, error) {
+		"uploaded": func(volume string) (started, error) {
 			f, _ := h.given("other", 2*mib)
-			return h.hand(volume, f, service.VolumeUpload{JobOptions: limited(64 << 10)})
+			return h.hand(volume, f, limited(64<<10))
 		},
 	} {
-		h.create(volume, 4*mib)
+		h.sparse(volume, 4*mib)
 		remainder := h.brokenUpload(volume, noise(2*mib))
-		st, err := between(volume)
-		h.stopped(st, err)
-		_, err = h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{
-			Pool: "pool", Volume: volume, VolumeUpload: remainder, Body: strings.NewReader("the rest"),
-		})
-		if record.CodeOf(err) != record.Changed {
-			t.Errorf("%s meanwhile: %v", volume, err)
-		}
+		h.stopped(between(volume))
+		_, err := h.stream(volume, strings.NewReader("the rest"), remainder)
+		h.refused(err, record.Changed)
 		if v := h.described(volume); v.State != record.VolumeIncomplete {
 			t.Errorf("%s meanwhile, the volume is %s", volume, v.State)
 		}
@@ -571,26 +505,20 @@ func TestRestOfAnUploadIsRefusedAfterWorkThatBrokeOffToo(t *testing.T) {
 // What changes no content, or never came to it, is in nobody's way.
 func TestRestOfAnUploadOutlivesWhatChangesNoContent(t *testing.T) {
 	h := newHost(t)
-	h.create("v", 4*mib)
+	h.sparse("v", 4*mib)
 	content := noise(4 * mib)
 	remainder := h.brokenUpload("v", content[:2*mib])
-	said := "half of it"
-	_, err := h.client.PatchVolume(h.ctx(), service.Submit{}, "pool", "v", service.VolumePatch{Description: &said})
-	h.must(err)
+	h.describe("v", "half of it")
 	h.must(h.refresh("pool"))
-	_, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeVerify, on("pool", "v"), service.VolumeVerify{})
-	if record.CodeOf(err) != record.WrongState {
-		t.Errorf("half a content is read: %v", err)
-	}
+	h.refuses(record.WrongState)(h.verify("v"))
 	h.random("w", 4*mib)
 	h.patchLimits(service.LimitsPatch{Running: ptr(1)})
-	busy, err := h.wipe("w", service.VolumeWipe{JobOptions: limited(64 << 10)})
-	h.must(err)
+	busy := h.began(h.wipe("w", limited(64<<10)))
 	for range 2 { // each goes on from the one before
 		left, cancel := context.WithCancel(h.ctx())
 		waits := h.upload(left, "v", strings.NewReader("the rest"), remainder)
-		_, err = h.client.CancelJob(h.ctx(), waits.Job.ID, service.JobCancel{})
-		h.end(service.Started{Job: &waits.Job}, err)
+		h.cancel(of(waits.Job))
+		h.end(of(waits.Job), nil)
 		cancel()
 		remainder.Continues = waits.Job.ID
 	}
@@ -618,7 +546,7 @@ func (h *host) until(job string, is func(record.Job) bool) {
 			return
 		}
 		if j.State.Terminal() {
-			h.t.Fatalf("job %d is %s: %+v", j.Number, j.State, j.Error)
+			h.t.Fatalf("job %d is %s", j.Number, outcome(j))
 		}
 	}
 }
@@ -629,10 +557,10 @@ func TestStreamThatWaitsEndsWithItsClient(t *testing.T) {
 	defer h.reading("v")()
 	ctx, leave := context.WithCancel(h.ctx())
 	in, _ := io.Pipe()
-	up := h.upload(ctx, "v", in, service.VolumeUpload{})
+	up := h.upload(ctx, "v", in, upload{})
 	leave()
-	if j := h.end(service.Started{Job: &up.Job}, nil); j.State != record.Canceled || j.Started != nil {
-		t.Errorf("%s: %+v", j.State, j.Error)
+	if j := h.end(of(up.Job), nil); j.State != record.Canceled || j.Started != nil {
+		t.Error(outcome(j))
 	}
 }
 
@@ -643,16 +571,16 @@ func TestSilentClientLosesItsUpload(t *testing.T) {
 	h.config = filepath.Join(h.dir, "storaged.toml")
 	h.must(os.WriteFile(h.config, []byte("[upload]\nsilence = \"3s\"\n"), 0o600))
 	h.start()
-	h.create("v", 4*mib)
+	h.sparse("v", 4*mib)
 	content := noise(4 * mib)
 	in, out := io.Pipe()
 	defer out.Close()
-	up := h.upload(h.ctx(), "v", in, service.VolumeUpload{})
+	up := h.upload(h.ctx(), "v", in, upload{})
 	_, err := out.Write(content[:2*mib])
 	h.must(err)
-	j := h.end(service.Started{Job: &up.Job}, nil)
+	j := h.end(of(up.Job), nil)
 	if j.State != record.Failed || j.Code() != record.Interrupted || !strings.Contains(j.Error.Message, "sent nothing for 3s") || j.Error.Hint == nil {
-		t.Errorf("%s: %+v", j.State, j.Error)
+		t.Error(outcome(j))
 	}
 	if err := up.Wait(); record.CodeOf(err) != record.Interrupted || !strings.Contains(err.Error(), "sent nothing for 3s") {
 		t.Errorf("the client is told %v", err)
@@ -661,7 +589,7 @@ func TestSilentClientLosesItsUpload(t *testing.T) {
 	if j.Progress.Done == 0 {
 		t.Error("nothing of what came is in place")
 	}
-	remainder := h.upload(h.ctx(), "v", bytes.NewReader(content[j.Progress.Done:]), service.VolumeUpload{Offset: j.Progress.Done, Continues: j.ID})
+	remainder := h.upload(h.ctx(), "v", bytes.NewReader(content[j.Progress.Done:]), restOf(j))
 	h.must(remainder.Wait())
 	h.holds("v", 0, content, record.VolumeReady)
 }
@@ -670,27 +598,25 @@ func TestSilentClientLosesItsUpload(t *testing.T) {
 // are told of by the next one.
 func TestContentsOutliveTheDaemonOrNot(t *testing.T) {
 	h := newHost(t)
-	h.create("f", 8*mib)
-	h.create("s", 8*mib)
-	h.create("q", 8*mib)
+	h.sparse("f", 8*mib)
+	h.sparse("s", 8*mib)
+	h.sparse("q", 8*mib)
 	f, content := h.given("src", 8*mib)
-	byFile, err := h.hand("f", f, service.VolumeUpload{JobOptions: limited(2 * mib)})
-	h.must(err)
-	waits, err := h.hand("f", f, service.VolumeUpload{})
-	h.must(err)
+	byFile := h.began(h.hand("f", f, limited(2*mib)))
+	waits := h.began(h.hand("f", f))
 	in, out := io.Pipe()
-	byStream := h.upload(h.ctx(), "s", in, service.VolumeUpload{})
-	_, err = out.Write(content[:mib])
+	byStream := h.upload(h.ctx(), "s", in, upload{})
+	_, err := out.Write(content[:mib])
 	h.must(err)
 	h.written(byStream.Job.ID, mib)
 	h.written(byFile.Job.ID, 1)
 	h.kill()
 	h.start()
-	if j := h.end(service.Started{Job: &byStream.Job}, nil); j.Code() != record.Interrupted || j.Progress.Done > mib {
-		t.Errorf("the stream: %s at %d: %+v", j.State, j.Progress.Done, j.Error)
+	if j := h.end(of(byStream.Job), nil); j.Code() != record.Interrupted || j.Progress.Done > mib {
+		t.Errorf("the stream: %s at %d: %s", j.State, j.Progress.Done, outcome(j))
 	}
 	if j := h.end(waits, nil); j.Code() != record.Interrupted || j.Started != nil {
-		t.Errorf("the one that waited: %s: %+v", j.State, j.Error)
+		t.Errorf("the one that waited: %s", outcome(j))
 	}
 	h.succeed(byFile, nil)
 	h.holds("f", 0, content, record.VolumeReady)
@@ -790,8 +716,7 @@ func TestFailedDownloadIsNoShortAnswer(t *testing.T) {
 		if h.killDownload(resp.Header.Get("Storaged-Job")); wholeAnyway(resp, nil) {
 			t.Errorf("as %s without a helper it is taken for whole", form)
 		}
-		down, err := h.streamer().Download(h.ctx(), service.Submit{}, client.StreamDownload{Pool: "pool", Volume: "large", Sparse: form != "*/*"})
-		h.must(err)
+		down := h.download("large", form != "*/*")
 		h.killDownload(down.Job.ID)
 		if err := down.CopyTo(io.Discard); record.CodeOf(err) != record.Interrupted {
 			t.Errorf("our client says %v", err)
@@ -816,9 +741,7 @@ func (h *host) killDownload(job string) {
 	j, err := h.client.Job(h.ctx(), job)
 	h.must(err)
 	h.must(syscall.Kill(j.Helper.PID, syscall.SIGKILL))
-	if j = h.end(service.Started{Job: &j}, nil); j.Code() != record.Killed {
-		h.t.Errorf("%s: %+v", j.State, j.Error)
-	}
+	h.fails(h.end(of(j), nil), record.Killed)
 }
 
 // A reader that does not read holds nobody up but its own job.
@@ -829,27 +752,25 @@ func TestSlowReaderSlowsNobody(t *testing.T) {
 	h.must(err)
 	down, err := h.handDownWhole("v")
 	if err != nil || down.State != record.Succeeded {
-		t.Errorf("another download: %v, %+v", err, down.Error)
+		t.Errorf("another download: %v, %s", err, outcome(down))
 	}
 	j, err := h.client.Job(h.ctx(), resp.Header.Get("Storaged-Job"))
 	if err != nil || j.State.Terminal() {
 		t.Errorf("the slow one is %s already (%v)", j.State, err)
 	}
 	resp.Body.Close()
-	if j := h.end(service.Started{Job: &j}, nil); j.Code() != record.Interrupted {
-		t.Errorf("its end: %s %+v", j.State, j.Error)
-	}
+	h.fails(h.end(of(j), nil), record.Interrupted)
 }
 
 func (h *host) handDownWhole(volume string) (record.Job, error) {
 	to, _ := h.given("to", 4096)
-	st, err := h.handDown(volume, to, service.VolumeDownload{})
+	st, err := h.handDown(volume, to)
 	return h.end(st, err), err
 }
 
 func TestContentIsNotForTheReadOnlySocket(t *testing.T) {
 	h := newHost(t)
-	h.create("v", mib)
+	h.sparse("v", mib)
 	socks, err := filepath.Glob(filepath.Join(h.dir, "*-ro*"))
 	h.must(err)
 	if len(socks) == 0 {
@@ -858,7 +779,7 @@ func TestContentIsNotForTheReadOnlySocket(t *testing.T) {
 	ro := client.Dial(socks[0])
 	defer ro.Close()
 	f, _ := h.given("src", 100)
-	_, up := ro.HandUpload(h.ctx(), service.Submit{}, "pool", "v", service.VolumeUpload{Data: service.Data{File: f}})
+	_, up := ro.HandUpload(h.ctx(), service.Submit{}, "pool", "v", upload{Data: service.Data{File: f}})
 	_, down := ro.Download(h.ctx(), service.Submit{}, client.StreamDownload{Pool: "pool", Volume: "v"})
 	_, stream := ro.Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "v", Body: strings.NewReader("x")})
 	for _, err := range []error{up, down, stream} {
@@ -871,16 +792,13 @@ func TestContentIsNotForTheReadOnlySocket(t *testing.T) {
 // The rest of a content is all of it, where anybody knows how long it is.
 func TestRestOfAnUploadIsAllOfIt(t *testing.T) {
 	h := newHost(t)
-	h.create("v", 4*mib)
+	h.sparse("v", 4*mib)
 	content, n := noise(4*mib), int64(4*mib)
-	first := h.breakOff("v", service.VolumeUpload{Length: &n}, content[:mib])
+	first := h.breakOff("v", upload{Length: &n}, content[:mib])
 	at := first.Progress.Done
 	short, _ := h.given("short", mib/2)
-	_, err := h.hand("v", short, service.VolumeUpload{Offset: at, Length: new(int64), Continues: first.ID})
-	if record.CodeOf(err) != record.Invalid {
-		t.Errorf("a rest of nothing: %v", err)
-	}
-	part := h.upload(h.ctx(), "v", bytes.NewReader(content[at:at+mib]), service.VolumeUpload{Offset: at, Continues: first.ID})
+	h.refuses(record.Invalid)(h.hand("v", short, offset(at), length(0), continues(first.ID)))
+	part := h.upload(h.ctx(), "v", bytes.NewReader(content[at:at+mib]), restOf(first))
 	if err := part.Wait(); err == nil {
 		t.Error("a part of the rest was taken for all of it")
 	}
@@ -895,7 +813,7 @@ func TestStreamThatWaitsWithAFullPipeEndsWithItsClient(t *testing.T) {
 	defer h.reading("v")()
 	ctx, leave := context.WithCancel(h.ctx())
 	in, out := io.Pipe()
-	up := h.upload(ctx, "v", in, service.VolumeUpload{})
+	up := h.upload(ctx, "v", in, upload{})
 	for range 15 { // about what pipe and buffers hold; soon nobody takes any more
 		_, err := out.Write(noise(mib / 16))
 		h.must(err)
@@ -905,29 +823,27 @@ func TestStreamThatWaitsWithAFullPipeEndsWithItsClient(t *testing.T) {
 	leave()
 	out.CloseWithError(errors.New("gone"))
 	<-more
-	if j := h.end(service.Started{Job: &up.Job}, nil); j.State != record.Canceled || j.Started != nil {
-		t.Errorf("%s: %+v", j.State, j.Error)
+	if j := h.end(of(up.Job), nil); j.State != record.Canceled || j.Started != nil {
+		t.Error(outcome(j))
 	}
 }
 
 // A job that never had the volume has not changed it.
 func TestJobThatOnlyWaitedLeavesTheVolumeAsItIs(t *testing.T) {
 	h := newHost(t)
-	h.create("v", 4*mib)
+	h.sparse("v", 4*mib)
 	f, _ := h.given("f", 4*mib)
-	h.end(h.hand("v", f, service.VolumeUpload{}))
+	h.end(h.hand("v", f))
 	before := h.described("v")
 	defer h.reading("v")()
-	wipe, err := h.wipe("v")
-	h.must(err)
-	_, err = h.client.CancelJob(h.ctx(), wipe.Job.ID, service.JobCancel{})
-	h.must(err)
+	wipe := h.began(h.wipe("v"))
+	h.cancel(wipe)
 	if j := h.end(wipe, nil); j.State != record.Canceled {
-		t.Fatalf("%s: %+v", j.State, j.Error)
+		t.Fatal(outcome(j))
 	}
 	after := h.described("v")
 	if before.Checksum == nil || after.Checksum == nil || !after.Checksum.Current {
-		t.Errorf("checksum %+v, then %+v", before.Checksum, after.Checksum)
+		t.Errorf("checksum %s, then %s", shown(before.Checksum), shown(after.Checksum))
 	}
 }
 
@@ -948,8 +864,7 @@ func TestDownloadThatSomebodyCancelsSaysSo(t *testing.T) {
 		l, err := h.client.Jobs(h.ctx(), filter, service.Page{})
 		h.must(err)
 		for _, j := range l.Items {
-			_, err := h.client.CancelJob(h.ctx(), j.ID, service.JobCancel{})
-			h.must(err)
+			h.cancel(of(j))
 		}
 		return len(l.Items) > 0
 	})

@@ -33,9 +33,7 @@ func (h *host) await(what string, done func() bool) {
 func (h *host) copied() {
 	h.t.Helper()
 	h.stop()
-	if err := os.RemoveAll(filepath.Join(h.dir, "state", "copies")); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(os.RemoveAll(filepath.Join(h.dir, "state", "copies")))
 	h.start()
 	h.await("a copy of the database", func() bool {
 		copies, _ := filepath.Glob(filepath.Join(h.dir, "state", "copies", "*.db"))
@@ -50,46 +48,35 @@ func TestDamagedDatabaseIsMadeGoodByCopyAndJobDirectories(t *testing.T) {
 	h := newHost(t)
 	ctx := h.ctx()
 	want := h.random("base", 32*mib)
-	h.create("goes", mib)
+	h.sparse("goes", mib)
 	h.copied()
 
-	st, err := h.client.Start(ctx, service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "made", Reflink: "never"})
-	made := h.succeed(st, err)
-	st, err = h.client.Start(ctx, service.Submit{}, record.VolumeDelete, on("pool", "goes"), service.VolumeDelete{})
-	gone := h.succeed(st, err)
-	st, err = h.client.Start(ctx, service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "slow", Reflink: "never", JobOptions: limited(8 * mib)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	made := h.succeed(h.clone("base", "made", noReflink))
+	gone := h.succeed(h.remove("goes"))
+	st := h.began(h.clone("base", "slow", noReflink, limited(8*mib)))
 	slow := h.running(st)
 	h.kill()
 	damaged := []byte("nothing of this is a database")
-	if err := os.WriteFile(h.database(), damaged, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	h.must(os.WriteFile(h.database(), damaged, 0o600))
 	h.start()
 
 	for _, was := range []record.Job{made, gone} {
 		j, err := h.client.Job(ctx, was.ID)
 		if err != nil || j.State != record.Succeeded || j.Number != was.Number || !mentions(j.Warnings, "database was damaged") {
-			t.Errorf("job %d (%s) is %+v (%v)", was.Number, was.Kind, j, err)
+			t.Errorf("job %d (%s) is %s (%v)", was.Number, was.Kind, outcome(j), err)
 		}
 	}
 	if now, err := h.client.Job(ctx, slow.ID); err != nil || now.Helper == nil || now.Helper.PID != slow.Helper.PID {
-		t.Errorf("the running job is %+v (%v), its helper was %d", now, err, slow.Helper.PID)
+		t.Errorf("the running job is %s (%v), its helper was %d", outcome(now), err, slow.Helper.PID)
 	}
-	if v, err := h.client.Volume(ctx, "pool", "made"); err != nil || v.State != record.VolumeReady || v.Origin != record.Made || v.Format != "raw" {
-		t.Errorf("the volume made since the copy is %+v (%v)", v, err)
-	}
-	if v, err := h.client.Volume(ctx, "pool", "goes"); record.CodeOf(err) != record.NotFound {
-		t.Errorf("the volume deleted since the copy is %+v (%v)", v, err)
-	}
+	h.is("made", record.Volume{State: record.VolumeReady, Origin: record.Made, Format: "raw"})
+	h.unknown("goes")
 	h.told(damaged)
 	h.succeed(st, nil)
 	if h.hash("slow") != want || h.hash("made") != want {
 		t.Error("a clone differs from its source")
 	}
-	if j := h.create("after", mib); j.Number <= slow.Number {
+	if j := h.sparse("after", mib); j.Number <= slow.Number {
 		t.Errorf("number %d is given again", j.Number)
 	}
 }
@@ -113,9 +100,7 @@ func (h *host) told(damaged []byte) {
 	if err != nil || !mentions(st.Warnings, aside[0]) || !mentions(st.Warnings, "may be missing") {
 		h.t.Errorf("status warns of %q (%v)", st.Warnings, err)
 	}
-	if err := os.Remove(aside[0]); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(os.Remove(aside[0]))
 	if st, err = h.client.Status(h.ctx()); err != nil || len(st.Warnings) > 0 {
 		h.t.Errorf("afterwards status warns of %q (%v)", st.Warnings, err)
 	}
@@ -128,37 +113,25 @@ func TestJobThatOnlyACopyKnowsIsHeld(t *testing.T) {
 	h := newHost(t)
 	ctx := h.ctx()
 	h.random("base", 16*mib)
-	first, err := h.client.Start(ctx, service.Submit{}, record.VolumeWipe, on("pool", "base"), service.VolumeWipe{JobOptions: limited(mib)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	first := h.began(h.wipe("base", limited(mib)))
 	h.running(first)
-	second, err := h.client.Start(ctx, service.Submit{}, record.VolumeWipe, on("pool", "base"), service.VolumeWipe{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	second := h.began(h.wipe("base"))
 	h.copied()
-	for _, st := range []service.Started{second, first} {
-		if _, err := h.client.CancelJob(ctx, st.Job.ID, service.JobCancel{}); err != nil {
-			t.Fatal(err)
-		}
+	for _, st := range []started{second, first} {
+		h.cancel(st)
 		h.end(st, nil)
 	}
 	h.kill()
-	if err := os.Remove(h.database()); err != nil {
-		t.Fatal(err)
-	}
+	h.must(os.Remove(h.database()))
 	h.start()
 	j, err := h.client.Job(ctx, second.Job.ID)
 	if err != nil || j.State != record.Queued || !slices.Contains(j.PauseReasons, "restored") {
-		t.Errorf("the job that was canceled while it waited is %+v (%v)", j, err)
+		t.Errorf("the job that was canceled while it waited is %s (%v)", outcome(j), err)
 	}
-	if j, err := h.client.Job(ctx, first.Job.ID); err != nil || j.State != record.Canceled {
-		t.Errorf("the job that was canceled while it ran is %s (%v)", j.State, err)
+	if j := h.job(first); j.State != record.Canceled {
+		t.Errorf("the job that was canceled while it ran is %s", j.State)
 	}
-	if _, err := h.client.ResumeJob(ctx, second.Job.ID); err != nil {
-		t.Fatal(err)
-	}
+	h.resume(second)
 	h.succeed(second, nil)
 }
 
@@ -171,16 +144,12 @@ func TestDatabaseFromACopyVouchesForNobodyWhoGoesOn(t *testing.T) {
 	h.copied()
 	secret, content := h.given("secret", 2*mib)
 	at := first.Resumable.Done - 2*mib // where the first one was last
-	st, err := h.hand("a", secret, service.VolumeUpload{Offset: at})
+	st, err := h.hand("a", secret, offset(at))
 	h.succeed(st, err)
 	h.holds("a", int(at), content, record.VolumeIncomplete)
-	if _, err := h.client.ForgetJob(h.ctx(), st.Job.ID); err != nil {
-		t.Fatal(err)
-	}
+	h.forget(*st.Job)
 	h.kill()
-	if err := os.Remove(h.database()); err != nil {
-		t.Fatal(err)
-	}
+	h.must(os.Remove(h.database()))
 	h.start()
 	if j := h.retried(first); !mentions(j.Warnings, "begun anew: it is not known whether another job has changed the volume") {
 		t.Errorf("warnings %q", j.Warnings)
@@ -199,17 +168,11 @@ func TestFullStateDirectoryHoldsNobodyUpForEver(t *testing.T) {
 	h := newHostIn(t, dir)
 	ctx := h.ctx()
 	want := h.random("base", 16*mib)
-	st, err := h.client.Start(ctx, service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib / 4)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := h.began(h.clone("base", "copy", noReflink, limited(mib/4)))
 	h.running(st)
 	ballast := fillUp(t, state)
 	// There may be room within the database, but not for what a job leaves.
-	_, err = h.client.Start(ctx, service.Submit{}, record.VolumeCreate, on("pool"), service.VolumeCreate{Name: "new", Capacity: mib})
-	if record.CodeOf(err) != record.StateUnwritable {
-		t.Errorf("a job is taken although its result would find no room: %v", err)
-	}
+	h.refuses(record.StateUnwritable)(h.create("new", mib))
 	if s, err := h.client.Status(ctx); err != nil || s.State != "state_unwritable" || len(s.Warnings) == 0 {
 		t.Errorf("status is %s, %q (%v)", s.State, s.Warnings, err)
 	}
@@ -220,14 +183,12 @@ func TestFullStateDirectoryHoldsNobodyUpForEver(t *testing.T) {
 		j, err := h.client.Job(ctx, st.Job.ID)
 		return err == nil && (mentions(j.Warnings, "cannot be saved yet") || j.State.Terminal())
 	})
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
-	}
+	h.must(os.Remove(ballast))
 	h.succeed(st, nil)
 	if h.hash("copy") != want {
 		t.Error("the clone differs from its source")
 	}
-	h.create("after", mib)
+	h.sparse("after", mib)
 	if s, err := h.client.Status(ctx); err != nil || s.State != "ready" {
 		t.Errorf("status is %s, %q (%v)", s.State, s.Warnings, err)
 	}

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 // deed is one kind of work as the tests of crashes do it: on objects of its
@@ -17,7 +16,7 @@ import (
 type deed struct {
 	name    string
 	prepare func(h *host, n string)
-	start   func(h *host, n string, s service.Submit) (service.Started, error)
+	start   func(h *host, n string, o ...option) (started, error)
 	// check holds the storage and the catalogue against how the job ended.
 	check func(h *host, n string, j record.Job)
 }
@@ -29,7 +28,7 @@ const (
 	deedRate  = 10 * mib
 )
 
-func slowly() service.JobOptions { return limited(deedRate) }
+func slowly() option { return limited(deedRate) }
 
 // deeds has one of each kind, and of each way of it that undoes differently.
 func deeds() []deed {
@@ -70,7 +69,7 @@ func content(n string, size int) []byte {
 // put makes a volume with content.
 func (h *host) put(name string) {
 	h.t.Helper()
-	h.create(name, deedBytes)
+	h.sparse(name, deedBytes)
 	writeDurably(h.t, h.path(name), content(name, deedBytes))
 }
 
@@ -99,35 +98,34 @@ func writeDurably(t *testing.T, path string, b []byte) {
 func withSource(h *host, n string)  { h.put("src" + n) }
 func withContent(h *host, n string) { h.put("vol" + n) }
 
-func startCreate(allocation int64) func(*host, string, service.Submit) (service.Started, error) {
-	return func(h *host, n string, s service.Submit) (service.Started, error) {
-		a := service.Allocation{Bytes: allocation}
-		return h.client.Start(h.ctx(), s, record.VolumeCreate, on("pool"), service.VolumeCreate{Name: "vol" + n, Capacity: deedBytes, Allocation: &a, JobOptions: slowly()})
+func startCreate(bytes int64) func(*host, string, ...option) (started, error) {
+	return func(h *host, n string, o ...option) (started, error) {
+		return h.create("vol"+n, deedBytes, append(o, allocation(bytes), slowly())...)
 	}
 }
 
-func startClone(h *host, n string, s service.Submit) (service.Started, error) {
-	return h.client.Start(h.ctx(), s, record.VolumeClone, on("pool", "src"+n), service.VolumeClone{Name: "vol" + n, Reflink: "never", JobOptions: slowly()})
+func startClone(h *host, n string, o ...option) (started, error) {
+	return h.clone("src"+n, "vol"+n, append(o, noReflink, slowly())...)
 }
 
-func startWipe(h *host, n string, s service.Submit) (service.Started, error) {
-	return h.client.Start(h.ctx(), s, record.VolumeWipe, on("pool", "vol"+n), service.VolumeWipe{AcceptLimits: true, JobOptions: slowly()})
+func startWipe(h *host, n string, o ...option) (started, error) {
+	return h.wipe("vol"+n, append(o, acceptLimits, slowly())...)
 }
 
-func startResize(to int64) func(*host, string, service.Submit) (service.Started, error) {
-	return func(h *host, n string, s service.Submit) (service.Started, error) {
-		return h.client.Start(h.ctx(), s, record.VolumeResize, on("pool", "vol"+n), service.VolumeResize{Capacity: to, Shrink: to < deedBytes, JobOptions: slowly()})
+func startResize(to int64) func(*host, string, ...option) (started, error) {
+	return func(h *host, n string, o ...option) (started, error) {
+		return h.resize("vol"+n, to, append(o, field("shrink", to < deedBytes), slowly())...)
 	}
 }
 
-func startDelete(wipe string) func(*host, string, service.Submit) (service.Started, error) {
-	return func(h *host, n string, s service.Submit) (service.Started, error) {
-		return h.client.Start(h.ctx(), s, record.VolumeDelete, on("pool", "vol"+n), service.VolumeDelete{Wipe: wipe, JobOptions: slowly()})
+func startDelete(wipe string) func(*host, string, ...option) (started, error) {
+	return func(h *host, n string, o ...option) (started, error) {
+		return h.remove("vol"+n, append(o, wipeFirst(wipe), slowly())...)
 	}
 }
 
-func startVerify(h *host, n string, s service.Submit) (service.Started, error) {
-	return h.client.Start(h.ctx(), s, record.VolumeVerify, on("pool", "vol"+n), service.VolumeVerify{JobOptions: slowly()})
+func startVerify(h *host, n string, o ...option) (started, error) {
+	return h.verify("vol"+n, append(o, slowly())...)
 }
 
 func withContentAndPool(h *host, n string) {
@@ -137,13 +135,13 @@ func withContentAndPool(h *host, n string) {
 
 // startMove moves a volume to another name, in another pool if a prefix of its
 // name is given.
-func startMove(pool string) func(*host, string, service.Submit) (service.Started, error) {
-	return func(h *host, n string, s service.Submit) (service.Started, error) {
-		to := service.VolumeMove{Name: "moved" + n, JobOptions: slowly()}
+func startMove(pool string) func(*host, string, ...option) (started, error) {
+	return func(h *host, n string, o ...option) (started, error) {
+		to := "moved" + n
 		if pool != "" {
-			to.Pool = pool + n
+			to = pool + n + "/" + to
 		}
-		return h.client.Start(h.ctx(), s, record.VolumeMove, on("pool", "vol"+n), to)
+		return h.move("vol"+n, to, append(o, slowly())...)
 	}
 }
 
@@ -161,11 +159,11 @@ func checkMoved(h *host, n string, j record.Job) {
 	case (ferr == nil) != (merr == nil):
 		h.fault(j, "the target: file %v, entry %v", ferr, merr)
 	case j.State == record.Succeeded && (old != nil || !there):
-		h.fault(j, "the source is %+v, the target is there: %v", old, there)
+		h.fault(j, "the source is %s, the target is there: %v", shown(old), there)
 	case !there && !ready(old):
-		h.fault(j, "the volume is whole nowhere: %+v", old)
+		h.fault(j, "the volume is whole nowhere: %s", shown(old))
 	case merr == nil && !there:
-		h.fault(j, "the target is there and not whole: %+v", moved)
+		h.fault(j, "the target is there and not whole: %s", shown(moved))
 	}
 }
 
@@ -180,21 +178,19 @@ func (h *host) outside(n string) *os.File {
 	return f
 }
 
-func startUpload(h *host, n string, s service.Submit) (service.Started, error) {
-	return h.client.HandUpload(h.ctx(), s, "pool", "vol"+n, service.VolumeUpload{Data: service.Data{File: h.outside(n)}, JobOptions: slowly()})
+func startUpload(h *host, n string, o ...option) (started, error) {
+	return h.hand("vol"+n, h.outside(n), append(o, slowly())...)
 }
 
-func startCreateFrom(h *host, n string, s service.Submit) (service.Started, error) {
-	return h.client.HandUpload(h.ctx(), s, "pool", "vol"+n, service.VolumeUpload{
-		Create: &service.VolumeCreate{Name: "vol" + n}, Data: service.Data{File: h.outside(n)}, JobOptions: slowly(),
-	})
+func startCreateFrom(h *host, n string, o ...option) (started, error) {
+	return h.hand("vol"+n, h.outside(n), append(o, creating(named("vol"+n)), slowly())...)
 }
 
-func startDownload(h *host, n string, s service.Submit) (service.Started, error) {
+func startDownload(h *host, n string, o ...option) (started, error) {
 	f, err := os.Create(filepath.Join(h.dir, "down"+n))
 	h.must(err)
 	h.t.Cleanup(func() { f.Close() }) // what it holds is looked at by the tests of downloads
-	return h.client.HandDownload(h.ctx(), s, "pool", "vol"+n, service.VolumeDownload{Data: service.Data{File: f}, JobOptions: slowly()})
+	return h.handDown("vol"+n, f, append(o, slowly())...)
 }
 
 // checkUploaded: the volume holds what came, or says that it may be neither.
@@ -220,7 +216,7 @@ func checkMadeFrom(h *host, n string, j record.Job) {
 	case j.State != record.Succeeded && v != nil:
 		h.fault(j, "its volume is there, %s", v.State)
 	case j.State == record.Succeeded && (!ready(v) || !bytes.Equal(file, content("up"+n, deedBytes))):
-		h.fault(j, "its volume is %+v with %d bytes", v, len(file))
+		h.fault(j, "its volume is %s with %d bytes", shown(v), len(file))
 	}
 }
 
@@ -234,12 +230,12 @@ func withTwoPools(h *host, n string) {
 		writeDurably(h.t, filepath.Join(h.poolDir(n), fmt.Sprint("e", i)), content(fmt.Sprint(n, i), deedBytes/4))
 	}
 	for _, pool := range []string{n, n + "t"} {
-		h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.PoolRefresh, on("p"+pool), service.JobOptions{}))
+		h.succeed(h.refreshPool("p" + pool))
 	}
 }
 
-func startEvacuate(h *host, n string, s service.Submit) (service.Started, error) {
-	return h.client.Start(h.ctx(), s, record.PoolEvacuate, on("p"+n), service.PoolEvacuate{To: "p" + n + "t", JobOptions: slowly()})
+func startEvacuate(h *host, n string, o ...option) (started, error) {
+	return h.evacuatePool("p"+n, "p"+n+"t", append(o, slowly())...)
 }
 
 // checkEvacuated: each volume is whole in one of the pools, and each pool's
@@ -258,7 +254,7 @@ func checkEvacuated(h *host, n string, j record.Job) {
 			if bytes.Equal(file, content(fmt.Sprint(n, i), deedBytes/4)) && ready(&v) {
 				whole = append(whole, pool)
 			} else if ferr == nil {
-				h.fault(j, "%s in %s is there and not whole: %+v", name, pool, v)
+				h.fault(j, "%s in %s is there and not whole: %s", name, pool, shown(v))
 			}
 		}
 		if len(whole) == 0 || j.State == record.Succeeded && (len(whole) != 1 || whole[0] != n+"t") {
@@ -273,43 +269,41 @@ func (h *host) poolDir(n string) string { return h.pool + "-" + n }
 func withPool(state string) func(*host, string) {
 	return func(h *host, n string) {
 		h.t.Helper()
-		build, start := state != "defined", state == "started"
-		_, st, err := h.client.DefinePool(h.ctx(), service.Submit{}, service.PoolDefine{Name: "p" + n, Target: record.Target{Path: h.poolDir(n)}}, build, start)
-		switch {
-		case err != nil:
-			h.t.Fatal(err)
-		case st.Job != nil:
+		options := map[string][]option{"built": {andBuild}, "started": {andBuild, andStart}}[state]
+		_, st, err := h.definition("p"+n, h.poolDir(n), options...)
+		h.must(err)
+		if st.Job != nil {
 			h.succeed(st, nil)
 		}
-		if start {
+		if state == "started" {
 			writeDurably(h.t, filepath.Join(h.poolDir(n), "found"), content(n, deedBytes))
-			h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.PoolRefresh, on("p"+n), service.JobOptions{}))
+			h.succeed(h.refreshPool("p" + n))
 		}
 	}
 }
 
-func startPoolVerb(verb string) func(*host, string, service.Submit) (service.Started, error) {
-	return func(h *host, n string, s service.Submit) (service.Started, error) {
+func startPoolVerb(verb string) func(*host, string, ...option) (started, error) {
+	return func(h *host, n string, o ...option) (started, error) {
 		switch verb {
 		case "build":
-			return h.client.Start(h.ctx(), s, record.PoolBuild, on("p"+n), service.PoolBuild{})
+			return h.buildPool("p"+n, o...)
 		case "start":
-			return h.client.Start(h.ctx(), s, record.PoolStart, on("p"+n), service.JobOptions{})
+			return h.startPool("p"+n, o...)
 		case "stop":
-			return h.client.Start(h.ctx(), s, record.PoolStop, on("p"+n), service.PoolStop{})
+			return h.stopPool("p"+n, o...)
 		case "refresh":
-			return h.client.Start(h.ctx(), s, record.PoolRefresh, on("p"+n), service.JobOptions{})
+			return h.refreshPool("p"+n, o...)
 		case "verify":
-			return h.client.Start(h.ctx(), s, record.PoolVerify, on("p"+n), slowly())
+			return h.verifyPool("p"+n, append(o, slowly())...)
 		}
-		return h.client.Start(h.ctx(), s, record.PoolDelete, on("p"+n), service.PoolDelete{})
+		return h.deletePool("p"+n, o...)
 	}
 }
 
 // fault reports what a job left that it should not have.
 func (h *host) fault(j record.Job, format string, args ...any) {
 	h.t.Helper()
-	h.t.Errorf("job %d (%s) is %s (%+v): %s", j.Number, j.Kind, j.State, j.Error, fmt.Sprintf(format, args...))
+	h.t.Errorf("job %d (%s) is %s: %s", j.Number, j.Kind, outcome(j), fmt.Sprintf(format, args...))
 }
 
 // stored gives the file and the catalogue's entry of a volume, nil where there
@@ -357,7 +351,7 @@ func checkMade(h *host, n string, j record.Job) {
 	case j.State != record.Succeeded && v != nil:
 		h.fault(j, "its volume is there, %s", v.State)
 	case j.State == record.Succeeded && (!ready(v) || !bytes.Equal(file, want)):
-		h.fault(j, "its volume is %+v with %d bytes", v, len(file))
+		h.fault(j, "its volume is %s with %d bytes", shown(v), len(file))
 	}
 }
 
@@ -400,7 +394,7 @@ func checkDeleted(h *host, n string, j record.Job) {
 	file, v := h.stored(j, "vol"+n)
 	switch {
 	case (j.State == record.Succeeded) != (v == nil):
-		h.fault(j, "the volume is %+v", v)
+		h.fault(j, "the volume is %s", shown(v))
 	case ready(v) && !bytes.Equal(file, content("vol"+n, deedBytes)):
 		h.fault(j, "the volume is changed and yet ready")
 	}
@@ -409,7 +403,7 @@ func checkDeleted(h *host, n string, j record.Job) {
 func checkUntouched(h *host, n string, j record.Job) {
 	h.t.Helper()
 	if file, v := h.stored(j, "vol"+n); !ready(v) || !bytes.Equal(file, content("vol"+n, deedBytes)) {
-		h.fault(j, "a reader left the volume %+v", v)
+		h.fault(j, "a reader left the volume %s", shown(v))
 	}
 }
 
@@ -431,7 +425,7 @@ func checkPool(h *host, n string, j record.Job) {
 		if gone := os.IsNotExist(serr); gone && j.Kind == record.PoolStop {
 			h.fault(j, "the directory is gone")
 		} else if !gone {
-			h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.PoolStart, on("p"+n), service.JobOptions{}))
+			h.succeed(h.startPool("p" + n))
 		}
 	default:
 		h.fault(j, "the pool stays %s: %s", p.State, p.Reason)

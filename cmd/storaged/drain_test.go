@@ -14,53 +14,45 @@ func TestDrainEndsWithTheDaemon(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 16*mib)
 	h.patchLimits(service.LimitsPatch{Rate: []byte("1048576"), Running: ptr(1)})
-	one := h.clone("one")
+	one := h.began(h.clone("base", "one", noReflink))
 	h.running(one)
-	two := h.clone("two")
+	two := h.began(h.clone("base", "two", noReflink))
 	d, err := h.client.Drain(h.ctx(), true)
 	if err != nil || !d.On || !slices.Equal(d.Running, []int64{one.Job.Number}) {
-		t.Fatalf("drain is %+v, %v", d, err)
+		t.Fatalf("drain is %s, %v", shown(d), err)
 	}
 	st, err := h.client.Status(h.ctx())
 	if err != nil || st.State != "draining" || !st.Drain.On || st.Drain.By == nil {
-		t.Errorf("status is %+v, %v", st, err)
+		t.Errorf("status is %s, %v", shown(st), err)
 	}
-	if _, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolRefresh, on("pool"), service.JobOptions{}); record.CodeOf(err) != record.Draining {
-		t.Errorf("a new job: %v", err)
-	}
+	h.refuses(record.Draining)(h.refreshPool("pool"))
 	h.patchLimits(service.LimitsPatch{Rate: []byte("null")})
 	h.succeed(one, nil)
-	if j, err := h.client.Job(h.ctx(), two.Job.ID); err != nil || j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "drain" {
-		t.Errorf("the job that waits is %s, on %+v, %v", j.State, j.WaitingOn, err)
+	if j := h.job(two); j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "drain" {
+		t.Errorf("the job that waits is %s, on %s", j.State, shown(j.WaitingOn))
 	}
 	h.stop()
 	h.start()
 	h.succeed(two, nil)
 	if st, err := h.client.Status(h.ctx()); err != nil || st.State != "ready" || st.Drain.On {
-		t.Errorf("afterwards the status is %+v, %v", st, err)
+		t.Errorf("afterwards the status is %s, %v", shown(st), err)
 	}
 }
 
 // Pools on one disk share its places, whatever they are called.
 func TestPoolsOnOneDiskShareItsPlaces(t *testing.T) {
 	h := newHost(t)
-	p, err := h.client.Pool(h.ctx(), "pool")
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := h.poolEntry("pool")
 	testenv.Need(t, "a temporary directory on one disk", len(p.Devices) == 1)
 	h.define("other", h.dir+"/pool2")
 	h.random("base", 16*mib)
 	h.patchLimits(service.LimitsPatch{Rate: []byte("1048576"), DeviceRunning: map[string]*int{p.Devices[0]: ptr(1)}})
-	one := h.clone("one")
+	one := h.began(h.clone("base", "one", noReflink))
 	h.running(one)
-	two, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("other"), service.VolumeCreate{Name: "v", Capacity: mib})
-	if err != nil {
-		t.Fatal(err)
-	}
+	two := h.began(h.create("other/v", mib))
 	j, err := h.client.Job(h.ctx(), two.Job.ID)
 	if err != nil || j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "slot" || j.WaitingOn[0].Device != p.Devices[0] {
-		t.Fatalf("the second is %s, waiting on %+v (%v)", j.State, j.WaitingOn, err)
+		t.Fatalf("the second is %s, waiting on %s (%v)", j.State, shown(j.WaitingOn), err)
 	}
 	h.patchLimits(service.LimitsPatch{Rate: []byte("null")})
 	h.succeed(one, nil)

@@ -17,13 +17,13 @@ func (h *host) last() int64 {
 }
 
 // planned fails unless a request was answered with a plan and made no job.
-func (h *host) planned(what string, ask func() (service.Started, error)) {
+func (h *host) planned(what string, ask func() (started, error)) {
 	h.t.Helper()
 	before := h.last()
 	st, err := ask()
 	h.must(err)
 	if st.Job != nil || st.Plan == nil || st.Plan.Kind == "" || len(st.Plan.Argv) == 0 || len(st.Plan.Objects) == 0 {
-		h.t.Errorf("%s: the answer is job %+v, plan %+v", what, st.Job, st.Plan)
+		h.t.Errorf("%s: the answer is job %s, plan %s", what, shown(st.Job), shown(st.Plan))
 	}
 	if now := h.last(); now != before {
 		h.t.Errorf("%s: job %d was made", what, now)
@@ -35,16 +35,15 @@ func TestDryRunStartsNothing(t *testing.T) {
 	h := newHost(t)
 	for _, d := range deeds() {
 		d.prepare(h, d.name)
-		h.planned(d.name, func() (service.Started, error) { return d.start(h, d.name, service.Submit{DryRun: true}) })
-		st, err := d.start(h, d.name, service.Submit{})
-		h.must(err)
+		h.planned(d.name, func() (started, error) { return d.start(h, d.name, dryRun) })
+		st := h.began(d.start(h, d.name))
 		if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}); err != nil && record.CodeOf(err) != record.WrongState {
 			t.Fatal(err)
 		}
 		handed := slices.Contains([]string{"upload", "create-from", "download"}, d.name) // and cannot be retried
 		if j := h.end(st, nil); j.State == record.Canceled && !handed {
-			h.planned("retry of "+d.name, func() (service.Started, error) {
-				return h.client.RetryJob(h.ctx(), service.Submit{DryRun: true}, j.ID)
+			h.planned("retry of "+d.name, func() (started, error) {
+				return h.retry(j, dryRun)
 			})
 		}
 	}

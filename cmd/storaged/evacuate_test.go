@@ -16,14 +16,9 @@ import (
 )
 
 // evacuation starts to move the volumes of "pool" to "other".
-func (h *host) evacuation(r service.PoolEvacuate) service.Started {
+func (h *host) evacuation(options ...option) started {
 	h.t.Helper()
-	r.To = "other"
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolEvacuate, on("pool"), r)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return st
+	return h.began(h.evacuatePool("pool", "other", options...))
 }
 
 // filled makes volumes of that size and gives their hashes.
@@ -63,7 +58,7 @@ func (h *host) places(sums map[string]string, dirs map[string]string) map[string
 	known := map[string]string{}
 	for _, v := range all {
 		if known[v.Name] != "" || v.State != record.VolumeReady || v.Path != filepath.Join(dirs[v.Pool], v.Name) || v.Origin != record.Made {
-			h.t.Errorf("entry %+v", v)
+			h.t.Errorf("entry %s", shown(v))
 		}
 		known[v.Name] = v.Pool
 	}
@@ -85,10 +80,10 @@ func TestEvacuateMovesEveryVolumeThatMatches(t *testing.T) {
 			}
 			sums := h.filled(2*mib, "vm1", "vm2", "vm, 3", "data")
 			was := h.described("vm1")
-			j := h.succeed(h.evacuation(service.PoolEvacuate{Only: "vm*"}), nil)
+			j := h.succeed(h.evacuation(only("vm*")), nil)
 			want := map[string]string{"vm1": "succeeded", "vm2": "succeeded", "vm, 3": "succeeded"}
 			if got := fared(j); !maps.Equal(got, want) || j.Result.Bytes != 6*mib || *j.Progress.Percent != 100 || j.Result.Pool != "pool" {
-				t.Errorf("volumes %v, result %+v, progress %+v", got, j.Result, j.Progress)
+				t.Errorf("volumes %v, result %s, progress %s", got, shown(j.Result), shown(j.Progress))
 			}
 			if got, want := h.places(sums, dirs), map[string]string{"vm1": "other", "vm2": "other", "vm, 3": "other", "data": "pool"}; !maps.Equal(got, want) {
 				t.Errorf("they are in %v, want %v", got, want)
@@ -102,17 +97,17 @@ func TestEvacuateKeepsTheSource(t *testing.T) {
 	h := newHost(t)
 	dir := h.otherPool("ext4")
 	sums := h.filled(mib, "a", "b")
-	j := h.succeed(h.evacuation(service.PoolEvacuate{KeepSource: true}), nil)
+	j := h.succeed(h.evacuation(keepSource), nil)
 	for name, want := range sums {
 		if h.hash(name) != want || hashOf(t, filepath.Join(dir, name)) != want {
 			t.Errorf("%s has changed", name)
 		}
 		v, err := h.client.Volume(h.ctx(), "other", name)
 		if err != nil || v.State != record.VolumeReady || *v.CreatedBy != j.Number {
-			t.Errorf("the copy is %+v, %v", v, err)
+			t.Errorf("the copy is %s, %v", shown(v), err)
 		}
-		if v, err := h.client.Volume(h.ctx(), "pool", name); err != nil || *v.CreatedBy == j.Number {
-			t.Errorf("the source is %+v, %v", v, err)
+		if v := h.entry(name); *v.CreatedBy == j.Number {
+			t.Errorf("the source is %s", shown(v))
 		}
 	}
 	if o := j.Objects[0]; o != (record.Object{Pool: "pool", Mode: record.ModeRead}) {
@@ -126,26 +121,17 @@ func TestEvacuateLetsOthersInBetweenVolumes(t *testing.T) {
 	h := newHost(t)
 	dirs := map[string]string{"pool": h.pool, "other": h.otherPool("ext4")}
 	sums := h.filled(4*mib, "a", "b", "c", "d")
-	st := h.evacuation(service.PoolEvacuate{JobOptions: limited(4 * mib)})
+	st := h.evacuation(limited(4 * mib))
 	h.running(st)
-	now := time.Duration(0)
-	_, err := h.client.Start(h.ctx(), service.Submit{LockWait: &now}, record.VolumeDelete, on("pool", "c"), service.VolumeDelete{})
+	_, err := h.remove("c", atOnce)
 	if e, ok := err.(*record.Error); !ok || e.Code != record.Busy || e.Holders[0].Holder.Number != st.Job.Number {
 		t.Errorf("while a volume is moved: %v", err)
 	}
 	// Other names of the target pool are free all the while.
-	free, err := h.client.Start(h.ctx(), service.Submit{LockWait: &now}, record.VolumeCreate, on("other"), service.VolumeCreate{Name: "z", Capacity: mib, Allocation: &service.Allocation{}})
-	h.succeed(free, err)
-	gone, err := h.client.Start(h.ctx(), service.Submit{LockWait: &now}, record.VolumeDelete, on("other", "z"), service.VolumeDelete{})
-	h.succeed(gone, err)
-	grow, err := h.resize("d", service.VolumeResize{Capacity: 5 * mib})
-	if err != nil {
-		t.Fatal(err)
-	}
-	deleted, err := h.remove("c")
-	if err != nil {
-		t.Fatal(err)
-	}
+	h.succeed(h.create("other/z", mib, allocation(0), atOnce))
+	h.succeed(h.remove("other/z", atOnce))
+	grow := h.began(h.resize("d", 5*mib))
+	deleted := h.began(h.remove("c"))
 	h.promised(grow)
 	// Its end is far away now, however slow this machine is.
 	if _, err := h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("524288")}); err != nil {
@@ -154,19 +140,15 @@ func TestEvacuateLetsOthersInBetweenVolumes(t *testing.T) {
 	h.succeed(grow, nil)
 	h.succeed(deleted, nil)
 	sums["d"] = hashOf(t, h.path("d"))
-	if v, err := h.client.Volume(h.ctx(), "other", "a"); err != nil || v.State != record.VolumeReady {
-		t.Errorf("behind the first window its first volume is %+v, %v", v, err)
-	}
+	h.is("other/a", record.Volume{State: record.VolumeReady})
 	delete(sums, "c")
 	if _, _, code := h.ctl("vol", "list", "pool", "other", "--fresh"); code != 0 { // which finds nothing new
 		t.Errorf("exit %d", code)
 	}
-	if j, err := h.client.Job(h.ctx(), st.Job.ID); err != nil || j.State.Terminal() {
-		t.Errorf("the visitors had to wait for its end: %s, %v", j.State, err)
+	if j := h.job(st); j.State.Terminal() {
+		t.Errorf("the visitors had to wait for its end: %s", j.State)
 	}
-	if _, err := h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("null")}); err != nil {
-		t.Fatal(err)
-	}
+	h.unlimit(st)
 	j := h.succeed(st, nil)
 	if got, want := fared(j), map[string]string{"a": "succeeded", "b": "succeeded", "c": "skipped", "d": "succeeded"}; !maps.Equal(got, want) {
 		t.Errorf("volumes %v, want %v", got, want)
@@ -177,33 +159,31 @@ func TestEvacuateLetsOthersInBetweenVolumes(t *testing.T) {
 func TestEvacuateWithVolumesThatCannotBeMoved(t *testing.T) {
 	for _, c := range []struct {
 		what  string
-		r     service.PoolEvacuate
+		how   []option
 		want  map[string]string
 		state record.State
 	}{
-		{"continue", service.PoolEvacuate{}, map[string]string{"a": "succeeded", "busy": "failed", "taken": "failed", "z": "succeeded"}, record.Failed},
-		{"stop", service.PoolEvacuate{OnError: "stop"}, map[string]string{"a": "succeeded", "busy": "failed"}, record.Failed},
-		{"skip busy", service.PoolEvacuate{SkipBusy: true, Only: "[abz]*"}, map[string]string{"a": "succeeded", "busy": "skipped", "z": "succeeded"}, record.Succeeded},
+		{"continue", nil, map[string]string{"a": "succeeded", "busy": "failed", "taken": "failed", "z": "succeeded"}, record.Failed},
+		{"stop", []option{stopOnError}, map[string]string{"a": "succeeded", "busy": "failed"}, record.Failed},
+		{"skip busy", []option{skipBusy, only("[abz]*")}, map[string]string{"a": "succeeded", "busy": "skipped", "z": "succeeded"}, record.Succeeded},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			h := newHost(t)
 			dirs := map[string]string{"pool": h.pool, "other": h.otherPool("ext4")}
 			sums := h.filled(mib, "a", "busy", "taken", "z")
-			if err := os.WriteFile(filepath.Join(dirs["other"], "taken"), []byte("of others"), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			h.must(os.WriteFile(filepath.Join(dirs["other"], "taken"), []byte("of others"), 0o600))
 			holdImage(t, h.path("busy"))
-			j := h.end(h.evacuation(c.r), nil)
+			j := h.end(h.evacuation(c.how...), nil)
 			if got := fared(j); j.State != c.state || !maps.Equal(got, c.want) {
-				t.Fatalf("%s %+v: %v, want %v", j.State, j.Error, got, c.want)
+				t.Fatalf("%s: %v, want %v", outcome(j), got, c.want)
 			}
 			if j.State == record.Failed && (j.Code() != record.Partial || j.ExitCode() != record.ExitPartial) {
-				t.Errorf("error %+v", j.Error)
+				t.Errorf("error %s", outcome(j))
 			}
 			for _, i := range j.Result.Items {
 				want := map[string]record.Code{"busy": record.Busy, "taken": record.Exists}[i.Volume]
 				if (i.Error == nil) != (want == "") || i.Error != nil && i.Error.Code != want {
-					t.Errorf("%s: %+v, want %q", i.Volume, i.Error, want)
+					t.Errorf("%s: %v, want %q", i.Volume, i.Error, want)
 				}
 			}
 			for name, state := range c.want {
@@ -225,16 +205,16 @@ func TestEvacuateWithVolumesThatCannotBeMoved(t *testing.T) {
 func TestEvacuateLeavesWhatOthersStandOn(t *testing.T) {
 	h := newHost(t)
 	h.otherPool("ext4")
-	h.create("base", mib)
-	h.create("free", mib)
+	h.sparse("base", mib)
+	h.sparse("free", mib)
 	overlay(t, testenv.Tool(t, "qemu-img"), h.path("base"), h.path("child"))
-	j := h.end(h.evacuation(service.PoolEvacuate{}), nil)
+	j := h.end(h.evacuation(), nil)
 	if got, want := fared(j), map[string]string{"base": "failed", "child": "succeeded", "free": "succeeded"}; !maps.Equal(got, want) {
 		t.Fatalf("%v, want %v", got, want)
 	}
 	for _, i := range j.Result.Items {
 		if i.Volume == "base" && (i.Error.Code != record.HasChildren || !strings.Contains(i.Error.Message, "child")) {
-			t.Errorf("%+v", i.Error)
+			t.Errorf("%v", i.Error)
 		}
 	}
 }
@@ -250,12 +230,9 @@ func TestEvacuateStoppedAtRandomMoments(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for i := range 12 {
-		st := h.evacuation(service.PoolEvacuate{JobOptions: limited(8 * mib)})
+		st := h.evacuation(limited(8 * mib))
 		<-time.After(time.Duration(random.Int64N(int64(700 * time.Millisecond))))
-		j, err := h.client.Job(h.ctx(), st.Job.ID)
-		if err != nil {
-			t.Fatal(err)
-		}
+		j := h.job(st)
 		if i%3 == 2 {
 			h.kill()
 		}
@@ -274,8 +251,7 @@ func TestEvacuateStoppedAtRandomMoments(t *testing.T) {
 				t.Errorf("round %d, %s: %s is in %s, the result says %v", i, j.State, name, pool, fared(j))
 			}
 		}
-		back, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolEvacuate, on("other"), service.PoolEvacuate{To: "pool"})
-		h.succeed(back, err)
+		h.succeed(h.evacuatePool("other", "pool"))
 		if t.Failed() {
 			return
 		}
@@ -285,17 +261,8 @@ func TestEvacuateStoppedAtRandomMoments(t *testing.T) {
 func TestEvacuateIsRefused(t *testing.T) {
 	h := newHost(t)
 	h.define("other", t.TempDir())
-	for _, c := range []struct {
-		r    service.PoolEvacuate
-		code record.Code
-	}{
-		{service.PoolEvacuate{To: "pool"}, record.Invalid},
-		{service.PoolEvacuate{To: "none"}, record.NotFound},
-		{service.PoolEvacuate{To: "none", Only: "[a"}, record.Invalid},
-		{service.PoolEvacuate{To: "other", Only: "zzz*"}, record.NotFound},
-	} {
-		if _, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolEvacuate, on("pool"), c.r); record.CodeOf(err) != c.code {
-			t.Errorf("%+v: %v", c.r, err)
-		}
-	}
+	h.refuses(record.Invalid)(h.evacuatePool("pool", "pool"))
+	h.refuses(record.NotFound)(h.evacuatePool("pool", "none"))
+	h.refuses(record.Invalid)(h.evacuatePool("pool", "none", only("[a")))
+	h.refuses(record.NotFound)(h.evacuatePool("pool", "other", only("zzz*")))
 }

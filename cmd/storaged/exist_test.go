@@ -51,25 +51,17 @@ func TestManyAskAtOnceForTheSame(t *testing.T) {
 func TestWhoWaitedInVainMakesIt(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 4*mib)
-	slow := service.VolumeClone{Name: "v", Reflink: "never", JobOptions: service.JobOptions{Limit: ptr(int64(4096))}}
-	first, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), slow)
-	if err != nil {
-		t.Fatal(err)
-	}
+	first := h.began(h.clone("base", "v", noReflink, limited(4096)))
 	h.running(first)
 	var waits sync.WaitGroup
 	var out, errs string
 	var code int
 	waits.Go(func() { out, errs, code = h.ctl("vol", "create", "pool/v", "1M", "--exist-ok", "-o", "json") })
-	if _, err := h.client.CancelJob(h.ctx(), first.Job.ID, service.JobCancel{}); err != nil {
-		t.Fatal(err)
-	}
+	h.cancel(first)
 	h.end(first, nil)
 	waits.Wait()
 	if code != 0 || !strings.Contains(out, `"changed": true`) {
 		t.Errorf("exit code %d\n%s%s", code, out, errs)
 	}
-	if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.Capacity != mib || v.State != record.VolumeReady {
-		t.Errorf("the volume is %s (%v)", v.State, err)
-	}
+	h.is("v", record.Volume{Capacity: mib, State: record.VolumeReady})
 }

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -25,9 +24,7 @@ func (h *host) traced(file string, inject ...string) {
 		args = append(args, "-e", "inject="+i)
 	}
 	script := "#!/bin/sh\nexec '" + strings.Join(args, "' '") + "' '" + filepath.Join(bin, "storage-helper") + "' \"$@\"\n"
-	if err := os.WriteFile(wrapper, []byte(script), 0o755); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(os.WriteFile(wrapper, []byte(script), 0o755))
 	h.t.Setenv("STORAGED_HELPER", wrapper)
 	h.start()
 }
@@ -46,7 +43,7 @@ func (h *host) failedAt(j record.Job, code record.Code, path string, offset bool
 	h.t.Helper()
 	e := j.Error
 	if j.State != record.Failed || e == nil || e.Code != code || e.Path != path || offset && (e.Offset == nil || *e.Offset < 0) {
-		h.t.Errorf("the job is %s, %+v; want %s of %s", j.State, e, code, path)
+		h.t.Errorf("the job is %s, %v; want %s of %s", j.State, e, code, path)
 	}
 }
 
@@ -72,7 +69,7 @@ func fill(t *testing.T, dir string) {
 }
 
 // moving waits until a job has moved something.
-func (h *host) moving(st service.Started, err error) {
+func (h *host) moving(st started, err error) {
 	h.t.Helper()
 	if err != nil {
 		h.t.Fatal(err)
@@ -85,7 +82,7 @@ func (h *host) moving(st service.Started, err error) {
 	for {
 		j, err := h.client.Job(h.ctx(), st.Job.ID)
 		if err != nil || j.State.Terminal() {
-			h.t.Fatalf("the job moved nothing: %s %+v (%v)", j.State, j.Error, err)
+			h.t.Fatalf("the job moved nothing: %s (%v)", outcome(j), err)
 		}
 		if j.Progress.Done > 0 {
 			return
@@ -105,7 +102,7 @@ func TestDiskGetsFullInTheMiddle(t *testing.T) {
 			want := h.random("base", 48*mib)
 			dir := testenv.Mount(t, kind)
 			h.define("small", dir)
-			st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy", Pool: "small", JobOptions: limited(8 * mib)})
+			st, err := h.clone("base", "small/copy", limited(8*mib))
 			h.moving(st, err)
 			fill(t, dir)
 			h.failedAt(h.end(st, nil), record.NoSpace, filepath.Join(dir, "copy"), true)
@@ -125,17 +122,14 @@ func (h *host) gone(pool, dir, name string) {
 	if err != nil || err2 != nil || len(left)+len(drafts) > 0 {
 		h.t.Errorf("left behind: %v %v", left, drafts)
 	}
-	if _, err := h.client.Volume(h.ctx(), pool, name); record.CodeOf(err) != record.NotFound {
-		h.t.Errorf("volume %q is in the catalogue (%v)", name, err)
-	}
+	h.unknown(pool + "/" + name)
 }
 
 func TestReadErrorInTheSource(t *testing.T) {
 	h := newHost(t)
 	want := h.random("base", 48*mib)
 	h.traced(h.path("base"), "pread64:error=EIO:when=3+") // strace counts by thread, of which there are a few
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy", Reflink: "never"})
-	j := h.end(st, err)
+	j := h.end(h.clone("base", "copy", noReflink))
 	h.failedAt(j, record.IO, h.path("base"), true)
 	if j.Error != nil && !strings.Contains(j.Error.Message, "read at byte") {
 		t.Errorf("error is %q", j.Error.Message)
@@ -144,11 +138,10 @@ func TestReadErrorInTheSource(t *testing.T) {
 	if h.hash("base") != want {
 		t.Error("the source has changed")
 	}
-	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeVerify, on("pool", "base"), service.VolumeVerify{})
-	j = h.end(st, err)
+	j = h.end(h.verify("base"))
 	h.failedAt(j, record.IO, h.path("base"), true)
 	if j.Result != nil {
-		t.Errorf("a checksum of what cannot be read: %+v", j.Result)
+		t.Errorf("a checksum of what cannot be read: %s", shown(j.Result))
 	}
 }
 
@@ -159,10 +152,9 @@ func TestLateErrorOfTheStorage(t *testing.T) {
 	want := h.random("base", 48*mib)
 	dir := testenv.Failing(t)
 	h.define("failing", dir)
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy", Pool: "failing"})
-	j := h.end(st, err)
+	j := h.end(h.clone("base", "failing/copy"))
 	if j.Code() != record.IO && j.Code() != record.NoSpace {
-		t.Errorf("error is %+v", j.Error)
+		t.Errorf("error is %s", outcome(j))
 	}
 	h.failedAt(j, j.Code(), filepath.Join(dir, "copy"), false)
 	h.gone("failing", dir, "copy")
@@ -178,8 +170,7 @@ func TestFirstFailedSyncIsFinal(t *testing.T) {
 			h := newHost(t)
 			h.random("old", 24*mib)
 			h.traced(h.path("old"), call+":error=EIO:when=1")
-			st, err := h.wipe("old", service.VolumeWipe{Algorithm: "bsi"})
-			j := h.end(st, err)
+			j := h.end(h.wipe("old", algorithm("bsi")))
 			h.failedAt(j, record.IO, h.path("old"), call == "sync_file_range")
 			_, after, failed := strings.Cut(h.trace(), "(INJECTED)")
 			if !failed || strings.Contains(after, "fsync(") || strings.Contains(after, "fdatasync(") {
@@ -187,10 +178,10 @@ func TestFirstFailedSyncIsFinal(t *testing.T) {
 			}
 			v, err := h.client.Volume(h.ctx(), "pool", "old")
 			if err != nil || v.State != record.VolumeIncomplete || v.Job == nil || *v.Job != j.Number {
-				t.Errorf("the catalogue has %+v (%v)", v, err)
+				t.Errorf("the catalogue has %s (%v)", shown(v), err)
 			}
 			if j.Rollback != record.RollbackKept || j.Result != nil && j.Result.Verified != nil && *j.Result.Verified {
-				t.Errorf("rollback %s, result %+v", j.Rollback, j.Result)
+				t.Errorf("rollback %s, result %s", j.Rollback, shown(j.Result))
 			}
 		})
 	}

@@ -14,45 +14,36 @@ import (
 
 func (h *host) write(name string, size int) {
 	h.t.Helper()
-	if err := os.WriteFile(h.path(name), make([]byte, size), 0o600); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(os.WriteFile(h.path(name), make([]byte, size), 0o600))
 }
 
 func TestFreshFindsWhatOthersHaveDone(t *testing.T) {
 	h := newHost(t)
-	h.create("ours", mib)
+	h.sparse("ours", mib)
 	h.write("theirs", 4096)
-	if _, err := h.client.Volume(h.ctx(), "pool", "theirs"); record.CodeOf(err) != record.NotFound {
-		t.Errorf("without fresh: %v", err)
-	}
+	h.unknown("theirs")
 	fresh := h.client.Fresh()
 	v, err := fresh.Volume(h.ctx(), "pool", "theirs")
 	if err != nil || v.Origin != record.Found || v.Capacity != 4096 {
-		t.Errorf("with fresh: %+v (%v)", v, err)
+		t.Errorf("with fresh: %s (%v)", shown(v), err)
 	}
-	if v, err := h.client.Volume(h.ctx(), "pool", "ours"); err != nil || v.Origin != record.Made {
-		t.Errorf("what we made is %+v (%v)", v, err)
-	}
+	h.is("ours", record.Volume{Origin: record.Made})
 	jobs, err := h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{})
 	if err != nil || len(jobs.Items) != 2 {
-		t.Errorf("looking is in the history: %+v (%v)", jobs.Items, err)
+		t.Errorf("looking is in the history: %s (%v)", shown(jobs.Items), err)
 	}
 }
 
 func TestFreshOfManyReadersIsOneReading(t *testing.T) {
 	h := newHost(t)
 	h.write("theirs", 4096)
-	before, err := h.client.Pool(h.ctx(), "pool")
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := h.poolEntry("pool")
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
 			vols, err := h.client.Fresh().PoolVolumes(h.ctx(), "pool")
 			if err != nil || len(vols) != 1 {
-				t.Errorf("volumes are %+v (%v)", vols, err)
+				t.Errorf("volumes are %s (%v)", shown(vols), err)
 			}
 		})
 	}
@@ -61,27 +52,19 @@ func TestFreshOfManyReadersIsOneReading(t *testing.T) {
 	if err != nil || after.Observed == nil || !after.Observed.After(*before.Observed) {
 		t.Errorf("observed %v, then %v (%v)", before.Observed, after.Observed, err)
 	}
-	if v, err := h.client.Volume(h.ctx(), "pool", "theirs"); err != nil || v.Generation != 1 {
-		t.Errorf("the volume was found again and again: %+v (%v)", v, err)
-	}
+	h.is("theirs", record.Volume{Generation: 1})
 }
 
 func TestFreshTellsOfAPoolThatCannotBeRead(t *testing.T) {
 	h := newHost(t)
-	h.create("ours", mib)
-	if err := os.Rename(h.pool, h.pool+"-away"); err != nil {
-		t.Fatal(err)
-	}
+	h.sparse("ours", mib)
+	h.must(os.Rename(h.pool, h.pool+"-away"))
 	pools, err := h.client.Fresh().Pools(h.ctx())
 	if err != nil || pools[0].State != record.PoolUnreachable || pools[0].Reason == "" {
-		t.Errorf("without its directory the pool is %+v (%v)", pools, err)
+		t.Errorf("without its directory the pool is %s (%v)", shown(pools), err)
 	}
-	if v, err := h.client.Volume(h.ctx(), "pool", "ours"); err != nil || v.State != record.VolumeReady {
-		t.Errorf("what is known of its volumes is lost: %+v (%v)", v, err)
-	}
-	if err := os.Rename(h.pool+"-away", h.pool); err != nil {
-		t.Fatal(err)
-	}
+	h.is("ours", record.Volume{State: record.VolumeReady})
+	h.must(os.Rename(h.pool+"-away", h.pool))
 	tick := newTick(t)
 	for { // the answer of before is good for a second
 		p, err := h.client.Fresh().Pool(h.ctx(), "pool")
@@ -97,10 +80,9 @@ func TestFreshTellsOfAPoolThatCannotBeRead(t *testing.T) {
 
 func TestFreshLeavesAStoppedPoolAlone(t *testing.T) {
 	h := newHost(t)
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolStop, on("pool"), service.PoolStop{})
-	h.succeed(st, err)
+	h.succeed(h.stopPool("pool"))
 	if p, err := h.client.Fresh().Pool(h.ctx(), "pool"); err != nil || p.State != record.PoolInactive {
-		t.Errorf("the pool is %+v (%v)", p, err)
+		t.Errorf("the pool is %s (%v)", shown(p), err)
 	}
 	if _, err := h.client.Fresh().Pool(h.ctx(), "nope"); record.CodeOf(err) != record.NotFound {
 		t.Errorf("a pool that is not there: %v", err)
@@ -127,15 +109,10 @@ func TestFreshAndJobsDoNotDisturbEachOther(t *testing.T) {
 		}
 	}()
 	for range 15 {
-		h.create("v", mib)
-		if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || v.Origin != record.Made || v.State != record.VolumeReady {
-			t.Errorf("after create: %+v (%v)", v, err)
-		}
-		st, err := h.remove("v")
-		h.succeed(st, err)
-		if v, err := h.client.Volume(h.ctx(), "pool", "v"); record.CodeOf(err) != record.NotFound {
-			t.Errorf("after delete: %+v (%v)", v, err)
-		}
+		h.sparse("v", mib)
+		h.is("v", record.Volume{Origin: record.Made, State: record.VolumeReady})
+		h.succeed(h.remove("v"))
+		h.unknown("v")
 	}
 	close(stop)
 	<-done
@@ -155,11 +132,9 @@ func TestRefreshesThatWaitShareOneReading(t *testing.T) {
 	}
 	t.Setenv("STORAGED_HELPER", helper)
 	h := newHost(t)
-	jobs := make([]service.Started, 8)
+	jobs := make([]started, 8)
 	for i := range jobs {
-		var err error
-		jobs[i], err = h.client.Start(h.ctx(), service.Submit{Key: fmt.Sprint("key", i)}, record.PoolRefresh, on("pool"), service.JobOptions{})
-		h.must(err)
+		jobs[i] = h.began(h.refreshPool("pool", key(fmt.Sprint("key", i))))
 	}
 	h.write("foreign", 4096)
 	for _, st := range jobs[:2] {
@@ -169,11 +144,11 @@ func TestRefreshesThatWaitShareOneReading(t *testing.T) {
 	for i, st := range jobs {
 		j := h.succeed(st, nil)
 		if alone := i < 2; alone != (j.AnsweredBy == nil) || !alone && *j.AnsweredBy != jobs[1].Job.Number {
-			t.Errorf("refresh %d: %+v", i, j)
+			t.Errorf("refresh %d: %s", i, outcome(j))
 		}
-		again, err := h.client.Start(h.ctx(), service.Submit{Key: fmt.Sprint("key", i)}, record.PoolRefresh, on("pool"), service.JobOptions{})
+		again, err := h.refreshPool("pool", key(fmt.Sprint("key", i)))
 		if err != nil || again.Job.ID != st.Job.ID {
-			t.Errorf("refresh %d under its key again is %+v, %v", i, again.Job, err)
+			t.Errorf("refresh %d under its key again is %s, %v", i, shown(again.Job), err)
 		}
 	}
 	if _, err := h.client.Volume(h.ctx(), "pool", "foreign"); err != nil {

@@ -5,45 +5,28 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
 // slowClone starts a clone of "base" that lasts until it is let go.
-func (h *host) slowClone(name string) service.Started {
+func (h *host) slowClone(name string) started {
 	h.t.Helper()
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: name, Reflink: "never", JobOptions: limited(mib)})
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	st := h.began(h.clone("base", name, noReflink, limited(mib)))
 	h.running(st)
 	return st
 }
 
-// unlimited lets a job go as fast as it can, to its end.
-func (h *host) unlimited(st service.Started) record.Job {
-	h.t.Helper()
-	if _, err := h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("null")}); err != nil {
-		h.t.Fatal(err)
-	}
-	return h.succeed(st, nil)
-}
-
 // grow resizes "base" while others read it, who are all at it still when it is
 // done.
-func (h *host) grow(capacity int64, readers ...service.Started) {
+func (h *host) grow(capacity int64, readers ...started) {
 	h.t.Helper()
-	st, err := h.resize("base", service.VolumeResize{Capacity: capacity})
-	h.succeed(st, err)
-	if v, err := h.client.Volume(h.ctx(), "pool", "base"); err != nil || v.Capacity != capacity || v.State != record.VolumeReady {
-		h.t.Errorf("the volume is %+v, %v", v, err)
-	}
+	h.succeed(h.resize("base", capacity))
+	h.is("base", record.Volume{Capacity: capacity, State: record.VolumeReady})
 	for _, r := range readers {
-		if j, err := h.client.Job(h.ctx(), r.Job.ID); err != nil || j.State.Terminal() {
-			h.t.Errorf("the visitor had to wait for the end of job %d: %s, %+v, %v", r.Job.Number, j.State, j.Error, err)
+		if j := h.job(r); j.State.Terminal() {
+			h.t.Errorf("the visitor had to wait for the end of job %d: %s", r.Job.Number, outcome(j))
 		}
 	}
 }
@@ -53,24 +36,17 @@ func (h *host) grow(capacity int64, readers ...service.Started) {
 func TestVolumeGrowsWhileItIsRead(t *testing.T) {
 	h := newHost(t)
 	want := h.random("base", 32*mib)
-	verify, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeVerify, on("pool", "base"), service.VolumeVerify{JobOptions: limited(mib)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	verify := h.began(h.verify("base", limited(mib)))
 	h.running(verify)
 	one, two := h.slowClone("one"), h.slowClone("two")
 	h.grow(40*mib, one, two, verify)
-	if j, err := h.client.PauseJob(h.ctx(), one.Job.ID); err != nil || j.State != record.Paused {
-		t.Fatalf("%s, %v", j.State, err)
-	}
+	h.pause(one)
 	h.grow(48*mib, one, two, verify)
-	if _, err := h.client.ResumeJob(h.ctx(), one.Job.ID); err != nil {
-		t.Fatal(err)
-	}
+	h.resume(one)
 	if j := h.unlimited(verify); j.Result.Checksum != "sha256:"+want || j.Result.Bytes != 32*mib {
 		t.Errorf("checksum of %d bytes is %s, want %s", j.Result.Bytes, j.Result.Checksum, want)
 	}
-	for name, st := range map[string]service.Started{"one": one, "two": two} {
+	for name, st := range map[string]started{"one": one, "two": two} {
 		if j := h.unlimited(st); j.Result.Capacity != 32*mib || h.hash(name) != want || !strings.Contains(strings.Join(j.Warnings, " "), "grew meanwhile") {
 			t.Errorf("%s: %d bytes, %q", name, j.Result.Capacity, j.Warnings)
 		}
@@ -95,13 +71,8 @@ func TestOnlyAShortGrowthVisits(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 16*mib)
 	clone := h.slowClone("copy")
-	now := time.Duration(0)
-	for _, r := range []service.VolumeResize{{Capacity: 8 * mib, Shrink: true}, {Capacity: 20 * mib, Allocate: true}} {
-		_, err := h.client.Start(h.ctx(), service.Submit{LockWait: &now}, record.VolumeResize, on("pool", "base"), r)
-		if record.CodeOf(err) != record.Busy {
-			t.Errorf("%+v: %v", r, err)
-		}
-	}
+	h.refuses(record.Busy)(h.resize("base", 8*mib, shrink, atOnce))
+	h.refuses(record.Busy)(h.resize("base", 20*mib, allocate, atOnce))
 	h.unlimited(clone)
 }
 
@@ -119,8 +90,7 @@ func TestGuestCannotComeInThroughTheWindow(t *testing.T) {
 		}
 	}, func() {
 		for size := int64(17 * mib); size < 20*mib; size += mib {
-			st, err := h.resize("base", service.VolumeResize{Capacity: size})
-			h.end(st, err) // a guest that only tries may be in its way
+			h.end(h.resize("base", size)) // a guest that only tries may be in its way
 		}
 	})
 	h.unlimited(clone)

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"storaged/internal/record"
 	"storaged/internal/service"
 )
 
@@ -33,9 +32,7 @@ func TestPoolThatCannotBeReadKeepsNoRequestFromItsAnswer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(h.ctx(), soon)
 	defer cancel()
 	begun := time.Now()
-	st, err := h.client.Start(ctx, service.Submit{}, record.VolumeCreate, on("pool"), service.VolumeCreate{
-		Name: "huge", Capacity: 1 << 60, Allocation: &service.Allocation{Full: true},
-	})
+	st, err := h.create("huge", 1<<60, allAllocated)
 	if err == nil { // the helper finds out, or is stopped
 		_, err = h.client.CancelJob(ctx, st.Job.ID, service.JobCancel{})
 		h.end(st, nil)

@@ -96,7 +96,7 @@ func TestListsOfALongHistoryAreQuick(t *testing.T) {
 
 func TestHistoryIsPrunedAtTheStart(t *testing.T) {
 	h := newHost(t)
-	h.create("one", mib)
+	h.sparse("one", mib)
 	h.stop()
 	h.fill(300, 31*24*time.Hour)
 	h.fill(5, 29*24*time.Hour)
@@ -119,26 +119,23 @@ func TestHistoryIsPrunedAtTheStart(t *testing.T) {
 
 func TestForgottenWipeLeavesATrace(t *testing.T) {
 	h := newHost(t)
-	h.create("one", mib)
-	st, err := h.wipe("one")
-	wipe := h.succeed(st, err)
-	created := h.create("two", mib)
+	h.sparse("one", mib)
+	wipe := h.succeed(h.wipe("one"))
+	created := h.sparse("two", mib)
 	for _, j := range []record.Job{wipe, created} {
-		if _, err := h.client.ForgetJob(h.ctx(), j.ID); err != nil {
-			t.Fatal(err)
-		}
+		h.forget(j)
 		if _, err := os.Stat(filepath.Join(h.dir, "state", "jobs", j.ID)); !os.IsNotExist(err) {
 			t.Errorf("files of job %d are left (%v)", j.Number, err)
 		}
 	}
 	got, err := h.client.Job(h.ctx(), wipe.ID)
 	if err != nil || !got.Forgotten || got.Kind != record.VolumeWipe || got.Result != nil || got.Owner != wipe.Owner {
-		t.Errorf("left of the wipe is %+v (%v)", got, err)
+		t.Errorf("left of the wipe is %s (%v)", shown(got), err)
 	}
 	if _, err := h.client.Job(h.ctx(), created.ID); record.CodeOf(err) != record.NotFound {
 		t.Errorf("the forgotten create is there (%v)", err)
 	}
-	if _, err := h.client.RetryJob(h.ctx(), service.Submit{}, wipe.ID); err == nil {
+	if _, err := h.retry(wipe); err == nil {
 		t.Error("a forgotten job can be retried")
 	}
 }

@@ -74,11 +74,6 @@ type host struct {
 	manager notifySocket // of the service manager
 }
 
-// on is what a job is asked for: a pool, or a volume of it.
-func on(pool string, volume ...string) record.Object {
-	return record.Object{Pool: pool, Volume: strings.Join(volume, "")}
-}
-
 // newHost starts a daemon with one started pool, and checks at the end of the
 // test that nothing of it is left.
 func newHost(t *testing.T) *host {
@@ -136,9 +131,7 @@ func (h *host) start() {
 	if h.stderr != nil {
 		h.daemon.Stderr = h.stderr
 	}
-	if err := h.daemon.Start(); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(h.daemon.Start())
 	h.manager.await(h.t, "READY=1")
 }
 
@@ -154,9 +147,7 @@ func (h *host) logFile() *os.File {
 // stop ends the daemon as the service manager does.
 func (h *host) stop() {
 	h.t.Helper()
-	if err := h.daemon.Process.Signal(syscall.SIGTERM); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(h.daemon.Process.Signal(syscall.SIGTERM))
 	if err := h.daemon.Wait(); err != nil {
 		h.t.Errorf("daemon: %v\n%s", err, h.log())
 	}
@@ -165,9 +156,7 @@ func (h *host) stop() {
 // kill ends it as nobody should.
 func (h *host) kill() {
 	h.t.Helper()
-	if err := h.daemon.Process.Kill(); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(h.daemon.Process.Kill())
 	_ = h.daemon.Wait() // says that it was killed
 }
 
@@ -241,26 +230,18 @@ func (h *host) ctx() context.Context {
 	return ctx
 }
 
-func (h *host) define(name, dir string) {
-	h.t.Helper()
-	_, st, err := h.client.DefinePool(h.ctx(), service.Submit{}, service.PoolDefine{
-		Name: name, Type: "dir", Target: record.Target{Path: dir},
-	}, true, true)
-	h.succeed(st, err)
-}
-
 // succeed waits for a job that must succeed.
-func (h *host) succeed(st service.Started, err error) record.Job {
+func (h *host) succeed(st started, err error) record.Job {
 	h.t.Helper()
 	j := h.end(st, err)
 	if j.State != record.Succeeded {
-		h.t.Fatalf("job %d (%s) is %s: %+v\n%s", j.Number, j.Kind, j.State, j.Error, h.log())
+		h.t.Fatalf("job %d (%s) is %s\n%s", j.Number, j.Kind, outcome(j), h.log())
 	}
 	return j
 }
 
 // end waits for a job.
-func (h *host) end(st service.Started, err error) record.Job {
+func (h *host) end(st started, err error) record.Job {
 	h.t.Helper()
 	if err != nil {
 		h.t.Fatalf("not started: %v\n%s", err, h.log())
@@ -272,19 +253,16 @@ func (h *host) end(st service.Started, err error) record.Job {
 	return j
 }
 
-// create makes a sparse volume.
-func (h *host) create(name string, capacity int64) record.Job {
+// sparse makes a sparse volume.
+func (h *host) sparse(name string, capacity int64) record.Job {
 	h.t.Helper()
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), service.VolumeCreate{
-		Name: name, Capacity: capacity, Allocation: &service.Allocation{},
-	})
-	return h.succeed(st, err)
+	return h.succeed(h.create(name, capacity, allocation(0)))
 }
 
 // random fills a volume with data that nobody can guess.
 func (h *host) random(name string, size int64) string {
 	h.t.Helper()
-	h.create(name, size)
+	h.sparse(name, size)
 	src, err := os.Open("/dev/urandom")
 	if err != nil {
 		h.t.Fatal(err)
@@ -334,7 +312,5 @@ func (h *host) absent(name string) {
 			h.t.Errorf("%q is in the pool", e.Name())
 		}
 	}
-	if _, err := h.client.Volume(h.ctx(), "pool", name); record.CodeOf(err) != record.NotFound {
-		h.t.Errorf("volume %q is in the catalogue (%v)", name, err)
-	}
+	h.unknown(name)
 }

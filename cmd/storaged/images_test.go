@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -18,9 +17,7 @@ import (
 func (h *host) image(pool string, args ...string) {
 	h.t.Helper()
 	qemuImage(h.t, args...)
-	if err := h.refresh(pool); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(h.refresh(pool))
 }
 
 func qemuImage(t *testing.T, args ...string) {
@@ -29,16 +26,6 @@ func qemuImage(t *testing.T, args ...string) {
 	if out, err := exec.Command(testenv.Tool(t, "qemu-img"), args...).CombinedOutput(); err != nil {
 		t.Fatalf("qemu-img %q: %v\n%s", args, err, out)
 	}
-}
-
-// entry is a volume as the catalogue has it.
-func (h *host) entry(pool, name string) record.Volume {
-	h.t.Helper()
-	v, err := h.client.Volume(h.ctx(), pool, name)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return v
 }
 
 func sizeAt(t *testing.T, path string) int64 {
@@ -52,21 +39,19 @@ func sizeAt(t *testing.T, path string) int64 {
 
 func TestWipedImageIsRaw(t *testing.T) {
 	h := newHost(t)
-	for name, algorithm := range map[string]string{"zeroed": "zero", "random": "random", "trimmed": "trim"} {
+	for name, how := range map[string]string{"zeroed": "zero", "random": "random", "trimmed": "trim"} {
 		t.Run(name, func(t *testing.T) {
 			h.image("pool", "-f", "qcow2", h.path(name), "10M")
-			if v := h.entry("pool", name); v.Format != "qcow2" || v.Capacity != 10*mib {
-				t.Fatalf("it is found as %+v", v)
+			if v := h.entry(name); v.Format != "qcow2" || v.Capacity != 10*mib {
+				t.Fatalf("it is found as %s", shown(v))
 			}
 			size := sizeAt(t, h.path(name))
-			h.succeed(h.wipe(name, service.VolumeWipe{Algorithm: algorithm, AcceptLimits: true}))
+			h.succeed(h.wipe(name, algorithm(how), acceptLimits))
 			for range 2 {
-				if v := h.entry("pool", name); v.Format != record.FormatRaw || v.Capacity != size || v.State != record.VolumeReady {
+				if v := h.entry(name); v.Format != record.FormatRaw || v.Capacity != size || v.State != record.VolumeReady {
 					t.Errorf("wiped it is %s, %s, of %d bytes; want raw, ready, %d", v.Format, v.State, v.Capacity, size)
 				}
-				if err := h.refresh("pool"); err != nil {
-					t.Fatal(err)
-				}
+				h.must(h.refresh("pool"))
 			}
 		})
 	}
@@ -78,9 +63,7 @@ func TestBaseIsKeptHoweverAnOverlayNamesIt(t *testing.T) {
 	other := filepath.Join(h.dir, "pool2")
 	h.define("other", other)
 	for _, link := range [][2]string{{h.pool, filepath.Join(h.dir, "way")}, {h.path("base"), filepath.Join(other, "link")}} {
-		if err := os.Symlink(link[0], link[1]); err != nil {
-			t.Fatal(err)
-		}
+		h.must(os.Symlink(link[0], link[1]))
 	}
 	here, there := h.path("child"), filepath.Join(other, "child")
 	for _, c := range []struct{ what, child, backing string }{
@@ -99,16 +82,14 @@ func TestBaseIsKeptHoweverAnOverlayNamesIt(t *testing.T) {
 		{"other pool by a link", there, "link"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			h.create("base", mib)
+			h.sparse("base", mib)
 			qemuImage(t, "-u", "-f", "qcow2", "-F", "raw", "-b", c.backing, c.child, "1M") // and nobody has refreshed since
 			name := "pool/child"
 			if c.child == there {
 				name = "other/child"
 			}
 			h.keepsBase(t, name)
-			if err := os.Remove(c.child); err != nil {
-				t.Fatal(err)
-			}
+			h.must(os.Remove(c.child))
 			// Nobody has told the daemon, as nobody did of the overlay.
 			h.succeed(h.remove("base"))
 		})
@@ -118,7 +99,7 @@ func TestBaseIsKeptHoweverAnOverlayNamesIt(t *testing.T) {
 func TestPoolThatCannotBeReadKeepsNobodyFromDeleting(t *testing.T) {
 	hangingRefresh(t)
 	h := newHost(t)
-	h.create("v", mib)
+	h.sparse("v", mib)
 	begun := time.Now()
 	j := h.succeed(h.remove("v"))
 	if took := time.Since(begun); took > 10*time.Second {
@@ -133,8 +114,8 @@ func TestPoolThatCannotBeReadKeepsNobodyFromDeleting(t *testing.T) {
 // says of itself, is no reason to keep a volume.
 func TestGuestsHeaderKeepsNothing(t *testing.T) {
 	h := newHost(t)
-	h.create("base", mib)
-	h.create("guest", mib)
+	h.sparse("base", mib)
+	h.sparse("guest", mib)
 	planted := filepath.Join(h.dir, "planted")
 	qemuImage(t, "-f", "qcow2", "-F", "raw", "-b", h.path("base"), planted, "1M")
 	header, err := os.ReadFile(planted)
@@ -148,14 +129,10 @@ func TestGuestsHeaderKeepsNothing(t *testing.T) {
 	if _, err := disk.WriteAt(header[:min(len(header), 64<<10)], 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := disk.Close(); err != nil {
-		t.Fatal(err)
-	}
+	h.must(disk.Close())
 	h.succeed(h.remove("base"))
 	qemuImage(t, "-u", "-f", "qcow2", "-F", "qcow2", "-b", "self", h.path("self"), "1M")
-	if err := h.refresh("pool"); err != nil {
-		t.Fatal(err)
-	}
+	h.must(h.refresh("pool"))
 	h.succeed(h.remove("self"))
 }
 
@@ -163,32 +140,31 @@ func TestGuestsHeaderKeepsNothing(t *testing.T) {
 // refused because of the child.
 func (h *host) keepsBase(t *testing.T, child string) {
 	t.Helper()
-	ctx, sub := h.ctx(), service.Submit{}
 	file, _ := h.given("src", mib)
-	for verb, do := range map[string]func() (service.Started, error){
-		"delete": func() (service.Started, error) {
-			return h.client.Start(ctx, sub, record.VolumeDelete, on("pool", "base"), service.VolumeDelete{})
+	for verb, do := range map[string]func() (started, error){
+		"delete": func() (started, error) {
+			return h.remove("base")
 		},
-		"delete --dry-run": func() (service.Started, error) {
-			return h.client.Start(ctx, service.Submit{DryRun: true}, record.VolumeDelete, on("pool", "base"), service.VolumeDelete{})
+		"delete --dry-run": func() (started, error) {
+			return h.remove("base", dryRun)
 		},
-		"wipe": func() (service.Started, error) {
-			return h.client.Start(ctx, sub, record.VolumeWipe, on("pool", "base"), service.VolumeWipe{})
+		"wipe": func() (started, error) {
+			return h.wipe("base")
 		},
-		"shrink": func() (service.Started, error) {
-			return h.client.Start(ctx, sub, record.VolumeResize, on("pool", "base"), service.VolumeResize{Capacity: 4096, Shrink: true})
+		"shrink": func() (started, error) {
+			return h.resize("base", 4096, shrink)
 		},
-		"move": func() (service.Started, error) {
-			return h.client.Start(ctx, sub, record.VolumeMove, on("pool", "base"), service.VolumeMove{Name: "moved"})
+		"move": func() (started, error) {
+			return h.move("base", "moved")
 		},
-		"upload": func() (service.Started, error) { return h.hand("base", file, service.VolumeUpload{}) },
+		"upload": func() (started, error) { return h.hand("base", file) },
 	} {
 		_, err := do()
 		if record.CodeOf(err) != record.HasChildren || !strings.Contains(err.Error(), child) {
 			t.Errorf("%s: %v, want a refusal that names %s", verb, err, child)
 		}
 	}
-	if v := h.entry("pool", "base"); !slices.Equal(v.Children, []string{child}) || v.State != record.VolumeReady {
+	if v := h.entry("base"); !slices.Equal(v.Children, []string{child}) || v.State != record.VolumeReady {
 		t.Errorf("it is %s, with the children %q", v.State, v.Children)
 	}
 }
@@ -197,23 +173,19 @@ func TestPoolKeepsWhatImagesMadeSinceStandOn(t *testing.T) {
 	h := newHost(t)
 	other := filepath.Join(h.dir, "pool2")
 	h.define("other", other)
-	h.create("base", mib)
-	h.create("alone", mib)
+	h.sparse("base", mib)
+	h.sparse("alone", mib)
 	qemuImage(t, "-f", "qcow2", "-F", "raw", "-b", "../pool/base", filepath.Join(other, "child"))
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolEvacuate, on("pool"), service.PoolEvacuate{To: "other"})
-	j := h.end(st, err)
+	j := h.end(h.evacuatePool("pool", "other"))
 	if j.Code() != record.Partial || len(j.Result.Items) != 2 || j.Result.Items[1].Error == nil || j.Result.Items[1].Error.Code != record.HasChildren ||
 		!strings.Contains(j.Result.Items[1].Error.Message, "other/child") {
-		t.Fatalf("evacuated: %+v %+v", j.Error, j.Result)
+		t.Fatalf("evacuated: %s %s", outcome(j), shown(j.Result))
 	}
 	h.define("third", filepath.Join(h.dir, "pool3"))
-	h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("third"), service.VolumeCreate{Name: "base", Capacity: mib}))
-	h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.PoolStop, on("third"), service.PoolStop{}))
+	h.succeed(h.create("third/base", mib))
+	h.succeed(h.stopPool("third"))
 	qemuImage(t, "-f", "qcow2", "-F", "raw", "-b", "../pool3//base", filepath.Join(other, "child3"))
-	_, err = h.client.Start(h.ctx(), service.Submit{}, record.PoolDelete, on("third"), service.PoolDelete{WithVolumes: true})
-	if record.CodeOf(err) != record.HasChildren || !strings.Contains(err.Error(), "other/child3") {
-		t.Errorf("pool delete: %v", err)
-	}
+	h.refuses(record.HasChildren, "other/child3")(h.deletePool("third", withVolumes))
 }
 
 func TestCopyThatWouldLackItsBackingIsRefused(t *testing.T) {
@@ -228,25 +200,23 @@ func TestCopyThatWouldLackItsBackingIsRefused(t *testing.T) {
 			t.Errorf("%s: %v, want %s that names %s", what, err, code, names)
 		}
 	}
-	_, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "overlay.qcow2"), service.VolumeClone{Name: "ov.qcow2", Pool: "other"})
+	_, err := h.clone("overlay.qcow2", "other/ov.qcow2")
 	refused("clone", err, record.Unsupported, "q1.qcow2")
-	_, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("pool", "overlay.qcow2"), service.VolumeMove{Pool: "other"})
+	_, err = h.move("overlay.qcow2", "other/")
 	refused("move", err, record.Unsupported, "q1.qcow2")
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolEvacuate, on("pool"), service.PoolEvacuate{To: "other", KeepSource: true})
-	j := h.end(st, err)
+	j := h.end(h.evacuatePool("pool", "other", keepSource))
 	if j.Code() != record.Partial || len(j.Result.Items) != 2 || j.Result.Items[0].Error == nil || j.Result.Items[0].Error.Code != record.Unsupported {
-		t.Errorf("evacuate --keep-source: %+v %+v", j.Error, j.Result)
+		t.Errorf("evacuate --keep-source: %s %s", outcome(j), shown(j.Result))
 	}
 	if _, err := os.Lstat(filepath.Join(other, "overlay.qcow2")); err == nil {
 		t.Error("the overlay was copied")
 	}
-	h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "overlay.qcow2"), service.VolumeClone{Name: "beside"}))
-	if v := h.entry("pool", "q1.qcow2"); !slices.Equal(v.Children, []string{"pool/beside", "pool/overlay.qcow2"}) {
+	h.succeed(h.clone("overlay.qcow2", "beside"))
+	if v := h.entry("q1.qcow2"); !slices.Equal(v.Children, []string{"pool/beside", "pool/overlay.qcow2"}) {
 		t.Errorf("children %q", v.Children)
 	}
 	to, _ := h.given("to", 16)
-	st, err = h.handDown("overlay.qcow2", to, service.VolumeDownload{})
-	if j := h.succeed(st, err); len(j.Warnings) != 1 || !strings.Contains(j.Warnings[0], "q1.qcow2") {
+	if j := h.succeed(h.handDown("overlay.qcow2", to)); len(j.Warnings) != 1 || !strings.Contains(j.Warnings[0], "q1.qcow2") {
 		t.Errorf("downloaded with the warnings %q", j.Warnings)
 	}
 }
@@ -266,14 +236,12 @@ func TestContentInOtherFilesIsNotShared(t *testing.T) {
 	} {
 		t.Run(image, func(t *testing.T) {
 			h.qemuImageIn(t, c.args...)
-			if err := h.refresh("pool"); err != nil {
-				t.Fatal(err)
-			}
+			h.must(h.refresh("pool"))
 			h.keepsTogether(t, image, c.data)
-			st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("pool", image), service.VolumeMove{Pool: "other"})
+			st, err := h.move(image, "other/")
 			if c.moves {
 				h.succeed(st, err)
-				h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("other", image), service.VolumeMove{Pool: "pool"}))
+				h.succeed(h.move("other/"+image, "pool/"))
 			} else if record.CodeOf(err) != record.Unsupported {
 				t.Errorf("move: %v", err)
 			}
@@ -297,37 +265,36 @@ func (h *host) qemuImageIn(t *testing.T, args ...string) {
 // file that has its content, nor that file without the image.
 func (h *host) keepsTogether(t *testing.T, image, data string) {
 	t.Helper()
-	ctx, sub := h.ctx(), service.Submit{}
 	to, _ := h.given("to", 16)
 	from, err := os.Open(h.path(image))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer from.Close()
-	format := h.entry("pool", image).Format
-	if children := h.entry("pool", data).Children; !slices.Equal(children, []string{"pool/" + image}) {
+	kind := h.entry(image).Format
+	if children := h.entry(data).Children; !slices.Equal(children, []string{"pool/" + image}) {
 		t.Errorf("children of its content: %q", children)
 	}
 	for _, c := range []struct {
 		verb string
 		code record.Code
-		do   func() (service.Started, error)
+		do   func() (started, error)
 	}{
-		{"clone", record.Unsupported, func() (service.Started, error) {
-			return h.client.Start(ctx, sub, record.VolumeClone, on("pool", image), service.VolumeClone{Name: "copy"})
+		{"clone", record.Unsupported, func() (started, error) {
+			return h.clone(image, "copy")
 		}},
-		{"wipe", record.Unsupported, func() (service.Started, error) {
-			return h.client.Start(ctx, sub, record.VolumeWipe, on("pool", image), service.VolumeWipe{})
+		{"wipe", record.Unsupported, func() (started, error) {
+			return h.wipe(image)
 		}},
-		{"delete --wipe", record.Unsupported, func() (service.Started, error) {
-			return h.client.Start(ctx, sub, record.VolumeDelete, on("pool", image), service.VolumeDelete{Wipe: "zero"})
+		{"delete --wipe", record.Unsupported, func() (started, error) {
+			return h.remove(image, wipeFirst("zero"))
 		}},
-		{"download", record.Unsupported, func() (service.Started, error) { return h.handDown(image, to, service.VolumeDownload{}) }},
-		{"delete of its content", record.HasChildren, func() (service.Started, error) {
-			return h.client.Start(ctx, sub, record.VolumeDelete, on("pool", data), service.VolumeDelete{})
+		{"download", record.Unsupported, func() (started, error) { return h.handDown(image, to) }},
+		{"delete of its content", record.HasChildren, func() (started, error) {
+			return h.remove(data)
 		}},
-		{"wipe of its content", record.HasChildren, func() (service.Started, error) {
-			return h.client.Start(ctx, sub, record.VolumeWipe, on("pool", data), service.VolumeWipe{})
+		{"wipe of its content", record.HasChildren, func() (started, error) {
+			return h.wipe(data)
 		}},
 	} {
 		_, err := c.do()
@@ -335,10 +302,7 @@ func (h *host) keepsTogether(t *testing.T, image, data string) {
 			t.Errorf("%s: %v, want %s", c.verb, err, c.code)
 		}
 	}
-	st, err := h.hand("new", from, service.VolumeUpload{Create: &service.VolumeCreate{Format: format}})
-	if j := h.end(st, err); j.Code() != record.Unsupported || !strings.Contains(j.Error.Message, data) {
-		t.Errorf("create --from: %s %+v", j.State, j.Error)
-	}
+	h.fails(h.end(h.hand("new", from, creating(format(kind)))), record.Unsupported, data)
 }
 
 // An image that others make while a job waits keeps what it stands on, as one
@@ -348,19 +312,18 @@ func TestJobThatWaitedLooksForImagesMadeMeanwhile(t *testing.T) {
 	other := filepath.Join(h.dir, "pool2")
 	h.define("other", other)
 	h.define("third", filepath.Join(h.dir, "pool3"))
-	sub := service.Submit{}
-	for verb, do := range map[string]func() (service.Started, error){
-		"delete": func() (service.Started, error) {
-			return h.client.Start(h.ctx(), sub, record.VolumeDelete, on("pool", "base"), service.VolumeDelete{})
+	for verb, do := range map[string]func() (started, error){
+		"delete": func() (started, error) {
+			return h.remove("base")
 		},
-		"wipe": func() (service.Started, error) {
-			return h.client.Start(h.ctx(), sub, record.VolumeWipe, on("pool", "base"), service.VolumeWipe{})
+		"wipe": func() (started, error) {
+			return h.wipe("base")
 		},
-		"move": func() (service.Started, error) {
-			return h.client.Start(h.ctx(), sub, record.VolumeMove, on("pool", "base"), service.VolumeMove{Name: "moved"})
+		"move": func() (started, error) {
+			return h.move("base", "moved")
 		},
-		"evacuate": func() (service.Started, error) {
-			return h.client.Start(h.ctx(), sub, record.PoolEvacuate, on("pool"), service.PoolEvacuate{To: "third"})
+		"evacuate": func() (started, error) {
+			return h.evacuatePool("pool", "third")
 		},
 	} {
 		t.Run(verb, func(t *testing.T) {
@@ -373,10 +336,10 @@ func TestJobThatWaitedLooksForImagesMadeMeanwhile(t *testing.T) {
 			child := filepath.Join(other, "child")
 			qemuImage(t, "-u", "-f", "qcow2", "-F", "raw", "-b", h.path("base"), child, "1M")
 			h.await("a second", func() bool { return time.Since(st.Job.Created) > time.Second })
-			h.succeed(h.letGo(first), nil)
+			h.unlimited(first)
 			j := h.end(st, nil)
 			if names := j.Error != nil && strings.Contains(j.Error.Message, "other/child"); verb != "evacuate" && (j.Code() != record.HasChildren || !names) {
-				t.Errorf("it ended as %s: %+v", j.State, j.Error)
+				t.Errorf("it ended as %s", outcome(j))
 			}
 			if h.hash("base") != want {
 				t.Error("the volume has changed")
@@ -384,7 +347,7 @@ func TestJobThatWaitedLooksForImagesMadeMeanwhile(t *testing.T) {
 			h.must(os.Remove(child))
 			h.succeed(h.remove("base"))
 			for pool, name := range map[string]string{"pool": "copy", "third": "copy"} {
-				if st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeDelete, on(pool, name), service.VolumeDelete{}); record.CodeOf(err) != record.NotFound {
+				if st, err := h.remove(pool + "/" + name); record.CodeOf(err) != record.NotFound {
 					h.succeed(st, err)
 				}
 			}
@@ -411,18 +374,18 @@ func TestCopyLooksAtTheHeaderThatIsThereNow(t *testing.T) {
 	to, _ := h.given("to", 16)
 	for what, c := range map[string]struct {
 		names string
-		do    func() (service.Started, error)
+		do    func() (started, error)
 	}{
-		"clone of the rebased": {"q1", func() (service.Started, error) {
-			return h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "rebased"), service.VolumeClone{Name: "new", Pool: "other"})
+		"clone of the rebased": {"q1", func() (started, error) {
+			return h.clone("rebased", "other/new")
 		}},
-		"move of the rebased": {"q1", func() (service.Started, error) {
-			return h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("pool", "rebased"), service.VolumeMove{Name: "new", Pool: "other"})
+		"move of the rebased": {"q1", func() (started, error) {
+			return h.move("rebased", "other/new")
 		}},
-		"clone of the parted": {"far", func() (service.Started, error) {
-			return h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "parted"), service.VolumeClone{Name: "new"})
+		"clone of the parted": {"far", func() (started, error) {
+			return h.clone("parted", "new")
 		}},
-		"download of the parted": {"far", func() (service.Started, error) { return h.handDown("parted", to, service.VolumeDownload{}) }},
+		"download of the parted": {"far", func() (started, error) { return h.handDown("parted", to) }},
 	} {
 		st, err := c.do()
 		if err == nil {

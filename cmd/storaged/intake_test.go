@@ -18,8 +18,6 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/rest/client"
-	"storaged/internal/service"
 	"storaged/internal/sparse"
 	"storaged/internal/testenv"
 )
@@ -53,7 +51,7 @@ func TestLengthIsTakenOfAStreamAsOfAFile(t *testing.T) {
 	h := newHost(t)
 	const size, n = 4 * mib, mib + 5
 	f, content := h.given("src", size)
-	h.create("whole", size)
+	h.sparse("whole", size)
 	h.does(0, "succeeded", "vol", "upload", "pool/whole", f.Name(), "--yes")
 	form, err := os.ReadFile(h.sparseForm("pool/whole", size))
 	h.must(err)
@@ -83,7 +81,7 @@ func TestLengthIsTakenOfAStreamAsOfAFile(t *testing.T) {
 			return code - http.StatusOK, body
 		},
 	} {
-		h.create(name, size)
+		h.sparse(name, size)
 		if code, said := up("pool/" + name); code != 0 {
 			t.Errorf("%s: %d: %s", name, code, said)
 		}
@@ -94,7 +92,7 @@ func TestLengthIsTakenOfAStreamAsOfAFile(t *testing.T) {
 	if status != http.StatusBadRequest {
 		t.Errorf("longer than its Content-Range: %d %s", status, body)
 	}
-	h.create("larger", 2*size)
+	h.sparse("larger", 2*size)
 	if code, said := h.fed(f.Name(), "vol", "upload", "pool/larger", "-", "--yes", "--length", "5M"); code != record.ExitUsage {
 		t.Errorf("shorter than its length: %d: %s", code, said)
 	}
@@ -104,7 +102,7 @@ func TestLengthIsTakenOfAStreamAsOfAFile(t *testing.T) {
 // to write it has failed.
 func TestEmptyContentIsRefused(t *testing.T) {
 	h := newHost(t)
-	h.create("v", mib)
+	h.sparse("v", mib)
 	empty := filepath.Join(h.dir, "empty")
 	h.must(os.WriteFile(empty, nil, 0o600))
 	for _, args := range [][]string{
@@ -143,7 +141,7 @@ func TestEmptyContentIsRefused(t *testing.T) {
 // Where a body goes is read as it stands, whatever the figures are.
 func TestContentRangesThatCannotBe(t *testing.T) {
 	h := newHost(t)
-	h.create("v", mib)
+	h.sparse("v", mib)
 	for given, want := range map[string]int{
 		"bytes 0-9/10": 200, "bytes 5-14/*": 200, "Bytes 5-14/1048576": 200,
 		"bytes 9-0/10": 400, "bytes 0-9/9": 400, "bytes 0-8/10": 400, "bytes */10": 400, "bytes 0-/10": 400, "lines 0-9/10": 400,
@@ -195,7 +193,7 @@ func (h *host) qcow(name string) {
 // A message names the user's file, of which the helper has only a descriptor.
 func TestMessagesNameTheFileOfTheUser(t *testing.T) {
 	h := newHost(t)
-	h.create("v", 8*mib)
+	h.sparse("v", 8*mib)
 	f, _ := h.given("src", mib)
 	out, said, code := h.ctl("vol", "upload", "pool/v", f.Name(), "--yes", "--length", "2M")
 	if said += out; code != record.ExitUsage || !strings.Contains(said, strconv.Quote(f.Name())) || strings.Contains(said, "fd:") {
@@ -211,7 +209,7 @@ func TestMessagesNameTheFileOfTheUser(t *testing.T) {
 func TestPackedContentsAreRefused(t *testing.T) {
 	h := newHost(t)
 	h.random("a", mib)
-	h.create("b", 2*mib)
+	h.sparse("b", 2*mib)
 	form := h.sparseForm("pool/a", 2*mib)
 	packed := map[string]string{"sparse": form}
 	for name, args := range map[string][]string{
@@ -254,7 +252,7 @@ func TestPackedContentsAreRefused(t *testing.T) {
 // The type of a body is heeded: only what is the bytes of a disk is taken for it.
 func TestTypesOfABody(t *testing.T) {
 	h := newHost(t)
-	h.create("v", mib)
+	h.sparse("v", mib)
 	var form bytes.Buffer
 	w := sparse.NewWriter(&form)
 	_, err := w.Write(noise(1000))
@@ -321,11 +319,11 @@ func TestUploadThatIsDoneAgainMakesTheVolumeReady(t *testing.T) {
 			}
 		},
 		"broken-twice": func(v string) {
-			h.breakOff(v, service.VolumeUpload{Offset: 5 * mib}, noise(mib))
-			h.breakOff(v, service.VolumeUpload{}, noise(2*mib))
+			h.breakOff(v, upload{Offset: 5 * mib}, noise(mib))
+			h.breakOff(v, upload{}, noise(2*mib))
 		},
 	} {
-		h.create(volume, 40*mib)
+		h.sparse(volume, 40*mib)
 		fails(volume)
 		h.holds(volume, 0, nil, record.VolumeIncomplete)
 		if _, said, code := h.ctl("vol", "upload", "pool/"+volume, file, "--yes"); code != 0 || strings.Contains(said, "stays incomplete") {
@@ -339,11 +337,11 @@ func TestUploadThatIsDoneAgainMakesTheVolumeReady(t *testing.T) {
 // it may be made good by parts.
 func TestUploadThatCoversAPartLeavesTheRestIncomplete(t *testing.T) {
 	h := newHost(t)
-	h.create("v", 8*mib)
+	h.sparse("v", 8*mib)
 	file := filepath.Join(h.dir, "content")
 	h.must(os.WriteFile(file, noise(mib), 0o600))
-	first := h.breakOff("v", service.VolumeUpload{}, noise(3*mib))
-	second := h.breakOff("v", service.VolumeUpload{Offset: 6 * mib}, noise(mib))
+	first := h.breakOff("v", upload{}, noise(3*mib))
+	second := h.breakOff("v", upload{Offset: 6 * mib}, noise(mib))
 	for _, c := range []struct {
 		offset, says string
 		by           int64
@@ -359,7 +357,7 @@ func TestUploadThatCoversAPartLeavesTheRestIncomplete(t *testing.T) {
 	}
 	h.does(0, "succeeded", "vol", "upload", "pool/v", file, "--yes", "--offset", "6M")
 	h.holds("v", 6*mib, noise(mib), record.VolumeReady)
-	h.breakOff("v", service.VolumeUpload{Offset: mib}, noise(mib)) // nothing is remembered of what was
+	h.breakOff("v", upload{Offset: mib}, noise(mib)) // nothing is remembered of what was
 	h.does(0, "succeeded", "vol", "upload", "pool/v", file, "--yes", "--offset", "1M")
 	h.holds("v", mib, noise(mib), record.VolumeReady)
 }
@@ -372,16 +370,15 @@ func TestUploadThatWasKilledMayHaveChangedAllOfItsContent(t *testing.T) {
 	file := filepath.Join(h.dir, "content")
 	h.must(os.WriteFile(file, content, 0o600))
 	for volume, n := range map[string]*int64{"length-known": new(int64(4 * mib)), "length-unknown": nil} {
-		h.create(volume, 8*mib)
+		h.sparse(volume, 8*mib)
 		in, out := io.Pipe()
-		up := h.upload(h.ctx(), volume, in, service.VolumeUpload{Length: n})
+		up := h.upload(h.ctx(), volume, in, upload{Length: n})
 		_, err := out.Write(content[:2*mib])
 		h.must(err)
 		h.until(up.Job.ID, func(j record.Job) bool { return j.State == record.Running && j.Progress.Done > 0 })
-		j, err := h.client.Job(h.ctx(), up.Job.ID)
-		h.must(err)
+		j := h.job(of(up.Job))
 		h.must(syscall.Kill(j.Helper.PID, syscall.SIGKILL))
-		h.end(service.Started{Job: &j}, nil)
+		h.end(of(j), nil)
 		out.Close()
 		_, said, code := h.ctl("vol", "upload", "pool/"+volume, file, "--yes")
 		want := record.VolumeReady
@@ -407,8 +404,8 @@ func TestAnotherContentDoesNotGoOnWithAnUpload(t *testing.T) {
 		files[name] = filepath.Join(h.dir, name)
 		h.must(os.WriteFile(files[name], b, 0o600))
 	}
-	h.create("v", 8*mib)
-	first := h.breakOff("v", service.VolumeUpload{}, content[:2*mib])
+	h.sparse("v", 8*mib)
+	first := h.breakOff("v", upload{}, content[:2*mib])
 	for _, c := range []struct {
 		file string
 		code int
@@ -446,7 +443,7 @@ func TestRestThatCannotBeComparedIsWarnedOf(t *testing.T) {
 		"the-beginning": {"right", "", "", false},
 		"another":       {sum(content[:7]), "", record.Changed, false},
 	} {
-		h.create(volume, 2*mib)
+		h.sparse(volume, 2*mib)
 		rest := h.brokenUpload(volume, content[:mib])
 		rest.Beginning, rest.Checksum = c.beginning, c.checksum
 		if c.beginning == "right" {
@@ -456,16 +453,13 @@ func TestRestThatCannotBeComparedIsWarnedOf(t *testing.T) {
 		if err := up.Wait(); record.CodeOf(err) != c.code {
 			t.Errorf("%s: %v", volume, err)
 		}
-		j, err := h.client.Job(h.ctx(), up.Job.ID)
-		h.must(err)
+		j := h.job(of(up.Job))
 		if warned := strings.Contains(strings.Join(j.Warnings, "\n"), "begins with what was uploaded"); warned != c.warned {
 			t.Errorf("%s: warnings %q", volume, j.Warnings)
 		}
 	}
-	for _, bad := range []service.VolumeUpload{{Beginning: sum(nil)}, {Beginning: "crc32c", Continues: "1"}, {Beginning: "md5:00", Continues: "1"}} {
-		_, err := h.client.Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "nothing", VolumeUpload: bad, Body: bytes.NewReader(content)})
-		if record.CodeOf(err) != record.Invalid {
-			t.Errorf("%+v: %v", bad, err)
-		}
+	for _, bad := range []upload{{Beginning: sum(nil)}, {Beginning: "crc32c", Continues: "1"}, {Beginning: "md5:00", Continues: "1"}} {
+		_, err := h.stream("nothing", bytes.NewReader(content), bad)
+		h.refused(err, record.Invalid)
 	}
 }

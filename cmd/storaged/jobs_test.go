@@ -15,17 +15,11 @@ import (
 
 const mib = 1 << 20
 
-// limited is a job option that makes time for what a test does meanwhile.
-func limited(bytesPerSecond int64) service.JobOptions {
-	return service.JobOptions{Limit: &bytesPerSecond}
-}
-
 func TestCloneIsIdenticalAndItsSourceUntouched(t *testing.T) {
 	h := newHost(t)
 	want := h.random("base", 64*mib)
 	h.define("other", h.dir+"/pool-other")
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy", Pool: "other", Reflink: "never"})
-	j := h.succeed(st, err)
+	j := h.succeed(h.clone("base", "other/copy", noReflink))
 	if got := h.hash("../pool-other/copy"); got != want {
 		t.Errorf("the clone's hash is %s, the source's was %s", got, want)
 	}
@@ -33,29 +27,26 @@ func TestCloneIsIdenticalAndItsSourceUntouched(t *testing.T) {
 		t.Errorf("the source's hash is %s, it was %s", got, want)
 	}
 	if j.Result == nil || j.Result.Pool != "other" || j.Result.Volume != "copy" || j.Result.Capacity != 64*mib {
-		t.Errorf("result is %+v", j.Result)
+		t.Errorf("result is %s", shown(j.Result))
 	}
 	if *j.Progress.Percent != 100 || j.Progress.Done != j.Progress.Total {
-		t.Errorf("progress at the end is %+v", j.Progress)
+		t.Errorf("progress at the end is %s", shown(j.Progress))
 	}
 	v, err := h.client.Volume(h.ctx(), "other", "copy")
 	if err != nil || v.State != record.VolumeReady || v.Origin != record.Made || v.CreatedBy == nil || *v.CreatedBy != j.Number {
-		t.Errorf("the catalogue has %+v (%v)", v, err)
+		t.Errorf("the catalogue has %s (%v)", shown(v), err)
 	}
 }
 
 // sampled follows a job by reading it 20 times a second and holds what
 // progress promises.
-func (h *host) sampled(st service.Started) (moves int, took time.Duration) {
+func (h *host) sampled(st started) (moves int, took time.Duration) {
 	h.t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	start, last, done := time.Now(), -1.0, int64(-1)
 	for range tick.C {
-		j, err := h.client.Job(h.ctx(), st.Job.ID)
-		if err != nil {
-			h.t.Fatal(err)
-		}
+		j := h.job(st)
 		p := j.Progress
 		if p.Percent != nil {
 			if *p.Percent < last {
@@ -83,13 +74,12 @@ func (h *host) sampled(st service.Started) (moves int, took time.Duration) {
 func TestProgressMovesTwiceASecondAndNeverFalls(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 64*mib)
-	for _, start := range []func() (service.Started, error){
-		func() (service.Started, error) {
-			return h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"),
-				service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(16 * mib)})
+	for _, start := range []func() (started, error){
+		func() (started, error) {
+			return h.clone("base", "copy", noReflink, limited(16*mib))
 		},
-		func() (service.Started, error) {
-			return h.wipe("base", service.VolumeWipe{JobOptions: limited(16 * mib)})
+		func() (started, error) {
+			return h.wipe("base", limited(16*mib))
 		},
 	} {
 		st, err := start()
@@ -114,11 +104,7 @@ func TestCancelAtRandomMomentsLeavesNothing(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range 20 {
-		st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"),
-			service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(32 * mib)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		st := h.began(h.clone("base", "copy", noReflink, limited(32*mib)))
 		moment := time.Duration(random.Int64N(int64(time.Second)))
 		<-time.After(moment)
 		asked := time.Now()
@@ -130,7 +116,7 @@ func TestCancelAtRandomMomentsLeavesNothing(t *testing.T) {
 			t.Errorf("cancel after %v took %v", moment, took)
 		}
 		if j.State != record.Canceled {
-			t.Errorf("after %v: state %s, %+v", moment, j.State, j.Error)
+			t.Errorf("after %v: state %s", moment, outcome(j))
 		}
 		h.absent("copy")
 		if left := h.processes(); len(left) > 0 {
@@ -143,17 +129,14 @@ func TestCancelAtRandomMomentsLeavesNothing(t *testing.T) {
 }
 
 // running waits until a job's helper has moved data.
-func (h *host) running(st service.Started) record.Job {
+func (h *host) running(st started) record.Job {
 	h.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for range tick.C {
-		j, err := h.client.Job(h.ctx(), st.Job.ID)
-		if err != nil {
-			h.t.Fatal(err)
-		}
+		j := h.job(st)
 		if j.State.Terminal() {
-			h.t.Fatalf("job %d is over: %s %+v", j.Number, j.State, j.Error)
+			h.t.Fatalf("job %d is over: %s", j.Number, outcome(j))
 		}
 		if j.State == record.Running && j.Progress.Done > 0 {
 			return j
@@ -165,18 +148,12 @@ func (h *host) running(st service.Started) record.Job {
 func TestKilledHelperFailsItsJobAndIsUndone(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 32*mib)
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"),
-		service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(8 * mib)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := h.began(h.clone("base", "copy", noReflink, limited(8*mib)))
 	j := h.running(st)
-	if err := syscall.Kill(j.Helper.PID, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	h.must(syscall.Kill(j.Helper.PID, syscall.SIGKILL))
 	j = h.end(st, nil)
 	if j.State != record.Failed || j.Error == nil || j.Error.Code != record.Killed || !strings.Contains(j.Error.Message, "SIGKILL") && !strings.Contains(j.Error.Message, "killed") {
-		t.Errorf("state %s, error %+v", j.State, j.Error)
+		t.Errorf("state %s", outcome(j))
 	}
 	if j.Rollback != record.RollbackDone {
 		t.Errorf("rollback is %q", j.Rollback)
@@ -187,10 +164,7 @@ func TestKilledHelperFailsItsJobAndIsUndone(t *testing.T) {
 func TestKilledWipeLeavesItsVolumeMarked(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 32*mib)
-	st, err := h.wipe("base", service.VolumeWipe{JobOptions: limited(8 * mib)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := h.began(h.wipe("base", limited(8*mib)))
 	j := h.running(st)
 	if _, err := h.client.CancelJob(h.ctx(), j.ID, service.JobCancel{Now: true}); err != nil { // else the wipe would go on
 		t.Fatal(err)
@@ -200,31 +174,19 @@ func TestKilledWipeLeavesItsVolumeMarked(t *testing.T) {
 	}
 	v, err := h.client.Volume(h.ctx(), "pool", "base")
 	if err != nil || v.State != record.VolumeIncomplete || v.Job == nil || *v.Job != j.Number {
-		t.Fatalf("the volume is %+v (%v)", v, err)
+		t.Fatalf("the volume is %s (%v)", shown(v), err)
 	}
-	_, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy"})
-	if record.CodeOf(err) != record.WrongState {
-		t.Errorf("a half-wiped volume can be cloned: %v", err)
-	}
-	st, err = h.wipe("base")
-	h.succeed(st, err)
-	if v, err = h.client.Volume(h.ctx(), "pool", "base"); err != nil || v.State != record.VolumeReady {
-		t.Errorf("after a whole wipe the volume is %+v (%v)", v, err)
-	}
+	h.refuses(record.WrongState)(h.clone("base", "copy"))
+	h.succeed(h.wipe("base"))
+	h.is("base", record.Volume{State: record.VolumeReady})
 }
 
 func TestPausedJobDoesNoIO(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 32*mib)
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"),
-		service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(8 * mib)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := h.began(h.clone("base", "copy", noReflink, limited(8*mib)))
 	j := h.running(st)
-	if j, err = h.client.PauseJob(h.ctx(), j.ID); err != nil || j.State != record.Paused {
-		t.Fatalf("the answer to a pause is %s (%v)", j.State, err)
-	}
+	h.pause(st)
 	before, done := ioOf(t, j.Helper.PID), h.job(st).Progress.Done
 	<-time.After(time.Second)
 	after := ioOf(t, j.Helper.PID)
@@ -236,12 +198,8 @@ func TestPausedJobDoesNoIO(t *testing.T) {
 	if now := h.job(st); now.Progress.Done != done || !now.Cancelable {
 		t.Errorf("done %d, was %d; cancelable %v", now.Progress.Done, done, now.Cancelable)
 	}
-	if _, err := h.client.ResumeJob(h.ctx(), j.ID); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := h.client.PatchJob(h.ctx(), j.ID, service.JobPatch{Limit: []byte("null")}); err != nil {
-		t.Fatal(err)
-	}
+	h.resume(of(j))
+	h.unlimit(of(j))
 	h.succeed(st, nil)
 }
 
@@ -267,26 +225,13 @@ func ioOf(t *testing.T, pid int) map[string]int64 {
 	return counts
 }
 
-func (h *host) job(st service.Started) record.Job {
-	h.t.Helper()
-	j, err := h.client.Job(h.ctx(), st.Job.ID)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return j
-}
-
 // A paused job can be canceled, and is undone.
 func TestPausedJobIsCanceled(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 16*mib)
 	clone := h.slowClone("copy")
-	if j, err := h.client.PauseJob(h.ctx(), clone.Job.ID); err != nil || j.State != record.Paused {
-		t.Fatalf("the answer to a pause is %s (%v)", j.State, err)
-	}
-	if _, err := h.client.CancelJob(h.ctx(), clone.Job.ID, service.JobCancel{}); err != nil {
-		t.Fatal(err)
-	}
+	h.pause(clone)
+	h.cancel(clone)
 	if j := h.end(clone, nil); j.State != record.Canceled || j.Rollback != record.RollbackDone {
 		t.Errorf("%s, rollback %s", j.State, j.Rollback)
 	}
@@ -297,19 +242,13 @@ func TestUnfinishedVolumeIsKeptWhereThatIsAskedFor(t *testing.T) {
 	h := newHost(t)
 	ctx := h.ctx()
 	h.random("base", 32*mib)
-	keep := limited(8 * mib)
-	keep.OnFailure = record.KeepOnFailure
-	st, err := h.client.Start(ctx, service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: keep})
-	if err != nil {
-		t.Fatal(err)
-	}
+	keep := onFailure(record.KeepOnFailure)
+	st := h.began(h.clone("base", "copy", noReflink, keep, limited(8*mib)))
 	h.running(st)
-	if _, err := h.client.CancelJob(ctx, st.Job.ID, service.JobCancel{}); err != nil {
-		t.Fatal(err)
-	}
+	h.cancel(st)
 	j := h.end(st, nil)
 	if j.State != record.Canceled || j.Rollback != record.RollbackKept {
-		t.Errorf("%s, rollback %s, %+v", j.State, j.Rollback, j.Error)
+		t.Errorf("%s, rollback %s, %s", j.State, j.Rollback, outcome(j))
 	}
 	if _, err := os.Stat(h.path("copy")); err != nil {
 		t.Error(err)
@@ -318,22 +257,15 @@ func TestUnfinishedVolumeIsKeptWhereThatIsAskedFor(t *testing.T) {
 		t.Helper()
 		v, err := h.client.Volume(ctx, "pool", "copy")
 		if err != nil || v.State != record.VolumeIncomplete || v.Job == nil || *v.Job != j.Number || v.Allocation == 0 {
-			t.Errorf("the catalogue has %+v (%v)", v, err)
+			t.Errorf("the catalogue has %s (%v)", shown(v), err)
 		}
 	}
 	incomplete()
-	st, err = h.client.Start(ctx, service.Submit{}, record.PoolRefresh, on("pool"), service.JobOptions{})
-	h.succeed(st, err)
+	h.succeed(h.refreshPool("pool"))
 	incomplete()
-	if _, err := h.client.Start(ctx, service.Submit{}, record.VolumeClone, on("pool", "copy"), service.VolumeClone{Name: "again"}); record.CodeOf(err) != record.WrongState {
-		t.Errorf("a volume that is not complete was cloned: %v", err)
-	}
-	st, err = h.client.Start(ctx, service.Submit{}, record.VolumeDelete, on("pool", "copy"), service.VolumeDelete{})
-	h.succeed(st, err)
+	h.refuses(record.WrongState)(h.clone("copy", "again"))
+	h.succeed(h.remove("copy"))
 	h.absent("copy")
 
-	_, err = h.client.Start(ctx, service.Submit{}, record.VolumeWipe, on("pool", "base"), service.VolumeWipe{JobOptions: keep})
-	if record.CodeOf(err) != record.Invalid || !strings.Contains(err.Error(), "volume.wipe") {
-		t.Errorf("keep of what nothing can be kept of: %v", err)
-	}
+	h.refuses(record.Invalid, "volume.wipe")(h.wipe("base", keep, limited(8*mib)))
 }

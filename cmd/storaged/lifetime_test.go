@@ -29,16 +29,12 @@ func configured(t *testing.T, text string) *host {
 
 func (h *host) configure(text string) {
 	h.t.Helper()
-	if err := os.WriteFile(h.config, []byte(text), 0o600); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(os.WriteFile(h.config, []byte(text), 0o600))
 }
 
 func (h *host) signal(sig syscall.Signal) {
 	h.t.Helper()
-	if err := h.daemon.Process.Signal(sig); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(h.daemon.Process.Signal(sig))
 }
 
 // reload asks the daemon to read its settings again, and waits for what it says
@@ -70,13 +66,13 @@ func TestReload(t *testing.T) {
 	h.reload("settings read again")
 	st := h.status()
 	if st.Limits.Running != 9 || st.Limits.Queued != 55 {
-		t.Errorf("the limits are %+v: those of the file, under those set by call", st.Limits)
+		t.Errorf("the limits are %s: those of the file, under those set by call", shown(st.Limits))
 	}
 	if !slices.ContainsFunc(st.Warnings, func(w string) bool { return strings.HasPrefix(w, `log_format stays "text"`) }) {
 		t.Errorf("nobody says that the form of the log stays as it is: %q", st.Warnings)
 	}
 	if _, err := h.client.PatchLimits(h.ctx(), service.LimitsPatch{Queued: new(56)}); err != nil || h.status().Limits.Running != 9 {
-		t.Errorf("a later change forgets the file: %+v (%v)", h.status().Limits, err)
+		t.Errorf("a later change forgets the file: %s (%v)", shown(h.status().Limits), err)
 	}
 }
 
@@ -94,7 +90,7 @@ func TestReloadOfWhatIsWrongChangesNothing(t *testing.T) {
 			t.Errorf("%q: the log does not say %q:\n%s", text, says, h.log())
 		}
 		if st := h.status(); st.Limits.Running != 7 {
-			t.Errorf("%q: the limits are %+v", text, st.Limits)
+			t.Errorf("%q: the limits are %s", text, shown(st.Limits))
 		}
 	}
 }
@@ -111,26 +107,14 @@ func TestWatchdogAndStatusText(t *testing.T) {
 	h.random("base", 32*mib)
 	st := h.cloning("base", "copy", 16*mib)
 	h.manager.await(t, "STATUS=1 jobs running, 0 waiting")
-	h.succeed(h.letGo(st), nil)
+	h.unlimited(st)
 }
 
 // cloning starts a clone at a rate and waits until it runs.
-func (h *host) cloning(from, to string, rate int64) service.Started {
+func (h *host) cloning(from, to string, rate int64) started {
 	h.t.Helper()
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", from),
-		service.VolumeClone{Name: to, Reflink: "never", JobOptions: limited(rate)})
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	st := h.began(h.clone(from, to, noReflink, limited(rate)))
 	h.running(st)
-	return st
-}
-
-func (h *host) letGo(st service.Started) service.Started {
-	h.t.Helper()
-	if _, err := h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("null")}); err != nil {
-		h.t.Fatal(err)
-	}
 	return st
 }
 
@@ -144,17 +128,14 @@ func TestStopDrainsWhereThatIsSet(t *testing.T) {
 	if got := h.status(); got.State != "draining" {
 		t.Errorf("state is %s", got.State)
 	}
-	_, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), service.VolumeCreate{Name: "late", Capacity: mib})
-	if record.CodeOf(err) != record.Draining {
-		t.Errorf("a new job: %v", err)
-	}
-	h.letGo(st)
+	h.refuses(record.Draining)(h.create("late", mib))
+	h.unlimit(st)
 	if err := h.daemon.Wait(); err != nil {
 		t.Errorf("daemon: %v\n%s", err, h.log())
 	}
 	h.start()
-	if j, err := h.client.Job(h.ctx(), st.Job.ID); err != nil || j.State != record.Succeeded || h.hash("copy") != want {
-		t.Errorf("the job is %s (%v)", j.State, err)
+	if j := h.job(st); j.State != record.Succeeded || h.hash("copy") != want {
+		t.Errorf("the job is %s", j.State)
 	}
 	if got := h.status(); len(got.Recovered) != 0 {
 		t.Errorf("the drain left jobs %v", got.Recovered)
@@ -176,10 +157,10 @@ func TestSecondSignalEndsADrain(t *testing.T) {
 	h.start()
 	after, err := h.client.Job(h.ctx(), st.Job.ID)
 	if err != nil || after.Helper == nil || after.Helper.PID != before.Helper.PID {
-		t.Errorf("the helper was %+v, is %+v (%v)", before.Helper, after.Helper, err)
+		t.Errorf("the helper was %s, is %s (%v)", shown(before.Helper), shown(after.Helper), err)
 	}
 	if got := h.status(); fmt.Sprint(got.Recovered) != fmt.Sprint([]int64{st.Job.Number}) {
 		t.Errorf("recovered are %v", got.Recovered)
 	}
-	h.succeed(h.letGo(st), nil)
+	h.unlimited(st)
 }

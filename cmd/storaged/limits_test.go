@@ -30,7 +30,7 @@ func TestLimitsSetAtRunTimeSurviveARestart(t *testing.T) {
 		t.Helper()
 		if err != nil || l.Running != 7 || l.RunningPool != 16 || l.Rate == nil || *l.Rate != 1000000 ||
 			l.PoolRates["pool"] != 5 || l.PoolRunning["pool"] != 2 || l.DeviceRunning["8:0"] != 1 {
-			t.Errorf("limits are %+v (%v)", l, err)
+			t.Errorf("limits are %s (%v)", shown(l), err)
 		}
 	}
 	check(l, nil)
@@ -40,25 +40,15 @@ func TestLimitsSetAtRunTimeSurviveARestart(t *testing.T) {
 	check(h.client.Limits(h.ctx()))
 	l = h.patchLimits(service.LimitsPatch{Rate: []byte("null"), PoolRates: map[string]*int64{"pool": nil}})
 	if l.Rate != nil || len(l.PoolRates) != 0 || l.Running != 7 || l.PoolRunning["pool"] != 2 {
-		t.Errorf("limits are %+v", l)
+		t.Errorf("limits are %s", shown(l))
 	}
 	_, err := h.client.PatchLimits(h.ctx(), service.LimitsPatch{PoolRates: map[string]*int64{"nope": ptr(int64(1))}, Running: ptr(1)})
 	if record.CodeOf(err) != record.NotFound {
 		t.Errorf("a limit on a pool that is not there: %v", err)
 	}
 	if l, err := h.client.Limits(h.ctx()); err != nil || l.Running != 7 {
-		t.Errorf("a refused change was made: %+v (%v)", l, err)
+		t.Errorf("a refused change was made: %s (%v)", shown(l), err)
 	}
-}
-
-// clone starts a clone of the base at full speed.
-func (h *host) clone(name string) service.Started {
-	h.t.Helper()
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: name, Reflink: "never"})
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return st
 }
 
 // Two jobs under a cap move together what the cap says.
@@ -67,7 +57,7 @@ func TestCapOfAPoolHoldsForItsJobsTogether(t *testing.T) {
 	h.random("base", 64*mib)
 	const rate = 16 * mib
 	h.patchLimits(service.LimitsPatch{PoolRates: map[string]*int64{"pool": ptr(int64(rate))}})
-	one, two := h.clone("one"), h.clone("two")
+	one, two := h.began(h.clone("base", "one", noReflink)), h.began(h.clone("base", "two", noReflink))
 	h.running(one)
 	h.running(two)
 	moved := func() int64 {
@@ -94,12 +84,12 @@ func TestExceptionForAPoolMakesJobsWait(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 16*mib)
 	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"pool": ptr(1)}, Rate: []byte("1048576")})
-	one := h.clone("one")
+	one := h.began(h.clone("base", "one", noReflink))
 	h.running(one)
-	two := h.clone("two")
+	two := h.began(h.clone("base", "two", noReflink))
 	j, err := h.client.Job(h.ctx(), two.Job.ID)
 	if err != nil || j.State != record.Queued || len(j.WaitingOn) == 0 || j.WaitingOn[0].For != "slot" {
-		t.Fatalf("the second is %s, waiting on %+v (%v)", j.State, j.WaitingOn, err)
+		t.Fatalf("the second is %s, waiting on %s (%v)", j.State, shown(j.WaitingOn), err)
 	}
 	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"pool": nil}})
 	h.running(two)
@@ -113,10 +103,7 @@ func TestCapHoldsADeleteThatWipes(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 16*mib)
 	h.patchLimits(service.LimitsPatch{Rate: []byte("1048576")})
-	st, err := h.remove("base", service.VolumeDelete{Wipe: "zero"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := h.began(h.remove("base", wipeFirst("zero")))
 	if j := h.running(st); j.Class != record.Async {
 		t.Errorf("the job is of class %s", j.Class)
 	}
@@ -140,18 +127,16 @@ func TestMetricsCountTheJobsOfThisDaemon(t *testing.T) {
 		}
 	}
 	h.random("base", 16*mib)
-	h.succeed(h.clone("quick"), nil)
+	h.succeed(h.began(h.clone("base", "quick", noReflink)), nil)
 	h.patchLimits(service.LimitsPatch{Rate: []byte("1048576")})
-	st := h.clone("slow")
+	st := h.began(h.clone("base", "slow", noReflink))
 	h.running(st)
 	want(`storaged_jobs{kind="volume.clone",state="running"} 1`,
 		`storaged_jobs_ended_total{kind="volume.clone",outcome="succeeded"} 1`,
 		`storaged_jobs_ended_total{kind="pool.start",outcome="succeeded"} 1`,
 		`storaged_job_bytes_total{direction="written",kind="volume.clone"} 1.6777216e+07`,
 		`storaged_job_cancel_told_seconds_count 0`, `go_goroutines`)
-	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}); err != nil {
-		t.Fatal(err)
-	}
+	h.cancel(st)
 	h.end(st, nil)
 	want(`storaged_jobs_ended_total{kind="volume.clone",outcome="canceled"} 1`,
 		`storaged_job_cancel_told_seconds_count 1`, `storaged_job_cancel_stopped_seconds_count 1`)
@@ -169,14 +154,10 @@ func TestShortWorkDoesNotWaitForCopies(t *testing.T) {
 	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"pool": ptr(1)}})
 	h.random("base", 80*mib)
 	clone := h.slowClone("copy")
-	r := service.VolumeCreate{Name: "small", Capacity: mib, Allocation: &service.Allocation{Full: true}}
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), r)
-	h.succeed(st, err)
-	r.Name, r.Capacity = "large", 65*mib
-	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), r)
-	h.must(err)
+	h.succeed(h.create("small", mib, allAllocated))
+	st := h.began(h.create("large", 65*mib, allAllocated))
 	if j := h.job(st); j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "slot" || j.WaitingOn[0].Short {
-		t.Errorf("a large one is %s, waits on %+v", j.State, j.WaitingOn)
+		t.Errorf("a large one is %s, waits on %s", j.State, shown(j.WaitingOn))
 	}
 	h.unlimited(clone)
 	h.succeed(st, nil)

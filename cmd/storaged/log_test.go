@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 // unbegun is a host whose daemon a test starts, with begin.
@@ -47,23 +46,13 @@ func TestEndOfAJobIsALineOfTheJournal(t *testing.T) {
 	h.journal()
 	h.begin()
 	h.random("base", 4<<20)
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy"})
-	cloned := h.succeed(st, err)
-	st, err = h.remove("copy")
-	deleted := h.succeed(st, err)
-	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "slow", Reflink: "never", JobOptions: slowly()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}); err != nil {
-		t.Fatal(err)
-	}
+	cloned := h.succeed(h.clone("base", "copy"))
+	deleted := h.succeed(h.remove("copy"))
+	st := h.began(h.clone("base", "slow", noReflink, slowly()))
+	h.cancel(st)
 	canceled := h.end(st, nil)
-	if err := os.Remove(filepath.Join(h.pool, "base")); err != nil {
-		t.Fatal(err)
-	}
-	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "other"})
-	failed := h.end(st, err)
+	h.must(os.Remove(filepath.Join(h.pool, "base")))
+	failed := h.end(h.clone("base", "other"))
 	for _, c := range []struct {
 		job      record.Job
 		priority string
@@ -121,21 +110,16 @@ func TestDaemonOutlivesTheReaderOfItsLog(t *testing.T) {
 		}
 	}()
 	h.begin()
-	if err := writer.Close(); err != nil { // the daemon has its own
-		t.Fatal(err)
-	}
-	if err := reader.Close(); err != nil {
-		t.Fatal(err)
-	}
+	h.must(writer.Close())
+	h.must(reader.Close())
 	<-drained
 	h.random("base", 4<<20)
 	for _, name := range []string{"a", "b"} {
-		st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: name})
-		h.succeed(st, err)
+		h.succeed(h.clone("base", name))
 	}
 	status, err := h.client.Status(h.ctx())
 	if err != nil || status.PID != h.daemon.Process.Pid {
-		t.Errorf("the daemon is %+v (%v)", status, err)
+		t.Errorf("the daemon is %s (%v)", shown(status), err)
 	}
 	text, err := h.client.Metrics(h.ctx())
 	if err != nil {

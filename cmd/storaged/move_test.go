@@ -16,22 +16,10 @@ import (
 	"storaged/internal/testenv"
 )
 
-// move moves a volume of the pool "pool" to the end of the job.
-func (h *host) move(volume string, to service.VolumeMove) record.Job {
-	h.t.Helper()
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("pool", volume), to)
-	return h.end(st, err)
-}
-
 // described gives a volume a description, and the entry as it is then.
 func (h *host) described(name string) record.Volume {
 	h.t.Helper()
-	text := "the disk of " + name
-	v, err := h.client.PatchVolume(h.ctx(), service.Submit{}, "pool", name, service.VolumePatch{Description: &text})
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return v
+	return h.describe(name, "the disk of "+name)
 }
 
 // moved fails unless the catalogue has the entry under its new name alone.
@@ -39,30 +27,26 @@ func (h *host) moved(was record.Volume, pool, name, path string) {
 	h.t.Helper()
 	v, err := h.client.Volume(h.ctx(), pool, name)
 	if err != nil || v.State != record.VolumeReady || v.Path != path || v.Key != path {
-		h.t.Fatalf("the new entry is %+v, %v", v, err)
+		h.t.Fatalf("the new entry is %s, %v", shown(v), err)
 	}
 	if v.Description != was.Description || v.Origin != was.Origin || v.Format != was.Format || v.Capacity != was.Capacity || v.Generation <= was.Generation {
-		h.t.Errorf("the new entry is %+v, the old one was %+v", v, was)
+		h.t.Errorf("the new entry is %s, the old one was %s", shown(v), shown(was))
 	}
 	if (v.CreatedBy == nil) != (was.CreatedBy == nil) || v.CreatedBy != nil && *v.CreatedBy != *was.CreatedBy {
 		h.t.Errorf("made by %v, was by %v", v.CreatedBy, was.CreatedBy)
 	}
 	if old, err := h.client.Volume(h.ctx(), was.Pool, was.Name); record.CodeOf(err) != record.NotFound {
-		h.t.Errorf("the old entry is %+v, %v", old, err)
+		h.t.Errorf("the old entry is %s, %v", shown(old), err)
 	}
 	// What the catalogue says is what is there.
-	if err := h.refresh(was.Pool, pool); err != nil {
-		h.t.Fatal(err)
-	}
-	if again, err := h.client.Volume(h.ctx(), pool, name); err != nil || again.Generation != v.Generation || again.Origin != v.Origin {
-		h.t.Errorf("after a refresh it is %+v, %v", again, err)
-	}
+	h.must(h.refresh(was.Pool, pool))
+	h.is(pool+"/"+name, record.Volume{Generation: v.Generation, Origin: v.Origin})
 }
 
 func (h *host) refresh(pools ...string) error {
 	h.t.Helper()
 	for _, p := range pools {
-		st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolRefresh, on(p), service.JobOptions{})
+		st, err := h.refreshPool(p)
 		if err != nil {
 			return err
 		}
@@ -80,9 +64,9 @@ func TestMoveRenamesInItsPool(t *testing.T) {
 		t.Fatal(err)
 	}
 	told := h.volumeEvents("volume.deleted")
-	j := h.move("a", service.VolumeMove{Name: "b"})
+	j := h.end(h.move("a", "b"))
 	if j.State != record.Succeeded || j.Class != record.Async || j.Result.Method != "rename" || j.Result.Volume != "b" || j.Result.Path != h.path("b") {
-		t.Fatalf("%s %s %+v: %+v", j.State, j.Class, j.Error, j.Result)
+		t.Fatalf("%s %s %s: %s", j.State, j.Class, outcome(j), shown(j.Result))
 	}
 	after, err := os.Stat(h.path("b"))
 	if err != nil || !os.SameFile(before, after) || h.hash("b") != want {
@@ -145,9 +129,9 @@ func TestMoveToAnotherPool(t *testing.T) {
 			dir := h.otherPool(kind)
 			want := h.random("a", 8*mib)
 			was := h.described("a")
-			j := h.move("a", service.VolumeMove{Pool: "other"})
+			j := h.end(h.move("a", "other/"))
 			if j.State != record.Succeeded || j.Result.Method != "copy" || j.Result.Pool != "other" || j.Result.Volume != "a" || j.Result.Bytes != 8*mib {
-				t.Fatalf("%s %+v: %+v", j.State, j.Error, j.Result)
+				t.Fatalf("%s: %s", outcome(j), shown(j.Result))
 			}
 			if got := hashOf(t, filepath.Join(dir, "a")); got != want {
 				t.Errorf("its hash is %s, it was %s", got, want)
@@ -155,7 +139,7 @@ func TestMoveToAnotherPool(t *testing.T) {
 			h.absent("a")
 			h.moved(was, "other", "a", filepath.Join(dir, "a"))
 			if *j.Progress.Percent != 100 || j.Progress.Done != 8*mib {
-				t.Errorf("progress %+v", j.Progress)
+				t.Errorf("progress %s", shown(j.Progress))
 			}
 		})
 	}
@@ -163,40 +147,26 @@ func TestMoveToAnotherPool(t *testing.T) {
 
 func TestMoveIsRefused(t *testing.T) {
 	h := newHost(t)
-	h.create("a", mib)
-	h.create("b", mib)
-	h.create("base", mib)
+	h.sparse("a", mib)
+	h.sparse("b", mib)
+	h.sparse("base", mib)
 	qemu := testenv.Tool(t, "qemu-img")
 	overlay(t, qemu, h.path("base"), h.path("child"))
-	if err := h.refresh("pool"); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		volume string
-		to     service.VolumeMove
-		code   record.Code
-		names  string
-	}{
-		{"base", service.VolumeMove{Name: "c"}, record.HasChildren, "pool/child"},
-		{"a", service.VolumeMove{Name: "b"}, record.Exists, "pool/b"},
-		{"a", service.VolumeMove{}, record.Exists, "pool/a"},
-		{"a", service.VolumeMove{Pool: "none"}, record.NotFound, "none"},
-		{"none", service.VolumeMove{Name: "c"}, record.NotFound, "none"},
-		{"a", service.VolumeMove{Name: "c", JobOptions: service.JobOptions{OnFailure: record.KeepOnFailure}}, record.Invalid, "keep"},
-	} {
-		_, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("pool", c.volume), c.to)
-		if record.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.names) {
-			t.Errorf("%s to %+v: %v", c.volume, c.to, err)
-		}
-	}
+	h.must(h.refresh("pool"))
+	h.refuses(record.HasChildren, "pool/child")(h.move("base", "c"))
+	h.refuses(record.Exists, "pool/b")(h.move("a", "b"))
+	h.refuses(record.Exists, "pool/a")(h.move("a", ""))
+	h.refuses(record.NotFound, "none")(h.move("a", "none/"))
+	h.refuses(record.NotFound, "none")(h.move("none", "c"))
+	h.refuses(record.Invalid, "keep")(h.move("a", "c", onFailure(record.KeepOnFailure)))
 	holdImage(t, h.path("a"))
-	j := h.move("a", service.VolumeMove{Name: "c"})
+	j := h.end(h.move("a", "c"))
 	if j.State != record.Failed || j.Code() != record.Busy || len(j.Error.Holders) != 1 || !strings.Contains(j.Error.Holders[0].Holder.External, itoa(os.Getpid())) {
-		t.Errorf("in use: %s %+v", j.State, j.Error)
+		t.Errorf("in use: %s", outcome(j))
 	}
 	h.absent("c")
-	if v, err := h.client.Volume(h.ctx(), "pool", "a"); err != nil || v.State != record.VolumeReady || v.Job != nil {
-		t.Errorf("the volume in use is %+v, %v", v, err)
+	if v := h.entry("a"); v.State != record.VolumeReady || v.Job != nil {
+		t.Errorf("the volume in use is %s", shown(v))
 	}
 }
 
@@ -218,10 +188,7 @@ func TestMoveStoppedAtRandomMoments(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	want := h.random("a", 4*mib)
 	for i := range 16 {
-		st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("pool", "a"), service.VolumeMove{Pool: "other", JobOptions: limited(32 * mib)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		st := h.began(h.move("a", "other/", limited(32*mib)))
 		<-time.After(time.Duration(random.Int64N(int64(300 * time.Millisecond))))
 		if j, err := h.client.Job(h.ctx(), st.Job.ID); err != nil {
 			t.Fatal(err)
@@ -237,8 +204,7 @@ func TestMoveStoppedAtRandomMoments(t *testing.T) {
 		}
 		h.onlyAt(pool, path, want)
 		if pool == "other" {
-			st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("other", "a"), service.VolumeMove{Pool: "pool"})
-			h.succeed(st, err)
+			h.succeed(h.move("other/a", "pool/"))
 		}
 	}
 }
@@ -252,16 +218,13 @@ func (h *host) onlyAt(pool, path, want string) {
 		h.t.Fatal(err)
 	}
 	if len(all) != 1 || all[0].Pool != pool || all[0].Path != path || all[0].State != record.VolumeReady {
-		h.t.Fatalf("the catalogue has %+v, want %s at %s", all, pool, path)
+		h.t.Fatalf("the catalogue has %s, want %s at %s", shown(all), pool, path)
 	}
 	if got := hashOf(h.t, path); got != want {
 		h.t.Errorf("%s has hash %s, want %s", path, got, want)
 	}
 	for _, p := range []string{"pool", "other"} {
-		found, err := h.client.Pool(h.ctx(), p)
-		if err != nil {
-			h.t.Fatal(err)
-		}
+		found := h.poolEntry(p)
 		left, err := os.ReadDir(found.Target.Path)
 		if err != nil || len(left) != 0 != (p == pool) {
 			h.t.Errorf("in pool %s is %v, %v", p, left, err)

@@ -86,7 +86,7 @@ func (h *host) snapshot() string {
 
 func TestBadNamesAreRefusedAlikeOverREST(t *testing.T) {
 	h := newHost(t)
-	h.create("good", mib)
+	h.sparse("good", mib)
 	before := h.snapshot()
 	for why, name := range badNames {
 		path := url.PathEscape(name)
@@ -128,7 +128,7 @@ func raw(format, name string) []byte {
 
 func TestBadInputIsRefusedOverREST(t *testing.T) {
 	h := newHost(t)
-	h.create("good", mib)
+	h.sparse("good", mib)
 	before := h.snapshot()
 	for _, c := range [][2]string{
 		{"/v1/pools/pool/volumes", `{"name":"v","capacity":1048576,"colour":"red"}`},

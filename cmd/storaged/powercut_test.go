@@ -97,9 +97,7 @@ func newCutHost(t *testing.T, kind, holds string) *cutHost {
 	}
 	if holds != "pools" {
 		state := filepath.Join(disk.Dir, "state")
-		if err := errors.Join(os.Mkdir(state, 0o700), os.Symlink(state, filepath.Join(dir, "state"))); err != nil {
-			t.Fatal(err)
-		}
+		h.must(errors.Join(os.Mkdir(state, 0o700), os.Symlink(state, filepath.Join(dir, "state"))))
 	}
 	t.Cleanup(func() { h.killed()() })
 	h.client = checkedClient(t, h.sock)
@@ -150,7 +148,7 @@ func (h *cutHost) work() {
 
 // watch remembers the end of a job, if it comes before the power cut. It
 // reports whether it came.
-func (h *cutHost) watch(st service.Started) bool {
+func (h *cutHost) watch(st started) bool {
 	j, err := h.client.WaitJob(h.ctx(), st.Job.ID, patience)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -171,7 +169,7 @@ func (h *cutHost) makeMore() {
 		h.count++
 		h.mu.Unlock()
 		var err error
-		w.st, err = d.start(h.host, w.n, service.Submit{Key: "key-" + w.n})
+		w.st, err = d.start(h.host, w.n, key("key-"+w.n))
 		h.mu.Lock()
 		h.under = append(h.under, w) // also without an answer: it may have been accepted
 		if err != nil {
@@ -263,7 +261,7 @@ func (h *cutHost) remembered() {
 	}
 	for id, was := range h.seen {
 		if is := now[id]; !reflect.DeepEqual(is, was) {
-			h.t.Errorf("job %d ended as\n%+v\nand is\n%+v", was.Number, was, is)
+			h.t.Errorf("job %d has changed since its end: %s", was.Number, changes(was, is))
 		}
 	}
 }
@@ -281,11 +279,11 @@ func (h *cutHost) once(w workload) {
 func (h *cutHost) settled() {
 	h.t.Helper()
 	for _, j := range h.jobs() {
-		h.end(service.Started{Job: &j}, nil)
+		h.end(of(j), nil)
 	}
 	for _, w := range h.under {
 		if w.st.Job == nil { // the client that had no answer asks again
-			w.st = must(w.deed.start(h.host, w.n, service.Submit{Key: "key-" + w.n}))(h.t)
+			w.st = must(w.deed.start(h.host, w.n, key("key-"+w.n)))(h.t)
 		}
 		j := h.end(w.st, nil)
 		h.once(w)

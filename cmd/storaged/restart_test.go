@@ -19,20 +19,13 @@ func itoa(n int) string { return strconv.Itoa(n) }
 func TestHelperOutlivesAKilledDaemon(t *testing.T) {
 	h := newHost(t)
 	want := h.random("base", 32*mib)
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"),
-		service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(16 * mib)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := h.began(h.clone("base", "copy", noReflink, limited(16*mib)))
 	before := h.running(st)
 	h.kill()
 	h.start()
-	after, err := h.client.Job(h.ctx(), st.Job.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	after := h.job(st)
 	if after.Helper == nil || after.Helper.PID != before.Helper.PID {
-		t.Errorf("the helper was %d, is %+v", before.Helper.PID, after.Helper)
+		t.Errorf("the helper was %d, is %s", before.Helper.PID, shown(after.Helper))
 	}
 	h.succeed(st, nil)
 	if h.hash("copy") != want {
@@ -45,10 +38,7 @@ func TestHelperOutlivesAKilledDaemon(t *testing.T) {
 func TestRuntimeDirectoryOfAnotherDaemonIsLeftAlone(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 8*mib)
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := h.began(h.clone("base", "copy", noReflink, limited(mib)))
 	pid := h.running(st).Helper.PID
 	intrude := func(when, says string) {
 		t.Helper()
@@ -65,28 +55,26 @@ func TestRuntimeDirectoryOfAnotherDaemonIsLeftAlone(t *testing.T) {
 	intrude("after its death", "has jobs of the daemon whose state is in")
 	h.start()
 	if j, err := h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("null")}); err != nil || j.Helper.PID != pid {
-		t.Errorf("the helper was %d, the job is %+v (%v)", pid, j, err)
+		t.Errorf("the helper was %d, the job is %s (%v)", pid, outcome(j), err)
 	}
 	h.succeed(st, nil)
 }
 
 func TestRestartKeepsEverything(t *testing.T) {
 	h := newHost(t)
-	h.create("one", mib)
+	h.sparse("one", mib)
 	h.stop()
 	h.start()
 	p, err := h.client.Pool(h.ctx(), "pool")
 	if err != nil || p.State != record.PoolActive {
-		t.Errorf("the pool is %+v (%v)", p, err)
+		t.Errorf("the pool is %s (%v)", shown(p), err)
 	}
-	if v, err := h.client.Volume(h.ctx(), "pool", "one"); err != nil || v.Origin != record.Made {
-		t.Errorf("the volume is %+v (%v)", v, err)
-	}
+	h.is("one", record.Volume{Origin: record.Made})
 	jobs, err := h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{})
 	if err != nil || len(jobs.Items) != 2 {
 		t.Errorf("history has %d jobs (%v)", len(jobs.Items), err)
 	}
-	if j := h.create("two", mib); j.Number != 3 {
+	if j := h.sparse("two", mib); j.Number != 3 {
 		t.Errorf("the third job has number %d", j.Number)
 	}
 }
@@ -117,9 +105,7 @@ func TestDowngradeIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	database := filepath.Join(h.dir, "state", "storaged.db")
-	if err := errors.Join(os.Mkdir(filepath.Dir(database), 0o700), os.WriteFile(database, newer, 0o600)); err != nil {
-		t.Fatal(err)
-	}
+	h.must(errors.Join(os.Mkdir(filepath.Dir(database), 0o700), os.WriteFile(database, newer, 0o600)))
 	out, err := h.command().CombinedOutput()
 	var exit *exec.ExitError
 	if !asExit(err, &exit) || exit.ExitCode() != record.ExitUnsupported {

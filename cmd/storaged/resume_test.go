@@ -18,7 +18,7 @@ import (
 )
 
 // marked waits until a job's helper has made a checkpoint.
-func (h *host) marked(st service.Started, err error) record.Job {
+func (h *host) marked(st started, err error) record.Job {
 	h.t.Helper()
 	if err != nil {
 		h.t.Fatal(err)
@@ -35,40 +35,27 @@ func (h *host) marked(st service.Started, err error) record.Job {
 			h.t.Fatalf("no checkpoint\n%s", h.log())
 		}
 	}
-	j, err := h.client.Job(h.ctx(), st.Job.ID)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	j := h.job(st)
 	return j
 }
 
 // killHelper kills the helper of a job that has made a checkpoint.
 func (h *host) killHelper(j record.Job) {
 	h.t.Helper()
-	if err := syscall.Kill(j.Helper.PID, syscall.SIGKILL); err != nil {
-		h.t.Fatal(err)
-	}
-}
-
-// unlimit lets a job run as fast as it can.
-func (h *host) unlimit(j record.Job) {
-	h.t.Helper()
-	if _, err := h.client.PatchJob(h.ctx(), j.ID, service.JobPatch{Limit: []byte("null")}); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(syscall.Kill(j.Helper.PID, syscall.SIGKILL))
 }
 
 func TestWipeGoesOnAfterItsHelperWasKilled(t *testing.T) {
 	t.Parallel() // waits for the clock most of the time
 	h := newHost(t)
 	h.random("a", 64*mib)
-	st, err := h.wipe("a", service.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
+	st, err := h.wipe("a", acceptLimits, limited(8*mib))
 	before := h.marked(st, err)
 	h.killHelper(before)
-	h.unlimit(before)
+	h.unlimit(of(before))
 	j := h.succeed(st, nil)
 	if j.Resumed != 1 || j.Number != before.Number || len(j.Warnings) == 0 || !strings.Contains(j.Warnings[0], "SIGKILL") {
-		t.Errorf("%+v", j)
+		t.Error(outcome(j))
 	}
 	// What the first helper had written behind its checkpoint may be written twice.
 	if n := *j.Stats.BytesWritten; n < 64*mib || n > 80*mib {
@@ -77,9 +64,7 @@ func TestWipeGoesOnAfterItsHelperWasKilled(t *testing.T) {
 	if b, err := os.ReadFile(h.path("a")); err != nil || strings.Trim(string(b), "\x00") != "" {
 		t.Errorf("the volume is not zero (%v)", err)
 	}
-	if v, err := h.client.Volume(h.ctx(), "pool", "a"); err != nil || v.State != record.VolumeReady {
-		t.Errorf("the volume is %+v (%v)", v, err)
-	}
+	h.is("a", record.Volume{State: record.VolumeReady})
 }
 
 // interruptedWipe leaves a wipe of a random volume "a" that failed because its
@@ -87,11 +72,11 @@ func TestWipeGoesOnAfterItsHelperWasKilled(t *testing.T) {
 func (h *host) interruptedWipe() record.Job {
 	h.t.Helper()
 	h.random("a", 64*mib)
-	st, err := h.wipe("a", service.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
+	st, err := h.wipe("a", acceptLimits, limited(8*mib))
 	h.killHelper(h.marked(st, err))
 	j := h.end(st, nil)
 	if j.State != record.Failed || j.Resumable == nil || j.Resumable.Done < 2*mib {
-		h.t.Fatalf("%+v, resumable %+v, error %+v", j, j.Resumable, j.Error)
+		h.t.Fatal(outcome(j))
 	}
 	return j
 }
@@ -99,9 +84,9 @@ func (h *host) interruptedWipe() record.Job {
 // retried retries a job and lets it run as fast as it can.
 func (h *host) retried(j record.Job) record.Job {
 	h.t.Helper()
-	st, err := h.client.RetryJob(h.ctx(), service.Submit{}, j.ID)
+	st, err := h.retry(j)
 	if err == nil {
-		h.unlimit(*st.Job)
+		h.unlimit(st)
 	}
 	return h.succeed(st, err)
 }
@@ -114,18 +99,14 @@ func TestRetriedWipeWipesWhatWasWrittenMeanwhile(t *testing.T) {
 	first := h.interruptedWipe()
 	secret, content := h.given("secret", 2*mib)
 	at := first.Resumable.Done - 2*mib // where the first one was last
-	st, err := h.hand("a", secret, service.VolumeUpload{Offset: at})
-	h.succeed(st, err)
+	h.succeed(h.hand("a", secret, offset(at)))
 	h.holds("a", int(at), content, record.VolumeIncomplete)
 
-	st, err = h.client.RetryJob(h.ctx(), service.Submit{}, first.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := h.began(h.retry(first))
 	h.killHelper(h.running(st))
 	second := h.end(st, nil)
 	if second.State != record.Failed || len(second.Warnings) == 0 || !strings.Contains(second.Warnings[0], "begun anew") {
-		t.Fatalf("%+v, error %+v", second, second.Error)
+		t.Fatal(outcome(second))
 	}
 	h.retried(second)
 	h.holds("a", 0, make([]byte, 64*mib), record.VolumeReady)
@@ -135,15 +116,10 @@ func TestRetriedWipeGoesOnAfterWhatChangesNoContent(t *testing.T) {
 	t.Parallel() // waits for the clock most of the time
 	h := configured(t, "[resume]\nwipe = \"keep\"\n")
 	first := h.interruptedWipe()
-	said := "half wiped"
-	if _, err := h.client.PatchVolume(h.ctx(), service.Submit{}, "pool", "a", service.VolumePatch{Description: &said}); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.refresh("pool"); err != nil {
-		t.Fatal(err)
-	}
+	h.describe("a", "half wiped")
+	h.must(h.refresh("pool"))
 	if j := h.retried(first); len(j.Warnings) > 0 || *j.Stats.BytesWritten > 64*mib-first.Resumable.Done {
-		t.Errorf("%+v, stats %+v", j, j.Stats)
+		t.Errorf("%s, stats %s", outcome(j), shown(j.Stats))
 	}
 	h.holds("a", 0, make([]byte, 64*mib), record.VolumeReady)
 }
@@ -152,16 +128,13 @@ func TestRetriedWipeGoesOnAfterWhatChangesNoContent(t *testing.T) {
 func (h *host) interruptedClone() record.Job {
 	h.t.Helper()
 	h.random("base", 64*mib)
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"),
-		service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(2 * mib)})
+	st, err := h.clone("base", "copy", noReflink, limited(2*mib))
 	h.killHelper(h.marked(st, err))
 	j := h.end(st, nil)
 	if j.State != record.Failed || j.Resumable == nil || j.Rollback != record.RollbackKept || !strings.Contains(cmdline.Hint(j.Error.Hint), "job retry") {
-		h.t.Fatalf("%+v, resumable %+v, error %+v", j, j.Resumable, j.Error)
+		h.t.Fatal(outcome(j))
 	}
-	if _, err := h.client.Volume(h.ctx(), "pool", "copy"); record.CodeOf(err) != record.NotFound {
-		h.t.Errorf("the volume is in the catalogue (%v)", err)
-	}
+	h.unknown("copy")
 	return j
 }
 
@@ -179,22 +152,22 @@ func TestRetryOfACloneGoesOnWhereItWasInterrupted(t *testing.T) {
 	}
 	h.stop()
 	h.start() // it is still there for the next daemon
-	st, err := h.client.RetryJob(h.ctx(), service.Submit{}, first.ID)
+	st, err := h.retry(first)
 	if err == nil {
-		h.unlimit(*st.Job)
+		h.unlimit(st)
 	}
 	j := h.succeed(st, err)
 	if h.hash("copy") != h.hash("base") {
 		t.Error("the clone differs from its source")
 	}
 	if j.RetryFrom == nil || *j.RetryFrom != *first.Resumable {
-		t.Errorf("it went on from %+v, not %+v", j.RetryFrom, first.Resumable)
+		t.Errorf("it went on from %s, not %s", shown(j.RetryFrom), shown(first.Resumable))
 	}
 	if *j.RetryOf != first.Number || len(j.Warnings) > 0 || *j.Stats.BytesWritten > 64*mib-first.Resumable.Done {
-		t.Errorf("%+v, stats %+v", j, j.Stats)
+		t.Errorf("%s, stats %s", outcome(j), shown(j.Stats))
 	}
-	if first, err = h.client.Job(h.ctx(), first.ID); err != nil || first.Resumable != nil {
-		t.Errorf("the first one can be resumed still: %+v (%v)", first.Resumable, err)
+	if first := h.job(of(first)); first.Resumable != nil {
+		t.Errorf("the first one can be resumed still: %s", shown(first.Resumable))
 	}
 }
 
@@ -209,18 +182,14 @@ func (h *host) reboot() {
 		}
 	}
 	h.await("the end of all helpers", func() bool { return len(h.processes()) == 0 })
-	if err := os.RemoveAll(filepath.Join(h.dir, "run")); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(os.RemoveAll(filepath.Join(h.dir, "run")))
 	h.newBoot()
 	h.start()
 }
 
 func (h *host) newBoot() {
 	h.t.Helper()
-	if err := os.WriteFile(h.boot, []byte(uuid.NewString()+"\n"), 0o644); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(os.WriteFile(h.boot, []byte(uuid.NewString()+"\n"), 0o644))
 }
 
 // newBootHost is newHost on a host that can be rebooted.
@@ -251,12 +220,9 @@ func TestInterruptedJobWaitsUntilItsPoolIsStarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.random("a", 64*mib)
-	st, err := h.wipe("a", service.VolumeWipe{AcceptLimits: true, JobOptions: limited(8 * mib)})
+	st, err := h.wipe("a", acceptLimits, limited(8*mib))
 	before := h.marked(st, err)
-	behind, err := h.wipe("a", service.VolumeWipe{AcceptLimits: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	behind := h.began(h.wipe("a", acceptLimits))
 	h.reboot()
 	waiting := func(id string) (j record.Job) {
 		h.await("a job that waits for its pool", func() bool {
@@ -267,26 +233,24 @@ func TestInterruptedJobWaitsUntilItsPoolIsStarted(t *testing.T) {
 		return j
 	}
 	if j := waiting(st.Job.ID); j.Number != before.Number || j.Resumed != 1 || !mentions(j.Warnings, "goes on at") {
-		t.Errorf("%+v", j)
+		t.Error(outcome(j))
 	}
 	waiting(behind.Job.ID)
 	h.reboot() // it is no use, and does not count
 	if j := waiting(st.Job.ID); j.Resumed != 1 {
-		t.Errorf("%+v", j)
+		t.Error(outcome(j))
 	}
 	h.must(os.Rename(h.pool, h.pool+".away"))
-	start, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolStart, on("pool"), service.JobOptions{})
-	if j := h.end(start, err); j.State != record.Failed {
-		t.Errorf("a pool without its directory was started: %+v", j)
+	if j := h.end(h.startPool("pool")); j.State != record.Failed {
+		t.Errorf("a pool without its directory was started: %s", outcome(j))
 	}
 	waiting(st.Job.ID)
 	waiting(behind.Job.ID)
 	h.must(os.Rename(h.pool+".away", h.pool))
-	start, err = h.client.Start(h.ctx(), service.Submit{}, record.PoolStart, on("pool"), service.JobOptions{})
-	h.succeed(start, err)
-	h.unlimit(before)
+	h.succeed(h.startPool("pool"))
+	h.unlimit(of(before))
 	if j := h.succeed(st, nil); j.Resumed != 1 || *j.Stats.BytesWritten > 80*mib {
-		t.Errorf("%+v, stats %+v", j, j.Stats)
+		t.Errorf("%s, stats %s", outcome(j), shown(j.Stats))
 	}
 	h.succeed(behind, nil)
 	h.holds("a", 0, make([]byte, 64*mib), record.VolumeReady)
@@ -298,16 +262,13 @@ func TestWhatIsLeftForARetryGoesWithItsJob(t *testing.T) {
 	j := h.interruptedClone()
 	refresh := func() {
 		t.Helper()
-		st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolRefresh, on("pool"), service.JobOptions{})
-		h.succeed(st, err)
+		h.succeed(h.refreshPool("pool"))
 	}
 	refresh()
 	if len(h.drafts()) != 1 {
 		t.Errorf("left while a retry may use it: %v", h.drafts())
 	}
-	if _, err := h.client.ForgetJob(h.ctx(), j.ID); err != nil {
-		t.Fatal(err)
-	}
+	h.forget(j)
 	refresh() // if the one that forgetting began has not done it yet
 	if len(h.drafts()) != 0 {
 		t.Errorf("left of a forgotten job: %v", h.drafts())

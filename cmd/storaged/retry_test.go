@@ -9,17 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 // broken gives a job that was canceled while it was at work.
-func (h *host) broken(st service.Started, err error) record.Job {
+func (h *host) broken(st started, err error) record.Job {
 	h.t.Helper()
 	h.must(err)
 	h.running(st)
-	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}); err != nil {
-		h.t.Fatal(err)
-	}
+	h.cancel(st)
 	j := h.end(st, nil)
 	if j.State != record.Canceled {
 		h.t.Fatalf("the job is %s", j.State)
@@ -29,17 +26,15 @@ func (h *host) broken(st service.Started, err error) record.Job {
 
 func (h *host) brokenWipe(name string) record.Job {
 	h.t.Helper()
-	return h.broken(h.wipe(name, service.VolumeWipe{AcceptLimits: true, JobOptions: limited(mib)}))
+	return h.broken(h.wipe(name, acceptLimits, limited(mib)))
 }
 
 // refusesRetry asks for a retry in every way; none may do it, nor say that it
 // would.
 func (h *host) refusesRetry(j record.Job, says string, yes ...string) {
 	h.t.Helper()
-	for _, dry := range []bool{true, false} {
-		if _, err := h.client.RetryJob(h.ctx(), service.Submit{DryRun: dry}, j.ID); record.CodeOf(err) != record.Changed || !strings.Contains(err.Error(), says) {
-			h.t.Errorf("retry of %s (dry run %t): %v", j.Kind, dry, err)
-		}
+	for _, how := range [][]option{{dryRun}, nil} {
+		h.refuses(record.Changed, says)(h.retry(j, how...))
 	}
 	h.runs(record.ExitBusy, says, append([]string{"job", "retry", fmt.Sprint(j.Number)}, yes...)...)
 }
@@ -51,10 +46,10 @@ func TestRetryIsForTheSameVolume(t *testing.T) {
 	jobs := map[string]func() record.Job{
 		"wipe": func() record.Job { return h.brokenWipe("v") },
 		"delete": func() record.Job {
-			return h.broken(h.remove("v", service.VolumeDelete{Wipe: "zero", JobOptions: limited(mib)}))
+			return h.broken(h.remove("v", wipeFirst("zero"), limited(mib)))
 		},
 		"clone": func() record.Job {
-			return h.broken(h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "v"), service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(mib)}))
+			return h.broken(h.clone("v", "copy", noReflink, limited(mib)))
 		},
 	}
 	others := map[string]func(){
@@ -78,9 +73,7 @@ func TestRetryIsForTheSameVolume(t *testing.T) {
 				t.Errorf("%s: the volume %s was changed by the retry", kind, how)
 			}
 			h.succeed(h.remove("v"))
-			if _, err := h.client.RetryJob(h.ctx(), service.Submit{}, j.ID); record.CodeOf(err) != record.NotFound {
-				t.Errorf("%s of what is gone: %v", kind, err)
-			}
+			h.refuses(record.NotFound)(h.retry(j))
 		}
 	}
 }
@@ -101,22 +94,13 @@ func TestRetryAsksAsTheVerbDoes(t *testing.T) {
 	h.runs(0, "", "job", "retry", fmt.Sprint(j.Number), "--yes", "--detach")
 	retry, err := h.client.Job(h.ctx(), fmt.Sprint(h.last()))
 	h.must(err)
-	h.succeed(h.letGo(service.Started{Job: &retry}), nil)
+	h.unlimited(of(retry))
 	if h.hash("v") == want {
 		t.Error("nothing was wiped")
 	}
 	h.random("copied", 16*mib)
-	clone := h.broken(h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "copied"), service.VolumeClone{Name: "copy", Reflink: "never", JobOptions: limited(4 * mib)}))
+	clone := h.broken(h.clone("copied", "copy", noReflink, limited(4*mib)))
 	h.runs(0, "", "job", "retry", fmt.Sprint(clone.Number)) // destroys nothing
-}
-
-// stopped stops the pool, which a delete needs.
-func (h *host) stopPool() {
-	h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.PoolStop, on("pool"), service.PoolStop{}))
-}
-
-func (h *host) startPool() {
-	h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.PoolStart, on("pool"), service.JobOptions{}))
 }
 
 // failedDelete gives a delete of the pool with its volumes that has failed at
@@ -124,8 +108,7 @@ func (h *host) startPool() {
 func (h *host) failedDelete() record.Job {
 	h.t.Helper()
 	h.must(unix.Mkfifo(h.path("fifo"), 0o600))
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolDelete, on("pool"), service.PoolDelete{WithVolumes: true})
-	j := h.end(st, err)
+	j := h.end(h.deletePool("pool", withVolumes))
 	if j.State != record.Failed {
 		h.t.Fatalf("the job is %s", j.State)
 	}
@@ -137,12 +120,12 @@ func (h *host) failedDelete() record.Job {
 // retry of that.
 func TestRetryOfAPoolsDeleteSparesWhatCameSince(t *testing.T) {
 	h := newHost(t)
-	h.create("old", mib)
+	h.sparse("old", mib)
 	for how, come := range map[string]func(name string){
 		"made by a job": func(name string) {
-			h.startPool()
-			h.create(name, mib)
-			h.stopPool()
+			h.succeed(h.startPool("pool"))
+			h.sparse(name, mib)
+			h.succeed(h.stopPool("pool"))
 		},
 		"put there by others": func(name string) { h.write(name, mib) },
 		"in place of another": func(string) {
@@ -150,19 +133,19 @@ func TestRetryOfAPoolsDeleteSparesWhatCameSince(t *testing.T) {
 			h.must(os.Rename(h.path("theirs"), h.path("old")))
 		},
 	} {
-		h.stopPool()
+		h.succeed(h.stopPool("pool"))
 		j := h.failedDelete()
 		come("new")
 		h.refusesRetry(j, "is not one that the job was for", "--yes=pool")
 		if _, err := os.Stat(h.path("old")); err != nil {
 			t.Errorf("%s: %v", how, err)
 		}
-		h.startPool()
+		h.succeed(h.startPool("pool"))
 		if how != "in place of another" {
 			h.succeed(h.remove("new"))
 		}
 	}
-	h.stopPool()
+	h.succeed(h.stopPool("pool"))
 	j := h.failedDelete()
 	h.runs(record.ExitUsage, "needs --yes=pool", "job", "retry", fmt.Sprint(j.Number))
 	h.runs(record.ExitUsage, "needs --yes=pool", "job", "retry", fmt.Sprint(j.Number), "--yes")
@@ -178,12 +161,12 @@ func TestRetryOfAPoolsDeleteSparesWhatCameSince(t *testing.T) {
 // name.
 func TestRetryIsForTheSamePool(t *testing.T) {
 	h := newHost(t)
-	h.stopPool()
+	h.succeed(h.stopPool("pool"))
 	j := h.failedDelete()
-	h.must(h.client.UndefinePool(h.ctx(), service.Submit{}, "pool"))
+	h.must(h.undefine("pool"))
 	h.define("pool", h.pool)
-	h.create("v", mib)
-	h.stopPool()
+	h.sparse("v", mib)
+	h.succeed(h.stopPool("pool"))
 	h.refusesRetry(j, "was defined anew since", "--yes=pool")
 	if _, err := os.Stat(h.path("v")); err != nil {
 		t.Error(err)
@@ -196,7 +179,7 @@ func TestRetryOfAnEvacuationIsForTheSameVolumes(t *testing.T) {
 	h.otherPool("ext4")
 	h.random("a", 16*mib)
 	evacuate := func() record.Job {
-		return h.broken(h.client.Start(h.ctx(), service.Submit{}, record.PoolEvacuate, on("pool"), service.PoolEvacuate{To: "other", JobOptions: limited(mib)}))
+		return h.broken(h.evacuatePool("pool", "other", limited(mib)))
 	}
 	j := evacuate()
 	h.write("b", mib)
@@ -204,7 +187,6 @@ func TestRetryOfAnEvacuationIsForTheSameVolumes(t *testing.T) {
 	h.must(h.refresh("pool"))
 	j = evacuate()
 	h.runs(record.ExitUsage, "moves volumes of pool pool to other and needs --yes", "job", "retry", fmt.Sprint(j.Number))
-	st, err := h.client.RetryJob(h.ctx(), service.Submit{}, j.ID)
-	h.must(err)
-	h.succeed(h.letGo(st), nil)
+	st := h.began(h.retry(j))
+	h.unlimited(st)
 }

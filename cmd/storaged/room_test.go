@@ -12,7 +12,6 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
-	"storaged/internal/rest/client"
 	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
@@ -24,32 +23,24 @@ func TestRefusalForRoomNamesFewOfMany(t *testing.T) {
 	h.define("small", dir)
 	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}, Rate: []byte("1048576")})
 	h.random("base", 4*mib)
-	one, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{Name: "one", Pool: "small", Reflink: "never"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := h.began(h.clone("base", "small/one", noReflink))
 	h.running(one)
 	const more = 7
-	var queued []service.Started
+	var queued []started
 	for i := range record.MaxHolders + more {
-		st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), service.VolumeCreate{Name: fmt.Sprint("v", i), Capacity: 64 << 10})
-		if err != nil {
-			t.Fatal(err)
-		}
+		st := h.began(h.create("small/"+fmt.Sprint("v", i), 64<<10))
 		queued = append(queued, st)
 	}
-	_, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), service.VolumeCreate{Name: "huge", Capacity: 1 << 50})
+	_, err := h.create("small/huge", 1<<50)
 	var refusal *record.Error
 	if !errors.As(err, &refusal) || refusal.Code != record.NoSpace || len(refusal.Holders) != record.MaxHolders {
-		t.Fatalf("refused with %+v", err)
+		t.Fatalf("refused with %v", err)
 	}
 	if n := refusal.Holders[record.MaxHolders-1].More; n < more || n > more+1 { // the clone may have some to take
 		t.Errorf("%d more are said, of %d that wait", n, len(queued))
 	}
 	for _, st := range append(queued, one) {
-		if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}); err != nil {
-			t.Fatal(err)
-		}
+		h.cancel(st)
 		h.end(st, nil)
 	}
 }
@@ -60,86 +51,73 @@ func TestQueuedJobsReserveTheirRoom(t *testing.T) {
 	h := newHost(t)
 	dir := testenv.Mount(t, "tmpfs")
 	h.define("small", dir)
-	p, err := h.client.Pool(h.ctx(), "small")
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := h.poolEntry("small")
 	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}})
 	h.random("base", 4*mib)
 	// Under this limit it is no short work, which would have a place of its own.
-	slow := service.VolumeClone{Name: "one", Pool: "small", Reflink: "never", JobOptions: limited(256 << 10)}
-	one, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), slow)
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := h.began(h.clone("base", "small/one", noReflink, limited(256<<10)))
 	h.running(one)
-	r := service.VolumeCreate{Name: "two", Capacity: p.Available - 8*mib}
-	two, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), r)
-	if err != nil {
-		t.Fatal(err)
+	most := p.Available - 8*mib
+	two := h.began(h.create("small/two", most))
+	if j := h.job(two); j.State != record.Queued || j.Reserved != most {
+		t.Fatalf("the second is %s, %d reserved", j.State, j.Reserved)
 	}
-	if j, err := h.client.Job(h.ctx(), two.Job.ID); err != nil || j.State != record.Queued || j.Reserved != r.Capacity {
-		t.Fatalf("the second is %s, %d reserved, %v", j.State, j.Reserved, err)
+	if p := h.poolEntry("small"); p.Reserved < most {
+		t.Errorf("the pool has %d reserved", p.Reserved)
 	}
-	if p, err := h.client.Pool(h.ctx(), "small"); err != nil || p.Reserved < r.Capacity {
-		t.Errorf("the pool has %d reserved, %v", p.Reserved, err)
-	}
-	again := service.VolumeCreate{Name: "three", Capacity: 16 * mib}
-	_, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), again)
+	_, err := h.create("small/three", 16*mib)
 	refusal, ok := err.(*record.Error)
 	if !ok || refusal.Code != record.NoSpace || len(refusal.Holders) == 0 || refusal.Holders[0].For != "space" || refusal.Holders[0].Holder.Number != two.Job.Number {
-		t.Fatalf("the third: %+v", err)
+		t.Fatalf("the third: %v", err)
 	}
 	if !strings.Contains(refusal.Message, "reserved by job") {
 		t.Errorf("it says %q", refusal.Message)
 	}
-	_, err = h.resize("base", service.VolumeResize{Capacity: 1 << 50, Allocate: true})
+	_, err = h.resize("base", 1<<50, allocate)
 	if !errors.As(err, &refusal) || refusal.Code != record.NoSpace || !strings.Contains(cmdline.Hint(refusal.Hint), "leave out --allocate") {
-		t.Errorf("a resize without room: %+v", err)
+		t.Errorf("a resize without room: %v", err)
 	}
-	if _, err := h.client.CancelJob(h.ctx(), two.Job.ID, service.JobCancel{}); err != nil {
-		t.Fatal(err)
-	}
+	h.cancel(two)
 	h.end(two, nil)
 	h.unlimited(one)
-	three, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), again)
-	if j := h.succeed(three, err); j.Reserved != 0 {
+	if j := h.succeed(h.create("small/three", 16*mib)); j.Reserved != 0 {
 		t.Errorf("an ended job has %d reserved", j.Reserved)
 	}
-	if p, err := h.client.Pool(h.ctx(), "small"); err != nil || p.Reserved != 0 {
-		t.Errorf("at the end the pool has %d reserved, %v", p.Reserved, err)
+	if p := h.poolEntry("small"); p.Reserved != 0 {
+		t.Errorf("at the end the pool has %d reserved", p.Reserved)
 	}
-	h.succeed(h.client.Start(h.ctx(), service.Submit{}, record.PoolStop, on("small"), service.PoolStop{}))
+	h.succeed(h.stopPool("small"))
 }
 
 // The same definition under one key, many times at once, is one pool.
 func TestPoolDefinedAtOnceUnderOneKey(t *testing.T) {
 	h := newHost(t)
 	for name, start := range map[string]bool{"started": true, "defined": false} {
-		r := service.PoolDefine{Name: name, Type: "dir", Target: record.Target{Path: h.dir + "/pool-" + name}}
+		how := []option{field("type", "dir"), key(name)}
+		if start {
+			how = append(how, andBuild, andStart)
+		}
 		const clients = 8
-		uuids, jobs, errs := make([]string, clients), make([]service.Started, clients), make([]error, clients)
+		uuids, jobs, errs := make([]string, clients), make([]started, clients), make([]error, clients)
 		var all sync.WaitGroup
 		for i := range clients {
 			all.Go(func() {
 				var p record.Pool
-				p, jobs[i], errs[i] = h.client.DefinePool(h.ctx(), service.Submit{Key: name}, r, start, start)
+				p, jobs[i], errs[i] = h.definition(name, h.dir+"/pool-"+name, how...)
 				uuids[i] = p.UUID
 			})
 		}
 		all.Wait()
 		for i := range clients {
 			if errs[i] != nil || uuids[i] != uuids[0] || start && jobs[i].Job.ID != jobs[0].Job.ID {
-				t.Errorf("%s: answer %d is %q, %+v, %v", name, i, uuids[i], jobs[i].Job, errs[i])
+				t.Errorf("%s: answer %d is %q, %s, %v", name, i, uuids[i], shown(jobs[i].Job), errs[i])
 			}
 		}
 		if start {
 			h.succeed(jobs[0], nil)
 		}
-		r.Target.Path += "-2"
-		if _, _, err := h.client.DefinePool(h.ctx(), service.Submit{Key: name}, r, start, start); record.CodeOf(err) != record.KeyReused {
-			t.Errorf("%s: another request under the key: %v", name, err)
-		}
+		_, _, err := h.definition(name, h.dir+"/pool-"+name+"-2", how...)
+		h.refused(err, record.KeyReused)
 	}
 }
 
@@ -147,19 +125,14 @@ func TestPoolDefinedAtOnceUnderOneKey(t *testing.T) {
 func (h *host) filed(dir string) (allocation, available int64) {
 	h.t.Helper()
 	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(syscall.Statfs(dir, &fs))
 	return int64(fs.Blocks-fs.Bfree) * fs.Frsize, int64(fs.Bavail) * fs.Frsize
 }
 
 // accurate asks that a pool is what its file system says, with nothing reserved.
 func (h *host) accurate(pool, dir string) {
 	h.t.Helper()
-	p, err := h.client.Pool(h.ctx(), pool)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	p := h.poolEntry(pool)
 	if allocation, available := h.filed(dir); p.Allocation != allocation || p.Available != available || p.Reserved != 0 {
 		h.t.Errorf("allocation %d, available %d, reserved %d; the file system says %d and %d", p.Allocation, p.Available, p.Reserved, allocation, available)
 	}
@@ -168,8 +141,7 @@ func (h *host) accurate(pool, dir string) {
 // allocated makes a volume that has all its blocks, and data in the first half.
 func (h *host) allocated(name string, capacity int64) {
 	h.t.Helper()
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), service.VolumeCreate{Name: name, Capacity: capacity})
-	h.succeed(st, err)
+	h.succeed(h.create(name, capacity))
 	f, err := os.OpenFile(h.path(name), os.O_WRONLY, 0)
 	h.must(err)
 	_, err = f.Write(bytes.Repeat([]byte("data"), int(capacity/8)))
@@ -183,10 +155,7 @@ func TestBlocksThatAJobHasAreNotCountedTwice(t *testing.T) {
 	dir := testenv.Mount(t, "ext4")
 	h.define("small", dir)
 	h.allocated("base", 128*mib)
-	clone, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{
-		Name: "copy", Pool: "small", Reflink: "never", JobOptions: limited(mib),
-	})
-	h.must(err)
+	clone := h.began(h.clone("base", "small/copy", noReflink, limited(mib)))
 	h.running(clone)
 	h.await("the blocks of the clone are not reserved any more", func() bool {
 		p, err := h.client.Fresh().Pool(h.ctx(), "small")
@@ -198,8 +167,7 @@ func TestBlocksThatAJobHasAreNotCountedTwice(t *testing.T) {
 	if available > 200*mib {
 		t.Fatalf("%d are available: the clone has no blocks yet", available)
 	}
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), service.VolumeCreate{Name: "fits", Capacity: available - 16*mib})
-	h.succeed(st, err)
+	h.succeed(h.create("small/fits", available-16*mib))
 	h.accurate("small", dir)
 	h.unlimited(clone)
 	h.accurate("small", dir)
@@ -213,21 +181,15 @@ func TestPoolIsWhatItsFileSystemSays(t *testing.T) {
 			h := newHost(t)
 			dir := testenv.Mount(t, kind)
 			h.define("small", dir)
-			st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), service.VolumeCreate{Name: "base", Capacity: 40 * mib})
-			h.succeed(st, err)
+			h.succeed(h.create("small/base", 40*mib))
 			h.must(os.WriteFile(dir+"/base", bytes.Repeat([]byte("data"), 10*mib), 0o600)) // unwritten blocks are not shared
 			for i := range copies[kind] {
-				r := service.VolumeClone{Name: fmt.Sprint("clone", i), Reflink: "auto"}
-				st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("small", "base"), r)
-				h.succeed(st, err)
+				h.succeed(h.clone("small/base", fmt.Sprint("clone", i), reflink("auto")))
 			}
 			h.accurate("small", dir)
-			st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("small", "base"), service.VolumeMove{Pool: "pool"})
-			h.succeed(st, err)
-			st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeDelete, on("small", "clone0"), service.VolumeDelete{})
-			h.succeed(st, err)
-			st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), service.VolumeCreate{Name: "last", Capacity: 60 * mib})
-			h.succeed(st, err)
+			h.succeed(h.move("small/base", "pool/"))
+			h.succeed(h.remove("small/clone0"))
+			h.succeed(h.create("small/last", 60*mib))
 			h.accurate("small", dir)
 		})
 	}
@@ -245,27 +207,17 @@ func TestRoomIsKnownWithoutReadingThePool(t *testing.T) {
 	h.must(ballast.Close())
 	h.define("small", dir)
 	h.allocated("base", 64*mib)
-	r := service.VolumeCreate{Name: "volume", Capacity: 150 * mib}
-	if _, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), r); record.CodeOf(err) != record.NoSpace {
-		t.Fatalf("a volume that does not fit: %v", err)
-	}
+	h.refuses(record.NoSpace)(h.create("small/volume", 150*mib))
 	h.must(os.Remove(dir + "/ballast"))
-	clone, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "base"), service.VolumeClone{
-		Name: "copy", Pool: "small", Reflink: "never", Size: 140 * mib, JobOptions: limited(mib),
-	})
-	h.must(err)
+	clone := h.began(h.clone("base", "small/copy", noReflink, size(140*mib), limited(mib)))
 	h.running(clone)
-	_, err = h.client.CancelJob(h.ctx(), clone.Job.ID, service.JobCancel{})
-	h.must(err)
+	h.cancel(clone)
 	h.end(clone, nil)
 	h.accurate("small", dir)
 	for _, name := range []string{"volume", "rest"} {
-		st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), service.VolumeCreate{Name: name, Capacity: 130 * mib})
-		h.succeed(st, err)
+		h.succeed(h.create("small/"+name, 130*mib))
 	}
-	if _, err := h.client.RetryJob(h.ctx(), service.Submit{}, clone.Job.ID); record.CodeOf(err) != record.NoSpace {
-		t.Errorf("a retry that does not fit: %v", err)
-	}
+	h.refuses(record.NoSpace)(h.retry(*clone.Job))
 }
 
 // A file system without inodes has room, and says what it lacks.
@@ -275,11 +227,7 @@ func TestInodesThatRunOutAreNotCalledRoom(t *testing.T) {
 	h.define("small", dir)
 	h.must(syscall.Mount("", dir, "", syscall.MS_REMOUNT, "nr_inodes=2"))
 	h.must(os.WriteFile(dir+"/last", nil, 0o600))
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("small"), service.VolumeCreate{Name: "volume", Capacity: mib})
-	j := h.end(st, err)
-	if j.Code() != record.NoSpace || !strings.Contains(cmdline.Hint(j.Error.Hint), "no inodes left") {
-		t.Errorf("it ended as %+v", j.Error)
-	}
+	h.hints(h.fails(h.end(h.create("small/volume", mib)), record.NoSpace), "no inodes left")
 }
 
 // What fills holes of a volume needs room, and is refused before it takes any.
@@ -307,7 +255,7 @@ func TestHolesThatFindNoRoomStayHoles(t *testing.T) {
 			t.Errorf("%q took %d blocks\n%s", args, before-now, out)
 		}
 	}
-	up, err := h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "small", Volume: "thin", VolumeUpload: service.VolumeUpload{Length: ptr(int64(150 * mib))}, Body: bytes.NewReader(make([]byte, 150*mib))})
+	up, err := h.stream("small/thin", bytes.NewReader(make([]byte, 150*mib)), upload{Length: ptr(int64(150 * mib))})
 	if err == nil {
 		err = up.Wait()
 	}

@@ -47,18 +47,13 @@ func TestSessionModeNeedsNoRoot(t *testing.T) {
 	}
 	h := &host{t: t, dir: home, sock: sock, pool: filepath.Join(home, "pool"), daemon: cmd, client: checkedClient(t, sock)}
 	h.define("pool", h.pool)
-	h.create("v", mib)
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "v"), service.VolumeClone{Name: "w"})
-	h.succeed(st, err)
-	st, err = h.wipe("w")
-	h.succeed(st, err)
-	st, err = h.remove("w")
-	if j := h.succeed(st, err); j.Owner.UID != 0 || j.Owner.User != "root" {
-		t.Errorf("the owner is %+v, the test runs as root", j.Owner)
+	h.sparse("v", mib)
+	h.succeed(h.clone("v", "w"))
+	h.succeed(h.wipe("w"))
+	if j := h.succeed(h.remove("w")); j.Owner.UID != 0 || j.Owner.User != "root" {
+		t.Errorf("the owner is %s, the test runs as root", shown(j.Owner))
 	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	h.must(cmd.Process.Signal(syscall.SIGTERM))
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("daemon: %v", err)
 	}
@@ -83,12 +78,12 @@ func TestForbiddenStateIsExit6(t *testing.T) {
 
 func TestReadOnlySocketReadsAndNothingElse(t *testing.T) {
 	h := newHost(t)
-	h.create("v", mib)
+	h.sparse("v", mib)
 	ro := checkedClient(t, filepath.Join(h.dir, "storaged-ro.sock"))
 	if _, err := ro.Pools(h.ctx()); err != nil {
 		t.Errorf("reading: %v", err)
 	}
-	_, err := ro.Start(h.ctx(), service.Submit{}, record.VolumeWipe, on("pool", "v"), service.VolumeWipe{})
+	_, err := ro.Start(h.ctx(), service.Submit{}, record.VolumeWipe, at("v"), service.VolumeWipe{})
 	if record.CodeOf(err) != record.Denied {
 		t.Errorf("wiping: %v", err)
 	}

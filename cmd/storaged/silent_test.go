@@ -13,7 +13,7 @@ import (
 func TestDeadMountBelowAPoolKeepsNobodyWaiting(t *testing.T) {
 	h := newHost(t)
 	h.otherPool("tmpfs")
-	h.create("disk", mib)
+	h.sparse("disk", mib)
 	h.must(os.Mkdir(h.path("sub"), 0o755))
 	wake := testenv.SilentOn(t, h.path("sub"))
 	defer time.AfterFunc(30*time.Second, wake).Stop() // a helper that waits for it ends then, and fails

@@ -49,7 +49,7 @@ func TestSourceThatIsChangedIsNotTaken(t *testing.T) {
 
 func TestSourceThatAVirtualMachineHasIsBusy(t *testing.T) {
 	h := newHost(t)
-	h.create("disk", mib)
+	h.sparse("disk", mib)
 	source := filepath.Join(t.TempDir(), "vm.img")
 	h.must(os.WriteFile(source, noise(mib), 0o600))
 	holder := testenv.QEMU(t, "-f", "raw", source)

@@ -7,9 +7,7 @@ import (
 	"syscall"
 	"testing"
 
-	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
-	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -17,9 +15,7 @@ import (
 func (h *host) blocks(name string) int64 {
 	h.t.Helper()
 	var st syscall.Stat_t
-	if err := syscall.Stat(h.path(name), &st); err != nil {
-		h.t.Fatal(err)
-	}
+	h.must(syscall.Stat(h.path(name), &st))
 	return st.Blocks * 512
 }
 
@@ -32,29 +28,23 @@ func (h *host) on(kind string) {
 
 func TestCloneHasTheAllocationOfItsSource(t *testing.T) {
 	h := newHost(t)
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), service.VolumeCreate{Name: "full", Capacity: 8 * mib})
-	h.succeed(st, err)
+	h.succeed(h.create("full", 8*mib))
 	for name, want := range map[string]int64{"same": 8 * mib, "larger": 12 * mib} {
-		st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "full"), service.VolumeClone{Name: name, Size: want})
-		j := h.succeed(st, err)
+		j := h.succeed(h.clone("full", name, size(want)))
 		if got := h.blocks(name); got < want || j.Result.Allocation != got || len(j.Warnings) > 0 {
 			t.Errorf("%s: %d bytes have blocks, the result says %d, warnings %q", name, got, j.Result.Allocation, j.Warnings)
 		}
 	}
-	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "same"), service.VolumeClone{Name: "again"}) // it was promised them itself
-	h.succeed(st, err)
+	h.succeed(h.clone("same", "again"))
 	if got := h.blocks("again"); got < 8*mib {
 		t.Errorf("of the clone of a clone %d bytes have blocks", got)
 	}
-	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "full"), service.VolumeClone{Name: "sparse", Sparse: true})
-	h.succeed(st, err)
+	h.succeed(h.clone("full", "sparse", sparseCopy))
 	if got := h.blocks("sparse"); got >= mib {
 		t.Errorf("of a sparse clone %d bytes have blocks", got)
 	}
-	st, err = h.wipe("same", service.VolumeWipe{Algorithm: "trim"})
-	h.succeed(st, err)
-	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("pool", "same"), service.VolumeClone{Name: "trimmed"})
-	h.succeed(st, err)
+	h.succeed(h.wipe("same", algorithm("trim")))
+	h.succeed(h.clone("same", "trimmed"))
 	if got := h.blocks("trimmed"); got >= mib {
 		t.Errorf("of the clone of what was trimmed %d bytes have blocks", got)
 	}
@@ -65,15 +55,12 @@ func TestMoveKeepsTheAllocation(t *testing.T) {
 	h := newHost(t)
 	dir := testenv.Mount(t, "ext4")
 	h.define("other", dir)
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), service.VolumeCreate{Name: "full", Capacity: 8 * mib})
-	h.succeed(st, err)
-	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeMove, on("pool", "full"), service.VolumeMove{Pool: "other", Name: "moved"})
-	j := h.succeed(st, err)
+	h.succeed(h.create("full", 8*mib))
+	j := h.succeed(h.move("full", "other/moved"))
 	if j.Result.Method != "copy" || j.Result.Allocation < 8*mib {
-		t.Errorf("result is %+v", j.Result)
+		t.Errorf("result is %s", shown(j.Result))
 	}
-	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("other", "moved"), service.VolumeClone{Name: "clone"})
-	if j := h.succeed(st, err); j.Result.Allocation < 8*mib {
+	if j := h.succeed(h.clone("other/moved", "clone")); j.Result.Allocation < 8*mib {
 		t.Errorf("of its clone %d bytes have blocks", j.Result.Allocation)
 	}
 }
@@ -81,10 +68,8 @@ func TestMoveKeepsTheAllocation(t *testing.T) {
 func TestSharingClonesHaveRoomForTheRest(t *testing.T) {
 	h := newHost(t)
 	h.on("xfs")
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("own"), service.VolumeCreate{Name: "full", Capacity: 8 * mib})
-	h.succeed(st, err)
-	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("own", "full"), service.VolumeClone{Name: "clone"})
-	j := h.succeed(st, err)
+	h.succeed(h.create("own/full", 8*mib))
+	j := h.succeed(h.clone("own/full", "clone"))
 	if got := h.blocks("clone"); j.Result.Method != "reflink" || got < 8*mib {
 		t.Errorf("method %s, %d bytes have blocks", j.Result.Method, got)
 	}
@@ -98,29 +83,20 @@ func TestWipeOfSharedBlocks(t *testing.T) {
 			h := newHost(t)
 			h.on(kind)
 			fill := func(name string) string {
-				st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("own"), service.VolumeCreate{Name: name, Capacity: 2 * mib})
-				h.succeed(st, err)
-				if err := os.WriteFile(h.path(name), []byte(strings.Repeat("old!", mib/2)), 0o600); err != nil {
-					t.Fatal(err)
-				}
+				h.succeed(h.create("own/"+name, 2*mib))
+				h.must(os.WriteFile(h.path(name), []byte(strings.Repeat("old!", mib/2)), 0o600))
 				return h.hash(name)
 			}
 			want := fill("old")
-			st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeClone, on("own", "old"), service.VolumeClone{Name: "clone", Reflink: "always"})
-			h.succeed(st, err)
-			st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeWipe, on("own", "old"), service.VolumeWipe{})
-			j := h.end(st, err)
-			if j.State != record.Failed || j.Code() != record.Unsupported || !strings.Contains(j.Error.Message, "shared with other files") || !strings.Contains(cmdline.Hint(j.Error.Hint), "--accept-limits") {
-				t.Errorf("the job is %s, %+v", j.State, j.Error)
-			}
+			h.succeed(h.clone("own/old", "clone", reflink("always")))
+			h.hints(h.fails(h.end(h.wipe("own/old")), record.Unsupported, "shared with other files"), "--accept-limits")
 			if v, err := h.client.Volume(h.ctx(), "own", "old"); h.hash("old") != want || err != nil || v.State != record.VolumeReady {
-				t.Errorf("the refusal has changed the volume: %+v (%v)", v, err)
+				t.Errorf("the refusal has changed the volume: %s (%v)", shown(v), err)
 			}
-			st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeWipe, on("own", "old"), service.VolumeWipe{AcceptLimits: true, Verify: true})
-			r := h.succeed(st, err).Result
+			r := h.succeed(h.wipe("own/old", acceptLimits, verified)).Result
 			if r.Method != "overwrite" || r.Passes != 1 || r.Verified == nil || !*r.Verified || !strings.HasPrefix(r.Device, "/dev/loop") ||
 				!slices.ContainsFunc(r.Limits, func(s string) bool { return strings.Contains(s, "shared with other files") }) {
-				t.Errorf("result is %+v", r)
+				t.Errorf("result is %s", shown(r))
 			}
 			if h.hash("clone") != want || h.hash("old") == want {
 				t.Error("the wrong one was wiped")
@@ -133,15 +109,11 @@ func TestWipeOfSharedBlocks(t *testing.T) {
 func TestTrim(t *testing.T) {
 	h := newHost(t)
 	h.on("ext4")
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("own"), service.VolumeCreate{Name: "old", Capacity: 2 * mib})
-	h.succeed(st, err)
-	if err := os.WriteFile(h.path("old"), []byte(strings.Repeat("old!", mib/2)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeWipe, on("own", "old"), service.VolumeWipe{Algorithm: "trim", Verify: true})
-	r := h.succeed(st, err).Result
+	h.succeed(h.create("own/old", 2*mib))
+	h.must(os.WriteFile(h.path("old"), []byte(strings.Repeat("old!", mib/2)), 0o600))
+	r := h.succeed(h.wipe("own/old", algorithm("trim"), verified)).Result
 	if r.Method != "punch" || r.Passes != 0 || r.Verified == nil || !*r.Verified || !strings.Contains(r.Limits[0], "overwrites nothing") {
-		t.Errorf("result is %+v", r)
+		t.Errorf("result is %s", shown(r))
 	}
 	if got := h.blocks("old"); got != 0 || r.Allocation != 0 {
 		t.Errorf("%d bytes have blocks, the result says %d", got, r.Allocation)

@@ -27,15 +27,15 @@ func TestVerbsLeaveAloneAFileThatWasSwapped(t *testing.T) {
 		{"vol", "move", "pool/v", "pool/new"}, {"vol", "clone", "pool/v", "pool/new"}, {"vol", "verify", "pool/v"},
 		{"vol", "download", "pool/v", h.dir + "/out"},
 	} {
-		h.create("v", mib)
+		h.sparse("v", mib)
 		another := bytes.Repeat([]byte("anothers"), mib/8)
 		h.swap("v", another)
 		h.runs(record.ExitBusy, "somebody has replaced it", args...)
 		if b, err := os.ReadFile(h.path("v")); err != nil || !bytes.Equal(b, another) {
 			t.Errorf("%q: the file is touched (%v)", args, err)
 		}
-		if v := h.entry("pool", "v"); v.Origin != record.Found || v.State != record.VolumeReady || v.CreatedBy != nil {
-			t.Errorf("%q: the volume is %+v", args, v)
+		if v := h.entry("v"); v.Origin != record.Found || v.State != record.VolumeReady || v.CreatedBy != nil {
+			t.Errorf("%q: the volume is %s", args, shown(v))
 		}
 		h.runs(0, "", args...)
 		for _, name := range []string{"v", "new"} {

@@ -133,7 +133,7 @@ func TestStoragedctlMovesContents(t *testing.T) {
 		sparse   bool
 	}{{f.Name(), "file", false}, {"-", "-", false}, {fifo, "file", false}, {"-", "-", true}} {
 		volume := fmt.Sprintf("v%d", i)
-		h.create(volume, size)
+		h.sparse(volume, size)
 		form := []string{}
 		from := f.Name()
 		if c.sparse {
@@ -150,7 +150,7 @@ func TestStoragedctlMovesContents(t *testing.T) {
 			}
 			p := h.spawn(func(c *exec.Cmd) { c.Stdin = h.output(cat) }, args...)
 			if code := p.code(); code != 0 {
-				t.Errorf("%+v: exit %d: %s", c, code, p.log.String())
+				t.Errorf("from %s: exit %d: %s", c.from, code, p.log.String())
 			}
 		}
 		h.holds(volume, 0, content, record.VolumeReady)
@@ -159,10 +159,10 @@ func TestStoragedctlMovesContents(t *testing.T) {
 			h.does(0, "succeeded", "vol", "download", "pool/"+volume, to)
 			h.file(to, content)
 			if st, err := os.Stat(to); err != nil || c.from == f.Name() && st.Sys().(*syscall.Stat_t).Blocks*512 > size*3/4+64<<10 {
-				t.Errorf("%+v: holes were written (%v)", c, err)
+				t.Errorf("from %s: holes were written (%v)", c.from, err)
 			}
 		} else if out := h.does(0, "", "vol", "download", "pool/"+volume, "-"); out != string(content) {
-			t.Errorf("%+v: %d bytes came, which are others", c, len(out))
+			t.Errorf("to %s: %d bytes came, which are others", c.to, len(out))
 		}
 	}
 }
@@ -189,15 +189,15 @@ func TestStoragedctlResumesAnUpload(t *testing.T) {
 		"daemon": func(*program) { h.kill(); h.start() },
 	} {
 		for _, from := range []string{f.Name(), "-"} {
-			h.create(volume, 8*mib)
+			h.sparse(volume, 8*mib)
 			p, in := h.piped("vol", "upload", "pool/"+volume, "-", "--yes")
 			_, err := in.Write(content[:3*mib])
 			h.must(err)
 			j := h.newest(record.VolumeUpload)
 			h.written(j.ID, 2*mib)
 			kill(p)
-			if j = h.end(service.Started{Job: &j}, nil); j.Code() != record.Interrupted {
-				t.Fatalf("%s killed: %s %+v", volume, j.State, j.Error)
+			if j = h.end(of(j), nil); j.Code() != record.Interrupted {
+				t.Fatalf("%s killed: %s", volume, outcome(j))
 			}
 			in.Close()
 			if code := p.code(); code == 0 {
@@ -224,7 +224,7 @@ func TestStoragedctlResumesAnUpload(t *testing.T) {
 func TestStoragedctlTransfersThatFail(t *testing.T) {
 	h := newHost(t)
 	f, content := h.given("src", mib)
-	h.create("v", mib)
+	h.sparse("v", mib)
 	h.does(record.ExitMismatch, "has checksum", "vol", "upload", "pool/v", f.Name(), "--yes", "--checksum", "crc32c:00000000")
 	h.holds("v", 0, content, record.VolumeIncomplete)
 	h.does(0, "succeeded", "vol", "upload", "pool/v", f.Name(), "--yes", "--checksum", "sha256:"+hashOf(t, f.Name()))
@@ -285,13 +285,13 @@ func TestCtrlCCancelsATransfer(t *testing.T) {
 		{record.VolumeUpload, []string{"vol", "upload", "pool/v", f.Name(), "--yes", "--limit", "64K"}},
 	} {
 		p := h.spawn(nil, c.args...)
-		j := h.running(service.Started{Job: ptr(h.newest(c.kind))})
+		j := h.running(of(h.newest(c.kind)))
 		h.must(p.Process.Signal(syscall.SIGINT))
 		if code := p.code(); code != record.ExitCanceled {
 			t.Errorf("%s: exit %d: %s", c.kind, code, p.log.String())
 		}
-		if j = h.end(service.Started{Job: &j}, nil); j.State != record.Canceled {
-			t.Errorf("%s: %s %+v", c.kind, j.State, j.Error)
+		if j = h.end(of(j), nil); j.State != record.Canceled {
+			t.Errorf("%s: %s", c.kind, outcome(j))
 		}
 	}
 	h.file(to, nil)
@@ -337,14 +337,12 @@ func TestStoragedctlMakesAVolumeOfAnImage(t *testing.T) {
 		h.holds(name, 0, content, record.VolumeReady)
 		v, err := h.client.Volume(h.ctx(), "pool", name)
 		if err != nil || v.Format != "qcow2" || v.Capacity != 32*mib || v.Backing != "" {
-			t.Errorf("%+v (%v)", v, err)
+			t.Errorf("%s (%v)", shown(v), err)
 		}
 		if out, err := exec.CommandContext(h.ctx(), qemu, "compare", "-f", "qcow2", "-F", "qcow2", image, h.path(name)).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v: %s", name, err, out)
 		}
 	}
 	h.does(0, "as its backing file", "vol", "create", "pool/over", "--from", over, "--format", "qcow2")
-	if v, err := h.client.Volume(h.ctx(), "pool", "over"); err != nil || v.Backing != image {
-		t.Errorf("%+v (%v)", v, err)
-	}
+	h.is("over", record.Volume{Backing: image})
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 // halved makes a volume of which every other MiB is written zeros, and gives its
@@ -23,7 +22,7 @@ func (h *host) halved(volume string, n int) string {
 	h.must(f.Sync())
 	h.must(f.Close())
 	h.must(h.refresh("pool"))
-	return h.verify(volume, "").Result.Checksum
+	return h.end(h.verify(volume)).Result.Checksum
 }
 
 // trimmed compares a volume with what it was before a trim.
@@ -34,7 +33,7 @@ func (h *host) trimmed(volume, sum string, current bool) {
 	}
 	v, err := h.client.Volume(h.ctx(), "pool", volume)
 	if err != nil || v.State != record.VolumeReady || v.Checksum == nil || v.Checksum.Current != current {
-		h.t.Errorf("the volume is %+v with %+v, %v", v, v.Checksum, err)
+		h.t.Errorf("the volume is %s, %v", shown(v), err)
 	}
 }
 
@@ -59,34 +58,29 @@ func TestTrimKeepsTheContentAndItsChecksum(t *testing.T) {
 
 func TestTrimRefusesWhatIsToHaveItsAllocation(t *testing.T) {
 	h := newHost(t)
-	full := service.VolumeCreate{Name: "full", Capacity: 4 * mib, Allocation: &service.Allocation{Full: true}}
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeCreate, on("pool"), full)
-	h.succeed(st, err)
+	h.succeed(h.create("full", 4*mib, allAllocated))
 	if _, errs, code := h.ctl("vol", "trim", "pool/full"); code != record.ExitBusy || !strings.Contains(errs, "--give-up-allocation") {
 		t.Errorf("exit %d, %q", code, errs)
 	}
 	if got := h.blocks("full"); got < 4*mib {
 		t.Errorf("%d bytes have blocks", got)
 	}
-	give := service.VolumeTrim{GiveUpAllocation: true}
-	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeTrim, on("pool", "full"), give)
-	if j := h.succeed(st, err); j.Result.Bytes != 4*mib || j.Result.Allocation != 0 || j.Result.Method != "punch" {
-		t.Errorf("%+v", j.Result)
+	if j := h.succeed(h.trim("full", giveUpAllocation)); j.Result.Bytes != 4*mib || j.Result.Allocation != 0 || j.Result.Method != "punch" {
+		t.Error(shown(j.Result))
 	}
-	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeTrim, on("pool", "full"), service.VolumeTrim{})
-	h.succeed(st, err) // nothing is promised any more
+	h.succeed(h.trim("full")) // nothing is promised any more
 }
 
 func TestTrimGoesOnAfterItsHelperWasKilled(t *testing.T) {
 	t.Parallel() // waits for the clock most of the time
 	h := newHost(t)
 	sum := h.halved("a", 64)
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeTrim, on("pool", "a"), service.VolumeTrim{JobOptions: limited(8 * mib)})
+	st, err := h.trim("a", limited(8*mib))
 	before := h.marked(st, err)
 	h.killHelper(before)
-	h.unlimit(before)
+	h.unlimit(of(before))
 	if j := h.succeed(st, nil); j.Resumed != 1 || j.Result.Bytes < 31*mib || *j.Stats.BytesRead > 80*mib {
-		t.Errorf("%+v, %+v, %+v", j, j.Result, j.Stats)
+		t.Errorf("%s, %s, %s", outcome(j), shown(j.Result), shown(j.Stats))
 	}
 	h.trimmed("a", sum, false) // who wrote last is not known for certain
 }
@@ -95,15 +89,13 @@ func TestTrimOutlivesTheDaemonAndIsCanceled(t *testing.T) {
 	t.Parallel() // waits for the clock most of the time
 	h := newHost(t)
 	sum := h.halved("a", 64)
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeTrim, on("pool", "a"), service.VolumeTrim{JobOptions: limited(8 * mib)})
+	st, err := h.trim("a", limited(8*mib))
 	h.marked(st, err)
 	h.kill()
 	h.start()
-	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}); err != nil {
-		t.Fatal(err)
-	}
+	h.cancel(st)
 	if j := h.end(st, nil); j.State != record.Canceled {
-		t.Errorf("%+v", j)
+		t.Error(outcome(j))
 	}
 	h.trimmed("a", sum, true)
 }

@@ -43,7 +43,7 @@ const (
 // an oldJob was begun by the old version.
 type oldJob struct {
 	name  string
-	start func(u *upgrade) (service.Started, error)
+	start func(u *upgrade) (started, error)
 	check func(u *upgrade, j record.Job)
 }
 
@@ -79,7 +79,7 @@ func (u *upgrade) upgraded() {
 // holding makes a volume of the pool "pool" with content.
 func (u *upgrade) holding(name string) {
 	u.t.Helper()
-	u.create(name, oldBytes)
+	u.sparse(name, oldBytes)
 	writeDurably(u.t, u.path(name), content(name, oldBytes))
 }
 
@@ -90,11 +90,11 @@ func (u *upgrade) has(pool, path string, want []byte) {
 	v, err := u.client.Volume(u.ctx(), pool, name)
 	got, ferr := os.ReadFile(path)
 	if err := errors.Join(err, ferr); err != nil || !ready(&v) || !bytes.Equal(got, want) {
-		u.t.Errorf("%s in %s is %+v with %d bytes (%v), not those wanted", name, pool, v, len(got), err)
+		u.t.Errorf("%s in %s is %s with %d bytes (%v), not those wanted", name, pool, shown(v), len(got), err)
 	}
 }
 
-func oldLimit() service.JobOptions { return limited(oldRate) }
+func oldLimit() option { return limited(oldRate) }
 
 // runningJobs has one of each kind that takes long.
 func runningJobs() []oldJob {
@@ -125,31 +125,28 @@ func runningJobs() []oldJob {
 	}
 }
 
-func (u *upgrade) oldCreate() (service.Started, error) {
-	return u.client.Start(u.ctx(), service.Submit{}, record.VolumeCreate, on("other"), service.VolumeCreate{
-		Name: "created", Capacity: oldBytes, Allocation: &service.Allocation{Bytes: oldBytes}, JobOptions: oldLimit(),
-	})
+func (u *upgrade) oldCreate() (started, error) {
+	return u.create("other/created", oldBytes, allocation(oldBytes), oldLimit())
 }
 
-func (u *upgrade) oldClone() (service.Started, error) {
+func (u *upgrade) oldClone() (started, error) {
 	u.holding("source")
-	return u.client.Start(u.ctx(), service.Submit{}, record.VolumeClone, on("pool", "source"), service.VolumeClone{Name: "cloned", Reflink: "never", JobOptions: oldLimit()})
+	return u.clone("source", "cloned", noReflink, oldLimit())
 }
 
-func (u *upgrade) oldWipe() (service.Started, error) {
+func (u *upgrade) oldWipe() (started, error) {
 	u.holding("wiped")
-	return u.client.Start(u.ctx(), service.Submit{}, record.VolumeWipe, on("pool", "wiped"), service.VolumeWipe{AcceptLimits: true, JobOptions: oldLimit()})
+	return u.wipe("wiped", acceptLimits, oldLimit())
 }
 
-func (u *upgrade) oldDelete() (service.Started, error) {
+func (u *upgrade) oldDelete() (started, error) {
 	u.holding("deleted")
-	return u.client.Start(u.ctx(), service.Submit{}, record.VolumeDelete, on("pool", "deleted"), service.VolumeDelete{Wipe: "zero", JobOptions: oldLimit()})
+	return u.remove("deleted", wipeFirst("zero"), oldLimit())
 }
 
-func (u *upgrade) oldResize() (service.Started, error) {
-	st, err := u.client.Start(u.ctx(), service.Submit{}, record.VolumeCreate, on("other"), service.VolumeCreate{Name: "grown", Capacity: mib})
-	u.succeed(st, err)
-	return u.client.Start(u.ctx(), service.Submit{}, record.VolumeResize, on("other", "grown"), service.VolumeResize{Capacity: oldBytes, Allocate: true, JobOptions: oldLimit()})
+func (u *upgrade) oldResize() (started, error) {
+	u.succeed(u.create("other/grown", mib))
+	return u.resize("other/grown", oldBytes, allocate, oldLimit())
 }
 
 // file makes a file of a client with the content of that name.
@@ -163,21 +160,21 @@ func (u *upgrade) file(name string) *os.File {
 	return f
 }
 
-func (u *upgrade) oldUpload() (service.Started, error) {
-	u.create("uploaded", oldBytes)
-	return u.hand("uploaded", u.file("upfile"), service.VolumeUpload{JobOptions: oldLimit()})
+func (u *upgrade) oldUpload() (started, error) {
+	u.sparse("uploaded", oldBytes)
+	return u.hand("uploaded", u.file("upfile"), oldLimit())
 }
 
-func (u *upgrade) oldMade() (service.Started, error) {
-	return u.hand("made", u.file("upmade"), service.VolumeUpload{Create: &service.VolumeCreate{Name: "made"}, JobOptions: oldLimit()})
+func (u *upgrade) oldMade() (started, error) {
+	return u.hand("made", u.file("upmade"), creating(named("made")), oldLimit())
 }
 
-func (u *upgrade) oldDownload() (service.Started, error) {
+func (u *upgrade) oldDownload() (started, error) {
 	u.holding("read")
 	f, err := os.Create(filepath.Join(u.dir, "down"))
 	u.must(err)
 	u.t.Cleanup(func() { f.Close() })
-	return u.handDown("read", f, service.VolumeDownload{JobOptions: oldLimit()})
+	return u.handDown("read", f, oldLimit())
 }
 
 func (u *upgrade) hasDownload(record.Job) {
@@ -186,20 +183,20 @@ func (u *upgrade) hasDownload(record.Job) {
 	}
 }
 
-func (u *upgrade) oldVerify() (service.Started, error) {
+func (u *upgrade) oldVerify() (started, error) {
 	u.holding("verified")
-	return u.client.Start(u.ctx(), service.Submit{}, record.VolumeVerify, on("pool", "verified"), service.VolumeVerify{JobOptions: oldLimit()})
+	return u.verify("verified", oldLimit())
 }
 
 func (u *upgrade) hasSum(j record.Job) {
 	if want := fmt.Sprintf("sha256:%x", sha256.Sum256(content("verified", oldBytes))); j.Result == nil || j.Result.Checksum != want {
-		u.t.Errorf("the result is %+v, not %s", j.Result, want)
+		u.t.Errorf("the result is %s, not %s", shown(j.Result), want)
 	}
 }
 
-func (u *upgrade) oldMove() (service.Started, error) {
+func (u *upgrade) oldMove() (started, error) {
 	u.holding("moved")
-	return u.client.Start(u.ctx(), service.Submit{}, record.VolumeMove, on("pool", "moved"), service.VolumeMove{Pool: "other", JobOptions: oldLimit()})
+	return u.move("moved", "other/", oldLimit())
 }
 
 // found defines a pool with volumes that are found in it.
@@ -212,9 +209,9 @@ func (u *upgrade) found(pool string, names ...string) {
 	u.define(pool, u.poolDir(pool))
 }
 
-func (u *upgrade) oldEvacuate() (service.Started, error) {
+func (u *upgrade) oldEvacuate() (started, error) {
 	u.found("from", "e0", "e1")
-	return u.client.Start(u.ctx(), service.Submit{}, record.PoolEvacuate, on("from"), service.PoolEvacuate{To: "other", JobOptions: oldLimit()})
+	return u.evacuatePool("from", "other", oldLimit())
 }
 
 func (u *upgrade) hasEvacuated(record.Job) {
@@ -223,40 +220,40 @@ func (u *upgrade) hasEvacuated(record.Job) {
 	}
 }
 
-func (u *upgrade) oldVerifyPool() (service.Started, error) {
+func (u *upgrade) oldVerifyPool() (started, error) {
 	u.found("checked", "c0")
-	return u.client.Start(u.ctx(), service.Submit{}, record.PoolVerify, on("checked"), oldLimit())
+	return u.verifyPool("checked", oldLimit())
 }
 
 // queuedJobs wait for those that run, or for each other.
 func queuedJobs() []oldJob {
 	unseen := func(*upgrade, record.Job) {}
 	return []oldJob{
-		{"wipe", func(u *upgrade) (service.Started, error) {
-			return u.client.Start(u.ctx(), service.Submit{}, record.VolumeWipe, on("pool", "source"), service.VolumeWipe{AcceptLimits: true, Verify: true})
+		{"wipe", func(u *upgrade) (started, error) {
+			return u.wipe("source", acceptLimits, verified)
 		}, func(u *upgrade, _ record.Job) { u.has("pool", u.path("source"), make([]byte, oldBytes)) }},
-		{"verify", func(u *upgrade) (service.Started, error) {
-			return u.client.Start(u.ctx(), service.Submit{}, record.VolumeVerify, on("pool", "source"), service.VolumeVerify{})
+		{"verify", func(u *upgrade) (started, error) {
+			return u.verify("source")
 		}, unseen},
-		{"clone", func(u *upgrade) (service.Started, error) {
-			return u.client.Start(u.ctx(), service.Submit{}, record.VolumeClone, on("pool", "source"), service.VolumeClone{Name: "late", Reflink: "never"})
+		{"clone", func(u *upgrade) (started, error) {
+			return u.clone("source", "late", noReflink)
 		}, func(u *upgrade, _ record.Job) { u.has("pool", u.path("late"), make([]byte, oldBytes)) }},
-		{"delete", func(u *upgrade) (service.Started, error) {
-			return u.client.Start(u.ctx(), service.Submit{}, record.VolumeDelete, on("pool", "read"), service.VolumeDelete{})
+		{"delete", func(u *upgrade) (started, error) {
+			return u.remove("read")
 		}, func(u *upgrade, _ record.Job) { u.absentFile(u.path("read")) }},
-		{"resize", func(u *upgrade) (service.Started, error) {
-			return u.client.Start(u.ctx(), service.Submit{}, record.VolumeResize, on("pool", "verified"), service.VolumeResize{Capacity: oldBytes / 2, Shrink: true})
+		{"resize", func(u *upgrade) (started, error) {
+			return u.resize("verified", oldBytes/2, shrink)
 		}, unseen},
-		{"rename", func(u *upgrade) (service.Started, error) {
-			return u.client.Start(u.ctx(), service.Submit{}, record.VolumeMove, on("pool", "verified"), service.VolumeMove{Name: "renamed"})
+		{"rename", func(u *upgrade) (started, error) {
+			return u.move("verified", "renamed")
 		}, func(u *upgrade, _ record.Job) {
 			u.has("pool", u.path("renamed"), content("verified", oldBytes)[:oldBytes/2])
 		}},
-		{"refresh", func(u *upgrade) (service.Started, error) {
-			return u.client.Start(u.ctx(), service.Submit{}, record.PoolRefresh, on("from"), service.JobOptions{})
+		{"refresh", func(u *upgrade) (started, error) {
+			return u.refreshPool("from")
 		}, unseen},
-		{"stop", func(u *upgrade) (service.Started, error) {
-			return u.client.Start(u.ctx(), service.Submit{}, record.PoolStop, on("checked"), service.PoolStop{})
+		{"stop", func(u *upgrade) (started, error) {
+			return u.stopPool("checked")
 		}, unseen},
 	}
 }
@@ -290,20 +287,20 @@ func (u *upgrade) adopted(o inherited) {
 	u.until(o.was.ID, func(j record.Job) bool { return j.State != record.Recovering })
 	j, err := u.client.Job(u.ctx(), o.was.ID)
 	if err != nil || j.State != o.was.State || j.Helper == nil || j.Helper.PID != o.was.Helper.PID {
-		u.t.Errorf("%s was %s of helper %+v; it is %s of %+v, %+v (%v)", o.name, o.was.State, o.was.Helper, j.State, j.Helper, j.Error, err)
+		u.t.Errorf("%s was %s of helper %s; it is %s of %s, %s (%v)", o.name, o.was.State, shown(o.was.Helper), j.State, shown(j.Helper), outcome(j), err)
 	}
 }
 
 // ended waits for the end of an old job, which must be a success and true.
 func (u *upgrade) ended(o inherited) {
 	u.t.Helper()
-	j := u.end(service.Started{Job: &o.was}, nil)
+	j := u.end(of(o.was), nil)
 	if j.State != record.Succeeded {
-		u.t.Errorf("%s is %s: %+v", o.name, j.State, j.Error)
+		u.t.Errorf("%s is %s", o.name, outcome(j))
 		return
 	}
 	if j.Number != o.was.Number || j.Created != o.was.Created || j.Kind != o.was.Kind || !slices.Equal(j.Objects, o.was.Objects) {
-		u.t.Errorf("%s was %+v and is %+v", o.name, o.was, j)
+		u.t.Errorf("%s was %s and is %s", o.name, shown(o.was), shown(j))
 	}
 	o.check(u, j)
 }
@@ -339,14 +336,14 @@ func TestUpgradeTakesOverWhatTheOldVersionBegan(t *testing.T) {
 func (u *upgrade) oldPause() []inherited {
 	u.t.Helper()
 	u.holding("still")
-	clone := oldJob{"paused clone", func(u *upgrade) (service.Started, error) {
-		return u.client.Start(u.ctx(), service.Submit{}, record.VolumeClone, on("pool", "still"), service.VolumeClone{Name: "paused", Reflink: "never", JobOptions: oldLimit()})
+	clone := oldJob{"paused clone", func(u *upgrade) (started, error) {
+		return u.clone("still", "paused", noReflink, oldLimit())
 	}, func(u *upgrade, _ record.Job) { u.has("pool", u.path("paused"), content("still", oldBytes)) }}
 	all := u.began([]oldJob{clone}, moves)
 	_, err := u.client.PauseJob(u.ctx(), all[0].was.ID)
 	u.must(err)
 	u.until(all[0].was.ID, func(j record.Job) bool { return j.State == record.Paused })
-	all[0].was = u.job(service.Started{Job: &all[0].was})
+	all[0].was = u.job(of(all[0].was))
 	return all
 }
 
@@ -358,11 +355,10 @@ func (u *upgrade) takesOver(running, paused []inherited) {
 		u.adopted(o)
 	}
 	for _, o := range slices.Concat(running, paused) {
-		u.unlimit(o.was)
+		u.unlimit(of(o.was))
 	}
 	for _, o := range paused {
-		_, err := u.client.ResumeJob(u.ctx(), o.was.ID)
-		u.must(err)
+		u.resume(of(o.was))
 	}
 }
 
@@ -373,8 +369,8 @@ func (u *upgrade) readable() {
 	l, err := u.client.Jobs(u.ctx(), service.JobFilter{}, service.Page{Limit: 200})
 	u.must(err)
 	for _, listed := range l.Items {
-		if j, err := u.client.Job(u.ctx(), listed.ID); err != nil || j.Number != listed.Number || j.Owner.User == "" {
-			u.t.Errorf("job %d is %+v (%v)", listed.Number, j, err)
+		if j := u.job(of(listed)); j.Number != listed.Number || j.Owner.User == "" {
+			u.t.Errorf("job %d is %s", listed.Number, outcome(j))
 		}
 		u.runs(0, string(listed.Kind), "job", "show", fmt.Sprint(listed.Number))
 	}
@@ -384,7 +380,7 @@ func (u *upgrade) readable() {
 func (u *upgrade) retriesOld(failed, canceled record.Job) {
 	u.t.Helper()
 	if j := u.retried(failed); j.RetryFrom == nil || failed.Resumable == nil || *j.RetryFrom != *failed.Resumable {
-		u.t.Errorf("it went on from %+v, not %+v", j.RetryFrom, failed.Resumable)
+		u.t.Errorf("it went on from %s, not %s", shown(j.RetryFrom), shown(failed.Resumable))
 	}
 	u.has("pool", u.path("copy"), u.bytesOf("base"))
 	u.retried(canceled)

@@ -16,13 +16,6 @@ import (
 	"storaged/internal/service"
 )
 
-// verify reads a volume of the pool to the end of the job.
-func (h *host) verify(volume, want string) record.Job {
-	h.t.Helper()
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeVerify, on("pool", volume), service.VolumeVerify{Checksum: want})
-	return h.end(st, err)
-}
-
 // ctl runs storagedctl and gives what it wrote and its exit code.
 func (h *host) ctl(args ...string) (out, errs string, code int) {
 	h.t.Helper()
@@ -38,19 +31,19 @@ func (h *host) ctl(args ...string) (out, errs string, code int) {
 func TestVerifyGivesTheChecksumOfAVolume(t *testing.T) {
 	h := newHost(t)
 	want := "sha256:" + h.random("base", 3*mib+7*512)
-	j := h.verify("base", "")
+	j := h.end(h.verify("base"))
 	if j.State != record.Succeeded || j.Class != record.Async || j.Result.Checksum != want || j.Result.Verified != nil {
-		t.Errorf("%s %s: %+v", j.State, j.Class, j.Result)
+		t.Errorf("%s %s: %s", j.State, j.Class, shown(j.Result))
 	}
 	if r := j.Result; r.Pool != "pool" || r.Volume != "base" || r.Path != h.path("base") || r.Bytes != 3*mib+7*512 || r.Capacity != r.Bytes {
-		t.Errorf("result is %+v", r)
+		t.Errorf("result is %s", shown(r))
 	}
 	if len(j.Objects) != 1 || j.Objects[0] != (record.Object{Pool: "pool", Volume: "base", Mode: record.ModeRead}) {
 		t.Errorf("it held %v", j.Objects)
 	}
-	j = h.verify("base", strings.ToUpper(want))
+	j = h.end(h.verify("base", checksum(strings.ToUpper(want))))
 	if j.State != record.Succeeded || j.Result.Verified == nil || !*j.Result.Verified {
-		t.Errorf("%s: %+v", j.State, j.Result)
+		t.Errorf("%s: %s", j.State, shown(j.Result))
 	}
 }
 
@@ -65,16 +58,16 @@ func TestVerifyFindsADifference(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	j := h.verify("base", had)
+	j := h.end(h.verify("base", checksum(had)))
 	if j.State != record.Failed || j.Code() != record.Mismatch || j.ExitCode() != record.ExitMismatch || j.Rollback != record.RollbackNone {
-		t.Errorf("%s: %+v, rollback %s", j.State, j.Error, j.Rollback)
+		t.Errorf("%s, rollback %s", outcome(j), j.Rollback)
 	}
 	if j.Result == nil || j.Result.Checksum != "sha256:"+h.hash("base") || *j.Result.Verified {
-		t.Errorf("what it has instead: %+v", j.Result)
+		t.Errorf("what it has instead: %s", shown(j.Result))
 	}
 	v, err := h.client.Volume(h.ctx(), "pool", "base")
 	if err != nil || v.State != record.VolumeReady {
-		t.Errorf("the volume is %+v, %v", v, err)
+		t.Errorf("the volume is %s, %v", shown(v), err)
 	}
 	out, errs, code := h.ctl("vol", "verify", "pool/base", "--checksum", had)
 	if code != record.ExitMismatch || out != "sha256:"+h.hash("base")+"  pool/base\n" || !strings.Contains(errs, "not "+had) {
@@ -85,10 +78,7 @@ func TestVerifyFindsADifference(t *testing.T) {
 // recorded is the checksum that the catalogue has of a volume.
 func (h *host) recorded(volume string) *record.Recorded {
 	h.t.Helper()
-	v, err := h.client.Volume(h.ctx(), "pool", volume)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	v := h.entry(volume)
 	return v.Checksum
 }
 
@@ -108,20 +98,17 @@ func (h *host) scribble(volume string, b byte) {
 func TestVerifyComparesWithWhatWasRecorded(t *testing.T) {
 	h := newHost(t)
 	had := "sha256:" + h.random("base", mib)
-	first := h.verify("base", "")
+	first := h.end(h.verify("base"))
 	r := h.recorded("base")
 	if r == nil || r.Checksum != had || r.Job != first.Number || !r.Current {
-		t.Fatalf("recorded %+v", r)
+		t.Fatalf("recorded %s", shown(r))
 	}
-	text := "the daemon knows of it"
-	if _, err := h.client.PatchVolume(h.ctx(), service.Submit{}, "pool", "base", service.VolumePatch{Description: &text}); err != nil {
-		t.Fatal(err)
-	}
+	h.describe("base", "the daemon knows of it")
 	h.kill()
 	h.start()
-	j := h.verify("base", "")
+	j := h.end(h.verify("base"))
 	if j.State != record.Succeeded || j.Result.Verified == nil || !*j.Result.Verified || len(j.Warnings) > 0 {
-		t.Errorf("unchanged: %s %+v, %+v, %q", j.State, j.Error, j.Result, j.Warnings)
+		t.Errorf("unchanged: %s, %s, %q", outcome(j), shown(j.Result), j.Warnings)
 	}
 	if out, _, _ := h.ctl("vol", "show", "pool/base"); !strings.Contains(out, had) || strings.Contains(out, "out of date") {
 		t.Errorf("shown as %s", out)
@@ -133,7 +120,7 @@ func TestVerifyComparesWithWhatWasRecorded(t *testing.T) {
 func TestVerifyFindsDamage(t *testing.T) {
 	h := newHost(t)
 	had := "sha256:" + h.random("base", mib)
-	h.verify("base", "")
+	h.end(h.verify("base"))
 	h.scribble("base", 1)
 	st, err := os.Stat(h.path("base"))
 	if err != nil {
@@ -153,29 +140,27 @@ func TestRecordedChecksumGetsOutOfDate(t *testing.T) {
 	change := map[string]func(){
 		"written to by somebody else": func() { h.scribble("base", 1) },
 		"wiped": func() {
-			st, err := h.wipe("base")
-			h.succeed(st, err)
+			h.succeed(h.wipe("base"))
 		},
 	}
 	h.random("base", mib)
 	for _, name := range []string{"written to by somebody else", "wiped"} {
-		if j := h.verify("base", ""); !h.recorded("base").Current {
-			t.Fatalf("%s: recorded %+v", j.State, h.recorded("base"))
+		if j := h.end(h.verify("base")); !h.recorded("base").Current {
+			t.Fatalf("%s: recorded %s", j.State, shown(h.recorded("base")))
 		}
 		change[name]()
-		j := h.verify("base", "")
+		j := h.end(h.verify("base"))
 		if j.State != record.Succeeded || j.Result.Verified != nil || len(j.Warnings) != 1 || !strings.Contains(j.Warnings[0], "out of date") {
-			t.Errorf("%s: %s %+v, %+v, %q", name, j.State, j.Error, j.Result, j.Warnings)
+			t.Errorf("%s: %s, %s, %q", name, outcome(j), shown(j.Result), j.Warnings)
 		}
 		if r := h.recorded("base"); r.Checksum != "sha256:"+h.hash("base") || !r.Current || r.Job != j.Number {
-			t.Errorf("%s: recorded anew is %+v", name, r)
+			t.Errorf("%s: recorded anew is %s", name, shown(r))
 		}
 	}
 	h.scribble("base", 2)
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolRefresh, on("pool"), service.JobOptions{})
-	h.succeed(st, err)
+	h.succeed(h.refreshPool("pool"))
 	if r := h.recorded("base"); r.Current {
-		t.Errorf("a refresh has seen the change, but recorded is %+v", r)
+		t.Errorf("a refresh has seen the change, but recorded is %s", shown(r))
 	}
 	if out, _, _ := h.ctl("vol", "show", "pool/base"); !strings.Contains(out, "out of date") {
 		t.Errorf("shown as %s", out)
@@ -186,43 +171,40 @@ func TestRecordedChecksumIsOfOneFile(t *testing.T) {
 	h := newHost(t)
 	h.random("base", mib)
 	is := "sha256:" + h.random("other", mib)
-	h.verify("base", "")
-	if err := os.Rename(h.path("other"), h.path("base")); err != nil {
-		t.Fatal(err)
-	}
-	j := h.verify("base", "")
+	h.end(h.verify("base"))
+	h.must(os.Rename(h.path("other"), h.path("base")))
+	j := h.end(h.verify("base"))
 	if j.State != record.Failed || j.Code() != record.Changed || h.recorded("base") != nil {
-		t.Errorf("%s %+v, recorded %+v", j.State, j.Error, h.recorded("base"))
+		t.Errorf("%s, recorded %s", outcome(j), shown(h.recorded("base")))
 	}
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolRefresh, on("pool"), service.JobOptions{})
-	h.succeed(st, err)
+	h.succeed(h.refreshPool("pool"))
 	if r := h.recorded("base"); r != nil {
-		t.Errorf("another file has %+v", r)
+		t.Errorf("another file has %s", shown(r))
 	}
-	if j := h.verify("base", ""); j.State != record.Succeeded || len(j.Warnings) > 0 || h.recorded("base").Checksum != is {
-		t.Errorf("%s %+v, %q, recorded %+v, want %s", j.State, j.Error, j.Warnings, h.recorded("base"), is)
+	if j := h.end(h.verify("base")); j.State != record.Succeeded || len(j.Warnings) > 0 || h.recorded("base").Checksum != is {
+		t.Errorf("%s, %q, recorded %s, want %s", outcome(j), j.Warnings, shown(h.recorded("base")), is)
 	}
 }
 
 func TestUploadOfTheWholeRecordsItsChecksum(t *testing.T) {
 	h := newHost(t)
 	h.random("from", mib)
-	h.create("all", mib)
-	h.create("part", 2*mib)
+	h.sparse("all", mib)
+	h.sparse("part", 2*mib)
 	for _, to := range []string{"all", "part"} {
 		if _, errs, code := h.ctl("vol", "upload", "pool/"+to, h.path("from"), "--yes"); code != 0 {
 			t.Fatalf("exit %d: %s", code, errs)
 		}
 	}
 	if r := h.recorded("part"); r != nil {
-		t.Errorf("of a part is recorded %+v", r)
+		t.Errorf("of a part is recorded %s", shown(r))
 	}
 	r := h.recorded("all")
 	if r == nil || !r.Current {
-		t.Fatalf("recorded %+v", r)
+		t.Fatalf("recorded %s", shown(r))
 	}
-	if j := h.verify("all", ""); j.Result.Verified == nil || !*j.Result.Verified || j.Result.Checksum != r.Checksum {
-		t.Errorf("%s %+v: %+v, %q", j.State, j.Error, j.Result, j.Warnings)
+	if j := h.end(h.verify("all")); j.Result.Verified == nil || !*j.Result.Verified || j.Result.Checksum != r.Checksum {
+		t.Errorf("%s: %s, %q", outcome(j), shown(j.Result), j.Warnings)
 	}
 }
 
@@ -232,43 +214,25 @@ func TestVerifyByCRC(t *testing.T) {
 	out, _, code := h.ctl("vol", "verify", "pool/base", "--checksum", "crc32c")
 	sum, _, _ := strings.Cut(out, " ")
 	if r := h.recorded("base"); code != 0 || !strings.HasPrefix(sum, "crc32c:") || r == nil || r.Checksum != sum {
-		t.Errorf("exit %d, %q, recorded %+v", code, out, r)
+		t.Errorf("exit %d, %q, recorded %s", code, out, shown(r))
 	}
-	if j := h.verify("base", ""); j.Result.Checksum != sum || j.Result.Verified == nil { // by the recorded algorithm
-		t.Errorf("%+v", j.Result)
+	if j := h.end(h.verify("base")); j.Result.Checksum != sum || j.Result.Verified == nil { // by the recorded algorithm
+		t.Error(shown(j.Result))
 	}
-	if j := h.verify("base", "crc32c:00000000"); j.Code() != record.Mismatch || h.recorded("base").Checksum != sum {
-		t.Errorf("%+v, recorded %+v", j.Error, h.recorded("base"))
+	if j := h.end(h.verify("base", checksum("crc32c:00000000"))); j.Code() != record.Mismatch || h.recorded("base").Checksum != sum {
+		t.Errorf("%s, recorded %s", outcome(j), shown(h.recorded("base")))
 	}
 }
 
 func TestVerifyRefusesWhatCannotBeReliedOn(t *testing.T) {
 	h := newHost(t)
-	h.create("v", mib)
-	_, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeVerify, on("pool", "v"), service.VolumeVerify{Checksum: "md5:00"})
-	if record.CodeOf(err) != record.Invalid {
-		t.Errorf("a bad checksum: %v", err)
+	h.sparse("v", mib)
+	h.refuses(record.Invalid)(h.verify("v", checksum("md5:00")))
+	h.refuses(record.NotFound)(h.verify("none"))
+	h.must(os.Remove(h.path("v")))
+	if j := h.end(h.verify("v")); j.State != record.Failed || j.Code() != record.NotFound || j.Result != nil {
+		t.Errorf("gone behind our back: %s %s", outcome(j), shown(j.Result))
 	}
-	_, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeVerify, on("pool", "none"), service.VolumeVerify{})
-	if record.CodeOf(err) != record.NotFound {
-		t.Errorf("no such volume: %v", err)
-	}
-	if err := os.Remove(h.path("v")); err != nil {
-		t.Fatal(err)
-	}
-	if j := h.verify("v", ""); j.State != record.Failed || j.Code() != record.NotFound || j.Result != nil {
-		t.Errorf("gone behind our back: %s %+v %+v", j.State, j.Error, j.Result)
-	}
-}
-
-// verifyPool starts to read the pool at a rate.
-func (h *host) verifyPool(rate int64) service.Started {
-	h.t.Helper()
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolVerify, on("pool"), limited(rate))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return st
 }
 
 // fared gives state and checksum of each volume of a job over many.
@@ -287,27 +251,20 @@ func TestPoolVerifyLetsShortJobsInBetweenVolumes(t *testing.T) {
 	for _, name := range []string{"a", "b", "c", "d"} {
 		h.random(name, 4*mib)
 	}
-	verify := h.verifyPool(4 * mib)
+	verify := h.began(h.verifyPool("pool", limited(4*mib)))
 	h.running(verify)
-	now := time.Duration(0)
-	_, err := h.client.Start(h.ctx(), service.Submit{LockWait: &now}, record.VolumeDelete, on("pool", "c"), service.VolumeDelete{})
+	_, err := h.remove("c", atOnce)
 	if e, ok := err.(*record.Error); !ok || e.Code != record.Busy || e.Holders[0].Holder.Number != verify.Job.Number {
 		t.Errorf("while a volume is read: %v", err)
 	}
-	grow, err := h.resize("b", service.VolumeResize{Capacity: 5 * mib})
-	if err != nil {
-		t.Fatal(err)
-	}
+	grow := h.began(h.resize("b", 5*mib))
 	h.promised(grow)
 	h.succeed(grow, nil)
-	st, err := h.remove("c")
-	h.succeed(st, err)
-	if j, err := h.client.Job(h.ctx(), verify.Job.ID); err != nil || j.State.Terminal() {
-		t.Errorf("the visitors had to wait for its end: %s, %v", j.State, err)
+	h.succeed(h.remove("c"))
+	if j := h.job(verify); j.State.Terminal() {
+		t.Errorf("the visitors had to wait for its end: %s", j.State)
 	}
-	if _, err := h.client.PatchJob(h.ctx(), verify.Job.ID, service.JobPatch{Limit: []byte("null")}); err != nil {
-		t.Fatal(err)
-	}
+	h.unlimit(verify)
 	j := h.succeed(verify, nil)
 	want := map[string]string{
 		"a": "succeeded sha256:" + h.hash("a"), "b": "succeeded sha256:" + h.hash("b"), "c": "skipped", "d": "succeeded sha256:" + h.hash("d"),
@@ -316,15 +273,13 @@ func TestPoolVerifyLetsShortJobsInBetweenVolumes(t *testing.T) {
 		t.Errorf("volumes %v, want %v", got, want)
 	}
 	if r := j.Result; r.Pool != "pool" || r.Path != h.pool || r.Bytes != 13*mib || *j.Progress.Percent != 100 {
-		t.Errorf("result %+v, progress %+v", r, j.Progress)
+		t.Errorf("result %s, progress %s", shown(r), shown(j.Progress))
 	}
-	if p, err := h.client.Pool(h.ctx(), "pool"); err != nil || p.State != record.PoolActive {
-		t.Errorf("the pool is %+v, %v", p, err)
-	}
+	h.poolIs("pool", record.Pool{State: record.PoolActive})
 }
 
 // promised waits until a job that waits is told of the next window.
-func (h *host) promised(st service.Started) {
+func (h *host) promised(st started) {
 	h.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -343,8 +298,8 @@ func (h *host) promised(st service.Started) {
 func TestPoolVerifyNamesWhatCannotBeRead(t *testing.T) {
 	h := newHost(t)
 	h.random("good", mib)
-	h.create("other", mib)
-	h.create("locked", mib)
+	h.sparse("other", mib)
+	h.sparse("locked", mib)
 	holdImage(t, h.path("locked"))
 	out, errs, code := h.ctl("pool", "verify", "pool")
 	if code != record.ExitPartial || !strings.Contains(errs, "1 of 3 volumes") || !strings.Contains(errs, "locked") {
@@ -355,15 +310,15 @@ func TestPoolVerifyNamesWhatCannotBeRead(t *testing.T) {
 	}
 	jobs, err := h.client.Jobs(h.ctx(), service.JobFilter{Kinds: []string{"pool.verify"}}, service.Page{})
 	if err != nil || len(jobs.Items) != 1 {
-		t.Fatalf("%+v, %v", jobs, err)
+		t.Fatalf("%s, %v", shown(jobs), err)
 	}
 	j := jobs.Items[0]
 	if got := fared(j); got["locked"] != "failed" || j.Code() != record.Partial || j.Class != record.Async {
-		t.Errorf("%s %+v: %v", j.Class, j.Error, got)
+		t.Errorf("%s %s: %v", j.Class, outcome(j), got)
 	}
 	for _, i := range j.Result.Items {
 		if i.Volume == "locked" && (i.Error == nil || i.Error.Code != record.Busy) {
-			t.Errorf("%+v", i.Error)
+			t.Errorf("%v", i.Error)
 		}
 	}
 }
@@ -387,12 +342,11 @@ func TestPoolVerifyOutlivesTheDaemon(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		want[name] = "succeeded sha256:" + h.random(name, 2*mib)
 	}
-	verify := h.verifyPool(4 * mib)
+	verify := h.began(h.verifyPool("pool", limited(4*mib)))
 	before := h.running(verify)
 	h.kill()
 	h.start()
-	st, err := h.resize("a", service.VolumeResize{Capacity: 3 * mib})
-	h.succeed(st, err)
+	h.succeed(h.resize("a", 3*mib))
 	j := h.succeed(verify, nil)
 	if got := fared(j); !maps.Equal(got, want) || j.Helper.PID != before.Helper.PID {
 		t.Errorf("volumes %v, want %v; helper %d, was %d", got, want, j.Helper.PID, before.Helper.PID)
@@ -401,9 +355,6 @@ func TestPoolVerifyOutlivesTheDaemon(t *testing.T) {
 
 func TestInactivePoolIsNotVerified(t *testing.T) {
 	h := newHost(t)
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolStop, on("pool"), service.PoolStop{})
-	h.succeed(st, err)
-	if _, err := h.client.Start(h.ctx(), service.Submit{}, record.PoolVerify, on("pool"), service.JobOptions{}); record.CodeOf(err) != record.WrongState {
-		t.Errorf("got %v", err)
-	}
+	h.succeed(h.stopPool("pool"))
+	h.refuses(record.WrongState)(h.verifyPool("pool"))
 }

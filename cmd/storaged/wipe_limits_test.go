@@ -7,11 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"storaged/internal/record"
-	"storaged/internal/service"
 	"storaged/internal/testenv"
+
+	"golang.org/x/sys/unix"
 )
 
 // What stays in a lower layer of an overlay is no wiped content: it is refused,
@@ -42,13 +41,7 @@ func TestWipeOfWhatALowerLayerKeeps(t *testing.T) {
 			t.Errorf("%q: exit %d, %s", args, code, errs)
 		}
 	}
-	st, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeDelete, on("layers", "asked"), service.VolumeDelete{Wipe: "zero"})
-	if j := h.end(st, err); j.Code() != record.Unsupported {
-		t.Errorf("it ended as %+v", j.Error)
-	}
-	if _, err := h.client.Start(h.ctx(), service.Submit{}, record.VolumeDelete, on("layers", "asked"), service.VolumeDelete{AcceptLimits: true}); record.CodeOf(err) != record.Invalid {
-		t.Errorf("limits of no wipe: %v", err)
-	}
-	st, err = h.client.Start(h.ctx(), service.Submit{}, record.VolumeDelete, on("layers", "asked"), service.VolumeDelete{Wipe: "zero", AcceptLimits: true})
-	h.succeed(st, err)
+	h.fails(h.end(h.remove("layers/asked", wipeFirst("zero"))), record.Unsupported)
+	h.refuses(record.Invalid)(h.remove("layers/asked", acceptLimits))
+	h.succeed(h.remove("layers/asked", wipeFirst("zero"), acceptLimits))
 }
