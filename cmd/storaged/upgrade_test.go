@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -320,9 +321,11 @@ func TestUpgradeTakesOverWhatTheOldVersionBegan(t *testing.T) {
 			running := u.began(runningJobs(), moves)
 			queued := u.began(queuedJobs(), waits)
 			paused := u.oldPause()
+			streamed, waiting := u.oldStream("streamed"), u.oldWaiting("streamed")
 			ends(u.host)
 			u.upgraded()
 			u.takesOver(running, paused)
+			u.brokeOff(streamed, waiting)
 			for _, o := range slices.Concat(running, paused, queued) {
 				u.ended(o)
 			}
@@ -345,6 +348,55 @@ func (u *upgrade) oldPause() []inherited {
 	u.until(all[0].was.ID, func(j record.Job) bool { return j.State == record.Paused })
 	all[0].was = u.job(of(all[0].was))
 	return all
+}
+
+// oldStream has an upload whose content comes through the old daemon: half of it
+// has come.
+func (u *upgrade) oldStream(volume string) record.Job {
+	u.t.Helper()
+	u.sparse(volume, oldBytes)
+	in, out := io.Pipe()
+	u.t.Cleanup(func() { out.Close() }) // the client lives on
+	up := u.upload(u.ctx(), volume, in, upload{})
+	_, err := out.Write(content(volume, oldBytes)[:oldBytes/2])
+	u.must(err)
+	u.until(up.Job.ID, moves)
+	return up.Job
+}
+
+// oldWaiting has another upload to the volume, which waits for that.
+func (u *upgrade) oldWaiting(volume string) record.Job {
+	u.t.Helper()
+	in, out := io.Pipe()
+	u.t.Cleanup(func() { out.Close() })
+	up := u.upload(u.ctx(), volume, in, upload{})
+	u.until(up.Job.ID, waits)
+	return up.Job
+}
+
+// brokeOff holds uploads that ended with the daemon through which they came:
+// what is in place of the first can be told and gone on with, and the second has
+// changed nothing.
+func (u *upgrade) brokeOff(streamed, waiting record.Job) {
+	u.t.Helper()
+	for _, was := range []record.Job{streamed, waiting} {
+		u.matches("the upload", u.end(of(was), nil), record.Job{
+			Number: was.Number, Kind: record.VolumeUpload, State: record.Failed, Error: &record.Error{Code: record.Interrupted},
+		})
+	}
+	if j := u.job(of(waiting)); j.Started != nil || j.Progress.Done > 0 {
+		u.t.Errorf("the upload that waited: %s", shown(j))
+	}
+	j := u.job(of(streamed))
+	volume, done := streamed.Objects[0].Volume, j.Progress.Done
+	if done == 0 || done > oldBytes/2 {
+		u.t.Errorf("of the stream %d bytes are in place", done)
+	}
+	u.is(volume, record.Volume{Job: &streamed.Number})
+	u.holds(volume, 0, content(volume, oldBytes)[:done], record.VolumeIncomplete)
+	rest := u.upload(u.ctx(), volume, bytes.NewReader(content(volume, oldBytes)[done:]), restOf(j))
+	u.must(rest.Wait())
+	u.has("pool", u.path(volume), content(volume, oldBytes))
 }
 
 // takesOver holds the running and paused jobs against what they were, and lets
