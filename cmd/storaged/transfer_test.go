@@ -346,3 +346,63 @@ func TestStoragedctlMakesAVolumeOfAnImage(t *testing.T) {
 	h.does(0, "as its backing file", "vol", "create", "pool/over", "--from", over, "--format", "qcow2")
 	h.is("over", record.Volume{Backing: image})
 }
+
+// A daemon that dies takes the stream with it that passes through it: who sends it
+// is told so, and how to go on.
+func TestStreamBreaksOffWithTheDaemon(t *testing.T) {
+	h := newHost(t)
+	h.create("v", 8*mib)
+	f, content := h.given("content", 8*mib)
+	p, in := h.piped("vol", "upload", "pool/v", "-", "--yes")
+	_, err := in.Write(content[:5*mib])
+	h.must(err)
+	h.written(h.newest(record.VolumeUpload).ID, 4*mib)
+	h.kill()
+	h.start()
+	code := p.code()
+	for _, text := range []string{"(volume.upload pool/v) ends unfinished, as its stream breaks off", "hint: storagedctl vol upload pool/v FILE --resume goes on where it broke off"} {
+		if code != record.ExitFailed || !strings.Contains(p.log.String(), text) {
+			t.Errorf("exit %d, not %q: %s", code, text, p.log.String())
+		}
+	}
+	if code, said := h.fed(f.Name(), "vol", "upload", "pool/v", "-", "--resume", "--yes"); code != 0 {
+		t.Errorf("exit %d: %s", code, said)
+	}
+	h.holds("v", 0, content, record.VolumeReady)
+}
+
+// Who leaves with the stream in hand leaves no job that goes on.
+func TestWhoLeavesEndsTheStream(t *testing.T) {
+	h := newHost(t)
+	h.create("v", 8*mib)
+	p, in := h.piped("vol", "upload", "pool/v", "-", "--yes")
+	_, err := in.Write(make([]byte, 5*mib))
+	h.must(err)
+	j := h.newest(record.VolumeUpload)
+	h.written(j.ID, 4*mib)
+	h.must(p.Process.Signal(syscall.SIGQUIT))
+	if code := p.code(); code != record.ExitCanceled || !strings.Contains(p.log.String(), "ends unfinished, as its stream breaks off") {
+		t.Errorf("exit %d: %s", code, p.log.String())
+	}
+	if j = h.end(service.Started{Job: &j}, nil); j.State == record.Succeeded {
+		t.Errorf("the job is %s", j.State)
+	}
+}
+
+// A device that never ends does not fill a file system.
+func TestEndlessSourceNeedsALength(t *testing.T) {
+	h := newHost(t)
+	h.create("v", mib)
+	zero, err := os.Open("/dev/zero")
+	h.must(err)
+	defer zero.Close()
+	for _, args := range [][]string{{"vol", "create", "pool/x", "--from", "/dev/zero"}, {"vol", "upload", "pool/v", "/dev/zero", "--yes"}, {"vol", "upload", "pool/v", "-", "--yes"}} {
+		p := h.spawn(func(c *exec.Cmd) { c.Stdin = zero }, args...)
+		if code := p.code(); code != record.ExitUsage || !strings.Contains(p.log.String(), "may never end") {
+			t.Errorf("%q: exit %d, %s", args, code, p.log.String())
+		}
+	}
+	h.does(0, "", "vol", "create", "pool/x", "2M", "--from", "/dev/zero")
+	h.holds("x", 0, make([]byte, 2*mib), record.VolumeReady)
+	h.does(0, "", "vol", "upload", "pool/v", "/dev/zero", "--yes", "--length", "1M")
+}

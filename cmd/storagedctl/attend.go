@@ -274,7 +274,7 @@ func (a *attendance) hear(ctx context.Context, n news) error {
 		return a.givenUp(n.gone)
 	case n.lost != nil:
 		a.lost = true
-		a.say(fmt.Sprintf("%s; trying again for up to %s, %s on", n.lost, quantity.FormatDuration(a.patience), a.goes()))
+		a.say(fmt.Sprintf("%s; trying again for up to %s, %s", n.lost, quantity.FormatDuration(a.patience), a.goesOn()))
 	case n.event != nil:
 		a.event(*n.event)
 	default:
@@ -426,7 +426,7 @@ func (a *attendance) signal(ctx context.Context, sig os.Signal) error {
 	case interrupt && a.until == untilLeft:
 		return cmdline.ErrLeft
 	case interrupt:
-		return record.Errorf(record.CanceledCode, "left; %s on", a.goes())
+		return record.Errorf(record.CanceledCode, "left; %s", a.goesOn())
 	}
 	return a.letGo()
 }
@@ -437,10 +437,14 @@ func (a *attendance) letGo() error {
 		return record.Errorf(record.CanceledCode, "left before the daemon had answered; a job may have been started").
 			WithHint("storagedctl list")
 	}
-	a.say(a.goes() + " on")
-	if !a.ours {
+	switch {
+	case a.streams():
+		return a.left(record.CanceledCode, "left").WithHint("storagedctl job show %s", a.numbers("NUMBER"))
+	case !a.ours:
+		a.say(a.goesOn())
 		return cmdline.ErrLeft
 	}
+	a.say(a.goesOn())
 	return &detached{a.jobs}
 }
 
@@ -497,7 +501,15 @@ func (a *attendance) givenUp(err error) error {
 
 // left is the error of leaving early.
 func (a *attendance) left(code record.Code, why string) *record.Error {
+	if a.streams() {
+		return record.Errorf(code, "%s; %s", why, a.goesOn())
+	}
 	return record.Errorf(code, "%s: %s", why, a.alive())
+}
+
+// streams reports whether a content passes through this command.
+func (a *attendance) streams() bool {
+	return slices.ContainsFunc(a.jobs, func(o outcome) bool { return o.streams && o.live() })
 }
 
 // alive names the jobs that have not ended.
@@ -514,18 +526,22 @@ func (a *attendance) alive() string {
 	return strings.Join(titles, ", ")
 }
 
-// goes gives "job 412 (…) goes" or "jobs … go".
-func (a *attendance) goes() string {
+// goesOn says what becomes of the jobs while nobody here hears of them: "job 412
+// (…) goes on".
+func (a *attendance) goesOn() string {
 	n := 0
 	for i := range a.jobs {
 		if a.jobs[i].live() {
 			n++
 		}
 	}
-	if n == 1 {
-		return a.alive() + " goes"
+	switch {
+	case a.streams():
+		return a.alive() + " ends unfinished, as its stream breaks off"
+	case n == 1:
+		return a.alive() + " goes on"
 	}
-	return a.alive() + " go"
+	return a.alive() + " go on"
 }
 
 // numbers lists the numbers of the jobs that have not ended, for hints.

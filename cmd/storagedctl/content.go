@@ -79,8 +79,9 @@ type source struct {
 	close  func()
 }
 
-// source opens what is to be uploaded. A stream ends with this command.
-func (s *session) source(given string) (source, error) {
+// source opens what is to be uploaded, length of it if that is not nil; bounded is
+// how one says that. A stream ends with this command.
+func (s *session) source(given string, length *int64, bounded string) (source, error) {
 	src := source{stream: s.in, sparse: s.cli.Bool("sparse"), close: func() {}}
 	if given != "-" {
 		f, err := os.Open(given)
@@ -100,11 +101,26 @@ func (s *session) source(given string) (source, error) {
 			src.file = f
 		}
 	}
+	if src.file == nil && length == nil && endless(src.stream) {
+		src.close()
+		return src, cmdline.Usagef("%q is a device that may never end: say how much of it is wanted", given).WithHint("%s", bounded)
+	}
 	if src.file == nil && s.cli.Bool("detach") {
 		src.close()
 		return src, cmdline.Usagef("a stream ends with this command: --detach is for files")
 	}
 	return src, nil
+}
+
+// endless holds for a device that gives bytes for as long as somebody reads, like
+// /dev/zero. People at a terminal come to an end.
+func endless(stream io.Reader) bool {
+	f, ok := stream.(*os.File)
+	if !ok || isTerminal(f) {
+		return false
+	}
+	st, err := f.Stat()
+	return err == nil && st.Mode()&os.ModeCharDevice != 0
 }
 
 // openError tells why a file of the user cannot be used.
@@ -140,7 +156,8 @@ func volumeUpload(ctx context.Context, s *session) error {
 	if s.cli.Bool("resume") && s.cli.IsSet("offset") {
 		return cmdline.Usagef("--resume goes on with a whole upload; it takes no --offset")
 	}
-	src, err := s.source(s.arg(1))
+	req := s.uploadRequest()
+	src, err := s.source(s.arg(1), req.Length, "--length SIZE")
 	if err != nil {
 		return err
 	}
@@ -152,13 +169,12 @@ func volumeUpload(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := s.uploadRequest()
 	if s.cli.Bool("resume") {
 		if err := s.resume(ctx, r, &req, src); err != nil {
 			return err
 		}
 	}
-	return s.run(ctx, start{object: r.String(), ask: s.uploading(r, req, src)})
+	return s.run(ctx, start{object: r.String(), ask: s.uploading(r, req, src), streams: src.file == nil})
 }
 
 // uploading asks for an upload: by handing the file over, or by a stream, which
@@ -268,12 +284,19 @@ func (src source) skip(n int64) (string, error) {
 
 // createFrom makes a volume with a content.
 func (s *session) createFrom(ctx context.Context, r volumeRef, capacity int64) error {
-	src, err := s.source(s.cli.String("from"))
+	var length *int64
+	if capacity != 0 {
+		length = &capacity
+	}
+	src, err := s.source(s.cli.String("from"), length, "vol create POOL/NAME SIZE --from …")
 	if err != nil {
 		return err
 	}
 	defer src.close()
 	req := s.uploadRequest()
+	if endless(src.stream) {
+		req.Length = length
+	}
 	req.Create = &service.VolumeCreate{Name: r.name, Capacity: capacity, Format: s.cli.String("format"), Allocation: allocation(s.cli.String("allocation"))}
 	want := volumeSpec{capacity, cmp.Or(req.AsFormat, req.Create.Format)}
 	switch {
@@ -287,7 +310,7 @@ func (s *session) createFrom(ctx context.Context, r volumeRef, capacity int64) e
 		}
 		want.capacity = st.Size()
 	}
-	return s.run(ctx, start{object: r.String(), ask: s.uploading(r, req, src), settle: s.existOK(r, want)})
+	return s.run(ctx, start{object: r.String(), ask: s.uploading(r, req, src), streams: src.file == nil, settle: s.existOK(r, want)})
 }
 
 func volumeDownload(ctx context.Context, s *session) error {
@@ -512,7 +535,7 @@ func (s *session) downloadStream(ctx context.Context, r volumeRef, req service.V
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	copied := make(chan error, 1)
-	err = s.run(ctx, start{object: r.String(), ask: func(asking context.Context, sub service.Submit) (service.Started, error) {
+	err = s.run(ctx, start{object: r.String(), streams: true, ask: func(asking context.Context, sub service.Submit) (service.Started, error) {
 		// The bytes may come after the job has ended, and asking is over then.
 		defer context.AfterFunc(asking, cancel)()
 		t, err := s.client.Download(ctx, sub, client.StreamDownload{Pool: r.pool, Volume: r.name, VolumeDownload: req, Sparse: s.cli.Bool("sparse")})

@@ -96,7 +96,7 @@ func unanswered(b record.Blocker) string {
 		return waits(b)
 	}
 	left := max(time.Until(*b.ExpectedEnd), 0).Round(time.Second)
-	return fmt.Sprintf("the helper has not answered; it is killed in %s", quantity.FormatDuration(left))
+	return fmt.Sprintf("the helper was asked to stop; it is killed if it has not within %s", quantity.FormatDuration(left))
 }
 
 func placeWord(b record.Blocker) string {
@@ -155,6 +155,9 @@ func endLine(j *record.Job, exact bool) string {
 		if len(r.Limits) > 0 {
 			parts = append(parts, "but "+term.Escape(strings.Join(r.Limits, "; ")))
 		}
+	}
+	if j.Kind == record.PoolDelete {
+		parts = append(parts, fmt.Sprintf("but the pool stays defined: storagedctl pool undefine %s forgets it", j.Subject()))
 	}
 	return strings.Join(parts, ", ")
 }

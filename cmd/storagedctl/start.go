@@ -21,8 +21,9 @@ type asking func(context.Context, service.Submit) (service.Started, error)
 // start is a request for one job. It is made again, with the same key, when
 // the connection was lost before its answer.
 type start struct {
-	object string // what it is about, as -o name prints it
-	ask    asking
+	object  string // what it is about, as -o name prints it
+	ask     asking
+	streams bool // its content passes through this command, and breaks off with it
 	// settle looks at a failure: with --exist-ok or --missing-ok what failed
 	// may be what was wanted. It gives the object as it is, or the error.
 	settle func(context.Context, error) (any, error)
@@ -242,17 +243,37 @@ func jobError(j *record.Job) error {
 		if undone := aftermath(j); undone != "" {
 			e.Message += ": " + undone
 		}
+		if resumable(j) {
+			e.Hint = resuming(j)
+		}
 		return e
 	case j.Error == nil:
 		return record.Errorf(record.FailedCode, "%s failed", jobTitle(j))
 	}
 	e := *j.Error
 	e.Message = jobTitle(j) + " failed: " + e.Message
+	switch {
+	case e.Hint != nil:
+	case e.Code == record.Interrupted && resumable(j):
+		e.Hint = resuming(j)
 	// With other codes the log holds no more than the error.
-	if e.Hint == nil && slices.Contains([]record.Code{record.Internal, record.Killed, record.Inconsistent}, e.Code) {
+	case slices.Contains([]record.Code{record.Internal, record.Killed, record.Inconsistent}, e.Code):
 		e.Hint = record.Hintf("%s", record.Do("job.log", j.Number))
 	}
 	return &e
+}
+
+// resumable reports whether an upload can go on where it broke off: it has changed
+// its volume, and was of a content from its start.
+func resumable(j *record.Job) bool {
+	if j.Kind != record.VolumeUpload || j.Rollback != record.RollbackKept || j.Helper == nil {
+		return false
+	}
+	return !slices.Contains(j.Helper.Argv, "--offset") || slices.Contains(j.Helper.Argv, "--skipped")
+}
+
+func resuming(j *record.Job) record.Hint {
+	return record.Hintf("%s goes on where it broke off", record.Do("volume.upload", j.Subject(), "FILE").With("resume"))
 }
 
 func by(o *record.Owner) string {

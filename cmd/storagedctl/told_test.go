@@ -52,7 +52,7 @@ func TestCancelSaysWhatItWaitsFor(t *testing.T) {
 	end := time.Now().Add(11*time.Second + 400*time.Millisecond)
 	b := record.Blocker{For: "helper", Since: time.Now(), ExpectedEnd: &end, Holder: &record.Holder{External: "helper pid 812"}}
 	j := record.Job{Number: 7, State: record.Canceling, WaitingOn: []record.Blocker{b}}
-	if got := standing(&j); got != "canceling, the helper has not answered; it is killed in 11 s" {
+	if got := standing(&j); got != "canceling, the helper was asked to stop; it is killed if it has not within 11 s" {
 		t.Errorf("shown as %q", got)
 	}
 	stuck := record.Blocker{For: "device", Holder: &record.Holder{External: "process 812 in D state"}}
@@ -68,7 +68,7 @@ func TestStalledJobSaysSoWhileItIsCanceled(t *testing.T) {
 	j := record.Job{Number: 7, State: record.Canceling, Estimate: record.Estimate{StalledSince: &day}, WaitingOn: []record.Blocker{
 		{For: "helper", ExpectedEnd: &end, Holder: &record.Holder{External: "helper pid 812"}},
 	}}
-	if got := jobNote(j); got != "the helper has not answered; it is killed in 11 s; stalled since "+clock(day) {
+	if got := jobNote(j); got != "the helper was asked to stop; it is killed if it has not within 11 s; stalled since "+clock(day) {
 		t.Errorf("shown as %q", got)
 	}
 	if got := leftField(j); got != "stalled since "+clock(day) {

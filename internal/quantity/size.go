@@ -29,7 +29,7 @@ func parseSize(s string) (int64, error) {
 	digits := leadingDigits(s)
 	switch {
 	case strings.HasPrefix(s, "-"):
-		return 0, errors.New("it is negative")
+		return 0, errors.New("it cannot be negative")
 	case digits == "":
 		return 0, errors.New("write a whole number and a unit, like 10G, 500MB or 4096")
 	}
@@ -82,6 +82,9 @@ func pow(base int64, exponent int) int64 {
 // ParseRelative reads SIZE or +SIZE. relative reports that it began with a
 // plus, so that the size is to be added to what there is.
 func ParseRelative(s string) (n int64, relative bool, err error) {
+	if strings.HasPrefix(s, "-") {
+		return 0, false, fmt.Errorf("bad size %q: it cannot be negative; write the size that is wanted in the end", s)
+	}
 	rest, relative := strings.CutPrefix(s, "+")
 	if n, err = ParseSize(rest); err != nil {
 		return 0, false, err
@@ -97,7 +100,7 @@ func ParseRate(s string) (int64, error) {
 		return 0, fmt.Errorf("bad rate %q: %w", s, err)
 	}
 	if n == 0 {
-		return 0, fmt.Errorf("bad rate %q: a job with it would never end; pause it instead", s)
+		return 0, fmt.Errorf("bad rate %q: with it nothing would ever end", s)
 	}
 	return n, nil
 }

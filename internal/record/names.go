@@ -121,7 +121,7 @@ func CheckPath(path string) error {
 // quote shows hostile text harmlessly and not longer than a line.
 func quote(s string) string {
 	if len(s) > 64 {
-		return fmt.Sprintf("%+q…", s[:64])
+		return fmt.Sprintf("%q…", s[:64])
 	}
-	return fmt.Sprintf("%+q", s)
+	return fmt.Sprintf("%q", s)
 }

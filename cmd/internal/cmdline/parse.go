@@ -72,7 +72,7 @@ func (p Program) parse(words []string) (*invocation, error) {
 			inv.help = true
 		case w == "--version" && p.App.Version != "":
 			inv.version = true
-		case len(w) > 1 && w[0] == '-':
+		case len(w) > 1 && w[0] == '-' && !negative(w):
 			used, err := p.takeFlag(inv, words[i:])
 			if err != nil {
 				return inv, err
@@ -217,10 +217,16 @@ func nextValue(words []string) (string, error) {
 	if len(words) < 2 {
 		return "", errors.New("needs a value")
 	}
-	if v := words[1]; len(v) > 1 && v[0] == '-' && (v[1] < '0' || v[1] > '9') {
+	if v := words[1]; len(v) > 1 && v[0] == '-' && !negative(v) {
 		return "", fmt.Errorf("needs a value; one that begins with a dash is written %s=%s", words[0], v)
 	}
 	return words[1], nil
+}
+
+// negative holds for what is a number below zero, and no flag: none has a name
+// that begins with a digit.
+func negative(word string) bool {
+	return len(word) > 1 && word[0] == '-' && '0' <= word[1] && word[1] <= '9'
 }
 
 // findFlag looks a flag up by name as typed, the innermost command first.

@@ -166,10 +166,13 @@ func (p Program) accept(alternatives []string, value string) error {
 			return nil
 		}
 	}
-	if last != nil {
-		return last
+	if last == nil {
+		return fmt.Errorf("%q is not %s", value, oneOf(alternatives))
 	}
-	return fmt.Errorf("%q is not %s", value, oneOf(alternatives))
+	if others := slices.DeleteFunc(slices.Clone(alternatives), func(a string) bool { return !literal(a) }); len(others) > 0 {
+		return fmt.Errorf("%w; %s is allowed too", last, oneOf(others))
+	}
+	return last
 }
 
 // Size gives the bytes of a flag with the word SIZE or RATE; nil if it is not

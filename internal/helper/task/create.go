@@ -69,7 +69,7 @@ func (a allocation) work(ctx context.Context, r *helper.Run) error {
 func reserveIn(ctx context.Context, r *helper.Run, d backends.Draft, spec diskio.AllocateSpec) (method string, err error) {
 	did, err := diskio.Allocate(ctx, r.Pacer, d.File(), spec)
 	if err == nil && !did.Kept {
-		r.Warn("the file system reserved %s of %s; its space may run out later", quantity.FormatBytes(did.Allocated), quantity.FormatBytes(spec.Allocation))
+		r.Warn("the file system reserved %s of %s; its space may run out later", quantity.FormatBoth(did.Allocated), quantity.FormatBoth(spec.Allocation))
 	}
 	return did.Method, err
 }
