@@ -114,14 +114,22 @@ func (c *call) patient() (context.Context, context.CancelFunc) {
 // connection is what the request came on.
 func (c *call) connection() *peer.Conn { return c.r.Context().Value(connectionKey{}).(*peer.Conn) }
 
-// answer writes v as JSON.
+// answer writes v as JSON, with all its lists.
 func (c *call) answer(status int, v any) error {
-	b, err := json.Marshal(v)
+	b, err := json.Marshal(withLists(v))
 	if err != nil {
 		panic("internal error: api: an answer cannot be JSON: " + err.Error())
 	}
 	c.write(status, wire.JSONType, append(b, '\n'))
 	return nil
+}
+
+// result answers with what a call of the service gave.
+func (c *call) result(v any, err error) error {
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, v)
 }
 
 // write answers with a whole body. A client that is gone does not get it,

@@ -78,13 +78,13 @@ func (c *call) received(j record.Job, err error) error {
 	c.read = err == nil
 	switch {
 	case j.State == record.Succeeded:
-		return c.answer(http.StatusOK, wholeJob(j))
+		return c.answer(http.StatusOK, j)
 	case errors.Is(err, transfer.ErrLonger):
 		return record.Errorf(record.Invalid, "the body is longer than its Content-Range says")
 	case j.Error != nil:
 		return j.Error
 	case !j.State.Terminal():
-		return c.answer(http.StatusAccepted, wholeJob(j))
+		return c.answer(http.StatusAccepted, j)
 	}
 	return record.Errorf(record.CanceledCode, "job %d was canceled", j.Number)
 }

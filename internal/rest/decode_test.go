@@ -57,14 +57,14 @@ func TestLoneSurrogates(t *testing.T) {
 }
 
 // What the service hands out may be shared, so nothing in it may change.
-func TestWholeChangesCopiesOnly(t *testing.T) {
+func TestListsAreAddedToCopiesOnly(t *testing.T) {
 	j := record.Job{Helper: &record.Helper{PID: 1}, Stats: &record.Stats{CPUS: new(1.0)}}
-	w := wholeJob(j)
+	w := withLists(j).(record.Job)
 	if j.Helper.Argv != nil || j.Stats.Phases != nil || w.Helper.Argv == nil || w.Stats.Phases == nil {
 		t.Errorf("given %+v, made %+v", j, w)
 	}
 	e := record.Event{Job: &j, Volume: &record.Volume{}}
-	if wholeEvent(e); e.Job != &j || j.Objects != nil || e.Volume.Children != nil {
+	if withLists(e); e.Job != &j || j.Objects != nil || e.Volume.Children != nil {
 		t.Errorf("the event has changed: %+v", e)
 	}
 }

@@ -15,16 +15,10 @@ var OpenAPI []byte
 
 func getVersion(c *call) error { return c.answer(http.StatusOK, c.svc.Version()) }
 
-func getStatus(c *call) error {
-	s, err := c.svc.Status(c.ctx())
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusOK, wholeStatus(s))
-}
+func getStatus(c *call) error { return c.result(c.svc.Status(c.ctx())) }
 
 func getCapabilities(c *call) error {
-	return c.answer(http.StatusOK, service.List[record.Capabilities]{Items: each(c.svc.Capabilities(), wholeProperties)})
+	return c.answer(http.StatusOK, service.List[record.Capabilities]{Items: c.svc.Capabilities()})
 }
 
 func getOpenAPI(c *call) error {
@@ -32,13 +26,7 @@ func getOpenAPI(c *call) error {
 	return nil
 }
 
-func getLimits(c *call) error {
-	l, err := c.svc.Limits(c.ctx())
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusOK, wholeLimits(l))
-}
+func getLimits(c *call) error { return c.result(c.svc.Limits(c.ctx())) }
 
 func patchLimits(c *call) error {
 	if err := c.noIfMatch("limits have"); err != nil {
@@ -48,11 +36,7 @@ func patchLimits(c *call) error {
 	if err != nil {
 		return err
 	}
-	l, err := c.svc.PatchLimits(c.ctx(), r)
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusOK, wholeLimits(l))
+	return c.result(c.svc.PatchLimits(c.ctx(), r))
 }
 
 func putDrain(c *call) error {
@@ -63,11 +47,7 @@ func putDrain(c *call) error {
 	if err != nil {
 		return err
 	}
-	d, err := c.svc.Drain(c.ctx(), c.caller, *r.On)
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusOK, wholeDrain(d))
+	return c.result(c.svc.Drain(c.ctx(), c.caller, *r.On))
 }
 
 func getMetrics(c *call) error {
@@ -96,30 +76,4 @@ func (c *call) freshenPools(pools ...string) error {
 		return nil
 	}
 	return err
-}
-
-// each applies f to all items; no items are an empty list.
-func each[T any](items []T, f func(T) T) []T {
-	out := make([]T, 0, len(items))
-	for _, item := range items {
-		out = append(out, f(item))
-	}
-	return out
-}
-
-// wholeEvent is wholeJob, wholePool and wholeVolume for an event.
-func wholeEvent(e record.Event) record.Event {
-	if e.Job != nil {
-		j := wholeJob(*e.Job)
-		e.Job = &j
-	}
-	if e.Pool != nil {
-		p := wholePool(*e.Pool)
-		e.Pool = &p
-	}
-	if e.Volume != nil {
-		v := wholeVolume(*e.Volume)
-		e.Volume = &v
-	}
-	return e
 }

@@ -27,11 +27,7 @@ func listJobs(c *call) error {
 	if err != nil {
 		return err
 	}
-	l, err := c.svc.Jobs(c.ctx(), f, p)
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusOK, service.List[record.Job]{Items: each(l.Items, wholeJob), Next: l.Next})
+	return c.result(c.svc.Jobs(c.ctx(), f, p))
 }
 
 func (c *call) jobFilter() (service.JobFilter, error) {
@@ -82,7 +78,7 @@ func (c *call) answerJob(j record.Job, err error) error {
 		return err
 	}
 	c.job = j.Number
-	return c.answer(http.StatusOK, wholeJob(j))
+	return c.answer(http.StatusOK, j)
 }
 
 func getJob(c *call) error { return c.answerJob(c.svc.Job(c.ctx(), c.jobName())) }

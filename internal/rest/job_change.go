@@ -55,11 +55,7 @@ func (c *call) each(do func(ctx context.Context, job string) error) error {
 	ctx, cancel := context.WithCancel(c.ctx())
 	defer cancel()
 	defer context.AfterFunc(c.stopping, cancel)()
-	b, err := c.svc.EachJob(ctx, sel, do)
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusOK, b)
+	return c.result(c.svc.EachJob(ctx, sel, do))
 }
 
 func (c *call) selection() (sel service.Selection, err error) {

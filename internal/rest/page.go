@@ -57,6 +57,5 @@ func answerPage[T any](c *call, p service.Page, items []T, key func(T) string) e
 		next := base64.RawURLEncoding.EncodeToString([]byte(key(l.Items[p.Limit-1])))
 		l.Next = &next
 	}
-	fillSlice(&l.Items)
 	return c.answer(http.StatusOK, l)
 }

@@ -23,7 +23,7 @@ func listPools(c *call) error {
 	if err != nil {
 		return err
 	}
-	return answerPage(c, p, each(pools, wholePool), func(p record.Pool) string { return p.Name })
+	return answerPage(c, p, pools, func(p record.Pool) string { return p.Name })
 }
 
 func getPool(c *call) error {
@@ -40,7 +40,7 @@ func (c *call) answerPool(status int, p record.Pool, err error) error {
 		return err
 	}
 	c.Header().Set("ETag", wire.ETag(p.Generation))
-	return c.answer(status, wholePool(p))
+	return c.answer(status, p)
 }
 
 func definePool(c *call) error {
@@ -61,7 +61,7 @@ func definePool(c *call) error {
 		return c.started(st, err)
 	}
 	if s.DryRun {
-		return c.answer(http.StatusOK, wholePool(p))
+		return c.answer(http.StatusOK, p)
 	}
 	c.Header().Set("Location", "/v1/pools/"+url.PathEscape(p.Name))
 	return c.answerPool(http.StatusCreated, p, nil)

@@ -70,7 +70,7 @@ func (c *call) relay(ctx context.Context, ch <-chan record.Event) {
 }
 
 func (c *call) pushEvent(e record.Event) error {
-	b, err := json.Marshal(wholeEvent(e))
+	b, err := json.Marshal(withLists(e))
 	if err != nil {
 		panic("internal error: api: an event cannot be JSON: " + err.Error())
 	}

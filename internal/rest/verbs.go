@@ -66,7 +66,7 @@ func (c *call) started(st service.Started, err error) error {
 	case err != nil:
 		return err
 	case st.Plan != nil:
-		return c.answer(http.StatusOK, wholePlan(*st.Plan))
+		return c.answer(http.StatusOK, *st.Plan)
 	case st.Job == nil:
 		panic("internal error: api: the service started neither a job nor a plan")
 	}
@@ -80,7 +80,7 @@ func (c *call) started(st service.Started, err error) error {
 			status = http.StatusOK
 		}
 	}
-	return c.answer(status, wholeJob(j))
+	return c.answer(status, j)
 }
 
 // await gives a job when it has ended or the time is over; when it cannot be

@@ -58,7 +58,7 @@ func (c *call) answerVolumes(p service.Page, f service.VolumeFilter) error {
 		return err
 	}
 	// A slash is in no name, so pool and volume sort as two words.
-	return answerPage(c, p, each(volumes, wholeVolume), func(v record.Volume) string { return v.Pool + "/" + v.Name })
+	return answerPage(c, p, volumes, func(v record.Volume) string { return v.Pool + "/" + v.Name })
 }
 
 func getVolume(c *call) error {
@@ -74,7 +74,7 @@ func (c *call) answerVolume(v record.Volume, err error) error {
 		return err
 	}
 	c.Header().Set("ETag", wire.ETag(v.Generation))
-	return c.answer(http.StatusOK, wholeVolume(v))
+	return c.answer(http.StatusOK, v)
 }
 
 func patchVolume(c *call) error {
