@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -110,18 +111,29 @@ func (f Family) marked(pid int) bool {
 			return true
 		}
 	}
+	// Who runs our own program is us, or a child that has not come to its exec
+	// yet: until then it has copies of all that we have open, the locks of other
+	// jobs among them, and is of none of their families.
+	if own(dir) {
+		return false
+	}
 	// The lock is inherited as one low descriptor; a program that moved it
 	// elsewhere still has the link.
 	fds, err := os.ReadDir(filepath.Join(dir, "fd"))
 	if err != nil {
 		return false
 	}
-	for _, fd := range fds {
-		if to, err := os.Readlink(filepath.Join(dir, "fd", fd.Name())); err == nil && to == f.Lock && pid != os.Getpid() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(fds, func(fd os.DirEntry) bool {
+		to, err := os.Readlink(filepath.Join(dir, "fd", fd.Name()))
+		return err == nil && to == f.Lock
+	})
+}
+
+// own reports whether a process runs the same program as we.
+func own(dir string) bool {
+	theirs, err := os.Stat(filepath.Join(dir, "exe"))
+	ours, err2 := os.Stat("/proc/self/exe")
+	return err == nil && err2 == nil && os.SameFile(theirs, ours)
 }
 
 // Signal sends a signal to every member through a pidfd, evidence checked
@@ -131,14 +143,13 @@ func (f Family) Signal(sig syscall.Signal) error {
 	if err != nil {
 		return err
 	}
-	grouped := f.grouped()
 	var errs []error
 	for _, pid := range pids {
 		fd, err := unix.PidfdOpen(pid, 0)
 		if err != nil {
 			continue // ended meanwhile
 		}
-		if grouped[pid] || f.marked(pid) {
+		if f.grouped()[pid] || f.marked(pid) {
 			if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 				errs = append(errs, fmt.Errorf("cannot signal process %d: %w", pid, err))
 			}

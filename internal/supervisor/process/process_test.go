@@ -304,6 +304,59 @@ func TestStrangersAreNoMembers(t *testing.T) {
 	}
 }
 
+// Between its fork and its exec a child has copies of all that we have open,
+// which makes it no member of the families whose locks we hold.
+func TestChildOnItsWayToItsExecIsNoMember(t *testing.T) {
+	silent := testenv.Silent(t)
+	f := Family{Mark: "TEST_JOB=" + t.Name(), Lock: filepath.Join(t.TempDir(), "lock")}
+	lock, err := TakeLock(f.Lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	started := make(chan error)
+	go func() {
+		p, err := os.StartProcess("/bin/true", []string{"true"}, &os.ProcAttr{Dir: silent, Sys: &syscall.SysProcAttr{}}) // with Sys only the child looks at Dir
+		if p != nil {
+			p.Wait()
+		}
+		started <- err
+	}()
+	untilForked(t)
+	if pids, err := f.Members(); err != nil || len(pids) > 0 {
+		t.Errorf("members are %v, %v", pids, err)
+	}
+	if err := f.Kill(); err != nil {
+		t.Error(err)
+	}
+	unix.Unmount(silent, unix.MNT_FORCE) // which ends its waiting, though it is busy
+	if err := <-started; !errors.Is(err, unix.ENOTCONN) {
+		t.Errorf("the child went on with %v", err)
+	}
+}
+
+// untilForked waits until this process has a child.
+func untilForked(t *testing.T) {
+	t.Helper()
+	late := time.After(patience)
+	for look := time.NewTicker(time.Millisecond); ; {
+		lists, err := filepath.Glob("/proc/self/task/*/children")
+		if err != nil || len(lists) == 0 {
+			t.Fatalf("the kernel lists no children (%v)", err)
+		}
+		for _, list := range lists {
+			if b, err := os.ReadFile(list); err == nil && len(b) > 0 {
+				return
+			}
+		}
+		select {
+		case <-look.C:
+		case <-late:
+			t.Fatal("no child comes")
+		}
+	}
+}
+
 func TestKilledCgroupTakesNobody(t *testing.T) {
 	c := FindCgroups()
 	if c.dir == "" {
