@@ -152,7 +152,7 @@ func (j *job) letGo(m ipc.Hello) {
 	if j.rec.Undo {
 		j.run.ladder.arm(j.s.times.silence)
 	}
-	j.run.rate = j.rate()
+	j.run.rate = j.entry.Rate()
 	j.say(ipc.Go{Proto: j.run.proto, Limit: j.run.rate, Paused: !j.rec.Undo && len(j.rec.PauseReasons) > 0})
 	crash.At(crash.Let)
 }
@@ -196,6 +196,17 @@ func (j *job) say(m ipc.Message) (told bool) {
 		j.s.log.Warn("cannot tell a helper", "job", j.rec.Number, "frame", int(m.Type()), "error", err)
 	}
 	return err == nil
+}
+
+// tellRate tells the helper what it may go at, when that has changed.
+func (j *job) tellRate() {
+	if j.h == nil || !j.rec.Go || j.rec.Undo {
+		return // GO will tell; what is undone is not slowed down
+	}
+	if rate := j.entry.Rate(); rate != j.run.rate {
+		j.run.rate = rate
+		j.say(ipc.Limit{Rate: rate})
+	}
 }
 
 func (j *job) onPhase(m ipc.Phase) {

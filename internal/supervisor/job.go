@@ -14,6 +14,7 @@ import (
 	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor/estimate"
+	"storaged/internal/supervisor/schedule"
 )
 
 // job is a live job. One goroutine owns it from Submit or Start to its end and
@@ -22,18 +23,12 @@ import (
 type job struct {
 	s     *Supervisor
 	id    string
-	asks  chan ask      // to the goroutine, as long as it has not left
-	grant chan struct{} // from the queue, one token: locks and place are held
+	asks  chan ask // to the goroutine, as long as it has not left
+	entry *schedule.Entry
 	ended chan struct{} // closed by the goroutine when the end is durable
 	left  chan struct{} // closed by the goroutine as its last act
-	empty chan struct{} // from the queue, one token: the last visitor has left
 	shown atomic.Pointer[shown]
 	track *tracker
-
-	part    atomic.Int64  // of the caps on rates, bytes per second; 0: there is none
-	reshare chan struct{} // from the queue, one token: part has changed
-
-	lockWaited atomic.Bool // set by the queue
 
 	// The rest belongs to the goroutine.
 	rec     store.Job // slices, maps and pointers in it are replaced, never changed
@@ -74,16 +69,17 @@ type ask struct {
 func newJob(s *Supervisor, rec *store.Job, first stage) *job {
 	j := &job{
 		s: s, id: rec.ID, rec: *rec, first: first,
-		asks:    make(chan ask),
-		grant:   make(chan struct{}, 1),
-		empty:   make(chan struct{}, 1),
-		ended:   make(chan struct{}),
-		left:    make(chan struct{}),
-		reshare: make(chan struct{}, 1),
-		moved:   make(chan struct{}),
-		track:   newTracker(s.prior(rec.Kind, rec.Objects)),
+		asks:  make(chan ask),
+		ended: make(chan struct{}),
+		left:  make(chan struct{}),
+		moved: make(chan struct{}),
+		track: newTracker(s.prior(rec.Kind, rec.Objects)),
 	}
 	j.track.found(rec)
+	j.entry = s.schedule.Add(schedule.Job{
+		ID: rec.ID, Number: rec.Number, Kind: rec.Kind, Class: rec.Class, Priority: rec.Priority, Objects: rec.Objects,
+		Owner: rec.Owner, Created: rec.Created, Moves: rec.Moves, Limit: deref(rec.Limit), Outlook: j.track,
+	})
 	j.publish()
 	return j
 }
@@ -203,7 +199,7 @@ func (j *job) accept(next store.Job) {
 	}
 	j.publish()
 	if rested {
-		j.s.queue.rest(j, next.State == record.Paused)
+		j.entry.SetPaused(next.State == record.Paused)
 	}
 	if moved && !next.State.Terminal() {
 		j.announce("job.state")
@@ -267,10 +263,10 @@ func (j *job) view() record.Job { return j.viewOf(j.shown.Load()) }
 func (j *job) viewOf(seen *shown) record.Job {
 	v := j.sketch(seen)
 	if v.State == record.Queued {
-		v.WaitingOn = append(v.WaitingOn, j.s.queue.blockers(j)...)
+		v.WaitingOn = append(v.WaitingOn, j.entry.Blockers()...)
 	}
 	if seen.clears {
-		v.WaitingOn = append(v.WaitingOn, j.s.queue.inside(j)...)
+		v.WaitingOn = append(v.WaitingOn, j.entry.Inside()...)
 	}
 	return v
 }

@@ -167,7 +167,7 @@ func (j *job) onCancel(by record.Owner, now bool) error {
 	}
 	switch {
 	case j.h == nil && was == record.Queued:
-		j.s.queue.leave(j)
+		j.entry.Leave()
 		j.verdict = &verdict{state: record.Canceled, err: canceledError(), rollback: record.RollbackNone}
 	case j.h == nil || j.rec.Undo:
 		// Between two helpers, or settled already: it counts at the judging.

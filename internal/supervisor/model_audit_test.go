@@ -20,6 +20,7 @@ import (
 	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor/locks"
+	"storaged/internal/supervisor/schedule"
 )
 
 // The rules of locks once more, from the design's table: for each mode, those
@@ -52,7 +53,7 @@ type spot struct {
 	class    record.Class
 	due      time.Time
 	asked    time.Time
-	standing standing
+	standing schedule.State
 	objects  []record.Object
 	pools    []string
 	held     []record.Object
@@ -89,7 +90,9 @@ func (a *spot) clashes(b *spot) bool {
 	return false
 }
 
-func (a *spot) holds() bool { return a.standing == wantsSlot || a.standing == isRunning }
+func (a *spot) holds() bool {
+	return a.standing == schedule.WantsSlot || a.standing == schedule.Running
+}
 
 // picture is the queue at one moment.
 type picture struct {
@@ -101,27 +104,16 @@ type picture struct {
 }
 
 func pictureOf(s *Supervisor, ageing time.Duration) *picture {
-	q := s.queue
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	p := &picture{
-		spots: map[string]*spot{}, limits: q.limits, closed: q.closed || !q.drained.IsZero(), used: map[string]int{},
-	}
-	for r, n := range q.used {
-		p.used[[]string{"all ", "pool ", "device "}[r.of]+r.name] = n
-	}
-	for _, r := range q.ready {
-		p.ready = append(p.ready, r.number)
-	}
-	for id, at := range q.places {
-		rec := &at.j.shown.Load().rec
+	now := s.schedule.Snapshot()
+	p := &picture{spots: map[string]*spot{}, ready: now.Ready, limits: now.Limits, used: now.Taken, closed: now.Halted}
+	for id, at := range now.Jobs {
 		steps := map[record.Priority]time.Duration{record.Interactive: 0, record.NormalPriority: 1, record.Background: 2}
 		m := &spot{
-			id: id, number: rec.Number, class: rec.Class, due: rec.Created.Add(steps[at.priority] * ageing), asked: at.asked,
-			standing: at.standing, objects: rec.Objects, held: q.locks.Held(id), blocks: q.locks.Blockers(id, locks.All),
-			limit: at.limit, part: at.j.part.Load(), paused: at.paused, reasons: len(rec.PauseReasons), over: rec.State.Terminal(), role: roleOf(rec.Argv),
+			id: id, number: at.Number, class: at.Class, due: at.Created.Add(steps[at.Priority] * ageing), asked: at.Since,
+			standing: at.State, objects: at.Objects, held: at.Locks, blocks: at.Blocks, limit: at.Limit, part: at.Share, paused: at.Paused,
 		}
-		for _, o := range rec.Objects {
+		m.over, m.reasons, m.role = recorded(s, id)
+		for _, o := range at.Objects {
 			if !slices.Contains(m.pools, o.Pool) {
 				m.pools = append(m.pools, o.Pool)
 			}
@@ -129,6 +121,17 @@ func pictureOf(s *Supervisor, ageing time.Duration) *picture {
 		p.spots[id] = m
 	}
 	return p
+}
+
+// recorded is what the record of a job says, which is later than the picture.
+func recorded(s *Supervisor, id string) (over bool, reasons int, r role) {
+	var rec store.Job
+	if j := s.find(id); j != nil {
+		rec = j.shown.Load().rec
+	} else if gone, err := s.stored(id); err == nil {
+		rec = *gone
+	}
+	return rec.State.Terminal(), len(rec.PauseReasons), roleOf(rec.Argv)
 }
 
 // resident is an actor that lives: its entry in the census is locked.
@@ -240,7 +243,7 @@ func (a *auditor) checkResidents(p *picture, first, second map[string]resident) 
 			a.fault("process %d of job %s lives, and the job has left the queue", r.pid, r.job)
 			continue
 		}
-		if at.standing != isRunning || !slices.Equal(at.held, at.objects) {
+		if at.standing != schedule.Running || !slices.Equal(at.held, at.objects) {
 			a.fault("process %d of job %d lives, and the job holds %v of %v (standing %d)", r.pid, at.number, at.held, at.objects, at.standing)
 		}
 		if first[name].note.Go && !r.note.Child {
@@ -305,10 +308,10 @@ func alone(job string, first, second map[string]resident) bool {
 // who hold or asked before and are in its way.
 func (a *auditor) checkWaiting(p *picture) {
 	for _, x := range p.spots {
-		if x.standing == isHeld && x.reasons == 0 && !x.over {
+		if x.standing == schedule.Held && x.reasons == 0 && !x.over {
 			a.fault("job %d is held back without a reason", x.number)
 		}
-		if x.standing != wantsLock {
+		if x.standing != schedule.WantsLock {
 			continue
 		}
 		named := map[string]bool{}
@@ -319,7 +322,7 @@ func (a *auditor) checkWaiting(p *picture) {
 			if x == y {
 				continue
 			}
-			way := x.clashes(y) && (y.holds() || y.standing == wantsLock && y.asked.Before(x.asked))
+			way := x.clashes(y) && (y.holds() || y.standing == schedule.WantsLock && y.asked.Before(x.asked))
 			if maybe := way && y.holds() && y.visits(x); way != named[y.id] && !maybe {
 				a.fault("job %d waits; job %d is in its way: %v, named: %v", x.number, y.number, way, named[y.id])
 			}
@@ -338,13 +341,13 @@ func (a *auditor) checkOrder(p *picture) {
 	}
 	for _, x := range p.spots {
 		was := a.before.spots[x.id]
-		if x.standing != wantsLock || was == nil || was.standing != wantsLock || !was.asked.Equal(x.asked) {
+		if x.standing != schedule.WantsLock || was == nil || was.standing != schedule.WantsLock || !was.asked.Equal(x.asked) {
 			continue
 		}
 		for _, y := range p.spots {
 			early := a.before.spots[y.id]
 			since := early != nil && early.holds()
-			earlier := early != nil && early.standing == wantsLock && early.asked.Before(x.asked)
+			earlier := early != nil && early.standing == schedule.WantsLock && early.asked.Before(x.asked)
 			if y.holds() && !since && !earlier && x.clashes(y) {
 				a.fault("job %d waits, and job %d, which asked later and is in its way, was let in", x.number, y.number)
 			}
@@ -389,11 +392,11 @@ func (a *auditor) checkPlaces(p *picture) {
 	var next []*spot
 	for _, x := range p.spots {
 		switch x.standing {
-		case isRunning:
+		case schedule.Running:
 			for r := range x.needs() {
 				used[r]++
 			}
-		case wantsSlot:
+		case schedule.WantsSlot:
 			next = append(next, x)
 		}
 	}
@@ -437,7 +440,7 @@ func (a *auditor) checkBounds(p *picture, used map[string]int) {
 	}
 	came := map[string]bool{}
 	for id, x := range p.spots {
-		if was := a.before.spots[id]; x.standing == isRunning && (was == nil || was.standing != isRunning) {
+		if was := a.before.spots[id]; x.standing == schedule.Running && (was == nil || was.standing != schedule.Running) {
 			maps.Copy(came, x.needs())
 		}
 	}
@@ -463,7 +466,7 @@ func (a *auditor) checkShares(p *picture) {
 	for r, rate := range caps {
 		var sum, n int64
 		for _, x := range p.spots {
-			if x.standing == isRunning && x.class == record.Async && !x.paused && x.needs()[r] {
+			if x.standing == schedule.Running && x.class == record.Async && !x.paused && x.needs()[r] {
 				n, sum = n+1, sum+least(x.limit, x.part)
 				if x.part == 0 {
 					a.fault("job %d has no part of the cap of %s", x.number, r)
@@ -544,7 +547,7 @@ func (a *auditor) goesOn(s *Supervisor, id string) bool {
 func (a *auditor) queueOrder(s *Supervisor, waited map[string]bool) (faults []string) {
 	var waiting []*spot
 	for _, x := range pictureOf(s, a.h.cfg.times.ageing).spots {
-		if x.standing == wantsLock && waited[x.id] {
+		if x.standing == schedule.WantsLock && waited[x.id] {
 			waiting = append(waiting, x)
 		}
 	}

@@ -50,7 +50,7 @@ func (j *job) observe() {
 		granted = r.Ended
 	}
 	o := Observation{
-		Job: j.view(), Destroys: j.rec.Destroys, Queued: granted.Sub(r.Created), LockWaited: j.lockWaited.Load(),
+		Job: j.view(), Destroys: j.rec.Destroys, Queued: granted.Sub(r.Created), LockWaited: j.entry.Waited(),
 		Crashes: j.noticed.crashes, Told: j.noticed.told, Stopped: j.noticed.stopped,
 	}
 	if r.State == record.Succeeded {

@@ -186,8 +186,8 @@ func (t *tracker) phaseNow() *record.Phase {
 	return &record.Phase{Index: t.index + 1, Count: len(t.phases), Name: t.phases[t.index].Name}
 }
 
-// expectedEnd is when the job's end is predicted, nil when it is not.
-func (t *tracker) expectedEnd() *time.Time {
+// ExpectedEnd is when the job's end is predicted, nil when it is not.
+func (t *tracker) ExpectedEnd() *time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.est == nil {
@@ -238,9 +238,9 @@ func (t *tracker) windowAt(done int64) {
 	t.opens, t.unshown = done, true
 }
 
-// nextWindow is when a visitor of that mode is expected to be let in, nil when
+// NextWindow is when a visitor of that mode is expected to be let in, nil when
 // nobody knows or it never will.
-func (t *tracker) nextWindow(m record.Mode) *time.Time {
+func (t *tracker) NextWindow(m record.Mode) *time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.est == nil || !slices.Contains(t.maskNow(), m) {

@@ -74,12 +74,15 @@ func (s *Supervisor) relock(recs []*store.Job) []*job {
 		if rec.State == record.Queued {
 			continue
 		}
-		if err := s.queue.restore(j); err != nil {
+		if err := j.entry.Restore(); err != nil {
 			s.log.Error("internal error: a job's locks are not free", "job", rec.Number, "error", err)
 		}
 	}
 	return jobs
 }
+
+// enter queues a found job again.
+func (j *job) enter() { j.entry.Enter(j.rec.Number, len(j.rec.PauseReasons) > 0) }
 
 // classify chooses the stage with which a found job begins.
 func (s *Supervisor) classify(j *job) {
@@ -92,7 +95,7 @@ func (s *Supervisor) classify(j *job) {
 			j.verdict = &verdict{state: record.Canceled, err: canceledError(), rollback: record.RollbackNone}
 			return
 		}
-		s.queue.enter(j)
+		j.enter()
 		return
 	}
 	j.become(record.Recovering)
@@ -185,7 +188,7 @@ func (j *job) greet() {
 	if j.h.control == nil {
 		j.run.ladder.disarm() // it cannot answer
 	} else {
-		j.run.rate = j.rate()
+		j.run.rate = j.entry.Rate()
 		j.say(ipc.Go{Proto: j.run.proto, Limit: j.run.rate, Paused: len(j.rec.PauseReasons) > 0})
 		// One that works already takes neither limit nor pause from GO.
 		j.say(ipc.Limit{Rate: j.run.rate})
@@ -262,8 +265,8 @@ func (j *job) requeue() stage {
 		return (*job).requeue
 	}
 	j.run.fresh()
-	j.s.queue.leave(j)
-	j.s.queue.enter(j)
+	j.entry.Leave()
+	j.enter()
 	return (*job).wait
 }
 

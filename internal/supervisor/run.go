@@ -15,6 +15,7 @@ import (
 	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor/process"
+	"storaged/internal/supervisor/schedule"
 )
 
 // running is what the job's goroutine knows of the helper at work.
@@ -62,7 +63,7 @@ func (j *job) wait() stage {
 	defer deadline.Stop()
 	for late := false; j.verdict == nil; {
 		select {
-		case <-j.grant:
+		case <-j.entry.Granted:
 			if j.begins() {
 				return (*job).start
 			}
@@ -86,7 +87,7 @@ func (j *job) wait() stage {
 // time, and both were there to be seen.
 func (j *job) runOut() stage {
 	select {
-	case <-j.grant:
+	case <-j.entry.Granted:
 		if j.begins() {
 			return (*job).start
 		}
@@ -110,7 +111,7 @@ func (j *job) begins() bool {
 	if len(j.rec.PauseReasons) == 0 {
 		return true
 	}
-	j.s.queue.hold(j, byHand)
+	j.entry.Hold(schedule.Paused)
 	return false
 }
 
@@ -126,7 +127,7 @@ func newAlarm(at *time.Time) *time.Timer {
 
 // tooLate is the verdict on a job that did not get its locks in time.
 func (j *job) tooLate() *verdict {
-	holders := j.s.queue.blockers(j)
+	holders := j.entry.Blockers()
 	e := BusyError(j.rec.Subject(), holders)
 	e.Message += fmt.Sprintf("; waited %v", time.Since(j.rec.Created).Round(time.Second))
 	return &verdict{state: record.Failed, err: e, rollback: record.RollbackNone}
@@ -162,7 +163,7 @@ func (j *job) start() stage {
 		return nil
 	}
 	if j.verdict == nil && len(j.rec.PauseReasons) == 0 {
-		j.s.queue.letOn(j)
+		j.entry.Release()
 	}
 	return (*job).wait
 }
@@ -195,13 +196,13 @@ func (j *job) putOff(err error) {
 		why, level = record.Blocker{For: "hold", Holder: &record.Holder{External: err.Error()}}, hclog.Debug
 	}
 	if was := j.delayed.Holder; was != nil && was.External == why.Holder.External {
-		j.s.queue.hold(j, j.delayed)
+		j.entry.Hold(j.delayed)
 		return
 	}
 	j.s.log.Log(level, "job cannot start yet", "job", j.rec.Number, "error", err)
 	why.Since = time.Now().UTC()
 	j.delayed = why
-	j.s.queue.hold(j, why)
+	j.entry.Hold(why)
 	j.announce("job.progress")
 }
 
@@ -284,11 +285,11 @@ func (j *job) attend() stage {
 			j.lost(j.h.proc.Exit())
 		case a := <-j.asks:
 			j.answer(a)
-		case <-j.reshare:
+		case <-j.entry.Reshare:
 			j.tellRate()
 		case <-j.run.ladder.c():
 			j.climb()
-		case <-j.empty:
+		case <-j.entry.Vacated:
 			j.ackWindow()
 		case <-j.run.poll.C:
 			j.askLock()

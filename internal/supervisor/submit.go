@@ -33,7 +33,7 @@ func (s *Supervisor) Submit(ctx context.Context, r Request) (record.Job, error) 
 	if err := s.store.Room(); err != nil {
 		return record.Job{}, unwritable(err)
 	}
-	if limit := s.queue.limitsNow().Queued; limit > 0 && s.queue.waitingJobs() >= limit {
+	if limit := s.schedule.Limits().Queued; limit > 0 && s.schedule.Waiting() >= limit {
 		return record.Job{}, record.Errorf(record.QueueFull, "%d jobs are waiting already", limit)
 	}
 	rec, err := s.newRecord(r)
@@ -44,26 +44,21 @@ func (s *Supervisor) Submit(ctx context.Context, r Request) (record.Job, error) 
 	if err := j.takeData(r.Data); err != nil {
 		return record.Job{}, err
 	}
-	nowait := r.LockWait != nil && *r.LockWait == 0
-	if nowait {
-		if blockers := s.queue.try(j); blockers != nil {
+	if r.LockWait != nil && *r.LockWait == 0 {
+		if blockers := j.entry.Try(); blockers != nil {
 			j.dropData()
 			return record.Job{}, BusyError(rec.Subject(), blockers)
 		}
 	}
 	if known, err := s.create(j, r); known != nil || err != nil {
-		s.queue.leave(j)
+		j.entry.Leave()
 		j.dropData()
 		return s.again(r, known), err
 	}
 	j.publish()
 	s.enlist(j) // who hears of it finds it, and waits for its goroutine
 	j.announce("job.created")
-	if nowait {
-		s.queue.admit(j)
-	} else {
-		s.queue.enter(j)
-	}
+	j.entry.Enter(j.rec.Number, false)
 	v := j.view()
 	s.jobs.Go(j.live)
 	return v, nil
@@ -215,4 +210,6 @@ func unwritable(err error) error {
 }
 
 // Blockers says who would be in the way of a request now. It changes nothing.
-func (s *Supervisor) Blockers(r Request) []record.Blocker { return s.queue.probe(r.Class, r.Objects) }
+func (s *Supervisor) Blockers(r Request) []record.Blocker {
+	return s.schedule.Probe(r.Class, r.Objects)
+}

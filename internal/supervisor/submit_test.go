@@ -11,7 +11,7 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/store"
-	"storaged/internal/supervisor/estimate"
+	"storaged/internal/supervisor/schedule"
 )
 
 func after(d time.Duration) *time.Duration { return &d }
@@ -206,46 +206,6 @@ func TestDrainBeginsNothingAndNamesWhatRuns(t *testing.T) {
 	r.ended(lock.ID, record.Succeeded)
 }
 
-// However many are in the way, some holders are named, then some of those who
-// asked earlier, all of whom the position counts.
-func TestBlockersAreNamedUpToABound(t *testing.T) {
-	q := newQueue(record.Limits{}, time.Hour)
-	s := &Supervisor{}
-	place := func(number int64, mode record.Mode) *job {
-		j := &job{s: s, id: itoa(int(number)), grant: make(chan struct{}, 1), track: newTracker(estimate.PriorOf(nil))}
-		j.rec.Job = record.Job{ID: j.id, Number: number, Class: record.Async, Objects: []record.Object{{Pool: "p", Volume: "v", Mode: mode}}}
-		j.publish()
-		q.enter(j)
-		return j
-	}
-	var want []int64
-	for i := range int64(record.MaxHolders + 5) {
-		place(100+i, record.ModeRead)
-		if i < record.MaxHolders {
-			want = append(want, 100+i)
-		}
-	}
-	for i := range int64(named.Askers + 5) {
-		place(200+i, record.ModeWrite)
-		if i < int64(named.Askers) {
-			want = append(want, 200+i)
-		}
-	}
-	var got []int64
-	for i, b := range q.blockers(place(300, record.ModeDelete)) {
-		got = append(got, b.Holder.Number)
-		if last := i == record.MaxHolders-1; last && b.More != 5 || !last && b.More != 0 {
-			t.Errorf("%d more are said of number %d", b.More, i)
-		}
-		if b.Position != named.Askers+6 {
-			t.Errorf("position is %d of %d", b.Position, named.Askers+6)
-		}
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("named are %v, want %v", got, want)
-	}
-}
-
 // started gives the numbers of ended jobs in order of their start.
 func started(r *rig, ids []string) (out []int64) {
 	var jobs []record.Job
@@ -289,18 +249,6 @@ func TestPlacesGoByClassThenFirstCome(t *testing.T) {
 	g.open()
 	if got := started(r, ids); !slices.Equal(got, []int64{4, 6, 3, 5, 2}) {
 		t.Errorf("started in order %v", got)
-	}
-}
-
-func TestAgeingBoundsThePassing(t *testing.T) {
-	now := time.Now()
-	place := func(p record.Priority, age time.Duration) *place { return &place{priority: p, since: now.Add(-age)} }
-	const ageing = time.Minute
-	if !place(record.Background, 3*time.Minute).due(ageing).Before(place(record.Interactive, 0).due(ageing)) {
-		t.Error("an interactive job passes one that waits for three intervals")
-	}
-	if !place(record.Interactive, 0).due(ageing).Before(place(record.NormalPriority, 30*time.Second).due(ageing)) {
-		t.Error("an interactive job does not pass a normal one that came just before")
 	}
 }
 
@@ -432,11 +380,11 @@ func TestShortWorkHasPlacesOfItsOwn(t *testing.T) {
 	copying := moving("copy", 1<<40, nil, "work", long.path)
 	r.working(copying.ID)
 	r.ended(moving("volume", 1<<20, nil, "short").ID, record.Succeeded)
-	first := moving("first", shortBytes, nil, "work", short.path)
+	first := moving("first", schedule.ShortBytes, nil, "work", short.path)
 	r.working(first.ID)
 	second := moving("second", 1<<20, nil, "short")
 	rest := []record.Job{
-		moving("unknown", 0, nil, "short"), moving("large", shortBytes+1, nil, "short"), moving("slow", 1<<20, new(int64(1)), "short"),
+		moving("unknown", 0, nil, "short"), moving("large", schedule.ShortBytes+1, nil, "short"), moving("slow", 1<<20, new(int64(1)), "short"),
 	}
 	for _, waits := range append(rest, second) {
 		j, err := r.sup.Job(waits.ID)

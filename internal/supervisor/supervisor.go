@@ -23,6 +23,7 @@ import (
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
+	"storaged/internal/supervisor/schedule"
 )
 
 // Supervisor runs jobs. Its methods may be called from any goroutine, after
@@ -34,7 +35,7 @@ type Supervisor struct {
 	log      hclog.Logger
 	times    times
 	launcher launcher
-	queue    *queue
+	schedule *schedule.Schedule
 	queries  queries
 	boot     string // set by Start
 
@@ -74,7 +75,7 @@ func New(cfg Config, st *store.Store, keeper Keeper, hub *events.Hub) *Superviso
 		observer: cfg.Observer, replays: cfg.Replay, attempts: cfg.Attempts, clock: clock,
 		store: st, keeper: keeper, hub: hub, log: cfg.Log, times: t,
 		launcher: newLauncher(cfg),
-		queue:    newQueue(cfg.Limits, t.ageing),
+		schedule: schedule.New(cfg.Limits, t.ageing),
 		queries:  queries{running: map[string]*query{}},
 		stopping: make(chan struct{}),
 		live:     map[string]*job{}, byNumber: map[int64]*job{},
@@ -97,7 +98,7 @@ func (s *Supervisor) Stop(ctx context.Context) error {
 	if !first {
 		return nil
 	}
-	s.queue.close()
+	s.schedule.Close()
 	close(s.stopping)
 	done := make(chan struct{})
 	go func() {
@@ -125,7 +126,7 @@ func (s *Supervisor) Drain(on bool, by record.Owner) record.Drain {
 	case !s.drain.On:
 		s.drain = record.Drain{On: true, Since: &now, By: &by}
 	}
-	s.queue.drain(on)
+	s.schedule.Drain(on)
 	s.mu.Unlock()
 	return s.Drained()
 }
@@ -135,7 +136,7 @@ func (s *Supervisor) Drained() record.Drain {
 	s.mu.Lock()
 	d := s.drain
 	s.mu.Unlock()
-	d.Running = s.queue.runningJobs()
+	d.Running = s.schedule.Running()
 	return d
 }
 
@@ -184,7 +185,7 @@ func (s *Supervisor) forget(j *job) {
 	delete(s.live, j.id)
 	delete(s.byNumber, j.rec.Number)
 	s.mu.Unlock()
-	s.queue.leave(j)
+	j.entry.Leave()
 }
 
 // makeDirs makes the directories of all jobs.
@@ -199,11 +200,13 @@ func (s *Supervisor) makeDirs() error {
 }
 
 // SetLimits changes the scheduler's limits at once.
-func (s *Supervisor) SetLimits(l record.Limits) { s.queue.setLimits(l) }
+func (s *Supervisor) SetLimits(l record.Limits) { s.schedule.SetLimits(l) }
 
 // SetDevices says on which physical devices (major:minor) a pool lies, as far
 // as that is known: none is no limit per device. It may be called before Start.
-func (s *Supervisor) SetDevices(pool string, devices ...string) { s.queue.setDevices(pool, devices) }
+func (s *Supervisor) SetDevices(pool string, devices ...string) {
+	s.schedule.SetDevices(pool, devices...)
+}
 
 // Limits gives the limits in force.
-func (s *Supervisor) Limits() record.Limits { return s.queue.limitsNow() }
+func (s *Supervisor) Limits() record.Limits { return s.schedule.Limits() }

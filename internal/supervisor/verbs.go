@@ -10,6 +10,7 @@ import (
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
+	"storaged/internal/supervisor/schedule"
 )
 
 // verb carries a verb out: on a live job by its goroutine, on an ended one by
@@ -130,9 +131,9 @@ func (j *job) onReasons(reasons []string, c record.Change) {
 	switch {
 	case was == is:
 	case j.rec.State == record.Queued && is:
-		j.s.queue.hold(j, byHand)
+		j.entry.Hold(schedule.Paused)
 	case j.rec.State == record.Queued:
-		j.s.queue.letOn(j)
+		j.entry.Release()
 	case j.h == nil || !j.rec.Go:
 		// GO will tell.
 	case is:
@@ -160,7 +161,7 @@ func (s *Supervisor) SetLimit(id string, rate *int64, by record.Owner) (record.J
 		}
 		c := record.Change{Time: time.Now().UTC(), What: record.ChangeLimit, Limit: rate, By: by}
 		j.settleFor(func(r *store.Job) { r.Limit, r.Changes = rate, addChange(r.Changes, c) })
-		j.s.queue.relimit(j, deref(rate))
+		j.entry.SetLimit(deref(rate))
 		j.tellRate()
 		return nil
 	})
@@ -176,7 +177,7 @@ func (s *Supervisor) SetPriority(id string, p record.Priority, by record.Owner) 
 		if err := j.commit(func(r *store.Job) { r.Priority, r.Changes = p, addChange(r.Changes, c) }, nil); err != nil {
 			return unwritable(err)
 		}
-		j.s.queue.reorder(j, p)
+		j.entry.SetPriority(p)
 		return nil
 	})
 }

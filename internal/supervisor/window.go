@@ -7,7 +7,6 @@ import (
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
-	"storaged/internal/supervisor/locks"
 )
 
 // A window lets short jobs visit the objects of a long one (package locks). Its
@@ -49,7 +48,7 @@ func (j *job) onWindow(m ipc.Window) {
 // is about to come in: it waits for the windows of others too, which have been
 // called for.
 func (j *job) closeWindow() {
-	if j.run.window != nil && time.Since(j.run.opened) < j.s.times.window && j.s.queue.wanted(j) {
+	if j.run.window != nil && time.Since(j.run.opened) < j.s.times.window && j.entry.Wanted() {
 		return // the next tick asks again
 	}
 	j.shutWindow()
@@ -61,7 +60,7 @@ func (j *job) keepWindow() {
 	switch {
 	case j.run.closing != nil:
 		j.closeWindow() // it could not be acknowledged, or was kept open
-	case j.run.window == nil && j.s.queue.wanted(j):
+	case j.run.window == nil && j.entry.Wanted():
 		j.say(ipc.WindowCall{})
 	}
 	j.track.looksAgain(j.s.times.tick)
@@ -73,7 +72,7 @@ func (j *job) listen() {
 	if hosts(j.rec.State) && !j.rec.Undo && !j.run.gone && j.track.onCall() {
 		mask = j.track.mask()
 	}
-	j.s.queue.onCall(j, mask)
+	j.entry.OnCall(mask)
 }
 
 // tellItems tells the keeper what the helper has done further, of many objects.
@@ -97,7 +96,7 @@ func (j *job) openWindow() {
 		return
 	}
 	mask := j.track.mask()
-	if err := j.s.queue.openWindow(j, mask); err != nil {
+	if err := j.entry.OpenWindow(mask); err != nil {
 		j.s.log.Warn("window stays closed", "job", j.rec.Number, "error", err)
 		return
 	}
@@ -111,14 +110,14 @@ func (j *job) openWindow() {
 
 // shutWindow lets nobody in any more; who is inside stays.
 func (j *job) shutWindow() {
-	j.s.queue.shutWindow(j)
+	j.entry.CloseWindow()
 	j.run.window = nil
 	j.publish()
 }
 
 // ackWindow lets the helper go on, if it waits for that and nobody is inside.
 func (j *job) ackWindow() {
-	if j.run.closing == nil || j.s.queue.visited(j) {
+	if j.run.closing == nil || j.entry.Visited() {
 		return
 	}
 	if j.say(ipc.WindowAck{ID: *j.run.closing}) {
@@ -132,9 +131,9 @@ func (j *job) ackWindow() {
 func (j *job) alone() stage {
 	j.run.emptying = true
 	j.shutWindow()
-	for j.s.queue.visited(j) {
+	for j.entry.Visited() {
 		select {
-		case <-j.empty:
+		case <-j.entry.Vacated:
 		case a := <-j.asks:
 			j.answer(a)
 		case <-j.s.stopping:
@@ -144,73 +143,4 @@ func (j *job) alone() stage {
 	j.run.emptying = false
 	j.publish()
 	return (*job).launch
-}
-
-func (q *queue) openWindow(j *job, mask []record.Mode) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	change, err := q.locks.OpenWindow(j.id, mask)
-	if err != nil {
-		return err
-	}
-	q.follow(change)
-	q.fill()
-	return nil
-}
-
-func (q *queue) shutWindow(j *job) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.locks.CloseWindow(j.id)
-}
-
-func (q *queue) onCall(j *job, mask []record.Mode) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.locks.OnCall(j.id, mask)
-}
-
-func (q *queue) wanted(j *job) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.locks.Wanted(j.id)
-}
-
-func (q *queue) visited(j *job) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.locks.Visitors(j.id)) > 0
-}
-
-// inside names the visitors that a job waits for.
-func (q *queue) inside(j *job) []record.Blocker {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	var out []record.Blocker
-	ids := q.locks.Visitors(j.id)
-	for _, id := range ids[:min(len(ids), named.Holders)] {
-		p := q.places[id]
-		if p == nil || len(p.objects) == 0 {
-			continue
-		}
-		object := p.objects[0]
-		b := locks.Block{Holder: id, Held: object}
-		out = append(out, record.Blocker{
-			For: "lock", Object: &object, Since: p.asked.UTC(), Holder: q.holder(b), ExpectedEnd: q.expectedEnd(b),
-		})
-	}
-	if more := len(ids) - named.Holders; more > 0 && len(out) > 0 {
-		out[len(out)-1].More = more
-	}
-	return out
-}
-
-// nextWindow is when the holder is expected to let the asker in. It is called
-// with mu held.
-func (q *queue) nextWindow(a locks.Ask, b locks.Block) *time.Time {
-	p := q.places[b.Holder]
-	if p == nil || !a.Visits || b.Asked.Volume == "" || p.standing != isRunning {
-		return nil
-	}
-	return p.j.track.nextWindow(b.Asked.Mode)
 }

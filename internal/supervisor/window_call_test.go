@@ -85,7 +85,7 @@ func (l library) wanted(r *rig, want bool) {
 		r.sup.mu.Lock()
 		j := r.sup.live[id]
 		r.sup.mu.Unlock()
-		if got := r.sup.queue.wanted(j); got != want {
+		if got := j.entry.Wanted(); got != want {
 			r.t.Errorf("a window is wanted: %v, want %v", got, want)
 		}
 	}

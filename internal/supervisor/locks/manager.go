@@ -10,9 +10,9 @@
 //
 // A holder that runs for long may open a window: while it is open, visitors of
 // volumes whose mode the window's mask names do not count the holder as in
-// their way. Who wants a pool as a whole (to stop it, say) is no visitor of it.
+// their way. Who wants a pool itself (to stop it, say) is no visitor of it.
 // Closing it lets nobody else in; who is inside stays until it releases, and
-// the holder goes on when the last has left. Windows do not change the order:
+// the holder goes on when the last has released. Windows do not change the order:
 // a visitor still waits for earlier askers in its way.
 package locks
 
@@ -22,7 +22,6 @@ import (
 	"iter"
 	"math"
 	"slices"
-	"sync"
 
 	"storaged/internal/record"
 )
@@ -40,7 +39,7 @@ type Block struct {
 	Held    record.Object // what is in its way
 	Holder  string        // the job that has it
 	Waiting bool          // the holder waits for it itself, and asked earlier
-	// Position is the asker's place among those that wait for the asked
+	// Position is where the asker stands among those that wait for the asked
 	// object, from 1.
 	Position int
 	// More is, of the last one named that holds, how many more hold.
@@ -60,18 +59,18 @@ type Change struct {
 	Vacated []string // jobs whose closing window has been left by the last visitor
 }
 
-// Manager is the lock table. Its methods are safe for concurrent use.
+// Manager is the lock table. Its methods are not for concurrent use: the
+// schedule, which owns it, calls one at a time.
 type Manager struct {
-	mu      sync.Mutex
 	claims  map[string]*claim
 	waiting []*claim // in order of asking
-	stakes  map[place]*stakes
+	stakes  map[key]*stakes
 	members map[string]*stakes // by pool: those in its volumes
 	asked   uint64             // claims so far
 }
 
-// place is an object without a mode.
-type place struct{ pool, volume string }
+// key is an object without a mode.
+type key struct{ pool, volume string }
 
 // stake is one object of a claim.
 type stake struct {
@@ -120,16 +119,14 @@ type claim struct {
 func New() *Manager {
 	return &Manager{
 		claims:  map[string]*claim{},
-		stakes:  map[place]*stakes{},
+		stakes:  map[key]*stakes{},
 		members: map[string]*stakes{},
 	}
 }
 
-// Ask grants a now, or lets it wait; who is granted later is told by the call
-// that made it possible. An id that holds or waits already is a panic.
+// Ask grants a now, or lets it wait; who is granted later, the call
+// that made it possible says. An id that holds or waits already is a panic.
 func (m *Manager) Ask(a Ask) (granted bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	c := m.enter(a)
 	if m.grant(c) {
 		return true
@@ -140,8 +137,6 @@ func (m *Manager) Ask(a Ask) (granted bool) {
 
 // Try grants a now, or says what is in its way and forgets it.
 func (m *Manager) Try(a Ask, most Most) []Block {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	c := m.enter(a)
 	if m.grant(c) {
 		return nil
@@ -152,8 +147,6 @@ func (m *Manager) Try(a Ask, most Most) []Block {
 
 // Probe says what Try would, and grants nothing.
 func (m *Manager) Probe(a Ask, most Most) []Block {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	c := m.enter(a)
 	defer m.leave(c)
 	return m.blocks(c, most)
@@ -162,8 +155,6 @@ func (m *Manager) Probe(a Ask, most Most) []Block {
 // Blockers says what is in the way of a waiting job; nothing for one that
 // holds its objects or is unknown.
 func (m *Manager) Blockers(id string, most Most) []Block {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	c := m.claims[id]
 	if c == nil || c.held {
 		return nil
@@ -174,8 +165,6 @@ func (m *Manager) Blockers(id string, most Most) []Block {
 // Release ends the holding or the waiting of a job, and its window. An unknown
 // id changes nothing.
 func (m *Manager) Release(id string) Change {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	c := m.claims[id]
 	if c == nil {
 		return Change{}
@@ -186,8 +175,6 @@ func (m *Manager) Release(id string) Change {
 
 // Held gives the objects a job holds, nil if it holds none.
 func (m *Manager) Held(id string) []record.Object {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if c := m.claims[id]; c != nil && c.held {
 		return slices.Clone(c.Objects)
 	}
@@ -199,10 +186,8 @@ func (m *Manager) Held(id string) []record.Object {
 // only a window allows, the visitor is taken to be inside. Any other conflict
 // is an error and changes nothing.
 func (m *Manager) Restore(a Ask) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	c := m.enter(a)
-	var hosts, guests []*claim
+	var hosts, visitors []*claim
 	for e := range m.encounters(c) {
 		switch other := e.other.claim; {
 		case !other.held:
@@ -210,7 +195,7 @@ func (m *Manager) Restore(a Ask) error {
 		case c.visits(e.asked) && !other.Visits:
 			hosts = append(hosts, other)
 		case !c.Visits && other.visits(e.other.object):
-			guests = append(guests, other)
+			visitors = append(visitors, other)
 		default:
 			m.leave(c)
 			return fmt.Errorf("jobs %q and %q cannot both hold %s (%s) and %s (%s)",
@@ -218,8 +203,8 @@ func (m *Manager) Restore(a Ask) error {
 		}
 	}
 	m.hold(c, hosts)
-	for _, g := range guests {
-		c.admit(g)
+	for _, v := range visitors {
+		c.admit(v)
 	}
 	return nil
 }
@@ -243,25 +228,25 @@ func (m *Manager) enter(a Ask) *claim {
 // add puts the stakes of a claim where they belong.
 func (m *Manager) add(c *claim) {
 	for _, o := range c.Objects {
-		put(m.stakes, place{o.Pool, o.Volume}, stake{c, o})
+		put(m.stakes, key{o.Pool, o.Volume}, stake{c, o})
 		if o.Volume != "" {
 			put(m.members, o.Pool, stake{c, o})
 		}
 	}
 }
 
-func put[K comparable](all map[K]*stakes, key K, s stake) {
-	if all[key] == nil {
-		all[key] = &stakes{}
+func put[K comparable](all map[K]*stakes, at K, s stake) {
+	if all[at] == nil {
+		all[at] = &stakes{}
 	}
-	list := all[key].of(s.claim)
+	list := all[at].of(s.claim)
 	*list = append(*list, s)
 }
 
 // remove takes the stakes of a claim out.
 func (m *Manager) remove(c *claim) {
 	for _, o := range c.Objects {
-		strike(m.stakes, place{o.Pool, o.Volume}, c)
+		strike(m.stakes, key{o.Pool, o.Volume}, c)
 		strike(m.members, o.Pool, c)
 	}
 }
@@ -285,16 +270,16 @@ func (m *Manager) leave(c *claim) {
 	m.remove(c)
 }
 
-// strike removes the stakes of c under key.
-func strike[K comparable](all map[K]*stakes, key K, c *claim) {
-	at := all[key]
+// strike removes the stakes of c.
+func strike[K comparable](all map[K]*stakes, from K, c *claim) {
+	at := all[from]
 	if at == nil {
 		return
 	}
 	list := at.of(c)
 	*list = slices.DeleteFunc(*list, func(s stake) bool { return s.claim == c })
 	if len(at.held)+len(at.waiting) == 0 {
-		delete(all, key)
+		delete(all, from)
 	}
 }
 
@@ -314,9 +299,9 @@ func (m *Manager) encounters(c *claim) iter.Seq[encounter] {
 			for _, o := range c.Objects {
 				near := m.members[o.Pool]
 				if o.Volume != "" {
-					near = m.stakes[place{o.Pool, ""}]
+					near = m.stakes[key{o.Pool, ""}]
 				}
-				if !c.meetAll(o, near.before(c, held), yield) || !c.meetAll(o, m.stakes[place{o.Pool, o.Volume}].before(c, held), yield) {
+				if !c.meetAll(o, near.before(c, held), yield) || !c.meetAll(o, m.stakes[key{o.Pool, o.Volume}].before(c, held), yield) {
 					return
 				}
 			}
@@ -384,11 +369,11 @@ func (m *Manager) block(c *claim, e encounter) Block {
 	}
 }
 
-// position is the place of c among those that wait for o.
+// position is where c stands among those that wait for o.
 func (m *Manager) position(c *claim, o record.Object) int {
 	n := 1
 	last := (*claim)(nil)
-	for _, s := range m.stakes[place{o.Pool, o.Volume}].before(c, false) {
+	for _, s := range m.stakes[key{o.Pool, o.Volume}].before(c, false) {
 		if s.claim != last {
 			n, last = n+1, s.claim
 		}

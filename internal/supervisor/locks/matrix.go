@@ -57,7 +57,7 @@ func index(m record.Mode) int {
 }
 
 // Compatible reports whether two jobs may have the two objects at the same
-// time, outside of any window.
+// time without a window.
 func Compatible(a, b record.Object) bool { return meet(a, b) == yes }
 
 func meet(a, b record.Object) verdict {

@@ -13,8 +13,6 @@ import (
 // opens again. Only a job that holds its objects and is no visitor itself can
 // open one.
 func (m *Manager) OpenWindow(id string, mask []record.Mode) (Change, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	c := m.claims[id]
 	if c == nil || !c.held || c.Visits {
 		return Change{}, fmt.Errorf("job %q cannot open a window: it holds nothing or is a visitor", id)
@@ -27,8 +25,6 @@ func (m *Manager) OpenWindow(id string, mask []record.Mode) (Change, error) {
 // the window is closed; otherwise the Release of the last of them reports the
 // job as vacated. Closing what is not open is the same.
 func (m *Manager) CloseWindow(id string) (inside []string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	c := m.claims[id]
 	if c == nil {
 		return nil
@@ -41,8 +37,6 @@ func (m *Manager) CloseWindow(id string) (inside []string) {
 // OnCall says for which modes a holder opens a window when it is called for;
 // without any it opens windows, if at all, when it likes.
 func (m *Manager) OnCall(id string, mask []record.Mode) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if c := m.claims[id]; c != nil {
 		c.onCall = slices.Clone(mask)
 	}
@@ -51,14 +45,12 @@ func (m *Manager) OnCall(id string, mask []record.Mode) {
 // Wanted reports whether a visitor waits only for windows: that of this holder,
 // and perhaps those of others, each of which is open or opens on call.
 func (m *Manager) Wanted(id string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	c := m.claims[id]
 	if c == nil || !c.held {
 		return false
 	}
 	for _, o := range c.Objects {
-		near := m.stakes[place{o.Pool, o.Volume}]
+		near := m.stakes[key{o.Pool, o.Volume}]
 		if o.Volume == "" {
 			near = m.members[o.Pool]
 		}
@@ -89,8 +81,6 @@ func (e encounter) hears(c *claim) bool {
 
 // Visitors gives the jobs inside a job's window, open or closing.
 func (m *Manager) Visitors(id string) []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if c := m.claims[id]; c != nil {
 		return c.visitors()
 	}
@@ -117,7 +107,7 @@ func (c *claim) admit(v *claim) {
 func (m *Manager) vacate(v *claim) []string {
 	var done []*claim
 	for _, c := range m.claims {
-		c.inside = slices.DeleteFunc(c.inside, func(g *claim) bool { return g == v })
+		c.inside = slices.DeleteFunc(c.inside, func(in *claim) bool { return in == v })
 		if c.closing && len(c.inside) == 0 {
 			c.closing = false
 			done = append(done, c)

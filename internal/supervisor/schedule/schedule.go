@@ -1,4 +1,20 @@
-package supervisor
+// Package schedule decides which jobs run, at what rate, and says why each
+// other waits. It knows neither processes nor records, and does no I/O.
+//
+// A job waits for its locks first, in the order in which they were asked for
+// (package locks), then, holding them, for a slot among the running jobs. A
+// running job waits for nothing, so the two steps cannot block each other for
+// ever.
+//
+// Slots are given by priority: a job counts as having come earlier by one ageing
+// interval than a job of the next lesser priority that came with it, so the
+// order is fixed when it comes, and nobody is passed for longer than that. A job
+// for which there is no slot keeps those after it from the slots of pools and
+// devices that it waits for.
+//
+// What a slot is of, is in slots.go; how caps on rates are divided, in share.go;
+// what is said of those who wait, in why.go.
+package schedule
 
 import (
 	"cmp"
@@ -10,252 +26,282 @@ import (
 	"storaged/internal/supervisor/locks"
 )
 
-// queue is where jobs wait: for their locks first, in the order in which they
-// asked (package locks), then, holding them, for a place among the running
-// ones. A running job waits for nothing, so the two steps cannot block each
-// other for ever. Its methods may be called from any goroutine; none does I/O.
-//
-// Places are given by class: a job counts as having come earlier by one ageing
-// interval than a job of the next lesser class that came with it, so the order
-// is fixed when it comes, and nobody is passed for longer than that. A job
-// that does not fit keeps those after it from the places that it waits for.
-//
-// What a place is of, is in resource.go.
-type queue struct {
-	locks  *locks.Manager
+// Schedule is all jobs that have not ended, and the limits. Its methods, and
+// those of its entries, may be called from any goroutine.
+type Schedule struct {
 	ageing time.Duration
 
 	mu      sync.Mutex
+	locks   *locks.Manager
 	limits  record.Limits
 	closed  bool      // nothing is granted any more
 	drained time.Time // since when nothing is granted until that is taken back; zero: it is
-	places  map[string]*place
-	ready   []*place            // with locks, without a place among the running; in order
-	used    map[resource]int    // running jobs
+	entries map[string]*Entry
+	ready   []*Entry            // with locks, without a slot; in order
+	used    map[resource]int    // slots taken
 	devices map[string][]string // by pool
-	shared  bool                // there are caps on rates
+	capped  bool                // there are caps on rates
 }
 
-// standing is where a job stands in the queue.
-type standing int
+// New gives an empty schedule.
+func New(limits record.Limits, ageing time.Duration) *Schedule {
+	return &Schedule{
+		locks: locks.New(), ageing: ageing, limits: limits,
+		entries: map[string]*Entry{}, used: map[resource]int{}, devices: map[string][]string{},
+	}
+}
+
+// Job is what the schedule goes by.
+type Job struct {
+	ID       string
+	Number   int64 // 0 until it is known
+	Kind     record.Kind
+	Class    record.Class
+	Priority record.Priority
+	Objects  []record.Object
+	Owner    record.Owner
+	Created  time.Time
+	Moves    int64   // bytes, at most; 0: nobody knows
+	Limit    int64   // the job's own, bytes per second; 0: none
+	Outlook  Outlook // nil: nobody knows
+}
+
+// Outlook is what is expected of a running job. It is asked with the schedule
+// locked.
+type Outlook interface {
+	ExpectedEnd() *time.Time
+	NextWindow(record.Mode) *time.Time
+}
+
+// State is where an entry stands.
+type State int
 
 const (
-	isHeld    standing = iota // does not ask: a person paused it, or it cannot start
-	wantsLock                 // asked for locks
-	wantsSlot                 // holds locks
-	isRunning
+	Out       State = iota // it has not entered, or has left
+	Held                   // it does not ask: it is paused, or cannot start
+	WantsLock              // it has asked for locks
+	WantsSlot              // it holds locks
+	Running
 )
 
-type place struct {
-	j        *job
-	class    record.Class
-	priority record.Priority
-	objects  []record.Object
-	pools    []string
-	needs    []resource
-	number   int64
-	since    time.Time // when it came, for its order
-	asked    time.Time // when it began to stand where it stands
-	standing standing
-	held     record.Blocker // why, while it does not ask
-	moves    int64          // bytes, at most; 0: nobody knows
-	limit    int64          // the job's own, bytes per second; 0: none
-	paused   bool
+// Entry is one job's.
+type Entry struct {
+	Granted chan struct{} // one token: locks and a slot are held
+	Vacated chan struct{} // one token: the last visitor has left the job's window
+	Reshare chan struct{} // one token: Rate may have changed
+
+	s      *Schedule
+	job    Job
+	pools  []string
+	needs  []resource
+	state  State
+	since  time.Time      // in which it has been
+	why    record.Blocker // while it is held
+	waited bool           // did not get its locks at once
+	share  int64          // of the caps on rates, bytes per second; 0: there is none
+	paused bool
 }
 
-func newQueue(limits record.Limits, ageing time.Duration) *queue {
-	return &queue{
-		locks: locks.New(), ageing: ageing, limits: limits,
-		places: map[string]*place{}, used: map[resource]int{}, devices: map[string][]string{},
+// Add makes the entry of a job, which has yet to enter.
+func (s *Schedule) Add(j Job) *Entry {
+	e := &Entry{
+		s: s, job: j,
+		Granted: make(chan struct{}, 1), Vacated: make(chan struct{}, 1), Reshare: make(chan struct{}, 1),
 	}
-}
-
-// placeOf makes the place of a job. It is called with mu held.
-func (q *queue) placeOf(j *job) *place {
-	r := &j.shown.Load().rec
-	p := &place{j: j, class: r.Class, priority: r.Priority, objects: r.Objects, number: r.Number, since: r.Created, moves: r.Moves, limit: deref(r.Limit)}
-	for _, o := range r.Objects {
-		if !slices.Contains(p.pools, o.Pool) {
-			p.pools = append(p.pools, o.Pool)
+	for _, o := range j.Objects {
+		if !slices.Contains(e.pools, o.Pool) {
+			e.pools = append(e.pools, o.Pool)
 		}
 	}
-	p.needs = q.needsOf(p)
-	return p
+	return e
 }
 
-func (p *place) ask() locks.Ask {
-	return locks.Ask{ID: p.j.id, Objects: p.objects, Visits: p.class == record.Normal}
+func (e *Entry) ask() locks.Ask {
+	return locks.Ask{ID: e.job.ID, Objects: e.job.Objects, Visits: e.job.Class == record.Normal}
 }
 
-// due is the time by which places are given.
-func (p *place) due(ageing time.Duration) time.Time { return p.priority.Turn(p.since, ageing) }
+// due is the time by which slots are given.
+func (e *Entry) due() time.Time { return e.job.Priority.Turn(e.job.Created, e.s.ageing) }
 
-func (p *place) stand(s standing) { p.standing, p.asked = s, time.Now() }
+func (e *Entry) become(s State) { e.state, e.since = s, time.Now() }
 
-// byHand is why a job does not ask that a person paused.
-var byHand = record.Blocker{For: "hold"}
-
-func (p *place) hold(why record.Blocker) {
-	p.stand(isHeld)
-	p.held = why
-	if why.Since.IsZero() {
-		p.held.Since = p.asked.UTC()
+// Enter lets a job ask for its locks, unless Try gave them to it. A held one
+// asks when it is released.
+func (e *Entry) Enter(number int64, held bool) {
+	s := e.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.job.Number = number
+	e.add()
+	switch {
+	case held:
+		e.hold(Paused)
+	case e.state == WantsSlot:
+		s.line(e)
+	default:
+		s.askLocks(e)
 	}
+	s.fill()
 }
 
-// enter lets a job ask for its locks, unless it is held back.
-func (q *queue) enter(j *job) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	p := q.placeOf(j)
-	q.places[j.id] = p
-	if len(j.shown.Load().rec.PauseReasons) > 0 {
-		p.hold(byHand)
-		return
-	}
-	q.askLocks(p)
-	q.fill()
+func (e *Entry) add() {
+	e.needs = e.s.needsOf(e)
+	e.s.entries[e.job.ID] = e
 }
 
-// try is enter for a job that does not wait for locks: what is in its way is
-// given, and nothing has changed, or it holds them.
-func (q *queue) try(j *job) []record.Blocker {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	p := q.placeOf(j)
-	if blocks := q.locks.Try(p.ask(), named); len(blocks) > 0 {
-		return q.explain(p.ask(), blocks, time.Now())
+// Try gives a job its locks, or says what is in its way and changes nothing. It
+// has to enter then, or leave.
+func (e *Entry) Try() []record.Blocker {
+	s := e.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if blocks := s.locks.Try(e.ask(), named); len(blocks) > 0 {
+		return s.explain(e.ask(), blocks, time.Now())
 	}
-	q.places[j.id] = p
-	p.stand(wantsSlot)
+	e.add()
+	e.become(WantsSlot)
 	return nil
 }
 
-// admit lets a job that try let in stand for a place.
-func (q *queue) admit(j *job) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	p := q.placeOf(j) // its number is known now
-	q.places[j.id] = p
-	q.line(p)
-	q.fill()
+// Restore gives a job of before a restart its locks and its slot back.
+func (e *Entry) Restore() error {
+	s := e.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.add()
+	s.run(e)
+	return s.locks.Restore(e.ask())
 }
 
-// restore gives a job of before a restart its locks and its place back.
-func (q *queue) restore(j *job) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	p := q.placeOf(j)
-	q.places[j.id] = p
-	q.run(p)
-	return q.locks.Restore(p.ask())
-}
-
-// leave takes a job out, wherever it stands, and lets others follow.
-func (q *queue) leave(j *job) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	p := q.places[j.id]
-	if p == nil {
+// Leave takes a job out, wherever it stands, and lets others follow.
+func (e *Entry) Leave() {
+	s := e.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.state == Out {
 		return
 	}
-	delete(q.places, j.id)
-	q.withdraw(p)
-	q.fill()
+	delete(s.entries, e.job.ID)
+	s.withdraw(e)
+	e.become(Out)
+	s.fill()
 }
 
-// hold keeps a queued job from being granted, and says why; it lets go of what
-// it has and asks anew when it is let on.
-func (q *queue) hold(j *job, why record.Blocker) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	p := q.places[j.id]
-	if p == nil {
+// Paused is why a job is held that a person paused.
+var Paused = record.Blocker{For: "hold"}
+
+// Hold keeps a queued job from being granted, and says why; it gives back what
+// it has and asks anew when it is released.
+func (e *Entry) Hold(why record.Blocker) {
+	s := e.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.state == Out {
 		return // canceled already, which could not be recorded yet
 	}
-	q.withdraw(p)
+	s.withdraw(e)
 	select {
-	case <-j.grant: // given a moment ago and not taken up
+	case <-e.Granted: // given a moment ago and not taken up
 	default:
 	}
-	p.hold(why)
-	q.fill()
+	e.hold(why)
+	s.fill()
 }
 
-// letOn ends a hold.
-func (q *queue) letOn(j *job) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if p := q.places[j.id]; p != nil && p.standing == isHeld {
-		q.askLocks(p)
-		q.fill()
+func (e *Entry) hold(why record.Blocker) {
+	e.become(Held)
+	e.why = why
+	if why.Since.IsZero() {
+		e.why.Since = e.since.UTC()
 	}
 }
 
-// reorder gives a job another class.
-func (q *queue) reorder(j *job, to record.Priority) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	p := q.places[j.id]
-	if p == nil {
-		return
-	}
-	p.priority = to
-	if p.standing == wantsSlot {
-		q.drop(p)
-		q.line(p)
-		q.fill()
+// Release ends a hold.
+func (e *Entry) Release() {
+	e.s.mu.Lock()
+	defer e.s.mu.Unlock()
+	if e.state == Held {
+		e.s.askLocks(e)
+		e.s.fill()
 	}
 }
 
-func (q *queue) setLimits(l record.Limits) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.limits = l
-	q.share()
-	q.fill()
+// SetPriority gives a job another priority.
+func (e *Entry) SetPriority(to record.Priority) {
+	s := e.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.job.Priority = to
+	if e.state == WantsSlot {
+		s.drop(e)
+		s.line(e)
+		s.fill()
+	}
 }
 
-// drain ends granting until it is called with false.
-func (q *queue) drain(on bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+// Waited reports whether the job did not get its locks at once.
+func (e *Entry) Waited() bool {
+	e.s.mu.Lock()
+	defer e.s.mu.Unlock()
+	return e.waited
+}
+
+// SetLimits changes the limits at once.
+func (s *Schedule) SetLimits(l record.Limits) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limits = l
+	s.divide()
+	s.fill()
+}
+
+// Limits gives the limits in force.
+func (s *Schedule) Limits() record.Limits {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.limits
+}
+
+// Drain ends granting until it is called with false.
+func (s *Schedule) Drain(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch {
 	case !on:
-		q.drained = time.Time{}
-		q.fill()
-	case q.drained.IsZero():
-		q.drained = time.Now()
+		s.drained = time.Time{}
+		s.fill()
+	case s.drained.IsZero():
+		s.drained = time.Now()
 	}
 }
 
-// runningJobs gives the numbers of those that hold a place.
-func (q *queue) runningJobs() []int64 {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+// Close ends granting for good.
+func (s *Schedule) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+}
+
+// Running gives the numbers of the jobs that have a slot.
+func (s *Schedule) Running() []int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	numbers := []int64{}
-	for _, p := range q.places {
-		if p.standing == isRunning {
-			numbers = append(numbers, p.number)
+	for _, e := range s.entries {
+		if e.state == Running {
+			numbers = append(numbers, e.job.Number)
 		}
 	}
 	slices.Sort(numbers)
 	return numbers
 }
 
-// close ends granting for good.
-func (q *queue) close() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.closed = true
-}
-
-// waitingJobs counts those that do not run.
-func (q *queue) waitingJobs() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	waiting := len(q.places)
-	for r, n := range q.used {
+// Waiting counts the jobs that have none.
+func (s *Schedule) Waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	waiting := len(s.entries)
+	for r, n := range s.used {
 		if r.of == ofAll {
 			waiting -= n
 		}
@@ -263,184 +309,93 @@ func (q *queue) waitingJobs() int {
 	return waiting
 }
 
-func (q *queue) limitsNow() record.Limits {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.limits
-}
-
 // The rest is called with mu held.
 
-func (q *queue) askLocks(p *place) {
-	if q.locks.Ask(p.ask()) {
-		q.line(p)
+func (s *Schedule) halted() bool { return s.closed || !s.drained.IsZero() }
+
+func (s *Schedule) askLocks(e *Entry) {
+	if s.locks.Ask(e.ask()) {
+		s.line(e)
 		return
 	}
-	p.stand(wantsLock)
-	p.j.lockWaited.Store(true)
+	e.become(WantsLock)
+	e.waited = true
 }
 
-// line puts a job that has its locks in order for a place.
-func (q *queue) line(p *place) {
-	p.stand(wantsSlot)
-	q.ready = slices.Insert(q.ready, q.turn(p), p)
+// line puts a job that has its locks in order for a slot.
+func (s *Schedule) line(e *Entry) {
+	e.become(WantsSlot)
+	s.ready = slices.Insert(s.ready, s.turn(e), e)
 }
 
 // turn is where in the order a job stands, or would stand, from 0.
-func (q *queue) turn(p *place) int {
-	i, _ := slices.BinarySearchFunc(q.ready, p, func(a, b *place) int {
-		return cmp.Or(a.due(q.ageing).Compare(b.due(q.ageing)), cmp.Compare(a.number, b.number))
+func (s *Schedule) turn(e *Entry) int {
+	i, _ := slices.BinarySearchFunc(s.ready, e, func(a, b *Entry) int {
+		return cmp.Or(a.due().Compare(b.due()), cmp.Compare(a.job.Number, b.job.Number))
 	})
 	return i
 }
 
-func (q *queue) drop(p *place) {
-	q.ready = slices.DeleteFunc(q.ready, func(r *place) bool { return r == p })
+func (s *Schedule) drop(e *Entry) {
+	s.ready = slices.DeleteFunc(s.ready, func(r *Entry) bool { return r == e })
 }
 
-// withdraw takes back locks and place.
-func (q *queue) withdraw(p *place) {
-	switch p.standing {
-	case isRunning:
-		q.count(p, -1)
-		p.stand(isHeld)
-		q.share()
-	case wantsSlot:
-		q.drop(p)
-	case isHeld:
+// withdraw takes back locks and slot.
+func (s *Schedule) withdraw(e *Entry) {
+	switch e.state {
+	case Running:
+		s.count(e, -1)
+		e.become(Held)
+		s.divide()
+	case WantsSlot:
+		s.drop(e)
+	case Held:
 		return
 	}
-	q.follow(q.locks.Release(p.j.id))
+	s.follow(s.locks.Release(e.job.ID))
 }
 
 // follow does what a change of the locks makes possible.
-func (q *queue) follow(c locks.Change) {
+func (s *Schedule) follow(c locks.Change) {
 	for _, id := range c.Granted {
-		q.line(q.places[id])
+		s.line(s.entries[id])
 	}
 	for _, id := range c.Vacated {
-		select {
-		case q.places[id].j.empty <- struct{}{}:
-		default: // it has not taken the last token up, and will look
-		}
+		notify(s.entries[id].Vacated)
 	}
 }
 
-func (q *queue) run(p *place) {
-	p.stand(isRunning)
-	q.count(p, 1)
-	q.share()
+// notify leaves a token, unless the last one has not been taken up: whoever
+// takes that looks at all there is.
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
-// fill gives free places to those who stand for them.
-func (q *queue) fill() {
-	if q.closed || !q.drained.IsZero() {
+func (s *Schedule) run(e *Entry) {
+	e.become(Running)
+	s.count(e, 1)
+	s.divide()
+}
+
+// fill gives free slots to those who stand for them.
+func (s *Schedule) fill() {
+	if s.halted() {
 		return
 	}
-	taken := map[resource]bool{} // whose places an earlier one waits for
-	q.ready = slices.DeleteFunc(q.ready, func(p *place) bool {
-		_, lacks := q.lacks(p)
-		if lacks || slices.ContainsFunc(p.needs, func(r resource) bool { return taken[r] }) {
-			for _, r := range p.needs {
+	taken := map[resource]bool{} // whose slots an earlier one waits for
+	s.ready = slices.DeleteFunc(s.ready, func(e *Entry) bool {
+		_, lacks := s.lacks(e)
+		if lacks || slices.ContainsFunc(e.needs, func(r resource) bool { return taken[r] }) {
+			for _, r := range e.needs {
 				taken[r] = r.of != ofAll // of all, others may have what this one cannot use
 			}
 			return false
 		}
-		q.run(p)
-		p.j.grant <- struct{}{}
+		s.run(e)
+		e.Granted <- struct{}{}
 		return true
 	})
-}
-
-// named is whom an answer to "why does it wait" names at most. Of those who
-// only asked earlier the first will do: the position counts them all.
-var named = locks.Most{Holders: record.MaxHolders, Askers: 1}
-
-// blockers says why a job waits, by the same facts by which it is granted.
-func (q *queue) blockers(j *job) []record.Blocker {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	p := q.places[j.id]
-	if p == nil {
-		return nil
-	}
-	switch p.standing {
-	case isHeld:
-		return []record.Blocker{p.held}
-	case wantsLock:
-		blocks := q.explain(p.ask(), q.locks.Blockers(j.id, named), p.asked)
-		if !q.drained.IsZero() {
-			blocks = append(blocks, record.Blocker{For: "drain", Since: q.drained.UTC()})
-		}
-		return blocks
-	case wantsSlot:
-		return []record.Blocker{q.explainSlot(p)}
-	default:
-		return nil
-	}
-}
-
-// probe says what would be in the way of a request now.
-func (q *queue) probe(class record.Class, objects []record.Object) []record.Blocker {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	ask := locks.Ask{Objects: objects, Visits: class == record.Normal}
-	return q.explain(ask, q.locks.Probe(ask, named), time.Now())
-}
-
-func (q *queue) explainSlot(p *place) record.Blocker {
-	b := record.Blocker{For: "slot", Since: p.asked.UTC(), Position: 1, Short: p.short()}
-	for _, before := range q.ready[:q.turn(p)] {
-		if before.short() == p.short() {
-			b.Position++
-		}
-	}
-	if q.closed || !q.drained.IsZero() {
-		b.For = "drain"
-		return b
-	}
-	switch r, _ := q.lacks(p); r.of {
-	case ofPool:
-		b.Object = &record.Object{Pool: r.name}
-	case ofDevice:
-		b.Device = r.name
-	}
-	return b
-}
-
-// explain says of those who are in the way what is known; blocks has holders
-// first.
-func (q *queue) explain(a locks.Ask, blocks []locks.Block, since time.Time) []record.Blocker {
-	next := !slices.ContainsFunc(blocks, func(b locks.Block) bool { return b.Waiting }) // whom no window passes
-	var out []record.Blocker
-	for _, b := range blocks {
-		asked := b.Asked
-		w := record.Blocker{
-			For: "lock", Object: &asked, Mode: asked.Mode, Position: b.Position, Since: since.UTC(),
-			Holder: q.holder(b), ExpectedEnd: q.expectedEnd(b), More: b.More,
-		}
-		if next {
-			w.NextWindow = q.nextWindow(a, b)
-		}
-		out = append(out, w)
-	}
-	return out
-}
-
-func (q *queue) holder(b locks.Block) *record.Holder {
-	h := &record.Holder{ID: b.Holder, Mode: b.Held.Mode}
-	if p := q.places[b.Holder]; p != nil {
-		r := &p.j.shown.Load().rec
-		owner := r.Owner
-		h.Number, h.Kind, h.Owner = r.Number, r.Kind, &owner
-	}
-	return h
-}
-
-func (q *queue) expectedEnd(b locks.Block) *time.Time {
-	p := q.places[b.Holder]
-	if p == nil || p.standing != isRunning {
-		return nil
-	}
-	return p.j.track.expectedEnd()
 }
