@@ -64,7 +64,6 @@ type Pacer struct {
 	lightAll int64 // of counts.Total
 	ahead    int64 // of counts.Total: foreseen, and not expected yet by who moves it
 	paused   bool
-	breaks   int // intermissions under way
 	inFlight int
 	limit    int64
 	limiter  *rate.Limiter // nil without a limit
@@ -259,7 +258,7 @@ func (p *Pacer) leave() {
 }
 
 // still reports whether nothing is admitted. The caller holds mu.
-func (p *Pacer) still() bool { return p.paused || p.breaks > 0 }
+func (p *Pacer) still() bool { return p.paused }
 
 // wake makes everyone who waits look again.
 func (p *Pacer) wake() {
@@ -279,6 +278,21 @@ func (p *Pacer) SetLimit(bytesPerSec int64) {
 	p.limit = max(bytesPerSec, 0)
 	p.refill()
 	p.wake()
+}
+
+// SetPace is SetLimit, and Resume or a Pause that does not wait.
+func (p *Pacer) SetPace(bytesPerSec int64, paused bool) {
+	p.SetLimit(bytesPerSec)
+	if !paused {
+		p.Resume()
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.paused {
+		p.paused = true
+		p.wake()
+	}
 }
 
 // Limit is the rate in force, in bytes per second; 0 is none.
@@ -304,24 +318,18 @@ func (p *Pacer) refill() {
 // flight and what was written is written back. If ctx ends first its cause is
 // returned and the Pacer stays paused; ErrResumed if Resume came first.
 func (p *Pacer) Pause(ctx context.Context) error {
-	p.mu.Lock()
-	if !p.paused {
-		p.paused = true
-		p.wake()
-	}
-	p.mu.Unlock()
-	return p.quiet(ctx, func() bool { return p.paused })
+	p.SetPace(p.Limit(), true)
+	return p.Still(ctx)
 }
 
-// quiet waits until nothing is in flight, as long as still, which is called
-// with mu held, is true.
-func (p *Pacer) quiet(ctx context.Context, still func() bool) error {
+// Still waits, as Pause does, for a pause to be complete.
+func (p *Pacer) Still(ctx context.Context) error {
 	for {
 		p.mu.Lock()
-		asked, inFlight, changed := still(), p.inFlight, p.changed
+		paused, inFlight, changed := p.paused, p.inFlight, p.changed
 		p.mu.Unlock()
 		switch {
-		case !asked:
+		case !paused:
 			return ErrResumed
 		case inFlight == 0:
 			return nil
@@ -340,38 +348,9 @@ func (p *Pacer) Resume() {
 	defer p.mu.Unlock()
 	if p.paused {
 		p.paused = false
-		p.goOn()
-	}
-}
-
-// goOn lets the streams on if nothing holds them any more. The caller holds mu.
-func (p *Pacer) goOn() {
-	if !p.still() {
 		p.refill()
+		p.wake()
 	}
-	p.wake()
-}
-
-// Intermit stops all streams as Pause does, whether or not they are paused, and
-// returns when no I/O is being done. They go on when resume, which is called
-// once, was called and there is no pause. If ctx ends first its cause is given
-// and there is no intermission.
-func (p *Pacer) Intermit(ctx context.Context) (resume func(), err error) {
-	p.mu.Lock()
-	p.breaks++
-	p.wake()
-	p.mu.Unlock()
-	resume = func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.breaks--
-		p.goOn()
-	}
-	if err := p.quiet(ctx, p.still); err != nil {
-		resume()
-		return nil, err
-	}
-	return resume, nil
 }
 
 // activity is what the flusher waits for; changed is closed when it may have

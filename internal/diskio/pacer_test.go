@@ -195,54 +195,6 @@ func TestPauseThatCannotComplete(t *testing.T) {
 	})
 }
 
-// An intermission and a pause hold the streams each for itself.
-func TestIntermissionHoldsBesideAPause(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := NewPacer()
-		p.SetLimit(mib)
-		stop := startStreams(p, 2)
-		defer stop()
-		rests := func(what string) {
-			t.Helper()
-			before := p.Counts()
-			time.Sleep(time.Minute)
-			if p.Counts() != before {
-				t.Errorf("%s: something moved", what)
-			}
-		}
-		time.Sleep(time.Second)
-		resume, err := p.Intermit(context.Background())
-		must(t, err)
-		rests("in the intermission")
-		must(t, p.Pause(context.Background()))
-		resume()
-		rests("in the pause after it")
-		resume, err = p.Intermit(context.Background())
-		must(t, err)
-		p.Resume()
-		rests("in the intermission after the pause")
-		before := p.Counts().Done
-		resume()
-		time.Sleep(10 * time.Second)
-		checkRate(t, "afterwards", p.Counts().Done-before, 10*time.Second, mib)
-	})
-}
-
-func TestIntermissionThatCannotCompleteIsNone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := NewPacer()
-		p.hold()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		if _, err := p.Intermit(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("error is %v", err)
-		}
-		if n, err := p.Admit(context.Background(), 7); n != 7 || err != nil {
-			t.Errorf("admitted %d, %v", n, err)
-		}
-	})
-}
-
 func TestWhatIsForeseenIsExpectedOnce(t *testing.T) {
 	p := NewPacer()
 	p.Foresee(1000)

@@ -3,7 +3,6 @@ package helper
 import (
 	"context"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
@@ -31,11 +30,6 @@ type conductor struct {
 	signals <-chan os.Signal
 	frames  <-chan ipc.Message                           // nil by hand
 	obey    func(ctx context.Context, order ipc.Message) // is called for each of frames
-
-	paused bool
-	pauses int            // so far; tells acknowledgements apart
-	quiet  chan int       // the pause of that number is complete
-	asking sync.WaitGroup // for pauses to be complete
 }
 
 // conduct runs the task to its end. It returns nil when a person left before
@@ -43,8 +37,7 @@ type conductor struct {
 func (c *conductor) conduct(ctx context.Context, t Task) *ipc.Report {
 	done := make(chan *ipc.Report, 1)
 	go func() { done <- c.run.do(ctx, t) }()
-	c.quiet = make(chan int)
-	defer c.asking.Wait()
+	defer c.run.throttle.asking.Wait()
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	tick := time.NewTicker(tickInterval)
@@ -59,8 +52,8 @@ func (c *conductor) conduct(ctx context.Context, t Task) *ipc.Report {
 			if c.signal(watching, s) {
 				return nil
 			}
-		case n := <-c.quiet:
-			if c.paused && n == c.pauses {
+		case <-c.run.throttle.held:
+			if c.run.throttle.isStill() {
 				c.run.view.progress(c.run.meter.read()) // as it stays
 				c.mode.state(ipc.ActivityPaused)
 			}
@@ -76,7 +69,7 @@ func (c *conductor) signal(ctx context.Context, s os.Signal) (leave bool) {
 	case syscall.SIGUSR1:
 		c.mode.report(c.run.meter.read())
 	case syscall.SIGUSR2:
-		c.pause(ctx, !c.paused)
+		c.pause(ctx, !c.run.throttle.isPaused())
 	case syscall.SIGPIPE: // whoever read our words has gone; the work goes on
 	default:
 		return c.mode.stop(ctx, s)
@@ -87,25 +80,13 @@ func (c *conductor) signal(ctx context.Context, s os.Signal) (leave bool) {
 // pause holds the I/O, or lets it go on. That it is held is told when it is
 // true.
 func (c *conductor) pause(ctx context.Context, hold bool) {
-	if hold == c.paused {
-		return
-	}
-	c.paused = hold
-	if !hold {
-		c.run.Pacer.Resume()
+	switch {
+	case hold == c.run.throttle.isPaused():
+	case hold:
+		c.run.throttle.pause(ctx)
+	default:
+		c.run.throttle.resume()
 		c.run.meter.forget()
 		c.mode.state(ipc.ActivityRunning)
-		return
 	}
-	c.pauses++
-	number := c.pauses
-	c.asking.Go(func() {
-		if c.run.Pacer.Pause(ctx) != nil {
-			return // resumed or canceled before it was complete
-		}
-		select {
-		case c.quiet <- number:
-		case <-ctx.Done():
-		}
-	})
 }

@@ -169,10 +169,9 @@ func (j *jobMode) untouched() error {
 
 // start applies what came with GO.
 func (j *jobMode) start(ctx context.Context, g ipc.Go) {
-	j.run.Pacer.SetLimit(g.Limit)
-	if g.Paused && j.run.Pacer.Pause(ctx) == nil { // at once: nothing moves yet
-		j.paused = true
-		j.state(ipc.ActivityPaused)
+	j.run.throttle.setLimit(g.Limit)
+	if g.Paused {
+		j.run.throttle.pause(ctx) // it is told when the task is conducted
 		return
 	}
 	j.state(ipc.ActivityRunning)
@@ -188,7 +187,7 @@ func (j *jobMode) follow(ctx context.Context, order ipc.Message) {
 	case ipc.Resume:
 		j.pause(ctx, false)
 	case ipc.Limit:
-		j.run.Pacer.SetLimit(m.Rate)
+		j.run.throttle.setLimit(m.Rate)
 		j.state("")
 	case ipc.WindowAck:
 		j.run.Windows.ack(m.ID)
@@ -251,7 +250,7 @@ func (j *jobMode) canceledFromAfar() {
 	defer j.mu.Unlock()
 	j.activity = ipc.ActivityCanceling
 	j.sign = time.Now()
-	j.sender.Send(ipc.State{Activity: j.activity, Limit: j.run.Pacer.Limit(), FromAfar: true, SenderPID: j.run.control.why().sender})
+	j.sender.Send(ipc.State{Activity: j.activity, Limit: j.run.throttle.limitNow(), FromAfar: true, SenderPID: j.run.control.why().sender})
 }
 
 // conclude saves the report and announces it. Success is nothing but a report
@@ -317,7 +316,7 @@ func (j *jobMode) state(a ipc.Activity) {
 		j.activity = a
 	}
 	j.sign = time.Now()
-	j.sender.Send(ipc.State{Activity: j.activity, Limit: j.run.Pacer.Limit()})
+	j.sender.Send(ipc.State{Activity: j.activity, Limit: j.run.throttle.limitNow()})
 }
 
 // rank orders activities: no way leads back to a lower one.

@@ -57,7 +57,7 @@ func RunManually(t Task, o ManualOptions) error {
 	h := &manualMode{task: t, display: term.NewDisplay(term.NewOutput(os.Stderr))}
 	r, ctx := newRun(id.String(), noRecords{}, newManualLog(os.Stderr))
 	r.view, h.run, h.mode, h.signals = h, r, h, notify()
-	r.Pacer.SetLimit(o.Limit)
+	r.throttle.setLimit(o.Limit)
 	h.display.Start(h.figures(reading{}))
 	begun := time.Now()
 	report := h.conduct(ctx, t)

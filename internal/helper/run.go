@@ -47,17 +47,18 @@ type Task struct {
 // failed, a canceled context that it was stopped. Whatever it began has ended
 // when it returns.
 type Run struct {
-	ID      string // the job's; drafts carry it
-	Pacer   *diskio.Pacer
-	meter   *meter
-	control *control
-	view    view
-	Windows windows
-	Records Records
-	log     hclog.Logger
-	Report  ipc.Report
-	warned  sync.Mutex // guards report.Warnings
-	Keep    bool       // an unfinished volume gets its name all the same
+	ID       string // the job's; drafts carry it
+	Pacer    *diskio.Pacer
+	meter    *meter
+	control  *control
+	throttle throttle
+	view     view
+	Windows  windows
+	Records  Records
+	log      hclog.Logger
+	Report   ipc.Report
+	warned   sync.Mutex // guards report.Warnings
+	Keep     bool       // an unfinished volume gets its name all the same
 
 	command string   // of the task
 	resumes bool     // an earlier helper had begun
@@ -101,10 +102,13 @@ type Records interface {
 func newRun(id string, c Records, log hclog.Logger) (*Run, context.Context) {
 	ctx, stop := context.WithCancelCause(context.Background())
 	pacer := diskio.NewPacer()
-	return &Run{
+	r := &Run{
 		ID: id, Pacer: pacer, meter: &meter{pacer: pacer}, control: &control{stop: stop},
 		Windows: windows{Called: make(chan struct{}, 1)}, Records: c, log: log,
-	}, ctx
+	}
+	r.throttle.held = make(chan struct{}, 1)
+	r.throttle.join(pacer)
+	return r, ctx
 }
 
 // do runs the task to its end and gives the report, complete in any case.
@@ -214,6 +218,12 @@ func (r *Run) Warn(format string, args ...any) {
 	r.warned.Unlock()
 	r.view.warn(text)
 }
+
+// Rest returns when nothing moves any more; nothing does until end is called.
+func (r *Run) Rest(ctx context.Context) (end func(), err error) { return r.throttle.rest(ctx) }
+
+// Join has something else than Pacer that moves bytes keep to the pace of the run.
+func (r *Run) Join(p Paced) { r.throttle.join(p) }
 
 // Step does what cannot be interrupted: it waits for a pause to end, and a
 // pause waits for it.

@@ -84,7 +84,7 @@ func (s *sharing) host(ctx context.Context, over <-chan struct{}) error {
 
 // open lets in who waits, and goes on when they have left.
 func (s *sharing) open(ctx context.Context) error {
-	resume, err := s.run.Pacer.Intermit(ctx)
+	resume, err := s.run.Rest(ctx)
 	if err != nil {
 		return err
 	}
