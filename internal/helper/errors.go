@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
@@ -46,9 +48,17 @@ func Fault(err error, t Task) *ipc.Error {
 	if missing, ok := errors.AsType[*backends.MissingError](err); ok {
 		e.Path = missing.Path
 	}
+	if errors.Is(err, backends.ErrUnsafe) {
+		e.Hint = "a volume is a regular file that has one name; find / -xdev -samefile FILE lists the names of one"
+	}
 	if code == record.NoSpace {
 		if e.Hint = t.Room; e.Hint == "" {
 			e.Hint = shortage(err, t.Writes)
+		}
+	}
+	if errors.Is(err, syscall.EFBIG) {
+		if most := largestFile(filepath.Dir(t.Writes)); most > 0 {
+			e.Message = fmt.Sprintf("cannot %s: a file of this file system has %s at most", t.Doing, quantity.FormatBoth(most))
 		}
 	}
 	if short, ok := errors.AsType[*diskio.NoRoomError](err); ok {
@@ -77,7 +87,7 @@ var codes = []struct {
 	{backends.ErrExists, record.Exists},
 	{backends.ErrNotEmpty, record.HasChildren},
 	{backends.ErrUnsupported, record.Unsupported},
-	{backends.ErrUnsafe, record.FailedCode},
+	{backends.ErrUnsafe, record.WrongState},
 	{backends.ErrChanged, record.Changed},
 	{diskio.ErrUnsupported, record.Unsupported},
 	{diskio.ErrMismatch, record.Mismatch},
@@ -113,6 +123,23 @@ func codeOf(err error) record.Code {
 		}
 	}
 	return record.FailedCode
+}
+
+// largestFile is the size that the file system of a directory bounds a file to, 0
+// where that cannot be found out. No call tells it; a file without a name is tried.
+func largestFile(dir string) int64 {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(fd)
+	taken := int64(0)
+	for step := int64(1) << 62; step > 0; step >>= 1 {
+		if unix.Ftruncate(fd, taken+step) == nil {
+			taken += step
+		}
+	}
+	return taken
 }
 
 // shortage says what to do about a want of room for a path: more than one thing

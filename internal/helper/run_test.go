@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,8 +18,10 @@ import (
 	"storaged/internal/backends/all"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
+	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/term"
+	"storaged/internal/testenv"
 )
 
 // blind is a view that nobody looks at. It keeps the activities.
@@ -178,7 +181,7 @@ func TestFaultsHaveTheirCodes(t *testing.T) {
 	}{
 		"not found":    {fmt.Errorf("volume: %w", backends.ErrNotFound), record.NotFound, "", -1},
 		"exists":       {fmt.Errorf("volume %w", backends.ErrExists), record.Exists, "", -1},
-		"unsafe":       {fmt.Errorf("volume %w: a link", backends.ErrUnsafe), record.FailedCode, "", -1},
+		"unsafe":       {fmt.Errorf("volume %w: a link", backends.ErrUnsafe), record.WrongState, "", -1},
 		"busy":         {fmt.Errorf("so: %w", &backends.BusyError{Object: "/p/b", Holder: "pid 812 (qemu)"}), record.Busy, "/p/b", -1},
 		"write fails":  {&diskio.IOError{Op: "write", Offset: 4096, Err: syscall.EIO}, record.IO, "/p/b", 4096},
 		"read fails":   {&diskio.IOError{Op: "read", Offset: 512, Err: syscall.EIO}, record.IO, "/p/a", 512},
@@ -205,6 +208,24 @@ func TestFaultsHaveTheirCodes(t *testing.T) {
 				t.Errorf("hint %q", e.Hint)
 			}
 		})
+	}
+}
+
+// What is too large for a file system is refused with what that takes.
+func TestTooLargeNamesTheBound(t *testing.T) {
+	path := filepath.Join(testenv.Mount(t, "ext4"), "file")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	most := largestFile(filepath.Dir(path))
+	if err, larger := f.Truncate(most), f.Truncate(most+1); err != nil || !errors.Is(larger, syscall.EFBIG) {
+		t.Errorf("%d bytes: %v, one more: %v", most, err, larger)
+	}
+	e := Fault(&diskio.IOError{Op: "resize", Offset: -1, Err: syscall.EFBIG}, Task{Doing: "allocate it", Writes: path})
+	if want := quantity.FormatBoth(most) + " at most"; e.Code != string(record.TooLarge) || !strings.HasSuffix(e.Message, want) {
+		t.Errorf("%s: %q, not %q", e.Code, e.Message, want)
 	}
 }
 

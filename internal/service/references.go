@@ -21,7 +21,7 @@ func childless(tx *store.Tx, v *store.Volume) error {
 		return err
 	}
 	return record.Errorf(record.HasChildren, "volume \"%s/%s\" backs %s", v.Pool, v.Name, list(names, 5)).
-		WithHint("flatten or delete those first")
+		WithHint("delete those first, or make them independent of it: qemu-img rebase -b '' FILE")
 }
 
 // childrenOf lists the volumes of all pools that need v: it is their backing, or
@@ -141,7 +141,7 @@ func unneeded(tx *store.Tx, p *store.Pool) error {
 		return nil
 	}
 	return record.Errorf(record.HasChildren, "volumes of pool %q back %s", p.Name, list(names, 5)).
-		WithHint("flatten or delete those first")
+		WithHint("delete those first, or make them independent of it: qemu-img rebase -b '' FILE")
 }
 
 // within reports whether a reference leads to a file of the pool, known as a

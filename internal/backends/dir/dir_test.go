@@ -1,6 +1,7 @@
 package dir
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,6 +36,15 @@ func TestContractOnOtherFileSystems(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			backendtest.Run(t, backendtest.Suite{New: poolsBelow(testenv.Mount(t, kind)), Dir: true})
 		})
+	}
+}
+
+// What shows the kernel stores no volumes.
+func TestKernelFileSystemIsNoPool(t *testing.T) {
+	for _, target := range []string{"/proc", "/proc/self", "/sys/class"} {
+		if err := New().Start(t.Context(), backends.Pool{Type: "dir", Target: target}); !errors.Is(err, backends.ErrUnsupported) {
+			t.Errorf("%s: %v", target, err)
+		}
 	}
 }
 

@@ -114,11 +114,28 @@ func (Backend) Start(ctx context.Context, p backends.Pool) error {
 		return err
 	}
 	defer d.Close()
+	if err := d.storage(); err != nil {
+		return err
+	}
 	err = retry(func() error {
 		return unix.Faccessat(d.fd(), ".", unix.R_OK|unix.W_OK|unix.X_OK, unix.AT_EACCESS)
 	})
 	if err != nil && !errors.Is(err, unix.EROFS) {
 		return fmt.Errorf("pool directory %q cannot be used by this user: %w", p.Target, err)
+	}
+	return nil
+}
+
+// storage refuses a directory of a file system that shows the kernel, and stores
+// nothing: to read all of it, as pools are read, takes long and finds no image.
+func (d *poolDir) storage() error {
+	var fs unix.Statfs_t
+	if err := retry(func() error { return unix.Fstatfs(d.fd(), &fs) }); err != nil {
+		return fmt.Errorf("cannot look at the file system of pool directory %q: %w", d.target, err)
+	}
+	switch fs.Type {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.DEVPTS_SUPER_MAGIC:
+		return fmt.Errorf("pool directory %q is %w: its file system is the kernel's own and stores nothing", d.target, backends.ErrUnsupported)
 	}
 	return nil
 }

@@ -108,6 +108,9 @@ func placeOf(path, poolType string) (helper.Location, error) {
 		return helper.Location{}, record.Errorf(record.Invalid, "%s", err)
 	}
 	target, err = absolute(target)
+	if err == nil && target == "/" {
+		err = record.Errorf(record.Invalid, "%q is no path of a volume: it lies in the root directory, which is never a pool", path)
+	}
 	if err != nil {
 		return helper.Location{}, err
 	}
