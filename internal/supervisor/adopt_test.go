@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -442,6 +443,29 @@ func TestSettlerThatHadNotBegunIsStartedAgain(t *testing.T) {
 	here.open()
 	on.open()
 	if j := r.ended(id, record.Failed); j.Rollback != record.RollbackDone || j.Error.Code != record.Internal {
+		t.Errorf("rollback is %s, error %v", j.Rollback, j.Error)
+	}
+}
+
+// What undoes a job that was paused is not paused itself: nobody could let it go
+// on.
+func TestAdoptedSettlerIsNotPaused(t *testing.T) {
+	r, g := newRig(t), newGate(t)
+	req := request(act("work"))
+	req.UndoArgv = act("undoUnpaused", g.path)
+	id := r.submit(req).ID
+	r.working(id)
+	if _, err := r.sup.Pause(id, uid1000); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(r.untilState(id, record.Paused).Helper.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	r.until(id, func(j record.Job) bool { return slices.Contains(j.Warnings, "undoing") })
+	r.again()
+	r.untilState(id, record.RollingBack)
+	g.open()
+	if j := r.ended(id, record.Failed); j.Rollback != record.RollbackDone {
 		t.Errorf("rollback is %s, error %v", j.Rollback, j.Error)
 	}
 }

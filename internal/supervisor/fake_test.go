@@ -431,6 +431,22 @@ func (f *fake) undo() {
 	f.finish(s, 130)
 }
 
+// undoUnpaused undoes when its gate is opened, and fails if it is paused.
+func (f *fake) undoUnpaused() {
+	f.begin()
+	f.say(ipc.Warn{Text: "undoing"})
+	for passed := f.gate(0); ; {
+		select {
+		case m := <-f.orders:
+			if f.follow(m); f.paused {
+				f.undoFailed()
+			}
+		case <-passed:
+			f.finish(undone(), 130)
+		}
+	}
+}
+
 // undoLate passes two gates before it says HELLO.
 func (f *fake) undoLate() {
 	<-f.gate(0)
@@ -445,6 +461,10 @@ func (f *fake) settleCommitted() {
 
 func (f *fake) undoFails() {
 	f.begin()
+	f.undoFailed()
+}
+
+func (f *fake) undoFailed() {
 	f.finish(ipc.Summary{Outcome: ipc.Failed, Rollback: "failed", Error: &ipc.Error{Code: "io_error", Message: "cannot remove it", Offset: -1}}, 1)
 }
 

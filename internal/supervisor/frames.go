@@ -152,9 +152,19 @@ func (j *job) letGo(m ipc.Hello) {
 	if j.rec.Undo {
 		j.run.ladder.arm(j.s.times.silence)
 	}
-	j.run.rate = j.entry.Rate()
-	j.say(ipc.Go{Proto: j.run.proto, Limit: j.run.rate, Paused: !j.rec.Undo && len(j.rec.PauseReasons) > 0})
+	j.say(j.terms())
 	crash.At(crash.Let)
+}
+
+// terms is GO for the helper. What is undone is neither slowed down nor paused,
+// which nobody could take back any more.
+func (j *job) terms() ipc.Go {
+	g := ipc.Go{Proto: j.run.proto}
+	if !j.rec.Undo {
+		g.Limit, g.Paused = j.entry.Rate(), len(j.rec.PauseReasons) > 0
+	}
+	j.run.rate = g.Limit
+	return g
 }
 
 // identify records which process the helper is.

@@ -45,6 +45,7 @@ var cast = map[string]func(*fake){
 	"fail":               (*fake).fail,
 	"undo":               (*fake).undo,
 	"settleCommitted":    (*fake).settleCommitted,
+	"undoUnpaused":       (*fake).undoUnpaused,
 	"undoLate":           (*fake).undoLate,
 	"undoFails":          (*fake).undoFails,
 	"slowRollback":       (*fake).slowRollback,

@@ -188,11 +188,11 @@ func (j *job) greet() {
 	if j.h.control == nil {
 		j.run.ladder.disarm() // it cannot answer
 	} else {
-		j.run.rate = j.entry.Rate()
-		j.say(ipc.Go{Proto: j.run.proto, Limit: j.run.rate, Paused: len(j.rec.PauseReasons) > 0})
+		terms := j.terms()
+		j.say(terms)
 		// One that works already takes neither limit nor pause from GO.
-		j.say(ipc.Limit{Rate: j.run.rate})
-		if len(j.rec.PauseReasons) > 0 {
+		j.say(ipc.Limit{Rate: terms.Limit})
+		if terms.Paused {
 			j.say(ipc.Pause{})
 		} else {
 			j.say(ipc.Resume{})
