@@ -259,7 +259,7 @@ type ending struct {
 func printJSON(to io.Writer, report *ipc.Report) error {
 	out := ending{
 		State: record.State(report.Outcome), Rollback: record.Rollback(report.Rollback),
-		Warnings: append([]string{}, report.Warnings...), Result: resultOf(report), Stats: measured(statsOf(report)),
+		Warnings: append([]string{}, report.Warnings...), Result: resultOf(report), Stats: statsOf(report),
 	}
 	if e := report.Error; e != nil {
 		out.Error = e.Record()

@@ -48,21 +48,14 @@ func itemOf(it ipc.Item) record.Item {
 	return out
 }
 
+// statsOf gives what was measured, and the time that this process has used.
 func statsOf(r *ipc.Report) *record.Stats {
-	out := &record.Stats{BytesRead: &r.Read, BytesWritten: &r.Written, BytesHoles: &r.Holes, Phases: []record.PhaseStats{}}
-	out.Phases = append(out.Phases, r.PhaseStats()...)
-	if r.MaxRSS > 0 {
-		out.MaxRSSBytes = &r.MaxRSS
-	}
-	return out
-}
-
-// measured adds what this process has used.
-func measured(s *record.Stats) *record.Stats {
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
 		panic("internal error: " + err.Error()) // EFAULT and EINVAL are all there is
 	}
+	s := r.Stats()
+	s.Phases = append([]record.PhaseStats{}, s.Phases...) // a list is never null
 	s.CPUS = new(time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds())
 	return s
 }

@@ -58,10 +58,14 @@ func (it Item) Record() record.Item {
 	return out
 }
 
-// PhaseStats gives how long the phases took.
-func (r *Report) PhaseStats() (out []record.PhaseStats) {
+// Stats gives what was measured, but for the time of the CPU.
+func (r *Report) Stats() *record.Stats {
+	out := &record.Stats{BytesRead: &r.Read, BytesWritten: &r.Written, BytesHoles: &r.Holes}
+	if r.MaxRSS > 0 {
+		out.MaxRSSBytes = &r.MaxRSS
+	}
 	for _, p := range r.Phases {
-		out = append(out, record.PhaseStats{Name: p.Name, Seconds: time.Duration(p.NS).Seconds()})
+		out.Phases = append(out.Phases, record.PhaseStats{Name: p.Name, Seconds: time.Duration(p.NS).Seconds()})
 	}
 	return out
 }

@@ -40,20 +40,16 @@ func itemsOf(in []ipc.Item) []record.Item {
 // nothing.
 func (r *running) stats() *record.Stats {
 	out := &record.Stats{}
-	if r.exit.Measured {
-		out.CPUS = new(r.exit.CPU.Seconds()) // r is used again by the next helper
-	}
-	if r.report != nil && r.report.MaxRSS > 0 {
-		out.MaxRSSBytes = &r.report.MaxRSS
-	}
 	switch {
 	case r.report != nil:
-		out.BytesRead, out.BytesWritten, out.BytesHoles = &r.report.Read, &r.report.Written, &r.report.Holes
-		out.Phases = r.report.PhaseStats()
+		out = r.report.Stats()
 	case r.moved != nil:
 		out.BytesRead, out.BytesWritten = &r.moved.Read, &r.moved.Written
-	case out.CPUS == nil:
+	case !r.exit.Measured:
 		return nil
+	}
+	if r.exit.Measured {
+		out.CPUS = new(r.exit.CPU.Seconds()) // r is used again by the next helper
 	}
 	return out
 }
