@@ -56,14 +56,15 @@ var layers = []layer{
 	{"internal/backends", []string{"internal/diskio", "internal/record"}},
 	{"internal/backends/all", []string{"internal/backends", "internal/backends/*", "internal/record"}},
 	{"internal/backends/backendtest", []string{"internal/backends", "internal/diskio", "internal/record", "internal/testenv"}},
-	{"internal/backends/*", []string{"internal/backends", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/record", "internal/wipe"}},
+	{"internal/backends/header", []string{"internal/backends", "internal/blockdev", "internal/image", "internal/record"}},
+	{"internal/backends/*", []string{"internal/backends", "internal/backends/header", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/record", "internal/wipe"}},
 
 	{"internal/supervisor", []string{"internal/crash", "internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 	{"internal/supervisor/*", []string{"internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 
 	{"internal/helper", []string{"internal/backends", "internal/crash", "internal/diskio", "internal/ipc", "internal/quantity", "internal/record", "internal/sparse",
 		"internal/term", "internal/wipe"}},
-	{"internal/helper/task", []string{"internal/helper", "internal/backends", "internal/backends/all", "internal/crash", "internal/diskio", "internal/image", "internal/ipc",
+	{"internal/helper/task", []string{"internal/helper", "internal/backends", "internal/backends/all", "internal/backends/header", "internal/crash", "internal/diskio", "internal/image", "internal/ipc",
 		"internal/operation", "internal/quantity", "internal/record", "internal/sparse", "internal/wipe"}},
 
 	{"internal/metrics", []string{"internal/record", "internal/supervisor"}},

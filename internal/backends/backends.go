@@ -1,6 +1,7 @@
 // Package backends is the seam between storaged and the kinds of storage it
-// manages. A driver implements Backend in a folder of its own; package all
-// lists them; package backendtest holds the contract that each must pass.
+// manages. A driver implements Backend in a folder of its own, and of the other
+// interfaces those that its verbs need; package all lists the drivers; package
+// backendtest holds the contract that each must pass.
 //
 // Drivers run in helper processes only. They know nothing of jobs, frames or
 // the daemon, and take images, names and directories for hostile.
@@ -15,8 +16,9 @@ import (
 	"storaged/internal/record"
 )
 
-// Backend is one type of pool. Its methods may be called concurrently for
-// different objects; the job locks keep callers off the same one.
+// Backend is one type of pool, as far as all types can do the same. Its methods,
+// and those of the interfaces that a driver may have beside, may be called
+// concurrently for different objects; the job locks keep callers off the same one.
 type Backend interface {
 	// Properties are what the type can do, as data.
 	Properties() record.Capabilities
@@ -29,14 +31,14 @@ type Backend interface {
 // Names say where volumes are, as text. They do no I/O, so that also who does not
 // touch pools may ask.
 type Names interface {
-	// CheckName is the rule for names of the type's volumes: the one of this
-	// package, and what the type demands beside it.
+	// CheckName is the rule for names of the type's volumes: record.CheckName, and
+	// what the type demands beside it.
 	CheckName(name string) error
 	// Locate tells of a name where its volume is or will be in a pool.
-	Locate(target, name string) Location
+	Locate(p Pool, name string) Location
 	// LocateDraft tells where a job makes a volume of a pool, "" where that is
 	// nowhere for people to look at.
-	LocateDraft(target, job string) string
+	LocateDraft(p Pool, job string) string
 	// Parse finds the target of the pool and the name in the path of a volume; the
 	// name is not checked, and of no path at all neither means anything.
 	Parse(path string) (target, name string)
@@ -103,16 +105,6 @@ type Deleter interface {
 
 // Volumes are the operations on single volumes.
 type Volumes interface {
-	// Create begins a new volume out of sight, under a temporary name that
-	// carries job. Nothing by its final name exists before Draft.Commit. A
-	// taken name is ErrExists.
-	Create(ctx context.Context, p Pool, name, job string) (Draft, error)
-	// Resume takes up what a process of the job left, which has died, had begun
-	// to make of name, and makes it job's own. Nothing left is ErrNotFound; what
-	// somebody still has open is a *BusyError. Where the name is taken by now it
-	// is ErrExists, and what was left is gone. The content is as that process
-	// left it; who resumes must know what of it to rely on.
-	Resume(ctx context.Context, p Pool, name, job, left string) (Draft, error)
 	// Open opens a volume safely: a regular file or device of its own, below
 	// the pool, no symbolic link, one hard link; and takes the image locks of
 	// the access. A volume in use elsewhere is a *BusyError naming the holder.
@@ -120,23 +112,50 @@ type Volumes interface {
 	// Look tells what a volume is, as Refresh does of each. It takes no locks. A
 	// missing one is a *MissingError, a name that is no volume has Ignored set.
 	Look(ctx context.Context, p Pool, name string) (VolumeInfo, error)
-	// Remove deletes a volume durably. A missing one is ErrNotFound, one in
-	// use a *BusyError.
-	Remove(ctx context.Context, p Pool, name string) error
-	// Take opens a volume that is to leave its name, as Open with WriteExclusive
-	// does.
-	Take(ctx context.Context, p Pool, name string) (Taken, error)
+}
+
+// Creator is a driver that makes volumes. Those of types with the verb create are.
+type Creator interface {
+	// Create begins a new volume out of sight: under a temporary name that carries
+	// the job, or with a mark of it. Nothing by its final name exists before
+	// Draft.Commit. A taken name is ErrExists.
+	Create(ctx context.Context, p Pool, v NewVolume) (Draft, error)
+	// Resume takes up what a process of the job left, which has died, had begun
+	// to make of name, and makes it job's own. Nothing left is ErrNotFound; what
+	// somebody still has open is a *BusyError. Where the name is taken by now it
+	// is ErrExists, and what was left is gone. The content is as that process
+	// left it; who resumes must know what of it to rely on.
+	Resume(ctx context.Context, p Pool, name, job, left string) (Draft, error)
 	// Settle looks after a job that ended without a report: it finds out
 	// whether the job had committed name (by the commit record, nil when there
 	// is none) and removes the job's temporary objects. It touches only what
 	// carries job; a temporary object that somebody still has open for the job
 	// is a *BusyError. What it answers is durable, and it may be asked again.
 	Settle(ctx context.Context, p Pool, name, job string, commit []byte) (committed bool, err error)
+}
+
+// NewVolume is what is to be made of a volume.
+type NewVolume struct {
+	Name string
+	Job  string // which makes it
+	// Size is how many bytes are to be written at most. A store of volumes of a
+	// fixed size makes one of the next size that it can; -1: nobody knows.
+	Size    int64
+	Format  string // of what is to be written
+	Promise int64  // bytes from the start that are to have storage of their own
+}
+
+// Taker is a driver that lets volumes leave their names. Those of types with the
+// verb delete or move are.
+type Taker interface {
+	// Take opens a volume that is to leave its name, as Open with WriteExclusive
+	// does.
+	Take(ctx context.Context, p Pool, name string) (Taken, error)
 	// SettleTaken looks after the source of a move that ended without a report
 	// and whose target is committed: it removes the volume of that identity. One
-	// that was changed since is ErrChanged, one in use a *BusyError; both stay.
-	// One that is gone, or has left the name to another, is no error. What it
-	// answers is durable, and it may be asked again.
+	// that was changed since, as far as the store can tell, is ErrChanged, one in
+	// use a *BusyError; both stay. One that is gone, or has left the name to
+	// another, is no error. What it answers is durable, and it may be asked again.
 	SettleTaken(ctx context.Context, p Pool, name string, identity []byte) error
 }
 
@@ -149,7 +168,7 @@ const (
 	// WriteExclusive keeps everybody away.
 	WriteExclusive
 	// Grow is for making a volume larger. It lets those in who read and share
-	// that (Volume.ShareGrowth), and keeps everybody else away.
+	// that (Sharer), and keeps everybody else away.
 	Grow
 )
 
@@ -163,16 +182,6 @@ type Volume interface {
 	// Is gives a *AnotherError if the open volume is not the one of that identity,
 	// which may be of before a reboot.
 	Is(id Identity) error
-	// Inspect is Info with what the header says, as Refresh reads it. It is for
-	// who knows that the volume is no raw one.
-	Inspect() (VolumeInfo, error)
-	// ShareGrowth lets others open a volume with Grow that was opened with
-	// ReadShared, until KeepSize. Writers are kept away all the while.
-	ShareGrowth() error
-	// KeepSize ends ShareGrowth. Somebody who is growing the volume still is a
-	// *BusyError, a volume that is not safe any more ErrUnsafe; it is locked no
-	// longer then.
-	KeepSize() error
 	// Close may be called more than once.
 	Close() error
 }
@@ -183,6 +192,18 @@ type Volume interface {
 type Resizer interface {
 	// Resize changes the capacity durably, as diskio.Resize does that of a file.
 	Resize(ctx context.Context, p *diskio.Pacer, spec diskio.ResizeSpec) (diskio.AllocateStats, error)
+}
+
+// Sharer is an open volume that others may make larger while it is read; those of
+// types with the verb resize are.
+type Sharer interface {
+	// ShareGrowth lets others open a volume with Grow that was opened with
+	// ReadShared, until KeepSize. Writers are kept away all the while.
+	ShareGrowth() error
+	// KeepSize ends ShareGrowth. Somebody who is growing the volume still is a
+	// *BusyError, a volume that is not safe any more ErrUnsafe; it is locked no
+	// longer then.
+	KeepSize() error
 }
 
 // Taken is a volume that nobody else has open, to be renamed or removed.
@@ -208,9 +229,9 @@ type Draft interface {
 	Volume
 	// Commit makes the content durable and gives the volume its name without
 	// replacing another: fsync, then record (the caller makes the bytes it is
-	// given durable: the identity by which Settle knows the volume), then
-	// rename and fsync of the directory. When it fails nothing has the name,
-	// and the draft is to be discarded. ctx counts until record is called.
+	// given durable: the identity by which Settle knows the volume), then the
+	// name, durably. When it fails nothing has the name, and the draft is to be
+	// discarded. ctx counts until record is called.
 	Commit(ctx context.Context, record func(identity []byte) error) error
 	// Discard removes the draft durably. After a Commit that succeeded it is
 	// an error and removes nothing.
@@ -256,8 +277,8 @@ type VolumeInfo struct {
 	Backing    string      // as the header says, escaped, never followed; "?" if it has one without a name
 	References []Reference // the files that the header names
 	ID         Identity    // "" only where it is ignored, and nothing is known of it
-	Change     time.Time
-	Modify     time.Time
+	Change     time.Time   // of the content or of anything else; zero where the store does not tell
+	Modify     time.Time   // of the content; likewise
 	// Of a file with several names (hard links) all is told beside that can be
 	// without opening it: it may be a volume that somebody makes a backup of.
 	Ignored string // why this is no volume; Name is escaped then

@@ -18,7 +18,7 @@ const mountinfo = "/proc/self/mountinfo"
 // Of gives the block device that f is, or lies on, as major:minor; "" if it has
 // none (tmpfs, network).
 func Of(f *os.File) (string, error) {
-	st, err := statx(f)
+	st, err := Statx(f)
 	switch {
 	case err != nil:
 		return "", err
@@ -38,10 +38,11 @@ func Of(f *os.File) (string, error) {
 
 func number(major, minor uint32) string { return fmt.Sprintf("%d:%d", major, minor) }
 
-// statx is statx(2). Its error is the bare number: a caller names what it did.
-func statx(f *os.File) (st unix.Statx_t, err error) {
+// Statx looks at an open file. Its error is the bare number: a caller names what it
+// did.
+func Statx(f *os.File) (st unix.Statx_t, err error) {
 	for {
-		err = unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st)
+		err = unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME|unix.STATX_MNT_ID, &st)
 		if !errors.Is(err, unix.EINTR) {
 			return st, err
 		}
@@ -56,7 +57,7 @@ type Mount struct {
 
 // MountOf is the mount that a file was opened below, empty where it is not listed.
 func MountOf(f *os.File) (Mount, error) {
-	st, err := statx(f)
+	st, err := Statx(f)
 	if err != nil {
 		return Mount{}, err
 	}

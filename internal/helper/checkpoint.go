@@ -232,14 +232,18 @@ func (r *Run) unmarked(err error) {
 
 // begin begins a new volume, or goes on with what an earlier helper of the job
 // left of it. done says that the earlier one had completed it.
-func (r *Run) begin(ctx context.Context, at Location) (d backends.Draft, done bool, err error) {
+func (r *Run) begin(ctx context.Context, at Location, v backends.NewVolume) (d backends.Draft, done bool, err error) {
 	if r.resumes {
 		if d, done, err = r.rejoin(ctx, at); d != nil || done || err != nil {
 			return d, done, err
 		}
 	}
+	creator, err := at.Creator()
+	if err != nil {
+		return nil, false, err
+	}
 	err = r.Step(ctx, func() (err error) {
-		d, err = at.Backend.Create(ctx, at.Pool, at.Name, r.ID)
+		d, err = creator.Create(ctx, at.Pool, v)
 		return err
 	})
 	return d, false, err
@@ -285,13 +289,17 @@ func (r *Run) claim() {
 // left finds the draft, which has the job's name, or yet that of the job whose
 // checkpoint this one goes on from.
 func (r *Run) left(ctx context.Context, at Location) (d backends.Draft, err error) {
+	creator, err := at.Creator()
+	if err != nil {
+		return nil, err
+	}
 	jobs := []string{r.ID}
 	if r.Earlier != nil && r.Earlier.Draft != r.ID {
 		jobs = append(jobs, r.Earlier.Draft)
 	}
 	for _, job := range jobs {
 		err = r.Step(ctx, func() error {
-			d, err = at.Backend.Resume(ctx, at.Pool, at.Name, r.ID, job)
+			d, err = creator.Resume(ctx, at.Pool, at.Name, r.ID, job)
 			return err
 		})
 		if !errors.Is(err, backends.ErrNotFound) {
@@ -307,7 +315,11 @@ func (r *Run) completed(ctx context.Context, at Location) (done bool, err error)
 	if err != nil || len(identity) == 0 {
 		return false, err
 	}
-	if done, err = at.Backend.Settle(ctx, at.Pool, at.Name, r.ID, identity); err != nil || !done {
+	creator, err := at.Creator()
+	if err != nil {
+		return false, err
+	}
+	if done, err = creator.Settle(ctx, at.Pool, at.Name, r.ID, identity); err != nil || !done {
 		return false, err
 	}
 	v, err := r.Open(ctx, at, backends.ReadShared)

@@ -63,7 +63,7 @@ func TestPanicBecomesAReportAndLeavesNothing(t *testing.T) {
 	report := r.do(ctx, Task{Doing: "try", Work: func(ctx context.Context, r *Run) error {
 		r.Plan(Moving("copy", 1), Single("commit"))
 		r.Next(0)
-		return r.Create(ctx, at, 1, func(backends.Draft) error { panic("oh dear") })
+		return r.Create(ctx, at, backends.NewVolume{Size: mib}, 1, func(backends.Draft) error { panic("oh dear") })
 	}})
 	if report.Outcome != ipc.Failed || report.Error.Code != string(record.Internal) || !strings.Contains(report.Error.Message, "oh dear") {
 		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
@@ -97,7 +97,7 @@ func TestCommitThatCannotBeRecordedLeavesNothing(t *testing.T) {
 	report := r.do(ctx, Task{Doing: "try", Work: func(ctx context.Context, r *Run) error {
 		r.Plan(Moving("allocate", 0), Single("commit"))
 		r.Next(0)
-		return r.Create(ctx, at, 1, func(d backends.Draft) error { return d.File().Truncate(mib) })
+		return r.Create(ctx, at, backends.NewVolume{Size: mib}, 1, func(d backends.Draft) error { return d.File().Truncate(mib) })
 	}})
 	if report.Outcome != ipc.Failed || report.Error.Code != string(record.NoSpace) || report.Rollback != string(record.RollbackDone) {
 		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
@@ -121,7 +121,7 @@ func TestCancelIsTooLateBehindThePointOfNoReturn(t *testing.T) {
 	report := r.do(ctx, Task{Doing: "try", Work: func(ctx context.Context, r *Run) error {
 		r.Plan(Moving("allocate", 0), Single("commit"))
 		r.Next(0)
-		return r.Create(ctx, at, 1, func(d backends.Draft) error { return d.File().Truncate(mib) })
+		return r.Create(ctx, at, backends.NewVolume{Size: mib}, 1, func(d backends.Draft) error { return d.File().Truncate(mib) })
 	}})
 	if report.Outcome != ipc.Succeeded {
 		t.Errorf("report %+v, error %+v", report.Summary, report.Error)

@@ -24,9 +24,10 @@ type Location struct {
 // Create makes a new volume: fill writes its content, and whatever goes wrong
 // before the commit leaves nothing behind, or, if that is asked for, what was
 // written by then under the volume's name. commit is the index of the phase in
-// which it gets that.
-func (r *Run) Create(ctx context.Context, at Location, commit int, fill func(d backends.Draft) error) error {
-	draft, done, err := r.begin(ctx, at)
+// which it gets that. Name and job of v are those of at and of the run.
+func (r *Run) Create(ctx context.Context, at Location, v backends.NewVolume, commit int, fill func(d backends.Draft) error) error {
+	v.Name, v.Job = at.Name, r.ID
+	draft, done, err := r.begin(ctx, at, v)
 	if err != nil || done {
 		return err
 	}
@@ -139,8 +140,12 @@ func (r *Run) Open(ctx context.Context, at Location, a backends.Access) (v backe
 }
 
 func (r *Run) Take(ctx context.Context, at Location) (v backends.Taken, err error) {
+	taker, err := at.Taker()
+	if err != nil {
+		return nil, err
+	}
 	err = r.Step(ctx, func() error {
-		v, err = at.Backend.Take(ctx, at.Pool, at.Name)
+		v, err = taker.Take(ctx, at.Pool, at.Name)
 		return err
 	})
 	if err == nil {

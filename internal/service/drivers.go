@@ -58,7 +58,7 @@ func locate(poolType, target, name string) backends.Location {
 	if err != nil {
 		return backends.Location{}
 	}
-	return b.Locate(target, name)
+	return b.Locate(backends.Pool{Type: poolType, Target: target}, name)
 }
 
 // volumePath is where a volume of the pool is, or will be.
@@ -70,7 +70,7 @@ func draftPath(p *store.Pool, job string) string {
 	if err != nil {
 		return ""
 	}
-	return b.LocateDraft(p.Target.Path, job)
+	return b.LocateDraft(backends.Pool{Type: p.Type, Target: p.Target.Path}, job)
 }
 
 // targetOf is the target of the pool that a volume of that path is in.

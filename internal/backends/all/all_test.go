@@ -53,5 +53,10 @@ func TestDriversDoWhatTheyDeclare(t *testing.T) {
 		if builds != slices.Contains(p.PoolVerbs, "build") || deletes != slices.Contains(p.PoolVerbs, "delete") {
 			t.Errorf("%s builds: %v, deletes: %v, and declares %q", p.Type, builds, deletes, p.PoolVerbs)
 		}
+		_, creates := b.(backends.Creator)
+		_, takes := b.(backends.Taker)
+		if creates != slices.Contains(p.VolVerbs, "create") || takes != slices.Contains(p.VolVerbs, "delete") {
+			t.Errorf("%s creates: %v, takes: %v, and declares %q", p.Type, creates, takes, p.VolVerbs)
+		}
 	}
 }

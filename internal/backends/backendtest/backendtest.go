@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"storaged/internal/backends"
+	"storaged/internal/record"
 )
 
 // Suite is what the contract is tested on.
@@ -45,6 +46,7 @@ func Run(t *testing.T, s Suite) {
 		{"pool", false, poolCases},
 		{"draft", false, draftCases},
 		{"volume", false, volumeCases},
+		{"resize", false, resizeCases},
 		{"settle", false, settleCases},
 		{"move", false, moveCases},
 		{"names", false, nameCases},
@@ -99,6 +101,41 @@ func (r *rig) deleter() backends.Deleter {
 		r.Fatal("the driver does not delete pools")
 	}
 	return b
+}
+
+// creator is the driver of a type with volumes that are made.
+func (r *rig) creator() backends.Creator {
+	r.Helper()
+	b, ok := r.b.(backends.Creator)
+	if !ok {
+		r.Fatal("the driver does not make volumes")
+	}
+	return b
+}
+
+// taker is the driver of a type with volumes that go.
+func (r *rig) taker() backends.Taker {
+	r.Helper()
+	b, ok := r.b.(backends.Taker)
+	if !ok {
+		r.Fatal("the driver does not take volumes away")
+	}
+	return b
+}
+
+// remove deletes a volume, as a helper does.
+func (r *rig) remove(ctx context.Context, p backends.Pool, name string) error {
+	v, err := r.taker().Take(ctx, p, name)
+	if err != nil {
+		return err
+	}
+	defer v.Close() // it is gone, or as it was
+	return v.Remove()
+}
+
+// small is a volume of which nothing is written, or little.
+func small(name, job string) backends.NewVolume {
+	return backends.NewVolume{Name: name, Job: job, Size: 4096, Format: record.FormatRaw}
 }
 
 // started builds, where the type does that, and starts the pool.
@@ -158,7 +195,7 @@ func (r *rig) unblocked(do func()) {
 // draft begins a volume with content.
 func (r *rig) draft(name, job string, content []byte) backends.Draft {
 	r.Helper()
-	d, err := r.b.Create(r.Context(), r.p, name, job)
+	d, err := r.creator().Create(r.Context(), r.p, backends.NewVolume{Name: name, Job: job, Size: int64(len(content)), Format: record.FormatRaw})
 	r.must(err)
 	r.Cleanup(func() { d.Close() }) // a second time does no harm
 	_, err = d.File().WriteAt(content, 0)

@@ -67,7 +67,7 @@ func dirModes(r *rig) {
 		p := r.p
 		p.Target = filepath.Join(r.p.Target, fmt.Sprintf("umask-%03o", mask), "pool")
 		r.must(r.builder().Build(r.Context(), p, false))
-		d, err := r.b.Create(r.Context(), p, "a", "job")
+		d, err := r.creator().Create(r.Context(), p, small("a", "job"))
 		r.must(err)
 		r.mode(d.File().Name(), 0o600)
 		r.must(d.Commit(r.Context(), keepNothing))
@@ -100,7 +100,7 @@ func dirTarget(r *rig) {
 	for _, p := range []backends.Pool{r.p, below, fifo, dangling, {Type: "dir"}, {Target: "relative"}, {Target: "/a/../b"}, {Target: "/"}} {
 		r.unblocked(func() {
 			for what, err := range map[string]error{
-				"build": r.builder().Build(r.Context(), p, true), "start": r.b.Start(r.Context(), p), "remove": r.b.Remove(r.Context(), p, "a"),
+				"build": r.builder().Build(r.Context(), p, true), "start": r.b.Start(r.Context(), p), "remove": r.remove(r.Context(), p, "a"),
 			} {
 				if err == nil {
 					r.Errorf("%s of a pool at %q went well", what, p.Target)
@@ -127,12 +127,12 @@ func dirReplaced(r *rig) {
 	before := r.tree(r.p.Target)
 	for _, id := range []backends.Identity{r.p.ID, r.b.Lasting(r.p.ID)} {
 		r.p.ID = id
-		_, create := r.b.Create(ctx, r.p, "b", "job")
+		_, create := r.creator().Create(ctx, r.p, small("b", "job"))
 		_, open := r.b.Open(ctx, r.p, "a", backends.ReadShared)
-		_, settle := r.b.Settle(ctx, r.p, "a", "job", nil)
+		_, settle := r.creator().Settle(ctx, r.p, "a", "job", nil)
 		_, refresh := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error { return nil })
 		_, space := r.b.Space(ctx, r.p)
-		for _, err := range []error{create, open, settle, refresh, space, r.b.Remove(ctx, r.p, "a"), r.deleter().Delete(ctx, r.p, true)} {
+		for _, err := range []error{create, open, settle, refresh, space, r.remove(ctx, r.p, "a"), r.deleter().Delete(ctx, r.p, true)} {
 			r.is(err, backends.ErrReplaced)
 			r.away(err)
 		}
@@ -147,7 +147,7 @@ func dirReplaced(r *rig) {
 	r.must(os.RemoveAll(r.p.Target))
 	r.away(r.b.Start(ctx, r.p))
 	_, look := r.b.Look(ctx, r.p, "a")
-	for _, err := range []error{look, r.b.Remove(ctx, r.p, "a"), r.deleter().Delete(ctx, r.p, true)} { // nobody knows of a volume what became of it
+	for _, err := range []error{look, r.remove(ctx, r.p, "a"), r.deleter().Delete(ctx, r.p, true)} { // nobody knows of a volume what became of it
 		r.away(err)
 	}
 	r.must(os.Rename(away, r.p.Target))

@@ -77,13 +77,13 @@ func draftDiscard(r *rig) {
 	r.must(d.Close())
 	r.has()
 	r.made("a", []byte("again"))
-	r.must(r.b.Remove(r.Context(), r.p, "a"))
+	r.must(r.remove(r.Context(), r.p, "a"))
 	r.must(r.deleter().Delete(r.Context(), r.p, false)) // it is empty indeed
 }
 
 func draftTaken(r *rig) {
 	r.started().made("a", []byte("first"))
-	_, err := r.b.Create(r.Context(), r.p, "a", "job")
+	_, err := r.creator().Create(r.Context(), r.p, small("a", "job"))
 	r.is(err, backends.ErrExists)
 	r.holds("a", []byte("first"))
 }
@@ -101,7 +101,7 @@ func draftTakenLater(r *rig) {
 	}
 	r.is(late.Commit(r.Context(), keepNothing), backends.ErrExists)
 	r.must(late.Discard())
-	r.must(r.b.Remove(r.Context(), r.p, "a"))
+	r.must(r.remove(r.Context(), r.p, "a"))
 	err = later.Commit(r.Context(), func([]byte) error { r.made("a", []byte("between")); return nil })
 	r.is(err, backends.ErrExists)
 	r.must(later.Discard())
@@ -174,15 +174,15 @@ func draftLocked(r *rig) {
 	r.must(d.Commit(r.Context(), keepNothing))
 	_, err := r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
 	r.busy(err, "")
-	r.busy(r.b.Remove(r.Context(), r.p, "a"), "")
+	r.busy(r.remove(r.Context(), r.p, "a"), "")
 	r.must(d.Close())
-	r.must(r.b.Remove(r.Context(), r.p, "a"))
+	r.must(r.remove(r.Context(), r.p, "a"))
 }
 
 func draftTwice(r *rig) {
 	r.started()
 	d := r.draft("a", "job", []byte("a"))
-	if _, err := r.b.Create(r.Context(), r.p, "b", "job"); err == nil {
+	if _, err := r.creator().Create(r.Context(), r.p, small("b", "job")); err == nil {
 		r.Error("one job has two drafts by one temporary name")
 	}
 	r.must(d.Commit(r.Context(), keepNothing))
@@ -204,10 +204,10 @@ func draftDiscardLate(r *rig) {
 func draftJob(r *rig) {
 	r.started()
 	for _, job := range []string{"", "..", "../x", "a/b", "a\x00b", "a\nb", strings.Repeat("j", 300)} {
-		if _, err := r.b.Create(r.Context(), r.p, "a", job); err == nil {
+		if _, err := r.creator().Create(r.Context(), r.p, small("a", job)); err == nil {
 			r.Errorf("job %q passed create", job)
 		}
-		if _, err := r.b.Settle(r.Context(), r.p, "a", job, nil); err == nil {
+		if _, err := r.creator().Settle(r.Context(), r.p, "a", job, nil); err == nil {
 			r.Errorf("job %q passed settle", job)
 		}
 	}

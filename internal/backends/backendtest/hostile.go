@@ -98,7 +98,7 @@ func hostileOpen(r *rig) {
 		r.unblocked(func() {
 			_, read := r.b.Open(r.Context(), r.p, name, backends.ReadShared)
 			_, write := r.b.Open(r.Context(), r.p, name, backends.WriteExclusive)
-			for what, err := range map[string]error{"read": read, "write": write, "remove": r.b.Remove(r.Context(), r.p, name)} {
+			for what, err := range map[string]error{"read": read, "write": write, "remove": r.remove(r.Context(), r.p, name)} {
 				if !errors.Is(err, backends.ErrUnsafe) || !strings.Contains(err.Error(), word) {
 					r.Errorf("%s of a %s: %v", what, name, err)
 				}
@@ -146,7 +146,7 @@ func hostileTaken(r *rig) {
 	planted := r.plant(r.canary())
 	before := r.tree(r.p.Target)
 	for name := range planted {
-		_, err := r.b.Create(r.Context(), r.p, name, "job")
+		_, err := r.creator().Create(r.Context(), r.p, small(name, "job"))
 		r.is(err, backends.ErrExists)
 	}
 	d := r.draft("late", "job", nil)
@@ -229,7 +229,7 @@ func hostileTemp(r *rig) {
 	} {
 		r.must(plant())
 		r.unblocked(func() {
-			if _, err := r.b.Create(r.Context(), r.p, "a", "job"); err == nil {
+			if _, err := r.creator().Create(r.Context(), r.p, small("a", "job")); err == nil {
 				r.Error("the draft was made")
 			}
 		})
@@ -287,13 +287,13 @@ func hostileSettle(r *rig) {
 	} {
 		r.must(plant())
 		r.unblocked(func() {
-			_, err := r.b.Settle(r.Context(), r.p, "a", "job", nil)
+			_, err := r.creator().Settle(r.Context(), r.p, "a", "job", nil)
 			r.is(err, backends.ErrUnsafe)
 		})
 		r.must(os.Remove(temp)) // it was left
 	}
 	r.must(os.Link(canary, temp)) // only this name of the canary goes
-	_, err := r.b.Settle(r.Context(), r.p, "a", "job", nil)
+	_, err := r.creator().Settle(r.Context(), r.p, "a", "job", nil)
 	r.must(err)
 	r.must(r.deleter().Delete(r.Context(), r.p, false))
 }
@@ -335,15 +335,15 @@ func (r *rig) provoke(round int) (opened int) {
 	}
 	_, err := r.b.Refresh(r.Context(), r.p, func(backends.VolumeInfo) error { return nil })
 	r.is(err, nil)
-	_ = r.b.Remove(r.Context(), r.p, "a")
-	d, err := r.b.Create(r.Context(), r.p, "b", fmt.Sprint("job", round))
+	_ = r.remove(r.Context(), r.p, "a")
+	d, err := r.creator().Create(r.Context(), r.p, small("b", fmt.Sprint("job", round)))
 	if err != nil {
 		return opened
 	}
 	_ = d.Commit(r.Context(), keepNothing)
 	_ = d.Discard()
 	r.is(d.Close(), nil)
-	_ = r.b.Remove(r.Context(), r.p, "b")
+	_ = r.remove(r.Context(), r.p, "b")
 	return opened
 }
 
@@ -411,10 +411,10 @@ func hostileSilence(r *rig) {
 	for _, name := range []string{"directory", "file"} {
 		_, err := r.b.Open(r.Context(), r.p, name, backends.WriteExclusive)
 		r.is(err, backends.ErrUnsafe)
-		r.is(r.b.Remove(r.Context(), r.p, name), backends.ErrUnsafe)
-		_, err = r.b.Create(r.Context(), r.p, name, "job")
+		r.is(r.remove(r.Context(), r.p, name), backends.ErrUnsafe)
+		_, err = r.creator().Create(r.Context(), r.p, small(name, "job"))
 		r.is(err, backends.ErrExists)
-		_, err = r.b.Settle(r.Context(), r.p, name, "job", nil)
+		_, err = r.creator().Settle(r.Context(), r.p, name, "job", nil)
 		r.is(err, nil)
 		info, err := r.b.Look(r.Context(), r.p, name)
 		r.is(err, nil)

@@ -23,7 +23,7 @@ var moveCases = []testCase{
 // take opens a volume to move it, until the test's end at the latest.
 func (r *rig) take(name string) backends.Taken {
 	r.Helper()
-	v, err := r.b.Take(r.Context(), r.p, name)
+	v, err := r.taker().Take(r.Context(), r.p, name)
 	r.must(err)
 	r.Cleanup(func() { r.must(v.Close()) })
 	return v
@@ -45,10 +45,10 @@ func moveRename(r *rig) {
 	r.must(v.Close())
 	r.holds("b", []byte("content"))
 	for range 2 {
-		if committed, err := r.b.Settle(r.Context(), r.p, "b", "job", identity); !committed || err != nil {
+		if committed, err := r.creator().Settle(r.Context(), r.p, "b", "job", identity); !committed || err != nil {
 			r.Errorf("settled: %v, %v", committed, err)
 		}
-		r.must(r.b.SettleTaken(r.Context(), r.p, "a", identity))
+		r.must(r.taker().SettleTaken(r.Context(), r.p, "a", identity))
 	}
 	r.has("b")
 }
@@ -70,7 +70,7 @@ func moveAcross(r *rig) {
 	there.holds("b", []byte("content"))
 	other := there.p
 	other.Type = "another type"
-	w, err := there.b.Take(r.Context(), there.p, "b")
+	w, err := there.taker().Take(r.Context(), there.p, "b")
 	r.must(err)
 	defer w.Close()
 	r.is(w.Rename(r.Context(), other, "c", keepNothing), backends.ErrElsewhere)
@@ -96,11 +96,11 @@ func moveTaken(r *rig) {
 
 func moveBusy(r *rig) {
 	r.started().made("a", []byte("a"))
-	_, err := r.b.Take(r.Context(), r.p, "none")
+	_, err := r.taker().Take(r.Context(), r.p, "none")
 	r.is(err, backends.ErrNotFound)
 	for _, held := range []backends.Access{backends.ReadShared, backends.WriteExclusive} {
 		other := r.process(order{Act: actHold, Name: "a", Access: held})
-		_, err := r.b.Take(r.Context(), r.p, "a")
+		_, err := r.taker().Take(r.Context(), r.p, "a")
 		r.busy(err, fmt.Sprintf("pid %d ", other.pid()))
 		other.end()
 	}
@@ -133,7 +133,7 @@ func moveRemove(r *rig) {
 	r.has()
 	r.must(v.Close())
 	r.made("a", []byte("another"))
-	r.must(r.b.SettleTaken(r.Context(), r.p, "a", identity))
+	r.must(r.taker().SettleTaken(r.Context(), r.p, "a", identity))
 	r.holds("a", []byte("another"))
 }
 
@@ -151,11 +151,11 @@ func moveSettle(r *rig) {
 	r.started().made("a", []byte("a"))
 	identity := r.settledIdentity("a")
 	for range 2 {
-		r.must(r.b.SettleTaken(r.Context(), r.p, "a", identity))
+		r.must(r.taker().SettleTaken(r.Context(), r.p, "a", identity))
 		r.has()
 	}
 	r.made("a", []byte("a"))
-	if r.b.SettleTaken(r.Context(), r.p, "a", []byte("\x00garbage")) == nil {
+	if r.taker().SettleTaken(r.Context(), r.p, "a", []byte("\x00garbage")) == nil {
 		r.Error("an identity that cannot be read passed")
 	}
 	r.has("a")
@@ -166,7 +166,7 @@ func moveSettleChanged(r *rig) {
 	r.started().made("a", []byte("a"))
 	identity := r.settledIdentity("a")
 	other := r.process(order{Act: actHold, Name: "a", Access: backends.ReadShared})
-	r.busy(r.b.SettleTaken(r.Context(), r.p, "a", identity), fmt.Sprintf("pid %d ", other.pid()))
+	r.busy(r.taker().SettleTaken(r.Context(), r.p, "a", identity), fmt.Sprintf("pid %d ", other.pid()))
 	other.end()
 	v, err := r.b.Open(r.Context(), r.p, "a", backends.WriteExclusive)
 	r.must(err)
@@ -174,7 +174,7 @@ func moveSettleChanged(r *rig) {
 	r.must(err)
 	r.must(v.File().Sync())
 	r.must(v.Close())
-	r.is(r.b.SettleTaken(r.Context(), r.p, "a", identity), backends.ErrChanged)
+	r.is(r.taker().SettleTaken(r.Context(), r.p, "a", identity), backends.ErrChanged)
 	r.holds("a", []byte("b"))
 }
 

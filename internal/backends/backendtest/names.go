@@ -72,13 +72,13 @@ func badNamesRefused(r *rig) {
 	r.started().made("a", []byte("a"))
 	above := filepath.Dir(r.p.Target)
 	for name, word := range BadNames() {
-		_, create := r.b.Create(r.Context(), r.p, name, "job")
+		_, create := r.creator().Create(r.Context(), r.p, small(name, "job"))
 		_, read := r.b.Open(r.Context(), r.p, name, backends.ReadShared)
 		_, write := r.b.Open(r.Context(), r.p, name, backends.WriteExclusive)
-		_, settle := r.b.Settle(r.Context(), r.p, name, "job", nil)
+		_, settle := r.creator().Settle(r.Context(), r.p, name, "job", nil)
 		for method, err := range map[string]error{
 			"create": create, "read": read, "write": write, "settle": settle,
-			"remove": r.b.Remove(r.Context(), r.p, name), "check": r.b.CheckName(name),
+			"remove": r.remove(r.Context(), r.p, name), "check": r.b.CheckName(name),
 		} {
 			if err == nil || !strings.Contains(err.Error(), word) || errors.Is(err, backends.ErrNotFound) {
 				r.Errorf("%s of %.20q: %v", method, name, err)
@@ -100,7 +100,7 @@ func goodNamesWork(r *rig) {
 	r.has(names...)
 	for _, name := range names {
 		r.holds(name, []byte(name))
-		r.must(r.b.Remove(r.Context(), r.p, name))
+		r.must(r.remove(r.Context(), r.p, name))
 	}
 	r.has()
 }
@@ -122,18 +122,18 @@ func namesLocated(r *rig) {
 	r.started().made("a", []byte("a"))
 	info, err := r.b.Look(r.Context(), r.p, "a")
 	r.must(err)
-	if at := r.b.Locate(r.p.Target, "a"); info.Path != at.Path || info.Type != at.Type || at.Key != "" && info.Key != at.Key {
+	if at := r.b.Locate(r.p, "a"); info.Path != at.Path || info.Type != at.Type || at.Key != "" && info.Key != at.Key {
 		r.Errorf("foretold as %+v, found as %+v", at, info)
 	}
 	seen := map[string]bool{}
 	for _, name := range r.goodNames() {
-		path := r.b.Locate(r.p.Target, name).Path
+		path := r.b.Locate(r.p, name).Path
 		if target, parsed := r.b.Parse(path); target != r.p.Target || parsed != name || seen[path] {
 			r.Errorf("%q at %q is told as %q of the pool at %q", name, path, parsed, target)
 		}
 		seen[path] = true
 	}
-	if draft := r.b.LocateDraft(r.p.Target, "job"); draft != "" && seen[draft] {
+	if draft := r.b.LocateDraft(r.p, "job"); draft != "" && seen[draft] {
 		r.Errorf("a draft lies at %q, as a volume may", draft)
 	}
 }

@@ -46,7 +46,7 @@ func stepsRepeat(r *rig) {
 		r.must(r.b.Start(ctx, r.p))
 		r.has("a")
 	}
-	r.must(r.b.Remove(ctx, r.p, "a"))
+	r.must(r.remove(ctx, r.p, "a"))
 	for range 2 {
 		r.must(r.b.Stop(ctx, r.p))
 	}
@@ -60,13 +60,13 @@ func stepsRepeat(r *rig) {
 
 func beforeBuild(r *rig) {
 	ctx := r.Context()
-	_, create := r.b.Create(ctx, r.p, "a", "job")
+	_, create := r.creator().Create(ctx, r.p, small("a", "job"))
 	_, open := r.b.Open(ctx, r.p, "a", backends.ReadShared)
 	_, refresh := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error { return nil })
 	_, space := r.b.Space(ctx, r.p)
 	for what, err := range map[string]error{
 		"start": r.b.Start(ctx, r.p), "create": create, "open": open,
-		"refresh": refresh, "space": space, "remove": r.b.Remove(ctx, r.p, "a"),
+		"refresh": refresh, "space": space, "remove": r.remove(ctx, r.p, "a"),
 	} {
 		if !errors.Is(err, backends.ErrNotFound) {
 			r.Errorf("%s: %v", what, err)
@@ -151,21 +151,21 @@ func canceledMethods(r *rig) {
 	r.is(r.builder().Build(ctx, r.p, false), context.Canceled)
 	r.is(r.b.Start(r.Context(), r.p), backends.ErrNotFound)
 	r.started().made("a", []byte("a"))
-	_, create := r.b.Create(ctx, r.p, "b", "job")
+	_, create := r.creator().Create(ctx, r.p, small("b", "job"))
 	_, open := r.b.Open(ctx, r.p, "a", backends.WriteExclusive)
-	_, settle := r.b.Settle(ctx, r.p, "a", "job", nil)
+	_, settle := r.creator().Settle(ctx, r.p, "a", "job", nil)
 	_, refresh := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error { return errors.New("called") })
 	_, space := r.b.Space(ctx, r.p)
 	for what, err := range map[string]error{
 		"start": r.b.Start(ctx, r.p), "stop": r.b.Stop(ctx, r.p), "delete": r.deleter().Delete(ctx, r.p, true),
-		"remove": r.b.Remove(ctx, r.p, "a"), "create": create, "open": open, "settle": settle, "refresh": refresh, "space": space,
+		"remove": r.remove(ctx, r.p, "a"), "create": create, "open": open, "settle": settle, "refresh": refresh, "space": space,
 	} {
 		if !errors.Is(err, context.Canceled) {
 			r.Errorf("%s: %v", what, err)
 		}
 	}
 	r.has("a")
-	r.must(r.b.Remove(r.Context(), r.p, "a")) // no lock was left behind
+	r.must(r.remove(r.Context(), r.p, "a")) // no lock was left behind
 }
 
 func manyVolumes(r *rig) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"storaged/internal/backends"
+	"storaged/internal/record"
 )
 
 // orderEnv makes the test binary a second process that carries out an order.
@@ -69,7 +70,7 @@ func carryOut(b backends.Backend, o order) error {
 		defer v.Close()
 		return there()
 	}
-	d, err := b.Create(ctx, o.Pool, o.Name, o.Job)
+	d, err := b.(backends.Creator).Create(ctx, o.Pool, backends.NewVolume{Name: o.Name, Job: o.Job, Size: int64(len(draftContent)), Format: record.FormatRaw})
 	if err != nil {
 		return err
 	}

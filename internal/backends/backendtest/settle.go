@@ -23,35 +23,35 @@ func settleResumed(r *rig) {
 	r.started()
 	for _, job := range []string{"first", "second"} {
 		helper := r.process(order{Act: actWrite, Name: "a", Job: "first"})
-		_, err := r.b.Resume(r.Context(), r.p, "a", job, "first")
+		_, err := r.creator().Resume(r.Context(), r.p, "a", job, "first")
 		r.busy(err, "")
 		helper.kill()
-		d, err := r.b.Resume(r.Context(), r.p, "a", job, "first")
+		d, err := r.creator().Resume(r.Context(), r.p, "a", job, "first")
 		r.must(err)
-		_, err = r.b.Resume(r.Context(), r.p, "a", "third", job)
+		_, err = r.creator().Resume(r.Context(), r.p, "a", "third", job)
 		r.busy(err, "")
 		r.has() // out of sight still
-		_, err = r.b.Settle(r.Context(), r.p, "a", job, nil)
+		_, err = r.creator().Settle(r.Context(), r.p, "a", job, nil)
 		r.busy(err, "") // it has that job's name, and is in use
 		r.must(d.Commit(r.Context(), keepNothing))
 		r.must(d.Close())
 		r.holds("a", draftContent)
-		_, err = r.b.Resume(r.Context(), r.p, "b", job, "first")
+		_, err = r.creator().Resume(r.Context(), r.p, "b", job, "first")
 		r.is(err, backends.ErrNotFound)
-		r.must(r.b.Remove(r.Context(), r.p, "a"))
+		r.must(r.remove(r.Context(), r.p, "a"))
 	}
 	r.process(order{Act: actWrite, Name: "a", Job: "first"}).kill()
 	r.made("a", []byte("somebody else's"))
-	_, err := r.b.Resume(r.Context(), r.p, "a", "first", "first")
+	_, err := r.creator().Resume(r.Context(), r.p, "a", "first", "first")
 	r.is(err, backends.ErrExists)
-	_, err = r.b.Resume(r.Context(), r.p, "b", "first", "first")
+	_, err = r.creator().Resume(r.Context(), r.p, "b", "first", "first")
 	r.is(err, backends.ErrNotFound)
 	r.holds("a", []byte("somebody else's"))
 	for _, job := range []string{"", "../x"} {
-		if _, err := r.b.Resume(r.Context(), r.p, "c", "first", job); err == nil {
+		if _, err := r.creator().Resume(r.Context(), r.p, "c", "first", job); err == nil {
 			r.Errorf("what job %q left was taken up", job)
 		}
-		if _, err := r.b.Resume(r.Context(), r.p, "c", job, "first"); err == nil {
+		if _, err := r.creator().Resume(r.Context(), r.p, "c", job, "first"); err == nil {
 			r.Errorf("job %q took up a draft", job)
 		}
 	}
@@ -77,7 +77,7 @@ func settleKilled(r *rig) {
 			r.Fatal(err)
 		}
 		for range 2 {
-			committed, err := r.b.Settle(r.Context(), r.p, o.Name, o.Job, identity)
+			committed, err := r.creator().Settle(r.Context(), r.p, o.Name, o.Job, identity)
 			r.must(err)
 			if committed != c.committed {
 				r.Errorf("killed at %q: committed is %v", c.stage, committed)
@@ -86,7 +86,7 @@ func settleKilled(r *rig) {
 		if c.committed {
 			r.has(o.Name)
 			r.holds(o.Name, draftContent)
-			r.must(r.b.Remove(r.Context(), r.p, o.Name))
+			r.must(r.remove(r.Context(), r.p, o.Name))
 		}
 		r.has()
 	}
@@ -96,10 +96,10 @@ func settleKilled(r *rig) {
 func settleAlive(r *rig) {
 	r.started()
 	helper := r.process(order{Act: actWrite, Name: "a", Job: "job"})
-	_, err := r.b.Settle(r.Context(), r.p, "a", "job", nil)
+	_, err := r.creator().Settle(r.Context(), r.p, "a", "job", nil)
 	r.busy(err, "")
 	helper.kill()
-	_, err = r.b.Settle(r.Context(), r.p, "a", "job", nil)
+	_, err = r.creator().Settle(r.Context(), r.p, "a", "job", nil)
 	r.must(err)
 	r.must(r.deleter().Delete(r.Context(), r.p, false))
 }
@@ -107,7 +107,7 @@ func settleAlive(r *rig) {
 func settleNothing(r *rig) {
 	r.started().made("a", []byte("a"))
 	for _, name := range []string{"a", "b"} {
-		if committed, err := r.b.Settle(r.Context(), r.p, name, "job", nil); committed || err != nil {
+		if committed, err := r.creator().Settle(r.Context(), r.p, name, "job", nil); committed || err != nil {
 			r.Errorf("%s: %v, %v", name, committed, err)
 		}
 	}
@@ -122,7 +122,7 @@ func settleOthers(r *rig) {
 	r.must(first.Close())
 	r.made("b", []byte("second"))
 	draft := r.draft("c", "third", []byte("third"))
-	if committed, err := r.b.Settle(r.Context(), r.p, "b", "fourth", identity); committed || err != nil {
+	if committed, err := r.creator().Settle(r.Context(), r.p, "b", "fourth", identity); committed || err != nil {
 		r.Errorf("another volume's identity: %v, %v", committed, err)
 	}
 	r.has("a", "b")
@@ -141,18 +141,18 @@ func settleSince(r *rig) {
 	_, err = v.File().WriteAt([]byte("b"), 0) // somebody uses it already
 	r.must(err)
 	r.must(v.Close())
-	if committed, err := r.b.Settle(r.Context(), r.p, "a", "job", identity); !committed || err != nil {
+	if committed, err := r.creator().Settle(r.Context(), r.p, "a", "job", identity); !committed || err != nil {
 		r.Errorf("written to: %v, %v", committed, err)
 	}
-	r.must(r.b.Remove(r.Context(), r.p, "a"))
-	if committed, err := r.b.Settle(r.Context(), r.p, "a", "job", identity); committed || err != nil {
+	r.must(r.remove(r.Context(), r.p, "a"))
+	if committed, err := r.creator().Settle(r.Context(), r.p, "a", "job", identity); committed || err != nil {
 		r.Errorf("removed: %v, %v", committed, err)
 	}
 }
 
 func settleGarbage(r *rig) {
 	r.started().made("a", []byte("a"))
-	if committed, err := r.b.Settle(r.Context(), r.p, "a", "job", []byte("\x00garbage")); committed || err == nil {
+	if committed, err := r.creator().Settle(r.Context(), r.p, "a", "job", []byte("\x00garbage")); committed || err == nil {
 		r.Errorf("%v, %v", committed, err)
 	}
 	r.holds("a", []byte("a"))

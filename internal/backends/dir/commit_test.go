@@ -18,7 +18,7 @@ import (
 // newDraft is a draft named a with a byte in it.
 func newDraft(t *testing.T, p backends.Pool) *draft {
 	t.Helper()
-	d, err := New().Create(t.Context(), p, "a", "job")
+	d, err := (Backend{}).Create(t.Context(), p, backends.NewVolume{Name: "a", Job: "job"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestCrashBetweenLinkAndUnlinkIsCommitted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if committed, err := New().Settle(t.Context(), p, "a", "job", identity); !committed || err != nil {
+		if committed, err := (Backend{}).Settle(t.Context(), p, "a", "job", identity); !committed || err != nil {
 			t.Errorf("%v, %v", committed, err)
 		}
 	}
@@ -161,7 +161,7 @@ func TestIdentityOutlivesUseButNotReplacement(t *testing.T) {
 
 func TestFirstFsyncErrorIsFinal(t *testing.T) {
 	p := backends.Pool{Type: "dir", Target: testenv.Failing(t)}
-	d, err := New().Create(t.Context(), p, "a", "job")
+	d, err := (Backend{}).Create(t.Context(), p, backends.NewVolume{Name: "a", Job: "job"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,10 +291,13 @@ func volumeLife(t *testing.T, p backends.Pool) {
 	if committed, err := b.Settle(ctx, p, "a", "job", identity); !committed || err != nil {
 		t.Fatal(committed, err)
 	}
-	other, err := b.Create(ctx, p, "b", "other")
+	other, err := b.Create(ctx, p, backends.NewVolume{Name: "b", Job: "other"})
 	must(err)
 	must(other.Discard())
 	must(other.Close())
-	must(b.Remove(ctx, p, "a"))
+	taken, err := b.Take(ctx, p, "a")
+	must(err)
+	must(taken.Remove())
+	must(taken.Close())
 	must(b.Delete(ctx, p, false))
 }

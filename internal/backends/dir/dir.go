@@ -21,6 +21,8 @@ var (
 	_ backends.Backend = Backend{}
 	_ backends.Builder = Backend{}
 	_ backends.Deleter = Backend{}
+	_ backends.Creator = Backend{}
+	_ backends.Taker   = Backend{}
 )
 
 // New gives the driver.

@@ -68,7 +68,7 @@ func BenchmarkRefresh(b *testing.B) {
 func BenchmarkCreate(b *testing.B) {
 	p := backends.Pool{Type: "dir", Target: b.TempDir()}
 	for i := 0; b.Loop(); i++ {
-		d, err := New().Create(b.Context(), p, fmt.Sprint(i), "job")
+		d, err := (Backend{}).Create(b.Context(), p, backends.NewVolume{Name: fmt.Sprint(i), Job: "job"})
 		if err != nil {
 			b.Fatal(err)
 		}

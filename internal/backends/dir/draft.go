@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/backends/header"
+	"storaged/internal/blockdev"
 	"storaged/internal/crash"
 	"storaged/internal/image"
 	"storaged/internal/record"
@@ -40,15 +42,15 @@ const (
 )
 
 // Create makes an empty file by a temporary name.
-func (Backend) Create(ctx context.Context, p backends.Pool, name, job string) (backends.Draft, error) {
-	if err := record.CheckJob(job); err != nil {
+func (Backend) Create(ctx context.Context, p backends.Pool, v backends.NewVolume) (backends.Draft, error) {
+	if err := record.CheckJob(v.Job); err != nil {
 		return nil, err
 	}
-	d, err := enter(ctx, p, name)
+	d, err := enter(ctx, p, v.Name)
 	if err != nil {
 		return nil, err
 	}
-	dr, err := d.newDraft(name, record.DraftName(job))
+	dr, err := d.newDraft(v.Name, record.DraftName(v.Job))
 	if err != nil {
 		d.Close()
 		return nil, err
@@ -264,7 +266,7 @@ func (d *draft) dropName(name string) error {
 	if err != nil {
 		return err
 	}
-	mine, err := statFile(d.file)
+	mine, err := blockdev.Statx(d.file)
 	if err != nil {
 		return err
 	}
@@ -291,7 +293,7 @@ type identity struct {
 }
 
 func identityOf(st *unix.Statx_t) identity {
-	return identity{Inode: st.Ino, BirthNS: birthNS(st), Size: int64(st.Size)}
+	return identity{Inode: st.Ino, BirthNS: header.BirthNS(st), Size: int64(st.Size)}
 }
 
 // matches reports whether a file as it is now is the one that was committed.
@@ -304,7 +306,7 @@ func (id identity) matches(now identity) bool {
 }
 
 func identify(f *os.File) ([]byte, error) {
-	st, err := statFile(f)
+	st, err := blockdev.Statx(f)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read properties of volume %q: %w", f.Name(), err)
 	}

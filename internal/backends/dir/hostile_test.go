@@ -203,7 +203,7 @@ func TestStartNeedsTheRightToWrite(t *testing.T) {
 		if err := New().Start(t.Context(), p); !errors.Is(err, os.ErrPermission) {
 			t.Errorf("start: %v", err)
 		}
-		_, err := New().Create(t.Context(), p, "a", "job")
+		_, err := (Backend{}).Create(t.Context(), p, backends.NewVolume{Name: "a", Job: "job"})
 		if !errors.Is(err, os.ErrPermission) {
 			t.Errorf("create: %v", err)
 		}
@@ -233,7 +233,7 @@ func TestReadOnlyFileSystemCanBeStartedAndRead(t *testing.T) {
 	if err := v.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := New().Create(t.Context(), p, "b", "job"); !errors.Is(err, unix.EROFS) {
+	if _, err := (Backend{}).Create(t.Context(), p, backends.NewVolume{Name: "b", Job: "job"}); !errors.Is(err, unix.EROFS) {
 		t.Errorf("create: %v", err)
 	}
 }
@@ -243,8 +243,9 @@ func TestVolumeInUseByQEMUIsBusyAndNamesIt(t *testing.T) {
 	holder := testenv.QEMU(t, "-f", "raw", put(t, p, "a"))
 	_, read := New().Open(t.Context(), p, "a", backends.ReadShared)
 	_, write := New().Open(t.Context(), p, "a", backends.WriteExclusive)
+	_, take := (Backend{}).Take(t.Context(), p, "a")
 	for what, err := range map[string]error{
-		"read": read, "write": write, "remove": New().Remove(t.Context(), p, "a"), "delete": (Backend{}).Delete(t.Context(), p, true),
+		"read": read, "write": write, "take": take, "delete": (Backend{}).Delete(t.Context(), p, true),
 	} {
 		var busy *backends.BusyError
 		if !errors.As(err, &busy) || busy.Holder != holder || busy.Object != filepath.Join(p.Target, "a") {

@@ -8,6 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/backends/header"
+	"storaged/internal/blockdev"
 	"storaged/internal/record"
 )
 
@@ -87,29 +89,12 @@ func (id objectID) matches(found objectID) bool {
 		(id.stamp == "" || found.stamp == "" || id.stamp == found.stamp)
 }
 
-// fileID is by what a file is known again.
-func fileID(st *unix.Statx_t) backends.Identity {
-	id := objectID{device: unix.Mkdev(st.Dev_major, st.Dev_minor), inode: st.Ino}
-	if birth := birthNS(st); birth != 0 {
-		id.stamp = strconv.FormatInt(birth, 10)
-	}
-	return id.identity()
-}
-
-// birthNS is in ns since 1970, 0 on file systems that keep none.
-func birthNS(st *unix.Statx_t) int64 {
-	if st.Mask&unix.STATX_BTIME == 0 {
-		return 0
-	}
-	return timeOf(st.Btime).UnixNano()
-}
-
 // id is by what the directory is known again, and what its file system says.
 // Device and inode are not enough: the kernel gives those of a file system that
 // was unmounted to the next one, whose root has the inode that any root of its
 // type has.
 func (d *poolDir) id() (id objectID, fs unix.Statfs_t, err error) {
-	st, err := statFile(d.File)
+	st, err := blockdev.Statx(d.File)
 	if err == nil {
 		err = retry(func() error { return unix.Fstatfs(d.fd(), &fs) })
 	}
@@ -135,7 +120,7 @@ func stamp(fs *unix.Statfs_t, st *unix.Statx_t) string {
 		}
 		return ""
 	}
-	return fmt.Sprintf("%08x%08x.%x", uint32(uuid[0]), uint32(uuid[1]), uint64(birthNS(st)))
+	return fmt.Sprintf("%08x%08x.%x", uint32(uuid[0]), uint32(uuid[1]), uint64(header.BirthNS(st)))
 }
 
 // passes reports whether a file of that kind of file system may have another

@@ -21,7 +21,7 @@ func TestAnotherFileSystemAtThePoolsPlaceIsNotThePool(t *testing.T) {
 				look()
 			}
 			mounted(own, func() { p.ID = refreshed(t, p).ID })
-			p.ID = Backend{}.Lasting(p.ID) // a loop device has any number
+			p.ID = (Backend{}).Lasting(p.ID) // a loop device has any number
 			mounted(others, func() {
 				if _, err := (Backend{}).Refresh(t.Context(), p, nothing); !errors.Is(err, backends.ErrReplaced) {
 					t.Errorf("another %s: %v", kind, err)
@@ -85,7 +85,7 @@ func nothing(backends.VolumeInfo) error { return nil }
 
 func refreshed(t *testing.T, p backends.Pool) backends.PoolInfo {
 	t.Helper()
-	info, err := Backend{}.Refresh(t.Context(), p, nothing)
+	info, err := (Backend{}).Refresh(t.Context(), p, nothing)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,13 +11,13 @@ import (
 func (Backend) CheckName(name string) error { return record.CheckName(name) }
 
 // Locate gives the file of that name in the directory.
-func (Backend) Locate(target, name string) backends.Location {
-	return fileAt(filepath.Join(target, name))
+func (Backend) Locate(p backends.Pool, name string) backends.Location {
+	return fileAt(filepath.Join(p.Target, name))
 }
 
 // LocateDraft gives the file by its temporary name.
-func (Backend) LocateDraft(target, job string) string {
-	return filepath.Join(target, record.DraftName(job))
+func (Backend) LocateDraft(p backends.Pool, job string) string {
+	return filepath.Join(p.Target, record.DraftName(job))
 }
 
 // Parse takes the directory that a file lies in for the pool's.

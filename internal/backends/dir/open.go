@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/blockdev"
 	"storaged/internal/image"
 	"storaged/internal/record"
 )
@@ -80,7 +82,7 @@ func away(p backends.Pool, why error) error {
 }
 
 // path is where a name lies, for people and tools.
-func (d *poolDir) path(name string) string { return Backend{}.Locate(d.target, name).Path }
+func (d *poolDir) path(name string) string { return filepath.Join(d.target, name) }
 
 // fd is valid as long as d is open; the directory is never in the poller.
 func (d *poolDir) fd() int { return int(d.Fd()) }
@@ -114,11 +116,6 @@ func (d *poolDir) stat(name string) (st unix.Statx_t, err error) {
 // follows nothing.
 const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV
 
-// statFile looks at an open file.
-func statFile(f *os.File) (unix.Statx_t, error) {
-	return statx(int(f.Fd()), "", unix.AT_EMPTY_PATH)
-}
-
 func statx(fd int, name string, flags int) (st unix.Statx_t, err error) {
 	err = retry(func() error {
 		return unix.Statx(fd, name, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME|unix.STATX_MNT_ID, &st)
@@ -139,7 +136,7 @@ func (d *poolDir) open(name string, flags int) (*os.File, error) {
 	if err != nil {
 		return nil, d.refusal(name, err)
 	}
-	if st, err = statFile(f); err == nil {
+	if st, err = blockdev.Statx(f); err == nil {
 		if why := danger(&st); why != "" {
 			err = d.unsafe(name, why)
 		}
@@ -233,7 +230,7 @@ func (d *poolDir) alone(name string, f *os.File) (open unix.Statx_t, err error) 
 	if err != nil {
 		return open, d.refusal(name, err)
 	}
-	if open, err = statFile(f); err != nil {
+	if open, err = blockdev.Statx(f); err != nil {
 		return open, d.refusal(name, err)
 	}
 	if !same(&st, &open) {

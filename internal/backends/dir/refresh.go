@@ -8,13 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/backends/header"
 	"storaged/internal/blockdev"
-	"storaged/internal/image"
 	"storaged/internal/record"
 )
 
@@ -32,7 +31,7 @@ func (Backend) Refresh(ctx context.Context, p backends.Pool, found func(backends
 		return backends.PoolInfo{}, err
 	}
 	defer d.Close()
-	in := newInspector()
+	in := header.NewReader()
 	err = d.each(ctx, func(e entry) error {
 		if e.kind == unix.DT_DIR {
 			return nil // it is not even looked at: what is mounted on it may not answer
@@ -115,7 +114,7 @@ func entries(b []byte) (all []entry) {
 
 // look tells what a name is; ok is false for what nobody needs to hear of:
 // directories, volumes in the making, what has just gone.
-func (d *poolDir) look(name string, in *inspector) (info backends.VolumeInfo, ok bool) {
+func (d *poolDir) look(name string, in *header.Reader) (info backends.VolumeInfo, ok bool) {
 	if record.Reserved(name) {
 		return info, false
 	}
@@ -159,38 +158,13 @@ func ignored(name, why string) backends.VolumeInfo {
 
 // inspect reads a volume's header. A volume that cannot be opened or read just
 // now keeps an empty format; it is a volume all the same.
-func (d *poolDir) inspect(info *backends.VolumeInfo, in *inspector) error {
+func (d *poolDir) inspect(info *backends.VolumeInfo, in *header.Reader) error {
 	f, err := d.open(info.Name, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return in.read(f, info)
-}
-
-// inspector reads headers, and finds out what they name.
-type inspector struct {
-	buf []byte
-	finder
-}
-
-func newInspector() *inspector {
-	return &inspector{buf: make([]byte, image.HeaderSize), finder: finder{locate: locate, known: map[string]backends.Reference{}}}
-}
-
-// read adds to info what the header of the open file says.
-func (in *inspector) read(f *os.File, info *backends.VolumeInfo) error {
-	n, err := f.ReadAt(in.buf, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	h := image.Inspect(in.buf[:n])
-	info.Format, info.Backing = h.Format, record.Escape(h.Backing)
-	info.References = in.references(filepath.Dir(info.Path), h)
-	if h.Capacity > 0 {
-		info.Capacity = h.Capacity
-	}
-	return nil
+	return in.Read(f, info)
 }
 
 // info reads the figures of the pool as a whole.

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/blockdev"
 	"storaged/internal/crash"
 	"storaged/internal/image"
 )
@@ -55,7 +56,7 @@ func takenIdentityOf(st *unix.Statx_t) takenIdentity {
 }
 
 func (t *taken) Identity() ([]byte, error) {
-	st, err := statFile(t.file)
+	st, err := blockdev.Statx(t.file)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read properties of volume %q: %w", t.path, err)
 	}
@@ -104,11 +105,11 @@ func (t *taken) Rename(ctx context.Context, to backends.Pool, name string, recor
 
 // renamable looks whether the name can become one in that directory.
 func (t *taken) renamable(d *poolDir, name string) error {
-	here, err := statFile(t.file)
+	here, err := blockdev.Statx(t.file)
 	if err != nil {
 		return t.dir.refusal(t.name, err)
 	}
-	there, err := statFile(d.File)
+	there, err := blockdev.Statx(d.File)
 	if err != nil {
 		return fmt.Errorf("cannot look at pool directory %q: %w", d.target, err)
 	}
@@ -196,7 +197,7 @@ func (d *poolDir) removeUnchanged(name string, id takenIdentity) error {
 		return err
 	}
 	defer f.Close()
-	st, err := statFile(f)
+	st, err := blockdev.Statx(f)
 	if err != nil {
 		return d.refusal(name, err)
 	}

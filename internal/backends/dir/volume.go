@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
-	"storaged/internal/crash"
+	"storaged/internal/backends/header"
+	"storaged/internal/blockdev"
 	"storaged/internal/diskio"
 	"storaged/internal/image"
 )
@@ -21,7 +22,11 @@ type volume struct {
 	path string
 }
 
-var _ backends.Volume = (*volume)(nil)
+var (
+	_ backends.Volume  = (*volume)(nil)
+	_ backends.Resizer = (*volume)(nil)
+	_ backends.Sharer  = (*volume)(nil)
+)
 
 // Open opens a volume with QEMU's image locks.
 func (Backend) Open(ctx context.Context, p backends.Pool, name string, a backends.Access) (backends.Volume, error) {
@@ -44,7 +49,7 @@ func (Backend) Look(ctx context.Context, p backends.Pool, name string) (backends
 		return backends.VolumeInfo{}, err
 	}
 	defer d.Close()
-	if info, ok := d.look(name, newInspector()); ok {
+	if info, ok := d.look(name, header.NewReader()); ok {
 		return info, nil
 	}
 	st, err := d.stat(name)
@@ -52,20 +57,6 @@ func (Backend) Look(ctx context.Context, p backends.Pool, name string) (backends
 		return backends.VolumeInfo{}, d.refusal(name, err)
 	}
 	return ignored(name, danger(&st)), nil
-}
-
-// Remove unlinks a volume nobody uses.
-func (Backend) Remove(ctx context.Context, p backends.Pool, name string) error {
-	d, err := enter(ctx, p, name)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.remove(name); err != nil {
-		return err
-	}
-	crash.At(crash.Removed)
-	return d.sync()
 }
 
 // enter opens the pool for an operation on a volume.
@@ -101,7 +92,7 @@ func (v *volume) File() *os.File { return v.file }
 
 // Info reads the file's size and times.
 func (v *volume) Info() (backends.VolumeInfo, error) {
-	st, err := statFile(v.file)
+	st, err := blockdev.Statx(v.file)
 	if err != nil {
 		return backends.VolumeInfo{}, fmt.Errorf("cannot read properties of volume %q: %w", v.path, err)
 	}
@@ -124,18 +115,6 @@ func (v *volume) Is(id backends.Identity) error {
 	return &backends.AnotherError{Path: v.path}
 }
 
-// Inspect reads the header too.
-func (v *volume) Inspect() (backends.VolumeInfo, error) {
-	info, err := v.Info()
-	if err != nil {
-		return info, err
-	}
-	if err := newInspector().read(v.file, &info); err != nil {
-		return info, fmt.Errorf("cannot read the header of volume %q: %w", v.path, err)
-	}
-	return info, nil
-}
-
 // ShareGrowth gives up the part of the lock that keeps the size.
 func (v *volume) ShareGrowth() error { return busy(v.path, image.ShareGrowth(v.file)) }
 
@@ -144,7 +123,7 @@ func (v *volume) KeepSize() error {
 	if err := busy(v.path, image.KeepSize(v.file)); err != nil {
 		return err
 	}
-	st, err := statFile(v.file)
+	st, err := blockdev.Statx(v.file)
 	if err != nil {
 		return fmt.Errorf("cannot look at volume %q: %w", v.path, err)
 	}
@@ -184,7 +163,7 @@ func infoOf(name, path string, st *unix.Statx_t) backends.VolumeInfo {
 		Capacity:   int64(st.Size),
 		Size:       int64(st.Size),
 		Allocation: int64(st.Blocks) * 512, // statx(2): always units of 512
-		ID:         fileID(st),
+		ID:         header.FileID(st),
 		Change:     timeOf(st.Ctime),
 		Modify:     timeOf(st.Mtime),
 	}

@@ -76,7 +76,7 @@ func (w clone) work(ctx context.Context, r *helper.Run) error {
 	}
 	r.Plan(growing(helper.Moving("copy", size)), helper.Single("commit"))
 	r.Next(0)
-	return r.Create(ctx, w.to, 1, func(d backends.Draft) error {
+	return r.Create(ctx, w.to, backends.NewVolume{Size: max(size, w.size), Format: w.format, Promise: w.allocation}, 1, func(d backends.Draft) error {
 		err := shareGrowth(ctx, r, source, func(ctx context.Context) error { return w.copy(ctx, r, source, d) })
 		if err == nil {
 			give(r, d.File(), attributes.OfCopy(), w.to.Path)

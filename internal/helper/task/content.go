@@ -13,6 +13,7 @@ import (
 	"os"
 
 	"storaged/internal/backends"
+	"storaged/internal/backends/header"
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
 	"storaged/internal/image"
@@ -325,7 +326,7 @@ func (in contentSpec) kind() string { return cmp.Or(in.as, in.format) }
 // inspect reads what the content has made of the volume.
 func (c *content) inspect(v backends.Volume) (err error) {
 	if !record.Plain(c.kind()) {
-		c.image, err = v.Inspect()
+		c.image, err = header.Inspect(v)
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"storaged/internal/backends"
+	"storaged/internal/backends/header"
 	"storaged/internal/helper"
 	"storaged/internal/record"
 )
@@ -23,7 +24,7 @@ func (c copying) admit(v backends.Volume) error {
 	if c.format == "" || c.format == record.FormatRaw {
 		return nil
 	}
-	info, err := v.Inspect()
+	info, err := header.Inspect(v)
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ type allocation struct {
 func (a allocation) work(ctx context.Context, r *helper.Run) error {
 	r.Plan(helper.Moving("allocate", a.spec.Allocation), helper.Single("commit"))
 	r.Next(0)
-	err := r.Create(ctx, a.at, 1, func(d backends.Draft) error {
+	err := r.Create(ctx, a.at, backends.NewVolume{Size: a.spec.Capacity, Format: a.format, Promise: a.spec.Allocation}, 1, func(d backends.Draft) error {
 		a.spec.Keep = r.Checkpoints(helper.Position{}, d.File(), r.ID)
 		method, err := reserveIn(ctx, r, d, a.spec)
 		r.Report.Method, r.Report.Bytes = method, a.spec.Allocation

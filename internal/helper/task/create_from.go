@@ -68,7 +68,7 @@ func (w filled) work(ctx context.Context, r *helper.Run) error {
 	w.allocation = min(w.allocation, max(w.capacity, 0))
 	r.Plan(helper.Moving("allocate", w.allocation), transfer("upload", c.bytes, 0), helper.Single("commit"))
 	r.Next(0)
-	err = r.Create(ctx, w.at, 2, func(d backends.Draft) error {
+	err = r.Create(ctx, w.at, backends.NewVolume{Size: w.capacity, Format: w.in.format, Promise: w.allocation}, 2, func(d backends.Draft) error {
 		if err := w.fill(ctx, r, c, d); err != nil {
 			return err
 		}

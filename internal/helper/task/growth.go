@@ -28,8 +28,9 @@ type sharing struct {
 	run    *helper.Run
 	path   string
 	volume backends.Volume // opened with ReadShared
-	kept   *sourceWatch    // as it was when somebody was last inside
-	size   int64           // when it was last looked at, in bytes
+	backends.Sharer
+	kept *sourceWatch // as it was when somebody was last inside
+	size int64        // when it was last looked at, in bytes
 }
 
 // shareGrowth reads a volume, and lets in between two chunks who wants to grow it. All
@@ -49,11 +50,14 @@ func shareGrowth(ctx context.Context, r *helper.Run, v backends.Volume, read fun
 	over := make(chan struct{})
 	var broken error
 	var host sync.WaitGroup
-	host.Go(func() {
-		if broken = s.host(ctx, over); broken != nil {
-			stop(broken)
-		}
-	})
+	if sharer, ok := v.(backends.Sharer); ok { // else nobody can make it larger
+		s.Sharer = sharer
+		host.Go(func() {
+			if broken = s.host(ctx, over); broken != nil {
+				stop(broken)
+			}
+		})
+	}
 	err = read(ctx)
 	close(over)
 	host.Wait()
@@ -92,13 +96,13 @@ func (s *sharing) open(ctx context.Context) error {
 	if err := s.kept.changed(); err != nil { // what comes now is the visitor's
 		return err
 	}
-	if err := s.volume.ShareGrowth(); err != nil {
+	if err := s.ShareGrowth(); err != nil {
 		return err
 	}
 	if err := s.run.Windows.Visit(ctx, 0); err != nil {
 		return err
 	}
-	if err := s.volume.KeepSize(); err != nil {
+	if err := s.KeepSize(); err != nil {
 		return err
 	}
 	size, err := sizeOf(s.volume)

@@ -116,7 +116,11 @@ func (w move) copy(ctx context.Context, r *helper.Run, v backends.Volume, source
 	if err != nil {
 		return err
 	}
-	return r.Create(ctx, w.to, commit, func(d backends.Draft) error {
+	size, err := sizeOf(v)
+	if err != nil {
+		return err
+	}
+	return r.Create(ctx, w.to, backends.NewVolume{Size: size, Format: w.format, Promise: w.allocation}, commit, func(d backends.Draft) error {
 		did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{Dst: diskio.FileContent(d.File()), Src: diskio.FileContent(v.File()), Clean: true, Allocation: w.allocation, Reserved: true})
 		copied(r, did)
 		if err = kept.ended(err); err == nil {

@@ -9,7 +9,6 @@ import (
 	"storaged/internal/helper"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
-	"storaged/internal/record"
 )
 
 // PoolBuild makes the task of an operation.
@@ -95,7 +94,10 @@ func poolTask(o Tasked, v operation.Volume, verb said, work func(ctx context.Con
 func discardLeftovers(ctx context.Context, r *helper.Run, p helper.Pool, jobs []string) {
 	for _, job := range jobs {
 		err := r.Step(ctx, func() error {
-			_, err := p.Backend.Settle(ctx, p.Pool, job, job, nil) // of any volume
+			creator, err := p.At(job).Creator()
+			if err == nil {
+				_, err = creator.Settle(ctx, p.Pool, job, job, nil) // of any volume
+			}
 			return err
 		})
 		if err != nil {
@@ -142,18 +144,18 @@ func startPool(ctx context.Context, r *helper.Run, p helper.Pool, build bool) er
 
 // makePool makes the pool's storage.
 func makePool(ctx context.Context, p helper.Pool, overwrite bool) error {
-	b, ok := p.Backend.(backends.Builder)
-	if !ok {
-		return helper.Failed(record.Unsupported, "pools of type %q cannot be built", p.Type)
+	b, err := helper.Able[backends.Builder](p.Backend, "be built")
+	if err != nil {
+		return err
 	}
 	return b.Build(ctx, p.Pool, overwrite)
 }
 
 // deletePool deletes the pool's storage.
 func deletePool(ctx context.Context, p helper.Pool, withVolumes bool) error {
-	b, ok := p.Backend.(backends.Deleter)
-	if !ok {
-		return helper.Failed(record.Unsupported, "pools of type %q cannot be deleted", p.Type)
+	b, err := helper.Able[backends.Deleter](p.Backend, "be deleted")
+	if err != nil {
+		return err
 	}
 	return b.Delete(ctx, p.Pool, withVolumes)
 }

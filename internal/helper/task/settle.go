@@ -83,7 +83,7 @@ func (w settlement) work(ctx context.Context, r *helper.Run) error {
 		return err
 	}
 	identity, partial := bytes.CutPrefix(identity, []byte(helper.Unfinished))
-	committed, err := w.at.Backend.Settle(ctx, w.at.Pool, w.at.Name, w.job, identity)
+	committed, err := w.settled(ctx, identity)
 	if err != nil {
 		r.Report.Rollback = string(record.RollbackFailed)
 		return err
@@ -102,6 +102,16 @@ func (w settlement) work(ctx context.Context, r *helper.Run) error {
 	return helper.ErrUndone
 }
 
+// settled reports whether the job had committed the volume of that identity, and
+// removes what is unfinished.
+func (w settlement) settled(ctx context.Context, identity []byte) (bool, error) {
+	creator, err := w.at.Creator()
+	if err != nil {
+		return false, err
+	}
+	return creator.Settle(ctx, w.at.Pool, w.at.Name, w.job, identity)
+}
+
 // keep keeps what is unfinished of a new volume from being removed, if that is
 // wanted and there is anything to keep. Its error says that the job had not come
 // to its end.
@@ -109,7 +119,11 @@ func (w settlement) keep(ctx context.Context, r *helper.Run) (kept bool, _ error
 	if !w.keeps && !w.resumable {
 		return false, nil
 	}
-	d, err := w.at.Backend.Resume(ctx, w.at.Pool, w.at.Name, w.job, w.job)
+	creator, err := w.at.Creator()
+	if err != nil {
+		return false, nil // it is what Settle has an error for
+	}
+	d, err := creator.Resume(ctx, w.at.Pool, w.at.Name, w.job, w.job)
 	if err != nil {
 		return false, nil // there is nothing, or it is what Settle has an error for
 	}
@@ -203,11 +217,15 @@ func (w movedSettlement) work(ctx context.Context, r *helper.Run) error {
 
 // settle completes a move whose target has its name, and undoes another.
 func (w movedSettlement) settle(ctx context.Context, rec moveRecord) (committed bool, err error) {
-	committed, err = w.at.Backend.Settle(ctx, w.at.Pool, w.at.Name, w.job, rec.Target)
+	committed, err = w.settled(ctx, rec.Target)
 	if err != nil || !committed || len(rec.Source) == 0 {
 		return committed, err
 	}
-	if err := w.from.Backend.SettleTaken(ctx, w.from.Pool, w.from.Name, rec.Source); err != nil {
+	taker, err := w.from.Taker()
+	if err == nil {
+		err = taker.SettleTaken(ctx, w.from.Pool, w.from.Name, rec.Source)
+	}
+	if err != nil {
 		return true, fmt.Errorf("%q is complete, but %q is still there too: %w", w.at.Path, w.from.Path, err)
 	}
 	return true, nil

@@ -1,4 +1,4 @@
-package dir
+package header
 
 import (
 	"os"
@@ -30,7 +30,7 @@ func TestReferencesAreWhatTheNamesLeadTo(t *testing.T) {
 	if err := os.Symlink(filepath.Join(root, "a/b"), filepath.Join(pool, "way")); err != nil {
 		t.Fatal(err)
 	}
-	f := newInspector()
+	f := NewReader()
 	for name, want := range map[string]backends.Reference{
 		base:                      {Path: base, ID: "any"},
 		"../a/base":               {Path: base, ID: "any", Relative: true},
@@ -57,7 +57,7 @@ func TestReferencesAreBounded(t *testing.T) {
 		h.Data = append(h.Data, strings.Repeat("x", 900))
 	}
 	size := 0
-	all := newInspector().references("/p", h)
+	all := NewReader().references("/p", h)
 	for _, r := range all {
 		size += len(r.Name) + len(r.Path)
 	}

@@ -1,7 +1,8 @@
-package dir
+package header
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 	"unicode/utf8"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/blockdev"
 	"storaged/internal/image"
 	"storaged/internal/record"
 )
@@ -101,25 +103,40 @@ func (f *finder) ask(path string, otherwise backends.Reference) backends.Referen
 
 // locate tells what the path leads to, as whoever opened it would get there.
 func locate(path string, r backends.Reference) backends.Reference {
-	fd := -1
-	err := retry(func() (err error) {
-		fd, err = unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-		return err
-	})
+	f, err := os.OpenFile(path, unix.O_PATH, 0)
 	if err != nil {
 		return r
 	}
-	defer unix.Close(fd)
-	st, err := statx(fd, "", unix.AT_EMPTY_PATH)
+	defer f.Close() // it is a path only
+	st, err := blockdev.Statx(f)
 	if err != nil {
 		return r
 	}
-	r.ID = fileID(&st)
+	r.ID = FileID(&st)
 	buf := make([]byte, unix.PathMax)
-	if n, err := unix.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd), buf); err == nil {
+	if n, err := unix.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), buf); err == nil {
 		r.Path = text(string(buf[:n]))
 	}
 	return r
+}
+
+// FileID is by what a file is known again that a header may name: as
+// DEVICE:INODE, and :BIRTH where the file system keeps that.
+func FileID(st *unix.Statx_t) backends.Identity {
+	id := fmt.Sprintf("%d:%d", unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino)
+	if birth := BirthNS(st); birth != 0 {
+		id += fmt.Sprintf(":%d", birth)
+	}
+	return backends.Identity(id)
+}
+
+// BirthNS is when a file was made, in ns since 1970; 0 on file systems that do not
+// keep that.
+func BirthNS(st *unix.Statx_t) int64 {
+	if st.Mask&unix.STATX_BTIME == 0 {
+		return 0
+	}
+	return time.Unix(st.Btime.Sec, int64(st.Btime.Nsec)).UnixNano()
 }
 
 // text is a path as a message can carry it.
