@@ -32,7 +32,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: benchmarks DIR-OF-BINARIES [calls | control | estimates | peers [FLAGS] | copy [-direct] SOURCE TARGET]")
+		return errors.New("usage: benchmarks DIR-OF-BINARIES [calls | control | estimates | against [-n PAIRS] DIR-OF-OTHERS | peers [FLAGS] | copy [-direct] SOURCE TARGET]")
 	}
 	bin, args := args[0], args[1:]
 	switch {
@@ -44,12 +44,14 @@ func run(ctx context.Context, args []string) error {
 		return onDaemon(ctx, bin, control)
 	case args[0] == "estimates":
 		return onDaemon(ctx, bin, estimates)
+	case args[0] == "against":
+		return against(ctx, bin, args[1:])
 	case args[0] == "peers":
 		return peers(ctx, bin, args[1:])
 	case args[0] == "copy":
 		return bareCopy(ctx, args[1:])
 	}
-	return fmt.Errorf("there is no benchmark %q: calls, control, estimates or peers; without a name the first three", args[0])
+	return fmt.Errorf("there is no benchmark %q: calls, control, estimates, against or peers; without a name the first three", args[0])
 }
 
 // onDaemon runs measurements on a private daemon, one after the other.
