@@ -46,6 +46,7 @@ var layers = []layer{
 	{"internal/blockdev/blockdevtest", []string{"internal/blockdev"}},
 	{"internal/diskio", []string{"internal/blockdev"}},
 	{"internal/diskio/diskiotest", []string{"internal/testenv"}},
+	{"internal/diskio/contenttest", []string{"internal/diskio", "internal/diskio/diskiotest", "internal/sparse", "internal/wipe"}},
 	{"internal/wipe", []string{"internal/blockdev", "internal/diskio"}},
 	{"internal/image", nil},
 	{"internal/sparse", nil},

@@ -107,7 +107,7 @@ func readFull(c Content, buf []byte, off int64) error { return readAs(opRead, c,
 func readAs(op string, c Content, buf []byte, off int64) error {
 	n, err := c.ReadAt(buf, off)
 	switch {
-	case n == len(buf): // an io.ReaderAt may say that it is the end
+	case n == len(buf) && (err == nil || errors.Is(err, io.EOF)): // an io.ReaderAt may say that it is the end
 		return nil
 	case errors.Is(err, io.EOF):
 		err = ErrShrunk

@@ -37,24 +37,27 @@ func regularOf(c Content) *os.File {
 // Size is that of a file or block device; others are ErrUnsupported.
 func (f file) Size() (int64, error) { return fileSize(f.File) }
 
-// Extents gives the next data and what comes before it, as SEEK_DATA and
-// SEEK_HOLE tell them. Where the file system cannot tell, all is data. Dirty data
-// counts as data everywhere, but the file must have been flushed all the same:
-// OpenZFS has lied about dirty files.
-func (f file) Extents(off, end int64) (list []Extent, err error) {
-	data, err := seekTo(f.File, off, unix.SEEK_DATA, end)
-	if err != nil {
-		return nil, err
-	}
-	if data > off {
-		list = append(list, Extent{Off: off, Len: data - off, Kind: Zero})
-	}
-	if data < end {
-		hole, err := seekTo(f.File, data, unix.SEEK_HOLE, end)
+// Extents asks for a few of them, as SEEK_DATA and SEEK_HOLE tell them. Where the
+// file system cannot tell, all is data. Dirty data counts as data everywhere, but
+// the file must have been flushed all the same: OpenZFS has lied about dirty files.
+func (f file) Extents(off, end int64) ([]Extent, error) {
+	const few = 16
+	list := make([]Extent, 0, few)
+	for off < end && len(list) < few-1 {
+		data, err := seekTo(f.File, off, unix.SEEK_DATA, end)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, Extent{Off: data, Len: hole - data})
+		if data > off {
+			list = append(list, Extent{Off: off, Len: data - off, Kind: Zero})
+		}
+		if data == end {
+			break
+		}
+		if off, err = seekTo(f.File, data, unix.SEEK_HOLE, end); err != nil {
+			return nil, err
+		}
+		list = append(list, Extent{Off: data, Len: off - data})
 	}
 	return list, nil
 }

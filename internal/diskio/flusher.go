@@ -321,7 +321,10 @@ func dropCache(f *os.File, off, n int64) {
 	_ = unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED)
 }
 
+// opSync is a flush, the first error of which is final.
+const opSync = "fsync"
+
 // flushNow asks nobody whether it may. Its error is final.
 func flushNow(c Content) error {
-	return ioError("fsync", nowhere, c.Flush())
+	return ioError(opSync, nowhere, c.Flush())
 }

@@ -98,6 +98,9 @@ func (s PlaceSpec) inOrder(ctx context.Context, p *Pacer) (PlaceStats, error) {
 // concludePlaced makes what was placed durable, also when it is not all: then
 // done counts nevertheless. It gives the first error.
 func concludePlaced(ctx context.Context, w *flusher, wrong error, done func() PlaceStats) (PlaceStats, error) {
+	if e, ok := errors.AsType[*IOError](wrong); ok && e.Op == opSync {
+		return PlaceStats{}, wrong // another one would say yes
+	}
 	if wrong != nil {
 		err := w.drain(context.WithoutCancel(ctx))
 		if err == nil {

@@ -28,6 +28,18 @@ func Create(t testing.TB, dir, name string) *os.File {
 	return f
 }
 
+// CreateTemp makes a new file that is gone when the test ends.
+func CreateTemp(t testing.TB, dir string) *os.File {
+	t.Helper()
+	f, err := os.CreateTemp(dir, "")
+	Must(t, err)
+	t.Cleanup(func() {
+		f.Close()
+		Must(t, os.Remove(f.Name()))
+	})
+	return f
+}
+
 // Must fails a test by an error.
 func Must(t testing.TB, err error) {
 	t.Helper()
