@@ -31,37 +31,35 @@ type Suite struct {
 	// New gives the driver and a pool that is not built yet, and sees to the
 	// pool's end with t.Cleanup.
 	New func(t *testing.T) (backends.Backend, backends.Pool)
-	// Dir says that volumes are the regular files in the pool's target, so
-	// that the tests may put other things there.
-	Dir bool
 }
 
-// Run tests the contract, each case with a pool of its own.
+// Run tests the contract, as far as it is that of a type with these capabilities,
+// each case with a pool of its own.
 func Run(t *testing.T, s Suite) {
-	for _, group := range []struct {
-		name  string
-		dir   bool // only for directories
-		cases []testCase
-	}{
-		{"pool", false, poolCases},
-		{"draft", false, draftCases},
-		{"volume", false, volumeCases},
-		{"resize", false, resizeCases},
-		{"settle", false, settleCases},
-		{"move", false, moveCases},
-		{"names", false, nameCases},
-		{"directory", true, directoryCases},
-		{"hostile", true, hostileCases},
-	} {
-		if group.dir && !s.Dir {
-			continue
-		}
-		t.Run(group.name, func(t *testing.T) {
-			for _, c := range group.cases {
-				t.Run(c.name, func(t *testing.T) { c.run(newRig(t, s)) })
-			}
-		})
+	s.run(t, "pool", poolCases)
+	s.run(t, "draft", draftCases)
+	s.run(t, "volume", volumeCases)
+	if b, _ := s.New(t); slices.Contains(b.Properties().VolVerbs, "resize") {
+		s.run(t, "resize", resizeCases)
 	}
+	s.run(t, "settle", settleCases)
+	s.run(t, "move", moveCases)
+	s.run(t, "names", nameCases)
+}
+
+// RunTree tests what a pool owes beside whose volumes are the regular files in its
+// target: the tests put other things there.
+func RunTree(t *testing.T, s Suite) {
+	s.run(t, "directory", directoryCases)
+	s.run(t, "hostile", hostileCases)
+}
+
+func (s Suite) run(t *testing.T, group string, cases []testCase) {
+	t.Run(group, func(t *testing.T) {
+		for _, c := range cases {
+			t.Run(c.name, func(t *testing.T) { c.run(newRig(t, s)) })
+		}
+	})
 }
 
 type testCase struct {

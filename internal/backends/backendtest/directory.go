@@ -24,6 +24,7 @@ var directoryCases = []testCase{
 	{"delete counts what is in the way", dirDeleteCounts},
 	{"a volume lies where it is said to lie", dirPaths},
 	{"volumes of others are found with their formats", dirFound},
+	{"any harmless name is one of a volume", dirNames},
 	{"a huge directory is found whole", dirHuge},
 	{"refresh changes nothing", dirUnchanged},
 }
@@ -229,6 +230,12 @@ func dirFound(r *rig) {
 		if got.Format != want.Format || got.Capacity != want.Capacity || got.Size != want.Size || got.Backing != want.Backing {
 			r.Errorf("%s: found %+v", name, got)
 		}
+	}
+}
+
+func dirNames(r *rig) {
+	if names := r.goodNames(); len(names) != len(GoodNames()) {
+		r.Errorf("of %q only %q are", GoodNames(), names)
 	}
 }
 

@@ -1,29 +1,18 @@
 // Package dir is the pool type dir: a directory whose regular files are the
 // volumes.
-//
-// The directory may belong to somebody hostile, who changes it at any moment.
-// It is opened once per operation and everything else is reached through its
-// descriptor; a name is looked at before it is opened, opened so that nothing
-// blocks or leads elsewhere, looked at again when it is open, and a third time
-// when it is locked. What is not a regular file with one name is never touched.
 package dir
 
 import (
+	"context"
+
 	"storaged/internal/backends"
+	"storaged/internal/backends/filetree"
 	"storaged/internal/record"
 	"storaged/internal/wipe"
 )
 
 // Backend is the driver. It keeps no state.
-type Backend struct{}
-
-var (
-	_ backends.Backend = Backend{}
-	_ backends.Builder = Backend{}
-	_ backends.Deleter = Backend{}
-	_ backends.Creator = Backend{}
-	_ backends.Taker   = Backend{}
-)
+type Backend struct{ filetree.Tree }
 
 // New gives the driver.
 func New() backends.Backend { return Backend{} }
@@ -41,3 +30,6 @@ func (Backend) Properties() record.Capabilities {
 		Needs:       []string{"target_path"},
 	}
 }
+
+// Stop has nothing to do: a directory stays where it is.
+func (Backend) Stop(ctx context.Context, _ backends.Pool) error { return ctx.Err() }

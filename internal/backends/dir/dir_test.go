@@ -15,6 +15,13 @@ import (
 
 func TestMain(m *testing.M) { backendtest.Main(m, New()) }
 
+// contract tests pools below a directory.
+func contract(t *testing.T, dir string) {
+	s := backendtest.Suite{New: poolsBelow(dir)}
+	backendtest.Run(t, s)
+	backendtest.RunTree(t, s)
+}
+
 // poolsBelow gives pools below a directory, each alone in one of its own.
 func poolsBelow(dir string) func(t *testing.T) (backends.Backend, backends.Pool) {
 	var count atomic.Int64
@@ -28,13 +35,13 @@ func poolsBelow(dir string) func(t *testing.T) (backends.Backend, backends.Pool)
 }
 
 func TestContract(t *testing.T) {
-	backendtest.Run(t, backendtest.Suite{New: poolsBelow(t.TempDir()), Dir: true})
+	contract(t, t.TempDir())
 }
 
 func TestContractOnOtherFileSystems(t *testing.T) {
 	for _, kind := range []string{"ext4", "xfs", "btrfs", "tmpfs"} {
 		t.Run(kind, func(t *testing.T) {
-			backendtest.Run(t, backendtest.Suite{New: poolsBelow(testenv.Mount(t, kind)), Dir: true})
+			contract(t, testenv.Mount(t, kind))
 		})
 	}
 }

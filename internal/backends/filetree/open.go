@@ -1,4 +1,4 @@
-package dir
+package filetree
 
 import (
 	"errors"
@@ -67,7 +67,7 @@ func openKnown(p backends.Pool) (*poolDir, error) {
 		return nil, &backends.AwayError{Target: p.Target, Err: err}
 	}
 	id, _, err := d.id()
-	if err == nil && (Backend{}).Same(p.ID, id.identity()) {
+	if err == nil && (Tree{}).Same(p.ID, id.identity()) {
 		return d, nil
 	}
 	d.Close()

@@ -1,4 +1,4 @@
-package dir
+package filetree
 
 import (
 	"context"
@@ -29,7 +29,7 @@ var (
 )
 
 // Open opens a volume with QEMU's image locks.
-func (Backend) Open(ctx context.Context, p backends.Pool, name string, a backends.Access) (backends.Volume, error) {
+func (Tree) Open(ctx context.Context, p backends.Pool, name string, a backends.Access) (backends.Volume, error) {
 	d, err := enter(ctx, p, name)
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func (Backend) Open(ctx context.Context, p backends.Pool, name string, a backend
 }
 
 // Look tells what has the name.
-func (Backend) Look(ctx context.Context, p backends.Pool, name string) (backends.VolumeInfo, error) {
+func (Tree) Look(ctx context.Context, p backends.Pool, name string) (backends.VolumeInfo, error) {
 	d, err := enter(ctx, p, name)
 	if err != nil {
 		return backends.VolumeInfo{}, err
@@ -64,7 +64,7 @@ func enter(ctx context.Context, p backends.Pool, name string) (*poolDir, error) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := (Backend{}).CheckName(name); err != nil {
+	if err := (Tree{}).CheckName(name); err != nil {
 		return nil, err
 	}
 	return openKnown(p)
@@ -109,7 +109,7 @@ func (v *volume) Is(id backends.Identity) error {
 		return fmt.Errorf("cannot look at the file system of volume %q: %w", v.path, err)
 	}
 	info, err := v.Info()
-	if err != nil || passes(fs.Type) || (Backend{}).Same(Backend{}.Lasting(id), info.ID) {
+	if err != nil || passes(fs.Type) || (Tree{}).Same(Tree{}.Lasting(id), info.ID) {
 		return err
 	}
 	return &backends.AnotherError{Path: v.path}

@@ -1,4 +1,4 @@
-package dir
+package filetree
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 
 // Delete removes the directory. It looks at everything first, so that a
 // refusal leaves everything as it was.
-func (Backend) Delete(ctx context.Context, p backends.Pool, withVolumes bool) error {
+func (Tree) Delete(ctx context.Context, p backends.Pool, withVolumes bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (d *poolDir) unlike(others []backends.Identity) error {
 		return err
 	}
 	for _, id := range others {
-		if (Backend{}).Same(id, here.identity()) {
+		if (Tree{}).Same(id, here.identity()) {
 			return &backends.BusyError{Object: d.target, Holder: "another pool, whose directory it is"}
 		}
 	}
@@ -119,7 +119,7 @@ func (d *poolDir) removable(e entry) error {
 	if err != nil {
 		return d.refusal(e.name, err)
 	}
-	if err := (Backend{}).CheckName(e.name); err != nil {
+	if err := (Tree{}).CheckName(e.name); err != nil {
 		why = err.Error()
 	}
 	if why != "" {

@@ -1,4 +1,4 @@
-package dir
+package filetree
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 )
 
 // Settle finds out whether a job had committed and removes its temporary file.
-func (Backend) Settle(ctx context.Context, p backends.Pool, name, job string, commit []byte) (bool, error) {
+func (Tree) Settle(ctx context.Context, p backends.Pool, name, job string, commit []byte) (bool, error) {
 	if err := record.CheckJob(job); err != nil {
 		return false, err
 	}

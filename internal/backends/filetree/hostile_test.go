@@ -1,4 +1,4 @@
-package dir
+package filetree
 
 import (
 	"errors"
@@ -19,7 +19,7 @@ import (
 func newPool(t *testing.T) backends.Pool {
 	t.Helper()
 	p := backends.Pool{Type: "dir", Target: filepath.Join(t.TempDir(), "pool")}
-	if err := (Backend{}).Build(t.Context(), p, false); err != nil {
+	if err := (Tree{}).Build(t.Context(), p, false); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -37,7 +37,7 @@ func put(t *testing.T, p backends.Pool, name string) string {
 // find refreshes and gives what is told of one name.
 func find(t *testing.T, p backends.Pool, name string) (found backends.VolumeInfo) {
 	t.Helper()
-	_, err := New().Refresh(t.Context(), p, func(v backends.VolumeInfo) error {
+	_, err := (Tree{}).Refresh(t.Context(), p, func(v backends.VolumeInfo) error {
 		if v.Name == name {
 			found = v
 		}
@@ -70,7 +70,7 @@ func TestMountOnAVolumesNameIsNoVolume(t *testing.T) {
 	}
 	bind(t, canary, put(t, p, "a"))
 	for _, a := range []backends.Access{backends.ReadShared, backends.WriteExclusive} {
-		_, err := New().Open(t.Context(), p, "a", a)
+		_, err := (Tree{}).Open(t.Context(), p, "a", a)
 		if !errors.Is(err, backends.ErrUnsafe) || !strings.Contains(err.Error(), "mount point") {
 			t.Errorf("open: %v", err)
 		}
@@ -78,7 +78,7 @@ func TestMountOnAVolumesNameIsNoVolume(t *testing.T) {
 	if found := find(t, p, "a"); !strings.Contains(found.Ignored, "mount point") {
 		t.Errorf("found %+v", found)
 	}
-	if err := (Backend{}).Delete(t.Context(), p, true); !errors.Is(err, backends.ErrNotEmpty) {
+	if err := (Tree{}).Delete(t.Context(), p, true); !errors.Is(err, backends.ErrNotEmpty) {
 		t.Errorf("delete: %v", err)
 	}
 }
@@ -109,7 +109,7 @@ func TestDeleteOfAMountPointRemovesNothing(t *testing.T) {
 	p := newPool(t)
 	put(t, p, "a")
 	bind(t, p.Target, p.Target)
-	if err := (Backend{}).Delete(t.Context(), p, true); err == nil || !strings.Contains(err.Error(), "mount point") {
+	if err := (Tree{}).Delete(t.Context(), p, true); err == nil || !strings.Contains(err.Error(), "mount point") {
 		t.Errorf("delete: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(p.Target, "a")); err != nil {
@@ -121,7 +121,7 @@ func TestDeleteOfAMountPointRemovesNothing(t *testing.T) {
 func TestDeleteOfAnotherPoolsDirectoryRemovesNothing(t *testing.T) {
 	p := newPool(t)
 	path := put(t, p, "a")
-	info, err := New().Refresh(t.Context(), p, func(backends.VolumeInfo) error { return nil })
+	info, err := (Tree{}).Refresh(t.Context(), p, func(backends.VolumeInfo) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestDeleteOfAnotherPoolsDirectoryRemovesNothing(t *testing.T) {
 	}
 	q := backends.Pool{Type: "dir", Target: filepath.Join(link, "pool"), Others: []backends.Identity{info.ID}}
 	var busy *backends.BusyError
-	if err := (Backend{}).Delete(t.Context(), q, true); !errors.As(err, &busy) {
+	if err := (Tree{}).Delete(t.Context(), q, true); !errors.As(err, &busy) {
 		t.Errorf("delete: %v", err)
 	}
 	if _, err := os.Stat(path); err != nil {
@@ -151,7 +151,7 @@ func TestLeaseOfAnotherDoesNotBlock(t *testing.T) {
 		t.Fatal(err)
 	}
 	var busy *backends.BusyError
-	if _, err := New().Open(t.Context(), p, "a", backends.WriteExclusive); !errors.As(err, &busy) {
+	if _, err := (Tree{}).Open(t.Context(), p, "a", backends.WriteExclusive); !errors.As(err, &busy) {
 		t.Errorf("open: %v", err)
 	}
 }
@@ -191,7 +191,7 @@ func TestVolumeThatMayNotBeReadIsAVolumeOfUnknownFormat(t *testing.T) {
 		if found := find(t, p, "a"); found.Ignored != "" || found.Format != "" || found.Size != 1 || found.Capacity != 1 {
 			t.Errorf("found %+v", found)
 		}
-		if _, err := New().Open(t.Context(), p, "a", backends.ReadShared); !errors.Is(err, os.ErrPermission) {
+		if _, err := (Tree{}).Open(t.Context(), p, "a", backends.ReadShared); !errors.Is(err, os.ErrPermission) {
 			t.Errorf("open: %v", err)
 		}
 	})
@@ -200,15 +200,15 @@ func TestVolumeThatMayNotBeReadIsAVolumeOfUnknownFormat(t *testing.T) {
 func TestStartNeedsTheRightToWrite(t *testing.T) {
 	p := poolForNobody(t)
 	asNobody(t, func() {
-		if err := New().Start(t.Context(), p); !errors.Is(err, os.ErrPermission) {
+		if err := (Tree{}).Start(t.Context(), p); !errors.Is(err, os.ErrPermission) {
 			t.Errorf("start: %v", err)
 		}
-		_, err := (Backend{}).Create(t.Context(), p, backends.NewVolume{Name: "a", Job: "job"})
+		_, err := (Tree{}).Create(t.Context(), p, backends.NewVolume{Name: "a", Job: "job"})
 		if !errors.Is(err, os.ErrPermission) {
 			t.Errorf("create: %v", err)
 		}
 	})
-	if err := New().Start(t.Context(), p); err != nil {
+	if err := (Tree{}).Start(t.Context(), p); err != nil {
 		t.Errorf("start as root: %v", err)
 	}
 }
@@ -220,20 +220,20 @@ func TestReadOnlyFileSystemCanBeStartedAndRead(t *testing.T) {
 	if err := unix.Mount("", p.Target, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := New().Start(t.Context(), p); err != nil {
+	if err := (Tree{}).Start(t.Context(), p); err != nil {
 		t.Errorf("start: %v", err)
 	}
 	if found := find(t, p, "a"); found.Format != "raw" {
 		t.Errorf("found %+v", found)
 	}
-	v, err := New().Open(t.Context(), p, "a", backends.ReadShared)
+	v, err := (Tree{}).Open(t.Context(), p, "a", backends.ReadShared)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := v.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := (Backend{}).Create(t.Context(), p, backends.NewVolume{Name: "b", Job: "job"}); !errors.Is(err, unix.EROFS) {
+	if _, err := (Tree{}).Create(t.Context(), p, backends.NewVolume{Name: "b", Job: "job"}); !errors.Is(err, unix.EROFS) {
 		t.Errorf("create: %v", err)
 	}
 }
@@ -241,11 +241,11 @@ func TestReadOnlyFileSystemCanBeStartedAndRead(t *testing.T) {
 func TestVolumeInUseByQEMUIsBusyAndNamesIt(t *testing.T) {
 	p := newPool(t)
 	holder := testenv.QEMU(t, "-f", "raw", put(t, p, "a"))
-	_, read := New().Open(t.Context(), p, "a", backends.ReadShared)
-	_, write := New().Open(t.Context(), p, "a", backends.WriteExclusive)
-	_, take := (Backend{}).Take(t.Context(), p, "a")
+	_, read := (Tree{}).Open(t.Context(), p, "a", backends.ReadShared)
+	_, write := (Tree{}).Open(t.Context(), p, "a", backends.WriteExclusive)
+	_, take := (Tree{}).Take(t.Context(), p, "a")
 	for what, err := range map[string]error{
-		"read": read, "write": write, "take": take, "delete": (Backend{}).Delete(t.Context(), p, true),
+		"read": read, "write": write, "take": take, "delete": (Tree{}).Delete(t.Context(), p, true),
 	} {
 		var busy *backends.BusyError
 		if !errors.As(err, &busy) || busy.Holder != holder || busy.Object != filepath.Join(p.Target, "a") {
@@ -257,7 +257,7 @@ func TestVolumeInUseByQEMUIsBusyAndNamesIt(t *testing.T) {
 func TestQEMUCannotOpenWhatWeHaveOpenForWriting(t *testing.T) {
 	p := newPool(t)
 	path := put(t, p, "a")
-	v, err := New().Open(t.Context(), p, "a", backends.WriteExclusive)
+	v, err := (Tree{}).Open(t.Context(), p, "a", backends.WriteExclusive)
 	if err != nil {
 		t.Fatal(err)
 	}

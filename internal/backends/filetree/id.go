@@ -1,4 +1,4 @@
-package dir
+package filetree
 
 import (
 	"fmt"
@@ -50,20 +50,20 @@ func parseID(text backends.Identity) (id objectID, err error) {
 }
 
 // CheckIdentity says what is wrong with a text that is no identity.
-func (Backend) CheckIdentity(id backends.Identity) error {
+func (Tree) CheckIdentity(id backends.Identity) error {
 	_, err := parseID(id)
 	return err
 }
 
 // Same reports whether what is found is what is known.
-func (Backend) Same(known, found backends.Identity) bool {
+func (Tree) Same(known, found backends.Identity) bool {
 	a, err := parseID(known)
 	b, err2 := parseID(found)
 	return err == nil && err2 == nil && a.matches(b)
 }
 
 // Lasting leaves the device out: it may get another number.
-func (Backend) Lasting(id backends.Identity) backends.Identity {
+func (Tree) Lasting(id backends.Identity) backends.Identity {
 	object, err := parseID(id)
 	if id == "" || err != nil {
 		return id
@@ -73,7 +73,7 @@ func (Backend) Lasting(id backends.Identity) backends.Identity {
 }
 
 // Together reports whether both are known to lie on one file system.
-func (Backend) Together(a, b backends.Identity) bool {
+func (Tree) Together(a, b backends.Identity) bool {
 	p, err := parseID(a)
 	q, err2 := parseID(b)
 	return err == nil && err2 == nil && p.device != 0 && p.device == q.device

@@ -1,4 +1,4 @@
-package dir
+package filetree
 
 import (
 	"path/filepath"
@@ -8,20 +8,20 @@ import (
 )
 
 // CheckName has the common rule: whatever passes is a name of a file.
-func (Backend) CheckName(name string) error { return record.CheckName(name) }
+func (Tree) CheckName(name string) error { return record.CheckName(name) }
 
 // Locate gives the file of that name in the directory.
-func (Backend) Locate(p backends.Pool, name string) backends.Location {
+func (Tree) Locate(p backends.Pool, name string) backends.Location {
 	return fileAt(filepath.Join(p.Target, name))
 }
 
 // LocateDraft gives the file by its temporary name.
-func (Backend) LocateDraft(p backends.Pool, job string) string {
+func (Tree) LocateDraft(p backends.Pool, job string) string {
 	return filepath.Join(p.Target, record.DraftName(job))
 }
 
 // Parse takes the directory that a file lies in for the pool's.
-func (Backend) Parse(path string) (target, name string) {
+func (Tree) Parse(path string) (target, name string) {
 	return filepath.Dir(path), filepath.Base(path) // before "." and ".." are resolved, so that they are refused as names
 }
 

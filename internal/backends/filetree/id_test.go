@@ -1,4 +1,4 @@
-package dir
+package filetree
 
 import (
 	"errors"
@@ -21,9 +21,9 @@ func TestAnotherFileSystemAtThePoolsPlaceIsNotThePool(t *testing.T) {
 				look()
 			}
 			mounted(own, func() { p.ID = refreshed(t, p).ID })
-			p.ID = (Backend{}).Lasting(p.ID) // a loop device has any number
+			p.ID = (Tree{}).Lasting(p.ID) // a loop device has any number
 			mounted(others, func() {
-				if _, err := (Backend{}).Refresh(t.Context(), p, nothing); !errors.Is(err, backends.ErrReplaced) {
+				if _, err := (Tree{}).Refresh(t.Context(), p, nothing); !errors.Is(err, backends.ErrReplaced) {
 					t.Errorf("another %s: %v", kind, err)
 				}
 				old := p
@@ -52,22 +52,22 @@ func TestEachPartOfAnIdentityTellsAnotherDirectory(t *testing.T) {
 	}
 	for _, known := range []objectID{id, {inode: id.inode}, {inode: id.inode, stamp: id.stamp}} {
 		other.ID = known.identity()
-		if _, err := (Backend{}).Refresh(t.Context(), other, nothing); !errors.Is(err, backends.ErrReplaced) {
+		if _, err := (Tree{}).Refresh(t.Context(), other, nothing); !errors.Is(err, backends.ErrReplaced) {
 			t.Errorf("known as %s: %v", other.ID, err)
 		}
 	}
 	p.ID = objectID{device: id.device + 1}.identity()
-	if _, err := (Backend{}).Refresh(t.Context(), p, nothing); !errors.Is(err, backends.ErrReplaced) {
+	if _, err := (Tree{}).Refresh(t.Context(), p, nothing); !errors.Is(err, backends.ErrReplaced) {
 		t.Errorf("on another device: %v", err)
 	}
-	b := Backend{}
+	b := Tree{}
 	if !b.Together(text, refreshed(t, newPool(t)).ID) || b.Together(b.Lasting(text), b.Lasting(text)) || b.Together("", "") || b.Together("x", "x") {
 		t.Error("what lies on one file system is not known")
 	}
 }
 
 func TestNoIdentityIsNoPools(t *testing.T) {
-	b := Backend{}
+	b := Tree{}
 	for _, text := range []backends.Identity{"x", "8", "8:", ":2", "-8:2", "8:2x", "8:\x1b[2J"} {
 		err := b.CheckIdentity(text)
 		if err == nil || b.Same(text, "8:2") || b.Same("8:2", text) || b.Same(text, text) || b.Lasting(text) != text {
@@ -85,7 +85,7 @@ func nothing(backends.VolumeInfo) error { return nil }
 
 func refreshed(t *testing.T, p backends.Pool) backends.PoolInfo {
 	t.Helper()
-	info, err := (Backend{}).Refresh(t.Context(), p, nothing)
+	info, err := (Tree{}).Refresh(t.Context(), p, nothing)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package dir
+package filetree
 
 import (
 	"bytes"
@@ -22,7 +22,7 @@ const batch = 32 << 10
 
 // Refresh reads the directory. A name deleted and made again meanwhile may be
 // found twice or not at all, as with readdir(3).
-func (Backend) Refresh(ctx context.Context, p backends.Pool, found func(backends.VolumeInfo) error) (backends.PoolInfo, error) {
+func (Tree) Refresh(ctx context.Context, p backends.Pool, found func(backends.VolumeInfo) error) (backends.PoolInfo, error) {
 	if err := ctx.Err(); err != nil {
 		return backends.PoolInfo{}, err
 	}
@@ -50,7 +50,7 @@ func (Backend) Refresh(ctx context.Context, p backends.Pool, found func(backends
 }
 
 // Space asks the file system, and reads no directory.
-func (Backend) Space(ctx context.Context, p backends.Pool) (backends.PoolInfo, error) {
+func (Tree) Space(ctx context.Context, p backends.Pool) (backends.PoolInfo, error) {
 	if err := ctx.Err(); err != nil {
 		return backends.PoolInfo{}, err
 	}
@@ -128,7 +128,7 @@ func (d *poolDir) look(name string, in *header.Reader) (info backends.VolumeInfo
 	if err != nil {
 		return ignored(name, err.Error()), true
 	}
-	if err := (Backend{}).CheckName(name); err != nil {
+	if err := (Tree{}).CheckName(name); err != nil {
 		return ignored(name, err.Error()), true
 	}
 	info = infoOf(name, d.path(name), &st)

@@ -1,4 +1,4 @@
-package dir
+package filetree
 
 import (
 	"context"
@@ -24,7 +24,7 @@ const (
 // Build makes the directory and what is missing on the way to it. One that is
 // there already is taken as it is, as in libvirt, so that overwrite has
 // nothing to add.
-func (Backend) Build(ctx context.Context, p backends.Pool, _ bool) error {
+func (Tree) Build(ctx context.Context, p backends.Pool, _ bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func syncParent(path string) error {
 
 // Start makes sure that the directory is there, and is the one that is known, and
 // may be read and written. A read-only file system is no reason to refuse: it may hold images to read.
-func (Backend) Start(ctx context.Context, p backends.Pool) error {
+func (Tree) Start(ctx context.Context, p backends.Pool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -139,6 +139,3 @@ func (d *poolDir) storage() error {
 	}
 	return nil
 }
-
-// Stop has nothing to do: a directory stays where it is.
-func (Backend) Stop(ctx context.Context, _ backends.Pool) error { return ctx.Err() }

@@ -1,4 +1,4 @@
-package dir
+package filetree
 
 import (
 	"os"
@@ -21,7 +21,7 @@ func TestDiskOfRealFileSystems(t *testing.T) {
 	for kind, want := range map[string]string{"ext4": disk, "btrfs": disk, "xfs": disk, "tmpfs": ""} {
 		t.Run(kind, func(t *testing.T) {
 			p := backends.Pool{Type: "dir", Target: testenv.Mount(t, kind)}
-			info, err := New().Refresh(t.Context(), p, func(backends.VolumeInfo) error { return nil })
+			info, err := (Tree{}).Refresh(t.Context(), p, func(backends.VolumeInfo) error { return nil })
 			if err != nil {
 				t.Fatal(err)
 			}

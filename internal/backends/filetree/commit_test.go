@@ -1,4 +1,4 @@
-package dir
+package filetree
 
 import (
 	"errors"
@@ -18,7 +18,7 @@ import (
 // newDraft is a draft named a with a byte in it.
 func newDraft(t *testing.T, p backends.Pool) *draft {
 	t.Helper()
-	d, err := (Backend{}).Create(t.Context(), p, backends.NewVolume{Name: "a", Job: "job"})
+	d, err := (Tree{}).Create(t.Context(), p, backends.NewVolume{Name: "a", Job: "job"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,14 +123,14 @@ func TestCrashBetweenLinkAndUnlinkIsCommitted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if committed, err := (Backend{}).Settle(t.Context(), p, "a", "job", identity); !committed || err != nil {
+		if committed, err := (Tree{}).Settle(t.Context(), p, "a", "job", identity); !committed || err != nil {
 			t.Errorf("%v, %v", committed, err)
 		}
 	}
 	if got := names(t, p); len(got) != 1 || got[0] != "a" {
 		t.Errorf("there is %q", got)
 	}
-	v, err := New().Open(t.Context(), p, "a", backends.WriteExclusive)
+	v, err := (Tree{}).Open(t.Context(), p, "a", backends.WriteExclusive)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestIdentityOutlivesUseButNotReplacement(t *testing.T) {
 
 func TestFirstFsyncErrorIsFinal(t *testing.T) {
 	p := backends.Pool{Type: "dir", Target: testenv.Failing(t)}
-	d, err := (Backend{}).Create(t.Context(), p, backends.NewVolume{Name: "a", Job: "job"})
+	d, err := (Tree{}).Create(t.Context(), p, backends.NewVolume{Name: "a", Job: "job"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +273,7 @@ func joinCalls(trace string) string {
 
 // volumeLife is what durableSteps expects.
 func volumeLife(t *testing.T, p backends.Pool) {
-	b, ctx := Backend{}, t.Context()
+	b, ctx := Tree{}, t.Context()
 	must := func(err error) {
 		t.Helper()
 		if err != nil {

@@ -1,4 +1,4 @@
-package dir
+package filetree
 
 import (
 	"context"
@@ -42,7 +42,7 @@ const (
 )
 
 // Create makes an empty file by a temporary name.
-func (Backend) Create(ctx context.Context, p backends.Pool, v backends.NewVolume) (backends.Draft, error) {
+func (Tree) Create(ctx context.Context, p backends.Pool, v backends.NewVolume) (backends.Draft, error) {
 	if err := record.CheckJob(v.Job); err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (d *poolDir) newDraft(name, temp string) (*draft, error) {
 }
 
 // Resume takes up the temporary file of a process that has died.
-func (Backend) Resume(ctx context.Context, p backends.Pool, name, job, left string) (backends.Draft, error) {
+func (Tree) Resume(ctx context.Context, p backends.Pool, name, job, left string) (backends.Draft, error) {
 	for _, j := range []string{job, left} {
 		if err := record.CheckJob(j); err != nil {
 			return nil, err

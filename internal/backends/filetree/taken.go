@@ -1,4 +1,4 @@
-package dir
+package filetree
 
 import (
 	"context"
@@ -25,7 +25,7 @@ type taken struct {
 var _ backends.Taken = (*taken)(nil)
 
 // Take opens a volume to rename or remove it.
-func (Backend) Take(ctx context.Context, p backends.Pool, name string) (backends.Taken, error) {
+func (Tree) Take(ctx context.Context, p backends.Pool, name string) (backends.Taken, error) {
 	d, err := enter(ctx, p, name)
 	if err != nil {
 		return nil, err
@@ -156,7 +156,7 @@ func (t *taken) renameTo(d *poolDir, name string) error {
 }
 
 // SettleTaken removes what a move took its content from.
-func (Backend) SettleTaken(ctx context.Context, p backends.Pool, name string, identity []byte) error {
+func (Tree) SettleTaken(ctx context.Context, p backends.Pool, name string, identity []byte) error {
 	var id takenIdentity
 	if err := json.Unmarshal(identity, &id); err != nil {
 		return fmt.Errorf("cannot read the identity of volume %q: %w", name, err)
