@@ -113,7 +113,7 @@ var testSupport = []string{"internal/testenv", "internal/testenv/*", "internal/*
 // importing os/exec; exiters may end this one.
 var (
 	starters = guarded["os/exec"]
-	exiters  = []string{"cmd/*", "scripts/*", "internal/backends/backendtest"}
+	exiters  = []string{"cmd/*", "scripts/*", "internal/backends/backendtest", "internal/supervisor/helpertest"}
 )
 
 const (

@@ -20,6 +20,7 @@ import (
 	"storaged/internal/events"
 	"storaged/internal/record"
 	"storaged/internal/store"
+	"storaged/internal/supervisor/helpertest"
 	"storaged/internal/supervisor/process"
 )
 
@@ -41,24 +42,24 @@ func runDaemon() {
 	dir := os.Getenv(envDaemon)
 	os.Unsetenv(envDaemon) // helpers are no daemons
 	self, err := os.Executable()
-	check(err)
+	helpertest.Check(err)
 	st, err := store.Open(filepath.Join(dir, "state", "db"))
-	check(err)
+	helpertest.Check(err)
 	tt, hub := testTimes(), events.New(1000)
 	sup := New(Config{
 		RuntimeDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Helper: self,
-		Log: hclog.New(&hclog.LoggerOptions{Output: os.Stderr}), times: &tt, Attempts: attempts,
+		Log: hclog.New(&hclog.LoggerOptions{Output: os.Stderr}), Times: &tt, Attempts: attempts,
 	}, st, newTestKeeper(), hub)
-	r := &rig{sup: sup, hub: hub, logged: &lockedBuffer{}, t: fatal{}}
-	check(sup.Start(r.ctx()))
+	r := &rig{sup: sup, hub: hub, logged: &helpertest.Buffer{}, t: fatal{}}
+	helpertest.Check(sup.Start(r.ctx()))
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		var o order
-		check(json.Unmarshal(lines.Bytes(), &o))
+		helpertest.Check(json.Unmarshal(lines.Bytes(), &o))
 		j, err := r.obey(o)
-		check(err)
+		helpertest.Check(err)
 		b, err := json.Marshal(j)
-		check(err)
+		helpertest.Check(err)
 		fmt.Printf("%s\n", b)
 	}
 	select {} // only a kill ends it
@@ -70,9 +71,9 @@ type fatal struct{ testing.TB }
 func (fatal) Helper()        {}
 func (fatal) Cleanup(func()) {}
 
-func (fatal) Fatal(args ...any) { check(errors.New(fmt.Sprint(args...))) }
+func (fatal) Fatal(args ...any) { helpertest.Check(errors.New(fmt.Sprint(args...))) }
 
-func (fatal) Fatalf(format string, args ...any) { check(fmt.Errorf(format, args...)) }
+func (fatal) Fatalf(format string, args ...any) { helpertest.Check(fmt.Errorf(format, args...)) }
 
 func (r *rig) obey(o order) (record.Job, error) {
 	switch o.Do {
@@ -110,7 +111,7 @@ type daemon struct {
 	cmd *exec.Cmd
 	in  io.Writer
 	out *bufio.Reader
-	log *lockedBuffer
+	log *helpertest.Buffer
 }
 
 func newDaemon(t *testing.T) *daemon {
@@ -121,7 +122,7 @@ func newDaemon(t *testing.T) *daemon {
 // daemonIn starts a daemon in a directory where another may have been.
 func daemonIn(t *testing.T, dir string) *daemon {
 	t.Helper()
-	d := &daemon{t: t, dir: dir, log: &lockedBuffer{}}
+	d := &daemon{t: t, dir: dir, log: &helpertest.Buffer{}}
 	for _, name := range []string{"run", "state"} {
 		if err := os.MkdirAll(filepath.Join(d.dir, name), 0o700); err != nil {
 			t.Fatal(err)
@@ -185,7 +186,7 @@ func (d *daemon) next() *rig {
 
 func TestHelperOutlivesTheDaemon(t *testing.T) {
 	d, g := newDaemon(t), newGate(t)
-	id := d.do(order{Do: "submit", Argv: act("work", g.path), Undo: act("undo")}).ID
+	id := d.do(order{Do: "submit", Argv: fakeHelper("work", g.path), Undo: fakeHelper("undo")}).ID
 	before := d.do(order{Do: "work", ID: id})
 	d.kill()
 	r := d.next()
@@ -202,7 +203,7 @@ func TestHelperOutlivesTheDaemon(t *testing.T) {
 
 func TestAdoptedHelperObeys(t *testing.T) {
 	d := newDaemon(t)
-	id := d.do(order{Do: "submit", Argv: act("work"), Undo: act("undo")}).ID
+	id := d.do(order{Do: "submit", Argv: fakeHelper("work"), Undo: fakeHelper("undo")}).ID
 	d.do(order{Do: "work", ID: id})
 	d.do(order{Do: "pause", ID: id})
 	d.kill()
@@ -235,7 +236,7 @@ func TestHelperThatEndedMeanwhileShowsItsTruth(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d, g := newDaemon(t), newGate(t)
-			id := d.do(order{Do: "submit", Argv: act("work", g.path), Undo: act("undo")}).ID
+			id := d.do(order{Do: "submit", Argv: fakeHelper("work", g.path), Undo: fakeHelper("undo")}).ID
 			pid := d.do(order{Do: "work", ID: id}).Helper.PID
 			d.kill()
 			watch, err := process.Adopt(pid, ticksOf(t, pid))
@@ -274,7 +275,7 @@ func TestHelperThatEndedMeanwhileShowsItsTruth(t *testing.T) {
 func TestCancelGoesOnAfterARestart(t *testing.T) {
 	d := newDaemon(t)
 	g := newGate(t)
-	id := d.do(order{Do: "submit", Argv: act("slowRollback", g.path), Undo: act("undo")}).ID
+	id := d.do(order{Do: "submit", Argv: fakeHelper("slowRollback", g.path), Undo: fakeHelper("undo")}).ID
 	d.do(order{Do: "running", ID: id})
 	d.do(order{Do: "cancel", ID: id})
 	d.kill()
@@ -289,10 +290,10 @@ func TestCancelGoesOnAfterARestart(t *testing.T) {
 func TestQueuedJobsKeepTheirOrder(t *testing.T) {
 	d, g := newDaemon(t), newGate(t)
 	var ids []string
-	ids = append(ids, d.do(order{Do: "submit", Argv: act("work", g.path)}).ID)
+	ids = append(ids, d.do(order{Do: "submit", Argv: fakeHelper("work", g.path)}).ID)
 	d.do(order{Do: "work", ID: ids[0]})
 	for range 3 {
-		ids = append(ids, d.do(order{Do: "submit", Argv: act("short")}).ID)
+		ids = append(ids, d.do(order{Do: "submit", Argv: fakeHelper("short")}).ID)
 	}
 	d.kill()
 	r := d.next()
@@ -315,7 +316,7 @@ func TestQueuedJobsKeepTheirOrder(t *testing.T) {
 
 func TestHelperWithoutGoIsStartedAnew(t *testing.T) {
 	d := newDaemon(t)
-	id := d.do(order{Do: "submit", Argv: act("silent")}).ID
+	id := d.do(order{Do: "submit", Argv: fakeHelper("silent")}).ID
 	d.do(order{Do: "starting", ID: id})
 	d.kill()
 	r := d.next()
@@ -328,7 +329,7 @@ func TestHelperWithoutGoIsStartedAnew(t *testing.T) {
 
 func TestOrphanOfADeadHelperKeepsTheLocks(t *testing.T) {
 	d := newDaemon(t)
-	id := d.do(order{Do: "submit", Argv: act("leaveOrphanAndWait"), Undo: act("undo")}).ID
+	id := d.do(order{Do: "submit", Argv: fakeHelper("leaveOrphanAndWait"), Undo: fakeHelper("undo")}).ID
 	pid := d.do(order{Do: "running", ID: id}).Helper.PID
 	d.do(order{Do: "warned", ID: id})
 	d.kill()
@@ -344,7 +345,7 @@ func TestOrphanOfADeadHelperKeepsTheLocks(t *testing.T) {
 
 func TestRuntimeDirectoryWiped(t *testing.T) {
 	d, g := newDaemon(t), newGate(t)
-	id := d.do(order{Do: "submit", Argv: act("work", g.path), Undo: act("undo")}).ID
+	id := d.do(order{Do: "submit", Argv: fakeHelper("work", g.path), Undo: fakeHelper("undo")}).ID
 	d.do(order{Do: "work", ID: id})
 	d.kill()
 	if err := os.RemoveAll(filepath.Join(d.dir, "run", "jobs")); err != nil {
@@ -361,7 +362,7 @@ func TestRuntimeDirectoryWiped(t *testing.T) {
 func TestRestartWithoutDeath(t *testing.T) {
 	g := newGate(t)
 	r := newRig(t)
-	id := r.submit(request(act("work", g.path))).ID
+	id := r.submit(request(fakeHelper("work", g.path))).ID
 	before := r.working(id)
 	r.again()
 	after := r.working(id)
@@ -377,7 +378,7 @@ func TestRestartWithoutDeath(t *testing.T) {
 func TestHelperStoppedForAFaultIsNotCanceledAfterARestart(t *testing.T) {
 	g := newGate(t)
 	r := newRig(t)
-	id := r.submit(request(act("garbageLate", g.path))).ID
+	id := r.submit(request(fakeHelper("garbageLate", g.path))).ID
 	r.until(id, func(j record.Job) bool { return len(j.WaitingOn) > 0 && j.WaitingOn[0].For == "helper" })
 	r.again()
 	g.open()
@@ -391,7 +392,7 @@ func TestHelperStoppedForAFaultIsNotCanceledAfterARestart(t *testing.T) {
 func TestJobThatWasFailedIsNotCanceledAfterARestart(t *testing.T) {
 	g := newGate(t)
 	r := newRig(t)
-	id := r.submit(request(act("slowRollback", g.path))).ID
+	id := r.submit(request(fakeHelper("slowRollback", g.path))).ID
 	r.untilState(id, record.Running)
 	if _, err := r.sup.Fail(id, record.Errorf(record.Interrupted, "nothing came")); err != nil {
 		t.Fatal(err)
@@ -436,7 +437,7 @@ func ticksOf(t *testing.T, pid int) uint64 {
 
 func TestSettlerThatHadNotBegunIsStartedAgain(t *testing.T) {
 	d, here, on := newDaemon(t), newGate(t), newGate(t)
-	id := d.do(order{Do: "submit", Argv: act("exitWithout", "2"), Undo: act("undoLate", here.path, on.path)}).ID
+	id := d.do(order{Do: "submit", Argv: fakeHelper("exitWithout", "2"), Undo: fakeHelper("undoLate", here.path, on.path)}).ID
 	here.open() // it has not said HELLO
 	d.kill()
 	r := d.next()
@@ -451,8 +452,8 @@ func TestSettlerThatHadNotBegunIsStartedAgain(t *testing.T) {
 // on.
 func TestAdoptedSettlerIsNotPaused(t *testing.T) {
 	r, g := newRig(t), newGate(t)
-	req := request(act("work"))
-	req.UndoArgv = act("undoUnpaused", g.path)
+	req := request(fakeHelper("work"))
+	req.UndoArgv = fakeHelper("undoUnpaused", g.path)
 	id := r.submit(req).ID
 	r.working(id)
 	if _, err := r.sup.Pause(id, uid1000); err != nil {
@@ -473,7 +474,7 @@ func TestAdoptedSettlerIsNotPaused(t *testing.T) {
 func TestQueuedJobThatWasCanceledDoesNotStart(t *testing.T) {
 	r := stillRig(t, t.TempDir())
 	j := past(1, time.Minute, func(j *store.Job) {
-		j.State, j.Started, j.Ended, j.Argv, j.CancelAsk = record.Queued, nil, nil, act("short"), true
+		j.State, j.Started, j.Ended, j.Argv, j.CancelAsk = record.Queued, nil, nil, fakeHelper("short"), true
 	})
 	r.put(j)
 	delete(r.keeper.ended, j.ID)

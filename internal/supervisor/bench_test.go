@@ -24,7 +24,7 @@ func BenchmarkShortJob(b *testing.B) {
 	var all []time.Duration
 	for b.Loop() {
 		begun := time.Now()
-		r.ended(r.submit(request(act("short"))).ID, record.Succeeded)
+		r.ended(r.submit(request(fakeHelper("short"))).ID, record.Succeeded)
 		all = append(all, time.Since(begun))
 	}
 	quantiles(b, "job", all)
@@ -35,12 +35,12 @@ func BenchmarkShortJob(b *testing.B) {
 func BenchmarkUnderLoad(b *testing.B) {
 	r, finish := bareRig(b, b.TempDir())
 	defer finish()
-	r.cfg.times.progress = time.Second
+	r.cfg.Times.Progress = time.Second
 	r.start()
 	r.sup.SetLimits(record.Limits{Running: 64})
 	var running string
 	for i := range 64 {
-		running = r.submit(request(act("idle"), objects("p", "run"+itoa(i), "W")...)).ID
+		running = r.submit(request(fakeHelper("idle"), objects("p", "run"+itoa(i), "W")...)).ID
 	}
 	r.working(running)
 	for i := range 1000 {
@@ -48,7 +48,7 @@ func BenchmarkUnderLoad(b *testing.B) {
 		if i%2 == 0 {
 			volume = "run" + itoa(i%64)
 		}
-		r.submit(request(act("idle"), objects("p", volume, "W")...))
+		r.submit(request(fakeHelper("idle"), objects("p", volume, "W")...))
 	}
 	var list, submit, cancel []time.Duration
 	took := func(into *[]time.Duration, do func()) {
@@ -63,7 +63,7 @@ func BenchmarkUnderLoad(b *testing.B) {
 			}
 		})
 		var id string
-		took(&submit, func() { id = r.submit(request(act("short"), objects("p", "run1", "R")...)).ID })
+		took(&submit, func() { id = r.submit(request(fakeHelper("short"), objects("p", "run1", "R")...)).ID })
 		took(&cancel, func() {
 			if _, err := r.sup.Cancel(id, uid1000, false); err != nil {
 				b.Fatal(err)

@@ -23,8 +23,8 @@ type Config struct {
 	Attempts   int      // how often a job goes on by itself at most
 	Observer   Observer // nil: nobody wants to know
 	Log        hclog.Logger
+	Times      *Times // nil: DefaultTimes
 
-	times *times           // nil: defaultTimes
 	clock func() time.Time // nil: time.Now; for the ages of records
 
 	speaks *ipc.Versions // with helpers; nil: ipc.Known

@@ -110,7 +110,7 @@ func (j *job) answered() {
 	}
 	if j.rec.Undo {
 		j.become(record.RollingBack)
-		j.run.ladder.arm(j.s.times.silence)
+		j.run.ladder.arm(j.s.times.Silence)
 	}
 }
 
@@ -150,7 +150,7 @@ func (j *job) letGo(m ipc.Hello) {
 	j.run.hello = true
 	j.run.ladder.disarm()
 	if j.rec.Undo {
-		j.run.ladder.arm(j.s.times.silence)
+		j.run.ladder.arm(j.s.times.Silence)
 	}
 	j.say(j.terms())
 	crash.At(crash.Let)
@@ -275,7 +275,7 @@ func (j *job) acknowledged(m ipc.State) {
 		j.run.ladder.rung = rungTold
 	}
 	if j.run.ladder.rung <= rungTerm {
-		j.run.ladder.arm(j.s.times.silence)
+		j.run.ladder.arm(j.s.times.Silence)
 	}
 }
 
@@ -296,14 +296,14 @@ func (j *job) onResult(m ipc.Result) {
 	j.run.ladder.acked = false // there is nothing left to wait for but its exit
 	j.setAwaited(nil)
 	if j.run.ladder.rung <= rungTerm {
-		j.run.ladder.arm(j.s.times.linger)
+		j.run.ladder.arm(j.s.times.Linger)
 	}
 }
 
 // tellProgress publishes progress, at most once per interval and only when
 // something has changed.
 func (j *job) tellProgress() {
-	if time.Since(j.run.told) < j.s.times.progress || !j.track.takeNews() {
+	if time.Since(j.run.told) < j.s.times.Progress || !j.track.takeNews() {
 		return
 	}
 	j.run.told = time.Now()

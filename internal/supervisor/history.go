@@ -72,10 +72,10 @@ func (p *pruner) due(h *store.JobHead) bool {
 // keepHistory prunes now and then, until the supervisor stops. It is the
 // goroutine that Start starts for it.
 func (s *Supervisor) keepHistory() {
-	tick := time.NewTicker(s.times.prune)
+	tick := time.NewTicker(s.times.Prune)
 	defer tick.Stop()
 	for {
-		if n, err := s.prune(); err != nil {
+		if n, err := s.Prune(); err != nil {
 			s.log.Error("history of jobs is not pruned", "error", err)
 		} else if n > 0 {
 			s.log.Info("history of jobs is pruned", "records", n)
@@ -88,9 +88,9 @@ func (s *Supervisor) keepHistory() {
 	}
 }
 
-// prune removes the records of ended jobs that are kept no longer, with their
+// Prune removes the records of ended jobs that are kept no longer, with their
 // files, and gives their number. It ends early when the supervisor stops.
-func (s *Supervisor) prune() (removed int, err error) {
+func (s *Supervisor) Prune() (removed int, err error) {
 	due, err := s.dueJobs()
 	if err != nil {
 		return 0, err

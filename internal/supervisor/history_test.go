@@ -163,13 +163,13 @@ func TestPruneGoesByTheClock(t *testing.T) {
 	r.cfg.Retention, r.cfg.clock = retention, func() time.Time { return now }
 	r.sup = New(r.cfg, r.store, r.keeper, r.hub)
 	r.start()
-	j := r.ended(r.submit(request(act("short"))).ID, record.Succeeded)
+	j := r.ended(r.submit(request(fakeHelper("short"))).ID, record.Succeeded)
 	now = now.Add(29 * day)
-	if n, err := r.sup.prune(); n != 0 || err != nil {
+	if n, err := r.sup.Prune(); n != 0 || err != nil {
 		t.Errorf("pruned %d, %v", n, err)
 	}
 	now = now.Add(2 * day)
-	if n, err := r.sup.prune(); n != 1 || err != nil {
+	if n, err := r.sup.Prune(); n != 1 || err != nil {
 		t.Errorf("pruned %d, %v", n, err)
 	}
 	if _, err := r.sup.Job(j.ID); record.CodeOf(err) != record.NotFound {
@@ -179,7 +179,7 @@ func TestPruneGoesByTheClock(t *testing.T) {
 
 func TestForgottenJobThatDestroyedLeavesATrace(t *testing.T) {
 	r := newRig(t)
-	req := request(act("fail"))
+	req := request(fakeHelper("fail"))
 	req.Destroys, req.Key, req.Digest, req.Params = true, "k", "d", []byte("secret")
 	req.Labels = map[string]string{"a": "b"}
 	j := r.ended(r.submit(req).ID, record.Failed)
@@ -217,7 +217,7 @@ func TestForgottenJobThatDestroyedLeavesATrace(t *testing.T) {
 func TestForgottenJobThatNeverBeganLeavesNothing(t *testing.T) {
 	r := newRig(t)
 	r.keeper.refuse = record.Errorf(record.Busy, "not now")
-	req := request(act("short"))
+	req := request(fakeHelper("short"))
 	req.Destroys = true
 	id := r.ended(r.submit(req).ID, record.Failed).ID
 	r.keeper.refuse = nil
@@ -231,7 +231,7 @@ func TestForgottenJobThatNeverBeganLeavesNothing(t *testing.T) {
 
 func TestPinnedJobIsNotForgotten(t *testing.T) {
 	r := newRig(t)
-	id := r.ended(r.submit(request(act("short"))).ID, record.Succeeded).ID
+	id := r.ended(r.submit(request(fakeHelper("short"))).ID, record.Succeeded).ID
 	if _, err := r.sup.SetPinned(id, true); err != nil {
 		t.Fatal(err)
 	}

@@ -337,7 +337,7 @@ func (j *job) end() stage {
 			j.verdict, hook = j.verdict.untaken(err), nil
 			continue
 		}
-		if !j.pauseFor(j.s.times.retrySave) {
+		if !j.pauseFor(j.s.times.RetrySave) {
 			return nil
 		}
 	}

@@ -65,15 +65,15 @@ func (j *job) climb() {
 		j.unheard()
 	case l.rung == rungNone && j.run.result != nil:
 		j.kill() // it announced its result and does not go
-	case (l.rung == rungNone || l.acked) && quiet < j.s.times.silence:
-		l.arm(j.s.times.silence - quiet) // it undoes or settles, and shows that it lives
+	case (l.rung == rungNone || l.acked) && quiet < j.s.times.Silence:
+		l.arm(j.s.times.Silence - quiet) // it undoes or settles, and shows that it lives
 	case l.rung == rungNone:
-		j.blame(record.Errorf(record.Interrupted, "the helper that settles the job was silent for %v", j.s.times.silence))
+		j.blame(record.Errorf(record.Interrupted, "the helper that settles the job was silent for %v", j.s.times.Silence))
 		j.kill()
 	case l.rung == rungTold:
 		l.rung, l.acked = rungTerm, false
 		j.signalAll(syscall.SIGTERM)
-		l.arm(j.s.times.groupTerm)
+		l.arm(j.s.times.GroupTerm)
 	case l.rung == rungTerm:
 		j.warn(fmt.Sprintf("the helper did not stop for %v after it was told to, and was killed by force", time.Since(l.told).Round(time.Second)))
 		j.setAwaited(nil)
@@ -89,10 +89,10 @@ func (j *job) unheard() {
 	if j.run.adopted {
 		j.warn("the helper lives, but did not answer for a while after storaged had been started again")
 		j.say(ipc.Resync{})
-		j.run.ladder.arm(j.s.times.silence)
+		j.run.ladder.arm(j.s.times.Silence)
 		return
 	}
-	j.blame(record.Errorf(record.Internal, "the helper did not say HELLO within %v", j.s.times.hello).
+	j.blame(record.Errorf(record.Internal, "the helper did not say HELLO within %v", j.s.times.Hello).
 		WithHint("see the job's log; is the helper binary of the same version as storaged?"))
 	j.kill()
 }
@@ -109,11 +109,11 @@ func (j *job) cancelHelper() {
 	if err := j.h.proc.Signal(syscall.SIGTERM); err != nil {
 		j.s.log.Warn("cannot signal a helper", "job", j.rec.Number, "error", err)
 	}
-	j.run.ladder.arm(j.s.times.cancelAck)
+	j.run.ladder.arm(j.s.times.CancelAck)
 	now := time.Now().UTC()
 	j.run.ladder.told = now
 	j.setAwaited(&record.Blocker{
-		For: "helper", Since: now, ExpectedEnd: new(now.Add(j.s.times.cancelAck + j.s.times.groupTerm)),
+		For: "helper", Since: now, ExpectedEnd: new(now.Add(j.s.times.CancelAck + j.s.times.GroupTerm)),
 		Holder: &record.Holder{External: fmt.Sprintf("helper pid %d", j.h.pid())},
 	})
 }
@@ -132,10 +132,10 @@ func (j *job) kill() {
 	if err := j.h.family.Kill(); err != nil {
 		j.s.log.Warn("cannot kill a helper", "job", j.rec.Number, "error", err)
 	}
-	if time.Since(l.since) > j.s.times.stuck {
+	if time.Since(l.since) > j.s.times.Stuck {
 		j.callStuck()
 	}
-	l.arm(j.s.times.killAgain)
+	l.arm(j.s.times.KillAgain)
 }
 
 func (j *job) signalAll(sig syscall.Signal) {

@@ -5,22 +5,15 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"storaged/internal/ipc"
+	"storaged/internal/supervisor/helpertest"
 )
 
-// The test binary impersonates helpers: run by a supervisor with "act:NAME" as
-// its first argument it plays that part. A part that no test asked for fails
-// the suite.
-
-const actPrefix = "act:"
-
-// cast are the parts, good and bad.
-var cast = map[string]func(*fake){
+// behaviors are those of fake helpers, good and bad. One that no test asked for
+// fails the suite.
+var behaviors = map[string]func(*fake){
 	"work":               (*fake).work,
 	"short":              (*fake).short,
 	"idle":               (*fake).idle,
@@ -60,8 +53,6 @@ var cast = map[string]func(*fake){
 	"visit":              (*fake).visit,
 	"undoAlone":          (*fake).undoAlone,
 	"mute":               (*fake).mute,
-	"actor":              (*fake).actor,
-	"child":              (*fake).child,
 	"marks":              (*fake).marks,
 	"undoLeaving":        (*fake).undoLeaving,
 }
@@ -71,70 +62,47 @@ var (
 	used   = map[string]bool{}
 )
 
-// act gives the argv of a part.
-func act(name string, args ...string) []string {
-	if cast[name] == nil {
-		panic("no such part: " + name)
+// fakeHelper gives the argv of a fake helper.
+func fakeHelper(name string, args ...string) []string {
+	if behaviors[name] == nil {
+		panic("no such fake helper: " + name)
 	}
 	usedMu.Lock()
 	defer usedMu.Unlock()
 	used[name] = true
-	return append([]string{actPrefix + name}, args...)
+	return helpertest.Argv(name, args...)
 }
 
 func TestMain(m *testing.M) {
 	// A race build sleeps a second at each exit otherwise; helpers get it too.
 	os.Setenv("GORACE", "atexit_sleep_ms=0")
-	if len(os.Args) > 1 && strings.HasPrefix(os.Args[1], actPrefix) {
-		play(strings.TrimPrefix(os.Args[1], actPrefix), os.Args[2:])
+	if name, h, ok := helpertest.Called(); ok {
+		behaviors[name](&fake{h})
 		return
 	}
 	if os.Getenv(envDaemon) != "" {
 		runDaemon()
 		return
 	}
-	if os.Getenv(envHost) != "" {
-		runHost()
-		return
-	}
 	flag.Parse()
 	code := m.Run()
 	if code == 0 && flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == "" {
-		code = checkCast()
+		code = checkUsed()
 	}
 	os.Exit(code)
 }
 
-func checkCast() int {
+func checkUsed() int {
 	var idle []string
-	for name := range cast {
+	for name := range behaviors {
 		if !used[name] {
 			idle = append(idle, name)
 		}
 	}
 	slices.Sort(idle)
 	if len(idle) > 0 {
-		fmt.Fprintln(os.Stderr, "parts that no test plays:", idle)
+		fmt.Fprintln(os.Stderr, "fake helpers that no test starts:", idle)
 		return 1
 	}
 	return 0
-}
-
-// lifetime is more than any test takes.
-const lifetime = 10 * time.Minute
-
-func play(name string, args []string) {
-	dir, ok := ipc.JobDirFromEnv()
-	if !ok {
-		fmt.Fprintln(os.Stderr, "a part is played for a job only")
-		os.Exit(2)
-	}
-	// A part whose test was killed has nobody left to end it.
-	time.AfterFunc(lifetime, func() { os.Exit(3) })
-	part := cast[name]
-	if part == nil {
-		fmt.Fprintln(os.Stderr, "no such part:", name)
-		os.Exit(2)
-	}
-	part(&fake{dir: dir, args: args})
 }

@@ -56,10 +56,10 @@ func watchedRig(t *testing.T) (*rig, *witness) {
 
 func TestObservationOfAJobThatWaited(t *testing.T) {
 	r, w := watchedRig(t)
-	first := r.submit(request(act("work"))).ID
+	first := r.submit(request(fakeHelper("work"))).ID
 	r.working(first)
-	second := r.submit(request(act("short"))).ID
-	third := r.submit(request(act("short"))).ID
+	second := r.submit(request(fakeHelper("short"))).ID
+	third := r.submit(request(fakeHelper("short"))).ID
 	if got := r.sup.Census(); got[Tally{record.VolumeWipe, record.Running}] != 1 || got[Tally{record.VolumeWipe, record.Queued}] != 2 {
 		t.Errorf("census is %v", got)
 	}
@@ -91,7 +91,7 @@ func TestObservationOfAJobThatWaited(t *testing.T) {
 
 func TestObservationCountsCrashes(t *testing.T) {
 	r, w := watchedRig(t)
-	killed := r.submit(request(act("work"))).ID
+	killed := r.submit(request(fakeHelper("work"))).ID
 	if err := syscall.Kill(r.working(killed).Helper.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestObservationCountsCrashes(t *testing.T) {
 	if o := w.of(t, killed); o.Crashes != 1 || o.Stopped != nil {
 		t.Errorf("of the killed job: %+v", o)
 	}
-	deaf := r.submit(request(act("ignoreTerm"))).ID
+	deaf := r.submit(request(fakeHelper("ignoreTerm"))).ID
 	r.until(deaf, func(j record.Job) bool { return len(j.Warnings) > 0 })
 	if _, err := r.sup.Cancel(deaf, uid1000, true); err != nil {
 		t.Fatal(err)
@@ -107,7 +107,7 @@ func TestObservationCountsCrashes(t *testing.T) {
 	if o := w.of(t, deaf); o.Crashes != 0 || o.Stopped == nil {
 		t.Errorf("of the job that we killed: %+v", o)
 	}
-	failed := r.submit(request(act("fail"))).ID
+	failed := r.submit(request(fakeHelper("fail"))).ID
 	if o := w.of(t, failed); o.Crashes != 0 || o.Job.State != record.Failed {
 		t.Errorf("of the job that failed: %+v", o)
 	}

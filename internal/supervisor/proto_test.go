@@ -36,7 +36,7 @@ func TestHelperAndDaemonSpeakTheNewestThatBothKnow(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := spokenBy(t, ipc.Versions{Min: 2, Max: 3})
-			id := r.submit(request(act("speaks", proto(c.most), proto(c.min), proto(c.common)))).ID
+			id := r.submit(request(fakeHelper("speaks", proto(c.most), proto(c.min), proto(c.common)))).ID
 			if c.common != 0 {
 				r.ended(id, record.Succeeded)
 				return
@@ -54,7 +54,7 @@ func TestHelperAndDaemonSpeakTheNewestThatBothKnow(t *testing.T) {
 func TestAdoptedHelperIsSpokenToInTheVersionItWasTold(t *testing.T) {
 	for _, next := range []ipc.Versions{{Min: 1, Max: 2}, {Min: 2, Max: 3}, {Min: 1, Max: 4}} {
 		r, g := spokenBy(t, ipc.Versions{Min: 1, Max: 2}), newGate(t)
-		id := r.submit(request(act("speaks", "3", "1", "2", g.path))).ID
+		id := r.submit(request(fakeHelper("speaks", "3", "1", "2", g.path))).ID
 		before := r.untilState(id, record.Running)
 		r.speaking(next)
 		r.again()
@@ -77,11 +77,11 @@ func TestHelperThatTheNextDaemonDoesNotUnderstandWorksOn(t *testing.T) {
 	for _, next := range []ipc.Versions{{Min: 1, Max: 1}, {Min: 3, Max: 4}} {
 		for _, state := range []record.State{record.Succeeded, record.Canceled} {
 			r, g := spokenBy(t, ipc.Versions{Min: 1, Max: 2}), newGate(t)
-			id := r.submit(request(act("speaks", "3", "1", "2", g.path))).ID
+			id := r.submit(request(fakeHelper("speaks", "3", "1", "2", g.path))).ID
 			before := r.untilState(id, record.Running)
 			r.speaking(next)
 			r.again()
-			waiting := r.submit(request(act("speaks", "9", "1", proto(next.Max))))
+			waiting := r.submit(request(fakeHelper("speaks", "9", "1", proto(next.Max))))
 			told := func(w string) bool {
 				return strings.Contains(w, "storaged other and speaks protocol 2, this daemon "+next.String())
 			}

@@ -82,7 +82,7 @@ func (s *Supervisor) joinQuery(key string, argv []string, since time.Time) (*que
 	if !s.started {
 		return nil, record.Errorf(record.RecoveringCode, "storaged is starting or stopping").WithHint("try again in a moment")
 	}
-	if q := s.queries.running[key]; q != nil && !q.over(s.times.queryReuse, since) {
+	if q := s.queries.running[key]; q != nil && !q.over(s.times.QueryReuse, since) {
 		q.waiting++
 		return q, nil
 	}
@@ -187,7 +187,7 @@ type asking struct {
 
 // attend follows the helper until it and all it started are dead.
 func (w *asking) attend() ending {
-	alarm := time.NewTimer(w.s.times.hello)
+	alarm := time.NewTimer(w.s.times.Hello)
 	defer alarm.Stop()
 	abandoned, stopping := w.q.abandoned, w.s.stopping
 	frames, exited := w.h.frames, w.h.exited()
@@ -204,11 +204,11 @@ func (w *asking) attend() ending {
 			exited = nil
 		case <-alarm.C:
 			w.kill()
-			alarm.Reset(w.s.times.killAgain)
+			alarm.Reset(w.s.times.KillAgain)
 		case <-abandoned:
 			abandoned = nil
 			w.kill()
-			alarm.Reset(w.s.times.killAgain)
+			alarm.Reset(w.s.times.KillAgain)
 		case <-stopping:
 			w.kill()
 			w.part()
@@ -223,7 +223,7 @@ func (w *asking) attend() ending {
 // part reaps a helper that was killed because the supervisor stops; one that
 // is stuck in the kernel is left to process 1.
 func (w *asking) part() {
-	t := time.NewTimer(w.s.times.drain)
+	t := time.NewTimer(w.s.times.Drain)
 	defer t.Stop()
 	select {
 	case <-w.h.exited():
@@ -247,7 +247,7 @@ func (w *asking) frame(f ipc.Frame, alarm *time.Timer) {
 	case ipc.Log:
 		w.s.log.Debug(m.Text, "query", w.h.dir.Job)
 	case ipc.Result:
-		alarm.Reset(w.s.times.linger)
+		alarm.Reset(w.s.times.Linger)
 	}
 }
 
@@ -261,7 +261,7 @@ func (w *asking) kill() {
 func (w *asking) clear() {
 	gap := time.NewTimer(0)
 	defer gap.Stop()
-	for wait := w.s.times.lockPoll; ; wait = min(2*wait, w.s.times.lockPollUp) {
+	for wait := w.s.times.LockPoll; ; wait = min(2*wait, w.s.times.LockPollUp) {
 		select {
 		case <-gap.C:
 		case <-w.s.stopping:

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
+	"storaged/internal/supervisor/helpertest"
 )
 
 // runs counts the query helpers that left their file.
@@ -27,7 +28,7 @@ func TestOneQueryAnswersEveryone(t *testing.T) {
 	var all sync.WaitGroup
 	for range 10 {
 		all.Go(func() {
-			report, _, err := r.sup.Query(r.ctx(), "pool p", act("query", g.path, seen))
+			report, _, err := r.sup.Query(r.ctx(), "pool p", fakeHelper("query", g.path, seen))
 			if err != nil || report.Bytes != 42 {
 				t.Errorf("answer %+v, %v", report, err)
 			}
@@ -35,7 +36,7 @@ func TestOneQueryAnswersEveryone(t *testing.T) {
 	}
 	g.open()
 	all.Wait()
-	if _, _, err := r.sup.Query(r.ctx(), "pool p", act("query", g.path, seen)); err != nil {
+	if _, _, err := r.sup.Query(r.ctx(), "pool p", fakeHelper("query", g.path, seen)); err != nil {
 		t.Error(err)
 	}
 	if n := runs(t, seen); n != 1 {
@@ -48,11 +49,11 @@ func TestOneQueryAnswersEveryone(t *testing.T) {
 
 func TestQueryIsAskedAnewWhenOld(t *testing.T) {
 	g, seen := newGate(t), t.TempDir()
-	r := newRig(t, func(tt *times) { tt.queryReuse = 0 })
+	r := newRig(t, func(tt *Times) { tt.QueryReuse = 0 })
 	for range 2 {
 		var all sync.WaitGroup
 		all.Go(g.open)
-		if _, _, err := r.sup.Query(r.ctx(), "k", act("query", g.path, seen)); err != nil {
+		if _, _, err := r.sup.Query(r.ctx(), "k", fakeHelper("query", g.path, seen)); err != nil {
 			t.Error(err)
 		}
 		all.Wait()
@@ -68,7 +69,7 @@ func TestQuerySinceWaitsForWhatBeganBeforeAndAsksAnew(t *testing.T) {
 	var all sync.WaitGroup
 	early := make(chan error, 1)
 	all.Go(func() {
-		_, _, err := r.sup.Query(r.ctx(), "k", act("query", g.path, seen))
+		_, _, err := r.sup.Query(r.ctx(), "k", fakeHelper("query", g.path, seen))
 		early <- err
 	})
 	g.open()
@@ -78,7 +79,7 @@ func TestQuerySinceWaitsForWhatBeganBeforeAndAsksAnew(t *testing.T) {
 	since := time.Now()
 	for range 2 {
 		all.Go(func() {
-			if _, began, err := r.sup.QuerySince(r.ctx(), "k", act("query", g.path, seen), since); err != nil || began.Before(since) {
+			if _, began, err := r.sup.QuerySince(r.ctx(), "k", fakeHelper("query", g.path, seen), since); err != nil || began.Before(since) {
 				t.Errorf("begun %v, asked at %v: %v", began, since, err)
 			}
 		})
@@ -95,12 +96,12 @@ func TestQueryThatFailsSaysWhy(t *testing.T) {
 	r := newRig(t)
 	var all sync.WaitGroup
 	all.Go(g.open)
-	_, _, err := r.sup.Query(r.ctx(), "k", act("query", g.path, t.TempDir(), "fail"))
+	_, _, err := r.sup.Query(r.ctx(), "k", fakeHelper("query", g.path, t.TempDir(), "fail"))
 	if record.CodeOf(err) != record.NotFound {
 		t.Errorf("error is %v", err)
 	}
 	all.Wait()
-	if _, _, err := r.sup.Query(r.ctx(), "other", act("exitWithout", "4")); record.CodeOf(err) != record.Internal {
+	if _, _, err := r.sup.Query(r.ctx(), "other", fakeHelper("exitWithout", "4")); record.CodeOf(err) != record.Internal {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -109,12 +110,12 @@ func TestAbandonedQueryIsKilled(t *testing.T) {
 	r := newRig(t)
 	ctx, cancel := context.WithTimeout(r.ctx(), 200*time.Millisecond)
 	defer cancel()
-	_, _, err := r.sup.Query(ctx, "k", act("hangBeforeHello"))
+	_, _, err := r.sup.Query(ctx, "k", fakeHelper("hangBeforeHello"))
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error is %v", err)
 	}
 	r.sup.queries.wait()
-	for _, pid := range processesOf(r.cfg.RuntimeDir) {
+	for _, pid := range helpertest.Processes(r.cfg.RuntimeDir) {
 		t.Errorf("process %d is left", pid)
 	}
 }
@@ -123,10 +124,10 @@ func TestStopEndsQueries(t *testing.T) {
 	r := newRig(t)
 	asked := make(chan error, 1)
 	go func() {
-		_, _, err := r.sup.Query(r.ctx(), "k", act("hangBeforeHello"))
+		_, _, err := r.sup.Query(r.ctx(), "k", fakeHelper("hangBeforeHello"))
 		asked <- err
 	}()
-	for tick := time.NewTicker(time.Millisecond); len(processesOf(r.cfg.RuntimeDir)) == 0; <-tick.C { // exec has no event
+	for tick := time.NewTicker(time.Millisecond); len(helpertest.Processes(r.cfg.RuntimeDir)) == 0; <-tick.C { // exec has no event
 	}
 	if err := r.sup.Stop(r.ctx()); err != nil {
 		t.Fatal(err)
@@ -134,7 +135,7 @@ func TestStopEndsQueries(t *testing.T) {
 	if err := <-asked; err == nil {
 		t.Error("a killed query has an answer")
 	}
-	if _, _, err := r.sup.Query(r.ctx(), "k", act("short")); record.CodeOf(err) != record.RecoveringCode {
+	if _, _, err := r.sup.Query(r.ctx(), "k", fakeHelper("short")); record.CodeOf(err) != record.RecoveringCode {
 		t.Errorf("query after stop: %v", err)
 	}
 }

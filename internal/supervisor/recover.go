@@ -184,7 +184,7 @@ func (j *job) lastWords() process.Exit {
 
 // greet says again what an adopted helper has to know.
 func (j *job) greet() {
-	j.run.ladder.arm(j.s.times.hello)
+	j.run.ladder.arm(j.s.times.Hello)
 	if j.h.control == nil {
 		j.run.ladder.disarm() // it cannot answer
 	} else {
@@ -259,7 +259,7 @@ func (j *job) requeue() stage {
 	}, nil)
 	if err != nil {
 		j.s.log.Error("job cannot be queued again yet", "job", j.rec.Number, "error", err)
-		if !j.pauseFor(j.s.times.retrySave) {
+		if !j.pauseFor(j.s.times.RetrySave) {
 			return nil
 		}
 		return (*job).requeue

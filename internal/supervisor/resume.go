@@ -73,7 +73,7 @@ func (j *job) ready(change func(*store.Job)) stage {
 	}, nil)
 	if err != nil {
 		j.s.log.Error("job cannot go on yet", "job", j.rec.Number, "error", err)
-		if !j.pauseFor(j.s.times.retrySave) {
+		if !j.pauseFor(j.s.times.RetrySave) {
 			return nil
 		}
 		return func(j *job) stage { return j.ready(change) }

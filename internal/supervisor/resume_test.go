@@ -15,6 +15,7 @@ import (
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
+	"storaged/internal/supervisor/helpertest"
 	"storaged/internal/supervisor/process"
 )
 
@@ -24,40 +25,40 @@ const markAt = 1 << 20
 // marks makes a checkpoint and works on until it is stopped. Told to go on, it
 // wants that checkpoint, and ends well; with the word always it is never done.
 func (f *fake) marks() {
-	f.begin()
-	f.plan(1 << 40)
-	if slices.Contains(f.args, flagResume) && !slices.Contains(f.args, "always") {
-		m, err := ipc.LoadMark(f.dir.Checkpoint())
-		check(err)
-		s := success()
+	f.Begin()
+	f.Plan(1<<40, "")
+	if slices.Contains(f.Args, flagResume) && !slices.Contains(f.Args, "always") {
+		m, err := ipc.LoadMark(f.Dir.Checkpoint())
+		helpertest.Check(err)
+		s := helpertest.Success()
 		s.Bytes = m.Done
-		f.finish(s, 0)
+		f.Finish(s, 0)
 	}
-	check(ipc.SaveMark(f.dir.Checkpoint(), ipc.Mark{Task: "marks", Phase: 1, Done: markAt, Total: 1 << 40, Draft: f.dir.Job}))
-	f.say(ipc.Checkpoint{Phase: 1, Done: markAt})
-	f.progress(markAt, 1<<40)
-	for m := range f.orders {
-		if !f.follow(m) {
+	helpertest.Check(ipc.SaveMark(f.Dir.Checkpoint(), ipc.Mark{Task: "marks", Phase: 1, Done: markAt, Total: 1 << 40, Draft: f.Dir.Job}))
+	f.Say(ipc.Checkpoint{Phase: 1, Done: markAt})
+	f.Progress(markAt, 1<<40)
+	for m := range f.Orders {
+		if !f.Obey(m) {
 			break
 		}
 	}
-	f.finish(undone(), 130)
+	f.Finish(helpertest.Undone(), 130)
 }
 
 // undoLeaving leaves what a retry may go on with, if it is told to.
 func (f *fake) undoLeaving() {
-	f.begin()
-	s := undone()
-	if s.Resumable = slices.Contains(f.args, flagResumable); s.Resumable {
+	f.Begin()
+	s := helpertest.Undone()
+	if s.Resumable = slices.Contains(f.Args, flagResumable); s.Resumable {
 		s.Rollback = "kept_partial"
 	}
-	f.finish(s, 130)
+	f.Finish(s, 130)
 }
 
 // resuming is a job that makes checkpoints.
 func resuming(how record.Resume, args ...string) Request {
-	req := request(act("marks", args...))
-	req.UndoArgv, req.Resume = act("undoLeaving"), how
+	req := request(fakeHelper("marks", args...))
+	req.UndoArgv, req.Resume = fakeHelper("undoLeaving"), how
 	return req
 }
 
@@ -81,7 +82,7 @@ func killHelper(t testing.TB, j record.Job) {
 func TestJobGoesOnAfterItsHelperWasKilled(t *testing.T) {
 	r := newRig(t)
 	first := r.submit(resuming(record.ResumeAuto))
-	waiting := r.submit(request(act("short"))) // for the same volume
+	waiting := r.submit(request(fakeHelper("short"))) // for the same volume
 	before := r.marked(first.ID)
 	killHelper(t, before)
 	j := r.ended(first.ID, record.Succeeded)
@@ -220,7 +221,7 @@ func (d *daemon) edit(id string, change func(*store.Job)) {
 
 func TestJobGoesOnAfterAReboot(t *testing.T) {
 	d := newDaemon(t)
-	id := d.do(order{Do: "submit", Argv: act("marks"), Undo: act("undoLeaving"), Resume: record.ResumeAuto}).ID
+	id := d.do(order{Do: "submit", Argv: fakeHelper("marks"), Undo: fakeHelper("undoLeaving"), Resume: record.ResumeAuto}).ID
 	j := d.do(order{Do: "marked", ID: id})
 	d.kill()
 	killHelper(t, j)
@@ -263,7 +264,7 @@ func gone(t *testing.T, pid int) {
 func neverReached(t *testing.T, change func(*store.Job)) (*rig, string) {
 	t.Helper()
 	d := newDaemon(t)
-	id := d.do(order{Do: "submit", Argv: act("silent"), Undo: act("undo")}).ID
+	id := d.do(order{Do: "submit", Argv: fakeHelper("silent"), Undo: fakeHelper("undo")}).ID
 	d.do(order{Do: "starting", ID: id})
 	d.kill()
 	r := stillRig(t, d.dir)
@@ -276,7 +277,7 @@ func neverReached(t *testing.T, change func(*store.Job)) (*rig, string) {
 		if err != nil {
 			return err
 		}
-		j.State, j.Go, j.Argv = record.Running, true, act("short")
+		j.State, j.Go, j.Argv = record.Running, true, fakeHelper("short")
 		change(j)
 		return tx.PutJob(j)
 	})
@@ -313,7 +314,7 @@ func TestCanceledJobThatWasToGoOnDoesNot(t *testing.T) {
 // taken for the helper.
 func TestStrangerUnderTheHelpersPIDIsLeftAlone(t *testing.T) {
 	d := newDaemon(t)
-	id := d.do(order{Do: "submit", Argv: act("work"), Undo: act("undo")}).ID
+	id := d.do(order{Do: "submit", Argv: fakeHelper("work"), Undo: fakeHelper("undo")}).ID
 	j := d.do(order{Do: "work", ID: id})
 	d.kill()
 	killHelper(t, j)
@@ -351,7 +352,7 @@ func TestHelperLeftAZombieIsKnownToHaveEnded(t *testing.T) {
 	}{{"well", false, record.Succeeded, ""}, {"by a kill", true, record.Failed, record.Killed}} {
 		t.Run(c.name, func(t *testing.T) {
 			d, g := newDaemon(t), newGate(t)
-			id := d.do(order{Do: "submit", Argv: act("work", g.path), Undo: act("undo")}).ID
+			id := d.do(order{Do: "submit", Argv: fakeHelper("work", g.path), Undo: fakeHelper("undo")}).ID
 			j := d.do(order{Do: "work", ID: id})
 			d.kill()
 			if c.kill {
@@ -381,10 +382,10 @@ func reap(pid int) {
 // An adopted helper that does not answer is left alone, and warned of.
 func TestAdoptedHelperThatDoesNotAnswerIsLeftToWork(t *testing.T) {
 	d := newDaemon(t)
-	id := d.do(order{Do: "submit", Argv: act("ignoreTerm"), Undo: act("undo")}).ID
+	id := d.do(order{Do: "submit", Argv: fakeHelper("ignoreTerm"), Undo: fakeHelper("undo")}).ID
 	j := d.do(order{Do: "warned", ID: id})
 	d.kill()
-	r := stillRig(t, d.dir, func(tt *times) { tt.hello = 50 * time.Millisecond })
+	r := stillRig(t, d.dir, func(tt *Times) { tt.Hello = 50 * time.Millisecond })
 	r.start()
 	r.until(id, func(j record.Job) bool {
 		return j.State == record.Recovering && slices.ContainsFunc(j.Warnings, func(w string) bool { return strings.Contains(w, "did not answer") })

@@ -1,13 +1,11 @@
 package supervisor
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +18,7 @@ import (
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
+	"storaged/internal/supervisor/helpertest"
 	"storaged/internal/supervisor/process"
 )
 
@@ -36,13 +35,13 @@ var (
 
 // testTimes are short where a test waits for them to pass, and generous where
 // only a failure would reach them: the host may be slow.
-func testTimes() times {
-	t := defaultTimes()
-	t.progress = time.Millisecond
-	t.tick = 20 * time.Millisecond
-	t.killAgain = 20 * time.Millisecond
-	t.lockPollUp = 50 * time.Millisecond
-	t.retrySave = 20 * time.Millisecond
+func testTimes() Times {
+	t := DefaultTimes()
+	t.Progress = time.Millisecond
+	t.Tick = 20 * time.Millisecond
+	t.KillAgain = 20 * time.Millisecond
+	t.LockPollUp = 50 * time.Millisecond
+	t.RetrySave = 20 * time.Millisecond
 	return t
 }
 
@@ -55,29 +54,12 @@ type rig struct {
 	keeper *testKeeper
 	sup    *Supervisor
 	cfg    Config
-	logged *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+	logged *helpertest.Buffer
 }
 
 // newRig starts a supervisor; change may alter its times first. When the test
 // is over, whatever still runs is killed and the invariants are checked.
-func newRig(t *testing.T, change ...func(*times)) *rig {
+func newRig(t *testing.T, change ...func(*Times)) *rig {
 	t.Helper()
 	r := stillRig(t, t.TempDir(), change...)
 	r.start()
@@ -85,7 +67,7 @@ func newRig(t *testing.T, change ...func(*times)) *rig {
 }
 
 // stillRig makes the rig without starting it.
-func stillRig(t testing.TB, dir string, change ...func(*times)) *rig {
+func stillRig(t testing.TB, dir string, change ...func(*Times)) *rig {
 	t.Helper()
 	r, finish := bareRig(t, dir, change...)
 	t.Cleanup(finish)
@@ -93,7 +75,7 @@ func stillRig(t testing.TB, dir string, change ...func(*times)) *rig {
 }
 
 // bareRig leaves the finish to its caller.
-func bareRig(t testing.TB, dir string, change ...func(*times)) (_ *rig, finish func()) {
+func bareRig(t testing.TB, dir string, change ...func(*Times)) (_ *rig, finish func()) {
 	t.Helper()
 	noise := goleak.IgnoreCurrent()
 	tt := testTimes()
@@ -104,11 +86,11 @@ func bareRig(t testing.TB, dir string, change ...func(*times)) (_ *rig, finish f
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, dir: dir, keeper: newTestKeeper(), logged: &lockedBuffer{}, hub: events.New(100_000)}
+	r := &rig{t: t, dir: dir, keeper: newTestKeeper(), logged: &helpertest.Buffer{}, hub: events.New(100_000)}
 	r.cfg = Config{
 		RuntimeDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Helper: self,
 		Log:   hclog.New(&hclog.LoggerOptions{Output: r.logged, Level: hclog.Debug}),
-		times: &tt, Attempts: attempts,
+		Times: &tt, Attempts: attempts,
 	}
 	for _, d := range []string{r.cfg.RuntimeDir, r.cfg.StateDir} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -152,7 +134,7 @@ func request(argv []string, objects ...record.Object) Request {
 	if len(objects) == 0 {
 		objects = []record.Object{{Pool: "p", Volume: "v", Mode: record.ModeWrite}}
 	}
-	return Request{Kind: record.VolumeWipe, Class: record.Async, Objects: objects, Argv: argv, UndoArgv: act("undo"), Owner: uid1000}
+	return Request{Kind: record.VolumeWipe, Class: record.Async, Objects: objects, Argv: argv, UndoArgv: fakeHelper("undo"), Owner: uid1000}
 }
 
 func (r *rig) submit(req Request) record.Job {
@@ -245,29 +227,9 @@ func (r *rig) finish(noise goleak.Option) {
 
 // checkProcesses looks for any process of any job of ours.
 func (r *rig) checkProcesses() {
-	for _, pid := range processesOf(r.cfg.RuntimeDir) {
+	for _, pid := range helpertest.Processes(r.cfg.RuntimeDir) {
 		r.t.Errorf("process %d is left", pid)
 	}
-}
-
-// processesOf lists the live processes whose job lies in a runtime directory.
-func processesOf(runtime string) (pids []int) {
-	dirs, err := filepath.Glob("/proc/[0-9]*/environ")
-	if err != nil {
-		panic(err)
-	}
-	for _, path := range dirs {
-		env, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		var pid int
-		fmt.Sscanf(path, "/proc/%d/", &pid)
-		if strings.Contains(string(env), ipc.EnvRuntime+"="+runtime+"/") {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
 }
 
 // checkDirs looks for FIFOs, locks and cgroups: no runtime directory of a job

@@ -159,7 +159,7 @@ func (j *job) start() stage {
 		return j.over()
 	}
 	j.putOff(err)
-	if !j.pauseFor(j.s.times.retrySave) {
+	if !j.pauseFor(j.s.times.RetrySave) {
 		return nil
 	}
 	if j.verdict == nil && len(j.rec.PauseReasons) == 0 {
@@ -227,7 +227,7 @@ func (j *job) launch() stage {
 	}
 	crash.At(crash.Launched)
 	j.h = h
-	j.run.ladder.arm(j.s.times.hello)
+	j.run.ladder.arm(j.s.times.Hello)
 	return (*job).attend
 }
 
@@ -262,7 +262,7 @@ func (j *job) task() []string {
 // attend follows a helper from its start, or from its adoption, until nobody
 // is left who could write.
 func (j *job) attend() stage {
-	j.run.tick = time.NewTicker(j.s.times.tick)
+	j.run.tick = time.NewTicker(j.s.times.Tick)
 	defer j.run.tick.Stop()
 	j.run.poll = time.NewTimer(time.Hour)
 	j.run.poll.Stop()
@@ -309,7 +309,7 @@ func (j *job) lost(e process.Exit) {
 	j.run.closing = nil
 	j.shutWindow() // it cannot ask for that any more
 	j.listen()
-	j.run.pollGap = j.s.times.lockPoll
+	j.run.pollGap = j.s.times.LockPoll
 	j.askLock()
 }
 
@@ -326,17 +326,17 @@ func (j *job) askLock() {
 		j.run.free = true
 		j.noteStopped()
 		j.setStuck(nil)
-		j.h.drain(j.s.times.drain)
+		j.h.drain(j.s.times.Drain)
 		return
 	}
 	if err := j.h.family.Kill(); err != nil {
 		j.s.log.Warn("cannot kill what a helper left behind", "job", j.rec.Number, "error", err)
 	}
-	if time.Since(j.run.goneAt) > j.s.times.stuck {
+	if time.Since(j.run.goneAt) > j.s.times.Stuck {
 		j.callStuck()
 	}
 	j.run.poll.Reset(j.run.pollGap)
-	j.run.pollGap = min(2*j.run.pollGap, j.s.times.lockPollUp)
+	j.run.pollGap = min(2*j.run.pollGap, j.s.times.LockPollUp)
 }
 
 // callStuck says with the job which process a kill does not end, and where in
@@ -492,7 +492,7 @@ func (j *job) settle(v verdict) stage {
 			break
 		}
 		j.s.log.Error("job cannot be settled yet", "job", j.rec.Number, "error", err)
-		if !j.pauseFor(j.s.times.retrySave) {
+		if !j.pauseFor(j.s.times.RetrySave) {
 			return nil
 		}
 	}

@@ -16,7 +16,7 @@ import (
 
 func TestGoodHelperSucceeds(t *testing.T) {
 	r := newRig(t)
-	j := r.submit(request(act("short")))
+	j := r.submit(request(fakeHelper("short")))
 	if j.State != record.Queued && j.State != record.Starting || j.Number != 1 {
 		t.Errorf("submitted as number %d, %s", j.Number, j.State)
 	}
@@ -36,47 +36,47 @@ func TestGoodHelperSucceeds(t *testing.T) {
 }
 
 func TestBadHelpers(t *testing.T) {
-	short := func(tt *times) { tt.linger, tt.hello = 50*time.Millisecond, 300*time.Millisecond }
-	impatient := func(tt *times) { tt.cancelAck, tt.groupTerm = 50*time.Millisecond, 50*time.Millisecond }
+	short := func(tt *Times) { tt.Linger, tt.Hello = 50*time.Millisecond, 300*time.Millisecond }
+	impatient := func(tt *Times) { tt.CancelAck, tt.GroupTerm = 50*time.Millisecond, 50*time.Millisecond }
 	cases := []struct {
 		name     string
 		argv     []string
 		undo     []string
-		change   func(*times)
+		change   func(*Times)
 		state    record.State
 		code     record.Code
 		says     string // in the error or a warning
 		rollback record.Rollback
 	}{
-		{name: "hangs before HELLO", argv: act("hangBeforeHello"), change: short, state: record.Failed, code: record.Internal, says: "did not say HELLO", rollback: record.RollbackNone},
-		{name: "never says HELLO", argv: act("silent"), change: short, state: record.Failed, code: record.Internal, says: "did not say HELLO", rollback: record.RollbackNone},
-		{name: "leaves a grandchild with lock and FIFO", argv: act("leaveOrphan"), state: record.Succeeded, rollback: record.RollbackNone},
-		{name: "half a frame, then exit", argv: act("halfFrame"), undo: act("undo"), state: record.Failed, code: record.Internal, says: "exit status 3", rollback: record.RollbackDone},
-		{name: "garbage", argv: act("garbage"), state: record.Failed, code: record.Internal, says: "broke the protocol", rollback: record.RollbackDone},
-		{name: "huge header", argv: act("hugeHeader"), state: record.Failed, code: record.Internal, says: "broke the protocol", rollback: record.RollbackDone},
-		{name: "negative progress", argv: act("negative"), state: record.Failed, code: record.Internal, says: "broke the protocol", rollback: record.RollbackDone},
-		{name: "exit 0 without result", argv: act("exitWithout", "0"), undo: act("undo"), state: record.Failed, code: record.Inconsistent, says: "no result", rollback: record.RollbackDone},
-		{name: "exit 0 without result, nothing to undo", argv: act("exitWithout", "0"), state: record.Failed, code: record.Inconsistent, says: "no result", rollback: record.RollbackNone},
-		{name: "exit 2 without result", argv: act("exitWithout", "2"), undo: act("undo"), state: record.Failed, code: record.Internal, says: "exit status 2", rollback: record.RollbackDone},
-		{name: "died after its commit", argv: act("exitWithout", "2"), undo: act("settleCommitted"), state: record.Succeeded, says: "died after its work was complete", rollback: record.RollbackNone},
-		{name: "cannot be undone", argv: act("exitWithout", "2"), undo: act("undoFails"), state: record.Failed, code: record.Interrupted, says: "undoing it failed: cannot remove it", rollback: record.RollbackFailed},
-		{name: "the undoing helper dies too", argv: act("exitWithout", "2"), undo: act("exitWithout", "5"), state: record.Failed, code: record.Interrupted, says: "exit status 5", rollback: record.RollbackFailed},
-		{name: "exit 1 with a success", argv: act("exitOneSuccess"), undo: act("undo"), state: record.Failed, code: record.Inconsistent, says: "exit status 1", rollback: record.RollbackNone},
-		{name: "floods progress", argv: act("flood"), state: record.Succeeded, rollback: record.RollbackNone},
-		{name: "reports, then hangs", argv: act("reportThenHang"), change: func(tt *times) { tt.linger = 50 * time.Millisecond }, state: record.Succeeded, says: "killed by SIGKILL after", rollback: record.RollbackNone},
-		{name: "another job's HELLO", argv: act("wrongJob"), state: record.Failed, code: record.Internal, says: `runs job "another"`, rollback: record.RollbackNone},
-		{name: "another protocol", argv: act("wrongProto"), state: record.Failed, code: record.Internal, says: "9.9", rollback: record.RollbackNone},
-		{name: "a newer protocol, and ours", argv: act("speaks", proto(ipc.Proto+1), proto(ipc.Proto), proto(ipc.Proto)), state: record.Succeeded, rollback: record.RollbackNone},
-		{name: "stopped from outside before GO", argv: act("mute", "canceled"), state: record.Canceled, code: record.CanceledCode, rollback: record.RollbackNone},
-		{name: "stopped from outside, not heard", argv: act("mute", "canceled", "go"), state: record.Canceled, code: record.CanceledCode, rollback: record.RollbackNone},
-		{name: "success before GO", argv: act("mute", "succeeded"), state: record.Failed, code: record.Inconsistent, says: "before it was told to begin", rollback: record.RollbackNone},
-		{name: "reports a failure", argv: act("fail"), state: record.Failed, code: record.NoSpace, says: "no space left", rollback: record.RollbackDone},
-		{name: "torn result", argv: act("torn"), undo: act("undo"), state: record.Failed, code: record.Inconsistent, says: "cannot read result", rollback: record.RollbackDone},
+		{name: "hangs before HELLO", argv: fakeHelper("hangBeforeHello"), change: short, state: record.Failed, code: record.Internal, says: "did not say HELLO", rollback: record.RollbackNone},
+		{name: "never says HELLO", argv: fakeHelper("silent"), change: short, state: record.Failed, code: record.Internal, says: "did not say HELLO", rollback: record.RollbackNone},
+		{name: "leaves a grandchild with lock and FIFO", argv: fakeHelper("leaveOrphan"), state: record.Succeeded, rollback: record.RollbackNone},
+		{name: "half a frame, then exit", argv: fakeHelper("halfFrame"), undo: fakeHelper("undo"), state: record.Failed, code: record.Internal, says: "exit status 3", rollback: record.RollbackDone},
+		{name: "garbage", argv: fakeHelper("garbage"), state: record.Failed, code: record.Internal, says: "broke the protocol", rollback: record.RollbackDone},
+		{name: "huge header", argv: fakeHelper("hugeHeader"), state: record.Failed, code: record.Internal, says: "broke the protocol", rollback: record.RollbackDone},
+		{name: "negative progress", argv: fakeHelper("negative"), state: record.Failed, code: record.Internal, says: "broke the protocol", rollback: record.RollbackDone},
+		{name: "exit 0 without result", argv: fakeHelper("exitWithout", "0"), undo: fakeHelper("undo"), state: record.Failed, code: record.Inconsistent, says: "no result", rollback: record.RollbackDone},
+		{name: "exit 0 without result, nothing to undo", argv: fakeHelper("exitWithout", "0"), state: record.Failed, code: record.Inconsistent, says: "no result", rollback: record.RollbackNone},
+		{name: "exit 2 without result", argv: fakeHelper("exitWithout", "2"), undo: fakeHelper("undo"), state: record.Failed, code: record.Internal, says: "exit status 2", rollback: record.RollbackDone},
+		{name: "died after its commit", argv: fakeHelper("exitWithout", "2"), undo: fakeHelper("settleCommitted"), state: record.Succeeded, says: "died after its work was complete", rollback: record.RollbackNone},
+		{name: "cannot be undone", argv: fakeHelper("exitWithout", "2"), undo: fakeHelper("undoFails"), state: record.Failed, code: record.Interrupted, says: "undoing it failed: cannot remove it", rollback: record.RollbackFailed},
+		{name: "the undoing helper dies too", argv: fakeHelper("exitWithout", "2"), undo: fakeHelper("exitWithout", "5"), state: record.Failed, code: record.Interrupted, says: "exit status 5", rollback: record.RollbackFailed},
+		{name: "exit 1 with a success", argv: fakeHelper("exitOneSuccess"), undo: fakeHelper("undo"), state: record.Failed, code: record.Inconsistent, says: "exit status 1", rollback: record.RollbackNone},
+		{name: "floods progress", argv: fakeHelper("flood"), state: record.Succeeded, rollback: record.RollbackNone},
+		{name: "reports, then hangs", argv: fakeHelper("reportThenHang"), change: func(tt *Times) { tt.Linger = 50 * time.Millisecond }, state: record.Succeeded, says: "killed by SIGKILL after", rollback: record.RollbackNone},
+		{name: "another job's HELLO", argv: fakeHelper("wrongJob"), state: record.Failed, code: record.Internal, says: `runs job "another"`, rollback: record.RollbackNone},
+		{name: "another protocol", argv: fakeHelper("wrongProto"), state: record.Failed, code: record.Internal, says: "9.9", rollback: record.RollbackNone},
+		{name: "a newer protocol, and ours", argv: fakeHelper("speaks", proto(ipc.Proto+1), proto(ipc.Proto), proto(ipc.Proto)), state: record.Succeeded, rollback: record.RollbackNone},
+		{name: "stopped from outside before GO", argv: fakeHelper("mute", "canceled"), state: record.Canceled, code: record.CanceledCode, rollback: record.RollbackNone},
+		{name: "stopped from outside, not heard", argv: fakeHelper("mute", "canceled", "go"), state: record.Canceled, code: record.CanceledCode, rollback: record.RollbackNone},
+		{name: "success before GO", argv: fakeHelper("mute", "succeeded"), state: record.Failed, code: record.Inconsistent, says: "before it was told to begin", rollback: record.RollbackNone},
+		{name: "reports a failure", argv: fakeHelper("fail"), state: record.Failed, code: record.NoSpace, says: "no space left", rollback: record.RollbackDone},
+		{name: "torn result", argv: fakeHelper("torn"), undo: fakeHelper("undo"), state: record.Failed, code: record.Inconsistent, says: "cannot read result", rollback: record.RollbackDone},
 	}
-	act("orphan") // played by a child of leaveOrphan
+	fakeHelper("orphan") // played by a child of leaveOrphan
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			change := []func(*times){}
+			change := []func(*Times){}
 			if c.change != nil {
 				change = append(change, c.change, impatient)
 			}
@@ -100,7 +100,7 @@ func TestBadHelpers(t *testing.T) {
 
 func TestKilledHelperIsUndoneAndSaysSo(t *testing.T) {
 	r := newRig(t)
-	id := r.submit(request(act("work"))).ID
+	id := r.submit(request(fakeHelper("work"))).ID
 	before := r.working(id)
 	if err := syscall.Kill(before.Helper.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -138,7 +138,7 @@ func TestMissingHelperBinaryFailsTheJob(t *testing.T) {
 	r.cfg.Helper = "/nonexistent/storage-helper"
 	r.sup = New(r.cfg, r.store, r.keeper, r.hub)
 	r.start()
-	j := r.ended(r.submit(request(act("short"))).ID, record.Failed)
+	j := r.ended(r.submit(request(fakeHelper("short"))).ID, record.Failed)
 	if j.Code() != record.Internal || !strings.Contains(j.Error.Message, "/nonexistent/storage-helper") {
 		t.Errorf("error is %+v", j.Error)
 	}
@@ -147,7 +147,7 @@ func TestMissingHelperBinaryFailsTheJob(t *testing.T) {
 func TestCatalogueMayRefuseAtTheGrant(t *testing.T) {
 	r := newRig(t)
 	r.keeper.refuse = record.Errorf(record.Exists, "volume exists")
-	j := r.ended(r.submit(request(act("short"))).ID, record.Failed)
+	j := r.ended(r.submit(request(fakeHelper("short"))).ID, record.Failed)
 	if j.Code() != record.Exists || j.Helper != nil || j.Started != nil {
 		t.Errorf("ended with %+v, helper %+v", j.Error, j.Helper)
 	}
@@ -157,7 +157,7 @@ func TestProgressNeverFallsAndIsBelow100UntilTheEnd(t *testing.T) {
 	r := newRig(t)
 	ctx := r.ctx()
 	stream := r.hub.Subscribe(ctx, 0)
-	id := r.submit(request(act("flood"))).ID
+	id := r.submit(request(fakeHelper("flood"))).ID
 	last, told := -1.0, 0
 	for e := range stream {
 		if e.Job == nil || e.Job.ID != id {
@@ -184,7 +184,7 @@ func TestProgressNeverFallsAndIsBelow100UntilTheEnd(t *testing.T) {
 
 func TestLogIsKeptAndBounded(t *testing.T) {
 	r := newRig(t)
-	j := r.ended(r.submit(request(act("chatty"))).ID, record.Succeeded)
+	j := r.ended(r.submit(request(fakeHelper("chatty"))).ID, record.Succeeded)
 	path, err := r.sup.LogPath(j.ID)
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +208,7 @@ func TestLogIsKeptAndBounded(t *testing.T) {
 func TestHelperGetsACleanEnvironment(t *testing.T) {
 	t.Setenv("SECRET_OF_THE_DAEMON", "x")
 	r := newRig(t)
-	id := r.submit(request(act("work"))).ID
+	id := r.submit(request(fakeHelper("work"))).ID
 	j := r.working(id)
 	env, err := os.ReadFile("/proc/" + itoa(j.Helper.PID) + "/environ")
 	if err != nil {

@@ -17,21 +17,21 @@ func same(argv []string) Request {
 func TestWaitingJobsThatAskForTheSameEndTogether(t *testing.T) {
 	r := newRig(t)
 	one, two := newGate(t), newGate(t)
-	first := r.submit(same(act("work", one.path)))
+	first := r.submit(same(fakeHelper("work", one.path)))
 	r.working(first.ID)
-	second := r.submit(same(act("work", two.path)))
-	third, fourth := r.submit(same(act("work"))), r.submit(same(act("work")))
-	paused := r.submit(same(act("short")))
+	second := r.submit(same(fakeHelper("work", two.path)))
+	third, fourth := r.submit(same(fakeHelper("work"))), r.submit(same(fakeHelper("work")))
+	paused := r.submit(same(fakeHelper("short")))
 	if _, err := r.sup.Pause(paused.ID, root); err != nil {
 		t.Fatal(err)
 	}
-	other := r.submit(request(act("short"), objects("p", "v", "W")...))
+	other := r.submit(request(fakeHelper("short"), objects("p", "v", "W")...))
 	one.open()
 	if j := r.ended(first.ID, record.Succeeded); j.AnsweredBy != nil {
 		t.Errorf("the first was answered by %d", *j.AnsweredBy)
 	}
 	r.working(second.ID)
-	late := r.submit(same(act("short")))
+	late := r.submit(same(fakeHelper("short")))
 	two.open()
 	done := r.ended(second.ID, record.Succeeded)
 	for _, j := range []record.Job{third, fourth} {
@@ -57,10 +57,10 @@ func TestWaitingJobsThatAskForTheSameEndTogether(t *testing.T) {
 // What is canceled answers nobody: the next one begins.
 func TestJobThatIsCanceledAnswersNobody(t *testing.T) {
 	r := newRig(t)
-	first := r.submit(same(act("work")))
+	first := r.submit(same(fakeHelper("work")))
 	r.working(first.ID)
-	second, third := r.submit(same(act("work"))), r.submit(same(act("short")))
-	fourth := r.submit(same(act("work")))
+	second, third := r.submit(same(fakeHelper("work"))), r.submit(same(fakeHelper("short")))
+	fourth := r.submit(same(fakeHelper("work")))
 	for _, j := range []record.Job{first, second} {
 		r.working(j.ID)
 		if _, err := r.sup.Cancel(j.ID, root, false); err != nil {

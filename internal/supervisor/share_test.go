@@ -21,7 +21,7 @@ func TestCapFollowsWhoRuns(t *testing.T) {
 	r := newRig(t)
 	r.sup.SetLimits(record.Limits{PoolRates: map[string]int64{"p": 1000}})
 	start := func(objects ...record.Object) string {
-		id := r.submit(request(act("work"), objects...)).ID
+		id := r.submit(request(fakeHelper("work"), objects...)).ID
 		r.working(id)
 		return id
 	}
@@ -74,8 +74,8 @@ func TestCapOfADevice(t *testing.T) {
 	r.sup.SetDevices("p", "8:0")
 	r.sup.SetDevices("q", "8:0")
 	r.sup.SetLimits(record.Limits{DeviceRates: map[string]int64{"8:0": 1000}})
-	a := r.submit(request(act("work"), objects("p", "a", "R", "q", "a", "W")...)).ID
-	b := r.submit(request(act("work"), objects("q", "b", "W")...)).ID
+	a := r.submit(request(fakeHelper("work"), objects("p", "a", "R", "q", "a", "W")...)).ID
+	b := r.submit(request(fakeHelper("work"), objects("q", "b", "W")...)).ID
 	r.working(a)
 	r.working(b)
 	r.atRate(a, 500)
@@ -88,8 +88,8 @@ func TestCapOfADevice(t *testing.T) {
 func TestAdoptedHelperGetsItsShareAgain(t *testing.T) {
 	r := newRig(t)
 	r.cfg.Limits = record.Limits{PoolRates: map[string]int64{"p": 1000}}
-	a := r.submit(request(act("work"), objects("p", "a", "W")...)).ID
-	b := r.submit(request(act("work"), objects("p", "b", "W")...)).ID
+	a := r.submit(request(fakeHelper("work"), objects("p", "a", "W")...)).ID
+	b := r.submit(request(fakeHelper("work"), objects("p", "b", "W")...)).ID
 	r.working(a)
 	r.working(b)
 	r.again()
@@ -100,11 +100,11 @@ func TestAdoptedHelperGetsItsShareAgain(t *testing.T) {
 func TestPoolExceptionToRunning(t *testing.T) {
 	r := newRig(t)
 	r.sup.SetLimits(record.Limits{RunningPool: 1, PoolRunning: map[string]int{"q": 2}})
-	first := r.submit(request(act("work"), objects("p", "a", "W")...)).ID
+	first := r.submit(request(fakeHelper("work"), objects("p", "a", "W")...)).ID
 	r.working(first)
-	second := r.submit(request(act("work"), objects("p", "b", "W")...)).ID
+	second := r.submit(request(fakeHelper("work"), objects("p", "b", "W")...)).ID
 	for _, name := range []string{"a", "b"} {
-		r.working(r.submit(request(act("work"), objects("q", name, "W")...)).ID)
+		r.working(r.submit(request(fakeHelper("work"), objects("q", name, "W")...)).ID)
 	}
 	j, err := r.sup.Job(second)
 	if err != nil || j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "slot" || j.WaitingOn[0].Object.Pool != "p" {

@@ -96,7 +96,7 @@ func (s *Supervisor) newRecord(r Request) (*store.Job, error) {
 func (s *Supervisor) deadline(r Request, now time.Time) *time.Time {
 	wait := time.Duration(-1)
 	if r.Class == record.Normal {
-		wait = s.times.lockWait
+		wait = s.times.LockWait
 	}
 	if r.LockWait != nil && *r.LockWait != 0 {
 		wait = *r.LockWait

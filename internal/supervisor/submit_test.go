@@ -26,9 +26,9 @@ func objects(words ...string) []record.Object {
 
 func TestRefusalNamesTheHolder(t *testing.T) {
 	r := newRig(t)
-	holder := r.submit(request(act("work")))
+	holder := r.submit(request(fakeHelper("work")))
 	r.working(holder.ID)
-	req := request(act("short"))
+	req := request(fakeHelper("short"))
 	req.LockWait = after(0)
 	_, err := r.sup.Submit(r.ctx(), req)
 	if record.CodeOf(err) != record.Busy {
@@ -56,9 +56,9 @@ func TestRefusalNamesTheHolder(t *testing.T) {
 }
 
 func TestNormalJobWaitsNotForEver(t *testing.T) {
-	r := newRig(t, func(tt *times) { tt.lockWait = 100 * time.Millisecond })
-	holder := r.submit(request(act("work")))
-	req := request(act("short"))
+	r := newRig(t, func(tt *Times) { tt.LockWait = 100 * time.Millisecond })
+	holder := r.submit(request(fakeHelper("work")))
+	req := request(fakeHelper("short"))
 	req.Class = record.Normal
 	late := r.submit(req)
 	j := r.ended(late.ID, record.Failed)
@@ -67,7 +67,7 @@ func TestNormalJobWaitsNotForEver(t *testing.T) {
 	}
 	req.LockWait = after(-1) // for ever
 	patient := r.submit(req)
-	req = request(act("short"))
+	req = request(fakeHelper("short"))
 	req.LockWait = after(50 * time.Millisecond)
 	r.ended(r.submit(req).ID, record.Failed)
 	if _, err := r.sup.Cancel(holder.ID, uid1000, false); err != nil {
@@ -78,7 +78,7 @@ func TestNormalJobWaitsNotForEver(t *testing.T) {
 
 func TestIdempotencyKey(t *testing.T) {
 	r := newRig(t)
-	req := request(act("short"))
+	req := request(fakeHelper("short"))
 	req.Key, req.Digest = "k", "d1"
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -123,7 +123,7 @@ func TestStopWaitsForWhoMakesAJob(t *testing.T) {
 	inside, pass := make(chan struct{}), make(chan struct{})
 	entered := sync.OnceFunc(func() { close(inside) })
 	var made, early atomic.Bool
-	req := request(act("short"))
+	req := request(fakeHelper("short"))
 	req.Also = func(*store.Tx) error {
 		entered()
 		<-pass
@@ -160,10 +160,10 @@ func TestStopWaitsForWhoMakesAJob(t *testing.T) {
 func TestQueueIsBounded(t *testing.T) {
 	r := newRig(t)
 	r.sup.SetLimits(record.Limits{Queued: 2})
-	r.submit(request(act("work")))
-	r.submit(request(act("short")))
-	r.submit(request(act("short")))
-	if _, err := r.sup.Submit(r.ctx(), request(act("short"))); record.CodeOf(err) != record.QueueFull {
+	r.submit(request(fakeHelper("work")))
+	r.submit(request(fakeHelper("short")))
+	r.submit(request(fakeHelper("short")))
+	if _, err := r.sup.Submit(r.ctx(), request(fakeHelper("short"))); record.CodeOf(err) != record.QueueFull {
 		t.Errorf("submitted: %v", err)
 	}
 }
@@ -172,16 +172,16 @@ func TestDrainBeginsNothingAndNamesWhatRuns(t *testing.T) {
 	g := newGate(t)
 	r := newRig(t)
 	r.sup.SetLimits(record.Limits{Running: 1})
-	req := request(act("work", g.path))
+	req := request(fakeHelper("work", g.path))
 	req.Key = "k"
 	j := r.submit(req)
-	slot := r.submit(request(act("short"), objects("p", "other", "W")...))
-	lock := r.submit(request(act("short")))
+	slot := r.submit(request(fakeHelper("short"), objects("p", "other", "W")...))
+	lock := r.submit(request(fakeHelper("short")))
 	d := r.sup.Drain(true, root)
 	if !d.On || d.Since == nil || d.By.User != "root" || !slices.Equal(d.Running, []int64{j.Number}) {
 		t.Errorf("drain is %+v", d)
 	}
-	_, err := r.sup.Submit(r.ctx(), request(act("short")))
+	_, err := r.sup.Submit(r.ctx(), request(fakeHelper("short")))
 	if record.CodeOf(err) != record.Draining || !strings.Contains(err.Error(), "by root since") {
 		t.Errorf("submitted: %v", err)
 	}
@@ -223,10 +223,10 @@ func TestPlacesGoByClassThenFirstCome(t *testing.T) {
 	g := newGate(t)
 	r := newRig(t)
 	r.sup.SetLimits(record.Limits{Running: 1})
-	r.submit(request(act("work", g.path)))
+	r.submit(request(fakeHelper("work", g.path)))
 	var ids []string
 	for i, p := range []record.Priority{record.Background, record.NormalPriority, record.Interactive, record.NormalPriority, record.Background} {
-		req := request(act("short"), objects("p", itoa(i), "W")...)
+		req := request(fakeHelper("short"), objects("p", itoa(i), "W")...)
 		req.Priority = p
 		ids = append(ids, r.submit(req).ID)
 	}
@@ -256,11 +256,11 @@ func TestPlacesPerPool(t *testing.T) {
 	g1, g2 := newGate(t), newGate(t)
 	r := newRig(t)
 	r.sup.SetLimits(record.Limits{RunningPool: 1, PoolRunning: map[string]int{"big": 2}})
-	first := r.submit(request(act("work", g1.path), objects("a", "1", "W")...))
-	second := r.submit(request(act("work", g2.path), objects("big", "1", "W")...))
-	both := r.submit(request(act("short"), objects("a", "2", "R", "big", "2", "W")...))
-	other := r.submit(request(act("short"), objects("c", "1", "W")...))
-	normal := request(act("short"), objects("a", "3", "M")...)
+	first := r.submit(request(fakeHelper("work", g1.path), objects("a", "1", "W")...))
+	second := r.submit(request(fakeHelper("work", g2.path), objects("big", "1", "W")...))
+	both := r.submit(request(fakeHelper("short"), objects("a", "2", "R", "big", "2", "W")...))
+	other := r.submit(request(fakeHelper("short"), objects("c", "1", "W")...))
+	normal := request(fakeHelper("short"), objects("a", "3", "M")...)
 	normal.Class = record.Normal
 	r.ended(other.ID, record.Succeeded)
 	r.ended(r.submit(normal).ID, record.Succeeded) // needs no place in the pool
@@ -278,9 +278,9 @@ func TestPlacesPerPool(t *testing.T) {
 func TestListsPageNewestFirst(t *testing.T) {
 	r := newRig(t)
 	for i := range 5 {
-		r.ended(r.submit(request(act("short"), objects("p", itoa(i), "W")...)).ID, record.Succeeded)
+		r.ended(r.submit(request(fakeHelper("short"), objects("p", itoa(i), "W")...)).ID, record.Succeeded)
 	}
-	live := r.submit(request(act("work")))
+	live := r.submit(request(fakeHelper("work")))
 	r.working(live.ID)
 	var got []int64
 	for cursor, pages := "", 0; ; pages++ {
@@ -313,7 +313,7 @@ func TestListsPageNewestFirst(t *testing.T) {
 func TestHistoryGivesTheNextEstimate(t *testing.T) {
 	r := newRig(t)
 	g := newGate(t)
-	id := r.submit(request(act("work", g.path))).ID
+	id := r.submit(request(fakeHelper("work", g.path))).ID
 	live := r.working(id)
 	live = r.until(id, func(j record.Job) bool { return j.ElapsedS > live.ElapsedS+1 }) // a shorter one teaches nothing
 	r.until(id, func(j record.Job) bool { return j.Progress.Done > live.Progress.Done })
@@ -346,18 +346,18 @@ func TestPlacesPerDevice(t *testing.T) {
 	r.sup.SetDevices("c", "8:16")
 	r.sup.SetDevices("d", "8:0")
 	r.start()
-	first := r.submit(request(act("work", g.path), objects("a", "1", "R", "b", "1", "W")...)) // 8:0 once, though both ends lie there
+	first := r.submit(request(fakeHelper("work", g.path), objects("a", "1", "R", "b", "1", "W")...)) // 8:0 once, though both ends lie there
 	r.working(first.ID)
-	waits := r.submit(request(act("short"), objects("d", "2", "W")...))
-	r.ended(r.submit(request(act("short"), objects("c", "1", "W")...)).ID, record.Succeeded)
-	r.ended(r.submit(request(act("short"), objects("nfs", "1", "W")...)).ID, record.Succeeded)
+	waits := r.submit(request(fakeHelper("short"), objects("d", "2", "W")...))
+	r.ended(r.submit(request(fakeHelper("short"), objects("c", "1", "W")...)).ID, record.Succeeded)
+	r.ended(r.submit(request(fakeHelper("short"), objects("nfs", "1", "W")...)).ID, record.Succeeded)
 	j, err := r.sup.Job(waits.ID)
 	if err != nil || j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "slot" || j.WaitingOn[0].Device != "8:0" || j.WaitingOn[0].Object != nil {
 		t.Fatalf("the second job on 8:0 is %s, waits on %+v, %v", j.State, j.WaitingOn, err)
 	}
 	r.sup.SetDevices("d", "8:32") // the pool was moved
 	r.ended(waits.ID, record.Succeeded)
-	onB := r.submit(request(act("short"), objects("b", "2", "W")...))
+	onB := r.submit(request(fakeHelper("short"), objects("b", "2", "W")...))
 	if j, err := r.sup.Job(onB.ID); err != nil || j.State != record.Queued || j.WaitingOn[0].Device != "8:0" {
 		t.Fatalf("a job beside the one that still runs on 8:0 is %s, waits on %+v, %v", j.State, j.WaitingOn, err)
 	}
@@ -373,7 +373,7 @@ func TestShortWorkHasPlacesOfItsOwn(t *testing.T) {
 	r.sup.SetDevices("p", "8:0")
 	long, short := newGate(t), newGate(t)
 	moving := func(name string, bytes int64, limit *int64, do string, args ...string) record.Job {
-		req := request(act(do, args...), objects("p", name, "W")...)
+		req := request(fakeHelper(do, args...), objects("p", name, "W")...)
 		req.Moves, req.Limit = bytes, limit
 		return r.submit(req)
 	}
@@ -417,7 +417,7 @@ func TestJobThatIsAnnouncedIsFound(t *testing.T) {
 			}
 		}
 	}()
-	id := r.submit(request(act("work"))).ID
+	id := r.submit(request(fakeHelper("work"))).ID
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
@@ -427,7 +427,7 @@ func TestJobThatIsAnnouncedIsFound(t *testing.T) {
 // What is to be durable with a job is, or the job is not.
 func TestAlsoIsRecordedWithTheJob(t *testing.T) {
 	r := newRig(t)
-	req := request(act("short"))
+	req := request(fakeHelper("short"))
 	req.Key = "k"
 	req.Also = func(tx *store.Tx) error {
 		return tx.PutPool(&store.Pool{Pool: record.Pool{Name: "new", UUID: "u"}})
@@ -448,5 +448,5 @@ func TestAlsoIsRecordedWithTheJob(t *testing.T) {
 	if n := len(r.all()); n != 1 {
 		t.Errorf("%d jobs are recorded", n)
 	}
-	r.ended(r.submit(request(act("short"))).ID, record.Succeeded) // the locks are free
+	r.ended(r.submit(request(fakeHelper("short"))).ID, record.Succeeded) // the locks are free
 }

@@ -33,7 +33,7 @@ type Supervisor struct {
 	keeper   Keeper
 	hub      *events.Hub
 	log      hclog.Logger
-	times    times
+	times    Times
 	launcher launcher
 	schedule *schedule.Schedule
 	queries  queries
@@ -58,9 +58,9 @@ type Supervisor struct {
 
 // New makes a Supervisor. It does nothing before Start.
 func New(cfg Config, st *store.Store, keeper Keeper, hub *events.Hub) *Supervisor {
-	t := defaultTimes()
-	if cfg.times != nil {
-		t = *cfg.times
+	t := DefaultTimes()
+	if cfg.Times != nil {
+		t = *cfg.Times
 	}
 	clock := time.Now
 	if cfg.clock != nil {
@@ -75,7 +75,7 @@ func New(cfg Config, st *store.Store, keeper Keeper, hub *events.Hub) *Superviso
 		observer: cfg.Observer, replays: cfg.Replay, attempts: cfg.Attempts, clock: clock,
 		store: st, keeper: keeper, hub: hub, log: cfg.Log, times: t,
 		launcher: newLauncher(cfg),
-		schedule: schedule.New(cfg.Limits, t.ageing),
+		schedule: schedule.New(cfg.Limits, t.Ageing),
 		queries:  queries{running: map[string]*query{}},
 		stopping: make(chan struct{}),
 		live:     map[string]*job{}, byNumber: map[int64]*job{},
@@ -207,6 +207,9 @@ func (s *Supervisor) SetLimits(l record.Limits) { s.schedule.SetLimits(l) }
 func (s *Supervisor) SetDevices(pool string, devices ...string) {
 	s.schedule.SetDevices(pool, devices...)
 }
+
+// Snapshot gives the schedule as it is now.
+func (s *Supervisor) Snapshot() schedule.Snapshot { return s.schedule.Snapshot() }
 
 // Limits gives the limits in force.
 func (s *Supervisor) Limits() record.Limits { return s.schedule.Limits() }

@@ -6,78 +6,78 @@ import (
 	"storaged/internal/record"
 )
 
-// times are the waits of a Supervisor, in one place. Tests shorten them.
-type times struct {
-	hello      time.Duration
-	cancelAck  time.Duration
-	groupTerm  time.Duration
-	pauseAck   time.Duration
-	killAgain  time.Duration
-	stuck      time.Duration
-	linger     time.Duration
-	silence    time.Duration
-	drain      time.Duration
-	lockPoll   time.Duration
-	lockPollUp time.Duration
-	tick       time.Duration
-	window     time.Duration
-	progress   time.Duration
-	lockWait   time.Duration
-	ageing     time.Duration
-	retrySave  time.Duration
-	queryReuse time.Duration
-	prune      time.Duration
+// Times are the waits of a Supervisor, in one place. Tests shorten them.
+type Times struct {
+	Hello      time.Duration
+	CancelAck  time.Duration
+	GroupTerm  time.Duration
+	PauseAck   time.Duration
+	KillAgain  time.Duration
+	Stuck      time.Duration
+	Linger     time.Duration
+	Silence    time.Duration
+	Drain      time.Duration
+	LockPoll   time.Duration
+	LockPollUp time.Duration
+	Tick       time.Duration
+	Window     time.Duration
+	Progress   time.Duration
+	LockWait   time.Duration
+	Ageing     time.Duration
+	RetrySave  time.Duration
+	QueryReuse time.Duration
+	Prune      time.Duration
 }
 
-// defaultTimes are the waits with the reason for each.
-func defaultTimes() times {
-	return times{
+// DefaultTimes are the waits with the reason for each.
+func DefaultTimes() Times {
+	return Times{
 		// A helper says HELLO 1 to 3 ms after exec. Ten seconds cover a host
 		// that pages its binary in from a busy disk.
-		hello: 10 * time.Second,
+		Hello: 10 * time.Second,
 		// First rung: what a helper needs at most to notice a cancel, with at
 		// most 64 MiB of dirty data to flush before it looks.
-		cancelAck: 10 * time.Second,
+		CancelAck: 10 * time.Second,
 		// Second rung: as long again for its tools, after a TERM to them all.
-		groupTerm: 10 * time.Second,
+		GroupTerm: 10 * time.Second,
 		// A helper that pauses ends its step first, a few MiB: milliseconds, but
 		// more on a busy disk. Who asked is told after this that it is under way.
-		pauseAck: 2 * time.Second,
+		PauseAck: 2 * time.Second,
 		// Third rung: a kill is repeated, for what was forked between two.
-		killAgain: time.Second,
+		KillAgain: time.Second,
 		// After this a process that a kill does not end is called stuck. A kill
 		// takes milliseconds, except in the kernel's D state.
-		stuck: 5 * time.Second,
+		Stuck: 5 * time.Second,
 		// A helper that has announced its result has nothing left to do but exit.
-		linger: 10 * time.Second,
+		Linger: 10 * time.Second,
 		// A helper that acknowledged a cancel or settles a job sends BEAT every
 		// few seconds. One that is silent for a minute is not going to end.
-		silence: time.Minute,
+		Silence: time.Minute,
 		// The FIFO holds at most 64 KiB when the last writer is gone: reading
 		// it takes a millisecond. The rest is a margin for a loaded host.
-		drain: 2 * time.Second,
+		Drain: 2 * time.Second,
 		// A lock that outlives the helper is let go by dying tools within
 		// milliseconds, or by the kernel after minutes: ask often, then less.
-		lockPoll:   5 * time.Millisecond,
-		lockPollUp: time.Second,
+		LockPoll:   5 * time.Millisecond,
+		LockPollUp: time.Second,
 		// Housekeeping of a running job: bounds of its log, stalls, visitors.
-		tick: time.Second,
+		Tick: time.Second,
 		// Two jobs that read one volume must have their windows open at once for
 		// anybody to grow it. Each is called within a tick and ends a chunk first;
 		// one that does not come by then does not keep the other any longer.
-		window: 5 * time.Second,
+		Window: 5 * time.Second,
 		// At most one progress event per second and job: readers are people.
-		progress: time.Second,
+		Progress: time.Second,
 		// Normal jobs are short, and somebody waits for each: half a minute of
 		// waiting for locks is as long as a person takes it for work.
-		lockWait: 30 * time.Second,
-		ageing:   record.Ageing,
+		LockWait: 30 * time.Second,
+		Ageing:   record.Ageing,
 		// A state directory that is full stays so for a while.
-		retrySave: time.Second,
+		RetrySave: time.Second,
 		// What a query helper found is good for one second: fresh to people, and
 		// a stampede of readers is one helper.
-		queryReuse: time.Second,
+		QueryReuse: time.Second,
 		// Records are kept for weeks: an hour more or less is nothing to anybody.
-		prune: time.Hour,
+		Prune: time.Hour,
 	}
 }

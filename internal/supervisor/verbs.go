@@ -83,7 +83,7 @@ func (s *Supervisor) AwaitPaused(ctx context.Context, id string) (record.Job, er
 	if j == nil {
 		return s.Job(id)
 	}
-	enough := time.NewTimer(s.times.pauseAck)
+	enough := time.NewTimer(s.times.PauseAck)
 	defer enough.Stop()
 	for {
 		seen := j.shown.Load()

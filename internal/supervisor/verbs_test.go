@@ -38,8 +38,8 @@ func fdsOf(t *testing.T, pid int) string {
 
 func TestCancelOfAQueuedJobIsAtOnce(t *testing.T) {
 	r := newRig(t)
-	first := r.submit(request(act("work")))
-	second := r.submit(request(act("short")))
+	first := r.submit(request(fakeHelper("work")))
+	second := r.submit(request(fakeHelper("short")))
 	if second.State != record.Queued {
 		t.Fatalf("second job is %s", second.State)
 	}
@@ -57,7 +57,7 @@ func TestCancelOfAQueuedJobIsAtOnce(t *testing.T) {
 
 func TestCancelOfARunningJob(t *testing.T) {
 	r := newRig(t)
-	id := r.submit(request(act("work"))).ID
+	id := r.submit(request(fakeHelper("work"))).ID
 	r.working(id)
 	j, err := r.sup.Cancel(id, uid1000, false)
 	if err != nil || j.State != record.Canceling && j.State != record.Canceled {
@@ -74,8 +74,8 @@ func TestCancelOfARunningJob(t *testing.T) {
 }
 
 func TestCancelClimbsTheLadder(t *testing.T) {
-	r := newRig(t, func(tt *times) { tt.cancelAck, tt.groupTerm = 100*time.Millisecond, 100*time.Millisecond })
-	id := r.submit(request(act("ignoreTerm"))).ID
+	r := newRig(t, func(tt *Times) { tt.CancelAck, tt.GroupTerm = 100*time.Millisecond, 100*time.Millisecond })
+	id := r.submit(request(fakeHelper("ignoreTerm"))).ID
 	r.until(id, func(j record.Job) bool { return len(j.Warnings) > 0 })
 	begun := time.Now()
 	j, err := r.sup.Cancel(id, uid1000, false)
@@ -99,7 +99,7 @@ func TestCancelClimbsTheLadder(t *testing.T) {
 
 func TestCancelNowHasNoPatience(t *testing.T) {
 	r := newRig(t) // ten seconds for each rung
-	id := r.submit(request(act("ignoreTerm"))).ID
+	id := r.submit(request(fakeHelper("ignoreTerm"))).ID
 	r.until(id, func(j record.Job) bool { return len(j.Warnings) > 0 })
 	if _, err := r.sup.Cancel(id, uid1000, false); err != nil {
 		t.Fatal(err)
@@ -116,10 +116,10 @@ func TestCancelNowHasNoPatience(t *testing.T) {
 
 func TestAcknowledgedRollbackGetsItsTime(t *testing.T) {
 	g := newGate(t)
-	r := newRig(t, func(tt *times) {
-		tt.cancelAck, tt.groupTerm, tt.silence = 50*time.Millisecond, 50*time.Millisecond, 3*time.Second
+	r := newRig(t, func(tt *Times) {
+		tt.CancelAck, tt.GroupTerm, tt.Silence = 50*time.Millisecond, 50*time.Millisecond, 3*time.Second
 	})
-	id := r.submit(request(act("slowRollback", g.path))).ID
+	id := r.submit(request(fakeHelper("slowRollback", g.path))).ID
 	pid := r.untilState(id, record.Running).Helper.PID
 	if _, err := r.sup.Cancel(id, uid1000, false); err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ func TestAcknowledgedRollbackGetsItsTime(t *testing.T) {
 
 func TestCancelOfAStartingJobTouchesNothing(t *testing.T) {
 	r := newRig(t)
-	id := r.submit(request(act("silent"))).ID
+	id := r.submit(request(fakeHelper("silent"))).ID
 	r.untilState(id, record.Starting)
 	if _, err := r.sup.Cancel(id, uid1000, false); err != nil {
 		t.Fatal(err)
@@ -153,7 +153,7 @@ func TestCancelOfAStartingJobTouchesNothing(t *testing.T) {
 func TestCancelComesTooLate(t *testing.T) {
 	g := newGate(t)
 	r := newRig(t)
-	id := r.submit(request(act("noReturn", g.path))).ID
+	id := r.submit(request(fakeHelper("noReturn", g.path))).ID
 	r.untilState(id, record.Finalizing)
 	_, err := r.sup.Cancel(id, uid1000, false)
 	if record.CodeOf(err) != record.WrongState || !strings.Contains(err.Error(), "too late") {
@@ -171,8 +171,8 @@ func TestCancelComesTooLate(t *testing.T) {
 func TestCancelNowEndsAHelperThatHangsBehindItsPointOfNoReturn(t *testing.T) {
 	for settler, want := range map[string]record.State{"settleCommitted": record.Succeeded, "undo": record.Canceled} {
 		r := newRig(t)
-		req := request(act("noReturn"))
-		req.UndoArgv = act(settler)
+		req := request(fakeHelper("noReturn"))
+		req.UndoArgv = fakeHelper(settler)
 		id := r.submit(req).ID
 		r.untilState(id, record.Finalizing)
 		if _, err := r.sup.Cancel(id, uid1000, true); err != nil {
@@ -184,7 +184,7 @@ func TestCancelNowEndsAHelperThatHangsBehindItsPointOfNoReturn(t *testing.T) {
 
 func TestSignalFromOutsideIsACancel(t *testing.T) {
 	r := newRig(t)
-	id := r.submit(request(act("work"))).ID
+	id := r.submit(request(fakeHelper("work"))).ID
 	j := r.working(id)
 	if err := syscall.Kill(j.Helper.PID, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -200,7 +200,7 @@ func TestSignalFromOutsideIsACancel(t *testing.T) {
 
 func TestPauseReasonsAreASet(t *testing.T) {
 	r := newRig(t)
-	id := r.submit(request(act("work"))).ID
+	id := r.submit(request(fakeHelper("work"))).ID
 	r.working(id)
 	for _, by := range []record.Owner{uid1000, root, uid1000} {
 		if _, err := r.sup.Pause(id, by); err != nil {
@@ -246,7 +246,7 @@ func TestPauseThatTheEndCutsCountsOnce(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	told := r.hub.Subscribe(ctx, 0)
-	req := request(act("work"))
+	req := request(fakeHelper("work"))
 	req.UndoArgv = nil
 	id := r.submit(req).ID
 	r.working(id)
@@ -279,8 +279,8 @@ func TestPauseThatTheEndCutsCountsOnce(t *testing.T) {
 func TestPauseHoldsAQueuedJob(t *testing.T) {
 	g := newGate(t)
 	r := newRig(t)
-	first := r.submit(request(act("work", g.path)))
-	second := r.submit(request(act("short")))
+	first := r.submit(request(fakeHelper("work", g.path)))
+	second := r.submit(request(fakeHelper("short")))
 	if _, err := r.sup.Pause(second.ID, uid1000); err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +299,7 @@ func TestPauseHoldsAQueuedJob(t *testing.T) {
 func TestLimitReachesTheHelper(t *testing.T) {
 	r := newRig(t)
 	rate, next := int64(1000), int64(5_000_000)
-	req := request(act("work"))
+	req := request(fakeHelper("work"))
 	req.Limit = &rate
 	id := r.submit(req).ID
 	r.working(id)
@@ -317,7 +317,7 @@ func TestLimitReachesTheHelper(t *testing.T) {
 
 func TestChangesOfALimitAreKeptAndBounded(t *testing.T) {
 	r := newRig(t)
-	id := r.submit(request(act("work"))).ID
+	id := r.submit(request(fakeHelper("work"))).ID
 	for n := range int64(maxChanges) {
 		if _, err := r.sup.SetLimit(id, new(1000+n), root); err != nil {
 			t.Fatal(err)
@@ -343,7 +343,7 @@ func TestChangesOfALimitAreKeptAndBounded(t *testing.T) {
 
 func TestNotesOnLiveAndEndedJobs(t *testing.T) {
 	r := newRig(t)
-	id := r.submit(request(act("work"))).ID
+	id := r.submit(request(fakeHelper("work"))).ID
 	r.working(id)
 	if j, err := r.sup.SetLabels(id, map[string]string{"a": "b"}); err != nil || j.Labels["a"] != "b" {
 		t.Errorf("labels %v, %v", j.Labels, err)
@@ -379,8 +379,8 @@ func TestNotesOnLiveAndEndedJobs(t *testing.T) {
 // TestProcessThatNoKillEndsKeepsTheLocks lets this very process have the
 // helper's lock, as one would that hangs in the kernel.
 func TestProcessThatNoKillEndsKeepsTheLocks(t *testing.T) {
-	r := newRig(t, func(tt *times) { tt.stuck = 50 * time.Millisecond })
-	id := r.submit(request(act("work"))).ID
+	r := newRig(t, func(tt *Times) { tt.Stuck = 50 * time.Millisecond })
+	id := r.submit(request(fakeHelper("work"))).ID
 	pid := r.working(id).Helper.PID
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -401,7 +401,7 @@ func TestProcessThatNoKillEndsKeepsTheLocks(t *testing.T) {
 	if err != nil || j.State != record.Canceling || len(j.WaitingOn) != 1 || j.WaitingOn[0].Holder.External == "" {
 		t.Errorf("job is %s, waits on %+v, %v", j.State, j.WaitingOn, err)
 	}
-	req := request(act("short"))
+	req := request(fakeHelper("short"))
 	req.LockWait = after(0)
 	if running, waiting, stuck := r.sup.Count(); running != 1 || waiting != 0 || stuck != 1 {
 		t.Errorf("%d run, %d wait, %d cannot be killed", running, waiting, stuck)
@@ -418,7 +418,7 @@ func TestProcessThatNoKillEndsKeepsTheLocks(t *testing.T) {
 func TestFullStateDirectoryDelaysButLosesNothing(t *testing.T) {
 	r := newRig(t)
 	r.keeper.fails = 3
-	j := r.ended(r.submit(request(act("short"))).ID, record.Succeeded) // at the grant
+	j := r.ended(r.submit(request(fakeHelper("short"))).ID, record.Succeeded) // at the grant
 	r.keeper.mu.Lock()
 	grants := r.keeper.granted[j.ID]
 	r.keeper.mu.Unlock()
@@ -426,7 +426,7 @@ func TestFullStateDirectoryDelaysButLosesNothing(t *testing.T) {
 		t.Errorf("granted %d times", grants)
 	}
 	g := newGate(t)
-	id := r.submit(request(act("work", g.path))).ID
+	id := r.submit(request(fakeHelper("work", g.path))).ID
 	r.working(id)
 	r.keeper.mu.Lock()
 	r.keeper.fails = 3 // at the end
@@ -456,7 +456,7 @@ func TestStartThatCannotBeYetSaysWhy(t *testing.T) {
 	}
 	t.Cleanup(func() { set(0, false) })
 	set(many, false)
-	id := r.submit(request(act("short"))).ID
+	id := r.submit(request(fakeHelper("short"))).ID
 	r.until(id, waitsFor("space", "state directory: state cannot be written: disk is full"))
 	for range 3 {
 		select {
@@ -478,7 +478,7 @@ func TestStartThatCannotBeYetSaysWhy(t *testing.T) {
 func TestEndThatTheCatalogueNeverTakes(t *testing.T) {
 	r := newRig(t)
 	r.keeper.broken = errors.New("no such kind of job")
-	j := r.ended(r.submit(request(act("short"))).ID, record.Failed)
+	j := r.ended(r.submit(request(fakeHelper("short"))).ID, record.Failed)
 	if j.Code() != record.Inconsistent || !strings.Contains(j.Error.Message, "ended as succeeded") || !strings.Contains(j.Error.Message, "no such kind") || len(j.Warnings) == 0 {
 		t.Errorf("error %+v, warnings %q", j.Error, j.Warnings)
 	}
@@ -486,14 +486,14 @@ func TestEndThatTheCatalogueNeverTakes(t *testing.T) {
 	r.keeper.broken = nil
 	r.keeper.ended[j.ID] = 1 // as the rig wants it
 	r.keeper.mu.Unlock()
-	r.ended(r.submit(request(act("short"))).ID, record.Succeeded) // the locks are free
+	r.ended(r.submit(request(fakeHelper("short"))).ID, record.Succeeded) // the locks are free
 }
 
 func TestVerbsOnACanceledJobThatCannotBeRecorded(t *testing.T) {
 	r := newRig(t)
-	holder := r.submit(request(act("work")))
+	holder := r.submit(request(fakeHelper("work")))
 	r.working(holder.ID)
-	waits := r.submit(request(act("work"))) // for the holder's locks
+	waits := r.submit(request(fakeHelper("work"))) // for the holder's locks
 	r.keeper.mu.Lock()
 	r.keeper.fails = 5
 	r.keeper.mu.Unlock()
@@ -513,10 +513,10 @@ func TestVerbsOnACanceledJobThatCannotBeRecorded(t *testing.T) {
 }
 
 func TestPauseIsAwaitedForAWhile(t *testing.T) {
-	r := newRig(t, func(tt *times) {
-		tt.pauseAck, tt.cancelAck, tt.groupTerm = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
+	r := newRig(t, func(tt *Times) {
+		tt.PauseAck, tt.CancelAck, tt.GroupTerm = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
 	})
-	good, deaf := request(act("idle")), request(act("ignoreTerm"), record.Object{Pool: "p", Volume: "w", Mode: record.ModeWrite})
+	good, deaf := request(fakeHelper("idle")), request(fakeHelper("ignoreTerm"), record.Object{Pool: "p", Volume: "w", Mode: record.ModeWrite})
 	id := r.submit(good).ID
 	r.working(id)
 	other := r.submit(deaf).ID
@@ -526,11 +526,11 @@ func TestPauseIsAwaitedForAWhile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r.sup.times.pauseAck = patience
+	r.sup.times.PauseAck = patience
 	if j, err := r.sup.AwaitPaused(r.ctx(), id); err != nil || j.State != record.Paused {
 		t.Errorf("acknowledged, it is %s (%v)", j.State, err)
 	}
-	r.sup.times.pauseAck = 50 * time.Millisecond
+	r.sup.times.PauseAck = 50 * time.Millisecond
 	if j, err := r.sup.AwaitPaused(r.ctx(), other); err != nil || j.State != record.Running || len(j.PauseReasons) != 1 {
 		t.Errorf("of a deaf helper, it is %s for %q (%v)", j.State, j.PauseReasons, err)
 	}

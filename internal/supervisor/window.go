@@ -48,7 +48,7 @@ func (j *job) onWindow(m ipc.Window) {
 // is about to come in: it waits for the windows of others too, which have been
 // called for.
 func (j *job) closeWindow() {
-	if j.run.window != nil && time.Since(j.run.opened) < j.s.times.window && j.entry.Wanted() {
+	if j.run.window != nil && time.Since(j.run.opened) < j.s.times.Window && j.entry.Wanted() {
 		return // the next tick asks again
 	}
 	j.shutWindow()
@@ -63,7 +63,7 @@ func (j *job) keepWindow() {
 	case j.run.window == nil && j.entry.Wanted():
 		j.say(ipc.WindowCall{})
 	}
-	j.track.looksAgain(j.s.times.tick)
+	j.track.looksAgain(j.s.times.Tick)
 }
 
 // listen says whether the job opens windows when it is called.

@@ -9,12 +9,14 @@ import (
 
 // reading is a long read of volume "base" that opens its window when called.
 func reading(target, ground string, done gate) Request {
-	return request(act("onCall", ground, done.path),
+	return request(fakeHelper("onCall", ground, done.path),
 		record.Object{Pool: "p", Volume: "base", Mode: record.ModeRead},
 		record.Object{Pool: "p", Volume: target, Mode: record.ModeWrite})
 }
 
-func growing(ground string) Request { return visiting("base", record.ModeGrow, act("grow", ground)) }
+func growing(ground string) Request {
+	return visiting("base", record.ModeGrow, fakeHelper("grow", ground))
+}
 
 // library is two long reads of one volume.
 type library struct {
@@ -62,7 +64,7 @@ func TestWindowsOpenWhenSomebodyWaits(t *testing.T) {
 func TestNoWindowPassesAnEarlierAsker(t *testing.T) {
 	r := newRig(t)
 	l := openLibrary(r, t)
-	first := r.submit(request(act("short"), record.Object{Pool: "p", Volume: "base", Mode: record.ModeWrite}))
+	first := r.submit(request(fakeHelper("short"), record.Object{Pool: "p", Volume: "base", Mode: record.ModeWrite}))
 	grow := r.submit(growing(l.ground))
 	j := r.until(grow.ID, func(j record.Job) bool { return len(j.WaitingOn) == 3 })
 	for _, b := range j.WaitingOn {
@@ -105,7 +107,7 @@ func TestNobodyIsCalledForWhoCannotComeIn(t *testing.T) {
 	r := newRig(t)
 	l := openLibrary(r, t)
 	done := newGate(t)
-	deaf := r.submit(request(act("work", done.path), record.Object{Pool: "p", Volume: "base", Mode: record.ModeRead}))
+	deaf := r.submit(request(fakeHelper("work", done.path), record.Object{Pool: "p", Volume: "base", Mode: record.ModeRead}))
 	r.until(deaf.ID, func(j record.Job) bool { return j.State == record.Running })
 	grow := r.submit(growing(l.ground))
 	j := r.until(grow.ID, func(j record.Job) bool {

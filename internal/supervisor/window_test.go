@@ -17,7 +17,7 @@ import (
 // hosting is an async job on a whole pool that has windows.
 func hosting(ground string, argv []string) Request {
 	r := request(argv, record.Object{Pool: "p", Mode: record.ModeRead})
-	r.Kind, r.UndoArgv = record.PoolVerify, act("undoAlone", ground)
+	r.Kind, r.UndoArgv = record.PoolVerify, fakeHelper("undoAlone", ground)
 	return r
 }
 
@@ -45,8 +45,8 @@ func newScene(t *testing.T) scene {
 	return scene{ground: filepath.Join(t.TempDir(), "plot"), closing: newGate(t), done: newGate(t), stay: newGate(t)}
 }
 
-func (s *scene) hostArgv() []string  { return act("host", s.ground, s.closing.path, s.done.path) }
-func (s *scene) guestArgv() []string { return act("visit", s.ground, s.stay.path) }
+func (s *scene) hostArgv() []string  { return fakeHelper("host", s.ground, s.closing.path, s.done.path) }
+func (s *scene) guestArgv() []string { return fakeHelper("visit", s.ground, s.stay.path) }
 
 func (s *scene) open(r *rig) {
 	r.t.Helper()
@@ -68,7 +68,7 @@ func TestWindowIsAcknowledgedWhenTheLastVisitorHasLeft(t *testing.T) {
 	if isOpen(j) || j.WaitingOn[0].Holder.Number != inside.Number || j.WaitingOn[0].Object.Volume != "v" {
 		t.Errorf("while it closes: interruptible %v, waits on %+v", j.Interruptible, j.WaitingOn[0])
 	}
-	late := r.submit(visiting("u", record.ModeWrite, act("visit", s.ground)))
+	late := r.submit(visiting("u", record.ModeWrite, fakeHelper("visit", s.ground)))
 	if late.State != record.Queued || late.WaitingOn[0].Holder.Number != j.Number {
 		t.Errorf("who comes late is %s, waits on %+v", late.State, late.WaitingOn)
 	}
@@ -89,14 +89,14 @@ func TestWhoWaitsIsToldOfTheNextWindow(t *testing.T) {
 	r.until(host, isOpen)
 	s.closing.open()
 	r.until(host, warned("alone"))
-	late := r.submit(visiting("u", record.ModeWrite, act("visit", s.ground)))
+	late := r.submit(visiting("u", record.ModeWrite, fakeHelper("visit", s.ground)))
 	j := r.until(late.ID, func(j record.Job) bool { return j.WaitingOn[0].NextWindow != nil })
 	now, _ := r.sup.Job(host)
 	if at := j.WaitingOn[0].NextWindow; at.Before(*now.Started) {
 		t.Errorf("next window at %v", at)
 	}
-	stop := visiting("", record.ModeDelete, act("short"))
-	async := request(act("short"), record.Object{Pool: "p", Volume: "w", Mode: record.ModeWrite})
+	stop := visiting("", record.ModeDelete, fakeHelper("short"))
+	async := request(fakeHelper("short"), record.Object{Pool: "p", Volume: "w", Mode: record.ModeWrite})
 	for _, req := range []Request{stop, async} {
 		for _, b := range r.sup.Blockers(req) {
 			if b.NextWindow != nil {
@@ -112,7 +112,7 @@ func TestWhoWaitsIsToldOfTheNextWindow(t *testing.T) {
 func TestStopOfThePoolIsNoVisitor(t *testing.T) {
 	r, s := newRig(t), newScene(t)
 	s.open(r)
-	stop := r.submit(visiting("", record.ModeDelete, act("visit", s.ground)))
+	stop := r.submit(visiting("", record.ModeDelete, fakeHelper("visit", s.ground)))
 	s.stay.open()
 	r.ended(s.inside, record.Succeeded)
 	if j, _ := r.sup.Job(stop.ID); j.State != record.Queued {
@@ -144,7 +144,7 @@ func TestDeadHostIsSettledWhenItsVisitorsHaveLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	j = r.untilState(s.host, record.RollingBack)
-	late := r.submit(visiting("u", record.ModeWrite, act("visit", s.ground)))
+	late := r.submit(visiting("u", record.ModeWrite, fakeHelper("visit", s.ground)))
 	if late.State != record.Queued {
 		t.Errorf("while its host is dead a visitor is %s", late.State)
 	}
@@ -168,7 +168,7 @@ func TestWindowOutlivesTheDaemon(t *testing.T) {
 	if j := r.until(s.host, isOpen); j.State != record.Running {
 		t.Errorf("a window is open in state %s", j.State)
 	}
-	second := r.submit(visiting("u", record.ModeDelete, act("visit", s.ground)))
+	second := r.submit(visiting("u", record.ModeDelete, fakeHelper("visit", s.ground)))
 	r.ended(second.ID, record.Succeeded)
 	s.closing.open()
 	r.until(s.host, func(j record.Job) bool { return len(j.WaitingOn) > 0 })
@@ -227,7 +227,7 @@ var disturbances = []struct {
 func isolationRun(t *testing.T, r *rig, i int, visits *atomic.Int64) {
 	t.Helper()
 	ground := filepath.Join(t.TempDir(), fmt.Sprint("plot", i))
-	host := r.submit(hosting(ground, act("walk", ground, "12")))
+	host := r.submit(hosting(ground, fakeHelper("walk", ground, "12")))
 	over := make(chan struct{})
 	var clients sync.WaitGroup
 	for c := range 3 {
@@ -261,7 +261,7 @@ func hammerVisits(t *testing.T, r *rig, ground string, client int, over <-chan s
 			return
 		default:
 		}
-		j, err := r.sup.Submit(r.ctx(), visiting(fmt.Sprint("v", (client+n)%2), modes[n%3], act("visit", ground)))
+		j, err := r.sup.Submit(r.ctx(), visiting(fmt.Sprint("v", (client+n)%2), modes[n%3], fakeHelper("visit", ground)))
 		if err == nil {
 			j, err = r.sup.Wait(r.ctx(), j.ID)
 		}
@@ -302,7 +302,7 @@ func hammerQueries(t *testing.T, r *rig, over <-chan struct{}) {
 			return
 		default:
 		}
-		if _, _, err := r.sup.Query(ctx, "p", act("short")); err != nil {
+		if _, _, err := r.sup.Query(ctx, "p", fakeHelper("short")); err != nil {
 			t.Error(err)
 			return
 		}

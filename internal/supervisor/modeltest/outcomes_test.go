@@ -1,6 +1,6 @@
 //go:build !lean
 
-package supervisor
+package modeltest
 
 import (
 	"slices"
@@ -10,7 +10,7 @@ import (
 
 // endless says that the job's helper does not end by itself.
 func (j *modelJob) endless() bool {
-	r := j.wish.Role
+	r := j.request.Behavior
 	return r.Start == "silent" || r.Start == "" && (r.Work == forever || slices.Contains([]string{"garbage", "linger", "hang"}, r.End))
 }
 
@@ -34,19 +34,19 @@ func (j *modelJob) outcomes(r record.Job) ends {
 		if j.cancel {
 			e.add("canceled/none")
 		}
-		if j.wish.Refuse {
+		if j.request.Refuse {
 			e.add("failed/none")
 		}
 		return e
 	}
-	if j.wish.Refuse {
+	if j.request.Refuse {
 		e.add("failed/none")
 	}
-	j.natural(e)
+	j.byItself(e)
 	if j.cancel {
 		e.add("canceled/none") // it had not begun
-		j.told(e, "canceled")
-		j.settled(e, "canceled") // it was killed
+		j.afterCancel(e, "canceled")
+		j.afterDeath(e, "canceled") // it was killed
 	}
 	if j.undone {
 		e.add("failed/failed", "failed/done") // killed; told to stop, which it says it did
@@ -54,12 +54,12 @@ func (j *modelJob) outcomes(r record.Job) ends {
 			e.add("canceled/done")
 		}
 	}
-	if j.struck {
+	if j.signaled {
 		e.add("failed/none") // before it began
-		j.told(e, "canceled")
-		j.settled(e, "failed")
+		j.afterCancel(e, "canceled")
+		j.afterDeath(e, "failed")
 		if j.cancel {
-			j.settled(e, "canceled")
+			j.afterDeath(e, "canceled")
 		}
 	}
 	return e
@@ -67,12 +67,12 @@ func (j *modelJob) outcomes(r record.Job) ends {
 
 // mayExpire says that the job waits for locks and a place for some time only.
 func (j *modelJob) mayExpire() bool {
-	return j.wish.Wait > 0 || j.wish.Wait != -1 && j.wish.Class == record.Normal
+	return j.request.Wait > 0 || j.request.Wait != -1 && j.request.Class == record.Normal
 }
 
-// natural is how the role ends when nobody interferes.
-func (j *modelJob) natural(e ends) {
-	switch j.wish.Role.Start {
+// byItself is how the helper ends when nobody interferes.
+func (j *modelJob) byItself(e ends) {
+	switch j.request.Behavior.Start {
 	case "":
 	case "silent":
 		return
@@ -80,10 +80,10 @@ func (j *modelJob) natural(e ends) {
 		e.add("failed/none")
 		return
 	}
-	if j.wish.Role.Work == forever {
+	if j.request.Behavior.Work == forever {
 		return
 	}
-	switch j.wish.Role.End {
+	switch j.request.Behavior.End {
 	case "success", "killSaved", "killAfter", "linger":
 		e.add("succeeded/none")
 	case "fail", "fail0":
@@ -92,41 +92,41 @@ func (j *modelJob) natural(e ends) {
 		e.add("canceled/done")
 	case "success1":
 		e.add("failed/none")
-		if j.adopted || j.struck || j.cancel { // its status is not known, or another
+		if j.adopted || j.signaled || j.cancel { // its status is not known, or another
 			e.add("succeeded/none")
 		}
 	case "digest":
-		j.settled(e, "failed")
+		j.afterDeath(e, "failed")
 		if j.adopted { // what it announced is not known
 			e.add("succeeded/none")
 		}
 	case "garbage":
-		j.told(e, "failed")
-		j.settled(e, "failed")
+		j.afterCancel(e, "failed")
+		j.afterDeath(e, "failed")
 	case "hang":
 	default:
-		j.settled(e, "failed")
+		j.afterDeath(e, "failed")
 	}
 }
 
-// told is how the role ends when it is told to: state is what it comes to then.
-func (j *modelJob) told(e ends, state string) {
-	switch j.wish.Role.Told {
-	case "deny":
+// afterCancel is how the helper ends when it is canceled: state is what it comes to then.
+func (j *modelJob) afterCancel(e ends, state string) {
+	switch j.request.Behavior.OnCancel {
+	case "succeeds":
 		e.add("succeeded/none")
 	case "fails":
 		e.add("failed/failed")
-	case "gone", "deaf":
-		j.settled(e, state)
+	case "exits", "ignores":
+		j.afterDeath(e, state)
 	default:
 		e.add(state + "/done")
 	}
 }
 
-// settled is how the job ends when its helper died without a result: state is
+// afterDeath is how the job ends when its helper died without a result: state is
 // what it comes to when nothing is found complete.
-func (j *modelJob) settled(e ends, state string) {
-	switch u := j.wish.Undo; {
+func (j *modelJob) afterDeath(e ends, state string) {
+	switch u := j.request.Undo; {
 	case u == nil:
 		e.add(state + "/none")
 	case u.End == "undone":

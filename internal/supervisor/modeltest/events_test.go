@@ -1,4 +1,4 @@
-package supervisor
+package modeltest
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"storaged/internal/events"
 	"storaged/internal/record"
+	"storaged/internal/supervisor"
 )
 
 // legal says once more which state may follow on which.
@@ -24,8 +25,8 @@ var legal = map[record.State]string{
 	record.Recovering:  "queued running paused finalizing canceling rolling_back succeeded failed canceled",
 }
 
-// entry is what the ledger keeps of an event.
-type entry struct {
+// event is what is kept of one.
+type event struct {
 	seq   int64
 	what  string
 	id    string
@@ -34,16 +35,16 @@ type entry struct {
 
 const marker = "test.marker"
 
-// ledger reads all events of a host and holds them together: numbers rise, each
+// eventLog reads all events of a daemon and holds them together: numbers rise, each
 // job is created once and ends once, and moves from state to state as it may,
 // with nothing left out.
-type ledger struct {
+type eventLog struct {
 	hub  *events.Hub
 	stop context.CancelFunc
 	done sync.WaitGroup
 
 	mu      sync.Mutex
-	list    []entry
+	list    []event
 	grown   chan struct{}           // closed and replaced with each event
 	at      map[string]record.State // of live jobs, as far as events told
 	ended   map[string]bool
@@ -51,9 +52,9 @@ type ledger struct {
 	faults  []string
 }
 
-func newLedger(hub *events.Hub) *ledger {
+func newEventLog(hub *events.Hub) *eventLog {
 	ctx, stop := context.WithCancel(context.Background())
-	l := &ledger{hub: hub, stop: stop, grown: make(chan struct{}), ended: map[string]bool{}}
+	l := &eventLog{hub: hub, stop: stop, grown: make(chan struct{}), ended: map[string]bool{}}
 	l.forget()
 	stream := hub.Subscribe(ctx, 0)
 	l.done.Go(func() {
@@ -65,25 +66,25 @@ func newLedger(hub *events.Hub) *ledger {
 }
 
 // forget is for another supervisor: what it does not tell of is not known.
-func (l *ledger) forget() {
+func (l *eventLog) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.at, l.percent = map[string]record.State{}, map[string]float64{}
 }
 
-func (l *ledger) wait() {
+func (l *eventLog) wait() {
 	l.stop()
 	l.done.Wait()
 }
 
-func (l *ledger) fault(format string, args ...any) {
+func (l *eventLog) fault(format string, args ...any) {
 	l.faults = append(l.faults, fmt.Sprintf(format, args...))
 }
 
-func (l *ledger) enter(e record.Event) {
+func (l *eventLog) enter(e record.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := entry{seq: e.Seq, what: e.Type}
+	n := event{seq: e.Seq, what: e.Type}
 	if len(l.list) > 0 && e.Seq <= l.list[len(l.list)-1].seq {
 		l.fault("event %d comes after event %d", e.Seq, l.list[len(l.list)-1].seq)
 	}
@@ -97,7 +98,7 @@ func (l *ledger) enter(e record.Event) {
 }
 
 // follow holds an event against those before of the same job.
-func (l *ledger) follow(e record.Event) {
+func (l *eventLog) follow(e record.Event) {
 	j := e.Job
 	was, known := l.at[j.ID]
 	switch {
@@ -125,7 +126,7 @@ func (l *ledger) follow(e record.Event) {
 }
 
 // measure holds that percent never falls, and stays below the end before it.
-func (l *ledger) measure(j *record.Job) {
+func (l *eventLog) measure(j *record.Job) {
 	if j.Progress.Percent == nil {
 		return
 	}
@@ -138,8 +139,8 @@ func (l *ledger) measure(j *record.Job) {
 
 // until waits until ok, which is called with mu held, at each event, and now
 // and then for what has no event.
-func (l *ledger) until(ok func() bool) bool {
-	late, look := time.NewTimer(hostPatience), time.NewTicker(5*time.Millisecond)
+func (l *eventLog) until(ok func() bool) bool {
+	late, look := time.NewTimer(patience), time.NewTicker(5*time.Millisecond)
 	defer late.Stop()
 	defer look.Stop()
 	for {
@@ -158,8 +159,8 @@ func (l *ledger) until(ok func() bool) bool {
 	}
 }
 
-// let waits a little for that many more events.
-func (l *ledger) let(n int) {
+// proceed waits a little for that many more events.
+func (l *eventLog) proceed(n int) {
 	enough := time.NewTimer(20 * time.Millisecond)
 	defer enough.Stop()
 	for range n {
@@ -175,14 +176,14 @@ func (l *ledger) let(n int) {
 }
 
 // mark publishes a marker and gives the number of it, when all before it is
-// in the ledger.
-func (l *ledger) mark() (seq int64, ok bool) {
+// in the eventLog.
+func (l *eventLog) mark() (seq int64, ok bool) {
 	l.mu.Lock()
 	n := len(l.list)
 	l.mu.Unlock()
 	l.hub.Publish(record.Event{Type: marker})
 	ok = l.until(func() bool {
-		i := slices.IndexFunc(l.list[n:], func(e entry) bool { return e.what == marker })
+		i := slices.IndexFunc(l.list[n:], func(e event) bool { return e.what == marker })
 		if i >= 0 {
 			seq = l.list[n+i].seq
 		}
@@ -192,7 +193,7 @@ func (l *ledger) mark() (seq int64, ok bool) {
 }
 
 // take gives the faults so far and forgets them.
-func (l *ledger) take() []string {
+func (l *eventLog) take() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out := l.faults
@@ -201,17 +202,18 @@ func (l *ledger) take() []string {
 }
 
 // complete says what was not told of a supervisor that has stopped.
-func (l *ledger) complete(s *Supervisor) []string {
+func (l *eventLog) complete(s *supervisor.Supervisor) []string {
 	if _, ok := l.mark(); !ok {
 		return []string{"a marker does not come"}
 	}
 	l.mu.Lock()
 	for id, told := range l.at {
-		j := s.find(id)
-		if j == nil {
+		j, err := s.Job(id)
+		switch {
+		case err != nil || j.State.Terminal():
 			l.fault("the end of job %s was not told; it was %s", id, told)
-		} else if is := j.shown.Load().rec.State; is != told && !is.Terminal() {
-			l.fault("job %d is %s, told was %s", j.rec.Number, is, told)
+		case j.State != told:
+			l.fault("job %d is %s, told was %s", j.Number, j.State, told)
 		}
 	}
 	l.mu.Unlock()
@@ -221,7 +223,7 @@ func (l *ledger) complete(s *Supervisor) []string {
 // replay reads again from the n-th event on, as a client that was away, and
 // says what it gets otherwise than the first reader. Of progress some may be
 // left out.
-func (l *ledger) replay(n int) []string {
+func (l *eventLog) replay(n int) []string {
 	l.mu.Lock()
 	if len(l.list) == 0 {
 		l.mu.Unlock()
@@ -234,11 +236,11 @@ func (l *ledger) replay(n int) []string {
 	if !ok {
 		return []string{"a marker does not come"}
 	}
-	ctx, stop := context.WithTimeout(context.Background(), hostPatience)
+	ctx, stop := context.WithTimeout(context.Background(), patience)
 	defer stop()
-	var again []entry
+	var again []event
 	for e := range l.hub.Subscribe(ctx, seq) {
-		m := entry{seq: e.Seq, what: e.Type}
+		m := event{seq: e.Seq, what: e.Type}
 		if e.Job != nil {
 			m.id, m.state = e.Job.ID, e.Job.State
 		}
@@ -250,9 +252,9 @@ func (l *ledger) replay(n int) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	first := slices.Clone(l.list[from+1:])
-	first = first[:1+slices.IndexFunc(first, func(e entry) bool { return e.seq == last })]
-	facts := func(list []entry) []entry {
-		return slices.DeleteFunc(slices.Clone(list), func(e entry) bool { return e.what == "job.progress" })
+	first = first[:1+slices.IndexFunc(first, func(e event) bool { return e.seq == last })]
+	facts := func(list []event) []event {
+		return slices.DeleteFunc(slices.Clone(list), func(e event) bool { return e.what == "job.progress" })
 	}
 	if !slices.Equal(facts(first), facts(again)) {
 		return []string{fmt.Sprintf("after event %d the first reader got %v, the second %v", seq, facts(first), facts(again))}
