@@ -143,3 +143,12 @@ func holds(j *record.Job, v record.Volume) bool {
 	}
 	return false
 }
+
+// losing is the ruin of volumes.
+func (s *session) losing(what string, refs ...volumeRef) ruin {
+	return ruin{what: what, list: func(ctx context.Context) ([]string, error) { return s.goners(ctx, refs) }}
+}
+
+func (s *session) overwriting(r volumeRef) ruin {
+	return s.losing("overwrites the content of "+r.String(), r)
+}

@@ -70,7 +70,7 @@ func (s *session) ruinOf(p service.Plan) ruin {
 			return s.evacuated(ctx, p)
 		}}
 	}
-	return s.losing("overwrites the content of "+volume.String(), volume)
+	return s.overwriting(volume)
 }
 
 // evacuated lists the volumes that are to leave their pool: their names are held
@@ -83,23 +83,4 @@ func (s *session) evacuated(ctx context.Context, p service.Plan) ([]string, erro
 	return s.content(ctx, slices.DeleteFunc(volumes, func(v record.Volume) bool {
 		return !slices.ContainsFunc(p.Objects[1:], func(o record.Object) bool { return o.Volume == v.Name })
 	}))
-}
-
-// losing is the ruin of volumes.
-func (s *session) losing(what string, refs ...volumeRef) ruin {
-	return ruin{what: what, list: func(ctx context.Context) ([]string, error) { return s.goners(ctx, refs) }}
-}
-
-func (s *session) deletingPool(pool string) ruin {
-	return ruin{
-		what: "destroys the storage of pool " + pool, word: pool,
-		list: func(ctx context.Context) ([]string, error) { return s.poolContent(ctx, pool) },
-	}
-}
-
-func (s *session) overwritingPool(pool string) ruin {
-	return ruin{
-		what: "overwrites what the storage of pool " + pool + " holds",
-		list: func(ctx context.Context) ([]string, error) { return s.poolStorage(ctx, pool) },
-	}
 }

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/record"
+	"storaged/internal/service"
+)
+
+func (t *tool) defineVerb() *cli.Command {
+	return &cli.Command{
+		Name: "define", Usage: "record a pool without touching storage", ArgsUsage: "[NAME]",
+		Description: "The definition comes from flags, or with -f from a file of JSON as \"pool show -o json\" prints it.\n\n" +
+			"Example: storagedctl pool define images --target /srv/images",
+		Flags: append(definitionFlags(), &cli.BoolFlag{Name: "dry-run", Usage: "show what would be recorded, and do nothing"}), Action: t.changing(poolDefine),
+	}
+}
+
+func (t *tool) poolCreateVerb() *cli.Command {
+	return &cli.Command{
+		Name: "create", Usage: "define a pool and start it", ArgsUsage: "[NAME]",
+		Description: "For a dir pool a missing directory is made; for other types --build makes the storage.\n\n" +
+			"Example: storagedctl pool create images --target /srv/images",
+		Flags:  jobFlags(append(definitionFlags(), &cli.BoolFlag{Name: "build", Usage: "make the pool's storage first"})...),
+		Action: t.changing(poolCreate),
+	}
+}
+
+// definitionFlags are named as in virsh.
+func definitionFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "read the definition from a file: `FILE|-`"},
+		&cli.StringFlag{Name: "type", Usage: "the kind of storage (default dir): `TYPE`"},
+		&cli.StringFlag{Name: "target", Usage: "the directory of the volumes: `PATH`"},
+		&cli.StringSliceFlag{Name: "source-dev", Usage: "a device it is made of; may be repeated: `PATH`"},
+		&cli.StringFlag{Name: "source-name", Usage: "the source's name: `SOURCE`"},
+		&cli.StringFlag{Name: "source-host", Usage: "the source's host: `HOST`"},
+		&cli.StringFlag{Name: "source-path", Usage: "the source's path: `PATH`"},
+		&cli.StringFlag{Name: "source-format", Usage: "the source's format: `FORMAT`"},
+		&cli.BoolFlag{Name: "no-autostart", Usage: "do not start it with the daemon"},
+		&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same pool already"},
+	}
+}
+
+// definition reads what pool is wanted.
+func (s *session) definition() (service.PoolDefine, error) {
+	var def service.PoolDefine
+	if file := s.cli.String("file"); file != "" {
+		var err error
+		if def, err = s.readDefinition(file); err != nil {
+			return def, err
+		}
+	}
+	if name := s.arg(0); name != "" {
+		if def.Name != "" && def.Name != name {
+			return def, cmdline.Usagef("the definition is of pool %q, not %q", def.Name, name)
+		}
+		def.Name = name
+	}
+	if def.Name == "" {
+		return def, cmdline.Usagef("the pool needs a name").WithHint("usage: storagedctl %s %s", s.verb(), s.cli.Command.ArgsUsage)
+	}
+	s.defineByFlags(&def)
+	return def, absolute(&def.Target.Path)
+}
+
+// absolute makes a path of the command line one that the daemon, which runs
+// elsewhere, can use. An empty one stays empty.
+func absolute(path *string) error {
+	if *path == "" {
+		return nil
+	}
+	abs, err := filepath.Abs(*path)
+	if err != nil {
+		return cmdline.Usagef("cannot resolve %q: %s", *path, err)
+	}
+	*path = abs
+	return nil
+}
+
+func (s *session) defineByFlags(def *service.PoolDefine) {
+	src := &def.Source
+	for flag, field := range map[string]*string{
+		"type": &def.Type, "target": &def.Target.Path, "source-name": &src.Name, "source-host": &src.Host,
+		"source-path": &src.Path, "source-format": &src.Format,
+	} {
+		if v := s.cli.String(flag); v != "" {
+			*field = v
+		}
+	}
+	if devices := s.cli.StringSlice("source-dev"); len(devices) > 0 {
+		src.Devices = devices
+	}
+	if s.cli.Bool("no-autostart") {
+		no := false
+		def.Autostart = &no
+	}
+	if def.Type == "" {
+		def.Type = "dir"
+	}
+}
+
+// maxDefinition bounds a definition, bytes: far more than a pool needs.
+const maxDefinition = 1 << 20
+
+// readDefinition reads a file of JSON. libvirt's XML is told by its first
+// byte.
+func (s *session) readDefinition(file string) (service.PoolDefine, error) {
+	var def service.PoolDefine
+	in := s.in
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return def, cmdline.Usagef("cannot read the definition: %s", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxDefinition))
+	if err != nil {
+		return def, cmdline.Usagef("cannot read the definition: %s", err)
+	}
+	if strings.HasPrefix(strings.TrimSpace(string(b)), "<") {
+		return def, record.Errorf(record.Unsupported, "definitions in XML are not supported").WithHint("write JSON, as \"pool show -o json\" does")
+	}
+	return decodeDefinition(b)
+}
+
+// decodeDefinition reads JSON as "pool show -o json" prints it; what cannot be
+// defined of that is passed over, what is not there at all is refused.
+func decodeDefinition(b []byte) (service.PoolDefine, error) {
+	var shown struct {
+		record.Pool
+		Autostart *bool `json:"autostart"`
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	err := d.Decode(&shown)
+	if err == nil && d.More() {
+		err = errors.New("there is something behind it")
+	}
+	if err != nil {
+		return service.PoolDefine{}, cmdline.Usagef("bad definition of a pool: %s", err)
+	}
+	return service.PoolDefine{
+		Name: shown.Name, UUID: shown.UUID, Type: shown.Type, Target: shown.Target, Source: shown.Source, Autostart: shown.Autostart,
+	}, nil
+}
+
+func poolDefine(ctx context.Context, s *session) error {
+	def, err := s.definition()
+	if err != nil {
+		return err
+	}
+	if s.cli.Bool("dry-run") {
+		s.note(fmt.Sprintf("would define pool %s (%s, %s); no storage is touched", def.Name, def.Type, def.Target.Path))
+		return nil
+	}
+	p, _, err := s.client.DefinePool(ctx, s.submission(def.Name, false), def, false, false)
+	if err != nil {
+		same, err := s.samePool(ctx, def, err)
+		if err != nil {
+			return err
+		}
+		return s.printSamePool(same)
+	}
+	s.note("pool " + p.Name + " is defined")
+	return s.printChanged(p.Name, p)
+}
+
+func (s *session) printSamePool(p samePool) error {
+	if s.format == "table" {
+		s.note(p.Name + ": nothing to do")
+	}
+	return s.printChanged(p.Name, p)
+}
+
+// samePool is a pool that was there already.
+type samePool struct {
+	record.Pool
+	Changed bool `json:"changed"`
+}
+
+// samePool looks, with --exist-ok, whether the pool that is there is the one
+// that was asked for.
+func (s *session) samePool(ctx context.Context, def service.PoolDefine, failure error) (samePool, error) {
+	if !s.cli.Bool("exist-ok") || record.CodeOf(failure) != record.Exists {
+		return samePool{}, failure
+	}
+	p, err := s.client.Pool(ctx, def.Name)
+	if err != nil {
+		return samePool{}, failure
+	}
+	if p.Type != def.Type || p.Target.Path != def.Target.Path || !sameSource(p.Source, def.Source) {
+		return samePool{}, record.Errorf(record.Exists, "pool %q exists and differs: it is %s at %s", p.Name, p.Type, p.Target.Path)
+	}
+	return samePool{Pool: p}, nil
+}
+
+func sameSource(a, b record.Source) bool {
+	return a.Name == b.Name && a.Host == b.Host && a.Path == b.Path && a.Format == b.Format && slices.Equal(a.Devices, b.Devices)
+}
+
+func poolCreate(ctx context.Context, s *session) error {
+	def, err := s.definition()
+	if err != nil {
+		return err
+	}
+	def.JobOptions = s.jobOptions()
+	return s.run(ctx, start{
+		object: def.Name,
+		ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
+			_, started, err := s.client.DefinePool(ctx, sub, def, s.cli.Bool("build"), true)
+			return started, err
+		},
+		settle: func(ctx context.Context, failure error) (any, error) {
+			same, err := s.samePool(ctx, def, failure)
+			if err != nil {
+				return nil, s.halfCreated(ctx, def.Name, err)
+			}
+			if same, err = s.afterStarter(ctx, same); err != nil {
+				return nil, err
+			}
+			if same.State != record.PoolActive {
+				return nil, record.Errorf(record.Exists, "pool %q exists and is %s", same.Name, same.State).
+					WithHint("storagedctl pool start %s", same.Name)
+			}
+			return same, nil
+		},
+	})
+}
+
+// afterStarter gives the pool as it is when the jobs have ended that are
+// starting it.
+func (s *session) afterStarter(ctx context.Context, p samePool) (samePool, error) {
+	jobs, err := s.allJobs(ctx, service.JobFilter{States: []string{"live"}, Kinds: []string{string(record.PoolStart)}, Pools: []string{p.Name}})
+	if err != nil {
+		return p, err
+	}
+	for _, j := range jobs {
+		if err := s.awaitEnd(ctx, j.ID); err != nil {
+			return p, err
+		}
+	}
+	p.Pool, err = s.client.Pool(ctx, p.Name)
+	return p, err
+}
+
+// halfCreated says what to do about a pool that is defined and did not start.
+func (s *session) halfCreated(ctx context.Context, name string, failure error) error {
+	var e *record.Error
+	if !errors.As(failure, &e) || e.Code == record.Exists {
+		return failure
+	}
+	p, err := s.client.Pool(ctx, name)
+	if err != nil || p.State != record.PoolInactive {
+		return failure
+	}
+	return e.WithHint("the pool stays defined: storagedctl pool start %s tries again, storagedctl pool undefine %s forgets it", name, name)
+}

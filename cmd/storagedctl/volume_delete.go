@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/internal/record"
+	"storaged/internal/service"
+)
+
+func (t *tool) deleteVerb() *cli.Command {
+	return &cli.Command{
+		Name: "delete", Usage: "delete volumes", ArgsUsage: "VOL…",
+		Flags: jobFlags(
+			&cli.StringFlag{Name: "wipe", Usage: "wipe them first, with zeroes or another algorithm: `[=ALGORITHM]`"},
+			&cli.BoolFlag{Name: "accept-limits", Usage: "wipe even if old content will stay readable elsewhere"},
+			&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such volume"}, yesFlag()),
+		Action: t.changing(volumeDelete),
+	}
+}
+
+func volumeDelete(ctx context.Context, s *session) error {
+	refs, outcomes, err := findEach(s.args(), func(given string) (volumeRef, error) { return s.volume(ctx, given) },
+		func(a, b volumeRef) bool { return a == b })
+	if err == nil && len(refs) > 0 {
+		err = s.confirm(ctx, s.losing("deletes "+named(refs), refs...))
+	}
+	if err != nil {
+		return err
+	}
+	req := service.VolumeDelete{Wipe: s.cli.String("wipe"), AcceptLimits: s.cli.Bool("accept-limits"), JobOptions: s.jobOptions()}
+	if s.cli.IsSet("wipe") && req.Wipe == "" {
+		req.Wipe = "zero"
+	}
+	var starts []start
+	for _, o := range outcomes {
+		st := unfound(o)
+		if o.err == nil {
+			r := refs[0]
+			refs = refs[1:]
+			st = s.job(record.VolumeDelete, r.object(), req)
+		}
+		st.settle = s.missingOK
+		starts = append(starts, st)
+	}
+	return s.run(ctx, starts...)
+}
+
+func named(refs []volumeRef) string {
+	names := make([]string, len(refs))
+	for i, r := range refs {
+		names[i] = r.String()
+	}
+	return strings.Join(names, ", ")
+}

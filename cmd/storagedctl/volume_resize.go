@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+	"storaged/internal/service"
+)
+
+func (t *tool) resizeVerb() *cli.Command {
+	return &cli.Command{
+		Name: "resize", Usage: "give a volume another capacity", ArgsUsage: "VOL SIZE|+SIZE",
+		Description: "Example: storagedctl vol resize images/vm1.raw +5G",
+		Flags: jobFlags(
+			&cli.BoolFlag{Name: "shrink", Usage: "allow it to cut off the end of the content"},
+			&cli.BoolFlag{Name: "allocate", Usage: "allocate what is added"}, yesFlag()),
+		Action: t.changing(volumeResize),
+	}
+}
+
+func volumeResize(ctx context.Context, s *session) error {
+	r, err := s.volume(ctx, s.arg(0))
+	if err != nil {
+		return err
+	}
+	capacity, err := s.newCapacity(ctx, r, s.arg(1))
+	if err != nil {
+		return err
+	}
+	req := service.VolumeResize{Capacity: capacity, Shrink: s.cli.Bool("shrink"), Allocate: s.cli.Bool("allocate"), JobOptions: s.jobOptions()}
+	if req.Shrink {
+		if err := s.confirm(ctx, s.losing(fmt.Sprintf("cuts %s off after %s", r, quantity.FormatBoth(capacity)), r)); err != nil {
+			return err
+		}
+	}
+	return s.run(ctx, s.job(record.VolumeResize, r.object(), req))
+}
+
+// newCapacity reads SIZE or +SIZE; the latter is added to what there is.
+func (s *session) newCapacity(ctx context.Context, r volumeRef, given string) (int64, error) {
+	n, relative, err := quantity.ParseRelative(given)
+	if err != nil {
+		return 0, cmdline.Usagef("%s", err)
+	}
+	if !relative {
+		return n, nil
+	}
+	v, err := s.client.Volume(ctx, r.pool, r.name)
+	if err != nil {
+		return 0, err
+	}
+	if v.Capacity > math.MaxInt64-n {
+		return 0, cmdline.Usagef("%s with %s more would be too large", r, given)
+	}
+	return v.Capacity + n, nil
+}

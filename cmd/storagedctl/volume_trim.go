@@ -1,0 +1,26 @@
+package main
+
+import (
+	"context"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/internal/record"
+	"storaged/internal/service"
+)
+
+func (t *tool) trimVerb() *cli.Command {
+	return &cli.Command{
+		Name: "trim", Usage: "give back the space of what reads as zeros in a volume", ArgsUsage: "VOL",
+		Description: "The content stays the same, also where the job is canceled or interrupted. A volume that\n" +
+			"has space reserved is refused without --give-up-allocation; then none is reserved after.\n\n" +
+			"Example: storagedctl vol trim images/vm1.raw",
+		Flags: jobFlags(
+			&cli.BoolFlag{Name: "give-up-allocation", Usage: "although space is reserved for it"}),
+		Action: t.changing(volumeTrim),
+	}
+}
+
+func volumeTrim(ctx context.Context, s *session) error {
+	return s.onVolume(ctx, record.VolumeTrim, service.VolumeTrim{GiveUpAllocation: s.cli.Bool("give-up-allocation"), JobOptions: s.jobOptions()}, nil)
+}
