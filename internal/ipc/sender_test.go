@@ -230,11 +230,21 @@ func TestSenderIsSafeForConcurrentUse(t *testing.T) {
 		})
 	}
 	in := NewReader(fifo, MaxFrame)
-	finished := make(chan struct{})
+	read, finished := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(finished)
 		all.Wait()
 		s.Send(Result{Outcome: Succeeded, Digest: testDigest})
-		close(finished)
+		beat := time.NewTicker(time.Millisecond)
+		defer beat.Stop()
+		for { // where the FIFO was full a later frame takes it along
+			select {
+			case <-read:
+				return
+			case <-beat.C:
+				s.Send(Beat{})
+			}
+		}
 	}()
 	fifo.SetReadDeadline(time.Now().Add(2 * soon))
 	for seq := uint64(1); ; seq++ {
@@ -246,5 +256,6 @@ func TestSenderIsSafeForConcurrentUse(t *testing.T) {
 			break
 		}
 	}
+	close(read)
 	<-finished
 }
