@@ -222,7 +222,8 @@ type Taken interface {
 	Remove() error
 }
 
-// Draft is a volume being made, open for writing and locked. Commit or Discard
+// Draft is a volume being made, open for writing and locked. It reads as zeros
+// where nothing was written, whatever the store had there. Commit or Discard
 // decides what becomes of it, Close comes last in any case; a draft that is
 // closed undecided stays for Settle. Info gives the name and path to be.
 type Draft interface {
@@ -241,9 +242,10 @@ type Draft interface {
 // Pool is what a driver needs to know of a pool. Paths are absolute and clean.
 type Pool struct {
 	Type   string
-	Target string     // the directory of dir pools, …
-	ID     Identity   // which the target must be
-	Others []Identity // of pools in use; none of them is deleted under another name
+	Target string        // the directory of dir pools, …
+	Source record.Source // where its storage comes from; a dir pool has none
+	ID     Identity      // which the target must be
+	Others []Identity    // of pools in use; none of them is deleted under another name
 }
 
 // Identity is by what a driver knows an object again where something else may have

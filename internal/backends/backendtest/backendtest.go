@@ -139,11 +139,19 @@ func small(name, job string) backends.NewVolume {
 // started builds, where the type does that, and starts the pool.
 func (r *rig) started() *rig {
 	r.Helper()
-	if b, ok := r.b.(backends.Builder); ok {
-		r.must(b.Build(r.Context(), r.p, false))
+	if _, ok := r.b.(backends.Builder); ok {
+		r.built()
 	}
 	r.must(r.b.Start(r.Context(), r.p))
 	return r
+}
+
+// built builds the pool, unless it is there.
+func (r *rig) built() {
+	r.Helper()
+	if err := r.builder().Build(r.Context(), r.p, false); !errors.Is(err, backends.ErrExists) {
+		r.must(err)
+	}
 }
 
 func (r *rig) must(err error) {

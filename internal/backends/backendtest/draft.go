@@ -10,11 +10,13 @@ import (
 	"sync"
 
 	"storaged/internal/backends"
+	"storaged/internal/record"
 )
 
 var draftCases = []testCase{
 	{"is invisible until commit and right afterwards", draftLife},
 	{"discard leaves nothing", draftDiscard},
+	{"has nothing of what was there before", draftBlank},
 	{"cannot be begun on a taken name", draftTaken},
 	{"commit replaces nothing", draftTakenLater},
 	{"of several by one name exactly one wins", draftRace},
@@ -59,7 +61,7 @@ func checkInfo(r *rig, told, found backends.VolumeInfo, size int64) {
 	if found.Size != size || found.Capacity != size || found.Format != "raw" || found.Backing != "" {
 		r.Errorf("found %+v, made %d bytes", found, size)
 	}
-	if found.Name != "a" || found.Path == "" || found.Key == "" || found.Type == "" || found.Change.IsZero() {
+	if found.Name != "a" || found.Path == "" || found.Key == "" || found.Type == "" || found.ID == "" {
 		r.Errorf("incomplete: %+v", found)
 	}
 	found.Format = ""
@@ -79,6 +81,20 @@ func draftDiscard(r *rig) {
 	r.made("a", []byte("again"))
 	r.must(r.remove(r.Context(), r.p, "a"))
 	r.must(r.deleter().Delete(r.Context(), r.p, false)) // it is empty indeed
+}
+
+// draftBlank: a new volume is no way to read what somebody has deleted.
+func draftBlank(r *rig) {
+	const size = 1 << 20
+	r.started().made("a", bytes.Repeat([]byte("secret"), size/6))
+	r.must(r.remove(r.Context(), r.p, "a"))
+	d, err := r.creator().Create(r.Context(), r.p, backends.NewVolume{Name: "b", Job: "job", Size: size, Format: record.FormatRaw})
+	r.must(err)
+	_, err = d.File().WriteAt([]byte("end"), size-3)
+	r.must(err)
+	r.must(d.Commit(r.Context(), keepNothing))
+	r.must(d.Close())
+	r.holds("b", make([]byte, size-3))
 }
 
 func draftTaken(r *rig) {

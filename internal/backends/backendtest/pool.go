@@ -19,6 +19,7 @@ var poolCases = []testCase{
 	{"refresh ends with the error of found", foundFails},
 	{"refresh ends when canceled half-way", refreshCanceled},
 	{"canceled methods change nothing", canceledMethods},
+	{"another pool than the one meant is left alone", poolReplaced},
 	{"many volumes are found once each", manyVolumes},
 }
 
@@ -35,14 +36,14 @@ func properties(r *rig) {
 func stepsRepeat(r *rig) {
 	ctx := r.Context()
 	for range 2 {
-		r.must(r.builder().Build(ctx, r.p, false))
+		r.built()
 	}
 	for range 2 {
 		r.must(r.b.Start(ctx, r.p))
 	}
 	r.made("a", []byte("a"))
 	for range 2 { // a running pool with volumes too
-		r.must(r.builder().Build(ctx, r.p, false))
+		r.built()
 		r.must(r.b.Start(ctx, r.p))
 		r.has("a")
 	}
@@ -166,6 +167,48 @@ func canceledMethods(r *rig) {
 	}
 	r.has("a")
 	r.must(r.remove(r.Context(), r.p, "a")) // no lock was left behind
+}
+
+// poolReplaced: what was built anew at the pool's place is not the pool.
+func poolReplaced(r *rig) {
+	r.started().made("a", []byte("a"))
+	info, err := r.b.Refresh(r.Context(), r.p, func(backends.VolumeInfo) error { return nil })
+	r.must(err)
+	known := r.p
+	known.ID = info.ID
+	r.must(r.deleter().Delete(r.Context(), known, true))
+	r.away(r.b.Start(r.Context(), known))
+	r.away(r.deleter().Delete(r.Context(), known, true))
+	r.started().made("a", []byte("theirs"))
+	for _, known.ID = range []backends.Identity{info.ID, r.b.Lasting(info.ID)} { // a reboot may have been between
+		r.replaced(known)
+	}
+	r.holds("a", []byte("theirs"))
+	r.has("a")
+}
+
+// replaced fails unless every method refuses a pool with that identity.
+func (r *rig) replaced(known backends.Pool) {
+	r.Helper()
+	ctx := r.Context()
+	_, create := r.creator().Create(ctx, known, small("b", "job"))
+	_, open := r.b.Open(ctx, known, "a", backends.ReadShared)
+	_, settle := r.creator().Settle(ctx, known, "a", "job", nil)
+	_, refresh := r.b.Refresh(ctx, known, func(backends.VolumeInfo) error { return nil })
+	_, space := r.b.Space(ctx, known)
+	for _, err := range []error{create, open, settle, refresh, space, r.b.Start(ctx, known), r.remove(ctx, known, "a"), r.deleter().Delete(ctx, known, true)} {
+		r.is(err, backends.ErrReplaced)
+		r.away(err)
+	}
+}
+
+// away fails unless an error says that the pool could not be looked at, and not
+// that something is not there.
+func (r *rig) away(err error) {
+	r.Helper()
+	if away, ok := errors.AsType[*backends.AwayError](err); !ok || away.Target != r.p.Target || errors.Is(err, backends.ErrNotFound) {
+		r.Errorf("the pool is not said to be away: %v", err)
+	}
 }
 
 func manyVolumes(r *rig) {
