@@ -2,10 +2,13 @@ package diskio
 
 import (
 	"context"
+	"errors"
+	"io"
 	"os"
 	"testing"
 
 	"storaged/internal/diskio/diskiotest"
+	form "storaged/internal/sparse"
 	"storaged/internal/testenv"
 )
 
@@ -46,7 +49,13 @@ func TestHoleCostsNothingHoweverLong(t *testing.T) {
 		"receive": func(ctx context.Context, dst *os.File) error {
 			must(t, dst.Truncate(size))
 			writeRandom(t, dst, 100<<40, mib)
-			_, err := Receive(ctx, NewPacer(), ReceiveSpec{Dst: file{dst}, From: newContentStream(file{src}, 0, size), Max: size, Want: size})
+			in, out := io.Pipe()
+			go func() {
+				to := form.NewWriter(out)
+				_, err := Send(t.Context(), NewPacer(), SendSpec{Src: file{src}, Len: size, To: to})
+				out.CloseWithError(errors.Join(err, to.Close()))
+			}()
+			_, err := Receive(ctx, NewPacer(), ReceiveSpec{Dst: file{dst}, From: form.NewReader(in), Max: size, Want: size})
 			return err
 		},
 		"send": func(ctx context.Context, _ *os.File) error {

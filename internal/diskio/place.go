@@ -57,9 +57,6 @@ func (s *PlaceStats) add(n int64, crc uint32) {
 // is made zeros. The size of the target stays. A source that becomes shorter is
 // ErrShrunk.
 func Place(ctx context.Context, p *Pacer, spec PlaceSpec) (PlaceStats, error) {
-	if spec.Hash != nil {
-		return spec.inOrder(ctx, p)
-	}
 	holes, err := newHoleMaker(p, spec.Dst, spec.Clean)
 	if err != nil {
 		return PlaceStats{}, err
@@ -67,6 +64,9 @@ func Place(ctx context.Context, p *Pacer, spec PlaceSpec) (PlaceStats, error) {
 	c := &placing{PlaceSpec: spec, p: p, holes: holes}
 	if err := flushSource(ctx, p, c.Src); err != nil {
 		return PlaceStats{}, err
+	}
+	if c.Hash != nil {
+		return c.inOrder(ctx)
 	}
 	if err := c.measure(ctx); err != nil {
 		return PlaceStats{}, err
@@ -85,13 +85,23 @@ func Place(ctx context.Context, p *Pacer, spec PlaceSpec) (PlaceStats, error) {
 }
 
 // inOrder is Place of one part after the other.
-func (s PlaceSpec) inOrder(ctx context.Context, p *Pacer) (PlaceStats, error) {
-	if err := flushSource(ctx, p, s.Src); err != nil {
+func (c *placing) inOrder(ctx context.Context) (PlaceStats, error) {
+	c.p.Expect(c.Len, 0)
+	if err := c.checkRoom(ctx, c.Len); err != nil {
 		return PlaceStats{}, err
 	}
-	return Receive(ctx, p, ReceiveSpec{
-		Dst: s.Dst, Off: s.DstOff, From: newContentStream(s.Src, s.SrcOff, s.SrcOff+s.Len), Max: s.Len, Want: s.Len,
-		Clean: s.Clean, DetectZeros: s.DetectZeros, Hash: s.Hash,
+	from := newReading(c.p, c.Src, c.SrcOff+c.Len)
+	defer from.cache.close()
+	from.free = true
+	to := &receiving{p: c.p, holes: c.holes, ReceiveSpec: ReceiveSpec{Dst: c.Dst, Off: c.DstOff, Want: c.Len, DetectZeros: c.DetectZeros, Hash: c.Hash}}
+	return to.all(ctx, func(ctx context.Context) error {
+		write := func(buf []byte) error { return to.write(ctx, buf) }
+		return walk(ctx, c.Src, c.part(), func(x Extent) error {
+			if x.Kind != Data {
+				return to.hole(ctx, x.Len)
+			}
+			return from.each(ctx, x, write)
+		})
 	})
 }
 

@@ -40,7 +40,7 @@ func TestTransfersFindWantOfRoomBeforeTheyBegin(t *testing.T) {
 				return err
 			})
 			fullBefore(t, f, func(p *Pacer) error {
-				_, err := Receive(t.Context(), p, ReceiveSpec{Dst: file{f}, From: newContentStream(file{src}, 0, 150*mib), Max: 1 << 30, Want: 150 * mib})
+				_, err := Place(t.Context(), p, PlaceSpec{Dst: file{f}, Src: file{src}, Len: 150 * mib, Hash: noHash{}})
 				return err
 			})
 			fullBefore(t, f, func(p *Pacer) error {

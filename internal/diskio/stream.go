@@ -57,34 +57,14 @@ func Receive(ctx context.Context, p *Pacer, spec ReceiveSpec) (PlaceStats, error
 	}
 	if spec.Want >= 0 {
 		p.Expect(spec.Want, 0)
-		if err := spec.checkRoom(ctx, p, holes); err != nil {
+	}
+	if spec.Want >= 0 && spec.Dense && !spec.DetectZeros {
+		if err := checkOverwrite(ctx, spec.Dst, Extent{Off: spec.Off, Len: spec.Want}, 0); err != nil {
 			return PlaceStats{}, err
 		}
 	}
 	r := &receiving{ReceiveSpec: spec, p: p, holes: holes, buf: alignedBuffer(chunkBytes)}
-	r.flusher = newFlusher(p, spec.Dst)
-	defer r.flusher.stop()
-	before := p.Counts().Written
-	err = r.run(ctx)
-	touched := holes.touched.Load() || p.Counts().Written > before
-	stats, err := concludePlaced(ctx, r.flusher, err, func() PlaceStats { return r.stats })
-	stats.Touched, stats.Reach = touched, r.reach
-	return stats, err
-}
-
-// checkRoom finds a lack of room where it is known what comes.
-func (s ReceiveSpec) checkRoom(ctx context.Context, p *Pacer, holes *holeMaker) error {
-	from, isFile := s.From.(*contentStream)
-	switch {
-	case isFile:
-		c := placing{PlaceSpec: PlaceSpec{
-			Dst: s.Dst, Src: from.c, DstOff: s.Off, SrcOff: from.off, Len: s.Want, Clean: s.Clean, DetectZeros: s.DetectZeros,
-		}, p: p, holes: holes}
-		return c.checkRoom(ctx, s.Want)
-	case s.Dense && !s.DetectZeros:
-		return checkOverwrite(ctx, s.Dst, Extent{Off: s.Off, Len: s.Want}, 0)
-	}
-	return nil
+	return r.all(ctx, r.run)
 }
 
 type receiving struct {
@@ -95,6 +75,18 @@ type receiving struct {
 	buf     []byte
 	stats   PlaceStats
 	reach   int64 // as in PlaceStats
+}
+
+// all writes what run gives, and makes it durable.
+func (r *receiving) all(ctx context.Context, run func(ctx context.Context) error) (PlaceStats, error) {
+	r.flusher = newFlusher(r.p, r.Dst)
+	defer r.flusher.stop()
+	before := r.p.Counts().Written
+	err := run(ctx)
+	touched := r.holes.touched.Load() || r.p.Counts().Written > before
+	stats, err := concludePlaced(ctx, r.flusher, err, func() PlaceStats { return r.stats })
+	stats.Touched, stats.Reach = touched, r.reach
+	return stats, err
 }
 
 func (r *receiving) run(ctx context.Context) error {
@@ -228,14 +220,14 @@ func Send(ctx context.Context, p *Pacer, spec SendSpec) (PlaceStats, error) {
 		return PlaceStats{}, err
 	}
 	p.Expect(spec.Len, 0)
-	s := &sending{SendSpec: spec, p: p, buf: alignedBuffer(chunkBytes)}
-	s.cache = newResidency(spec.Src, spec.Off+spec.Len)
-	defer s.cache.close()
+	s := &sending{SendSpec: spec, p: p}
+	from := newReading(p, spec.Src, spec.Off+spec.Len)
+	defer from.cache.close()
 	err := walk(ctx, s.Src, Extent{Off: s.Off, Len: s.Len}, func(x Extent) error {
 		if x.Kind != Data {
 			return s.hole(ctx, x.Len)
 		}
-		return s.data(ctx, x)
+		return from.each(ctx, x, s.data)
 	})
 	return s.stats, err
 }
@@ -243,8 +235,6 @@ func Send(ctx context.Context, p *Pacer, spec SendSpec) (PlaceStats, error) {
 type sending struct {
 	SendSpec
 	p     *Pacer
-	buf   []byte
-	cache *residency
 	stats PlaceStats
 }
 
@@ -261,85 +251,15 @@ func (s *sending) hole(ctx context.Context, n int64) error {
 	return hashZeros(ctx, s.Hash, n)
 }
 
-func (s *sending) data(ctx context.Context, x Extent) error {
-	for x.Len > 0 {
-		c := x.cut()
-		s.cache.reach(c.off)
-		for c.len > 0 {
-			n, err := s.chunk(ctx, c)
-			if err != nil {
-				return err
-			}
-			c.off += n
-			c.len -= n
-		}
-	}
-	return nil
-}
-
-// chunk sends a part of c, all of it unless there is a limit.
-func (s *sending) chunk(ctx context.Context, c chunk) (int64, error) {
-	n, err := s.p.Admit(ctx, c.len)
-	if err != nil {
-		return 0, err
-	}
-	buf := s.buf[:n]
-	err = readFull(s.Src, buf, c.off)
-	s.p.Finished(Moved{Read: n})
-	if err != nil {
-		return 0, err
-	}
+func (s *sending) data(buf []byte) error {
 	if _, err := s.To.Write(buf); err != nil {
-		return 0, err
+		return err
 	}
+	n := int64(len(buf))
 	s.p.account(Moved{Done: n, Durable: n})
 	s.stats.add(n, crcOf(buf))
 	if s.Hash != nil {
 		s.Hash.Write(buf)
 	}
-	return n, nil
-}
-
-// contentStream gives a part of a content as a Stream: what has to be read in
-// order, for a Hash of it, say.
-type contentStream struct {
-	c        Content
-	off, end int64    // what is not read yet
-	next     int64    // where the next extent begins
-	known    []Extent // from there on
-}
-
-// newContentStream makes one of what lies from off to end. A file must have been
-// flushed.
-func newContentStream(c Content, off, end int64) *contentStream {
-	return &contentStream{c: c, off: off, end: end, next: off}
-}
-
-// Next goes to the next extent.
-func (c *contentStream) Next() (n int64, hole bool, err error) {
-	c.off = c.next
-	if c.off >= c.end {
-		return 0, false, io.EOF
-	}
-	if len(c.known) == 0 {
-		if c.known, err = extents(c.c, c.off, c.end); err != nil {
-			return 0, false, err
-		}
-	}
-	x := c.known[0]
-	c.known, c.next = c.known[1:], x.End()
-	return x.Len, x.Kind != Data, nil
-}
-
-// Read reads data of the current extent.
-func (c *contentStream) Read(p []byte) (int, error) {
-	n := min(int64(len(p)), c.next-c.off, chunkBytes)
-	if n <= 0 {
-		return 0, io.EOF
-	}
-	if err := readFull(c.c, p[:n], c.off); err != nil {
-		return 0, err
-	}
-	c.off += n
-	return int(n), nil
+	return nil
 }

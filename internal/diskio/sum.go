@@ -40,15 +40,15 @@ func Sum(ctx context.Context, p *Pacer, c Content, spec SumSpec) (SumStats, erro
 	if err := flushSource(ctx, p, c); err != nil {
 		return SumStats{}, err
 	}
-	s := &summing{SumSpec: spec, p: p, c: c, size: size, sum: spec.checksum(), buf: alignedBuffer(chunkBytes), told: time.Now()}
+	s := &summing{SumSpec: spec, p: p, c: c, size: size, sum: spec.checksum(), told: time.Now()}
 	if err := s.resume(); err != nil {
 		return SumStats{}, err
 	}
 	if err := s.measure(ctx); err != nil {
 		return SumStats{}, err
 	}
-	s.cache = newResidency(c, size)
-	defer s.cache.close()
+	s.from = newReading(p, c, size)
+	defer s.from.cache.close()
 	if err := walkAll(ctx, c, size, func(x Extent) error { return s.extent(ctx, x) }); err != nil {
 		return SumStats{}, err
 	}
@@ -69,8 +69,7 @@ type summing struct {
 	c     Content
 	size  int64
 	sum   checksum
-	buf   []byte
-	cache *residency
+	from  *reading
 	stats SumStats
 	told  time.Time // of the last checkpoint
 }
@@ -126,34 +125,14 @@ func (s *summing) extent(ctx context.Context, x Extent) error {
 	if x.Kind != Data {
 		return s.zeros(ctx, x)
 	}
-	for x.Len > 0 {
-		c := x.cut()
-		s.cache.reach(c.off)
-		if err := s.data(ctx, c); err != nil {
-			return err
-		}
-		s.checkpoint(c.off + c.len)
-	}
-	return nil
-}
-
-func (s *summing) data(ctx context.Context, c chunk) error {
-	for c.len > 0 {
-		n, err := s.p.Admit(ctx, c.len)
-		if err != nil {
-			return err
-		}
-		err = readFull(s.c, s.buf[:n], c.off)
-		if err != nil {
-			s.p.Finished(Moved{})
-			return err
-		}
-		s.sum.data(s.buf[:n])
-		s.p.Finished(Moved{Done: n, Durable: n, Read: n})
-		c.off += n
-		c.len -= n
-	}
-	return nil
+	return s.from.each(ctx, x, func(buf []byte) error {
+		n := int64(len(buf))
+		s.sum.data(buf)
+		s.p.account(Moved{Done: n, Durable: n})
+		x.Off += n
+		s.checkpoint(x.Off)
+		return nil
+	})
 }
 
 // zeros takes a hole, which spends nothing of the limit, for it is not read.

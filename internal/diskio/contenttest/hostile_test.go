@@ -3,10 +3,10 @@ package contenttest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/diskio"
+	"storaged/internal/diskio/diskiotest"
 	"storaged/internal/wipe"
 )
 
@@ -314,25 +315,56 @@ func TestWithoutZeroZerosAreWritten(t *testing.T) {
 // one that asked for them.
 func TestRequestsAreUnderWayTogether(t *testing.T) {
 	r := rig{t, nil}
-	const together = 12
-	for _, call := range []string{"ReadAt", "WriteAt"} {
-		c := NewMemory(4 * together * mib)
-		r.write(c, slices.Repeat([]byte{7}, 4*together*mib), 0)
-		c.AtATime = together
-		gate := newGate(together)
-		c.Fault = func(now string, _, _ int64) error {
-			if now != call {
-				return nil
+	const together, long = 12, 4 * 12 * mib
+	ones := slices.Repeat([]byte{1}, long)
+	full := func() *Memory {
+		m := NewMemory(long)
+		r.write(m, ones, 0)
+		m.AtATime = together
+		return m
+	}
+	round := diskio.Round{Size: long, Pattern: func(buf []byte, _ int64) []byte { return ones[:len(buf)] }}
+	for name, use := range map[string]struct {
+		call string
+		run  func(ctx context.Context, c *Memory) error
+	}{
+		"copy from": {"ReadAt", func(ctx context.Context, c *Memory) error {
+			_, err := diskio.Copy(ctx, diskio.NewPacer(), diskio.CopySpec{Dst: NewMemory(long), Src: c, Clean: true})
+			return err
+		}},
+		"copy to": {"WriteAt", func(ctx context.Context, c *Memory) error {
+			_, err := diskio.Copy(ctx, diskio.NewPacer(), diskio.CopySpec{Dst: c, Src: full()})
+			return err
+		}},
+		"place in order": {"ReadAt", func(ctx context.Context, c *Memory) error {
+			_, err := diskio.Place(ctx, diskio.NewPacer(), diskio.PlaceSpec{Dst: NewMemory(long), Src: c, Len: long, Hash: nothing{}})
+			return err
+		}},
+		"send": {"ReadAt", func(ctx context.Context, c *Memory) error {
+			_, err := diskio.Send(ctx, diskio.NewPacer(), diskio.SendSpec{Src: c, Len: long, To: nothing{}})
+			return err
+		}},
+		"sum": {"ReadAt", func(ctx context.Context, c *Memory) error {
+			_, err := diskio.Sum(ctx, diskio.NewPacer(), c, diskio.SumSpec{CRC32C: true})
+			return err
+		}},
+		"overwrite": {"WriteAt", func(ctx context.Context, c *Memory) error {
+			return diskio.Overwrite(ctx, diskio.NewPacer(), c, round)
+		}},
+		"compare": {"ReadAt", func(ctx context.Context, c *Memory) error {
+			return diskio.ReadBack(ctx, diskio.NewPacer(), c, round)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, gate := full(), newGate(together)
+			c.Fault = func(now string, _, _ int64) error {
+				if now != use.call {
+					return nil
+				}
+				return gate.pass()
 			}
-			return gate.pass(r.Context())
-		}
-		spec := diskio.CopySpec{Dst: NewMemory(4 * together * mib), Src: c, Clean: true}
-		if call == "WriteAt" {
-			spec.Dst, spec.Src = c, r.used(NewMemory(4*together*mib))
-			r.write(spec.Src, slices.Repeat([]byte{7}, 4*together*mib), 0)
-		}
-		_, err := diskio.Copy(t.Context(), diskio.NewPacer(), spec)
-		r.must(err)
+			diskiotest.Must(t, use.run(t.Context(), c))
+		})
 	}
 }
 
@@ -342,53 +374,27 @@ const patience = 30 * time.Second
 
 // gate lets requests through by so many together.
 type gate struct {
-	in  chan struct{}
-	out chan struct{}
+	mu   sync.Mutex
+	n    int
+	here int
+	open chan struct{} // closed and replaced when n are here
 }
 
-func newGate(n int) *gate {
-	g := &gate{make(chan struct{}), make(chan struct{})}
-	go func() {
-		for range 4 { // as often as n of them make up all
-			for range n {
-				<-g.in
-			}
-			for range n {
-				g.out <- struct{}{}
-			}
-		}
-	}()
-	return g
-}
+func newGate(n int) *gate { return &gate{n: n, open: make(chan struct{})} }
 
-func (g *gate) pass(ctx context.Context) error {
-	for _, step := range []func() bool{
-		func() bool { return hand(ctx, g.in) },
-		func() bool { return take(ctx, g.out) },
-	} {
-		if !step() {
-			return fmt.Errorf("fewer requests are under way than were asked for")
-		}
+// pass waits until n requests wait.
+func (g *gate) pass() error {
+	g.mu.Lock()
+	open := g.open
+	if g.here++; g.here == g.n {
+		close(g.open)
+		g.here, g.open = 0, make(chan struct{})
 	}
-	return nil
-}
-
-func hand(ctx context.Context, c chan<- struct{}) bool {
+	g.mu.Unlock()
 	select {
-	case c <- struct{}{}:
-		return true
+	case <-open:
+		return nil
 	case <-time.After(patience):
-	case <-ctx.Done():
+		return errors.New("fewer requests are under way than were asked for")
 	}
-	return false
-}
-
-func take(ctx context.Context, c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	case <-time.After(patience):
-	case <-ctx.Done():
-	}
-	return false
 }
