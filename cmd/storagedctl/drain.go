@@ -20,7 +20,7 @@ func (t *tool) drainCommand() *cli.Command {
 		Flags: []cli.Flag{
 			timeoutFlag(),
 			&cli.BoolFlag{Name: "off", Usage: "take new jobs again"},
-			&cli.BoolFlag{Name: "dry-run", Usage: "do nothing"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be changed, and do nothing"},
 		},
 		Action: t.changing(drain),
 	}

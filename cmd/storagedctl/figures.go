@@ -106,8 +106,11 @@ func placeWord(b record.Blocker) string {
 	return "a place"
 }
 
-// waits says for what a job waits, for example "waits for job 410".
-func waits(b record.Blocker) string {
+// waits says for what a job waits, and until when: "waits for job 410, until about
+// 09:40:00".
+func waits(b record.Blocker) string { return waitsFor(b) + waitsUntil(b) }
+
+func waitsFor(b record.Blocker) string {
 	text := "waits for a " + b.For
 	switch h := b.Holder; {
 	case h != nil && h.Number != 0:
@@ -127,6 +130,10 @@ func waits(b record.Blocker) string {
 	case b.For == "space":
 		text = "waits for space"
 	}
+	return text
+}
+
+func waitsUntil(b record.Blocker) (text string) {
 	if b.Position > 1 {
 		text += fmt.Sprintf(", %d before it", b.Position-1)
 	}

@@ -142,6 +142,22 @@ func TestWhatIsNamedTwiceIsDoneOnce(t *testing.T) {
 	}
 }
 
+// Who takes another word is told ours.
+func TestOtherWordsAreUnderstood(t *testing.T) {
+	d := newDaemon(t)
+	for line, says := range map[string]string{
+		"vol rm images/x": "did you mean delete?", "vol ls": "did you mean list?", "ls": "did you mean list?", "volumes": "did you mean vol list?",
+		"job kill 410": "did you mean cancel?", "vol rename images/x images/y": "did you mean move?",
+		"list --kind clone": "\"clone\" is no kind of job; there are volume.clone\n", "list --kind delete": "there are volume.delete, pool.delete\n",
+		"vol resize images/vm1.raw 0 --shrink --yes": "hint: storagedctl vol delete images/vm1.raw", "vol resize images/vm1.raw -5G": "it cannot be negative; write the size that is wanted in the end",
+		"job limit 410": "hint: usage: storagedctl job limit [JOB] RATE|none", "vol upload images/vm1.raw /none --yes": "cannot open \"/none\": no such file",
+	} {
+		if _, errs, code := d.run(line); code == 0 || !strings.Contains(errs, says) {
+			t.Errorf("%s: exit %d, %s", line, code, errs)
+		}
+	}
+}
+
 // All of a state are those of the state.
 func TestListOfAllInAState(t *testing.T) {
 	d := newDaemon(t)

@@ -779,7 +779,10 @@ func jobForget(ctx context.Context, s *session) error {
 
 func jobLog(ctx context.Context, s *session) error {
 	if !s.cli.Bool("follow") {
-		_, err := s.copyLog(ctx, 0)
+		n, err := s.copyLog(ctx, 0)
+		if err == nil && n == 0 {
+			s.note("storagedctl: nothing was logged")
+		}
 		return err
 	}
 	return s.followLog(ctx)

@@ -38,7 +38,7 @@ func (t *tool) limitsCommand() *cli.Command {
 					&cli.StringFlag{Name: "running-pool", Usage: "jobs at once on each pool that has no limit of its own: `N`"},
 					&cli.StringFlag{Name: "running-device", Usage: "jobs at once on each physical device that has no limit of its own: `N`"},
 					&cli.StringFlag{Name: "queued", Usage: "jobs that may wait: `N`"},
-					&cli.BoolFlag{Name: "dry-run", Usage: "do nothing"},
+					&cli.BoolFlag{Name: "dry-run", Usage: "say what would be changed, and do nothing"},
 				},
 				Action: t.changing(limitsSet),
 			},

@@ -174,10 +174,14 @@ func kinds() []string {
 }
 
 func checkKind(s string) error {
-	if !slices.Contains(kinds(), s) {
-		return fmt.Errorf("%q is no kind of job; there are %s", s, strings.Join(kinds(), ", "))
+	if slices.Contains(kinds(), s) {
+		return nil
 	}
-	return nil
+	alike := slices.DeleteFunc(kinds(), func(k string) bool { return !strings.HasSuffix(k, "."+s) })
+	if len(alike) == 0 {
+		alike = kinds()
+	}
+	return fmt.Errorf("%q is no kind of job; there are %s", s, strings.Join(alike, ", "))
 }
 
 // ask calls the daemon for a completion; a daemon that is not there has

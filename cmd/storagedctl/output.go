@@ -317,7 +317,7 @@ func modeWord(m record.Mode) string {
 
 // blocker tells one reason why a job waits.
 func blocker(b record.Blocker) string {
-	text := waits(b)
+	text := waitsFor(b)
 	if b.Object != nil && b.For != "slot" {
 		text += fmt.Sprintf(" on %s (%s)", *b.Object, modeWord(b.Mode))
 	}
@@ -330,6 +330,7 @@ func blocker(b record.Blocker) string {
 	if !b.Since.IsZero() {
 		text += ", since " + clock(b.Since)
 	}
+	text += waitsUntil(b)
 	if b.More > 0 {
 		text += fmt.Sprintf("; and for %d more", b.More)
 	}

@@ -12,7 +12,7 @@ import (
 func (t *tool) autostartVerb() *cli.Command {
 	return &cli.Command{
 		Name: "autostart", Usage: "start a pool with the daemon", ArgsUsage: "POOL",
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "disable", Usage: "do not start it with the daemon"}, &cli.BoolFlag{Name: "dry-run", Usage: "do nothing"}},
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "disable", Usage: "do not start it with the daemon"}, &cli.BoolFlag{Name: "dry-run", Usage: "say what would be changed, and do nothing"}},
 		Action: t.changing(poolAutostart),
 	}
 }
@@ -36,7 +36,7 @@ func (t *tool) undefineVerb() *cli.Command {
 		Name: "undefine", Usage: "forget a pool; its storage is not touched", ArgsUsage: "POOL…",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such pool"},
-			&cli.BoolFlag{Name: "dry-run", Usage: "do nothing"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be changed, and do nothing"},
 		},
 		Action: t.changing(poolUndefine),
 	}

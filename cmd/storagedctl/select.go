@@ -59,7 +59,7 @@ func (s *session) chosen(ctx context.Context, ids []string, state string) (chose
 		return chosenJobs{}, cmdline.Usagef("name jobs or select them by flags, not both")
 	case !s.selects() && len(ids) == 0:
 		return chosenJobs{}, cmdline.Usagef("%q needs JOB, or flags that select jobs", "storagedctl "+s.verb()).
-			WithHint("storagedctl %s --help", s.verb())
+			WithHint("usage: storagedctl %s %s", s.verb(), s.cli.Command.ArgsUsage)
 	case !s.selects():
 		return chosenJobs{ids: s.jobs(ctx, ids)}, nil
 	}

@@ -55,8 +55,11 @@ func (t *tool) program() cmdline.Program {
 // elsewhere are verbs that other programs have for what is done here by another.
 func elsewhere() map[string]string {
 	return map[string]string{
-		"vol rename": "move", "vol info": "show", "vol copy": "clone",
-		"pool info": "show", "pool destroy": "stop", "job info": "show",
+		"vol rename": "move", "vol mv": "move", "vol info": "show", "vol copy": "clone", "vol cp": "clone", "vol ls": "list",
+		"vol rm": "delete", "vol remove": "delete", "vol grow": "resize", "vol extend": "resize", "vol shrink": "resize", "vol import": "create",
+		"pool info": "show", "pool destroy": "stop", "pool ls": "list", "pool add": "create", "pool remove": "undefine", "pool rm": "undefine",
+		"job info": "show", "job kill": "cancel", "job stop": "cancel", "job ls": "list", "job rm": "forget", "job continue": "resume",
+		"ls": "list", "jobs": "list", "ps": "list", "pools": "pool list", "volumes": "vol list", "log": "job log", "show": "job show",
 	}
 }
 

@@ -48,7 +48,10 @@ func (s *session) newCapacity(ctx context.Context, r volumeRef, given string) (i
 	if err != nil {
 		return 0, cmdline.Usagef("%s", err)
 	}
-	if !relative {
+	switch {
+	case !relative && n == 0:
+		return 0, cmdline.Usagef("a volume has more than 0 bytes").WithHint("%s", record.Do("volume.delete", r))
+	case !relative:
 		return n, nil
 	}
 	v, err := s.client.Volume(ctx, r.pool, r.name)

@@ -114,6 +114,9 @@ func openError(verb string, err error) error {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		code = record.NoSpace
 	}
+	if inner, ok := errors.AsType[*os.PathError](err); ok {
+		return record.Errorf(code, "cannot %s %q: %v", verb, inner.Path, inner.Err)
+	}
 	return record.Errorf(code, "cannot %s a file: %v", verb, err)
 }
 

@@ -128,11 +128,12 @@ func (j *job) keepsCheckpoint() bool {
 	return keeps && !j.rec.CancelAsk
 }
 
-// resumable is the checkpoint that a retry can go on from; nil without one. Of
-// one that needs what is unfinished of a new volume, the helper that settled
+// resumable is the checkpoint that a retry can go on from; nil without one, and
+// where the work was done and found a difference. Of one that needs what is unfinished of a new volume, the helper that settled
 // the job must have said that it is still there.
 func (j *job) resumable(v *verdict) *record.Resumable {
-	if v.state != record.Failed || !j.keepsCheckpoint() || !j.rec.Go {
+	differs := v.err != nil && v.err.Code == record.Mismatch
+	if v.state != record.Failed || differs || !j.keepsCheckpoint() || !j.rec.Go {
 		return nil
 	}
 	m, err := ipc.LoadMark(j.s.launcher.dir(j.id).Checkpoint())

@@ -162,10 +162,12 @@ func visible(commands []*cli.Command) []string {
 func (p Program) instead(path []*cli.Command, word string, known []string) string {
 	help := p.line(path) + " --help"
 	if len(path) > 0 {
-		if meant := p.Meant[path[len(path)-1].Name+" "+word]; meant != "" {
-			return meansInstead(meant, help)
-		}
+		word = path[len(path)-1].Name + " " + word
 	}
+	if meant := p.Meant[word]; meant != "" {
+		return meansInstead(meant, help)
+	}
+	word = word[strings.LastIndexByte(word, ' ')+1:]
 	return didYouMean(word, known, help)
 }
 
