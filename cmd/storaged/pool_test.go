@@ -11,6 +11,7 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -21,6 +22,10 @@ func TestRefusalsOfPoolsSayAllThatIsInTheWay(t *testing.T) {
 	refused(t, err, record.HasChildren, `pool "pool" is active and holds 1 volume: "v"`, "storagedctl pool stop pool; then storagedctl pool delete pool --with-volumes deletes them too")
 	_, _, err = h.definition("other", "")
 	refused(t, err, record.Invalid, "a pool of type dir needs a target path", "give it with --target …")
+	_, _, err = h.client.DefinePool(t.Context(), service.Submit{}, service.PoolDefine{
+		Name: "other", Target: record.Target{Path: "/x"}, Source: record.Source{Options: map[string]string{"ro": ""}},
+	}, false, false)
+	refused(t, err, record.Invalid, "a pool of type dir has no source options", "")
 	_, _, err = h.definition("pool", "/x")
 	refused(t, err, record.Exists, `pool "pool" exists already`, "storagedctl pool show pool")
 	h.succeed(h.stopPool("pool"))

@@ -556,7 +556,7 @@ func (f *fake) Status(context.Context) (service.Status, error) {
 func (f *fake) Capabilities() []record.Capabilities {
 	return []record.Capabilities{{
 		Type: "dir", PoolVerbs: []string{"build", "start"}, VolVerbs: []string{"create"}, Formats: []string{"raw"},
-		Algorithms: []string{"zero"}, Sparse: true, Needs: []string{"target_path"},
+		Algorithms: []string{"zero"}, Sparse: true, Needs: []string{"target_path"}, Takes: []string{"source_options"},
 	}}
 }
 

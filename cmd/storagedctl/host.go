@@ -129,6 +129,7 @@ func capabilities(ctx context.Context, s *session) error {
 			{Name: "sparse", Cell: func(p record.Capabilities) string { return yesNo(p.Sparse) }},
 			{Name: "wipe", Weight: 3, Cell: func(p record.Capabilities) string { return words(p.Algorithms) }},
 			{Name: "needs", Weight: 2, Cell: func(p record.Capabilities) string { return words(p.Needs) }},
+			{Name: "takes", Weight: 2, Extra: true, Cell: func(p record.Capabilities) string { return words(p.Takes) }},
 			{Name: "pool-verbs", Weight: 3, Cell: func(p record.Capabilities) string { return words(p.PoolVerbs) }},
 			{Name: "volume-verbs", Weight: 3, Cell: func(p record.Capabilities) string { return words(p.VolVerbs) }},
 		},

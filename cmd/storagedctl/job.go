@@ -160,13 +160,16 @@ func phase(j record.Job) string {
 	return fmt.Sprintf("%s (%d of %d)", j.Phase.Name, j.Phase.Index, j.Phase.Count)
 }
 
-func labels(j record.Job) string {
-	var pairs []string
-	for k, v := range j.Labels {
-		pairs = append(pairs, k+"="+v)
+func labels(j record.Job) string { return pairs(j.Labels) }
+
+// pairs shows keys with their values, in order.
+func pairs(all map[string]string) string {
+	var list []string
+	for k, v := range all {
+		list = append(list, k+"="+v)
 	}
-	slices.Sort(pairs)
-	return strings.Join(pairs, ",")
+	slices.Sort(list)
+	return strings.Join(list, ",")
 }
 
 func helperPID(j record.Job) string {

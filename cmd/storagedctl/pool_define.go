@@ -9,7 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
+	"reflect"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -46,9 +46,11 @@ func definitionFlags() []cli.Flag {
 		&cli.StringFlag{Name: "target", Usage: "the directory of the volumes: `PATH`"},
 		&cli.StringSliceFlag{Name: "source-dev", Usage: "a device it is made of; may be repeated: `PATH`"},
 		&cli.StringFlag{Name: "source-name", Usage: "the source's name: `SOURCE`"},
-		&cli.StringFlag{Name: "source-host", Usage: "the source's host: `HOST`"},
+		&cli.StringSliceFlag{Name: "source-host", Usage: "a host of the source; may be repeated: `HOST`"},
 		&cli.StringFlag{Name: "source-path", Usage: "the source's path: `PATH`"},
 		&cli.StringFlag{Name: "source-format", Usage: "the source's format: `FORMAT`"},
+		&cli.StringFlag{Name: "source-initiator", Usage: "by which name this host logs in: `NAME`"},
+		&cli.StringSliceFlag{Name: "option", Aliases: []string{"O"}, Usage: "an option of the kind of storage; may be repeated: `KEY=VALUE`"},
 		&cli.BoolFlag{Name: "no-autostart", Usage: "do not start it with the daemon"},
 		&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same pool already"},
 	}
@@ -93,15 +95,20 @@ func absolute(path *string) error {
 func (s *session) defineByFlags(def *service.PoolDefine) {
 	src := &def.Source
 	for flag, field := range map[string]*string{
-		"type": &def.Type, "target": &def.Target.Path, "source-name": &src.Name, "source-host": &src.Host,
-		"source-path": &src.Path, "source-format": &src.Format,
+		"type": &def.Type, "target": &def.Target.Path, "source-name": &src.Name, "source-path": &src.Path,
+		"source-format": &src.Format, "source-initiator": &src.Initiator,
 	} {
 		if v := s.cli.String(flag); v != "" {
 			*field = v
 		}
 	}
-	if devices := s.cli.StringSlice("source-dev"); len(devices) > 0 {
-		src.Devices = devices
+	for flag, list := range map[string]*[]string{"source-dev": &src.Devices, "source-host": &src.Hosts} {
+		if values := s.cli.StringSlice(flag); len(values) > 0 {
+			*list = values
+		}
+	}
+	if options := s.pairs("option"); options != nil {
+		src.Options = options
 	}
 	if s.cli.Bool("no-autostart") {
 		no := false
@@ -203,14 +210,10 @@ func (s *session) samePool(ctx context.Context, def service.PoolDefine, failure 
 	if err != nil {
 		return samePool{}, failure
 	}
-	if p.Type != def.Type || p.Target.Path != def.Target.Path || !sameSource(p.Source, def.Source) {
+	if p.Type != def.Type || p.Target.Path != def.Target.Path || !reflect.DeepEqual(p.Source, def.Source) {
 		return samePool{}, record.Errorf(record.Exists, "pool %q exists and differs: it is %s at %s", p.Name, p.Type, p.Target.Path)
 	}
 	return samePool{Pool: p}, nil
-}
-
-func sameSource(a, b record.Source) bool {
-	return a.Name == b.Name && a.Host == b.Host && a.Path == b.Path && a.Format == b.Format && slices.Equal(a.Devices, b.Devices)
 }
 
 func poolCreate(ctx context.Context, s *session) error {

@@ -61,22 +61,28 @@ func jobFlags(more ...cli.Flag) []cli.Flag {
 
 // jobOptions reads them.
 func (s *session) jobOptions() service.JobOptions {
-	o := service.JobOptions{
+	return service.JobOptions{
 		Limit:     cmdline.Size(s.cli, "limit"),
 		Priority:  record.Priority(s.cli.String("priority")),
 		OnFailure: record.OnFailure(s.cli.String("on-failure")),
+		Labels:    s.pairs("label"),
 	}
-	for _, l := range s.cli.StringSlice("label") {
-		if o.Labels == nil {
-			o.Labels = map[string]string{}
+}
+
+// pairs reads a flag that was given keys with their values, nil where there is none.
+func (s *session) pairs(flag string) map[string]string {
+	var all map[string]string
+	for _, text := range s.cli.StringSlice(flag) {
+		if all == nil {
+			all = map[string]string{}
 		}
-		key, value, err := parsePair(l)
+		key, value, err := parsePair(text)
 		if err != nil {
-			panic("internal error: a label was not checked: " + err.Error())
+			panic("internal error: a pair was not checked: " + err.Error())
 		}
-		o.Labels[key] = value
+		all[key] = value
 	}
-	return o
+	return all
 }
 
 // submission is how the request of one of several objects is made. Several

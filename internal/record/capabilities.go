@@ -10,5 +10,6 @@ type Capabilities struct {
 	Algorithms  []string `json:"wipe_algorithms"`
 	Sparse      bool     `json:"sparse"`       // volumes may have less allocation than capacity
 	MakesTarget bool     `json:"makes_target"` // building takes nothing away, and is done when a pool is created
-	Needs       []string `json:"needs"`        // of target_path, source_devices, source_name, source_host, source_path
+	Needs       []string `json:"needs"`        // parts of a definition: target_path, source_hosts, source_devices, source_name, source_path, source_format, source_initiator, source_options
+	Takes       []string `json:"takes"`        // those that may be given beside
 }

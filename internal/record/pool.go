@@ -55,11 +55,13 @@ type Target struct {
 
 // Source is where the pool's storage comes from. A dir pool has none.
 type Source struct {
-	Devices []string `json:"devices,omitempty"`
-	Name    string   `json:"name,omitempty"`
-	Host    string   `json:"host,omitempty"`
-	Path    string   `json:"path,omitempty"`
-	Format  string   `json:"format,omitempty"`
+	Hosts     []string          `json:"hosts,omitempty"` // NAME or NAME:PORT, any of which will do
+	Devices   []string          `json:"devices,omitempty"`
+	Name      string            `json:"name,omitempty"`
+	Path      string            `json:"path,omitempty"`
+	Format    string            `json:"format,omitempty"`
+	Initiator string            `json:"initiator,omitempty"` // by which this host logs in
+	Options   map[string]string `json:"options,omitempty"`   // of the type: of the mount, say
 }
 
 // EarlierIdentity is the identity of a pool's target of which an earlier version

@@ -89,7 +89,7 @@ func (f *fake) pool() record.Pool {
 	if f.full {
 		p.Target.Path, p.Observed = "/srv/images", &now
 		p.Devices = []string{"8:0"}
-		p.Source = record.Source{Devices: []string{"/dev/sdb"}, Name: "n", Host: "h", Path: "/p", Format: "ext4"}
+		p.Source = record.Source{Devices: []string{"/dev/sdb"}, Name: "n", Hosts: []string{"h"}, Path: "/p", Format: "ext4", Initiator: "i", Options: map[string]string{"o": "v"}}
 	}
 	return p
 }

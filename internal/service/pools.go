@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -165,11 +166,14 @@ func (s *Service) notOurs(target string) error {
 // checkSource holds the definition against what the type needs.
 func checkSource(r PoolDefine, props record.Capabilities) error {
 	given := map[string]bool{
-		"target_path":    r.Target.Path != "",
-		"source_devices": len(r.Source.Devices) > 0,
-		"source_name":    r.Source.Name != "",
-		"source_host":    r.Source.Host != "",
-		"source_path":    r.Source.Path != "",
+		"target_path":      r.Target.Path != "",
+		"source_hosts":     len(r.Source.Hosts) > 0,
+		"source_devices":   len(r.Source.Devices) > 0,
+		"source_name":      r.Source.Name != "",
+		"source_path":      r.Source.Path != "",
+		"source_format":    r.Source.Format != "",
+		"source_initiator": r.Source.Initiator != "",
+		"source_options":   len(r.Source.Options) > 0,
 	}
 	for _, need := range props.Needs {
 		if !given[need] {
@@ -179,7 +183,7 @@ func checkSource(r PoolDefine, props record.Capabilities) error {
 		delete(given, need)
 	}
 	for field, set := range given {
-		if set {
+		if set && !slices.Contains(props.Takes, field) {
 			return record.Errorf(record.Invalid, "a pool of type %s has no %s", r.Type, spoken(field))
 		}
 	}

@@ -170,7 +170,7 @@ func commandLine(c record.Call) string {
 
 // flagOf is what a member of a request is called on the command line.
 func flagOf(member string) string {
-	name, ok := map[string]string{"target_path": "target", "source_devices": "source-dev"}[member]
+	name, ok := map[string]string{"target_path": "target", "source_devices": "source-dev", "source_hosts": "source-host", "source_options": "option"}[member]
 	if !ok {
 		name = strings.ReplaceAll(member, "_", "-")
 	}
