@@ -9,6 +9,7 @@ package backends
 
 import (
 	"context"
+	"io"
 	"os"
 	"time"
 
@@ -83,6 +84,15 @@ type Pools interface {
 	// Space gives the figures of the pool alone, in a time that does not grow
 	// with what it holds.
 	Space(ctx context.Context, p Pool) (PoolInfo, error)
+}
+
+// Opener is a driver that opens a pool's target once, for all that is done in it
+// from then on.
+type Opener interface {
+	// OpenPool gives the pool with Opened set. Methods that are given that go to what
+	// is open, whatever is at the target's place by then, and look for no identity
+	// any more. Nothing is changed, and no lock taken.
+	OpenPool(ctx context.Context, p Pool) (Pool, error)
 }
 
 // Builder is a driver that makes the storage a pool stands on. Those of types with
@@ -246,6 +256,7 @@ type Pool struct {
 	Source record.Source // where its storage comes from; a dir pool has none
 	ID     Identity      // which the target must be
 	Others []Identity    // of pools in use; none of them is deleted under another name
+	Opened io.Closer     // what OpenPool opened of it, the driver's own; nil: its target has to be found
 }
 
 // Identity is by what a driver knows an object again where something else may have

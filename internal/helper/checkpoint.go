@@ -232,29 +232,30 @@ func (r *Run) unmarked(err error) {
 
 // begin begins a new volume, or goes on with what an earlier helper of the job
 // left of it. done says that the earlier one had completed it.
-func (r *Run) begin(ctx context.Context, at Location, v backends.NewVolume) (d backends.Draft, done bool, err error) {
+func (r *Run) begin(ctx context.Context, d *Draft) (done bool, err error) {
+	creator, err := d.Creator()
+	if err != nil {
+		return false, err
+	}
 	if r.resumes {
-		if d, done, err = r.rejoin(ctx, at); d != nil || done || err != nil {
-			return d, done, err
+		if d.Draft, done, err = r.rejoin(ctx, d.Location, creator); d.Draft != nil || done || err != nil {
+			return done, err
 		}
 	}
-	creator, err := at.Creator()
-	if err != nil {
-		return nil, false, err
-	}
+	d.As.Name, d.As.Job = d.Location.Name, r.ID
 	err = r.Step(ctx, func() (err error) {
-		d, err = creator.Create(ctx, at.Pool, v)
+		d.Draft, err = creator.Create(ctx, d.Pool.Pool, d.As)
 		return err
 	})
-	return d, false, err
+	return false, err
 }
 
 // rejoin gives what an earlier helper left, if it can be relied on. What cannot
 // is removed.
-func (r *Run) rejoin(ctx context.Context, at Location) (d backends.Draft, done bool, err error) {
-	d, err = r.left(ctx, at)
+func (r *Run) rejoin(ctx context.Context, at Location, creator backends.Creator) (d backends.Draft, done bool, err error) {
+	d, err = r.left(ctx, at, creator)
 	if errors.Is(err, backends.ErrNotFound) || errors.Is(err, backends.ErrUnsafe) { // or it has both names
-		done, err = r.completed(ctx, at)
+		done, err = r.completed(ctx, at, creator)
 		if r.Earlier != nil && !done && err == nil {
 			r.Anew("nothing is left of %q", at.Path)
 		}
@@ -288,18 +289,14 @@ func (r *Run) claim() {
 
 // left finds the draft, which has the job's name, or yet that of the job whose
 // checkpoint this one goes on from.
-func (r *Run) left(ctx context.Context, at Location) (d backends.Draft, err error) {
-	creator, err := at.Creator()
-	if err != nil {
-		return nil, err
-	}
+func (r *Run) left(ctx context.Context, at Location, creator backends.Creator) (d backends.Draft, err error) {
 	jobs := []string{r.ID}
 	if r.Earlier != nil && r.Earlier.Draft != r.ID {
 		jobs = append(jobs, r.Earlier.Draft)
 	}
 	for _, job := range jobs {
 		err = r.Step(ctx, func() error {
-			d, err = creator.Resume(ctx, at.Pool, at.Name, r.ID, job)
+			d, err = creator.Resume(ctx, at.Pool.Pool, at.Name, r.ID, job)
 			return err
 		})
 		if !errors.Is(err, backends.ErrNotFound) {
@@ -310,16 +307,12 @@ func (r *Run) left(ctx context.Context, at Location) (d backends.Draft, err erro
 }
 
 // completed looks whether an earlier helper had given the volume its name.
-func (r *Run) completed(ctx context.Context, at Location) (done bool, err error) {
+func (r *Run) completed(ctx context.Context, at Location, creator backends.Creator) (done bool, err error) {
 	identity, err := r.Records.Load()
 	if err != nil || len(identity) == 0 {
 		return false, err
 	}
-	creator, err := at.Creator()
-	if err != nil {
-		return false, err
-	}
-	if done, err = creator.Settle(ctx, at.Pool, at.Name, r.ID, identity); err != nil || !done {
+	if done, err = creator.Settle(ctx, at.Pool.Pool, at.Name, r.ID, identity); err != nil || !done {
 		return false, err
 	}
 	v, err := r.Open(ctx, at, backends.ReadShared)

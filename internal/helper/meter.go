@@ -1,6 +1,7 @@
 package helper
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -41,6 +42,13 @@ func (m *meter) setPlan(p []ipc.PlanPhase) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.plan = p
+}
+
+// find gives the index of the phase of that name, -1 without one.
+func (m *meter) find(name string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.IndexFunc(m.plan, func(p ipc.PlanPhase) bool { return p.Name == name })
 }
 
 // begin ends the current phase and begins another.

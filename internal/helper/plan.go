@@ -6,6 +6,12 @@ import "storaged/internal/ipc"
 // transfer: two flushes and a rename.
 const commitWeight = 4 << 20
 
+// committing is the phase in which a new volume gets its name.
+const committing = "commit"
+
+// Commit is that phase.
+func Commit() ipc.PlanPhase { return Single(committing) }
+
 // Moving is the phase in which a task moves or visits its bytes.
 func Moving(name string, bytes int64) ipc.PlanPhase {
 	return ipc.PlanPhase{Name: name, Unit: "bytes", Total: bytes, Weight: float64(max(bytes, 1)), Data: true, Bounded: true}

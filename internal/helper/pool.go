@@ -9,13 +9,13 @@ import (
 )
 
 // Space gives the pool's figures as its file system has them.
-func (p Pool) Space(ctx context.Context) (ipc.Pool, error) {
+func (p *Pool) Space(ctx context.Context) (ipc.Pool, error) {
 	info, err := p.Backend.Space(ctx, p.Pool)
 	return p.Figures(info), err
 }
 
 // Figures is a pool as the daemon is told of it.
-func (p Pool) Figures(info backends.PoolInfo) ipc.Pool {
+func (p *Pool) Figures(info backends.PoolInfo) ipc.Pool {
 	return ipc.Pool{
 		Target: p.Target, Path: info.Path, Identity: string(info.ID), Disk: info.Disk,
 		Capacity: info.Capacity, Allocation: info.Allocation, Available: info.Available,
@@ -31,26 +31,57 @@ func Able[T any](b backends.Backend, what string) (T, error) {
 	return able, nil
 }
 
-// Creator gives the driver as one that makes volumes.
-func (p Location) Creator() (backends.Creator, error) {
-	return Able[backends.Creator](p.Backend, "get new volumes")
-}
-
-// Taker gives the driver as one that lets volumes leave their names.
-func (p Location) Taker() (backends.Taker, error) {
-	return Able[backends.Taker](p.Backend, "lose volumes")
-}
-
 // Pool is a pool and its driver.
 type Pool struct {
 	backends.Pool
 	Backend backends.Backend
 }
 
-// At is the volume of that name.
-func (p Pool) At(name string) Location {
-	return Location{Path: p.Backend.Locate(p.Pool, name).Path, Backend: p.Backend, Pool: p.Pool, Name: name}
+// Open opens the pool's target. It is closed when the run has ended and asked what
+// room there is.
+func (p *Pool) Open(ctx context.Context, r *Run) error {
+	driver, ok := p.Backend.(backends.Opener)
+	if !ok || p.Opened != nil {
+		return nil
+	}
+	err := r.Step(ctx, func() error {
+		opened, err := driver.OpenPool(ctx, p.Pool)
+		if err == nil {
+			p.Pool = opened
+		}
+		return err
+	})
+	if err == nil && p.Opened != nil {
+		r.opened = append(r.opened, p.Opened)
+	}
+	return err
 }
 
-// In is the pool of the volume.
-func (p Location) In() Pool { return Pool{p.Pool, p.Backend} }
+// Lock implements Opening: a pool has no lock, its volumes have.
+func (p *Pool) Lock(context.Context, *Run) error { return nil }
+
+// Close implements Opening.
+func (p *Pool) Close() {}
+
+// At is the volume of that name.
+func (p *Pool) At(name string) Location {
+	return Location{Path: p.Backend.Locate(p.Pool, name).Path, Pool: p, Name: name}
+}
+
+// Location is a volume as the command line names it.
+type Location struct {
+	Path string
+	Pool *Pool
+	Name string
+	ID   backends.Identity // which the volume must be
+}
+
+// Creator gives the driver as one that makes volumes.
+func (at Location) Creator() (backends.Creator, error) {
+	return Able[backends.Creator](at.Pool.Backend, "get new volumes")
+}
+
+// Taker gives the driver as one that lets volumes leave their names.
+func (at Location) Taker() (backends.Taker, error) {
+	return Able[backends.Taker](at.Pool.Backend, "lose volumes")
+}

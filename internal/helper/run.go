@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -36,10 +37,12 @@ type Task struct {
 	Stdout  bool                            // the content goes to standard output, and so the result elsewhere
 	Settles bool                            // it ends what another run began, and is not canceled itself
 	Resumes bool                            // it goes on where an earlier run of the job was interrupted
-	Changes []Pool                          // whose figures are told in its end: it may have changed them
+	Changes []*Pool                         // whose figures are told in its end: it may have changed them
 	ByHand  func(ctx context.Context) error // looks, for a person, after what the daemon knows of its catalogue
 	Idle    string                          // says that it found nothing to do
-	Work    func(ctx context.Context, r *Run) error
+
+	Opens []Opening                               // what it works with
+	Work  func(ctx context.Context, r *Run) error // does it, with nothing but what is open
 }
 
 // Run is a task at work, in whichever mode. Its work function plans, goes
@@ -57,8 +60,11 @@ type Run struct {
 	Records  Records
 	log      hclog.Logger
 	Report   ipc.Report
-	warned   sync.Mutex // guards report.Warnings
-	Keep     bool       // an unfinished volume gets its name all the same
+	warned   sync.Mutex        // guards report.Warnings
+	Keep     bool              // an unfinished volume gets its name all the same
+	Knows    func(v *ipc.Item) // adds to the description of the volume; may be nil
+	confine  func() error
+	opened   []io.Closer // to the end of the run
 
 	command string   // of the task
 	resumes bool     // an earlier helper had begun
@@ -103,7 +109,7 @@ func newRun(id string, c Records, log hclog.Logger) (*Run, context.Context) {
 	ctx, stop := context.WithCancelCause(context.Background())
 	pacer := diskio.NewPacer()
 	r := &Run{
-		ID: id, Pacer: pacer, meter: &meter{pacer: pacer}, control: &control{stop: stop},
+		ID: id, Pacer: pacer, meter: &meter{pacer: pacer}, control: &control{stop: stop}, confine: confine,
 		Windows: windows{Called: make(chan struct{}, 1)}, Records: c, log: log,
 	}
 	r.throttle.held = make(chan struct{}, 1)
@@ -118,7 +124,11 @@ func (r *Run) do(ctx context.Context, t Task) *ipc.Report {
 	r.Keep, r.command, r.resumes = t.Keeps, t.Name, t.Resumes
 	r.takeUp(t)
 	err := r.guarded(ctx, t)
+	if t.Settles && err != nil && !errors.Is(err, ErrUndone) {
+		r.Report.Rollback = string(record.RollbackFailed)
+	}
 	r.Report.Pools, r.Report.MaxRSS = r.figures(t.Changes), peakMemory()
+	closeAll(r.opened)
 	r.view.progress(r.meter.read())
 	r.Report.Read, r.Report.Written, r.Report.Holes, r.Report.Phases = r.meter.finish()
 	r.judge(err, t)
@@ -126,7 +136,7 @@ func (r *Run) do(ctx context.Context, t Task) *ipc.Report {
 }
 
 // figures asks what room the pools have when all that the task held is closed.
-func (r *Run) figures(pools []Pool) []ipc.Pool {
+func (r *Run) figures(pools []*Pool) []ipc.Pool {
 	var out []ipc.Pool
 	for _, p := range pools {
 		known := slices.ContainsFunc(out, func(o ipc.Pool) bool { return o.Target == p.Target })
@@ -154,7 +164,7 @@ func (r *Run) guarded(ctx context.Context, t Task) (err error) {
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // canceled before it began
 	}
-	return t.Work(ctx, r)
+	return r.stages(ctx, t)
 }
 
 // ErrUndone says that the job had not come to its end and that nothing
@@ -192,6 +202,13 @@ func (r *Run) Next(index int) {
 	r.view.phase(r.meter.begin(index))
 	if r.Earlier == nil { // else the first reading would count what an earlier helper did
 		r.view.progress(r.meter.read())
+	}
+}
+
+// toCommit begins the phase that commits, if the plan has one.
+func (r *Run) toCommit() {
+	if index := r.meter.find(committing); index >= 0 {
+		r.Next(index)
 	}
 }
 
@@ -237,6 +254,3 @@ func (r *Run) Step(ctx context.Context, do func() error) error {
 
 // RollingBack says that what was done is undone.
 func (r *Run) RollingBack() { r.view.state(ipc.ActivityRollingBack) }
-
-// Settling passes the point of no return of a task that nothing cancels.
-func (r *Run) Settling() error { return r.control.seal() }

@@ -54,16 +54,16 @@ func testPlace(t *testing.T, name string) Location {
 	t.Helper()
 	backend, err := all.Lookup("dir")
 	must(t, err)
-	return Pool{backends.Pool{Type: "dir", Target: t.TempDir()}, backend}.At(name)
+	return (&Pool{Pool: backends.Pool{Type: "dir", Target: t.TempDir()}, Backend: backend}).At(name)
 }
 
 func TestPanicBecomesAReportAndLeavesNothing(t *testing.T) {
 	r, ctx := testRun(t)
 	at := testPlace(t, "a.raw")
 	report := r.do(ctx, Task{Doing: "try", Work: func(ctx context.Context, r *Run) error {
-		r.Plan(Moving("copy", 1), Single("commit"))
+		r.Plan(Moving("copy", 1), Commit())
 		r.Next(0)
-		return r.Create(ctx, at, backends.NewVolume{Size: mib}, 1, func(backends.Draft) error { panic("oh dear") })
+		return r.Create(ctx, &Draft{Location: at}, func() error { panic("oh dear") })
 	}})
 	if report.Outcome != ipc.Failed || report.Error.Code != string(record.Internal) || !strings.Contains(report.Error.Message, "oh dear") {
 		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
@@ -95,9 +95,10 @@ func TestCommitThatCannotBeRecordedLeavesNothing(t *testing.T) {
 	r.Records = fullDisk{}
 	at := testPlace(t, "a.raw")
 	report := r.do(ctx, Task{Doing: "try", Work: func(ctx context.Context, r *Run) error {
-		r.Plan(Moving("allocate", 0), Single("commit"))
+		r.Plan(Moving("allocate", 0), Commit())
 		r.Next(0)
-		return r.Create(ctx, at, backends.NewVolume{Size: mib}, 1, func(d backends.Draft) error { return d.File().Truncate(mib) })
+		d := &Draft{Location: at, As: backends.NewVolume{Size: mib}}
+		return r.Create(ctx, d, func() error { return d.Draft.File().Truncate(mib) })
 	}})
 	if report.Outcome != ipc.Failed || report.Error.Code != string(record.NoSpace) || report.Rollback != string(record.RollbackDone) {
 		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
@@ -119,9 +120,10 @@ func TestCancelIsTooLateBehindThePointOfNoReturn(t *testing.T) {
 		}
 	}}
 	report := r.do(ctx, Task{Doing: "try", Work: func(ctx context.Context, r *Run) error {
-		r.Plan(Moving("allocate", 0), Single("commit"))
+		r.Plan(Moving("allocate", 0), Commit())
 		r.Next(0)
-		return r.Create(ctx, at, backends.NewVolume{Size: mib}, 1, func(d backends.Draft) error { return d.File().Truncate(mib) })
+		d := &Draft{Location: at, As: backends.NewVolume{Size: mib}}
+		return r.Create(ctx, d, func() error { return d.Draft.File().Truncate(mib) })
 	}})
 	if report.Outcome != ipc.Succeeded {
 		t.Errorf("report %+v, error %+v", report.Summary, report.Error)

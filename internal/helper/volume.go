@@ -12,53 +12,54 @@ import (
 	"storaged/internal/record"
 )
 
-// Location is a volume as the command line names it.
-type Location struct {
-	Path    string
-	Backend backends.Backend
-	Pool    backends.Pool
-	Name    string
-	ID      backends.Identity // which the volume must be
+// Draft is a volume that a task makes.
+type Draft struct {
+	Location
+	As    backends.NewVolume // without name and job
+	Draft backends.Draft     // when it is begun
 }
+
+// Open opens the pool in which it is made.
+func (d *Draft) Open(ctx context.Context, r *Run) error { return d.Pool.Open(ctx, r) }
+
+// Lock implements Opening: it is locked from its beginning, which is work.
+func (d *Draft) Lock(context.Context, *Run) error { return nil }
+
+// Close implements Opening: whoever began it has closed it.
+func (d *Draft) Close() {}
 
 // Create makes a new volume: fill writes its content, and whatever goes wrong
 // before the commit leaves nothing behind, or, if that is asked for, what was
-// written by then under the volume's name. commit is the index of the phase in
-// which it gets that. Name and job of v are those of at and of the run.
-func (r *Run) Create(ctx context.Context, at Location, v backends.NewVolume, commit int, fill func(d backends.Draft) error) error {
-	v.Name, v.Job = at.Name, r.ID
-	draft, done, err := r.begin(ctx, at, v)
+// written by then under the volume's name. It gets that in the phase that is called
+// so, or else in the one that fill ends with.
+func (r *Run) Create(ctx context.Context, d *Draft, fill func() error) error {
+	done, err := r.begin(ctx, d)
 	if err != nil || done {
 		return err
 	}
-	defer draft.Close() // what it held is durable or gone by then
+	defer d.Draft.Close() // what it held is durable or gone by then
 	named := false
 	defer func() {
 		if !named {
-			r.discard(draft)
+			r.discard(d.Draft)
 		}
 	}()
-	wrong := fill(draft)
+	wrong := fill()
 	if wrong == nil {
 		crash.At(crash.Filled)
-	}
-	if wrong == nil && commit != SamePhase {
-		r.Next(commit)
-	} else if wrong != nil && (!r.Keep || r.Pacer.Counts().Done == 0) {
+		r.toCommit()
+	} else if !r.Keep || r.Pacer.Counts().Done == 0 {
 		return wrong
 	}
-	named, wrong = r.Name(ctx, draft, wrong)
+	named, wrong = r.Name(ctx, d.Draft, wrong)
 	if !named {
 		return wrong
 	}
 	if wrong != nil {
 		r.Report.Rollback = string(record.RollbackKept)
 	}
-	return cmp.Or(wrong, r.Describe(draft))
+	return cmp.Or(wrong, r.Describe(d.Draft))
 }
-
-// samePhase is a commit within the phase that fills the volume.
-const SamePhase = -1
 
 // Name gives a draft its name: a complete one, or, where what is unfinished is
 // kept, one that something went wrong with. A cancel counts until the identity
@@ -107,30 +108,10 @@ func (r *Run) discard(d backends.Draft) {
 	r.Report.Rollback = string(record.RollbackDone)
 }
 
-// InPlace opens a volume for a change of what it holds. Nothing undoes that, so
-// the volume is described in the report also when the change fails or stops
-// half-way.
-func (r *Run) InPlace(ctx context.Context, at Location, change func(v backends.Volume) error) error {
-	return r.Changing(ctx, at, backends.WriteExclusive, change)
-}
-
-// Changing is inPlace for another access.
-func (r *Run) Changing(ctx context.Context, at Location, a backends.Access, change func(v backends.Volume) error) error {
-	v, err := r.Open(ctx, at, a)
-	if err != nil {
-		return err
-	}
-	defer v.Close() // what was written is durable by then
-	wrong := change(v)
-	if err := r.Describe(v); wrong == nil {
-		return err
-	}
-	return wrong
-}
-
+// Open opens a volume with the locks of the access.
 func (r *Run) Open(ctx context.Context, at Location, a backends.Access) (v backends.Volume, err error) {
 	err = r.Step(ctx, func() error {
-		v, err = at.Backend.Open(ctx, at.Pool, at.Name, a)
+		v, err = at.Pool.Backend.Open(ctx, at.Pool.Pool, at.Name, a)
 		return err
 	})
 	if err == nil {
@@ -139,13 +120,14 @@ func (r *Run) Open(ctx context.Context, at Location, a backends.Access) (v backe
 	return v, err
 }
 
+// Take opens a volume that is to leave its name.
 func (r *Run) Take(ctx context.Context, at Location) (v backends.Taken, err error) {
 	taker, err := at.Taker()
 	if err != nil {
 		return nil, err
 	}
 	err = r.Step(ctx, func() error {
-		v, err = taker.Take(ctx, at.Pool, at.Name)
+		v, err = taker.Take(ctx, at.Pool.Pool, at.Name)
 		return err
 	})
 	if err == nil {
@@ -166,20 +148,23 @@ func (r *Run) is(ctx context.Context, at Location, v backends.Volume) error {
 	if _, ok := errors.AsType[*backends.AnotherError](wrong); !ok {
 		return wrong
 	}
-	if info, err := at.Backend.Look(ctx, at.Pool, at.Name); err == nil {
+	if info, err := at.Pool.Backend.Look(ctx, at.Pool.Pool, at.Name); err == nil {
 		it := Item(info)
 		r.Report.Volume = &it
 	}
 	return wrong
 }
 
-// Describe reports the volume as it is now.
+// Describe reports the volume as it is now, with what the task knows of it.
 func (r *Run) Describe(v backends.Volume) error {
 	info, err := v.Info()
 	if err != nil {
 		return err
 	}
 	it := Item(info)
+	if r.Knows != nil {
+		r.Knows(&it)
+	}
 	r.Report.Volume = &it
 	return nil
 }

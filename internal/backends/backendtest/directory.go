@@ -19,6 +19,7 @@ var directoryCases = []testCase{
 	{"modes do not depend on the umask", dirModes},
 	{"a target that is no directory is refused", dirTarget},
 	{"another directory than the one meant is left alone", dirReplaced},
+	{"a pool that was opened stays the directory that it was", dirOpened},
 	{"a link to the directory is followed and shown", dirLinked},
 	{"delete counts what is in the way", dirDeleteCounts},
 	{"a volume lies where it is said to lie", dirPaths},
@@ -143,6 +144,48 @@ func dirReplaced(r *rig) {
 	}
 	r.must(os.Rename(away, r.p.Target))
 	r.has("a")
+}
+
+func dirOpened(r *rig) {
+	ctx := r.Context()
+	r.started().made("a", []byte("a"))
+	opener, ok := r.b.(backends.Opener)
+	if !ok {
+		r.Fatal("it cannot be opened")
+	}
+	p, err := opener.OpenPool(ctx, r.p)
+	r.must(err)
+	away := r.p.Target + " away"
+	r.must(os.Rename(r.p.Target, away))
+	r.must(os.Mkdir(r.p.Target, 0o700))
+	r.put("a", []byte("another"))
+	for range 2 { // who reads the directory begins at its start
+		var names []string
+		_, err = r.b.Refresh(ctx, p, func(v backends.VolumeInfo) error {
+			names = append(names, v.Name)
+			return nil
+		})
+		if r.must(err); len(names) != 1 {
+			r.Errorf("it has %q", names)
+		}
+	}
+	v, err := r.b.Open(ctx, p, "a", backends.ReadShared)
+	r.must(err)
+	if info, err := v.Info(); err != nil || info.Size != 1 {
+		r.Errorf("%+v, %v", info, err)
+	}
+	r.must(v.Close())
+	d, err := r.creator().Create(ctx, p, small("b", "job"))
+	r.must(err)
+	r.must(d.Commit(ctx, func([]byte) error { return nil }))
+	r.must(d.Close())
+	r.must(p.Opened.Close())
+	if _, err := os.Stat(filepath.Join(away, "b")); err != nil {
+		r.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(r.p.Target, "b")); err == nil {
+		r.Error("it was made where the directory was")
+	}
 }
 
 func dirLinked(r *rig) {

@@ -19,6 +19,7 @@ var (
 	_ backends.Identities = Tree{}
 	_ backends.Names      = Tree{}
 	_ backends.Volumes    = Tree{}
+	_ backends.Opener     = Tree{}
 	_ backends.Builder    = Tree{}
 	_ backends.Deleter    = Tree{}
 	_ backends.Creator    = Tree{}

@@ -1,6 +1,7 @@
 package filetree
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -56,6 +57,9 @@ func openDir(path string) (f *os.File, err error) {
 // openKnown opens the directory, which must be the one that is meant. Of one that
 // was there before, nothing but what is in it can be missing.
 func openKnown(p backends.Pool) (*poolDir, error) {
+	if known, ok := p.Opened.(*poolDir); ok {
+		return known.again()
+	}
 	d, err := openPool(p)
 	switch {
 	case p.ID == "":
@@ -75,6 +79,27 @@ func openKnown(p backends.Pool) (*poolDir, error) {
 		return nil, away(p, fmt.Errorf("cannot be looked at: %w", err))
 	}
 	return nil, away(p, fmt.Errorf("%w: another directory or file system is at its place, or its own is not mounted (device, inode and file system were %s, are %s)", backends.ErrReplaced, p.ID, id.identity()))
+}
+
+// OpenPool opens the directory.
+func (Tree) OpenPool(ctx context.Context, p backends.Pool) (backends.Pool, error) {
+	if err := ctx.Err(); err != nil {
+		return p, err
+	}
+	d, err := openKnown(p)
+	if err == nil {
+		p.Opened = d
+	}
+	return p, err
+}
+
+// again opens the directory once more, which may have another path by now.
+func (d *poolDir) again() (*poolDir, error) {
+	f, err := d.openBeneath(".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open pool directory %q: %w", d.target, err)
+	}
+	return &poolDir{f, d.target}, nil
 }
 
 func away(p backends.Pool, why error) error {

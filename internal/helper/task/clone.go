@@ -22,8 +22,11 @@ func Clone(o *operation.Clone) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	w := clone{from: from, to: to, format: o.Format, size: o.Capacity, allocation: orZero(o.Promise), reflink: diskio.Reflink(o.Reflink), sparse: o.Sparse}
-	if w.sparse && (w.allocation > 0 || w.reflink == diskio.ReflinkAlways) {
+	w := clone{
+		source: &helper.Volume{Location: from}, draft: &helper.Draft{Location: to, As: backends.NewVolume{Format: o.Format, Promise: orZero(o.Promise)}},
+		size: o.Capacity, reflink: diskio.Reflink(o.Reflink), sparse: o.Sparse,
+	}
+	if w.sparse && (w.draft.As.Promise > 0 || w.reflink == diskio.ReflinkAlways) {
 		return helper.Task{}, record.Errorf(record.Invalid, "--sparse excludes --allocation and --reflink always: what is left out has no blocks")
 	}
 	return helper.Task{
@@ -36,28 +39,24 @@ func Clone(o *operation.Clone) (helper.Task, error) {
 		Reads:   from.Path,
 		Writes:  to.Path,
 		ByHand:  copies(from, to, true),
-		Changes: []helper.Pool{to.In()},
+		Changes: []*helper.Pool{to.Pool},
+		Opens:   []helper.Opening{w.source, w.draft},
 		Work:    w.work,
 	}, nil
 }
 
 type clone struct {
-	from, to   helper.Location
-	held       *helper.Footprint // the source, when it was opened
-	format     string            // of both
-	size       int64             // 0 is the source's
-	allocation int64
-	reflink    diskio.Reflink
-	sparse     bool
+	source  *helper.Volume
+	draft   *helper.Draft     // of the same format
+	held    *helper.Footprint // the source, when it was opened
+	size    int64             // 0 is the source's
+	reflink diskio.Reflink
+	sparse  bool
 }
 
 func (w clone) work(ctx context.Context, r *helper.Run) error {
-	source, err := r.Open(ctx, w.from, backends.ReadShared)
-	if err != nil {
-		return err
-	}
-	defer source.Close()
-	if err := (copying{w.from.Path, w.to.Path, w.format, true}).admit(source); err != nil {
+	source := w.source.Volume
+	if err := (copying{w.source.Path, w.draft.Path, w.draft.As.Format, true}).admit(source); err != nil {
 		return err
 	}
 	size, err := sizeOf(source)
@@ -65,8 +64,9 @@ func (w clone) work(ctx context.Context, r *helper.Run) error {
 		return err
 	}
 	if w.size != 0 && w.size < size {
-		return helper.Failed(record.Invalid, "cannot clone %q, which has %s, to a size of %s", w.from.Path, quantity.FormatBoth(size), quantity.FormatBoth(w.size))
+		return helper.Failed(record.Invalid, "cannot clone %q, which has %s, to a size of %s", w.source.Path, quantity.FormatBoth(size), quantity.FormatBoth(w.size))
 	}
+	w.draft.As.Size = max(size, w.size)
 	if w.held, err = r.Held(source.File()); err != nil {
 		return err
 	}
@@ -74,23 +74,24 @@ func (w clone) work(ctx context.Context, r *helper.Run) error {
 	if err != nil {
 		return err
 	}
-	r.Plan(growing(helper.Moving("copy", size)), helper.Single("commit"))
+	r.Plan(growing(helper.Moving("copy", size)), helper.Commit())
 	r.Next(0)
-	return r.Create(ctx, w.to, backends.NewVolume{Size: max(size, w.size), Format: w.format, Promise: w.allocation}, 1, func(d backends.Draft) error {
-		err := shareGrowth(ctx, r, source, func(ctx context.Context) error { return w.copy(ctx, r, source, d) })
+	return r.Create(ctx, w.draft, func() error {
+		err := shareGrowth(ctx, r, source, func(ctx context.Context) error { return w.copy(ctx, r) })
 		if err == nil {
-			give(r, d.File(), attributes.OfCopy(), w.to.Path)
+			give(r, w.draft.Draft.File(), attributes.OfCopy(), w.draft.Path)
 		}
 		return err
 	})
 }
 
 // copy moves the content into the new volume.
-func (w clone) copy(ctx context.Context, r *helper.Run, source backends.Volume, d backends.Draft) error {
+func (w clone) copy(ctx context.Context, r *helper.Run) error {
+	to := w.draft.Draft.File()
 	did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{
-		Dst: diskio.FileContent(d.File()), Src: diskio.FileContent(source.File()), Size: w.size, Reflink: w.reflink, Clean: true,
-		Allocation: w.allocation, Reserved: !w.sparse, Sparse: w.sparse,
-		Checkpoints: r.Checkpoints(helper.Position{Source: w.held}, d.File(), r.ID),
+		Dst: diskio.FileContent(to), Src: diskio.FileContent(w.source.Volume.File()), Size: w.size, Reflink: w.reflink, Clean: true,
+		Allocation: w.draft.As.Promise, Reserved: !w.sparse, Sparse: w.sparse,
+		Checkpoints: r.Checkpoints(helper.Position{Source: w.held}, to, r.ID),
 	})
 	copied(r, did)
 	return err

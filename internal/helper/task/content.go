@@ -98,9 +98,10 @@ func (s checksum) judge(r *helper.Run, sum []byte) error {
 	return nil
 }
 
-// content is one that was opened.
+// content is one that a task works with.
 type content struct {
 	contentSpec
+	goes   *helper.Volume // where it goes, nil: into a new one
 	file   *externalFile
 	locked *os.File      // the file with the locks of a reader, nil without
 	kept   *sourceWatch  // the file, nil if it is none
@@ -110,52 +111,76 @@ type content struct {
 	head   []byte        // its first bytes
 
 	touched bool // put has changed its target, or may have
+}
 
-	image backends.VolumeInfo // the volume, if it became an image
+// Open opens the source. One that comes from a file fails if that is changed
+// meanwhile; a pipe or a socket cannot tell, nor can a device.
+func (c *content) Open(ctx context.Context, r *helper.Run) (err error) {
+	if c.file, err = c.from.open(ctx, false); err != nil {
+		return err
+	}
+	st, err := c.file.Stat()
+	if err == nil && st.Mode().IsRegular() {
+		c.kept, err = watch(ctx, r, c.file.File, c.from.String())
+	}
+	return err
+}
+
+// Lock refuses the volume itself, which is locked by then, and a file that somebody
+// writes to who takes locks; such people are kept away until the end.
+func (c *content) Lock(context.Context, *helper.Run) (err error) {
+	if c.goes != nil {
+		if err := otherThan(c.file, c.goes.Volume); err != nil {
+			return err
+		}
+	}
+	if c.kept != nil || c.from.form == "" {
+		c.locked, err = lockSource(c.file.File, c.from.path())
+	}
+	return err
+}
+
+// Close gives up the source.
+func (c *content) Close() {
+	if c.file != nil {
+		c.file.Close()
+	}
+	if c.locked != nil {
+		c.locked.Close()
+	}
 }
 
 // headBytes is the least that is looked at of a content before anything is
 // written.
 const headBytes = 512
 
-// open opens the source and finds out what can be known of the content without
-// touching anything: its length and its beginning, wanted bytes or as much as
-// there is, and not less than headBytes of one that begins here. One of nothing is
-// refused.
-func (in contentSpec) open(ctx context.Context, r *helper.Run, wanted int64) (*content, error) {
-	f, err := in.from.open(ctx, false)
-	if err != nil {
-		return nil, err
-	}
-	c := &content{contentSpec: in, file: f, bytes: in.length}
-	if err = c.watch(ctx, r); err != nil {
-		f.Close()
-		return nil, err
-	}
-	if in.skipped == 0 {
+// read finds out what can be known of the content without touching anything: its
+// length and its beginning, wanted bytes or as much as there is, and not less than
+// headBytes of one that begins here. One of nothing is refused.
+func (c *content) read(wanted int64) (err error) {
+	c.bytes = c.length
+	if c.skipped == 0 {
 		wanted = max(wanted, headBytes)
 	}
-	if in.from.form == "" {
-		err = c.measure()
-		if err == nil {
+	if c.from.form == "" {
+		if err = c.measure(); err == nil {
 			c.head = make([]byte, max(0, min(wanted, c.bytes)))
-			_, err = io.ReadFull(io.NewSectionReader(f.File, c.off, c.bytes), c.head)
+			_, err = io.ReadFull(io.NewSectionReader(c.file.File, c.off, c.bytes), c.head)
 		}
 	} else {
-		c.stream = in.from.content(f)
-		if in.length >= 0 {
-			c.stream = &firstPart{Stream: c.stream, ends: in.from.form == streamSparse, left: in.length}
+		c.stream = c.from.content(c.file)
+		if c.length >= 0 {
+			c.stream = &firstPart{Stream: c.stream, ends: c.from.form == streamSparse, left: c.length}
 		}
 		c.head, c.stream, err = peek(c.stream, wanted)
 	}
-	if err == nil && len(c.head) == 0 && in.skipped == 0 {
-		err = in.empty()
+	if err == nil && len(c.head) == 0 && c.skipped == 0 {
+		err = c.empty()
 	}
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("cannot read the content from %s: %w", in.from, err)
+		return fmt.Errorf("cannot read the content from %s: %w", c.from, err)
 	}
-	return c, nil
+	return nil
 }
 
 // empty refuses a content of nothing. Whoever was to write the stream has
@@ -165,33 +190,6 @@ func (in contentSpec) empty() error {
 	return &ipc.Error{
 		Code: string(record.Invalid), Offset: -1, Message: fmt.Sprintf("%s is empty; nothing was written", in.from),
 		Hint: "if a program was to write it, see whether that has failed",
-	}
-}
-
-// watch has the content fail if it comes from a file that is changed meanwhile.
-// A pipe or a socket cannot tell, nor can a device.
-func (c *content) watch(ctx context.Context, r *helper.Run) error {
-	st, err := c.file.Stat()
-	if err == nil && st.Mode().IsRegular() {
-		c.kept, err = watch(ctx, r, c.file.File, c.from.String())
-	}
-	return err
-}
-
-// lock refuses a file that somebody writes to who takes locks, and keeps such
-// people away until the end.
-func (c *content) lock() (err error) {
-	if c.kept != nil || c.from.form == "" {
-		c.locked, err = lockSource(c.file.File, c.from.path())
-	}
-	return err
-}
-
-// close gives up the source.
-func (c *content) close() {
-	c.file.Close()
-	if c.locked != nil {
-		c.locked.Close()
 	}
 }
 
@@ -323,23 +321,18 @@ func (in contentSpec) checkPacking(head []byte, first bool) error {
 // kind is the format that the content gives the volume.
 func (in contentSpec) kind() string { return cmp.Or(in.as, in.format) }
 
-// inspect reads what the content has made of the volume.
-func (c *content) inspect(v backends.Volume) (err error) {
-	if !record.Plain(c.kind()) {
-		c.image, err = header.Inspect(v)
+// made reads what the content has made of the volume, to tell its format and what
+// its header says.
+func (c *content) made(r *helper.Run, v backends.Volume) error {
+	if record.Plain(c.kind()) {
+		return nil
+	}
+	info, err := header.Inspect(v)
+	found := helper.Item(info)
+	r.Knows = func(v *ipc.Item) {
+		v.Format, v.Capacity, v.Backing, v.References = c.kind(), found.Capacity, found.Backing, found.References
 	}
 	return err
-}
-
-// made tells the format of a volume that the content made, and what its header
-// says.
-func (c *content) made(r *helper.Run) {
-	v := r.Report.Volume
-	if v == nil || record.Plain(c.kind()) {
-		return
-	}
-	found := helper.Item(c.image)
-	v.Format, v.Capacity, v.Backing, v.References = c.kind(), found.Capacity, found.Backing, found.References
 }
 
 // overlaid is how a file will begin when head is at off.

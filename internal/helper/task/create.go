@@ -7,6 +7,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
+	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
@@ -27,10 +28,11 @@ func Create(o *operation.Create) (helper.Task, error) {
 	if o.Format != record.FormatRaw {
 		return helper.Task{}, record.Errorf(record.Unsupported, "a volume of format %s can be made of a content only (--source)", o.Format)
 	}
-	a := allocation{at: at, spec: diskio.AllocateSpec{Capacity: o.Capacity, Allocation: o.Capacity}, format: o.Format}
+	a := allocation{spec: diskio.AllocateSpec{Capacity: o.Capacity, Allocation: o.Capacity}}
 	if o.Allocation != nil {
 		a.spec.Allocation = min(*o.Allocation, o.Capacity)
 	}
+	a.draft = &helper.Draft{Location: at, As: backends.NewVolume{Size: o.Capacity, Format: o.Format, Promise: a.spec.Allocation}}
 	return helper.Task{
 		Name: o.Task().Name, Resumes: o.Resume,
 		Doing:   fmt.Sprintf("allocate %q", at.Path),
@@ -39,30 +41,27 @@ func Create(o *operation.Create) (helper.Task, error) {
 		Keeps:   o.Keep,
 		Makes:   at.Path,
 		Writes:  at.Path,
-		Changes: []helper.Pool{at.In()},
+		Changes: []*helper.Pool{at.Pool},
+		Opens:   []helper.Opening{a.draft},
 		Work:    a.work,
 	}, nil
 }
 
 type allocation struct {
-	at     helper.Location
-	spec   diskio.AllocateSpec
-	format string
+	draft *helper.Draft
+	spec  diskio.AllocateSpec
 }
 
 func (a allocation) work(ctx context.Context, r *helper.Run) error {
-	r.Plan(helper.Moving("allocate", a.spec.Allocation), helper.Single("commit"))
+	r.Plan(helper.Moving("allocate", a.spec.Allocation), helper.Commit())
 	r.Next(0)
-	err := r.Create(ctx, a.at, backends.NewVolume{Size: a.spec.Capacity, Format: a.format, Promise: a.spec.Allocation}, 1, func(d backends.Draft) error {
-		a.spec.Keep = r.Checkpoints(helper.Position{}, d.File(), r.ID)
-		method, err := reserveIn(ctx, r, d, a.spec)
+	r.Knows = func(v *ipc.Item) { v.Format = a.draft.As.Format }
+	return r.Create(ctx, a.draft, func() error {
+		a.spec.Keep = r.Checkpoints(helper.Position{}, a.draft.Draft.File(), r.ID)
+		method, err := reserveIn(ctx, r, a.draft.Draft, a.spec)
 		r.Report.Method, r.Report.Bytes = method, a.spec.Allocation
 		return err
 	})
-	if r.Report.Volume != nil {
-		r.Report.Volume.Format = a.format
-	}
-	return err
 }
 
 // reserveIn gives a draft its size and the space that is reserved for it.

@@ -1,7 +1,6 @@
 package task
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -10,18 +9,22 @@ import (
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
 	"storaged/internal/image"
+	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 )
 
-// buildFilled is a new volume with a content from external.
+// buildFilled is a new volume with a content from beyond the pools.
 func buildFilled(o *operation.Create, at helper.Location) (helper.Task, error) {
 	in, err := contentOf(o, o.Content)
 	if err != nil {
 		return helper.Task{}, err
 	}
-	w := filled{at: at, in: in, capacity: -1, allocation: orZero(o.Allocation)}
+	w := filled{
+		content: &content{contentSpec: in}, capacity: -1,
+		draft: &helper.Draft{Location: at, As: backends.NewVolume{Format: in.format, Promise: orZero(o.Allocation)}},
+	}
 	if o.Capacity != 0 {
 		w.capacity = o.Capacity
 	}
@@ -34,64 +37,75 @@ func buildFilled(o *operation.Create, at helper.Location) (helper.Task, error) {
 		Makes:   at.Path,
 		Reads:   in.from.path(),
 		Writes:  at.Path,
-		Changes: []helper.Pool{at.In()},
+		Changes: []*helper.Pool{at.Pool},
+		Opens:   []helper.Opening{w.content, w.draft},
 		Work:    w.work,
 	}, nil
 }
 
 type filled struct {
-	at         helper.Location
-	in         contentSpec
-	capacity   int64 // bytes; -1 is that of the content
-	allocation int64 // bytes; what is more than the capacity is all of it
+	*content
+	draft    *helper.Draft
+	capacity int64 // bytes; -1 is that of the content
 }
 
 func (w filled) work(ctx context.Context, r *helper.Run) error {
-	c, err := w.in.open(ctx, r, image.HeaderSize)
+	header, err := w.admit()
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	if err := cmp.Or(w.in.checkPacking(c.head, true), c.lock()); err != nil {
-		return err
-	}
-	header, err := w.in.checkHeader(c.head)
-	if err != nil {
-		return err
-	}
-	if w.capacity < 0 {
-		w.capacity = c.bytes
-	}
-	if w.capacity >= 0 && c.bytes > w.capacity {
-		return helper.Failed(record.TooLarge, "the content has %s, and %q is to have %s", quantity.FormatBoth(c.bytes), w.at.Path, quantity.FormatBoth(w.capacity))
-	}
-	w.allocation = min(w.allocation, max(w.capacity, 0))
-	r.Plan(helper.Moving("allocate", w.allocation), transfer("upload", c.bytes, 0), helper.Single("commit"))
+	as := &w.draft.As
+	as.Size, as.Promise = w.capacity, min(as.Promise, max(w.capacity, 0)) // what is more than the capacity is all of it
+	r.Plan(helper.Moving("allocate", as.Promise), transfer("upload", w.bytes, 0), helper.Commit())
 	r.Next(0)
-	err = r.Create(ctx, w.at, backends.NewVolume{Size: w.capacity, Format: w.in.format, Promise: w.allocation}, 2, func(d backends.Draft) error {
-		if err := w.fill(ctx, r, c, d); err != nil {
-			return err
+	r.Knows = func(v *ipc.Item) {
+		if !record.Plain(w.kind()) {
+			v.Format = w.kind()
 		}
-		return c.inspect(d)
+	}
+	return r.Create(ctx, w.draft, func() error {
+		err := w.fill(ctx, r)
+		if err == nil {
+			err = w.made(r, w.draft.Draft)
+		}
+		if err == nil && header.Backing != "" && !record.Plain(w.kind()) {
+			r.Warn("the image names \"%s\" as its backing file: whoever opens the volume opens that too", record.Escape(header.Backing))
+		}
+		return err
 	})
-	if err == nil {
-		c.made(r)
-	}
-	if err == nil && header.Backing != "" && !record.Plain(r.Report.Volume.Format) {
-		r.Warn("the image names \"%s\" as its backing file: whoever opens the volume opens that too", record.Escape(header.Backing))
-	}
-	return err
 }
 
-func (w filled) fill(ctx context.Context, r *helper.Run, c *content, d backends.Draft) error {
-	to := into{content: diskio.FileContent(d.File()), room: w.capacity, clean: true, name: w.at.Path}
+// admit refuses, before anything is made, what is no content of the volume, or does
+// not fit.
+func (w *filled) admit() (header image.Header, err error) {
+	if err = w.read(image.HeaderSize); err == nil {
+		err = w.checkPacking(w.head, true)
+	}
+	if err == nil {
+		header, err = w.checkHeader(w.head)
+	}
+	if err != nil {
+		return header, err
+	}
+	if w.capacity < 0 {
+		w.capacity = w.bytes
+	}
+	if w.capacity >= 0 && w.bytes > w.capacity {
+		return header, helper.Failed(record.TooLarge, "the content has %s, and %q is to have %s", quantity.FormatBoth(w.bytes), w.draft.Path, quantity.FormatBoth(w.capacity))
+	}
+	return header, nil
+}
+
+func (w filled) fill(ctx context.Context, r *helper.Run) error {
+	d := w.draft.Draft
+	to := into{content: diskio.FileContent(d.File()), room: w.capacity, clean: true, name: w.draft.Path}
 	if w.capacity < 0 {
 		to.room = math.MaxInt64
-	} else if _, err := reserveIn(ctx, r, d, diskio.AllocateSpec{Capacity: w.capacity, Allocation: w.allocation}); err != nil {
+	} else if _, err := reserveIn(ctx, r, d, diskio.AllocateSpec{Capacity: w.capacity, Allocation: w.draft.As.Promise}); err != nil {
 		return err
 	}
 	r.Next(1)
-	if err := c.put(ctx, r, to); err != nil || w.capacity >= 0 {
+	if err := w.put(ctx, r, to); err != nil || w.capacity >= 0 {
 		return err
 	}
 	return d.File().Truncate(r.Report.Bytes) // it may end in a hole

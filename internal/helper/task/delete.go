@@ -1,11 +1,12 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
-	"storaged/internal/backends"
 	"storaged/internal/helper"
+	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/wipe"
 )
@@ -16,10 +17,10 @@ func Delete(o *operation.Delete) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	w := deletion{at: at}
+	w := deletion{at: &helper.Taken{Location: at}}
 	undone := fmt.Sprintf("%q is not deleted", at.Path)
 	if o.Algorithm != "" {
-		w.wipe = &wiping{at: at, accept: o.AcceptLimits, spec: wipe.Spec{Algorithm: o.Algorithm}}
+		w.wipe = &wiping{path: at.Path, accept: o.AcceptLimits, spec: wipe.Spec{Algorithm: o.Algorithm}}
 		undone += ", but may be partly overwritten"
 	}
 	return helper.Task{
@@ -30,53 +31,39 @@ func Delete(o *operation.Delete) (helper.Task, error) {
 		Reads:   at.Path,
 		Writes:  at.Path,
 		ByHand:  spares(at),
-		Changes: []helper.Pool{at.In()},
+		Changes: []*helper.Pool{at.Pool},
+		Opens:   []helper.Opening{w.at},
 		Work:    w.work,
 	}, nil
 }
 
 type deletion struct {
-	at   helper.Location
+	at   *helper.Taken
 	wipe *wiping // nil: without
 }
 
+// work deletes the volume. There is no way back from that.
 func (w deletion) work(ctx context.Context, r *helper.Run) error {
-	if w.wipe == nil {
-		r.Plan(helper.Single("delete"))
-		return w.remove(ctx, r, 0)
-	}
-	err := r.InPlace(ctx, w.at, func(v backends.Volume) error {
-		info, err := v.Info()
+	phases := []ipc.PlanPhase{helper.Single("delete")}
+	if w.wipe != nil {
+		size, err := sizeOf(w.at.Volume)
 		if err != nil {
 			return err
 		}
-		w.at.ID = info.ID // what was wiped is what is deleted
-		r.Plan(w.wipe.phase(info.Size), helper.Single("delete"))
+		phases = append([]ipc.PlanPhase{w.wipe.phase(size)}, phases...)
+	}
+	r.Plan(phases...)
+	if w.wipe != nil {
 		r.Next(0)
-		return w.wipe.overwrite(ctx, r, v)
-	})
-	if err != nil {
-		return err
+		if err := w.wipe.overwrite(ctx, r, w.at.Volume); err != nil {
+			return cmp.Or(err, r.Describe(w.at.Volume))
+		}
 	}
-	return w.remove(ctx, r, 1)
-}
-
-// remove deletes the volume. There is no way back from that.
-func (w deletion) remove(ctx context.Context, r *helper.Run, phase int) error {
-	v, err := r.Take(ctx, w.at)
-	if err != nil {
-		return err
-	}
-	defer v.Close() // it is gone, or as it was
-	r.Next(phase)
+	r.Next(len(phases) - 1)
 	return r.Step(ctx, func() error {
 		if err := r.Seal(); err != nil {
 			return err
 		}
-		if err := v.Remove(); err != nil {
-			return err
-		}
-		r.Report.Volume = nil
-		return nil
+		return w.at.Volume.Remove()
 	})
 }

@@ -18,12 +18,12 @@ import (
 // spares refuses to destroy a volume that an image in its directory needs.
 func spares(at helper.Location) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		victim, err := at.Backend.Look(ctx, at.Pool, at.Name)
+		victim, err := at.Pool.Backend.Look(ctx, at.Pool.Pool, at.Name)
 		if err != nil {
 			return nil // the task says why
 		}
 		var names []string
-		_, err = at.Backend.Refresh(ctx, at.Pool, func(v backends.VolumeInfo) error {
+		_, err = at.Pool.Backend.Refresh(ctx, at.Pool.Pool, func(v backends.VolumeInfo) error {
 			for _, r := range v.References {
 				if v.Name != at.Name && r.ID != "" && r.ID == victim.ID {
 					names = append(names, fmt.Sprintf("%q", v.Path))
@@ -44,7 +44,7 @@ func spares(at helper.Location) func(ctx context.Context) error {
 // the original stays.
 func copies(from, to helper.Location, both bool) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		info, err := from.Backend.Look(ctx, from.Pool, from.Name)
+		info, err := from.Pool.Backend.Look(ctx, from.Pool.Pool, from.Name)
 		if err != nil {
 			return nil // the task says why
 		}
@@ -60,7 +60,7 @@ func copies(from, to helper.Location, both bool) func(ctx context.Context) error
 // bound are the volumes of a pool that cannot leave it: an image there needs
 // them, or they would not find what they need; of what is only copied, also those
 // that would share content with the original.
-func bound(ctx context.Context, p helper.Pool, copied bool) (names []string, err error) {
+func bound(ctx context.Context, p *helper.Pool, copied bool) (names []string, err error) {
 	byFile := map[backends.Identity]string{}
 	var images []backends.VolumeInfo
 	_, err = p.Backend.Refresh(ctx, p.Pool, func(v backends.VolumeInfo) error {

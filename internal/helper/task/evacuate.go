@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ func Evacuate(o *operation.Evacuate) (helper.Task, error) {
 	if _, err := record.MatchName(o.Only, ""); err != nil {
 		return helper.Task{}, record.Errorf(record.Invalid, "--only: %s", err)
 	}
-	t, err := poolTask(o, o.Volume, said{"evacuate", "evacuated"}, func(ctx context.Context, r *helper.Run, _ helper.Pool) error {
+	t, err := poolTask(o, o.Volume, said{"evacuate", "evacuated"}, func(ctx context.Context, r *helper.Run, _ *helper.Pool) error {
 		w := evacuation{
 			walk: walk{Pool: from, run: r}, to: to, only: o.Only, stays: o.Stays,
 			skipBusy: o.SkipBusy, keep: o.KeepSource, stop: o.OnError == "stop",
@@ -35,7 +36,7 @@ func Evacuate(o *operation.Evacuate) (helper.Task, error) {
 		return w.work(ctx)
 	})
 	t.Undone = "what is moved already stays moved"
-	t.Changes = []helper.Pool{to, from}
+	t.Changes, t.Opens = []*helper.Pool{to, from}, []helper.Opening{from, to}
 	t.ByHand = func(ctx context.Context) error {
 		names, err := bound(ctx, from, o.KeepSource)
 		o.Stays = append(o.Stays, names...)
@@ -47,7 +48,7 @@ func Evacuate(o *operation.Evacuate) (helper.Task, error) {
 // evacuation moves the volumes of a pool to another.
 type evacuation struct {
 	walk
-	to       helper.Pool
+	to       *helper.Pool
 	only     string
 	stays    []string // names of volumes that cannot be moved
 	skipBusy bool
@@ -135,18 +136,13 @@ func (w *evacuation) move(ctx context.Context, planned backends.VolumeInfo) (ipc
 		do = w.clone
 	}
 	expected := planned.Size // what has to be taken back if the content is not dealt with
-	err := do(ctx, move{from: w.at(planned), to: w.there(planned.Name)}, &expected)
+	err := do(ctx, move{from: w.at(planned), to: &helper.Draft{Location: w.to.At(planned.Name)}}, &expected)
 	w.run.Pacer.Foresee(-expected)
 	if v := w.run.Report.Volume; v != nil {
 		v.Format, v.Capacity, v.Backing, v.References = it.Format, it.Capacity, it.Backing, it.References
 		it, w.run.Report.Volume = *v, nil
 	}
 	return it, err
-}
-
-// there is where a volume goes.
-func (w *evacuation) there(name string) helper.Location {
-	return w.to.At(name)
 }
 
 // take moves a volume, which nobody else may have open.
@@ -172,7 +168,7 @@ func (w *evacuation) take(ctx context.Context, mv move, expected *int64) error {
 		return err
 	}
 	*expected = 0
-	if err := mv.copy(ctx, w.run, v, source, helper.SamePhase); err != nil {
+	if err := mv.copy(ctx, w.run, v, source); err != nil {
 		return err
 	}
 	w.bytes += size
@@ -191,7 +187,7 @@ func (w *evacuation) clone(ctx context.Context, mv move, expected *int64) error 
 		return err
 	}
 	*expected = 0
-	if err := mv.copy(ctx, w.run, v, nil, helper.SamePhase); err != nil {
+	if err := mv.copy(ctx, w.run, v, nil); err != nil {
 		return err
 	}
 	w.bytes += size
@@ -221,15 +217,13 @@ func (w *evacuation) dealt(ctx context.Context, size int64, expected *int64) err
 // evacuated settles a job that was to evacuate a pool.
 type evacuated struct {
 	settlement
-	from, to helper.Pool
+	from, to *helper.Pool
 }
 
 // work gives the items that the job was done with, and the one between the
 // two pools when it died.
 func (w evacuated) work(ctx context.Context, r *helper.Run) error {
-	if err := w.begin(r); err != nil {
-		return err
-	}
+	w.begin(r)
 	items, err := r.Records.Added()
 	if err != nil {
 		return err
@@ -244,11 +238,7 @@ func (w evacuated) work(ctx context.Context, r *helper.Run) error {
 		rec = moveRecord{Name: w.job} // only what is unfinished is to be removed
 	}
 	r.Report.Rollback = string(record.RollbackDone)
-	if err := w.last(ctx, r, rec); err != nil {
-		r.Report.Rollback = string(record.RollbackFailed)
-		return err
-	}
-	return helper.ErrUndone
+	return cmp.Or(w.last(ctx, r, rec), helper.ErrUndone)
 }
 
 // last finds out what became of the volume in flight.
@@ -288,7 +278,8 @@ func settlePools(o *operation.Settle, one settlement) (helper.Task, error) {
 		Done:    fmt.Sprintf("settled job %s on pool %q", one.job, to.Target),
 		Undone:  "what was unfinished may be there still",
 		Writes:  to.Target,
-		Changes: []helper.Pool{to, from},
+		Changes: []*helper.Pool{to, from},
+		Opens:   []helper.Opening{to, from},
 		Settles: true,
 		Work:    w.work,
 	}, nil

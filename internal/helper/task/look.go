@@ -18,6 +18,7 @@ func Look(o *operation.Look) (helper.Task, error) {
 		Doing: fmt.Sprintf("look at %q", at.Path),
 		Done:  fmt.Sprintf("looked at %q", at.Path),
 		Reads: at.Path,
+		Opens: []helper.Opening{at.Pool},
 		Work:  func(ctx context.Context, r *helper.Run) error { return look(ctx, r, at) },
 	}, nil
 }
@@ -26,7 +27,7 @@ func look(ctx context.Context, r *helper.Run, at helper.Location) error {
 	r.Plan(helper.Single("look"))
 	r.Next(0)
 	return r.Step(ctx, func() error {
-		info, err := at.Backend.Look(ctx, at.Pool, at.Name)
+		info, err := at.Pool.Backend.Look(ctx, at.Pool.Pool, at.Name)
 		if err != nil {
 			return err
 		}

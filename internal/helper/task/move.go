@@ -27,7 +27,8 @@ func Move(o *operation.Move) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	w := move{from: from, to: to, format: o.Format, allocation: orZero(o.Promise)}
+	w := move{from: from, to: &helper.Draft{Location: to, As: backends.NewVolume{Format: o.Format, Promise: orZero(o.Promise)}}}
+	taken := &helper.Taken{Location: from}
 	return helper.Task{
 		Doing:   fmt.Sprintf("move %q to %q", from.Path, to.Path),
 		Done:    fmt.Sprintf("moved %q to %q", from.Path, to.Path),
@@ -36,27 +37,22 @@ func Move(o *operation.Move) (helper.Task, error) {
 		Reads:   from.Path,
 		Writes:  to.Path,
 		ByHand:  func(ctx context.Context) error { return cmp.Or(spares(from)(ctx), copies(from, to, false)(ctx)) },
-		Changes: []helper.Pool{to.In(), from.In()},
-		Work:    w.work,
+		Changes: []*helper.Pool{to.Pool, from.Pool},
+		Opens:   []helper.Opening{taken, w.to},
+		Work:    func(ctx context.Context, r *helper.Run) error { return w.work(ctx, r, taken.Volume) },
 	}, nil
 }
 
 type move struct {
-	from, to   helper.Location
-	format     string // of the volume
-	allocation int64  // of the copy, if it has to be one
+	from helper.Location
+	to   *helper.Draft // of the same format; there is one only if it has to be a copy
 }
 
-func (w move) work(ctx context.Context, r *helper.Run) error {
-	v, err := r.Take(ctx, w.from)
-	if err != nil {
+func (w move) work(ctx context.Context, r *helper.Run, v backends.Taken) error {
+	if err := (copying{w.from.Path, w.to.Path, w.to.As.Format, false}).admit(v); err != nil {
 		return err
 	}
-	defer v.Close() // what becomes of it is durable by then
-	if err := (copying{w.from.Path, w.to.Path, w.format, false}).admit(v); err != nil {
-		return err
-	}
-	err = w.rename(ctx, r, v, func() error {
+	err := w.rename(ctx, r, v, func() error {
 		r.Plan(helper.Single("rename"))
 		r.Next(0)
 		return r.Seal()
@@ -68,11 +64,11 @@ func (w move) work(ctx context.Context, r *helper.Run) error {
 	if err != nil {
 		return err
 	}
-	r.Plan(helper.Moving("copy", size), helper.Single("commit"), helper.Single("remove"))
+	r.Plan(helper.Moving("copy", size), helper.Commit(), helper.Single("remove"))
 	r.Next(0)
 	identity, err := v.Identity()
 	if err == nil {
-		err = w.copy(ctx, r, v, identity, 1)
+		err = w.copy(ctx, r, v, identity)
 	}
 	if err != nil {
 		return err
@@ -85,7 +81,7 @@ func (w move) work(ctx context.Context, r *helper.Run) error {
 // anything changes.
 func (w move) rename(ctx context.Context, r *helper.Run, v backends.Taken, begin func() error) error {
 	return r.Step(ctx, func() error {
-		err := v.Rename(ctx, w.to.Pool, w.to.Name, func(identity []byte) error {
+		err := v.Rename(ctx, w.to.Pool.Pool, w.to.Name, func(identity []byte) error {
 			if err := begin(); err != nil {
 				return err
 			}
@@ -104,7 +100,7 @@ const methodRename = "rename"
 
 // copy makes the target. source is the identity of the volume if it is to go:
 // from the commit on whoever ends the job removes it.
-func (w move) copy(ctx context.Context, r *helper.Run, v backends.Volume, source []byte, commit int) error {
+func (w move) copy(ctx context.Context, r *helper.Run, v backends.Volume, source []byte) error {
 	records := r.Records
 	r.Records = moveRecords{records, w.from.Name, source}
 	defer func() { r.Records = records }()
@@ -116,12 +112,12 @@ func (w move) copy(ctx context.Context, r *helper.Run, v backends.Volume, source
 	if err != nil {
 		return err
 	}
-	size, err := sizeOf(v)
-	if err != nil {
+	if w.to.As.Size, err = sizeOf(v); err != nil {
 		return err
 	}
-	return r.Create(ctx, w.to, backends.NewVolume{Size: size, Format: w.format, Promise: w.allocation}, commit, func(d backends.Draft) error {
-		did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{Dst: diskio.FileContent(d.File()), Src: diskio.FileContent(v.File()), Clean: true, Allocation: w.allocation, Reserved: true})
+	return r.Create(ctx, w.to, func() error {
+		d := w.to.Draft
+		did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{Dst: diskio.FileContent(d.File()), Src: diskio.FileContent(v.File()), Clean: true, Allocation: w.to.As.Promise, Reserved: true})
 		copied(r, did)
 		if err = kept.ended(err); err == nil {
 			err = w.unchanged(v, source)

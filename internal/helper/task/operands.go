@@ -44,10 +44,10 @@ func volume(o Tasked, flag string, v operation.Volume) (helper.Location, error) 
 	}
 	at, err := placeOf(v.Path, v.Type)
 	if err == nil {
-		at.Pool.ID, err = identity(at.Backend, v.PoolID)
+		at.Pool.ID, err = identity(at.Pool.Backend, v.PoolID)
 	}
 	if err == nil {
-		at.ID, err = identity(at.Backend, v.ID)
+		at.ID, err = identity(at.Pool.Backend, v.ID)
 	}
 	return at, err
 }
@@ -78,20 +78,20 @@ func orAny(bytes *int64) int64 {
 }
 
 // poolOf finds the pool of a flag.
-func poolOf(o Tasked, flag string, v operation.Volume) (helper.Pool, error) {
+func poolOf(o Tasked, flag string, v operation.Volume) (*helper.Pool, error) {
 	if err := needed(o, flag, v.Path != ""); err != nil {
-		return helper.Pool{}, err
+		return nil, err
 	}
 	backend, err := all.Lookup(v.Type)
 	if err != nil {
-		return helper.Pool{}, record.Errorf(record.Unsupported, "%s", err)
+		return nil, record.Errorf(record.Unsupported, "%s", err)
 	}
 	path, err := absolute(v.Path)
 	if err != nil {
-		return helper.Pool{}, err
+		return nil, err
 	}
 	id, err := identity(backend, v.PoolID)
-	return helper.Pool{Pool: backends.Pool{Type: v.Type, Target: path, ID: id}, Backend: backend}, err
+	return &helper.Pool{Pool: backends.Pool{Type: v.Type, Target: path, ID: id}, Backend: backend}, err
 }
 
 // placeOf finds the volume of a path.
@@ -114,7 +114,8 @@ func placeOf(path, poolType string) (helper.Location, error) {
 	if err != nil {
 		return helper.Location{}, err
 	}
-	return helper.Pool{Pool: backends.Pool{Type: poolType, Target: target}, Backend: backend}.At(name), nil
+	pool := &helper.Pool{Pool: backends.Pool{Type: poolType, Target: target}, Backend: backend}
+	return pool.At(name), nil
 }
 
 // absolute is the path seen from the root, clean.

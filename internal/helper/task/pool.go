@@ -13,7 +13,7 @@ import (
 
 // PoolBuild makes the task of an operation.
 func PoolBuild(o *operation.PoolBuild) (helper.Task, error) {
-	t, err := poolTask(o, o.Volume, said{"build", "built"}, func(ctx context.Context, r *helper.Run, p helper.Pool) error {
+	t, err := unopened(o, o.Volume, said{"build", "built"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		return change(ctx, r, "build", func() error { return makePool(ctx, p, o.Overwrite) })
 	})
 	if o.Overwrite {
@@ -24,19 +24,19 @@ func PoolBuild(o *operation.PoolBuild) (helper.Task, error) {
 
 // PoolStart makes the task of an operation.
 func PoolStart(o *operation.PoolStart) (helper.Task, error) {
-	return poolTask(o, o.Volume, said{"start", "started"}, func(ctx context.Context, r *helper.Run, p helper.Pool) error { return startPool(ctx, r, p, o.Build) })
+	return unopened(o, o.Volume, said{"start", "started"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error { return startPool(ctx, r, p, o.Build) })
 }
 
 // PoolStop makes the task of an operation.
 func PoolStop(o *operation.PoolStop) (helper.Task, error) {
-	return poolTask(o, o.Volume, said{"stop", "stopped"}, func(ctx context.Context, r *helper.Run, p helper.Pool) error {
+	return unopened(o, o.Volume, said{"stop", "stopped"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		return change(ctx, r, "stop", func() error { return p.Backend.Stop(ctx, p.Pool) })
 	})
 }
 
 // PoolRefresh makes the task of an operation.
 func PoolRefresh(o *operation.PoolRefresh) (helper.Task, error) {
-	return poolTask(o, o.Volume, said{"refresh", "read"}, func(ctx context.Context, r *helper.Run, p helper.Pool) error {
+	return poolTask(o, o.Volume, said{"refresh", "read"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		r.Plan(helper.Scanning())
 		discardLeftovers(ctx, r, p, o.Discard)
 		return refreshPool(ctx, r, p, 0)
@@ -45,7 +45,7 @@ func PoolRefresh(o *operation.PoolRefresh) (helper.Task, error) {
 
 // PoolSpace makes the task of an operation.
 func PoolSpace(o *operation.Space) (helper.Task, error) {
-	return poolTask(o, o.Volume, said{"ask the space of", "asked the space of"}, func(ctx context.Context, r *helper.Run, p helper.Pool) error {
+	return poolTask(o, o.Volume, said{"ask the space of", "asked the space of"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		return change(ctx, r, "space", func() error {
 			figures, err := p.Space(ctx)
 			r.Report.Pool = &figures
@@ -56,7 +56,7 @@ func PoolSpace(o *operation.Space) (helper.Task, error) {
 
 // PoolDelete makes the task of an operation.
 func PoolDelete(o *operation.PoolDelete) (helper.Task, error) {
-	t, err := poolTask(o, o.Volume, said{"delete", "deleted"}, func(ctx context.Context, r *helper.Run, p helper.Pool) error {
+	t, err := unopened(o, o.Volume, said{"delete", "deleted"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		var err error
 		if p.Others, err = identities(p, o.Others); err != nil {
 			return err
@@ -74,7 +74,7 @@ func PoolDelete(o *operation.PoolDelete) (helper.Task, error) {
 type said struct{ do, done string }
 
 // poolTask makes a task about the pool of --target.
-func poolTask(o Tasked, v operation.Volume, verb said, work func(ctx context.Context, r *helper.Run, p helper.Pool) error) (helper.Task, error) {
+func poolTask(o Tasked, v operation.Volume, verb said, work func(ctx context.Context, r *helper.Run, p *helper.Pool) error) (helper.Task, error) {
 	p, err := poolOf(o, "target", v)
 	if err != nil {
 		return helper.Task{}, err
@@ -85,16 +85,25 @@ func poolTask(o Tasked, v operation.Volume, verb said, work func(ctx context.Con
 		Undone: "what is done already stays so",
 		Reads:  p.Target,
 		Writes: p.Target,
+		Opens:  []helper.Opening{p},
 		Work:   func(ctx context.Context, r *helper.Run) error { return work(ctx, r, p) },
 	}, nil
 }
 
+// unopened is poolTask for a pool that is not there before, or not after: the driver
+// finds its target by itself.
+func unopened(o Tasked, v operation.Volume, verb said, work func(ctx context.Context, r *helper.Run, p *helper.Pool) error) (helper.Task, error) {
+	t, err := poolTask(o, v, verb, work)
+	t.Opens = nil
+	return t, err
+}
+
 // discardLeftovers removes what jobs left unfinished that ended. What cannot be removed
 // keeps nobody from reading the pool.
-func discardLeftovers(ctx context.Context, r *helper.Run, p helper.Pool, jobs []string) {
+func discardLeftovers(ctx context.Context, r *helper.Run, p *helper.Pool, jobs []string) {
 	for _, job := range jobs {
 		err := r.Step(ctx, func() error {
-			creator, err := p.At(job).Creator()
+			creator, err := helper.Able[backends.Creator](p.Backend, "get new volumes")
 			if err == nil {
 				_, err = creator.Settle(ctx, p.Pool, job, job, nil) // of any volume
 			}
@@ -107,7 +116,7 @@ func discardLeftovers(ctx context.Context, r *helper.Run, p helper.Pool, jobs []
 }
 
 // identities reads which pools are not to be deleted under another name.
-func identities(p helper.Pool, texts []string) (ids []backends.Identity, err error) {
+func identities(p *helper.Pool, texts []string) (ids []backends.Identity, err error) {
 	for _, text := range texts {
 		id, err := identity(p.Backend, text)
 		if err != nil {
@@ -125,7 +134,7 @@ func change(ctx context.Context, r *helper.Run, name string, do func() error) er
 	return r.Step(ctx, do)
 }
 
-func startPool(ctx context.Context, r *helper.Run, p helper.Pool, build bool) error {
+func startPool(ctx context.Context, r *helper.Run, p *helper.Pool, build bool) error {
 	steps := []func() error{func() error { return p.Backend.Start(ctx, p.Pool) }}
 	phases := []ipc.PlanPhase{helper.Single("start"), helper.Scanning()}
 	if build && p.ID == "" { // else what was there is to be found, not made
@@ -143,7 +152,7 @@ func startPool(ctx context.Context, r *helper.Run, p helper.Pool, build bool) er
 }
 
 // makePool makes the pool's storage.
-func makePool(ctx context.Context, p helper.Pool, overwrite bool) error {
+func makePool(ctx context.Context, p *helper.Pool, overwrite bool) error {
 	b, err := helper.Able[backends.Builder](p.Backend, "be built")
 	if err != nil {
 		return err
@@ -152,7 +161,7 @@ func makePool(ctx context.Context, p helper.Pool, overwrite bool) error {
 }
 
 // deletePool deletes the pool's storage.
-func deletePool(ctx context.Context, p helper.Pool, withVolumes bool) error {
+func deletePool(ctx context.Context, p *helper.Pool, withVolumes bool) error {
 	b, err := helper.Able[backends.Deleter](p.Backend, "be deleted")
 	if err != nil {
 		return err
@@ -161,7 +170,7 @@ func deletePool(ctx context.Context, p helper.Pool, withVolumes bool) error {
 }
 
 // buildPool makes the pool's storage unless it is there.
-func buildPool(ctx context.Context, p helper.Pool) error {
+func buildPool(ctx context.Context, p *helper.Pool) error {
 	err := makePool(ctx, p, false)
 	if errors.Is(err, backends.ErrExists) {
 		return nil
@@ -170,7 +179,7 @@ func buildPool(ctx context.Context, p helper.Pool) error {
 }
 
 // refreshPool lists the volumes as the phase of that index.
-func refreshPool(ctx context.Context, r *helper.Run, p helper.Pool, phase int) error {
+func refreshPool(ctx context.Context, r *helper.Run, p *helper.Pool, phase int) error {
 	r.Next(phase)
 	return r.Step(ctx, func() error {
 		info, err := p.Backend.Refresh(ctx, p.Pool, func(v backends.VolumeInfo) error {

@@ -22,16 +22,18 @@ func Resize(o *operation.Resize) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	capacity := o.Capacity
-	w := resize{at, diskio.ResizeSpec{Capacity: capacity, Shrink: o.Shrink, Allocate: o.Allocate}}
+	w := resize{&helper.Volume{Location: at, Access: backends.Grow}, diskio.ResizeSpec{Capacity: capacity, Shrink: o.Shrink, Allocate: o.Allocate}}
 	t := helper.Task{
 		Doing:   fmt.Sprintf("resize %q to %s", at.Path, quantity.FormatExact(capacity)),
 		Done:    fmt.Sprintf("resized %q to %s", at.Path, quantity.FormatExact(capacity)),
 		Undone:  fmt.Sprintf("%q keeps the size it had, unless it was to shrink", at.Path),
 		Writes:  at.Path,
-		Changes: []helper.Pool{at.In()},
+		Changes: []*helper.Pool{at.Pool},
+		Opens:   []helper.Opening{w.at},
 		Work:    w.work,
 	}
 	if w.spec.Shrink {
+		w.at.Access = backends.WriteExclusive
 		t.ByHand = spares(at)
 		t.Ask = fmt.Sprintf("%q (%s) will lose what lies behind %s", at.Path, length(at.Path), quantity.FormatExact(capacity))
 	}
@@ -39,39 +41,33 @@ func Resize(o *operation.Resize) (helper.Task, error) {
 }
 
 type resize struct {
-	at   helper.Location
+	at   *helper.Volume
 	spec diskio.ResizeSpec
 }
 
 func (w resize) work(ctx context.Context, r *helper.Run) error {
-	access := backends.Grow
-	if w.spec.Shrink {
-		access = backends.WriteExclusive
+	sized, ok := w.at.Volume.(backends.Resizer)
+	if !ok {
+		return helper.Failed(record.Unsupported, "volumes of pool type %q cannot be resized", w.at.Pool.Type)
 	}
-	return r.Changing(ctx, w.at, access, func(v backends.Volume) error {
-		sized, ok := v.(backends.Resizer)
-		if !ok {
-			return helper.Failed(record.Unsupported, "volumes of pool type %q cannot be resized", w.at.Pool.Type)
-		}
-		size, err := sizeOf(v)
-		if err != nil {
-			return err
-		}
-		if w.spec.Capacity < size && !w.spec.Shrink {
-			return helper.Failed(record.Invalid, "%q has %s; a capacity of %s would cut its end off (--shrink)", w.at.Path, quantity.FormatBoth(size), quantity.FormatBoth(w.spec.Capacity))
-		}
-		r.Plan(helper.Moving("resize", max(w.spec.Capacity-size, 0)))
-		r.Next(0)
-		did, err := sized.Resize(ctx, r.Pacer, w.spec)
-		if err != nil {
-			return w.undo(r, sized, size, err)
-		}
-		r.Report.Method, r.Report.Bytes = did.Method, max(w.spec.Capacity-size, 0)
-		if w.spec.Allocate && !did.Kept {
-			r.Warn("the file system has reserved only %s; its space may run out later", quantity.FormatBytes(did.Allocated))
-		}
-		return nil
-	})
+	size, err := sizeOf(w.at.Volume)
+	if err != nil {
+		return err
+	}
+	if w.spec.Capacity < size && !w.spec.Shrink {
+		return helper.Failed(record.Invalid, "%q has %s; a capacity of %s would cut its end off (--shrink)", w.at.Path, quantity.FormatBoth(size), quantity.FormatBoth(w.spec.Capacity))
+	}
+	r.Plan(helper.Moving("resize", max(w.spec.Capacity-size, 0)))
+	r.Next(0)
+	did, err := sized.Resize(ctx, r.Pacer, w.spec)
+	if err != nil {
+		return w.undo(r, sized, size, err)
+	}
+	r.Report.Method, r.Report.Bytes = did.Method, max(w.spec.Capacity-size, 0)
+	if w.spec.Allocate && !did.Kept {
+		r.Warn("the file system has reserved only %s; its space may run out later", quantity.FormatBytes(did.Allocated))
+	}
+	return nil
 }
 
 // undo gives a volume that did not grow as asked the size it had. What was cut

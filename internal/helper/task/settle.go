@@ -38,14 +38,15 @@ func Settle(o *operation.Settle) (helper.Task, error) {
 		Done:    fmt.Sprintf("settled job %s on %q", job, at.Path),
 		Undone:  "what was unfinished may be there still",
 		Writes:  at.Path,
-		Changes: []helper.Pool{at.In()},
+		Changes: []*helper.Pool{at.Pool},
+		Opens:   []helper.Opening{at.Pool},
 		Settles: true,
 		Work:    work.work,
 	}
 	if o.Source.Path != "" {
 		from, err := volume(o, "source", *o.Source)
 		t.Work = movedSettlement{work, from}.work
-		t.Changes = append(t.Changes, from.In())
+		t.Changes, t.Opens = append(t.Changes, from.Pool), append(t.Opens, from.Pool)
 		return t, err
 	}
 	return t, nil
@@ -61,20 +62,14 @@ type settlement struct {
 	resumable bool // an unfinished target with a checkpoint stays as it is, for a retry
 }
 
-// begin is what settling anything begins with. Nothing cancels it.
-func (w settlement) begin(r *helper.Run) error {
-	if err := r.Settling(); err != nil {
-		return err
-	}
+// begin is what settling anything begins with.
+func (w settlement) begin(r *helper.Run) {
 	r.Plan(helper.Single("settle"))
 	r.Next(0)
-	return nil
 }
 
 func (w settlement) work(ctx context.Context, r *helper.Run) error {
-	if err := w.begin(r); err != nil {
-		return err
-	}
+	w.begin(r)
 	identity, err := r.Records.Load()
 	if err != nil {
 		return err
@@ -85,7 +80,6 @@ func (w settlement) work(ctx context.Context, r *helper.Run) error {
 	identity, partial := bytes.CutPrefix(identity, []byte(helper.Unfinished))
 	committed, err := w.settled(ctx, identity)
 	if err != nil {
-		r.Report.Rollback = string(record.RollbackFailed)
 		return err
 	}
 	gone := w.describe(ctx, r)
@@ -109,7 +103,7 @@ func (w settlement) settled(ctx context.Context, identity []byte) (bool, error) 
 	if err != nil {
 		return false, err
 	}
-	return creator.Settle(ctx, w.at.Pool, w.at.Name, w.job, identity)
+	return creator.Settle(ctx, w.at.Pool.Pool, w.at.Name, w.job, identity)
 }
 
 // keep keeps what is unfinished of a new volume from being removed, if that is
@@ -123,7 +117,7 @@ func (w settlement) keep(ctx context.Context, r *helper.Run) (kept bool, _ error
 	if err != nil {
 		return false, nil // it is what Settle has an error for
 	}
-	d, err := creator.Resume(ctx, w.at.Pool, w.at.Name, w.job, w.job)
+	d, err := creator.Resume(ctx, w.at.Pool.Pool, w.at.Name, w.job, w.job)
 	if err != nil {
 		return false, nil // there is nothing, or it is what Settle has an error for
 	}
@@ -193,9 +187,7 @@ type movedSettlement struct {
 }
 
 func (w movedSettlement) work(ctx context.Context, r *helper.Run) error {
-	if err := w.begin(r); err != nil {
-		return err
-	}
+	w.begin(r)
 	rec, err := loadMove(r.Records)
 	if err != nil {
 		return err
@@ -206,7 +198,6 @@ func (w movedSettlement) work(ctx context.Context, r *helper.Run) error {
 	}
 	switch {
 	case err != nil:
-		r.Report.Rollback = string(record.RollbackFailed)
 		return err
 	case committed || w.byHand:
 		return nil
@@ -223,7 +214,7 @@ func (w movedSettlement) settle(ctx context.Context, rec moveRecord) (committed 
 	}
 	taker, err := w.from.Taker()
 	if err == nil {
-		err = taker.SettleTaken(ctx, w.from.Pool, w.from.Name, rec.Source)
+		err = taker.SettleTaken(ctx, w.from.Pool.Pool, w.from.Name, rec.Source)
 	}
 	if err != nil {
 		return true, fmt.Errorf("%q is complete, but %q is still there too: %w", w.at.Path, w.from.Path, err)

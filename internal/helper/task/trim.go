@@ -19,7 +19,7 @@ func Trim(o *operation.Trim) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	w := trim{at: at, giveUp: o.GiveUpAllocation, since: o.SummedNS}
+	w := trim{at: &helper.Volume{Location: at, Access: backends.WriteExclusive}, giveUp: o.GiveUpAllocation, since: o.SummedNS}
 	if o.Recorded != "" {
 		if _, w.sum, err = record.ParseContentChecksum(o.Recorded); err != nil {
 			return helper.Task{}, record.Errorf(record.Invalid, "--checksum: %v", err)
@@ -33,41 +33,34 @@ func Trim(o *operation.Trim) (helper.Task, error) {
 		Undone:  fmt.Sprintf("what is given back of %q already stays so; its content is the same", at.Path),
 		Reads:   at.Path,
 		Writes:  at.Path,
-		Changes: []helper.Pool{at.In()},
+		Changes: []*helper.Pool{at.Pool},
+		Opens:   []helper.Opening{w.at},
 		Work:    w.work,
 	}, nil
 }
 
 type trim struct {
-	at     helper.Location
+	at     *helper.Volume
 	giveUp bool
 	sum    string // checksum that the content is known to have, "" for none
 	since  int64  // when the volume was last changed if it is to count, ns since 1970
 }
 
 func (w trim) work(ctx context.Context, r *helper.Run) error {
-	same := false
-	err := r.InPlace(ctx, w.at, func(v backends.Volume) error {
-		info, err := v.Info()
-		if err != nil {
-			return err
-		}
-		same = w.sum != "" && (w.since == 0 || info.Change.UnixNano() == w.since)
-		if err := w.free(ctx, v, info); err != nil {
-			return err
-		}
-		size, err := sizeOf(v)
-		if err != nil {
-			return err
-		}
-		r.Plan(helper.Moving("trim", size))
-		r.Next(0)
-		return w.trim(ctx, r, v, info.Allocation)
-	})
-	if same && r.Report.Volume != nil {
-		r.Report.Volume.Checksum = w.sum
+	v := w.at.Volume
+	info, err := v.Info()
+	if err != nil {
+		return err
 	}
-	return err
+	if w.sum != "" && (w.since == 0 || info.Change.UnixNano() == w.since) {
+		r.Knows = func(v *ipc.Item) { v.Checksum = w.sum }
+	}
+	if err := w.free(ctx, v, info); err != nil {
+		return err
+	}
+	r.Plan(helper.Moving("trim", info.Size))
+	r.Next(0)
+	return w.trim(ctx, r, v, info.Allocation)
 }
 
 // free refuses a volume that somebody has reserved space for.

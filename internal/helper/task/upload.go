@@ -26,16 +26,17 @@ func Upload(o *operation.Upload) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	in.skipped = o.Skipped
-	w := upload{at: at, in: in, off: o.Offset}
+	w := upload{at: &helper.Volume{Location: at, Access: backends.WriteExclusive}, off: o.Offset}
 	if w.beginning, err = beginningOf(o); err != nil {
 		return helper.Task{}, err
 	}
 	if in.skipped > 0 {
-		w.in.sum = checksum{} // of a part it would say nothing
 		if o.Checksum != "" {
 			w.whole = in.sum
 		}
+		in.sum = checksum{} // of a part it would say nothing
 	}
+	w.content = &content{contentSpec: in, goes: w.at}
 	if w.whole.algorithm != "" && w.off != in.skipped {
 		return helper.Task{}, record.Errorf(record.Invalid, "--checksum is of the whole content, and one that does not begin where %q does cannot be read back: --offset and --skipped must be the same", at.Path)
 	}
@@ -47,15 +48,16 @@ func Upload(o *operation.Upload) (helper.Task, error) {
 		Reads:   in.from.path(),
 		Writes:  at.Path,
 		ByHand:  spares(at),
-		Changes: []helper.Pool{at.In()},
+		Changes: []*helper.Pool{at.Pool},
+		Opens:   []helper.Opening{w.at, w.content},
 		Work:    w.work,
 	}, nil
 }
 
 type upload struct {
-	at  helper.Location
-	in  contentSpec
-	off int64 // bytes
+	*content
+	at  *helper.Volume
+	off int64 // bytes, in the volume
 	// whole is the checksum of all the content, when a part of it was uploaded
 	// before: it is read back.
 	whole checksum
@@ -65,51 +67,56 @@ type upload struct {
 
 func (w upload) work(ctx context.Context, r *helper.Run) error {
 	// A header may become one with what is there already.
-	c, err := w.in.open(ctx, r, image.HeaderSize-w.off)
+	if err := w.read(image.HeaderSize - w.off); err != nil {
+		return err
+	}
+	to, err := w.admit()
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	err = r.InPlace(ctx, w.at, func(v backends.Volume) error {
-		to, err := w.admit(v, c)
-		if err != nil {
-			return err
-		}
-		compared := w.comparing()
-		r.Plan(append(compared, w.phases(c.bytes)...)...)
-		if err := w.compare(ctx, r, c, to); err != nil {
-			return err
-		}
-		r.Next(len(compared))
-		r.Pacer.Skipped(w.in.skipped)
-		err = c.put(ctx, r, to)
-		if err != nil && c.touched {
-			r.Report.Rollback = string(record.RollbackKept)
-		}
-		if err == nil && w.whole.algorithm != "" {
-			r.Next(len(compared) + 1)
-			err = w.check(ctx, r, to)
-		}
-		if err == nil {
-			err = c.inspect(v)
-		}
+	compared := w.comparing()
+	r.Plan(append(compared, w.phases(w.bytes)...)...)
+	if err := w.compare(ctx, r, to); err != nil {
 		return err
-	})
+	}
+	r.Next(len(compared))
+	r.Pacer.Skipped(w.skipped)
+	err = w.put(ctx, r, to)
+	if err != nil && w.touched {
+		r.Report.Rollback = string(record.RollbackKept)
+	}
+	if err == nil && w.whole.algorithm != "" {
+		r.Next(len(compared) + 1)
+		err = w.check(ctx, r, to)
+	}
 	if err == nil {
-		c.made(r)
-		if w.off == w.in.skipped && w.off+r.Report.Bytes == r.Report.Volume.Size {
-			r.Report.Volume.Checksum = r.Report.Checksum // it is all of the volume
-		}
+		err = w.made(r, w.at.Volume)
+	}
+	if err == nil && w.off == w.skipped {
+		w.knowsSum(r)
 	}
 	return err
+}
+
+// knowsSum says that the checksum of the content is the volume's, if it is all of it.
+func (w upload) knowsSum(r *helper.Run) {
+	before := r.Knows
+	r.Knows = func(v *ipc.Item) {
+		if before != nil {
+			before(v)
+		}
+		if w.off+r.Report.Bytes == v.Size {
+			v.Checksum = r.Report.Checksum
+		}
+	}
 }
 
 // phases are those of the plan; bytes is the length of the content, -1 while not
 // known.
 func (w upload) phases(bytes int64) []ipc.PlanPhase {
-	phases := []ipc.PlanPhase{transfer("upload", bytes, w.in.skipped)}
+	phases := []ipc.PlanPhase{transfer("upload", bytes, w.skipped)}
 	if w.whole.algorithm != "" {
-		check := transfer("verify", bytes, w.in.skipped)
+		check := transfer("verify", bytes, w.skipped)
 		check.Data = false // its rate is not that of uploads
 		phases = append(phases, check)
 	}
@@ -131,25 +138,22 @@ func (w upload) check(ctx context.Context, r *helper.Run, to into) error {
 }
 
 // admit refuses, before anything is written, what does not fit, by its length
-// or its header, or comes from the volume itself.
-func (w upload) admit(v backends.Volume, c *content) (to into, err error) {
+// or its header.
+func (w upload) admit() (to into, err error) {
+	v := w.at.Volume
 	info, err := v.Info()
 	if err != nil {
 		return to, err
 	}
 	to = into{content: diskio.FileContent(v.File()), off: w.off, room: info.Size - w.off, name: w.at.Path}
-	err = cmp.Or(c.fits(to), otherThan(c.file, v))
-	if err = cmp.Or(err, w.in.checkPacking(c.head, w.off == 0)); err != nil {
+	if err := cmp.Or(w.fits(to), w.checkPacking(w.head, w.off == 0)); err != nil {
 		return to, err
 	}
-	if err := c.lock(); err != nil { // not before it is known that it is not the volume, which we have locked
-		return to, err
-	}
-	head, err := overlaid(v.File(), w.off, c.head)
+	head, err := overlaid(v.File(), w.off, w.head)
 	if err != nil {
 		return to, err
 	}
-	_, err = w.in.checkHeader(head)
+	_, err = w.checkHeader(head)
 	return to, err
 }
 

@@ -31,7 +31,7 @@ func beginningOf(o *operation.Upload) (sum checksum, err error) {
 
 // comparable reports whether there is something to compare what is in place with.
 func (w upload) comparable() bool {
-	return w.in.skipped > 0 && w.off == w.in.skipped && (w.in.from.form == "" || w.beginning.want != "")
+	return w.skipped > 0 && w.off == w.skipped && (w.from.form == "" || w.beginning.want != "")
 }
 
 // comparing are the phases that compare.
@@ -39,9 +39,9 @@ func (w upload) comparing() []ipc.PlanPhase {
 	if !w.comparable() {
 		return nil
 	}
-	phases := []ipc.PlanPhase{helper.Moving("compare", w.in.skipped)}
-	if w.in.from.form == "" {
-		phases = append(phases, helper.Moving("compare with the file", w.in.skipped))
+	phases := []ipc.PlanPhase{helper.Moving("compare", w.skipped)}
+	if w.from.form == "" {
+		phases = append(phases, helper.Moving("compare with the file", w.skipped))
 	}
 	for i := range phases {
 		phases[i].Data = false // its rate is not that of uploads
@@ -50,33 +50,33 @@ func (w upload) comparing() []ipc.PlanPhase {
 }
 
 // compare refuses a content that does not begin with what is in place.
-func (w upload) compare(ctx context.Context, r *helper.Run, c *content, to into) error {
+func (w upload) compare(ctx context.Context, r *helper.Run, to into) error {
 	if !w.comparable() {
-		if w.in.skipped > 0 && w.whole.want == "" {
+		if w.skipped > 0 && w.whole.want == "" {
 			r.Warn("nothing could tell whether the content begins with what was uploaded of it before")
 		}
 		return nil
 	}
 	want := w.beginning.want
 	r.Next(0)
-	there, err := w.sum(ctx, r, to.content)
-	if err == nil && w.in.from.form == "" {
+	there, err := w.prefix(ctx, r, to.content)
+	if err == nil && w.from.form == "" {
 		r.Next(1)
-		want, err = w.sum(ctx, r, diskio.FileContent(c.file.File))
+		want, err = w.prefix(ctx, r, diskio.FileContent(w.file.File))
 	}
 	if err != nil || there == want {
 		return err
 	}
 	return &ipc.Error{
 		Code: string(record.Changed), Offset: -1,
-		Message: fmt.Sprintf("%s does not begin with what is in place of %q: it is another content, or was changed; nothing was written", w.in.from, w.at.Path),
+		Message: fmt.Sprintf("%s does not begin with what is in place of %q: it is another content, or was changed; nothing was written", w.from, w.at.Path),
 		Hint:    "go on with the content that was begun, or upload this one from its start",
 	}
 }
 
-// sum is the checksum of what was uploaded before.
-func (w upload) sum(ctx context.Context, r *helper.Run, c diskio.Content) (string, error) {
+// prefix is the checksum of what was uploaded before.
+func (w upload) prefix(ctx context.Context, r *helper.Run, c diskio.Content) (string, error) {
 	algorithm := cmp.Or(w.beginning.algorithm, record.CRC32C)
-	did, err := diskio.Sum(ctx, r.Pacer, c, diskio.SumSpec{CRC32C: algorithm == record.CRC32C, Len: w.in.skipped})
+	did, err := diskio.Sum(ctx, r.Pacer, c, diskio.SumSpec{CRC32C: algorithm == record.CRC32C, Len: w.skipped})
 	return record.ContentChecksum(algorithm, did.Sum), err
 }

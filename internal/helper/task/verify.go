@@ -18,7 +18,7 @@ func Verify(o *operation.Verify) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	w := verification{at: at, sum: checksum{algorithm: record.SHA256}, since: o.SummedNS}
+	w := verification{at: &helper.Volume{Location: at}, sum: checksum{algorithm: record.SHA256}, since: o.SummedNS}
 	if o.Checksum != "" {
 		if w.sum, err = checksumOf(o.Checksum); err != nil {
 			return helper.Task{}, err
@@ -30,22 +30,19 @@ func Verify(o *operation.Verify) (helper.Task, error) {
 		Done:   fmt.Sprintf("read %q", at.Path),
 		Undone: "nothing was changed",
 		Reads:  at.Path,
+		Opens:  []helper.Opening{w.at},
 		Work:   w.work,
 	}, nil
 }
 
 type verification struct {
-	at    helper.Location
+	at    *helper.Volume
 	sum   checksum
 	since int64 // when the volume was last changed if the sum's want is to count, ns since 1970; 0: it counts
 }
 
 func (w verification) work(ctx context.Context, r *helper.Run) error {
-	v, err := r.Open(ctx, w.at, backends.ReadShared)
-	if err != nil {
-		return err
-	}
-	defer v.Close()
+	v := w.at.Volume
 	size, err := sizeOf(v)
 	if err != nil {
 		return err

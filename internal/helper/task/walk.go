@@ -18,7 +18,7 @@ import (
 // them others may do with the pool's volumes what they like: none is open then,
 // and each is looked at anew when its turn comes.
 type walk struct {
-	helper.Pool
+	*helper.Pool
 	run     *helper.Run
 	volumes []backends.VolumeInfo
 	failed  int
@@ -81,7 +81,7 @@ func (w *walk) each(ctx context.Context, deal func(context.Context, backends.Vol
 
 // at is where a volume of the pool lies.
 func (w *walk) at(v backends.VolumeInfo) helper.Location {
-	return helper.Location{Path: v.Path, Backend: w.Backend, Pool: w.Pool.Pool, Name: v.Name, ID: v.ID}
+	return helper.Location{Path: v.Path, Pool: w.Pool, Name: v.Name, ID: v.ID}
 }
 
 // judged says in the item how it went. That a volume was deleted meanwhile is

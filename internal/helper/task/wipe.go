@@ -21,7 +21,8 @@ func Wipe(o *operation.Wipe) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	w := wiping{at: at, accept: o.AcceptLimits, spec: wipe.Spec{Algorithm: o.Algorithm, Verify: o.Verify}}
+	v := &helper.Volume{Location: at, Access: backends.WriteExclusive}
+	w := wiping{path: at.Path, accept: o.AcceptLimits, spec: wipe.Spec{Algorithm: o.Algorithm, Verify: o.Verify}}
 	return helper.Task{
 		Name: o.Task().Name, Resumes: o.Resume,
 		Doing:   fmt.Sprintf("wipe %q", at.Path),
@@ -31,28 +32,27 @@ func Wipe(o *operation.Wipe) (helper.Task, error) {
 		Reads:   at.Path,
 		Writes:  at.Path,
 		ByHand:  spares(at),
-		Changes: []helper.Pool{at.In()},
-		Work:    w.work,
+		Changes: []*helper.Pool{at.Pool},
+		Opens:   []helper.Opening{v},
+		Work:    func(ctx context.Context, r *helper.Run) error { return w.work(ctx, r, v.Volume) },
 	}, nil
 }
 
 type wiping struct {
-	at     helper.Location
+	path   string
 	spec   wipe.Spec
 	accept bool
 }
 
-func (w wiping) work(ctx context.Context, r *helper.Run) error {
-	return r.InPlace(ctx, w.at, func(v backends.Volume) error {
-		size, err := sizeOf(v)
-		if err != nil {
-			return err
-		}
-		r.Plan(w.phase(size))
-		r.Next(0)
-		w.goOn(r, v)
-		return w.overwrite(ctx, r, v)
-	})
+func (w wiping) work(ctx context.Context, r *helper.Run, v backends.Volume) error {
+	size, err := sizeOf(v)
+	if err != nil {
+		return err
+	}
+	r.Plan(w.phase(size))
+	r.Next(0)
+	w.goOn(r, v)
+	return w.overwrite(ctx, r, v)
 }
 
 // goOn begins where an earlier helper was interrupted, if nobody else has
@@ -61,7 +61,7 @@ func (w *wiping) goOn(r *helper.Run, v backends.Volume) {
 	if e := r.Earlier; e != nil {
 		switch why := e.Fits(v.File()); {
 		case why != "":
-			r.Anew("%q: %s", w.at.Path, why)
+			r.Anew("%q: %s", w.path, why)
 		case e.At.Algorithm != w.spec.Algorithm:
 			r.Anew("it was by algorithm %q", e.At.Algorithm)
 		default:
@@ -122,7 +122,7 @@ func (w wiping) reach(ctx context.Context, v backends.Volume) error {
 	}
 	return &ipc.Error{
 		Code:    string(record.Unsupported),
-		Message: fmt.Sprintf("cannot wipe %q wholly: %s; nothing was overwritten", w.at.Path, strings.Join(sentences(limits), "; ")),
+		Message: fmt.Sprintf("cannot wipe %q wholly: %s; nothing was overwritten", w.path, strings.Join(sentences(limits), "; ")),
 		Hint:    "--accept-limits wipes what can be reached",
 		Offset:  -1,
 	}

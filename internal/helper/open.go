@@ -1,0 +1,128 @@
+package helper
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/backends"
+)
+
+// Opening is something that a task works with. The engine opens all that a task
+// names and then locks it, in the task's order.
+type Opening interface {
+	// Open opens what leads to it. Nothing is changed by that, and nobody kept away.
+	Open(ctx context.Context, r *Run) error
+	// Lock takes its locks; a volume is opened with them.
+	Lock(ctx context.Context, r *Run) error
+	// Close gives up what it has, which may be nothing.
+	Close()
+}
+
+// Volume is a volume that a task works with. One that may be changed is described
+// in the report, however the task ends: nothing undoes what was written.
+type Volume struct {
+	Location
+	Access backends.Access
+	Volume backends.Volume // when it is open
+}
+
+// Open opens its pool.
+func (v *Volume) Open(ctx context.Context, r *Run) error { return v.Pool.Open(ctx, r) }
+
+// Lock opens it.
+func (v *Volume) Lock(ctx context.Context, r *Run) (err error) {
+	v.Volume, err = r.Open(ctx, v.Location, v.Access)
+	return err
+}
+
+// Close closes it. What was written is durable by then.
+func (v *Volume) Close() {
+	if v.Volume != nil {
+		v.Volume.Close()
+	}
+}
+
+// Taken is a volume that is to leave its name.
+type Taken struct {
+	Location
+	Volume backends.Taken // when it is open
+}
+
+// Open opens its pool.
+func (v *Taken) Open(ctx context.Context, r *Run) error { return v.Pool.Open(ctx, r) }
+
+// Lock opens it.
+func (v *Taken) Lock(ctx context.Context, r *Run) (err error) {
+	v.Volume, err = r.Take(ctx, v.Location)
+	return err
+}
+
+// Close closes it. What became of it is durable by then.
+func (v *Taken) Close() {
+	if v.Volume != nil {
+		v.Volume.Close()
+	}
+}
+
+// stages lead a task through its life: all is opened, then locked, then the process
+// is confined to that, and only then the task works.
+func (r *Run) stages(ctx context.Context, t Task) error {
+	defer func() {
+		for _, o := range slices.Backward(t.Opens) {
+			o.Close()
+		}
+	}()
+	if t.Settles {
+		if err := r.control.seal(); err != nil {
+			return err
+		}
+	}
+	for _, o := range t.Opens {
+		if err := o.Open(ctx, r); err != nil {
+			return err
+		}
+	}
+	for _, o := range t.Opens {
+		if err := o.Lock(ctx, r); err != nil {
+			return err
+		}
+	}
+	if err := r.confine(); err != nil {
+		return err
+	}
+	return r.described(t, t.Work(ctx, r))
+}
+
+// described reports the volumes that may have been changed.
+func (r *Run) described(t Task, err error) error {
+	for _, o := range t.Opens {
+		if v, ok := o.(*Volume); ok && v.Access != backends.ReadShared {
+			if bad := r.Describe(v.Volume); err == nil {
+				err = bad
+			}
+		}
+	}
+	return err
+}
+
+// confine is the step between locking and working: whatever the task needs is open
+// by then. Of what is made or found later, its pool is: drafts are begun, and the
+// volumes of a pool opened, beneath that. Nothing that a guest has written was read
+// before.
+func confine() error {
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil { // memory has guests' bytes from here on
+		return fmt.Errorf("cannot forbid core dumps: %w", err)
+	}
+	return nil
+}
+
+// closeAll closes what was open to the end.
+func closeAll(opened []io.Closer) {
+	for _, o := range opened {
+		o.Close() // nothing was written to it
+	}
+}

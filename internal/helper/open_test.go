@@ -1,0 +1,83 @@
+package helper
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"storaged/internal/ipc"
+	"storaged/internal/record"
+)
+
+// opening notes what is done with it.
+type opening struct {
+	name   string
+	events *[]string
+	locked error // what Lock gives
+}
+
+func (o opening) note(what string) { *o.events = append(*o.events, what+" "+o.name) }
+
+func (o opening) Open(context.Context, *Run) error { o.note("open"); return nil }
+func (o opening) Lock(context.Context, *Run) error { o.note("lock"); return o.locked }
+func (o opening) Close()                           { o.note("close") }
+
+func TestTaskWorksWhenAllIsOpenAndTheProcessConfined(t *testing.T) {
+	for _, c := range []struct {
+		locked, confined error
+		want             []string
+	}{
+		{nil, nil, []string{"open a", "open b", "lock a", "lock b", "confine", "work", "close b", "close a"}},
+		{errors.New("busy"), nil, []string{"open a", "open b", "lock a", "lock b", "close b", "close a"}},
+		{nil, errors.New("no"), []string{"open a", "open b", "lock a", "lock b", "confine", "close b", "close a"}},
+	} {
+		var events []string
+		r, ctx := testRun(t)
+		r.confine = func() error { events = append(events, "confine"); return c.confined }
+		report := r.do(ctx, Task{
+			Doing: "try", Opens: []Opening{opening{"a", &events, nil}, opening{"b", &events, c.locked}},
+			Work: func(context.Context, *Run) error { events = append(events, "work"); return nil },
+		})
+		if !slices.Equal(events, c.want) {
+			t.Errorf("%q, want %q", events, c.want)
+		}
+		if (report.Outcome == ipc.Succeeded) != (c.locked == nil && c.confined == nil) {
+			t.Errorf("report %+v", report.Summary)
+		}
+	}
+}
+
+// swapped puts another directory in place of one, and gives where it is now.
+func swapped(t *testing.T, dir string) (away string) {
+	t.Helper()
+	away = dir + ".away"
+	must(t, os.Rename(dir, away))
+	must(t, os.Mkdir(dir, 0o700))
+	return away
+}
+
+func TestEvacuationStaysInTheDirectoriesThatItOpened(t *testing.T) {
+	d := newDaemon(t)
+	base := t.TempDir()
+	from, to := filepath.Join(base, "from"), filepath.Join(base, "to")
+	must(t, os.Mkdir(from, 0o700))
+	must(t, os.Mkdir(to, 0o700))
+	first, second := noise(t, filepath.Join(from, "a"), mib), noise(t, filepath.Join(from, "b"), 2*mib)
+	d.start("evacuate", "--target", from, "--to", to, "--keep-source")
+	d.begin(ipc.Go{})
+	w, _ := await(d, 0, "window behind the first volume", func(w ipc.Window) bool { return w.ID == 3 && !w.Open })
+	fromAway, toAway := swapped(t, from), swapped(t, to)
+	noise(t, filepath.Join(from, "b"), 4096)
+	d.say(ipc.WindowAck{ID: w.ID})
+	report := d.result(record.ExitDone)
+	if len(report.Items) != 2 || report.Bytes != 3*mib {
+		t.Errorf("report %+v", report)
+	}
+	sameContent(t, filepath.Join(toAway, "a"), first)
+	sameContent(t, filepath.Join(toAway, "b"), second)
+	onlyHas(t, fromAway, "a", "b")
+	onlyHas(t, to)
+}
