@@ -102,6 +102,8 @@ func valueOfWord(word string) *rapid.Generator[string] {
 		return rapid.Map(rapid.Int64Range(1, 1<<60), func(n int64) string { return strconv.FormatInt(n, 10) })
 	case "PATH", "FILE":
 		return rapid.Map(rapid.StringMatching(`[ -~]{1,20}`), func(s string) string { return "/" + s })
+	case "JSON":
+		return rapid.SampledFrom([]string{`{"devices":["/dev/a b","/dev/c"],"name":"--x"}`, `{"options":{"x":"y\"z"}}`})
 	case "NAME", "GLOB", "TYPE", "IDENTITY", "UUID", "ALGORITHM[:HEX]":
 		return rapid.StringMatching(`[ -~]{1,20}`)
 	}

@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"encoding/json"
 	"strconv"
 	"strings"
 
@@ -25,6 +26,7 @@ func (v *Volume) named(path, poolType, id string) []Flag {
 		text(path, &v.Path, "`PATH` of the volume"),
 		text(poolType, &v.Type, "`TYPE` of its pool"),
 		identity(id, &v.PoolID),
+		source(strings.TrimSuffix(id, "id")+"source", &v.PoolSource),
 	}
 }
 
@@ -33,6 +35,7 @@ func (v *Volume) pool() []Flag {
 	return []Flag{
 		text("type", &v.Type, "`TYPE` of the pool"),
 		text("target", &v.Path, "`PATH` of the pool"),
+		source("pool-source", &v.PoolSource),
 	}
 }
 
@@ -42,6 +45,27 @@ func (t *Target) flags() []Flag { return (*Volume)(t).flags("target") }
 // identity is how the daemon says which storage a pool was started with.
 func identity(name string, at *string) Flag {
 	return text(name, at, "refuse unless the pool is the one of this `IDENTITY`")
+}
+
+// source is how the daemon says where the storage of a pool comes from whose target
+// does not say that.
+func source(name string, at *record.Source) Flag {
+	return Flag{Name: name, Usage: "where the storage of the pool comes from, as `JSON`", value: poolSource{at}}
+}
+
+type poolSource struct{ at *record.Source }
+
+func (s poolSource) set(text string) error { return json.Unmarshal([]byte(text), s.at) }
+
+func (s poolSource) texts() []string {
+	b, err := json.Marshal(s.at)
+	if err != nil {
+		panic("internal error: " + err.Error()) // texts
+	}
+	if string(b) == "{}" {
+		return nil
+	}
+	return []string{string(b)}
 }
 
 // known is how the daemon says which volume it means: the name may have come to

@@ -66,6 +66,8 @@ type Volume struct {
 	Path   string `json:"path"`             // of the volume, or the target of the pool
 	PoolID string `json:"-"`                // what the pool's target must be, as its driver has it; "": any
 	ID     string `json:"-"`                // what the volume must be, as its driver has it; "": any
+
+	PoolSource record.Source `json:"-"` // where the storage of the pool comes from
 }
 
 // Target is a volume that an operation makes of another.
@@ -76,6 +78,8 @@ type Target struct {
 	Path   string `json:"target_path,omitempty"`
 	PoolID string `json:"-"`
 	ID     string `json:"-"` // "": it is to be made
+
+	PoolSource record.Source `json:"-"`
 }
 
 // Into is embedded by operations that make one volume of another, or move what

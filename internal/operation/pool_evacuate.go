@@ -61,6 +61,7 @@ func (o *Evacuate) Task() Task {
 			text("to", &o.Target.Path, "`PATH` of the pool to move to"),
 			text("to-type", &o.Target.Type, "its `TYPE`"),
 			identity("to-pool-id", &o.Target.PoolID),
+			source("to-pool-source", &o.Target.PoolSource),
 			text("only", &o.Only, "only volumes whose names match the `GLOB`"),
 			onOff("skip-busy", &o.SkipBusy, "one that is in use stays, and is no failure"),
 			onOff("keep-source", &o.KeepSource, "copy instead of moving"),

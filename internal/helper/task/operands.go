@@ -42,10 +42,7 @@ func volume(o Tasked, flag string, v operation.Volume) (helper.Location, error) 
 	if err := needed(o, flag, v.Path != ""); err != nil {
 		return helper.Location{}, err
 	}
-	at, err := placeOf(v.Path, v.Type)
-	if err == nil {
-		at.Pool.ID, err = identity(at.Pool.Backend, v.PoolID)
-	}
+	at, err := placeOf(v)
 	if err == nil {
 		at.ID, err = identity(at.Pool.Backend, v.ID)
 	}
@@ -82,40 +79,57 @@ func poolOf(o Tasked, flag string, v operation.Volume) (*helper.Pool, error) {
 	if err := needed(o, flag, v.Path != ""); err != nil {
 		return nil, err
 	}
-	backend, err := all.Lookup(v.Type)
+	backend, err := driver(v.Type)
 	if err != nil {
-		return nil, record.Errorf(record.Unsupported, "%s", err)
+		return nil, err
 	}
 	path, err := absolute(v.Path)
 	if err != nil {
 		return nil, err
 	}
-	id, err := identity(backend, v.PoolID)
-	return &helper.Pool{Pool: backends.Pool{Type: v.Type, Target: path, ID: id}, Backend: backend}, err
+	return poolAt(backend, v, path)
 }
 
 // placeOf finds the volume of a path.
-func placeOf(path, poolType string) (helper.Location, error) {
-	backend, err := all.Lookup(poolType)
+func placeOf(v operation.Volume) (helper.Location, error) {
+	backend, err := driver(v.Type)
 	if err != nil {
-		return helper.Location{}, record.Errorf(record.Unsupported, "%s", err)
+		return helper.Location{}, err
 	}
-	if strings.HasSuffix(path, "/") {
-		return helper.Location{}, record.Errorf(record.Invalid, "%q is no path of a volume: it ends with a slash", path)
+	if strings.HasSuffix(v.Path, "/") {
+		return helper.Location{}, record.Errorf(record.Invalid, "%q is no path of a volume: it ends with a slash", v.Path)
 	}
-	target, name := backend.Parse(path)
+	target, name := backend.Parse(v.Path)
 	if err := backend.CheckName(name); err != nil {
 		return helper.Location{}, record.Errorf(record.Invalid, "%s", err)
 	}
 	target, err = absolute(target)
 	if err == nil && target == "/" {
-		err = record.Errorf(record.Invalid, "%q is no path of a volume: it lies in the root directory, which is never a pool", path)
+		err = record.Errorf(record.Invalid, "%q is no path of a volume: it lies in the root directory, which is never a pool", v.Path)
 	}
 	if err != nil {
 		return helper.Location{}, err
 	}
-	pool := &helper.Pool{Pool: backends.Pool{Type: poolType, Target: target}, Backend: backend}
+	pool, err := poolAt(backend, v, target)
+	if err != nil {
+		return helper.Location{}, err
+	}
 	return pool.At(name), nil
+}
+
+// driver finds that of a pool type.
+func driver(poolType string) (backends.Backend, error) {
+	b, err := all.Lookup(poolType)
+	if err != nil {
+		return nil, record.Errorf(record.Unsupported, "%s", err)
+	}
+	return b, nil
+}
+
+// poolAt is the pool that a volume is in, or is about.
+func poolAt(b backends.Backend, v operation.Volume, target string) (*helper.Pool, error) {
+	id, err := identity(b, v.PoolID)
+	return &helper.Pool{Pool: backends.Pool{Type: v.Type, Target: target, Source: v.PoolSource, ID: id}, Backend: b}, err
 }
 
 // absolute is the path seen from the root, clean.

@@ -12,6 +12,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 )
 
@@ -21,7 +22,7 @@ func TestResizeThatIsCanceledGivesTheSizeBack(t *testing.T) {
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	at, err := placeOf(path, "dir")
+	at, err := placeOf(operation.Volume{Path: path, Type: "dir"})
 	if err != nil {
 		t.Fatal(err)
 	}
