@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -170,7 +171,8 @@ func (c *call) problem(e *record.Error) {
 	if d := retryAfter[e.Code]; d > 0 {
 		c.Header().Set("Retry-After", strconv.Itoa(int(d.Seconds())))
 	}
-	if c.r.ContentLength != 0 && !c.read {
+	unread := c.r.ContentLength != 0 && !c.read
+	if unread {
 		c.Header().Set("Connection", "close") // so that nobody waits for the body
 	}
 	b, err := json.Marshal(p)
@@ -178,6 +180,18 @@ func (c *call) problem(e *record.Error) {
 		panic("internal error: api: a problem cannot be JSON: " + err.Error())
 	}
 	c.write(p.Status, wire.ProblemType, append(b, '\n'))
+	if unread && c.stopping.Err() == nil {
+		c.linger()
+	}
+}
+
+// linger reads on what a client still sends of a body that nobody wants. Who is
+// writing when the connection is closed may never read why.
+func (c *call) linger() {
+	out := http.NewResponseController(c.ResponseWriter)
+	if out.Flush() == nil && out.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+		_, _ = io.Copy(io.Discard, c.r.Body) // it ends with the client's interest
+	}
 }
 
 // finish ends a call: it makes a problem of a panic and writes the log.

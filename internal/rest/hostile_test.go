@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"bufio"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -356,5 +357,24 @@ func TestGarbageEndsItsConnectionOnly(t *testing.T) {
 	}
 	if _, err := h.client(t, h.main).Pools(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// Who sends much that nobody wants reads why, when all of it is written.
+func TestRefusalIsThereForAClientThatStillWrites(t *testing.T) {
+	h := newHost(t, nil)
+	conn := dialRaw(t, h.main)
+	const size = 16 << 20 // more than any buffer on the way holds
+	fmt.Fprintf(conn, "PUT /v1/pools/images/volumes/a/content HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", size)
+	if n, err := conn.Write(make([]byte, size)); err != nil {
+		t.Errorf("after %d bytes: %v", n, err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("the answer is %s", resp.Status)
 	}
 }

@@ -24,6 +24,10 @@ const (
 	// bodyTimeout bounds the time for a body of at most maxBody bytes.
 	bodyTimeout = 10 * time.Second
 
+	// lingerTime is how long is read on what nobody wants of a body: clients on
+	// this host that send it find the answer meanwhile.
+	lingerTime = 2 * time.Second
+
 	// writeTimeout bounds each write of an answer, also each one of a stream:
 	// a client that does not read for so long is stopped or stuck.
 	writeTimeout = 10 * time.Second
