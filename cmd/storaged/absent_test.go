@@ -34,15 +34,13 @@ func (h *host) runs(code int, says string, args ...string) (out string) {
 
 func (h *host) poolState(want record.PoolState) record.Pool {
 	h.t.Helper()
-	p, err := h.client.Pool(h.ctx(), "pool")
-	if err != nil || p.State != want {
-		h.t.Errorf("the pool is %s (%s), not %s (%v)", p.State, p.Reason, want, err)
-	}
+	p := h.poolIs("pool", record.Pool{State: want})
 	return p
 }
 
 // Of a pool whose directory is away nothing is known: no verb succeeds on it.
 func TestNothingSucceedsOnAPoolThatIsAway(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	want := h.random("v", mib)
 	h.sparse("other", mib)
@@ -62,13 +60,12 @@ func TestNothingSucceedsOnAPoolThatIsAway(t *testing.T) {
 		h.poolState(record.PoolActive)
 		h.is("v", record.Volume{State: record.VolumeReady, Origin: record.Made})
 	}
-	if h.hash("v") != want {
-		t.Error("the volume has changed")
-	}
+	h.hasHash("v", want)
 	h.runs(0, "other", "vol", "list", "--fresh")
 }
 
 func TestPoolThatIsAwayIsNotDeleted(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", mib)
 	h.succeed(h.stopPool("pool"))
@@ -98,6 +95,7 @@ func (h *host) removed(name string) {
 // A volume whose file others have removed leaves the catalogue as soon as a verb
 // has looked for it.
 func TestVerbsForgetAVolumeThatIsGone(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.must(os.WriteFile(h.dir+"/in", content("in", 4096), 0o600))
 	for _, c := range []struct {
@@ -133,6 +131,7 @@ func TestVerbsForgetAVolumeThatIsGone(t *testing.T) {
 
 // A name whose file others have removed is free.
 func TestNameOfAVolumeThatIsGoneIsFree(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("base", mib)
 	for _, args := range [][]string{
@@ -153,6 +152,7 @@ func TestNameOfAVolumeThatIsGoneIsFree(t *testing.T) {
 
 // A volume whose file others have replaced is what that is.
 func TestNameOfAReplacedVolumeIsTaken(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.removed("v")
 	h.write("v", 2*mib)
@@ -177,9 +177,6 @@ func TestPoolThatWasMountedAnewIsActiveAfterARefresh(t *testing.T) {
 	testenv.MountImage(t, image, at)
 	defer testenv.Unmount(t, at)
 	h.runs(0, "", "pool", "refresh", "own")
-	v, err := h.client.Volume(h.ctx(), "own", "v")
-	if err != nil || v.Origin != record.Made {
-		t.Errorf("the volume is %s (%v)", shown(v), err)
-	}
+	h.is("own/v", record.Volume{Origin: record.Made})
 	h.runs(0, "", "vol", "wipe", "own/v", "--yes", "--accept-limits")
 }

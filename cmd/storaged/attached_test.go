@@ -13,6 +13,7 @@ import (
 // A volume that a file system of the host stands on is in use, whatever is to
 // be done with its content.
 func TestVolumeBehindALoopDeviceIsBusy(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	other := h.otherPool("tmpfs")
 	h.sparse("disk", 64*mib)
@@ -52,6 +53,7 @@ func TestVolumeBehindALoopDeviceIsBusy(t *testing.T) {
 
 // A volume that is attached while a move copies it is not taken away.
 func TestVolumeAttachedDuringAMoveStays(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.otherPool("tmpfs")
 	h.random("disk", 8*mib)

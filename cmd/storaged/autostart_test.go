@@ -75,6 +75,7 @@ func (h *host) startedAgain() {
 // A pool whose file system is not mounted after a reboot is not the directory
 // below: that is not started, and the pool is when the file system is there.
 func TestPoolIsNotStartedWithoutItsMount(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"ext4", "xfs", "vfat"} {
 		t.Run(kind, func(t *testing.T) {
 			h := bootHost(t)
@@ -105,6 +106,7 @@ func TestPoolIsNotStartedWithoutItsMount(t *testing.T) {
 
 // A directory that is away when the host is started is waited for as well.
 func TestPoolIsStartedWhenItsDirectoryAppears(t *testing.T) {
+	t.Parallel()
 	h := newBootHost(t)
 	h.random("v", mib)
 	h.end(h.verify("v", checksum("sha256")))
@@ -117,6 +119,7 @@ func TestPoolIsStartedWhenItsDirectoryAppears(t *testing.T) {
 
 // What is at the pool's place is taken for it when somebody says so.
 func TestAnotherDirectoryIsAcceptedByABuild(t *testing.T) {
+	t.Parallel()
 	h := newBootHost(t)
 	h.random("v", mib)
 	h.end(h.verify("v", checksum("sha256")))

@@ -10,6 +10,7 @@ import (
 
 // A label may be as long as the contract says, at the start of a job and later.
 func TestLabelMayBeAsLongAsTheContractSays(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	value := strings.Repeat("x", record.MaxLabelValue)
 	name := strings.Repeat("k", record.MaxLabelName)

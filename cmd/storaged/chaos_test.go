@@ -45,12 +45,9 @@ func newDeadlyHost(t *testing.T) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "crash"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	h := &host{t: t, dir: dir, bin: programs, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s")}
-	h.env = []string{"STORAGED_CRASH_DIR=" + filepath.Join(dir, "crash")}
+	h := unbegun(t)
+	h.bin, h.env = programs, []string{"STORAGED_CRASH_DIR=" + filepath.Join(h.dir, "crash")}
+	h.must(os.Mkdir(filepath.Join(h.dir, "crash"), 0o755))
 	h.begin()
 	return h
 }
@@ -166,10 +163,7 @@ func (h *host) record(d deed, n string, dying ...crash.Point) (points []crash.Po
 	d.prepare = nothing
 	h.commit(d, n, dying...)
 	d.prepare = prepare
-	b, err := os.ReadFile(h.crashFile("record"))
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	b := must(os.ReadFile(h.crashFile("record")))(h.t)
 	h.must(os.Remove(h.crashFile("record")))
 	for line := range strings.Lines(string(b)) {
 		if p := crash.Point(strings.TrimSpace(line)); !slices.Contains(points, p) {
@@ -205,6 +199,7 @@ func (h *host) deaths() (all []death) {
 // TestEveryCrashPointIsRecoveredFrom dies at every named instant of every kind
 // of job, or in the gate at a part of them that has each instant.
 func TestEveryCrashPointIsRecoveredFrom(t *testing.T) {
+	t.Parallel()
 	h := newDeadlyHost(t)
 	all := h.deaths()
 	for _, p := range crash.Points() {
@@ -281,6 +276,7 @@ const (
 // and again, while jobs of all kinds run. Every accepted job keeps its number
 // and ends once, and what it left is what it says.
 func TestKillsAtRandomMomentsLoseNothing(t *testing.T) {
+	t.Parallel()
 	for i, left := 0, *chaosKills; left > 0; i, left = i+1, left-killsPerHost {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			newDeadlyHost(t).suffer(rand.New(rand.NewPCG(*chaosSeed, uint64(i))), min(left, killsPerHost))
@@ -364,6 +360,7 @@ func (h *host) settle(under []workload, jobs *int) []workload {
 // TestCancelsAtRandomMomentsKeepTheirPromise cancels jobs of every kind at any
 // moment. How long each took from the cancel to the end is told, not judged.
 func TestCancelsAtRandomMomentsKeepTheirPromise(t *testing.T) {
+	t.Parallel()
 	ends, took := map[record.State]int{}, []time.Duration{}
 	for i, left := 0, *chaosCancels; left > 0; i, left = i+1, left-cancelsPerHost {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
@@ -412,6 +409,7 @@ func (h *host) thinkBetter(rng *rand.Rand, n string) (record.State, time.Duratio
 // may run at once, with a long history. Each goes on in the same process and
 // copies no byte twice. How long the start took is told, not judged.
 func TestSixtyFourHelpersSurviveTheDaemon(t *testing.T) {
+	t.Parallel()
 	const history = 10_000
 	h := newDeadlyHost(t)
 	h.stop()
@@ -432,10 +430,7 @@ func TestSixtyFourHelpersSurviveTheDaemon(t *testing.T) {
 	h.start()
 	t.Logf("ready %v after the start, with %d jobs of history and %d helpers", time.Since(begun).Round(time.Millisecond), history, len(jobs))
 	for _, st := range jobs {
-		j, err := h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("null")})
-		if err != nil {
-			t.Fatal(err)
-		}
+		j := must(h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("null")}))(t)
 		if j.Helper == nil || j.Helper.PID != pids[j.ID] {
 			t.Errorf("the helper of job %d was %d, is %s", j.Number, pids[j.ID], shown(j.Helper))
 		}

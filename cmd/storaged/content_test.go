@@ -40,11 +40,10 @@ func (h *host) given(name string, size int) (*os.File, []byte) {
 	h.t.Helper()
 	content := noise(size)
 	clear(content[size/4 : size/2])
-	f, err := os.OpenFile(filepath.Join(h.dir, name), os.O_RDWR|os.O_CREATE, 0o600)
-	h.must(err)
+	f := must(os.OpenFile(filepath.Join(h.dir, name), os.O_RDWR|os.O_CREATE, 0o600))(h.t)
 	h.t.Cleanup(func() { f.Close() })
 	h.must(f.Truncate(int64(size)))
-	_, err = f.WriteAt(content[:size/4], 0)
+	_, err := f.WriteAt(content[:size/4], 0)
 	h.must(err)
 	_, err = f.WriteAt(content[size/2:], int64(size/2))
 	h.must(err)
@@ -61,18 +60,15 @@ func (h *host) must(err error) {
 // holds fails unless the volume has the content at off, and is what state says.
 func (h *host) holds(volume string, off int, content []byte, state record.VolumeState) {
 	h.t.Helper()
-	got, err := os.ReadFile(h.path(volume))
-	h.must(err)
+	got := must(os.ReadFile(h.path(volume)))(h.t)
 	if len(got) < off+len(content) || !bytes.Equal(got[off:off+len(content)], content) {
 		h.t.Errorf("%s has other content", volume)
 	}
-	v, err := h.client.Volume(h.ctx(), "pool", volume)
-	if err != nil || v.State != state {
-		h.t.Errorf("%s is %s, not %s (%v)", volume, v.State, state, err)
-	}
+	h.is(volume, record.Volume{State: state})
 }
 
 func TestFilesAreHandedOver(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	const size = 5*mib + 777
 	f, content := h.given("src", size)
@@ -90,10 +86,8 @@ func TestFilesAreHandedOver(t *testing.T) {
 
 	to, _ := h.given("dst", 9*mib)
 	h.succeed(h.handDown("v", to))
-	whole, err := os.ReadFile(h.path("v"))
-	h.must(err)
-	got, err := os.ReadFile(to.Name())
-	h.must(err)
+	whole := must(os.ReadFile(h.path("v")))(t)
+	got := must(os.ReadFile(to.Name()))(t)
 	if !bytes.Equal(got, whole) {
 		t.Error("downloaded something else")
 	}
@@ -105,25 +99,19 @@ func TestFilesAreHandedOver(t *testing.T) {
 }
 
 func TestDescriptorsThatAreNoFiles(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", mib)
 	f, _ := h.given("src", 1000)
-	dir, err := os.Open(h.dir)
-	h.must(err)
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	h.must(err)
+	dir := must(os.Open(h.dir))(t)
+	null := must(os.OpenFile(os.DevNull, os.O_RDWR, 0))(t)
 	r, w, err := os.Pipe()
 	h.must(err)
-	l, err := net.Listen("unix", filepath.Join(h.dir, "listener"))
-	h.must(err)
-	sock, err := l.(*net.UnixListener).File()
-	h.must(err)
-	readOnly, err := os.Open(f.Name())
-	h.must(err)
-	appending, err := os.OpenFile(f.Name(), os.O_RDWR|os.O_APPEND, 0)
-	h.must(err)
-	itself, err := os.OpenFile(h.path("v"), os.O_RDWR, 0)
-	h.must(err)
+	l := must(net.Listen("unix", filepath.Join(h.dir, "listener")))(t)
+	sock := must(l.(*net.UnixListener).File())(t)
+	readOnly := must(os.Open(f.Name()))(t)
+	appending := must(os.OpenFile(f.Name(), os.O_RDWR|os.O_APPEND, 0))(t)
+	itself := must(os.OpenFile(h.path("v"), os.O_RDWR, 0))(t)
 	for _, c := range []io.Closer{dir, null, r, w, l, sock, readOnly, appending, itself} {
 		t.Cleanup(func() { c.Close() })
 	}
@@ -151,14 +139,14 @@ func TestDescriptorsThatAreNoFiles(t *testing.T) {
 }
 
 func TestStreamsComeAndGo(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", 8*mib)
 	content := noise(3*mib + 5)
 	up := h.upload(h.ctx(), "v", bytes.NewReader(content), upload{Offset: mib + 3, Checksum: "crc32c"})
 	h.must(up.Wait())
 	h.holds("v", mib+3, content, record.VolumeReady)
-	whole, err := os.ReadFile(h.path("v"))
-	h.must(err)
+	whole := must(os.ReadFile(h.path("v")))(t)
 	for _, form := range []bool{false, true} {
 		down := h.download("v", form)
 		var got bytes.Buffer
@@ -186,6 +174,7 @@ func TestStreamsComeAndGo(t *testing.T) {
 }
 
 func TestUploadsThatAreRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", mib)
 	content := noise(mib + 1)
@@ -219,6 +208,7 @@ func TestUploadsThatAreRefused(t *testing.T) {
 // A stream that breaks off leaves the volume incomplete and what came durable;
 // the rest makes it whole.
 func TestBrokenStreamGoesOn(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", 8*mib)
 	content := noise(8 * mib)
@@ -283,6 +273,7 @@ func (h *host) breakOff(volume string, r upload, part []byte) record.Job {
 // A volume is whole when all of a content is in it, whichever of the uploads that
 // brought it was the one to mark the volume, and whoever had marked it before.
 func TestUploadInSeveralPartsMakesTheVolumeWhole(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for name, c := range map[string]struct {
 		size   int            // of the content, in a volume of 4 MiB
@@ -320,6 +311,7 @@ func TestUploadInSeveralPartsMakesTheVolumeWhole(t *testing.T) {
 // What all of a content must have is held against the whole of it, though it
 // came in parts; what is not the right content has no rest.
 func TestRestOfAnUploadIsHeldAgainstTheWholeChecksum(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	content := noise(4 * mib)
 	digest := sha256.Sum256(content)
@@ -367,11 +359,13 @@ func (h *host) noRest(volume string, j record.Job) {
 	h.t.Helper()
 	_, err := h.stream(volume, strings.NewReader(""), restOf(j))
 	h.refused(err, record.WrongState)
-	h.does(int(record.ExitBusy), "not the one it should be", "vol", "upload", "pool/"+volume, "/dev/null", "--resume", "--yes")
+	file, _ := h.given("whole", 4*mib)
+	h.does(record.ExitBusy, "not the one it should be", "vol", "upload", "pool/"+volume, file.Name(), "--resume", "--yes")
 }
 
 // An upload of a part leaves a volume incomplete that was so before.
 func TestUploadOfAPartHealsNothing(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", 4*mib)
 	h.breakOff("v", upload{Offset: 5}, noise(mib))
@@ -382,21 +376,19 @@ func TestUploadOfAPartHealsNothing(t *testing.T) {
 
 // A place that its own total contradicts is refused, and nothing begins.
 func TestContentRangeBeyondItsTotalIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", mib)
 	jobs := func() int {
-		l, err := h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{})
-		h.must(err)
+		l := must(h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{}))(t)
 		return len(l.Items)
 	}
 	before := jobs()
 	for given, status := range map[string]int{
 		"bytes 0-9/9": 400, "bytes 5-14/5": 400, "bytes 0-9/0": 400, "bytes 0-9/10": 200, "bytes 10-19/1000": 200, "bytes 0-9/*": 200,
 	} {
-		resp, err := h.plain(http.MethodPut, "v/content", strings.NewReader("0123456789"), "Content-Range", given)
-		h.must(err)
-		body, err := io.ReadAll(resp.Body)
-		h.must(err)
+		resp := must(h.plain(http.MethodPut, "v/content", strings.NewReader("0123456789"), "Content-Range", given))(t)
+		body := must(io.ReadAll(resp.Body))(t)
 		resp.Body.Close()
 		if resp.StatusCode != status || status == 400 && !strings.Contains(string(body), `"code":"invalid"`) {
 			t.Errorf("%q: %s %s", given, resp.Status, body)
@@ -411,6 +403,7 @@ func TestContentRangeBeyondItsTotalIsRefused(t *testing.T) {
 // The rest of a content is refused where its beginning is gone, also if it goes
 // while the rest waits.
 func TestRestOfAnUploadNeedsItsBeginning(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	const size = 65 * mib // no short work, which would not wait
 	h.sparse("v", size)
@@ -432,6 +425,7 @@ func TestRestOfAnUploadNeedsItsBeginning(t *testing.T) {
 // What wrote only a part of a volume does not go on as if it were the whole, also
 // if nothing of it is in place.
 func TestUploadOfAPartDoesNotGoOn(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", 4*mib)
 	for _, wrote := range []int{0, mib} {
@@ -482,6 +476,7 @@ func (h *host) stopped(st started, err error) {
 // Who broke off leaves the volume incomplete, as the upload before him did: the
 // mark alone does not tell that the beginning is gone.
 func TestRestOfAnUploadIsRefusedAfterWorkThatBrokeOffToo(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for volume, between := range map[string]func(volume string) (started, error){
 		"wiped": func(volume string) (started, error) {
@@ -505,6 +500,7 @@ func TestRestOfAnUploadIsRefusedAfterWorkThatBrokeOffToo(t *testing.T) {
 
 // What changes no content, or never came to it, is in nobody's way.
 func TestRestOfAnUploadOutlivesWhatChangesNoContent(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", 4*mib)
 	content := noise(4 * mib)
@@ -541,8 +537,7 @@ func (h *host) until(job string, is func(record.Job) bool) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for ctx := h.ctx(); ; <-tick.C {
-		j, err := h.client.Job(ctx, job)
-		h.must(err)
+		j := must(h.client.Job(ctx, job))(h.t)
 		if is(j) {
 			return
 		}
@@ -553,6 +548,7 @@ func (h *host) until(job string, is func(record.Job) bool) {
 }
 
 func TestStreamThatWaitsEndsWithItsClient(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("v", 16*mib)
 	defer h.reading("v")()
@@ -567,6 +563,7 @@ func TestStreamThatWaitsEndsWithItsClient(t *testing.T) {
 
 // A client that is connected and sends nothing does not have its volume for ever.
 func TestSilentClientLosesItsUpload(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.stop()
 	h.config = filepath.Join(h.dir, "storaged.toml")
@@ -598,6 +595,7 @@ func TestSilentClientLosesItsUpload(t *testing.T) {
 // When the daemon dies, a file's upload goes on and a stream's does not; both
 // are told of by the next one.
 func TestContentsOutliveTheDaemonOrNot(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("f", 8*mib)
 	h.sparse("s", 8*mib)
@@ -638,8 +636,7 @@ func (h *host) plain(method, path string, body io.Reader, header ...string) (*ht
 		return new(net.Dialer).DialContext(ctx, "unix", h.sock)
 	}}}
 	h.t.Cleanup(c.CloseIdleConnections)
-	r, err := http.NewRequestWithContext(h.ctx(), method, "http://storaged/v1/pools/pool/volumes/"+path, body)
-	h.must(err)
+	r := must(http.NewRequestWithContext(h.ctx(), method, "http://storaged/v1/pools/pool/volumes/"+path, body))(h.t)
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
@@ -647,10 +644,10 @@ func (h *host) plain(method, path string, body io.Reader, header ...string) (*ht
 }
 
 func TestRangesOfADownload(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("v", mib)
-	content, err := os.ReadFile(h.path("v"))
-	h.must(err)
+	content := must(os.ReadFile(h.path("v")))(t)
 	for asked, want := range map[string]struct {
 		status, from, to int
 	}{
@@ -664,10 +661,8 @@ func TestRangesOfADownload(t *testing.T) {
 		"bytes=99999999999999999999999-5": {200, 0, mib}, "Bytes=5-6": {206, 5, 7}, "bytes= 5-6 , ": {206, 5, 7},
 		"bytes=-": {200, 0, mib}, "bytes=": {200, 0, mib}, "bytes=+5-6": {200, 0, mib}, "bytes=0x5-6": {200, 0, mib},
 	} {
-		resp, err := h.get("v", "Range", asked)
-		h.must(err)
-		got, err := io.ReadAll(resp.Body)
-		h.must(err)
+		resp := must(h.get("v", "Range", asked))(t)
+		got := must(io.ReadAll(resp.Body))(t)
 		resp.Body.Close()
 		if resp.StatusCode != want.status {
 			t.Errorf("%q: %s", asked, resp.Status)
@@ -702,6 +697,7 @@ func wholeAnyway(resp *http.Response, err error) bool {
 // which all bytes had come, since the last of them are held back, and one whose
 // helper dies.
 func TestFailedDownloadIsNoShortAnswer(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("small", 64<<10)
 	h.random("large", 16*mib) // no buffer on the way has room for it
@@ -712,8 +708,7 @@ func TestFailedDownloadIsNoShortAnswer(t *testing.T) {
 				t.Errorf("%s as %s with another checksum is taken for whole", volume, form)
 			}
 		}
-		resp, err := h.get("large", "Accept", form)
-		h.must(err)
+		resp := must(h.get("large", "Accept", form))(t)
 		if h.killDownload(resp.Header.Get("Storaged-Job")); wholeAnyway(resp, nil) {
 			t.Errorf("as %s without a helper it is taken for whole", form)
 		}
@@ -739,18 +734,17 @@ func TestFailedDownloadIsNoShortAnswer(t *testing.T) {
 func (h *host) killDownload(job string) {
 	h.t.Helper()
 	h.until(job, func(j record.Job) bool { return j.State == record.Running && j.Progress.Done > 0 })
-	j, err := h.client.Job(h.ctx(), job)
-	h.must(err)
+	j := must(h.client.Job(h.ctx(), job))(h.t)
 	h.must(syscall.Kill(j.Helper.PID, syscall.SIGKILL))
 	h.fails(h.end(of(j), nil), record.Killed)
 }
 
 // A reader that does not read holds nobody up but its own job.
 func TestSlowReaderSlowsNobody(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("v", 16*mib)
-	resp, err := h.get("v")
-	h.must(err)
+	resp := must(h.get("v"))(t)
 	down, err := h.handDownWhole("v")
 	if err != nil || down.State != record.Succeeded {
 		t.Errorf("another download: %v, %s", err, outcome(down))
@@ -770,6 +764,7 @@ func (h *host) handDownWhole(volume string) (record.Job, error) {
 }
 
 func TestContentIsNotForTheReadOnlySocket(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", mib)
 	socks, err := filepath.Glob(filepath.Join(h.dir, "*-ro*"))
@@ -792,6 +787,7 @@ func TestContentIsNotForTheReadOnlySocket(t *testing.T) {
 
 // The rest of a content is all of it, where anybody knows how long it is.
 func TestRestOfAnUploadIsAllOfIt(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", 4*mib)
 	content, n := noise(4*mib), int64(4*mib)
@@ -809,6 +805,7 @@ func TestRestOfAnUploadIsAllOfIt(t *testing.T) {
 // Of a client that has gone nobody reads while its job waits and the pipe to the
 // helper is full.
 func TestStreamThatWaitsWithAFullPipeEndsWithItsClient(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("v", 16*mib)
 	defer h.reading("v")()
@@ -831,6 +828,7 @@ func TestStreamThatWaitsWithAFullPipeEndsWithItsClient(t *testing.T) {
 
 // A job that never had the volume has not changed it.
 func TestJobThatOnlyWaitedLeavesTheVolumeAsItIs(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", 4*mib)
 	f, _ := h.given("f", 4*mib)
@@ -851,6 +849,7 @@ func TestJobThatOnlyWaitedLeavesTheVolumeAsItIs(t *testing.T) {
 // A download whose job somebody else ends before anything has come says who it
 // was: no status of it is one of the daemon's own faults.
 func TestDownloadThatSomebodyCancelsSaysSo(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("v", mib)
 	h.patchLimits(service.LimitsPatch{Running: ptr(1)})
@@ -862,8 +861,7 @@ func TestDownloadThatSomebodyCancelsSaysSo(t *testing.T) {
 	asking.Go(func() { resp, err = h.get("v") })
 	filter := service.JobFilter{Kinds: []string{string(record.VolumeDownload)}, States: []string{"live"}}
 	h.await("a download that waits", func() bool {
-		l, err := h.client.Jobs(h.ctx(), filter, service.Page{})
-		h.must(err)
+		l := must(h.client.Jobs(h.ctx(), filter, service.Page{}))(t)
 		for _, j := range l.Items {
 			h.cancel(of(j))
 		}
@@ -872,8 +870,7 @@ func TestDownloadThatSomebodyCancelsSaysSo(t *testing.T) {
 	asking.Wait()
 	h.must(err)
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	h.must(err)
+	body := must(io.ReadAll(resp.Body))(t)
 	if resp.StatusCode != http.StatusConflict || !strings.Contains(string(body), `"code":"canceled"`) {
 		t.Errorf("the answer is %s %s", resp.Status, body)
 	}

@@ -172,8 +172,7 @@ func (h *host) outside(n string) *os.File {
 	h.t.Helper()
 	path := filepath.Join(h.dir, "up"+n)
 	h.must(os.WriteFile(path, content("up"+n, deedBytes), 0o600))
-	f, err := os.Open(path)
-	h.must(err)
+	f := must(os.Open(path))(h.t)
 	h.t.Cleanup(func() { f.Close() })
 	return f
 }
@@ -187,8 +186,7 @@ func startCreateFrom(h *host, n string, o ...option) (started, error) {
 }
 
 func startDownload(h *host, n string, o ...option) (started, error) {
-	f, err := os.Create(filepath.Join(h.dir, "down"+n))
-	h.must(err)
+	f := must(os.Create(filepath.Join(h.dir, "down"+n)))(h.t)
 	h.t.Cleanup(func() { f.Close() }) // what it holds is looked at by the tests of downloads
 	return h.handDown("vol"+n, f, append(o, slowly())...)
 }

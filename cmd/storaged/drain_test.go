@@ -11,6 +11,7 @@ import (
 
 // A drain lasts as long as the daemon; what waited is begun by the next one.
 func TestDrainEndsWithTheDaemon(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("base", 16*mib)
 	h.patchLimits(service.LimitsPatch{Rate: []byte("1048576"), Running: ptr(1)})
@@ -41,6 +42,7 @@ func TestDrainEndsWithTheDaemon(t *testing.T) {
 
 // Pools on one disk share its places, whatever they are called.
 func TestPoolsOnOneDiskShareItsPlaces(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	p := h.poolEntry("pool")
 	testenv.Need(t, "a temporary directory on one disk", len(p.Devices) == 1)

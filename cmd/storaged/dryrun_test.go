@@ -11,8 +11,7 @@ import (
 // last is the number of the job made last.
 func (h *host) last() int64 {
 	h.t.Helper()
-	l, err := h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{Limit: 1})
-	h.must(err)
+	l := must(h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{Limit: 1}))(h.t)
 	return l.Items[0].Number
 }
 
@@ -20,8 +19,7 @@ func (h *host) last() int64 {
 func (h *host) planned(what string, ask func() (started, error)) {
 	h.t.Helper()
 	before := h.last()
-	st, err := ask()
-	h.must(err)
+	st := must(ask())(h.t)
 	if st.Job != nil || st.Plan == nil || st.Plan.Kind == "" || len(st.Plan.Argv) == 0 || len(st.Plan.Objects) == 0 {
 		h.t.Errorf("%s: the answer is job %s, plan %s", what, shown(st.Job), shown(st.Plan))
 	}
@@ -32,6 +30,7 @@ func (h *host) planned(what string, ask func() (started, error)) {
 
 // A dry run makes no job, whatever it is a run of, the retry of any kind too.
 func TestDryRunStartsNothing(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for _, d := range deeds() {
 		d.prepare(h, d.name)

@@ -37,10 +37,7 @@ func (h *host) places(sums map[string]string, dirs map[string]string) map[string
 	h.t.Helper()
 	at := map[string]string{}
 	for pool, dir := range dirs {
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			h.t.Fatal(err)
-		}
+		entries := must(os.ReadDir(dir))(h.t)
 		for _, e := range entries {
 			if at[e.Name()] != "" {
 				h.t.Errorf("%s is in both pools", e.Name())
@@ -51,10 +48,7 @@ func (h *host) places(sums map[string]string, dirs map[string]string) map[string
 			}
 		}
 	}
-	all, err := h.client.Volumes(h.ctx(), service.VolumeFilter{})
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	all := must(h.client.Volumes(h.ctx(), service.VolumeFilter{}))(h.t)
 	known := map[string]string{}
 	for _, v := range all {
 		if known[v.Name] != "" || v.State != record.VolumeReady || v.Path != filepath.Join(dirs[v.Pool], v.Name) || v.Origin != record.Made {
@@ -69,6 +63,7 @@ func (h *host) places(sums map[string]string, dirs map[string]string) map[string
 }
 
 func TestEvacuateMovesEveryVolumeThatMatches(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"", "ext4", "xfs"} {
 		t.Run("to "+kind, func(t *testing.T) {
 			h := newHost(t)
@@ -94,6 +89,7 @@ func TestEvacuateMovesEveryVolumeThatMatches(t *testing.T) {
 }
 
 func TestEvacuateKeepsTheSource(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	dir := h.otherPool("ext4")
 	sums := h.filled(mib, "a", "b")
@@ -102,10 +98,7 @@ func TestEvacuateKeepsTheSource(t *testing.T) {
 		if h.hash(name) != want || hashOf(t, filepath.Join(dir, name)) != want {
 			t.Errorf("%s has changed", name)
 		}
-		v, err := h.client.Volume(h.ctx(), "other", name)
-		if err != nil || v.State != record.VolumeReady || *v.CreatedBy != j.Number {
-			t.Errorf("the copy is %s, %v", shown(v), err)
-		}
+		h.is("other/"+name, record.Volume{State: record.VolumeReady, CreatedBy: &j.Number})
 		if v := h.entry(name); *v.CreatedBy == j.Number {
 			t.Errorf("the source is %s", shown(v))
 		}
@@ -118,6 +111,7 @@ func TestEvacuateKeepsTheSource(t *testing.T) {
 // TestEvacuateLetsOthersInBetweenVolumes: visitors come in between volumes and
 // nowhere else, and see each volume where it is.
 func TestEvacuateLetsOthersInBetweenVolumes(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	dirs := map[string]string{"pool": h.pool, "other": h.otherPool("ext4")}
 	sums := h.filled(4*mib, "a", "b", "c", "d")
@@ -157,6 +151,7 @@ func TestEvacuateLetsOthersInBetweenVolumes(t *testing.T) {
 }
 
 func TestEvacuateWithVolumesThatCannotBeMoved(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		what  string
 		how   []option
@@ -203,6 +198,7 @@ func TestEvacuateWithVolumesThatCannotBeMoved(t *testing.T) {
 }
 
 func TestEvacuateLeavesWhatOthersStandOn(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.otherPool("ext4")
 	h.sparse("base", mib)
@@ -223,6 +219,7 @@ func TestEvacuateLeavesWhatOthersStandOn(t *testing.T) {
 // afterwards each volume is whole in one pool, and the result says which were
 // moved.
 func TestEvacuateStoppedAtRandomMoments(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	dirs := map[string]string{"pool": h.pool, "other": h.otherPool("ext4")}
 	sums := h.filled(mib, "a", "b", "c", "d", "e")
@@ -259,6 +256,7 @@ func TestEvacuateStoppedAtRandomMoments(t *testing.T) {
 }
 
 func TestEvacuateIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.define("other", t.TempDir())
 	h.refuses(record.Invalid)(h.evacuatePool("pool", "pool"))

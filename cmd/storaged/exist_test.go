@@ -12,6 +12,7 @@ import (
 // Whoever asks at the same time, with --exist-ok, has what was asked for: one
 // has made it, and the others have waited for that.
 func TestManyAskAtOnceForTheSame(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("base", 4*mib)
 	h.patchLimits(service.LimitsPatch{Rate: []byte("8388608")}) // so that a clone takes some time
@@ -49,6 +50,7 @@ func TestManyAskAtOnceForTheSame(t *testing.T) {
 
 // Who waits for a volume that comes to nothing makes it.
 func TestWhoWaitedInVainMakesIt(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("base", 4*mib)
 	first := h.began(h.clone("base", "v", noReflink, limited(4096)))

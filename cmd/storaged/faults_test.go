@@ -25,16 +25,13 @@ func (h *host) traced(file string, inject ...string) {
 	}
 	script := "#!/bin/sh\nexec '" + strings.Join(args, "' '") + "' '" + filepath.Join(bin, "storage-helper") + "' \"$@\"\n"
 	h.must(os.WriteFile(wrapper, []byte(script), 0o755))
-	h.t.Setenv("STORAGED_HELPER", wrapper)
+	h.env = []string{"STORAGED_HELPER=" + wrapper}
 	h.start()
 }
 
 // trace is what was traced.
 func (h *host) trace() string {
-	b, err := os.ReadFile(filepath.Join(h.dir, "trace"))
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	b := must(os.ReadFile(filepath.Join(h.dir, "trace")))(h.t)
 	return string(b)
 }
 
@@ -74,10 +71,7 @@ func (h *host) moving(st started, err error) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	events, err := h.client.Events(h.ctx(), 0)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	events := must(h.client.Events(h.ctx(), 0))(h.t)
 	defer events.Close()
 	for {
 		j, err := h.client.Job(h.ctx(), st.Job.ID)
@@ -96,6 +90,7 @@ func (h *host) moving(st started, err error) {
 // A disk that gets full in the middle ends the job; nothing of the target is
 // left, and the source is as it was.
 func TestDiskGetsFullInTheMiddle(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"tmpfs", "ext4", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
 			h := newHost(t)
@@ -107,9 +102,7 @@ func TestDiskGetsFullInTheMiddle(t *testing.T) {
 			fill(t, dir)
 			h.failedAt(h.end(st, nil), record.NoSpace, filepath.Join(dir, "copy"), true)
 			h.gone("small", dir, "copy")
-			if h.hash("base") != want {
-				t.Error("the source has changed")
-			}
+			h.hasHash("base", want)
 		})
 	}
 }
@@ -126,6 +119,7 @@ func (h *host) gone(pool, dir, name string) {
 }
 
 func TestReadErrorInTheSource(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	want := h.random("base", 48*mib)
 	h.traced(h.path("base"), "pread64:error=EIO:when=3+") // strace counts by thread, of which there are a few
@@ -135,9 +129,7 @@ func TestReadErrorInTheSource(t *testing.T) {
 		t.Errorf("error is %q", j.Error.Message)
 	}
 	h.absent("copy")
-	if h.hash("base") != want {
-		t.Error("the source has changed")
-	}
+	h.hasHash("base", want)
 	j = h.end(h.verify("base"))
 	h.failedAt(j, record.IO, h.path("base"), true)
 	if j.Result != nil {
@@ -148,6 +140,7 @@ func TestReadErrorInTheSource(t *testing.T) {
 // The storage takes all bytes and says only when it is to make them durable
 // that it cannot.
 func TestLateErrorOfTheStorage(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	want := h.random("base", 48*mib)
 	dir := testenv.Failing(t)
@@ -158,13 +151,12 @@ func TestLateErrorOfTheStorage(t *testing.T) {
 	}
 	h.failedAt(j, j.Code(), filepath.Join(dir, "copy"), false)
 	h.gone("failing", dir, "copy")
-	if h.hash("base") != want {
-		t.Error("the source has changed")
-	}
+	h.hasHash("base", want)
 }
 
 // The first error of an fsync is the job's, though the next one would succeed.
 func TestFirstFailedSyncIsFinal(t *testing.T) {
+	t.Parallel()
 	for _, call := range []string{"fsync", "sync_file_range"} {
 		t.Run(call, func(t *testing.T) {
 			h := newHost(t)
@@ -176,10 +168,7 @@ func TestFirstFailedSyncIsFinal(t *testing.T) {
 			if !failed || strings.Contains(after, "fsync(") || strings.Contains(after, "fdatasync(") {
 				t.Errorf("synced again after the error (%v):\n%s", failed, after)
 			}
-			v, err := h.client.Volume(h.ctx(), "pool", "old")
-			if err != nil || v.State != record.VolumeIncomplete || v.Job == nil || *v.Job != j.Number {
-				t.Errorf("the catalogue has %s (%v)", shown(v), err)
-			}
+			h.is("old", record.Volume{State: record.VolumeIncomplete, Job: &j.Number})
 			if j.Rollback != record.RollbackKept || j.Result != nil && j.Result.Verified != nil && *j.Result.Verified {
 				t.Errorf("rollback %s, result %s", j.Rollback, shown(j.Result))
 			}

@@ -18,6 +18,7 @@ func (h *host) write(name string, size int) {
 }
 
 func TestFreshFindsWhatOthersHaveDone(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("ours", mib)
 	h.write("theirs", 4096)
@@ -35,6 +36,7 @@ func TestFreshFindsWhatOthersHaveDone(t *testing.T) {
 }
 
 func TestFreshOfManyReadersIsOneReading(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.write("theirs", 4096)
 	before := h.poolEntry("pool")
@@ -56,6 +58,7 @@ func TestFreshOfManyReadersIsOneReading(t *testing.T) {
 }
 
 func TestFreshTellsOfAPoolThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("ours", mib)
 	h.must(os.Rename(h.pool, h.pool+"-away"))
@@ -67,10 +70,7 @@ func TestFreshTellsOfAPoolThatCannotBeRead(t *testing.T) {
 	h.must(os.Rename(h.pool+"-away", h.pool))
 	tick := newTick(t)
 	for { // the answer of before is good for a second
-		p, err := h.client.Fresh().Pool(h.ctx(), "pool")
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := must(h.client.Fresh().Pool(h.ctx(), "pool"))(t)
 		if p.State == record.PoolActive {
 			return
 		}
@@ -79,6 +79,7 @@ func TestFreshTellsOfAPoolThatCannotBeRead(t *testing.T) {
 }
 
 func TestFreshLeavesAStoppedPoolAlone(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.succeed(h.stopPool("pool"))
 	if p, err := h.client.Fresh().Pool(h.ctx(), "pool"); err != nil || p.State != record.PoolInactive {
@@ -92,6 +93,7 @@ func TestFreshLeavesAStoppedPoolAlone(t *testing.T) {
 // Volumes that come and go while the pool is read again and again are neither
 // found a second time nor lost.
 func TestFreshAndJobsDoNotDisturbEachOther(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -121,17 +123,14 @@ func TestFreshAndJobsDoNotDisturbEachOther(t *testing.T) {
 // Of refreshes that are asked for at once the first reads, and the next for all
 // who came too late for that.
 func TestRefreshesThatWaitShareOneReading(t *testing.T) {
-	gate := filepath.Join(t.TempDir(), "gate")
-	if err := syscall.Mkfifo(gate, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	t.Parallel()
+	h := unbegun(t)
+	gate, helper := filepath.Join(h.dir, "gate"), filepath.Join(h.dir, "helper")
+	h.must(syscall.Mkfifo(gate, 0o600))
 	script := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = pool-refresh ] && read line < %s\nexec %s \"$@\"\n", gate, filepath.Join(bin, "storage-helper"))
-	helper := filepath.Join(t.TempDir(), "helper")
-	if err := os.WriteFile(helper, []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("STORAGED_HELPER", helper)
-	h := newHost(t)
+	h.must(os.WriteFile(helper, []byte(script), 0o700))
+	h.env = []string{"STORAGED_HELPER=" + helper}
+	h.begin()
 	jobs := make([]started, 8)
 	for i := range jobs {
 		jobs[i] = h.began(h.refreshPool("pool", key(fmt.Sprint("key", i))))

@@ -34,6 +34,7 @@ func (h *host) grow(capacity int64, readers ...started) {
 // Two clones and a checksum of one volume, which grows twice meanwhile, once
 // with one of them paused. All are of what it was when they began.
 func TestVolumeGrowsWhileItIsRead(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	want := h.random("base", 32*mib)
 	verify := h.began(h.verify("base", limited(mib)))
@@ -43,9 +44,7 @@ func TestVolumeGrowsWhileItIsRead(t *testing.T) {
 	h.pause(one)
 	h.grow(48*mib, one, two, verify)
 	h.resume(one)
-	if j := h.unlimited(verify); j.Result.Checksum != "sha256:"+want || j.Result.Bytes != 32*mib {
-		t.Errorf("checksum of %d bytes is %s, want %s", j.Result.Bytes, j.Result.Checksum, want)
-	}
+	h.jobIs(h.unlimited(verify), record.Job{Result: &record.Result{Bytes: 32 * mib, Checksum: "sha256:" + want}})
 	for name, st := range map[string]started{"one": one, "two": two} {
 		if j := h.unlimited(st); j.Result.Capacity != 32*mib || h.hash(name) != want || !strings.Contains(strings.Join(j.Warnings, " "), "grew meanwhile") {
 			t.Errorf("%s: %d bytes, %q", name, j.Result.Capacity, j.Warnings)
@@ -54,6 +53,7 @@ func TestVolumeGrowsWhileItIsRead(t *testing.T) {
 }
 
 func TestVolumeGrowsWhileItIsReadAlsoAfterARestart(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	want := h.random("base", 16*mib)
 	clone := h.slowClone("copy")
@@ -68,6 +68,7 @@ func TestVolumeGrowsWhileItIsReadAlsoAfterARestart(t *testing.T) {
 // A shrink and what allocates wait for the end, as does everything else that
 // writes.
 func TestOnlyAShortGrowthVisits(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("base", 16*mib)
 	clone := h.slowClone("copy")
@@ -79,6 +80,7 @@ func TestOnlyAShortGrowthVisits(t *testing.T) {
 // While the window is open the image is still locked against whoever writes: a
 // guest that is started just then is refused, and the clone is whole.
 func TestGuestCannotComeInThroughTheWindow(t *testing.T) {
+	t.Parallel()
 	testenv.Tool(t, "qemu-io")
 	h := newHost(t)
 	want := h.random("base", 16*mib)
@@ -94,9 +96,7 @@ func TestGuestCannotComeInThroughTheWindow(t *testing.T) {
 		}
 	})
 	h.unlimited(clone)
-	if h.hash("copy") != want {
-		t.Error("the clone is not what its source was")
-	}
+	h.hasHash("copy", want)
 }
 
 // besides does one thing again and again as long as another takes.

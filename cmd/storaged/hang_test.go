@@ -11,23 +11,26 @@ import (
 	"storaged/internal/service"
 )
 
-// hangingRefresh is a helper whose readings of a pool never end, as on a file
-// server that is away.
-func hangingRefresh(t *testing.T) { hanging(t, "pool-refresh|pool-space") }
+// hangingRefresh is a host whose helpers' readings of a pool never end, as on a
+// file server that is away.
+func hangingRefresh(t *testing.T) *host { return hanging(t, "pool-refresh|pool-space") }
 
-// hanging is a helper of which tasks never end.
-func hanging(t *testing.T, tasks string) {
+// hanging is a host with helpers of which tasks never end.
+func hanging(t *testing.T, tasks string) *host {
+	h := unbegun(t)
 	script := fmt.Sprintf("#!/bin/sh\ncase $1 in %s) exec sleep 3600;; esac\nexec %s \"$@\"\n", tasks, filepath.Join(bin, "storage-helper"))
 	path := filepath.Join(t.TempDir(), "helper")
 	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("STORAGED_HELPER", path)
+	h.env = []string{"STORAGED_HELPER=" + path}
+	h.begin()
+	return h
 }
 
 func TestPoolThatCannotBeReadKeepsNoRequestFromItsAnswer(t *testing.T) {
-	hangingRefresh(t)
-	h := newHost(t)
+	t.Parallel()
+	h := hangingRefresh(t)
 	const soon = 20 * time.Second // a query that says no HELLO is killed after ten
 	ctx, cancel := context.WithTimeout(h.ctx(), soon)
 	defer cancel()

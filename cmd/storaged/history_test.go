@@ -95,6 +95,7 @@ func TestListsOfALongHistoryAreQuick(t *testing.T) {
 }
 
 func TestHistoryIsPrunedAtTheStart(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("one", mib)
 	h.stop()
@@ -103,10 +104,7 @@ func TestHistoryIsPrunedAtTheStart(t *testing.T) {
 	h.start()
 	tick := newTick(t)
 	for {
-		l, err := h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{Limit: 1000})
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := must(h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{Limit: 1000}))(t)
 		if len(l.Items) == 7 {
 			return
 		}
@@ -118,6 +116,7 @@ func TestHistoryIsPrunedAtTheStart(t *testing.T) {
 }
 
 func TestForgottenWipeLeavesATrace(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("one", mib)
 	wipe := h.succeed(h.wipe("one"))

@@ -84,9 +84,16 @@ func newHost(t *testing.T) *host {
 // newHostIn is newHost in a directory that the test has prepared.
 func newHostIn(t *testing.T, dir string) *host {
 	t.Helper()
-	h := &host{t: t, dir: dir, bin: bin, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s")}
+	h := unbegunIn(t, dir)
 	h.begin()
 	return h
+}
+
+// unbegun is a host whose daemon a test starts, with begin.
+func unbegun(t *testing.T) *host { return unbegunIn(t, t.TempDir()) }
+
+func unbegunIn(t *testing.T, dir string) *host {
+	return &host{t: t, dir: dir, bin: bin, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s")}
 }
 
 func (h *host) begin() {
@@ -136,10 +143,7 @@ func (h *host) start() {
 }
 
 func (h *host) logFile() *os.File {
-	f, err := os.OpenFile(filepath.Join(h.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	f := must(os.OpenFile(filepath.Join(h.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600))(h.t)
 	h.t.Cleanup(func() { f.Close() })
 	return f
 }
@@ -263,15 +267,9 @@ func (h *host) sparse(name string, capacity int64) record.Job {
 func (h *host) random(name string, size int64) string {
 	h.t.Helper()
 	h.sparse(name, size)
-	src, err := os.Open("/dev/urandom")
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	src := must(os.Open("/dev/urandom"))(h.t)
 	defer src.Close()
-	dst, err := os.OpenFile(h.path(name), os.O_WRONLY, 0)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	dst := must(os.OpenFile(h.path(name), os.O_WRONLY, 0))(h.t)
 	defer dst.Close()
 	if _, err := io.CopyN(dst, src, size); err != nil {
 		h.t.Fatal(err)
@@ -303,10 +301,7 @@ func hashOf(t *testing.T, path string) string {
 // absent fails when the pool has anything by the name, or any temporary.
 func (h *host) absent(name string) {
 	h.t.Helper()
-	entries, err := os.ReadDir(h.pool)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	entries := must(os.ReadDir(h.pool))(h.t)
 	for _, e := range entries {
 		if e.Name() == name || strings.HasSuffix(e.Name(), ".storaged") {
 			h.t.Errorf("%q is in the pool", e.Name())

@@ -38,6 +38,7 @@ func sizeAt(t *testing.T, path string) int64 {
 }
 
 func TestWipedImageIsRaw(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for name, how := range map[string]string{"zeroed": "zero", "random": "random", "trimmed": "trim"} {
 		t.Run(name, func(t *testing.T) {
@@ -48,9 +49,7 @@ func TestWipedImageIsRaw(t *testing.T) {
 			size := sizeAt(t, h.path(name))
 			h.succeed(h.wipe(name, algorithm(how), acceptLimits))
 			for range 2 {
-				if v := h.entry(name); v.Format != record.FormatRaw || v.Capacity != size || v.State != record.VolumeReady {
-					t.Errorf("wiped it is %s, %s, of %d bytes; want raw, ready, %d", v.Format, v.State, v.Capacity, size)
-				}
+				h.is(name, record.Volume{Format: record.FormatRaw, Capacity: size, State: record.VolumeReady})
 				h.must(h.refresh("pool"))
 			}
 		})
@@ -59,6 +58,7 @@ func TestWipedImageIsRaw(t *testing.T) {
 
 // TestBaseIsKeptHoweverAnOverlayNamesIt: files are compared by what they are.
 func TestBaseIsKeptHoweverAnOverlayNamesIt(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	other := filepath.Join(h.dir, "pool2")
 	h.define("other", other)
@@ -97,8 +97,8 @@ func TestBaseIsKeptHoweverAnOverlayNamesIt(t *testing.T) {
 }
 
 func TestPoolThatCannotBeReadKeepsNobodyFromDeleting(t *testing.T) {
-	hangingRefresh(t)
-	h := newHost(t)
+	t.Parallel()
+	h := hangingRefresh(t)
 	h.sparse("v", mib)
 	begun := time.Now()
 	j := h.succeed(h.remove("v"))
@@ -113,19 +113,14 @@ func TestPoolThatCannotBeReadKeepsNobodyFromDeleting(t *testing.T) {
 // TestGuestsHeaderKeepsNothing: what a guest writes into a raw volume, or an image
 // says of itself, is no reason to keep a volume.
 func TestGuestsHeaderKeepsNothing(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("base", mib)
 	h.sparse("guest", mib)
 	planted := filepath.Join(h.dir, "planted")
 	qemuImage(t, "-f", "qcow2", "-F", "raw", "-b", h.path("base"), planted, "1M")
-	header, err := os.ReadFile(planted)
-	if err != nil {
-		t.Fatal(err)
-	}
-	disk, err := os.OpenFile(h.path("guest"), os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	header := must(os.ReadFile(planted))(t)
+	disk := must(os.OpenFile(h.path("guest"), os.O_WRONLY, 0))(t)
 	if _, err := disk.WriteAt(header[:min(len(header), 64<<10)], 0); err != nil {
 		t.Fatal(err)
 	}
@@ -170,6 +165,7 @@ func (h *host) keepsBase(t *testing.T, child string) {
 }
 
 func TestPoolKeepsWhatImagesMadeSinceStandOn(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	other := filepath.Join(h.dir, "pool2")
 	h.define("other", other)
@@ -189,6 +185,7 @@ func TestPoolKeepsWhatImagesMadeSinceStandOn(t *testing.T) {
 }
 
 func TestCopyThatWouldLackItsBackingIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	other := filepath.Join(h.dir, "pool2")
 	h.define("other", other)
@@ -222,6 +219,7 @@ func TestCopyThatWouldLackItsBackingIsRefused(t *testing.T) {
 }
 
 func TestContentInOtherFilesIsNotShared(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.define("other", filepath.Join(h.dir, "pool2"))
 	for image, c := range map[string]struct {
@@ -266,10 +264,7 @@ func (h *host) qemuImageIn(t *testing.T, args ...string) {
 func (h *host) keepsTogether(t *testing.T, image, data string) {
 	t.Helper()
 	to, _ := h.given("to", 16)
-	from, err := os.Open(h.path(image))
-	if err != nil {
-		t.Fatal(err)
-	}
+	from := must(os.Open(h.path(image)))(t)
 	defer from.Close()
 	kind := h.entry(image).Format
 	if children := h.entry(data).Children; !slices.Equal(children, []string{"pool/" + image}) {
@@ -308,6 +303,7 @@ func (h *host) keepsTogether(t *testing.T, image, data string) {
 // An image that others make while a job waits keeps what it stands on, as one
 // that was there when the job was asked for.
 func TestJobThatWaitedLooksForImagesMadeMeanwhile(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	other := filepath.Join(h.dir, "pool2")
 	h.define("other", other)
@@ -329,10 +325,7 @@ func TestJobThatWaitedLooksForImagesMadeMeanwhile(t *testing.T) {
 		t.Run(verb, func(t *testing.T) {
 			want := h.random("base", 8*mib)
 			first := h.cloning("base", "copy", mib)
-			st, err := do()
-			if err != nil {
-				t.Fatal(err)
-			}
+			st := must(do())(t)
 			child := filepath.Join(other, "child")
 			qemuImage(t, "-u", "-f", "qcow2", "-F", "raw", "-b", h.path("base"), child, "1M")
 			h.await("a second", func() bool { return time.Since(st.Job.Created) > time.Second })
@@ -341,9 +334,7 @@ func TestJobThatWaitedLooksForImagesMadeMeanwhile(t *testing.T) {
 			if names := j.Error != nil && strings.Contains(j.Error.Message, "other/child"); verb != "evacuate" && (j.Code() != record.HasChildren || !names) {
 				t.Errorf("it ended as %s", outcome(j))
 			}
-			if h.hash("base") != want {
-				t.Error("the volume has changed")
-			}
+			h.hasHash("base", want)
 			h.must(os.Remove(child))
 			h.succeed(h.remove("base"))
 			for pool, name := range map[string]string{"pool": "copy", "third": "copy"} {
@@ -358,6 +349,7 @@ func TestJobThatWaitedLooksForImagesMadeMeanwhile(t *testing.T) {
 // What others have made of an image in place since it was read counts for a copy
 // of it, under its lock.
 func TestCopyLooksAtTheHeaderThatIsThereNow(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.define("other", filepath.Join(h.dir, "pool2"))
 	qemuImage(t, "-f", "qcow2", h.path("q1"), "1M")
@@ -368,8 +360,7 @@ func TestCopyLooksAtTheHeaderThatIsThereNow(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	h.qemuImageIn(t, "-f", "qcow2", "-o", "data_file=far", filepath.Join(h.dir, "another"), "1M")
-	image, err := os.ReadFile(filepath.Join(h.dir, "another"))
-	h.must(err)
+	image := must(os.ReadFile(filepath.Join(h.dir, "another")))(t)
 	h.must(os.WriteFile(h.path("parted"), image, 0o600)) // the file is the same
 	to, _ := h.given("to", 16)
 	for what, c := range map[string]struct {

@@ -35,11 +35,9 @@ func (h *host) fed(path string, args ...string) (int, string) {
 // status and the body.
 func (h *host) answered(method, path string, body io.Reader, header ...string) (int, string) {
 	h.t.Helper()
-	resp, err := h.plain(method, path, body, header...)
-	h.must(err)
+	resp := must(h.plain(method, path, body, header...))(h.t)
 	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	h.must(err)
+	b := must(io.ReadAll(resp.Body))(h.t)
 	return resp.StatusCode, string(b)
 }
 
@@ -48,13 +46,13 @@ func chunked(b []byte) io.Reader { return struct{ io.Reader }{bytes.NewReader(b)
 
 // A length takes that much of a stream, as it does of a file, whoever sends it.
 func TestLengthIsTakenOfAStreamAsOfAFile(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	const size, n = 4 * mib, mib + 5
 	f, content := h.given("src", size)
 	h.sparse("whole", size)
 	h.does(0, "succeeded", "vol", "upload", "pool/whole", f.Name(), "--yes")
-	form, err := os.ReadFile(h.sparseForm("pool/whole", size))
-	h.must(err)
+	form := must(os.ReadFile(h.sparseForm("pool/whole", size)))(t)
 	formed := filepath.Join(h.dir, "stream")
 	length := strconv.Itoa(n)
 	for name, up := range map[string]func(volume string) (int, string){
@@ -101,6 +99,7 @@ func TestLengthIsTakenOfAStreamAsOfAFile(t *testing.T) {
 // A content of nothing makes no volume and is not uploaded: the program that was
 // to write it has failed.
 func TestEmptyContentIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", mib)
 	empty := filepath.Join(h.dir, "empty")
@@ -140,6 +139,7 @@ func TestEmptyContentIsRefused(t *testing.T) {
 
 // Where a body goes is read as it stands, whatever the figures are.
 func TestContentRangesThatCannotBe(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", mib)
 	for given, want := range map[string]int{
@@ -161,6 +161,7 @@ func TestContentRangesThatCannotBe(t *testing.T) {
 
 // A part of a volume is that part, or none, whether it goes to a file or a stream.
 func TestPartsThatAreNotThereAreNotDownloaded(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("v", mib)
 	h.qcow("i")
@@ -192,6 +193,7 @@ func (h *host) qcow(name string) {
 
 // A message names the user's file, of which the helper has only a descriptor.
 func TestMessagesNameTheFileOfTheUser(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", 8*mib)
 	f, _ := h.given("src", mib)
@@ -207,6 +209,7 @@ func TestMessagesNameTheFileOfTheUser(t *testing.T) {
 // What is still to be unpacked, or is the form of a stream, does not become a
 // volume's content by mistake; who wants the bytes as they are says so.
 func TestPackedContentsAreRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("a", mib)
 	h.sparse("b", 2*mib)
@@ -215,8 +218,7 @@ func TestPackedContentsAreRefused(t *testing.T) {
 	for name, args := range map[string][]string{
 		"gz": {"gzip", "-c"}, "xz": {"xz", "-c0"}, "bz2": {"bzip2", "-c"}, "zst": {"zstd", "-qc"}, "zip": {"zip", "-q", "-"}, "tar": {"tar", "-Pcf", "-"},
 	} {
-		b, err := exec.CommandContext(h.ctx(), testenv.Tool(t, args[0]), append(args[1:], h.path("a"))...).Output()
-		h.must(err)
+		b := must(exec.CommandContext(h.ctx(), testenv.Tool(t, args[0]), append(args[1:], h.path("a"))...).Output())(t)
 		packed[name] = filepath.Join(h.dir, "a."+name)
 		h.must(os.WriteFile(packed[name], b, 0o600))
 	}
@@ -227,8 +229,7 @@ func TestPackedContentsAreRefused(t *testing.T) {
 				t.Errorf("%s | storagedctl %v -: exit %d: %s", name, args, code, said)
 			}
 		}
-		b, err := os.ReadFile(path)
-		h.must(err)
+		b := must(os.ReadFile(path))(t)
 		for _, at := range []string{"b/content", "new/content?create=true"} {
 			for _, body := range []io.Reader{bytes.NewReader(b), chunked(b)} {
 				if status, said := h.answered(http.MethodPut, at, body); status != http.StatusBadRequest {
@@ -239,8 +240,7 @@ func TestPackedContentsAreRefused(t *testing.T) {
 	}
 	h.absent("new")
 	h.holds("b", 0, make([]byte, 2*mib), record.VolumeReady)
-	part, err := os.ReadFile(packed["gz"])
-	h.must(err)
+	part := must(os.ReadFile(packed["gz"]))(t)
 	h.does(0, "succeeded", "vol", "upload", "pool/b", packed["gz"], "--yes", "--offset", "4K")
 	h.holds("b", 4096, part, record.VolumeReady)
 	h.does(record.ExitUsage, "--sparse", "vol", "upload", "pool/b", form, "--yes", "--offset", "4K")
@@ -251,6 +251,7 @@ func TestPackedContentsAreRefused(t *testing.T) {
 
 // The type of a body is heeded: only what is the bytes of a disk is taken for it.
 func TestTypesOfABody(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", mib)
 	var form bytes.Buffer
@@ -290,10 +291,10 @@ func TestTypesOfABody(t *testing.T) {
 // canceled begins an upload and cancels it when some of it is there.
 func (h *host) canceled(args ...string) {
 	h.t.Helper()
-	p, in := h.piped(append([]string{"vol", "upload", "--yes", "--limit", "1M"}, args...)...)
-	go func() { _, _ = in.Write(noise(20 * mib)); in.Close() }() // it breaks off with the command
+	p, in := h.piped(append([]string{"vol", "upload", "--yes", "--limit", "256K"}, args...)...)
+	go func() { _, _ = in.Write(noise(4 * mib)); in.Close() }() // it breaks off with the command
 	j := h.newest(record.VolumeUpload)
-	h.written(j.ID, mib)
+	h.written(j.ID, 1)
 	h.must(p.Process.Signal(syscall.SIGINT))
 	if code := p.code(); code != record.ExitCanceled {
 		h.t.Fatalf("exit %d: %s", code, p.log.String())
@@ -303,8 +304,9 @@ func (h *host) canceled(args ...string) {
 // A volume is whole again when all is written that had been begun, though it is
 // not all of the volume, and though nobody goes on with the job that began it.
 func TestUploadThatIsDoneAgainMakesTheVolumeReady(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
-	content := noise(20 * mib)
+	content := noise(4 * mib)
 	file := filepath.Join(h.dir, "content")
 	h.must(os.WriteFile(file, content, 0o600))
 	for volume, fails := range map[string]func(v string){
@@ -319,23 +321,24 @@ func TestUploadThatIsDoneAgainMakesTheVolumeReady(t *testing.T) {
 			}
 		},
 		"broken-twice": func(v string) {
-			h.breakOff(v, upload{Offset: 5 * mib}, noise(mib))
-			h.breakOff(v, upload{}, noise(2*mib))
+			h.breakOff(v, upload{Offset: 2 * mib}, noise(mib))
+			h.breakOff(v, upload{}, noise(mib))
 		},
 	} {
-		h.sparse(volume, 40*mib)
+		h.sparse(volume, 8*mib)
 		fails(volume)
 		h.holds(volume, 0, nil, record.VolumeIncomplete)
 		if _, said, code := h.ctl("vol", "upload", "pool/"+volume, file, "--yes"); code != 0 || strings.Contains(said, "stays incomplete") {
 			t.Errorf("%s, then again: exit %d: %s", volume, code, said)
 		}
-		h.holds(volume, 0, append(bytes.Clone(content), make([]byte, 20*mib)...), record.VolumeReady)
+		h.holds(volume, 0, append(bytes.Clone(content), make([]byte, 4*mib)...), record.VolumeReady)
 	}
 }
 
 // What was not written again stays incomplete, and the warning says what that is;
 // it may be made good by parts.
 func TestUploadThatCoversAPartLeavesTheRestIncomplete(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", 8*mib)
 	file := filepath.Join(h.dir, "content")
@@ -365,6 +368,7 @@ func TestUploadThatCoversAPartLeavesTheRestIncomplete(t *testing.T) {
 // Of an upload that was killed nobody knows how far it came: all of the content
 // may be begun, and of a stream all that there is room for.
 func TestUploadThatWasKilledMayHaveChangedAllOfItsContent(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	content := noise(4 * mib)
 	file := filepath.Join(h.dir, "content")
@@ -395,6 +399,7 @@ func TestUploadThatWasKilledMayHaveChangedAllOfItsContent(t *testing.T) {
 // What goes on with an upload must begin with what is in place of it: nothing is
 // written of another content, and the right one goes on all the same.
 func TestAnotherContentDoesNotGoOnWithAnUpload(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	content, other := noise(4*mib), noise(4*mib + 1)[:4*mib]
 	files := map[string]string{}
@@ -427,6 +432,7 @@ func TestAnotherContentDoesNotGoOnWithAnUpload(t *testing.T) {
 
 // Where nobody knows what the content begins with, that is said.
 func TestRestThatCannotBeComparedIsWarnedOf(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	content := noise(2 * mib)
 	digest := sha256.Sum256(content)

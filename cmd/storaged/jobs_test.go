@@ -16,6 +16,7 @@ import (
 const mib = 1 << 20
 
 func TestCloneIsIdenticalAndItsSourceUntouched(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	want := h.random("base", 64*mib)
 	h.define("other", h.dir+"/pool-other")
@@ -32,10 +33,7 @@ func TestCloneIsIdenticalAndItsSourceUntouched(t *testing.T) {
 	if *j.Progress.Percent != 100 || j.Progress.Done != j.Progress.Total {
 		t.Errorf("progress at the end is %s", shown(j.Progress))
 	}
-	v, err := h.client.Volume(h.ctx(), "other", "copy")
-	if err != nil || v.State != record.VolumeReady || v.Origin != record.Made || v.CreatedBy == nil || *v.CreatedBy != j.Number {
-		t.Errorf("the catalogue has %s (%v)", shown(v), err)
-	}
+	h.is("other/copy", record.Volume{State: record.VolumeReady, Origin: record.Made, CreatedBy: &j.Number})
 }
 
 // sampled follows a job by reading it 20 times a second and holds what
@@ -82,10 +80,7 @@ func TestProgressMovesTwiceASecondAndNeverFalls(t *testing.T) {
 			return h.wipe("base", limited(16*mib))
 		},
 	} {
-		st, err := start()
-		if err != nil {
-			t.Fatal(err)
-		}
+		st := must(start())(t)
 		moves, took := h.sampled(st)
 		if rate := float64(moves) / took.Seconds(); rate < 2 {
 			t.Errorf("%s: %d moves in %v are %.1f a second", st.Job.Kind, moves, took, rate)
@@ -123,9 +118,7 @@ func TestCancelAtRandomMomentsLeavesNothing(t *testing.T) {
 			t.Errorf("after %v: processes %v are left", moment, left)
 		}
 	}
-	if h.hash("base") != want {
-		t.Error("the source has changed")
-	}
+	h.hasHash("base", want)
 }
 
 // running waits until a job's helper has moved data.
@@ -146,6 +139,7 @@ func (h *host) running(st started) record.Job {
 }
 
 func TestKilledHelperFailsItsJobAndIsUndone(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("base", 32*mib)
 	st := h.began(h.clone("base", "copy", noReflink, limited(8*mib)))
@@ -162,6 +156,7 @@ func TestKilledHelperFailsItsJobAndIsUndone(t *testing.T) {
 }
 
 func TestKilledWipeLeavesItsVolumeMarked(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("base", 32*mib)
 	st := h.began(h.wipe("base", limited(8*mib)))
@@ -169,9 +164,7 @@ func TestKilledWipeLeavesItsVolumeMarked(t *testing.T) {
 	if _, err := h.client.CancelJob(h.ctx(), j.ID, service.JobCancel{Now: true}); err != nil { // else the wipe would go on
 		t.Fatal(err)
 	}
-	if j := h.end(st, nil); j.State != record.Canceled || j.Rollback != record.RollbackKept {
-		t.Errorf("the wipe is %s, and says that what it did is %q", j.State, j.Rollback)
-	}
+	h.jobIs(h.end(st, nil), record.Job{State: record.Canceled, Rollback: record.RollbackKept})
 	v, err := h.client.Volume(h.ctx(), "pool", "base")
 	if err != nil || v.State != record.VolumeIncomplete || v.Job == nil || *v.Job != j.Number {
 		t.Fatalf("the volume is %s (%v)", shown(v), err)
@@ -227,18 +220,18 @@ func ioOf(t *testing.T, pid int) map[string]int64 {
 
 // A paused job can be canceled, and is undone.
 func TestPausedJobIsCanceled(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("base", 16*mib)
 	clone := h.slowClone("copy")
 	h.pause(clone)
 	h.cancel(clone)
-	if j := h.end(clone, nil); j.State != record.Canceled || j.Rollback != record.RollbackDone {
-		t.Errorf("%s, rollback %s", j.State, j.Rollback)
-	}
+	h.jobIs(h.end(clone, nil), record.Job{State: record.Canceled, Rollback: record.RollbackDone})
 	h.absent("copy")
 }
 
 func TestUnfinishedVolumeIsKeptWhereThatIsAskedFor(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	ctx := h.ctx()
 	h.random("base", 32*mib)

@@ -16,14 +16,10 @@ import (
 // configured makes a host whose daemon reads a config file, with text in it.
 func configured(t *testing.T, text string) *host {
 	t.Helper()
-	dir := t.TempDir()
-	h := &host{t: t, dir: dir, bin: bin, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s")}
-	h.config = filepath.Join(dir, "storaged.toml")
+	h := unbegun(t)
+	h.config = filepath.Join(h.dir, "storaged.toml")
 	h.configure(text)
-	h.client = checkedClient(t, h.sock)
-	h.start()
-	t.Cleanup(h.check)
-	h.define("pool", h.pool)
+	h.begin()
 	return h
 }
 
@@ -50,14 +46,12 @@ func (h *host) reload(says string) {
 
 func (h *host) status() service.Status {
 	h.t.Helper()
-	st, err := h.client.Status(h.ctx())
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	st := must(h.client.Status(h.ctx()))(h.t)
 	return st
 }
 
 func TestReload(t *testing.T) {
+	t.Parallel()
 	h := configured(t, "[limits]\nrunning = 7\n")
 	if _, err := h.client.PatchLimits(h.ctx(), service.LimitsPatch{Queued: new(55)}); err != nil {
 		t.Fatal(err)
@@ -77,6 +71,7 @@ func TestReload(t *testing.T) {
 }
 
 func TestReloadOfWhatIsWrongChangesNothing(t *testing.T) {
+	t.Parallel()
 	h := configured(t, "[limits]\nrunning = 7\n")
 	for text, says := range map[string]string{
 		"[limits]\nrunning = 0\n":                       "limits.running must be at least 1",
@@ -97,6 +92,7 @@ func TestReloadOfWhatIsWrongChangesNothing(t *testing.T) {
 
 // The daemon tells the service manager's watchdog that it lives, and how it is.
 func TestWatchdogAndStatusText(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.stop()
 	h.env = []string{"WATCHDOG_USEC=600000"} // nobody ends it here
@@ -119,6 +115,7 @@ func (h *host) cloning(from, to string, rate int64) started {
 }
 
 func TestStopDrainsWhereThatIsSet(t *testing.T) {
+	t.Parallel()
 	h := configured(t, "[stop]\ndrain = \"10m\"\n")
 	want := h.random("base", 32*mib)
 	st := h.cloning("base", "copy", mib)
@@ -144,6 +141,7 @@ func TestStopDrainsWhereThatIsSet(t *testing.T) {
 
 // Somebody who cannot wait for a drain says so twice.
 func TestSecondSignalEndsADrain(t *testing.T) {
+	t.Parallel()
 	h := configured(t, "[stop]\ndrain = \"10m\"\n")
 	h.random("base", 32*mib)
 	st := h.cloning("base", "copy", mib)

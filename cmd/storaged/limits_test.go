@@ -21,6 +21,7 @@ func (h *host) patchLimits(r service.LimitsPatch) record.Limits {
 }
 
 func TestLimitsSetAtRunTimeSurviveARestart(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	l := h.patchLimits(service.LimitsPatch{
 		Running: ptr(7), Rate: []byte("1000000"), PoolRates: map[string]*int64{"pool": ptr(int64(5))},
@@ -81,6 +82,7 @@ func TestCapOfAPoolHoldsForItsJobsTogether(t *testing.T) {
 }
 
 func TestExceptionForAPoolMakesJobsWait(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("base", 16*mib)
 	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"pool": ptr(1)}, Rate: []byte("1048576")})
@@ -100,6 +102,7 @@ func TestExceptionForAPoolMakesJobsWait(t *testing.T) {
 
 // A delete that wipes first is as long as a wipe, and under the same cap.
 func TestCapHoldsADeleteThatWipes(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("base", 16*mib)
 	h.patchLimits(service.LimitsPatch{Rate: []byte("1048576")})
@@ -113,13 +116,11 @@ func TestCapHoldsADeleteThatWipes(t *testing.T) {
 }
 
 func TestMetricsCountTheJobsOfThisDaemon(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	want := func(lines ...string) {
 		t.Helper()
-		b, err := h.client.Metrics(h.ctx())
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := must(h.client.Metrics(h.ctx()))(t)
 		for _, l := range lines {
 			if !strings.Contains(string(b), l) {
 				t.Errorf("there is no %q in\n%s", l, b)
@@ -150,6 +151,7 @@ func TestMetricsCountTheJobsOfThisDaemon(t *testing.T) {
 
 // A megabyte is allocated while copies have all places.
 func TestShortWorkDoesNotWaitForCopies(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"pool": ptr(1)}})
 	h.random("base", 80*mib)

@@ -12,6 +12,7 @@ import (
 // A backup that makes hard links takes no volume out of the list, and what is
 // known of it stays so.
 func TestVolumeThatABackupLinksStaysListed(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("disk", mib)
 	h.does(0, "", "vol", "verify", "pool/disk")
@@ -27,10 +28,7 @@ func TestVolumeThatABackupLinksStaysListed(t *testing.T) {
 	for range 2 { // the second finds nothing new
 		h.does(0, "ignored disk: it has 2 names (hard links)", "pool", "refresh", "pool")
 	}
-	v, err := h.client.Volume(h.ctx(), "pool", "disk")
-	if err != nil || v.Reason != "it has 2 names (hard links)" || v.State != was.State {
-		t.Errorf("while there is a link: %s, %v", shown(v), err)
-	}
+	v := h.is("disk", record.Volume{Reason: "it has 2 names (hard links)", State: was.State})
 	h.sameAs(was, v)
 	h.does(0, "not usable", "vol", "list", "pool")
 	h.does(0, "it has 2 names (hard links)", "vol", "show", "pool/disk")
@@ -43,14 +41,11 @@ func TestVolumeThatABackupLinksStaysListed(t *testing.T) {
 	}
 	h.must(os.Remove(link))
 	h.does(0, "", "pool", "refresh", "pool")
-	v, err = h.client.Volume(h.ctx(), "pool", "disk")
-	if err != nil || v.Reason != "" {
-		t.Errorf("when the link is gone: %s, %v", shown(v), err)
+	if v = h.entry("disk"); v.Reason != "" {
+		t.Errorf("when the link is gone: %s", shown(v))
 	}
 	h.sameAs(was, v)
-	if h.hash("disk") != content {
-		t.Error("the content is another")
-	}
+	h.hasHash("disk", content)
 	h.does(0, "", "vol", "clone", "pool/disk", "pool/clone")
 	h.must(os.Link(h.path("disk"), link))
 	h.does(record.ExitBusy, "it has 2 names (hard links)", "vol", "wipe", "pool/disk", "--yes")
@@ -73,6 +68,7 @@ func (h *host) sameAs(was, now record.Volume) {
 
 // A link to another file in the place of a volume is another file.
 func TestLinkInThePlaceOfAVolumeIsNone(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("disk", mib)
 	alien := filepath.Join(filepath.Dir(h.pool), "alien")

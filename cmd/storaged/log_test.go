@@ -11,20 +11,10 @@ import (
 	"storaged/internal/record"
 )
 
-// unbegun is a host whose daemon a test starts, with begin.
-func unbegun(t *testing.T) *host {
-	t.Helper()
-	dir := t.TempDir()
-	return &host{t: t, dir: dir, bin: bin, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s")}
-}
-
 // journal makes the daemon take its log file for the journal.
 func (h *host) journal() {
 	h.t.Helper()
-	info, err := h.logFile().Stat()
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	info := must(h.logFile().Stat())(h.t)
 	st := info.Sys().(*syscall.Stat_t)
 	h.env = append(h.env, fmt.Sprintf("JOURNAL_STREAM=%d:%d", st.Dev, st.Ino))
 }
@@ -42,6 +32,7 @@ func (h *host) ends(j record.Job) (lines []string) {
 // The end of every job is a line of the journal, with the priority that it is
 // worth.
 func TestEndOfAJobIsALineOfTheJournal(t *testing.T) {
+	t.Parallel()
 	h := unbegun(t)
 	h.journal()
 	h.begin()
@@ -83,8 +74,10 @@ func TestEndOfAJobIsALineOfTheJournal(t *testing.T) {
 
 // Elsewhere lines are plain.
 func TestLogHasPrioritiesInTheJournalOnly(t *testing.T) {
-	t.Setenv("JOURNAL_STREAM", "8:1") // of whoever started the tests
-	h := newHost(t)
+	t.Parallel()
+	h := unbegun(t)
+	h.env = []string{"JOURNAL_STREAM=8:1"} // of whoever started the tests
+	h.begin()
 	if log := h.log(); strings.Contains(log, "<6>") || !strings.Contains(log, "[INFO]  storaged: job ended: job=1 kind=pool.start object=pool outcome=succeeded") {
 		t.Errorf("the log is\n%s", log)
 	}
@@ -93,6 +86,7 @@ func TestLogHasPrioritiesInTheJournalOnly(t *testing.T) {
 // Who reads the log may go away: the daemon and its jobs go on, and what could
 // not be written is counted.
 func TestDaemonOutlivesTheReaderOfItsLog(t *testing.T) {
+	t.Parallel()
 	h := unbegun(t)
 	reader, writer, err := os.Pipe()
 	if err != nil {
@@ -121,10 +115,7 @@ func TestDaemonOutlivesTheReaderOfItsLog(t *testing.T) {
 	if err != nil || status.PID != h.daemon.Process.Pid {
 		t.Errorf("the daemon is %s (%v)", shown(status), err)
 	}
-	text, err := h.client.Metrics(h.ctx())
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := must(h.client.Metrics(h.ctx()))(t)
 	if !strings.Contains(string(text), "storaged_log_lines_lost_total ") || strings.Contains(string(text), "storaged_log_lines_lost_total 0\n") {
 		t.Error("no line is counted as lost")
 	}

@@ -33,12 +33,10 @@ func TestManualNamesSettingsAndFiles(t *testing.T) {
 }
 
 func TestHelpNamesEveryAlgorithmOfAWipe(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	help := says(t, "storagedctl", "vol", "wipe", "--help")
-	types, err := h.client.Capabilities(h.ctx())
-	if err != nil {
-		t.Fatal(err)
-	}
+	types := must(h.client.Capabilities(h.ctx()))(t)
 	for _, p := range types {
 		for _, a := range p.Algorithms {
 			if !strings.Contains(help, "  "+a+" ") && !strings.Contains(help, "  "+a+",") && !strings.Contains(help, ", "+a+" ") {

@@ -165,3 +165,17 @@ func (h *host) hints(err error, at string) {
 		h.t.Errorf("%v does not hint at %q", err, at)
 	}
 }
+
+// jobIs fails unless a job has the fields that are wanted.
+func (h *host) jobIs(j, want record.Job) {
+	h.t.Helper()
+	h.matches(fmt.Sprintf("job %d (%s)", j.Number, outcome(j)), j, want)
+}
+
+// hasHash fails unless a volume has the content that it is to have.
+func (h *host) hasHash(volume, want string) {
+	h.t.Helper()
+	if got := h.hash(volume); got != want {
+		h.t.Errorf("%s has the hash %s, want %s", volume, got, want)
+	}
+}

@@ -56,13 +56,11 @@ func (h *host) refresh(pools ...string) error {
 }
 
 func TestMoveRenamesInItsPool(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	want := h.random("a", mib)
 	was := h.described("a")
-	before, err := os.Stat(h.path("a"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := must(os.Stat(h.path("a")))(t)
 	told := h.volumeEvents("volume.deleted")
 	j := h.end(h.move("a", "b"))
 	if j.State != record.Succeeded || j.Class != record.Async || j.Result.Method != "rename" || j.Result.Volume != "b" || j.Result.Path != h.path("b") {
@@ -87,10 +85,7 @@ func TestMoveRenamesInItsPool(t *testing.T) {
 // type.
 func (h *host) volumeEvents(last string) <-chan []string {
 	h.t.Helper()
-	stream, err := h.client.Events(h.ctx(), 0)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	stream := must(h.client.Events(h.ctx(), 0))(h.t)
 	told := make(chan []string, 1)
 	go func() {
 		defer stream.Close()
@@ -123,6 +118,7 @@ func (h *host) otherPool(kind string) (dir string) {
 }
 
 func TestMoveToAnotherPool(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"ext4", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
 			h := newHost(t)
@@ -146,6 +142,7 @@ func TestMoveToAnotherPool(t *testing.T) {
 }
 
 func TestMoveIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("a", mib)
 	h.sparse("b", mib)
@@ -181,6 +178,7 @@ func overlay(t *testing.T, qemu, base, child string) {
 // TestMoveStoppedAtRandomMoments kills and cancels moves: afterwards the volume
 // is whole at one place, and the catalogue says where.
 func TestMoveStoppedAtRandomMoments(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	dir := h.otherPool("ext4")
 	seed := uint64(time.Now().UnixNano())
@@ -213,10 +211,7 @@ func TestMoveStoppedAtRandomMoments(t *testing.T) {
 // catalogue, and in no other.
 func (h *host) onlyAt(pool, path, want string) {
 	h.t.Helper()
-	all, err := h.client.Volumes(h.ctx(), service.VolumeFilter{})
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	all := must(h.client.Volumes(h.ctx(), service.VolumeFilter{}))(h.t)
 	if len(all) != 1 || all[0].Pool != pool || all[0].Path != path || all[0].State != record.VolumeReady {
 		h.t.Fatalf("the catalogue has %s, want %s at %s", shown(all), pool, path)
 	}

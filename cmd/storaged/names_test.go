@@ -51,15 +51,9 @@ func (h *host) rest(method, path string, body any) (int, record.Error) {
 		}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	req, err := http.NewRequestWithContext(h.ctx(), method, "http://storaged"+path, bytes.NewReader(text))
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	req := must(http.NewRequestWithContext(h.ctx(), method, "http://storaged"+path, bytes.NewReader(text)))(h.t)
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.Do(req)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	resp := must(c.Do(req))(h.t)
 	defer resp.Body.Close()
 	var problem record.Error
 	if err := json.NewDecoder(resp.Body).Decode(&struct {
@@ -85,6 +79,7 @@ func (h *host) snapshot() string {
 }
 
 func TestBadNamesAreRefusedAlikeOverREST(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("good", mib)
 	before := h.snapshot()
@@ -127,6 +122,7 @@ func raw(format, name string) []byte {
 }
 
 func TestBadInputIsRefusedOverREST(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("good", mib)
 	before := h.snapshot()
@@ -167,6 +163,7 @@ func TestBadInputIsRefusedOverREST(t *testing.T) {
 }
 
 func TestBadNamesAreRefusedByHandAndByCLI(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	before := h.snapshot()
 	for why, name := range badNames {

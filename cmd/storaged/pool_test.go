@@ -16,6 +16,7 @@ import (
 )
 
 func TestRefusalsOfPoolsSayAllThatIsInTheWay(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", mib)
 	_, err := h.deletePool("pool")
@@ -45,6 +46,7 @@ func refused(t *testing.T, err error, code record.Code, message, hint string) {
 }
 
 func TestLifeOfAPool(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	dir := filepath.Join(h.dir, "pool-life")
 	p, st, err := h.definition("life", dir)
@@ -71,10 +73,7 @@ func TestLifeOfAPool(t *testing.T) {
 	if len(j.Warnings) != 1 || !strings.Contains(j.Warnings[0], `bad\nname`) {
 		t.Errorf("warnings of the refresh: %q", j.Warnings)
 	}
-	v, err := h.client.Volume(h.ctx(), "life", "theirs")
-	if err != nil || v.Origin != record.Found || v.Capacity != 12345 || v.State != record.VolumeReady {
-		t.Errorf("what somebody else put there: %s %v", shown(v), err)
-	}
+	h.is("life/theirs", record.Volume{Origin: record.Found, Capacity: 12345, State: record.VolumeReady})
 	if p, _ = h.client.Pool(h.ctx(), "life"); p.Ignored != 1 || p.Provisioned != mib+12345 || p.Capacity == 0 {
 		t.Errorf("after the refresh: %s", shown(p))
 	}
@@ -85,9 +84,7 @@ func TestLifeOfAPool(t *testing.T) {
 	h.succeed(h.stopPool("life"))
 	h.refuses(record.WrongState)(h.create("life/x", mib))
 	h.refuses(record.HasChildren)(h.deletePool("life"))
-	if j := h.end(h.deletePool("life", withVolumes)); j.State != record.Failed {
-		t.Errorf("a pool with something that is no volume was deleted: %s", j.State)
-	}
+	h.jobIs(h.end(h.deletePool("life", withVolumes)), record.Job{State: record.Failed})
 	h.must(os.Remove(filepath.Join(dir, "bad\nname")))
 	h.succeed(h.deletePool("life", withVolumes))
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
@@ -99,6 +96,7 @@ func TestLifeOfAPool(t *testing.T) {
 }
 
 func TestPoolsMayNotOverlap(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	link := filepath.Join(h.dir, "link")
 	h.must(os.Symlink(h.pool, link))
@@ -115,17 +113,14 @@ func TestPoolsMayNotOverlap(t *testing.T) {
 }
 
 func TestVolumesGrowShrinkAndGo(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	want := h.random("v", 4*mib)
-	if j := h.succeed(h.resize("v", 8*mib)); j.Result.Capacity != 8*mib {
-		t.Errorf("grown: %s", shown(j.Result))
-	}
+	h.jobIs(h.succeed(h.resize("v", 8*mib)), record.Job{Result: &record.Result{Capacity: 8 * mib}})
 	h.refuses(record.Invalid)(h.resize("v", 4*mib))
 	h.refuses(record.Invalid)(h.resize("v", 4*mib, shrink, allocate))
 	h.succeed(h.resize("v", 4*mib, shrink))
-	if h.hash("v") != want {
-		t.Error("growing and shrinking changed the content")
-	}
+	h.hasHash("v", want)
 	h.refuses(record.Exists)(h.create("v", 1))
 	h.succeed(h.remove("v", wipeFirst("zero")))
 	h.absent("v")
@@ -133,6 +128,7 @@ func TestVolumesGrowShrinkAndGo(t *testing.T) {
 }
 
 func TestRepeatedRequestGivesTheSameJob(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	ask := func(volume string) (started, error) { return h.create(volume, mib, key("k1")) }
 	first := h.succeed(ask("v"))
@@ -151,6 +147,7 @@ func TestRepeatedRequestGivesTheSameJob(t *testing.T) {
 
 // A tmpfs gets device and inode of the one that was there before.
 func TestPoolOnWhoseFileSystemAnotherIsMountedIsUnreachable(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	stop := func() { h.succeed(h.stopPool("pool")) }
 	stop()
@@ -191,6 +188,7 @@ func TestPoolOnWhoseFileSystemAnotherIsMountedIsUnreachable(t *testing.T) {
 // A pool's directory that lies on a file system of its own is another one when
 // that is not mounted.
 func TestPoolWhoseDirectoryIsAnotherIsUnreachable(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	want := h.random("v", mib)
 	h.sparse("incomplete", mib)
@@ -231,12 +229,11 @@ func TestPoolWhoseDirectoryIsAnotherIsUnreachable(t *testing.T) {
 	h.must(os.Rename(away, h.pool))
 	h.succeed(h.refreshPool("pool"))
 	h.poolIs("pool", record.Pool{State: record.PoolActive})
-	if h.hash("v") != want {
-		t.Error("the volume has changed")
-	}
+	h.hasHash("v", want)
 }
 
 func TestCloneThatHasNoRoom(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	small := testenv.Mount(t, "ext4")
 	var fs unix.Statfs_t
@@ -244,10 +241,7 @@ func TestCloneThatHasNoRoom(t *testing.T) {
 	ballast := make([]byte, 8*mib)
 	h.must(os.WriteFile(filepath.Join(h.pool, "v"), ballast, 0o600))
 	h.succeed(h.refreshPool("pool"))
-	fill, err := os.Create(filepath.Join(small, "ballast"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fill := must(os.Create(filepath.Join(small, "ballast")))(t)
 	defer fill.Close()
 	h.must(unix.Fallocate(int(fill.Fd()), 0, 0, int64(fs.Bavail)*fs.Bsize-4*mib))
 	h.define("small", filepath.Join(small, "pool"))
@@ -260,6 +254,7 @@ func TestCloneThatHasNoRoom(t *testing.T) {
 
 // The daemon's own directories are no pools.
 func TestOwnDirectoriesAreNoPools(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for _, path := range []string{"state", "state/jobs", "state/copies", "run", "run/jobs/x"} {
 		_, _, err := h.definition("own", filepath.Join(h.dir, path))

@@ -37,6 +37,7 @@ const (
 // again and again, with a disk below that loses what was not flushed. The disk
 // holds the daemon's state, its pools, or both.
 func TestNothingAcknowledgedIsLostByAPowerCut(t *testing.T) {
+	t.Parallel()
 	kinds := []string{"ext4", "xfs", "btrfs"}
 	holds := []string{"both", "state", "pools"}
 	for i, left := 0, *powercutCuts; left > 0; i, left = i+1, left-cutsPerDisk {
@@ -85,19 +86,20 @@ type ended struct {
 
 func newCutHost(t *testing.T, kind, holds string) *cutHost {
 	t.Helper()
-	disk, dir := powercut.New(t, kind), t.TempDir()
+	disk := powercut.New(t, kind)
 	programs, err := deadlyPrograms() // without the race detector: what counts is how many cuts there is time for
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := &cutHost{disk: disk, seen: map[string]record.Job{}}
-	h.host = &host{t: t, dir: dir, bin: programs, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s"), boot: filepath.Join(dir, "boot_id")}
+	h.host = unbegun(t)
+	h.bin, h.boot = programs, filepath.Join(h.dir, "boot_id")
 	if holds != "state" {
 		h.pool = filepath.Join(disk.Dir, "pool")
 	}
 	if holds != "pools" {
 		state := filepath.Join(disk.Dir, "state")
-		h.must(errors.Join(os.Mkdir(state, 0o700), os.Symlink(state, filepath.Join(dir, "state"))))
+		h.must(errors.Join(os.Mkdir(state, 0o700), os.Symlink(state, filepath.Join(h.dir, "state"))))
 	}
 	t.Cleanup(func() { h.killed()() })
 	h.client = checkedClient(t, h.sock)

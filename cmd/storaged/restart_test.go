@@ -17,6 +17,7 @@ import (
 func itoa(n int) string { return strconv.Itoa(n) }
 
 func TestHelperOutlivesAKilledDaemon(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	want := h.random("base", 32*mib)
 	st := h.began(h.clone("base", "copy", noReflink, limited(16*mib)))
@@ -28,14 +29,13 @@ func TestHelperOutlivesAKilledDaemon(t *testing.T) {
 		t.Errorf("the helper was %d, is %s", before.Helper.PID, shown(after.Helper))
 	}
 	h.succeed(st, nil)
-	if h.hash("copy") != want {
-		t.Error("the clone differs from its source")
-	}
+	h.hasHash("copy", want)
 }
 
 // TestRuntimeDirectoryOfAnotherDaemonIsLeftAlone starts daemons with a state of
 // their own on the runtime directory of one that has a job, alive and dead.
 func TestRuntimeDirectoryOfAnotherDaemonIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("base", 8*mib)
 	st := h.began(h.clone("base", "copy", noReflink, limited(mib)))
@@ -61,25 +61,22 @@ func TestRuntimeDirectoryOfAnotherDaemonIsLeftAlone(t *testing.T) {
 }
 
 func TestRestartKeepsEverything(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("one", mib)
 	h.stop()
 	h.start()
-	p, err := h.client.Pool(h.ctx(), "pool")
-	if err != nil || p.State != record.PoolActive {
-		t.Errorf("the pool is %s (%v)", shown(p), err)
-	}
+	h.poolIs("pool", record.Pool{State: record.PoolActive})
 	h.is("one", record.Volume{Origin: record.Made})
 	jobs, err := h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{})
 	if err != nil || len(jobs.Items) != 2 {
 		t.Errorf("history has %d jobs (%v)", len(jobs.Items), err)
 	}
-	if j := h.sparse("two", mib); j.Number != 3 {
-		t.Errorf("the third job has number %d", j.Number)
-	}
+	h.jobIs(h.sparse("two", mib), record.Job{Number: 3})
 }
 
 func TestSecondDaemonOnTheSameStateIsRefused(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	second := h.command()
 	second.Args = append(second.Args, "--socket", h.sock+"2")
@@ -100,10 +97,7 @@ func TestSecondDaemonOnTheSameStateIsRefused(t *testing.T) {
 func TestDowngradeIsRefused(t *testing.T) {
 	h := &host{t: t, dir: t.TempDir(), bin: bin}
 	h.sock = filepath.Join(h.dir, "s")
-	newer, err := os.ReadFile("../../internal/store/testdata/schema-newer.db")
-	if err != nil {
-		t.Fatal(err)
-	}
+	newer := must(os.ReadFile("../../internal/store/testdata/schema-newer.db"))(t)
 	database := filepath.Join(h.dir, "state", "storaged.db")
 	h.must(errors.Join(os.Mkdir(filepath.Dir(database), 0o700), os.WriteFile(database, newer, 0o600)))
 	out, err := h.command().CombinedOutput()

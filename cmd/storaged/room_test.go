@@ -18,6 +18,7 @@ import (
 
 // However many jobs have the room, a refusal names some and counts the rest.
 func TestRefusalForRoomNamesFewOfMany(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	dir := testenv.Mount(t, "tmpfs")
 	h.define("small", dir)
@@ -48,6 +49,7 @@ func TestRefusalForRoomNamesFewOfMany(t *testing.T) {
 // A job that waits has its room already: a later one that does not fit beside
 // it is refused at once, and told whose the room is.
 func TestQueuedJobsReserveTheirRoom(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	dir := testenv.Mount(t, "tmpfs")
 	h.define("small", dir)
@@ -91,6 +93,7 @@ func TestQueuedJobsReserveTheirRoom(t *testing.T) {
 
 // The same definition under one key, many times at once, is one pool.
 func TestPoolDefinedAtOnceUnderOneKey(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for name, start := range map[string]bool{"started": true, "defined": false} {
 		how := []option{field("type", "dir"), key(name)}
@@ -142,15 +145,15 @@ func (h *host) accurate(pool, dir string) {
 func (h *host) allocated(name string, capacity int64) {
 	h.t.Helper()
 	h.succeed(h.create(name, capacity))
-	f, err := os.OpenFile(h.entry(name).Path, os.O_WRONLY, 0)
-	h.must(err)
-	_, err = f.Write(bytes.Repeat([]byte("data"), int(capacity/8)))
+	f := must(os.OpenFile(h.entry(name).Path, os.O_WRONLY, 0))(h.t)
+	_, err := f.Write(bytes.Repeat([]byte("data"), int(capacity/8)))
 	h.must(errors.Join(err, f.Close()))
 }
 
 // What a running job has blocks for already is gone from what is available, and
 // not reserved any more.
 func TestBlocksThatAJobHasAreNotCountedTwice(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	dir := testenv.Mount(t, "ext4")
 	h.define("small", dir)
@@ -159,8 +162,7 @@ func TestBlocksThatAJobHasAreNotCountedTwice(t *testing.T) {
 	clone := h.began(h.clone("memory/base", "small/copy", noReflink, limited(mib)))
 	h.running(clone)
 	h.await("the blocks of the clone are not reserved any more", func() bool {
-		p, err := h.client.Fresh().Pool(h.ctx(), "small")
-		h.must(err)
+		p := must(h.client.Fresh().Pool(h.ctx(), "small"))(t)
 		return p.Reserved == 0
 	})
 	h.accurate("small", dir)
@@ -176,6 +178,7 @@ func TestBlocksThatAJobHasAreNotCountedTwice(t *testing.T) {
 
 // A clone that shares its blocks costs next to nothing, and a pool says so.
 func TestPoolIsWhatItsFileSystemSays(t *testing.T) {
+	t.Parallel()
 	copies := map[string]int{"xfs": 8, "btrfs": 8, "ext4": 3}
 	for kind := range copies {
 		t.Run(kind, func(t *testing.T) {
@@ -199,11 +202,10 @@ func TestPoolIsWhatItsFileSystemSays(t *testing.T) {
 // However long a pool takes to be read, a job that does not fit is refused, the
 // second try of one that was canceled as well.
 func TestRoomIsKnownWithoutReadingThePool(t *testing.T) {
-	hanging(t, "pool-refresh")
-	h := newHost(t)
+	t.Parallel()
+	h := hanging(t, "pool-refresh")
 	dir := testenv.Mount(t, "ext4")
-	ballast, err := os.Create(dir + "/ballast")
-	h.must(err)
+	ballast := must(os.Create(dir + "/ballast"))(t)
 	h.must(syscall.Fallocate(int(ballast.Fd()), 0, 0, 200*mib))
 	h.must(ballast.Close())
 	h.define("small", dir)
@@ -223,6 +225,7 @@ func TestRoomIsKnownWithoutReadingThePool(t *testing.T) {
 
 // A file system without inodes has room, and says what it lacks.
 func TestInodesThatRunOutAreNotCalledRoom(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	dir := testenv.Mount(t, "tmpfs")
 	h.define("small", dir)
@@ -233,11 +236,11 @@ func TestInodesThatRunOutAreNotCalledRoom(t *testing.T) {
 
 // What fills holes of a volume needs room, and is refused before it takes any.
 func TestHolesThatFindNoRoomStayHoles(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	dir := testenv.Mount(t, "ext4")
 	h.define("small", dir)
-	ballast, err := os.Create(dir + "/.ballast")
-	h.must(err)
+	ballast := must(os.Create(dir + "/.ballast"))(t)
 	h.must(syscall.Fallocate(int(ballast.Fd()), 0, 0, 200*mib))
 	h.must(ballast.Close())
 	h.does(record.ExitDone, "", "vol", "create", "small/thin", "1G", "--allocation", "none")

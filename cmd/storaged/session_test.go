@@ -77,6 +77,7 @@ func TestForbiddenStateIsExit6(t *testing.T) {
 }
 
 func TestReadOnlySocketReadsAndNothingElse(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", mib)
 	ro := checkedClient(t, filepath.Join(h.dir, "storaged-ro.sock"))

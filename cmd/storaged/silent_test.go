@@ -11,6 +11,7 @@ import (
 // What is mounted on a subdirectory of a pool is no business of the pool's: if
 // it does not answer nobody has to wait for it.
 func TestDeadMountBelowAPoolKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.otherPool("tmpfs")
 	h.sparse("disk", mib)

@@ -13,6 +13,7 @@ import (
 // What a client gives, and what it asks for, is a content that its source once
 // had, or none.
 func TestSourceThatIsChangedIsNotTaken(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("disk", 8*mib)
 	source := filepath.Join(t.TempDir(), "vm.img")
@@ -34,9 +35,8 @@ func TestSourceThatIsChangedIsNotTaken(t *testing.T) {
 		}
 		p := h.spawn(nil, append(c.args, "--limit", "2M")...)
 		h.written(h.newest(c.kind).ID, 1)
-		f, err := os.OpenFile(c.file, os.O_WRONLY|os.O_APPEND, 0)
-		h.must(err)
-		_, err = f.WriteString("it grows")
+		f := must(os.OpenFile(c.file, os.O_WRONLY|os.O_APPEND, 0))(t)
+		_, err := f.WriteString("it grows")
 		h.must(err)
 		h.must(f.Close())
 		h.does(0, "", "job", "limit", "--kind", string(c.kind), "none")
@@ -48,6 +48,7 @@ func TestSourceThatIsChangedIsNotTaken(t *testing.T) {
 }
 
 func TestSourceThatAVirtualMachineHasIsBusy(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("disk", mib)
 	source := filepath.Join(t.TempDir(), "vm.img")

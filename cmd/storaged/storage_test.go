@@ -27,6 +27,7 @@ func (h *host) on(kind string) {
 }
 
 func TestCloneHasTheAllocationOfItsSource(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.succeed(h.create("full", 8*mib))
 	for name, want := range map[string]int64{"same": 8 * mib, "larger": 12 * mib} {
@@ -52,6 +53,7 @@ func TestCloneHasTheAllocationOfItsSource(t *testing.T) {
 
 // What a volume was to have allocated goes with it to another file system.
 func TestMoveKeepsTheAllocation(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	dir := testenv.Mount(t, "ext4")
 	h.define("other", dir)
@@ -66,6 +68,7 @@ func TestMoveKeepsTheAllocation(t *testing.T) {
 }
 
 func TestSharingClonesHaveRoomForTheRest(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.on("xfs")
 	h.succeed(h.create("own/full", 8*mib))
@@ -78,6 +81,7 @@ func TestSharingClonesHaveRoomForTheRest(t *testing.T) {
 // A wipe that leaves old content elsewhere is refused before it writes; if that
 // is accepted it says what it leaves.
 func TestWipeOfSharedBlocks(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"xfs", "btrfs"} {
 		t.Run(kind, func(t *testing.T) {
 			h := newHost(t)
@@ -107,6 +111,7 @@ func TestWipeOfSharedBlocks(t *testing.T) {
 
 // A trim gives the blocks back and claims nothing else.
 func TestTrim(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.on("ext4")
 	h.succeed(h.create("own/old", 2*mib))

@@ -67,8 +67,7 @@ func (h *host) piped(args ...string) (*program, io.WriteCloser) {
 func (h *host) newest(kind record.Kind) (j record.Job) {
 	h.t.Helper()
 	h.await("a live "+string(kind), func() bool {
-		l, err := h.client.Jobs(h.ctx(), service.JobFilter{Kinds: []string{string(kind)}, States: []string{"live"}}, service.Page{Limit: 1})
-		h.must(err)
+		l := must(h.client.Jobs(h.ctx(), service.JobFilter{Kinds: []string{string(kind)}, States: []string{"live"}}, service.Page{Limit: 1}))(h.t)
 		if len(l.Items) > 0 {
 			j = l.Items[0]
 		}
@@ -105,15 +104,13 @@ func (h *host) file(path string, content []byte) {
 func (h *host) sparseForm(volume string, most int64) (path string) {
 	h.t.Helper()
 	path = filepath.Join(h.dir, "stream")
-	stream, err := os.Create(path)
-	h.must(err)
+	stream := must(os.Create(path))(h.t)
 	defer stream.Close() // the program has written it
 	p := h.spawn(func(c *exec.Cmd) { c.Stdout = stream }, "vol", "download", volume, "-", "--sparse")
 	if code := p.code(); code != 0 {
 		h.t.Errorf("to the sparse form: exit %d: %s", code, p.log.String())
 	}
-	st, err := stream.Stat()
-	h.must(err)
+	st := must(stream.Stat())(h.t)
 	if st.Size() > most {
 		h.t.Errorf("%d bytes in the sparse form", st.Size())
 	}
@@ -123,6 +120,7 @@ func (h *host) sparseForm(volume string, most int64) (path string) {
 // What storagedctl takes from a file, a pipe by its name or its standard input
 // comes back as it was, to a file or its standard output.
 func TestStoragedctlMovesContents(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	const size = 8 * mib
 	f, content := h.given("src", size)
@@ -182,6 +180,7 @@ func (h *host) output(c *exec.Cmd) *os.File {
 // An upload goes on by --resume, from a file or a stream, when its client or the
 // daemon was killed.
 func TestStoragedctlResumesAnUpload(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	f, content := h.given("src", 8*mib)
 	for volume, kill := range map[string]func(p *program){
@@ -222,6 +221,7 @@ func TestStoragedctlResumesAnUpload(t *testing.T) {
 // Whatever goes wrong has its exit code, and nobody takes what is there for a
 // whole content.
 func TestStoragedctlTransfersThatFail(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	f, content := h.given("src", mib)
 	h.sparse("v", mib)
@@ -243,13 +243,13 @@ func TestStoragedctlTransfersThatFail(t *testing.T) {
 }
 
 func TestDownloadToAFullFileSystem(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("v", 4*mib)
 	dir := testenv.Mount(t, "tmpfs")
 	var st unix.Statfs_t
 	h.must(unix.Statfs(dir, &st))
-	filler, err := os.Create(filepath.Join(dir, "filler"))
-	h.must(err)
+	filler := must(os.Create(filepath.Join(dir, "filler")))(t)
 	defer filler.Close()
 	h.must(unix.Fallocate(int(filler.Fd()), 0, 0, int64(st.Bavail)*int64(st.Bsize)-mib))
 	to := filepath.Join(dir, "to")
@@ -263,8 +263,7 @@ func TestDownloadToAFullFileSystem(t *testing.T) {
 		h.does(record.ExitNoSpace, `cannot write the content to "/dev/full": no space`, "vol", "download", volume, "/dev/full")
 		h.does(record.ExitNoSpace, "no space", "vol", "download", volume, "/dev/full", "--sparse")
 	}
-	full, err := os.Create(to)
-	h.must(err)
+	full := must(os.Create(to))(t)
 	defer full.Close()
 	p := h.spawn(func(c *exec.Cmd) { c.Stdout = full }, "vol", "download", "pool/v", "-")
 	if code := p.code(); code != record.ExitNoSpace || !strings.Contains(p.log.String(), fmt.Sprintf("standard output (%q): no space", to)) {
@@ -273,6 +272,7 @@ func TestDownloadToAFullFileSystem(t *testing.T) {
 }
 
 func TestCtrlCCancelsATransfer(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("v", 8*mib)
 	f, _ := h.given("src", 8*mib)
@@ -290,9 +290,7 @@ func TestCtrlCCancelsATransfer(t *testing.T) {
 		if code := p.code(); code != record.ExitCanceled {
 			t.Errorf("%s: exit %d: %s", c.kind, code, p.log.String())
 		}
-		if j = h.end(of(j), nil); j.State != record.Canceled {
-			t.Errorf("%s: %s", c.kind, outcome(j))
-		}
+		h.jobIs(h.end(of(j), nil), record.Job{State: record.Canceled})
 	}
 	h.file(to, nil)
 	h.holds("v", 0, nil, record.VolumeIncomplete)
@@ -301,6 +299,7 @@ func TestCtrlCCancelsATransfer(t *testing.T) {
 // An image is put as it is, in the format that it is declared to have, and its
 // header tells the capacity.
 func TestStoragedctlMakesAVolumeOfAnImage(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	qemu := testenv.Tool(t, "qemu-img")
 	image, over, plain := filepath.Join(h.dir, "i.qcow2"), filepath.Join(h.dir, "over.qcow2"), filepath.Join(h.dir, "plain")
@@ -313,8 +312,7 @@ func TestStoragedctlMakesAVolumeOfAnImage(t *testing.T) {
 			t.Fatalf("qemu-img %v: %v\n%s", args, err, out)
 		}
 	}
-	content, err := os.ReadFile(image)
-	h.must(err)
+	content := must(os.ReadFile(image))(t)
 	for _, refused := range [][]string{
 		{image}, {plain, "--format", "qcow2"}, {image, "--format", "vmdk"}, {image, "--format", "qcow3"}, {image, "64M", "--format", "qcow2"},
 	} {
@@ -350,8 +348,9 @@ func TestStoragedctlMakesAVolumeOfAnImage(t *testing.T) {
 // A daemon that dies takes the stream with it that passes through it: who sends it
 // is told so, and how to go on.
 func TestStreamBreaksOffWithTheDaemon(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
-	h.create("v", 8*mib)
+	h.sparse("v", 8*mib)
 	f, content := h.given("content", 8*mib)
 	p, in := h.piped("vol", "upload", "pool/v", "-", "--yes")
 	_, err := in.Write(content[:5*mib])
@@ -373,8 +372,9 @@ func TestStreamBreaksOffWithTheDaemon(t *testing.T) {
 
 // Who leaves with the stream in hand leaves no job that goes on.
 func TestWhoLeavesEndsTheStream(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
-	h.create("v", 8*mib)
+	h.sparse("v", 8*mib)
 	p, in := h.piped("vol", "upload", "pool/v", "-", "--yes")
 	_, err := in.Write(make([]byte, 5*mib))
 	h.must(err)
@@ -384,17 +384,17 @@ func TestWhoLeavesEndsTheStream(t *testing.T) {
 	if code := p.code(); code != record.ExitCanceled || !strings.Contains(p.log.String(), "ends unfinished, as its stream breaks off") {
 		t.Errorf("exit %d: %s", code, p.log.String())
 	}
-	if j = h.end(service.Started{Job: &j}, nil); j.State == record.Succeeded {
+	if j = h.end(of(j), nil); j.State == record.Succeeded {
 		t.Errorf("the job is %s", j.State)
 	}
 }
 
 // A device that never ends does not fill a file system.
 func TestEndlessSourceNeedsALength(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
-	h.create("v", mib)
-	zero, err := os.Open("/dev/zero")
-	h.must(err)
+	h.sparse("v", mib)
+	zero := must(os.Open("/dev/zero"))(t)
 	defer zero.Close()
 	for _, args := range [][]string{{"vol", "create", "pool/x", "--from", "/dev/zero"}, {"vol", "upload", "pool/v", "/dev/zero", "--yes"}, {"vol", "upload", "pool/v", "-", "--yes"}} {
 		p := h.spawn(func(c *exec.Cmd) { c.Stdin = zero }, args...)

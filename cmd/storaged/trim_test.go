@@ -13,8 +13,7 @@ import (
 func (h *host) halved(volume string, n int) string {
 	h.t.Helper()
 	h.random(volume, int64(n)*mib)
-	f, err := os.OpenFile(h.path(volume), os.O_WRONLY, 0)
-	h.must(err)
+	f := must(os.OpenFile(h.path(volume), os.O_WRONLY, 0))(h.t)
 	for off := mib; off < n*mib; off += 2 * mib {
 		_, err := f.WriteAt(make([]byte, mib), int64(off))
 		h.must(err)
@@ -31,13 +30,13 @@ func (h *host) trimmed(volume, sum string, current bool) {
 	if got := "sha256:" + h.hash(volume); got != sum {
 		h.t.Errorf("the content has %s, not %s", got, sum)
 	}
-	v, err := h.client.Volume(h.ctx(), "pool", volume)
-	if err != nil || v.State != record.VolumeReady || v.Checksum == nil || v.Checksum.Current != current {
-		h.t.Errorf("the volume is %s, %v", shown(v), err)
+	if v := h.is(volume, record.Volume{State: record.VolumeReady}); v.Checksum == nil || v.Checksum.Current != current {
+		h.t.Errorf("its checksum is %s, current: want %t", shown(v.Checksum), current)
 	}
 }
 
 func TestTrimKeepsTheContentAndItsChecksum(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	sum := h.halved("a", 8)
 	out, errs, code := h.ctl("vol", "trim", "pool/a")
@@ -57,6 +56,7 @@ func TestTrimKeepsTheContentAndItsChecksum(t *testing.T) {
 }
 
 func TestTrimRefusesWhatIsToHaveItsAllocation(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.succeed(h.create("full", 4*mib, allAllocated))
 	if _, errs, code := h.ctl("vol", "trim", "pool/full"); code != record.ExitBusy || !strings.Contains(errs, "--give-up-allocation") {
@@ -72,7 +72,7 @@ func TestTrimRefusesWhatIsToHaveItsAllocation(t *testing.T) {
 }
 
 func TestTrimGoesOnAfterItsHelperWasKilled(t *testing.T) {
-	t.Parallel() // waits for the clock most of the time
+	t.Parallel()
 	h := newHost(t)
 	sum := h.halved("a", 64)
 	st, err := h.trim("a", limited(8*mib))
@@ -86,7 +86,7 @@ func TestTrimGoesOnAfterItsHelperWasKilled(t *testing.T) {
 }
 
 func TestTrimOutlivesTheDaemonAndIsCanceled(t *testing.T) {
-	t.Parallel() // waits for the clock most of the time
+	t.Parallel()
 	h := newHost(t)
 	sum := h.halved("a", 64)
 	st, err := h.trim("a", limited(8*mib))
@@ -94,8 +94,6 @@ func TestTrimOutlivesTheDaemonAndIsCanceled(t *testing.T) {
 	h.kill()
 	h.start()
 	h.cancel(st)
-	if j := h.end(st, nil); j.State != record.Canceled {
-		t.Error(outcome(j))
-	}
+	h.jobIs(h.end(st, nil), record.Job{State: record.Canceled})
 	h.trimmed("a", sum, true)
 }

@@ -56,8 +56,8 @@ type upgrade struct {
 
 func newUpgrade(t *testing.T, old string) *upgrade {
 	t.Helper()
-	dir := t.TempDir()
-	u := &upgrade{host: &host{t: t, dir: dir, bin: old, pool: filepath.Join(dir, "pool"), sock: filepath.Join(dir, "s")}}
+	u := &upgrade{host: unbegun(t)}
+	u.bin = old
 	u.client = client.Dial(u.sock) // the contract is that of the new version
 	t.Cleanup(func() { u.client.Close() })
 	u.other = testenv.Mount(t, "ext2")
@@ -155,8 +155,7 @@ func (u *upgrade) file(name string) *os.File {
 	u.t.Helper()
 	path := filepath.Join(u.dir, name)
 	writeDurably(u.t, path, content(name, oldBytes))
-	f, err := os.Open(path)
-	u.must(err)
+	f := must(os.Open(path))(u.t)
 	u.t.Cleanup(func() { f.Close() })
 	return f
 }
@@ -172,8 +171,7 @@ func (u *upgrade) oldMade() (started, error) {
 
 func (u *upgrade) oldDownload() (started, error) {
 	u.holding("read")
-	f, err := os.Create(filepath.Join(u.dir, "down"))
-	u.must(err)
+	f := must(os.Create(filepath.Join(u.dir, "down")))(u.t)
 	u.t.Cleanup(func() { f.Close() })
 	return u.handDown("read", f, oldLimit())
 }
@@ -310,6 +308,7 @@ func (u *upgrade) ended(o inherited) {
 // stand still and fail with the programs of the old version, and goes on with
 // those of this one.
 func TestUpgradeTakesOverWhatTheOldVersionBegan(t *testing.T) {
+	t.Parallel()
 	testenv.Loop(t)
 	old := oldPrograms(t)
 	for name, ends := range map[string]func(*host){"stopped": (*host).stop, "killed": (*host).kill} {
@@ -418,8 +417,7 @@ func (u *upgrade) takesOver(running, paused []inherited) {
 // itself and in the list.
 func (u *upgrade) readable() {
 	u.t.Helper()
-	l, err := u.client.Jobs(u.ctx(), service.JobFilter{}, service.Page{Limit: 200})
-	u.must(err)
+	l := must(u.client.Jobs(u.ctx(), service.JobFilter{}, service.Page{Limit: 200}))(u.t)
 	for _, listed := range l.Items {
 		if j := u.job(of(listed)); j.Number != listed.Number || j.Owner.User == "" {
 			u.t.Errorf("job %d is %s", listed.Number, outcome(j))
@@ -441,7 +439,6 @@ func (u *upgrade) retriesOld(failed, canceled record.Job) {
 
 func (u *upgrade) bytesOf(name string) []byte {
 	u.t.Helper()
-	b, err := os.ReadFile(u.path(name))
-	u.must(err)
+	b := must(os.ReadFile(u.path(name)))(u.t)
 	return b
 }

@@ -29,6 +29,7 @@ func (h *host) ctl(args ...string) (out, errs string, code int) {
 }
 
 func TestVerifyGivesTheChecksumOfAVolume(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	want := "sha256:" + h.random("base", 3*mib+7*512)
 	j := h.end(h.verify("base"))
@@ -48,12 +49,10 @@ func TestVerifyGivesTheChecksumOfAVolume(t *testing.T) {
 }
 
 func TestVerifyFindsADifference(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	had := "sha256:" + h.random("base", mib)
-	f, err := os.OpenFile(h.path("base"), os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must(os.OpenFile(h.path("base"), os.O_WRONLY, 0))(t)
 	if _, err := f.WriteAt([]byte("another guest was here"), mib/2); err != nil {
 		t.Fatal(err)
 	}
@@ -65,10 +64,7 @@ func TestVerifyFindsADifference(t *testing.T) {
 	if j.Result == nil || j.Result.Checksum != "sha256:"+h.hash("base") || *j.Result.Verified {
 		t.Errorf("what it has instead: %s", shown(j.Result))
 	}
-	v, err := h.client.Volume(h.ctx(), "pool", "base")
-	if err != nil || v.State != record.VolumeReady {
-		t.Errorf("the volume is %s, %v", shown(v), err)
-	}
+	h.is("base", record.Volume{State: record.VolumeReady})
 	out, errs, code := h.ctl("vol", "verify", "pool/base", "--checksum", had)
 	if code != record.ExitMismatch || out != "sha256:"+h.hash("base")+"  pool/base\n" || !strings.Contains(errs, "not "+had) {
 		t.Errorf("exit %d, %q, %q", code, out, errs)
@@ -85,10 +81,7 @@ func (h *host) recorded(volume string) *record.Recorded {
 // scribble changes a byte in the middle of a volume past the daemon.
 func (h *host) scribble(volume string, b byte) {
 	h.t.Helper()
-	f, err := os.OpenFile(h.path(volume), os.O_WRONLY, 0)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	f := must(os.OpenFile(h.path(volume), os.O_WRONLY, 0))(h.t)
 	defer f.Close()
 	if _, err := f.WriteAt([]byte{b}, mib/2); err != nil {
 		h.t.Fatal(err)
@@ -96,6 +89,7 @@ func (h *host) scribble(volume string, b byte) {
 }
 
 func TestVerifyComparesWithWhatWasRecorded(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	had := "sha256:" + h.random("base", mib)
 	first := h.end(h.verify("base"))
@@ -118,14 +112,12 @@ func TestVerifyComparesWithWhatWasRecorded(t *testing.T) {
 // The helper is given what was recorded, as if the file had not been changed:
 // nobody here can damage a disk below its file system.
 func TestVerifyFindsDamage(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	had := "sha256:" + h.random("base", mib)
 	h.end(h.verify("base"))
 	h.scribble("base", 1)
-	st, err := os.Stat(h.path("base"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := must(os.Stat(h.path("base")))(t)
 	change := st.Sys().(*syscall.Stat_t).Ctim.Nano()
 	cmd := exec.CommandContext(h.ctx(), filepath.Join(bin, "storage-helper"), "verify", "--target", h.path("base"),
 		"--checksum", had, "--recorded-change", strconv.FormatInt(change, 10))
@@ -136,6 +128,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 }
 
 func TestRecordedChecksumGetsOutOfDate(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	change := map[string]func(){
 		"written to by somebody else": func() { h.scribble("base", 1) },
@@ -168,6 +161,7 @@ func TestRecordedChecksumGetsOutOfDate(t *testing.T) {
 }
 
 func TestRecordedChecksumIsOfOneFile(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("base", mib)
 	is := "sha256:" + h.random("other", mib)
@@ -187,6 +181,7 @@ func TestRecordedChecksumIsOfOneFile(t *testing.T) {
 }
 
 func TestUploadOfTheWholeRecordsItsChecksum(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("from", mib)
 	h.sparse("all", mib)
@@ -209,6 +204,7 @@ func TestUploadOfTheWholeRecordsItsChecksum(t *testing.T) {
 }
 
 func TestVerifyByCRC(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("base", mib)
 	out, _, code := h.ctl("vol", "verify", "pool/base", "--checksum", "crc32c")
@@ -216,7 +212,7 @@ func TestVerifyByCRC(t *testing.T) {
 	if r := h.recorded("base"); code != 0 || !strings.HasPrefix(sum, "crc32c:") || r == nil || r.Checksum != sum {
 		t.Errorf("exit %d, %q, recorded %s", code, out, shown(r))
 	}
-	if j := h.end(h.verify("base")); j.Result.Checksum != sum || j.Result.Verified == nil { // by the recorded algorithm
+	if j := h.end(h.verify("base")); j.Result.Checksum != sum || j.Result.Verified == nil {
 		t.Error(shown(j.Result))
 	}
 	if j := h.end(h.verify("base", checksum("crc32c:00000000"))); j.Code() != record.Mismatch || h.recorded("base").Checksum != sum {
@@ -225,6 +221,7 @@ func TestVerifyByCRC(t *testing.T) {
 }
 
 func TestVerifyRefusesWhatCannotBeReliedOn(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", mib)
 	h.refuses(record.Invalid)(h.verify("v", checksum("md5:00")))
@@ -247,6 +244,7 @@ func fared(j record.Job) map[string]string {
 }
 
 func TestPoolVerifyLetsShortJobsInBetweenVolumes(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	for _, name := range []string{"a", "b", "c", "d"} {
 		h.random(name, 4*mib)
@@ -296,6 +294,7 @@ func (h *host) promised(st started) {
 }
 
 func TestPoolVerifyNamesWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("good", mib)
 	h.sparse("other", mib)
@@ -337,6 +336,7 @@ func holdImage(t *testing.T, path string) {
 }
 
 func TestPoolVerifyOutlivesTheDaemon(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	want := map[string]string{}
 	for _, name := range []string{"a", "b", "c"} {
@@ -354,6 +354,7 @@ func TestPoolVerifyOutlivesTheDaemon(t *testing.T) {
 }
 
 func TestInactivePoolIsNotVerified(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.succeed(h.stopPool("pool"))
 	h.refuses(record.WrongState)(h.verifyPool("pool"))

@@ -16,6 +16,7 @@ import (
 // What stays in a lower layer of an overlay is no wiped content: it is refused,
 // and said in the last line where it is accepted.
 func TestWipeOfWhatALowerLayerKeeps(t *testing.T) {
+	t.Parallel()
 	testenv.Root(t)
 	h := newHost(t)
 	base := t.TempDir()

@@ -68,7 +68,7 @@ func (s *Supervisor) Job(id string) (record.Job, error) {
 	if err != nil {
 		return record.Job{}, err
 	}
-	return withLists(rec.Job), nil
+	return whole(rec.Job), nil
 }
 
 // Live gives all jobs that have not ended, newest first, without the jobs that
@@ -186,7 +186,7 @@ func (s *Supervisor) glance(h *store.JobHead, load func() (*store.Job, error)) (
 		if err != nil {
 			return record.Job{}, err
 		}
-		return withLists(rec.Job), nil
+		return whole(rec.Job), nil
 	}
 }
 
@@ -213,7 +213,7 @@ func (s *Supervisor) Wait(ctx context.Context, id string) (record.Job, error) {
 		return j.view(), nil
 	case <-ctx.Done():
 		return j.view(), ctx.Err()
-	case <-j.done:
+	case <-j.left:
 	}
 	select {
 	case <-j.ended:

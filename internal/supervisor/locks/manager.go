@@ -56,7 +56,7 @@ var All = Most{math.MaxInt, math.MaxInt}
 // Change is what a call made possible for others.
 type Change struct {
 	Granted []string // jobs that hold their objects now, in order of asking
-	Vacated []string // jobs whose closing window the last visitor is gone from
+	Vacated []string // jobs whose closing window has been left by the last visitor
 }
 
 // Manager is the lock table. Its methods are not for concurrent use: the
@@ -284,7 +284,7 @@ func strike[K comparable](all map[K]*stakes, from K, c *claim) {
 }
 
 // encounter is another claim's stake that a claim cannot have beside its own,
-// without a window.
+// outside of windows.
 type encounter struct {
 	asked record.Object
 	other stake

@@ -13,7 +13,7 @@ import (
 func BootID() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return "", fmt.Errorf("cannot find out which boot this is: %w", err)
+		return "", fmt.Errorf("cannot tell which boot this is: %w", err)
 	}
 	return strings.TrimSpace(string(b)), nil
 }
@@ -32,7 +32,7 @@ func Ticks(pid int) (uint64, error) {
 	return st.ticks, err
 }
 
-// dirOf is where the kernel shows a process, proc(5).
+// dirOf is where the kernel tells of a process, proc(5).
 func dirOf(pid int) string { return fmt.Sprintf("/proc/%d", pid) }
 
 func readStat(pid int) (stat, error) { return statIn(dirOf(pid)) }
@@ -61,28 +61,28 @@ func statIn(dir string) (stat, error) {
 	return stat{f[state][0], ticks, code}, nil
 }
 
-// threadOf gives the directory in /proc that shows most of what a process does:
+// telling gives the directory in /proc that tells most of what a process does:
 // that of the process itself, which is that of its first thread, unless another
 // thread waits in the kernel where no signal reaches it, or the first one has
 // ended before others. Of such a process /proc/PID shows but a zombie.
-func threadOf(pid int) string {
+func telling(pid int) string {
 	best := dirOf(pid)
-	most := rankOf(best)
+	most := telltale(best)
 	threads, err := os.ReadDir(filepath.Join(best, "task"))
 	if err != nil {
 		return best // it has ended
 	}
 	for _, t := range threads {
 		dir := filepath.Join(dirOf(pid), "task", t.Name())
-		if rank := rankOf(dir); rank > most {
-			best, most = dir, rank
+		if tells := telltale(dir); tells > most {
+			best, most = dir, tells
 		}
 	}
 	return best
 }
 
-// rankOf ranks a thread by how much its state says.
-func rankOf(dir string) int {
+// telltale ranks a thread by how much its state tells.
+func telltale(dir string) int {
 	st, err := statIn(dir)
 	switch {
 	case err != nil || st.state == 'X' || st.state == 'x':
@@ -98,7 +98,7 @@ func rankOf(dir string) int {
 // describe says for people in which state a process is and where in the kernel
 // it waits; "" of one that has ended.
 func describe(pid int) string {
-	dir := threadOf(pid)
+	dir := telling(pid)
 	st, err := statIn(dir)
 	if err != nil {
 		return ""
