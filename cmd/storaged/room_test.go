@@ -121,6 +121,7 @@ func TestPoolDefinedAtOnceUnderOneKey(t *testing.T) {
 		}
 		_, _, err := h.definition(name, h.dir+"/pool-"+name+"-2", how...)
 		h.refused(err, record.KeyReused)
+		h.refuses(record.KeyReused)(h.create("v", mib, key(name)))
 	}
 }
 

@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -62,9 +61,6 @@ func (s *Service) DefinePool(ctx context.Context, sub Submit, r PoolDefine, buil
 	if err != nil {
 		return record.Pool{}, Started{}, err
 	}
-	if sub.Key != "" {
-		p.Defined = &store.Defining{UID: sub.Caller.Owner.UID, Key: sub.Key, Digest: sub.Digest}
-	}
 	if !build && !start {
 		return s.defineOnly(ctx, sub, p)
 	}
@@ -84,20 +80,22 @@ func (s *Service) DefinePool(ctx context.Context, sub Submit, r PoolDefine, buil
 	return s.redefined(ctx, p.Name, st, err)
 }
 
-// defineOnly records a pool and starts nothing.
+// defineOnly records a pool and starts nothing. The same request once more
+// changes nothing.
 func (s *Service) defineOnly(ctx context.Context, sub Submit, p *store.Pool) (record.Pool, Started, error) {
 	if sub.DryRun {
 		return p.Pool, Started{}, s.store.View(func(tx *store.Tx) error { return definable(tx, p) })
 	}
+	uid := sub.Caller.Owner.UID
+	if sub.Key != "" {
+		p.Defined = &store.Defining{UID: uid, Key: sub.Key, Digest: sub.Digest}
+	}
 	err := s.store.Update(func(tx *store.Tx) error {
-		if err := definedBy(tx, p.Defined); err != nil {
+		if job, pool, err := tx.Requested(uid, sub.Key, sub.Digest); err != nil || job != nil || pool != nil {
 			return err
 		}
 		return s.define(tx, p)
 	})
-	if errors.Is(err, errDefined) {
-		err = nil
-	}
 	return s.redefined(ctx, p.Name, Started{}, err)
 }
 
@@ -215,31 +213,6 @@ func (s *Service) define(tx *store.Tx, p *store.Pool) error {
 		return err
 	}
 	return s.keeper.putPool(tx, "pool.defined", p)
-}
-
-// errDefined is that the same request has defined the pool already.
-var errDefined = errors.New("the pool was defined by this request")
-
-// definedBy looks for a pool that was defined under the same key: by the same
-// request, which is errDefined, or by another, which is refused.
-func definedBy(tx *store.Tx, d *store.Defining) error {
-	if d == nil {
-		return nil
-	}
-	pools, err := tx.Pools()
-	if err != nil {
-		return err
-	}
-	for _, p := range pools {
-		switch {
-		case p.Defined == nil || p.Defined.UID != d.UID || p.Defined.Key != d.Key:
-		case p.Defined.Digest == d.Digest:
-			return errDefined
-		default:
-			return supervisor.KeyReused(d.Key, fmt.Sprintf("which defined pool %q", p.Name))
-		}
-	}
-	return nil
 }
 
 // definable refuses a name, uuid or directory that is taken.

@@ -52,7 +52,7 @@ type Pool struct {
 	// read: they are gone from Available, and not reserved any more.
 	Promised int64           `json:"promised"`
 	Taken    map[int64]int64 `json:"taken,omitempty"`
-	Defined  *Defining       `json:"defined,omitempty"` // by which request
+	Defined  *Defining       `json:"defined,omitempty"` // by which request, if without a job
 
 	Boot string `json:"boot"` // boot id under which it was last active
 	// NotStarted says that it was not active since the host was started.

@@ -112,10 +112,8 @@ func (s *Supervisor) deadline(r Request, now time.Time) *time.Time {
 func (s *Supervisor) create(j *job, r Request) (known *store.Job, err error) {
 	var rec store.Job
 	err = s.store.Update(func(tx *store.Tx) error {
-		rec, known = j.rec, nil
-		old, err := underKey(tx, r)
-		if err != nil || old != nil {
-			known = old
+		rec = j.rec
+		if known, _, err = tx.Requested(r.Owner.UID, r.Key, r.Digest); err != nil || known != nil {
 			return err
 		}
 		if rec.Number, err = tx.NextNumber(); err != nil {
@@ -142,35 +140,10 @@ func (s *Supervisor) known(r Request) (known *store.Job, err error) {
 		return nil, nil
 	}
 	err = s.store.View(func(tx *store.Tx) error {
-		known, err = underKey(tx, r)
+		known, _, err = tx.Requested(r.Owner.UID, r.Key, r.Digest)
 		return err
 	})
 	return known, err
-}
-
-// underKey gives the job of the same uid under the same key, nil when there is
-// none. One of another request is an error.
-func underKey(tx *store.Tx, r Request) (*store.Job, error) {
-	if r.Key == "" {
-		return nil, nil
-	}
-	old, err := tx.JobByKey(r.Owner.UID, r.Key)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot look up idempotency key %q: %w", r.Key, err)
-	}
-	if old.Digest != r.Digest {
-		return nil, KeyReused(r.Key, fmt.Sprintf("that of job %d", old.Number))
-	}
-	return old, nil
-}
-
-// KeyReused refuses a request under the key of another, which is said to be so.
-func KeyReused(key, other string) *record.Error {
-	return record.Errorf(record.KeyReused, "idempotency key %q belongs to another request, %s", key, other).
-		WithHint("use a new key for a new request")
 }
 
 // Repeated gives the job that Submit would give for a request that came before,
