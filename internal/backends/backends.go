@@ -10,7 +10,6 @@ package backends
 import (
 	"context"
 	"io"
-	"os"
 	"time"
 
 	"storaged/internal/diskio"
@@ -184,8 +183,8 @@ const (
 
 // Volume is an open volume. Close releases its locks.
 type Volume interface {
-	// File is the open volume; it is read and written by diskio.
-	File() *os.File
+	// Content is what the open volume holds; it is read and written by diskio.
+	Content() diskio.Content
 	// Info reads what the volume is now. Format and Backing are empty and
 	// Capacity is Size: who opened it knows the format.
 	Info() (VolumeInfo, error)

@@ -50,7 +50,11 @@ type AllocateStats struct {
 // as it is; what is new reads as zeros. Too little space is ENOSPC before
 // anything is changed, as far as the file system can tell. After an error or a
 // cancel the file may have any size and allocation up to what was asked.
-func Allocate(ctx context.Context, p *Pacer, f *os.File, spec AllocateSpec) (AllocateStats, error) {
+func Allocate(ctx context.Context, p *Pacer, c Content, spec AllocateSpec) (AllocateStats, error) {
+	f := regularOf(c)
+	if f == nil {
+		return AllocateStats{}, ioError("allocate", nowhere, ErrUnsupported)
+	}
 	size, err := fileSize(f)
 	if err != nil {
 		return AllocateStats{}, err

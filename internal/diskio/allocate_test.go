@@ -14,7 +14,7 @@ func TestAllocateKeepsPromise(t *testing.T) {
 		writeRandom(t, f, 0, mib)
 		before := digestOf(t, f, mib)
 		p := NewPacer()
-		stats, err := Allocate(context.Background(), p, f, AllocateSpec{Capacity: 70*mib + 1, Allocation: 1 << 50})
+		stats, err := Allocate(context.Background(), p, file{f}, AllocateSpec{Capacity: 70*mib + 1, Allocation: 1 << 50})
 		must(t, err)
 		if !stats.Kept || stats.Method != MethodFallocate || occupied(t, f) < 70*mib+1 {
 			t.Errorf("promise not kept: %+v", stats)
@@ -33,7 +33,7 @@ func TestAllocateKeepsPromise(t *testing.T) {
 
 func TestAllocatePart(t *testing.T) {
 	f := create(t, t.TempDir(), "f")
-	_, err := Allocate(context.Background(), NewPacer(), f, AllocateSpec{Capacity: 100 * mib, Allocation: 8 * mib})
+	_, err := Allocate(context.Background(), NewPacer(), file{f}, AllocateSpec{Capacity: 100 * mib, Allocation: 8 * mib})
 	must(t, err)
 	if got := occupied(t, f); got < 8*mib || got > 9*mib {
 		t.Errorf("occupies %d bytes", got)
@@ -49,7 +49,7 @@ func TestAllocateWritesZerosWithoutFallocate(t *testing.T) {
 	writeRandom(t, f, 8*mib, 2*mib)
 	before := digestOf(t, f, 10*mib)
 	p := NewPacer()
-	stats, err := Allocate(context.Background(), p, f, AllocateSpec{Capacity: 40*mib + 3, Allocation: 40*mib + 3})
+	stats, err := Allocate(context.Background(), p, file{f}, AllocateSpec{Capacity: 40*mib + 3, Allocation: 40*mib + 3})
 	must(t, err)
 	if !stats.Kept || stats.Method != MethodWrite {
 		t.Errorf("promise not kept: %+v", stats)
@@ -64,7 +64,7 @@ func TestAllocateWritesZerosWithoutFallocate(t *testing.T) {
 
 func TestAllocateRefusesBeforeItStarts(t *testing.T) {
 	f := create(t, mountTmpfs(t, 32<<20), "f")
-	_, err := Allocate(context.Background(), NewPacer(), f, AllocateSpec{Capacity: 64 * mib, Allocation: 64 * mib})
+	_, err := Allocate(context.Background(), NewPacer(), file{f}, AllocateSpec{Capacity: 64 * mib, Allocation: 64 * mib})
 	if !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("error is %v, not ENOSPC", err)
 	}
@@ -72,7 +72,7 @@ func TestAllocateRefusesBeforeItStarts(t *testing.T) {
 		t.Error("the file was changed")
 	}
 	writeRandom(t, f, 0, mib)
-	if _, err := Allocate(context.Background(), NewPacer(), f, AllocateSpec{Capacity: 1000}); err == nil {
+	if _, err := Allocate(context.Background(), NewPacer(), file{f}, AllocateSpec{Capacity: 1000}); err == nil {
 		t.Error("a capacity below the size was accepted")
 	}
 }

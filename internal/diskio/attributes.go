@@ -16,7 +16,7 @@ import (
 // what with it, what others have noted about it, and its times.
 type Attributes struct {
 	rights
-	extended map[string][]byte // attributes by name, ACLs apart
+	extended map[string][]byte // attributes by name, ACLs apart; nil: there are no attributes
 	times    []unix.Timespec   // of the last access and change; nil: not to be kept
 }
 
@@ -32,9 +32,13 @@ func passable(name string) bool {
 	return name != "security.evm" && !strings.HasPrefix(name, "system.") && !strings.HasPrefix(name, "trusted.SGI_")
 }
 
-// AttributesOf reads those of a file. What a file system has no notion of is
-// not there.
-func AttributesOf(f *os.File) (Attributes, error) {
+// AttributesOf reads those of a file; other contents have none. What a file system
+// has no notion of is not there.
+func AttributesOf(c Content) (Attributes, error) {
+	f := regularOf(c)
+	if f == nil {
+		return Attributes{}, nil
+	}
 	st, err := statOf(f)
 	if err != nil {
 		return Attributes{}, err
@@ -73,7 +77,11 @@ func (a Attributes) OfCopy() Attributes {
 // what it could not be given. At no instant may anybody do more with it than
 // with the file that had them, which also decides what is done where something
 // cannot be kept. It comes after the last write, which changes times.
-func (a Attributes) Give(f *os.File) (lost []string) {
+func (a Attributes) Give(c Content) (lost []string) {
+	f := regularOf(c)
+	if f == nil || a.extended == nil {
+		return nil
+	}
 	lose := func(what string, err error) {
 		if err != nil {
 			lost = append(lost, fmt.Sprintf("%s (%v)", what, err))

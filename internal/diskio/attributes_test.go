@@ -49,7 +49,7 @@ func attributed(t *testing.T, dir, name string) *os.File {
 
 func TestAttributesAreGiven(t *testing.T) {
 	src := attributed(t, t.TempDir(), "src")
-	want, err := AttributesOf(src)
+	want, err := AttributesOf(file{src})
 	must(t, err)
 	if len(want.extended) != 4 || string(want.acl) != string(shared) {
 		t.Fatalf("read %v", want)
@@ -58,11 +58,11 @@ func TestAttributesAreGiven(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			dst := create(t, testenv.Mount(t, kind), "dst")
 			writeRandom(t, dst, 0, mib)
-			if lost := want.Give(dst); lost != nil {
+			if lost := want.Give(file{dst}); lost != nil {
 				t.Errorf("lost %q", lost)
 			}
 			must(t, dst.Sync())
-			got, err := AttributesOf(dst)
+			got, err := AttributesOf(file{dst})
 			must(t, err)
 			if !got.equal(want) {
 				t.Errorf("has %v, not %v", got, want)
@@ -81,13 +81,13 @@ func (a Attributes) equal(b Attributes) bool {
 
 // A copy is used by whom the source is, and is another file.
 func TestAttributesOfACopy(t *testing.T) {
-	want, err := AttributesOf(attributed(t, t.TempDir(), "src"))
+	want, err := AttributesOf(file{attributed(t, t.TempDir(), "src")})
 	must(t, err)
 	dst := create(t, t.TempDir(), "dst")
-	if lost := want.OfCopy().Give(dst); lost != nil {
+	if lost := want.OfCopy().Give(file{dst}); lost != nil {
 		t.Errorf("lost %q", lost)
 	}
-	got, err := AttributesOf(dst)
+	got, err := AttributesOf(file{dst})
 	must(t, err)
 	if got.owner != 1234 || got.group != 4321 || got.mode != want.mode || string(got.acl) != string(shared) {
 		t.Errorf("%+v", got.rights)
@@ -105,10 +105,10 @@ func TestAttributesOfACopy(t *testing.T) {
 
 // ramfs knows owners and modes and nothing else.
 func TestAttributesThatCannotBeKeptAreNamed(t *testing.T) {
-	want, err := AttributesOf(attributed(t, t.TempDir(), "src"))
+	want, err := AttributesOf(file{attributed(t, t.TempDir(), "src")})
 	must(t, err)
 	dst := create(t, mountAt(t, t.TempDir(), "-t", "ramfs", "ramfs"), "dst")
-	lost := strings.Join(want.Give(dst), ", ")
+	lost := strings.Join(want.Give(file{dst}), ", ")
 	for _, what := range []string{"ACL", "user.note"} {
 		if !strings.Contains(lost, what) {
 			t.Errorf("%s is not said to be lost: %s", what, lost)
@@ -127,14 +127,14 @@ func TestAttributesOfTheDirectoryAreNotKept(t *testing.T) {
 	must(t, unix.Setxattr(dir, "system.posix_acl_default", shared, 0))
 	src := create(t, t.TempDir(), "src")
 	must(t, src.Chmod(0o640))
-	want, err := AttributesOf(src)
+	want, err := AttributesOf(file{src})
 	must(t, err)
 	dst := create(t, dir, "dst")
 	must(t, dst.Chmod(0o600))
 	if _, err := attributeOf(dst, aclAttribute); err != nil {
 		t.Fatalf("it has no ACL: %v", err)
 	}
-	if lost := want.Give(dst); lost != nil {
+	if lost := want.Give(file{dst}); lost != nil {
 		t.Errorf("lost %q", lost)
 	}
 	if acl, err := attributeOf(dst, aclAttribute); err == nil {

@@ -105,7 +105,7 @@ func TestAllocationMadeAgainWritesNothingTwice(t *testing.T) {
 	spec.Keep = Checkpoints{Every: time.Nanosecond, Save: func(done int64) { told = done }}
 	must(t, unix.Fallocate(int(f.Fd()), 0, 0, 40*mib)) // as far as the first one came
 	p := NewPacer()
-	did, err := Allocate(context.Background(), p, f, spec)
+	did, err := Allocate(context.Background(), p, file{f}, spec)
 	must(t, err)
 	if c := p.Counts(); !did.Kept || told != 64*mib || c.Written != 0 || c.Durable != c.Total {
 		t.Errorf("told %d, %+v, %+v", told, did, c)

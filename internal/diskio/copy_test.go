@@ -139,7 +139,7 @@ func TestCopyIntoAllocatedTargetKeepsItsBlocks(t *testing.T) {
 		writeRandom(t, src, 3*mib, mib)
 		must(t, src.Truncate(16*mib))
 		p := NewPacer()
-		_, err := Allocate(context.Background(), p, dst, AllocateSpec{Capacity: 16 * mib, Allocation: 16 * mib})
+		_, err := Allocate(context.Background(), p, file{dst}, AllocateSpec{Capacity: 16 * mib, Allocation: 16 * mib})
 		must(t, err)
 		p.StartPhase(1)
 		stats, err := Copy(context.Background(), p, CopySpec{Dst: file{dst}, Src: file{src}, Clean: true})

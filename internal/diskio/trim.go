@@ -40,13 +40,17 @@ func Trim(ctx context.Context, p *Pacer, c Content, keep Checkpoints) (TrimStats
 // Preallocated is how much of a file has blocks that nothing was written to:
 // somebody has reserved them. What a file system adds to each write because it
 // was asked to allocate in large units does not count.
-func Preallocated(ctx context.Context, f *os.File) (n int64, err error) {
-	fi, err := f.Stat()
-	if err != nil || !fi.Mode().IsRegular() {
-		return 0, ioError("stat", nowhere, err)
+func Preallocated(ctx context.Context, c Content) (n int64, err error) {
+	f := regularOf(c)
+	if f == nil {
+		return 0, nil
+	}
+	size, err := fileSize(f)
+	if err != nil {
+		return 0, err
 	}
 	stray := 2 * extentUnit(f)
-	_, err = walkUnwritten(ctx, f, fi.Size(), func(x Extent) error {
+	_, err = walkUnwritten(ctx, f, size, func(x Extent) error {
 		if x.Len >= stray {
 			n += x.Len
 		}

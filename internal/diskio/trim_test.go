@@ -137,11 +137,11 @@ func TestPreallocated(t *testing.T) {
 			must(t, f.Truncate(16<<20))
 			writeRandom(t, f, 0, 1<<20)
 			must(t, f.Sync())
-			if n, err := Preallocated(context.Background(), f); n != 0 || err != nil {
+			if n, err := Preallocated(context.Background(), file{f}); n != 0 || err != nil {
 				t.Errorf("%d bytes of a sparse file are reserved: %v", n, err)
 			}
 			must(t, fallocate(f, 0, 0, 8<<20))
-			if n, err := Preallocated(context.Background(), f); n != 7<<20 || err != nil {
+			if n, err := Preallocated(context.Background(), file{f}); n != 7<<20 || err != nil {
 				t.Errorf("%d bytes are reserved, not 7 MiB: %v", n, err)
 			}
 		})
@@ -158,7 +158,7 @@ func TestExtentUnitsAreNotPreallocated(t *testing.T) {
 		writeRandom(t, f, off, 4096)
 	}
 	must(t, f.Sync())
-	if n, err := Preallocated(context.Background(), f); n != 0 || err != nil {
+	if n, err := Preallocated(context.Background(), file{f}); n != 0 || err != nil {
 		t.Errorf("%d bytes are reserved: %v", n, err)
 	}
 	if _, err := Trim(context.Background(), NewPacer(), file{f}, Checkpoints{}); err != nil || occupied(t, f) > 64<<10 {

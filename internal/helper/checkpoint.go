@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -44,9 +43,13 @@ type Footprint struct {
 	ChangedNS  int64  `json:"changed_ns"`
 }
 
-// FootprintOf looks at an open file. Other kinds than regular files do not tell
-// when they were written to and have none.
-func FootprintOf(f *os.File) (*Footprint, error) {
+// FootprintOf looks at a content. Other kinds than regular files do not tell when
+// they were written to and have none.
+func FootprintOf(c diskio.Content) (*Footprint, error) {
+	f := diskio.FileOf(c)
+	if f == nil {
+		return nil, nil
+	}
 	var st unix.Statx_t
 	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
 	if err != nil {
@@ -134,19 +137,19 @@ func (r *Run) Anew(format string, args ...any) {
 
 // Held makes sure that a source is what it was at the checkpoint. Else the task
 // begins anew.
-func (r *Run) Held(source *os.File) (*Footprint, error) {
+func (r *Run) Held(source diskio.Content) (*Footprint, error) {
 	now, err := FootprintOf(source)
 	if err != nil || r.Earlier == nil {
 		return now, err
 	}
 	if why := r.Earlier.At.Source.Unchanged(now); why != "" {
-		r.Anew("%q: %s", source.Name(), why)
+		r.Anew("the source: %s", why)
 	}
 	return now, nil
 }
 
 // Fits says why a target is not what the earlier helper left, "" if it is.
-func (e *earlier) Fits(target *os.File) string {
+func (e *earlier) Fits(target diskio.Content) string {
 	now, err := FootprintOf(target)
 	if err != nil {
 		return err.Error()
@@ -170,7 +173,7 @@ func (r *Run) from() int64 {
 
 // Checkpoints are those of a transfer into target, a draft or, with draft
 // empty, a volume.
-func (r *Run) Checkpoints(at Position, target *os.File, draft string) diskio.Checkpoints {
+func (r *Run) Checkpoints(at Position, target diskio.Content, draft string) diskio.Checkpoints {
 	if !r.Records.outlive() {
 		return diskio.Checkpoints{}
 	}
@@ -265,7 +268,7 @@ func (r *Run) rejoin(ctx context.Context, at Location, creator backends.Creator)
 		return nil, false, err
 	}
 	if r.Earlier != nil {
-		if why := r.Earlier.Fits(d.File()); why != "" {
+		if why := r.Earlier.Fits(d.Content()); why != "" {
 			r.Anew("the unfinished %q: %s", at.Path, why)
 		}
 	}

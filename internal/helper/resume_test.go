@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"storaged/internal/diskio"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 )
@@ -197,19 +198,19 @@ func TestAllocationGoesOnAfterItsHelperWasKilled(t *testing.T) {
 		must(t, os.Truncate(draft, 16*mib))
 		f, err := os.Open(draft)
 		must(t, err)
-		was, err := FootprintOf(f)
+		was, err := FootprintOf(diskio.FileContent(f))
 		must(t, err)
 		if marked {
 			r, _ := testRun(t)
 			r.command, r.Records = "allocate", jobRecords{dir: d.dir}
-			r.Checkpoints(Position{}, f, d.dir.Job).Save(mib)
+			r.Checkpoints(Position{}, diskio.FileContent(f), d.dir.Job).Save(mib)
 		}
 		must(t, f.Close())
 		d.lock.Close()
 		report := d.goOn("allocate", "--target", target, "--capacity", "16M")
 		f, err = os.Open(target)
 		must(t, err)
-		now, err := FootprintOf(f)
+		now, err := FootprintOf(diskio.FileContent(f))
 		must(t, err)
 		must(t, f.Close())
 		if same := was.sameFile(now) == ""; same != marked || len(report.Warnings) > 0 || now.Size != 16*mib {

@@ -98,7 +98,7 @@ func TestCommitThatCannotBeRecordedLeavesNothing(t *testing.T) {
 		r.Plan(Moving("allocate", 0), Commit())
 		r.Next(0)
 		d := &Draft{Location: at, As: backends.NewVolume{Size: mib}}
-		return r.Create(ctx, d, func() error { return d.Draft.File().Truncate(mib) })
+		return r.Create(ctx, d, func() error { return diskio.FileOf(d.Draft.Content()).Truncate(mib) })
 	}})
 	if report.Outcome != ipc.Failed || report.Error.Code != string(record.NoSpace) || report.Rollback != string(record.RollbackDone) {
 		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
@@ -123,7 +123,7 @@ func TestCancelIsTooLateBehindThePointOfNoReturn(t *testing.T) {
 		r.Plan(Moving("allocate", 0), Commit())
 		r.Next(0)
 		d := &Draft{Location: at, As: backends.NewVolume{Size: mib}}
-		return r.Create(ctx, d, func() error { return d.Draft.File().Truncate(mib) })
+		return r.Create(ctx, d, func() error { return diskio.FileOf(d.Draft.Content()).Truncate(mib) })
 	}})
 	if report.Outcome != ipc.Succeeded {
 		t.Errorf("report %+v, error %+v", report.Summary, report.Error)

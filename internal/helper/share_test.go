@@ -11,6 +11,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/all"
+	"storaged/internal/diskio"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 )
@@ -45,7 +46,7 @@ func grow(t *testing.T, pool, name string, size int64) {
 	t.Helper()
 	v, err := openAs(t, pool, name, backends.Grow)
 	must(t, err)
-	must(t, v.File().Truncate(size))
+	must(t, diskio.FileOf(v.Content()).Truncate(size))
 	must(t, v.Close())
 }
 

@@ -204,7 +204,7 @@ func (r *rig) draft(name, job string, content []byte) backends.Draft {
 	d, err := r.creator().Create(r.Context(), r.p, backends.NewVolume{Name: name, Job: job, Size: int64(len(content)), Format: record.FormatRaw})
 	r.must(err)
 	r.Cleanup(func() { d.Close() }) // a second time does no harm
-	_, err = d.File().WriteAt(content, 0)
+	_, err = d.Content().WriteAt(content, 0)
 	r.must(err)
 	return d
 }
@@ -256,7 +256,7 @@ func (r *rig) holds(name string, content []byte) {
 	v, err := r.b.Open(r.Context(), r.p, name, backends.ReadShared)
 	r.must(err)
 	got := make([]byte, len(content))
-	_, err = io.ReadFull(io.NewSectionReader(v.File(), 0, int64(len(content))), got)
+	_, err = io.ReadFull(io.NewSectionReader(v.Content(), 0, int64(len(content))), got)
 	r.must(err)
 	r.must(v.Close())
 	if !bytes.Equal(got, content) {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/diskio"
 )
 
 // directoryCases are what a pool that is a directory owes beside the contract.
@@ -70,7 +71,7 @@ func dirModes(r *rig) {
 		r.must(r.builder().Build(r.Context(), p, false))
 		d, err := r.creator().Create(r.Context(), p, small("a", "job"))
 		r.must(err)
-		r.mode(d.File().Name(), 0o600)
+		r.mode(diskio.FileOf(d.Content()).Name(), 0o600)
 		r.must(d.Commit(r.Context(), keepNothing))
 		r.must(d.Close())
 		r.mode(filepath.Join(p.Target, "a"), 0o600)

@@ -90,7 +90,7 @@ func draftBlank(r *rig) {
 	r.must(r.remove(r.Context(), r.p, "a"))
 	d, err := r.creator().Create(r.Context(), r.p, backends.NewVolume{Name: "b", Job: "job", Size: size, Format: record.FormatRaw})
 	r.must(err)
-	_, err = d.File().WriteAt([]byte("end"), size-3)
+	_, err = d.Content().WriteAt([]byte("end"), size-3)
 	r.must(err)
 	r.must(d.Commit(r.Context(), keepNothing))
 	r.must(d.Close())

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/diskio"
 	"storaged/internal/record"
 	"storaged/internal/testenv"
 )
@@ -374,12 +375,12 @@ func (r *rig) swap(canary string, i int) {
 // scribble fails if what was opened is anything but a regular file, and writes
 // to it if it may: the canary would show that.
 func (r *rig) scribble(v backends.Volume, a backends.Access) {
-	info, err := v.File().Stat()
+	info, err := diskio.FileOf(v.Content()).Stat()
 	if err != nil || !info.Mode().IsRegular() {
 		r.Errorf("opened %v (%v)", info, err)
 	}
 	if a == backends.WriteExclusive {
-		if _, err := v.File().WriteAt([]byte("scribble"), 0); err != nil {
+		if _, err := v.Content().WriteAt([]byte("scribble"), 0); err != nil {
 			r.Error(err)
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/backends/backendtest"
 	"storaged/internal/backends/header"
+	"storaged/internal/diskio"
 	"storaged/internal/image"
 	"storaged/internal/record"
 	"storaged/internal/testenv"
@@ -322,7 +323,7 @@ type volume struct {
 
 func (v *volume) path() string { return filepath.Join(v.pool.Target, v.Name) }
 
-func (v *volume) File() *os.File { return v.file }
+func (v *volume) Content() diskio.Content { return diskio.FileContent(v.file) }
 
 func (v *volume) Info() (backends.VolumeInfo, error) { return v.info(v.pool), nil }
 

@@ -74,7 +74,7 @@ func carryOut(b backends.Backend, o order) error {
 	if err != nil {
 		return err
 	}
-	if _, err := d.File().WriteAt(draftContent, 0); err != nil {
+	if _, err := d.Content().WriteAt(draftContent, 0); err != nil {
 		return err
 	}
 	if o.Act == actWrite {

@@ -138,7 +138,7 @@ func settleSince(r *rig) {
 	r.must(d.Close())
 	v, err := r.b.Open(r.Context(), r.p, "a", backends.WriteExclusive)
 	r.must(err)
-	_, err = v.File().WriteAt([]byte("b"), 0) // somebody uses it already
+	_, err = v.Content().WriteAt([]byte("b"), 0) // somebody uses it already
 	r.must(err)
 	r.must(v.Close())
 	if committed, err := r.creator().Settle(r.Context(), r.p, "a", "job", identity); !committed || err != nil {

@@ -41,7 +41,7 @@ func volumeOpen(r *rig) {
 		if declared := slices.Contains(r.b.Properties().VolVerbs, "resize"); sized != declared || shared != declared {
 			r.Errorf("a volume can be resized: %v, and while it is read: %v; declared: %v", sized, shared, declared)
 		}
-		_, err = v.File().WriteAt([]byte("C"), 0)
+		_, err = v.Content().WriteAt([]byte("C"), 0)
 		if want := a == backends.WriteExclusive; (err == nil) != want {
 			r.Errorf("writing: %v", err)
 		}

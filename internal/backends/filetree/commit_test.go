@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/diskio"
 	"storaged/internal/testenv"
 )
 
@@ -23,7 +24,7 @@ func newDraft(t *testing.T, p backends.Pool) *draft {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.Close() }) // a second time does no harm
-	if _, err := d.File().Write([]byte("a")); err != nil {
+	if _, err := diskio.FileOf(d.Content()).Write([]byte("a")); err != nil {
 		t.Fatal(err)
 	}
 	return d.(*draft)
@@ -166,7 +167,7 @@ func TestFirstFsyncErrorIsFinal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close() // it is lost anyway
-	if _, err := d.File().Write(make([]byte, 64<<20)); err != nil {
+	if _, err := diskio.FileOf(d.Content()).Write(make([]byte, 64<<20)); err != nil {
 		t.Fatal(err)
 	}
 	never := func([]byte) error {

@@ -88,7 +88,7 @@ func (d *poolDir) unlink(name string) error {
 	return nil
 }
 
-func (v *volume) File() *os.File { return v.file }
+func (v *volume) Content() diskio.Content { return diskio.FileContent(v.file) }
 
 // Info reads the file's size and times.
 func (v *volume) Info() (backends.VolumeInfo, error) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
 	"storaged/internal/backends"
@@ -26,7 +25,7 @@ func NewReader() *Reader {
 }
 
 // Read adds to info what the header of the open volume says.
-func (r *Reader) Read(f *os.File, info *backends.VolumeInfo) error {
+func (r *Reader) Read(f io.ReaderAt, info *backends.VolumeInfo) error {
 	n, err := f.ReadAt(r.buf, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
@@ -47,7 +46,7 @@ func Inspect(v backends.Volume) (backends.VolumeInfo, error) {
 	if err != nil {
 		return info, err
 	}
-	if err := NewReader().Read(v.File(), &info); err != nil {
+	if err := NewReader().Read(v.Content(), &info); err != nil {
 		return info, fmt.Errorf("cannot read the header of volume %q: %w", info.Path, err)
 	}
 	return info, nil

@@ -67,10 +67,10 @@ func (w clone) work(ctx context.Context, r *helper.Run) error {
 		return helper.Failed(record.Invalid, "cannot clone %q, which has %s, to a size of %s", w.source.Path, quantity.FormatBoth(size), quantity.FormatBoth(w.size))
 	}
 	w.draft.As.Size = max(size, w.size)
-	if w.held, err = r.Held(source.File()); err != nil {
+	if w.held, err = r.Held(source.Content()); err != nil {
 		return err
 	}
-	attributes, err := diskio.AttributesOf(source.File())
+	attributes, err := diskio.AttributesOf(source.Content())
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (w clone) work(ctx context.Context, r *helper.Run) error {
 	return r.Create(ctx, w.draft, func() error {
 		err := shareGrowth(ctx, r, source, func(ctx context.Context) error { return w.copy(ctx, r) })
 		if err == nil {
-			give(r, w.draft.Draft.File(), attributes.OfCopy(), w.draft.Path)
+			give(r, w.draft.Draft.Content(), attributes.OfCopy(), w.draft.Path)
 		}
 		return err
 	})
@@ -87,9 +87,9 @@ func (w clone) work(ctx context.Context, r *helper.Run) error {
 
 // copy moves the content into the new volume.
 func (w clone) copy(ctx context.Context, r *helper.Run) error {
-	to := w.draft.Draft.File()
+	to := w.draft.Draft.Content()
 	did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{
-		Dst: diskio.FileContent(to), Src: diskio.FileContent(w.source.Volume.File()), Size: w.size, Reflink: w.reflink, Clean: true,
+		Dst: to, Src: w.source.Volume.Content(), Size: w.size, Reflink: w.reflink, Clean: true,
 		Allocation: w.draft.As.Promise, Reserved: !w.sparse, Sparse: w.sparse,
 		Checkpoints: r.Checkpoints(helper.Position{Source: w.held}, to, r.ID),
 	})

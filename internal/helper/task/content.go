@@ -121,7 +121,7 @@ func (c *content) Open(ctx context.Context, r *helper.Run) (err error) {
 	}
 	st, err := c.file.Stat()
 	if err == nil && st.Mode().IsRegular() {
-		c.kept, err = watch(ctx, r, c.file.File, c.from.String())
+		c.kept, err = watch(ctx, r, diskio.FileContent(c.file.File), c.from.String())
 	}
 	return err
 }
@@ -336,9 +336,9 @@ func (c *content) made(r *helper.Run, v backends.Volume) error {
 }
 
 // overlaid is how a file will begin when head is at off.
-func overlaid(f *os.File, off int64, head []byte) ([]byte, error) {
+func overlaid(c io.ReaderAt, off int64, head []byte) ([]byte, error) {
 	b := make([]byte, image.HeaderSize)
-	n, err := f.ReadAt(b, 0)
+	n, err := c.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}

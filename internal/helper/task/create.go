@@ -57,7 +57,7 @@ func (a allocation) work(ctx context.Context, r *helper.Run) error {
 	r.Next(0)
 	r.Knows = func(v *ipc.Item) { v.Format = a.draft.As.Format }
 	return r.Create(ctx, a.draft, func() error {
-		a.spec.Keep = r.Checkpoints(helper.Position{}, a.draft.Draft.File(), r.ID)
+		a.spec.Keep = r.Checkpoints(helper.Position{}, a.draft.Draft.Content(), r.ID)
 		method, err := reserveIn(ctx, r, a.draft.Draft, a.spec)
 		r.Report.Method, r.Report.Bytes = method, a.spec.Allocation
 		return err
@@ -66,7 +66,7 @@ func (a allocation) work(ctx context.Context, r *helper.Run) error {
 
 // reserveIn gives a draft its size and the space that is reserved for it.
 func reserveIn(ctx context.Context, r *helper.Run, d backends.Draft, spec diskio.AllocateSpec) (method string, err error) {
-	did, err := diskio.Allocate(ctx, r.Pacer, d.File(), spec)
+	did, err := diskio.Allocate(ctx, r.Pacer, d.Content(), spec)
 	if err == nil && !did.Kept {
 		r.Warn("the file system reserved %s of %s; its space may run out later", quantity.FormatBoth(did.Allocated), quantity.FormatBoth(spec.Allocation))
 	}

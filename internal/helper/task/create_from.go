@@ -98,7 +98,7 @@ func (w *filled) admit() (header image.Header, err error) {
 
 func (w filled) fill(ctx context.Context, r *helper.Run) error {
 	d := w.draft.Draft
-	to := into{content: diskio.FileContent(d.File()), room: w.capacity, clean: true, name: w.draft.Path}
+	to := into{content: d.Content(), room: w.capacity, clean: true, name: w.draft.Path}
 	if w.capacity < 0 {
 		to.room = math.MaxInt64
 	} else if _, err := reserveIn(ctx, r, d, diskio.AllocateSpec{Capacity: w.capacity, Allocation: w.draft.As.Promise}); err != nil {
@@ -108,5 +108,5 @@ func (w filled) fill(ctx context.Context, r *helper.Run) error {
 	if err := w.put(ctx, r, to); err != nil || w.capacity >= 0 {
 		return err
 	}
-	return d.File().Truncate(r.Report.Bytes) // it may end in a hole
+	return diskio.FileOf(d.Content()).Truncate(r.Report.Bytes) // it may end in a hole
 }

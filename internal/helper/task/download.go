@@ -77,7 +77,7 @@ func (w download) work(ctx context.Context, r *helper.Run) error {
 	if w.length, err = w.extent(info.Size); err != nil {
 		return err
 	}
-	if w.kept, err = watch(ctx, r, v.File(), strconv.Quote(w.at.Path)); err != nil {
+	if w.kept, err = watch(ctx, r, v.Content(), strconv.Quote(w.at.Path)); err != nil {
 		return err
 	}
 	r.Plan(helper.Moving("download", w.length))
@@ -117,7 +117,7 @@ func (w download) stream(ctx context.Context, r *helper.Run, f *externalFile) er
 		to, end = s, s.Close
 	}
 	h := w.sum.hash()
-	did, err := diskio.Send(ctx, r.Pacer, diskio.SendSpec{Src: diskio.FileContent(w.at.Volume.File()), Off: w.off, Len: w.length, To: to, Hash: h})
+	did, err := diskio.Send(ctx, r.Pacer, diskio.SendSpec{Src: w.at.Volume.Content(), Off: w.off, Len: w.length, To: to, Hash: h})
 	r.Report.Method, r.Report.Bytes = diskio.MethodCopy, did.Bytes
 	if err = w.kept.ended(err); err == nil {
 		err = w.sum.judgeMoved(r, did, h)
@@ -135,7 +135,7 @@ func (w download) fill(ctx context.Context, r *helper.Run, f *os.File) error {
 	}
 	h := w.sum.hash()
 	did, err := diskio.Place(ctx, r.Pacer, diskio.PlaceSpec{
-		Dst: diskio.FileContent(f), Src: diskio.FileContent(w.at.Volume.File()), SrcOff: w.off, Len: w.length, Clean: true, Hash: h,
+		Dst: diskio.FileContent(f), Src: w.at.Volume.Content(), SrcOff: w.off, Len: w.length, Clean: true, Hash: h,
 	})
 	r.Report.Method, r.Report.Bytes = diskio.MethodCopy, did.Bytes
 	if err = w.kept.ended(err); err != nil {

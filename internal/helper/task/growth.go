@@ -40,7 +40,7 @@ func shareGrowth(ctx context.Context, r *helper.Run, v backends.Volume, read fun
 	if err != nil {
 		return err
 	}
-	kept, err := watch(ctx, r, v.File(), strconv.Quote(info.Path))
+	kept, err := watch(ctx, r, v.Content(), strconv.Quote(info.Path))
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (s *sharing) open(ctx context.Context) error {
 	}
 	s.size = size
 	if err == nil {
-		s.kept, err = watch(ctx, s.run, s.volume.File(), s.kept.name)
+		s.kept, err = watch(ctx, s.run, s.volume.Content(), s.kept.name)
 	}
 	return err
 }

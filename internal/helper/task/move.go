@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
@@ -104,11 +103,11 @@ func (w move) copy(ctx context.Context, r *helper.Run, v backends.Volume, source
 	records := r.Records
 	r.Records = moveRecords{records, w.from.Name, source}
 	defer func() { r.Records = records }()
-	attributes, err := diskio.AttributesOf(v.File()) // reading it is an access
+	attributes, err := diskio.AttributesOf(v.Content()) // reading it is an access
 	if err != nil {
 		return err
 	}
-	kept, err := watch(ctx, r, v.File(), strconv.Quote(w.from.Path))
+	kept, err := watch(ctx, r, v.Content(), strconv.Quote(w.from.Path))
 	if err != nil {
 		return err
 	}
@@ -117,13 +116,13 @@ func (w move) copy(ctx context.Context, r *helper.Run, v backends.Volume, source
 	}
 	return r.Create(ctx, w.to, func() error {
 		d := w.to.Draft
-		did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{Dst: diskio.FileContent(d.File()), Src: diskio.FileContent(v.File()), Clean: true, Allocation: w.to.As.Promise, Reserved: true})
+		did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{Dst: d.Content(), Src: v.Content(), Clean: true, Allocation: w.to.As.Promise, Reserved: true})
 		copied(r, did)
 		if err = kept.ended(err); err == nil {
 			err = w.unchanged(v, source)
 		}
 		if err == nil {
-			give(r, d.File(), attributes, w.to.Path)
+			give(r, d.Content(), attributes, w.to.Path)
 		}
 		return err
 	})
@@ -157,8 +156,8 @@ func (w move) remove(ctx context.Context, r *helper.Run, v backends.Taken, sourc
 
 // give gives a new volume the attributes of the one that it was made of. What it
 // cannot be given is worth a warning.
-func give(r *helper.Run, f *os.File, a diskio.Attributes, path string) {
-	if lost := a.Give(f); len(lost) > 0 {
+func give(r *helper.Run, c diskio.Content, a diskio.Attributes, path string) {
+	if lost := a.Give(c); len(lost) > 0 {
 		r.Warn("%q could not be given %s", path, strings.Join(lost, ", "))
 	}
 }

@@ -63,11 +63,11 @@ func (w *poolVerification) read(ctx context.Context, planned backends.VolumeInfo
 	it = helper.Item(now)
 	w.run.Pacer.Foresee(now.Size - expected)
 	expected = 0
-	kept, err := watch(ctx, w.run, v.File(), strconv.Quote(it.Path))
+	kept, err := watch(ctx, w.run, v.Content(), strconv.Quote(it.Path))
 	if err != nil {
 		return it, err
 	}
-	sum, err := diskio.Sum(ctx, w.run.Pacer, diskio.FileContent(v.File()), diskio.SumSpec{})
+	sum, err := diskio.Sum(ctx, w.run.Pacer, v.Content(), diskio.SumSpec{})
 	if err = kept.ended(err); err == nil {
 		it.Checksum = record.ContentChecksum(record.SHA256, sum.Sum)
 		w.run.Report.Bytes += sum.Bytes

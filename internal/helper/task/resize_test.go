@@ -34,7 +34,7 @@ func TestResizeThatIsCanceledGivesTheSizeBack(t *testing.T) {
 			return err
 		}
 		defer v.Close()
-		err = errors.Join(v.File().Truncate(grown), // as far as it may have come
+		err = errors.Join(diskio.FileOf(v.Content()).Truncate(grown), // as far as it may have come
 			syscall.Kill(os.Getpid(), syscall.SIGTERM),
 			r.Pacer.Pause(context.Background())) // also a paused run is undone
 		if err != nil {

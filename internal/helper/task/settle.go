@@ -156,7 +156,7 @@ func (w settlement) left(r *helper.Run, d backends.Draft) bool {
 	if err != nil || e == nil {
 		return false
 	}
-	if why := e.Fits(d.File()); why != "" {
+	if why := e.Fits(d.Content()); why != "" {
 		r.Warn("nobody can go on with what is unfinished of %q: %s", w.at.Path, why)
 		return false
 	}

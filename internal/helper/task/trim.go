@@ -68,7 +68,7 @@ func (w trim) free(ctx context.Context, v backends.Volume, info backends.VolumeI
 	if w.giveUp {
 		return nil
 	}
-	n, err := diskio.Preallocated(ctx, v.File())
+	n, err := diskio.Preallocated(ctx, v.Content())
 	if err != nil || n == 0 {
 		return err
 	}
@@ -84,7 +84,7 @@ func (w trim) free(ctx context.Context, v backends.Volume, info backends.VolumeI
 // written to the volume since.
 func (w trim) trim(ctx context.Context, r *helper.Run, v backends.Volume, before int64) error {
 	if e := r.Earlier; e != nil {
-		if why := e.Fits(v.File()); why != "" {
+		if why := e.Fits(v.Content()); why != "" {
 			r.Anew("%q: %s", w.at.Path, why)
 		}
 	}
@@ -92,7 +92,7 @@ func (w trim) trim(ctx context.Context, r *helper.Run, v backends.Volume, before
 	if r.Earlier != nil {
 		first = max(first, r.Earlier.At.Allocation)
 	}
-	did, err := diskio.Trim(ctx, r.Pacer, diskio.FileContent(v.File()), r.Checkpoints(helper.Position{Allocation: first}, v.File(), ""))
+	did, err := diskio.Trim(ctx, r.Pacer, v.Content(), r.Checkpoints(helper.Position{Allocation: first}, v.Content(), ""))
 	r.Report.Method, r.Report.Bytes = did.Method, did.Bytes+first-before
 	if did.Method == diskio.MethodNone && first > before {
 		r.Report.Method = diskio.MethodPunch // by an earlier one

@@ -145,11 +145,11 @@ func (w upload) admit() (to into, err error) {
 	if err != nil {
 		return to, err
 	}
-	to = into{content: diskio.FileContent(v.File()), off: w.off, room: info.Size - w.off, name: w.at.Path}
+	to = into{content: v.Content(), off: w.off, room: info.Size - w.off, name: w.at.Path}
 	if err := cmp.Or(w.fits(to), w.checkPacking(w.head, w.off == 0)); err != nil {
 		return to, err
 	}
-	head, err := overlaid(v.File(), w.off, w.head)
+	head, err := overlaid(v.Content(), w.off, w.head)
 	if err != nil {
 		return to, err
 	}
@@ -159,11 +159,15 @@ func (w upload) admit() (to into, err error) {
 
 // otherThan refuses the volume itself as the other end.
 func otherThan(f *externalFile, v backends.Volume) error {
+	file := diskio.FileOf(v.Content())
+	if file == nil {
+		return nil
+	}
 	here, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	there, err := v.File().Stat()
+	there, err := file.Stat()
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func (w verification) work(ctx context.Context, r *helper.Run) error {
 	if err != nil {
 		return err
 	}
-	held, err := r.Held(v.File())
+	held, err := r.Held(v.Content())
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func (w verification) work(ctx context.Context, r *helper.Run) error {
 	r.Next(0)
 	var sum diskio.SumStats
 	err = shareGrowth(ctx, r, v, func(ctx context.Context) error {
-		sum, err = diskio.Sum(ctx, r.Pacer, diskio.FileContent(v.File()), r.Sums(helper.Position{Source: held, Algorithm: w.sum.algorithm}))
+		sum, err = diskio.Sum(ctx, r.Pacer, v.Content(), r.Sums(helper.Position{Source: held, Algorithm: w.sum.algorithm}))
 		return err
 	})
 	if err != nil {
@@ -71,7 +71,7 @@ func (w verification) work(ctx context.Context, r *helper.Run) error {
 // judge compares the checksum with what it should be. It is that of the volume
 // as it is now only if nobody has changed that meanwhile.
 func (w verification) judge(r *helper.Run, v backends.Volume, held *helper.Footprint) error {
-	now, err := helper.FootprintOf(v.File())
+	now, err := helper.FootprintOf(v.Content())
 	if err != nil {
 		return err
 	}

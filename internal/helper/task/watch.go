@@ -19,15 +19,15 @@ import (
 	"storaged/internal/record"
 )
 
-// sourceWatch is a file that is read and must stay as it is meanwhile: of one that is written to, the copy is a content that the
+// sourceWatch is a content that is read and must stay as it is meanwhile: of one that is written to, the copy is a content that the
 // file never had. Locks keep away who takes them; of others the file's size and
 // times tell. What is written through a mapping shows in them too, for diskio
 // flushes a file before it reads it. Pipes, sockets and devices tell nothing.
 type sourceWatch struct {
-	run  *helper.Run
-	file *os.File
-	name string // for people
-	was  *sight // nil: it cannot tell
+	run     *helper.Run
+	content diskio.Content
+	name    string // for people
+	was     *sight // nil: it cannot tell
 }
 
 // sight is what a file was at one moment.
@@ -44,9 +44,9 @@ const grain = 20 * time.Millisecond
 // watch begins to watch a file that is about to be read. A change just before
 // could not be told from one just after, so that it is waited until the clock
 // has gone on.
-func watch(ctx context.Context, r *helper.Run, f *os.File, name string) (*sourceWatch, error) {
-	s := &sourceWatch{run: r, file: f, name: name}
-	was, err := sightOf(f)
+func watch(ctx context.Context, r *helper.Run, c diskio.Content, name string) (*sourceWatch, error) {
+	s := &sourceWatch{run: r, content: c, name: name}
+	was, err := sightOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func watch(ctx context.Context, r *helper.Run, f *os.File, name string) (*source
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-		was, err = sightOf(f)
+		was, err = sightOf(c)
 	}
 	s.was = was
 	return s, err
@@ -71,11 +71,12 @@ func since(l *sight) time.Duration {
 	return time.Since(time.Unix(0, l.ChangedNS))
 }
 
-func sightOf(f *os.File) (*sight, error) {
-	fp, err := helper.FootprintOf(f)
+func sightOf(c diskio.Content) (*sight, error) {
+	fp, err := helper.FootprintOf(c)
 	if fp == nil || err != nil {
 		return nil, err
 	}
+	f := diskio.FileOf(c)
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return nil, fmt.Errorf("cannot look at %q: %w", f.Name(), err)
@@ -97,7 +98,7 @@ func (s *sourceWatch) changed() error {
 	if s.was == nil {
 		return nil
 	}
-	now, err := sightOf(s.file)
+	now, err := sightOf(s.content)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"storaged/internal/backends"
-	"storaged/internal/diskio"
 	"storaged/internal/helper"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
@@ -59,7 +58,7 @@ func (w wiping) work(ctx context.Context, r *helper.Run, v backends.Volume) erro
 // written to the volume since, and makes checkpoints.
 func (w *wiping) goOn(r *helper.Run, v backends.Volume) {
 	if e := r.Earlier; e != nil {
-		switch why := e.Fits(v.File()); {
+		switch why := e.Fits(v.Content()); {
 		case why != "":
 			r.Anew("%q: %s", w.path, why)
 		case e.At.Algorithm != w.spec.Algorithm:
@@ -71,7 +70,7 @@ func (w *wiping) goOn(r *helper.Run, v backends.Volume) {
 	if w.spec.Order == nil {
 		w.spec.Order = wipe.Order(w.spec.Algorithm)
 	}
-	w.spec.Checkpoints = r.Checkpoints(helper.Position{Algorithm: w.spec.Algorithm, Order: w.spec.Order}, v.File(), "")
+	w.spec.Checkpoints = r.Checkpoints(helper.Position{Algorithm: w.spec.Algorithm, Order: w.spec.Order}, v.Content(), "")
 }
 
 // phase is the plan of the wiping.
@@ -84,7 +83,7 @@ func (w wiping) overwrite(ctx context.Context, r *helper.Run, v backends.Volume)
 	if err := w.reach(ctx, v); err != nil {
 		return err
 	}
-	did, err := wipe.Run(ctx, r.Pacer, diskio.FileContent(v.File()), w.spec)
+	did, err := wipe.Run(ctx, r.Pacer, v.Content(), w.spec)
 	r.Report.Method, r.Report.Algorithm, r.Report.Passes = did.Method, did.Algorithm, did.Passes
 	r.Report.Bytes, r.Report.Limits, r.Report.Device = did.Bytes, sentences(did.Limits), did.Device
 	r.Report.Checked, r.Report.Verified = w.spec.Verify || did.Verified, did.Verified
@@ -112,7 +111,7 @@ func (w wiping) reach(ctx context.Context, v backends.Volume) error {
 	if w.accept {
 		return nil
 	}
-	limits, err := wipe.Limits(ctx, diskio.FileContent(v.File()), w.spec)
+	limits, err := wipe.Limits(ctx, v.Content(), w.spec)
 	if err != nil {
 		return err
 	}
