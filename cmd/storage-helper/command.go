@@ -1,10 +1,8 @@
 package main
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/urfave/cli/v2"
 
@@ -52,11 +50,12 @@ func commands() cmdline.Program {
 			},
 		},
 		Tail:    signals,
+		Alone:   true,
 		SeeAlso: []string{"storaged(8)", "storagedctl(8)"},
 	}
 }
 
-// signals is said in every task's help.
+// signals are those that every task answers.
 const signals = `Signals:
   SIGINT, SIGTERM   cancel: undo what can be undone and exit with 130; by hand a
                     second one leaves at once
@@ -69,9 +68,7 @@ func taskCommand[O task.Tasked](blank func() O, build func(O) (helper.Task, erro
 	t := blank().Task()
 	c := &cli.Command{
 		Name: t.Name, Usage: t.Usage,
-		Description: strings.Join([]string{
-			strings.TrimSpace(t.Description), signals, exitCodes(), "Example:\n  " + helper.Program + " " + t.Name + " " + t.Example,
-		}, "\n\n"),
+		Description: strings.TrimSpace(t.Description + "\n\nExample:\n  " + helper.Program + " " + t.Name + " " + t.Example),
 	}
 	for _, f := range t.Flags {
 		c.Flags = append(c.Flags, cliFlag(f))
@@ -81,7 +78,7 @@ func taskCommand[O task.Tasked](blank func() O, build func(O) (helper.Task, erro
 	}
 	c.Flags = append(c.Flags,
 		&cli.StringFlag{Name: "limit", Usage: "move no more than `RATE`, like 100M/s"},
-		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "result as `text|json`, default text"},
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "the form of the result (default text): `text|json`"},
 	)
 	c.Action = func(c *cli.Context) error {
 		o := blank()
@@ -100,7 +97,9 @@ func taskCommand[O task.Tasked](blank func() O, build func(O) (helper.Task, erro
 // cliFlag makes a flag of the command line of a task's.
 func cliFlag(f operation.Flag) cli.Flag {
 	usage := f.Usage
-	if f.Default != "" {
+	if before, value, ok := strings.Cut(usage, ": `"); ok && f.Default != "" {
+		usage = before + " (default " + f.Default + "): `" + value
+	} else if f.Default != "" {
 		usage += ", default " + f.Default
 	}
 	switch {
@@ -133,16 +132,6 @@ func fill(o task.Tasked, c *cli.Context) error {
 	}
 	return nil
 }
-
-// exitCodes is the table of exit codes, as every task's help has it.
-var exitCodes = sync.OnceValue(func() string {
-	var b strings.Builder
-	b.WriteString("Exit codes:")
-	for _, e := range cmdline.ExitCodes() {
-		fmt.Fprintf(&b, "\n  %3d  %s", e.Code, e.Text)
-	}
-	return b.String()
-})
 
 // perform runs a task in the mode in which we were started.
 func perform(c *cli.Context, t helper.Task) error {

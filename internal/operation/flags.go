@@ -40,7 +40,11 @@ func (v *Volume) pool() []Flag {
 }
 
 // flags name what a volume is made as.
-func (t *Target) flags() []Flag { return (*Volume)(t).flags("target") }
+func (t *Target) flags() []Flag {
+	flags := (*Volume)(t).flags("target")
+	flags[0].Usage = "`PATH` of the new volume"
+	return flags
+}
 
 // identity is how the daemon says which storage a pool was started with.
 func identity(name string, at *string) Flag {
@@ -76,7 +80,7 @@ func (v *Volume) known() Flag {
 
 // imageFormat is what the volume that is read is.
 func imageFormat(at *string) Flag {
-	return text("format", at, "the volume is in that format, `"+strings.Join(record.Formats, "|")+"`: of an image it is looked at what it stands on; default raw")
+	return text("format", at, "format of the volume; of an image it is looked what it stands on: `"+strings.Join(record.Formats, "|")+"`")
 }
 
 func onFailure(keep *bool) Flag {
@@ -93,14 +97,14 @@ func resume(at *bool) Flag {
 }
 
 func acceptLimits(at *bool) Flag {
-	return onOff("accept-limits", at, "wipe also what cannot be wiped wholly")
+	return onOff("accept-limits", at, "wipe even if old content will stay readable elsewhere")
 }
 
 // promised is what a copy is to have allocated.
 func promised(at **int64) Flag {
 	return Flag{
 		Name: "allocation", Default: "none",
-		Usage: "`full|none|SIZE` to reserve for it beside its data", value: amount{at},
+		Usage: "reserve for it beside its data: `full|none|SIZE`", value: amount{at},
 	}
 }
 
@@ -121,13 +125,13 @@ func newContent() Content { return Content{Format: record.FormatRaw} }
 func (c *Content) flags() []Flag {
 	formats := strings.Join(record.Formats, "|")
 	return []Flag{
-		text("source", &c.From, "`FILE` that has the content; - is standard input, fd:N an open descriptor"),
+		text("source", &c.From, "`FILE` with the content; - is standard input, fd:N an open descriptor"),
 		stream(&c.Form),
 		{Name: "length", Usage: "take `SIZE` of the content, default all that there is", value: bound{&c.Length}},
 		text("format", &c.Format, "format of the volume: `"+formats+"`"),
-		text("as-format", &c.AsFormat, "take the content for one in `"+formats+"`; raw is anything"),
+		text("as-format", &c.AsFormat, "take the content for one in another format; raw is anything: `"+formats+"`"),
 		onOff("detect-zeros", &c.DetectZeros, "make holes where the content is zeros"),
-		onOff("dense", &c.Dense, "the stream has no holes, in whatever form it is: there must be room for all of its length"),
+		onOff("dense", &c.Dense, "the stream has no holes: there must be room for all of its length"),
 		contentSum(&c.Checksum),
 	}
 }

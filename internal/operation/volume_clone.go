@@ -53,7 +53,7 @@ func (o *Clone) Task() Task {
 		Example: "--source base.raw --target vm1.raw --limit 200M",
 		Flags: append(append(o.Target.flags(), o.Volume.flags("source")...), o.Volume.known(), imageFormat(&o.Format),
 			bytes("size", &o.Capacity, "`SIZE` of the copy, default that of the source"),
-			text("reflink", &o.Reflink, "`auto|always|never` share blocks with the source"),
+			text("reflink", &o.Reflink, "share blocks with the source: `auto|always|never`"),
 			promised(&o.Promise),
 			onOff("sparse", &o.Sparse, "leave out blocks of zeros"),
 			onFailure(&o.Keep), resume(&o.Resume),

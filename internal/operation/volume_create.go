@@ -50,7 +50,7 @@ func (o *Create) Task() Task {
 		Example: "--target /var/lib/images/vm1.raw --capacity 10G",
 		Flags: append(append(o.Volume.flags("target"), o.Content.flags()...),
 			bytes("capacity", &o.Capacity, "`SIZE` that it can hold"),
-			Flag{Name: "allocation", Usage: "`full|none|SIZE` to reserve for it, default full, and none with --source", value: amount{&o.Allocation}},
+			Flag{Name: "allocation", Usage: "reserve for it (default full, and none with --source): `full|none|SIZE`", value: amount{&o.Allocation}},
 			onFailure(&o.Keep), resume(&o.Resume),
 		),
 	}

@@ -48,7 +48,7 @@ func (o *Delete) Task() Task {
 		Description: "A volume that is in use is refused.",
 		Example:     "--target old.raw --wipe zero --yes",
 		Flags: append(o.Volume.flags("target"), o.Volume.known(),
-			text("wipe", &o.Algorithm, "overwrite it before, by `"+strings.Join(Algorithms, "|")+"`"),
+			text("wipe", &o.Algorithm, "overwrite it first: `"+strings.Join(Algorithms, "|")+"`"),
 			acceptLimits(&o.AcceptLimits),
 		),
 		Asks: true,

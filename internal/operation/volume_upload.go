@@ -47,12 +47,13 @@ func (o *Upload) Task() Task {
 		Usage: "write a content into a volume",
 		Description: "The volume keeps its size; what the content does not cover stays as it was. Holes of a file are\n" +
 			"neither read nor written. A file that is open for writing elsewhere is refused as busy, and one that\n" +
-			"changes meanwhile makes the upload fail; of a stream that cannot be noticed. A content that begins like an image of another format than the volume's is refused.",
+			"changes meanwhile makes the upload fail; of a stream that cannot be noticed. A content that begins\n" +
+			"like an image of another format than the volume's is refused.",
 		Example: "--target vm1.raw --source vm1.img --yes",
 		Flags: append(append(o.Volume.flags("target"), o.Content.flags()...), o.Volume.known(),
-			bytes("offset", &o.Offset, "where in the volume the content begins: `SIZE`, default 0"),
-			bytes("skipped", &o.Skipped, "`SIZE` of the content that an earlier upload has written: it counts as done. A file still begins with it, a stream begins behind it. --checksum is that of the whole content then, which is read back"),
-			text("beginning", &o.Beginning, "refuse unless what was written before has this checksum, `ALGORITHM:HEX`; with a file it is compared in any case"),
+			bytes("offset", &o.Offset, "where in the volume the content begins (default 0): `SIZE`"),
+			bytes("skipped", &o.Skipped, "`SIZE` of the content that an earlier upload has written counts as done: a stream begins behind it, and all of the content is read back for --checksum"),
+			text("beginning", &o.Beginning, "refuse unless what was written before has this checksum; that of a file is compared in any case: `ALGORITHM:HEX`"),
 		),
 		Asks: true,
 	}

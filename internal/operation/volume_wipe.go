@@ -48,7 +48,7 @@ func (o *Wipe) Task() Task {
 			"it gives the blocks back, and the volume reads as zeros.",
 		Example: "--target old.raw --verify --yes",
 		Flags: append(o.Volume.flags("target"), o.Volume.known(),
-			text("algorithm", &o.Algorithm, "`"+strings.Join(Algorithms, "|")+"`"),
+			text("algorithm", &o.Algorithm, "how: `"+strings.Join(Algorithms, "|")+"`"),
 			onOff("verify", &o.Verify, "read it back from the device"),
 			acceptLimits(&o.AcceptLimits), resume(&o.Resume),
 		),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"storaged/internal/record"
@@ -90,6 +91,16 @@ func (s *Service) troubles() []string {
 	return append(append(out, s.unstarted()...), s.leftovers()...)
 }
 
+// someOf gives the first of what there is: count, of which not all need be known.
+func someOf(known []string, count int) string {
+	const shown = 5
+	first := known[:min(shown, len(known))]
+	if rest := count - len(first); rest > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(first, ", "), rest)
+	}
+	return strings.Join(first, ", ")
+}
+
 // restorationWarning tells of a restoration for as long as the damaged file is
 // kept.
 func restorationWarning(r *store.Restoration) []string {
@@ -98,10 +109,10 @@ func restorationWarning(r *store.Restoration) []string {
 	}
 	text := fmt.Sprintf("the database was damaged (%s) and put together again at %s", r.Damage[0], r.At.Format(time.RFC3339))
 	if r.OldCount > 0 {
-		text += fmt.Sprintf("; %d records are as they were at %s: %s", r.OldCount, r.CopyAt.Format(time.RFC3339), list(r.Old, 5))
+		text += fmt.Sprintf("; %d records are as they were at %s: %s", r.OldCount, r.CopyAt.Format(time.RFC3339), someOf(r.Old, r.OldCount))
 	}
 	if len(r.Lost) > 0 {
-		text += fmt.Sprintf("; lost: %s", list(r.Lost, 5))
+		text += "; lost: " + someOf(r.Lost, len(r.Lost))
 	}
 	if r.Torn {
 		text += "; what came after the copy may be missing: changes of pools and volumes (pool list, vol list), and jobs that were taken and had not begun"

@@ -264,3 +264,12 @@ func TestCopyThatCannotBeWrittenLeavesTheOthers(t *testing.T) {
 		t.Errorf("copies were %v and are %v: %v", had, left, err)
 	}
 }
+
+// What is said of a record is for people: a volume is POOL/NAME.
+func TestRecordsAreNamedForPeople(t *testing.T) {
+	for key, want := range map[string]string{string(volumeKey("a", "b c")): `"a/b c"`, "pool": `"pool"`, string(numberKey(7)): "7"} {
+		if got := printable([]byte(key)); got != want {
+			t.Errorf("%q is shown as %s, not %s", key, got, want)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"runtime/debug"
 	"strconv"
+	"strings"
 )
 
 // sealSize is the length of the checksum in front of every value.
@@ -50,7 +51,7 @@ func printable(key []byte) string {
 	if len(key) == 8 && key[0] == 0 {
 		return strconv.FormatUint(binary.BigEndian.Uint64(key), 10)
 	}
-	return strconv.Quote(string(key))
+	return strconv.Quote(strings.ReplaceAll(string(key), volumeSep, "/"))
 }
 
 // sealFile is the place that stands in the seal of a job outside of the

@@ -31,8 +31,12 @@ type Program struct {
 	// Meant are words of other programs, each after the name of the command that
 	// it is looked for under, with what does that here.
 	Meant map[string]string
-	// Tail is printed at the end of the program's own help, above the exit codes.
+	// Tail is printed at the end of the program's own help, above the exit codes:
+	// a line with a title, and what stands under it.
 	Tail string
+	// Alone says that who asks for the help of a command has it in mind to run just
+	// that: Tail and the exit codes end that help too.
+	Alone bool
 	// Exits are the exit codes that the program has; nil is all.
 	Exits []int
 	// Files and SeeAlso are for the manual page alone.

@@ -70,11 +70,7 @@ func (p Program) helpProgram(b *strings.Builder) {
 		title = "Flags"
 	}
 	writeEntries(b, title, flagEntries(p.App.Flags))
-	paragraph(b, p.Tail)
-	b.WriteString("\nExit codes:\n")
-	for _, e := range p.exits() {
-		fmt.Fprintf(b, "  %3d  %s\n", e.Code, e.Text)
-	}
+	p.helpEnd(b)
 	if len(p.App.Commands) > 0 {
 		fmt.Fprintf(b, "\n%s COMMAND --help says more about a command.\n", p.App.Name)
 	}
@@ -92,7 +88,20 @@ func (p Program) helpCommand(b *strings.Builder, path []*cli.Command) {
 		writeFlags(b, path[level-1].Flags)
 	}
 	writeEntries(b, "For every command", flagEntries(p.App.Flags))
+	if p.Alone {
+		p.helpEnd(b)
+		return
+	}
 	fmt.Fprintf(b, "\n%s --help says more, and lists the exit codes.\n", p.App.Name)
+}
+
+// helpEnd is what holds for all commands.
+func (p Program) helpEnd(b *strings.Builder) {
+	paragraph(b, p.Tail)
+	b.WriteString("\nExit codes:\n")
+	for _, e := range p.exits() {
+		fmt.Fprintf(b, "  %3d  %s\n", e.Code, e.Text)
+	}
 }
 
 // writeFlags lists the flags of a command: its own, then those of each
@@ -183,8 +192,8 @@ func flagTyped(f cli.Flag) string {
 }
 
 // helpColumn is where explanations begin; what is typed may be longer and
-// then has a line of its own.
-const helpColumn = 30
+// then has a line of its own. helpWidth is where they end.
+const helpColumn, helpWidth = 30, 100
 
 func writeEntries(b *strings.Builder, title string, entries []entry) {
 	if len(entries) == 0 {
@@ -192,11 +201,34 @@ func writeEntries(b *strings.Builder, title string, entries []entry) {
 	}
 	fmt.Fprintf(b, "\n%s:\n", title)
 	for _, e := range entries {
+		does := folded(e.does, helpWidth-helpColumn, strings.Repeat(" ", helpColumn))
 		pad := helpColumn - 2 - term.Width(e.typed)
 		if pad < 2 {
-			fmt.Fprintf(b, "  %s\n%*s%s\n", e.typed, helpColumn, "", e.does)
+			fmt.Fprintf(b, "  %s\n%*s%s\n", e.typed, helpColumn, "", does)
 		} else {
-			fmt.Fprintf(b, "  %s%*s%s\n", e.typed, pad, "", e.does)
+			fmt.Fprintf(b, "  %s%*s%s\n", e.typed, pad, "", does)
 		}
 	}
+}
+
+// folded breaks text between its words into lines of a width at most; the later
+// ones begin with indent.
+func folded(text string, width int, indent string) string {
+	var b strings.Builder
+	at := 0
+	for i, word := range strings.Fields(text) {
+		n := term.Width(word)
+		switch {
+		case i == 0:
+		case at+1+n > width:
+			b.WriteString("\n" + indent)
+			at = 0
+		default:
+			b.WriteByte(' ')
+			at++
+		}
+		b.WriteString(word)
+		at += n
+	}
+	return b.String()
 }

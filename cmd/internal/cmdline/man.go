@@ -26,8 +26,8 @@ func (p Program) man() {
 		section(&b, "COMMANDS", "")
 		p.manCommands(&b, nil)
 	}
-	if p.Tail != "" {
-		section(&b, "EXAMPLES", ".nf\n"+roff(strings.TrimPrefix(p.Tail, "Examples:\n"))+"\n.fi")
+	if title, text, ok := strings.Cut(p.Tail, ":\n"); ok {
+		section(&b, strings.ToUpper(title), ".nf\n"+roff(text)+"\n.fi")
 	}
 	section(&b, "EXIT STATUS", "")
 	for _, e := range p.exits() {
