@@ -120,7 +120,7 @@ func beside(ctx context.Context, fn func(context.Context)) (stop func()) {
 
 // openState opens the database, and makes a damaged one good.
 func openState(dir string, log hclog.Logger) (*store.Store, error) {
-	st, restored, err := store.OpenWhole(filepath.Join(dir, "storaged.db"))
+	st, restored, err := store.OpenOrRestore(filepath.Join(dir, "storaged.db"))
 	if err != nil {
 		return nil, unopened(err)
 	}

@@ -40,7 +40,7 @@ type Hub struct {
 
 // New makes a hub that remembers the last capacity events. Numbers start at
 // the present time in microseconds, so that a number from before a restart of
-// the daemon is always told from one of now, and stays exact in JSON.
+// the daemon is always known from one of now, and stays exact in JSON.
 func New(capacity int) *Hub {
 	if capacity < 1 {
 		panic("internal error: events: a hub needs room for one event")
@@ -72,7 +72,7 @@ func (h *Hub) Publish(e record.Event) {
 
 // Subscribe gives the events after number after, or with 0 those from now on,
 // each once and in order; of a reader that is behind, progress of a job that
-// newer progress of the same job follows is left out.
+// newer progress of the same job follows is dropped.
 //
 // When events after that number are no longer remembered, or the number is not
 // of this hub, the first event is a Reset with the number from which the
@@ -99,7 +99,7 @@ func (h *Hub) Subscribe(ctx context.Context, after int64) <-chan record.Event {
 	return p.out
 }
 
-// Close ends all subscriptions, also those whose reader has events left, and
+// Close ends all subscriptions, also those whose reader has events to read, and
 // waits until they are ended.
 func (h *Hub) Close() {
 	h.mu.Lock()

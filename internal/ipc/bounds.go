@@ -96,7 +96,7 @@ func (w *walker) length(width int) (int64, error) {
 
 func (w *walker) children(n int64, depth int) error {
 	if n > int64(len(w.in)) {
-		return protocolErrorf("%d elements declared, %d bytes left", n, len(w.in))
+		return protocolErrorf("%d elements declared, %d bytes there", n, len(w.in))
 	}
 	for range n {
 		if err := w.value(depth + 1); err != nil {
@@ -108,7 +108,7 @@ func (w *walker) children(n int64, depth int) error {
 
 func (w *walker) skip(n int64) error {
 	if n > int64(len(w.in)) {
-		return protocolErrorf("%d bytes declared, %d left", n, len(w.in))
+		return protocolErrorf("%d bytes declared, %d there", n, len(w.in))
 	}
 	w.in = w.in[n:]
 	return nil

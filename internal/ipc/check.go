@@ -130,7 +130,7 @@ func checkIndex(i int) error {
 	return nil
 }
 
-// notNegative also catches what a peer meant as a large unsigned number:
+// notNegative also catches what a peer sent as a large unsigned number:
 // msgpack wraps it into a negative one.
 func notNegative(field string, n int64) error {
 	if n < 0 {

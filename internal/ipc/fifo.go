@@ -69,7 +69,7 @@ func openFIFO(path string, access int) (*os.File, error) {
 	return f, nil
 }
 
-// WriteFrame writes a frame to a non-blocking FIFO, whole or not at all: it
+// WriteFrame writes a frame to a non-blocking FIFO, all of it or nothing: it
 // never waits, and a full FIFO is ErrFull. Several writers do not mix their
 // bytes (pipe(7), PIPE_BUF).
 func WriteFrame(fifo *os.File, f Frame) error {
@@ -163,7 +163,7 @@ func (c *Control) Fence() error {
 		if w, err = openFIFO(c.path, os.O_WRONLY); err != nil {
 			return fmt.Errorf("cannot write to control fifo: %w", err)
 		}
-		defer w.Close() // a frame is written whole or not at all
+		defer w.Close() // a frame is written at once or not at all
 	}
 	return WriteFrame(w, Frame{Body: Fence{}})
 }

@@ -54,7 +54,7 @@ func (f *ItemFile) write(b []byte) error {
 }
 
 // ReadItems gives the items of such a file, none if there is no file. What is
-// behind the last whole one was never durable, and is passed over.
+// behind the last complete one was never durable, and is passed over.
 func ReadItems(path string) ([]Item, error) {
 	f, err := openPlain(path)
 	if errors.Is(err, os.ErrNotExist) {

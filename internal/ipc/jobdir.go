@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names of the environment variables by which the daemon tells a helper which
+// Names of the environment variables that say to a helper which
 // job it runs. They are no secrets; argv stays what a person would type.
 const (
 	EnvJob     = "STORAGED_JOB"         // the job's uuid
@@ -62,13 +62,13 @@ func (d JobDir) Record() string { return filepath.Join(d.State, "record") }
 func (d JobDir) Log() string { return filepath.Join(d.State, "log") }
 
 // JobDirFromEnv gives the job a helper was started for; ok is false for a
-// helper started by hand.
+// helper that a person started.
 func JobDirFromEnv() (d JobDir, ok bool) {
 	d = JobDir{os.Getenv(EnvJob), os.Getenv(EnvRuntime), os.Getenv(EnvState)}
 	return d, d.Job != "" && d.Runtime != "" && d.State != ""
 }
 
-// SaveDurable writes a file so that after a crash it is there whole or not at
+// SaveDurable writes a file so that after a crash it is there complete or not at
 // all: temporary name, fsync, rename, fsync of the directory. One writer per
 // path at a time. After an error nobody knows whether a crash would keep the
 // old or the new content.

@@ -2,7 +2,7 @@ package ipc
 
 import "fmt"
 
-// SaveMark writes a checkpoint file durably, in the place of the one before.
+// SaveMark writes a checkpoint file durably, instead of the one before.
 func SaveMark(path string, m Mark) error {
 	if _, err := saveRecords(path, []Message{m}); err != nil {
 		return fmt.Errorf("cannot save checkpoint: %w", err)
@@ -10,7 +10,7 @@ func SaveMark(path string, m Mark) error {
 	return nil
 }
 
-// LoadMark reads a checkpoint file back. One that is not whole is ErrTorn; a
+// LoadMark reads a checkpoint file back. One that is incomplete is ErrTorn; a
 // missing one is os.ErrNotExist.
 func LoadMark(path string) (*Mark, error) {
 	var mark *Mark

@@ -81,13 +81,13 @@ func (h Hello) Agree(daemon Versions) (version int, err error) {
 	return version, nil
 }
 
-// Plan tells the phases before work begins; it may be sent again when a total
+// Plan gives the phases before work begins; it may be sent again when a total
 // becomes known.
 type Plan struct {
 	Phases []PlanPhase `msgpack:"phases"`
 }
 
-// PlanPhase is one step. Weight is its share of the whole job's work, in
+// PlanPhase is one step. Weight is its share of all the job's work, in
 // units of its own choosing; Total is in Unit, 0 when unbounded.
 type PlanPhase struct {
 	Name    string  `msgpack:"name"`
@@ -116,13 +116,13 @@ type Progress struct {
 	Work    int64 `msgpack:"work"`     // work units done: holes count little
 	WorkAll int64 `msgpack:"work_all"` // work units of the phase
 	Holes   int64 `msgpack:"holes"`    // bytes of Done that were holes
-	Read    int64 `msgpack:"read"`     // bytes read by the whole job so far
-	Written int64 `msgpack:"written"`  // bytes written by the whole job so far
+	Read    int64 `msgpack:"read"`     // bytes read by the job so far
+	Written int64 `msgpack:"written"`  // bytes written by the job so far
 
-	Allocated int64 `msgpack:"allocated"` // bytes given blocks before they are written, by the whole job so far
+	Allocated int64 `msgpack:"allocated"` // bytes given blocks before they are written, by the job so far
 }
 
-// Beat says that the helper is alive though nothing moves; it tells slow from
+// Beat says that the helper is alive though nothing moves; it distinguishes slow from
 // stuck.
 type Beat struct{}
 

@@ -7,7 +7,7 @@ import (
 )
 
 // A report in the words of the record: one translation, for the daemon and for
-// a helper that is run by hand.
+// a helper that a person runs.
 
 // Record gives the error as people and programs see it. nil is a failure that
 // the helper says nothing of.
@@ -33,7 +33,7 @@ func (e *Error) Record() *record.Error {
 }
 
 // Result gives what was done. Whose it is the caller knows, and of which items
-// there is something to tell.
+// there is something to say.
 func (r *Report) Result() *record.Result {
 	out := &record.Result{
 		Method: r.Method, Algorithm: r.Algorithm, Passes: r.Passes, Bytes: r.Bytes,

@@ -41,8 +41,8 @@ func saveRecords(path string, records []Message) (digest string, err error) {
 	return digestOf(buf.Bytes()), nil
 }
 
-// readRecords hands every record but the End to take, with its index, and
-// gives the digest of the whole. The file has been seen whole, and found
+// readRecords gives every record but the End to take, with its index, and
+// gives the digest of all. The file has been read to its end, and found
 // intact, only when it returns without error. Records of unknown types are
 // counted and passed over.
 func readRecords(src io.Reader, take func(i int, m Message) error) (digest string, err error) {
@@ -109,7 +109,7 @@ func (r *records) end(e End, payload int) error {
 	return nil
 }
 
-// openPlain opens a file that a helper may have left anything in the place of:
+// openPlain opens a file in whose stead a helper may have put anything:
 // it follows no link and waits for no FIFO.
 func openPlain(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)

@@ -28,7 +28,7 @@ func SaveReport(path string, r *Report) (digest string, err error) {
 }
 
 // LoadReport reads a result file back, checking every record, and gives the
-// SHA-256 of the whole file to hold against the RESULT frame. A file that does
+// SHA-256 of the file to hold against the RESULT frame. A file that does
 // not end with its End record is ErrTorn; a missing one is os.ErrNotExist.
 func LoadReport(path string) (r *Report, digest string, err error) {
 	f, err := openPlain(path)

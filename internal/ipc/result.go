@@ -9,7 +9,7 @@ const (
 	Canceled  Outcome = "canceled"
 )
 
-// Report is the whole of a result file: what the task did, and, for tasks over
+// Report is a result file: what the task did, and, for tasks over
 // many objects, one Item each. ItemCount is set when it is saved.
 type Report struct {
 	Summary
@@ -21,7 +21,7 @@ type Summary struct {
 	Outcome   Outcome  `msgpack:"outcome"`
 	Untouched bool     `msgpack:"untouched"` // GO never came: nothing was begun
 	Rollback  string   `msgpack:"rollback"`  // none (or empty), done, kept_partial, failed
-	Resumable bool     `msgpack:"resumable"` // settled: what is unfinished is left for a retry to go on with
+	Resumable bool     `msgpack:"resumable"` // settled: what is unfinished stays for a retry to go on with
 	Error     *Error   `msgpack:"error"`
 	Volume    *Item    `msgpack:"volume"` // the volume as it is now
 	Pool      *Pool    `msgpack:"pool"`   // the pool as it is now
@@ -59,19 +59,19 @@ type Error struct {
 	Hint    string `msgpack:"hint"`
 	Path    string `msgpack:"path"`
 	Offset  int64  `msgpack:"offset"` // bytes; -1 where there is none
-	Holder  string `msgpack:"holder"` // outside holder, "qemu pid 812"
+	Holder  string `msgpack:"holder"` // holder that is no job, "qemu pid 812"
 }
 
 func (e *Error) Error() string { return e.Message }
 
-// Item is a volume as a task found it or left it.
+// Item is a volume as a task found it, or as it is after the task.
 type Item struct {
 	Name       string      `msgpack:"name"`
 	Path       string      `msgpack:"path"`
 	Key        string      `msgpack:"key"`
 	VolType    string      `msgpack:"type"` // file, block, …
 	Format     string      `msgpack:"format"`
-	Capacity   int64       `msgpack:"capacity"` // as the guest sees it, by Format
+	Capacity   int64       `msgpack:"capacity"` // as a virtual machine sees it, by Format
 	Size       int64       `msgpack:"size"`     // length of the file or device: the capacity of a raw volume
 	Allocation int64       `msgpack:"allocation"`
 	Backing    string      `msgpack:"backing"`
@@ -113,8 +113,8 @@ type Mark struct {
 	Phase   int    `msgpack:"phase"`
 	Done    int64  `msgpack:"done"`    // in the phase's unit
 	Total   int64  `msgpack:"total"`   // of the phase
-	Read    int64  `msgpack:"read"`    // bytes read by the whole job up to here
-	Written int64  `msgpack:"written"` // bytes written by the whole job up to here
+	Read    int64  `msgpack:"read"`    // bytes read by the job up to here
+	Written int64  `msgpack:"written"` // bytes written by the job up to here
 	Draft   string `msgpack:"draft"`   // the job in the name of the volume in the making; "" without one
 	State   string `msgpack:"state"`   // the task's own
 }

@@ -50,7 +50,7 @@ func NewSender(fifo *os.File) *Sender {
 }
 
 // Send sends a message, keeps it, or drops it. The text of a LOG or WARN is
-// made to fit. A message that no reader would accept (Validate) is told as a
+// made to fit. A message that no reader would accept (Validate) becomes a
 // LOG instead.
 func (s *Sender) Send(m Message) {
 	s.mu.Lock()
@@ -146,7 +146,7 @@ func (s *Sender) keep(f *keptFrame) bool {
 	return true
 }
 
-// forgetProgressBefore keeps progress of one phase from being told after the
+// forgetProgressBefore keeps progress of one phase from being sent after the
 // start of the next.
 func (s *Sender) forgetProgressBefore(phase int) {
 	if p, ok := s.lastOf(TypeProgress).(Progress); ok && p.Phase != phase {

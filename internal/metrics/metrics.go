@@ -32,21 +32,21 @@ type Source struct {
 type Metrics struct {
 	registry *prometheus.Registry
 
-	ended     *prometheus.CounterVec
-	queued    *prometheus.HistogramVec
-	duration  *prometheus.HistogramVec
-	lockWaits *prometheus.CounterVec
-	crashes   *prometheus.CounterVec
-	bytes     *prometheus.CounterVec
-	told      prometheus.Histogram
-	stopped   prometheus.Histogram
-	errors    *prometheus.HistogramVec
+	ended      *prometheus.CounterVec
+	queued     *prometheus.HistogramVec
+	duration   *prometheus.HistogramVec
+	lockWaits  *prometheus.CounterVec
+	crashes    *prometheus.CounterVec
+	bytes      *prometheus.CounterVec
+	cancelSent prometheus.Histogram
+	stopped    prometheus.Histogram
+	errors     *prometheus.HistogramVec
 }
 
 var _ supervisor.Observer = (*Metrics)(nil)
 
 // Bounds of the histograms, in seconds. Jobs take from a millisecond to days;
-// a cancel is promised to be told in 0.5 and to stop in 2 seconds.
+// a cancel is promised to be sent in 0.5 and to stop in 2 seconds.
 var (
 	durations = []float64{0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600}
 	latencies = []float64{0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 60}
@@ -55,7 +55,7 @@ var (
 	ratios = []float64{math.Log(1.1), math.Log(1.25), math.Log(1.5), math.Log(2), math.Log(3), math.Log(5), math.Log(10)}
 )
 
-// deciles are those of the work at which the error of the estimate is told.
+// deciles are those of the work at which the error of the estimate is shown.
 var deciles = map[int]string{1: "10", 5: "50", 9: "90"}
 
 // New makes a registry.
@@ -80,7 +80,7 @@ func New(src Source) *Metrics {
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "storaged_job_bytes_total", Help: "Bytes that ended jobs have read and written, by kind and direction (read, written).",
 		}, []string{"kind", "direction"}),
-		told: prometheus.NewHistogram(prometheus.HistogramOpts{
+		cancelSent: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "storaged_job_cancel_told_seconds", Help: "Time from the request to cancel a running job until its helper was told.", Buckets: latencies,
 		}),
 		stopped: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -90,7 +90,7 @@ func New(src Source) *Metrics {
 			Name: "storaged_job_estimate_error_log_ratio", Help: "|ln(actual/predicted remaining time)| of jobs that succeeded, at percent of their work.", Buckets: ratios,
 		}, []string{"percent"}),
 	}
-	m.registry.MustRegister(m.ended, m.queued, m.duration, m.lockWaits, m.crashes, m.bytes, m.told, m.stopped, m.errors,
+	m.registry.MustRegister(m.ended, m.queued, m.duration, m.lockWaits, m.crashes, m.bytes, m.cancelSent, m.stopped, m.errors,
 		live{src.Live}, pools{src.Pools}, total("storaged_store_updates_total", "Transactions of the records made durable.", src.Updates),
 		total("storaged_events_dropped_total", "Events that slow readers of the event stream did not get.", src.Dropped),
 		total("storaged_log_lines_lost_total", "Lines of the log that could not be written, as nobody read them any more.", src.LinesLost),
@@ -126,8 +126,8 @@ func (m *Metrics) JobEnded(o supervisor.Observation) {
 		m.moved(kind, "read", s.BytesRead)
 		m.moved(kind, "written", s.BytesWritten)
 	}
-	if o.Told != nil {
-		m.told.Observe(o.Told.Seconds())
+	if o.CancelSent != nil {
+		m.cancelSent.Observe(o.CancelSent.Seconds())
 	}
 	if o.Stopped != nil && o.Job.State == record.Canceled {
 		m.stopped.Observe(o.Stopped.Seconds())

@@ -55,7 +55,7 @@ func clone(change func(*supervisor.Observation)) supervisor.Observation {
 
 func canceled(o *supervisor.Observation) {
 	o.Job.State, o.Errors, o.LockWaited, o.Crashes = record.Canceled, nil, true, 1
-	o.Told, o.Stopped = ptr(3*time.Millisecond), ptr(1500*time.Millisecond)
+	o.CancelSent, o.Stopped = ptr(3*time.Millisecond), ptr(1500*time.Millisecond)
 }
 
 func text(t *testing.T, m *metrics.Metrics) string {

@@ -165,11 +165,11 @@ func (k *keeper) followItem(tx *store.Tx, e end, it ipc.Item) error {
 // endEvacuate lets the catalogue follow what it was not told of before, and
 // says of the volumes that had to stay why.
 func endEvacuate(k *keeper, tx *store.Tx, e end) error {
-	if e.report != nil && len(e.report.Items) > e.job.Told {
-		if err := k.evacuated(tx, e, e.report.Items[e.job.Told:]); err != nil {
+	if e.report != nil && len(e.report.Items) > e.job.Advanced {
+		if err := k.evacuated(tx, e, e.report.Items[e.job.Advanced:]); err != nil {
 			return err
 		}
-		e.job.Told = len(e.report.Items)
+		e.job.Advanced = len(e.report.Items)
 	}
 	r := e.job.Result
 	if r == nil {

@@ -54,7 +54,7 @@ func newFrontEnd(t *testing.T) *frontEnd {
 			t.Fatal(err)
 		}
 	}
-	st, _, err := store.OpenWhole(filepath.Join(c.StateDir, "storaged.db"))
+	st, _, err := store.OpenOrRestore(filepath.Join(c.StateDir, "storaged.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

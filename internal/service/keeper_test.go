@@ -423,7 +423,7 @@ func TestReplacedPoolKeepsWhatJobsLeftInIt(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		p.State, p.Left = record.PoolInactive, []string{"job"}
+		p.State, p.Unfinished = record.PoolInactive, []string{"job"}
 		return tx.PutPool(p)
 	})
 	if _, err := s.ReplacePool(t.Context(), Submit{}, "p", PoolDefine{Target: record.Target{Path: "/p"}}); err != nil {
@@ -431,8 +431,8 @@ func TestReplacedPoolKeepsWhatJobsLeftInIt(t *testing.T) {
 	}
 	d.update(func(tx *store.Tx) error {
 		p, err := tx.Pool("p")
-		if err == nil && len(p.Left) != 1 {
-			t.Errorf("it has %q left", p.Left)
+		if err == nil && len(p.Unfinished) != 1 {
+			t.Errorf("it has %q left", p.Unfinished)
 		}
 		return err
 	})

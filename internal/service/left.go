@@ -59,7 +59,7 @@ func (k *keeper) left(tx *store.Tx, e end) error {
 	if stuck && e.job.Error != nil {
 		e.job.Error = e.job.Error.WithHint("%q may be left; %s removes it, or says what is in the way", draftPath(p, e.job.ID), record.Do("pool.refresh", p.Name))
 	}
-	p.Left = append(p.Left, e.job.ID)
+	p.Unfinished = append(p.Unfinished, e.job.ID)
 	return tx.PutPool(p)
 }
 
@@ -87,7 +87,7 @@ func (s *Service) leftovers() (out []string) {
 
 // leftIn are those of one pool. The rest is told where a record cannot be read.
 func leftIn(tx *store.Tx, p *store.Pool) (out []string, failed error) {
-	for _, id := range p.Left {
+	for _, id := range p.Unfinished {
 		j, err := tx.Job(id)
 		switch {
 		case errors.Is(err, store.ErrNotFound): // forgotten
@@ -133,7 +133,7 @@ func (k *keeper) discards(tx *store.Tx, w *work) error {
 // useless are the jobs whose unfinished volumes in a pool no retry will go on
 // with. Nothing is removed that cannot be attributed to a job that ended.
 func (k *keeper) useless(tx *store.Tx, p *store.Pool) ([]string, error) {
-	if len(p.Left) == 0 {
+	if len(p.Unfinished) == 0 {
 		return nil, nil
 	}
 	live, err := tx.LiveJobs()
@@ -141,7 +141,7 @@ func (k *keeper) useless(tx *store.Tx, p *store.Pool) ([]string, error) {
 		return nil, err
 	}
 	var ids []string
-	for _, id := range p.Left {
+	for _, id := range p.Unfinished {
 		if slices.ContainsFunc(live, func(j *store.Job) bool { return j.From == id || j.ID == id }) {
 			continue
 		}
@@ -221,12 +221,12 @@ func discarded(tx *store.Tx, e end) error {
 		return nil
 	}
 	p, err := tx.Pool(e.Pool)
-	if errors.Is(err, store.ErrNotFound) || err == nil && len(p.Left) == 0 {
+	if errors.Is(err, store.ErrNotFound) || err == nil && len(p.Unfinished) == 0 {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	p.Left = slices.DeleteFunc(p.Left, func(id string) bool { return slices.Contains(e.Discard, id) })
+	p.Unfinished = slices.DeleteFunc(p.Unfinished, func(id string) bool { return slices.Contains(e.Discard, id) })
 	return tx.PutPool(p)
 }

@@ -268,7 +268,7 @@ func (s *Service) ReplacePool(_ context.Context, sub Submit, pool string, r Pool
 			}
 			s.keeper.tellDevices(tx, next) // nobody has looked yet
 		} else {
-			next.Devices, next.Left = p.Devices, p.Left // what jobs left lies there still
+			next.Devices, next.Unfinished = p.Devices, p.Unfinished // what jobs left lies there still
 			next.Identity, next.Real = p.Identity, p.Real
 		}
 		return s.keeper.putPool(tx, "pool.changed", next)

@@ -13,7 +13,7 @@ import (
 )
 
 // Copies of the database are files of their own beside it, named by the time
-// of their state. A copy counts only when it was read back whole.
+// of their state. A copy counts only when all of it was read back.
 const (
 	copiesDir  = "copies"
 	copyPrefix = "storaged-"

@@ -17,7 +17,7 @@ var ErrClosed = errors.New("store is closed")
 // not be made durable (disk full, read-only, I/O error). Nothing of the update
 // is visible, except when the disk failed at the very last write: the store
 // then refuses all further updates until it is opened again, because only
-// reading the file anew tells which of the two it is.
+// reading the file anew shows which of the two it is.
 var ErrUnwritable error = record.Errorf(record.StateUnwritable, "state cannot be written")
 
 // LockedError says that another process has the state directory.

@@ -136,7 +136,7 @@ func (t *Tx) LiveJobs() ([]*Job, error) {
 }
 
 // JobsBefore calls fn with the heads of the jobs below number before (0: all),
-// newest first, until fn says no more or fails. load gives the whole record,
+// newest first, until fn says no more or fails. load gives all of the record,
 // which costs a hundred times as much; the head is reused and must not be kept.
 // fn may not change the store.
 func (t *Tx) JobsBefore(before int64, fn func(h *JobHead, load func() (*Job, error)) (more bool, err error)) error {

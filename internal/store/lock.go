@@ -33,7 +33,7 @@ func LockDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("cannot lock %q: %w", path, err)
 	}
 	if err := writePID(f); err != nil {
-		f.Close() // the error in hand says more
+		f.Close() // the other error says more
 		return nil, fmt.Errorf("cannot write %q: %w", path, err)
 	}
 	return f, nil

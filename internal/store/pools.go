@@ -67,7 +67,7 @@ func (t *Tx) Pools() ([]*Pool, error) {
 	return pools, nil
 }
 
-// DeletePool forgets the pool of that name; its volumes are left (see
+// DeletePool forgets the pool of that name; its volumes stay (see
 // DeleteVolumes).
 func (t *Tx) DeletePool(name string) error {
 	p, err := t.Pool(name)

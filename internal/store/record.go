@@ -29,7 +29,7 @@ type Job struct {
 	Undo       bool           `json:"undo"`     // a helper with UndoArgv settles it; Error is why
 	Settler    *record.Helper `json:"settler"`  // that helper; Helper stays the one that died
 	Taken      int64          `json:"taken"`    // bytes that it had blocks for when it ended, or was interrupted
-	Told       int            `json:"told"`     // items of what it does to many objects that the keeper was told of
+	Advanced   int            `json:"told"`     // items of what it does to many objects that the catalog has
 	Destroys   bool           `json:"destroys"` // kept longer in history
 	Old        bool           `json:"old"`      // from a copy of the database: the job may have gone further
 	Data       bool           `json:"data"`     // its helper needs a descriptor that a client gave
@@ -59,7 +59,7 @@ type Pool struct {
 	NotStarted bool             `json:"not_started,omitempty"`
 	Before     record.PoolState `json:"before"` // state to go back to when the job that has the pool ends
 	Job        int64            `json:"job"`    // number of that job; 0: none has it
-	Left       []string         `json:"left"`   // uuids of ended jobs that left something unfinished in it, for a retry to go on with
+	Unfinished []string         `json:"left"`   // uuids of ended jobs of which something unfinished is in it, for a retry to go on with
 }
 
 // Defining is the request that defined a pool, if it had an idempotency key.

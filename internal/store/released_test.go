@@ -115,7 +115,7 @@ func TestDatabaseOfANewerProgramIsLeftAlone(t *testing.T) {
 	path := copyOf(t, newerFile)
 	before, err := os.ReadFile(path)
 	must(t, err)
-	_, _, err = OpenWhole(path)
+	_, _, err = OpenOrRestore(path)
 	var newer *SchemaError
 	if !errors.As(err, &newer) {
 		t.Fatalf("open: %v", err)

@@ -12,7 +12,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Restoration tells what became of a damaged database. It is kept in the one
+// Restoration says what became of a damaged database. It is kept in the one
 // that took its place.
 type Restoration struct {
 	At     time.Time `json:"at"`
@@ -38,12 +38,12 @@ type Restoration struct {
 // given twice: more than are given between two copies at an ordinary rate.
 const numberGap = 1000
 
-// OpenWhole is Open for a daemon that is to go on after damage: it puts a
+// OpenOrRestore is Open for a daemon that is to go on after damage: it puts a
 // damaged or missing database together again from what can be read of it and
-// the newest sound copy, and tells what it did. The damaged file is kept under
+// the newest sound copy, and says what it did. The damaged file is kept under
 // another name. Where there is no copy and nothing can be read it changes
 // nothing and gives the *DamageError.
-func OpenWhole(path string) (*Store, *Restoration, error) {
+func OpenOrRestore(path string) (*Store, *Restoration, error) {
 	missing, err := lost(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot open state: %w", err)
@@ -225,7 +225,7 @@ func (m *merging) records(bucket string) []known {
 	for _, key := range slices.Sorted(maps.Keys(found)) {
 		all = append(all, known{key: key, body: found[key]})
 	}
-	if m.found.whole(bucket) {
+	if m.found.complete(bucket) {
 		return all
 	}
 	m.report.Torn = true
@@ -237,21 +237,21 @@ func (m *merging) records(bucket string) []known {
 	return all
 }
 
-// keep writes one record, and tells of it where it is old, or cannot be kept.
+// keep writes one record, and names it where it is old, or cannot be kept.
 func (m *merging) keep(tx *Tx, bucket string, r known) {
 	name := bucket + " " + printable([]byte(r.key))
 	if err := tx.restoreRecord(bucket, []byte(r.key), r); err != nil {
-		m.report.Lost = tell(m.report.Lost, fmt.Sprintf("%s: %v", name, err))
+		m.report.Lost = nameMore(m.report.Lost, fmt.Sprintf("%s: %v", name, err))
 		return
 	}
 	if r.old {
 		m.report.OldCount++
-		m.report.Old = tell(m.report.Old, name)
+		m.report.Old = nameMore(m.report.Old, name)
 	}
 }
 
-func tell(list []string, more string) []string {
-	if len(list) >= maxTold {
+func nameMore(list []string, more string) []string {
+	if len(list) >= maxNamed {
 		return list
 	}
 	return append(list, more)
@@ -304,11 +304,11 @@ func (t *Tx) decodeAndPut(bucket string, key []byte, r known) error {
 	panic("internal error: no records are restored in bucket " + bucket)
 }
 
-// fillMeta sets what stands outside of the buckets of records.
+// fillMeta sets what is no record of a bucket.
 func (m *merging) fillMeta(btx *bolt.Tx) error {
 	tx := &Tx{btx: btx, writable: true}
 	last := max(m.found.lastNumber(), m.copied.lastNumber())
-	if !m.found.whole(bucketMeta) || !m.found.whole(bucketJobs) {
+	if !m.found.complete(bucketMeta) || !m.found.complete(bucketJobs) {
 		last += numberGap
 	}
 	if err := tx.put(bucketMeta, keyJobNumber, numberKey(last)); err != nil {

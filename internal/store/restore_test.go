@@ -44,7 +44,7 @@ func withKey(j *Job, key string) *Job {
 // whole opens path as the daemon does, and closes it.
 func whole(t *testing.T, path string) (contents, *Restoration) {
 	t.Helper()
-	s, r, err := OpenWhole(path)
+	s, r, err := OpenOrRestore(path)
 	must(t, err)
 	defer s.Close()
 	found, err := s.Verify()
@@ -169,7 +169,7 @@ func TestLostDatabaseIsNoNewOne(t *testing.T) {
 	dir := filepath.Dir(path)
 	must(t, errors.Join(os.Remove(path), os.RemoveAll(filepath.Join(dir, copiesDir)), os.MkdirAll(filepath.Join(dir, jobsDir, "01990000"), 0o700)))
 	var d *DamageError
-	if _, _, err := OpenWhole(path); !errors.As(err, &d) {
+	if _, _, err := OpenOrRestore(path); !errors.As(err, &d) {
 		t.Errorf("a new database was made: %v", err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
@@ -187,7 +187,7 @@ func TestUnreadableFileWithoutACopyIsRefusedAndLeft(t *testing.T) {
 	path, _ := sample(t)
 	bad := make([]byte, 1<<16)
 	must(t, os.WriteFile(path, bad, 0o600))
-	_, _, err := OpenWhole(path)
+	_, _, err := OpenOrRestore(path)
 	var d *DamageError
 	if !errors.As(err, &d) {
 		t.Fatal(err)
@@ -212,7 +212,7 @@ func TestFileOfANewerProgramIsNoDamage(t *testing.T) {
 			file[bad] ^= 0xff
 			must(t, os.WriteFile(path, file, 0o600))
 		}
-		_, r, err := OpenWhole(path)
+		_, r, err := OpenOrRestore(path)
 		var newer *SchemaError
 		if bad < 0 && !errors.As(err, &newer) || r != nil {
 			t.Errorf("byte %d: %v %+v", bad, err, r)

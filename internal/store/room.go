@@ -12,7 +12,7 @@ import (
 const minRoom = 1 << 20
 
 // kernelBlocks is what ext4 keeps of the free blocks for itself, at most, unless
-// told otherwise: reserved_clusters in /sys/fs/ext4, Documentation/ABI/testing/sysfs-fs-ext4.
+// set otherwise: reserved_clusters in /sys/fs/ext4, Documentation/ABI/testing/sysfs-fs-ext4.
 const kernelBlocks = 4096
 
 // Room is why no new job should be recorded, although it could be: nil, or an
@@ -20,7 +20,7 @@ const kernelBlocks = 4096
 func (s *Store) Room() error {
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(int(s.lock.Fd()), &fs); err != nil || fs.Blocks == 0 || fs.Frsize <= 0 {
-		return nil // what cannot be told is found out by who writes
+		return nil // what is not known is found out by who writes
 	}
 	blocks := fs.Bavail
 	if os.Geteuid() == 0 { // what is reserved is so for root, but for what the kernel keeps

@@ -15,11 +15,11 @@ type salvaged struct {
 	damage []string                     // what was found, the first of it
 }
 
-// maxTold bounds each list of what is told of damage.
-const maxTold = 100
+// maxNamed bounds each list of what is named of damage.
+const maxNamed = 100
 
 // salvage reads a file that nobody has open. The newest meta page that holds
-// tells where to begin; what is damaged on the way is passed over with all that
+// says where to begin; what is damaged on the way is passed over with all that
 // it leads to. A file of a newer program is a *SchemaError.
 func salvage(path string) (*salvaged, error) {
 	f, err := os.Open(path)
@@ -55,13 +55,13 @@ func (s *salvaged) take(bucket string, key, value []byte) error {
 	return nil
 }
 
-// note keeps damage. What lies outside of all buckets may concern each.
+// note keeps damage. What lies in no bucket may concern each.
 func (s *salvaged) note(bucket string, err error) {
 	if err == nil {
 		return
 	}
 	s.torn[bucket] = true
-	if len(s.damage) >= maxTold {
+	if len(s.damage) >= maxNamed {
 		return
 	}
 	text := err.Error()
@@ -71,8 +71,8 @@ func (s *salvaged) note(bucket string, err error) {
 	s.damage = append(s.damage, text)
 }
 
-// whole reports whether nothing of a bucket is missing.
-func (s *salvaged) whole(bucket string) bool { return !s.torn[""] && !s.torn[bucket] }
+// complete reports whether nothing of a bucket is missing.
+func (s *salvaged) complete(bucket string) bool { return !s.torn[""] && !s.torn[bucket] }
 
 // lastNumber is the highest job number that the file knows of.
 func (s *salvaged) lastNumber() (last int64) {

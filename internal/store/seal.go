@@ -15,7 +15,7 @@ const sealSize = 4
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksum covers the place as well as the content, so that a record that
+// checksum covers the key as well as the content, so that a record that
 // turns up under another key is noticed.
 func checksum(bucket string, key, body []byte) uint32 {
 	sum := crc32.Checksum([]byte(bucket), castagnoli)
@@ -54,7 +54,7 @@ func printable(key []byte) string {
 	return strconv.Quote(strings.ReplaceAll(string(key), volumeSep, "/"))
 }
 
-// sealFile is the place that stands in the seal of a job outside of the
+// sealFile stands for the bucket in the seal of a job that is not in the
 // database.
 const sealFile = "file"
 

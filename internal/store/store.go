@@ -1,8 +1,8 @@
 // Package store is the durable record of pools, volumes and jobs, in one bbolt
-// file. It decides nothing: it keeps what it is given, whole or not at all.
+// file. It decides nothing: it keeps what it is given, all or nothing.
 //
 // bbolt vouches for its two meta pages and for nothing else, so every record
-// carries a checksum over its place and its content, and whatever bbolt does
+// carries a checksum over its key and its content, and whatever bbolt does
 // on a damaged page (panics, faults in the mapping) comes out as a
 // *DamageError instead.
 package store
@@ -96,7 +96,7 @@ func (s *Store) View(fn func(*Tx) error) error {
 const lockTimeout = time.Nanosecond
 
 // openFile opens the file at path, after making it if need be. A new file gets
-// its name only when it is whole, so that no crash leaves half of one.
+// its name only when it is complete, so that no crash leaves half of one.
 func openFile(path string) (*bolt.DB, error) {
 	_, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -113,7 +113,7 @@ func openFile(path string) (*bolt.DB, error) {
 		return nil, err
 	}
 	if err := checkOpened(db); err != nil {
-		db.Close() // the error in hand says more
+		db.Close() // the other error says more
 		return nil, err
 	}
 	return db, nil

@@ -59,7 +59,7 @@ func checkFile(path string) error {
 type checker struct {
 	f        *os.File
 	visit    func(bucket string, key, value []byte) error // is shown each value
-	forgive  func(bucket string, err error)               // is told of damage that the walk goes past; nil: damage ends it
+	forgive  func(bucket string, err error)               // is shown damage that the walk goes past; nil: damage ends it
 	pageSize int64
 	meta     metaPage
 	seen     []bool // by page id: reached or free
@@ -75,7 +75,7 @@ func (c *checker) pass(err error) error {
 	return nil
 }
 
-// metaPage is what the newest transaction left as its roots.
+// metaPage is the roots as of the newest transaction.
 type metaPage struct {
 	root, freelist, pages, txid uint64
 }
@@ -108,7 +108,7 @@ func (c *checker) check(size int64) error {
 }
 
 // readMetas reads both meta pages, of which the newer counts. Both must hold:
-// each was written whole or not at all, since what matters of it lies in one
+// each was written at once or not at all, since what matters of it lies in one
 // sector, so one that does not hold may have been the newer one.
 func (c *checker) readMetas() error {
 	c.pageSize = int64(os.Getpagesize())

@@ -12,7 +12,7 @@ import (
 
 // Tx is a transaction: a consistent view, and in Update the right to change.
 // It is used by one goroutine and ends with the function it was given to.
-// Records handed out are copies. Every method may return a *DamageError; the
+// Records given are copies. Every method may return a *DamageError; the
 // reading ones return ErrNotFound where a single record is asked for.
 type Tx struct {
 	btx      *bolt.Tx
@@ -22,14 +22,14 @@ type Tx struct {
 	after    []func() // what OnCommit was given
 }
 
-// change is what stood at a place before it was written; old nil: nothing.
+// change is what stood under a key before it was written; old nil: nothing.
 type change struct {
 	bucket   string
 	key, old []byte
 }
 
 // errReadOnly is a write in View, a mistake of the caller.
-var errReadOnly = errors.New("internal error: change of the store outside of Update")
+var errReadOnly = errors.New("internal error: change of the store without Update")
 
 // live panics when the transaction is over.
 func (t *Tx) live() {

@@ -102,11 +102,11 @@ func (t *Tx) Volumes(pool string) ([]*Volume, error) {
 	return volumes, nil
 }
 
-// noBacking is how the JSON of a volume without a backing is told, as
+// noBacking is how the JSON of a volume without a backing looks, as
 // encoding/json writes it: within a string its quotes would be escaped.
 var noBacking = []byte(`"backing":""`)
 
-// someReferences is how the JSON of a volume that names other files is told,
+// someReferences is how the JSON of a volume that names other files looks,
 // likewise.
 var someReferences = []byte(`"references":[{`)
 

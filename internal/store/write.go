@@ -183,7 +183,7 @@ func (s *Store) finish(btx *bolt.Tx) error {
 		return nil
 	}
 	if isDamage(err) {
-		s.rollback(btx) // a panic left it open
+		s.rollback(btx) // after a panic it is open
 	}
 	if s.unwritable == nil && s.visible(id) {
 		return s.refuse(err)
@@ -224,7 +224,7 @@ func isDamage(err error) bool {
 
 // run runs fn and takes back what it wrote when it fails. When that cannot be
 // done exactly, because fn panicked or because bbolt did, the transaction is
-// spoiled as a whole.
+// spoiled.
 func (t *Tx) run(fn func(*Tx) error) (err error) {
 	ended := false
 	defer func() {

@@ -49,7 +49,7 @@ func runDaemon() {
 	sup := New(Config{
 		RuntimeDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Helper: self,
 		Log: hclog.New(&hclog.LoggerOptions{Output: os.Stderr}), Times: &tt, Attempts: attempts,
-	}, st, newTestKeeper(), hub)
+	}, st, newTestCatalog(), hub)
 	r := &rig{sup: sup, hub: hub, logged: &helpertest.Buffer{}, t: fatal{}}
 	helpertest.Check(sup.Start(r.ctx()))
 	lines := bufio.NewScanner(os.Stdin)
@@ -477,7 +477,7 @@ func TestQueuedJobThatWasCanceledDoesNotStart(t *testing.T) {
 		j.State, j.Started, j.Ended, j.Argv, j.CancelAsk = record.Queued, nil, nil, fakeHelper("short"), true
 	})
 	r.put(j)
-	delete(r.keeper.ended, j.ID)
+	delete(r.catalog.ended, j.ID)
 	r.start()
 	if got := r.ended(j.ID, record.Canceled); got.Started != nil || got.Helper != nil {
 		t.Errorf("started %v, helper %+v", got.Started, got.Helper)

@@ -37,7 +37,7 @@ type Request struct {
 	Objects   []record.Object
 	Argv      []string // of the helper's task, without the program
 	UndoArgv  []string // of the helper that settles it after a forced death
-	Params    []byte   // kept with the job for the Keeper and for retry
+	Params    []byte   // kept with the job for the Catalog and for retry
 	Owner     record.Owner
 	Key       string // idempotency key
 	Digest    string // of the request under the key
@@ -62,7 +62,7 @@ type Request struct {
 	// is that of the request. It is a function for store.Store's Update; nil is
 	// nothing.
 	Also func(*store.Tx) error
-	// Data is handed on to the helper as descriptor ipc.DataFD; nil: it needs
+	// Data is given to the helper as descriptor ipc.DataFD; nil: it needs
 	// none. It stays the caller's: Submit makes a copy of it. A job with one
 	// cannot be started by a later daemon.
 	Data *os.File
@@ -71,12 +71,12 @@ type Request struct {
 	Known func()
 }
 
-// ErrNotYet is wrapped by a Keeper's refusal that will not last: the job lets go
+// ErrNotYet is wrapped by the Catalog's refusal that will not last: the job lets go
 // of its locks, and asks again in a moment.
 var ErrNotYet = errors.New("not yet")
 
-// SoonError is a Keeper's refusal that ends when Ready is closed: the job keeps
-// its locks and its place until then, and asks again.
+// SoonError is the Catalog's refusal that ends when Ready is closed: the job keeps
+// its locks and its slot until then, and asks again.
 type SoonError struct{ Ready <-chan struct{} }
 
 func (*SoonError) Error() string { return "something is found out before the job begins" }
@@ -87,18 +87,18 @@ const (
 	flagResumable = "--resumable" // settle, and leave what a retry can go on with
 )
 
-// Keeper keeps the catalogue true to what jobs do. Its methods run inside the
+// Catalog is what jobs change when they are granted, get on and end. Its methods run inside the
 // transaction that records the job's change of state, so that both are durable
 // or neither; they may be run again and must not block or do I/O of their own.
-type Keeper interface {
-	// Granted is told that the job holds its locks and is about to start, or to
+type Catalog interface {
+	// Granted is called when the job holds its locks and is about to start, or to
 	// go on after an interruption (job.Resumed is not 0). An error (a
 	// *record.Error) ends the job as failed, with nothing touched.
 	Granted(tx *store.Tx, job *store.Job) error
-	// Advanced is told what a job over many objects has done further, in order,
-	// before others may visit them. job.Told counts what it was told of before.
+	// Advanced is called with what a job over many objects has done further, in
+	// order, before others may visit them. job.Advanced counts what came before.
 	Advanced(tx *store.Tx, job *store.Job, items []ipc.Item) error
-	// Ended is told that the job has ended; job.State, Error and Result are
+	// Ended is called when the job has ended; job.State, Error and Result are
 	// set. report is what the helper said, nil when nothing is known. An error
 	// that is not the disk's (store.ErrUnwritable) would be the same the next
 	// time: the job ends as failed without it.

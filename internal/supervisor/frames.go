@@ -45,7 +45,7 @@ func (j *job) frame(f ipc.Frame) {
 		if j.rec.State == record.Recovering && !j.rec.CancelAsk {
 			j.follow(record.Running)
 		}
-		j.tellProgress()
+		j.publishProgress()
 	case ipc.State:
 		j.onState(m)
 	case ipc.Warn:
@@ -57,15 +57,15 @@ func (j *job) frame(f ipc.Frame) {
 	}
 }
 
-// behind reports whether progress tells less than has been done: an adopted
-// helper repeats what it told last, and one that goes on where another was
+// behind reports whether progress says less than has been done: an adopted
+// helper repeats what it said last, and one that goes on where another was
 // interrupted begins at nothing and counts what that did a moment later.
 func (j *job) behind(f ipc.Frame, m ipc.Progress) bool {
 	goesOn := j.rec.Resumed > 0 || j.rec.From != ""
 	return j.run.adopted && f.Sent().Before(j.run.planned) || goesOn && m.Done == 0
 }
 
-// ofOwnWork reports whether a frame tells how far its helper is. Of one that
+// ofOwnWork reports whether a frame says how far its helper is. Of one that
 // settles a job, it would hide how far the job was.
 func ofOwnWork(m ipc.Message) bool {
 	switch m.(type) {
@@ -102,7 +102,7 @@ func (j *job) onHello(m ipc.Hello) {
 }
 
 // answered notes the first word of an adopted helper. A rollback that another
-// daemon began goes on; every other state the helper tells itself.
+// daemon began goes on; every other state the helper says itself.
 func (j *job) answered() {
 	j.run.hello = true
 	if j.run.ladder.rung == rungNone {
@@ -152,7 +152,7 @@ func (j *job) letGo(m ipc.Hello) {
 	if j.rec.Undo {
 		j.run.ladder.arm(j.s.times.Silence)
 	}
-	j.say(j.terms())
+	j.send(j.terms())
 	crash.At(crash.Let)
 }
 
@@ -198,24 +198,24 @@ func deref(n *int64) int64 {
 	return *n
 }
 
-// say sends a control frame. A helper that cannot be told is met by the
+// send sends a control frame. A helper that cannot be reached is met by the
 // ladder, when it matters.
-func (j *job) say(m ipc.Message) (told bool) {
+func (j *job) send(m ipc.Message) (sent bool) {
 	err := j.h.send(m)
 	if err != nil {
-		j.s.log.Warn("cannot tell a helper", "job", j.rec.Number, "frame", int(m.Type()), "error", err)
+		j.s.log.Warn("cannot send to a helper", "job", j.rec.Number, "frame", int(m.Type()), "error", err)
 	}
 	return err == nil
 }
 
-// tellRate tells the helper what it may go at, when that has changed.
-func (j *job) tellRate() {
+// sendRate sends the helper what it may go at, when that has changed.
+func (j *job) sendRate() {
 	if j.h == nil || !j.rec.Go || j.rec.Undo {
-		return // GO will tell; what is undone is not slowed down
+		return // GO will say; what is undone is not slowed down
 	}
 	if rate := j.entry.Rate(); rate != j.run.rate {
 		j.run.rate = rate
-		j.say(ipc.Limit{Rate: rate})
+		j.send(ipc.Limit{Rate: rate})
 	}
 }
 
@@ -255,7 +255,7 @@ func (j *job) follow(to record.State) {
 }
 
 // acknowledged notes that the helper stops or undoes. A cancel that we did not
-// ask for came by a signal from outside; what comes so to a helper that settles
+// ask for came by a signal of others; what comes so to a helper that settles
 // is none.
 func (j *job) acknowledged(m ipc.State) {
 	j.run.ladder.acked = true
@@ -272,7 +272,7 @@ func (j *job) acknowledged(m ipc.State) {
 		j.become(to)
 	}
 	if j.run.ladder.rung == rungNone {
-		j.run.ladder.rung = rungTold
+		j.run.ladder.rung = rungCancel
 	}
 	if j.run.ladder.rung <= rungTerm {
 		j.run.ladder.arm(j.s.times.Silence)
@@ -293,19 +293,19 @@ func (j *job) onLog(m ipc.Log) {
 // onResult notes the announcement of the result. What counts is the file.
 func (j *job) onResult(m ipc.Result) {
 	j.run.result = &m
-	j.run.ladder.acked = false // there is nothing left to wait for but its exit
+	j.run.ladder.acked = false // there is nothing to wait for any more but its exit
 	j.setAwaited(nil)
 	if j.run.ladder.rung <= rungTerm {
 		j.run.ladder.arm(j.s.times.Linger)
 	}
 }
 
-// tellProgress publishes progress, at most once per interval and only when
+// publishProgress publishes progress, at most once per interval and only when
 // something has changed.
-func (j *job) tellProgress() {
-	if time.Since(j.run.told) < j.s.times.Progress || !j.track.takeNews() {
+func (j *job) publishProgress() {
+	if time.Since(j.run.announced) < j.s.times.Progress || !j.track.takeNews() {
 		return
 	}
-	j.run.told = time.Now()
+	j.run.announced = time.Now()
 	j.announce("job.progress")
 }

@@ -21,7 +21,7 @@ const helperName = "storage-helper"
 type helper struct {
 	dir    ipc.JobDir
 	family process.Family
-	proc   *process.Proc // nil: only what it left behind lives, or nothing
+	proc   *process.Proc // nil: only what it started lives, or nothing
 
 	in      *os.File // the frames FIFO's reading end
 	hold    *os.File // a writing end, lest the FIFO end between two writers
@@ -53,7 +53,7 @@ func (h *helper) awaitName() error {
 	return <-h.named
 }
 
-// read hands frames on until the FIFO ends or holds what is no frame.
+// read passes frames on until the FIFO ends or holds what is no frame.
 func (h *helper) read(in *ipc.Reader) {
 	defer close(h.frames)
 	for {
@@ -106,7 +106,7 @@ func (h *helper) exited() <-chan struct{} {
 }
 
 // drain lets the reader come to the end of what was written. It is called when
-// nobody holds the lock any more, so that the FIFO's only writer left is us.
+// nobody holds the lock any more, so that we are the FIFO's only writer.
 func (h *helper) drain(patience time.Duration) {
 	if h.hold == nil {
 		return
@@ -118,8 +118,7 @@ func (h *helper) drain(patience time.Duration) {
 	_ = h.in.SetReadDeadline(time.Now().Add(patience))
 }
 
-// broken tells whether the reader ended because the helper wrote what is no
-// frame.
+// broken reports why the reader ended, if that is what is no frame.
 func (h *helper) broken() error {
 	var p *ipc.ProtocolError
 	if errors.As(h.readErr, &p) {

@@ -163,7 +163,7 @@ func (s *Supervisor) drop(numbers []int64) (int, error) {
 // Forget removes the record of an ended job, its log and its files. Of a job
 // that may have destroyed content, since its helper was let go, it keeps
 // number, kind, objects, owner, state and times, as long as that of any such
-// job is kept, and gives that; nil where nothing is left. A pinned job refuses.
+// job is kept, and gives that; nil where nothing is. A pinned job refuses.
 func (s *Supervisor) Forget(id string) (trace *record.Job, err error) {
 	if j := s.find(id); j != nil {
 		return nil, permit(actForget, &j.shown.Load().rec.Job)
@@ -180,9 +180,9 @@ func (s *Supervisor) Forget(id string) (trace *record.Job, err error) {
 		if !rec.Destroys || !rec.Go && !rec.Forgotten {
 			return tx.DeleteJob(rec.Number)
 		}
-		left := tombstone(rec)
-		trace = new(whole(left.Job))
-		return tx.PutJob(left)
+		kept := tombstone(rec)
+		trace = new(withLists(kept.Job))
+		return tx.PutJob(kept)
 	})
 	if err != nil {
 		return nil, unwritable(err)
@@ -201,7 +201,7 @@ func forgettable(j *record.Job) error {
 	return permit(actForget, j)
 }
 
-// tombstone is what is left of a forgotten job. The idempotency key stays: a
+// tombstone is what is kept of a forgotten job. The idempotency key stays: a
 // repeated request must not destroy again.
 func tombstone(r *store.Job) *store.Job {
 	return &store.Job{

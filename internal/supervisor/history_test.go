@@ -52,7 +52,7 @@ func (r *rig) put(jobs ...*store.Job) {
 		r.t.Fatal(err)
 	}
 	for _, j := range jobs {
-		r.keeper.ended[j.ID] = 1
+		r.catalog.ended[j.ID] = 1
 		if err := os.MkdirAll(r.jobDir(j.ID).State, 0o700); err != nil {
 			r.t.Fatal(err)
 		}
@@ -110,7 +110,7 @@ func TestHistoryIsKeptByClass(t *testing.T) {
 	}
 	r := stillRig(t, t.TempDir())
 	r.cfg.Retention = retention
-	r.sup = New(r.cfg, r.store, r.keeper, r.hub)
+	r.sup = New(r.cfg, r.store, r.catalog, r.hub)
 	r.put(jobs...)
 	r.start()
 	for tick := time.NewTicker(time.Millisecond); len(jobDirs(r.sup.launcher.state)) > 59; <-tick.C { // pruning has no event
@@ -161,7 +161,7 @@ func TestPruneGoesByTheClock(t *testing.T) {
 	r := stillRig(t, t.TempDir())
 	now := time.Now()
 	r.cfg.Retention, r.cfg.clock = retention, func() time.Time { return now }
-	r.sup = New(r.cfg, r.store, r.keeper, r.hub)
+	r.sup = New(r.cfg, r.store, r.catalog, r.hub)
 	r.start()
 	j := r.ended(r.submit(request(fakeHelper("short"))).ID, record.Succeeded)
 	now = now.Add(29 * day)
@@ -216,11 +216,11 @@ func TestForgottenJobThatDestroyedLeavesATrace(t *testing.T) {
 
 func TestForgottenJobThatNeverBeganLeavesNothing(t *testing.T) {
 	r := newRig(t)
-	r.keeper.refuse = record.Errorf(record.Busy, "not now")
+	r.catalog.refuse = record.Errorf(record.Busy, "not now")
 	req := request(fakeHelper("short"))
 	req.Destroys = true
 	id := r.ended(r.submit(req).ID, record.Failed).ID
-	r.keeper.refuse = nil
+	r.catalog.refuse = nil
 	if trace, err := r.sup.Forget(id); trace != nil || err != nil {
 		t.Errorf("left is %+v, %v", trace, err)
 	}

@@ -23,10 +23,10 @@ import (
 type job struct {
 	s     *Supervisor
 	id    string
-	asks  chan ask // to the goroutine, as long as it has not left
+	asks  chan ask // to the goroutine, as long as it lives
 	entry *schedule.Entry
 	ended chan struct{} // closed by the goroutine when the end is durable
-	left  chan struct{} // closed by the goroutine as its last act
+	done  chan struct{} // closed by the goroutine as its last act
 	shown atomic.Pointer[shown]
 	track *tracker
 
@@ -63,7 +63,7 @@ type stage func(*job) stage
 // ask is a verb on its way to the job's goroutine.
 type ask struct {
 	do    func(*job) error
-	reply chan error // one place
+	reply chan error // one slot
 }
 
 func newJob(s *Supervisor, rec *store.Job, first stage) *job {
@@ -71,7 +71,7 @@ func newJob(s *Supervisor, rec *store.Job, first stage) *job {
 		s: s, id: rec.ID, rec: *rec, first: first,
 		asks:  make(chan ask),
 		ended: make(chan struct{}),
-		left:  make(chan struct{}),
+		done:  make(chan struct{}),
 		moved: make(chan struct{}),
 		track: newTracker(s.prior(rec.Kind, rec.Objects)),
 	}
@@ -86,7 +86,7 @@ func newJob(s *Supervisor, rec *store.Job, first stage) *job {
 
 // live is the goroutine of the job.
 func (j *job) live() {
-	defer close(j.left)
+	defer close(j.done)
 	for at := j.first; at != nil; {
 		at = at(j)
 	}
@@ -109,7 +109,7 @@ func (j *job) takeData(f *os.File) error {
 	return nil
 }
 
-// dropData closes our copy of the descriptor that was meant for the helper.
+// dropData closes our copy of the descriptor for the helper.
 func (j *job) dropData() {
 	if j.data != nil {
 		j.data.Close() // it is the helper's by now, or nobody's
@@ -159,10 +159,10 @@ func (j *job) commit(change func(*store.Job), hook func(*store.Tx, *store.Job) e
 	return nil
 }
 
-// settleFor makes a change, durable if that is possible. It is for changes
+// commitOrNote makes a change, durable if that is possible. It is for changes
 // that must have their effect on a full disk too: a cancel, a pause. The next
 // commit that works carries them.
-func (j *job) settleFor(change func(*store.Job)) {
+func (j *job) commitOrNote(change func(*store.Job)) {
 	if err := j.commit(change, nil); err != nil {
 		j.s.log.Error("change of a job is not durable", "job", j.rec.Number, "error", err)
 		j.note(change)
@@ -291,11 +291,11 @@ func (j *job) sketch(seen *shown) record.Job {
 		v.Cancelable = answerTo(actCancel, v.State).effect != ""
 		v.Interruptible = interruptible(seen.window)
 	}
-	return whole(v)
+	return withLists(v)
 }
 
-// whole makes empty lists of absent ones: programs read [] and not null.
-func whole(v record.Job) record.Job {
+// withLists makes empty lists of absent ones: programs read [] and not null.
+func withLists(v record.Job) record.Job {
 	v.Objects = orEmpty(v.Objects)
 	v.WaitingOn = orEmpty(v.WaitingOn)
 	v.Interruptible = orEmpty(v.Interruptible)
@@ -318,11 +318,11 @@ func orEmpty[T any](list []T) []T {
 func seconds(d time.Duration) float64 { return max(0, d.Round(time.Millisecond).Seconds()) }
 
 // end is the last stage: the verdict becomes durable, together with what the
-// Keeper makes of it; only then the locks are let go.
+// Catalog makes of it; only then the locks are let go.
 func (j *job) end() stage {
 	report := j.run.report
 	hook := func(tx *store.Tx, r *store.Job) error {
-		if err := j.s.keeper.Ended(tx, r, report); err != nil {
+		if err := j.s.catalog.Ended(tx, r, report); err != nil {
 			return err
 		}
 		return j.learn(tx, r)
@@ -344,7 +344,7 @@ func (j *job) end() stage {
 	crash.At(crash.Ended)
 	j.answerOthers()
 	j.dropCheckpoint()
-	j.observe() // first: who is told of the end finds it counted
+	j.observe() // first: who hears of the end finds it counted
 	j.s.forget(j)
 	j.dismiss()
 	crash.At(crash.Dismissed)
@@ -366,7 +366,7 @@ func (j *job) dismiss() {
 		j.h = nil
 	}
 	if err := j.s.launcher.remove(j.s.launcher.dir(j.id)); err != nil {
-		j.s.log.Warn("job directory is left behind", "job", j.rec.Number, "error", err)
+		j.s.log.Warn("job directory stays", "job", j.rec.Number, "error", err)
 	}
 }
 
@@ -484,16 +484,16 @@ func (j *job) endTime() time.Time {
 	return now
 }
 
-// errLeft says that the job's goroutine is gone: the store has the truth.
-var errLeft = errors.New("the job's goroutine has left")
+// errDone says that the job's goroutine is gone: the store has the truth.
+var errDone = errors.New("the job's goroutine has ended")
 
-// tell hands a verb to the goroutine and waits for its answer.
-func (j *job) tell(do func(*job) error) error {
+// call has the goroutine carry a verb out, and gives its answer.
+func (j *job) call(do func(*job) error) error {
 	a := ask{do, make(chan error, 1)}
 	select {
 	case j.asks <- a:
 		return <-a.reply
-	case <-j.left:
-		return errLeft
+	case <-j.done:
+		return errDone
 	}
 }

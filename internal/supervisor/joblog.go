@@ -14,7 +14,7 @@ import (
 const (
 	// maxLog bounds a job's log; when it is longer, the oldest part goes.
 	maxLog = 1 << 20
-	// keptLog is what stays then: the last words tell most.
+	// keptLog is what stays then: the last words say most.
 	keptLog = 256 << 10
 )
 

@@ -14,21 +14,21 @@ import (
 type rung int
 
 const (
-	rungNone rung = iota
-	rungTold      // CANCEL and SIGTERM to the helper
-	rungTerm      // SIGTERM to all that it started
-	rungKill      // all killed, again and again
+	rungNone   rung = iota
+	rungCancel      // CANCEL and SIGTERM to the helper
+	rungTerm        // SIGTERM to all that it started
+	rungKill        // all killed, again and again
 )
 
 // ladder is the one alarm over a helper: before a cancel it bounds the wait for
 // HELLO and, after the result, for the exit; from the cancel on it is the
 // cancel ladder.
 type ladder struct {
-	rung  rung
-	acked bool // the helper says that it stops or undoes
-	timer *time.Timer
-	told  time.Time // when the helper was told to stop
-	since time.Time // of the first kill
+	rung     rung
+	acked    bool // the helper says that it stops or undoes
+	timer    *time.Timer
+	canceled time.Time // when the helper was
+	since    time.Time // of the first kill
 }
 
 func (l *ladder) arm(d time.Duration) {
@@ -56,7 +56,7 @@ func (l *ladder) c() <-chan time.Time {
 // climb takes the next step when a wait is over.
 func (j *job) climb() {
 	if j.run.gone {
-		return // what is left is dealt with by askLock
+		return // askLock deals with what it started
 	}
 	l := &j.run.ladder
 	quiet := time.Since(j.run.heard)
@@ -70,12 +70,12 @@ func (j *job) climb() {
 	case l.rung == rungNone:
 		j.blame(record.Errorf(record.Interrupted, "the helper that settles the job was silent for %v", j.s.times.Silence))
 		j.kill()
-	case l.rung == rungTold:
+	case l.rung == rungCancel:
 		l.rung, l.acked = rungTerm, false
 		j.signalAll(syscall.SIGTERM)
 		l.arm(j.s.times.GroupTerm)
 	case l.rung == rungTerm:
-		j.warn(fmt.Sprintf("the helper did not stop for %v after it was told to, and was killed by force", time.Since(l.told).Round(time.Second)))
+		j.warn(fmt.Sprintf("the helper did not stop for %v after it was told to, and was killed by force", time.Since(l.canceled).Round(time.Second)))
 		j.setAwaited(nil)
 		j.kill()
 	default:
@@ -84,11 +84,11 @@ func (j *job) climb() {
 }
 
 // unheard deals with a helper that did not say HELLO in time. An adopted one
-// is left alone: it works, and may be unable to answer for a reason that ends.
+// goes on: it works, and may be unable to answer for a reason that ends.
 func (j *job) unheard() {
 	if j.run.adopted {
 		j.warn("the helper lives, but did not answer for a while after storaged had been started again")
-		j.say(ipc.Resync{})
+		j.send(ipc.Resync{})
 		j.run.ladder.arm(j.s.times.Silence)
 		return
 	}
@@ -97,21 +97,21 @@ func (j *job) unheard() {
 	j.kill()
 }
 
-// cancelHelper is the first rung: the helper itself is told, by frame and by
+// cancelHelper is the first rung: the helper itself is canceled, by frame and by
 // signal, and gets time to acknowledge.
 func (j *job) cancelHelper() {
-	if j.run.gone || j.run.ladder.rung >= rungTold {
+	if j.run.gone || j.run.ladder.rung >= rungCancel {
 		return
 	}
-	j.run.ladder.rung = rungTold
-	j.say(ipc.Cancel{})
-	j.noteTold()
+	j.run.ladder.rung = rungCancel
+	j.send(ipc.Cancel{})
+	j.noteCancelSent()
 	if err := j.h.proc.Signal(syscall.SIGTERM); err != nil {
 		j.s.log.Warn("cannot signal a helper", "job", j.rec.Number, "error", err)
 	}
 	j.run.ladder.arm(j.s.times.CancelAck)
 	now := time.Now().UTC()
-	j.run.ladder.told = now
+	j.run.ladder.canceled = now
 	j.setAwaited(&record.Blocker{
 		For: "helper", Since: now, ExpectedEnd: new(now.Add(j.s.times.CancelAck + j.s.times.GroupTerm)),
 		Holder: &record.Holder{External: fmt.Sprintf("helper pid %d", j.h.pid())},
@@ -158,7 +158,7 @@ func (j *job) onCancel(by record.Owner, now bool) error {
 	}
 	was := j.rec.State
 	if !j.rec.CancelAsk {
-		j.settleFor(func(r *store.Job) {
+		j.commitOrNote(func(r *store.Job) {
 			r.CancelAsk, r.CanceledBy, r.PauseReasons = true, &by, nil
 			if was != record.Queued && was != record.Recovering {
 				r.State = record.Canceling

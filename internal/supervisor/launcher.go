@@ -109,7 +109,7 @@ func (l launcher) remove(d ipc.JobDir) error {
 
 // exec starts the process; spec has what differs from job to job. Our copy of
 // the lock is closed at once: from then on it is held by the helper and whom it
-// hands it to.
+// passes it on to.
 func (l launcher) exec(h *helper, spec process.Spec) error {
 	lock, err := process.TakeLock(h.dir.Lock())
 	if err != nil {
@@ -123,7 +123,7 @@ func (l launcher) exec(h *helper, spec process.Spec) error {
 	h.proc, err = process.Start(spec)
 	if err != nil && spec.Cgroup != nil {
 		// The cgroup may be ours to write and yet not ours to enter (EPERM
-		// where our own cgroup is outside of the delegated tree).
+		// where our own cgroup is not in the delegated tree).
 		if err := l.removeCgroup(h); err != nil {
 			return err
 		}
@@ -147,7 +147,7 @@ func (l launcher) makeDirs(d ipc.JobDir) error {
 			return fmt.Errorf("cannot make job directory: %w", err)
 		}
 	}
-	// What an earlier helper of the job left, if anything, was read and judged.
+	// What an earlier helper of the job wrote, if anything, was read and judged.
 	if err := os.Remove(d.Result()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("cannot clear job directory: %w", err)
 	}
@@ -185,7 +185,7 @@ func (l launcher) open(d ipc.JobDir, family process.Family, adopting bool) (_ *h
 	return h, nil
 }
 
-// deaf is a helper that cannot be heard or told anything but by signals: it
+// deaf is a helper that cannot be heard, nor reached but by signals: it
 // never got GO, or the runtime directory was wiped under it.
 func deaf(d ipc.JobDir, family process.Family) *helper {
 	h := &helper{dir: d, family: family, frames: make(chan ipc.Frame), quit: make(chan struct{}), readErr: os.ErrClosed}

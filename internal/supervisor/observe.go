@@ -6,7 +6,7 @@ import (
 	"storaged/internal/record"
 )
 
-// Observer is told of every job that has ended, once, when the end is durable.
+// Observer hears of every job that has ended, once, when the end is durable.
 // It is called by the job's goroutine and must not block.
 type Observer interface {
 	JobEnded(o Observation)
@@ -22,9 +22,9 @@ type Observation struct {
 	Crashes    int           // helpers that ended without a result, unless we killed them
 
 	// Of a cancel of a job with a helper: from the request until the helper
-	// was told, and until nothing was left that could write. nil: not so.
-	Told    *time.Duration
-	Stopped *time.Duration
+	// heard of it, and until nothing could write any more. nil: not so.
+	CancelSent *time.Duration
+	Stopped    *time.Duration
 
 	// ln(actual/predicted remaining time) at each tenth of the work of a job
 	// that succeeded; nil where nothing was predicted.
@@ -33,10 +33,10 @@ type Observation struct {
 
 // noticed is what the job's goroutine notes for its Observation.
 type noticed struct {
-	cancel  time.Time // when the first cancel was asked for
-	told    *time.Duration
-	stopped *time.Duration
-	crashes int
+	cancel     time.Time // when the first cancel was asked for
+	cancelSent *time.Duration
+	stopped    *time.Duration
+	crashes    int
 }
 
 // observe gives the job to the Observer.
@@ -51,7 +51,7 @@ func (j *job) observe() {
 	}
 	o := Observation{
 		Job: j.view(), Destroys: j.rec.Destroys, Queued: granted.Sub(r.Created), LockWaited: j.entry.Waited(),
-		Crashes: j.noticed.crashes, Told: j.noticed.told, Stopped: j.noticed.stopped,
+		Crashes: j.noticed.crashes, CancelSent: j.noticed.cancelSent, Stopped: j.noticed.stopped,
 	}
 	if r.State == record.Succeeded {
 		o.Errors = j.track.errors()
@@ -59,15 +59,15 @@ func (j *job) observe() {
 	j.s.observer.JobEnded(o)
 }
 
-// noteTold notes that the helper was told of the cancel.
-func (j *job) noteTold() {
-	if n := &j.noticed; !n.cancel.IsZero() && n.told == nil {
+// noteCancelSent notes that the helper was canceled.
+func (j *job) noteCancelSent() {
+	if n := &j.noticed; !n.cancel.IsZero() && n.cancelSent == nil {
 		took := time.Since(n.cancel)
-		n.told = &took
+		n.cancelSent = &took
 	}
 }
 
-// noteStopped notes that nobody is left who could write.
+// noteStopped notes that nobody can write any more.
 func (j *job) noteStopped() {
 	if n := &j.noticed; !n.cancel.IsZero() && n.stopped == nil {
 		took := time.Since(n.cancel)

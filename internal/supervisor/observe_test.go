@@ -49,7 +49,7 @@ func watchedRig(t *testing.T) (*rig, *witness) {
 	r := stillRig(t, t.TempDir())
 	w := &witness{seen: map[string]Observation{}, news: make(chan string, 100)}
 	r.cfg.Observer = w
-	r.sup = New(r.cfg, r.store, r.keeper, r.hub)
+	r.sup = New(r.cfg, r.store, r.catalog, r.hub)
 	r.start()
 	return r, w
 }
@@ -73,15 +73,15 @@ func TestObservationOfAJobThatWaited(t *testing.T) {
 	if o.Job.State != record.Canceled || o.LockWaited || o.Crashes != 0 || o.Errors != nil {
 		t.Errorf("of the canceled job: %+v", o)
 	}
-	if o.Told == nil || o.Stopped == nil || *o.Told <= 0 || *o.Told > *o.Stopped || *o.Stopped > patience {
-		t.Errorf("told after %v, stopped after %v", o.Told, o.Stopped)
+	if o.CancelSent == nil || o.Stopped == nil || *o.CancelSent <= 0 || *o.CancelSent > *o.Stopped || *o.Stopped > patience {
+		t.Errorf("told after %v, stopped after %v", o.CancelSent, o.Stopped)
 	}
 	j := r.ended(second, record.Succeeded)
 	o = w.of(t, second)
-	if !o.LockWaited || o.Queued != j.Started.Sub(j.Created) || o.Told != nil || len(o.Errors) != 10 || !o.Job.State.Terminal() {
+	if !o.LockWaited || o.Queued != j.Started.Sub(j.Created) || o.CancelSent != nil || len(o.Errors) != 10 || !o.Job.State.Terminal() {
 		t.Errorf("of the job that waited: %+v", o)
 	}
-	if o = w.of(t, third); o.Queued <= 0 || o.Told != nil || o.Stopped != nil {
+	if o = w.of(t, third); o.Queued <= 0 || o.CancelSent != nil || o.Stopped != nil {
 		t.Errorf("of the job that was canceled in the queue: %+v", o)
 	}
 	if got := r.sup.Census(); len(got) != 0 {

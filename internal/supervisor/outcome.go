@@ -13,7 +13,7 @@ import (
 // ending is all that is known of a helper that is dead for certain: nobody
 // holds the job's lock any more.
 type ending struct {
-	report  *ipc.Report  // its result file; nil when there is none that is whole
+	report  *ipc.Report  // its result file; nil when there is none, or a torn one
 	torn    error        // why the result file could not be used; nil when there is none
 	exit    process.Exit // not Known for an adopted helper of an older kernel
 	began   bool         // GO was or may have been sent: storage may have been touched
@@ -121,7 +121,7 @@ func (e ending) cause() *record.Error {
 // settled is the last word on a job whose helper died without a result: first
 // is what was decided then, e how the settling helper ended. That helper's
 // report speaks of the job: succeeded means that its work was found complete,
-// canceled that it was not complete and nothing unfinished is left, with what
+// canceled that it was not complete and nothing unfinished remains, with what
 // was undone in rollback; failed that this could not be brought about.
 func settled(first verdict, e ending) verdict {
 	v := first

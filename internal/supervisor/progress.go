@@ -12,7 +12,7 @@ import (
 )
 
 // tracker knows how far a job is and when it will end. The job's goroutine
-// tells it what the helper says; anybody reads.
+// brings what the helper says; anybody reads.
 type tracker struct {
 	mu      sync.Mutex
 	est     *estimate.Estimator // nil before the plan
@@ -144,7 +144,7 @@ func (t *tracker) news() {
 	t.unshown = true
 }
 
-// takeNews reports whether there is something to tell since the last call.
+// takeNews reports whether something has changed since the last call.
 func (t *tracker) takeNews() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -258,8 +258,8 @@ func (t *tracker) NextWindow(m record.Mode) *time.Time {
 	if p.RateBytes <= 0 {
 		return nil
 	}
-	left := float64(max(0, t.opens-p.Done)) / float64(p.RateBytes)
-	return estimate.After(now.UTC(), left)
+	rest := float64(max(0, t.opens-p.Done)) / float64(p.RateBytes)
+	return estimate.After(now.UTC(), rest)
 }
 
 // conclude writes what is kept of an ended job.
@@ -270,8 +270,7 @@ func (t *tracker) conclude(v *record.Job) {
 	if v.State != record.Succeeded {
 		return
 	}
-	whole := 100.0
-	v.Progress.Percent, v.Progress.Bounded = &whole, true
+	v.Progress.Percent, v.Progress.Bounded = new(100.0), true
 	v.Progress.Done = max(v.Progress.Done, v.Progress.Total)
 	v.Progress.Total = v.Progress.Done
 }

@@ -17,7 +17,7 @@ func spokenBy(t *testing.T, v ipc.Versions) *rig {
 	t.Helper()
 	r := stillRig(t, t.TempDir())
 	r.speaking(v)
-	r.sup = New(r.cfg, r.store, r.keeper, r.hub)
+	r.sup = New(r.cfg, r.store, r.catalog, r.hub)
 	r.start()
 	return r
 }

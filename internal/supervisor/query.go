@@ -23,7 +23,7 @@ type queries struct {
 // it closes done.
 type query struct {
 	done      chan struct{}
-	abandoned chan struct{} // closed by the last who waited, when it left first
+	abandoned chan struct{} // closed by the last who waited, when it gave up first
 	waiting   int           // guarded by queries.mu
 	began     time.Time
 	exact     bool // started for somebody who wants none begun before; others do not take it for a later reading
@@ -221,7 +221,7 @@ func (w *asking) attend() ending {
 }
 
 // part reaps a helper that was killed because the supervisor stops; one that
-// is stuck in the kernel is left to process 1.
+// is stuck in the kernel is for process 1 to reap.
 func (w *asking) part() {
 	t := time.NewTimer(w.s.times.Drain)
 	defer t.Stop()
@@ -257,7 +257,7 @@ func (w *asking) kill() {
 	}
 }
 
-// clear waits for what the helper left behind.
+// clear waits for what the helper started.
 func (w *asking) clear() {
 	gap := time.NewTimer(0)
 	defer gap.Stop()

@@ -68,7 +68,7 @@ func (s *Supervisor) Job(id string) (record.Job, error) {
 	if err != nil {
 		return record.Job{}, err
 	}
-	return whole(rec.Job), nil
+	return withLists(rec.Job), nil
 }
 
 // Live gives all jobs that have not ended, newest first, without the jobs that
@@ -186,7 +186,7 @@ func (s *Supervisor) glance(h *store.JobHead, load func() (*store.Job, error)) (
 		if err != nil {
 			return record.Job{}, err
 		}
-		return whole(rec.Job), nil
+		return withLists(rec.Job), nil
 	}
 }
 
@@ -213,7 +213,7 @@ func (s *Supervisor) Wait(ctx context.Context, id string) (record.Job, error) {
 		return j.view(), nil
 	case <-ctx.Done():
 		return j.view(), ctx.Err()
-	case <-j.left:
+	case <-j.done:
 	}
 	select {
 	case <-j.ended:

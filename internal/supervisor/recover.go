@@ -16,14 +16,14 @@ import (
 )
 
 // Start takes up all jobs that have not ended: first the locks of those that
-// had been granted, then each is classified by what is left of it, and those
+// had been granted, then each is classified by what there is of it, and those
 // that waited are queued again in order. It returns when that is done; what
 // takes time (a helper that has to answer, be killed or be undone) goes on in
 // state recovering, with the job's locks held.
 //
 // Alive is a job whose lock is held by a process. What it is found as:
 //
-//	lock held, GO sent      the helper is adopted: same process, told to report again
+//	lock held, GO sent      the helper is adopted: same process, which is to report again
 //	lock held, no GO        it waits for GO and touched nothing: killed, queued again
 //	lock free, no GO        queued again
 //	lock free, result       the result decides
@@ -137,11 +137,11 @@ func (j *job) rejoin(family process.Family) stage {
 	if h.proc != nil {
 		j.greet()
 	}
-	return (*job).attend // without a process, it kills what that left behind
+	return (*job).attend // without a process, it kills what that started
 }
 
 // reconnect opens the lines to a helper that was let go. One that was told to
-// speak what we do not understand is neither heard nor told anything, but works
+// speak what we do not understand is neither heard nor sent anything, but works
 // on: only the daemon was replaced.
 func (j *job) reconnect(family process.Family) *helper {
 	d := j.s.launcher.dir(j.id)
@@ -189,15 +189,15 @@ func (j *job) greet() {
 		j.run.ladder.disarm() // it cannot answer
 	} else {
 		terms := j.terms()
-		j.say(terms)
+		j.send(terms)
 		// One that works already takes neither limit nor pause from GO.
-		j.say(ipc.Limit{Rate: terms.Limit})
+		j.send(ipc.Limit{Rate: terms.Limit})
 		if terms.Paused {
-			j.say(ipc.Pause{})
+			j.send(ipc.Pause{})
 		} else {
-			j.say(ipc.Resume{})
+			j.send(ipc.Resume{})
 		}
-		j.say(ipc.Resync{})
+		j.send(ipc.Resync{})
 	}
 	if j.rec.CancelAsk && !j.rec.Undo {
 		j.become(record.Canceling)
@@ -208,7 +208,7 @@ func (j *job) greet() {
 	}
 }
 
-// absent is the stage of a job of which no process is left.
+// absent is the stage of a job of which no process lives.
 func (j *job) absent() stage {
 	j.run.exit = j.lastWords()
 	if st, err := os.Stat(j.s.launcher.dir(j.id).Result()); err == nil {
@@ -308,7 +308,7 @@ func (s *Supervisor) report(what string, err error) {
 func jobDirs(dir string) []string {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil // made a moment ago; what is unreadable is left alone
+		return nil // made a moment ago; what is unreadable stays
 	}
 	var ids []string
 	for _, e := range entries {

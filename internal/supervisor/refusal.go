@@ -82,10 +82,10 @@ func wayOut(b record.Blocker, now time.Time) record.Hint {
 	if b.ExpectedEnd == nil || !b.ExpectedEnd.After(now) {
 		return record.Hintf("%s, or %s", record.Do("job.wait", b.Holder.Number), cancel)
 	}
-	left := b.ExpectedEnd.Sub(now)
-	wait := fmt.Sprintf("%.0fm", math.Ceil(left.Minutes()*1.2))
-	if left < 2*time.Minute {
-		wait = fmt.Sprintf("%.0fs", math.Ceil(left.Seconds()/10)*10)
+	rest := b.ExpectedEnd.Sub(now)
+	wait := fmt.Sprintf("%.0fm", math.Ceil(rest.Minutes()*1.2))
+	if rest < 2*time.Minute {
+		wait = fmt.Sprintf("%.0fs", math.Ceil(rest.Seconds()/10)*10)
 	}
 	return record.Hintf("%s, or %s", record.Do("").With("lock_wait", wait), cancel)
 }

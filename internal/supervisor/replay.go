@@ -14,7 +14,7 @@ import (
 )
 
 // After damage the database may be older than what jobs have done since. Their
-// directories tell the rest: the record as it was when the helper was let go,
+// directories have the rest: the record as it was when the helper was let go,
 // and the result.
 
 // leaveRecord writes the job's record beside its result. It is not waited for
@@ -34,15 +34,15 @@ func (j *job) leaveRecord() {
 	}
 }
 
-// replay brings the records of jobs up to what their directories tell. It runs
+// replay brings the records of jobs up to what their directories say. It runs
 // before the locks are rebuilt. What a directory says is ended is ended, in
-// the order of the ends; what lives, or has to be settled, is left to Start.
+// the order of the ends; what lives, or has to be settled, Start takes up.
 func (s *Supervisor) replay() error {
-	left, err := s.leftRecords()
+	found, err := s.dirRecords()
 	if err != nil {
 		return err
 	}
-	for _, l := range left {
+	for _, l := range found {
 		if err := s.replayJob(l); err != nil {
 			return fmt.Errorf("cannot take up job %d from its directory: %w", l.rec.Number, err)
 		}
@@ -55,16 +55,16 @@ func (s *Supervisor) replay() error {
 	return s.holdDoubtful()
 }
 
-// leftRecord is what a directory tells of a job that the database does not
+// dirRecord is what a directory says of a job that the database does not
 // know, or knows from a copy only.
-type leftRecord struct {
+type dirRecord struct {
 	rec   *store.Job
 	ended time.Time // when the result was written; zero: there is none
 }
 
-// leftRecords gives them in the order of their ends, unfinished ones last.
-func (s *Supervisor) leftRecords() ([]leftRecord, error) {
-	var left []leftRecord
+// dirRecords gives them in the order of their ends, unfinished ones last.
+func (s *Supervisor) dirRecords() ([]dirRecord, error) {
+	var found []dirRecord
 	for _, id := range jobDirs(s.launcher.state) {
 		d := s.launcher.dir(id)
 		known, err := s.stored(id)
@@ -83,26 +83,26 @@ func (s *Supervisor) leftRecords() ([]leftRecord, error) {
 			rec, err = store.OpenSealedJob(id, b)
 		}
 		if err != nil {
-			s.log.Error("a job's directory tells nothing of it", "id", id, "error", err)
+			s.log.Error("a job's directory says nothing of it", "id", id, "error", err)
 			continue
 		}
-		l := leftRecord{rec: rec}
+		l := dirRecord{rec: rec}
 		if st, err := os.Stat(d.Result()); err == nil {
 			l.ended = st.ModTime()
 		}
-		left = append(left, l)
+		found = append(found, l)
 	}
-	slices.SortFunc(left, func(a, b leftRecord) int {
+	slices.SortFunc(found, func(a, b dirRecord) int {
 		if a.ended.IsZero() != b.ended.IsZero() {
 			return b.ended.Compare(a.ended) // zero, which is unfinished, is before all times
 		}
 		return cmp.Or(a.ended.Compare(b.ended), cmp.Compare(a.rec.Number, b.rec.Number))
 	})
-	return left, nil
+	return found, nil
 }
 
 // replayJob records a job as its directory has it, and its end if there is one.
-func (s *Supervisor) replayJob(l leftRecord) error {
+func (s *Supervisor) replayJob(l dirRecord) error {
 	l.rec.Warnings = addWarnings(l.rec.Warnings, []string{"the database was damaged; this record was made again from the job's directory"})
 	err := s.store.Update(func(tx *store.Tx) error {
 		if err := tx.RaiseNumber(l.rec.Number); err != nil {
@@ -110,7 +110,7 @@ func (s *Supervisor) replayJob(l leftRecord) error {
 		}
 		var refusal *record.Error
 		again := *l.rec // what the catalogue makes of the grant; the job itself had it
-		if err := s.keeper.Granted(tx, &again); err != nil && !errors.As(err, &refusal) {
+		if err := s.catalog.Granted(tx, &again); err != nil && !errors.As(err, &refusal) {
 			return err
 		}
 		return tx.PutJob(l.rec)
@@ -128,7 +128,7 @@ func (s *Supervisor) replayJob(l leftRecord) error {
 
 // replayEnd ends a job whose result is there, unless another helper has to
 // settle it.
-func (s *Supervisor) replayEnd(l leftRecord) {
+func (s *Supervisor) replayEnd(l dirRecord) {
 	j := newJob(s, l.rec, nil)
 	j.run.adopted, j.run.exit, j.run.unseen = true, process.Exit{Code: -1}, new(l.ended.UTC())
 	j.run.first = firstVerdict(&j.rec)

@@ -25,7 +25,7 @@ func (j *job) canGoOn(e ending) bool {
 }
 
 // goOn makes the job ready for another helper, which goes on where the dead one
-// was interrupted. The job keeps its locks and its place, so that nobody else
+// was interrupted. The job keeps its locks and its slot, so that nobody else
 // comes to its objects meanwhile.
 func (j *job) goOn(why *record.Error) stage {
 	at := "it begins anew"

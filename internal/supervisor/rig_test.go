@@ -47,14 +47,14 @@ func testTimes() Times {
 
 // rig is a supervisor on a store and directories of its own.
 type rig struct {
-	t      testing.TB
-	dir    string
-	store  *store.Store
-	hub    *events.Hub
-	keeper *testKeeper
-	sup    *Supervisor
-	cfg    Config
-	logged *helpertest.Buffer
+	t       testing.TB
+	dir     string
+	store   *store.Store
+	hub     *events.Hub
+	catalog *testCatalog
+	sup     *Supervisor
+	cfg     Config
+	logged  *helpertest.Buffer
 }
 
 // newRig starts a supervisor; change may alter its times first. When the test
@@ -86,7 +86,7 @@ func bareRig(t testing.TB, dir string, change ...func(*Times)) (_ *rig, finish f
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, dir: dir, keeper: newTestKeeper(), logged: &helpertest.Buffer{}, hub: events.New(100_000)}
+	r := &rig{t: t, dir: dir, catalog: newTestCatalog(), logged: &helpertest.Buffer{}, hub: events.New(100_000)}
 	r.cfg = Config{
 		RuntimeDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Helper: self,
 		Log:   hclog.New(&hclog.LoggerOptions{Output: r.logged, Level: hclog.Debug}),
@@ -101,7 +101,7 @@ func bareRig(t testing.TB, dir string, change ...func(*Times)) (_ *rig, finish f
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.sup = New(r.cfg, r.store, r.keeper, r.hub)
+	r.sup = New(r.cfg, r.store, r.catalog, r.hub)
 	return r, func() { r.finish(noise) }
 }
 
@@ -125,7 +125,7 @@ func (r *rig) again() {
 	if err := r.sup.Stop(r.ctx()); err != nil {
 		r.t.Fatal(err)
 	}
-	r.sup = New(r.cfg, r.store, r.keeper, r.hub)
+	r.sup = New(r.cfg, r.store, r.catalog, r.hub)
 	r.start()
 }
 
@@ -261,8 +261,8 @@ func (r *rig) all() (out []*store.Job) {
 	return out
 }
 
-// checkStore holds that each job has one terminal state, told to the keeper
-// once, and that the keeper heard of no end without a grant before it.
+// checkStore holds that each job has one terminal state, told to the catalog
+// once, and that the catalog heard of no end without a grant before it.
 func (r *rig) checkStore() {
 	for _, j := range r.all() {
 		if !j.State.Terminal() {
@@ -271,12 +271,12 @@ func (r *rig) checkStore() {
 		if j.Ended == nil {
 			r.t.Errorf("job %d has no end", j.Number)
 		}
-		r.keeper.check(r.t, j)
+		r.catalog.check(r.t, j)
 	}
 }
 
-// testKeeper counts what it is told, when it has become durable.
-type testKeeper struct {
+// testCatalog counts what it is told, when it has become durable.
+type testCatalog struct {
 	mu      sync.Mutex
 	granted map[string]int
 	ended   map[string]int
@@ -289,11 +289,11 @@ type testKeeper struct {
 	items   map[string][]ipc.Item
 }
 
-func newTestKeeper() *testKeeper {
-	return &testKeeper{granted: map[string]int{}, ended: map[string]int{}, report: map[string]*ipc.Report{}, items: map[string][]ipc.Item{}}
+func newTestCatalog() *testCatalog {
+	return &testCatalog{granted: map[string]int{}, ended: map[string]int{}, report: map[string]*ipc.Report{}, items: map[string][]ipc.Item{}}
 }
 
-func (k *testKeeper) Granted(tx *store.Tx, j *store.Job) error {
+func (k *testCatalog) Granted(tx *store.Tx, j *store.Job) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.refuse != nil {
@@ -319,7 +319,7 @@ func (k *testKeeper) Granted(tx *store.Tx, j *store.Job) error {
 	return nil
 }
 
-func (k *testKeeper) Ended(tx *store.Tx, j *store.Job, report *ipc.Report) error {
+func (k *testCatalog) Ended(tx *store.Tx, j *store.Job, report *ipc.Report) error {
 	if !j.State.Terminal() {
 		return errors.New("told of the end of a live job")
 	}
@@ -342,7 +342,7 @@ func (k *testKeeper) Ended(tx *store.Tx, j *store.Job, report *ipc.Report) error
 	return nil
 }
 
-func (k *testKeeper) Advanced(tx *store.Tx, j *store.Job, items []ipc.Item) error {
+func (k *testCatalog) Advanced(tx *store.Tx, j *store.Job, items []ipc.Item) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.fails > 0 {
@@ -358,11 +358,11 @@ func (k *testKeeper) Advanced(tx *store.Tx, j *store.Job, items []ipc.Item) erro
 	return nil
 }
 
-func (k *testKeeper) check(t testing.TB, j *store.Job) {
+func (k *testCatalog) check(t testing.TB, j *store.Job) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ended[j.ID] != 1 {
-		t.Errorf("the keeper was told %d times of the end of job %d", k.ended[j.ID], j.Number)
+		t.Errorf("the catalog was told %d times of the end of job %d", k.ended[j.ID], j.Number)
 	}
 }
 

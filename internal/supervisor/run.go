@@ -26,7 +26,7 @@ type running struct {
 	pollGap time.Duration
 
 	proto   int   // protocol version agreed on
-	rate    int64 // that the helper was last told
+	rate    int64 // that the helper was last sent
 	hello   bool  // the helper said a HELLO that we accept
 	adopted bool
 	gone    bool // the main process has ended
@@ -41,15 +41,15 @@ type running struct {
 	report      *ipc.Report
 	first       verdict       // what was decided before the settling helper ran
 	moved       *ipc.Progress // the last one; nil before
-	unseen      *time.Time    // when a helper ended that nobody watched, as its result file tells
+	unseen      *time.Time    // when a helper ended that nobody watched, as its result file says
 	pausedSince time.Time
 	stuck       *record.Blocker
 	awaited     *record.Blocker // the helper, while it has not answered a cancel
 	window      []record.Mode   // who may come in; nil: it is closed
 	opened      time.Time       // when it was
 	closing     *int64          // the WINDOW that is to be acknowledged
-	emptying    bool            // another helper is to be started when the visitors have left
-	told        time.Time       // of the last progress event
+	emptying    bool            // another helper is to be started when the visitors are gone
+	announced   time.Time       // when the last progress event was
 }
 
 // fresh clears what belongs to one helper and keeps what belongs to the job.
@@ -133,13 +133,13 @@ func (j *job) tooLate() *verdict {
 	return &verdict{state: record.Failed, err: e, rollback: record.RollbackNone}
 }
 
-// start is the stage of a job that holds its locks and its place.
+// start is the stage of a job that holds its locks and its slot.
 func (j *job) start() stage {
 	now := time.Now().UTC()
 	err := j.commit(func(r *store.Job) {
 		r.State, r.Granted = record.Starting, true
 		begin(r, now)
-	}, j.s.keeper.Granted)
+	}, j.s.catalog.Granted)
 	var refusal *record.Error
 	var soon *SoonError
 	switch {
@@ -189,7 +189,7 @@ func (j *job) startAfter(ready <-chan struct{}) stage {
 }
 
 // putOff takes a job that cannot start yet out of the way of others, and says
-// why; for as long as that is the same, it logs and tells it once.
+// why; for as long as that is the same, it logs and announces it once.
 func (j *job) putOff(err error) {
 	why, level := record.Blocker{For: "space", Holder: &record.Holder{External: "state directory: " + err.Error()}}, hclog.Error
 	if errors.Is(err, ErrNotYet) {
@@ -260,7 +260,7 @@ func (j *job) task() []string {
 }
 
 // attend follows a helper from its start, or from its adoption, until nobody
-// is left who could write.
+// lives who could write.
 func (j *job) attend() stage {
 	j.run.tick = time.NewTicker(j.s.times.Tick)
 	defer j.run.tick.Stop()
@@ -286,7 +286,7 @@ func (j *job) attend() stage {
 		case a := <-j.asks:
 			j.answer(a)
 		case <-j.entry.Reshare:
-			j.tellRate()
+			j.sendRate()
 		case <-j.run.ladder.c():
 			j.climb()
 		case <-j.entry.Vacated:
@@ -302,7 +302,7 @@ func (j *job) attend() stage {
 	return (*job).judge
 }
 
-// lost notes the end of the main process and looks who is left.
+// lost notes the end of the main process and looks who lives still.
 func (j *job) lost(e process.Exit) {
 	j.run.gone, j.run.exit, j.run.goneAt = true, e, time.Now()
 	j.setAwaited(nil)
@@ -315,7 +315,7 @@ func (j *job) lost(e process.Exit) {
 
 // askLock looks whether the lock is free. Who holds it still may write, so the
 // job goes on holding its own locks; without the helper, that work makes no
-// sense any more, and what is left is killed.
+// sense any more, and who does it is killed.
 func (j *job) askLock() {
 	held, err := j.h.family.Held()
 	if err != nil {
@@ -330,7 +330,7 @@ func (j *job) askLock() {
 		return
 	}
 	if err := j.h.family.Kill(); err != nil {
-		j.s.log.Warn("cannot kill what a helper left behind", "job", j.rec.Number, "error", err)
+		j.s.log.Warn("cannot kill what a helper started", "job", j.rec.Number, "error", err)
 	}
 	if time.Since(j.run.goneAt) > j.s.times.Stuck {
 		j.callStuck()
@@ -390,7 +390,7 @@ func (j *job) unreadable() {
 // know that it was not.
 func (j *job) stopHelper(why *record.Error) {
 	j.blame(why)
-	j.settleFor(func(r *store.Job) { r.Fault = j.run.fault })
+	j.commitOrNote(func(r *store.Job) { r.Fault = j.run.fault })
 	j.cancelHelper()
 }
 
@@ -419,7 +419,7 @@ func (j *job) keepHouse() {
 	if j.run.awaited != nil {
 		j.track.news() // its time runs out
 	}
-	j.tellProgress()
+	j.publishProgress()
 }
 
 // judge is the stage after the death of a helper and all that it started.
@@ -443,7 +443,7 @@ func (j *job) judge() stage {
 	return (*job).end
 }
 
-// judgement is the verdict on a helper's end. What an earlier helper left has to
+// judgement is the verdict on a helper's end. What an earlier helper did has to
 // be looked after too where this one did not come to it.
 func (j *job) judgement(e ending) verdict {
 	j.run.report = e.report

@@ -136,7 +136,7 @@ func checkFirstHelper(t *testing.T, before, j record.Job) {
 func TestMissingHelperBinaryFailsTheJob(t *testing.T) {
 	r := stillRig(t, t.TempDir())
 	r.cfg.Helper = "/nonexistent/storage-helper"
-	r.sup = New(r.cfg, r.store, r.keeper, r.hub)
+	r.sup = New(r.cfg, r.store, r.catalog, r.hub)
 	r.start()
 	j := r.ended(r.submit(request(fakeHelper("short"))).ID, record.Failed)
 	if j.Code() != record.Internal || !strings.Contains(j.Error.Message, "/nonexistent/storage-helper") {
@@ -146,7 +146,7 @@ func TestMissingHelperBinaryFailsTheJob(t *testing.T) {
 
 func TestCatalogueMayRefuseAtTheGrant(t *testing.T) {
 	r := newRig(t)
-	r.keeper.refuse = record.Errorf(record.Exists, "volume exists")
+	r.catalog.refuse = record.Errorf(record.Exists, "volume exists")
 	j := r.ended(r.submit(request(fakeHelper("short"))).ID, record.Failed)
 	if j.Code() != record.Exists || j.Helper != nil || j.Started != nil {
 		t.Errorf("ended with %+v, helper %+v", j.Error, j.Helper)

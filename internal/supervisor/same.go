@@ -20,7 +20,7 @@ func (j *job) gather() {
 		return
 	}
 	for _, other := range j.s.sames(j) {
-		err := other.tell(func(o *job) error {
+		err := other.call(func(o *job) error {
 			if o.rec.State == record.Queued && !o.rec.Granted && o.verdict == nil {
 				o.answerer = j
 			}
@@ -51,7 +51,7 @@ func (j *job) answerOthers() {
 	answer := j.rec
 	own := j.run.report != nil && !answer.CancelAsk && j.fault() == nil
 	for _, other := range j.companions {
-		_ = other.tell(func(o *job) error { // who has left needs no answer
+		_ = other.call(func(o *job) error { // who has ended needs no answer
 			o.takeAnswer(j, &answer, own)
 			return nil
 		})

@@ -8,15 +8,14 @@ import (
 	"storaged/internal/record"
 )
 
-// untold is a cancel whose beginning was not heard of: the helper's word of it
-// found no room in the FIFO.
-const untold = "a signal from outside, which only the result tells"
+// unheard is a cancel of which the helper's word found no room in the FIFO.
+const unheard = "a signal from outside, which only the result tells"
 
 // moves is the state machine: what may follow on each state, and when it does.
 // A move that is not here is a bug of ours.
 var moves = map[record.State]map[record.State]string{
 	record.Queued: {
-		record.Starting:  "locks and a place are granted",
+		record.Starting:  "locks and a slot are granted",
 		record.Succeeded: "another job that began after this one was asked for has done the same work",
 		record.Failed:    "the wait for locks was too long, the catalogue refused at the grant, another job that did the same work failed, or the daemon that had a client's file or stream for it is gone",
 		record.Canceled:  "canceled while it waited",
@@ -37,7 +36,7 @@ var moves = map[record.State]map[record.State]string{
 		record.RollingBack: "the helper undoes its work, or another does after its death",
 		record.Succeeded:   "the result says so and the exit status agrees",
 		record.Failed:      "the result says so, or there is none and nothing to undo",
-		record.Canceled:    untold,
+		record.Canceled:    unheard,
 		record.Recovering:  "the daemon was away, or the helper died and the job can go on",
 	},
 	record.Paused: {
@@ -47,7 +46,7 @@ var moves = map[record.State]map[record.State]string{
 		record.RollingBack: "another helper undoes the work after the first one's death",
 		record.Succeeded:   "the pause came too late",
 		record.Failed:      "the helper ended with nothing to undo",
-		record.Canceled:    untold,
+		record.Canceled:    unheard,
 		record.Recovering:  "the daemon was away, or the helper died and the job can go on",
 	},
 	record.Finalizing: {
@@ -55,7 +54,7 @@ var moves = map[record.State]map[record.State]string{
 		record.Succeeded:   "the result says so and the exit status agrees",
 		record.Failed:      "the result says so",
 		record.Canceling:   "a cancel with now, or a signal from outside that the helper still obeyed",
-		record.Canceled:    untold,
+		record.Canceled:    unheard,
 		record.Recovering:  "the daemon was away, or the helper died and the job can go on",
 	},
 	record.Canceling: {

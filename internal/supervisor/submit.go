@@ -91,7 +91,7 @@ func (s *Supervisor) newRecord(r Request) (*store.Job, error) {
 }
 
 // deadline is the end of the waiting for locks: nil is never. A request that
-// does not wait at all was granted its locks already, and waits for a place
+// does not wait at all was granted its locks already, and waits for a slot
 // only, as long as its class does.
 func (s *Supervisor) deadline(r Request, now time.Time) *time.Time {
 	wait := time.Duration(-1)
@@ -172,7 +172,7 @@ func (s *Supervisor) knownJob(known *store.Job) record.Job {
 	if j := s.find(known.ID); j != nil {
 		return j.view()
 	}
-	return whole(known.Job)
+	return withLists(known.Job)
 }
 
 func unwritable(err error) error {

@@ -152,7 +152,7 @@ func TestStopWaitsForWhoMakesAJob(t *testing.T) {
 	if failed != nil {
 		t.Fatal(failed)
 	}
-	r.sup = New(r.cfg, r.store, r.keeper, r.hub)
+	r.sup = New(r.cfg, r.store, r.catalog, r.hub)
 	r.start()
 	r.ended(j.ID, record.Succeeded)
 }

@@ -1,7 +1,7 @@
 // Package supervisor runs jobs: it records them, grants their locks, starts a
 // helper process for each, follows its frames, cancels it, and establishes how
-// it ended. It knows no storage: what a job means for the catalogue is told by
-// a Keeper, what it does by its argv.
+// it ended. It knows no storage: what a job means for the catalog is its
+// Catalog's, what it does stands in its argv.
 //
 // Each live job has one goroutine, which makes every change of the job, in
 // stages: wait (queued), start and launch (starting), attend (a helper lives),
@@ -30,7 +30,7 @@ import (
 // Start and until Stop.
 type Supervisor struct {
 	store    *store.Store
-	keeper   Keeper
+	catalog  Catalog
 	hub      *events.Hub
 	log      hclog.Logger
 	times    Times
@@ -57,7 +57,7 @@ type Supervisor struct {
 }
 
 // New makes a Supervisor. It does nothing before Start.
-func New(cfg Config, st *store.Store, keeper Keeper, hub *events.Hub) *Supervisor {
+func New(cfg Config, st *store.Store, catalog Catalog, hub *events.Hub) *Supervisor {
 	t := DefaultTimes()
 	if cfg.Times != nil {
 		t = *cfg.Times
@@ -73,7 +73,7 @@ func New(cfg Config, st *store.Store, keeper Keeper, hub *events.Hub) *Superviso
 	s := &Supervisor{
 		speaks:   speaks,
 		observer: cfg.Observer, replays: cfg.Replay, attempts: cfg.Attempts, clock: clock,
-		store: st, keeper: keeper, hub: hub, log: cfg.Log, times: t,
+		store: st, catalog: catalog, hub: hub, log: cfg.Log, times: t,
 		launcher: newLauncher(cfg),
 		schedule: schedule.New(cfg.Limits, t.Ageing),
 		queries:  queries{running: map[string]*query{}},

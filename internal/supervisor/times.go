@@ -41,14 +41,14 @@ func DefaultTimes() Times {
 		// Second rung: as long again for its tools, after a TERM to them all.
 		GroupTerm: 10 * time.Second,
 		// A helper that pauses ends its step first, a few MiB: milliseconds, but
-		// more on a busy disk. Who asked is told after this that it is under way.
+		// more on a busy disk. Who asked hears after this that it is under way.
 		PauseAck: 2 * time.Second,
 		// Third rung: a kill is repeated, for what was forked between two.
 		KillAgain: time.Second,
 		// After this a process that a kill does not end is called stuck. A kill
 		// takes milliseconds, except in the kernel's D state.
 		Stuck: 5 * time.Second,
-		// A helper that has announced its result has nothing left to do but exit.
+		// A helper that has announced its result has nothing to do any more but exit.
 		Linger: 10 * time.Second,
 		// A helper that acknowledged a cancel or settles a job sends BEAT every
 		// few seconds. One that is silent for a minute is not going to end.

@@ -18,8 +18,8 @@ import (
 // as it is afterwards.
 func (s *Supervisor) verb(id string, a action, do func(*job) error) (record.Job, error) {
 	if j := s.find(id); j != nil {
-		err := j.tell(do)
-		if !errors.Is(err, errLeft) {
+		err := j.call(do)
+		if !errors.Is(err, errDone) {
 			return j.view(), err
 		}
 	}
@@ -28,14 +28,14 @@ func (s *Supervisor) verb(id string, a action, do func(*job) error) (record.Job,
 		return record.Job{}, err
 	}
 	if !rec.State.Terminal() {
-		return whole(rec.Job), s.open()
+		return withLists(rec.Job), s.open()
 	}
-	return whole(rec.Job), permit(a, &rec.Job)
+	return withLists(rec.Job), permit(a, &rec.Job)
 }
 
 // Cancel stops a job: at once while it waits, else by the cancel ladder, or
 // with now by a kill, whose traces another helper undoes. It returns when the
-// cancel is recorded and told; Wait gives the end. A job that is being
+// cancel is recorded and sent; Wait gives the end. A job that is being
 // canceled already is no error.
 func (s *Supervisor) Cancel(id string, by record.Owner, now bool) (record.Job, error) {
 	asked, a := time.Now(), cancelAction(now)
@@ -48,7 +48,7 @@ func (s *Supervisor) Cancel(id string, by record.Owner, now bool) (record.Job, e
 }
 
 // Fail ends the helper of a job that is at work, as a cancel would; the job has
-// failed with why. It returns when the helper is told.
+// failed with why. It returns when the helper is canceled.
 func (s *Supervisor) Fail(id string, why *record.Error) (record.Job, error) {
 	return s.verb(id, actCancel, func(j *job) error {
 		if j.rec.State != record.Running {
@@ -75,7 +75,7 @@ func (s *Supervisor) Pause(id string, by record.Owner) (record.Job, error) {
 	})
 }
 
-// AwaitPaused gives a job that was told to pause when it is paused, or does not
+// AwaitPaused gives a job that is to pause when it is paused, or does not
 // run any more, or else as it is after a short while: its helper first ends the
 // step that it is in.
 func (s *Supervisor) AwaitPaused(ctx context.Context, id string) (record.Job, error) {
@@ -96,30 +96,30 @@ func (s *Supervisor) AwaitPaused(ctx context.Context, id string) (record.Job, er
 			continue
 		case <-enough.C:
 		case <-ctx.Done():
-		case <-j.left:
+		case <-j.done:
 		}
 		return j.view(), nil
 	}
 }
 
 // Resume takes reasons to pause away, and the doubt of a restored job; the job
-// runs on when none is left. The owner takes its own away, somebody else that
+// runs on when there is none any more. The owner takes its own away, somebody else that
 // of an administrator as well.
 func (s *Supervisor) Resume(id string, by record.Owner) (record.Job, error) {
 	return s.verb(id, actResume, func(j *job) error {
 		if err := permit(actResume, &j.rec.Job); err != nil {
 			return err
 		}
-		left := pauseSet(pauseSet(j.rec.PauseReasons, record.PauseUser, false), record.PauseRestored, false)
+		rest := pauseSet(pauseSet(j.rec.PauseReasons, record.PauseUser, false), record.PauseRestored, false)
 		if by.UID != j.rec.Owner.UID {
-			left = pauseSet(left, record.PauseAdmin, false)
+			rest = pauseSet(rest, record.PauseAdmin, false)
 		}
-		j.onReasons(left, record.Change{What: record.ChangeResume, By: by})
+		j.onReasons(rest, record.Change{What: record.ChangeResume, By: by})
 		return nil
 	})
 }
 
-// onReasons changes the reasons to pause and tells queue or helper when that
+// onReasons changes the reasons to pause and lets schedule or helper know when that
 // makes the difference.
 func (j *job) onReasons(reasons []string, c record.Change) {
 	if slices.Equal(reasons, j.rec.PauseReasons) {
@@ -127,7 +127,7 @@ func (j *job) onReasons(reasons []string, c record.Change) {
 	}
 	was, is := len(j.rec.PauseReasons) > 0, len(reasons) > 0
 	c.Time = time.Now().UTC()
-	j.settleFor(func(r *store.Job) { r.PauseReasons, r.Changes = reasons, addChange(r.Changes, c) })
+	j.commitOrNote(func(r *store.Job) { r.PauseReasons, r.Changes = reasons, addChange(r.Changes, c) })
 	switch {
 	case was == is:
 	case j.rec.State == record.Queued && is:
@@ -135,11 +135,11 @@ func (j *job) onReasons(reasons []string, c record.Change) {
 	case j.rec.State == record.Queued:
 		j.entry.Release()
 	case j.h == nil || !j.rec.Go:
-		// GO will tell.
+		// GO will say.
 	case is:
-		j.say(ipc.Pause{})
+		j.send(ipc.Pause{})
 	default:
-		j.say(ipc.Resume{})
+		j.send(ipc.Resume{})
 	}
 }
 
@@ -160,9 +160,9 @@ func (s *Supervisor) SetLimit(id string, rate *int64, by record.Owner) (record.J
 			return err
 		}
 		c := record.Change{Time: time.Now().UTC(), What: record.ChangeLimit, Limit: rate, By: by}
-		j.settleFor(func(r *store.Job) { r.Limit, r.Changes = rate, addChange(r.Changes, c) })
+		j.commitOrNote(func(r *store.Job) { r.Limit, r.Changes = rate, addChange(r.Changes, c) })
 		j.entry.SetLimit(deref(rate))
-		j.tellRate()
+		j.sendRate()
 		return nil
 	})
 }
@@ -196,8 +196,8 @@ func (s *Supervisor) SetLabels(id string, labels map[string]string) (record.Job,
 // annotate changes what has no effect on the job, live or ended.
 func (s *Supervisor) annotate(id string, change func(*store.Job)) (record.Job, error) {
 	if j := s.find(id); j != nil {
-		err := j.tell(func(j *job) error { return unwritable(j.commit(change, nil)) })
-		if !errors.Is(err, errLeft) {
+		err := j.call(func(j *job) error { return unwritable(j.commit(change, nil)) })
+		if !errors.Is(err, errDone) {
 			return j.view(), err
 		}
 	}
@@ -212,5 +212,5 @@ func (s *Supervisor) annotate(id string, change func(*store.Job)) (record.Job, e
 	if err != nil {
 		return record.Job{}, unwritable(err)
 	}
-	return whole(rec.Job), nil
+	return withLists(rec.Job), nil
 }

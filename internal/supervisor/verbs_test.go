@@ -417,20 +417,20 @@ func TestProcessThatNoKillEndsKeepsTheLocks(t *testing.T) {
 
 func TestFullStateDirectoryDelaysButLosesNothing(t *testing.T) {
 	r := newRig(t)
-	r.keeper.fails = 3
+	r.catalog.fails = 3
 	j := r.ended(r.submit(request(fakeHelper("short"))).ID, record.Succeeded) // at the grant
-	r.keeper.mu.Lock()
-	grants := r.keeper.granted[j.ID]
-	r.keeper.mu.Unlock()
+	r.catalog.mu.Lock()
+	grants := r.catalog.granted[j.ID]
+	r.catalog.mu.Unlock()
 	if grants != 1 {
 		t.Errorf("granted %d times", grants)
 	}
 	g := newGate(t)
 	id := r.submit(request(fakeHelper("work", g.path))).ID
 	r.working(id)
-	r.keeper.mu.Lock()
-	r.keeper.fails = 3 // at the end
-	r.keeper.mu.Unlock()
+	r.catalog.mu.Lock()
+	r.catalog.fails = 3 // at the end
+	r.catalog.mu.Unlock()
 	g.open()
 	r.ended(id, record.Succeeded)
 	if !strings.Contains(r.logged.String(), "not recorded yet") {
@@ -442,11 +442,11 @@ func TestFullStateDirectoryDelaysButLosesNothing(t *testing.T) {
 func TestStartThatCannotBeYetSaysWhy(t *testing.T) {
 	r := newRig(t)
 	const many = 1 << 30
-	r.keeper.failed = make(chan struct{})
+	r.catalog.failed = make(chan struct{})
 	set := func(fails int, notYet bool) {
-		r.keeper.mu.Lock()
-		defer r.keeper.mu.Unlock()
-		r.keeper.fails, r.keeper.notYet = fails, notYet
+		r.catalog.mu.Lock()
+		defer r.catalog.mu.Unlock()
+		r.catalog.fails, r.catalog.notYet = fails, notYet
 	}
 	waitsFor := func(what, holder string) func(record.Job) bool {
 		return func(j record.Job) bool {
@@ -460,7 +460,7 @@ func TestStartThatCannotBeYetSaysWhy(t *testing.T) {
 	r.until(id, waitsFor("space", "state directory: state cannot be written: disk is full"))
 	for range 3 {
 		select {
-		case <-r.keeper.failed:
+		case <-r.catalog.failed:
 		case <-time.After(patience):
 			t.Fatal("it is not tried again")
 		}
@@ -477,15 +477,15 @@ func TestStartThatCannotBeYetSaysWhy(t *testing.T) {
 // An end that the catalogue will never take does not keep the locks for ever.
 func TestEndThatTheCatalogueNeverTakes(t *testing.T) {
 	r := newRig(t)
-	r.keeper.broken = errors.New("no such kind of job")
+	r.catalog.broken = errors.New("no such kind of job")
 	j := r.ended(r.submit(request(fakeHelper("short"))).ID, record.Failed)
 	if j.Code() != record.Inconsistent || !strings.Contains(j.Error.Message, "ended as succeeded") || !strings.Contains(j.Error.Message, "no such kind") || len(j.Warnings) == 0 {
 		t.Errorf("error %+v, warnings %q", j.Error, j.Warnings)
 	}
-	r.keeper.mu.Lock()
-	r.keeper.broken = nil
-	r.keeper.ended[j.ID] = 1 // as the rig wants it
-	r.keeper.mu.Unlock()
+	r.catalog.mu.Lock()
+	r.catalog.broken = nil
+	r.catalog.ended[j.ID] = 1 // as the rig wants it
+	r.catalog.mu.Unlock()
 	r.ended(r.submit(request(fakeHelper("short"))).ID, record.Succeeded) // the locks are free
 }
 
@@ -494,9 +494,9 @@ func TestVerbsOnACanceledJobThatCannotBeRecorded(t *testing.T) {
 	holder := r.submit(request(fakeHelper("work")))
 	r.working(holder.ID)
 	waits := r.submit(request(fakeHelper("work"))) // for the holder's locks
-	r.keeper.mu.Lock()
-	r.keeper.fails = 5
-	r.keeper.mu.Unlock()
+	r.catalog.mu.Lock()
+	r.catalog.fails = 5
+	r.catalog.mu.Unlock()
 	if _, err := r.sup.Cancel(waits.ID, uid1000, false); err != nil {
 		t.Fatal(err)
 	}

@@ -11,12 +11,12 @@ import (
 
 // A window lets short jobs visit the objects of a long one (package locks). Its
 // helper opens it, and closes it by asking and waiting: the supervisor lets
-// nobody else in and acknowledges when the last visitor has left. So a visitor
+// nobody else in and acknowledges when the last visitor is gone. So a visitor
 // has always ended before the host goes on. Only a helper that works or is
 // paused has an open window: not one that is being canceled, whose job is
 // recovering, or that settles another.
 //
-// A helper whose phase is on call opens one when it is told that somebody
+// A helper whose phase is on call opens one when it hears that somebody
 // waits, which is looked for at every tick: it costs nothing while nobody does.
 
 // hosts reports whether a job in that state may have an open window.
@@ -34,7 +34,7 @@ func interruptible(window []record.Mode) []record.Mode {
 }
 
 func (j *job) onWindow(m ipc.Window) {
-	j.tellItems()
+	j.recordItems()
 	if m.Open {
 		j.openWindow()
 		return
@@ -61,7 +61,7 @@ func (j *job) keepWindow() {
 	case j.run.closing != nil:
 		j.closeWindow() // it could not be acknowledged, or was kept open
 	case j.run.window == nil && j.entry.Wanted():
-		j.say(ipc.WindowCall{})
+		j.send(ipc.WindowCall{})
 	}
 	j.track.looksAgain(j.s.times.Tick)
 }
@@ -75,14 +75,14 @@ func (j *job) listen() {
 	j.entry.OnCall(mask)
 }
 
-// tellItems tells the keeper what the helper has done further, of many objects.
-// What cannot be told now is told at the next window, or at the end.
-func (j *job) tellItems() {
+// recordItems brings into the catalog what the helper has done further, of many
+// objects. What fails now is done at the next window, or at the end.
+func (j *job) recordItems() {
 	items, err := ipc.ReadItems(j.s.launcher.dir(j.id).Items())
-	if err == nil && len(items) > j.rec.Told && !j.rec.Undo {
-		more := items[j.rec.Told:]
-		err = j.commit(func(r *store.Job) { r.Told = len(items) }, func(tx *store.Tx, r *store.Job) error {
-			return j.s.keeper.Advanced(tx, r, more)
+	if err == nil && len(items) > j.rec.Advanced && !j.rec.Undo {
+		more := items[j.rec.Advanced:]
+		err = j.commit(func(r *store.Job) { r.Advanced = len(items) }, func(tx *store.Tx, r *store.Job) error {
+			return j.s.catalog.Advanced(tx, r, more)
 		})
 	}
 	if err != nil {
@@ -120,7 +120,7 @@ func (j *job) ackWindow() {
 	if j.run.closing == nil || j.entry.Visited() {
 		return
 	}
-	if j.say(ipc.WindowAck{ID: *j.run.closing}) {
+	if j.send(ipc.WindowAck{ID: *j.run.closing}) {
 		j.run.closing = nil
 		j.publish()
 	}

@@ -1,5 +1,5 @@
-// Package estimate tells how far a job is and when it will end, from what its
-// helper reports. It is pure: every call is handed the time, which must carry
+// Package estimate says how far a job is and when it will end, from what its
+// helper reports. It is pure: every call gets the time, which must carry
 // a monotonic reading (time.Now) as long as one Estimator lives.
 //
 // Work is counted in the weights of the job's phases, of which each report
@@ -46,7 +46,7 @@ type Phase struct {
 	Name    string
 	Unit    string  // "bytes" or "items"
 	Total   int64   // in Unit; 0: not known
-	Weight  float64 // share of the whole job's work
+	Weight  float64 // share of all the job's work
 	Data    bool    // the phase whose done and total are the job's
 	Bounded bool    // Total is final
 }
@@ -95,7 +95,7 @@ type Estimator struct {
 	gap     float64 // usual seconds between two moves
 
 	percent   float64
-	published *time.Time // the end as last told
+	published *time.Time // the end as last shown
 	life      life
 }
 
@@ -108,7 +108,7 @@ type life struct {
 	dataWork  [2]float64 // work units then
 	dataSeen  bool
 	dataBytes bool
-	dataMoves int     // reports since the first that told of more work
+	dataMoves int     // reports since the first that had more work
 	limit     float64 // the lowest in force in the data phase, work units per second; 0: none
 	forecast  [deciles]forecast
 }
@@ -354,7 +354,7 @@ func (e *Estimator) priorRate() float64 {
 	return 0
 }
 
-// remaining predicts the seconds of work left.
+// remaining predicts the seconds of the work that remains.
 func (e *Estimator) remaining(now time.Time) (seconds float64, ok bool) {
 	rate := e.rate(now)
 	if rate <= 0 || !e.bounded() {
@@ -387,8 +387,8 @@ func (e *Estimator) Progress(now time.Time) record.Progress {
 	return out
 }
 
-// horizon is how far ahead an end is told. What is farther is no end that anybody
-// waits for, and soon none that a clock can tell.
+// horizon is how far ahead an end is shown. What is farther is no end that anybody
+// waits for, and soon none that a clock can show.
 const horizon = 100 * 365 * 24 * time.Hour
 
 // After is the time in so many seconds, nil if that is beyond the horizon.
@@ -400,7 +400,7 @@ func After(now time.Time, seconds float64) *time.Time {
 	return &at
 }
 
-// Estimate is when the job will end. A paused job has time left but no end, as
+// Estimate is when the job will end. A paused job has remaining time but no end, as
 // has one whose end is beyond the horizon; a stalled one has neither.
 func (e *Estimator) Estimate(now time.Time) record.Estimate {
 	var out record.Estimate
@@ -409,34 +409,34 @@ func (e *Estimator) Estimate(now time.Time) record.Estimate {
 		out.StalledSince = &since
 		return out
 	}
-	left, ok := e.remaining(now)
-	if !ok || math.IsInf(left, 1) {
+	rest, ok := e.remaining(now)
+	if !ok || math.IsInf(rest, 1) {
 		e.published = nil
 		return out
 	}
-	if e.since != nil || After(now, left) == nil {
+	if e.since != nil || After(now, rest) == nil {
 		e.published = nil
-		out.RemainingS = &left
+		out.RemainingS = &rest
 		return out
 	}
-	e.publish(now, left)
-	e.tell(&out, now)
+	e.publish(now, rest)
+	e.fillEnd(&out, now)
 	return out
 }
 
-// publish moves the end told when it is wrong by more than people care about.
-func (e *Estimator) publish(now time.Time, left float64) {
-	end := *After(now, left)
-	tolerance := max(min(endMove.Seconds(), endMoveLast*left), endMoveShare*left)
+// publish moves the end shown when it is wrong by more than people care about.
+func (e *Estimator) publish(now time.Time, rest float64) {
+	end := *After(now, rest)
+	tolerance := max(min(endMove.Seconds(), endMoveLast*rest), endMoveShare*rest)
 	if e.published == nil || end.Sub(*e.published).Abs().Seconds() > tolerance {
 		e.published = &end
 	}
 }
 
-// tell fills in the published end and its band.
-func (e *Estimator) tell(out *record.Estimate, now time.Time) {
-	left := max(e.published.Sub(now).Seconds(), 0)
+// fillEnd fills in the published end and its band.
+func (e *Estimator) fillEnd(out *record.Estimate, now time.Time) {
+	rest := max(e.published.Sub(now).Seconds(), 0)
 	early, late := e.prior.band(int(deciles * e.at / e.before(len(e.phases))))
 	end := *e.published
-	out.RemainingS, out.End, out.EndEarly, out.EndLate = &left, &end, After(now, left*early), After(now, left*late)
+	out.RemainingS, out.End, out.EndEarly, out.EndLate = &rest, &end, After(now, rest*early), After(now, rest*late)
 }

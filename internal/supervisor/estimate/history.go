@@ -16,7 +16,7 @@ const (
 	samples = 32
 
 	// heldShare of its limit is what a job reaches at least that the limit holds
-	// back. Its rate is that of the limit and tells nothing of the storage.
+	// back. Its rate is that of the limit and says nothing of the storage.
 	heldShare = 0.9
 
 	// rateSeconds is how long the data phase lasts at least, and knownMoves how
@@ -41,7 +41,7 @@ const (
 	defaultLate  = 1.5
 )
 
-// Prior is what earlier jobs of the same kind tell about the next one.
+// Prior is what earlier jobs of the same kind teach about the next one.
 type Prior struct {
 	Rate  float64 // median work units per second of the data phase; 0: not known
 	bands [deciles]struct{ early, late float64 }
@@ -109,7 +109,7 @@ func (e *Estimator) Finish(now time.Time) Outcome {
 	return o
 }
 
-// rate is that of the data phase, 0 of one too short to tell.
+// rate is that of the data phase, 0 of one too short to measure.
 func (l *life) rate() float64 {
 	seconds, work := l.data[1]-l.data[0], l.dataWork[1]-l.dataWork[0]
 	steady := seconds >= rateSeconds && l.dataMoves >= knownMoves
@@ -144,8 +144,8 @@ func (e *Estimator) learn(now time.Time, r Report) {
 		e.free = e.rate(now)
 	}
 	decile := min(int(deciles*e.at/e.before(len(e.phases))), deciles-1)
-	if left, ok := e.remaining(now); ok && l.forecast[decile].remaining == 0 {
-		l.forecast[decile] = forecast{e.ran(now), left}
+	if rest, ok := e.remaining(now); ok && l.forecast[decile].remaining == 0 {
+		l.forecast[decile] = forecast{e.ran(now), rest}
 	}
 }
 

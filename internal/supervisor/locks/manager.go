@@ -56,7 +56,7 @@ var All = Most{math.MaxInt, math.MaxInt}
 // Change is what a call made possible for others.
 type Change struct {
 	Granted []string // jobs that hold their objects now, in order of asking
-	Vacated []string // jobs whose closing window has been left by the last visitor
+	Vacated []string // jobs whose closing window the last visitor is gone from
 }
 
 // Manager is the lock table. Its methods are not for concurrent use: the
@@ -284,7 +284,7 @@ func strike[K comparable](all map[K]*stakes, from K, c *claim) {
 }
 
 // encounter is another claim's stake that a claim cannot have beside its own,
-// outside of windows.
+// without a window.
 type encounter struct {
 	asked record.Object
 	other stake

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Cgroups is the place under which each job gets a cgroup of its own. No
+// Cgroups is the directory under which each job gets a cgroup of its own. No
 // controller is enabled in it: kill and freeze need none, and a service whose
 // helpers sit below enabled controllers cannot be started again (EBUSY).
 type Cgroups struct{ dir string }
@@ -21,7 +21,7 @@ const (
 	ownLeaf    = "daemon" // ourselves, where the cgroup was delegated to us
 )
 
-// FindCgroups makes a place for jobs below our own cgroup. Where that is not
+// FindCgroups makes one for jobs below our own cgroup. Where that is not
 // cgroup v2, or not ours to change, the Cgroups are empty and jobs do without.
 // A cgroup that the service manager has delegated to us becomes an inner node,
 // so we leave it for a leaf of our own.
@@ -45,7 +45,7 @@ func FindCgroups() Cgroups {
 	return Cgroups{dir}
 }
 
-// delegated reports whether the service manager has left the tree below a
+// delegated reports whether the service manager has given the tree below a
 // cgroup to the service in it (systemd.resource-control(5), Delegate=). It
 // marks the directory: trusted.delegate for root, user.delegate, from systemd
 // 251 on, for everybody.
@@ -121,8 +121,8 @@ func (c Cgroups) Make(job string) (path string, dir *os.File, err error) {
 	return path, dir, nil
 }
 
-// mkdir makes a cgroup in the place for jobs, and makes that anew where another
-// daemon in our cgroup has taken it away, empty, with itself.
+// mkdir makes a cgroup for a job, and makes the directory of all anew where another daemon in
+// our cgroup has removed it, empty, when it ended.
 func (c Cgroups) mkdir(path string) error {
 	for {
 		err := os.Mkdir(path, 0o755)
@@ -153,7 +153,7 @@ func (c Cgroups) Find(job string) (path string) {
 	return path
 }
 
-// Close removes the place when no job is left in it.
+// Close removes the directory when no job is in it.
 func (c Cgroups) Close() {
 	if c.dir != "" {
 		os.Remove(c.dir) // fails while a helper lives in it, as it should

@@ -98,9 +98,9 @@ func (f Family) grouped() map[int]bool {
 func (f Family) marked(pid int) bool {
 	dir := dirOf(pid)
 	env, err := os.ReadFile(filepath.Join(dir, "environ"))
-	// So kernels, some in this way, some in that, tell of an ended first thread.
+	// So kernels, some in this way, some in that, speak of an ended first thread.
 	if errors.Is(err, unix.ESRCH) || err == nil && len(env) == 0 {
-		dir = telling(pid)
+		dir = threadOf(pid)
 		env, err = os.ReadFile(filepath.Join(dir, "environ"))
 	}
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 func BootID() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return "", fmt.Errorf("cannot tell which boot this is: %w", err)
+		return "", fmt.Errorf("cannot find out which boot this is: %w", err)
 	}
 	return strings.TrimSpace(string(b)), nil
 }
@@ -32,7 +32,7 @@ func Ticks(pid int) (uint64, error) {
 	return st.ticks, err
 }
 
-// dirOf is where the kernel tells of a process, proc(5).
+// dirOf is where the kernel shows a process, proc(5).
 func dirOf(pid int) string { return fmt.Sprintf("/proc/%d", pid) }
 
 func readStat(pid int) (stat, error) { return statIn(dirOf(pid)) }
@@ -61,28 +61,28 @@ func statIn(dir string) (stat, error) {
 	return stat{f[state][0], ticks, code}, nil
 }
 
-// telling gives the directory in /proc that tells most of what a process does:
+// threadOf gives the directory in /proc that shows most of what a process does:
 // that of the process itself, which is that of its first thread, unless another
 // thread waits in the kernel where no signal reaches it, or the first one has
 // ended before others. Of such a process /proc/PID shows but a zombie.
-func telling(pid int) string {
+func threadOf(pid int) string {
 	best := dirOf(pid)
-	most := telltale(best)
+	most := rankOf(best)
 	threads, err := os.ReadDir(filepath.Join(best, "task"))
 	if err != nil {
 		return best // it has ended
 	}
 	for _, t := range threads {
 		dir := filepath.Join(dirOf(pid), "task", t.Name())
-		if tells := telltale(dir); tells > most {
-			best, most = dir, tells
+		if rank := rankOf(dir); rank > most {
+			best, most = dir, rank
 		}
 	}
 	return best
 }
 
-// telltale ranks a thread by how much its state tells.
-func telltale(dir string) int {
+// rankOf ranks a thread by how much its state says.
+func rankOf(dir string) int {
 	st, err := statIn(dir)
 	switch {
 	case err != nil || st.state == 'X' || st.state == 'x':
@@ -98,7 +98,7 @@ func telltale(dir string) int {
 // describe says for people in which state a process is and where in the kernel
 // it waits; "" of one that has ended.
 func describe(pid int) string {
-	dir := telling(pid)
+	dir := threadOf(pid)
 	st, err := statIn(dir)
 	if err != nil {
 		return ""

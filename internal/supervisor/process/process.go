@@ -27,7 +27,7 @@ var ErrGone = errors.New("no such process")
 type Spec struct {
 	Path   string   // absolute path of the program
 	Argv   []string // with the program's name in front
-	Env    []string // the whole environment
+	Env    []string // all of the environment
 	Log    *os.File // its standard output and error
 	Lock   *os.File // becomes descriptor 3
 	Data   *os.File // becomes descriptor 4; nil: there is none
@@ -48,7 +48,7 @@ type Proc struct {
 
 // Exit is how a process ended.
 type Exit struct {
-	Known  bool // false: it was not our child and the kernel cannot tell
+	Known  bool // false: it was not our child and the kernel does not know
 	Code   int  // exit status; -1 after a signal
 	Signal syscall.Signal
 	CPU    time.Duration // user and system, with its children that were waited for
@@ -101,7 +101,7 @@ func Start(s Spec) (*Proc, error) {
 
 // expose takes away from a child the protection from the kernel's killer for
 // want of memory that a service may have (OOMScoreAdjust=) and that children
-// inherit: a helper that eats memory is to die before a guest does. It has no
+// inherit: a helper that eats memory is to die before a virtual machine does. It has no
 // children yet. A child that has ended already needs none of this.
 func expose(pid int) {
 	own, err := os.ReadFile("/proc/self/oom_score_adj")
@@ -111,7 +111,7 @@ func expose(pid int) {
 }
 
 // level takes away from a child, which leads a process group of its own, that we
-// go before others on a busy processor: it competes with guests. A child that
+// go before others on a busy processor: it competes with virtual machines. A child that
 // has ended already needs none of this.
 func level(pid int) {
 	const neutral = 20 // what getpriority(2) gives for nice 0, and more for less
@@ -176,7 +176,7 @@ func (p *Proc) Ticks() uint64 { return p.ticks }
 // Exited is closed when the process has ended. It stays open after Release.
 func (p *Proc) Exited() <-chan struct{} { return p.exited }
 
-// Exit tells how it ended. It may be called once Exited is closed.
+// Exit gives how it ended. It may be called once Exited is closed.
 func (p *Proc) Exit() Exit {
 	select {
 	case <-p.exited:
