@@ -47,7 +47,7 @@ func (h *host) unstarted(says string) {
 		h.t.Errorf("the volume is %s", shown(v))
 	}
 	h.refuses(record.WrongState)(h.create("new", mib))
-	h.hints(h.fails(h.end(h.startPool("pool")), record.WrongState, says, "the catalogue keeps its 1 volume"), "storagedctl pool build pool")
+	h.hints(h.fails(h.end(h.startPool("pool")), record.WrongState, says, "the catalog keeps its 1 volume"), "storagedctl pool build pool")
 	if st := h.status(); !mentions(st.Warnings, `pool "pool" was not started with the host: `) || !mentions(st.Warnings, says) {
 		h.t.Errorf("status warns of %q", st.Warnings)
 	}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"storaged/internal/image"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
 	"storaged/internal/service"
@@ -165,7 +166,7 @@ func TestStreamsComeAndGo(t *testing.T) {
 		h.must(up.Wait())
 		h.holds("w", 0, whole, record.VolumeReady)
 	}
-	up = h.upload(h.ctx(), "made", bytes.NewReader(content), upload{Create: &service.VolumeCreate{Name: "made"}})
+	up = h.upload(h.ctx(), "made", bytes.NewReader(content), upload{Create: &operation.CreateRequest{Name: "made"}})
 	h.must(up.Wait())
 	h.holds("made", 0, content, record.VolumeReady)
 	if up.Job.Kind != record.VolumeCreate {
@@ -775,7 +776,7 @@ func TestContentIsNotForTheReadOnlySocket(t *testing.T) {
 	ro := client.Dial(socks[0])
 	defer ro.Close()
 	f, _ := h.given("src", 100)
-	_, up := ro.HandUpload(h.ctx(), service.Submit{}, "pool", "v", upload{Data: service.Data{File: f}})
+	_, up := ro.HandUpload(h.ctx(), service.Submit{}, "pool", "v", upload{Data: operation.Data{File: f}})
 	_, down := ro.Download(h.ctx(), service.Submit{}, client.StreamDownload{Pool: "pool", Volume: "v"})
 	_, stream := ro.Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "v", Body: strings.NewReader("x")})
 	for _, err := range []error{up, down, stream} {

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/service"
 	"storaged/internal/testenv"
@@ -84,7 +85,7 @@ func TestReadOnlySocketReadsAndNothingElse(t *testing.T) {
 	if _, err := ro.Pools(h.ctx()); err != nil {
 		t.Errorf("reading: %v", err)
 	}
-	_, err := ro.Start(h.ctx(), service.Submit{}, record.VolumeWipe, at("v"), service.VolumeWipe{})
+	_, err := ro.Start(h.ctx(), service.Submit{}, record.VolumeWipe, at("v"), operation.WipeRequest{})
 	if record.CodeOf(err) != record.Denied {
 		t.Errorf("wiping: %v", err)
 	}

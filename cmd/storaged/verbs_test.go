@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
 	"storaged/internal/service"
@@ -124,46 +125,46 @@ func to(volume string) option {
 
 func (h *host) create(volume string, bytes int64, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.VolumeCreate, in(at(volume).Pool), new(service.VolumeCreate), append(options, named(at(volume).Volume), capacity(bytes))...)
+	return h.ask(record.VolumeCreate, in(at(volume).Pool), new(operation.CreateRequest), append(options, named(at(volume).Volume), capacity(bytes))...)
 }
 
 func (h *host) clone(volume, copied string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.VolumeClone, at(volume), new(service.VolumeClone), append(options, to(copied))...)
+	return h.ask(record.VolumeClone, at(volume), new(operation.CloneRequest), append(options, to(copied))...)
 }
 
 func (h *host) move(volume, moved string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.VolumeMove, at(volume), new(service.VolumeMove), append(options, to(moved))...)
+	return h.ask(record.VolumeMove, at(volume), new(operation.MoveRequest), append(options, to(moved))...)
 }
 
 func (h *host) resize(volume string, bytes int64, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.VolumeResize, at(volume), new(service.VolumeResize), append(options, capacity(bytes))...)
+	return h.ask(record.VolumeResize, at(volume), new(operation.ResizeRequest), append(options, capacity(bytes))...)
 }
 
 func (h *host) wipe(volume string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.VolumeWipe, at(volume), new(service.VolumeWipe), options...)
+	return h.ask(record.VolumeWipe, at(volume), new(operation.WipeRequest), options...)
 }
 
 func (h *host) trim(volume string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.VolumeTrim, at(volume), new(service.VolumeTrim), options...)
+	return h.ask(record.VolumeTrim, at(volume), new(operation.TrimRequest), options...)
 }
 
 func (h *host) verify(volume string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.VolumeVerify, at(volume), new(service.VolumeVerify), options...)
+	return h.ask(record.VolumeVerify, at(volume), new(operation.VerifyRequest), options...)
 }
 
 func (h *host) remove(volume string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.VolumeDelete, at(volume), new(service.VolumeDelete), options...)
+	return h.ask(record.VolumeDelete, at(volume), new(operation.DeleteRequest), options...)
 }
 
 // upload is what is said of an upload beside its content.
-type upload = service.VolumeUpload
+type upload = operation.UploadRequest
 
 // hand uploads a file.
 func (h *host) hand(volume string, f *os.File, options ...option) (started, error) {
@@ -195,7 +196,7 @@ func continues(job string) option { return field("continues", job) }
 // handDown downloads to a file.
 func (h *host) handDown(volume string, f *os.File, options ...option) (started, error) {
 	h.t.Helper()
-	var r service.VolumeDownload
+	var r operation.DownloadRequest
 	s := h.asked(&r, options...)
 	r.Data.File = f
 	v := at(volume)
@@ -212,14 +213,14 @@ func (h *host) streamer() *client.Client {
 // stream uploads a stream.
 func (h *host) stream(volume string, body io.Reader, r upload) (*client.Transfer, error) {
 	v := at(volume)
-	return h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: v.Pool, Volume: v.Volume, VolumeUpload: r, Body: body})
+	return h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: v.Pool, Volume: v.Volume, UploadRequest: r, Body: body})
 }
 
 // upload is stream of a client that may leave.
 func (h *host) upload(ctx context.Context, volume string, body io.Reader, r upload) *client.Transfer {
 	h.t.Helper()
 	v := at(volume)
-	up, err := h.streamer().Upload(ctx, service.Submit{}, client.StreamUpload{Pool: v.Pool, Volume: v.Volume, VolumeUpload: r, Body: body})
+	up, err := h.streamer().Upload(ctx, service.Submit{}, client.StreamUpload{Pool: v.Pool, Volume: v.Volume, UploadRequest: r, Body: body})
 	h.must(err)
 	return up
 }
@@ -266,37 +267,37 @@ func (h *host) undefine(pool string) error {
 
 func (h *host) buildPool(pool string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.PoolBuild, in(pool), new(service.PoolBuild), options...)
+	return h.ask(record.PoolBuild, in(pool), new(operation.PoolBuildRequest), options...)
 }
 
 func (h *host) startPool(pool string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.PoolStart, in(pool), new(service.JobOptions), options...)
+	return h.ask(record.PoolStart, in(pool), new(operation.JobOptions), options...)
 }
 
 func (h *host) stopPool(pool string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.PoolStop, in(pool), new(service.PoolStop), options...)
+	return h.ask(record.PoolStop, in(pool), new(operation.PoolStopRequest), options...)
 }
 
 func (h *host) refreshPool(pool string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.PoolRefresh, in(pool), new(service.JobOptions), options...)
+	return h.ask(record.PoolRefresh, in(pool), new(operation.JobOptions), options...)
 }
 
 func (h *host) verifyPool(pool string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.PoolVerify, in(pool), new(service.JobOptions), options...)
+	return h.ask(record.PoolVerify, in(pool), new(operation.JobOptions), options...)
 }
 
 func (h *host) evacuatePool(pool, into string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.PoolEvacuate, in(pool), new(service.PoolEvacuate), append(options, field("to", into))...)
+	return h.ask(record.PoolEvacuate, in(pool), new(operation.EvacuateRequest), append(options, field("to", into))...)
 }
 
 func (h *host) deletePool(pool string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.PoolDelete, in(pool), new(service.PoolDelete), options...)
+	return h.ask(record.PoolDelete, in(pool), new(operation.PoolDeleteRequest), options...)
 }
 
 func (h *host) retry(j record.Job, options ...option) (started, error) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"storaged/internal/events"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest"
 	"storaged/internal/service"
@@ -257,42 +259,6 @@ func (f *fake) UndefinePool(ctx context.Context, _ service.Submit, pool string) 
 	return err
 }
 
-// onPool starts a job on a pool that there is.
-func (f *fake) onPool(s service.Submit, pool string, r any, kind record.Kind) (service.Started, error) {
-	if _, err := f.Pool(context.Background(), pool); err != nil {
-		return service.Started{}, err
-	}
-	return f.start(s, r, kind, record.Object{Pool: pool, Mode: record.ModeMeta})
-}
-
-func (f *fake) BuildPool(_ context.Context, s service.Submit, pool string, r service.PoolBuild) (service.Started, error) {
-	return f.onPool(s, pool, r, record.PoolBuild)
-}
-
-func (f *fake) StartPool(_ context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error) {
-	return f.onPool(s, pool, r, record.PoolStart)
-}
-
-func (f *fake) StopPool(_ context.Context, s service.Submit, pool string, r service.PoolStop) (service.Started, error) {
-	return f.onPool(s, pool, r, record.PoolStop)
-}
-
-func (f *fake) RefreshPool(_ context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error) {
-	return f.onPool(s, pool, r, record.PoolRefresh)
-}
-
-func (f *fake) VerifyPool(_ context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error) {
-	return f.onPool(s, pool, r, record.PoolVerify)
-}
-
-func (f *fake) EvacuatePool(_ context.Context, s service.Submit, pool string, r service.PoolEvacuate) (service.Started, error) {
-	return f.onPool(s, pool, r, record.PoolEvacuate)
-}
-
-func (f *fake) DeletePool(_ context.Context, s service.Submit, pool string, r service.PoolDelete) (service.Started, error) {
-	return f.onPool(s, pool, r, record.PoolDelete)
-}
-
 func (f *fake) Volumes(_ context.Context, filter service.VolumeFilter) ([]record.Volume, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -320,68 +286,59 @@ func (f *fake) PatchVolume(context.Context, service.Submit, string, string, serv
 	return record.Volume{}, record.Errorf(record.Unsupported, "not faked")
 }
 
-func (f *fake) CreateVolume(_ context.Context, s service.Submit, pool string, r service.VolumeCreate) (service.Started, error) {
-	if _, err := f.Volume(context.Background(), pool, r.Name); err == nil {
-		return service.Started{}, record.Errorf(record.Exists, "%s/%s exists already", pool, r.Name)
+// Start starts a job on a pool or volume that there is; what is to be made must not
+// be there.
+func (f *fake) Start(ctx context.Context, s service.Submit, pool, volume string, r operation.Request) (service.Started, error) {
+	switch r := r.(type) {
+	case *operation.UploadRequest:
+		r.Data = operation.Data{}
+	case *operation.DownloadRequest:
+		r.Data = operation.Data{}
 	}
-	return f.start(s, r, record.VolumeCreate, record.Object{Pool: pool, Volume: r.Name, Mode: record.ModeWrite})
-}
-
-func (f *fake) CloneVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeClone) (service.Started, error) {
-	if _, err := f.Volume(context.Background(), r.Pool, r.Name); err == nil {
-		return service.Started{}, record.Errorf(record.Exists, "%s/%s exists already", r.Pool, r.Name)
+	objects := []record.Object{{Pool: pool, Volume: volume, Mode: modes(operation.KindOf(r))}}
+	if m, ok := r.(operation.Maker); ok {
+		if name, ok := m.NewName(); ok {
+			objects[0].Volume, objects[0].Mode = name, record.ModeWrite
+			return f.make(ctx, s, objects, r)
+		}
 	}
-	return f.start(s, r, record.VolumeClone,
-		record.Object{Pool: pool, Volume: volume, Mode: record.ModeRead}, record.Object{Pool: r.Pool, Volume: r.Name, Mode: record.ModeWrite})
-}
-
-// onVolume starts a job on a volume that there is.
-func (f *fake) onVolume(s service.Submit, r any, kind record.Kind, o record.Object) (service.Started, error) {
-	if _, err := f.Volume(context.Background(), o.Pool, o.Volume); err != nil {
+	if _, err := f.Pool(ctx, pool); err != nil {
 		return service.Started{}, err
 	}
-	return f.start(s, r, kind, o)
-}
-
-func (f *fake) ResizeVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeResize) (service.Started, error) {
-	return f.onVolume(s, r, record.VolumeResize, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
-}
-
-func (f *fake) UploadVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeUpload) (service.Started, error) {
-	r.Data = service.Data{}
-	return f.onVolume(s, r, record.VolumeUpload, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
-}
-
-func (f *fake) DownloadVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeDownload) (service.Started, error) {
-	r.Data = service.Data{}
-	return f.onVolume(s, r, record.VolumeDownload, record.Object{Pool: pool, Volume: volume, Mode: record.ModeRead})
-}
-
-func (f *fake) WipeVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeWipe) (service.Started, error) {
-	return f.onVolume(s, r, record.VolumeWipe, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
-}
-
-func (f *fake) TrimVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeTrim) (service.Started, error) {
-	return f.onVolume(s, r, record.VolumeTrim, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite})
-}
-
-func (f *fake) MoveVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeMove) (service.Started, error) {
-	if _, err := f.Volume(context.Background(), r.Pool, r.Name); err == nil {
-		return service.Started{}, record.Errorf(record.Exists, "%s/%s exists already", r.Pool, r.Name)
+	if volume != "" {
+		if _, err := f.Volume(ctx, pool, volume); err != nil {
+			return service.Started{}, err
+		}
 	}
-	if _, err := f.Volume(context.Background(), pool, volume); err != nil {
-		return service.Started{}, err
+	if to, ok := r.(operation.Sender); ok && volume != "" {
+		at := record.Object{Pool: pool, Mode: record.ModeWrite}
+		at.Pool, at.Volume = to.Goes()
+		return f.make(ctx, s, append(objects, at), r)
 	}
-	return f.start(s, r, record.VolumeMove,
-		record.Object{Pool: pool, Volume: volume, Mode: record.ModeDelete}, record.Object{Pool: r.Pool, Volume: r.Name, Mode: record.ModeWrite})
+	return f.start(s, reflect.ValueOf(r).Elem().Interface(), operation.KindOf(r), objects...)
 }
 
-func (f *fake) VerifyVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeVerify) (service.Started, error) {
-	return f.onVolume(s, r, record.VolumeVerify, record.Object{Pool: pool, Volume: volume, Mode: record.ModeRead})
+// modes is how a job of a kind holds what it is on.
+func modes(k record.Kind) record.Mode {
+	switch k {
+	case record.VolumeClone, record.VolumeVerify, record.VolumeDownload:
+		return record.ModeRead
+	case record.VolumeMove, record.VolumeDelete:
+		return record.ModeDelete
+	}
+	if strings.HasPrefix(string(k), "pool.") {
+		return record.ModeMeta
+	}
+	return record.ModeWrite
 }
 
-func (f *fake) DeleteVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeDelete) (service.Started, error) {
-	return f.onVolume(s, r, record.VolumeDelete, record.Object{Pool: pool, Volume: volume, Mode: record.ModeDelete})
+// make starts a job that makes the last of the objects.
+func (f *fake) make(ctx context.Context, s service.Submit, objects []record.Object, r operation.Request) (service.Started, error) {
+	last := objects[len(objects)-1]
+	if _, err := f.Volume(ctx, last.Pool, last.Volume); err == nil {
+		return service.Started{}, record.Errorf(record.Exists, "%s/%s exists already", last.Pool, last.Volume)
+	}
+	return f.start(s, reflect.ValueOf(r).Elem().Interface(), operation.KindOf(r), objects...)
 }
 
 func (f *fake) Jobs(_ context.Context, filter service.JobFilter, _ service.Page) (service.List[record.Job], error) {

@@ -6,8 +6,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/cmdline"
+	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 func (t *tool) buildVerb() *cli.Command {
@@ -30,7 +30,7 @@ func poolBuild(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	r := service.PoolBuild{Overwrite: overwrite, JobOptions: s.jobOptions()}
+	r := operation.PoolBuildRequest{Overwrite: overwrite, JobOptions: s.jobOptions()}
 	return s.run(ctx, s.job(record.PoolBuild, record.Object{Pool: pool}, r))
 }
 

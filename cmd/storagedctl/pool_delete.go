@@ -6,8 +6,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 func (t *tool) poolDeleteVerb() *cli.Command {
@@ -24,7 +24,7 @@ func (t *tool) poolDeleteVerb() *cli.Command {
 
 func poolDelete(ctx context.Context, s *session) error {
 	pool := s.arg(0)
-	r := service.PoolDelete{WithVolumes: s.cli.Bool("with-volumes"), JobOptions: s.jobOptions()}
+	r := operation.PoolDeleteRequest{WithVolumes: s.cli.Bool("with-volumes"), JobOptions: s.jobOptions()}
 	if err := s.confirm(ctx, s.deletingPool(pool)); err != nil {
 		return err
 	}

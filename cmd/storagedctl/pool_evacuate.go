@@ -7,8 +7,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/cmdline"
+	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 func (t *tool) evacuateVerb() *cli.Command {
@@ -28,7 +28,7 @@ func (t *tool) evacuateVerb() *cli.Command {
 
 func poolEvacuate(ctx context.Context, s *session) error {
 	pool := s.arg(0)
-	r := service.PoolEvacuate{
+	r := operation.EvacuateRequest{
 		To: s.cli.String("to"), Only: s.cli.String("only"), SkipBusy: s.cli.Bool("skip-busy"),
 		KeepSource: s.cli.Bool("keep-source"), OnError: s.cli.String("on-error"), JobOptions: s.jobOptions(),
 	}

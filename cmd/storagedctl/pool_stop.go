@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/service"
 )
@@ -21,7 +22,7 @@ func (t *tool) stopVerb() *cli.Command {
 }
 
 func poolStop(ctx context.Context, s *session) error {
-	r := service.PoolStop{Force: s.cli.Bool("force"), JobOptions: s.jobOptions()}
+	r := operation.PoolStopRequest{Force: s.cli.Bool("force"), JobOptions: s.jobOptions()}
 	if r.Force {
 		pools := s.pools(ctx)
 		err := s.confirm(ctx, ruin{

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/cmdline"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/service"
 )
@@ -60,8 +61,8 @@ func jobFlags(more ...cli.Flag) []cli.Flag {
 }
 
 // jobOptions reads them.
-func (s *session) jobOptions() service.JobOptions {
-	return service.JobOptions{
+func (s *session) jobOptions() operation.JobOptions {
+	return operation.JobOptions{
 		Limit:     cmdline.Size(s.cli, "limit"),
 		Priority:  record.Priority(s.cli.String("priority")),
 		OnFailure: record.OnFailure(s.cli.String("on-failure")),

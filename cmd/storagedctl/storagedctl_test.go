@@ -17,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/service"
 	"storaged/internal/testenv"
@@ -169,8 +170,8 @@ func TestFlagsOfAJobReachTheDaemon(t *testing.T) {
 	if code != 0 {
 		t.Fatal(errs)
 	}
-	want := service.VolumeClone{
-		Name: "x", Pool: "isos", Format: "raw", Size: 20 << 30, Reflink: "never", Sparse: true, JobOptions: service.JobOptions{
+	want := operation.CloneRequest{
+		Name: "x", Pool: "isos", Format: "raw", Size: 20 << 30, Reflink: "never", Sparse: true, JobOptions: operation.JobOptions{
 			Limit: ptr(int64(100 << 20)), Priority: record.Background, Labels: map[string]string{"a": "1,2", "b": "x=y"}, OnFailure: record.KeepOnFailure,
 		},
 	}
@@ -189,10 +190,10 @@ func TestFlagsOfAJobReachTheDaemon(t *testing.T) {
 	if s := d.submits[2]; *s.LockWait != 0 || s.Key == d.submits[1].Key {
 		t.Errorf("0: %+v", s)
 	}
-	if a := d.requests[1].(service.VolumeCreate).Allocation; a.Full || a.Bytes != 512<<20 {
+	if a := d.requests[1].(operation.CreateRequest).Allocation; a.Full || a.Bytes != 512<<20 {
 		t.Errorf("%+v", a)
 	}
-	if r := d.requests[3].(service.VolumeDelete); r.Wipe != "zero" || d.submits[3].Key == d.submits[4].Key || d.submits[3].Key == "K2" {
+	if r := d.requests[3].(operation.DeleteRequest); r.Wipe != "zero" || d.submits[3].Key == d.submits[4].Key || d.submits[3].Key == "K2" {
 		t.Errorf("%+v with %+v", r, d.submits[3:])
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/cmdline"
+	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 func (t *tool) cloneVerb() *cli.Command {
@@ -33,7 +33,7 @@ func volumeClone(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := service.VolumeClone{Format: s.cli.String("format"), Reflink: s.cli.String("reflink"), Sparse: s.cli.Bool("sparse"), JobOptions: s.jobOptions()}
+	req := operation.CloneRequest{Format: s.cli.String("format"), Reflink: s.cli.String("reflink"), Sparse: s.cli.Bool("sparse"), JobOptions: s.jobOptions()}
 	if n := cmdline.Size(s.cli, "size"); n != nil {
 		req.Size = *n
 	}
@@ -52,7 +52,7 @@ func volumeClone(ctx context.Context, s *session) error {
 }
 
 // cloneSpec says what a clone will be; it is needed for --exist-ok only.
-func (s *session) cloneSpec(ctx context.Context, source volumeRef, req service.VolumeClone) (volumeSpec, error) {
+func (s *session) cloneSpec(ctx context.Context, source volumeRef, req operation.CloneRequest) (volumeSpec, error) {
 	want := volumeSpec{req.Size, req.Format}
 	if !s.cli.Bool("exist-ok") || want.capacity != 0 {
 		return want, nil

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/cmdline"
+	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/service"
@@ -50,7 +51,7 @@ func volumeCreate(ctx context.Context, s *session) error {
 	if s.cli.IsSet("from") {
 		return s.createFrom(ctx, r, capacity)
 	}
-	req := service.VolumeCreate{
+	req := operation.CreateRequest{
 		Name: r.name, Capacity: capacity, Format: s.cli.String("format"),
 		Allocation: allocation(s.cli.String("allocation")), JobOptions: s.jobOptions(),
 	}
@@ -59,20 +60,20 @@ func volumeCreate(ctx context.Context, s *session) error {
 }
 
 // allocation reads full, none or a size; the grammar has checked it.
-func allocation(given string) *service.Allocation {
+func allocation(given string) *operation.Allocation {
 	switch given {
 	case "":
 		return nil
 	case "full":
-		return &service.Allocation{Full: true}
+		return &operation.Allocation{Full: true}
 	case "none":
-		return &service.Allocation{}
+		return &operation.Allocation{}
 	}
 	n, err := quantity.ParseSize(given)
 	if err != nil {
 		panic("internal error: an allocation was not checked: " + err.Error())
 	}
-	return &service.Allocation{Bytes: n}
+	return &operation.Allocation{Bytes: n}
 }
 
 // anyCapacity is that of what nobody here can tell the capacity of.

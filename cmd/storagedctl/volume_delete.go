@@ -6,8 +6,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 func (t *tool) deleteVerb() *cli.Command {
@@ -30,7 +30,7 @@ func volumeDelete(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := service.VolumeDelete{Wipe: s.cli.String("wipe"), AcceptLimits: s.cli.Bool("accept-limits"), JobOptions: s.jobOptions()}
+	req := operation.DeleteRequest{Wipe: s.cli.String("wipe"), AcceptLimits: s.cli.Bool("accept-limits"), JobOptions: s.jobOptions()}
 	if s.cli.IsSet("wipe") && req.Wipe == "" {
 		req.Wipe = "zero"
 	}

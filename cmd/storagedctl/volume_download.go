@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/cmd/internal/cmdline"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
 	"storaged/internal/service"
@@ -43,7 +44,7 @@ func volumeDownload(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := service.VolumeDownload{Checksum: s.cli.String("checksum"), Length: cmdline.Size(s.cli, "length"), JobOptions: s.jobOptions()}
+	req := operation.DownloadRequest{Checksum: s.cli.String("checksum"), Length: cmdline.Size(s.cli, "length"), JobOptions: s.jobOptions()}
 	if n := cmdline.Size(s.cli, "offset"); n != nil {
 		req.Offset = *n
 	}
@@ -91,7 +92,7 @@ func isStream(path string) (bool, error) {
 
 // downloadFile downloads into a file beside the one that is wanted, and gives
 // it the name in the end.
-func (s *session) downloadFile(ctx context.Context, r volumeRef, req service.VolumeDownload, path string) error {
+func (s *session) downloadFile(ctx context.Context, r volumeRef, req operation.DownloadRequest, path string) error {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real // the link stays one
 	}
@@ -248,7 +249,7 @@ func (s *session) sink(path string) (to *sink, done func(), err error) {
 
 // downloadStream writes a content to standard output, or to what is no regular
 // file. The result is not told there.
-func (s *session) downloadStream(ctx context.Context, r volumeRef, req service.VolumeDownload, path string) error {
+func (s *session) downloadStream(ctx context.Context, r volumeRef, req operation.DownloadRequest, path string) error {
 	out, done, err := s.sink(path)
 	if err != nil {
 		return err
@@ -263,7 +264,7 @@ func (s *session) downloadStream(ctx context.Context, r volumeRef, req service.V
 	err = s.run(ctx, start{object: r.String(), streams: true, ask: func(asking context.Context, sub service.Submit) (service.Started, error) {
 		// The bytes may come after the job has ended, and asking is over then.
 		defer context.AfterFunc(asking, cancel)()
-		t, err := s.client.Download(ctx, sub, client.StreamDownload{Pool: r.pool, Volume: r.name, VolumeDownload: req, Sparse: s.cli.Bool("sparse")})
+		t, err := s.client.Download(ctx, sub, client.StreamDownload{Pool: r.pool, Volume: r.name, DownloadRequest: req, Sparse: s.cli.Bool("sparse")})
 		if err != nil {
 			return service.Started{}, err
 		}

@@ -5,8 +5,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 func (t *tool) moveVerb() *cli.Command {
@@ -28,6 +28,6 @@ func volumeMove(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := service.VolumeMove{Pool: to.pool, Name: to.name, JobOptions: s.jobOptions()}
+	req := operation.MoveRequest{Pool: to.pool, Name: to.name, JobOptions: s.jobOptions()}
 	return s.run(ctx, start{object: to.String(), ask: s.job(record.VolumeMove, r.object(), req).ask})
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/cmdline"
+	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 func (t *tool) resizeVerb() *cli.Command {
@@ -33,7 +33,7 @@ func volumeResize(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := service.VolumeResize{Capacity: capacity, Shrink: s.cli.Bool("shrink"), Allocate: s.cli.Bool("allocate"), JobOptions: s.jobOptions()}
+	req := operation.ResizeRequest{Capacity: capacity, Shrink: s.cli.Bool("shrink"), Allocate: s.cli.Bool("allocate"), JobOptions: s.jobOptions()}
 	if req.Shrink {
 		if err := s.confirm(ctx, s.losing(fmt.Sprintf("cuts %s off after %s", r, quantity.FormatBoth(capacity)), r)); err != nil {
 			return err

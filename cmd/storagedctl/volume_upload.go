@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/cmd/internal/cmdline"
+	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
@@ -93,14 +94,15 @@ func (s *session) source(given string, length *int64, bounded string) (source, e
 }
 
 // endless holds for a device that gives bytes for as long as somebody reads, like
-// /dev/zero. People at a terminal come to an end.
+// /dev/zero. People at a terminal come to an end, and /dev/null is at it.
 func endless(stream io.Reader) bool {
 	f, ok := stream.(*os.File)
 	if !ok || isTerminal(f) {
 		return false
 	}
 	st, err := f.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0
+	null, nerr := os.Stat(os.DevNull)
+	return err == nil && st.Mode()&os.ModeCharDevice != 0 && (nerr != nil || !os.SameFile(st, null))
 }
 
 // openError tells why a file of the user cannot be used.
@@ -120,8 +122,8 @@ func openError(verb string, err error) error {
 	return record.Errorf(code, "cannot %s a file: %v", verb, err)
 }
 
-func (s *session) uploadRequest() service.VolumeUpload {
-	r := service.VolumeUpload{
+func (s *session) uploadRequest() operation.UploadRequest {
+	r := operation.UploadRequest{
 		Checksum: s.cli.String("checksum"), AsFormat: s.cli.String("as-format"), DetectZeros: s.cli.Bool("detect-zeros"),
 		Length: cmdline.Size(s.cli, "length"), JobOptions: s.jobOptions(),
 	}
@@ -159,7 +161,7 @@ func volumeUpload(ctx context.Context, s *session) error {
 // uploading asks for an upload: by handing the file over, or by a stream, which
 // the daemon asks for when it has told of its job, so that until then the
 // request can be made again.
-func (s *session) uploading(r volumeRef, req service.VolumeUpload, src source) func(context.Context, service.Submit) (service.Started, error) {
+func (s *session) uploading(r volumeRef, req operation.UploadRequest, src source) func(context.Context, service.Submit) (service.Started, error) {
 	if req.Length != nil && !src.sparse { // no more is asked of who writes the stream
 		src.stream = io.LimitReader(src.stream, *req.Length)
 	}
@@ -171,7 +173,7 @@ func (s *session) uploading(r volumeRef, req service.VolumeUpload, src source) f
 			}
 			return s.client.HandUpload(ctx, sub, r.pool, r.name, req)
 		}
-		t, err := s.client.Upload(ctx, sub, client.StreamUpload{Pool: r.pool, Volume: r.name, VolumeUpload: req, Body: src.stream, Sparse: src.sparse})
+		t, err := s.client.Upload(ctx, sub, client.StreamUpload{Pool: r.pool, Volume: r.name, UploadRequest: req, Body: src.stream, Sparse: src.sparse})
 		if err != nil {
 			return service.Started{}, err
 		}
@@ -181,7 +183,7 @@ func (s *session) uploading(r volumeRef, req service.VolumeUpload, src source) f
 
 // measure says with a request how much a file has, so that what cannot fit is
 // refused without a job.
-func (src source) measure(r *service.VolumeUpload) error {
+func (src source) measure(r *operation.UploadRequest) error {
 	if r.Data.File = src.file; src.file == nil || r.Length != nil {
 		return nil
 	}
@@ -201,7 +203,7 @@ func (src source) measure(r *service.VolumeUpload) error {
 }
 
 // resume makes a request the rest of the volume's last upload.
-func (s *session) resume(ctx context.Context, r volumeRef, req *service.VolumeUpload, src source) error {
+func (s *session) resume(ctx context.Context, r volumeRef, req *operation.UploadRequest, src source) error {
 	jobs, err := s.client.Jobs(ctx, service.JobFilter{Kinds: []string{string(record.VolumeUpload)}, Volumes: []string{r.String()}}, service.Page{Limit: 1})
 	if err != nil {
 		return err
@@ -276,7 +278,7 @@ func (s *session) createFrom(ctx context.Context, r volumeRef, capacity int64) e
 	if endless(src.stream) {
 		req.Length = length
 	}
-	req.Create = &service.VolumeCreate{Name: r.name, Capacity: capacity, Format: s.cli.String("format"), Allocation: allocation(s.cli.String("allocation"))}
+	req.Create = &operation.CreateRequest{Name: r.name, Capacity: capacity, Format: s.cli.String("format"), Allocation: allocation(s.cli.String("allocation"))}
 	want := volumeSpec{capacity, cmp.Or(req.AsFormat, req.Create.Format)}
 	switch {
 	case capacity != 0:

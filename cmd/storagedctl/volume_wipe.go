@@ -5,8 +5,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 func (t *tool) wipeVerb() *cli.Command {
@@ -32,7 +32,7 @@ func (t *tool) wipeVerb() *cli.Command {
 }
 
 func volumeWipe(ctx context.Context, s *session) error {
-	return s.onVolume(ctx, record.VolumeWipe, service.VolumeWipe{
+	return s.onVolume(ctx, record.VolumeWipe, operation.WipeRequest{
 		Algorithm: s.cli.String("algorithm"), Verify: s.cli.Bool("verify"),
 		AcceptLimits: s.cli.Bool("accept-limits"), JobOptions: s.jobOptions(),
 	}, s.overwriting)

@@ -85,7 +85,7 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 	defer s.CloseEvents()
 	defer beside(ctx, s.KeepCopies)()
 	defer func() { logged(log, "stopping jobs", bounded(s.Stop)) }()
-	if err := s.Start(ctx); err != nil {
+	if err := s.Begin(ctx); err != nil {
 		return err
 	}
 	defer beside(ctx, s.KeepTidy)()

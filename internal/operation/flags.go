@@ -120,6 +120,13 @@ type Content struct {
 	Checksum    string `json:"checksum,omitempty"` // algorithm, or what the content must have
 }
 
+// Hand says that the helper has the content as a descriptor, if there is one.
+func (c *Content) Hand(fd int) {
+	if c.Form != "" {
+		c.From = Descriptor(fd)
+	}
+}
+
 func newContent() Content { return Content{Format: record.FormatRaw} }
 
 func (c *Content) flags() []Flag {
@@ -139,9 +146,6 @@ func (c *Content) flags() []Flag {
 func contentSum(at *string) Flag {
 	return text("checksum", at, "give the checksum by sha256 or crc32c, default the latter; with :HEX fail if it is another: `ALGORITHM[:HEX]`")
 }
-
-// FileForm is the form of a client's own regular file: no stream.
-const FileForm = "file"
 
 // stream says in which form a stream is; a file has none to say.
 func stream(form *string) Flag {

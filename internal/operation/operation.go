@@ -25,11 +25,29 @@ import (
 type Operation interface {
 	Kind() record.Kind
 	Class() record.Class
+	// On is the volume that the operation is on, or the pool, where it names no
+	// volume.
+	On() *Volume
 	// Locks are the objects that the job holds while it runs, all of them at
 	// once, and how.
 	Locks() []record.Object
+	// Effect is what the job changes in the catalog.
+	Effect() Effect
+	// Allowed refuses what the state of its objects does not allow. It is asked
+	// when the job is asked for, and again when it is about to begin.
+	Allowed(Known) error
+	// Moves is how many bytes the job moves at most; bounds is false where that
+	// says nothing about how long it takes.
+	Moves() (bytes int64, bounds bool)
 	// Destroys reports whether the job may take content away for good.
 	Destroys() bool
+	// Displaces reports whether the job takes away what other volumes may stand on.
+	Displaces() bool
+	// Relies reports whether the outcome depends on the content of the volume, which
+	// must be complete then.
+	Relies() bool
+	// Wipes reports whether the job overwrites the volume to erase it.
+	Wipes() bool
 	// Task is what its helper does.
 	Task() Task
 	// Settle is what another helper does after the first has died: it finds out
@@ -53,26 +71,53 @@ type Terms struct {
 	Reserve int64 `json:"reserve,omitempty"`
 }
 
-// Bound gives t itself: every operation embeds it.
+// Bound gives t itself: every operation embeds it, and what most of them have in
+// common.
 func (t *Terms) Bound() *Terms { return t }
+
+// Allowed refuses nothing.
+func (*Terms) Allowed(Known) error { return nil }
+
+// Moves nothing.
+func (*Terms) Moves() (bytes int64, bounds bool) { return 0, true }
+
+// Destroys nothing.
+func (*Terms) Destroys() bool { return false }
+
+// Displaces nothing.
+func (*Terms) Displaces() bool { return false }
+
+// Relies on nothing.
+func (*Terms) Relies() bool { return false }
+
+// Wipes nothing.
+func (*Terms) Wipes() bool { return false }
+
+// Settle: there is nothing to settle.
+func (*Terms) Settle() *Settle { return nil }
 
 // Volume is a volume of a pool that an operation is about. Started by hand, a
 // helper knows only the path: the directory is the pool, the last part the
 // volume.
 type Volume struct {
-	Pool   string `json:"pool"`             // name of the pool
-	Name   string `json:"volume,omitempty"` // "": the operation is about the pool
-	Type   string `json:"type"`             // of the pool
-	Path   string `json:"path"`             // of the volume, or the target of the pool
-	PoolID string `json:"-"`                // what the pool's target must be, as its driver has it; "": any
-	ID     string `json:"-"`                // what the volume must be, as its driver has it; "": any
+	Pool   string `json:"pool"`                // name of the pool
+	UUID   string `json:"pool_uuid,omitempty"` // of the pool; "": as an earlier version recorded it
+	Name   string `json:"volume,omitempty"`    // "": the operation is about the pool
+	Type   string `json:"type"`                // of the pool
+	Path   string `json:"path"`                // of the volume, or the target of the pool
+	PoolID string `json:"-"`                   // what the pool's target must be, as its driver has it; "": any
+	ID     string `json:"-"`                   // what the volume must be, as its driver has it; "": any
 
 	PoolSource record.Source `json:"-"` // where the storage of the pool comes from
 }
 
+// On gives v itself: every operation embeds it.
+func (v *Volume) On() *Volume { return v }
+
 // Target is a volume that an operation makes of another.
 type Target struct {
 	Pool   string `json:"target_pool,omitempty"`
+	UUID   string `json:"target_uuid,omitempty"`
 	Name   string `json:"target_name,omitempty"`
 	Type   string `json:"target_type,omitempty"`
 	Path   string `json:"target_path,omitempty"`
@@ -90,31 +135,100 @@ type Into struct {
 
 func newInto() Into { return Into{Target{Type: defaultType}} }
 
+// Destination is where it goes.
+func (i *Into) Destination() *Target { return &i.Target }
+
+// Destination is where an operation makes or moves something; nil: nowhere but
+// where it is.
+func Destination(o Operation) *Target {
+	if into, ok := o.(interface{ Destination() *Target }); ok {
+		return into.Destination()
+	}
+	return nil
+}
+
+// Result is the volume that an operation makes or changes, or the pool.
+func Result(o Operation) (pool, volume string) {
+	if to := Destination(o); to != nil && to.Pool != "" {
+		return to.Pool, to.Name
+	}
+	return o.On().Pool, o.On().Name
+}
+
+// Draft is embedded by operations that make a volume out of sight, of which what
+// is unfinished can stay.
+type Draft struct {
+	Keep bool `json:"keep,omitempty"` // what is unfinished stays
+}
+
+// Unfinished says what becomes of it.
+func (d *Draft) Unfinished() *Draft { return d }
+
+// DraftOf is what becomes of what an operation leaves unfinished; nil: it leaves
+// nothing that could stay.
+func DraftOf(o Operation) *Draft {
+	if d, ok := o.(interface{ Unfinished() *Draft }); ok {
+		return d.Unfinished()
+	}
+	return nil
+}
+
+// Grows is implemented by operations that need room.
+type Grows interface {
+	// Needs is how many bytes may have to be allocated. Where those can be shared
+	// with the source instead, that is tried where there is no room.
+	Needs() (bytes int64, shareable bool)
+	// Smaller says how to do with less.
+	Smaller() record.Hint
+}
+
+// Fills is implemented by operations that fill a volume that is there, and maybe
+// its holes too.
+type Fills interface {
+	// Overwrites is how many bytes of the volume are written, holes or not; nil: all.
+	// ok is false where holes stay.
+	Overwrites() (length *int64, ok bool)
+	Smaller() record.Hint
+}
+
+// Summed is embedded by operations that compare with the checksum that is
+// recorded.
+type Summed struct {
+	// Recorded is the checksum that the catalog has when the job begins, and
+	// SummedNS when the volume was last changed then, in ns since 1970.
+	Recorded string `json:"-"`
+	SummedNS int64  `json:"-"`
+}
+
 func (t Target) lock(m record.Mode) record.Object { return Volume(t).lock(m) }
 
 func (v Volume) lock(m record.Mode) record.Object {
 	return record.Object{Pool: v.Pool, Volume: v.Name, Mode: m}
 }
 
-// kinds makes an operation of each kind, with the defaults of its task.
-var kinds = map[record.Kind]func() Operation{
-	record.VolumeCreate:   func() Operation { return NewCreate() },
-	record.VolumeClone:    func() Operation { return NewClone() },
-	record.VolumeResize:   func() Operation { return NewResize() },
-	record.VolumeWipe:     func() Operation { return NewWipe() },
-	record.VolumeTrim:     func() Operation { return NewTrim() },
-	record.VolumeDelete:   func() Operation { return NewDelete() },
-	record.VolumeUpload:   func() Operation { return NewUpload() },
-	record.VolumeDownload: func() Operation { return NewDownload() },
-	record.VolumeVerify:   func() Operation { return NewVerify() },
-	record.VolumeMove:     func() Operation { return NewMove() },
-	record.PoolBuild:      func() Operation { return NewPoolBuild() },
-	record.PoolStart:      func() Operation { return NewPoolStart() },
-	record.PoolStop:       func() Operation { return NewPoolStop() },
-	record.PoolRefresh:    func() Operation { return NewPoolRefresh() },
-	record.PoolVerify:     func() Operation { return NewPoolVerify() },
-	record.PoolEvacuate:   func() Operation { return NewEvacuate() },
-	record.PoolDelete:     func() Operation { return NewPoolDelete() },
+// kinds makes an operation of each kind, with the defaults of its task, and a
+// request for one.
+var kinds = map[record.Kind]struct {
+	operation func() Operation
+	request   func() Request
+}{
+	record.VolumeCreate:   {func() Operation { return NewCreate() }, func() Request { return &CreateRequest{} }},
+	record.VolumeClone:    {func() Operation { return NewClone() }, func() Request { return &CloneRequest{} }},
+	record.VolumeResize:   {func() Operation { return NewResize() }, func() Request { return &ResizeRequest{} }},
+	record.VolumeWipe:     {func() Operation { return NewWipe() }, func() Request { return &WipeRequest{} }},
+	record.VolumeTrim:     {func() Operation { return NewTrim() }, func() Request { return &TrimRequest{} }},
+	record.VolumeDelete:   {func() Operation { return NewDelete() }, func() Request { return &DeleteRequest{} }},
+	record.VolumeUpload:   {func() Operation { return NewUpload() }, func() Request { return &UploadRequest{} }},
+	record.VolumeDownload: {func() Operation { return NewDownload() }, func() Request { return &DownloadRequest{} }},
+	record.VolumeVerify:   {func() Operation { return NewVerify() }, func() Request { return &VerifyRequest{} }},
+	record.VolumeMove:     {func() Operation { return NewMove() }, func() Request { return &MoveRequest{} }},
+	record.PoolBuild:      {func() Operation { return NewPoolBuild() }, func() Request { return &PoolBuildRequest{} }},
+	record.PoolStart:      {func() Operation { return NewPoolStart() }, func() Request { return &PoolStartRequest{} }},
+	record.PoolStop:       {func() Operation { return NewPoolStop() }, func() Request { return &PoolStopRequest{} }},
+	record.PoolRefresh:    {func() Operation { return NewPoolRefresh() }, func() Request { return &PoolRefreshRequest{} }},
+	record.PoolVerify:     {func() Operation { return NewPoolVerify() }, func() Request { return &PoolVerifyRequest{} }},
+	record.PoolEvacuate:   {func() Operation { return NewEvacuate() }, func() Request { return &EvacuateRequest{} }},
+	record.PoolDelete:     {func() Operation { return NewPoolDelete() }, func() Request { return &PoolDeleteRequest{} }},
 }
 
 // Kinds are those of which there are operations, in order.
@@ -122,11 +236,33 @@ func Kinds() []record.Kind { return slices.Sorted(maps.Keys(kinds)) }
 
 // New makes an operation of a kind; ok is false where there is none.
 func New(kind record.Kind) (o Operation, ok bool) {
-	make, ok := kinds[kind]
+	k, ok := kinds[kind]
 	if !ok {
 		return nil, false
 	}
-	return make(), true
+	return k.operation(), true
+}
+
+// NewRequest makes an empty request of a kind; ok is false where there is none.
+func NewRequest(kind record.Kind) (r Request, ok bool) {
+	k, ok := kinds[kind]
+	if !ok {
+		return nil, false
+	}
+	return k.request(), true
+}
+
+// KindOf is the kind of what a request asks for.
+func KindOf(r Request) record.Kind {
+	if u, ok := r.(*UploadRequest); ok && u.Create != nil {
+		return record.VolumeCreate
+	}
+	for kind, k := range kinds {
+		if reflect.TypeOf(k.request()) == reflect.TypeOf(r) {
+			return kind
+		}
+	}
+	panic(fmt.Sprintf("internal error: %T is a request of no kind", r))
 }
 
 // Encode gives what is kept with the job.
@@ -163,5 +299,29 @@ func Decode(params json.RawMessage) (Operation, error) {
 	if err := json.Unmarshal(params, o); err != nil {
 		return nil, fmt.Errorf("its parameters cannot be read: %v", err)
 	}
+	if c, ok := o.(*Create); ok && c.Allocation == nil {
+		c.Allocation = new(int64) // an earlier version left 0 out
+	}
 	return o, nil
+}
+
+// Comparing is implemented by operations that compare with the checksum that is
+// recorded.
+type Comparing interface{ Compares() *Summed }
+
+// Making is implemented by operations that make a volume, or move one.
+type Making interface{ Made() Made }
+
+// Made is what a volume is listed as while it is made. Capacity 0 is that of the
+// one it is made of.
+type Made struct {
+	Format                      string
+	Capacity, Planned, Promised int64 // bytes: Planned may be allocated, Promised shall be in the end
+}
+
+func deref(n *int64) int64 {
+	if n == nil {
+		return 0
+	}
+	return *n
 }

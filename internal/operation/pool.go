@@ -1,8 +1,14 @@
 package operation
 
-import "storaged/internal/record"
+import (
+	"fmt"
 
-// OnPool is what operations on a whole pool have in common.
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+)
+
+// OnPool is what operations on a whole pool have in common. Each is safe to repeat:
+// there is nothing to settle.
 type OnPool struct {
 	Terms
 	Volume // of which only the pool counts
@@ -16,11 +22,21 @@ func (*OnPool) Class() record.Class { return record.Normal }
 // Locks the pool against everybody.
 func (o *OnPool) Locks() []record.Object { return []record.Object{o.lock(record.ModeDelete)} }
 
-// Destroys nothing.
-func (*OnPool) Destroys() bool { return false }
+// active refuses a pool that is not in use.
+func active(k Known) error {
+	if k.Pool.State != record.PoolInactive {
+		return nil
+	}
+	return record.Errorf(record.WrongState, "pool %q is not active", k.Pool.Name).WithHint("%s", record.Do("pool.start", k.Pool.Name))
+}
 
-// Settle: each is safe to repeat.
-func (*OnPool) Settle() *Settle { return nil }
+// inactive refuses a pool that is in use.
+func inactive(k Known) error {
+	if k.Pool.State == record.PoolInactive {
+		return nil
+	}
+	return record.Errorf(record.WrongState, "pool %q is %s", k.Pool.Name, k.Pool.State).WithHint("%s", record.Do("pool.stop", k.Pool.Name))
+}
 
 // PoolBuild makes the storage that a pool stands on.
 type PoolBuild struct {
@@ -39,6 +55,12 @@ func (*PoolBuild) Class() record.Class { return record.Async }
 
 // Destroys what is there, if that is to be overwritten.
 func (o *PoolBuild) Destroys() bool { return o.Overwrite }
+
+// Effect: it is made.
+func (*PoolBuild) Effect() Effect { return Builds }
+
+// Allowed refuses a pool that is in use.
+func (*PoolBuild) Allowed(k Known) error { return inactive(k) }
 
 // Task is pool-build.
 func (o *PoolBuild) Task() Task {
@@ -61,6 +83,17 @@ func NewPoolStart() *PoolStart { return &PoolStart{OnPool: newOnPool()} }
 // Kind is pool.start.
 func (*PoolStart) Kind() record.Kind { return record.PoolStart }
 
+// Effect: it is in use from then on.
+func (*PoolStart) Effect() Effect { return Starts }
+
+// Allowed refuses a pool that is in use.
+func (*PoolStart) Allowed(k Known) error {
+	if k.Pool.State == record.PoolInactive {
+		return nil
+	}
+	return record.Errorf(record.WrongState, "pool %q is %s already", k.Pool.Name, k.Pool.State)
+}
+
 // Task is pool-start.
 func (o *PoolStart) Task() Task {
 	return Task{
@@ -79,6 +112,17 @@ func NewPoolStop() *PoolStop { return &PoolStop{OnPool: newOnPool()} }
 
 // Kind is pool.stop.
 func (*PoolStop) Kind() record.Kind { return record.PoolStop }
+
+// Effect: it is no longer in use.
+func (*PoolStop) Effect() Effect { return Stops }
+
+// Allowed refuses a pool that is not in use.
+func (*PoolStop) Allowed(k Known) error {
+	if k.Pool.State != record.PoolInactive {
+		return nil
+	}
+	return record.Errorf(record.WrongState, "pool %q is not active", k.Pool.Name)
+}
 
 // Task is pool-stop.
 func (o *PoolStop) Task() Task {
@@ -102,6 +146,12 @@ func (*PoolRefresh) Kind() record.Kind { return record.PoolRefresh }
 
 // Locks: what is found of a volume counts only if no job has that.
 func (o *PoolRefresh) Locks() []record.Object { return []record.Object{o.lock(record.ModeMeta)} }
+
+// Effect: its volumes are known then.
+func (*PoolRefresh) Effect() Effect { return Lists }
+
+// Allowed refuses a pool that is not in use.
+func (*PoolRefresh) Allowed(k Known) error { return active(k) }
 
 // Task is pool-refresh.
 func (o *PoolRefresh) Task() Task {
@@ -131,6 +181,15 @@ func (*PoolVerify) Class() record.Class { return record.Async }
 // Locks: others may read too.
 func (o *PoolVerify) Locks() []record.Object { return []record.Object{o.lock(record.ModeRead)} }
 
+// Effect: its volumes are read.
+func (*PoolVerify) Effect() Effect { return Inspects }
+
+// Allowed refuses a pool that is not in use.
+func (*PoolVerify) Allowed(k Known) error { return active(k) }
+
+// Moves what its volumes hold, as far as they are known.
+func (o *PoolVerify) Moves() (bytes int64, bounds bool) { return o.Capacity, false }
+
 // Task is pool-verify.
 func (o *PoolVerify) Task() Task {
 	return Task{
@@ -158,6 +217,15 @@ func (*PoolDelete) Kind() record.Kind { return record.PoolDelete }
 // Destroys the pool, and with its volumes all they hold.
 func (*PoolDelete) Destroys() bool { return true }
 
+// Effect: it is gone.
+func (*PoolDelete) Effect() Effect { return Destroys }
+
+// Allowed refuses a pool that is in use.
+func (*PoolDelete) Allowed(k Known) error { return inactive(k) }
+
+// Displaces its volumes, if they go too.
+func (o *PoolDelete) Displaces() bool { return o.WithVolumes }
+
 // Task is pool-delete.
 func (o *PoolDelete) Task() Task {
 	return Task{
@@ -168,4 +236,90 @@ func (o *PoolDelete) Task() Task {
 			Flag{Name: "other", Usage: "refuse if the pool is the one of this `IDENTITY`, which is in use; may be repeated", value: (*list)(&o.Others)}),
 		Asks: true,
 	}
+}
+
+// PoolBuildRequest asks to make a pool's storage.
+type PoolBuildRequest struct {
+	Overwrite bool `json:"overwrite,omitempty"`
+	JobOptions
+}
+
+// Plan makes it as it is asked for.
+func (r *PoolBuildRequest) Plan(k Known) (Operation, error) {
+	return &PoolBuild{OnPool: OnPool{Volume: k.On}, Overwrite: r.Overwrite}, nil
+}
+
+// PoolStartRequest asks to make the volumes of a pool reachable.
+type PoolStartRequest struct{ JobOptions }
+
+// Plan builds nothing: a pool that was there is not replaced by an empty one.
+func (*PoolStartRequest) Plan(k Known) (Operation, error) {
+	return &PoolStart{OnPool: OnPool{Volume: k.On}}, nil
+}
+
+// PoolStopRequest asks to stop a pool. Force cancels the jobs that are in the way.
+type PoolStopRequest struct {
+	Force bool `json:"force,omitempty"`
+	JobOptions
+}
+
+// Plan leaves those jobs to the service.
+func (*PoolStopRequest) Plan(k Known) (Operation, error) {
+	return &PoolStop{OnPool{Volume: k.On}}, nil
+}
+
+// PoolRefreshRequest asks to list the volumes of a pool.
+type PoolRefreshRequest struct{ JobOptions }
+
+// Plan makes it as it is asked for.
+func (*PoolRefreshRequest) Plan(k Known) (Operation, error) {
+	return &PoolRefresh{OnPool: OnPool{Volume: k.On}}, nil
+}
+
+// PoolVerifyRequest asks to read every volume of a pool.
+type PoolVerifyRequest struct{ JobOptions }
+
+// Plan counts what there is to read.
+func (*PoolVerifyRequest) Plan(k Known) (Operation, error) {
+	o := &PoolVerify{OnPool: OnPool{Volume: k.On}}
+	vols, err := k.Volumes("")
+	for _, v := range vols {
+		o.Capacity = quantity.Sum(o.Capacity, v.Capacity)
+	}
+	return o, err
+}
+
+// PoolDeleteRequest asks to destroy a pool's storage.
+type PoolDeleteRequest struct {
+	WithVolumes bool `json:"with_volumes,omitempty"`
+	JobOptions
+}
+
+// Plan refuses a pool that is known to hold volumes, unless they are to go too.
+func (r *PoolDeleteRequest) Plan(k Known) (Operation, error) {
+	o := &PoolDelete{OnPool: OnPool{Volume: k.On}, WithVolumes: r.WithVolumes}
+	if r.WithVolumes {
+		return o, nil
+	}
+	vols, err := k.Volumes("")
+	if err != nil || len(vols) == 0 {
+		return o, err
+	}
+	return nil, inhabited(k.Pool, vols)
+}
+
+// inhabited refuses to delete a pool that holds volumes, and says what else is
+// in the way.
+func inhabited(p record.Pool, vols []record.Volume) error {
+	names := make([]string, len(vols))
+	for i, v := range vols {
+		names[i] = v.Name
+	}
+	holds := "holds " + record.Plural(len(vols), "volume")
+	hint := record.Hintf("%s deletes them too", record.Do("pool.delete", p.Name).With("with_volumes"))
+	if p.State != record.PoolInactive {
+		holds = fmt.Sprintf("is %s and %s", p.State, holds)
+		hint = record.Hintf("%s; then %s", record.Do("pool.stop", p.Name), hint)
+	}
+	return record.Errorf(record.HasChildren, "pool %q %s: %s", p.Name, holds, record.List(names, 5)).WithHint("%s", hint)
 }

@@ -1,6 +1,11 @@
 package operation
 
-import "storaged/internal/record"
+import (
+	"cmp"
+
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+)
 
 // Evacuate moves the volumes of a pool to another.
 type Evacuate struct {
@@ -49,6 +54,32 @@ func (o *Evacuate) Settle() *Settle {
 	return &Settle{Volume: Volume(o.Target), Source: &o.Volume, Pools: true}
 }
 
+// Effect: its volumes are in another then.
+func (*Evacuate) Effect() Effect { return Empties }
+
+// Allowed refuses a pool that is not in use.
+func (*Evacuate) Allowed(k Known) error { return active(k) }
+
+// Displaces its volumes, unless they are copied.
+func (o *Evacuate) Displaces() bool { return !o.KeepSource }
+
+// Moves what its volumes hold, as far as they are known.
+func (o *Evacuate) Moves() (bytes int64, bounds bool) { return o.Capacity, false }
+
+// Needs what its volumes have allocated.
+func (o *Evacuate) Needs() (bytes int64, shareable bool) { return o.Allocation, o.KeepSource }
+
+// Smaller is to put them elsewhere.
+func (*Evacuate) Smaller() record.Hint { return elsewhere() }
+
+// CanLeave refuses a volume that cannot be taken to the other pool.
+func (o *Evacuate) CanLeave(k Known) error {
+	if o.KeepSource {
+		return k.copyable(o.Target.Pool)
+	}
+	return k.portable(o.Target.Pool)
+}
+
 // Task is evacuate.
 func (o *Evacuate) Task() Task {
 	return Task{
@@ -69,4 +100,73 @@ func (o *Evacuate) Task() Task {
 			Flag{Name: "stays", Usage: "the volume `NAME` cannot be moved, because other images need it; may be repeated", value: (*list)(&o.Stays)},
 		),
 	}
+}
+
+// maxEvacuated bounds the volumes of one evacuation: each is a lock, and stands
+// in the job's record.
+const maxEvacuated = 1000
+
+// EvacuateRequest asks to move the volumes of a pool to another, To.
+type EvacuateRequest struct {
+	To         string `json:"to"`
+	Only       string `json:"only,omitempty"` // pattern of names; empty is any
+	SkipBusy   bool   `json:"skip_busy,omitempty"`
+	KeepSource bool   `json:"keep_source,omitempty"` // copy instead of moving
+	OnError    string `json:"on_error,omitempty"`    // continue (default), stop
+	JobOptions
+}
+
+// Goes: the other pool.
+func (r *EvacuateRequest) Goes() (pool, volume string) { return r.To, "" }
+
+// Fill puts in what it leaves out.
+func (r *EvacuateRequest) Fill() {
+	r.JobOptions.Fill()
+	r.OnError = cmp.Or(r.OnError, "continue")
+}
+
+// Check refuses bad names and patterns.
+func (r *EvacuateRequest) Check() error {
+	if err := record.CheckName(r.To); err != nil {
+		return record.Errorf(record.Invalid, `field "to": %v`, err)
+	}
+	if _, err := record.MatchName(r.Only, ""); err != nil {
+		return record.Errorf(record.Invalid, `field "only": %v`, err)
+	}
+	if err := record.OneOf("on_error", r.OnError, "continue", "stop", ""); err != nil {
+		return err
+	}
+	return r.JobOptions.Check()
+}
+
+// Plan names the volumes.
+func (r *EvacuateRequest) Plan(k Known) (Operation, error) {
+	o := &Evacuate{
+		OnPool: OnPool{Volume: k.On}, Into: Into{k.Into}, Only: r.Only, SkipBusy: r.SkipBusy, KeepSource: r.KeepSource, OnError: r.OnError,
+	}
+	if err := active(k); err != nil {
+		return nil, err
+	}
+	if o.Target.Pool == o.Volume.Pool {
+		return nil, record.Errorf(record.Invalid, "pool %q cannot be evacuated to itself", o.Volume.Pool)
+	}
+	vols, err := k.Volumes(r.Only)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range vols {
+		o.Names = append(o.Names, v.Name)
+		o.Capacity = quantity.Sum(o.Capacity, v.Capacity)
+		if r.KeepSource || !k.Near {
+			o.Allocation = quantity.Sum(o.Allocation, v.Allocation)
+		}
+	}
+	if len(o.Names) == 0 && r.Only != "" {
+		return nil, record.Errorf(record.NotFound, "no volume of pool %q matches %q", o.Volume.Pool, r.Only).WithHint("%s", record.Do("volume.list", o.Volume.Pool))
+	}
+	if len(o.Names) > maxEvacuated {
+		return nil, record.Errorf(record.TooLarge, "%d volumes of pool %q are to be moved; one job moves %d at most", len(o.Names), o.Volume.Pool, maxEvacuated).
+			WithHint("%s chooses some of them", record.Do("").With("only", "GLOB"))
+	}
+	return o, nil
 }

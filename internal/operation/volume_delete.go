@@ -10,6 +10,7 @@ import (
 type Delete struct {
 	Terms
 	Volume
+	Format       string `json:"format,omitempty"`
 	Capacity     int64  `json:"capacity,omitempty"`  // bytes to be overwritten
 	Algorithm    string `json:"algorithm,omitempty"` // of the wipe; "": none
 	AcceptLimits bool   `json:"accept_limits,omitempty"`
@@ -40,6 +41,29 @@ func (*Delete) Destroys() bool { return true }
 // Settle finds out whether it is gone.
 func (o *Delete) Settle() *Settle { return &Settle{Volume: o.Volume, Deleted: true} }
 
+// Effect: the volume goes.
+func (*Delete) Effect() Effect { return Removes }
+
+// Allowed refuses to wipe a volume whose content lies elsewhere.
+func (o *Delete) Allowed(k Known) error {
+	if !o.Wipes() {
+		return nil
+	}
+	return k.erasable()
+}
+
+// Displaces the volume.
+func (*Delete) Displaces() bool { return true }
+
+// Wipes it before, if that is asked for.
+func (o *Delete) Wipes() bool { return o.Algorithm != "" }
+
+// Overwrites the holes too, by some algorithms.
+func (o *Delete) Overwrites() (length *int64, ok bool) { return nil, fillsHoles(o.Format, o.Algorithm) }
+
+// Smaller is to leave the holes alone.
+func (*Delete) Smaller() record.Hint { return zeroInstead() }
+
 // Task is delete.
 func (o *Delete) Task() Task {
 	return Task{
@@ -53,4 +77,28 @@ func (o *Delete) Task() Task {
 		),
 		Asks: true,
 	}
+}
+
+// DeleteRequest asks to delete a volume; it comes as the query of a DELETE.
+type DeleteRequest struct {
+	Wipe         string `json:"wipe,omitempty"`          // algorithm to wipe with first
+	AcceptLimits bool   `json:"accept_limits,omitempty"` // of the wipe
+	JobOptions
+}
+
+// Check refuses to accept limits of nothing.
+func (r *DeleteRequest) Check() error {
+	if r.AcceptLimits && r.Wipe == "" {
+		return record.Errorf(record.Invalid, "accept_limits is about a wipe, and there is to be none")
+	}
+	return r.JobOptions.Check()
+}
+
+// Plan refuses an algorithm that the pool's type has not.
+func (r *DeleteRequest) Plan(k Known) (Operation, error) {
+	o := &Delete{Volume: k.On, Format: k.Volume.Format, Capacity: k.Volume.Capacity, Algorithm: r.Wipe, AcceptLimits: r.AcceptLimits}
+	if r.Wipe == "" {
+		return o, nil
+	}
+	return o, k.wipeable(r.Wipe)
 }

@@ -1,6 +1,11 @@
 package operation
 
-import "storaged/internal/record"
+import (
+	"fmt"
+	"os"
+
+	"storaged/internal/record"
+)
 
 // Download reads the content of a volume into something outside.
 type Download struct {
@@ -30,11 +35,36 @@ func (*Download) Class() record.Class { return record.Async }
 // Locks: others may read it too.
 func (o *Download) Locks() []record.Object { return []record.Object{o.lock(record.ModeRead)} }
 
-// Destroys nothing.
-func (*Download) Destroys() bool { return false }
+// Effect: it reads.
+func (*Download) Effect() Effect { return Reads }
 
-// Settle: nothing of the pool was touched.
-func (*Download) Settle() *Settle { return nil }
+// Allowed refuses a volume of which the file is not all.
+func (*Download) Allowed(k Known) error {
+	return k.contained("a download of the volume's own file would leave out", converts)
+}
+
+// Relies on the content.
+func (*Download) Relies() bool { return true }
+
+// Moves what is read, as fast as the client takes it.
+func (o *Download) Moves() (bytes int64, bounds bool) {
+	if o.Length != nil {
+		return *o.Length, false
+	}
+	return o.Capacity - o.Offset, false
+}
+
+// Hand says that the helper has the client's file or stream as a descriptor.
+func (o *Download) Hand(fd int) { o.To = Descriptor(fd) }
+
+// Warnings tell what is not in it.
+func (o *Download) Warnings(k Known) []string {
+	if k.Volume.Backing == "" {
+		return nil
+	}
+	return []string{fmt.Sprintf("volume %s stands on %q, which is not part of what is downloaded: it is of use only together with that",
+		record.Quoted(k.Volume.Pool, k.Volume.Name), k.Volume.Backing)}
+}
 
 // Task is download.
 func (o *Download) Task() Task {
@@ -53,4 +83,38 @@ func (o *Download) Task() Task {
 			contentSum(&o.Checksum),
 		),
 	}
+}
+
+// DownloadRequest asks for the content of a volume.
+type DownloadRequest struct {
+	Offset   int64
+	Length   *int64 // bytes; nil: up to the end
+	Checksum string // as in UploadRequest
+	Data     Data
+	JobOptions
+}
+
+// Handed is what it goes to.
+func (r *DownloadRequest) Handed() *os.File { return r.Data.File }
+
+// Check refuses what no content has.
+func (r *DownloadRequest) Check() error {
+	if err := checkContent(r.Offset, r.Checksum); err != nil {
+		return err
+	}
+	return r.JobOptions.Check()
+}
+
+// Plan refuses what lies behind the end.
+func (r *DownloadRequest) Plan(k Known) (Operation, error) {
+	v := k.Volume
+	o := &Download{Volume: k.On, Form: r.Data.Form, Format: v.Format, Capacity: v.Capacity, Offset: r.Offset, Length: r.Length, Checksum: r.Checksum}
+	if v.Format != record.FormatRaw {
+		return o, nil
+	}
+	o.Size = &o.Capacity // of other formats nobody here knows the file's
+	if o.Offset > v.Capacity || o.Length != nil && *o.Length > v.Capacity-o.Offset {
+		return nil, record.Errorf(record.RangeUnsat, "volume %s has %s, and ends before what is to be read", record.Quoted(v.Pool, v.Name), both(v.Capacity))
+	}
+	return o, nil
 }

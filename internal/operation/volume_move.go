@@ -28,11 +28,29 @@ func (o *Move) Locks() []record.Object {
 	return []record.Object{o.lock(record.ModeDelete), o.Target.lock(record.ModeWrite)}
 }
 
-// Destroys nothing: the content goes along.
-func (*Move) Destroys() bool { return false }
-
 // Settle also finds out what became of the source.
 func (o *Move) Settle() *Settle { return &Settle{Volume: Volume(o.Target), Source: &o.Volume} }
+
+// Effect: a volume gets another name.
+func (*Move) Effect() Effect { return Transfers }
+
+// Allowed refuses a move after which the volume would not find what it stands on.
+func (o *Move) Allowed(k Known) error { return k.portable(o.Target.Pool) }
+
+// Displaces the volume from its path.
+func (*Move) Displaces() bool { return true }
+
+// Moves what a copy has allocated.
+func (o *Move) Moves() (bytes int64, bounds bool) { return o.Allocation, true }
+
+// Made is how it is listed.
+func (o *Move) Made() Made { return Made{o.Format, 0, o.Allocation, deref(o.Promise)} }
+
+// Needs what a copy has allocated.
+func (o *Move) Needs() (bytes int64, shareable bool) { return o.Allocation, false }
+
+// Smaller is to put it elsewhere.
+func (*Move) Smaller() record.Hint { return elsewhere() }
 
 // Task is move.
 func (o *Move) Task() Task {
@@ -45,4 +63,40 @@ func (o *Move) Task() Task {
 		Example: "--source /var/lib/images/vm1.raw --target /srv/images/vm1.raw",
 		Flags:   append(append(o.Target.flags(), o.Volume.flags("source")...), o.Volume.known(), imageFormat(&o.Format), promised(&o.Promise)),
 	}
+}
+
+// MoveRequest asks for another name for a volume, in Pool, default its own. An
+// empty Name is the one that it has.
+type MoveRequest struct {
+	Pool string `json:"pool,omitempty"`
+	Name string `json:"name,omitempty"`
+	JobOptions
+}
+
+// Goes: the name that it gets.
+func (r *MoveRequest) Goes() (pool, volume string) { return r.Pool, r.Name }
+
+// Check refuses bad names.
+func (r *MoveRequest) Check() error {
+	if r.Name != "" {
+		if err := checkNewName(r.Name); err != nil {
+			return err
+		}
+	}
+	if err := checkPool("pool", r.Pool); err != nil {
+		return err
+	}
+	return r.JobOptions.Check()
+}
+
+// Plan: on one file system a move needs no room.
+func (r *MoveRequest) Plan(k Known) (Operation, error) {
+	o := &Move{Volume: k.On, Into: Into{k.Into}, Format: k.Volume.Format}
+	if k.Promised > 0 {
+		o.Promise = &k.Promised
+	}
+	if !k.Near {
+		o.Allocation = max(k.Volume.Allocation, k.Promised)
+	}
+	return o, nil
 }

@@ -43,6 +43,26 @@ func (o *Resize) Destroys() bool { return o.Shrink }
 // Settle looks what it is now.
 func (o *Resize) Settle() *Settle { return &Settle{Volume: o.Volume} }
 
+// Effect: the content changes in place.
+func (*Resize) Effect() Effect { return Changes }
+
+// Relies on what is there: it is not made complete.
+func (*Resize) Relies() bool { return true }
+
+// Displaces what is cut off.
+func (o *Resize) Displaces() bool { return o.Shrink }
+
+// Moves what is allocated.
+func (o *Resize) Moves() (bytes int64, bounds bool) { return o.Allocation, true }
+
+// Needs what is allocated.
+func (o *Resize) Needs() (bytes int64, shareable bool) { return o.Allocation, false }
+
+// Smaller is to allocate nothing.
+func (*Resize) Smaller() record.Hint {
+	return record.Hintf("free some, or leave out %s: what is added gets its blocks when it is written", record.Do("").With("allocate"))
+}
+
 // Task is resize.
 func (o *Resize) Task() Task {
 	return Task{
@@ -57,4 +77,39 @@ func (o *Resize) Task() Task {
 		),
 		Asks: true,
 	}
+}
+
+// ResizeRequest asks for another capacity in bytes.
+type ResizeRequest struct {
+	Capacity int64 `json:"capacity"`
+	Shrink   bool  `json:"shrink,omitempty"`
+	Allocate bool  `json:"allocate,omitempty"`
+	JobOptions
+}
+
+// Check refuses what no volume can have.
+func (r *ResizeRequest) Check() error {
+	if r.Capacity < 1 {
+		return record.Errorf(record.Invalid, `field "capacity" is missing or zero`)
+	}
+	return r.JobOptions.Check()
+}
+
+// Plan refuses to take away what was not given up.
+func (r *ResizeRequest) Plan(k Known) (Operation, error) {
+	has := k.Volume.Capacity
+	switch {
+	case k.Volume.Format != record.FormatRaw:
+		return nil, record.Errorf(record.Unsupported, "resizing volumes of format %q is not supported yet", k.Volume.Format)
+	case r.Capacity < has && !r.Shrink:
+		return nil, record.Errorf(record.Invalid, "capacity of %s is less than the present %s; what lies beyond would be lost", both(r.Capacity), both(has)).
+			WithHint("%s does it", record.Do("").With("shrink"))
+	case r.Capacity < has && r.Allocate:
+		return nil, record.Errorf(record.Invalid, "capacity of %s is less than the present %s: nothing is added that could be allocated", both(r.Capacity), both(has))
+	}
+	o := &Resize{Volume: k.On, Format: k.Volume.Format, Capacity: r.Capacity, Allocate: r.Allocate, Shrink: r.Capacity < has}
+	if r.Allocate {
+		o.Allocation = max(0, r.Capacity-has) // what is there already gets no more blocks
+	}
+	return o, nil
 }

@@ -1,6 +1,10 @@
 package operation
 
-import "storaged/internal/record"
+import (
+	"slices"
+
+	"storaged/internal/record"
+)
 
 // Trim gives back the blocks of what reads as zeros.
 type Trim struct {
@@ -8,11 +12,8 @@ type Trim struct {
 	Volume
 	Capacity         int64 `json:"capacity,omitempty"`           // bytes to be read
 	GiveUpAllocation bool  `json:"give_up_allocation,omitempty"` // what is reserved goes too
-	// Recorded is the checksum that the catalogue has when the job begins, and
-	// SummedNS when the volume was last changed then, in ns since 1970.
-	Recorded string `json:"-"`
-	SummedNS int64  `json:"-"`
-	Resume   bool   `json:"-"`
+	Summed
+	Resume bool `json:"-"`
 }
 
 var _ Operation = (*Trim)(nil)
@@ -30,11 +31,33 @@ func (*Trim) Class() record.Class { return record.Async }
 // would lose it.
 func (o *Trim) Locks() []record.Object { return []record.Object{o.lock(record.ModeWrite)} }
 
-// Destroys nothing: the volume reads the same before and after.
-func (*Trim) Destroys() bool { return false }
-
 // Settle looks how much it has allocated now.
 func (o *Trim) Settle() *Settle { return &Settle{Volume: o.Volume} }
+
+// Effect: the content stays the same.
+func (*Trim) Effect() Effect { return Arranges }
+
+// Allowed refuses a type of pool that cannot give blocks back, and a volume that
+// was promised to have them.
+func (o *Trim) Allowed(k Known) error {
+	switch {
+	case !slices.Contains(k.Can.VolVerbs, "trim"):
+		return record.Errorf(record.Unsupported, "pools of type %s cannot trim volumes; they can %s", k.Pool.Type, record.List(k.Can.VolVerbs, 20))
+	case k.Promised > 0 && !o.GiveUpAllocation:
+		return record.Errorf(record.WrongState, "volume %s is to have %s allocated: what a trim gives back of that might not be there when it is needed",
+			record.Quoted(k.Volume.Pool, k.Volume.Name), both(k.Promised)).WithHint("%s does it", record.Do("").With("give-up-allocation"))
+	}
+	return nil
+}
+
+// Relies on the content.
+func (*Trim) Relies() bool { return true }
+
+// Moves what is read.
+func (o *Trim) Moves() (bytes int64, bounds bool) { return o.Capacity, true }
+
+// Compares gives the checksum that it may give back.
+func (o *Trim) Compares() *Summed { return &o.Summed }
 
 // Task is trim.
 func (o *Trim) Task() Task {
@@ -52,4 +75,15 @@ func (o *Trim) Task() Task {
 			resume(&o.Resume),
 		),
 	}
+}
+
+// TrimRequest asks to give back the blocks of what reads as zeros.
+type TrimRequest struct {
+	GiveUpAllocation bool `json:"give_up_allocation,omitempty"`
+	JobOptions
+}
+
+// Plan makes a trim of the whole volume.
+func (r *TrimRequest) Plan(k Known) (Operation, error) {
+	return &Trim{Volume: k.On, Capacity: k.Volume.Capacity, GiveUpAllocation: r.GiveUpAllocation}, nil
 }

@@ -1,6 +1,11 @@
 package operation
 
-import "storaged/internal/record"
+import (
+	"cmp"
+	"os"
+
+	"storaged/internal/record"
+)
 
 // Upload writes a content from outside into a volume.
 type Upload struct {
@@ -11,6 +16,7 @@ type Upload struct {
 	Offset    int64 `json:"offset,omitempty"`    // bytes of the volume before the content
 	Skipped   int64 `json:"skipped,omitempty"`   // bytes before Offset that Continues has uploaded
 	Continues int64 `json:"continues,omitempty"` // number of the job of the same content that marked the volume, or was the first
+	Known     bool  `json:"known,omitempty"`     // Length is what the jobs that it is the rest of say
 	// Beginning is the checksum of the Skipped bytes as the client has them, with
 	// its algorithm; "": not known.
 	Beginning string `json:"beginning,omitempty"`
@@ -40,6 +46,30 @@ func (o *Upload) Settle() *Settle { return &Settle{Volume: o.Volume} }
 // rest of one that broke off there.
 func (o *Upload) Partial() bool { return o.Offset != o.Skipped }
 
+// Effect: the content changes in place.
+func (*Upload) Effect() Effect { return Changes }
+
+// Displaces what is there.
+func (*Upload) Displaces() bool { return true }
+
+// Moves what comes, as fast as the client sends it.
+func (o *Upload) Moves() (bytes int64, bounds bool) {
+	if o.Length != nil {
+		return *o.Length, false
+	}
+	return o.Capacity - o.Offset, false
+}
+
+// Overwrites the holes too, where a stream has none.
+func (o *Upload) Overwrites() (length *int64, ok bool) {
+	return o.Length, o.Format == record.FormatRaw && o.Dense && o.Length != nil && !o.DetectZeros
+}
+
+// Smaller is to make holes.
+func (*Upload) Smaller() record.Hint {
+	return record.Hintf("free some, or upload it with %s, if much of it is zeros", record.Do("").With("detect_zeros"))
+}
+
 // Task is upload.
 func (o *Upload) Task() Task {
 	return Task{
@@ -57,4 +87,134 @@ func (o *Upload) Task() Task {
 		),
 		Asks: true,
 	}
+}
+
+// UploadRequest asks to write a content into a volume, or, with Create, into a
+// new one.
+type UploadRequest struct {
+	Offset      int64  // bytes of the volume before it
+	Length      *int64 // bytes; nil: as many as come
+	Continues   string // job that uploaded what lies before Offset, and ended unfinished
+	Beginning   string // checksum of what lies before Offset, as the sender has it; "" is not known
+	Checksum    string // sha256 or crc32c, with :HEX what it must be; "" is crc32c
+	AsFormat    string // what it is taken for, "" for the volume's format
+	DetectZeros bool
+	Create      *CreateRequest // Name is the volume's; Capacity 0: that of the content
+	Data        Data
+	JobOptions
+}
+
+// Handed is what it comes from.
+func (r *UploadRequest) Handed() *os.File { return r.Data.File }
+
+// NewName is that of a new volume.
+func (r *UploadRequest) NewName() (name string, ok bool) {
+	if r.Create == nil {
+		return "", false
+	}
+	return r.Create.Name, true
+}
+
+// Check refuses what no content can be.
+func (r *UploadRequest) Check() error {
+	if err := checkContent(r.Offset, r.Checksum); err != nil {
+		return err
+	}
+	if r.Length != nil && *r.Length == 0 && r.Continues == "" {
+		return record.Errorf(record.Invalid, "the content is empty: there is nothing to write")
+	}
+	if err := r.checkBeginning(); err != nil {
+		return err
+	}
+	if err := checkFormat("as_format", r.AsFormat); err != nil {
+		return err
+	}
+	if r.Create != nil {
+		if err := r.checkCreate(); err != nil {
+			return err
+		}
+	}
+	return r.JobOptions.Check()
+}
+
+func (r *UploadRequest) checkCreate() error {
+	if err := checkFormat("format", r.Create.Format); err != nil {
+		return err
+	}
+	switch c := r.Create; {
+	case r.Offset != 0 || r.Continues != "":
+		return record.Errorf(record.Invalid, "a new volume is made of a whole content")
+	case c.Capacity < 0:
+		return record.Errorf(record.Invalid, "capacity must not be negative: %d", c.Capacity)
+	case c.Capacity > 0 && !record.Plain(cmp.Or(r.AsFormat, c.Format, record.FormatRaw)):
+		return record.Errorf(record.Invalid, "an image in format %s has its capacity in its header, and is put as it is", cmp.Or(r.AsFormat, c.Format)).
+			WithHint("leave the size out")
+	case c.Allocation != nil && c.Allocation.Full && c.Capacity == 0 && r.Length == nil:
+		return record.Errorf(record.Invalid, "nobody knows yet how long the stream is: a full allocation needs a capacity")
+	case c.Capacity > 0 && r.Length != nil && *r.Length > c.Capacity:
+		return record.Errorf(record.TooLarge, "the content has %s, and the volume is to have %s", both(*r.Length), both(c.Capacity))
+	}
+	return checkNewName(r.Create.Name)
+}
+
+func (r *UploadRequest) checkBeginning() error {
+	if r.Beginning == "" {
+		return nil
+	}
+	_, digits, err := record.ParseContentChecksum(r.Beginning)
+	switch {
+	case err != nil:
+		return record.Errorf(record.Invalid, "beginning: %v", err)
+	case digits == "" || r.Continues == "":
+		return record.Errorf(record.Invalid, "beginning is a checksum with its digits, of what continues has uploaded")
+	}
+	return nil
+}
+
+func checkContent(offset int64, checksum string) error {
+	if offset < 0 {
+		return record.Errorf(record.Invalid, "offset must not be negative: %d", offset)
+	}
+	if checksum == "" {
+		return nil
+	}
+	if _, _, err := record.ParseContentChecksum(checksum); err != nil {
+		return record.Errorf(record.Invalid, "%v", err)
+	}
+	return nil
+}
+
+// Plan refuses a content that does not fit, as far as that is known.
+func (r *UploadRequest) Plan(k Known) (Operation, error) {
+	c := Content{
+		Form: r.Data.Form, Dense: r.Data.Dense, Length: r.Length, Checksum: r.Checksum, AsFormat: r.AsFormat, DetectZeros: r.DetectZeros,
+	}
+	if r.Create != nil {
+		return r.filled(k, c), nil
+	}
+	v := k.Volume
+	c.Format = v.Format
+	if v.Format != record.FormatRaw {
+		return nil, record.Errorf(record.Unsupported, "uploading into volumes of format %q is not supported: its file would have to change its length", v.Format).
+			WithHint("delete it, and create it from the file: %s", record.Do("volume.create", v.Pool+"/"+v.Name).With("from", "FILE").With("format", v.Format))
+	}
+	room := v.Capacity - r.Offset
+	if r.Length != nil && *r.Length > room || room < 0 {
+		return nil, record.Errorf(record.TooLarge, "volume %s has %s, which ends before the content; nothing grows by an upload", record.Quoted(v.Pool, v.Name), both(v.Capacity)).
+			WithHint("%s gives it another capacity", record.Do("volume.resize", v.Pool+"/"+v.Name, "SIZE"))
+	}
+	return &Upload{Volume: k.On, Content: c, Capacity: v.Capacity, Offset: r.Offset, Beginning: r.Beginning}, nil
+}
+
+// filled makes a volume with the content.
+func (r *UploadRequest) filled(k Known, c Content) *Create {
+	c.Format = cmp.Or(r.AsFormat, r.Create.Format, record.FormatRaw)
+	allocation := int64(0)
+	if a := r.Create.Allocation; a != nil {
+		allocation = a.of(r.Create.Capacity)
+		if a.Full && r.Create.Capacity == 0 && r.Length != nil {
+			allocation = *r.Length
+		}
+	}
+	return &Create{Volume: k.On, Content: c, Capacity: r.Create.Capacity, Allocation: &allocation}
 }

@@ -1,6 +1,10 @@
 package operation
 
-import "storaged/internal/record"
+import (
+	"cmp"
+
+	"storaged/internal/record"
+)
 
 // Verify reads a volume and gives its checksum.
 type Verify struct {
@@ -8,11 +12,8 @@ type Verify struct {
 	Volume
 	Capacity int64  `json:"capacity,omitempty"` // bytes to be read
 	Checksum string `json:"checksum,omitempty"` // algorithm, or what the content must have; "": what is recorded
-	// Recorded is the checksum that the catalogue has when the job begins, and
-	// SummedNS when the volume was last changed then, in ns since 1970.
-	Recorded string `json:"-"`
-	SummedNS int64  `json:"-"`
-	Resume   bool   `json:"-"`
+	Summed
+	Resume bool `json:"-"`
 }
 
 var _ Operation = (*Verify)(nil)
@@ -29,11 +30,23 @@ func (*Verify) Class() record.Class { return record.Async }
 // Locks: others may read it too.
 func (o *Verify) Locks() []record.Object { return []record.Object{o.lock(record.ModeRead)} }
 
-// Destroys nothing.
-func (*Verify) Destroys() bool { return false }
+// Effect: it reads.
+func (*Verify) Effect() Effect { return Reads }
 
-// Settle: nothing was touched.
-func (*Verify) Settle() *Settle { return nil }
+// Relies on the content.
+func (*Verify) Relies() bool { return true }
+
+// Moves what is read.
+func (o *Verify) Moves() (bytes int64, bounds bool) { return o.Capacity, true }
+
+// Compares gives the checksum that it compares with; nil where the request says
+// another.
+func (o *Verify) Compares() *Summed {
+	if o.Checksum != "" {
+		return nil
+	}
+	return &o.Summed
+}
 
 // Task is verify.
 func (o *Verify) Task() Task {
@@ -53,4 +66,32 @@ func (o *Verify) Task() Task {
 			resume(&o.Resume),
 		),
 	}
+}
+
+// VerifyRequest asks to read a volume and give its checksum. Checksum is the
+// algorithm, sha256 or crc32c, alone, or with a colon and hexadecimal digits
+// that the content must have. Empty, the checksum must be the recorded one, if
+// there is one that is not out of date.
+type VerifyRequest struct {
+	Checksum string `json:"checksum,omitempty"`
+	JobOptions
+}
+
+// Check refuses what is no checksum.
+func (r *VerifyRequest) Check() error {
+	if r.Checksum != "" {
+		if _, _, err := record.ParseContentChecksum(r.Checksum); err != nil {
+			return record.Errorf(record.Invalid, `field "checksum": %v`, err)
+		}
+	}
+	return r.JobOptions.Check()
+}
+
+// Plan reads the whole volume.
+func (r *VerifyRequest) Plan(k Known) (Operation, error) {
+	sum := r.Checksum
+	if algorithm, want, err := record.ParseContentChecksum(sum); err == nil {
+		sum = cmp.Or(want, algorithm)
+	}
+	return &Verify{Volume: k.On, Capacity: k.Volume.Capacity, Checksum: sum}, nil
 }

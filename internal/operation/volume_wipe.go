@@ -1,6 +1,8 @@
 package operation
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"storaged/internal/record"
@@ -10,6 +12,7 @@ import (
 type Wipe struct {
 	Terms
 	Volume
+	Format       string `json:"format,omitempty"`
 	Capacity     int64  `json:"capacity,omitempty"` // bytes to be overwritten
 	Algorithm    string `json:"algorithm"`
 	Verify       bool   `json:"verify,omitempty"`
@@ -37,6 +40,37 @@ func (*Wipe) Destroys() bool { return true }
 // Settle looks what it is now.
 func (o *Wipe) Settle() *Settle { return &Settle{Volume: o.Volume} }
 
+// Effect: the content changes in place.
+func (*Wipe) Effect() Effect { return Changes }
+
+// Allowed refuses a volume whose content lies elsewhere.
+func (*Wipe) Allowed(k Known) error { return k.erasable() }
+
+// Displaces all that is there.
+func (*Wipe) Displaces() bool { return true }
+
+// Wipes: what else.
+func (*Wipe) Wipes() bool { return true }
+
+// Moves what is overwritten.
+func (o *Wipe) Moves() (bytes int64, bounds bool) { return o.Capacity, true }
+
+// Overwrites the holes too, by some algorithms.
+func (o *Wipe) Overwrites() (length *int64, ok bool) { return nil, fillsHoles(o.Format, o.Algorithm) }
+
+// Smaller is to leave the holes alone.
+func (*Wipe) Smaller() record.Hint { return zeroInstead() }
+
+// fillsHoles reports whether a wipe writes to the holes of a volume. Of other
+// formats nobody here knows how long the file is.
+func fillsHoles(format, algorithm string) bool {
+	return format == record.FormatRaw && algorithm != "" && algorithm != "zero" && algorithm != "trim"
+}
+
+func zeroInstead() record.Hint {
+	return record.Hintf("free some, or wipe by zero, which leaves holes alone: there is nothing in them")
+}
+
 // Task is wipe.
 func (o *Wipe) Task() Task {
 	return Task{
@@ -54,6 +88,37 @@ func (o *Wipe) Task() Task {
 		),
 		Asks: true,
 	}
+}
+
+// WipeRequest asks to overwrite a volume's content.
+type WipeRequest struct {
+	Algorithm    string `json:"algorithm,omitempty"` // default zero
+	Verify       bool   `json:"verify,omitempty"`
+	AcceptLimits bool   `json:"accept_limits,omitempty"`
+	JobOptions
+}
+
+// Fill puts in what it leaves out.
+func (r *WipeRequest) Fill() {
+	r.JobOptions.Fill()
+	r.Algorithm = cmp.Or(r.Algorithm, "zero")
+}
+
+// Plan refuses an algorithm that the pool's type has not.
+func (r *WipeRequest) Plan(k Known) (Operation, error) {
+	o := &Wipe{
+		Volume: k.On, Format: k.Volume.Format, Capacity: k.Volume.Capacity,
+		Algorithm: r.Algorithm, Verify: r.Verify, AcceptLimits: r.AcceptLimits,
+	}
+	return o, k.wipeable(r.Algorithm)
+}
+
+func (k Known) wipeable(algorithm string) error {
+	if slices.Contains(k.Can.Algorithms, algorithm) {
+		return nil
+	}
+	return record.Errorf(record.Unsupported, "pools of type %s cannot wipe by algorithm %q; they can by %s",
+		k.Pool.Type, algorithm, record.List(k.Can.Algorithms, 20))
 }
 
 // Algorithms are those of package wipe, of which this package knows nothing; a

@@ -203,3 +203,11 @@ func parseFloat(t *rapid.T, s string) float64 {
 	}
 	return v
 }
+
+func TestSizesThatAreTooMuchTogether(t *testing.T) {
+	for _, c := range []struct{ a, b, want int64 }{{1, 2, 3}, {2, -1, 1}, {math.MaxInt64, 1, math.MaxInt64}, {1 << 62, 1 << 62, math.MaxInt64}} {
+		if got := Sum(c.a, c.b); got != c.want {
+			t.Errorf("%d and %d are %d", c.a, c.b, got)
+		}
+	}
+}

@@ -160,3 +160,12 @@ func FormatBoth(n int64) string {
 	}
 	return fmt.Sprintf("%s (%d bytes)", FormatBytes(n), n)
 }
+
+// Sum adds to a size b, which may be negative. A sparse file can be 8 EiB long, and an
+// image's header can say so of itself: two of them are more than an int64 holds.
+func Sum(a, b int64) int64 {
+	if b > math.MaxInt64-a {
+		return math.MaxInt64
+	}
+	return a + b
+}

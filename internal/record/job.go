@@ -379,3 +379,6 @@ func (j *Job) Code() Code {
 	}
 	return j.Error.Code
 }
+
+// Priorities are those that a job can have, the first to be served first.
+func Priorities() []Priority { return []Priority{Interactive, NormalPriority, Background} }

@@ -17,7 +17,6 @@ import (
 	"storaged/internal/peer"
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
 )
 
 // retryAfter says when a refused request may succeed.
@@ -231,7 +230,7 @@ func (c *call) logAccess() {
 		args = append(args, "login_user", o.LoginUser)
 	}
 	if q := c.r.URL.RawQuery; q != "" {
-		args = append(args, "query", service.Short(q))
+		args = append(args, "query", record.Short(q))
 	}
 	if c.job != 0 {
 		args = append(args, "job", c.job)

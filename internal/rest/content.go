@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"strings"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
 	"storaged/internal/sparse"
 )
 
@@ -21,7 +21,7 @@ var (
 )
 
 // uploadQueries reads what the query says of an upload.
-func (c *call) uploadQueries() (r service.VolumeUpload, err error) {
+func (c *call) uploadQueries() (r operation.UploadRequest, err error) {
 	q := c.r.URL.Query()
 	r.Checksum, r.AsFormat, r.Continues, r.Beginning = q.Get("checksum"), q.Get("as_format"), q.Get("continues"), q.Get("beginning")
 	if r.DetectZeros, err = c.flag("detect_zeros"); err != nil {
@@ -47,9 +47,9 @@ func (c *call) uploadQueries() (r service.VolumeUpload, err error) {
 }
 
 // createQueries reads what the query says of a volume to be made.
-func (c *call) createQueries() (*service.VolumeCreate, error) {
+func (c *call) createQueries() (*operation.CreateRequest, error) {
 	q := c.r.URL.Query()
-	r := &service.VolumeCreate{Name: c.volume(), Format: q.Get("format")}
+	r := &operation.CreateRequest{Name: c.volume(), Format: q.Get("format")}
 	capacity, err := c.bytesQuery("capacity")
 	if err != nil {
 		return nil, err
@@ -60,15 +60,15 @@ func (c *call) createQueries() (*service.VolumeCreate, error) {
 	switch v := q.Get("allocation"); v {
 	case "":
 	case "full":
-		r.Allocation = &service.Allocation{Full: true}
+		r.Allocation = &operation.Allocation{Full: true}
 	case "none":
-		r.Allocation = &service.Allocation{}
+		r.Allocation = &operation.Allocation{}
 	default:
 		n, err := c.bytesQuery("allocation")
 		if err != nil {
 			return nil, err
 		}
-		r.Allocation = &service.Allocation{Bytes: *n}
+		r.Allocation = &operation.Allocation{Bytes: *n}
 	}
 	return r, nil
 }
@@ -81,7 +81,7 @@ func (c *call) bytesQuery(key string) (*int64, error) {
 	}
 	n, err := strconv.ParseInt(v, 10, 64)
 	if err != nil || n < 0 {
-		return nil, record.Errorf(record.Invalid, "query key %q is a number of bytes, not %s", key, service.Short(v))
+		return nil, record.Errorf(record.Invalid, "query key %q is a number of bytes, not %s", key, record.Short(v))
 	}
 	return &n, nil
 }
@@ -112,14 +112,14 @@ func (c *call) part() (offset int64, length *int64, err error) {
 }
 
 // bodyPlace reads where in the volume a body goes, and how long it is.
-func (c *call) bodyPlace(form string, r *service.VolumeUpload) error {
+func (c *call) bodyPlace(form string, r *operation.UploadRequest) error {
 	v, err := c.header("Content-Range")
 	if err != nil {
 		return err
 	}
 	if v == "" {
 		r.Offset, r.Length, err = c.part()
-		if err == nil && r.Length == nil && form == service.RawData && c.r.ContentLength >= 0 {
+		if err == nil && r.Length == nil && form == operation.RawForm && c.r.ContentLength >= 0 {
 			r.Length = &c.r.ContentLength
 		}
 		return err
@@ -129,17 +129,17 @@ func (c *call) bodyPlace(form string, r *service.VolumeUpload) error {
 	}
 	m := contentRange.FindStringSubmatch(v)
 	if m == nil {
-		return record.Errorf(record.Invalid, "Content-Range is not bytes FIRST-LAST/TOTAL: %s", service.Short(v))
+		return record.Errorf(record.Invalid, "Content-Range is not bytes FIRST-LAST/TOTAL: %s", record.Short(v))
 	}
 	first, last := position(m[1]), position(m[2])
 	n := last - first + 1
 	switch { // RFC 9110, section 14.4
 	case last < first:
-		return record.Errorf(record.Invalid, "Content-Range %s ends before it begins", service.Short(v))
+		return record.Errorf(record.Invalid, "Content-Range %s ends before it begins", record.Short(v))
 	case m[3] != "*" && last >= position(m[3]):
-		return record.Errorf(record.Invalid, "Content-Range %s ends beyond its total", service.Short(v))
-	case form == service.RawData && c.r.ContentLength >= 0 && c.r.ContentLength != n:
-		return record.Errorf(record.Invalid, "Content-Range %s is not the length of the body, %d bytes", service.Short(v), c.r.ContentLength)
+		return record.Errorf(record.Invalid, "Content-Range %s ends beyond its total", record.Short(v))
+	case form == operation.RawForm && c.r.ContentLength >= 0 && c.r.ContentLength != n:
+		return record.Errorf(record.Invalid, "Content-Range %s is not the length of the body, %d bytes", record.Short(v), c.r.ContentLength)
 	}
 	r.Offset, r.Length = first, &n
 	return nil
@@ -148,18 +148,18 @@ func (c *call) bodyPlace(form string, r *service.VolumeUpload) error {
 // bodyForm tells the form of an upload's body.
 func (c *call) bodyForm() (string, error) {
 	if e := c.r.Header.Get("Content-Encoding"); e != "" {
-		return "", record.Errorf(record.Invalid, "Content-Encoding %s is not read", service.Short(e))
+		return "", record.Errorf(record.Invalid, "Content-Encoding %s is not read", record.Short(e))
 	}
 	given, err := c.header("Content-Type")
 	if err != nil || given == "" { // as curl -T and most programs send a file
-		return service.RawData, err
+		return operation.RawForm, err
 	}
 	kind, _, err := mime.ParseMediaType(given)
 	switch {
 	case err == nil && kind == wire.RawType:
-		return service.RawData, nil
+		return operation.RawForm, nil
 	case err == nil && kind == sparse.MediaType:
-		return service.SparseData, nil
+		return operation.SparseForm, nil
 	}
 	hint := "send the bytes as they are, as " + wire.RawType + " or without a type, or in the form " + sparse.MediaType
 	switch kind {
@@ -168,7 +168,7 @@ func (c *call) bodyForm() (string, error) {
 	case "application/x-www-form-urlencoded":
 		hint = "send it by curl -T FILE, or with the header Content-Type: " + wire.RawType + "; a form's data may have lost its line ends on the way (curl -d)"
 	}
-	return "", record.Errorf(record.Invalid, "a content is not taken as %s", service.Short(given)).WithHint("%s", hint)
+	return "", record.Errorf(record.Invalid, "a content is not taken as %s", record.Short(given)).WithHint("%s", hint)
 }
 
 // answerForm tells the form that the client would like a content in.
@@ -176,11 +176,11 @@ func (c *call) answerForm() string {
 	for _, accept := range c.r.Header.Values("Accept") {
 		for kind := range strings.SplitSeq(accept, ",") {
 			if m, _, err := mime.ParseMediaType(kind); err == nil && m == sparse.MediaType {
-				return service.SparseData
+				return operation.SparseForm
 			}
 		}
 	}
-	return service.RawData
+	return operation.RawForm
 }
 
 // span is a part of a content that is asked for. It is partial where the
@@ -228,7 +228,7 @@ func (c *call) setSpan(s span, size int64, form string) (status int) {
 	h := c.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Type", wire.RawType)
-	if form == service.SparseData {
+	if form == operation.SparseForm {
 		h.Set("Content-Type", sparse.MediaType)
 	} else {
 		h.Set("Content-Length", strconv.FormatInt(s.len, 10))
@@ -241,7 +241,7 @@ func (c *call) setSpan(s span, size int64, form string) (status int) {
 }
 
 // downloadQueries reads what the query says of a download.
-func (c *call) downloadQueries() (r service.VolumeDownload, err error) {
+func (c *call) downloadQueries() (r operation.DownloadRequest, err error) {
 	r.Checksum = c.r.URL.Query().Get("checksum")
 	r.JobOptions, err = c.jobOptions()
 	return r, err

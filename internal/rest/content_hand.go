@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"storaged/internal/operation"
 	"storaged/internal/peer"
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
@@ -75,18 +76,18 @@ func (c *call) handRequest() (start func(service.Submit, *os.File) (service.Star
 		r, err := c.uploadQueries()
 		r.Offset, r.Length = offset, length
 		return func(s service.Submit, f *os.File) (service.Started, error) {
-			r.Data = service.Data{File: f, Form: service.FileData}
-			return c.svc.UploadVolume(c.ctx(), s, c.pool(), c.volume(), r)
+			r.Data = operation.Data{File: f, Form: operation.FileForm}
+			return c.svc.Start(c.ctx(), s, c.pool(), c.volume(), &r)
 		}, s, err
 	case "download":
 		r, err := c.downloadQueries()
 		r.Offset, r.Length = offset, length
 		return func(s service.Submit, f *os.File) (service.Started, error) {
-			r.Data = service.Data{File: f, Form: service.FileData}
-			return c.svc.DownloadVolume(c.ctx(), s, c.pool(), c.volume(), r)
+			r.Data = operation.Data{File: f, Form: operation.FileForm}
+			return c.svc.Start(c.ctx(), s, c.pool(), c.volume(), &r)
 		}, s, err
 	default:
-		return nil, s, record.Errorf(record.Invalid, "direction is upload or download, not %s", service.Short(d))
+		return nil, s, record.Errorf(record.Invalid, "direction is upload or download, not %s", record.Short(d))
 	}
 }
 
@@ -98,7 +99,7 @@ func (c *call) flag01(key string) (bool, error) {
 	case "", "0":
 		return false, nil
 	default:
-		return false, record.Errorf(record.Invalid, "query key %q is 1, not %s", key, service.Short(v))
+		return false, record.Errorf(record.Invalid, "query key %q is 1, not %s", key, record.Short(v))
 	}
 }
 

@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"time"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
 	"storaged/internal/transfer"
 )
 
@@ -61,9 +61,10 @@ func putContent(c *call) error {
 	if err != nil {
 		return err
 	}
-	defer out.Close()                                                                         // it is by then, unless nothing was copied
-	r.Data = service.Data{File: in, Form: service.SparseData, Dense: form == service.RawData} // which has an end: that of a pipe may be the daemon's death
-	st, err := c.svc.UploadVolume(c.ctx(), s, c.pool(), c.volume(), r)
+	defer out.Close() // it is by then, unless nothing was copied
+	// The sparse form has an end: that of a pipe may be the daemon's death.
+	r.Data = operation.Data{File: in, Form: operation.SparseForm, Dense: form == operation.RawForm}
+	st, err := c.svc.Start(c.ctx(), s, c.pool(), c.volume(), &r)
 	in.Close() // the job has its own
 	if err != nil || st.Job == nil || st.Known {
 		return c.started(st, err)
@@ -121,8 +122,8 @@ func getContent(c *call) error {
 		return err
 	}
 	defer in.Close()
-	r.Data = service.Data{File: out, Form: form}
-	st, err := c.svc.DownloadVolume(c.ctx(), s, c.pool(), c.volume(), r)
+	r.Data = operation.Data{File: out, Form: form}
+	st, err := c.svc.Start(c.ctx(), s, c.pool(), c.volume(), &r)
 	out.Close() // the job has its own
 	if err != nil || st.Job == nil || st.Known {
 		return c.started(st, err)

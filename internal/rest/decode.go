@@ -34,12 +34,18 @@ type checks[T any] interface {
 
 // request reads what a change asks for: its body, and how it was made.
 func request[T any, P checks[T]](c *call) (T, service.Submit, error) {
-	r, err := decode[T, P](c)
+	r, err := body[T, P](c)
 	if err != nil {
 		return r, service.Submit{}, err
 	}
 	s, err := c.submit(filled(r), c.query())
 	return r, s, err
+}
+
+// body reads a request's body.
+func body[T any, P checks[T]](c *call) (r T, err error) {
+	err = decode(c, P(&r))
+	return r, err
 }
 
 // filled gives a request with its defaults.
@@ -50,21 +56,20 @@ func filled[T any](r T) T {
 	return r
 }
 
-// decode reads a request's body into T, strictly: one JSON document of the
+// decode reads a request's body into v, strictly: one JSON document of the
 // type, exactly as it is named, each field once, no number below zero. An
-// empty body is the empty document where T has nothing that must be there.
-func decode[T any, P checks[T]](c *call) (T, error) {
-	var v T
+// empty body is the empty document where v has nothing that must be there.
+func decode(c *call, v interface{ Check() error }) error {
 	b, err := c.readBody()
 	if err != nil {
-		return v, err
+		return err
 	}
 	if len(b) > 0 {
-		if err := unmarshal(b, &v); err != nil {
-			return v, err
+		if err := unmarshal(b, v); err != nil {
+			return err
 		}
 	}
-	return v, P(&v).Check()
+	return v.Check()
 }
 
 // readBody gives the body, which is JSON by its header, or nothing.
@@ -100,11 +105,11 @@ func (c *call) checkType() error {
 	charset := params["charset"]
 	if err == nil && (kind == want[0] || kind == want[len(want)-1]) && (charset == "" || strings.EqualFold(charset, "utf-8")) {
 		if e := c.r.Header.Get("Content-Encoding"); e != "" {
-			return record.Errorf(record.Invalid, "Content-Encoding %s is not read", service.Short(e))
+			return record.Errorf(record.Invalid, "Content-Encoding %s is not read", record.Short(e))
 		}
 		return nil
 	}
-	return record.Errorf(record.Invalid, "the body is %s, not JSON", service.Short(given)).
+	return record.Errorf(record.Invalid, "the body is %s, not JSON", record.Short(given)).
 		WithHint("Content-Type: %s", strings.Join(want, " or "))
 }
 
@@ -127,7 +132,7 @@ func unmarshal(b []byte, v any) error {
 	case errors.As(err, &wrong) && wrong.Field == "":
 		return record.Errorf(record.Invalid, "the body is %s, not an object", wrong.Value)
 	case errors.As(err, &wrong):
-		return record.Errorf(record.Invalid, "field %s is %s, not %s", service.Short(wrong.Field), wrong.Value, typeWord(wrong.Type))
+		return record.Errorf(record.Invalid, "field %s is %s, not %s", record.Short(wrong.Field), wrong.Value, typeWord(wrong.Type))
 	case err != nil:
 		return record.Errorf(record.Invalid, "bad body: %v", err)
 	}
@@ -177,15 +182,15 @@ func (w *walker) value(t reflect.Type, path string) error {
 		return w.nested(token, t, path)
 	case json.Number:
 		if strings.HasPrefix(token.String(), "-") {
-			return record.Errorf(record.Invalid, "field %s is negative: %s", service.Short(path), service.Short(token.String()))
+			return record.Errorf(record.Invalid, "field %s is negative: %s", record.Short(path), record.Short(token.String()))
 		}
 	case string:
 		if !validText(token) {
-			return record.Errorf(record.Invalid, "field %s has characters that cannot be printed", service.Short(path))
+			return record.Errorf(record.Invalid, "field %s has characters that cannot be printed", record.Short(path))
 		}
 	case nil:
 		if !nullable(t, path) {
-			return record.Errorf(record.Invalid, "field %s is null", service.Short(path))
+			return record.Errorf(record.Invalid, "field %s is null", record.Short(path))
 		}
 	}
 	return nil
@@ -223,11 +228,11 @@ func (w *walker) object(t reflect.Type, path string) error {
 		field, known := member(t, key)
 		switch {
 		case !known:
-			return record.Errorf(record.Invalid, "unknown field %s", service.Short(at))
+			return record.Errorf(record.Invalid, "unknown field %s", record.Short(at))
 		case seen[key]:
-			return record.Errorf(record.Invalid, "field %s is given twice", service.Short(at))
+			return record.Errorf(record.Invalid, "field %s is given twice", record.Short(at))
 		case !validText(key):
-			return record.Errorf(record.Invalid, "field %s has characters that cannot be printed", service.Short(at))
+			return record.Errorf(record.Invalid, "field %s has characters that cannot be printed", record.Short(at))
 		}
 		seen[key] = true
 		if err := w.value(field, at); err != nil {

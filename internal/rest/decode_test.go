@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 // FuzzBody: what is taken is JSON that means the same to every other reader,
@@ -22,7 +22,7 @@ func FuzzBody(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var v service.VolumeCreate
+		var v operation.CreateRequest
 		if err := unmarshal(b, &v); err != nil {
 			if record.CodeOf(err) != record.Invalid {
 				t.Fatalf("%q: %v is no refusal", b, err)
@@ -31,7 +31,7 @@ func FuzzBody(f *testing.F) {
 		}
 		strict := json.NewDecoder(strings.NewReader(string(b)))
 		strict.DisallowUnknownFields()
-		var same, again service.VolumeCreate
+		var same, again operation.CreateRequest
 		if err := strict.Decode(&same); err != nil || !reflect.DeepEqual(same, v) {
 			t.Fatalf("%q: encoding/json reads %+v, %v", b, same, err)
 		}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"storaged/internal/events"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest"
 	"storaged/internal/rest/apitest"
@@ -186,34 +188,6 @@ func (f *fake) UndefinePool(_ context.Context, s service.Submit, pool string) er
 	return f.enter("UndefinePool", asked{s.Caller, s, []string{pool}, nil})
 }
 
-func (f *fake) BuildPool(_ context.Context, s service.Submit, pool string, r service.PoolBuild) (service.Started, error) {
-	return f.begin("BuildPool", s, r, pool)
-}
-
-func (f *fake) StartPool(_ context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error) {
-	return f.begin("StartPool", s, r, pool)
-}
-
-func (f *fake) StopPool(_ context.Context, s service.Submit, pool string, r service.PoolStop) (service.Started, error) {
-	return f.begin("StopPool", s, r, pool)
-}
-
-func (f *fake) RefreshPool(_ context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error) {
-	return f.begin("RefreshPool", s, r, pool)
-}
-
-func (f *fake) VerifyPool(_ context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error) {
-	return f.begin("VerifyPool", s, r, pool)
-}
-
-func (f *fake) EvacuatePool(_ context.Context, s service.Submit, pool string, r service.PoolEvacuate) (service.Started, error) {
-	return f.begin("EvacuatePool", s, r, pool)
-}
-
-func (f *fake) DeletePool(_ context.Context, s service.Submit, pool string, r service.PoolDelete) (service.Started, error) {
-	return f.begin("DeletePool", s, r, pool)
-}
-
 func (f *fake) Volumes(_ context.Context, v service.VolumeFilter) ([]record.Volume, error) {
 	return []record.Volume{f.vol()}, f.enter("Volumes", asked{request: v})
 }
@@ -226,46 +200,26 @@ func (f *fake) PatchVolume(_ context.Context, s service.Submit, pool, volume str
 	return f.vol(), f.enter("PatchVolume", asked{s.Caller, s, []string{pool, volume}, r})
 }
 
-func (f *fake) CreateVolume(_ context.Context, s service.Submit, pool string, r service.VolumeCreate) (service.Started, error) {
-	return f.begin("CreateVolume", s, r, pool)
+// deed names what a job of a kind does: CloneVolume of volume.clone.
+func deed(k record.Kind) string {
+	about, verb, _ := strings.Cut(string(k), ".")
+	return strings.ToUpper(verb[:1]) + verb[1:] + strings.ToUpper(about[:1]) + about[1:]
 }
 
-func (f *fake) CloneVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeClone) (service.Started, error) {
-	return f.begin("CloneVolume", s, r, pool, volume)
-}
-
-func (f *fake) ResizeVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeResize) (service.Started, error) {
-	return f.begin("ResizeVolume", s, r, pool, volume)
-}
-
-func (f *fake) WipeVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeWipe) (service.Started, error) {
-	return f.begin("WipeVolume", s, r, pool, volume)
-}
-
-func (f *fake) UploadVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeUpload) (service.Started, error) {
-	r.Data = service.Data{} // that of this connection
-	return f.begin("UploadVolume", s, r, pool, volume)
-}
-
-func (f *fake) DownloadVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeDownload) (service.Started, error) {
-	r.Data = service.Data{}
-	return f.begin("DownloadVolume", s, r, pool, volume)
-}
-
-func (f *fake) TrimVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeTrim) (service.Started, error) {
-	return f.begin("TrimVolume", s, r, pool, volume)
-}
-
-func (f *fake) VerifyVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeVerify) (service.Started, error) {
-	return f.begin("VerifyVolume", s, r, pool, volume)
-}
-
-func (f *fake) MoveVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeMove) (service.Started, error) {
-	return f.begin("MoveVolume", s, r, pool, volume)
-}
-
-func (f *fake) DeleteVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumeDelete) (service.Started, error) {
-	return f.begin("DeleteVolume", s, r, pool, volume)
+// Start is entered by what the job does, with the names that it is asked for.
+func (f *fake) Start(_ context.Context, s service.Submit, pool, volume string, r operation.Request) (service.Started, error) {
+	names := []string{pool}
+	if volume != "" {
+		names = append(names, volume)
+	}
+	does := deed(operation.KindOf(r))
+	switch r := r.(type) { // the data are those of this connection
+	case *operation.UploadRequest:
+		r.Data, does = operation.Data{}, "UploadVolume" // also into a new one
+	case *operation.DownloadRequest:
+		r.Data = operation.Data{}
+	}
+	return f.begin(does, s, reflect.ValueOf(r).Elem().Interface(), names...)
 }
 
 func (f *fake) Jobs(_ context.Context, j service.JobFilter, p service.Page) (service.List[record.Job], error) {

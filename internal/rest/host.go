@@ -32,7 +32,7 @@ func patchLimits(c *call) error {
 	if err := c.noIfMatch("limits have"); err != nil {
 		return err
 	}
-	r, err := decode[service.LimitsPatch](c)
+	r, err := body[service.LimitsPatch](c)
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func putDrain(c *call) error {
 	if err := c.noIfMatch("a drain has"); err != nil {
 		return err
 	}
-	r, err := decode[service.DrainSet](c)
+	r, err := body[service.DrainSet](c)
 	if err != nil {
 		return err
 	}

@@ -37,18 +37,18 @@ func (c *call) jobFilter() (service.JobFilter, error) {
 		Labels: q["label"], IdempotencyKey: q.Get("idempotency_key"),
 	}
 	for _, s := range f.States {
-		if err := service.OneOf("state", record.State(s), append(record.States(), "live", "ended")...); err != nil {
+		if err := record.OneOf("state", record.State(s), append(record.States(), "live", "ended")...); err != nil {
 			return f, err
 		}
 	}
 	for _, k := range f.Kinds {
-		if err := service.OneOf("kind", record.Kind(k), record.Kinds()...); err != nil {
+		if err := record.OneOf("kind", record.Kind(k), record.Kinds()...); err != nil {
 			return f, err
 		}
 	}
 	for _, l := range f.Labels {
 		if !strings.Contains(l, "=") {
-			return f, record.Errorf(record.Invalid, `query key "label" is key=value, not %s`, service.Short(l))
+			return f, record.Errorf(record.Invalid, `query key "label" is key=value, not %s`, record.Short(l))
 		}
 	}
 	var err error
@@ -67,7 +67,7 @@ func moment(q url.Values, key string) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339Nano, v)
 	if err != nil {
-		return t, record.Errorf(record.Invalid, "query key %q is a time as 2026-01-31T09:12:00Z, not %s", key, service.Short(v))
+		return t, record.Errorf(record.Invalid, "query key %q is a time as 2026-01-31T09:12:00Z, not %s", key, record.Short(v))
 	}
 	return t.UTC(), nil
 }
@@ -137,7 +137,7 @@ func getJobLog(c *call) error {
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return fmt.Errorf("cannot read the log of job %s: %w", service.Short(c.jobName()), err)
+			return fmt.Errorf("cannot read the log of job %s: %w", record.Short(c.jobName()), err)
 		}
 	}
 }

@@ -16,7 +16,7 @@ func onJobs[T any, P checks[T]](method, verb string, own bool, change func(conte
 		if err := c.noIfMatch("a job has"); err != nil {
 			return err
 		}
-		r, err := decode[T, P](c)
+		r, err := body[T, P](c)
 		if err != nil {
 			return err
 		}
@@ -28,7 +28,7 @@ func onJobs[T any, P checks[T]](method, verb string, own bool, change func(conte
 		return nil
 	}
 	all := func(c *call) error {
-		r, err := decode[T, P](c)
+		r, err := body[T, P](c)
 		if err != nil {
 			return err
 		}
@@ -37,10 +37,10 @@ func onJobs[T any, P checks[T]](method, verb string, own bool, change func(conte
 			return err
 		})
 	}
-	body := method != http.MethodDelete
+	hasBody := method != http.MethodDelete
 	return []route{
-		{method, "/v1/jobs" + verb, record.MemberRole, append([]string{"dry_run"}, jobFilters...), body, all, false},
-		{method, "/v1/jobs/{job}" + verb, record.MemberRole, nil, body, one, own},
+		{method, "/v1/jobs" + verb, record.MemberRole, append([]string{"dry_run"}, jobFilters...), hasBody, all, false},
+		{method, "/v1/jobs/{job}" + verb, record.MemberRole, nil, hasBody, one, own},
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
 	"storaged/internal/service"
@@ -28,7 +29,7 @@ func (c *call) checkQuery() error {
 	}
 	for key, values := range q {
 		if !slices.Contains(c.row.query, key) {
-			return record.Errorf(record.Invalid, "unknown query key %s", service.Short(key)).WithHint("%s", c.keys())
+			return record.Errorf(record.Invalid, "unknown query key %s", record.Short(key)).WithHint("%s", c.keys())
 		}
 		if len(values) > 1 && !slices.Contains(repeatable, key) {
 			return record.Errorf(record.Invalid, "query key %q is given twice", key)
@@ -55,7 +56,7 @@ func (c *call) flag(key string) (bool, error) {
 	case "", "false":
 		return false, nil
 	default:
-		return false, record.Errorf(record.Invalid, "query key %q is true or false, not %s", key, service.Short(v))
+		return false, record.Errorf(record.Invalid, "query key %q is true or false, not %s", key, record.Short(v))
 	}
 }
 
@@ -64,7 +65,7 @@ var secondsForm = regexp.MustCompile(`^[0-9]{1,9}(\.[0-9]{1,9})?$`)
 // parseSeconds reads a duration in seconds; key names it in the error.
 func parseSeconds(key, v string) (time.Duration, error) {
 	if !secondsForm.MatchString(v) {
-		return 0, record.Errorf(record.Invalid, "query key %q is a number of seconds, not %s", key, service.Short(v))
+		return 0, record.Errorf(record.Invalid, "query key %q is a number of seconds, not %s", key, record.Short(v))
 	}
 	s, err := strconv.ParseFloat(v, 64)
 	if err != nil {
@@ -139,12 +140,12 @@ func (c *call) ifMatch() (int64, error) {
 	}
 	m := etagForm.FindStringSubmatch(v)
 	if m == nil {
-		return 0, record.Errorf(record.Invalid, "If-Match is not one ETag of ours: %s", service.Short(v)).
+		return 0, record.Errorf(record.Invalid, "If-Match is not one ETag of ours: %s", record.Short(v)).
 			WithHint(`as the object's ETag gives it, for example If-Match: "3"`)
 	}
 	n, err := strconv.ParseInt(m[1], 10, 64)
 	if err != nil {
-		return 0, record.Errorf(record.Invalid, "If-Match is out of range: %s", service.Short(v))
+		return 0, record.Errorf(record.Invalid, "If-Match is out of range: %s", record.Short(v))
 	}
 	return n, nil
 }
@@ -204,20 +205,20 @@ func (c *call) preferredWait() time.Duration {
 }
 
 // jobOptions reads the options of a job from a query.
-func (c *call) jobOptions() (service.JobOptions, error) {
+func (c *call) jobOptions() (operation.JobOptions, error) {
 	q := c.r.URL.Query()
-	o := service.JobOptions{Priority: record.Priority(q.Get("priority")), OnFailure: record.OnFailure(q.Get("on_failure"))}
+	o := operation.JobOptions{Priority: record.Priority(q.Get("priority")), OnFailure: record.OnFailure(q.Get("on_failure"))}
 	if v := q.Get("limit"); v != "" {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil {
-			return o, record.Errorf(record.Invalid, `query key "limit" is a number of bytes per second, not %s`, service.Short(v))
+			return o, record.Errorf(record.Invalid, `query key "limit" is a number of bytes per second, not %s`, record.Short(v))
 		}
 		o.Limit = &n
 	}
 	for _, l := range q["label"] {
 		k, v, ok := strings.Cut(l, "=")
 		if !ok {
-			return o, record.Errorf(record.Invalid, `query key "label" is key=value, not %s`, service.Short(l))
+			return o, record.Errorf(record.Invalid, `query key "label" is key=value, not %s`, record.Short(l))
 		}
 		if o.Labels == nil {
 			o.Labels = map[string]string{}

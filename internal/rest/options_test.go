@@ -21,7 +21,7 @@ func TestPreferredWait(t *testing.T) {
 	h := newHost(t, nil)
 	rt := h.transport(t, h.main)
 	start := func(prefer ...string) (int, string, http.Header) {
-		r := request(t, "POST", "/v1/pools/images/volumes", `{"name":"v"}`)
+		r := request(t, "POST", "/v1/pools/images/volumes", `{"name":"v","capacity":1}`)
 		r.Header["Prefer"] = prefer
 		resp, body := answer(t, rt, r)
 		var j record.Job
@@ -184,10 +184,10 @@ func TestDigestTellsRequestsApart(t *testing.T) {
 	}
 	seen := map[string]string{}
 	for _, r := range [][3]string{
-		{"POST", "/v1/pools/a/volumes", `{"name":"v"}`},
-		{"POST", "/v1/pools/b/volumes", `{"name":"v"}`},
-		{"POST", "/v1/pools/a/volumes", `{"name":"w"}`},
-		{"POST", "/v1/pools/a/volumes?dry_run=true", `{"name":"v"}`},
+		{"POST", "/v1/pools/a/volumes", `{"name":"v","capacity":1}`},
+		{"POST", "/v1/pools/b/volumes", `{"name":"v","capacity":1}`},
+		{"POST", "/v1/pools/a/volumes", `{"name":"w","capacity":1}`},
+		{"POST", "/v1/pools/a/volumes?dry_run=true", `{"name":"v","capacity":1}`},
 		{"POST", "/v1/pools/a/start", ``},
 		{"POST", "/v1/pools/a/refresh", ``},
 		{"DELETE", "/v1/pools/a/volumes/v", ``},

@@ -24,7 +24,7 @@ func (c *call) page() (service.Page, error) {
 	}
 	n, err := strconv.Atoi(v)
 	if err != nil || n < 1 || n > record.MaxPage {
-		return p, record.Errorf(record.Invalid, `query key "limit" is a number from 1 to %d, not %s`, record.MaxPage, service.Short(v))
+		return p, record.Errorf(record.Invalid, `query key "limit" is a number from 1 to %d, not %s`, record.MaxPage, record.Short(v))
 	}
 	p.Limit = n
 	return p, nil
@@ -38,7 +38,7 @@ func (c *call) keyPage() (service.Page, error) {
 	}
 	key, err := base64.RawURLEncoding.DecodeString(p.Cursor)
 	if err != nil {
-		return p, record.Errorf(record.Invalid, `query key "cursor" is none that a list gave: %s`, service.Short(p.Cursor))
+		return p, record.Errorf(record.Invalid, `query key "cursor" is none that a list gave: %s`, record.Short(p.Cursor))
 	}
 	p.Cursor = string(key)
 	return p, nil

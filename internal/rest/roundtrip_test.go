@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest"
 	"storaged/internal/rest/client"
@@ -23,7 +24,7 @@ import (
 )
 
 // every has one call of each method of the client, by the service's method
-// that it must reach.
+// that it must reach; of Start one for each kind of job, by what it does.
 var every = map[string]func(context.Context, *client.Client) (any, error){
 	"Pools": func(ctx context.Context, c *client.Client) (any, error) { return c.Pools(ctx) },
 	"Pool":  func(ctx context.Context, c *client.Client) (any, error) { return c.Pool(ctx, "images") },
@@ -41,26 +42,26 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 		return nil, c.UndefinePool(ctx, service.Submit{}, "images")
 	},
 	"BuildPool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{}, record.PoolBuild, record.Object{Pool: "images"}, service.PoolBuild{Overwrite: true})
+		return c.Start(ctx, service.Submit{}, record.PoolBuild, record.Object{Pool: "images"}, operation.PoolBuildRequest{Overwrite: true})
 	},
 	"StartPool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{Key: "k"}, record.PoolStart, record.Object{Pool: "images"}, service.JobOptions{Priority: record.Background})
+		return c.Start(ctx, service.Submit{Key: "k"}, record.PoolStart, record.Object{Pool: "images"}, operation.JobOptions{Priority: record.Background})
 	},
 	"StopPool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{LockWait: ptr(time.Duration(-1))}, record.PoolStop, record.Object{Pool: "images"}, service.PoolStop{Force: true})
+		return c.Start(ctx, service.Submit{LockWait: ptr(time.Duration(-1))}, record.PoolStop, record.Object{Pool: "images"}, operation.PoolStopRequest{Force: true})
 	},
 	"RefreshPool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{}, record.PoolRefresh, record.Object{Pool: "images"}, service.JobOptions{})
+		return c.Start(ctx, service.Submit{}, record.PoolRefresh, record.Object{Pool: "images"}, operation.JobOptions{})
 	},
 	"EvacuatePool": func(ctx context.Context, c *client.Client) (any, error) {
-		r := service.PoolEvacuate{To: "q", Only: "vm*", SkipBusy: true, KeepSource: true, OnError: "stop"}
+		r := operation.EvacuateRequest{To: "q", Only: "vm*", SkipBusy: true, KeepSource: true, OnError: "stop"}
 		return c.Start(ctx, service.Submit{}, record.PoolEvacuate, record.Object{Pool: "images"}, r)
 	},
 	"VerifyPool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{}, record.PoolVerify, record.Object{Pool: "images"}, service.JobOptions{Limit: ptr(int64(9))})
+		return c.Start(ctx, service.Submit{}, record.PoolVerify, record.Object{Pool: "images"}, operation.JobOptions{Limit: ptr(int64(9))})
 	},
 	"DeletePool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{}, record.PoolDelete, record.Object{Pool: "images"}, service.PoolDelete{WithVolumes: true})
+		return c.Start(ctx, service.Submit{}, record.PoolDelete, record.Object{Pool: "images"}, operation.PoolDeleteRequest{WithVolumes: true})
 	},
 	"Volumes": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Volumes(ctx, service.VolumeFilter{Pools: []string{"a", "b"}, States: []string{"ready"}, Paths: []string{"/x y"}})
@@ -70,32 +71,32 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 		return c.PatchVolume(ctx, service.Submit{}, "images", "base.raw", service.VolumePatch{Description: ptr("")})
 	},
 	"CreateVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		r := service.VolumeCreate{Name: "v", Capacity: 1 << 40, Allocation: &service.Allocation{Full: true}, Options: map[string]string{"a": "b"}}
+		r := operation.CreateRequest{Name: "v", Capacity: 1 << 40, Allocation: &operation.Allocation{Full: true}}
 		return c.Start(ctx, service.Submit{DryRun: true}, record.VolumeCreate, record.Object{Pool: "images"}, r)
 	},
 	"CloneVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{}, record.VolumeClone, record.Object{Pool: "images", Volume: "base.raw"}, service.VolumeClone{Name: "v", Pool: "q", Reflink: "auto"})
+		return c.Start(ctx, service.Submit{}, record.VolumeClone, record.Object{Pool: "images", Volume: "base.raw"}, operation.CloneRequest{Name: "v", Pool: "q", Reflink: "auto"})
 	},
 	"ResizeVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{LockWait: ptr(1500 * time.Millisecond)}, record.VolumeResize, record.Object{Pool: "images", Volume: "base.raw"}, service.VolumeResize{Capacity: 5})
+		return c.Start(ctx, service.Submit{LockWait: ptr(1500 * time.Millisecond)}, record.VolumeResize, record.Object{Pool: "images", Volume: "base.raw"}, operation.ResizeRequest{Capacity: 5})
 	},
 	"WipeVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{LockWait: ptr(time.Duration(0))}, record.VolumeWipe, record.Object{Pool: "images", Volume: "base.raw"}, service.VolumeWipe{Algorithm: "zero"})
+		return c.Start(ctx, service.Submit{LockWait: ptr(time.Duration(0))}, record.VolumeWipe, record.Object{Pool: "images", Volume: "base.raw"}, operation.WipeRequest{Algorithm: "zero"})
 	},
 	"TrimVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{}, record.VolumeTrim, record.Object{Pool: "images", Volume: "base.raw"}, service.VolumeTrim{GiveUpAllocation: true})
+		return c.Start(ctx, service.Submit{}, record.VolumeTrim, record.Object{Pool: "images", Volume: "base.raw"}, operation.TrimRequest{GiveUpAllocation: true})
 	},
 	"VerifyVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		r := service.VolumeVerify{Checksum: "sha256:" + strings.Repeat("0a", 32)}
+		r := operation.VerifyRequest{Checksum: "sha256:" + strings.Repeat("0a", 32)}
 		return c.Start(ctx, service.Submit{}, record.VolumeVerify, record.Object{Pool: "images", Volume: "base.raw"}, r)
 	},
 	"MoveVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{}, record.VolumeMove, record.Object{Pool: "images", Volume: "base.raw"}, service.VolumeMove{Pool: "q", Name: "v"})
+		return c.Start(ctx, service.Submit{}, record.VolumeMove, record.Object{Pool: "images", Volume: "base.raw"}, operation.MoveRequest{Pool: "q", Name: "v"})
 	},
 	"UploadVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		r := service.VolumeUpload{
+		r := operation.UploadRequest{
 			Length: ptr(int64(5)), Checksum: "sha256", AsFormat: "raw", DetectZeros: true,
-			Create: &service.VolumeCreate{Name: "v", Capacity: 7, Format: "raw", Allocation: &service.Allocation{Full: true}},
+			Create: &operation.CreateRequest{Name: "v", Capacity: 7, Format: "raw", Allocation: &operation.Allocation{Full: true}},
 		}
 		return handing(func(f *os.File) (service.Started, error) {
 			r.Data.File = f
@@ -104,13 +105,13 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	},
 	"DownloadVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return handing(func(f *os.File) (service.Started, error) {
-			r := service.VolumeDownload{Offset: 3, Length: ptr(int64(5)), Checksum: "crc32c", Data: service.Data{File: f}}
+			r := operation.DownloadRequest{Offset: 3, Length: ptr(int64(5)), Checksum: "crc32c", Data: operation.Data{File: f}}
 			return c.HandDownload(ctx, service.Submit{}, "images", "base.raw", r)
 		})
 	},
 	"DeleteVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		o := service.JobOptions{Limit: ptr(int64(9)), Priority: record.Interactive, OnFailure: record.KeepOnFailure, Labels: map[string]string{"a": "b=c"}}
-		return c.Start(ctx, service.Submit{}, record.VolumeDelete, record.Object{Pool: "images", Volume: "base.raw"}, service.VolumeDelete{Wipe: "zero", AcceptLimits: true, JobOptions: o})
+		o := operation.JobOptions{Limit: ptr(int64(9)), Priority: record.Interactive, OnFailure: record.KeepOnFailure, Labels: map[string]string{"a": "b=c"}}
+		return c.Start(ctx, service.Submit{}, record.VolumeDelete, record.Object{Pool: "images", Volume: "base.raw"}, operation.DeleteRequest{Wipe: "zero", AcceptLimits: true, JobOptions: o})
 	},
 	"Jobs": func(ctx context.Context, c *client.Client) (any, error) {
 		f := service.JobFilter{
@@ -186,6 +187,14 @@ func TestClientReachesEveryMethodOfTheService(t *testing.T) {
 		if name == "FailJob" {
 			continue // the server calls it, for a client that is silent (TestSilenceOfAClientHasItsBound)
 		}
+		if name == "Start" {
+			for _, k := range operation.Kinds() {
+				if every[deed(k)] == nil {
+					t.Errorf("no call of the client is tried for jobs of kind %s", k)
+				}
+			}
+			continue
+		}
 		if every[name] == nil {
 			t.Errorf("no call of the client is tried for %s", name)
 		}
@@ -211,8 +220,8 @@ func TestRequestsArriveUnchanged(t *testing.T) {
 	c := h.client(t, h.main)
 	const pool, volume = "a b%2F?#", "ü+&=;\"'.raw"
 	s := service.Submit{Key: "key-1", LockWait: ptr(90 * time.Second), DryRun: true, IfMatch: 17}
-	r := service.VolumeClone{Name: "c", Pool: "p2", Format: "raw", Size: 1<<63 - 1, Linked: true, Reflink: "never", Sparse: true}
-	r.JobOptions = service.JobOptions{Limit: ptr(int64(1)), Priority: record.Background, OnFailure: record.KeepOnFailure, Labels: map[string]string{"k": "v"}}
+	r := operation.CloneRequest{Name: "c", Pool: "p2", Format: "raw", Size: 1<<63 - 1, Reflink: "never", Sparse: true}
+	r.JobOptions = operation.JobOptions{Limit: ptr(int64(1)), Priority: record.Background, OnFailure: record.KeepOnFailure, Labels: map[string]string{"k": "v"}}
 	st, err := c.Start(t.Context(), s, record.VolumeClone, record.Object{Pool: pool, Volume: volume}, r)
 	if err != nil || st.Plan == nil || st.Job != nil {
 		t.Fatalf("CloneVolume: %+v, %v", st, err)
@@ -230,8 +239,8 @@ func TestRequestsArriveUnchanged(t *testing.T) {
 func TestQueriesArriveUnchanged(t *testing.T) {
 	h := newHost(t, nil)
 	c := h.client(t, h.main)
-	o := service.JobOptions{Limit: ptr(int64(9)), Priority: record.Interactive, OnFailure: record.KeepOnFailure, Labels: map[string]string{"a": "b=c", "d": ""}}
-	want := service.VolumeDelete{Wipe: "zero", AcceptLimits: true, JobOptions: o}
+	o := operation.JobOptions{Limit: ptr(int64(9)), Priority: record.Interactive, OnFailure: record.KeepOnFailure, Labels: map[string]string{"a": "b=c", "d": ""}}
+	want := operation.DeleteRequest{Wipe: "zero", AcceptLimits: true, JobOptions: o}
 	if _, err := c.Start(t.Context(), service.Submit{}, record.VolumeDelete, record.Object{Pool: "p", Volume: "v"}, want); err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +330,7 @@ func TestManyClientsAtOnce(t *testing.T) {
 				if _, err := c.Pools(t.Context()); err != nil {
 					t.Error(err)
 				}
-				_, err := c.Start(t.Context(), service.Submit{}, record.VolumeCreate, record.Object{Pool: "images"}, service.VolumeCreate{Name: "v"})
+				_, err := c.Start(t.Context(), service.Submit{}, record.VolumeCreate, record.Object{Pool: "images"}, operation.CreateRequest{Name: "v", Capacity: 1})
 				if want := []record.Code{"", record.Denied}[i%2]; record.CodeOf(err) != want {
 					t.Errorf("CreateVolume: %v, want code %q", err, want)
 				}

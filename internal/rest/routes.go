@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 // route is one call of the interface. The table of them is the only place
@@ -134,7 +133,7 @@ func (h resource) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h resource) notAllowed(c *call) error {
 	methods := strings.Join(slices.Sorted(maps.Keys(h.rows)), ", ")
 	c.Header().Set("Allow", methods)
-	e := record.Errorf(record.NotAllowed, "%s is not for %s", service.Short(c.r.Method), service.Short(c.r.URL.Path))
+	e := record.Errorf(record.NotAllowed, "%s is not for %s", record.Short(c.r.Method), record.Short(c.r.URL.Path))
 	if hint := instead[c.r.Method+" "+h.pattern]; hint != "" {
 		return e.WithHint("%s", hint)
 	}

@@ -495,10 +495,10 @@ func TestAccessLog(t *testing.T) {
 	if _, err := c.Pools(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Start(t.Context(), service.Submit{}, record.VolumeCreate, record.Object{Pool: "a\u202eb"}, service.VolumeCreate{Name: "v"}); record.CodeOf(err) != record.Invalid {
+	if _, err := c.Start(t.Context(), service.Submit{}, record.VolumeCreate, record.Object{Pool: "a\u202eb"}, operation.CreateRequest{Name: "v", Capacity: 1}); record.CodeOf(err) != record.Invalid {
 		t.Fatal(err)
 	}
-	if _, err := c.Start(t.Context(), service.Submit{}, record.VolumeCreate, record.Object{Pool: "images"}, service.VolumeCreate{Name: "v"}); err != nil {
+	if _, err := c.Start(t.Context(), service.Submit{}, record.VolumeCreate, record.Object{Pool: "images"}, operation.CreateRequest{Name: "v", Capacity: 1}); err != nil {
 		t.Fatal(err)
 	}
 	// A line is written when the answer is, so wait for the last.

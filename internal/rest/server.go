@@ -13,7 +13,6 @@ import (
 
 	"storaged/internal/peer"
 	"storaged/internal/record"
-	"storaged/internal/service"
 )
 
 const (
@@ -130,7 +129,7 @@ func (s *Server) Handler(readOnly bool) http.Handler {
 		mux.Handle(pattern, rows)
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		w.(*call).fail(record.Errorf(record.NotFound, "there is nothing at %s", service.Short(r.URL.Path)).
+		w.(*call).fail(record.Errorf(record.NotFound, "there is nothing at %s", record.Short(r.URL.Path)).
 			WithHint("GET /v1/openapi.yaml describes what there is"))
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

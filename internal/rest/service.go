@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/service"
 )
@@ -36,13 +37,6 @@ type PoolService interface {
 	ReplacePool(ctx context.Context, s service.Submit, pool string, r service.PoolDefine) (record.Pool, error)
 	PatchPool(ctx context.Context, s service.Submit, pool string, r service.PoolPatch) (record.Pool, error)
 	UndefinePool(ctx context.Context, s service.Submit, pool string) error
-	BuildPool(ctx context.Context, s service.Submit, pool string, r service.PoolBuild) (service.Started, error)
-	StartPool(ctx context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error)
-	StopPool(ctx context.Context, s service.Submit, pool string, r service.PoolStop) (service.Started, error)
-	RefreshPool(ctx context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error)
-	VerifyPool(ctx context.Context, s service.Submit, pool string, r service.JobOptions) (service.Started, error)
-	EvacuatePool(ctx context.Context, s service.Submit, pool string, r service.PoolEvacuate) (service.Started, error)
-	DeletePool(ctx context.Context, s service.Submit, pool string, r service.PoolDelete) (service.Started, error)
 }
 
 // VolumeService are the calls about volumes.
@@ -50,16 +44,6 @@ type VolumeService interface {
 	Volumes(ctx context.Context, f service.VolumeFilter) ([]record.Volume, error)
 	Volume(ctx context.Context, pool, volume string) (record.Volume, error)
 	PatchVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumePatch) (record.Volume, error)
-	CreateVolume(ctx context.Context, s service.Submit, pool string, r service.VolumeCreate) (service.Started, error)
-	CloneVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeClone) (service.Started, error)
-	ResizeVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeResize) (service.Started, error)
-	WipeVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeWipe) (service.Started, error)
-	TrimVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeTrim) (service.Started, error)
-	VerifyVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeVerify) (service.Started, error)
-	MoveVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeMove) (service.Started, error)
-	DeleteVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeDelete) (service.Started, error)
-	UploadVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeUpload) (service.Started, error)
-	DownloadVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeDownload) (service.Started, error)
 }
 
 // JobService are the calls about jobs.
@@ -81,6 +65,9 @@ type JobService interface {
 	ResumeJob(ctx context.Context, c record.Caller, job string) (record.Job, error)
 	// EachJob does something to every job that is selected.
 	EachJob(ctx context.Context, sel service.Selection, do func(ctx context.Context, job string) error) (service.Bulk, error)
+	// Start starts a job, or plans it: what is asked for is done to the pool, or to
+	// the volume where one is named. A request for a new volume names that itself.
+	Start(ctx context.Context, s service.Submit, pool, volume string, r operation.Request) (service.Started, error)
 	RetryJob(ctx context.Context, s service.Submit, job string) (service.Started, error)
 	// JobLog opens the job's log; the caller closes it.
 	JobLog(ctx context.Context, job string) (io.ReadCloser, error)

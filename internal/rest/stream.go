@@ -10,7 +10,6 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
 )
 
 const (
@@ -95,7 +94,7 @@ func (c *call) lastEventID() (int64, error) {
 	}
 	n, err := strconv.ParseInt(v, 10, 64)
 	if err != nil || n < 0 {
-		return 0, record.Errorf(record.Invalid, "Last-Event-ID is not the number of an event: %s", service.Short(v))
+		return 0, record.Errorf(record.Invalid, "Last-Event-ID is not the number of an event: %s", record.Short(v))
 	}
 	return n, nil
 }

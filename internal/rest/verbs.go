@@ -1,12 +1,13 @@
 package rest
 
 import (
-	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
 	"storaged/internal/service"
@@ -15,48 +16,36 @@ import (
 // starting are the keys of every request that starts a job.
 var starting = []string{"dry_run", "lock_wait"}
 
-// verbs are the calls that start a job with what their body says: one row a kind.
-func verbs() []route {
-	return []route{
-		onPool(record.PoolBuild, Service.BuildPool),
-		onPool(record.PoolStart, Service.StartPool),
-		onPool(record.PoolStop, Service.StopPool),
-		onPool(record.PoolRefresh, Service.RefreshPool),
-		onPool(record.PoolVerify, Service.VerifyPool),
-		onPool(record.PoolEvacuate, Service.EvacuatePool),
-		onPool(record.PoolDelete, Service.DeletePool),
-		onPool(record.VolumeCreate, Service.CreateVolume),
-		onVolume(record.VolumeClone, Service.CloneVolume),
-		onVolume(record.VolumeResize, Service.ResizeVolume),
-		onVolume(record.VolumeWipe, Service.WipeVolume),
-		onVolume(record.VolumeTrim, Service.TrimVolume),
-		onVolume(record.VolumeVerify, Service.VerifyVolume),
-		onVolume(record.VolumeMove, Service.MoveVolume),
-	}
-}
-
-func onPool[T any, P checks[T]](k record.Kind, start func(Service, context.Context, service.Submit, string, T) (service.Started, error)) route {
-	return verb[T, P](k, func(c *call, s service.Submit, r T) (service.Started, error) {
-		return start(c.svc, c.ctx(), s, c.pool(), r)
-	})
-}
-
-func onVolume[T any, P checks[T]](k record.Kind, start func(Service, context.Context, service.Submit, string, string, T) (service.Started, error)) route {
-	return verb[T, P](k, func(c *call, s service.Submit, r T) (service.Started, error) {
-		return start(c.svc, c.ctx(), s, c.pool(), c.volume(), r)
-	})
-}
-
-func verb[T any, P checks[T]](k record.Kind, start func(*call, service.Submit, T) (service.Started, error)) route {
-	method, path := wire.Call(k, "{pool}", "{volume}")
-	return route{method, "/v1/" + strings.Join(path, "/"), record.MemberRole, starting, true, func(c *call) error {
-		r, s, err := request[T, P](c)
-		if err != nil {
-			return err
+// verbs are the calls that start a job with what their body says: one for each
+// kind, but those that have another call, since they have a content, or no body.
+func verbs() (rows []route) {
+	for _, k := range operation.Kinds() {
+		switch k {
+		case record.VolumeUpload, record.VolumeDownload, record.VolumeDelete:
+			continue
 		}
-		st, err := start(c, s, r)
-		return c.started(st, err)
-	}, false}
+		method, path := wire.Call(k, "{pool}", "{volume}")
+		rows = append(rows, route{method, "/v1/" + strings.Join(path, "/"), record.MemberRole, starting, true, func(c *call) error { return c.verb(k) }, false})
+	}
+	return rows
+}
+
+// verb starts a job of a kind.
+func (c *call) verb(k record.Kind) error {
+	r, ok := operation.NewRequest(k)
+	if !ok {
+		panic(fmt.Sprintf("internal error: no request of kind %q", k))
+	}
+	if err := decode(c, r); err != nil {
+		return err
+	}
+	r.Fill()
+	s, err := c.submit(r, c.query())
+	if err != nil {
+		return err
+	}
+	st, err := c.svc.Start(c.ctx(), s, c.pool(), c.volume(), r)
+	return c.started(st, err)
 }
 
 // started answers with the job that was started, which it waits for if the

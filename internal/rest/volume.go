@@ -3,6 +3,7 @@ package rest
 import (
 	"net/http"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
 	"storaged/internal/service"
@@ -44,7 +45,7 @@ func (c *call) volumeFilter() (service.Page, service.VolumeFilter, error) {
 	q := c.r.URL.Query()
 	f := service.VolumeFilter{Paths: q["path"], Keys: q["key"], Formats: q["format"], States: q["state"]}
 	for _, s := range f.States {
-		if err := service.OneOf("state", record.VolumeState(s), record.VolumeReady, record.VolumeBuilding, record.VolumeIncomplete); err != nil {
+		if err := record.OneOf("state", record.VolumeState(s), record.VolumeReady, record.VolumeBuilding, record.VolumeIncomplete); err != nil {
 			return service.Page{}, f, err
 		}
 	}
@@ -92,14 +93,18 @@ func deleteVolume(c *call) error {
 	if err != nil {
 		return err
 	}
-	r := service.VolumeDelete{Wipe: c.r.URL.Query().Get("wipe"), JobOptions: o}
+	r := &operation.DeleteRequest{Wipe: c.r.URL.Query().Get("wipe"), JobOptions: o}
 	if r.AcceptLimits, err = c.flag("accept_limits"); err != nil {
 		return err
 	}
-	s, err := c.submit(filled(r))
+	if err := r.Check(); err != nil {
+		return err
+	}
+	r.Fill()
+	s, err := c.submit(*r)
 	if err != nil {
 		return err
 	}
-	st, err := c.svc.DeleteVolume(c.ctx(), s, c.pool(), c.volume(), r)
+	st, err := c.svc.Start(c.ctx(), s, c.pool(), c.volume(), r)
 	return c.started(st, err)
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"storaged/internal/catalog"
 	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/store"
@@ -42,7 +43,7 @@ func (s *Service) awaited() (out []*store.Pool, err error) {
 	err = s.store.View(func(tx *store.Tx) error {
 		pools, err := tx.Pools()
 		for _, p := range pools {
-			if p.NotStarted && p.Autostart && !inUse(p) && !slices.ContainsFunc(live, func(j record.Job) bool { return concerns(j, p.Name) }) {
+			if p.NotStarted && p.Autostart && !catalog.InUse(p) && !slices.ContainsFunc(live, func(j record.Job) bool { return concerns(j, p.Name) }) {
 				out = append(out, p)
 			}
 		}
@@ -116,9 +117,9 @@ func (a *appearing) begin(p *store.Pool) bool {
 
 // ask reports whether a helper finds the directory that the pool was known by.
 func (a *appearing) ask(ctx context.Context, p *store.Pool) bool {
-	w := poolWork(p, record.PoolStart)
-	w.PoolID = lasting(p.Type, p.Identity)
-	_, _, err := a.s.jobs.Query(ctx, "start "+p.UUID, (&operation.Space{Volume: w.volume()}).Task().Argv())
+	at := catalog.OnPool(p)
+	at.PoolID = catalog.Lasting(p.Type, p.Identity)
+	_, _, err := a.s.jobs.Query(ctx, "start "+p.UUID, (&operation.Space{Volume: at}).Task().Argv())
 	return err == nil
 }
 
@@ -128,7 +129,7 @@ func (a *appearing) end(ctx context.Context, p *store.Pool, there bool) {
 	defer a.mu.Unlock()
 	delete(a.asking, p.UUID)
 	if there && !a.found[p.UUID] {
-		if _, err := a.s.submit(ctx, Submit{Caller: a.s.self()}, poolWork(p, record.PoolStart), JobOptions{}); err != nil {
+		if _, err := a.s.submit(ctx, Submit{Caller: a.s.self()}, order{operation: catalog.StartOf(p)}); err != nil {
 			a.s.log.Warn("cannot start a pool that is there now", "pool", p.Name, "error", err)
 			there = false // in a while, maybe
 		}

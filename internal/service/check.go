@@ -3,124 +3,26 @@ package service
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math"
 	"regexp"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/google/uuid"
 
 	"storaged/internal/record"
 )
 
-func priorities() []record.Priority {
-	return []record.Priority{record.Interactive, record.NormalPriority, record.Background}
-}
-
-func (o *JobOptions) Check() error {
-	if o.Limit != nil && *o.Limit < 1 {
-		return record.Errorf(record.Invalid, `field "limit" is below one byte per second: %d`, *o.Limit).
-			WithHint("null is no limit; a job is paused by its own call")
-	}
-	if err := OneOf("priority", o.Priority, append(priorities(), "")...); err != nil {
-		return err
-	}
-	if err := OneOf("on_failure", o.OnFailure, record.RollbackOnFailure, record.KeepOnFailure, ""); err != nil {
-		return err
-	}
-	return record.CheckLabels(o.Labels)
-}
-
-// oneOf refuses a word that is not among those of a field.
-func OneOf[T ~string](field string, v T, words ...T) error {
-	if slices.Contains(words, v) {
-		return nil
-	}
-	var list []string
-	for _, w := range words {
-		if w != "" {
-			list = append(list, string(w))
-		}
-	}
-	return record.Errorf(record.Invalid, "field %q is %s, not one of %s", field, Short(string(v)), strings.Join(list, ", "))
-}
-
 func (r *PoolDefine) Check() error {
 	if err := checkName(`field "name"`, r.Name); err != nil {
 		return err
 	}
 	if id, err := uuid.Parse(r.UUID); r.UUID != "" && (err != nil || id.String() != r.UUID) {
-		return record.Errorf(record.Invalid, `field "uuid" is no uuid in lower case: %s`, Short(r.UUID))
-	}
-	return r.JobOptions.Check()
-}
-
-func (r *PoolEvacuate) Check() error {
-	if err := checkName(`field "to"`, r.To); err != nil {
-		return err
-	}
-	if _, err := record.MatchName(r.Only, ""); err != nil {
-		return record.Errorf(record.Invalid, `field "only": %v`, err)
-	}
-	if err := OneOf("on_error", r.OnError, "continue", "stop", ""); err != nil {
-		return err
+		return record.Errorf(record.Invalid, `field "uuid" is no uuid in lower case: %s`, record.Short(r.UUID))
 	}
 	return r.JobOptions.Check()
 }
 
 func (r *PoolPatch) Check() error { return nil }
-
-func (r *VolumeCreate) Check() error {
-	if err := checkName(`field "name"`, r.Name); err != nil {
-		return err
-	}
-	return r.JobOptions.Check()
-}
-
-func (r *VolumeClone) Check() error {
-	if err := checkName(`field "name"`, r.Name); err != nil {
-		return err
-	}
-	if r.Pool != "" {
-		if err := checkName(`field "pool"`, r.Pool); err != nil {
-			return err
-		}
-	}
-	if err := OneOf("reflink", r.Reflink, "auto", "always", "never", ""); err != nil {
-		return err
-	}
-	return r.JobOptions.Check()
-}
-
-func (r *VolumeMove) Check() error {
-	for field, name := range map[string]string{"name": r.Name, "pool": r.Pool} {
-		if name == "" {
-			continue
-		}
-		if err := checkName(fmt.Sprintf("field %q", field), name); err != nil {
-			return err
-		}
-	}
-	return r.JobOptions.Check()
-}
-
-func (r *VolumeResize) Check() error {
-	if r.Capacity < 1 {
-		return record.Errorf(record.Invalid, `field "capacity" is missing or zero`)
-	}
-	return r.JobOptions.Check()
-}
-
-func (r *VolumeVerify) Check() error {
-	if r.Checksum != "" {
-		if _, _, err := record.ParseContentChecksum(r.Checksum); err != nil {
-			return record.Errorf(record.Invalid, `field "checksum": %v`, err)
-		}
-	}
-	return r.JobOptions.Check()
-}
 
 func (r *VolumePatch) Check() error {
 	if r.Description != nil && len(*r.Description) > record.MaxDescription {
@@ -134,7 +36,7 @@ func (r *JobPatch) Check() error {
 		return err
 	}
 	if r.Priority != nil {
-		if err := OneOf("priority", *r.Priority, priorities()...); err != nil {
+		if err := record.OneOf("priority", *r.Priority, record.Priorities()...); err != nil {
 			return err
 		}
 	}
@@ -168,7 +70,7 @@ func Rate(field string, raw json.RawMessage) (*int64, error) {
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 1 {
-		return nil, record.Errorf(record.Invalid, "field %q is %s, not null or a number of bytes per second", field, Short(text))
+		return nil, record.Errorf(record.Invalid, "field %q is %s, not null or a number of bytes per second", field, record.Short(text))
 	}
 	return &n, nil
 }
@@ -177,7 +79,7 @@ var deviceForm = regexp.MustCompile(`^(0|[1-9][0-9]{0,9}):(0|[1-9][0-9]{0,9})$`)
 
 func checkDevice(field, name string) error {
 	if !deviceForm.MatchString(name) {
-		return record.Errorf(record.Invalid, "field %q: %s is no device as MAJOR:MINOR", field, Short(name))
+		return record.Errorf(record.Invalid, "field %q: %s is no device as MAJOR:MINOR", field, record.Short(name))
 	}
 	return nil
 }
@@ -219,12 +121,3 @@ func exceptions[T int | int64](field string, by map[string]*T, most int64, name 
 type Nothing struct{}
 
 func (*Nothing) Check() error { return nil }
-
-// short quotes hostile text for messages and logs.
-func Short(s string) string {
-	const most = 120
-	if len(s) > most {
-		return strconv.QuoteToASCII(s[:most]) + "…"
-	}
-	return strconv.QuoteToASCII(s)
-}

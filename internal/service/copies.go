@@ -7,12 +7,13 @@ import (
 	"strings"
 	"time"
 
-	"storaged/internal/record"
+	"storaged/internal/catalog"
+	"storaged/internal/operation"
 	"storaged/internal/store"
 )
 
 // copyInterval is how often the database is copied: what a damaged disk can
-// take from the catalogue is then an hour's work at most, and a copy of ten
+// take from the catalog is then an hour's work at most, and a copy of ten
 // thousand jobs costs a second.
 const copyInterval = time.Hour
 
@@ -47,13 +48,13 @@ func (s *Service) KeepCopies(ctx context.Context) {
 	}
 }
 
-// afterRestoration reads every active pool again, since the catalogue may be
+// afterRestoration reads every active pool again, since the catalog may be
 // older than they are, and notes that what jobs left was taken in.
 func (s *Service) afterRestoration(ctx context.Context) error {
 	if s.restored == nil {
 		return nil
 	}
-	var refresh []work
+	var refresh []operation.Operation
 	err := s.store.Update(func(tx *store.Tx) error {
 		refresh = refresh[:0]
 		pools, err := tx.Pools()
@@ -61,8 +62,8 @@ func (s *Service) afterRestoration(ctx context.Context) error {
 			return err
 		}
 		for _, p := range pools {
-			if lookable(p) {
-				refresh = append(refresh, poolWork(p, record.PoolRefresh))
+			if catalog.Lookable(p) {
+				refresh = append(refresh, catalog.RefreshOf(p))
 			}
 		}
 		done := *s.restored

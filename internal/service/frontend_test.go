@@ -188,21 +188,21 @@ func (f *frontEnd) read(names ...string) []byte {
 }
 
 // open opens a file of the client's own.
-func (f *frontEnd) open(name string, flag int) service.Data {
+func (f *frontEnd) open(name string, flag int) operation.Data {
 	f.t.Helper()
 	file, err := os.OpenFile(f.path(name), flag, 0o600)
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(func() { file.Close() })
-	return service.Data{File: file, Form: service.FileData}
+	return operation.Data{File: file, Form: operation.FileForm}
 }
 
 // Whatever the front end, the service does it: each method is called, and each
 // kind of job done, without HTTP.
 func TestFrontEndWithoutHTTPDoesEverything(t *testing.T) {
 	f := newFrontEnd(t)
-	f.ask("Start")
+	f.ask("Begin")
 	stop := f.beside("KeepCopies", "KeepTidy", "KeepStarting")
 	f.pools()
 	f.volumes()
@@ -247,8 +247,8 @@ func (f *frontEnd) pools() {
 	if p = get[record.Pool](f, "PatchPool", "p", service.PoolPatch{Autostart: new(false)}); p.Autostart {
 		f.t.Errorf("the pool is %+v", p)
 	}
-	f.do("BuildPool", "p", service.PoolBuild{})
-	f.do("StartPool", "p")
+	f.do("Start", "p", "", &operation.PoolBuildRequest{})
+	f.do("Start", "p", "", &operation.PoolStartRequest{})
 	f.do("DefinePool", service.PoolDefine{Name: "q", Target: record.Target{Path: f.path("q")}}, true, true)
 	if all := get[[]record.Pool](f, "Pools"); len(all) != 2 || all[0].State != record.PoolActive || all[1].State != record.PoolActive {
 		f.t.Errorf("pools are %+v", all)
@@ -261,24 +261,24 @@ func (f *frontEnd) volumes() {
 	if err := os.WriteFile(f.path("p", "found"), content, 0o600); err != nil {
 		f.t.Fatal(err)
 	}
-	f.do("RefreshPool", "p")
+	f.do("Start", "p", "", &operation.PoolRefreshRequest{})
 	f.ask("Freshen", "p")
-	f.do("CreateVolume", "p", service.VolumeCreate{Name: "v", Capacity: mib})
-	f.do("CloneVolume", "p", "found", service.VolumeClone{Name: "copy", Reflink: "never"})
-	f.do("MoveVolume", "p", "copy", service.VolumeMove{Name: "moved"})
-	f.do("ResizeVolume", "p", "moved", service.VolumeResize{Capacity: 9 * mib})
-	f.do("TrimVolume", "p", "moved", service.VolumeTrim{})
+	f.do("Start", "p", "", &operation.CreateRequest{Name: "v", Capacity: mib})
+	f.do("Start", "p", "found", &operation.CloneRequest{Name: "copy", Reflink: "never"})
+	f.do("Start", "p", "copy", &operation.MoveRequest{Name: "moved"})
+	f.do("Start", "p", "moved", &operation.ResizeRequest{Capacity: 9 * mib})
+	f.do("Start", "p", "moved", &operation.TrimRequest{})
 	if got := f.read("p", "moved"); !bytes.Equal(got, append(slices.Clone(content), make([]byte, mib)...)) {
 		f.t.Errorf("what was cloned, moved, resized and trimmed is not the content")
 	}
 	sum := sha256.Sum256(content)
-	f.do("VerifyVolume", "p", "found", service.VolumeVerify{Checksum: "sha256:" + hex.EncodeToString(sum[:])})
-	f.do("VerifyPool", "p")
-	f.do("WipeVolume", "p", "moved", service.VolumeWipe{AcceptLimits: true})
+	f.do("Start", "p", "found", &operation.VerifyRequest{Checksum: "sha256:" + hex.EncodeToString(sum[:])})
+	f.do("Start", "p", "", &operation.PoolVerifyRequest{})
+	f.do("Start", "p", "moved", &operation.WipeRequest{AcceptLimits: true})
 	if got := f.read("p", "moved"); !bytes.Equal(got, make([]byte, 9*mib)) {
 		f.t.Error("what was wiped is not zero")
 	}
-	f.do("DeleteVolume", "p", "moved", service.VolumeDelete{})
+	f.do("Start", "p", "moved", &operation.DeleteRequest{})
 	f.ask("PatchVolume", "p", "v", service.VolumePatch{Description: new("a disk")})
 	if v := get[record.Volume](f, "Volume", "p", "v"); v.Description != "a disk" || v.Allocation != mib {
 		f.t.Errorf("the volume is %+v", v)
@@ -296,8 +296,8 @@ func (f *frontEnd) contents() {
 			f.t.Fatal(err)
 		}
 	}
-	f.do("UploadVolume", "p", "v", service.VolumeUpload{Data: f.open("up", os.O_RDONLY)})
-	f.do("DownloadVolume", "p", "v", service.VolumeDownload{Data: f.open("down", os.O_RDWR|os.O_TRUNC)})
+	f.do("Start", "p", "v", &operation.UploadRequest{Data: f.open("up", os.O_RDONLY)})
+	f.do("Start", "p", "v", &operation.DownloadRequest{Data: f.open("down", os.O_RDWR|os.O_TRUNC)})
 	if got := f.read("down"); !bytes.HasPrefix(got, content) || len(got) != mib {
 		f.t.Error("what was downloaded is not what was uploaded")
 	}
@@ -306,7 +306,7 @@ func (f *frontEnd) contents() {
 		f.t.Fatal(err)
 	}
 	defer out.Close()
-	j := f.begin("UploadVolume", "p", "v", service.VolumeUpload{Data: service.Data{File: in, Form: service.RawData}})
+	j := f.begin("Start", "p", "v", &operation.UploadRequest{Data: operation.Data{File: in, Form: operation.RawForm}})
 	in.Close()
 	f.until(j, record.Running)
 	f.ask("FailJob", j.ID, record.Errorf(record.TimedOut, "the client is silent"))
@@ -317,8 +317,8 @@ func (f *frontEnd) contents() {
 
 func (f *frontEnd) jobs() {
 	f.t.Helper()
-	slow := service.VolumeClone{Name: "slow", Reflink: "never", JobOptions: service.JobOptions{Limit: new(int64(mib))}}
-	j := f.begin("CloneVolume", "p", "found", slow)
+	slow := &operation.CloneRequest{Name: "slow", Reflink: "never", JobOptions: operation.JobOptions{Limit: new(int64(mib))}}
+	j := f.begin("Start", "p", "found", slow)
 	f.until(j, record.Running)
 	f.ask("PauseJob", j.ID)
 	f.until(j, record.Paused)
@@ -370,7 +370,7 @@ func (f *frontEnd) host() {
 		f.t.Errorf("limits are %+v", l)
 	}
 	f.ask("Drain", true)
-	if _, err := f.try("RefreshPool", "p"); record.CodeOf(err) != record.Draining {
+	if _, err := f.try("Start", "p", "", &operation.PoolRefreshRequest{}); record.CodeOf(err) != record.Draining {
 		f.t.Errorf("while it drains: %v", err)
 	}
 	if st := get[service.Status](f, "Status"); st.State != "draining" {
@@ -381,7 +381,7 @@ func (f *frontEnd) host() {
 
 func (f *frontEnd) evacuate() {
 	f.t.Helper()
-	f.do("EvacuatePool", "p", service.PoolEvacuate{To: "q"})
+	f.do("Start", "p", "", &operation.EvacuateRequest{To: "q"})
 	if files, err := os.ReadDir(f.path("p")); err != nil || len(files) != 0 {
 		f.t.Errorf("in the pool are %v, %v", files, err)
 	}
@@ -391,10 +391,10 @@ func (f *frontEnd) evacuate() {
 // away takes all away that was made.
 func (f *frontEnd) away() {
 	f.t.Helper()
-	f.do("StopPool", "p", service.PoolStop{})
+	f.do("Start", "p", "", &operation.PoolStopRequest{})
 	f.ask("UndefinePool", "p")
-	f.do("StopPool", "q", service.PoolStop{})
-	f.do("DeletePool", "q", service.PoolDelete{WithVolumes: true})
+	f.do("Start", "q", "", &operation.PoolStopRequest{})
+	f.do("Start", "q", "", &operation.PoolDeleteRequest{WithVolumes: true})
 	if _, err := os.Stat(f.path("q")); !os.IsNotExist(err) {
 		f.t.Errorf("the deleted pool: %v", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"runtime"
+	"time"
 
 	"storaged/internal/backends/all"
 	"storaged/internal/record"
@@ -22,7 +23,7 @@ func (s *Service) Status(ctx context.Context) (Status, error) {
 	}
 	st := Status{
 		Version: s.config.Version, PID: os.Getpid(),
-		Started: s.started, UptimeS: s.keeper.now().Sub(s.started).Seconds(),
+		Started: s.started, UptimeS: time.Since(s.started).Seconds(),
 		Socket: s.config.Socket, State: "ready",
 		Drain: s.jobs.Drained(), Helpers: []HelperStatus{},
 		Jobs: map[string]int{}, Pools: map[string]int{},

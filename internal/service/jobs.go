@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
@@ -114,7 +115,7 @@ func (s *Service) PatchJob(_ context.Context, c record.Caller, job string, r Job
 		return record.Job{}, err
 	}
 	if r.Priority != nil {
-		if err := (&JobOptions{Priority: *r.Priority}).Check(); err != nil {
+		if err := (&operation.JobOptions{Priority: *r.Priority}).Check(); err != nil {
 			return record.Job{}, err
 		}
 	}
@@ -194,7 +195,7 @@ func (s *Service) tidy(ctx context.Context, j *record.Job) {
 		if o.Mode != record.ModeWrite {
 			continue
 		}
-		if _, err := s.RefreshPool(ctx, Submit{Caller: s.self()}, o.Pool, JobOptions{}); err != nil {
+		if _, err := s.Start(ctx, Submit{Caller: s.self()}, o.Pool, "", &operation.PoolRefreshRequest{}); err != nil {
 			s.log.Info("what a forgotten job left is removed by the next refresh", "job", j.Number, "pool", o.Pool, "error", err)
 		}
 	}

@@ -2,17 +2,7 @@ package service
 
 import (
 	"testing"
-
-	"storaged/internal/record"
 )
-
-func TestEveryKindIsKnown(t *testing.T) {
-	for _, k := range record.Kinds() {
-		if _, ok := kindOf(k); !ok {
-			t.Errorf("there are no jobs of kind %s", k)
-		}
-	}
-}
 
 func TestLabelsAreAlternatives(t *testing.T) {
 	has := map[string]string{"a": "1", "b": ""}

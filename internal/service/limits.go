@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 
+	"storaged/internal/catalog"
 	"storaged/internal/record"
 	"storaged/internal/store"
 )
@@ -65,9 +66,9 @@ func patchable(tx *store.Tx, r LimitsPatch) error {
 	return nil
 }
 
-// findPoolByName is findPool without uuids: limits are kept by name.
+// findPoolByName is catalog.Pool without uuids: limits are kept by name.
 func findPoolByName(tx *store.Tx, name string) (*store.Pool, error) {
-	p, err := findPool(tx, name)
+	p, err := catalog.Pool(tx, name)
 	if err == nil && p.Name != name {
 		return nil, record.Errorf(record.Invalid, "limits are set by the name of a pool, which is %q", p.Name)
 	}

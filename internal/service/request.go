@@ -3,33 +3,11 @@ package service
 import (
 	"cmp"
 	"encoding/json"
-	"os"
 	"time"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 )
-
-// JobOptions are what every request that starts a job may say about the job.
-// In a body the fields stand beside the request's own.
-type JobOptions struct {
-	Limit     *int64            `json:"limit,omitempty"` // bytes per second
-	Priority  record.Priority   `json:"priority,omitempty"`
-	Labels    map[string]string `json:"labels,omitempty"`
-	OnFailure record.OnFailure  `json:"on_failure,omitempty"`
-}
-
-// Fill puts in what a request leaves out. Every kind of request that has more
-// defaults than these has a Fill of its own.
-func (o *JobOptions) Fill() {
-	o.Priority = cmp.Or(o.Priority, record.NormalPriority)
-	o.OnFailure = cmp.Or(o.OnFailure, record.RollbackOnFailure)
-}
-
-// Allocation is "full", "none" or a number of bytes.
-type Allocation struct {
-	Full  bool
-	Bytes int64 // when not Full; 0 is none
-}
 
 // PoolDefine asks for a pool.
 type PoolDefine struct {
@@ -39,7 +17,7 @@ type PoolDefine struct {
 	Target    record.Target `json:"target"`
 	Source    record.Source `json:"source"`
 	Autostart *bool         `json:"autostart,omitempty"` // default true
-	JobOptions
+	operation.JobOptions
 }
 
 // Fill puts in what it leaves out.
@@ -51,176 +29,9 @@ func (r *PoolDefine) Fill() {
 	}
 }
 
-// PoolBuild asks to make a pool's storage.
-type PoolBuild struct {
-	Overwrite bool `json:"overwrite,omitempty"`
-	JobOptions
-}
-
-// PoolStop asks to stop a pool. Force cancels the jobs that are in the way.
-type PoolStop struct {
-	Force bool `json:"force,omitempty"`
-	JobOptions
-}
-
-// PoolDelete asks to destroy a pool's storage.
-type PoolDelete struct {
-	WithVolumes bool `json:"with_volumes,omitempty"`
-	JobOptions
-}
-
-// PoolEvacuate asks to move the volumes of a pool to another, To.
-type PoolEvacuate struct {
-	To         string `json:"to"`
-	Only       string `json:"only,omitempty"` // pattern of names; empty is any
-	SkipBusy   bool   `json:"skip_busy,omitempty"`
-	KeepSource bool   `json:"keep_source,omitempty"` // clone instead of moving
-	OnError    string `json:"on_error,omitempty"`    // continue (default), stop
-	JobOptions
-}
-
-// Fill puts in what it leaves out.
-func (r *PoolEvacuate) Fill() {
-	r.JobOptions.Fill()
-	r.OnError = cmp.Or(r.OnError, "continue")
-}
-
 // PoolPatch changes properties of a pool; nil leaves one as it is.
 type PoolPatch struct {
 	Autostart *bool `json:"autostart,omitempty"`
-}
-
-// VolumeCreate asks for a volume.
-type VolumeCreate struct {
-	Name       string            `json:"name"`
-	Capacity   int64             `json:"capacity"`
-	Allocation *Allocation       `json:"allocation,omitempty"` // default full for raw, none else
-	Format     string            `json:"format,omitempty"`     // default raw
-	Backing    string            `json:"backing,omitempty"`
-	From       string            `json:"from,omitempty"`
-	Options    map[string]string `json:"options,omitempty"`
-	JobOptions
-}
-
-// Fill puts in what it leaves out: all of a raw volume is allocated, as libvirt
-// does it, and nothing of another.
-func (r *VolumeCreate) Fill() {
-	r.JobOptions.Fill()
-	r.Format = cmp.Or(r.Format, record.FormatRaw)
-	if r.Allocation == nil {
-		r.Allocation = &Allocation{Full: r.Format == record.FormatRaw}
-	}
-}
-
-// VolumeClone asks for a copy of a volume under another name. Pool is the
-// target's, default the source's.
-type VolumeClone struct {
-	Name    string `json:"name"`
-	Pool    string `json:"pool,omitempty"`
-	Format  string `json:"format,omitempty"`
-	Size    int64  `json:"size,omitempty"` // default the source's capacity
-	Linked  bool   `json:"linked,omitempty"`
-	Reflink string `json:"reflink,omitempty"` // auto, always, never
-	Sparse  bool   `json:"sparse,omitempty"`  // leave out blocks of zeros, and reserve none
-	JobOptions
-}
-
-// Fill puts in what it leaves out.
-func (r *VolumeClone) Fill() {
-	r.JobOptions.Fill()
-	r.Reflink = cmp.Or(r.Reflink, "auto")
-}
-
-// VolumeMove asks for another name for a volume, in Pool, default its own. An
-// empty Name is the one that it has.
-type VolumeMove struct {
-	Pool string `json:"pool,omitempty"`
-	Name string `json:"name,omitempty"`
-	JobOptions
-}
-
-// VolumeResize asks for another capacity in bytes.
-type VolumeResize struct {
-	Capacity int64 `json:"capacity"`
-	Shrink   bool  `json:"shrink,omitempty"`
-	Allocate bool  `json:"allocate,omitempty"`
-	JobOptions
-}
-
-// VolumeWipe asks to overwrite a volume's content.
-type VolumeWipe struct {
-	Algorithm    string `json:"algorithm,omitempty"` // default zero
-	Verify       bool   `json:"verify,omitempty"`
-	AcceptLimits bool   `json:"accept_limits,omitempty"`
-	JobOptions
-}
-
-// Fill puts in what it leaves out.
-func (r *VolumeWipe) Fill() {
-	r.JobOptions.Fill()
-	r.Algorithm = cmp.Or(r.Algorithm, "zero")
-}
-
-// VolumeTrim asks to give back the blocks of what reads as zeros.
-type VolumeTrim struct {
-	GiveUpAllocation bool `json:"give_up_allocation,omitempty"`
-	JobOptions
-}
-
-// Data is what a content comes from or goes to: an open file, or one end of a
-// pipe. It stays the caller's.
-type Data struct {
-	File *os.File
-	Form string // FileData, RawData or SparseData
-	// Dense says that a stream comes without holes, in whatever form.
-	Dense bool
-}
-
-// Forms of Data.
-const (
-	FileData   = "file"   // a client's own regular file
-	RawData    = "raw"    // a stream of bytes
-	SparseData = "sparse" // a stream as package sparse has it
-)
-
-// VolumeUpload asks to write a content into a volume, or, with Create, into a
-// new one.
-type VolumeUpload struct {
-	Offset      int64  // bytes of the volume before it
-	Length      *int64 // bytes; nil: as many as come
-	Continues   string // job that uploaded what lies before Offset, and ended unfinished
-	Beginning   string // checksum of what lies before Offset, as the sender has it; "" is not known
-	Checksum    string // sha256 or crc32c, with :HEX what it must be; "" is crc32c
-	AsFormat    string // what it is taken for, "" for the volume's format
-	DetectZeros bool
-	Create      *VolumeCreate // Name is the volume's; Capacity 0: that of the content
-	Data        Data
-	JobOptions
-}
-
-// VolumeDownload asks for the content of a volume.
-type VolumeDownload struct {
-	Offset   int64
-	Length   *int64 // bytes; nil: up to the end
-	Checksum string // as in VolumeUpload
-	Data     Data
-	JobOptions
-}
-
-// VolumeVerify asks to read a volume and give its checksum. Checksum is the
-// algorithm, sha256 or crc32c, alone, or with a colon and hexadecimal digits
-// that the content must have. Empty, the checksum must be the recorded one, if
-// there is one that is not out of date.
-type VolumeVerify struct {
-	Checksum string `json:"checksum,omitempty"`
-	JobOptions
-}
-
-// VolumeDelete asks to delete a volume; it comes as the query of a DELETE.
-type VolumeDelete struct {
-	Wipe         string `json:"wipe,omitempty"`          // algorithm to wipe with first
-	AcceptLimits bool   `json:"accept_limits,omitempty"` // of the wipe
-	JobOptions
 }
 
 // VolumePatch changes properties of a volume.

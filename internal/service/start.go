@@ -7,11 +7,14 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
+	"storaged/internal/catalog"
 	"storaged/internal/events"
 	"storaged/internal/metrics"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
@@ -31,7 +34,7 @@ type Setup struct {
 	Lost  func() int64 // lines of both that could not be written
 }
 
-// New makes a service of a state. It does nothing before Start.
+// New makes a service of a state. It does nothing before Begin.
 func New(setup Setup, st *store.Store) (*Service, error) {
 	c, log := setup.Settings, setup.Log
 	boot, err := bootID()
@@ -51,9 +54,9 @@ func New(setup Setup, st *store.Store) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read limits and what became of a damaged database: %w", err)
 	}
-	s := &Service{config: c, store: st, hub: hub, keeper: newKeeper(hub, boot, c.Resume), log: log, notes: setup.Notes, restored: restored}
+	s := &Service{config: c, store: st, hub: hub, catalog: catalog.New(hub, boot, c.Resume.KeepDays), log: log, notes: setup.Notes, restored: restored}
 	s.settings.Store(&c)
-	s.started = s.keeper.now()
+	s.started = time.Now().UTC()
 	s.metrics = metrics.New(metrics.Source{
 		Live:  func() map[supervisor.Tally]int { return s.jobs.Census() },
 		Pools: func() ([]record.Pool, error) { return s.Pools(context.Background()) }, Updates: st.Commits, Dropped: hub.Dropped, LinesLost: setup.Lost,
@@ -62,12 +65,12 @@ func New(setup Setup, st *store.Store) (*Service, error) {
 		RuntimeDir: c.RuntimeDir, StateDir: c.StateDir, Helper: c.Helper,
 		Limits: c.Limits.with(set), Retention: c.History.retention(), Replay: restored != nil && !restored.Replayed, Observer: ends{s.metrics, log, setup.Notes},
 		Attempts: c.Resume.Attempts, Log: log.Named("supervisor"),
-	}, st, s.keeper, hub)
-	s.keeper.devices, s.keeper.taken = s.jobs.SetDevices, s.taken
+	}, st, s.catalog, hub)
+	s.catalog.Attend(s.jobs.SetDevices, s.taken)
 	return s, s.tellAllDevices()
 }
 
-// tellAllDevices tells the scheduler what the catalogue knows of the pools.
+// tellAllDevices tells the scheduler what the catalog knows of the pools.
 func (s *Service) tellAllDevices() error {
 	return s.store.View(func(tx *store.Tx) error {
 		pools, err := tx.Pools()
@@ -78,13 +81,13 @@ func (s *Service) tellAllDevices() error {
 	})
 }
 
-// Start goes on with the jobs of before, and starts the pools that are to be.
+// Begin goes on with the jobs of before, and starts the pools that are to be.
 // Jobs that were replayed may be of before a reboot, so that pools are looked at
 // after them. On return the locks are as they were, and every job is classified.
 // Stop is called in any case.
-func (s *Service) Start(ctx context.Context) error {
+func (s *Service) Begin(ctx context.Context) error {
 	replay := s.restored != nil && !s.restored.Replayed
-	var start []work
+	var start []operation.Operation
 	var err error
 	if !replay {
 		if start, err = s.reset(); err != nil {
@@ -92,12 +95,12 @@ func (s *Service) Start(ctx context.Context) error {
 		}
 	}
 	if !replay {
-		s.keeper.seek.wanted.Store(true)
+		s.catalog.ExpectSeek()
 	}
 	if err := s.jobs.Start(ctx); err != nil {
 		return fmt.Errorf("cannot take up jobs: %w", err)
 	}
-	s.keeper.seek.run(s.seekChildren)
+	s.catalog.Seek(s.seekChildren)
 	if replay {
 		if start, err = s.reset(); err != nil {
 			return err
@@ -111,64 +114,29 @@ func (s *Service) Start(ctx context.Context) error {
 	return s.afterRestoration(ctx)
 }
 
-// Stop ends what Start began, but not the helpers: they run on.
+// Stop ends what Begin began, but not the helpers: they run on.
 func (s *Service) Stop(ctx context.Context) error {
-	s.keeper.seek.halt()
+	s.catalog.StopSeeking()
 	return s.jobs.Stop(ctx)
 }
 
 // CloseEvents ends what Subscribe began.
 func (s *Service) CloseEvents() { s.hub.Close() }
 
-// reset brings pools back to where they were, before any job looks: one that
-// was active before a restart of the daemon is active still; after a reboot
-// none is, and those with autostart are to be started.
-func (s *Service) reset() (start []work, err error) {
-	err = s.store.Update(func(tx *store.Tx) error {
-		start = start[:0]
-		if err := recount(tx); err != nil {
-			return err
-		}
-		pools, err := tx.Pools()
-		if err != nil {
-			return err
-		}
-		live, err := tx.LiveJobs()
-		if err != nil {
-			return err
-		}
-		for _, p := range pools {
-			if p.Boot == s.keeper.boot {
-				continue
-			}
-			p.Boot, p.Before, p.Job = s.keeper.boot, "", 0 // what a job of before would go back to is over
-			p.NotStarted = true
-			s.keeper.move(p, record.PoolInactive, "host was started")
-			if err := tx.PutPool(p); err != nil {
-				return err
-			}
-			if p.Autostart && !slices.ContainsFunc(live, starts(p)) {
-				start = append(start, poolWork(p, record.PoolStart))
-			}
-		}
-		return nil
+// reset brings pools back to where they were, before any job looks.
+func (s *Service) reset() (start []operation.Operation, err error) {
+	err = s.store.Update(func(tx *store.Tx) (err error) {
+		start, err = s.catalog.Reset(tx)
+		return err
 	})
 	return start, err
 }
 
-// starts tells the job that will start the pool by itself: one that had not
-// begun. One that had has failed by the reboot.
-func starts(p *store.Pool) func(*store.Job) bool {
-	return func(j *store.Job) bool {
-		return j.Kind == record.PoolStart && j.Objects[0].Pool == p.Name && !j.Go && !j.CancelAsk
-	}
-}
-
 // startOwn starts jobs that the daemon itself wants.
-func (s *Service) startOwn(ctx context.Context, all []work) {
-	for _, w := range all {
-		if _, err := s.submit(ctx, Submit{Caller: s.self()}, w, JobOptions{}); err != nil {
-			s.log.Warn("cannot start a job of the daemon's own", "kind", w.Kind, "pool", w.Pool, "error", err)
+func (s *Service) startOwn(ctx context.Context, all []operation.Operation) {
+	for _, o := range all {
+		if _, err := s.submit(ctx, Submit{Caller: s.self()}, order{operation: o}); err != nil {
+			s.log.Warn("cannot start a job of the daemon's own", "kind", o.Kind(), "pool", o.On().Pool, "error", err)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/service"
 	"storaged/internal/sparse"
@@ -107,7 +108,7 @@ func TestReceiveGivesTheHelperAllAndTheEnd(t *testing.T) {
 		}
 		jobs.end(record.Failed, record.Errorf(record.IO, "%v", err))
 	}()
-	j, err := Upload(jobs, client, job, out).Receive(client.Connection.(connection), Content{Form: service.RawData})
+	j, err := Upload(jobs, client, job, out).Receive(client.Connection.(connection), Content{Form: operation.RawForm})
 	if b := <-got; err != nil || j.State != record.Succeeded || b != "content" {
 		t.Errorf("the helper got %q; job %+v, %v", b, j, err)
 	}
@@ -119,7 +120,7 @@ func TestJobOfASilentClientFails(t *testing.T) {
 	_, out := pipe(t)
 	client, _ := parties(t)
 	client.Silence = 10 * time.Millisecond
-	j, err := Upload(jobs, client, jobs.job, out).Receive(client.Connection.(connection), Content{Form: service.RawData})
+	j, err := Upload(jobs, client, jobs.job, out).Receive(client.Connection.(connection), Content{Form: operation.RawForm})
 	if err == nil || j.State != record.Failed || j.Error.Code != record.Interrupted {
 		t.Errorf("%+v, %v", j, err)
 	}
@@ -131,7 +132,7 @@ func TestClientOfACanceledJobIsCutOff(t *testing.T) {
 	_, out := pipe(t)
 	client, _ := parties(t)
 	jobs.end(record.Canceled, nil)
-	j, err := Upload(jobs, client, jobs.job, out).Receive(client.Connection.(connection), Content{Form: service.RawData})
+	j, err := Upload(jobs, client, jobs.job, out).Receive(client.Connection.(connection), Content{Form: operation.RawForm})
 	if err == nil || j.State != record.Canceled {
 		t.Errorf("%+v, %v", j, err)
 	}

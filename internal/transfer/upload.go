@@ -6,14 +6,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
 	"storaged/internal/sparse"
 )
 
 // Content is how an upload's content comes.
 type Content struct {
-	Form   string // service.RawData or service.SparseData
+	Form   string // operation.RawForm or operation.SparseForm
 	Length *int64 // bytes of the content that are taken; nil: all
 	Exact  bool   // one that is longer is wrong
 }
@@ -45,7 +45,7 @@ func (t *Transfer) Receive(from io.Reader, content Content) (record.Job, error) 
 // end; of what it has more than is taken nothing is passed on.
 func (c Content) copy(out io.Writer, body io.Reader) error {
 	buf := make([]byte, pieceBytes)
-	if c.Form == service.SparseData {
+	if c.Form == operation.SparseForm {
 		_, err := io.CopyBuffer(struct{ io.Writer }{out}, body, buf)
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/service"
 )
@@ -43,8 +44,8 @@ func rivals() []rival {
 		{"clone of 256 MiB", cloneTrial},
 		{"wipe of 256 MiB with zeros", wipeTrial},
 		{"20 sparse creates, to their ends", createTrial},
-		{"50 submits of checksums that wait", submitTrial(record.VolumeVerify, service.VolumeVerify{})},
-		{"50 submits of wipes that wait", submitTrial(record.VolumeWipe, service.VolumeWipe{})},
+		{"50 submits of checksums that wait", submitTrial(record.VolumeVerify, operation.VerifyRequest{})},
+		{"50 submits of wipes that wait", submitTrial(record.VolumeWipe, operation.WipeRequest{})},
 		list("100 lists of jobs", func(ctx context.Context, r *rig) error {
 			_, err := r.client.Jobs(ctx, service.JobFilter{}, service.Page{})
 			return err
@@ -112,14 +113,14 @@ func compare(all []rival, took [][2][]float64) {
 
 // furnish makes what the trials work on: a full volume, and a history.
 func (r *rig) furnish(ctx context.Context) error {
-	if err := r.made(ctx, "source", againstBytes, &service.Allocation{}); err != nil {
+	if err := r.made(ctx, "source", againstBytes, &operation.Allocation{}); err != nil {
 		return err
 	}
 	if err := noise(filepath.Join(r.dir, "pool", "source"), againstBytes); err != nil {
 		return err
 	}
 	for i := range againstHistory {
-		if err := r.made(ctx, fmt.Sprintf("sparse-%d", i), gib, &service.Allocation{}); err != nil {
+		if err := r.made(ctx, fmt.Sprintf("sparse-%d", i), gib, &operation.Allocation{}); err != nil {
 			return err
 		}
 	}
@@ -127,8 +128,8 @@ func (r *rig) furnish(ctx context.Context) error {
 }
 
 // made creates a volume, to the end of the job.
-func (r *rig) made(ctx context.Context, name string, capacity int64, a *service.Allocation) error {
-	return r.does(ctx, record.VolumeCreate, "", service.VolumeCreate{Name: name, Capacity: capacity, Allocation: a})
+func (r *rig) made(ctx context.Context, name string, capacity int64, a *operation.Allocation) error {
+	return r.does(ctx, record.VolumeCreate, "", operation.CreateRequest{Name: name, Capacity: capacity, Allocation: a})
 }
 
 // does a job to its end, on the pool or a volume of it.
@@ -142,37 +143,37 @@ func (r *rig) does(ctx context.Context, k record.Kind, volume string, body any) 
 
 func cloneTrial(ctx context.Context, r *rig, _ int) (time.Duration, error) {
 	took, err := timed(func() error {
-		return r.does(ctx, record.VolumeClone, "source", service.VolumeClone{Name: "clone", Reflink: "never"})
+		return r.does(ctx, record.VolumeClone, "source", operation.CloneRequest{Name: "clone", Reflink: "never"})
 	})
 	if err != nil {
 		return 0, err
 	}
-	return took, r.does(ctx, record.VolumeDelete, "clone", service.VolumeDelete{})
+	return took, r.does(ctx, record.VolumeDelete, "clone", operation.DeleteRequest{})
 }
 
 // wipeTrial wipes what is full of data and in the page cache.
 func wipeTrial(ctx context.Context, r *rig, _ int) (time.Duration, error) {
-	if err := r.does(ctx, record.VolumeClone, "source", service.VolumeClone{Name: "victim", Reflink: "never"}); err != nil {
+	if err := r.does(ctx, record.VolumeClone, "source", operation.CloneRequest{Name: "victim", Reflink: "never"}); err != nil {
 		return 0, err
 	}
-	took, err := timed(func() error { return r.does(ctx, record.VolumeWipe, "victim", service.VolumeWipe{}) })
+	took, err := timed(func() error { return r.does(ctx, record.VolumeWipe, "victim", operation.WipeRequest{}) })
 	if err != nil {
 		return 0, err
 	}
-	return took, r.does(ctx, record.VolumeDelete, "victim", service.VolumeDelete{})
+	return took, r.does(ctx, record.VolumeDelete, "victim", operation.DeleteRequest{})
 }
 
 func createTrial(ctx context.Context, r *rig, n int) (time.Duration, error) {
 	took, err := timed(func() error {
 		for i := range againstCreates {
-			if err := r.made(ctx, fmt.Sprintf("new-%d-%d", n, i), 10*gib, &service.Allocation{}); err != nil {
+			if err := r.made(ctx, fmt.Sprintf("new-%d-%d", n, i), 10*gib, &operation.Allocation{}); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 	for i := 0; i < againstCreates && err == nil; i++ {
-		err = r.does(ctx, record.VolumeDelete, fmt.Sprintf("new-%d-%d", n, i), service.VolumeDelete{})
+		err = r.does(ctx, record.VolumeDelete, fmt.Sprintf("new-%d-%d", n, i), operation.DeleteRequest{})
 	}
 	return took, err
 }
@@ -192,7 +193,7 @@ func submitTrial(k record.Kind, body any) func(context.Context, *rig, int) (time
 			}
 			return err
 		}
-		slow := service.VolumeClone{Name: "slow", Reflink: "never", JobOptions: service.JobOptions{Limit: &rate}}
+		slow := operation.CloneRequest{Name: "slow", Reflink: "never", JobOptions: operation.JobOptions{Limit: &rate}}
 		if err := ask(record.VolumeClone, "source", slow); err != nil {
 			return 0, err
 		}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/service"
 )
@@ -147,7 +148,7 @@ func (b *bench) ctl(args ...string) contender {
 		argv:   append([]string{b.tool("storagedctl"), "--socket", b.rig.sock, "-o", "json"}, args...),
 		daemon: func() int { return b.rig.daemon.Process.Pid },
 		before: func(ctx context.Context, _ *work) error {
-			st, err := b.rig.client.Start(ctx, service.Submit{}, record.PoolRefresh, record.Object{Pool: "peers"}, service.JobOptions{})
+			st, err := b.rig.client.Start(ctx, service.Submit{}, record.PoolRefresh, record.Object{Pool: "peers"}, operation.JobOptions{})
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/service"
 )
@@ -47,14 +48,14 @@ func (r *rig) base(ctx context.Context) error {
 		return nil
 	}
 	r.hasBase = true
-	st, err := r.client.Start(ctx, service.Submit{}, record.VolumeCreate, record.Object{Pool: pool}, service.VolumeCreate{Name: "base", Capacity: baseSize})
+	st, err := r.client.Start(ctx, service.Submit{}, record.VolumeCreate, record.Object{Pool: pool}, operation.CreateRequest{Name: "base", Capacity: baseSize})
 	if err == nil {
 		err = r.end(ctx, st)
 	}
 	if err != nil {
 		return err
 	}
-	st, err = r.client.Start(ctx, service.Submit{}, record.VolumeWipe, record.Object{Pool: pool, Volume: "base"}, service.VolumeWipe{Algorithm: "random"})
+	st, err = r.client.Start(ctx, service.Submit{}, record.VolumeWipe, record.Object{Pool: pool, Volume: "base"}, operation.WipeRequest{Algorithm: "random"})
 	if err != nil {
 		return err
 	}
@@ -63,11 +64,11 @@ func (r *rig) base(ctx context.Context) error {
 
 // clone starts a copy of "base" and returns when data moves; 0 is no limit.
 func (r *rig) clone(ctx context.Context, name string, rate int64) (record.Job, error) {
-	o := service.JobOptions{}
+	o := operation.JobOptions{}
 	if rate > 0 {
 		o.Limit = &rate
 	}
-	st, err := r.client.Start(ctx, service.Submit{}, record.VolumeClone, record.Object{Pool: pool, Volume: "base"}, service.VolumeClone{Name: name, Reflink: "never", JobOptions: o})
+	st, err := r.client.Start(ctx, service.Submit{}, record.VolumeClone, record.Object{Pool: pool, Volume: "base"}, operation.CloneRequest{Name: name, Reflink: "never", JobOptions: o})
 	if err != nil {
 		return record.Job{}, err
 	}

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/service"
 )
@@ -32,21 +33,21 @@ type scenario struct {
 
 func cloneAt(rate int64) func(context.Context, *rig, string) (service.Started, error) {
 	return func(ctx context.Context, r *rig, name string) (service.Started, error) {
-		o := service.JobOptions{}
+		o := operation.JobOptions{}
 		if rate > 0 {
 			o.Limit = &rate
 		}
-		return r.client.Start(ctx, service.Submit{}, record.VolumeClone, record.Object{Pool: pool, Volume: "base"}, service.VolumeClone{Name: name, Reflink: "never", JobOptions: o})
+		return r.client.Start(ctx, service.Submit{}, record.VolumeClone, record.Object{Pool: pool, Volume: "base"}, operation.CloneRequest{Name: name, Reflink: "never", JobOptions: o})
 	}
 }
 
 func wipeAt(rate int64) func(context.Context, *rig, string) (service.Started, error) {
 	return func(ctx context.Context, r *rig, _ string) (service.Started, error) {
-		o := service.JobOptions{}
+		o := operation.JobOptions{}
 		if rate > 0 {
 			o.Limit = &rate
 		}
-		return r.client.Start(ctx, service.Submit{}, record.VolumeWipe, record.Object{Pool: pool, Volume: "base"}, service.VolumeWipe{Algorithm: "random", JobOptions: o})
+		return r.client.Start(ctx, service.Submit{}, record.VolumeWipe, record.Object{Pool: pool, Volume: "base"}, operation.WipeRequest{Algorithm: "random", JobOptions: o})
 	}
 }
 
@@ -104,7 +105,7 @@ func (s scenario) run(ctx context.Context, r *rig, round int, errors *[len(forec
 	if st.Job.Kind != record.VolumeClone {
 		return nil
 	}
-	del, err := r.client.Start(ctx, service.Submit{}, record.VolumeDelete, record.Object{Pool: pool, Volume: name}, service.VolumeDelete{})
+	del, err := r.client.Start(ctx, service.Submit{}, record.VolumeDelete, record.Object{Pool: pool, Volume: name}, operation.DeleteRequest{})
 	if err != nil {
 		return err
 	}

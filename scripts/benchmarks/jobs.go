@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/service"
 )
@@ -14,8 +15,8 @@ func sparseCreate(ctx context.Context, r *rig) ([]measurement, error) {
 	var took samples
 	for i := range rounds {
 		d, err := timed(func() error {
-			st, err := r.client.Start(ctx, service.Submit{}, record.VolumeCreate, record.Object{Pool: pool}, service.VolumeCreate{
-				Name: fmt.Sprintf("sparse-%d", i), Capacity: 10 << 30, Allocation: &service.Allocation{},
+			st, err := r.client.Start(ctx, service.Submit{}, record.VolumeCreate, record.Object{Pool: pool}, operation.CreateRequest{
+				Name: fmt.Sprintf("sparse-%d", i), Capacity: 10 << 30, Allocation: &operation.Allocation{},
 			})
 			if err != nil {
 				return err
@@ -58,8 +59,8 @@ func listsUnderLoad(ctx context.Context, r *rig) ([]measurement, error) {
 
 // wipe starts a wipe of a sparse volume, slowed to rate bytes per second.
 func (r *rig) wipe(ctx context.Context, volume int, rate int64) (service.Started, error) {
-	return r.client.Start(ctx, service.Submit{}, record.VolumeWipe, record.Object{Pool: pool, Volume: fmt.Sprintf("sparse-%d", volume)}, service.VolumeWipe{
-		Algorithm: "random", JobOptions: service.JobOptions{Limit: &rate},
+	return r.client.Start(ctx, service.Submit{}, record.VolumeWipe, record.Object{Pool: pool, Volume: fmt.Sprintf("sparse-%d", volume)}, operation.WipeRequest{
+		Algorithm: "random", JobOptions: operation.JobOptions{Limit: &rate},
 	})
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
 	"storaged/internal/service"
@@ -29,7 +30,7 @@ import (
 // reading: all of it, wherever it stands, or what comes behind that which
 // r.Continues has uploaded. The daemon hands it on to the job's helper; the
 // caller may close it when this returns.
-func (c *Client) HandUpload(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeUpload) (service.Started, error) {
+func (c *Client) HandUpload(ctx context.Context, s service.Submit, pool, volume string, r operation.UploadRequest) (service.Started, error) {
 	a := contentAsk(http.MethodPost, pool, volume)
 	setUpload(a, r)
 	a.query.Set("offset", strconv.FormatInt(r.Offset, 10))
@@ -39,7 +40,7 @@ func (c *Client) HandUpload(ctx context.Context, s service.Submit, pool, volume 
 
 // HandDownload starts a download to a regular file that is open for writing; it
 // has the content, and its length, when the job has succeeded.
-func (c *Client) HandDownload(ctx context.Context, s service.Submit, pool, volume string, r service.VolumeDownload) (service.Started, error) {
+func (c *Client) HandDownload(ctx context.Context, s service.Submit, pool, volume string, r operation.DownloadRequest) (service.Started, error) {
 	a := contentAsk(http.MethodPost, pool, volume)
 	a.query.Set("direction", "download")
 	setAll(a.query, "checksum", r.Checksum)
@@ -53,7 +54,7 @@ func contentAsk(method, pool, volume string) *ask {
 	return newAsk(method, "pools", pool, "volumes", volume, "content")
 }
 
-func setUpload(a *ask, r service.VolumeUpload) {
+func setUpload(a *ask, r operation.UploadRequest) {
 	setAll(a.query, "checksum", r.Checksum)
 	setAll(a.query, "as_format", r.AsFormat)
 	setAll(a.query, "continues", r.Continues)
@@ -159,7 +160,7 @@ type Transfer struct {
 // by Wait.
 func (c *Client) Upload(ctx context.Context, s service.Submit, up StreamUpload) (*Transfer, error) {
 	a := contentAsk(http.MethodPut, up.Pool, up.Volume)
-	setUpload(a, up.VolumeUpload)
+	setUpload(a, up.UploadRequest)
 	a.query.Set("offset", strconv.FormatInt(up.Offset, 10))
 	setBytes(a, "length", up.Length)
 	t := &Transfer{done: make(chan struct{})}
@@ -195,7 +196,7 @@ func (c *Client) Upload(ctx context.Context, s service.Submit, up StreamUpload) 
 // StreamUpload is an upload of a stream.
 type StreamUpload struct {
 	Pool, Volume string
-	service.VolumeUpload
+	operation.UploadRequest
 	Body   io.Reader
 	Sparse bool
 }
@@ -261,7 +262,7 @@ func (c *Client) Download(ctx context.Context, s service.Submit, down StreamDown
 // StreamDownload is a download to a stream.
 type StreamDownload struct {
 	Pool, Volume string
-	service.VolumeDownload
+	operation.DownloadRequest
 	Sparse bool
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
 	"storaged/internal/service"
@@ -16,7 +17,7 @@ import (
 func (c *Client) Start(ctx context.Context, s service.Submit, k record.Kind, on record.Object, r any) (service.Started, error) {
 	method, path := wire.Call(k, on.Pool, on.Volume)
 	a := newAsk(method, path...)
-	if d, ok := r.(service.VolumeDelete); ok { // a DELETE has no body
+	if d, ok := r.(operation.DeleteRequest); ok { // a DELETE has no body
 		setAll(a.query, "wipe", d.Wipe)
 		if d.AcceptLimits {
 			a.query.Set("accept_limits", "true")
@@ -46,7 +47,7 @@ func (c *Client) start(ctx context.Context, a *ask, s service.Submit) (service.S
 }
 
 // setJobOptions writes options as the query of a request that has no body.
-func setJobOptions(q url.Values, o service.JobOptions) {
+func setJobOptions(q url.Values, o operation.JobOptions) {
 	if o.Limit != nil {
 		q.Set("limit", strconv.FormatInt(*o.Limit, 10))
 	}

@@ -1,64 +1,65 @@
-package service
+package catalog
 
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
 	"storaged/internal/ipc"
+	"storaged/internal/operation"
+	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/store"
 )
 
 // beginPool shows a pool in the state of the job that has it; "" leaves the
 // state as it is.
-func beginPool(state record.PoolState) func(*keeper, *store.Tx, work, *store.Job) error {
-	return func(k *keeper, tx *store.Tx, w work, j *store.Job) error {
-		p, err := findPool(tx, w.Pool)
+func beginPool(state record.PoolState) func(*Catalog, *store.Tx, operation.Operation, *store.Job) error {
+	return func(c *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) error {
+		p, err := Pool(tx, o.On().Pool)
 		if err != nil {
 			return err
 		}
 		if p.Job == j.Number {
 			return nil // granted once already, before the daemon went away
 		}
-		if err := startable(tx, p, w); err != nil {
+		if err := PoolAllows(tx, p, o); err != nil {
 			return err
 		}
 		if state == "" {
 			return nil
 		}
 		p.Before, p.Job = p.State, j.Number
-		k.move(p, state, "")
-		return k.putPool(tx, "pool.state", p)
+		c.move(p, state, "")
+		return c.putPool(tx, "pool.state", p)
 	}
 }
 
-// startable refuses what the pool's state does not allow. It is asked when the
+// PoolAllows refuses what the pool's state does not allow. It is asked when the
 // job is submitted and again when it gets the pool.
-func startable(tx *store.Tx, p *store.Pool, w work) error {
-	active := p.State != record.PoolInactive
-	switch {
-	case w.Kind == record.PoolStart && active:
-		return record.Errorf(record.WrongState, "pool %q is %s already", p.Name, p.State)
-	case !active && w.Kind == record.PoolStop:
-		return record.Errorf(record.WrongState, "pool %q is not active", p.Name)
-	case !active && (w.Kind == record.PoolRefresh || w.Kind == record.PoolVerify || w.Kind == record.PoolEvacuate):
-		return record.Errorf(record.WrongState, "pool %q is not active", p.Name).WithHint("%s", record.Do("pool.start", p.Name))
-	case (w.Kind == record.PoolBuild || w.Kind == record.PoolDelete) && active:
-		return record.Errorf(record.WrongState, "pool %q is %s", p.Name, p.State).WithHint("%s", record.Do("pool.stop", p.Name))
-	case w.Kind == record.PoolDelete && w.WithVolumes:
-		return errors.Join(apart(tx, p, p.Target.Path), unneeded(tx, p))
-	case w.Kind == record.PoolStart || w.Kind == record.PoolDelete:
-		return apart(tx, p, p.Target.Path)
+func PoolAllows(tx *store.Tx, p *store.Pool, o operation.Operation) error {
+	k, err := Known(tx, p, nil, nil)
+	if err == nil {
+		err = o.Allowed(k)
+	}
+	if err != nil {
+		return err
+	}
+	if e := o.Effect(); e == operation.Starts || e == operation.Destroys {
+		if err := apart(tx, p, p.Target.Path); err != nil {
+			return err
+		}
+	}
+	if o.Displaces() && o.Effect() != operation.Empties { // which leaves those behind that must stay
+		return unneeded(tx, p)
 	}
 	return nil
 }
 
-// inUse reports whether a pool's directory is its own: it is active, or a job
+// InUse reports whether a pool's directory is its own: it is active, or a job
 // that makes or destroys it has it.
-func inUse(p *store.Pool) bool { return p.State != record.PoolInactive || p.Job != 0 }
+func InUse(p *store.Pool) bool { return p.State != record.PoolInactive || p.Job != 0 }
 
 // apart refuses a directory that is, holds or lies in that of another pool in
 // use.
@@ -68,11 +69,11 @@ func apart(tx *store.Tx, self *store.Pool, path string) error {
 		return err
 	}
 	for _, p := range pools {
-		if p.UUID == self.UUID || !inUse(p) {
+		if p.UUID == self.UUID || !InUse(p) {
 			continue
 		}
 		for _, other := range []string{p.Target.Path, p.Real} {
-			if other != "" && (inside(path, other) || inside(other, path)) {
+			if other != "" && (Inside(path, other) || Inside(other, path)) {
 				return record.Errorf(record.Busy, "%q overlaps %q of the active pool %q", path, other, p.Name).
 					WithHint("use another directory, or %s", record.Do("pool.stop", p.Name))
 			}
@@ -89,7 +90,7 @@ func single(tx *store.Tx, self *store.Pool, info *ipc.Pool) error {
 		return err
 	}
 	for _, p := range pools {
-		if p.UUID != self.UUID && inUse(p) && p.Identity != "" && sameObject(self.Type, p.Identity, info.Identity) {
+		if p.UUID != self.UUID && InUse(p) && p.Identity != "" && sameObject(self.Type, p.Identity, info.Identity) {
 			return record.Errorf(record.Busy, "%q is the directory of the active pool %q", info.Path, p.Name).
 				WithHint("use another directory, or %s", record.Do("pool.stop", p.Name))
 		}
@@ -97,16 +98,16 @@ func single(tx *store.Tx, self *store.Pool, info *ipc.Pool) error {
 	return nil
 }
 
-// inside reports whether path is dir or below it. Both are clean.
-func inside(path, dir string) bool {
+// Inside reports whether path is dir or below it. Both are clean.
+func Inside(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
 // endPool is what ends of jobs on pools have in common: the pool leaves the
 // state the job gave it. A job that never got the pool changes nothing: another
 // may have it.
-func (k *keeper) endPool(tx *store.Tx, e end, change func(*store.Pool) error) error {
-	p, err := tx.Pool(e.Pool)
+func (c *Catalog) endPool(tx *store.Tx, e end, change func(*store.Pool) error) error {
+	p, err := tx.Pool(e.On().Pool)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil // refused at the grant
 	}
@@ -115,7 +116,7 @@ func (k *keeper) endPool(tx *store.Tx, e end, change func(*store.Pool) error) er
 	}
 	switch {
 	case p.Job == e.job.Number:
-		k.move(p, p.Before, p.Reason)
+		c.move(p, p.Before, p.Reason)
 		p.Before, p.Job = "", 0
 	case !e.job.Granted:
 		return nil
@@ -126,51 +127,51 @@ func (k *keeper) endPool(tx *store.Tx, e end, change func(*store.Pool) error) er
 	if err := change(p); err != nil {
 		return err
 	}
-	return k.putPool(tx, "pool.state", p)
+	return c.putPool(tx, "pool.state", p)
 }
 
-func endPoolBuild(k *keeper, tx *store.Tx, e end) error {
-	return k.endPool(tx, e, func(p *store.Pool) error {
+func endPoolBuild(c *Catalog, tx *store.Tx, e end) error {
+	return c.endPool(tx, e, func(p *store.Pool) error {
 		if e.ok() {
-			k.move(p, record.PoolInactive, "built")
+			c.move(p, record.PoolInactive, "built")
 			p.Identity, p.Real = "", "" // it may have been made anew
 		}
 		return nil
 	})
 }
 
-func endPoolStart(k *keeper, tx *store.Tx, e end) error {
-	return k.endPool(tx, e, func(p *store.Pool) error {
+func endPoolStart(c *Catalog, tx *store.Tx, e end) error {
+	return c.endPool(tx, e, func(p *store.Pool) error {
 		if !e.ok() {
-			k.move(p, record.PoolInactive, whyNot(e.job))
+			c.move(p, record.PoolInactive, whyNot(e.job))
 			return e.unstarted(tx)
 		}
 		if info := e.report.Pool; info != nil && info.Path != "" {
 			if err := errors.Join(apart(tx, p, info.Path), single(tx, p, info)); err != nil {
-				return e.refuse(k, p, err)
+				return e.refuse(c, p, err)
 			}
 		}
-		k.move(p, record.PoolActive, "started")
-		p.Boot = k.boot
-		return k.sync(tx, p, e)
+		c.move(p, record.PoolActive, "started")
+		p.Boot = c.boot
+		return c.sync(tx, p, e)
 	})
 }
 
 // unstarted adds, to the error of a start that did not find the pool's directory,
-// what to do. What it had when it was read last stays in the catalogue until
+// what to do. What it had when it was read last stays in the catalog until
 // somebody accepts what is there now.
 func (e end) unstarted(tx *store.Tx) error {
 	switch f := e.job.Error; {
 	case e.job.Code() == record.NotFound:
-		e.job.Error = f.WithHint("%s, or mount what should be there", record.Do("pool.build", e.Pool))
-	case f != nil && lacks(f.Code, f.Path):
-		vols, err := tx.Volumes(e.Pool)
+		e.job.Error = f.WithHint("%s, or mount what should be there", record.Do("pool.build", e.On().Pool))
+	case f != nil && Lacks(f.Code, f.Path):
+		vols, err := tx.Volumes(e.On().Pool)
 		if err != nil {
 			return err
 		}
-		text := fmt.Sprintf("%s; the catalogue keeps its %s", f.Message, plural(len(vols), "volume"))
+		text := fmt.Sprintf("%s; the catalog keeps its %s", f.Message, record.Plural(len(vols), "volume"))
 		e.job.Error = f.WithHint("mount or bring back what belongs there, then %s; "+
-			"to take what is there now in its place: %s, and start it then", record.Do("pool.start", e.Pool), record.Do("pool.build", e.Pool))
+			"to take what is there now in its place: %s, and start it then", record.Do("pool.start", e.On().Pool), record.Do("pool.build", e.On().Pool))
 		e.job.Error.Message = text
 	}
 	return nil
@@ -178,31 +179,31 @@ func (e end) unstarted(tx *store.Tx) error {
 
 // refuse turns a success into a failure: only the helper could resolve the
 // directory, and it is that of another pool. Starting has changed nothing.
-func (e end) refuse(k *keeper, p *store.Pool, err error) error {
+func (e end) refuse(c *Catalog, p *store.Pool, err error) error {
 	var refusal *record.Error
 	if !errors.As(err, &refusal) {
 		return err
 	}
 	e.job.State, e.job.Error, e.job.Result = record.Failed, refusal, nil
-	k.move(p, record.PoolInactive, refusal.Message)
+	c.move(p, record.PoolInactive, refusal.Message)
 	return nil
 }
 
-func endPoolStop(k *keeper, tx *store.Tx, e end) error {
-	return k.endPool(tx, e, func(p *store.Pool) error {
+func endPoolStop(c *Catalog, tx *store.Tx, e end) error {
+	return c.endPool(tx, e, func(p *store.Pool) error {
 		if e.ok() {
-			k.move(p, record.PoolInactive, "stopped")
+			c.move(p, record.PoolInactive, "stopped")
 		}
 		return nil
 	})
 }
 
-func endPoolDelete(k *keeper, tx *store.Tx, e end) error {
-	return k.endPool(tx, e, func(p *store.Pool) error {
+func endPoolDelete(c *Catalog, tx *store.Tx, e end) error {
+	return c.endPool(tx, e, func(p *store.Pool) error {
 		if !e.ok() {
 			return nil
 		}
-		k.move(p, record.PoolInactive, "deleted")
+		c.move(p, record.PoolInactive, "deleted")
 		p.Capacity, p.Allocation, p.Available, p.Provisioned, p.Observed, p.Taken = 0, 0, 0, 0, nil, nil
 		p.Identity, p.Real = "", "" // what is at its place from now on is another's
 		return tx.DeleteVolumes(p.Name)
@@ -210,17 +211,17 @@ func endPoolDelete(k *keeper, tx *store.Tx, e end) error {
 }
 
 // endPoolRefresh applies what was found. A pool that could not be read is
-// unreachable: what the catalogue knows of its volumes stays.
-func endPoolRefresh(k *keeper, tx *store.Tx, e end) error {
-	return k.endPool(tx, e, func(p *store.Pool) error {
+// unreachable: what the catalog knows of its volumes stays.
+func endPoolRefresh(c *Catalog, tx *store.Tx, e end) error {
+	return c.endPool(tx, e, func(p *store.Pool) error {
 		switch {
 		case p.State == record.PoolInactive:
 			return nil
 		case e.ok():
-			k.move(p, record.PoolActive, "")
-			return k.sync(tx, p, e)
+			c.move(p, record.PoolActive, "")
+			return c.sync(tx, p, e)
 		case e.job.State == record.Failed && e.own():
-			k.move(p, record.PoolUnreachable, whyNot(e.job))
+			c.move(p, record.PoolUnreachable, whyNot(e.job))
 		}
 		return nil
 	})
@@ -228,13 +229,13 @@ func endPoolRefresh(k *keeper, tx *store.Tx, e end) error {
 
 // endPoolVerify says which of the volumes that were read are not to be relied
 // on: their checksum is that of what happens to be there.
-func endPoolVerify(_ *keeper, tx *store.Tx, e end) error {
+func endPoolVerify(_ *Catalog, tx *store.Tx, e end) error {
 	r := e.job.Result
 	if r == nil {
 		return nil
 	}
-	r.Pool, r.Path = e.Pool, e.Path
-	vols, err := tx.Volumes(e.Pool)
+	r.Pool, r.Path = e.On().Pool, e.On().Path
+	vols, err := tx.Volumes(e.On().Pool)
 	if err != nil {
 		return err
 	}
@@ -244,7 +245,7 @@ func endPoolVerify(_ *keeper, tx *store.Tx, e end) error {
 	}
 	for _, i := range r.Items {
 		if v := entries[i.Volume]; v != nil && i.Checksum != "" && v.State != record.VolumeReady {
-			e.job.Warnings = append(slices.Clone(e.job.Warnings), whole(tx, v).Error())
+			e.job.Warnings = append(slices.Clone(e.job.Warnings), Complete(tx, v).Error())
 		}
 	}
 	return nil
@@ -259,9 +260,9 @@ func whyNot(j *store.Job) string {
 
 // sync takes over what a helper found in a pool. A finding is applied only
 // where no job has the name and the entry has not changed since the scan began.
-func (k *keeper) sync(tx *store.Tx, p *store.Pool, e end) error {
+func (c *Catalog) sync(tx *store.Tx, p *store.Pool, e end) error {
 	if info := e.report.Pool; info != nil {
-		if err := k.figures(tx, p, info, k.taken(p.Name)); err != nil {
+		if err := c.figures(tx, p, info, c.taken(p.Name)); err != nil {
 			return err
 		}
 		p.Identity, p.Real = info.Identity, info.Path
@@ -269,7 +270,7 @@ func (k *keeper) sync(tx *store.Tx, p *store.Pool, e end) error {
 		if info.Disk != "" {
 			p.Devices = []string{info.Disk}
 		}
-		k.tellDevices(tx, p)
+		c.tellDevices(tx, p)
 	}
 	busy, err := lockedNames(tx, p.Name, e.job.Number)
 	if err != nil {
@@ -283,7 +284,7 @@ func (k *keeper) sync(tx *store.Tx, p *store.Pool, e end) error {
 	for _, v := range known {
 		entries[v.Name] = v
 	}
-	s := scan{keeper: k, tx: tx, pool: p, began: e.job, busy: busy}
+	s := scan{Catalog: c, tx: tx, pool: p, began: e.job, busy: busy}
 	found := map[string]bool{}
 	for _, it := range s.inOrder(e.report.Items, entries) {
 		found[it.Name] = true
@@ -360,9 +361,9 @@ func lockedNames(tx *store.Tx, pool string, self int64) (map[string]bool, error)
 	return names, nil
 }
 
-// scan is one application of findings to the catalogue.
+// scan is one application of findings to the catalog.
 type scan struct {
-	*keeper
+	*Catalog
 	tx    *store.Tx
 	pool  *store.Pool
 	began *store.Job
@@ -438,16 +439,7 @@ func (s scan) provisioned() error {
 	}
 	s.pool.Provisioned = 0
 	for _, v := range vols {
-		s.pool.Provisioned = plus(s.pool.Provisioned, v.Capacity)
+		s.pool.Provisioned = quantity.Sum(s.pool.Provisioned, v.Capacity)
 	}
 	return nil
-}
-
-// plus adds to a size b, which may be negative. A sparse file can be 8 EiB long, and an
-// image's header can say so of itself: two of them are more than an int64 holds.
-func plus(a, b int64) int64 {
-	if b > math.MaxInt64-a {
-		return math.MaxInt64
-	}
-	return a + b
 }

@@ -1,4 +1,4 @@
-package service
+package catalog
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"storaged/internal/operation"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
 )
@@ -54,8 +55,8 @@ func newSeeking() *seeking {
 
 // done has a job wait that is about to destroy something, if it is long ago that
 // the pools were read. One that has begun already goes on.
-func (s *seeking) done(w work, j *store.Job, now time.Time) error {
-	if !s.wanted.Load() || !w.destroys() || j.Go || j.Resumed > 0 || recent(now.Sub(j.Created), seekSoon) {
+func (s *seeking) done(o operation.Operation, j *store.Job, now time.Time) error {
+	if !s.wanted.Load() || !o.Displaces() || j.Go || j.Resumed > 0 || recent(now.Sub(j.Created), seekSoon) {
 		return nil
 	}
 	s.mu.Lock()
@@ -65,7 +66,7 @@ func (s *seeking) done(w work, j *store.Job, now time.Time) error {
 		if s.failed != nil {
 			return s.failed
 		}
-		j.Warnings = append(slices.Clone(j.Warnings), unknownIn(s.unread)...)
+		j.Warnings = append(slices.Clone(j.Warnings), UnknownIn(s.unread)...)
 		return nil
 	}
 	if !ok || s.began.After(asked) {
@@ -106,14 +107,26 @@ func (s *seeking) run(look func(context.Context) (map[string]error, error)) {
 	})
 }
 
+// Seek has the pools looked at whenever a job must know of images that others have
+// made, until StopSeeking.
+func (c *Catalog) Seek(look func(context.Context) (unread map[string]error, err error)) {
+	c.seek.run(look)
+}
+
+// ExpectSeek has jobs wait that must know of them, before Seek is called too.
+func (c *Catalog) ExpectSeek() { c.seek.wanted.Store(true) }
+
+// StopSeeking ends what Seek began, if it did.
+func (c *Catalog) StopSeeking() { c.seek.halt() }
+
 // halt ends what run began, if it did.
 func (s *seeking) halt() {
 	s.stop()
 	s.over.Wait()
 }
 
-// unknownIn warns of pools whose images are not known.
-func unknownIn(unread map[string]error) []string {
+// UnknownIn warns of pools whose images are not known.
+func UnknownIn(unread map[string]error) []string {
 	var warnings []string
 	for pool, why := range unread {
 		warnings = append(warnings, fmt.Sprintf("images in pool %q that others have made since it was read last are not known: %v", pool, why))

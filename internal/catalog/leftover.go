@@ -1,12 +1,12 @@
-package service
+package catalog
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
@@ -14,11 +14,11 @@ import (
 
 // started says that a job that has waited over a reboot waits on until its
 // pools are started.
-func (w work) started(tx *store.Tx) error {
-	if w.Volume == "" {
-		return nil // work on the pool itself, its start among others
+func started(tx *store.Tx, o operation.Operation) error {
+	if o.On().Name == "" {
+		return nil // it is on the pool itself, its start among others
 	}
-	for _, name := range []string{w.Pool, w.TargetPool} {
+	for _, name := range poolsOf(o) {
 		p, err := tx.Pool(name)
 		if errors.Is(err, store.ErrNotFound) {
 			continue
@@ -33,22 +33,22 @@ func (w work) started(tx *store.Tx) error {
 	return nil
 }
 
-// left keeps the books of what ended jobs left unfinished in their pools: what
+// leftover books what ended jobs left unfinished in their pools: what
 // this one leaves for a retry, and that it may have taken up what another left.
-func (k *keeper) left(tx *store.Tx, e end) error {
+func (c *Catalog) leftover(tx *store.Tx, e end) error {
 	if e.job.From != "" && e.job.Go {
 		if err := unresumable(tx, e.job.From); err != nil {
 			return err
 		}
 	}
-	if e.Kind == record.PoolRefresh && e.ok() {
-		return discarded(tx, e)
+	if r, ok := e.Operation.(*operation.PoolRefresh); ok && e.ok() {
+		return discarded(tx, e, r)
 	}
 	stuck := e.stuck()
-	if !stuck && (e.job.Resumable == nil || !e.kind().keeps) {
+	if !stuck && (e.job.Resumable == nil || operation.DraftOf(e.Operation) == nil) {
 		return nil
 	}
-	pool, _ := e.target()
+	pool, _ := operation.Result(e.Operation)
 	p, err := tx.Pool(pool)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
@@ -66,23 +66,17 @@ func (k *keeper) left(tx *store.Tx, e end) error {
 // stuck reports whether a job that was to make a volume may have left what is
 // unfinished of it, because that could not be undone.
 func (e end) stuck() bool {
-	return e.job.Rollback == record.RollbackFailed && (e.kind().keeps || e.Kind == record.VolumeMove)
+	return e.job.Rollback == record.RollbackFailed && (operation.DraftOf(e.Operation) != nil || e.Effect() == operation.Transfers)
 }
 
-// leftovers are sentences on what jobs left in pools that could not undo it.
-func (s *Service) leftovers() (out []string) {
-	err := s.store.View(func(tx *store.Tx) error {
-		pools, err := tx.Pools()
-		for _, p := range pools {
-			told, failed := leftIn(tx, p)
-			out, err = append(out, told...), errors.Join(err, failed)
-		}
-		return err
-	})
-	if err != nil {
-		s.log.Error("what jobs have left is not known", "error", err)
+// Leftovers are sentences on what jobs left in pools that could not undo it.
+func Leftovers(tx *store.Tx) (out []string, failed error) {
+	pools, failed := tx.Pools()
+	for _, p := range pools {
+		some, err := leftIn(tx, p)
+		out, failed = append(out, some...), errors.Join(failed, err)
 	}
-	return out
+	return out, failed
 }
 
 // leftIn are those of one pool. The rest is told where a record cannot be read.
@@ -115,24 +109,25 @@ func unresumable(tx *store.Tx, id string) error {
 	return tx.PutJob(j)
 }
 
-// discards lets a refresh remove what no retry will go on with.
-func (k *keeper) discards(tx *store.Tx, w *work) error {
-	p, err := tx.Pool(w.Pool)
+// discards are the jobs whose unfinished volumes a refresh removes: no retry will go
+// on with them.
+func (c *Catalog) discards(tx *store.Tx, pool string) ([]string, error) {
+	p, err := tx.Pool(pool)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	w.Discard, err = k.useless(tx, p)
-	for _, id := range w.Discard {
+	ids, err := c.useless(tx, p)
+	for _, id := range ids {
 		if err == nil {
 			err = unresumable(tx, id)
 		}
 	}
-	return err
+	return ids, err
 }
 
 // useless are the jobs whose unfinished volumes in a pool no retry will go on
 // with. Nothing is removed that cannot be attributed to a job that ended.
-func (k *keeper) useless(tx *store.Tx, p *store.Pool) ([]string, error) {
+func (c *Catalog) useless(tx *store.Tx, p *store.Pool) ([]string, error) {
 	if len(p.Unfinished) == 0 {
 		return nil, nil
 	}
@@ -145,7 +140,7 @@ func (k *keeper) useless(tx *store.Tx, p *store.Pool) ([]string, error) {
 		if slices.ContainsFunc(live, func(j *store.Job) bool { return j.From == id || j.ID == id }) {
 			continue
 		}
-		expired, err := k.expired(tx, id)
+		expired, err := c.expired(tx, id)
 		if err != nil {
 			return nil, err
 		}
@@ -158,7 +153,7 @@ func (k *keeper) useless(tx *store.Tx, p *store.Pool) ([]string, error) {
 
 // expired reports whether what an ended job left is of no use any more: the job
 // is forgotten, was retried, or ended too long ago.
-func (k *keeper) expired(tx *store.Tx, id string) (bool, error) {
+func (c *Catalog) expired(tx *store.Tx, id string) (bool, error) {
 	j, err := tx.Job(id)
 	if errors.Is(err, store.ErrNotFound) || err == nil && j.Resumable == nil {
 		return true, nil
@@ -166,67 +161,51 @@ func (k *keeper) expired(tx *store.Tx, id string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return !j.Pinned && j.Ended != nil && k.now().Sub(*j.Ended) >= time.Duration(k.resume.KeepDays)*24*time.Hour, nil
+	return !j.Pinned && j.Ended != nil && c.now().Sub(*j.Ended) >= time.Duration(c.keepDays)*24*time.Hour, nil
 }
 
-// tidying are refreshes of the pools in which something is to be removed.
-func (k *keeper) tidying(tx *store.Tx) ([]work, error) {
+// Tidying are refreshes of the pools in which something is to be removed.
+func (c *Catalog) Tidying(tx *store.Tx) ([]operation.Operation, error) {
 	pools, err := tx.Pools()
 	if err != nil {
 		return nil, err
 	}
-	var out []work
+	var out []operation.Operation
 	for _, p := range pools {
-		ids, err := k.useless(tx, p)
+		ids, err := c.useless(tx, p)
 		if err != nil {
 			return nil, err
 		}
-		if len(ids) > 0 && lookable(p) && p.State != record.PoolUnreachable { // a refresh of that would fail, hour by hour
-			out = append(out, poolWork(p, record.PoolRefresh))
+		if len(ids) > 0 && Lookable(p) && p.State != record.PoolUnreachable { // a refresh of that would fail, hour by hour
+			out = append(out, RefreshOf(p))
 		}
 	}
 	return out, nil
 }
 
-// tidyInterval is how often it is looked whether something has expired: what is
-// kept for days may stay an hour longer.
-const tidyInterval = time.Hour
-
-// KeepTidy has what has expired removed, until ctx ends.
-func (s *Service) KeepTidy(ctx context.Context) {
-	tick := time.NewTicker(tidyInterval)
-	defer tick.Stop()
-	for {
-		var all []work
-		err := s.store.View(func(tx *store.Tx) (err error) {
-			all, err = s.keeper.tidying(tx)
-			return err
-		})
-		if err != nil {
-			s.log.Error("what was kept for a retry is not looked after", "error", err)
-		}
-		s.startOwn(ctx, all)
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 // discarded forgets what a refresh has removed. What it could not, it warns of,
 // and the next one tries again.
-func discarded(tx *store.Tx, e end) error {
+func discarded(tx *store.Tx, e end, r *operation.PoolRefresh) error {
 	if e.report == nil || len(e.report.Warnings) > 0 {
 		return nil
 	}
-	p, err := tx.Pool(e.Pool)
+	p, err := tx.Pool(r.Pool)
 	if errors.Is(err, store.ErrNotFound) || err == nil && len(p.Unfinished) == 0 {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	p.Unfinished = slices.DeleteFunc(p.Unfinished, func(id string) bool { return slices.Contains(e.Discard, id) })
+	p.Unfinished = slices.DeleteFunc(p.Unfinished, func(id string) bool { return slices.Contains(r.Discard, id) })
 	return tx.PutPool(p)
+}
+
+// RefreshOf reads a pool.
+func RefreshOf(p *store.Pool) *operation.PoolRefresh {
+	return &operation.PoolRefresh{OnPool: operation.OnPool{Volume: OnPool(p)}}
+}
+
+// StartOf starts a pool.
+func StartOf(p *store.Pool) *operation.PoolStart {
+	return &operation.PoolStart{OnPool: operation.OnPool{Volume: OnPool(p)}}
 }

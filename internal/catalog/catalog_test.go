@@ -1,9 +1,8 @@
-package service
+package catalog
 
 import (
 	"errors"
 	"fmt"
-	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,14 +11,18 @@ import (
 
 	"storaged/internal/events"
 	"storaged/internal/ipc"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/store"
 )
 
-// desk is a keeper on a catalogue with one active pool, "p".
+// keepDays is how long the tests keep what a retry may go on with.
+const keepDays = 7
+
+// desk is a catalog with one active pool, "p".
 type desk struct {
 	t *testing.T
-	*keeper
+	*Catalog
 	store *store.Store
 	last  int64
 }
@@ -33,7 +36,7 @@ func newDesk(t *testing.T) *desk {
 	t.Cleanup(func() { st.Close() })
 	hub := events.New(16)
 	t.Cleanup(hub.Close)
-	d := &desk{t: t, store: st, keeper: newKeeper(hub, "this", DefaultSettings().Resume)}
+	d := &desk{t: t, store: st, Catalog: New(hub, "this", keepDays)}
 	d.update(func(tx *store.Tx) error {
 		return tx.PutPool(&store.Pool{Pool: record.Pool{
 			Name: "p", UUID: "u", Type: "dir", State: record.PoolActive, Target: record.Target{Path: "/p"},
@@ -49,13 +52,12 @@ func (d *desk) update(fn func(*store.Tx) error) {
 	}
 }
 
-// job makes a live job of the work.
-func (d *desk) job(w work) *store.Job {
+// job makes a live job of the operation.
+func (d *desk) job(o operation.Operation) *store.Job {
 	d.last++
-	r := w.request()
 	started := time.Now()
-	return &store.Job{Params: r.Params, Go: true, Job: record.Job{
-		ID: string(rune('a' + d.last)), Number: d.last, Kind: w.Kind, Objects: r.Objects, State: record.Running, Started: &started,
+	return &store.Job{Params: operation.Encode(o), Go: true, Job: record.Job{
+		ID: string(rune('a' + d.last)), Number: d.last, Kind: o.Kind(), Objects: o.Locks(), State: record.Running, Started: &started,
 	}}
 }
 
@@ -78,6 +80,15 @@ func (d *desk) end(j *store.Job, s record.State, c record.Code, r *ipc.Report) {
 	d.update(func(tx *store.Tx) error { return d.Ended(tx, j, r) })
 }
 
+func (d *desk) leftovers() (out []string) {
+	d.t.Helper()
+	d.update(func(tx *store.Tx) (err error) {
+		out, err = Leftovers(tx)
+		return err
+	})
+	return out
+}
+
 func (d *desk) volume(name string) *store.Volume {
 	d.t.Helper()
 	var v *store.Volume
@@ -95,18 +106,28 @@ func report(written int64, it *ipc.Item) *ipc.Report {
 	return &ipc.Report{Summary: ipc.Summary{Volume: it, Written: written}}
 }
 
-func createWork(name string) work {
-	return work{Kind: record.VolumeCreate, Pool: "p", Volume: name, Type: "dir", Path: "/p/" + name, Format: "raw", Capacity: 10}
+// on is a volume of the pool "p".
+func on(name string) operation.Volume {
+	return operation.Volume{Pool: "p", Name: name, Type: "dir", Path: "/p/" + name}
 }
 
-func wipeWork(name string) work {
-	return work{Kind: record.VolumeWipe, Pool: "p", Volume: name, Type: "dir", Path: "/p/" + name, Algorithm: "zero"}
+// onPoolAt is a pool whose target has that path.
+func onPoolAt(name, path string) operation.OnPool {
+	return operation.OnPool{Volume: operation.Volume{Pool: name, Type: "dir", Path: path}}
 }
+
+func creating(name string) *operation.Create {
+	return &operation.Create{Volume: on(name), Content: operation.Content{Format: "raw"}, Capacity: 10, Allocation: new(int64)}
+}
+
+func wiping(name string) *operation.Wipe { return &operation.Wipe{Volume: on(name), Algorithm: "zero"} }
+
+func refreshing() *operation.PoolRefresh { return &operation.PoolRefresh{OnPool: onPoolAt("p", "/p")} }
 
 // whole makes a ready volume.
 func (d *desk) ready(name string) {
 	d.t.Helper()
-	j := d.job(createWork(name))
+	j := d.job(creating(name))
 	if err := d.grant(j); err != nil {
 		d.t.Fatal(err)
 	}
@@ -115,7 +136,7 @@ func (d *desk) ready(name string) {
 
 func TestNewVolumeIsListedWhileItIsMadeAndReadyAfter(t *testing.T) {
 	d := newDesk(t)
-	j := d.job(createWork("v"))
+	j := d.job(creating("v"))
 	if err := d.grant(j); err != nil {
 		t.Fatal(err)
 	}
@@ -131,16 +152,16 @@ func TestNewVolumeIsListedWhileItIsMadeAndReadyAfter(t *testing.T) {
 
 func TestGrantRepeatedAfterACrashIsNotInItsOwnWay(t *testing.T) {
 	d := newDesk(t)
-	j := d.job(createWork("v"))
+	j := d.job(creating("v"))
 	for range 2 {
 		if err := d.grant(j); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := d.grant(d.job(createWork("v"))); record.CodeOf(err) != record.Exists {
+	if err := d.grant(d.job(creating("v"))); record.CodeOf(err) != record.Exists {
 		t.Errorf("another job for the name: %v", err)
 	}
-	stop := d.job(work{Kind: record.PoolStop, Pool: "p", Type: "dir", Path: "/p"})
+	stop := d.job(&operation.PoolStop{OnPool: onPoolAt("p", "/p")})
 	for range 2 {
 		if err := d.grant(stop); err != nil {
 			t.Fatal(err)
@@ -169,7 +190,7 @@ func TestWhatAFailedJobLeavesOfItsVolume(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDesk(t)
 			d.ready("v")
-			j := d.job(wipeWork("v"))
+			j := d.job(wiping("v"))
 			if err := d.grant(j); err != nil {
 				t.Fatal(err)
 			}
@@ -183,7 +204,7 @@ func TestWhatAFailedJobLeavesOfItsVolume(t *testing.T) {
 			if v := d.volume("v"); v.State != c.want {
 				t.Errorf("it is %s, want %s", v.State, c.want)
 			}
-			again := d.job(wipeWork("v"))
+			again := d.job(wiping("v"))
 			if err := d.grant(again); err != nil {
 				t.Fatal(err)
 			}
@@ -195,7 +216,7 @@ func TestWhatAFailedJobLeavesOfItsVolume(t *testing.T) {
 	}
 }
 
-// foundImage puts an image of another's making into the catalogue.
+// foundImage puts an image of another's making into the catalog.
 func (d *desk) foundImage(name string) {
 	d.t.Helper()
 	v := &store.Volume{Identity: "8:5:6", Volume: record.Volume{
@@ -206,16 +227,16 @@ func (d *desk) foundImage(name string) {
 }
 
 func TestImageThatAWipeHasTouchedIsRaw(t *testing.T) {
-	wipe := wipeWork("v")
-	trim := wipe
+	wipe := wiping("v")
+	trim := wiping("v")
 	trim.Algorithm = "trim"
-	delWipe := work{Kind: record.VolumeDelete, Pool: "p", Volume: "v", Type: "dir", Path: "/p/v", Algorithm: "zero"}
+	delWipe := &operation.Delete{Volume: on("v"), Algorithm: "zero"}
 	item := &ipc.Item{Name: "v", Size: 10, Identity: "8:5:6"}
 	kept := func(j *store.Job) { j.Rollback = record.RollbackKept }
 	settled := func(j *store.Job) { j.Undo = true }
 	for _, c := range []struct {
 		name   string
-		work   work
+		of     operation.Operation
 		state  record.State
 		report *ipc.Report
 		how    func(*store.Job)
@@ -233,7 +254,7 @@ func TestImageThatAWipeHasTouchedIsRaw(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDesk(t)
 			d.foundImage("v")
-			j := d.job(c.work)
+			j := d.job(c.of)
 			if err := d.grant(j); err != nil {
 				t.Fatal(err)
 			}
@@ -241,7 +262,7 @@ func TestImageThatAWipeHasTouchedIsRaw(t *testing.T) {
 				c.how(j)
 			}
 			d.end(j, c.state, "", c.report)
-			scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+			scan := d.job(refreshing())
 			if err := d.grant(scan); err != nil {
 				t.Fatal(err)
 			}
@@ -263,7 +284,7 @@ func TestFormatOfWhatNobodyLookedAtIsNotProbed(t *testing.T) {
 	d.ready("v") // by a job that did not say which file it is
 	found := ipc.Item{Name: "v", Size: 10, Identity: "8:5:6", Format: "qcow2", Capacity: 1 << 40, Backing: "/etc/shadow"}
 	for range 2 {
-		scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+		scan := d.job(refreshing())
 		if err := d.grant(scan); err != nil {
 			t.Fatal(err)
 		}
@@ -276,7 +297,7 @@ func TestFormatOfWhatNobodyLookedAtIsNotProbed(t *testing.T) {
 }
 
 func TestWipeGoesOnOnlyWhereNobodyBeganToWriteMeanwhile(t *testing.T) {
-	rival := func(d *desk) *store.Job { return d.job(wipeWork("v")) }
+	rival := func(d *desk) *store.Job { return d.job(wiping("v")) }
 	for name, c := range map[string]struct {
 		meanwhile func(*desk)
 		anew      bool
@@ -299,7 +320,7 @@ func TestWipeGoesOnOnlyWhereNobodyBeganToWriteMeanwhile(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				s := scan{keeper: d.keeper, tx: tx, pool: p, began: &store.Job{}}
+				s := scan{Catalog: d.Catalog, tx: tx, pool: p, began: &store.Job{}}
 				return s.apply(v, ipc.Item{Name: "v", Identity: v.Identity + "1", Size: 10})
 			})
 		}, true},
@@ -307,14 +328,14 @@ func TestWipeGoesOnOnlyWhereNobodyBeganToWriteMeanwhile(t *testing.T) {
 		for _, how := range []string{"resumed", "retried"} {
 			d := newDesk(t)
 			d.ready("v")
-			j := d.job(wipeWork("v"))
+			j := d.job(wiping("v"))
 			if err := d.grant(j); err != nil {
 				t.Fatal(err)
 			}
 			next := j
 			if how == "retried" {
 				d.end(j, record.Failed, record.Killed, report(5, nil))
-				w := wipeWork("v")
+				w := wiping("v")
 				w.After = j.Number
 				next = d.job(w)
 				next.From = j.ID
@@ -340,21 +361,21 @@ func TestRestOfAnUploadFollowsItsBeginning(t *testing.T) {
 	for _, c := range []struct {
 		state   record.VolumeState
 		writer  int64
-		w       work
+		u       operation.Upload
 		refused bool
 	}{
-		{record.VolumeReady, 9, work{}, false},
-		{record.VolumeIncomplete, 7, work{Continues: 7, After: 7, Skipped: 5}, false},
-		{record.VolumeIncomplete, 8, work{Continues: 7, After: 8, Skipped: 5}, false},
-		{record.VolumeIncomplete, 9, work{Continues: 7, After: 7, Skipped: 5}, true},
-		{record.VolumeReady, 7, work{Continues: 7, After: 7, Skipped: 5}, true},
-		{record.VolumeReady, 7, work{Continues: 7, After: 7}, false},
-		{record.VolumeIncomplete, 9, work{Continues: 7, After: 7}, true},
-		{record.VolumeIncomplete, 0, work{Continues: 7, After: 7, Skipped: 5}, true}, // a restored database does not know
+		{record.VolumeReady, 9, operation.Upload{}, false},
+		{record.VolumeIncomplete, 7, operation.Upload{Continues: 7, Terms: operation.Terms{After: 7}, Skipped: 5}, false},
+		{record.VolumeIncomplete, 8, operation.Upload{Continues: 7, Terms: operation.Terms{After: 8}, Skipped: 5}, false},
+		{record.VolumeIncomplete, 9, operation.Upload{Continues: 7, Terms: operation.Terms{After: 7}, Skipped: 5}, true},
+		{record.VolumeReady, 7, operation.Upload{Continues: 7, Terms: operation.Terms{After: 7}, Skipped: 5}, true},
+		{record.VolumeReady, 7, operation.Upload{Continues: 7, Terms: operation.Terms{After: 7}}, false},
+		{record.VolumeIncomplete, 9, operation.Upload{Continues: 7, Terms: operation.Terms{After: 7}}, true},
+		{record.VolumeIncomplete, 0, operation.Upload{Continues: 7, Terms: operation.Terms{After: 7}, Skipped: 5}, true}, // a restored database does not know
 	} {
 		v := &store.Volume{Volume: record.Volume{Pool: "p", Name: "v", State: c.state}, Writer: c.writer}
-		if err := unfinished(v, c.w); (record.CodeOf(err) == record.Changed) != c.refused {
-			t.Errorf("%s, last changed by %d, to go on after %d with %d: %v", c.state, c.writer, c.w.After, c.w.Skipped, err)
+		if err := Unfinished(v, &c.u); (record.CodeOf(err) == record.Changed) != c.refused {
+			t.Errorf("%s, last changed by %d, to go on after %d with %d: %v", c.state, c.writer, c.u.After, c.u.Skipped, err)
 		}
 	}
 }
@@ -366,7 +387,7 @@ func TestWhatIsKeptForARetryExpires(t *testing.T) {
 	d := newDesk(t)
 	ended := time.Now()
 	interrupted := func(name string, pinned bool) *store.Job {
-		j := d.job(createWork(name))
+		j := d.job(creating(name))
 		if err := d.grant(j); err != nil {
 			t.Fatal(err)
 		}
@@ -376,21 +397,21 @@ func TestWhatIsKeptForARetryExpires(t *testing.T) {
 		return j
 	}
 	old, _, retried := interrupted("old", false), interrupted("pinned", true), interrupted("retried", false)
-	retry := d.job(createWork("retried"))
+	retry := d.job(creating("retried"))
 	retry.From = retried.ID
 	d.update(func(tx *store.Tx) error { return tx.PutJob(retry) })
-	begun := func(after time.Duration) []work {
+	begun := func(after time.Duration) []operation.Operation {
 		d.now = func() time.Time { return ended.Add(after) }
-		var all []work
-		d.update(func(tx *store.Tx) (err error) { all, err = d.tidying(tx); return err })
+		var all []operation.Operation
+		d.update(func(tx *store.Tx) (err error) { all, err = d.Tidying(tx); return err })
 		return all
 	}
-	days := time.Duration(DefaultSettings().Resume.KeepDays) * 24 * time.Hour
+	days := time.Duration(keepDays) * 24 * time.Hour
 	if all := begun(days - time.Second); len(all) != 0 {
 		t.Errorf("before its time: %+v", all)
 	}
 	all := begun(days)
-	if len(all) != 1 || all[0].Kind != record.PoolRefresh || all[0].Pool != "p" {
+	if len(all) != 1 || all[0].Kind() != record.PoolRefresh || all[0].On().Pool != "p" {
 		t.Fatalf("after its time: %+v", all)
 	}
 	refresh := d.job(all[0])
@@ -415,50 +436,14 @@ func TestWhatIsKeptForARetryExpires(t *testing.T) {
 	}
 }
 
-func TestReplacedPoolKeepsWhatJobsLeftInIt(t *testing.T) {
-	d := newDesk(t)
-	s := &Service{config: Settings{StateDir: "/state", RuntimeDir: "/run"}, store: d.store, keeper: d.keeper}
-	d.update(func(tx *store.Tx) error {
-		p, err := tx.Pool("p")
-		if err != nil {
-			return err
-		}
-		p.State, p.Unfinished = record.PoolInactive, []string{"job"}
-		return tx.PutPool(p)
-	})
-	if _, err := s.ReplacePool(t.Context(), Submit{}, "p", PoolDefine{Target: record.Target{Path: "/p"}}); err != nil {
-		t.Fatal(err)
-	}
-	d.update(func(tx *store.Tx) error {
-		p, err := tx.Pool("p")
-		if err == nil && len(p.Unfinished) != 1 {
-			t.Errorf("it has %q left", p.Unfinished)
-		}
-		return err
-	})
-}
-
-func TestSizesThatAreTooMuchTogether(t *testing.T) {
-	for _, c := range []struct{ a, b, want int64 }{{1, 2, 3}, {2, -1, 1}, {math.MaxInt64, 1, math.MaxInt64}, {1 << 62, 1 << 62, math.MaxInt64}} {
-		if got := plus(c.a, c.b); got != c.want {
-			t.Errorf("%d and %d are %d", c.a, c.b, got)
-		}
-	}
-}
-
 // What could not be undone is named with its path, in the job and in the status,
 // until a refresh has removed it.
 func TestWhatCouldNotBeUndoneIsToldUntilItIsRemoved(t *testing.T) {
 	d := newDesk(t)
-	s := &Service{store: d.store, keeper: d.keeper}
-	clone := work{
-		Kind: record.VolumeClone, Pool: "p", Volume: "base", Type: "dir", Path: "/p/base", Format: "raw",
-		TargetPool: "p", TargetName: "copy", TargetType: "dir", TargetPath: "/p/copy",
-	}
-	move := clone
-	move.Kind, move.TargetName, move.TargetPath = record.VolumeMove, "moved", "/p/moved"
+	clone := &operation.Clone{Volume: on("base"), Into: into("copy"), Format: "raw"}
+	move := &operation.Move{Volume: on("base"), Into: into("moved"), Format: "raw"}
 	d.ready("base")
-	for _, w := range []work{createWork("v"), clone, move} {
+	for _, w := range []operation.Operation{creating("v"), clone, move} {
 		j := d.job(w)
 		if err := d.grant(j); err != nil {
 			t.Fatal(err)
@@ -468,22 +453,22 @@ func TestWhatCouldNotBeUndoneIsToldUntilItIsRemoved(t *testing.T) {
 		d.update(func(tx *store.Tx) error { return tx.PutJob(j) })
 		draft := "/p/." + j.ID + ".storaged"
 		if !strings.Contains(j.Error.Hint.String(), draft) || !strings.Contains(j.Error.Hint.String(), "pool refresh p") {
-			t.Errorf("%s: hint %q", w.Kind, j.Error.Hint)
+			t.Errorf("%s: hint %q", w.Kind(), j.Error.Hint)
 		}
-		told := s.leftovers()
+		told := d.leftovers()
 		if len(told) != 1 || !strings.Contains(told[0], draft) || !strings.Contains(told[0], fmt.Sprintf("job %d ", j.Number)) {
-			t.Errorf("%s: the status says %q", w.Kind, told)
+			t.Errorf("%s: the status says %q", w.Kind(), told)
 		}
-		refresh := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+		refresh := d.job(refreshing())
 		if err := d.grant(refresh); err != nil || !slices.Contains(refresh.Argv, "--discard="+j.ID) {
-			t.Errorf("%s: a refresh is told %q, %v", w.Kind, refresh.Argv, err)
+			t.Errorf("%s: a refresh is told %q, %v", w.Kind(), refresh.Argv, err)
 		}
 		found := report(0, nil)
 		found.Summary.Pool = &ipc.Pool{Path: "/p"}
 		found.Items = []ipc.Item{{Name: "base", Size: 10, Format: "raw", Capacity: 10}}
 		d.end(refresh, record.Succeeded, "", found)
-		if told := s.leftovers(); len(told) != 0 {
-			t.Errorf("%s: afterwards the status says %q", w.Kind, told)
+		if told := d.leftovers(); len(told) != 0 {
+			t.Errorf("%s: afterwards the status says %q", w.Kind(), told)
 		}
 	}
 }
@@ -492,7 +477,6 @@ func TestWhatCouldNotBeUndoneIsToldUntilItIsRemoved(t *testing.T) {
 // that had begun, or was canceled, is over, and the pool needs another.
 func TestPoolIsStartedOnceAfterAReboot(t *testing.T) {
 	d := newDesk(t)
-	s := &Service{store: d.store, keeper: d.keeper}
 	begun := func() int {
 		d.update(func(tx *store.Tx) error {
 			p, err := tx.Pool("p")
@@ -502,16 +486,17 @@ func TestPoolIsStartedOnceAfterAReboot(t *testing.T) {
 			p.Autostart, p.Boot = true, "that"
 			return tx.PutPool(p)
 		})
-		start, err := s.reset()
-		if err != nil {
-			t.Fatal(err)
-		}
+		var start []operation.Operation
+		d.update(func(tx *store.Tx) (err error) {
+			start, err = d.Reset(tx)
+			return err
+		})
 		return len(start)
 	}
 	if n := begun(); n != 1 {
 		t.Errorf("it is started %d times", n)
 	}
-	j := d.job(work{Kind: record.PoolStart, Pool: "p", Type: "dir", Path: "/p"})
+	j := d.job(&operation.PoolStart{OnPool: onPoolAt("p", "/p")})
 	for _, c := range []struct {
 		begun, canceled bool
 		starts          int
@@ -526,7 +511,7 @@ func TestPoolIsStartedOnceAfterAReboot(t *testing.T) {
 
 func TestRolledBackVolumeIsGone(t *testing.T) {
 	d := newDesk(t)
-	j := d.job(createWork("v"))
+	j := d.job(creating("v"))
 	if err := d.grant(j); err != nil {
 		t.Fatal(err)
 	}
@@ -540,11 +525,11 @@ func TestRefreshLeavesAloneWhatJobsHave(t *testing.T) {
 	d := newDesk(t)
 	d.ready("gone")
 	d.ready("same")
-	building := d.job(createWork("building"))
+	building := d.job(creating("building"))
 	if err := d.grant(building); err != nil {
 		t.Fatal(err)
 	}
-	scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+	scan := d.job(refreshing())
 	if err := d.grant(scan); err != nil {
 		t.Fatal(err)
 	}
@@ -558,7 +543,7 @@ func TestRefreshLeavesAloneWhatJobsHave(t *testing.T) {
 	d.end(scan, record.Succeeded, "", found)
 	for name, want := range map[string]bool{"gone": false, "same": true, "building": true, "newer": true, "theirs": true, "x": false} {
 		if got := d.volume(name) != nil; got != want {
-			t.Errorf("%s: in the catalogue %v, want %v", name, got, want)
+			t.Errorf("%s: in the catalog %v, want %v", name, got, want)
 		}
 	}
 	if v := d.volume("same"); v.Format != record.FormatRaw || v.Capacity != 10 {
@@ -572,11 +557,11 @@ func TestRefreshLeavesAloneWhatJobsHave(t *testing.T) {
 func TestRefreshBringsNothingBackThatWasDeletedMeanwhile(t *testing.T) {
 	d := newDesk(t)
 	d.ready("v")
-	scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+	scan := d.job(refreshing())
 	if err := d.grant(scan); err != nil {
 		t.Fatal(err)
 	}
-	del := d.job(work{Kind: record.VolumeDelete, Pool: "p", Volume: "v", Type: "dir", Path: "/p/v"})
+	del := d.job(&operation.Delete{Volume: on("v")})
 	if err := d.grant(del); err != nil {
 		t.Fatal(err)
 	}
@@ -592,7 +577,7 @@ func TestRefreshBringsNothingBackThatWasDeletedMeanwhile(t *testing.T) {
 
 func TestRefreshOfAHostileDirectoryKeepsItsRecordSmall(t *testing.T) {
 	d := newDesk(t)
-	scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+	scan := d.job(refreshing())
 	if err := d.grant(scan); err != nil {
 		t.Fatal(err)
 	}
@@ -620,7 +605,7 @@ func TestRefreshOfAHostileDirectoryKeepsItsRecordSmall(t *testing.T) {
 func TestRetryIsRefusedWhereThePoolLiesElsewhereByNow(t *testing.T) {
 	d := newDesk(t)
 	d.ready("v")
-	wipe := d.job(wipeWork("v"))
+	wipe := d.job(wiping("v"))
 	d.update(func(tx *store.Tx) error {
 		p, err := tx.Pool("p")
 		if err != nil {
@@ -636,14 +621,14 @@ func TestRetryIsRefusedWhereThePoolLiesElsewhereByNow(t *testing.T) {
 
 func TestStartThatNeverGotThePoolLeavesItAsItIs(t *testing.T) {
 	d := newDesk(t) // with an active pool
-	start := d.job(work{Kind: record.PoolStart, Pool: "p", Type: "dir", Path: "/p"})
+	start := d.job(&operation.PoolStart{OnPool: onPoolAt("p", "/p")})
 	if err := d.grant(start); record.CodeOf(err) != record.WrongState {
 		t.Fatalf("the start of an active pool: %v", err)
 	}
 	d.end(start, record.Failed, record.WrongState, nil)
 	d.poolIs(record.PoolActive)
 
-	stop, second := d.job(work{Kind: record.PoolStop, Pool: "p", Type: "dir", Path: "/p"}), d.job(work{Kind: record.PoolStop, Pool: "p", Type: "dir", Path: "/p"})
+	stop, second := d.job(&operation.PoolStop{OnPool: onPoolAt("p", "/p")}), d.job(&operation.PoolStop{OnPool: onPoolAt("p", "/p")})
 	if err := d.grant(stop); err != nil {
 		t.Fatal(err)
 	}
@@ -670,7 +655,7 @@ func (d *desk) poolIs(want record.PoolState) {
 func TestCloneOfAnImageStandsOnItsBackingToo(t *testing.T) {
 	for _, backing := range []string{"/p/base", "base"} { // as headers have it
 		d := newDesk(t)
-		scan := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+		scan := d.job(refreshing())
 		if err := d.grant(scan); err != nil {
 			t.Fatal(err)
 		}
@@ -678,8 +663,7 @@ func TestCloneOfAnImageStandsOnItsBackingToo(t *testing.T) {
 			{Name: "base", Path: "/p/base", Format: "qcow2", Size: 9, Capacity: 100},
 			{Name: "over", Path: "/p/over", Format: "qcow2", Size: 9, Capacity: 100, Backing: backing},
 		}})
-		clone := d.job(work{Kind: record.VolumeClone, Pool: "p", Volume: "over", Type: "dir", Path: "/p/over",
-			TargetPool: "p", TargetName: "copy", TargetType: "dir", TargetPath: "/p/copy", Format: "qcow2"})
+		clone := d.job(&operation.Clone{Volume: on("over"), Into: into("copy"), Format: "qcow2"})
 		if err := d.grant(clone); err != nil {
 			t.Fatal(err)
 		}
@@ -688,7 +672,7 @@ func TestCloneOfAnImageStandsOnItsBackingToo(t *testing.T) {
 			t.Errorf("the clone is %+v", v)
 		}
 		d.update(func(tx *store.Tx) error { return tx.DeleteVolume("p", "over") })
-		del := d.job(work{Kind: record.VolumeDelete, Pool: "p", Volume: "base", Type: "dir", Path: "/p/base"})
+		del := d.job(&operation.Delete{Volume: on("base")})
 		if err := d.grant(del); record.CodeOf(err) != record.HasChildren {
 			t.Errorf("the clone's backing %q may be deleted: %v", backing, err)
 		}
@@ -707,7 +691,7 @@ func TestStartOfAnotherPoolsDirectoryUnderAnotherPathIsRefused(t *testing.T) {
 		return errors.Join(tx.PutPool(p), tx.PutPool(q))
 	})
 	for inode, want := range map[uint64]record.State{2: record.Failed, 3: record.Succeeded} {
-		start := d.job(work{Kind: record.PoolStart, Pool: "q", Type: "dir", Path: "/bind"})
+		start := d.job(&operation.PoolStart{OnPool: onPoolAt("q", "/bind")})
 		if err := d.grant(start); err != nil {
 			t.Fatal(err)
 		}
@@ -744,7 +728,7 @@ func TestDeleteOfWhatOtherPoolsNeedIsRefused(t *testing.T) {
 		return errors.Join(err, tx.PutPool(p), tx.PutVolume(child))
 	})
 	for name, want := range map[string]record.Code{"same": record.Busy, "base": record.HasChildren, "free": ""} {
-		j := d.job(work{Kind: record.PoolDelete, Pool: name, Type: "dir", Path: "/" + map[string]string{"same": "p", "base": "base", "free": "free"}[name], WithVolumes: true})
+		j := d.job(&operation.PoolDelete{OnPool: onPoolAt(name, "/"+map[string]string{"same": "p", "base": "base", "free": "free"}[name]), WithVolumes: true})
 		if err := d.grant(j); record.CodeOf(err) != want {
 			t.Errorf("pool %q: %v", name, err)
 		}
@@ -765,11 +749,11 @@ func TestPoolIsNotStartedWhereAnotherIsBeingDeleted(t *testing.T) {
 		q := &store.Pool{Pool: record.Pool{Name: "q", UUID: "v", Type: "dir", State: record.PoolInactive, Target: record.Target{Path: "/p"}}}
 		return errors.Join(tx.PutPool(p), tx.PutPool(q))
 	})
-	remove := d.job(work{Kind: record.PoolDelete, Pool: "p", Type: "dir", Path: "/p", WithVolumes: true})
+	remove := d.job(&operation.PoolDelete{OnPool: onPoolAt("p", "/p"), WithVolumes: true})
 	if err := d.grant(remove); err != nil {
 		t.Fatal(err)
 	}
-	start := work{Kind: record.PoolStart, Pool: "q", Type: "dir", Path: "/p"}
+	start := &operation.PoolStart{OnPool: onPoolAt("q", "/p")}
 	if err := d.grant(d.job(start)); record.CodeOf(err) != record.Busy {
 		t.Errorf("while the other is being deleted: %v", err)
 	}
@@ -784,13 +768,13 @@ func TestRefreshIsAppliedAfterTheClockWasSetBack(t *testing.T) {
 	d.now = func() time.Time { return time.Now().Add(24 * time.Hour) }
 	d.ready("gone")
 	d.ready("deleted")
-	remove := d.job(work{Kind: record.VolumeDelete, Pool: "p", Volume: "deleted", Type: "dir", Path: "/p/deleted"})
+	remove := d.job(&operation.Delete{Volume: on("deleted")})
 	if err := d.grant(remove); err != nil {
 		t.Fatal(err)
 	}
 	d.end(remove, record.Succeeded, "", report(0, nil))
 	d.now = time.Now
-	refresh := d.job(work{Kind: record.PoolRefresh, Pool: "p", Type: "dir", Path: "/p"})
+	refresh := d.job(refreshing())
 	if err := d.grant(refresh); err != nil {
 		t.Fatal(err)
 	}
@@ -809,7 +793,7 @@ func TestRefreshIsAppliedAfterTheClockWasSetBack(t *testing.T) {
 // on is marked and let go.
 func TestEndOfAnUnknownKind(t *testing.T) {
 	d := newDesk(t)
-	create, stop := d.job(createWork("v")), d.job(work{Kind: record.PoolStop, Pool: "p", Type: "dir", Path: "/p"})
+	create, stop := d.job(creating("v")), d.job(&operation.PoolStop{OnPool: onPoolAt("p", "/p")})
 	for _, j := range []*store.Job{create, stop} {
 		if err := d.grant(j); err != nil {
 			t.Fatal(err)
@@ -831,7 +815,7 @@ func TestEndOfAnUnknownKind(t *testing.T) {
 func TestIfMatchHoldsAtTheGrant(t *testing.T) {
 	d := newDesk(t)
 	d.ready("v")
-	w := wipeWork("v")
+	w := wiping("v")
 	w.IfMatch = d.volume("v").Generation
 	first, second := d.job(w), d.job(w)
 	if err := d.grant(first); err != nil {
@@ -844,7 +828,8 @@ func TestIfMatchHoldsAtTheGrant(t *testing.T) {
 	if err := d.grant(second); record.CodeOf(err) != record.Changed {
 		t.Errorf("the second is granted a volume of another generation: %v", err)
 	}
-	stop := work{Kind: record.PoolStop, Pool: "p", Type: "dir", Path: "/p", IfMatch: 9}
+	stop := &operation.PoolStop{OnPool: onPoolAt("p", "/p")}
+	stop.IfMatch = 9
 	if err := d.grant(d.job(stop)); record.CodeOf(err) != record.Changed {
 		t.Errorf("a pool of another generation: %v", err)
 	}
@@ -872,19 +857,19 @@ func TestRoomIsPromisedOnce(t *testing.T) {
 		p.Available = 100
 		return tx.PutPool(p)
 	})
-	submit := func(w work) (*store.Job, error) {
+	submit := func(w operation.Operation) (*store.Job, error) {
 		j := d.job(w)
-		return j, d.store.Update(func(tx *store.Tx) error { return errors.Join(w.also(tx), tx.PutJob(j)) })
+		return j, d.store.Update(func(tx *store.Tx) error { return errors.Join(Promise(tx, w), tx.PutJob(j)) })
 	}
-	w := createWork("a")
+	w := creating("a")
 	w.Reserve = 60
 	first, err := submit(w)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w = createWork("b")
+	w = creating("b")
 	w.Reserve = 60
-	if _, err := submit(w); !errors.Is(err, errTaken) {
+	if _, err := submit(w); !errors.Is(err, ErrTaken) {
 		t.Errorf("room that was promised is promised again: %v", err)
 	}
 	d.update(func(tx *store.Tx) error { // a helper looked: the first has written, others have deleted
@@ -892,7 +877,7 @@ func TestRoomIsPromisedOnce(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return d.spaced(tx, p, space{&ipc.Pool{Available: 105}, time.Now(), map[int64]int64{first.Number: 20}})
+		return d.Spaced(tx, p, Space{&ipc.Pool{Available: 105}, time.Now(), map[int64]int64{first.Number: 20}})
 	})
 	if _, err := submit(w); err != nil {
 		t.Errorf("room that was seen: %v", err)
@@ -909,7 +894,7 @@ func TestRoomIsPromisedOnce(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		p.Promised = 7 // a job ended past the catalogue
+		p.Promised = 7 // a job ended past the catalog
 		return errors.Join(tx.PutPool(p), tx.PutJob(first), recount(tx))
 	})
 	if n := d.promised(); n != 60 {
@@ -920,17 +905,17 @@ func TestRoomIsPromisedOnce(t *testing.T) {
 // Who is refused an incomplete volume is told how it can be made whole.
 func TestRefusalOfAnIncompleteVolumeNamesTheWay(t *testing.T) {
 	failed := func(j *store.Job) { j.State = record.Failed }
-	upload := func(offset int64) work {
-		return work{Kind: record.VolumeUpload, Pool: "p", Volume: "v", Type: "dir", Path: "/p/v", Offset: offset}
+	upload := func(offset int64) *operation.Upload {
+		return &operation.Upload{Volume: on("v"), Offset: offset}
 	}
 	for _, c := range []struct {
-		work work
+		of   operation.Operation
 		ends func(*store.Job)
 		hint string
 	}{
-		{wipeWork("v"), func(*store.Job) {}, "job wait 2"},
-		{wipeWork("v"), func(j *store.Job) { j.State, j.Resumable = record.Failed, &record.Resumable{Done: 1, Total: 2} }, "job retry 2"},
-		{wipeWork("v"), failed, "wipe it, or delete it"},
+		{wiping("v"), func(*store.Job) {}, "job wait 2"},
+		{wiping("v"), func(j *store.Job) { j.State, j.Resumable = record.Failed, &record.Resumable{Done: 1, Total: 2} }, "job retry 2"},
+		{wiping("v"), failed, "wipe it, or delete it"},
 		{upload(0), failed, "volume upload p/v FILE resume"},
 		{upload(0), func(j *store.Job) { j.State, j.Error = record.Failed, record.Errorf(record.Mismatch, "other") }, "volume upload p/v FILE"},
 		{upload(0), func(j *store.Job) { j.State = record.Succeeded }, "volume upload p/v FILE"},
@@ -938,13 +923,13 @@ func TestRefusalOfAnIncompleteVolumeNamesTheWay(t *testing.T) {
 	} {
 		d := newDesk(t)
 		d.ready("v")
-		j := d.job(c.work)
+		j := d.job(c.of)
 		if err := d.grant(j); err != nil {
 			t.Fatal(err)
 		}
 		c.ends(j)
 		d.update(func(tx *store.Tx) error { return tx.PutJob(j) })
-		err := d.store.View(func(tx *store.Tx) error { return whole(tx, d.volume("v")) })
+		err := d.store.View(func(tx *store.Tx) error { return Complete(tx, d.volume("v")) })
 		if e := new(record.Error); !errors.As(err, &e) || !strings.HasPrefix(e.Hint.String(), c.hint) {
 			t.Errorf("%s, %s: %v, want %q", j.Kind, j.State, e.Hint, c.hint)
 		}
@@ -957,11 +942,13 @@ func TestJobIsForWhatHadTheNameWhenItWasRecorded(t *testing.T) {
 	d := newDesk(t)
 	d.ready("v")
 	jobs := []*store.Job{
-		d.job(wipeWork("v")),
-		d.job(work{Kind: record.VolumeDelete, Pool: "p", Volume: "v", Type: "dir", Path: "/p/v"}),
-		d.job(work{Kind: record.PoolDelete, Pool: "p", Type: "dir", Path: "/p", WithVolumes: true}),
+		d.job(wiping("v")),
+		d.job(&operation.Delete{Volume: on("v")}),
+		d.job(&operation.PoolDelete{OnPool: onPoolAt("p", "/p"), WithVolumes: true}),
 	}
-	other := d.job(work{Kind: record.VolumeWipe, Pool: "p", PoolUUID: "of another pool", Volume: "v", Type: "dir", Path: "/p/v"})
+	ofAnother := wiping("v")
+	ofAnother.UUID = "of another pool"
+	other := d.job(ofAnother)
 	if err := d.grant(other); record.CodeOf(err) != record.Changed {
 		t.Errorf("a job for another pool: %v", err)
 	}
@@ -973,7 +960,19 @@ func TestJobIsForWhatHadTheNameWhenItWasRecorded(t *testing.T) {
 		}
 	}
 	d.update(func(tx *store.Tx) error { return tx.RaiseNumber(d.last) })
-	if err := d.grant(d.job(wipeWork("v"))); err != nil {
+	if err := d.grant(d.job(wiping("v"))); err != nil {
 		t.Errorf("a job for the new volume: %v", err)
+	}
+}
+
+func TestEveryKindIsKnown(t *testing.T) {
+	for _, k := range record.Kinds() {
+		o, ok := operation.New(k)
+		if !ok {
+			t.Fatalf("there are no jobs of kind %s", k)
+		}
+		if e := effectOf(o); e.granted == nil || e.ended == nil {
+			t.Errorf("%s changes nothing in the catalog", k)
+		}
 	}
 }

@@ -1,10 +1,11 @@
-package service
+package catalog
 
 import (
 	"cmp"
 	"fmt"
 	"math"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/store"
 )
@@ -24,20 +25,21 @@ const toTheEnd = math.MaxInt64
 // it did not succeed.
 func (e end) changed() store.Begun {
 	b := store.Begun{Job: e.job.Number, To: toTheEnd}
-	if e.Kind != record.VolumeUpload {
+	u, ok := e.Operation.(*operation.Upload)
+	if !ok {
 		return b
 	}
-	b.From = e.Offset
+	b.From = u.Offset
 	switch {
 	case e.ok():
-		b.From -= e.Skipped // it is in place, or the job would have been refused
-		if b.To = e.Offset + e.report.Bytes; b.To == e.report.Volume.Size {
+		b.From -= u.Skipped // it is in place, or the job would have been refused
+		if b.To = u.Offset + e.report.Bytes; b.To == e.report.Volume.Size {
 			b.To = toTheEnd
 		}
 	case e.own() && e.report.Reach > 0:
-		b.To = e.Offset + e.report.Reach
-	case e.Length != nil:
-		b.To = e.Offset + *e.Length
+		b.To = u.Offset + e.report.Reach
+	case u.Length != nil:
+		b.To = u.Offset + *u.Length
 	}
 	return b
 }
@@ -84,7 +86,7 @@ func gathered(parts []store.Begun) []store.Begun {
 // begin adds what a job that did not succeed may have changed. Where it is not
 // known what others had begun, it stays so.
 func begin(v *store.Volume, e end) {
-	if len(v.Begun) > 0 || made(v, e.job) {
+	if len(v.Begun) > 0 || Made(v, e.job) {
 		v.Begun = gathered(append(v.Begun[:len(v.Begun):len(v.Begun)], e.changed()))
 	}
 }
@@ -96,4 +98,19 @@ func incomplete(b store.Begun) string {
 		part = cmp.Or(map[bool]string{true: "the whole content"}[b.From == 0], fmt.Sprintf("from byte %d on", b.From))
 	}
 	return fmt.Sprintf("the volume stays incomplete: job %d had begun to change %s, or may have, and that was not written again", b.Job, part)
+}
+
+// Unfinished refuses the rest of a content for a volume that another job has
+// begun to change since, whatever became of that: the beginning may be gone.
+func Unfinished(v *store.Volume, u *operation.Upload) error {
+	there := u.Skipped == 0 || v.State == record.VolumeIncomplete
+	if u.Continues == 0 || v.Writer == u.After && there {
+		return nil
+	}
+	text := "volume %s has another content than job %d left in it"
+	if v.Writer == 0 {
+		text = "it is not known whether volume %s has still what job %d left in it"
+	}
+	return record.Errorf(record.Changed, text, record.Quoted(v.Pool, v.Name), u.Continues).
+		WithHint("upload the whole content again, from its start")
 }

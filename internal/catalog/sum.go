@@ -1,10 +1,11 @@
-package service
+package catalog
 
 import (
 	"fmt"
 	"slices"
 
 	"storaged/internal/ipc"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/store"
 )
@@ -13,22 +14,23 @@ import (
 // of its file. It holds as long as both are the same: whatever a job of ours
 // changes counts up the one, whoever else writes moves the other.
 
-// recall looks up what a verify that asks for no checksum is to find, and says
-// if that does not hold any more.
-func (w *work) recall(tx *store.Tx, j *store.Job) error {
-	if w.Kind != record.VolumeTrim && (w.Kind != record.VolumeVerify || w.Checksum != "") {
+// recall looks up the checksum that a job is to compare with, and says if that
+// does not hold any more.
+func recall(tx *store.Tx, o operation.Operation, j *store.Job) error {
+	c, ok := o.(operation.Comparing)
+	if !ok || c.Compares() == nil {
 		return nil
 	}
-	v, err := findVolume(tx, w.Pool, w.Volume)
+	v, err := Volume(tx, o.On().Pool, o.On().Name)
 	if err != nil || v.Checksum == nil {
 		return err
 	}
 	if v.Checksum.Current {
-		w.Recorded, w.SummedNS = v.Checksum.Checksum, v.SummedNS
+		*c.Compares() = operation.Summed{Recorded: v.Checksum.Checksum, SummedNS: v.SummedNS}
 		return nil
 	}
-	if w.Kind == record.VolumeTrim {
-		return nil // it compares with nothing
+	if o.Effect() == operation.Arranges {
+		return nil // it would only have given it back
 	}
 	why := fmt.Sprintf("the checksum that job %d recorded is out of date: the volume was changed since", v.Checksum.Job)
 	if !slices.Contains(j.Warnings, why) { // granted once already, before the daemon went away
@@ -39,17 +41,17 @@ func (w *work) recall(tx *store.Tx, j *store.Job) error {
 
 // recordSum records the checksum that a job found the volume to have as it is
 // now, and reports whether there was one. The generation must be the final one.
-func (k *keeper) recordSum(v *store.Volume, e end) bool {
+func (c *Catalog) recordSum(v *store.Volume, e end) bool {
 	if !e.ok() || !e.own() || e.report.Volume == nil {
 		return false
 	}
 	it := e.report.Volume
-	if it.Checksum == "" || it.ChangeNS == 0 || lasting(e.Type, it.Identity) != lasting(e.Type, v.Identity) {
+	if it.Checksum == "" || it.ChangeNS == 0 || Lasting(e.On().Type, it.Identity) != Lasting(e.On().Type, v.Identity) {
 		return false // of another file, by the same name, a refresh must tell
 	}
 	v.ChangeNS, v.SummedNS, v.ModifyNS = it.ChangeNS, it.ChangeNS, it.ModifyNS
 	v.Checksum = &record.Recorded{
-		Checksum: it.Checksum, Generation: v.Generation, Job: e.job.Number, Time: k.now(), Current: true,
+		Checksum: it.Checksum, Generation: v.Generation, Job: e.job.Number, Time: c.now(), Current: true,
 	}
 	return true
 }
@@ -57,12 +59,12 @@ func (k *keeper) recordSum(v *store.Volume, e end) bool {
 // carrySum takes the recorded checksum along behind a trim: it changes the file
 // and not the content, also where it did not come to its end. Its helper gives
 // the checksum back if nobody had changed the file before.
-func (k *keeper) carrySum(v *store.Volume, e end) {
-	c := v.Checksum
-	if c == nil || !c.Current || c.Generation != v.Generation-1 {
+func carrySum(v *store.Volume, e end) {
+	sum := v.Checksum
+	if sum == nil || !sum.Current || sum.Generation != v.Generation-1 {
 		return
 	}
-	if e.own() && e.report.Volume != nil && e.report.Volume.Checksum == c.Checksum {
+	if e.own() && e.report.Volume != nil && e.report.Volume.Checksum == sum.Checksum {
 		v.SummedNS = v.ChangeNS
 	}
 	keepSum(v)

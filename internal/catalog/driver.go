@@ -1,4 +1,4 @@
-package service
+package catalog
 
 import (
 	"storaged/internal/backends"
@@ -10,9 +10,18 @@ import (
 // What only the driver of a pool's type knows is asked of it here. None of this
 // is I/O on a pool. A pool of a type that this version does not have is like none.
 
-// lasting is what of a pool's identity is the same after a reboot, or when its
+// Capabilities of a pool type.
+func Capabilities(poolType string) (record.Capabilities, error) {
+	b, err := all.Lookup(poolType)
+	if err != nil {
+		return record.Capabilities{}, record.Errorf(record.Unsupported, "%v", err).WithHint("%s", record.Do("capabilities"))
+	}
+	return b.Properties(), nil
+}
+
+// Lasting is what of a pool's identity is the same after a reboot, or when its
 // target was mounted anew.
-func lasting(poolType, id string) string {
+func Lasting(poolType, id string) string {
 	b, err := all.Lookup(poolType)
 	if err != nil {
 		return id
@@ -30,7 +39,7 @@ func sameObject(poolType, known, found string) bool {
 // a reboot perhaps. What nobody has looked at yet is taken for what it was: else a
 // guest's header in a raw volume would be believed.
 func sameVolume(poolType, known, found string) bool {
-	return sameObject(poolType, lasting(poolType, known), found)
+	return sameObject(poolType, Lasting(poolType, known), found)
 }
 
 // oneStore reports whether volumes get from one of two pools of a type to the
@@ -52,8 +61,8 @@ func nameable(p *store.Pool, name string) error {
 	return nil
 }
 
-// locate tells where a volume of a pool is, or will be.
-func locate(poolType, target, name string) backends.Location {
+// locationOf tells where a volume of a pool is, or will be.
+func locationOf(poolType, target, name string) backends.Location {
 	b, err := all.Lookup(poolType)
 	if err != nil {
 		return backends.Location{}
@@ -62,7 +71,9 @@ func locate(poolType, target, name string) backends.Location {
 }
 
 // volumePath is where a volume of the pool is, or will be.
-func volumePath(p *store.Pool, name string) string { return locate(p.Type, p.Target.Path, name).Path }
+func volumePath(p *store.Pool, name string) string {
+	return locationOf(p.Type, p.Target.Path, name).Path
+}
 
 // draftPath is where a job makes a volume of the pool.
 func draftPath(p *store.Pool, job string) string {

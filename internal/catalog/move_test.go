@@ -1,18 +1,19 @@
-package service
+package catalog
 
 import (
 	"testing"
 
 	"storaged/internal/ipc"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/store"
 )
 
-func moveOf(name, to string) work {
-	return work{
-		Kind: record.VolumeMove, Pool: "p", Volume: name, Type: "dir", Path: "/p/" + name,
-		TargetPool: "p", TargetName: to, TargetType: "dir", TargetPath: "/p/" + to,
-	}
+// into is a place in the pool "p".
+func into(name string) operation.Into { return operation.Into{Target: operation.Target(on(name))} }
+
+func moveOf(name, to string) *operation.Move {
+	return &operation.Move{Volume: on(name), Into: into(to)}
 }
 
 // moving grants a move of the ready volume "a" to "b".
@@ -79,7 +80,7 @@ func TestMoveEndsAsFarAsItCame(t *testing.T) {
 func TestMoveKeepsTheMarkOfAnIncompleteVolume(t *testing.T) {
 	d := newDesk(t)
 	d.ready("a")
-	wipe := d.job(wipeWork("a"))
+	wipe := d.job(wiping("a"))
 	if err := d.grant(wipe); err != nil {
 		t.Fatal(err)
 	}
@@ -110,11 +111,18 @@ func TestMoveIsRefusedAtTheGrantForChildrenThatCameMeanwhile(t *testing.T) {
 }
 
 func TestVolumeWithARelativeBackingStaysInItsPool(t *testing.T) {
-	v := &store.Volume{Volume: record.Volume{Pool: "p", Name: "v", Path: "/p/v", Backing: "base"}}
-	if err := portable(v, &store.Pool{Pool: record.Pool{Name: "q"}}); record.CodeOf(err) != record.Unsupported {
-		t.Errorf("to another pool: %v", err)
-	}
-	if err := portable(v, &store.Pool{Pool: record.Pool{Name: "p"}}); err != nil {
-		t.Errorf("in its pool: %v", err)
+	d := newDesk(t)
+	v := &store.Volume{Volume: record.Volume{Pool: "p", Name: "v", Path: "/p/v", Backing: "base", Format: "qcow2", State: record.VolumeReady}}
+	d.update(func(tx *store.Tx) error { return tx.PutVolume(v) })
+	for pool, want := range map[string]record.Code{"q": record.Unsupported, "p": ""} {
+		o := moveOf("v", "w")
+		o.Target.Pool = pool
+		err := d.store.View(func(tx *store.Tx) error {
+			_, _, err := allowed(tx, o)
+			return err
+		})
+		if record.CodeOf(err) != want {
+			t.Errorf("to pool %q: %v", pool, err)
+		}
 	}
 }

@@ -1,0 +1,110 @@
+package catalog
+
+import (
+	"errors"
+
+	"storaged/internal/record"
+	"storaged/internal/store"
+	"storaged/internal/supervisor"
+)
+
+// Define records a new pool.
+func (c *Catalog) Define(tx *store.Tx, p *store.Pool) error {
+	if err := Definable(tx, p); err != nil {
+		return err
+	}
+	p.Boot, p.State, p.Reason, p.Since, p.Generation = c.boot, record.PoolInactive, "defined", c.now(), 1
+	return c.putPool(tx, "pool.defined", p)
+}
+
+// Redefine records another definition of an inactive pool. What is known of its
+// volumes holds as long as it lies where it did.
+func (c *Catalog) Redefine(tx *store.Tx, p, next *store.Pool) error {
+	next.UUID, next.Generation, next.Since, next.Defined = p.UUID, p.Generation+1, p.Since, p.Defined
+	next.Boot, next.State, next.Reason = c.boot, record.PoolInactive, "defined"
+	if err := apart(tx, next, next.Target.Path); err != nil {
+		return err
+	}
+	if next.Target.Path != p.Target.Path {
+		if err := tx.DeleteVolumes(p.Name); err != nil {
+			return err
+		}
+		c.tellDevices(tx, next) // nobody has looked yet
+	} else {
+		next.Devices, next.Unfinished = p.Devices, p.Unfinished // what jobs left lies there still
+		next.Identity, next.Real = p.Identity, p.Real
+	}
+	return c.putPool(tx, "pool.changed", next)
+}
+
+// Undefine forgets a pool and its volumes.
+func (c *Catalog) Undefine(tx *store.Tx, p *store.Pool) error {
+	if err := errors.Join(tx.DeleteVolumes(p.Name), tx.DeletePool(p.Name)); err != nil {
+		return err
+	}
+	c.tellDevices(tx, &store.Pool{Pool: record.Pool{Name: p.Name}})
+	public := p.Pool
+	c.publish(tx, record.Event{Type: "pool.undefined", Pool: &public})
+	return nil
+}
+
+// ChangePool records other properties of a pool.
+func (c *Catalog) ChangePool(tx *store.Tx, p *store.Pool) error {
+	p.Generation++
+	return c.putPool(tx, "pool.changed", p)
+}
+
+// ChangeVolume records other properties of a volume, whose content stays.
+func (c *Catalog) ChangeVolume(tx *store.Tx, v *store.Volume) error {
+	v.Generation++
+	keepSum(v)
+	return c.putVolume(tx, "volume.changed", v)
+}
+
+// Definable refuses a name, uuid or directory that is taken.
+func Definable(tx *store.Tx, p *store.Pool) error {
+	known, err := tx.Pools()
+	if err != nil {
+		return err
+	}
+	for _, k := range known {
+		switch {
+		case k.Name == p.Name:
+			return record.Errorf(record.Exists, "pool %q exists already", p.Name).WithHint("%s", wayIn(k))
+		case k.UUID == p.UUID:
+			return record.Errorf(record.Exists, "uuid %s is that of pool %q", p.UUID, k.Name)
+		}
+	}
+	return apart(tx, p, p.Target.Path)
+}
+
+// wayIn says what can be done with a pool that is there already.
+func wayIn(p *store.Pool) record.Hint {
+	if p.State == record.PoolInactive {
+		return record.Hintf("%s, or %s to define it anew", record.Do("pool.start", p.Name), record.Do("pool.undefine", p.Name))
+	}
+	return record.Hintf("%s", record.Do("pool.show", p.Name))
+}
+
+// PoolUnused refuses while live jobs, waiting ones too, are about the pool.
+func PoolUnused(tx *store.Tx, pool string) error {
+	live, err := tx.LiveJobs()
+	if err != nil {
+		return err
+	}
+	for _, j := range live {
+		for _, o := range j.Objects {
+			if o.Pool == pool {
+				since := j.Created
+				if j.Started != nil {
+					since = *j.Started
+				}
+				return supervisor.BusyError(pool, []record.Blocker{{
+					For: "lock", Object: &record.Object{Pool: pool}, Since: since, ExpectedEnd: j.Estimate.End,
+					Holder: &record.Holder{Number: j.Number, ID: j.ID, Kind: j.Kind, Mode: o.Mode, Owner: &j.Owner},
+				}})
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,173 @@
+package catalog
+
+import (
+	"errors"
+
+	"storaged/internal/ipc"
+	"storaged/internal/operation"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// Strangers refuses the first of the items that is a volume of another file than the
+// catalog has under its name.
+func Strangers(tx *store.Tx, o operation.Operation, items []ipc.Item) error {
+	only, _ := Spans(o)
+	at := o.On()
+	for _, it := range items {
+		if ok, err := record.MatchName(only, it.Name); it.Ignored != "" || !ok || err != nil {
+			continue // what is ignored makes a delete refuse anyhow
+		}
+		v, err := tx.Volume(at.Pool, it.Name)
+		switch {
+		case errors.Is(err, store.ErrNotFound), err == nil && !sameVolume(at.Type, v.Identity, it.Identity):
+			return another(record.Quoted(at.Pool, it.Name))
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+// Spans reports whether an operation takes the volumes of a pool away, and which.
+func Spans(o operation.Operation) (only string, ok bool) {
+	switch o := o.(type) {
+	case *operation.PoolDelete:
+		return "", o.WithVolumes
+	case *operation.Evacuate:
+		return o.Only, true
+	}
+	return "", false
+}
+
+// OnExisting reports whether an operation is on a volume that was there before.
+func OnExisting(o operation.Operation) bool { return o.On().Name != "" && !creates(o) }
+
+// Original refuses work on what is not the object that the job was for.
+func Original(tx *store.Tx, o operation.Operation, j *store.Job) error {
+	if err := situatedAsBefore(tx, o); err != nil {
+		return err
+	}
+	at := o.On()
+	only, all := Spans(o)
+	switch {
+	case OnExisting(o):
+		v, err := tx.Volume(at.Pool, at.Name)
+		if err != nil {
+			return IgnoreNotFound(err) // which the kind of job refuses
+		}
+		return older(v, j)
+	case all && (o.Effect() == operation.Destroys || j.State.Terminal()): // of an evacuation at work, others may visit the pool
+		vols, err := tx.Volumes(at.Pool)
+		if err != nil {
+			return err
+		}
+		for _, v := range vols {
+			if ok, err := record.MatchName(only, v.Name); !ok || err != nil {
+				continue
+			}
+			if err := older(v, j); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// older refuses a volume that came to its name after the job was recorded.
+func older(v *store.Volume, j *store.Job) error {
+	if v.Arrived < j.Number && (v.CreatedBy == nil || *v.CreatedBy <= j.Number) {
+		return nil
+	}
+	return another(record.Quoted(v.Pool, v.Name))
+}
+
+// another is the refusal of an object that the job was not for.
+func another(volume string) error {
+	return record.Errorf(record.Changed, "volume %s is not one that the job was for: it came to its name later", volume).
+		WithHint("start the work anew instead of retrying it")
+}
+
+// situatedAsBefore refuses an operation whose pool is another by now, or lies
+// elsewhere: what is at the path that the helper is given may be somebody else's.
+func situatedAsBefore(tx *store.Tx, o operation.Operation) error {
+	type pool struct{ name, uuid, dir string }
+	var pools []pool
+	for _, at := range objectsOf(o) {
+		dir := at.Path
+		if at.Name != "" {
+			dir = targetOf(at.Type, at.Path)
+		}
+		pools = append(pools, pool{at.Pool, at.UUID, dir})
+	}
+	for _, at := range pools {
+		p, err := Pool(tx, at.name)
+		if err != nil {
+			return err
+		}
+		var refusal *record.Error
+		switch {
+		case at.uuid != "" && p.UUID != at.uuid:
+			refusal = record.Errorf(record.Changed, "pool %q is not the one that the job was for: it was defined anew since", at.name)
+		case p.Target.Path != at.dir:
+			refusal = record.Errorf(record.Changed, "pool %q is at %q now, no longer at %q", at.name, p.Target.Path, at.dir)
+		default:
+			continue
+		}
+		return refusal.WithHint("start the work anew instead of retrying it")
+	}
+	return nil
+}
+
+// objectsOf are what an operation is on and where it goes.
+func objectsOf(o operation.Operation) []*operation.Volume {
+	at := []*operation.Volume{o.On()}
+	if to := operation.Destination(o); to != nil && to.Pool != "" {
+		at = append(at, (*operation.Volume)(to))
+	}
+	return at
+}
+
+// poolsOf are the pools of those.
+func poolsOf(o operation.Operation) (names []string) {
+	for _, at := range objectsOf(o) {
+		names = append(names, at.Pool)
+	}
+	return names
+}
+
+// Locate tells an operation what its pools and its volume are, as they are known
+// by their drivers.
+func Locate(tx *store.Tx, o operation.Operation) error {
+	for _, at := range objectsOf(o) {
+		p, err := tx.Pool(at.Pool)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		at.PoolID, at.PoolSource = p.Identity, p.Source
+		e := o.Effect()
+		if e == operation.Starts || e == operation.Destroys || e == operation.Lists && p.State == record.PoolUnreachable {
+			at.PoolID = Lasting(p.Type, p.Identity) // what is mounted anew may get another device
+		}
+	}
+	v, err := tx.Volume(o.On().Pool, o.On().Name)
+	if err == nil && v.State != record.VolumeBuilding {
+		o.On().ID = v.Identity
+	}
+	return IgnoreNotFound(err)
+}
+
+// otherTargets are the identities of the other pools in use, which a delete of a
+// pool must not take for its own.
+func otherTargets(tx *store.Tx, pool string) (ids []string, err error) {
+	pools, err := tx.Pools()
+	for _, p := range pools {
+		if p.Name != pool && InUse(p) && p.Identity != "" {
+			ids = append(ids, p.Identity)
+		}
+	}
+	return ids, err
+}

@@ -1,0 +1,206 @@
+package catalog
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+
+	"storaged/internal/operation"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// ActivePool gives a pool whose volumes can be worked on.
+func ActivePool(tx *store.Tx, name string) (*store.Pool, error) {
+	p, err := Pool(tx, name)
+	if err != nil {
+		return nil, err
+	}
+	switch p.State {
+	case record.PoolActive, record.PoolDegraded:
+		return p, nil
+	case record.PoolInactive:
+		return nil, record.Errorf(record.WrongState, "pool %q is not active", p.Name).
+			WithHint("%s", record.Do("pool.start", p.Name))
+	}
+	e := record.Errorf(record.WrongState, "pool %q is %s: %s", p.Name, p.State, p.Reason)
+	if p.State == record.PoolUnreachable {
+		e = e.WithHint("%s, when it is there again", record.Do("pool.refresh", p.Name))
+	}
+	return nil, e
+}
+
+// Pool gives a pool by name or uuid.
+func Pool(tx *store.Tx, name string) (*store.Pool, error) {
+	p, err := tx.Pool(name)
+	if errors.Is(err, store.ErrNotFound) {
+		p, err = tx.PoolByUUID(name)
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, record.Errorf(record.NotFound, "no pool %q", name).WithHint("%s", record.Do("pool.list"))
+	}
+	return p, err
+}
+
+// Volume gives an entry of the catalog.
+func Volume(tx *store.Tx, pool, name string) (*store.Volume, error) {
+	v, err := tx.Volume(pool, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, record.Errorf(record.NotFound, "no volume %q in pool %q", name, pool).
+			WithHint("%s; a volume that another program made appears after %s", record.Do("volume.list", pool), record.Do("pool.refresh", pool))
+	}
+	return v, err
+}
+
+// FreeName refuses a name that no volume of the pool can have, and one that the
+// catalog has already.
+func FreeName(tx *store.Tx, p *store.Pool, name string) error {
+	if err := nameable(p, name); err != nil {
+		return err
+	}
+	pool := p.Name
+	v, err := tx.Volume(pool, name)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case v.State == record.VolumeBuilding:
+		return record.Errorf(record.Exists, "volume \"%s/%s\" is being made%s", pool, name, byJob(v.Job))
+	}
+	return &NameTakenError{record.Errorf(record.Exists, "volume \"%s/%s\" exists already", pool, name), v}
+}
+
+// asSeen refuses work on an object that has changed since the request was made
+// for a generation of it. What the job itself has changed, when it was granted
+// before the daemon went away, does not count.
+func asSeen(tx *store.Tx, o operation.Operation, j *store.Job) error {
+	seen, at := o.Bound().IfMatch, o.On()
+	if seen == 0 || creates(o) {
+		return nil
+	}
+	if at.Name == "" {
+		p, err := Pool(tx, at.Pool)
+		if err != nil || p.Job == j.Number {
+			return err
+		}
+		return Unchanged(seen, p.Generation, "pool "+p.Name)
+	}
+	v, err := Volume(tx, at.Pool, at.Name)
+	if err != nil || Made(v, j) {
+		return err
+	}
+	return Unchanged(seen, v.Generation, "volume "+record.Quoted(at.Pool, at.Name))
+}
+
+// Unchanged refuses when the caller has seen another generation; 0 is any.
+func Unchanged(seen, generation int64, what string) error {
+	if seen == 0 || seen == generation {
+		return nil
+	}
+	return record.Errorf(record.Changed, "%s has changed: its generation is %d, not %d", what, generation, seen).
+		WithHint("read it again")
+}
+
+// creates reports whether an operation makes a volume of nothing that was there.
+func creates(o operation.Operation) bool {
+	return o.Effect() == operation.Makes && operation.Destination(o) == nil
+}
+
+// Complete refuses a volume whose content is not to be relied on.
+func Complete(tx *store.Tx, v *store.Volume) error {
+	switch v.State {
+	case record.VolumeReady:
+		return nil
+	case record.VolumeBuilding:
+		return record.Errorf(record.Busy, "volume \"%s/%s\" is still being made%s", v.Pool, v.Name, byJob(v.Job))
+	}
+	hint, err := completes(tx, v)
+	if err != nil {
+		return err
+	}
+	return record.Errorf(record.WrongState, "volume \"%s/%s\" is incomplete: its content was left half changed%s", v.Pool, v.Name, byJob(v.Job)).
+		WithHint("%s", hint)
+}
+
+// completes says what makes an incomplete volume whole, by what became of the
+// job that marked it.
+func completes(tx *store.Tx, v *store.Volume) (record.Hint, error) {
+	anew, name := record.Hintf("wipe it, or delete it"), v.Pool+"/"+v.Name
+	if v.Job == nil {
+		return anew, nil
+	}
+	last := cmp.Or(v.Writer, *v.Job) // who came after the one that marked it
+	j, err := tx.JobByNumber(last)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return anew, nil
+	case err != nil:
+		return nil, err
+	case !j.State.Terminal():
+		return record.Hintf("%s, which is still at it", record.Do("job.wait", j.Number)), nil
+	case j.Resumable != nil:
+		return record.Hintf("%s goes on with it", record.Do("job.retry", j.Number)), nil
+	}
+	o, err := OperationOf(j)
+	u, ok := o.(*operation.Upload)
+	switch {
+	case err != nil || !ok:
+	case j.State == record.Succeeded || j.Code() == record.Mismatch:
+		return record.Hintf("%s with a content that fills it makes it whole; or %s", record.Do("volume.upload", name, "FILE"), anew), nil
+	case !u.Partial():
+		return record.Hintf("%s goes on with it; or %s", record.Do("volume.upload", name, "FILE").With("resume"), anew), nil
+	}
+	return anew, nil
+}
+
+func byJob(n *int64) string {
+	if n == nil {
+		return ""
+	}
+	return fmt.Sprintf(" by job %d", *n)
+}
+
+// Known is what is known of a pool, of a volume of it, and of the pool that that
+// is to go to; each of the latter can be nil.
+func Known(tx *store.Tx, p *store.Pool, v *store.Volume, to *store.Pool) (operation.Known, error) {
+	k := operation.Known{On: OnPool(p), Pool: p.Pool}
+	var err error
+	if k.Can, err = Capabilities(p.Type); err != nil {
+		return k, err
+	}
+	k.Volumes = func(pattern string) ([]record.Volume, error) { return matching(tx, p.Name, pattern) }
+	if v != nil {
+		k.On, k.Volume, k.Promised = OnVolume(p, v.Name), v.Volume, v.Promised
+		for _, r := range referencesOf(v) {
+			k.References = append(k.References, operation.Reference{Name: r.Name, Data: r.Data, Relative: r.Relative})
+		}
+	}
+	if to != nil {
+		k.Near = together(p, to)
+	}
+	return k, nil
+}
+
+// matching are the volumes of a pool whose names match a pattern.
+func matching(tx *store.Tx, pool, pattern string) (out []record.Volume, err error) {
+	vols, err := tx.Volumes(pool)
+	for _, v := range vols {
+		if ok, err := record.MatchName(pattern, v.Name); err == nil && ok {
+			out = append(out, v.Volume)
+		}
+	}
+	return out, err
+}
+
+// OnPool names a pool for an operation.
+func OnPool(p *store.Pool) operation.Volume {
+	return operation.Volume{Pool: p.Name, UUID: p.UUID, Type: p.Type, Path: p.Target.Path, PoolSource: p.Source}
+}
+
+// OnVolume names a volume of a pool for an operation, known or not.
+func OnVolume(p *store.Pool, name string) operation.Volume {
+	v := OnPool(p)
+	v.Name, v.Path = name, volumePath(p, name)
+	return v
+}

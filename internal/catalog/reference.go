@@ -1,0 +1,159 @@
+package catalog
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+
+	"storaged/internal/ipc"
+	"storaged/internal/operation"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// Childless refuses a volume that others stand on.
+func Childless(tx *store.Tx, v *store.Volume) error {
+	names, err := ChildrenOf(tx, v)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	return record.Errorf(record.HasChildren, "volume \"%s/%s\" backs %s", v.Pool, v.Name, record.List(names, 5)).
+		WithHint("delete those first, or make them independent of it: qemu-img rebase -b '' FILE")
+}
+
+// ChildrenOf lists the volumes of all pools that need v: it is their backing, or
+// holds some of their content.
+func ChildrenOf(tx *store.Tx, v *store.Volume) ([]string, error) {
+	all, err := tx.VolumesOnOthers()
+	if err != nil {
+		return nil, err
+	}
+	p, err := tx.Pool(v.Pool)
+	if err != nil {
+		return nil, err
+	}
+	children := []string{}
+	for _, c := range all {
+		own := c.Pool == v.Pool && c.Name == v.Name // whatever it says, it does not keep itself
+		if !own && slices.ContainsFunc(referencesOf(c), func(r store.Reference) bool { return means(r, v, p) }) {
+			children = append(children, c.Pool+"/"+c.Name)
+		}
+	}
+	return children, nil
+}
+
+// means reports whether a reference is to the volume v of the pool p. A name that
+// leads to its path means it, whatever file was there when that was looked at,
+// and so does one that led to its file by another path.
+func means(r store.Reference, v *store.Volume, p *store.Pool) bool {
+	if r.Path == "" {
+		return false
+	}
+	if r.Path == v.Path || p.Real != "" && r.Path == locationOf(p.Type, p.Real, v.Name).Path {
+		return true
+	}
+	return r.Identity != "" && v.Identity != "" && sameObject(p.Type, v.Identity, r.Identity)
+}
+
+// referencesOf are the files that an image names. Of one that was read by an
+// earlier version only the name of its backing is known; relative, it means the
+// directory of the image.
+func referencesOf(v *store.Volume) []store.Reference {
+	if len(v.References) > 0 || v.Backing == "" {
+		return v.References
+	}
+	r := store.Reference{Name: v.Backing, Path: v.Backing, Relative: !filepath.IsAbs(v.Backing)}
+	if r.Relative {
+		r.Path = filepath.Join(filepath.Dir(v.Path), v.Backing)
+	}
+	return []store.Reference{r}
+}
+
+// unneeded refuses a pool whose volumes others stand on that lie elsewhere.
+func unneeded(tx *store.Tx, p *store.Pool) error {
+	all, err := tx.VolumesOnOthers()
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	vols, err := tx.Volumes(p.Name)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, c := range all {
+		if c.Pool != p.Name && slices.ContainsFunc(referencesOf(c), func(r store.Reference) bool { return within(r, p, vols) }) {
+			names = append(names, c.Pool+"/"+c.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return record.Errorf(record.HasChildren, "volumes of pool %q back %s", p.Name, record.List(names, 5)).
+		WithHint("delete those first, or make them independent of it: qemu-img rebase -b '' FILE")
+}
+
+// within reports whether a reference leads to a file of the pool, known as a
+// volume or not.
+func within(r store.Reference, p *store.Pool, vols []*store.Volume) bool {
+	if dir := targetOf(p.Type, r.Path); r.Path != "" && (dir == p.Target.Path || p.Real != "" && dir == p.Real) {
+		return true
+	}
+	return slices.ContainsFunc(vols, func(v *store.Volume) bool { return means(r, v, p) })
+}
+
+// ImagesNew reports whether a reading of a pool has references that the catalog
+// has not, or lacks an image that the catalog has. Those of a raw volume mean
+// nothing.
+func ImagesNew(tx *store.Tx, p *store.Pool, items []ipc.Item) (bool, error) {
+	known, err := tx.VolumesOnOthers()
+	if err != nil {
+		return false, err
+	}
+	there := map[string]bool{}
+	for _, it := range items {
+		there[it.Name] = true
+	}
+	if slices.ContainsFunc(known, func(v *store.Volume) bool { return v.Pool == p.Name && !there[v.Name] }) {
+		return true, nil
+	}
+	for _, it := range items {
+		if len(it.References) == 0 || it.Ignored != "" {
+			continue
+		}
+		v, err := tx.Volume(p.Name, it.Name)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			return true, nil
+		case err != nil:
+			return false, err
+		case !sameVolume(p.Type, v.Identity, it.Identity), v.Format != record.FormatRaw && !slices.Equal(v.References, referencesIn(it)):
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// referencesIn are those that a helper found.
+func referencesIn(it ipc.Item) []store.Reference {
+	var out []store.Reference
+	for _, r := range it.References {
+		out = append(out, store.Reference(r))
+	}
+	return out
+}
+
+// Spared refuses an operation that destroys what others stand on.
+func Spared(tx *store.Tx, o operation.Operation) error {
+	p, err := Pool(tx, o.On().Pool)
+	if err != nil {
+		return err
+	}
+	if o.On().Name == "" {
+		return unneeded(tx, p)
+	}
+	v, err := Volume(tx, p.Name, o.On().Name)
+	if err != nil {
+		return err
+	}
+	return Childless(tx, v)
+}

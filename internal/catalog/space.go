@@ -1,0 +1,180 @@
+package catalog
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"storaged/internal/ipc"
+	"storaged/internal/operation"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// Reserved is what live jobs had yet to take of a pool when its figures were
+// read. What they have taken since is not known to be gone from what was
+// available then, so it counts as reserved until the figures are read again.
+func Reserved(p *store.Pool) int64 {
+	n := p.Promised
+	for _, taken := range p.Taken {
+		n -= taken
+	}
+	return max(0, n)
+}
+
+// Free is what nobody was promised.
+func Free(p *store.Pool) int64 { return p.Available - Reserved(p) }
+
+// ErrTaken is that another request was promised the room meanwhile.
+var ErrTaken = record.Errorf(record.NoSpace, "other jobs are taking the pool's room just now").WithHint("try again")
+
+// Space is what a helper saw of a pool's room.
+type Space struct {
+	Info  *ipc.Pool
+	Began time.Time       // before it looked
+	Taken map[int64]int64 // what live jobs had taken by then
+}
+
+// Spaced books what was seen of a pool's room, unless the pool is another by now,
+// or has newer figures.
+func (c *Catalog) Spaced(tx *store.Tx, asked *store.Pool, seen Space) error {
+	p, err := tx.Pool(asked.Name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if p.UUID != asked.UUID || p.Target.Path != asked.Target.Path || p.Observed != nil && c.since(*p.Observed, seen.Began) {
+		return nil
+	}
+	if err := c.figures(tx, p, seen.Info, seen.Taken); err != nil {
+		return err
+	}
+	return tx.PutPool(p)
+}
+
+// spent books what the file systems said in the end of a job of the pools that
+// it has changed. Sums of its own would say something else: blocks may be
+// shared, or cost more than they hold.
+func (c *Catalog) spent(tx *store.Tx, o operation.Operation, r *ipc.Report) error {
+	if r == nil {
+		return nil
+	}
+	for _, name := range poolsOf(o) {
+		p, err := tx.Pool(name)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(r.Pools, func(info ipc.Pool) bool { return info.Target == p.Target.Path })
+		if i < 0 {
+			continue
+		}
+		if err := errors.Join(c.figures(tx, p, &r.Pools[i], c.taken(name)), tx.PutPool(p)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// figures takes over what was read of a pool, with what live jobs had taken by
+// then of what they reserve.
+func (c *Catalog) figures(tx *store.Tx, p *store.Pool, info *ipc.Pool, taken map[int64]int64) error {
+	now := c.now()
+	p.Capacity, p.Allocation, p.Available, p.Observed, p.Taken = info.Capacity, info.Allocation, info.Available, &now, nil
+	for number, n := range taken {
+		j, err := tx.JobByNumber(number)
+		switch {
+		case errors.Is(err, store.ErrNotFound) || err == nil && j.State.Terminal():
+			continue // its end is recorded, and its room given back
+		case err != nil:
+			return err
+		case p.Taken == nil:
+			p.Taken = map[int64]int64{}
+		}
+		p.Taken[number] = n
+	}
+	return nil
+}
+
+// Promise books the room that an operation needs, unless others were faster.
+func Promise(tx *store.Tx, o operation.Operation) error {
+	reserve := o.Bound().Reserve
+	if reserve == 0 {
+		return nil
+	}
+	pool, _ := operation.Result(o)
+	p, err := Pool(tx, pool)
+	if err != nil {
+		return err
+	}
+	if Free(p) < reserve {
+		return ErrTaken
+	}
+	p.Promised += reserve
+	return tx.PutPool(p)
+}
+
+// release gives back what was promised to the job of that number. What it has
+// taken of it is in the pool's figures by then.
+func release(tx *store.Tx, o operation.Operation, number int64) error {
+	reserve := o.Bound().Reserve
+	if reserve == 0 {
+		return nil
+	}
+	pool, _ := operation.Result(o)
+	p, err := tx.Pool(pool)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.Promised = max(0, p.Promised-reserve)
+	delete(p.Taken, number)
+	return tx.PutPool(p)
+}
+
+// recount makes the promises those of the live jobs. They are so already,
+// unless a job ended past the catalog or the database was put back.
+func recount(tx *store.Tx) error {
+	jobs, err := tx.LiveJobs()
+	if err != nil {
+		return err
+	}
+	promised, live := map[string]int64{}, map[int64]bool{}
+	for _, j := range jobs {
+		live[j.Number] = true
+		if o, err := OperationOf(j); err == nil {
+			pool, _ := operation.Result(o)
+			promised[pool] += o.Bound().Reserve
+		}
+	}
+	pools, err := tx.Pools()
+	if err != nil {
+		return err
+	}
+	for _, p := range pools {
+		promises, takers := p.Promised, len(p.Taken)
+		p.Promised = promised[p.Name]
+		maps.DeleteFunc(p.Taken, func(number, _ int64) bool { return !live[number] })
+		if p.Promised == promises && len(p.Taken) == takers {
+			continue
+		}
+		if err := tx.PutPool(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PublicPool is a pool as it is shown.
+func PublicPool(p *store.Pool) record.Pool {
+	out := p.Pool
+	out.Reserved = Reserved(p)
+	return out
+}

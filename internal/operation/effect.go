@@ -1,0 +1,26 @@
+package operation
+
+// Effect is what a job changes in the catalog: what is shown of its objects while
+// it runs, and what when it has ended.
+type Effect int
+
+// Effects on volumes.
+const (
+	Reads     Effect = iota // a volume; its end may tell the checksum
+	Arranges                // the blocks of a volume, whose content stays the same at any time
+	Changes                 // the content of a volume in place
+	Makes                   // a volume
+	Transfers               // a volume to another name
+	Removes                 // a volume
+)
+
+// Effects on pools.
+const (
+	Builds Effect = iota + 100
+	Starts
+	Stops
+	Lists    // the volumes of a pool
+	Inspects // the contents of a pool
+	Empties  // a pool into another
+	Destroys // the storage of a pool
+)
