@@ -113,8 +113,8 @@ func TestDiscardTakesBothNamesOfALinkThatWasNotFinished(t *testing.T) {
 func TestCrashBetweenLinkAndUnlinkIsCommitted(t *testing.T) {
 	p := newPool(t)
 	d := newDraft(t, p)
-	identity, err := identify(d.file)
-	if err != nil {
+	var identity []byte
+	if err := d.recorded(t.Context(), func(b []byte) error { identity = b; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Link(filepath.Join(p.Target, d.temp), filepath.Join(p.Target, "a")); err != nil {

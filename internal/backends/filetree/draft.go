@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -22,8 +21,7 @@ const draftMode = 0o600
 
 // draft is a volume in the making: a file by its temporary name.
 type draft struct {
-	volume
-	dir  *poolDir
+	held
 	temp string
 	fate fate
 	err  error // of the Commit that failed
@@ -67,7 +65,7 @@ func (d *poolDir) newDraft(name, temp string) (*draft, error) {
 		return nil, fmt.Errorf("cannot create volume %q as %q: %w", d.path(name), temp, err)
 	}
 	crash.At(crash.Drafted)
-	dr := &draft{volume: volume{f, name, d.path(name)}, dir: d, temp: temp}
+	dr := &draft{held: d.hold(f, name), temp: temp}
 	if err := f.Chmod(draftMode); err != nil { // whatever the umask was
 		return nil, errors.Join(fmt.Errorf("cannot create volume %q: %w", d.path(name), err), dr.drop())
 	}
@@ -103,7 +101,7 @@ func (d *poolDir) takeDraft(name, left, temp string) (*draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	dr := &draft{volume: volume{f, name, d.path(name)}, dir: d, temp: left}
+	dr := &draft{held: d.hold(f, name), temp: left}
 	if err := d.free(name); err != nil {
 		return nil, errors.Join(err, dr.drop())
 	}
@@ -163,34 +161,10 @@ func (d *draft) commit(ctx context.Context, record func(identity []byte) error) 
 	if err := d.dir.free(d.name); err != nil {
 		return err
 	}
-	id, err := identify(d.file)
-	if err != nil {
+	if err := d.recorded(ctx, record); err != nil {
 		return err
 	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := record(id); err != nil {
-		return err
-	}
-	return d.publish()
-}
-
-// publish renames the draft; if that cannot be made durable or the name turns
-// out to be something else (the directory is hostile), it takes the name back.
-func (d *draft) publish() error {
-	if err := rename(d.dir, d.temp, d.dir, d.name); err != nil {
-		return err
-	}
-	crash.At(crash.Renamed)
-	err := d.dir.confirm(d.name, d.file)
-	if err == nil {
-		err = d.dir.sync()
-	}
-	if err == nil {
-		return nil
-	}
-	return errors.Join(err, rename(d.dir, d.name, d.dir, d.temp))
+	return d.rename(d.temp, d.dir, d.name)
 }
 
 // rename moves a name, to another directory too, without replacing another.
@@ -276,13 +250,6 @@ func (d *draft) dropName(name string) error {
 	return d.dir.unlink(name)
 }
 
-// Close gives up the draft's locks and the pool's directory.
-func (d *draft) Close() error {
-	err := d.volume.Close()
-	d.dir.Close() // a second time does no harm
-	return err
-}
-
 // identity is how Settle knows a file again, also after a reboot. The device's
 // number is no part of it: it may be another one then (btrfs, NFS, loop
 // devices), and the pool's directory pins the file system.
@@ -303,14 +270,6 @@ func (id identity) matches(now identity) bool {
 		return id == now
 	}
 	return id.Inode == now.Inode && id.BirthNS == now.BirthNS
-}
-
-func identify(f *os.File) ([]byte, error) {
-	st, err := blockdev.Statx(f)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read properties of volume %q: %w", f.Name(), err)
-	}
-	return encodeIdentity(identityOf(&st)), nil
 }
 
 func encodeIdentity(id any) []byte {

@@ -14,11 +14,9 @@ import (
 	"storaged/internal/image"
 )
 
-// taken is a volume that is to leave its name: its file, open and locked, and
-// the directory that it lies in.
+// taken is a volume that is to leave its name.
 type taken struct {
-	volume
-	dir      *poolDir
+	held
 	poolType string
 }
 
@@ -35,14 +33,7 @@ func (Tree) Take(ctx context.Context, p backends.Pool, name string) (backends.Ta
 		d.Close()
 		return nil, err
 	}
-	return &taken{volume{f, name, d.path(name)}, d, p.Type}, nil
-}
-
-// Close gives up the locks and the directory.
-func (t *taken) Close() error {
-	err := t.volume.Close()
-	t.dir.Close() // a second time does no harm
-	return err
+	return &taken{d.hold(f, name), p.Type}, nil
 }
 
 // takenIdentity is how SettleTaken knows a file again.
@@ -56,11 +47,8 @@ func takenIdentityOf(st *unix.Statx_t) takenIdentity {
 }
 
 func (t *taken) Identity() ([]byte, error) {
-	st, err := blockdev.Statx(t.file)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read properties of volume %q: %w", t.path, err)
-	}
-	return encodeIdentity(takenIdentityOf(&st)), nil
+	st, err := t.stat()
+	return encodeIdentity(takenIdentityOf(&st)), err
 }
 
 // Remove unlinks the file and makes that durable. It may have been open for
@@ -92,7 +80,9 @@ func (t *taken) Rename(ctx context.Context, to backends.Pool, name string, recor
 		err = t.recorded(ctx, record)
 	}
 	if err == nil {
-		err = t.renameTo(d, name)
+		if err = t.rename(t.name, d, name); errors.Is(err, unix.EXDEV) { // quotas of projects, and what else statx(2) does not tell
+			err = fmt.Errorf("pool directory %q %w", d.target, backends.ErrElsewhere)
+		}
 	}
 	if err != nil {
 		d.Close()
@@ -120,39 +110,6 @@ func (t *taken) renamable(d *poolDir, name string) error {
 		return err
 	}
 	return t.dir.confirm(t.name, t.file)
-}
-
-// recorded has the identity of the file recorded.
-func (t *taken) recorded(ctx context.Context, record func(identity []byte) error) error {
-	id, err := identify(t.file)
-	if err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return record(id)
-}
-
-// renameTo renames durably, the new name first, or takes the name back.
-func (t *taken) renameTo(d *poolDir, name string) error {
-	err := rename(t.dir, t.name, d, name)
-	if errors.Is(err, unix.EXDEV) { // quotas of projects, and what else statx(2) does not tell
-		return fmt.Errorf("pool directory %q %w", d.target, backends.ErrElsewhere)
-	}
-	if err != nil {
-		return err
-	}
-	err = d.confirm(name, t.file)
-	for _, dir := range []*poolDir{d, t.dir} {
-		if err == nil {
-			err = dir.sync()
-		}
-	}
-	if err == nil {
-		return nil
-	}
-	return errors.Join(err, rename(d, name, t.dir, t.name))
 }
 
 // SettleTaken removes what a move took its content from.

@@ -2,6 +2,7 @@ package filetree
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/backends/header"
 	"storaged/internal/blockdev"
+	"storaged/internal/crash"
 	"storaged/internal/diskio"
 	"storaged/internal/image"
 )
@@ -92,11 +94,19 @@ func (v *volume) Content() diskio.Content { return diskio.FileContent(v.file) }
 
 // Info reads the file's size and times.
 func (v *volume) Info() (backends.VolumeInfo, error) {
-	st, err := blockdev.Statx(v.file)
+	st, err := v.stat()
 	if err != nil {
-		return backends.VolumeInfo{}, fmt.Errorf("cannot read properties of volume %q: %w", v.path, err)
+		return backends.VolumeInfo{}, err
 	}
 	return infoOf(v.name, v.path, &st), nil
+}
+
+func (v *volume) stat() (unix.Statx_t, error) {
+	st, err := blockdev.Statx(v.file)
+	if err != nil {
+		err = fmt.Errorf("cannot read properties of volume %q: %w", v.path, err)
+	}
+	return st, err
 }
 
 // Is compares inode and birth, on file systems where those last.
@@ -123,9 +133,9 @@ func (v *volume) KeepSize() error {
 	if err := busy(v.path, image.KeepSize(v.file)); err != nil {
 		return err
 	}
-	st, err := blockdev.Statx(v.file)
+	st, err := v.stat()
 	if err != nil {
-		return fmt.Errorf("cannot look at volume %q: %w", v.path, err)
+		return err
 	}
 	if why := danger(&st); why != "" {
 		return unsafe(v.path, why)
@@ -170,3 +180,51 @@ func infoOf(name, path string, st *unix.Statx_t) backends.VolumeInfo {
 }
 
 func timeOf(t unix.StatxTimestamp) time.Time { return time.Unix(t.Sec, int64(t.Nsec)).UTC() }
+
+// held is an open volume whose name is the caller's to change, and the directory
+// that it lies in.
+type held struct {
+	volume
+	dir *poolDir
+}
+
+func (d *poolDir) hold(f *os.File, name string) held { return held{volume{f, name, d.path(name)}, d} }
+
+// Close gives up the locks and the directory.
+func (h *held) Close() error {
+	err := h.volume.Close()
+	h.dir.Close() // a second time does no harm
+	return err
+}
+
+// recorded has the identity of the file recorded.
+func (h *held) recorded(ctx context.Context, record func(identity []byte) error) error {
+	st, err := h.stat()
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	return record(encodeIdentity(identityOf(&st)))
+}
+
+// rename gives the file another name. If that cannot be made durable or the name
+// turns out to be something else (the directory is hostile), it takes it back.
+func (h *held) rename(from string, dst *poolDir, to string) error {
+	if err := rename(h.dir, from, dst, to); err != nil {
+		return err
+	}
+	crash.At(crash.Renamed)
+	err := dst.confirm(to, h.file)
+	if err == nil {
+		err = dst.sync()
+	}
+	if err == nil && dst != h.dir {
+		err = h.dir.sync()
+	}
+	if err == nil {
+		return nil
+	}
+	return errors.Join(err, rename(dst, to, h.dir, from))
+}
