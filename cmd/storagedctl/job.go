@@ -721,15 +721,23 @@ func (s *session) patch(p service.JobPatch, done string, say func(record.Job) st
 	}
 }
 
+// limitPatch reads RATE or none.
+func limitPatch(given string) (service.JobPatch, error) {
+	if given == "none" {
+		return service.JobPatch{Limit: json.RawMessage("null")}, nil
+	}
+	n, err := quantity.ParseRate(given)
+	if err != nil {
+		return service.JobPatch{}, cmdline.Usagef("%s", err)
+	}
+	return service.JobPatch{Limit: json.RawMessage(fmt.Sprint(n))}, nil
+}
+
 func jobLimit(ctx context.Context, s *session) error {
-	p := service.JobPatch{Limit: json.RawMessage("null")}
 	ids, given := s.allButLast()
-	if given != "none" {
-		n, err := quantity.ParseRate(given)
-		if err != nil {
-			return cmdline.Usagef("%s", err)
-		}
-		p.Limit = json.RawMessage(fmt.Sprint(n))
+	p, err := limitPatch(given)
+	if err != nil {
+		return err
 	}
 	return s.eachChosen(ctx, ids, s.patch(p, "limit "+given, func(j record.Job) string {
 		if j.Limit == nil {

@@ -16,7 +16,7 @@ func (t *tool) jobRetryCommand() *cli.Command {
 		Name: "retry", Usage: "run an ended job again, as a new job", ArgsUsage: "JOB",
 		Description: "The new job works on the same objects; it is refused if another object has got one of their names since.\n" +
 			"It asks the same question as the command that started the first job.\n\n" +
-			"Examples:\n  storagedctl job retry 412\n  storagedctl job retry 413 --yes=images",
+			"Examples:\n  storagedctl job retry 412\n  storagedctl job retry 412 --limit none\n  storagedctl job retry 413 --yes=images",
 		Flags: retryFlags(), Action: t.changing(jobRetry),
 	}
 }
@@ -26,9 +26,11 @@ func retryFlags() []cli.Flag {
 	flags := slices.DeleteFunc(jobFlags(), func(f cli.Flag) bool {
 		return slices.Contains([]string{"limit", "priority", "label", "on-failure"}, f.Names()[0])
 	})
-	return append(flags, &cli.StringFlag{
-		Name: "yes", Aliases: []string{"y"}, Usage: "do not ask; of a job that deletes a pool, repeat the pool's name: `[=POOL]`",
-	})
+	return append(flags,
+		&cli.StringFlag{Name: "limit", Category: everyJob, Usage: "move at most so many bytes per second (default: the limit of the first job): `RATE|none`"},
+		&cli.StringFlag{
+			Name: "yes", Aliases: []string{"y"}, Usage: "do not ask; of a job that deletes a pool, repeat the pool's name: `[=POOL]`",
+		})
 }
 
 func jobRetry(ctx context.Context, s *session) error {
@@ -38,9 +40,46 @@ func jobRetry(ctx context.Context, s *session) error {
 			return err
 		}
 	}
+	if err := s.sayLimit(ctx, id); err != nil {
+		return err
+	}
 	return s.run(ctx, start{object: id, ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
-		return s.client.RetryJob(ctx, sub, id)
+		st, err := s.client.RetryJob(ctx, sub, id)
+		if err == nil && st.Job != nil && s.cli.IsSet("limit") {
+			err = s.relimit(ctx, st.Job)
+		}
+		return st, err
 	}})
+}
+
+// sayLimit says that the new job has the limit of the first, unless another is
+// given.
+func (s *session) sayLimit(ctx context.Context, id string) error {
+	if s.cli.IsSet("limit") {
+		return nil
+	}
+	first, err := s.client.Job(ctx, id)
+	if err == nil && first.Limit != nil {
+		s.note(fmt.Sprintf("storagedctl: at most %s, the limit of job %d; --limit gives another, or none", limit(first.Limit), first.Number))
+	}
+	return err
+}
+
+// relimit gives a job that has just been started the limit of the flag. One that
+// is over needs none.
+func (s *session) relimit(ctx context.Context, j *record.Job) error {
+	p, err := limitPatch(s.cli.String("limit"))
+	if err != nil {
+		return err
+	}
+	changed, err := s.client.PatchJob(ctx, j.ID, p)
+	switch {
+	case err == nil:
+		*j = changed
+	case record.CodeOf(err) == record.WrongState:
+		return nil
+	}
+	return err
 }
 
 // confirmRetry asks before work is done again that destroys.

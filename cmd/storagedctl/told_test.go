@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -113,5 +115,26 @@ func TestEndSaysWhatIsLeft(t *testing.T) {
 	j.Resumable, j.OnFailure = nil, record.KeepOnFailure
 	if got := aftermath(&j); got != "a/c is left incomplete" {
 		t.Errorf("kept on demand: %q", got)
+	}
+}
+
+// A retry has the limit of the first job, and says so, or another.
+func TestRetrySaysItsLimit(t *testing.T) {
+	d := newDaemon(t)
+	d.run("vol wipe images/vm1.raw --yes")
+	d.locked(func(f *fake) { f.jobs[0].Limit, f.held = ptr(int64(50<<20)), true })
+	says := "at most 50.0 MiB/s, the limit of job 410; --limit gives another, or none"
+	if _, errs, code := d.run("job retry 410 --detach --yes"); code != 0 || !strings.Contains(errs, says) {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+	for given, want := range map[string]*int64{"none": nil, "100M": ptr(int64(100 << 20))} {
+		out, errs, code := d.run("job retry 410 --detach --yes --limit " + given + " -o json")
+		var j record.Job
+		if err := json.Unmarshal([]byte(out), &j); err != nil || code != 0 || strings.Contains(errs, "the limit of job") || !reflect.DeepEqual(j.Limit, want) {
+			t.Errorf("%s: exit %d, %v, limit %v: %s", given, code, err, j.Limit, errs)
+		}
+	}
+	if _, errs, code := d.run("job retry 410 --yes --limit 0"); code != record.ExitUsage {
+		t.Errorf("exit %d, %s", code, errs)
 	}
 }
