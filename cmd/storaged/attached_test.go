@@ -36,12 +36,12 @@ func TestVolumeBehindALoopDeviceIsBusy(t *testing.T) {
 		{"vol", "download", "pool/disk", filepath.Join(t.TempDir(), "copy")},
 		{"vol", "verify", "pool/disk"},
 	} {
-		h.does(4, fmt.Sprintf("in use by loop device %s, mounted at %q", device, dir), args...)
+		h.runs(4, fmt.Sprintf("in use by loop device %s, mounted at %q", device, dir), args...)
 	}
-	h.does(11, "in use by loop device "+device, "pool", "evacuate", "pool", "--to", "other", "--yes")
+	h.runs(11, "in use by loop device "+device, "pool", "evacuate", "pool", "--to", "other", "--yes")
 	h.is("disk", record.Volume{State: record.VolumeReady})
-	h.does(0, "", "pool", "stop", "pool")
-	h.does(4, "in use by loop device "+device, "pool", "delete", "pool", "--with-volumes", "--yes", "pool")
+	h.runs(0, "", "pool", "stop", "pool")
+	h.runs(4, "in use by loop device "+device, "pool", "delete", "pool", "--with-volumes", "--yes", "pool")
 	h.must(os.WriteFile(filepath.Join(dir, "after"), noise(mib), 0o600))
 	unmount()
 	detach()

@@ -254,14 +254,21 @@ func (h *host) reading(volume string) (stop func()) {
 	}
 }
 
-// breakOff begins an upload, leaves when so many bytes have come, and gives the
-// job's end.
-func (h *host) breakOff(volume string, r upload, part []byte) record.Job {
+// sending begins an upload of which a part has come so far.
+func (h *host) sending(volume string, r upload, part []byte) (*client.Transfer, *io.PipeWriter) {
 	h.t.Helper()
 	in, out := io.Pipe()
 	up := h.upload(h.ctx(), volume, in, r)
 	_, err := out.Write(part)
 	h.must(err)
+	return up, out
+}
+
+// breakOff begins an upload, leaves when so many bytes have come, and gives the
+// job's end.
+func (h *host) breakOff(volume string, r upload, part []byte) record.Job {
+	h.t.Helper()
+	up, out := h.sending(volume, r, part)
 	done := int64(len(part))
 	if r.Continues != "" { // what is in place counts too
 		done += r.Offset
@@ -361,7 +368,7 @@ func (h *host) noRest(volume string, j record.Job) {
 	_, err := h.stream(volume, strings.NewReader(""), restOf(j))
 	h.refused(err, record.WrongState)
 	file, _ := h.given("whole", 4*mib)
-	h.does(record.ExitBusy, "not the one it should be", "vol", "upload", "pool/"+volume, file.Name(), "--resume", "--yes")
+	h.runs(record.ExitBusy, "not the one it should be", "vol", "upload", "pool/"+volume, file.Name(), "--resume", "--yes")
 }
 
 // An upload of a part leaves a volume incomplete that was so before.
@@ -430,14 +437,8 @@ func TestUploadOfAPartDoesNotGoOn(t *testing.T) {
 	h := newHost(t)
 	h.sparse("v", 4*mib)
 	for _, wrote := range []int{0, mib} {
-		in, out := io.Pipe()
-		up := h.upload(h.ctx(), "v", in, upload{Offset: 2 * mib})
-		_, err := out.Write(noise(wrote))
-		h.must(err)
-		h.written(up.Job.ID, int64(wrote))
-		out.CloseWithError(errors.New("gone"))
-		j := h.end(of(up.Job), nil)
-		_, err = h.stream("v", strings.NewReader("the rest"), restOf(j))
+		j := h.breakOff("v", upload{Offset: 2 * mib}, noise(wrote))
+		_, err := h.stream("v", strings.NewReader("the rest"), restOf(j))
 		h.refused(err, record.Unsupported, "wrote a part of the volume")
 	}
 	h.is("v", record.Volume{State: record.VolumeIncomplete})
@@ -450,13 +451,7 @@ func TestUploadOfAPartDoesNotGoOn(t *testing.T) {
 // the request for the rest.
 func (h *host) brokenUpload(volume string, beginning []byte) upload {
 	h.t.Helper()
-	in, out := io.Pipe()
-	first := h.upload(h.ctx(), volume, in, upload{})
-	_, err := out.Write(beginning)
-	h.must(err)
-	h.written(first.Job.ID, int64(len(beginning)))
-	out.CloseWithError(errors.New("gone"))
-	j := h.end(of(first.Job), nil)
+	j := h.breakOff(volume, upload{}, beginning)
 	if j.Progress.Done == 0 {
 		h.t.Fatalf("nothing is in place: %s", outcome(j))
 	}
@@ -532,15 +527,15 @@ func (h *host) written(job string, n int64) {
 	h.until(job, func(j record.Job) bool { return j.Progress.Done >= n })
 }
 
-// until waits until a live job is as it is wanted.
-func (h *host) until(job string, is func(record.Job) bool) {
+// until waits until a live job is as it is wanted, and gives it.
+func (h *host) until(job string, is func(record.Job) bool) record.Job {
 	h.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for ctx := h.ctx(); ; <-tick.C {
 		j := must(h.client.Job(ctx, job))(h.t)
 		if is(j) {
-			return
+			return j
 		}
 		if j.State.Terminal() {
 			h.t.Fatalf("job %d is %s", j.Number, outcome(j))
@@ -572,11 +567,8 @@ func TestSilentClientLosesItsUpload(t *testing.T) {
 	h.start()
 	h.sparse("v", 4*mib)
 	content := noise(4 * mib)
-	in, out := io.Pipe()
+	up, out := h.sending("v", upload{}, content[:2*mib])
 	defer out.Close()
-	up := h.upload(h.ctx(), "v", in, upload{})
-	_, err := out.Write(content[:2*mib])
-	h.must(err)
 	j := h.end(of(up.Job), nil)
 	if j.State != record.Failed || j.Code() != record.Interrupted || !strings.Contains(j.Error.Message, "sent nothing for 3s") || j.Error.Hint == nil {
 		t.Error(outcome(j))
@@ -604,10 +596,7 @@ func TestContentsOutliveTheDaemonOrNot(t *testing.T) {
 	f, content := h.given("src", 8*mib)
 	byFile := h.began(h.hand("f", f, limited(2*mib)))
 	waits := h.began(h.hand("f", f))
-	in, out := io.Pipe()
-	byStream := h.upload(h.ctx(), "s", in, upload{})
-	_, err := out.Write(content[:mib])
-	h.must(err)
+	byStream, out := h.sending("s", upload{}, content[:mib])
 	h.written(byStream.Job.ID, mib)
 	h.written(byFile.Job.ID, 1)
 	h.kill()
@@ -734,8 +723,7 @@ func TestFailedDownloadIsNoShortAnswer(t *testing.T) {
 // killDownload kills the helper of a download that waits for its reader.
 func (h *host) killDownload(job string) {
 	h.t.Helper()
-	h.until(job, func(j record.Job) bool { return j.State == record.Running && j.Progress.Done > 0 })
-	j := must(h.client.Job(h.ctx(), job))(h.t)
+	j := h.until(job, moves)
 	h.must(syscall.Kill(j.Helper.PID, syscall.SIGKILL))
 	h.fails(h.end(of(j), nil), record.Killed)
 }

@@ -192,13 +192,13 @@ func TestFullStateDirectoryHoldsNobodyUpForEver(t *testing.T) {
 
 // fillUp takes all the room of a file system, and gives the file to remove.
 func fillUp(t *testing.T, dir string) string {
-	path := filepath.Join(dir, "ballast")
+	path := filepath.Join(dir, ".ballast")
 	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() // what it holds does not matter
-	for at, piece := int64(0), int64(64*mib); piece >= 512; {
+	defer f.Close()                                           // what it holds does not matter
+	for at, piece := int64(0), int64(64*mib); piece >= 512; { // the size of the smallest blocks
 		err := syscall.Fallocate(int(f.Fd()), 0, at, piece)
 		switch {
 		case errors.Is(err, syscall.ENOSPC):

@@ -1,11 +1,9 @@
 package main_test
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"storaged/internal/record"
@@ -44,49 +42,6 @@ func (h *host) failedAt(j record.Job, code record.Code, path string, offset bool
 	}
 }
 
-// fill takes all the room that a directory's file system has.
-func fill(t *testing.T, dir string) {
-	t.Helper()
-	f, err := os.Create(filepath.Join(dir, ".ballast"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close() // what it holds does not matter
-	for size, step := int64(0), int64(16*mib); step >= 4096; {
-		err := syscall.Fallocate(int(f.Fd()), 0, size, step)
-		switch {
-		case err == nil:
-			size += step
-		case errors.Is(err, syscall.ENOSPC):
-			step /= 2
-		case !errors.Is(err, syscall.EINTR):
-			t.Fatal(err)
-		}
-	}
-}
-
-// moving waits until a job has moved something.
-func (h *host) moving(st started, err error) {
-	h.t.Helper()
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	events := must(h.client.Events(h.ctx(), 0))(h.t)
-	defer events.Close()
-	for {
-		j, err := h.client.Job(h.ctx(), st.Job.ID)
-		if err != nil || j.State.Terminal() {
-			h.t.Fatalf("the job moved nothing: %s (%v)", outcome(j), err)
-		}
-		if j.Progress.Done > 0 {
-			return
-		}
-		if _, err := events.Next(); err != nil {
-			h.t.Fatal(err)
-		}
-	}
-}
-
 // A disk that gets full in the middle ends the job; nothing of the target is
 // left, and the source is as it was.
 func TestDiskGetsFullInTheMiddle(t *testing.T) {
@@ -97,9 +52,9 @@ func TestDiskGetsFullInTheMiddle(t *testing.T) {
 			want := h.random("base", 48*mib)
 			dir := testenv.Mount(t, kind)
 			h.define("small", dir)
-			st, err := h.clone("base", "small/copy", limited(8*mib))
-			h.moving(st, err)
-			fill(t, dir)
+			st := h.began(h.clone("base", "small/copy", limited(8*mib)))
+			h.written(st.Job.ID, 1)
+			fillUp(t, dir)
 			h.failedAt(h.end(st, nil), record.NoSpace, filepath.Join(dir, "copy"), true)
 			h.gone("small", dir, "copy")
 			h.hasHash("base", want)

@@ -51,7 +51,7 @@ func TestLengthIsTakenOfAStreamAsOfAFile(t *testing.T) {
 	const size, n = 4 * mib, mib + 5
 	f, content := h.given("src", size)
 	h.sparse("whole", size)
-	h.does(0, "succeeded", "vol", "upload", "pool/whole", f.Name(), "--yes")
+	h.runs(0, "succeeded", "vol", "upload", "pool/whole", f.Name(), "--yes")
 	form := must(os.ReadFile(h.sparseForm("pool/whole", size)))(t)
 	formed := filepath.Join(h.dir, "stream")
 	length := strconv.Itoa(n)
@@ -119,7 +119,7 @@ func TestEmptyContentIsRefused(t *testing.T) {
 		{"vol", "create", "pool/made", "--from", empty}, {"vol", "create", "pool/made", "1M", "--from", empty},
 		{"vol", "upload", "pool/v", empty, "--yes"},
 	} {
-		h.does(record.ExitUsage, "empty", args...)
+		h.runs(record.ExitUsage, "empty", args...)
 	}
 	for _, path := range []string{"v/content", "made/content?create=true"} {
 		for name, body := range map[string]io.Reader{"sized": bytes.NewReader(nil), "chunked": chunked(nil), "none": nil} {
@@ -173,14 +173,14 @@ func TestPartsThatAreNotThereAreNotDownloaded(t *testing.T) {
 			if target == to && part[1] == "1M" && len(part) == 2 {
 				continue // a file may be made empty
 			}
-			out := h.does(record.ExitUsage, "storagedctl: error: ", append([]string{"vol", "download", "pool/v", target}, part...)...)
+			out := h.runs(record.ExitUsage, "storagedctl: error: ", append([]string{"vol", "download", "pool/v", target}, part...)...)
 			if out != "" {
 				t.Errorf("%v to %s: %d bytes", part, target, len(out))
 			}
 		}
 	}
 	h.file(to, nil)
-	h.does(record.ExitUnsupported, "in part", "vol", "download", "pool/i", "-", "--offset", "5")
+	h.runs(record.ExitUnsupported, "in part", "vol", "download", "pool/i", "-", "--offset", "5")
 }
 
 // qcow makes an image by that name.
@@ -188,7 +188,7 @@ func (h *host) qcow(name string) {
 	h.t.Helper()
 	file := filepath.Join(h.dir, name+".qcow2")
 	qemuImage(h.t, "-f", "qcow2", file, "1M")
-	h.does(0, "succeeded", "vol", "create", "pool/"+name, "--from", file, "--format", "qcow2")
+	h.runs(0, "succeeded", "vol", "create", "pool/"+name, "--from", file, "--format", "qcow2")
 }
 
 // A message names the user's file, of which the helper has only a descriptor.
@@ -224,7 +224,7 @@ func TestPackedContentsAreRefused(t *testing.T) {
 	}
 	for name, path := range packed {
 		for _, args := range [][]string{{"vol", "upload", "pool/b", "--yes"}, {"vol", "create", "pool/new", "--from"}} {
-			h.does(record.ExitUsage, "--as-format raw", append(args, path)...)
+			h.runs(record.ExitUsage, "--as-format raw", append(args, path)...)
 			if code, said := h.fed(path, append(args, "-")...); code != record.ExitUsage || !strings.Contains(said, "--as-format raw") {
 				t.Errorf("%s | storagedctl %v -: exit %d: %s", name, args, code, said)
 			}
@@ -241,12 +241,12 @@ func TestPackedContentsAreRefused(t *testing.T) {
 	h.absent("new")
 	h.holds("b", 0, make([]byte, 2*mib), record.VolumeReady)
 	part := must(os.ReadFile(packed["gz"]))(t)
-	h.does(0, "succeeded", "vol", "upload", "pool/b", packed["gz"], "--yes", "--offset", "4K")
+	h.runs(0, "succeeded", "vol", "upload", "pool/b", packed["gz"], "--yes", "--offset", "4K")
 	h.holds("b", 4096, part, record.VolumeReady)
-	h.does(record.ExitUsage, "--sparse", "vol", "upload", "pool/b", form, "--yes", "--offset", "4K")
-	h.does(0, "succeeded", "vol", "upload", "pool/b", packed["gz"], "--yes", "--as-format", "raw")
+	h.runs(record.ExitUsage, "--sparse", "vol", "upload", "pool/b", form, "--yes", "--offset", "4K")
+	h.runs(0, "succeeded", "vol", "upload", "pool/b", packed["gz"], "--yes", "--as-format", "raw")
 	h.holds("b", 0, part, record.VolumeReady)
-	h.does(0, "succeeded", "vol", "create", "pool/new", "--from", form, "--as-format", "raw")
+	h.runs(0, "succeeded", "vol", "create", "pool/new", "--from", form, "--as-format", "raw")
 }
 
 // The type of a body is heeded: only what is the bytes of a disk is taken for it.
@@ -313,7 +313,7 @@ func TestUploadThatIsDoneAgainMakesTheVolumeReady(t *testing.T) {
 		"canceled-file": func(v string) { h.canceled("pool/"+v, file) },
 		"canceled-pipe": func(v string) { h.canceled("pool/"+v, "-") },
 		"wrong-checksum": func(v string) {
-			h.does(record.ExitMismatch, "has checksum", "vol", "upload", "pool/"+v, file, "--yes", "--checksum", "crc32c:00000000")
+			h.runs(record.ExitMismatch, "has checksum", "vol", "upload", "pool/"+v, file, "--yes", "--checksum", "crc32c:00000000")
 		},
 		"wrong-checksum-of-a-stream": func(v string) {
 			if code, said := h.fed(file, "vol", "upload", "pool/"+v, "-", "--yes", "--checksum", "sha256:"+strings.Repeat("0", 64)); code != record.ExitMismatch {
@@ -353,15 +353,15 @@ func TestUploadThatCoversAPartLeavesTheRestIncomplete(t *testing.T) {
 		{"0", fmt.Sprintf("job %d had begun to change from byte %d to %d,", first.Number, mib, 2*mib), first.Number},
 		{"1M", fmt.Sprintf("job %d had begun to change from byte %d to %d,", second.Number, 6*mib, 7*mib), second.Number},
 	} {
-		h.does(0, c.says, "vol", "upload", "pool/v", file, "--yes", "--offset", c.offset)
+		h.runs(0, c.says, "vol", "upload", "pool/v", file, "--yes", "--offset", c.offset)
 		if v := h.described("v"); v.State != record.VolumeIncomplete || v.Job == nil || *v.Job != c.by {
 			t.Errorf("then it is %s, by %v", v.State, v.Job)
 		}
 	}
-	h.does(0, "succeeded", "vol", "upload", "pool/v", file, "--yes", "--offset", "6M")
+	h.runs(0, "succeeded", "vol", "upload", "pool/v", file, "--yes", "--offset", "6M")
 	h.holds("v", 6*mib, noise(mib), record.VolumeReady)
 	h.breakOff("v", upload{Offset: mib}, noise(mib)) // nothing is remembered of what was
-	h.does(0, "succeeded", "vol", "upload", "pool/v", file, "--yes", "--offset", "1M")
+	h.runs(0, "succeeded", "vol", "upload", "pool/v", file, "--yes", "--offset", "1M")
 	h.holds("v", mib, noise(mib), record.VolumeReady)
 }
 
@@ -375,12 +375,8 @@ func TestUploadThatWasKilledMayHaveChangedAllOfItsContent(t *testing.T) {
 	h.must(os.WriteFile(file, content, 0o600))
 	for volume, n := range map[string]*int64{"length-known": new(int64(4 * mib)), "length-unknown": nil} {
 		h.sparse(volume, 8*mib)
-		in, out := io.Pipe()
-		up := h.upload(h.ctx(), volume, in, upload{Length: n})
-		_, err := out.Write(content[:2*mib])
-		h.must(err)
-		h.until(up.Job.ID, func(j record.Job) bool { return j.State == record.Running && j.Progress.Done > 0 })
-		j := h.job(of(up.Job))
+		up, out := h.sending(volume, upload{Length: n}, content[:2*mib])
+		j := h.running(of(up.Job))
 		h.must(syscall.Kill(j.Helper.PID, syscall.SIGKILL))
 		h.end(of(j), nil)
 		out.Close()
@@ -419,14 +415,14 @@ func TestAnotherContentDoesNotGoOnWithAnUpload(t *testing.T) {
 		{"short", record.ExitUsage, "in place already"}, {"other", record.ExitBusy, "does not begin with"},
 		{"longer", record.ExitBusy, "does not begin with"}, {"one", record.ExitBusy, "does not begin with"},
 	} {
-		h.does(c.code, c.says, "vol", "upload", "pool/v", files[c.file], "--resume", "--yes")
+		h.runs(c.code, c.says, "vol", "upload", "pool/v", files[c.file], "--resume", "--yes")
 		if code, said := h.fed(files[c.file], "vol", "upload", "pool/v", "-", "--resume", "--yes"); code != c.code || !strings.Contains(said, c.says) {
 			t.Errorf("a stream of %s: exit %d: %s", c.file, code, said)
 		}
 		h.holds("v", 0, append(bytes.Clone(content[:first.Progress.Done]), make([]byte, 6*mib)...), record.VolumeIncomplete)
 	}
-	h.does(record.ExitUsage, "in place already", "vol", "upload", "pool/v", files["right"], "--resume", "--yes", "--length", "1M")
-	h.does(0, "succeeded", "vol", "upload", "pool/v", files["right"], "--resume", "--yes")
+	h.runs(record.ExitUsage, "in place already", "vol", "upload", "pool/v", files["right"], "--resume", "--yes", "--length", "1M")
+	h.runs(0, "succeeded", "vol", "upload", "pool/v", files["right"], "--resume", "--yes")
 	h.holds("v", 0, append(content, make([]byte, 4*mib)...), record.VolumeReady)
 }
 

@@ -121,21 +121,13 @@ func TestCancelAtRandomMomentsLeavesNothing(t *testing.T) {
 	h.hasHash("base", want)
 }
 
-// running waits until a job's helper has moved data.
+// moves tells of a job whose helper has moved data.
+func moves(j record.Job) bool { return j.State == record.Running && j.Progress.Done > 0 }
+
+// running waits until a job moves data.
 func (h *host) running(st started) record.Job {
 	h.t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for range tick.C {
-		j := h.job(st)
-		if j.State.Terminal() {
-			h.t.Fatalf("job %d is over: %s", j.Number, outcome(j))
-		}
-		if j.State == record.Running && j.Progress.Done > 0 {
-			return j
-		}
-	}
-	return record.Job{}
+	return h.until(st.Job.ID, moves)
 }
 
 func TestKilledHelperFailsItsJobAndIsUndone(t *testing.T) {

@@ -133,6 +133,16 @@ func (h *host) filed(dir string) (allocation, available int64) {
 	return int64(fs.Blocks-fs.Bfree) * fs.Frsize, int64(fs.Bavail) * fs.Frsize
 }
 
+// ballast takes the room of a file system but for so many bytes, and gives the file
+// that has it.
+func (h *host) ballast(dir string, left int64) string {
+	h.t.Helper()
+	f := must(os.Create(dir + "/.ballast"))(h.t)
+	_, available := h.filed(dir)
+	h.must(errors.Join(syscall.Fallocate(int(f.Fd()), 0, 0, available-left), f.Close()))
+	return f.Name()
+}
+
 // accurate asks that a pool is what its file system says, with nothing reserved.
 func (h *host) accurate(pool, dir string) {
 	h.t.Helper()
@@ -206,13 +216,11 @@ func TestRoomIsKnownWithoutReadingThePool(t *testing.T) {
 	t.Parallel()
 	h := hanging(t, "pool-refresh")
 	dir := testenv.Mount(t, "ext4")
-	ballast := must(os.Create(dir + "/ballast"))(t)
-	h.must(syscall.Fallocate(int(ballast.Fd()), 0, 0, 200*mib))
-	h.must(ballast.Close())
+	ballast := h.ballast(dir, 40*mib)
 	h.define("small", dir)
 	h.allocated("base", 64*mib)
 	h.refuses(record.NoSpace)(h.create("small/volume", 150*mib))
-	h.must(os.Remove(dir + "/ballast"))
+	h.must(os.Remove(ballast))
 	clone := h.began(h.clone("base", "small/copy", noReflink, size(140*mib), limited(mib)))
 	h.running(clone)
 	h.cancel(clone)
@@ -241,11 +249,9 @@ func TestHolesThatFindNoRoomStayHoles(t *testing.T) {
 	h := newHost(t)
 	dir := testenv.Mount(t, "ext4")
 	h.define("small", dir)
-	ballast := must(os.Create(dir + "/.ballast"))(t)
-	h.must(syscall.Fallocate(int(ballast.Fd()), 0, 0, 200*mib))
-	h.must(ballast.Close())
-	h.does(record.ExitDone, "", "vol", "create", "small/thin", "1G", "--allocation", "none")
-	h.does(record.ExitDone, "", "vol", "create", "small/filled", "64M", "--allocation", "none")
+	h.ballast(dir, 100*mib)
+	h.runs(record.ExitDone, "", "vol", "create", "small/thin", "1G", "--allocation", "none")
+	h.runs(record.ExitDone, "", "vol", "create", "small/filled", "64M", "--allocation", "none")
 	file := h.dir + "/content"
 	h.must(os.WriteFile(file, noise(150*mib), 0o600))
 	before := blocksFree(t, dir)
@@ -255,7 +261,7 @@ func TestHolesThatFindNoRoomStayHoles(t *testing.T) {
 		{"vol", "upload", "small/thin", file, "--yes"},
 		{"vol", "upload", "small/thin", file, "--checksum", "sha256", "--yes"},
 	} {
-		out := h.does(record.ExitNoSpace, "available", args...)
+		out := h.runs(record.ExitNoSpace, "available", args...)
 		if now := blocksFree(t, dir); now != before {
 			t.Errorf("%q took %d blocks\n%s", args, before-now, out)
 		}
@@ -269,8 +275,8 @@ func TestHolesThatFindNoRoomStayHoles(t *testing.T) {
 	}
 	// The catalogue has yet to learn that somebody has filled this one.
 	h.must(os.WriteFile(dir+"/filled", noise(64*mib), 0o600))
-	h.does(record.ExitDone, "", "vol", "wipe", "small/filled", "--algorithm", "random", "--yes")
-	h.does(record.ExitDone, "", "vol", "wipe", "small/thin", "--yes")
+	h.runs(record.ExitDone, "", "vol", "wipe", "small/filled", "--algorithm", "random", "--yes")
+	h.runs(record.ExitDone, "", "vol", "wipe", "small/thin", "--yes")
 }
 
 func blocksFree(t *testing.T, dir string) uint64 {

@@ -18,11 +18,11 @@ func TestDeadMountBelowAPoolKeepsNobodyWaiting(t *testing.T) {
 	h.must(os.Mkdir(h.path("sub"), 0o755))
 	wake := testenv.SilentOn(t, h.path("sub"))
 	defer time.AfterFunc(30*time.Second, wake).Stop() // a helper that waits for it ends then, and fails
-	h.does(0, "", "pool", "refresh", "pool")
-	h.does(0, "disk", "vol", "list", "pool", "--fresh")
-	h.does(0, "", "pool", "verify", "pool")
-	h.does(0, "", "pool", "stop", "pool")
-	h.does(0, "", "pool", "start", "pool")
-	h.does(0, "", "pool", "evacuate", "pool", "--to", "other", "--yes")
+	h.runs(0, "", "pool", "refresh", "pool")
+	h.runs(0, "disk", "vol", "list", "pool", "--fresh")
+	h.runs(0, "", "pool", "verify", "pool")
+	h.runs(0, "", "pool", "stop", "pool")
+	h.runs(0, "", "pool", "start", "pool")
+	h.runs(0, "", "pool", "evacuate", "pool", "--to", "other", "--yes")
 	wake()
 }

@@ -30,7 +30,7 @@ func TestSourceThatIsChangedIsNotTaken(t *testing.T) {
 		{h.path("disk"), record.VolumeVerify, []string{"vol", "verify", "pool/disk"}},
 	} {
 		if c.kind != record.VolumeUpload {
-			h.does(0, "", "vol", "wipe", "pool/disk", "--yes") // it is whole again
+			h.runs(0, "", "vol", "wipe", "pool/disk", "--yes") // it is whole again
 			h.must(os.WriteFile(h.path("disk"), noise(8*mib), 0o600))
 		}
 		p := h.spawn(nil, append(c.args, "--limit", "2M")...)
@@ -39,7 +39,7 @@ func TestSourceThatIsChangedIsNotTaken(t *testing.T) {
 		_, err := f.WriteString("it grows")
 		h.must(err)
 		h.must(f.Close())
-		h.does(0, "", "job", "limit", "--kind", string(c.kind), "none")
+		h.runs(0, "", "job", "limit", "--kind", string(c.kind), "none")
 		if code := p.code(); code != record.ExitBusy || !strings.Contains(p.log.String(), "was changed while it was read") {
 			t.Errorf("%q: exit %d\n%s", c.args, code, p.log.String())
 		}
@@ -54,8 +54,8 @@ func TestSourceThatAVirtualMachineHasIsBusy(t *testing.T) {
 	source := filepath.Join(t.TempDir(), "vm.img")
 	h.must(os.WriteFile(source, noise(mib), 0o600))
 	holder := testenv.QEMU(t, "-f", "raw", source)
-	h.does(4, "in use by "+holder, "vol", "upload", "pool/disk", source, "--yes")
-	h.does(4, "in use by "+holder, "vol", "create", "pool/new", "--from", source)
-	h.does(0, "disk", "vol", "list", "pool")
+	h.runs(4, "in use by "+holder, "vol", "upload", "pool/disk", source, "--yes")
+	h.runs(4, "in use by "+holder, "vol", "create", "pool/new", "--from", source)
+	h.runs(0, "disk", "vol", "list", "pool")
 	h.absent("new")
 }

@@ -76,16 +76,6 @@ func (h *host) newest(kind record.Kind) (j record.Job) {
 	return j
 }
 
-// does fails unless storagedctl ends with that code, and says text.
-func (h *host) does(code int, text string, args ...string) string {
-	h.t.Helper()
-	out, errs, got := h.ctl(args...)
-	if got != code || !strings.Contains(out+errs, text) {
-		h.t.Errorf("%q: exit %d, not %d\n%s%s", args, got, code, out, errs)
-	}
-	return out
-}
-
 // file fails unless a file has the content, or is absent where that is nil, and
 // nothing unfinished is beside it.
 func (h *host) file(path string, content []byte) {
@@ -140,7 +130,7 @@ func TestStoragedctlMovesContents(t *testing.T) {
 		}
 		switch args := append([]string{"vol", "upload", "pool/" + volume, c.from, "--yes"}, form...); c.from {
 		case f.Name():
-			h.does(0, "succeeded", args...)
+			h.runs(0, "succeeded", args...)
 		default: // cat is the producer
 			cat := exec.CommandContext(h.ctx(), "cat", from)
 			if c.from == fifo {
@@ -154,12 +144,12 @@ func TestStoragedctlMovesContents(t *testing.T) {
 		h.holds(volume, 0, content, record.VolumeReady)
 		to := filepath.Join(h.dir, volume)
 		if c.to == "file" {
-			h.does(0, "succeeded", "vol", "download", "pool/"+volume, to)
+			h.runs(0, "succeeded", "vol", "download", "pool/"+volume, to)
 			h.file(to, content)
 			if st, err := os.Stat(to); err != nil || c.from == f.Name() && st.Sys().(*syscall.Stat_t).Blocks*512 > size*3/4+64<<10 {
 				t.Errorf("from %s: holes were written (%v)", c.from, err)
 			}
-		} else if out := h.does(0, "", "vol", "download", "pool/"+volume, "-"); out != string(content) {
+		} else if out := h.runs(0, "", "vol", "download", "pool/"+volume, "-"); out != string(content) {
 			t.Errorf("to %s: %d bytes came, which are others", c.to, len(out))
 		}
 	}
@@ -213,7 +203,7 @@ func TestStoragedctlResumesAnUpload(t *testing.T) {
 				t.Errorf("%s killed: resuming from %s: exit %d: %s", volume, from, code, rest.log.String())
 			}
 			h.holds(volume, 0, content, record.VolumeReady)
-			h.does(0, "", "vol", "delete", "pool/"+volume, "--yes")
+			h.runs(0, "", "vol", "delete", "pool/"+volume, "--yes")
 		}
 	}
 }
@@ -225,21 +215,21 @@ func TestStoragedctlTransfersThatFail(t *testing.T) {
 	h := newHost(t)
 	f, content := h.given("src", mib)
 	h.sparse("v", mib)
-	h.does(record.ExitMismatch, "has checksum", "vol", "upload", "pool/v", f.Name(), "--yes", "--checksum", "crc32c:00000000")
+	h.runs(record.ExitMismatch, "has checksum", "vol", "upload", "pool/v", f.Name(), "--yes", "--checksum", "crc32c:00000000")
 	h.holds("v", 0, content, record.VolumeIncomplete)
-	h.does(0, "succeeded", "vol", "upload", "pool/v", f.Name(), "--yes", "--checksum", "sha256:"+hashOf(t, f.Name()))
+	h.runs(0, "succeeded", "vol", "upload", "pool/v", f.Name(), "--yes", "--checksum", "sha256:"+hashOf(t, f.Name()))
 	h.holds("v", 0, content, record.VolumeReady)
 
 	to := filepath.Join(h.dir, "to")
-	h.does(record.ExitMismatch, "has checksum", "vol", "download", "pool/v", to, "--checksum", "crc32c:00000000")
+	h.runs(record.ExitMismatch, "has checksum", "vol", "download", "pool/v", to, "--checksum", "crc32c:00000000")
 	h.file(to, nil)
 	old := []byte("what was there")
 	h.must(os.WriteFile(to, old, 0o600))
-	h.does(record.ExitMismatch, "has checksum", "vol", "download", "pool/v", to, "--checksum", "crc32c:00000000")
+	h.runs(record.ExitMismatch, "has checksum", "vol", "download", "pool/v", to, "--checksum", "crc32c:00000000")
 	h.file(to, old)
-	h.does(0, "succeeded", "vol", "download", "pool/v", to)
+	h.runs(0, "succeeded", "vol", "download", "pool/v", to)
 	h.file(to, content)
-	h.does(record.ExitMismatch, "has checksum", "vol", "download", "pool/v", "-", "--checksum", "crc32c:00000000")
+	h.runs(record.ExitMismatch, "has checksum", "vol", "download", "pool/v", "-", "--checksum", "crc32c:00000000")
 }
 
 func TestDownloadToAFullFileSystem(t *testing.T) {
@@ -247,11 +237,7 @@ func TestDownloadToAFullFileSystem(t *testing.T) {
 	h := newHost(t)
 	h.random("v", 4*mib)
 	dir := testenv.Mount(t, "tmpfs")
-	var st unix.Statfs_t
-	h.must(unix.Statfs(dir, &st))
-	filler := must(os.Create(filepath.Join(dir, "filler")))(t)
-	defer filler.Close()
-	h.must(unix.Fallocate(int(filler.Fd()), 0, 0, int64(st.Bavail)*int64(st.Bsize)-mib))
+	h.ballast(dir, mib)
 	to := filepath.Join(dir, "to")
 	_, said, code := h.ctl("vol", "download", "pool/v", to)
 	if code != record.ExitNoSpace || !strings.Contains(said, fmt.Sprintf("to %q: ", to)) || !strings.Contains(said, "no space") || strings.Contains(said, "where the pool lies") {
@@ -260,8 +246,8 @@ func TestDownloadToAFullFileSystem(t *testing.T) {
 	h.file(to, nil)
 	h.random("small", 1000) // all of it is on its way before anybody finds out
 	for _, volume := range []string{"pool/v", "pool/small"} {
-		h.does(record.ExitNoSpace, `cannot write the content to "/dev/full": no space`, "vol", "download", volume, "/dev/full")
-		h.does(record.ExitNoSpace, "no space", "vol", "download", volume, "/dev/full", "--sparse")
+		h.runs(record.ExitNoSpace, `cannot write the content to "/dev/full": no space`, "vol", "download", volume, "/dev/full")
+		h.runs(record.ExitNoSpace, "no space", "vol", "download", volume, "/dev/full", "--sparse")
 	}
 	full := must(os.Create(to))(t)
 	defer full.Close()
@@ -320,12 +306,12 @@ func TestStoragedctlMakesAVolumeOfAnImage(t *testing.T) {
 		if len(refused) == 4 {
 			args, refused = append(args, refused[1]), append(refused[:1:1], refused[2:]...)
 		}
-		h.does(record.ExitUsage, "storagedctl: error:", append(append(args, "--from"), refused...)...)
+		h.runs(record.ExitUsage, "storagedctl: error:", append(append(args, "--from"), refused...)...)
 		h.absent("i")
 	}
-	h.does(0, "succeeded", "vol", "create", "pool/i", "--from", image, "--format", "qcow2")
-	h.does(0, "", "vol", "create", "pool/i", "--from", image, "--format", "qcow2", "--exist-ok")
-	h.does(record.ExitExists, "differs", "vol", "create", "pool/i", "--from", plain, "--exist-ok", "--format", "raw")
+	h.runs(0, "succeeded", "vol", "create", "pool/i", "--from", image, "--format", "qcow2")
+	h.runs(0, "", "vol", "create", "pool/i", "--from", image, "--format", "qcow2", "--exist-ok")
+	h.runs(record.ExitExists, "differs", "vol", "create", "pool/i", "--from", plain, "--exist-ok", "--format", "raw")
 	p := h.spawn(func(c *exec.Cmd) { c.Stdin = h.output(exec.CommandContext(h.ctx(), "cat", image)) }, "vol", "create", "pool/s", "--from", "-", "--format", "qcow2")
 	if code := p.code(); code != 0 {
 		t.Errorf("from a stream: exit %d: %s", code, p.log.String())
@@ -341,7 +327,7 @@ func TestStoragedctlMakesAVolumeOfAnImage(t *testing.T) {
 			t.Errorf("%s: %v: %s", name, err, out)
 		}
 	}
-	h.does(0, "as its backing file", "vol", "create", "pool/over", "--from", over, "--format", "qcow2")
+	h.runs(0, "as its backing file", "vol", "create", "pool/over", "--from", over, "--format", "qcow2")
 	h.is("over", record.Volume{Backing: image})
 }
 
@@ -402,7 +388,7 @@ func TestEndlessSourceNeedsALength(t *testing.T) {
 			t.Errorf("%q: exit %d, %s", args, code, p.log.String())
 		}
 	}
-	h.does(0, "", "vol", "create", "pool/x", "2M", "--from", "/dev/zero")
+	h.runs(0, "", "vol", "create", "pool/x", "2M", "--from", "/dev/zero")
 	h.holds("x", 0, make([]byte, 2*mib), record.VolumeReady)
-	h.does(0, "", "vol", "upload", "pool/v", "/dev/zero", "--yes", "--length", "1M")
+	h.runs(0, "", "vol", "upload", "pool/v", "/dev/zero", "--yes", "--length", "1M")
 }

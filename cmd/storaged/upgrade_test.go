@@ -277,7 +277,6 @@ func (u *upgrade) began(jobs []oldJob, in func(record.Job) bool) (all []inherite
 	return all
 }
 
-func moves(j record.Job) bool { return j.State == record.Running && j.Progress.Done > 0 }
 func waits(j record.Job) bool { return j.State == record.Queued }
 
 // adopted fails unless a job has its helper and its state still.
@@ -354,13 +353,9 @@ func (u *upgrade) oldPause() []inherited {
 func (u *upgrade) oldStream(volume string) record.Job {
 	u.t.Helper()
 	u.sparse(volume, oldBytes)
-	in, out := io.Pipe()
+	up, out := u.sending(volume, upload{}, content(volume, oldBytes)[:oldBytes/2])
 	u.t.Cleanup(func() { out.Close() }) // the client lives on
-	up := u.upload(u.ctx(), volume, in, upload{})
-	_, err := out.Write(content(volume, oldBytes)[:oldBytes/2])
-	u.must(err)
-	u.until(up.Job.ID, moves)
-	return up.Job
+	return u.running(of(up.Job))
 }
 
 // oldWaiting has another upload to the volume, which waits for that.

@@ -362,12 +362,11 @@ func TestInactivePoolIsNotVerified(t *testing.T) {
 
 // A content that differs will do so again: a retry has nothing to go on with.
 func TestVerifyThatDiffersIsNotResumable(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("v", 64*mib)
-	h.does(record.ExitMismatch, "", "vol", "verify", "pool/v", "--limit", "14M", "--checksum", "sha256:"+strings.Repeat("0", 64))
-	l, err := h.client.Jobs(h.ctx(), service.JobFilter{Kinds: []string{string(record.VolumeVerify)}}, service.Page{Limit: 1})
-	h.must(err)
-	if j := l.Items[0]; j.Code() != record.Mismatch || j.Resumable != nil || j.Error.Hint != nil {
-		t.Errorf("%+v, resumable %+v", j.Error, j.Resumable)
+	h.runs(record.ExitMismatch, "", "vol", "verify", "pool/v", "--limit", "14M", "--checksum", "sha256:"+strings.Repeat("0", 64))
+	if j := h.jobs(service.JobFilter{Kinds: []string{string(record.VolumeVerify)}})[0]; j.Code() != record.Mismatch || j.Resumable != nil || j.Error.Hint != nil {
+		t.Error(outcome(j))
 	}
 }

@@ -30,8 +30,8 @@ func TestWipeOfWhatALowerLayerKeeps(t *testing.T) {
 	h.must(unix.Mount("overlay", dir, "overlay", 0, fmt.Sprintf("lowerdir=%s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", base)))
 	t.Cleanup(func() { testenv.Unmount(t, dir) })
 	h.define("layers", dir)
-	h.does(record.ExitUnsupported, "--accept-limits", "vol", "wipe", "layers/wiped", "--verify", "--yes")
-	h.does(record.ExitUnsupported, "--accept-limits", "vol", "delete", "layers/deleted", "--wipe", "--yes")
+	h.runs(record.ExitUnsupported, "--accept-limits", "vol", "wipe", "layers/wiped", "--verify", "--yes")
+	h.runs(record.ExitUnsupported, "--accept-limits", "vol", "delete", "layers/deleted", "--wipe", "--yes")
 	for _, args := range [][]string{
 		{"vol", "wipe", "layers/wiped", "--verify", "--accept-limits", "--yes"},
 		{"vol", "delete", "layers/deleted", "--wipe", "--accept-limits", "--yes"},

@@ -177,7 +177,7 @@ func (s *unit) survives(what func()) {
 	s.until("the clone goes on", func() bool {
 		j := s.clone()
 		if j.Helper == nil || j.Helper.PID != before.Helper.PID {
-			s.t.Fatalf("the helper was %+v, is %+v (%s, %+v)", before.Helper, j.Helper, j.State, j.Error)
+			s.t.Fatalf("the helper was %v, is %v (%s, %v)", before.Helper, j.Helper, j.State, j.Error)
 		}
 		return j.State == record.Running && j.Progress.Done > before.Progress.Done
 	})
@@ -237,7 +237,7 @@ func (s *unit) install() {
 
 func (s *unit) startBySocket() {
 	if st := s.status(); st.Version != "1.0.0" || st.State != "ready" {
-		s.t.Errorf("status is %+v", st)
+		s.t.Errorf("version %s is %s", st.Version, st.State)
 	}
 	if state := s.property("ActiveState"); state != "active" {
 		s.t.Errorf("the service is %s", state)
@@ -285,7 +285,7 @@ func (s *unit) upgrade() {
 	st := s.status()
 	i := slices.IndexFunc(st.Helpers, func(h service.HelperStatus) bool { return fmt.Sprint(h.Job) == s.job })
 	if st.Version != "1.1.0" || st.Limits.Running != 9 || i < 0 || st.Helpers[i].Version != "1.0.0" || !st.Helpers[i].Foreign {
-		s.t.Errorf("status is %+v", st)
+		s.t.Errorf("version %s, %d may run, helpers are %v", st.Version, st.Limits.Running, st.Helpers)
 	}
 	if text := s.run("storagedctl", "status"); !strings.Contains(text, "runs 1.0.0") {
 		s.t.Errorf("nobody is told that the helper is older:\n%s", text)
@@ -327,7 +327,7 @@ func (s *unit) drain() {
 	s.run("storagedctl", "job", "limit", s.job, "none")
 	s.until("the daemon has left", func() bool { return s.property("ActiveState") == "inactive" })
 	if j := s.clone(); j.State != record.Succeeded { // starts it again
-		s.t.Errorf("the clone is %s (%+v)", j.State, j.Error)
+		s.t.Errorf("the clone is %s (%v)", j.State, j.Error)
 	}
 	s.sh(`journalctl --unit=storaged --priority=info..info --output=cat | grep -q 'job ended: job=` + s.job + ` kind=volume.clone object=images/copy.raw outcome=succeeded'`)
 	s.run("cmp", "/srv/pool/base.raw", "/srv/pool/copy.raw")

@@ -211,7 +211,7 @@ func TestErrorIsAnObjectWithJSONOutput(t *testing.T) {
 			t.Fatalf("%s: %v in %q", line, err, errs)
 		}
 		if strings.Contains(line, "busy") && (p.Code != record.Busy || p.Detail != "cannot wipe: images/base.raw is busy" || Hint(p.Hint) != "try later") {
-			t.Errorf("%s: %+v", line, p)
+			t.Errorf("%s: code %s, %q, hint %q", line, p.Code, p.Detail, Hint(p.Hint))
 		}
 	}
 }

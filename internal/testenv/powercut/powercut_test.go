@@ -42,7 +42,7 @@ func TestCacheIsLostUnlessFlushed(t *testing.T) {
 	}
 	loss, err := c.Cut(Cut{Seed: 1})
 	if want := (Loss{Pending: 4}); err != nil || loss != want || summary(medium) != "11110000" {
-		t.Errorf("lost %+v (%v), left %s", loss, err, summary(medium))
+		t.Errorf("lost %d sectors, %d kept (%v), left %s", loss.Pending, loss.Kept, err, summary(medium))
 	}
 }
 
@@ -84,7 +84,7 @@ func TestCutTakesThePlaceOfTheNextFlush(t *testing.T) {
 		t.Error("a flush without power was answered")
 	}()
 	if o, want := <-c.cut, (Loss{Pending: 2}); o.loss != want || o.err != nil || summary(medium) != "00" {
-		t.Errorf("%+v left %s", o, summary(medium))
+		t.Errorf("lost %d sectors, %d kept (%v), left %s", o.loss.Pending, o.loss.Kept, o.err, summary(medium))
 	}
 }
 
@@ -137,7 +137,7 @@ func TestOnlyWhatWasFlushedSurvives(t *testing.T) {
 			loss := d.Cut(Cut{})
 			d.Restore(func() {})
 			if loss.Pending == 0 || loss.Kept != 0 {
-				t.Errorf("the cut lost %+v", loss)
+				t.Errorf("the cut lost %d sectors, %d kept", loss.Pending, loss.Kept)
 			}
 			expect(t, path("synced"), now)
 			expect(t, path("overwritten"), old)
