@@ -41,6 +41,8 @@ type Footprint struct {
 	Size       int64  `json:"size"`
 	ModifiedNS int64  `json:"modified_ns"`
 	ChangedNS  int64  `json:"changed_ns"`
+
+	mode, owner, group, links uint32 // of that moment, in no checkpoint
 }
 
 // FootprintOf looks at a content. Other kinds than regular files do not tell when
@@ -58,7 +60,10 @@ func FootprintOf(c diskio.Content) (*Footprint, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, nil
 	}
-	fp := &Footprint{Inode: st.Ino, Size: int64(st.Size), ModifiedNS: nanoseconds(st.Mtime), ChangedNS: nanoseconds(st.Ctime)}
+	fp := &Footprint{
+		Inode: st.Ino, Size: int64(st.Size), ModifiedNS: nanoseconds(st.Mtime), ChangedNS: nanoseconds(st.Ctime),
+		mode: uint32(st.Mode), owner: st.Uid, group: st.Gid, links: st.Nlink,
+	}
 	if st.Mask&unix.STATX_BTIME != 0 {
 		fp.BirthNS = nanoseconds(st.Btime)
 	}
@@ -89,6 +94,16 @@ func (fp *Footprint) Unchanged(now *Footprint) string {
 		return "it was changed meanwhile"
 	}
 	return ""
+}
+
+// Written tells of a file that is not unchanged whether its content may be another.
+// When owner, permissions or names changed, that explains a time of change which is
+// another, as long as the time of modification has stayed: a backup makes a hard link
+// of what it copies, and libvirt gives an image that is only read to the user of the
+// virtual machine.
+func (fp *Footprint) Written(now *Footprint) bool {
+	touched := fp.mode != now.mode || fp.owner != now.owner || fp.group != now.group || fp.links != now.links
+	return fp.Size != now.Size || fp.ModifiedNS != now.ModifiedNS || !touched
 }
 
 // earlier is what an earlier helper of the job left.

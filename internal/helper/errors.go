@@ -18,11 +18,6 @@ import (
 	"storaged/internal/sparse"
 )
 
-// Failed makes an error whose code and words are known where it happens.
-func Failed(code record.Code, format string, args ...any) error {
-	return &ipc.Error{Code: string(code), Message: fmt.Sprintf(format, args...), Offset: -1}
-}
-
 // Fault is the one place where errors of drivers, of diskio and of the system
 // become data.
 func Fault(err error, t Task) *ipc.Error {
@@ -30,12 +25,8 @@ func Fault(err error, t Task) *ipc.Error {
 		return known
 	}
 	code := codeOf(err)
-	e := &ipc.Error{
-		Code:    string(code),
-		Message: fmt.Sprintf("cannot %s: %v", t.Doing, err),
-		Hint:    hints[code],
-		Offset:  -1,
-	}
+	e := ipc.Errorf(code, "cannot %s: %v", t.Doing, err)
+	e.Hint = hints[code]
 	if busy, ok := errors.AsType[*backends.BusyError](err); ok {
 		e.Path, e.Holder, e.Hint = busy.Object, busy.Holder, busy.Release
 	}

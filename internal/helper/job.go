@@ -162,7 +162,7 @@ func (j *jobMode) awaitGo(ctx context.Context) error {
 func (j *jobMode) untouched() error {
 	err := record.Errorf(record.Interrupted, "the daemon went away before it said go; nothing was touched")
 	_, serr := ipc.SaveReport(j.dir.Result(), &ipc.Report{Summary: ipc.Summary{
-		Outcome: ipc.Failed, Untouched: true, Error: &ipc.Error{Code: string(err.Code), Message: err.Message, Offset: -1},
+		Outcome: ipc.Failed, Untouched: true, Error: ipc.Errorf(err.Code, "%s", err.Message),
 	}})
 	return errors.Join(err, serr)
 }

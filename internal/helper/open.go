@@ -3,7 +3,6 @@ package helper
 import (
 	"context"
 	"fmt"
-	"io"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -22,47 +21,36 @@ type Opening interface {
 	Close()
 }
 
-// Volume is a volume that a task works with. One that may be changed is described
-// in the report, however the task ends: nothing undoes what was written.
+// Volume is a volume that a task works with. One that may be changed in place is
+// described in the report, however the task ends: nothing undoes what was written.
 type Volume struct {
 	Location
 	Access backends.Access
+	Leaves bool            // its name, in the end: nobody else may have it open
 	Volume backends.Volume // when it is open
 }
 
+// Taken is a volume that leaves its name.
+func (v *Volume) Taken() backends.Taken { return v.Volume.(backends.Taken) }
+
 // Open opens its pool.
-func (v *Volume) Open(ctx context.Context, r *Run) error { return v.Pool.Open(ctx, r) }
+func (v *Volume) Open(ctx context.Context, r *Run) error {
+	v.Pool.Changes = v.Pool.Changes || v.Leaves || v.Access != backends.ReadShared
+	return v.Pool.Open(ctx, r)
+}
 
 // Lock opens it.
 func (v *Volume) Lock(ctx context.Context, r *Run) (err error) {
-	v.Volume, err = r.Open(ctx, v.Location, v.Access)
-	return err
-}
-
-// Close closes it. What was written is durable by then.
-func (v *Volume) Close() {
-	if v.Volume != nil {
-		v.Volume.Close()
+	if v.Leaves {
+		v.Volume, err = r.Take(ctx, v.Location)
+	} else {
+		v.Volume, err = r.Open(ctx, v.Location, v.Access)
 	}
-}
-
-// Taken is a volume that is to leave its name.
-type Taken struct {
-	Location
-	Volume backends.Taken // when it is open
-}
-
-// Open opens its pool.
-func (v *Taken) Open(ctx context.Context, r *Run) error { return v.Pool.Open(ctx, r) }
-
-// Lock opens it.
-func (v *Taken) Lock(ctx context.Context, r *Run) (err error) {
-	v.Volume, err = r.Take(ctx, v.Location)
 	return err
 }
 
-// Close closes it. What became of it is durable by then.
-func (v *Taken) Close() {
+// Close closes it. What was written, or became of it, is durable by then.
+func (v *Volume) Close() {
 	if v.Volume != nil {
 		v.Volume.Close()
 	}
@@ -118,11 +106,4 @@ func confine() error {
 		return fmt.Errorf("cannot forbid core dumps: %w", err)
 	}
 	return nil
-}
-
-// closeAll closes what was open to the end.
-func closeAll(opened []io.Closer) {
-	for _, o := range opened {
-		o.Close() // nothing was written to it
-	}
 }

@@ -2,6 +2,7 @@ package helper
 
 import (
 	"context"
+	"slices"
 
 	"storaged/internal/backends"
 	"storaged/internal/ipc"
@@ -26,7 +27,7 @@ func (p *Pool) Figures(info backends.PoolInfo) ipc.Pool {
 func Able[T any](b backends.Backend, what string) (T, error) {
 	able, ok := b.(T)
 	if !ok {
-		return able, Failed(record.Unsupported, "pools of type %q cannot %s", b.Properties().Type, what)
+		return able, ipc.Errorf(record.Unsupported, "pools of type %q cannot %s", b.Properties().Type, what)
 	}
 	return able, nil
 }
@@ -35,26 +36,26 @@ func Able[T any](b backends.Backend, what string) (T, error) {
 type Pool struct {
 	backends.Pool
 	Backend backends.Backend
+	Changes bool // by the task, so that its figures are told in the end
 }
 
-// Open opens the pool's target. It is closed when the run has ended and asked what
-// room there is.
+// Open opens the pool's target, for as long as the run lasts.
 func (p *Pool) Open(ctx context.Context, r *Run) error {
-	driver, ok := p.Backend.(backends.Opener)
-	if !ok || p.Opened != nil {
+	if slices.Contains(r.pools, p) {
 		return nil
 	}
-	err := r.Step(ctx, func() error {
+	r.pools = append(r.pools, p)
+	driver, ok := p.Backend.(backends.Opener)
+	if !ok {
+		return nil
+	}
+	return r.Step(ctx, func() error {
 		opened, err := driver.OpenPool(ctx, p.Pool)
 		if err == nil {
 			p.Pool = opened
 		}
 		return err
 	})
-	if err == nil && p.Opened != nil {
-		r.opened = append(r.opened, p.Opened)
-	}
-	return err
 }
 
 // Lock implements Opening: a pool has no lock, its volumes have.

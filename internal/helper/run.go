@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -37,7 +36,6 @@ type Task struct {
 	Stdout  bool                            // the content goes to standard output, and so the result elsewhere
 	Settles bool                            // it ends what another run began, and is not canceled itself
 	Resumes bool                            // it goes on where an earlier run of the job was interrupted
-	Changes []*Pool                         // whose figures are told in its end: it may have changed them
 	ByHand  func(ctx context.Context) error // looks, for a person, after what the daemon knows of its catalogue
 	Idle    string                          // says that it found nothing to do
 
@@ -60,11 +58,11 @@ type Run struct {
 	Records  Records
 	log      hclog.Logger
 	Report   ipc.Report
-	warned   sync.Mutex        // guards report.Warnings
-	Keep     bool              // an unfinished volume gets its name all the same
-	Knows    func(v *ipc.Item) // adds to the description of the volume; may be nil
+	warned   sync.Mutex          // guards report.Warnings
+	Keep     bool                // an unfinished volume gets its name all the same
+	knows    []func(v *ipc.Item) // add to the description of the volume
 	confine  func() error
-	opened   []io.Closer // to the end of the run
+	pools    []*Pool // open to the end of the run
 
 	command string   // of the task
 	resumes bool     // an earlier helper had begun
@@ -127,28 +125,29 @@ func (r *Run) do(ctx context.Context, t Task) *ipc.Report {
 	if t.Settles && err != nil && !errors.Is(err, ErrUndone) {
 		r.Report.Rollback = string(record.RollbackFailed)
 	}
-	r.Report.Pools, r.Report.MaxRSS = r.figures(t.Changes), peakMemory()
-	closeAll(r.opened)
+	r.Report.Pools, r.Report.MaxRSS = r.leavePools(), peakMemory()
 	r.view.progress(r.meter.read())
 	r.Report.Read, r.Report.Written, r.Report.Holes, r.Report.Phases = r.meter.finish()
 	r.judge(err, t)
 	return &r.Report
 }
 
-// figures asks what room the pools have when all that the task held is closed.
-func (r *Run) figures(pools []*Pool) []ipc.Pool {
-	var out []ipc.Pool
-	for _, p := range pools {
+// leavePools asks what room the pools have that may have changed, when all that the
+// task held in them is closed, and closes them too.
+func (r *Run) leavePools() (out []ipc.Pool) {
+	for _, p := range r.pools {
 		known := slices.ContainsFunc(out, func(o ipc.Pool) bool { return o.Target == p.Target })
-		if known {
-			continue
+		if p.Changes && !known {
+			figures, err := p.Space(context.Background())
+			if err != nil {
+				r.log.Info("the figures of a pool are not read again", "pool", p.Target, "error", err)
+			} else {
+				out = append(out, figures)
+			}
 		}
-		figures, err := p.Space(context.Background())
-		if err != nil {
-			r.log.Info("the figures of a pool are not read again", "pool", p.Target, "error", err)
-			continue
+		if p.Opened != nil {
+			p.Opened.Close() // nothing was written to it
 		}
-		out = append(out, figures)
 	}
 	return out
 }
@@ -158,7 +157,7 @@ func (r *Run) guarded(ctx context.Context, t Task) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			r.log.Error("task panicked", "panic", p, "stack", string(debug.Stack()))
-			err = &ipc.Error{Code: string(record.Internal), Message: fmt.Sprintf("cannot %s: %v", t.Doing, p), Offset: -1}
+			err = ipc.Errorf(record.Internal, "cannot %s: %v", t.Doing, p)
 		}
 	}()
 	if ctx.Err() != nil {
@@ -180,10 +179,10 @@ func (r *Run) judge(err error, t Task) {
 		r.Report.Outcome = ipc.Succeeded
 	case errors.Is(err, ErrUndone):
 		r.Report.Outcome = ipc.Canceled
-		r.Report.Error = &ipc.Error{Code: string(record.CanceledCode), Message: err.Error(), Offset: -1}
+		r.Report.Error = ipc.Errorf(record.CanceledCode, "%v", err)
 	case errors.Is(err, context.Canceled) && !t.Settles:
 		r.Report.Outcome = ipc.Canceled
-		r.Report.Error = &ipc.Error{Code: string(record.CanceledCode), Message: r.control.why().Error(), Offset: -1}
+		r.Report.Error = ipc.Errorf(record.CanceledCode, "%v", r.control.why())
 	default:
 		r.Report.Outcome = ipc.Failed
 		r.Report.Error = Fault(err, t)
@@ -238,9 +237,6 @@ func (r *Run) Warn(format string, args ...any) {
 
 // Rest returns when nothing moves any more; nothing does until end is called.
 func (r *Run) Rest(ctx context.Context) (end func(), err error) { return r.throttle.rest(ctx) }
-
-// Join has something else than Pacer that moves bytes keep to the pace of the run.
-func (r *Run) Join(p Paced) { r.throttle.join(p) }
 
 // Step does what cannot be interrupted: it waits for a pause to end, and a
 // pause waits for it.

@@ -196,7 +196,7 @@ func TestFaultsHaveTheirCodes(t *testing.T) {
 		"two systems":  {&diskio.IOError{Op: "reflink", Offset: 0, Err: syscall.EXDEV}, record.Unsupported, "/p/b", 0},
 		"mismatch":     {&diskio.IOError{Op: "verify", Offset: 9, Err: diskio.ErrMismatch}, record.Mismatch, "/p/b", 9},
 		"anything":     {errors.New("the moon is full"), record.FailedCode, "", -1},
-		"told already": {Failed(record.Mismatch, "differs"), record.Mismatch, "", -1},
+		"told already": {ipc.Errorf(record.Mismatch, "differs"), record.Mismatch, "", -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := Fault(c.err, at)

@@ -20,7 +20,10 @@ type Draft struct {
 }
 
 // Open opens the pool in which it is made.
-func (d *Draft) Open(ctx context.Context, r *Run) error { return d.Pool.Open(ctx, r) }
+func (d *Draft) Open(ctx context.Context, r *Run) error {
+	d.Pool.Changes = true
+	return d.Pool.Open(ctx, r)
+}
 
 // Lock implements Opening: it is locked from its beginning, which is work.
 func (d *Draft) Lock(context.Context, *Run) error { return nil }
@@ -109,25 +112,22 @@ func (r *Run) discard(d backends.Draft) {
 }
 
 // Open opens a volume with the locks of the access.
-func (r *Run) Open(ctx context.Context, at Location, a backends.Access) (v backends.Volume, err error) {
-	err = r.Step(ctx, func() error {
-		v, err = at.Pool.Backend.Open(ctx, at.Pool.Pool, at.Name, a)
-		return err
-	})
-	if err == nil {
-		err = r.is(ctx, at, v)
-	}
-	return v, err
+func (r *Run) Open(ctx context.Context, at Location, a backends.Access) (backends.Volume, error) {
+	return opened(ctx, r, at, func() (backends.Volume, error) { return at.Pool.Backend.Open(ctx, at.Pool.Pool, at.Name, a) })
 }
 
 // Take opens a volume that is to leave its name.
-func (r *Run) Take(ctx context.Context, at Location) (v backends.Taken, err error) {
+func (r *Run) Take(ctx context.Context, at Location) (backends.Taken, error) {
 	taker, err := at.Taker()
 	if err != nil {
 		return nil, err
 	}
+	return opened(ctx, r, at, func() (backends.Taken, error) { return taker.Take(ctx, at.Pool.Pool, at.Name) })
+}
+
+func opened[V backends.Volume](ctx context.Context, r *Run, at Location, open func() (V, error)) (v V, err error) {
 	err = r.Step(ctx, func() error {
-		v, err = taker.Take(ctx, at.Pool.Pool, at.Name)
+		v, err = open()
 		return err
 	})
 	if err == nil {
@@ -162,12 +162,15 @@ func (r *Run) Describe(v backends.Volume) error {
 		return err
 	}
 	it := Item(info)
-	if r.Knows != nil {
-		r.Knows(&it)
+	for _, add := range r.knows {
+		add(&it)
 	}
 	r.Report.Volume = &it
 	return nil
 }
+
+// Knows adds to how the volume is described what the task knows of it.
+func (r *Run) Knows(add func(v *ipc.Item)) { r.knows = append(r.knows, add) }
 
 // Item is a volume as the daemon is told of it.
 func Item(v backends.VolumeInfo) ipc.Item {

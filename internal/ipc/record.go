@@ -1,6 +1,7 @@
 package ipc
 
 import (
+	"fmt"
 	"time"
 
 	"storaged/internal/record"
@@ -8,6 +9,17 @@ import (
 
 // A report in the words of the record: one translation, for the daemon and for
 // a helper that a person runs.
+
+// Errorf makes an error whose code and words are known where it happens.
+func Errorf(code record.Code, format string, args ...any) *Error {
+	return &Error{Code: string(code), Message: fmt.Sprintf(format, args...), Offset: -1}
+}
+
+// WithHint says what can be done about it.
+func (e *Error) WithHint(format string, args ...any) *Error {
+	e.Hint = fmt.Sprintf(format, args...)
+	return e
+}
 
 // Record gives the error as people and programs see it. nil is a failure that
 // the helper says nothing of.

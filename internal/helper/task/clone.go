@@ -7,6 +7,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
+	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
@@ -31,17 +32,16 @@ func Clone(o *operation.Clone) (helper.Task, error) {
 	}
 	return helper.Task{
 		Name: o.Task().Name, Resumes: o.Resume,
-		Doing:   fmt.Sprintf("clone %q to %q", from.Path, to.Path),
-		Done:    fmt.Sprintf("cloned %q to %q", from.Path, to.Path),
-		Undone:  left(o.Keep, to) + fmt.Sprintf("; %q is as it was", from.Path),
-		Keeps:   o.Keep,
-		Makes:   to.Path,
-		Reads:   from.Path,
-		Writes:  to.Path,
-		ByHand:  copies(from, to, true),
-		Changes: []*helper.Pool{to.Pool},
-		Opens:   []helper.Opening{w.source, w.draft},
-		Work:    w.work,
+		Doing:  fmt.Sprintf("clone %q to %q", from.Path, to.Path),
+		Done:   fmt.Sprintf("cloned %q to %q", from.Path, to.Path),
+		Undone: left(o.Keep, to) + fmt.Sprintf("; %q is as it was", from.Path),
+		Keeps:  o.Keep,
+		Makes:  to.Path,
+		Reads:  from.Path,
+		Writes: to.Path,
+		ByHand: copies(from, to, true),
+		Opens:  []helper.Opening{w.source, w.draft},
+		Work:   w.work,
 	}, nil
 }
 
@@ -64,7 +64,7 @@ func (w clone) work(ctx context.Context, r *helper.Run) error {
 		return err
 	}
 	if w.size != 0 && w.size < size {
-		return helper.Failed(record.Invalid, "cannot clone %q, which has %s, to a size of %s", w.source.Path, quantity.FormatBoth(size), quantity.FormatBoth(w.size))
+		return ipc.Errorf(record.Invalid, "cannot clone %q, which has %s, to a size of %s", w.source.Path, quantity.FormatBoth(size), quantity.FormatBoth(w.size))
 	}
 	w.draft.As.Size = max(size, w.size)
 	if w.held, err = r.Held(source.Content()); err != nil {

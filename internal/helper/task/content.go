@@ -93,7 +93,7 @@ func (s checksum) judge(r *helper.Run, sum []byte) error {
 	r.Report.Checksum = got
 	r.Report.Checked, r.Report.Verified = s.want != "", s.want == got
 	if s.want != "" && s.want != got {
-		return helper.Failed(record.Mismatch, "the content has checksum %s, not %s", got, s.want)
+		return ipc.Errorf(record.Mismatch, "the content has checksum %s, not %s", got, s.want)
 	}
 	return nil
 }
@@ -187,10 +187,8 @@ func (c *content) read(wanted int64) (err error) {
 // failed, as often as not; and a volume of nothing cannot be made in other ways
 // either.
 func (in contentSpec) empty() error {
-	return &ipc.Error{
-		Code: string(record.Invalid), Offset: -1, Message: fmt.Sprintf("%s is empty; nothing was written", in.from),
-		Hint: "if a program was to write it, see whether that has failed",
-	}
+	return ipc.Errorf(record.Invalid, "%s is empty; nothing was written", in.from).
+		WithHint("if a program was to write it, see whether that has failed")
 }
 
 // measure finds how long the content is. Where the descriptor stands means
@@ -202,11 +200,11 @@ func (c *content) measure() error {
 		return err
 	}
 	if end < c.skipped {
-		return helper.Failed(record.Invalid, "%s has %s, and %s are in place already: it is another content", c.from, quantity.FormatBoth(end), quantity.FormatBoth(c.skipped))
+		return ipc.Errorf(record.Invalid, "%s has %s, and %s are in place already: it is another content", c.from, quantity.FormatBoth(end), quantity.FormatBoth(c.skipped))
 	}
 	there := end - c.off
 	if c.bytes > there {
-		return helper.Failed(record.Invalid, "%s has %s, not the %s that are to be uploaded", c.from, quantity.FormatBoth(there), quantity.FormatBoth(c.bytes))
+		return ipc.Errorf(record.Invalid, "%s has %s, not the %s that are to be uploaded", c.from, quantity.FormatBoth(there), quantity.FormatBoth(c.bytes))
 	}
 	if c.bytes < 0 {
 		c.bytes = there
@@ -232,7 +230,7 @@ func (c *content) fits(to into) error {
 }
 
 func tooLarge(to into, why string) error {
-	return helper.Failed(record.TooLarge, "%s, and %q has room for %s from byte %d on; nothing grows by an upload", why, to.name, quantity.FormatBoth(max(to.room, 0)), to.off)
+	return ipc.Errorf(record.TooLarge, "%s, and %q has room for %s from byte %d on; nothing grows by an upload", why, to.name, quantity.FormatBoth(max(to.room, 0)), to.off)
 }
 
 // put moves the content. What came by the time of an error is durable, and
@@ -279,41 +277,33 @@ func (in contentSpec) checkHeader(head []byte) (image.Header, error) {
 	case in.as == record.FormatRaw:
 		return h, nil
 	case same && len(h.Data) > 0:
-		return h, &ipc.Error{
-			Code:    string(record.Unsupported),
-			Message: fmt.Sprintf("content of the image lies in %q, which would not come with it; nothing was written", record.Escape(h.Data[0])),
-			Hint:    "qemu-img convert makes an image of it that needs no other file", Offset: -1,
-		}
+		return h, ipc.Errorf(record.Unsupported, "content of the image lies in %q, which would not come with it; nothing was written", record.Escape(h.Data[0])).
+			WithHint("qemu-img convert makes an image of it that needs no other file")
 	case same:
 		return h, nil
 	}
-	e := &ipc.Error{Code: string(record.Invalid), Offset: -1}
-	e.Message = fmt.Sprintf("the content begins like an image in format %s, and the volume is %s; nothing was written", h.Format, want)
-	e.Hint = fmt.Sprintf("--as-format raw takes it as it is, --as-format %s makes the volume one in that format", h.Format)
 	if h.Format == record.FormatRaw {
-		e.Message = fmt.Sprintf("the content does not begin like an image in format %s; nothing was written", want)
-		e.Hint = "--as-format raw makes the volume a raw one"
+		return h, ipc.Errorf(record.Invalid, "the content does not begin like an image in format %s; nothing was written", want).
+			WithHint("--as-format raw makes the volume a raw one")
 	}
-	return h, e
+	return h, ipc.Errorf(record.Invalid, "the content begins like an image in format %s, and the volume is %s; nothing was written", h.Format, want).
+		WithHint("--as-format raw takes it as it is, --as-format %s makes the volume one in that format", h.Format)
 }
 
 // checkPacking refuses a content that is no disk's bytes but such as are still to
 // be unpacked: nobody could use the volume. first says that the volume begins
 // with it; a part of a disk may begin with anything that lies on one.
 func (in contentSpec) checkPacking(head []byte, first bool) error {
-	e := &ipc.Error{Code: string(record.Invalid), Offset: -1}
 	packing := image.Packed(head)
 	switch {
 	case in.as == record.FormatRaw || in.skipped > 0:
 		return nil
 	case sparse.Begins(head):
-		e.Message = "the content is a stream in the form " + sparse.MediaType + ", which was to be taken for bytes; nothing was written"
-		e.Hint = "--sparse reads that form; --as-format raw takes the bytes as they are"
-		return e
+		return ipc.Errorf(record.Invalid, "the content is a stream in the form %s, which was to be taken for bytes; nothing was written", sparse.MediaType).
+			WithHint("--sparse reads that form; --as-format raw takes the bytes as they are")
 	case first && packing.Name != "":
-		e.Message = fmt.Sprintf("the content is packed, in the form of %s; nothing was written", packing.Name)
-		e.Hint = fmt.Sprintf("upload what %s writes of it, through a pipe; --as-format raw takes the bytes as they are", packing.By)
-		return e
+		return ipc.Errorf(record.Invalid, "the content is packed, in the form of %s; nothing was written", packing.Name).
+			WithHint("upload what %s writes of it, through a pipe; --as-format raw takes the bytes as they are", packing.By)
 	}
 	return nil
 }
@@ -329,9 +319,9 @@ func (c *content) made(r *helper.Run, v backends.Volume) error {
 	}
 	info, err := header.Inspect(v)
 	found := helper.Item(info)
-	r.Knows = func(v *ipc.Item) {
+	r.Knows(func(v *ipc.Item) {
 		v.Format, v.Capacity, v.Backing, v.References = c.kind(), found.Capacity, found.Backing, found.References
-	}
+	})
 	return err
 }
 

@@ -6,7 +6,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/header"
-	"storaged/internal/helper"
+	"storaged/internal/ipc"
 	"storaged/internal/record"
 )
 
@@ -30,7 +30,7 @@ func (c copying) admit(v backends.Volume) error {
 	}
 	for _, r := range info.References {
 		if why := c.lacks(r); why != "" {
-			return helper.Failed(record.Unsupported, "%q is an image in format %s: %s; nothing was done", c.from, c.format, why)
+			return ipc.Errorf(record.Unsupported, "%q is an image in format %s: %s; nothing was done", c.from, c.format, why)
 		}
 	}
 	return nil

@@ -35,15 +35,14 @@ func Create(o *operation.Create) (helper.Task, error) {
 	a.draft = &helper.Draft{Location: at, As: backends.NewVolume{Size: o.Capacity, Format: o.Format, Promise: a.spec.Allocation}}
 	return helper.Task{
 		Name: o.Task().Name, Resumes: o.Resume,
-		Doing:   fmt.Sprintf("allocate %q", at.Path),
-		Done:    fmt.Sprintf("allocated %q", at.Path),
-		Undone:  left(o.Keep, at),
-		Keeps:   o.Keep,
-		Makes:   at.Path,
-		Writes:  at.Path,
-		Changes: []*helper.Pool{at.Pool},
-		Opens:   []helper.Opening{a.draft},
-		Work:    a.work,
+		Doing:  fmt.Sprintf("allocate %q", at.Path),
+		Done:   fmt.Sprintf("allocated %q", at.Path),
+		Undone: left(o.Keep, at),
+		Keeps:  o.Keep,
+		Makes:  at.Path,
+		Writes: at.Path,
+		Opens:  []helper.Opening{a.draft},
+		Work:   a.work,
 	}, nil
 }
 
@@ -55,7 +54,7 @@ type allocation struct {
 func (a allocation) work(ctx context.Context, r *helper.Run) error {
 	r.Plan(helper.Moving("allocate", a.spec.Allocation), helper.Commit())
 	r.Next(0)
-	r.Knows = func(v *ipc.Item) { v.Format = a.draft.As.Format }
+	r.Knows(func(v *ipc.Item) { v.Format = a.draft.As.Format })
 	return r.Create(ctx, a.draft, func() error {
 		a.spec.Keep = r.Checkpoints(helper.Position{}, a.draft.Draft.Content(), r.ID)
 		method, err := reserveIn(ctx, r, a.draft.Draft, a.spec)

@@ -30,16 +30,15 @@ func buildFilled(o *operation.Create, at helper.Location) (helper.Task, error) {
 	}
 	return helper.Task{
 		Name: o.Task().Name, Resumes: o.Resume,
-		Doing:   fmt.Sprintf("make %q of %s", at.Path, in.from),
-		Done:    fmt.Sprintf("made %q of %s", at.Path, in.from),
-		Undone:  left(o.Keep, at),
-		Keeps:   o.Keep,
-		Makes:   at.Path,
-		Reads:   in.from.path(),
-		Writes:  at.Path,
-		Changes: []*helper.Pool{at.Pool},
-		Opens:   []helper.Opening{w.content, w.draft},
-		Work:    w.work,
+		Doing:  fmt.Sprintf("make %q of %s", at.Path, in.from),
+		Done:   fmt.Sprintf("made %q of %s", at.Path, in.from),
+		Undone: left(o.Keep, at),
+		Keeps:  o.Keep,
+		Makes:  at.Path,
+		Reads:  in.from.path(),
+		Writes: at.Path,
+		Opens:  []helper.Opening{w.content, w.draft},
+		Work:   w.work,
 	}, nil
 }
 
@@ -58,10 +57,8 @@ func (w filled) work(ctx context.Context, r *helper.Run) error {
 	as.Size, as.Promise = w.capacity, min(as.Promise, max(w.capacity, 0)) // what is more than the capacity is all of it
 	r.Plan(helper.Moving("allocate", as.Promise), transfer("upload", w.bytes, 0), helper.Commit())
 	r.Next(0)
-	r.Knows = func(v *ipc.Item) {
-		if !record.Plain(w.kind()) {
-			v.Format = w.kind()
-		}
+	if !record.Plain(w.kind()) {
+		r.Knows(func(v *ipc.Item) { v.Format = w.kind() })
 	}
 	return r.Create(ctx, w.draft, func() error {
 		err := w.fill(ctx, r)
@@ -91,7 +88,7 @@ func (w *filled) admit() (header image.Header, err error) {
 		w.capacity = w.bytes
 	}
 	if w.capacity >= 0 && w.bytes > w.capacity {
-		return header, helper.Failed(record.TooLarge, "the content has %s, and %q is to have %s", quantity.FormatBoth(w.bytes), w.draft.Path, quantity.FormatBoth(w.capacity))
+		return header, ipc.Errorf(record.TooLarge, "the content has %s, and %q is to have %s", quantity.FormatBoth(w.bytes), w.draft.Path, quantity.FormatBoth(w.capacity))
 	}
 	return header, nil
 }

@@ -17,28 +17,27 @@ func Delete(o *operation.Delete) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	w := deletion{at: &helper.Taken{Location: at}}
+	w := deletion{at: &helper.Volume{Location: at, Leaves: true}}
 	undone := fmt.Sprintf("%q is not deleted", at.Path)
 	if o.Algorithm != "" {
 		w.wipe = &wiping{path: at.Path, accept: o.AcceptLimits, spec: wipe.Spec{Algorithm: o.Algorithm}}
 		undone += ", but may be partly overwritten"
 	}
 	return helper.Task{
-		Doing:   fmt.Sprintf("delete %q", at.Path),
-		Done:    fmt.Sprintf("deleted %q", at.Path),
-		Undone:  undone,
-		Ask:     fmt.Sprintf("%q (%s) will be deleted", at.Path, length(at.Path)),
-		Reads:   at.Path,
-		Writes:  at.Path,
-		ByHand:  spares(at),
-		Changes: []*helper.Pool{at.Pool},
-		Opens:   []helper.Opening{w.at},
-		Work:    w.work,
+		Doing:  fmt.Sprintf("delete %q", at.Path),
+		Done:   fmt.Sprintf("deleted %q", at.Path),
+		Undone: undone,
+		Ask:    fmt.Sprintf("%q (%s) will be deleted", at.Path, length(at.Path)),
+		Reads:  at.Path,
+		Writes: at.Path,
+		ByHand: spares(at),
+		Opens:  []helper.Opening{w.at},
+		Work:   w.work,
 	}, nil
 }
 
 type deletion struct {
-	at   *helper.Taken
+	at   *helper.Volume
 	wipe *wiping // nil: without
 }
 
@@ -64,6 +63,6 @@ func (w deletion) work(ctx context.Context, r *helper.Run) error {
 		if err := r.Seal(); err != nil {
 			return err
 		}
-		return w.at.Volume.Remove()
+		return w.at.Taken().Remove()
 	})
 }

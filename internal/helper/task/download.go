@@ -9,6 +9,7 @@ import (
 
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
+	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
@@ -93,9 +94,9 @@ func (w download) work(ctx context.Context, r *helper.Run) error {
 func (w download) extent(size int64) (int64, error) {
 	switch {
 	case w.size >= 0 && w.size != size:
-		return 0, helper.Failed(record.Changed, "%q has %s, not %s; somebody has changed its size", w.at.Path, quantity.FormatBoth(size), quantity.FormatBoth(w.size))
+		return 0, ipc.Errorf(record.Changed, "%q has %s, not %s; somebody has changed its size", w.at.Path, quantity.FormatBoth(size), quantity.FormatBoth(w.size))
 	case w.off > size, w.length > size-w.off:
-		return 0, helper.Failed(record.RangeUnsat, "%q has %s, and ends before what is to be read", w.at.Path, quantity.FormatBoth(size))
+		return 0, ipc.Errorf(record.RangeUnsat, "%q has %s, and ends before what is to be read", w.at.Path, quantity.FormatBoth(size))
 	case w.length < 0:
 		return size - w.off, nil
 	}

@@ -36,7 +36,8 @@ func Evacuate(o *operation.Evacuate) (helper.Task, error) {
 		return w.work(ctx)
 	})
 	t.Undone = "what is moved already stays moved"
-	t.Changes, t.Opens = []*helper.Pool{to, from}, []helper.Opening{from, to}
+	t.Opens = []helper.Opening{from, to}
+	from.Changes, to.Changes = true, true
 	t.ByHand = func(ctx context.Context) error {
 		names, err := bound(ctx, from, o.KeepSource)
 		o.Stays = append(o.Stays, names...)
@@ -85,7 +86,7 @@ func (w *evacuation) partial(stopped error) error {
 	if stopped != nil {
 		then = "; " + stopped.Error()
 	}
-	return helper.Failed(record.Partial, "%d of %d volumes of pool %q could not be moved to %q%s", w.failed, len(w.volumes), w.Target, w.to.Target, then)
+	return ipc.Errorf(record.Partial, "%d of %d volumes of pool %q could not be moved to %q%s", w.failed, len(w.volumes), w.Target, w.to.Target, then)
 }
 
 // deal moves one volume and notes durably what became of it.
@@ -129,7 +130,7 @@ func (w *evacuation) move(ctx context.Context, planned backends.VolumeInfo) (ipc
 	it := helper.Item(planned)
 	if slices.Contains(w.stays, planned.Name) {
 		w.run.Pacer.Foresee(-planned.Size)
-		return it, helper.Failed(record.HasChildren, "%q cannot be moved: others stand on it, or it would not find what it stands on", planned.Path)
+		return it, ipc.Errorf(record.HasChildren, "%q cannot be moved: others stand on it, or it would not find what it stands on", planned.Path)
 	}
 	do := w.take
 	if w.keep {
@@ -273,12 +274,12 @@ func settlePools(o *operation.Settle, one settlement) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	w := evacuated{settlement: one, from: from, to: to}
+	from.Changes, to.Changes = true, true
 	return helper.Task{
 		Doing:   fmt.Sprintf("settle job %s on pool %q", one.job, to.Target),
 		Done:    fmt.Sprintf("settled job %s on pool %q", one.job, to.Target),
 		Undone:  "what was unfinished may be there still",
 		Writes:  to.Target,
-		Changes: []*helper.Pool{to, from},
 		Opens:   []helper.Opening{to, from},
 		Settles: true,
 		Work:    w.work,

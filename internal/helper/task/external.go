@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/diskio"
-	"storaged/internal/helper"
+	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/sparse"
 )
@@ -154,11 +154,11 @@ func (o external) check(f *os.File, write bool) error {
 	}
 	for flag, why := range unusable {
 		if flags&flag != 0 && (o.form == "" || flag == unix.O_PATH) {
-			return helper.Failed(record.Invalid, "%s cannot be used: %s", o, why)
+			return ipc.Errorf(record.Invalid, "%s cannot be used: %s", o, why)
 		}
 	}
 	if mode := flags & unix.O_ACCMODE; mode != unix.O_RDWR && (mode == unix.O_WRONLY) != write {
-		return helper.Failed(record.Invalid, "%s is not open for %s", o, map[bool]string{true: "writing", false: "reading"}[write])
+		return ipc.Errorf(record.Invalid, "%s is not open for %s", o, map[bool]string{true: "writing", false: "reading"}[write])
 	}
 	kind := st.Mode & unix.S_IFMT
 	if o.form != "" && (kind == unix.S_IFIFO || kind == unix.S_IFSOCK || o.given == "-") || o.form == "" && o.isFile(kind) {
@@ -168,7 +168,7 @@ func (o external) check(f *os.File, write bool) error {
 	if o.form == "" {
 		what = "a regular file"
 	}
-	return helper.Failed(record.Invalid, "%s is %s, not %s", o, kinds[kind], what)
+	return ipc.Errorf(record.Invalid, "%s is %s, not %s", o, kinds[kind], what)
 }
 
 func (o external) isFile(kind uint32) bool {

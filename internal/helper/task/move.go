@@ -27,18 +27,17 @@ func Move(o *operation.Move) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	w := move{from: from, to: &helper.Draft{Location: to, As: backends.NewVolume{Format: o.Format, Promise: orZero(o.Promise)}}}
-	taken := &helper.Taken{Location: from}
+	taken := &helper.Volume{Location: from, Leaves: true}
 	return helper.Task{
-		Doing:   fmt.Sprintf("move %q to %q", from.Path, to.Path),
-		Done:    fmt.Sprintf("moved %q to %q", from.Path, to.Path),
-		Undone:  fmt.Sprintf("%q stays where it is", from.Path),
-		Makes:   to.Path,
-		Reads:   from.Path,
-		Writes:  to.Path,
-		ByHand:  func(ctx context.Context) error { return cmp.Or(spares(from)(ctx), copies(from, to, false)(ctx)) },
-		Changes: []*helper.Pool{to.Pool, from.Pool},
-		Opens:   []helper.Opening{taken, w.to},
-		Work:    func(ctx context.Context, r *helper.Run) error { return w.work(ctx, r, taken.Volume) },
+		Doing:  fmt.Sprintf("move %q to %q", from.Path, to.Path),
+		Done:   fmt.Sprintf("moved %q to %q", from.Path, to.Path),
+		Undone: fmt.Sprintf("%q stays where it is", from.Path),
+		Makes:  to.Path,
+		Reads:  from.Path,
+		Writes: to.Path,
+		ByHand: func(ctx context.Context) error { return cmp.Or(spares(from)(ctx), copies(from, to, false)(ctx)) },
+		Opens:  []helper.Opening{taken, w.to},
+		Work:   func(ctx context.Context, r *helper.Run) error { return w.work(ctx, r, taken.Taken()) },
 	}, nil
 }
 

@@ -39,7 +39,7 @@ func (w *poolVerification) work(ctx context.Context) error {
 		return nil
 	})
 	if err == nil && w.failed > 0 {
-		return helper.Failed(record.Partial, "%d of %d volumes of pool %q could not be read", w.failed, len(w.volumes), w.Target)
+		return ipc.Errorf(record.Partial, "%d of %d volumes of pool %q could not be read", w.failed, len(w.volumes), w.Target)
 	}
 	return err
 }

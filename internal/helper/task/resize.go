@@ -7,6 +7,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
+	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
@@ -24,13 +25,12 @@ func Resize(o *operation.Resize) (helper.Task, error) {
 	capacity := o.Capacity
 	w := resize{&helper.Volume{Location: at, Access: backends.Grow}, diskio.ResizeSpec{Capacity: capacity, Shrink: o.Shrink, Allocate: o.Allocate}}
 	t := helper.Task{
-		Doing:   fmt.Sprintf("resize %q to %s", at.Path, quantity.FormatExact(capacity)),
-		Done:    fmt.Sprintf("resized %q to %s", at.Path, quantity.FormatExact(capacity)),
-		Undone:  fmt.Sprintf("%q keeps the size it had, unless it was to shrink", at.Path),
-		Writes:  at.Path,
-		Changes: []*helper.Pool{at.Pool},
-		Opens:   []helper.Opening{w.at},
-		Work:    w.work,
+		Doing:  fmt.Sprintf("resize %q to %s", at.Path, quantity.FormatExact(capacity)),
+		Done:   fmt.Sprintf("resized %q to %s", at.Path, quantity.FormatExact(capacity)),
+		Undone: fmt.Sprintf("%q keeps the size it had, unless it was to shrink", at.Path),
+		Writes: at.Path,
+		Opens:  []helper.Opening{w.at},
+		Work:   w.work,
 	}
 	if w.spec.Shrink {
 		w.at.Access = backends.WriteExclusive
@@ -48,14 +48,14 @@ type resize struct {
 func (w resize) work(ctx context.Context, r *helper.Run) error {
 	sized, ok := w.at.Volume.(backends.Resizer)
 	if !ok {
-		return helper.Failed(record.Unsupported, "volumes of pool type %q cannot be resized", w.at.Pool.Type)
+		return ipc.Errorf(record.Unsupported, "volumes of pool type %q cannot be resized", w.at.Pool.Type)
 	}
 	size, err := sizeOf(w.at.Volume)
 	if err != nil {
 		return err
 	}
 	if w.spec.Capacity < size && !w.spec.Shrink {
-		return helper.Failed(record.Invalid, "%q has %s; a capacity of %s would cut its end off (--shrink)", w.at.Path, quantity.FormatBoth(size), quantity.FormatBoth(w.spec.Capacity))
+		return ipc.Errorf(record.Invalid, "%q has %s; a capacity of %s would cut its end off (--shrink)", w.at.Path, quantity.FormatBoth(size), quantity.FormatBoth(w.spec.Capacity))
 	}
 	r.Plan(helper.Moving("resize", max(w.spec.Capacity-size, 0)))
 	r.Next(0)

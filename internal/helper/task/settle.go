@@ -33,12 +33,12 @@ func Settle(o *operation.Settle) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	work.at = at
+	at.Pool.Changes = true
 	t := helper.Task{
 		Doing:   fmt.Sprintf("settle job %s on %q", job, at.Path),
 		Done:    fmt.Sprintf("settled job %s on %q", job, at.Path),
 		Undone:  "what was unfinished may be there still",
 		Writes:  at.Path,
-		Changes: []*helper.Pool{at.Pool},
 		Opens:   []helper.Opening{at.Pool},
 		Settles: true,
 		Work:    work.work,
@@ -46,7 +46,8 @@ func Settle(o *operation.Settle) (helper.Task, error) {
 	if o.Source.Path != "" {
 		from, err := volume(o, "source", *o.Source)
 		t.Work = movedSettlement{work, from}.work
-		t.Changes, t.Opens = append(t.Changes, from.Pool), append(t.Opens, from.Pool)
+		t.Opens = append(t.Opens, from.Pool)
+		from.Pool.Changes = true
 		return t, err
 	}
 	return t, nil

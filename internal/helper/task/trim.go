@@ -27,15 +27,14 @@ func Trim(o *operation.Trim) (helper.Task, error) {
 	}
 	return helper.Task{
 		Name: o.Task().Name, Resumes: o.Resume,
-		Doing:   fmt.Sprintf("trim %q", at.Path),
-		Done:    fmt.Sprintf("trimmed %q", at.Path),
-		Idle:    "nothing to give back",
-		Undone:  fmt.Sprintf("what is given back of %q already stays so; its content is the same", at.Path),
-		Reads:   at.Path,
-		Writes:  at.Path,
-		Changes: []*helper.Pool{at.Pool},
-		Opens:   []helper.Opening{w.at},
-		Work:    w.work,
+		Doing:  fmt.Sprintf("trim %q", at.Path),
+		Done:   fmt.Sprintf("trimmed %q", at.Path),
+		Idle:   "nothing to give back",
+		Undone: fmt.Sprintf("what is given back of %q already stays so; its content is the same", at.Path),
+		Reads:  at.Path,
+		Writes: at.Path,
+		Opens:  []helper.Opening{w.at},
+		Work:   w.work,
 	}, nil
 }
 
@@ -53,7 +52,7 @@ func (w trim) work(ctx context.Context, r *helper.Run) error {
 		return err
 	}
 	if w.sum != "" && (w.since == 0 || info.Change.UnixNano() == w.since) {
-		r.Knows = func(v *ipc.Item) { v.Checksum = w.sum }
+		r.Knows(func(v *ipc.Item) { v.Checksum = w.sum })
 	}
 	if err := w.free(ctx, v, info); err != nil {
 		return err
@@ -72,12 +71,8 @@ func (w trim) free(ctx context.Context, v backends.Volume, info backends.VolumeI
 	if err != nil || n == 0 {
 		return err
 	}
-	return &ipc.Error{
-		Code: string(record.WrongState), Offset: -1,
-		Message: fmt.Sprintf("cannot trim %q: %s of its %s are reserved, nothing was written to them yet; nothing was given back",
-			w.at.Path, quantity.FormatBytes(n), quantity.FormatBytes(info.Allocation)),
-		Hint: "--give-up-allocation gives them back too",
-	}
+	return ipc.Errorf(record.WrongState, "cannot trim %q: %s of its %s are reserved, nothing was written to them yet; nothing was given back", w.at.Path, quantity.FormatBytes(n), quantity.FormatBytes(info.Allocation)).
+		WithHint("--give-up-allocation gives them back too")
 }
 
 // trim begins where an earlier helper was interrupted, if nobody else has

@@ -41,16 +41,15 @@ func Upload(o *operation.Upload) (helper.Task, error) {
 		return helper.Task{}, record.Errorf(record.Invalid, "--checksum is of the whole content, and one that does not begin where %q does cannot be read back: --offset and --skipped must be the same", at.Path)
 	}
 	return helper.Task{
-		Doing:   fmt.Sprintf("upload %s to %q", in.from, at.Path),
-		Done:    fmt.Sprintf("uploaded %s to %q", in.from, at.Path),
-		Undone:  fmt.Sprintf("what is written of %q already stays so", at.Path),
-		Ask:     fmt.Sprintf("the content of %q (%s) will be overwritten", at.Path, length(at.Path)),
-		Reads:   in.from.path(),
-		Writes:  at.Path,
-		ByHand:  spares(at),
-		Changes: []*helper.Pool{at.Pool},
-		Opens:   []helper.Opening{w.at, w.content},
-		Work:    w.work,
+		Doing:  fmt.Sprintf("upload %s to %q", in.from, at.Path),
+		Done:   fmt.Sprintf("uploaded %s to %q", in.from, at.Path),
+		Undone: fmt.Sprintf("what is written of %q already stays so", at.Path),
+		Ask:    fmt.Sprintf("the content of %q (%s) will be overwritten", at.Path, length(at.Path)),
+		Reads:  in.from.path(),
+		Writes: at.Path,
+		ByHand: spares(at),
+		Opens:  []helper.Opening{w.at, w.content},
+		Work:   w.work,
 	}, nil
 }
 
@@ -93,22 +92,13 @@ func (w upload) work(ctx context.Context, r *helper.Run) error {
 		err = w.made(r, w.at.Volume)
 	}
 	if err == nil && w.off == w.skipped {
-		w.knowsSum(r)
+		r.Knows(func(v *ipc.Item) {
+			if w.off+r.Report.Bytes == v.Size {
+				v.Checksum = r.Report.Checksum // it is all of the volume
+			}
+		})
 	}
 	return err
-}
-
-// knowsSum says that the checksum of the content is the volume's, if it is all of it.
-func (w upload) knowsSum(r *helper.Run) {
-	before := r.Knows
-	r.Knows = func(v *ipc.Item) {
-		if before != nil {
-			before(v)
-		}
-		if w.off+r.Report.Bytes == v.Size {
-			v.Checksum = r.Report.Checksum
-		}
-	}
 }
 
 // phases are those of the plan; bytes is the length of the content, -1 while not
@@ -172,7 +162,7 @@ func otherThan(f *externalFile, v backends.Volume) error {
 		return err
 	}
 	if os.SameFile(here, there) {
-		return helper.Failed(record.Invalid, "%q is the volume itself", f.Name())
+		return ipc.Errorf(record.Invalid, "%q is the volume itself", f.Name())
 	}
 	return nil
 }

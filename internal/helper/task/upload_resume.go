@@ -3,7 +3,6 @@ package task
 import (
 	"cmp"
 	"context"
-	"fmt"
 
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
@@ -67,11 +66,8 @@ func (w upload) compare(ctx context.Context, r *helper.Run, to into) error {
 	if err != nil || there == want {
 		return err
 	}
-	return &ipc.Error{
-		Code: string(record.Changed), Offset: -1,
-		Message: fmt.Sprintf("%s does not begin with what is in place of %q: it is another content, or was changed; nothing was written", w.from, w.at.Path),
-		Hint:    "go on with the content that was begun, or upload this one from its start",
-	}
+	return ipc.Errorf(record.Changed, "%s does not begin with what is in place of %q: it is another content, or was changed; nothing was written", w.from, w.at.Path).
+		WithHint("go on with the content that was begun, or upload this one from its start")
 }
 
 // prefix is the checksum of what was uploaded before.

@@ -92,12 +92,8 @@ func (w verification) judge(r *helper.Run, v backends.Volume, held *helper.Footp
 
 func (w verification) differs(got string) error {
 	if w.since == 0 {
-		return helper.Failed(record.Mismatch, "%q has checksum %s, not %s", w.at.Path, got, w.sum.want)
+		return ipc.Errorf(record.Mismatch, "%q has checksum %s, not %s", w.at.Path, got, w.sum.want)
 	}
-	return &ipc.Error{
-		Code:    string(record.Mismatch),
-		Message: fmt.Sprintf("%q has checksum %s, not %s as was recorded, and nobody has written to it since", w.at.Path, got, w.sum.want),
-		Hint:    "the storage may have damaged it; --checksum " + w.sum.algorithm + " takes what it has now and records that",
-		Offset:  -1,
-	}
+	return ipc.Errorf(record.Mismatch, "%q has checksum %s, not %s as was recorded, and nobody has written to it since", w.at.Path, got, w.sum.want).
+		WithHint("the storage may have damaged it; --checksum %s takes what it has now and records that", w.sum.algorithm)
 }

@@ -19,21 +19,16 @@ import (
 	"storaged/internal/record"
 )
 
-// sourceWatch is a content that is read and must stay as it is meanwhile: of one that is written to, the copy is a content that the
-// file never had. Locks keep away who takes them; of others the file's size and
-// times tell. What is written through a mapping shows in them too, for diskio
-// flushes a file before it reads it. Pipes, sockets and devices tell nothing.
+// sourceWatch is a content that is read and must stay as it is meanwhile: of one
+// that is written to, the copy is a content that the file never had. Locks keep away
+// who takes them; of others the file's size and times tell. What is written through
+// a mapping shows in them too, for diskio flushes a file before it reads it. Pipes,
+// sockets and devices tell nothing.
 type sourceWatch struct {
 	run     *helper.Run
 	content diskio.Content
-	name    string // for people
-	was     *sight // nil: it cannot tell
-}
-
-// sight is what a file was at one moment.
-type sight struct {
-	*helper.Footprint
-	mode, owner, group, links uint32
+	name    string            // for people
+	was     *helper.Footprint // nil: it cannot tell
 }
 
 // grain is longer than the clock by which most file systems tell the time stands
@@ -46,7 +41,7 @@ const grain = 20 * time.Millisecond
 // has gone on.
 func watch(ctx context.Context, r *helper.Run, c diskio.Content, name string) (*sourceWatch, error) {
 	s := &sourceWatch{run: r, content: c, name: name}
-	was, err := sightOf(c)
+	was, err := helper.FootprintOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +51,7 @@ func watch(ctx context.Context, r *helper.Run, c diskio.Content, name string) (*
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-		was, err = sightOf(c)
+		was, err = helper.FootprintOf(c)
 	}
 	s.was = was
 	return s, err
@@ -64,24 +59,11 @@ func watch(ctx context.Context, r *helper.Run, c diskio.Content, name string) (*
 
 // since is how long ago a file was changed; one that cannot tell has always been
 // as it is.
-func since(l *sight) time.Duration {
+func since(l *helper.Footprint) time.Duration {
 	if l == nil {
 		return grain
 	}
 	return time.Since(time.Unix(0, l.ChangedNS))
-}
-
-func sightOf(c diskio.Content) (*sight, error) {
-	fp, err := helper.FootprintOf(c)
-	if fp == nil || err != nil {
-		return nil, err
-	}
-	f := diskio.FileOf(c)
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, fmt.Errorf("cannot look at %q: %w", f.Name(), err)
-	}
-	return &sight{fp, st.Mode, st.Uid, st.Gid, uint32(st.Nlink)}, nil
 }
 
 // ended is how the reading ended, err being what it ended with itself: a file
@@ -98,38 +80,24 @@ func (s *sourceWatch) changed() error {
 	if s.was == nil {
 		return nil
 	}
-	now, err := sightOf(s.content)
+	now, err := helper.FootprintOf(s.content)
 	if err != nil {
 		return err
 	}
-	why := s.was.Unchanged(now.Footprint)
+	why := s.was.Unchanged(now)
 	switch {
 	case why == "":
 		return nil
-	case s.was.written(now):
+	case s.was.Written(now):
 		return s.fault(why)
 	}
 	s.run.Warn("%s got another owner, other permissions or another name meanwhile; its content was not written to", s.name)
 	return nil
 }
 
-// written tells whether the content may be another now. When owner, permissions
-// or names changed, that explains a time of change which is another, as long as
-// the time of modification has stayed: a backup makes a hard link of what it
-// copies, and libvirt gives an image that is only read to the user of the
-// virtual machine.
-func (l *sight) written(now *sight) bool {
-	touched := l.mode != now.mode || l.owner != now.owner || l.group != now.group || l.links != now.links
-	return l.Size != now.Size || l.ModifiedNS != now.ModifiedNS || !touched
-}
-
 func (s *sourceWatch) fault(why string) error {
-	return &ipc.Error{
-		Code:    string(record.Changed),
-		Message: fmt.Sprintf("%s was changed while it was read: %s", s.name, why),
-		Hint:    "do it again when nobody writes to it",
-		Offset:  -1,
-	}
+	return ipc.Errorf(record.Changed, "%s was changed while it was read: %s", s.name, why).
+		WithHint("do it again when nobody writes to it")
 }
 
 // lockSource takes the locks of a reader on a file beyond the pools, as a volume

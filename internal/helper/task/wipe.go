@@ -24,16 +24,15 @@ func Wipe(o *operation.Wipe) (helper.Task, error) {
 	w := wiping{path: at.Path, accept: o.AcceptLimits, spec: wipe.Spec{Algorithm: o.Algorithm, Verify: o.Verify}}
 	return helper.Task{
 		Name: o.Task().Name, Resumes: o.Resume,
-		Doing:   fmt.Sprintf("wipe %q", at.Path),
-		Done:    fmt.Sprintf("wiped %q", at.Path),
-		Undone:  fmt.Sprintf("what is overwritten of %q already stays so", at.Path),
-		Ask:     fmt.Sprintf("the whole content of %q (%s) will be overwritten", at.Path, length(at.Path)),
-		Reads:   at.Path,
-		Writes:  at.Path,
-		ByHand:  spares(at),
-		Changes: []*helper.Pool{at.Pool},
-		Opens:   []helper.Opening{v},
-		Work:    func(ctx context.Context, r *helper.Run) error { return w.work(ctx, r, v.Volume) },
+		Doing:  fmt.Sprintf("wipe %q", at.Path),
+		Done:   fmt.Sprintf("wiped %q", at.Path),
+		Undone: fmt.Sprintf("what is overwritten of %q already stays so", at.Path),
+		Ask:    fmt.Sprintf("the whole content of %q (%s) will be overwritten", at.Path, length(at.Path)),
+		Reads:  at.Path,
+		Writes: at.Path,
+		ByHand: spares(at),
+		Opens:  []helper.Opening{v},
+		Work:   func(ctx context.Context, r *helper.Run) error { return w.work(ctx, r, v.Volume) },
 	}, nil
 }
 
@@ -119,10 +118,6 @@ func (w wiping) reach(ctx context.Context, v backends.Volume) error {
 	if len(limits) == 0 {
 		return nil
 	}
-	return &ipc.Error{
-		Code:    string(record.Unsupported),
-		Message: fmt.Sprintf("cannot wipe %q wholly: %s; nothing was overwritten", w.path, strings.Join(sentences(limits), "; ")),
-		Hint:    "--accept-limits wipes what can be reached",
-		Offset:  -1,
-	}
+	return ipc.Errorf(record.Unsupported, "cannot wipe %q wholly: %s; nothing was overwritten", w.path, strings.Join(sentences(limits), "; ")).
+		WithHint("--accept-limits wipes what can be reached")
 }
