@@ -459,7 +459,7 @@ func TestJobFailuresHaveCodes(t *testing.T) {
 	}{
 		"source missing":  {record.NotFound, []string{"clone", "--source", path("none.raw"), "--target", path("c.raw")}},
 		"target there":    {record.Exists, []string{"clone", "--source", path("a.raw"), "--target", path("b.raw")}},
-		"source is link":  {record.FailedCode, []string{"clone", "--source", path("link.raw"), "--target", path("c.raw")}},
+		"source is link":  {record.WrongState, []string{"clone", "--source", path("link.raw"), "--target", path("c.raw")}},
 		"too large":       {record.NoSpace, []string{"allocate", "--target", path("c.raw"), "--capacity", "4611686018427387904"}},
 		"shrink":          {record.Invalid, []string{"resize", "--target", path("a.raw"), "--capacity", "512"}},
 		"differs":         {record.Mismatch, []string{"verify", "--target", path("a.raw"), "--checksum", "sha256:" + strings.Repeat("0", 64)}},

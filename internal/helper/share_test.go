@@ -110,7 +110,7 @@ func TestJobCloneFailsWhenItsSourceWasDeletedOrCut(t *testing.T) {
 		code record.Code
 		exit int
 	}{
-		"deleted": {os.Remove, record.FailedCode, record.ExitFailed},
+		"deleted": {os.Remove, record.WrongState, record.ExitBusy},
 		"cut":     {func(path string) error { return os.Truncate(path, mib) }, record.Changed, record.ExitBusy},
 	} {
 		t.Run(what, func(t *testing.T) {
