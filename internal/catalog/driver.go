@@ -62,17 +62,12 @@ func nameable(p *store.Pool, name string) error {
 }
 
 // locationOf tells where a volume of a pool is, or will be.
-func locationOf(poolType, target, name string) backends.Location {
-	b, err := all.Lookup(poolType)
+func locationOf(p *store.Pool, name string) backends.Location {
+	b, err := all.Lookup(p.Type)
 	if err != nil {
 		return backends.Location{}
 	}
-	return b.Locate(backends.Pool{Type: poolType, Target: target}, name)
-}
-
-// volumePath is where a volume of the pool is, or will be.
-func volumePath(p *store.Pool, name string) string {
-	return locationOf(p.Type, p.Target.Path, name).Path
+	return b.Locate(poolOf(p), name)
 }
 
 // draftPath is where a job makes a volume of the pool.
@@ -81,7 +76,12 @@ func draftPath(p *store.Pool, job string) string {
 	if err != nil {
 		return ""
 	}
-	return b.LocateDraft(backends.Pool{Type: p.Type, Target: p.Target.Path}, job)
+	return b.LocateDraft(poolOf(p), job)
+}
+
+// poolOf is the pool as its driver has it.
+func poolOf(p *store.Pool) backends.Pool {
+	return backends.Pool{Type: p.Type, Target: p.Target.Path, Source: p.Source}
 }
 
 // targetOf is the target of the pool that a volume of that path is in.

@@ -64,9 +64,6 @@ func leavable(tx *store.Tx, o *operation.Evacuate, v *store.Volume) error {
 // evacuated lets the catalog follow the volumes that were dealt with.
 func (c *Catalog) evacuated(tx *store.Tx, o *operation.Evacuate, j *store.Job, items []ipc.Item) error {
 	for _, it := range items {
-		if it.Path != locationOf(o.Target.Type, o.Target.Path, it.Name).Path || record.CheckName(it.Name) != nil {
-			continue // it did not get there
-		}
 		if err := c.followItem(tx, o, j, it); err != nil {
 			return fmt.Errorf("volume %q of an evacuation: %w", it.Name, err)
 		}
@@ -77,6 +74,14 @@ func (c *Catalog) evacuated(tx *store.Tx, o *operation.Evacuate, j *store.Job, i
 // followItem lists a volume where it is now. Whatever the catalog had by that
 // name in the target pool cannot have been there: nothing is ever replaced.
 func (c *Catalog) followItem(tx *store.Tx, o *operation.Evacuate, j *store.Job, it ipc.Item) error {
+	to, err := tx.Pool(o.Target.Pool)
+	if err != nil {
+		return IgnoreNotFound(err)
+	}
+	at := locationOf(to, it.Name)
+	if it.Path != at.Path || nameable(to, it.Name) != nil {
+		return nil // it did not get there
+	}
 	src, err := tx.Volume(o.Volume.Pool, it.Name)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
@@ -85,7 +90,6 @@ func (c *Catalog) followItem(tx *store.Tx, o *operation.Evacuate, j *store.Job, 
 	if err != nil {
 		return err
 	}
-	at := locationOf(o.Target.Type, o.Target.Path, it.Name)
 	dst := &store.Volume{Arrived: last, Volume: record.Volume{
 		Pool: o.Target.Pool, Name: it.Name, Path: at.Path, Key: at.Key, Type: at.Type, Format: it.Format, Origin: record.Found,
 	}}

@@ -201,6 +201,6 @@ func OnPool(p *store.Pool) operation.Volume {
 // OnVolume names a volume of a pool for an operation, known or not.
 func OnVolume(p *store.Pool, name string) operation.Volume {
 	v := OnPool(p)
-	v.Name, v.Path = name, volumePath(p, name)
+	v.Name, v.Path = name, locationOf(p, name).Path
 	return v
 }

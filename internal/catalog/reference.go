@@ -49,7 +49,9 @@ func means(r store.Reference, v *store.Volume, p *store.Pool) bool {
 	if r.Path == "" {
 		return false
 	}
-	if r.Path == v.Path || p.Real != "" && r.Path == locationOf(p.Type, p.Real, v.Name).Path {
+	real := *p
+	real.Target.Path = p.Real
+	if r.Path == v.Path || p.Real != "" && r.Path == locationOf(&real, v.Name).Path {
 		return true
 	}
 	return r.Identity != "" && v.Identity != "" && sameObject(p.Type, v.Identity, r.Identity)

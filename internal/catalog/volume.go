@@ -113,7 +113,7 @@ func (c *Catalog) building(tx *store.Tx, o operation.Operation, j *store.Job, v 
 	if err := FreeName(tx, p, v.Name); err != nil {
 		return err
 	}
-	at := locationOf(p.Type, p.Target.Path, v.Name)
+	at := locationOf(p, v.Name)
 	made := o.(operation.Making).Made()
 	v.Key, v.Type, v.Format = at.Key, at.Type, cmp.Or(v.Format, made.Format)
 	if made.Capacity != 0 { // else the file is copied as it is
