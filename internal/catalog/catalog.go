@@ -107,8 +107,8 @@ func (c *Catalog) Granted(tx *store.Tx, j *store.Job) error {
 
 // equip tells an operation what of the catalog its helper must know.
 func (c *Catalog) equip(tx *store.Tx, o operation.Operation, j *store.Job) (err error) {
-	if with, ok := o.(interface{ Hand(fd int) }); ok {
-		with.Hand(ipc.DataFD)
+	if r, ok := o.(operation.Receiving); ok {
+		r.Hand(ipc.DataFD)
 	}
 	switch o := o.(type) {
 	case *operation.Evacuate:

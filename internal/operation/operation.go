@@ -305,6 +305,16 @@ func Decode(params json.RawMessage) (Operation, error) {
 	return o, nil
 }
 
+// Receiving is implemented by operations whose helper has the file or stream of a
+// client: Hand says by which descriptor.
+type Receiving interface{ Hand(fd int) }
+
+// Warning is implemented by operations of which a client is to know something
+// before.
+type Warning interface {
+	Warnings(k Known) []string
+}
+
 // Comparing is implemented by operations that compare with the checksum that is
 // recorded.
 type Comparing interface{ Compares() *Summed }

@@ -21,7 +21,10 @@ type Evacuate struct {
 	Stays      []string `json:"-"`                     // volumes that cannot be moved, as it is known when the job begins
 }
 
-var _ Operation = (*Evacuate)(nil)
+var _ interface {
+	Operation
+	Grows
+} = (*Evacuate)(nil)
 
 // NewEvacuate gives one with the defaults of its task.
 func NewEvacuate() *Evacuate {
@@ -115,6 +118,11 @@ type EvacuateRequest struct {
 	OnError    string `json:"on_error,omitempty"`    // continue (default), stop
 	JobOptions
 }
+
+var _ interface {
+	Request
+	Sender
+} = (*EvacuateRequest)(nil)
 
 // Goes: the other pool.
 func (r *EvacuateRequest) Goes() (pool, volume string) { return r.To, "" }

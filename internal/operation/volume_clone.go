@@ -21,7 +21,11 @@ type Clone struct {
 	Resume     bool   `json:"-"`
 }
 
-var _ Operation = (*Clone)(nil)
+var _ interface {
+	Operation
+	Making
+	Grows
+} = (*Clone)(nil)
 
 // NewClone gives one with the defaults of its task.
 func NewClone() *Clone {
@@ -100,6 +104,11 @@ type CloneRequest struct {
 	Sparse  bool   `json:"sparse,omitempty"`  // leave out blocks of zeros, and reserve none
 	JobOptions
 }
+
+var _ interface {
+	Request
+	Sender
+} = (*CloneRequest)(nil)
 
 // Goes: where the copy is made.
 func (r *CloneRequest) Goes() (pool, volume string) { return r.Pool, r.Name }

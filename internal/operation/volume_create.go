@@ -18,7 +18,11 @@ type Create struct {
 	Resume     bool   `json:"-"`
 }
 
-var _ Operation = (*Create)(nil)
+var _ interface {
+	Operation
+	Making
+	Grows
+} = (*Create)(nil)
 
 // NewCreate gives one with the defaults of its task.
 func NewCreate() *Create { return &Create{Volume: Volume{Type: defaultType}, Content: newContent()} }
@@ -82,6 +86,11 @@ type CreateRequest struct {
 	Options    map[string]string `json:"options,omitempty"`
 	JobOptions
 }
+
+var _ interface {
+	Request
+	Maker
+} = (*CreateRequest)(nil)
 
 // NewName is that of the volume.
 func (r *CreateRequest) NewName() (name string, ok bool) { return r.Name, true }

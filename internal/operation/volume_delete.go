@@ -16,7 +16,10 @@ type Delete struct {
 	AcceptLimits bool   `json:"accept_limits,omitempty"`
 }
 
-var _ Operation = (*Delete)(nil)
+var _ interface {
+	Operation
+	Fills
+} = (*Delete)(nil)
 
 // NewDelete gives one with the defaults of its task.
 func NewDelete() *Delete { return &Delete{Volume: Volume{Type: defaultType}} }

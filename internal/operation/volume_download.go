@@ -21,7 +21,11 @@ type Download struct {
 	Checksum string `json:"checksum,omitempty"`
 }
 
-var _ Operation = (*Download)(nil)
+var _ interface {
+	Operation
+	Receiving
+	Warning
+} = (*Download)(nil)
 
 // NewDownload gives one with the defaults of its task.
 func NewDownload() *Download { return &Download{Volume: Volume{Type: defaultType}} }
@@ -93,6 +97,11 @@ type DownloadRequest struct {
 	Data     Data
 	JobOptions
 }
+
+var _ interface {
+	Request
+	Handing
+} = (*DownloadRequest)(nil)
 
 // Handed is what it goes to.
 func (r *DownloadRequest) Handed() *os.File { return r.Data.File }

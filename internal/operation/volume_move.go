@@ -12,7 +12,11 @@ type Move struct {
 	Promise    *int64 `json:"promise,omitempty"`    // bytes of a copy that shall have blocks; nil: as comes
 }
 
-var _ Operation = (*Move)(nil)
+var _ interface {
+	Operation
+	Making
+	Grows
+} = (*Move)(nil)
 
 // NewMove gives one with the defaults of its task.
 func NewMove() *Move { return &Move{Volume: Volume{Type: defaultType}, Into: newInto()} }
@@ -72,6 +76,11 @@ type MoveRequest struct {
 	Name string `json:"name,omitempty"`
 	JobOptions
 }
+
+var _ interface {
+	Request
+	Sender
+} = (*MoveRequest)(nil)
 
 // Goes: the name that it gets.
 func (r *MoveRequest) Goes() (pool, volume string) { return r.Pool, r.Name }

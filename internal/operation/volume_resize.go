@@ -13,7 +13,10 @@ type Resize struct {
 	Allocate   bool   `json:"allocate,omitempty"` // what is new gets blocks
 }
 
-var _ Operation = (*Resize)(nil)
+var _ interface {
+	Operation
+	Grows
+} = (*Resize)(nil)
 
 // NewResize gives one with the defaults of its task.
 func NewResize() *Resize { return &Resize{Volume: Volume{Type: defaultType}} }

@@ -16,7 +16,10 @@ type Trim struct {
 	Resume bool `json:"-"`
 }
 
-var _ Operation = (*Trim)(nil)
+var _ interface {
+	Operation
+	Comparing
+} = (*Trim)(nil)
 
 // NewTrim gives one with the defaults of its task.
 func NewTrim() *Trim { return &Trim{Volume: Volume{Type: defaultType}} }

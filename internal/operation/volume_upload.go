@@ -22,7 +22,10 @@ type Upload struct {
 	Beginning string `json:"beginning,omitempty"`
 }
 
-var _ Operation = (*Upload)(nil)
+var _ interface {
+	Operation
+	Fills
+} = (*Upload)(nil)
 
 // NewUpload gives one with the defaults of its task.
 func NewUpload() *Upload { return &Upload{Volume: Volume{Type: defaultType}, Content: newContent()} }
@@ -103,6 +106,12 @@ type UploadRequest struct {
 	Data        Data
 	JobOptions
 }
+
+var _ interface {
+	Request
+	Handing
+	Maker
+} = (*UploadRequest)(nil)
 
 // Handed is what it comes from.
 func (r *UploadRequest) Handed() *os.File { return r.Data.File }

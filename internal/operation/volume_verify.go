@@ -16,7 +16,10 @@ type Verify struct {
 	Resume bool `json:"-"`
 }
 
-var _ Operation = (*Verify)(nil)
+var _ interface {
+	Operation
+	Comparing
+} = (*Verify)(nil)
 
 // NewVerify gives one with the defaults of its task.
 func NewVerify() *Verify { return &Verify{Volume: Volume{Type: defaultType}} }

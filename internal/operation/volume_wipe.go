@@ -20,7 +20,10 @@ type Wipe struct {
 	Resume       bool   `json:"-"`
 }
 
-var _ Operation = (*Wipe)(nil)
+var _ interface {
+	Operation
+	Fills
+} = (*Wipe)(nil)
 
 // NewWipe gives one with the defaults of its task.
 func NewWipe() *Wipe { return &Wipe{Volume: Volume{Type: defaultType}, Algorithm: "zero"} }

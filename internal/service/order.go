@@ -176,10 +176,8 @@ func (q asked) onVolume(tx *store.Tx) (order, error) {
 	}
 	w := q.order(o)
 	k, err := catalog.Known(tx, p, v, nil)
-	if told, ok := o.(interface {
-		Warnings(operation.Known) []string
-	}); ok && err == nil {
-		w.warnings = told.Warnings(k)
+	if warning, ok := o.(operation.Warning); ok && err == nil {
+		w.warnings = warning.Warnings(k)
 	}
 	return w, volumeAllows(tx, v, o, k)
 }
@@ -285,8 +283,8 @@ func (s *Service) jobRequest(sub Submit, w order) (supervisor.Request, error) {
 		return supervisor.Request{}, record.Errorf(record.Invalid, "on_failure keep means nothing for %s: there is no unfinished volume to keep", w.operation.Kind())
 	}
 	w.operation.Bound().IfMatch = sub.IfMatch
-	if h, ok := w.operation.(interface{ Hand(fd int) }); ok {
-		h.Hand(ipc.DataFD)
+	if rec, ok := w.operation.(operation.Receiving); ok {
+		rec.Hand(ipc.DataFD)
 	}
 	r := supervisor.Request{
 		Kind: w.operation.Kind(), Class: w.operation.Class(), Objects: w.operation.Locks(), Argv: w.operation.Task().Argv(), UndoArgv: catalog.Settlement(w.operation), Params: operation.Encode(w.operation),
