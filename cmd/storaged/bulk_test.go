@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
+	"storaged/internal/service"
 )
 
 // More jobs than a command names are changed all the same, each by its own rules:
@@ -14,15 +15,17 @@ import (
 func TestManyJobsAreChangedByOneRequest(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	h.random("v", mib)
-	first := h.began(h.wipe("v", limited(4096)))
+	h.random("v", 4*mib)
+	h.sparse("w", 65*mib) // no short work, which would not wait for a slot
+	h.patchLimits(service.LimitsPatch{Running: ptr(1)})
+	first := h.began(h.clone("v", "copy", noReflink, limited(4096)))
 	h.running(first)
 	const waiting, clients = 1020, 12
 	var all sync.WaitGroup
-	for range clients {
+	for c := range clients {
 		all.Go(func() {
-			for range waiting / clients {
-				if _, err := h.wipe("v"); err != nil {
+			for i := range waiting / clients {
+				if _, err := h.clone("w", fmt.Sprintf("copy-%d-%d", c, i)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -42,6 +45,6 @@ func TestManyJobsAreChangedByOneRequest(t *testing.T) {
 	if s := h.status(); s.Jobs["running"] != 1 {
 		t.Errorf("afterwards the jobs are %v", s.Jobs)
 	}
-	h.runs(record.ExitPartial, fmt.Sprintf("1 of %d failed", waiting+1), "job", "forget", "--kind", "volume.wipe", "--state", "canceled", "--state", "running", "--yes")
+	h.runs(record.ExitPartial, fmt.Sprintf("1 of %d failed", waiting+1), "job", "forget", "--kind", "volume.clone", "--state", "canceled", "--state", "running", "--yes")
 	h.stopped(first, nil)
 }
