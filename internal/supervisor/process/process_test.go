@@ -2,6 +2,7 @@ package process
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	outlived = "TEST_OUTLIVED" // the first thread ends, others go on
 	writes   = "TEST_WRITES"   // another thread makes this file
+	forks    = "TEST_FORKS"    // a child is to be started in this directory, with the lock that is descriptor 3
 )
 
 func init() {
@@ -34,6 +36,16 @@ func init() {
 	case path != "":
 		go os.Create(path) // for ever, on a frozen file system
 		select {}
+	case os.Getenv(forks) != "":
+		// With Sys only the child looks at Dir.
+		p, err := os.StartProcess("/bin/true", []string{"true"}, &os.ProcAttr{Dir: os.Getenv(forks), Sys: &syscall.SysProcAttr{}})
+		if p != nil {
+			p.Wait()
+		}
+		if !errors.Is(err, unix.ENOTCONN) { // else its waiting has an end
+			os.Exit(3)
+		}
+		os.Exit(0)
 	case os.Getenv(outlived) != "":
 		go syscall.Pause() // the thread of a system call is no other goroutine's
 		unix.RawSyscall(unix.SYS_EXIT, 0, 0, 0)
@@ -305,7 +317,8 @@ func TestStrangersAreNoMembers(t *testing.T) {
 }
 
 // Between its fork and its exec a child has copies of all that we have open,
-// which makes it no member of the families whose locks we hold.
+// which makes it no member of the families whose locks we hold. Another process
+// of our program starts it here: who waits in a fork cannot collect garbage.
 func TestChildOnItsWayToItsExecIsNoMember(t *testing.T) {
 	silent := testenv.Silent(t)
 	f := Family{Mark: "TEST_JOB=" + t.Name(), Lock: filepath.Join(t.TempDir(), "lock")}
@@ -314,15 +327,12 @@ func TestChildOnItsWayToItsExecIsNoMember(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Close()
-	started := make(chan error)
-	go func() {
-		p, err := os.StartProcess("/bin/true", []string{"true"}, &os.ProcAttr{Dir: silent, Sys: &syscall.SysProcAttr{}}) // with Sys only the child looks at Dir
-		if p != nil {
-			p.Wait()
-		}
-		started <- err
-	}()
-	untilForked(t)
+	starter := exec.Command("/proc/self/exe")
+	starter.Env, starter.ExtraFiles = append(os.Environ(), forks+"="+silent), []*os.File{lock}
+	if err := starter.Start(); err != nil {
+		t.Fatal(err)
+	}
+	untilForked(t, starter.Process.Pid)
 	if pids, err := f.Members(); err != nil || len(pids) > 0 {
 		t.Errorf("members are %v, %v", pids, err)
 	}
@@ -330,17 +340,17 @@ func TestChildOnItsWayToItsExecIsNoMember(t *testing.T) {
 		t.Error(err)
 	}
 	unix.Unmount(silent, unix.MNT_FORCE) // which ends its waiting, though it is busy
-	if err := <-started; !errors.Is(err, unix.ENOTCONN) {
-		t.Errorf("the child went on with %v", err)
+	if err := starter.Wait(); err != nil {
+		t.Errorf("who started the child ended with %v", err)
 	}
 }
 
-// untilForked waits until this process has a child.
-func untilForked(t *testing.T) {
+// untilForked waits until a process has a child.
+func untilForked(t *testing.T, pid int) {
 	t.Helper()
 	late := time.After(patience)
 	for look := time.NewTicker(time.Millisecond); ; {
-		lists, err := filepath.Glob("/proc/self/task/*/children")
+		lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 		if err != nil || len(lists) == 0 {
 			t.Fatalf("the kernel lists no children (%v)", err)
 		}
