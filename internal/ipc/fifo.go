@@ -70,9 +70,12 @@ func openFIFO(path string, access int) (*os.File, error) {
 }
 
 // WriteFrame writes a frame to a non-blocking FIFO, all of it or nothing: it
-// never waits, and a full FIFO is ErrFull. Several writers do not mix their
+// never waits, and a full FIFO is ErrFull. A frame without a time gets that of now. Several writers do not mix their
 // bytes (pipe(7), PIPE_BUF).
 func WriteFrame(fifo *os.File, f Frame) error {
+	if f.MonoNS == 0 {
+		f.MonoNS = monotonic()
+	}
 	b, err := Encode(f, MaxFrame)
 	if err != nil {
 		return err

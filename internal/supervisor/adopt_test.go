@@ -48,7 +48,7 @@ func runDaemon() {
 	tt, hub := testTimes(), events.New(1000)
 	sup := New(Config{
 		RuntimeDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Helper: self,
-		Log: hclog.New(&hclog.LoggerOptions{Output: os.Stderr}), Times: &tt, Attempts: attempts,
+		Log: hclog.New(&hclog.LoggerOptions{Output: os.Stderr}), Times: tt, Attempts: attempts,
 	}, st, newTestCatalog(), hub)
 	r := &rig{sup: sup, hub: hub, logged: &helpertest.Buffer{}, t: fatal{}}
 	helpertest.Check(sup.Start(r.ctx()))

@@ -23,11 +23,11 @@ type Config struct {
 	Attempts   int      // how often a job goes on by itself at most
 	Observer   Observer // nil: nobody wants to know
 	Log        hclog.Logger
-	Times      *Times // nil: DefaultTimes
+	Times      Times // zero: DefaultTimes
 
 	clock func() time.Time // nil: time.Now; for the ages of records
 
-	speaks *ipc.Versions // with helpers; nil: ipc.Known
+	speaks ipc.Versions // with helpers; zero: ipc.Known
 }
 
 // Request is a job as the daemon asks for it: resolved, authorised, validated.

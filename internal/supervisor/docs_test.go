@@ -2,10 +2,12 @@ package supervisor
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 
+	"storaged/internal/record"
 	"storaged/internal/supervisor/locks"
 )
 
@@ -37,4 +39,31 @@ func TestDocsAreFresh(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// stateTables prints the tables for docs/jobs.md.
+func stateTables() string {
+	var b strings.Builder
+	b.WriteString("| from | to | when |\n|---|---|---|\n")
+	for _, from := range record.States() {
+		for _, to := range record.States() {
+			if when, ok := moves[from][to]; ok {
+				fmt.Fprintf(&b, "| %s | %s | %s |\n", from, to, when)
+			}
+		}
+	}
+	b.WriteString("\n| verb | state | answer |\n|---|---|---|\n")
+	for _, a := range actions {
+		for _, s := range record.States() {
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", a, s, answerTo(a, s))
+		}
+	}
+	return b.String()
+}
+
+func (a answer) String() string {
+	if a.effect != "" {
+		return a.effect
+	}
+	return "refused: \"job 12 " + a.refusal + "\""
 }

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"storaged/internal/ipc"
 	"storaged/internal/supervisor/process"
 )
@@ -77,16 +75,7 @@ func (h *helper) send(m ipc.Message) error {
 		return os.ErrClosed
 	}
 	h.seq++
-	return ipc.WriteFrame(h.control, ipc.Frame{Seq: h.seq, MonoNS: monotonic(), Body: m})
-}
-
-// monotonic is CLOCK_MONOTONIC in nanoseconds.
-func monotonic() int64 {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		panic("internal error: no monotonic clock: " + err.Error())
-	}
-	return now.Nano()
+	return ipc.WriteFrame(h.control, ipc.Frame{Seq: h.seq, Body: m})
 }
 
 // pid is the process's; 0 when there is none.

@@ -447,6 +447,13 @@ func (j *job) pauseFor(d time.Duration) bool {
 	}
 }
 
+// tryLater is for what could not be recorded: it waits before that is tried
+// again. It gives false when the supervisor stops.
+func (j *job) tryLater(what string, err error) bool {
+	j.s.log.Error(what, "job", j.rec.Number, "error", err)
+	return j.pauseFor(j.s.times.RetrySave)
+}
+
 // conclude writes the verdict into the record.
 func (j *job) conclude(r *store.Job) {
 	v, now := j.verdict, j.endTime()

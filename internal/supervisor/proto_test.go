@@ -10,7 +10,7 @@ import (
 )
 
 // speaking makes the next supervisor of the rig understand these versions.
-func (r *rig) speaking(v ipc.Versions) { r.cfg.speaks = &v }
+func (r *rig) speaking(v ipc.Versions) { r.cfg.speaks = v }
 
 // spokenBy starts a supervisor that understands these versions.
 func spokenBy(t *testing.T, v ipc.Versions) *rig {

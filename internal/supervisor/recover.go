@@ -258,8 +258,7 @@ func (j *job) requeue() stage {
 		r.State, r.Granted, r.Started, r.Helper, r.Go = record.Queued, false, nil, nil, false
 	}, nil)
 	if err != nil {
-		j.s.log.Error("job cannot be queued again yet", "job", j.rec.Number, "error", err)
-		if !j.pauseFor(j.s.times.RetrySave) {
+		if !j.tryLater("job cannot be queued again yet", err) {
 			return nil
 		}
 		return (*job).requeue

@@ -72,8 +72,7 @@ func (j *job) ready(change func(*store.Job)) stage {
 		r.Estimate, r.Progress.RateBytes = record.Estimate{}, 0
 	}, nil)
 	if err != nil {
-		j.s.log.Error("job cannot go on yet", "job", j.rec.Number, "error", err)
-		if !j.pauseFor(j.s.times.RetrySave) {
+		if !j.tryLater("job cannot go on yet", err) {
 			return nil
 		}
 		return func(j *job) stage { return j.ready(change) }

@@ -90,7 +90,7 @@ func bareRig(t testing.TB, dir string, change ...func(*Times)) (_ *rig, finish f
 	r.cfg = Config{
 		RuntimeDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Helper: self,
 		Log:   hclog.New(&hclog.LoggerOptions{Output: r.logged, Level: hclog.Debug}),
-		Times: &tt, Attempts: attempts,
+		Times: tt, Attempts: attempts,
 	}
 	for _, d := range []string{r.cfg.RuntimeDir, r.cfg.StateDir} {
 		if err := os.MkdirAll(d, 0o700); err != nil {

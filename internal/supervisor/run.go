@@ -491,8 +491,7 @@ func (j *job) settle(v verdict) stage {
 		if err == nil {
 			break
 		}
-		j.s.log.Error("job cannot be settled yet", "job", j.rec.Number, "error", err)
-		if !j.pauseFor(j.s.times.RetrySave) {
+		if !j.tryLater("job cannot be settled yet", err) {
 			return nil
 		}
 	}

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"storaged/internal/record"
 )
@@ -243,33 +242,6 @@ func permit(a action, j *record.Job) error {
 		e = e.WithHint("%s", got.hint)
 	}
 	return e
-}
-
-// stateTables prints the tables for docs/jobs.md.
-func stateTables() string {
-	var b strings.Builder
-	b.WriteString("| from | to | when |\n|---|---|---|\n")
-	for _, from := range record.States() {
-		for _, to := range record.States() {
-			if when, ok := moves[from][to]; ok {
-				fmt.Fprintf(&b, "| %s | %s | %s |\n", from, to, when)
-			}
-		}
-	}
-	b.WriteString("\n| verb | state | answer |\n|---|---|---|\n")
-	for _, a := range actions {
-		for _, s := range record.States() {
-			fmt.Fprintf(&b, "| %s | %s | %s |\n", a, s, answerTo(a, s))
-		}
-	}
-	return b.String()
-}
-
-func (a answer) String() string {
-	if a.effect != "" {
-		return a.effect
-	}
-	return "refused: \"job 12 " + a.refusal + "\""
 }
 
 // pauseSet adds or removes a reason; the set is kept sorted.

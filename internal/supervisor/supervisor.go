@@ -9,6 +9,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,27 +59,19 @@ type Supervisor struct {
 
 // New makes a Supervisor. It does nothing before Start.
 func New(cfg Config, st *store.Store, catalog Catalog, hub *events.Hub) *Supervisor {
-	t := DefaultTimes()
-	if cfg.Times != nil {
-		t = *cfg.Times
-	}
-	clock := time.Now
-	if cfg.clock != nil {
-		clock = cfg.clock
-	}
-	speaks := ipc.Known()
-	if cfg.speaks != nil {
-		speaks = *cfg.speaks
-	}
+	times := cmp.Or(cfg.Times, DefaultTimes())
 	s := &Supervisor{
-		speaks:   speaks,
-		observer: cfg.Observer, replays: cfg.Replay, attempts: cfg.Attempts, clock: clock,
-		store: st, catalog: catalog, hub: hub, log: cfg.Log, times: t,
+		speaks:   cmp.Or(cfg.speaks, ipc.Known()),
+		observer: cfg.Observer, replays: cfg.Replay, attempts: cfg.Attempts, clock: cfg.clock,
+		store: st, catalog: catalog, hub: hub, log: cfg.Log, times: times,
 		launcher: newLauncher(cfg),
-		schedule: schedule.New(cfg.Limits, t.Ageing),
+		schedule: schedule.New(cfg.Limits, times.Ageing),
 		queries:  queries{running: map[string]*query{}},
 		stopping: make(chan struct{}),
 		live:     map[string]*job{}, byNumber: map[int64]*job{},
+	}
+	if s.clock == nil {
+		s.clock = time.Now
 	}
 	s.SetRetention(cfg.Retention)
 	return s

@@ -134,7 +134,7 @@ func newDaemon(dir, helper string) *daemon {
 	d := &daemon{dir: dir, out: bufio.NewWriter(os.Stdout)}
 	d.cfg = supervisor.Config{
 		RuntimeDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Helper: helper, Retention: retention,
-		Log: hclog.New(&hclog.LoggerOptions{Output: os.Stderr, Level: hclog.Debug}), Times: &tt,
+		Log: hclog.New(&hclog.LoggerOptions{Output: os.Stderr, Level: hclog.Debug}), Times: tt,
 	}
 	d.noise, d.fds = goleak.IgnoreCurrent(), openFiles()
 	d.open()
