@@ -95,11 +95,11 @@ func (Tree) OpenPool(ctx context.Context, p backends.Pool) (backends.Pool, error
 
 // again opens the directory once more, which may have another path by now.
 func (d *poolDir) again() (*poolDir, error) {
-	f, err := d.openBeneath(".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	fd, err := unix.Openat(d.fd(), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open pool directory %q: %w", d.target, err)
 	}
-	return &poolDir{f, d.target}, nil
+	return &poolDir{os.NewFile(uintptr(fd), d.target), d.target}, nil
 }
 
 func away(p backends.Pool, why error) error {
@@ -189,7 +189,7 @@ func (d *poolDir) openBeneath(name string, flags int, mode uint64) (*os.File, er
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.SetNonblock(fd, false); err != nil { // for those who read and write it
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0); err != nil { // it blocks again, for those who read and write it
 		unix.Close(fd)
 		return nil, err
 	}
