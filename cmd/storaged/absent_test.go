@@ -92,7 +92,7 @@ func (h *host) removed(name string) {
 	h.must(os.Remove(h.path(name)))
 }
 
-// A volume whose file others have removed leaves the catalogue as soon as a verb
+// A volume whose file others have removed leaves the catalog as soon as a verb
 // has looked for it.
 func TestVerbsForgetAVolumeThatIsGone(t *testing.T) {
 	t.Parallel()

@@ -17,7 +17,7 @@ type deed struct {
 	name    string
 	prepare func(h *host, n string)
 	start   func(h *host, n string, o ...option) (started, error)
-	// check holds the storage and the catalogue against how the job ended.
+	// check holds the storage and the catalog against how the job ended.
 	check func(h *host, n string, j record.Job)
 }
 
@@ -237,7 +237,7 @@ func startEvacuate(h *host, n string, o ...option) (started, error) {
 }
 
 // checkEvacuated: each volume is whole in one of the pools, and each pool's
-// catalogue says what is there.
+// catalog says what is there.
 func checkEvacuated(h *host, n string, j record.Job) {
 	h.t.Helper()
 	for i := range 3 {
@@ -304,7 +304,7 @@ func (h *host) fault(j record.Job, format string, args ...any) {
 	h.t.Errorf("job %d (%s) is %s: %s", j.Number, j.Kind, outcome(j), fmt.Sprintf(format, args...))
 }
 
-// stored gives the file and the catalogue's entry of a volume, nil where there
+// stored gives the file and the catalog's entry of a volume, nil where there
 // is none. One of the two alone is a fault.
 func (h *host) stored(j record.Job, name string) (file []byte, v *record.Volume) {
 	h.t.Helper()

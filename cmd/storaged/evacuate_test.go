@@ -32,7 +32,7 @@ func (h *host) filled(size int64, names ...string) map[string]string {
 }
 
 // places tells where each volume is, by its name, and fails unless each is
-// whole in exactly one pool, in its directory as in the catalogue.
+// whole in exactly one pool, in its directory as in the catalog.
 func (h *host) places(sums map[string]string, dirs map[string]string) map[string]string {
 	h.t.Helper()
 	at := map[string]string{}
@@ -57,7 +57,7 @@ func (h *host) places(sums map[string]string, dirs map[string]string) map[string
 		known[v.Name] = v.Pool
 	}
 	if !maps.Equal(at, known) || len(at) != len(sums) {
-		h.t.Errorf("there is %v, the catalogue has %v", at, known)
+		h.t.Errorf("there is %v, the catalog has %v", at, known)
 	}
 	return at
 }

@@ -242,7 +242,7 @@ func TestUnfinishedVolumeIsKeptWhereThatIsAskedFor(t *testing.T) {
 		t.Helper()
 		v, err := h.client.Volume(ctx, "pool", "copy")
 		if err != nil || v.State != record.VolumeIncomplete || v.Job == nil || *v.Job != j.Number || v.Allocation == 0 {
-			t.Errorf("the catalogue has %s (%v)", shown(v), err)
+			t.Errorf("the catalog has %s (%v)", shown(v), err)
 		}
 	}
 	incomplete()

@@ -78,7 +78,7 @@ func outcome(j record.Job) string {
 	return text
 }
 
-// is fails unless the catalogue has a volume, with the fields that are wanted.
+// is fails unless the catalog has a volume, with the fields that are wanted.
 func (h *host) is(volume string, want record.Volume) record.Volume {
 	h.t.Helper()
 	v := h.entry(volume)
@@ -86,7 +86,7 @@ func (h *host) is(volume string, want record.Volume) record.Volume {
 	return v
 }
 
-// poolIs fails unless the catalogue has a pool, with the fields that are wanted.
+// poolIs fails unless the catalog has a pool, with the fields that are wanted.
 func (h *host) poolIs(pool string, want record.Pool) record.Pool {
 	h.t.Helper()
 	p := h.poolEntry(pool)
@@ -94,12 +94,12 @@ func (h *host) poolIs(pool string, want record.Pool) record.Pool {
 	return p
 }
 
-// unknown fails if the catalogue has a volume.
+// unknown fails if the catalog has a volume.
 func (h *host) unknown(volume string) {
 	h.t.Helper()
 	on := at(volume)
 	if v, err := h.client.Volume(h.ctx(), on.Pool, on.Volume); record.CodeOf(err) != record.NotFound {
-		h.t.Errorf("volume %s is in the catalogue, %s, %s (%v)", volume, v.State, v.Origin, err)
+		h.t.Errorf("volume %s is in the catalog, %s, %s (%v)", volume, v.State, v.Origin, err)
 	}
 }
 

@@ -22,7 +22,7 @@ func (h *host) described(name string) record.Volume {
 	return h.describe(name, "the disk of "+name)
 }
 
-// moved fails unless the catalogue has the entry under its new name alone.
+// moved fails unless the catalog has the entry under its new name alone.
 func (h *host) moved(was record.Volume, pool, name, path string) {
 	h.t.Helper()
 	v, err := h.client.Volume(h.ctx(), pool, name)
@@ -38,7 +38,7 @@ func (h *host) moved(was record.Volume, pool, name, path string) {
 	if old, err := h.client.Volume(h.ctx(), was.Pool, was.Name); record.CodeOf(err) != record.NotFound {
 		h.t.Errorf("the old entry is %s, %v", shown(old), err)
 	}
-	// What the catalogue says is what is there.
+	// What the catalog says is what is there.
 	h.must(h.refresh(was.Pool, pool))
 	h.is(pool+"/"+name, record.Volume{Generation: v.Generation, Origin: v.Origin})
 }
@@ -176,7 +176,7 @@ func overlay(t *testing.T, qemu, base, child string) {
 }
 
 // TestMoveStoppedAtRandomMoments kills and cancels moves: afterwards the volume
-// is whole at one place, and the catalogue says where.
+// is whole at one place, and the catalog says where.
 func TestMoveStoppedAtRandomMoments(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -208,12 +208,12 @@ func TestMoveStoppedAtRandomMoments(t *testing.T) {
 }
 
 // onlyAt fails unless volume "a" is whole at that path and in that pool's
-// catalogue, and in no other.
+// catalog, and in no other.
 func (h *host) onlyAt(pool, path, want string) {
 	h.t.Helper()
 	all := must(h.client.Volumes(h.ctx(), service.VolumeFilter{}))(h.t)
 	if len(all) != 1 || all[0].Pool != pool || all[0].Path != path || all[0].State != record.VolumeReady {
-		h.t.Fatalf("the catalogue has %s, want %s at %s", shown(all), pool, path)
+		h.t.Fatalf("the catalog has %s, want %s at %s", shown(all), pool, path)
 	}
 	if got := hashOf(h.t, path); got != want {
 		h.t.Errorf("%s has hash %s, want %s", path, got, want)

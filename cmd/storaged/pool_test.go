@@ -173,12 +173,12 @@ func TestPoolOnWhoseFileSystemAnotherIsMountedIsUnreachable(t *testing.T) {
 	h.fails(h.end(h.refreshPool("pool")), record.WrongState)
 	h.poolIs("pool", record.Pool{State: record.PoolUnreachable})
 	if _, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil {
-		t.Errorf("the catalogue has lost the volume: %v", err)
+		t.Errorf("the catalog has lost the volume: %v", err)
 	}
 	stop()
 	h.hints(h.fails(h.end(h.startPool("pool")), record.WrongState), "storagedctl pool build pool")
 	if _, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil {
-		t.Errorf("the catalogue has lost the volume: %v", err)
+		t.Errorf("the catalog has lost the volume: %v", err)
 	}
 	h.succeed(h.buildPool("pool")) // which is how it is accepted
 	h.succeed(h.startPool("pool"))

@@ -273,7 +273,7 @@ func TestHolesThatFindNoRoomStayHoles(t *testing.T) {
 	if record.CodeOf(err) != record.NoSpace || blocksFree(t, dir) != before {
 		t.Errorf("a stream as long: %v", err)
 	}
-	// The catalogue has yet to learn that somebody has filled this one.
+	// The catalog has yet to learn that somebody has filled this one.
 	h.must(os.WriteFile(dir+"/filled", noise(64*mib), 0o600))
 	h.runs(record.ExitDone, "", "vol", "wipe", "small/filled", "--algorithm", "random", "--yes")
 	h.runs(record.ExitDone, "", "vol", "wipe", "small/thin", "--yes")

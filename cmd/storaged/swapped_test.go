@@ -16,7 +16,7 @@ func (h *host) swap(name string, content []byte) {
 }
 
 // A file that others have put in a volume's place is not what a verb was meant
-// for: nothing is done to it, and from then on the catalogue has it.
+// for: nothing is done to it, and from then on the catalog has it.
 func TestVerbsLeaveAloneAFileThatWasSwapped(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)

@@ -363,7 +363,7 @@ func (h *host) jobs(f service.JobFilter) []record.Job {
 	return l.Items
 }
 
-// entry is a volume as the catalogue has it.
+// entry is a volume as the catalog has it.
 func (h *host) entry(volume string) record.Volume {
 	h.t.Helper()
 	on := at(volume)
@@ -372,7 +372,7 @@ func (h *host) entry(volume string) record.Volume {
 	return v
 }
 
-// poolEntry is a pool as the catalogue has it.
+// poolEntry is a pool as the catalog has it.
 func (h *host) poolEntry(pool string) record.Pool {
 	h.t.Helper()
 	p, err := h.client.Pool(h.ctx(), pool)

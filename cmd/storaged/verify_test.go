@@ -71,7 +71,7 @@ func TestVerifyFindsADifference(t *testing.T) {
 	}
 }
 
-// recorded is the checksum that the catalogue has of a volume.
+// recorded is the checksum that the catalog has of a volume.
 func (h *host) recorded(volume string) *record.Recorded {
 	h.t.Helper()
 	v := h.entry(volume)

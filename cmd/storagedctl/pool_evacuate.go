@@ -48,7 +48,7 @@ func poolEvacuate(ctx context.Context, s *session) error {
 }
 
 // matching lists the volumes of a pool whose names match, as far as the
-// catalogue knows.
+// catalog knows.
 func (s *session) matching(ctx context.Context, pool, pattern string) ([]string, error) {
 	volumes, err := s.client.PoolVolumes(ctx, pool)
 	if err != nil {

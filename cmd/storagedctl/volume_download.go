@@ -150,7 +150,7 @@ func linked(fd int) string {
 }
 
 // inNoPool refuses a file that would take the place of one in a pool: no job
-// would hold it, and the catalogue would know nothing of it. What the daemon
+// would hold it, and the catalog would know nothing of it. What the daemon
 // knows of the pools is enough: to look at one might take for ever.
 func (s *session) inNoPool(ctx context.Context, r volumeRef, path string) error {
 	dir, err := filepath.Abs(filepath.Dir(path))

@@ -36,7 +36,7 @@ type Task struct {
 	Stdout  bool                            // the content goes to standard output, and so the result elsewhere
 	Settles bool                            // it ends what another run began, and is not canceled itself
 	Resumes bool                            // it goes on where an earlier run of the job was interrupted
-	ByHand  func(ctx context.Context) error // looks, for a person, after what the daemon knows of its catalogue
+	ByHand  func(ctx context.Context) error // looks, for a person, after what the daemon knows of its catalog
 	Idle    string                          // says that it found nothing to do
 
 	Opens []Opening                               // what it works with

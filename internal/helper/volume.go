@@ -138,7 +138,7 @@ func opened[V backends.Volume](ctx context.Context, r *Run, at Location, open fu
 
 // is closes a volume that was just opened if it is not the one that is meant,
 // and reports what has its name instead, headers and all: whoever keeps a
-// catalogue has to look at it anew.
+// catalog has to look at it anew.
 func (r *Run) is(ctx context.Context, at Location, v backends.Volume) error {
 	wrong := v.Is(at.ID)
 	if wrong == nil {

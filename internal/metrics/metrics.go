@@ -21,7 +21,7 @@ import (
 // are called at each scrape, from any goroutine.
 type Source struct {
 	Live      func() map[supervisor.Tally]int
-	Pools     func() ([]record.Pool, error) // as the catalogue knows them: nothing is read
+	Pools     func() ([]record.Pool, error) // as the catalog knows them: nothing is read
 	Updates   func() int64                  // transactions of the store made durable
 	Dropped   func() int64                  // events that slow readers did not get
 	LinesLost func() int64                  // lines of the log that could not be written

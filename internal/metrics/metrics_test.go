@@ -110,7 +110,7 @@ func TestEndedJobsAreCounted(t *testing.T) {
 	}
 }
 
-// Figures of pools are those of the catalogue; what was never read has none.
+// Figures of pools are those of the catalog; what was never read has none.
 func TestPoolsHaveGauges(t *testing.T) {
 	got := text(t, metrics.New(source()))
 	for _, line := range []string{

@@ -13,7 +13,7 @@ type Evacuate struct {
 	Into                // the other pool: its Name is "", its Path the pool's target
 	Capacity   int64    `json:"capacity,omitempty"`   // bytes of the volumes
 	Allocation int64    `json:"allocation,omitempty"` // bytes that they may need there
-	Names      []string `json:"names,omitempty"`      // of the volumes that the catalogue had when it was asked for
+	Names      []string `json:"names,omitempty"`      // of the volumes that the catalog had when it was asked for
 	Only       string   `json:"only,omitempty"`       // pattern of names; "": any
 	SkipBusy   bool     `json:"skip_busy,omitempty"`
 	KeepSource bool     `json:"keep_source,omitempty"` // copy instead of moving

@@ -62,7 +62,7 @@ func volumeRoutes() []route {
 		{http.MethodGet, one, record.ReaderRole, []string{"fresh"}, false, getVolume, false},
 		{http.MethodPatch, one, record.MemberRole, nil, true, patchVolume, false},
 		{http.MethodDelete, one, record.MemberRole, deletion, false, deleteVolume, false},
-		// What is in a volume is not for who may only look at the catalogue.
+		// What is in a volume is not for who may only look at the catalog.
 		{http.MethodGet, one + "/content", record.MemberRole, slices.Concat(contentQuery, starting), false, getContent, false},
 		{http.MethodPut, one + "/content", record.MemberRole, slices.Concat(contentQuery, uploadQuery, starting), true, putContent, false},
 		{http.MethodPost, one + "/content", record.MemberRole, slices.Concat(contentQuery, uploadQuery, handQuery, starting), false, postContent, false},

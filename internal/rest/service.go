@@ -28,7 +28,7 @@ type PoolService interface {
 	Pools(ctx context.Context) ([]record.Pool, error)
 	Pool(ctx context.Context, pool string) (record.Pool, error)
 	// Freshen has pools read anew, none given all of them, so that what the
-	// catalogue says afterwards was true at most a second before the call. One
+	// catalog says afterwards was true at most a second before the call. One
 	// that is not active is left as it is; one that cannot be read shows so.
 	Freshen(ctx context.Context, pools ...string) error
 	// DefinePool records a pool. With build or start it also starts one job.

@@ -13,7 +13,7 @@ type Job struct {
 
 	Argv       []string       `json:"argv"`             // of the helper's task, without the program
 	UndoArgv   []string       `json:"undo_argv"`        // of the helper that settles it after a forced death; empty: nothing to undo
-	Params     []byte         `json:"params"`           // the request's body, for retry and for the catalogue
+	Params     []byte         `json:"params"`           // the request's body, for retry and for the catalog
 	Moves      int64          `json:"moves"`            // bytes, at most; 0: nobody knows
 	Key        string         `json:"key,omitempty"`    // idempotency key
 	Digest     string         `json:"digest,omitempty"` // of the request under the key
@@ -69,7 +69,7 @@ type Defining struct {
 	Digest string `json:"digest"`
 }
 
-// Volume is an entry of the catalogue.
+// Volume is an entry of the catalog.
 type Volume struct {
 	record.Volume
 

@@ -154,14 +154,14 @@ func unsettled(v verdict, why *record.Error) verdict {
 	return v
 }
 
-// untaken is the verdict on a job whose end the catalogue does not take, and
+// untaken is the verdict on a job whose end the catalog does not take, and
 // never will.
 func (v *verdict) untaken(why error) *verdict {
 	return &verdict{
 		state: record.Failed, rollback: v.rollback,
-		err: record.Errorf(record.Inconsistent, "the job ended as %s, but the catalogue could not take that: %v", v.state, why).
+		err: record.Errorf(record.Inconsistent, "the job ended as %s, but the catalog could not take that: %v", v.state, why).
 			WithHint("refresh the pool, and report this"),
-		warnings: append(slices.Clone(v.warnings), "what the catalogue says of its objects may not be true"),
+		warnings: append(slices.Clone(v.warnings), "what the catalog says of its objects may not be true"),
 	}
 }
 

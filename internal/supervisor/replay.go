@@ -109,7 +109,7 @@ func (s *Supervisor) replayJob(l dirRecord) error {
 			return err
 		}
 		var refusal *record.Error
-		again := *l.rec // what the catalogue makes of the grant; the job itself had it
+		again := *l.rec // what the catalog makes of the grant; the job itself had it
 		if err := s.catalog.Granted(tx, &again); err != nil && !errors.As(err, &refusal) {
 			return err
 		}

@@ -24,7 +24,7 @@ func resultOf(r *ipc.Report, j *store.Job) *record.Result {
 }
 
 // itemsOf gives the parts of a job over many objects. Items without a state
-// are findings, of a refresh say, and go to the catalogue instead.
+// are findings, of a refresh say, and go to the catalog instead.
 func itemsOf(in []ipc.Item) []record.Item {
 	var out []record.Item
 	for _, i := range in {

@@ -284,7 +284,7 @@ type testCatalog struct {
 	fails   int           // calls that fail as on a full disk, from now on
 	notYet  bool          // grants are refused for a while
 	failed  chan struct{} // told of each such grant, if somebody listens
-	broken  error         // of every end, as of one that no catalogue can take
+	broken  error         // of every end, as of one that no catalog can take
 	report  map[string]*ipc.Report
 	items   map[string][]ipc.Item
 }

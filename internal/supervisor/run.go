@@ -154,7 +154,7 @@ func (j *job) start() stage {
 		j.verdict = &verdict{state: record.Failed, err: refusal, rollback: record.RollbackNone}
 		return j.over()
 	case !passes(err) && !errors.Is(err, ErrNotYet):
-		refusal = record.Errorf(record.Internal, "the catalogue cannot take the beginning of the job: %v", err)
+		refusal = record.Errorf(record.Internal, "the catalog cannot take the beginning of the job: %v", err)
 		j.verdict = &verdict{state: record.Failed, err: refusal, rollback: record.RollbackNone}
 		return j.over()
 	}

@@ -144,7 +144,7 @@ func TestMissingHelperBinaryFailsTheJob(t *testing.T) {
 	}
 }
 
-func TestCatalogueMayRefuseAtTheGrant(t *testing.T) {
+func TestCatalogMayRefuseAtTheGrant(t *testing.T) {
 	r := newRig(t)
 	r.catalog.refuse = record.Errorf(record.Exists, "volume exists")
 	j := r.ended(r.submit(request(fakeHelper("short"))).ID, record.Failed)

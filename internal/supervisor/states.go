@@ -16,7 +16,7 @@ var moves = map[record.State]map[record.State]string{
 	record.Queued: {
 		record.Starting:  "locks and a slot are granted",
 		record.Succeeded: "another job that began after this one was asked for has done the same work",
-		record.Failed:    "the wait for locks was too long, the catalogue refused at the grant, another job that did the same work failed, or the daemon that had a client's file or stream for it is gone",
+		record.Failed:    "the wait for locks was too long, the catalog refused at the grant, another job that did the same work failed, or the daemon that had a client's file or stream for it is gone",
 		record.Canceled:  "canceled while it waited",
 
 		record.RollingBack: "it was interrupted earlier, and is not to go on: another helper undoes what there is",

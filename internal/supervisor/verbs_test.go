@@ -474,8 +474,8 @@ func TestStartThatCannotBeYetSaysWhy(t *testing.T) {
 	}
 }
 
-// An end that the catalogue will never take does not keep the locks for ever.
-func TestEndThatTheCatalogueNeverTakes(t *testing.T) {
+// An end that the catalog will never take does not keep the locks for ever.
+func TestEndThatTheCatalogNeverTakes(t *testing.T) {
 	r := newRig(t)
 	r.catalog.broken = errors.New("no such kind of job")
 	j := r.ended(r.submit(request(fakeHelper("short"))).ID, record.Failed)

@@ -12,7 +12,7 @@ import (
 )
 
 // By hand nobody but the helper looks for images that a volume belongs to: the
-// daemon has a catalogue of all pools, and which of their volumes are images.
+// daemon has a catalog of all pools, and which of their volumes are images.
 // Here the headers in the volume's own directory have to do.
 
 // spares refuses to destroy a volume that an image in its directory needs.

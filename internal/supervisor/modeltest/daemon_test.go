@@ -74,7 +74,7 @@ type catalog struct{}
 
 func (catalog) Granted(_ *store.Tx, j *store.Job) error {
 	if string(j.Params) == refused {
-		return record.Errorf(record.Exists, "the catalogue refuses")
+		return record.Errorf(record.Exists, "the catalog refuses")
 	}
 	return nil
 }
