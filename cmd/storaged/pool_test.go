@@ -245,6 +245,7 @@ func TestCloneThatHasNoRoom(t *testing.T) {
 	if len(j.Warnings) == 0 || !strings.Contains(j.Warnings[0], "only if it can share blocks") {
 		t.Errorf("warnings are %q", j.Warnings)
 	}
+	h.runs(0, "only if it can share blocks", "vol", "clone", "pool/v", "small/copy", "--reflink", "auto", "--dry-run")
 }
 
 // The daemon's own directories are no pools.

@@ -278,6 +278,9 @@ func planFields(s *session, p service.Plan) []field {
 	for _, b := range p.WaitingOn {
 		fields = append(fields, field{"In the way", blocker(b)})
 	}
+	for _, w := range p.Warnings {
+		fields = append(fields, field{"Warning", w})
+	}
 	return fields
 }
 

@@ -259,6 +259,7 @@ func (s *Service) launch(ctx context.Context, sub Submit, w order, r supervisor.
 			Kind: r.Kind, Class: r.Class, Objects: r.Objects, Argv: r.Argv,
 			Destroys: w.operation.Destroys() || w.operation.Effect() == operation.Empties && w.operation.Displaces(),
 			Bytes:    bytes, EstimateS: s.jobs.Expect(r, bytes), WaitingOn: s.jobs.Blockers(r),
+			Warnings: append([]string{}, w.warnings...),
 		}}, nil
 	}
 	var started Started

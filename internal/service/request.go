@@ -152,6 +152,7 @@ type Plan struct {
 	Bytes     int64            `json:"bytes"`    // to be moved at most
 	EstimateS *float64         `json:"estimate_s"`
 	WaitingOn []record.Blocker `json:"waiting_on"` // who would be in the way now
+	Warnings  []string         `json:"warnings"`   // that the job would begin with
 }
 
 // Started is the answer to a request that starts a job: the job, or with

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -50,7 +51,7 @@ func (s *Service) submitFitting(ctx context.Context, w order, submit func(order)
 
 // fits refuses an operation for which there is no room. One that may share blocks
 // with its source needs none if it can, which its helper finds out: it is only
-// warned of.
+// warned of, unless source and target lie on different disks.
 func (s *Service) fits(ctx context.Context, w *order) error {
 	reserve := &w.operation.Bound().Reserve
 	*reserve = 0 // a retry has that of the first job
@@ -74,11 +75,26 @@ func (s *Service) fits(ctx context.Context, w *order) error {
 		return nil
 	}
 	var short *record.Error
-	if !shareable || !errors.As(err, &short) || short.Code != record.NoSpace {
+	if !shareable || !errors.As(err, &short) || short.Code != record.NoSpace || s.apart(w.operation) {
 		return err
 	}
 	w.warnings = append(w.warnings, short.Message+"; the clone can be made only if it can share blocks with its source")
 	return nil
+}
+
+// apart reports whether an operation goes from one disk to another, between which
+// no blocks can be shared.
+func (s *Service) apart(o operation.Operation) bool {
+	pool, _ := operation.Result(o)
+	from, err := s.stored(o.On().Pool)
+	to, terr := s.stored(pool)
+	return err == nil && terr == nil && disjoint(from.Devices, to.Devices)
+}
+
+// disjoint reports whether nothing is in both of two lists, neither of which is
+// empty.
+func disjoint(a, b []string) bool {
+	return len(a) > 0 && len(b) > 0 && !slices.ContainsFunc(a, func(d string) bool { return slices.Contains(b, d) })
 }
 
 // fitsInPlace refuses what writes more than its volume and the pool have blocks
@@ -130,7 +146,11 @@ func (s *Service) roomFor(ctx context.Context, w *order, needed int64) error {
 		return err
 	}
 	unread := s.readSpace(ctx, p)
-	if p, err = s.stored(pool); err != nil || catalog.Free(p) >= needed {
+	err = s.store.View(func(tx *store.Tx) error { // it may be away
+		p, err = catalog.ActivePool(tx, pool)
+		return err
+	})
+	if err != nil || catalog.Free(p) >= needed {
 		return err
 	}
 	return s.noRoom(p, w, needed, unread)
@@ -149,7 +169,7 @@ func (s *Service) stored(pool string) (p *store.Pool, err error) {
 func (s *Service) noRoom(p *store.Pool, w *order, needed int64, unread error) error {
 	holders := s.promisees(p)
 	e := record.Errorf(record.NoSpace, "pool %q has no room for %s: %s are available%s", p.Name, quantity.FormatBoth(needed),
-		quantity.FormatBytes(p.Available), promisedTo(catalog.Reserved(p), holders)).WithHint("%s", w.smaller())
+		quantity.FormatBoth(p.Available), promisedTo(catalog.Reserved(p), holders)).WithHint("%s", w.smaller())
 	if unread != nil {
 		e.Message += fmt.Sprintf("; these figures are old, for the pool cannot be read now: %v", unread)
 	}
