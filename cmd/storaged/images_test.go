@@ -191,16 +191,8 @@ func TestCopyThatWouldLackItsBackingIsRefused(t *testing.T) {
 	h.define("other", other)
 	qemuImage(t, "-f", "qcow2", h.path("q1.qcow2"), "1M")
 	h.image("pool", "-f", "qcow2", "-F", "qcow2", "-b", "q1.qcow2", h.path("overlay.qcow2"))
-	refused := func(what string, err error, code record.Code, names string) {
-		t.Helper()
-		if record.CodeOf(err) != code || !strings.Contains(err.Error(), names) {
-			t.Errorf("%s: %v, want %s that names %s", what, err, code, names)
-		}
-	}
-	_, err := h.clone("overlay.qcow2", "other/ov.qcow2")
-	refused("clone", err, record.Unsupported, "q1.qcow2")
-	_, err = h.move("overlay.qcow2", "other/")
-	refused("move", err, record.Unsupported, "q1.qcow2")
+	h.refuses(record.Unsupported, "q1.qcow2")(h.clone("overlay.qcow2", "other/ov.qcow2"))
+	h.refuses(record.Unsupported, "q1.qcow2")(h.move("overlay.qcow2", "other/"))
 	j := h.end(h.evacuatePool("pool", "other", keepSource))
 	if j.Code() != record.Partial || len(j.Result.Items) != 2 || j.Result.Items[0].Error == nil || j.Result.Items[0].Error.Code != record.Unsupported {
 		t.Errorf("evacuate --keep-source: %s %s", outcome(j), shown(j.Result))

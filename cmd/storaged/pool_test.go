@@ -11,7 +11,6 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
-	"storaged/internal/service"
 	"storaged/internal/testenv"
 )
 
@@ -20,28 +19,29 @@ func TestRefusalsOfPoolsSayAllThatIsInTheWay(t *testing.T) {
 	h := newHost(t)
 	h.sparse("v", mib)
 	_, err := h.deletePool("pool")
-	refused(t, err, record.HasChildren, `pool "pool" is active and holds 1 volume: "v"`, "storagedctl pool stop pool; then storagedctl pool delete pool --with-volumes deletes them too")
+	worded(t, err, record.HasChildren, `pool "pool" is active and holds 1 volume: "v"`, "storagedctl pool stop pool; then storagedctl pool delete pool --with-volumes deletes them too")
 	_, _, err = h.definition("other", "")
-	refused(t, err, record.Invalid, "a pool of type dir needs a target path", "give it with --target …")
-	_, _, err = h.client.DefinePool(t.Context(), service.Submit{}, service.PoolDefine{
-		Name: "other", Target: record.Target{Path: "/x"}, Source: record.Source{Options: map[string]string{"ro": ""}},
-	}, false, false)
-	refused(t, err, record.Invalid, "a pool of type dir has no source options", "")
+	worded(t, err, record.Invalid, "a pool of type dir needs a target path", "give it with --target …")
+	_, _, err = h.definition("other", "/x", field("source", record.Source{Options: map[string]string{"ro": ""}}))
+	worded(t, err, record.Invalid, "a pool of type dir has no source options", "")
 	_, _, err = h.definition("pool", "/x")
-	refused(t, err, record.Exists, `pool "pool" exists already`, "storagedctl pool show pool")
+	worded(t, err, record.Exists, `pool "pool" exists already`, "storagedctl pool show pool")
 	h.succeed(h.stopPool("pool"))
 	_, _, err = h.definition("pool", "/x")
-	refused(t, err, record.Exists, `pool "pool" exists already`, "storagedctl pool start pool, or storagedctl pool undefine pool to define it anew")
+	worded(t, err, record.Exists, `pool "pool" exists already`, "storagedctl pool start pool, or storagedctl pool undefine pool to define it anew")
 	_, err = h.deletePool("pool")
-	refused(t, err, record.HasChildren, `pool "pool" holds 1 volume: "v"`, "storagedctl pool delete pool --with-volumes deletes them too")
+	worded(t, err, record.HasChildren, `pool "pool" holds 1 volume: "v"`, "storagedctl pool delete pool --with-volumes deletes them too")
 }
 
-// refused holds an error against what it is to say.
-func refused(t *testing.T, err error, code record.Code, message, hint string) {
+// worded holds an error against what it is to say.
+func worded(t *testing.T, err error, code record.Code, message, hint string) {
 	t.Helper()
 	var e *record.Error
-	if !errors.As(err, &e) || e.Code != code || e.Message != message || cmdline.Hint(e.Hint) != hint {
-		t.Errorf("got  %v %v\nwant %s %q, hint %q", err, e, code, message, hint)
+	if !errors.As(err, &e) {
+		t.Fatalf("got %v, want %s %q", err, code, message)
+	}
+	if got := cmdline.Hint(e.Hint); e.Code != code || e.Message != message || got != hint {
+		t.Errorf("got  %s %q, hint %q\nwant %s %q, hint %q", e.Code, e.Message, got, code, message, hint)
 	}
 }
 
