@@ -271,7 +271,7 @@ func (r *Run) begin(ctx context.Context, d *Draft) (done bool, err error) {
 // rejoin gives what an earlier helper left, if it can be relied on. What cannot
 // is removed.
 func (r *Run) rejoin(ctx context.Context, at Location, creator backends.Creator) (d backends.Draft, done bool, err error) {
-	d, err = r.left(ctx, at, creator)
+	d, err = r.findDraft(ctx, at, creator)
 	if errors.Is(err, backends.ErrNotFound) || errors.Is(err, backends.ErrUnsafe) { // or it has both names
 		done, err = r.completed(ctx, at, creator)
 		if r.Earlier != nil && !done && err == nil {
@@ -305,9 +305,9 @@ func (r *Run) claim() {
 	}
 }
 
-// left finds the draft, which has the job's name, or yet that of the job whose
+// findDraft finds the draft, which has the job's name, or yet that of the job whose
 // checkpoint this one goes on from.
-func (r *Run) left(ctx context.Context, at Location, creator backends.Creator) (d backends.Draft, err error) {
+func (r *Run) findDraft(ctx context.Context, at Location, creator backends.Creator) (d backends.Draft, err error) {
 	jobs := []string{r.ID}
 	if r.Earlier != nil && r.Earlier.Draft != r.ID {
 		jobs = append(jobs, r.Earlier.Draft)

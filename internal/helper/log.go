@@ -19,7 +19,7 @@ func newJobLog(stderr io.Writer) hclog.InterceptLogger {
 	return hclog.NewInterceptLogger(&hclog.LoggerOptions{
 		Name:   Program,
 		Level:  hclog.Info,
-		Output: &boundedWriter{out: stderr, left: maxLog},
+		Output: &boundedWriter{out: stderr, rest: maxLog},
 	})
 }
 
@@ -33,21 +33,21 @@ func newManualLog(stderr io.Writer) hclog.Logger {
 type boundedWriter struct {
 	mu   sync.Mutex
 	out  io.Writer
-	left int
+	rest int
 }
 
 func (w *boundedWriter) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case w.left < 0:
+	case w.rest < 0:
 		return len(p), nil
-	case len(p) > w.left:
-		w.left = -1
+	case len(p) > w.rest:
+		w.rest = -1
 		_, err := io.WriteString(w.out, "log truncated\n")
 		return len(p), err
 	}
-	w.left -= len(p)
+	w.rest -= len(p)
 	return w.out.Write(p)
 }
 

@@ -63,7 +63,7 @@ func RunManually(t Task, o ManualOptions) error {
 	report := h.conduct(ctx, t)
 	h.display.End("")
 	if report == nil {
-		return h.left()
+		return h.abandoned()
 	}
 	return conclude(t, report, time.Since(begun), o)
 }
@@ -144,8 +144,8 @@ func (h *manualMode) stop(_ context.Context, s os.Signal) (leave bool) {
 	return false
 }
 
-// left is the error of a person who did not wait for the undoing.
-func (h *manualMode) left() error {
+// abandoned is the error of a person who did not wait for the undoing.
+func (h *manualMode) abandoned() error {
 	e := record.Errorf(record.CanceledCode, "left in the middle of canceling")
 	if h.task.Makes == "" {
 		return e
@@ -171,12 +171,12 @@ func (h *manualMode) figures(r reading) term.Figures {
 	}
 	if r.Rate >= 1 && h.waits == "" {
 		f.Rate = quantity.FormatRate(int64(r.Rate))
-		f.Left = timeLeft(r)
+		f.Left = remaining(r)
 	}
 	return f
 }
 
-func timeLeft(r reading) string {
+func remaining(r reading) string {
 	rest := r.Progress.WorkAll - r.Progress.Work
 	if rest <= 0 {
 		return ""

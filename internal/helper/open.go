@@ -99,10 +99,10 @@ func (r *Run) described(t Task, err error) error {
 
 // confine is the step between locking and working: whatever the task needs is open
 // by then. Of what is made or found later, its pool is: drafts are begun, and the
-// volumes of a pool opened, beneath that. Nothing that a guest has written was read
-// before.
+// volumes of a pool opened, beneath that. Nothing that a virtual machine has written was
+// read before.
 func confine() error {
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil { // memory has guests' bytes from here on
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil { // memory has contents from here on
 		return fmt.Errorf("cannot forbid core dumps: %w", err)
 	}
 	return nil

@@ -167,7 +167,7 @@ func TestSecondSignalByHandLeavesAtOnce(t *testing.T) {
 	if report := <-left; report != nil {
 		t.Errorf("report %+v", report.Summary)
 	}
-	err := h.left()
+	err := h.abandoned()
 	if e, ok := errors.AsType[*record.Error](err); !ok || e.Code != record.CanceledCode || !strings.Contains(e.Hint.String(), "settle --target /pool/a.raw --job "+r.ID) {
 		t.Errorf("error %+v", err)
 	}
@@ -240,7 +240,7 @@ func TestBusyNamesTheHolder(t *testing.T) {
 
 func TestLogIsBounded(t *testing.T) {
 	var out strings.Builder
-	w := &boundedWriter{out: &out, left: 10}
+	w := &boundedWriter{out: &out, rest: 10}
 	for _, line := range []string{"one\n", "two\n", "three\n", "4\n"} {
 		if n, err := io.WriteString(w, line); n != len(line) || err != nil {
 			t.Errorf("write gave %d, %v", n, err)

@@ -34,7 +34,7 @@ func Clone(o *operation.Clone) (helper.Task, error) {
 		Name: o.Task().Name, Resumes: o.Resume,
 		Doing:  fmt.Sprintf("clone %q to %q", from.Path, to.Path),
 		Done:   fmt.Sprintf("cloned %q to %q", from.Path, to.Path),
-		Undone: left(o.Keep, to) + fmt.Sprintf("; %q is as it was", from.Path),
+		Undone: afterCancel(o.Keep, to) + fmt.Sprintf("; %q is as it was", from.Path),
 		Keeps:  o.Keep,
 		Makes:  to.Path,
 		Reads:  from.Path,

@@ -170,7 +170,7 @@ func (c *content) read(wanted int64) (err error) {
 	} else {
 		c.stream = c.from.content(c.file)
 		if c.length >= 0 {
-			c.stream = &firstPart{Stream: c.stream, ends: c.from.form == streamSparse, left: c.length}
+			c.stream = &firstPart{Stream: c.stream, ends: c.from.form == streamSparse, rest: c.length}
 		}
 		c.head, c.stream, err = peek(c.stream, wanted)
 	}
@@ -266,7 +266,7 @@ func (c *content) move(ctx context.Context, r *helper.Run, to into, h hash.Hash)
 }
 
 // checkHeader refuses a content that says to be in another format than the
-// volume is declared to be: a guest can write any header into a raw disk, and
+// volume is declared to be: a virtual machine can write any header into a raw disk, and
 // whoever believed it would open what the header names. head is how the volume
 // will begin.
 func (in contentSpec) checkHeader(head []byte) (image.Header, error) {
@@ -343,22 +343,22 @@ func overlaid(c io.ReaderAt, off int64, head []byte) ([]byte, error) {
 type firstPart struct {
 	diskio.Stream
 	ends bool  // the stream tells where it ends, and that it came as it was sent
-	left int64 // bytes
+	rest int64 // bytes
 	part int64 // bytes of the current extent that are not read
 	cut  bool  // the content goes on
 }
 
 func (c *firstPart) Next() (int64, bool, error) {
-	if c.left == 0 {
+	if c.rest == 0 {
 		return 0, false, c.end()
 	}
 	n, hole, err := c.Stream.Next()
 	if err != nil {
 		return 0, false, err
 	}
-	c.cut = n > c.left
-	n = min(n, c.left)
-	c.left -= n
+	c.cut = n > c.rest
+	n = min(n, c.rest)
+	c.rest -= n
 	c.part = n
 	return n, hole, nil
 }

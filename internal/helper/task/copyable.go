@@ -19,7 +19,7 @@ type copying struct {
 
 // admit refuses an image of which a copy would not be one. Others may have given
 // it another backing since anybody read it last: so the header is read of what is
-// open and locked. That of a raw volume is a guest's, and means nothing.
+// open and locked. That of a raw volume is a virtual machine's, and means nothing.
 func (c copying) admit(v backends.Volume) error {
 	if c.format == "" || c.format == record.FormatRaw {
 		return nil

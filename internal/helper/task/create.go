@@ -20,7 +20,7 @@ func Create(o *operation.Create) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	if o.From != "" {
-		return buildFilled(o, at)
+		return createFrom(o, at)
 	}
 	if err := needed(o, "capacity", o.Capacity != 0); err != nil {
 		return helper.Task{}, err
@@ -37,7 +37,7 @@ func Create(o *operation.Create) (helper.Task, error) {
 		Name: o.Task().Name, Resumes: o.Resume,
 		Doing:  fmt.Sprintf("allocate %q", at.Path),
 		Done:   fmt.Sprintf("allocated %q", at.Path),
-		Undone: left(o.Keep, at),
+		Undone: afterCancel(o.Keep, at),
 		Keeps:  o.Keep,
 		Makes:  at.Path,
 		Writes: at.Path,

@@ -15,13 +15,13 @@ import (
 	"storaged/internal/record"
 )
 
-// buildFilled is a new volume with a content from beyond the pools.
-func buildFilled(o *operation.Create, at helper.Location) (helper.Task, error) {
+// createFrom is a new volume with a content from beyond the pools.
+func createFrom(o *operation.Create, at helper.Location) (helper.Task, error) {
 	in, err := contentOf(o, o.Content)
 	if err != nil {
 		return helper.Task{}, err
 	}
-	w := filled{
+	w := creation{
 		content: &content{contentSpec: in}, capacity: -1,
 		draft: &helper.Draft{Location: at, As: backends.NewVolume{Format: in.format, Promise: orZero(o.Allocation)}},
 	}
@@ -32,7 +32,7 @@ func buildFilled(o *operation.Create, at helper.Location) (helper.Task, error) {
 		Name: o.Task().Name, Resumes: o.Resume,
 		Doing:  fmt.Sprintf("make %q of %s", at.Path, in.from),
 		Done:   fmt.Sprintf("made %q of %s", at.Path, in.from),
-		Undone: left(o.Keep, at),
+		Undone: afterCancel(o.Keep, at),
 		Keeps:  o.Keep,
 		Makes:  at.Path,
 		Reads:  in.from.path(),
@@ -42,13 +42,13 @@ func buildFilled(o *operation.Create, at helper.Location) (helper.Task, error) {
 	}, nil
 }
 
-type filled struct {
+type creation struct {
 	*content
 	draft    *helper.Draft
 	capacity int64 // bytes; -1 is that of the content
 }
 
-func (w filled) work(ctx context.Context, r *helper.Run) error {
+func (w creation) work(ctx context.Context, r *helper.Run) error {
 	header, err := w.admit()
 	if err != nil {
 		return err
@@ -74,7 +74,7 @@ func (w filled) work(ctx context.Context, r *helper.Run) error {
 
 // admit refuses, before anything is made, what is no content of the volume, or does
 // not fit.
-func (w *filled) admit() (header image.Header, err error) {
+func (w *creation) admit() (header image.Header, err error) {
 	if err = w.read(image.HeaderSize); err == nil {
 		err = w.checkPacking(w.head, true)
 	}
@@ -93,7 +93,7 @@ func (w *filled) admit() (header image.Header, err error) {
 	return header, nil
 }
 
-func (w filled) fill(ctx context.Context, r *helper.Run) error {
+func (w creation) fill(ctx context.Context, r *helper.Run) error {
 	d := w.draft.Draft
 	to := into{content: d.Content(), room: w.capacity, clean: true, name: w.draft.Path}
 	if w.capacity < 0 {

@@ -257,14 +257,14 @@ func (o external) content(f *externalFile) diskio.Stream {
 type rawContent struct {
 	r    io.Reader
 	buf  [256 << 10]byte
-	left []byte
+	rest []byte
 }
 
 func (c *rawContent) Next() (int64, bool, error) {
 	for {
 		n, err := c.r.Read(c.buf[:])
 		if n > 0 {
-			c.left = c.buf[:n]
+			c.rest = c.buf[:n]
 			return int64(n), false, nil // an error comes again
 		}
 		if err != nil {
@@ -274,11 +274,11 @@ func (c *rawContent) Next() (int64, bool, error) {
 }
 
 func (c *rawContent) Read(p []byte) (int, error) {
-	if len(c.left) == 0 {
+	if len(c.rest) == 0 {
 		return 0, io.EOF
 	}
-	n := copy(p, c.left)
-	c.left = c.left[n:]
+	n := copy(p, c.rest)
+	c.rest = c.rest[n:]
 	return n, nil
 }
 

@@ -19,8 +19,8 @@ import (
 // Tasked is an operation, or its settlement: what a helper's task is made of.
 type Tasked interface{ Task() operation.Task }
 
-// left says what a cancel leaves of a new volume.
-func left(keep bool, at helper.Location) string {
+// afterCancel says what a cancel leaves of a new volume.
+func afterCancel(keep bool, at helper.Location) string {
 	if keep {
 		return fmt.Sprintf("what is written of %q is kept; it is not complete", at.Path)
 	}
@@ -42,7 +42,7 @@ func volume(o Tasked, flag string, v operation.Volume) (helper.Location, error) 
 	if err := needed(o, flag, v.Path != ""); err != nil {
 		return helper.Location{}, err
 	}
-	at, err := placeOf(v)
+	at, err := locate(v)
 	if err == nil {
 		at.ID, err = identity(at.Pool.Backend, v.ID)
 	}
@@ -90,8 +90,8 @@ func poolOf(o Tasked, flag string, v operation.Volume) (*helper.Pool, error) {
 	return poolAt(backend, v, path)
 }
 
-// placeOf finds the volume of a path.
-func placeOf(v operation.Volume) (helper.Location, error) {
+// locate finds the volume of a path.
+func locate(v operation.Volume) (helper.Location, error) {
 	backend, err := driver(v.Type)
 	if err != nil {
 		return helper.Location{}, err

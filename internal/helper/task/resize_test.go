@@ -22,7 +22,7 @@ func TestResizeThatIsCanceledGivesTheSizeBack(t *testing.T) {
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	at, err := placeOf(operation.Volume{Path: path, Type: "dir"})
+	at, err := locate(operation.Volume{Path: path, Type: "dir"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -126,7 +126,7 @@ func (w settlement) keep(ctx context.Context, r *helper.Run) (kept bool, _ error
 	if w.keeps {
 		kept = w.named(ctx, r, d)
 	} else {
-		kept = w.left(r, d)
+		kept = w.resumableDraft(r, d)
 	}
 	if !kept {
 		return false, nil
@@ -151,8 +151,8 @@ func (w settlement) named(ctx context.Context, r *helper.Run, d backends.Draft) 
 	return named
 }
 
-// left reports whether a later job can go on with what is unfinished.
-func (w settlement) left(r *helper.Run, d backends.Draft) bool {
+// resumableDraft reports whether a later job can go on with what is unfinished.
+func (w settlement) resumableDraft(r *helper.Run, d backends.Draft) bool {
 	e, err := r.Checkpoint()
 	if err != nil || e == nil {
 		return false

@@ -32,12 +32,12 @@ func Upload(o *operation.Upload) (helper.Task, error) {
 	}
 	if in.skipped > 0 {
 		if o.Checksum != "" {
-			w.whole = in.sum
+			w.full = in.sum
 		}
 		in.sum = checksum{} // of a part it would say nothing
 	}
 	w.content = &content{contentSpec: in, goes: w.at}
-	if w.whole.algorithm != "" && w.off != in.skipped {
+	if w.full.algorithm != "" && w.off != in.skipped {
 		return helper.Task{}, record.Errorf(record.Invalid, "--checksum is of the whole content, and one that does not begin where %q does cannot be read back: --offset and --skipped must be the same", at.Path)
 	}
 	return helper.Task{
@@ -57,9 +57,9 @@ type upload struct {
 	*content
 	at  *helper.Volume
 	off int64 // bytes, in the volume
-	// whole is the checksum of all the content, when a part of it was uploaded
+	// full is the checksum of all the content, when a part of it was uploaded
 	// before: it is read back.
-	whole checksum
+	full checksum
 	// beginning is the checksum of what was uploaded before, as the sender has it.
 	beginning checksum
 }
@@ -84,7 +84,7 @@ func (w upload) work(ctx context.Context, r *helper.Run) error {
 	if err != nil && w.touched {
 		r.Report.Rollback = string(record.RollbackKept)
 	}
-	if err == nil && w.whole.algorithm != "" {
+	if err == nil && w.full.algorithm != "" {
 		r.Next(len(compared) + 1)
 		err = w.check(ctx, r, to)
 	}
@@ -105,7 +105,7 @@ func (w upload) work(ctx context.Context, r *helper.Run) error {
 // known.
 func (w upload) phases(bytes int64) []ipc.PlanPhase {
 	phases := []ipc.PlanPhase{transfer("upload", bytes, w.skipped)}
-	if w.whole.algorithm != "" {
+	if w.full.algorithm != "" {
 		check := transfer("verify", bytes, w.skipped)
 		check.Data = false // its rate is not that of uploads
 		phases = append(phases, check)
@@ -116,11 +116,11 @@ func (w upload) phases(bytes int64) []ipc.PlanPhase {
 // check reads the whole content back, of which this upload moved the rest.
 func (w upload) check(ctx context.Context, r *helper.Run, to into) error {
 	r.Report.Rollback = string(record.RollbackKept) // unless it is right
-	did, err := diskio.Sum(ctx, r.Pacer, to.content, diskio.SumSpec{CRC32C: w.whole.algorithm == record.CRC32C, Len: w.off + r.Report.Bytes})
+	did, err := diskio.Sum(ctx, r.Pacer, to.content, diskio.SumSpec{CRC32C: w.full.algorithm == record.CRC32C, Len: w.off + r.Report.Bytes})
 	if err != nil {
 		return err
 	}
-	if err := w.whole.judge(r, did.Sum); err != nil {
+	if err := w.full.judge(r, did.Sum); err != nil {
 		return err
 	}
 	r.Report.Rollback = string(record.RollbackNone)

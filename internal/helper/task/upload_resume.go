@@ -51,7 +51,7 @@ func (w upload) comparing() []ipc.PlanPhase {
 // compare refuses a content that does not begin with what is in place.
 func (w upload) compare(ctx context.Context, r *helper.Run, to into) error {
 	if !w.comparable() {
-		if w.skipped > 0 && w.whole.want == "" {
+		if w.skipped > 0 && w.full.want == "" {
 			r.Warn("nothing could tell whether the content begins with what was uploaded of it before")
 		}
 		return nil

@@ -24,12 +24,12 @@ type walk struct {
 	failed  int
 }
 
-// begin takes down the volumes that there are and that are meant, and plans to
+// begin takes down the volumes that there are and that are wanted, and plans to
 // deal with their bytes in a phase of that name.
-func (w *walk) begin(ctx context.Context, phase string, meant func(backends.VolumeInfo) bool) error {
+func (w *walk) begin(ctx context.Context, phase string, wanted func(backends.VolumeInfo) bool) error {
 	w.run.Plan(helper.Scanning(), ipc.PlanPhase{Name: phase, Unit: "bytes", Weight: 1, Data: true, Mask: helper.Everybody})
 	w.run.Next(0)
-	if err := w.run.Step(ctx, func() error { return w.list(ctx, meant) }); err != nil {
+	if err := w.run.Step(ctx, func() error { return w.list(ctx, wanted) }); err != nil {
 		return err
 	}
 	total := int64(0)
@@ -45,12 +45,12 @@ func (w *walk) begin(ctx context.Context, phase string, meant func(backends.Volu
 }
 
 // list takes down the volumes that there are, by name.
-func (w *walk) list(ctx context.Context, meant func(backends.VolumeInfo) bool) error {
+func (w *walk) list(ctx context.Context, wanted func(backends.VolumeInfo) bool) error {
 	_, err := w.Backend.Refresh(ctx, w.Pool.Pool, func(v backends.VolumeInfo) error {
 		switch {
-		case v.Ignored == "" && meant(v):
+		case v.Ignored == "" && wanted(v):
 			w.volumes = append(w.volumes, v)
-		case v.Ignored != "" && v.ID != "" && meant(v):
+		case v.Ignored != "" && v.ID != "" && wanted(v):
 			w.run.Warn("%q is left alone: %s", v.Name, v.Ignored)
 		}
 		return nil
