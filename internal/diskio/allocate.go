@@ -49,11 +49,16 @@ type AllocateStats struct {
 // Allocate sizes a regular file and reserves its blocks, durably. Content stays
 // as it is; what is new reads as zeros. Too little space is ENOSPC before
 // anything is changed, as far as the file system can tell. After an error or a
-// cancel the file may have any size and allocation up to what was asked.
+// cancel the file may have any size and allocation up to what was asked. Any
+// other content has the size that it has, and its storage.
 func Allocate(ctx context.Context, p *Pacer, c Content, spec AllocateSpec) (AllocateStats, error) {
 	f := regularOf(c)
 	if f == nil {
-		return AllocateStats{}, ioError("allocate", nowhere, ErrUnsupported)
+		size, err := contentSize(c)
+		if err == nil && size < spec.Capacity {
+			err = ioError("allocate", size, unix.ENOSPC)
+		}
+		return AllocateStats{Allocated: size, Kept: true}, err
 	}
 	size, err := fileSize(f)
 	if err != nil {

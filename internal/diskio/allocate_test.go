@@ -3,6 +3,9 @@ package diskio
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"storaged/internal/testenv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -74,5 +77,21 @@ func TestAllocateRefusesBeforeItStarts(t *testing.T) {
 	writeRandom(t, f, 0, mib)
 	if _, err := Allocate(context.Background(), NewPacer(), file{f}, AllocateSpec{Capacity: 1000}); err == nil {
 		t.Error("a capacity below the size was accepted")
+	}
+}
+
+func TestDeviceHasItsSizeAndItsStorage(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "disk")
+	must(t, os.WriteFile(file, nil, 0o600))
+	must(t, os.Truncate(file, mib))
+	device, _ := testenv.Attach(t, file)
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	if got, err := Allocate(t.Context(), NewPacer(), FileContent(f), AllocateSpec{Capacity: mib, Allocation: mib}); err != nil || !got.Kept || got.Allocated != mib {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := Allocate(t.Context(), NewPacer(), FileContent(f), AllocateSpec{Capacity: mib + 1}); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("one that is too small: %v", err)
 	}
 }

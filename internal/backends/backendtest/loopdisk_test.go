@@ -202,19 +202,23 @@ func (loopDisk) Look(ctx context.Context, p backends.Pool, name string) (info ba
 }
 
 func (loopDisk) Open(ctx context.Context, p backends.Pool, name string, a backends.Access) (backends.Volume, error) {
-	return openVolume(ctx, p, name, a)
+	return openVolume[backends.Volume](ctx, p, name, a)
 }
 
 func (loopDisk) Take(ctx context.Context, p backends.Pool, name string) (backends.Taken, error) {
-	return openVolume(ctx, p, name, backends.WriteExclusive)
+	return openVolume[backends.Taken](ctx, p, name, backends.WriteExclusive)
 }
 
-func openVolume(ctx context.Context, p backends.Pool, name string, a backends.Access) (v *volume, err error) {
-	err = withVolume(ctx, p, name, func(d *disk, x *part) (err error) {
-		v, err = d.open(x, a)
+// openVolume gives the zero T with an error.
+func openVolume[T any](ctx context.Context, p backends.Pool, name string, a backends.Access) (opened T, err error) {
+	err = withVolume(ctx, p, name, func(d *disk, x *part) error {
+		v, err := d.open(x, a)
+		if err == nil {
+			opened = any(v).(T)
+		}
 		return err
 	})
-	return v, err
+	return opened, err
 }
 
 func (loopDisk) Create(ctx context.Context, p backends.Pool, n backends.NewVolume) (dr backends.Draft, err error) {
@@ -230,7 +234,9 @@ func (loopDisk) Create(ctx context.Context, p backends.Pool, n backends.NewVolum
 			return err
 		}
 		v, err := d.open(x, backends.WriteExclusive)
-		dr = &draft{volume: v}
+		if err == nil {
+			dr = &draft{volume: v}
+		}
 		return err
 	})
 	return dr, err

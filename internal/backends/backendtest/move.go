@@ -96,8 +96,10 @@ func moveTaken(r *rig) {
 
 func moveBusy(r *rig) {
 	r.started().made("a", []byte("a"))
-	_, err := r.taker().Take(r.Context(), r.p, "none")
-	r.is(err, backends.ErrNotFound)
+	none, err := r.taker().Take(r.Context(), r.p, "none")
+	if r.is(err, backends.ErrNotFound); none != nil {
+		r.Errorf("%T was taken of what there is not", none)
+	}
 	for _, held := range []backends.Access{backends.ReadShared, backends.WriteExclusive} {
 		other := r.process(order{Act: actHold, Name: "a", Access: held})
 		_, err := r.taker().Take(r.Context(), r.p, "a")

@@ -49,8 +49,10 @@ func volumeOpen(r *rig) {
 		r.must(v.Close())
 	}
 	r.holds("a", []byte("Content"))
-	_, err := r.b.Open(r.Context(), r.p, "b", backends.ReadShared)
-	r.is(err, backends.ErrNotFound)
+	v, err := r.b.Open(r.Context(), r.p, "b", backends.ReadShared)
+	if r.is(err, backends.ErrNotFound); v != nil {
+		r.Errorf("%T was opened of what there is not", v)
+	}
 }
 
 // volumeResize needs a capacity that all types can have exactly.
