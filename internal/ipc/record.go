@@ -35,8 +35,7 @@ func (e *Error) Record() *record.Error {
 		out.Hint = record.Hintf("%s", e.Hint)
 	}
 	if e.Path != "" && e.Offset >= 0 {
-		offset := e.Offset
-		out.Offset = &offset
+		out.Offset = new(e.Offset)
 	}
 	if e.Holder != "" {
 		out.Holders = []record.Blocker{{For: "lock", Holder: &record.Holder{External: e.Holder}}}
@@ -52,8 +51,7 @@ func (r *Report) Result() *record.Result {
 		Limits: r.Limits, Device: r.Device, Checksum: r.Checksum,
 	}
 	if r.Checked {
-		verified := r.Verified
-		out.Verified = &verified
+		out.Verified = new(r.Verified)
 	}
 	if v := r.Volume; v != nil {
 		out.Key, out.Path, out.Capacity, out.Allocation = v.Key, v.Path, v.Capacity, v.Allocation

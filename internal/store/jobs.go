@@ -119,20 +119,13 @@ func (t *Tx) DeleteJob(n int64) error {
 
 // LiveJobs gives the jobs whose state is not terminal, by number.
 func (t *Tx) LiveJobs() ([]*Job, error) {
-	var live []*Job
-	err := t.walk(bucketJobLive, nil, func(e entry) error {
+	return collect(t, bucketJobLive, nil, func(e entry) (*Job, error) {
 		head, rest, err := t.liveHead(e.key)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		j, err := t.decodeJob(e.key, head, rest)
-		live = append(live, j)
-		return err
+		return t.decodeJob(e.key, head, rest)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return live, nil
 }
 
 // JobsBefore calls fn with the heads of the jobs below number before (0: all),

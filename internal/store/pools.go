@@ -55,16 +55,7 @@ func (t *Tx) PoolByUUID(uuid string) (*Pool, error) {
 
 // Pools gives all pools, by name.
 func (t *Tx) Pools() ([]*Pool, error) {
-	var pools []*Pool
-	err := t.walk(bucketPools, nil, func(e entry) error {
-		p, err := t.Pool(string(e.key))
-		pools = append(pools, p)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return pools, nil
+	return collect(t, bucketPools, nil, func(e entry) (*Pool, error) { return t.Pool(string(e.key)) })
 }
 
 // DeletePool forgets the pool of that name; its volumes stay (see

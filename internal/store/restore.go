@@ -271,23 +271,11 @@ func (t *Tx) restoreRecord(bucket string, key []byte, r known) error {
 func (t *Tx) decodeAndPut(bucket string, key []byte, r known) error {
 	switch bucket {
 	case bucketPools:
-		p := new(Pool)
-		if err := decode(bucket, key, r.body, p); err != nil {
-			return err
-		}
-		return t.PutPool(p)
+		return putAgain(bucket, key, r.body, t.PutPool)
 	case bucketVolumes:
-		v := new(Volume)
-		if err := decode(bucket, key, r.body, v); err != nil {
-			return err
-		}
-		return t.PutVolume(v)
+		return putAgain(bucket, key, r.body, t.PutVolume)
 	case bucketHistory:
-		h := new(History)
-		if err := decode(bucket, key, r.body, h); err != nil {
-			return err
-		}
-		return t.PutHistory(h)
+		return putAgain(bucket, key, r.body, t.PutHistory)
 	case bucketJobs:
 		var head JobHead
 		rest, err := head.cut(key, r.body)
@@ -302,6 +290,14 @@ func (t *Tx) decodeAndPut(bucket string, key []byte, r known) error {
 		return t.PutJob(j)
 	}
 	panic("internal error: no records are restored in bucket " + bucket)
+}
+
+func putAgain[T any](bucket string, key, body []byte, put func(*T) error) error {
+	r := new(T)
+	if err := decode(bucket, key, body, r); err != nil {
+		return err
+	}
+	return put(r)
 }
 
 // fillMeta sets what is no record of a bucket.

@@ -162,6 +162,21 @@ func (t *Tx) walk(bucket string, prefix []byte, fn func(entry) error) error {
 	}
 }
 
+// collect gives what read makes of the records that walk meets.
+func collect[T any](t *Tx, bucket string, prefix []byte, read func(entry) (*T, error)) (all []*T, err error) {
+	err = t.walk(bucket, prefix, func(e entry) error {
+		r, err := read(e)
+		if r != nil {
+			all = append(all, r)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
 // step gives the record after the cursor, or the first at or after seek where
 // there is no cursor yet or it may have moved.
 func (t *Tx) step(bucket string, c *bolt.Cursor, seek []byte) (*bolt.Cursor, entry, error) {

@@ -90,16 +90,7 @@ func decodeVolume(key, body []byte) (*Volume, error) {
 
 // Volumes gives the volumes of a pool, by name; of all pools where pool is "".
 func (t *Tx) Volumes(pool string) ([]*Volume, error) {
-	var volumes []*Volume
-	err := t.walk(bucketVolumes, poolPrefix(pool), func(e entry) error {
-		v, err := decodeVolume(e.key, e.body)
-		volumes = append(volumes, v)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return volumes, nil
+	return collect(t, bucketVolumes, poolPrefix(pool), func(e entry) (*Volume, error) { return decodeVolume(e.key, e.body) })
 }
 
 // noBacking is how the JSON of a volume without a backing looks, as
@@ -113,21 +104,16 @@ var someReferences = []byte(`"references":[{`)
 // VolumesOnOthers gives the volumes of all pools that stand on other files. Those
 // that do not, which may be many, are not decoded.
 func (t *Tx) VolumesOnOthers() ([]*Volume, error) {
-	var volumes []*Volume
-	err := t.walk(bucketVolumes, nil, func(e entry) error {
+	return collect(t, bucketVolumes, nil, func(e entry) (*Volume, error) {
 		if bytes.Contains(e.body, noBacking) && !bytes.Contains(e.body, someReferences) {
-			return nil
+			return nil, nil
 		}
 		v, err := decodeVolume(e.key, e.body)
-		if err == nil && (v.Backing != "" || len(v.References) > 0) {
-			volumes = append(volumes, v)
+		if err != nil || v.Backing == "" && len(v.References) == 0 {
+			return nil, err
 		}
-		return err
+		return v, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return volumes, nil
 }
 
 func poolPrefix(pool string) []byte {
@@ -162,16 +148,7 @@ func (t *Tx) VolumesByKey(key string) ([]*Volume, error) {
 }
 
 func (t *Tx) volumesByIndex(bucket, field string) ([]*Volume, error) {
-	var volumes []*Volume
-	err := t.walk(bucket, []byte(field+volumeSep), func(e entry) error {
-		v, err := t.volumeByIndex(bucket, e.key)
-		volumes = append(volumes, v)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return volumes, nil
+	return collect(t, bucket, []byte(field+volumeSep), func(e entry) (*Volume, error) { return t.volumeByIndex(bucket, e.key) })
 }
 
 // volumeByIndex follows an entry of volume_paths or volume_keys.

@@ -280,7 +280,7 @@ func (j *job) acknowledged(m ipc.State) {
 }
 
 func (j *job) onLog(m ipc.Log) {
-	if err := j.h.logLine(m); err != nil {
+	if err := j.h.log.line(m); err != nil {
 		j.s.log.Warn("line of a helper is lost", "job", j.rec.Number, "error", err)
 	}
 	level := hclog.LevelFromString(m.Level)

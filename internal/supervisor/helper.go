@@ -131,27 +131,11 @@ func (h *helper) close() {
 	}
 }
 
-func (h *helper) trimLog() error {
-	if h.log == nil {
-		return nil
-	}
-	return h.log.trim()
-}
-
-func (h *helper) logLine(m ipc.Log) error {
-	if h.log == nil {
-		return nil
-	}
-	return h.log.line(m)
-}
-
 func (h *helper) closeFiles() {
 	for _, f := range []*os.File{h.in, h.hold, h.control} {
 		if f != nil {
 			f.Close() // FIFOs have nothing to lose
 		}
 	}
-	if h.log != nil {
-		h.log.close()
-	}
+	h.log.close()
 }

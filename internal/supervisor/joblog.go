@@ -22,7 +22,8 @@ const (
 // the lines that the helper logs. The helper writes to the file directly, so
 // that its words survive the daemon; the bound is kept by looking at the
 // length once a second. RLIMIT_FSIZE would bound the helper's data too, and a
-// pipe would kill it when the daemon dies.
+// pipe would kill it when the daemon dies. nil is the log of a helper that we do
+// not hear.
 type jobLog struct {
 	f *os.File
 }
@@ -38,6 +39,9 @@ func openLog(path string) (*jobLog, error) {
 // line adds a line that the helper logged. Several at once do not mix: each is
 // one write to the end.
 func (l *jobLog) line(m ipc.Log) error {
+	if l == nil {
+		return nil
+	}
 	text := bytes.ReplaceAll([]byte(m.Text), []byte{'\n'}, []byte("\n\t"))
 	if m.Cut {
 		text = append(text, " …"...)
@@ -53,31 +57,30 @@ func (l *jobLog) line(m ipc.Log) error {
 // the tail and the cut is lost, and what is written before the tail is back
 // comes before it; the file says that something was cut.
 func (l *jobLog) trim() error {
-	st, err := l.f.Stat()
-	if err != nil {
-		return fmt.Errorf("cannot trim job log: %w", err)
-	}
-	if st.Size() <= maxLog {
+	if l == nil {
 		return nil
+	}
+	st, err := l.f.Stat()
+	if err != nil || st.Size() <= maxLog {
+		return err
 	}
 	tail := make([]byte, keptLog)
 	n, err := l.f.ReadAt(tail, st.Size()-keptLog)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("cannot trim job log: %w", err)
+		return err
 	}
-	tail = tail[:n]
-	if i := bytes.IndexByte(tail, '\n'); i >= 0 {
-		tail = tail[i+1:]
+	if _, rest, ok := bytes.Cut(tail[:n], []byte{'\n'}); ok {
+		tail, n = rest, len(rest)
 	}
 	if err := l.f.Truncate(0); err != nil {
-		return fmt.Errorf("cannot trim job log: %w", err)
+		return err
 	}
-	if _, err := l.f.Write(append([]byte("… older lines are cut …\n"), tail...)); err != nil {
-		return fmt.Errorf("cannot trim job log: %w", err)
-	}
-	return nil
+	_, err = l.f.Write(append([]byte("… older lines are cut …\n"), tail[:n]...))
+	return err
 }
 
 func (l *jobLog) close() {
-	l.f.Close() // a log line lost to a full disk has been reported by its write
+	if l != nil {
+		l.f.Close() // a log line lost to a full disk has been reported by its write
+	}
 }

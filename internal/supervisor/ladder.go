@@ -72,7 +72,9 @@ func (j *job) climb() {
 		j.kill()
 	case l.rung == rungCancel:
 		l.rung, l.acked = rungTerm, false
-		j.signalAll(syscall.SIGTERM)
+		if err := j.h.family.Signal(syscall.SIGTERM); err != nil {
+			j.s.log.Warn("cannot signal a helper and its tools", "job", j.rec.Number, "error", err)
+		}
 		l.arm(j.s.times.GroupTerm)
 	case l.rung == rungTerm:
 		j.warn(fmt.Sprintf("the helper did not stop for %v after it was told to, and was killed by force", time.Since(l.canceled).Round(time.Second)))
@@ -136,12 +138,6 @@ func (j *job) kill() {
 		j.callStuck()
 	}
 	l.arm(j.s.times.KillAgain)
-}
-
-func (j *job) signalAll(sig syscall.Signal) {
-	if err := j.h.family.Signal(sig); err != nil {
-		j.s.log.Warn("cannot signal a helper and its tools", "job", j.rec.Number, "error", err)
-	}
 }
 
 func cancelAction(now bool) action {

@@ -62,16 +62,14 @@ func (j *job) observe() {
 // noteCancelSent notes that the helper was canceled.
 func (j *job) noteCancelSent() {
 	if n := &j.noticed; !n.cancel.IsZero() && n.cancelSent == nil {
-		took := time.Since(n.cancel)
-		n.cancelSent = &took
+		n.cancelSent = new(time.Since(n.cancel))
 	}
 }
 
 // noteStopped notes that nobody can write any more.
 func (j *job) noteStopped() {
 	if n := &j.noticed; !n.cancel.IsZero() && n.stopped == nil {
-		took := time.Since(n.cancel)
-		n.stopped = &took
+		n.stopped = new(time.Since(n.cancel))
 	}
 }
 

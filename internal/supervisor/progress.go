@@ -167,8 +167,7 @@ func (t *tracker) fill(v *record.Job) {
 	v.Progress, v.Estimate = t.est.Progress(now), t.est.Estimate(now)
 	if v.Progress.Percent != nil {
 		t.floor = max(t.floor, *v.Progress.Percent)
-		percent := t.floor
-		v.Progress.Percent = &percent
+		v.Progress.Percent = new(t.floor)
 	}
 	switch v.State {
 	case record.Running, record.Paused, record.Finalizing:
@@ -196,32 +195,23 @@ func (t *tracker) ExpectedEnd() *time.Time {
 	return t.est.Estimate(time.Now()).End
 }
 
-// mask gives the modes that may visit in the current phase.
-func (t *tracker) mask() []record.Mode {
+// window gives the modes that may visit in the current phase, and whether its
+// windows open when called for.
+func (t *tracker) window() (mask []record.Mode, onCall bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.maskNow()
+	return t.windowNow()
 }
 
-func (t *tracker) maskNow() []record.Mode {
-	modes := []record.Mode{}
-	if t.index >= 0 && t.index < len(t.phases) {
-		for _, m := range t.phases[t.index].Mask {
-			modes = append(modes, record.Mode(m))
-		}
+func (t *tracker) windowNow() (mask []record.Mode, onCall bool) {
+	mask = []record.Mode{}
+	if t.index < 0 || t.index >= len(t.phases) {
+		return mask, false
 	}
-	return modes
-}
-
-// onCall reports whether windows of the current phase open when called for.
-func (t *tracker) onCall() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.onCallNow()
-}
-
-func (t *tracker) onCallNow() bool {
-	return t.index >= 0 && t.index < len(t.phases) && t.phases[t.index].OnCall
+	for _, m := range t.phases[t.index].Mask {
+		mask = append(mask, record.Mode(m))
+	}
+	return mask, t.phases[t.index].OnCall
 }
 
 // looksAgain notes that visitors are looked for again after d.
@@ -243,12 +233,12 @@ func (t *tracker) windowAt(done int64) {
 func (t *tracker) NextWindow(m record.Mode) *time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.est == nil || !slices.Contains(t.maskNow(), m) {
+	mask, onCall := t.windowNow()
+	if t.est == nil || !slices.Contains(mask, m) {
 		return nil
 	}
-	if t.onCallNow() && !t.looks.IsZero() {
-		at := t.looks
-		return &at
+	if onCall && !t.looks.IsZero() {
+		return new(t.looks)
 	}
 	if t.opens == 0 || t.paused {
 		return nil

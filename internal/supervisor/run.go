@@ -412,7 +412,7 @@ func (j *job) fault() *record.Error {
 
 // keepHouse does what is due once a second.
 func (j *job) keepHouse() {
-	if err := j.h.trimLog(); err != nil {
+	if err := j.h.log.trim(); err != nil {
 		j.s.log.Warn("log of a job is not bounded", "job", j.rec.Number, "error", err)
 	}
 	j.keepWindow()

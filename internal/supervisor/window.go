@@ -68,9 +68,9 @@ func (j *job) keepWindow() {
 
 // listen says whether the job opens windows when it is called.
 func (j *job) listen() {
-	var mask []record.Mode
-	if hosts(j.rec.State) && !j.rec.Undo && !j.run.gone && j.track.onCall() {
-		mask = j.track.mask()
+	mask, onCall := j.track.window()
+	if !onCall || !hosts(j.rec.State) || j.rec.Undo || j.run.gone {
+		mask = nil
 	}
 	j.entry.OnCall(mask)
 }
@@ -95,7 +95,7 @@ func (j *job) openWindow() {
 	if !hosts(j.rec.State) || j.rec.Undo || j.run.gone {
 		return
 	}
-	mask := j.track.mask()
+	mask, _ := j.track.window()
 	if err := j.entry.OpenWindow(mask); err != nil {
 		j.s.log.Warn("window stays closed", "job", j.rec.Number, "error", err)
 		return
