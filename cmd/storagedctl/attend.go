@@ -18,7 +18,7 @@ import (
 )
 
 // echoInterval is how close two signals are that mean one: timeout(1), for
-// example, signals its child and then the whole group. Nobody who means it
+// example, signals its child and then the group. Nobody who means it
 // twice is so quick.
 const echoInterval = 100 * time.Millisecond
 
@@ -305,7 +305,7 @@ func (a *attendance) event(e record.Event) {
 	a.take(*e.Job)
 }
 
-// learn takes a job that was read and not told by an event. If that is its
+// learn takes a job that was read, and did not come with an event. If that is its
 // end, the event of it may never be heard.
 func (a *attendance) learn(j record.Job) {
 	if j.State.Terminal() {
@@ -317,7 +317,7 @@ func (a *attendance) learn(j record.Job) {
 // print writes an event for -o jsonl.
 func (a *attendance) print(e record.Event) {
 	if a.format == "jsonl" {
-		_ = printJSON(a.out, e) // a reader that left is told by SIGPIPE
+		_ = printJSON(a.out, e) // a reader that is gone is reported by SIGPIPE
 	}
 }
 
@@ -421,10 +421,10 @@ func (a *attendance) signal(ctx context.Context, sig os.Signal) error {
 		a.cancel(ctx)
 		return nil
 	case interrupt && a.ours:
-		return a.left(record.CanceledCode, "left while canceling").
+		return a.leaving(record.CanceledCode, "left while canceling").
 			WithHint("storagedctl job show %s", a.numbers("NUMBER"))
 	case interrupt && a.until == untilLeft:
-		return cmdline.ErrLeft
+		return cmdline.ErrInterrupted
 	case interrupt:
 		return record.Errorf(record.CanceledCode, "left; %s", a.goesOn())
 	}
@@ -439,10 +439,10 @@ func (a *attendance) letGo() error {
 	}
 	switch {
 	case a.streams():
-		return a.left(record.CanceledCode, "left").WithHint("storagedctl job show %s", a.numbers("NUMBER"))
+		return a.leaving(record.CanceledCode, "left").WithHint("storagedctl job show %s", a.numbers("NUMBER"))
 	case !a.ours:
 		a.say(a.goesOn())
-		return cmdline.ErrLeft
+		return cmdline.ErrInterrupted
 	}
 	a.say(a.goesOn())
 	return &detached{a.jobs}
@@ -461,8 +461,8 @@ func (a *attendance) cancel(ctx context.Context) {
 		if !o.live() {
 			continue
 		}
-		if !o.told {
-			o.told = true
+		if !o.announced {
+			o.announced = true
 			a.say(fmt.Sprintf("canceling %s%s", jobTitle(o.job), prefixed("; ", foretold(o.job))))
 		}
 		id := o.job.ID
@@ -490,7 +490,7 @@ func (a *attendance) replied(err error) {
 
 func (a *attendance) timedOut() error {
 	d := cmdline.Duration(a.cli, "timeout")
-	return a.left(record.TimedOut, "not over after "+quantity.FormatDuration(*d)).
+	return a.leaving(record.TimedOut, "not over after "+quantity.FormatDuration(*d)).
 		WithHint("storagedctl job wait %s", a.numbers("NUMBER"))
 }
 
@@ -499,8 +499,8 @@ func (a *attendance) givenUp(err error) error {
 		WithHint("storagedctl job wait %s", a.numbers("NUMBER"))
 }
 
-// left is the error of leaving early.
-func (a *attendance) left(code record.Code, why string) *record.Error {
+// leaving is the error of leaving early.
+func (a *attendance) leaving(code record.Code, why string) *record.Error {
 	if a.streams() {
 		return record.Errorf(code, "%s; %s", why, a.goesOn())
 	}

@@ -52,7 +52,7 @@ func (s *session) printEvents(f *feed, signals <-chan os.Signal) error {
 		var err error
 		select {
 		case <-signals:
-			return cmdline.ErrLeft // which was asked for
+			return cmdline.ErrInterrupted // which was asked for
 		case n, open := <-f.out:
 			if !open {
 				return nil

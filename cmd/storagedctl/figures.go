@@ -37,7 +37,7 @@ func figures(j *record.Job, rank string) term.Figures {
 	if j.Progress.RateBytes > 0 {
 		f.Rate = quantity.FormatRate(j.Progress.RateBytes)
 	}
-	f.Left = left(j.Estimate)
+	f.Left = timeLeft(j.Estimate)
 	return f
 }
 
@@ -53,7 +53,7 @@ func amount(p record.Progress) string {
 	return ""
 }
 
-func left(e record.Estimate) string {
+func timeLeft(e record.Estimate) string {
 	switch {
 	case e.StalledSince != nil:
 		return "stalled since " + clock(*e.StalledSince)
@@ -95,11 +95,11 @@ func unanswered(b record.Blocker) string {
 	if b.For != "helper" || b.ExpectedEnd == nil {
 		return waits(b)
 	}
-	left := max(time.Until(*b.ExpectedEnd), 0).Round(time.Second)
-	return fmt.Sprintf("the helper was asked to stop; it is killed if it has not within %s", quantity.FormatDuration(left))
+	rest := max(time.Until(*b.ExpectedEnd), 0).Round(time.Second)
+	return fmt.Sprintf("the helper was asked to stop; it is killed if it has not within %s", quantity.FormatDuration(rest))
 }
 
-func placeWord(b record.Blocker) string {
+func slotWord(b record.Blocker) string {
 	if b.Short {
 		return "a place for short work"
 	}
@@ -120,11 +120,11 @@ func waitsFor(b record.Blocker) string {
 	case h != nil && h.External != "":
 		text = "waits for " + h.External
 	case b.For == "slot" && b.Device != "":
-		text = "waits for " + placeWord(b) + " on device " + b.Device
+		text = "waits for " + slotWord(b) + " on device " + b.Device
 	case b.For == "slot" && b.Object != nil:
-		text = "waits for " + placeWord(b) + " in pool " + b.Object.Pool
+		text = "waits for " + slotWord(b) + " in pool " + b.Object.Pool
 	case b.For == "slot":
-		text = "waits for " + placeWord(b)
+		text = "waits for " + slotWord(b)
 	case b.For == "drain":
 		text = "waits for the end of the drain"
 	case b.For == "space":

@@ -146,9 +146,9 @@ func jobNote(j record.Job) string {
 			return text
 		}
 	case j.State == record.Canceling && len(j.WaitingOn) > 0:
-		return strings.Join(nonEmpty([]string{unanswered(j.WaitingOn[0]), left(j.Estimate)}), "; ")
+		return strings.Join(nonEmpty([]string{unanswered(j.WaitingOn[0]), timeLeft(j.Estimate)}), "; ")
 	case j.Estimate.StalledSince != nil:
-		return left(j.Estimate)
+		return timeLeft(j.Estimate)
 	}
 	return ""
 }
@@ -223,7 +223,7 @@ func doneField(s *session, j record.Job) string {
 func leftField(j record.Job) string {
 	text := remaining(j.Estimate.RemainingS)
 	if j.Estimate.StalledSince != nil {
-		text = left(j.Estimate)
+		text = timeLeft(j.Estimate)
 	}
 	if e := j.Estimate; e.EndEarly != nil && e.EndLate != nil {
 		text += fmt.Sprintf(", ends between %s and %s", clock(*e.EndEarly), clock(e.EndLate.Add(almostSecond)))
@@ -483,7 +483,7 @@ func firstEnded(outcomes []outcome) []outcome {
 	})
 }
 
-// jobWatch shows jobs; how they ended is told, but is not its exit code.
+// jobWatch shows jobs; it says how they ended, which is not its exit code.
 func jobWatch(ctx context.Context, s *session) error {
 	outcomes, err := s.watched(ctx)
 	if err != nil {

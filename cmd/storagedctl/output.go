@@ -208,7 +208,7 @@ func (s *session) printSums(j *record.Job) error {
 	return printLines(s.out, lines, func(line string) string { return line })
 }
 
-// printSame writes what needed no job: the events have told the rest.
+// printSame writes what needed no job: the events have had the rest.
 func (s *session) printSame(outcomes []outcome) error {
 	for _, o := range outcomes {
 		if o.same != nil {

@@ -122,7 +122,7 @@ func (s *session) defineByFlags(def *service.PoolDefine) {
 // maxDefinition bounds a definition, bytes: far more than a pool needs.
 const maxDefinition = 1 << 20
 
-// readDefinition reads a file of JSON. libvirt's XML is told by its first
+// readDefinition reads a file of JSON. libvirt's XML is known by its first
 // byte.
 func (s *session) readDefinition(file string) (service.PoolDefine, error) {
 	var def service.PoolDefine

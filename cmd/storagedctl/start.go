@@ -33,10 +33,10 @@ type start struct {
 // outcome is how a start ended.
 type outcome struct {
 	start
-	job  *record.Job // nil without one
-	same any         // what was there already
-	err  error
-	told bool // that it is being canceled
+	job       *record.Job // nil without one
+	same      any         // what was there already
+	err       error
+	announced bool // that it is being canceled
 
 	warned int // of the job's warnings, said already
 }
@@ -113,9 +113,9 @@ func (s *session) run(ctx context.Context, starts ...start) error {
 		return s.detach(ctx, starts)
 	}
 	outcomes, err := s.attend(ctx, starts)
-	var left *detached
-	if errors.As(err, &left) {
-		return s.printDetached(left.jobs)
+	var gone *detached
+	if errors.As(err, &gone) {
+		return s.printDetached(gone.jobs)
 	}
 	if err != nil {
 		return err

@@ -707,11 +707,11 @@ func TestPlaceOfADirectory(t *testing.T) {
 		"/": "8:1 /", "/home/x": "8:1 /home/x", "/srv": "8:2 /", "/srv/pools/a b/c": "8:2 /pools/a b/c", "/srvx": "8:1 /srvx",
 		"/mnt/two words": "8:2 /pools/a b", "/mnt/two words/c": "8:2 /pools/a b/c", "/over/x": "8:1 /deep/x",
 	} {
-		if got := placeOf(list, dir); got != want {
+		if got := locationOf(list, dir); got != want {
 			t.Errorf("%s is %q, not %q", dir, got, want)
 		}
 	}
-	if a, b := placeOf(nil, "/srv/a"), placeOf(nil, "/srv/a"); a != b || a == placeOf(nil, "/srv/b") {
+	if a, b := locationOf(nil, "/srv/a"), locationOf(nil, "/srv/a"); a != b || a == locationOf(nil, "/srv/b") {
 		t.Errorf("without mounts: %q, %q", a, b)
 	}
 }

@@ -49,11 +49,11 @@ func (t *tool) program() cmdline.Program {
 		Reader: t.in, Writer: t.out, ErrWriter: t.errs,
 		Commands: append([]*cli.Command{t.poolCommand(), t.volumeCommand(), t.jobCommand()}, t.hostCommands()...),
 	}
-	return cmdline.Program{App: app, Words: t.words(), Meant: elsewhere(), Tail: examples, SeeAlso: []string{"storaged(8)", "storage-helper(8)"}}
+	return cmdline.Program{App: app, Words: t.words(), Synonyms: synonyms(), Tail: examples, SeeAlso: []string{"storaged(8)", "storage-helper(8)"}}
 }
 
-// elsewhere are verbs that other programs have for what is done here by another.
-func elsewhere() map[string]string {
+// synonyms are verbs that other programs have for what is done here by another.
+func synonyms() map[string]string {
 	return map[string]string{
 		"vol rename": "move", "vol mv": "move", "vol info": "show", "vol copy": "clone", "vol cp": "clone", "vol ls": "list",
 		"vol rm": "delete", "vol remove": "delete", "vol grow": "resize", "vol extend": "resize", "vol shrink": "resize", "vol import": "create",

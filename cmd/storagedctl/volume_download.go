@@ -135,9 +135,9 @@ func underItsName(err error, f *os.File, name string) error {
 	if !ok || is == "" {
 		return err
 	}
-	told := *e
-	told.Message, told.Path = strings.ReplaceAll(e.Message, is, name), strings.ReplaceAll(e.Path, is, name)
-	return &told
+	known := *e
+	known.Message, known.Path = strings.ReplaceAll(e.Message, is, name), strings.ReplaceAll(e.Path, is, name)
+	return &known
 }
 
 // linked is the path of what a descriptor of ours has open, "" if it has none.
@@ -166,7 +166,7 @@ func (s *session) inNoPool(ctx context.Context, r volumeRef, path string) error 
 	}
 	mounted := mounts()
 	for _, p := range pools {
-		if at := cmp.Or(p.Real, p.Target.Path); at != "" && placeOf(mounted, at) == placeOf(mounted, dir) {
+		if at := cmp.Or(p.Real, p.Target.Path); at != "" && locationOf(mounted, at) == locationOf(mounted, dir) {
 			return record.Errorf(record.Invalid, "cannot download to %q: that is in pool %q", path, p.Name).
 				WithHint("storagedctl vol clone %s %s/%s", r, p.Name, filepath.Base(path))
 		}
@@ -248,7 +248,7 @@ func (s *session) sink(path string) (to *sink, done func(), err error) {
 }
 
 // downloadStream writes a content to standard output, or to what is no regular
-// file. The result is not told there.
+// file. The result is not printed there.
 func (s *session) downloadStream(ctx context.Context, r volumeRef, req operation.DownloadRequest, path string) error {
 	out, done, err := s.sink(path)
 	if err != nil {

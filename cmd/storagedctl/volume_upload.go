@@ -159,7 +159,7 @@ func volumeUpload(ctx context.Context, s *session) error {
 }
 
 // uploading asks for an upload: by handing the file over, or by a stream, which
-// the daemon asks for when it has told of its job, so that until then the
+// the daemon asks for when it has answered with its job, so that until then the
 // request can be made again.
 func (s *session) uploading(r volumeRef, req operation.UploadRequest, src source) func(context.Context, service.Submit) (service.Started, error) {
 	if req.Length != nil && !src.sparse { // no more is asked of who writes the stream

@@ -14,7 +14,7 @@ func (t *tool) wipeVerb() *cli.Command {
 		Name: "wipe", Usage: "overwrite a volume's content", ArgsUsage: "VOL",
 		Description: "Where old content would certainly stay readable (shared blocks, a file system that\n" +
 			"does not overwrite in place), the wipe is refused without --accept-limits. What else may\n" +
-			"keep old content is told with the result.\n\n" +
+			"keep old content is named with the result.\n\n" +
 			"Algorithms:\n" +
 			"  zero, random             once with zeros, once with random bytes\n" +
 			"  nnsa, dod                three times, the last time read back\n" +

@@ -65,7 +65,7 @@ type Terms struct {
 	// the one before it if that never began. If another job has changed the volume
 	// since, this one is refused. 0: it goes on from none.
 	After int64 `json:"after,omitempty"`
-	// IfMatch is the generation of the object that the job is meant for; 0: any.
+	// IfMatch is the generation of the object that the job is for; 0: any.
 	IfMatch int64 `json:"if_match,omitempty"`
 	// Reserve is how many bytes of the target's pool the job was promised.
 	Reserve int64 `json:"reserve,omitempty"`

@@ -7,7 +7,7 @@ import (
 	"storaged/internal/record"
 )
 
-// OnPool is what operations on a whole pool have in common. Each is safe to repeat:
+// OnPool is what operations on a pool have in common. Each is safe to repeat:
 // there is nothing to settle.
 type OnPool struct {
 	Terms

@@ -16,12 +16,12 @@ import (
 type Request interface {
 	// Fill puts in what the request leaves out.
 	Fill()
-	// Check refuses what can be told without the catalog.
+	// Check refuses what needs no catalog to be seen.
 	Check() error
 	// Job is what is asked of the job, whatever it does.
 	Job() *JobOptions
 	// Plan makes the operation, by what is known of its objects. It refuses what can
-	// only be told now, and not when the job begins.
+	// only be seen now, and not when the job begins.
 	Plan(Known) (Operation, error)
 }
 

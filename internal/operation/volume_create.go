@@ -7,7 +7,7 @@ import (
 	"storaged/internal/record"
 )
 
-// Create makes a new volume, empty or with a content from outside.
+// Create makes a new volume, empty or with the content of a file or a stream.
 type Create struct {
 	Terms
 	Volume

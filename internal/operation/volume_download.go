@@ -7,7 +7,7 @@ import (
 	"storaged/internal/record"
 )
 
-// Download reads the content of a volume into something outside.
+// Download reads the content of a volume into a file or a stream.
 type Download struct {
 	Terms
 	Volume
@@ -76,7 +76,7 @@ func (o *Download) Task() Task {
 		Name:  "download",
 		Usage: "read the content of a volume into a file",
 		Description: "The file appears under its name when it is complete, and replaces another then. Holes stay holes,\n" +
-			"but in a raw stream. To standard output the result is told on standard error.",
+			"but in a raw stream. Beside a content on standard output, the result is on standard error.",
 		Example: "--volume vm1.raw --target vm1.img",
 		Flags: append(o.Volume.named("volume", "volume-type", "pool-id"), o.Volume.known(), imageFormat(&o.Format),
 			text("target", &o.To, "`PATH` for the content; - is standard output, fd:N an open descriptor"),

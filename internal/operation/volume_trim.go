@@ -67,7 +67,7 @@ func (o *Trim) Task() Task {
 	return Task{
 		Name:  "trim",
 		Usage: "give back the blocks of what reads as zeros in a volume",
-		Description: "The content stays the same, at any time: a volume that was trimmed half-way is whole.\n" +
+		Description: "The content stays the same, at any time: a volume that was trimmed half-way is complete.\n" +
 			"Where space is reserved for it (blocks that nothing was written to) it is refused, unless\n" +
 			"--give-up-allocation.",
 		Example: "--target vm1.raw",

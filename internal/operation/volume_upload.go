@@ -7,7 +7,7 @@ import (
 	"storaged/internal/record"
 )
 
-// Upload writes a content from outside into a volume.
+// Upload writes the content of a file or a stream into a volume.
 type Upload struct {
 	Terms
 	Volume

@@ -81,7 +81,7 @@ func (o *Wipe) Task() Task {
 		Usage: "overwrite the content of a volume",
 		Description: "The volume keeps its name and size. Where old content would certainly stay readable\n" +
 			"(shared blocks, a file system that writes elsewhere) it is refused, unless --accept-limits.\n" +
-			"What may keep old content, such as flash, is told with the result. trim overwrites nothing:\n" +
+			"What may keep old content, such as flash, is named with the result. trim overwrites nothing:\n" +
 			"it gives the blocks back, and the volume reads as zeros.",
 		Example: "--target old.raw --verify --yes",
 		Flags: append(o.Volume.flags("target"), o.Volume.known(),

@@ -52,13 +52,13 @@ func firstPart(s string) (d time.Duration, rest string, err error) {
 	return time.Duration(n) * u, rest, nil
 }
 
-// longest is the longest duration that is told as it is. What is longer came from
+// longest is the longest duration that is shown as it is. What is longer came from
 // an estimate, and may be as long as a duration can be for being longer than that.
 const longest = 100 * 365 * day
 
 // FormatDuration gives d in its two largest units, for example "2 min 5 s" or
 // "3 d 4 h", below ten seconds with one decimal, below one in milliseconds. What is
-// longer than a hundred years is told as such.
+// longer than a hundred years is shown as such.
 func FormatDuration(d time.Duration) string {
 	if d < 0 {
 		return "-" + FormatDuration(-max(d, -math.MaxInt64))

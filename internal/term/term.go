@@ -1,5 +1,5 @@
 // Package term is what our programs show to people: a progress display, a
-// table, a question. Writer and clock are handed in, so that everything but
+// table, a question. Writer and clock are given, so that everything but
 // the detection of a terminal works without one. It imports nothing of ours.
 package term
 

@@ -28,9 +28,9 @@ import (
 type Program struct {
 	App   *cli.App
 	Words map[string]Word // beside those of this package: SIZE, RATE, TIME …
-	// Meant are words of other programs, each after the name of the command that
+	// Synonyms are words of other programs, each after the name of the command that
 	// it is looked for under, with what does that here.
-	Meant map[string]string
+	Synonyms map[string]string
 	// Tail is printed at the end of the program's own help, above the exit codes:
 	// a line with a title, and what stands under it.
 	Tail string
@@ -63,7 +63,7 @@ func (p Program) Main(args []string) int {
 	if err == nil {
 		return record.ExitDone
 	}
-	if !errors.Is(err, ErrLeft) {
+	if !errors.Is(err, ErrInterrupted) {
 		p.report(inv, err)
 	}
 	return ExitCode(err)
@@ -117,15 +117,15 @@ func Usagef(format string, args ...any) *record.Error {
 	return record.Errorf(record.Invalid, format, args...)
 }
 
-// ErrLeft ends a command that only looks, and that a person or a signal ended:
-// it is no error to be told.
-var ErrLeft = errors.New("left")
+// ErrInterrupted ends a command that only looks, and that a person or a signal ended:
+// it is no error to be reported.
+var ErrInterrupted = errors.New("left")
 
 // ExitCode maps an error to the exit code. A canceled context is a person who
 // pressed Ctrl-C.
 func ExitCode(err error) int {
 	var e *record.Error
-	if errors.Is(err, ErrLeft) || !errors.As(err, &e) && errors.Is(err, context.Canceled) {
+	if errors.Is(err, ErrInterrupted) || !errors.As(err, &e) && errors.Is(err, context.Canceled) {
 		return record.ExitCanceled
 	}
 	return record.ExitCode(err)

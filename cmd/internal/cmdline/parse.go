@@ -164,8 +164,8 @@ func (p Program) instead(path []*cli.Command, word string, known []string) strin
 	if len(path) > 0 {
 		word = path[len(path)-1].Name + " " + word
 	}
-	if meant := p.Meant[word]; meant != "" {
-		return meansInstead(meant, help)
+	if ours := p.Synonyms[word]; ours != "" {
+		return meansInstead(ours, help)
 	}
 	word = word[strings.LastIndexByte(word, ' ')+1:]
 	return didYouMean(word, known, help)

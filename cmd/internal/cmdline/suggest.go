@@ -2,8 +2,8 @@ package cmdline
 
 import "strings"
 
-// didYouMean gives a hint: the known word that word is most likely meant to
-// be, if one is near, and where to look.
+// didYouMean gives a hint: the known word that is nearest to word, if one is near,
+// and where to look.
 func didYouMean(word string, known []string, help string) string {
 	bare := strings.TrimLeft(word, "-")
 	best, least := "", len(bare)/2+1
@@ -23,7 +23,7 @@ func didYouMean(word string, known []string, help string) string {
 	return meansInstead(best, help)
 }
 
-func meansInstead(meant, help string) string { return "did you mean " + meant + "? (" + help + ")" }
+func meansInstead(ours, help string) string { return "did you mean " + ours + "? (" + help + ")" }
 
 // distance counts the insertions, deletions, replacements and swaps of
 // neighbours that make b of a (optimal string alignment), in bytes.

@@ -15,7 +15,7 @@ import (
 
 // Word is an upper-case word of the grammar.
 type Word struct {
-	// Check refuses a value that cannot be meant, with an error that names
+	// Check refuses a value that cannot be right, with an error that names
 	// it; nil accepts any.
 	Check func(value string) error
 	// Complete offers values; nil offers none. A tab separates a value from

@@ -50,10 +50,10 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// placeOf says where a directory without symbolic links in its path is: on which
+// locationOf says where a directory without symbolic links in its path is: on which
 // file system, and there. By a bind mount a directory has several paths, but one
 // place. Nothing of the directory is looked at: what it lies on may be away.
-func placeOf(list []mount, dir string) string {
+func locationOf(list []mount, dir string) string {
 	at, rest := mount{point: "/", root: "/"}, dir
 	for _, m := range list { // of mounts at one point the last is seen
 		if below, ok := under(dir, m.point); ok && len(m.point) >= len(at.point) {
