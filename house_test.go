@@ -73,13 +73,13 @@ var layers = []layer{
 
 	{"internal/catalog", []string{"internal/backends", "internal/backends/all", "internal/events", "internal/ipc", "internal/operation", "internal/quantity", "internal/record",
 		"internal/store", "internal/supervisor"}},
-	{"internal/service", []string{"internal/backends/all", "internal/catalog", "internal/events", "internal/ipc", "internal/metrics", "internal/operation", "internal/quantity", "internal/record",
-		"internal/store", "internal/supervisor"}},
+	{"internal/service", []string{"internal/backends/all", "internal/catalog", "internal/events", "internal/ipc", "internal/metrics", "internal/operation", "internal/quantity", "internal/record", "internal/store", "internal/supervisor", "internal/service/contract"}},
+	{"internal/service/contract", []string{"internal/operation", "internal/record"}},
 	{"internal/peer", []string{"internal/record"}},
-	{"internal/transfer", []string{"internal/operation", "internal/record", "internal/service", "internal/sparse"}},
-	{"internal/rest", []string{"internal/rest/wire", "internal/operation", "internal/peer", "internal/transfer", "internal/service", "internal/record", "internal/events", "internal/sparse"}},
+	{"internal/transfer", []string{"internal/operation", "internal/record", "internal/service/contract", "internal/sparse"}},
+	{"internal/rest", []string{"internal/rest/wire", "internal/operation", "internal/peer", "internal/transfer", "internal/service/contract", "internal/record", "internal/events", "internal/sparse"}},
 	{"internal/rest/wire", []string{"internal/record"}},
-	{"internal/rest/client", []string{"internal/operation", "internal/rest/wire", "internal/service", "internal/record", "internal/sparse"}},
+	{"internal/rest/client", []string{"internal/operation", "internal/rest/wire", "internal/service/contract", "internal/record", "internal/sparse"}},
 	{"internal/rest/apitest", []string{"internal/rest"}},
 
 	{"internal/daemon", []string{"internal/quantity", "internal/record", "internal/rest", "internal/service", "internal/store"}},
@@ -87,9 +87,9 @@ var layers = []layer{
 	{"cmd/internal/*", []string{"cmd/internal/*", "internal/quantity", "internal/record", "internal/term"}},
 	{"cmd/storaged", []string{"cmd/internal/*", "internal/daemon", "internal/quantity", "internal/record"}},
 	{"cmd/storage-helper", []string{"cmd/internal/*", "internal/helper", "internal/helper/task", "internal/ipc", "internal/operation", "internal/record"}},
-	{"cmd/storagedctl", []string{"cmd/internal/*", "internal/operation", "internal/rest/client", "internal/service", "internal/quantity", "internal/record", "internal/term"}},
+	{"cmd/storagedctl", []string{"cmd/internal/*", "internal/operation", "internal/rest/client", "internal/service/contract", "internal/quantity", "internal/record", "internal/term"}},
 
-	{"scripts/*", []string{"internal/operation", "internal/rest/client", "internal/service", "internal/diskio", "internal/record", "internal/quantity"}},
+	{"scripts/*", []string{"internal/operation", "internal/rest/client", "internal/service/contract", "internal/diskio", "internal/record", "internal/quantity"}},
 }
 
 // guarded says which packages alone may import what can do harm elsewhere.
@@ -205,6 +205,8 @@ func TestHouseImportRulesSeeAFault(t *testing.T) {
 		{"internal/peer", "storaged/internal/service", "may not import storaged/internal/service"},
 		{"internal/rest", "storaged/internal/daemon", "may not import storaged/internal/daemon"},
 		{"internal/rest/client", "storaged/internal/rest", "may not import storaged/internal/rest"},
+		{"internal/rest/client", "storaged/internal/service", "may not import storaged/internal/service"},
+		{"internal/rest", "storaged/internal/service", "may not import storaged/internal/service"},
 		{"cmd/storagedctl", "storaged/internal/rest", "may not import storaged/internal/rest"},
 		{"internal/rest", "os/exec", "may not import os/exec"},
 		{"internal/supervisor/process", "os/exec", ""},

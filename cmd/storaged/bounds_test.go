@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // A label may be as long as the contract says, at the start of a job and later.
@@ -21,7 +21,7 @@ func TestLabelMayBeAsLongAsTheContractSays(t *testing.T) {
 	if j.Labels[name] != value {
 		t.Errorf("labels are %.60v", j.Labels)
 	}
-	j, err := h.client.PatchJob(h.ctx(), j.ID, service.JobPatch{Labels: map[string]*string{"other": &value}})
+	j, err := h.client.PatchJob(h.ctx(), j.ID, contract.JobPatch{Labels: map[string]*string{"other": &value}})
 	if err != nil || j.Labels["other"] != value || j.Labels[name] != value {
 		t.Errorf("patched: %v", err)
 	}

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // More jobs than a command names are changed all the same, each by its own rules:
@@ -17,7 +17,7 @@ func TestManyJobsAreChangedByOneRequest(t *testing.T) {
 	h := newHost(t)
 	h.random("v", 4*mib)
 	h.sparse("w", 65*mib) // no short work, which would not wait for a slot
-	h.patchLimits(service.LimitsPatch{Running: ptr(1)})
+	h.patchLimits(contract.LimitsPatch{Running: ptr(1)})
 	first := h.began(h.clone("v", "copy", noReflink, limited(4096)))
 	h.running(first)
 	const waiting, clients = 1020, 12

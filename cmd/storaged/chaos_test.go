@@ -15,7 +15,7 @@ import (
 
 	"storaged/internal/crash"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // The gate runs a seeded part of what scripts/chaos runs.
@@ -395,7 +395,7 @@ func (h *host) thinkBetter(rng *rand.Rand, n string) (record.State, time.Duratio
 	pause := time.NewTimer(time.Duration(rng.IntN(250)) * time.Millisecond) // the moment is the point
 	<-pause.C
 	asked := time.Now()
-	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}); err != nil && record.CodeOf(err) != record.WrongState {
+	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, contract.JobCancel{}); err != nil && record.CodeOf(err) != record.WrongState {
 		h.t.Fatal(err)
 	}
 	j := h.end(st, nil)
@@ -415,7 +415,7 @@ func TestSixtyFourHelpersSurviveTheDaemon(t *testing.T) {
 	h.stop()
 	h.fill(history, time.Hour)
 	h.start()
-	h.patchLimits(service.LimitsPatch{Running: ptr(64), RunningPool: ptr(64), RunningDevice: ptr(64)})
+	h.patchLimits(contract.LimitsPatch{Running: ptr(64), RunningPool: ptr(64), RunningDevice: ptr(64)})
 	h.put("src")
 	pids, jobs := map[string]int{}, []started{}
 	for i := range 64 {
@@ -430,7 +430,7 @@ func TestSixtyFourHelpersSurviveTheDaemon(t *testing.T) {
 	h.start()
 	t.Logf("ready %v after the start, with %d jobs of history and %d helpers", time.Since(begun).Round(time.Millisecond), history, len(jobs))
 	for _, st := range jobs {
-		j := must(h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("null")}))(t)
+		j := must(h.client.PatchJob(h.ctx(), st.Job.ID, contract.JobPatch{Limit: []byte("null")}))(t)
 		if j.Helper == nil || j.Helper.PID != pids[j.ID] {
 			t.Errorf("the helper of job %d was %d, is %s", j.Number, pids[j.ID], shown(j.Helper))
 		}

@@ -25,7 +25,7 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/sparse"
 )
 
@@ -388,7 +388,7 @@ func TestContentRangeBeyondItsTotalIsRefused(t *testing.T) {
 	h := newHost(t)
 	h.sparse("v", mib)
 	jobs := func() int {
-		l := must(h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{}))(t)
+		l := must(h.client.Jobs(h.ctx(), contract.JobFilter{}, contract.Page{}))(t)
 		return len(l.Items)
 	}
 	before := jobs()
@@ -417,7 +417,7 @@ func TestRestOfAnUploadNeedsItsBeginning(t *testing.T) {
 	h.sparse("v", size)
 	remainder := h.brokenUpload("v", noise(2*mib))
 	h.random("w", 4*mib)
-	h.patchLimits(service.LimitsPatch{Running: ptr(1)})
+	h.patchLimits(contract.LimitsPatch{Running: ptr(1)})
 	before := h.began(h.wipe("w", limited(64<<10)))
 	h.began(h.wipe("v"))
 	second := h.upload(h.ctx(), "v", strings.NewReader("the rest"), remainder)
@@ -463,7 +463,7 @@ func (h *host) stopped(st started, err error) {
 	h.t.Helper()
 	h.must(err)
 	h.written(st.Job.ID, 1)
-	_, err = h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{})
+	_, err = h.client.CancelJob(h.ctx(), st.Job.ID, contract.JobCancel{})
 	if j := h.end(st, err); j.State != record.Canceled {
 		h.t.Fatal(outcome(j))
 	}
@@ -505,7 +505,7 @@ func TestRestOfAnUploadOutlivesWhatChangesNoContent(t *testing.T) {
 	h.must(h.refresh("pool"))
 	h.refuses(record.WrongState)(h.verify("v"))
 	h.random("w", 4*mib)
-	h.patchLimits(service.LimitsPatch{Running: ptr(1)})
+	h.patchLimits(contract.LimitsPatch{Running: ptr(1)})
 	busy := h.began(h.wipe("w", limited(64<<10)))
 	for range 2 { // each goes on from the one before
 		left, cancel := context.WithCancel(h.ctx())
@@ -764,9 +764,9 @@ func TestContentIsNotForTheReadOnlySocket(t *testing.T) {
 	ro := client.Dial(socks[0])
 	defer ro.Close()
 	f, _ := h.given("src", 100)
-	_, up := ro.HandUpload(h.ctx(), service.Submit{}, "pool", "v", upload{Data: operation.Data{File: f}})
-	_, down := ro.Download(h.ctx(), service.Submit{}, client.StreamDownload{Pool: "pool", Volume: "v"})
-	_, stream := ro.Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: "pool", Volume: "v", Body: strings.NewReader("x")})
+	_, up := ro.Start(h.ctx(), contract.Submit{}, "pool", "v", &upload{Data: operation.Data{File: f}})
+	_, down := ro.Download(h.ctx(), contract.Submit{}, client.StreamDownload{Pool: "pool", Volume: "v"})
+	_, stream := ro.Upload(h.ctx(), contract.Submit{}, client.StreamUpload{Pool: "pool", Volume: "v", Body: strings.NewReader("x")})
 	for _, err := range []error{up, down, stream} {
 		if record.CodeOf(err) != record.Denied {
 			t.Errorf("%v", err)
@@ -841,16 +841,16 @@ func TestDownloadThatSomebodyCancelsSaysSo(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.random("v", mib)
-	h.patchLimits(service.LimitsPatch{Running: ptr(1)})
+	h.patchLimits(contract.LimitsPatch{Running: ptr(1)})
 	stop := h.reading("v") // which has the only place
 	defer stop()
 	var resp *http.Response
 	var asking sync.WaitGroup
 	var err error
 	asking.Go(func() { resp, err = h.get("v") })
-	filter := service.JobFilter{Kinds: []string{string(record.VolumeDownload)}, States: []string{"live"}}
+	filter := contract.JobFilter{Kinds: []string{string(record.VolumeDownload)}, States: []string{"live"}}
 	h.await("a download that waits", func() bool {
-		l := must(h.client.Jobs(h.ctx(), filter, service.Page{}))(t)
+		l := must(h.client.Jobs(h.ctx(), filter, contract.Page{}))(t)
 		for _, j := range l.Items {
 			h.cancel(of(j))
 		}

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -174,7 +174,7 @@ func TestFullStateDirectoryHoldsNobodyUpForEver(t *testing.T) {
 	if s, err := h.client.Status(ctx); err != nil || s.State != "state_unwritable" || len(s.Warnings) == 0 {
 		t.Errorf("status is %s, %q (%v)", s.State, s.Warnings, err)
 	}
-	if _, err := h.client.PatchJob(ctx, st.Job.ID, service.JobPatch{Limit: []byte("null")}); err != nil {
+	if _, err := h.client.PatchJob(ctx, st.Job.ID, contract.JobPatch{Limit: []byte("null")}); err != nil {
 		t.Error(err)
 	}
 	h.await("the result that cannot be saved", func() bool {

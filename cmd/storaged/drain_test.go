@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -14,7 +14,7 @@ func TestDrainEndsWithTheDaemon(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.random("base", 16*mib)
-	h.patchLimits(service.LimitsPatch{Rate: []byte("1048576"), Running: ptr(1)})
+	h.patchLimits(contract.LimitsPatch{Rate: []byte("1048576"), Running: ptr(1)})
 	one := h.began(h.clone("base", "one", noReflink))
 	h.running(one)
 	two := h.began(h.clone("base", "two", noReflink))
@@ -27,7 +27,7 @@ func TestDrainEndsWithTheDaemon(t *testing.T) {
 		t.Errorf("status is %s, %v", shown(st), err)
 	}
 	h.refuses(record.Draining)(h.refreshPool("pool"))
-	h.patchLimits(service.LimitsPatch{Rate: []byte("null")})
+	h.patchLimits(contract.LimitsPatch{Rate: []byte("null")})
 	h.succeed(one, nil)
 	if j := h.job(two); j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "drain" {
 		t.Errorf("the job that waits is %s, on %s", j.State, shown(j.WaitingOn))
@@ -48,7 +48,7 @@ func TestPoolsOnOneDiskShareItsPlaces(t *testing.T) {
 	testenv.Need(t, "a temporary directory on one disk", len(p.Devices) == 1)
 	h.define("other", h.dir+"/pool2")
 	h.random("base", 16*mib)
-	h.patchLimits(service.LimitsPatch{Rate: []byte("1048576"), DeviceRunning: map[string]*int{p.Devices[0]: ptr(1)}})
+	h.patchLimits(contract.LimitsPatch{Rate: []byte("1048576"), DeviceRunning: map[string]*int{p.Devices[0]: ptr(1)}})
 	one := h.began(h.clone("base", "one", noReflink))
 	h.running(one)
 	two := h.began(h.create("other/v", mib))
@@ -56,7 +56,7 @@ func TestPoolsOnOneDiskShareItsPlaces(t *testing.T) {
 	if err != nil || j.State != record.Queued || len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "slot" || j.WaitingOn[0].Device != p.Devices[0] {
 		t.Fatalf("the second is %s, waiting on %s (%v)", j.State, shown(j.WaitingOn), err)
 	}
-	h.patchLimits(service.LimitsPatch{Rate: []byte("null")})
+	h.patchLimits(contract.LimitsPatch{Rate: []byte("null")})
 	h.succeed(one, nil)
 	h.succeed(two, nil)
 }

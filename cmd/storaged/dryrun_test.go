@@ -5,13 +5,13 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // last is the number of the job made last.
 func (h *host) last() int64 {
 	h.t.Helper()
-	l := must(h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{Limit: 1}))(h.t)
+	l := must(h.client.Jobs(h.ctx(), contract.JobFilter{}, contract.Page{Limit: 1}))(h.t)
 	return l.Items[0].Number
 }
 
@@ -36,7 +36,7 @@ func TestDryRunStartsNothing(t *testing.T) {
 		d.prepare(h, d.name)
 		h.planned(d.name, func() (started, error) { return d.start(h, d.name, dryRun) })
 		st := h.began(d.start(h, d.name))
-		if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}); err != nil && record.CodeOf(err) != record.WrongState {
+		if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, contract.JobCancel{}); err != nil && record.CodeOf(err) != record.WrongState {
 			t.Fatal(err)
 		}
 		handed := slices.Contains([]string{"upload", "create-from", "download"}, d.name) // and cannot be retried

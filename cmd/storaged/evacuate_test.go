@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -48,7 +48,7 @@ func (h *host) places(sums map[string]string, dirs map[string]string) map[string
 			}
 		}
 	}
-	all := must(h.client.Volumes(h.ctx(), service.VolumeFilter{}))(h.t)
+	all := must(h.client.Volumes(h.ctx(), contract.VolumeFilter{}))(h.t)
 	known := map[string]string{}
 	for _, v := range all {
 		if known[v.Name] != "" || v.State != record.VolumeReady || v.Path != filepath.Join(dirs[v.Pool], v.Name) || v.Origin != record.Made {
@@ -128,7 +128,7 @@ func TestEvacuateLetsOthersInBetweenVolumes(t *testing.T) {
 	deleted := h.began(h.remove("c"))
 	h.promised(grow)
 	// Its end is far away now, however slow this machine is.
-	if _, err := h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("524288")}); err != nil {
+	if _, err := h.client.PatchJob(h.ctx(), st.Job.ID, contract.JobPatch{Limit: []byte("524288")}); err != nil {
 		t.Fatal(err)
 	}
 	h.succeed(grow, nil)
@@ -234,7 +234,7 @@ func TestEvacuateStoppedAtRandomMoments(t *testing.T) {
 			h.kill()
 		}
 		if i%3 == 1 {
-			_, _ = h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}) // may come too late
+			_, _ = h.client.CancelJob(h.ctx(), st.Job.ID, contract.JobCancel{}) // may come too late
 		} else if j.Helper != nil && !j.State.Terminal() {
 			_ = syscall.Kill(j.Helper.PID, syscall.SIGKILL) // may have ended
 		}

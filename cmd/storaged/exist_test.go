@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // Whoever asks at the same time, with --exist-ok, has what was asked for: one
@@ -15,7 +15,7 @@ func TestManyAskAtOnceForTheSame(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.random("base", 4*mib)
-	h.patchLimits(service.LimitsPatch{Rate: []byte("8388608")}) // so that a clone takes some time
+	h.patchLimits(contract.LimitsPatch{Rate: []byte("8388608")}) // so that a clone takes some time
 	for what, c := range map[string]struct {
 		clients int
 		args    []string

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 func (h *host) write(name string, size int) {
@@ -29,7 +29,7 @@ func TestFreshFindsWhatOthersHaveDone(t *testing.T) {
 		t.Errorf("with fresh: %s (%v)", shown(v), err)
 	}
 	h.is("ours", record.Volume{Origin: record.Made})
-	jobs, err := h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{})
+	jobs, err := h.client.Jobs(h.ctx(), contract.JobFilter{}, contract.Page{})
 	if err != nil || len(jobs.Items) != 2 {
 		t.Errorf("looking is in the history: %s (%v)", shown(jobs.Items), err)
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // hangingRefresh is a host whose helpers' readings of a pool never end, as on a
@@ -37,7 +37,7 @@ func TestPoolThatCannotBeReadKeepsNoRequestFromItsAnswer(t *testing.T) {
 	begun := time.Now()
 	st, err := h.create("huge", 1<<60, allAllocated)
 	if err == nil { // the helper finds out, or is stopped
-		_, err = h.client.CancelJob(ctx, st.Job.ID, service.JobCancel{})
+		_, err = h.client.CancelJob(ctx, st.Job.ID, contract.JobCancel{})
 		h.end(st, nil)
 	}
 	if took := time.Since(begun); took > 8*time.Second {

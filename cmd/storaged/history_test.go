@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/store"
 )
 
@@ -70,7 +70,7 @@ func TestListsOfALongHistoryAreQuick(t *testing.T) {
 	}
 	h.fill(n, time.Hour)
 	h.start()
-	for name, f := range map[string]service.JobFilter{
+	for name, f := range map[string]contract.JobFilter{
 		"all":               {},
 		"the failed":        {States: []string{"failed"}},
 		"of one volume":     {Volumes: []string{"pool/v5"}},
@@ -81,7 +81,7 @@ func TestListsOfALongHistoryAreQuick(t *testing.T) {
 		var took []time.Duration
 		for range 20 {
 			begun := time.Now()
-			if _, err := h.client.Jobs(h.ctx(), f, service.Page{}); err != nil {
+			if _, err := h.client.Jobs(h.ctx(), f, contract.Page{}); err != nil {
 				t.Fatal(err)
 			}
 			took = append(took, time.Since(begun))
@@ -104,7 +104,7 @@ func TestHistoryIsPrunedAtTheStart(t *testing.T) {
 	h.start()
 	tick := newTick(t)
 	for {
-		l := must(h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{Limit: 1000}))(t)
+		l := must(h.client.Jobs(h.ctx(), contract.JobFilter{}, contract.Page{Limit: 1000}))(t)
 		if len(l.Items) == 7 {
 			return
 		}

@@ -16,7 +16,7 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv/powercut"
 )
 
@@ -173,7 +173,7 @@ func (h *host) log() string {
 // temporary file nor runtime directory of a job is left.
 func (h *host) check() {
 	ctx := h.ctx()
-	jobs, err := h.client.Jobs(ctx, service.JobFilter{States: []string{"live"}}, service.Page{})
+	jobs, err := h.client.Jobs(ctx, contract.JobFilter{States: []string{"live"}}, contract.Page{})
 	if err != nil {
 		h.t.Errorf("cannot list jobs: %v\n%s", err, h.log())
 		h.daemon.Process.Kill()
@@ -187,7 +187,7 @@ func (h *host) check() {
 			continue
 		}
 		h.t.Errorf("job %d is left %s", j.Number, j.State)
-		_, _ = h.client.CancelJob(ctx, j.ID, service.JobCancel{Now: true})
+		_, _ = h.client.CancelJob(ctx, j.ID, contract.JobCancel{Now: true})
 		_, _ = h.client.WaitJob(ctx, j.ID, patience)
 	}
 	h.stop()

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 const mib = 1 << 20
@@ -103,7 +103,7 @@ func TestCancelAtRandomMomentsLeavesNothing(t *testing.T) {
 		moment := time.Duration(random.Int64N(int64(time.Second)))
 		<-time.After(moment)
 		asked := time.Now()
-		if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}); err != nil {
+		if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, contract.JobCancel{}); err != nil {
 			t.Fatalf("cancel after %v: %v", moment, err)
 		}
 		j := h.end(st, nil)
@@ -153,7 +153,7 @@ func TestKilledWipeLeavesItsVolumeMarked(t *testing.T) {
 	h.random("base", 32*mib)
 	st := h.began(h.wipe("base", limited(8*mib)))
 	j := h.running(st)
-	if _, err := h.client.CancelJob(h.ctx(), j.ID, service.JobCancel{Now: true}); err != nil { // else the wipe would go on
+	if _, err := h.client.CancelJob(h.ctx(), j.ID, contract.JobCancel{Now: true}); err != nil { // else the wipe would go on
 		t.Fatal(err)
 	}
 	h.jobIs(h.end(st, nil), record.Job{State: record.Canceled, Rollback: record.RollbackKept})

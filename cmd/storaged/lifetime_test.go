@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // configured makes a host whose daemon reads a config file, with text in it.
@@ -44,7 +44,7 @@ func (h *host) reload(says string) {
 	}
 }
 
-func (h *host) status() service.Status {
+func (h *host) status() contract.Status {
 	h.t.Helper()
 	st := must(h.client.Status(h.ctx()))(h.t)
 	return st
@@ -53,7 +53,7 @@ func (h *host) status() service.Status {
 func TestReload(t *testing.T) {
 	t.Parallel()
 	h := configured(t, "[limits]\nrunning = 7\n")
-	if _, err := h.client.PatchLimits(h.ctx(), service.LimitsPatch{Queued: new(55)}); err != nil {
+	if _, err := h.client.PatchLimits(h.ctx(), contract.LimitsPatch{Queued: new(55)}); err != nil {
 		t.Fatal(err)
 	}
 	h.configure("log_format = \"json\"\n[limits]\nrunning = 9\nqueued = 99\n[history]\ndays = 3\n[stop]\ndrain = \"1m\"\n")
@@ -65,7 +65,7 @@ func TestReload(t *testing.T) {
 	if !slices.ContainsFunc(st.Warnings, func(w string) bool { return strings.HasPrefix(w, `log_format stays "text"`) }) {
 		t.Errorf("nobody says that the form of the log stays as it is: %q", st.Warnings)
 	}
-	if _, err := h.client.PatchLimits(h.ctx(), service.LimitsPatch{Queued: new(56)}); err != nil || h.status().Limits.Running != 9 {
+	if _, err := h.client.PatchLimits(h.ctx(), contract.LimitsPatch{Queued: new(56)}); err != nil || h.status().Limits.Running != 9 {
 		t.Errorf("a later change forgets the file: %s (%v)", shown(h.status().Limits), err)
 	}
 }

@@ -6,12 +6,12 @@ import (
 	"time"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 func ptr[T any](v T) *T { return &v }
 
-func (h *host) patchLimits(r service.LimitsPatch) record.Limits {
+func (h *host) patchLimits(r contract.LimitsPatch) record.Limits {
 	h.t.Helper()
 	l, err := h.client.PatchLimits(h.ctx(), r)
 	if err != nil {
@@ -23,7 +23,7 @@ func (h *host) patchLimits(r service.LimitsPatch) record.Limits {
 func TestLimitsSetAtRunTimeSurviveARestart(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	l := h.patchLimits(service.LimitsPatch{
+	l := h.patchLimits(contract.LimitsPatch{
 		Running: ptr(7), Rate: []byte("1000000"), PoolRates: map[string]*int64{"pool": ptr(int64(5))},
 		PoolRunning: map[string]*int{"pool": ptr(2)}, DeviceRunning: map[string]*int{"8:0": ptr(1)},
 	})
@@ -39,11 +39,11 @@ func TestLimitsSetAtRunTimeSurviveARestart(t *testing.T) {
 	h.stop()
 	h.start()
 	check(h.client.Limits(h.ctx()))
-	l = h.patchLimits(service.LimitsPatch{Rate: []byte("null"), PoolRates: map[string]*int64{"pool": nil}})
+	l = h.patchLimits(contract.LimitsPatch{Rate: []byte("null"), PoolRates: map[string]*int64{"pool": nil}})
 	if l.Rate != nil || len(l.PoolRates) != 0 || l.Running != 7 || l.PoolRunning["pool"] != 2 {
 		t.Errorf("limits are %s", shown(l))
 	}
-	_, err := h.client.PatchLimits(h.ctx(), service.LimitsPatch{PoolRates: map[string]*int64{"nope": ptr(int64(1))}, Running: ptr(1)})
+	_, err := h.client.PatchLimits(h.ctx(), contract.LimitsPatch{PoolRates: map[string]*int64{"nope": ptr(int64(1))}, Running: ptr(1)})
 	if record.CodeOf(err) != record.NotFound {
 		t.Errorf("a limit on a pool that is not there: %v", err)
 	}
@@ -57,7 +57,7 @@ func TestCapOfAPoolHoldsForItsJobsTogether(t *testing.T) {
 	h := newHost(t)
 	h.random("base", 64*mib)
 	const rate = 16 * mib
-	h.patchLimits(service.LimitsPatch{PoolRates: map[string]*int64{"pool": ptr(int64(rate))}})
+	h.patchLimits(contract.LimitsPatch{PoolRates: map[string]*int64{"pool": ptr(int64(rate))}})
 	one, two := h.began(h.clone("base", "one", noReflink)), h.began(h.clone("base", "two", noReflink))
 	h.running(one)
 	h.running(two)
@@ -76,7 +76,7 @@ func TestCapOfAPoolHoldsForItsJobsTogether(t *testing.T) {
 	if speed > 1.15*rate || speed < 0.6*rate && !raceEnabled {
 		t.Errorf("together they move %.1f MiB/s under a cap of 16", speed/mib)
 	}
-	h.patchLimits(service.LimitsPatch{PoolRates: map[string]*int64{"pool": nil}})
+	h.patchLimits(contract.LimitsPatch{PoolRates: map[string]*int64{"pool": nil}})
 	h.succeed(one, nil)
 	h.succeed(two, nil)
 }
@@ -85,7 +85,7 @@ func TestExceptionForAPoolMakesJobsWait(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.random("base", 16*mib)
-	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"pool": ptr(1)}, Rate: []byte("1048576")})
+	h.patchLimits(contract.LimitsPatch{PoolRunning: map[string]*int{"pool": ptr(1)}, Rate: []byte("1048576")})
 	one := h.began(h.clone("base", "one", noReflink))
 	h.running(one)
 	two := h.began(h.clone("base", "two", noReflink))
@@ -93,9 +93,9 @@ func TestExceptionForAPoolMakesJobsWait(t *testing.T) {
 	if err != nil || j.State != record.Queued || len(j.WaitingOn) == 0 || j.WaitingOn[0].For != "slot" {
 		t.Fatalf("the second is %s, waiting on %s (%v)", j.State, shown(j.WaitingOn), err)
 	}
-	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"pool": nil}})
+	h.patchLimits(contract.LimitsPatch{PoolRunning: map[string]*int{"pool": nil}})
 	h.running(two)
-	h.patchLimits(service.LimitsPatch{Rate: []byte("null")})
+	h.patchLimits(contract.LimitsPatch{Rate: []byte("null")})
 	h.succeed(one, nil)
 	h.succeed(two, nil)
 }
@@ -105,12 +105,12 @@ func TestCapHoldsADeleteThatWipes(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.random("base", 16*mib)
-	h.patchLimits(service.LimitsPatch{Rate: []byte("1048576")})
+	h.patchLimits(contract.LimitsPatch{Rate: []byte("1048576")})
 	st := h.began(h.remove("base", wipeFirst("zero")))
 	if j := h.running(st); j.Class != record.Async {
 		t.Errorf("the job is of class %s", j.Class)
 	}
-	h.patchLimits(service.LimitsPatch{Rate: []byte("null")})
+	h.patchLimits(contract.LimitsPatch{Rate: []byte("null")})
 	h.succeed(st, nil)
 	h.absent("base")
 }
@@ -129,7 +129,7 @@ func TestMetricsCountTheJobsOfThisDaemon(t *testing.T) {
 	}
 	h.random("base", 16*mib)
 	h.succeed(h.began(h.clone("base", "quick", noReflink)), nil)
-	h.patchLimits(service.LimitsPatch{Rate: []byte("1048576")})
+	h.patchLimits(contract.LimitsPatch{Rate: []byte("1048576")})
 	st := h.began(h.clone("base", "slow", noReflink))
 	h.running(st)
 	want(`storaged_jobs{kind="volume.clone",state="running"} 1`,
@@ -153,7 +153,7 @@ func TestMetricsCountTheJobsOfThisDaemon(t *testing.T) {
 func TestShortWorkDoesNotWaitForCopies(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"pool": ptr(1)}})
+	h.patchLimits(contract.LimitsPatch{PoolRunning: map[string]*int{"pool": ptr(1)}})
 	h.random("base", 80*mib)
 	clone := h.slowClone("copy")
 	h.succeed(h.create("small", mib, allAllocated))

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -193,7 +193,7 @@ func TestMoveStoppedAtRandomMoments(t *testing.T) {
 		} else if i%2 == 0 && j.Helper != nil && !j.State.Terminal() {
 			_ = syscall.Kill(j.Helper.PID, syscall.SIGKILL) // may have ended
 		} else {
-			_, _ = h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{}) // may come too late
+			_, _ = h.client.CancelJob(h.ctx(), st.Job.ID, contract.JobCancel{}) // may come too late
 		}
 		j := h.end(st, nil)
 		pool, path := "pool", h.path("a")
@@ -211,7 +211,7 @@ func TestMoveStoppedAtRandomMoments(t *testing.T) {
 // catalog, and in no other.
 func (h *host) onlyAt(pool, path, want string) {
 	h.t.Helper()
-	all := must(h.client.Volumes(h.ctx(), service.VolumeFilter{}))(h.t)
+	all := must(h.client.Volumes(h.ctx(), contract.VolumeFilter{}))(h.t)
 	if len(all) != 1 || all[0].Pool != pool || all[0].Path != path || all[0].State != record.VolumeReady {
 		h.t.Fatalf("the catalog has %s, want %s at %s", shown(all), pool, path)
 	}

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv/powercut"
 )
 
@@ -271,7 +271,7 @@ func (h *cutHost) remembered() {
 // once checks that work has one job.
 func (h *cutHost) once(w workload) {
 	h.t.Helper()
-	same := must(h.client.Jobs(h.ctx(), service.JobFilter{IdempotencyKey: "key-" + w.n}, service.Page{}))(h.t)
+	same := must(h.client.Jobs(h.ctx(), contract.JobFilter{IdempotencyKey: "key-" + w.n}, contract.Page{}))(h.t)
 	if len(same.Items) != 1 || same.Items[0].ID != w.st.Job.ID {
 		h.t.Errorf("job %d is one of %d of its key", w.st.Job.Number, len(same.Items))
 	}
@@ -312,8 +312,8 @@ func (h *cutHost) allWell() {
 // jobs are all there are.
 func (h *cutHost) jobs() (all []record.Job) {
 	h.t.Helper()
-	for page := (service.Page{}); ; {
-		list := must(h.client.Jobs(h.ctx(), service.JobFilter{}, page))(h.t)
+	for page := (contract.Page{}); ; {
+		list := must(h.client.Jobs(h.ctx(), contract.JobFilter{}, page))(h.t)
 		all = append(all, list.Items...)
 		if list.Next == nil {
 			return slices.Clip(all)

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -54,7 +54,7 @@ func TestRuntimeDirectoryOfAnotherDaemonIsLeftAlone(t *testing.T) {
 	h.kill()
 	intrude("after its death", "has jobs of the daemon whose state is in")
 	h.start()
-	if j, err := h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("null")}); err != nil || j.Helper.PID != pid {
+	if j, err := h.client.PatchJob(h.ctx(), st.Job.ID, contract.JobPatch{Limit: []byte("null")}); err != nil || j.Helper.PID != pid {
 		t.Errorf("the helper was %d, the job is %s (%v)", pid, outcome(j), err)
 	}
 	h.succeed(st, nil)
@@ -68,7 +68,7 @@ func TestRestartKeepsEverything(t *testing.T) {
 	h.start()
 	h.poolIs("pool", record.Pool{State: record.PoolActive})
 	h.is("one", record.Volume{Origin: record.Made})
-	jobs, err := h.client.Jobs(h.ctx(), service.JobFilter{}, service.Page{})
+	jobs, err := h.client.Jobs(h.ctx(), contract.JobFilter{}, contract.Page{})
 	if err != nil || len(jobs.Items) != 2 {
 		t.Errorf("history has %d jobs (%v)", len(jobs.Items), err)
 	}

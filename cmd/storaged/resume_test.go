@@ -13,7 +13,7 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -214,7 +214,7 @@ func bootHost(t *testing.T) *host {
 func TestInterruptedJobWaitsUntilItsPoolIsStarted(t *testing.T) {
 	t.Parallel()
 	h := newBootHost(t)
-	if _, err := h.client.PatchPool(h.ctx(), service.Submit{}, "pool", service.PoolPatch{Autostart: new(false)}); err != nil {
+	if _, err := h.client.PatchPool(h.ctx(), contract.Submit{}, "pool", contract.PoolPatch{Autostart: new(false)}); err != nil {
 		t.Fatal(err)
 	}
 	h.random("a", 64*mib)

@@ -12,7 +12,7 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -22,7 +22,7 @@ func TestRefusalForRoomNamesFewOfMany(t *testing.T) {
 	h := newHost(t)
 	dir := testenv.Mount(t, "tmpfs")
 	h.define("small", dir)
-	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}, Rate: []byte("1048576")})
+	h.patchLimits(contract.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}, Rate: []byte("1048576")})
 	h.random("base", 4*mib)
 	one := h.began(h.clone("base", "small/one", noReflink))
 	h.running(one)
@@ -54,7 +54,7 @@ func TestQueuedJobsReserveTheirRoom(t *testing.T) {
 	dir := testenv.Mount(t, "tmpfs")
 	h.define("small", dir)
 	p := h.poolEntry("small")
-	h.patchLimits(service.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}})
+	h.patchLimits(contract.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}})
 	h.random("base", 4*mib)
 	// Under this limit it is no short work, which would have a place of its own.
 	one := h.began(h.clone("base", "small/one", noReflink, limited(256<<10)))

@@ -10,7 +10,7 @@ import (
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -85,7 +85,7 @@ func TestReadOnlySocketReadsAndNothingElse(t *testing.T) {
 	if _, err := ro.Pools(h.ctx()); err != nil {
 		t.Errorf("reading: %v", err)
 	}
-	_, err := ro.Start(h.ctx(), service.Submit{}, record.VolumeWipe, at("v"), operation.WipeRequest{})
+	_, err := ro.Start(h.ctx(), contract.Submit{}, "pool", "v", &operation.WipeRequest{})
 	if record.CodeOf(err) != record.Denied {
 		t.Errorf("wiping: %v", err)
 	}

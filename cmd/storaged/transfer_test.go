@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -67,7 +67,7 @@ func (h *host) piped(args ...string) (*program, io.WriteCloser) {
 func (h *host) newest(kind record.Kind) (j record.Job) {
 	h.t.Helper()
 	h.await("a live "+string(kind), func() bool {
-		l := must(h.client.Jobs(h.ctx(), service.JobFilter{Kinds: []string{string(kind)}, States: []string{"live"}}, service.Page{Limit: 1}))(h.t)
+		l := must(h.client.Jobs(h.ctx(), contract.JobFilter{Kinds: []string{string(kind)}, States: []string{"live"}}, contract.Page{Limit: 1}))(h.t)
 		if len(l.Items) > 0 {
 			j = l.Items[0]
 		}

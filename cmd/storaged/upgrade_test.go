@@ -14,7 +14,7 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -66,7 +66,7 @@ func newUpgrade(t *testing.T, old string) *upgrade {
 	u.define("pool", u.pool)
 	u.define("other", u.other)
 	many := 64
-	u.patchLimits(service.LimitsPatch{Running: &many, RunningPool: &many, RunningDevice: &many})
+	u.patchLimits(contract.LimitsPatch{Running: &many, RunningPool: &many, RunningDevice: &many})
 	return u
 }
 
@@ -412,7 +412,7 @@ func (u *upgrade) takesOver(running, paused []inherited) {
 // itself and in the list.
 func (u *upgrade) readable() {
 	u.t.Helper()
-	l := must(u.client.Jobs(u.ctx(), service.JobFilter{}, service.Page{Limit: 200}))(u.t)
+	l := must(u.client.Jobs(u.ctx(), contract.JobFilter{}, contract.Page{Limit: 200}))(u.t)
 	for _, listed := range l.Items {
 		if j := u.job(of(listed)); j.Number != listed.Number || j.Owner.User == "" {
 			u.t.Errorf("job %d is %s", listed.Number, outcome(j))

@@ -6,14 +6,13 @@ import (
 	"encoding/json"
 	"io"
 	"os"
-	"reflect"
 	"strings"
 	"time"
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // The verbs of scenarios. A volume is named as on the command line, POOL/NAME,
@@ -21,7 +20,7 @@ import (
 // for h.succeed, h.end, h.began, h.refuses and the like.
 
 // started is the answer to a verb.
-type started = service.Started
+type started = contract.Started
 
 // of is the job as if its verb had just been answered.
 func of(j record.Job) started { return started{Job: &j} }
@@ -40,7 +39,7 @@ func in(pool string) record.Object { return record.Object{Pool: pool} }
 // request is what is said beside the objects of a verb: fields of the body, by
 // their names in the contract, and what stands beside that.
 type request struct {
-	service.Submit
+	contract.Submit
 	body         map[string]any
 	build, start bool // of a definition
 }
@@ -105,11 +104,11 @@ func (h *host) asked(body any, options ...option) request {
 	return r
 }
 
-// ask starts a job of a kind.
-func (h *host) ask(k record.Kind, on record.Object, body any, options ...option) (started, error) {
+// ask starts a job.
+func (h *host) ask(on record.Object, r operation.Request, options ...option) (started, error) {
 	h.t.Helper()
-	r := h.asked(body, options...)
-	return h.client.Start(h.ctx(), r.Submit, k, on, reflect.ValueOf(body).Elem().Interface())
+	s := h.asked(r, options...)
+	return h.client.Start(h.ctx(), s.Submit, on.Pool, on.Volume, r)
 }
 
 // to is the name that a verb gives to a volume, and its pool where that is said.
@@ -125,42 +124,42 @@ func to(volume string) option {
 
 func (h *host) create(volume string, bytes int64, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.VolumeCreate, in(at(volume).Pool), new(operation.CreateRequest), append(options, named(at(volume).Volume), capacity(bytes))...)
+	return h.ask(in(at(volume).Pool), new(operation.CreateRequest), append(options, named(at(volume).Volume), capacity(bytes))...)
 }
 
 func (h *host) clone(volume, copied string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.VolumeClone, at(volume), new(operation.CloneRequest), append(options, to(copied))...)
+	return h.ask(at(volume), new(operation.CloneRequest), append(options, to(copied))...)
 }
 
 func (h *host) move(volume, moved string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.VolumeMove, at(volume), new(operation.MoveRequest), append(options, to(moved))...)
+	return h.ask(at(volume), new(operation.MoveRequest), append(options, to(moved))...)
 }
 
 func (h *host) resize(volume string, bytes int64, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.VolumeResize, at(volume), new(operation.ResizeRequest), append(options, capacity(bytes))...)
+	return h.ask(at(volume), new(operation.ResizeRequest), append(options, capacity(bytes))...)
 }
 
 func (h *host) wipe(volume string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.VolumeWipe, at(volume), new(operation.WipeRequest), options...)
+	return h.ask(at(volume), new(operation.WipeRequest), options...)
 }
 
 func (h *host) trim(volume string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.VolumeTrim, at(volume), new(operation.TrimRequest), options...)
+	return h.ask(at(volume), new(operation.TrimRequest), options...)
 }
 
 func (h *host) verify(volume string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.VolumeVerify, at(volume), new(operation.VerifyRequest), options...)
+	return h.ask(at(volume), new(operation.VerifyRequest), options...)
 }
 
 func (h *host) remove(volume string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.VolumeDelete, at(volume), new(operation.DeleteRequest), options...)
+	return h.ask(at(volume), new(operation.DeleteRequest), options...)
 }
 
 // upload is what is said of an upload beside its content.
@@ -173,7 +172,7 @@ func (h *host) hand(volume string, f *os.File, options ...option) (started, erro
 	s := h.asked(&r, options...)
 	r.Data.File = f
 	v := at(volume)
-	return h.client.HandUpload(h.ctx(), s.Submit, v.Pool, v.Volume, r)
+	return h.client.Start(h.ctx(), s.Submit, v.Pool, v.Volume, &r)
 }
 
 // creating has an upload make the volume.
@@ -200,7 +199,7 @@ func (h *host) handDown(volume string, f *os.File, options ...option) (started, 
 	s := h.asked(&r, options...)
 	r.Data.File = f
 	v := at(volume)
-	return h.client.HandDownload(h.ctx(), s.Submit, v.Pool, v.Volume, r)
+	return h.client.Start(h.ctx(), s.Submit, v.Pool, v.Volume, &r)
 }
 
 // streamer is a client whose traffic nobody holds back to look at it.
@@ -213,14 +212,14 @@ func (h *host) streamer() *client.Client {
 // stream uploads a stream.
 func (h *host) stream(volume string, body io.Reader, r upload) (*client.Transfer, error) {
 	v := at(volume)
-	return h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: v.Pool, Volume: v.Volume, UploadRequest: r, Body: body})
+	return h.streamer().Upload(h.ctx(), contract.Submit{}, client.StreamUpload{Pool: v.Pool, Volume: v.Volume, UploadRequest: r, Body: body})
 }
 
 // upload is stream of a client that may leave.
 func (h *host) upload(ctx context.Context, volume string, body io.Reader, r upload) *client.Transfer {
 	h.t.Helper()
 	v := at(volume)
-	up, err := h.streamer().Upload(ctx, service.Submit{}, client.StreamUpload{Pool: v.Pool, Volume: v.Volume, UploadRequest: r, Body: body})
+	up, err := h.streamer().Upload(ctx, contract.Submit{}, client.StreamUpload{Pool: v.Pool, Volume: v.Volume, UploadRequest: r, Body: body})
 	h.must(err)
 	return up
 }
@@ -229,7 +228,7 @@ func (h *host) upload(ctx context.Context, volume string, body io.Reader, r uplo
 func (h *host) download(volume string, sparse bool) *client.Transfer {
 	h.t.Helper()
 	v := at(volume)
-	down, err := h.streamer().Download(h.ctx(), service.Submit{}, client.StreamDownload{Pool: v.Pool, Volume: v.Volume, Sparse: sparse})
+	down, err := h.streamer().Download(h.ctx(), contract.Submit{}, client.StreamDownload{Pool: v.Pool, Volume: v.Volume, Sparse: sparse})
 	h.must(err)
 	return down
 }
@@ -238,7 +237,7 @@ func (h *host) download(volume string, sparse bool) *client.Transfer {
 func (h *host) describe(volume, text string) record.Volume {
 	h.t.Helper()
 	on := at(volume)
-	v, err := h.client.PatchVolume(h.ctx(), service.Submit{}, on.Pool, on.Volume, service.VolumePatch{Description: &text})
+	v, err := h.client.PatchVolume(h.ctx(), contract.Submit{}, on.Pool, on.Volume, contract.VolumePatch{Description: &text})
 	h.must(err)
 	return v
 }
@@ -249,7 +248,7 @@ func andStart(r *request) { r.start = true }
 
 func (h *host) definition(pool, dir string, options ...option) (record.Pool, started, error) {
 	h.t.Helper()
-	var r service.PoolDefine
+	var r contract.PoolDefine
 	s := h.asked(&r, append(options, named(pool), target(dir))...)
 	return h.client.DefinePool(h.ctx(), s.Submit, r, s.build, s.start)
 }
@@ -262,42 +261,42 @@ func (h *host) define(pool, dir string) {
 }
 
 func (h *host) undefine(pool string) error {
-	return h.client.UndefinePool(h.ctx(), service.Submit{}, pool)
+	return h.client.UndefinePool(h.ctx(), contract.Submit{}, pool)
 }
 
 func (h *host) buildPool(pool string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.PoolBuild, in(pool), new(operation.PoolBuildRequest), options...)
+	return h.ask(in(pool), new(operation.PoolBuildRequest), options...)
 }
 
 func (h *host) startPool(pool string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.PoolStart, in(pool), new(operation.JobOptions), options...)
+	return h.ask(in(pool), new(operation.PoolStartRequest), options...)
 }
 
 func (h *host) stopPool(pool string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.PoolStop, in(pool), new(operation.PoolStopRequest), options...)
+	return h.ask(in(pool), new(operation.PoolStopRequest), options...)
 }
 
 func (h *host) refreshPool(pool string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.PoolRefresh, in(pool), new(operation.JobOptions), options...)
+	return h.ask(in(pool), new(operation.PoolRefreshRequest), options...)
 }
 
 func (h *host) verifyPool(pool string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.PoolVerify, in(pool), new(operation.JobOptions), options...)
+	return h.ask(in(pool), new(operation.PoolVerifyRequest), options...)
 }
 
 func (h *host) evacuatePool(pool, into string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.PoolEvacuate, in(pool), new(operation.EvacuateRequest), append(options, field("to", into))...)
+	return h.ask(in(pool), new(operation.EvacuateRequest), append(options, field("to", into))...)
 }
 
 func (h *host) deletePool(pool string, options ...option) (started, error) {
 	h.t.Helper()
-	return h.ask(record.PoolDelete, in(pool), new(operation.PoolDeleteRequest), options...)
+	return h.ask(in(pool), new(operation.PoolDeleteRequest), options...)
 }
 
 func (h *host) retry(j record.Job, options ...option) (started, error) {
@@ -309,7 +308,7 @@ func (h *host) retry(j record.Job, options ...option) (started, error) {
 // cancel asks a job to end.
 func (h *host) cancel(st started) {
 	h.t.Helper()
-	_, err := h.client.CancelJob(h.ctx(), st.Job.ID, service.JobCancel{})
+	_, err := h.client.CancelJob(h.ctx(), st.Job.ID, contract.JobCancel{})
 	h.must(err)
 }
 
@@ -330,7 +329,7 @@ func (h *host) resume(st started) {
 // unlimit lets a job go as fast as it can.
 func (h *host) unlimit(st started) record.Job {
 	h.t.Helper()
-	j, err := h.client.PatchJob(h.ctx(), st.Job.ID, service.JobPatch{Limit: []byte("null")})
+	j, err := h.client.PatchJob(h.ctx(), st.Job.ID, contract.JobPatch{Limit: []byte("null")})
 	h.must(err)
 	return j
 }
@@ -356,9 +355,9 @@ func (h *host) job(st started) record.Job {
 }
 
 // jobs are those that a filter selects, newest first.
-func (h *host) jobs(f service.JobFilter) []record.Job {
+func (h *host) jobs(f contract.JobFilter) []record.Job {
 	h.t.Helper()
-	l, err := h.client.Jobs(h.ctx(), f, service.Page{Limit: 1000})
+	l, err := h.client.Jobs(h.ctx(), f, contract.Page{Limit: 1000})
 	h.must(err)
 	return l.Items
 }
@@ -384,7 +383,7 @@ func (h *host) poolEntry(pool string) record.Pool {
 func (h *host) uploadSparse(volume string, body io.Reader) *client.Transfer {
 	h.t.Helper()
 	v := at(volume)
-	up, err := h.streamer().Upload(h.ctx(), service.Submit{}, client.StreamUpload{Pool: v.Pool, Volume: v.Volume, Body: body, Sparse: true})
+	up, err := h.streamer().Upload(h.ctx(), contract.Submit{}, client.StreamUpload{Pool: v.Pool, Volume: v.Volume, Body: body, Sparse: true})
 	h.must(err)
 	return up
 }

@@ -13,7 +13,7 @@ import (
 
 	"storaged/internal/image"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // ctl runs storagedctl and gives what it wrote and its exit code.
@@ -307,7 +307,7 @@ func TestPoolVerifyNamesWhatCannotBeRead(t *testing.T) {
 	if !strings.Contains(out, "sha256:"+h.hash("good")+"  pool/good\n") || strings.Count(out, "\n") != 2 {
 		t.Errorf("%q", out)
 	}
-	jobs, err := h.client.Jobs(h.ctx(), service.JobFilter{Kinds: []string{"pool.verify"}}, service.Page{})
+	jobs, err := h.client.Jobs(h.ctx(), contract.JobFilter{Kinds: []string{"pool.verify"}}, contract.Page{})
 	if err != nil || len(jobs.Items) != 1 {
 		t.Fatalf("%s, %v", shown(jobs), err)
 	}
@@ -366,7 +366,7 @@ func TestVerifyThatDiffersIsNotResumable(t *testing.T) {
 	h := newHost(t)
 	h.random("v", 64*mib)
 	h.runs(record.ExitMismatch, "", "vol", "verify", "pool/v", "--limit", "14M", "--checksum", "sha256:"+strings.Repeat("0", 64))
-	if j := h.jobs(service.JobFilter{Kinds: []string{string(record.VolumeVerify)}})[0]; j.Code() != record.Mismatch || j.Resumable != nil || j.Error.Hint != nil {
+	if j := h.jobs(contract.JobFilter{Kinds: []string{string(record.VolumeVerify)}})[0]; j.Code() != record.Mismatch || j.Resumable != nil || j.Error.Hint != nil {
 		t.Error(outcome(j))
 	}
 }

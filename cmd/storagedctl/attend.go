@@ -13,7 +13,7 @@ import (
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/term"
 )
 
@@ -58,7 +58,7 @@ type attendance struct {
 // answer is what became of the start at index.
 type answer struct {
 	index   int
-	started service.Started
+	started contract.Started
 	err     error
 }
 
@@ -171,7 +171,7 @@ func (a *attendance) submit(ctx context.Context, starts []start) {
 
 // insist asks until there is an answer: a daemon that went away meanwhile
 // gives the same job for the same key.
-func (a *attendance) insist(ctx context.Context, st start, sub service.Submit) (service.Started, error) {
+func (a *attendance) insist(ctx context.Context, st start, sub contract.Submit) (contract.Started, error) {
 	deadline := time.Now().Add(a.patience)
 	tick := time.NewTicker(knockInterval)
 	defer tick.Stop()
@@ -473,7 +473,7 @@ func (a *attendance) cancel(ctx context.Context) {
 // requestCancel waits for its answer as long as it takes on a busy host;
 // leaving ends it.
 func (a *attendance) requestCancel(ctx context.Context, id string) {
-	_, err := a.client.CancelJob(ctx, id, service.JobCancel{})
+	_, err := a.client.CancelJob(ctx, id, contract.JobCancel{})
 	select {
 	case a.replies <- err:
 	case <-ctx.Done():

@@ -10,7 +10,7 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/term"
 )
 
@@ -118,7 +118,7 @@ func (s *session) goners(ctx context.Context, refs []volumeRef) ([]string, error
 }
 
 func (s *session) liveJobs(ctx context.Context) ([]record.Job, error) {
-	return s.allJobs(ctx, service.JobFilter{States: []string{"live"}})
+	return s.allJobs(ctx, contract.JobFilter{States: []string{"live"}})
 }
 
 func (s *session) goner(v record.Volume, jobs []record.Job) string {

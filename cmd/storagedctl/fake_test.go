@@ -22,7 +22,7 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // fake is a daemon's service without storage. Its jobs end at once, unless
@@ -35,7 +35,7 @@ type fake struct {
 	volumes  map[string]record.Volume // by POOL/NAME
 	jobs     []record.Job
 	keys     map[string]int // index of a job by idempotency key
-	submits  []service.Submit
+	submits  []contract.Submit
 	requests []any
 	held     bool                     // jobs run until somebody ends them
 	stubborn bool                     // and cancel only asks
@@ -47,7 +47,7 @@ type fake struct {
 	changed  chan struct{}            // gets one for each cancel asked
 	nextLog  map[int64]string         // logs by number
 
-	patched   service.LimitsPatch // the last
+	patched   contract.LimitsPatch // the last
 	drain     record.Drain
 	freshened []string // pools, since the start
 }
@@ -87,7 +87,7 @@ func (f *fake) locked(do func(*fake)) {
 }
 
 // start makes a job of a request, or gives the one of its key.
-func (f *fake) start(s service.Submit, r any, kind record.Kind, objects ...record.Object) (service.Started, error) {
+func (f *fake) start(s contract.Submit, r any, kind record.Kind, objects ...record.Object) (contract.Started, error) {
 	f.mu.Lock()
 	answer := f.answer
 	f.mu.Unlock()
@@ -100,18 +100,18 @@ func (f *fake) start(s service.Submit, r any, kind record.Kind, objects ...recor
 	f.submits, f.requests = append(f.submits, s), append(f.requests, r)
 	for _, o := range objects {
 		if e := f.refuse[o.String()]; e != nil {
-			return service.Started{}, e
+			return contract.Started{}, e
 		}
 	}
 	if s.DryRun {
 		estimate := 12.5
-		return service.Started{Plan: &service.Plan{
+		return contract.Started{Plan: &contract.Plan{
 			Kind: kind, Class: record.Async, Objects: objects, Argv: []string{"clone", "--source", "/srv/o'clock disks/a"}, Bytes: 2 << 30, EstimateS: &estimate,
 			Destroys: slices.Contains([]record.Kind{record.VolumeWipe, record.VolumeDelete, record.PoolDelete, record.PoolEvacuate}, kind),
 		}}, nil
 	}
 	if i, ok := f.keys[s.Key]; ok {
-		return service.Started{Job: ptr(f.jobs[i])}, nil
+		return contract.Started{Job: ptr(f.jobs[i])}, nil
 	}
 	n := int64(len(f.jobs) + 410)
 	j := record.Job{
@@ -129,7 +129,7 @@ func (f *fake) start(s service.Submit, r any, kind record.Kind, objects ...recor
 		f.change(n, f.ends())
 	}
 	f.created <- j
-	return service.Started{Job: &answered}, nil
+	return contract.Started{Job: &answered}, nil
 }
 
 func (f *fake) ends() func(*record.Job) {
@@ -227,24 +227,24 @@ func (f *fake) Pool(_ context.Context, pool string) (record.Pool, error) {
 	return record.Pool{}, record.Errorf(record.NotFound, "there is no pool %q", pool)
 }
 
-func (f *fake) DefinePool(_ context.Context, s service.Submit, r service.PoolDefine, build, start bool) (record.Pool, service.Started, error) {
+func (f *fake) DefinePool(_ context.Context, s contract.Submit, r contract.PoolDefine, build, start bool) (record.Pool, contract.Started, error) {
 	if p, err := f.Pool(context.Background(), r.Name); err == nil {
-		return p, service.Started{}, record.Errorf(record.Exists, "pool %q exists already", r.Name)
+		return p, contract.Started{}, record.Errorf(record.Exists, "pool %q exists already", r.Name)
 	}
 	p := record.Pool{Name: r.Name, Type: r.Type, Target: r.Target, Source: r.Source, State: record.PoolInactive}
 	if !build && !start {
 		f.locked(func(f *fake) { f.requests = append(f.requests, r) })
-		return p, service.Started{}, nil
+		return p, contract.Started{}, nil
 	}
 	started, err := f.start(s, r, record.PoolStart, record.Object{Pool: r.Name, Mode: record.ModeDelete})
 	return p, started, err
 }
 
-func (f *fake) ReplacePool(context.Context, service.Submit, string, service.PoolDefine) (record.Pool, error) {
+func (f *fake) ReplacePool(context.Context, contract.Submit, string, contract.PoolDefine) (record.Pool, error) {
 	return record.Pool{}, record.Errorf(record.Unsupported, "not faked")
 }
 
-func (f *fake) PatchPool(ctx context.Context, _ service.Submit, pool string, r service.PoolPatch) (record.Pool, error) {
+func (f *fake) PatchPool(ctx context.Context, _ contract.Submit, pool string, r contract.PoolPatch) (record.Pool, error) {
 	p, err := f.Pool(ctx, pool)
 	if err == nil {
 		p.Autostart = *r.Autostart
@@ -253,13 +253,13 @@ func (f *fake) PatchPool(ctx context.Context, _ service.Submit, pool string, r s
 	return p, err
 }
 
-func (f *fake) UndefinePool(ctx context.Context, _ service.Submit, pool string) error {
+func (f *fake) UndefinePool(ctx context.Context, _ contract.Submit, pool string) error {
 	_, err := f.Pool(ctx, pool)
 	f.locked(func(f *fake) { delete(f.pools, pool) })
 	return err
 }
 
-func (f *fake) Volumes(_ context.Context, filter service.VolumeFilter) ([]record.Volume, error) {
+func (f *fake) Volumes(_ context.Context, filter contract.VolumeFilter) ([]record.Volume, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var out []record.Volume
@@ -282,13 +282,13 @@ func (f *fake) Volume(_ context.Context, pool, volume string) (record.Volume, er
 	return v, nil
 }
 
-func (f *fake) PatchVolume(context.Context, service.Submit, string, string, service.VolumePatch) (record.Volume, error) {
+func (f *fake) PatchVolume(context.Context, contract.Submit, string, string, contract.VolumePatch) (record.Volume, error) {
 	return record.Volume{}, record.Errorf(record.Unsupported, "not faked")
 }
 
 // Start starts a job on a pool or volume that there is; what is to be made must not
 // be there.
-func (f *fake) Start(ctx context.Context, s service.Submit, pool, volume string, r operation.Request) (service.Started, error) {
+func (f *fake) Start(ctx context.Context, s contract.Submit, pool, volume string, r operation.Request) (contract.Started, error) {
 	switch r := r.(type) {
 	case *operation.UploadRequest:
 		r.Data = operation.Data{}
@@ -303,11 +303,11 @@ func (f *fake) Start(ctx context.Context, s service.Submit, pool, volume string,
 		}
 	}
 	if _, err := f.Pool(ctx, pool); err != nil {
-		return service.Started{}, err
+		return contract.Started{}, err
 	}
 	if volume != "" {
 		if _, err := f.Volume(ctx, pool, volume); err != nil {
-			return service.Started{}, err
+			return contract.Started{}, err
 		}
 	}
 	if to, ok := r.(operation.Sender); ok && volume != "" {
@@ -333,19 +333,19 @@ func modes(k record.Kind) record.Mode {
 }
 
 // make starts a job that makes the last of the objects.
-func (f *fake) make(ctx context.Context, s service.Submit, objects []record.Object, r operation.Request) (service.Started, error) {
+func (f *fake) make(ctx context.Context, s contract.Submit, objects []record.Object, r operation.Request) (contract.Started, error) {
 	last := objects[len(objects)-1]
 	if _, err := f.Volume(ctx, last.Pool, last.Volume); err == nil {
-		return service.Started{}, record.Errorf(record.Exists, "%s/%s exists already", last.Pool, last.Volume)
+		return contract.Started{}, record.Errorf(record.Exists, "%s/%s exists already", last.Pool, last.Volume)
 	}
 	return f.start(s, reflect.ValueOf(r).Elem().Interface(), operation.KindOf(r), objects...)
 }
 
-func (f *fake) Jobs(_ context.Context, filter service.JobFilter, _ service.Page) (service.List[record.Job], error) {
+func (f *fake) Jobs(_ context.Context, filter contract.JobFilter, _ contract.Page) (contract.List[record.Job], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.requests = append(f.requests, filter)
-	l := service.List[record.Job]{Items: []record.Job{}}
+	l := contract.List[record.Job]{Items: []record.Job{}}
 	for _, j := range slices.Backward(f.jobs) {
 		if filtered(filter, j) {
 			l.Items = append(l.Items, j)
@@ -355,7 +355,7 @@ func (f *fake) Jobs(_ context.Context, filter service.JobFilter, _ service.Page)
 }
 
 // filtered is what the daemon makes of a filter, as far as tests ask.
-func filtered(f service.JobFilter, j record.Job) bool {
+func filtered(f contract.JobFilter, j record.Job) bool {
 	group := "live"
 	if j.State.Terminal() {
 		group = "ended"
@@ -399,7 +399,7 @@ func (f *fake) set(job string, to func(*record.Job)) (record.Job, error) {
 	return *j, nil
 }
 
-func (f *fake) PatchJob(_ context.Context, _ record.Caller, job string, r service.JobPatch) (record.Job, error) {
+func (f *fake) PatchJob(_ context.Context, _ record.Caller, job string, r contract.JobPatch) (record.Job, error) {
 	f.locked(func(f *fake) { f.requests = append(f.requests, r) })
 	return f.set(job, func(j *record.Job) {
 		if r.Pinned != nil {
@@ -430,7 +430,7 @@ func (f *fake) ForgetJob(_ context.Context, _ record.Caller, job string) (*recor
 	return nil, nil
 }
 
-func (f *fake) CancelJob(_ context.Context, _ record.Caller, job string, r service.JobCancel) (record.Job, error) {
+func (f *fake) CancelJob(_ context.Context, _ record.Caller, job string, r contract.JobCancel) (record.Job, error) {
 	f.locked(func(f *fake) { f.requests = append(f.requests, r) })
 	j, err := f.Job(context.Background(), job)
 	if err == nil && j.State.Terminal() {
@@ -457,9 +457,9 @@ func (f *fake) ResumeJob(_ context.Context, _ record.Caller, job string) (record
 	return f.set(job, func(j *record.Job) { j.State, j.PauseReasons = record.Running, nil })
 }
 
-func (f *fake) EachJob(ctx context.Context, sel service.Selection, do func(context.Context, string) error) (service.Bulk, error) {
-	l, err := f.Jobs(ctx, sel.JobFilter, service.Page{})
-	b := service.Bulk{Selected: len(l.Items), Refusals: []service.Refusal{}}
+func (f *fake) EachJob(ctx context.Context, sel contract.Selection, do func(context.Context, string) error) (contract.Bulk, error) {
+	l, err := f.Jobs(ctx, sel.JobFilter, contract.Page{})
+	b := contract.Bulk{Selected: len(l.Items), Refusals: []contract.Refusal{}}
 	if sel.DryRun {
 		return b, err
 	}
@@ -472,10 +472,10 @@ func (f *fake) EachJob(ctx context.Context, sel service.Selection, do func(conte
 	return b, err
 }
 
-func (f *fake) RetryJob(_ context.Context, s service.Submit, job string) (service.Started, error) {
+func (f *fake) RetryJob(_ context.Context, s contract.Submit, job string) (contract.Started, error) {
 	j, err := f.Job(context.Background(), job)
 	if err != nil {
-		return service.Started{}, err
+		return contract.Started{}, err
 	}
 	return f.start(s, nil, j.Kind, j.Objects...)
 }
@@ -490,19 +490,19 @@ func (f *fake) JobLog(_ context.Context, job string) (io.ReadCloser, error) {
 	return io.NopCloser(strings.NewReader(f.nextLog[j.Number])), nil
 }
 
-func (f *fake) Version() service.Version {
-	return service.Version{Version: "1.0.0", API: "v1", Go: "go1.26.8"}
+func (f *fake) Version() contract.Version {
+	return contract.Version{Version: "1.0.0", API: "v1", Go: "go1.26.8"}
 }
 
-func (f *fake) Status(context.Context) (service.Status, error) {
+func (f *fake) Status(context.Context) (contract.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return service.Status{
+	return contract.Status{
 		Drain:   f.drained(),
 		Version: "1.0.0", PID: 99, Started: day, UptimeS: 4340, Socket: "/run/x.sock", State: "ready",
 		Jobs: map[string]int{"running": 2}, Pools: map[string]int{"active": 2}, Recovered: []int64{7, 8},
 		Limits: record.Limits{Running: 64, RunningPool: 16, RunningDevice: 4, Queued: 10000, Rate: new(int64(100 << 20)), PoolRunning: map[string]int{"images": 2}},
-		Helpers: []service.HelperStatus{
+		Helpers: []contract.HelperStatus{
 			{Job: 7, Kind: record.VolumeClone, PID: 4711, Version: "1.0.0"},
 			{Job: 8, Kind: record.VolumeWipe, PID: 4712, Version: "0.9.0", Foreign: true, Stuck: "process 4712 in state D (nfs_wait)"},
 		},
@@ -542,7 +542,7 @@ func (f *fake) drained() record.Drain {
 	return d
 }
 
-func (f *fake) PatchLimits(ctx context.Context, r service.LimitsPatch) (record.Limits, error) {
+func (f *fake) PatchLimits(ctx context.Context, r contract.LimitsPatch) (record.Limits, error) {
 	l, err := f.Limits(ctx)
 	for pool, rate := range r.PoolRates {
 		delete(l.PoolRates, pool)
@@ -554,7 +554,7 @@ func (f *fake) PatchLimits(ctx context.Context, r service.LimitsPatch) (record.L
 		l.Running = *r.Running
 	}
 	if r.Rate != nil {
-		l.Rate, err = service.Rate("rate", r.Rate)
+		l.Rate, err = contract.Rate("rate", r.Rate)
 	}
 	f.locked(func(f *fake) { f.patched = r })
 	return l, err

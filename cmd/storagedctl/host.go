@@ -13,7 +13,7 @@ import (
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/term"
 )
 
@@ -52,18 +52,18 @@ func status(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	return printOne(s, shape[service.Status]{
-		columns: []term.Column[service.Status]{
-			{Name: "state", Cell: func(st service.Status) string { return st.State }},
-			{Name: "pid", Right: true, Cell: func(st service.Status) string { return fmt.Sprint(st.PID) }},
-			{Name: "version", Cell: func(st service.Status) string { return st.Version }},
-			{Name: "uptime", Right: true, Cell: func(st service.Status) string { return seconds(st.UptimeS) }},
+	return printOne(s, shape[contract.Status]{
+		columns: []term.Column[contract.Status]{
+			{Name: "state", Cell: func(st contract.Status) string { return st.State }},
+			{Name: "pid", Right: true, Cell: func(st contract.Status) string { return fmt.Sprint(st.PID) }},
+			{Name: "version", Cell: func(st contract.Status) string { return st.Version }},
+			{Name: "uptime", Right: true, Cell: func(st contract.Status) string { return seconds(st.UptimeS) }},
 		},
-		name: func(st service.Status) string { return st.State }, detail: statusFields,
+		name: func(st contract.Status) string { return st.State }, detail: statusFields,
 	}, st)
 }
 
-func statusFields(s *session, st service.Status) []field {
+func statusFields(s *session, st contract.Status) []field {
 	fields := []field{
 		{"State", st.State}, {"Socket", s.client.Socket()}, {"Version", st.Version}, {"PID", fmt.Sprint(st.PID)},
 		{"Started", stamp(&st.Started)}, {"Uptime", seconds(st.UptimeS)}, {"Drain", drainText(st.Drain)}, {"Jobs", counts(st.Jobs)}, {"Pools", counts(st.Pools)},
@@ -139,8 +139,8 @@ func capabilities(ctx context.Context, s *session) error {
 
 // versions are this program's and the daemon's, null where there is none.
 type versions struct {
-	Client string           `json:"client"`
-	Daemon *service.Version `json:"daemon"`
+	Client string            `json:"client"`
+	Daemon *contract.Version `json:"daemon"`
 }
 
 // showVersion works without a daemon too.

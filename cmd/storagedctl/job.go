@@ -16,7 +16,7 @@ import (
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/term"
 )
 
@@ -402,8 +402,8 @@ func (s *session) wantedVolumes(ctx context.Context) ([]string, error) {
 }
 
 // jobFilter reads the flags; without --state it is those in state.
-func (s *session) jobFilter(ctx context.Context, state string) (service.JobFilter, error) {
-	f := service.JobFilter{
+func (s *session) jobFilter(ctx context.Context, state string) (contract.JobFilter, error) {
+	f := contract.JobFilter{
 		States: s.cli.StringSlice("state"), Kinds: s.cli.StringSlice("kind"), Pools: s.cli.StringSlice("pool"),
 		Owners: s.cli.StringSlice("owner"), Labels: s.cli.StringSlice("label"),
 	}
@@ -426,14 +426,14 @@ func (s *session) jobFilter(ctx context.Context, state string) (service.JobFilte
 }
 
 // allJobs reads all pages.
-func (s *session) allJobs(ctx context.Context, f service.JobFilter) ([]record.Job, error) {
+func (s *session) allJobs(ctx context.Context, f contract.JobFilter) ([]record.Job, error) {
 	return s.someJobs(ctx, f, math.MaxInt)
 }
 
 // someJobs reads pages until it has as many jobs as are wanted.
-func (s *session) someJobs(ctx context.Context, f service.JobFilter, wanted int) ([]record.Job, error) {
+func (s *session) someJobs(ctx context.Context, f contract.JobFilter, wanted int) ([]record.Job, error) {
 	jobs := []record.Job{}
-	for page := (service.Page{}); ; {
+	for page := (contract.Page{}); ; {
 		l, err := s.client.Jobs(ctx, f, page)
 		if err != nil {
 			return nil, err
@@ -579,10 +579,10 @@ func (s *session) printJobs(outcomes []outcome) error {
 
 // jobCancel cancels and waits: canceled means that the work has stopped.
 func jobCancel(ctx context.Context, s *session) error {
-	r := service.JobCancel{Now: s.cli.Bool("now")}
+	r := contract.JobCancel{Now: s.cli.Bool("now")}
 	cancel := change{
 		make: func(ctx context.Context, id string) (record.Job, error) { return s.client.CancelJob(ctx, id, r) },
-		all: func(ctx context.Context, sel service.Selection) (service.Bulk, error) {
+		all: func(ctx context.Context, sel contract.Selection) (contract.Bulk, error) {
 			return s.client.CancelJobs(ctx, sel, r)
 		},
 		say: stateWord, done: "canceled",
@@ -629,7 +629,7 @@ func (s *session) cancelEach(ctx context.Context, cancel change) error {
 
 // cancelMany cancels all jobs of a selection, and waits for those whose work
 // goes on for a moment.
-func (s *session) cancelMany(ctx context.Context, sel service.Selection, cancel change) error {
+func (s *session) cancelMany(ctx context.Context, sel contract.Selection, cancel change) error {
 	failure := s.bulk(ctx, sel, cancel.all, cancel.done)
 	if s.cli.Bool("detach") || failure != nil && record.CodeOf(failure) != record.Partial {
 		return failure
@@ -711,10 +711,10 @@ func (s *session) allButLast() (ids []string, last string) {
 }
 
 // patch makes a change of properties.
-func (s *session) patch(p service.JobPatch, done string, say func(record.Job) string) change {
+func (s *session) patch(p contract.JobPatch, done string, say func(record.Job) string) change {
 	return change{
 		make: func(ctx context.Context, id string) (record.Job, error) { return s.client.PatchJob(ctx, id, p) },
-		all: func(ctx context.Context, sel service.Selection) (service.Bulk, error) {
+		all: func(ctx context.Context, sel contract.Selection) (contract.Bulk, error) {
 			return s.client.PatchJobs(ctx, sel, p)
 		},
 		say: say, done: done,
@@ -722,15 +722,15 @@ func (s *session) patch(p service.JobPatch, done string, say func(record.Job) st
 }
 
 // limitPatch reads RATE or none.
-func limitPatch(given string) (service.JobPatch, error) {
+func limitPatch(given string) (contract.JobPatch, error) {
 	if given == "none" {
-		return service.JobPatch{Limit: json.RawMessage("null")}, nil
+		return contract.JobPatch{Limit: json.RawMessage("null")}, nil
 	}
 	n, err := quantity.ParseRate(given)
 	if err != nil {
-		return service.JobPatch{}, cmdline.Usagef("%s", err)
+		return contract.JobPatch{}, cmdline.Usagef("%s", err)
 	}
-	return service.JobPatch{Limit: json.RawMessage(fmt.Sprint(n))}, nil
+	return contract.JobPatch{Limit: json.RawMessage(fmt.Sprint(n))}, nil
 }
 
 func jobLimit(ctx context.Context, s *session) error {
@@ -750,7 +750,7 @@ func jobLimit(ctx context.Context, s *session) error {
 func jobPriority(ctx context.Context, s *session) error {
 	ids, given := s.allButLast()
 	priority := record.Priority(given)
-	return s.eachChosen(ctx, ids, s.patch(service.JobPatch{Priority: &priority}, "priority "+given, func(j record.Job) string {
+	return s.eachChosen(ctx, ids, s.patch(contract.JobPatch{Priority: &priority}, "priority "+given, func(j record.Job) string {
 		return "priority " + string(j.Priority)
 	}))
 }
@@ -758,7 +758,7 @@ func jobPriority(ctx context.Context, s *session) error {
 func jobPin(ctx context.Context, s *session) error {
 	word := map[bool]string{true: "pinned", false: "not pinned"}
 	pinned := !s.cli.Bool("off")
-	return s.eachIn(ctx, s.args(), "", s.patch(service.JobPatch{Pinned: &pinned}, word[pinned], func(j record.Job) string {
+	return s.eachIn(ctx, s.args(), "", s.patch(contract.JobPatch{Pinned: &pinned}, word[pinned], func(j record.Job) string {
 		return word[j.Pinned]
 	}))
 }

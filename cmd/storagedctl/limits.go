@@ -14,7 +14,7 @@ import (
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/term"
 )
 
@@ -67,7 +67,7 @@ func limitsSet(ctx context.Context, s *session) error {
 	return printLimits(s, l)
 }
 
-func (s *session) limitsPatch() (p service.LimitsPatch, err error) {
+func (s *session) limitsPatch() (p contract.LimitsPatch, err error) {
 	pool, device := s.cli.String("pool"), s.cli.String("device")
 	if pool != "" && device != "" {
 		return p, cmdline.Usagef("--pool and --device are two limits; set one at a time")
@@ -101,7 +101,7 @@ func (s *session) limitsPatch() (p service.LimitsPatch, err error) {
 var settable = []string{"rate", "running", "running-pool", "running-device", "queued"}
 
 // general reads the limits that are those of nobody in particular.
-func (s *session) general(p *service.LimitsPatch, particular bool) error {
+func (s *session) general(p *contract.LimitsPatch, particular bool) error {
 	for flag, at := range map[string]**int{
 		"running": &p.Running, "running-pool": &p.RunningPool, "running-device": &p.RunningDevice, "queued": &p.Queued,
 	} {

@@ -5,14 +5,14 @@ import (
 	"slices"
 	"testing"
 
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 func ptrTo[T any](v T) *T { return &v }
 
 func TestLimitsSetSendsWhatWasGiven(t *testing.T) {
 	d := newDaemon(t)
-	for line, want := range map[string]service.LimitsPatch{
+	for line, want := range map[string]contract.LimitsPatch{
 		"limits set --running 3":             {Running: ptrTo(3)},
 		"limits set --rate 1K":               {Rate: []byte("1024")},
 		"limits set --rate none --running 3": {Rate: []byte("null"), Running: ptrTo(3)},
@@ -29,7 +29,7 @@ func TestLimitsSetSendsWhatWasGiven(t *testing.T) {
 		if _, errs, code := d.run(line); code != 0 {
 			t.Errorf("%s: exit %d: %s", line, code, errs)
 		}
-		var got service.LimitsPatch
+		var got contract.LimitsPatch
 		d.locked(func(f *fake) { got = f.patched })
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s sent %+v", line, got)

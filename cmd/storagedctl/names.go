@@ -15,7 +15,7 @@ import (
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/term"
 )
 
@@ -67,7 +67,7 @@ func (s *session) volume(ctx context.Context, given string) (volumeRef, error) {
 	if r.path == "" {
 		return r, nil
 	}
-	found, err := s.client.Volumes(ctx, service.VolumeFilter{Paths: []string{r.path}})
+	found, err := s.client.Volumes(ctx, contract.VolumeFilter{Paths: []string{r.path}})
 	if err != nil {
 		return r, err
 	}
@@ -224,7 +224,7 @@ func (t *tool) completeVolumes(ctx context.Context, typed cmdline.Typed) []strin
 		return t.completeNewVolumes(ctx, typed)
 	}
 	volumes := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Volume, error) {
-		return c.Volumes(ctx, service.VolumeFilter{Pools: []string{pool}})
+		return c.Volumes(ctx, contract.VolumeFilter{Pools: []string{pool}})
 	})
 	names := make([]string, len(volumes))
 	for i, v := range volumes {
@@ -234,12 +234,12 @@ func (t *tool) completeVolumes(ctx context.Context, typed cmdline.Typed) []strin
 }
 
 func (t *tool) completeJobs(ctx context.Context, typed cmdline.Typed) []string {
-	var filter service.JobFilter
+	var filter contract.JobFilter
 	if state := stateTaken(typed.Command); state != "" {
 		filter.States = []string{state}
 	}
 	jobs := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Job, error) {
-		l, err := c.Jobs(ctx, filter, service.Page{})
+		l, err := c.Jobs(ctx, filter, contract.Page{})
 		return l.Items, err
 	})
 	numbers := make([]string, len(jobs))

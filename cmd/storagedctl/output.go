@@ -10,7 +10,7 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/term"
 )
 
@@ -33,11 +33,11 @@ func encode(e *json.Encoder, v any) error {
 }
 
 // list is how several things are one document, as in REST.
-func list[T any](items []T) service.List[T] {
+func list[T any](items []T) contract.List[T] {
 	if items == nil {
 		items = []T{}
 	}
-	return service.List[T]{Items: items}
+	return contract.List[T]{Items: items}
 }
 
 // printLines writes one line per thing.
@@ -253,21 +253,21 @@ func (s *session) jobDocument(j *record.Job) any {
 }
 
 // showPlans prints the answers to a dry run.
-func showPlans(s *session, plans []service.Plan, asked int) error {
-	return printSeveral(s, shape[service.Plan]{
+func showPlans(s *session, plans []contract.Plan, asked int) error {
+	return printSeveral(s, shape[contract.Plan]{
 		columns: planColumns,
-		name:    func(p service.Plan) string { return objects(p.Objects) },
+		name:    func(p contract.Plan) string { return objects(p.Objects) },
 		detail:  planFields,
 	}, plans, asked)
 }
 
-var planColumns = []term.Column[service.Plan]{
-	{Name: "kind", Cell: func(p service.Plan) string { return string(p.Kind) }},
-	{Name: "objects", Weight: 4, Cell: func(p service.Plan) string { return objects(p.Objects) }},
-	{Name: "bytes", Right: true, Cell: func(p service.Plan) string { return fmt.Sprint(p.Bytes) }},
+var planColumns = []term.Column[contract.Plan]{
+	{Name: "kind", Cell: func(p contract.Plan) string { return string(p.Kind) }},
+	{Name: "objects", Weight: 4, Cell: func(p contract.Plan) string { return objects(p.Objects) }},
+	{Name: "bytes", Right: true, Cell: func(p contract.Plan) string { return fmt.Sprint(p.Bytes) }},
 }
 
-func planFields(s *session, p service.Plan) []field {
+func planFields(s *session, p contract.Plan) []field {
 	fields := []field{
 		{"Would do", string(p.Kind) + " (" + string(p.Class) + " job)"},
 		{"Locks", objects(p.Objects)},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/term"
 )
@@ -18,13 +19,13 @@ func (t *tool) poolCommand() *cli.Command {
 			{Name: "list", Usage: "list the pools", Flags: freshFlag(), Action: t.reading(poolList)},
 			{Name: "show", Usage: "show all about a pool", ArgsUsage: "POOL…", Flags: freshFlag(), Action: t.reading(poolShow)},
 			t.defineVerb(), t.poolCreateVerb(), t.buildVerb(),
-			{Name: "start", Usage: "make a pool's volumes reachable", ArgsUsage: "POOL…", Flags: jobFlags(), Action: t.changing(onPools(record.PoolStart))},
+			{Name: "start", Usage: "make a pool's volumes reachable", ArgsUsage: "POOL…", Flags: jobFlags(), Action: t.changing(onPools(new(operation.PoolStartRequest)))},
 			t.stopVerb(),
-			{Name: "refresh", Usage: "read a pool anew and find volumes that others made", ArgsUsage: "POOL…", Flags: jobFlags(), Action: t.changing(onPools(record.PoolRefresh))},
+			{Name: "refresh", Usage: "read a pool anew and find volumes that others made", ArgsUsage: "POOL…", Flags: jobFlags(), Action: t.changing(onPools(new(operation.PoolRefreshRequest)))},
 			{
 				Name: "verify", Usage: "read every volume of a pool and give the checksums", ArgsUsage: "POOL…",
 				Description: "A volume that cannot be read does not keep the others from being read, and makes the exit code 11.\nBetween two volumes other jobs get their turn.",
-				Flags:       jobFlags(), Action: t.changing(onPools(record.PoolVerify)),
+				Flags:       jobFlags(), Action: t.changing(onPools(new(operation.PoolVerifyRequest))),
 			},
 			t.evacuateVerb(), t.autostartVerb(), t.undefineVerb(), t.poolDeleteVerb(),
 		},
@@ -99,16 +100,19 @@ func poolShow(ctx context.Context, s *session) error {
 		func(a, b record.Pool) bool { return a.Name == b.Name })
 }
 
-// onPools makes a verb that starts a job of a kind on each pool that it names.
-func onPools(kind record.Kind) func(context.Context, *session) error {
-	return func(ctx context.Context, s *session) error { return s.eachPool(ctx, kind, s.jobOptions()) }
+// onPools makes a verb that starts a job on each pool that it names.
+func onPools(r operation.Request) func(context.Context, *session) error {
+	return func(ctx context.Context, s *session) error {
+		*r.Job() = s.jobOptions()
+		return s.eachPool(ctx, r)
+	}
 }
 
-// eachPool starts a job of a kind on each pool that the command names.
-func (s *session) eachPool(ctx context.Context, kind record.Kind, r any) error {
+// eachPool starts a job on each pool that the command names.
+func (s *session) eachPool(ctx context.Context, r operation.Request) error {
 	var starts []start
 	for _, pool := range s.pools(ctx) {
-		st := s.job(kind, record.Object{Pool: pool}, r)
+		st := s.job(record.Object{Pool: pool}, r)
 		st.settle = s.missingOK
 		starts = append(starts, st)
 	}

@@ -31,7 +31,7 @@ func poolBuild(ctx context.Context, s *session) error {
 		}
 	}
 	r := operation.PoolBuildRequest{Overwrite: overwrite, JobOptions: s.jobOptions()}
-	return s.run(ctx, s.job(record.PoolBuild, record.Object{Pool: pool}, r))
+	return s.run(ctx, s.job(record.Object{Pool: pool}, &r))
 }
 
 func (s *session) overwritingPool(pool string) ruin {

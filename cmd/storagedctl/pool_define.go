@@ -16,7 +16,7 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 func (t *tool) defineVerb() *cli.Command {
@@ -57,8 +57,8 @@ func definitionFlags() []cli.Flag {
 }
 
 // definition reads what pool is wanted.
-func (s *session) definition() (service.PoolDefine, error) {
-	var def service.PoolDefine
+func (s *session) definition() (contract.PoolDefine, error) {
+	var def contract.PoolDefine
 	if file := s.cli.String("file"); file != "" {
 		var err error
 		if def, err = s.readDefinition(file); err != nil {
@@ -92,7 +92,7 @@ func absolute(path *string) error {
 	return nil
 }
 
-func (s *session) defineByFlags(def *service.PoolDefine) {
+func (s *session) defineByFlags(def *contract.PoolDefine) {
 	src := &def.Source
 	for flag, field := range map[string]*string{
 		"type": &def.Type, "target": &def.Target.Path, "source-name": &src.Name, "source-path": &src.Path,
@@ -124,8 +124,8 @@ const maxDefinition = 1 << 20
 
 // readDefinition reads a file of JSON. libvirt's XML is known by its first
 // byte.
-func (s *session) readDefinition(file string) (service.PoolDefine, error) {
-	var def service.PoolDefine
+func (s *session) readDefinition(file string) (contract.PoolDefine, error) {
+	var def contract.PoolDefine
 	in := s.in
 	if file != "-" {
 		f, err := os.Open(file)
@@ -147,7 +147,7 @@ func (s *session) readDefinition(file string) (service.PoolDefine, error) {
 
 // decodeDefinition reads JSON as "pool show -o json" prints it; what cannot be
 // defined of that is passed over, what is not there at all is refused.
-func decodeDefinition(b []byte) (service.PoolDefine, error) {
+func decodeDefinition(b []byte) (contract.PoolDefine, error) {
 	var shown struct {
 		record.Pool
 		Autostart *bool `json:"autostart"`
@@ -159,9 +159,9 @@ func decodeDefinition(b []byte) (service.PoolDefine, error) {
 		err = errors.New("there is something behind it")
 	}
 	if err != nil {
-		return service.PoolDefine{}, cmdline.Usagef("bad definition of a pool: %s", err)
+		return contract.PoolDefine{}, cmdline.Usagef("bad definition of a pool: %s", err)
 	}
-	return service.PoolDefine{
+	return contract.PoolDefine{
 		Name: shown.Name, UUID: shown.UUID, Type: shown.Type, Target: shown.Target, Source: shown.Source, Autostart: shown.Autostart,
 	}, nil
 }
@@ -202,7 +202,7 @@ type samePool struct {
 
 // samePool looks, with --exist-ok, whether the pool that is there is the one
 // that was asked for.
-func (s *session) samePool(ctx context.Context, def service.PoolDefine, failure error) (samePool, error) {
+func (s *session) samePool(ctx context.Context, def contract.PoolDefine, failure error) (samePool, error) {
 	if !s.cli.Bool("exist-ok") || record.CodeOf(failure) != record.Exists {
 		return samePool{}, failure
 	}
@@ -224,7 +224,7 @@ func poolCreate(ctx context.Context, s *session) error {
 	def.JobOptions = s.jobOptions()
 	return s.run(ctx, start{
 		object: def.Name,
-		ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
+		ask: func(ctx context.Context, sub contract.Submit) (contract.Started, error) {
 			_, started, err := s.client.DefinePool(ctx, sub, def, s.cli.Bool("build"), true)
 			return started, err
 		},
@@ -248,7 +248,7 @@ func poolCreate(ctx context.Context, s *session) error {
 // afterStarter gives the pool as it is when the jobs have ended that are
 // starting it.
 func (s *session) afterStarter(ctx context.Context, p samePool) (samePool, error) {
-	jobs, err := s.allJobs(ctx, service.JobFilter{States: []string{"live"}, Kinds: []string{string(record.PoolStart)}, Pools: []string{p.Name}})
+	jobs, err := s.allJobs(ctx, contract.JobFilter{States: []string{"live"}, Kinds: []string{string(record.PoolStart)}, Pools: []string{p.Name}})
 	if err != nil {
 		return p, err
 	}

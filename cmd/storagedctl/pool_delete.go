@@ -28,7 +28,7 @@ func poolDelete(ctx context.Context, s *session) error {
 	if err := s.confirm(ctx, s.deletingPool(pool)); err != nil {
 		return err
 	}
-	return s.eachPool(ctx, record.PoolDelete, r)
+	return s.eachPool(ctx, &r)
 }
 
 func (s *session) deletingPool(pool string) ruin {

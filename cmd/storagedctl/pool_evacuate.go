@@ -44,7 +44,7 @@ func poolEvacuate(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	return s.run(ctx, s.job(record.PoolEvacuate, record.Object{Pool: pool}, r))
+	return s.run(ctx, s.job(record.Object{Pool: pool}, &r))
 }
 
 // matching lists the volumes of a pool whose names match, as far as the

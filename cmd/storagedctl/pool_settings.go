@@ -6,7 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 func (t *tool) autostartVerb() *cli.Command {
@@ -23,7 +23,7 @@ func poolAutostart(ctx context.Context, s *session) error {
 		s.note(fmt.Sprintf("would set autostart of pool %s to %s", s.arg(0), yesNo(on)))
 		return nil
 	}
-	p, err := s.client.PatchPool(ctx, s.submission(s.arg(0), false), s.arg(0), service.PoolPatch{Autostart: &on})
+	p, err := s.client.PatchPool(ctx, s.submission(s.arg(0), false), s.arg(0), contract.PoolPatch{Autostart: &on})
 	if err != nil {
 		return err
 	}

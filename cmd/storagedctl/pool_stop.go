@@ -7,8 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/internal/operation"
-	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 func (t *tool) stopVerb() *cli.Command {
@@ -33,12 +32,12 @@ func poolStop(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	return s.eachPool(ctx, record.PoolStop, r)
+	return s.eachPool(ctx, &r)
 }
 
 // jobsIn lists the jobs that a forced stop cancels.
 func (s *session) jobsIn(ctx context.Context, pools []string) ([]string, error) {
-	jobs, err := s.allJobs(ctx, service.JobFilter{States: []string{"live"}, Pools: pools})
+	jobs, err := s.allJobs(ctx, contract.JobFilter{States: []string{"live"}, Pools: pools})
 	if err != nil {
 		return nil, err
 	}

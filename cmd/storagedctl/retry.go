@@ -8,7 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 func (t *tool) jobRetryCommand() *cli.Command {
@@ -43,7 +43,7 @@ func jobRetry(ctx context.Context, s *session) error {
 	if err := s.sayLimit(ctx, id); err != nil {
 		return err
 	}
-	return s.run(ctx, start{object: id, ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
+	return s.run(ctx, start{object: id, ask: func(ctx context.Context, sub contract.Submit) (contract.Started, error) {
 		st, err := s.client.RetryJob(ctx, sub, id)
 		if err == nil && st.Job != nil && s.cli.IsSet("limit") {
 			err = s.relimit(ctx, st.Job)
@@ -84,7 +84,7 @@ func (s *session) relimit(ctx context.Context, j *record.Job) error {
 
 // confirmRetry asks before work is done again that destroys.
 func (s *session) confirmRetry(ctx context.Context, id string) error {
-	started, err := s.client.RetryJob(ctx, service.Submit{DryRun: true}, id)
+	started, err := s.client.RetryJob(ctx, contract.Submit{DryRun: true}, id)
 	if err != nil || started.Plan == nil || !started.Plan.Destroys {
 		return err
 	}
@@ -92,7 +92,7 @@ func (s *session) confirmRetry(ctx context.Context, id string) error {
 }
 
 // ruinOf says what a planned job destroys.
-func (s *session) ruinOf(p service.Plan) ruin {
+func (s *session) ruinOf(p contract.Plan) ruin {
 	of := p.Objects[0]
 	volume := volumeRef{pool: of.Pool, name: of.Volume}
 	switch p.Kind {
@@ -114,7 +114,7 @@ func (s *session) ruinOf(p service.Plan) ruin {
 
 // evacuated lists the volumes that are to leave their pool: their names are held
 // in the other.
-func (s *session) evacuated(ctx context.Context, p service.Plan) ([]string, error) {
+func (s *session) evacuated(ctx context.Context, p contract.Plan) ([]string, error) {
 	volumes, err := s.client.PoolVolumes(ctx, p.Objects[0].Pool)
 	if err != nil {
 		return nil, err

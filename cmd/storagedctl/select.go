@@ -10,7 +10,7 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // selectFlags choose jobs by what they are.
@@ -43,7 +43,7 @@ const maxSelected = 1000
 // than maxSelected, all of a selection.
 type chosenJobs struct {
 	ids  []string
-	many *service.Selection
+	many *contract.Selection
 }
 
 // selects reports whether jobs are chosen by flags.
@@ -86,11 +86,11 @@ func (s *session) chosen(ctx context.Context, ids []string, state string) (chose
 
 // selectionOf is what a filter selects, without jobs that came after the newest
 // that was seen.
-func selectionOf(f service.JobFilter, newest record.Job) *service.Selection {
+func selectionOf(f contract.JobFilter, newest record.Job) *contract.Selection {
 	if after := newest.Created.Add(1); f.Until.IsZero() || f.Until.After(after) {
 		f.Until = after
 	}
-	return &service.Selection{JobFilter: f}
+	return &contract.Selection{JobFilter: f}
 }
 
 // few is chosen for a verb that attends to every job.
@@ -155,8 +155,8 @@ func (s *session) wouldDo(ctx context.Context, what string, c chosenJobs, list f
 }
 
 // firstTitles says which the newest of many jobs are, and how many more there are.
-func (s *session) firstTitles(ctx context.Context, f service.JobFilter, count int) ([]string, error) {
-	l, err := s.client.Jobs(ctx, f, service.Page{Limit: contentShown})
+func (s *session) firstTitles(ctx context.Context, f contract.JobFilter, count int) ([]string, error) {
+	l, err := s.client.Jobs(ctx, f, contract.Page{Limit: contentShown})
 	var lines []string
 	for i := range l.Items {
 		lines = append(lines, jobTitle(&l.Items[i])+", "+stateWord(l.Items[i]))
@@ -168,17 +168,17 @@ func (s *session) firstTitles(ctx context.Context, f service.JobFilter, count in
 }
 
 // ofMany is how all jobs of a selection are changed.
-type ofMany func(context.Context, service.Selection) (service.Bulk, error)
+type ofMany func(context.Context, contract.Selection) (contract.Bulk, error)
 
 // count gives how many jobs there are to change.
-func (m ofMany) count(ctx context.Context, sel service.Selection) (int, error) {
+func (m ofMany) count(ctx context.Context, sel contract.Selection) (int, error) {
 	sel.DryRun = true
 	b, err := m(ctx, sel)
 	return b.Selected, err
 }
 
 // bulk changes all jobs of a selection and says how many took it.
-func (s *session) bulk(ctx context.Context, sel service.Selection, all ofMany, done string) error {
+func (s *session) bulk(ctx context.Context, sel contract.Selection, all ofMany, done string) error {
 	b, err := all(ctx, sel)
 	if err != nil {
 		return err

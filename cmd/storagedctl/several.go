@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // findEach looks up each of several objects by its name. One that fails keeps
@@ -122,5 +122,5 @@ func (s *session) awaitEach(ctx context.Context, outcomes []outcome, until until
 
 // unfound is the start of a job on an object that could not be looked up.
 func unfound(o outcome) start {
-	return start{object: o.object, ask: func(context.Context, service.Submit) (service.Started, error) { return service.Started{}, o.err }}
+	return start{object: o.object, ask: func(context.Context, contract.Submit) (contract.Started, error) { return contract.Started{}, o.err }}
 }

@@ -13,11 +13,11 @@ import (
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // asking makes a request for one job.
-type asking func(context.Context, service.Submit) (service.Started, error)
+type asking func(context.Context, contract.Submit) (contract.Started, error)
 
 // start is a request for one job. It is made again, with the same key, when
 // the connection was lost before its answer.
@@ -89,8 +89,8 @@ func (s *session) pairs(flag string) map[string]string {
 // submission is how the request of one of several objects is made. Several
 // jobs of one command need a key each: it is made of the given one and the
 // object, so that the same command again gives the same jobs.
-func (s *session) submission(object string, several bool) service.Submit {
-	sub := service.Submit{DryRun: s.cli.Bool("dry-run"), LockWait: cmdline.Duration(s.cli, "lock-wait")}
+func (s *session) submission(object string, several bool) contract.Submit {
+	sub := contract.Submit{DryRun: s.cli.Bool("dry-run"), LockWait: cmdline.Duration(s.cli, "lock-wait")}
 	if s.cli.String("lock-wait") == "forever" {
 		forever := -time.Second
 		sub.LockWait = &forever
@@ -125,7 +125,7 @@ func (s *session) run(ctx context.Context, starts ...start) error {
 
 // plan prints what would be done.
 func (s *session) plan(ctx context.Context, starts []start) error {
-	plans := make([]service.Plan, 0, len(starts))
+	plans := make([]contract.Plan, 0, len(starts))
 	outcomes := make([]outcome, len(starts))
 	for i, st := range starts {
 		started, err := st.ask(ctx, s.submission(st.object, len(starts) > 1))

@@ -19,7 +19,7 @@ import (
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -100,19 +100,19 @@ func TestJSONIsOneDocument(t *testing.T) {
 	for line, want := range map[string]any{
 		"vol create images/n1 1G -o json":                         &record.Job{},
 		"vol create images/n2 1G -o json --detach":                &record.Job{},
-		"vol clone images/base.raw images/n3 images/n4 -o json":   &service.List[record.Job]{},
-		"vol delete images/base.raw images/vm1.raw --yes -o json": &service.List[record.Job]{},
-		"vol list -o json":                                &service.List[record.Volume]{},
+		"vol clone images/base.raw images/n3 images/n4 -o json":   &contract.List[record.Job]{},
+		"vol delete images/base.raw images/vm1.raw --yes -o json": &contract.List[record.Job]{},
+		"vol list -o json":                                &contract.List[record.Volume]{},
 		"vol show images/vm1.raw -o json":                 &record.Volume{},
-		"vol show images/vm1.raw images/base.raw -o json": &service.List[record.Volume]{},
-		"job list --all -o json":                          &service.List[record.Job]{},
+		"vol show images/vm1.raw images/base.raw -o json": &contract.List[record.Volume]{},
+		"job list --all -o json":                          &contract.List[record.Job]{},
 		"job show 410 -o json":                            &record.Job{},
-		"job pin 410 411 -o json":                         &service.List[record.Job]{},
+		"job pin 410 411 -o json":                         &contract.List[record.Job]{},
 		"job wait 410 -o json":                            &record.Job{},
 		"pool create n5 --target /srv/n5 -o json":         &record.Job{},
-		"vol wipe images/vm1.raw --dry-run -o json":       &service.Plan{},
-		"status -o json":                                  &service.Status{},
-		"capabilities -o json":                            &service.List[any]{},
+		"vol wipe images/vm1.raw --dry-run -o json":       &contract.Plan{},
+		"status -o json":                                  &contract.Status{},
+		"capabilities -o json":                            &contract.List[any]{},
 	} {
 		out, errs, code := d.run(line)
 		dec := json.NewDecoder(strings.NewReader(out))
@@ -222,7 +222,7 @@ func TestRelativeTargetIsThatOfTheClient(t *testing.T) {
 	if _, errs, code := d.run("pool define here --target ./disks"); code != 0 {
 		t.Fatal(errs)
 	}
-	if got := d.requests[0].(service.PoolDefine).Target.Path; got != filepath.Join(wd, "disks") {
+	if got := d.requests[0].(contract.PoolDefine).Target.Path; got != filepath.Join(wd, "disks") {
 		t.Errorf("asked for %q", got)
 	}
 }
@@ -250,7 +250,7 @@ func TestListFilters(t *testing.T) {
 	if code != 0 {
 		t.Fatal(errs)
 	}
-	want := service.JobFilter{
+	want := contract.JobFilter{
 		States: []string{"failed", "ended"}, Kinds: []string{"volume.clone"}, Pools: []string{"images"}, Volumes: []string{"vm1.raw"},
 		Owners: []string{"alice"}, Labels: []string{"a=b"}, Since: day.Truncate(time.Hour), Until: day.Truncate(24 * time.Hour).Add(24 * time.Hour),
 	}
@@ -404,7 +404,7 @@ func TestDefinitionFromAFile(t *testing.T) {
 			t.Errorf("%q on stdin: exit %d, %s", text, code, errs)
 		}
 	}
-	got := d.requests[len(d.requests)-1].(service.PoolDefine)
+	got := d.requests[len(d.requests)-1].(contract.PoolDefine)
 	if got.Name == "" || got.Target.Path == "" {
 		t.Errorf("%+v", got)
 	}

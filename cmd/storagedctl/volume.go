@@ -9,8 +9,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/term"
 )
 
@@ -93,7 +94,7 @@ func recorded(c *record.Recorded) string {
 
 func volumeList(ctx context.Context, s *session) error {
 	if len(s.args()) == 0 {
-		volumes, err := s.client.Volumes(ctx, service.VolumeFilter{})
+		volumes, err := s.client.Volumes(ctx, contract.VolumeFilter{})
 		if err != nil {
 			return err
 		}
@@ -121,9 +122,9 @@ func volumeShow(ctx context.Context, s *session) error {
 	return showEach(s, s.volumeShape(), find, func(a, b record.Volume) bool { return volumeName(a) == volumeName(b) })
 }
 
-// onVolume starts a job of a kind on the volume that the command names first; ruin
-// says what that loses, nil nothing.
-func (s *session) onVolume(ctx context.Context, kind record.Kind, r any, ruin func(volumeRef) ruin) error {
+// onVolume starts a job on the volume that the command names first; ruin says what
+// that loses, nil nothing.
+func (s *session) onVolume(ctx context.Context, r operation.Request, ruin func(volumeRef) ruin) error {
 	v, err := s.volume(ctx, s.arg(0))
 	if err != nil {
 		return err
@@ -133,12 +134,12 @@ func (s *session) onVolume(ctx context.Context, kind record.Kind, r any, ruin fu
 			return err
 		}
 	}
-	return s.run(ctx, s.job(kind, v.object(), r))
+	return s.run(ctx, s.job(v.object(), r))
 }
 
-// job is the start of a job of a kind on an object; r is the request for that kind.
-func (s *session) job(kind record.Kind, on record.Object, r any) start {
-	return start{object: on.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
-		return s.client.Start(ctx, sub, kind, on, r)
+// job is the start of a job on an object.
+func (s *session) job(on record.Object, r operation.Request) start {
+	return start{object: on.String(), ask: func(ctx context.Context, sub contract.Submit) (contract.Started, error) {
+		return s.client.Start(ctx, sub, on.Pool, on.Volume, r)
 	}}
 }

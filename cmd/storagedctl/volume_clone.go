@@ -7,7 +7,6 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/operation"
-	"storaged/internal/record"
 )
 
 func (t *tool) cloneVerb() *cli.Command {
@@ -45,7 +44,7 @@ func volumeClone(ctx context.Context, s *session) error {
 	for _, target := range targets {
 		req := req
 		req.Pool, req.Name = target.pool, target.name
-		st := s.job(record.VolumeClone, source.object(), req)
+		st := s.job(source.object(), &req)
 		starts = append(starts, start{object: target.String(), ask: s.afterMaker(target, st.ask), settle: s.existOK(target, want)})
 	}
 	return s.run(ctx, starts...)

@@ -12,7 +12,7 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 func (t *tool) createVerb() *cli.Command {
@@ -55,7 +55,7 @@ func volumeCreate(ctx context.Context, s *session) error {
 		Name: r.name, Capacity: capacity, Format: s.cli.String("format"),
 		Allocation: allocation(s.cli.String("allocation")), JobOptions: s.jobOptions(),
 	}
-	st := s.job(record.VolumeCreate, record.Object{Pool: r.pool}, req)
+	st := s.job(record.Object{Pool: r.pool}, &req)
 	return s.run(ctx, start{object: r.String(), ask: s.afterMaker(r, st.ask), settle: s.existOK(r, volumeSpec{capacity, req.Format})})
 }
 
@@ -131,7 +131,7 @@ func (s *session) afterMaker(r volumeRef, ask asking) asking {
 	if !s.cli.Bool("exist-ok") {
 		return ask
 	}
-	return func(ctx context.Context, sub service.Submit) (service.Started, error) {
+	return func(ctx context.Context, sub contract.Submit) (contract.Started, error) {
 		for {
 			st, err := ask(ctx, sub)
 			if record.CodeOf(err) != record.Exists {

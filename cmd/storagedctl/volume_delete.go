@@ -7,7 +7,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/internal/operation"
-	"storaged/internal/record"
 )
 
 func (t *tool) deleteVerb() *cli.Command {
@@ -40,7 +39,7 @@ func volumeDelete(ctx context.Context, s *session) error {
 		if o.err == nil {
 			r := refs[0]
 			refs = refs[1:]
-			st = s.job(record.VolumeDelete, r.object(), req)
+			st = s.job(r.object(), &req)
 		}
 		st.settle = s.missingOK
 		starts = append(starts, st)

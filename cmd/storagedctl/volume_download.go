@@ -21,7 +21,7 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 func (t *tool) downloadVerb() *cli.Command {
@@ -59,8 +59,8 @@ func volumeDownload(ctx context.Context, s *session) error {
 	case s.cli.Bool("sparse") && !toStream:
 		return cmdline.Usagef("--sparse does nothing with a file, which has holes anyway")
 	case s.cli.Bool("dry-run"):
-		return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
-			return s.client.HandDownload(ctx, sub, r.pool, r.name, req)
+		return s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub contract.Submit) (contract.Started, error) {
+			return s.client.Start(ctx, sub, r.pool, r.name, &req)
 		}})
 	case s.cli.Bool("detach"):
 		return cmdline.Usagef("a download needs this command up to its end: it gives the file its name; --detach does not wait")
@@ -107,8 +107,8 @@ func (s *session) downloadFile(ctx context.Context, r volumeRef, req operation.D
 	defer f.Close() // the helper has made it durable
 	req.Data.File = f
 	var id string
-	err = s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub service.Submit) (service.Started, error) {
-		st, err := s.client.HandDownload(ctx, sub, r.pool, r.name, req)
+	err = s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub contract.Submit) (contract.Started, error) {
+		st, err := s.client.Start(ctx, sub, r.pool, r.name, &req)
 		if st.Job != nil {
 			id = st.Job.ID
 		}
@@ -261,15 +261,15 @@ func (s *session) downloadStream(ctx context.Context, r volumeRef, req operation
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	copied := make(chan error, 1)
-	err = s.run(ctx, start{object: r.String(), streams: true, ask: func(asking context.Context, sub service.Submit) (service.Started, error) {
+	err = s.run(ctx, start{object: r.String(), streams: true, ask: func(asking context.Context, sub contract.Submit) (contract.Started, error) {
 		// The bytes may come after the job has ended, and asking is over then.
 		defer context.AfterFunc(asking, cancel)()
 		t, err := s.client.Download(ctx, sub, client.StreamDownload{Pool: r.pool, Volume: r.name, DownloadRequest: req, Sparse: s.cli.Bool("sparse")})
 		if err != nil {
-			return service.Started{}, err
+			return contract.Started{}, err
 		}
 		go func() { copied <- t.CopyTo(out) }()
-		return service.Started{Job: &t.Job}, nil
+		return contract.Started{Job: &t.Job}, nil
 	}})
 	switch {
 	case err == nil:

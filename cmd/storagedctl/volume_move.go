@@ -6,7 +6,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/internal/operation"
-	"storaged/internal/record"
 )
 
 func (t *tool) moveVerb() *cli.Command {
@@ -29,5 +28,5 @@ func volumeMove(ctx context.Context, s *session) error {
 		return err
 	}
 	req := operation.MoveRequest{Pool: to.pool, Name: to.name, JobOptions: s.jobOptions()}
-	return s.run(ctx, start{object: to.String(), ask: s.job(record.VolumeMove, r.object(), req).ask})
+	return s.run(ctx, start{object: to.String(), ask: s.job(r.object(), &req).ask})
 }

@@ -39,7 +39,7 @@ func volumeResize(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	return s.run(ctx, s.job(record.VolumeResize, r.object(), req))
+	return s.run(ctx, s.job(r.object(), &req))
 }
 
 // newCapacity reads SIZE or +SIZE; the latter is added to what there is.

@@ -6,7 +6,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/internal/operation"
-	"storaged/internal/record"
 )
 
 func (t *tool) trimVerb() *cli.Command {
@@ -22,5 +21,5 @@ func (t *tool) trimVerb() *cli.Command {
 }
 
 func volumeTrim(ctx context.Context, s *session) error {
-	return s.onVolume(ctx, record.VolumeTrim, operation.TrimRequest{GiveUpAllocation: s.cli.Bool("give-up-allocation"), JobOptions: s.jobOptions()}, nil)
+	return s.onVolume(ctx, &operation.TrimRequest{GiveUpAllocation: s.cli.Bool("give-up-allocation"), JobOptions: s.jobOptions()}, nil)
 }

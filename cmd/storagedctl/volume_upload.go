@@ -17,7 +17,7 @@ import (
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 func (t *tool) uploadVerb() *cli.Command {
@@ -161,23 +161,23 @@ func volumeUpload(ctx context.Context, s *session) error {
 // uploading asks for an upload: by handing the file over, or by a stream, which
 // the daemon asks for when it has answered with its job, so that until then the
 // request can be made again.
-func (s *session) uploading(r volumeRef, req operation.UploadRequest, src source) func(context.Context, service.Submit) (service.Started, error) {
+func (s *session) uploading(r volumeRef, req operation.UploadRequest, src source) func(context.Context, contract.Submit) (contract.Started, error) {
 	if req.Length != nil && !src.sparse { // no more is asked of who writes the stream
 		src.stream = io.LimitReader(src.stream, *req.Length)
 	}
-	return func(ctx context.Context, sub service.Submit) (service.Started, error) {
+	return func(ctx context.Context, sub contract.Submit) (contract.Started, error) {
 		if src.file != nil || sub.DryRun { // which needs no file
 			req := req
 			if err := src.measure(&req); err != nil {
-				return service.Started{}, err
+				return contract.Started{}, err
 			}
-			return s.client.HandUpload(ctx, sub, r.pool, r.name, req)
+			return s.client.Start(ctx, sub, r.pool, r.name, &req)
 		}
 		t, err := s.client.Upload(ctx, sub, client.StreamUpload{Pool: r.pool, Volume: r.name, UploadRequest: req, Body: src.stream, Sparse: src.sparse})
 		if err != nil {
-			return service.Started{}, err
+			return contract.Started{}, err
 		}
-		return service.Started{Job: &t.Job}, nil // whose end tells how the stream ended
+		return contract.Started{Job: &t.Job}, nil // whose end tells how the stream ended
 	}
 }
 
@@ -204,7 +204,7 @@ func (src source) measure(r *operation.UploadRequest) error {
 
 // resume makes a request the rest of the volume's last upload.
 func (s *session) resume(ctx context.Context, r volumeRef, req *operation.UploadRequest, src source) error {
-	jobs, err := s.client.Jobs(ctx, service.JobFilter{Kinds: []string{string(record.VolumeUpload)}, Volumes: []string{r.String()}}, service.Page{Limit: 1})
+	jobs, err := s.client.Jobs(ctx, contract.JobFilter{Kinds: []string{string(record.VolumeUpload)}, Volumes: []string{r.String()}}, contract.Page{Limit: 1})
 	if err != nil {
 		return err
 	}

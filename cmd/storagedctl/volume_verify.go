@@ -6,7 +6,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/internal/operation"
-	"storaged/internal/record"
 )
 
 func (t *tool) verifyVerb() *cli.Command {
@@ -19,5 +18,5 @@ func (t *tool) verifyVerb() *cli.Command {
 }
 
 func volumeVerify(ctx context.Context, s *session) error {
-	return s.onVolume(ctx, record.VolumeVerify, operation.VerifyRequest{Checksum: s.cli.String("checksum"), JobOptions: s.jobOptions()}, nil)
+	return s.onVolume(ctx, &operation.VerifyRequest{Checksum: s.cli.String("checksum"), JobOptions: s.jobOptions()}, nil)
 }

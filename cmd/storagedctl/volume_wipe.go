@@ -6,7 +6,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/internal/operation"
-	"storaged/internal/record"
 )
 
 func (t *tool) wipeVerb() *cli.Command {
@@ -32,7 +31,7 @@ func (t *tool) wipeVerb() *cli.Command {
 }
 
 func volumeWipe(ctx context.Context, s *session) error {
-	return s.onVolume(ctx, record.VolumeWipe, operation.WipeRequest{
+	return s.onVolume(ctx, &operation.WipeRequest{
 		Algorithm: s.cli.String("algorithm"), Verify: s.cli.Bool("verify"),
 		AcceptLimits: s.cli.Bool("accept-limits"), JobOptions: s.jobOptions(),
 	}, s.overwriting)

@@ -115,7 +115,7 @@ func (r *CreateRequest) Check() error {
 		return record.Errorf(record.Unsupported, "volumes with backing are not supported yet")
 	case r.From != "":
 		return record.Errorf(record.Unsupported, "a file is not read by its path: the daemon opens nothing for its clients").
-			WithHint("PUT …/volumes/%s/content?create=true sends its content, POST …/content?create=true&fd=1 hands it over open", r.Name)
+			WithHint("upload its content into a new volume, or hand it over open")
 	case len(r.Options) > 0:
 		return record.Errorf(record.Invalid, "format %s has no options", cmp.Or(r.Format, record.FormatRaw))
 	case r.Capacity <= 0:

@@ -85,6 +85,14 @@ func CheckName(name string) error {
 	return nil
 }
 
+// CheckNameOf is CheckName for what a request names.
+func CheckNameOf(what, name string) error {
+	if err := CheckName(name); err != nil {
+		return Errorf(Invalid, "%s: %v", what, err)
+	}
+	return nil
+}
+
 // MatchName is the one rule for patterns of names: those of the shell, as in
 // path.Match. An empty pattern is any name.
 func MatchName(pattern, name string) (bool, error) {

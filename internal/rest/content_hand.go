@@ -14,7 +14,7 @@ import (
 	"storaged/internal/peer"
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/transfer"
 )
 
@@ -48,7 +48,7 @@ func postContent(c *call) error {
 	c.ResponseWriter, c.status = late, 0
 	f, err := transfer.ReceiveFile(conn.UnixConn)
 	if err == nil {
-		var st service.Started
+		var st contract.Started
 		st, err = start(s, f)
 		f.Close() // the job has its own
 		err = c.started(st, err)
@@ -60,7 +60,7 @@ func postContent(c *call) error {
 }
 
 // handRequest reads the request and gives what starts its job.
-func (c *call) handRequest() (start func(service.Submit, *os.File) (service.Started, error), s service.Submit, err error) {
+func (c *call) handRequest() (start func(contract.Submit, *os.File) (contract.Started, error), s contract.Submit, err error) {
 	if fd, err := c.flag01("fd"); err != nil || !fd {
 		return nil, s, firstError(err, record.Errorf(record.Invalid, "a POST to a content hands over a descriptor: fd=1"))
 	}
@@ -75,14 +75,14 @@ func (c *call) handRequest() (start func(service.Submit, *os.File) (service.Star
 	case "", "upload":
 		r, err := c.uploadQueries()
 		r.Offset, r.Length = offset, length
-		return func(s service.Submit, f *os.File) (service.Started, error) {
+		return func(s contract.Submit, f *os.File) (contract.Started, error) {
 			r.Data = operation.Data{File: f, Form: operation.FileForm}
 			return c.svc.Start(c.ctx(), s, c.pool(), c.volume(), &r)
 		}, s, err
 	case "download":
 		r, err := c.downloadQueries()
 		r.Offset, r.Length = offset, length
-		return func(s service.Submit, f *os.File) (service.Started, error) {
+		return func(s contract.Submit, f *os.File) (contract.Started, error) {
 			r.Data = operation.Data{File: f, Form: operation.FileForm}
 			return c.svc.Start(c.ctx(), s, c.pool(), c.volume(), &r)
 		}, s, err

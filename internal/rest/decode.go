@@ -16,7 +16,7 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 const (
@@ -33,10 +33,10 @@ type checks[T any] interface {
 }
 
 // request reads what a change asks for: its body, and how it was made.
-func request[T any, P checks[T]](c *call) (T, service.Submit, error) {
+func request[T any, P checks[T]](c *call) (T, contract.Submit, error) {
 	r, err := body[T, P](c)
 	if err != nil {
-		return r, service.Submit{}, err
+		return r, contract.Submit{}, err
 	}
 	s, err := c.submit(filled(r), c.query())
 	return r, s, err

@@ -24,7 +24,7 @@ import (
 	"storaged/internal/rest"
 	"storaged/internal/rest/apitest"
 	"storaged/internal/rest/client"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -52,7 +52,7 @@ type fake struct {
 // asked is what a call was given.
 type asked struct {
 	caller  record.Caller
-	submit  service.Submit
+	submit  contract.Submit
 	names   []string
 	request any
 }
@@ -146,16 +146,16 @@ func (f *fake) fill(j *record.Job) {
 	j.Stats = &record.Stats{BytesRead: new(int64(1)), Phases: []record.PhaseStats{{Name: "copy", Seconds: 1.5}}, CPUS: new(0.5), MaxRSSBytes: new(int64(1))}
 }
 
-func (f *fake) started(s service.Submit) service.Started {
+func (f *fake) started(s contract.Submit) contract.Started {
 	if s.DryRun {
-		return service.Started{Plan: &service.Plan{Kind: record.VolumeClone, Class: record.Async}}
+		return contract.Started{Plan: &contract.Plan{Kind: record.VolumeClone, Class: record.Async}}
 	}
-	return service.Started{Job: ptr(f.job(record.Queued))}
+	return contract.Started{Job: ptr(f.job(record.Queued))}
 }
 
-func (f *fake) begin(call string, s service.Submit, r any, names ...string) (service.Started, error) {
+func (f *fake) begin(call string, s contract.Submit, r any, names ...string) (contract.Started, error) {
 	if err := f.enter(call, asked{s.Caller, s, names, r}); err != nil {
-		return service.Started{}, err
+		return contract.Started{}, err
 	}
 	return f.started(s), nil
 }
@@ -168,27 +168,27 @@ func (f *fake) Pool(_ context.Context, pool string) (record.Pool, error) {
 	return f.pool(), f.enter("Pool", asked{names: []string{pool}})
 }
 
-func (f *fake) DefinePool(_ context.Context, s service.Submit, r service.PoolDefine, build, start bool) (record.Pool, service.Started, error) {
+func (f *fake) DefinePool(_ context.Context, s contract.Submit, r contract.PoolDefine, build, start bool) (record.Pool, contract.Started, error) {
 	err := f.enter("DefinePool", asked{s.Caller, s, nil, r})
 	if err != nil || !build && !start {
-		return f.pool(), service.Started{}, err
+		return f.pool(), contract.Started{}, err
 	}
 	return f.pool(), f.started(s), nil
 }
 
-func (f *fake) ReplacePool(_ context.Context, s service.Submit, pool string, r service.PoolDefine) (record.Pool, error) {
+func (f *fake) ReplacePool(_ context.Context, s contract.Submit, pool string, r contract.PoolDefine) (record.Pool, error) {
 	return f.pool(), f.enter("ReplacePool", asked{s.Caller, s, []string{pool}, r})
 }
 
-func (f *fake) PatchPool(_ context.Context, s service.Submit, pool string, r service.PoolPatch) (record.Pool, error) {
+func (f *fake) PatchPool(_ context.Context, s contract.Submit, pool string, r contract.PoolPatch) (record.Pool, error) {
 	return f.pool(), f.enter("PatchPool", asked{s.Caller, s, []string{pool}, r})
 }
 
-func (f *fake) UndefinePool(_ context.Context, s service.Submit, pool string) error {
+func (f *fake) UndefinePool(_ context.Context, s contract.Submit, pool string) error {
 	return f.enter("UndefinePool", asked{s.Caller, s, []string{pool}, nil})
 }
 
-func (f *fake) Volumes(_ context.Context, v service.VolumeFilter) ([]record.Volume, error) {
+func (f *fake) Volumes(_ context.Context, v contract.VolumeFilter) ([]record.Volume, error) {
 	return []record.Volume{f.vol()}, f.enter("Volumes", asked{request: v})
 }
 
@@ -196,7 +196,7 @@ func (f *fake) Volume(_ context.Context, pool, volume string) (record.Volume, er
 	return f.vol(), f.enter("Volume", asked{names: []string{pool, volume}})
 }
 
-func (f *fake) PatchVolume(_ context.Context, s service.Submit, pool, volume string, r service.VolumePatch) (record.Volume, error) {
+func (f *fake) PatchVolume(_ context.Context, s contract.Submit, pool, volume string, r contract.VolumePatch) (record.Volume, error) {
 	return f.vol(), f.enter("PatchVolume", asked{s.Caller, s, []string{pool, volume}, r})
 }
 
@@ -207,7 +207,7 @@ func deed(k record.Kind) string {
 }
 
 // Start is entered by what the job does, with the names that it is asked for.
-func (f *fake) Start(_ context.Context, s service.Submit, pool, volume string, r operation.Request) (service.Started, error) {
+func (f *fake) Start(_ context.Context, s contract.Submit, pool, volume string, r operation.Request) (contract.Started, error) {
 	names := []string{pool}
 	if volume != "" {
 		names = append(names, volume)
@@ -222,11 +222,11 @@ func (f *fake) Start(_ context.Context, s service.Submit, pool, volume string, r
 	return f.begin(does, s, reflect.ValueOf(r).Elem().Interface(), names...)
 }
 
-func (f *fake) Jobs(_ context.Context, j service.JobFilter, p service.Page) (service.List[record.Job], error) {
-	l := service.List[record.Job]{Items: []record.Job{f.job(record.Running)}, Next: ptr("more")}
+func (f *fake) Jobs(_ context.Context, j contract.JobFilter, p contract.Page) (contract.List[record.Job], error) {
+	l := contract.List[record.Job]{Items: []record.Job{f.job(record.Running)}, Next: ptr("more")}
 	return l, f.enter("Jobs", asked{request: struct {
-		service.JobFilter
-		service.Page
+		contract.JobFilter
+		contract.Page
 	}{j, p}})
 }
 
@@ -251,7 +251,7 @@ func (f *fake) WaitJob(ctx context.Context, job string, timeout time.Duration) (
 	}
 }
 
-func (f *fake) PatchJob(_ context.Context, c record.Caller, job string, r service.JobPatch) (record.Job, error) {
+func (f *fake) PatchJob(_ context.Context, c record.Caller, job string, r contract.JobPatch) (record.Job, error) {
 	return f.job(record.Running), f.enter("PatchJob", asked{caller: c, names: []string{job}, request: r})
 }
 
@@ -263,7 +263,7 @@ func (f *fake) ForgetJob(_ context.Context, c record.Caller, job string) (*recor
 	return ptr(f.job(record.Succeeded)), err
 }
 
-func (f *fake) CancelJob(_ context.Context, c record.Caller, job string, r service.JobCancel) (record.Job, error) {
+func (f *fake) CancelJob(_ context.Context, c record.Caller, job string, r contract.JobCancel) (record.Job, error) {
 	return f.job(record.Canceling), f.enter("CancelJob", asked{caller: c, names: []string{job}, request: r})
 }
 
@@ -279,14 +279,14 @@ func (f *fake) ResumeJob(_ context.Context, c record.Caller, job string) (record
 	return f.job(record.Running), f.enter("ResumeJob", asked{caller: c, names: []string{job}})
 }
 
-func (f *fake) EachJob(ctx context.Context, sel service.Selection, do func(context.Context, string) error) (service.Bulk, error) {
+func (f *fake) EachJob(ctx context.Context, sel contract.Selection, do func(context.Context, string) error) (contract.Bulk, error) {
 	if err := f.enter("EachJob", asked{request: sel}); err != nil || sel.DryRun {
-		return service.Bulk{Selected: 1, Refusals: []service.Refusal{}}, err
+		return contract.Bulk{Selected: 1, Refusals: []contract.Refusal{}}, err
 	}
-	return service.Bulk{Selected: 1, Done: 1, Refusals: []service.Refusal{}}, do(ctx, "412")
+	return contract.Bulk{Selected: 1, Done: 1, Refusals: []contract.Refusal{}}, do(ctx, "412")
 }
 
-func (f *fake) RetryJob(_ context.Context, s service.Submit, job string) (service.Started, error) {
+func (f *fake) RetryJob(_ context.Context, s contract.Submit, job string) (contract.Started, error) {
 	return f.begin("RetryJob", s, nil, job)
 }
 
@@ -297,13 +297,13 @@ func (f *fake) JobLog(_ context.Context, job string) (io.ReadCloser, error) {
 	return io.NopCloser(f.log), nil
 }
 
-func (f *fake) Version() service.Version {
+func (f *fake) Version() contract.Version {
 	_ = f.enter("Version", asked{})
-	return service.Version{Version: "0.1", API: "v1", Go: "go1.26"}
+	return contract.Version{Version: "0.1", API: "v1", Go: "go1.26"}
 }
 
-func (f *fake) Status(context.Context) (service.Status, error) {
-	return service.Status{Version: "0.1", PID: 1, Started: now, State: "ready"}, f.enter("Status", asked{})
+func (f *fake) Status(context.Context) (contract.Status, error) {
+	return contract.Status{Version: "0.1", PID: 1, Started: now, State: "ready"}, f.enter("Status", asked{})
 }
 
 func (f *fake) Capabilities() []record.Capabilities {
@@ -315,7 +315,7 @@ func (f *fake) Limits(context.Context) (record.Limits, error) {
 	return record.Limits{Running: 4, Rate: ptr(int64(5))}, f.enter("Limits", asked{})
 }
 
-func (f *fake) PatchLimits(_ context.Context, r service.LimitsPatch) (record.Limits, error) {
+func (f *fake) PatchLimits(_ context.Context, r contract.LimitsPatch) (record.Limits, error) {
 	return record.Limits{Running: 4}, f.enter("PatchLimits", asked{request: r})
 }
 

@@ -5,7 +5,8 @@ import (
 	"net/http"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/rest/wire"
+	"storaged/internal/service/contract"
 )
 
 // OpenAPI is the contract of the interface, written by hand.
@@ -13,12 +14,16 @@ import (
 //go:embed openapi.yaml
 var OpenAPI []byte
 
-func getVersion(c *call) error { return c.answer(http.StatusOK, c.svc.Version()) }
+func getVersion(c *call) error {
+	v := c.svc.Version()
+	v.API = wire.Version
+	return c.answer(http.StatusOK, v)
+}
 
 func getStatus(c *call) error { return c.result(c.svc.Status(c.ctx())) }
 
 func getCapabilities(c *call) error {
-	return c.answer(http.StatusOK, service.List[record.Capabilities]{Items: c.svc.Capabilities()})
+	return c.answer(http.StatusOK, contract.List[record.Capabilities]{Items: c.svc.Capabilities()})
 }
 
 func getOpenAPI(c *call) error {
@@ -32,7 +37,7 @@ func patchLimits(c *call) error {
 	if err := c.noIfMatch("limits have"); err != nil {
 		return err
 	}
-	r, err := body[service.LimitsPatch](c)
+	r, err := body[contract.LimitsPatch](c)
 	if err != nil {
 		return err
 	}
@@ -43,7 +48,7 @@ func putDrain(c *call) error {
 	if err := c.noIfMatch("a drain has"); err != nil {
 		return err
 	}
-	r, err := body[service.DrainSet](c)
+	r, err := body[contract.DrainSet](c)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // logChunk is how much of a log is read at once, bytes.
@@ -30,9 +30,9 @@ func listJobs(c *call) error {
 	return c.result(c.svc.Jobs(c.ctx(), f, p))
 }
 
-func (c *call) jobFilter() (service.JobFilter, error) {
+func (c *call) jobFilter() (contract.JobFilter, error) {
 	q := c.r.URL.Query()
-	f := service.JobFilter{
+	f := contract.JobFilter{
 		States: q["state"], Kinds: q["kind"], Pools: q["pool"], Volumes: q["volume"], Owners: q["owner"],
 		Labels: q["label"], IdempotencyKey: q.Get("idempotency_key"),
 	}
@@ -107,7 +107,7 @@ func retryJob(c *call) error {
 	if err := c.noIfMatch("a job has"); err != nil {
 		return err
 	}
-	_, s, err := request[service.Nothing](c)
+	_, s, err := request[contract.Nothing](c)
 	if err != nil {
 		return err
 	}

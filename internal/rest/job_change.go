@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // onJobs are the two rows of a change of jobs: of one, which a User may call for its
@@ -58,7 +58,7 @@ func (c *call) each(do func(ctx context.Context, job string) error) error {
 	return c.result(c.svc.EachJob(ctx, sel, do))
 }
 
-func (c *call) selection() (sel service.Selection, err error) {
+func (c *call) selection() (sel contract.Selection, err error) {
 	if err := c.noIfMatch("a job has"); err != nil {
 		return sel, err
 	}
@@ -73,7 +73,7 @@ func (c *call) selection() (sel service.Selection, err error) {
 	return sel, err
 }
 
-func patchJob(ctx context.Context, c *call, job string, r service.JobPatch) (record.Job, error) {
+func patchJob(ctx context.Context, c *call, job string, r contract.JobPatch) (record.Job, error) {
 	if c.caller.Role < record.MemberRole && (r.Priority != nil || r.Pinned != nil) {
 		return record.Job{}, record.Errorf(record.Denied, "an owner who is not in the main socket's group may change limit and labels only")
 	}
@@ -81,7 +81,7 @@ func patchJob(ctx context.Context, c *call, job string, r service.JobPatch) (rec
 }
 
 // forgetJob gives a job of which nothing stays as none.
-func forgetJob(ctx context.Context, c *call, job string, _ service.Nothing) (record.Job, error) {
+func forgetJob(ctx context.Context, c *call, job string, _ contract.Nothing) (record.Job, error) {
 	trace, err := c.svc.ForgetJob(ctx, c.caller, job)
 	if trace == nil {
 		return record.Job{}, err
@@ -89,14 +89,14 @@ func forgetJob(ctx context.Context, c *call, job string, _ service.Nothing) (rec
 	return *trace, err
 }
 
-func cancelJob(ctx context.Context, c *call, job string, r service.JobCancel) (record.Job, error) {
+func cancelJob(ctx context.Context, c *call, job string, r contract.JobCancel) (record.Job, error) {
 	return c.svc.CancelJob(ctx, c.caller, job, r)
 }
 
-func pauseJob(ctx context.Context, c *call, job string, _ service.Nothing) (record.Job, error) {
+func pauseJob(ctx context.Context, c *call, job string, _ contract.Nothing) (record.Job, error) {
 	return c.svc.PauseJob(ctx, c.caller, job)
 }
 
-func resumeJob(ctx context.Context, c *call, job string, _ service.Nothing) (record.Job, error) {
+func resumeJob(ctx context.Context, c *call, job string, _ contract.Nothing) (record.Job, error) {
 	return c.svc.ResumeJob(ctx, c.caller, job)
 }

@@ -14,7 +14,7 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // repeatable are the query keys of which several values are alternatives (of
@@ -76,8 +76,8 @@ func parseSeconds(key, v string) (time.Duration, error) {
 
 // submit reads how a job is to be started. meaning is all that the request says
 // beside that.
-func (c *call) submit(meaning ...any) (service.Submit, error) {
-	s := service.Submit{Caller: c.caller}
+func (c *call) submit(meaning ...any) (contract.Submit, error) {
+	s := contract.Submit{Caller: c.caller}
 	var err error
 	if s.Key, err = c.idempotencyKey(); err != nil {
 		return s, err

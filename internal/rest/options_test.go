@@ -14,7 +14,7 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 func TestPreferredWait(t *testing.T) {
@@ -152,21 +152,21 @@ func TestDefinePoolAnswers(t *testing.T) {
 func TestClientDefinePool(t *testing.T) {
 	h := newHost(t, nil)
 	c := h.client(t, h.main)
-	r := service.PoolDefine{Name: "images"}
-	p, st, err := c.DefinePool(t.Context(), service.Submit{}, r, false, false)
-	if err != nil || p.Name != "images" || st != (service.Started{}) {
+	r := contract.PoolDefine{Name: "images"}
+	p, st, err := c.DefinePool(t.Context(), contract.Submit{}, r, false, false)
+	if err != nil || p.Name != "images" || st != (contract.Started{}) {
 		t.Errorf("define: %+v %+v %v", p, st, err)
 	}
-	_, st, err = c.DefinePool(t.Context(), service.Submit{}, r, false, true)
+	_, st, err = c.DefinePool(t.Context(), contract.Submit{}, r, false, true)
 	if err != nil || st.Job == nil || st.Job.Number != 412 || st.Plan != nil {
 		t.Errorf("start: %+v %v", st, err)
 	}
-	_, st, err = c.DefinePool(t.Context(), service.Submit{DryRun: true}, r, true, true)
+	_, st, err = c.DefinePool(t.Context(), contract.Submit{DryRun: true}, r, true, true)
 	if err != nil || st.Job != nil || st.Plan == nil {
 		t.Errorf("dry run: %+v %v", st, err)
 	}
 	h.svc.set(func(f *fake) { f.err = record.Errorf(record.Exists, "pool \"images\" exists") })
-	if p, st, err := c.DefinePool(t.Context(), service.Submit{}, r, true, true); record.CodeOf(err) != record.Exists || p.Name != "" || st.Plan != nil {
+	if p, st, err := c.DefinePool(t.Context(), contract.Submit{}, r, true, true); record.CodeOf(err) != record.Exists || p.Name != "" || st.Plan != nil {
 		t.Errorf("refused: %+v %+v %v", p, st, err)
 	}
 }
@@ -230,7 +230,7 @@ func TestDigestTellsRequestsApart(t *testing.T) {
 func TestMergePatchArrives(t *testing.T) {
 	h := newHost(t, nil)
 	rt := h.transport(t, h.main)
-	for body, want := range map[string]service.JobPatch{
+	for body, want := range map[string]contract.JobPatch{
 		`{}`:                                    {},
 		`{"limit":null}`:                        {Limit: json.RawMessage(`null`)},
 		`{"limit":1048576,"pinned":false}`:      {Limit: json.RawMessage(`1048576`), Pinned: ptr(false)},
@@ -262,7 +262,7 @@ func (c *crowd) Pools(context.Context) ([]record.Pool, error) {
 	return out, c.enter("Pools", asked{})
 }
 
-func (c *crowd) Volumes(context.Context, service.VolumeFilter) ([]record.Volume, error) {
+func (c *crowd) Volumes(context.Context, contract.VolumeFilter) ([]record.Volume, error) {
 	var out []record.Volume
 	for _, n := range c.names {
 		v := c.vol()
@@ -284,7 +284,7 @@ func newCrowd(t *testing.T, n int) (*host, *crowd) {
 func TestClientReadsAllPages(t *testing.T) {
 	h, svc := newCrowd(t, 2500)
 	c := h.client(t, h.ro)
-	volumes, err := c.Volumes(t.Context(), service.VolumeFilter{})
+	volumes, err := c.Volumes(t.Context(), contract.VolumeFilter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +315,7 @@ func TestPagesHoldWhileItemsComeAndGo(t *testing.T) {
 			target += "&cursor=" + next
 		}
 		_, body := answer(t, rt, request(t, "GET", target, ""))
-		var l service.List[record.Pool]
+		var l contract.List[record.Pool]
 		if err := json.Unmarshal([]byte(body), &l); err != nil {
 			t.Fatal(err)
 		}
@@ -346,7 +346,7 @@ func TestEmptyListIsAList(t *testing.T) {
 func TestJobsArePagedByTheService(t *testing.T) {
 	h := newHost(t, nil)
 	rt := h.transport(t, h.ro)
-	for query, want := range map[string]service.Page{"": {Limit: 100}, "?limit=1000&cursor=any": {Limit: 1000, Cursor: "any"}} {
+	for query, want := range map[string]contract.Page{"": {Limit: 100}, "?limit=1000&cursor=any": {Limit: 1000, Cursor: "any"}} {
 		if resp, body := answer(t, rt, request(t, "GET", "/v1/jobs"+query, "")); resp.StatusCode != 200 || !strings.Contains(body, `"next":"more"`) {
 			t.Errorf("%s: %d %s", query, resp.StatusCode, body)
 		}
@@ -360,7 +360,7 @@ func TestJobsArePagedByTheService(t *testing.T) {
 func TestLimitsPatchArrives(t *testing.T) {
 	h := newHost(t, nil)
 	rt := h.transport(t, h.main)
-	for body, want := range map[string]service.LimitsPatch{
+	for body, want := range map[string]contract.LimitsPatch{
 		`{}`:                        {},
 		`{"rate":null}`:             {Rate: json.RawMessage(`null`)},
 		`{"rate":5,"running":8}`:    {Rate: json.RawMessage(`5`), Running: ptr(8)},
@@ -389,7 +389,7 @@ func TestFreshReadsFirst(t *testing.T) {
 		"[Freshen Pool Volumes] [p]": func(c *client.Client) error { _, err := c.PoolVolumes(t.Context(), "p"); return err },
 		"[Freshen Volume] [p]":       func(c *client.Client) error { _, err := c.Volume(t.Context(), "p", "v"); return err },
 		"[Freshen Volumes] [p q]": func(c *client.Client) error {
-			_, err := c.Volumes(t.Context(), service.VolumeFilter{Pools: []string{"p", "q"}})
+			_, err := c.Volumes(t.Context(), contract.VolumeFilter{Pools: []string{"p", "q"}})
 			return err
 		},
 	} {

@@ -8,16 +8,16 @@ import (
 	"strings"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // paging are the query keys of every list.
 var paging = []string{"limit", "cursor"}
 
 // page reads which part of a list is asked for.
-func (c *call) page() (service.Page, error) {
+func (c *call) page() (contract.Page, error) {
 	q := c.r.URL.Query()
-	p := service.Page{Limit: record.DefaultPage, Cursor: q.Get("cursor")}
+	p := contract.Page{Limit: record.DefaultPage, Cursor: q.Get("cursor")}
 	v := q.Get("limit")
 	if v == "" {
 		return p, nil
@@ -31,7 +31,7 @@ func (c *call) page() (service.Page, error) {
 }
 
 // keyPage is page for a list of answerPage, whose cursors are keys.
-func (c *call) keyPage() (service.Page, error) {
+func (c *call) keyPage() (contract.Page, error) {
 	p, err := c.page()
 	if err != nil {
 		return p, err
@@ -47,11 +47,11 @@ func (c *call) keyPage() (service.Page, error) {
 // answerPage answers with a part of items, in the order of their keys. The
 // cursor is the last key given, so that items that come and go between two
 // pages do not shift the others.
-func answerPage[T any](c *call, p service.Page, items []T, key func(T) string) error {
+func answerPage[T any](c *call, p contract.Page, items []T, key func(T) string) error {
 	after := p.Cursor
 	rest := slices.DeleteFunc(slices.Clone(items), func(item T) bool { return after != "" && key(item) <= after })
 	slices.SortFunc(rest, func(a, b T) int { return strings.Compare(key(a), key(b)) })
-	l := service.List[T]{Items: rest}
+	l := contract.List[T]{Items: rest}
 	if len(rest) > p.Limit {
 		l.Items = rest[:p.Limit]
 		next := base64.RawURLEncoding.EncodeToString([]byte(key(l.Items[p.Limit-1])))

@@ -6,7 +6,7 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 func (c *call) pool() string { return c.r.PathValue("pool") }
@@ -44,7 +44,7 @@ func (c *call) answerPool(status int, p record.Pool, err error) error {
 }
 
 func definePool(c *call) error {
-	r, s, err := request[service.PoolDefine](c)
+	r, s, err := request[contract.PoolDefine](c)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func definePool(c *call) error {
 		return err
 	}
 	p, st, err := c.svc.DefinePool(c.ctx(), s, r, build, start)
-	if err != nil || st != (service.Started{}) {
+	if err != nil || st != (contract.Started{}) {
 		return c.started(st, err)
 	}
 	if s.DryRun {
@@ -68,7 +68,7 @@ func definePool(c *call) error {
 }
 
 func replacePool(c *call) error {
-	r, s, err := request[service.PoolDefine](c)
+	r, s, err := request[contract.PoolDefine](c)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func replacePool(c *call) error {
 }
 
 func patchPool(c *call) error {
-	r, s, err := request[service.PoolPatch](c)
+	r, s, err := request[contract.PoolPatch](c)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func patchPool(c *call) error {
 }
 
 func undefinePool(c *call) error {
-	_, s, err := request[service.Nothing](c)
+	_, s, err := request[contract.Nothing](c)
 	if err != nil {
 		return err
 	}

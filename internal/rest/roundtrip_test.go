@@ -19,7 +19,7 @@ import (
 	"storaged/internal/record"
 	"storaged/internal/rest"
 	"storaged/internal/rest/client"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -29,114 +29,114 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	"Pools": func(ctx context.Context, c *client.Client) (any, error) { return c.Pools(ctx) },
 	"Pool":  func(ctx context.Context, c *client.Client) (any, error) { return c.Pool(ctx, "images") },
 	"DefinePool": func(ctx context.Context, c *client.Client) (any, error) {
-		p, _, err := c.DefinePool(ctx, service.Submit{}, service.PoolDefine{Name: "images"}, false, false)
+		p, _, err := c.DefinePool(ctx, contract.Submit{}, contract.PoolDefine{Name: "images"}, false, false)
 		return p, err
 	},
 	"ReplacePool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.ReplacePool(ctx, service.Submit{}, "images", service.PoolDefine{Name: "images", UUID: jobID})
+		return c.ReplacePool(ctx, contract.Submit{}, "images", contract.PoolDefine{Name: "images", UUID: jobID})
 	},
 	"PatchPool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.PatchPool(ctx, service.Submit{IfMatch: 7}, "images", service.PoolPatch{Autostart: ptr(false)})
+		return c.PatchPool(ctx, contract.Submit{IfMatch: 7}, "images", contract.PoolPatch{Autostart: ptr(false)})
 	},
 	"UndefinePool": func(ctx context.Context, c *client.Client) (any, error) {
-		return nil, c.UndefinePool(ctx, service.Submit{}, "images")
+		return nil, c.UndefinePool(ctx, contract.Submit{}, "images")
 	},
 	"BuildPool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{}, record.PoolBuild, record.Object{Pool: "images"}, operation.PoolBuildRequest{Overwrite: true})
+		return c.Start(ctx, contract.Submit{}, "images", "", &operation.PoolBuildRequest{Overwrite: true})
 	},
 	"StartPool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{Key: "k"}, record.PoolStart, record.Object{Pool: "images"}, operation.JobOptions{Priority: record.Background})
+		return c.Start(ctx, contract.Submit{Key: "k"}, "images", "", &operation.PoolStartRequest{JobOptions: operation.JobOptions{Priority: record.Background}})
 	},
 	"StopPool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{LockWait: ptr(time.Duration(-1))}, record.PoolStop, record.Object{Pool: "images"}, operation.PoolStopRequest{Force: true})
+		return c.Start(ctx, contract.Submit{LockWait: ptr(time.Duration(-1))}, "images", "", &operation.PoolStopRequest{Force: true})
 	},
 	"RefreshPool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{}, record.PoolRefresh, record.Object{Pool: "images"}, operation.JobOptions{})
+		return c.Start(ctx, contract.Submit{}, "images", "", &operation.PoolRefreshRequest{})
 	},
 	"EvacuatePool": func(ctx context.Context, c *client.Client) (any, error) {
 		r := operation.EvacuateRequest{To: "q", Only: "vm*", SkipBusy: true, KeepSource: true, OnError: "stop"}
-		return c.Start(ctx, service.Submit{}, record.PoolEvacuate, record.Object{Pool: "images"}, r)
+		return c.Start(ctx, contract.Submit{}, "images", "", &r)
 	},
 	"VerifyPool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{}, record.PoolVerify, record.Object{Pool: "images"}, operation.JobOptions{Limit: ptr(int64(9))})
+		return c.Start(ctx, contract.Submit{}, "images", "", &operation.PoolVerifyRequest{JobOptions: operation.JobOptions{Limit: ptr(int64(9))}})
 	},
 	"DeletePool": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{}, record.PoolDelete, record.Object{Pool: "images"}, operation.PoolDeleteRequest{WithVolumes: true})
+		return c.Start(ctx, contract.Submit{}, "images", "", &operation.PoolDeleteRequest{WithVolumes: true})
 	},
 	"Volumes": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Volumes(ctx, service.VolumeFilter{Pools: []string{"a", "b"}, States: []string{"ready"}, Paths: []string{"/x y"}})
+		return c.Volumes(ctx, contract.VolumeFilter{Pools: []string{"a", "b"}, States: []string{"ready"}, Paths: []string{"/x y"}})
 	},
 	"Volume": func(ctx context.Context, c *client.Client) (any, error) { return c.Volume(ctx, "images", "base.raw") },
 	"PatchVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.PatchVolume(ctx, service.Submit{}, "images", "base.raw", service.VolumePatch{Description: ptr("")})
+		return c.PatchVolume(ctx, contract.Submit{}, "images", "base.raw", contract.VolumePatch{Description: ptr("")})
 	},
 	"CreateVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		r := operation.CreateRequest{Name: "v", Capacity: 1 << 40, Allocation: &operation.Allocation{Full: true}}
-		return c.Start(ctx, service.Submit{DryRun: true}, record.VolumeCreate, record.Object{Pool: "images"}, r)
+		return c.Start(ctx, contract.Submit{DryRun: true}, "images", "", &r)
 	},
 	"CloneVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{}, record.VolumeClone, record.Object{Pool: "images", Volume: "base.raw"}, operation.CloneRequest{Name: "v", Pool: "q", Reflink: "auto"})
+		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.CloneRequest{Name: "v", Pool: "q", Reflink: "auto"})
 	},
 	"ResizeVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{LockWait: ptr(1500 * time.Millisecond)}, record.VolumeResize, record.Object{Pool: "images", Volume: "base.raw"}, operation.ResizeRequest{Capacity: 5})
+		return c.Start(ctx, contract.Submit{LockWait: ptr(1500 * time.Millisecond)}, "images", "base.raw", &operation.ResizeRequest{Capacity: 5})
 	},
 	"WipeVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{LockWait: ptr(time.Duration(0))}, record.VolumeWipe, record.Object{Pool: "images", Volume: "base.raw"}, operation.WipeRequest{Algorithm: "zero"})
+		return c.Start(ctx, contract.Submit{LockWait: ptr(time.Duration(0))}, "images", "base.raw", &operation.WipeRequest{Algorithm: "zero"})
 	},
 	"TrimVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{}, record.VolumeTrim, record.Object{Pool: "images", Volume: "base.raw"}, operation.TrimRequest{GiveUpAllocation: true})
+		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.TrimRequest{GiveUpAllocation: true})
 	},
 	"VerifyVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		r := operation.VerifyRequest{Checksum: "sha256:" + strings.Repeat("0a", 32)}
-		return c.Start(ctx, service.Submit{}, record.VolumeVerify, record.Object{Pool: "images", Volume: "base.raw"}, r)
+		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &r)
 	},
 	"MoveVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, service.Submit{}, record.VolumeMove, record.Object{Pool: "images", Volume: "base.raw"}, operation.MoveRequest{Pool: "q", Name: "v"})
+		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.MoveRequest{Pool: "q", Name: "v"})
 	},
 	"UploadVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		r := operation.UploadRequest{
 			Length: ptr(int64(5)), Checksum: "sha256", AsFormat: "raw", DetectZeros: true,
 			Create: &operation.CreateRequest{Name: "v", Capacity: 7, Format: "raw", Allocation: &operation.Allocation{Full: true}},
 		}
-		return handing(func(f *os.File) (service.Started, error) {
+		return handing(func(f *os.File) (contract.Started, error) {
 			r.Data.File = f
-			return c.HandUpload(ctx, service.Submit{}, "images", "v", r)
+			return c.Start(ctx, contract.Submit{}, "images", "v", &r)
 		})
 	},
 	"DownloadVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return handing(func(f *os.File) (service.Started, error) {
+		return handing(func(f *os.File) (contract.Started, error) {
 			r := operation.DownloadRequest{Offset: 3, Length: ptr(int64(5)), Checksum: "crc32c", Data: operation.Data{File: f}}
-			return c.HandDownload(ctx, service.Submit{}, "images", "base.raw", r)
+			return c.Start(ctx, contract.Submit{}, "images", "base.raw", &r)
 		})
 	},
 	"DeleteVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		o := operation.JobOptions{Limit: ptr(int64(9)), Priority: record.Interactive, OnFailure: record.KeepOnFailure, Labels: map[string]string{"a": "b=c"}}
-		return c.Start(ctx, service.Submit{}, record.VolumeDelete, record.Object{Pool: "images", Volume: "base.raw"}, operation.DeleteRequest{Wipe: "zero", AcceptLimits: true, JobOptions: o})
+		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.DeleteRequest{Wipe: "zero", AcceptLimits: true, JobOptions: o})
 	},
 	"Jobs": func(ctx context.Context, c *client.Client) (any, error) {
-		f := service.JobFilter{
+		f := contract.JobFilter{
 			States: []string{"live", "failed"}, Kinds: []string{"volume.clone"}, Pools: []string{"p"}, Volumes: []string{"v"},
 			Owners: []string{"alice"}, Labels: []string{"a=b"}, IdempotencyKey: "k", Since: now, Until: now.Add(time.Hour),
 		}
-		return c.Jobs(ctx, f, service.Page{Limit: 5, Cursor: "c"})
+		return c.Jobs(ctx, f, contract.Page{Limit: 5, Cursor: "c"})
 	},
 	"Job":     func(ctx context.Context, c *client.Client) (any, error) { return c.Job(ctx, "412") },
 	"WaitJob": func(ctx context.Context, c *client.Client) (any, error) { return c.WaitJob(ctx, "412", 0) },
 	"PatchJob": func(ctx context.Context, c *client.Client) (any, error) {
-		r := service.JobPatch{Limit: []byte("null"), Priority: ptr(record.NormalPriority), Pinned: ptr(true), Labels: map[string]*string{"a": nil, "b": ptr("c")}}
+		r := contract.JobPatch{Limit: []byte("null"), Priority: ptr(record.NormalPriority), Pinned: ptr(true), Labels: map[string]*string{"a": nil, "b": ptr("c")}}
 		return c.PatchJob(ctx, "412", r)
 	},
 	"ForgetJob": func(ctx context.Context, c *client.Client) (any, error) { return c.ForgetJob(ctx, "412") },
 	"CancelJob": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.CancelJob(ctx, "412", service.JobCancel{Now: true})
+		return c.CancelJob(ctx, "412", contract.JobCancel{Now: true})
 	},
 	"PauseJob":  func(ctx context.Context, c *client.Client) (any, error) { return c.PauseJob(ctx, "412") },
 	"ResumeJob": func(ctx context.Context, c *client.Client) (any, error) { return c.ResumeJob(ctx, "412") },
 	"EachJob": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.CancelJobs(ctx, service.Selection{JobFilter: service.JobFilter{States: []string{"queued"}}, DryRun: true}, service.JobCancel{})
+		return c.CancelJobs(ctx, contract.Selection{JobFilter: contract.JobFilter{States: []string{"queued"}}, DryRun: true}, contract.JobCancel{})
 	},
 	"RetryJob": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.RetryJob(ctx, service.Submit{}, "412")
+		return c.RetryJob(ctx, contract.Submit{}, "412")
 	},
 	"JobLog": func(ctx context.Context, c *client.Client) (any, error) {
 		log, err := c.JobLog(ctx, "412")
@@ -151,7 +151,7 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	"Capabilities": func(ctx context.Context, c *client.Client) (any, error) { return c.Capabilities(ctx) },
 	"Limits":       func(ctx context.Context, c *client.Client) (any, error) { return c.Limits(ctx) },
 	"PatchLimits": func(ctx context.Context, c *client.Client) (any, error) {
-		r := service.LimitsPatch{
+		r := contract.LimitsPatch{
 			Running: ptr(8), RunningPool: ptr(1), RunningDevice: ptr(1), Queued: ptr(1), Rate: []byte("null"),
 			PoolRates: map[string]*int64{"p": ptr(int64(1)), "q": nil}, PoolRunning: map[string]*int{"p": nil},
 			DeviceRates: map[string]*int64{"8:0": nil}, DeviceRunning: map[string]*int{"8:16": ptr(1)},
@@ -171,7 +171,7 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 }
 
 // handing makes a call with an open file.
-func handing(call func(*os.File) (service.Started, error)) (any, error) {
+func handing(call func(*os.File) (contract.Started, error)) (any, error) {
 	f, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, err
@@ -219,10 +219,10 @@ func TestRequestsArriveUnchanged(t *testing.T) {
 	h := newHost(t, nil)
 	c := h.client(t, h.main)
 	const pool, volume = "a b%2F?#", "ü+&=;\"'.raw"
-	s := service.Submit{Key: "key-1", LockWait: ptr(90 * time.Second), DryRun: true, IfMatch: 17}
+	s := contract.Submit{Key: "key-1", LockWait: ptr(90 * time.Second), DryRun: true, IfMatch: 17}
 	r := operation.CloneRequest{Name: "c", Pool: "p2", Format: "raw", Size: 1<<63 - 1, Reflink: "never", Sparse: true}
 	r.JobOptions = operation.JobOptions{Limit: ptr(int64(1)), Priority: record.Background, OnFailure: record.KeepOnFailure, Labels: map[string]string{"k": "v"}}
-	st, err := c.Start(t.Context(), s, record.VolumeClone, record.Object{Pool: pool, Volume: volume}, r)
+	st, err := c.Start(t.Context(), s, pool, volume, &r)
 	if err != nil || st.Plan == nil || st.Job != nil {
 		t.Fatalf("CloneVolume: %+v, %v", st, err)
 	}
@@ -241,13 +241,13 @@ func TestQueriesArriveUnchanged(t *testing.T) {
 	c := h.client(t, h.main)
 	o := operation.JobOptions{Limit: ptr(int64(9)), Priority: record.Interactive, OnFailure: record.KeepOnFailure, Labels: map[string]string{"a": "b=c", "d": ""}}
 	want := operation.DeleteRequest{Wipe: "zero", AcceptLimits: true, JobOptions: o}
-	if _, err := c.Start(t.Context(), service.Submit{}, record.VolumeDelete, record.Object{Pool: "p", Volume: "v"}, want); err != nil {
+	if _, err := c.Start(t.Context(), contract.Submit{}, "p", "v", &want); err != nil {
 		t.Fatal(err)
 	}
 	if _, got := h.svc.took(); !reflect.DeepEqual(got.request, want) {
 		t.Errorf("arrived: %+v, want %+v", got.request, want)
 	}
-	f := service.VolumeFilter{Pools: []string{"a", "b"}, Paths: []string{"/x y"}, Keys: []string{"k&"}, Formats: []string{"raw"}, States: []string{"ready"}}
+	f := contract.VolumeFilter{Pools: []string{"a", "b"}, Paths: []string{"/x y"}, Keys: []string{"k&"}, Formats: []string{"raw"}, States: []string{"ready"}}
 	if _, err := c.Volumes(t.Context(), f); err != nil {
 		t.Fatal(err)
 	}
@@ -330,7 +330,7 @@ func TestManyClientsAtOnce(t *testing.T) {
 				if _, err := c.Pools(t.Context()); err != nil {
 					t.Error(err)
 				}
-				_, err := c.Start(t.Context(), service.Submit{}, record.VolumeCreate, record.Object{Pool: "images"}, operation.CreateRequest{Name: "v", Capacity: 1})
+				_, err := c.Start(t.Context(), contract.Submit{}, "images", "", &operation.CreateRequest{Name: "v", Capacity: 1})
 				if want := []record.Code{"", record.Denied}[i%2]; record.CodeOf(err) != want {
 					t.Errorf("CreateVolume: %v, want code %q", err, want)
 				}

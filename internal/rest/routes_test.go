@@ -19,7 +19,7 @@ import (
 	"storaged/internal/rest/apitest"
 	"storaged/internal/rest/client"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -495,10 +495,10 @@ func TestAccessLog(t *testing.T) {
 	if _, err := c.Pools(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Start(t.Context(), service.Submit{}, record.VolumeCreate, record.Object{Pool: "a\u202eb"}, operation.CreateRequest{Name: "v", Capacity: 1}); record.CodeOf(err) != record.Invalid {
+	if _, err := c.Start(t.Context(), contract.Submit{}, "a\u202eb", "", &operation.CreateRequest{Name: "v", Capacity: 1}); record.CodeOf(err) != record.Invalid {
 		t.Fatal(err)
 	}
-	if _, err := c.Start(t.Context(), service.Submit{}, record.VolumeCreate, record.Object{Pool: "images"}, operation.CreateRequest{Name: "v", Capacity: 1}); err != nil {
+	if _, err := c.Start(t.Context(), contract.Submit{}, "images", "", &operation.CreateRequest{Name: "v", Capacity: 1}); err != nil {
 		t.Fatal(err)
 	}
 	// A line is written when the answer is, so wait for the last.

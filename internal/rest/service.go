@@ -10,7 +10,7 @@ import (
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // Service is what the daemon does for its clients. Every refusal is a
@@ -32,55 +32,55 @@ type PoolService interface {
 	// that is not active is left as it is; one that cannot be read shows so.
 	Freshen(ctx context.Context, pools ...string) error
 	// DefinePool records a pool. With build or start it also starts one job.
-	DefinePool(ctx context.Context, s service.Submit, r service.PoolDefine, build, start bool) (record.Pool, service.Started, error)
+	DefinePool(ctx context.Context, s contract.Submit, r contract.PoolDefine, build, start bool) (record.Pool, contract.Started, error)
 	// ReplacePool changes an inactive pool's definition.
-	ReplacePool(ctx context.Context, s service.Submit, pool string, r service.PoolDefine) (record.Pool, error)
-	PatchPool(ctx context.Context, s service.Submit, pool string, r service.PoolPatch) (record.Pool, error)
-	UndefinePool(ctx context.Context, s service.Submit, pool string) error
+	ReplacePool(ctx context.Context, s contract.Submit, pool string, r contract.PoolDefine) (record.Pool, error)
+	PatchPool(ctx context.Context, s contract.Submit, pool string, r contract.PoolPatch) (record.Pool, error)
+	UndefinePool(ctx context.Context, s contract.Submit, pool string) error
 }
 
 // VolumeService are the calls about volumes.
 type VolumeService interface {
-	Volumes(ctx context.Context, f service.VolumeFilter) ([]record.Volume, error)
+	Volumes(ctx context.Context, f contract.VolumeFilter) ([]record.Volume, error)
 	Volume(ctx context.Context, pool, volume string) (record.Volume, error)
-	PatchVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumePatch) (record.Volume, error)
+	PatchVolume(ctx context.Context, s contract.Submit, pool, volume string, r contract.VolumePatch) (record.Volume, error)
 }
 
 // JobService are the calls about jobs.
 type JobService interface {
-	Jobs(ctx context.Context, f service.JobFilter, p service.Page) (service.List[record.Job], error)
+	Jobs(ctx context.Context, f contract.JobFilter, p contract.Page) (contract.List[record.Job], error)
 	Job(ctx context.Context, job string) (record.Job, error)
 	// WaitJob returns when the job has ended or timeout is over, whichever is
 	// first, with the job as it is then.
 	WaitJob(ctx context.Context, job string, timeout time.Duration) (record.Job, error)
-	PatchJob(ctx context.Context, c record.Caller, job string, r service.JobPatch) (record.Job, error)
+	PatchJob(ctx context.Context, c record.Caller, job string, r contract.JobPatch) (record.Job, error)
 	// ForgetJob removes an ended job's record. It gives the trace that stays of
 	// one that may have destroyed something; nil where nothing stays.
 	ForgetJob(ctx context.Context, c record.Caller, job string) (*record.Job, error)
-	CancelJob(ctx context.Context, c record.Caller, job string, r service.JobCancel) (record.Job, error)
+	CancelJob(ctx context.Context, c record.Caller, job string, r contract.JobCancel) (record.Job, error)
 	// FailJob ends a job that is at work: it stops, and has failed with why. One
 	// that is paused, or not at work for another reason, is left alone and refused.
 	FailJob(ctx context.Context, job string, why *record.Error) error
 	PauseJob(ctx context.Context, c record.Caller, job string) (record.Job, error)
 	ResumeJob(ctx context.Context, c record.Caller, job string) (record.Job, error)
 	// EachJob does something to every job that is selected.
-	EachJob(ctx context.Context, sel service.Selection, do func(ctx context.Context, job string) error) (service.Bulk, error)
+	EachJob(ctx context.Context, sel contract.Selection, do func(ctx context.Context, job string) error) (contract.Bulk, error)
 	// Start starts a job, or plans it: what is asked for is done to the pool, or to
 	// the volume where one is named. A request for a new volume names that itself.
-	Start(ctx context.Context, s service.Submit, pool, volume string, r operation.Request) (service.Started, error)
-	RetryJob(ctx context.Context, s service.Submit, job string) (service.Started, error)
+	Start(ctx context.Context, s contract.Submit, pool, volume string, r operation.Request) (contract.Started, error)
+	RetryJob(ctx context.Context, s contract.Submit, job string) (contract.Started, error)
 	// JobLog opens the job's log; the caller closes it.
 	JobLog(ctx context.Context, job string) (io.ReadCloser, error)
 }
 
 // HostService are the calls about the daemon itself.
 type HostService interface {
-	Version() service.Version
-	Status(ctx context.Context) (service.Status, error)
+	Version() contract.Version
+	Status(ctx context.Context) (contract.Status, error)
 	Capabilities() []record.Capabilities
 	Limits(ctx context.Context) (record.Limits, error)
 	// PatchLimits changes the limits at once and durably.
-	PatchLimits(ctx context.Context, r service.LimitsPatch) (record.Limits, error)
+	PatchLimits(ctx context.Context, r contract.LimitsPatch) (record.Limits, error)
 	// Drain takes no new jobs and begins none that wait, or takes that back. Jobs
 	// that run are named and go on. It ends with the daemon.
 	Drain(ctx context.Context, c record.Caller, on bool) (record.Drain, error)

@@ -10,7 +10,7 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // starting are the keys of every request that starts a job.
@@ -50,7 +50,7 @@ func (c *call) verb(k record.Kind) error {
 
 // started answers with the job that was started, which it waits for if the
 // client prefers so, or with the plan.
-func (c *call) started(st service.Started, err error) error {
+func (c *call) started(st contract.Started, err error) error {
 	switch {
 	case err != nil:
 		return err

@@ -6,7 +6,7 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 func (c *call) volume() string { return c.r.PathValue("volume") }
@@ -41,19 +41,19 @@ func listPoolVolumes(c *call) error {
 	return c.answerVolumes(p, f)
 }
 
-func (c *call) volumeFilter() (service.Page, service.VolumeFilter, error) {
+func (c *call) volumeFilter() (contract.Page, contract.VolumeFilter, error) {
 	q := c.r.URL.Query()
-	f := service.VolumeFilter{Paths: q["path"], Keys: q["key"], Formats: q["format"], States: q["state"]}
+	f := contract.VolumeFilter{Paths: q["path"], Keys: q["key"], Formats: q["format"], States: q["state"]}
 	for _, s := range f.States {
 		if err := record.OneOf("state", record.VolumeState(s), record.VolumeReady, record.VolumeBuilding, record.VolumeIncomplete); err != nil {
-			return service.Page{}, f, err
+			return contract.Page{}, f, err
 		}
 	}
 	p, err := c.keyPage()
 	return p, f, err
 }
 
-func (c *call) answerVolumes(p service.Page, f service.VolumeFilter) error {
+func (c *call) answerVolumes(p contract.Page, f contract.VolumeFilter) error {
 	volumes, err := c.svc.Volumes(c.ctx(), f)
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func (c *call) answerVolume(v record.Volume, err error) error {
 }
 
 func patchVolume(c *call) error {
-	r, s, err := request[service.VolumePatch](c)
+	r, s, err := request[contract.VolumePatch](c)
 	if err != nil {
 		return err
 	}

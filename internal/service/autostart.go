@@ -10,6 +10,7 @@ import (
 	"storaged/internal/catalog"
 	"storaged/internal/operation"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/store"
 )
 
@@ -129,7 +130,7 @@ func (a *appearing) end(ctx context.Context, p *store.Pool, there bool) {
 	defer a.mu.Unlock()
 	delete(a.asking, p.UUID)
 	if there && !a.found[p.UUID] {
-		if _, err := a.s.submit(ctx, Submit{Caller: a.s.self()}, order{operation: catalog.StartOf(p)}); err != nil {
+		if _, err := a.s.submit(ctx, contract.Submit{Caller: a.s.self()}, order{operation: catalog.StartOf(p)}); err != nil {
 			a.s.log.Warn("cannot start a pool that is there now", "pool", p.Name, "error", err)
 			there = false // in a while, maybe
 		}

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 )
 
 const (
@@ -21,13 +22,13 @@ const (
 // EachJob does something to every job that is selected, each by its own rules,
 // and gives how many took it. A job that refuses does not keep the others from
 // it. It is over early, with ctx's error, when ctx is.
-func (s *Service) EachJob(ctx context.Context, sel Selection, do func(ctx context.Context, job string) error) (Bulk, error) {
+func (s *Service) EachJob(ctx context.Context, sel contract.Selection, do func(ctx context.Context, job string) error) (contract.Bulk, error) {
 	if err := checkStates(sel.States); err != nil {
-		return Bulk{}, err
+		return contract.Bulk{}, err
 	}
-	b := Bulk{Refusals: []Refusal{}}
+	b := contract.Bulk{Refusals: []contract.Refusal{}}
 	for cursor := new(""); cursor != nil; {
-		numbers, next, err := s.jobs.Numbers(sel.query(bulkPage, *cursor))
+		numbers, next, err := s.jobs.Numbers(queryOf(sel.JobFilter, bulkPage, *cursor))
 		if err != nil {
 			return b, err
 		}
@@ -35,7 +36,7 @@ func (s *Service) EachJob(ctx context.Context, sel Selection, do func(ctx contex
 		if sel.DryRun {
 			continue
 		}
-		if err := b.change(ctx, numbers, do); err != nil {
+		if err := change(ctx, &b, numbers, do); err != nil {
 			return b, err
 		}
 	}
@@ -43,7 +44,7 @@ func (s *Service) EachJob(ctx context.Context, sel Selection, do func(ctx contex
 }
 
 // change does it to some jobs, several at a time.
-func (b *Bulk) change(ctx context.Context, numbers []int64, do func(ctx context.Context, job string) error) error {
+func change(ctx context.Context, b *contract.Bulk, numbers []int64, do func(ctx context.Context, job string) error) error {
 	for len(numbers) > 0 {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -57,14 +58,14 @@ func (b *Bulk) change(ctx context.Context, numbers []int64, do func(ctx context.
 		}
 		all.Wait()
 		for i, err := range errs {
-			b.count(some[i], err)
+			count(b, some[i], err)
 		}
 	}
 	return nil
 }
 
 // count notes what became of a job.
-func (b *Bulk) count(number int64, err error) {
+func count(b *contract.Bulk, number int64, err error) {
 	if err == nil {
 		b.Done++
 		return
@@ -77,5 +78,5 @@ func (b *Bulk) count(number int64, err error) {
 	if !errors.As(err, &e) {
 		e = record.Errorf(record.Internal, "%v", err)
 	}
-	b.Refusals = append(b.Refusals, Refusal{number, e})
+	b.Refusals = append(b.Refusals, contract.Refusal{Job: number, Error: e})
 }

@@ -21,6 +21,7 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/store"
 )
 
@@ -107,8 +108,8 @@ func (f *frontEnd) try(method string, args ...any) ([]reflect.Value, error) {
 			in = append(in, reflect.ValueOf(f.t.Context()))
 		case is == reflect.TypeFor[record.Caller]():
 			in = append(in, reflect.ValueOf(f.caller))
-		case is == reflect.TypeFor[service.Submit]():
-			in = append(in, reflect.ValueOf(service.Submit{Caller: f.caller}))
+		case is == reflect.TypeFor[contract.Submit]():
+			in = append(in, reflect.ValueOf(contract.Submit{Caller: f.caller}))
 		case !m.Type().IsVariadic():
 			in = append(in, reflect.Zero(is))
 		}
@@ -131,7 +132,7 @@ func get[T any](f *frontEnd, method string, args ...any) T {
 func (f *frontEnd) begin(method string, args ...any) record.Job {
 	f.t.Helper()
 	out := f.ask(method, args...)
-	st := out[len(out)-1].Interface().(service.Started)
+	st := out[len(out)-1].Interface().(contract.Started)
 	if st.Job == nil || st.Job.Owner != f.caller.Owner {
 		f.t.Fatalf("%s started %+v", method, st)
 	}
@@ -240,16 +241,16 @@ func (f *frontEnd) beside(methods ...string) (stop func()) {
 
 func (f *frontEnd) pools() {
 	f.t.Helper()
-	define := service.PoolDefine{Name: "p", Target: record.Target{Path: f.path("p")}}
+	define := contract.PoolDefine{Name: "p", Target: record.Target{Path: f.path("p")}}
 	p := get[record.Pool](f, "DefinePool", define, false, false)
 	define.UUID = p.UUID
 	f.ask("ReplacePool", "p", define)
-	if p = get[record.Pool](f, "PatchPool", "p", service.PoolPatch{Autostart: new(false)}); p.Autostart {
+	if p = get[record.Pool](f, "PatchPool", "p", contract.PoolPatch{Autostart: new(false)}); p.Autostart {
 		f.t.Errorf("the pool is %+v", p)
 	}
 	f.do("Start", "p", "", &operation.PoolBuildRequest{})
 	f.do("Start", "p", "", &operation.PoolStartRequest{})
-	f.do("DefinePool", service.PoolDefine{Name: "q", Target: record.Target{Path: f.path("q")}}, true, true)
+	f.do("DefinePool", contract.PoolDefine{Name: "q", Target: record.Target{Path: f.path("q")}}, true, true)
 	if all := get[[]record.Pool](f, "Pools"); len(all) != 2 || all[0].State != record.PoolActive || all[1].State != record.PoolActive {
 		f.t.Errorf("pools are %+v", all)
 	}
@@ -279,11 +280,11 @@ func (f *frontEnd) volumes() {
 		f.t.Error("what was wiped is not zero")
 	}
 	f.do("Start", "p", "moved", &operation.DeleteRequest{})
-	f.ask("PatchVolume", "p", "v", service.VolumePatch{Description: new("a disk")})
+	f.ask("PatchVolume", "p", "v", contract.VolumePatch{Description: new("a disk")})
 	if v := get[record.Volume](f, "Volume", "p", "v"); v.Description != "a disk" || v.Allocation != mib {
 		f.t.Errorf("the volume is %+v", v)
 	}
-	if all := get[[]record.Volume](f, "Volumes", service.VolumeFilter{Pools: []string{"p"}}); len(all) != 2 {
+	if all := get[[]record.Volume](f, "Volumes", contract.VolumeFilter{Pools: []string{"p"}}); len(all) != 2 {
 		f.t.Errorf("volumes are %+v", all)
 	}
 }
@@ -324,10 +325,10 @@ func (f *frontEnd) jobs() {
 	f.until(j, record.Paused)
 	f.ask("ResumeJob", j.ID)
 	f.until(j, record.Running)
-	f.ask("CancelJob", j.ID, service.JobCancel{})
+	f.ask("CancelJob", j.ID, contract.JobCancel{})
 	f.end(j, record.Canceled)
 	again := f.begin("RetryJob", j.ID)
-	f.ask("PatchJob", again.ID, service.JobPatch{Limit: []byte("null")})
+	f.ask("PatchJob", again.ID, contract.JobPatch{Limit: []byte("null")})
 	f.end(again, record.Succeeded)
 	log := get[io.ReadCloser](f, "JobLog", again.ID)
 	defer log.Close()
@@ -342,10 +343,10 @@ func (f *frontEnd) jobs() {
 
 func (f *frontEnd) many() {
 	f.t.Helper()
-	page := get[service.List[record.Job]](f, "Jobs", service.JobFilter{Kinds: []string{string(record.VolumeClone)}}, service.Page{})
-	sel := service.Selection{JobFilter: service.JobFilter{Kinds: []string{string(record.VolumeClone)}}}
-	b := get[service.Bulk](f, "EachJob", sel, func(ctx context.Context, job string) error {
-		_, err := f.svc.PatchJob(ctx, f.caller, job, service.JobPatch{Pinned: new(true)})
+	page := get[contract.List[record.Job]](f, "Jobs", contract.JobFilter{Kinds: []string{string(record.VolumeClone)}}, contract.Page{})
+	sel := contract.Selection{JobFilter: contract.JobFilter{Kinds: []string{string(record.VolumeClone)}}}
+	b := get[contract.Bulk](f, "EachJob", sel, func(ctx context.Context, job string) error {
+		_, err := f.svc.PatchJob(ctx, f.caller, job, contract.JobPatch{Pinned: new(true)})
 		return err
 	})
 	if len(page.Items) != 2 || b.Done != 2 || b.Refused != 0 {
@@ -358,13 +359,13 @@ func (f *frontEnd) host() {
 	f.ask("Answer")
 	f.ask("Metrics")
 	f.ask("Count")
-	if v := get[service.Version](f, "Version"); v.Version != "test" {
+	if v := get[contract.Version](f, "Version"); v.Version != "test" {
 		f.t.Errorf("version %+v", v)
 	}
 	if c := get[[]record.Capabilities](f, "Capabilities"); len(c) == 0 {
 		f.t.Error("no pool type can do anything")
 	}
-	f.ask("PatchLimits", service.LimitsPatch{Running: new(7)})
+	f.ask("PatchLimits", contract.LimitsPatch{Running: new(7)})
 	f.ask("Apply", service.DefaultSettings(), []string(nil))
 	if l := get[record.Limits](f, "Limits"); l.Running != 7 {
 		f.t.Errorf("limits are %+v", l)
@@ -373,7 +374,7 @@ func (f *frontEnd) host() {
 	if _, err := f.try("Start", "p", "", &operation.PoolRefreshRequest{}); record.CodeOf(err) != record.Draining {
 		f.t.Errorf("while it drains: %v", err)
 	}
-	if st := get[service.Status](f, "Status"); st.State != "draining" {
+	if st := get[contract.Status](f, "Status"); st.State != "draining" {
 		f.t.Errorf("status is %+v", st)
 	}
 	f.ask("Drain", false)

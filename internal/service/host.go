@@ -8,24 +8,25 @@ import (
 
 	"storaged/internal/backends/all"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 )
 
 // Version names this build.
-func (s *Service) Version() Version {
-	return Version{Version: s.config.Version, API: "v1", Go: runtime.Version()}
+func (s *Service) Version() contract.Version {
+	return contract.Version{Version: s.config.Version, Go: runtime.Version()}
 }
 
 // Status is the daemon as a whole.
-func (s *Service) Status(ctx context.Context) (Status, error) {
+func (s *Service) Status(ctx context.Context) (contract.Status, error) {
 	pools, err := s.Pools(ctx)
 	if err != nil {
-		return Status{}, err
+		return contract.Status{}, err
 	}
-	st := Status{
+	st := contract.Status{
 		Version: s.config.Version, PID: os.Getpid(),
 		Started: s.started, UptimeS: time.Since(s.started).Seconds(),
 		Socket: s.config.Socket, State: "ready",
-		Drain: s.jobs.Drained(), Helpers: []HelperStatus{},
+		Drain: s.jobs.Drained(), Helpers: []contract.HelperStatus{},
 		Jobs: map[string]int{}, Pools: map[string]int{},
 		Limits: s.jobs.Limits(), Recovered: s.recovered, Warnings: append([]string{}, s.troubles()...),
 		Paths: map[string]string{
@@ -55,8 +56,8 @@ func (s *Service) Status(ctx context.Context) (Status, error) {
 }
 
 // helperStatus says how the helper of a job is, if one is at work.
-func helperStatus(j record.Job, version string) (h HelperStatus, ok bool) {
-	h = HelperStatus{Job: j.Number, Kind: j.Kind, Stuck: stuckIn(j)}
+func helperStatus(j record.Job, version string) (h contract.HelperStatus, ok bool) {
+	h = contract.HelperStatus{Job: j.Number, Kind: j.Kind, Stuck: stuckIn(j)}
 	switch j.State {
 	case record.Running, record.Paused, record.Finalizing, record.Canceling:
 		ok = j.Helper != nil

@@ -14,26 +14,27 @@ import (
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
 )
 
 // Jobs lists jobs, newest first.
-func (s *Service) Jobs(_ context.Context, f JobFilter, p Page) (List[record.Job], error) {
+func (s *Service) Jobs(_ context.Context, f contract.JobFilter, p contract.Page) (contract.List[record.Job], error) {
 	if p.Limit == 0 {
 		p.Limit = record.DefaultPage
 	}
 	if p.Limit < 0 || p.Limit > record.MaxPage {
-		return List[record.Job]{}, record.Errorf(record.Invalid, "limit is 1 to %d, not %d", record.MaxPage, p.Limit)
+		return contract.List[record.Job]{}, record.Errorf(record.Invalid, "limit is 1 to %d, not %d", record.MaxPage, p.Limit)
 	}
 	if err := checkStates(f.States); err != nil {
-		return List[record.Job]{}, err
+		return contract.List[record.Job]{}, err
 	}
-	jobs, next, err := s.jobs.Jobs(f.query(p.Limit, p.Cursor))
-	return List[record.Job]{Items: jobs, Next: next}, err
+	jobs, next, err := s.jobs.Jobs(queryOf(f, p.Limit, p.Cursor))
+	return contract.List[record.Job]{Items: jobs, Next: next}, err
 }
 
-func (f JobFilter) query(limit int, cursor string) supervisor.Query {
+func queryOf(f contract.JobFilter, limit int, cursor string) supervisor.Query {
 	return supervisor.Query{
 		Head: headMatcher(f), State: func(st record.State) bool { return matchState(f.States, st) }, Limit: limit, Cursor: cursor,
 	}
@@ -51,7 +52,7 @@ func checkStates(states []string) error {
 
 // headMatcher asks what the store knows as well as the job itself: all but the
 // state of live jobs. So the records of jobs that are not meant are not read.
-func headMatcher(f JobFilter) func(*store.JobHead) bool {
+func headMatcher(f contract.JobFilter) func(*store.JobHead) bool {
 	return func(h *store.JobHead) bool {
 		return (!h.State.Terminal() || matchState(f.States, h.State)) &&
 			among(f.Kinds, string(h.Kind)) &&
@@ -75,7 +76,7 @@ func matchState(states []string, st record.State) bool {
 	return slices.Contains(states, group)
 }
 
-func matchObject(f JobFilter, objects []record.Object) bool {
+func matchObject(f contract.JobFilter, objects []record.Object) bool {
 	if len(f.Pools) == 0 && len(f.Volumes) == 0 {
 		return true
 	}
@@ -109,7 +110,7 @@ func (s *Service) WaitJob(ctx context.Context, job string, timeout time.Duration
 
 // PatchJob changes properties of a job: all that are asked for, or none where
 // one is refused as input.
-func (s *Service) PatchJob(_ context.Context, c record.Caller, job string, r JobPatch) (record.Job, error) {
+func (s *Service) PatchJob(_ context.Context, c record.Caller, job string, r contract.JobPatch) (record.Job, error) {
 	limit, err := patchLimit(r.Limit)
 	if err != nil {
 		return record.Job{}, err
@@ -195,14 +196,14 @@ func (s *Service) tidy(ctx context.Context, j *record.Job) {
 		if o.Mode != record.ModeWrite {
 			continue
 		}
-		if _, err := s.Start(ctx, Submit{Caller: s.self()}, o.Pool, "", &operation.PoolRefreshRequest{}); err != nil {
+		if _, err := s.Start(ctx, contract.Submit{Caller: s.self()}, o.Pool, "", &operation.PoolRefreshRequest{}); err != nil {
 			s.log.Info("what a forgotten job left is removed by the next refresh", "job", j.Number, "pool", o.Pool, "error", err)
 		}
 	}
 }
 
 // CancelJob asks a job to stop.
-func (s *Service) CancelJob(_ context.Context, c record.Caller, job string, r JobCancel) (record.Job, error) {
+func (s *Service) CancelJob(_ context.Context, c record.Caller, job string, r contract.JobCancel) (record.Job, error) {
 	return s.jobs.Cancel(job, c.Owner, r.Now)
 }
 

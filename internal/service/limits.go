@@ -6,6 +6,7 @@ import (
 
 	"storaged/internal/catalog"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/store"
 )
 
@@ -14,8 +15,8 @@ func (s *Service) Limits(context.Context) (record.Limits, error) { return s.jobs
 
 // PatchLimits changes limits. They hold when they are durable, in the order in
 // which they became so.
-func (s *Service) PatchLimits(_ context.Context, r LimitsPatch) (record.Limits, error) {
-	rate, err := Rate("rate", r.Rate)
+func (s *Service) PatchLimits(_ context.Context, r contract.LimitsPatch) (record.Limits, error) {
+	rate, err := contract.Rate("rate", r.Rate)
 	if err != nil {
 		return record.Limits{}, err
 	}
@@ -52,7 +53,7 @@ func (s *Service) Drain(_ context.Context, c record.Caller, on bool) (record.Dra
 
 // patchable refuses a limit on a pool that is not there. Taking one away is
 // always right.
-func patchable(tx *store.Tx, r LimitsPatch) error {
+func patchable(tx *store.Tx, r contract.LimitsPatch) error {
 	for pool, n := range r.PoolRates {
 		if _, err := findPoolByName(tx, pool); n != nil && err != nil {
 			return err
@@ -75,7 +76,7 @@ func findPoolByName(tx *store.Tx, name string) (*store.Pool, error) {
 	return p, err
 }
 
-func patchLimits(set *store.Limits, r LimitsPatch) {
+func patchLimits(set *store.Limits, r contract.LimitsPatch) {
 	for to, n := range map[**int]*int{
 		&set.Running: r.Running, &set.RunningPool: r.RunningPool,
 		&set.RunningDevice: r.RunningDevice, &set.Queued: r.Queued,

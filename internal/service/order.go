@@ -11,6 +11,7 @@ import (
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
 )
@@ -27,7 +28,7 @@ type order struct {
 
 // asked is a request for an operation on a pool, or on a volume of it.
 type asked struct {
-	Submit
+	contract.Submit
 	pool, volume string
 	request      operation.Request
 }
@@ -35,16 +36,16 @@ type asked struct {
 // Start starts a job, or plans it: what is asked for is done to the pool, or to the
 // volume where one is named. A request for a new volume names that itself. It is
 // the one way to a job, but for RetryJob and DefinePool.
-func (s *Service) Start(ctx context.Context, sub Submit, pool, volume string, r operation.Request) (Started, error) {
+func (s *Service) Start(ctx context.Context, sub contract.Submit, pool, volume string, r operation.Request) (contract.Started, error) {
 	r.Fill()
 	if err := r.Check(); err != nil {
-		return Started{}, err
+		return contract.Started{}, err
 	}
 	if again, err := s.repeated(sub); again != nil || err != nil {
 		return deref(again), err
 	}
 	if err := s.prepare(ctx, pool, r); err != nil {
-		return Started{}, err
+		return contract.Started{}, err
 	}
 	st, err := s.resolve(ctx, asked{sub, pool, volume, r})
 	if stop, ok := r.(*operation.PoolStopRequest); ok && err == nil && stop.Force && st.Job != nil {
@@ -70,7 +71,7 @@ func (s *Service) prepare(ctx context.Context, pool string, r operation.Request)
 }
 
 // resolve plans what is asked for on a consistent view of the catalog, and starts it.
-func (s *Service) resolve(ctx context.Context, q asked) (Started, error) {
+func (s *Service) resolve(ctx context.Context, q asked) (contract.Started, error) {
 	w, err := s.planned(ctx, q)
 	if err != nil {
 		// The same request may have come twice at once, and the other have
@@ -78,9 +79,9 @@ func (s *Service) resolve(ctx context.Context, q asked) (Started, error) {
 		if again, rerr := s.repeated(q.Submit); again != nil && rerr == nil {
 			return *again, nil
 		}
-		return Started{}, err
+		return contract.Started{}, err
 	}
-	return s.submitFitting(ctx, w, func(w order) (Started, error) { return s.submit(ctx, q.Submit, w) })
+	return s.submitFitting(ctx, w, func(w order) (contract.Started, error) { return s.submit(ctx, q.Submit, w) })
 }
 
 // planned plans what is asked for on a consistent view of the catalog. A name that
@@ -242,38 +243,38 @@ func (q asked) order(o operation.Operation) order {
 }
 
 // submit starts an operation as a job, or plans it.
-func (s *Service) submit(ctx context.Context, sub Submit, w order) (Started, error) {
+func (s *Service) submit(ctx context.Context, sub contract.Submit, w order) (contract.Started, error) {
 	r, err := s.jobRequest(sub, w)
 	if err != nil {
-		return Started{}, err
+		return contract.Started{}, err
 	}
 	return s.launch(ctx, sub, w, r)
 }
 
 // launch makes a job of a request for the operation, or a plan. It is the only way
 // to a job that somebody asks for.
-func (s *Service) launch(ctx context.Context, sub Submit, w order, r supervisor.Request) (Started, error) {
+func (s *Service) launch(ctx context.Context, sub contract.Submit, w order, r supervisor.Request) (contract.Started, error) {
 	if sub.DryRun {
 		bytes, _ := w.operation.Moves()
-		return Started{Plan: &Plan{
+		return contract.Started{Plan: &contract.Plan{
 			Kind: r.Kind, Class: r.Class, Objects: r.Objects, Argv: r.Argv,
 			Destroys: w.operation.Destroys() || w.operation.Effect() == operation.Empties && w.operation.Displaces(),
 			Bytes:    bytes, EstimateS: s.jobs.Expect(r, bytes), WaitingOn: s.jobs.Blockers(r),
 			Warnings: append([]string{}, w.warnings...),
 		}}, nil
 	}
-	var started Started
+	var started contract.Started
 	r.Known = func() { started.Known = true }
 	j, err := s.jobs.Submit(ctx, r)
 	if err != nil {
-		return Started{}, err
+		return contract.Started{}, err
 	}
 	started.Job = &j
 	return started, nil
 }
 
 // jobRequest makes the supervisor's request of an operation.
-func (s *Service) jobRequest(sub Submit, w order) (supervisor.Request, error) {
+func (s *Service) jobRequest(sub contract.Submit, w order) (supervisor.Request, error) {
 	o := w.options
 	o.Fill()
 	keep := o.OnFailure == record.KeepOnFailure
@@ -317,7 +318,7 @@ func (w order) durable(tx *store.Tx) error {
 
 // repeated gives the job that the same caller started under the same key, so
 // that a request repeated after a lost answer is not judged by what it did.
-func (s *Service) repeated(sub Submit) (*Started, error) {
+func (s *Service) repeated(sub contract.Submit) (*contract.Started, error) {
 	if sub.DryRun {
 		return nil, nil
 	}
@@ -325,12 +326,12 @@ func (s *Service) repeated(sub Submit) (*Started, error) {
 	if j == nil || err != nil {
 		return nil, err
 	}
-	return &Started{Job: j, Known: true}, nil
+	return &contract.Started{Job: j, Known: true}, nil
 }
 
-func deref(a *Started) Started {
+func deref(a *contract.Started) contract.Started {
 	if a == nil {
-		return Started{}
+		return contract.Started{}
 	}
 	return *a
 }

@@ -12,6 +12,7 @@ import (
 	"storaged/internal/catalog"
 	"storaged/internal/operation"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/store"
 )
 
@@ -44,27 +45,27 @@ func (s *Service) Pool(_ context.Context, pool string) (record.Pool, error) {
 // DefinePool records a pool; with build or start it also starts one job, and
 // pool and job are recorded together. A request that is repeated under its key
 // gives the same pool and the same job.
-func (s *Service) DefinePool(ctx context.Context, sub Submit, r PoolDefine, build, start bool) (record.Pool, Started, error) {
+func (s *Service) DefinePool(ctx context.Context, sub contract.Submit, r contract.PoolDefine, build, start bool) (record.Pool, contract.Started, error) {
 	if again, err := s.repeated(sub); again != nil || err != nil {
 		return s.redefined(ctx, r.Name, deref(again), err)
 	}
 	if err := r.JobOptions.Check(); err != nil {
-		return record.Pool{}, Started{}, err
+		return record.Pool{}, contract.Started{}, err
 	}
 	p, err := s.newPool(r)
 	if err != nil {
-		return record.Pool{}, Started{}, err
+		return record.Pool{}, contract.Started{}, err
 	}
 	if !build && !start {
 		return s.defineOnly(ctx, sub, p)
 	}
 	w := order{options: r.JobOptions}
 	if w.operation, err = defining(p, build, start); err != nil {
-		return record.Pool{}, Started{}, err
+		return record.Pool{}, contract.Started{}, err
 	}
 	if sub.DryRun {
 		if err := s.store.View(func(tx *store.Tx) error { return catalog.Definable(tx, p) }); err != nil {
-			return record.Pool{}, Started{}, err
+			return record.Pool{}, contract.Started{}, err
 		}
 		st, err := s.submit(ctx, sub, w)
 		return p.Pool, st, err
@@ -76,9 +77,9 @@ func (s *Service) DefinePool(ctx context.Context, sub Submit, r PoolDefine, buil
 
 // defineOnly records a pool and starts nothing. The same request once more
 // changes nothing.
-func (s *Service) defineOnly(ctx context.Context, sub Submit, p *store.Pool) (record.Pool, Started, error) {
+func (s *Service) defineOnly(ctx context.Context, sub contract.Submit, p *store.Pool) (record.Pool, contract.Started, error) {
 	if sub.DryRun {
-		return p.Pool, Started{}, s.store.View(func(tx *store.Tx) error { return catalog.Definable(tx, p) })
+		return p.Pool, contract.Started{}, s.store.View(func(tx *store.Tx) error { return catalog.Definable(tx, p) })
 	}
 	uid := sub.Caller.Owner.UID
 	if sub.Key != "" {
@@ -90,13 +91,13 @@ func (s *Service) defineOnly(ctx context.Context, sub Submit, p *store.Pool) (re
 		}
 		return s.catalog.Define(tx, p)
 	})
-	return s.redefined(ctx, p.Name, Started{}, err)
+	return s.redefined(ctx, p.Name, contract.Started{}, err)
 }
 
 // redefined gives the pool as it is recorded.
-func (s *Service) redefined(ctx context.Context, name string, st Started, err error) (record.Pool, Started, error) {
+func (s *Service) redefined(ctx context.Context, name string, st contract.Started, err error) (record.Pool, contract.Started, error) {
 	if err != nil {
-		return record.Pool{}, Started{}, err
+		return record.Pool{}, contract.Started{}, err
 	}
 	p, err := s.Pool(ctx, name)
 	return p, st, err
@@ -115,9 +116,9 @@ func defining(p *store.Pool, build, start bool) (operation.Operation, error) {
 }
 
 // newPool checks a definition and makes the pool of it.
-func (s *Service) newPool(r PoolDefine) (*store.Pool, error) {
+func (s *Service) newPool(r contract.PoolDefine) (*store.Pool, error) {
 	r.Fill()
-	if err := checkName("pool", r.Name); err != nil {
+	if err := record.CheckNameOf("pool", r.Name); err != nil {
 		return nil, err
 	}
 	if _, err := uuid.Parse(r.Name); err == nil {
@@ -156,7 +157,7 @@ func (s *Service) notOurs(target string) error {
 }
 
 // checkSource holds the definition against what the type needs.
-func checkSource(r PoolDefine, props record.Capabilities) error {
+func checkSource(r contract.PoolDefine, props record.Capabilities) error {
 	given := map[string]bool{
 		"target_path":      r.Target.Path != "",
 		"source_hosts":     len(r.Source.Hosts) > 0,
@@ -203,7 +204,7 @@ func poolUUID(asked string) (string, error) {
 }
 
 // ReplacePool changes an inactive pool's definition.
-func (s *Service) ReplacePool(_ context.Context, sub Submit, pool string, r PoolDefine) (record.Pool, error) {
+func (s *Service) ReplacePool(_ context.Context, sub contract.Submit, pool string, r contract.PoolDefine) (record.Pool, error) {
 	if r.Name == "" {
 		r.Name = pool
 	}
@@ -226,7 +227,7 @@ func (s *Service) ReplacePool(_ context.Context, sub Submit, pool string, r Pool
 }
 
 // idlePool gives a pool that is inactive and that no live job is about.
-func (s *Service) idlePool(tx *store.Tx, sub Submit, pool string) (*store.Pool, error) {
+func (s *Service) idlePool(tx *store.Tx, sub contract.Submit, pool string) (*store.Pool, error) {
 	p, err := catalog.Pool(tx, pool)
 	if err != nil {
 		return nil, err
@@ -242,7 +243,7 @@ func (s *Service) idlePool(tx *store.Tx, sub Submit, pool string) (*store.Pool, 
 }
 
 // PatchPool changes properties.
-func (s *Service) PatchPool(_ context.Context, sub Submit, pool string, r PoolPatch) (record.Pool, error) {
+func (s *Service) PatchPool(_ context.Context, sub contract.Submit, pool string, r contract.PoolPatch) (record.Pool, error) {
 	var out record.Pool
 	err := s.store.Update(func(tx *store.Tx) error {
 		p, err := catalog.Pool(tx, pool)
@@ -263,7 +264,7 @@ func (s *Service) PatchPool(_ context.Context, sub Submit, pool string, r PoolPa
 }
 
 // UndefinePool forgets a pool and its catalog; no storage is touched.
-func (s *Service) UndefinePool(_ context.Context, sub Submit, pool string) error {
+func (s *Service) UndefinePool(_ context.Context, sub contract.Submit, pool string) error {
 	return s.store.Update(func(tx *store.Tx) error {
 		p, err := s.idlePool(tx, sub, pool)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"storaged/internal/catalog"
 	"storaged/internal/events"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/store"
 )
 
@@ -27,7 +28,7 @@ func TestReplacedPoolKeepsWhatJobsLeftInIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.ReplacePool(t.Context(), Submit{}, "p", PoolDefine{Target: record.Target{Path: "/p"}}); err != nil {
+	if _, err := s.ReplacePool(t.Context(), contract.Submit{}, "p", contract.PoolDefine{Target: record.Target{Path: "/p"}}); err != nil {
 		t.Fatal(err)
 	}
 	err = st.View(func(tx *store.Tx) error {

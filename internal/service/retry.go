@@ -9,6 +9,7 @@ import (
 	"storaged/internal/catalog"
 	"storaged/internal/operation"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/store"
 )
 
@@ -16,13 +17,13 @@ import (
 // a name since is refused, at a retry and when a job begins that has waited.
 
 // RetryJob starts the work of an ended job again, as a new job.
-func (s *Service) RetryJob(ctx context.Context, sub Submit, job string) (Started, error) {
+func (s *Service) RetryJob(ctx context.Context, sub contract.Submit, job string) (contract.Started, error) {
 	if again, err := s.repeated(sub); again != nil || err != nil {
 		return deref(again), err
 	}
 	old, o, err := s.retried(ctx, job)
 	if err != nil {
-		return Started{}, err
+		return contract.Started{}, err
 	}
 	w := order{operation: o, also: func(tx *store.Tx) error { return catalog.Original(tx, o, old) }}
 	w.options = operation.JobOptions{Limit: old.Limit, Priority: old.Priority, Labels: old.Labels, OnFailure: old.OnFailure}
@@ -30,14 +31,14 @@ func (s *Service) RetryJob(ctx context.Context, sub Submit, job string) (Started
 	if old.Resumable != nil {
 		w.operation.Bound().After, w.has = old.Number, old.Taken
 	}
-	return s.submitFitting(ctx, w, func(w order) (Started, error) { return s.startAgain(ctx, sub, old, w) })
+	return s.submitFitting(ctx, w, func(w order) (contract.Started, error) { return s.startAgain(ctx, sub, old, w) })
 }
 
 // startAgain starts the work of an ended job as a new one.
-func (s *Service) startAgain(ctx context.Context, sub Submit, old *store.Job, w order) (Started, error) {
+func (s *Service) startAgain(ctx context.Context, sub contract.Submit, old *store.Job, w order) (contract.Started, error) {
 	r, err := s.jobRequest(sub, w)
 	if err != nil {
-		return Started{}, err
+		return contract.Started{}, err
 	}
 	r.RetryOf = &old.Number
 	if old.Resumable != nil {

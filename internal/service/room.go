@@ -14,6 +14,7 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/store"
 )
 
@@ -33,14 +34,14 @@ const (
 )
 
 // submitFitting is submit for an operation that may need room.
-func (s *Service) submitFitting(ctx context.Context, w order, submit func(order) (Started, error)) (st Started, err error) {
+func (s *Service) submitFitting(ctx context.Context, w order, submit func(order) (contract.Started, error)) (st contract.Started, err error) {
 	if err := s.spareChildren(ctx, &w); err != nil {
-		return Started{}, err
+		return contract.Started{}, err
 	}
 	for range roomTries {
 		try := w
 		if err := s.fits(ctx, &try); err != nil {
-			return Started{}, err
+			return contract.Started{}, err
 		}
 		if st, err = submit(try); !errors.Is(err, catalog.ErrTaken) {
 			break

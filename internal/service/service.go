@@ -13,7 +13,6 @@ import (
 	"storaged/internal/catalog"
 	"storaged/internal/events"
 	"storaged/internal/metrics"
-	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
 )
@@ -40,12 +39,4 @@ type Service struct {
 	labeling sync.Mutex // held from the reading of a job's labels to their writing
 
 	later atomic.Pointer[[]string] // settings that hold from the next start on
-}
-
-// checkName applies the one rule for names.
-func checkName(what, name string) error {
-	if err := record.CheckName(name); err != nil {
-		return record.Errorf(record.Invalid, "%s: %v", what, err)
-	}
-	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"storaged/internal/metrics"
 	"storaged/internal/operation"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
 )
@@ -135,7 +136,7 @@ func (s *Service) reset() (start []operation.Operation, err error) {
 // startOwn starts jobs that the daemon itself wants.
 func (s *Service) startOwn(ctx context.Context, all []operation.Operation) {
 	for _, o := range all {
-		if _, err := s.submit(ctx, Submit{Caller: s.self()}, order{operation: o}); err != nil {
+		if _, err := s.submit(ctx, contract.Submit{Caller: s.self()}, order{operation: o}); err != nil {
 			s.log.Warn("cannot start a job of the daemon's own", "kind", o.Kind(), "pool", o.On().Pool, "error", err)
 		}
 	}

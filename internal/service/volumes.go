@@ -7,11 +7,12 @@ import (
 
 	"storaged/internal/catalog"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/store"
 )
 
 // Volumes lists the catalog's entries of active pools, by pool and name.
-func (s *Service) Volumes(_ context.Context, f VolumeFilter) ([]record.Volume, error) {
+func (s *Service) Volumes(_ context.Context, f contract.VolumeFilter) ([]record.Volume, error) {
 	out := []record.Volume{}
 	err := s.store.View(func(tx *store.Tx) error {
 		pools, err := poolsNamed(tx, f.Pools)
@@ -54,7 +55,7 @@ func poolsNamed(tx *store.Tx, names []string) ([]*store.Pool, error) {
 	return pools, nil
 }
 
-func selects(f VolumeFilter, v *store.Volume) bool {
+func selects(f contract.VolumeFilter, v *store.Volume) bool {
 	return among(f.Paths, v.Path) && among(f.Keys, v.Key) && among(f.Formats, v.Format) && among(f.States, string(v.State))
 }
 
@@ -101,7 +102,7 @@ func (s *Service) Volume(_ context.Context, pool, volume string) (record.Volume,
 }
 
 // PatchVolume changes properties.
-func (s *Service) PatchVolume(_ context.Context, sub Submit, pool, volume string, r VolumePatch) (record.Volume, error) {
+func (s *Service) PatchVolume(_ context.Context, sub contract.Submit, pool, volume string, r contract.VolumePatch) (record.Volume, error) {
 	var out record.Volume
 	err := s.store.Update(func(tx *store.Tx) error {
 		p, err := catalog.Pool(tx, pool)
@@ -127,7 +128,7 @@ func (s *Service) PatchVolume(_ context.Context, sub Submit, pool, volume string
 
 // presentVolume gives a volume of an active pool, complete or not.
 func presentVolume(tx *store.Tx, pool, volume string) (*store.Pool, *store.Volume, error) {
-	if err := checkName("volume", volume); err != nil {
+	if err := record.CheckNameOf("volume", volume); err != nil {
 		return nil, nil, err
 	}
 	p, err := catalog.ActivePool(tx, pool)

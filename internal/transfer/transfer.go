@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 const (
@@ -36,7 +36,7 @@ const (
 type Jobs interface {
 	Job(ctx context.Context, job string) (record.Job, error)
 	WaitJob(ctx context.Context, job string, timeout time.Duration) (record.Job, error)
-	CancelJob(ctx context.Context, c record.Caller, job string, r service.JobCancel) (record.Job, error)
+	CancelJob(ctx context.Context, c record.Caller, job string, r contract.JobCancel) (record.Job, error)
 	FailJob(ctx context.Context, job string, why *record.Error) error
 }
 
@@ -161,7 +161,7 @@ func (t *Transfer) settleBroken(ctx context.Context) record.Job {
 	if err == nil && j.State.Terminal() {
 		return j
 	}
-	if j, err = t.jobs.CancelJob(ctx, t.client.Caller, t.job.ID, service.JobCancel{}); err == nil {
+	if j, err = t.jobs.CancelJob(ctx, t.client.Caller, t.job.ID, contract.JobCancel{}); err == nil {
 		return j
 	}
 	if j, err = t.jobs.Job(ctx, t.job.ID); err == nil {

@@ -13,7 +13,7 @@ import (
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/sparse"
 )
 
@@ -53,7 +53,7 @@ func (o *oneJob) WaitJob(ctx context.Context, job string, _ time.Duration) (reco
 	}
 }
 
-func (o *oneJob) CancelJob(ctx context.Context, _ record.Caller, job string, _ service.JobCancel) (record.Job, error) {
+func (o *oneJob) CancelJob(ctx context.Context, _ record.Caller, job string, _ contract.JobCancel) (record.Job, error) {
 	o.end(record.Canceled, nil)
 	return o.Job(ctx, job)
 }

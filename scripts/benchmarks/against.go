@@ -12,7 +12,7 @@ import (
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // The work of one trial. Content is moved from and to the page cache and synced,
@@ -44,14 +44,14 @@ func rivals() []rival {
 		{"clone of 256 MiB", cloneTrial},
 		{"wipe of 256 MiB with zeros", wipeTrial},
 		{"20 sparse creates, to their ends", createTrial},
-		{"50 submits of checksums that wait", submitTrial(record.VolumeVerify, operation.VerifyRequest{})},
-		{"50 submits of wipes that wait", submitTrial(record.VolumeWipe, operation.WipeRequest{})},
+		{"50 submits of checksums that wait", submitTrial(&operation.VerifyRequest{})},
+		{"50 submits of wipes that wait", submitTrial(&operation.WipeRequest{})},
 		list("100 lists of jobs", func(ctx context.Context, r *rig) error {
-			_, err := r.client.Jobs(ctx, service.JobFilter{}, service.Page{})
+			_, err := r.client.Jobs(ctx, contract.JobFilter{}, contract.Page{})
 			return err
 		}),
 		list("100 lists of volumes", func(ctx context.Context, r *rig) error {
-			_, err := r.client.Volumes(ctx, service.VolumeFilter{})
+			_, err := r.client.Volumes(ctx, contract.VolumeFilter{})
 			return err
 		}),
 		list("100 lists of pools", func(ctx context.Context, r *rig) error {
@@ -129,12 +129,12 @@ func (r *rig) furnish(ctx context.Context) error {
 
 // made creates a volume, to the end of the job.
 func (r *rig) made(ctx context.Context, name string, capacity int64, a *operation.Allocation) error {
-	return r.does(ctx, record.VolumeCreate, "", operation.CreateRequest{Name: name, Capacity: capacity, Allocation: a})
+	return r.does(ctx, "", &operation.CreateRequest{Name: name, Capacity: capacity, Allocation: a})
 }
 
 // does a job to its end, on the pool or a volume of it.
-func (r *rig) does(ctx context.Context, k record.Kind, volume string, body any) error {
-	st, err := r.client.Start(ctx, service.Submit{}, k, record.Object{Pool: pool, Volume: volume}, body)
+func (r *rig) does(ctx context.Context, volume string, body operation.Request) error {
+	st, err := r.client.Start(ctx, contract.Submit{}, pool, volume, body)
 	if err != nil {
 		return err
 	}
@@ -143,24 +143,24 @@ func (r *rig) does(ctx context.Context, k record.Kind, volume string, body any) 
 
 func cloneTrial(ctx context.Context, r *rig, _ int) (time.Duration, error) {
 	took, err := timed(func() error {
-		return r.does(ctx, record.VolumeClone, "source", operation.CloneRequest{Name: "clone", Reflink: "never"})
+		return r.does(ctx, "source", &operation.CloneRequest{Name: "clone", Reflink: "never"})
 	})
 	if err != nil {
 		return 0, err
 	}
-	return took, r.does(ctx, record.VolumeDelete, "clone", operation.DeleteRequest{})
+	return took, r.does(ctx, "clone", &operation.DeleteRequest{})
 }
 
 // wipeTrial wipes what is full of data and in the page cache.
 func wipeTrial(ctx context.Context, r *rig, _ int) (time.Duration, error) {
-	if err := r.does(ctx, record.VolumeClone, "source", operation.CloneRequest{Name: "victim", Reflink: "never"}); err != nil {
+	if err := r.does(ctx, "source", &operation.CloneRequest{Name: "victim", Reflink: "never"}); err != nil {
 		return 0, err
 	}
-	took, err := timed(func() error { return r.does(ctx, record.VolumeWipe, "victim", operation.WipeRequest{}) })
+	took, err := timed(func() error { return r.does(ctx, "victim", &operation.WipeRequest{}) })
 	if err != nil {
 		return 0, err
 	}
-	return took, r.does(ctx, record.VolumeDelete, "victim", operation.DeleteRequest{})
+	return took, r.does(ctx, "victim", &operation.DeleteRequest{})
 }
 
 func createTrial(ctx context.Context, r *rig, n int) (time.Duration, error) {
@@ -173,39 +173,39 @@ func createTrial(ctx context.Context, r *rig, n int) (time.Duration, error) {
 		return nil
 	})
 	for i := 0; i < againstCreates && err == nil; i++ {
-		err = r.does(ctx, record.VolumeDelete, fmt.Sprintf("new-%d-%d", n, i), operation.DeleteRequest{})
+		err = r.does(ctx, fmt.Sprintf("new-%d-%d", n, i), &operation.DeleteRequest{})
 	}
 	return took, err
 }
 
 // submitTrial submits jobs that wait for the only place, which a slow copy has.
-func submitTrial(k record.Kind, body any) func(context.Context, *rig, int) (time.Duration, error) {
+func submitTrial(body operation.Request) func(context.Context, *rig, int) (time.Duration, error) {
 	return func(ctx context.Context, r *rig, _ int) (time.Duration, error) {
 		one, all, rate := 1, 64, int64(mib)
-		if _, err := r.client.PatchLimits(ctx, service.LimitsPatch{Running: &one}); err != nil {
+		if _, err := r.client.PatchLimits(ctx, contract.LimitsPatch{Running: &one}); err != nil {
 			return 0, err
 		}
 		var jobs []record.Job
-		ask := func(k record.Kind, volume string, body any) error {
-			st, err := r.client.Start(ctx, service.Submit{}, k, record.Object{Pool: pool, Volume: volume}, body)
+		ask := func(volume string, body operation.Request) error {
+			st, err := r.client.Start(ctx, contract.Submit{}, pool, volume, body)
 			if err == nil {
 				jobs = append(jobs, *st.Job)
 			}
 			return err
 		}
-		slow := operation.CloneRequest{Name: "slow", Reflink: "never", JobOptions: operation.JobOptions{Limit: &rate}}
-		if err := ask(record.VolumeClone, "source", slow); err != nil {
+		slow := &operation.CloneRequest{Name: "slow", Reflink: "never", JobOptions: operation.JobOptions{Limit: &rate}}
+		if err := ask("source", slow); err != nil {
 			return 0, err
 		}
 		took, err := timed(func() error {
-			_, err := repeat(againstSubmits, func() error { return ask(k, "sparse-0", body) })
+			_, err := repeat(againstSubmits, func() error { return ask("sparse-0", body) })
 			return err
 		})
 		if err == nil {
 			err = r.cancel(ctx, jobs)
 		}
 		if err == nil {
-			_, err = r.client.PatchLimits(ctx, service.LimitsPatch{Running: &all})
+			_, err = r.client.PatchLimits(ctx, contract.LimitsPatch{Running: &all})
 		}
 		return took, err
 	}

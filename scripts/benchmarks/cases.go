@@ -12,8 +12,7 @@ import (
 	"strings"
 
 	"storaged/internal/operation"
-	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // benchCase is one kind of work and who does it. The first contender is ours.
@@ -148,7 +147,7 @@ func (b *bench) ctl(args ...string) contender {
 		argv:   append([]string{b.tool("storagedctl"), "--socket", b.rig.sock, "-o", "json"}, args...),
 		daemon: func() int { return b.rig.daemon.Process.Pid },
 		before: func(ctx context.Context, _ *work) error {
-			st, err := b.rig.client.Start(ctx, service.Submit{}, record.PoolRefresh, record.Object{Pool: "peers"}, operation.JobOptions{})
+			st, err := b.rig.client.Start(ctx, contract.Submit{}, "peers", "", &operation.PoolRefreshRequest{})
 			if err != nil {
 				return err
 			}

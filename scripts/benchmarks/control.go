@@ -13,7 +13,7 @@ import (
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 const (
@@ -48,14 +48,14 @@ func (r *rig) base(ctx context.Context) error {
 		return nil
 	}
 	r.hasBase = true
-	st, err := r.client.Start(ctx, service.Submit{}, record.VolumeCreate, record.Object{Pool: pool}, operation.CreateRequest{Name: "base", Capacity: baseSize})
+	st, err := r.client.Start(ctx, contract.Submit{}, pool, "", &operation.CreateRequest{Name: "base", Capacity: baseSize})
 	if err == nil {
 		err = r.end(ctx, st)
 	}
 	if err != nil {
 		return err
 	}
-	st, err = r.client.Start(ctx, service.Submit{}, record.VolumeWipe, record.Object{Pool: pool, Volume: "base"}, operation.WipeRequest{Algorithm: "random"})
+	st, err = r.client.Start(ctx, contract.Submit{}, pool, "base", &operation.WipeRequest{Algorithm: "random"})
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (r *rig) clone(ctx context.Context, name string, rate int64) (record.Job, e
 	if rate > 0 {
 		o.Limit = &rate
 	}
-	st, err := r.client.Start(ctx, service.Submit{}, record.VolumeClone, record.Object{Pool: pool, Volume: "base"}, operation.CloneRequest{Name: name, Reflink: "never", JobOptions: o})
+	st, err := r.client.Start(ctx, contract.Submit{}, pool, "base", &operation.CloneRequest{Name: name, Reflink: "never", JobOptions: o})
 	if err != nil {
 		return record.Job{}, err
 	}
@@ -144,7 +144,7 @@ func (r *rig) limit(ctx context.Context, j record.Job, rate int64) error {
 	if rate > 0 {
 		value, _ = json.Marshal(rate) // a number
 	}
-	_, err := r.client.PatchJob(ctx, j.ID, service.JobPatch{Limit: value})
+	_, err := r.client.PatchJob(ctx, j.ID, contract.JobPatch{Limit: value})
 	return err
 }
 
@@ -197,7 +197,7 @@ func limitChanges(ctx context.Context, r *rig) error {
 func caps(ctx context.Context, r *rig) error {
 	const rate = 48 * mib
 	var jobs []record.Job
-	if _, err := r.client.PatchLimits(ctx, service.LimitsPatch{Rate: fmt.Appendf(nil, "%d", rate)}); err != nil {
+	if _, err := r.client.PatchLimits(ctx, contract.LimitsPatch{Rate: fmt.Appendf(nil, "%d", rate)}); err != nil {
 		return err
 	}
 	for i, own := range []int64{0, 0, 8 * mib} {
@@ -211,7 +211,7 @@ func caps(ctx context.Context, r *rig) error {
 		return err
 	}
 	cap := int64(rate / 2)
-	if _, err := r.client.PatchLimits(ctx, service.LimitsPatch{Rate: []byte("null"), PoolRates: map[string]*int64{pool: &cap}}); err != nil {
+	if _, err := r.client.PatchLimits(ctx, contract.LimitsPatch{Rate: []byte("null"), PoolRates: map[string]*int64{pool: &cap}}); err != nil {
 		return err
 	}
 	if err := held("the same under a cap of their pool", cap, jobs...); err != nil {
@@ -223,7 +223,7 @@ func caps(ctx context.Context, r *rig) error {
 	if err := held("the same with one paused", cap, jobs...); err != nil {
 		return err
 	}
-	if _, err := r.client.PatchLimits(ctx, service.LimitsPatch{PoolRates: map[string]*int64{pool: nil}}); err != nil {
+	if _, err := r.client.PatchLimits(ctx, contract.LimitsPatch{PoolRates: map[string]*int64{pool: nil}}); err != nil {
 		return err
 	}
 	return r.cancel(ctx, jobs)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // crowd measures calls while 64 jobs run and 1000 wait, and what the daemon
@@ -30,7 +30,7 @@ func crowd(ctx context.Context, r *rig) ([]measurement, error) {
 		return nil, err
 	}
 	jobs = append(jobs, waiting...)
-	lists, err := repeat(200, func() error { _, err := r.client.Jobs(ctx, service.JobFilter{}, service.Page{}); return err })
+	lists, err := repeat(200, func() error { _, err := r.client.Jobs(ctx, contract.JobFilter{}, contract.Page{}); return err })
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func crowd(ctx context.Context, r *rig) ([]measurement, error) {
 // submitEach submits n wipes, in turn of so many volumes.
 func (r *rig) submitEach(ctx context.Context, n, volumes int, rate int64) (took samples, jobs []record.Job, err error) {
 	for i := range n {
-		var st service.Started
+		var st contract.Started
 		d, err := timed(func() (err error) {
 			st, err = r.wipe(ctx, i%volumes, rate)
 			return err
@@ -82,7 +82,7 @@ func (r *rig) cancelEach(ctx context.Context, jobs []record.Job, running int) (t
 	}
 	for _, j := range jobs[:running] {
 		start := time.Now()
-		if _, err := r.client.CancelJob(ctx, j.ID, service.JobCancel{}); err != nil {
+		if _, err := r.client.CancelJob(ctx, j.ID, contract.JobCancel{}); err != nil {
 			return nil, nil, err
 		}
 		told = append(told, time.Since(start))

@@ -11,7 +11,7 @@ import (
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // estimateRounds is how often each kind of job is run: the later ones know what
@@ -27,27 +27,27 @@ type forecasts [9]struct {
 // scenario is a kind of job whose predicted end is held against the real one.
 type scenario struct {
 	name  string
-	start func(ctx context.Context, r *rig, name string) (service.Started, error)
+	start func(ctx context.Context, r *rig, name string) (contract.Started, error)
 	half  func(ctx context.Context, r *rig, j record.Job) error // at 50 %; nil: nothing
 }
 
-func cloneAt(rate int64) func(context.Context, *rig, string) (service.Started, error) {
-	return func(ctx context.Context, r *rig, name string) (service.Started, error) {
+func cloneAt(rate int64) func(context.Context, *rig, string) (contract.Started, error) {
+	return func(ctx context.Context, r *rig, name string) (contract.Started, error) {
 		o := operation.JobOptions{}
 		if rate > 0 {
 			o.Limit = &rate
 		}
-		return r.client.Start(ctx, service.Submit{}, record.VolumeClone, record.Object{Pool: pool, Volume: "base"}, operation.CloneRequest{Name: name, Reflink: "never", JobOptions: o})
+		return r.client.Start(ctx, contract.Submit{}, pool, "base", &operation.CloneRequest{Name: name, Reflink: "never", JobOptions: o})
 	}
 }
 
-func wipeAt(rate int64) func(context.Context, *rig, string) (service.Started, error) {
-	return func(ctx context.Context, r *rig, _ string) (service.Started, error) {
+func wipeAt(rate int64) func(context.Context, *rig, string) (contract.Started, error) {
+	return func(ctx context.Context, r *rig, _ string) (contract.Started, error) {
 		o := operation.JobOptions{}
 		if rate > 0 {
 			o.Limit = &rate
 		}
-		return r.client.Start(ctx, service.Submit{}, record.VolumeWipe, record.Object{Pool: pool, Volume: "base"}, operation.WipeRequest{Algorithm: "random", JobOptions: o})
+		return r.client.Start(ctx, contract.Submit{}, pool, "base", &operation.WipeRequest{Algorithm: "random", JobOptions: o})
 	}
 }
 
@@ -105,7 +105,7 @@ func (s scenario) run(ctx context.Context, r *rig, round int, errors *[len(forec
 	if st.Job.Kind != record.VolumeClone {
 		return nil
 	}
-	del, err := r.client.Start(ctx, service.Submit{}, record.VolumeDelete, record.Object{Pool: pool, Volume: name}, operation.DeleteRequest{})
+	del, err := r.client.Start(ctx, contract.Submit{}, pool, name, &operation.DeleteRequest{})
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,7 @@ import (
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // sparseCreate measures a short job from its request to its end.
@@ -15,7 +15,7 @@ func sparseCreate(ctx context.Context, r *rig) ([]measurement, error) {
 	var took samples
 	for i := range rounds {
 		d, err := timed(func() error {
-			st, err := r.client.Start(ctx, service.Submit{}, record.VolumeCreate, record.Object{Pool: pool}, operation.CreateRequest{
+			st, err := r.client.Start(ctx, contract.Submit{}, pool, "", &operation.CreateRequest{
 				Name: fmt.Sprintf("sparse-%d", i), Capacity: 10 << 30, Allocation: &operation.Allocation{},
 			})
 			if err != nil {
@@ -43,8 +43,8 @@ func listsUnderLoad(ctx context.Context, r *rig) ([]measurement, error) {
 		call func() error
 	}{
 		{"pool list", func() error { _, err := r.client.Pools(ctx); return err }},
-		{"vol list", func() error { _, err := r.client.Volumes(ctx, service.VolumeFilter{}); return err }},
-		{"job list", func() error { _, err := r.client.Jobs(ctx, service.JobFilter{}, service.Page{}); return err }},
+		{"vol list", func() error { _, err := r.client.Volumes(ctx, contract.VolumeFilter{}); return err }},
+		{"job list", func() error { _, err := r.client.Jobs(ctx, contract.JobFilter{}, contract.Page{}); return err }},
 	}
 	var rows []measurement
 	for _, c := range calls {
@@ -58,8 +58,8 @@ func listsUnderLoad(ctx context.Context, r *rig) ([]measurement, error) {
 }
 
 // wipe starts a wipe of a sparse volume, slowed to rate bytes per second.
-func (r *rig) wipe(ctx context.Context, volume int, rate int64) (service.Started, error) {
-	return r.client.Start(ctx, service.Submit{}, record.VolumeWipe, record.Object{Pool: pool, Volume: fmt.Sprintf("sparse-%d", volume)}, operation.WipeRequest{
+func (r *rig) wipe(ctx context.Context, volume int, rate int64) (contract.Started, error) {
+	return r.client.Start(ctx, contract.Submit{}, pool, fmt.Sprintf("sparse-%d", volume), &operation.WipeRequest{
 		Algorithm: "random", JobOptions: operation.JobOptions{Limit: &rate},
 	})
 }
@@ -95,7 +95,7 @@ func (r *rig) load(ctx context.Context, n int, rate int64) ([]record.Job, error)
 
 func (r *rig) cancel(ctx context.Context, jobs []record.Job) error {
 	for _, j := range jobs {
-		if _, err := r.client.CancelJob(ctx, j.ID, service.JobCancel{}); err != nil {
+		if _, err := r.client.CancelJob(ctx, j.ID, contract.JobCancel{}); err != nil {
 			return err
 		}
 	}

@@ -12,7 +12,7 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // startTimeout bounds the daemon's start on an empty state: it is ready in
@@ -91,7 +91,7 @@ func (r *rig) ready(ctx context.Context) error {
 }
 
 func (r *rig) definePool(ctx context.Context, name, dir string) error {
-	_, st, err := r.client.DefinePool(ctx, service.Submit{}, service.PoolDefine{
+	_, st, err := r.client.DefinePool(ctx, contract.Submit{}, contract.PoolDefine{
 		Name: name, Type: "dir", Target: record.Target{Path: dir},
 	}, true, true)
 	if err != nil {
@@ -101,7 +101,7 @@ func (r *rig) definePool(ctx context.Context, name, dir string) error {
 }
 
 // end waits for a job and fails unless it succeeded.
-func (r *rig) end(ctx context.Context, st service.Started) error {
+func (r *rig) end(ctx context.Context, st contract.Started) error {
 	j, err := r.client.WaitJob(ctx, st.Job.ID, time.Hour)
 	if err == nil && j.State != record.Succeeded {
 		err = fmt.Errorf("job %d: %v", j.Number, j.Error)

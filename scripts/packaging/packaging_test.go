@@ -17,7 +17,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -148,7 +148,7 @@ type unit struct {
 	job string // the clone's number
 }
 
-func (s *unit) status() (st service.Status) {
+func (s *unit) status() (st contract.Status) {
 	s.t.Helper()
 	s.ask(&st, "status")
 	return st
@@ -283,7 +283,7 @@ func (s *unit) reload() {
 func (s *unit) upgrade() {
 	s.survives(func() { s.run("dpkg", "--install", "/packages/upgrade.deb") })
 	st := s.status()
-	i := slices.IndexFunc(st.Helpers, func(h service.HelperStatus) bool { return fmt.Sprint(h.Job) == s.job })
+	i := slices.IndexFunc(st.Helpers, func(h contract.HelperStatus) bool { return fmt.Sprint(h.Job) == s.job })
 	if st.Version != "1.1.0" || st.Limits.Running != 9 || i < 0 || st.Helpers[i].Version != "1.0.0" || !st.Helpers[i].Foreign {
 		s.t.Errorf("version %s, %d may run, helpers are %v", st.Version, st.Limits.Running, st.Helpers)
 	}

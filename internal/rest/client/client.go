@@ -19,7 +19,7 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 const (
@@ -91,7 +91,7 @@ type ask struct {
 }
 
 func newAsk(method string, path ...string) *ask {
-	return &ask{method: method, path: append([]string{"v1"}, path...), query: url.Values{}, header: http.Header{}}
+	return &ask{method: method, path: append([]string{wire.Version}, path...), query: url.Values{}, header: http.Header{}}
 }
 
 func (a *ask) with(body any) *ask {
@@ -99,17 +99,22 @@ func (a *ask) with(body any) *ask {
 	return a
 }
 
+// set adds a key that is on or off.
+func (a *ask) set(key string, on bool) {
+	if on {
+		a.query.Set(key, "true")
+	}
+}
+
 // under adds how a job is to be started.
-func (a *ask) under(s service.Submit) *ask {
+func (a *ask) under(s contract.Submit) *ask {
 	if s.Key != "" {
 		a.header.Set("Idempotency-Key", s.Key)
 	}
 	if s.IfMatch != 0 {
 		a.header.Set("If-Match", wire.ETag(s.IfMatch))
 	}
-	if s.DryRun {
-		a.query.Set("dry_run", "true")
-	}
+	a.set("dry_run", s.DryRun)
 	switch {
 	case s.LockWait == nil:
 	case *s.LockWait < 0:
@@ -144,11 +149,10 @@ func (a *ask) request(ctx context.Context) (*http.Request, error) {
 	return r, nil
 }
 
-// open sends a request and gives the answer to it when it is no problem. The
-// caller closes its body.
-func (c *Client) open(ctx context.Context, a *ask) (*http.Response, error) {
+// send sends a request and gives the answer to it, whose body the caller closes.
+func (c *Client) send(ctx context.Context, a *ask) (*http.Response, error) {
 	if c.fresh && a.method == http.MethodGet && len(a.path) > 1 && (a.path[1] == "pools" || a.path[1] == "volumes") {
-		a.query.Set("fresh", "true")
+		a.set("fresh", true)
 	}
 	r, err := a.request(ctx)
 	if err != nil {
@@ -158,21 +162,35 @@ func (c *Client) open(ctx context.Context, a *ask) (*http.Response, error) {
 	if err != nil {
 		return nil, c.unreachable(ctx, err)
 	}
-	if resp.StatusCode >= 300 {
-		defer resp.Body.Close()
-		return nil, c.refusal(resp)
-	}
 	return resp, nil
 }
 
-// do sends a request and reads the answer into out, when out is not nil and
-// there is one (204 has none).
+// open is send for an answer that is a stream.
+func (c *Client) open(ctx context.Context, a *ask) (*http.Response, error) {
+	resp, err := c.send(ctx, a)
+	if err == nil && resp.StatusCode >= 300 {
+		defer resp.Body.Close()
+		return nil, c.refusal(resp)
+	}
+	return resp, err
+}
+
+// do sends a request and reads the answer into out.
 func (c *Client) do(ctx context.Context, a *ask, out any) error {
-	resp, err := c.open(ctx, a)
+	resp, err := c.send(ctx, a)
 	if err != nil {
 		return err
 	}
+	return c.read(ctx, resp, out)
+}
+
+// read reads an answer into out, when out is not nil and there is one (204 has none),
+// or gives the problem that it is.
+func (c *Client) read(ctx context.Context, resp *http.Response, out any) error {
 	defer resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		return c.refusal(resp)
+	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return c.unreachable(ctx, err)
@@ -181,7 +199,7 @@ func (c *Client) do(ctx context.Context, a *ask, out any) error {
 		return nil
 	}
 	if err := json.Unmarshal(b, out); err != nil {
-		return record.Errorf(record.Internal, "cannot read the answer of the daemon at %q to %s: %v", c.socket, a.method, err)
+		return record.Errorf(record.Internal, "cannot read the answer of the daemon at %q: %v", c.socket, err)
 	}
 	return nil
 }
@@ -198,7 +216,7 @@ func fetchAll[T any](ctx context.Context, c *Client, a *ask) ([]T, error) {
 	all := []T{}
 	a.query.Set("limit", strconv.Itoa(record.MaxPage))
 	for {
-		l, err := fetch[service.List[T]](ctx, c, a)
+		l, err := fetch[contract.List[T]](ctx, c, a)
 		if err != nil {
 			return nil, err
 		}

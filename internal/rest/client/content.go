@@ -3,7 +3,6 @@ package client
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,63 +21,56 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 	"storaged/internal/sparse"
 )
-
-// HandUpload starts an upload from r.Data.File, a regular file that is open for
-// reading: all of it, wherever it stands, or what comes behind that which
-// r.Continues has uploaded. The daemon hands it on to the job's helper; the
-// caller may close it when this returns.
-func (c *Client) HandUpload(ctx context.Context, s service.Submit, pool, volume string, r operation.UploadRequest) (service.Started, error) {
-	a := contentAsk(http.MethodPost, pool, volume)
-	setUpload(a, r)
-	a.query.Set("offset", strconv.FormatInt(r.Offset, 10))
-	setBytes(a, "length", r.Length)
-	return c.hand(ctx, a.under(s), s, r.Data.File)
-}
-
-// HandDownload starts a download to a regular file that is open for writing; it
-// has the content, and its length, when the job has succeeded.
-func (c *Client) HandDownload(ctx context.Context, s service.Submit, pool, volume string, r operation.DownloadRequest) (service.Started, error) {
-	a := contentAsk(http.MethodPost, pool, volume)
-	a.query.Set("direction", "download")
-	setAll(a.query, "checksum", r.Checksum)
-	setJobOptions(a.query, r.JobOptions)
-	a.query.Set("offset", strconv.FormatInt(r.Offset, 10))
-	setBytes(a, "length", r.Length)
-	return c.hand(ctx, a.under(s), s, r.Data.File)
-}
 
 func contentAsk(method, pool, volume string) *ask {
 	return newAsk(method, "pools", pool, "volumes", volume, "content")
 }
 
-func setUpload(a *ask, r operation.UploadRequest) {
+func askToDownload(method, pool, volume string, r operation.DownloadRequest) *ask {
+	a := contentAsk(method, pool, volume)
+	setAll(a.query, "checksum", r.Checksum)
+	a.options(r.JobOptions)
+	return a
+}
+
+func askToUpload(method, pool, volume string, r operation.UploadRequest) *ask {
+	a := contentAsk(method, pool, volume)
 	setAll(a.query, "checksum", r.Checksum)
 	setAll(a.query, "as_format", r.AsFormat)
 	setAll(a.query, "continues", r.Continues)
 	setAll(a.query, "beginning", r.Beginning)
-	if r.DetectZeros {
-		a.query.Set("detect_zeros", "true")
+	a.set("detect_zeros", r.DetectZeros)
+	a.options(r.JobOptions)
+	if r.Create != nil {
+		a.create(r.Create)
 	}
-	setJobOptions(a.query, r.JobOptions)
-	n := r.Create
-	if n == nil {
-		return
-	}
-	a.query.Set("create", "true")
+	return a
+}
+
+// create asks for the volume that the content goes to.
+func (a *ask) create(n *operation.CreateRequest) {
+	a.set("create", true)
 	setAll(a.query, "format", n.Format)
 	if n.Capacity > 0 {
-		a.query.Set("capacity", strconv.FormatInt(n.Capacity, 10))
+		setBytes(a, "capacity", &n.Capacity)
 	}
 	switch {
 	case n.Allocation == nil:
 	case n.Allocation.Full:
 		a.query.Set("allocation", "full")
 	default:
-		a.query.Set("allocation", strconv.FormatInt(n.Allocation.Bytes, 10))
+		setBytes(a, "allocation", &n.Allocation.Bytes)
 	}
+}
+
+// part says which part of the volume it is about; a length of nil is up to the end.
+func (a *ask) part(offset int64, length *int64) *ask {
+	setBytes(a, "offset", &offset)
+	setBytes(a, "length", length)
+	return a
 }
 
 func setBytes(a *ask, key string, n *int64) {
@@ -89,7 +81,7 @@ func setBytes(a *ask, key string, n *int64) {
 
 // hand makes a request on a connection of its own, and hands over f when the
 // daemon is ready for it.
-func (c *Client) hand(ctx context.Context, a *ask, s service.Submit, f *os.File) (st service.Started, err error) {
+func (c *Client) hand(ctx context.Context, a *ask, s contract.Submit, f *os.File) (st contract.Started, err error) {
 	a.query.Set("fd", "1")
 	a.header.Set("Connection", "Upgrade")
 	a.header.Set("Upgrade", wire.DescriptorProtocol)
@@ -100,26 +92,12 @@ func (c *Client) hand(ctx context.Context, a *ask, s service.Submit, f *os.File)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	resp, err := handOver(ctx, conn.(*net.UnixConn), a, f)
+	resp, err := handOver(ctx, conn.(*net.UnixConn), a.under(s), f)
 	if err != nil {
 		return st, c.unreachable(ctx, err)
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode >= 300 {
-		return st, c.refusal(resp)
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return st, c.unreachable(ctx, err)
-	}
-	var out any = &st.Job
-	if s.DryRun {
-		out = &st.Plan
-	}
-	if err := json.Unmarshal(b, out); err != nil {
-		return st, record.Errorf(record.Internal, "cannot read the answer of the daemon at %q to %s: %v", c.socket, a.method, err)
-	}
-	return st, nil
+	err = c.read(ctx, resp, begun(&st, s))
+	return st, err
 }
 
 // handOver writes the request and gives the answer to it, or, behind the 101
@@ -158,11 +136,8 @@ type Transfer struct {
 // read. sparse says that the body is in the form of package sparse. When ctx
 // ends the stream breaks off, and so does the job. The end of an upload is told
 // by Wait.
-func (c *Client) Upload(ctx context.Context, s service.Submit, up StreamUpload) (*Transfer, error) {
-	a := contentAsk(http.MethodPut, up.Pool, up.Volume)
-	setUpload(a, up.UploadRequest)
-	a.query.Set("offset", strconv.FormatInt(up.Offset, 10))
-	setBytes(a, "length", up.Length)
+func (c *Client) Upload(ctx context.Context, s contract.Submit, up StreamUpload) (*Transfer, error) {
+	a := askToUpload(http.MethodPut, up.Pool, up.Volume, up.UploadRequest).part(up.Offset, up.Length)
 	t := &Transfer{done: make(chan struct{})}
 	told := make(chan string, 1) // of the job
 	var once sync.Once
@@ -218,12 +193,7 @@ func (c *Client) put(ctx context.Context, r *http.Request) error {
 	if err != nil {
 		return c.unreachable(ctx, err)
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode >= 300 {
-		return c.refusal(resp)
-	}
-	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
-	return err
+	return c.read(ctx, resp, nil)
 }
 
 // Wait gives how an upload ended. Its job tells more.
@@ -234,10 +204,8 @@ func (t *Transfer) Wait() error {
 
 // Download streams the content of a volume. Its bytes are whole when CopyTo has
 // given no error.
-func (c *Client) Download(ctx context.Context, s service.Submit, down StreamDownload) (*Transfer, error) {
-	a := contentAsk(http.MethodGet, down.Pool, down.Volume).under(s)
-	setAll(a.query, "checksum", down.Checksum)
-	setJobOptions(a.query, down.JobOptions)
+func (c *Client) Download(ctx context.Context, s contract.Submit, down StreamDownload) (*Transfer, error) {
+	a := askToDownload(http.MethodGet, down.Pool, down.Volume, down.DownloadRequest).under(s)
 	if down.Sparse {
 		a.header.Set("Accept", sparse.MediaType)
 	}

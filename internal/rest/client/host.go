@@ -11,7 +11,7 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // maxEventLine bounds one line of the event stream, bytes: a job's record with
@@ -19,18 +19,18 @@ import (
 const maxEventLine = 8 << 20
 
 // Version gives the daemon's versions.
-func (c *Client) Version(ctx context.Context) (service.Version, error) {
-	return fetch[service.Version](ctx, c, newAsk(http.MethodGet, "version"))
+func (c *Client) Version(ctx context.Context) (contract.Version, error) {
+	return fetch[contract.Version](ctx, c, newAsk(http.MethodGet, "version"))
 }
 
 // Status gives the daemon as a whole.
-func (c *Client) Status(ctx context.Context) (service.Status, error) {
-	return fetch[service.Status](ctx, c, newAsk(http.MethodGet, "status"))
+func (c *Client) Status(ctx context.Context) (contract.Status, error) {
+	return fetch[contract.Status](ctx, c, newAsk(http.MethodGet, "status"))
 }
 
 // Capabilities gives the pool types and what they can do.
 func (c *Client) Capabilities(ctx context.Context) ([]record.Capabilities, error) {
-	l, err := fetch[service.List[record.Capabilities]](ctx, c, newAsk(http.MethodGet, "capabilities"))
+	l, err := fetch[contract.List[record.Capabilities]](ctx, c, newAsk(http.MethodGet, "capabilities"))
 	return l.Items, err
 }
 
@@ -56,13 +56,13 @@ func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
 }
 
 // PatchLimits changes the scheduler's limits.
-func (c *Client) PatchLimits(ctx context.Context, r service.LimitsPatch) (record.Limits, error) {
+func (c *Client) PatchLimits(ctx context.Context, r contract.LimitsPatch) (record.Limits, error) {
 	return fetch[record.Limits](ctx, c, newAsk(http.MethodPatch, "limits").with(r))
 }
 
 // Drain begins a drain or takes it back, and names the jobs that run still.
 func (c *Client) Drain(ctx context.Context, on bool) (record.Drain, error) {
-	return fetch[record.Drain](ctx, c, newAsk(http.MethodPut, "drain").with(service.DrainSet{On: &on}))
+	return fetch[record.Drain](ctx, c, newAsk(http.MethodPut, "drain").with(contract.DrainSet{On: &on}))
 }
 
 // Events opens the stream of the events after number after, or with 0 of those

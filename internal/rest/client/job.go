@@ -9,21 +9,21 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // Jobs gives one page of the jobs that f selects, newest first.
-func (c *Client) Jobs(ctx context.Context, f service.JobFilter, p service.Page) (service.List[record.Job], error) {
+func (c *Client) Jobs(ctx context.Context, f contract.JobFilter, p contract.Page) (contract.List[record.Job], error) {
 	a := newAsk(http.MethodGet, "jobs").selecting(f)
 	if p.Limit != 0 {
 		a.query.Set("limit", strconv.Itoa(p.Limit))
 	}
 	setAll(a.query, "cursor", p.Cursor)
-	return fetch[service.List[record.Job]](ctx, c, a)
+	return fetch[contract.List[record.Job]](ctx, c, a)
 }
 
 // selecting says which jobs are asked for.
-func (a *ask) selecting(f service.JobFilter) *ask {
+func (a *ask) selecting(f contract.JobFilter) *ask {
 	setAll(a.query, "state", f.States...)
 	setAll(a.query, "kind", f.Kinds...)
 	setAll(a.query, "pool", f.Pools...)
@@ -62,7 +62,7 @@ func (c *Client) WaitJob(ctx context.Context, job string, timeout time.Duration)
 }
 
 // PatchJob changes properties of a job.
-func (c *Client) PatchJob(ctx context.Context, job string, r service.JobPatch) (record.Job, error) {
+func (c *Client) PatchJob(ctx context.Context, job string, r contract.JobPatch) (record.Job, error) {
 	return fetch[record.Job](ctx, c, newAsk(http.MethodPatch, "jobs", job).with(r))
 }
 
@@ -77,7 +77,7 @@ func (c *Client) ForgetJob(ctx context.Context, job string) (*record.Job, error)
 }
 
 // CancelJob cancels a job.
-func (c *Client) CancelJob(ctx context.Context, job string, r service.JobCancel) (record.Job, error) {
+func (c *Client) CancelJob(ctx context.Context, job string, r contract.JobCancel) (record.Job, error) {
 	return fetch[record.Job](ctx, c, newAsk(http.MethodPost, "jobs", job, "cancel").with(r))
 }
 
@@ -92,36 +92,34 @@ func (c *Client) ResumeJob(ctx context.Context, job string) (record.Job, error) 
 }
 
 // CancelJobs cancels all jobs that are selected.
-func (c *Client) CancelJobs(ctx context.Context, sel service.Selection, r service.JobCancel) (service.Bulk, error) {
+func (c *Client) CancelJobs(ctx context.Context, sel contract.Selection, r contract.JobCancel) (contract.Bulk, error) {
 	return c.bulk(ctx, newAsk(http.MethodPost, "jobs", "cancel").with(r), sel)
 }
 
 // PauseJobs pauses all jobs that are selected.
-func (c *Client) PauseJobs(ctx context.Context, sel service.Selection) (service.Bulk, error) {
+func (c *Client) PauseJobs(ctx context.Context, sel contract.Selection) (contract.Bulk, error) {
 	return c.bulk(ctx, newAsk(http.MethodPost, "jobs", "pause"), sel)
 }
 
 // ResumeJobs is the opposite of PauseJobs.
-func (c *Client) ResumeJobs(ctx context.Context, sel service.Selection) (service.Bulk, error) {
+func (c *Client) ResumeJobs(ctx context.Context, sel contract.Selection) (contract.Bulk, error) {
 	return c.bulk(ctx, newAsk(http.MethodPost, "jobs", "resume"), sel)
 }
 
 // PatchJobs changes properties of all jobs that are selected.
-func (c *Client) PatchJobs(ctx context.Context, sel service.Selection, r service.JobPatch) (service.Bulk, error) {
+func (c *Client) PatchJobs(ctx context.Context, sel contract.Selection, r contract.JobPatch) (contract.Bulk, error) {
 	return c.bulk(ctx, newAsk(http.MethodPatch, "jobs").with(r), sel)
 }
 
 // ForgetJobs removes the records of all jobs that are selected.
-func (c *Client) ForgetJobs(ctx context.Context, sel service.Selection) (service.Bulk, error) {
+func (c *Client) ForgetJobs(ctx context.Context, sel contract.Selection) (contract.Bulk, error) {
 	return c.bulk(ctx, newAsk(http.MethodDelete, "jobs"), sel)
 }
 
-func (c *Client) bulk(ctx context.Context, a *ask, sel service.Selection) (service.Bulk, error) {
+func (c *Client) bulk(ctx context.Context, a *ask, sel contract.Selection) (contract.Bulk, error) {
 	a.selecting(sel.JobFilter)
-	if sel.DryRun {
-		a.query.Set("dry_run", "true")
-	}
-	return fetch[service.Bulk](ctx, c, a)
+	a.set("dry_run", sel.DryRun)
+	return fetch[contract.Bulk](ctx, c, a)
 }
 
 // JobLog opens the job's log as it is now; the caller closes it.

@@ -5,7 +5,7 @@ import (
 	"net/http"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // Pools gives all pools, by name.
@@ -20,33 +20,29 @@ func (c *Client) Pool(ctx context.Context, pool string) (record.Pool, error) {
 
 // DefinePool records a pool. With build or start it also starts one job; the
 // answer is then that job (or plan), and the pool in it is empty.
-func (c *Client) DefinePool(ctx context.Context, s service.Submit, r service.PoolDefine, build, start bool) (record.Pool, service.Started, error) {
+func (c *Client) DefinePool(ctx context.Context, s contract.Submit, r contract.PoolDefine, build, start bool) (record.Pool, contract.Started, error) {
 	a := newAsk(http.MethodPost, "pools").with(r)
-	if build {
-		a.query.Set("build", "true")
-	}
-	if start {
-		a.query.Set("start", "true")
-	}
+	a.set("build", build)
+	a.set("start", start)
 	if build || start {
 		st, err := c.start(ctx, a, s)
 		return record.Pool{}, st, err
 	}
 	p, err := fetch[record.Pool](ctx, c, a.under(s))
-	return p, service.Started{}, err
+	return p, contract.Started{}, err
 }
 
 // ReplacePool changes an inactive pool's definition.
-func (c *Client) ReplacePool(ctx context.Context, s service.Submit, pool string, r service.PoolDefine) (record.Pool, error) {
+func (c *Client) ReplacePool(ctx context.Context, s contract.Submit, pool string, r contract.PoolDefine) (record.Pool, error) {
 	return fetch[record.Pool](ctx, c, newAsk(http.MethodPut, "pools", pool).with(r).under(s))
 }
 
 // PatchPool changes properties of a pool.
-func (c *Client) PatchPool(ctx context.Context, s service.Submit, pool string, r service.PoolPatch) (record.Pool, error) {
+func (c *Client) PatchPool(ctx context.Context, s contract.Submit, pool string, r contract.PoolPatch) (record.Pool, error) {
 	return fetch[record.Pool](ctx, c, newAsk(http.MethodPatch, "pools", pool).with(r).under(s))
 }
 
 // UndefinePool forgets a pool.
-func (c *Client) UndefinePool(ctx context.Context, s service.Submit, pool string) error {
+func (c *Client) UndefinePool(ctx context.Context, s contract.Submit, pool string) error {
 	return c.do(ctx, newAsk(http.MethodPost, "pools", pool, "undefine").under(s), nil)
 }

@@ -3,57 +3,64 @@ package client
 import (
 	"context"
 	"net/http"
-	"net/url"
-	"strconv"
 
 	"storaged/internal/operation"
-	"storaged/internal/record"
 	"storaged/internal/rest/wire"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
-// Start starts a job of a kind on a pool or a volume. r is the request for that
-// kind, of package service.
-func (c *Client) Start(ctx context.Context, s service.Submit, k record.Kind, on record.Object, r any) (service.Started, error) {
-	method, path := wire.Call(k, on.Pool, on.Volume)
-	a := newAsk(method, path...)
-	if d, ok := r.(operation.DeleteRequest); ok { // a DELETE has no body
+// Start starts a job: what is asked for is done to the pool, or to the volume where
+// one is named. A content is uploaded from, or downloaded to, a regular file that is
+// open; see Upload and Download for streams. The daemon hands it on to the job's
+// helper: the caller may close it when this returns. An upload takes all of its file,
+// wherever that stands, or what comes behind that which it continues; a download has
+// the content, and its length, when the job has succeeded.
+func (c *Client) Start(ctx context.Context, s contract.Submit, pool, volume string, r operation.Request) (contract.Started, error) {
+	switch r := r.(type) {
+	case *operation.UploadRequest:
+		return c.hand(ctx, askToUpload(http.MethodPost, pool, volume, *r).part(r.Offset, r.Length), s, r.Data.File)
+	case *operation.DownloadRequest:
+		a := askToDownload(http.MethodPost, pool, volume, *r).part(r.Offset, r.Length)
+		a.query.Set("direction", "download")
+		return c.hand(ctx, a, s, r.Data.File)
+	}
+	method, path := wire.Call(operation.KindOf(r), pool, volume)
+	a := newAsk(method, path...).with(r)
+	if d, ok := r.(*operation.DeleteRequest); ok { // a DELETE has no body
+		a.with(nil)
 		setAll(a.query, "wipe", d.Wipe)
-		if d.AcceptLimits {
-			a.query.Set("accept_limits", "true")
-		}
-		setJobOptions(a.query, d.JobOptions)
-	} else {
-		a.with(r)
+		a.set("accept_limits", d.AcceptLimits)
+		a.options(d.JobOptions)
 	}
 	return c.start(ctx, a, s)
 }
 
 // RetryJob starts a job like one that has ended.
-func (c *Client) RetryJob(ctx context.Context, s service.Submit, job string) (service.Started, error) {
+func (c *Client) RetryJob(ctx context.Context, s contract.Submit, job string) (contract.Started, error) {
 	return c.start(ctx, newAsk(http.MethodPost, "jobs", job, "retry"), s)
 }
 
 // start sends a request that starts a job.
-func (c *Client) start(ctx context.Context, a *ask, s service.Submit) (service.Started, error) {
-	var st service.Started
-	var err error
-	if s.DryRun {
-		err = c.do(ctx, a.under(s), &st.Plan)
-	} else {
-		err = c.do(ctx, a.under(s), &st.Job)
-	}
+func (c *Client) start(ctx context.Context, a *ask, s contract.Submit) (contract.Started, error) {
+	var st contract.Started
+	err := c.do(ctx, a.under(s), begun(&st, s))
 	return st, err
 }
 
-// setJobOptions writes options as the query of a request that has no body.
-func setJobOptions(q url.Values, o operation.JobOptions) {
-	if o.Limit != nil {
-		q.Set("limit", strconv.FormatInt(*o.Limit, 10))
+// begun is where the answer belongs to a request that starts a job.
+func begun(st *contract.Started, s contract.Submit) any {
+	if s.DryRun {
+		return &st.Plan
 	}
-	setAll(q, "priority", string(o.Priority))
-	setAll(q, "on_failure", string(o.OnFailure))
+	return &st.Job
+}
+
+// options writes options as the query of a request that has no body.
+func (a *ask) options(o operation.JobOptions) {
+	setBytes(a, "limit", o.Limit)
+	setAll(a.query, "priority", string(o.Priority))
+	setAll(a.query, "on_failure", string(o.OnFailure))
 	for k, v := range o.Labels {
-		q.Add("label", k+"="+v)
+		a.query.Add("label", k+"="+v)
 	}
 }

@@ -5,11 +5,11 @@ import (
 	"net/http"
 
 	"storaged/internal/record"
-	"storaged/internal/service"
+	"storaged/internal/service/contract"
 )
 
 // Volumes gives the volumes that f selects, by pool and name.
-func (c *Client) Volumes(ctx context.Context, f service.VolumeFilter) ([]record.Volume, error) {
+func (c *Client) Volumes(ctx context.Context, f contract.VolumeFilter) ([]record.Volume, error) {
 	a := newAsk(http.MethodGet, "volumes")
 	setAll(a.query, "pool", f.Pools...)
 	setAll(a.query, "path", f.Paths...)
@@ -30,7 +30,7 @@ func (c *Client) Volume(ctx context.Context, pool, volume string) (record.Volume
 }
 
 // PatchVolume changes properties of a volume.
-func (c *Client) PatchVolume(ctx context.Context, s service.Submit, pool, volume string, r service.VolumePatch) (record.Volume, error) {
+func (c *Client) PatchVolume(ctx context.Context, s contract.Submit, pool, volume string, r contract.VolumePatch) (record.Volume, error) {
 	a := newAsk(http.MethodPatch, "pools", pool, "volumes", volume).with(r).under(s)
 	return fetch[record.Volume](ctx, c, a)
 }

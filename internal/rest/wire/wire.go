@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// Version is that of the interface, and the first segment of its paths.
+const Version = "v1"
+
 // The media types that both ends speak.
 const (
 	JSONType    = "application/json"

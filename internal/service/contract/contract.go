@@ -1,4 +1,7 @@
-package service
+// Package contract is what the service is asked with and what it answers, whatever the
+// front end: plain data, and the rules for it that need no catalog. What one kind of
+// job is asked with is in package operation.
+package contract
 
 import (
 	"cmp"
@@ -132,11 +135,11 @@ type List[T any] struct {
 	Next  *string `json:"next"`
 }
 
-// Submit is how a request that changes something was made, beside its body.
+// Submit is how a request that changes something was made, beside what it says.
 type Submit struct {
-	Caller   record.Caller  // set by the server from the peer's credentials
-	Key      string         // Idempotency-Key, "" without
-	Digest   string         // of method, path and body, to tell a reused key
+	Caller   record.Caller  // by the credentials of the peer
+	Key      string         // the same again gives the same job; "": none
+	Digest   string         // of all that is asked, to tell a reused key
 	LockWait *time.Duration // nil: the kind's default; 0: refuse at once; <0: for ever
 	DryRun   bool
 	IfMatch  int64 // generation, 0 without
@@ -191,9 +194,9 @@ type HelperStatus struct {
 	Stuck   string      `json:"stuck"`   // which process a kill does not end; "" for none
 }
 
-// Version is the answer to GET /v1/version.
+// Version names the build of the daemon.
 type Version struct {
 	Version string `json:"version"`
-	API     string `json:"api"` // "v1"
+	API     string `json:"api"` // of the front end, "v1"
 	Go      string `json:"go"`
 }

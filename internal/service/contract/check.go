@@ -1,4 +1,4 @@
-package service
+package contract
 
 import (
 	"encoding/json"
@@ -13,7 +13,7 @@ import (
 )
 
 func (r *PoolDefine) Check() error {
-	if err := checkName(`field "name"`, r.Name); err != nil {
+	if err := record.CheckNameOf(`field "name"`, r.Name); err != nil {
 		return err
 	}
 	if id, err := uuid.Parse(r.UUID); r.UUID != "" && (err != nil || id.String() != r.UUID) {
@@ -91,8 +91,8 @@ func (r *LimitsPatch) Check() error {
 	return errors.Join(
 		number("running", r.Running, record.MaxRunning), number("running_pool", r.RunningPool, record.MaxRunning),
 		number("running_device", r.RunningDevice, record.MaxRunning), number("queued", r.Queued, record.MaxQueued),
-		exceptions("pool_rates", r.PoolRates, math.MaxInt64, checkName),
-		exceptions("pool_running", r.PoolRunning, record.MaxRunning, checkName),
+		exceptions("pool_rates", r.PoolRates, math.MaxInt64, record.CheckNameOf),
+		exceptions("pool_running", r.PoolRunning, record.MaxRunning, record.CheckNameOf),
 		exceptions("device_rates", r.DeviceRates, math.MaxInt64, checkDevice),
 		exceptions("device_running", r.DeviceRunning, record.MaxRunning, checkDevice))
 }
