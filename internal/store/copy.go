@@ -101,7 +101,7 @@ func copies(dir string) ([]string, error) {
 			found = append(found, filepath.Join(dir, e.Name()))
 		}
 	}
-	slices.Sort(found) // as their times
+	slices.Sort(found) // names sort as their times do
 	return found, nil
 }
 

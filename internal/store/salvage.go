@@ -66,7 +66,7 @@ func (s *salvaged) note(bucket string, err error) {
 	}
 	text := err.Error()
 	if d := (*DamageError)(nil); errors.As(err, &d) && d.Bucket == "" {
-		text = d.Cause // of the file, as all of them
+		text = d.Cause // all of these are of the file
 	}
 	s.damage = append(s.damage, text)
 }

@@ -191,7 +191,7 @@ func (j *job) accept(next store.Job) {
 		defer close(j.moved) // who waits for it sees what is published here
 		j.moved = make(chan struct{})
 	}
-	if j.run.window != nil && !hosts(next.State) {
+	if j.run.window != nil && !mayOpen(next.State) {
 		j.shutWindow()
 	}
 	if moved {

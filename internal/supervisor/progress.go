@@ -161,7 +161,7 @@ func (t *tracker) fill(v *record.Job) {
 		v.Phase = p // else what the record has stays: another daemon may have known
 	}
 	if t.est == nil || t.again && !t.heard {
-		return // it is not known how far it is, or not how far it is still
+		return // how far the job is is not known, or not from this helper yet
 	}
 	now := time.Now()
 	v.Progress, v.Estimate = t.est.Progress(now), t.est.Estimate(now)
@@ -174,7 +174,7 @@ func (t *tracker) fill(v *record.Job) {
 	case record.Canceling: // what does not move may be what the cancel waits for
 		v.Estimate = record.Estimate{StalledSince: v.Estimate.StalledSince}
 	default:
-		v.Estimate = record.Estimate{} // of work that is not being done any more
+		v.Estimate = record.Estimate{} // it is of work that is not done any more
 	}
 }
 

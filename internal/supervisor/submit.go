@@ -56,7 +56,7 @@ func (s *Supervisor) Submit(ctx context.Context, r Request) (record.Job, error) 
 		return s.again(r, known), err
 	}
 	j.publish()
-	s.enlist(j) // who hears of it finds it, and waits for its goroutine
+	s.enlist(j) // before it is announced: who then asks finds it
 	j.announce("job.created")
 	j.entry.Enter(j.rec.Number, false)
 	v := j.view()

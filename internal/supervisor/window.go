@@ -12,15 +12,15 @@ import (
 // A window lets short jobs visit the objects of a long one (package locks). Its
 // helper opens it, and closes it by asking and waiting: the supervisor lets
 // nobody else in and acknowledges when the last visitor is gone. So a visitor
-// has always ended before the host goes on. Only a helper that works or is
+// has always ended before the job goes on. Only a helper that works or is
 // paused has an open window: not one that is being canceled, whose job is
 // recovering, or that settles another.
 //
 // A helper whose phase is on call opens one when it hears that somebody
 // waits, which is looked for at every tick: it costs nothing while nobody does.
 
-// hosts reports whether a job in that state may have an open window.
-func hosts(s record.State) bool { return s == record.Running || s == record.Paused }
+// mayOpen reports whether a job in that state may have an open window.
+func mayOpen(s record.State) bool { return s == record.Running || s == record.Paused }
 
 // interruptible lists the modes in which others may use the job's objects now.
 func interruptible(window []record.Mode) []record.Mode {
@@ -69,7 +69,7 @@ func (j *job) keepWindow() {
 // listen says whether the job opens windows when it is called.
 func (j *job) listen() {
 	mask, onCall := j.track.window()
-	if !onCall || !hosts(j.rec.State) || j.rec.Undo || j.run.gone {
+	if !onCall || !mayOpen(j.rec.State) || j.rec.Undo || j.run.gone {
 		mask = nil
 	}
 	j.entry.OnCall(mask)
@@ -92,7 +92,7 @@ func (j *job) recordItems() {
 
 // openWindow lets in who may visit in the current phase.
 func (j *job) openWindow() {
-	if !hosts(j.rec.State) || j.rec.Undo || j.run.gone {
+	if !mayOpen(j.rec.State) || j.rec.Undo || j.run.gone {
 		return
 	}
 	mask, _ := j.track.window()

@@ -283,7 +283,7 @@ func hammerReads(t *testing.T, r *rig, host string, over <-chan struct{}) {
 		default:
 		}
 		j, err := r.sup.Job(host)
-		if err != nil || isOpen(j) && !hosts(j.State) {
+		if err != nil || isOpen(j) && !mayOpen(j.State) {
 			t.Errorf("%s with %v: %v", j.State, j.Interruptible, err)
 			return
 		}

@@ -30,7 +30,7 @@ const (
 	// many usual gaps between two moves a silence must exceed.
 	stallAfter = 5 // seconds
 	stallGaps  = 5
-	knownMoves = 3 // so many moves in a phase tell the usual gap
+	knownMoves = 3 // so many moves in a phase show the usual gap
 
 	// An end is published anew when it moved by more than this: two seconds, or
 	// in the last seconds of a job a tenth of the time that remains.
@@ -143,7 +143,7 @@ func weighted(plan []Phase) []Phase {
 	}
 	phases, sum := slices.Clone(plan), 0.0
 	for i, p := range phases {
-		if !(p.Weight > 0) || math.IsInf(p.Weight, 1) { // or not a number
+		if !(p.Weight > 0) || math.IsInf(p.Weight, 1) { // or NaN
 			phases[i].Weight = 0
 		}
 		sum += phases[i].Weight
@@ -393,7 +393,7 @@ const horizon = 100 * 365 * 24 * time.Hour
 
 // After is the time in so many seconds, nil if that is beyond the horizon.
 func After(now time.Time, seconds float64) *time.Time {
-	if !(seconds <= horizon.Seconds()) { // not a number neither
+	if !(seconds <= horizon.Seconds()) { // nor NaN
 		return nil
 	}
 	at := now.Add(time.Duration(seconds * float64(time.Second)))

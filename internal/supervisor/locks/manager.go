@@ -187,13 +187,13 @@ func (m *Manager) Held(id string) []record.Object {
 // is an error and changes nothing.
 func (m *Manager) Restore(a Ask) error {
 	c := m.enter(a)
-	var hosts, visitors []*claim
-	for e := range m.encounters(c) {
+	var holders, visitors []*claim
+	for e := range m.conflicts(c) {
 		switch other := e.other.claim; {
 		case !other.held:
 			// whoever only waits has to go on waiting
 		case c.visits(e.asked) && !other.Visits:
-			hosts = append(hosts, other)
+			holders = append(holders, other)
 		case !c.Visits && other.visits(e.other.object):
 			visitors = append(visitors, other)
 		default:
@@ -202,7 +202,7 @@ func (m *Manager) Restore(a Ask) error {
 				a.ID, other.ID, e.asked, e.asked.Mode, e.other.object, e.other.object.Mode)
 		}
 	}
-	m.hold(c, hosts)
+	m.hold(c, holders)
 	for _, v := range visitors {
 		c.admit(v)
 	}
@@ -246,17 +246,17 @@ func put[K comparable](all map[K]*stakes, at K, s stake) {
 // remove takes the stakes of a claim out.
 func (m *Manager) remove(c *claim) {
 	for _, o := range c.Objects {
-		strike(m.stakes, key{o.Pool, o.Volume}, c)
-		strike(m.members, o.Pool, c)
+		strikeOut(m.stakes, key{o.Pool, o.Volume}, c)
+		strikeOut(m.members, o.Pool, c)
 	}
 }
 
-// hold makes c one that holds, and hosts those whose windows it is in.
-func (m *Manager) hold(c *claim, hosts []*claim) {
+// hold makes c one that holds, and holders those whose windows it is in.
+func (m *Manager) hold(c *claim, holders []*claim) {
 	m.remove(c)
 	c.held = true
 	m.add(c)
-	for _, h := range hosts {
+	for _, h := range holders {
 		h.admit(c)
 	}
 }
@@ -270,8 +270,8 @@ func (m *Manager) leave(c *claim) {
 	m.remove(c)
 }
 
-// strike removes the stakes of c.
-func strike[K comparable](all map[K]*stakes, from K, c *claim) {
+// strikeOut removes the stakes of c.
+func strikeOut[K comparable](all map[K]*stakes, from K, c *claim) {
 	at := all[from]
 	if at == nil {
 		return
@@ -283,25 +283,25 @@ func strike[K comparable](all map[K]*stakes, from K, c *claim) {
 	}
 }
 
-// encounter is another claim's stake that a claim cannot have beside its own,
+// conflict is another claim's stake that a claim cannot have beside its own,
 // without a window.
-type encounter struct {
+type conflict struct {
 	asked record.Object
 	other stake
 }
 
-// encounters gives what meets c and was there first: all that is held, then
+// conflicts gives what meets c and was there first: all that is held, then
 // what was asked for earlier; pools before volumes, since fewer stakes lie on
 // them. This, less the windows, is what grants and what explains.
-func (m *Manager) encounters(c *claim) iter.Seq[encounter] {
-	return func(yield func(encounter) bool) {
+func (m *Manager) conflicts(c *claim) iter.Seq[conflict] {
+	return func(yield func(conflict) bool) {
 		for _, held := range []bool{true, false} {
 			for _, o := range c.Objects {
 				near := m.members[o.Pool]
 				if o.Volume != "" {
 					near = m.stakes[key{o.Pool, ""}]
 				}
-				if !c.meetAll(o, near.before(c, held), yield) || !c.meetAll(o, m.stakes[key{o.Pool, o.Volume}].before(c, held), yield) {
+				if !c.conflictsWith(o, near.before(c, held), yield) || !c.conflictsWith(o, m.stakes[key{o.Pool, o.Volume}].before(c, held), yield) {
 					return
 				}
 			}
@@ -309,10 +309,10 @@ func (m *Manager) encounters(c *claim) iter.Seq[encounter] {
 	}
 }
 
-// meetAll yields those of stakes that c cannot have beside its object asked.
-func (c *claim) meetAll(asked record.Object, stakes []stake, yield func(encounter) bool) bool {
+// conflictsWith yields those of stakes that c cannot have beside its object asked.
+func (c *claim) conflictsWith(asked record.Object, stakes []stake, yield func(conflict) bool) bool {
 	for _, s := range stakes {
-		if s.claim != c && !Compatible(s.object, asked) && !yield(encounter{asked, s}) {
+		if s.claim != c && !Compatible(s.object, asked) && !yield(conflict{asked, s}) {
 			return false
 		}
 	}
@@ -320,7 +320,7 @@ func (c *claim) meetAll(asked record.Object, stakes []stake, yield func(encounte
 }
 
 // lets reports whether e is no obstacle because of an open window.
-func (e encounter) lets(c *claim) bool {
+func (e conflict) lets(c *claim) bool {
 	return c.visits(e.asked) && e.other.held && e.other.open && slices.Contains(e.other.mask, e.asked.Mode)
 }
 
@@ -329,14 +329,14 @@ func (c *claim) visits(o record.Object) bool { return c.Visits && o.Volume != ""
 
 // grant makes c hold its objects if nothing is in its way.
 func (m *Manager) grant(c *claim) bool {
-	var hosts []*claim
-	for e := range m.encounters(c) {
+	var holders []*claim
+	for e := range m.conflicts(c) {
 		if !e.lets(c) {
 			return false
 		}
-		hosts = append(hosts, e.other.claim)
+		holders = append(holders, e.other.claim)
 	}
-	m.hold(c, hosts)
+	m.hold(c, holders)
 	return true
 }
 
@@ -345,7 +345,7 @@ func (m *Manager) grant(c *claim) bool {
 func (m *Manager) blocks(c *claim, most Most) []Block {
 	var out []Block
 	holders, askers := 0, 0
-	for e := range m.encounters(c) {
+	for e := range m.conflicts(c) {
 		switch {
 		case e.lets(c):
 		case !e.other.held && askers == most.Askers:
@@ -363,7 +363,7 @@ func (m *Manager) blocks(c *claim, most Most) []Block {
 	return out
 }
 
-func (m *Manager) block(c *claim, e encounter) Block {
+func (m *Manager) block(c *claim, e conflict) Block {
 	return Block{
 		Asked: e.asked, Held: e.other.object, Holder: e.other.ID, Waiting: !e.other.held, Position: m.position(c, e.asked),
 	}

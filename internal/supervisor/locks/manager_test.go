@@ -221,7 +221,7 @@ func TestClosingWithNobodyInsideIsImmediate(t *testing.T) {
 }
 
 // Two clones of one volume, which somebody wants to grow: both are called, and
-// neither while a job that hears nothing is in the way too.
+// neither while a job that opensOnCall nothing is in the way too.
 func TestWindowsAreWantedWhenAllInTheWayHear(t *testing.T) {
 	m := New()
 	grow := []record.Mode{record.ModeGrow}
@@ -402,7 +402,7 @@ func (h *hammer) window(t *testing.T, a Ask) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, b := range h.holds {
-		if b.ID != a.ID && conflict(a, b) && !slices.Contains(h.m.Visitors(b.ID), a.ID) {
+		if b.ID != a.ID && clash(a, b) && !slices.Contains(h.m.Visitors(b.ID), a.ID) {
 			t.Errorf("%s is still beside %s after its window has closed", b.ID, a.ID)
 		}
 	}
@@ -411,7 +411,7 @@ func (h *hammer) window(t *testing.T, a Ask) {
 // enter notes that a is held; mu is held.
 func (h *hammer) enter(t *testing.T, a Ask) {
 	for _, b := range h.holds {
-		if conflict(a, b) && a.Visits == b.Visits {
+		if clash(a, b) && a.Visits == b.Visits {
 			t.Errorf("%s holds %v beside %s with %v", a.ID, a.Objects, b.ID, b.Objects)
 		}
 	}
@@ -425,7 +425,7 @@ func (h *hammer) tell(c Change) {
 	}
 }
 
-func conflict(a, b Ask) bool {
+func clash(a, b Ask) bool {
 	for _, x := range a.Objects {
 		for _, y := range b.Objects {
 			if !Compatible(x, y) {

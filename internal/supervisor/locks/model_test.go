@@ -24,7 +24,7 @@ type modelJob struct {
 	mask    []record.Mode // of the open window
 	onCall  []record.Mode
 	closing bool
-	hosts   []string // whose windows it is in
+	holders []string // whose windows it is in
 }
 
 func (d *model) job(id string) *modelJob {
@@ -33,7 +33,7 @@ func (d *model) job(id string) *modelJob {
 }
 
 // free reports whether j has nobody in its way, and whom it would visit.
-func (d *model) free(j *modelJob) (hosts []string, ok bool) {
+func (d *model) free(j *modelJob) (holders []string, ok bool) {
 	for _, other := range d.jobs {
 		if other == j || !other.held && slices.Index(d.jobs, other) > slices.Index(d.jobs, j) {
 			continue // asked later
@@ -46,11 +46,11 @@ func (d *model) free(j *modelJob) (hosts []string, ok bool) {
 				if !other.held || !j.Visits || mine.Volume == "" || !slices.Contains(other.mask, mine.Mode) {
 					return nil, false
 				}
-				hosts = append(hosts, other.ID)
+				holders = append(holders, other.ID)
 			}
 		}
 	}
-	return hosts, true
+	return holders, true
 }
 
 // settle grants whoever is free, in order, until nobody is.
@@ -59,18 +59,18 @@ func (d *model) settle() (granted []string) {
 		if j.held {
 			continue
 		}
-		if hosts, ok := d.free(j); ok {
-			j.held, j.hosts = true, hosts
+		if holders, ok := d.free(j); ok {
+			j.held, j.holders = true, holders
 			granted = append(granted, j.ID)
 		}
 	}
 	return granted
 }
 
-func (d *model) guests(host string) []string {
+func (d *model) visitors(holder string) []string {
 	var ids []string
 	for _, j := range d.jobs {
-		if j.held && slices.Contains(j.hosts, host) {
+		if j.held && slices.Contains(j.holders, holder) {
 			ids = append(ids, j.ID)
 		}
 	}
@@ -128,10 +128,10 @@ func (d *model) release(t *rapid.T) {
 	j := d.pick(t, func(*modelJob) bool { return true })
 	var vacated []string
 	d.jobs = slices.DeleteFunc(d.jobs, func(o *modelJob) bool { return o == j })
-	for _, host := range d.jobs {
-		if host.closing && len(d.guests(host.ID)) == 0 {
-			host.closing = false
-			vacated = append(vacated, host.ID)
+	for _, holder := range d.jobs {
+		if holder.closing && len(d.visitors(holder.ID)) == 0 {
+			holder.closing = false
+			vacated = append(vacated, holder.ID)
 		}
 	}
 	want := Change{Granted: d.settle(), Vacated: vacated}
@@ -154,7 +154,7 @@ func (d *model) open(t *rapid.T) {
 func (d *model) close(t *rapid.T) {
 	j := d.pick(t, func(j *modelJob) bool { return j.held })
 	j.mask = nil
-	want := d.guests(j.ID)
+	want := d.visitors(j.ID)
 	j.closing = len(want) > 0
 	got := d.m.CloseWindow(j.ID)
 	slices.Sort(got)
@@ -170,18 +170,18 @@ func (d *model) call(t *rapid.T) {
 	d.m.OnCall(j.ID, j.onCall)
 }
 
-// wanted reports whether somebody waits who would be free, and visit host, if
+// wanted reports whether somebody waits who would be free, and visit holder, if
 // everybody opened the windows that open on call.
-func (d *model) wanted(host *modelJob) bool {
+func (d *model) wanted(holder *modelJob) bool {
 	open := &model{}
 	for _, j := range d.jobs {
 		opened := *j
 		opened.mask = append(slices.Clone(j.mask), j.onCall...)
 		open.jobs = append(open.jobs, &opened)
 	}
-	return host.held && slices.ContainsFunc(open.jobs, func(j *modelJob) bool {
-		hosts, ok := open.free(j)
-		return !j.held && ok && slices.Contains(hosts, host.ID)
+	return holder.held && slices.ContainsFunc(open.jobs, func(j *modelJob) bool {
+		holders, ok := open.free(j)
+		return !j.held && ok && slices.Contains(holders, holder.ID)
 	})
 }
 
@@ -198,8 +198,8 @@ func (d *model) check(t *rapid.T) {
 			t.Fatalf("a window of %s is wanted: %v, want %v", j.ID, got, want)
 		}
 		for _, other := range d.jobs[:i] {
-			visit := slices.Contains(j.hosts, other.ID) || slices.Contains(other.hosts, j.ID)
-			if j.held && other.held && conflict(j.Ask, other.Ask) && !visit {
+			visit := slices.Contains(j.holders, other.ID) || slices.Contains(other.holders, j.ID)
+			if j.held && other.held && clash(j.Ask, other.Ask) && !visit {
 				t.Fatalf("%+v and %+v hold at once", j.Ask, other.Ask)
 			}
 		}

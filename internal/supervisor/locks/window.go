@@ -61,21 +61,21 @@ func (m *Manager) Wanted(id string) bool {
 	return false
 }
 
-// calls reports whether w would come in if all who are in its way, host among
+// calls reports whether w would come in if all who are in its way, holder among
 // them, had a window open.
-func (m *Manager) calls(w, host *claim) bool {
+func (m *Manager) calls(w, holder *claim) bool {
 	met := false
-	for e := range m.encounters(w) {
-		if !e.lets(w) && !e.hears(w) {
+	for e := range m.conflicts(w) {
+		if !e.lets(w) && !e.opensOnCall(w) {
 			return false
 		}
-		met = met || e.other.claim == host
+		met = met || e.other.claim == holder
 	}
 	return met
 }
 
-// hears reports whether e is an obstacle that goes when it is called.
-func (e encounter) hears(c *claim) bool {
+// opensOnCall reports whether e is an obstacle that goes when it is called.
+func (e conflict) opensOnCall(c *claim) bool {
 	return c.visits(e.asked) && e.other.held && slices.Contains(e.other.onCall, e.asked.Mode)
 }
 
