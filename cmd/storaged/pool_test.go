@@ -23,7 +23,7 @@ func TestRefusalsOfPoolsSayAllThatIsInTheWay(t *testing.T) {
 	_, _, err = h.definition("other", "")
 	worded(t, err, record.Invalid, "a pool of type dir needs a target path", "give it with --target …")
 	_, _, err = h.definition("other", "/x", field("source", record.Source{Options: map[string]string{"ro": ""}}))
-	worded(t, err, record.Invalid, "a pool of type dir has no source options", "")
+	worded(t, err, record.Invalid, "a pool of type dir does not take source options", "")
 	_, _, err = h.definition("pool", "/x")
 	worded(t, err, record.Exists, `pool "pool" exists already`, "storagedctl pool show pool")
 	h.succeed(h.stopPool("pool"))

@@ -3,6 +3,7 @@ package catalog
 import (
 	"storaged/internal/backends"
 	"storaged/internal/backends/all"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/store"
 )
@@ -17,6 +18,22 @@ func Capabilities(poolType string) (record.Capabilities, error) {
 		return record.Capabilities{}, record.Errorf(record.Unsupported, "%v", err).WithHint("%s", record.Do("capabilities"))
 	}
 	return b.Properties(), nil
+}
+
+// Able refuses an operation that the types of its pools are not able to do.
+func Able(o operation.Operation) error {
+	can, err := Capabilities(o.On().Type)
+	if err == nil {
+		err = can.Can(o.Kind())
+	}
+	to := operation.Destination(o)
+	if err != nil || to == nil || to.Pool == "" {
+		return err
+	}
+	if can, err = Capabilities(to.Type); err == nil {
+		err = can.Can(record.VolumeCreate)
+	}
+	return err
 }
 
 // Lasting is what of a pool's identity is the same after a reboot, or when its

@@ -1,8 +1,6 @@
 package operation
 
 import (
-	"slices"
-
 	"storaged/internal/record"
 )
 
@@ -40,13 +38,9 @@ func (o *Trim) Settle() *Settle { return &Settle{Volume: o.Volume} }
 // Effect: the content stays the same.
 func (*Trim) Effect() Effect { return Arranges }
 
-// Allowed refuses a type of pool that cannot give blocks back, and a volume that
-// was promised to have them.
+// Allowed refuses a volume that was promised to have blocks.
 func (o *Trim) Allowed(k Known) error {
-	switch {
-	case !slices.Contains(k.Can.VolVerbs, "trim"):
-		return record.Errorf(record.Unsupported, "pools of type %s cannot trim volumes; they can %s", k.Pool.Type, record.List(k.Can.VolVerbs, 20))
-	case k.Promised > 0 && !o.GiveUpAllocation:
+	if k.Promised > 0 && !o.GiveUpAllocation {
 		return record.Errorf(record.WrongState, "volume %s is to have %s allocated: what a trim gives back of that might not be there when it is needed",
 			record.Quoted(k.Volume.Pool, k.Volume.Name), both(k.Promised)).WithHint("%s does it", record.Do("").With("give-up-allocation"))
 	}

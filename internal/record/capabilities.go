@@ -1,5 +1,10 @@
 package record
 
+import (
+	"slices"
+	"strings"
+)
+
 // Capabilities are what can be done with pools of a type, and with their volumes, as GET
 // /v1/capabilities says it.
 type Capabilities struct {
@@ -12,4 +17,18 @@ type Capabilities struct {
 	MakesTarget bool     `json:"makes_target"` // building takes nothing away, and is done when a pool is created
 	Needs       []string `json:"needs"`        // parts of a definition: target_path, source_hosts, source_devices, source_name, source_path, source_format, source_initiator, source_options
 	Takes       []string `json:"takes"`        // those that may be given beside
+}
+
+// Can refuses a kind of job that is nothing for pools of the type, or for their
+// volumes.
+func (c Capabilities) Can(kind Kind) error {
+	noun, verb, _ := strings.Cut(string(kind), ".")
+	verbs := c.VolVerbs
+	if noun == "pool" {
+		verbs = c.PoolVerbs
+	}
+	if slices.Contains(verbs, verb) {
+		return nil
+	}
+	return Errorf(Unsupported, "there is no %s of %ss of type %s, but %s", verb, noun, c.Type, List(verbs, len(verbs)))
 }

@@ -73,6 +73,9 @@ func (s *Service) prepare(ctx context.Context, pool string, r operation.Request)
 // resolve plans what is asked for on a consistent view of the catalog, and starts it.
 func (s *Service) resolve(ctx context.Context, q asked) (contract.Started, error) {
 	w, err := s.planned(ctx, q)
+	if err == nil {
+		err = catalog.Able(w.operation)
+	}
 	if err != nil {
 		// The same request may have come twice at once, and the other have
 		// done what this one finds in its way.

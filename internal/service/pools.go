@@ -170,14 +170,14 @@ func checkSource(r contract.PoolDefine, props record.Capabilities) error {
 	}
 	for _, need := range props.Needs {
 		if !given[need] {
-			return record.Errorf(record.Invalid, "a pool of type %s needs a %s", r.Type, spoken(need)).
+			return record.Errorf(record.Invalid, "a pool of type %s needs %s", r.Type, spoken(need)).
 				WithHint("give it with %s", record.Do("").With(need, "…"))
 		}
 		delete(given, need)
 	}
 	for field, set := range given {
 		if set && !slices.Contains(props.Takes, field) {
-			return record.Errorf(record.Invalid, "a pool of type %s has no %s", r.Type, spoken(field))
+			return record.Errorf(record.Invalid, "a pool of type %s does not take %s", r.Type, spoken(field))
 		}
 	}
 	if r.Target.Path == "" {
@@ -189,8 +189,14 @@ func checkSource(r contract.PoolDefine, props record.Capabilities) error {
 	return nil
 }
 
-// spoken makes words of the name of a part: of target_path "target path".
-func spoken(part string) string { return strings.ReplaceAll(part, "_", " ") }
+// spoken makes words of the name of a part: of target_path "a target path".
+func spoken(part string) string {
+	words := strings.ReplaceAll(part, "_", " ")
+	if strings.HasSuffix(words, "s") {
+		return words
+	}
+	return "a " + words
+}
 
 func poolUUID(asked string) (string, error) {
 	if asked == "" {
