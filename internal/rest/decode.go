@@ -26,40 +26,25 @@ const (
 	maxDepth = 8
 )
 
-// checks is a request that knows what else must hold of it.
-type checks[T any] interface {
-	*T
-	Check() error
-}
+// checker is a request that knows what else must hold of it.
+type checker interface{ Check() error }
 
-// request reads what a change asks for: its body, and how it was made.
-func request[T any, P checks[T]](c *call) (T, contract.Submit, error) {
-	r, err := body[T, P](c)
-	if err != nil {
-		return r, contract.Submit{}, err
+// request reads what a change asks for into r, which gets its defaults, and how it
+// was made.
+func (c *call) request(r checker) (contract.Submit, error) {
+	if err := c.decode(r); err != nil {
+		return contract.Submit{}, err
 	}
-	s, err := c.submit(filled(r), c.query())
-	return r, s, err
-}
-
-// body reads a request's body.
-func body[T any, P checks[T]](c *call) (r T, err error) {
-	err = decode(c, P(&r))
-	return r, err
-}
-
-// filled gives a request with its defaults.
-func filled[T any](r T) T {
-	if f, ok := any(&r).(interface{ Fill() }); ok {
+	if f, ok := r.(interface{ Fill() }); ok {
 		f.Fill()
 	}
-	return r
+	return c.submit(r, c.query())
 }
 
 // decode reads a request's body into v, strictly: one JSON document of the
 // type, exactly as it is named, each field once, no number below zero. An
 // empty body is the empty document where v has nothing that must be there.
-func decode(c *call, v interface{ Check() error }) error {
+func (c *call) decode(v checker) error {
 	b, err := c.readBody()
 	if err != nil {
 		return err

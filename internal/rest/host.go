@@ -37,8 +37,8 @@ func patchLimits(c *call) error {
 	if err := c.noIfMatch("limits have"); err != nil {
 		return err
 	}
-	r, err := body[contract.LimitsPatch](c)
-	if err != nil {
+	var r contract.LimitsPatch
+	if err := c.decode(&r); err != nil {
 		return err
 	}
 	return c.result(c.svc.PatchLimits(c.ctx(), r))
@@ -48,8 +48,8 @@ func putDrain(c *call) error {
 	if err := c.noIfMatch("a drain has"); err != nil {
 		return err
 	}
-	r, err := body[contract.DrainSet](c)
-	if err != nil {
+	var r contract.DrainSet
+	if err := c.decode(&r); err != nil {
 		return err
 	}
 	return c.result(c.svc.Drain(c.ctx(), c.caller, *r.On))

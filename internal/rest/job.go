@@ -107,7 +107,7 @@ func retryJob(c *call) error {
 	if err := c.noIfMatch("a job has"); err != nil {
 		return err
 	}
-	_, s, err := request[contract.Nothing](c)
+	s, err := c.request(&contract.Nothing{})
 	if err != nil {
 		return err
 	}

@@ -11,13 +11,16 @@ import (
 
 // onJobs are the two rows of a change of jobs: of one, which a User may call for its
 // own if own is set, and of all that the query selects.
-func onJobs[T any, P checks[T]](method, verb string, own bool, change func(context.Context, *call, string, T) (record.Job, error)) []route {
+func onJobs[T any, P interface {
+	*T
+	checker
+}](method, verb string, own bool, change func(context.Context, *call, string, T) (record.Job, error)) []route {
 	one := func(c *call) error {
 		if err := c.noIfMatch("a job has"); err != nil {
 			return err
 		}
-		r, err := body[T, P](c)
-		if err != nil {
+		var r T
+		if err := c.decode(P(&r)); err != nil {
 			return err
 		}
 		j, err := change(c.ctx(), c, c.jobName(), r)
@@ -28,8 +31,8 @@ func onJobs[T any, P checks[T]](method, verb string, own bool, change func(conte
 		return nil
 	}
 	all := func(c *call) error {
-		r, err := body[T, P](c)
-		if err != nil {
+		var r T
+		if err := c.decode(P(&r)); err != nil {
 			return err
 		}
 		return c.each(func(ctx context.Context, job string) error {

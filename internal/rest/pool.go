@@ -44,7 +44,8 @@ func (c *call) answerPool(status int, p record.Pool, err error) error {
 }
 
 func definePool(c *call) error {
-	r, s, err := request[contract.PoolDefine](c)
+	var r contract.PoolDefine
+	s, err := c.request(&r)
 	if err != nil {
 		return err
 	}
@@ -68,7 +69,8 @@ func definePool(c *call) error {
 }
 
 func replacePool(c *call) error {
-	r, s, err := request[contract.PoolDefine](c)
+	var r contract.PoolDefine
+	s, err := c.request(&r)
 	if err != nil {
 		return err
 	}
@@ -77,7 +79,8 @@ func replacePool(c *call) error {
 }
 
 func patchPool(c *call) error {
-	r, s, err := request[contract.PoolPatch](c)
+	var r contract.PoolPatch
+	s, err := c.request(&r)
 	if err != nil {
 		return err
 	}
@@ -86,7 +89,7 @@ func patchPool(c *call) error {
 }
 
 func undefinePool(c *call) error {
-	_, s, err := request[contract.Nothing](c)
+	s, err := c.request(&contract.Nothing{})
 	if err != nil {
 		return err
 	}

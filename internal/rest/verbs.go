@@ -36,11 +36,7 @@ func (c *call) verb(k record.Kind) error {
 	if !ok {
 		panic(fmt.Sprintf("internal error: no request of kind %q", k))
 	}
-	if err := decode(c, r); err != nil {
-		return err
-	}
-	r.Fill()
-	s, err := c.submit(r, c.query())
+	s, err := c.request(r)
 	if err != nil {
 		return err
 	}

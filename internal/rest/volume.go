@@ -79,7 +79,8 @@ func (c *call) answerVolume(v record.Volume, err error) error {
 }
 
 func patchVolume(c *call) error {
-	r, s, err := request[contract.VolumePatch](c)
+	var r contract.VolumePatch
+	s, err := c.request(&r)
 	if err != nil {
 		return err
 	}
