@@ -76,7 +76,7 @@ func newJob(s *Supervisor, rec *store.Job, first stage) *job {
 		track: newTracker(s.prior(rec.Kind, rec.Objects)),
 	}
 	j.track.found(rec)
-	j.entry = s.schedule.Add(schedule.Job{
+	j.entry = s.schedule.NewEntry(schedule.Job{
 		ID: rec.ID, Number: rec.Number, Kind: rec.Kind, Class: rec.Class, Priority: rec.Priority, Objects: rec.Objects,
 		Owner: rec.Owner, Created: rec.Created, Moves: rec.Moves, Limit: deref(rec.Limit), Outlook: j.track,
 	})

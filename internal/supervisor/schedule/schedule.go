@@ -102,8 +102,8 @@ type Entry struct {
 	paused bool
 }
 
-// Add makes the entry of a job, which has yet to enter.
-func (s *Schedule) Add(j Job) *Entry {
+// NewEntry makes the entry of a job, which has yet to enter.
+func (s *Schedule) NewEntry(j Job) *Entry {
 	e := &Entry{
 		s: s, job: j,
 		Granted: make(chan struct{}, 1), Vacated: make(chan struct{}, 1), Reshare: make(chan struct{}, 1),

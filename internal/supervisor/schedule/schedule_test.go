@@ -32,7 +32,7 @@ func (j Job) with(change func(*Job)) Job {
 // enter lets jobs come in order.
 func enter(s *Schedule, jobs ...Job) (all []*Entry) {
 	for _, j := range jobs {
-		e := s.Add(j)
+		e := s.NewEntry(j)
 		e.Enter(j.Number, false)
 		all = append(all, e)
 	}
@@ -140,7 +140,7 @@ func TestWhoLeavesLetsOthersFollow(t *testing.T) {
 // Try takes locks at once or not at all, and keeps them until the job enters.
 func TestTryTakesLocksAtOnce(t *testing.T) {
 	s := New(record.Limits{Running: 1}, ageing)
-	first, second := s.Add(job(1, "p/a W")), s.Add(job(2, "p/a W"))
+	first, second := s.NewEntry(job(1, "p/a W")), s.NewEntry(job(2, "p/a W"))
 	if b := first.Try(); b != nil {
 		t.Fatalf("the first meets %+v", b)
 	}
@@ -205,7 +205,7 @@ func TestBlockersAreNamedUpToABound(t *testing.T) {
 func TestAgeingBoundsThePassing(t *testing.T) {
 	now, s := time.Now(), New(record.Limits{}, ageing)
 	due := func(p record.Priority, age time.Duration) time.Time {
-		return s.Add(Job{Priority: p, Created: now.Add(-age)}).due()
+		return s.NewEntry(Job{Priority: p, Created: now.Add(-age)}).due()
 	}
 	if !due(record.Background, 3*time.Minute).Before(due(record.Interactive, 0)) {
 		t.Error("an interactive job passes one that waits for three intervals")
