@@ -87,9 +87,10 @@ const (
 	flagResumable = "--resumable" // settle, and leave what a retry can go on with
 )
 
-// Catalog is what jobs change when they are granted, get on and end. Its methods run inside the
-// transaction that records the job's change of state, so that both are durable
-// or neither; they may be run again and must not block or do I/O of their own.
+// Catalog is what jobs change when they are granted, advance and end. Its methods
+// run inside the transaction that records the job's change of state, so that both
+// are durable or neither; they may be run again and must not block or do I/O of
+// their own.
 type Catalog interface {
 	// Granted is called when the job holds its locks and is about to start, or to
 	// go on after an interruption (job.Resumed is not 0). An error (a

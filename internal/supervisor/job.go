@@ -271,7 +271,7 @@ func (j *job) viewOf(seen *shown) record.Job {
 	return v
 }
 
-// sketch is the view without which other jobs are in the way, which costs most.
+// sketch is the view but for which other jobs are in the way: that costs most.
 func (j *job) sketch(seen *shown) record.Job {
 	v := seen.rec.Job
 	v.WaitingOn = slices.Clone(v.WaitingOn)

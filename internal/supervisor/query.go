@@ -26,7 +26,7 @@ type query struct {
 	abandoned chan struct{} // closed by the last who waited, when it gave up first
 	waiting   int           // guarded by queries.mu
 	began     time.Time
-	exact     bool // started for somebody who wants none begun before; others do not take it for a later reading
+	exact     bool // for who wants none begun before some time; who names no time does not get its answer later
 	report    *ipc.Report
 	err       error
 	ended     time.Time
@@ -97,7 +97,7 @@ func (s *Supervisor) joinQuery(key string, argv []string, since time.Time) (*que
 	return q, nil
 }
 
-// over says that nobody may join any more who wants one begun since then.
+// over reports whether the query is of no use to who wants one begun since then.
 func (q *query) over(reuse time.Duration, since time.Time) bool {
 	select {
 	case <-q.abandoned:
