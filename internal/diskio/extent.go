@@ -52,3 +52,15 @@ func walk(ctx context.Context, c Content, part Extent, visit func(Extent) error)
 func walkAll(ctx context.Context, c Content, size int64, visit func(Extent) error) error {
 	return walk(ctx, c, Extent{Len: size}, visit)
 }
+
+// measure gives how much of a part is of a kind before another: before Zero is what
+// has to be moved, before Hole what has storage.
+func measure(ctx context.Context, c Content, part Extent, before Kind) (n int64, err error) {
+	err = walk(ctx, c, part, func(x Extent) error {
+		if x.Kind < before {
+			n += x.Len
+		}
+		return nil
+	})
+	return n, err
+}

@@ -28,7 +28,7 @@ func LayoutOf(ctx context.Context, c Content) (Layout, error) {
 	case f == nil && FileOf(c) != nil: // a device
 		l.Held = size
 	case f == nil:
-		err = l.count(ctx, c, Hole)
+		l.Held, err = measure(ctx, c, Extent{Len: size}, Hole)
 	default:
 		err = walkBlocks(ctx, f, func(x fiemapExtent) error {
 			l.add(x)
@@ -37,22 +37,10 @@ func LayoutOf(ctx context.Context, c Content) (Layout, error) {
 	}
 	if errors.Is(err, ErrUnsupported) {
 		l.Exact = false
-		err = l.count(ctx, c, Zero)
+		l.Held, err = measure(ctx, c, Extent{Len: size}, Zero)
 	}
 	l.Holes = size - l.Held
 	return l, err
-}
-
-// count counts what is of a kind before empty, from which on extents have no
-// storage.
-func (l *Layout) count(ctx context.Context, c Content, empty Kind) error {
-	l.Held = 0
-	return walkAll(ctx, c, l.Size, func(x Extent) error {
-		if x.Kind < empty {
-			l.Held += x.Len
-		}
-		return nil
-	})
 }
 
 // add counts an extent that has blocks, as far as it lies within the file.

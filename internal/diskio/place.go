@@ -143,18 +143,12 @@ type placing struct {
 // measure finds how much of the source is data, for an honest total, and that
 // there is room for it.
 func (c *placing) measure(ctx context.Context) error {
-	holes := int64(0)
-	err := walk(ctx, c.Src, c.part(), func(x Extent) error {
-		if x.Kind != Data {
-			holes += x.Len
-		}
-		return nil
-	})
-	c.p.Expect(c.Len, holes)
+	data, err := measure(ctx, c.Src, c.part(), Zero)
+	c.p.Expect(c.Len, c.Len-data)
 	if err != nil {
 		return err
 	}
-	return c.checkRoom(ctx, c.Len-holes)
+	return c.checkRoom(ctx, data)
 }
 
 func (c *placing) part() Extent { return Extent{Off: c.SrcOff, Len: c.Len} }

@@ -93,13 +93,7 @@ func newTrimming(ctx context.Context, p *Pacer, c Content, keep Checkpoints) (*t
 
 // survey finds what has blocks without data, and how much need not be read.
 func (t *trimming) survey(ctx context.Context) error {
-	data := int64(0)
-	err := walkAll(ctx, t.c, t.size, func(x Extent) error {
-		if x.Kind == Data {
-			data += x.Len
-		}
-		return nil
-	})
+	data, err := measure(ctx, t.c, Extent{Len: t.size}, Zero)
 	if err != nil {
 		return err
 	}
