@@ -22,10 +22,10 @@ type Content interface {
 	io.WriterAt
 	// Size is the length, in bytes.
 	Size() (int64, error)
-	// Extents gives the first extents of what lies from off to end, one at
-	// least: in order, without a gap, the first from off on, and none beyond end.
-	// Where nothing is known all is Data.
-	Extents(off, end int64) ([]Extent, error)
+	// Extents gives the first extents of what lies from off to end, n of them, one
+	// at least, as far as there is room: in order, without a gap, the first from off
+	// on, and none beyond end. Where nothing is known all is Data.
+	Extents(list []Extent, off, end int64) (n int, err error)
 	// Zero makes a part read as zeros without moving them. unmap says that its
 	// storage may be given back; without it the part keeps or gets storage of its
 	// own. It is ErrUnsupported where that is no cheaper than writing.

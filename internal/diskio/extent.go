@@ -11,30 +11,33 @@ import (
 var ErrMap = errors.New("the storage gives a map of its extents that cannot be")
 
 // extents gives the first extents from off to end, if they can be.
-func extents(c Content, off, end int64) ([]Extent, error) {
-	list, err := c.Extents(off, end)
-	if err == nil && len(list) == 0 {
-		err = fmt.Errorf("%w: nothing is there", ErrMap)
+func extents(c Content, list []Extent, off, end int64) ([]Extent, error) {
+	n, err := c.Extents(list, off, end)
+	if err == nil && (n <= 0 || n > len(list)) {
+		err = fmt.Errorf("%w: %d extents", ErrMap, n)
+	}
+	if err != nil {
+		return nil, ioError(opFindData, off, err)
 	}
 	at := off
-	for _, x := range list {
+	for _, x := range list[:n] {
 		if x.Off != at || x.Len <= 0 || x.Len > end-at || x.Kind > Hole {
-			err = fmt.Errorf("%w: %d bytes of kind %d at byte %d of what ends at byte %d", ErrMap, x.Len, x.Kind, x.Off, end)
-			break
+			return nil, ioError(opFindData, at, fmt.Errorf("%w: %d bytes of kind %d at byte %d of what ends at byte %d", ErrMap, x.Len, x.Kind, x.Off, end))
 		}
 		at = x.End()
 	}
-	return list, ioError(opFindData, off, err)
+	return list[:n], nil
 }
 
 // walk calls visit for each extent of a part of a content, in order and without
 // a gap.
 func walk(ctx context.Context, c Content, part Extent, visit func(Extent) error) error {
+	var room [16]Extent // as many as are asked for at a time
 	for at := part.Off; at < part.End(); {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		list, err := extents(c, at, part.End())
+		list, err := extents(c, room[:], at, part.End())
 		if err != nil {
 			return err
 		}

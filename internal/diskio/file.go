@@ -37,29 +37,31 @@ func regularOf(c Content) *os.File {
 // Size is that of a file or block device; others are ErrUnsupported.
 func (f file) Size() (int64, error) { return fileSize(f.File) }
 
-// Extents asks for a few of them, as SEEK_DATA and SEEK_HOLE tell them. Where the
-// file system cannot tell, all is data. Dirty data counts as data everywhere, but
-// the file must have been flushed all the same: OpenZFS has lied about dirty files.
-func (f file) Extents(off, end int64) ([]Extent, error) {
-	const few = 16
-	list := make([]Extent, 0, few)
-	for off < end && len(list) < few-1 {
+// Extents tells them by SEEK_DATA and SEEK_HOLE. Where the file system cannot tell,
+// all is data. Dirty data counts as data everywhere, but the file must have been
+// flushed all the same: OpenZFS has lied about dirty files.
+func (f file) Extents(list []Extent, off, end int64) (n int, err error) {
+	for off < end {
 		data, err := seekTo(f.File, off, unix.SEEK_DATA, end)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
 		if data > off {
-			list = append(list, Extent{Off: off, Len: data - off, Kind: Zero})
+			list[n] = Extent{Off: off, Len: data - off, Kind: Zero}
+			n++
 		}
-		if data == end {
+		if data == end || n == len(list) {
 			break
 		}
 		if off, err = seekTo(f.File, data, unix.SEEK_HOLE, end); err != nil {
-			return nil, err
+			return 0, err
 		}
-		list = append(list, Extent{Off: data, Len: off - data})
+		list[n] = Extent{Off: data, Len: off - data}
+		if n++; n == len(list) {
+			break
+		}
 	}
-	return list, nil
+	return n, nil
 }
 
 // seekTo gives the next data or hole from off on, end if there is none.

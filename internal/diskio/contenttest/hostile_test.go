@@ -21,17 +21,17 @@ import (
 // liar is a content that answers what it likes.
 type liar struct {
 	*Memory
-	extents     func(off, end int64) ([]diskio.Extent, error)
+	extents     func(list []diskio.Extent, off, end int64) int
 	read, wrote func(n int) (int, error) // of n bytes
 	sizes       []int64                  // one after the other
 	unit        int64
 }
 
-func (l *liar) Extents(off, end int64) ([]diskio.Extent, error) {
+func (l *liar) Extents(list []diskio.Extent, off, end int64) (int, error) {
 	if l.extents == nil {
-		return l.Memory.Extents(off, end)
+		return l.Memory.Extents(list, off, end)
 	}
-	return l.extents(off, end)
+	return l.extents(list, off, end), nil
 }
 
 func (l *liar) ReadAt(p []byte, off int64) (int, error) {
@@ -142,30 +142,21 @@ func first(b []byte, n int) []byte { return b[:min(n, len(b))] }
 // as few questions as it takes to see it.
 func TestMapsThatCannotBeAreRefused(t *testing.T) {
 	r := rig{t, nil}
-	all := func(off, end int64, x ...diskio.Extent) []diskio.Extent { return x }
-	maps := map[string]func(off, end int64) []diskio.Extent{
-		"nothing":      func(off, end int64) []diskio.Extent { return nil },
-		"of no length": func(off, end int64) []diskio.Extent { return all(off, end, diskio.Extent{Off: off}) },
-		"negative":     func(off, end int64) []diskio.Extent { return all(off, end, diskio.Extent{Off: off, Len: -mib}) },
-		"a gap":        func(off, end int64) []diskio.Extent { return all(off, end, diskio.Extent{Off: off + 1, Len: 4096}) },
-		"the same again": func(off, end int64) []diskio.Extent {
-			return all(off, end, diskio.Extent{Off: 0, Len: 4096}, diskio.Extent{Off: 0, Len: 4096})
+	type extent = diskio.Extent
+	maps := map[string]func(off, end int64) []extent{
+		"nothing":        func(_, _ int64) []extent { return nil },
+		"of no length":   func(off, _ int64) []extent { return []extent{{Off: off}} },
+		"negative":       func(off, _ int64) []extent { return []extent{{Off: off, Len: -mib}} },
+		"a gap":          func(off, _ int64) []extent { return []extent{{Off: off + 1, Len: 4096}} },
+		"the same again": func(_, _ int64) []extent { return []extent{{Len: 4096}, {Len: 4096}} },
+		"backwards":      func(off, _ int64) []extent { return []extent{{Off: off, Len: 8192}, {Off: off, Len: 4096}} },
+		"overlap":        func(off, _ int64) []extent { return []extent{{Off: off, Len: 8192}, {Off: off + 4096, Len: 8192}} },
+		"beyond the end": func(off, end int64) []extent { return []extent{{Off: off, Len: end - off + 1, Kind: diskio.Hole}} },
+		"overflow": func(off, _ int64) []extent {
+			return []extent{{Off: off, Len: 4096}, {Off: off + 4096, Len: math.MaxInt64}}
 		},
-		"backwards": func(off, end int64) []diskio.Extent {
-			return all(off, end, diskio.Extent{Off: off, Len: 8192}, diskio.Extent{Off: off, Len: 4096})
-		},
-		"overlap": func(off, end int64) []diskio.Extent {
-			return all(off, end, diskio.Extent{Off: off, Len: 8192}, diskio.Extent{Off: off + 4096, Len: 8192})
-		},
-		"beyond the end": func(off, end int64) []diskio.Extent {
-			return all(off, end, diskio.Extent{Off: off, Len: end - off + 1, Kind: diskio.Hole})
-		},
-		"overflow": func(off, end int64) []diskio.Extent {
-			return all(off, end, diskio.Extent{Off: off, Len: 4096}, diskio.Extent{Off: off + 4096, Len: math.MaxInt64})
-		},
-		"no such kind": func(off, end int64) []diskio.Extent {
-			return all(off, end, diskio.Extent{Off: off, Len: end - off, Kind: 7})
-		},
+		"no such kind": func(off, end int64) []extent { return []extent{{Off: off, Len: end - off, Kind: 7}} },
+		"too many":     func(off, _ int64) []extent { return slices.Repeat([]extent{{Off: off, Len: 1}}, 10000) },
 	}
 	for name, lie := range maps {
 		for _, use := range r.transfers() {
@@ -174,9 +165,11 @@ func TestMapsThatCannotBeAreRefused(t *testing.T) {
 			}
 			asked := 0
 			c := &liar{Memory: r.used(NewMemory(size)).(*Memory)}
-			c.extents = func(off, end int64) ([]diskio.Extent, error) {
+			c.extents = func(list []extent, off, end int64) int {
 				asked++
-				return lie(off, end), nil
+				told := lie(off, end)
+				copy(list, told)
+				return len(told)
 			}
 			err := use.run(t.Context(), c)
 			if !errors.Is(err, diskio.ErrMap) || asked > 2 {

@@ -112,23 +112,23 @@ func (m *Memory) Zero(off, n int64, unmap bool) error {
 }
 
 // Extents gives a few at a time.
-func (m *Memory) Extents(off, end int64) (list []diskio.Extent, err error) {
+func (m *Memory) Extents(list []diskio.Extent, off, end int64) (n int, err error) {
 	const most = 3
 	if err := m.fault("Extents", off, end-off); err != nil {
-		return nil, err
+		return 0, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for len(list) < most && off < end {
+	for ; n < min(most, len(list)) && off < end; n++ {
 		x := diskio.Extent{Off: off, Kind: m.kind(off / cluster)}
 		for off < end && m.kind(off/cluster) == x.Kind {
 			off = (off/cluster + 1) * cluster
 		}
 		off = min(off, end)
 		x.Len = off - x.Off
-		list = append(list, x)
+		list[n] = x
 	}
-	return list, nil
+	return n, nil
 }
 
 // kind is that of a cluster. The caller holds mu.
