@@ -114,7 +114,7 @@ func (c *Catalog) equip(tx *store.Tx, o operation.Operation, j *store.Job) (err 
 	case *operation.Evacuate:
 		o.Stays, err = staying(tx, o)
 	case *operation.PoolDelete:
-		o.Others, err = otherTargets(tx, o.Pool)
+		o.Others, err = otherTargets(tx, o.On())
 	case *operation.PoolRefresh:
 		o.Discard, err = c.discards(tx, o.Pool)
 		j.Params = operation.Encode(o)

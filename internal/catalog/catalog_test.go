@@ -725,15 +725,16 @@ func TestDeleteOfWhatOtherPoolsNeedIsRefused(t *testing.T) {
 			q := &store.Pool{Pool: record.Pool{Name: name, UUID: name, Type: "dir", State: record.PoolInactive, Target: record.Target{Path: path}}}
 			err = errors.Join(err, tx.PutPool(q))
 		}
-		return errors.Join(err, tx.PutPool(p), tx.PutVolume(child))
+		disk := &store.Pool{Identity: "of a disk", Pool: record.Pool{Name: "disk", UUID: "disk", Type: "disk", State: record.PoolActive}}
+		return errors.Join(err, tx.PutPool(p), tx.PutVolume(child), tx.PutPool(disk))
 	})
 	for name, want := range map[string]record.Code{"same": record.Busy, "base": record.HasChildren, "free": ""} {
 		j := d.job(&operation.PoolDelete{OnPool: onPoolAt(name, "/"+map[string]string{"same": "p", "base": "base", "free": "free"}[name]), WithVolumes: true})
 		if err := d.grant(j); record.CodeOf(err) != want {
 			t.Errorf("pool %q: %v", name, err)
 		}
-		if want == "" && !slices.Contains(j.Argv, "--other=8:2") {
-			t.Errorf("its helper is not told of the pool in use: %q", j.Argv)
+		if want == "" && (!slices.Contains(j.Argv, "--other=8:2") || slices.Contains(j.Argv, "--other=of a disk")) {
+			t.Errorf("its helper is not told of the pool in use, or of one that is none of its kind: %q", j.Argv)
 		}
 	}
 }

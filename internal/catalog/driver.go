@@ -46,6 +46,12 @@ func Lasting(poolType, id string) string {
 	return string(b.Lasting(backends.Identity(id)))
 }
 
+// isIdentity reports whether a text is one that the type's driver may have made.
+func isIdentity(poolType, text string) bool {
+	b, err := all.Lookup(poolType)
+	return err == nil && b.CheckIdentity(backends.Identity(text)) == nil
+}
+
 // sameObject reports whether what is found is what is known.
 func sameObject(poolType, known, found string) bool {
 	b, err := all.Lookup(poolType)

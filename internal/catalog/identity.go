@@ -161,11 +161,11 @@ func Locate(tx *store.Tx, o operation.Operation) error {
 }
 
 // otherTargets are the identities of the other pools in use, which a delete of a
-// pool must not take for its own.
-func otherTargets(tx *store.Tx, pool string) (ids []string, err error) {
+// pool must not take for its own. What its driver cannot read is none of its storage.
+func otherTargets(tx *store.Tx, on *operation.Volume) (ids []string, err error) {
 	pools, err := tx.Pools()
 	for _, p := range pools {
-		if p.Name != pool && InUse(p) && p.Identity != "" {
+		if p.Name != on.Pool && InUse(p) && p.Identity != "" && isIdentity(on.Type, p.Identity) {
 			ids = append(ids, p.Identity)
 		}
 	}
