@@ -23,6 +23,7 @@ import (
 	"storaged/internal/service"
 	"storaged/internal/service/contract"
 	"storaged/internal/store"
+	"storaged/internal/transfer"
 )
 
 // patience bounds every wait: far more than anything here takes on a slow machine.
@@ -208,6 +209,7 @@ func TestFrontEndWithoutHTTPDoesEverything(t *testing.T) {
 	f.pools()
 	f.volumes()
 	f.contents()
+	f.streams()
 	f.jobs()
 	f.many()
 	f.host()
@@ -315,6 +317,45 @@ func (f *frontEnd) contents() {
 		f.t.Errorf("failed with %v", j.Error)
 	}
 }
+
+// streams sends a content through a pipe and takes it back, as a front end does whose
+// clients have no file.
+func (f *frontEnd) streams() {
+	f.t.Helper()
+	content := bytes.Repeat([]byte("streamed"), mib/8)
+	client := transfer.Client{Caller: f.caller, Connection: lasting{}, Gone: f.t.Context(), Stopping: f.t.Context()}
+	in, out, err := transfer.Pipe()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	j := f.begin("Start", "p", "v", &operation.UploadRequest{Data: operation.Data{File: in, Form: operation.SparseForm, Dense: true}})
+	in.Close()
+	j, err = transfer.Upload(f.svc, client, j, out).Receive(bytes.NewReader(content), transfer.Content{Form: operation.RawForm})
+	if err != nil || j.State != record.Succeeded {
+		f.t.Fatalf("the upload is %s: %v, %v", j.State, j.Error, err)
+	}
+	if in, out, err = transfer.Pipe(); err != nil {
+		f.t.Fatal(err)
+	}
+	j = f.begin("Start", "p", "v", &operation.DownloadRequest{Data: operation.Data{File: out, Form: operation.RawForm}})
+	out.Close()
+	var got taken
+	if err := transfer.Download(f.svc, client, j, in).Send(&got); err != nil || !bytes.Equal(got.Bytes(), content) {
+		f.t.Errorf("%d bytes came: %v", got.Len(), err)
+	}
+}
+
+// lasting is the connection of a client that stays.
+type lasting struct{}
+
+func (lasting) SetReadDeadline(time.Time) error  { return nil }
+func (lasting) SetWriteDeadline(time.Time) error { return nil }
+func (lasting) PeerClosed() bool                 { return false }
+
+// taken is what a client has of a download.
+type taken struct{ bytes.Buffer }
+
+func (*taken) Begin() {}
 
 func (f *frontEnd) jobs() {
 	f.t.Helper()
