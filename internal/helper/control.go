@@ -28,35 +28,31 @@ const (
 	canceled
 )
 
-// cancelCause says who canceled a run. It is context.Canceled to errors.Is.
+// cancelCause says what canceled a run. It is context.Canceled to errors.Is.
 type cancelCause struct {
 	signal os.Signal // nil: by a CANCEL frame
-	sender int       // pid that sent the signal, 0 if not known
 }
 
 func (c cancelCause) Error() string {
-	switch {
-	case c.signal == nil:
+	if c.signal == nil {
 		return "canceled"
-	case c.sender > 0:
-		return fmt.Sprintf("canceled by a signal (%v) from process %d", c.signal, c.sender)
-	default:
-		return fmt.Sprintf("canceled by a signal (%v)", c.signal)
 	}
+	return fmt.Sprintf("canceled by a signal (%v)", c.signal)
 }
 
 func (c cancelCause) Is(target error) bool { return target == context.Canceled }
 
 // cancel stops the run, unless its point of no return is behind it. It gives
-// the stage after that; of several causes the first stays.
-func (c *control) cancel(cause cancelCause) stage {
+// the stage after that, and whether this is what brought it there; of several causes
+// the first stays.
+func (c *control) cancel(cause cancelCause) (now stage, first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stage == open {
+	if first = c.stage == open; first {
 		c.stage, c.cause = canceled, cause
 		c.stop(cause)
 	}
-	return c.stage
+	return c.stage, first
 }
 
 // seal passes the point of no return. It fails when a cancel was first.
@@ -78,18 +74,4 @@ func (c *control) stopped() error {
 		return c.cause
 	}
 	return nil
-}
-
-// why is the cause of the cancel.
-func (c *control) why() cancelCause {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.cause
-}
-
-// stageNow is the stage at this moment.
-func (c *control) stageNow() stage {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.stage
 }

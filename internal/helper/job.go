@@ -202,27 +202,30 @@ func (j *jobMode) follow(ctx context.Context, order ipc.Message) {
 
 // cancel follows a CANCEL frame.
 func (j *jobMode) cancel() {
-	if j.run.control.cancel(cancelCause{}) == sealed {
-		j.state(ipc.ActivityFinalizing)
-		return
-	}
-	j.state(ipc.ActivityCanceling)
+	now, _ := j.run.control.cancel(cancelCause{})
+	j.canceled(now)
 }
 
 // stop follows SIGTERM and SIGINT. The daemon sends CANCEL before its signal: it
 // is there by now, or the signal came from somewhere else.
 func (j *jobMode) stop(ctx context.Context, s os.Signal) (leave bool) {
 	j.obeyAll(ctx)
-	before := j.run.control.stageNow()
-	switch now := j.run.control.cancel(cancelCause{signal: s}); {
-	case now == sealed:
-		j.state(ipc.ActivityFinalizing)
-	case before == open:
-		j.canceledFromAfar()
-	default:
-		j.state(ipc.ActivityCanceling)
+	now, first := j.run.control.cancel(cancelCause{signal: s})
+	if now == canceled && first { // nobody but the signal's sender has asked for it
+		j.tell(ipc.State{Activity: ipc.ActivityCanceling, FromAfar: true})
+	} else {
+		j.canceled(now)
 	}
 	return false
+}
+
+// canceled tells what came of a cancel.
+func (j *jobMode) canceled(now stage) {
+	if now == sealed {
+		j.state(ipc.ActivityFinalizing)
+		return
+	}
+	j.state(ipc.ActivityCanceling)
 }
 
 // obeyAll follows every order that has been given by now.
@@ -241,16 +244,6 @@ func (j *jobMode) obeyAll(ctx context.Context) {
 		}
 		j.follow(ctx, m)
 	}
-}
-
-// canceledFromAfar tells that a signal that is not the daemon's canceled the
-// task.
-func (j *jobMode) canceledFromAfar() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.activity = ipc.ActivityCanceling
-	j.sign = time.Now()
-	j.sender.Send(ipc.State{Activity: j.activity, Limit: j.run.throttle.limitNow(), FromAfar: true, SenderPID: j.run.control.why().sender})
 }
 
 // conclude saves the report and announces it. Success is nothing but a report
@@ -309,14 +302,17 @@ func (j *jobMode) window(w ipc.Window) bool {
 
 // state tells the activity and the limit in force; "" is the activity as
 // before. What began when the task was stopped does not run or pause again.
-func (j *jobMode) state(a ipc.Activity) {
+func (j *jobMode) state(a ipc.Activity) { j.tell(ipc.State{Activity: a}) }
+
+func (j *jobMode) tell(s ipc.State) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if rank[a] >= rank[j.activity] {
-		j.activity = a
+	if rank[s.Activity] >= rank[j.activity] {
+		j.activity = s.Activity
 	}
+	s.Activity, s.Limit = j.activity, j.run.throttle.limitNow()
 	j.sign = time.Now()
-	j.sender.Send(ipc.State{Activity: j.activity, Limit: j.run.throttle.limitNow()})
+	j.sender.Send(s)
 }
 
 // rank orders activities: no way leads back to a lower one.

@@ -136,7 +136,7 @@ func (h *manualMode) stop(_ context.Context, s os.Signal) (leave bool) {
 		return true
 	}
 	h.stopped = true
-	if h.run.control.cancel(cancelCause{signal: s}) == sealed {
+	if now, _ := h.run.control.cancel(cancelCause{signal: s}); now == sealed {
 		h.note("too late to cancel: the work is done and is just being completed")
 	} else {
 		h.note("canceling: " + h.task.Undone)

@@ -182,7 +182,7 @@ func (r *Run) judge(err error, t Task) {
 		r.Report.Error = ipc.Errorf(record.CanceledCode, "%v", err)
 	case errors.Is(err, context.Canceled) && !t.Settles:
 		r.Report.Outcome = ipc.Canceled
-		r.Report.Error = ipc.Errorf(record.CanceledCode, "%v", r.control.why())
+		r.Report.Error = ipc.Errorf(record.CanceledCode, "%v", r.control.stopped())
 	default:
 		r.Report.Outcome = ipc.Failed
 		r.Report.Error = Fault(err, t)

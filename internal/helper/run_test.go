@@ -115,7 +115,7 @@ func TestCancelIsTooLateBehindThePointOfNoReturn(t *testing.T) {
 	r, ctx := testRun(t)
 	at := testPlace(t, "a.raw")
 	r.Records = recorder{does: func() {
-		if s := r.control.cancel(cancelCause{}); s != sealed {
+		if s, _ := r.control.cancel(cancelCause{}); s != sealed {
 			t.Errorf("stage %v", s)
 		}
 	}}

@@ -15,11 +15,7 @@ import (
 
 // Clone makes the task of an operation.
 func Clone(o *operation.Clone) (helper.Task, error) {
-	from, err := volume(o, "source", o.Volume)
-	if err != nil {
-		return helper.Task{}, err
-	}
-	to, err := volume(o, "target", operation.Volume(o.Target))
+	from, to, err := ends(o, o.Volume, o.Target)
 	if err != nil {
 		return helper.Task{}, err
 	}

@@ -18,11 +18,7 @@ import (
 
 // Move makes the task of an operation.
 func Move(o *operation.Move) (helper.Task, error) {
-	from, err := volume(o, "source", o.Volume)
-	if err != nil {
-		return helper.Task{}, err
-	}
-	to, err := volume(o, "target", operation.Volume(o.Target))
+	from, to, err := ends(o, o.Volume, o.Target)
 	if err != nil {
 		return helper.Task{}, err
 	}

@@ -49,6 +49,14 @@ func volume(o Tasked, flag string, v operation.Volume) (helper.Location, error) 
 	return at, err
 }
 
+// ends finds the volume of --source and that of --target.
+func ends(o Tasked, source operation.Volume, target operation.Target) (from, to helper.Location, err error) {
+	if from, err = volume(o, "source", source); err == nil {
+		to, err = volume(o, "target", operation.Volume(target))
+	}
+	return from, to, err
+}
+
 // identity reads which object is meant; without it any will do.
 func identity(b backends.Backend, text string) (backends.Identity, error) {
 	id := backends.Identity(text)
