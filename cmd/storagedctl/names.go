@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +15,6 @@ import (
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
 	"storaged/internal/service/contract"
-	"storaged/internal/term"
 )
 
 // volumeRef is a volume as the user names it: by pool and name, or by path.
@@ -132,19 +130,19 @@ func parsePair(s string) (key, value string, err error) {
 // words are the vocabulary of the grammar, beside that of cmdline.
 func (t *tool) words() map[string]cmdline.Word {
 	return map[string]cmdline.Word{
-		"POOL":        {Check: record.CheckName, Complete: t.completePools},
+		"POOL":        {Check: record.CheckName, Complete: offer((*client.Client).Pools, poolName)},
 		"NAME":        {Check: record.CheckName},
-		"VOL":         {Check: func(s string) error { _, err := parseVolume(s); return err }, Complete: t.completeVolumes},
-		"POOL/NAME":   {Check: func(s string) error { _, err := parseNewVolume(s); return err }, Complete: t.completeNewVolumes},
-		"JOB":         {Check: checkJob, Complete: t.completeJobs},
+		"VOL":         {Check: func(s string) error { _, err := parseVolume(s); return err }, Complete: completeVolumes},
+		"POOL/NAME":   {Check: func(s string) error { _, err := parseNewVolume(s); return err }, Complete: completeNewVolumes},
+		"JOB":         {Check: checkJob, Complete: completeJobs},
 		"WHEN":        {Check: func(s string) error { _, err := parseWhen(s, time.Now()); return err }},
 		"KEY=VALUE":   {Check: func(s string) error { _, _, err := parsePair(s); return err }},
 		"GLOB":        {Check: func(s string) error { _, err := record.MatchName(s, ""); return err }},
 		"CHECKSUM":    {Check: func(s string) error { _, _, err := record.ParseContentChecksum(s); return err }},
 		"KEY":         {Check: record.CheckKey},
-		"TYPE":        {Complete: t.completeTypes},
-		"ALGORITHM":   {Complete: t.completeAlgorithms},
-		"MAJOR:MINOR": {Complete: t.completeDevices},
+		"TYPE":        {Complete: offer((*client.Client).Capabilities, func(p record.Capabilities) []string { return []string{p.Type} })},
+		"ALGORITHM":   {Complete: offer((*client.Client).Capabilities, func(p record.Capabilities) []string { return p.Algorithms })},
+		"MAJOR:MINOR": {Complete: offer((*client.Client).Pools, func(p record.Pool) []string { return p.Devices })},
 		"KIND":        {Check: checkKind, Complete: func(context.Context, cmdline.Typed) []string { return kinds() }},
 		"STATE":       {Check: checkState, Complete: func(context.Context, cmdline.Typed) []string { return states() }},
 	}
@@ -182,111 +180,4 @@ func checkKind(s string) error {
 		alike = kinds()
 	}
 	return fmt.Errorf("%q is no kind of job; there are %s", s, strings.Join(alike, ", "))
-}
-
-// ask calls the daemon for a completion; a daemon that is not there has
-// nothing to offer.
-func ask[T any](ctx context.Context, t cmdline.Typed, call func(context.Context, *client.Client) ([]T, error)) []T {
-	c := choice{socket: t.Flags["socket"], env: os.Getenv("STORAGED_SOCKET"), system: t.Flags["system"] != "", user: t.Flags["user"] != ""}
-	s, err := chooseSocket(c, os.Getuid())
-	if err != nil {
-		return nil
-	}
-	daemon := client.Dial(s.pick(ctx, true))
-	defer daemon.Close()
-	all, err := call(ctx, daemon)
-	if err != nil {
-		return nil
-	}
-	return all
-}
-
-func (t *tool) completePools(ctx context.Context, typed cmdline.Typed) []string {
-	pools := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Pool, error) { return c.Pools(ctx) })
-	names := make([]string, len(pools))
-	for i, p := range pools {
-		names[i] = p.Name
-	}
-	return names
-}
-
-func (t *tool) completeNewVolumes(ctx context.Context, typed cmdline.Typed) []string {
-	names := t.completePools(ctx, typed)
-	for i := range names {
-		names[i] += "/"
-	}
-	return names
-}
-
-func (t *tool) completeVolumes(ctx context.Context, typed cmdline.Typed) []string {
-	pool, _, inPool := strings.Cut(typed.Prefix, "/")
-	if !inPool {
-		return t.completeNewVolumes(ctx, typed)
-	}
-	volumes := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Volume, error) {
-		return c.Volumes(ctx, contract.VolumeFilter{Pools: []string{pool}})
-	})
-	names := make([]string, len(volumes))
-	for i, v := range volumes {
-		names[i] = v.Pool + "/" + v.Name
-	}
-	return names
-}
-
-func (t *tool) completeJobs(ctx context.Context, typed cmdline.Typed) []string {
-	var filter contract.JobFilter
-	if state := stateTaken(typed.Command); state != "" {
-		filter.States = []string{state}
-	}
-	jobs := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Job, error) {
-		l, err := c.Jobs(ctx, filter, contract.Page{})
-		return l.Items, err
-	})
-	numbers := make([]string, len(jobs))
-	for i, j := range jobs {
-		numbers[i] = fmt.Sprintf("%d\t%s %s, %s", j.Number, j.Kind, term.Escape(j.Subject()), j.State)
-	}
-	return numbers
-}
-
-// stateTaken is the state of the jobs that a command can do something with,
-// "" for any.
-func stateTaken(command string) string {
-	switch command {
-	case "job cancel", "kill", "job pause", "job resume", "job limit", "job priority", "job watch":
-		return "live"
-	case "job retry", "job forget":
-		return "ended"
-	}
-	return ""
-}
-
-func (t *tool) completeTypes(ctx context.Context, typed cmdline.Typed) []string {
-	types := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Capabilities, error) { return c.Capabilities(ctx) })
-	names := make([]string, len(types))
-	for i, p := range types {
-		names[i] = p.Type
-	}
-	return names
-}
-
-func (t *tool) completeAlgorithms(ctx context.Context, typed cmdline.Typed) []string {
-	types := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Capabilities, error) { return c.Capabilities(ctx) })
-	var names []string
-	for _, p := range types {
-		names = append(names, p.Algorithms...)
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-// completeDevices offers the devices that pools lie on, which have limits.
-func (t *tool) completeDevices(ctx context.Context, typed cmdline.Typed) []string {
-	pools := ask(ctx, typed, func(ctx context.Context, c *client.Client) ([]record.Pool, error) { return c.Pools(ctx) })
-	var devices []string
-	for _, p := range pools {
-		devices = append(devices, p.Devices...)
-	}
-	slices.Sort(devices)
-	return slices.Compact(devices)
 }
