@@ -147,8 +147,8 @@ func (c *call) fail(err error) {
 		return
 	}
 	c.err = err
-	left := c.r.Context().Err() != nil && errors.Is(err, c.r.Context().Err())
-	if c.status != 0 || left {
+	gone := c.r.Context().Err() != nil && errors.Is(err, c.r.Context().Err())
+	if c.status != 0 || gone {
 		panic(http.ErrAbortHandler) // a broken connection is no whole answer
 	}
 	var e *record.Error

@@ -15,9 +15,9 @@ import (
 
 // Keys of the calls about contents.
 var (
-	contentQuery = []string{"checksum", "limit", "priority", "on_failure", "label"}
-	uploadQuery  = []string{"offset", "length", "as_format", "detect_zeros", "continues", "beginning", "create", "capacity", "allocation", "format"}
-	handQuery    = []string{"fd", "direction"}
+	contentQuery    = []string{"checksum", "limit", "priority", "on_failure", "label"}
+	uploadQuery     = []string{"offset", "length", "as_format", "detect_zeros", "continues", "beginning", "create", "capacity", "allocation", "format"}
+	descriptorQuery = []string{"fd", "direction"}
 )
 
 // uploadQueries reads what the query says of an upload.
@@ -196,13 +196,13 @@ var byteRange = regexp.MustCompile(`^(?i:bytes)=[ \t,]*([0-9]*)-([0-9]*)[ \t,]*$
 // What it cannot read, several ranges and one under another ETag are left
 // aside: the whole is an answer to them too.
 func (c *call) rangeOf(size int64, tag string) (span, error) {
-	whole := span{len: size}
+	all := span{len: size}
 	m := byteRange.FindStringSubmatch(c.r.Header.Get("Range"))
 	if m == nil || m[1] == "" && m[2] == "" {
-		return whole, nil
+		return all, nil
 	}
 	if cond := c.r.Header.Get("If-Range"); cond != "" && cond != tag {
-		return whole, nil
+		return all, nil
 	}
 	first, last := int64(0), size-1
 	switch {
@@ -211,13 +211,13 @@ func (c *call) rangeOf(size int64, tag string) (span, error) {
 	case m[2] == "":
 		first = position(m[1])
 	case position(m[2]) < position(m[1]):
-		return whole, nil
+		return all, nil
 	default:
 		first, last = position(m[1]), min(last, position(m[2]))
 	}
 	if first > last {
 		c.Header().Set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
-		return whole, record.Errorf(record.RangeUnsat, "the content has %d bytes, none of them in the range asked for", size)
+		return all, record.Errorf(record.RangeUnsat, "the content has %d bytes, none of them in the range asked for", size)
 	}
 	return span{first, last - first + 1, true}, nil
 }

@@ -111,8 +111,7 @@ func retryJob(c *call) error {
 	if err != nil {
 		return err
 	}
-	st, err := c.svc.RetryJob(c.ctx(), s, c.jobName())
-	return c.started(st, err)
+	return c.started(c.svc.RetryJob(c.ctx(), s, c.jobName()))
 }
 
 // getJobLog streams the log, piece by piece, each with writeTimeout.

@@ -65,7 +65,7 @@ func volumeRoutes() []route {
 		// What is in a volume is not for who may only look at the catalog.
 		{http.MethodGet, one + "/content", record.MemberRole, slices.Concat(contentQuery, starting), false, getContent, false},
 		{http.MethodPut, one + "/content", record.MemberRole, slices.Concat(contentQuery, uploadQuery, starting), true, putContent, false},
-		{http.MethodPost, one + "/content", record.MemberRole, slices.Concat(contentQuery, uploadQuery, handQuery, starting), false, postContent, false},
+		{http.MethodPost, one + "/content", record.MemberRole, slices.Concat(contentQuery, uploadQuery, descriptorQuery, starting), false, postContent, false},
 	}
 }
 

@@ -40,8 +40,7 @@ func (c *call) verb(k record.Kind) error {
 	if err != nil {
 		return err
 	}
-	st, err := c.svc.Start(c.ctx(), s, c.pool(), c.volume(), r)
-	return c.started(st, err)
+	return c.started(c.svc.Start(c.ctx(), s, c.pool(), c.volume(), r))
 }
 
 // started answers with the job that was started, which it waits for if the

@@ -66,8 +66,7 @@ func getVolume(c *call) error {
 	if err := c.freshen(c.pool()); err != nil {
 		return err
 	}
-	v, err := c.svc.Volume(c.ctx(), c.pool(), c.volume())
-	return c.answerVolume(v, err)
+	return c.answerVolume(c.svc.Volume(c.ctx(), c.pool(), c.volume()))
 }
 
 func (c *call) answerVolume(v record.Volume, err error) error {
@@ -84,8 +83,7 @@ func patchVolume(c *call) error {
 	if err != nil {
 		return err
 	}
-	v, err := c.svc.PatchVolume(c.ctx(), s, c.pool(), c.volume(), r)
-	return c.answerVolume(v, err)
+	return c.answerVolume(c.svc.PatchVolume(c.ctx(), s, c.pool(), c.volume(), r))
 }
 
 // deleteVolume has its options in the query: a DELETE has no body.
@@ -106,6 +104,5 @@ func deleteVolume(c *call) error {
 	if err != nil {
 		return err
 	}
-	st, err := c.svc.Start(c.ctx(), s, c.pool(), c.volume(), r)
-	return c.started(st, err)
+	return c.started(c.svc.Start(c.ctx(), s, c.pool(), c.volume(), r))
 }

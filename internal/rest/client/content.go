@@ -79,9 +79,9 @@ func setBytes(a *ask, key string, n *int64) {
 	}
 }
 
-// hand makes a request on a connection of its own, and hands over f when the
+// lend makes a request on a connection of its own, and hands over f when the
 // daemon is ready for it.
-func (c *Client) hand(ctx context.Context, a *ask, s contract.Submit, f *os.File) (st contract.Started, err error) {
+func (c *Client) lend(ctx context.Context, a *ask, s contract.Submit, f *os.File) (st contract.Started, err error) {
 	a.query.Set("fd", "1")
 	a.header.Set("Connection", "Upgrade")
 	a.header.Set("Upgrade", wire.DescriptorProtocol)
@@ -92,7 +92,7 @@ func (c *Client) hand(ctx context.Context, a *ask, s contract.Submit, f *os.File
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	resp, err := handOver(ctx, conn.(*net.UnixConn), a.under(s), f)
+	resp, err := sendFile(ctx, conn.(*net.UnixConn), a.under(s), f)
 	if err != nil {
 		return st, c.unreachable(ctx, err)
 	}
@@ -100,9 +100,9 @@ func (c *Client) hand(ctx context.Context, a *ask, s contract.Submit, f *os.File
 	return st, err
 }
 
-// handOver writes the request and gives the answer to it, or, behind the 101
+// sendFile writes the request and gives the answer to it, or, behind the 101
 // and the descriptor, the one that counts.
-func handOver(ctx context.Context, conn *net.UnixConn, a *ask, f *os.File) (*http.Response, error) {
+func sendFile(ctx context.Context, conn *net.UnixConn, a *ask, f *os.File) (*http.Response, error) {
 	req, err := a.request(ctx)
 	if err != nil {
 		return nil, err
@@ -139,11 +139,11 @@ type Transfer struct {
 func (c *Client) Upload(ctx context.Context, s contract.Submit, up StreamUpload) (*Transfer, error) {
 	a := askToUpload(http.MethodPut, up.Pool, up.Volume, up.UploadRequest).part(up.Offset, up.Length)
 	t := &Transfer{done: make(chan struct{})}
-	told := make(chan string, 1) // of the job
+	number := make(chan string, 1) // of the job
 	var once sync.Once
 	trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
 		if code == http.StatusEarlyHints {
-			once.Do(func() { told <- h.Get(wire.JobHeader) })
+			once.Do(func() { number <- h.Get(wire.JobHeader) })
 		}
 		return nil
 	}}
@@ -157,8 +157,8 @@ func (c *Client) Upload(ctx context.Context, s contract.Submit, up StreamUpload)
 		t.err = c.put(ctx, req)
 	}()
 	select {
-	case number := <-told:
-		t.Job, err = c.Job(ctx, number)
+	case job := <-number:
+		t.Job, err = c.Job(ctx, job)
 		return t, err
 	case <-t.done:
 		if t.err == nil {

@@ -18,11 +18,11 @@ import (
 func (c *Client) Start(ctx context.Context, s contract.Submit, pool, volume string, r operation.Request) (contract.Started, error) {
 	switch r := r.(type) {
 	case *operation.UploadRequest:
-		return c.hand(ctx, askToUpload(http.MethodPost, pool, volume, *r).part(r.Offset, r.Length), s, r.Data.File)
+		return c.lend(ctx, askToUpload(http.MethodPost, pool, volume, *r).part(r.Offset, r.Length), s, r.Data.File)
 	case *operation.DownloadRequest:
 		a := askToDownload(http.MethodPost, pool, volume, *r).part(r.Offset, r.Length)
 		a.query.Set("direction", "download")
-		return c.hand(ctx, a, s, r.Data.File)
+		return c.lend(ctx, a, s, r.Data.File)
 	}
 	method, path := wire.Call(operation.KindOf(r), pool, volume)
 	a := newAsk(method, path...).with(r)

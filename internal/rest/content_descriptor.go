@@ -2,11 +2,11 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -18,9 +18,9 @@ import (
 	"storaged/internal/transfer"
 )
 
-// handTimeout bounds each step of the descriptor's way. The client is on this host and has
+// descriptorTimeout bounds each step of the descriptor's way. The client is on this host and has
 // it open already.
-const handTimeout = 10 * time.Second
+const descriptorTimeout = 10 * time.Second
 
 // postContent starts an upload from, or a download to, a file that the client
 // has open. The connection is upgraded: behind the 101 the client sends one
@@ -28,13 +28,13 @@ const handTimeout = 10 * time.Second
 // other call would give, and the end of the connection. The descriptor is handed
 // on to the helper, and nothing is done with it here.
 func postContent(c *call) error {
-	start, s, err := c.handRequest()
+	r, data, s, err := c.descriptorRequest()
 	if err != nil {
 		return err
 	}
+	data.Form = operation.FileForm
 	if s.DryRun {
-		st, err := start(s, nil)
-		return c.started(st, err)
+		return c.started(c.svc.Start(c.ctx(), s, c.pool(), c.volume(), r))
 	}
 	if !strings.EqualFold(c.r.Header.Get("Upgrade"), wire.DescriptorProtocol) {
 		return record.Errorf(record.Invalid, "a descriptor comes by Upgrade: %s", wire.DescriptorProtocol)
@@ -46,48 +46,40 @@ func postContent(c *call) error {
 	defer conn.Close()
 	late := &lateAnswer{header: http.Header{}, status: http.StatusOK}
 	c.ResponseWriter, c.status = late, 0
-	f, err := transfer.ReceiveFile(conn.UnixConn)
+	data.File, err = transfer.ReceiveFile(conn.UnixConn)
 	if err == nil {
-		var st contract.Started
-		st, err = start(s, f)
-		f.Close() // the job has its own
-		err = c.started(st, err)
+		err = c.started(c.svc.Start(c.ctx(), s, c.pool(), c.volume(), r))
+		data.File.Close() // the job has its own
 	}
 	c.fail(err)
-	_ = conn.SetWriteDeadline(time.Now().Add(handTimeout))
+	_ = conn.SetWriteDeadline(time.Now().Add(descriptorTimeout))
 	_ = late.write(conn) // a client that has gone asks again with its key
 	return nil
 }
 
-// handRequest reads the request and gives what starts its job.
-func (c *call) handRequest() (start func(contract.Submit, *os.File) (contract.Started, error), s contract.Submit, err error) {
+// descriptorRequest reads the request; data is the part of it that is to come.
+func (c *call) descriptorRequest() (r operation.Request, data *operation.Data, s contract.Submit, err error) {
 	if fd, err := c.flag01("fd"); err != nil || !fd {
-		return nil, s, firstError(err, record.Errorf(record.Invalid, "a POST to a content hands over a descriptor: fd=1"))
+		return nil, nil, s, cmp.Or(err, error(record.Errorf(record.Invalid, "a POST to a content hands over a descriptor: fd=1")))
 	}
 	if s, err = c.submit(c.query()); err != nil {
-		return nil, s, err
+		return nil, nil, s, err
 	}
 	offset, length, err := c.part()
 	if err != nil {
-		return nil, s, err
+		return nil, nil, s, err
 	}
 	switch d := c.r.URL.Query().Get("direction"); d {
 	case "", "upload":
 		r, err := c.uploadQueries()
 		r.Offset, r.Length = offset, length
-		return func(s contract.Submit, f *os.File) (contract.Started, error) {
-			r.Data = operation.Data{File: f, Form: operation.FileForm}
-			return c.svc.Start(c.ctx(), s, c.pool(), c.volume(), &r)
-		}, s, err
+		return &r, &r.Data, s, err
 	case "download":
 		r, err := c.downloadQueries()
 		r.Offset, r.Length = offset, length
-		return func(s contract.Submit, f *os.File) (contract.Started, error) {
-			r.Data = operation.Data{File: f, Form: operation.FileForm}
-			return c.svc.Start(c.ctx(), s, c.pool(), c.volume(), &r)
-		}, s, err
+		return &r, &r.Data, s, err
 	default:
-		return nil, s, record.Errorf(record.Invalid, "direction is upload or download, not %s", record.Short(d))
+		return nil, nil, s, record.Errorf(record.Invalid, "direction is upload or download, not %s", record.Short(d))
 	}
 }
 
@@ -103,13 +95,6 @@ func (c *call) flag01(key string) (bool, error) {
 	}
 }
 
-func firstError(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
-}
-
 // upgrade takes the connection over and says so.
 func (c *call) upgrade() (*peer.Conn, error) {
 	conn, buf, err := http.NewResponseController(c.ResponseWriter).Hijack()
@@ -120,7 +105,7 @@ func (c *call) upgrade() (*peer.Conn, error) {
 	if !ok {
 		panic(fmt.Sprintf("internal error: api: a connection is a %T", conn))
 	}
-	_ = g.SetDeadline(time.Now().Add(handTimeout))
+	_ = g.SetDeadline(time.Now().Add(descriptorTimeout))
 	_, err = fmt.Fprintf(g, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", wire.DescriptorProtocol)
 	if err == nil && buf.Reader.Buffered() > 0 {
 		err = errors.New("it sent something before it was asked to")
