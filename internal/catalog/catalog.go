@@ -190,7 +190,7 @@ func (c *Catalog) disown(tx *store.Tx, o record.Object, j *store.Job) error {
 	if err != nil {
 		return err
 	}
-	v.State, v.Planned = record.VolumeIncomplete, 0
+	v.State = record.VolumeIncomplete
 	v.Generation++
 	return c.putVolume(tx, "volume.changed", v)
 }

@@ -67,12 +67,12 @@ func endMove(c *Catalog, tx *store.Tx, e end) error {
 // nobody knows of any more.
 func inherit(dst, src *store.Volume) {
 	if src == nil {
-		dst.State, dst.Job, dst.Planned = record.VolumeReady, nil, 0
+		dst.State, dst.Job = record.VolumeReady, nil
 		dst.Generation++
 		return
 	}
 	dst.Format, dst.Description, dst.Origin, dst.CreatedBy = src.Format, src.Description, src.Origin, src.CreatedBy
-	dst.State, dst.Job, dst.Planned = src.State, src.Job, 0
+	dst.State, dst.Job = src.State, src.Job
 	dst.Generation = src.Generation + 1
 }
 

@@ -125,7 +125,7 @@ func (c *Catalog) building(tx *store.Tx, o operation.Operation, j *store.Job, v 
 	if err != nil {
 		return err
 	}
-	v.Arrived, v.Planned, v.Promised = last, made.Planned, made.Promised
+	v.Arrived, v.Promised = last, made.Promised
 	return c.putVolume(tx, "volume.building", &v)
 }
 
@@ -146,7 +146,7 @@ func endMaking(c *Catalog, tx *store.Tx, e end) error {
 	case !e.ok() && !e.kept():
 		return c.dropVolume(tx, "volume.rolled_back", v)
 	}
-	v.State, v.Job, v.Planned = record.VolumeReady, nil, 0
+	v.State, v.Job = record.VolumeReady, nil
 	if !e.ok() {
 		v.State, v.Job = record.VolumeIncomplete, &e.job.Number
 	}

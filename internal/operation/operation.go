@@ -325,8 +325,8 @@ type Making interface{ Made() Made }
 // Made is what a volume is listed as while it is made. Capacity 0 is that of the
 // one it is made of.
 type Made struct {
-	Format                      string
-	Capacity, Planned, Promised int64 // bytes: Planned may be allocated, Promised shall be in the end
+	Format             string
+	Capacity, Promised int64 // bytes; so many are promised to have blocks
 }
 
 func deref(n *int64) int64 {

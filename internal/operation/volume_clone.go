@@ -59,7 +59,7 @@ func (*Clone) Relies() bool { return true }
 func (o *Clone) Moves() (bytes int64, bounds bool) { return o.Capacity, true }
 
 // Made is how it is listed.
-func (o *Clone) Made() Made { return Made{o.Format, o.Capacity, o.Allocation, deref(o.Promise)} }
+func (o *Clone) Made() Made { return Made{o.Format, o.Capacity, deref(o.Promise)} }
 
 // Needs what the source has allocated, or what is promised.
 func (o *Clone) Needs() (bytes int64, shareable bool) {

@@ -51,7 +51,7 @@ func (*Create) Effect() Effect { return Makes }
 func (o *Create) Moves() (bytes int64, bounds bool) { return *o.Allocation, o.Form == "" }
 
 // Made is how it is listed.
-func (o *Create) Made() Made { return Made{o.Format, o.Capacity, *o.Allocation, *o.Allocation} }
+func (o *Create) Made() Made { return Made{o.Format, o.Capacity, *o.Allocation} }
 
 // Needs what is allocated.
 func (o *Create) Needs() (bytes int64, shareable bool) { return *o.Allocation, false }

@@ -283,28 +283,3 @@ func (t *Tx) liveHead(number []byte) (head *JobHead, rest []byte, err error) {
 	}
 	return head, rest, err
 }
-
-// vouchJob checks that a job is found by its uuid, its key and its state.
-func (t *Tx) vouchJob(key, body []byte) error {
-	var head JobHead
-	rest, err := head.cut(key, body)
-	if err != nil {
-		return err
-	}
-	if _, err := t.decodeJob(key, &head, rest); err != nil {
-		return err
-	}
-	id, err1 := t.get(bucketJobIDs, []byte(head.ID))
-	live, err2 := t.get(bucketJobLive, key)
-	byKey, err3 := key, error(nil)
-	if head.Key != "" {
-		byKey, err3 = t.get(bucketJobKeys, jobKey(head.UID, head.Key))
-	}
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return nil // reported with the index
-	}
-	if string(id) != string(key) || string(byKey) != string(key) || head.State.Terminal() == (live != nil) {
-		return damage(bucketJobs, key, "an index has lost it")
-	}
-	return nil
-}

@@ -67,15 +67,3 @@ func (t *Tx) DeletePool(name string) error {
 	}
 	return errors.Join(t.remove(bucketPoolIDs, []byte(p.UUID)), t.remove(bucketPools, []byte(name)))
 }
-
-func (t *Tx) vouchPool(key, body []byte) error {
-	var p Pool
-	if err := decode(bucketPools, key, body, &p); err != nil {
-		return err
-	}
-	name, err := t.get(bucketPoolIDs, []byte(p.UUID))
-	if err == nil && string(name) != p.Name || p.Name != string(key) {
-		return damage(bucketPools, key, "an index has lost it")
-	}
-	return nil // a damaged index entry is reported by itself
-}

@@ -17,7 +17,6 @@ type Job struct {
 	Moves      int64          `json:"moves"`            // bytes, at most; 0: nobody knows
 	Key        string         `json:"key,omitempty"`    // idempotency key
 	Digest     string         `json:"digest,omitempty"` // of the request under the key
-	LockWait   *time.Duration `json:"lock_wait"`        // nil: the class's default; 0: none; <0: for ever
 	Deadline   *time.Time     `json:"deadline"`         // of the waiting
 	Boot       string         `json:"boot"`             // boot id under which the helper was started
 	StartTicks uint64         `json:"start_ticks"`      // helper's start time, /proc/PID/stat field 22
@@ -78,7 +77,6 @@ type Volume struct {
 	// its file was replaced: no job up to that number was for this volume. 0: not
 	// known, of an earlier version.
 	Arrived int64 `json:"arrived,omitempty"`
-	Planned int64 `json:"planned"` // bytes that the job making it may allocate
 	// Promised is how many bytes from its start shall have blocks, as whoever
 	// made it asked.
 	Promised int64 `json:"promised,omitempty"`

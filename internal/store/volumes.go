@@ -195,22 +195,3 @@ func (t *Tx) DeleteVolumes(pool string) error {
 	}
 	return nil
 }
-
-func (t *Tx) vouchVolume(key, body []byte) error {
-	var v Volume
-	if err := decode(bucketVolumes, key, body, &v); err != nil {
-		return err
-	}
-	lost := !bytes.Equal(volumeKey(v.Pool, v.Name), key)
-	for bucket, field := range map[string]string{bucketVolumePaths: v.Path, bucketVolumeKeys: v.Key} {
-		if field == "" {
-			continue
-		}
-		entry, err := t.get(bucket, append([]byte(field+volumeSep), key...))
-		lost = lost || err == nil && entry == nil // a damaged entry is reported by itself
-	}
-	if lost {
-		return damage(bucketVolumes, key, "an index has lost it")
-	}
-	return nil
-}

@@ -67,3 +67,6 @@ func (a answer) String() string {
 	}
 	return "refused: \"job 12 " + a.refusal + "\""
 }
+
+// actions lists them in the order of the printed table.
+var actions = []action{actCancel, actKill, actPause, actResume, actLimit, actPriority, actNote, actForget}

@@ -13,14 +13,13 @@ import (
 // ending is all that is known of a helper that is dead for certain: nobody
 // holds the job's lock any more.
 type ending struct {
-	report  *ipc.Report  // its result file; nil when there is none, or a torn one
-	torn    error        // why the result file could not be used; nil when there is none
-	exit    process.Exit // not Known for an adopted helper of an older kernel
-	began   bool         // GO was or may have been sent: storage may have been touched
-	asked   bool         // a cancel was asked for
-	adopted bool         // it was not our child to the end
-	undoes  bool         // there is a helper that can settle the job
-	fault   *record.Error
+	report *ipc.Report  // its result file; nil when there is none, or a torn one
+	torn   error        // why the result file could not be used; nil when there is none
+	exit   process.Exit // not Known for an adopted helper of an older kernel
+	began  bool         // GO was or may have been sent: storage may have been touched
+	asked  bool         // a cancel was asked for
+	undoes bool         // there is a helper that can settle the job
+	fault  *record.Error
 }
 
 // verdict is how a job ended, or that another helper must settle it first.

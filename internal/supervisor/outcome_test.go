@@ -33,7 +33,7 @@ func TestOutcome(t *testing.T) {
 	}{
 		{"success", ending{report: report(ipc.Succeeded, ""), exit: zero, began: true}, record.Succeeded, "", false, ""},
 		{"success, then killed", ending{report: report(ipc.Succeeded, ""), exit: killed, began: true}, record.Succeeded, "", false, "killed by SIGKILL"},
-		{"success, exit unknown", ending{report: report(ipc.Succeeded, ""), exit: unknown, began: true, adopted: true}, record.Succeeded, "", false, "not known"},
+		{"success, exit unknown", ending{report: report(ipc.Succeeded, ""), exit: unknown, began: true}, record.Succeeded, "", false, "not known"},
 		{"success, exit 1", ending{report: report(ipc.Succeeded, ""), exit: one, began: true, undoes: true}, record.Failed, record.Inconsistent, false, ""},
 		{"success before the cancel", ending{report: report(ipc.Succeeded, ""), exit: zero, began: true, asked: true}, record.Succeeded, "", false, "before the cancel"},
 		{"success in spite of a fault", ending{report: report(ipc.Succeeded, ""), exit: zero, began: true, fault: fault}, record.Succeeded, "", false, "broke the protocol"},
@@ -50,7 +50,7 @@ func TestOutcome(t *testing.T) {
 		{"killed", ending{exit: killed, began: true, undoes: true}, record.Failed, record.Killed, true, ""},
 		{"killed, nothing to undo", ending{exit: killed, began: true}, record.Failed, record.Killed, false, ""},
 		{"killed after a cancel", ending{exit: killed, began: true, asked: true, undoes: true}, record.Canceled, record.CanceledCode, true, ""},
-		{"gone while nobody watched", ending{exit: unknown, began: true, adopted: true, undoes: true}, record.Failed, record.Interrupted, true, ""},
+		{"gone while nobody watched", ending{exit: unknown, began: true, undoes: true}, record.Failed, record.Interrupted, true, ""},
 		{"torn result", ending{exit: zero, began: true, undoes: true, torn: errors.New("cut")}, record.Failed, record.Inconsistent, true, "cut"},
 		{"never began", ending{exit: one, undoes: true}, record.Failed, record.Internal, false, ""},
 		{"canceled before it began", ending{exit: killed, asked: true, undoes: true}, record.Canceled, record.CanceledCode, false, ""},

@@ -460,7 +460,7 @@ func (j *job) judgement(e ending) verdict {
 // ending gathers what is known of the helper's end.
 func (j *job) ending() ending {
 	e := ending{
-		exit: j.run.exit, began: j.rec.Go, asked: j.rec.CancelAsk, adopted: j.run.adopted,
+		exit: j.run.exit, began: j.rec.Go, asked: j.rec.CancelAsk,
 		undoes: len(j.rec.UndoArgv) > 0, fault: j.fault(),
 	}
 	r, digest, err := ipc.LoadReport(j.s.launcher.dir(j.id).Result())

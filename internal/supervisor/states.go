@@ -109,9 +109,6 @@ const (
 	actForget   action = "forget"
 )
 
-// actions lists them in the order of the printed table.
-var actions = []action{actCancel, actKill, actPause, actResume, actLimit, actPriority, actNote, actForget}
-
 // answer is what an action meets in a state: an effect, or a refusal.
 type answer struct {
 	effect  string       // what it does; "" where it is refused

@@ -78,7 +78,7 @@ func (s *Supervisor) newRecord(r Request) (*store.Job, error) {
 			OnFailure: r.OnFailure, Rollback: record.RollbackNone, RetryOf: r.RetryOf, RetryFrom: r.RetryFrom,
 		},
 		Argv: r.Argv, UndoArgv: r.UndoArgv, Params: r.Params, Moves: r.Moves, Key: r.Key, Digest: r.Digest,
-		LockWait: r.LockWait, Destroys: r.Destroys, Data: r.Data != nil, Resume: r.Resume, From: r.From, Same: r.Same,
+		Destroys: r.Destroys, Data: r.Data != nil, Resume: r.Resume, From: r.From, Same: r.Same,
 	}
 	if rec.Priority == "" {
 		rec.Priority = record.NormalPriority
