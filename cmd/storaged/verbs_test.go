@@ -261,7 +261,8 @@ func (h *host) define(pool, dir string) {
 }
 
 func (h *host) undefine(pool string) error {
-	return h.client.UndefinePool(h.ctx(), contract.Submit{}, pool)
+	_, err := h.client.UndefinePool(h.ctx(), contract.Submit{}, pool, contract.PoolUndefine{})
+	return err
 }
 
 func (h *host) buildPool(pool string, options ...option) (started, error) {

@@ -254,7 +254,8 @@ func (o *outcome) live() bool { return o.err == nil && o.job != nil && !o.job.St
 func (a *attendance) answered(ctx context.Context, r answer) {
 	a.unanswered--
 	a.jobs[r.index].err = r.err
-	if r.err == nil {
+	a.jobs[r.index].same = r.started.Unchanged
+	if r.err == nil && r.started.Job != nil {
 		a.jobs[r.index].job = r.started.Job
 		a.learn(*r.started.Job)
 	}

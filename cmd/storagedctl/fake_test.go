@@ -229,6 +229,12 @@ func (f *fake) Pool(_ context.Context, pool string) (record.Pool, error) {
 
 func (f *fake) DefinePool(_ context.Context, s contract.Submit, r contract.PoolDefine, build, start bool) (record.Pool, contract.Started, error) {
 	if p, err := f.Pool(context.Background(), r.Name); err == nil {
+		switch {
+		case r.ExistOK && p.Target != r.Target:
+			return p, contract.Started{}, record.Errorf(record.Exists, "pool %q exists and differs: it is %s at %s", p.Name, p.Type, p.Target.Path)
+		case r.ExistOK:
+			return p, contract.Started{Unchanged: &contract.Unchanged{Pool: &p}}, nil
+		}
 		return p, contract.Started{}, record.Errorf(record.Exists, "pool %q exists already", r.Name)
 	}
 	p := record.Pool{Name: r.Name, Type: r.Type, Target: r.Target, Source: r.Source, State: record.PoolInactive}
@@ -253,10 +259,13 @@ func (f *fake) PatchPool(ctx context.Context, _ contract.Submit, pool string, r 
 	return p, err
 }
 
-func (f *fake) UndefinePool(ctx context.Context, _ contract.Submit, pool string) error {
+func (f *fake) UndefinePool(ctx context.Context, _ contract.Submit, pool string, r contract.PoolUndefine) (bool, error) {
 	_, err := f.Pool(ctx, pool)
 	f.locked(func(f *fake) { delete(f.pools, pool) })
-	return err
+	if err != nil && r.MissingOK {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (f *fake) Volumes(_ context.Context, filter contract.VolumeFilter) ([]record.Volume, error) {
@@ -302,13 +311,15 @@ func (f *fake) Start(ctx context.Context, s contract.Submit, pool, volume string
 			return f.make(ctx, s, objects, r)
 		}
 	}
-	if _, err := f.Pool(ctx, pool); err != nil {
-		return contract.Started{}, err
+	_, err := f.Pool(ctx, pool)
+	if err == nil && volume != "" {
+		_, err = f.Volume(ctx, pool, volume)
 	}
-	if volume != "" {
-		if _, err := f.Volume(ctx, pool, volume); err != nil {
-			return contract.Started{}, err
-		}
+	if m, ok := r.(operation.Removing); ok && err != nil && m.MayBeGone() {
+		return contract.Started{Unchanged: &contract.Unchanged{}}, nil
+	}
+	if err != nil {
+		return contract.Started{}, err
 	}
 	if to, ok := r.(operation.Sender); ok && volume != "" {
 		at := record.Object{Pool: pool, Mode: record.ModeWrite}
@@ -335,7 +346,15 @@ func modes(k record.Kind) record.Mode {
 // make starts a job that makes the last of the objects.
 func (f *fake) make(ctx context.Context, s contract.Submit, objects []record.Object, r operation.Request) (contract.Started, error) {
 	last := objects[len(objects)-1]
-	if _, err := f.Volume(ctx, last.Pool, last.Volume); err == nil {
+	if v, err := f.Volume(ctx, last.Pool, last.Volume); err == nil {
+		o, err := r.Plan(operation.Known{Can: record.Capabilities{Formats: record.Formats}})
+		if m, ok := o.(operation.Repeatable); ok && m.Tolerates() == record.Exists {
+			_, err = m.Done(operation.Known{Volume: v})
+			return contract.Started{Unchanged: &contract.Unchanged{Volume: &v}}, err
+		}
+		if err != nil {
+			return contract.Started{}, err
+		}
 		return contract.Started{}, record.Errorf(record.Exists, "%s/%s exists already", last.Pool, last.Volume)
 	}
 	return f.start(s, reflect.ValueOf(r).Elem().Interface(), operation.KindOf(r), objects...)

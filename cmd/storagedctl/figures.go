@@ -150,6 +150,9 @@ func waitsUntil(b record.Blocker) (text string) {
 func endLine(j *record.Job, exact bool) string {
 	parts := []string{fmt.Sprintf("job %d: %s %s: %s", j.Number, j.Kind, j.Subject(), outcomeWord(j))}
 	if r := j.Result; r != nil {
+		if r.Unchanged {
+			parts = append(parts, "nothing to do")
+		}
 		if r.Bytes > 0 {
 			parts = append(parts, size(r.Bytes, exact))
 		}

@@ -212,7 +212,7 @@ func (s *session) printSums(j *record.Job) error {
 func (s *session) printSame(outcomes []outcome) error {
 	for _, o := range outcomes {
 		if o.same != nil {
-			if err := printJSON(s.out, o.same); err != nil {
+			if err := printJSON(s.out, unchanged(o.same)); err != nil {
 				return err
 			}
 		}
@@ -226,7 +226,7 @@ func (s *session) printDocuments(outcomes []outcome) error {
 	for _, o := range outcomes {
 		switch {
 		case o.same != nil:
-			docs = append(docs, o.same)
+			docs = append(docs, unchanged(o.same))
 		case o.job != nil:
 			docs = append(docs, s.jobDocument(o.job))
 		}
@@ -249,7 +249,24 @@ func (s *session) jobDocument(j *record.Job) any {
 	return struct {
 		*record.Job
 		Changed bool `json:"changed"`
-	}{j, true}
+	}{j, j.Result == nil || !j.Result.Unchanged}
+}
+
+// unchanged is what there is already as JSON has it, if there is anything.
+func unchanged(u *contract.Unchanged) any {
+	switch {
+	case u.Volume != nil:
+		return struct {
+			*record.Volume
+			Changed bool `json:"changed"`
+		}{u.Volume, false}
+	case u.Pool != nil:
+		return struct {
+			*record.Pool
+			Changed bool `json:"changed"`
+		}{u.Pool, false}
+	}
+	return u
 }
 
 // showPlans prints the answers to a dry run.

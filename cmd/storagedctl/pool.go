@@ -112,24 +112,14 @@ func onPools(r operation.Request) func(context.Context, *session) error {
 func (s *session) eachPool(ctx context.Context, r operation.Request) error {
 	var starts []start
 	for _, pool := range s.pools(ctx) {
-		st := s.job(record.Object{Pool: pool}, r)
-		st.settle = s.missingOK
-		starts = append(starts, st)
+		starts = append(starts, s.job(record.Object{Pool: pool}, r))
 	}
 	return s.run(ctx, starts...)
 }
 
-// unchanged says that there was nothing to do.
-type unchanged struct {
-	Changed bool `json:"changed"`
-}
-
-// missingOK takes, with --missing-ok, what is not there for done.
-func (s *session) missingOK(_ context.Context, failure error) (any, error) {
-	if s.cli.Bool("missing-ok") && record.CodeOf(failure) == record.NotFound {
-		return unchanged{}, nil
-	}
-	return nil, failure
+// missing is what --missing-ok asks for.
+func (s *session) missing() operation.Missing {
+	return operation.Missing{MissingOK: s.cli.Bool("missing-ok")}
 }
 
 // printChanged confirms what changed without a job.

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -75,6 +74,7 @@ func (s *session) definition() (contract.PoolDefine, error) {
 		return def, cmdline.Usagef("the pool needs a name").WithHint("usage: storagedctl %s %s", s.verb(), s.cli.Command.ArgsUsage)
 	}
 	s.defineByFlags(&def)
+	def.ExistOK = s.cli.Bool("exist-ok")
 	return def, absolute(&def.Target.Path)
 }
 
@@ -175,45 +175,15 @@ func poolDefine(ctx context.Context, s *session) error {
 		s.note(fmt.Sprintf("would define pool %s (%s, %s); no storage is touched", def.Name, def.Type, def.Target.Path))
 		return nil
 	}
-	p, _, err := s.client.DefinePool(ctx, s.submission(def.Name, false), def, false, false)
-	if err != nil {
-		same, err := s.samePool(ctx, def, err)
-		if err != nil {
-			return err
-		}
-		return s.printSamePool(same)
+	p, st, err := s.client.DefinePool(ctx, s.submission(def.Name, false), def, false, false)
+	switch {
+	case err != nil:
+		return err
+	case st.Unchanged != nil:
+		return s.printOutcomes([]outcome{{start: start{object: def.Name}, same: st.Unchanged}})
 	}
 	s.note("pool " + p.Name + " is defined")
 	return s.printChanged(p.Name, p)
-}
-
-func (s *session) printSamePool(p samePool) error {
-	if s.format == "table" {
-		s.note(p.Name + ": nothing to do")
-	}
-	return s.printChanged(p.Name, p)
-}
-
-// samePool is a pool that was there already.
-type samePool struct {
-	record.Pool
-	Changed bool `json:"changed"`
-}
-
-// samePool looks, with --exist-ok, whether the pool that is there is the one
-// that was asked for.
-func (s *session) samePool(ctx context.Context, def contract.PoolDefine, failure error) (samePool, error) {
-	if !s.cli.Bool("exist-ok") || record.CodeOf(failure) != record.Exists {
-		return samePool{}, failure
-	}
-	p, err := s.client.Pool(ctx, def.Name)
-	if err != nil {
-		return samePool{}, failure
-	}
-	if p.Type != def.Type || p.Target.Path != def.Target.Path || !reflect.DeepEqual(p.Source, def.Source) {
-		return samePool{}, record.Errorf(record.Exists, "pool %q exists and differs: it is %s at %s", p.Name, p.Type, p.Target.Path)
-	}
-	return samePool{Pool: p}, nil
 }
 
 func poolCreate(ctx context.Context, s *session) error {
@@ -228,37 +198,8 @@ func poolCreate(ctx context.Context, s *session) error {
 			_, started, err := s.client.DefinePool(ctx, sub, def, s.cli.Bool("build"), true)
 			return started, err
 		},
-		settle: func(ctx context.Context, failure error) (any, error) {
-			same, err := s.samePool(ctx, def, failure)
-			if err != nil {
-				return nil, s.halfCreated(ctx, def.Name, err)
-			}
-			if same, err = s.afterStarter(ctx, same); err != nil {
-				return nil, err
-			}
-			if same.State != record.PoolActive {
-				return nil, record.Errorf(record.Exists, "pool %q exists and is %s", same.Name, same.State).
-					WithHint("storagedctl pool start %s", same.Name)
-			}
-			return same, nil
-		},
+		advise: func(ctx context.Context, failure error) error { return s.halfCreated(ctx, def.Name, failure) },
 	})
-}
-
-// afterStarter gives the pool as it is when the jobs have ended that are
-// starting it.
-func (s *session) afterStarter(ctx context.Context, p samePool) (samePool, error) {
-	jobs, err := s.allJobs(ctx, contract.JobFilter{States: []string{"live"}, Kinds: []string{string(record.PoolStart)}, Pools: []string{p.Name}})
-	if err != nil {
-		return p, err
-	}
-	for _, j := range jobs {
-		if err := s.awaitEnd(ctx, j.ID); err != nil {
-			return p, err
-		}
-	}
-	p.Pool, err = s.client.Pool(ctx, p.Name)
-	return p, err
 }
 
 // halfCreated says what to do about a pool that is defined and did not start.

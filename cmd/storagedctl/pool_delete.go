@@ -24,7 +24,7 @@ func (t *tool) poolDeleteVerb() *cli.Command {
 
 func poolDelete(ctx context.Context, s *session) error {
 	pool := s.arg(0)
-	r := operation.PoolDeleteRequest{WithVolumes: s.cli.Bool("with-volumes"), JobOptions: s.jobOptions()}
+	r := operation.PoolDeleteRequest{WithVolumes: s.cli.Bool("with-volumes"), Missing: s.missing(), JobOptions: s.jobOptions()}
 	if err := s.confirm(ctx, s.deletingPool(pool)); err != nil {
 		return err
 	}

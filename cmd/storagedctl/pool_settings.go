@@ -50,11 +50,15 @@ func poolUndefine(ctx context.Context, s *session) error {
 			s.note("would forget pool " + pool + "; no storage is touched")
 			continue
 		}
-		o := outcome{start: start{object: pool, settle: s.missingOK}}
-		o.err = s.client.UndefinePool(ctx, s.submission(pool, len(outcomes) > 1), pool)
-		if outcomes[i] = s.settled(ctx, o); o.err == nil {
+		o := outcome{start: start{object: pool}}
+		changed, err := s.client.UndefinePool(ctx, s.submission(pool, len(outcomes) > 1), pool, contract.PoolUndefine{Missing: s.missing()})
+		switch o.err = err; {
+		case changed:
 			s.note("pool " + pool + " is undefined")
+		case err == nil:
+			o.same = &contract.Unchanged{}
 		}
+		outcomes[i] = o
 	}
 	if err := s.printOutcomes(outcomes); err != nil {
 		return err

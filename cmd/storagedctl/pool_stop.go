@@ -21,7 +21,7 @@ func (t *tool) stopVerb() *cli.Command {
 }
 
 func poolStop(ctx context.Context, s *session) error {
-	r := operation.PoolStopRequest{Force: s.cli.Bool("force"), JobOptions: s.jobOptions()}
+	r := operation.PoolStopRequest{Force: s.cli.Bool("force"), Missing: s.missing(), JobOptions: s.jobOptions()}
 	if r.Force {
 		pools := s.pools(ctx)
 		err := s.confirm(ctx, ruin{

@@ -121,6 +121,11 @@ func (s *session) awaitEach(ctx context.Context, outcomes []outcome, until until
 }
 
 // unfound is the start of a job on an object that could not be looked up.
-func unfound(o outcome) start {
-	return start{object: o.object, ask: func(context.Context, contract.Submit) (contract.Started, error) { return contract.Started{}, o.err }}
+func (s *session) unfound(o outcome) start {
+	return start{object: o.object, ask: func(context.Context, contract.Submit) (contract.Started, error) {
+		if s.cli.Bool("missing-ok") && record.CodeOf(o.err) == record.NotFound {
+			return contract.Started{Unchanged: &contract.Unchanged{}}, nil
+		}
+		return contract.Started{}, o.err
+	}}
 }

@@ -24,17 +24,15 @@ type asking func(context.Context, contract.Submit) (contract.Started, error)
 type start struct {
 	object  string // what it is about, as -o name prints it
 	ask     asking
-	streams bool // its content passes through this command, and breaks off with it
-	// settle looks at a failure: with --exist-ok or --missing-ok what failed
-	// may be what was wanted. It gives the object as it is, or the error.
-	settle func(context.Context, error) (any, error)
+	streams bool                               // its content passes through this command, and breaks off with it
+	advise  func(context.Context, error) error // says more about a failure; nil: there is no more to say
 }
 
 // outcome is how a start ended.
 type outcome struct {
 	start
-	job       *record.Job // nil without one
-	same      any         // what was there already
+	job       *record.Job         // nil without one
+	same      *contract.Unchanged // there was nothing to do
 	err       error
 	announced bool // that it is being canceled
 
@@ -129,15 +127,16 @@ func (s *session) plan(ctx context.Context, starts []start) error {
 	outcomes := make([]outcome, len(starts))
 	for i, st := range starts {
 		started, err := st.ask(ctx, s.submission(st.object, len(starts) > 1))
-		if err == nil && started.Plan == nil {
+		if err == nil && started.Plan == nil && started.Unchanged == nil {
 			err = record.Errorf(record.Unsupported, "the daemon has no plan for %s", st.object)
 		}
 		outcomes[i] = s.settled(ctx, outcome{start: st, err: err})
 		switch {
-		case err == nil:
-			plans = append(plans, *started.Plan)
-		case outcomes[i].same != nil:
+		case err != nil:
+		case started.Unchanged != nil:
 			s.note(st.object + ": nothing to do")
+		default:
+			plans = append(plans, *started.Plan)
 		}
 	}
 	if err := showPlans(s, plans, len(starts)); err != nil {
@@ -151,7 +150,7 @@ func (s *session) detach(ctx context.Context, starts []start) error {
 	outcomes := make([]outcome, len(starts))
 	for i, st := range starts {
 		started, err := st.ask(ctx, s.submission(st.object, len(starts) > 1))
-		outcomes[i] = s.settled(ctx, outcome{start: st, job: started.Job, err: err})
+		outcomes[i] = s.settled(ctx, outcome{start: st, job: started.Job, same: started.Unchanged, err: err})
 	}
 	if err := s.printDetached(outcomes); err != nil {
 		return err
@@ -159,13 +158,10 @@ func (s *session) detach(ctx context.Context, starts []start) error {
 	return s.verdict(outcomes)
 }
 
-// settled lets an outcome's start judge its failure.
+// settled lets an outcome's start say more about its failure.
 func (s *session) settled(ctx context.Context, o outcome) outcome {
-	if o.err != nil {
-		o.job = nil
-		if o.settle != nil {
-			o.same, o.err = o.settle(ctx, o.err)
-		}
+	if o.err != nil && o.advise != nil {
+		o.err = o.advise(ctx, o.err)
 	}
 	return o
 }
@@ -175,14 +171,9 @@ func (s *session) settled(ctx context.Context, o outcome) outcome {
 func (s *session) finish(ctx context.Context, outcomes []outcome) error {
 	for i, o := range outcomes {
 		if o.err == nil && o.job != nil {
-			if o.err = jobError(o.job); o.err != nil && o.settle != nil {
-				if o.same, o.err = o.settle(ctx, o.err); o.err == nil {
-					o.job = nil
-				}
-			}
-		} else {
-			o = s.settled(ctx, o)
+			o.err = jobError(o.job)
 		}
+		o = s.settled(ctx, o)
 		outcomes[i] = o
 		s.warn(&o)
 	}

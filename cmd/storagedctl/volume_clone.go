@@ -32,31 +32,17 @@ func volumeClone(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := operation.CloneRequest{Format: s.cli.String("format"), Reflink: s.cli.String("reflink"), Sparse: s.cli.Bool("sparse"), JobOptions: s.jobOptions()}
+	req := operation.CloneRequest{Format: s.cli.String("format"), Reflink: s.cli.String("reflink"), Sparse: s.cli.Bool("sparse"), ExistOK: s.cli.Bool("exist-ok"), JobOptions: s.jobOptions()}
 	if n := cmdline.Size(s.cli, "size"); n != nil {
 		req.Size = *n
-	}
-	want, err := s.cloneSpec(ctx, source, req)
-	if err != nil {
-		return err
 	}
 	var starts []start
 	for _, target := range targets {
 		req := req
 		req.Pool, req.Name = target.pool, target.name
 		st := s.job(source.object(), &req)
-		starts = append(starts, start{object: target.String(), ask: s.afterMaker(target, st.ask), settle: s.existOK(target, want)})
+		st.object = target.String()
+		starts = append(starts, st)
 	}
 	return s.run(ctx, starts...)
-}
-
-// cloneSpec says what a clone will be; it is needed for --exist-ok only.
-func (s *session) cloneSpec(ctx context.Context, source volumeRef, req operation.CloneRequest) (volumeSpec, error) {
-	want := volumeSpec{req.Size, req.Format}
-	if !s.cli.Bool("exist-ok") || want.capacity != 0 {
-		return want, nil
-	}
-	v, err := s.client.Volume(ctx, source.pool, source.name)
-	want.capacity = v.Capacity
-	return want, err
 }

@@ -29,19 +29,18 @@ func volumeDelete(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := operation.DeleteRequest{Wipe: s.cli.String("wipe"), AcceptLimits: s.cli.Bool("accept-limits"), JobOptions: s.jobOptions()}
+	req := operation.DeleteRequest{Wipe: s.cli.String("wipe"), AcceptLimits: s.cli.Bool("accept-limits"), Missing: s.missing(), JobOptions: s.jobOptions()}
 	if s.cli.IsSet("wipe") && req.Wipe == "" {
 		req.Wipe = "zero"
 	}
 	var starts []start
 	for _, o := range outcomes {
-		st := unfound(o)
+		st := s.unfound(o)
 		if o.err == nil {
 			r := refs[0]
 			refs = refs[1:]
 			st = s.job(r.object(), &req)
 		}
-		st.settle = s.missingOK
 		starts = append(starts, st)
 	}
 	return s.run(ctx, starts...)

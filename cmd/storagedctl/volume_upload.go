@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -177,6 +176,9 @@ func (s *session) uploading(r volumeRef, req operation.UploadRequest, src source
 		if err != nil {
 			return contract.Started{}, err
 		}
+		if t.Unchanged != nil {
+			return contract.Started{Unchanged: t.Unchanged}, nil
+		}
 		return contract.Started{Job: &t.Job}, nil // whose end tells how the stream ended
 	}
 }
@@ -278,18 +280,6 @@ func (s *session) createFrom(ctx context.Context, r volumeRef, capacity int64) e
 	if endless(src.stream) {
 		req.Length = length
 	}
-	req.Create = &operation.CreateRequest{Name: r.name, Capacity: capacity, Format: s.cli.String("format"), Allocation: allocation(s.cli.String("allocation"))}
-	want := volumeSpec{capacity, cmp.Or(req.AsFormat, req.Create.Format)}
-	switch {
-	case capacity != 0:
-	case src.file == nil || !record.Plain(cmp.Or(want.format, record.FormatRaw)): // a stream's length or an image's header tells
-		want.capacity = anyCapacity
-	default:
-		st, err := src.file.Stat()
-		if err != nil {
-			return openError("open", err)
-		}
-		want.capacity = st.Size()
-	}
-	return s.run(ctx, start{object: r.String(), ask: s.uploading(r, req, src), streams: src.file == nil, settle: s.existOK(r, want)})
+	req.Create = &operation.CreateRequest{Name: r.name, Capacity: capacity, Format: s.cli.String("format"), Allocation: allocation(s.cli.String("allocation")), ExistOK: s.cli.Bool("exist-ok")}
+	return s.run(ctx, start{object: r.String(), ask: s.uploading(r, req, src), streams: src.file == nil})
 }

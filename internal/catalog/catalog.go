@@ -165,7 +165,37 @@ func (c *Catalog) Ended(tx *store.Tx, j *store.Job, r *ipc.Report) error {
 	if err := errors.Join(c.absences(tx, e), c.leftover(tx, e)); err != nil {
 		return err
 	}
-	return effectOf(o).ended(c, tx, e)
+	return errors.Join(effectOf(o).ended(c, tx, e), satisfied(tx, e))
+}
+
+// satisfied takes a job for done that was refused for what there is already, if that is
+// what it was to bring about and the job says that it will do.
+func satisfied(tx *store.Tx, e end) error {
+	r, ok := e.Operation.(operation.Repeatable)
+	if !ok || e.ok() || r.Tolerates() == "" || e.job.Code() != r.Tolerates() {
+		return nil
+	}
+	pool, volume := operation.Result(e.Operation)
+	p, err := tx.Pool(pool)
+	if err != nil {
+		return IgnoreNotFound(err)
+	}
+	is, result := operation.Known{Pool: p.Pool}, record.Result{Pool: pool, Volume: volume, Unchanged: true}
+	switch v, err := tx.Volume(pool, volume); {
+	case err == nil:
+		is.Volume, result.Key, result.Path, result.Capacity, result.Allocation = v.Volume, v.Key, v.Path, v.Capacity, v.Allocation
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
+	done, err := r.Done(is)
+	var differs *record.Error
+	switch {
+	case done:
+		e.job.State, e.job.Error, e.job.Result = record.Succeeded, nil, &result
+	case errors.As(err, &differs):
+		e.job.Error = differs
+	}
+	return nil
 }
 
 // abandon ends a job of which this version of storaged knows only the objects:

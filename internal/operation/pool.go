@@ -74,7 +74,8 @@ func (o *PoolBuild) Task() Task {
 // PoolStart makes the volumes of a pool reachable, and reads them.
 type PoolStart struct {
 	OnPool
-	Build bool `json:"build,omitempty"` // its storage before, unless it is there
+	Build   bool `json:"build,omitempty"`    // its storage before, unless it is there
+	ExistOK bool `json:"exist_ok,omitempty"` // it may be in use already
 }
 
 // NewPoolStart gives one with the defaults of its task.
@@ -93,6 +94,17 @@ func (*PoolStart) Allowed(k Known) error {
 	}
 	return record.Errorf(record.WrongState, "pool %q is %s already", k.Pool.Name, k.Pool.State)
 }
+
+// Tolerates that it is in use.
+func (o *PoolStart) Tolerates() record.Code {
+	if !o.ExistOK {
+		return ""
+	}
+	return record.WrongState
+}
+
+// Done if it is in use.
+func (*PoolStart) Done(is Known) (bool, error) { return is.Pool.State == record.PoolActive, nil }
 
 // Task is pool-start.
 func (o *PoolStart) Task() Task {
@@ -260,6 +272,7 @@ func (*PoolStartRequest) Plan(k Known) (Operation, error) {
 // PoolStopRequest asks to stop a pool. Force cancels the jobs that are in the way.
 type PoolStopRequest struct {
 	Force bool `json:"force,omitempty"`
+	Missing
 	JobOptions
 }
 
@@ -292,6 +305,7 @@ func (*PoolVerifyRequest) Plan(k Known) (Operation, error) {
 // PoolDeleteRequest asks to destroy a pool's storage.
 type PoolDeleteRequest struct {
 	WithVolumes bool `json:"with_volumes,omitempty"`
+	Missing
 	JobOptions
 }
 

@@ -12,6 +12,7 @@ type Clone struct {
 	Volume // the source
 	Into
 	Draft
+	Existing
 	Format     string `json:"format"`               // of both
 	Capacity   int64  `json:"capacity,omitempty"`   // bytes of the copy; 0: as the source
 	Allocation int64  `json:"allocation,omitempty"` // bytes that the copy may need
@@ -25,6 +26,7 @@ var _ interface {
 	Operation
 	Making
 	Grows
+	Repeatable
 } = (*Clone)(nil)
 
 // NewClone gives one with the defaults of its task.
@@ -60,6 +62,9 @@ func (o *Clone) Moves() (bytes int64, bounds bool) { return o.Capacity, true }
 
 // Made is how it is listed.
 func (o *Clone) Made() Made { return Made{o.Format, o.Capacity, deref(o.Promise)} }
+
+// Done if there is such a volume.
+func (o *Clone) Done(is Known) (bool, error) { return o.matches(is.Volume, o.Format) }
 
 // Needs what the source has allocated, or what is promised.
 func (o *Clone) Needs() (bytes int64, shareable bool) {
@@ -100,8 +105,9 @@ type CloneRequest struct {
 	Format  string `json:"format,omitempty"`
 	Size    int64  `json:"size,omitempty"` // default the source's capacity
 	Linked  bool   `json:"linked,omitempty"`
-	Reflink string `json:"reflink,omitempty"` // auto, always, never
-	Sparse  bool   `json:"sparse,omitempty"`  // leave out blocks of zeros, and reserve none
+	Reflink string `json:"reflink,omitempty"`  // auto, always, never
+	Sparse  bool   `json:"sparse,omitempty"`   // leave out blocks of zeros, and reserve none
+	ExistOK bool   `json:"exist_ok,omitempty"` // a volume of that capacity is taken for it
 	JobOptions
 }
 
@@ -155,6 +161,8 @@ func (r *CloneRequest) Plan(k Known) (Operation, error) {
 	case r.Size != 0:
 		o.Capacity = r.Size
 	}
+	capacity := o.Capacity
+	o.Existing = Existing{r.ExistOK, &capacity}
 	if promise := o.promise(k); promise > 0 {
 		o.Promise, o.Allocation = &promise, max(o.Allocation, promise)
 	}

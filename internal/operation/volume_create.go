@@ -13,6 +13,7 @@ type Create struct {
 	Volume
 	Content
 	Draft
+	Existing
 	Capacity   int64  `json:"capacity,omitempty"`   // bytes; 0: that of the content
 	Allocation *int64 `json:"allocation,omitempty"` // bytes that shall have blocks; nil: all, and none of a content
 	Resume     bool   `json:"-"`
@@ -22,6 +23,7 @@ var _ interface {
 	Operation
 	Making
 	Grows
+	Repeatable
 } = (*Create)(nil)
 
 // NewCreate gives one with the defaults of its task.
@@ -52,6 +54,9 @@ func (o *Create) Moves() (bytes int64, bounds bool) { return *o.Allocation, o.Fo
 
 // Made is how it is listed.
 func (o *Create) Made() Made { return Made{o.Format, o.Capacity, *o.Allocation} }
+
+// Done if there is such a volume.
+func (o *Create) Done(is Known) (bool, error) { return o.matches(is.Volume, o.Format) }
 
 // Needs what is allocated.
 func (o *Create) Needs() (bytes int64, shareable bool) { return *o.Allocation, false }
@@ -84,6 +89,7 @@ type CreateRequest struct {
 	Backing    string            `json:"backing,omitempty"`
 	From       string            `json:"from,omitempty"`
 	Options    map[string]string `json:"options,omitempty"`
+	ExistOK    bool              `json:"exist_ok,omitempty"` // the same volume is taken for it
 	JobOptions
 }
 
@@ -133,5 +139,7 @@ func (r *CreateRequest) Plan(k Known) (Operation, error) {
 			r.Format, k.Pool.Name, k.Pool.Type, record.List(k.Can.Formats, 10))
 	}
 	allocation := r.Allocation.of(r.Capacity)
-	return &Create{Volume: k.On, Content: Content{Format: r.Format}, Capacity: r.Capacity, Allocation: &allocation}, nil
+	return &Create{
+		Volume: k.On, Content: Content{Format: r.Format}, Capacity: r.Capacity, Allocation: &allocation, Existing: Existing{r.ExistOK, &r.Capacity},
+	}, nil
 }

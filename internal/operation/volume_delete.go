@@ -14,6 +14,7 @@ type Delete struct {
 	Capacity     int64  `json:"capacity,omitempty"`  // bytes to be overwritten
 	Algorithm    string `json:"algorithm,omitempty"` // of the wipe; "": none
 	AcceptLimits bool   `json:"accept_limits,omitempty"`
+	MissingOK    bool   `json:"missing_ok,omitempty"` // it may be gone
 }
 
 var _ interface {
@@ -55,6 +56,17 @@ func (o *Delete) Allowed(k Known) error {
 	return k.erasable()
 }
 
+// Tolerates that it is gone.
+func (o *Delete) Tolerates() record.Code {
+	if !o.MissingOK {
+		return ""
+	}
+	return record.NotFound
+}
+
+// Done if it is gone.
+func (*Delete) Done(is Known) (bool, error) { return is.Volume.Name == "", nil }
+
 // Displaces the volume.
 func (*Delete) Displaces() bool { return true }
 
@@ -86,6 +98,7 @@ func (o *Delete) Task() Task {
 type DeleteRequest struct {
 	Wipe         string `json:"wipe,omitempty"`          // algorithm to wipe with first
 	AcceptLimits bool   `json:"accept_limits,omitempty"` // of the wipe
+	Missing
 	JobOptions
 }
 
@@ -99,7 +112,7 @@ func (r *DeleteRequest) Check() error {
 
 // Plan refuses an algorithm that the pool's type has not.
 func (r *DeleteRequest) Plan(k Known) (Operation, error) {
-	o := &Delete{Volume: k.On, Format: k.Volume.Format, Capacity: k.Volume.Capacity, Algorithm: r.Wipe, AcceptLimits: r.AcceptLimits}
+	o := &Delete{Volume: k.On, Format: k.Volume.Format, Capacity: k.Volume.Capacity, Algorithm: r.Wipe, AcceptLimits: r.AcceptLimits, MissingOK: r.MissingOK}
 	if r.Wipe == "" {
 		return o, nil
 	}

@@ -225,5 +225,17 @@ func (r *UploadRequest) filled(k Known, c Content) *Create {
 			allocation = *r.Length
 		}
 	}
-	return &Create{Volume: k.On, Content: c, Capacity: r.Create.Capacity, Allocation: &allocation}
+	return &Create{Volume: k.On, Content: c, Capacity: r.Create.Capacity, Allocation: &allocation, Existing: Existing{r.Create.ExistOK, r.capacity(c.Format)}}
+}
+
+// capacity is that of a new volume; nil where it is not known before the content is:
+// how long a stream is, or what an image's header says.
+func (r *UploadRequest) capacity(format string) *int64 {
+	switch {
+	case r.Create.Capacity > 0:
+		return &r.Create.Capacity
+	case record.Plain(format):
+		return r.Length
+	}
+	return nil
 }

@@ -327,6 +327,7 @@ type Result struct {
 	Passes     int      `json:"passes,omitempty"`
 	Bytes      int64    `json:"bytes,omitempty"`
 	Verified   *bool    `json:"verified,omitempty"`
+	Unchanged  bool     `json:"unchanged,omitempty"` // it was so already
 	Limits     []string `json:"limits,omitempty"`
 	Device     string   `json:"device,omitempty"`
 	Checksum   string   `json:"checksum,omitempty"` // "sha256:…"

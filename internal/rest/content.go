@@ -16,7 +16,7 @@ import (
 // Keys of the calls about contents.
 var (
 	contentQuery    = []string{"checksum", "limit", "priority", "on_failure", "label"}
-	uploadQuery     = []string{"offset", "length", "as_format", "detect_zeros", "continues", "beginning", "create", "capacity", "allocation", "format"}
+	uploadQuery     = []string{"offset", "length", "as_format", "detect_zeros", "continues", "beginning", "create", "capacity", "allocation", "format", "exist_ok"}
 	descriptorQuery = []string{"fd", "direction"}
 )
 
@@ -38,7 +38,7 @@ func (c *call) uploadQueries() (r operation.UploadRequest, err error) {
 		r.Create, err = c.createQueries()
 		return r, err
 	}
-	for _, key := range []string{"capacity", "allocation", "format"} {
+	for _, key := range []string{"capacity", "allocation", "format", "exist_ok"} {
 		if q.Has(key) {
 			return r, record.Errorf(record.Invalid, "query key %q is for a new volume (create=true)", key)
 		}
@@ -50,6 +50,10 @@ func (c *call) uploadQueries() (r operation.UploadRequest, err error) {
 func (c *call) createQueries() (*operation.CreateRequest, error) {
 	q := c.r.URL.Query()
 	r := &operation.CreateRequest{Name: c.volume(), Format: q.Get("format")}
+	var err error
+	if r.ExistOK, err = c.flag("exist_ok"); err != nil {
+		return nil, err
+	}
 	capacity, err := c.bytesQuery("capacity")
 	if err != nil {
 		return nil, err

@@ -184,8 +184,8 @@ func (f *fake) PatchPool(_ context.Context, s contract.Submit, pool string, r co
 	return f.pool(), f.enter("PatchPool", asked{s.Caller, s, []string{pool}, r})
 }
 
-func (f *fake) UndefinePool(_ context.Context, s contract.Submit, pool string) error {
-	return f.enter("UndefinePool", asked{s.Caller, s, []string{pool}, nil})
+func (f *fake) UndefinePool(_ context.Context, s contract.Submit, pool string, r contract.PoolUndefine) (bool, error) {
+	return !r.MissingOK, f.enter("UndefinePool", asked{s.Caller, s, []string{pool}, r})
 }
 
 func (f *fake) Volumes(_ context.Context, v contract.VolumeFilter) ([]record.Volume, error) {

@@ -89,12 +89,14 @@ func patchPool(c *call) error {
 }
 
 func undefinePool(c *call) error {
-	s, err := c.request(&contract.Nothing{})
+	var r contract.PoolUndefine
+	s, err := c.request(&r)
 	if err != nil {
 		return err
 	}
-	if err := c.svc.UndefinePool(c.ctx(), s, c.pool()); err != nil {
-		return err
+	changed, err := c.svc.UndefinePool(c.ctx(), s, c.pool(), r)
+	if err != nil || !changed {
+		return c.result(contract.Unchanged{}, err)
 	}
 	c.WriteHeader(http.StatusNoContent)
 	return nil

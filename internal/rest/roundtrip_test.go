@@ -39,7 +39,7 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 		return c.PatchPool(ctx, contract.Submit{IfMatch: 7}, "images", contract.PoolPatch{Autostart: ptr(false)})
 	},
 	"UndefinePool": func(ctx context.Context, c *client.Client) (any, error) {
-		return nil, c.UndefinePool(ctx, contract.Submit{}, "images")
+		return c.UndefinePool(ctx, contract.Submit{}, "images", contract.PoolUndefine{})
 	},
 	"BuildPool": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Start(ctx, contract.Submit{}, "images", "", &operation.PoolBuildRequest{Overwrite: true})

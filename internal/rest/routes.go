@@ -55,7 +55,7 @@ func poolRoutes() []route {
 func volumeRoutes() []route {
 	const all, one = "/v1/pools/{pool}/volumes", "/v1/pools/{pool}/volumes/{volume}"
 	filters := append([]string{"path", "key", "format", "state", "fresh"}, paging...)
-	deletion := append([]string{"wipe", "accept_limits", "limit", "priority", "on_failure", "label"}, starting...)
+	deletion := append([]string{"wipe", "accept_limits", "missing_ok", "limit", "priority", "on_failure", "label"}, starting...)
 	return []route{
 		{http.MethodGet, "/v1/volumes", record.ReaderRole, append([]string{"pool"}, filters...), false, listVolumes, false},
 		{http.MethodGet, all, record.ReaderRole, filters, false, listPoolVolumes, false},

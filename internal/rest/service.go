@@ -36,7 +36,7 @@ type PoolService interface {
 	// ReplacePool changes an inactive pool's definition.
 	ReplacePool(ctx context.Context, s contract.Submit, pool string, r contract.PoolDefine) (record.Pool, error)
 	PatchPool(ctx context.Context, s contract.Submit, pool string, r contract.PoolPatch) (record.Pool, error)
-	UndefinePool(ctx context.Context, s contract.Submit, pool string) error
+	UndefinePool(ctx context.Context, s contract.Submit, pool string, r contract.PoolUndefine) (changed bool, err error)
 }
 
 // VolumeService are the calls about volumes.
@@ -65,7 +65,7 @@ type JobService interface {
 	ResumeJob(ctx context.Context, c record.Caller, job string) (record.Job, error)
 	// EachJob does something to every job that is selected.
 	EachJob(ctx context.Context, sel contract.Selection, do func(ctx context.Context, job string) error) (contract.Bulk, error)
-	// Start starts a job, or plans it: what is asked for is done to the pool, or to
+	// Start starts a job, or plans it, or says that none is needed: what is asked for is done to the pool, or to
 	// the volume where one is named. A request for a new volume names that itself.
 	Start(ctx context.Context, s contract.Submit, pool, volume string, r operation.Request) (contract.Started, error)
 	RetryJob(ctx context.Context, s contract.Submit, job string) (contract.Started, error)

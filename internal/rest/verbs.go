@@ -44,13 +44,15 @@ func (c *call) verb(k record.Kind) error {
 }
 
 // started answers with the job that was started, which it waits for if the
-// client prefers so, or with the plan.
+// client prefers so, or with the plan, or that none is needed.
 func (c *call) started(st contract.Started, err error) error {
 	switch {
 	case err != nil:
 		return err
 	case st.Plan != nil:
 		return c.answer(http.StatusOK, *st.Plan)
+	case st.Unchanged != nil:
+		return c.answer(http.StatusOK, *st.Unchanged)
 	case st.Job == nil:
 		panic("internal error: api: the service started neither a job nor a plan")
 	}

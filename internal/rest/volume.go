@@ -96,6 +96,9 @@ func deleteVolume(c *call) error {
 	if r.AcceptLimits, err = c.flag("accept_limits"); err != nil {
 		return err
 	}
+	if r.MissingOK, err = c.flag("missing_ok"); err != nil {
+		return err
+	}
 	if err := r.Check(); err != nil {
 		return err
 	}

@@ -15,35 +15,38 @@ import (
 // lookAfter has a query helper look at one volume, and lets the catalog follow
 // what it finds.
 func (s *Service) lookAfter(ctx context.Context, v *store.Volume) error {
-	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
-	defer cancel()
-	var p *store.Pool
-	err := s.store.View(func(tx *store.Tx) (err error) {
-		p, err = catalog.ActivePool(tx, v.Pool)
-		return err
-	})
+	f, err := s.lookAt(ctx, v.Pool, v.Name)
 	if err != nil {
 		return err
 	}
-	at := catalog.OnVolume(p, v.Name)
+	return s.store.Update(func(tx *store.Tx) error { return s.catalog.Looked(tx, v, f) })
+}
+
+// lookAt has a query helper look at a volume; no report is that there is none.
+func (s *Service) lookAt(ctx context.Context, pool, volume string) (f catalog.Finding, err error) {
+	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
+	defer cancel()
+	var p *store.Pool
+	err = s.store.View(func(tx *store.Tx) (err error) {
+		p, err = catalog.ActivePool(tx, pool)
+		return err
+	})
+	if err != nil {
+		return f, err
+	}
+	at := catalog.OnVolume(p, volume)
 	at.PoolID = p.Identity
 	// Under a key of its own: what was so a moment ago is no answer.
-	report, began, err := s.jobs.Query(ctx, "volume "+uuid.NewString(), (&operation.Look{Volume: at}).Task().Argv())
-	var refusal *record.Error
+	f.Report, f.Began, err = s.jobs.Query(ctx, "volume "+uuid.NewString(), (&operation.Look{Volume: at}).Task().Argv())
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return slowPool(p.Name)
-	case err != nil && !errors.As(err, &refusal):
-		return err
-	case refusal != nil && refusal.Code == record.NotFound && refusal.Path == at.Path:
-		refusal = nil
+		return f, slowPool(p.Name)
+	case err == nil || !errors.As(err, &f.Err):
+		return f, err
+	case f.Err.Code == record.NotFound && f.Err.Path == at.Path:
+		return catalog.Finding{Began: f.Began}, nil
 	}
-	if refusal != nil {
-		return errors.Join(s.noteAbsence(&p.Pool, catalog.Finding{Began: began, Err: refusal}), refusal)
-	}
-	return s.store.Update(func(tx *store.Tx) error {
-		return s.catalog.Looked(tx, v, catalog.Finding{Report: report, Began: began})
-	})
+	return f, errors.Join(s.noteAbsence(&p.Pool, f), f.Err)
 }
 
 // noteAbsence shows a pool as unreachable if a query says that it is.

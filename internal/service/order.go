@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"time"
 
 	"storaged/internal/catalog"
 	"storaged/internal/ipc"
@@ -82,7 +83,10 @@ func (s *Service) resolve(ctx context.Context, q asked) (contract.Started, error
 		if again, rerr := s.repeated(q.Submit); again != nil && rerr == nil {
 			return *again, nil
 		}
-		return contract.Started{}, err
+		return s.needless(ctx, q, w, err)
+	}
+	if operation.Waits(w.operation) {
+		s.behind(&w)
 	}
 	return s.submitFitting(ctx, w, func(w order) (contract.Started, error) { return s.submit(ctx, q.Submit, w) })
 }
@@ -154,7 +158,7 @@ func (q asked) onNew(tx *store.Tx, name string) (order, error) {
 	if err != nil {
 		return order{}, err
 	}
-	return q.order(o), catalog.FreeName(tx, p, name)
+	return q.order(o), free(tx, p, name, o)
 }
 
 // onVolume plans an operation on a volume.
@@ -171,7 +175,7 @@ func (q asked) onVolume(tx *store.Tx) (order, error) {
 	}
 	o, err := q.operation(tx, p, v)
 	if err != nil {
-		return order{}, err
+		return order{operation: o}, err
 	}
 	if r, ok := q.request.(*operation.UploadRequest); ok && r.Continues != "" {
 		if err := q.resumeUpload(tx, o.(*operation.Upload), v); err != nil {
@@ -214,7 +218,11 @@ func (q asked) operation(tx *store.Tx, p *store.Pool, v *store.Volume) (operatio
 		return nil, err
 	}
 	k.Into = into
-	return q.request.Plan(k)
+	o, err := q.request.Plan(k)
+	if err != nil || into.Name == "" {
+		return o, err
+	}
+	return o, free(tx, to, into.Name, o)
 }
 
 // destination is the pool that something is to go to, and the place there; nil
@@ -234,7 +242,7 @@ func (q asked) destination(tx *store.Tx, p *store.Pool, v *store.Volume) (to *st
 		return to, operation.Target(catalog.OnPool(to)), nil
 	}
 	name = cmp.Or(name, v.Name)
-	return to, operation.Target(catalog.OnVolume(to, name)), catalog.FreeName(tx, to, name)
+	return to, operation.Target(catalog.OnVolume(to, name)), nil
 }
 
 func (q asked) order(o operation.Operation) order {
@@ -294,7 +302,7 @@ func (s *Service) jobRequest(sub contract.Submit, w order) (supervisor.Request, 
 	r := supervisor.Request{
 		Kind: w.operation.Kind(), Class: w.operation.Class(), Objects: w.operation.Locks(), Argv: w.operation.Task().Argv(), UndoArgv: catalog.Settlement(w.operation), Params: operation.Encode(w.operation),
 		Destroys: w.operation.Destroys(), Warnings: w.warnings, Reserved: w.operation.Bound().Reserve, Also: w.durable, Data: w.data,
-		Owner: sub.Caller.Owner, Key: sub.Key, Digest: sub.Digest, LockWait: sub.LockWait,
+		Owner: sub.Caller.Owner, Key: sub.Key, Digest: sub.Digest, LockWait: patience(sub, w.operation),
 		Limit: o.Limit, Priority: o.Priority, Labels: o.Labels, OnFailure: o.OnFailure,
 	}
 	if bytes, bounds := w.operation.Moves(); bounds {
@@ -307,6 +315,15 @@ func (s *Service) jobRequest(sub contract.Submit, w order) (supervisor.Request, 
 		r.Resume = s.config.Resume.of(w.operation.Kind())
 	}
 	return r, nil
+}
+
+// patience is how long a job waits for others: as it is asked for, or the default of
+// its class, where that is nil.
+func patience(sub contract.Submit, o operation.Operation) *time.Duration {
+	if sub.LockWait == nil && operation.Waits(o) {
+		return new(time.Duration(-1))
+	}
+	return sub.LockWait
 }
 
 // durable is what is made durable with the job.

@@ -46,6 +46,15 @@ func (s *Service) Pool(_ context.Context, pool string) (record.Pool, error) {
 // pool and job are recorded together. A request that is repeated under its key
 // gives the same pool and the same job.
 func (s *Service) DefinePool(ctx context.Context, sub contract.Submit, r contract.PoolDefine, build, start bool) (record.Pool, contract.Started, error) {
+	r.Fill()
+	p, st, err := s.definePool(ctx, sub, r, build, start)
+	if r.ExistOK && record.CodeOf(err) == record.Exists {
+		return s.existing(ctx, sub, r, start, err)
+	}
+	return p, st, err
+}
+
+func (s *Service) definePool(ctx context.Context, sub contract.Submit, r contract.PoolDefine, build, start bool) (record.Pool, contract.Started, error) {
 	if again, err := s.repeated(sub); again != nil || err != nil {
 		return s.redefined(ctx, r.Name, deref(again), err)
 	}
@@ -269,13 +278,18 @@ func (s *Service) PatchPool(_ context.Context, sub contract.Submit, pool string,
 	return out, err
 }
 
-// UndefinePool forgets a pool and its catalog; no storage is touched.
-func (s *Service) UndefinePool(_ context.Context, sub contract.Submit, pool string) error {
-	return s.store.Update(func(tx *store.Tx) error {
+// UndefinePool forgets a pool and its catalog; no storage is touched. It reports whether
+// there was one.
+func (s *Service) UndefinePool(_ context.Context, sub contract.Submit, pool string, r contract.PoolUndefine) (changed bool, err error) {
+	err = s.store.Update(func(tx *store.Tx) error {
 		p, err := s.idlePool(tx, sub, pool)
 		if err != nil {
 			return err
 		}
 		return s.catalog.Undefine(tx, p)
 	})
+	if r.MissingOK && record.CodeOf(err) == record.NotFound {
+		return false, nil
+	}
+	return err == nil, err
 }

@@ -53,6 +53,7 @@ func askToUpload(method, pool, volume string, r operation.UploadRequest) *ask {
 // create asks for the volume that the content goes to.
 func (a *ask) create(n *operation.CreateRequest) {
 	a.set("create", true)
+	a.set("exist_ok", n.ExistOK)
 	setAll(a.query, "format", n.Format)
 	if n.Capacity > 0 {
 		setBytes(a, "capacity", &n.Capacity)
@@ -96,7 +97,7 @@ func (c *Client) lend(ctx context.Context, a *ask, s contract.Submit, f *os.File
 	if err != nil {
 		return st, c.unreachable(ctx, err)
 	}
-	err = c.read(ctx, resp, begun(&st, s))
+	err = c.read(ctx, resp, &begun{&st, s.DryRun})
 	return st, err
 }
 
@@ -124,7 +125,8 @@ func sendFile(ctx context.Context, conn *net.UnixConn, a *ask, f *os.File) (*htt
 
 // Transfer is a stream between the client and a job.
 type Transfer struct {
-	Job record.Job // as it began
+	Job       record.Job          // as it began
+	Unchanged *contract.Unchanged // there is none, nor a transfer
 
 	body io.ReadCloser // of a download
 	done chan struct{} // of an upload: closed when the rest is set
@@ -154,13 +156,16 @@ func (c *Client) Upload(ctx context.Context, s contract.Submit, up StreamUpload)
 	up.setBody(req)
 	go func() {
 		defer close(t.done)
-		t.err = c.put(ctx, req)
+		t.Unchanged, t.err = c.put(ctx, req)
 	}()
 	select {
 	case job := <-number:
 		t.Job, err = c.Job(ctx, job)
 		return t, err
 	case <-t.done:
+		if t.err == nil && t.Unchanged != nil {
+			return t, nil
+		}
 		if t.err == nil {
 			t.err = record.Errorf(record.Internal, "the daemon at %q took an upload and named no job", c.socket)
 		}
@@ -188,12 +193,15 @@ func (up *StreamUpload) setBody(r *http.Request) {
 	}
 }
 
-func (c *Client) put(ctx context.Context, r *http.Request) error {
+// put sends the stream. The answer is the ended job, or that none is needed.
+func (c *Client) put(ctx context.Context, r *http.Request) (*contract.Unchanged, error) {
 	resp, err := c.http.Do(r)
 	if err != nil {
-		return c.unreachable(ctx, err)
+		return nil, c.unreachable(ctx, err)
 	}
-	return c.read(ctx, resp, nil)
+	var st contract.Started
+	err = c.read(ctx, resp, &begun{&st, false})
+	return st.Unchanged, err
 }
 
 // Wait gives how an upload ended. Its job tells more.

@@ -19,7 +19,8 @@ func (c *Client) Pool(ctx context.Context, pool string) (record.Pool, error) {
 }
 
 // DefinePool records a pool. With build or start it also starts one job; the
-// answer is then that job (or plan), and the pool in it is empty.
+// answer is then that job (or plan), and the pool in it is empty. So it is where
+// there is nothing to do.
 func (c *Client) DefinePool(ctx context.Context, s contract.Submit, r contract.PoolDefine, build, start bool) (record.Pool, contract.Started, error) {
 	a := newAsk(http.MethodPost, "pools").with(r)
 	a.set("build", build)
@@ -28,8 +29,14 @@ func (c *Client) DefinePool(ctx context.Context, s contract.Submit, r contract.P
 		st, err := c.start(ctx, a, s)
 		return record.Pool{}, st, err
 	}
-	p, err := fetch[record.Pool](ctx, c, a.under(s))
-	return p, contract.Started{}, err
+	is, err := fetch[struct {
+		record.Pool
+		contract.Unchanged
+	}](ctx, c, a.under(s))
+	if is.Unchanged.Pool != nil {
+		return record.Pool{}, contract.Started{Unchanged: &is.Unchanged}, err
+	}
+	return is.Pool, contract.Started{}, err
 }
 
 // ReplacePool changes an inactive pool's definition.
@@ -42,7 +49,9 @@ func (c *Client) PatchPool(ctx context.Context, s contract.Submit, pool string, 
 	return fetch[record.Pool](ctx, c, newAsk(http.MethodPatch, "pools", pool).with(r).under(s))
 }
 
-// UndefinePool forgets a pool.
-func (c *Client) UndefinePool(ctx context.Context, s contract.Submit, pool string) error {
-	return c.do(ctx, newAsk(http.MethodPost, "pools", pool, "undefine").under(s), nil)
+// UndefinePool forgets a pool. It reports whether there was one.
+func (c *Client) UndefinePool(ctx context.Context, s contract.Submit, pool string, r contract.PoolUndefine) (changed bool, err error) {
+	is := contract.Unchanged{Changed: true}
+	err = c.do(ctx, newAsk(http.MethodPost, "pools", pool, "undefine").with(r).under(s), &is)
+	return err == nil && is.Changed, err
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 
 	"storaged/internal/operation"
@@ -30,6 +31,7 @@ func (c *Client) Start(ctx context.Context, s contract.Submit, pool, volume stri
 		a.with(nil)
 		setAll(a.query, "wipe", d.Wipe)
 		a.set("accept_limits", d.AcceptLimits)
+		a.set("missing_ok", d.MissingOK)
 		a.options(d.JobOptions)
 	}
 	return c.start(ctx, a, s)
@@ -43,16 +45,31 @@ func (c *Client) RetryJob(ctx context.Context, s contract.Submit, job string) (c
 // start sends a request that starts a job.
 func (c *Client) start(ctx context.Context, a *ask, s contract.Submit) (contract.Started, error) {
 	var st contract.Started
-	err := c.do(ctx, a.under(s), begun(&st, s))
+	err := c.do(ctx, a.under(s), &begun{&st, s.DryRun})
 	return st, err
 }
 
-// begun is where the answer belongs to a request that starts a job.
-func begun(st *contract.Started, s contract.Submit) any {
-	if s.DryRun {
-		return &st.Plan
+// begun is the answer to a request that starts a job, or plans it.
+type begun struct {
+	*contract.Started
+	planned bool
+}
+
+// UnmarshalJSON puts it where it belongs.
+func (a *begun) UnmarshalJSON(b []byte) error {
+	var is struct {
+		Changed *bool `json:"changed"`
 	}
-	return &st.Job
+	if err := json.Unmarshal(b, &is); err != nil {
+		return err
+	}
+	switch {
+	case is.Changed != nil:
+		return json.Unmarshal(b, &a.Unchanged)
+	case a.planned:
+		return json.Unmarshal(b, &a.Plan)
+	}
+	return json.Unmarshal(b, &a.Job)
 }
 
 // options writes options as the query of a request that has no body.

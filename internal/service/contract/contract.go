@@ -20,6 +20,7 @@ type PoolDefine struct {
 	Target    record.Target `json:"target"`
 	Source    record.Source `json:"source"`
 	Autostart *bool         `json:"autostart,omitempty"` // default true
+	ExistOK   bool          `json:"exist_ok,omitempty"`  // the same pool is taken for it
 	operation.JobOptions
 }
 
@@ -31,6 +32,12 @@ func (r *PoolDefine) Fill() {
 		r.Autostart = new(true)
 	}
 }
+
+// PoolUndefine asks to forget a pool.
+type PoolUndefine struct{ operation.Missing }
+
+// Check refuses nothing.
+func (*PoolUndefine) Check() error { return nil }
 
 // PoolPatch changes properties of a pool; nil leaves one as it is.
 type PoolPatch struct {
@@ -159,11 +166,20 @@ type Plan struct {
 }
 
 // Started is the answer to a request that starts a job: the job, or with
-// Submit.DryRun the plan.
+// Submit.DryRun the plan, or that no job is needed.
 type Started struct {
-	Job   *record.Job
-	Plan  *Plan
-	Known bool // the job was there already, and has no use for the request's Data
+	Job       *record.Job
+	Plan      *Plan
+	Unchanged *Unchanged
+	Known     bool // the job was there already, and has no use for the request's Data
+}
+
+// Unchanged is the answer to a request that there is nothing to do for: what it asks
+// for is there already, or what it was to take away is gone; then it has neither.
+type Unchanged struct {
+	Changed bool           `json:"changed"` // never
+	Volume  *record.Volume `json:"volume,omitempty"`
+	Pool    *record.Pool   `json:"pool,omitempty"`
 }
 
 // Status is the daemon as a whole.
