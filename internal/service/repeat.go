@@ -81,8 +81,7 @@ func free(tx *store.Tx, p *store.Pool, name string, o operation.Operation) error
 
 // existing answers to the definition of a pool that is there already.
 func (s *Service) existing(ctx context.Context, sub contract.Submit, r contract.PoolDefine, start bool, failure error) (record.Pool, contract.Started, error) {
-	starting := slices.ContainsFunc(s.jobs.Live(), func(j record.Job) bool { return j.Kind == record.PoolStart && concerns(j, r.Name) })
-	p, err := s.stored(r.Name)
+	p, starting, err := s.starting(r.Name)
 	if err != nil {
 		return record.Pool{}, contract.Started{}, failure // it is another pool that is in the way
 	}
@@ -97,6 +96,19 @@ func (s *Service) existing(ctx context.Context, sub contract.Submit, r contract.
 		err = record.Errorf(record.Exists, "pool %q exists and is %s", p.Name, p.State).WithHint("%s", record.Do("pool.start", p.Name))
 	}
 	return public, contract.Started{Unchanged: &contract.Unchanged{Pool: &public}}, err
+}
+
+// starting gives a pool, and reports whether a job is about to start it.
+func (s *Service) starting(pool string) (p *store.Pool, is bool, err error) {
+	err = s.store.View(func(tx *store.Tx) error {
+		if p, err = catalog.Pool(tx, pool); err != nil {
+			return err
+		}
+		live, err := tx.LiveJobs()
+		is = slices.ContainsFunc(live, func(j *store.Job) bool { return j.Kind == record.PoolStart && concerns(j.Job, pool) })
+		return err
+	})
+	return p, is, err
 }
 
 // startAfter starts a pool that another job is about to start, unless that succeeds.
