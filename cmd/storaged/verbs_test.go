@@ -303,7 +303,7 @@ func (h *host) deletePool(pool string, options ...option) (started, error) {
 func (h *host) retry(j record.Job, options ...option) (started, error) {
 	h.t.Helper()
 	s := h.asked(&struct{}{}, options...)
-	return h.client.RetryJob(h.ctx(), s.Submit, j.ID)
+	return h.client.RetryJob(h.ctx(), s.Submit, j.ID, contract.JobRetry{})
 }
 
 // cancel asks a job to end.

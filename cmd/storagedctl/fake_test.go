@@ -491,12 +491,12 @@ func (f *fake) EachJob(ctx context.Context, sel contract.Selection, do func(cont
 	return b, err
 }
 
-func (f *fake) RetryJob(_ context.Context, s contract.Submit, job string) (contract.Started, error) {
+func (f *fake) RetryJob(_ context.Context, s contract.Submit, job string, r contract.JobRetry) (contract.Started, error) {
 	j, err := f.Job(context.Background(), job)
 	if err != nil {
 		return contract.Started{}, err
 	}
-	return f.start(s, nil, j.Kind, j.Objects...)
+	return f.start(s, r, j.Kind, j.Objects...)
 }
 
 func (f *fake) JobLog(_ context.Context, job string) (io.ReadCloser, error) {

@@ -721,25 +721,25 @@ func (s *session) patch(p contract.JobPatch, done string, say func(record.Job) s
 	}
 }
 
-// limitPatch reads RATE or none.
-func limitPatch(given string) (contract.JobPatch, error) {
+// limitOf reads RATE or none.
+func limitOf(given string) (json.RawMessage, error) {
 	if given == "none" {
-		return contract.JobPatch{Limit: json.RawMessage("null")}, nil
+		return json.RawMessage("null"), nil
 	}
 	n, err := quantity.ParseRate(given)
 	if err != nil {
-		return contract.JobPatch{}, cmdline.Usagef("%s", err)
+		return nil, cmdline.Usagef("%s", err)
 	}
-	return contract.JobPatch{Limit: json.RawMessage(fmt.Sprint(n))}, nil
+	return json.RawMessage(fmt.Sprint(n)), nil
 }
 
 func jobLimit(ctx context.Context, s *session) error {
 	ids, given := s.allButLast()
-	p, err := limitPatch(given)
+	rate, err := limitOf(given)
 	if err != nil {
 		return err
 	}
-	return s.eachChosen(ctx, ids, s.patch(p, "limit "+given, func(j record.Job) string {
+	return s.eachChosen(ctx, ids, s.patch(contract.JobPatch{Limit: rate}, "limit "+given, func(j record.Job) string {
 		if j.Limit == nil {
 			return "no limit"
 		}

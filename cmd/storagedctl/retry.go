@@ -43,13 +43,20 @@ func jobRetry(ctx context.Context, s *session) error {
 	if err := s.sayLimit(ctx, id); err != nil {
 		return err
 	}
+	r, err := s.retryRequest()
+	if err != nil {
+		return err
+	}
 	return s.run(ctx, start{object: id, ask: func(ctx context.Context, sub contract.Submit) (contract.Started, error) {
-		st, err := s.client.RetryJob(ctx, sub, id)
-		if err == nil && st.Job != nil && s.cli.IsSet("limit") {
-			err = s.relimit(ctx, st.Job)
-		}
-		return st, err
+		return s.client.RetryJob(ctx, sub, id, r)
 	}})
+}
+
+func (s *session) retryRequest() (r contract.JobRetry, err error) {
+	if s.cli.IsSet("limit") {
+		r.Limit, err = limitOf(s.cli.String("limit"))
+	}
+	return r, err
 }
 
 // sayLimit says that the new job has the limit of the first, unless another is
@@ -65,26 +72,9 @@ func (s *session) sayLimit(ctx context.Context, id string) error {
 	return err
 }
 
-// relimit gives a job that has just been started the limit of the flag. One that
-// is over needs none.
-func (s *session) relimit(ctx context.Context, j *record.Job) error {
-	p, err := limitPatch(s.cli.String("limit"))
-	if err != nil {
-		return err
-	}
-	changed, err := s.client.PatchJob(ctx, j.ID, p)
-	switch {
-	case err == nil:
-		*j = changed
-	case record.CodeOf(err) == record.WrongState:
-		return nil
-	}
-	return err
-}
-
 // confirmRetry asks before work is done again that destroys.
 func (s *session) confirmRetry(ctx context.Context, id string) error {
-	started, err := s.client.RetryJob(ctx, contract.Submit{DryRun: true}, id)
+	started, err := s.client.RetryJob(ctx, contract.Submit{DryRun: true}, id, contract.JobRetry{})
 	if err != nil || started.Plan == nil || !started.Plan.Destroys {
 		return err
 	}

@@ -286,8 +286,8 @@ func (f *fake) EachJob(ctx context.Context, sel contract.Selection, do func(cont
 	return contract.Bulk{Selected: 1, Done: 1, Refusals: []contract.Refusal{}}, do(ctx, "412")
 }
 
-func (f *fake) RetryJob(_ context.Context, s contract.Submit, job string) (contract.Started, error) {
-	return f.begin("RetryJob", s, nil, job)
+func (f *fake) RetryJob(_ context.Context, s contract.Submit, job string, r contract.JobRetry) (contract.Started, error) {
+	return f.begin("RetryJob", s, r, job)
 }
 
 func (f *fake) JobLog(_ context.Context, job string) (io.ReadCloser, error) {

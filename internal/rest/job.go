@@ -107,11 +107,12 @@ func retryJob(c *call) error {
 	if err := c.noIfMatch("a job has"); err != nil {
 		return err
 	}
-	s, err := c.request(&contract.Nothing{})
+	var r contract.JobRetry
+	s, err := c.request(&r)
 	if err != nil {
 		return err
 	}
-	return c.started(c.svc.RetryJob(c.ctx(), s, c.jobName()))
+	return c.started(c.svc.RetryJob(c.ctx(), s, c.jobName(), r))
 }
 
 // getJobLog streams the log, piece by piece, each with writeTimeout.

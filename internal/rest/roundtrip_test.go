@@ -136,7 +136,7 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 		return c.CancelJobs(ctx, contract.Selection{JobFilter: contract.JobFilter{States: []string{"queued"}}, DryRun: true}, contract.JobCancel{})
 	},
 	"RetryJob": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.RetryJob(ctx, contract.Submit{}, "412")
+		return c.RetryJob(ctx, contract.Submit{}, "412", contract.JobRetry{Limit: []byte("null")})
 	},
 	"JobLog": func(ctx context.Context, c *client.Client) (any, error) {
 		log, err := c.JobLog(ctx, "412")

@@ -68,7 +68,7 @@ type JobService interface {
 	// Start starts a job, or plans it, or says that none is needed: what is asked for is done to the pool, or to
 	// the volume where one is named. A request for a new volume names that itself.
 	Start(ctx context.Context, s contract.Submit, pool, volume string, r operation.Request) (contract.Started, error)
-	RetryJob(ctx context.Context, s contract.Submit, job string) (contract.Started, error)
+	RetryJob(ctx context.Context, s contract.Submit, job string, r contract.JobRetry) (contract.Started, error)
 	// JobLog opens the job's log; the caller closes it.
 	JobLog(ctx context.Context, job string) (io.ReadCloser, error)
 }

@@ -368,7 +368,10 @@ func (f *frontEnd) jobs() {
 	f.until(j, record.Running)
 	f.ask("CancelJob", j.ID, contract.JobCancel{})
 	f.end(j, record.Canceled)
-	again := f.begin("RetryJob", j.ID)
+	again := f.begin("RetryJob", j.ID, contract.JobRetry{Limit: []byte("2097152")})
+	if again.Limit == nil || *again.Limit != 2*mib {
+		f.t.Errorf("a retry has the limit %v, not the one that was asked for", again.Limit)
+	}
 	f.ask("PatchJob", again.ID, contract.JobPatch{Limit: []byte("null")})
 	f.end(again, record.Succeeded)
 	log := get[io.ReadCloser](f, "JobLog", again.ID)

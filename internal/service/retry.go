@@ -17,7 +17,7 @@ import (
 // a name since is refused, at a retry and when a job begins that has waited.
 
 // RetryJob starts the work of an ended job again, as a new job.
-func (s *Service) RetryJob(ctx context.Context, sub contract.Submit, job string) (contract.Started, error) {
+func (s *Service) RetryJob(ctx context.Context, sub contract.Submit, job string, r contract.JobRetry) (contract.Started, error) {
 	if again, err := s.repeated(sub); again != nil || err != nil {
 		return deref(again), err
 	}
@@ -27,6 +27,11 @@ func (s *Service) RetryJob(ctx context.Context, sub contract.Submit, job string)
 	}
 	w := order{operation: o, also: func(tx *store.Tx) error { return catalog.Original(tx, o, old) }}
 	w.options = operation.JobOptions{Limit: old.Limit, Priority: old.Priority, Labels: old.Labels, OnFailure: old.OnFailure}
+	if len(r.Limit) > 0 {
+		if w.options.Limit, err = contract.Rate("limit", r.Limit); err != nil {
+			return contract.Started{}, err
+		}
+	}
 	w.operation.Bound().After = 0
 	if old.Resumable != nil {
 		w.operation.Bound().After, w.has = old.Number, old.Taken

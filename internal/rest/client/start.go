@@ -38,8 +38,10 @@ func (c *Client) Start(ctx context.Context, s contract.Submit, pool, volume stri
 }
 
 // RetryJob starts a job like one that has ended.
-func (c *Client) RetryJob(ctx context.Context, s contract.Submit, job string) (contract.Started, error) {
-	return c.start(ctx, newAsk(http.MethodPost, "jobs", job, "retry"), s)
+func (c *Client) RetryJob(ctx context.Context, s contract.Submit, job string, r contract.JobRetry) (contract.Started, error) {
+	a := newAsk(http.MethodPost, "jobs", job, "retry")
+	a.with(r)
+	return c.start(ctx, a, s)
 }
 
 // start sends a request that starts a job.

@@ -54,6 +54,11 @@ func (r *JobPatch) Check() error {
 
 func (r *JobCancel) Check() error { return nil }
 
+func (r *JobRetry) Check() error {
+	_, err := Rate("limit", r.Limit)
+	return err
+}
+
 func (r *DrainSet) Check() error {
 	if r.On == nil {
 		return record.Errorf(record.Invalid, `field "on" is missing: true begins a drain, false takes it back`)

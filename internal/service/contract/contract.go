@@ -84,6 +84,12 @@ type JobCancel struct {
 	Now bool `json:"now,omitempty"`
 }
 
+// JobRetry is what may be other for the new job.
+type JobRetry struct {
+	// Limit is bytes per second, null for none; absent: that of the first job.
+	Limit json.RawMessage `json:"limit,omitempty"`
+}
+
 // JobFilter selects jobs; a nil or empty field selects all. Values of one
 // field are alternatives, fields must all hold. States may contain the groups
 // "live" and "ended".
