@@ -44,9 +44,10 @@ type fake struct {
 	ended     chan struct{} // gets one when a subscription ends
 	log       io.Reader
 	hub       *events.Hub
-	owner     int      // uid of the job's; 0 is 1000
-	freshened []string // by the last Freshen
-	full      bool     // answer with every field set
+	owner     int                 // uid of the job's; 0 is 1000
+	freshened []string            // by the last Freshen
+	full      bool                // answer with every field set
+	same      *contract.Unchanged // answer that there is nothing to do
 }
 
 // asked is what a call was given.
@@ -147,6 +148,9 @@ func (f *fake) fill(j *record.Job) {
 }
 
 func (f *fake) started(s contract.Submit) contract.Started {
+	if f.same != nil {
+		return contract.Started{Unchanged: f.same}
+	}
 	if s.DryRun {
 		return contract.Started{Plan: &contract.Plan{Kind: record.VolumeClone, Class: record.Async}}
 	}
@@ -170,7 +174,7 @@ func (f *fake) Pool(_ context.Context, pool string) (record.Pool, error) {
 
 func (f *fake) DefinePool(_ context.Context, s contract.Submit, r contract.PoolDefine, build, start bool) (record.Pool, contract.Started, error) {
 	err := f.enter("DefinePool", asked{s.Caller, s, nil, r})
-	if err != nil || !build && !start {
+	if err != nil || !build && !start && f.same == nil {
 		return f.pool(), contract.Started{}, err
 	}
 	return f.pool(), f.started(s), nil

@@ -96,7 +96,7 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	"UploadVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		r := operation.UploadRequest{
 			Length: ptr(int64(5)), Checksum: "sha256", AsFormat: "raw", DetectZeros: true,
-			Create: &operation.CreateRequest{Name: "v", Capacity: 7, Format: "raw", Allocation: &operation.Allocation{Full: true}},
+			Create: &operation.CreateRequest{Name: "v", Capacity: 7, Format: "raw", ExistOK: true, Allocation: &operation.Allocation{Full: true}},
 		}
 		return handing(func(f *os.File) (contract.Started, error) {
 			r.Data.File = f
@@ -220,7 +220,7 @@ func TestRequestsArriveUnchanged(t *testing.T) {
 	c := h.client(t, h.main)
 	const pool, volume = "a b%2F?#", "ü+&=;\"'.raw"
 	s := contract.Submit{Key: "key-1", LockWait: ptr(90 * time.Second), DryRun: true, IfMatch: 17}
-	r := operation.CloneRequest{Name: "c", Pool: "p2", Format: "raw", Size: 1<<63 - 1, Reflink: "never", Sparse: true}
+	r := operation.CloneRequest{Name: "c", Pool: "p2", Format: "raw", Size: 1<<63 - 1, Reflink: "never", Sparse: true, ExistOK: true}
 	r.JobOptions = operation.JobOptions{Limit: ptr(int64(1)), Priority: record.Background, OnFailure: record.KeepOnFailure, Labels: map[string]string{"k": "v"}}
 	st, err := c.Start(t.Context(), s, pool, volume, &r)
 	if err != nil || st.Plan == nil || st.Job != nil {
@@ -240,7 +240,7 @@ func TestQueriesArriveUnchanged(t *testing.T) {
 	h := newHost(t, nil)
 	c := h.client(t, h.main)
 	o := operation.JobOptions{Limit: ptr(int64(9)), Priority: record.Interactive, OnFailure: record.KeepOnFailure, Labels: map[string]string{"a": "b=c", "d": ""}}
-	want := operation.DeleteRequest{Wipe: "zero", AcceptLimits: true, JobOptions: o}
+	want := operation.DeleteRequest{Wipe: "zero", AcceptLimits: true, Missing: operation.Missing{MissingOK: true}, JobOptions: o}
 	if _, err := c.Start(t.Context(), contract.Submit{}, "p", "v", &want); err != nil {
 		t.Fatal(err)
 	}
@@ -253,6 +253,51 @@ func TestQueriesArriveUnchanged(t *testing.T) {
 	}
 	if _, got := h.svc.took(); !reflect.DeepEqual(got.request, f) {
 		t.Errorf("arrived: %+v, want %+v", got.request, f)
+	}
+}
+
+// That there is nothing to do arrives with what there is, whatever was asked for.
+func TestNothingToDoArrives(t *testing.T) {
+	h := newHost(t, nil)
+	c := h.client(t, h.main)
+	missing := operation.Missing{MissingOK: true}
+	create := &operation.CreateRequest{Name: "v", Capacity: 1, ExistOK: true}
+	start := func(volume string, r operation.Request) func() (contract.Started, error) {
+		return func() (contract.Started, error) { return c.Start(t.Context(), contract.Submit{}, "images", volume, r) }
+	}
+	define := func(start bool) func() (contract.Started, error) {
+		return func() (contract.Started, error) {
+			_, st, err := c.DefinePool(t.Context(), contract.Submit{}, contract.PoolDefine{Name: "images", ExistOK: true}, false, start)
+			return st, err
+		}
+	}
+	pool, volume := contract.Unchanged{Pool: ptr(h.svc.pool())}, contract.Unchanged{Volume: ptr(h.svc.vol())}
+	for what, a := range map[string]struct {
+		ask func() (contract.Started, error)
+		is  contract.Unchanged
+	}{
+		"create": {start("", create), volume}, "clone": {start("base.raw", &operation.CloneRequest{Name: "v", ExistOK: true}), volume},
+		"delete": {start("v", &operation.DeleteRequest{Missing: missing}), contract.Unchanged{}}, "stop": {start("", &operation.PoolStopRequest{Missing: missing}), contract.Unchanged{}},
+		"delete a pool": {start("", &operation.PoolDeleteRequest{Missing: missing}), contract.Unchanged{}}, "define": {define(false), pool}, "define and start": {define(true), pool},
+		"stream": {func() (contract.Started, error) {
+			tr, err := c.Upload(t.Context(), contract.Submit{}, client.StreamUpload{Pool: "images", Volume: "v", UploadRequest: operation.UploadRequest{Create: create}, Body: strings.NewReader("x")})
+			if err != nil {
+				return contract.Started{}, err
+			}
+			return contract.Started{Unchanged: tr.Unchanged}, tr.Wait()
+		}, volume},
+	} {
+		h.svc.set(func(f *fake) { f.same = &a.is })
+		st, err := a.ask()
+		if err != nil || st.Unchanged == nil || st.Job != nil || (st.Unchanged.Pool == nil) != (a.is.Pool == nil) || (st.Unchanged.Volume == nil) != (a.is.Volume == nil) {
+			t.Errorf("%s: %+v, %v", what, st, err)
+		}
+	}
+	if changed, err := c.UndefinePool(t.Context(), contract.Submit{}, "images", contract.PoolUndefine{Missing: missing}); changed || err != nil {
+		t.Errorf("undefine: %t, %v", changed, err)
+	}
+	if _, got := h.svc.took(); !reflect.DeepEqual(got.request, contract.PoolUndefine{Missing: missing}) {
+		t.Errorf("arrived: %+v", got.request)
 	}
 }
 
