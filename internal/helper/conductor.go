@@ -53,7 +53,7 @@ func (c *conductor) conduct(ctx context.Context, t Task) *ipc.Report {
 				return nil
 			}
 		case <-c.run.throttle.held:
-			if c.run.throttle.isStill() {
+			if _, _, still := c.run.throttle.now(); still {
 				c.run.view.progress(c.run.meter.read()) // as it stays
 				c.mode.state(ipc.ActivityPaused)
 			}
@@ -69,7 +69,8 @@ func (c *conductor) signal(ctx context.Context, s os.Signal) (leave bool) {
 	case syscall.SIGUSR1:
 		c.mode.report(c.run.meter.read())
 	case syscall.SIGUSR2:
-		c.pause(ctx, !c.run.throttle.isPaused())
+		_, paused, _ := c.run.throttle.now()
+		c.pause(ctx, !paused)
 	case syscall.SIGPIPE: // whoever read our words has gone; the work goes on
 	default:
 		return c.mode.stop(ctx, s)
@@ -80,8 +81,8 @@ func (c *conductor) signal(ctx context.Context, s os.Signal) (leave bool) {
 // pause holds the I/O, or lets it go on. That it is held is told when it is
 // true.
 func (c *conductor) pause(ctx context.Context, hold bool) {
-	switch {
-	case hold == c.run.throttle.isPaused():
+	switch _, paused, _ := c.run.throttle.now(); {
+	case hold == paused:
 	case hold:
 		c.run.throttle.pause(ctx)
 	default:

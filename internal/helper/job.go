@@ -310,7 +310,8 @@ func (j *jobMode) tell(s ipc.State) {
 	if rank[s.Activity] >= rank[j.activity] {
 		j.activity = s.Activity
 	}
-	s.Activity, s.Limit = j.activity, j.run.throttle.limitNow()
+	s.Activity = j.activity
+	s.Limit, _, _ = j.run.throttle.now()
 	j.sign = time.Now()
 	j.sender.Send(s)
 }

@@ -21,6 +21,12 @@ type Opening interface {
 	Close()
 }
 
+// unlocked is an Opening that leads to others, which have locks.
+type unlocked struct{}
+
+func (unlocked) Lock(context.Context, *Run) error { return nil }
+func (unlocked) Close()                           {}
+
 // Volume is a volume that a task works with. One that may be changed in place is
 // described in the report, however the task ends: nothing undoes what was written.
 type Volume struct {

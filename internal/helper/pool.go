@@ -34,6 +34,7 @@ func Able[T any](b backends.Backend, what string) (T, error) {
 
 // Pool is a pool and its driver.
 type Pool struct {
+	unlocked // it is closed when the run has ended
 	backends.Pool
 	Backend backends.Backend
 	Changes bool // by the task, so that its figures are told in the end
@@ -57,12 +58,6 @@ func (p *Pool) Open(ctx context.Context, r *Run) error {
 		return err
 	})
 }
-
-// Lock implements Opening: a pool has no lock, its volumes have.
-func (p *Pool) Lock(context.Context, *Run) error { return nil }
-
-// Close implements Opening.
-func (p *Pool) Close() {}
 
 // At is the volume of that name.
 func (p *Pool) At(name string) Location {

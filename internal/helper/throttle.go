@@ -48,12 +48,6 @@ func (t *throttle) set(change func()) {
 // setLimit takes bytes per second, 0 for none.
 func (t *throttle) setLimit(limit int64) { t.set(func() { t.limit = limit }) }
 
-func (t *throttle) limitNow() int64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.limit
-}
-
 // pause has nothing move until resume. It does not wait for that: held tells.
 func (t *throttle) pause(ctx context.Context) {
 	number := 0
@@ -77,17 +71,11 @@ func (t *throttle) pause(ctx context.Context) {
 // resume ends a pause, and does nothing without one.
 func (t *throttle) resume() { t.set(func() { t.paused = false }) }
 
-func (t *throttle) isPaused() bool {
+// now gives the limit, and whether there is a pause and that is complete.
+func (t *throttle) now() (limit int64, paused, still bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.paused
-}
-
-// isStill reports whether there is a pause that is complete.
-func (t *throttle) isStill() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.paused && t.still == t.pauses
+	return t.limit, t.paused, t.paused && t.still == t.pauses
 }
 
 // rest returns when nothing moves any more, whether or not there is a pause, and

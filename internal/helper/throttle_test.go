@@ -111,13 +111,13 @@ func TestPauseIsCompleteUnderAnotherLimit(t *testing.T) {
 		throttle.pause(ctx)
 		throttle.setLimit(1 << 10)
 		synctest.Wait()
-		if throttle.isStill() {
+		if _, _, still := throttle.now(); still {
 			t.Error("complete while something moves")
 		}
 		p.Finished(diskio.Moved{})
 		<-throttle.held
-		if !throttle.isStill() || throttle.limitNow() != 1<<10 {
-			t.Errorf("still: %v, limit %d", throttle.isStill(), throttle.limitNow())
+		if limit, paused, still := throttle.now(); !paused || !still || limit != 1<<10 {
+			t.Errorf("paused: %v, still: %v, limit %d", paused, still, limit)
 		}
 		throttle.asking.Wait()
 	})

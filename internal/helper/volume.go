@@ -14,6 +14,7 @@ import (
 
 // Draft is a volume that a task makes.
 type Draft struct {
+	unlocked // it is locked when it is begun, and closed by who begins it
 	Location
 	As    backends.NewVolume // without name and job
 	Draft backends.Draft     // when it is begun
@@ -24,12 +25,6 @@ func (d *Draft) Open(ctx context.Context, r *Run) error {
 	d.Pool.Changes = true
 	return d.Pool.Open(ctx, r)
 }
-
-// Lock implements Opening: it is locked from its beginning, which is work.
-func (d *Draft) Lock(context.Context, *Run) error { return nil }
-
-// Close implements Opening: whoever began it has closed it.
-func (d *Draft) Close() {}
 
 // Create makes a new volume: fill writes its content, and whatever goes wrong
 // before the commit leaves nothing behind, or, if that is asked for, what was

@@ -46,7 +46,7 @@ func contentOf(o Tasked, c operation.Content) (in contentSpec, err error) {
 		return in, err
 	}
 	in.sum, err = checksumOf(c.Checksum)
-	in.length, in.format, in.as, in.zeros = orAny(c.Length), c.Format, c.AsFormat, c.DetectZeros
+	in.length, in.format, in.as, in.zeros = bound(c.Length, -1), c.Format, c.AsFormat, c.DetectZeros
 	in.dense = c.Dense || in.from.form == streamRaw
 	return in, err
 }

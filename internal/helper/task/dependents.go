@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"storaged/internal/backends"
+	"storaged/internal/backends/header"
 	"storaged/internal/helper"
+	"storaged/internal/ipc"
 	"storaged/internal/record"
 )
 
@@ -57,10 +60,10 @@ func copies(from, to helper.Location, both bool) func(ctx context.Context) error
 	}
 }
 
-// bound are the volumes of a pool that cannot leave it: an image there needs
+// fixed are the volumes of a pool that cannot leave it: an image there needs
 // them, or they would not find what they need; of what is only copied, also those
 // that would share content with the original.
-func bound(ctx context.Context, p *helper.Pool, copied bool) (names []string, err error) {
+func fixed(ctx context.Context, p *helper.Pool, copied bool) (names []string, err error) {
 	byFile := map[backends.Identity]string{}
 	var images []backends.VolumeInfo
 	_, err = p.Backend.Refresh(ctx, p.Pool, func(v backends.VolumeInfo) error {
@@ -81,4 +84,41 @@ func bound(ctx context.Context, p *helper.Pool, copied bool) (names []string, er
 		}
 	}
 	return names, err
+}
+
+// copying is what is to become of an image: what its header names counts.
+type copying struct {
+	from, to string // paths; the latter "" for what is no volume
+	format   string // of both; "": it is raw
+	both     bool   // the original stays
+}
+
+// admit refuses an image of which a copy would not be one. Others may have given
+// it another backing since anybody read it last: so the header is read of what is
+// open and locked. That of a raw volume is a virtual machine's, and means nothing.
+func (c copying) admit(v backends.Volume) error {
+	if c.format == "" || c.format == record.FormatRaw {
+		return nil
+	}
+	info, err := header.Inspect(v)
+	if err != nil {
+		return err
+	}
+	for _, r := range info.References {
+		if why := c.lacks(r); why != "" {
+			return ipc.Errorf(record.Unsupported, "%q is an image in format %s: %s; nothing was done", c.from, c.format, why)
+		}
+	}
+	return nil
+}
+
+// lacks says what a copy of an image would lack, "" if nothing.
+func (c copying) lacks(r backends.Reference) string {
+	switch {
+	case r.Data && c.both:
+		return fmt.Sprintf("the copy shares its content in %q", r.Name)
+	case r.Relative && c.to != "" && filepath.Dir(c.from) != filepath.Dir(c.to):
+		return fmt.Sprintf("it does not find %q from its new place", r.Name)
+	}
+	return ""
 }

@@ -18,7 +18,7 @@ import (
 
 // Download makes the task of an operation.
 func Download(o *operation.Download) (helper.Task, error) {
-	w := download{to: &outlet{}, format: o.Format, off: o.Offset, length: orAny(o.Length), size: orAny(o.Size)}
+	w := download{to: &outlet{}, format: o.Format, off: o.Offset, length: bound(o.Length, -1), size: bound(o.Size, -1)}
 	at, err := volume(o, "volume", o.Volume)
 	if err != nil {
 		return helper.Task{}, err

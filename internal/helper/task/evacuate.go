@@ -28,7 +28,7 @@ func Evacuate(o *operation.Evacuate) (helper.Task, error) {
 	if _, err := record.MatchName(o.Only, ""); err != nil {
 		return helper.Task{}, record.Errorf(record.Invalid, "--only: %s", err)
 	}
-	t, err := poolTask(o, o.Volume, said{"evacuate", "evacuated"}, func(ctx context.Context, r *helper.Run, _ *helper.Pool) error {
+	t, err := poolTask(o, o.Volume, said{do: "evacuate", done: "evacuated"}, func(ctx context.Context, r *helper.Run, _ *helper.Pool) error {
 		w := evacuation{
 			walk: walk{Pool: from, run: r}, to: to, only: o.Only, stays: o.Stays,
 			skipBusy: o.SkipBusy, keep: o.KeepSource, stop: o.OnError == "stop",
@@ -39,7 +39,7 @@ func Evacuate(o *operation.Evacuate) (helper.Task, error) {
 	t.Opens = []helper.Opening{from, to}
 	from.Changes, to.Changes = true, true
 	t.ByHand = func(ctx context.Context) error {
-		names, err := bound(ctx, from, o.KeepSource)
+		names, err := fixed(ctx, from, o.KeepSource)
 		o.Stays = append(o.Stays, names...)
 		return err
 	}

@@ -22,7 +22,7 @@ func Move(o *operation.Move) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	w := move{from: from, to: &helper.Draft{Location: to, As: backends.NewVolume{Format: o.Format, Promise: orZero(o.Promise)}}}
+	w := move{from: from, to: &helper.Draft{Location: to, As: backends.NewVolume{Format: o.Format, Promise: bound(o.Promise, 0)}}}
 	taken := &helper.Volume{Location: from, Leaves: true}
 	return helper.Task{
 		Doing:  fmt.Sprintf("move %q to %q", from.Path, to.Path),

@@ -66,18 +66,10 @@ func identity(b backends.Backend, text string) (backends.Identity, error) {
 	return id, nil
 }
 
-// orZero is what a bound says, 0 where it says nothing.
-func orZero(bytes *int64) int64 {
+// bound is what a flag says, or else what its absence means.
+func bound(bytes *int64, absent int64) int64 {
 	if bytes == nil {
-		return 0
-	}
-	return *bytes
-}
-
-// orAny is what a bound says, -1 where it says nothing.
-func orAny(bytes *int64) int64 {
-	if bytes == nil {
-		return -1
+		return absent
 	}
 	return *bytes
 }

@@ -13,7 +13,7 @@ import (
 
 // PoolBuild makes the task of an operation.
 func PoolBuild(o *operation.PoolBuild) (helper.Task, error) {
-	t, err := unopened(o, o.Volume, said{"build", "built"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
+	t, err := poolTask(o, o.Volume, said{do: "build", done: "built"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		return change(ctx, r, "build", func() error { return makePool(ctx, p, o.Overwrite) })
 	})
 	if o.Overwrite {
@@ -24,19 +24,19 @@ func PoolBuild(o *operation.PoolBuild) (helper.Task, error) {
 
 // PoolStart makes the task of an operation.
 func PoolStart(o *operation.PoolStart) (helper.Task, error) {
-	return unopened(o, o.Volume, said{"start", "started"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error { return startPool(ctx, r, p, o.Build) })
+	return poolTask(o, o.Volume, said{do: "start", done: "started"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error { return startPool(ctx, r, p, o.Build) })
 }
 
 // PoolStop makes the task of an operation.
 func PoolStop(o *operation.PoolStop) (helper.Task, error) {
-	return unopened(o, o.Volume, said{"stop", "stopped"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
+	return poolTask(o, o.Volume, said{do: "stop", done: "stopped"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		return change(ctx, r, "stop", func() error { return p.Backend.Stop(ctx, p.Pool) })
 	})
 }
 
 // PoolRefresh makes the task of an operation.
 func PoolRefresh(o *operation.PoolRefresh) (helper.Task, error) {
-	return poolTask(o, o.Volume, said{"refresh", "read"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
+	return poolTask(o, o.Volume, said{"refresh", "read", true}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		r.Plan(helper.Scanning())
 		discardLeftovers(ctx, r, p, o.Discard)
 		return refreshPool(ctx, r, p, 0)
@@ -45,7 +45,7 @@ func PoolRefresh(o *operation.PoolRefresh) (helper.Task, error) {
 
 // PoolSpace makes the task of an operation.
 func PoolSpace(o *operation.Space) (helper.Task, error) {
-	return poolTask(o, o.Volume, said{"ask the space of", "asked the space of"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
+	return poolTask(o, o.Volume, said{"ask the space of", "asked the space of", true}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		return change(ctx, r, "space", func() error {
 			figures, err := p.Space(ctx)
 			r.Report.Pool = &figures
@@ -56,7 +56,7 @@ func PoolSpace(o *operation.Space) (helper.Task, error) {
 
 // PoolDelete makes the task of an operation.
 func PoolDelete(o *operation.PoolDelete) (helper.Task, error) {
-	t, err := unopened(o, o.Volume, said{"delete", "deleted"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
+	t, err := poolTask(o, o.Volume, said{do: "delete", done: "deleted"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		var err error
 		if p.Others, err = identities(p, o.Others); err != nil {
 			return err
@@ -71,7 +71,10 @@ func PoolDelete(o *operation.PoolDelete) (helper.Task, error) {
 }
 
 // said is what a task does to a pool, in words: the infinitive and the participle.
-type said struct{ do, done string }
+type said struct {
+	do, done string
+	opened   bool // the pool is there before and after, and so is opened once for all
+}
 
 // poolTask makes a task about the pool of --target.
 func poolTask(o Tasked, v operation.Volume, verb said, work func(ctx context.Context, r *helper.Run, p *helper.Pool) error) (helper.Task, error) {
@@ -79,23 +82,19 @@ func poolTask(o Tasked, v operation.Volume, verb said, work func(ctx context.Con
 	if err != nil {
 		return helper.Task{}, err
 	}
+	var opens []helper.Opening
+	if verb.opened {
+		opens = append(opens, p)
+	}
 	return helper.Task{
 		Doing:  fmt.Sprintf("%s pool %q", verb.do, p.Target),
 		Done:   fmt.Sprintf("%s pool %q", verb.done, p.Target),
 		Undone: "what is done already stays so",
 		Reads:  p.Target,
 		Writes: p.Target,
-		Opens:  []helper.Opening{p},
+		Opens:  opens,
 		Work:   func(ctx context.Context, r *helper.Run) error { return work(ctx, r, p) },
 	}, nil
-}
-
-// unopened is poolTask for a pool that is not there before, or not after: the driver
-// finds its target by itself.
-func unopened(o Tasked, v operation.Volume, verb said, work func(ctx context.Context, r *helper.Run, p *helper.Pool) error) (helper.Task, error) {
-	t, err := poolTask(o, v, verb, work)
-	t.Opens = nil
-	return t, err
 }
 
 // discardLeftovers removes what jobs left unfinished that ended. What cannot be removed

@@ -15,7 +15,7 @@ import (
 
 // PoolVerify makes the task of an operation.
 func PoolVerify(o *operation.PoolVerify) (helper.Task, error) {
-	t, err := poolTask(o, o.Volume, said{"verify", "read"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
+	t, err := poolTask(o, o.Volume, said{"verify", "read", true}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		return (&poolVerification{walk{Pool: p, run: r}}).work(ctx)
 	})
 	t.Undone = "nothing was changed"
