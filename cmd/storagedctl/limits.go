@@ -88,10 +88,10 @@ func (s *session) limitsPatch() (p contract.LimitsPatch, err error) {
 		p.PoolRates, p.PoolRunning = exception(s, "rate", pool, rate), exception(s, "running", pool, running)
 	case device != "":
 		p.DeviceRates, p.DeviceRunning = exception(s, "rate", device, rate), exception(s, "running", device, running)
-	case s.cli.IsSet("rate") && rate == nil:
-		p.Rate = json.RawMessage("null")
-	case rate != nil:
-		p.Rate = json.RawMessage(strconv.FormatInt(*rate, 10))
+	case s.cli.IsSet("rate"):
+		if p.Rate, err = limitOf(s.cli.String("rate")); err != nil {
+			return p, err
+		}
 	}
 	return p, s.general(&p, pool != "" || device != "")
 }

@@ -136,3 +136,15 @@ func TestBusySaysWho(t *testing.T) {
 		}
 	}
 }
+
+// Letters of any script are shown as they are; what could deceive is escaped.
+func TestRefusalsShowLettersAsTheyAre(t *testing.T) {
+	for name, want := range map[string]string{"-ünï": `"-ünï"`, "-日本": `"-日本"`, "-\u202eab": `"-\u202eab"`, "-a\x1b[31m": `"-a\x1b[31m"`} {
+		if err := record.CheckName(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, without %s", name, err, want)
+		}
+		if got := record.Short(name); got != want {
+			t.Errorf("%q is shown as %s, not %s", name, got, want)
+		}
+	}
+}

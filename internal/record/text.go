@@ -49,7 +49,7 @@ func OneOf[T ~string](field string, v T, words ...T) error {
 func Short(s string) string {
 	const most = 120
 	if len(s) > most {
-		return strconv.QuoteToASCII(s[:most]) + "…"
+		return strconv.Quote(s[:most]) + "…"
 	}
-	return strconv.QuoteToASCII(s)
+	return strconv.Quote(s)
 }
