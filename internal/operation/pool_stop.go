@@ -1,0 +1,43 @@
+package operation
+
+import "storaged/internal/record"
+
+// PoolStop makes the volumes of a pool unreachable.
+type PoolStop struct{ OnPool }
+
+// NewPoolStop gives one with the defaults of its task.
+func NewPoolStop() *PoolStop { return &PoolStop{OnPool: newOnPool()} }
+
+// Kind is pool.stop.
+func (*PoolStop) Kind() record.Kind { return record.PoolStop }
+
+// Effect: it is no longer in use.
+func (*PoolStop) Effect() Effect { return Stops }
+
+// Allowed refuses a pool that is not in use.
+func (*PoolStop) Allowed(k Known) error {
+	if k.Pool.State != record.PoolInactive {
+		return nil
+	}
+	return record.Errorf(record.WrongState, "pool %q is not active", k.Pool.Name)
+}
+
+// Task is pool-stop.
+func (o *PoolStop) Task() Task {
+	return Task{
+		Name: "pool-stop", Usage: "make the volumes of a pool unreachable",
+		Example: "--type dir --target /var/lib/images", Flags: o.Volume.pool(),
+	}
+}
+
+// PoolStopRequest asks to stop a pool. Force cancels the jobs that are in the way.
+type PoolStopRequest struct {
+	Force bool `json:"force,omitempty"`
+	Missing
+	JobOptions
+}
+
+// Plan leaves those jobs to the service.
+func (*PoolStopRequest) Plan(k Known) (Operation, error) {
+	return &PoolStop{OnPool{Volume: k.On}}, nil
+}
