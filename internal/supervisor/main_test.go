@@ -46,7 +46,7 @@ var behaviors = map[string]func(*fake){
 	"torn":               (*fake).torn,
 	"query":              (*fake).query,
 	"noReturn":           (*fake).noReturn,
-	"host":               (*fake).host,
+	"openWindow":         (*fake).openWindow,
 	"onCall":             (*fake).onCall,
 	"grow":               (*fake).grow,
 	"walk":               (*fake).walk,

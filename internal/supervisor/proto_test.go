@@ -51,7 +51,7 @@ func TestHelperAndDaemonSpeakTheNewestThatBothKnow(t *testing.T) {
 
 // A daemon that takes a helper up goes on in the version that the one before
 // agreed on, whatever is the newest that both know.
-func TestAdoptedHelperIsSpokenToInTheVersionItWasTold(t *testing.T) {
+func TestAdoptedHelperIsSpokenToInItsVersion(t *testing.T) {
 	for _, next := range []ipc.Versions{{Min: 1, Max: 2}, {Min: 2, Max: 3}, {Min: 1, Max: 4}} {
 		r, g := spokenBy(t, ipc.Versions{Min: 1, Max: 2}), newGate(t)
 		id := r.submit(request(fakeHelper("speaks", "3", "1", "2", g.path))).ID

@@ -312,7 +312,7 @@ func TestCanceledJobThatWasToGoOnDoesNot(t *testing.T) {
 
 // A pid is used again. What runs under it now must not be touched, nor be
 // taken for the helper.
-func TestStrangerUnderTheHelpersPIDIsLeftAlone(t *testing.T) {
+func TestStrangerUnderTheHelpersPIDIsSpared(t *testing.T) {
 	d := newDaemon(t)
 	id := d.do(order{Do: "submit", Argv: fakeHelper("work"), Undo: fakeHelper("undo")}).ID
 	j := d.do(order{Do: "work", ID: id})
@@ -339,7 +339,7 @@ func TestStrangerUnderTheHelpersPIDIsLeftAlone(t *testing.T) {
 
 // Where process 1 does not reap, a helper that ended while nobody looked stays
 // a zombie: it is not alive, and tells how it ended.
-func TestHelperLeftAZombieIsKnownToHaveEnded(t *testing.T) {
+func TestHelperThatIsAZombieIsKnownToHaveEnded(t *testing.T) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil { // we are the process 1 that does not reap
 		t.Fatal(err)
 	}
@@ -380,7 +380,7 @@ func reap(pid int) {
 }
 
 // An adopted helper that does not answer is left alone, and warned of.
-func TestAdoptedHelperThatDoesNotAnswerIsLeftToWork(t *testing.T) {
+func TestAdoptedHelperThatDoesNotAnswerWorksOn(t *testing.T) {
 	d := newDaemon(t)
 	id := d.do(order{Do: "submit", Argv: fakeHelper("ignoreTerm"), Undo: fakeHelper("undo")}).ID
 	j := d.do(order{Do: "warned", ID: id})

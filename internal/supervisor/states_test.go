@@ -8,7 +8,7 @@ import (
 	"storaged/internal/record"
 )
 
-func TestEveryStateIsReachedAndLeft(t *testing.T) {
+func TestEveryStateIsReachedAndEnds(t *testing.T) {
 	reached := map[record.State]bool{record.Queued: true}
 	for from, tos := range moves {
 		if from.Terminal() {

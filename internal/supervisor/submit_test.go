@@ -219,7 +219,7 @@ func started(r *rig, ids []string) (out []int64) {
 	return out
 }
 
-func TestPlacesGoByClassThenFirstCome(t *testing.T) {
+func TestSlotsGoByPriorityThenFirstCome(t *testing.T) {
 	g := newGate(t)
 	r := newRig(t)
 	r.sup.SetLimits(record.Limits{Running: 1})
@@ -252,7 +252,7 @@ func TestPlacesGoByClassThenFirstCome(t *testing.T) {
 	}
 }
 
-func TestPlacesPerPool(t *testing.T) {
+func TestSlotsPerPool(t *testing.T) {
 	g1, g2 := newGate(t), newGate(t)
 	r := newRig(t)
 	r.sup.SetLimits(record.Limits{RunningPool: 1, PoolRunning: map[string]int{"big": 2}})
@@ -263,7 +263,7 @@ func TestPlacesPerPool(t *testing.T) {
 	normal := request(fakeHelper("short"), objects("a", "3", "M")...)
 	normal.Class = record.Normal
 	r.ended(other.ID, record.Succeeded)
-	r.ended(r.submit(normal).ID, record.Succeeded) // needs no place in the pool
+	r.ended(r.submit(normal).ID, record.Succeeded) // needs no slot in the pool
 	j, err := r.sup.Job(both.ID)
 	if err != nil || j.State != record.Queued || j.WaitingOn[0].For != "slot" || j.WaitingOn[0].Object.Pool != "a" {
 		t.Errorf("copy is %s, waits on %+v", j.State, j.WaitingOn)
@@ -337,7 +337,7 @@ func TestGrantedJobHasNoDeadlineAfterARestart(t *testing.T) {
 	}
 }
 
-func TestPlacesPerDevice(t *testing.T) {
+func TestSlotsPerDevice(t *testing.T) {
 	g := newGate(t)
 	r := stillRig(t, t.TempDir())
 	r.sup.SetLimits(record.Limits{RunningDevice: 1, DeviceRunning: map[string]int{"8:16": 2}})
@@ -367,7 +367,7 @@ func TestPlacesPerDevice(t *testing.T) {
 }
 
 // Short work waits for short work alone, and nothing but its bytes makes it short.
-func TestShortWorkHasPlacesOfItsOwn(t *testing.T) {
+func TestShortWorkHasSlotsOfItsOwn(t *testing.T) {
 	r := newRig(t)
 	r.sup.SetLimits(record.Limits{RunningDevice: 1})
 	r.sup.SetDevices("p", "8:0")

@@ -13,7 +13,7 @@ import (
 	"storaged/internal/supervisor/helpertest"
 )
 
-// plot is the ground on which hosts and visitors meet: a file that a host locks
+// plot is the ground on which holders and visitors meet: a file that a holder locks
 // for itself alone while its window is closed, and that visitors lock together.
 // The kernel refuses what must not be, and lets go of the dead.
 type plot struct{ file *os.File }
@@ -36,7 +36,7 @@ func (p plot) enter(how int) bool {
 
 func (p plot) leave() { helpertest.Check(unix.Flock(int(p.file.Fd()), unix.LOCK_UN)) }
 
-// moment is how long a step of hosts and visitors takes: it gives others time
+// moment is how long a step of holders and visitors takes: it gives others time
 // to do wrong.
 const moment = 2 * time.Millisecond
 
@@ -80,7 +80,7 @@ func (f *fake) walk() {
 	f.walkPlan(rounds)
 	for i := range rounds {
 		if !ground.enter(unix.LOCK_EX) {
-			f.Finish(broken(fmt.Sprintf("object %d is not the host's alone", i)), 1)
+			f.Finish(broken(fmt.Sprintf("object %d is not the holder's alone", i)), 1)
 		}
 		f.obey(moment, 0)
 		f.Say(ipc.Progress{Done: i + 1, Durable: i + 1, Total: rounds})
@@ -95,12 +95,12 @@ func (f *fake) walk() {
 	f.Finish(helpertest.Success(), 0)
 }
 
-// visit ends as broken when a host works meanwhile.
+// visit ends as broken when a holder works meanwhile.
 func (f *fake) visit() {
 	f.Begin()
 	ground := openPlot(f.Args[0])
 	if !ground.enter(unix.LOCK_SH) {
-		f.Finish(broken("a host works beside its visitor"), 1)
+		f.Finish(broken("a holder works beside its visitor"), 1)
 	}
 	if len(f.Args) > 1 {
 		f.Say(ipc.Warn{Text: "inside"})
@@ -111,7 +111,7 @@ func (f *fake) visit() {
 	f.Finish(helpertest.Success(), 0)
 }
 
-// undoAlone settles a host that died, and has to be alone.
+// undoAlone settles a holder that died, and has to be alone.
 func (f *fake) undoAlone() {
 	f.Begin()
 	ground := openPlot(f.Args[0])
@@ -123,9 +123,9 @@ func (f *fake) undoAlone() {
 	f.Finish(helpertest.Undone(), 130)
 }
 
-// host opens its window at once, closes it when its first gate is opened, then
+// openWindow opens its window at once, closes it when its first gate is opened, then
 // works until its second one is.
-func (f *fake) host() {
+func (f *fake) openWindow() {
 	f.Begin()
 	ground := openPlot(f.Args[0])
 	f.walkPlan(1000)
@@ -161,7 +161,7 @@ func (f *fake) pass(gate <-chan struct{}) {
 }
 
 // onCall opens its window whenever it is called, as long as the gate is shut.
-// Reading, it shares the ground with other hosts; growing visitors have it to
+// Reading, it shares the ground with other holders; growing visitors have it to
 // themselves.
 func (f *fake) onCall() {
 	f.Begin()
@@ -203,12 +203,12 @@ func (f *fake) called(gate <-chan struct{}) bool {
 	}
 }
 
-// grow ends as broken when a host reads meanwhile.
+// grow ends as broken when a holder reads meanwhile.
 func (f *fake) grow() {
 	f.Begin()
 	ground := openPlot(f.Args[0])
 	if !ground.enter(unix.LOCK_EX) {
-		f.Finish(broken("a host reads beside its visitor"), 1)
+		f.Finish(broken("a holder reads beside its visitor"), 1)
 	}
 	f.obey(moment, 0)
 	ground.leave()

@@ -14,8 +14,8 @@ import (
 	"storaged/internal/record"
 )
 
-// hosting is an async job on a whole pool that has windows.
-func hosting(ground string, argv []string) Request {
+// withWindows is an async job on a whole pool that has windows.
+func withWindows(ground string, argv []string) Request {
 	r := request(argv, record.Object{Pool: "p", Mode: record.ModeRead})
 	r.Kind, r.UndoArgv = record.PoolVerify, fakeHelper("undoAlone", ground)
 	return r
@@ -34,36 +34,38 @@ func warned(text string) func(record.Job) bool {
 
 func isOpen(j record.Job) bool { return slices.Contains(j.Interruptible, record.ModeWrite) }
 
-// scene is a host with its window open and a visitor inside.
+// scene is a holder with its window open and a visitor inside.
 type scene struct {
 	ground              string
 	closing, done, stay gate
-	host, inside        string
+	holder, inside      string
 }
 
 func newScene(t *testing.T) scene {
 	return scene{ground: filepath.Join(t.TempDir(), "plot"), closing: newGate(t), done: newGate(t), stay: newGate(t)}
 }
 
-func (s *scene) hostArgv() []string  { return fakeHelper("host", s.ground, s.closing.path, s.done.path) }
+func (s *scene) argv() []string {
+	return fakeHelper("openWindow", s.ground, s.closing.path, s.done.path)
+}
 func (s *scene) guestArgv() []string { return fakeHelper("visit", s.ground, s.stay.path) }
 
 func (s *scene) open(r *rig) {
 	r.t.Helper()
-	s.host = r.submit(hosting(s.ground, s.hostArgv())).ID
-	r.until(s.host, isOpen)
+	s.holder = r.submit(withWindows(s.ground, s.argv())).ID
+	r.until(s.holder, isOpen)
 	s.inside = r.submit(visiting("v", record.ModeGrow, s.guestArgv())).ID
 	r.until(s.inside, warned("inside"))
 }
 
-func TestWindowIsAcknowledgedWhenTheLastVisitorHasLeft(t *testing.T) {
+func TestWindowIsAcknowledgedAfterTheLastVisitor(t *testing.T) {
 	r, s := newRig(t), newScene(t)
 	s.open(r)
-	if j, _ := r.sup.Job(s.host); !slices.Equal(j.Interruptible, []record.Mode{"Q", "R", "M", "G", "W", "D"}) || len(j.WaitingOn) != 0 {
+	if j, _ := r.sup.Job(s.holder); !slices.Equal(j.Interruptible, []record.Mode{"Q", "R", "M", "G", "W", "D"}) || len(j.WaitingOn) != 0 {
 		t.Errorf("with an open window: interruptible %v, waits on %v", j.Interruptible, j.WaitingOn)
 	}
 	s.closing.open()
-	j := r.until(s.host, func(j record.Job) bool { return len(j.WaitingOn) > 0 })
+	j := r.until(s.holder, func(j record.Job) bool { return len(j.WaitingOn) > 0 })
 	inside, _ := r.sup.Job(s.inside)
 	if isOpen(j) || j.WaitingOn[0].Holder.Number != inside.Number || j.WaitingOn[0].Object.Volume != "v" {
 		t.Errorf("while it closes: interruptible %v, waits on %+v", j.Interruptible, j.WaitingOn[0])
@@ -74,24 +76,24 @@ func TestWindowIsAcknowledgedWhenTheLastVisitorHasLeft(t *testing.T) {
 	}
 	s.stay.open()
 	r.ended(s.inside, record.Succeeded)
-	j = r.until(s.host, warned("alone"))
+	j = r.until(s.holder, warned("alone"))
 	if isOpen(j) || len(j.WaitingOn) != 0 {
 		t.Errorf("closed: interruptible %v, waits on %v", j.Interruptible, j.WaitingOn)
 	}
 	s.done.open()
-	r.ended(s.host, record.Succeeded)
+	r.ended(s.holder, record.Succeeded)
 	r.ended(late.ID, record.Succeeded)
 }
 
-func TestWhoWaitsIsToldOfTheNextWindow(t *testing.T) {
+func TestWhoWaitsSeesTheNextWindow(t *testing.T) {
 	r, s := newRig(t), newScene(t)
-	host := r.submit(hosting(s.ground, s.hostArgv())).ID
-	r.until(host, isOpen)
+	holder := r.submit(withWindows(s.ground, s.argv())).ID
+	r.until(holder, isOpen)
 	s.closing.open()
-	r.until(host, warned("alone"))
+	r.until(holder, warned("alone"))
 	late := r.submit(visiting("u", record.ModeWrite, fakeHelper("visit", s.ground)))
 	j := r.until(late.ID, func(j record.Job) bool { return j.WaitingOn[0].NextWindow != nil })
-	now, _ := r.sup.Job(host)
+	now, _ := r.sup.Job(holder)
 	if at := j.WaitingOn[0].NextWindow; at.Before(*now.Started) {
 		t.Errorf("next window at %v", at)
 	}
@@ -105,7 +107,7 @@ func TestWhoWaitsIsToldOfTheNextWindow(t *testing.T) {
 		}
 	}
 	s.done.open()
-	r.ended(host, record.Succeeded)
+	r.ended(holder, record.Succeeded)
 	r.ended(late.ID, record.Succeeded)
 }
 
@@ -120,41 +122,41 @@ func TestStopOfThePoolIsNoVisitor(t *testing.T) {
 	}
 	s.closing.open()
 	s.done.open()
-	r.ended(s.host, record.Succeeded)
+	r.ended(s.holder, record.Succeeded)
 	r.ended(stop.ID, record.Succeeded)
 }
 
-func TestCanceledHostLetsNobodyElseIn(t *testing.T) {
+func TestCanceledHolderLetsNobodyElseIn(t *testing.T) {
 	r, s := newRig(t), newScene(t)
 	s.open(r)
-	j, err := r.sup.Cancel(s.host, uid1000, false)
+	j, err := r.sup.Cancel(s.holder, uid1000, false)
 	if err != nil || isOpen(j) {
 		t.Errorf("canceled: interruptible %v, %v", j.Interruptible, err)
 	}
-	r.ended(s.host, record.Canceled)
+	r.ended(s.holder, record.Canceled)
 	s.stay.open()
 	r.ended(s.inside, record.Succeeded)
 }
 
-func TestDeadHostIsSettledWhenItsVisitorsHaveLeft(t *testing.T) {
+func TestDeadHolderIsSettledAfterItsVisitors(t *testing.T) {
 	r, s := newRig(t), newScene(t)
 	s.open(r)
-	j, _ := r.sup.Job(s.host)
+	j, _ := r.sup.Job(s.holder)
 	if err := syscall.Kill(j.Helper.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	j = r.untilState(s.host, record.RollingBack)
+	j = r.untilState(s.holder, record.RollingBack)
 	late := r.submit(visiting("u", record.ModeWrite, fakeHelper("visit", s.ground)))
 	if late.State != record.Queued {
-		t.Errorf("while its host is dead a visitor is %s", late.State)
+		t.Errorf("while its holder is dead a visitor is %s", late.State)
 	}
-	j = r.until(s.host, func(j record.Job) bool { return len(j.WaitingOn) > 0 })
+	j = r.until(s.holder, func(j record.Job) bool { return len(j.WaitingOn) > 0 })
 	if j.WaitingOn[0].Holder.ID != s.inside || isOpen(j) {
 		t.Errorf("it waits on %+v, interruptible %v", j.WaitingOn[0], j.Interruptible)
 	}
 	s.stay.open()
 	r.ended(s.inside, record.Succeeded)
-	if j = r.ended(s.host, record.Failed); j.Code() != record.Killed || j.Rollback != record.RollbackDone {
+	if j = r.ended(s.holder, record.Failed); j.Code() != record.Killed || j.Rollback != record.RollbackDone {
 		t.Errorf("%+v, rollback %s", j.Error, j.Rollback)
 	}
 	r.ended(late.ID, record.Succeeded)
@@ -165,22 +167,22 @@ func TestWindowOutlivesTheDaemon(t *testing.T) {
 	r, s := newRig(t), newScene(t)
 	s.open(r)
 	r.again()
-	if j := r.until(s.host, isOpen); j.State != record.Running {
+	if j := r.until(s.holder, isOpen); j.State != record.Running {
 		t.Errorf("a window is open in state %s", j.State)
 	}
 	second := r.submit(visiting("u", record.ModeDelete, fakeHelper("visit", s.ground)))
 	r.ended(second.ID, record.Succeeded)
 	s.closing.open()
-	r.until(s.host, func(j record.Job) bool { return len(j.WaitingOn) > 0 })
+	r.until(s.holder, func(j record.Job) bool { return len(j.WaitingOn) > 0 })
 	r.again()
-	j := r.until(s.host, func(j record.Job) bool { return j.State == record.Running && len(j.WaitingOn) > 0 })
+	j := r.until(s.holder, func(j record.Job) bool { return j.State == record.Running && len(j.WaitingOn) > 0 })
 	if isOpen(j) || j.WaitingOn[0].Holder.ID != s.inside {
 		t.Errorf("it waits on %+v, interruptible %v", j.WaitingOn[0], j.Interruptible)
 	}
 	s.stay.open()
-	r.until(s.host, warned("alone"))
+	r.until(s.holder, warned("alone"))
 	s.done.open()
-	r.ended(s.host, record.Succeeded)
+	r.ended(s.holder, record.Succeeded)
 	r.ended(s.inside, record.Succeeded)
 }
 
@@ -190,9 +192,9 @@ func TestWindowOutlivesTheDaemon(t *testing.T) {
 var isolationRuns = flag.Int("isolation-runs", 4, "runs of the test of windows")
 
 // TestIsolationOfWindows lets clients hammer a job that has windows with
-// visitors and queries in tight loops. Host and visitors assert, by locks of
+// visitors and queries in tight loops. Holder and visitors assert, by locks of
 // the kernel on the same file, that nobody visits while the window is closed
-// and that no visitor sees it closed. Every run disturbs the host in another
+// and that no visitor sees it closed. Every run disturbs the holder in another
 // way.
 func TestIsolationOfWindows(t *testing.T) {
 	r := newRig(t)
@@ -206,7 +208,7 @@ func TestIsolationOfWindows(t *testing.T) {
 	}
 }
 
-// disturbances are what may happen to a host, and how it ends then.
+// disturbances are what may happen to a holder, and how it ends then.
 var disturbances = []struct {
 	name string
 	do   func(*rig, record.Job) error
@@ -227,24 +229,24 @@ var disturbances = []struct {
 func isolationRun(t *testing.T, r *rig, i int, visits *atomic.Int64) {
 	t.Helper()
 	ground := filepath.Join(t.TempDir(), fmt.Sprint("plot", i))
-	host := r.submit(hosting(ground, fakeHelper("walk", ground, "12")))
+	holder := r.submit(withWindows(ground, fakeHelper("walk", ground, "12")))
 	over := make(chan struct{})
 	var clients sync.WaitGroup
 	for c := range 3 {
 		clients.Go(func() { hammerVisits(t, r, ground, c, over, visits) })
 	}
-	clients.Go(func() { hammerReads(t, r, host.ID, over) })
+	clients.Go(func() { hammerReads(t, r, holder.ID, over) })
 	clients.Go(func() { hammerQueries(t, r, over) })
-	r.until(host.ID, func(j record.Job) bool { return j.State.Terminal() || j.Progress.Done >= int64(1+i%5) })
+	r.until(holder.ID, func(j record.Job) bool { return j.State.Terminal() || j.Progress.Done >= int64(1+i%5) })
 	d := disturbances[i%len(disturbances)]
-	j, err := r.sup.Job(host.ID)
+	j, err := r.sup.Job(holder.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := d.do(r, j); err != nil {
 		t.Errorf("%s: %v", d.name, err)
 	}
-	j = r.ended(host.ID, d.ends)
+	j = r.ended(holder.ID, d.ends)
 	close(over)
 	clients.Wait()
 	if j.Error != nil && strings.Contains(j.Error.Message, "visitor") || j.Rollback == record.RollbackFailed {
@@ -275,14 +277,14 @@ func hammerVisits(t *testing.T, r *rig, ground string, client int, over <-chan s
 
 // hammerReads looks at everything, and that no window is open when it must not
 // be.
-func hammerReads(t *testing.T, r *rig, host string, over <-chan struct{}) {
+func hammerReads(t *testing.T, r *rig, holder string, over <-chan struct{}) {
 	for {
 		select {
 		case <-over:
 			return
 		default:
 		}
-		j, err := r.sup.Job(host)
+		j, err := r.sup.Job(holder)
 		if err != nil || isOpen(j) && !mayOpen(j.State) {
 			t.Errorf("%s with %v: %v", j.State, j.Interruptible, err)
 			return

@@ -253,7 +253,7 @@ func TestWindowsAreWantedWhenAllInTheWayHear(t *testing.T) {
 	wanted(false)
 }
 
-func TestEndOfTheHostLeavesItsVisitors(t *testing.T) {
+func TestEndOfTheHolderSparesItsVisitors(t *testing.T) {
 	m := New()
 	granted(t, m, ask("evacuate", "W", "."))
 	if _, err := m.OpenWindow("evacuate", []record.Mode{record.ModeRead}); err != nil {

@@ -253,7 +253,7 @@ func untilZombie(t *testing.T, p *Proc) {
 	}
 }
 
-func TestThreadThatOutlivesTheFirstIsTold(t *testing.T) {
+func TestThreadThatOutlivesTheFirstIsNamed(t *testing.T) {
 	groupings(t, func(t *testing.T, c Cgroups) {
 		p, f := itself(t, outlived, "yes", c)
 		untilZombie(t, p)
@@ -264,7 +264,7 @@ func TestThreadThatOutlivesTheFirstIsTold(t *testing.T) {
 	})
 }
 
-func TestThreadInTheKernelIsTold(t *testing.T) {
+func TestThreadInTheKernelIsNamed(t *testing.T) {
 	dir := testenv.Mount(t, "ext4")
 	groupings(t, func(t *testing.T, c Cgroups) {
 		thaw := testenv.Freeze(t, dir)
