@@ -60,7 +60,7 @@ func (t *throttle) pause(ctx context.Context) {
 		if t.await(ctx) != nil {
 			return // resumed or canceled before it was complete
 		}
-		t.set(func() { t.still = number })
+		t.set(func() { t.still = max(t.still, number) }) // an older one may see a newer one complete
 		select {
 		case t.held <- struct{}{}:
 		default: // the last one is not taken yet

@@ -115,10 +115,10 @@ func TestPauseIsCompleteUnderAnotherLimit(t *testing.T) {
 			t.Error("complete while something moves")
 		}
 		p.Finished(diskio.Moved{})
+		throttle.asking.Wait() // for the old one too, in whichever order
 		<-throttle.held
 		if limit, paused, still := throttle.now(); !paused || !still || limit != 1<<10 {
 			t.Errorf("paused: %v, still: %v, limit %d", paused, still, limit)
 		}
-		throttle.asking.Wait()
 	})
 }
