@@ -37,31 +37,25 @@ func regularOf(c Content) *os.File {
 // Size is that of a file or block device; others are ErrUnsupported.
 func (f file) Size() (int64, error) { return fileSize(f.File) }
 
-// Extents tells them by SEEK_DATA and SEEK_HOLE. Where the file system cannot tell,
-// all is data. Dirty data counts as data everywhere, but the file must have been
-// flushed all the same: OpenZFS has lied about dirty files.
+// Extents gives the next data and what comes before it, by SEEK_DATA and SEEK_HOLE:
+// who moves it need not wait for more. Where the file system cannot tell, all is
+// data. Dirty data counts as data everywhere, but the file must have been flushed
+// all the same: OpenZFS has lied about dirty files.
 func (f file) Extents(list []Extent, off, end int64) (n int, err error) {
-	for off < end {
-		data, err := seekTo(f.File, off, unix.SEEK_DATA, end)
-		if err != nil {
-			return 0, err
-		}
-		if data > off {
-			list[n] = Extent{Off: off, Len: data - off, Kind: Zero}
-			n++
-		}
-		if data == end || n == len(list) {
-			break
-		}
-		if off, err = seekTo(f.File, data, unix.SEEK_HOLE, end); err != nil {
-			return 0, err
-		}
-		list[n] = Extent{Off: data, Len: off - data}
-		if n++; n == len(list) {
-			break
-		}
+	data, err := seekTo(f.File, off, unix.SEEK_DATA, end)
+	if err != nil {
+		return 0, err
 	}
-	return n, nil
+	if data > off {
+		list[n] = Extent{Off: off, Len: data - off, Kind: Zero}
+		n++
+	}
+	if data == end || n == len(list) {
+		return n, nil
+	}
+	hole, err := seekTo(f.File, data, unix.SEEK_HOLE, end)
+	list[n] = Extent{Off: data, Len: hole - data}
+	return n + 1, err
 }
 
 // seekTo gives the next data or hole from off on, end if there is none.
