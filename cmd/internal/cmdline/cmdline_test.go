@@ -389,7 +389,7 @@ func TestNothingPanics(t *testing.T) {
 }
 
 func TestCompletionScriptIsGoodBash(t *testing.T) {
-	for _, shell := range Shells() {
+	for _, shell := range []string{"bash", "zsh", "fish"} {
 		var b bytes.Buffer
 		if err := Completion(&b, shell, "storagedctl"); err != nil || strings.Contains(b.String(), "PROGRAM") {
 			t.Errorf("%s: %v\n%s", shell, err, b.String())

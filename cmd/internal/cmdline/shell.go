@@ -6,9 +6,6 @@ import (
 	"strings"
 )
 
-// Shells are those that Completion knows.
-func Shells() []string { return []string{"bash", "zsh", "fish"} }
-
 // Completion writes what a shell needs to complete command lines of program.
 // The scripts know nothing of the program but how to ask it.
 func Completion(w io.Writer, shell, program string) error {
