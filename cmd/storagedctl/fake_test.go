@@ -315,7 +315,7 @@ func (f *fake) Start(ctx context.Context, s contract.Submit, pool, volume string
 	if err == nil && volume != "" {
 		_, err = f.Volume(ctx, pool, volume)
 	}
-	if m, ok := r.(operation.Removing); ok && err != nil && m.MayBeGone() {
+	if m, ok := r.(operation.Remover); ok && err != nil && m.MayBeGone() {
 		return contract.Started{Unchanged: &contract.Unchanged{}}, nil
 	}
 	if err != nil {

@@ -14,9 +14,9 @@ import (
 // for its volumes, and that a volume is not in a pool that it has looked at. The
 // catalog follows both, whichever job or query found it.
 
-// Lacks reports whether a failure says that the pool at that path could not be
+// PoolAbsent reports whether a failure says that the pool at that path could not be
 // looked at, or is another: no other failure of the code names a path.
-func Lacks(code record.Code, path string) bool { return code == record.WrongState && path != "" }
+func PoolAbsent(code record.Code, path string) bool { return code == record.WrongState && path != "" }
 
 // absences lets the catalog follow what the helper of a job did not find.
 func (c *Catalog) absences(tx *store.Tx, e end) error {
@@ -70,7 +70,7 @@ func (c *Catalog) vanishedOf(tx *store.Tx, e end) error {
 
 // absence marks the pools of a job that a failure says could not be looked at.
 func (c *Catalog) absence(tx *store.Tx, e end, f *ipc.Error) error {
-	if f == nil || !Lacks(record.Code(f.Code), f.Path) {
+	if f == nil || !PoolAbsent(record.Code(f.Code), f.Path) {
 		return nil
 	}
 	for _, name := range poolsOf(e.Operation) {
@@ -173,9 +173,9 @@ func IgnoreNotFound(err error) error {
 	return err
 }
 
-// Looked applies what was found of one volume; no report is that there is none.
+// ApplyVolume applies what was found of one volume; no report is that there is none.
 // As with a scan, what a job has, or has changed since, stays.
-func (c *Catalog) Looked(tx *store.Tx, asked *store.Volume, f Finding) error {
+func (c *Catalog) ApplyVolume(tx *store.Tx, asked *store.Volume, f Finding) error {
 	p, err := tx.Pool(asked.Pool)
 	if err != nil {
 		return IgnoreNotFound(err)

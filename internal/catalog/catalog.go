@@ -47,9 +47,9 @@ func New(hub *events.Hub, boot string, keepDays int) *Catalog {
 	}
 }
 
-// Attend says whom to tell where pools lie, and who knows what live jobs have taken by
+// Connect says whom to tell where pools lie, and who knows what live jobs have taken by
 // now of what they reserve in a pool. It is called before any job begins.
-func (c *Catalog) Attend(devices func(pool string, devices ...string), taken func(pool string) map[int64]int64) {
+func (c *Catalog) Connect(devices func(pool string, devices ...string), taken func(pool string) map[int64]int64) {
 	c.devices, c.taken = devices, taken
 }
 
@@ -107,8 +107,8 @@ func (c *Catalog) Granted(tx *store.Tx, j *store.Job) error {
 
 // equip tells an operation what of the catalog its helper must know.
 func (c *Catalog) equip(tx *store.Tx, o operation.Operation, j *store.Job) (err error) {
-	if r, ok := o.(operation.Receiving); ok {
-		r.Hand(ipc.DataFD)
+	if r, ok := o.(operation.Receiver); ok {
+		r.Receive(ipc.DataFD)
 	}
 	switch o := o.(type) {
 	case *operation.Evacuate:
@@ -175,7 +175,7 @@ func satisfied(tx *store.Tx, e end) error {
 	if !ok || e.ok() || r.Tolerates() == "" || e.job.Code() != r.Tolerates() {
 		return nil
 	}
-	pool, volume := operation.Result(e.Operation)
+	pool, volume := operation.ResultOf(e.Operation)
 	p, err := tx.Pool(pool)
 	if err != nil {
 		return IgnoreNotFound(err)

@@ -403,7 +403,7 @@ func TestWhatIsKeptForARetryExpires(t *testing.T) {
 	begun := func(after time.Duration) []operation.Operation {
 		d.now = func() time.Time { return ended.Add(after) }
 		var all []operation.Operation
-		d.update(func(tx *store.Tx) (err error) { all, err = d.Tidying(tx); return err })
+		d.update(func(tx *store.Tx) (err error) { all, err = d.Cleanups(tx); return err })
 		return all
 	}
 	days := time.Duration(keepDays) * 24 * time.Hour
@@ -878,7 +878,7 @@ func TestRoomIsPromisedOnce(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return d.Spaced(tx, p, Space{&ipc.Pool{Available: 105}, time.Now(), map[int64]int64{first.Number: 20}})
+		return d.ApplySpace(tx, p, Space{&ipc.Pool{Available: 105}, time.Now(), map[int64]int64{first.Number: 20}})
 	})
 	if _, err := submit(w); err != nil {
 		t.Errorf("room that was seen: %v", err)

@@ -9,9 +9,9 @@ import (
 	"storaged/internal/store"
 )
 
-// Lookable reports whether a pool can be read, or could be when it was tried
+// Readable reports whether a pool can be read, or could be when it was tried
 // last; one that a job starts or stops is that job's.
-func Lookable(p *store.Pool) bool {
+func Readable(p *store.Pool) bool {
 	switch p.State {
 	case record.PoolActive, record.PoolDegraded, record.PoolUnreachable:
 		return true
@@ -26,9 +26,9 @@ type Finding struct {
 	Err    *record.Error
 }
 
-// Freshened applies a finding, unless the pool is no more as it was when it
+// ApplyPool applies a finding, unless the pool is no more as it was when it
 // was asked for.
-func (c *Catalog) Freshened(tx *store.Tx, asked *store.Pool, f Finding) error {
+func (c *Catalog) ApplyPool(tx *store.Tx, asked *store.Pool, f Finding) error {
 	p, err := tx.Pool(asked.Name)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
@@ -36,7 +36,7 @@ func (c *Catalog) Freshened(tx *store.Tx, asked *store.Pool, f Finding) error {
 	if err != nil {
 		return err
 	}
-	if p.UUID != asked.UUID || p.Target.Path != asked.Target.Path || !Lookable(p) || !c.newer(tx, p.UUID, f.Began) {
+	if p.UUID != asked.UUID || p.Target.Path != asked.Target.Path || !Readable(p) || !c.newer(tx, p.UUID, f.Began) {
 		return nil
 	}
 	before := p.Pool

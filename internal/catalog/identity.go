@@ -9,10 +9,10 @@ import (
 	"storaged/internal/store"
 )
 
-// Strangers refuses the first of the items that is a volume of another file than the
+// AllKnown refuses the first of the items that is a volume of another file than the
 // catalog has under its name.
-func Strangers(tx *store.Tx, o operation.Operation, items []ipc.Item) error {
-	only, _ := Spans(o)
+func AllKnown(tx *store.Tx, o operation.Operation, items []ipc.Item) error {
+	only, _ := TakesVolumes(o)
 	at := o.On()
 	for _, it := range items {
 		if ok, err := record.MatchName(only, it.Name); it.Ignored != "" || !ok || err != nil {
@@ -29,8 +29,8 @@ func Strangers(tx *store.Tx, o operation.Operation, items []ipc.Item) error {
 	return nil
 }
 
-// Spans reports whether an operation takes the volumes of a pool away, and which.
-func Spans(o operation.Operation) (only string, ok bool) {
+// TakesVolumes reports whether an operation takes the volumes of a pool away, and which.
+func TakesVolumes(o operation.Operation) (only string, ok bool) {
 	switch o := o.(type) {
 	case *operation.PoolDelete:
 		return "", o.WithVolumes
@@ -49,7 +49,7 @@ func Original(tx *store.Tx, o operation.Operation, j *store.Job) error {
 		return err
 	}
 	at := o.On()
-	only, all := Spans(o)
+	only, all := TakesVolumes(o)
 	switch {
 	case OnExisting(o):
 		v, err := tx.Volume(at.Pool, at.Name)

@@ -48,7 +48,7 @@ func (c *Catalog) leftover(tx *store.Tx, e end) error {
 	if !stuck && (e.job.Resumable == nil || operation.DraftOf(e.Operation) == nil) {
 		return nil
 	}
-	pool, _ := operation.Result(e.Operation)
+	pool, _ := operation.ResultOf(e.Operation)
 	p, err := tx.Pool(pool)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
@@ -164,8 +164,8 @@ func (c *Catalog) expired(tx *store.Tx, id string) (bool, error) {
 	return !j.Pinned && j.Ended != nil && c.now().Sub(*j.Ended) >= time.Duration(c.keepDays)*24*time.Hour, nil
 }
 
-// Tidying are refreshes of the pools in which something is to be removed.
-func (c *Catalog) Tidying(tx *store.Tx) ([]operation.Operation, error) {
+// Cleanups are refreshes of the pools in which something is to be removed.
+func (c *Catalog) Cleanups(tx *store.Tx) ([]operation.Operation, error) {
 	pools, err := tx.Pools()
 	if err != nil {
 		return nil, err
@@ -176,7 +176,7 @@ func (c *Catalog) Tidying(tx *store.Tx) ([]operation.Operation, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(ids) > 0 && Lookable(p) && p.State != record.PoolUnreachable { // a refresh of that would fail, hour by hour
+		if len(ids) > 0 && Readable(p) && p.State != record.PoolUnreachable { // a refresh of that would fail, hour by hour
 			out = append(out, RefreshOf(p))
 		}
 	}

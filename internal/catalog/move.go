@@ -37,7 +37,7 @@ func beginMove(c *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) er
 // the volume is gone from there. After a move that ended half-way both are
 // there, and both are whole.
 func endMove(c *Catalog, tx *store.Tx, e end) error {
-	dst, err := tx.Volume(operation.Result(e.Operation))
+	dst, err := tx.Volume(operation.ResultOf(e.Operation))
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil // refused at the grant, before there was an entry

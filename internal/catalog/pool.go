@@ -164,7 +164,7 @@ func (e end) unstarted(tx *store.Tx) error {
 	switch f := e.job.Error; {
 	case e.job.Code() == record.NotFound:
 		e.job.Error = f.WithHint("%s, or mount what should be there", record.Do("pool.build", e.On().Pool))
-	case f != nil && Lacks(f.Code, f.Path):
+	case f != nil && PoolAbsent(f.Code, f.Path):
 		vols, err := tx.Volumes(e.On().Pool)
 		if err != nil {
 			return err

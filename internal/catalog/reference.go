@@ -144,8 +144,8 @@ func referencesIn(it ipc.Item) []store.Reference {
 	return out
 }
 
-// Spared refuses an operation that destroys what others stand on.
-func Spared(tx *store.Tx, o operation.Operation) error {
+// Removable refuses an operation that destroys what others stand on.
+func Removable(tx *store.Tx, o operation.Operation) error {
 	p, err := Pool(tx, o.On().Pool)
 	if err != nil {
 		return err

@@ -36,9 +36,9 @@ type Space struct {
 	Taken map[int64]int64 // what live jobs had taken by then
 }
 
-// Spaced books what was seen of a pool's room, unless the pool is another by now,
+// ApplySpace books what was seen of a pool's room, unless the pool is another by now,
 // or has newer figures.
-func (c *Catalog) Spaced(tx *store.Tx, asked *store.Pool, seen Space) error {
+func (c *Catalog) ApplySpace(tx *store.Tx, asked *store.Pool, seen Space) error {
 	p, err := tx.Pool(asked.Name)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
@@ -107,7 +107,7 @@ func Promise(tx *store.Tx, o operation.Operation) error {
 	if reserve == 0 {
 		return nil
 	}
-	pool, _ := operation.Result(o)
+	pool, _ := operation.ResultOf(o)
 	p, err := Pool(tx, pool)
 	if err != nil {
 		return err
@@ -126,7 +126,7 @@ func release(tx *store.Tx, o operation.Operation, number int64) error {
 	if reserve == 0 {
 		return nil
 	}
-	pool, _ := operation.Result(o)
+	pool, _ := operation.ResultOf(o)
 	p, err := tx.Pool(pool)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
@@ -150,7 +150,7 @@ func recount(tx *store.Tx) error {
 	for _, j := range jobs {
 		live[j.Number] = true
 		if o, err := OperationOf(j); err == nil {
-			pool, _ := operation.Result(o)
+			pool, _ := operation.ResultOf(o)
 			promised[pool] += o.Bound().Reserve
 		}
 	}

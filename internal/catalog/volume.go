@@ -134,7 +134,7 @@ func Made(v *store.Volume, j *store.Job) bool { return v.Job != nil && *v.Job ==
 
 // endMaking makes the entry of a new volume ready, or takes it away.
 func endMaking(c *Catalog, tx *store.Tx, e end) error {
-	pool, name := operation.Result(e.Operation)
+	pool, name := operation.ResultOf(e.Operation)
 	v, err := tx.Volume(pool, name)
 	switch {
 	case errors.Is(err, store.ErrNotFound):

@@ -166,8 +166,8 @@ func (b bound) texts() []string {
 	return []string{strconv.FormatInt(**b.at, 10)}
 }
 
-// Everything, as an allocation, is the whole capacity, whatever that is.
-const Everything = math.MaxInt64
+// everything, as an allocation, is the whole capacity, whatever that is.
+const everything = math.MaxInt64
 
 // amount is how much is to have blocks, or nil: the task has a default.
 type amount struct{ at **int64 }
@@ -176,7 +176,7 @@ func (a amount) set(text string) error {
 	var n int64
 	switch text {
 	case "full":
-		n = Everything
+		n = everything
 	case "none":
 	default:
 		var err error
@@ -192,7 +192,7 @@ func (a amount) texts() []string {
 	switch {
 	case *a.at == nil:
 		return nil
-	case **a.at == Everything:
+	case **a.at == everything:
 		return []string{"full"}
 	}
 	return []string{strconv.FormatInt(**a.at, 10)}

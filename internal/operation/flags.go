@@ -120,10 +120,10 @@ type Content struct {
 	Checksum    string `json:"checksum,omitempty"` // algorithm, or what the content must have
 }
 
-// Hand says that the helper has the content as a descriptor, if there is one.
-func (c *Content) Hand(fd int) {
+// Receive says that the helper has the content as a descriptor, if there is one.
+func (c *Content) Receive(fd int) {
 	if c.Form != "" {
-		c.From = Descriptor(fd)
+		c.From = descriptor(fd)
 	}
 }
 
@@ -166,5 +166,5 @@ func (f *streamForm) texts() []string {
 	return []string{string(*f)}
 }
 
-// Descriptor is how a task names an open file that it is handed.
-func Descriptor(fd int) string { return "fd:" + strconv.Itoa(fd) }
+// descriptor is how a task names an open file that it is given.
+func descriptor(fd int) string { return "fd:" + strconv.Itoa(fd) }

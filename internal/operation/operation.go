@@ -147,8 +147,8 @@ func Destination(o Operation) *Target {
 	return nil
 }
 
-// Result is the volume that an operation makes or changes, or the pool.
-func Result(o Operation) (pool, volume string) {
+// ResultOf is the volume that an operation makes or changes, or the pool.
+func ResultOf(o Operation) (pool, volume string) {
 	if to := Destination(o); to != nil && to.Pool != "" {
 		return to.Pool, to.Name
 	}
@@ -305,9 +305,9 @@ func Decode(params json.RawMessage) (Operation, error) {
 	return o, nil
 }
 
-// Receiving is implemented by operations whose helper has the file or stream of a
-// client: Hand says by which descriptor.
-type Receiving interface{ Hand(fd int) }
+// Receiver is implemented by operations whose helper has the file or stream of a
+// client: Receive says by which descriptor.
+type Receiver interface{ Receive(fd int) }
 
 // Warning is implemented by operations of which a client is to know something
 // before.

@@ -22,8 +22,8 @@ func Waits(o Operation) bool {
 	return ok && r.Tolerates() != "" && r.Tolerates() != record.NotFound
 }
 
-// Removing is implemented by requests to take away what may be gone already.
-type Removing interface{ MayBeGone() bool }
+// Remover is implemented by requests to take away what may be gone already.
+type Remover interface{ MayBeGone() bool }
 
 // Missing is embedded by them.
 type Missing struct {

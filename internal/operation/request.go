@@ -38,8 +38,8 @@ type Sender interface {
 	Goes() (pool, volume string)
 }
 
-// Handing is implemented by requests that come with the client's file or stream.
-type Handing interface{ Handed() *os.File }
+// Carrier is implemented by requests that come with the client's file or stream.
+type Carrier interface{ File() *os.File }
 
 // Known is what is known of the objects of a request, or of an operation that is
 // about to begin.

@@ -23,7 +23,7 @@ type Download struct {
 
 var _ interface {
 	Operation
-	Receiving
+	Receiver
 	Warning
 } = (*Download)(nil)
 
@@ -58,8 +58,8 @@ func (o *Download) Moves() (bytes int64, bounds bool) {
 	return o.Capacity - o.Offset, false
 }
 
-// Hand says that the helper has the client's file or stream as a descriptor.
-func (o *Download) Hand(fd int) { o.To = Descriptor(fd) }
+// Receive says that the helper has the client's file or stream as a descriptor.
+func (o *Download) Receive(fd int) { o.To = descriptor(fd) }
 
 // Warnings tell what is not in it.
 func (o *Download) Warnings(k Known) []string {
@@ -100,11 +100,11 @@ type DownloadRequest struct {
 
 var _ interface {
 	Request
-	Handing
+	Carrier
 } = (*DownloadRequest)(nil)
 
-// Handed is what it goes to.
-func (r *DownloadRequest) Handed() *os.File { return r.Data.File }
+// File is what it goes to.
+func (r *DownloadRequest) File() *os.File { return r.Data.File }
 
 // Check refuses what no content has.
 func (r *DownloadRequest) Check() error {

@@ -109,12 +109,12 @@ type UploadRequest struct {
 
 var _ interface {
 	Request
-	Handing
+	Carrier
 	Maker
 } = (*UploadRequest)(nil)
 
-// Handed is what it comes from.
-func (r *UploadRequest) Handed() *os.File { return r.Data.File }
+// File is what it comes from.
+func (r *UploadRequest) File() *os.File { return r.Data.File }
 
 // NewName is that of a new volume.
 func (r *UploadRequest) NewName() (name string, ok bool) {

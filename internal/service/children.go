@@ -34,7 +34,7 @@ func (s *Service) spareChildren(ctx context.Context, w *order) error {
 	if err := ctx.Err(); err != nil || w.operation.Effect() == operation.Empties { // which leaves those volumes behind that must stay
 		return err
 	}
-	return s.store.View(func(tx *store.Tx) error { return catalog.Spared(tx, w.operation) })
+	return s.store.View(func(tx *store.Tx) error { return catalog.Removable(tx, w.operation) })
 }
 
 // seekChildren reads all pools and takes over what is new of their images. It
@@ -49,7 +49,7 @@ func (s *Service) seekChildren(ctx context.Context) (unread map[string]error, er
 		return nil, err
 	}
 	unread = map[string]error{}
-	pools = slices.DeleteFunc(pools, func(p *store.Pool) bool { return !catalog.Lookable(p) })
+	pools = slices.DeleteFunc(pools, func(p *store.Pool) bool { return !catalog.Readable(p) })
 	for i, err := range s.seekIn(ctx, pools) {
 		if err != nil {
 			unread[pools[i].Name] = err
@@ -96,6 +96,6 @@ func (s *Service) seekInOne(ctx context.Context, p *store.Pool, since time.Time)
 		return err
 	}
 	return s.store.Update(func(tx *store.Tx) error {
-		return s.catalog.Freshened(tx, p, catalog.Finding{Report: report, Began: began})
+		return s.catalog.ApplyPool(tx, p, catalog.Finding{Report: report, Began: began})
 	})
 }

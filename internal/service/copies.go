@@ -62,7 +62,7 @@ func (s *Service) afterRestoration(ctx context.Context) error {
 			return err
 		}
 		for _, p := range pools {
-			if catalog.Lookable(p) {
+			if catalog.Readable(p) {
 				refresh = append(refresh, catalog.RefreshOf(p))
 			}
 		}

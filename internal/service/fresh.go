@@ -40,7 +40,7 @@ func (s *Service) Freshen(ctx context.Context, names ...string) error {
 	places := make(chan struct{}, freshAtOnce)
 	var all sync.WaitGroup
 	for i, p := range pools {
-		if !catalog.Lookable(p) {
+		if !catalog.Readable(p) {
 			continue
 		}
 		places <- struct{}{}
@@ -89,7 +89,7 @@ func (s *Service) freshenOne(ctx context.Context, p *store.Pool) error {
 		return err
 	}
 	return s.store.Update(func(tx *store.Tx) error {
-		return s.catalog.Freshened(tx, p, catalog.Finding{Report: report, Began: began, Err: refusal})
+		return s.catalog.ApplyPool(tx, p, catalog.Finding{Report: report, Began: began, Err: refusal})
 	})
 }
 

@@ -19,7 +19,7 @@ func (s *Service) lookAfter(ctx context.Context, v *store.Volume) error {
 	if err != nil {
 		return err
 	}
-	return s.store.Update(func(tx *store.Tx) error { return s.catalog.Looked(tx, v, f) })
+	return s.store.Update(func(tx *store.Tx) error { return s.catalog.ApplyVolume(tx, v, f) })
 }
 
 // lookAt has a query helper look at a volume; no report is that there is none.
@@ -51,7 +51,7 @@ func (s *Service) lookAt(ctx context.Context, pool, volume string) (f catalog.Fi
 
 // noteAbsence shows a pool as unreachable if a query says that it is.
 func (s *Service) noteAbsence(asked *record.Pool, f catalog.Finding) error {
-	if !catalog.Lacks(f.Err.Code, f.Err.Path) {
+	if !catalog.PoolAbsent(f.Err.Code, f.Err.Path) {
 		return nil
 	}
 	return s.store.Update(func(tx *store.Tx) error {

@@ -247,8 +247,8 @@ func (q asked) destination(tx *store.Tx, p *store.Pool, v *store.Volume) (to *st
 
 func (q asked) order(o operation.Operation) order {
 	w := order{operation: o, options: *q.request.Job()}
-	if h, ok := q.request.(operation.Handing); ok {
-		w.data = h.Handed()
+	if h, ok := q.request.(operation.Carrier); ok {
+		w.data = h.File()
 	}
 	return w
 }
@@ -296,8 +296,8 @@ func (s *Service) jobRequest(sub contract.Submit, w order) (supervisor.Request, 
 		return supervisor.Request{}, record.Errorf(record.Invalid, "on_failure keep means nothing for %s: there is no unfinished volume to keep", w.operation.Kind())
 	}
 	w.operation.Bound().IfMatch = sub.IfMatch
-	if rec, ok := w.operation.(operation.Receiving); ok {
-		rec.Hand(ipc.DataFD)
+	if rec, ok := w.operation.(operation.Receiver); ok {
+		rec.Receive(ipc.DataFD)
 	}
 	r := supervisor.Request{
 		Kind: w.operation.Kind(), Class: w.operation.Class(), Objects: w.operation.Locks(), Argv: w.operation.Task().Argv(), UndoArgv: catalog.Settlement(w.operation), Params: operation.Encode(w.operation),

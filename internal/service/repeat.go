@@ -31,7 +31,7 @@ func (s *Service) needless(ctx context.Context, q asked, w order, failure error)
 		v, err := s.Volume(ctx, taken.By.Pool, taken.By.Name)
 		return contract.Started{Unchanged: &contract.Unchanged{Volume: &v}}, err
 	}
-	if m, ok := q.request.(operation.Removing); ok && m.MayBeGone() && record.CodeOf(failure) == record.NotFound {
+	if m, ok := q.request.(operation.Remover); ok && m.MayBeGone() && record.CodeOf(failure) == record.NotFound {
 		if err := s.surelyGone(ctx, q, failure); err != nil {
 			return contract.Started{}, err
 		}
@@ -60,7 +60,7 @@ func (s *Service) surelyGone(ctx context.Context, q asked, failure error) error 
 // behind notes who is making the volume that a job is to make, and waits for: of what
 // that was promised, no more is needed for the same again.
 func (s *Service) behind(w *order) {
-	pool, volume := operation.Result(w.operation)
+	pool, volume := operation.ResultOf(w.operation)
 	for _, j := range s.jobs.Live() {
 		if volume != "" && slices.Contains(j.Objects, record.Object{Pool: pool, Volume: volume, Mode: record.ModeWrite}) {
 			w.has = max(w.has, j.Reserved)

@@ -75,7 +75,7 @@ func (s *Service) retried(ctx context.Context, job string) (*store.Job, operatio
 
 // lookAgain has what the work is on looked at.
 func (s *Service) lookAgain(ctx context.Context, o operation.Operation) error {
-	if _, all := catalog.Spans(o); all {
+	if _, all := catalog.TakesVolumes(o); all {
 		return s.noStrangers(ctx, o)
 	}
 	if !catalog.OnExisting(o) {
@@ -116,5 +116,5 @@ func (s *Service) noStrangers(ctx context.Context, o operation.Operation) error 
 	case err != nil:
 		return err
 	}
-	return s.store.View(func(tx *store.Tx) error { return catalog.Strangers(tx, o, report.Items) })
+	return s.store.View(func(tx *store.Tx) error { return catalog.AllKnown(tx, o, report.Items) })
 }

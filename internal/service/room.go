@@ -86,7 +86,7 @@ func (s *Service) fits(ctx context.Context, w *order) error {
 // apart reports whether an operation goes from one disk to another, between which
 // no blocks can be shared.
 func (s *Service) apart(o operation.Operation) bool {
-	pool, _ := operation.Result(o)
+	pool, _ := operation.ResultOf(o)
 	from, err := s.stored(o.On().Pool)
 	to, terr := s.stored(pool)
 	return err == nil && terr == nil && disjoint(from.Devices, to.Devices)
@@ -141,7 +141,7 @@ func (s *Service) lacks(w *order, length *int64) (n int64, v *store.Volume, err 
 // that they are read anew before there is too little. If they cannot be read,
 // they are all that is known.
 func (s *Service) roomFor(ctx context.Context, w *order, needed int64) error {
-	pool, _ := operation.Result(w.operation)
+	pool, _ := operation.ResultOf(w.operation)
 	p, err := s.stored(pool)
 	if err != nil || catalog.Free(p) >= needed {
 		return err
@@ -224,7 +224,7 @@ func (s *Service) readSpace(ctx context.Context, p *store.Pool) error {
 		return err
 	}
 	l.began = seen.Began
-	return s.store.Update(func(tx *store.Tx) error { return s.catalog.Spaced(tx, p, seen) })
+	return s.store.Update(func(tx *store.Tx) error { return s.catalog.ApplySpace(tx, p, seen) })
 }
 
 // errMute is that a pool cannot be asked.

@@ -67,7 +67,7 @@ func New(setup Setup, st *store.Store) (*Service, error) {
 		Limits: c.Limits.with(set), Retention: c.History.retention(), Replay: restored != nil && !restored.Replayed, Observer: ends{s.metrics, log, setup.Notes},
 		Attempts: c.Resume.Attempts, Log: log.Named("supervisor"),
 	}, st, s.catalog, hub)
-	s.catalog.Attend(s.jobs.SetDevices, s.taken)
+	s.catalog.Connect(s.jobs.SetDevices, s.taken)
 	return s, s.tellAllDevices()
 }
 

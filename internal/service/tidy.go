@@ -32,7 +32,7 @@ func (s *Service) KeepTidy(ctx context.Context) {
 	for {
 		var all []operation.Operation
 		err := s.store.View(func(tx *store.Tx) (err error) {
-			all, err = s.catalog.Tidying(tx)
+			all, err = s.catalog.Cleanups(tx)
 			return err
 		})
 		if err != nil {
