@@ -1,10 +1,12 @@
 package main_test
 
 import (
+	"bytes"
 	"strings"
 	"sync"
 	"testing"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
 )
@@ -66,4 +68,28 @@ func TestWhoWaitedInVainMakesIt(t *testing.T) {
 		t.Errorf("exit code %d\n%s%s", code, out, errs)
 	}
 	h.is("v", record.Volume{Capacity: mib, State: record.VolumeReady})
+}
+
+// Of a stream for a volume that is in the making nothing is taken, if that is the one
+// to be made; and none is asked for if that is there.
+func TestStreamForWhatIsMadeMeanwhileIsNotTaken(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	want := h.random("base", 4*mib)
+	first := h.began(h.clone("base", "v", noReflink, limited(4096)))
+	h.running(first)
+	create := &operation.CreateRequest{Name: "v", Capacity: 4 * mib, ExistOK: true}
+	late, err := h.stream("v", bytes.NewReader(noise(4*mib)), upload{Create: create})
+	h.must(err)
+	h.unlimited(first)
+	j := h.succeed(started{Job: &late.Job}, nil)
+	if err := late.Wait(); err != nil || !j.Result.Unchanged {
+		t.Errorf("%v; the result is %+v", err, j.Result)
+	}
+	none, err := h.stream("v", bytes.NewReader(noise(4*mib)), upload{Create: create})
+	h.must(err)
+	if err := none.Wait(); err != nil || none.Unchanged == nil || none.Unchanged.Volume.Name != "v" {
+		t.Errorf("%v; the answer is %+v", err, none.Unchanged)
+	}
+	h.hasHash("v", want)
 }

@@ -347,7 +347,8 @@ func modes(k record.Kind) record.Mode {
 func (f *fake) make(ctx context.Context, s contract.Submit, objects []record.Object, r operation.Request) (contract.Started, error) {
 	last := objects[len(objects)-1]
 	if v, err := f.Volume(ctx, last.Pool, last.Volume); err == nil {
-		o, err := r.Plan(operation.Known{Can: record.Capabilities{Formats: record.Formats}})
+		source, _ := f.Volume(ctx, objects[0].Pool, objects[0].Volume)
+		o, err := r.Plan(operation.Known{Can: record.Capabilities{Formats: record.Formats}, Volume: source})
 		if m, ok := o.(operation.Repeatable); ok && m.Tolerates() == record.Exists {
 			_, err = m.Done(operation.Known{Volume: v})
 			return contract.Started{Unchanged: &contract.Unchanged{Volume: &v}}, err

@@ -185,3 +185,19 @@ func TestHelpOfEveryCommand(t *testing.T) {
 	walk(nil, (&tool{}).program().App.Commands)
 	golden(t, "help", b.String())
 }
+
+// A job that waited for another, and had nothing to do then, says so.
+func TestJobThatHadNothingToDoSaysSo(t *testing.T) {
+	d := newDaemon(t)
+	d.locked(func(f *fake) {
+		f.fate = func(j *record.Job) { succeeded(j); j.Result = &record.Result{Unchanged: true} }
+	})
+	if _, errs, code := d.run("vol clone images/base.raw images/x --exist-ok"); code != 0 || !strings.Contains(errs, "succeeded in 4.0 s, nothing to do") {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+	for _, line := range []string{"vol clone images/base.raw images/x --exist-ok", "vol delete images/vm1.raw --missing-ok --yes", "vol clone images/base.raw images/base.raw --exist-ok"} {
+		if out, errs, code := d.run(line + " -o json"); code != 0 || !strings.Contains(out, `"changed": false`) {
+			t.Errorf("%s: exit %d, %s%s", line, code, out, errs)
+		}
+	}
+}
