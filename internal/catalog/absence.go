@@ -3,7 +3,6 @@ package catalog
 import (
 	"errors"
 	"slices"
-	"time"
 
 	"storaged/internal/ipc"
 	"storaged/internal/record"
@@ -150,52 +149,4 @@ func (c *Catalog) replaced(tx *store.Tx, e end) (*ipc.Report, error) {
 // one that was meant: no other failure of the code names a path.
 func swapped(f *ipc.Error, path string) bool {
 	return f != nil && f.Code == string(record.Changed) && f.Path == path && path != ""
-}
-
-// NameTakenError is the refusal of a name that the catalog has.
-type NameTakenError struct {
-	refusal *record.Error
-	By      *store.Volume
-}
-
-func (e *NameTakenError) Error() string { return e.refusal.Error() }
-func (e *NameTakenError) Unwrap() error { return e.refusal }
-
-// ReadSince reports whether a pool was read after then.
-func (c *Catalog) ReadSince(p *store.Pool, then time.Time) bool {
-	return p.Observed != nil && c.since(*p.Observed, then)
-}
-
-func IgnoreNotFound(err error) error {
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	return err
-}
-
-// ApplyVolume applies what was found of one volume; no report is that there is none.
-// As with a scan, what a job has, or has changed since, stays.
-func (c *Catalog) ApplyVolume(tx *store.Tx, asked *store.Volume, f Finding) error {
-	p, err := tx.Pool(asked.Pool)
-	if err != nil {
-		return IgnoreNotFound(err)
-	}
-	v, err := tx.Volume(asked.Pool, asked.Name)
-	if err != nil {
-		return IgnoreNotFound(err)
-	}
-	busy, err := lockedNames(tx, p.Name, 0)
-	if err != nil {
-		return err
-	}
-	s := scan{Catalog: c, tx: tx, pool: p, began: &store.Job{Job: record.Job{Started: &f.Began}}, busy: busy}
-	switch {
-	case s.stale(v):
-		return nil
-	case f.Report == nil:
-		return c.vanish(tx, v)
-	case f.Report.Volume == nil || f.Report.Volume.Name != v.Name || f.Report.Volume.Ignored != "" && !linked(p.Type, v, *f.Report.Volume):
-		return nil
-	}
-	return s.apply(v, *f.Report.Volume)
 }

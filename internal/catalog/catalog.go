@@ -19,7 +19,7 @@ import (
 )
 
 // Catalog is what is known of pools and volumes, kept true to what jobs do. It is
-// the supervisor's Keeper: those methods run inside the transaction that records
+// the supervisor's Catalog: those methods run inside the transaction that records
 // the job's own change of state, and may be run again. It is safe for concurrent
 // use.
 type Catalog struct {
@@ -27,7 +27,7 @@ type Catalog struct {
 	now  func() time.Time
 	boot string // id of this boot
 
-	devices func(pool string, devices ...string) // told where pools lie
+	devices func(pool string, devices ...string) // learns where pools lie
 	taken   func(pool string) map[int64]int64    // what live jobs have taken by now of what they reserve in a pool
 
 	keepDays int // how long what a failed job left unfinished is of use
@@ -38,6 +38,8 @@ type Catalog struct {
 	dropped map[string]time.Time // when a volume left the catalog, by its key
 }
 
+// New makes the catalog of a boot of the host. What a failed job left unfinished is kept
+// for so many days, for a retry.
 func New(hub *events.Hub, boot string, keepDays int) *Catalog {
 	return &Catalog{
 		keepDays: keepDays, seek: newSeeking(),
@@ -308,7 +310,7 @@ func (c *Catalog) putPool(tx *store.Tx, event string, p *store.Pool) error {
 	return nil
 }
 
-// tellDevices tells the scheduler on which physical devices a pool lies.
+// tellDevices says to the scheduler on which physical devices a pool lies.
 func (c *Catalog) tellDevices(tx *store.Tx, p *store.Pool) {
 	name, devices := p.Name, p.Devices
 	tx.OnCommit(func() { c.devices(name, devices...) })

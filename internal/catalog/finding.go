@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"errors"
 	"time"
 
 	"storaged/internal/ipc"
@@ -30,11 +29,8 @@ type Finding struct {
 // was asked for.
 func (c *Catalog) ApplyPool(tx *store.Tx, asked *store.Pool, f Finding) error {
 	p, err := tx.Pool(asked.Name)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return IgnoreNotFound(err)
 	}
 	if p.UUID != asked.UUID || p.Target.Path != asked.Target.Path || !Readable(p) || !c.newer(tx, p.UUID, f.Began) {
 		return nil
@@ -56,6 +52,38 @@ func (c *Catalog) ApplyPool(tx *store.Tx, asked *store.Pool, f Finding) error {
 		return tx.PutPool(p) // nothing to tell anybody
 	}
 	return c.putPool(tx, "pool.state", p)
+}
+
+// ApplyVolume applies what was found of one volume; no report is that there is none.
+// As with a scan, what a job has, or has changed since, stays.
+func (c *Catalog) ApplyVolume(tx *store.Tx, asked *store.Volume, f Finding) error {
+	p, err := tx.Pool(asked.Pool)
+	if err != nil {
+		return IgnoreNotFound(err)
+	}
+	v, err := tx.Volume(asked.Pool, asked.Name)
+	if err != nil {
+		return IgnoreNotFound(err)
+	}
+	busy, err := lockedNames(tx, p.Name, 0)
+	if err != nil {
+		return err
+	}
+	s := scan{Catalog: c, tx: tx, pool: p, began: &store.Job{Job: record.Job{Started: &f.Began}}, busy: busy}
+	switch {
+	case s.stale(v):
+		return nil
+	case f.Report == nil:
+		return c.vanish(tx, v)
+	case f.Report.Volume == nil || f.Report.Volume.Name != v.Name || f.Report.Volume.Ignored != "" && !linked(p.Type, v, *f.Report.Volume):
+		return nil
+	}
+	return s.apply(v, *f.Report.Volume)
+}
+
+// ReadSince reports whether a pool was read after then.
+func (c *Catalog) ReadSince(p *store.Pool, then time.Time) bool {
+	return p.Observed != nil && c.since(*p.Observed, then)
 }
 
 // show is move for a reader: what is so already is not news.

@@ -91,26 +91,21 @@ func another(volume string) error {
 // situatedAsBefore refuses an operation whose pool is another by now, or lies
 // elsewhere: what is at the path that the helper is given may be somebody else's.
 func situatedAsBefore(tx *store.Tx, o operation.Operation) error {
-	type pool struct{ name, uuid, dir string }
-	var pools []pool
 	for _, at := range objectsOf(o) {
+		p, err := Pool(tx, at.Pool)
+		if err != nil {
+			return err
+		}
 		dir := at.Path
 		if at.Name != "" {
 			dir = targetOf(at.Type, at.Path)
 		}
-		pools = append(pools, pool{at.Pool, at.UUID, dir})
-	}
-	for _, at := range pools {
-		p, err := Pool(tx, at.name)
-		if err != nil {
-			return err
-		}
 		var refusal *record.Error
 		switch {
-		case at.uuid != "" && p.UUID != at.uuid:
-			refusal = record.Errorf(record.Changed, "pool %q is not the one that the job was for: it was defined anew since", at.name)
-		case p.Target.Path != at.dir:
-			refusal = record.Errorf(record.Changed, "pool %q is at %q now, no longer at %q", at.name, p.Target.Path, at.dir)
+		case at.UUID != "" && p.UUID != at.UUID:
+			refusal = record.Errorf(record.Changed, "pool %q is not the one that the job was for: it was defined anew since", at.Pool)
+		case p.Target.Path != dir:
+			refusal = record.Errorf(record.Changed, "pool %q is at %q now, no longer at %q", at.Pool, p.Target.Path, dir)
 		default:
 			continue
 		}

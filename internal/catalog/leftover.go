@@ -50,11 +50,8 @@ func (c *Catalog) leftover(tx *store.Tx, e end) error {
 	}
 	pool, _ := operation.ResultOf(e.Operation)
 	p, err := tx.Pool(pool)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return IgnoreNotFound(err)
 	}
 	if stuck && e.job.Error != nil {
 		e.job.Error = e.job.Error.WithHint("%q may be left; %s removes it, or says what is in the way", draftPath(p, e.job.ID), record.Do("pool.refresh", p.Name))

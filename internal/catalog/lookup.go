@@ -52,6 +52,14 @@ func Volume(tx *store.Tx, pool, name string) (*store.Volume, error) {
 	return v, err
 }
 
+// IgnoreNotFound takes a record that is gone for no failure: others may have removed it.
+func IgnoreNotFound(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
 // FreeName refuses a name that no volume of the pool can have, and one that the
 // catalog has already.
 func FreeName(tx *store.Tx, p *store.Pool, name string) error {
@@ -70,6 +78,18 @@ func FreeName(tx *store.Tx, p *store.Pool, name string) error {
 	}
 	return &NameTakenError{record.Errorf(record.Exists, "volume \"%s/%s\" exists already", pool, name), v}
 }
+
+// NameTakenError is the refusal of a name that the catalog has.
+type NameTakenError struct {
+	refusal *record.Error
+	By      *store.Volume
+}
+
+// Error is the text of the refusal.
+func (e *NameTakenError) Error() string { return e.refusal.Error() }
+
+// Unwrap gives the refusal.
+func (e *NameTakenError) Unwrap() error { return e.refusal }
 
 // asSeen refuses work on an object that has changed since the request was made
 // for a generation of it. What the job itself has changed, when it was granted

@@ -108,11 +108,8 @@ func Inside(path, dir string) bool {
 // may have it.
 func (c *Catalog) endPool(tx *store.Tx, e end, change func(*store.Pool) error) error {
 	p, err := tx.Pool(e.On().Pool)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil // refused at the grant
-	}
 	if err != nil {
-		return err
+		return IgnoreNotFound(err) // there is none where it was refused at the grant
 	}
 	switch {
 	case p.Job == e.job.Number:

@@ -40,11 +40,8 @@ type Space struct {
 // or has newer figures.
 func (c *Catalog) ApplySpace(tx *store.Tx, asked *store.Pool, seen Space) error {
 	p, err := tx.Pool(asked.Name)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return IgnoreNotFound(err)
 	}
 	if p.UUID != asked.UUID || p.Target.Path != asked.Target.Path || p.Observed != nil && c.since(*p.Observed, seen.Began) {
 		return nil
@@ -128,11 +125,8 @@ func release(tx *store.Tx, o operation.Operation, number int64) error {
 	}
 	pool, _ := operation.ResultOf(o)
 	p, err := tx.Pool(pool)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return IgnoreNotFound(err)
 	}
 	p.Promised = max(0, p.Promised-reserve)
 	delete(p.Taken, number)

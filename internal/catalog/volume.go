@@ -61,16 +61,10 @@ func beginMaking(c *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) 
 // a reader changes nothing but the recorded checksum.
 func endReading(c *Catalog, tx *store.Tx, e end) error {
 	v, err := tx.Volume(e.On().Pool, e.On().Name)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return IgnoreNotFound(err)
 	}
-	if r := e.job.Result; r != nil {
-		r.Pool, r.Volume, r.Key, r.Path = v.Pool, v.Name, v.Key, v.Path
-		r.Capacity, r.Allocation = v.Capacity, v.Allocation
-	}
+	e.describe(v)
 	if !c.recordSum(v, e) {
 		return nil
 	}
@@ -168,6 +162,11 @@ func (c *Catalog) observe(v *store.Volume, e end) {
 	if e.report != nil && e.report.Volume != nil {
 		c.see(v, *e.report.Volume)
 	}
+	e.describe(v)
+}
+
+// describe says in the job's result what the catalog has of the volume.
+func (e end) describe(v *store.Volume) {
 	if r := e.job.Result; r != nil {
 		r.Pool, r.Volume, r.Key, r.Path = v.Pool, v.Name, v.Key, v.Path
 		r.Capacity, r.Allocation = v.Capacity, v.Allocation
@@ -193,11 +192,8 @@ func (c *Catalog) see(v *store.Volume, it ipc.Item) {
 // provision books a change of the volumes' capacities.
 func (c *Catalog) provision(tx *store.Tx, pool string, capacity int64) error {
 	p, err := tx.Pool(pool)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return IgnoreNotFound(err)
 	}
 	p.Provisioned = max(0, quantity.Sum(p.Provisioned, capacity))
 	return tx.PutPool(p)
@@ -254,11 +250,8 @@ func endInPlace(c *Catalog, tx *store.Tx, e end) error {
 		e.placed(u)
 	}
 	v, err := tx.Volume(e.On().Pool, e.On().Name)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return IgnoreNotFound(err)
 	}
 	if !e.job.Granted && v.Writer != e.job.Number {
 		return nil // it never had the volume, and another may have it
@@ -385,11 +378,8 @@ func endDelete(c *Catalog, tx *store.Tx, e end) error {
 		return endInPlace(c, tx, e)
 	}
 	v, err := tx.Volume(e.On().Pool, e.On().Name)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return IgnoreNotFound(err)
 	}
 	if r := e.job.Result; r != nil {
 		r.Pool, r.Volume, r.Key, r.Path = v.Pool, v.Name, v.Key, v.Path

@@ -27,7 +27,7 @@ type Request interface {
 
 // Maker is implemented by requests for a new volume.
 type Maker interface {
-	// Name is that of the new volume; ok is false where the volume is there already.
+	// NewName is that of the new volume; ok is false where the volume is there already.
 	NewName() (name string, ok bool)
 }
 

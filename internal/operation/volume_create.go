@@ -40,7 +40,7 @@ func (o *Create) Class() record.Class {
 	return record.Async
 }
 
-// Locks is the name that the volume will have.
+// Locks the name that the volume will have.
 func (o *Create) Locks() []record.Object { return []record.Object{o.lock(record.ModeWrite)} }
 
 // Settle removes what is unfinished.

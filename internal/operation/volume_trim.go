@@ -1,8 +1,6 @@
 package operation
 
-import (
-	"storaged/internal/record"
-)
+import "storaged/internal/record"
 
 // Trim gives back the blocks of what reads as zeros.
 type Trim struct {

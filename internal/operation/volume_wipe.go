@@ -52,7 +52,7 @@ func (*Wipe) Allowed(k Known) error { return k.erasable() }
 // Displaces all that is there.
 func (*Wipe) Displaces() bool { return true }
 
-// Wipes: what else.
+// Wipes it.
 func (*Wipe) Wipes() bool { return true }
 
 // Moves what is overwritten.
@@ -125,6 +125,5 @@ func (k Known) wipeable(algorithm string) error {
 }
 
 // Algorithms are those of package wipe, of which this package knows nothing; a
-// test of the helper holds the two together. trim gives the blocks
-// back.
+// test of the helper holds the two together. trim gives the blocks back.
 var Algorithms = []string{"zero", "random", "nnsa", "dod", "bsi", "gutmann", "schneier", "pfitzner7", "pfitzner33", "trim"}

@@ -22,7 +22,7 @@ type order struct {
 	operation operation.Operation
 	options   operation.JobOptions
 	warnings  []string
-	data      *os.File              // that its helper is handed
+	data      *os.File              // that its helper is given
 	also      func(*store.Tx) error // made durable with the job, or neither is
 	has       int64                 // bytes of what it needs that an earlier job has left it
 }

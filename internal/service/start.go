@@ -25,7 +25,7 @@ import (
 // of job states at ordinary rates, a few MiB.
 const ringEvents = 4096
 
-// ServiceSetup is what a service needs.
+// Setup is what a service needs.
 type Setup struct {
 	Settings Settings
 	Log      hclog.Logger
