@@ -458,7 +458,7 @@ func TestWatchDrawsWhatRunsFirst(t *testing.T) {
 	if code := p.code(); code != record.ExitCanceled {
 		t.Errorf("exit %d", code)
 	}
-	if rest := pty.Shown()[before:]; strings.Contains(rest, "storagedctl") || !strings.HasSuffix(rest, "\x1b[J") {
+	if rest := pty.All()[before:]; strings.Contains(rest, "storagedctl") || !strings.HasSuffix(rest, "\x1b[J") {
 		t.Errorf("at the end it shows %q", rest)
 	}
 }

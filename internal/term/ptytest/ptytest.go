@@ -73,6 +73,14 @@ func control(t testing.TB, file *os.File, f func(fd int) error) {
 	check(t, inner)
 }
 
+// All gives everything that was shown. The program has ended, and nothing else has
+// the terminal open: what Shown gives then may not be all yet.
+func (p *Terminal) All() string {
+	_ = p.Slave.Close()
+	<-p.done // the kernel gives an error when all was read
+	return p.Shown()
+}
+
 func (p *Terminal) close() {
 	_ = p.Slave.Close()
 	_ = p.master.Close()
