@@ -1,0 +1,276 @@
+package operation_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"storaged/internal/operation"
+	"storaged/internal/record"
+)
+
+// known is a raw volume of 100 bytes, of which 40 are allocated, in an active pool of
+// two volumes; what goes elsewhere goes to pool fast, which is another file system.
+func known() operation.Known {
+	vols := []record.Volume{
+		{Pool: "images", Name: "vm", Format: record.FormatRaw, State: record.VolumeReady, Capacity: 100, Allocation: 40},
+		{Pool: "images", Name: "iso", Format: record.FormatRaw, State: record.VolumeReady, Capacity: 10, Allocation: 10},
+	}
+	return operation.Known{
+		On:     operation.Volume{Pool: "images", Name: "vm", Type: "dir", Path: "/i/vm"},
+		Into:   operation.Target{Pool: "fast", Name: "new", Type: "dir", Path: "/f/new"},
+		Pool:   record.Pool{Name: "images", Type: "dir", State: record.PoolActive},
+		Volume: vols[0],
+		Can:    record.Capabilities{Formats: []string{record.FormatRaw}, Algorithms: []string{"zero", "random"}},
+		Volumes: func(pattern string) (out []record.Volume, err error) {
+			for _, v := range vols {
+				if ok, err := record.MatchName(pattern, v.Name); ok && err == nil {
+					out = append(out, v)
+				}
+			}
+			return out, nil
+		},
+	}
+}
+
+func inactive(k *operation.Known) { k.Pool.State = record.PoolInactive }
+func qcow2(k *operation.Known)    { k.Volume.Format = "qcow2" }
+func near(k *operation.Known)     { k.Near = true }
+func promised(k *operation.Known) { k.Promised = 100 }
+func split(k *operation.Known) { // the content lies in another file too
+	k.References = []operation.Reference{{Name: "data.raw", Data: true}}
+}
+func relative(k *operation.Known) { // it stands on a file beside it
+	k.References = []operation.Reference{{Name: "base.qcow2", Relative: true}}
+}
+
+// answers are what an operation says of itself, in one line.
+func answers(o operation.Operation) string {
+	bytes, bounds := o.Moves()
+	out := []string{string(o.Class()), fmt.Sprintf("moves %d", bytes)}
+	if !bounds {
+		out = append(out, "at its own pace")
+	}
+	if g, ok := o.(operation.Grows); ok {
+		n, shareable := g.Needs()
+		out = append(out, fmt.Sprintf("needs %d", n))
+		if shareable {
+			out = append(out, "or shares")
+		}
+	}
+	if f, ok := o.(operation.Fills); ok {
+		if length, holes := f.Overwrites(); holes && length != nil {
+			out = append(out, fmt.Sprintf("fills %d", *length))
+		} else if holes {
+			out = append(out, "fills all")
+		}
+	}
+	for _, is := range []struct {
+		word string
+		so   bool
+	}{{"destroys", o.Destroys()}, {"displaces", o.Displaces()}, {"relies", o.Relies()}, {"wipes", o.Wipes()}} {
+		if is.so {
+			out = append(out, is.word)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func n(i int64) *int64 { return &i }
+
+type change = func(*operation.Known)
+
+func changed(changes []change) operation.Known {
+	k := known()
+	for _, c := range changes {
+		c(&k)
+	}
+	return k
+}
+
+// What each kind says of itself decides where it runs, what it waits for and what room
+// it is given.
+func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
+	stream := operation.Data{Form: operation.RawForm, Dense: true}
+	seen := map[record.Kind]bool{}
+	for _, c := range []struct {
+		request operation.Request
+		changes []change
+		want    string
+	}{
+		{&operation.CreateRequest{Name: "new", Capacity: 100}, nil, "async, moves 100, needs 100"},
+		{&operation.CreateRequest{Name: "new", Capacity: 100, Allocation: &operation.Allocation{}}, nil, "normal, moves 0, needs 0"},
+		{&operation.UploadRequest{Create: &operation.CreateRequest{Name: "new"}, Length: n(60), Data: stream}, nil, "async, moves 0, at its own pace, needs 0"},
+		{&operation.UploadRequest{Create: &operation.CreateRequest{Name: "new", Allocation: &operation.Allocation{Full: true}}, Length: n(60), Data: stream}, nil,
+			"async, moves 60, at its own pace, needs 60"},
+		{&operation.CloneRequest{Name: "new"}, nil, "async, moves 100, needs 40, or shares, relies"},
+		{&operation.CloneRequest{Name: "new", Reflink: "never"}, nil, "async, moves 100, needs 40, relies"},
+		{&operation.CloneRequest{Name: "new", Reflink: "always"}, nil, "async, moves 100, needs 0, or shares, relies"},
+		{&operation.CloneRequest{Name: "new", Size: 150}, nil, "async, moves 150, needs 40, or shares, relies"},
+		{&operation.CloneRequest{Name: "new", Size: 150}, []change{promised}, "async, moves 150, needs 150, or shares, relies"},
+		{&operation.CloneRequest{Name: "new", Sparse: true}, []change{promised}, "async, moves 100, needs 40, or shares, relies"},
+		{&operation.CloneRequest{Name: "new"}, []change{qcow2}, "async, moves 0, needs 40, or shares, relies"},
+		{&operation.ResizeRequest{Capacity: 150}, nil, "normal, moves 0, needs 0, relies"},
+		{&operation.ResizeRequest{Capacity: 150, Allocate: true, Shrink: true}, nil, "async, moves 50, needs 50, relies"},
+		{&operation.ResizeRequest{Capacity: 50, Shrink: true}, nil, "normal, moves 0, needs 0, destroys, displaces, relies"},
+		{&operation.WipeRequest{}, nil, "async, moves 100, destroys, displaces, wipes"},
+		{&operation.WipeRequest{Algorithm: "random"}, nil, "async, moves 100, fills all, destroys, displaces, wipes"},
+		{&operation.WipeRequest{Algorithm: "random"}, []change{qcow2}, "async, moves 100, destroys, displaces, wipes"},
+		{&operation.TrimRequest{}, nil, "async, moves 100, relies"},
+		{&operation.TrimRequest{GiveUpAllocation: true}, []change{promised}, "async, moves 100, relies"},
+		{&operation.DeleteRequest{}, []change{split}, "normal, moves 0, destroys, displaces"},
+		{&operation.DeleteRequest{Wipe: "random"}, nil, "async, moves 0, fills all, destroys, displaces, wipes"},
+		{&operation.UploadRequest{Length: n(60), Data: stream}, nil, "async, moves 60, at its own pace, fills 60, destroys, displaces"},
+		{&operation.UploadRequest{Length: n(60), Data: stream, DetectZeros: true}, nil, "async, moves 60, at its own pace, destroys, displaces"},
+		{&operation.UploadRequest{Offset: 30, Data: stream}, nil, "async, moves 70, at its own pace, destroys, displaces"},
+		{&operation.DownloadRequest{}, nil, "async, moves 100, at its own pace, relies"},
+		{&operation.DownloadRequest{Offset: 95, Length: n(5)}, nil, "async, moves 5, at its own pace, relies"},
+		{&operation.VerifyRequest{}, nil, "async, moves 100, relies"},
+		{&operation.MoveRequest{Pool: "fast"}, nil, "async, moves 40, needs 40, displaces"},
+		{&operation.MoveRequest{Pool: "fast"}, []change{promised}, "async, moves 100, needs 100, displaces"},
+		{&operation.MoveRequest{Name: "new"}, []change{near}, "async, moves 0, needs 0, displaces"},
+		{&operation.PoolBuildRequest{}, []change{inactive}, "async, moves 0"},
+		{&operation.PoolBuildRequest{Overwrite: true}, []change{inactive}, "async, moves 0, destroys"},
+		{&operation.PoolStartRequest{}, []change{inactive}, "normal, moves 0"},
+		{&operation.PoolStopRequest{}, nil, "normal, moves 0"},
+		{&operation.PoolRefreshRequest{}, nil, "normal, moves 0"},
+		{&operation.PoolVerifyRequest{}, nil, "async, moves 110, at its own pace"},
+		{&operation.PoolDeleteRequest{}, []change{inactive, empty}, "normal, moves 0, destroys"},
+		{&operation.PoolDeleteRequest{WithVolumes: true}, []change{inactive}, "normal, moves 0, destroys, displaces"},
+		{&operation.EvacuateRequest{To: "fast"}, nil, "async, moves 110, at its own pace, needs 50, displaces"},
+		{&operation.EvacuateRequest{To: "fast"}, []change{near}, "async, moves 110, at its own pace, needs 0, displaces"},
+		{&operation.EvacuateRequest{To: "fast", Only: "i*", KeepSource: true}, []change{near}, "async, moves 10, at its own pace, needs 10, or shares"},
+	} {
+		k := changed(c.changes)
+		o, stage, err := planned(c.request, k)
+		if err != nil {
+			t.Errorf("%T%+v: %s: %v", c.request, c.request, stage, err)
+			continue
+		}
+		seen[o.Kind()] = true
+		if kind := operation.KindOf(c.request); o.Kind() != kind {
+			t.Errorf("%T is planned as %s, not %s", c.request, o.Kind(), kind)
+		}
+		if got := answers(o); got != c.want {
+			t.Errorf("%s of %+v: %s; not %s", o.Kind(), c.request, got, c.want)
+		}
+	}
+	for _, kind := range operation.Kinds() {
+		if !seen[kind] {
+			t.Errorf("no case of %s", kind)
+		}
+	}
+}
+
+func empty(k *operation.Known) {
+	k.Volumes = func(string) ([]record.Volume, error) { return nil, nil }
+}
+
+// planned is an operation on its way to the grant, or where it is refused.
+func planned(r operation.Request, k operation.Known) (o operation.Operation, stage string, err error) {
+	r.Fill()
+	if err := r.Check(); err != nil {
+		return nil, "check", err
+	}
+	if o, err = r.Plan(k); err != nil {
+		return nil, "plan", err
+	}
+	return o, "allowed", o.Allowed(k)
+}
+
+// What can be seen without the catalog is refused by Check, what is seen now only by
+// Plan, and what may be otherwise when the job begins by Allowed.
+func TestEachStageRefusesWhatItCanSee(t *testing.T) {
+	create := func(change func(*operation.CreateRequest)) operation.Request {
+		r := &operation.CreateRequest{Name: "new", Capacity: 100}
+		change(r)
+		return r
+	}
+	filled := func(r operation.UploadRequest, change func(*operation.CreateRequest)) operation.Request {
+		r.Create = &operation.CreateRequest{Name: "new"}
+		change(r.Create)
+		return &r
+	}
+	for _, c := range []struct {
+		request operation.Request
+		changes []change
+		stage   string
+		code    record.Code
+		text    string
+	}{
+		{create(func(r *operation.CreateRequest) { r.Name = "a/b" }), nil, "check", record.Invalid, `field "name"`},
+		{create(func(r *operation.CreateRequest) { r.Capacity = 0 }), nil, "check", record.Invalid, "capacity must be more than 0"},
+		{create(func(r *operation.CreateRequest) { r.Allocation = &operation.Allocation{Bytes: 101} }), nil, "check", record.Invalid, "more than the capacity"},
+		{create(func(r *operation.CreateRequest) { r.Backing = "base" }), nil, "check", record.Unsupported, "backing"},
+		{create(func(r *operation.CreateRequest) { r.From = "/x" }), nil, "check", record.Unsupported, "opens nothing for its clients"},
+		{create(func(r *operation.CreateRequest) { r.Options = map[string]string{"a": "b"} }), nil, "check", record.Invalid, "no options"},
+		{create(func(r *operation.CreateRequest) { r.Limit = n(0) }), nil, "check", record.Invalid, `field "limit"`},
+		{create(func(r *operation.CreateRequest) { r.Format = "qcow2" }), nil, "plan", record.Unsupported, "cannot be made in pool"},
+		{&operation.CloneRequest{}, nil, "check", record.Invalid, `field "name"`},
+		{&operation.CloneRequest{Name: "new", Pool: "a/b"}, nil, "check", record.Invalid, `field "pool"`},
+		{&operation.CloneRequest{Name: "new", Linked: true}, nil, "check", record.Unsupported, "linked"},
+		{&operation.CloneRequest{Name: "new", Sparse: true, Reflink: "always"}, nil, "check", record.Invalid, "exclude each other"},
+		{&operation.CloneRequest{Name: "new", Size: -1}, nil, "check", record.Invalid, "negative"},
+		{&operation.CloneRequest{Name: "new", Format: "qcow2"}, nil, "plan", record.Unsupported, "while cloning"},
+		{&operation.CloneRequest{Name: "new", Size: 150}, []change{qcow2}, "plan", record.Unsupported, "keeps its size"},
+		{&operation.CloneRequest{Name: "new", Size: 50}, nil, "plan", record.Invalid, "less than the source's capacity"},
+		{&operation.CloneRequest{Name: "new"}, []change{split}, "allowed", record.Unsupported, "would share with it"},
+		{&operation.CloneRequest{Name: "new"}, []change{relative}, "allowed", record.Unsupported, "would not find from pool"},
+		{&operation.ResizeRequest{}, nil, "check", record.Invalid, `field "capacity"`},
+		{&operation.ResizeRequest{Capacity: 150}, []change{qcow2}, "plan", record.Unsupported, "resizing"},
+		{&operation.ResizeRequest{Capacity: 50}, nil, "plan", record.Invalid, "would be lost"},
+		{&operation.ResizeRequest{Capacity: 50, Shrink: true, Allocate: true}, nil, "plan", record.Invalid, "nothing is added"},
+		{&operation.WipeRequest{Algorithm: "gutmann"}, nil, "plan", record.Unsupported, "they can by \"zero\""},
+		{&operation.WipeRequest{}, []change{split}, "allowed", record.Unsupported, "would leave as it is"},
+		{&operation.TrimRequest{}, []change{promised}, "allowed", record.WrongState, "is to have"},
+		{&operation.DeleteRequest{AcceptLimits: true}, nil, "check", record.Invalid, "about a wipe"},
+		{&operation.DeleteRequest{Wipe: "gutmann"}, nil, "plan", record.Unsupported, "they can by \"zero\""},
+		{&operation.DeleteRequest{Wipe: "zero"}, []change{split}, "allowed", record.Unsupported, "would leave as it is"},
+		{&operation.UploadRequest{Offset: -1}, nil, "check", record.Invalid, "offset"},
+		{&operation.UploadRequest{Length: n(0)}, nil, "check", record.Invalid, "empty"},
+		{&operation.UploadRequest{Beginning: "crc32c:00000000"}, nil, "check", record.Invalid, "beginning"},
+		{&operation.UploadRequest{Checksum: "md5"}, nil, "check", record.Invalid, "md5"},
+		{&operation.UploadRequest{AsFormat: "tape"}, nil, "check", record.Invalid, "as_format"},
+		{&operation.UploadRequest{}, []change{qcow2}, "plan", record.Unsupported, "change its length"},
+		{&operation.UploadRequest{Length: n(101)}, nil, "plan", record.TooLarge, "ends before the content"},
+		{&operation.UploadRequest{Offset: 101}, nil, "plan", record.TooLarge, "ends before the content"},
+		{filled(operation.UploadRequest{Offset: 1}, func(*operation.CreateRequest) {}), nil, "check", record.Invalid, "a whole content"},
+		{filled(operation.UploadRequest{}, func(r *operation.CreateRequest) { r.Capacity = -1 }), nil, "check", record.Invalid, "negative"},
+		{filled(operation.UploadRequest{}, func(r *operation.CreateRequest) { r.Capacity, r.Format = 1, "qcow2" }), nil, "check", record.Invalid, "in its header"},
+		{filled(operation.UploadRequest{}, func(r *operation.CreateRequest) { r.Allocation = &operation.Allocation{Full: true} }), nil, "check", record.Invalid, "needs a capacity"},
+		{filled(operation.UploadRequest{Length: n(2)}, func(r *operation.CreateRequest) { r.Capacity = 1 }), nil, "check", record.TooLarge, "is to have"},
+		{filled(operation.UploadRequest{}, func(r *operation.CreateRequest) { r.Name = "" }), nil, "check", record.Invalid, `field "name"`},
+		{&operation.DownloadRequest{Offset: 101}, nil, "plan", record.RangeUnsat, "ends before"},
+		{&operation.DownloadRequest{Offset: 95, Length: n(6)}, nil, "plan", record.RangeUnsat, "ends before"},
+		{&operation.DownloadRequest{}, []change{split}, "allowed", record.Unsupported, "would leave out"},
+		{&operation.VerifyRequest{Checksum: "md5"}, nil, "check", record.Invalid, `field "checksum"`},
+		{&operation.MoveRequest{Name: "a/b"}, nil, "check", record.Invalid, `field "name"`},
+		{&operation.MoveRequest{Pool: "fast"}, []change{relative}, "allowed", record.Unsupported, "would not find from pool"},
+		{&operation.PoolBuildRequest{}, nil, "allowed", record.WrongState, `pool "images" is active`},
+		{&operation.PoolStartRequest{}, nil, "allowed", record.WrongState, "is active already"},
+		{&operation.PoolStopRequest{}, []change{inactive}, "allowed", record.WrongState, "is not active"},
+		{&operation.PoolRefreshRequest{}, []change{inactive}, "allowed", record.WrongState, "is not active"},
+		{&operation.PoolVerifyRequest{}, []change{inactive}, "allowed", record.WrongState, "is not active"},
+		{&operation.PoolDeleteRequest{WithVolumes: true}, nil, "allowed", record.WrongState, `pool "images" is active`},
+		{&operation.PoolDeleteRequest{}, []change{inactive}, "plan", record.HasChildren, `pool "images" holds 2 volumes: `},
+		{&operation.PoolDeleteRequest{}, nil, "plan", record.HasChildren, "is active and holds 2 volumes"},
+		{&operation.EvacuateRequest{}, nil, "check", record.Invalid, `field "to"`},
+		{&operation.EvacuateRequest{To: "fast", Only: "["}, nil, "check", record.Invalid, `field "only"`},
+		{&operation.EvacuateRequest{To: "fast", OnError: "cry"}, nil, "check", record.Invalid, "on_error"},
+		{&operation.EvacuateRequest{To: "fast"}, []change{inactive}, "plan", record.WrongState, "is not active"},
+		{&operation.EvacuateRequest{To: "images"}, []change{toItself}, "plan", record.Invalid, "to itself"},
+		{&operation.EvacuateRequest{To: "fast", Only: "x*"}, nil, "plan", record.NotFound, "no volume of pool"},
+		{&operation.EvacuateRequest{To: "fast"}, []change{crowded}, "plan", record.TooLarge, "one job moves 1000 at most"},
+	} {
+		_, stage, err := planned(c.request, changed(c.changes))
+		if stage != c.stage || record.CodeOf(err) != c.code || !strings.Contains(fmt.Sprint(err), c.text) {
+			t.Errorf("%T%+v is refused by %s as %q: %v; not by %s as %q: …%s…", c.request, c.request, stage, record.CodeOf(err), err, c.stage, c.code, c.text)
+		}
+	}
+}
+
+func toItself(k *operation.Known) { k.Into = operation.Target(k.On) }
+
+func crowded(k *operation.Known) {
+	k.Volumes = func(string) ([]record.Volume, error) { return make([]record.Volume, 1001), nil }
+}
