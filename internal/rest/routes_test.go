@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -284,6 +285,45 @@ func TestTableAndContractAreTheSame(t *testing.T) {
 	for name := range described {
 		t.Errorf("%s is described, but not in the table", name)
 	}
+}
+
+// The members of a request's body are those of the document.
+func TestContractHasTheMembersOfRequests(t *testing.T) {
+	doc, err := apitest.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range operation.Kinds() {
+		r, _ := operation.NewRequest(kind)
+		method, path := wire.Call(kind, "{pool}", "{volume}")
+		item := doc.Paths.Find("/v1/" + strings.Join(path, "/"))
+		if item == nil || item.GetOperation(method).RequestBody == nil {
+			continue // a content, or the query of a DELETE
+		}
+		var described []string
+		for name := range item.GetOperation(method).RequestBody.Value.Content["application/json"].Schema.Value.Properties {
+			described = append(described, name)
+		}
+		has := members(reflect.TypeOf(r).Elem())
+		slices.Sort(described)
+		if slices.Sort(has); !slices.Equal(described, has) {
+			t.Errorf("%s: described are %q, there are %q", kind, described, has)
+		}
+	}
+}
+
+// members are the names of a struct's fields in JSON.
+func members(s reflect.Type) (names []string) {
+	for f := range s.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case f.Anonymous:
+			names = append(names, members(f.Type)...)
+		case name != "-":
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func queryKeys(op *openapi3.Operation) []string {
