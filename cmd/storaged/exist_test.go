@@ -84,12 +84,12 @@ func TestStreamForWhatIsMadeMeanwhileIsNotTaken(t *testing.T) {
 	h.unlimited(first)
 	j := h.succeed(started{Job: &late.Job}, nil)
 	if err := late.Wait(); err != nil || !j.Result.Unchanged {
-		t.Errorf("%v; the result is %+v", err, j.Result)
+		t.Errorf("%v; the result is %s", err, shown(j.Result))
 	}
 	none, err := h.stream("v", bytes.NewReader(noise(4*mib)), upload{Create: create})
 	h.must(err)
 	if err := none.Wait(); err != nil || none.Unchanged == nil || none.Unchanged.Volume.Name != "v" {
-		t.Errorf("%v; the answer is %+v", err, none.Unchanged)
+		t.Errorf("%v; the answer is %s", err, shown(none.Unchanged))
 	}
 	h.hasHash("v", want)
 }
