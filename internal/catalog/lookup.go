@@ -20,8 +20,7 @@ func ActivePool(tx *store.Tx, name string) (*store.Pool, error) {
 	case record.PoolActive, record.PoolDegraded:
 		return p, nil
 	case record.PoolInactive:
-		return nil, record.Errorf(record.WrongState, "pool %q is not active", p.Name).
-			WithHint("%s", record.Do("pool.start", p.Name))
+		return nil, operation.Active(p.Pool)
 	}
 	e := record.Errorf(record.WrongState, "pool %q is %s: %s", p.Name, p.State, p.Reason)
 	if p.State == record.PoolUnreachable {

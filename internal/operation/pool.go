@@ -17,18 +17,18 @@ func (*OnPool) Class() record.Class { return record.Normal }
 // Locks the pool against everybody.
 func (o *OnPool) Locks() []record.Object { return []record.Object{o.lock(record.ModeDelete)} }
 
-// active refuses a pool that is not in use.
-func active(k Known) error {
-	if k.Pool.State != record.PoolInactive {
+// Active refuses a pool that is not in use.
+func Active(p record.Pool) error {
+	if p.State != record.PoolInactive {
 		return nil
 	}
-	return record.Errorf(record.WrongState, "pool %q is not active", k.Pool.Name).WithHint("%s", record.Do("pool.start", k.Pool.Name))
+	return record.Errorf(record.WrongState, "pool %q is not active", p.Name).WithHint("%s", record.Do("pool.start", p.Name))
 }
 
-// inactive refuses a pool that is in use.
-func inactive(k Known) error {
-	if k.Pool.State == record.PoolInactive {
+// Inactive refuses a pool that is in use.
+func Inactive(p record.Pool) error {
+	if p.State == record.PoolInactive {
 		return nil
 	}
-	return record.Errorf(record.WrongState, "pool %q is %s", k.Pool.Name, k.Pool.State).WithHint("%s", record.Do("pool.stop", k.Pool.Name))
+	return record.Errorf(record.WrongState, "pool %q is %s", p.Name, p.State).WithHint("%s", record.Do("pool.stop", p.Name))
 }

@@ -24,7 +24,7 @@ func (o *PoolBuild) Destroys() bool { return o.Overwrite }
 func (*PoolBuild) Effect() Effect { return Builds }
 
 // Allowed refuses a pool that is in use.
-func (*PoolBuild) Allowed(k Known) error { return inactive(k) }
+func (*PoolBuild) Allowed(k Known) error { return Inactive(k.Pool) }
 
 // Task is pool-build.
 func (o *PoolBuild) Task() Task {

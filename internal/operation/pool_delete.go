@@ -26,7 +26,7 @@ func (*PoolDelete) Destroys() bool { return true }
 func (*PoolDelete) Effect() Effect { return Destroys }
 
 // Allowed refuses a pool that is in use.
-func (*PoolDelete) Allowed(k Known) error { return inactive(k) }
+func (*PoolDelete) Allowed(k Known) error { return Inactive(k.Pool) }
 
 // Displaces its volumes, if they go too.
 func (o *PoolDelete) Displaces() bool { return o.WithVolumes }

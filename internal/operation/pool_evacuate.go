@@ -61,7 +61,7 @@ func (o *Evacuate) Settle() *Settle {
 func (*Evacuate) Effect() Effect { return Empties }
 
 // Allowed refuses a pool that is not in use.
-func (*Evacuate) Allowed(k Known) error { return active(k) }
+func (*Evacuate) Allowed(k Known) error { return Active(k.Pool) }
 
 // Displaces its volumes, unless they are copied.
 func (o *Evacuate) Displaces() bool { return !o.KeepSource }
@@ -152,7 +152,7 @@ func (r *EvacuateRequest) Plan(k Known) (Operation, error) {
 	o := &Evacuate{
 		OnPool: OnPool{Volume: k.On}, Into: Into{k.Into}, Only: r.Only, SkipBusy: r.SkipBusy, KeepSource: r.KeepSource, OnError: r.OnError,
 	}
-	if err := active(k); err != nil {
+	if err := Active(k.Pool); err != nil {
 		return nil, err
 	}
 	if o.Target.Pool == o.Volume.Pool {

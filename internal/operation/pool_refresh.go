@@ -21,7 +21,7 @@ func (o *PoolRefresh) Locks() []record.Object { return []record.Object{o.lock(re
 func (*PoolRefresh) Effect() Effect { return Lists }
 
 // Allowed refuses a pool that is not in use.
-func (*PoolRefresh) Allowed(k Known) error { return active(k) }
+func (*PoolRefresh) Allowed(k Known) error { return Active(k.Pool) }
 
 // Task is pool-refresh.
 func (o *PoolRefresh) Task() Task {

@@ -27,7 +27,7 @@ func (o *PoolVerify) Locks() []record.Object { return []record.Object{o.lock(rec
 func (*PoolVerify) Effect() Effect { return Inspects }
 
 // Allowed refuses a pool that is not in use.
-func (*PoolVerify) Allowed(k Known) error { return active(k) }
+func (*PoolVerify) Allowed(k Known) error { return Active(k.Pool) }
 
 // Moves what its volumes hold, as far as they are known.
 func (o *PoolVerify) Moves() (bytes int64, bounds bool) { return o.Capacity, false }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"storaged/internal/catalog"
@@ -62,18 +61,7 @@ func (s *Service) seekIn(ctx context.Context, pools []*store.Pool) []error {
 	ctx, cancel := context.WithTimeout(ctx, childrenTimeout)
 	defer cancel()
 	now := time.Now()
-	errs := make([]error, len(pools))
-	places := make(chan struct{}, freshAtOnce)
-	var all sync.WaitGroup
-	for i, p := range pools {
-		places <- struct{}{}
-		all.Go(func() {
-			errs[i] = s.seekInOne(ctx, p, now)
-			<-places
-		})
-	}
-	all.Wait()
-	return errs
+	return eachOf(pools, func(p *store.Pool) error { return s.seekInOne(ctx, p, now) })
 }
 
 func (s *Service) seekInOne(ctx context.Context, p *store.Pool, since time.Time) error {

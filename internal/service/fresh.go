@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,24 +37,27 @@ func (s *Service) Freshen(ctx context.Context, names ...string) error {
 	if err != nil {
 		return err
 	}
+	pools = slices.DeleteFunc(pools, func(p *store.Pool) bool { return !catalog.Readable(p) })
+	if err := errors.Join(eachOf(pools, func(p *store.Pool) error { return s.freshenOne(ctx, p) })...); err != nil {
+		return err
+	}
+	return s.store.View(func(tx *store.Tx) error { return current(tx, names) })
+}
+
+// eachOf has pools read, several at a time, and gives what came of each.
+func eachOf(pools []*store.Pool, read func(*store.Pool) error) []error {
 	errs := make([]error, len(pools))
 	places := make(chan struct{}, freshAtOnce)
 	var all sync.WaitGroup
 	for i, p := range pools {
-		if !catalog.Readable(p) {
-			continue
-		}
 		places <- struct{}{}
 		all.Go(func() {
-			errs[i] = s.freshenOne(ctx, p)
+			errs[i] = read(p)
 			<-places
 		})
 	}
 	all.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	return s.store.View(func(tx *store.Tx) error { return current(tx, names) })
+	return errs
 }
 
 // look has a query helper read a pool; began is before it did. An answer that is

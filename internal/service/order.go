@@ -27,8 +27,8 @@ type order struct {
 	has       int64                 // bytes of what it needs that an earlier job has left it
 }
 
-// asked is a request for an operation on a pool, or on a volume of it.
-type asked struct {
+// submission is a request for an operation on a pool, or on a volume of it.
+type submission struct {
 	contract.Submit
 	pool, volume string
 	request      operation.Request
@@ -48,7 +48,7 @@ func (s *Service) Start(ctx context.Context, sub contract.Submit, pool, volume s
 	if err := s.prepare(ctx, pool, r); err != nil {
 		return contract.Started{}, err
 	}
-	st, err := s.resolve(ctx, asked{sub, pool, volume, r})
+	st, err := s.resolve(ctx, submission{sub, pool, volume, r})
 	if stop, ok := r.(*operation.PoolStopRequest); ok && err == nil && stop.Force && st.Job != nil {
 		s.clearTheWay(st.Job, sub.Caller.Owner)
 	}
@@ -72,7 +72,7 @@ func (s *Service) prepare(ctx context.Context, pool string, r operation.Request)
 }
 
 // resolve plans what is asked for on a consistent view of the catalog, and starts it.
-func (s *Service) resolve(ctx context.Context, q asked) (contract.Started, error) {
+func (s *Service) resolve(ctx context.Context, q submission) (contract.Started, error) {
 	w, err := s.planned(ctx, q)
 	if err == nil {
 		err = catalog.Able(w.operation)
@@ -93,7 +93,7 @@ func (s *Service) resolve(ctx context.Context, q asked) (contract.Started, error
 
 // planned plans what is asked for on a consistent view of the catalog. A name that
 // is taken is looked for in its pool first: others may have removed the file.
-func (s *Service) planned(ctx context.Context, q asked) (w order, err error) {
+func (s *Service) planned(ctx context.Context, q submission) (w order, err error) {
 	read := func(tx *store.Tx) (err error) {
 		w, err = q.plan(tx)
 		return err
@@ -115,7 +115,7 @@ func (s *Service) planned(ctx context.Context, q asked) (w order, err error) {
 }
 
 // plan makes the operation by what the catalog knows, and refuses what cannot be.
-func (q asked) plan(tx *store.Tx) (order, error) {
+func (q submission) plan(tx *store.Tx) (order, error) {
 	if m, ok := q.request.(operation.Maker); ok {
 		if name, ok := m.NewName(); ok {
 			return q.onNew(tx, name)
@@ -128,7 +128,7 @@ func (q asked) plan(tx *store.Tx) (order, error) {
 }
 
 // onPool plans an operation on a pool.
-func (q asked) onPool(tx *store.Tx) (order, error) {
+func (q submission) onPool(tx *store.Tx) (order, error) {
 	p, err := catalog.Pool(tx, q.pool)
 	if err != nil {
 		return order{}, err
@@ -144,7 +144,7 @@ func (q asked) onPool(tx *store.Tx) (order, error) {
 }
 
 // onNew plans an operation that makes a volume of no other.
-func (q asked) onNew(tx *store.Tx, name string) (order, error) {
+func (q submission) onNew(tx *store.Tx, name string) (order, error) {
 	p, err := catalog.ActivePool(tx, q.pool)
 	if err != nil {
 		return order{}, err
@@ -162,7 +162,7 @@ func (q asked) onNew(tx *store.Tx, name string) (order, error) {
 }
 
 // onVolume plans an operation on a volume.
-func (q asked) onVolume(tx *store.Tx) (order, error) {
+func (q submission) onVolume(tx *store.Tx) (order, error) {
 	p, v, err := presentVolume(tx, q.pool, q.volume)
 	if err != nil {
 		return order{}, err
@@ -208,7 +208,7 @@ func volumeAllows(tx *store.Tx, v *store.Volume, o operation.Operation, k operat
 
 // operation makes it of what is known. Where it has a destination, that must be
 // free.
-func (q asked) operation(tx *store.Tx, p *store.Pool, v *store.Volume) (operation.Operation, error) {
+func (q submission) operation(tx *store.Tx, p *store.Pool, v *store.Volume) (operation.Operation, error) {
 	to, into, err := q.destination(tx, p, v)
 	if err != nil {
 		return nil, err
@@ -227,7 +227,7 @@ func (q asked) operation(tx *store.Tx, p *store.Pool, v *store.Volume) (operatio
 
 // destination is the pool that something is to go to, and the place there; nil
 // where nothing goes anywhere.
-func (q asked) destination(tx *store.Tx, p *store.Pool, v *store.Volume) (to *store.Pool, into operation.Target, err error) {
+func (q submission) destination(tx *store.Tx, p *store.Pool, v *store.Volume) (to *store.Pool, into operation.Target, err error) {
 	sender, ok := q.request.(operation.Sender)
 	if !ok {
 		return nil, into, nil
@@ -245,7 +245,7 @@ func (q asked) destination(tx *store.Tx, p *store.Pool, v *store.Volume) (to *st
 	return to, operation.Target(catalog.OnVolume(to, name)), nil
 }
 
-func (q asked) order(o operation.Operation) order {
+func (q submission) order(o operation.Operation) order {
 	w := order{operation: o, options: *q.request.Job()}
 	if h, ok := q.request.(operation.Carrier); ok {
 		w.data = h.File()

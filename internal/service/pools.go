@@ -31,15 +31,28 @@ func (s *Service) Pools(context.Context) ([]record.Pool, error) {
 
 // Pool gives one pool by name or uuid.
 func (s *Service) Pool(_ context.Context, pool string) (record.Pool, error) {
-	var p *store.Pool
-	err := s.store.View(func(tx *store.Tx) (err error) {
-		p, err = catalog.Pool(tx, pool)
-		return err
-	})
+	p, err := s.stored(pool)
 	if err != nil {
 		return record.Pool{}, err
 	}
 	return catalog.PublicPool(p), nil
+}
+
+func (s *Service) stored(pool string) (p *store.Pool, err error) {
+	err = s.store.View(func(tx *store.Tx) error {
+		p, err = catalog.Pool(tx, pool)
+		return err
+	})
+	return p, err
+}
+
+// storedOn gives the volume that an operation is on, as the catalog has it.
+func (s *Service) storedOn(o operation.Operation) (v *store.Volume, err error) {
+	err = s.store.View(func(tx *store.Tx) error {
+		v, err = catalog.Volume(tx, o.On().Pool, o.On().Name)
+		return err
+	})
+	return v, err
 }
 
 // DefinePool records a pool; with build or start it also starts one job, and
@@ -250,9 +263,8 @@ func (s *Service) idlePool(tx *store.Tx, sub contract.Submit, pool string) (*sto
 	if err := catalog.Unchanged(sub.IfMatch, p.Generation, "pool "+p.Name); err != nil {
 		return nil, err
 	}
-	if p.State != record.PoolInactive {
-		return nil, record.Errorf(record.WrongState, "pool %q is %s", p.Name, p.State).
-			WithHint("%s", record.Do("pool.stop", p.Name))
+	if err := operation.Inactive(p.Pool); err != nil {
+		return nil, err
 	}
 	return p, catalog.PoolUnused(tx, p.Name)
 }

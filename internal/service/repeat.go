@@ -20,7 +20,7 @@ import (
 // that like for every other, and looks then.
 
 // needless answers a request that was refused for what there is, or is not.
-func (s *Service) needless(ctx context.Context, q asked, w order, failure error) (contract.Started, error) {
+func (s *Service) needless(ctx context.Context, q submission, w order, failure error) (contract.Started, error) {
 	var taken *catalog.NameTakenError
 	r, ok := w.operation.(operation.Repeatable)
 	if ok && errors.As(failure, &taken) && r.Tolerates() == record.Exists {
@@ -42,7 +42,7 @@ func (s *Service) needless(ctx context.Context, q asked, w order, failure error)
 
 // surelyGone looks whether the pool has a volume that the catalog does not know. Of a
 // pool that cannot be looked at, nothing is gone.
-func (s *Service) surelyGone(ctx context.Context, q asked, failure error) error {
+func (s *Service) surelyGone(ctx context.Context, q submission, failure error) error {
 	p, err := s.Pool(ctx, q.pool)
 	if q.volume == "" || record.CodeOf(err) == record.NotFound {
 		return nil

@@ -12,7 +12,7 @@ import (
 
 // resumeUpload makes an upload into the volume v the rest of one of the same caller
 // that broke off.
-func (q asked) resumeUpload(tx *store.Tx, u *operation.Upload, v *store.Volume) error {
+func (q submission) resumeUpload(tx *store.Tx, u *operation.Upload, v *store.Volume) error {
 	old, err := tx.Job(q.request.(*operation.UploadRequest).Continues)
 	if err != nil {
 		return err

@@ -76,25 +76,21 @@ func (s *Service) retried(ctx context.Context, job string) (*store.Job, operatio
 // lookAgain has what the work is on looked at.
 func (s *Service) lookAgain(ctx context.Context, o operation.Operation) error {
 	if _, all := catalog.TakesVolumes(o); all {
-		return s.noStrangers(ctx, o)
+		return s.allKnown(ctx, o)
 	}
 	if !catalog.OnExisting(o) {
 		return nil
 	}
-	var v *store.Volume
-	err := s.store.View(func(tx *store.Tx) (err error) {
-		v, err = catalog.Volume(tx, o.On().Pool, o.On().Name)
-		return err
-	})
+	v, err := s.storedOn(o)
 	if err != nil {
 		return err
 	}
 	return s.lookAfter(ctx, v)
 }
 
-// noStrangers refuses volumes in the pool of the work that the catalog does not
+// allKnown refuses volumes in the pool of the work that the catalog does not
 // know: what came since the job was recorded.
-func (s *Service) noStrangers(ctx context.Context, o operation.Operation) error {
+func (s *Service) allKnown(ctx context.Context, o operation.Operation) error {
 	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
 	defer cancel()
 	p, err := s.Pool(ctx, o.On().Pool)

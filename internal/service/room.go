@@ -123,11 +123,7 @@ func (s *Service) fitsInPlace(ctx context.Context, w *order, length *int64) erro
 
 // lacks is how many blocks more, in bytes, the volume must get at least.
 func (s *Service) lacks(w *order, length *int64) (n int64, v *store.Volume, err error) {
-	err = s.store.View(func(tx *store.Tx) error {
-		v, err = catalog.Volume(tx, w.operation.On().Pool, w.operation.On().Name)
-		return err
-	})
-	if err != nil {
+	if v, err = s.storedOn(w.operation); err != nil {
 		return 0, nil, err
 	}
 	n = v.Capacity
@@ -155,14 +151,6 @@ func (s *Service) roomFor(ctx context.Context, w *order, needed int64) error {
 		return err
 	}
 	return s.noRoom(p, w, needed, unread)
-}
-
-func (s *Service) stored(pool string) (p *store.Pool, err error) {
-	err = s.store.View(func(tx *store.Tx) error {
-		p, err = catalog.Pool(tx, pool)
-		return err
-	})
-	return p, err
 }
 
 // noRoom is the refusal. unread says why the figures are old ones; nil: they
