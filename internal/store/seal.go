@@ -87,7 +87,11 @@ func OpenSealedJob(id string, file []byte) (*Job, error) {
 // decode parses a record whose checksum was right; if it cannot, it was not
 // written by us.
 func decode(bucket string, key, body []byte, into any) error {
-	if err := json.Unmarshal(body, into); err != nil {
+	err := json.Unmarshal(body, into)
+	if err == nil {
+		err = readEarlier(body, into)
+	}
+	if err != nil {
 		return damage(bucket, key, err.Error())
 	}
 	return nil
