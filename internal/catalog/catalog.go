@@ -333,35 +333,27 @@ type effect struct {
 	ended   func(c *Catalog, tx *store.Tx, e end) error
 }
 
-// effectOf is the table of what there is.
+// effects are the table of what there is.
+var effects = map[operation.Effect]effect{
+	operation.Reads:     {beginReading, endReading},
+	operation.Arranges:  {beginReading, endArranging},
+	operation.Changes:   {markVolume, endInPlace},
+	operation.Makes:     {beginMaking, endMaking},
+	operation.Transfers: {beginMove, endMove},
+	operation.Removes:   {markVolume, endDelete},
+	operation.Builds:    {beginPool(record.PoolBuilding), endPoolBuild},
+	operation.Starts:    {beginPool(record.PoolStarting), endPoolStart},
+	operation.Stops:     {beginPool(record.PoolStopping), endPoolStop},
+	operation.Lists:     {beginPool(""), endPoolRefresh},
+	operation.Inspects:  {beginPool(""), endPoolVerify},
+	operation.Empties:   {beginEvacuate, endEvacuate},
+	operation.Destroys:  {beginPool(record.PoolInactive), endPoolDelete},
+}
+
 func effectOf(o operation.Operation) effect {
-	switch o.Effect() {
-	case operation.Reads:
-		return effect{beginReading, endReading}
-	case operation.Arranges:
-		return effect{beginReading, endArranging}
-	case operation.Changes:
-		return effect{markVolume, endInPlace}
-	case operation.Makes:
-		return effect{beginMaking, endMaking}
-	case operation.Transfers:
-		return effect{beginMove, endMove}
-	case operation.Removes:
-		return effect{markVolume, endDelete}
-	case operation.Builds:
-		return effect{beginPool(record.PoolBuilding), endPoolBuild}
-	case operation.Starts:
-		return effect{beginPool(record.PoolStarting), endPoolStart}
-	case operation.Stops:
-		return effect{beginPool(record.PoolStopping), endPoolStop}
-	case operation.Lists:
-		return effect{beginPool(""), endPoolRefresh}
-	case operation.Inspects:
-		return effect{beginPool(""), endPoolVerify}
-	case operation.Empties:
-		return effect{beginEvacuate, endEvacuate}
-	case operation.Destroys:
-		return effect{beginPool(record.PoolInactive), endPoolDelete}
+	e, ok := effects[o.Effect()]
+	if !ok {
+		panic(fmt.Sprintf("internal error: %s has no effect: %d", o.Kind(), o.Effect()))
 	}
-	panic(fmt.Sprintf("internal error: %s has no effect: %d", o.Kind(), o.Effect()))
+	return e
 }

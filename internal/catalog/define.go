@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"errors"
+	"slices"
 
 	"storaged/internal/record"
 	"storaged/internal/store"
@@ -93,18 +94,18 @@ func PoolUnused(tx *store.Tx, pool string) error {
 		return err
 	}
 	for _, j := range live {
-		for _, o := range j.Objects {
-			if o.Pool == pool {
-				since := j.Created
-				if j.Started != nil {
-					since = *j.Started
-				}
-				return supervisor.BusyError(pool, []record.Blocker{{
-					For: "lock", Object: &record.Object{Pool: pool}, Since: since, ExpectedEnd: j.Estimate.End,
-					Holder: &record.Holder{Number: j.Number, ID: j.ID, Kind: j.Kind, Mode: o.Mode, Owner: &j.Owner},
-				}})
-			}
+		i := slices.IndexFunc(j.Objects, func(o record.Object) bool { return o.Pool == pool })
+		if i < 0 {
+			continue
 		}
+		since := j.Created
+		if j.Started != nil {
+			since = *j.Started
+		}
+		return supervisor.BusyError(pool, []record.Blocker{{
+			For: "lock", Object: &record.Object{Pool: pool}, Since: since, ExpectedEnd: j.Estimate.End,
+			Holder: &record.Holder{Number: j.Number, ID: j.ID, Kind: j.Kind, Mode: j.Objects[i].Mode, Owner: &j.Owner},
+		}})
 	}
 	return nil
 }

@@ -13,29 +13,9 @@ import (
 // resumeUpload makes an upload into the volume v the rest of one of the same caller
 // that broke off.
 func (q submission) resumeUpload(tx *store.Tx, u *operation.Upload, v *store.Volume) error {
-	old, err := tx.Job(q.request.(*operation.UploadRequest).Continues)
+	old, before, err := q.brokenOff(tx, u)
 	if err != nil {
 		return err
-	}
-	decoded, err := catalog.OperationOf(old)
-	if err != nil {
-		return record.Errorf(record.Unsupported, "%v", err)
-	}
-	before, ok := decoded.(*operation.Upload)
-	switch {
-	case !ok || before.Pool != u.Pool || before.Name != u.Name || old.Owner.UID != q.Caller.Owner.UID:
-		return record.Errorf(record.Invalid, "job %d is no upload of yours to %s", old.Number, record.Quoted(u.Pool, u.Name))
-	case !old.State.Terminal() || old.State == record.Succeeded:
-		return record.Errorf(record.WrongState, "job %d %s; only an upload that broke off goes on", old.Number, stands(old.State))
-	case before.Partial():
-		return record.Errorf(record.Unsupported, "job %d wrote a part of the volume, from %s on; only an upload of a whole content goes on", old.Number, quantity.FormatBoth(before.Offset)).
-			WithHint("upload that part again, with %s", record.Do("").With("offset", before.Offset))
-	case old.Error != nil && old.Error.Code == record.Mismatch:
-		return record.Errorf(record.WrongState, "the content that job %d brought is not the one it should be: %s", old.Number, old.Error.Message).
-			WithHint("upload the right content, from its start")
-	case old.Progress.Done != u.Offset:
-		return record.Errorf(record.Invalid, "job %d has %s of the content in place for certain; the rest must begin there, not at %s",
-			old.Number, quantity.FormatBoth(old.Progress.Done), quantity.FormatBoth(u.Offset))
 	}
 	if !strings.Contains(u.Checksum, ":") && strings.Contains(before.Checksum, ":") {
 		u.Checksum = before.Checksum // what all of it must have is known; digits given anew go before
@@ -55,6 +35,36 @@ func (q submission) resumeUpload(tx *store.Tx, u *operation.Upload, v *store.Vol
 		u.Continues = before.Continues
 	}
 	return catalog.Unfinished(v, u)
+}
+
+// brokenOff gives the upload that u is the rest of, and its job. It refuses one that
+// nobody can go on from, or not from there.
+func (q submission) brokenOff(tx *store.Tx, u *operation.Upload) (*store.Job, *operation.Upload, error) {
+	old, err := tx.Job(q.request.(*operation.UploadRequest).Continues)
+	if err != nil {
+		return nil, nil, err
+	}
+	decoded, err := catalog.OperationOf(old)
+	if err != nil {
+		return nil, nil, record.Errorf(record.Unsupported, "%v", err)
+	}
+	before, ok := decoded.(*operation.Upload)
+	switch {
+	case !ok || before.Pool != u.Pool || before.Name != u.Name || old.Owner.UID != q.Caller.Owner.UID:
+		err = record.Errorf(record.Invalid, "job %d is no upload of yours to %s", old.Number, record.Quoted(u.Pool, u.Name))
+	case !old.State.Terminal() || old.State == record.Succeeded:
+		err = record.Errorf(record.WrongState, "job %d %s; only an upload that broke off goes on", old.Number, stands(old.State))
+	case before.Partial():
+		err = record.Errorf(record.Unsupported, "job %d wrote a part of the volume, from %s on; only an upload of a whole content goes on", old.Number, quantity.FormatBoth(before.Offset)).
+			WithHint("upload that part again, with %s", record.Do("").With("offset", before.Offset))
+	case old.Error != nil && old.Error.Code == record.Mismatch:
+		err = record.Errorf(record.WrongState, "the content that job %d brought is not the one it should be: %s", old.Number, old.Error.Message).
+			WithHint("upload the right content, from its start")
+	case old.Progress.Done != u.Offset:
+		err = record.Errorf(record.Invalid, "job %d has %s of the content in place for certain; the rest must begin there, not at %s",
+			old.Number, quantity.FormatBoth(old.Progress.Done), quantity.FormatBoth(u.Offset))
+	}
+	return old, before, err
 }
 
 // reachesEnd checks that a resumed upload reaches the end of the content that the
