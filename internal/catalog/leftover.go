@@ -70,14 +70,14 @@ func (e end) stuck() bool {
 func Leftovers(tx *store.Tx) (out []string, failed error) {
 	pools, failed := tx.Pools()
 	for _, p := range pools {
-		some, err := leftIn(tx, p)
+		some, err := unfinishedIn(tx, p)
 		out, failed = append(out, some...), errors.Join(failed, err)
 	}
 	return out, failed
 }
 
-// leftIn are those of one pool. The rest is told where a record cannot be read.
-func leftIn(tx *store.Tx, p *store.Pool) (out []string, failed error) {
+// unfinishedIn are those of one pool. The rest is told where a record cannot be read.
+func unfinishedIn(tx *store.Tx, p *store.Pool) (out []string, failed error) {
 	for _, id := range p.Unfinished {
 		j, err := tx.Job(id)
 		switch {

@@ -236,16 +236,21 @@ func endPoolVerify(_ *Catalog, tx *store.Tx, e end) error {
 	if err != nil {
 		return err
 	}
-	entries := make(map[string]*store.Volume, len(vols))
-	for _, v := range vols {
-		entries[v.Name] = v
-	}
+	entries := byName(vols)
 	for _, i := range r.Items {
 		if v := entries[i.Volume]; v != nil && i.Checksum != "" && v.State != record.VolumeReady {
 			e.job.Warnings = append(slices.Clone(e.job.Warnings), Complete(tx, v).Error())
 		}
 	}
 	return nil
+}
+
+func byName(vols []*store.Volume) map[string]*store.Volume {
+	entries := make(map[string]*store.Volume, len(vols))
+	for _, v := range vols {
+		entries[v.Name] = v
+	}
+	return entries
 }
 
 func whyNot(j *store.Job) string {
@@ -277,10 +282,7 @@ func (c *Catalog) sync(tx *store.Tx, p *store.Pool, e end) error {
 	if err != nil {
 		return err
 	}
-	entries := make(map[string]*store.Volume, len(known))
-	for _, v := range known {
-		entries[v.Name] = v
-	}
+	entries := byName(known)
 	s := scan{Catalog: c, tx: tx, pool: p, began: e.job, busy: busy}
 	found := map[string]bool{}
 	for _, it := range s.inOrder(e.report.Items, entries) {

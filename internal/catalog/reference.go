@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 
@@ -17,7 +18,12 @@ func Childless(tx *store.Tx, v *store.Volume) error {
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	return record.Errorf(record.HasChildren, "volume \"%s/%s\" backs %s", v.Pool, v.Name, record.List(names, 5)).
+	return backing(fmt.Sprintf("volume \"%s/%s\" backs", v.Pool, v.Name), names)
+}
+
+// backing is the refusal of what others stand on.
+func backing(what string, names []string) error {
+	return record.Errorf(record.HasChildren, "%s %s", what, record.List(names, 5)).
 		WithHint("delete those first, or make them independent of it: qemu-img rebase -b '' FILE")
 }
 
@@ -90,8 +96,7 @@ func unneeded(tx *store.Tx, p *store.Pool) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return record.Errorf(record.HasChildren, "volumes of pool %q back %s", p.Name, record.List(names, 5)).
-		WithHint("delete those first, or make them independent of it: qemu-img rebase -b '' FILE")
+	return backing(fmt.Sprintf("volumes of pool %q back", p.Name), names)
 }
 
 // within reports whether a reference leads to a file of the pool, known as a
