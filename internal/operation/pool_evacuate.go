@@ -141,10 +141,7 @@ func (r *EvacuateRequest) Check() error {
 	if _, err := record.MatchName(r.Only, ""); err != nil {
 		return record.Errorf(record.Invalid, `field "only": %v`, err)
 	}
-	if err := record.OneOf("on_error", r.OnError, "continue", "stop", ""); err != nil {
-		return err
-	}
-	return r.JobOptions.Check()
+	return cmp.Or(record.OneOf("on_error", r.OnError, "continue", "stop", ""), r.JobOptions.Check())
 }
 
 // Plan names the volumes.

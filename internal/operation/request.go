@@ -130,13 +130,11 @@ func (o *JobOptions) Check() error {
 		return record.Errorf(record.Invalid, `field "limit" is below one byte per second: %d`, *o.Limit).
 			WithHint("null is no limit; a job is paused by its own call")
 	}
-	if err := record.OneOf("priority", o.Priority, append(record.Priorities(), "")...); err != nil {
-		return err
-	}
-	if err := record.OneOf("on_failure", o.OnFailure, record.RollbackOnFailure, record.KeepOnFailure, ""); err != nil {
-		return err
-	}
-	return record.CheckLabels(o.Labels)
+	return cmp.Or(
+		record.OneOf("priority", o.Priority, append(record.Priorities(), "")...),
+		record.OneOf("on_failure", o.OnFailure, record.RollbackOnFailure, record.KeepOnFailure, ""),
+		record.CheckLabels(o.Labels),
+	)
 }
 
 // Allocation is "full", "none" or a number of bytes.

@@ -127,13 +127,8 @@ func (r *CloneRequest) Fill() {
 
 // Check refuses what no copy can be.
 func (r *CloneRequest) Check() error {
-	if err := checkNewName(r.Name); err != nil {
-		return err
-	}
-	if err := checkPool("pool", r.Pool); err != nil {
-		return err
-	}
-	if err := record.OneOf("reflink", r.Reflink, "auto", "always", "never", ""); err != nil {
+	err := cmp.Or(checkNewName(r.Name), checkPool("pool", r.Pool), record.OneOf("reflink", r.Reflink, "auto", "always", "never", ""))
+	if err != nil {
 		return err
 	}
 	switch {

@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 
@@ -108,10 +109,7 @@ func (r *DownloadRequest) File() *os.File { return r.Data.File }
 
 // Check refuses what no content has.
 func (r *DownloadRequest) Check() error {
-	if err := checkContent(r.Offset, r.Checksum); err != nil {
-		return err
-	}
-	return r.JobOptions.Check()
+	return cmp.Or(checkContent(r.Offset, r.Checksum), r.JobOptions.Check())
 }
 
 // Plan refuses what lies behind the end.

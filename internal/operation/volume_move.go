@@ -1,6 +1,9 @@
 package operation
 
-import "storaged/internal/record"
+import (
+	"cmp"
+	"storaged/internal/record"
+)
 
 // Move gives a volume another name, in its pool or another.
 type Move struct {
@@ -92,10 +95,7 @@ func (r *MoveRequest) Check() error {
 			return err
 		}
 	}
-	if err := checkPool("pool", r.Pool); err != nil {
-		return err
-	}
-	return r.JobOptions.Check()
+	return cmp.Or(checkPool("pool", r.Pool), r.JobOptions.Check())
 }
 
 // Plan: on one file system a move needs no room.

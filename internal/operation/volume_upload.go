@@ -132,10 +132,7 @@ func (r *UploadRequest) Check() error {
 	if r.Length != nil && *r.Length == 0 && r.Continues == "" {
 		return record.Errorf(record.Invalid, "the content is empty: there is nothing to write")
 	}
-	if err := r.checkBeginning(); err != nil {
-		return err
-	}
-	if err := checkFormat("as_format", r.AsFormat); err != nil {
+	if err := cmp.Or(r.checkBeginning(), checkFormat("as_format", r.AsFormat)); err != nil {
 		return err
 	}
 	if r.Create != nil {
