@@ -841,7 +841,7 @@ func (d *desk) promised() (n int64) {
 	d.update(func(tx *store.Tx) error {
 		p, err := tx.Pool("p")
 		if err == nil {
-			n = p.Promised
+			n = p.Booked
 		}
 		return err
 	})
@@ -860,7 +860,7 @@ func TestRoomIsPromisedOnce(t *testing.T) {
 	})
 	submit := func(w operation.Operation) (*store.Job, error) {
 		j := d.job(w)
-		return j, d.store.Update(func(tx *store.Tx) error { return errors.Join(Promise(tx, w), tx.PutJob(j)) })
+		return j, d.store.Update(func(tx *store.Tx) error { return errors.Join(Reserve(tx, w), tx.PutJob(j)) })
 	}
 	w := creating("a")
 	w.Reserve = 60
@@ -895,7 +895,7 @@ func TestRoomIsPromisedOnce(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		p.Promised = 7 // a job ended past the catalog
+		p.Booked = 7 // a job ended past the catalog
 		return errors.Join(tx.PutPool(p), tx.PutJob(first), recount(tx))
 	})
 	if n := d.promised(); n != 60 {

@@ -16,17 +16,17 @@ import (
 // read. What they have taken since is not known to be gone from what was
 // available then, so it counts as reserved until the figures are read again.
 func Reserved(p *store.Pool) int64 {
-	n := p.Promised
+	n := p.Booked
 	for _, taken := range p.Taken {
 		n -= taken
 	}
 	return max(0, n)
 }
 
-// Free is what nobody was promised.
+// Free is what is reserved for nobody.
 func Free(p *store.Pool) int64 { return p.Available - Reserved(p) }
 
-// ErrTaken is that another request was promised the room meanwhile.
+// ErrTaken is that the room was reserved for another request meanwhile.
 var ErrTaken = record.Errorf(record.NoSpace, "other jobs are taking the pool's room just now").WithHint("try again")
 
 // Space is what a helper saw of a pool's room.
@@ -98,8 +98,8 @@ func (c *Catalog) figures(tx *store.Tx, p *store.Pool, info *ipc.Pool, taken map
 	return nil
 }
 
-// Promise books the room that an operation needs, unless others were faster.
-func Promise(tx *store.Tx, o operation.Operation) error {
+// Reserve books the room that an operation needs, unless others were faster.
+func Reserve(tx *store.Tx, o operation.Operation) error {
 	reserve := o.Bound().Reserve
 	if reserve == 0 {
 		return nil
@@ -112,11 +112,11 @@ func Promise(tx *store.Tx, o operation.Operation) error {
 	if Free(p) < reserve {
 		return ErrTaken
 	}
-	p.Promised += reserve
+	p.Booked += reserve
 	return tx.PutPool(p)
 }
 
-// release gives back what was promised to the job of that number. What it has
+// release gives back what was reserved for the job of that number. What it has
 // taken of it is in the pool's figures by then.
 func release(tx *store.Tx, o operation.Operation, number int64) error {
 	reserve := o.Bound().Reserve
@@ -128,24 +128,24 @@ func release(tx *store.Tx, o operation.Operation, number int64) error {
 	if err != nil {
 		return IgnoreNotFound(err)
 	}
-	p.Promised = max(0, p.Promised-reserve)
+	p.Booked = max(0, p.Booked-reserve)
 	delete(p.Taken, number)
 	return tx.PutPool(p)
 }
 
-// recount makes the promises those of the live jobs. They are so already,
+// recount makes what is reserved that of the live jobs. They are so already,
 // unless a job ended past the catalog or the database was put back.
 func recount(tx *store.Tx) error {
 	jobs, err := tx.LiveJobs()
 	if err != nil {
 		return err
 	}
-	promised, live := map[string]int64{}, map[int64]bool{}
+	reservedIn, live := map[string]int64{}, map[int64]bool{}
 	for _, j := range jobs {
 		live[j.Number] = true
 		if o, err := OperationOf(j); err == nil {
 			pool, _ := operation.ResultOf(o)
-			promised[pool] += o.Bound().Reserve
+			reservedIn[pool] += o.Bound().Reserve
 		}
 	}
 	pools, err := tx.Pools()
@@ -153,10 +153,10 @@ func recount(tx *store.Tx) error {
 		return err
 	}
 	for _, p := range pools {
-		promises, takers := p.Promised, len(p.Taken)
-		p.Promised = promised[p.Name]
+		booked, takers := p.Booked, len(p.Taken)
+		p.Booked = reservedIn[p.Name]
 		maps.DeleteFunc(p.Taken, func(number, _ int64) bool { return !live[number] })
-		if p.Promised == promises && len(p.Taken) == takers {
+		if p.Booked == booked && len(p.Taken) == takers {
 			continue
 		}
 		if err := tx.PutPool(p); err != nil {

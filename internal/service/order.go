@@ -333,7 +333,7 @@ func (w order) durable(tx *store.Tx) error {
 			return err
 		}
 	}
-	return catalog.Promise(tx, w.operation)
+	return catalog.Reserve(tx, w.operation)
 }
 
 // repeated gives the job that the same caller started under the same key, so

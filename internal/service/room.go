@@ -18,10 +18,10 @@ import (
 	"storaged/internal/store"
 )
 
-// Room is promised to a job when it is submitted, in the transaction that
+// Room is reserved for a job when it is submitted, in the transaction that
 // records it, and given back in the one that records its end. So of two jobs
 // that do not fit together the later one is refused at once, though neither has
-// begun, and is told whom the room was promised to.
+// begun, and is told whom the room is reserved for.
 
 const (
 	// roomTimeout bounds the look for room. A file system tells it in
@@ -156,9 +156,9 @@ func (s *Service) roomFor(ctx context.Context, w *order, needed int64) error {
 // noRoom is the refusal. unread says why the figures are old ones; nil: they
 // are not.
 func (s *Service) noRoom(p *store.Pool, w *order, needed int64, unread error) error {
-	holders := s.promisees(p)
+	holders := s.reservers(p)
 	e := record.Errorf(record.NoSpace, "pool %q has no room for %s: %s are available%s", p.Name, quantity.FormatBoth(needed),
-		quantity.FormatBoth(p.Available), promisedTo(catalog.Reserved(p), holders)).WithHint("%s", w.smaller())
+		quantity.FormatBoth(p.Available), reservedBy(catalog.Reserved(p), holders)).WithHint("%s", w.smaller())
 	if unread != nil {
 		e.Message += fmt.Sprintf("; these figures are old, for the pool cannot be read now: %v", unread)
 	}
@@ -247,9 +247,9 @@ func (w *order) smaller() record.Hint {
 	return w.operation.(interface{ Smaller() record.Hint }).Smaller()
 }
 
-// promisees are the jobs that were promised room in a pool and may still take
+// reservers are the jobs that have room reserved in a pool and may still take
 // some.
-func (s *Service) promisees(p *store.Pool) (holders []record.Blocker) {
+func (s *Service) reservers(p *store.Pool) (holders []record.Blocker) {
 	for _, j := range s.jobs.Live() {
 		if grows(&j) != p.Name || j.Reserved <= p.Taken[j.Number] {
 			continue
@@ -268,7 +268,7 @@ func (s *Service) taken(pool string) map[int64]int64 {
 	return s.jobs.Taken(func(j *record.Job) bool { return grows(j) == pool })
 }
 
-// grows is the pool in which a job was promised room; "" if in none.
+// grows is the pool in which a job has room reserved; "" if in none.
 func grows(j *record.Job) string {
 	if j.Reserved == 0 {
 		return ""
@@ -281,8 +281,8 @@ func grows(j *record.Job) string {
 	return ""
 }
 
-// promisedTo says how much of a pool's room is reserved, and by whom.
-func promisedTo(bytes int64, holders []record.Blocker) string {
+// reservedBy says how much of a pool's room is reserved, and by whom.
+func reservedBy(bytes int64, holders []record.Blocker) string {
 	if len(holders) == 0 {
 		return ""
 	}

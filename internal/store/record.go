@@ -46,12 +46,12 @@ type Pool struct {
 
 	Identity string `json:"identity,omitempty"` // of the target, as its driver made it when it was last observed; "": not known
 
-	// Promised is how many bytes live jobs were promised, queued ones too. Taken is
+	// Booked is how many bytes are reserved for live jobs, queued ones too. Taken is
 	// what each of them, by number, had blocks for already when the figures were
 	// read: they are gone from Available, and not reserved any more.
-	Promised int64           `json:"promised"`
-	Taken    map[int64]int64 `json:"taken,omitempty"`
-	Defined  *Defining       `json:"defined,omitempty"` // by which request, if without a job
+	Booked  int64           `json:"promised"`
+	Taken   map[int64]int64 `json:"taken,omitempty"`
+	Defined *Defining       `json:"defined,omitempty"` // by which request, if without a job
 
 	Boot string `json:"boot"` // boot id under which it was last active
 	// NotStarted says that it was not active since the host was started.
