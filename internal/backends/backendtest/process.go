@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"testing"
 
 	"storaged/internal/backends"
@@ -74,6 +75,7 @@ func carryOut(b backends.Backend, o order) error {
 	if err != nil {
 		return err
 	}
+	defer runtime.KeepAlive(d) // what is collected is closed, and its lock gone
 	if _, err := d.Content().WriteAt(draftContent, 0); err != nil {
 		return err
 	}
