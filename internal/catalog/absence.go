@@ -72,13 +72,13 @@ func (c *Catalog) absence(tx *store.Tx, e end, f *ipc.Error) error {
 	if f == nil || !PoolAbsent(record.Code(f.Code), f.Path) {
 		return nil
 	}
-	for _, name := range poolsOf(e.Operation) {
-		p, err := tx.Pool(name)
-		if errors.Is(err, store.ErrNotFound) || err == nil && p.Target.Path != f.Path {
+	pools, err := poolsOf(tx, e.Operation)
+	if err != nil {
+		return err
+	}
+	for _, p := range pools {
+		if p.Target.Path != f.Path {
 			continue
-		}
-		if err != nil {
-			return err
 		}
 		if err := c.Unreachable(tx, p, f.Message); err != nil {
 			return err

@@ -1,5 +1,5 @@
 // Package catalog is what is known of pools and volumes: lookup, identity, what
-// stands on what, the space that is promised, and what a job's grant and its end
+// stands on what, the space that is reserved, and what a job's grant and its end
 // change in all that. What it knows of storage it learnt from helpers: it does no
 // I/O on a pool. What it says is read and changed in transactions of the store.
 package catalog

@@ -13,8 +13,8 @@ import (
 
 // beginEvacuate refuses pools that cannot be worked on.
 func beginEvacuate(_ *Catalog, tx *store.Tx, o operation.Operation, _ *store.Job) error {
-	for _, pool := range poolsOf(o) {
-		if _, err := ActivePool(tx, pool); err != nil {
+	for _, at := range objectsOf(o) {
+		if _, err := ActivePool(tx, at.Pool); err != nil {
 			return err
 		}
 	}

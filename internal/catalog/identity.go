@@ -123,12 +123,19 @@ func objectsOf(o operation.Operation) []*operation.Volume {
 	return at
 }
 
-// poolsOf are the pools of those.
-func poolsOf(o operation.Operation) (names []string) {
+// poolsOf are the pools of those, as far as they are still known.
+func poolsOf(tx *store.Tx, o operation.Operation) (pools []*store.Pool, err error) {
 	for _, at := range objectsOf(o) {
-		names = append(names, at.Pool)
+		p, err := tx.Pool(at.Pool)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		pools = append(pools, p)
 	}
-	return names
+	return pools, nil
 }
 
 // Locate tells an operation what its pools and its volume are, as they are known

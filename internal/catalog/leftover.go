@@ -18,14 +18,11 @@ func started(tx *store.Tx, o operation.Operation) error {
 	if o.On().Name == "" {
 		return nil // it is on the pool itself, its start among others
 	}
-	for _, name := range poolsOf(o) {
-		p, err := tx.Pool(name)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
+	pools, err := poolsOf(tx, o)
+	if err != nil {
+		return err
+	}
+	for _, p := range pools {
 		if p.NotStarted {
 			return fmt.Errorf("%w: pool %q was not started since the host was; when it is started the job goes on", supervisor.ErrNotYet, p.Name)
 		}

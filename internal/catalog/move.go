@@ -23,9 +23,6 @@ func beginMove(c *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) er
 	if src.State == record.VolumeBuilding {
 		return Complete(tx, src)
 	}
-	if err := Childless(tx, src); err != nil {
-		return err
-	}
 	to := operation.Destination(o)
 	return c.building(tx, o, j, store.Volume{References: src.References, Volume: record.Volume{
 		Pool: to.Pool, Name: to.Name, Path: to.Path, Format: src.Format,

@@ -59,19 +59,16 @@ func (c *Catalog) spent(tx *store.Tx, o operation.Operation, r *ipc.Report) erro
 	if r == nil {
 		return nil
 	}
-	for _, name := range poolsOf(o) {
-		p, err := tx.Pool(name)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
+	pools, err := poolsOf(tx, o)
+	if err != nil {
+		return err
+	}
+	for _, p := range pools {
 		i := slices.IndexFunc(r.Pools, func(info ipc.Pool) bool { return info.Target == p.Target.Path })
 		if i < 0 {
 			continue
 		}
-		if err := errors.Join(c.figures(tx, p, &r.Pools[i], c.taken(name)), tx.PutPool(p)); err != nil {
+		if err := errors.Join(c.figures(tx, p, &r.Pools[i], c.taken(p.Name)), tx.PutPool(p)); err != nil {
 			return err
 		}
 	}

@@ -35,11 +35,22 @@ func allowed(tx *store.Tx, o operation.Operation) (*store.Pool, *store.Volume, e
 			return nil, nil, err
 		}
 	}
+	return p, v, VolumeAllows(tx, p, v, o)
+}
+
+// VolumeAllows refuses what a volume does not allow, and the volumes that stand on it.
+// It is asked when the job is submitted and again when it gets the volume.
+func VolumeAllows(tx *store.Tx, p *store.Pool, v *store.Volume, o operation.Operation) error {
+	if o.Displaces() {
+		if err := Childless(tx, v); err != nil {
+			return err
+		}
+	}
 	k, err := Known(tx, p, v, nil)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	return p, v, o.Allowed(k)
+	return o.Allowed(k)
 }
 
 // beginMaking lists a volume that a job begins to make.
@@ -207,11 +218,6 @@ func markVolume(c *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) e
 	}
 	if u, ok := o.(*operation.Upload); ok {
 		if err := Unfinished(v, u); err != nil { // what it goes on with must still be there
-			return err
-		}
-	}
-	if o.Displaces() {
-		if err := Childless(tx, v); err != nil {
 			return err
 		}
 	}

@@ -4,19 +4,19 @@ package operation
 // it runs, and what when it has ended.
 type Effect int
 
-// Effects on volumes.
 const (
+	// Effects on volumes.
+
 	Reads     Effect = iota // a volume; its end may tell the checksum
 	Arranges                // the blocks of a volume, whose content stays the same at any time
 	Changes                 // the content of a volume in place
 	Makes                   // a volume
 	Transfers               // a volume to another name
 	Removes                 // a volume
-)
 
-// Effects on pools.
-const (
-	Builds Effect = iota + 100
+	// Effects on pools.
+
+	Builds
 	Starts
 	Stops
 	Lists    // the volumes of a pool

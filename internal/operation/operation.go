@@ -67,7 +67,7 @@ type Terms struct {
 	After int64 `json:"after,omitempty"`
 	// IfMatch is the generation of the object that the job is for; 0: any.
 	IfMatch int64 `json:"if_match,omitempty"`
-	// Reserve is how many bytes of the target's pool the job was promised.
+	// Reserve is how many bytes of the target's pool are reserved for the job.
 	Reserve int64 `json:"reserve,omitempty"`
 }
 
@@ -312,7 +312,7 @@ type Receiver interface{ Receive(fd int) }
 // Warning is implemented by operations of which a client is to know something
 // before.
 type Warning interface {
-	Warnings(k Known) []string
+	Warnings(on record.Volume) []string
 }
 
 // Comparing is implemented by operations that compare with the checksum that is

@@ -63,12 +63,12 @@ func (o *Download) Moves() (bytes int64, bounds bool) {
 func (o *Download) Receive(fd int) { o.To = descriptor(fd) }
 
 // Warnings tell what is not in it.
-func (o *Download) Warnings(k Known) []string {
-	if k.Volume.Backing == "" {
+func (o *Download) Warnings(on record.Volume) []string {
+	if on.Backing == "" {
 		return nil
 	}
 	return []string{fmt.Sprintf("volume %s stands on %q, which is not part of what is downloaded: it is of use only together with that",
-		record.Quoted(k.Volume.Pool, k.Volume.Name), k.Volume.Backing)}
+		record.Quoted(on.Pool, on.Name), on.Backing)}
 }
 
 // Task is download.

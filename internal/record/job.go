@@ -128,7 +128,7 @@ type Job struct {
 	Owner         Owner             `json:"owner"`
 	Helper        *Helper           `json:"helper"`
 	Limit         *int64            `json:"limit"`    // bytes per second; nil is no limit
-	Reserved      int64             `json:"reserved"` // bytes of its pool that were promised to it; 0 when it has ended
+	Reserved      int64             `json:"reserved"` // bytes of its pool that are reserved for it; 0 when it has ended
 	Priority      Priority          `json:"priority"`
 	Labels        map[string]string `json:"labels"`
 	Pinned        bool              `json:"pinned"`

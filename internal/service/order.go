@@ -183,27 +183,15 @@ func (q submission) onVolume(tx *store.Tx) (order, error) {
 		}
 	}
 	w := q.order(o)
-	k, err := catalog.Known(tx, p, v, nil)
-	if warning, ok := o.(operation.Warning); ok && err == nil {
-		w.warnings = warning.Warnings(k)
+	if warning, ok := o.(operation.Warning); ok {
+		w.warnings = warning.Warnings(v.Volume)
 	}
-	return w, volumeAllows(tx, v, o, k)
-}
-
-// volumeAllows refuses what a volume's state does not allow, and that of those
-// that stand on it.
-func volumeAllows(tx *store.Tx, v *store.Volume, o operation.Operation, k operation.Known) error {
 	if o.Relies() {
 		if err := catalog.Complete(tx, v); err != nil {
-			return err
+			return w, err
 		}
 	}
-	if o.Displaces() {
-		if err := catalog.Childless(tx, v); err != nil {
-			return err
-		}
-	}
-	return o.Allowed(k)
+	return w, catalog.VolumeAllows(tx, p, v, o)
 }
 
 // operation makes it of what is known. Where it has a destination, that must be

@@ -58,7 +58,7 @@ func (s *Service) surelyGone(ctx context.Context, q submission, failure error) e
 }
 
 // behind notes who is making the volume that a job is to make, and waits for: of what
-// that was promised, no more is needed for the same again.
+// that is reserved, no more is needed for the same again.
 func (s *Service) behind(w *order) {
 	pool, volume := operation.ResultOf(w.operation)
 	for _, j := range s.jobs.Live() {
