@@ -72,7 +72,7 @@ type Identities interface {
 type Pools interface {
 	// Start makes the pool's volumes reachable.
 	Start(ctx context.Context, p Pool) error
-	// Stop is the opposite of Start; volumes in use are a *BusyError.
+	// Stop makes them unreachable; volumes in use are a *BusyError.
 	Stop(ctx context.Context, p Pool) error
 	// Refresh reads the pool and calls found for each volume, in the caller's
 	// goroutine, once each; an error of found ends it. Entries that are no

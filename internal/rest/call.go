@@ -118,7 +118,7 @@ func (c *call) connection() *peer.Conn { return c.r.Context().Value(connectionKe
 func (c *call) answer(status int, v any) error {
 	b, err := json.Marshal(withLists(v))
 	if err != nil {
-		panic("internal error: api: an answer cannot be JSON: " + err.Error())
+		panic("internal error: rest: an answer cannot be JSON: " + err.Error())
 	}
 	c.write(status, wire.JSONType, append(b, '\n'))
 	return nil
@@ -176,7 +176,7 @@ func (c *call) problem(e *record.Error) {
 	}
 	b, err := json.Marshal(p)
 	if err != nil {
-		panic("internal error: api: a problem cannot be JSON: " + err.Error())
+		panic("internal error: rest: a problem cannot be JSON: " + err.Error())
 	}
 	c.write(p.Status, wire.ProblemType, append(b, '\n'))
 	if unread && c.stopping.Err() == nil {

@@ -25,7 +25,7 @@ func refuse(conn net.Conn, e *record.Error) {
 	p := e.Problem()
 	b, err := json.Marshal(p)
 	if err != nil {
-		panic("internal error: api: a problem cannot be JSON: " + err.Error())
+		panic("internal error: rest: a problem cannot be JSON: " + err.Error())
 	}
 	_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nRetry-After: %d\r\nConnection: close\r\n\r\n%s",
 		p.Status, http.StatusText(p.Status), wire.ProblemType, len(b), int(retryAfter[e.Code].Seconds()), b)

@@ -103,7 +103,7 @@ func (c *call) upgrade() (*peer.Conn, error) {
 	}
 	g, ok := conn.(*peer.Conn)
 	if !ok {
-		panic(fmt.Sprintf("internal error: api: a connection is a %T", conn))
+		panic(fmt.Sprintf("internal error: rest: a connection is a %T", conn))
 	}
 	_ = g.SetDeadline(time.Now().Add(descriptorTimeout))
 	_, err = fmt.Fprintf(g, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", wire.DescriptorProtocol)

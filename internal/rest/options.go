@@ -69,7 +69,7 @@ func parseSeconds(key, v string) (time.Duration, error) {
 	}
 	s, err := strconv.ParseFloat(v, 64)
 	if err != nil {
-		panic("internal error: api: " + err.Error())
+		panic("internal error: rest: " + err.Error())
 	}
 	return time.Duration(s * float64(time.Second)), nil
 }
@@ -100,7 +100,7 @@ func (c *call) submit(meaning ...any) (contract.Submit, error) {
 func (c *call) digest(meaning ...any) string {
 	b, err := json.Marshal(append(meaning, c.r.Method, c.r.URL.Path))
 	if err != nil {
-		panic("internal error: api: a request cannot be JSON: " + err.Error())
+		panic("internal error: rest: a request cannot be JSON: " + err.Error())
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])

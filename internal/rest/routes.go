@@ -106,7 +106,7 @@ func byPattern(table []route) map[string]resource {
 			out[row.pattern] = resource{row.pattern, map[string]*route{}}
 		}
 		if out[row.pattern].rows[row.method] != nil {
-			panic("internal error: api: two rows for " + row.method + " " + row.pattern)
+			panic("internal error: rest: two rows for " + row.method + " " + row.pattern)
 		}
 		out[row.pattern].rows[row.method] = &table[i]
 	}

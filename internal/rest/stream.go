@@ -71,7 +71,7 @@ func (c *call) relay(ctx context.Context, ch <-chan record.Event) {
 func (c *call) pushEvent(e record.Event) error {
 	b, err := json.Marshal(withLists(e))
 	if err != nil {
-		panic("internal error: api: an event cannot be JSON: " + err.Error())
+		panic("internal error: rest: an event cannot be JSON: " + err.Error())
 	}
 	return c.push("id: %d\nevent: %s\ndata: %s\n\n", e.Seq, e.Type, b)
 }

@@ -54,7 +54,7 @@ func (c *call) started(st contract.Started, err error) error {
 	case st.Unchanged != nil:
 		return c.answer(http.StatusOK, *st.Unchanged)
 	case st.Job == nil:
-		panic("internal error: api: the service started neither a job nor a plan")
+		panic("internal error: rest: the service started neither a job nor a plan")
 	}
 	j, status := *st.Job, http.StatusAccepted
 	c.job = j.Number

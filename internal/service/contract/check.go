@@ -12,6 +12,7 @@ import (
 	"storaged/internal/record"
 )
 
+// Check refuses what needs no catalog to be seen.
 func (r *PoolDefine) Check() error {
 	if err := record.CheckNameOf(`field "name"`, r.Name); err != nil {
 		return err
@@ -22,8 +23,10 @@ func (r *PoolDefine) Check() error {
 	return r.JobOptions.Check()
 }
 
+// Check refuses what needs no catalog to be seen.
 func (r *PoolPatch) Check() error { return nil }
 
+// Check refuses what needs no catalog to be seen.
 func (r *VolumePatch) Check() error {
 	if r.Description != nil && len(*r.Description) > record.MaxDescription {
 		return record.Errorf(record.Invalid, `field "description" is longer than %d bytes`, record.MaxDescription)
@@ -31,6 +34,7 @@ func (r *VolumePatch) Check() error {
 	return nil
 }
 
+// Check refuses what needs no catalog to be seen.
 func (r *JobPatch) Check() error {
 	if _, err := Rate("limit", r.Limit); err != nil {
 		return err
@@ -52,13 +56,16 @@ func (r *JobPatch) Check() error {
 	return nil
 }
 
+// Check refuses what needs no catalog to be seen.
 func (r *JobCancel) Check() error { return nil }
 
+// Check refuses what needs no catalog to be seen.
 func (r *JobRetry) Check() error {
 	_, err := Rate("limit", r.Limit)
 	return err
 }
 
+// Check refuses what needs no catalog to be seen.
 func (r *DrainSet) Check() error {
 	if r.On == nil {
 		return record.Errorf(record.Invalid, `field "on" is missing: true begins a drain, false takes it back`)
@@ -89,6 +96,7 @@ func checkDevice(field, name string) error {
 	return nil
 }
 
+// Check refuses what needs no catalog to be seen.
 func (r *LimitsPatch) Check() error {
 	if _, err := Rate("rate", r.Rate); err != nil {
 		return err
@@ -125,4 +133,5 @@ func exceptions[T int | int64](field string, by map[string]*T, most int64, name 
 // nothing is the body of a call that takes no fields.
 type Nothing struct{}
 
+// Check refuses what needs no catalog to be seen.
 func (*Nothing) Check() error { return nil }
