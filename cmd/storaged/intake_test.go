@@ -349,7 +349,7 @@ func TestUploadThatCoversAPartLeavesTheRestIncomplete(t *testing.T) {
 		offset, says string
 		by           int64
 	}{
-		{"2M", fmt.Sprintf("job %d had begun to change from byte 0 to %d,", first.Number, 2*mib), first.Number},
+		{"2M", fmt.Sprintf("job %d had begun to change from byte 0 to %d, job %d had begun to change from byte %d to %d,", first.Number, 2*mib, second.Number, 6*mib, 7*mib), first.Number},
 		{"0", fmt.Sprintf("job %d had begun to change from byte %d to %d,", first.Number, mib, 2*mib), first.Number},
 		{"1M", fmt.Sprintf("job %d had begun to change from byte %d to %d,", second.Number, 6*mib, 7*mib), second.Number},
 	} {

@@ -14,8 +14,8 @@ func (t *tool) buildVerb() *cli.Command {
 	return &cli.Command{
 		Name: "build", Usage: "make a pool's storage", ArgsUsage: "POOL",
 		Flags: jobFlags(
-			&cli.BoolFlag{Name: "overwrite", Usage: "destroy what is there already"},
-			&cli.BoolFlag{Name: "no-overwrite", Usage: "refuse if there is something already (the default)"}, yesFlag()),
+			&cli.BoolFlag{Name: "overwrite", Usage: "also where there is something already; a directory stays as it is"},
+			&cli.BoolFlag{Name: "no-overwrite", Usage: "refuse if there is something already that is no such pool (the default)"}, yesFlag()),
 		Action: t.changing(poolBuild),
 	}
 }

@@ -23,7 +23,7 @@ func (t *tool) uploadVerb() *cli.Command {
 	return &cli.Command{
 		Name: "upload", Usage: "write a file or a stream into a volume", ArgsUsage: "VOL FILE|-",
 		Description: "The volume keeps its size; what the content does not cover stays as it was. Holes of a file cost no time.\n" +
-			"A FILE that another program has open for writing is refused. If its size or times change meanwhile, the\n" +
+			"A FILE that qemu has open for writing is refused, also as a loop device. If its size or times change meanwhile, the\n" +
 			"upload fails. What changes behind a pipe cannot be noticed.\n" +
 			"- is standard input, which ends with this command. --resume goes on where the last upload broke off;\n" +
 			"it needs the same content again, from its start, and compares it with what is in the volume. With\n" +

@@ -1,9 +1,9 @@
 package catalog
 
 import (
-	"cmp"
 	"fmt"
 	"math"
+	"strings"
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
@@ -91,13 +91,20 @@ func begin(v *store.Volume, e end) {
 	}
 }
 
-// incomplete says why a volume stays so.
-func incomplete(b store.Begun) string {
-	part := fmt.Sprintf("from byte %d to %d", b.From, b.To)
-	if b.To == toTheEnd {
-		part = cmp.Or(map[bool]string{true: "the whole content"}[b.From == 0], fmt.Sprintf("from byte %d on", b.From))
+// incomplete says why a volume stays so: what jobs had begun to change of it.
+func incomplete(parts []store.Begun) string {
+	texts := make([]string, len(parts))
+	for i, b := range parts {
+		part := fmt.Sprintf("from byte %d to %d", b.From, b.To)
+		switch {
+		case b.From == 0 && b.To == toTheEnd:
+			part = "the whole content"
+		case b.To == toTheEnd:
+			part = fmt.Sprintf("from byte %d on", b.From)
+		}
+		texts[i] = fmt.Sprintf("job %d had begun to change %s", b.Job, part)
 	}
-	return fmt.Sprintf("the volume stays incomplete: job %d had begun to change %s, or may have, and that was not written again", b.Job, part)
+	return fmt.Sprintf("the volume stays incomplete: %s, or may have, and that was not written again", strings.Join(texts, ", "))
 }
 
 // Unfinished refuses the rest of a content for a volume that another job has

@@ -286,7 +286,7 @@ func (e end) mark(v *store.Volume) {
 		}
 		first := begun(v)[0]
 		v.Job = &first.Job
-		e.job.Warnings = append(slices.Clone(e.job.Warnings), incomplete(first))
+		e.job.Warnings = append(slices.Clone(e.job.Warnings), incomplete(begun(v)))
 	case !e.ok() && !e.untouched():
 		begin(v, e)
 		if e.job.Rollback == record.RollbackNone {

@@ -30,7 +30,7 @@ func (*PoolBuild) Allowed(k Known) error { return Inactive(k.Pool) }
 func (o *PoolBuild) Task() Task {
 	return Task{
 		Name: "pool-build", Usage: "make the storage of a pool", Example: "--type dir --target /var/lib/images",
-		Flags: append(o.Volume.pool(), onOff("overwrite", &o.Overwrite, "even if there is something already")),
+		Flags: append(o.Volume.pool(), onOff("overwrite", &o.Overwrite, "even if there is something already; a directory stays as it is")),
 		Asks:  true,
 	}
 }

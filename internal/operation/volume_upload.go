@@ -79,8 +79,8 @@ func (o *Upload) Task() Task {
 		Name:  "upload",
 		Usage: "write a content into a volume",
 		Description: "The volume keeps its size; what the content does not cover stays as it was. Holes of a file are\n" +
-			"neither read nor written. A file that is open for writing elsewhere is refused as busy, and one that\n" +
-			"changes meanwhile makes the upload fail; of a stream that cannot be noticed. A content that begins\n" +
+			"neither read nor written. A file that qemu has open for writing, or a loop device, is refused as busy,\n" +
+			"and one that changes meanwhile makes the upload fail; of a stream that cannot be noticed. A content that begins\n" +
 			"like an image of another format than the volume's is refused.",
 		Example: "--target vm1.raw --source vm1.img --yes",
 		Flags: append(append(o.Volume.flags("target"), o.Content.flags()...), o.Volume.known(),

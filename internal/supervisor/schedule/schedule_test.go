@@ -214,3 +214,19 @@ func TestAgeingBoundsThePassing(t *testing.T) {
 		t.Error("an interactive job does not pass a normal one that came just before")
 	}
 }
+
+// A holder is named with since when it has what is asked for, not since when that is.
+func TestHolderIsNamedWithItsOwnTime(t *testing.T) {
+	s := New(record.Limits{Running: 8, RunningPool: 8, RunningDevice: 8}, ageing)
+	holder := enter(s, job(1, "p/v W"))[0]
+	has := holder.since
+	waiting := enter(s, job(2, "p/v R"))[0]
+	for what, blockers := range map[string][]record.Blocker{
+		"a job that waits": waiting.Blockers(),
+		"a plan":           s.Probe(record.Async, []record.Object{{Pool: "p", Volume: "v", Mode: record.ModeRead}}),
+	} {
+		if len(blockers) == 0 || blockers[0].Holder.Number != 1 || !blockers[0].Since.Equal(has) {
+			t.Errorf("%s is told of %+v, which has it since %s", what, blockers, has)
+		}
+	}
+}

@@ -61,7 +61,8 @@ func (s *Schedule) explainSlot(e *Entry) record.Blocker {
 }
 
 // explain says of those who are in the way what is known; blocks has holders
-// first.
+// first. A job is in the way since it has its locks, or waits for them; of what else
+// holds them only is known since when somebody asks.
 func (s *Schedule) explain(a locks.Ask, blocks []locks.Block, since time.Time) []record.Blocker {
 	next := !slices.ContainsFunc(blocks, func(b locks.Block) bool { return b.Waiting }) // whom no window passes
 	var out []record.Blocker
@@ -71,7 +72,7 @@ func (s *Schedule) explain(a locks.Ask, blocks []locks.Block, since time.Time) [
 			Holder: &record.Holder{ID: b.Holder, Mode: b.Held.Mode}, More: b.More,
 		}
 		if e := s.entries[b.Holder]; e != nil {
-			w.Holder, w.ExpectedEnd = e.holder(b.Held.Mode), e.expectedEnd()
+			w.Holder, w.ExpectedEnd, w.Since = e.holder(b.Held.Mode), e.expectedEnd(), e.since.UTC()
 			if next && a.Visits && b.Asked.Volume != "" && e.running() {
 				w.NextWindow = e.job.Outlook.NextWindow(b.Asked.Mode)
 			}
