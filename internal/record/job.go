@@ -293,7 +293,7 @@ type Blocker struct {
 	Mode        Mode       `json:"mode,omitempty"`   // the mode asked for
 	Position    int        `json:"position,omitempty"`
 	Short       bool       `json:"short,omitempty"` // the slot is one of those for short work
-	Since       time.Time  `json:"since"` // of a lock or a visit: since when the holder is as it is; else since when the job waits
+	Since       time.Time  `json:"since"`           // of a lock or a visit: since when the holder is as it is; else since when the job waits
 	Holder      *Holder    `json:"holder,omitempty"`
 	ExpectedEnd *time.Time `json:"expected_end,omitempty"`
 	NextWindow  *time.Time `json:"next_window,omitempty"`
