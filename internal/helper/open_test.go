@@ -59,25 +59,50 @@ func swapped(t *testing.T, dir string) (away string) {
 	return away
 }
 
-func TestEvacuationStaysInTheDirectoriesThatItOpened(t *testing.T) {
+// Nothing is done in directories that have come to the places of the pools, nor is
+// anything told to be done where nobody would look for it.
+func TestEvacuationEndsWhereItsDirectoriesAreOthers(t *testing.T) {
 	d := newDaemon(t)
 	base := t.TempDir()
 	from, to := filepath.Join(base, "from"), filepath.Join(base, "to")
 	must(t, os.Mkdir(from, 0o700))
 	must(t, os.Mkdir(to, 0o700))
-	first, second := noise(t, filepath.Join(from, "a"), mib), noise(t, filepath.Join(from, "b"), 2*mib)
+	first, _ := noise(t, filepath.Join(from, "a"), mib), noise(t, filepath.Join(from, "b"), 2*mib)
 	d.start("evacuate", "--target", from, "--to", to, "--keep-source")
 	d.begin(ipc.Go{})
 	w, _ := await(d, 0, "window behind the first volume", func(w ipc.Window) bool { return w.ID == 3 && !w.Open })
 	fromAway, toAway := swapped(t, from), swapped(t, to)
 	noise(t, filepath.Join(from, "b"), 4096)
 	d.say(ipc.WindowAck{ID: w.ID})
-	report := d.result(record.ExitDone)
-	if len(report.Items) != 2 || report.Bytes != 3*mib {
+	report := d.result(record.ExitPartial)
+	if len(report.Items) != 2 || report.Bytes != mib || report.Items[0].Error != nil {
 		t.Errorf("report %+v", report)
+	} else if e := report.Items[1].Error; e == nil || e.Code != string(record.WrongState) || e.Path != from {
+		t.Errorf("of the second volume it says %+v", e)
 	}
 	sameContent(t, filepath.Join(toAway, "a"), first)
-	sameContent(t, filepath.Join(toAway, "b"), second)
+	onlyHas(t, toAway, "a")
 	onlyHas(t, fromAway, "a", "b")
+	onlyHas(t, to)
+	onlyHas(t, from, "b")
+}
+
+// A copy is not said to be made where the pool is not any more.
+func TestCloneIntoADirectoryThatIsAnotherByNow(t *testing.T) {
+	d := newDaemon(t)
+	base := t.TempDir()
+	from, to := filepath.Join(base, "from"), filepath.Join(base, "to")
+	must(t, os.Mkdir(from, 0o700))
+	must(t, os.Mkdir(to, 0o700))
+	noise(t, filepath.Join(from, "a"), 4*mib)
+	d.start("clone", "--source", filepath.Join(from, "a"), "--target", filepath.Join(to, "a"), "--reflink", "never")
+	d.begin(ipc.Go{Limit: mib})
+	await(d, 0, "plan", func(ipc.Plan) bool { return true })
+	toAway := swapped(t, to)
+	d.say(ipc.Limit{})
+	if report := d.result(record.ExitBusy); report.Error == nil || report.Error.Path != to {
+		t.Errorf("report %+v", report.Summary)
+	}
+	onlyHas(t, toAway)
 	onlyHas(t, to)
 }

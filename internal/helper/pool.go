@@ -59,6 +59,22 @@ func (p *Pool) Open(ctx context.Context, r *Run) error {
 	})
 }
 
+// InPlace refuses to go on with a pool whose target is another by now, or away: what
+// is done beneath the one that was opened would be where nobody looks for it.
+func (p *Pool) InPlace(ctx context.Context) error {
+	if p.Opened == nil {
+		return nil // it is looked for by its driver each time
+	}
+	is, err := p.Backend.Space(ctx, p.Pool)
+	if err != nil {
+		return err
+	}
+	found := p.Pool
+	found.Opened, found.ID = nil, is.ID
+	_, err = p.Backend.Space(ctx, found)
+	return err
+}
+
 // At is the volume of that name.
 func (p *Pool) At(name string) Location {
 	return Location{Path: p.Backend.Locate(p.Pool, name).Path, Pool: p, Name: name}

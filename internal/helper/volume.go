@@ -44,6 +44,9 @@ func (r *Run) Create(ctx context.Context, d *Draft, fill func() error) error {
 	}()
 	wrong := fill()
 	if wrong == nil {
+		wrong = d.Pool.InPlace(ctx)
+	}
+	if wrong == nil {
 		crash.At(crash.Filled)
 		r.toCommit()
 	} else if !r.Keep || r.Pacer.Counts().Done == 0 {

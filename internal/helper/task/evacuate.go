@@ -137,7 +137,11 @@ func (w *evacuation) move(ctx context.Context, planned backends.VolumeInfo) (ipc
 		do = w.clone
 	}
 	expected := planned.Size // what has to be taken back if the content is not dealt with
-	err := do(ctx, move{from: w.at(planned), to: &helper.Draft{Location: w.to.At(planned.Name)}}, &expected)
+	mv := move{from: w.at(planned), to: &helper.Draft{Location: w.to.At(planned.Name)}}
+	err := mv.inPlace(ctx)
+	if err == nil {
+		err = do(ctx, mv, &expected)
+	}
 	w.run.Pacer.Foresee(-expected)
 	if v := w.run.Report.Volume; v != nil {
 		v.Format, v.Capacity, v.Backing, v.References = it.Format, it.Capacity, it.Backing, it.References

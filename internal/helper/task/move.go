@@ -76,7 +76,7 @@ func (w move) work(ctx context.Context, r *helper.Run, v backends.Taken) error {
 func (w move) rename(ctx context.Context, r *helper.Run, v backends.Taken, begin func() error) error {
 	return r.Step(ctx, func() error {
 		err := v.Rename(ctx, w.to.Pool.Pool, w.to.Name, func(identity []byte) error {
-			if err := begin(); err != nil {
+			if err := cmp.Or(w.inPlace(ctx), begin()); err != nil {
 				return err
 			}
 			return moveRecords{r.Records, w.from.Name, identity}.Save(identity)
@@ -137,11 +137,18 @@ func (w move) unchanged(v backends.Volume, source []byte) error {
 	return err
 }
 
+// inPlace refuses to take a volume from a pool, or to leave it in one, that is not at
+// its target any more.
+func (w move) inPlace(ctx context.Context) error {
+	return cmp.Or(w.from.Pool.InPlace(ctx), w.to.Pool.InPlace(ctx))
+}
+
 // remove takes the source away, whose copy is complete.
 func (w move) remove(ctx context.Context, r *helper.Run, v backends.Taken, source []byte) error {
-	err := w.unchanged(v, source)
+	ctx = context.WithoutCancel(ctx)
+	err := cmp.Or(w.unchanged(v, source), w.inPlace(ctx))
 	if err == nil {
-		err = r.Step(context.WithoutCancel(ctx), v.Remove)
+		err = r.Step(ctx, v.Remove)
 	}
 	if err != nil {
 		return fmt.Errorf("%q is complete, but %q is still there too: %w", w.to.Path, w.from.Path, err)
