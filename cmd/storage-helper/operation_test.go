@@ -104,6 +104,8 @@ func valueOfWord(word string) *rapid.Generator[string] {
 		return rapid.Map(rapid.StringMatching(`[ -~]{1,20}`), func(s string) string { return "/" + s })
 	case "JSON":
 		return rapid.SampledFrom([]string{`{"devices":["/dev/a b","/dev/c"],"name":"--x"}`, `{"options":{"x":"y\"z"}}`})
+	case "LAYER":
+		return rapid.SampledFrom([]string{`{"path":"/p/base","format":"raw","data":true}`, `{"path":"/q/a b","format":"qcow2","type":"dir","pool_id":"1:2","id":"1:3:x","source":{"name":"--x"}}`})
 	case "NAME", "GLOB", "TYPE", "IDENTITY", "UUID", "ALGORITHM[:HEX]":
 		return rapid.StringMatching(`[ -~]{1,20}`)
 	}

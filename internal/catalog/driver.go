@@ -109,10 +109,15 @@ func poolOf(p *store.Pool) backends.Pool {
 
 // targetOf is the target of the pool that a volume of that path is in.
 func targetOf(poolType, path string) string {
+	target, _ := targetAndName(poolType, path)
+	return target
+}
+
+// targetAndName are those of a volume of that path.
+func targetAndName(poolType, path string) (target, name string) {
 	b, err := all.Lookup(poolType)
 	if err != nil {
-		return ""
+		return "", ""
 	}
-	target, _ := b.Parse(path)
-	return target
+	return b.Parse(path)
 }

@@ -19,6 +19,9 @@ func started(tx *store.Tx, o operation.Operation) error {
 		return nil // it is on the pool itself, its start among others
 	}
 	pools, err := poolsOf(tx, o)
+	if err == nil {
+		pools, err = withLayers(tx, o, pools)
+	}
 	if err != nil {
 		return err
 	}

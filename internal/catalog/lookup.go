@@ -189,6 +189,8 @@ func Known(tx *store.Tx, p *store.Pool, v *store.Volume, to *store.Pool) (operat
 		return k, err
 	}
 	k.Volumes = func(pattern string) ([]record.Volume, error) { return matching(tx, p.Name, pattern) }
+	k.Chain = func() (operation.Chain, error) { return chainOf(tx, v) }
+	k.Under = func(pool, volume string) (operation.Chain, error) { return chainUnder(tx, pool, volume) }
 	if v != nil {
 		k.On, k.Volume, k.Promised = OnVolume(p, v.Name), v.Volume, v.Promised
 		for _, r := range referencesOf(v) {

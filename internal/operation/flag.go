@@ -64,8 +64,11 @@ func (f Flag) Switch() bool {
 
 // Repeats reports whether the flag may be given several times.
 func (f Flag) Repeats() bool {
-	_, ok := f.value.(*list)
-	return ok
+	switch f.value.(type) {
+	case *list, *layers:
+		return true
+	}
+	return false
 }
 
 func (f Flag) argv() (argv []string) {

@@ -50,6 +50,12 @@ func fill(t *rapid.T, v reflect.Value) {
 		case f.Kind() == reflect.Pointer && rapid.Bool().Draw(t, is.Name+" is given"):
 			n := rapid.Int64().Draw(t, is.Name)
 			f.Set(reflect.ValueOf(&n))
+		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct:
+			for range rapid.IntRange(0, 2).Draw(t, is.Name) {
+				one := reflect.New(f.Type().Elem()).Elem()
+				fill(t, one)
+				f.Set(reflect.Append(f, one))
+			}
 		case f.Kind() == reflect.Slice && rapid.Bool().Draw(t, is.Name+" are given"):
 			f.Set(reflect.ValueOf(rapid.SliceOfN(rapid.String(), 1, 3).Draw(t, is.Name)))
 		}

@@ -54,6 +54,12 @@ type Known struct {
 	Near       bool                // volumes get from the pool to the other without a copy
 	// Volumes are those of the pool whose names match a pattern.
 	Volumes func(pattern string) ([]record.Volume, error)
+	// Chain is what the volume stands on. Its error says why it cannot be opened as
+	// an image.
+	Chain func() (Chain, error)
+	// Under is what an image stands on whose backing is that volume: itself, and what
+	// it stands on.
+	Under func(pool, volume string) (Chain, error)
 }
 
 // Reference is a file that an image's header names.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -110,6 +111,26 @@ func (t *Tx) VolumesOnOthers() ([]*Volume, error) {
 		}
 		v, err := decodeVolume(e.key, e.body)
 		if err != nil || v.Backing == "" && len(v.References) == 0 {
+			return nil, err
+		}
+		return v, nil
+	})
+}
+
+// VolumesOfIdentity gives the volumes of all pools whose identity is that text,
+// which is not "". Others, which may be many, are not decoded.
+func (t *Tx) VolumesOfIdentity(identity string) ([]*Volume, error) {
+	written, err := json.Marshal(identity)
+	if err != nil {
+		return nil, err
+	}
+	written = append([]byte(`"identity":`), written...)
+	return collect(t, bucketVolumes, nil, func(e entry) (*Volume, error) {
+		if !bytes.Contains(e.body, written) {
+			return nil, nil
+		}
+		v, err := decodeVolume(e.key, e.body)
+		if err != nil || v.Identity != identity {
 			return nil, err
 		}
 		return v, nil

@@ -1,0 +1,273 @@
+package catalog
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"storaged/internal/operation"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// What an image stands on is found by what the catalog has of its header: each file
+// that is named there must be a volume of a pool in use. Nothing else is ever
+// opened for an image, whatever it names.
+
+// chainOf is what a volume stands on; nil stands on nothing.
+func chainOf(tx *store.Tx, v *store.Volume) (operation.Chain, error) {
+	if v == nil {
+		return operation.Chain{}, nil
+	}
+	layers, err := layersUnder(tx, v)
+	return operation.Chain{Of: operation.ChainOfVolume, Layers: layers}, err
+}
+
+// chainUnder is what an image stands on whose backing is the volume.
+func chainUnder(tx *store.Tx, pool, name string) (operation.Chain, error) {
+	p, err := ActivePool(tx, pool)
+	if err != nil {
+		return operation.Chain{}, err
+	}
+	v, err := Volume(tx, p.Name, name)
+	if err != nil {
+		return operation.Chain{}, err
+	}
+	if err := Complete(tx, v); err != nil {
+		return operation.Chain{}, err
+	}
+	layers, err := layersUnder(tx, v)
+	layers = append([]operation.Layer{layerOf(p, v, false)}, layers...)
+	if err == nil && len(layers) > operation.MaxDepth {
+		err = tooDeep(v)
+	}
+	return operation.Chain{Of: operation.ChainOfNew, Layers: layers}, err
+}
+
+// descent is a walk from an image down to what it stands on.
+type descent struct {
+	tx     *store.Tx
+	top    *store.Volume
+	passed []string // names of the layers, the image's own first
+	layers []operation.Layer
+}
+
+// layersUnder are the layers under a volume, from the top down: of each first what
+// holds its content, then what it stands on.
+func layersUnder(tx *store.Tx, v *store.Volume) ([]operation.Layer, error) {
+	d := descent{tx: tx, top: v, passed: []string{v.Pool + "/" + v.Name}}
+	for v != nil {
+		var err error
+		if v, err = d.below(v); err != nil {
+			return nil, err
+		}
+	}
+	return d.layers, nil
+}
+
+// below takes up what an image of the chain names, and gives what it stands on, nil
+// if that is nothing.
+func (d *descent) below(v *store.Volume) (next *store.Volume, err error) {
+	if record.Plain(v.Format) {
+		return nil, nil // a virtual machine may have written any header into it
+	}
+	var backing, data []store.Reference
+	for _, r := range referencesOf(v) {
+		if r.Data {
+			data = append(data, r)
+		} else {
+			backing = append(backing, r)
+		}
+	}
+	if len(data) > 1 {
+		return nil, record.Errorf(record.Unsupported, "content of volume %s lies in %d other files; an image may have one at most", record.Quoted(v.Pool, v.Name), len(data))
+	}
+	if len(data) == 1 {
+		if _, err := d.take(v, data[0]); err != nil {
+			return nil, err
+		}
+	}
+	switch len(backing) {
+	case 0:
+		return nil, nil
+	case 1:
+		return d.take(v, backing[0])
+	}
+	return nil, elsewhereOf(v, backing[0])
+}
+
+// take adds the volume that a layer names to the chain.
+func (d *descent) take(v *store.Volume, r store.Reference) (*store.Volume, error) {
+	p, w, err := resolved(d.tx, v, r)
+	if err != nil {
+		return nil, err
+	}
+	name := w.Pool + "/" + w.Name
+	if slices.Contains(d.passed, name) {
+		return nil, record.Errorf(record.WrongState, "volume %s stands on itself: %s", record.Quoted(d.top.Pool, d.top.Name), strings.Join(append(d.passed, name), " on ")).
+			WithHint("such an image has no content; %s", record.Do("volume.delete", d.top.Pool+"/"+d.top.Name))
+	}
+	d.passed = append(d.passed, name)
+	if len(d.passed) > operation.MaxDepth+1 {
+		return nil, tooDeep(d.top)
+	}
+	if r.Data && !record.Plain(w.Format) {
+		return nil, record.Errorf(record.Unsupported, "content of volume %s lies in %s, which is an image in format %s and not raw",
+			record.Quoted(v.Pool, v.Name), record.Quoted(w.Pool, w.Name), w.Format)
+	}
+	if err := Complete(d.tx, w); err != nil {
+		return nil, err
+	}
+	d.layers = append(d.layers, layerOf(p, w, r.Data))
+	return w, nil
+}
+
+func tooDeep(v *store.Volume) error {
+	return record.Errorf(record.Unsupported, "volume %s stands on more than %d images, one on the other", record.Quoted(v.Pool, v.Name), operation.MaxDepth).
+		WithHint("%s makes one of those independent, and the chain shorter", record.Do("volume.flatten", "VOL"))
+}
+
+func layerOf(p *store.Pool, v *store.Volume, data bool) operation.Layer {
+	at := OnVolume(p, v.Name)
+	at.PoolID, at.PoolSource, at.ID = p.Identity, p.Source, v.Identity
+	return operation.Layer{Volume: at, Format: v.Format, Data: data}
+}
+
+// resolved is the volume of a pool in use that an image's reference is to.
+func resolved(tx *store.Tx, v *store.Volume, r store.Reference) (*store.Pool, *store.Volume, error) {
+	if r.Path == "" || strings.HasPrefix(r.Name, "json:") { // what is not named plainly may mean more than its path
+		return nil, nil, elsewhereOf(v, r)
+	}
+	w, err := referred(tx, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	if w == nil {
+		return nil, nil, elsewhereOf(v, r)
+	}
+	p, err := ActivePool(tx, w.Pool)
+	if err != nil {
+		return nil, nil, onBehalf(err, v, w)
+	}
+	return p, w, nil
+}
+
+// onBehalf says of a refusal of what an image stands on which image that is.
+func onBehalf(err error, v, w *store.Volume) error {
+	var e *record.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	out := *e
+	out.Message = "volume " + record.Quoted(v.Pool, v.Name) + " stands on " + record.Quoted(w.Pool, w.Name) + ": " + e.Message
+	return &out
+}
+
+// elsewhereOf refuses an image that names what is no volume of a pool.
+func elsewhereOf(v *store.Volume, r store.Reference) error {
+	what := "stands on"
+	if r.Data {
+		what = "has its content in"
+	}
+	return record.Errorf(record.Unsupported, "volume %s %s %q, which is no volume of a pool: nothing else is opened for an image",
+		record.Quoted(v.Pool, v.Name), what, r.Name).
+		WithHint("define a pool whose directory holds that file, or refresh the pool that it is in")
+}
+
+// referred is the volume that a reference is to, nil if that is none.
+func referred(tx *store.Tx, r store.Reference) (*store.Volume, error) {
+	if r.Path == "" {
+		return nil, nil
+	}
+	pools, err := tx.Pools()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pools {
+		v, err := referredIn(tx, p, r)
+		if v != nil || err != nil {
+			return v, err
+		}
+	}
+	if r.Identity == "" {
+		return nil, nil
+	}
+	same, err := tx.VolumesOfIdentity(r.Identity)
+	if err != nil || len(same) != 1 { // of a store that several pools have it is not known which
+		return nil, err
+	}
+	return same[0], nil
+}
+
+// referredIn is the volume of the pool that a reference is to by its path.
+func referredIn(tx *store.Tx, p *store.Pool, r store.Reference) (*store.Volume, error) {
+	target, name := targetAndName(p.Type, r.Path)
+	if name == "" || target != p.Target.Path && (p.Real == "" || target != p.Real) {
+		return nil, nil
+	}
+	v, err := tx.Volume(p.Name, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	return v, err
+}
+
+// rechain looks up again what the images of an operation stand on: that may have
+// changed since the job was asked for. What it has come to stand on since is not
+// held.
+func rechain(tx *store.Tx, o operation.Operation) error {
+	c, ok := o.(operation.Chained)
+	if !ok {
+		return nil
+	}
+	for _, chain := range c.Chains() {
+		now, err := chainNow(tx, o, *chain)
+		if err != nil {
+			return err
+		}
+		for _, l := range now.Layers {
+			same := func(was operation.Layer) bool { return was.Pool == l.Pool && was.Name == l.Name }
+			if !slices.ContainsFunc(chain.Layers, same) {
+				return record.Errorf(record.Changed, "an image of the job stands on %s now, and did not when the job was asked for", record.Quoted(l.Pool, l.Name)).
+					WithHint("start the work anew")
+			}
+		}
+		chain.Layers = now.Layers
+	}
+	return nil
+}
+
+func chainNow(tx *store.Tx, o operation.Operation, was operation.Chain) (operation.Chain, error) {
+	switch {
+	case was.Of == operation.ChainOfVolume:
+		v, err := Volume(tx, o.On().Pool, o.On().Name)
+		if err != nil {
+			return was, err
+		}
+		return chainOf(tx, v)
+	case was.Of == operation.ChainOfNew && len(was.Layers) > 0:
+		return chainUnder(tx, was.Layers[0].Pool, was.Layers[0].Name)
+	}
+	return was, nil
+}
+
+// withLayers adds the pools of what an operation's images stand on.
+func withLayers(tx *store.Tx, o operation.Operation, pools []*store.Pool) ([]*store.Pool, error) {
+	c, ok := o.(operation.Chained)
+	if !ok {
+		return pools, nil
+	}
+	for _, chain := range c.Chains() {
+		for _, l := range chain.Layers {
+			p, err := tx.Pool(l.Pool)
+			if errors.Is(err, store.ErrNotFound) {
+				continue // which is refused when the layers are looked up
+			}
+			if err != nil {
+				return nil, err
+			}
+			pools = append(pools, p)
+		}
+	}
+	return pools, nil
+}

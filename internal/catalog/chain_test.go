@@ -1,0 +1,143 @@
+package catalog
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"storaged/internal/operation"
+	"storaged/internal/record"
+	"storaged/internal/store"
+)
+
+// overlay lists an image of the pool "p" that names files.
+func (d *desk) overlay(name string, names ...store.Reference) {
+	d.t.Helper()
+	v := store.Volume{References: names, Identity: "1:" + fmt.Sprint(len(name)) + ":" + name, Volume: record.Volume{
+		Pool: "p", Name: name, Path: "/p/" + name, Key: "/p/" + name, Format: "qcow2", State: record.VolumeReady, Generation: 1,
+	}}
+	if len(names) > 0 {
+		v.Backing = names[0].Name
+	}
+	d.update(func(tx *store.Tx) error { return tx.PutVolume(&v) })
+}
+
+func (d *desk) plain(name string) {
+	d.t.Helper()
+	d.overlay(name)
+	v := d.volume(name)
+	v.Format = record.FormatRaw
+	d.update(func(tx *store.Tx) error { return tx.PutVolume(v) })
+}
+
+// onto is a reference to a file of the pool "p".
+func onto(name string) store.Reference {
+	return store.Reference{Name: "/p/" + name, Path: "/p/" + name}
+}
+
+// chain gives what a volume stands on as text, or why that is not known.
+func (d *desk) chain(name string) (string, error) {
+	d.t.Helper()
+	var c operation.Chain
+	err := d.store.View(func(tx *store.Tx) (err error) {
+		c, err = chainOf(tx, d.volume(name))
+		return err
+	})
+	var texts []string
+	for _, l := range c.Layers {
+		text := l.Pool + "/" + l.Name + " " + l.Format
+		if l.Data {
+			text += " data"
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, ", "), err
+}
+
+// What an image stands on is found in the catalog, from the top down.
+func TestChainOfAnImageIsItsVolumes(t *testing.T) {
+	d := newDesk(t)
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		p.Real = "/real/p"
+		return orPut(err, tx, p)
+	})
+	d.plain("base")
+	d.plain("data")
+	d.overlay("middle", onto("base"))
+	d.overlay("top", onto("middle"))
+	d.overlay("split", store.Reference{Name: "data", Relative: true, Data: true, Path: "/p/data"}, onto("middle"))
+	d.overlay("real", store.Reference{Name: "/real/p/base", Path: "/real/p/base"})
+	d.overlay("bound", store.Reference{Name: "/other/base", Path: "/other/base", Identity: d.volume("base").Identity})
+	for name, want := range map[string]string{
+		"base": "", "middle": "p/base raw", "top": "p/middle qcow2, p/base raw", "split": "p/data raw data, p/middle qcow2, p/base raw",
+		"real": "p/base raw", "bound": "p/base raw",
+	} {
+		if got, err := d.chain(name); got != want || err != nil {
+			t.Errorf("%s stands on %q, %v; not %q", name, got, err, want)
+		}
+	}
+}
+
+func orPut(err error, tx *store.Tx, p *store.Pool) error {
+	if err != nil {
+		return err
+	}
+	return tx.PutPool(p)
+}
+
+// What cannot be opened as an image is one clear refusal.
+func TestChainThatCannotBeOpenedIsRefused(t *testing.T) {
+	d := newDesk(t)
+	d.plain("base")
+	d.overlay("self", onto("self"))
+	d.overlay("a", onto("b"))
+	d.overlay("b", onto("c"))
+	d.overlay("c", onto("a"))
+	d.overlay("beyond", store.Reference{Name: "/etc/shadow", Path: "/etc/shadow"})
+	d.overlay("gone", onto("nothing"))
+	d.overlay("net", store.Reference{Name: "nbd://host/x"})
+	d.overlay("json", store.Reference{Name: `json:{"driver":"raw","file":{"filename":"/p/base"}}`, Path: "/p/base"})
+	d.overlay("two", onto("base"), onto("a"))
+	d.overlay("extents", store.Reference{Name: "x", Data: true, Path: "/p/base"}, store.Reference{Name: "y", Data: true, Path: "/p/base"})
+	d.overlay("inner", store.Reference{Name: "x", Data: true, Path: "/p/deep0"})
+	d.overlay("child", onto("half"))
+	d.overlay("half")
+	d.update(func(tx *store.Tx) error {
+		half, err := tx.Volume("p", "half")
+		if err != nil {
+			return err
+		}
+		half.State = record.VolumeIncomplete
+		return tx.PutVolume(half)
+	})
+	d.overlay("deep0")
+	for i := range operation.MaxDepth + 1 {
+		d.overlay(fmt.Sprintf("deep%d", i+1), onto(fmt.Sprintf("deep%d", i)))
+	}
+	for name, c := range map[string]struct {
+		code record.Code
+		text string
+	}{
+		"self": {record.WrongState, "p/self on p/self"}, "a": {record.WrongState, "p/a on p/b on p/c on p/a"},
+		"beyond": {record.Unsupported, "/etc/shadow"}, "gone": {record.Unsupported, "/p/nothing"}, "net": {record.Unsupported, "nbd://host/x"},
+		"json": {record.Unsupported, "json:"}, "two": {record.Unsupported, "/p/base"}, "extents": {record.Unsupported, "2 other files"},
+		"inner": {record.Unsupported, "not raw"}, "child": {record.WrongState, "p/half"}, fmt.Sprintf("deep%d", operation.MaxDepth+1): {record.Unsupported, "more than 64"},
+	} {
+		if got, err := d.chain(name); record.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s stands on %q, %v; not %s with %q", name, got, err, c.code, c.text)
+		}
+	}
+	if got, err := d.chain(fmt.Sprintf("deep%d", operation.MaxDepth)); err != nil || strings.Count(got, ",") != operation.MaxDepth-1 {
+		t.Errorf("%q, %v", got, err)
+	}
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		p.State = record.PoolUnreachable
+		return orPut(err, tx, p)
+	})
+	d.overlay("away", onto("base"))
+	if _, err := d.chain("away"); record.CodeOf(err) != record.WrongState || !strings.Contains(err.Error(), "unreachable") {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,22 @@
+package helper
+
+// Layer is a volume that an image stands on, or one that holds its content (Data).
+// It is open for reading, with its locks, and is opened by its format alone.
+type Layer struct {
+	*Volume
+	Format string
+	Secret string // name of the secret that opens it, "" for none
+	Data   bool
+}
+
+// Chain is what an image stands on, from the top down: of each layer first what
+// holds its content, then what it stands on.
+type Chain []Layer
+
+// Openings are those of the layers.
+func (c Chain) Openings() (all []Opening) {
+	for _, l := range c {
+		all = append(all, l.Volume)
+	}
+	return all
+}
