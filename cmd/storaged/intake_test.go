@@ -219,7 +219,7 @@ func TestPackedContentsAreRefused(t *testing.T) {
 		"gz": {"gzip", "-c"}, "xz": {"xz", "-c0"}, "bz2": {"bzip2", "-c"}, "zst": {"zstd", "-qc"}, "zip": {"zip", "-q", "-"}, "tar": {"tar", "-Pcf", "-"},
 	} {
 		b := must(exec.CommandContext(h.ctx(), testenv.Tool(t, args[0]), append(args[1:], h.path("a"))...).Output())(t)
-		packed[name] = filepath.Join(h.dir, "a."+name)
+		packed[name] = filepath.Join(h.dir, "a-"+name) // a name that ends like a packed file's would say what it is
 		h.must(os.WriteFile(packed[name], b, 0o600))
 	}
 	for name, path := range packed {
@@ -247,6 +247,43 @@ func TestPackedContentsAreRefused(t *testing.T) {
 	h.runs(0, "succeeded", "vol", "upload", "pool/b", packed["gz"], "--yes", "--as-format", "raw")
 	h.holds("b", 0, part, record.VolumeReady)
 	h.runs(0, "succeeded", "vol", "create", "pool/new", "--from", form, "--as-format", "raw")
+}
+
+// TestPackedContentsAreUnpacked: a file whose name says how it is packed, and what
+// is said to be packed.
+func TestPackedContentsAreUnpacked(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.random("a", mib)
+	want := h.hash("a")
+	b := must(exec.CommandContext(h.ctx(), testenv.Tool(t, "zstd"), "-qc", h.path("a")).Output())(t)
+	named, plain := filepath.Join(h.dir, "a.img.zst"), filepath.Join(h.dir, "a-zstd")
+	h.must(errors.Join(os.WriteFile(named, b, 0o600), os.WriteFile(plain, b, 0o600)))
+	h.runs(0, "", "vol", "create", "pool/named", "--from", named)
+	h.runs(0, "", "vol", "create", "pool/said", "--from", plain, "--unpack", "zstd")
+	h.sparse("over", mib)
+	h.runs(0, "", "vol", "upload", "pool/over", named, "--yes")
+	if code, said := h.fed(plain, "vol", "create", "pool/fed", "2M", "--from", "-", "--unpack", "zstd"); code != 0 {
+		t.Errorf("a stream: exit %d: %s", code, said)
+	}
+	if status, said := h.answered(http.MethodPut, "put/content?create=true&unpack=zstd", bytes.NewReader(b)); status != http.StatusOK {
+		t.Errorf("PUT: %d %s", status, said)
+	}
+	for _, v := range []string{"named", "said", "over", "put"} {
+		h.hasHash(v, want)
+	}
+	h.is("fed", record.Volume{Capacity: 2 * mib, State: record.VolumeReady})
+	h.runs(record.ExitUsage, "--unpack none", "vol", "create", "pool/no", "--from", named, "--unpack", "gzip")
+	h.runs(0, "", "vol", "create", "pool/bytes", "--from", named, "--unpack", "none", "--as-format", "raw")
+	h.runs(0, "", "vol", "create", "pool/same", "--from", named, "--as-format", "raw")
+	for _, v := range []string{"bytes", "same"} {
+		h.is(v, record.Volume{Capacity: int64(len(b)), State: record.VolumeReady})
+	}
+	status, said := h.answered(http.MethodPut, "no/content?create=true&unpack=zstd&length=5", bytes.NewReader(b))
+	if status != http.StatusBadRequest || !strings.Contains(said, "taken whole") {
+		t.Errorf("a part: %d %s", status, said)
+	}
+	h.absent("no")
 }
 
 // The type of a body is heeded: only what is the bytes of a disk is taken for it.

@@ -25,6 +25,7 @@ var idles = []idle{
 	{"checksum", "vol create", without("from")},
 	{"detect-zeros", "vol create", without("from")},
 	{"as-format", "vol create", without("from")},
+	{"unpack", "vol create", without("from")},
 	{"accept-limits", "vol delete", without("wipe")},
 	{"timeout", "", beside("detach")},
 	{"cancel-after", "", beside("detach")},

@@ -18,7 +18,7 @@ func (t *tool) createVerb() *cli.Command {
 			"content before it appears under its name. It is then as large as the content, or SIZE if that is more, and\n" +
 			"only the data is allocated. A file in another format than raw is stored unchanged with --format FORMAT: it\n" +
 			"must begin like an image in FORMAT, and its header gives the size.\n" +
-			"--as-format, --detect-zeros, --sparse and --checksum are about that content.\n\n" +
+			"--as-format, --detect-zeros, --sparse, --unpack and --checksum are about that content.\n\n" +
 			"Examples:\n  storagedctl vol create images/vm1.raw 10G\n  storagedctl vol create images/vm2.raw 10G --allocation none\n" +
 			"  storagedctl vol create images/vm3.raw --from vm3.img\n  storagedctl vol create images/vm4.qcow2 --from vm4.qcow2 --format qcow2",
 		Flags: jobFlags(append(uploadFlags(),

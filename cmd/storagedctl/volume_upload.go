@@ -7,6 +7,9 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -28,7 +31,7 @@ func (t *tool) uploadVerb() *cli.Command {
 			"- is standard input, which ends with this command. --resume goes on where the last upload broke off;\n" +
 			"it needs the same content again, from its start, and compares it with what is in the volume. With\n" +
 			"--checksum, or if the first upload had one to hold, the whole is read back at the end.\n\n" +
-			"Examples:\n  storagedctl vol upload images/vm1.raw vm1.img --yes\n  zcat vm1.img.gz | storagedctl vol upload images/vm1.raw - --yes",
+			"Examples:\n  storagedctl vol upload images/vm1.raw vm1.img --yes\n  storagedctl vol upload images/vm1.raw vm1.img.gz --yes\n  bzcat vm1.img.bz2 | storagedctl vol upload images/vm1.raw - --yes",
 		Flags: jobFlags(append(uploadFlags(),
 			&cli.StringFlag{Name: "offset", Usage: "begin at `SIZE` of the volume"},
 			&cli.StringFlag{Name: "length", Usage: "take `SIZE` of the content (default all of it)"},
@@ -43,12 +46,33 @@ func uploadFlags() []cli.Flag {
 		&cli.StringFlag{Name: "as-format", Usage: "take a content in `FORMAT` although the volume is in another; raw is anything"},
 		&cli.BoolFlag{Name: "detect-zeros", Usage: "make holes where the content is zeros"},
 		&cli.BoolFlag{Name: "sparse", Usage: "the stream is in the form of vol download --sparse"},
+		&cli.StringFlag{Name: "unpack", Usage: "the content is packed in that form, by default as the name of FILE ends (.gz .xz .zst): `" + strings.Join(packings(), "|") + "`"},
 		checksumFlag(),
 	}
 }
 
 func checksumFlag() cli.Flag {
 	return &cli.StringFlag{Name: "checksum", Usage: "give the checksum by sha256 or crc32c; with :HEX fail if it is another: `ALGORITHM[:HEX]`"}
+}
+
+// unpackNone is a FILE that is not unpacked, whatever its name ends with.
+const unpackNone = "none"
+
+func packings() []string { return append(slices.Clone(operation.Packings), unpackNone) }
+
+// endings are how the names of packed files end.
+var endings = map[string]string{".gz": "gzip", ".xz": "xz", ".zst": "zstd"}
+
+// unpack is the form that a content is packed in, "" for none: as it is given, or as
+// the name of its file says, unless the bytes are wanted as they are.
+func (s *session) unpack(name string) string {
+	switch given := s.cli.String("unpack"); {
+	case given == unpackNone || given == "" && s.cli.String("as-format") == record.FormatRaw:
+		return ""
+	case given != "":
+		return given
+	}
+	return endings[filepath.Ext(name)]
 }
 
 // source is what is uploaded: an open file to be handed over, or a stream.
@@ -121,9 +145,10 @@ func openError(verb string, err error) error {
 	return record.Errorf(code, "cannot %s a file: %v", verb, err)
 }
 
-func (s *session) uploadRequest() operation.UploadRequest {
+// uploadRequest asks for an upload of what has that name.
+func (s *session) uploadRequest(name string) operation.UploadRequest {
 	r := operation.UploadRequest{
-		Checksum: s.cli.String("checksum"), AsFormat: s.cli.String("as-format"), DetectZeros: s.cli.Bool("detect-zeros"),
+		Checksum: s.cli.String("checksum"), AsFormat: s.cli.String("as-format"), DetectZeros: s.cli.Bool("detect-zeros"), Unpack: s.unpack(name),
 		Length: cmdline.Size(s.cli, "length"), JobOptions: s.jobOptions(),
 	}
 	if n := cmdline.Size(s.cli, "offset"); n != nil {
@@ -140,7 +165,7 @@ func volumeUpload(ctx context.Context, s *session) error {
 	if s.cli.Bool("resume") && s.cli.IsSet("offset") {
 		return cmdline.Usagef("--resume goes on with a whole upload; it takes no --offset")
 	}
-	req := s.uploadRequest()
+	req := s.uploadRequest(s.arg(1))
 	src, err := s.source(s.arg(1), req.Length, "--length SIZE")
 	if err != nil {
 		return err
@@ -186,7 +211,7 @@ func (s *session) uploading(r volumeRef, req operation.UploadRequest, src source
 // measure says with a request how much a file has, so that what cannot fit is
 // refused without a job.
 func (src source) measure(r *operation.UploadRequest) error {
-	if r.Data.File = src.file; src.file == nil || r.Length != nil {
+	if r.Data.File = src.file; src.file == nil || r.Length != nil || r.Unpack != "" {
 		return nil
 	}
 	st, err := src.file.Stat()
@@ -276,7 +301,7 @@ func (s *session) createFrom(ctx context.Context, r volumeRef, capacity int64) e
 		return err
 	}
 	defer src.close()
-	req := s.uploadRequest()
+	req := s.uploadRequest(s.cli.String("from"))
 	if endless(src.stream) {
 		req.Length = length
 	}

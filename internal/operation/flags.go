@@ -118,6 +118,7 @@ type Content struct {
 	DetectZeros bool   `json:"detect_zeros,omitempty"`
 	Dense       bool   `json:"dense,omitempty"`    // a stream without holes
 	Checksum    string `json:"checksum,omitempty"` // algorithm, or what the content must have
+	Unpack      string `json:"unpack,omitempty"`   // of Packings: the form that it is packed in; "": it is not
 }
 
 // Receive says that the helper has the content as a descriptor, if there is one.
@@ -139,6 +140,7 @@ func (c *Content) flags() []Flag {
 		text("as-format", &c.AsFormat, "take the content for one in another format; raw is anything: `"+formats+"`"),
 		onOff("detect-zeros", &c.DetectZeros, "make holes where the content is zeros"),
 		onOff("dense", &c.Dense, "the stream has no holes: there must be room for all of its length"),
+		text("unpack", &c.Unpack, "the content is packed, and what is in it counts: `"+strings.Join(Packings, "|")+"`"),
 		contentSum(&c.Checksum),
 	}
 }

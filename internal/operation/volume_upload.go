@@ -102,6 +102,7 @@ type UploadRequest struct {
 	Checksum    string // sha256 or crc32c, with :HEX what it must be; "" is crc32c
 	AsFormat    string // what it is taken for, "" for the volume's format
 	DetectZeros bool
+	Unpack      string         // of Packings: the form that it is packed in; "": it is not
 	Create      *CreateRequest // Name is the volume's; Capacity 0: that of the content
 	Data        Data
 	JobOptions
@@ -132,7 +133,7 @@ func (r *UploadRequest) Check() error {
 	if r.Length != nil && *r.Length == 0 && r.Continues == "" {
 		return record.Errorf(record.Invalid, "the content is empty: there is nothing to write")
 	}
-	if err := cmp.Or(r.checkBeginning(), checkFormat("as_format", r.AsFormat)); err != nil {
+	if err := cmp.Or(r.checkBeginning(), checkFormat("as_format", r.AsFormat), r.checkUnpack()); err != nil {
 		return err
 	}
 	if r.Create != nil {
@@ -161,6 +162,21 @@ func (r *UploadRequest) checkCreate() error {
 		return record.Errorf(record.TooLarge, "the content has %s, and the volume is to have %s", both(*r.Length), both(c.Capacity))
 	}
 	return checkNewName(r.Create.Name)
+}
+
+// Packings are the forms of a packed content that are unpacked.
+var Packings = []string{"gzip", "xz", "zstd"}
+
+// CheckUnpack refuses a form that is not unpacked; "" is none.
+func CheckUnpack(field, form string) error { return record.OneOf(field, form, append(Packings, "")...) }
+
+// checkUnpack: nobody knows before how long what is in a packed content is, nor
+// where in it a byte of the volume is.
+func (r *UploadRequest) checkUnpack() error {
+	if r.Unpack != "" && (r.Length != nil || r.Continues != "" || r.Data.Form == SparseForm && !r.Data.Dense) {
+		return record.Errorf(record.Invalid, "what is unpacked is taken whole, from its start, and is no stream in the sparse form")
+	}
+	return CheckUnpack("unpack", r.Unpack)
 }
 
 func (r *UploadRequest) checkBeginning() error {
@@ -194,6 +210,7 @@ func checkContent(offset int64, checksum string) error {
 func (r *UploadRequest) Plan(k Known) (Operation, error) {
 	c := Content{
 		Form: r.Data.Form, Dense: r.Data.Dense, Length: r.Length, Checksum: r.Checksum, AsFormat: r.AsFormat, DetectZeros: r.DetectZeros,
+		Unpack: r.Unpack,
 	}
 	if r.Create != nil {
 		return r.filled(k, c), nil

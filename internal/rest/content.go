@@ -16,7 +16,7 @@ import (
 // Keys of the calls about contents.
 var (
 	contentQuery    = []string{"checksum", "limit", "priority", "on_failure", "label"}
-	uploadQuery     = []string{"offset", "length", "as_format", "detect_zeros", "continues", "beginning", "create", "capacity", "allocation", "format", "exist_ok"}
+	uploadQuery     = []string{"offset", "length", "as_format", "detect_zeros", "unpack", "continues", "beginning", "create", "capacity", "allocation", "format", "exist_ok"}
 	descriptorQuery = []string{"fd", "direction"}
 )
 
@@ -24,6 +24,7 @@ var (
 func (c *call) uploadQueries() (r operation.UploadRequest, err error) {
 	q := c.r.URL.Query()
 	r.Checksum, r.AsFormat, r.Continues, r.Beginning = q.Get("checksum"), q.Get("as_format"), q.Get("continues"), q.Get("beginning")
+	r.Unpack = q.Get("unpack")
 	if r.DetectZeros, err = c.flag("detect_zeros"); err != nil {
 		return r, err
 	}
@@ -123,7 +124,7 @@ func (c *call) bodyPlace(form string, r *operation.UploadRequest) error {
 	}
 	if v == "" {
 		r.Offset, r.Length, err = c.part()
-		if err == nil && r.Length == nil && form == operation.RawForm && c.r.ContentLength >= 0 {
+		if err == nil && r.Length == nil && r.Unpack == "" && form == operation.RawForm && c.r.ContentLength >= 0 {
 			r.Length = &c.r.ContentLength
 		}
 		return err

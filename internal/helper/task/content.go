@@ -31,8 +31,9 @@ type contentSpec struct {
 	format string // of the volume, as somebody has declared it
 	as     string // what the content is taken for, "" for the volume's
 	sum    checksum
-	zeros  bool // are looked for
-	dense  bool // it is a stream without holes
+	zeros  bool   // are looked for
+	dense  bool   // it is a stream without holes
+	unpack string // the form that it is packed in, "" for none
 	// skipped is how much of the content is in place already. A file has it all
 	// the same, a stream begins behind it.
 	skipped int64
@@ -48,6 +49,10 @@ func contentOf(o Tasked, c operation.Content) (in contentSpec, err error) {
 	in.sum, err = checksumOf(c.Checksum)
 	in.length, in.format, in.as, in.zeros = bound(c.Length, -1), c.Format, c.AsFormat, c.DetectZeros
 	in.dense = c.Dense || in.from.form == streamRaw
+	if in.unpack = c.Unpack; in.unpack != "" { // it has no holes, and its length is none of the content
+		in.zeros, in.dense = true, false
+		err = cmp.Or(err, operation.CheckUnpack("--unpack", c.Unpack))
+	}
 	return in, err
 }
 
@@ -162,16 +167,12 @@ func (c *content) read(wanted int64) (err error) {
 	if c.skipped == 0 {
 		wanted = max(wanted, headBytes)
 	}
-	if c.from.form == "" {
+	if c.from.form == "" && c.unpack == "" {
 		if err = c.measure(); err == nil {
 			c.head = make([]byte, max(0, min(wanted, c.bytes)))
 			_, err = io.ReadFull(io.NewSectionReader(c.file.File, c.off, c.bytes), c.head)
 		}
-	} else {
-		c.stream = c.from.content(c.file)
-		if c.length >= 0 {
-			c.stream = &firstPart{Stream: c.stream, ends: c.from.form == streamSparse, rest: c.length}
-		}
+	} else if c.stream, err = c.inOrder(); err == nil {
 		c.head, c.stream, err = peek(c.stream, wanted)
 	}
 	if err == nil && len(c.head) == 0 && c.skipped == 0 {
@@ -181,6 +182,19 @@ func (c *content) read(wanted int64) (err error) {
 		return fmt.Errorf("cannot read the content from %s: %w", c.from, err)
 	}
 	return nil
+}
+
+// inOrder is the content as a stream.
+func (c *content) inOrder() (s diskio.Stream, err error) {
+	if c.unpack == "" {
+		s = c.from.content(c.file)
+	} else if s, err = c.unpacked(); err != nil {
+		return nil, err
+	}
+	if c.length >= 0 {
+		s = &firstPart{Stream: s, ends: c.unpack != "" || c.from.form == streamSparse, rest: c.length}
+	}
+	return s, nil
 }
 
 // empty refuses a content of nothing. Whoever was to write the stream has
@@ -301,6 +315,9 @@ func (in contentSpec) checkPacking(head []byte, first bool) error {
 	case sparse.Begins(head):
 		return ipc.Errorf(record.Invalid, "the content is a stream in the form %s, which was to be taken for bytes; nothing was written", sparse.MediaType).
 			WithHint("--sparse reads that form; --as-format raw takes the bytes as they are")
+	case first && unpackers[packing.Name] != nil:
+		return ipc.Errorf(record.Invalid, "the content is packed, in the form of %s; nothing was written", packing.Name).
+			WithHint("--unpack %s takes what is in it; --as-format raw takes the bytes as they are", packing.Name)
 	case first && packing.Name != "":
 		return ipc.Errorf(record.Invalid, "the content is packed, in the form of %s; nothing was written", packing.Name).
 			WithHint("upload what %s writes of it, through a pipe; --as-format raw takes the bytes as they are", packing.By)

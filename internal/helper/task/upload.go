@@ -25,7 +25,9 @@ func Upload(o *operation.Upload) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	in.skipped = o.Skipped
+	if in.skipped = o.Skipped; in.skipped > 0 && in.unpack != "" {
+		return helper.Task{}, record.Errorf(record.Invalid, "--skipped excludes --unpack: what is packed is unpacked from its start")
+	}
 	w := upload{at: &helper.Volume{Location: at, Access: backends.WriteExclusive}, off: o.Offset}
 	if w.beginning, err = beginningOf(o); err != nil {
 		return helper.Task{}, err

@@ -42,6 +42,7 @@ func askToUpload(method, pool, volume string, r operation.UploadRequest) *ask {
 	setAll(a.query, "as_format", r.AsFormat)
 	setAll(a.query, "continues", r.Continues)
 	setAll(a.query, "beginning", r.Beginning)
+	setAll(a.query, "unpack", r.Unpack)
 	a.set("detect_zeros", r.DetectZeros)
 	a.options(r.JobOptions)
 	if r.Create != nil {
