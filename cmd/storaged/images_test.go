@@ -381,3 +381,32 @@ func TestCopyLooksAtTheHeaderThatIsThereNow(t *testing.T) {
 		}
 	}
 }
+
+// A chain that others made by qemu-img is known after a refresh: the parent as a
+// volume, how deep it goes, and each that has children is kept.
+func TestChainsThatOthersMakeAreFound(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	other := filepath.Join(h.dir, "pool2")
+	h.define("other", other)
+	h.sparse("base", mib)
+	h.image("pool", "-f", "qcow2", "-F", "raw", "-b", h.path("base"), h.path("middle"))
+	h.image("other", "-f", "qcow2", "-F", "qcow2", "-b", "../pool/middle", filepath.Join(other, "top"))
+	v := h.entry("other/top")
+	if v.Depth == nil || *v.Depth != 2 || v.Parent == nil || *v.Parent != (record.Parent{Pool: "pool", Volume: "middle", Format: "qcow2", Path: h.path("middle")}) {
+		t.Errorf("it is %s", shown(v))
+	}
+	h.refuses(record.HasChildren, "pool/middle")(h.remove("base"))
+	h.refuses(record.HasChildren, "other/top")(h.wipe("middle", acceptLimits))
+	qemuImage(t, "-u", "-f", "qcow2", "-F", "qcow2", "-b", h.path("loop2"), h.path("loop1"), "1M")
+	qemuImage(t, "-u", "-f", "qcow2", "-F", "qcow2", "-b", h.path("loop1"), h.path("loop2"), "1M")
+	qemuImage(t, "-u", "-f", "qcow2", "-F", "raw", "-b", "/etc/shadow", h.path("beyond"), "1M")
+	h.must(h.refresh("pool"))
+	for _, name := range []string{"loop1", "loop2", "beyond"} {
+		if v := h.entry(name); v.Depth != nil || v.Parent != nil || v.Backing == "" {
+			t.Errorf("%s", shown(v))
+		}
+	}
+	h.succeed(h.remove("loop2")) // which has no content, and keeps nothing
+	h.succeed(h.remove("loop1"))
+}

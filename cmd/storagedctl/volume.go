@@ -75,9 +75,21 @@ func volumeFields(s *session, v record.Volume) []field {
 	return []field{
 		{"Volume", volumeName(v)}, {"State", volumeState(v)}, {"Reason", v.Reason}, {"Type", v.Type}, {"Format", v.Format},
 		{"Capacity", bytes(v.Capacity)}, {"Allocation", bytes(v.Allocation)}, {"Path", v.Path}, {"Key", v.Key},
-		{"Backing", v.Backing}, {"Children", strings.Join(v.Children, ", ")}, {"Origin", made},
+		{"Backing", v.Backing}, {"Parent", parent(v)}, {"Children", strings.Join(v.Children, ", ")}, {"Origin", made},
 		{"Generation", fmt.Sprint(v.Generation)}, {"Description", v.Description}, {"Checksum", recorded(v.Checksum)}, {"Read at", stamp(&v.Observed)},
 	}
+}
+
+// parent gives what a volume stands on, and how much there is below that.
+func parent(v record.Volume) string {
+	if v.Parent == nil || v.Depth == nil {
+		return ""
+	}
+	text := fmt.Sprintf("%s/%s (%s)", v.Parent.Pool, v.Parent.Volume, v.Parent.Format)
+	if *v.Depth > 1 {
+		text += fmt.Sprintf(", which stands on %d more", *v.Depth-1)
+	}
+	return text
 }
 
 // recorded gives the checksum of a volume and whether it still holds.

@@ -52,10 +52,14 @@ type descent struct {
 	layers []operation.Layer
 }
 
+func beginAt(tx *store.Tx, v *store.Volume) *descent {
+	return &descent{tx: tx, top: v, passed: []string{v.Pool + "/" + v.Name}}
+}
+
 // layersUnder are the layers under a volume, from the top down: of each first what
 // holds its content, then what it stands on.
 func layersUnder(tx *store.Tx, v *store.Volume) ([]operation.Layer, error) {
-	d := descent{tx: tx, top: v, passed: []string{v.Pool + "/" + v.Name}}
+	d := beginAt(tx, v)
 	for v != nil {
 		var err error
 		if v, err = d.below(v); err != nil {
@@ -63,6 +67,22 @@ func layersUnder(tx *store.Tx, v *store.Volume) ([]operation.Layer, error) {
 		}
 	}
 	return d.layers, nil
+}
+
+// passedFrom are the names of a volume and of those that it stands on, as far as
+// that can be followed.
+func passedFrom(tx *store.Tx, v *store.Volume) ([]string, error) {
+	d := beginAt(tx, v)
+	var refusal *record.Error
+	for next := v; next != nil; {
+		var err error
+		if next, err = d.below(next); errors.As(err, &refusal) {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return d.passed, nil
 }
 
 // below takes up what an image of the chain names, and gives what it stands on, nil
@@ -124,7 +144,7 @@ func (d *descent) take(v *store.Volume, r store.Reference) (*store.Volume, error
 
 func tooDeep(v *store.Volume) error {
 	return record.Errorf(record.Unsupported, "volume %s stands on more than %d images, one on the other", record.Quoted(v.Pool, v.Name), operation.MaxDepth).
-		WithHint("%s makes one of those independent, and the chain shorter", record.Do("volume.flatten", "VOL"))
+		WithHint("a chain gets shorter when one of those is made independent of what it stands on")
 }
 
 func layerOf(p *store.Pool, v *store.Volume, data bool) operation.Layer {
@@ -210,6 +230,32 @@ func referredIn(tx *store.Tx, p *store.Pool, r store.Reference) (*store.Volume, 
 		return nil, nil
 	}
 	return v, err
+}
+
+// Stand says in the record of a volume what stands on it and what it stands on.
+func Stand(tx *store.Tx, v *store.Volume) (err error) {
+	if v.Children, err = ChildrenOf(tx, v); err != nil {
+		return err
+	}
+	c, err := chainOf(tx, v)
+	var refusal *record.Error
+	if errors.As(err, &refusal) {
+		return nil // what it names is no volume, or cannot be opened
+	}
+	if err != nil {
+		return err
+	}
+	depth := 0
+	for _, l := range c.Layers {
+		if l.Data {
+			continue
+		}
+		if depth++; depth == 1 {
+			v.Parent = &record.Parent{Pool: l.Pool, Volume: l.Name, Format: l.Format, Path: l.Path}
+		}
+	}
+	v.Depth = &depth
+	return nil
 }
 
 // rechain looks up again what the images of an operation stand on: that may have

@@ -39,9 +39,12 @@ func ChildrenOf(tx *store.Tx, v *store.Volume) ([]string, error) {
 		return nil, err
 	}
 	children := []string{}
+	under, err := passedFrom(tx, v) // itself, and in a loop others that have no content either: none keeps the other
+	if err != nil {
+		return nil, err
+	}
 	for _, c := range all {
-		own := c.Pool == v.Pool && c.Name == v.Name // whatever it says, it does not keep itself
-		if !own && slices.ContainsFunc(referencesOf(c), func(r store.Reference) bool { return means(r, v, p) }) {
+		if !slices.Contains(under, c.Pool+"/"+c.Name) && slices.ContainsFunc(referencesOf(c), func(r store.Reference) bool { return means(r, v, p) }) {
 			children = append(children, c.Pool+"/"+c.Name)
 		}
 	}

@@ -30,7 +30,9 @@ type Volume struct {
 	Format      string      `json:"format"`
 	Capacity    int64       `json:"capacity"`
 	Allocation  int64       `json:"allocation"`
-	Backing     string      `json:"backing"`
+	Backing     string      `json:"backing"` // as its header says
+	Parent      *Parent     `json:"parent"`  // that backing as a volume; nil: there is none, or it is no volume of a pool in use
+	Depth       *int        `json:"depth"`   // how many volumes it stands on, one on the other; nil: not known
 	Children    []string    `json:"children"`
 	Description string      `json:"description"`
 	State       VolumeState `json:"state"`
@@ -41,6 +43,14 @@ type Volume struct {
 	CreatedBy   *int64      `json:"created_by"` // job
 	Observed    time.Time   `json:"observed"`
 	Checksum    *Recorded   `json:"checksum"` // nil: none was recorded
+}
+
+// Parent is the volume that another stands on.
+type Parent struct {
+	Pool   string `json:"pool"`
+	Volume string `json:"volume"`
+	Format string `json:"format"`
+	Path   string `json:"path"`
 }
 
 // Recorded is the checksum that a job found the whole content to have.

@@ -79,7 +79,7 @@ func (s *Service) grow(vols []record.Volume) {
 	}
 }
 
-// Volume gives one entry of the catalog with what stands on it.
+// Volume gives one entry of the catalog with what stands on it, and what it stands on.
 func (s *Service) Volume(_ context.Context, pool, volume string) (record.Volume, error) {
 	var v *store.Volume
 	err := s.store.View(func(tx *store.Tx) error {
@@ -90,8 +90,7 @@ func (s *Service) Volume(_ context.Context, pool, volume string) (record.Volume,
 		if v, err = catalog.Volume(tx, p.Name, volume); err != nil {
 			return err
 		}
-		v.Children, err = catalog.ChildrenOf(tx, v)
-		return err
+		return catalog.Stand(tx, v)
 	})
 	if err != nil {
 		return record.Volume{}, err
