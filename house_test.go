@@ -47,6 +47,7 @@ var layers = []layer{
 	{"internal/diskio", []string{"internal/blockdev"}},
 	{"internal/diskio/diskiotest", []string{"internal/testenv"}},
 	{"internal/diskio/contenttest", []string{"internal/diskio", "internal/diskio/diskiotest", "internal/sparse", "internal/wipe"}},
+	{"internal/nbd", []string{"internal/diskio"}},
 	{"internal/wipe", []string{"internal/blockdev", "internal/diskio"}},
 	{"internal/image", nil},
 	{"internal/sparse", nil},

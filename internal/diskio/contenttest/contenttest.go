@@ -29,7 +29,7 @@ const mib = diskiotest.MiB
 const size = 9*mib + 777
 
 // New makes a new content that reads as zeros, of that size or one that is
-// larger by less than mostSlack.
+// larger by less than a sector.
 type New func(t testing.TB, size int64) diskio.Content
 
 // rig is a test with the contents that it is about.
@@ -345,7 +345,7 @@ func (r rig) uploadStream() {
 
 func (r rig) downloadFile() {
 	src, dst := r.used(r.make(r, size)), r.file(size)
-	want := r.bytes(src)
+	want := r.bytes(src)[:size]
 	p := diskio.NewPacer()
 	_, err := diskio.Place(r.Context(), p, diskio.PlaceSpec{Dst: dst, Src: src, Len: size, Clean: true})
 	r.must(err)

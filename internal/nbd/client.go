@@ -1,0 +1,335 @@
+package nbd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"storaged/internal/diskio"
+)
+
+const (
+	// pieceBytes is what one request moves. Smaller ones cost more calls, larger
+	// ones let less go on at the same time.
+	pieceBytes = 256 << 10
+	// mostPieces is how many requests of one call are under way together: enough for
+	// a chunk of a transfer.
+	mostPieces = diskio.ChunkBytes / pieceBytes
+	// callers is how many calls make a server busiest.
+	callers = 4
+	// zeroBytes is what one request zeroes or discards. It is a multiple of every
+	// cluster.
+	zeroBytes = 1 << 30
+	// goodbye bounds the wait for a server that takes no more: it is not waited for
+	// on a connection that ends anyway.
+	goodbye = 100 * time.Millisecond
+)
+
+// Export is what a client connects to.
+type Export struct {
+	Name string
+	// Granularity is the unit in which it gives storage back, in bytes: the cluster
+	// of an image. The protocol does not say it. 0 is a usual block.
+	Granularity int64
+	// Depths asks for a map of the layers of a chain, too.
+	Depths bool
+}
+
+// Client is a content that a server has. Its methods may be called by several
+// goroutines at once; Close ends what waits, with an error.
+type Client struct {
+	export      Export
+	terms       terms
+	connections []*connection
+	turn        atomic.Uint32 // of the connections
+	memory      memory
+	readers     sync.WaitGroup
+
+	mu      sync.Mutex
+	err     error // the end, and why
+	flushed error // the first of a flush
+}
+
+var (
+	_ diskio.Content   = (*Client)(nil)
+	_ diskio.Parallel  = (*Client)(nil)
+	_ diskio.Granular  = (*Client)(nil)
+	_ diskio.Discarder = (*Client)(nil)
+)
+
+// ErrClosed says that a client was closed.
+var ErrClosed = errors.New("the NBD client was closed")
+
+// Connect negotiates and takes the connections over, to close them in the end, also
+// if it fails. More than one is used where the server can keep several in order:
+// where it says so, or where nothing can be written. The context ends with Connect.
+func Connect(ctx context.Context, conns []net.Conn, export Export) (*Client, error) {
+	stop := context.AfterFunc(ctx, func() { closeAll(conns) })
+	c, err := connect(conns, export)
+	if !stop() {
+		err = errors.Join(context.Cause(ctx), err)
+	}
+	if err != nil {
+		closeAll(conns)
+		return nil, err
+	}
+	for _, one := range c.connections {
+		c.readers.Go(one.read)
+	}
+	return c, nil
+}
+
+func closeAll(conns []net.Conn) {
+	for _, c := range conns {
+		_ = c.Close() // there is nothing to lose
+	}
+}
+
+func connect(conns []net.Conn, export Export) (*Client, error) {
+	if len(conns) == 0 || len(export.Name) > mostString {
+		return nil, errors.New("internal error: no connection, or too long a name of an export")
+	}
+	c := &Client{export: export}
+	for i, one := range conns {
+		if i > 0 && !c.terms.has(canMultiConn) && !c.terms.has(readOnly) {
+			closeAll(conns[i:])
+			break
+		}
+		t, err := negotiate(one, export)
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 {
+			c.terms = t
+		} else if !c.terms.same(t) {
+			return nil, broken("two connections lead to two exports")
+		}
+		c.connections = append(c.connections, newConnection(one, c, t))
+	}
+	return c, nil
+}
+
+// Close says goodbye to the server, closes the connections, and returns when
+// nothing of the client goes on. What was not flushed may be lost.
+func (c *Client) Close() error {
+	for _, one := range c.connections {
+		one.disconnect()
+	}
+	c.fail(ErrClosed)
+	c.readers.Wait()
+	return nil
+}
+
+// disconnect tells the server that nothing more will come, unless requests are
+// being sent.
+func (c *connection) disconnect() {
+	if !c.write.TryLock() {
+		return
+	}
+	defer c.write.Unlock()
+	_ = c.SetWriteDeadline(time.Now().Add(goodbye))
+	_, _ = c.Write((&request{command: cmdDisconnect}).appendTo(nil, 0)) // the close says the same
+}
+
+// fail ends all, for the first reason given.
+func (c *Client) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return
+	}
+	c.err = err
+	for _, one := range c.connections {
+		_ = one.Conn.Close() // there is nothing to lose
+	}
+}
+
+// failure is why all ended.
+func (c *Client) failure() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// run makes requests, at most mostPieces, each on a connection of its own as far as
+// there are some, and returns when all have ended, with the first error.
+func (c *Client) run(list ...*request) error {
+	var call sync.WaitGroup
+	call.Add(len(list))
+	for _, r := range list {
+		r.call = &call
+	}
+	turn, all := int(c.turn.Add(1)), len(c.connections)
+	for i := range min(all, len(list)) {
+		var mine []*request
+		for k := i; k < len(list); k += all {
+			mine = append(mine, list[k])
+		}
+		c.connections[(turn+i)%all].send(mine)
+	}
+	call.Wait()
+	for _, r := range list {
+		if r.err != nil {
+			return r.err
+		}
+	}
+	return nil
+}
+
+// move reads or writes all of p, which lies within the content.
+func (c *Client) move(command uint16, p []byte, off int64) (done int, err error) {
+	for len(p) > 0 {
+		var room [mostPieces]request
+		var list [mostPieces]*request
+		n, bytes := 0, 0
+		for ; n < mostPieces && len(p) > 0; n++ {
+			some := min(len(p), pieceBytes)
+			room[n] = request{command: command, off: off, n: uint32(some), buf: p[:some]}
+			list[n] = &room[n]
+			p, off, bytes = p[some:], off+int64(some), bytes+some
+		}
+		if err := c.run(list[:n]...); err != nil {
+			return done, err
+		}
+		done += bytes
+	}
+	return done, nil
+}
+
+// Size is the one that the server said at the start.
+func (c *Client) Size() (int64, error) { return c.terms.size, nil }
+
+// Requests is how many calls are fastest.
+func (c *Client) Requests() int { return callers }
+
+// Granularity is that of the export.
+func (c *Client) Granularity() int64 { return c.export.Granularity }
+
+// ReadAt reads, in several requests at a time.
+func (c *Client) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, syscall.EINVAL
+	}
+	n := int(min(int64(len(p)), max(c.terms.size-off, 0)))
+	done, err := c.move(cmdRead, p[:n], off)
+	if err == nil && n < len(p) {
+		err = io.EOF
+	}
+	return done, err
+}
+
+// WriteAt writes, in several requests at a time. What lies beyond the end is ENOSPC.
+func (c *Client) WriteAt(p []byte, off int64) (int, error) {
+	if err := c.writable(off, int64(len(p))); err != nil {
+		return 0, err
+	}
+	defer c.memory.changes(off, int64(len(p)))
+	return c.move(cmdWrite, p, off)
+}
+
+func (c *Client) writable(off, n int64) error {
+	switch {
+	case c.terms.has(readOnly):
+		return syscall.EROFS
+	case off < 0 || n < 0:
+		return syscall.EINVAL
+	case n > c.terms.size-off:
+		return syscall.ENOSPC
+	}
+	return nil
+}
+
+// Flush asks for a flush of all that was written, by any connection.
+func (c *Client) Flush() error {
+	if c.terms.has(readOnly) {
+		return c.failure()
+	}
+	if !c.terms.has(sendFlush) {
+		return diskio.ErrUnsupported
+	}
+	err := c.run(&request{command: cmdFlush})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.flushed == nil {
+		c.flushed = err
+	}
+	return c.flushed
+}
+
+// Zero lets the server zero what lies in units of its storage, fast or not at all.
+// The rest of them, at both ends, is written by it.
+func (c *Client) Zero(off, n int64, unmap bool) error {
+	if err := c.writable(off, n); err != nil {
+		return err
+	}
+	if !c.terms.has(sendWriteZeroes) {
+		return diskio.ErrUnsupported
+	}
+	var flags uint16
+	if !unmap {
+		flags = flagNoHole
+	}
+	defer c.memory.changes(off, n)
+	lo, hi := c.units(off, off+n)
+	if lo >= hi {
+		return c.each(cmdWriteZeroes, flags, off, off+n)
+	}
+	fast := flags
+	if c.terms.has(sendFastZero) {
+		fast |= flagFastZero
+	}
+	err := c.each(cmdWriteZeroes, fast, lo, hi)
+	if err == nil {
+		err = c.each(cmdWriteZeroes, flags, off, lo)
+	}
+	if err == nil {
+		err = c.each(cmdWriteZeroes, flags, hi, off+n)
+	}
+	if errors.Is(err, syscall.EOPNOTSUPP) {
+		err = diskio.ErrUnsupported
+	}
+	return err
+}
+
+// units is the part that consists of units of storage. The last one may be cut by
+// the end.
+func (c *Client) units(off, end int64) (lo, hi int64) {
+	unit := max(c.export.Granularity, 1)
+	lo, hi = off, end
+	if r := off % unit; r > 0 {
+		lo += min(unit-r, end-off)
+	}
+	if end < c.terms.size {
+		hi -= end % unit
+	}
+	return lo, hi
+}
+
+// each makes requests without data for all from off to end, one after the other.
+func (c *Client) each(command, flags uint16, off, end int64) error {
+	for off < end {
+		n := min(end-off, zeroBytes-off%zeroBytes)
+		if err := c.run(&request{command: command, flags: flags, off: off, n: uint32(n)}); err != nil {
+			return err
+		}
+		off += n
+	}
+	return nil
+}
+
+// Discard tells the server that nobody needs a part any more.
+func (c *Client) Discard(off, n int64) error {
+	if err := c.writable(off, n); err != nil {
+		return err
+	}
+	if !c.terms.has(sendTrim) {
+		return diskio.ErrUnsupported
+	}
+	defer c.memory.changes(off, n)
+	return c.each(cmdTrim, 0, off, off+n)
+}
