@@ -22,19 +22,20 @@ type kernel struct{ sys, proc, dev string }
 
 var here = kernel{"/sys", "/proc", "/dev"}
 
-// user is what in the kernel has a file open.
+// user is what has a file open.
 type user struct {
 	name    string // for people
 	writes  bool
-	leaving bool   // it lets go of the file by itself, as soon as nobody uses it
+	program bool   // it is no part of the kernel
+	leaving bool   // it may let go of the file by itself, soon
 	release string // how to have it let go of the file
 }
 
-// Unused fails with an *InUseError if the kernel itself has f's file open.
-// Whoever is about to take a file from its name asks again: nothing keeps it
-// from being attached to a loop device under the locks of a writer.
+// Unused fails with an *InUseError if anybody beside this process has f's file open,
+// the kernel itself too. Whoever is about to take a file from its name asks again:
+// nothing keeps it from being attached to a loop device under the locks of a writer.
 func Unused(f *os.File) error {
-	return here.refuse(f, func(user) bool { return true })
+	return here.refuse(f, unix.F_WRLCK, func(user) bool { return true })
 }
 
 // unwritten is Unused, but lets in who only reads. A loop device knows the size
@@ -43,21 +44,45 @@ func Unused(f *os.File) error {
 // writes does: the size may be given to it (losetup --set-capacity) before a
 // growth that failed takes it back.
 func unwritten(f *os.File) error {
-	return here.refuse(f, func(u user) bool { return u.writes })
-}
-
-// refuse fails if a user of the file is one of those. One that is letting go
-// (umount gives loop devices back a little after it has returned) gets the time
-// of a passer-by.
-func (k kernel) refuse(f *os.File, those func(user) bool) error {
-	id, err := idOf(f)
+	kind, err := leaseOf(f)
 	if err != nil {
 		return err
 	}
+	return here.refuse(f, kind, func(u user) bool { return u.writes })
+}
+
+// unattached is unwritten, but lets in programs that take no locks.
+func unattached(f *os.File) error {
+	return here.refuse(f, unix.F_RDLCK, func(u user) bool { return u.writes && !u.program })
+}
+
+// leaseOf is the lease that tells most of others: that nobody writes can only be
+// known through a file that is not open for writing itself.
+func leaseOf(f *os.File) (kind int, err error) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var flags int
+	var bad error
+	err = conn.Control(func(fd uintptr) { flags, bad = unix.FcntlInt(fd, unix.F_GETFL, 0) })
+	if kind = unix.F_WRLCK; flags&unix.O_ACCMODE == unix.O_RDONLY {
+		kind = unix.F_RDLCK
+	}
+	return kind, errors.Join(err, bad)
+}
+
+// refuse fails if a user of the file is one of those. One that is letting go
+// (umount gives loop devices back a little after it has returned, QEMU a file whose
+// locks it does not get) gets the time of a passer-by.
+func (k kernel) refuse(f *os.File, kind int, those func(user) bool) error {
 	tick := time.NewTicker(passerBy / 100)
 	defer tick.Stop()
 	for end := time.Now().Add(passerBy); ; <-tick.C {
-		users := k.users(id)
+		users, err := k.openers(f, kind)
+		if err != nil {
+			return err
+		}
 		i := slices.IndexFunc(users, those)
 		if i < 0 {
 			return nil
@@ -70,6 +95,9 @@ func (k kernel) refuse(f *os.File, those func(user) bool) error {
 
 // fileID is how a file is known, whatever its names are.
 type fileID struct{ dev, ino uint64 }
+
+// device is its file system as mountinfo has it.
+func (id fileID) device() string { return fmt.Sprintf("%d:%d", unix.Major(id.dev), unix.Minor(id.dev)) }
 
 func idOf(f *os.File) (fileID, error) {
 	conn, err := f.SyscallConn()
@@ -266,8 +294,17 @@ func (m mounts) silent(path string, id fileID) bool {
 			on = c // the last one covers those before
 		}
 	}
-	ours := fmt.Sprintf("%d:%d", unix.Major(id.dev), unix.Minor(id.dev))
-	return on.device != ours && slices.ContainsFunc(answered, func(kind string) bool { return strings.HasPrefix(on.kind, kind) })
+	return on.device != id.device() && on.answered()
+}
+
+// remote reports whether a file is on such a file system. What the kernel knows of
+// who has it open is not all there is, or none of it.
+func (m mounts) remote(id fileID) bool {
+	return slices.ContainsFunc(m, func(on mount) bool { return on.device == id.device() && on.answered() })
+}
+
+func (m mount) answered() bool {
+	return slices.ContainsFunc(answered, func(kind string) bool { return strings.HasPrefix(m.kind, kind) })
 }
 
 func below(path, dir string) bool {

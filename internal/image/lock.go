@@ -46,13 +46,27 @@ func (e *InUseError) Error() string {
 // nothing is locked then. The locks belong to f's open file description and
 // end when its last descriptor is closed, in whatever process.
 func LockShared(f *os.File) error {
-	if err := permit(f, consistentRead); err != nil {
-		return err
-	}
-	if err := ask(f, unix.F_RDLCK, span{libvirtByte, libvirtBytes}); err != nil {
+	if err := read(f); err != nil {
 		return err
 	}
 	return orRelease(f, unwritten(f))
+}
+
+// LockForeign is LockShared for a file that is in no pool. Who has it open for
+// writing and takes no locks, the client who gave it maybe, is let in.
+func LockForeign(f *os.File) error {
+	if err := read(f); err != nil {
+		return err
+	}
+	return orRelease(f, unattached(f))
+}
+
+// read takes the locks of a reader.
+func read(f *os.File) error {
+	if err := permit(f, consistentRead); err != nil {
+		return err
+	}
+	return ask(f, unix.F_RDLCK, span{libvirtByte, libvirtBytes})
 }
 
 // permit takes the permission to use the image in one way while nobody writes

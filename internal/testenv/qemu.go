@@ -2,10 +2,19 @@ package testenv
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // QEMU lets qemu-io open an image, with its own arguments, and keep it open
@@ -37,4 +46,106 @@ func QEMU(t testing.TB, args ...string) (holder string) {
 		t.Fatalf("qemu-io said %q: %v", line, err)
 	}
 	return fmt.Sprintf("pid %d (qemu-io)", cmd.Process.Pid)
+}
+
+// Machine starts a virtual machine that does not run, with arguments of QEMU's own,
+// and keeps it until the test ends or calls stop. It gives the process as a holder is
+// named, or what QEMU said if it did not start.
+func Machine(t testing.TB, args ...string) (holder string, stop func(), err error) {
+	t.Helper()
+	argv := []string{"-M", "q35", "-accel", "tcg", "-m", "16", "-S", "-display", "none", "-nodefaults", "-chardev", "stdio,id=m", "-mon", "chardev=m,mode=control"}
+	cmd := exec.Command(Tool(t, "qemu-system-x86_64"), append(argv, args...)...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// Its greeting comes before it opens anything, the answer when all is open.
+	lines := bufio.NewReader(out)
+	_, err = io.WriteString(in, `{"execute":"qmp_capabilities"}`)
+	for range 2 {
+		if err == nil {
+			_, err = lines.ReadString('\n')
+		}
+	}
+	stop = ended(t, cmd)
+	if err != nil {
+		stop()
+		return "", nil, fmt.Errorf("qemu-system-x86_64: %s", &said)
+	}
+	return holderOf(cmd), stop, nil
+}
+
+// Stopped starts a program and stops it when it has a file open and locked. It gives the process as a holder is named and what ends it, or what the
+// program said if it ended by itself.
+func Stopped(t testing.TB, path string, argv ...string) (holder string, stop func(), err error) {
+	t.Helper()
+	cmd := exec.Command(Tool(t, argv[0]), argv[1:]...)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan error, 1)
+	go func() { gone <- cmd.Wait() }()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-gone:
+			return "", nil, fmt.Errorf("%s: %v: %s", argv[0], err, &said)
+		case <-look.C:
+		}
+		_ = cmd.Process.Signal(syscall.SIGSTOP) // one that has ended is met above
+		_ = unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
+		if locks(cmd.Process.Pid, path) {
+			stop = sync.OnceFunc(func() { cmd.Process.Kill(); <-gone })
+			t.Cleanup(stop)
+			return holderOf(cmd), stop, nil
+		}
+		_ = cmd.Process.Signal(syscall.SIGCONT)
+	}
+}
+
+// locks reports whether a process has a file open and locked.
+func locks(pid int, path string) bool {
+	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil {
+		panic("internal error: " + err.Error()) // the pattern is constant
+	}
+	for _, link := range links {
+		if to, err := os.Readlink(link); err != nil || to != path {
+			continue
+		}
+		info, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, filepath.Base(link)))
+		if err == nil && strings.Contains(string(info), "lock:") {
+			return true
+		}
+	}
+	return false
+}
+
+// holderOf is how a holder is named: by the kernel's name of its program.
+func holderOf(cmd *exec.Cmd) string {
+	const most = 15
+	name := filepath.Base(cmd.Path)
+	return fmt.Sprintf("pid %d (%s)", cmd.Process.Pid, name[:min(len(name), most)])
+}
+
+// ended gives what ends a process that is not asked how it went, once.
+func ended(t testing.TB, cmd *exec.Cmd) (stop func()) {
+	stop = sync.OnceFunc(func() {
+		cmd.Process.Kill()
+		_ = cmd.Wait() // says that it was killed
+	})
+	t.Cleanup(stop)
+	return stop
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -182,7 +183,7 @@ func (d *poolDir) openBeneath(name string, flags int, mode uint64) (*os.File, er
 		Resolve: beneath,
 	}
 	fd := -1
-	err := retry(func() (err error) {
+	err := unleased(func() (err error) {
 		fd, err = unix.Openat2(d.fd(), name, &how)
 		return err
 	})
@@ -194,6 +195,26 @@ func (d *poolDir) openBeneath(name string, flags int, mode uint64) (*os.File, er
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), d.path(name)), nil
+}
+
+// leasePatience is how long a lease may keep others from opening a file. Whoever asks
+// the kernel who has it open holds one for an instant, and a file server gives up its
+// own when it is asked to, which the first try does.
+const leasePatience = time.Second
+
+// unleased repeats an opening that must not block while somebody has a lease on the
+// file (fcntl(2)).
+func unleased(open func() error) error {
+	err := retry(open)
+	if err != unix.EAGAIN {
+		return err
+	}
+	tick := time.NewTicker(leasePatience / 1000)
+	defer tick.Stop()
+	for end := time.Now().Add(leasePatience); err == unix.EAGAIN && time.Now().Before(end); <-tick.C {
+		err = retry(open)
+	}
+	return err
 }
 
 // openLocked opens a volume with the image locks of the access and makes sure

@@ -112,7 +112,7 @@ func lockSource(f *os.File, name string) (locked *os.File, err error) {
 	if err != nil {
 		return nil, nil // a server of NFS may refuse root what it lets the client have
 	}
-	used, ok := errors.AsType[*image.InUseError](image.LockShared(own))
+	used, ok := errors.AsType[*image.InUseError](image.LockForeign(own))
 	if !ok {
 		return own, nil
 	}

@@ -1,0 +1,122 @@
+package image
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Not everybody who has a file open takes QEMU's locks: a virtual machine that
+// waits for a migration, a tool that was asked not to lock, any other program. The
+// kernel knows of all of them how many there are, and /proc of most who they are.
+
+// lease asks the kernel whether f's file is open nowhere else (unix.F_WRLCK), or, of
+// one that f only reads, is open nowhere for writing (unix.F_RDLCK). It gives
+// unix.EAGAIN if it is, and another error where the kernel does not tell: fcntl(2)
+// wants a regular file that is the caller's own, or the capability CAP_LEASE. The
+// lease is given back at once; who opens the file meanwhile waits for that.
+func lease(f *os.File, kind int) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var asked error
+	err = conn.Control(func(fd uintptr) {
+		if _, asked = unix.FcntlInt(fd, unix.F_SETLEASE, kind); asked == nil {
+			_, asked = unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_UNLCK)
+		}
+	})
+	return errors.Join(err, asked)
+}
+
+// openers are those beside this process who have f's file open. One that cannot be
+// found, in another container or the kernel's NFS server, has no name.
+func (k kernel) openers(f *os.File, kind int) ([]user, error) {
+	answer := lease(f, kind)
+	if answer == nil {
+		return nil, nil
+	}
+	id, err := idOf(f)
+	if err != nil {
+		return nil, err
+	}
+	mounts := k.mounts()
+	own, others := k.openings(f, id, mounts)
+	users := k.users(id)
+	for _, o := range others {
+		if !slices.ContainsFunc(own, o.shares) {
+			// It may be about to see our locks, and to let go.
+			users = append(users, user{name: process(o.pid), writes: o.flags&unix.O_ACCMODE != 0, leaving: true, program: true})
+		}
+	}
+	if len(users) == 0 && len(own) < 2 && errors.Is(answer, unix.EAGAIN) && !mounts.remote(id) {
+		users = append(users, user{writes: kind == unix.F_RDLCK, leaving: true, program: true})
+	}
+	return users, nil
+}
+
+// opening is a descriptor of a process.
+type opening struct {
+	pid, fd string
+	flags   int // of open(2)
+}
+
+// openings are those of f's file, this process's own and all others. What /proc tells
+// of a descriptor without a look at its file decides whose file is looked at.
+func (k kernel) openings(f *os.File, id fileID, mounts mounts) (own, others []opening) {
+	self := strconv.Itoa(os.Getpid())
+	_, inode := descriptor(lines(filepath.Join(k.proc, "self/fdinfo", strconv.Itoa(int(f.Fd())))))
+	for _, info := range glob(k.proc, "[0-9]*/fdinfo/*") {
+		flags, ino := descriptor(lines(info))
+		if ino != inode || flags&unix.O_PATH != 0 {
+			continue
+		}
+		dir := filepath.Dir(filepath.Dir(info))
+		file := filepath.Join(dir, "fd", filepath.Base(info))
+		if path, err := os.Readlink(file); err != nil || mounts.silent(path, id) || !leadsTo(file, id) {
+			continue
+		}
+		if o := (opening{filepath.Base(dir), filepath.Base(info), flags}); o.pid == self {
+			own = append(own, o)
+		} else {
+			others = append(others, o)
+		}
+	}
+	return own, others
+}
+
+// shares reports whether two descriptors are of one opening, which a process has
+// inherited or been handed (kcmp(2)).
+func (o opening) shares(with opening) bool {
+	const file = 0 // KCMP_FILE
+	var n [4]uintptr
+	for i, text := range []string{o.pid, with.pid, o.fd, with.fd} {
+		v, err := strconv.Atoi(text)
+		if err != nil {
+			return false
+		}
+		n[i] = uintptr(v)
+	}
+	different, _, err := unix.Syscall6(unix.SYS_KCMP, n[0], n[1], file, n[2], n[3], 0)
+	return err == 0 && different == 0
+}
+
+// descriptor gives the flags of open(2) and the inode that proc_pid_fdinfo(5) has of
+// a descriptor. Before Linux 5.14 there is no inode.
+func descriptor(info []string) (flags int, inode string) {
+	for _, l := range info {
+		switch key, value, _ := strings.Cut(l, ":"); key {
+		case "flags":
+			n, _ := strconv.ParseInt(strings.TrimSpace(value), 8, 64) // the kernel wrote it
+			flags = int(n)
+		case "ino":
+			inode = strings.TrimSpace(value)
+		}
+	}
+	return flags, inode
+}

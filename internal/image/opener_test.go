@@ -1,0 +1,147 @@
+package image
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// elsewhere has another process open a file without any lock until the end of the
+// test or of shut. It gives how the process is named as a holder.
+func elsewhere(t *testing.T, path, mode string) (holder string, shut func()) {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", `exec 3`+mode+`"$1"; echo open; read end`, "sh", path)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	shut = sync.OnceFunc(func() {
+		in.Close()
+		_ = cmd.Wait() // read has met the end of its input
+	})
+	t.Cleanup(shut)
+	return fmt.Sprintf("pid %d (sh)", cmd.Process.Pid), shut
+}
+
+// Who has the file open and takes no locks is seen all the same.
+func TestWhoTakesNoLocksIsSeenAndNamed(t *testing.T) {
+	foreign := access{"foreign", os.O_RDONLY, LockForeign}
+	for _, c := range []struct {
+		mode   string
+		access access
+		in     bool
+	}{
+		{"<", exclusive, false},
+		{"<", shared, true},
+		{"<", grow, true},
+		{"<", foreign, true},
+		{"<>", exclusive, false},
+		{"<>", shared, false},
+		{"<>", grow, false},
+		{"<>", foreign, true},
+	} {
+		t.Run(c.access.name+" beside "+c.mode, func(t *testing.T) {
+			t.Parallel()
+			path := newImage(t)
+			holder, shut := elsewhere(t, path, c.mode)
+			f, err := c.access.try(t, path)
+			if c.in {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			refused(t, err, holder)
+			ownsNothing(t, f)
+			time.AfterFunc(10*time.Millisecond, shut) // a passer-by
+			if err := c.access.lock(f); err != nil {
+				t.Errorf("when the other lets go: %v", err)
+			}
+		})
+	}
+}
+
+// The openings of the process itself, and those that are no opening, keep nobody away.
+func TestOwnOpeningsAreNobodyElses(t *testing.T) {
+	path := newImage(t)
+	openFile(t, path, os.O_RDWR)
+	openFile(t, path, os.O_RDONLY)
+	openFile(t, path, unix.O_PATH)
+	for _, a := range []access{shared, grow, exclusive} {
+		f, err := a.try(t, path)
+		if err != nil {
+			t.Errorf("%s: %v", a.name, err)
+		}
+		f.Close()
+	}
+}
+
+// What a process was handed is open in the one that handed it over too: that is no
+// other opening.
+func TestHandedOpeningsAreOwn(t *testing.T) {
+	path := newImage(t)
+	given := openFile(t, path, os.O_RDWR)
+	cmd := exec.Command("cat")
+	cmd.ExtraFiles = []*os.File{given}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait() // it has met the end of its input
+	defer in.Close()
+	mine, err := exclusive.try(t, path)
+	if err != nil {
+		t.Error(err)
+	}
+	mine.Close()
+	given.Close() // now it is the other's alone
+	_, err = exclusive.try(t, path)
+	refused(t, err, fmt.Sprintf("pid %d (cat)", cmd.Process.Pid))
+}
+
+// Somebody of whom only the kernel knows keeps writers away, without a name.
+func TestWhoCannotBeNamedIsSeen(t *testing.T) {
+	t.Parallel()
+	path := newImage(t)
+	elsewhere(t, path, "<>")
+	k := here
+	k.proc = t.TempDir() // as in a container of our own
+	for _, c := range []struct{ flags, kind int }{{os.O_RDWR, unix.F_WRLCK}, {os.O_RDONLY, unix.F_RDLCK}} {
+		users, err := k.openers(openFile(t, path, c.flags), c.kind)
+		if err != nil || len(users) != 1 || users[0].name != "" || users[0].writes != (c.kind == unix.F_RDLCK) {
+			t.Errorf("opened with %#x: %+v, %v", c.flags, users, err)
+		}
+	}
+	if users, err := k.openers(openFile(t, newImage(t), os.O_RDWR), unix.F_WRLCK); err != nil || len(users) > 0 {
+		t.Errorf("nobody: %+v, %v", users, err)
+	}
+}
+
+// A file system that another host answers for may know of openings that are none.
+func TestRemoteFilesAreOpenToWhoCannotBeNamed(t *testing.T) {
+	m := mounts{{device: "0:50", kind: "nfs4"}, {device: "8:1", kind: "ext4"}}
+	for id, want := range map[fileID]bool{{unix.Mkdev(0, 50), 1}: true, {unix.Mkdev(8, 1), 1}: false, {unix.Mkdev(8, 2), 1}: false} {
+		if got := m.remote(id); got != want {
+			t.Errorf("%s: %v", id.device(), got)
+		}
+	}
+}
