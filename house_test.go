@@ -50,6 +50,8 @@ var layers = []layer{
 	{"internal/nbd", []string{"internal/diskio"}},
 	{"internal/wipe", []string{"internal/blockdev", "internal/diskio"}},
 	{"internal/image", nil},
+	{"internal/format", nil},
+	{"internal/format/formattest", nil},
 	{"internal/sparse", nil},
 	{"internal/operation", []string{"internal/record", "internal/quantity"}},
 	{"internal/events", []string{"internal/record"}},
@@ -59,7 +61,7 @@ var layers = []layer{
 	{"internal/backends/all", []string{"internal/backends", "internal/backends/*", "internal/record"}},
 	{"internal/backends/backendtest", []string{"internal/backends", "internal/diskio", "internal/record", "internal/testenv"}},
 	{"internal/backends/filetree", []string{"internal/backends", "internal/backends/header", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/record"}},
-	{"internal/backends/header", []string{"internal/backends", "internal/blockdev", "internal/image", "internal/record"}},
+	{"internal/backends/header", []string{"internal/backends", "internal/blockdev", "internal/format", "internal/record"}},
 	{"internal/backends/*", []string{"internal/backends", "internal/backends/filetree", "internal/backends/header", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/record", "internal/wipe"}},
 
 	{"internal/supervisor", []string{"internal/crash", "internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
@@ -67,7 +69,7 @@ var layers = []layer{
 
 	{"internal/helper", []string{"internal/backends", "internal/crash", "internal/diskio", "internal/ipc", "internal/quantity", "internal/record", "internal/sparse",
 		"internal/term", "internal/wipe"}},
-	{"internal/helper/task", []string{"internal/helper", "internal/backends", "internal/backends/all", "internal/backends/header", "internal/crash", "internal/diskio", "internal/image", "internal/ipc",
+	{"internal/helper/task", []string{"internal/helper", "internal/backends", "internal/backends/all", "internal/backends/header", "internal/crash", "internal/diskio", "internal/format", "internal/image", "internal/ipc",
 		"internal/operation", "internal/quantity", "internal/record", "internal/sparse", "internal/wipe"}},
 
 	{"internal/metrics", []string{"internal/record", "internal/supervisor"}},

@@ -15,13 +15,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	imageformat "storaged/internal/format"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"storaged/internal/image"
 	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
@@ -216,7 +216,7 @@ func TestBrokenStreamGoesOn(t *testing.T) {
 	at := 0
 	var last *record.Job
 	for range 3 {
-		cut := at + image.HeaderSize + 1 + rand.IntN(2*mib) // a header is looked at before anything is written
+		cut := at + imageformat.HeadSize + 1 + rand.IntN(2*mib) // a header is looked at before anything is written
 		r := upload{Offset: int64(at)}
 		if last != nil {
 			r.Continues = last.ID

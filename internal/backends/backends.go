@@ -294,6 +294,7 @@ type VolumeInfo struct {
 	// Of a file with several names (hard links) all is told beside that can be
 	// without opening it: it may be a volume that somebody makes a backup of.
 	Ignored string // why this is no volume; Name is escaped then
+	Problem string // why it must not be opened as an image, by its header; "" if it may
 }
 
 // Reference is a file that an image's header names: its backing, or one that

@@ -407,7 +407,7 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 	}
 	touched := v.ChangeNS != it.ChangeNS && !linkSum(v, it)
 	s.see(v, it)
-	if !replaced && v.Capacity == before.Capacity && v.Allocation == before.Allocation && v.Reason == before.Reason {
+	if !replaced && v.Capacity == before.Capacity && v.Allocation == before.Allocation && v.Reason == before.Reason && v.Problem == before.Problem {
 		ageSum(v)
 		return s.tx.PutVolume(v) // nothing to tell anybody
 	}

@@ -196,7 +196,10 @@ func (c *Catalog) see(v *store.Volume, it ipc.Item) {
 		v.Capacity, v.Backing, v.References = it.Capacity, it.Backing, referencesIn(it)
 	}
 	v.Identity, v.ChangeNS, v.ModifyNS = it.Identity, it.ChangeNS, it.ModifyNS
-	v.Reason = it.Ignored
+	v.Reason, v.Problem = it.Ignored, ""
+	if it.Format == v.Format && !record.Plain(v.Format) { // of another header nothing is believed
+		v.Problem = it.Problem
+	}
 	v.Observed = c.now()
 }
 
@@ -315,7 +318,7 @@ func (e end) reformat(v *store.Volume) {
 		if e.ok() {
 			e.job.Warnings = append(slices.Clone(e.job.Warnings), fmt.Sprintf("the volume was an image in format %s and is raw now", v.Format))
 		}
-		v.Format, v.Backing, v.References = record.FormatRaw, "", nil
+		v.Format, v.Backing, v.References, v.Problem = record.FormatRaw, "", nil, ""
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"storaged/internal/format/formattest"
 	"storaged/internal/record"
 	"storaged/internal/term/ptytest"
 )
@@ -33,7 +34,7 @@ func TestScripts(t *testing.T) {
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]), bytes.Repeat([]byte("storaged"), 1<<17), 0o600))
 			},
 			"qcow": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Check(os.WriteFile(ts.MkAbs(args[0]), append([]byte("QFI\xfb\x00\x00\x00\x03"), make([]byte, 4088)...), 0o600))
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), formattest.Qcow2(), 0o600))
 			},
 			"rest": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte("I\xfb\x00\x00\x00\x03"), 0o600))

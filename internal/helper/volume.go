@@ -175,7 +175,7 @@ func Item(v backends.VolumeInfo) ipc.Item {
 	it := ipc.Item{
 		Name: v.Name, Path: v.Path, Key: v.Key, VolType: v.Type, Format: v.Format,
 		Capacity: v.Capacity, Size: v.Size, Allocation: v.Allocation, Backing: v.Backing,
-		Identity: string(v.ID), Ignored: v.Ignored,
+		Identity: string(v.ID), Ignored: v.Ignored, Problem: v.Problem,
 	}
 	if !v.Change.IsZero() {
 		it.ChangeNS = v.Change.UnixNano()

@@ -104,7 +104,7 @@ func (it Item) check() error {
 		checkUTF8("name", it.Name, maxPath), checkUTF8("path", it.Path, maxPath),
 		checkUTF8("key", it.Key, maxPath), checkUTF8("backing", it.Backing, maxPath),
 		checkName("identity", it.Identity), checkName("type", it.VolType), checkName("format", it.Format), checkName("state", it.State),
-		checkText("checksum", it.Checksum, maxSum), checkText("ignored", it.Ignored, maxText),
+		checkText("checksum", it.Checksum, maxSum), checkText("ignored", it.Ignored, maxText), checkText("problem", it.Problem, maxText),
 		notNegative("capacity", it.Capacity), notNegative("size", it.Size), notNegative("allocation", it.Allocation))
 }
 
@@ -150,7 +150,7 @@ func (e *Error) tidied() *Error {
 
 func (it Item) tidied() Item {
 	it.Error = it.Error.tidied()
-	it.Ignored = tidy(it.Ignored, maxText)
+	it.Ignored, it.Problem = tidy(it.Ignored, maxText), tidy(it.Problem, maxText)
 	return it
 }
 

@@ -221,7 +221,7 @@ func TestTheLongestReportCanBeSaved(t *testing.T) {
 	}
 	path := "/" + strings.Repeat("日", (maxPath-1)/3)
 	failure := &Error{Code: strings.Repeat("c", maxName), Message: flood, Hint: flood, Path: flood, Holder: flood}
-	volume := Item{Name: path, Path: path, Key: path, Backing: path, Ignored: flood, Error: failure, Checksum: strings.Repeat("c", maxSum)}
+	volume := Item{Name: path, Path: path, Key: path, Backing: path, Ignored: flood, Problem: flood, Error: failure, Checksum: strings.Repeat("c", maxSum)}
 	r := &Report{Summary: Summary{
 		Outcome: Failed, Error: failure, Volume: &volume, Pool: &Pool{Path: path}, Device: path, Limits: many, Warnings: many,
 		Phases: slices.Repeat([]Spent{{Name: strings.Repeat("n", maxName), NS: 1 << 62}}, MaxPhases),

@@ -81,6 +81,7 @@ type Item struct {
 	State      string      `msgpack:"state"`     // of a job over many: succeeded, failed, skipped
 	Checksum   string      `msgpack:"checksum"`
 	Error      *Error      `msgpack:"error"`
+	Problem    string      `msgpack:"problem"`    // why it must not be opened as an image, by its header
 	Ignored    string      `msgpack:"ignored"`    // why this entry is no volume, or none that may be touched; Name is escaped then
 	References []Reference `msgpack:"references"` // files that the volume's header names
 }

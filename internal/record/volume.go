@@ -36,8 +36,9 @@ type Volume struct {
 	Children    []string    `json:"children"`
 	Description string      `json:"description"`
 	State       VolumeState `json:"state"`
-	Reason      string      `json:"reason"` // why jobs leave it alone although it is there, "" if they do not
-	Job         *int64      `json:"job"`    // that builds it or left it incomplete
+	Reason      string      `json:"reason"`  // why jobs leave it alone although it is there, "" if they do not
+	Problem     string      `json:"problem"` // why its content must not be opened as an image, "" if it may
+	Job         *int64      `json:"job"`     // that builds it or left it incomplete
 	Generation  int64       `json:"generation"`
 	Origin      Origin      `json:"origin"`
 	CreatedBy   *int64      `json:"created_by"` // job

@@ -3,51 +3,52 @@
 package header
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 
 	"storaged/internal/backends"
-	"storaged/internal/image"
+	"storaged/internal/format"
 	"storaged/internal/record"
 )
 
 // Reader reads the headers of the volumes of a pool.
-type Reader struct {
-	buf []byte
-	finder
-}
+type Reader struct{ finder }
 
 // NewReader gives one that has looked for no file yet.
 func NewReader() *Reader {
-	return &Reader{buf: make([]byte, image.HeaderSize), finder: finder{locate: locate, known: map[string]backends.Reference{}}}
+	return &Reader{finder{locate: locate, known: map[string]backends.Reference{}}}
 }
 
-// Read adds to info what the header of the open volume says.
+// Read adds to info, which has the size, what the header of the open volume says,
+// whatever format that is of.
 func (r *Reader) Read(f io.ReaderAt, info *backends.VolumeInfo) error {
-	n, err := f.ReadAt(r.buf, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
+	i, err := format.Inspect(f, info.Size)
+	if err == nil {
+		r.tell(i, info)
 	}
-	h := image.Inspect(r.buf[:n])
-	info.Format, info.Backing = h.Format, record.Escape(h.Backing)
-	info.References = r.references(filepath.Dir(info.Path), h)
-	if h.Capacity > 0 {
-		info.Capacity = h.Capacity
-	}
-	return nil
+	return err
 }
 
-// Inspect tells what a volume is and what its header says, as Refresh does. It is
-// for who knows that the volume is no raw one.
-func Inspect(v backends.Volume) (backends.VolumeInfo, error) {
+func (r *Reader) tell(i format.Image, info *backends.VolumeInfo) {
+	info.Format, info.Backing, info.Problem = i.Format, record.Escape(i.Backing), i.Problem
+	info.References = r.references(filepath.Dir(info.Path), i)
+	if i.Capacity > 0 {
+		info.Capacity = i.Capacity
+	}
+}
+
+// Inspect tells what a volume is and what its header says, which is known to be an
+// image in that format.
+func Inspect(v backends.Volume, in string) (backends.VolumeInfo, error) {
 	info, err := v.Info()
 	if err != nil {
 		return info, err
 	}
-	if err := NewReader().Read(v.Content(), &info); err != nil {
+	i, err := format.InspectAs(v.Content(), info.Size, in)
+	if err != nil {
 		return info, fmt.Errorf("cannot read the header of volume %q: %w", info.Path, err)
 	}
+	NewReader().tell(i, &info)
 	return info, nil
 }

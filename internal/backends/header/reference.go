@@ -11,7 +11,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/blockdev"
-	"storaged/internal/image"
+	"storaged/internal/format"
 	"storaged/internal/record"
 )
 
@@ -28,7 +28,7 @@ type finder struct {
 }
 
 // references are the files that the header of an image in the directory names.
-func (f *finder) references(dir string, h image.Header) []backends.Reference {
+func (f *finder) references(dir string, h format.Image) []backends.Reference {
 	var all []backends.Reference
 	if h.Backing != "" {
 		all = f.named(dir, h.Backing, false)
@@ -54,9 +54,9 @@ func bounded(all []backends.Reference) []backends.Reference {
 }
 
 func (f *finder) named(dir, name string, data bool) []backends.Reference {
-	paths := image.Paths(name)
-	if name == image.Unnamed || len(paths) == 0 {
-		return []backends.Reference{{Name: record.Escape(name), Data: data, Relative: name == image.Unnamed}}
+	paths := format.Paths(name)
+	if name == format.Unnamed || len(paths) == 0 {
+		return []backends.Reference{{Name: record.Escape(name), Data: data, Relative: name == format.Unnamed}}
 	}
 	var all []backends.Reference
 	for _, path := range paths {

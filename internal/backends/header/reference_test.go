@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 
 	"storaged/internal/backends"
-	"storaged/internal/image"
+	"storaged/internal/format"
 )
 
 func TestReferencesAreWhatTheNamesLeadTo(t *testing.T) {
@@ -38,13 +38,13 @@ func TestReferencesAreWhatTheNamesLeadTo(t *testing.T) {
 		"file:" + base:            {Path: base, ID: "any"},
 		root + "/a//./base":       {Path: base, ID: "any"},
 		"nothing":                 {Path: pool + "/nothing", Relative: true},
-		image.Unnamed:             {Relative: true},
+		format.Unnamed:            {Relative: true},
 		"nbd://host/export":       {},
 		"json:{}":                 {},
 		"a\xffb":                  {Path: pool + `/a\xffb`, Relative: true},
 		strings.Repeat("x/", 500): {Path: filepath.Clean(pool + "/" + strings.Repeat("x/", 500)), Relative: true},
 	} {
-		got := f.references(pool, image.Header{Backing: name})
+		got := f.references(pool, format.Image{Backing: name})
 		if len(got) != 1 || got[0].Path != want.Path || (got[0].ID != "") != (want.ID != "") || got[0].Relative != want.Relative || got[0].Data {
 			t.Errorf("%q: %+v, want %+v", name, got, want)
 		}
@@ -52,7 +52,7 @@ func TestReferencesAreWhatTheNamesLeadTo(t *testing.T) {
 }
 
 func TestReferencesAreBounded(t *testing.T) {
-	var h image.Header
+	var h format.Image
 	for range 1000 {
 		h.Data = append(h.Data, strings.Repeat("x", 900))
 	}
@@ -75,7 +75,7 @@ func TestReferenceThatHangsIsWaitedForOnce(t *testing.T) {
 			return r
 		}}
 		for _, name := range []string{"/dead/a", "/dead/b", "/dead/a"} {
-			if got := f.references("/p", image.Header{Backing: name}); len(got) != 1 || got[0].Path != name || got[0].ID != "" {
+			if got := f.references("/p", format.Image{Backing: name}); len(got) != 1 || got[0].Path != name || got[0].ID != "" {
 				t.Errorf("%s: %+v", name, got)
 			}
 		}

@@ -11,12 +11,12 @@ import (
 	"hash"
 	"io"
 	"os"
+	"storaged/internal/format"
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/header"
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
-	"storaged/internal/image"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/quantity"
@@ -281,15 +281,21 @@ func (c *content) move(ctx context.Context, r *helper.Run, to into, h hash.Hash)
 
 // checkHeader refuses a content that says to be in another format than the
 // volume is declared to be: a virtual machine can write any header into a raw disk, and
-// whoever believed it would open what the header names. head is how the volume
-// will begin.
-func (in contentSpec) checkHeader(head []byte) (image.Header, error) {
-	h := image.Inspect(head)
+// whoever believed it would open what the header names. v is the volume as it will
+// be, and size its length; -1: v is only how it will begin.
+func (in contentSpec) checkHeader(v io.ReaderAt, size int64) (format.Image, error) {
 	want := in.kind()
+	if in.as == record.FormatRaw {
+		return format.Image{Format: want}, nil
+	}
+	h, err := format.Inspect(v, size)
+	if err != nil {
+		return h, err
+	}
 	same := h.Format == want || record.Plain(h.Format) && record.Plain(want)
 	switch {
-	case in.as == record.FormatRaw:
-		return h, nil
+	case same && h.Problem != "":
+		return h, badImage(want, h.Problem)
 	case same && len(h.Data) > 0:
 		return h, ipc.Errorf(record.Unsupported, "content of the image lies in %q, which would not come with it; nothing was written", record.Escape(h.Data[0])).
 			WithHint("qemu-img convert makes an image of it that needs no other file")
@@ -304,11 +310,17 @@ func (in contentSpec) checkHeader(head []byte) (image.Header, error) {
 		WithHint("--as-format raw takes it as it is, --as-format %s makes the volume one in that format", h.Format)
 }
 
+// badImage refuses a content that must not be opened as what it is to be.
+func badImage(in, problem string) error {
+	return ipc.Errorf(record.Invalid, "the content is no sound image in format %s: %s", in, problem).
+		WithHint("qemu-img check and convert may repair it; --as-format raw takes the bytes as they are")
+}
+
 // checkPacking refuses a content that is no disk's bytes but such as are still to
 // be unpacked: nobody could use the volume. first says that the volume begins
 // with it; a part of a disk may begin with anything that lies on one.
 func (in contentSpec) checkPacking(head []byte, first bool) error {
-	packing := image.Packed(head)
+	packing := format.Packed(head)
 	switch {
 	case in.as == record.FormatRaw || in.skipped > 0:
 		return nil
@@ -334,25 +346,52 @@ func (c *content) made(r *helper.Run, v backends.Volume) error {
 	if record.Plain(c.kind()) {
 		return nil
 	}
-	info, err := header.Inspect(v)
+	info, err := header.Inspect(v, c.kind())
 	found := helper.Item(info)
 	r.Knows(func(v *ipc.Item) {
-		v.Format, v.Capacity, v.Backing, v.References = c.kind(), found.Capacity, found.Backing, found.References
+		v.Format, v.Capacity, v.Backing, v.References, v.Problem = c.kind(), found.Capacity, found.Backing, found.References, found.Problem
 	})
+	if err == nil && info.Problem != "" { // of a stream not all could be seen before
+		err = badImage(c.kind(), info.Problem)
+	}
 	return err
 }
 
-// overlaid is how a file will begin when head is at off.
-func overlaid(c io.ReaderAt, off int64, head []byte) ([]byte, error) {
-	b := make([]byte, image.HeaderSize)
-	n, err := c.ReadAt(b, 0)
+// overlaid is a volume as it will be when a content is in it.
+type overlaid struct {
+	io.ReaderAt // as it is
+	off         int64
+	content     io.ReaderAt
+	bytes       int64 // of the content
+}
+
+func (o overlaid) ReadAt(b []byte, at int64) (int, error) {
+	n, err := o.ReaderAt.ReadAt(b, at)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
+		return 0, err
 	}
-	if off < int64(len(b)) {
-		n = max(n, int(off)+copy(b[off:], head))
+	begin, end := max(at, o.off), min(at+int64(len(b)), o.off+o.bytes)
+	if begin < end {
+		m, cerr := o.content.ReadAt(b[begin-at:end-at], begin-o.off)
+		if cerr != nil && !errors.Is(cerr, io.EOF) {
+			return 0, cerr
+		}
+		n = max(n, int(begin-at)+m)
 	}
-	return b[:n], nil
+	if n == len(b) {
+		err = nil
+	}
+	return n, err
+}
+
+// over is the volume with the content in it as far as both are known, and its
+// length, -1 where only how it begins is known.
+func (c *content) over(v io.ReaderAt, off, size int64) (io.ReaderAt, int64) {
+	if c.stream == nil {
+		return overlaid{v, off, io.NewSectionReader(c.file.File, c.off, c.bytes), c.bytes}, size
+	}
+	begins := overlaid{v, off, bytes.NewReader(c.head), int64(len(c.head))}
+	return io.NewSectionReader(begins, 0, format.HeadSize), -1
 }
 
 // firstPart is the beginning of a content, as that of a file is taken: what

@@ -1,14 +1,15 @@
 package task
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
+	"storaged/internal/format"
 
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
-	"storaged/internal/image"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/quantity"
@@ -74,12 +75,12 @@ func (w creation) work(ctx context.Context, r *helper.Run) error {
 
 // admit refuses, before anything is made, what is no content of the volume, or does
 // not fit.
-func (w *creation) admit() (header image.Header, err error) {
-	if err = w.read(image.HeaderSize); err == nil {
+func (w *creation) admit() (header format.Image, err error) {
+	if err = w.read(format.HeadSize); err == nil {
 		err = w.checkPacking(w.head, true)
 	}
 	if err == nil {
-		header, err = w.checkHeader(w.head)
+		header, err = w.checkHeader(w.over(bytes.NewReader(nil), 0, max(w.capacity, w.bytes)))
 	}
 	if err != nil {
 		return header, err

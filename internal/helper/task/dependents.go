@@ -100,7 +100,7 @@ func (c copying) admit(v backends.Volume) error {
 	if c.format == "" || c.format == record.FormatRaw {
 		return nil
 	}
-	info, err := header.Inspect(v)
+	info, err := header.Inspect(v, c.format)
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func (w *poolVerification) read(ctx context.Context, planned backends.VolumeInfo
 		return it, err
 	}
 	now.Format, now.Capacity, now.Backing = planned.Format, planned.Capacity, planned.Backing
-	now.References = planned.References
+	now.References, now.Problem = planned.References, planned.Problem
 	it = helper.Item(now)
 	w.run.Pacer.Foresee(now.Size - expected)
 	expected = 0

@@ -11,7 +11,7 @@ import (
 	"github.com/xi2/xz"
 
 	"storaged/internal/diskio"
-	"storaged/internal/image"
+	"storaged/internal/format"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 )
@@ -45,7 +45,7 @@ func (c *content) unpacked() (diskio.Stream, error) {
 	if len(head) == 0 {
 		return nil, c.empty()
 	}
-	if image.Packed(head).Name != c.unpack {
+	if format.Packed(head).Name != c.unpack {
 		return nil, ipc.Errorf(record.Invalid, "the content does not begin like one in the form of %s, which was to be unpacked; nothing was written", c.unpack).
 			WithHint("--unpack none takes it as it is")
 	}

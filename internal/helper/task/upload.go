@@ -5,11 +5,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"storaged/internal/format"
 
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
-	"storaged/internal/image"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/record"
@@ -68,7 +68,7 @@ type upload struct {
 
 func (w upload) work(ctx context.Context, r *helper.Run) error {
 	// A header may become one with what is there already.
-	if err := w.read(image.HeaderSize - w.off); err != nil {
+	if err := w.read(format.HeadSize - w.off); err != nil {
 		return err
 	}
 	to, err := w.admit()
@@ -141,11 +141,7 @@ func (w upload) admit() (to into, err error) {
 	if err := cmp.Or(w.fits(to), w.checkPacking(w.head, w.off == 0)); err != nil {
 		return to, err
 	}
-	head, err := overlaid(v.Content(), w.off, w.head)
-	if err != nil {
-		return to, err
-	}
-	_, err = w.checkHeader(head)
+	_, err = w.checkHeader(w.over(v.Content(), w.off, info.Size))
 	return to, err
 }
 

@@ -1,4 +1,4 @@
-package image
+package format
 
 import "bytes"
 
@@ -51,3 +51,6 @@ func bzip2Block(b []byte) bool {
 	next := string(b[4:10])
 	return next == "\x31\x41\x59\x26\x53\x59" || next == "\x17\x72\x45\x38\x50\x90"
 }
+
+// from is b from the offset on, empty behind its end.
+func from(b []byte, at int) []byte { return b[min(at, len(b)):] }

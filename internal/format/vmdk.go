@@ -1,0 +1,247 @@
+package format
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	vmdkSparse = "KDMV" // a hosted sparse extent (VMware Virtual Disk Format 1.1)
+	vmdkESX    = "COWD" // a "copy on write disk" of ESX
+	vmdkText   = "# Disk DescriptorFile"
+
+	vmdkGDAtEnd    = ^uint64(0) // the directory is where the footer says
+	vmdkText0      = 512        // offset at which QEMU looks for the descriptor of a sparse extent
+	vmdkTextSize   = 20 * sector
+	maxVMDKText    = 512 << 10 // bytes of a descriptor that stands alone
+	maxVMDKL1      = 32 << 20  // entries, QEMU's limit
+	maxVMDKGrain   = 0x200000  // sectors, likewise
+	vmdkDeflate    = 1
+	vmdkCompressed = 1 << 16 // of the flags
+)
+
+func isVMDK(s *source) bool {
+	m := string(s.at(0, 4))
+	return m == vmdkSparse || m == vmdkESX || magic(vmdkText, 0)(s) || isVMDKText(s)
+}
+
+// isVMDKText reports whether QEMU takes the beginning for a descriptor: behind
+// comments and empty lines comes its version.
+func isVMDKText(s *source) bool {
+	const probed = 512 // bytes that QEMU looks at
+	for line := range bytes.Lines(s.at(0, probed)) {
+		text := strings.TrimRight(string(line), "\r\n")
+		switch {
+		case strings.HasPrefix(text, "version="):
+			return len(text) == len("version=1") && text[8] >= '1' && text[8] <= '3' && line[len(line)-1] == '\n'
+		case !strings.HasPrefix(text, "#") && strings.Trim(text, " ") != "":
+			return false
+		}
+	}
+	return false
+}
+
+func readVMDK(h *header) {
+	switch string(h.at(0, 4)) {
+	case vmdkSparse:
+		readVMDKSparse(h)
+	case vmdkESX:
+		readVMDKESX(h)
+	default:
+		text := h.vmdkTextAt(0, maxVMDKText)
+		h.vmdkParent(text)
+		h.vmdkExtents(text)
+	}
+}
+
+// vmdkTextAt reads a descriptor.
+func (h *header) vmdkTextAt(off int64, most int64) string {
+	n := most
+	if h.size >= 0 {
+		n = min(n, max(h.size-off, 0))
+	} else {
+		n = min(n, max(h.read-off, 0))
+	}
+	text, _, _ := strings.Cut(string(h.at(off, int(n))), "\x00")
+	if int64(len(text)) == most {
+		h.bad("its descriptor has more than %d bytes", most)
+	}
+	return text
+}
+
+// readVMDKSparse reads a sparse extent with its embedded descriptor.
+func readVMDKSparse(h *header) {
+	capacity, at := h.little64(12), h.little64(28)
+	var text string
+	if at != 0 {
+		text = h.vmdkTextAt(int64(min(at, 1<<50))*sector, vmdkTextSize)
+	}
+	if capacity == 0 && at != 0 { // then there is nothing but the descriptor, as QEMU has it
+		h.vmdkParent(text)
+		h.vmdkExtents(text)
+		return
+	}
+	first := string(h.at(vmdkText0, vmdkTextSize))
+	h.vmdkParent(first)
+	if at > 1 {
+		h.vmdkParent(text)
+		h.bad("its descriptor is not behind its header but in sector %d", at)
+	}
+	h.Subformat, _ = vmdkField(first, "createType")
+	h.vmdkHeader(0)
+	if h.little64(56) == vmdkGDAtEnd {
+		h.vmdkFooter()
+	}
+}
+
+// vmdkFooter reads what streamOptimized images have at their end: a marker, a copy
+// of the header that knows where the directory is, and another marker. QEMU
+// takes its word for all of the header.
+func (h *header) vmdkFooter() {
+	const markers, footer = 3, 3 // the kinds of marker, and that of the footer
+	if h.size < 0 {
+		h.short = true
+		return
+	}
+	at := h.size - markers*sector
+	end := at + 2*sector
+	if at < sector || h.little32(at+8) != 0 || h.little32(at+12) != footer || string(h.at(at+sector, 4)) != vmdkSparse ||
+		h.little64(end) != 0 || h.little32(end+8) != 0 || h.little32(end+12) != 0 {
+		h.bad("it has no footer where its header says there is one")
+		return
+	}
+	at += sector
+	if !bytes.Equal(h.at(at, 56), h.at(0, 56)) || h.little64(at+64) != h.little64(64) || h.little16(at+77) != h.little16(77) {
+		h.bad("its footer says something else than its header")
+	}
+	h.vmdkDirectory(at)
+}
+
+// vmdkHeader checks the header of a sparse extent, or its copy in the footer.
+func (h *header) vmdkHeader(at int64) {
+	version, flags := h.little32(at+4), h.little32(at+8)
+	h.Capacity, h.Compat = h.capacity(h.little64(at+12), sector), strconv.FormatUint(uint64(version), 10)
+	if version < 1 || version > 3 {
+		h.bad("version %d of format vmdk is not known", version)
+	}
+	if c := h.little16(at + 77); c > vmdkDeflate {
+		h.bad("its method of compression is not known: %d", c)
+	}
+	if flags&vmdkCompressed != 0 && h.Subformat == "" {
+		h.Subformat = "streamOptimized"
+	}
+	overhead := h.little64(at + 64)
+	h.table("overhead", 0, min(overhead, 1<<50)*sector)
+	h.vmdkDirectory(at)
+}
+
+// vmdkDirectory checks the directory of grain tables.
+func (h *header) vmdkDirectory(at int64) {
+	capacity, grain, entries, gd := h.little64(at+12), h.little64(at+20), uint64(h.little32(at+44)), h.little64(at+56)
+	if grain == 0 || grain > maxVMDKGrain || entries == 0 || entries > 512 {
+		h.bad("its grains of %d sectors and tables of %d entries cannot be", grain, entries)
+		return
+	}
+	h.ClusterSize = int64(grain * sector)
+	h.vmdkL1(blocks(capacity, grain*entries), gd)
+}
+
+func (h *header) vmdkL1(n, gd uint64) {
+	if n > maxVMDKL1 {
+		h.bad("its directory of %d tables is more than there can be", n)
+	}
+	if gd != vmdkGDAtEnd {
+		h.table("directory of tables", min(gd, 1<<50)*sector, 4*min(n, maxVMDKL1))
+	}
+}
+
+// readVMDKESX reads the header of an extent of ESX.
+func readVMDKESX(h *header) {
+	grain, tables := uint64(h.little32(16)), uint64(h.little32(24))
+	capacity := uint64(h.little32(12))
+	h.Capacity, h.ClusterSize = h.capacity(capacity, sector), int64(grain*sector)
+	h.Subformat = "vmfsSparse"
+	if grain == 0 || grain > maxVMDKGrain || blocks(capacity, max(grain*4096, 1)) > tables {
+		h.bad("its grains of %d sectors and directory of %d tables cannot be", grain, tables)
+	}
+	h.vmdkL1(tables, uint64(h.little32(20)))
+}
+
+// vmdkTypes are the kinds of image that QEMU reads by a descriptor alone.
+var vmdkTypes = []string{"monolithicFlat", "vmfs", "vmfsSparse", "seSparse", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat"}
+
+// vmdkExtents reads the lines of a descriptor that tell the extents, which are
+// other files:
+//
+//	RW 8192 FLAT "disk-flat.vmdk" 0
+func (h *header) vmdkExtents(text string) {
+	kind, _ := vmdkField(text, "createType")
+	if h.Subformat = kind; !slices.Contains(vmdkTypes, kind) {
+		h.bad("images of type %q are not known", kind)
+	}
+	var sectors uint64
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) < 3 || f[0] != "RW" && f[0] != "RDONLY" && f[0] != "NOACCESS" {
+			continue
+		}
+		n, err := strconv.ParseUint(f[1], 10, 40)
+		if err != nil {
+			h.bad("an extent has no size")
+			n = 0
+		}
+		sectors += n
+		if name := vmdkExtent(line); name != "" {
+			h.Data = append(h.Data, name)
+		}
+		if len(h.Data) > maxNames {
+			h.bad("it has more than %d extents", maxNames)
+			break
+		}
+	}
+	if h.Capacity = h.capacity(sectors, sector); len(h.Data) == 0 {
+		h.bad("it has no extents")
+	}
+}
+
+// vmdkExtent is the name of an extent's file, "" where it needs none: an extent
+// of zeros.
+func vmdkExtent(line string) string {
+	_, rest, ok := strings.Cut(line, `"`)
+	if !ok {
+		return ""
+	}
+	name, _, ok := strings.Cut(rest, `"`)
+	if !ok || name == "" || len(name) > maxName {
+		return Unnamed
+	}
+	return name
+}
+
+// vmdkField finds a value in quotation marks in a descriptor.
+func vmdkField(text, name string) (value string, ok bool) {
+	_, rest, ok := strings.Cut(text, name+`="`)
+	if !ok {
+		return "", false
+	}
+	value, _, ok = strings.Cut(rest, `"`)
+	if !ok || strings.Contains(value, "\x00") {
+		return "", true
+	}
+	return value, true
+}
+
+// vmdkParent finds the parent's name in a descriptor.
+func (h *header) vmdkParent(text string) {
+	name, ok := vmdkField(text, "parentFileNameHint")
+	if !ok || h.Backing != "" && h.Backing != Unnamed {
+		return
+	}
+	h.BackingFormat = "vmdk"
+	if h.Backing = name; name == "" || len(name) > maxName {
+		h.Backing = Unnamed
+		h.bad("the name of its parent cannot be")
+	}
+}
