@@ -53,6 +53,7 @@ var layers = []layer{
 	{"internal/format", nil},
 	{"internal/format/formattest", nil},
 	{"internal/sparse", nil},
+	{"internal/tool", nil},
 	{"internal/operation", []string{"internal/record", "internal/quantity"}},
 	{"internal/events", []string{"internal/record"}},
 	{"internal/store", []string{"internal/record"}},
@@ -101,7 +102,7 @@ var guarded = map[string][]string{
 	"github.com/vmihailenco/msgpack/v5": {"internal/ipc"},
 	// Whatever a helper imports it initialises at each start.
 	"net/http": {"internal/rest", "internal/rest/*"},
-	"os/exec":  {"internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/diskio/diskiotest", "internal/image", "internal/testenv", "internal/testenv/*", "scripts/*"},
+	"os/exec":  {"internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/diskio/diskiotest", "internal/image", "internal/testenv", "internal/testenv/*", "internal/tool", "scripts/*"},
 	// Only tests may need these.
 	"testing":                            testSupport,
 	"pgregory.net/rapid":                 testSupport,

@@ -1,0 +1,212 @@
+package tool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Command is a run of a program.
+type Command struct {
+	Program
+	Options  []string
+	Operands []string // behind "--"
+	// Files are inherited, file i as descriptor FD(i). Beside them there are only
+	// the standard three: input is empty.
+	Files []*os.File
+	// Lock is the job's, which one that moves data inherits: as long as it lives
+	// somebody may still write. nil: it moves none, or there is no job.
+	Lock   *os.File
+	Limits Limits
+	Output int // bytes of standard output at most, for Run
+}
+
+// firstFD is the first descriptor behind the standard three.
+const firstFD = 3
+
+// FD is the descriptor that file i of a command is for the program.
+func FD(i int) int { return firstFD + i }
+
+// environment is all that a program gets of it. Messages are not translated. The
+// memory of buffers is kept and not given back to the kernel for each request: a
+// page fault costs more than what is done with the page.
+var environment = []string{
+	"LC_ALL=C", "PATH=" + path,
+	"MALLOC_MMAP_THRESHOLD_=67108864", "MALLOC_TOP_PAD_=67108864", "MALLOC_TRIM_THRESHOLD_=134217728",
+}
+
+// drainTime is how long a program's pipes are read after its end: only what it
+// has left behind, and what is about to be killed, has them open.
+const drainTime = time.Second
+
+// Child is a program that runs. It ends with this process at the latest, even if
+// that is killed.
+type Child struct {
+	cmd   *exec.Cmd
+	named Program
+	most  Limits
+	said  *tail
+	life  *os.File      // when it is closed the kernel kills the child
+	ended chan struct{} // closed when it was waited for
+	err   error         // how it ended, when it has
+}
+
+// start starts a program, whose output goes to stdout, and with nil to what comes
+// into its error.
+func (c Command) start(stdout io.Writer) (*Child, error) {
+	at, err := c.Find()
+	if err != nil {
+		return nil, err
+	}
+	theirs, ours, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("cannot start %s: %w", c.Name, err)
+	}
+	defer theirs.Close()
+	ch := &Child{named: c.Program, most: c.Limits, said: &tail{}, life: ours, ended: make(chan struct{})}
+	ch.cmd = c.at(at, theirs)
+	ch.cmd.Stdout, ch.cmd.Stderr = stdout, ch.said
+	if stdout == nil {
+		ch.cmd.Stdout = ch.said
+	}
+	// What this process inherited itself is not for others.
+	unix.CloseRange(firstFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) // from Linux 5.11 on
+	if err := ch.cmd.Start(); err != nil {
+		ours.Close()
+		return nil, fmt.Errorf("cannot start %s: %w", at, err)
+	}
+	go ch.wait()
+	if err := errors.Join(c.Limits.set(ch.cmd.Process.Pid), dieWith(theirs, ch.cmd.Process.Pid)); err != nil {
+		ch.Kill()
+		return nil, fmt.Errorf("cannot bound %s: %w", at, err)
+	}
+	return ch, nil
+}
+
+// at is the command at its path, with the pipe by which it dies.
+func (c Command) at(path string, life *os.File) *exec.Cmd {
+	args := append([]string{c.Name}, c.Options...)
+	if len(c.Operands) > 0 {
+		args = append(append(args, "--"), c.Operands...)
+	}
+	files := append(c.Files[:len(c.Files):len(c.Files)], life)
+	if c.Lock != nil {
+		files = append(files, c.Lock)
+	}
+	return &exec.Cmd{
+		Path: path, Args: args, Env: environment, Dir: "/", ExtraFiles: files,
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true}, WaitDelay: drainTime,
+	}
+}
+
+// dieWith has the kernel kill a process when the other end of its pipe is closed,
+// which the end of this process does too. PR_SET_PDEATHSIG does not serve here: it
+// goes by the thread that has started the process.
+func dieWith(pipe *os.File, pid int) error {
+	conn, err := pipe.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var bad error
+	err = conn.Control(func(fd uintptr) {
+		for _, set := range []struct{ command, value int }{
+			{unix.F_SETOWN, pid}, {unix.F_SETSIG, int(unix.SIGKILL)}, {unix.F_SETFL, unix.O_ASYNC},
+		} {
+			if _, e := unix.FcntlInt(fd, set.command, set.value); e != nil && bad == nil {
+				bad = fmt.Errorf("fcntl %d: %w", set.command, e)
+			}
+		}
+	})
+	return errors.Join(err, bad)
+}
+
+// wait waits for the end of the child, which takes with it whatever it has
+// started.
+func (ch *Child) wait() {
+	defer close(ch.ended)
+	pid := ch.cmd.Process.Pid
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
+	unix.Kill(-pid, unix.SIGKILL) // it is not reaped yet: nobody else has the number
+	err := ch.cmd.Wait()
+	ch.life.Close()
+	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+		ch.err = ch.died(err)
+	}
+}
+
+// Ended is closed when the child has ended and was reaped.
+func (ch *Child) Ended() <-chan struct{} { return ch.ended }
+
+// Err says how a child that has ended did so, nil with exit 0.
+func (ch *Child) Err() error { return ch.err }
+
+// Kill ends it, if it runs, and reaps it.
+func (ch *Child) Kill() {
+	ch.cmd.Process.Kill() // or it has ended
+	<-ch.ended
+}
+
+// EndError is a program's end that was not exit 0.
+type EndError struct {
+	Program string
+	Exit    int    // -1: by a signal
+	How     string // for people
+	Said    string // what it said last, escaped
+}
+
+func (e *EndError) Error() string {
+	if e.Said == "" {
+		return fmt.Sprintf("%s %s", e.Program, e.How)
+	}
+	return fmt.Sprintf("%s %s: %s", e.Program, e.How, e.Said)
+}
+
+// died makes the error of an end.
+func (ch *Child) died(err error) error {
+	e := &EndError{Program: ch.named.Name, Exit: ch.cmd.ProcessState.ExitCode(), Said: ch.said.String()}
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return fmt.Errorf("%s: %w", ch.named.Name, err) // of its pipes
+	}
+	status := exit.Sys().(syscall.WaitStatus)
+	switch limit := ch.most.reached(status, e.Said); {
+	case limit != "":
+		e.How = "was ended by its limit of " + limit
+	case status.Signaled() && status.Signal() == unix.SIGKILL:
+		e.How = "was killed, by the kernel for want of memory or by somebody"
+	case status.Signaled():
+		e.How = fmt.Sprintf("was ended by a signal (%v)", status.Signal())
+	default:
+		e.How = fmt.Sprintf("failed (exit %d)", e.Exit)
+	}
+	return e
+}
+
+// Run runs a program to its end and gives what it wrote to standard output. Where
+// ctx ends first it is killed, and the error is that of ctx.
+func (c Command) Run(ctx context.Context) ([]byte, error) {
+	out := &output{most: c.Output}
+	ch, err := c.start(out)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-ch.ended:
+		if out.over != nil {
+			return nil, fmt.Errorf("%s: %w", c.Name, out.over)
+		}
+		return out.kept, ch.err
+	case <-ctx.Done():
+		ch.Kill()
+		return nil, fmt.Errorf("%s was ended: %w", c.Name, context.Cause(ctx))
+	}
+}

@@ -1,0 +1,269 @@
+package tool
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Link is how a qemu-storage-daemon is spoken to: a pair of sockets for its monitor,
+// and connections to its NBD server that wait until it accepts them. The name that
+// they were made by has gone by then, so that nobody else connects. It is made
+// before this process gives up making sockets.
+type Link struct {
+	monitor  net.Conn
+	peer     *os.File // the other end of monitor
+	listener *os.File
+	Conns    []net.Conn // to the NBD server
+}
+
+// NewLink makes one with so many connections to the NBD server.
+func NewLink(connections int) (l *Link, err error) {
+	l = &Link{}
+	defer func() {
+		if err != nil {
+			l.Close()
+			l, err = nil, fmt.Errorf("cannot make sockets for %s: %w", StorageDaemon.Name, err)
+		}
+	}()
+	if l.monitor, l.peer, err = pair(); err != nil {
+		return l, err
+	}
+	dir, err := os.MkdirTemp("", "storaged-") // nobody else enters it
+	if err != nil {
+		return l, err
+	}
+	defer os.RemoveAll(dir)
+	server, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "nbd"), Net: "unix"})
+	if err != nil {
+		return l, err
+	}
+	defer server.Close()
+	if l.listener, err = server.File(); err != nil {
+		return l, err
+	}
+	for range connections {
+		c, err := net.Dial("unix", server.Addr().String())
+		if err != nil {
+			return l, err
+		}
+		l.Conns = append(l.Conns, c)
+	}
+	return l, nil
+}
+
+func pair() (ours net.Conn, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	f := os.NewFile(uintptr(fds[0]), "monitor")
+	defer f.Close()
+	theirs = os.NewFile(uintptr(fds[1]), "monitor")
+	ours, err = net.FileConn(f)
+	return ours, theirs, err
+}
+
+// release closes what only the child needs.
+func (l *Link) release() {
+	for _, f := range []*os.File{l.peer, l.listener} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// Close closes all of it; it may be closed already.
+func (l *Link) Close() {
+	l.release()
+	for _, c := range append(l.Conns, l.monitor) {
+		if c != nil {
+			c.Close()
+		}
+	}
+}
+
+// Deadlines of a qemu-storage-daemon. Each is far more than it takes on a device that
+// answers, and there so that one that never does is an error.
+const (
+	startTime   = 30 * time.Second // 5 ms on an idle machine
+	CommandTime = 2 * time.Minute  // opening an image reads its tables
+	quitTime    = time.Minute      // closing writes what is left of them; contents were flushed before
+)
+
+// Daemon is a qemu-storage-daemon. Its methods are for one goroutine at a time,
+// Explain for any.
+type Daemon struct {
+	*Child
+	Link    *Link
+	monitor *monitor
+	closed  sync.Once
+	end     error
+}
+
+// StartDaemon starts a qemu-storage-daemon for a link, which becomes its own. Of
+// the command only files, lock and limits count.
+func StartDaemon(ctx context.Context, l *Link, c Command) (*Daemon, error) {
+	c.Program, c.Operands = StorageDaemon, nil
+	n := len(c.Files)
+	c.Files = append(c.Files[:n:n], l.peer, l.listener)
+	c.Options = []string{
+		"--chardev", "socket,id=monitor,fd=" + strconv.Itoa(FD(n)), "--monitor", "chardev=monitor",
+		"--nbd-server", fmt.Sprintf("addr.type=fd,addr.str=%d,max-connections=0", FD(n+1)),
+	}
+	ch, err := c.start(nil)
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	l.release()
+	d := &Daemon{Child: ch, Link: l, monitor: newMonitor(l.monitor)}
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	err = d.monitor.greet(ctx)
+	if err == nil {
+		err = d.monitor.execute(ctx, "qmp_capabilities", nil, nil)
+	}
+	if err != nil {
+		err = d.Explain(fmt.Errorf("%s does not answer: %w", c.Name, err))
+		d.Kill()
+		return nil, err
+	}
+	return d, nil
+}
+
+// deathTime is how long the end of a child is waited for whose connection broke: the
+// kernel closes that at its end, and reaping is all that is missing.
+const deathTime = 5 * time.Second
+
+// Explain adds to an error, also one of a connection to its server, how the child
+// has ended, where that is behind it.
+func (d *Daemon) Explain(err error) error {
+	if err == nil || !d.gone(err) {
+		return err
+	}
+	if d.err == nil {
+		return fmt.Errorf("%s has ended: %w", d.named.Name, err)
+	}
+	return fmt.Errorf("%w (%w)", d.err, err)
+}
+
+// gone tells whether the child has ended. After an error of a connection it may be
+// about to.
+func (d *Daemon) gone(err error) bool {
+	wait := time.Duration(0)
+	for _, broken := range []error{io.EOF, io.ErrUnexpectedEOF, unix.ECONNRESET, unix.EPIPE, net.ErrClosed} {
+		if errors.Is(err, broken) {
+			wait = deathTime
+		}
+	}
+	late := time.NewTimer(wait)
+	defer late.Stop()
+	select {
+	case <-d.ended:
+		return true
+	case <-late.C:
+		return false
+	}
+}
+
+// Execute runs a command of QMP; result, if not nil, gets what it returns. It has
+// no other deadline than that of ctx. A refusal is a *CommandError.
+func (d *Daemon) Execute(ctx context.Context, command string, arguments, result any) error {
+	return d.Explain(d.monitor.execute(ctx, command, arguments, result))
+}
+
+// Do is Execute within CommandTime and without a result.
+func (d *Daemon) Do(ctx context.Context, command string, arguments any) error {
+	ctx, cancel := context.WithTimeout(ctx, CommandTime)
+	defer cancel()
+	return d.Execute(ctx, command, arguments, nil)
+}
+
+// Secret gives it a secret under a name. It goes through the monitor, and so comes
+// into no list of arguments, environment or file.
+func (d *Daemon) Secret(ctx context.Context, name string, secret []byte) error {
+	return d.Do(ctx, "object-add", map[string]string{
+		"qom-type": "secret", "id": name, "format": "base64", "data": base64.StdEncoding.EncodeToString(secret),
+	})
+}
+
+// Job runs a command that begins a job of that id, and waits for its end, however
+// long it takes.
+func (d *Daemon) Job(ctx context.Context, id, command string, arguments any) error {
+	if err := d.Do(ctx, command, arguments); err != nil {
+		return err
+	}
+	var failed string
+	err := d.monitor.await(ctx, "JOB_STATUS_CHANGE", func() (bool, error) {
+		var jobs []struct{ ID, Status, Error string }
+		err := d.monitor.execute(ctx, "query-jobs", nil, &jobs)
+		for _, j := range jobs {
+			if j.ID == id {
+				failed = j.Error
+				return j.Status == "concluded", err
+			}
+		}
+		if err == nil {
+			err = fmt.Errorf("%s has lost job %s", d.named.Name, id)
+		}
+		return false, err
+	})
+	if err != nil {
+		return d.Explain(err)
+	}
+	if failed != "" {
+		return &CommandError{Desc: failed}
+	}
+	return d.Do(ctx, "job-dismiss", map[string]string{"id": id})
+}
+
+// Unexport takes back an export, whose connections are closed.
+func (d *Daemon) Unexport(ctx context.Context, id string) error {
+	if err := d.Do(ctx, "block-export-del", map[string]string{"id": id, "mode": "hard"}); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, CommandTime)
+	defer cancel()
+	return d.Explain(d.monitor.await(ctx, "BLOCK_EXPORT_DELETED", func() (bool, error) {
+		var exports []struct{}
+		err := d.monitor.execute(ctx, "query-block-exports", nil, &exports)
+		return len(exports) == 0, err
+	}))
+}
+
+// LiftCPU takes away the limit of its processor time, which was for opening.
+func (d *Daemon) LiftCPU() error { return liftCPU(d.cmd.Process.Pid) }
+
+// Quit asks it to end, which closes what it has open, and reaps it. It says how that
+// went, once and again.
+func (d *Daemon) Quit(ctx context.Context) error {
+	d.closed.Do(func() {
+		defer d.Link.Close()
+		defer d.Kill()
+		ctx, cancel := context.WithTimeout(ctx, quitTime)
+		defer cancel()
+		asked := d.monitor.execute(ctx, "quit", nil, nil)
+		if asked != nil && !d.gone(asked) {
+			d.end = asked
+			return
+		}
+		select {
+		case <-d.ended:
+			d.end = d.err
+		case <-ctx.Done():
+			d.end = fmt.Errorf("%s does not end: %w", d.named.Name, context.Cause(ctx))
+		}
+	})
+	return d.end
+}

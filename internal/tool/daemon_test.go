@@ -1,0 +1,112 @@
+package tool
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"storaged/internal/testenv"
+)
+
+func startDaemon(t *testing.T, c Command) (*Daemon, error) {
+	t.Helper()
+	l, err := NewLink(2)
+	must(t, err)
+	d, err := StartDaemon(t.Context(), l, c)
+	if err == nil {
+		t.Cleanup(func() { d.Quit(context.Background()) })
+	}
+	return d, err
+}
+
+// playDaemon has a role be the qemu-storage-daemon of the test.
+func playDaemon(t *testing.T, role string) {
+	t.Helper()
+	real := StorageDaemon
+	StorageDaemon = play(t, role)
+	t.Cleanup(func() { StorageDaemon = real })
+}
+
+func TestDaemonAnswersAndEnds(t *testing.T) {
+	testenv.Tool(t, StorageDaemon.Name)
+	f, err := os.CreateTemp(t.TempDir(), "")
+	must(t, err)
+	defer f.Close()
+	must(t, f.Truncate(1<<20))
+	d, err := startDaemon(t, Command{Files: []*os.File{f}, Limits: Limits{CPU: 10 * time.Second, AddressSpace: 1 << 30}})
+	must(t, err)
+	must(t, d.LiftCPU())
+	must(t, d.Secret(t.Context(), "s", []byte("open sesame")))
+	must(t, d.Do(t.Context(), "blockdev-add", map[string]any{"driver": "file", "filename": "/proc/self/fd/3", "node-name": "f", "locking": "off"}))
+	create := map[string]any{"job-id": "j", "options": map[string]any{"driver": "qcow2", "file": "f", "size": 1 << 30}}
+	must(t, d.Job(t.Context(), "j", "blockdev-create", create))
+	create["options"].(map[string]any)["size"] = -512
+	if _, refused := errors.AsType[*CommandError](d.Job(t.Context(), "j", "blockdev-create", create)); !refused {
+		t.Error("a negative size is taken")
+	}
+	create["options"].(map[string]any)["size"] = int64(1) << 62
+	if err := d.Job(t.Context(), "j", "blockdev-create", create); err == nil {
+		t.Error("a job that fails is no error")
+	}
+	must(t, d.Quit(t.Context()))
+	must(t, d.Quit(t.Context()))
+	if err := d.Do(t.Context(), "query-jobs", nil); err == nil || !strings.Contains(err.Error(), "has ended") {
+		t.Errorf("after its end: %v", err)
+	}
+}
+
+func TestADaemonThatIsKilledSaysSo(t *testing.T) {
+	testenv.Tool(t, StorageDaemon.Name)
+	d, err := startDaemon(t, Command{})
+	must(t, err)
+	must(t, d.cmd.Process.Kill())
+	if err := d.Do(t.Context(), "query-jobs", nil); err == nil || !strings.Contains(err.Error(), "was killed") {
+		t.Errorf("%v", err)
+	}
+	if err := d.Quit(t.Context()); err == nil || !strings.Contains(err.Error(), "was killed") {
+		t.Errorf("at the end: %v", err)
+	}
+}
+
+func TestHostileAnswersAreErrors(t *testing.T) {
+	for role, want := range map[string]string{
+		"noise":   "more than 262144 bytes at once",
+		"garbage": "is no QMP",
+		"deep":    "is no QMP",
+		"said":    "exit 3",
+	} {
+		playDaemon(t, role)
+		if _, err := startDaemon(t, Command{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", role, err, want)
+		}
+	}
+	for role, want := range map[string]string{
+		"mistyped": "cannot unmarshal",
+		"refuses":  `no\x1b[1m`,
+		"dies":     "failed (exit 1): bad luck",
+	} {
+		playDaemon(t, role)
+		d, err := startDaemon(t, Command{})
+		must(t, err)
+		if err := d.Job(t.Context(), "j", "x", nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", role, err, want)
+		}
+		d.Kill()
+	}
+}
+
+func TestSilenceAndNoiseWithoutEndEndWithTheContext(t *testing.T) {
+	for _, role := range []string{"mute", "endless"} {
+		playDaemon(t, role)
+		l, err := NewLink(1)
+		must(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if _, err := StartDaemon(ctx, l, Command{}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", role, err)
+		}
+	}
+}

@@ -1,0 +1,177 @@
+package tool
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+// roles are what this test binary plays under other names: programs get no
+// environment by which they could be told.
+var roles = map[string]func(){
+	"said":  func() { fmt.Println("out"); fmt.Fprint(os.Stderr, "one\ntwo\x1b[31m\n"); os.Exit(3) },
+	"plain": func() { fmt.Println(os.Args[1:], os.Environ()); io.Copy(os.Stdout, os.Stdin); descriptors() },
+	"floods": func() {
+		b := make([]byte, 1<<16)
+		for {
+			os.Stdout.Write(b)
+		}
+	},
+	"waits":   func() { select {} },
+	"deaf":    func() { signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP); fmt.Println("up"); pause() },
+	"leaves":  leave,
+	"parent":  parent,
+	"mute":    pause,
+	"noise":   func() { say("{\"QMP\":{}}\n", strings.Repeat("x", 2*maxMessage)); pause() },
+	"garbage": func() { say("{\"QMP\":{}}\n", "}{\n"); pause() },
+	"deep":    func() { say("{\"QMP\":{}}\n", strings.Repeat("[", maxMessage/2)+"\n"); pause() },
+	"endless": func() {
+		say("{\"QMP\":{}}\n")
+		for {
+			say("{\"event\":\"E\"}\n")
+		}
+	},
+	"dies": func() {
+		say("{\"QMP\":{}}\n{\"return\":{}}\n")
+		read(2)
+		fmt.Fprintln(os.Stderr, "bad luck")
+		os.Exit(1)
+	},
+	"mistyped": func() { say("{\"QMP\":{}}\n{\"return\":{}}\n{\"return\":{}}\n{\"return\":{\"a\":[]}}\n"); pause() },
+	"refuses":  func() { say("{\"QMP\":{}}\n{\"return\":{}}\n{\"error\":{\"desc\":\"no\\u001b[1m\"}}\n"); pause() },
+}
+
+func TestMain(m *testing.M) {
+	if role, ok := roles[filepath.Base(os.Args[0])]; ok {
+		role()
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// play makes a program of a role.
+func play(t *testing.T, role string) Program {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	link := filepath.Join(t.TempDir(), role)
+	must(t, os.Symlink(self, link))
+	up, err := filepath.Rel("/usr/local/sbin", link)
+	must(t, err)
+	return Program{Name: up}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// peer is the descriptor that the command line names as the monitor's.
+var peer = sync.OnceValue(func() *os.File {
+	_, fd, _ := strings.Cut(os.Args[2], "fd=")
+	n, _ := strconv.Atoi(fd)
+	return os.NewFile(uintptr(n), "monitor")
+})
+
+func say(texts ...string) {
+	for _, text := range texts {
+		if _, err := io.WriteString(peer(), text); err != nil {
+			os.Exit(0)
+		}
+	}
+}
+
+func read(lines int) {
+	in := bufio.NewReader(peer())
+	for range lines {
+		in.ReadString('\n')
+	}
+}
+
+// descriptors lists those that are open.
+func descriptors() {
+	names, _ := os.ReadDir("/proc/self/fd")
+	for _, n := range names {
+		to, _ := os.Readlink("/proc/self/fd/" + n.Name())
+		if to != "" && !strings.Contains(to, "eventpoll") && !strings.Contains(to, "eventfd") && !strings.Contains(to, "/proc/") && !strings.Contains(to, "/cgroup/") {
+			fmt.Printf("%s=%s\n", n.Name(), to)
+		}
+	}
+}
+
+// leave leaves a process behind that has its output open.
+func leave() {
+	c := exec.Command("/proc/self/exe")
+	c.Args = []string{"waits"}
+	c.Stdout, c.Stderr = os.Stdout, os.Stderr
+	if err := c.Start(); err != nil {
+		panic(err)
+	}
+	fmt.Println(c.Process.Pid)
+}
+
+// parent starts a child as a helper does, says its pid, and waits to be killed.
+func parent() {
+	self, _ := os.Executable()
+	link := filepath.Join(os.Args[1], "deaf")
+	if err := os.Symlink(self, link); err != nil {
+		panic(err)
+	}
+	up, _ := filepath.Rel("/usr/local/sbin", link)
+	ch, err := Command{Program: Program{Name: up}}.start(nil)
+	if err != nil {
+		panic(err)
+	}
+	for !strings.Contains(ch.said.String(), "up") {
+	}
+	fmt.Println(ch.cmd.Process.Pid)
+	pause()
+}
+
+// pidfd watches a process that is not our child.
+func pidfd(t *testing.T, pid int) *os.File {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	must(t, err)
+	f := os.NewFile(uintptr(fd), "pidfd")
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// over waits until a watched process has ended.
+func over(t *testing.T, f *os.File) {
+	t.Helper()
+	fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, 10_000)
+		if err == unix.EINTR {
+			continue
+		}
+		if n != 1 {
+			t.Fatalf("the process lives on: %v", err)
+		}
+		return
+	}
+}
+
+// pause waits for a signal that ends the process: a select without cases is a
+// deadlock to the runtime where nothing else runs.
+func pause() {
+	for {
+		unix.Pause()
+	}
+}

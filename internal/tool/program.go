@@ -1,0 +1,56 @@
+// Package tool runs external programs: by their absolute paths from a fixed list
+// of directories, without a shell, with an environment and descriptors reduced to
+// a list, bounds on what they say and how long they take, and never longer than
+// this process lives.
+//
+// What a program says is hostile: some parse what a virtual machine has written.
+// It is escaped and cut before it comes into an error.
+package tool
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Program is an external program and the packages that it comes in.
+type Program struct {
+	Name   string
+	Debian string
+	Fedora string
+}
+
+// Programs of QEMU.
+var (
+	QEMUImg       = Program{Name: "qemu-img", Debian: "qemu-utils", Fedora: "qemu-img"}
+	StorageDaemon = Program{Name: "qemu-storage-daemon", Debian: "qemu-system-common", Fedora: "qemu-img"}
+)
+
+// path is where programs are searched, in this order, and what they get as PATH:
+// that of who started us may be anybody's.
+const path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Find gives the absolute path of a program, or a *MissingError.
+func (p Program) Find() (string, error) {
+	for _, dir := range filepath.SplitList(path) {
+		at := filepath.Join(dir, p.Name)
+		var st unix.Stat_t
+		if unix.Stat(at, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && unix.Access(at, unix.X_OK) == nil {
+			return at, nil
+		}
+	}
+	return "", &MissingError{p}
+}
+
+// MissingError says that a program is not installed.
+type MissingError struct{ Program Program }
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("the program %s is not installed", e.Program.Name)
+}
+
+// Hint says how to get it.
+func (e *MissingError) Hint() string {
+	return fmt.Sprintf("install it: on Debian and Ubuntu the package %s has it, on Fedora and its like %s", e.Program.Debian, e.Program.Fedora)
+}
