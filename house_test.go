@@ -41,6 +41,7 @@ var layers = []layer{
 	{"internal/testenv", nil},
 	{"internal/testenv/*", []string{"internal/testenv"}},
 	{"internal/crash", nil},
+	{"internal/confine", nil},
 	{"internal/ipc", []string{"internal/crash", "internal/record"}},
 	{"internal/blockdev", nil},
 	{"internal/blockdev/blockdevtest", []string{"internal/blockdev"}},
@@ -102,7 +103,7 @@ var guarded = map[string][]string{
 	"github.com/vmihailenco/msgpack/v5": {"internal/ipc"},
 	// Whatever a helper imports it initialises at each start.
 	"net/http": {"internal/rest", "internal/rest/*"},
-	"os/exec":  {"internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/diskio/diskiotest", "internal/image", "internal/testenv", "internal/testenv/*", "internal/tool", "scripts/*"},
+	"os/exec":  {"internal/confine", "internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/diskio/diskiotest", "internal/image", "internal/testenv", "internal/testenv/*", "internal/tool", "scripts/*"},
 	// Only tests may need these.
 	"testing":                            testSupport,
 	"pgregory.net/rapid":                 testSupport,

@@ -1,0 +1,187 @@
+package confine
+
+import (
+	"crypto/rand"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Start starts the program of cmd with no more than the policy, and what every program
+// needs that serves an image: itself, its loader and libraries, what it has open, and
+// threads. It is killed when the calling process ends. The limits are set right after
+// its start. The caller waits for it, as after cmd.Start; an error means that it does
+// not run.
+//
+// The restrictions are those of one thread, which starts the program; so no other program
+// is needed for that. The thread lives until the program has ended.
+func Start(p Policy, cmd *exec.Cmd) (Level, error) {
+	level := Available()
+	keeps, err := needed(p)
+	if err != nil {
+		return level, fmt.Errorf("cannot confine %s: %w", cmd.Path, err)
+	}
+	level.Capabilities = keeps.names()
+	if self, err := os.FindProcess(os.Getpid()); err == nil { // what package os tries once about pidfds, it is to try without a filter
+		_ = self.Release()
+	}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		err := startHere(p, keeps, cmd)
+		pid := 0
+		if err == nil {
+			pid = cmd.Process.Pid
+		}
+		started <- err
+		if pid != 0 {
+			await(pid)
+		}
+	}()
+	if err := <-started; err != nil {
+		return level, err
+	}
+	if err := p.Limits.limit(cmd.Process.Pid); err != nil && !errors.Is(err, unix.ESRCH) {
+		err = fmt.Errorf("cannot limit %s: %w", cmd.Path, err)
+		return level, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
+	}
+	return level, nil
+}
+
+// startHere restricts the calling thread and has it start the program.
+func startHere(p Policy, keeps capabilities, cmd *exec.Cmd) error {
+	secret, err := forkSecret()
+	if err != nil {
+		return err
+	}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Cloneflags = uintptr(secret)
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL // when this thread ends
+	if err := restrictThread(p, keeps, cmd.Path, secret); err != nil {
+		return fmt.Errorf("cannot confine %s: %w", cmd.Path, err)
+	}
+	return cmd.Start()
+}
+
+// await returns when the child has ended, and leaves its status to whoever waits for it.
+func await(pid int) {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+// forkSecret makes what the filter takes for the sign that it is we who start a process.
+// The kernel passes over the upper half of the flags of clone(2); the filter does not.
+func forkSecret() (uint64, error) {
+	var random [4]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		return 0, err
+	}
+	return uint64(binary.NativeEndian.Uint32(random[:])|1) << 32, nil
+}
+
+// restrictThread takes from the calling thread all but what the program needs.
+func restrictThread(p Policy, keeps capabilities, program string, secret uint64) error {
+	if err := keeps.keep(); err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbid new privileges: %w", err)
+	}
+	if abi := landlockABI(); abi > 0 {
+		if err := enclose(abi, p, program); err != nil {
+			return err
+		}
+	}
+	if !filterable() {
+		return nil
+	}
+	prog, err := assemble(childCalls(secret), unknown)
+	if err != nil {
+		return err
+	}
+	return install(prog, 0)
+}
+
+// enclose restricts what the calling thread may open by name.
+func enclose(abi int, p Policy, program string) error {
+	s, err := newRuleset(abi)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := s.allowPolicy(p); err != nil {
+		return err
+	}
+	if err := s.allowProgram(program); err != nil {
+		return err
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(s.fd), 0, 0); errno != 0 {
+		return fmt.Errorf("enforce Landlock ruleset: %w", errno)
+	}
+	return nil
+}
+
+// libraries and what a program reads before its main, and QEMU's after it: how many
+// processors and nodes there are.
+var libraries = []string{"/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/sys/devices/system/cpu/possible", "/sys/devices/system/cpu/online", "/dev/urandom"}
+
+// allowProgram permits to execute a program.
+func (s *ruleset) allowProgram(path string) error {
+	loader, err := loaderOf(path)
+	if err != nil {
+		return fmt.Errorf("find the loader of %s: %w", path, err)
+	}
+	for _, executed := range []string{path, loader} {
+		if executed == "" {
+			continue
+		}
+		if err := s.allowPath(executed, runFile); err != nil {
+			return err
+		}
+	}
+	for _, read := range libraries {
+		if err := s.allowPath(read, readOf(read)); err != nil {
+			return err
+		}
+	}
+	return s.allowPath("/dev/null", readFile|unix.LANDLOCK_ACCESS_FS_WRITE_FILE)
+}
+
+// readOf is what reading that path needs.
+func readOf(path string) uint64 {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return readTree
+	}
+	return readFile
+}
+
+// loaderOf is what the kernel starts in place of a program that is linked dynamically.
+func loaderOf(program string) (string, error) {
+	f, err := elf.Open(program)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() // it was read only
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			name := make([]byte, min(p.Filesz, unix.PathMax))
+			_, err := p.ReadAt(name, 0)
+			return strings.TrimRight(string(name), "\x00"), err
+		}
+	}
+	return "", nil
+}
