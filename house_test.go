@@ -58,6 +58,7 @@ var layers = []layer{
 	{"internal/operation", []string{"internal/record", "internal/quantity"}},
 	{"internal/events", []string{"internal/record"}},
 	{"internal/store", []string{"internal/record"}},
+	{"internal/secret", []string{"internal/record"}},
 
 	{"internal/backends", []string{"internal/diskio", "internal/record"}},
 	{"internal/backends/all", []string{"internal/backends", "internal/backends/*", "internal/record"}},
@@ -69,7 +70,7 @@ var layers = []layer{
 	{"internal/supervisor", []string{"internal/crash", "internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 	{"internal/supervisor/*", []string{"internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 
-	{"internal/helper", []string{"internal/backends", "internal/crash", "internal/diskio", "internal/ipc", "internal/quantity", "internal/record", "internal/sparse",
+	{"internal/helper", []string{"internal/backends", "internal/crash", "internal/diskio", "internal/ipc", "internal/quantity", "internal/record", "internal/secret", "internal/sparse",
 		"internal/term", "internal/wipe"}},
 	{"internal/helper/task", []string{"internal/helper", "internal/backends", "internal/backends/all", "internal/backends/header", "internal/crash", "internal/diskio", "internal/format", "internal/image", "internal/ipc",
 		"internal/operation", "internal/quantity", "internal/record", "internal/sparse", "internal/wipe"}},
@@ -78,7 +79,7 @@ var layers = []layer{
 
 	{"internal/catalog", []string{"internal/backends", "internal/backends/all", "internal/events", "internal/ipc", "internal/operation", "internal/quantity", "internal/record",
 		"internal/store", "internal/supervisor"}},
-	{"internal/service", []string{"internal/backends/all", "internal/catalog", "internal/events", "internal/ipc", "internal/metrics", "internal/operation", "internal/quantity", "internal/record", "internal/store", "internal/supervisor", "internal/service/contract"}},
+	{"internal/service", []string{"internal/backends/all", "internal/catalog", "internal/events", "internal/ipc", "internal/metrics", "internal/operation", "internal/quantity", "internal/record", "internal/secret", "internal/store", "internal/supervisor", "internal/service/contract"}},
 	{"internal/service/contract", []string{"internal/operation", "internal/record"}},
 	{"internal/peer", []string{"internal/record"}},
 	{"internal/transfer", []string{"internal/operation", "internal/record", "internal/service/contract", "internal/sparse"}},

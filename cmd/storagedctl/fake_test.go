@@ -541,6 +541,24 @@ func (f *fake) Limits(context.Context) (record.Limits, error) {
 	return record.Limits{Running: 8, RunningPool: 4, RunningDevice: 4, Queued: 1000, PoolRates: map[string]int64{"images": 100 << 20}}, nil
 }
 
+func (f *fake) Secrets(context.Context) ([]record.Secret, error) {
+	return []record.Secret{{Name: "disks", Set: day, Uses: 1, UsedBy: []string{"images/vm1.luks"}}, {Name: "old", Set: day, UsedBy: []string{}}}, nil
+}
+
+func (f *fake) SetSecret(_ context.Context, _ record.Caller, name string, value []byte) (record.Secret, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.requests = append(f.requests, string(value))
+	return record.Secret{Name: name, Set: day}, nil
+}
+
+func (f *fake) DeleteSecret(_ context.Context, _ record.Caller, name string) error {
+	if name == "none" {
+		return record.Errorf(record.NotFound, "there is no secret %q", name)
+	}
+	return nil
+}
+
 func (f *fake) Drain(_ context.Context, c record.Caller, on bool) (record.Drain, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -161,7 +161,7 @@ func TestHostTranscript(t *testing.T) {
 	golden(t, "host", transcript(d,
 		"status", "limits", "limits show -o json",
 		"limits set --running 32", "limits set --pool images --rate none", "limits set --rate 100M -o name", "limits set", "limits set --running none",
-		"limits set --rate fast", "limits set --queued none", "limits set --pool a --running-pool 2", "limits set --running-device x", "drain --dry-run", "drain", "status", "drain --off", "drain --off -o json", "limits set --pool a --device 8:0 --rate 1", "limits set --running 3 --dry-run", "limits set --pool p --running none --dry-run", "capabilities", "capabilities -o name", "version -o json", "completion csh", "stauts", "pool lits", "vol create --capacity", "vol rename a/b c", "volume trimm a/b", "vol create images/x", "vol clone images/vm1.raw isos",
+		"limits set --rate fast", "limits set --queued none", "limits set --pool a --running-pool 2", "limits set --running-device x", "secret list", "secret set disks --file none", "secret set disks", "secret list -o json", "secret delete disks", "secret delete disks --yes --dry-run", "secret delete disks --yes", "secret delete none --yes", "drain --dry-run", "drain", "status", "drain --off", "drain --off -o json", "limits set --pool a --device 8:0 --rate 1", "limits set --running 3 --dry-run", "limits set --pool p --running none --dry-run", "capabilities", "capabilities -o name", "version -o json", "completion csh", "stauts", "pool lits", "vol create --capacity", "vol rename a/b c", "volume trimm a/b", "vol create images/x", "vol clone images/vm1.raw isos",
 	))
 }
 

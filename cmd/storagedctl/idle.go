@@ -73,7 +73,7 @@ func beside(other string) func(*cli.Context) string {
 // tabled are the verbs whose result is a table; a job's plan is one too.
 var tabled = []string{
 	"pool list", "pool show", "vol list", "vol show", "job list", "list", "job show", "status",
-	"limits", "limits show", "limits set", "drain", "capabilities", "version",
+	"secret list", "limits", "limits show", "limits set", "drain", "capabilities", "version",
 }
 
 func noTable(c *cli.Context) string {

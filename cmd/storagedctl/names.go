@@ -131,6 +131,7 @@ func parsePair(s string) (key, value string, err error) {
 func (t *tool) words() map[string]cmdline.Word {
 	return map[string]cmdline.Word{
 		"POOL":        {Check: record.CheckName, Complete: offer((*client.Client).Pools, poolName)},
+		"SECRET":      {Check: record.CheckName, Complete: offer((*client.Client).Secrets, func(k record.Secret) []string { return []string{k.Name} })},
 		"NAME":        {Check: record.CheckName},
 		"VOL":         {Check: func(s string) error { _, err := parseVolume(s); return err }, Complete: completeVolumes},
 		"POOL/NAME":   {Check: func(s string) error { _, err := parseNewVolume(s); return err }, Complete: completeNewVolumes},

@@ -47,7 +47,7 @@ func (t *tool) program() cmdline.Program {
 		Name: "storagedctl", Usage: "manage storage pools, volumes and the jobs on them",
 		Description: about, Flags: globalFlags(), Version: build.Version(),
 		Reader: t.in, Writer: t.out, ErrWriter: t.errs,
-		Commands: append([]*cli.Command{t.poolCommand(), t.volumeCommand(), t.jobCommand()}, t.hostCommands()...),
+		Commands: append([]*cli.Command{t.poolCommand(), t.volumeCommand(), t.jobCommand(), t.secretCommand()}, t.hostCommands()...),
 	}
 	return cmdline.Program{App: app, Words: t.words(), Synonyms: synonyms(), Tail: examples, SeeAlso: []string{"storaged(8)", "storage-helper(8)"}}
 }

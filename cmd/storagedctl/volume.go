@@ -73,7 +73,7 @@ func volumeFields(s *session, v record.Volume) []field {
 		made = fmt.Sprintf("%s by job %d", v.Origin, *v.CreatedBy)
 	}
 	return []field{
-		{"Volume", volumeName(v)}, {"State", volumeState(v)}, {"Reason", v.Reason}, {"Problem", v.Problem}, {"Type", v.Type}, {"Format", v.Format},
+		{"Volume", volumeName(v)}, {"State", volumeState(v)}, {"Reason", v.Reason}, {"Problem", v.Problem}, {"Type", v.Type}, {"Format", v.Format}, {"Secret", v.Secret},
 		{"Capacity", bytes(v.Capacity)}, {"Allocation", bytes(v.Allocation)}, {"Path", v.Path}, {"Key", v.Key},
 		{"Backing", v.Backing}, {"Parent", parent(v)}, {"Children", strings.Join(v.Children, ", ")}, {"Origin", made},
 		{"Generation", fmt.Sprint(v.Generation)}, {"Description", v.Description}, {"Checksum", recorded(v.Checksum)}, {"Read at", stamp(&v.Observed)},

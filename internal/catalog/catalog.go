@@ -113,6 +113,7 @@ func (c *Catalog) equip(tx *store.Tx, o operation.Operation, j *store.Job) (err 
 	if r, ok := o.(operation.Receiver); ok {
 		r.Receive(ipc.DataFD)
 	}
+	j.Secrets = operation.HandSecrets(o, ipc.SecretFD)
 	switch o := o.(type) {
 	case *operation.Evacuate:
 		o.Stays, err = staying(tx, o)

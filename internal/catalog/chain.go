@@ -20,7 +20,7 @@ func chainOf(tx *store.Tx, v *store.Volume) (operation.Chain, error) {
 		return operation.Chain{}, nil
 	}
 	layers, err := layersUnder(tx, v)
-	return operation.Chain{Of: operation.ChainOfVolume, Layers: layers}, err
+	return operation.Chain{Of: operation.ChainOfVolume, Secret: v.Secret, Layers: layers}, err
 }
 
 // chainUnder is what an image stands on whose backing is the volume.
@@ -150,7 +150,7 @@ func tooDeep(v *store.Volume) error {
 func layerOf(p *store.Pool, v *store.Volume, data bool) operation.Layer {
 	at := OnVolume(p, v.Name)
 	at.PoolID, at.PoolSource, at.ID = p.Identity, p.Source, v.Identity
-	return operation.Layer{Volume: at, Format: v.Format, Data: data}
+	return operation.Layer{Volume: at, Format: v.Format, Secret: v.Secret, Data: data}
 }
 
 // resolved is the volume of a pool in use that an image's reference is to.
@@ -279,6 +279,9 @@ func rechain(tx *store.Tx, o operation.Operation) error {
 			}
 		}
 		chain.Layers = now.Layers
+		if chain.Of == operation.ChainOfVolume {
+			chain.Secret = now.Secret
+		}
 	}
 	return nil
 }

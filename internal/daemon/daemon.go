@@ -62,6 +62,9 @@ func Run(ctx context.Context, setup Setup) error {
 // other, serves until ctx ends, and closes it in reverse.
 func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) error {
 	c, log := setup.Config, setup.Log
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil { // secrets pass through
+		return fmt.Errorf("cannot forbid core dumps: %w", err)
+	}
 	if err := makeDirs(c); err != nil {
 		return err
 	}

@@ -75,6 +75,10 @@ func (r *Run) stages(ctx context.Context, t Task) error {
 			return err
 		}
 	}
+	defer r.dropSecrets()
+	if err := r.openSecrets(t.Secrets); err != nil {
+		return err
+	}
 	for _, o := range t.Opens {
 		if err := o.Open(ctx, r); err != nil {
 			return err

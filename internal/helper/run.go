@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -39,6 +40,8 @@ type Task struct {
 	ByHand  func(ctx context.Context) error // looks, for a person, after what the daemon knows of its catalog
 	Idle    string                          // says that it found nothing to do
 
+	Secrets map[string]string // by name, the file that each is in: a path, or fd:N
+
 	Opens []Opening                               // what it works with
 	Work  func(ctx context.Context, r *Run) error // does it, with nothing but what is open
 }
@@ -62,7 +65,8 @@ type Run struct {
 	Keep     bool                // an unfinished volume gets its name all the same
 	knows    []func(v *ipc.Item) // add to the description of the volume
 	confine  func() error
-	pools    []*Pool // open to the end of the run
+	pools    []*Pool             // open to the end of the run
+	secrets  map[string]*os.File // likewise
 
 	command string   // of the task
 	resumes bool     // an earlier helper had begun

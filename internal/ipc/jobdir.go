@@ -24,6 +24,10 @@ const LockFD = 3
 // that of a download goes, in a job that has one.
 const DataFD = 4
 
+// SecretFD is the first of the descriptors through which secrets come: files in memory
+// that cannot be changed, in the order in which --secret-file names them.
+const SecretFD = 5
+
 // JobDir names a job's files. Runtime lives until the next boot, State as long
 // as the job's record.
 type JobDir struct {

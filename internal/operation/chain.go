@@ -34,6 +34,7 @@ const (
 // opens no image.
 type Chain struct {
 	Of     string  `json:"chain_of,omitempty"`
+	Secret string  `json:"secret,omitempty"` // name of the secret that opens the image itself; "": none does
 	Layers []Layer `json:"layers,omitempty"`
 }
 
@@ -42,6 +43,15 @@ type Chained interface{ Chains() []*Chain }
 
 // Chains gives c itself: who embeds it has no other.
 func (c *Chain) Chains() []*Chain { return []*Chain{c} }
+
+// keys are the names of the secrets that open the image and its layers.
+func (c *Chain) keys() []string {
+	names := []string{c.Secret}
+	for _, l := range c.Layers {
+		names = append(names, l.Secret)
+	}
+	return names
+}
 
 // locks are those of the layers.
 func (c *Chain) locks() (all []record.Object) {

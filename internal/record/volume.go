@@ -28,6 +28,7 @@ type Volume struct {
 	Path        string      `json:"path"`
 	Type        string      `json:"type"` // file, block, …
 	Format      string      `json:"format"`
+	Secret      string      `json:"secret"` // name of the secret that opens its content, "" for none
 	Capacity    int64       `json:"capacity"`
 	Allocation  int64       `json:"allocation"`
 	Backing     string      `json:"backing"` // as its header says

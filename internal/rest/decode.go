@@ -46,6 +46,7 @@ func (c *call) request(r checker) (contract.Submit, error) {
 // empty body is the empty document where v has nothing that must be there.
 func (c *call) decode(v checker) error {
 	b, err := c.readBody()
+	defer clear(b) // it may be a secret
 	if err != nil {
 		return err
 	}
@@ -133,6 +134,9 @@ func typeWord(t reflect.Type) string {
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return "a string in base64"
+		}
 		return "an array"
 	default:
 		return "an object"

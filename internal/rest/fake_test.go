@@ -327,6 +327,18 @@ func (f *fake) Drain(_ context.Context, c record.Caller, on bool) (record.Drain,
 	return record.Drain{On: on, Since: &now, By: &c.Owner, Running: []int64{412}}, f.enter("Drain", asked{caller: c, request: on})
 }
 
+func (f *fake) Secrets(context.Context) ([]record.Secret, error) {
+	return []record.Secret{{Name: "disks", Set: now, UsedBy: []string{"images/base.raw"}, Uses: 1}}, f.enter("Secrets", asked{})
+}
+
+func (f *fake) SetSecret(_ context.Context, c record.Caller, name string, value []byte) (record.Secret, error) {
+	return record.Secret{Name: name, Set: now}, f.enter("SetSecret", asked{c, contract.Submit{}, []string{name}, string(value)})
+}
+
+func (f *fake) DeleteSecret(_ context.Context, c record.Caller, name string) error {
+	return f.enter("DeleteSecret", asked{caller: c, names: []string{name}})
+}
+
 func (f *fake) Metrics() ([]byte, error) {
 	return []byte("storaged_jobs 1\n"), f.enter("Metrics", asked{})
 }

@@ -63,6 +63,11 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	"DeletePool": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Start(ctx, contract.Submit{}, "images", "", &operation.PoolDeleteRequest{WithVolumes: true})
 	},
+	"Secrets": func(ctx context.Context, c *client.Client) (any, error) { return c.Secrets(ctx) },
+	"SetSecret": func(ctx context.Context, c *client.Client) (any, error) {
+		return c.SetSecret(ctx, "disks", []byte("secret"))
+	},
+	"DeleteSecret": func(ctx context.Context, c *client.Client) (any, error) { return nil, c.DeleteSecret(ctx, "disks") },
 	"Volumes": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Volumes(ctx, contract.VolumeFilter{Pools: []string{"a", "b"}, States: []string{"ready"}, Paths: []string{"/x y"}})
 	},

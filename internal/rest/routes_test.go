@@ -33,6 +33,7 @@ var bodies = map[string]string{
 	"POST /v1/pools/{pool}/volumes/{volume}/resize":  `{"capacity":1}`,
 	"PATCH /v1/pools/{pool}":                         `{"autostart":true}`,
 	"PATCH /v1/pools/{pool}/volumes/{volume}":        `{"description":"d"}`,
+	"PUT /v1/secrets/{secret}":                       `{"value":"c2VjcmV0"}`,
 	"PUT /v1/drain":                                  `{"on":true}`,
 	"PATCH /v1/limits":                               `{"running":8,"pool_rates":{"images":null}}`,
 	"PATCH /v1/jobs/{job}":                           `{"limit":null}`,
@@ -46,7 +47,7 @@ var bodies = map[string]string{
 	"DELETE /v1/pools/{pool}/volumes/{volume}?wipe=": ``,
 }
 
-var names = strings.NewReplacer("{pool}", "images", "{volume}", "base.raw", "{job}", "412")
+var names = strings.NewReplacer("{pool}", "images", "{volume}", "base.raw", "{job}", "412", "{secret}", "disks")
 
 // valid makes a request that a row takes.
 func valid(t *testing.T, row rest.Row) *http.Request {
@@ -201,10 +202,11 @@ func TestTableGivesOwnersTheirJobs(t *testing.T) {
 	}
 }
 
-// Reading is what everybody may do, and only that, but for what is in a volume.
+// Reading is what everybody may do, and only that, but for what is in a volume, and
+// secrets.
 func TestTableGivesReadersOnlyReading(t *testing.T) {
 	for _, row := range rest.Rows() {
-		if strings.HasSuffix(row.Pattern, "/content") {
+		if strings.HasSuffix(row.Pattern, "/content") || strings.HasPrefix(row.Pattern, "/v1/secrets") {
 			if row.Role != record.MemberRole {
 				t.Errorf("%s %s has role %d", row.Method, row.Pattern, row.Role)
 			}

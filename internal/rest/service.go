@@ -84,6 +84,12 @@ type HostService interface {
 	// Drain takes no new jobs and begins none that wait, or takes that back. Jobs
 	// that run are named and go on. It ends with the daemon.
 	Drain(ctx context.Context, c record.Caller, on bool) (record.Drain, error)
+	// Secrets gives what may be known of the secrets. What they are, nobody is given.
+	Secrets(ctx context.Context) ([]record.Secret, error)
+	// SetSecret keeps a secret, and wipes value. One that opens a volume is not replaced.
+	SetSecret(ctx context.Context, c record.Caller, name string, value []byte) (record.Secret, error)
+	// DeleteSecret refuses to delete one that opens a volume.
+	DeleteSecret(ctx context.Context, c record.Caller, name string) error
 	// Metrics gives figures in the text format of Prometheus, version 0.0.4.
 	Metrics() ([]byte, error)
 	// Subscribe gives the events after seq (0: from now on). When seq is too

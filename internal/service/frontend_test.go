@@ -414,6 +414,7 @@ func (f *frontEnd) host() {
 	if l := get[record.Limits](f, "Limits"); l.Running != 7 {
 		f.t.Errorf("limits are %+v", l)
 	}
+	f.secrets()
 	f.ask("Drain", true)
 	if _, err := f.try("Start", "p", "", &operation.PoolRefreshRequest{}); record.CodeOf(err) != record.Draining {
 		f.t.Errorf("while it drains: %v", err)
@@ -422,6 +423,20 @@ func (f *frontEnd) host() {
 		f.t.Errorf("status is %+v", st)
 	}
 	f.ask("Drain", false)
+}
+
+// secrets are kept, and deleted when nothing needs them any more.
+func (f *frontEnd) secrets() {
+	f.t.Helper()
+	f.ask("SetSecret", "disks", []byte("a secret"))
+	f.ask("KnownSecret", "disks")
+	if all := get[[]record.Secret](f, "Secrets"); len(all) != 1 || all[0].Name != "disks" || all[0].Uses != 0 {
+		f.t.Errorf("secrets are %+v", all)
+	}
+	f.ask("DeleteSecret", "disks")
+	if _, err := f.try("DeleteSecret", "disks"); record.CodeOf(err) != record.NotFound {
+		f.t.Errorf("once more: %v", err)
+	}
 }
 
 func (f *frontEnd) evacuate() {

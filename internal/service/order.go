@@ -287,9 +287,11 @@ func (s *Service) jobRequest(sub contract.Submit, w order) (supervisor.Request, 
 	if rec, ok := w.operation.(operation.Receiver); ok {
 		rec.Receive(ipc.DataFD)
 	}
+	secrets := operation.HandSecrets(w.operation, ipc.SecretFD)
 	r := supervisor.Request{
-		Kind: w.operation.Kind(), Class: w.operation.Class(), Objects: w.operation.Locks(), Argv: w.operation.Task().Argv(), UndoArgv: catalog.Settlement(w.operation), Params: operation.Encode(w.operation),
-		Destroys: w.operation.Destroys(), Warnings: w.warnings, Reserved: w.operation.Bound().Reserve, Also: w.durable, Data: w.data,
+		Secrets: secrets,
+		Kind:    w.operation.Kind(), Class: w.operation.Class(), Objects: w.operation.Locks(), Argv: w.operation.Task().Argv(), UndoArgv: catalog.Settlement(w.operation), Params: operation.Encode(w.operation),
+		Destroys: w.operation.Destroys(), Warnings: w.warnings, Reserved: w.operation.Bound().Reserve, Also: s.secured(w), Data: w.data,
 		Owner: sub.Caller.Owner, Key: sub.Key, Digest: sub.Digest, LockWait: patience(sub, w.operation),
 		Limit: o.Limit, Priority: o.Priority, Labels: o.Labels, OnFailure: o.OnFailure,
 	}
@@ -322,6 +324,11 @@ func (w order) durable(tx *store.Tx) error {
 		}
 	}
 	return catalog.Reserve(tx, w.operation)
+}
+
+// secured is what is made durable with the job, if its secrets are there.
+func (s *Service) secured(w order) func(*store.Tx) error {
+	return func(tx *store.Tx) error { return cmp.Or(s.sealed(w.operation), w.durable(tx)) }
 }
 
 // repeated gives the job that the same caller started under the same key, so

@@ -13,6 +13,7 @@ import (
 	"storaged/internal/catalog"
 	"storaged/internal/events"
 	"storaged/internal/metrics"
+	"storaged/internal/secret"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
 )
@@ -26,6 +27,7 @@ type Service struct {
 	hub     *events.Hub
 	catalog *catalog.Catalog
 	metrics *metrics.Metrics
+	secrets *secret.Store
 	log     hclog.Logger
 	notes   hclog.Logger // see Setup
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"storaged/internal/metrics"
 	"storaged/internal/operation"
 	"storaged/internal/record"
+	"storaged/internal/secret"
 	"storaged/internal/service/contract"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
@@ -42,6 +44,10 @@ func New(setup Setup, st *store.Store) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	secrets, err := secret.Open(filepath.Join(c.StateDir, "secrets"))
+	if err != nil {
+		return nil, err
+	}
 	hub := events.New(ringEvents)
 	var set *store.Limits
 	var restored *store.Restoration
@@ -55,7 +61,7 @@ func New(setup Setup, st *store.Store) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read limits and what became of a damaged database: %w", err)
 	}
-	s := &Service{config: c, store: st, hub: hub, catalog: catalog.New(hub, boot, c.Resume.KeepDays), log: log, notes: setup.Notes, restored: restored}
+	s := &Service{config: c, store: st, hub: hub, catalog: catalog.New(hub, boot, c.Resume.KeepDays), log: log, notes: setup.Notes, restored: restored, secrets: secrets}
 	s.settings.Store(&c)
 	s.started = time.Now().UTC()
 	s.metrics = metrics.New(metrics.Source{
@@ -65,7 +71,7 @@ func New(setup Setup, st *store.Store) (*Service, error) {
 	s.jobs = supervisor.New(supervisor.Config{
 		RuntimeDir: c.RuntimeDir, StateDir: c.StateDir, Helper: c.Helper,
 		Limits: c.Limits.with(set), Retention: c.History.retention(), Replay: restored != nil && !restored.Replayed, Observer: ends{s.metrics, log, setup.Notes},
-		Attempts: c.Resume.Attempts, Log: log.Named("supervisor"),
+		Attempts: c.Resume.Attempts, Secret: secrets.Memory, Log: log.Named("supervisor"),
 	}, st, s.catalog, hub)
 	s.catalog.Connect(s.jobs.SetDevices, s.taken)
 	return s, s.tellAllDevices()

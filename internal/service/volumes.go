@@ -118,6 +118,12 @@ func (s *Service) PatchVolume(_ context.Context, sub contract.Submit, pool, volu
 		if r.Description != nil {
 			v.Description = *r.Description
 		}
+		if r.Secret != nil {
+			if err := s.KnownSecret(*r.Secret); err != nil {
+				return err
+			}
+			v.Secret = *r.Secret
+		}
 		err = s.catalog.ChangeVolume(tx, v)
 		out = v.Volume
 		return err

@@ -11,16 +11,17 @@ import (
 type Job struct {
 	record.Job
 
-	Argv       []string       `json:"argv"`             // of the helper's task, without the program
-	UndoArgv   []string       `json:"undo_argv"`        // of the helper that settles it after a forced death; empty: nothing to undo
-	Params     []byte         `json:"params"`           // the request's body, for retry and for the catalog
-	Moves      int64          `json:"moves"`            // bytes, at most; 0: nobody knows
-	Key        string         `json:"key,omitempty"`    // idempotency key
-	Digest     string         `json:"digest,omitempty"` // of the request under the key
-	Deadline   *time.Time     `json:"deadline"`         // of the waiting
-	Boot       string         `json:"boot"`             // boot id under which the helper was started
-	StartTicks uint64         `json:"start_ticks"`      // helper's start time, /proc/PID/stat field 22
-	Proto      int            `json:"proto,omitempty"`  // version of the protocol that the helper was told to speak; 0: 1, of before it was recorded
+	Argv       []string       `json:"argv"`              // of the helper's task, without the program
+	UndoArgv   []string       `json:"undo_argv"`         // of the helper that settles it after a forced death; empty: nothing to undo
+	Secrets    []string       `json:"secrets,omitempty"` // names of those that the helper is given
+	Params     []byte         `json:"params"`            // the request's body, for retry and for the catalog
+	Moves      int64          `json:"moves"`             // bytes, at most; 0: nobody knows
+	Key        string         `json:"key,omitempty"`     // idempotency key
+	Digest     string         `json:"digest,omitempty"`  // of the request under the key
+	Deadline   *time.Time     `json:"deadline"`          // of the waiting
+	Boot       string         `json:"boot"`              // boot id under which the helper was started
+	StartTicks uint64         `json:"start_ticks"`       // helper's start time, /proc/PID/stat field 22
+	Proto      int            `json:"proto,omitempty"`   // version of the protocol that the helper was told to speak; 0: 1, of before it was recorded
 	CancelAsk  bool           `json:"cancel_ask"`
 	Granted    bool           `json:"granted"`  // locks and slot are held
 	Go         bool           `json:"go"`       // GO was or may have been sent

@@ -19,11 +19,14 @@ type Config struct {
 	Helper     string // absolute path of the storage-helper binary
 	Limits     record.Limits
 	Retention  Retention
-	Replay     bool     // the database was put together from an older copy: see replay.go
-	Attempts   int      // how often a job goes on by itself at most
-	Observer   Observer // nil: nobody wants to know
-	Log        hclog.Logger
-	Times      Times // zero: DefaultTimes
+	Replay     bool // the database was put together from an older copy: see replay.go
+	Attempts   int  // how often a job goes on by itself at most
+	// Secret opens a secret for a helper. It is asked for what Request.Secrets names;
+	// the supervisor closes what it gets.
+	Secret   func(name string) (*os.File, error)
+	Observer Observer // nil: nobody wants to know
+	Log      hclog.Logger
+	Times    Times // zero: DefaultTimes
 
 	clock func() time.Time // nil: time.Now; for the ages of records
 
@@ -37,6 +40,7 @@ type Request struct {
 	Objects   []record.Object
 	Argv      []string // of the helper's task, without the program
 	UndoArgv  []string // of the helper that settles it after a forced death
+	Secrets   []string // names of those that the helper is given, as ipc.SecretFD and so on
 	Params    []byte   // kept with the job for the Catalog and for retry
 	Owner     record.Owner
 	Key       string // idempotency key

@@ -49,9 +49,15 @@ func (l launcher) family(d ipc.JobDir, cgroup string) process.Family {
 	return process.Family{Mark: ipc.EnvJob + "=" + d.Job, Lock: d.Lock(), Cgroup: cgroup}
 }
 
-// launch makes the job's directories and starts a helper in them, which is
-// given data unless that is nil. What it made is gone again when it fails.
-func (l launcher) launch(d ipc.JobDir, argv []string, data *os.File) (*helper, error) {
+// given is what a helper has open from its start.
+type given struct {
+	data    *os.File // nil: none
+	secrets []*os.File
+}
+
+// launch makes the job's directories and starts a helper in them. What it made is gone
+// again when it fails.
+func (l launcher) launch(d ipc.JobDir, argv []string, has given) (*helper, error) {
 	if err := l.makeDirs(d); err != nil {
 		return nil, err
 	}
@@ -67,7 +73,7 @@ func (l launcher) launch(d ipc.JobDir, argv []string, data *os.File) (*helper, e
 		if d.State != d.Runtime { // else it is a query, of which nothing is kept
 			h.nameIn(l.state)
 		}
-		if err = l.exec(h, process.Spec{Argv: argv, Cgroup: group, Data: data}); err == nil {
+		if err = l.exec(h, process.Spec{Argv: argv, Cgroup: group, Data: has.data, More: has.secrets}); err == nil {
 			return h, nil
 		}
 		h.close()

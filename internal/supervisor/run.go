@@ -218,7 +218,9 @@ func (j *job) launch() stage {
 	err := j.readyCheckpoint()
 	var h *helper
 	if err == nil {
-		h, err = j.s.launcher.launch(d, j.task(), j.data)
+		h, err = j.withSecrets(func(secrets []*os.File) (*helper, error) {
+			return j.s.launcher.launch(d, j.task(), given{j.data, secrets})
+		})
 	}
 	j.dropData()
 	if err != nil {
@@ -231,9 +233,33 @@ func (j *job) launch() stage {
 	return (*job).attend
 }
 
+// withSecrets opens the secrets that the job's work needs while its helper is started. To
+// settle it takes none.
+func (j *job) withSecrets(start func([]*os.File) (*helper, error)) (*helper, error) {
+	var secrets []*os.File
+	defer func() {
+		for _, f := range secrets {
+			f.Close() // the helper has its own
+		}
+	}()
+	if !j.rec.Undo {
+		for _, name := range j.rec.Secrets {
+			f, err := j.s.secret(name)
+			if err != nil {
+				return nil, err
+			}
+			secrets = append(secrets, f)
+		}
+	}
+	return start(secrets)
+}
+
 // notStarted is the verdict when there is no helper to speak of.
 func (j *job) notStarted(err error) *verdict {
 	e := ending{fault: record.Errorf(record.Internal, "the helper could not be started: %v", err), asked: j.rec.CancelAsk}
+	if refusal, ok := errors.AsType[*record.Error](err); ok {
+		e.fault = refusal
+	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EROFS) {
 		e.fault.Code = record.StateUnwritable
 	}

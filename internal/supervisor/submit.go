@@ -77,7 +77,7 @@ func (s *Supervisor) newRecord(r Request) (*store.Job, error) {
 			Created: now, Owner: r.Owner, Limit: r.Limit, Reserved: r.Reserved, Priority: r.Priority, Labels: r.Labels, Warnings: r.Warnings,
 			OnFailure: r.OnFailure, Rollback: record.RollbackNone, RetryOf: r.RetryOf, RetryFrom: r.RetryFrom,
 		},
-		Argv: r.Argv, UndoArgv: r.UndoArgv, Params: r.Params, Moves: r.Moves, Key: r.Key, Digest: r.Digest,
+		Argv: r.Argv, UndoArgv: r.UndoArgv, Secrets: r.Secrets, Params: r.Params, Moves: r.Moves, Key: r.Key, Digest: r.Digest,
 		Destroys: r.Destroys, Data: r.Data != nil, Resume: r.Resume, From: r.From, Same: r.Same,
 	}
 	if rec.Priority == "" {

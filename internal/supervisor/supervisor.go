@@ -42,8 +42,9 @@ type Supervisor struct {
 
 	observer  Observer
 	retention atomic.Pointer[Retention]
-	replays   bool             // by Start
-	attempts  int              // of a job to go on by itself
+	replays   bool // by Start
+	attempts  int  // of a job to go on by itself
+	secret    func(name string) (*os.File, error)
 	speaks    ipc.Versions     // with helpers
 	clock     func() time.Time // for the ages of records
 
@@ -62,7 +63,7 @@ func New(cfg Config, st *store.Store, catalog Catalog, hub *events.Hub) *Supervi
 	times := cmp.Or(cfg.Times, DefaultTimes())
 	s := &Supervisor{
 		speaks:   cmp.Or(cfg.speaks, ipc.Known()),
-		observer: cfg.Observer, replays: cfg.Replay, attempts: cfg.Attempts, clock: cfg.clock,
+		observer: cfg.Observer, replays: cfg.Replay, attempts: cfg.Attempts, secret: cfg.Secret, clock: cfg.clock,
 		store: st, catalog: catalog, hub: hub, log: cfg.Log, times: times,
 		launcher: newLauncher(cfg),
 		schedule: schedule.New(cfg.Limits, times.Ageing),

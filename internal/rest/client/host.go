@@ -65,6 +65,22 @@ func (c *Client) Drain(ctx context.Context, on bool) (record.Drain, error) {
 	return fetch[record.Drain](ctx, c, newAsk(http.MethodPut, "drain").with(contract.DrainSet{On: &on}))
 }
 
+// Secrets gives what may be known of the secrets.
+func (c *Client) Secrets(ctx context.Context) ([]record.Secret, error) {
+	l, err := fetch[contract.List[record.Secret]](ctx, c, newAsk(http.MethodGet, "secrets"))
+	return l.Items, err
+}
+
+// SetSecret keeps a secret by a name.
+func (c *Client) SetSecret(ctx context.Context, name string, value []byte) (record.Secret, error) {
+	return fetch[record.Secret](ctx, c, newAsk(http.MethodPut, "secrets", name).with(contract.SecretSet{Value: value}))
+}
+
+// DeleteSecret deletes a secret.
+func (c *Client) DeleteSecret(ctx context.Context, name string) error {
+	return c.do(ctx, newAsk(http.MethodDelete, "secrets", name), nil)
+}
+
 // Events opens the stream of the events after number after, or with 0 of those
 // from now on: when Events returns, the stream has begun. See Service.Subscribe
 // for "reset".

@@ -47,6 +47,7 @@ type PoolPatch struct {
 // VolumePatch changes properties of a volume.
 type VolumePatch struct {
 	Description *string `json:"description,omitempty"`
+	Secret      *string `json:"secret,omitempty"` // name of the one that opens its content, "" for none
 }
 
 // JobPatch changes properties of a job, by merge-patch. Limit is absent, null

@@ -25,13 +25,14 @@ var ErrGone = errors.New("no such process")
 
 // Spec is a process to start.
 type Spec struct {
-	Path   string   // absolute path of the program
-	Argv   []string // with the program's name in front
-	Env    []string // all of the environment
-	Log    *os.File // its standard output and error
-	Lock   *os.File // becomes descriptor 3
-	Data   *os.File // becomes descriptor 4; nil: there is none
-	Cgroup *os.File // directory of the cgroup v2 to start in; nil for our own
+	Path   string     // absolute path of the program
+	Argv   []string   // with the program's name in front
+	Env    []string   // all of the environment
+	Log    *os.File   // its standard output and error
+	Lock   *os.File   // becomes descriptor 3
+	Data   *os.File   // becomes descriptor 4; nil: there is none
+	More   []*os.File // become descriptors 5 and so on
+	Cgroup *os.File   // directory of the cgroup v2 to start in; nil for our own
 }
 
 // Proc is a running process that we started or found again. Its methods may be
@@ -76,9 +77,13 @@ func Start(s Spec) (*Proc, error) {
 		sys.UseCgroupFD, sys.CgroupFD = true, int(s.Cgroup.Fd())
 	}
 	files := []*os.File{null, s.Log, s.Log, s.Lock}
-	if s.Data != nil {
+	switch {
+	case s.Data != nil:
 		files = append(files, s.Data)
+	case len(s.More) > 0:
+		files = append(files, null)
 	}
+	files = append(files, s.More...)
 	p, err := os.StartProcess(s.Path, s.Argv, &os.ProcAttr{Dir: "/", Env: s.Env, Sys: sys, Files: files})
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %q: %w", s.Path, err)

@@ -1,0 +1,129 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"storaged/internal/operation"
+	"storaged/internal/record"
+	"storaged/internal/secret"
+	"storaged/internal/store"
+)
+
+// Secrets gives what may be known of the secrets, in order.
+func (s *Service) Secrets(context.Context) ([]record.Secret, error) {
+	all := s.secrets.All()
+	out := make([]record.Secret, 0, len(all))
+	err := s.store.View(func(tx *store.Tx) error {
+		users, err := usersOfSecrets(tx)
+		for _, name := range slices.Sorted(maps.Keys(all)) {
+			of := users[name]
+			out = append(out, record.Secret{Name: name, Set: all[name], Uses: len(of), UsedBy: of[:min(len(of), record.MaxHolders)]})
+		}
+		return err
+	})
+	return out, err
+}
+
+// usersOfSecrets are the volumes that each secret opens.
+func usersOfSecrets(tx *store.Tx) (map[string][]string, error) {
+	users := map[string][]string{}
+	volumes, err := tx.Volumes("")
+	for _, v := range volumes {
+		if v.Secret != "" {
+			users[v.Secret] = append(users[v.Secret], v.Pool+"/"+v.Name)
+		}
+	}
+	return users, err
+}
+
+// SetSecret keeps a secret, in place of the one that had the name. What opens volumes
+// is not replaced: nothing else may.
+func (s *Service) SetSecret(ctx context.Context, c record.Caller, name string, value []byte) (record.Secret, error) {
+	defer clear(value)
+	if err := secret.CheckName(name); err != nil {
+		return record.Secret{}, err
+	}
+	same, err := s.secrets.Is(name, value)
+	if err == nil && !same {
+		if err = s.withdrawn(name, "replaced"); err == nil {
+			err = s.secrets.Set(name, value)
+		}
+	}
+	if err != nil {
+		return record.Secret{}, err
+	}
+	s.log.Info("secret set", "secret", name, "by", c.Owner.User)
+	all, err := s.Secrets(ctx)
+	i := slices.IndexFunc(all, func(k record.Secret) bool { return k.Name == name })
+	if err == nil && i < 0 {
+		err = record.Errorf(record.NotFound, "secret %q was deleted just now", name)
+	}
+	if err != nil {
+		return record.Secret{}, err
+	}
+	return all[i], nil
+}
+
+// DeleteSecret deletes a secret that opens no volume.
+func (s *Service) DeleteSecret(_ context.Context, c record.Caller, name string) error {
+	if err := secret.CheckName(name); err != nil {
+		return err
+	}
+	if err := s.KnownSecret(name); err != nil {
+		return err
+	}
+	err := s.withdrawn(name, "deleted")
+	if err == nil {
+		err = s.secrets.Delete(name)
+	}
+	if err == nil {
+		s.log.Info("secret deleted", "secret", name, "by", c.Owner.User)
+	}
+	return err
+}
+
+// KnownSecret refuses a secret that is not there; "" is none.
+func (s *Service) KnownSecret(name string) error {
+	if name == "" || s.secrets.Known(name) {
+		return nil
+	}
+	return record.Errorf(record.NotFound, "there is no secret %q", name).WithHint("%s makes one", record.Do("secret.set", name).With("file", "FILE"))
+}
+
+// withdrawn has nobody use a secret any more, or refuses that where somebody does. What
+// begins to use one asks in a transaction too.
+func (s *Service) withdrawn(name, will string) error {
+	return s.store.Update(func(tx *store.Tx) error {
+		users, err := usersOfSecrets(tx)
+		if err != nil {
+			return err
+		}
+		if of := users[name]; len(of) > 0 {
+			return record.Errorf(record.Busy, "secret %q opens %s, and is not %s", name, record.List(of, 3), will).
+				WithHint("nothing else may open what is in there; give the volume another one first, or delete it")
+		}
+		jobs, err := tx.LiveJobs()
+		for _, j := range jobs {
+			if err == nil && slices.Contains(j.Secrets, name) {
+				return record.Errorf(record.Busy, "job %d (%s) needs secret %q, which is not %s", j.Number, j.Kind, name, will)
+			}
+		}
+		if err == nil {
+			s.secrets.Withdraw(name)
+		}
+		return err
+	})
+}
+
+// sealed refuses a job whose secrets are not there.
+func (s *Service) sealed(o operation.Operation) error {
+	for _, name := range operation.SecretsOf(o) {
+		if err := s.KnownSecret(name); err != nil {
+			return fmt.Errorf("%s: %w", o.Kind(), err)
+		}
+	}
+	return nil
+}
