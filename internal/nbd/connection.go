@@ -120,7 +120,7 @@ func (c *connection) done(cookie uint64, r *request) error {
 	c.mu.Lock()
 	delete(c.pending, cookie)
 	c.mu.Unlock()
-	r.finish(nil)
+	r.call.Done()
 	return nil
 }
 

@@ -33,10 +33,9 @@ type request struct {
 // part is of a request, from lo to hi.
 type part struct{ lo, hi uint32 }
 
+// finish ends a request that nobody will answer any more.
 func (r *request) finish(err error) {
-	if r.err == nil {
-		r.err = err
-	}
+	r.err = err
 	r.call.Done()
 }
 
