@@ -55,6 +55,7 @@ var layers = []layer{
 	{"internal/format/formattest", nil},
 	{"internal/sparse", nil},
 	{"internal/tool", nil},
+	{"internal/format/qemu", []string{"internal/diskio", "internal/nbd", "internal/record", "internal/tool"}},
 	{"internal/operation", []string{"internal/record", "internal/quantity"}},
 	{"internal/events", []string{"internal/record"}},
 	{"internal/store", []string{"internal/record"}},

@@ -98,7 +98,7 @@ func lost(err error) error {
 	case err == nil || errors.Is(err, ErrProtocol):
 		return err
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the NBD server closed the connection")
+		return fmt.Errorf("the NBD server closed the connection: %w", io.ErrUnexpectedEOF)
 	}
 	return fmt.Errorf("the connection to the NBD server is lost: %w", err)
 }

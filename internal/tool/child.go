@@ -210,3 +210,6 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("%s was ended: %w", c.Name, context.Cause(ctx))
 	}
 }
+
+// Signal sends it a signal.
+func (ch *Child) Signal(s os.Signal) error { return ch.cmd.Process.Signal(s) }

@@ -245,6 +245,15 @@ func (d *Daemon) Unexport(ctx context.Context, id string) error {
 // LiftCPU takes away the limit of its processor time, which was for opening.
 func (d *Daemon) LiftCPU() error { return liftCPU(d.cmd.Process.Pid) }
 
+// Abandon ends it, if it has not ended, in whatever state, and reaps it.
+func (d *Daemon) Abandon() {
+	d.closed.Do(func() {
+		d.Kill()
+		d.Link.Close()
+		d.end = d.err
+	})
+}
+
 // Quit asks it to end, which closes what it has open, and reaps it. It says how that
 // went, once and again.
 func (d *Daemon) Quit(ctx context.Context) error {

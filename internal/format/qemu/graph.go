@@ -1,0 +1,190 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/bits"
+	"os"
+	"slices"
+
+	"storaged/internal/tool"
+)
+
+// object is one of JSON.
+type object map[string]any
+
+// graph is what a child opens: nodes of QEMU's block layer, each before what stands
+// on it.
+type graph struct {
+	files   []*os.File
+	nodes   []object
+	secrets [][]byte
+}
+
+// backs are the formats that can stand on another image.
+var backs = []string{"qcow", "qcow2", "qed", "vmdk"}
+
+// add adds a node and gives its name.
+func (g *graph) add(kind string, node object) string {
+	name := fmt.Sprintf("%s%d", kind, len(g.nodes))
+	node["node-name"] = name
+	g.nodes = append(g.nodes, node)
+	return name
+}
+
+// file adds a file. It is opened anew by its descriptor, so that it has its own flags
+// and position. Locks are the caller's.
+//
+// Direct keeps contents from being kept twice, and leaves a flush little to do.
+func (g *graph) file(f *os.File, writable, direct bool) string {
+	g.files = append(g.files, f)
+	driver := "file"
+	if isDevice(f) {
+		driver = "host_device"
+	}
+	return g.add(driver, object{
+		"driver": driver, "filename": fmt.Sprintf("/proc/self/fd/%d", tool.FD(len(g.files)-1)), "locking": "off",
+		"read-only": !writable, "discard": "unmap",
+		"cache": object{"direct": direct},
+	})
+}
+
+// layer adds an image with all that it stands on.
+func (g *graph) layer(l Layer, writable bool) string {
+	node := object{"driver": l.Format, "file": g.file(l.File, writable, writable), "read-only": !writable, "discard": "unmap"}
+	if l.Data != nil {
+		node["data-file"] = g.file(l.Data, writable, writable)
+	}
+	if l.Secret != nil {
+		g.encrypted(node, l)
+	}
+	switch {
+	case l.Backing != nil:
+		node["backing"] = g.layer(*l.Backing, false)
+	case slices.Contains(backs, l.Format):
+		node["backing"] = nil
+	}
+	return g.add("image", node)
+}
+
+// encrypted says by which secret a node is opened.
+func (g *graph) encrypted(node object, l Layer) {
+	secret := g.secret(l.Secret)
+	switch l.Format {
+	case "luks":
+		node["key-secret"] = secret
+	default:
+		node["encrypt"] = object{"format": "luks", "key-secret": secret}
+	}
+}
+
+// secret adds a secret and gives its name.
+func (g *graph) secret(s []byte) string {
+	g.secrets = append(g.secrets, s)
+	return secretName(len(g.secrets) - 1)
+}
+
+func secretName(i int) string { return fmt.Sprintf("secret%d", i) }
+
+// open starts a child and has it open all nodes.
+func (g *graph) open(ctx context.Context, c Child) (d *tool.Daemon, err error) {
+	link := c.Link
+	if link == nil {
+		if link, err = tool.NewLink(Connections); err != nil {
+			return nil, err
+		}
+	}
+	d, err = tool.StartDaemon(ctx, link, tool.Command{
+		Files: g.files, Lock: c.Lock,
+		Limits: tool.Limits{AddressSpace: addressSpace, CPU: openingTime, Files: descriptors},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := g.build(ctx, d); err != nil {
+		d.Abandon()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (g *graph) build(ctx context.Context, d *tool.Daemon) error {
+	for i, s := range g.secrets {
+		if err := d.Secret(ctx, secretName(i), s); err != nil {
+			return err
+		}
+	}
+	for _, node := range g.nodes {
+		if err := g.node(ctx, d, node); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// node adds a node. A file system that cannot do direct I/O has it in its cache.
+func (g *graph) node(ctx context.Context, d *tool.Daemon, node object) error {
+	err := d.Do(ctx, "blockdev-add", node)
+	cache, _ := node["cache"].(object)
+	if _, refused := errors.AsType[*tool.CommandError](err); !refused || cache["direct"] != true {
+		return err
+	}
+	cached := maps.Clone(node)
+	delete(cached, "cache")
+	if d.Do(ctx, "blockdev-add", cached) != nil {
+		return err
+	}
+	return nil
+}
+
+// close closes all nodes, which writes what is left of them.
+func (g *graph) close(ctx context.Context, d *tool.Daemon) error {
+	for _, node := range slices.Backward(g.nodes) {
+		if err := d.Do(ctx, "blockdev-del", object{"node-name": node["node-name"]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Bounds of a cluster that is believed, bytes.
+const (
+	leastCluster = 512
+	mostCluster  = 2 << 20
+)
+
+// clusterSize is the unit in which the image gives storage back, 0 where it is none
+// that a content can have.
+func (g *graph) clusterSize(ctx context.Context, d *tool.Daemon) (int64, error) {
+	var nodes []struct {
+		Name  string `json:"node-name"`
+		Image struct {
+			ClusterSize int64 `json:"cluster-size"`
+		} `json:"image"`
+	}
+	ctx, cancel := context.WithTimeout(ctx, tool.CommandTime)
+	defer cancel()
+	if err := d.Execute(ctx, "query-named-block-nodes", object{"flat": true}, &nodes); err != nil {
+		return 0, err
+	}
+	for _, n := range nodes {
+		size := n.Image.ClusterSize
+		if n.Name == g.image() && size >= leastCluster && size <= mostCluster && bits.OnesCount64(uint64(size)) == 1 {
+			return size, nil
+		}
+	}
+	return 0, nil
+}
+
+// image is the name of the node of the topmost image.
+func (g *graph) image() string {
+	name := ""
+	for _, n := range g.nodes {
+		if n["driver"] != "compress" {
+			name = n["node-name"].(string)
+		}
+	}
+	return name
+}

@@ -1,0 +1,160 @@
+// Package qemu has images as contents: a qemu-storage-daemon opens them, over
+// descriptors that its caller opened, checked and locked, and serves what a guest
+// would see over NBD.
+//
+// Nothing in an image is followed. What it stands on is given as Layers; without one
+// it stands on nothing, whatever its header says. Formats are given too, and never
+// probed. It runs in helper processes.
+package qemu
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"storaged/internal/nbd"
+	"storaged/internal/tool"
+)
+
+// Layer is an image, or what one stands on: open, checked and locked.
+type Layer struct {
+	File    *os.File
+	Format  string   // QEMU's name
+	Secret  []byte   // that opens it; nil: it is not encrypted
+	Data    *os.File // of a qcow2 whose content is in another file, raw
+	Backing *Layer   // what it stands on; nil: nothing
+}
+
+// Child is what the process gets that opens an image.
+type Child struct {
+	// Link is how it is spoken to. It becomes the child's. nil: one is made, for
+	// which this process must be able to make sockets.
+	Link *tool.Link
+	Lock *os.File // the job's, which it inherits; nil: there is none
+}
+
+// Options are those of Open.
+type Options struct {
+	Child
+	Writable bool
+	Compress bool // clusters that are written at once are compressed
+}
+
+// Connections are how many connections to an image are fastest.
+const Connections = 2
+
+// Limits of a child. The image is not trusted: without them its tables could take
+// all memory, or opening it all time.
+const (
+	// addressSpace is many times what an image of 8 TiB needs, with the stacks of all
+	// threads and room to spare of the allocator, neither of which are used.
+	addressSpace = 3 << 30
+	// openingTime is what one may work before its content is there. Keys of LUKS take
+	// a second or two, and tables some milliseconds.
+	openingTime = 30 * time.Second
+	// descriptors are for layers, sockets, and what the daemon has itself.
+	descriptors = 256
+)
+
+const (
+	exportID   = "export"
+	exportName = "content"
+)
+
+// Image is the content of an image. Its methods may be called by several goroutines
+// at once. Close ends the child.
+type Image struct {
+	*nbd.Client
+	daemon *tool.Daemon
+	graph  *graph
+}
+
+// Open opens an image. It may take what openingTime says, of processor time.
+func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
+	g := &graph{}
+	node := g.layer(top, o.Writable)
+	if o.Compress {
+		node = g.add("compress", object{"driver": "compress", "file": node})
+	}
+	d, err := g.open(ctx, o.Child)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the image of format %s: %w", top.Format, err)
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot serve the image of format %s: %w", top.Format, d.Explain(err))
+			d.Abandon()
+		}
+	}()
+	unit, err := g.clusterSize(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	err = d.Do(ctx, "block-export-add", object{
+		"type": "nbd", "id": exportID, "name": exportName, "node-name": node, "writable": o.Writable, "allocation-depth": true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, tool.CommandTime)
+	defer cancel()
+	c, err := nbd.Connect(ctx, d.Link.Conns, nbd.Export{Name: exportName, Granularity: unit, Depths: true})
+	if err != nil {
+		return nil, err
+	}
+	return &Image{Client: c, daemon: d, graph: g}, d.LiftCPU()
+}
+
+// closing is how long an image may take to be closed. It is not canceled: what was
+// written has to be in order. Contents were flushed before.
+const closing = 5 * time.Minute
+
+// Close makes what was written durable, closes the image, so that it is marked as
+// closed in order, and ends the child. After an error the image may have to be
+// repaired.
+func (i *Image) Close() error {
+	err := i.Flush()
+	i.Client.Close() // it has no error
+	ctx, cancel := context.WithTimeout(context.Background(), closing)
+	defer cancel()
+	if err == nil {
+		err = i.daemon.Unexport(ctx, exportID)
+	}
+	if err == nil {
+		err = i.graph.close(ctx, i.daemon)
+	}
+	if end := i.daemon.Quit(ctx); err == nil {
+		err = end
+	}
+	if err != nil {
+		return fmt.Errorf("cannot close the image: %w", err)
+	}
+	return nil
+}
+
+// ReadAt reads.
+func (i *Image) ReadAt(p []byte, off int64) (int, error) {
+	n, err := i.Client.ReadAt(p, off)
+	return n, i.daemon.Explain(err)
+}
+
+// WriteAt writes.
+func (i *Image) WriteAt(p []byte, off int64) (int, error) {
+	n, err := i.Client.WriteAt(p, off)
+	return n, i.daemon.Explain(err)
+}
+
+// Zero makes a part read as zeros.
+func (i *Image) Zero(off, n int64, unmap bool) error {
+	return i.daemon.Explain(i.Client.Zero(off, n, unmap))
+}
+
+// Flush makes what was written durable.
+func (i *Image) Flush() error { return i.daemon.Explain(i.Client.Flush()) }
+
+// isDevice tells whether a file is a block device, which QEMU opens otherwise.
+func isDevice(f *os.File) bool {
+	fi, err := f.Stat()
+	return err == nil && fi.Mode().Type() == os.ModeDevice
+}
