@@ -214,8 +214,16 @@ func (h *header) capacity(n, unit uint64) int64 {
 	return int64(n * unit)
 }
 
+// maxTable is how long a table may be, bytes: whoever opens the image has it in
+// memory, and a file with holes has room for any. It is twice what a vhdx of 64
+// TiB has that is made by default.
+const maxTable = 128 << 20
+
 // table refuses a table that does not lie within the file.
 func (h *header) table(what string, off, n uint64) {
+	if n > maxTable {
+		h.bad("its %s has %d bytes, more than the %d that are opened", what, n, maxTable)
+	}
 	if !h.within(off, n) {
 		h.bad("its %s, %d bytes at %d, does not lie within the file", what, n, off)
 	}

@@ -32,7 +32,9 @@ func readLUKS(h *header) {
 		}
 	}
 	if h.size >= 0 {
-		h.table("header", 0, payload)
+		if !h.within(0, payload) {
+			h.bad("its header of %d bytes does not lie within the file", payload)
+		}
 		h.Capacity = max(0, h.size-int64(payload))
 	}
 }

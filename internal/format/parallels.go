@@ -8,7 +8,7 @@ func isParallels(s *source) bool {
 
 // readParallels reads a header of Parallels (QEMU docs/interop/parallels.txt).
 func readParallels(h *header) {
-	const inUse = 0x746f6e59
+	const inUse, extension = 0x746f6e59, 0xab234cef23dcea87
 	sectors, entries := h.little64(36), uint64(h.little32(32))
 	cluster := uint64(h.little32(28)) * sector
 	if string(h.at(0, 16)) == "WithoutFreeSpace" {
@@ -24,6 +24,9 @@ func readParallels(h *header) {
 		h.bad("its table of %d clusters of %d bytes does not go with its capacity of %d bytes", entries, cluster, h.Capacity)
 	}
 	h.table("table of clusters", 64, 4*entries)
+	if more := h.little64(56); more != 0 && (!h.within(more, 0) || more > 1<<50 || h.little64(int64(more)*sector) != extension) {
+		h.bad("its extension, in sector %d, is none", more)
+	}
 	if h.little32(44) == inUse {
 		h.Features = append(h.Features, "dirty")
 	}

@@ -1,6 +1,8 @@
 package format
 
 import (
+	"encoding/binary"
+	"math"
 	"math/bits"
 	"strings"
 )
@@ -156,10 +158,32 @@ func (h *header) qcow2Tables(incompatible uint64) {
 		h.bad("its %d snapshots are more than there can be", h.Snapshots)
 	}
 	h.qcow2Table("table of snapshots", h.big64(64), 40*uint64(h.Snapshots), 40*maxQcow2Snaps)
+	h.qcow2Snapshots()
+}
+
+// qcow2Snapshots looks at the first entries of the table of snapshots: each says
+// how long it is.
+func (h *header) qcow2Snapshots() {
+	const looked, entry, maxExtra = 16384, 40, 1024
+	at := h.big64(64)
+	for i := range min(h.Snapshots, looked) {
+		if !h.within(at, entry) {
+			h.bad("its snapshot %d, at %d, does not lie within the file", i, at)
+			return
+		}
+		b := h.at(int64(at), entry)
+		extra := binary.BigEndian.Uint32(b[36:])
+		if extra > maxExtra {
+			h.bad("its snapshot %d has %d bytes more than it should", i, extra)
+			return
+		}
+		n := entry + uint64(extra) + uint64(binary.BigEndian.Uint16(b[12:])) + uint64(binary.BigEndian.Uint16(b[14:]))
+		at += (n + 7) / 8 * 8
+	}
 }
 
 func (h *header) qcow2Table(what string, off, n, most uint64) {
-	if n > most || n > 0 && off%uint64(h.ClusterSize) != 0 {
+	if n > most || off%uint64(h.ClusterSize) != 0 || off > math.MaxInt64-n {
 		h.bad("its %s, %d bytes at %d, cannot be", what, n, off)
 	}
 	if n > 0 {
@@ -187,11 +211,11 @@ func (h *header) qcow2Sections(at, end uint64) {
 			return
 		}
 		kind, n := h.big32(int64(at)), uint64(h.big32(int64(at+4)))
-		if kind == qcow2End || h.short {
-			return
-		}
 		if at += 8; at > end || n > end-at {
 			h.bad("a header extension of %d bytes at %d cannot be", n, at)
+			return
+		}
+		if kind == qcow2End {
 			return
 		}
 		h.qcow2Section(kind, at, n)

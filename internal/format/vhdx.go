@@ -1,9 +1,11 @@
 package format
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"hash/crc32"
+	"maps"
 	"slices"
 	"strings"
 	"unicode/utf16"
@@ -64,11 +66,12 @@ type span struct{ off, n uint64 }
 // readVHDX finds the capacity, which lies in the metadata: the table of regions
 // leads to the table of metadata, and that to the items.
 func readVHDX(h *header) {
-	h.vhdxHeader()
+	log := h.vhdxHeader()
 	regions, ok := h.vhdxTable(span{vhdxRegions, vhdxTableSize}, vhdxRegionTable)
 	if !ok {
 		return
 	}
+	h.vhdxApart(append(slices.Collect(maps.Values(regions)), log))
 	bat, metadata := regions[vhdxBAT], regions[vhdxMetadata]
 	if bat.n == 0 || metadata.n < vhdxTableSize {
 		h.bad("it has no table of blocks, or no metadata")
@@ -89,10 +92,25 @@ func readVHDX(h *header) {
 	h.vhdxItems(items, bat)
 }
 
-// vhdxHeader looks at the two headers, of which the newer that is sound counts.
-func (h *header) vhdxHeader() {
+// vhdxApart refuses regions that are not apart, or not in whole MiB behind the
+// first, where the header is.
+func (h *header) vhdxApart(regions []span) {
+	slices.SortFunc(regions, func(a, b span) int { return cmp.Compare(a.off, b.off) })
+	end := uint64(1 << 20)
+	for _, r := range regions {
+		if r.off < end || r.n == 0 || (r.off|r.n)&(1<<20-1) != 0 {
+			h.bad("a region, %d bytes at %d, cannot be there", r.n, r.off)
+			return
+		}
+		end = r.off + r.n
+	}
+}
+
+// vhdxHeader looks at the two headers, of which the newer that is sound counts, and
+// gives where the log is.
+func (h *header) vhdxHeader() (log span) {
 	var newest uint64
-	var found, dirty bool
+	var found, dirty, odd bool
 	for i := range int64(2) {
 		b := h.at((i+1)*vhdxHeaders, vhdxHeaderSize)
 		if !vhdxSound(b, "head") || binary.LittleEndian.Uint16(b[66:]) != 1 {
@@ -100,15 +118,19 @@ func (h *header) vhdxHeader() {
 		}
 		if sequence := binary.LittleEndian.Uint64(b[8:]); !found || sequence > newest {
 			newest, found = sequence, true
-			dirty = guid(b[48:64]) != guid{}
+			dirty, odd = guid(b[48:64]) != guid{}, b[64] != 0 || b[65] != 0
+			log = span{binary.LittleEndian.Uint64(b[72:]), uint64(binary.LittleEndian.Uint32(b[68:]))}
 		}
 	}
 	if !found {
 		h.bad("neither of its headers is sound")
+	} else if odd {
+		h.bad("the version of its log is not known")
 	}
 	if dirty {
 		h.Features = append(h.Features, "dirty") // the log has to be replayed
 	}
+	return log
 }
 
 // vhdxKind is how a table of a VHDX is made.
@@ -163,8 +185,8 @@ func (h *header) vhdxTable(at span, kind vhdxKind) (found map[guid]span, ok bool
 		if required && !slices.Contains(kind.known, id) {
 			h.bad("its %s has an entry that is required and not known: %x", kind.name, id)
 		}
-		if kind.summed {
-			h.table("region", part.off, part.n)
+		if kind.summed && !h.within(part.off, part.n) {
+			h.bad("a region, %d bytes at %d, does not lie within the file", part.n, part.off)
 		}
 		found[id] = part
 	}

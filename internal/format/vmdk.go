@@ -83,7 +83,7 @@ func readVMDKSparse(h *header) {
 		h.vmdkExtents(text)
 		return
 	}
-	first := string(h.at(vmdkText0, vmdkTextSize))
+	first := h.vmdkTextAt(vmdkText0, vmdkTextSize)
 	h.vmdkParent(first)
 	if at > 1 {
 		h.vmdkParent(text)
@@ -133,7 +133,9 @@ func (h *header) vmdkHeader(at int64) {
 		h.Subformat = "streamOptimized"
 	}
 	overhead := h.little64(at + 64)
-	h.table("overhead", 0, min(overhead, 1<<50)*sector)
+	if !h.within(0, min(overhead, 1<<50)*sector) {
+		h.bad("its overhead of %d sectors does not lie within the file", overhead)
+	}
 	h.vmdkDirectory(at)
 }
 
@@ -163,6 +165,7 @@ func readVMDKESX(h *header) {
 	capacity := uint64(h.little32(12))
 	h.Capacity, h.ClusterSize = h.capacity(capacity, sector), int64(grain*sector)
 	h.Subformat = "vmfsSparse"
+	h.vmdkParent(h.vmdkTextAt(vmdkText0, vmdkTextSize))
 	if grain == 0 || grain > maxVMDKGrain || blocks(capacity, max(grain*4096, 1)) > tables {
 		h.bad("its grains of %d sectors and directory of %d tables cannot be", grain, tables)
 	}
@@ -233,8 +236,15 @@ func vmdkField(text, name string) (value string, ok bool) {
 	return value, true
 }
 
-// vmdkParent finds the parent's name in a descriptor.
+// vmdkParent finds the parent's name in a descriptor, which has to say which
+// content it is of.
 func (h *header) vmdkParent(text string) {
+	for _, field := range []string{"CID=", "parentCID="} {
+		_, rest, _ := strings.Cut(text, field)
+		if rest = strings.TrimLeft(rest, " \t"); rest == "" || !strings.Contains("0123456789abcdefABCDEF", rest[:1]) {
+			h.bad("its descriptor has no %s", strings.TrimSuffix(field, "="))
+		}
+	}
 	name, ok := vmdkField(text, "parentFileNameHint")
 	if !ok || h.Backing != "" && h.Backing != Unnamed {
 		return

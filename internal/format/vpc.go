@@ -104,7 +104,24 @@ func (h *header) vpcDynamic() {
 		h.bad("its table of %d blocks of %d bytes does not go with its capacity of %d bytes", entries, block, h.Capacity)
 	}
 	h.ClusterSize = int64(block)
-	h.table("table of blocks", h.big64(int64(off)+16), 4*entries)
+	h.vpcBlocks(h.big64(int64(off)+16), entries, block)
+}
+
+// vpcBlocks looks whether the table of blocks is there, and the blocks are that its
+// first part tells of.
+func (h *header) vpcBlocks(off, entries, block uint64) {
+	const looked, none = 64 << 10, 0xffffffff
+	h.table("table of blocks", off, (4*entries+sector-1)/sector*sector)
+	if h.Problem != "" || h.size < 0 {
+		return
+	}
+	bitmap := blocks(block/sector/8, sector) * sector
+	for b := h.at(int64(off), int(min(4*entries, looked))); len(b) > 0; b = b[4:] {
+		if at := binary.BigEndian.Uint32(b); at != none && !h.within(uint64(at)*sector, bitmap+block) {
+			h.bad("a block, in sector %d, does not lie within the file", at)
+			return
+		}
+	}
 }
 
 // vpcParent reads the name of the parent from the second header.
