@@ -59,6 +59,17 @@ func completeVolumes(ctx context.Context, t cmdline.Typed) []string {
 	return offer(volumes, func(v record.Volume) []string { return []string{volumeName(v)} })(ctx, t)
 }
 
+// completeSnapshots completes the volume, and behind an "@" the snapshot.
+func completeSnapshots(ctx context.Context, t cmdline.Typed) []string {
+	volume, _, ok := strings.Cut(t.Prefix, "@")
+	pool, name, inPool := strings.Cut(volume, "/")
+	if !ok || !inPool {
+		return completeVolumes(ctx, t)
+	}
+	snapshots := func(c *client.Client, ctx context.Context) ([]record.Snapshot, error) { return c.Snapshots(ctx, pool, name) }
+	return offer(snapshots, func(s record.Snapshot) []string { return []string{volume + "@" + s.Name} })(ctx, t)
+}
+
 func completeJobs(ctx context.Context, t cmdline.Typed) (numbers []string) {
 	var filter contract.JobFilter
 	if state := stateTaken(t.Command); state != "" {

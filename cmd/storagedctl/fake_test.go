@@ -281,6 +281,22 @@ func (f *fake) Volumes(_ context.Context, filter contract.VolumeFilter) ([]recor
 	return out, nil
 }
 
+func (f *fake) Snapshots(_ context.Context, pool, volume string) ([]record.Snapshot, error) {
+	v, err := f.Volume(context.Background(), pool, volume)
+	var all []record.Snapshot
+	for _, name := range v.Snapshots {
+		all = append(all, record.Snapshot{
+			Pool: pool, Volume: volume, Name: name, Path: "/i/." + volume + "@" + name + ".storaged", Format: v.Format,
+			Capacity: v.Capacity, Allocation: v.Allocation, Created: &v.Observed, CreatedBy: v.CreatedBy,
+		})
+	}
+	return all, err
+}
+
+func (f *fake) Snapshot(_ context.Context, pool, volume, name string) (record.Snapshot, error) {
+	return record.Snapshot{}, record.Errorf(record.NotFound, "there is no snapshot %q of %s/%s", name, pool, volume)
+}
+
 func (f *fake) Volume(_ context.Context, pool, volume string) (record.Volume, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -148,7 +148,7 @@ func TestOtherWordsAreUnderstood(t *testing.T) {
 	for line, says := range map[string]string{
 		"vol rm images/x": "did you mean delete?", "vol ls": "did you mean list?", "ls": "did you mean list?", "volumes": "did you mean vol list?",
 		"job kill 410": "did you mean cancel?", "vol rename images/x images/y": "did you mean move?",
-		"list --kind clone": "\"clone\" is no kind of job; there are volume.clone\n", "list --kind delete": "there are volume.delete, pool.delete\n",
+		"list --kind clone": "\"clone\" is no kind of job; there are volume.clone, snapshot.clone\n", "list --kind delete": "there are volume.delete, snapshot.delete, pool.delete\n",
 		"vol resize images/vm1.raw 0 --shrink --yes": "hint: storagedctl vol delete images/vm1.raw", "vol resize images/vm1.raw -5G": "it cannot be negative; write the size that is wanted in the end",
 		"job limit 410": "hint: usage: storagedctl job limit [JOB] RATE|none", "vol upload images/vm1.raw /none --yes": "cannot open \"/none\": no such file",
 	} {

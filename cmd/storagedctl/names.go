@@ -134,6 +134,7 @@ func (t *tool) words() map[string]cmdline.Word {
 		"SECRET":      {Check: record.CheckName, Complete: offer((*client.Client).Secrets, func(k record.Secret) []string { return []string{k.Name} })},
 		"NAME":        {Check: record.CheckName},
 		"VOL":         {Check: func(s string) error { _, err := parseVolume(s); return err }, Complete: completeVolumes},
+		"VOL@NAME":    {Check: func(s string) error { _, _, err := parseSnapshot(s); return err }, Complete: completeSnapshots},
 		"POOL/NAME":   {Check: func(s string) error { _, err := parseNewVolume(s); return err }, Complete: completeNewVolumes},
 		"JOB":         {Check: checkJob, Complete: completeJobs},
 		"WHEN":        {Check: func(s string) error { _, err := parseWhen(s, time.Now()); return err }},

@@ -22,7 +22,7 @@ func (t *tool) volumeCommand() *cli.Command {
 			{Name: "list", Usage: "list the volumes of all or some pools", ArgsUsage: "[POOL…]", Flags: freshFlag(), Action: t.reading(volumeList)},
 			{Name: "show", Usage: "show all about a volume", ArgsUsage: "VOL…", Flags: freshFlag(), Action: t.reading(volumeShow)},
 			t.createVerb(), t.cloneVerb(), t.uploadVerb(), t.downloadVerb(), t.resizeVerb(), t.wipeVerb(), t.trimVerb(), t.verifyVerb(),
-			t.moveVerb(), t.deleteVerb(),
+			t.moveVerb(), t.deleteVerb(), t.snapshotCommand(),
 		},
 	}
 }
@@ -43,6 +43,7 @@ func (s *session) volumeShape() shape[record.Volume] {
 			{Name: "key", Weight: 4, Extra: true, Cell: func(v record.Volume) string { return v.Key }},
 			{Name: "backing", Weight: 4, Extra: true, Cell: func(v record.Volume) string { return v.Backing }},
 			{Name: "children", Weight: 4, Extra: true, Cell: func(v record.Volume) string { return strings.Join(v.Children, ",") }},
+			{Name: "snapshots", Weight: 4, Extra: true, Cell: func(v record.Volume) string { return strings.Join(v.Snapshots, ",") }},
 			{Name: "origin", Extra: true, Cell: func(v record.Volume) string { return string(v.Origin) }},
 			{Name: "generation", Right: true, Extra: true, Cell: func(v record.Volume) string { return fmt.Sprint(v.Generation) }},
 			{Name: "description", Weight: 4, Extra: true, Cell: func(v record.Volume) string { return v.Description }},
@@ -75,7 +76,7 @@ func volumeFields(s *session, v record.Volume) []field {
 	return []field{
 		{"Volume", volumeName(v)}, {"State", volumeState(v)}, {"Reason", v.Reason}, {"Problem", v.Problem}, {"Type", v.Type}, {"Format", v.Format}, {"Secret", v.Secret},
 		{"Capacity", bytes(v.Capacity)}, {"Allocation", bytes(v.Allocation)}, {"Path", v.Path}, {"Key", v.Key},
-		{"Backing", v.Backing}, {"Parent", parent(v)}, {"Children", strings.Join(v.Children, ", ")}, {"Origin", made},
+		{"Backing", v.Backing}, {"Parent", parent(v)}, {"Children", strings.Join(v.Children, ", ")}, {"Snapshots", strings.Join(v.Snapshots, ", ")}, {"Origin", made},
 		{"Generation", fmt.Sprint(v.Generation)}, {"Description", v.Description}, {"Checksum", recorded(v.Checksum)}, {"Read at", stamp(&v.Observed)},
 	}
 }

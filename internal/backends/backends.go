@@ -32,7 +32,9 @@ type Backend interface {
 // touch pools may ask.
 type Names interface {
 	// CheckName is the rule for names of the type's volumes: record.CheckName, and
-	// what the type demands beside it.
+	// what the type demands beside it. All that a driver does to volumes by their
+	// names it does to their snapshots too, if its type has them, by the names of
+	// record.SnapshotFile; for those this is not asked.
 	CheckName(name string) error
 	// Locate tells of a name where its volume is or will be in a pool.
 	Locate(p Pool, name string) Location
@@ -152,6 +154,9 @@ type NewVolume struct {
 	Size    int64
 	Format  string // of what is to be written
 	Promise int64  // bytes from the start that are to have storage of their own
+	// Replaces says that the name is that of a volume which the new one is to
+	// replace (Replacer): it may be taken.
+	Replaces bool
 }
 
 // Taker is a driver that lets volumes leave their names. Those of types with the
@@ -246,6 +251,15 @@ type Draft interface {
 	// Discard removes the draft durably. After a Commit that succeeded it is
 	// an error and removes nothing.
 	Discard() error
+}
+
+// Replacer is a draft that can take the name of a volume that is there. Those of
+// types with snapshots are.
+type Replacer interface {
+	// Replace is Commit for a name that another volume has, which the caller has
+	// taken: from one instant to the next the name means the new one. The old one is
+	// gone with that, durably. When it fails the name means what it did.
+	Replace(ctx context.Context, old Taken, record func(identity []byte) error) error
 }
 
 // Pool is what a driver needs to know of a pool. Paths are absolute and clean.

@@ -53,7 +53,7 @@ type descent struct {
 }
 
 func beginAt(tx *store.Tx, v *store.Volume) *descent {
-	return &descent{tx: tx, top: v, passed: []string{v.Pool + "/" + v.Name}}
+	return &descent{tx: tx, top: v, passed: []string{v.Pool + "/" + record.Shown(v.Name)}}
 }
 
 // layersUnder are the layers under a volume, from the top down: of each first what
@@ -122,7 +122,7 @@ func (d *descent) take(v *store.Volume, r store.Reference) (*store.Volume, error
 	if err != nil {
 		return nil, err
 	}
-	name := w.Pool + "/" + w.Name
+	name := w.Pool + "/" + record.Shown(w.Name)
 	if slices.Contains(d.passed, name) {
 		return nil, record.Errorf(record.WrongState, "volume %s stands on itself: %s", record.Quoted(d.top.Pool, d.top.Name), strings.Join(append(d.passed, name), " on ")).
 			WithHint("such an image has no content; %s", record.Do("volume.delete", d.top.Pool+"/"+d.top.Name))
@@ -225,7 +225,7 @@ func referredIn(tx *store.Tx, p *store.Pool, r store.Reference) (*store.Volume, 
 	if name == "" || target != p.Target.Path && (p.Real == "" || target != p.Real) {
 		return nil, nil
 	}
-	v, err := tx.Volume(p.Name, name)
+	v, err := entry(tx, p.Name, name)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
@@ -251,7 +251,7 @@ func Stand(tx *store.Tx, v *store.Volume) (err error) {
 			continue
 		}
 		if depth++; depth == 1 {
-			v.Parent = &record.Parent{Pool: l.Pool, Volume: l.Name, Format: l.Format, Path: l.Path}
+			v.Parent = &record.Parent{Pool: l.Pool, Volume: record.Shown(l.Name), Format: l.Format, Path: l.Path}
 		}
 	}
 	v.Depth = &depth

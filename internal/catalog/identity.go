@@ -15,10 +15,13 @@ func AllKnown(tx *store.Tx, o operation.Operation, items []ipc.Item) error {
 	only, _ := TakesVolumes(o)
 	at := o.On()
 	for _, it := range items {
+		if _, _, snapshot := record.ParseSnapshot(it.Name); snapshot && o.Effect() == operation.Empties {
+			continue // it stays, with its volume
+		}
 		if ok, err := record.MatchName(only, it.Name); it.Ignored != "" || !ok || err != nil {
 			continue // what is ignored makes a delete refuse anyhow
 		}
-		v, err := tx.Volume(at.Pool, it.Name)
+		v, err := entry(tx, at.Pool, it.Name)
 		switch {
 		case errors.Is(err, store.ErrNotFound), err == nil && !sameVolume(at.Type, v.Identity, it.Identity):
 			return another(record.Quoted(at.Pool, it.Name))
@@ -155,9 +158,12 @@ func Locate(tx *store.Tx, o operation.Operation) error {
 			at.PoolID = Lasting(p.Type, p.Identity) // what is mounted anew may get another device
 		}
 	}
-	v, err := tx.Volume(o.On().Pool, o.On().Name)
+	v, err := entry(tx, o.On().Pool, o.On().Name)
 	if err == nil && v.State != record.VolumeBuilding {
 		o.On().ID = v.Identity
+	}
+	if s, ok := o.(interface{ SnapshotOf() *operation.OnSnapshot }); ok && err == nil {
+		s.SnapshotOf().SnapshotID = identityOfSnapshot(v, s.SnapshotOf().Snapshot)
 	}
 	return IgnoreNotFound(err)
 }

@@ -41,9 +41,14 @@ func Pool(tx *store.Tx, name string) (*store.Pool, error) {
 	return p, err
 }
 
-// Volume gives an entry of the catalog.
+// Volume gives an entry of the catalog. A snapshot, by the name of its file, is as if
+// it were a volume.
 func Volume(tx *store.Tx, pool, name string) (*store.Volume, error) {
-	v, err := tx.Volume(pool, name)
+	v, err := entry(tx, pool, name)
+	if volume, snapshot, ok := record.ParseSnapshot(name); ok && errors.Is(err, store.ErrNotFound) {
+		return nil, record.Errorf(record.NotFound, "volume %s has no snapshot %q", record.Quoted(pool, volume), snapshot).
+			WithHint("%s", record.Do("snapshot.list", pool+"/"+volume))
+	}
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, record.Errorf(record.NotFound, "no volume %q in pool %q", name, pool).
 			WithHint("%s; a volume that another program made appears after %s", record.Do("volume.list", pool), record.Do("pool.refresh", pool))
@@ -189,6 +194,7 @@ func Known(tx *store.Tx, p *store.Pool, v *store.Volume, to *store.Pool) (operat
 		return k, err
 	}
 	k.Volumes = func(pattern string) ([]record.Volume, error) { return matching(tx, p.Name, pattern) }
+	k.Snapshot = func(name string) *record.Snapshot { return publicSnapshot(v, name) }
 	k.Chain = func() (operation.Chain, error) { return chainOf(tx, v) }
 	k.Under = func(pool, volume string) (operation.Chain, error) { return chainUnder(tx, pool, volume) }
 	if v != nil {

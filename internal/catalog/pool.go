@@ -285,11 +285,16 @@ func (c *Catalog) sync(tx *store.Tx, p *store.Pool, e end) error {
 	entries := byName(known)
 	s := scan{Catalog: c, tx: tx, pool: p, began: e.job, busy: busy}
 	found := map[string]bool{}
-	for _, it := range s.inOrder(e.report.Items, entries) {
+	items, snapshots := volumesAndSnapshots(e.report.Items)
+	kept := s.kept(known)
+	for _, it := range s.inOrder(items, entries) {
 		found[it.Name] = true
 		if err := s.apply(entries[it.Name], it); err != nil {
 			return err
 		}
+	}
+	if err := s.freeze(e, kept, snapshots); err != nil {
+		return err
 	}
 	s.ignore(e, found)
 	if err := s.vanish(known, found); err != nil {

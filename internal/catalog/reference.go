@@ -18,7 +18,7 @@ func Childless(tx *store.Tx, v *store.Volume) error {
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	return backing(fmt.Sprintf("volume \"%s/%s\" backs", v.Pool, v.Name), names)
+	return backing(fmt.Sprintf("volume %s backs", record.Quoted(v.Pool, record.Shown(v.Name))), names)
 }
 
 // backing is the refusal of what others stand on.
@@ -43,9 +43,10 @@ func ChildrenOf(tx *store.Tx, v *store.Volume) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range all {
-		if !slices.Contains(under, c.Pool+"/"+c.Name) && slices.ContainsFunc(referencesOf(c), func(r store.Reference) bool { return means(r, v, p) }) {
-			children = append(children, c.Pool+"/"+c.Name)
+	for _, c := range withFrozen(all) {
+		name := c.Pool + "/" + record.Shown(c.Name)
+		if !slices.Contains(under, name) && slices.ContainsFunc(referencesOf(c), func(r store.Reference) bool { return means(r, v, p) }) {
+			children = append(children, name)
 		}
 	}
 	return children, nil
@@ -91,9 +92,9 @@ func unneeded(tx *store.Tx, p *store.Pool) error {
 		return err
 	}
 	var names []string
-	for _, c := range all {
+	for _, c := range withFrozen(all) {
 		if c.Pool != p.Name && slices.ContainsFunc(referencesOf(c), func(r store.Reference) bool { return within(r, p, vols) }) {
-			names = append(names, c.Pool+"/"+c.Name)
+			names = append(names, c.Pool+"/"+record.Shown(c.Name))
 		}
 	}
 	if len(names) == 0 {
@@ -130,7 +131,7 @@ func ImagesNew(tx *store.Tx, p *store.Pool, items []ipc.Item) (bool, error) {
 		if len(it.References) == 0 || it.Ignored != "" {
 			continue
 		}
-		v, err := tx.Volume(p.Name, it.Name)
+		v, err := entry(tx, p.Name, it.Name)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
 			return true, nil
@@ -164,6 +165,19 @@ func Removable(tx *store.Tx, o operation.Operation) error {
 	v, err := Volume(tx, p.Name, o.On().Name)
 	if err != nil {
 		return err
+	}
+	return childless(tx, v, o)
+}
+
+// childless refuses an operation that takes away what others stand on: the volume
+// that it is on, or a snapshot of that.
+func childless(tx *store.Tx, v *store.Volume, o operation.Operation) error {
+	if d, ok := o.(*operation.SnapshotDelete); ok {
+		s, err := entry(tx, v.Pool, record.SnapshotFile(v.Name, d.Snapshot))
+		if err != nil {
+			return IgnoreNotFound(err) // which the operation refuses
+		}
+		v = s
 	}
 	return Childless(tx, v)
 }

@@ -42,7 +42,7 @@ func allowed(tx *store.Tx, o operation.Operation) (*store.Pool, *store.Volume, e
 // It is asked when the job is submitted and again when it gets the volume.
 func VolumeAllows(tx *store.Tx, p *store.Pool, v *store.Volume, o operation.Operation) error {
 	if o.Displaces() {
-		if err := Childless(tx, v); err != nil {
+		if err := childless(tx, v, o); err != nil {
 			return err
 		}
 	}

@@ -260,11 +260,14 @@ func (r *Run) begin(ctx context.Context, d *Draft) (done bool, err error) {
 			return done, err
 		}
 	}
-	d.As.Name, d.As.Job = d.Location.Name, r.ID
+	d.As.Name, d.As.Job, d.As.Replaces = d.Location.Name, r.ID, d.Over != nil
 	err = r.Step(ctx, func() (err error) {
 		d.Draft, err = creator.Create(ctx, d.Pool.Pool, d.As)
 		return err
 	})
+	if err == nil && d.Over != nil {
+		d.Draft, err = over(d.Draft, d.Over)
+	}
 	return false, err
 }
 

@@ -65,6 +65,11 @@ func (s Summary) checkObjects() error {
 			return fmt.Errorf("volume: %w", err)
 		}
 	}
+	if s.Snapshot != nil {
+		if err := s.Snapshot.check(); err != nil {
+			return fmt.Errorf("snapshot: %w", err)
+		}
+	}
 	if s.Pool != nil {
 		if err := s.Pool.check(); err != nil {
 			return fmt.Errorf("pool: %w", err)
@@ -132,6 +137,10 @@ func (s Summary) tidied() Summary {
 	if s.Volume != nil {
 		v := s.Volume.tidied()
 		s.Volume = &v
+	}
+	if s.Snapshot != nil {
+		v := s.Snapshot.tidied()
+		s.Snapshot = &v
 	}
 	return s
 }

@@ -46,7 +46,7 @@ func samples() []Message {
 		Resync{},
 		WindowCall{}, Fence{},
 		Summary{
-			Outcome: Failed, Untouched: true, Resumable: true, Rollback: "done", Error: failure, Volume: &item,
+			Outcome: Failed, Untouched: true, Resumable: true, Rollback: "done", Error: failure, Volume: &item, Snapshot: &item,
 			Pool:   &Pool{Target: "/q", Path: "/p", Identity: "2049:2:2b99", Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"},
 			Pools:  []Pool{{Target: "/q", Path: "/p", Identity: "2049:2:2b99", Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"}},
 			Method: "reflink", Algorithm: "zero", Passes: 1, Bytes: 2, Reach: 7, Checked: true, Verified: true,

@@ -24,6 +24,7 @@ type Summary struct {
 	Resumable bool     `msgpack:"resumable"` // settled: what is unfinished stays for a retry to go on with
 	Error     *Error   `msgpack:"error"`
 	Volume    *Item    `msgpack:"volume"` // the volume as it is now
+	Snapshot  *Item    `msgpack:"snapshot"` // the snapshot of it that was made
 	Pool      *Pool    `msgpack:"pool"`   // the pool as it is now
 	Pools     []Pool   `msgpack:"pools"`  // of a task on volumes: those that it may have changed, as they are in its end
 	Method    string   `msgpack:"method"`

@@ -13,6 +13,9 @@ const (
 	Makes                   // a volume
 	Transfers               // a volume to another name
 	Removes                 // a volume
+	Preserves               // a volume as it is, by a snapshot
+	Reverts                 // a volume to a snapshot
+	Discards                // a snapshot of a volume
 
 	// Effects on pools.
 

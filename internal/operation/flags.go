@@ -170,3 +170,6 @@ func (f *streamForm) texts() []string {
 
 // descriptor is how a task names an open file that it is given.
 func descriptor(fd int) string { return "fd:" + strconv.Itoa(fd) }
+
+// formatWords are the formats that there are, as a flag's usage has them.
+func formatWords() string { return strings.Join(record.Formats, "|") }

@@ -203,7 +203,7 @@ type Summed struct {
 func (t Target) lock(m record.Mode) record.Object { return Volume(t).lock(m) }
 
 func (v Volume) lock(m record.Mode) record.Object {
-	return record.Object{Pool: v.Pool, Volume: v.Name, Mode: m}
+	return record.Object{Pool: v.Pool, Volume: record.Shown(v.Name), Mode: m}
 }
 
 // kinds makes an operation of each kind, with the defaults of its task, and a
@@ -212,23 +212,27 @@ var kinds = map[record.Kind]struct {
 	operation func() Operation
 	request   func() Request
 }{
-	record.VolumeCreate:   {func() Operation { return NewCreate() }, func() Request { return &CreateRequest{} }},
-	record.VolumeClone:    {func() Operation { return NewClone() }, func() Request { return &CloneRequest{} }},
-	record.VolumeResize:   {func() Operation { return NewResize() }, func() Request { return &ResizeRequest{} }},
-	record.VolumeWipe:     {func() Operation { return NewWipe() }, func() Request { return &WipeRequest{} }},
-	record.VolumeTrim:     {func() Operation { return NewTrim() }, func() Request { return &TrimRequest{} }},
-	record.VolumeDelete:   {func() Operation { return NewDelete() }, func() Request { return &DeleteRequest{} }},
-	record.VolumeUpload:   {func() Operation { return NewUpload() }, func() Request { return &UploadRequest{} }},
-	record.VolumeDownload: {func() Operation { return NewDownload() }, func() Request { return &DownloadRequest{} }},
-	record.VolumeVerify:   {func() Operation { return NewVerify() }, func() Request { return &VerifyRequest{} }},
-	record.VolumeMove:     {func() Operation { return NewMove() }, func() Request { return &MoveRequest{} }},
-	record.PoolBuild:      {func() Operation { return NewPoolBuild() }, func() Request { return &PoolBuildRequest{} }},
-	record.PoolStart:      {func() Operation { return NewPoolStart() }, func() Request { return &PoolStartRequest{} }},
-	record.PoolStop:       {func() Operation { return NewPoolStop() }, func() Request { return &PoolStopRequest{} }},
-	record.PoolRefresh:    {func() Operation { return NewPoolRefresh() }, func() Request { return &PoolRefreshRequest{} }},
-	record.PoolVerify:     {func() Operation { return NewPoolVerify() }, func() Request { return &PoolVerifyRequest{} }},
-	record.PoolEvacuate:   {func() Operation { return NewEvacuate() }, func() Request { return &EvacuateRequest{} }},
-	record.PoolDelete:     {func() Operation { return NewPoolDelete() }, func() Request { return &PoolDeleteRequest{} }},
+	record.VolumeCreate:    {func() Operation { return NewCreate() }, func() Request { return &CreateRequest{} }},
+	record.VolumeClone:     {func() Operation { return NewClone() }, func() Request { return &CloneRequest{} }},
+	record.VolumeResize:    {func() Operation { return NewResize() }, func() Request { return &ResizeRequest{} }},
+	record.VolumeWipe:      {func() Operation { return NewWipe() }, func() Request { return &WipeRequest{} }},
+	record.VolumeTrim:      {func() Operation { return NewTrim() }, func() Request { return &TrimRequest{} }},
+	record.VolumeDelete:    {func() Operation { return NewDelete() }, func() Request { return &DeleteRequest{} }},
+	record.VolumeUpload:    {func() Operation { return NewUpload() }, func() Request { return &UploadRequest{} }},
+	record.VolumeDownload:  {func() Operation { return NewDownload() }, func() Request { return &DownloadRequest{} }},
+	record.VolumeVerify:    {func() Operation { return NewVerify() }, func() Request { return &VerifyRequest{} }},
+	record.VolumeMove:      {func() Operation { return NewMove() }, func() Request { return &MoveRequest{} }},
+	record.SnapshotCreate:  {func() Operation { return NewSnapshotCreate() }, func() Request { return &SnapshotCreateRequest{} }},
+	record.SnapshotRestore: {func() Operation { return NewSnapshotRestore() }, func() Request { return &SnapshotRestoreRequest{} }},
+	record.SnapshotDelete:  {func() Operation { return NewSnapshotDelete() }, func() Request { return &SnapshotDeleteRequest{} }},
+	record.SnapshotClone:   {func() Operation { return NewSnapshotClone() }, func() Request { return &SnapshotCloneRequest{} }},
+	record.PoolBuild:       {func() Operation { return NewPoolBuild() }, func() Request { return &PoolBuildRequest{} }},
+	record.PoolStart:       {func() Operation { return NewPoolStart() }, func() Request { return &PoolStartRequest{} }},
+	record.PoolStop:        {func() Operation { return NewPoolStop() }, func() Request { return &PoolStopRequest{} }},
+	record.PoolRefresh:     {func() Operation { return NewPoolRefresh() }, func() Request { return &PoolRefreshRequest{} }},
+	record.PoolVerify:      {func() Operation { return NewPoolVerify() }, func() Request { return &PoolVerifyRequest{} }},
+	record.PoolEvacuate:    {func() Operation { return NewEvacuate() }, func() Request { return &EvacuateRequest{} }},
+	record.PoolDelete:      {func() Operation { return NewPoolDelete() }, func() Request { return &PoolDeleteRequest{} }},
 }
 
 // Kinds are those of which there are operations, in order.

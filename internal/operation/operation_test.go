@@ -96,7 +96,7 @@ func TestWhatChangesAVolumeIsSettled(t *testing.T) {
 	for _, kind := range operation.Kinds() {
 		o, _ := operation.New(kind)
 		reads := kind == record.VolumeVerify || kind == record.VolumeDownload
-		wanted := !reads && (kind[:7] == "volume." || kind == record.PoolEvacuate)
+		wanted := !reads && (kind[:7] == "volume." || kind[:9] == "snapshot." || kind == record.PoolEvacuate)
 		if got := o.Settle() != nil; got != wanted {
 			t.Errorf("%s is settled: %t, not %t", kind, got, wanted)
 		}

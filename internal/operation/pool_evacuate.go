@@ -80,7 +80,7 @@ func (o *Evacuate) CanLeave(k Known) error {
 	if o.KeepSource {
 		return k.copyable(o.Target.Pool)
 	}
-	return k.portable(o.Target.Pool)
+	return cmp.Or(k.unfrozen(), k.portable(o.Target.Pool))
 }
 
 // Task is evacuate.

@@ -7,7 +7,8 @@ type Settle struct {
 	Volume            // that the job was to make or change, or with Pools the pool it was to move volumes to
 	Source    *Volume // of a move; nil: the job was none
 	Pools     bool    // Volume and Source are pools
-	Deleted   bool    // the job was to delete the volume
+	Snapshot  string  // the job was to make a snapshot of the volume, by that name, or to delete it; "": neither
+	Deleted   bool    // the job was to delete the volume, or its snapshot
 	Keep      bool    // what is unfinished stays
 	Resumable bool    // it stays where a later job can go on with it
 	Job       string  // by hand: the job's uuid
@@ -32,6 +33,7 @@ func (s *Settle) Task() Task {
 		t.Flags = append(t.Flags, s.Source.flags("source")...)
 	}
 	t.Flags = append(t.Flags,
+		text("snapshot", &s.Snapshot, "the job was to make the snapshot of that `NAME`, or to delete it"),
 		onOff("deleted", &s.Deleted, "the job was to delete the volume: if it is gone, the job had come to its end"),
 		onFailure(&s.Keep),
 		onOff("resumable", &s.Resumable, "leave what is unfinished where a later job can go on with it; as a job of storaged only"),

@@ -48,10 +48,11 @@ func (o *Delete) Settle() *Settle { return &Settle{Volume: o.Volume, Deleted: tr
 // Effect: the volume goes.
 func (*Delete) Effect() Effect { return Removes }
 
-// Allowed refuses to wipe a volume whose content lies elsewhere.
+// Allowed refuses a volume that has snapshots, and to wipe one whose content lies
+// elsewhere.
 func (o *Delete) Allowed(k Known) error {
-	if !o.Wipes() {
-		return nil
+	if err := k.unfrozen(); err != nil || !o.Wipes() {
+		return err
 	}
 	return k.erasable()
 }

@@ -41,8 +41,9 @@ func (o *Move) Settle() *Settle { return &Settle{Volume: Volume(o.Target), Sourc
 // Effect: a volume gets another name.
 func (*Move) Effect() Effect { return Transfers }
 
-// Allowed refuses a move after which the volume would not find what it stands on.
-func (o *Move) Allowed(k Known) error { return k.portable(o.Target.Pool) }
+// Allowed refuses a volume that has snapshots, and a move after which it would not
+// find what it stands on.
+func (o *Move) Allowed(k Known) error { return cmp.Or(k.unfrozen(), k.portable(o.Target.Pool)) }
 
 // Displaces the volume from its path.
 func (*Move) Displaces() bool { return true }

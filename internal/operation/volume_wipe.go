@@ -46,8 +46,8 @@ func (o *Wipe) Settle() *Settle { return &Settle{Volume: o.Volume} }
 // Effect: the content changes in place.
 func (*Wipe) Effect() Effect { return Changes }
 
-// Allowed refuses a volume whose content lies elsewhere.
-func (*Wipe) Allowed(k Known) error { return k.erasable() }
+// Allowed refuses a volume whose content lies elsewhere, or is in snapshots too.
+func (*Wipe) Allowed(k Known) error { return cmp.Or(k.unfrozen(), k.erasable()) }
 
 // Displaces all that is there.
 func (*Wipe) Displaces() bool { return true }

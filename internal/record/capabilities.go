@@ -13,6 +13,7 @@ type Capabilities struct {
 	VolVerbs    []string `json:"volume_verbs"`
 	Formats     []string `json:"formats"` // that can be created; the first is the default
 	Algorithms  []string `json:"wipe_algorithms"`
+	Snapshots   []string `json:"snapshots"`    // how a snapshot is made: reflink, where the file system can, of any volume; none: there are no snapshots
 	Sparse      bool     `json:"sparse"`       // volumes may have less allocation than capacity
 	MakesTarget bool     `json:"makes_target"` // building takes nothing away, and is done when a pool is created
 	Needs       []string `json:"needs"`        // parts of a definition: target_path, source_hosts, source_devices, source_name, source_path, source_format, source_initiator, source_options
@@ -24,8 +25,14 @@ type Capabilities struct {
 func (c Capabilities) Can(kind Kind) error {
 	noun, verb, _ := strings.Cut(string(kind), ".")
 	verbs := c.VolVerbs
-	if noun == "pool" {
+	switch noun {
+	case "pool":
 		verbs = c.PoolVerbs
+	case "snapshot":
+		if len(c.Snapshots) > 0 {
+			return nil
+		}
+		return Errorf(Unsupported, "there are no snapshots of volumes in pools of type %s", c.Type)
 	}
 	if slices.Contains(verbs, verb) {
 		return nil

@@ -21,6 +21,11 @@ const (
 	VolumeVerify   Kind = "volume.verify"
 	VolumeMove     Kind = "volume.move"
 
+	SnapshotCreate  Kind = "snapshot.create"
+	SnapshotRestore Kind = "snapshot.restore"
+	SnapshotDelete  Kind = "snapshot.delete"
+	SnapshotClone   Kind = "snapshot.clone"
+
 	PoolBuild    Kind = "pool.build"
 	PoolStart    Kind = "pool.start"
 	PoolStop     Kind = "pool.stop"
@@ -34,6 +39,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		VolumeCreate, VolumeClone, VolumeResize, VolumeWipe, VolumeTrim, VolumeUpload, VolumeDownload, VolumeDelete, VolumeVerify, VolumeMove,
+		SnapshotCreate, SnapshotRestore, SnapshotDelete, SnapshotClone,
 		PoolBuild, PoolStart, PoolStop, PoolRefresh, PoolDelete, PoolVerify, PoolEvacuate,
 	}
 }

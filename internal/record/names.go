@@ -1,6 +1,7 @@
 package record
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -26,10 +27,52 @@ const maxJob = 100
 // CheckJob.
 func DraftName(job string) string { return "." + job + draftSuffix }
 
-// Reserved reports whether a name is kept for volumes in the making.
+// Reserved reports whether a name is kept for volumes in the making, and for
+// snapshots.
 func Reserved(name string) bool {
 	rest, ok := strings.CutPrefix(name, ".")
 	return ok && strings.HasSuffix(rest, draftSuffix)
+}
+
+// SnapshotFile is the name of the file in which a snapshot of a volume lies beside
+// that. No name of a volume and no temporary name is like it.
+func SnapshotFile(volume, snapshot string) string {
+	return "." + volume + "@" + snapshot + draftSuffix
+}
+
+// ParseSnapshot reads such a name.
+func ParseSnapshot(file string) (volume, snapshot string, ok bool) {
+	rest, reserved := strings.CutPrefix(file, ".")
+	rest, suffixed := strings.CutSuffix(rest, draftSuffix)
+	at := strings.LastIndexByte(rest, '@')
+	if !reserved || !suffixed || at < 0 {
+		return "", "", false
+	}
+	volume, snapshot = rest[:at], rest[at+1:]
+	return volume, snapshot, CheckSnapshot(volume, snapshot) == nil
+}
+
+// CheckSnapshot is the rule for the name of a snapshot of a volume: that for volumes,
+// and no "@". Both together must fit a name of a file.
+func CheckSnapshot(volume, snapshot string) error {
+	if err := errors.Join(CheckName(volume), CheckName(snapshot)); err != nil {
+		return err
+	}
+	if strings.Contains(snapshot, "@") {
+		return fmt.Errorf("bad name %s of a snapshot: it contains an @", quote(snapshot))
+	}
+	if n := len(SnapshotFile(volume, snapshot)); n > maxName {
+		return fmt.Errorf("bad name %s of a snapshot: with that of its volume it makes a file name of %d bytes, and %d is the most", quote(snapshot), n, maxName)
+	}
+	return nil
+}
+
+// Shown is a volume's name for people: a snapshot is VOLUME@NAME.
+func Shown(name string) string {
+	if volume, snapshot, ok := ParseSnapshot(name); ok {
+		return volume + "@" + snapshot
+	}
+	return name
 }
 
 // CheckJob is the rule for the job in a temporary name: a UUID, or what a
@@ -80,7 +123,7 @@ func CheckName(name string) error {
 	case strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return bad("it contains a character that cannot be printed")
 	case Reserved(name):
-		return bad("names of the form .*.storaged are reserved for volumes in the making")
+		return bad("names of the form .*.storaged are reserved for volumes in the making and for snapshots")
 	}
 	return nil
 }

@@ -35,6 +35,7 @@ type Volume struct {
 	Parent      *Parent     `json:"parent"`  // that backing as a volume; nil: there is none, or it is no volume of a pool in use
 	Depth       *int        `json:"depth"`   // how many volumes it stands on, one on the other; nil: not known
 	Children    []string    `json:"children"`
+	Snapshots   []string    `json:"snapshots"` // their names, in order
 	Description string      `json:"description"`
 	State       VolumeState `json:"state"`
 	Reason      string      `json:"reason"`  // why jobs leave it alone although it is there, "" if they do not
@@ -53,6 +54,20 @@ type Parent struct {
 	Volume string `json:"volume"`
 	Format string `json:"format"`
 	Path   string `json:"path"`
+}
+
+// Snapshot is a volume as it was at some time. Sizes are bytes.
+type Snapshot struct {
+	Pool       string     `json:"pool"`
+	Volume     string     `json:"volume"` // of which it is
+	Name       string     `json:"name"`
+	Path       string     `json:"path"`
+	Format     string     `json:"format"`
+	Capacity   int64      `json:"capacity"`
+	Allocation int64      `json:"allocation"` // shared blocks count
+	Created    *time.Time `json:"created"`    // nil: it was found
+	CreatedBy  *int64     `json:"created_by"` // job
+	Children   []string   `json:"children"`   // the volumes and snapshots that stand on it
 }
 
 // Recorded is the checksum that a job found the whole content to have.

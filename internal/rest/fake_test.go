@@ -200,6 +200,22 @@ func (f *fake) Volume(_ context.Context, pool, volume string) (record.Volume, er
 	return f.vol(), f.enter("Volume", asked{names: []string{pool, volume}})
 }
 
+func (f *fake) snap() record.Snapshot {
+	s := record.Snapshot{Pool: "images", Volume: "base.raw", Name: "s1", Path: "/i/.base.raw@s1.storaged", Format: "raw"}
+	if f.full {
+		s.Capacity, s.Allocation, s.Created, s.CreatedBy, s.Children = 1, 1, &now, ptr(int64(7)), []string{"images/x"}
+	}
+	return s
+}
+
+func (f *fake) Snapshots(_ context.Context, pool, volume string) ([]record.Snapshot, error) {
+	return []record.Snapshot{f.snap()}, f.enter("Snapshots", asked{names: []string{pool, volume}})
+}
+
+func (f *fake) Snapshot(_ context.Context, pool, volume, name string) (record.Snapshot, error) {
+	return f.snap(), f.enter("Snapshot", asked{names: []string{pool, volume, name}})
+}
+
 func (f *fake) PatchVolume(_ context.Context, s contract.Submit, pool, volume string, r contract.VolumePatch) (record.Volume, error) {
 	return f.vol(), f.enter("PatchVolume", asked{s.Caller, s, []string{pool, volume}, r})
 }

@@ -39,7 +39,7 @@ func TestBadNamesInPathsAreAllRefusedAlike(t *testing.T) {
 	h := newHost(t, nil)
 	rt := h.transport(t, h.main)
 	for _, row := range rest.Rows() {
-		for _, part := range []string{"{pool}", "{volume}", "{job}"} {
+		for _, part := range []string{"{pool}", "{volume}", "{snapshot}", "{job}"} {
 			if !strings.Contains(row.Pattern, part) {
 				continue
 			}

@@ -98,6 +98,20 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	"MoveVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.MoveRequest{Pool: "q", Name: "v"})
 	},
+	"Snapshots": func(ctx context.Context, c *client.Client) (any, error) { return c.Snapshots(ctx, "images", "base.raw") },
+	"Snapshot":  func(ctx context.Context, c *client.Client) (any, error) { return c.Snapshot(ctx, "images", "base.raw", "s1") },
+	"CreateSnapshot": func(ctx context.Context, c *client.Client) (any, error) {
+		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.SnapshotCreateRequest{Name: "s1"})
+	},
+	"RestoreSnapshot": func(ctx context.Context, c *client.Client) (any, error) {
+		return c.Start(ctx, contract.Submit{}, "images", "base.raw@s1", &operation.SnapshotRestoreRequest{})
+	},
+	"DeleteSnapshot": func(ctx context.Context, c *client.Client) (any, error) {
+		return c.Start(ctx, contract.Submit{}, "images", "base.raw@s1", &operation.SnapshotDeleteRequest{JobOptions: operation.JobOptions{Limit: ptr(int64(9))}})
+	},
+	"CloneSnapshot": func(ctx context.Context, c *client.Client) (any, error) {
+		return c.Start(ctx, contract.Submit{}, "images", "base.raw@s1", &operation.SnapshotCloneRequest{CloneRequest: operation.CloneRequest{Name: "v"}})
+	},
 	"UploadVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		r := operation.UploadRequest{
 			Length: ptr(int64(5)), Checksum: "sha256", AsFormat: "raw", DetectZeros: true, Unpack: "xz",

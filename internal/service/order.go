@@ -164,6 +164,9 @@ func (q submission) onNew(tx *store.Tx, name string) (order, error) {
 // onVolume plans an operation on a volume.
 func (q submission) onVolume(tx *store.Tx) (order, error) {
 	p, v, err := presentVolume(tx, q.pool, q.volume)
+	if c, ok := q.request.(*operation.SnapshotCloneRequest); ok && err == nil {
+		p, v, err = presentSnapshot(tx, q.pool, q.volume, c.SnapshotName())
+	}
 	if err != nil {
 		return order{}, err
 	}

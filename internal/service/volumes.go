@@ -100,6 +100,37 @@ func (s *Service) Volume(_ context.Context, pool, volume string) (record.Volume,
 	return one[0], nil
 }
 
+// Snapshots lists those of a volume.
+func (s *Service) Snapshots(_ context.Context, pool, volume string) (out []record.Snapshot, err error) {
+	err = s.store.View(func(tx *store.Tx) error {
+		p, err := catalog.Pool(tx, pool)
+		if err != nil {
+			return err
+		}
+		v, err := catalog.Volume(tx, p.Name, volume)
+		if err != nil {
+			return err
+		}
+		out, err = catalog.Snapshots(tx, v)
+		return err
+	})
+	return out, err
+}
+
+// Snapshot gives one of a volume's.
+func (s *Service) Snapshot(ctx context.Context, pool, volume, name string) (record.Snapshot, error) {
+	all, err := s.Snapshots(ctx, pool, volume)
+	if err != nil {
+		return record.Snapshot{}, err
+	}
+	i := slices.IndexFunc(all, func(one record.Snapshot) bool { return one.Name == name })
+	if i < 0 {
+		return record.Snapshot{}, record.Errorf(record.NotFound, "volume %s has no snapshot %q", record.Quoted(pool, volume), name).
+			WithHint("%s", record.Do("snapshot.list", pool+"/"+volume))
+	}
+	return all[i], nil
+}
+
 // PatchVolume changes properties.
 func (s *Service) PatchVolume(_ context.Context, sub contract.Submit, pool, volume string, r contract.VolumePatch) (record.Volume, error) {
 	var out record.Volume
@@ -141,5 +172,18 @@ func presentVolume(tx *store.Tx, pool, volume string) (*store.Pool, *store.Volum
 		return nil, nil, err
 	}
 	v, err := catalog.Volume(tx, p.Name, volume)
+	return p, v, err
+}
+
+// presentSnapshot gives one of a volume of an active pool, as if it were a volume.
+func presentSnapshot(tx *store.Tx, pool, volume, snapshot string) (*store.Pool, *store.Volume, error) {
+	if err := record.CheckSnapshot(volume, snapshot); err != nil {
+		return nil, nil, record.Errorf(record.Invalid, "snapshot: %v", err)
+	}
+	p, err := catalog.ActivePool(tx, pool)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := catalog.Volume(tx, p.Name, record.SnapshotFile(volume, snapshot))
 	return p, v, err
 }

@@ -97,6 +97,18 @@ type Volume struct {
 	// References are the files that its header names, as last observed. They are
 	// nil for a raw volume, and where an earlier version read it.
 	References []Reference `json:"references,omitempty"`
+	// Frozen are its snapshots, by name, of which the public record has the names.
+	Frozen []Snapshot `json:"frozen,omitempty"`
+}
+
+// Snapshot is a snapshot of a volume.
+type Snapshot struct {
+	record.Snapshot
+
+	Identity   string      `json:"identity,omitempty"` // as the driver made it
+	ChangeNS   int64       `json:"change_ns,omitempty"`
+	Backing    string      `json:"backing"`
+	References []Reference `json:"references,omitempty"` // files that its header names
 }
 
 // Reference is a file that an image names: its backing, or one that holds some of

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -102,7 +103,8 @@ var noBacking = []byte(`"backing":""`)
 // likewise.
 var someReferences = []byte(`"references":[{`)
 
-// VolumesOnOthers gives the volumes of all pools that stand on other files. Those
+// VolumesOnOthers gives the volumes of all pools that stand on other files, or have
+// snapshots that do. Those
 // that do not, which may be many, are not decoded.
 func (t *Tx) VolumesOnOthers() ([]*Volume, error) {
 	return collect(t, bucketVolumes, nil, func(e entry) (*Volume, error) {
@@ -110,7 +112,7 @@ func (t *Tx) VolumesOnOthers() ([]*Volume, error) {
 			return nil, nil
 		}
 		v, err := decodeVolume(e.key, e.body)
-		if err != nil || v.Backing == "" && len(v.References) == 0 {
+		if err != nil || v.Backing == "" && len(v.References) == 0 && !slices.ContainsFunc(v.Frozen, func(s Snapshot) bool { return len(s.References) > 0 }) {
 			return nil, err
 		}
 		return v, nil

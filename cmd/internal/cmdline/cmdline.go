@@ -163,7 +163,8 @@ func Hint(h record.Hint) string { return h.Words(commandLine) }
 func commandLine(c record.Call) string {
 	var words []string
 	if c.Verb != "" {
-		words = append([]string{client}, strings.Split(strings.Replace(c.Verb, "volume.", "vol.", 1), ".")...)
+		verb := strings.NewReplacer("volume.", "vol.", "snapshot.", "vol.snapshot.").Replace(c.Verb)
+		words = append([]string{client}, strings.Split(verb, ".")...)
 	}
 	words = append(words, c.Args...)
 	for _, o := range c.Options {

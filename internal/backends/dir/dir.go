@@ -25,6 +25,7 @@ func (Backend) Properties() record.Capabilities {
 		VolVerbs:    []string{"create", "clone", "upload", "download", "resize", "wipe", "trim", "verify", "move", "delete"},
 		Formats:     []string{"raw"},
 		Algorithms:  wipe.Algorithms(),
+		Snapshots:   []string{"reflink"},
 		Sparse:      true,
 		MakesTarget: true,
 		Needs:       []string{"target_path"},

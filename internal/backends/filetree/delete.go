@@ -119,7 +119,7 @@ func (d *poolDir) removable(e entry) error {
 	if err != nil {
 		return d.refusal(e.name, err)
 	}
-	if err := (Tree{}).CheckName(e.name); err != nil {
+	if err := checkStored(e.name); err != nil {
 		why = err.Error()
 	}
 	if why != "" {

@@ -27,7 +27,10 @@ type draft struct {
 	err  error // of the Commit that failed
 }
 
-var _ backends.Draft = (*draft)(nil)
+var (
+	_ backends.Draft    = (*draft)(nil)
+	_ backends.Replacer = (*draft)(nil)
+)
 
 // fate is what became of a draft.
 type fate int
@@ -48,7 +51,7 @@ func (Tree) Create(ctx context.Context, p backends.Pool, v backends.NewVolume) (
 	if err != nil {
 		return nil, err
 	}
-	dr, err := d.newDraft(v.Name, record.DraftName(v.Job))
+	dr, err := d.newDraft(v, record.DraftName(v.Job))
 	if err != nil {
 		d.Close()
 		return nil, err
@@ -56,9 +59,12 @@ func (Tree) Create(ctx context.Context, p backends.Pool, v backends.NewVolume) (
 	return dr, nil
 }
 
-func (d *poolDir) newDraft(name, temp string) (*draft, error) {
-	if err := d.free(name); err != nil {
-		return nil, err
+func (d *poolDir) newDraft(v backends.NewVolume, temp string) (*draft, error) {
+	name := v.Name
+	if !v.Replaces {
+		if err := d.free(name); err != nil {
+			return nil, err
+		}
 	}
 	f, err := d.openBeneath(temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, draftMode)
 	if err != nil {
@@ -132,6 +138,45 @@ func (d *poolDir) free(name string) error {
 
 // Commit gives the draft its name.
 func (d *draft) Commit(ctx context.Context, record func(identity []byte) error) error {
+	return d.once(func() error {
+		if err := d.sound(ctx); err != nil {
+			return err
+		}
+		if err := d.dir.free(d.name); err != nil {
+			return err
+		}
+		if err := d.recorded(ctx, record); err != nil {
+			return err
+		}
+		return d.rename(d.temp, d.dir, d.name)
+	})
+}
+
+// Replace gives the draft the name of the volume that old is.
+func (d *draft) Replace(ctx context.Context, old backends.Taken, record func(identity []byte) error) error {
+	was, ok := old.(*taken)
+	if !ok || was.name != d.name {
+		panic("internal error: what is to be replaced is no volume of this name")
+	}
+	return d.once(func() error {
+		if err := d.sound(ctx); err != nil {
+			return err
+		}
+		if err := d.dir.busy(d.name, image.Unused(was.file)); err != nil {
+			return err
+		}
+		if err := d.dir.confirm(d.name, was.file); err != nil {
+			return err
+		}
+		if err := d.recorded(ctx, record); err != nil {
+			return err
+		}
+		return d.replace()
+	})
+}
+
+// once decides the fate of the draft.
+func (d *draft) once(commit func() error) error {
 	switch d.fate {
 	case failed:
 		return d.err // a second fsync would lie
@@ -139,7 +184,7 @@ func (d *draft) Commit(ctx context.Context, record func(identity []byte) error) 
 		panic("internal error: commit of a draft that has ended")
 	}
 	d.fate = failed
-	if d.err = d.commit(ctx, record); d.err != nil {
+	if d.err = commit(); d.err != nil {
 		d.err = fmt.Errorf("cannot complete volume %q: %w", d.path, d.err)
 		return d.err
 	}
@@ -147,7 +192,9 @@ func (d *draft) Commit(ctx context.Context, record func(identity []byte) error) 
 	return nil
 }
 
-func (d *draft) commit(ctx context.Context, record func(identity []byte) error) error {
+// sound makes the content durable and looks whether the temporary name still means
+// it.
+func (d *draft) sound(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -155,16 +202,20 @@ func (d *draft) commit(ctx context.Context, record func(identity []byte) error) 
 		return err
 	}
 	crash.At(crash.Synced)
-	if err := d.dir.confirm(d.temp, d.file); err != nil {
+	return d.dir.confirm(d.temp, d.file)
+}
+
+// replace renames over the name. There is no way back from that.
+func (d *draft) replace() error {
+	err := retry(func() error { return unix.Renameat(d.dir.fd(), d.temp, d.dir.fd(), d.name) })
+	if err != nil {
+		return fmt.Errorf("cannot give the name %q: %w", d.name, err)
+	}
+	crash.At(crash.Renamed)
+	if err := d.dir.confirm(d.name, d.file); err != nil {
 		return err
 	}
-	if err := d.dir.free(d.name); err != nil {
-		return err
-	}
-	if err := d.recorded(ctx, record); err != nil {
-		return err
-	}
-	return d.rename(d.temp, d.dir, d.name)
+	return d.dir.sync()
 }
 
 // rename moves a name, to another directory too, without replacing another.

@@ -10,6 +10,14 @@ import (
 // CheckName has the common rule: whatever passes is a name of a file.
 func (Tree) CheckName(name string) error { return record.CheckName(name) }
 
+// checkStored is the rule for names of files that hold volumes or snapshots.
+func checkStored(name string) error {
+	if _, _, ok := record.ParseSnapshot(name); ok {
+		return nil
+	}
+	return (Tree{}).CheckName(name)
+}
+
 // Locate gives the file of that name in the directory.
 func (Tree) Locate(p backends.Pool, name string) backends.Location {
 	return fileAt(filepath.Join(p.Target, name))

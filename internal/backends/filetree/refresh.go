@@ -115,7 +115,7 @@ func entries(b []byte) (all []entry) {
 // look tells what a name is; ok is false for what nobody needs to hear of:
 // directories, volumes in the making, what has just gone.
 func (d *poolDir) look(name string, in *header.Reader) (info backends.VolumeInfo, ok bool) {
-	if record.Reserved(name) {
+	if _, _, snapshot := record.ParseSnapshot(name); record.Reserved(name) && !snapshot {
 		return info, false
 	}
 	st, err := d.stat(name)
@@ -128,7 +128,7 @@ func (d *poolDir) look(name string, in *header.Reader) (info backends.VolumeInfo
 	if err != nil {
 		return ignored(name, err.Error()), true
 	}
-	if err := (Tree{}).CheckName(name); err != nil {
+	if err := checkStored(name); err != nil {
 		return ignored(name, err.Error()), true
 	}
 	info = infoOf(name, d.path(name), &st)

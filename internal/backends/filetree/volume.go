@@ -66,7 +66,7 @@ func enter(ctx context.Context, p backends.Pool, name string) (*poolDir, error) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := (Tree{}).CheckName(name); err != nil {
+	if err := checkStored(name); err != nil {
 		return nil, err
 	}
 	return openKnown(p)

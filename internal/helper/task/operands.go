@@ -100,8 +100,10 @@ func locate(v operation.Volume) (helper.Location, error) {
 		return helper.Location{}, record.Errorf(record.Invalid, "%q is no path of a volume: it ends with a slash", v.Path)
 	}
 	target, name := backend.Parse(v.Path)
-	if err := backend.CheckName(name); err != nil {
-		return helper.Location{}, record.Errorf(record.Invalid, "%s", err)
+	if _, _, snapshot := record.ParseSnapshot(name); !snapshot {
+		if err := backend.CheckName(name); err != nil {
+			return helper.Location{}, record.Errorf(record.Invalid, "%s", err)
+		}
 	}
 	target, err = absolute(target)
 	if err == nil && target == "/" {

@@ -33,6 +33,13 @@ func Settle(o *operation.Settle) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	work.at = at
+	if o.Snapshot != "" {
+		if err := record.CheckSnapshot(at.Name, o.Snapshot); err != nil {
+			return helper.Task{}, record.Errorf(record.Invalid, "%s", err)
+		}
+		work.at = at.Pool.At(record.SnapshotFile(at.Name, o.Snapshot))
+		work.snapshot = true
+	}
 	at.Pool.Changes = true
 	t := helper.Task{
 		Doing:   fmt.Sprintf("settle job %s on %q", job, at.Path),
@@ -59,6 +66,8 @@ type settlement struct {
 	byHand  bool
 	deletes bool // the job to settle is a delete
 
+	snapshot bool // at is one
+
 	keeps     bool // an unfinished target gets the volume's name instead of being removed
 	resumable bool // an unfinished target with a checkpoint stays as it is, for a retry
 }
@@ -84,6 +93,9 @@ func (w settlement) work(ctx context.Context, r *helper.Run) error {
 		return err
 	}
 	gone := w.describe(ctx, r)
+	if w.snapshot {
+		r.Report.Snapshot, r.Report.Volume = r.Report.Volume, nil
+	}
 	if committed && partial {
 		r.Report.Rollback = string(record.RollbackKept)
 		return fmt.Errorf("%w but what was to be kept", helper.ErrUndone)

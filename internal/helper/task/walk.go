@@ -47,7 +47,8 @@ func (w *walk) begin(ctx context.Context, phase string, wanted func(backends.Vol
 // list takes down the volumes that there are, by name.
 func (w *walk) list(ctx context.Context, wanted func(backends.VolumeInfo) bool) error {
 	_, err := w.Backend.Refresh(ctx, w.Pool.Pool, func(v backends.VolumeInfo) error {
-		switch {
+		switch _, _, snapshot := record.ParseSnapshot(v.Name); {
+		case snapshot: // it is its volume's
 		case v.Ignored == "" && wanted(v):
 			w.volumes = append(w.volumes, v)
 		case v.Ignored != "" && v.ID != "" && wanted(v):

@@ -281,7 +281,7 @@ func (c *Checker) input(r *http.Request, sent []byte) *openapi3filter.RequestVal
 		return nil
 	}
 	params := map[string]string{}
-	for _, name := range []string{"pool", "volume", "job", "secret"} {
+	for _, name := range []string{"pool", "volume", "snapshot", "job", "secret"} {
 		if v := f.request.PathValue(name); v != "" {
 			params[name] = v
 		}

@@ -11,7 +11,7 @@ import (
 )
 
 // Start starts a job: what is asked for is done to the pool, or to the volume where
-// one is named. A content is uploaded from, or downloaded to, a regular file that is
+// one is named; a snapshot that is there is named as VOLUME@NAME. A content is uploaded from, or downloaded to, a regular file that is
 // open; see Upload and Download for streams. The daemon hands it on to the job's
 // helper: the caller may close it when this returns. An upload takes all of its file,
 // wherever that stands, or what comes behind that which it continues; a download has
@@ -32,6 +32,10 @@ func (c *Client) Start(ctx context.Context, s contract.Submit, pool, volume stri
 		setAll(a.query, "wipe", d.Wipe)
 		a.set("accept_limits", d.AcceptLimits)
 		a.set("missing_ok", d.MissingOK)
+		a.options(d.JobOptions)
+	}
+	if d, ok := r.(*operation.SnapshotDeleteRequest); ok {
+		a.with(nil)
 		a.options(d.JobOptions)
 	}
 	return c.start(ctx, a, s)

@@ -29,6 +29,16 @@ func (c *Client) Volume(ctx context.Context, pool, volume string) (record.Volume
 	return fetch[record.Volume](ctx, c, newAsk(http.MethodGet, "pools", pool, "volumes", volume))
 }
 
+// Snapshots gives those of a volume, by name.
+func (c *Client) Snapshots(ctx context.Context, pool, volume string) ([]record.Snapshot, error) {
+	return fetchAll[record.Snapshot](ctx, c, newAsk(http.MethodGet, "pools", pool, "volumes", volume, "snapshots"))
+}
+
+// Snapshot gives one of a volume's.
+func (c *Client) Snapshot(ctx context.Context, pool, volume, name string) (record.Snapshot, error) {
+	return fetch[record.Snapshot](ctx, c, newAsk(http.MethodGet, "pools", pool, "volumes", volume, "snapshots", name))
+}
+
 // PatchVolume changes properties of a volume.
 func (c *Client) PatchVolume(ctx context.Context, s contract.Submit, pool, volume string, r contract.VolumePatch) (record.Volume, error) {
 	a := newAsk(http.MethodPatch, "pools", pool, "volumes", volume).with(r).under(s)

@@ -1,0 +1,216 @@
+package main_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"storaged/internal/operation"
+	"storaged/internal/record"
+	"storaged/internal/testenv"
+)
+
+
+func (h *host) freeze(volume, name string, options ...option) (started, error) {
+	h.t.Helper()
+	return h.ask(at(volume), new(operation.SnapshotCreateRequest), append(options, named(name))...)
+}
+
+func (h *host) restore(snapshot string, options ...option) (started, error) {
+	h.t.Helper()
+	return h.ask(at(snapshot), new(operation.SnapshotRestoreRequest), options...)
+}
+
+func (h *host) dropSnapshot(snapshot string, options ...option) (started, error) {
+	h.t.Helper()
+	return h.ask(at(snapshot), new(operation.SnapshotDeleteRequest), options...)
+}
+
+func (h *host) cloneSnapshot(snapshot, copied string, options ...option) (started, error) {
+	h.t.Helper()
+	return h.ask(at(snapshot), new(operation.SnapshotCloneRequest), append(options, to(copied))...)
+}
+
+// sharing makes the pool "other" on a file system that shares blocks, with a disk
+// of random bytes, and gives its directory.
+func (h *host) sharing(kind string) (dir string) {
+	h.t.Helper()
+	dir = filepath.Join(testenv.Mount(h.t, kind), "pool")
+	h.define("other", dir)
+	h.succeed(h.create("other/disk", mib))
+	h.overwrite(filepath.Join(dir, "disk"), "first")
+	return dir
+}
+
+// overwrite writes a word at the start of a file.
+func (h *host) overwrite(path, word string) {
+	h.t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	h.must(err)
+	_, err = f.WriteAt([]byte(word), 0)
+	h.must(err)
+	h.must(f.Close())
+}
+
+// begins fails unless a file begins with a word.
+func (h *host) begins(path, word string) {
+	h.t.Helper()
+	b, err := os.ReadFile(path)
+	h.must(err)
+	if !strings.HasPrefix(string(b), word) {
+		h.t.Errorf("%s begins with %q, not %q", path, b[:min(len(b), 16)], word)
+	}
+}
+
+func TestSnapshotKeepsAVolumeAsItWas(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"xfs", "btrfs"} {
+		t.Run(kind, func(t *testing.T) {
+			h := newHost(t)
+			dir := h.sharing(kind)
+			disk := filepath.Join(dir, "disk")
+			j := h.succeed(h.freeze("other/disk", "s1"))
+			if j.Result.Method != "reflink" {
+				t.Errorf("made by %q", j.Result.Method)
+			}
+			h.overwrite(disk, "second")
+			h.succeed(h.freeze("other/disk", "s2"))
+			h.overwrite(disk, "third!")
+			h.refuses(record.Exists, "s1")(h.freeze("other/disk", "s1"))
+			for range 2 { // a refresh changes nothing
+				v := h.entry("other/disk")
+				if !slices.Equal(v.Snapshots, []string{"s1", "s2"}) {
+					t.Errorf("snapshots are %q", v.Snapshots)
+				}
+				all, err := h.client.Snapshots(h.ctx(), "other", "disk")
+				if err != nil || len(all) != 2 || all[0].Name != "s1" || all[0].Capacity != mib || all[0].CreatedBy == nil || *all[0].CreatedBy != j.Number {
+					t.Errorf("%s, %v", shown(all), err)
+				}
+				if vols, err := h.client.PoolVolumes(h.ctx(), "other"); err != nil || len(vols) != 1 {
+					t.Errorf("%s, %v", shown(vols), err)
+				}
+				h.must(h.refresh("other"))
+			}
+			for verb, do := range map[string]func() (started, error){
+				"delete": func() (started, error) { return h.remove("other/disk") },
+				"wipe":   func() (started, error) { return h.wipe("other/disk", acceptLimits) },
+				"move":   func() (started, error) { return h.move("other/disk", "other/moved") },
+			} {
+				if _, err := do(); record.CodeOf(err) != record.HasChildren || !strings.Contains(err.Error(), `"s1", "s2"`) {
+					t.Errorf("%s: %v", verb, err)
+				}
+			}
+			h.succeed(h.cloneSnapshot("other/disk@s2", "copy"))
+			h.begins(filepath.Join(dir, "copy"), "second")
+			h.succeed(h.cloneSnapshot("other/disk@s1", "pool/far"))
+			h.begins(h.path("far"), "first")
+			h.succeed(h.restore("other/disk@s1"))
+			h.begins(disk, "first")
+			h.succeed(h.restore("other/disk@s2"))
+			h.begins(disk, "second")
+			h.refuses(record.NotFound, "s3")(h.restore("other/disk@s3"))
+			h.succeed(h.dropSnapshot("other/disk@s1"))
+			h.refuses(record.NotFound, "s1")(h.dropSnapshot("other/disk@s1"))
+			h.succeed(h.dropSnapshot("other/disk@s2"))
+			if files, _ := filepath.Glob(filepath.Join(dir, ".*.storaged")); len(files) > 0 {
+				t.Errorf("there are still %q", files)
+			}
+			h.succeed(h.remove("other/disk"))
+		})
+	}
+}
+
+// A restore heals what a job left half changed, and gives the volume the size and
+// the owner that it has to have.
+func TestRestoreIsOfTheVolumesSizeAndOwner(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	disk := filepath.Join(h.sharing("xfs"), "disk")
+	h.must(os.Chmod(disk, 0o640))
+	h.succeed(h.freeze("other/disk", "s"))
+	h.succeed(h.resize("other/disk", 3*mib))
+	h.succeed(h.restore("other/disk@s"))
+	if v := h.entry("other/disk"); v.Capacity != mib || v.State != record.VolumeReady {
+		t.Errorf("it is %s", shown(v))
+	}
+	if st, err := os.Stat(disk); err != nil || st.Mode().Perm() != 0o640 || st.Size() != mib {
+		t.Errorf("%v, %v", st, err)
+	}
+	if p := h.poolEntry("other"); p.Provisioned != mib {
+		t.Errorf("provisioned are %d", p.Provisioned)
+	}
+}
+
+// Where blocks cannot be shared a raw volume has no snapshots, and nothing is left.
+func TestSnapshotWithoutReflinksIsRefusedWithTheReason(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	dir := filepath.Join(testenv.Mount(t, "ext4"), "pool")
+	h.define("other", dir)
+	h.succeed(h.create("other/disk", mib))
+	h.fails(h.end(h.freeze("other/disk", "s")), record.Unsupported, "cannot share blocks")
+	if v := h.entry("other/disk"); len(v.Snapshots) != 0 || v.State != record.VolumeReady {
+		t.Errorf("it is %s", shown(v))
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, ".*.storaged")); len(files) > 0 {
+		t.Errorf("there are %q", files)
+	}
+}
+
+// A refresh finds the snapshots that a database does not know of, and forgets those
+// that are gone.
+func TestRefreshRecognisesSnapshots(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	dir := h.sharing("xfs")
+	file := filepath.Join(dir, ".disk@by-hand.storaged")
+	b, err := os.ReadFile(filepath.Join(dir, "disk"))
+	h.must(err)
+	h.must(os.WriteFile(file, b, 0o600))
+	h.must(os.WriteFile(filepath.Join(dir, ".nothing@s.storaged"), b, 0o600))
+	h.runs(0, `there is no volume "nothing"`, "pool", "refresh", "other")
+	if v := h.entry("other/disk"); !slices.Equal(v.Snapshots, []string{"by-hand"}) {
+		t.Errorf("it is %s", shown(v))
+	}
+	h.must(os.Remove(file))
+	h.must(h.refresh("other"))
+	if v := h.entry("other/disk"); len(v.Snapshots) != 0 {
+		t.Errorf("it is %s", shown(v))
+	}
+}
+
+// What stands on a snapshot keeps it, and a snapshot keeps what it stands on.
+func TestSnapshotsHaveChildrenAndAreSuch(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	dir := h.sharing("xfs")
+	overlay := filepath.Join(dir, "overlay")
+	h.image("other", "-f", "qcow2", "-F", "raw", "-b", filepath.Join(dir, "disk"), overlay)
+	h.succeed(h.freeze("other/overlay", "s"))
+	if v := h.entry("other/disk"); !slices.Equal(v.Children, []string{"other/overlay", "other/overlay@s"}) {
+		t.Errorf("its children are %q", v.Children)
+	}
+	h.refuses(record.HasChildren, "other/overlay@s")(h.remove("other/disk"))
+	h.image("other", "-f", "qcow2", "-F", "qcow2", "-b", filepath.Join(dir, ".overlay@s.storaged"), filepath.Join(dir, "second"))
+	h.refuses(record.HasChildren, "other/second")(h.dropSnapshot("other/overlay@s"))
+	if v := h.entry("other/second"); v.Parent == nil || v.Parent.Volume != "overlay@s" || *v.Depth != 2 {
+		t.Errorf("it is %s", shown(v))
+	}
+}
+
+// A snapshot of a large volume takes no longer than one of a small one.
+func TestSnapshotOfALargeVolumeIsQuick(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.sharing("xfs")
+	h.succeed(h.create("other/large", 20<<30, allocation(0)))
+	begun := time.Now()
+	h.succeed(h.freeze("other/large", "s"))
+	t.Logf("%v", time.Since(begun))
+	if took := time.Since(begun); took > 2*time.Second { // what others do on the machine counts too
+		t.Errorf("it took %v", took)
+	}
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/operation"
+	"storaged/internal/record"
+	"storaged/internal/term"
+)
+
+func (t *tool) snapshotCommand() *cli.Command {
+	return &cli.Command{
+		Name: "snapshot", Usage: "volumes as they were at some time",
+		Subcommands: []*cli.Command{
+			{
+				Name: "create", Usage: "keep a volume as it is now", ArgsUsage: "VOL@NAME",
+				Description: "Nothing is copied: the snapshot shares the volume's blocks until that is written to. A file\n" +
+					"system that cannot share blocks is refused.\n\n" +
+					"Example: storagedctl vol snapshot create images/vm1.raw@before-upgrade",
+				Flags: jobFlags(), Action: t.changing(snapshotCreate),
+			},
+			{Name: "list", Usage: "list the snapshots of a volume", ArgsUsage: "VOL", Flags: freshFlag(), Action: t.reading(snapshotList)},
+			{
+				Name: "restore", Usage: "make a volume what it was when the snapshot was made", ArgsUsage: "VOL@NAME",
+				Description: "What the volume has now is gone after that. The snapshot stays.",
+				Flags:       jobFlags(yesFlag()), Action: t.changing(snapshotRestore),
+			},
+			{
+				Name: "delete", Usage: "delete a snapshot", ArgsUsage: "VOL@NAME",
+				Description: "The volume stays as it is. A snapshot that others stand on is refused.",
+				Flags:       jobFlags(yesFlag()), Action: t.changing(snapshotDelete),
+			},
+			{
+				Name: "clone", Usage: "make a new volume of a snapshot", ArgsUsage: "VOL@NAME POOL/NAME",
+				Flags:  jobFlags(&cli.StringFlag{Name: "reflink", Usage: "share blocks with the snapshot: `auto|always|never`"}),
+				Action: t.changing(snapshotClone),
+			},
+		},
+	}
+}
+
+// parseSnapshot reads VOLUME@NAME.
+func parseSnapshot(s string) (volume, name string, err error) {
+	at := strings.LastIndexByte(s, '@')
+	if at < 0 {
+		return "", "", fmt.Errorf("%q is no snapshot: write POOL/VOLUME@NAME", s)
+	}
+	volume, name = s[:at], s[at+1:]
+	if err := record.CheckName(name); err != nil {
+		return "", "", fmt.Errorf("snapshot: %w", err)
+	}
+	_, err = parseVolume(volume)
+	return volume, name, err
+}
+
+// snapshot finds out the volume of a snapshot that the command names first.
+func (s *session) snapshot(ctx context.Context) (v volumeRef, name string, err error) {
+	volume, name, err := parseSnapshot(s.arg(0))
+	if err != nil {
+		return v, "", cmdline.Usagef("%s", err)
+	}
+	v, err = s.volume(ctx, volume)
+	return v, name, err
+}
+
+// onSnapshot starts a job on one that is there.
+func (s *session) onSnapshot(v volumeRef, name string, r operation.Request) start {
+	object := v.object()
+	object.Volume += "@" + name
+	return s.job(object, r)
+}
+
+func snapshotCreate(ctx context.Context, s *session) error {
+	v, name, err := s.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	st := s.job(v.object(), &operation.SnapshotCreateRequest{Name: name, JobOptions: s.jobOptions()})
+	st.object = v.String() + "@" + name
+	return s.run(ctx, st)
+}
+
+func snapshotRestore(ctx context.Context, s *session) error {
+	v, name, err := s.snapshot(ctx)
+	if err == nil {
+		err = s.confirm(ctx, s.losing("replaces the content of "+v.String()+" by its snapshot "+name, v))
+	}
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, s.onSnapshot(v, name, &operation.SnapshotRestoreRequest{JobOptions: s.jobOptions()}))
+}
+
+func snapshotDelete(ctx context.Context, s *session) error {
+	v, name, err := s.snapshot(ctx)
+	if err == nil {
+		what := v.String() + "@" + name
+		err = s.confirm(ctx, ruin{what: "deletes the snapshot " + what, list: func(context.Context) ([]string, error) { return []string{what}, nil }})
+	}
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, s.onSnapshot(v, name, &operation.SnapshotDeleteRequest{JobOptions: s.jobOptions()}))
+}
+
+func snapshotClone(ctx context.Context, s *session) error {
+	v, name, err := s.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	to, err := s.volume(ctx, s.arg(1))
+	if err != nil {
+		return err
+	}
+	r := operation.SnapshotCloneRequest{CloneRequest: operation.CloneRequest{
+		Pool: to.pool, Name: to.name, Reflink: s.cli.String("reflink"), JobOptions: s.jobOptions(),
+	}}
+	st := s.onSnapshot(v, name, &r)
+	st.object = to.String()
+	return s.run(ctx, st)
+}
+
+func snapshotList(ctx context.Context, s *session) error {
+	v, err := s.volume(ctx, s.arg(0))
+	if err != nil {
+		return err
+	}
+	all, err := s.client.Snapshots(ctx, v.pool, v.name)
+	if err != nil {
+		return err
+	}
+	return printList(s, s.snapshotShape(), all)
+}
+
+func (s *session) snapshotShape() shape[record.Snapshot] {
+	bytes := func(n int64) string { return size(n, s.cli.Bool("bytes")) }
+	name := func(r record.Snapshot) string { return r.Pool + "/" + r.Volume + "@" + r.Name }
+	return shape[record.Snapshot]{
+		columns: []term.Column[record.Snapshot]{
+			{Name: "snapshot", Weight: 4, Cell: name},
+			{Name: "format", Spare: 2, Cell: func(r record.Snapshot) string { return r.Format }},
+			{Name: "capacity", Right: true, Cell: func(r record.Snapshot) string { return bytes(r.Capacity) }},
+			{Name: "allocation", Spare: 1, Right: true, Cell: func(r record.Snapshot) string { return bytes(r.Allocation) }},
+			{Name: "created", Cell: func(r record.Snapshot) string { return stamp(r.Created) }},
+			{Name: "children", Weight: 4, Extra: true, Cell: func(r record.Snapshot) string { return strings.Join(r.Children, ",") }},
+			{Name: "path", Weight: 4, Extra: true, Cell: func(r record.Snapshot) string { return r.Path }},
+		},
+		name: name,
+	}
+}

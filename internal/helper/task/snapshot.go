@@ -1,0 +1,195 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"storaged/internal/backends"
+	"storaged/internal/backends/header"
+	"storaged/internal/diskio"
+	"storaged/internal/helper"
+	"storaged/internal/ipc"
+	"storaged/internal/operation"
+	"storaged/internal/record"
+)
+
+// snapshotOf finds the volume of --target and its snapshot of --name.
+func snapshotOf(o Tasked, on operation.OnSnapshot) (at, snapshot helper.Location, err error) {
+	if at, err = volume(o, "target", on.Volume); err != nil {
+		return at, snapshot, err
+	}
+	if err := needed(o, "name", on.Snapshot != ""); err != nil {
+		return at, snapshot, err
+	}
+	if err := record.CheckSnapshot(at.Name, on.Snapshot); err != nil {
+		return at, snapshot, record.Errorf(record.Invalid, "%s", err)
+	}
+	snapshot = at.Pool.At(record.SnapshotFile(at.Name, on.Snapshot))
+	snapshot.ID, err = identity(at.Pool.Backend, on.SnapshotID)
+	return at, snapshot, err
+}
+
+// SnapshotCreate makes the task of an operation.
+func SnapshotCreate(o *operation.SnapshotCreate) (helper.Task, error) {
+	at, to, err := snapshotOf(o, o.OnSnapshot)
+	if err != nil {
+		return helper.Task{}, err
+	}
+	w := preserving{
+		volume: &helper.Volume{Location: at, Leaves: true}, format: o.Format,
+		draft: &helper.Draft{Location: to, As: backends.NewVolume{Format: o.Format}},
+	}
+	return helper.Task{
+		Name:   o.Task().Name,
+		Doing:  fmt.Sprintf("make snapshot %q of %q", o.Snapshot, at.Path),
+		Done:   fmt.Sprintf("made snapshot %q of %q", o.Snapshot, at.Path),
+		Undone: fmt.Sprintf("%q has no snapshot %q", at.Path, o.Snapshot),
+		Makes:  to.Path,
+		Reads:  at.Path,
+		Writes: to.Path,
+		Opens:  []helper.Opening{w.volume, w.draft},
+		Work:   w.work,
+	}, nil
+}
+
+// preserving makes a snapshot of a volume.
+type preserving struct {
+	volume *helper.Volume
+	format string
+	draft  *helper.Draft // of the snapshot
+}
+
+func (w preserving) work(ctx context.Context, r *helper.Run) error {
+	v := w.volume.Volume
+	if err := (copying{w.volume.Path, w.draft.Path, w.format, true}).admit(v); err != nil {
+		return err
+	}
+	size, err := sizeOf(v)
+	if err != nil {
+		return err
+	}
+	w.draft.As.Size = size
+	r.Plan(helper.Moving("share", size), helper.Commit())
+	r.Next(0)
+	err = r.Create(ctx, w.draft, func() error { return share(ctx, r, w.draft.Draft.Content(), v.Content()) })
+	if sharing, ok := errors.AsType[*diskio.IOError](err); ok && sharing.CannotShare() {
+		return ipc.Errorf(record.Unsupported, "cannot make a snapshot of %q: its file system cannot share blocks between files, and in format %s there is no other way", w.volume.Path, w.format).
+			WithHint("xfs and btrfs share blocks (reflinks)")
+	}
+	if err != nil {
+		return err
+	}
+	return frozen(r, v, w.format)
+}
+
+// share makes a file of the blocks of another.
+func share(ctx context.Context, r *helper.Run, to, from diskio.Content) error {
+	did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{Dst: to, Src: from, Reflink: diskio.ReflinkAlways, Clean: true})
+	copied(r, did)
+	return err
+}
+
+// frozen reports the volume, and its snapshot, which was reported as what was made,
+// and is what the volume is.
+func frozen(r *helper.Run, v backends.Volume, format string) error {
+	it, err := described(v, format)
+	if err != nil {
+		return err
+	}
+	made := *r.Report.Volume
+	like(&made, it)
+	r.Report.Snapshot, r.Report.Volume = &made, &it
+	return nil
+}
+
+// like gives an item what another's header says.
+func like(it *ipc.Item, other ipc.Item) {
+	it.Format, it.Capacity, it.Backing, it.References = other.Format, other.Capacity, other.Backing, other.References
+}
+
+// described is an open volume in a format, with what its header says.
+func described(v backends.Volume, format string) (ipc.Item, error) {
+	if record.Plain(format) {
+		info, err := v.Info()
+		return helper.Item(info), err
+	}
+	info, err := header.Inspect(v, format)
+	return helper.Item(info), err
+}
+
+// SnapshotRestore makes the task of an operation.
+func SnapshotRestore(o *operation.SnapshotRestore) (helper.Task, error) {
+	at, from, err := snapshotOf(o, o.OnSnapshot)
+	if err != nil {
+		return helper.Task{}, err
+	}
+	old := &helper.Volume{Location: at, Leaves: true}
+	w := reverting{
+		old: old, snapshot: &helper.Volume{Location: from}, format: o.Format,
+		draft: &helper.Draft{Location: at, As: backends.NewVolume{Format: o.Format}, Over: old},
+	}
+	return helper.Task{
+		Name:   o.Task().Name,
+		Doing:  fmt.Sprintf("restore %q from snapshot %q", at.Path, o.Snapshot),
+		Done:   fmt.Sprintf("restored %q from snapshot %q", at.Path, o.Snapshot),
+		Undone: fmt.Sprintf("%q is as it was", at.Path),
+		Ask:    fmt.Sprintf("what %q (%s) has now will be replaced by its snapshot %q", at.Path, length(at.Path), o.Snapshot),
+		Makes:  at.Path,
+		Reads:  from.Path,
+		Writes: at.Path,
+		ByHand: spares(at),
+		Opens:  []helper.Opening{w.old, w.snapshot, w.draft},
+		Work:   w.work,
+	}, nil
+}
+
+// reverting makes a volume what it was when a snapshot of it was made.
+type reverting struct {
+	old, snapshot *helper.Volume
+	format        string
+	draft         *helper.Draft // that replaces the volume
+}
+
+func (w reverting) work(ctx context.Context, r *helper.Run) error {
+	is, err := described(w.snapshot.Volume, w.format)
+	if err != nil {
+		return err
+	}
+	size := is.Size
+	w.draft.As.Size = size
+	r.Knows(func(it *ipc.Item) { like(it, is) })
+	attributes, err := diskio.AttributesOf(w.old.Volume.Content())
+	if err != nil {
+		return err
+	}
+	r.Plan(helper.Moving("share", size), helper.Commit())
+	r.Next(0)
+	return r.Create(ctx, w.draft, func() error {
+		err := share(ctx, r, w.draft.Draft.Content(), w.snapshot.Volume.Content())
+		if err == nil {
+			give(r, w.draft.Draft.Content(), attributes.OfCopy(), w.draft.Path)
+		}
+		return err
+	})
+}
+
+// SnapshotDelete makes the task of an operation.
+func SnapshotDelete(o *operation.SnapshotDelete) (helper.Task, error) {
+	at, snapshot, err := snapshotOf(o, o.OnSnapshot)
+	if err != nil {
+		return helper.Task{}, err
+	}
+	w := deletion{at: &helper.Volume{Location: snapshot, Leaves: true}}
+	return helper.Task{
+		Name:   o.Task().Name,
+		Doing:  fmt.Sprintf("delete snapshot %q of %q", o.Snapshot, at.Path),
+		Done:   fmt.Sprintf("deleted snapshot %q of %q", o.Snapshot, at.Path),
+		Undone: fmt.Sprintf("%q is not deleted", snapshot.Path),
+		Ask:    fmt.Sprintf("snapshot %q of %q will be deleted", o.Snapshot, at.Path),
+		Writes: snapshot.Path,
+		ByHand: spares(snapshot),
+		Opens:  []helper.Opening{w.at},
+		Work:   w.work,
+	}, nil
+}

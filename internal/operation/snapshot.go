@@ -1,0 +1,70 @@
+package operation
+
+import (
+	"slices"
+
+	"storaged/internal/record"
+)
+
+// OnSnapshot is embedded by operations on a snapshot of a volume, which lies beside
+// that.
+type OnSnapshot struct {
+	Volume
+	Snapshot   string `json:"snapshot"` // its name
+	SnapshotID string `json:"-"`        // which it must be, as its driver has it; "": any
+}
+
+func newOnSnapshot() OnSnapshot { return OnSnapshot{Volume: Volume{Type: defaultType}} }
+
+// SnapshotOf is the volume and the name of its snapshot.
+func (o *OnSnapshot) SnapshotOf() *OnSnapshot { return o }
+
+// lockSnapshot is the snapshot as an object.
+func (o *OnSnapshot) lockSnapshot(m record.Mode) record.Object {
+	return record.Object{Pool: o.Pool, Volume: record.Shown(record.SnapshotFile(o.Name, o.Snapshot)), Mode: m}
+}
+
+// flags name both.
+func (o *OnSnapshot) flags() []Flag {
+	return append(o.Volume.flags("target"), o.Volume.known(),
+		text("name", &o.Snapshot, "`NAME` of the snapshot"),
+		text("snapshot-id", &o.SnapshotID, "refuse unless the snapshot is the one of this `IDENTITY`"))
+}
+
+// there refuses a snapshot that the volume does not have.
+func (o *OnSnapshot) there(k Known) error {
+	if slices.Contains(k.Volume.Snapshots, o.Snapshot) {
+		return nil
+	}
+	return record.Errorf(record.NotFound, "volume %s has no snapshot %q", record.Quoted(k.Volume.Pool, k.Volume.Name), o.Snapshot).
+		WithHint("%s", record.Do("snapshot.list", k.Volume.Pool+"/"+k.Volume.Name))
+}
+
+// unfrozen refuses to take a volume away that has snapshots, which would be of no
+// volume then.
+func (k Known) unfrozen() error {
+	if len(k.Volume.Snapshots) == 0 {
+		return nil
+	}
+	v := k.Volume.Pool + "/" + k.Volume.Name
+	return record.Errorf(record.HasChildren, "volume %s has snapshots: %s", record.Quoted(k.Volume.Pool, k.Volume.Name), record.List(k.Volume.Snapshots, 5)).
+		WithHint("%s deletes one", record.Do("snapshot.delete", v+"@"+k.Volume.Snapshots[0]))
+}
+
+// OfSnapshot is implemented by requests about a snapshot that is there.
+type OfSnapshot interface {
+	// Named says which of the volume's.
+	Named(snapshot string)
+	SnapshotName() string
+}
+
+// named is embedded by them.
+type named struct {
+	snapshot string `json:"-"` // it stands in the path
+}
+
+// Named says which snapshot it is.
+func (n *named) Named(snapshot string) { n.snapshot = snapshot }
+
+// SnapshotName is its name.
+func (n *named) SnapshotName() string { return n.snapshot }

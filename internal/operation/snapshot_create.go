@@ -1,0 +1,80 @@
+package operation
+
+import (
+	"cmp"
+	"slices"
+
+	"storaged/internal/record"
+)
+
+// SnapshotCreate keeps a volume as it is now.
+type SnapshotCreate struct {
+	Terms
+	OnSnapshot
+	Format string `json:"format"` // of both
+}
+
+// NewSnapshotCreate gives one with the defaults of its task.
+func NewSnapshotCreate() *SnapshotCreate {
+	return &SnapshotCreate{OnSnapshot: newOnSnapshot(), Format: record.FormatRaw}
+}
+
+// Kind is snapshot.create.
+func (*SnapshotCreate) Kind() record.Kind { return record.SnapshotCreate }
+
+// Class: nothing is copied.
+func (*SnapshotCreate) Class() record.Class { return record.Normal }
+
+// Locks the volume against everybody: what it stands on may change.
+func (o *SnapshotCreate) Locks() []record.Object {
+	return []record.Object{o.lock(record.ModeWrite), o.lockSnapshot(record.ModeWrite)}
+}
+
+// Settle removes what is unfinished.
+func (o *SnapshotCreate) Settle() *Settle { return &Settle{Volume: o.Volume, Snapshot: o.Snapshot} }
+
+// Effect: the volume has a snapshot more.
+func (*SnapshotCreate) Effect() Effect { return Preserves }
+
+// Relies on the content.
+func (*SnapshotCreate) Relies() bool { return true }
+
+// Allowed refuses a second one of the same name, and a volume whose content lies
+// elsewhere.
+func (o *SnapshotCreate) Allowed(k Known) error {
+	if slices.Contains(k.Volume.Snapshots, o.Snapshot) {
+		return record.Errorf(record.Exists, "volume %s has a snapshot %q already", record.Quoted(k.Volume.Pool, k.Volume.Name), o.Snapshot)
+	}
+	return k.contained("a snapshot of the volume's own file would share with it", converts)
+}
+
+// Task is snapshot.
+func (o *SnapshotCreate) Task() Task {
+	return Task{
+		Name:  "snapshot",
+		Usage: "keep a volume as it is now",
+		Description: "The snapshot lies beside the volume, as .VOLUME@NAME.storaged, and shares its blocks until the\n" +
+			"volume is written to. A file system that cannot share blocks is refused.",
+		Example: "--target /var/lib/images/vm1.raw --name before-upgrade",
+		Flags:   append(o.OnSnapshot.flags(), text("format", &o.Format, "format of the volume: `"+formatWords()+"`")),
+	}
+}
+
+// SnapshotCreateRequest asks for a snapshot of a volume, by that name.
+type SnapshotCreateRequest struct {
+	Name string `json:"name"`
+	JobOptions
+}
+
+// Check refuses what is no name.
+func (r *SnapshotCreateRequest) Check() error {
+	return cmp.Or(checkNewName(r.Name), r.JobOptions.Check())
+}
+
+// Plan refuses a name that is too long together with the volume's.
+func (r *SnapshotCreateRequest) Plan(k Known) (Operation, error) {
+	if err := record.CheckSnapshot(k.Volume.Name, r.Name); err != nil {
+		return nil, record.Errorf(record.Invalid, `field "name": %v`, err)
+	}
+	return &SnapshotCreate{OnSnapshot: OnSnapshot{Volume: k.On, Snapshot: r.Name}, Format: k.Volume.Format}, nil
+}

@@ -1,0 +1,74 @@
+package operation
+
+import "storaged/internal/record"
+
+// SnapshotRestore makes a volume what it was when a snapshot of it was made.
+type SnapshotRestore struct {
+	Terms
+	OnSnapshot
+	Format string `json:"format"` // of the snapshot, and of the volume after
+}
+
+// NewSnapshotRestore gives one with the defaults of its task.
+func NewSnapshotRestore() *SnapshotRestore {
+	return &SnapshotRestore{OnSnapshot: newOnSnapshot(), Format: record.FormatRaw}
+}
+
+// Kind is snapshot.restore.
+func (*SnapshotRestore) Kind() record.Kind { return record.SnapshotRestore }
+
+// Class: nothing is copied.
+func (*SnapshotRestore) Class() record.Class { return record.Normal }
+
+// Locks the volume against everybody.
+func (o *SnapshotRestore) Locks() []record.Object {
+	return []record.Object{o.lock(record.ModeWrite), o.lockSnapshot(record.ModeRead)}
+}
+
+// Settle finds out which of both has the name.
+func (o *SnapshotRestore) Settle() *Settle { return &Settle{Volume: o.Volume} }
+
+// Effect: the volume is another.
+func (*SnapshotRestore) Effect() Effect { return Reverts }
+
+// Destroys what the volume has now.
+func (*SnapshotRestore) Destroys() bool { return true }
+
+// Displaces it.
+func (*SnapshotRestore) Displaces() bool { return true }
+
+// Allowed refuses a snapshot that is not there.
+func (o *SnapshotRestore) Allowed(k Known) error { return o.there(k) }
+
+// Task is restore.
+func (o *SnapshotRestore) Task() Task {
+	return Task{
+		Name:  "restore",
+		Usage: "make a volume what it was when a snapshot of it was made",
+		Description: "The content that the volume has now is gone after that. The snapshot stays. The volume is the one or\n" +
+			"the other at any time.",
+		Example: "--target /var/lib/images/vm1.raw --name before-upgrade --yes",
+		Flags:   append(o.OnSnapshot.flags(), text("format", &o.Format, "format of the snapshot: `"+formatWords()+"`")),
+		Asks:    true,
+	}
+}
+
+// SnapshotRestoreRequest asks to make a volume what it was.
+type SnapshotRestoreRequest struct {
+	named
+	JobOptions
+}
+
+var _ interface {
+	Request
+	OfSnapshot
+} = (*SnapshotRestoreRequest)(nil)
+
+// Plan restores the volume.
+func (r *SnapshotRestoreRequest) Plan(k Known) (Operation, error) {
+	o := &SnapshotRestore{OnSnapshot: OnSnapshot{Volume: k.On, Snapshot: r.snapshot}, Format: k.Volume.Format}
+	if s := k.Snapshot(r.snapshot); s != nil {
+		o.Format = s.Format
+	}
+	return o, nil
+}
