@@ -13,7 +13,6 @@ import (
 	"storaged/internal/testenv"
 )
 
-
 func (h *host) freeze(volume, name string, options ...option) (started, error) {
 	h.t.Helper()
 	return h.ask(at(volume), new(operation.SnapshotCreateRequest), append(options, named(name))...)

@@ -66,7 +66,9 @@ func completeSnapshots(ctx context.Context, t cmdline.Typed) []string {
 	if !ok || !inPool {
 		return completeVolumes(ctx, t)
 	}
-	snapshots := func(c *client.Client, ctx context.Context) ([]record.Snapshot, error) { return c.Snapshots(ctx, pool, name) }
+	snapshots := func(c *client.Client, ctx context.Context) ([]record.Snapshot, error) {
+		return c.Snapshots(ctx, pool, name)
+	}
 	return offer(snapshots, func(s record.Snapshot) []string { return []string{volume + "@" + s.Name} })(ctx, t)
 }
 

@@ -91,6 +91,9 @@ func (d *descent) below(v *store.Volume) (next *store.Volume, err error) {
 	if record.Plain(v.Format) {
 		return nil, nil // a virtual machine may have written any header into it
 	}
+	if v.Problem != "" {
+		return nil, record.Errorf(record.Unsupported, "volume %s cannot be opened as an image: %s", record.Quoted(v.Pool, record.Shown(v.Name)), v.Problem)
+	}
 	var backing, data []store.Reference
 	for _, r := range referencesOf(v) {
 		if r.Data {
@@ -134,6 +137,10 @@ func (d *descent) take(v *store.Volume, r store.Reference) (*store.Volume, error
 	if r.Data && !record.Plain(w.Format) {
 		return nil, record.Errorf(record.Unsupported, "content of volume %s lies in %s, which is an image in format %s and not raw",
 			record.Quoted(v.Pool, v.Name), record.Quoted(w.Pool, w.Name), w.Format)
+	}
+	if r.Format != "" && r.Format != w.Format && !(record.Plain(r.Format) && record.Plain(w.Format)) {
+		return nil, record.Errorf(record.Unsupported, "volume %s stands on %s as an image in format %s, and that is %s",
+			record.Quoted(v.Pool, record.Shown(v.Name)), record.Quoted(w.Pool, record.Shown(w.Name)), r.Format, w.Format)
 	}
 	if err := Complete(d.tx, w); err != nil {
 		return nil, err

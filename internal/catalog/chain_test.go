@@ -141,3 +141,22 @@ func TestChainThatCannotBeOpenedIsRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An image that a header or the inspector says no good of is not opened.
+func TestChainOfAnImageWithAProblemIsRefused(t *testing.T) {
+	d := newDesk(t)
+	d.plain("base")
+	as := onto("base")
+	as.Format = "qcow2"
+	d.overlay("other", as)
+	d.overlay("bad")
+	bad := d.volume("bad")
+	bad.Problem = "its tables cannot be"
+	d.update(func(tx *store.Tx) error { return tx.PutVolume(bad) })
+	d.overlay("child", onto("bad"))
+	for name, text := range map[string]string{"other": "in format qcow2, and that is raw", "bad": "its tables", "child": "its tables"} {
+		if got, err := d.chain(name); record.CodeOf(err) != record.Unsupported || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s stands on %q, %v", name, got, err)
+		}
+	}
+}

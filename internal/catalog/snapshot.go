@@ -42,7 +42,7 @@ func asVolume(v *store.Volume, s store.Snapshot) *store.Volume {
 		Identity: s.Identity, ChangeNS: s.ChangeNS, References: s.References, Promised: v.Promised, Arrived: v.Arrived,
 		Volume: record.Volume{
 			Pool: v.Pool, Name: record.SnapshotFile(v.Name, s.Name), Path: s.Path, Key: s.Path, Type: v.Type, Format: s.Format,
-			Capacity: s.Capacity, Allocation: s.Allocation, Backing: s.Backing, State: record.VolumeReady,
+			Capacity: s.Capacity, Allocation: s.Allocation, Backing: s.Backing, Problem: s.Problem, State: record.VolumeReady,
 			Origin: v.Origin, CreatedBy: s.CreatedBy, Generation: v.Generation, Observed: v.Observed,
 		},
 	}
@@ -114,9 +114,9 @@ func seeFrozen(s *store.Snapshot, it ipc.Item) {
 	s.Identity, s.ChangeNS, s.Allocation, s.Path = it.Identity, it.ChangeNS, it.Allocation, it.Path
 	switch {
 	case s.Format == record.FormatRaw:
-		s.Capacity, s.Backing, s.References = it.Size, "", nil
+		s.Capacity, s.Backing, s.References, s.Problem = it.Size, "", nil, ""
 	case it.Format != "":
-		s.Capacity, s.Backing, s.References = it.Capacity, it.Backing, referencesIn(it)
+		s.Capacity, s.Backing, s.References, s.Problem = it.Capacity, it.Backing, referencesIn(it), it.Problem
 	}
 }
 
@@ -167,7 +167,7 @@ func endReverting(c *Catalog, tx *store.Tx, e end) error {
 		v.Format = o.Format
 		if i := slices.IndexFunc(v.Frozen, named(o.Snapshot)); i >= 0 {
 			s := v.Frozen[i]
-			v.Capacity, v.Backing, v.References = s.Capacity, s.Backing, s.References
+			v.Capacity, v.Backing, v.References, v.Problem = s.Capacity, s.Backing, s.References, s.Problem
 		}
 		v.State, v.Job, v.Begun, v.Checksum, v.Writer = record.VolumeReady, nil, nil, nil, e.job.Number
 		v.Promised = min(v.Promised, v.Capacity)

@@ -206,7 +206,7 @@ func Item(v backends.VolumeInfo) ipc.Item {
 		it.ModifyNS = v.Modify.UnixNano()
 	}
 	for _, r := range v.References {
-		it.References = append(it.References, ipc.Reference{Name: r.Name, Data: r.Data, Relative: r.Relative, Path: r.Path, Identity: string(r.ID)})
+		it.References = append(it.References, ipc.Reference{Name: r.Name, Format: r.Format, Data: r.Data, Relative: r.Relative, Path: r.Path, Identity: string(r.ID)})
 	}
 	return it
 }

@@ -101,7 +101,7 @@ func (it Item) check() error {
 		return fmt.Errorf("%d references, at most %d", len(it.References), maxReferences)
 	}
 	for _, r := range it.References {
-		if err := cmp.Or(checkUTF8("reference", r.Name, maxPath), checkUTF8("reference's path", r.Path, maxPath), checkName("reference's identity", r.Identity)); err != nil {
+		if err := cmp.Or(checkUTF8("reference", r.Name, maxPath), checkUTF8("reference's path", r.Path, maxPath), checkName("reference's identity", r.Identity), checkName("reference's format", r.Format)); err != nil {
 			return err
 		}
 	}

@@ -23,10 +23,10 @@ type Summary struct {
 	Rollback  string   `msgpack:"rollback"`  // none (or empty), done, kept_partial, failed
 	Resumable bool     `msgpack:"resumable"` // settled: what is unfinished stays for a retry to go on with
 	Error     *Error   `msgpack:"error"`
-	Volume    *Item    `msgpack:"volume"` // the volume as it is now
+	Volume    *Item    `msgpack:"volume"`   // the volume as it is now
 	Snapshot  *Item    `msgpack:"snapshot"` // the snapshot of it that was made
-	Pool      *Pool    `msgpack:"pool"`   // the pool as it is now
-	Pools     []Pool   `msgpack:"pools"`  // of a task on volumes: those that it may have changed, as they are in its end
+	Pool      *Pool    `msgpack:"pool"`     // the pool as it is now
+	Pools     []Pool   `msgpack:"pools"`    // of a task on volumes: those that it may have changed, as they are in its end
 	Method    string   `msgpack:"method"`
 	Algorithm string   `msgpack:"algorithm"`
 	Passes    int      `msgpack:"passes"`
@@ -90,7 +90,8 @@ type Item struct {
 // Reference is a file that an image needs: its backing, or one that holds some
 // of its content.
 type Reference struct {
-	Name     string `msgpack:"name"` // as the header says
+	Name     string `msgpack:"name"`   // as the header says
+	Format   string `msgpack:"format"` // of a backing, as the header says; "" if it says none
 	Data     bool   `msgpack:"data"`
 	Relative bool   `msgpack:"relative"` // the name means another file where the image is elsewhere
 	Path     string `msgpack:"path"`     // links followed; "" for what is no local file

@@ -17,11 +17,12 @@ func known() operation.Known {
 		{Pool: "images", Name: "iso", Format: record.FormatRaw, State: record.VolumeReady, Capacity: 10, Allocation: 10},
 	}
 	return operation.Known{
-		On:     operation.Volume{Pool: "images", Name: "vm", Type: "dir", Path: "/i/vm"},
-		Into:   operation.Target{Pool: "fast", Name: "new", Type: "dir", Path: "/f/new"},
-		Pool:   record.Pool{Name: "images", Type: "dir", State: record.PoolActive},
-		Volume: vols[0],
-		Can:    record.Capabilities{Formats: []string{record.FormatRaw}, Algorithms: []string{"zero", "random"}},
+		On:       operation.Volume{Pool: "images", Name: "vm", Type: "dir", Path: "/i/vm"},
+		Into:     operation.Target{Pool: "fast", Name: "new", Type: "dir", Path: "/f/new"},
+		Pool:     record.Pool{Name: "images", Type: "dir", State: record.PoolActive},
+		Volume:   vols[0],
+		Can:      record.Capabilities{Formats: []string{record.FormatRaw}, Algorithms: []string{"zero", "random"}},
+		Snapshot: func(name string) *record.Snapshot { return &record.Snapshot{Name: name, Format: record.FormatRaw} },
 		Volumes: func(pattern string) (out []record.Volume, err error) {
 			for _, v := range vols {
 				if ok, err := record.MatchName(pattern, v.Name); ok && err == nil {
@@ -42,6 +43,17 @@ func split(k *operation.Known) { // the content lies in another file too
 }
 func relative(k *operation.Known) { // it stands on a file beside it
 	k.References = []operation.Reference{{Name: "base.qcow2", Relative: true}}
+}
+
+func frozen(k *operation.Known) { k.Volume.Snapshots = []string{"was"} }
+
+// onSnapshot names the snapshot that a request is about.
+func onSnapshot[R interface {
+	operation.Request
+	operation.OfSnapshot
+}](r R) operation.Request {
+	r.Named("was")
+	return r
 }
 
 // answers are what an operation says of itself, in one line.
@@ -129,6 +141,10 @@ func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
 		{&operation.MoveRequest{Pool: "fast"}, nil, "async, moves 40, needs 40, displaces"},
 		{&operation.MoveRequest{Pool: "fast"}, []change{promised}, "async, moves 100, needs 100, displaces"},
 		{&operation.MoveRequest{Name: "new"}, []change{near}, "async, moves 0, needs 0, displaces"},
+		{&operation.SnapshotCreateRequest{Name: "was"}, nil, "normal, moves 0, relies"},
+		{onSnapshot(&operation.SnapshotRestoreRequest{}), []change{frozen}, "normal, moves 0, destroys, displaces"},
+		{onSnapshot(&operation.SnapshotDeleteRequest{}), []change{frozen}, "normal, moves 0, destroys, displaces"},
+		{&operation.SnapshotCloneRequest{CloneRequest: operation.CloneRequest{Name: "new"}}, nil, "async, moves 100, needs 40, or shares, relies"},
 		{&operation.PoolBuildRequest{}, []change{inactive}, "async, moves 0"},
 		{&operation.PoolBuildRequest{Overwrite: true}, []change{inactive}, "async, moves 0, destroys"},
 		{&operation.PoolStartRequest{}, []change{inactive}, "normal, moves 0"},
@@ -217,6 +233,16 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{&operation.CloneRequest{Name: "new"}, []change{split}, "allowed", record.Unsupported, "would share with it"},
 		{&operation.CloneRequest{Name: "new"}, []change{relative}, "allowed", record.Unsupported, "would not find from pool"},
 		{&operation.ResizeRequest{}, nil, "check", record.Invalid, `field "capacity"`},
+		{&operation.SnapshotCreateRequest{Name: "a/b"}, nil, "check", record.Invalid, `field "name"`},
+		{&operation.SnapshotCreateRequest{Name: "a@b"}, nil, "plan", record.Invalid, "contains an @"},
+		{&operation.SnapshotCreateRequest{Name: strings.Repeat("x", 250)}, nil, "plan", record.Invalid, "of 263 bytes"},
+		{&operation.SnapshotCreateRequest{Name: "was"}, []change{frozen}, "allowed", record.Exists, "already"},
+		{&operation.SnapshotCreateRequest{Name: "was"}, []change{split}, "allowed", record.Unsupported, "would share with it"},
+		{onSnapshot(&operation.SnapshotRestoreRequest{}), nil, "allowed", record.NotFound, "no snapshot"},
+		{onSnapshot(&operation.SnapshotDeleteRequest{}), nil, "allowed", record.NotFound, "no snapshot"},
+		{&operation.DeleteRequest{}, []change{frozen}, "allowed", record.HasChildren, "has snapshots"},
+		{&operation.WipeRequest{}, []change{frozen}, "allowed", record.HasChildren, "has snapshots"},
+		{&operation.MoveRequest{Name: "new"}, []change{frozen}, "allowed", record.HasChildren, "has snapshots"},
 		{&operation.ResizeRequest{Capacity: 150}, []change{qcow2}, "plan", record.Unsupported, "resizing"},
 		{&operation.ResizeRequest{Capacity: 50}, nil, "plan", record.Invalid, "would be lost"},
 		{&operation.ResizeRequest{Capacity: 50, Shrink: true, Allocate: true}, nil, "plan", record.Invalid, "nothing is added"},

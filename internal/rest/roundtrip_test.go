@@ -98,8 +98,12 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	"MoveVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.MoveRequest{Pool: "q", Name: "v"})
 	},
-	"Snapshots": func(ctx context.Context, c *client.Client) (any, error) { return c.Snapshots(ctx, "images", "base.raw") },
-	"Snapshot":  func(ctx context.Context, c *client.Client) (any, error) { return c.Snapshot(ctx, "images", "base.raw", "s1") },
+	"Snapshots": func(ctx context.Context, c *client.Client) (any, error) {
+		return c.Snapshots(ctx, "images", "base.raw")
+	},
+	"Snapshot": func(ctx context.Context, c *client.Client) (any, error) {
+		return c.Snapshot(ctx, "images", "base.raw", "s1")
+	},
 	"CreateSnapshot": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.SnapshotCreateRequest{Name: "s1"})
 	},

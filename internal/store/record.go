@@ -108,13 +108,15 @@ type Snapshot struct {
 	Identity   string      `json:"identity,omitempty"` // as the driver made it
 	ChangeNS   int64       `json:"change_ns,omitempty"`
 	Backing    string      `json:"backing"`
+	Problem    string      `json:"problem,omitempty"`    // why it must not be opened as an image
 	References []Reference `json:"references,omitempty"` // files that its header names
 }
 
 // Reference is a file that an image names: its backing, or one that holds some of
 // its content.
 type Reference struct {
-	Name     string `json:"name"` // as the header says
+	Name     string `json:"name"`             // as the header says
+	Format   string `json:"format,omitempty"` // of a backing, as the header says; "" if it says none
 	Data     bool   `json:"data,omitempty"`
 	Relative bool   `json:"relative,omitempty"` // it means another file where the image is elsewhere
 	Path     string `json:"path,omitempty"`     // links followed; "" for what is no local file

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -32,11 +33,25 @@ func (f *finder) references(dir string, h format.Image) []backends.Reference {
 	var all []backends.Reference
 	if h.Backing != "" {
 		all = f.named(dir, h.Backing, false)
+		for i := range all {
+			all[i].Format = declared(h.BackingFormat)
+		}
 	}
 	for _, name := range h.Data {
 		all = append(all, f.named(dir, name, true)...)
 	}
 	return bounded(all)
+}
+
+// declared is a format as a header names it, among ours; "" for what we do not know.
+func declared(name string) string {
+	switch {
+	case name == "file" || name == "host_device": // drivers of QEMU that take the bytes as they are
+		return record.FormatRaw
+	case slices.Contains(record.Formats, name):
+		return name
+	}
+	return ""
 }
 
 // maxNames bounds the names and paths of one image's references, bytes: they

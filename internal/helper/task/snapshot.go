@@ -105,7 +105,7 @@ func frozen(r *helper.Run, v backends.Volume, format string) error {
 
 // like gives an item what another's header says.
 func like(it *ipc.Item, other ipc.Item) {
-	it.Format, it.Capacity, it.Backing, it.References = other.Format, other.Capacity, other.Backing, other.References
+	it.Format, it.Capacity, it.Backing, it.References, it.Problem = other.Format, other.Capacity, other.Backing, other.References, other.Problem
 }
 
 // described is an open volume in a format, with what its header says.
