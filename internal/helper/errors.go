@@ -16,6 +16,7 @@ import (
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/sparse"
+	"storaged/internal/tool"
 )
 
 // Fault is the one place where errors of drivers, of diskio and of the system
@@ -32,6 +33,12 @@ func Fault(err error, t Task) *ipc.Error {
 	}
 	if away, ok := errors.AsType[*backends.AwayError](err); ok {
 		e.Path = away.Target
+	}
+	if refused, ok := errors.AsType[*record.Error](err); ok {
+		e.Hint = refused.Hint.String()
+	}
+	if missing, ok := errors.AsType[*tool.MissingError](err); ok {
+		e.Hint = missing.Hint()
 	}
 	if another, ok := errors.AsType[*backends.AnotherError](err); ok {
 		e.Path, e.Hint = another.Path, "look at what has the name now, and ask again if that is meant"
@@ -107,6 +114,12 @@ func codeOf(err error) record.Code {
 	}
 	if _, ok := errors.AsType[*backends.AwayError](err); ok {
 		return record.WrongState
+	}
+	if refused, ok := errors.AsType[*record.Error](err); ok {
+		return refused.Code
+	}
+	if _, ok := errors.AsType[*tool.MissingError](err); ok {
+		return record.Unsupported
 	}
 	for _, c := range codes {
 		if errors.Is(err, c.is) {

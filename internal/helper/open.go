@@ -89,6 +89,10 @@ func (r *Run) stages(ctx context.Context, t Task) error {
 			return err
 		}
 	}
+	if err := r.prepareLinks(t.Images); err != nil {
+		return err
+	}
+	defer r.dropLinks()
 	if err := r.confine(); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
+	"storaged/internal/tool"
 )
 
 // Program is how the helper is called.
@@ -42,8 +43,9 @@ type Task struct {
 
 	Secrets map[string]string // by name, the file that each is in: a path, or fd:N
 
-	Opens []Opening                               // what it works with
-	Work  func(ctx context.Context, r *Run) error // does it, with nothing but what is open
+	Opens  []Opening                               // what it works with
+	Images int                                     // how many children it starts at most that open images
+	Work   func(ctx context.Context, r *Run) error // does it, with nothing but what is open
 }
 
 // Run is a task at work, in whichever mode. Its work function plans, goes
@@ -67,6 +69,9 @@ type Run struct {
 	confine  func() error
 	pools    []*Pool             // open to the end of the run
 	secrets  map[string]*os.File // likewise
+
+	lock  *os.File     // the job's, for children that move data; nil by hand
+	links []*tool.Link // to children that are yet to be started
 
 	command string   // of the task
 	resumes bool     // an earlier helper had begun

@@ -1,0 +1,194 @@
+package helper
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/format/qemu"
+	"storaged/internal/record"
+	"storaged/internal/tool"
+)
+
+// Stored is what has the file of an image: a volume, a draft, or what was given.
+type Stored interface{ Content() diskio.Content }
+
+var (
+	_ Stored = backends.Volume(nil)
+	_ Stored = backends.Draft(nil)
+)
+
+// Disk says how a volume or a draft is opened as an image. The format is the
+// catalog's, or that of what somebody gave; no probe decides it here.
+type Disk struct {
+	Format   string
+	Chain    Chain  // what it stands on
+	Secret   string // name of the secret that opens it, "" for none
+	Writable bool
+	Compress bool // what is written is compressed, cluster by cluster
+}
+
+// layer is the image with all that it stands on. Its secrets are given up by drop.
+func (d Disk) layer(r *Run, s Stored) (top qemu.Layer, drop func(), err error) {
+	var secrets [][]byte
+	drop = func() {
+		for _, s := range secrets {
+			clear(s)
+		}
+	}
+	add := func(c diskio.Content, format, secret string) (l qemu.Layer, err error) {
+		if l = (qemu.Layer{File: diskio.FileOf(c), Format: format}); l.File == nil {
+			return l, errors.New("it is no file and no device, which an image is opened from")
+		}
+		l.Secret, err = r.Secret(secret)
+		secrets = append(secrets, l.Secret)
+		return l, err
+	}
+	if top, err = add(s.Content(), d.Format, d.Secret); err != nil {
+		return top, drop, err
+	}
+	above := &top
+	for _, below := range d.Chain {
+		l, err := add(below.Volume.Volume.Content(), below.Format, below.Secret)
+		switch {
+		case err != nil:
+			return top, drop, fmt.Errorf("%q, which it stands on: %w", below.Path, err)
+		case below.Data:
+			above.Data = l.File
+		default:
+			above.Backing = &l
+			above = &l
+		}
+	}
+	return top, drop, nil
+}
+
+// child is what a process gets that opens an image. It moves data, so that it has the
+// job's lock.
+func (r *Run) child() (c qemu.Child) {
+	c.Lock = r.lock
+	if n := len(r.links); n > 0 {
+		c.Link, r.links = r.links[n-1], r.links[:n-1]
+	}
+	return c
+}
+
+// prepareLinks makes the sockets for so many children, which a confined process cannot.
+func (r *Run) prepareLinks(children int) error {
+	for range children {
+		l, err := tool.NewLink(qemu.Connections)
+		if err != nil {
+			return err
+		}
+		r.links = append(r.links, l)
+	}
+	return nil
+}
+
+func (r *Run) dropLinks() {
+	for _, l := range r.links {
+		l.Close()
+	}
+}
+
+// ImageTools are the programs that open images.
+var ImageTools = []tool.Program{tool.StorageDaemon, tool.QEMUImg}
+
+// Image is the content of an image. Who opened it closes it, before the volume is
+// committed or closed.
+type Image struct {
+	*qemu.Image
+	file     diskio.Content
+	writable bool
+}
+
+// Close closes it. What was written, and that it is closed in order, is durable then.
+func (i *Image) Close() error {
+	err := i.Image.Close()
+	if i.writable {
+		err = cmp.Or(err, i.file.Flush())
+	}
+	return err
+}
+
+// Disk opens the content of an image.
+func (r *Run) Disk(ctx context.Context, s Stored, d Disk) (*Image, error) {
+	top, drop, err := d.layer(r, s)
+	defer drop()
+	if err != nil {
+		return nil, err
+	}
+	i, err := qemu.Open(ctx, top, qemu.Options{Child: r.child(), Writable: d.Writable, Compress: d.Compress})
+	if err != nil {
+		return nil, err
+	}
+	return &Image{Image: i, file: s.Content(), writable: d.Writable}, nil
+}
+
+// Blank is an image to be made.
+type Blank struct {
+	Format                     string
+	Capacity                   int64             // bytes
+	Options                    map[string]string // of qemu.New
+	BackingName, BackingFormat string            // what its header names
+	Secret                     string            // name of the one that it is encrypted by, "" for none
+}
+
+// MakeDisk writes an empty image into a draft.
+func (r *Run) MakeDisk(ctx context.Context, s Stored, n Blank) error {
+	f := diskio.FileOf(s.Content())
+	if f == nil {
+		return errors.New("it is no file and no device, which an image is made in")
+	}
+	secret, err := r.Secret(n.Secret)
+	if err != nil {
+		return err
+	}
+	defer clear(secret)
+	err = qemu.Create(ctx, f, qemu.New{
+		Child: r.child(), Format: n.Format, Capacity: n.Capacity, Options: n.Options,
+		BackingName: n.BackingName, BackingFormat: n.BackingFormat, Secret: secret,
+	})
+	return cmp.Or(err, s.Content().Flush())
+}
+
+// ResizeDisk gives an image another capacity, in bytes.
+func (r *Run) ResizeDisk(ctx context.Context, s Stored, d Disk, capacity int64) error {
+	top, drop, err := d.layer(r, s)
+	defer drop()
+	if err != nil {
+		return err
+	}
+	return cmp.Or(qemu.Resize(ctx, top, capacity, r.child()), s.Content().Flush())
+}
+
+// CheckDisk checks the tables of an image, and repairs them as far as it is said.
+func (r *Run) CheckDisk(ctx context.Context, s Stored, d Disk, repair qemu.Repair) (qemu.Checked, error) {
+	top, drop, err := d.layer(r, s)
+	defer drop()
+	if err != nil {
+		return qemu.Checked{}, err
+	}
+	found, err := qemu.Check(ctx, top, repair, qemu.Child{Lock: r.lock})
+	if repair != qemu.RepairNothing {
+		err = cmp.Or(err, s.Content().Flush())
+	}
+	return found, err
+}
+
+// RepairDisk makes an image that an earlier helper of the job was writing, and may not
+// have closed, one that can be written on: what it had allocated and not used yet is
+// given back.
+func (r *Run) RepairDisk(ctx context.Context, s Stored, d Disk) error {
+	found, err := r.CheckDisk(ctx, s, d, qemu.RepairLeaks)
+	if e, ok := errors.AsType[*record.Error](err); ok && e.Code == record.Unsupported {
+		return nil // its format has nothing to be repaired
+	}
+	if err == nil && found.Bad() {
+		err = fmt.Errorf("%d clusters are corrupt", found.Errors+found.Corruptions)
+	}
+	return err
+}
