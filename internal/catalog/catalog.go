@@ -114,9 +114,16 @@ func (c *Catalog) equip(tx *store.Tx, o operation.Operation, j *store.Job) (err 
 		r.Receive(ipc.DataFD)
 	}
 	j.Secrets = operation.HandSecrets(o, ipc.SecretFD)
+	if s, ok := o.(operation.Standing); ok {
+		dirs, err := homes(tx)
+		if err != nil {
+			return err
+		}
+		s.StandsIn(dirs)
+	}
 	switch o := o.(type) {
 	case *operation.Evacuate:
-		o.Stays, err = staying(tx, o)
+		o.Stays, o.Images, err = staying(tx, o)
 	case *operation.PoolDelete:
 		o.Others, err = otherTargets(tx, o.On())
 	case *operation.PoolRefresh:

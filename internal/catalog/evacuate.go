@@ -22,12 +22,16 @@ func beginEvacuate(_ *Catalog, tx *store.Tx, o operation.Operation, _ *store.Job
 }
 
 // staying are the volumes that an evacuation must leave: others stand on them,
-// or they would not find what they stand on.
-func staying(tx *store.Tx, o *operation.Evacuate) (names []string, err error) {
+// or they would not find what they stand on. Images are, with their format, those
+// whose headers count.
+func staying(tx *store.Tx, o *operation.Evacuate) (names, images []string, err error) {
 	for _, name := range o.Names {
 		v, err := tx.Volume(o.Volume.Pool, name)
 		if errors.Is(err, store.ErrNotFound) {
 			continue
+		}
+		if err == nil && !record.Plain(v.Format) {
+			images = append(images, v.Format+":"+name)
 		}
 		if err == nil {
 			err = leavable(tx, o, v)
@@ -37,10 +41,10 @@ func staying(tx *store.Tx, o *operation.Evacuate) (names []string, err error) {
 		case errors.As(err, &refusal):
 			names = append(names, name)
 		case err != nil:
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return names, nil
+	return names, images, nil
 }
 
 // leavable refuses a volume that cannot leave its pool, or not be copied.

@@ -199,8 +199,8 @@ func Known(tx *store.Tx, p *store.Pool, v *store.Volume, to *store.Pool) (operat
 	k.Under = func(pool, volume string) (operation.Chain, error) { return chainUnder(tx, pool, volume) }
 	if v != nil {
 		k.On, k.Volume, k.Promised = OnVolume(p, v.Name), v.Volume, v.Promised
-		for _, r := range referencesOf(v) {
-			k.References = append(k.References, operation.Reference{Name: r.Name, Data: r.Data, Relative: r.Relative})
+		if k.References, err = knownReferences(tx, v); err != nil {
+			return k, err
 		}
 	}
 	if to != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
@@ -180,4 +181,32 @@ func childless(tx *store.Tx, v *store.Volume, o operation.Operation) error {
 		v = s
 	}
 	return Childless(tx, v)
+}
+
+// knownReferences are the references of a volume as an operation judges them.
+func knownReferences(tx *store.Tx, v *store.Volume) (out []operation.Reference, err error) {
+	for _, r := range referencesOf(v) {
+		on, err := referred(tx, r)
+		if err != nil {
+			return nil, err
+		}
+		plain := !strings.HasPrefix(r.Name, "json:") // such may mean more than its path
+		out = append(out, operation.Reference{Name: r.Name, Data: r.Data, Relative: r.Relative, Volume: on != nil && plain})
+	}
+	return out, nil
+}
+
+// homes are the directories of the volumes of the pools in use.
+func homes(tx *store.Tx) (dirs []string, err error) {
+	pools, err := tx.Pools()
+	for _, p := range pools {
+		if !InUse(p) {
+			continue
+		}
+		dirs = append(dirs, p.Target.Path)
+		if p.Real != "" && p.Real != p.Target.Path {
+			dirs = append(dirs, p.Real)
+		}
+	}
+	return dirs, err
 }

@@ -197,7 +197,9 @@ func (c *Catalog) see(v *store.Volume, it ipc.Item) {
 	}
 	v.Identity, v.ChangeNS, v.ModifyNS = it.Identity, it.ChangeNS, it.ModifyNS
 	v.Reason, v.Problem = it.Ignored, ""
-	if it.Format == v.Format && !record.Plain(v.Format) { // of another header nothing is believed
+	// Of another header nothing is believed, and what else a guest makes a volume
+	// look like whose format we know does not matter.
+	if it.Format == v.Format && !record.Plain(v.Format) && v.Origin == record.Found {
 		v.Problem = it.Problem
 	}
 	v.Observed = c.now()

@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"cmp"
 	"encoding/json"
 	"strconv"
 	"strings"
@@ -119,7 +120,11 @@ type Content struct {
 	Dense       bool   `json:"dense,omitempty"`    // a stream without holes
 	Checksum    string `json:"checksum,omitempty"` // algorithm, or what the content must have
 	Unpack      string `json:"unpack,omitempty"`   // of Packings: the form that it is packed in; "": it is not
+	Homes
 }
+
+// StandsIn is of interest if it is an image.
+func (c *Content) StandsIn(dirs []string) { c.set(cmp.Or(c.AsFormat, c.Format), dirs) }
 
 // Receive says that the helper has the content as a descriptor, if there is one.
 func (c *Content) Receive(fd int) {
@@ -135,6 +140,7 @@ func (c *Content) flags() []Flag {
 	return []Flag{
 		text("source", &c.From, "`FILE` with the content; - is standard input, fd:N an open descriptor"),
 		stream(&c.Form),
+		c.among(),
 		{Name: "length", Usage: "take `SIZE` of the content, default all that there is", value: bound{&c.Length}},
 		text("format", &c.Format, "format of the volume: `"+formats+"`"),
 		text("as-format", &c.AsFormat, "take the content for one in another format; raw is anything: `"+formats+"`"),

@@ -18,7 +18,9 @@ type Evacuate struct {
 	SkipBusy   bool     `json:"skip_busy,omitempty"`
 	KeepSource bool     `json:"keep_source,omitempty"` // copy instead of moving
 	OnError    string   `json:"on_error"`              // continue, stop
-	Stays      []string `json:"-"`                     // volumes that cannot be moved, as it is known when the job begins
+	Homes
+	Images []string `json:"-"` // FORMAT:NAME of the volumes that are images, as it is known then
+	Stays  []string `json:"-"` // volumes that cannot be moved, as it is known when the job begins
 }
 
 var _ interface {
@@ -63,6 +65,9 @@ func (*Evacuate) Effect() Effect { return Empties }
 // Allowed refuses a pool that is not in use.
 func (*Evacuate) Allowed(k Known) error { return Active(k.Pool) }
 
+// StandsIn is of interest for its images.
+func (o *Evacuate) StandsIn(dirs []string) { o.Among = dirs }
+
 // Displaces its volumes, unless they are copied.
 func (o *Evacuate) Displaces() bool { return !o.KeepSource }
 
@@ -100,6 +105,8 @@ func (o *Evacuate) Task() Task {
 			onOff("skip-busy", &o.SkipBusy, "one that is in use stays, and is no failure"),
 			onOff("keep-source", &o.KeepSource, "copy instead of moving"),
 			text("on-error", &o.OnError, "what to do after a failure: `continue|stop`"),
+			o.among(),
+			Flag{Name: "image", Usage: "the volume `FORMAT:NAME` is an image; may be repeated", value: (*list)(&o.Images)},
 			Flag{Name: "stays", Usage: "the volume `NAME` cannot be moved, because other images need it; may be repeated", value: (*list)(&o.Stays)},
 		),
 	}

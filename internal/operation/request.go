@@ -69,6 +69,7 @@ type Reference struct {
 	Name     string
 	Data     bool // it holds content of the image
 	Relative bool // it means another file where the image is elsewhere
+	Volume   bool // it is to a volume of a pool
 }
 
 // contained refuses to do something with the content of a volume that lies in
@@ -86,11 +87,26 @@ func (k Known) contained(what, hint string) error {
 // converts is the hint where content lies in other files.
 const converts = "qemu-img convert makes an image of it that needs no other file"
 
-// portable refuses to take a volume to another pool whose header names what it
-// stands on relative to where it lies.
-func (k Known) portable(to string) error {
+// within refuses to make more of a volume that stands on what is in no pool: whoever
+// opens the copy would open that, and nobody here would know that it is needed.
+func (k Known) within() error {
 	for _, r := range k.References {
-		if !r.Relative || k.Volume.Pool == to {
+		if !r.Volume {
+			return record.Errorf(record.Unsupported, "volume %s stands on %q, which is no volume of a pool", record.Quoted(k.Volume.Pool, k.Volume.Name), r.Name).
+				WithHint("define a pool whose directory has that file, or refresh the pool that it is in")
+		}
+	}
+	return nil
+}
+
+// portable refuses to take a volume to another pool whose header names what it
+// stands on relative to where it lies, or what is in no pool.
+func (k Known) portable(to string) error {
+	if k.Volume.Pool == to {
+		return nil
+	}
+	for _, r := range k.References {
+		if !r.Relative {
 			continue
 		}
 		e := record.Errorf(record.Unsupported, "volume %s stands on %q, which it would not find from pool %q", record.Quoted(k.Volume.Pool, k.Volume.Name), r.Name, to)
@@ -99,13 +115,13 @@ func (k Known) portable(to string) error {
 		}
 		return e.WithHint("give it an absolute path to its backing: qemu-img rebase -u")
 	}
-	return nil
+	return k.within()
 }
 
 // copyable refuses a copy that would not be one: it would not find what it stands
 // on, or share files with the original and change them.
 func (k Known) copyable(to string) error {
-	return cmp.Or(k.contained("a copy of the volume's own file would share with it", converts), k.portable(to))
+	return cmp.Or(k.contained("a copy of the volume's own file would share with it", converts), k.portable(to), k.within())
 }
 
 // erasable refuses to wipe a volume whose content lies elsewhere.

@@ -13,6 +13,7 @@ type Clone struct {
 	Into
 	Draft
 	Existing
+	Homes
 	Format     string `json:"format"`               // of both
 	Capacity   int64  `json:"capacity,omitempty"`   // bytes of the copy; 0: as the source
 	Allocation int64  `json:"allocation,omitempty"` // bytes that the copy may need
@@ -54,6 +55,9 @@ func (*Clone) Effect() Effect { return Makes }
 // Allowed refuses a copy that would not be one.
 func (o *Clone) Allowed(k Known) error { return k.copyable(o.Target.Pool) }
 
+// StandsIn is of interest if it is an image.
+func (o *Clone) StandsIn(dirs []string) { o.set(o.Format, dirs) }
+
 // Relies on the source.
 func (*Clone) Relies() bool { return true }
 
@@ -87,7 +91,7 @@ func (o *Clone) Task() Task {
 			"Owner, permissions, ACL and attributes user.* are those of the source. The source may grow\n" +
 			"meanwhile; the copy has the size that the source had at the start.",
 		Example: "--source base.raw --target vm1.raw --limit 200M",
-		Flags: append(append(o.Target.flags(), o.Volume.flags("source")...), o.Volume.known(), imageFormat(&o.Format),
+		Flags: append(append(o.Target.flags(), o.Volume.flags("source")...), o.Volume.known(), imageFormat(&o.Format), o.among(),
 			bytes("size", &o.Capacity, "`SIZE` of the copy, default that of the source"),
 			text("reflink", &o.Reflink, "share blocks with the source: `auto|always|never`"),
 			promised(&o.Promise),

@@ -10,6 +10,7 @@ type Move struct {
 	Terms
 	Volume // as it is called before
 	Into
+	Homes
 	Format     string `json:"format,omitempty"`
 	Allocation int64  `json:"allocation,omitempty"` // bytes that a copy may need
 	Promise    *int64 `json:"promise,omitempty"`    // bytes of a copy that shall have blocks; nil: as comes
@@ -45,6 +46,9 @@ func (*Move) Effect() Effect { return Transfers }
 // find what it stands on.
 func (o *Move) Allowed(k Known) error { return cmp.Or(k.unfrozen(), k.portable(o.Target.Pool)) }
 
+// StandsIn is of interest if it is an image.
+func (o *Move) StandsIn(dirs []string) { o.set(o.Format, dirs) }
+
 // Displaces the volume from its path.
 func (*Move) Displaces() bool { return true }
 
@@ -69,7 +73,7 @@ func (o *Move) Task() Task {
 			"complete and durable. The copy has owner, permissions, ACL, attributes and times of the volume.\n" +
 			"Nothing is replaced. A volume that is in use is refused.",
 		Example: "--source /var/lib/images/vm1.raw --target /srv/images/vm1.raw",
-		Flags:   append(append(o.Target.flags(), o.Volume.flags("source")...), o.Volume.known(), imageFormat(&o.Format), promised(&o.Promise)),
+		Flags:   append(append(o.Target.flags(), o.Volume.flags("source")...), o.Volume.known(), imageFormat(&o.Format), o.among(), promised(&o.Promise)),
 	}
 }
 

@@ -30,6 +30,9 @@ func (r *Reader) Read(f io.ReaderAt, info *backends.VolumeInfo) error {
 	return err
 }
 
+// Named are the files that the header of an image in the directory names.
+func Named(dir string, i format.Image) []backends.Reference { return NewReader().references(dir, i) }
+
 func (r *Reader) tell(i format.Image, info *backends.VolumeInfo) {
 	info.Format, info.Backing, info.Problem = i.Format, record.Escape(i.Backing), i.Problem
 	info.References = r.references(filepath.Dir(info.Path), i)

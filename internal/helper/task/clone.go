@@ -21,7 +21,7 @@ func Clone(o *operation.Clone) (helper.Task, error) {
 	}
 	w := clone{
 		source: &helper.Volume{Location: from}, draft: &helper.Draft{Location: to, As: backends.NewVolume{Format: o.Format, Promise: bound(o.Promise, 0)}},
-		size: o.Capacity, reflink: diskio.Reflink(o.Reflink), sparse: o.Sparse,
+		size: o.Capacity, reflink: diskio.Reflink(o.Reflink), sparse: o.Sparse, among: o.Among,
 	}
 	if w.sparse && (w.draft.As.Promise > 0 || w.reflink == diskio.ReflinkAlways) {
 		return helper.Task{}, record.Errorf(record.Invalid, "--sparse excludes --allocation and --reflink always: what is left out has no blocks")
@@ -48,11 +48,12 @@ type clone struct {
 	size    int64             // 0 is the source's
 	reflink diskio.Reflink
 	sparse  bool
+	among   []string // directories of what an image may stand on
 }
 
 func (w clone) work(ctx context.Context, r *helper.Run) error {
 	source := w.source.Volume
-	if err := (copying{w.source.Path, w.draft.Path, w.draft.As.Format, true}).admit(source); err != nil {
+	if err := (copying{w.source.Path, w.draft.Path, w.draft.As.Format, true, w.among}).admit(source); err != nil {
 		return err
 	}
 	size, err := sizeOf(source)

@@ -31,9 +31,11 @@ type contentSpec struct {
 	format string // of the volume, as somebody has declared it
 	as     string // what the content is taken for, "" for the volume's
 	sum    checksum
-	zeros  bool   // are looked for
-	dense  bool   // it is a stream without holes
-	unpack string // the form that it is packed in, "" for none
+	zeros  bool     // are looked for
+	dense  bool     // it is a stream without holes
+	unpack string   // the form that it is packed in, "" for none
+	dir    string   // of the volume
+	among  []string // directories of what an image may stand on; nil: nobody says
 	// skipped is how much of the content is in place already. A file has it all
 	// the same, a stream begins behind it.
 	skipped int64
@@ -47,6 +49,7 @@ func contentOf(o Tasked, c operation.Content) (in contentSpec, err error) {
 		return in, err
 	}
 	in.sum, err = checksumOf(c.Checksum)
+	in.among = c.Among
 	in.length, in.format, in.as, in.zeros = bound(c.Length, -1), c.Format, c.AsFormat, c.DetectZeros
 	in.dense = c.Dense || in.from.form == streamRaw
 	if in.unpack = c.Unpack; in.unpack != "" { // it has no holes, and its length is none of the content
@@ -296,11 +299,10 @@ func (in contentSpec) checkHeader(v io.ReaderAt, size int64) (format.Image, erro
 	switch {
 	case same && h.Problem != "":
 		return h, badImage(want, h.Problem)
-	case same && len(h.Data) > 0:
-		return h, ipc.Errorf(record.Unsupported, "content of the image lies in %q, which would not come with it; nothing was written", record.Escape(h.Data[0])).
-			WithHint("qemu-img convert makes an image of it that needs no other file")
-	case same:
+	case same && record.Plain(want):
 		return h, nil
+	case same:
+		return h, in.alone(header.Named(in.dir, h))
 	}
 	if h.Format == record.FormatRaw {
 		return h, ipc.Errorf(record.Invalid, "the content does not begin like an image in format %s; nothing was written", want).
@@ -309,6 +311,24 @@ func (in contentSpec) checkHeader(v io.ReaderAt, size int64) (format.Image, erro
 	return h, ipc.Errorf(record.Invalid, "the content begins like an image in format %s, and the volume is %s; nothing was written", h.Format, want).
 		WithHint("--as-format raw takes it as it is, --as-format %s makes the volume one in that format", h.Format)
 }
+
+// alone refuses an image that refers to what it may not stand on: whoever opened
+// the volume would open that.
+func (in contentSpec) alone(all []backends.Reference) error {
+	for _, r := range all {
+		switch {
+		case r.Data:
+			return ipc.Errorf(record.Unsupported, "content of the image lies in %q, which would not come with it", r.Name).WithHint("%s", converts)
+		case !stands(in.among, r):
+			return ipc.Errorf(record.Unsupported, "the image stands on %q, which is no volume of a pool", r.Name).
+				WithHint("%s; or put what it stands on into a pool first, and rebase it on that", converts)
+		}
+	}
+	return nil
+}
+
+// converts is the hint where an image needs other files.
+const converts = "qemu-img convert makes an image of it that needs no other file"
 
 // badImage refuses a content that must not be opened as what it is to be.
 func badImage(in, problem string) error {
@@ -351,10 +371,13 @@ func (c *content) made(r *helper.Run, v backends.Volume) error {
 	r.Knows(func(v *ipc.Item) {
 		v.Format, v.Capacity, v.Backing, v.References, v.Problem = c.kind(), found.Capacity, found.Backing, found.References, found.Problem
 	})
-	if err == nil && info.Problem != "" { // of a stream not all could be seen before
-		err = badImage(c.kind(), info.Problem)
+	switch { // of a stream not all could be seen before
+	case err != nil:
+		return err
+	case info.Problem != "":
+		return badImage(c.kind(), info.Problem)
 	}
-	return err
+	return c.alone(info.References)
 }
 
 // overlaid is a volume as it will be when a content is in it.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"path/filepath"
 	"storaged/internal/format"
 
 	"storaged/internal/backends"
@@ -22,6 +23,7 @@ func createFrom(o *operation.Create, at helper.Location) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
+	in.dir = filepath.Dir(at.Path)
 	w := creation{
 		content: &content{contentSpec: in}, capacity: -1,
 		draft: &helper.Draft{Location: at, As: backends.NewVolume{Format: in.format, Promise: bound(o.Allocation, 0)}},
@@ -66,7 +68,7 @@ func (w creation) work(ctx context.Context, r *helper.Run) error {
 		if err == nil {
 			err = w.made(r, w.draft.Draft)
 		}
-		if err == nil && header.Backing != "" && !record.Plain(w.kind()) {
+		if err == nil && header.Backing != "" && w.among == nil && !record.Plain(w.kind()) {
 			r.Warn("the image names \"%s\" as its backing file: whoever opens the volume opens that too", record.Escape(header.Backing))
 		}
 		return err

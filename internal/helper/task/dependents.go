@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"storaged/internal/backends"
@@ -88,9 +89,10 @@ func fixed(ctx context.Context, p *helper.Pool, copied bool) (names []string, er
 
 // copying is what is to become of an image: what its header names counts.
 type copying struct {
-	from, to string // paths; the latter "" for what is no volume
-	format   string // of both; "": it is raw
-	both     bool   // the original stays
+	from, to string   // paths; the latter "" for what is no volume
+	format   string   // of both; "": it is raw
+	both     bool     // the original stays
+	among    []string // directories of what it may stand on; nil: nobody says
 }
 
 // admit refuses an image of which a copy would not be one. Others may have given
@@ -117,8 +119,19 @@ func (c copying) lacks(r backends.Reference) string {
 	switch {
 	case r.Data && c.both:
 		return fmt.Sprintf("the copy shares its content in %q", r.Name)
-	case r.Relative && c.to != "" && filepath.Dir(c.from) != filepath.Dir(c.to):
+	case r.Relative && c.leaves():
 		return fmt.Sprintf("it does not find %q from its new place", r.Name)
+	case c.to != "" && (c.both || c.leaves()) && !stands(c.among, r):
+		return fmt.Sprintf("it stands on %q, which is no volume of a pool", r.Name)
 	}
 	return ""
+}
+
+// leaves reports whether it gets into another directory.
+func (c copying) leaves() bool { return c.to != "" && filepath.Dir(c.from) != filepath.Dir(c.to) }
+
+// stands reports whether a reference leads to a volume in one of the directories, or
+// nobody has said which those are. One in JSON may mean more than its path.
+func stands(among []string, r backends.Reference) bool {
+	return among == nil || r.ID != "" && !strings.HasPrefix(r.Name, "json:") && slices.Contains(among, filepath.Dir(r.Path))
 }

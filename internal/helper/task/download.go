@@ -68,7 +68,7 @@ func (w download) task() helper.Task {
 
 func (w download) work(ctx context.Context, r *helper.Run) error {
 	v := w.at.Volume
-	if err := (copying{w.at.Path, "", w.format, true}).admit(v); err != nil {
+	if err := (copying{from: w.at.Path, format: w.format, both: true}).admit(v); err != nil {
 		return err
 	}
 	info, err := v.Info()

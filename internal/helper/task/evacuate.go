@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
@@ -31,7 +32,7 @@ func Evacuate(o *operation.Evacuate) (helper.Task, error) {
 	t, err := poolTask(o, o.Volume, said{do: "evacuate", done: "evacuated"}, func(ctx context.Context, r *helper.Run, _ *helper.Pool) error {
 		w := evacuation{
 			walk: walk{Pool: from, run: r}, to: to, only: o.Only, stays: o.Stays,
-			skipBusy: o.SkipBusy, keep: o.KeepSource, stop: o.OnError == "stop",
+			images: formatsOf(o.Images), among: o.Among, skipBusy: o.SkipBusy, keep: o.KeepSource, stop: o.OnError == "stop",
 		}
 		return w.work(ctx)
 	})
@@ -46,12 +47,24 @@ func Evacuate(o *operation.Evacuate) (helper.Task, error) {
 	return t, err
 }
 
+// formatsOf reads FORMAT:NAME.
+func formatsOf(images []string) map[string]string {
+	formats := map[string]string{}
+	for _, text := range images {
+		format, name, _ := strings.Cut(text, ":")
+		formats[name] = format
+	}
+	return formats
+}
+
 // evacuation moves the volumes of a pool to another.
 type evacuation struct {
 	walk
 	to       *helper.Pool
 	only     string
-	stays    []string // names of volumes that cannot be moved
+	stays    []string          // names of volumes that cannot be moved
+	images   map[string]string // formats of those that are images, by name
+	among    []string          // directories of what images may stand on
 	skipBusy bool
 	keep     bool  // the volumes, which are only copied
 	stop     bool  // at the first failure
@@ -137,7 +150,8 @@ func (w *evacuation) move(ctx context.Context, planned backends.VolumeInfo) (ipc
 		do = w.clone
 	}
 	expected := planned.Size // what has to be taken back if the content is not dealt with
-	mv := move{from: w.at(planned), to: &helper.Draft{Location: w.to.At(planned.Name)}}
+	mv := move{from: w.at(planned), to: &helper.Draft{Location: w.to.At(planned.Name)}, among: w.among}
+	mv.to.As.Format = w.images[planned.Name]
 	err := mv.inPlace(ctx)
 	if err == nil {
 		err = do(ctx, mv, &expected)
@@ -158,6 +172,9 @@ func (w *evacuation) take(ctx context.Context, mv move, expected *int64) error {
 	}
 	defer v.Close() // what becomes of it is durable by then
 	size, err := w.look(v, expected)
+	if err == nil {
+		err = mv.copying(mv.to.As.Format).admit(v)
+	}
 	if err != nil {
 		return err
 	}
@@ -188,6 +205,11 @@ func (w *evacuation) clone(ctx context.Context, mv move, expected *int64) error 
 	}
 	defer v.Close()
 	size, err := w.look(v, expected)
+	if err == nil {
+		c := mv.copying(mv.to.As.Format)
+		c.both = true
+		err = c.admit(v)
+	}
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func Move(o *operation.Move) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	w := move{from: from, to: &helper.Draft{Location: to, As: backends.NewVolume{Format: o.Format, Promise: bound(o.Promise, 0)}}}
+	w := move{from: from, to: &helper.Draft{Location: to, As: backends.NewVolume{Format: o.Format, Promise: bound(o.Promise, 0)}}, among: o.Among}
 	taken := &helper.Volume{Location: from, Leaves: true}
 	return helper.Task{
 		Doing:  fmt.Sprintf("move %q to %q", from.Path, to.Path),
@@ -40,10 +40,17 @@ func Move(o *operation.Move) (helper.Task, error) {
 type move struct {
 	from helper.Location
 	to   *helper.Draft // of the same format; there is one only if it has to be a copy
+
+	among []string // directories of what an image may stand on
+}
+
+// copying is what is to become of an image in that format.
+func (w move) copying(format string) copying {
+	return copying{from: w.from.Path, to: w.to.Path, format: format, among: w.among}
 }
 
 func (w move) work(ctx context.Context, r *helper.Run, v backends.Taken) error {
-	if err := (copying{w.from.Path, w.to.Path, w.to.As.Format, false}).admit(v); err != nil {
+	if err := w.copying(w.to.As.Format).admit(v); err != nil {
 		return err
 	}
 	err := w.rename(ctx, r, v, func() error {

@@ -62,7 +62,7 @@ type preserving struct {
 
 func (w preserving) work(ctx context.Context, r *helper.Run) error {
 	v := w.volume.Volume
-	if err := (copying{w.volume.Path, w.draft.Path, w.format, true}).admit(v); err != nil {
+	if err := (copying{from: w.volume.Path, to: w.draft.Path, format: w.format, both: true}).admit(v); err != nil {
 		return err
 	}
 	size, err := sizeOf(v)

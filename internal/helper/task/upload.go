@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"storaged/internal/format"
 
 	"storaged/internal/backends"
@@ -28,6 +29,7 @@ func Upload(o *operation.Upload) (helper.Task, error) {
 	if in.skipped = o.Skipped; in.skipped > 0 && in.unpack != "" {
 		return helper.Task{}, record.Errorf(record.Invalid, "--skipped excludes --unpack: what is packed is unpacked from its start")
 	}
+	in.dir = filepath.Dir(at.Path)
 	w := upload{at: &helper.Volume{Location: at, Access: backends.WriteExclusive}, off: o.Offset}
 	if w.beginning, err = beginningOf(o); err != nil {
 		return helper.Task{}, err
