@@ -10,6 +10,7 @@ package backends
 import (
 	"context"
 	"io"
+	"os"
 	"time"
 
 	"storaged/internal/diskio"
@@ -94,6 +95,12 @@ type Opener interface {
 	// is open, whatever is at the target's place by then, and look for no identity
 	// any more. Nothing is changed, and no lock taken.
 	OpenPool(ctx context.Context, p Pool) (Pool, error)
+}
+
+// Directory is what OpenPool opened of a pool whose volumes are files.
+type Directory interface {
+	// Directory is that of the pool. It stays open until the pool is closed.
+	Directory() *os.File
 }
 
 // Builder is a driver that makes the storage a pool stands on. Those of types with

@@ -61,16 +61,13 @@ func bounded(secret uint64) []call {
 		call{unix.SYS_PRCTL, []match{{0, 0xffffffff, unix.PR_SET_TIMERSLACK}}, allow},
 		call{unix.SYS_PRCTL, []match{{0, 0xffffffff, unix.PR_SET_PDEATHSIG}, {1, 0xffffffff, uint64(unix.SIGKILL)}}, allow},
 		call{unix.SYS_PRCTL, []match{{0, 0xffffffff, unix.PR_CAPBSET_READ}}, allow},
-		call{unix.SYS_PRCTL, []match{{0, 0xffffffff, prSetVMA}}, allow},
+		call{unix.SYS_PRCTL, []match{{0, 0xffffffff, unix.PR_SET_VMA}}, allow},
 		call{unix.SYS_PRCTL, nil, refuse},
 		call{unix.SYS_IOCTL, []match{{1, 0xffffffff, unix.TIOCSTI}}, refuse},
 		call{unix.SYS_IOCTL, []match{{1, 0xffffffff, unix.TIOCLINUX}}, refuse},
 		call{unix.SYS_IOCTL, nil, allow},
 	)
 }
-
-// prSetVMA names memory, as glibc and the runtime of Go do.
-const prSetVMA = unix.PR_SET_VMA
 
 // newNamespaces are the flags of clone(2) that make any.
 const newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_PTRACE
@@ -86,4 +83,75 @@ var refusedChildCalls = []uintptr{
 	unix.SYS_SETUID, unix.SYS_SETGID, unix.SYS_SETREUID, unix.SYS_SETREGID, unix.SYS_SETRESUID, unix.SYS_SETRESGID, unix.SYS_SETGROUPS, unix.SYS_CAPSET,
 	unix.SYS_KEYCTL, unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY, unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_USERFAULTFD,
 	unix.SYS_KEXEC_LOAD, unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_DELETE_MODULE, unix.SYS_REBOOT, unix.SYS_OPEN_BY_HANDLE_AT,
+}
+
+// processCalls are those that a process like this one is refused: what changes the
+// system or other processes, and what its policy does not name. All others it keeps:
+// it is our own program, and what it opens by name is not the filter's affair.
+func processCalls(p Policy) []call {
+	self := uint64(unix.Getpid())
+	all := calls(refuse, refusedCalls...)
+	all = append(all, calls(refuse, legacyRefusedCalls...)...)
+	// glibc and the runtime of Go make threads without it.
+	all = append(all, call{unix.SYS_CLONE3, nil, unknown}, call{unix.SYS_IO_URING_SETUP, nil, unknown})
+	// A signal to itself, which the runtime of Go interrupts its threads with.
+	for _, number := range []uintptr{unix.SYS_KILL, unix.SYS_TGKILL} {
+		all = append(all, call{number, []match{{0, 0xffffffff, self}}, allow}, call{number, nil, refuse})
+	}
+	all = append(all,
+		call{unix.SYS_IOCTL, []match{{1, 0xffffffff, unix.TIOCSTI}}, refuse},
+		call{unix.SYS_IOCTL, []match{{1, 0xffffffff, unix.TIOCLINUX}}, refuse},
+	)
+	if !p.Attributes {
+		all = append(all, calls(refuse, unix.SYS_FCHMOD, unix.SYS_FCHOWN, unix.SYS_FSETXATTR, unix.SYS_FREMOVEXATTR, unix.SYS_UTIMENSAT)...)
+	}
+	// Without a name utimensat(2) is about a descriptor.
+	all = append(all, call{unix.SYS_UTIMENSAT, []match{{1, ^uint64(0), 0}}, allow}, call{unix.SYS_UTIMENSAT, nil, refuse})
+	if !p.Anywhere {
+		all = append(all, calls(refuse, unix.SYS_KCMP)...)
+	}
+	return append(all, startCalls(p, self)...)
+}
+
+// startCalls are about processes that are started, and how they are restricted.
+func startCalls(p Policy, self uint64) []call {
+	if len(p.Run) == 0 {
+		return append(calls(refuse, unix.SYS_EXECVE, unix.SYS_SECCOMP, unix.SYS_LANDLOCK_CREATE_RULESET, unix.SYS_LANDLOCK_ADD_RULE, unix.SYS_LANDLOCK_RESTRICT_SELF, unix.SYS_CAPSET, unix.SYS_PIDFD_SEND_SIGNAL, unix.SYS_MEMFD_CREATE),
+			call{unix.SYS_CLONE, []match{{0, unix.CLONE_THREAD, unix.CLONE_THREAD}}, allow},
+			call{unix.SYS_CLONE, nil, refuse},
+			call{unix.SYS_PRLIMIT64, []match{{0, 0xffffffff, 0}}, allow},
+			call{unix.SYS_PRLIMIT64, []match{{0, 0xffffffff, self}}, allow},
+			call{unix.SYS_PRLIMIT64, nil, refuse})
+	}
+	return []call{
+		{unix.SYS_CLONE, []match{{0, newNamespaces, 0}}, allow},
+		{unix.SYS_CLONE, nil, refuse},
+		{unix.SYS_MEMFD_CREATE, []match{{1, unix.MFD_NOEXEC_SEAL, unix.MFD_NOEXEC_SEAL}}, allow},
+		{unix.SYS_MEMFD_CREATE, nil, refuse},
+	}
+}
+
+// refusedCalls are those that no helper needs.
+var refusedCalls = []uintptr{
+	// Other processes, and the memory of this one by ways that others may use.
+	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_PROCESS_MADVISE, unix.SYS_PROCESS_MRELEASE, unix.SYS_PIDFD_OPEN, unix.SYS_PIDFD_GETFD,
+	unix.SYS_TKILL, unix.SYS_RT_SIGQUEUEINFO, unix.SYS_RT_TGSIGQUEUEINFO, unix.SYS_USERFAULTFD, unix.SYS_MEMFD_SECRET, unix.SYS_EXECVEAT,
+	unix.SYS_MIGRATE_PAGES, unix.SYS_MOVE_PAGES, unix.SYS_SCHED_SETAFFINITY, unix.SYS_SCHED_SETATTR, unix.SYS_SCHED_SETPARAM, unix.SYS_SCHED_SETSCHEDULER, unix.SYS_PERSONALITY,
+	// Mounts and namespaces.
+	unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PIVOT_ROOT, unix.SYS_CHROOT, unix.SYS_UNSHARE, unix.SYS_SETNS,
+	unix.SYS_OPEN_TREE, unix.SYS_MOVE_MOUNT, unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_FSPICK, unix.SYS_MOUNT_SETATTR,
+	// Who it is.
+	unix.SYS_SETUID, unix.SYS_SETGID, unix.SYS_SETREUID, unix.SYS_SETREGID, unix.SYS_SETRESUID, unix.SYS_SETRESGID, unix.SYS_SETGROUPS, unix.SYS_SETFSUID, unix.SYS_SETFSGID,
+	// Sockets.
+	unix.SYS_SOCKET, unix.SYS_SOCKETPAIR, unix.SYS_BIND, unix.SYS_CONNECT, unix.SYS_LISTEN,
+	// Parts of the kernel with a history.
+	unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER, unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_KEYCTL, unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY,
+	unix.SYS_FANOTIFY_INIT, unix.SYS_FANOTIFY_MARK, unix.SYS_LOOKUP_DCOOKIE, unix.SYS_NFSSERVCTL, unix.SYS_OPEN_BY_HANDLE_AT,
+	// The system.
+	unix.SYS_KEXEC_LOAD, unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_DELETE_MODULE, unix.SYS_REBOOT, unix.SYS_SWAPON, unix.SYS_SWAPOFF, unix.SYS_ACCT,
+	unix.SYS_QUOTACTL, unix.SYS_QUOTACTL_FD, unix.SYS_SETTIMEOFDAY, unix.SYS_CLOCK_SETTIME, unix.SYS_CLOCK_ADJTIME, unix.SYS_ADJTIMEX, unix.SYS_SETHOSTNAME, unix.SYS_SETDOMAINNAME,
+	unix.SYS_SYSLOG, unix.SYS_VHANGUP,
+	// Owner, permissions, attributes and length by name, which goes past Landlock; devices, sockets and links.
+	unix.SYS_FCHMODAT, unix.SYS_FCHMODAT2, unix.SYS_FCHOWNAT, unix.SYS_SETXATTR, unix.SYS_LSETXATTR, unix.SYS_REMOVEXATTR, unix.SYS_LREMOVEXATTR, unix.SYS_SETXATTRAT, unix.SYS_REMOVEXATTRAT,
+	unix.SYS_FILE_SETATTR, unix.SYS_TRUNCATE, unix.SYS_MKNODAT, unix.SYS_SYMLINKAT,
 }

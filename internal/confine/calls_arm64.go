@@ -9,3 +9,6 @@ const fstatatNumber = unix.SYS_FSTATAT
 
 // legacyChildCalls are the forms that newer architectures do without: this is one.
 var legacyChildCalls []uintptr
+
+// legacyRefusedCalls likewise.
+var legacyRefusedCalls = []uintptr{unix.SYS_KEXEC_FILE_LOAD}

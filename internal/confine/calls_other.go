@@ -6,3 +6,5 @@ package confine
 const auditArch = 0
 
 func childCalls(uint64) []call { return nil }
+
+func processCalls(Policy) []call { return nil }

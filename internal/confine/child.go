@@ -17,9 +17,8 @@ import (
 
 // Start starts the program of cmd with no more than the policy, and what every program
 // needs that serves an image: itself, its loader and libraries, what it has open, and
-// threads. It is killed when the calling process ends. The limits are set right after
-// its start. The caller waits for it, as after cmd.Start; an error means that it does
-// not run.
+// threads. It is killed when the calling process ends. The caller waits for it, as after
+// cmd.Start; an error means that it does not run.
 //
 // The restrictions are those of one thread, which starts the program; so no other program
 // is needed for that. The thread lives until the program has ended.
@@ -46,18 +45,11 @@ func Start(p Policy, cmd *exec.Cmd) (Level, error) {
 			await(pid)
 		}
 	}()
-	if err := <-started; err != nil {
-		return level, err
-	}
-	if err := p.Limits.limit(cmd.Process.Pid); err != nil && !errors.Is(err, unix.ESRCH) {
-		err = fmt.Errorf("cannot limit %s: %w", cmd.Path, err)
-		return level, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
-	}
-	return level, nil
+	return level, <-started
 }
 
 // startHere restricts the calling thread and has it start the program.
-func startHere(p Policy, keeps capabilities, cmd *exec.Cmd) error {
+func startHere(p Policy, keeps Capabilities, cmd *exec.Cmd) error {
 	secret, err := forkSecret()
 	if err != nil {
 		return err
@@ -94,7 +86,7 @@ func forkSecret() (uint64, error) {
 }
 
 // restrictThread takes from the calling thread all but what the program needs.
-func restrictThread(p Policy, keeps capabilities, program string, secret uint64) error {
+func restrictThread(p Policy, keeps Capabilities, program string, secret uint64) error {
 	if err := keeps.keep(); err != nil {
 		return err
 	}

@@ -176,17 +176,6 @@ func TestFileOfAnotherUserIsOpenedAgain(t *testing.T) {
 	mustRun(t, confine.Policy{Read: []*os.File{f}}, []*os.File{f}, "qemu-img", "info", "-f", "qcow2", "/proc/self/fd/3")
 }
 
-func TestProgramDiesAtItsLimits(t *testing.T) {
-	f := opened(t, filepath.Join(t.TempDir(), "image"), os.O_CREATE|os.O_RDWR)
-	p := confine.Policy{Write: []*os.File{f}, Limits: confine.Limits{FileSize: 1 << 16}}
-	if out, err := run(t, p, []*os.File{f}, "qemu-img", "create", "-f", "raw", "-o", "preallocation=full", "/proc/self/fd/3", "16M"); err == nil {
-		t.Errorf("16 MiB were written in spite of a limit: %s", out)
-	}
-	if info, err := f.Stat(); err != nil || info.Size() > 1<<16 {
-		t.Errorf("the file has %d bytes (%v)", info.Size(), err)
-	}
-}
-
 func TestLevelInWords(t *testing.T) {
 	for _, c := range []struct {
 		level confine.Level

@@ -1,8 +1,8 @@
 // Package confine takes from a process what it does not need: names it may open
-// (Landlock), system calls (seccomp), capabilities, new privileges and resources. What is
+// (Landlock), system calls (seccomp), capabilities and new privileges. What is
 // taken never comes back, and whatever the process starts has no more.
 //
-// Sources: landlock(7), seccomp(2), capabilities(7), setrlimit(2), and
+// Sources: landlock(7), seccomp(2), capabilities(7), and
 // Documentation/userspace-api/no_new_privs.rst of Linux.
 package confine
 
@@ -10,38 +10,41 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Policy says what a process keeps of what it could do. Descriptors that are open
 // already are not affected: they keep what they were opened for.
 type Policy struct {
-	Read   []*os.File // may be opened again to read; of a directory, all that is beneath it
-	Write  []*os.File // to write too; beneath a directory names may be made, changed and removed
-	Limits Limits
-}
+	Read  []*os.File // may be opened again to read; of a directory, all that is beneath it
+	Write []*os.File // to write too; beneath a directory names may be made, changed and removed
+	Names []*os.File // directories that may be read, and names in them made, changed and removed
 
-// Limits are those of setrlimit(2); what is 0 stays as it is.
-type Limits struct {
-	Memory   uint64        // address space, bytes
-	FileSize uint64        // of what it writes, bytes
-	Files    uint64        // open at once
-	CPU      time.Duration // of all threads together, in whole seconds
+	Places []*os.File // directories that may be listed
+
+	// What follows is for Process; what a program that is started keeps follows from the files.
+
+	ReadPaths    []string     // as Read; what is not there is passed over
+	Run          []string     // programs that may be started, by Start
+	Attributes   bool         // owner, permissions and attributes of what is open may be changed
+	Capabilities Capabilities // that it keeps, if it has them
+	// Anywhere says that names are not taken: the process looks for what others have
+	// open, and the kernel shows that to nobody who may not open everything.
+	Anywhere bool
 }
 
 // Words of a Level.
 const (
 	Full    = "full"    // all that is meant to be taken is
 	Partial = "partial" // the kernel cannot take it all; Lacks says what is open
-	None    = "none"    // no names and no system calls were taken
+	None    = "none"    // neither names nor system calls are taken
 )
 
 // Level is how far a process is confined.
 type Level struct {
 	Landlock     int      // ABI of the kernel whose rights were taken; 0: none were
+	Anywhere     bool     // names are not to be taken, as its Policy says
 	Seccomp      bool     // system calls are filtered
 	Capabilities []string // that it keeps
 	Lacks        []string // what stays open, and why
@@ -59,14 +62,15 @@ func (l Level) Word() string {
 }
 
 // Available is the level that this kernel has for a process that keeps no capability.
-func Available() Level {
-	l := Level{Landlock: landlockABI(), Seccomp: filterable()}
-	switch {
-	case l.Landlock == 0:
-		l.Lacks = append(l.Lacks, "the kernel has no Landlock (CONFIG_SECURITY_LANDLOCK, and landlock in lsm=): files can be opened by name")
-	case l.Landlock < truncates:
-		l.Lacks = append(l.Lacks, fmt.Sprintf("Landlock %d of the kernel does not cover truncation, as of Linux 6.2 it does", l.Landlock))
+func Available() Level { return available(Policy{}) }
+
+func available(p Policy) (l Level) {
+	l.Anywhere = p.Anywhere
+	if !p.Anywhere {
+		l.Landlock = landlockABI()
+		l.Lacks = append(l.Lacks, landlockLacks(l.Landlock)...)
 	}
+	l.Seccomp = filterable()
 	switch {
 	case auditArch == 0:
 		l.Lacks = append(l.Lacks, "there is no list of system calls for "+runtime.GOARCH)
@@ -76,6 +80,23 @@ func Available() Level {
 	return l
 }
 
+// landlockLacks says what that ABI leaves open.
+func landlockLacks(abi int) []string {
+	switch {
+	case abi == 0:
+		return []string{"the kernel has no Landlock (CONFIG_SECURITY_LANDLOCK, and landlock in lsm=): files can be opened by name"}
+	case abi < truncates:
+		return []string{fmt.Sprintf("Landlock %d of the kernel does not cover truncation, as of Linux 6.2 it does", abi)}
+	}
+	return nil
+}
+
+// AtLeast reports whether the level is that of the word, or more.
+func (l Level) AtLeast(word string) bool {
+	order := []string{None, Partial, Full}
+	return slices.Index(order, l.Word()) >= slices.Index(order, word)
+}
+
 // String is the level in words, for logs and errors.
 func (l Level) String() string {
 	parts := []string{fmt.Sprintf("%s: landlock %d, seccomp %t", l.Word(), l.Landlock, l.Seccomp)}
@@ -83,29 +104,4 @@ func (l Level) String() string {
 		parts = append(parts, "keeps "+strings.Join(l.Capabilities, ", "))
 	}
 	return strings.Join(append(parts, l.Lacks...), "; ")
-}
-
-// resources are the limits with what setrlimit(2) calls them.
-func (l Limits) resources() map[int]uint64 {
-	all := map[int]uint64{
-		unix.RLIMIT_AS: l.Memory, unix.RLIMIT_FSIZE: l.FileSize, unix.RLIMIT_NOFILE: l.Files,
-		unix.RLIMIT_CPU: uint64((l.CPU + time.Second - 1) / time.Second),
-	}
-	for resource, limit := range all {
-		if limit == 0 {
-			delete(all, resource)
-		}
-	}
-	all[unix.RLIMIT_CORE] = 0 // memory has contents and secrets
-	return all
-}
-
-// limit sets the limits of a process, 0 is the one that calls.
-func (l Limits) limit(pid int) error {
-	for resource, limit := range l.resources() {
-		if err := unix.Prlimit(pid, resource, &unix.Rlimit{Cur: limit, Max: limit}, nil); err != nil {
-			return fmt.Errorf("set resource limit %d to %d: %w", resource, limit, err)
-		}
-	}
-	return nil
 }

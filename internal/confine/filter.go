@@ -45,9 +45,10 @@ const (
 	offsetArgs   = 16
 )
 
-// x32 is in the numbers of the other calls that a kernel for x86-64 may have. They are
-// not in any list here, and no other architecture has numbers as large.
-const x32 = 0x40000000
+// lastCall is the highest number of a system call that was known when the lists were
+// written. Later ones are the same for every architecture, and x32, the other calls
+// that a kernel for x86-64 may have, has higher ones.
+const lastCall = 471
 
 func load(offset uint32) unix.SockFilter {
 	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
@@ -66,7 +67,7 @@ func ret(what uint32) unix.SockFilter {
 func assemble(rules []call, otherwise uint32) ([]unix.SockFilter, error) {
 	prog := []unix.SockFilter{
 		load(offsetArch), jump(unix.BPF_JEQ, auditArch, 1, 0), ret(kill),
-		load(offsetNumber), jump(unix.BPF_JGE, x32, 0, 1), ret(unknown),
+		load(offsetNumber), jump(unix.BPF_JGT, lastCall, 0, 1), ret(unknown),
 	}
 	rules = slices.Clone(rules)
 	slices.SortStableFunc(rules, func(a, b call) int { return cmp.Compare(a.number, b.number) })
@@ -129,9 +130,12 @@ func filterable() bool {
 // SECCOMP_FILTER_FLAG_TSYNC of the process. It stays to the end.
 func install(prog []unix.SockFilter, flags uintptr) error {
 	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&fprog)))
+	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&fprog)))
 	if errno != 0 {
 		return fmt.Errorf("install seccomp filter: %w", errno)
+	}
+	if thread != 0 {
+		return fmt.Errorf("install seccomp filter: thread %d has another", thread)
 	}
 	return nil
 }

@@ -44,8 +44,8 @@ func judge(t *testing.T, prog []unix.SockFilter, c called) uint32 {
 			return in.K
 		case unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K:
 			yes = a == in.K
-		case unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K:
-			yes = a >= in.K
+		case unix.BPF_JMP | unix.BPF_JGT | unix.BPF_K:
+			yes = a > in.K
 		default:
 			t.Fatalf("instruction %#x", in.Code)
 		}
@@ -115,7 +115,7 @@ func TestFilterKnowsItsArchitectureOnly(t *testing.T) {
 		{called{number: unix.SYS_READ, arch: auditArch}, allow},
 		{called{number: unix.SYS_WRITE, arch: auditArch}, refuse},
 		{called{number: unix.SYS_READ, arch: unix.AUDIT_ARCH_I386}, kill},
-		{called{number: x32 | unix.SYS_READ, arch: auditArch}, unknown},
+		{called{number: 0x40000000 | unix.SYS_READ, arch: auditArch}, unknown},
 	} {
 		if got := judge(t, prog, c.is); got != c.want {
 			t.Errorf("%+v: %#x, want %#x", c.is, got, c.want)

@@ -24,8 +24,8 @@ const (
 	writeFile  = readFile | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
 	runFile    = readFile | unix.LANDLOCK_ACCESS_FS_EXECUTE
 	readTree   = readFile | unix.LANDLOCK_ACCESS_FS_READ_DIR
-	changeTree = writeFile | readTree | unix.LANDLOCK_ACCESS_FS_REFER | unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_MAKE_DIR |
-		unix.LANDLOCK_ACCESS_FS_REMOVE_FILE | unix.LANDLOCK_ACCESS_FS_REMOVE_DIR
+	nameTree   = unix.LANDLOCK_ACCESS_FS_READ_DIR | unix.LANDLOCK_ACCESS_FS_REFER | unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE
+	changeTree = writeFile | readTree | nameTree
 )
 
 // landlockABI is that of the kernel, 0 where it has none or it is switched off.
@@ -53,12 +53,24 @@ func taken(abi int) (a unix.LandlockRulesetAttr) {
 		a.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
 	}
 	if abi >= scopes {
-		a.Scoped = unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | unix.LANDLOCK_SCOPE_SIGNAL
+		a.Scoped = unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
+	}
+	if abi >= scopes && threadsMayMeet() {
+		a.Scoped |= unix.LANDLOCK_SCOPE_SIGNAL
 	}
 	if abi >= resolves {
 		a.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_RESOLVE_UNIX
 	}
 	return a
+}
+
+// threadsMayMeet reports whether the kernel lets threads of one process interrupt each
+// other that were restricted one by one. The first that knew of signals did not; the
+// runtime of Go has to.
+func threadsMayMeet() bool {
+	const signals = 1 << 1 // the second of the errata
+	fixed, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_ERRATA)
+	return errno == 0 && fixed&signals != 0
 }
 
 // ruleset is what may be done in spite of all that is taken.
@@ -124,5 +136,11 @@ func (s *ruleset) allowPolicy(p Policy) error {
 	if err := s.allowOpen(p.Read, readFile, readTree); err != nil {
 		return err
 	}
-	return s.allowOpen(p.Write, writeFile, changeTree)
+	if err := s.allowOpen(p.Write, writeFile, changeTree); err != nil {
+		return err
+	}
+	if err := s.allowOpen(p.Places, 0, unix.LANDLOCK_ACCESS_FS_READ_DIR); err != nil {
+		return err
+	}
+	return s.allowOpen(p.Names, 0, nameTree)
 }

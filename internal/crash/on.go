@@ -21,6 +21,14 @@ var (
 	passed = map[Point]int{}
 )
 
+// Directories are where it reads and writes.
+func Directories() []string {
+	if dir := os.Getenv(variable); dir != "" {
+		return []string{dir}
+	}
+	return nil
+}
+
 // At kills this process if that is wanted here and now.
 func At(p Point) {
 	dir := os.Getenv(variable)

@@ -64,6 +64,19 @@ func AttributesOf(c Content) (Attributes, error) {
 	return a, nil
 }
 
+// Labelled reports whether a content has attributes that only an administrator may
+// give, or may have.
+func Labelled(c Content) bool {
+	f := regularOf(c)
+	if f == nil {
+		return false
+	}
+	names, err := attributeNames(f)
+	return err != nil || slices.ContainsFunc(names, func(name string) bool {
+		return passable(name) && !strings.HasPrefix(name, "user.")
+	})
+}
+
 // OfCopy are those that another file with the same content has: who may use it,
 // and what its users have noted. Labels and capabilities, which the
 // administrator gave to the one file, are not, nor are its times.

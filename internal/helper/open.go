@@ -2,10 +2,7 @@ package helper
 
 import (
 	"context"
-	"fmt"
 	"slices"
-
-	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
 )
@@ -93,7 +90,7 @@ func (r *Run) stages(ctx context.Context, t Task) error {
 		return err
 	}
 	defer r.dropLinks()
-	if err := r.confine(); err != nil {
+	if err := r.confine(t); err != nil {
 		return err
 	}
 	return r.described(t, t.Work(ctx, r))
@@ -109,15 +106,4 @@ func (r *Run) described(t Task, err error) error {
 		}
 	}
 	return err
-}
-
-// confine is the step between locking and working: whatever the task needs is open
-// by then. Of what is made or found later, its pool is: drafts are begun, and the
-// volumes of a pool opened, beneath that. Nothing that a virtual machine has written was
-// read before.
-func confine() error {
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil { // memory has contents from here on
-		return fmt.Errorf("cannot forbid core dumps: %w", err)
-	}
-	return nil
 }

@@ -36,7 +36,7 @@ func TestTaskWorksWhenAllIsOpenAndTheProcessConfined(t *testing.T) {
 	} {
 		var events []string
 		r, ctx := testRun(t)
-		r.confine = func() error { events = append(events, "confine"); return c.confined }
+		r.confine = func(Task) error { events = append(events, "confine"); return c.confined }
 		report := r.do(ctx, Task{
 			Doing: "try", Opens: []Opening{opening{"a", &events, nil}, opening{"b", &events, c.locked}},
 			Work: func(context.Context, *Run) error { events = append(events, "work"); return nil },

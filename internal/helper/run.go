@@ -37,6 +37,8 @@ type Task struct {
 	Keeps   bool                            // an unfinished volume is kept
 	Stdout  bool                            // the content goes to standard output, and so the result elsewhere
 	Settles bool                            // it ends what another run began, and is not canceled itself
+	Seeks   bool                            // it looks for who has open what it comes upon, or makes and unmakes pools
+	Labels  bool                            // it gives attributes that only an administrator may give
 	Resumes bool                            // it goes on where an earlier run of the job was interrupted
 	ByHand  func(ctx context.Context) error // looks, for a person, after what the daemon knows of its catalog
 	Idle    string                          // says that it found nothing to do
@@ -66,7 +68,7 @@ type Run struct {
 	warned   sync.Mutex          // guards report.Warnings
 	Keep     bool                // an unfinished volume gets its name all the same
 	knows    []func(v *ipc.Item) // add to the description of the volume
-	confine  func() error
+	confine  func(t Task) error  // confined, but for tests
 	pools    []*Pool             // open to the end of the run
 	secrets  map[string]*os.File // likewise
 
@@ -105,6 +107,8 @@ type Records interface {
 	marked() (*ipc.Mark, error)
 	// outlive reports whether they do the run: else nobody would look at them.
 	outlive() bool
+	// directories are those that they are in.
+	directories() []string
 	// Add notes that a task over many objects is done with one.
 	Add(it ipc.Item) error
 	// Added gives what was noted.
@@ -116,9 +120,10 @@ func newRun(id string, c Records, log hclog.Logger) (*Run, context.Context) {
 	ctx, stop := context.WithCancelCause(context.Background())
 	pacer := diskio.NewPacer()
 	r := &Run{
-		ID: id, Pacer: pacer, meter: &meter{pacer: pacer}, control: &control{stop: stop}, confine: confine,
+		ID: id, Pacer: pacer, meter: &meter{pacer: pacer}, control: &control{stop: stop},
 		Windows: windows{Called: make(chan struct{}, 1)}, Records: c, log: log,
 	}
+	r.confine = r.confined
 	r.throttle.held = make(chan struct{}, 1)
 	r.throttle.join(pacer)
 	return r, ctx

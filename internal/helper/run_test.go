@@ -46,7 +46,7 @@ func (b *blind) state(a ipc.Activity) {
 func testRun(t *testing.T) (*Run, context.Context) {
 	t.Helper()
 	r, ctx := newRun("0199aaaa-0000-7000-8000-000000000002", noRecords{}, hclog.NewNullLogger())
-	r.view = &blind{}
+	r.view, r.confine = &blind{}, func(Task) error { return nil }
 	return r, ctx
 }
 

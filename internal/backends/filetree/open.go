@@ -23,6 +23,11 @@ type poolDir struct {
 	target string
 }
 
+var _ backends.Directory = (*poolDir)(nil)
+
+// Directory is the open directory itself.
+func (d *poolDir) Directory() *os.File { return d.File }
+
 // openPool opens the directory. Links on the way to it are followed: they are
 // the administrator's.
 func openPool(p backends.Pool) (*poolDir, error) {

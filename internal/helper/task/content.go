@@ -15,6 +15,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/header"
+	"storaged/internal/confine"
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
 	"storaged/internal/ipc"
@@ -146,6 +147,13 @@ func (c *content) Lock(context.Context, *helper.Run) (err error) {
 		c.locked, err = lockSource(c.file.File, c.from.path())
 	}
 	return err
+}
+
+// Needs is to open the source as an image.
+func (c *content) Needs(_ *helper.Run, p *confine.Policy) {
+	if c.kept != nil {
+		p.Read = append(p.Read, c.file.File)
+	}
 }
 
 // Close gives up the source.

@@ -36,7 +36,7 @@ func Evacuate(o *operation.Evacuate) (helper.Task, error) {
 		}
 		return w.work(ctx)
 	})
-	t.Undone = "what is moved already stays moved"
+	t.Undone, t.Seeks, t.Labels = "what is moved already stays moved", true, true
 	t.Opens = []helper.Opening{from, to}
 	from.Changes, to.Changes = true, true
 	t.ByHand = func(ctx context.Context) error {

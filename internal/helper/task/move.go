@@ -33,6 +33,7 @@ func Move(o *operation.Move) (helper.Task, error) {
 		Writes: to.Path,
 		ByHand: func(ctx context.Context) error { return cmp.Or(spares(from)(ctx), copies(from, to, false)(ctx)) },
 		Opens:  []helper.Opening{taken, w.to},
+		Labels: true,
 		Work:   func(ctx context.Context, r *helper.Run) error { return w.work(ctx, r, taken.Taken()) },
 	}, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"storaged/internal/confine"
 	"storaged/internal/helper"
 )
 
@@ -55,6 +56,13 @@ func (o *outlet) Lock(context.Context, *helper.Run) error {
 		return nil
 	}
 	return otherThan(o.file, o.comes.Volume)
+}
+
+// Needs is to give the file its name.
+func (o *outlet) Needs(_ *helper.Run, p *confine.Policy) {
+	if o.dir != nil {
+		p.Names = append(p.Names, o.dir)
+	}
 }
 
 // publish gives the file its name, durably.

@@ -36,11 +36,13 @@ func PoolStop(o *operation.PoolStop) (helper.Task, error) {
 
 // PoolRefresh makes the task of an operation.
 func PoolRefresh(o *operation.PoolRefresh) (helper.Task, error) {
-	return poolTask(o, o.Volume, said{"refresh", "read", true}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
+	t, err := poolTask(o, o.Volume, said{"refresh", "read", true}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		r.Plan(helper.Scanning())
 		discardLeftovers(ctx, r, p, o.Discard)
 		return refreshPool(ctx, r, p, 0)
 	})
+	t.Seeks = len(o.Discard) > 0
+	return t, err
 }
 
 // PoolSpace makes the task of an operation.
@@ -93,6 +95,7 @@ func poolTask(o Tasked, v operation.Volume, verb said, work func(ctx context.Con
 		Reads:  p.Target,
 		Writes: p.Target,
 		Opens:  opens,
+		Seeks:  !verb.opened,
 		Work:   func(ctx context.Context, r *helper.Run) error { return work(ctx, r, p) },
 	}, nil
 }

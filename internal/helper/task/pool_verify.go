@@ -18,7 +18,7 @@ func PoolVerify(o *operation.PoolVerify) (helper.Task, error) {
 	t, err := poolTask(o, o.Volume, said{"verify", "read", true}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		return (&poolVerification{walk{Pool: p, run: r}}).work(ctx)
 	})
-	t.Undone = "nothing was changed"
+	t.Undone, t.Seeks = "nothing was changed", true
 	return t, err
 }
 

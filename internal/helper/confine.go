@@ -1,0 +1,180 @@
+package helper
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/backends"
+	"storaged/internal/confine"
+	"storaged/internal/crash"
+	"storaged/internal/diskio"
+)
+
+// needing is an Opening that leads to more than what is open when the process is
+// confined: names that are made later, volumes that are found.
+type needing interface {
+	// Needs adds to what the process keeps.
+	Needs(r *Run, p *confine.Policy)
+}
+
+// Who may open what of others, as root alone has it.
+var (
+	reads  = confine.Capabilities{unix.CAP_DAC_READ_SEARCH}
+	naming = confine.Capabilities{unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_LEASE}
+	writes = confine.Capabilities{unix.CAP_SYS_RESOURCE} // where root is let past a quota
+	gives  = confine.Capabilities{unix.CAP_CHOWN, unix.CAP_FSETID}
+	labels = confine.Capabilities{unix.CAP_SETFCAP, unix.CAP_SYS_ADMIN} // attributes that only an administrator gives
+	seeks  = confine.Capabilities{unix.CAP_SYS_PTRACE}
+)
+
+// Needs of a pool by itself is to read all that is in it.
+func (p *Pool) Needs(_ *Run, policy *confine.Policy) {
+	policy.Read = append(policy.Read, p.directory()...)
+	policy.Capabilities = append(policy.Capabilities, reads...)
+}
+
+// directory is that of a pool which has one and is open.
+func (p *Pool) directory() []*os.File {
+	if d, ok := p.Opened.(backends.Directory); ok {
+		return []*os.File{d.Directory()}
+	}
+	return nil
+}
+
+// Needs of a volume is nothing that is not open, unless it leaves its name.
+func (v *Volume) Needs(_ *Run, policy *confine.Policy) {
+	if v.Access != backends.ReadShared {
+		policy.Capabilities = append(policy.Capabilities, writes...)
+	}
+	if v.Leaves {
+		policy.Names = append(policy.Names, v.Pool.directory()...)
+		policy.Capabilities = append(policy.Capabilities, naming...)
+	}
+}
+
+// Needs of a draft is to make it. Of one that was begun earlier it is looked for who
+// has it open.
+func (d *Draft) Needs(r *Run, policy *confine.Policy) {
+	policy.Write = append(policy.Write, d.Pool.directory()...)
+	policy.Attributes = true
+	policy.Anywhere = policy.Anywhere || r.resumes
+	for _, c := range []confine.Capabilities{naming, writes, gives} {
+		policy.Capabilities = append(policy.Capabilities, c...)
+	}
+}
+
+// kernelFiles are where the kernel tells of itself, of devices and of mounts. Of other
+// processes it shows a confined one nothing but what everybody may see.
+var kernelFiles = []string{"/proc", "/sys/dev", "/sys/devices", "/sys/block", "/sys/class/block", "/sys/fs"}
+
+// confined is the step between locking and working: the process gives up all but what
+// the task needs to its end. Nothing that a virtual machine has written was read before.
+func (r *Run) confined(t Task) error {
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil { // memory has contents from here on
+		return fmt.Errorf("cannot forbid core dumps: %w", err)
+	}
+	_, _ = time.Now().Zone() // of the log's times; its file cannot be read later
+	policy := t.policy(r)
+	own, err := openDirectories(append(r.Records.directories(), crash.Directories()...))
+	if err != nil {
+		return fmt.Errorf("cannot confine this process: %w", err)
+	}
+	defer closeAll(own)
+	policy.Write = append(policy.Write, own...)
+	level, err := confine.Process(policy)
+	if err != nil {
+		return err
+	}
+	r.log.Debug("confined", "level", level.String())
+	return nil
+}
+
+// policy is what the task needs.
+func (t Task) policy(r *Run) confine.Policy {
+	policy := confine.Policy{ReadPaths: kernelFiles, Anywhere: t.Seeks || t.Settles}
+	for _, p := range r.pools { // that they are at their places is looked at again in the end
+		policy.Places = append(policy.Places, p.directory()...)
+		policy.Capabilities = append(policy.Capabilities, reads...)
+	}
+	for _, o := range t.Opens {
+		if n, ok := o.(needing); ok {
+			n.Needs(r, &policy)
+		}
+	}
+	if t.Images > 0 {
+		t.opensImages(&policy)
+	}
+	if policy.Anywhere {
+		policy.Attributes = true
+		for _, c := range []confine.Capabilities{naming, writes, gives, seeks} {
+			policy.Capabilities = append(policy.Capabilities, c...)
+		}
+	}
+	if len(policy.Write) > 0 { // a name goes nowhere where more may be done with its file than before
+		policy.Write, policy.Names = append(policy.Write, policy.Names...), nil
+	}
+	if t.labelled() {
+		policy.Capabilities = append(policy.Capabilities, labels...)
+	}
+	return policy
+}
+
+// opensImages adds what the programs need that open images: they open anew, by their
+// descriptors, what the process has open. Each is confined further by itself.
+func (t Task) opensImages(policy *confine.Policy) {
+	for _, program := range ImageTools {
+		if path, err := program.Find(); err == nil { // without it there is an error when it is to be started
+			policy.Run = append(policy.Run, path)
+		}
+	}
+	for _, o := range t.Opens {
+		v, ok := o.(*Volume)
+		switch {
+		case !ok:
+		case v.Access == backends.ReadShared && !v.Leaves:
+			policy.Read = append(policy.Read, fileOf(v)...)
+		default:
+			policy.Write = append(policy.Write, fileOf(v)...)
+		}
+	}
+}
+
+func fileOf(v *Volume) []*os.File {
+	if f := diskio.FileOf(v.Volume.Content()); f != nil {
+		return []*os.File{f}
+	}
+	return nil
+}
+
+// labelled reports whether an attribute is to be given that only an administrator
+// gives: of a pool's volumes nobody knows it yet.
+func (t Task) labelled() bool {
+	return t.Labels && !slices.ContainsFunc(t.Opens, func(o Opening) bool {
+		v, ok := o.(*Volume)
+		return ok && !diskio.Labelled(v.Volume.Content())
+	})
+}
+
+// openDirectories opens directories to name them.
+func openDirectories(paths []string) (open []*os.File, err error) {
+	for _, path := range paths {
+		f, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			closeAll(open)
+			return nil, err
+		}
+		open = append(open, f)
+	}
+	return open, nil
+}
+
+func closeAll[C io.Closer](all []C) {
+	for _, c := range all {
+		c.Close() // nothing was written
+	}
+}
