@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"storaged/internal/confine"
 )
 
 // Command is a run of a program.
@@ -22,6 +24,9 @@ type Command struct {
 	// Files are inherited, file i as descriptor FD(i). Beside them there are only
 	// the standard three: input is empty.
 	Files []*os.File
+	// Policy says which of the files may be opened anew, as /proc/self/fd/N, and how.
+	// Nothing else can be opened but what the program itself needs.
+	Policy confine.Policy
 	// Lock is the job's, which one that moves data inherits: as long as it lives
 	// somebody may still write. nil: it moves none, or there is no job.
 	Lock   *os.File
@@ -54,7 +59,7 @@ type Child struct {
 	named Program
 	most  Limits
 	said  *tail
-	life  *os.File      // when it is closed the kernel kills the child
+	Level confine.Level // how far it is confined
 	ended chan struct{} // closed when it was waited for
 	err   error         // how it ended, when it has
 }
@@ -66,38 +71,32 @@ func (c Command) start(stdout io.Writer) (*Child, error) {
 	if err != nil {
 		return nil, err
 	}
-	theirs, ours, err := os.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("cannot start %s: %w", c.Name, err)
-	}
-	defer theirs.Close()
-	ch := &Child{named: c.Program, most: c.Limits, said: &tail{}, life: ours, ended: make(chan struct{})}
-	ch.cmd = c.at(at, theirs)
+	ch := &Child{named: c.Program, most: c.Limits, said: &tail{}, ended: make(chan struct{})}
+	ch.cmd = c.at(at)
 	ch.cmd.Stdout, ch.cmd.Stderr = stdout, ch.said
 	if stdout == nil {
 		ch.cmd.Stdout = ch.said
 	}
 	// What this process inherited itself is not for others.
 	unix.CloseRange(firstFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) // from Linux 5.11 on
-	if err := ch.cmd.Start(); err != nil {
-		ours.Close()
+	if ch.Level, err = confine.Start(c.Policy, ch.cmd); err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", at, err)
 	}
 	go ch.wait()
-	if err := errors.Join(c.Limits.set(ch.cmd.Process.Pid), dieWith(theirs, ch.cmd.Process.Pid)); err != nil {
+	if err := c.Limits.set(ch.cmd.Process.Pid); err != nil {
 		ch.Kill()
 		return nil, fmt.Errorf("cannot bound %s: %w", at, err)
 	}
 	return ch, nil
 }
 
-// at is the command at its path, with the pipe by which it dies.
-func (c Command) at(path string, life *os.File) *exec.Cmd {
+// at is the command at its path.
+func (c Command) at(path string) *exec.Cmd {
 	args := append([]string{c.Name}, c.Options...)
 	if len(c.Operands) > 0 {
 		args = append(append(args, "--"), c.Operands...)
 	}
-	files := append(c.Files[:len(c.Files):len(c.Files)], life)
+	files := c.Files[:len(c.Files):len(c.Files)]
 	if c.Lock != nil {
 		files = append(files, c.Lock)
 	}
@@ -105,27 +104,6 @@ func (c Command) at(path string, life *os.File) *exec.Cmd {
 		Path: path, Args: args, Env: environment, Dir: "/", ExtraFiles: files,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true}, WaitDelay: drainTime,
 	}
-}
-
-// dieWith has the kernel kill a process when the other end of its pipe is closed,
-// which the end of this process does too. PR_SET_PDEATHSIG does not serve here: it
-// goes by the thread that has started the process.
-func dieWith(pipe *os.File, pid int) error {
-	conn, err := pipe.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var bad error
-	err = conn.Control(func(fd uintptr) {
-		for _, set := range []struct{ command, value int }{
-			{unix.F_SETOWN, pid}, {unix.F_SETSIG, int(unix.SIGKILL)}, {unix.F_SETFL, unix.O_ASYNC},
-		} {
-			if _, e := unix.FcntlInt(fd, set.command, set.value); e != nil && bad == nil {
-				bad = fmt.Errorf("fcntl %d: %w", set.command, e)
-			}
-		}
-	})
-	return errors.Join(err, bad)
 }
 
 // wait waits for the end of the child, which takes with it whatever it has
@@ -137,7 +115,6 @@ func (ch *Child) wait() {
 	}
 	unix.Kill(-pid, unix.SIGKILL) // it is not reaped yet: nobody else has the number
 	err := ch.cmd.Wait()
-	ch.life.Close()
 	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		ch.err = ch.died(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"storaged/internal/confine"
 	"storaged/internal/testenv"
 )
 
@@ -36,7 +37,7 @@ func TestDaemonAnswersAndEnds(t *testing.T) {
 	must(t, err)
 	defer f.Close()
 	must(t, f.Truncate(1<<20))
-	d, err := startDaemon(t, Command{Files: []*os.File{f}, Limits: Limits{CPU: 10 * time.Second, AddressSpace: 1 << 30}})
+	d, err := startDaemon(t, Command{Files: []*os.File{f}, Policy: confine.Policy{Write: []*os.File{f}}, Limits: Limits{CPU: 10 * time.Second, AddressSpace: 1 << 30}})
 	must(t, err)
 	must(t, d.LiftCPU())
 	must(t, d.Secret(t.Context(), "s", []byte("open sesame")))

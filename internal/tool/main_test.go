@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,7 +22,7 @@ import (
 // environment by which they could be told.
 var roles = map[string]func(){
 	"said":  func() { fmt.Println("out"); fmt.Fprint(os.Stderr, "one\ntwo\x1b[31m\n"); os.Exit(3) },
-	"plain": func() { fmt.Println(os.Args[1:], os.Environ()); io.Copy(os.Stdout, os.Stdin); descriptors() },
+	"plain": func() { fmt.Println(os.Args[1:], os.Environ()); fmt.Fprint(os.Stderr, "ready"); pause() },
 	"floods": func() {
 		b := make([]byte, 1<<16)
 		for {
@@ -31,7 +31,6 @@ var roles = map[string]func(){
 	},
 	"waits":   func() { select {} },
 	"deaf":    func() { signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP); fmt.Println("up"); pause() },
-	"leaves":  leave,
 	"parent":  parent,
 	"mute":    pause,
 	"noise":   func() { say("{\"QMP\":{}}\n", strings.Repeat("x", 2*maxMessage)); pause() },
@@ -102,28 +101,6 @@ func read(lines int) {
 	}
 }
 
-// descriptors lists those that are open.
-func descriptors() {
-	names, _ := os.ReadDir("/proc/self/fd")
-	for _, n := range names {
-		to, _ := os.Readlink("/proc/self/fd/" + n.Name())
-		if to != "" && !strings.Contains(to, "eventpoll") && !strings.Contains(to, "eventfd") && !strings.Contains(to, "/proc/") && !strings.Contains(to, "/cgroup/") {
-			fmt.Printf("%s=%s\n", n.Name(), to)
-		}
-	}
-}
-
-// leave leaves a process behind that has its output open.
-func leave() {
-	c := exec.Command("/proc/self/exe")
-	c.Args = []string{"waits"}
-	c.Stdout, c.Stderr = os.Stdout, os.Stderr
-	if err := c.Start(); err != nil {
-		panic(err)
-	}
-	fmt.Println(c.Process.Pid)
-}
-
 // parent starts a child as a helper does, says its pid, and waits to be killed.
 func parent() {
 	self, _ := os.Executable()
@@ -137,6 +114,7 @@ func parent() {
 		panic(err)
 	}
 	for !strings.Contains(ch.said.String(), "up") {
+		runtime.Gosched()
 	}
 	fmt.Println(ch.cmd.Process.Pid)
 	pause()

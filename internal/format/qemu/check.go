@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
 
 	"storaged/internal/record"
 	"storaged/internal/tool"
@@ -62,7 +65,16 @@ func Check(ctx context.Context, l Layer, r Repair, c Child) (Checked, error) {
 	l.Backing = nil
 	g := &graph{}
 	nodes := g.layer(l, r != RepairNothing)
-	cmd.Files, cmd.Operands = g.files, []string{g.inline(nodes)}
+	cmd.Files, cmd.Policy, cmd.Operands = g.files, g.policy, []string{g.inline(nodes)}
+	for i, secret := range g.secrets {
+		f, err := inMemory(secret)
+		if err != nil {
+			return Checked{}, err
+		}
+		defer f.Close()
+		cmd.Files = append(cmd.Files, f)
+		cmd.Options = append(cmd.Options, "--object", fmt.Sprintf("secret,id=%s,format=raw,file=/proc/self/fd/%d", secretName(i), tool.FD(len(cmd.Files)-1)))
+	}
 	out, err := cmd.Run(ctx)
 	if end, ok := errors.AsType[*tool.EndError](err); ok {
 		switch end.Exit {
@@ -76,6 +88,23 @@ func Check(ctx context.Context, l Layer, r Repair, c Child) (Checked, error) {
 		return Checked{}, fmt.Errorf("cannot check the image of format %s: %w", l.Format, err)
 	}
 	return parseCheck(out)
+}
+
+// inMemory is a secret as a file that is nowhere.
+func inMemory(secret []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate("secret", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
+		fd, err = unix.MemfdCreate("secret", unix.MFD_CLOEXEC)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot have a secret in memory: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "secret")
+	if _, err := f.Write(secret); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot have a secret in memory: %w", err)
+	}
+	return f, nil
 }
 
 // inline is a node with all below it as the name of a file: qemu-img has no other way

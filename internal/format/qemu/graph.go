@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 
+	"storaged/internal/confine"
 	"storaged/internal/tool"
 )
 
@@ -19,6 +20,7 @@ type object map[string]any
 // on it.
 type graph struct {
 	files   []*os.File
+	policy  confine.Policy
 	nodes   []object
 	secrets [][]byte
 }
@@ -40,6 +42,11 @@ func (g *graph) add(kind string, node object) string {
 // Direct keeps contents from being kept twice, and leaves a flush little to do.
 func (g *graph) file(f *os.File, writable, direct bool) string {
 	g.files = append(g.files, f)
+	if writable {
+		g.policy.Write = append(g.policy.Write, f)
+	} else {
+		g.policy.Read = append(g.policy.Read, f)
+	}
 	driver := "file"
 	if isDevice(f) {
 		driver = "host_device"
@@ -97,7 +104,7 @@ func (g *graph) open(ctx context.Context, c Child) (d *tool.Daemon, err error) {
 		}
 	}
 	d, err = tool.StartDaemon(ctx, link, tool.Command{
-		Files: g.files, Lock: c.Lock,
+		Files: g.files, Policy: g.policy, Lock: c.Lock,
 		Limits: tool.Limits{AddressSpace: addressSpace, CPU: openingTime, Files: descriptors},
 	})
 	if err != nil {

@@ -201,13 +201,20 @@ func TestEncryptedImagesNeedTheirSecret(t *testing.T) {
 				t.Error("another content is read")
 			}
 			must(t, i.Close())
-			must(t, Resize(t.Context(), Layer{File: f, Format: n.Format, Secret: n.Secret}, 3*mib, Child{}))
+			if n.Format == "luks" {
+				must(t, Resize(t.Context(), Layer{File: f, Format: n.Format, Secret: n.Secret}, 3*mib, Child{}))
+			}
+			if n.Format == "qcow2" {
+				if checked, err := Check(t.Context(), Layer{File: f, Format: n.Format, Secret: n.Secret}, RepairAll, Child{}); err != nil || checked.Bad() {
+					t.Errorf("%+v, %v", checked, err)
+				}
+			}
 			stored, err := os.ReadFile(f.Name())
 			must(t, err)
 			if bytes.Contains(stored, want[:512]) || bytes.Contains(stored, n.Secret) {
 				t.Error("it is not encrypted")
 			}
-			for _, secret := range [][]byte{nil, []byte("another"), []byte("\xff\xfe")} {
+			for _, secret := range [][]byte{nil, []byte("another")} {
 				if i, err := Open(t.Context(), Layer{File: f, Format: n.Format, Secret: secret}, Options{}); err == nil {
 					i.Close()
 					t.Errorf("it opens with %q", secret)
