@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
+	"storaged/internal/format"
 	"storaged/internal/format/qemu"
 	"storaged/internal/record"
 	"storaged/internal/tool"
@@ -63,7 +66,44 @@ func (d Disk) layer(r *Run, s Stored) (top qemu.Layer, drop func(), err error) {
 			above = &l
 		}
 	}
-	return top, drop, nil
+	return top, drop, d.sound(s.Content())
+}
+
+// sound refuses an image that must not be opened, by the headers of its layers as
+// they are now, under their locks: what one names is either given, or it would be
+// followed, or missing.
+func (d Disk) sound(c diskio.Content) error {
+	chain := slices.Clone(d.Chain)
+	for format, path := d.Format, "the image"; ; {
+		i, err := inspected(c, format)
+		if err != nil {
+			return fmt.Errorf("cannot read the header of %s: %w", path, err)
+		}
+		hasData := len(chain) > 0 && chain[0].Data
+		if hasData {
+			chain = chain[1:]
+		}
+		switch {
+		case i.Problem != "":
+			return record.Errorf(record.Unsupported, "%s cannot be opened as one in format %s: %s", path, format, i.Problem)
+		case len(i.Data) > 0 && !(hasData && format == "qcow2"):
+			return record.Errorf(record.Unsupported, "content of %s lies in %q, which is not opened", path, record.Escape(i.Data[0]))
+		case i.Backing != "" && len(chain) == 0:
+			return record.Errorf(record.Unsupported, "%s stands on %q, which is not opened", path, record.Escape(i.Backing))
+		case len(chain) == 0:
+			return nil
+		}
+		c, format, path = chain[0].Volume.Volume.Content(), chain[0].Format, strconv.Quote(chain[0].Path)
+		chain = chain[1:]
+	}
+}
+
+func inspected(c diskio.Content, in string) (format.Image, error) {
+	size, err := c.Size()
+	if err != nil {
+		return format.Image{}, err
+	}
+	return format.InspectAs(c, size, in)
 }
 
 // child is what a process gets that opens an image. It moves data, so that it has the

@@ -3,12 +3,15 @@ package helper
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
+	"storaged/internal/format/formattest"
 	"storaged/internal/format/qemu"
 	"storaged/internal/record"
 	"storaged/internal/testenv"
@@ -86,4 +89,59 @@ func TestAMissingProgramIsNamedWithItsPackages(t *testing.T) {
 	if e.Code != string(record.Unsupported) || !strings.Contains(e.Hint, "qemu-system-common") || !strings.Contains(e.Hint, "qemu-img") {
 		t.Errorf("%+v", e)
 	}
+}
+
+// No child is started for an image that names what was not given, or whose header has
+// a problem, whatever would confine it.
+func TestHostileImagesAreNotOpened(t *testing.T) {
+	dir := t.TempDir()
+	r, ctx := testRun(t)
+	must(t, r.prepareLinks(1))
+	defer r.dropLinks()
+	for i, c := range formattest.Corpus(formattest.Bait{File: filepath.Join(dir, "canary"), Socket: filepath.Join(dir, "socket")}) {
+		twofold := strings.Contains(c.Problem, "two things at once") // which does not matter where the format is known
+		if twofold || c.Problem == "" && c.Backing == "" && c.Data == nil {
+			continue // and there is nothing against it
+		}
+		path := filepath.Join(dir, strconv.Itoa(i))
+		must(t, c.Write(path))
+		file, err := os.Open(path)
+		must(t, err)
+		_, err = r.Disk(ctx, stored{file: file}, Disk{Format: c.Format})
+		if record.CodeOf(err) != record.Unsupported || len(r.links) != 1 {
+			t.Fatalf("%s: %v, %d of 1 links are left", c.Name, err, len(r.links))
+		}
+		file.Close()
+		must(t, os.Remove(path))
+	}
+}
+
+// An image whose content is in another file is opened with the one that is given, and
+// one that names its backing with that.
+func TestWhatAnImageNamesHasToBeGiven(t *testing.T) {
+	qemuImg := testenv.Tool(t, "qemu-img")
+	dir := t.TempDir()
+	r, ctx := testRun(t)
+	for _, args := range [][]string{
+		{"-f", "raw", "base", "1M"}, {"-f", "qcow2", "-F", "raw", "-b", "base", "middle"}, {"-f", "qcow2", "-F", "qcow2", "-b", "middle", "-o", "data_file=data", "top"},
+	} {
+		cmd := exec.Command(qemuImg, append([]string{"create", "-q"}, args...)...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	layer := func(name, format string) Layer {
+		return Layer{Volume: &Volume{Volume: storedFile(t, dir, name)}, Format: format, Data: name == "data"}
+	}
+	top := storedFile(t, dir, "top")
+	all := Chain{layer("data", "raw"), layer("middle", "qcow2"), layer("base", "raw")}
+	for _, chain := range []Chain{nil, all[:1], all[1:], all[:2]} {
+		if _, err := r.Disk(ctx, top, Disk{Format: "qcow2", Chain: chain}); record.CodeOf(err) != record.Unsupported {
+			t.Errorf("with %d layers: %v", len(chain), err)
+		}
+	}
+	i, err := r.Disk(ctx, top, Disk{Format: "qcow2", Chain: all})
+	must(t, err)
+	must(t, i.Close())
 }
