@@ -14,12 +14,10 @@ import (
 )
 
 const (
-	// pieceBytes is what one request moves. Smaller ones cost more calls, larger
-	// ones let less go on at the same time.
-	pieceBytes = 256 << 10
-	// mostPieces is how many requests of one call are under way together: enough for
-	// a chunk of a transfer.
-	mostPieces = diskio.ChunkBytes / pieceBytes
+	// mostBytes is what one request moves: as much as a call of a transfer. Smaller
+	// ones, several of which are under way for a call, cost more of the processor and
+	// are no faster.
+	mostBytes = diskio.ChunkBytes
 	// callers is how many calls make a server busiest.
 	callers = 4
 	// zeroBytes is what one request zeroes or discards. It is a multiple of every
@@ -156,49 +154,25 @@ func (c *Client) failure() error {
 	return c.err
 }
 
-// run makes requests, at most mostPieces, each on a connection of its own as far as
-// there are some, and returns when all have ended, with the first error.
-func (c *Client) run(list ...*request) error {
-	var call sync.WaitGroup
-	call.Add(len(list))
-	for _, r := range list {
-		r.call = &call
-	}
-	turn, all := int(c.turn.Add(1)), len(c.connections)
-	for i := range min(all, len(list)) {
-		var mine []*request
-		for k := i; k < len(list); k += all {
-			mine = append(mine, list[k])
-		}
-		c.connections[(turn+i)%all].send(mine)
-	}
-	call.Wait()
-	for _, r := range list {
-		if r.err != nil {
-			return r.err
-		}
-	}
-	return nil
+// run makes a request, on the connection whose turn it is, and returns when it has
+// ended.
+func (c *Client) run(r *request) error {
+	r.done = make(chan struct{})
+	c.connections[int(c.turn.Add(1))%len(c.connections)].send(r)
+	<-r.done
+	return r.err
 }
 
 // move reads or writes all of p, which lies within the content.
 func (c *Client) move(command uint16, p []byte, off int64) (done int, err error) {
-	for len(p) > 0 {
-		var room [mostPieces]request
-		var list [mostPieces]*request
-		n, bytes := 0, 0
-		for ; n < mostPieces && len(p) > 0; n++ {
-			some := min(len(p), pieceBytes)
-			room[n] = request{command: command, off: off, n: uint32(some), buf: p[:some]}
-			list[n] = &room[n]
-			p, off, bytes = p[some:], off+int64(some), bytes+some
+	for done < len(p) && err == nil {
+		some := p[done:min(done+mostBytes, len(p))]
+		err = c.run(&request{command: command, off: off + int64(done), n: uint32(len(some)), buf: some})
+		if err == nil {
+			done += len(some)
 		}
-		if err := c.run(list[:n]...); err != nil {
-			return done, err
-		}
-		done += bytes
 	}
-	return done, nil
+	return done, err
 }
 
 // Size is the one that the server said at the start.
@@ -210,7 +184,7 @@ func (c *Client) Requests() int { return callers }
 // Granularity is that of the export.
 func (c *Client) Granularity() int64 { return c.export.Granularity }
 
-// ReadAt reads, in several requests at a time.
+// ReadAt reads.
 func (c *Client) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, syscall.EINVAL
@@ -223,7 +197,7 @@ func (c *Client) ReadAt(p []byte, off int64) (int, error) {
 	return done, err
 }
 
-// WriteAt writes, in several requests at a time. What lies beyond the end is ENOSPC.
+// WriteAt writes. What lies beyond the end is ENOSPC.
 func (c *Client) WriteAt(p []byte, off int64) (int, error) {
 	if err := c.writable(off, int64(len(p))); err != nil {
 		return 0, err

@@ -17,9 +17,9 @@ type connection struct {
 	terms  terms
 	in     *bufio.Reader // of the reader
 
-	write sync.Mutex // held while requests are sent
-	heads [mostPieces * requestBytes]byte
-	vec   [2 * mostPieces][]byte
+	write sync.Mutex // held while a request is sent
+	head  [requestBytes]byte
+	vec   [2][]byte
 
 	mu      sync.Mutex
 	pending map[uint64]*request // by cookie
@@ -50,24 +50,18 @@ func (c *connection) register(r *request) (cookie uint64, ok bool) {
 	return c.cookie, true
 }
 
-// send sends requests, at most mostPieces. What cannot be sent ends as the client
-// does.
-func (c *connection) send(list []*request) {
+// send sends a request. What cannot be sent ends as the client does.
+func (c *connection) send(r *request) {
 	c.write.Lock()
 	defer c.write.Unlock()
-	heads, vec := c.heads[:0], net.Buffers(c.vec[:0])
-	for _, r := range list {
-		cookie, ok := c.register(r)
-		if !ok {
-			r.finish(c.client.failure())
-			continue
-		}
-		at := len(heads)
-		heads = r.appendTo(heads, cookie)
-		vec = append(vec, heads[at:])
-		if r.command == cmdWrite {
-			vec = append(vec, r.buf)
-		}
+	cookie, ok := c.register(r)
+	if !ok {
+		r.finish(c.client.failure())
+		return
+	}
+	vec := net.Buffers(append(c.vec[:0], r.appendTo(c.head[:0], cookie)))
+	if r.command == cmdWrite {
+		vec = append(vec, r.buf)
 	}
 	if _, err := vec.WriteTo(c.Conn); err != nil {
 		c.client.fail(lost(err))
@@ -120,7 +114,7 @@ func (c *connection) done(cookie uint64, r *request) error {
 	c.mu.Lock()
 	delete(c.pending, cookie)
 	c.mu.Unlock()
-	r.call.Done()
+	close(r.done)
 	return nil
 }
 

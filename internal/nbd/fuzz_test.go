@@ -62,7 +62,7 @@ func recorded(f *testing.F, qemu bool) []byte {
 	conn := func() net.Conn { return fake(f, nil) }
 	if qemu {
 		testenv.Tool(f, "qemu-storage-daemon")
-		conn = func() net.Conn { return serve(f, 1, blockdev("top", image(f, "raw", "1M"), "raw")...)[0] }
+		conn = func() net.Conn { return serve(f, 1, blockdev("top", image(f, f.TempDir(), "raw", "1M"), "raw")...)[0] }
 	}
 	r := &recorder{Conn: conn()}
 	c, err := Connect(f.Context(), []net.Conn{r}, Export{Name: "x", Depths: true})
@@ -75,7 +75,7 @@ func recorded(f *testing.F, qemu bool) []byte {
 // server has written to, and its surroundings, that nobody may write to.
 var uses = []func(t testing.TB, c *Client){
 	func(t testing.TB, c *Client) { read(t, c, 1000, 512) },
-	func(t testing.TB, c *Client) { read(t, c, pieceBytes+500, 0) },
+	func(t testing.TB, c *Client) { read(t, c, mostBytes+500, 0) },
 	func(t testing.TB, c *Client) {
 		list := make([]diskio.Extent, 5)
 		n, err := c.Extents(list, 512, testSize)

@@ -22,10 +22,12 @@ import (
 
 const mib = diskiotest.MiB
 
-// image makes an empty image and gives its path.
-func image(t testing.TB, format string, args ...string) string {
+// image makes an empty image in a directory of its own below dir and gives its path.
+func image(t testing.TB, dir, format string, args ...string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "image")
+	dir, err := os.MkdirTemp(dir, "")
+	diskiotest.Must(t, err)
+	path := filepath.Join(dir, "image")
 	create := append([]string{"create", "-q", "-f", format, path}, args...)
 	diskiotest.Run(t, testenv.Tool(t, "qemu-img"), create...)
 	return path
@@ -78,10 +80,10 @@ func connected(t testing.TB, conns []net.Conn, export Export) *Client {
 	return c
 }
 
-// open makes a new image of a format and opens it.
-func open(t testing.TB, conns int, format string, size int64) *Client {
+// open makes a new image of a format in a directory and opens it.
+func open(t testing.TB, dir string, conns int, format string, size int64) *Client {
 	t.Helper()
-	path := image(t, format, fmt.Sprint(size))
+	path := image(t, dir, format, fmt.Sprint(size))
 	unit := map[string]int64{"raw": 4096}[format]
 	if unit == 0 {
 		unit = 64 << 10
@@ -90,10 +92,11 @@ func open(t testing.TB, conns int, format string, size int64) *Client {
 }
 
 func TestContract(t *testing.T) {
+	dir := diskiotest.MountTmpfs(t, 1<<30) // no disk makes it wait
 	for format, conns := range map[string]int{"raw": 1, "qcow2": 3} {
 		t.Run(format, func(t *testing.T) {
 			t.Parallel()
-			contenttest.Run(t, func(t testing.TB, size int64) diskio.Content { return open(t, conns, format, size) })
+			contenttest.Run(t, func(t testing.TB, size int64) diskio.Content { return open(t, dir, conns, format, size) })
 		})
 	}
 }
@@ -103,7 +106,7 @@ func TestReadsWhatWasWritten(t *testing.T) {
 	const size = 24 * mib
 	for _, format := range []string{"raw", "qcow2"} {
 		t.Run(format, func(t *testing.T) {
-			c, want := open(t, 2, format, size), make([]byte, size)
+			c, want := open(t, t.TempDir(), 2, format, size), make([]byte, size)
 			at := rand.New(rand.NewPCG(1, 2))
 			for i := range 60 {
 				off := at.Int64N(size)
@@ -199,7 +202,7 @@ func full(t testing.TB, size int64) diskio.Content {
 }
 
 func TestAnExportThatIsNotThere(t *testing.T) {
-	path := image(t, "raw", "1M")
+	path := image(t, t.TempDir(), "raw", "1M")
 	_, err := Connect(t.Context(), serve(t, 1, blockdev("top", path, "raw")...), Export{Name: "y"})
 	if err == nil || !strings.Contains(err.Error(), `it has no export "y"`) {
 		t.Errorf("error is %v", err)

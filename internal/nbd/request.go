@@ -3,7 +3,6 @@ package nbd
 import (
 	"encoding/binary"
 	"slices"
-	"sync"
 )
 
 const (
@@ -27,7 +26,7 @@ type request struct {
 	errors int
 	spans  [contexts][]span // the map, by context
 	err    error
-	call   *sync.WaitGroup // one for each request of the call
+	done   chan struct{} // closed at the end
 }
 
 // part is of a request, from lo to hi.
@@ -36,7 +35,7 @@ type part struct{ lo, hi uint32 }
 // finish ends a request that nobody will answer any more.
 func (r *request) finish(err error) {
 	r.err = err
-	r.call.Done()
+	close(r.done)
 }
 
 // appendTo appends the request's head.
