@@ -42,9 +42,10 @@ func FD(i int) int { return firstFD + i }
 
 // environment is all that a program gets of it. Messages are not translated. The
 // memory of buffers is kept and not given back to the kernel for each request: a
-// page fault costs more than what is done with the page.
+// page fault costs more than what is done with the page. Two arenas are enough for
+// threads that do little but I/O, and each takes address space by the hundred MiB.
 var environment = []string{
-	"LC_ALL=C", "PATH=" + path,
+	"LC_ALL=C", "PATH=" + path, "MALLOC_ARENA_MAX=2",
 	"MALLOC_MMAP_THRESHOLD_=67108864", "MALLOC_TOP_PAD_=67108864", "MALLOC_TRIM_THRESHOLD_=134217728",
 }
 

@@ -180,7 +180,19 @@ func (d *Daemon) gone(err error) bool {
 // Execute runs a command of QMP; result, if not nil, gets what it returns. It has
 // no other deadline than that of ctx. A refusal is a *CommandError.
 func (d *Daemon) Execute(ctx context.Context, command string, arguments, result any) error {
-	return d.Explain(d.monitor.execute(ctx, command, arguments, result))
+	err := d.monitor.execute(ctx, command, arguments, result)
+	if limit := d.refusedBy(err); limit != "" {
+		return fmt.Errorf("%w: its limit is %s", err, limit)
+	}
+	return d.Explain(err)
+}
+
+// refusedBy names the limit by which a command was refused, "" if there is none.
+func (d *Daemon) refusedBy(err error) string {
+	if refused, ok := errors.AsType[*CommandError](err); ok {
+		return d.most.exhausted(refused.Desc)
+	}
+	return ""
 }
 
 // Do is Execute within CommandTime and without a result.

@@ -2,6 +2,7 @@ package tool
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -80,13 +81,14 @@ func (l Limits) reached(status syscall.WaitStatus, said string) string {
 		return fmt.Sprintf("%v of processor time", l.CPU)
 	case signal == unix.SIGXFSZ || l.FileSize > 0 && strings.Contains(said, "File too large"):
 		return fmt.Sprintf("%d bytes in a file", l.FileSize)
-	case l.AddressSpace == 0:
+	}
+	return l.exhausted(said)
+}
+
+// exhausted names the limit of memory if what a program says is that it gets none.
+func (l Limits) exhausted(said string) string {
+	if l.AddressSpace == 0 || !slices.ContainsFunc(exhausted, func(words string) bool { return strings.Contains(said, words) }) {
 		return ""
 	}
-	for _, words := range exhausted {
-		if strings.Contains(said, words) {
-			return fmt.Sprintf("%d bytes of address space", l.AddressSpace)
-		}
-	}
-	return ""
+	return fmt.Sprintf("%d bytes of address space", l.AddressSpace)
 }

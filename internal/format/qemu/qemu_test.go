@@ -340,6 +340,24 @@ func TestAChildThatDiesIsAnErrorThatSaysSo(t *testing.T) {
 	}
 }
 
+// A bomb takes no more than its limit, which is named.
+func TestTablesWithoutEndMeetTheLimit(t *testing.T) {
+	f := made(t, New{Format: "vdi", Capacity: mib})
+	blocks := []byte{0x80, 0xff, 0xff, 0x1f}
+	_, err := f.WriteAt(blocks, 384)
+	must(t, err)
+	_, err = f.WriteAt([]byte{0, 0, 0, 0xf8, 0xff, 0xff, 1, 0}, 368) // its capacity
+	must(t, err)
+	must(t, f.Truncate(3<<30))
+	i, err := Open(t.Context(), Layer{File: f, Format: "vdi"}, Options{})
+	if err == nil {
+		i.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "limit") || !strings.Contains(err.Error(), "1610612736 bytes of address space") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestCompressedClustersAreSmaller(t *testing.T) {
 	for _, kind := range []string{"zlib", "zstd"} {
 		f := made(t, New{Format: "qcow2", Capacity: 8 * mib, Options: map[string]string{"compression": kind}})
