@@ -38,6 +38,8 @@ func commands() cmdline.Program {
 				taskCommand(operation.NewUpload, task.Upload),
 				taskCommand(operation.NewDownload, task.Download),
 				taskCommand(operation.NewMove, task.Move),
+				taskCommand(operation.NewFlatten, task.Flatten),
+				taskCommand(operation.NewRebase, task.Rebase),
 				taskCommand(operation.NewSnapshotCreate, task.SnapshotCreate),
 				taskCommand(operation.NewSnapshotRestore, task.SnapshotRestore),
 				taskCommand(operation.NewSnapshotDelete, task.SnapshotDelete),

@@ -151,13 +151,13 @@ func (d *descent) take(v *store.Volume, r store.Reference) (*store.Volume, error
 
 func tooDeep(v *store.Volume) error {
 	return record.Errorf(record.Unsupported, "volume %s stands on more than %d images, one on the other", record.Quoted(v.Pool, v.Name), operation.MaxDepth).
-		WithHint("a chain gets shorter when one of those is made independent of what it stands on")
+		WithHint("%s makes one of those independent, and the chain shorter", record.Do("volume.flatten", "VOL"))
 }
 
 func layerOf(p *store.Pool, v *store.Volume, data bool) operation.Layer {
 	at := OnVolume(p, v.Name)
 	at.PoolID, at.PoolSource, at.ID = p.Identity, p.Source, v.Identity
-	return operation.Layer{Volume: at, Format: v.Format, Secret: v.Secret, Data: data}
+	return operation.Layer{Volume: at, Format: v.Format, Secret: v.Secret, Data: data, Allocation: v.Allocation}
 }
 
 // resolved is the volume of a pool in use that an image's reference is to.

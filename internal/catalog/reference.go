@@ -24,8 +24,12 @@ func Childless(tx *store.Tx, v *store.Volume) error {
 
 // backing is the refusal of what others stand on.
 func backing(what string, names []string) error {
-	return record.Errorf(record.HasChildren, "%s %s", what, record.List(names, 5)).
-		WithHint("delete those first, or make them independent of it: qemu-img rebase -b '' FILE")
+	e := record.Errorf(record.HasChildren, "%s %s", what, record.List(names, 5))
+	i := slices.IndexFunc(names, func(name string) bool { return !strings.Contains(name, "@") })
+	if i < 0 { // snapshots, which stay as they are
+		return e.WithHint("delete those first")
+	}
+	return e.WithHint("delete those first, or make them independent of it: %s", record.Do("volume.flatten", names[i]))
 }
 
 // ChildrenOf lists the volumes of all pools that need v: it is their backing, or

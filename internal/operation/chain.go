@@ -20,6 +20,8 @@ type Layer struct {
 	// Data says that it holds the content of the layer above it, or of the image
 	// itself; else it is what that stands on.
 	Data bool `json:"data,omitempty"`
+	// Allocation is how many bytes it has, as they were seen last.
+	Allocation int64 `json:"allocation,omitempty"`
 }
 
 // Whose chain it is. What an image stands on is looked up when the job is asked

@@ -222,6 +222,8 @@ var kinds = map[record.Kind]struct {
 	record.VolumeDownload:  {func() Operation { return NewDownload() }, func() Request { return &DownloadRequest{} }},
 	record.VolumeVerify:    {func() Operation { return NewVerify() }, func() Request { return &VerifyRequest{} }},
 	record.VolumeMove:      {func() Operation { return NewMove() }, func() Request { return &MoveRequest{} }},
+	record.VolumeFlatten:   {func() Operation { return NewFlatten() }, func() Request { return &FlattenRequest{} }},
+	record.VolumeRebase:    {func() Operation { return NewRebase() }, func() Request { return &RebaseRequest{} }},
 	record.SnapshotCreate:  {func() Operation { return NewSnapshotCreate() }, func() Request { return &SnapshotCreateRequest{} }},
 	record.SnapshotRestore: {func() Operation { return NewSnapshotRestore() }, func() Request { return &SnapshotRestoreRequest{} }},
 	record.SnapshotDelete:  {func() Operation { return NewSnapshotDelete() }, func() Request { return &SnapshotDeleteRequest{} }},

@@ -45,6 +45,18 @@ func relative(k *operation.Known) { // it stands on a file beside it
 	k.References = []operation.Reference{{Name: "base.qcow2", Relative: true}}
 }
 
+// stands on a volume of 70 bytes, and can stand on another one.
+func stands(k *operation.Known) {
+	k.Chain = func() (operation.Chain, error) {
+		base := operation.Layer{Volume: operation.Volume{Pool: "images", Name: "base"}, Format: record.FormatRaw, Allocation: 70}
+		return operation.Chain{Of: operation.ChainOfVolume, Layers: []operation.Layer{base}}, nil
+	}
+	k.Under = func(pool, volume string) (operation.Chain, error) {
+		new := operation.Layer{Volume: operation.Volume{Pool: pool, Name: volume}, Format: record.FormatRaw}
+		return operation.Chain{Of: operation.ChainOfNew, Layers: []operation.Layer{new}}, nil
+	}
+}
+
 func frozen(k *operation.Known) { k.Volume.Snapshots = []string{"was"} }
 
 // onSnapshot names the snapshot that a request is about.
@@ -141,6 +153,8 @@ func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
 		{&operation.MoveRequest{Pool: "fast"}, nil, "async, moves 40, needs 40, displaces"},
 		{&operation.MoveRequest{Pool: "fast"}, []change{promised}, "async, moves 100, needs 100, displaces"},
 		{&operation.MoveRequest{Name: "new"}, []change{near}, "async, moves 0, needs 0, displaces"},
+		{&operation.FlattenRequest{}, []change{qcow2, stands}, "async, moves 100, needs 30, relies"},
+		{&operation.RebaseRequest{Backing: "base"}, []change{qcow2, stands}, "async, moves 100, relies"},
 		{&operation.SnapshotCreateRequest{Name: "was"}, nil, "normal, moves 0, relies"},
 		{onSnapshot(&operation.SnapshotRestoreRequest{}), []change{frozen}, "normal, moves 0, destroys, displaces"},
 		{onSnapshot(&operation.SnapshotDeleteRequest{}), []change{frozen}, "normal, moves 0, destroys, displaces"},
@@ -233,6 +247,11 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{&operation.CloneRequest{Name: "new"}, []change{split}, "allowed", record.Unsupported, "would share with it"},
 		{&operation.CloneRequest{Name: "new"}, []change{relative}, "allowed", record.Unsupported, "would not find from pool"},
 		{&operation.ResizeRequest{}, nil, "check", record.Invalid, `field "capacity"`},
+		{&operation.FlattenRequest{}, nil, "plan", record.Unsupported, "cannot be changed in place"},
+		{&operation.FlattenRequest{}, []change{qcow2, stands, split}, "plan", record.Unsupported, "data.raw"},
+		{&operation.RebaseRequest{}, nil, "check", record.Invalid, `field "backing"`},
+		{&operation.RebaseRequest{Backing: "a/b/c"}, nil, "check", record.Invalid, `field "backing"`},
+		{&operation.RebaseRequest{Backing: "vm"}, []change{qcow2, stands}, "plan", record.Invalid, "stand on itself"},
 		{&operation.SnapshotCreateRequest{Name: "a/b"}, nil, "check", record.Invalid, `field "name"`},
 		{&operation.SnapshotCreateRequest{Name: "a@b"}, nil, "plan", record.Invalid, "contains an @"},
 		{&operation.SnapshotCreateRequest{Name: strings.Repeat("x", 250)}, nil, "plan", record.Invalid, "of 263 bytes"},

@@ -113,7 +113,7 @@ func (k Known) portable(to string) error {
 		if r.Data {
 			return e.WithHint("%s", converts)
 		}
-		return e.WithHint("give it an absolute path to its backing: qemu-img rebase -u")
+		return e.WithHint("%s makes it independent", record.Do("volume.flatten", k.Volume.Pool+"/"+k.Volume.Name))
 	}
 	return k.within()
 }

@@ -21,6 +21,8 @@ const (
 	VolumeVerify   Kind = "volume.verify"
 	VolumeMove     Kind = "volume.move"
 
+	VolumeFlatten   Kind = "volume.flatten"
+	VolumeRebase    Kind = "volume.rebase"
 	SnapshotCreate  Kind = "snapshot.create"
 	SnapshotRestore Kind = "snapshot.restore"
 	SnapshotDelete  Kind = "snapshot.delete"
@@ -39,7 +41,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		VolumeCreate, VolumeClone, VolumeResize, VolumeWipe, VolumeTrim, VolumeUpload, VolumeDownload, VolumeDelete, VolumeVerify, VolumeMove,
-		SnapshotCreate, SnapshotRestore, SnapshotDelete, SnapshotClone,
+		VolumeFlatten, VolumeRebase, SnapshotCreate, SnapshotRestore, SnapshotDelete, SnapshotClone,
 		PoolBuild, PoolStart, PoolStop, PoolRefresh, PoolDelete, PoolVerify, PoolEvacuate,
 	}
 }

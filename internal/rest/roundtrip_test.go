@@ -98,6 +98,12 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	"MoveVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.MoveRequest{Pool: "q", Name: "v"})
 	},
+	"FlattenVolume": func(ctx context.Context, c *client.Client) (any, error) {
+		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.FlattenRequest{})
+	},
+	"RebaseVolume": func(ctx context.Context, c *client.Client) (any, error) {
+		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.RebaseRequest{Backing: "images/x"})
+	},
 	"Snapshots": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Snapshots(ctx, "images", "base.raw")
 	},

@@ -36,6 +36,7 @@ var bodies = map[string]string{
 	"PATCH /v1/pools/{pool}":                                            `{"autostart":true}`,
 	"PATCH /v1/pools/{pool}/volumes/{volume}":                           `{"description":"d"}`,
 	"PUT /v1/secrets/{secret}":                                          `{"value":"c2VjcmV0"}`,
+	"POST /v1/pools/{pool}/volumes/{volume}/rebase":                     `{"backing":"b"}`,
 	"PUT /v1/drain":                                                     `{"on":true}`,
 	"PATCH /v1/limits":                                                  `{"running":8,"pool_rates":{"images":null}}`,
 	"PATCH /v1/jobs/{job}":                                              `{"limit":null}`,

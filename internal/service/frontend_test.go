@@ -209,6 +209,7 @@ func TestFrontEndWithoutHTTPDoesEverything(t *testing.T) {
 	stop := f.beside("KeepCopies", "KeepTidy", "KeepStarting")
 	f.pools()
 	f.volumes()
+	f.images()
 	f.snapshots()
 	f.contents()
 	f.streams()
@@ -291,6 +292,22 @@ func (f *frontEnd) volumes() {
 	if all := get[[]record.Volume](f, "Volumes", contract.VolumeFilter{Pools: []string{"p"}}); len(all) != 2 {
 		f.t.Errorf("volumes are %+v", all)
 	}
+}
+
+// images are of files that stand on each other.
+func (f *frontEnd) images() {
+	f.t.Helper()
+	qemu := testenv.Tool(f.t, "qemu-img")
+	testenv.Tool(f.t, "qemu-storage-daemon")
+	f.do("Start", "p", "", &operation.CreateRequest{Name: "base", Capacity: mib})
+	if out, err := exec.Command(qemu, "create", "-q", "-f", "qcow2", "-F", "raw", "-b", f.path("p", "base"), f.path("p", "over")).CombinedOutput(); err != nil {
+		f.t.Fatalf("%v\n%s", err, out)
+	}
+	f.do("Start", "p", "", &operation.PoolRefreshRequest{})
+	f.do("Start", "p", "over", &operation.RebaseRequest{Backing: "v"})
+	f.do("Start", "p", "over", &operation.FlattenRequest{})
+	f.do("Start", "p", "over", &operation.DeleteRequest{})
+	f.do("Start", "p", "base", &operation.DeleteRequest{})
 }
 
 // snapshots needs a file system that shares blocks, which only root can mount.

@@ -40,7 +40,7 @@ func spares(at helper.Location) func(ctx context.Context) error {
 			return err
 		}
 		return record.Errorf(record.HasChildren, "%q backs %s; nothing was done", at.Path, strings.Join(names, ", ")).
-			WithHint("delete those first, or make them independent of it: qemu-img rebase -b '' FILE")
+			WithHint("delete those first, or make them independent of it: storage-helper flatten")
 	}
 }
 

@@ -1,0 +1,44 @@
+package qemu
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"storaged/internal/record"
+	"storaged/internal/tool"
+)
+
+// rebased are the formats whose header can be given another backing.
+var rebased = []string{"qcow2", "qed"}
+
+// Rebases reports whether the header of an image in a format can be given another
+// backing.
+func Rebases(format string) bool { return slices.Contains(rebased, format) }
+
+// Rebase changes what the header of an image names as what it stands on, and nothing
+// else: whether the content stays the same is for the caller to make sure. "" is
+// nothing. The name is not looked at. The image must be closed meanwhile.
+func Rebase(ctx context.Context, l Layer, name, format string, c Child) error {
+	if !Rebases(l.Format) {
+		return record.Errorf(record.Unsupported, "an image in format %s cannot be given another backing", l.Format)
+	}
+	l.Backing = nil
+	g := &graph{}
+	top := g.layer(l, true)
+	options := []string{"rebase", "-u", "-b", name}
+	if name != "" {
+		options = append(options, "-F", format)
+	}
+	cmd := tool.Command{
+		Program: tool.QEMUImg, Options: options, Files: g.files, Operands: []string{g.inline(top)}, Lock: c.Lock,
+		Limits: tool.Limits{AddressSpace: addressSpace, Files: descriptors}, Output: rebaseOutput,
+	}
+	if _, err := cmd.Run(ctx); err != nil {
+		return fmt.Errorf("cannot change what the image of format %s stands on: %w", l.Format, err)
+	}
+	return nil
+}
+
+// rebaseOutput is more than a rebase says, bytes.
+const rebaseOutput = 4 << 10

@@ -1,0 +1,110 @@
+package operation
+
+import (
+	"slices"
+
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+)
+
+// detached are the formats of images that can be made independent, or stand on
+// another, in place.
+var detached = []string{"qcow2", "qed"}
+
+// Flatten makes a volume independent of what it stands on.
+type Flatten struct {
+	Terms
+	Volume
+	Sealed
+	Chain
+	Format     string `json:"format"`
+	Capacity   int64  `json:"capacity,omitempty"`   // bytes that may have to be read
+	Allocation int64  `json:"allocation,omitempty"` // bytes that it may need
+	Resume     bool   `json:"-"`
+}
+
+var _ interface {
+	Operation
+	Chained
+	Grows
+} = (*Flatten)(nil)
+
+// NewFlatten gives one with the defaults of its task.
+func NewFlatten() *Flatten {
+	return &Flatten{Volume: Volume{Type: defaultType}, Format: "qcow2"}
+}
+
+// Kind is volume.flatten.
+func (*Flatten) Kind() record.Kind { return record.VolumeFlatten }
+
+// Class: it takes as long as there is to copy.
+func (*Flatten) Class() record.Class { return record.Async }
+
+// Locks the volume against everybody; what it stands on may be read.
+func (o *Flatten) Locks() []record.Object {
+	return append([]record.Object{o.lock(record.ModeWrite)}, o.Chain.locks()...)
+}
+
+// Settle looks what it is now.
+func (o *Flatten) Settle() *Settle { return &Settle{Volume: o.Volume} }
+
+// Effect: the content stays the same.
+func (*Flatten) Effect() Effect { return Arranges }
+
+// Relies on the content.
+func (*Flatten) Relies() bool { return true }
+
+// Allowed refuses an image whose content lies in other files.
+func (o *Flatten) Allowed(k Known) error { return k.detachable() }
+
+// detachable refuses a volume that cannot be given another backing in place.
+func (k Known) detachable() error {
+	if !slices.Contains(detached, k.Volume.Format) {
+		return record.Errorf(record.Unsupported, "volume %s is %s: what it stands on cannot be changed in place, that of %s can",
+			record.Quoted(k.Volume.Pool, k.Volume.Name), k.Volume.Format, record.List(detached, len(detached)))
+	}
+	return k.contained("has to come with it", "clone the volume: a copy of its content stands on nothing")
+}
+
+// Moves what may have to be read.
+func (o *Flatten) Moves() (bytes int64, bounds bool) { return o.Capacity, true }
+
+// Needs what those have that it stands on, as far as it has not as much itself.
+func (o *Flatten) Needs() (bytes int64, shareable bool) { return o.Allocation, false }
+
+// Smaller is to leave it as it is.
+func (*Flatten) Smaller() record.Hint { return elsewhere() }
+
+// Task is flatten.
+func (o *Flatten) Task() Task {
+	return Task{
+		Name:  "flatten",
+		Usage: "make a volume independent of what it stands on",
+		Description: "What it lacks itself is copied into it from what it stands on, and then its header names nothing\n" +
+			"more. The content stays the same, at any time: one that was flattened half-way is complete, and\n" +
+			"stands on what it stood on. Doing it again goes on where it was stopped.",
+		Example: `--target vm1.qcow2 --layer '{"path":"/var/lib/images/base.raw","format":"raw"}'`,
+		Flags: append(append(append(o.Volume.flags("target"), o.Volume.known(), imageFormat(&o.Format)), o.Chain.flags("layer")...),
+			append(o.Sealed.flags(&o.Chain.Secret), resume(&o.Resume))...),
+	}
+}
+
+// FlattenRequest asks to make a volume independent of what it stands on.
+type FlattenRequest struct{ JobOptions }
+
+// Plan reads what the volume stands on.
+func (*FlattenRequest) Plan(k Known) (Operation, error) {
+	if err := k.detachable(); err != nil {
+		return nil, err
+	}
+	chain, err := k.Chain()
+	if err != nil {
+		return nil, err
+	}
+	o := &Flatten{Volume: k.On, Chain: chain, Format: k.Volume.Format, Capacity: k.Volume.Capacity}
+	for _, l := range chain.Layers {
+		o.Allocation = quantity.Sum(o.Allocation, l.Allocation)
+	}
+	o.Allocation = max(0, min(o.Allocation, o.Capacity)-k.Volume.Allocation)
+	return o, nil
+}
