@@ -80,7 +80,7 @@ var layers = []layer{
 
 	{"internal/catalog", []string{"internal/backends", "internal/backends/all", "internal/events", "internal/ipc", "internal/operation", "internal/quantity", "internal/record",
 		"internal/store", "internal/supervisor"}},
-	{"internal/service", []string{"internal/backends/all", "internal/catalog", "internal/events", "internal/ipc", "internal/metrics", "internal/operation", "internal/quantity", "internal/record", "internal/secret", "internal/store", "internal/supervisor", "internal/service/contract"}},
+	{"internal/service", []string{"internal/backends/all", "internal/catalog", "internal/confine", "internal/events", "internal/ipc", "internal/metrics", "internal/operation", "internal/quantity", "internal/record", "internal/secret", "internal/store", "internal/supervisor", "internal/service/contract"}},
 	{"internal/service/contract", []string{"internal/operation", "internal/record"}},
 	{"internal/peer", []string{"internal/record"}},
 	{"internal/transfer", []string{"internal/operation", "internal/record", "internal/service/contract", "internal/sparse"}},

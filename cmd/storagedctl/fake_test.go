@@ -147,7 +147,7 @@ func running(percent float64) func(*record.Job) {
 		j.Phase = &record.Phase{Index: 1, Count: 3, Name: "copy"}
 		j.Progress = record.Progress{Unit: "bytes", Done: 734003200, Total: 2 << 30, Percent: &percent, RateBytes: 512000000, Bounded: true}
 		j.Estimate.RemainingS = ptr(2.8)
-		j.Helper = &record.Helper{PID: 4712, Argv: []string{"storage-helper", "clone", "--source", "/srv/my images/base.raw"}}
+		j.Helper = &record.Helper{PID: 4712, Argv: []string{"storage-helper", "clone", "--source", "/srv/my images/base.raw"}, Confinement: &record.Confinement{Level: record.ConfinedFully, Landlock: 7, Seccomp: true, Capabilities: []string{"chown", "fowner"}}}
 	}
 }
 
@@ -539,10 +539,11 @@ func (f *fake) Status(context.Context) (contract.Status, error) {
 		Jobs: map[string]int{"running": 2}, Pools: map[string]int{"active": 2}, Recovered: []int64{7, 8},
 		Limits: record.Limits{Running: 64, RunningPool: 16, RunningDevice: 4, Queued: 10000, Rate: new(int64(100 << 20)), PoolRunning: map[string]int{"images": 2}},
 		Helpers: []contract.HelperStatus{
-			{Job: 7, Kind: record.VolumeClone, PID: 4711, Version: "1.0.0"},
+			{Job: 7, Kind: record.VolumeClone, PID: 4711, Version: "1.0.0", Confined: record.ConfinedFully},
 			{Job: 8, Kind: record.VolumeWipe, PID: 4712, Version: "0.9.0", Foreign: true, Stuck: "process 4712 in state D (nfs_wait)"},
 		},
-		Warnings: []string{"low on space"}, Paths: map[string]string{"state": "/var/lib/storaged"},
+		Confinement: contract.ConfinementStatus{Host: record.Confinement{Level: record.ConfinedPartly, Landlock: 2, Seccomp: true, Capabilities: []string{}, Lacks: []string{"files can be cut"}}, Minimum: record.NotConfined},
+		Warnings:    []string{"low on space"}, Paths: map[string]string{"state": "/var/lib/storaged"},
 	}, nil
 }
 

@@ -71,7 +71,7 @@ func statusFields(s *session, st contract.Status) []field {
 	if len(st.Recovered) > 0 {
 		fields = append(fields, field{"Recovered jobs", strings.Trim(fmt.Sprint(st.Recovered), "[]")})
 	}
-	fields = append(fields, field{"Limits", limitsLine(st.Limits)})
+	fields = append(fields, field{"Limits", limitsLine(st.Limits)}, field{"Confinement", fmt.Sprintf("%s; jobs need %s", st.Confinement.Host, st.Confinement.Minimum)})
 	for _, h := range st.Helpers {
 		if h.Stuck != "" {
 			fields = append(fields, field{"Stuck helper", fmt.Sprintf("job %d (%s): %s does not end when killed", h.Job, h.Kind, h.Stuck)})

@@ -186,7 +186,7 @@ func jobFields(s *session, j record.Job) []field {
 		{"State", string(j.State)}, {"Objects", objects(j.Objects)}, {"Phase", phase(j)}, {"Done", doneField(s, j)},
 		{"Left", leftField(j)}, {"Paused because", strings.Join(j.PauseReasons, ", ")},
 		{"Created", stamp(&j.Created)}, {"Started", stamp(j.Started)}, {"Ended", stamp(j.Ended)}, {"Elapsed", elapsed(j)},
-		{"Owner", owner(j.Owner)}, {"Helper", helper(j)}, {"Limit", limit(j.Limit)}, {"Priority", string(j.Priority)},
+		{"Owner", owner(j.Owner)}, {"Helper", helper(j)}, {"Confined", confinement(j)}, {"Limit", limit(j.Limit)}, {"Priority", string(j.Priority)},
 		{"Labels", labels(j)}, {"Pinned", pinned(j)},
 	}
 	for _, c := range j.Changes {
@@ -269,6 +269,13 @@ func helper(j record.Job) string {
 		return ""
 	}
 	return fmt.Sprintf("pid %d: %s", j.Helper.PID, shellLine(j.Helper.Argv))
+}
+
+func confinement(j record.Job) string {
+	if j.Helper == nil || j.Helper.Confinement == nil {
+		return ""
+	}
+	return j.Helper.Confinement.String()
 }
 
 func limit(n *int64) string {

@@ -13,6 +13,7 @@ import (
 	"storaged/internal/confine"
 	"storaged/internal/crash"
 	"storaged/internal/diskio"
+	"storaged/internal/ipc"
 )
 
 // needing is an Opening that leads to more than what is open when the process is
@@ -90,7 +91,9 @@ func (r *Run) confined(t Task) error {
 	if err != nil {
 		return err
 	}
-	r.log.Debug("confined", "level", level.String())
+	r.view.confined(ipc.Confined{
+		Level: level.Word(), Landlock: level.Landlock, Seccomp: level.Seccomp, Capabilities: level.Capabilities, Anywhere: level.Anywhere, Lacks: level.Lacks,
+	})
 	return nil
 }
 

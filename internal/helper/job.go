@@ -293,6 +293,8 @@ func (j *jobMode) plan(p ipc.Plan)   { j.show(p) }
 func (j *jobMode) phase(p ipc.Phase) { j.show(p) }
 func (j *jobMode) warn(text string)  { j.show(ipc.Warn{Text: text}) }
 
+func (j *jobMode) confined(c ipc.Confined) { j.show(c) }
+
 func (j *jobMode) checkpoint(c ipc.Checkpoint) { j.show(c) }
 
 func (j *jobMode) window(w ipc.Window) bool {

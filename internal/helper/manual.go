@@ -103,9 +103,12 @@ func (h *manualMode) phase(ipc.Phase)           {}
 func (h *manualMode) warn(text string)          { h.note("warning: " + text) }
 func (h *manualMode) window(ipc.Window) bool    { return false }
 func (h *manualMode) checkpoint(ipc.Checkpoint) {}
-func (h *manualMode) note(text string)          { h.display.Note(Program + ": " + text) }
-func (h *manualMode) progress(r reading)        { h.display.Update(h.figures(r)) }
-func (h *manualMode) tick(r reading)            { h.progress(r) }
+func (h *manualMode) confined(c ipc.Confined) {
+	h.run.log.Debug("confined", "level", c.Level, "landlock", c.Landlock, "capabilities", c.Capabilities)
+}
+func (h *manualMode) note(text string)   { h.display.Note(Program + ": " + text) }
+func (h *manualMode) progress(r reading) { h.display.Update(h.figures(r)) }
+func (h *manualMode) tick(r reading)     { h.progress(r) }
 
 func (h *manualMode) report(r reading) {
 	h.progress(r)

@@ -89,6 +89,7 @@ type view interface {
 	phase(p ipc.Phase)
 	progress(r reading)
 	state(a ipc.Activity)
+	confined(c ipc.Confined)
 	warn(text string)
 	checkpoint(c ipc.Checkpoint)
 	// window tells of a window; it gives false where nobody visits, and nobody

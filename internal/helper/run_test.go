@@ -35,6 +35,7 @@ func (*blind) phase(ipc.Phase)           {}
 func (*blind) progress(reading)          {}
 func (*blind) warn(string)               {}
 func (*blind) window(ipc.Window) bool    { return false }
+func (*blind) confined(ipc.Confined)     {}
 func (*blind) checkpoint(ipc.Checkpoint) {}
 func (b *blind) state(a ipc.Activity) {
 	b.mu.Lock()

@@ -24,6 +24,9 @@ const (
 	maxMessage = 4096 // an error's message
 	maxLogText = 3072 // leaves room for the rest of a frame
 	maxPath    = 4096 // PATH_MAX, limits.h
+
+	maxCapabilities = 64 // of a set
+	maxLacks        = 3  // with a text each they fit a frame
 	// maxWeight keeps the sum of all weights finite; weights may be bytes.
 	maxWeight = 1e30
 )
@@ -99,6 +102,26 @@ func (w Warn) check() error { return checkText("text", w.Text, maxText) }
 
 func (r Result) check() error {
 	return cmp.Or(r.Outcome.check(), checkDigest(r.Digest))
+}
+
+func (c Confined) check() error {
+	if !slices.Contains([]string{"none", "partial", "full"}, c.Level) {
+		return fmt.Errorf("level %q", c.Level)
+	}
+	if len(c.Capabilities) > maxCapabilities || len(c.Lacks) > maxLacks {
+		return fmt.Errorf("%d capabilities and %d lacks", len(c.Capabilities), len(c.Lacks))
+	}
+	for _, name := range c.Capabilities {
+		if err := checkName("capabilities", name); err != nil {
+			return err
+		}
+	}
+	for _, text := range c.Lacks {
+		if err := checkText("lacks", text, maxText); err != nil {
+			return err
+		}
+	}
+	return notNegative("landlock", int64(c.Landlock))
 }
 
 func (g Go) check() error {

@@ -242,6 +242,7 @@ var kinds = map[Type]struct {
 	TypeLog:        {"LOG", into[Log]},
 	TypeWarn:       {"WARN", into[Warn]},
 	TypeResult:     {"RESULT", into[Result]},
+	TypeConfined:   {"CONFINED", into[Confined]},
 	TypeGo:         {"GO", into[Go]},
 	TypeCancel:     {"CANCEL", into[Cancel]},
 	TypePause:      {"PAUSE", into[Pause]},

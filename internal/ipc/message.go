@@ -19,6 +19,7 @@ const (
 	TypeLog        Type = 9
 	TypeWarn       Type = 10
 	TypeResult     Type = 11
+	TypeConfined   Type = 12
 
 	// Down: daemon to helper, 65 to 127.
 	TypeGo         Type = 65
@@ -181,6 +182,16 @@ type Result struct {
 	Digest  string  `msgpack:"digest"`
 }
 
+// Confined says how far the helper has given up what it could do.
+type Confined struct {
+	Level        string   `msgpack:"level"`        // none, partial, full
+	Landlock     int      `msgpack:"landlock"`     // ABI of the kernel; 0: names are not taken
+	Seccomp      bool     `msgpack:"seccomp"`      // system calls are filtered
+	Capabilities []string `msgpack:"capabilities"` // that it keeps
+	Anywhere     bool     `msgpack:"anywhere"`     // its task needs names that nobody knows before
+	Lacks        []string `msgpack:"lacks"`        // what the kernel leaves open
+}
+
 // Go lets the helper touch storage.
 type Go struct {
 	Proto  int   `msgpack:"proto"` // the version both speak from here on, Hello.Agree
@@ -216,7 +227,7 @@ type WindowCall struct{}
 type Fence struct{}
 
 // Resync asks the helper to send the last HELLO, PLAN, PHASE, CHECKPOINT,
-// STATE, WINDOW, PROGRESS, every WARN and RESULT again, as far as there are any.
+// STATE, CONFINED, WINDOW, PROGRESS, every WARN and RESULT again, as far as there are any.
 type Resync struct{}
 
 func (Hello) Type() Type      { return TypeHello }
@@ -230,6 +241,7 @@ func (Window) Type() Type     { return TypeWindow }
 func (Log) Type() Type        { return TypeLog }
 func (Warn) Type() Type       { return TypeWarn }
 func (Result) Type() Type     { return TypeResult }
+func (Confined) Type() Type   { return TypeConfined }
 func (Go) Type() Type         { return TypeGo }
 func (Cancel) Type() Type     { return TypeCancel }
 func (Pause) Type() Type      { return TypePause }

@@ -39,6 +39,7 @@ func samples() []Message {
 		Log{Level: "debug", Text: "opened “/p/a.raw” 日本", Cut: true},
 		Warn{Text: "reflink refused, copying", Cut: true},
 		Result{Outcome: Canceled, Digest: testDigest},
+		Confined{Level: "partial", Landlock: 2, Seccomp: true, Capabilities: []string{"chown"}, Anywhere: true, Lacks: []string{"truncation"}},
 		Go{Proto: 1, Limit: 5, Paused: true},
 		Cancel{}, Pause{}, Resume{},
 		Limit{Rate: 1 << 40},

@@ -40,7 +40,7 @@ type keptFrame struct {
 // they make sense to a reader that knows nothing. Warnings are sent in the
 // place of TypeWarn.
 var keptOrder = []Type{
-	TypeHello, TypePlan, TypePhase, TypeCheckpoint, TypeState, TypeWindow, TypeWarn, TypeProgress, TypeResult,
+	TypeHello, TypePlan, TypePhase, TypeCheckpoint, TypeState, TypeConfined, TypeWindow, TypeWarn, TypeProgress, TypeResult,
 }
 
 // NewSender sends to a FIFO opened by OpenFrames, which stays the caller's to

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -231,6 +232,48 @@ type Helper struct {
 	PID     int      `json:"pid"`
 	Argv    []string `json:"argv"`
 	Version string   `json:"version,omitempty"`
+
+	Confinement *Confinement `json:"confinement"` // nil: it has not come that far, or is of an older build
+}
+
+// Confinement is how far a helper has given up what it could do.
+type Confinement struct {
+	Level        string   `json:"level"`        // ConfinedFully and the like
+	Landlock     int      `json:"landlock"`     // ABI of the kernel whose rights were taken; 0: files are open to it
+	Seccomp      bool     `json:"seccomp"`      // system calls are filtered
+	Capabilities []string `json:"capabilities"` // that it keeps
+	Anywhere     bool     `json:"anywhere"`     // files stay open to it, for its task finds only then what it works with
+	Lacks        []string `json:"lacks"`        // what the kernel leaves open, and why
+}
+
+// Levels of a Confinement.
+const (
+	ConfinedFully  = "full"    // as far as the task allows
+	ConfinedPartly = "partial" // as far as the kernel can
+	NotConfined    = "none"
+)
+
+// String is the confinement in words.
+func (c Confinement) String() string {
+	parts := []string{c.Level + ":"}
+	switch {
+	case c.Landlock > 0:
+		parts = append(parts, fmt.Sprintf("landlock %d,", c.Landlock))
+	case c.Anywhere:
+		parts = append(parts, "files anywhere,")
+	}
+	if c.Seccomp {
+		parts = append(parts, "seccomp,")
+	}
+	kept := "no capabilities"
+	if len(c.Capabilities) > 0 {
+		kept = "keeps " + strings.Join(c.Capabilities, " ")
+	}
+	parts = append(parts, kept)
+	for _, l := range c.Lacks {
+		parts = append(parts, "("+l+")")
+	}
+	return strings.Join(parts, " ")
 }
 
 // Priority is a job's class in the scheduler.

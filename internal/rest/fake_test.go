@@ -133,7 +133,7 @@ func (f *fake) fill(j *record.Job) {
 	j.RetryFrom = &record.Resumable{Done: 3, Total: 10}
 	j.Resumed, j.Resumable = 2, &record.Resumable{Done: 5, Total: 10}
 	j.WaitingOn, j.Interruptible, j.PauseReasons = []record.Blocker{blocker}, []record.Mode{"Q"}, []string{"user"}
-	j.CanceledBy, j.Helper = &j.Owner, &record.Helper{PID: 4, Argv: []string{"storage-helper"}, Version: "1"}
+	j.CanceledBy, j.Helper = &j.Owner, &record.Helper{PID: 4, Argv: []string{"storage-helper"}, Version: "1", Confinement: &record.Confinement{Level: "partial", Landlock: 2, Seccomp: true, Capabilities: []string{"chown"}, Anywhere: true, Lacks: []string{"l"}}}
 	j.Changes = []record.Change{
 		{Time: now, What: record.ChangeLimit, Limit: ptr(int64(5)), By: j.Owner}, {Time: now, What: record.ChangePause, Reason: record.PauseAdmin, By: j.Owner},
 		{Time: now, What: record.ChangePriority, Priority: record.NormalPriority, By: j.Owner},
@@ -323,7 +323,8 @@ func (f *fake) Version() contract.Version {
 }
 
 func (f *fake) Status(context.Context) (contract.Status, error) {
-	return contract.Status{Version: "0.1", PID: 1, Started: now, State: "ready"}, f.enter("Status", asked{})
+	confinement := contract.ConfinementStatus{Host: record.Confinement{Level: record.ConfinedFully, Landlock: 7, Seccomp: true}, Minimum: record.NotConfined}
+	return contract.Status{Version: "0.1", PID: 1, Started: now, State: "ready", Confinement: confinement}, f.enter("Status", asked{})
 }
 
 func (f *fake) Capabilities() []record.Capabilities {

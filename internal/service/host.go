@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"storaged/internal/backends/all"
+	"storaged/internal/confine"
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
 )
@@ -34,6 +35,7 @@ func (s *Service) Status(ctx context.Context) (contract.Status, error) {
 			"helper": s.config.Helper, "config": s.config.File,
 		},
 	}
+	st.Confinement = contract.ConfinementStatus{Host: confinementOf(s.confinement), Minimum: s.settings.Load().Helpers.Confinement}
 	switch {
 	case s.store.Trouble() != nil:
 		st.State = "state_unwritable"
@@ -55,6 +57,14 @@ func (s *Service) Status(ctx context.Context) (contract.Status, error) {
 	return st, nil
 }
 
+// confinementOf is a level as it is told.
+func confinementOf(l confine.Level) record.Confinement {
+	return record.Confinement{
+		Level: l.Word(), Landlock: l.Landlock, Seccomp: l.Seccomp, Anywhere: l.Anywhere,
+		Capabilities: append([]string{}, l.Capabilities...), Lacks: append([]string{}, l.Lacks...),
+	}
+}
+
 // helperStatus says how the helper of a job is, if one is at work.
 func helperStatus(j record.Job, version string) (h contract.HelperStatus, ok bool) {
 	h = contract.HelperStatus{Job: j.Number, Kind: j.Kind, Stuck: stuckIn(j)}
@@ -65,6 +75,9 @@ func helperStatus(j record.Job, version string) (h contract.HelperStatus, ok boo
 	if ok {
 		h.PID, h.Version = j.Helper.PID, j.Helper.Version
 		h.Foreign = h.Version != version
+		if c := j.Helper.Confinement; c != nil {
+			h.Confined = c.Level
+		}
 	}
 	return h, ok || h.Stuck != ""
 }

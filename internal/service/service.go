@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"storaged/internal/catalog"
+	"storaged/internal/confine"
 	"storaged/internal/events"
 	"storaged/internal/metrics"
 	"storaged/internal/secret"
@@ -32,6 +33,7 @@ type Service struct {
 	notes   hclog.Logger // see Setup
 
 	recovered   []int64               // jobs of an earlier daemon, found at start
+	confinement confine.Level         // that helpers can have here
 	restored    *store.Restoration    // what became of a damaged database; nil: it never was
 	copyTrouble atomic.Pointer[error] // of the last copy of the database
 

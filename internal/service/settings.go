@@ -2,8 +2,10 @@ package service
 
 import (
 	"cmp"
+	"strings"
 	"time"
 
+	"storaged/internal/confine"
 	"storaged/internal/record"
 	"storaged/internal/supervisor"
 )
@@ -21,6 +23,7 @@ type Settings struct {
 	Limits  LimitsConfig  `toml:"limits"`
 	History HistoryConfig `toml:"history"`
 	Resume  ResumeConfig  `toml:"resume"`
+	Helpers HelpersConfig `toml:"helpers"`
 }
 
 // DefaultSettings are those of a daemon without a config file, but for its paths.
@@ -35,6 +38,7 @@ func DefaultSettings() Settings {
 			Attempts: 3, KeepDays: 7,
 			Create: record.ResumeAuto, Clone: record.ResumeKeep, Wipe: record.ResumeAuto, Trim: record.ResumeAuto, Verify: record.ResumeAuto,
 		},
+		Helpers: HelpersConfig{Confinement: record.NotConfined},
 	}
 }
 
@@ -60,7 +64,7 @@ func (c Settings) Check() error {
 			return record.Errorf(record.Invalid, "%s must be at most %d, not %d", name, bound, n)
 		}
 	}
-	return c.Resume.check()
+	return cmp.Or(c.Resume.check(), c.Helpers.check())
 }
 
 // maxSetting bounds the numbers of the config file that have no bound of their
@@ -110,6 +114,29 @@ func (c ResumeConfig) check() error {
 		}
 	}
 	return nil
+}
+
+// HelpersConfig says what is asked of the helpers.
+type HelpersConfig struct {
+	Confinement string `toml:"confinement"` // that a kernel must have, at least, for jobs to be taken
+}
+
+// check refuses words that mean nothing.
+func (c HelpersConfig) check() error {
+	switch c.Confinement {
+	case record.NotConfined, record.ConfinedPartly, record.ConfinedFully:
+		return nil
+	}
+	return record.Errorf(record.Invalid, "helpers.confinement is none, partial or full, not %q", c.Confinement)
+}
+
+// refusal says why no job is taken on this host; nil: they are.
+func (c HelpersConfig) refusal(host confine.Level) error {
+	if host.AtLeast(c.Confinement) {
+		return nil
+	}
+	return record.Errorf(record.Unsupported, "helpers can be confined %q on this host (%s), and the settings ask for %q", host.Word(), strings.Join(host.Lacks, "; "), c.Confinement).
+		WithHint("run a kernel that has it, or set helpers.confinement in the settings")
 }
 
 // HistoryConfig says how long records of ended jobs are kept.

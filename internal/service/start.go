@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"storaged/internal/catalog"
+	"storaged/internal/confine"
 	"storaged/internal/events"
 	"storaged/internal/metrics"
 	"storaged/internal/operation"
@@ -63,7 +64,7 @@ func New(setup Setup, st *store.Store) (*Service, error) {
 	}
 	s := &Service{config: c, store: st, hub: hub, catalog: catalog.New(hub, boot, c.Resume.KeepDays), log: log, notes: setup.Notes, restored: restored, secrets: secrets}
 	s.settings.Store(&c)
-	s.started = time.Now().UTC()
+	s.started, s.confinement = time.Now().UTC(), confine.Available()
 	s.metrics = metrics.New(metrics.Source{
 		Live:  func() map[supervisor.Tally]int { return s.jobs.Census() },
 		Pools: func() ([]record.Pool, error) { return s.Pools(context.Background()) }, Updates: st.Commits, Dropped: hub.Dropped, LinesLost: setup.Lost,
@@ -73,6 +74,7 @@ func New(setup Setup, st *store.Store) (*Service, error) {
 		Limits: c.Limits.with(set), Retention: c.History.retention(), Replay: restored != nil && !restored.Replayed, Observer: ends{s.metrics, log, setup.Notes},
 		Attempts: c.Resume.Attempts, Secret: secrets.Memory, Log: log.Named("supervisor"),
 	}, st, s.catalog, hub)
+	s.jobs.Refuse(c.Helpers.refusal(s.confinement))
 	s.catalog.Connect(s.jobs.SetDevices, s.taken)
 	return s, s.tellAllDevices()
 }
@@ -218,6 +220,7 @@ func (s *Service) Apply(c Settings, later []string) error {
 		return err
 	}
 	s.jobs.SetRetention(c.History.retention())
+	s.jobs.Refuse(c.Helpers.refusal(s.confinement))
 	s.later.Store(&later)
 	return nil
 }

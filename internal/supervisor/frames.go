@@ -48,6 +48,8 @@ func (j *job) frame(f ipc.Frame) {
 		j.publishProgress()
 	case ipc.State:
 		j.onState(m)
+	case ipc.Confined:
+		j.onConfined(m)
 	case ipc.Warn:
 		j.warn(cut(m.Text, m.Cut))
 	case ipc.Window:
@@ -188,6 +190,19 @@ func (j *job) setVersion(v string) {
 	}
 	helper := *j.rec.Helper
 	helper.Version = v
+	j.note(func(r *store.Job) { r.Helper = &helper })
+}
+
+// onConfined records how far the helper has given up what it could do.
+func (j *job) onConfined(m ipc.Confined) {
+	if j.rec.Undo || j.rec.Helper == nil {
+		return
+	}
+	helper := *j.rec.Helper
+	helper.Confinement = &record.Confinement{
+		Level: m.Level, Landlock: m.Landlock, Seccomp: m.Seccomp, Anywhere: m.Anywhere,
+		Capabilities: append([]string{}, m.Capabilities...), Lacks: append([]string{}, m.Lacks...),
+	}
 	j.note(func(r *store.Job) { r.Helper = &helper })
 }
 

@@ -56,6 +56,7 @@ type Supervisor struct {
 	byNumber map[int64]*job
 	started  bool
 	drain    record.Drain // without Running
+	refusal  error        // why no jobs are taken; nil: they are
 }
 
 // New makes a Supervisor. It does nothing before Start.
@@ -162,7 +163,14 @@ func (s *Supervisor) closed() error {
 		return record.Errorf(record.Draining, "storaged is being drained by %s since %s and takes no new jobs", s.drain.By.User, clock(*s.drain.Since)).
 			WithHint("%s ends that", record.Do("drain").With("off"))
 	}
-	return nil
+	return s.refusal
+}
+
+// Refuse takes no new jobs, for that reason, until it is called with nil.
+func (s *Supervisor) Refuse(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusal = why
 }
 
 // enlist puts a job among the live ones. Its goroutine must be started soon.

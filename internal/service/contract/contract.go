@@ -191,30 +191,38 @@ type Unchanged struct {
 
 // Status is the daemon as a whole.
 type Status struct {
-	Version   string            `json:"version"`
-	PID       int               `json:"pid"`
-	Started   time.Time         `json:"started"`
-	UptimeS   float64           `json:"uptime_s"`
-	Socket    string            `json:"socket"`
-	State     string            `json:"state"` // ready, recovering, draining, state_unwritable
-	Drain     record.Drain      `json:"drain"`
-	Jobs      map[string]int    `json:"jobs"`  // live ones, by state
-	Pools     map[string]int    `json:"pools"` // by state
-	Limits    record.Limits     `json:"limits"`
-	Recovered []int64           `json:"recovered"` // jobs found alive or settled at start
-	Helpers   []HelperStatus    `json:"helpers"`   // at work
-	Warnings  []string          `json:"warnings"`
-	Paths     map[string]string `json:"paths"`
+	Version     string            `json:"version"`
+	PID         int               `json:"pid"`
+	Started     time.Time         `json:"started"`
+	UptimeS     float64           `json:"uptime_s"`
+	Socket      string            `json:"socket"`
+	State       string            `json:"state"` // ready, recovering, draining, state_unwritable
+	Drain       record.Drain      `json:"drain"`
+	Jobs        map[string]int    `json:"jobs"`  // live ones, by state
+	Pools       map[string]int    `json:"pools"` // by state
+	Limits      record.Limits     `json:"limits"`
+	Recovered   []int64           `json:"recovered"` // jobs found alive or settled at start
+	Helpers     []HelperStatus    `json:"helpers"`   // at work
+	Warnings    []string          `json:"warnings"`
+	Confinement ConfinementStatus `json:"confinement"`
+	Paths       map[string]string `json:"paths"`
+}
+
+// ConfinementStatus is how far helpers can be confined on this host.
+type ConfinementStatus struct {
+	Host    record.Confinement `json:"host"`    // that a helper without capabilities has
+	Minimum string             `json:"minimum"` // below which no job is taken
 }
 
 // HelperStatus is a helper at work.
 type HelperStatus struct {
-	Job     int64       `json:"job"` // its number
-	Kind    record.Kind `json:"kind"`
-	PID     int         `json:"pid"`     // 0: not known
-	Version string      `json:"version"` // of its binary
-	Foreign bool        `json:"foreign"` // the binary is of another build than the daemon
-	Stuck   string      `json:"stuck"`   // which process a kill does not end; "" for none
+	Job      int64       `json:"job"` // its number
+	Kind     record.Kind `json:"kind"`
+	PID      int         `json:"pid"`      // 0: not known
+	Version  string      `json:"version"`  // of its binary
+	Foreign  bool        `json:"foreign"`  // the binary is of another build than the daemon
+	Confined string      `json:"confined"` // level that it has reached; "": not yet, or it does not tell
+	Stuck    string      `json:"stuck"`    // which process a kill does not end; "" for none
 }
 
 // Version names the build of the daemon.
