@@ -113,10 +113,11 @@ func processCalls(p Policy) []call {
 	return append(all, startCalls(p, self)...)
 }
 
-// startCalls are about processes that are started, and how they are restricted.
+// startCalls are about processes that are started, and how they are restricted. Some
+// listen at sockets that they are given.
 func startCalls(p Policy, self uint64) []call {
 	if len(p.Run) == 0 {
-		return append(calls(refuse, unix.SYS_EXECVE, unix.SYS_SECCOMP, unix.SYS_LANDLOCK_CREATE_RULESET, unix.SYS_LANDLOCK_ADD_RULE, unix.SYS_LANDLOCK_RESTRICT_SELF, unix.SYS_CAPSET, unix.SYS_PIDFD_SEND_SIGNAL, unix.SYS_MEMFD_CREATE),
+		return append(calls(refuse, unix.SYS_EXECVE, unix.SYS_LISTEN, unix.SYS_SECCOMP, unix.SYS_LANDLOCK_CREATE_RULESET, unix.SYS_LANDLOCK_ADD_RULE, unix.SYS_LANDLOCK_RESTRICT_SELF, unix.SYS_CAPSET, unix.SYS_PIDFD_SEND_SIGNAL, unix.SYS_MEMFD_CREATE),
 			call{unix.SYS_CLONE, []match{{0, unix.CLONE_THREAD, unix.CLONE_THREAD}}, allow},
 			call{unix.SYS_CLONE, nil, refuse},
 			call{unix.SYS_PRLIMIT64, []match{{0, 0xffffffff, 0}}, allow},
@@ -143,7 +144,7 @@ var refusedCalls = []uintptr{
 	// Who it is.
 	unix.SYS_SETUID, unix.SYS_SETGID, unix.SYS_SETREUID, unix.SYS_SETREGID, unix.SYS_SETRESUID, unix.SYS_SETRESGID, unix.SYS_SETGROUPS, unix.SYS_SETFSUID, unix.SYS_SETFSGID,
 	// Sockets.
-	unix.SYS_SOCKET, unix.SYS_SOCKETPAIR, unix.SYS_BIND, unix.SYS_CONNECT, unix.SYS_LISTEN,
+	unix.SYS_SOCKET, unix.SYS_SOCKETPAIR, unix.SYS_BIND, unix.SYS_CONNECT,
 	// Parts of the kernel with a history.
 	unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER, unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_KEYCTL, unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY,
 	unix.SYS_FANOTIFY_INIT, unix.SYS_FANOTIFY_MARK, unix.SYS_LOOKUP_DCOOKIE, unix.SYS_NFSSERVCTL, unix.SYS_OPEN_BY_HANDLE_AT,

@@ -31,7 +31,7 @@ func Rebase(ctx context.Context, l Layer, name, format string, c Child) error {
 		options = append(options, "-F", format)
 	}
 	cmd := tool.Command{
-		Program: tool.QEMUImg, Options: options, Files: g.files, Operands: []string{g.inline(top)}, Lock: c.Lock,
+		Program: tool.QEMUImg, Options: options, Files: g.files, Policy: g.policy, Operands: []string{g.inline(top)}, Lock: c.Lock,
 		Limits: tool.Limits{AddressSpace: addressSpace, Files: descriptors}, Output: rebaseOutput,
 	}
 	if _, err := cmd.Run(ctx); err != nil {
