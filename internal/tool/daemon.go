@@ -197,7 +197,7 @@ func (d *Daemon) refusedBy(err error) string {
 
 // Do is Execute within CommandTime and without a result.
 func (d *Daemon) Do(ctx context.Context, command string, arguments any) error {
-	ctx, cancel := context.WithTimeout(ctx, CommandTime)
+	ctx, cancel := context.WithTimeoutCause(ctx, CommandTime, fmt.Errorf("%s has not done %s within %v: %w", d.named.Name, command, CommandTime, context.DeadlineExceeded))
 	defer cancel()
 	return d.Execute(ctx, command, arguments, nil)
 }

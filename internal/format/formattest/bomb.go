@@ -7,6 +7,7 @@ import "bytes"
 func bombs() []Hostile {
 	return []Hostile{
 		qcow2Bomb(), streamBomb(),
+		luksBomb(),
 		{Name: "qcow2 of a petabyte", Head: with(sound(), patch{20: uint32(16), 24: uint64(1 << 50), 36: uint32(1 << 21), 40: uint64(1 << 20), 48: uint64(1 << 16), 4096: uint64(0), 8192: uint64(0)}),
 			More: map[int64][]byte{1 << 16: with(make([]byte, 8), patch{0: uint64(2 << 16)})}, Size: 32 << 20, Format: "qcow2", Bomb: true},
 		{Name: "vpc with a table of 2 GiB", Head: with(vpc(), patch{512 + 28: uint32(1 << 29), 512 + 16: uint64(1 << 20)}), Size: 3 << 30, Format: "vpc", Problem: "table of blocks"},
@@ -14,6 +15,16 @@ func bombs() []Hostile {
 		{Name: "parallels with a table of 4 GiB", Head: with(parallels(), patch{32: le32(0x3fffffff)}), Size: 5 << 30, Format: "parallels", Problem: "table of clusters"},
 		{Name: "vmdk with a directory of 4 GiB", Head: with(vmdk(), patch{12: le64(1 << 39), 44: le32(1), 20: le64(1)}), Size: 5 << 30, Format: "vmdk", Problem: "directory"},
 	}
+}
+
+// luksBomb derives its key from the passphrase 2^32-1 times.
+func luksBomb() Hostile {
+	const key, slot = 64, 504 // bytes; sectors
+	b := with(luks(), patch{104: uint32(8 + 8*slot), 108: uint32(key), 164: uint32(1000)})
+	for i := range 8 {
+		b = with(b, patch{208 + 48*i + 40: uint32(8 + slot*i)})
+	}
+	return Hostile{Name: "luks that is a bomb", Head: with(b, patch{208: uint32(0x00ac71f3), 212: ^uint32(0)}), Size: 4 << 20, Format: "luks", Bomb: true}
 }
 
 // deflated is a stream of deflate (RFC 1951) with n bytes of 0, n more than 0: a
