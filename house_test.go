@@ -55,7 +55,7 @@ var layers = []layer{
 	{"internal/format/formattest", nil},
 	{"internal/sparse", nil},
 	{"internal/tool", []string{"internal/confine"}},
-	{"internal/format/qemu", []string{"internal/confine", "internal/diskio", "internal/nbd", "internal/record", "internal/tool"}},
+	{"internal/format/qemu", []string{"internal/confine", "internal/diskio", "internal/format", "internal/nbd", "internal/record", "internal/tool"}},
 	{"internal/operation", []string{"internal/record", "internal/quantity"}},
 	{"internal/events", []string{"internal/record"}},
 	{"internal/store", []string{"internal/record"}},

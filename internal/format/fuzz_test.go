@@ -182,6 +182,9 @@ func FuzzInspect(f *testing.F) {
 				t.Errorf("%s is %+v, %v", name, i, err)
 			}
 			holds(t, p, i, size)
+			p.read = 0
+			format.Compressed(p, size, name)
+			holds(t, p, i, size)
 		}
 		p.read = 0
 		head, err := format.Inspect(io.NewSectionReader(p, 0, format.HeadSize), -1)
