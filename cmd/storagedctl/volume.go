@@ -99,6 +99,9 @@ func recorded(c *record.Recorded) string {
 		return ""
 	}
 	text := fmt.Sprintf("%s by job %d, %s", c.Checksum, c.Job, stamp(&c.Time))
+	if c.As == record.AsFile {
+		text += ", of the file as it is"
+	}
 	if !c.Current {
 		text += "; out of date, the volume was changed since"
 	}

@@ -30,10 +30,12 @@ func (t *tool) downloadVerb() *cli.Command {
 		Description: "The file gets its name when it is complete, and replaces another then; holes stay holes. - is\n" +
 			"standard output.\n\n" +
 			"Examples:\n  storagedctl vol download images/vm1.raw vm1.img\n" +
+			"  storagedctl vol download images/vm1.qcow2 vm1.img --as raw\n" +
 			"  storagedctl vol download images/vm1.raw - --sparse | ssh host storagedctl vol upload images/vm1.raw - --sparse --yes",
 		Flags: jobFlags(
 			&cli.StringFlag{Name: "offset", Usage: "begin at `SIZE` of the volume"},
 			&cli.StringFlag{Name: "length", Usage: "`SIZE` to read (default up to the end)"},
+			asFlag("of an image read the content that a guest sees, or its file as it is (default): `raw|file`"),
 			&cli.BoolFlag{Name: "sparse", Usage: "send holes as holes, in a form that vol upload --sparse reads"}, checksumFlag()),
 		Action: t.changing(volumeDownload),
 	}
@@ -44,7 +46,7 @@ func volumeDownload(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := operation.DownloadRequest{Checksum: s.cli.String("checksum"), Length: cmdline.Size(s.cli, "length"), JobOptions: s.jobOptions()}
+	req := operation.DownloadRequest{Checksum: s.cli.String("checksum"), As: s.cli.String("as"), Length: cmdline.Size(s.cli, "length"), JobOptions: s.jobOptions()}
 	if n := cmdline.Size(s.cli, "offset"); n != nil {
 		req.Offset = *n
 	}

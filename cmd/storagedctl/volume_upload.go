@@ -25,9 +25,11 @@ import (
 func (t *tool) uploadVerb() *cli.Command {
 	return &cli.Command{
 		Name: "upload", Usage: "write a file or a stream into a volume", ArgsUsage: "VOL FILE|-",
-		Description: "The volume keeps its size; what the content does not cover stays as it was. Holes of a file cost no time.\n" +
+		Description: "A raw volume keeps its size; what the content does not cover stays as it was. Holes of a file cost no time.\n" +
 			"A FILE that qemu has open for writing is refused, also as a loop device. If its size or times change meanwhile, the\n" +
 			"upload fails. What changes behind a pipe cannot be noticed.\n" +
+			"A volume that is an image becomes the image that is uploaded. With --as raw it keeps its format, and gets the\n" +
+			"content that a guest is to see.\n" +
 			"- is standard input, which ends with this command. --resume goes on where the last upload broke off;\n" +
 			"it needs the same content again, from its start, and compares it with what is in the volume. With\n" +
 			"--checksum, or if the first upload had one to hold, the whole is read back at the end.\n\n" +
@@ -35,6 +37,7 @@ func (t *tool) uploadVerb() *cli.Command {
 		Flags: jobFlags(append(uploadFlags(),
 			&cli.StringFlag{Name: "offset", Usage: "begin at `SIZE` of the volume"},
 			&cli.StringFlag{Name: "length", Usage: "take `SIZE` of the content (default all of it)"},
+			asFlag("of an image write the content that a guest sees, or its file as it is (default): `raw|file`"),
 			&cli.BoolFlag{Name: "resume", Usage: "go on where the last upload broke off"}, yesFlag())...),
 		Action: t.changing(volumeUpload),
 	}
@@ -50,6 +53,9 @@ func uploadFlags() []cli.Flag {
 		checksumFlag(),
 	}
 }
+
+// asFlag says what of a volume that is an image is meant.
+func asFlag(usage string) cli.Flag { return &cli.StringFlag{Name: "as", Usage: usage} }
 
 func checksumFlag() cli.Flag {
 	return &cli.StringFlag{Name: "checksum", Usage: "give the checksum by sha256 or crc32c; with :HEX fail if it is another: `ALGORITHM[:HEX]`"}
@@ -166,6 +172,7 @@ func volumeUpload(ctx context.Context, s *session) error {
 		return cmdline.Usagef("--resume goes on with a whole upload; it takes no --offset")
 	}
 	req := s.uploadRequest(s.arg(1))
+	req.As = s.cli.String("as")
 	src, err := s.source(s.arg(1), req.Length, "--length SIZE")
 	if err != nil {
 		return err

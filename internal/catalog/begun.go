@@ -33,7 +33,11 @@ func (e end) changed() store.Begun {
 	switch {
 	case e.ok():
 		b.From -= u.Skipped // it is in place, or the job would have been refused
-		if b.To = u.Offset + e.report.Bytes; b.To == e.report.Volume.Size {
+		end := e.report.Volume.Size
+		if u.Opens() {
+			end = u.Capacity
+		}
+		if b.To = u.Offset + e.report.Bytes; b.To == end {
 			b.To = toTheEnd
 		}
 	case e.own() && e.report.Reach > 0:

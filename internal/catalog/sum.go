@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -25,7 +26,8 @@ func recall(tx *store.Tx, o operation.Operation, j *store.Job) error {
 	if err != nil || v.Checksum == nil {
 		return err
 	}
-	if v.Checksum.Current {
+	of := sumOf(v)
+	if v.Checksum.Current && of == cmp.Or(c.Sums(), record.AsRaw) {
 		*c.Compares() = operation.Summed{Recorded: v.Checksum.Checksum, SummedNS: v.SummedNS}
 		return nil
 	}
@@ -33,10 +35,26 @@ func recall(tx *store.Tx, o operation.Operation, j *store.Job) error {
 		return nil // it would only have given it back
 	}
 	why := fmt.Sprintf("the checksum that job %d recorded is out of date: the volume was changed since", v.Checksum.Job)
+	if v.Checksum.Current {
+		why = fmt.Sprintf("the checksum that job %d recorded is not compared: it is of %s", v.Checksum.Job, sumObject[of])
+	}
 	if !slices.Contains(j.Warnings, why) { // granted once already, before the daemon went away
 		j.Warnings = append(slices.Clone(j.Warnings), why)
 	}
 	return nil
+}
+
+// sumOf is what the recorded checksum of a volume is of. What an earlier version has
+// recorded of an image is of its file.
+func sumOf(v *store.Volume) string {
+	if !record.IsImage(v.Format) {
+		return record.AsRaw
+	}
+	return cmp.Or(v.Checksum.As, record.AsFile)
+}
+
+var sumObject = map[string]string{
+	record.AsRaw: "the content that a guest sees", record.AsFile: "the file of the image, as it is",
 }
 
 // recordSum records the checksum that a job found the volume to have as it is
@@ -51,8 +69,9 @@ func (c *Catalog) recordSum(v *store.Volume, e end) bool {
 	}
 	v.ChangeNS, v.SummedNS, v.ModifyNS = it.ChangeNS, it.ChangeNS, it.ModifyNS
 	v.Checksum = &record.Recorded{
-		Checksum: it.Checksum, Generation: v.Generation, Job: e.job.Number, Time: c.now(), Current: true,
+		Checksum: it.Checksum, As: it.ChecksumAs, Generation: v.Generation, Job: e.job.Number, Time: c.now(), Current: true,
 	}
+	v.Checksum.As = sumOf(v)
 	return true
 }
 

@@ -314,7 +314,7 @@ func (e end) rest(v *store.Volume) []store.Begun {
 func (e end) reformat(v *store.Volume) {
 	u, _ := e.Operation.(*operation.Upload)
 	switch {
-	case u != nil && e.ok() && u.AsFormat != "":
+	case u != nil && e.ok() && u.AsFormat != "" && !u.Opens():
 		v.Format = u.AsFormat
 	case e.Wipes() && v.Format != record.FormatRaw && (e.ok() || !e.untouched()):
 		if e.ok() {

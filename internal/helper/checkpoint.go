@@ -17,11 +17,13 @@ import (
 
 // Position is what a task keeps in a checkpoint of its own.
 type Position struct {
-	Source *Footprint `json:"source,omitempty"` // what is read
-	Target *Footprint `json:"target,omitempty"` // what is written
+	Source *Footprint   `json:"source,omitempty"` // what is read
+	Below  []*Footprint `json:"below,omitempty"`  // what an image stands on that is read
+	Target *Footprint   `json:"target,omitempty"` // what is written
 	// Until is when the helper of the checkpoint wrote to the target at the
 	// latest, since 1970: a later write is somebody else's.
 	Until     int64  `json:"until_ns,omitempty"`
+	Grows     bool   `json:"grows,omitempty"`     // the target is an image, and may have another length by now
 	Algorithm string `json:"algorithm,omitempty"` // of a wipe or a checksum
 	Order     []int  `json:"order,omitempty"`     // of its passes
 	Hash      []byte `json:"hash,omitempty"`      // state of a checksum
@@ -163,13 +165,39 @@ func (r *Run) Held(source diskio.Content) (*Footprint, error) {
 	return now, nil
 }
 
+// Sources are Held of an image and of what it stands on.
+func (r *Run) Sources(image diskio.Content, below ...diskio.Content) (at Position, err error) {
+	if at.Source, err = r.Held(image); err != nil {
+		return at, err
+	}
+	for i, c := range below {
+		now, err := FootprintOf(c)
+		if err != nil {
+			return at, err
+		}
+		at.Below = append(at.Below, now)
+		if r.Earlier == nil {
+			continue
+		}
+		if was := r.Earlier.At.Below; len(was) != len(below) || was[i].Unchanged(now) != "" {
+			r.Anew("what the image stands on has changed")
+		}
+	}
+	return at, nil
+}
+
 // Fits says why a target is not what the earlier helper left, "" if it is.
 func (e *earlier) Fits(target diskio.Content) string {
 	now, err := FootprintOf(target)
 	if err != nil {
 		return err.Error()
 	}
-	if why := e.At.Target.sameFile(now); why != "" {
+	was := e.At.Target
+	if was != nil && now != nil && e.At.Grows {
+		grown := *was
+		grown.Size, was = now.Size, &grown
+	}
+	if why := was.sameFile(now); why != "" {
 		return why
 	}
 	if now.ModifiedNS > e.At.Until {

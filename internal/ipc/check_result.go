@@ -109,7 +109,8 @@ func (it Item) check() error {
 		checkUTF8("name", it.Name, maxPath), checkUTF8("path", it.Path, maxPath),
 		checkUTF8("key", it.Key, maxPath), checkUTF8("backing", it.Backing, maxPath),
 		checkName("identity", it.Identity), checkName("type", it.VolType), checkName("format", it.Format), checkName("state", it.State),
-		checkText("checksum", it.Checksum, maxSum), checkText("ignored", it.Ignored, maxText), checkText("problem", it.Problem, maxText),
+		checkText("checksum", it.Checksum, maxSum), checkText("checksum_as", it.ChecksumAs, maxSum), checkText("ignored", it.Ignored, maxText),
+		checkText("problem", it.Problem, maxText),
 		notNegative("capacity", it.Capacity), notNegative("size", it.Size), notNegative("allocation", it.Allocation))
 }
 

@@ -81,6 +81,7 @@ type Item struct {
 	ModifyNS   int64       `msgpack:"modify_ns"` // likewise
 	State      string      `msgpack:"state"`     // of a job over many: succeeded, failed, skipped
 	Checksum   string      `msgpack:"checksum"`
+	ChecksumAs string      `msgpack:"checksum_as"` // what it is of: raw, the content, or file; "": of the file
 	Error      *Error      `msgpack:"error"`
 	Problem    string      `msgpack:"problem"`    // why it must not be opened as an image, by its header
 	Ignored    string      `msgpack:"ignored"`    // why this entry is no volume, or none that may be touched; Name is escaped then

@@ -323,7 +323,12 @@ type Warning interface {
 
 // Comparing is implemented by operations that compare with the checksum that is
 // recorded.
-type Comparing interface{ Compares() *Summed }
+type Comparing interface {
+	Compares() *Summed
+	// Sums says what the checksum is of: record.AsRaw, which "" is too, or
+	// record.AsFile.
+	Sums() string
+}
 
 // Making is implemented by operations that make a volume, or move one.
 type Making interface{ Made() Made }

@@ -23,6 +23,7 @@ func known() operation.Known {
 		Volume:   vols[0],
 		Can:      record.Capabilities{Formats: []string{record.FormatRaw}, Algorithms: []string{"zero", "random"}},
 		Snapshot: func(name string) *record.Snapshot { return &record.Snapshot{Name: name, Format: record.FormatRaw} },
+		Chain:    func() (operation.Chain, error) { return operation.Chain{Of: operation.ChainOfVolume}, nil },
 		Volumes: func(pattern string) (out []record.Volume, err error) {
 			for _, v := range vols {
 				if ok, err := record.MatchName(pattern, v.Name); ok && err == nil {
@@ -35,6 +36,14 @@ func known() operation.Known {
 }
 
 func inactive(k *operation.Known) { k.Pool.State = record.PoolInactive }
+func vdi(k *operation.Known)      { k.Volume.Format = "vdi" }
+func iso(k *operation.Known)      { k.Volume.Format = "iso" }
+func qed(k *operation.Known)      { k.Volume.Format = "qed" }
+func away(k *operation.Known) { // it stands on what nobody opens
+	k.Chain = func() (operation.Chain, error) {
+		return operation.Chain{}, record.Errorf(record.Unsupported, "it stands on what is no volume of a pool")
+	}
+}
 func qcow2(k *operation.Known)    { k.Volume.Format = "qcow2" }
 func near(k *operation.Known)     { k.Near = true }
 func promised(k *operation.Known) { k.Promised = 100 }
@@ -140,6 +149,11 @@ func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
 		{&operation.WipeRequest{}, nil, "async, moves 100, destroys, displaces, wipes"},
 		{&operation.WipeRequest{Algorithm: "random"}, nil, "async, moves 100, fills all, destroys, displaces, wipes"},
 		{&operation.WipeRequest{Algorithm: "random"}, []change{qcow2}, "async, moves 100, destroys, displaces, wipes"},
+		{&operation.WipeRequest{Algorithm: "random", Content: true}, []change{qcow2}, "async, moves 100, destroys, displaces"},
+		{&operation.ResizeRequest{Capacity: 512, Allocate: true}, []change{qcow2}, "async, moves 412, needs 412, relies"},
+		{&operation.ResizeRequest{Capacity: 512}, []change{qed}, "normal, moves 0, needs 0, relies"},
+		{&operation.UploadRequest{As: record.AsRaw, Length: n(60), Data: stream}, []change{qcow2}, "async, moves 60, at its own pace, fills 60, destroys, displaces"},
+		{&operation.DownloadRequest{As: record.AsRaw}, []change{qcow2, split}, "async, moves 100, at its own pace, relies"},
 		{&operation.TrimRequest{}, nil, "async, moves 100, relies"},
 		{&operation.TrimRequest{GiveUpAllocation: true}, []change{promised}, "async, moves 100, relies"},
 		{&operation.DeleteRequest{}, []change{split}, "normal, moves 0, destroys, displaces"},
@@ -262,7 +276,16 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{&operation.DeleteRequest{}, []change{frozen}, "allowed", record.HasChildren, "has snapshots"},
 		{&operation.WipeRequest{}, []change{frozen}, "allowed", record.HasChildren, "has snapshots"},
 		{&operation.MoveRequest{Name: "new"}, []change{frozen}, "allowed", record.HasChildren, "has snapshots"},
-		{&operation.ResizeRequest{Capacity: 150}, []change{qcow2}, "plan", record.Unsupported, "resizing"},
+		{&operation.ResizeRequest{Capacity: 150}, []change{vdi}, "plan", record.Unsupported, "cannot be made larger"},
+		{&operation.ResizeRequest{Capacity: 150, Allocate: true}, []change{qed}, "plan", record.Unsupported, "cannot be allocated"},
+		{&operation.ResizeRequest{Capacity: 50, Shrink: true}, []change{qed}, "plan", record.Unsupported, "cannot be made smaller"},
+		{&operation.ResizeRequest{Capacity: 150}, []change{qed}, "plan", record.Invalid, "multiples of 512"},
+		{&operation.VerifyRequest{As: "qcow2"}, nil, "check", record.Invalid, "raw, file"},
+		{&operation.DownloadRequest{As: "content"}, nil, "check", record.Invalid, "raw, file"},
+		{&operation.UploadRequest{As: record.AsRaw, AsFormat: "vmdk"}, []change{qcow2}, "plan", record.Invalid, "raw bytes"},
+		{&operation.UploadRequest{As: record.AsRaw, Length: n(101)}, []change{qcow2}, "plan", record.TooLarge, "ends before the content"},
+		{&operation.WipeRequest{Algorithm: "random", Content: true}, []change{away, qcow2}, "plan", record.Unsupported, "no volume of a pool"},
+		{&operation.DownloadRequest{As: record.AsRaw}, []change{away, qcow2}, "plan", record.Unsupported, "no volume of a pool"},
 		{&operation.ResizeRequest{Capacity: 50}, nil, "plan", record.Invalid, "would be lost"},
 		{&operation.ResizeRequest{Capacity: 50, Shrink: true, Allocate: true}, nil, "plan", record.Invalid, "nothing is added"},
 		{&operation.WipeRequest{Algorithm: "gutmann"}, nil, "plan", record.Unsupported, "they can by \"zero\""},
@@ -276,7 +299,8 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{&operation.UploadRequest{Beginning: "crc32c:00000000"}, nil, "check", record.Invalid, "beginning"},
 		{&operation.UploadRequest{Checksum: "md5"}, nil, "check", record.Invalid, "md5"},
 		{&operation.UploadRequest{AsFormat: "tape"}, nil, "check", record.Invalid, "as_format"},
-		{&operation.UploadRequest{}, []change{qcow2}, "plan", record.Unsupported, "change its length"},
+		{&operation.UploadRequest{}, []change{iso}, "plan", record.Unsupported, "uploading into volumes"},
+		{&operation.UploadRequest{Offset: 1}, []change{qcow2}, "plan", record.Unsupported, "replaced by another as a whole"},
 		{&operation.UploadRequest{Length: n(101)}, nil, "plan", record.TooLarge, "ends before the content"},
 		{&operation.UploadRequest{Offset: 101}, nil, "plan", record.TooLarge, "ends before the content"},
 		{filled(operation.UploadRequest{Offset: 1}, func(*operation.CreateRequest) {}), nil, "check", record.Invalid, "a whole content"},

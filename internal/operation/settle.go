@@ -8,6 +8,7 @@ type Settle struct {
 	Source    *Volume // of a move; nil: the job was none
 	Pools     bool    // Volume and Source are pools
 	Snapshot  string  // the job was to make a snapshot of the volume, by that name, or to delete it; "": neither
+	Format    string  // of an image whose capacity the job was to change
 	Deleted   bool    // the job was to delete the volume, or its snapshot
 	Keep      bool    // what is unfinished stays
 	Resumable bool    // it stays where a later job can go on with it
@@ -32,7 +33,7 @@ func (s *Settle) Task() Task {
 	if s.Source != nil {
 		t.Flags = append(t.Flags, s.Source.flags("source")...)
 	}
-	t.Flags = append(t.Flags,
+	t.Flags = append(t.Flags, imageFormat(&s.Format),
 		text("snapshot", &s.Snapshot, "the job was to make the snapshot of that `NAME`, or to delete it"),
 		onOff("deleted", &s.Deleted, "the job was to delete the volume: if it is gone, the job had come to its end"),
 		onFailure(&s.Keep),

@@ -12,6 +12,7 @@ import (
 type Download struct {
 	Terms
 	Volume
+	View
 	To       string `json:"-"`              // a path, - or fd:N
 	Form     string `json:"form,omitempty"` // of a stream, or "file"
 	Format   string `json:"format,omitempty"`
@@ -29,7 +30,9 @@ var _ interface {
 } = (*Download)(nil)
 
 // NewDownload gives one with the defaults of its task.
-func NewDownload() *Download { return &Download{Volume: Volume{Type: defaultType}} }
+func NewDownload() *Download {
+	return &Download{Volume: Volume{Type: defaultType}, View: View{As: record.AsFile}}
+}
 
 // Kind is volume.download.
 func (*Download) Kind() record.Kind { return record.VolumeDownload }
@@ -38,13 +41,18 @@ func (*Download) Kind() record.Kind { return record.VolumeDownload }
 func (*Download) Class() record.Class { return record.Async }
 
 // Locks: others may read it too.
-func (o *Download) Locks() []record.Object { return []record.Object{o.lock(record.ModeRead)} }
+func (o *Download) Locks() []record.Object {
+	return append([]record.Object{o.lock(record.ModeRead)}, o.Chain.locks()...)
+}
 
 // Effect: it reads.
 func (*Download) Effect() Effect { return Reads }
 
 // Allowed refuses a volume of which the file is not all.
-func (*Download) Allowed(k Known) error {
+func (o *Download) Allowed(k Known) error {
+	if o.opens(o.Format) {
+		return nil
+	}
 	return k.contained("a download of the volume's own file would leave out", converts)
 }
 
@@ -64,7 +72,7 @@ func (o *Download) Receive(fd int) { o.To = descriptor(fd) }
 
 // Warnings tell what is not in it.
 func (o *Download) Warnings(on record.Volume) []string {
-	if on.Backing == "" {
+	if on.Backing == "" || o.opens(o.Format) {
 		return nil
 	}
 	return []string{fmt.Sprintf("volume %s stands on %q, which is not part of what is downloaded: it is of use only together with that",
@@ -79,7 +87,7 @@ func (o *Download) Task() Task {
 		Description: "The file appears under its name when it is complete, and replaces another then. Holes stay holes,\n" +
 			"but in a raw stream. Beside a content on standard output, the result is on standard error.",
 		Example: "--volume vm1.raw --target vm1.img",
-		Flags: append(o.Volume.named("volume", "volume-type", "pool-id"), o.Volume.known(), imageFormat(&o.Format),
+		Flags: append(append(o.Volume.named("volume", "volume-type", "pool-id"), o.View.flags()...), o.Volume.known(), imageFormat(&o.Format),
 			text("target", &o.To, "`PATH` for the content; - is standard output, fd:N an open descriptor"),
 			stream(&o.Form),
 			bytes("offset", &o.Offset, "begin at `SIZE` of the volume, default 0"),
@@ -95,6 +103,7 @@ type DownloadRequest struct {
 	Offset   int64
 	Length   *int64 // bytes; nil: up to the end
 	Checksum string // as in UploadRequest
+	As       string // AsFile, which is the default, or AsRaw
 	Data     Data
 	JobOptions
 }
@@ -107,19 +116,29 @@ var _ interface {
 // File is what it goes to.
 func (r *DownloadRequest) File() *os.File { return r.Data.File }
 
+// Fill puts in what it leaves out.
+func (r *DownloadRequest) Fill() {
+	r.JobOptions.Fill()
+	r.As = cmp.Or(r.As, record.AsFile)
+}
+
 // Check refuses what no content has.
 func (r *DownloadRequest) Check() error {
-	return cmp.Or(checkContent(r.Offset, r.Checksum), r.JobOptions.Check())
+	return cmp.Or(checkContent(r.Offset, r.Checksum), checkAs(r.As), r.JobOptions.Check())
 }
 
 // Plan refuses what lies behind the end.
 func (r *DownloadRequest) Plan(k Known) (Operation, error) {
 	v := k.Volume
-	o := &Download{Volume: k.On, Form: r.Data.Form, Format: v.Format, Capacity: v.Capacity, Offset: r.Offset, Length: r.Length, Checksum: r.Checksum}
-	if v.Format != record.FormatRaw {
+	view, err := k.view(r.As, record.VerbRead)
+	if err != nil {
+		return nil, err
+	}
+	o := &Download{Volume: k.On, View: view, Form: r.Data.Form, Format: v.Format, Capacity: v.Capacity, Offset: r.Offset, Length: r.Length, Checksum: r.Checksum}
+	if v.Format != record.FormatRaw && !o.opens(v.Format) {
 		return o, nil
 	}
-	o.Size = &o.Capacity // of other formats nobody here knows the file's
+	o.Size = &o.Capacity // of the file of an image nobody here knows it
 	if o.Offset > v.Capacity || o.Length != nil && *o.Length > v.Capacity-o.Offset {
 		return nil, record.Errorf(record.RangeUnsat, "volume %s has %s, and ends before what is to be read", record.Quoted(v.Pool, v.Name), both(v.Capacity))
 	}

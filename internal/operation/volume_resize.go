@@ -6,6 +6,7 @@ import "storaged/internal/record"
 type Resize struct {
 	Terms
 	Volume
+	Image
 	Format     string `json:"format,omitempty"`
 	Capacity   int64  `json:"capacity,omitempty"`   // bytes that it shall hold
 	Allocation int64  `json:"allocation,omitempty"` // bytes that it may need
@@ -32,10 +33,11 @@ func (o *Resize) Class() record.Class {
 	return record.Normal
 }
 
-// Locks: a volume that only grows may be read meanwhile.
+// Locks: a volume that only grows may be read meanwhile, but for an image, of which
+// the file's beginning changes then too.
 func (o *Resize) Locks() []record.Object {
-	if o.Shrink {
-		return []record.Object{o.lock(record.ModeWrite)}
+	if o.Shrink || record.IsImage(o.Format) {
+		return append([]record.Object{o.lock(record.ModeWrite)}, o.Chain.locks()...)
 	}
 	return []record.Object{o.lock(record.ModeGrow)}
 }
@@ -44,7 +46,7 @@ func (o *Resize) Locks() []record.Object {
 func (o *Resize) Destroys() bool { return o.Shrink }
 
 // Settle looks what it is now.
-func (o *Resize) Settle() *Settle { return &Settle{Volume: o.Volume} }
+func (o *Resize) Settle() *Settle { return &Settle{Volume: o.Volume, Format: o.Format} }
 
 // Effect: the content changes in place.
 func (*Resize) Effect() Effect { return Changes }
@@ -73,7 +75,7 @@ func (o *Resize) Task() Task {
 		Usage:       "change the capacity of a volume",
 		Description: "What is new reads as zeros; what --shrink cuts off is gone.",
 		Example:     "--target vm1.raw --capacity 20G --allocate",
-		Flags: append(o.Volume.flags("target"), o.Volume.known(),
+		Flags: append(append(o.Volume.flags("target"), o.Image.flags()...), o.Volume.known(), imageFormat(&o.Format),
 			bytes("capacity", &o.Capacity, "`SIZE` that it shall hold"),
 			onOff("shrink", &o.Shrink, "it may become smaller, and lose its end"),
 			onOff("allocate", &o.Allocate, "reserve the space of what is new"),
@@ -102,17 +104,40 @@ func (r *ResizeRequest) Check() error {
 func (r *ResizeRequest) Plan(k Known) (Operation, error) {
 	has := k.Volume.Capacity
 	switch {
-	case k.Volume.Format != record.FormatRaw:
-		return nil, record.Errorf(record.Unsupported, "resizing volumes of format %q is not supported yet", k.Volume.Format)
 	case r.Capacity < has && !r.Shrink:
 		return nil, record.Errorf(record.Invalid, "capacity of %s is less than the present %s; what lies beyond would be lost", both(r.Capacity), both(has)).
 			WithHint("%s does it", record.Do("").With("shrink"))
 	case r.Capacity < has && r.Allocate:
 		return nil, record.Errorf(record.Invalid, "capacity of %s is less than the present %s: nothing is added that could be allocated", both(r.Capacity), both(has))
 	}
-	o := &Resize{Volume: k.On, Format: k.Volume.Format, Capacity: r.Capacity, Allocate: r.Allocate, Shrink: r.Capacity < has}
+	chain, err := r.resizable(k)
+	if err != nil {
+		return nil, err
+	}
+	o := &Resize{Volume: k.On, Image: Image{Chain: chain}, Format: k.Volume.Format, Capacity: r.Capacity, Allocate: r.Allocate, Shrink: r.Capacity < has}
 	if r.Allocate {
 		o.Allocation = max(0, r.Capacity-has) // what is there already gets no more blocks
 	}
 	return o, nil
+}
+
+// sector is the unit of the capacity of images.
+const sector = 512
+
+// resizable refuses a format of which the capacity cannot be changed so.
+func (r *ResizeRequest) resizable(k Known) (Chain, error) {
+	has := k.Volume.Capacity
+	for verb, wanted := range map[string]bool{record.VerbGrow: r.Capacity > has, record.VerbShrink: r.Capacity < has, record.VerbAllocate: r.Allocate} {
+		if wanted && !record.FormatCan(k.Volume.Format, verb) {
+			_, err := k.chain(verb)
+			return Chain{}, err
+		}
+	}
+	if !record.IsImage(k.Volume.Format) {
+		return Chain{}, nil
+	}
+	if r.Capacity%sector != 0 {
+		return Chain{}, record.Errorf(record.Invalid, "a volume in format %s has a capacity of multiples of %d bytes, not of %d", k.Volume.Format, sector, r.Capacity)
+	}
+	return k.Chain()
 }

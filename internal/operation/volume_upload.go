@@ -3,6 +3,7 @@ package operation
 import (
 	"cmp"
 	"os"
+	"slices"
 
 	"storaged/internal/record"
 )
@@ -11,6 +12,7 @@ import (
 type Upload struct {
 	Terms
 	Volume
+	View
 	Content
 	Capacity  int64 `json:"capacity,omitempty"`  // bytes of the volume
 	Offset    int64 `json:"offset,omitempty"`    // bytes of the volume before the content
@@ -28,7 +30,9 @@ var _ interface {
 } = (*Upload)(nil)
 
 // NewUpload gives one with the defaults of its task.
-func NewUpload() *Upload { return &Upload{Volume: Volume{Type: defaultType}, Content: newContent()} }
+func NewUpload() *Upload {
+	return &Upload{Volume: Volume{Type: defaultType}, View: View{As: record.AsFile}, Content: newContent()}
+}
 
 // Kind is volume.upload.
 func (*Upload) Kind() record.Kind { return record.VolumeUpload }
@@ -36,8 +40,13 @@ func (*Upload) Kind() record.Kind { return record.VolumeUpload }
 // Class: it takes as long as there is to write, or its client takes.
 func (*Upload) Class() record.Class { return record.Async }
 
+// Opens reports whether the volume is opened as an image.
+func (o *Upload) Opens() bool { return o.opens(o.Format) }
+
 // Locks the volume against everybody.
-func (o *Upload) Locks() []record.Object { return []record.Object{o.lock(record.ModeWrite)} }
+func (o *Upload) Locks() []record.Object {
+	return append([]record.Object{o.lock(record.ModeWrite)}, o.Chain.locks()...)
+}
 
 // Destroys what was there.
 func (*Upload) Destroys() bool { return true }
@@ -65,7 +74,7 @@ func (o *Upload) Moves() (bytes int64, bounds bool) {
 
 // Overwrites the holes too, where a stream has none.
 func (o *Upload) Overwrites() (length *int64, ok bool) {
-	return o.Length, o.Format == record.FormatRaw && o.Dense && o.Length != nil && !o.DetectZeros
+	return o.Length, o.Dense && o.Length != nil && !o.DetectZeros
 }
 
 // Smaller is to make holes.
@@ -80,10 +89,11 @@ func (o *Upload) Task() Task {
 		Usage: "write a content into a volume",
 		Description: "The volume keeps its size; what the content does not cover stays as it was. Holes of a file are\n" +
 			"neither read nor written. A file that qemu has open for writing, or a loop device, is refused as busy,\n" +
-			"and one that changes meanwhile makes the upload fail; of a stream that cannot be noticed. A content that begins\n" +
+			"and one that changes meanwhile makes the upload fail; of a stream that cannot be noticed. A volume that is an image\n" +
+			"becomes the image that is uploaded, unless its content is meant (--as raw). A content that begins\n" +
 			"like an image of another format than the volume's is refused.",
 		Example: "--target vm1.raw --source vm1.img --yes",
-		Flags: append(append(o.Volume.flags("target"), o.Content.flags()...), o.Volume.known(),
+		Flags: append(slices.Concat(o.Volume.flags("target"), o.Content.flags(), o.View.flags()), o.Volume.known(),
 			bytes("offset", &o.Offset, "where in the volume the content begins (default 0): `SIZE`"),
 			bytes("skipped", &o.Skipped, "`SIZE` of the content that an earlier upload has written counts as done: a stream begins behind it, and all of the content is read back for --checksum"),
 			text("beginning", &o.Beginning, "refuse unless what was written before has this checksum; that of a file is compared in any case: `ALGORITHM:HEX`"),
@@ -101,6 +111,7 @@ type UploadRequest struct {
 	Beginning   string // checksum of what lies before Offset, as the sender has it; "" is not known
 	Checksum    string // sha256 or crc32c, with :HEX what it must be; "" is crc32c
 	AsFormat    string // what it is taken for, "" for the volume's format
+	As          string // AsFile, which is the default, or AsRaw: what of a volume that is an image is written
 	DetectZeros bool
 	Unpack      string         // of Packings: the form that it is packed in; "": it is not
 	Create      *CreateRequest // Name is the volume's; Capacity 0: that of the content
@@ -125,6 +136,12 @@ func (r *UploadRequest) NewName() (name string, ok bool) {
 	return r.Create.Name, true
 }
 
+// Fill puts in what it leaves out.
+func (r *UploadRequest) Fill() {
+	r.JobOptions.Fill()
+	r.As = cmp.Or(r.As, record.AsFile)
+}
+
 // Check refuses what no content can be.
 func (r *UploadRequest) Check() error {
 	if err := checkContent(r.Offset, r.Checksum); err != nil {
@@ -133,7 +150,7 @@ func (r *UploadRequest) Check() error {
 	if r.Length != nil && *r.Length == 0 && r.Continues == "" {
 		return record.Errorf(record.Invalid, "the content is empty: there is nothing to write")
 	}
-	if err := cmp.Or(r.checkBeginning(), checkFormat("as_format", r.AsFormat), r.checkUnpack()); err != nil {
+	if err := cmp.Or(r.checkBeginning(), checkFormat("as_format", r.AsFormat), checkAs(r.As), r.checkUnpack()); err != nil {
 		return err
 	}
 	if r.Create != nil {
@@ -217,16 +234,34 @@ func (r *UploadRequest) Plan(k Known) (Operation, error) {
 	}
 	v := k.Volume
 	c.Format = v.Format
-	if v.Format != record.FormatRaw {
-		return nil, record.Errorf(record.Unsupported, "uploading into volumes of format %q is not supported: its file would have to change its length", v.Format).
-			WithHint("delete it, and create it from the file: %s", record.Do("volume.create", v.Pool+"/"+v.Name).With("from", "FILE").With("format", v.Format))
+	view, err := k.view(r.As, record.VerbWrite)
+	if err != nil {
+		return nil, err
+	}
+	o := &Upload{Volume: k.On, View: view, Content: c, Capacity: v.Capacity, Offset: r.Offset, Beginning: r.Beginning}
+	switch as := o.opens(v.Format); {
+	case as && r.AsFormat != "" && r.AsFormat != record.FormatRaw:
+		return nil, record.Errorf(record.Invalid, "the content of volume %s is raw bytes, whatever its format: it cannot be taken for one in format %s", record.Quoted(v.Pool, v.Name), r.AsFormat)
+	case record.IsImage(v.Format) && !as:
+		return o, r.replaces(v)
+	case v.Format != record.FormatRaw && !as:
+		return nil, record.Errorf(record.Unsupported, "uploading into volumes of format %q is not supported", v.Format)
 	}
 	room := v.Capacity - r.Offset
 	if r.Length != nil && *r.Length > room || room < 0 {
 		return nil, record.Errorf(record.TooLarge, "volume %s has %s, which ends before the content; nothing grows by an upload", record.Quoted(v.Pool, v.Name), both(v.Capacity)).
 			WithHint("%s gives it another capacity", record.Do("volume.resize", v.Pool+"/"+v.Name, "SIZE"))
 	}
-	return &Upload{Volume: k.On, Content: c, Capacity: v.Capacity, Offset: r.Offset, Beginning: r.Beginning}, nil
+	return o, nil
+}
+
+// replaces refuses a part of the file of an image, which is none without the rest.
+func (r *UploadRequest) replaces(v record.Volume) error {
+	if r.Offset == 0 || r.Continues != "" {
+		return nil
+	}
+	return record.Errorf(record.Unsupported, "volume %s is an image in format %s, whose file is replaced by another as a whole", record.Quoted(v.Pool, v.Name), v.Format).
+		WithHint("%s writes a part of the content that a guest sees", record.Do("").With("as", record.AsRaw))
 }
 
 // filled makes a volume with the content.

@@ -10,6 +10,8 @@ import (
 type Verify struct {
 	Terms
 	Volume
+	View
+	Format   string `json:"format,omitempty"`
 	Capacity int64  `json:"capacity,omitempty"` // bytes to be read
 	Checksum string `json:"checksum,omitempty"` // algorithm, or what the content must have; "": what is recorded
 	Summed
@@ -22,7 +24,9 @@ var _ interface {
 } = (*Verify)(nil)
 
 // NewVerify gives one with the defaults of its task.
-func NewVerify() *Verify { return &Verify{Volume: Volume{Type: defaultType}} }
+func NewVerify() *Verify {
+	return &Verify{Volume: Volume{Type: defaultType}, View: View{As: record.AsRaw}}
+}
 
 // Kind is volume.verify.
 func (*Verify) Kind() record.Kind { return record.VolumeVerify }
@@ -31,7 +35,9 @@ func (*Verify) Kind() record.Kind { return record.VolumeVerify }
 func (*Verify) Class() record.Class { return record.Async }
 
 // Locks: others may read it too.
-func (o *Verify) Locks() []record.Object { return []record.Object{o.lock(record.ModeRead)} }
+func (o *Verify) Locks() []record.Object {
+	return append([]record.Object{o.lock(record.ModeRead)}, o.Chain.locks()...)
+}
 
 // Effect: it reads.
 func (*Verify) Effect() Effect { return Reads }
@@ -51,6 +57,9 @@ func (o *Verify) Compares() *Summed {
 	return &o.Summed
 }
 
+// Sums says what the checksum is of.
+func (o *Verify) Sums() string { return o.As }
+
 // Task is verify.
 func (o *Verify) Task() Task {
 	sum := &o.Checksum
@@ -61,9 +70,10 @@ func (o *Verify) Task() Task {
 		Name:  "verify",
 		Usage: "read a volume and give its checksum",
 		Description: "A content that differs from --checksum is exit code 10. Holes are not read: crc32c leaps over them,\n" +
-			"sha256 takes as long for them as for data that is in memory.",
+			"sha256 takes as long for them as for data that is in memory. The checksum is of what a guest sees:\n" +
+			"the same content has the same in every --format.",
 		Example: "--target base.raw --checksum sha256:9f86d081884c7d65…",
-		Flags: append(o.Volume.flags("target"), o.Volume.known(),
+		Flags: append(append(o.Volume.flags("target"), o.View.flags()...), o.Volume.known(), imageFormat(&o.Format),
 			text("checksum", sum, "give the checksum by sha256 or crc32c, default the former; with :HEX fail if it is another: `ALGORITHM[:HEX]`"),
 			Flag{Name: "recorded-change", Usage: "--checksum counts only if the volume was last changed then, `NANOSECONDS` since 1970", value: (*number)(&o.SummedNS)},
 			resume(&o.Resume),
@@ -77,7 +87,14 @@ func (o *Verify) Task() Task {
 // there is one that is not out of date.
 type VerifyRequest struct {
 	Checksum string `json:"checksum,omitempty"`
+	As       string `json:"as,omitempty"` // AsRaw, which is the default, or AsFile
 	JobOptions
+}
+
+// Fill puts in what it leaves out.
+func (r *VerifyRequest) Fill() {
+	r.JobOptions.Fill()
+	r.As = cmp.Or(r.As, record.AsRaw)
 }
 
 // Check refuses what is no checksum.
@@ -87,7 +104,7 @@ func (r *VerifyRequest) Check() error {
 			return record.Errorf(record.Invalid, `field "checksum": %v`, err)
 		}
 	}
-	return r.JobOptions.Check()
+	return cmp.Or(checkAs(r.As), r.JobOptions.Check())
 }
 
 // Plan reads the whole volume.
@@ -96,5 +113,6 @@ func (r *VerifyRequest) Plan(k Known) (Operation, error) {
 	if algorithm, want, err := record.ParseContentChecksum(sum); err == nil {
 		sum = cmp.Or(want, algorithm)
 	}
-	return &Verify{Volume: k.On, Capacity: k.Volume.Capacity, Checksum: sum}, nil
+	view, err := k.view(r.As, record.VerbRead)
+	return &Verify{Volume: k.On, View: view, Format: k.Volume.Format, Capacity: k.Volume.Capacity, Checksum: sum}, err
 }

@@ -12,6 +12,8 @@ import (
 type Wipe struct {
 	Terms
 	Volume
+	Image
+	Content      bool   `json:"content,omitempty"` // of an image that, and not its file
 	Format       string `json:"format,omitempty"`
 	Capacity     int64  `json:"capacity,omitempty"` // bytes to be overwritten
 	Algorithm    string `json:"algorithm"`
@@ -35,7 +37,9 @@ func (*Wipe) Kind() record.Kind { return record.VolumeWipe }
 func (*Wipe) Class() record.Class { return record.Async }
 
 // Locks the volume against everybody.
-func (o *Wipe) Locks() []record.Object { return []record.Object{o.lock(record.ModeWrite)} }
+func (o *Wipe) Locks() []record.Object {
+	return append([]record.Object{o.lock(record.ModeWrite)}, o.Chain.locks()...)
+}
 
 // Destroys the content.
 func (*Wipe) Destroys() bool { return true }
@@ -47,13 +51,21 @@ func (o *Wipe) Settle() *Settle { return &Settle{Volume: o.Volume} }
 func (*Wipe) Effect() Effect { return Changes }
 
 // Allowed refuses a volume whose content lies elsewhere, or is in snapshots too.
-func (*Wipe) Allowed(k Known) error { return cmp.Or(k.unfrozen(), k.erasable()) }
+func (o *Wipe) Allowed(k Known) error {
+	if o.opens() {
+		return k.unfrozen()
+	}
+	return cmp.Or(k.unfrozen(), k.erasable())
+}
+
+// opens reports whether the volume is opened as an image.
+func (o *Wipe) opens() bool { return o.Content && record.IsImage(o.Format) }
 
 // Displaces all that is there.
 func (*Wipe) Displaces() bool { return true }
 
-// Wipes it.
-func (*Wipe) Wipes() bool { return true }
+// Wipes it. An image of which the content is wiped stays one.
+func (o *Wipe) Wipes() bool { return !o.opens() }
 
 // Moves what is overwritten.
 func (o *Wipe) Moves() (bytes int64, bounds bool) { return o.Capacity, true }
@@ -82,9 +94,11 @@ func (o *Wipe) Task() Task {
 		Description: "The volume keeps its name and size. Where old content would certainly stay readable\n" +
 			"(shared blocks, a file system that writes elsewhere) it is refused, unless --accept-limits.\n" +
 			"What may keep old content, such as flash, is named with the result. trim overwrites nothing:\n" +
-			"it gives the blocks back, and the volume reads as zeros.",
+			"it gives the blocks back, and the volume reads as zeros. An image is no image after that, but with\n" +
+			"--content: then only what is stored of what a guest sees is overwritten.",
 		Example: "--target old.raw --verify --yes",
-		Flags: append(o.Volume.flags("target"), o.Volume.known(),
+		Flags: append(append(o.Volume.flags("target"), o.Image.flags()...), o.Volume.known(), imageFormat(&o.Format),
+			onOff("content", &o.Content, "of an image only the content, and not its file"),
 			text("algorithm", &o.Algorithm, "how: `"+strings.Join(Algorithms, "|")+"`"),
 			onOff("verify", &o.Verify, "read it back from the device"),
 			acceptLimits(&o.AcceptLimits), resume(&o.Resume),
@@ -98,6 +112,7 @@ type WipeRequest struct {
 	Algorithm    string `json:"algorithm,omitempty"` // default zero
 	Verify       bool   `json:"verify,omitempty"`
 	AcceptLimits bool   `json:"accept_limits,omitempty"`
+	Content      bool   `json:"content,omitempty"` // of an image only that, which stays one
 	JobOptions
 }
 
@@ -111,9 +126,21 @@ func (r *WipeRequest) Fill() {
 func (r *WipeRequest) Plan(k Known) (Operation, error) {
 	o := &Wipe{
 		Volume: k.On, Format: k.Volume.Format, Capacity: k.Volume.Capacity,
-		Algorithm: r.Algorithm, Verify: r.Verify, AcceptLimits: r.AcceptLimits,
+		Algorithm: r.Algorithm, Verify: r.Verify, AcceptLimits: r.AcceptLimits, Content: r.Content,
 	}
-	return o, k.wipeable(r.Algorithm)
+	err := k.wipeable(r.Algorithm)
+	if err == nil && o.opens() {
+		o.Chain, err = k.chain(overwriting(r.Algorithm))
+	}
+	return o, err
+}
+
+// overwriting is what a format must be able to have done to its content.
+func overwriting(algorithm string) string {
+	if algorithm == "trim" {
+		return record.VerbTrim
+	}
+	return record.VerbWrite
 }
 
 func (k Known) wipeable(algorithm string) error {

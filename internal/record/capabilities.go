@@ -8,16 +8,17 @@ import (
 // Capabilities are what can be done with pools of a type, and with their volumes, as GET
 // /v1/capabilities says it.
 type Capabilities struct {
-	Type        string   `json:"type"`
-	PoolVerbs   []string `json:"pool_verbs"` // build start stop refresh delete
-	VolVerbs    []string `json:"volume_verbs"`
-	Formats     []string `json:"formats"` // that can be created; the first is the default
-	Algorithms  []string `json:"wipe_algorithms"`
-	Snapshots   []string `json:"snapshots"`    // how a snapshot is made: reflink, where the file system can, of any volume; none: there are no snapshots
-	Sparse      bool     `json:"sparse"`       // volumes may have less allocation than capacity
-	MakesTarget bool     `json:"makes_target"` // building takes nothing away, and is done when a pool is created
-	Needs       []string `json:"needs"`        // parts of a definition: target_path, source_hosts, source_devices, source_name, source_path, source_format, source_initiator, source_options
-	Takes       []string `json:"takes"`        // those that may be given beside
+	Type        string        `json:"type"`
+	PoolVerbs   []string      `json:"pool_verbs"` // build start stop refresh delete
+	VolVerbs    []string      `json:"volume_verbs"`
+	Formats     []string      `json:"formats"` // that can be created; the first is the default
+	Algorithms  []string      `json:"wipe_algorithms"`
+	Contents    []FormatVerbs `json:"content_verbs"` // by format
+	Snapshots   []string      `json:"snapshots"`     // how a snapshot is made: reflink, where the file system can, of any volume; none: there are no snapshots
+	Sparse      bool          `json:"sparse"`        // volumes may have less allocation than capacity
+	MakesTarget bool          `json:"makes_target"`  // building takes nothing away, and is done when a pool is created
+	Needs       []string      `json:"needs"`         // parts of a definition: target_path, source_hosts, source_devices, source_name, source_path, source_format, source_initiator, source_options
+	Takes       []string      `json:"takes"`         // those that may be given beside
 }
 
 // Can refuses a kind of job that is nothing for pools of the type, or for their

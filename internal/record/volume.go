@@ -72,8 +72,9 @@ type Snapshot struct {
 
 // Recorded is the checksum that a job found the whole content to have.
 type Recorded struct {
-	Checksum   string    `json:"checksum"`   // ALGORITHM:HEX
-	Generation int64     `json:"generation"` // of the volume then
+	Checksum   string    `json:"checksum"`     // ALGORITHM:HEX
+	As         string    `json:"as,omitempty"` // what it is of, AsRaw or AsFile; "": of the file, by an earlier version
+	Generation int64     `json:"generation"`   // of the volume then
 	Job        int64     `json:"job"`
 	Time       time.Time `json:"time"`
 	// Current says that nothing has changed the volume since, as far as is

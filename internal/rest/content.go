@@ -15,7 +15,7 @@ import (
 
 // Keys of the calls about contents.
 var (
-	contentQuery    = []string{"checksum", "limit", "priority", "on_failure", "label"}
+	contentQuery    = []string{"as", "checksum", "limit", "priority", "on_failure", "label"}
 	uploadQuery     = []string{"offset", "length", "as_format", "detect_zeros", "unpack", "continues", "beginning", "create", "capacity", "allocation", "format", "exist_ok"}
 	descriptorQuery = []string{"fd", "direction"}
 )
@@ -24,7 +24,7 @@ var (
 func (c *call) uploadQueries() (r operation.UploadRequest, err error) {
 	q := c.r.URL.Query()
 	r.Checksum, r.AsFormat, r.Continues, r.Beginning = q.Get("checksum"), q.Get("as_format"), q.Get("continues"), q.Get("beginning")
-	r.Unpack = q.Get("unpack")
+	r.As, r.Unpack = q.Get("as"), q.Get("unpack")
 	if r.DetectZeros, err = c.flag("detect_zeros"); err != nil {
 		return r, err
 	}
@@ -247,7 +247,7 @@ func (c *call) setSpan(s span, size int64, form string) (status int) {
 
 // downloadQueries reads what the query says of a download.
 func (c *call) downloadQueries() (r operation.DownloadRequest, err error) {
-	r.Checksum = c.r.URL.Query().Get("checksum")
+	r.Checksum, r.As = c.r.URL.Query().Get("checksum"), c.r.URL.Query().Get("as")
 	r.JobOptions, err = c.jobOptions()
 	return r, err
 }

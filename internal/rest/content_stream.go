@@ -104,8 +104,8 @@ func getContent(c *call) error {
 		return err
 	}
 	form := c.answerForm()
-	asked := span{len: -1} // of other formats nobody here knows the file's length
-	if v.Format == record.FormatRaw {
+	asked := span{len: -1} // of the file of an image nobody here knows the length
+	if v.Format == record.FormatRaw || r.As == record.AsRaw {
 		c.Header().Set("Accept-Ranges", "bytes")
 		c.Header().Set("ETag", wire.ETag(v.Generation))
 		if asked, err = c.rangeOf(v.Capacity, wire.ETag(v.Generation)); err != nil {

@@ -86,13 +86,13 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 		return c.Start(ctx, contract.Submit{LockWait: ptr(1500 * time.Millisecond)}, "images", "base.raw", &operation.ResizeRequest{Capacity: 5})
 	},
 	"WipeVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.Start(ctx, contract.Submit{LockWait: ptr(time.Duration(0))}, "images", "base.raw", &operation.WipeRequest{Algorithm: "zero"})
+		return c.Start(ctx, contract.Submit{LockWait: ptr(time.Duration(0))}, "images", "base.raw", &operation.WipeRequest{Algorithm: "zero", Content: true})
 	},
 	"TrimVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.TrimRequest{GiveUpAllocation: true})
 	},
 	"VerifyVolume": func(ctx context.Context, c *client.Client) (any, error) {
-		r := operation.VerifyRequest{Checksum: "sha256:" + strings.Repeat("0a", 32)}
+		r := operation.VerifyRequest{Checksum: "sha256:" + strings.Repeat("0a", 32), As: record.AsFile}
 		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &r)
 	},
 	"MoveVolume": func(ctx context.Context, c *client.Client) (any, error) {
@@ -124,7 +124,7 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	},
 	"UploadVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		r := operation.UploadRequest{
-			Length: ptr(int64(5)), Checksum: "sha256", AsFormat: "raw", DetectZeros: true, Unpack: "xz",
+			Length: ptr(int64(5)), Checksum: "sha256", AsFormat: "raw", As: record.AsRaw, DetectZeros: true, Unpack: "xz",
 			Create: &operation.CreateRequest{Name: "v", Capacity: 7, Format: "raw", ExistOK: true, Allocation: &operation.Allocation{Full: true}},
 		}
 		return handing(func(f *os.File) (contract.Started, error) {
@@ -134,7 +134,7 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	},
 	"DownloadVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return handing(func(f *os.File) (contract.Started, error) {
-			r := operation.DownloadRequest{Offset: 3, Length: ptr(int64(5)), Checksum: "crc32c", Data: operation.Data{File: f}}
+			r := operation.DownloadRequest{Offset: 3, Length: ptr(int64(5)), Checksum: "crc32c", As: record.AsRaw, Data: operation.Data{File: f}}
 			return c.Start(ctx, contract.Submit{}, "images", "base.raw", &r)
 		})
 	},

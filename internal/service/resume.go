@@ -54,6 +54,8 @@ func (q submission) brokenOff(tx *store.Tx, u *operation.Upload) (*store.Job, *o
 		err = record.Errorf(record.Invalid, "job %d is no upload of yours to %s", old.Number, record.Quoted(u.Pool, u.Name))
 	case !old.State.Terminal() || old.State == record.Succeeded:
 		err = record.Errorf(record.WrongState, "job %d %s; only an upload that broke off goes on", old.Number, stands(old.State))
+	case before.As != u.As:
+		err = record.Errorf(record.Invalid, "job %d uploaded %s; only the same goes on", old.Number, uploaded(before)).WithHint("%s", record.Do("").With("as", before.As))
 	case before.Partial():
 		err = record.Errorf(record.Unsupported, "job %d wrote a part of the volume, from %s on; only an upload of a whole content goes on", old.Number, quantity.FormatBoth(before.Offset)).
 			WithHint("upload that part again, with %s", record.Do("").With("offset", before.Offset))
@@ -65,6 +67,14 @@ func (q submission) brokenOff(tx *store.Tx, u *operation.Upload) (*store.Job, *o
 			old.Number, quantity.FormatBoth(old.Progress.Done), quantity.FormatBoth(u.Offset))
 	}
 	return old, before, err
+}
+
+// uploaded says what of the volume an upload writes.
+func uploaded(u *operation.Upload) string {
+	if u.Opens() {
+		return "the content of an image"
+	}
+	return "the file as it is"
 }
 
 // reachesEnd checks that a resumed upload reaches the end of the content that the

@@ -46,11 +46,19 @@ func Limits(ctx context.Context, c diskio.Content, spec Spec) ([]Limit, error) {
 }
 
 // limits finds what the wipe cannot reach, and on which device.
-func (w *wiping) limits() error {
+func (w *wiping) limits(ctx context.Context) error {
 	if w.algorithm.trim {
 		w.limit("a trim overwrites nothing: it gives the blocks back, and what was in them may stay readable on the device", false)
 	}
-	f := diskio.FileOf(w.c)
+	w.stats.Limits = append(w.stats.Limits, w.spec.Beside...)
+	stored, layout := w.c, w.layout
+	if w.spec.File != nil {
+		var err error
+		if stored, layout, err = w.file(ctx); err != nil {
+			return err
+		}
+	}
+	f := diskio.FileOf(stored)
 	if f == nil {
 		w.limit("the content is served by another program, which decides what is overwritten", false)
 		return nil
@@ -61,16 +69,22 @@ func (w *wiping) limits() error {
 	}
 	below := lookBelow(blockdev.System, dev)
 	w.stats.Device = below.name
-	if w.layout.Regular {
-		if err := w.fileLimits(f, dev); err != nil {
+	if layout.Regular {
+		if err := w.fileLimits(f, dev, layout); err != nil {
 			return err
 		}
 	}
 	w.stats.Limits = append(w.stats.Limits, below.limits...)
-	if !w.layout.Exact && w.stats.Holes > 0 {
+	if !layout.Exact && w.stats.Holes > 0 {
 		w.limit("this file system cannot tell ranges that are allocated but unwritten from holes; neither was overwritten", false)
 	}
 	return nil
+}
+
+// file is where the content of an image is stored, and how.
+func (w *wiping) file(ctx context.Context) (diskio.Content, diskio.Layout, error) {
+	layout, err := diskio.LayoutOf(ctx, w.spec.File)
+	return w.spec.File, layout, err
 }
 
 func (w *wiping) limit(text string, certain bool) {
@@ -78,7 +92,7 @@ func (w *wiping) limit(text string, certain bool) {
 }
 
 // fileLimits are those of the file system.
-func (w *wiping) fileLimits(f *os.File, dev string) error {
+func (w *wiping) fileLimits(f *os.File, dev string, layout diskio.Layout) error {
 	kind, err := diskio.FileSystemOf(f)
 	if err != nil {
 		return err
@@ -96,10 +110,10 @@ func (w *wiping) fileLimits(f *os.File, dev string) error {
 	if note != "" && !w.algorithm.trim && !inPlace(f, kind) {
 		w.limit(note, kind.CopiesOnWrite())
 	}
-	if n := w.layout.Shared; n > 0 {
+	if n := layout.Shared; n > 0 {
 		w.limit(fmt.Sprintf("%d bytes are shared with other files or snapshots, which keep the old data", n), true)
 	}
-	if n := w.layout.Encoded; n > 0 && !w.algorithm.trim {
+	if n := layout.Encoded; n > 0 && !w.algorithm.trim {
 		w.limit(fmt.Sprintf("%d bytes are stored compressed or encrypted; what is written takes other blocks", n), true)
 	}
 	return nil

@@ -28,6 +28,15 @@ type Spec struct {
 	// Order is one that the function of this name gave; nil makes one. Who
 	// continues a wipe needs the one that it had.
 	Order []int
+	// Stored overwrites nothing but what has storage, by every algorithm: of an
+	// image, filling its holes reaches no old content, and makes its file grow.
+	Stored bool
+	// File is where the content is stored, if that is an image: what cannot be
+	// reached of it cannot of the content. nil: the content is no image's.
+	File diskio.Content
+	// Beside is what else of the content cannot be reached, as who opened the image
+	// knows it.
+	Beside []Limit
 	// Checkpoints count through all rounds, the reading back too. A random pass
 	// that was interrupted goes on under another key, for the first one is kept
 	// nowhere; if it is the one to be read back, it is begun anew.
@@ -47,7 +56,7 @@ type Stats struct {
 	Passes    int   // completed
 	From      int64 // where it began, of all rounds
 	Bytes     int64 // overwritten by each pass, or given back
-	Holes     int64 // not overwritten: no storage, so no old content (zero only)
+	Holes     int64 // not overwritten: no storage, so no old content (zero, and Stored, only)
 	Verified  bool
 	Touched   bool // content was changed, or may have been
 	Limits    []Limit
@@ -81,6 +90,7 @@ type wiping struct {
 	p         *diskio.Pacer
 	c         diskio.Content
 	layout    diskio.Layout
+	spec      Spec
 	algorithm algorithm
 	verify    bool
 	order     []pass
@@ -92,7 +102,7 @@ type wiping struct {
 // newWiping looks what there is to overwrite and what cannot be reached.
 func newWiping(ctx context.Context, p *diskio.Pacer, c diskio.Content, spec Spec) (*wiping, error) {
 	spec.Algorithm = cmp.Or(spec.Algorithm, Zero)
-	w := &wiping{p: p, c: c, keep: spec.Checkpoints, stats: Stats{Algorithm: spec.Algorithm}}
+	w := &wiping{p: p, c: c, spec: spec, keep: spec.Checkpoints, stats: Stats{Algorithm: spec.Algorithm}}
 	var ok bool
 	if w.algorithm, ok = algorithms[spec.Algorithm]; !ok {
 		return w, fmt.Errorf("wipe algorithm %q: %w (there are %s)",
@@ -111,7 +121,7 @@ func newWiping(ctx context.Context, p *diskio.Pacer, c diskio.Content, spec Spec
 	}
 	w.begin()
 	w.survey()
-	return w, w.limits()
+	return w, w.limits(ctx)
 }
 
 // begin says where the wipe begins. What is to be read back must have been
@@ -130,7 +140,9 @@ func (w *wiping) begin() {
 }
 
 // skipsHoles reports whether what has no storage is left alone.
-func (w *wiping) skipsHoles() bool { return w.layout.Holes > 0 && w.stats.Algorithm == Zero }
+func (w *wiping) skipsHoles() bool {
+	return w.layout.Holes > 0 && (w.stats.Algorithm == Zero || w.spec.Stored)
+}
 
 // survey says what is overwritten, and how.
 func (w *wiping) survey() {

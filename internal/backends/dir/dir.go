@@ -26,6 +26,7 @@ func (Backend) Properties() record.Capabilities {
 		Formats:     []string{"raw"},
 		Algorithms:  wipe.Algorithms(),
 		Snapshots:   []string{"reflink"},
+		Contents:    record.ContentVerbs(),
 		Sparse:      true,
 		MakesTarget: true,
 		Needs:       []string{"target_path"},

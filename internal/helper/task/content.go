@@ -11,10 +11,10 @@ import (
 	"hash"
 	"io"
 	"os"
+	"storaged/internal/backends/header"
 	"storaged/internal/format"
 
 	"storaged/internal/backends"
-	"storaged/internal/backends/header"
 	"storaged/internal/confine"
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
@@ -264,7 +264,7 @@ func (c *content) put(ctx context.Context, r *helper.Run, to into) error {
 	h := c.sum.hash()
 	did, err := c.move(ctx, r, to, h)
 	r.Report.Method, r.Report.Bytes = diskio.MethodCopy, did.Bytes
-	c.touched, r.Report.Reach = did.Touched, did.Reach
+	c.touched, r.Report.Reach = c.touched || did.Touched, did.Reach
 	if c.kept != nil {
 		err = c.kept.ended(err)
 	}
@@ -374,11 +374,7 @@ func (c *content) made(r *helper.Run, v backends.Volume) error {
 	if record.Plain(c.kind()) {
 		return nil
 	}
-	info, err := header.Inspect(v, c.kind())
-	found := helper.Item(info)
-	r.Knows(func(v *ipc.Item) {
-		v.Format, v.Capacity, v.Backing, v.References, v.Problem = c.kind(), found.Capacity, found.Backing, found.References, found.Problem
-	})
+	info, err := reread(r, v, c.kind())
 	switch { // of a stream not all could be seen before
 	case err != nil:
 		return err

@@ -54,7 +54,7 @@ func (w deletion) work(ctx context.Context, r *helper.Run) error {
 	r.Plan(phases...)
 	if w.wipe != nil {
 		r.Next(0)
-		if err := w.wipe.overwrite(ctx, r, w.at.Volume); err != nil {
+		if err := w.wipe.overwrite(ctx, r, w.at.Volume.Content()); err != nil {
 			return cmp.Or(err, r.Describe(w.at.Volume))
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
-	"strconv"
 
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
@@ -18,7 +16,7 @@ import (
 
 // Download makes the task of an operation.
 func Download(o *operation.Download) (helper.Task, error) {
-	w := download{to: &outlet{}, format: o.Format, off: o.Offset, length: bound(o.Length, -1), size: bound(o.Size, -1)}
+	w := download{to: &outlet{}, declared: o.Format, off: o.Offset, length: bound(o.Length, -1), size: bound(o.Size, -1)}
 	at, err := volume(o, "volume", o.Volume)
 	if err != nil {
 		return helper.Task{}, err
@@ -32,20 +30,24 @@ func Download(o *operation.Download) (helper.Task, error) {
 	if w.sum, err = checksumOf(o.Checksum); err != nil {
 		return helper.Task{}, err
 	}
-	w.at = &helper.Volume{Location: at}
-	w.to.comes = w.at
-	return w.task(), nil
+	w.to.comes = &helper.Volume{Location: at}
+	if w.view, err = viewOf(o, w.to.comes, imageIn(o.As, o.Format), o.Image); err != nil {
+		return helper.Task{}, err
+	}
+	t := w.task()
+	t.Secrets = o.Files
+	return t, nil
 }
 
 type download struct {
-	at     *helper.Volume
-	to     *outlet
-	off    int64 // bytes
-	length int64 // -1: up to the end
-	size   int64 // that the volume must have, -1 is any
-	format string
-	sum    checksum
-	kept   *sourceWatch // the volume
+	view
+	to       *outlet
+	off      int64  // bytes
+	length   int64  // -1: up to the end
+	size     int64  // that the volume must have, -1 is any
+	declared string // format of the volume
+	sum      checksum
+	kept     watches
 }
 
 func (w download) task() helper.Task {
@@ -57,7 +59,8 @@ func (w download) task() helper.Task {
 		Writes: w.to.path(),
 		Room:   "make room where the content goes, or send it elsewhere",
 		Stdout: w.to.given == "-",
-		Opens:  []helper.Opening{w.at, w.to},
+		Opens:  append(w.opens(), w.to),
+		Images: w.images(1),
 		Work:   w.work,
 	}
 	if w.to.byName() {
@@ -67,27 +70,33 @@ func (w download) task() helper.Task {
 }
 
 func (w download) work(ctx context.Context, r *helper.Run) error {
-	v := w.at.Volume
-	if err := (copying{from: w.at.Path, format: w.format, both: true}).admit(v); err != nil {
-		return err
+	if !w.isImage() {
+		if err := (copying{from: w.at.Path, format: w.declared, both: true}).admit(w.at.Volume); err != nil {
+			return err
+		}
 	}
-	info, err := v.Info()
+	err := w.with(ctx, r, false, func(c diskio.Content) error { return w.read(ctx, r, c) })
+	if err == nil && w.to.byName() {
+		err = r.Step(ctx, func() error { return cmp.Or(r.Seal(), w.to.publish()) })
+	}
+	return cmp.Or(err, r.Describe(w.at.Volume))
+}
+
+// read sends the content.
+func (w download) read(ctx context.Context, r *helper.Run, c diskio.Content) error {
+	size, err := c.Size()
+	if err == nil {
+		w.length, err = w.extent(size)
+	}
+	if err == nil {
+		w.kept, err = w.watch(ctx, r)
+	}
 	if err != nil {
-		return err
-	}
-	if w.length, err = w.extent(info.Size); err != nil {
-		return err
-	}
-	if w.kept, err = watch(ctx, r, v.Content(), strconv.Quote(w.at.Path)); err != nil {
 		return err
 	}
 	r.Plan(helper.Moving("download", w.length))
 	r.Next(0)
-	err = w.send(ctx, r)
-	if err == nil && w.to.byName() {
-		err = r.Step(ctx, func() error { return cmp.Or(r.Seal(), w.to.publish()) })
-	}
-	return cmp.Or(err, r.Describe(v))
+	return w.send(ctx, r, c)
 }
 
 // extent is how much is to be read of a volume of that size.
@@ -103,14 +112,15 @@ func (w download) extent(size int64) (int64, error) {
 	return w.length, nil
 }
 
-func (w download) send(ctx context.Context, r *helper.Run) error {
+func (w download) send(ctx context.Context, r *helper.Run, c diskio.Content) error {
 	if w.to.form != "" {
-		return w.stream(ctx, r, w.to.file)
+		return w.stream(ctx, r, c)
 	}
-	return w.fill(ctx, r, w.to.file.File)
+	return w.fill(ctx, r, c)
 }
 
-func (w download) stream(ctx context.Context, r *helper.Run, f *externalFile) error {
+func (w download) stream(ctx context.Context, r *helper.Run, c diskio.Content) error {
+	f := w.to.file
 	var to diskio.Sink = rawSink{f}
 	end := func() error { return nil }
 	if w.to.form == streamSparse {
@@ -118,7 +128,7 @@ func (w download) stream(ctx context.Context, r *helper.Run, f *externalFile) er
 		to, end = s, s.Close
 	}
 	h := w.sum.hash()
-	did, err := diskio.Send(ctx, r.Pacer, diskio.SendSpec{Src: w.at.Volume.Content(), Off: w.off, Len: w.length, To: to, Hash: h})
+	did, err := diskio.Send(ctx, r.Pacer, diskio.SendSpec{Src: c, Off: w.off, Len: w.length, To: to, Hash: h})
 	r.Report.Method, r.Report.Bytes = diskio.MethodCopy, did.Bytes
 	if err = w.kept.ended(err); err == nil {
 		err = w.sum.judgeMoved(r, did, h)
@@ -130,13 +140,14 @@ func (w download) stream(ctx context.Context, r *helper.Run, f *externalFile) er
 }
 
 // fill makes an open file the content.
-func (w download) fill(ctx context.Context, r *helper.Run, f *os.File) error {
+func (w download) fill(ctx context.Context, r *helper.Run, c diskio.Content) error {
+	f := w.to.file.File
 	if err := cmp.Or(f.Truncate(0), f.Truncate(w.length)); err != nil {
 		return fmt.Errorf("cannot give %s its size: %w", w.to, err)
 	}
 	h := w.sum.hash()
 	did, err := diskio.Place(ctx, r.Pacer, diskio.PlaceSpec{
-		Dst: diskio.FileContent(f), Src: w.at.Volume.Content(), SrcOff: w.off, Len: w.length, Clean: true, Hash: h,
+		Dst: diskio.FileContent(f), Src: c, SrcOff: w.off, Len: w.length, Clean: true, Hash: h,
 	})
 	r.Report.Method, r.Report.Bytes = diskio.MethodCopy, did.Bytes
 	if err = w.kept.ended(err); err != nil {

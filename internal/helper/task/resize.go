@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -23,14 +24,23 @@ func Resize(o *operation.Resize) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	capacity := o.Capacity
-	w := resize{&helper.Volume{Location: at, Access: backends.Grow}, diskio.ResizeSpec{Capacity: capacity, Shrink: o.Shrink, Allocate: o.Allocate}}
+	opened, err := viewOf(o, &helper.Volume{Location: at, Access: backends.Grow}, imageIn(record.AsRaw, o.Format), o.Image)
+	if err != nil {
+		return helper.Task{}, err
+	}
+	w := resize{opened, diskio.ResizeSpec{Capacity: capacity, Shrink: o.Shrink, Allocate: o.Allocate}}
 	t := helper.Task{
-		Doing:  fmt.Sprintf("resize %q to %s", at.Path, quantity.FormatExact(capacity)),
-		Done:   fmt.Sprintf("resized %q to %s", at.Path, quantity.FormatExact(capacity)),
-		Undone: fmt.Sprintf("%q keeps the size it had, unless it was to shrink", at.Path),
-		Writes: at.Path,
-		Opens:  []helper.Opening{w.at},
-		Work:   w.work,
+		Doing:   fmt.Sprintf("resize %q to %s", at.Path, quantity.FormatExact(capacity)),
+		Done:    fmt.Sprintf("resized %q to %s", at.Path, quantity.FormatExact(capacity)),
+		Undone:  fmt.Sprintf("%q keeps the size it had, unless it was to shrink", at.Path),
+		Writes:  at.Path,
+		Secrets: o.Files,
+		Opens:   w.opens(),
+		Images:  w.images(3),
+		Work:    w.work,
+	}
+	if w.isImage() {
+		w.at.Access, t.Work = backends.WriteExclusive, w.image
 	}
 	if w.spec.Shrink {
 		w.at.Access = backends.WriteExclusive
@@ -41,7 +51,7 @@ func Resize(o *operation.Resize) (helper.Task, error) {
 }
 
 type resize struct {
-	at   *helper.Volume
+	view
 	spec diskio.ResizeSpec
 }
 
@@ -55,7 +65,7 @@ func (w resize) work(ctx context.Context, r *helper.Run) error {
 		return err
 	}
 	if w.spec.Capacity < size && !w.spec.Shrink {
-		return ipc.Errorf(record.Invalid, "%q has %s; a capacity of %s would cut its end off (--shrink)", w.at.Path, quantity.FormatBoth(size), quantity.FormatBoth(w.spec.Capacity))
+		return w.cuts(size)
 	}
 	r.Plan(helper.Moving("resize", max(w.spec.Capacity-size, 0)))
 	r.Next(0)
@@ -80,11 +90,90 @@ func (w resize) undo(r *helper.Run, v backends.Resizer, size int64, cause error)
 	r.RollingBack()
 	pacer := diskio.NewPacer() // the run's may be paused
 	_, err := v.Resize(context.Background(), pacer, diskio.ResizeSpec{Capacity: size, Shrink: true})
+	w.undone(r, size, err)
+	return cause
+}
+
+// undone says what came of an undoing.
+func (w resize) undone(r *helper.Run, size int64, err error) {
+	r.Report.Rollback = string(record.RollbackDone)
 	if err != nil {
 		r.Report.Rollback = string(record.RollbackFailed)
 		r.Warn("cannot give %q the size back that it had, %s: %v", w.at.Path, quantity.FormatBoth(size), err)
+	}
+}
+
+// cuts refuses to take away what nobody has given up.
+func (w resize) cuts(size int64) error {
+	return ipc.Errorf(record.Invalid, "%q has %s; a capacity of %s would cut its end off (--shrink)", w.at.Path, quantity.FormatBoth(size), quantity.FormatBoth(w.spec.Capacity))
+}
+
+// image changes what a guest sees of an image.
+func (w resize) image(ctx context.Context, r *helper.Run) error {
+	has, err := w.capacity()
+	if err != nil {
+		return err
+	}
+	if w.spec.Capacity < has && !w.spec.Shrink {
+		return w.cuts(has)
+	}
+	phases := []ipc.PlanPhase{helper.Single("resize")}
+	if w.spec.Allocate {
+		phases = append(phases, helper.Moving("allocate", w.spec.Capacity-has))
+	}
+	r.Plan(phases...)
+	r.Next(0)
+	err = r.ResizeDisk(ctx, w.at.Volume, w.disk(true), w.spec.Capacity)
+	if err == nil && w.spec.Allocate {
+		r.Next(1)
+		err = w.with(ctx, r, true, func(c diskio.Content) error { return w.allocate(ctx, r, c, has) })
+	}
+	if err != nil {
+		err = w.undoImage(r, has, err)
+	} else {
+		r.Report.Bytes = max(w.spec.Capacity-has, 0)
+	}
+	_, bad := reread(r, w.at.Volume, w.format)
+	return cmp.Or(err, bad)
+}
+
+// allocate writes zeros from a byte on: no image gets storage by anything less.
+func (w resize) allocate(ctx context.Context, r *helper.Run, c diskio.Content, from int64) error {
+	r.Report.Method = diskio.MethodWrite
+	for off := from; off < w.spec.Capacity; {
+		n, err := r.Pacer.Admit(ctx, min(w.spec.Capacity-off, int64(len(zeros))))
+		if err != nil {
+			return err
+		}
+		_, err = c.WriteAt(zeros[:n], off)
+		r.Pacer.Finished(diskio.Moved{Done: n, Durable: n, Written: n})
+		if err != nil {
+			return err
+		}
+		off += n
+	}
+	return c.Flush()
+}
+
+// capacity is what the image's header says.
+func (w resize) capacity() (int64, error) {
+	header, err := w.header()
+	return header.Capacity, err
+}
+
+// undoImage gives an image that did not grow as asked the capacity that it had,
+// if it has another by now.
+func (w resize) undoImage(r *helper.Run, had int64, cause error) error {
+	now, err := w.capacity()
+	if err == nil && now == had {
 		return cause
 	}
-	r.Report.Rollback = string(record.RollbackDone)
+	if err != nil || now < had || !record.FormatCan(w.format, record.VerbShrink) {
+		r.Report.Rollback = string(record.RollbackKept)
+		return cause
+	}
+	r.RollingBack()
+	err = r.ResizeDisk(context.Background(), w.at.Volume, w.disk(true), had)
+	w.undone(r, had, err)
 	return cause
 }

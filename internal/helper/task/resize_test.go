@@ -47,7 +47,7 @@ func TestResizeThatIsCanceledGivesTheSizeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	grown := int64(64 << 20)
-	w := resize{&helper.Volume{Location: at}, diskio.ResizeSpec{Capacity: grown, Allocate: true}}
+	w := resize{view{at: &helper.Volume{Location: at}}, diskio.ResizeSpec{Capacity: grown, Allocate: true}}
 	err = helper.RunManually(helper.Task{Doing: "try", Undone: "it has its size", Seeks: true, Work: func(ctx context.Context, r *helper.Run) error {
 		v, err := at.Pool.Backend.Open(ctx, at.Pool.Pool, at.Name, backends.WriteExclusive)
 		if err != nil {

@@ -2,6 +2,7 @@ package task
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ func Settle(o *operation.Settle) (helper.Task, error) {
 	if err := record.CheckJob(job); err != nil {
 		return helper.Task{}, record.Errorf(record.Invalid, "%s", err)
 	}
-	work := settlement{job: job, byHand: byHand, deletes: o.Deleted, keeps: o.Keep, resumable: o.Resumable}
+	work := settlement{job: job, byHand: byHand, deletes: o.Deleted, keeps: o.Keep, resumable: o.Resumable, format: o.Format}
 	if o.Pools {
 		return settlePools(o, work)
 	}
@@ -66,7 +67,8 @@ type settlement struct {
 	byHand  bool
 	deletes bool // the job to settle is a delete
 
-	snapshot bool // at is one
+	snapshot bool   // at is one
+	format   string // of an image, whose header tells its capacity
 
 	keeps     bool // an unfinished target gets the volume's name instead of being removed
 	resumable bool // an unfinished target with a checkpoint stays as it is, for a retry
@@ -185,7 +187,10 @@ func (w settlement) describe(ctx context.Context, r *helper.Run) (gone bool) {
 	}
 	if err == nil {
 		defer v.Close()
-		err = r.Describe(v)
+		if record.IsImage(w.format) {
+			_, err = reread(r, v, w.format)
+		}
+		err = cmp.Or(err, r.Describe(v))
 	}
 	if err != nil {
 		r.Warn("cannot describe the volume: %v", err)

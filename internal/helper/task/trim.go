@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -19,7 +20,15 @@ func Trim(o *operation.Trim) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	w := trim{at: &helper.Volume{Location: at, Access: backends.WriteExclusive}, giveUp: o.GiveUpAllocation, since: o.SummedNS}
+	w := trim{giveUp: o.GiveUpAllocation, since: o.SummedNS}
+	format := imageIn(record.AsRaw, o.Format)
+	if !record.FormatCan(format, record.VerbTrim) {
+		format = "" // its file can be trimmed all the same
+	}
+	if w.view, err = viewOf(o, &helper.Volume{Location: at, Access: backends.WriteExclusive}, format, o.Image); err != nil {
+		return helper.Task{}, err
+	}
+	w.image = record.IsImage(o.Format)
 	if o.Recorded != "" {
 		if _, w.sum, err = record.ParseContentChecksum(o.Recorded); err != nil {
 			return helper.Task{}, record.Errorf(record.Invalid, "--checksum: %v", err)
@@ -27,19 +36,22 @@ func Trim(o *operation.Trim) (helper.Task, error) {
 	}
 	return helper.Task{
 		Name: o.Task().Name, Resumes: o.Resume,
-		Doing:  fmt.Sprintf("trim %q", at.Path),
-		Done:   fmt.Sprintf("trimmed %q", at.Path),
-		Idle:   "nothing to give back",
-		Undone: fmt.Sprintf("what is given back of %q already stays so; its content is the same", at.Path),
-		Reads:  at.Path,
-		Writes: at.Path,
-		Opens:  []helper.Opening{w.at},
-		Work:   w.work,
+		Doing:   fmt.Sprintf("trim %q", at.Path),
+		Done:    fmt.Sprintf("trimmed %q", at.Path),
+		Idle:    "nothing to give back",
+		Undone:  fmt.Sprintf("what is given back of %q already stays so; its content is the same", at.Path),
+		Reads:   at.Path,
+		Writes:  at.Path,
+		Secrets: o.Files,
+		Opens:   w.opens(),
+		Images:  w.images(1),
+		Work:    w.work,
 	}, nil
 }
 
 type trim struct {
-	at     *helper.Volume
+	view
+	image  bool // the checksum is of its content, and not of its file
 	giveUp bool
 	sum    string // checksum that the content is known to have, "" for none
 	since  int64  // when the volume was last changed if it is to count, ns since 1970
@@ -52,14 +64,46 @@ func (w trim) work(ctx context.Context, r *helper.Run) error {
 		return err
 	}
 	if w.sum != "" && (w.since == 0 || info.Change.UnixNano() == w.since) {
-		r.Knows(func(v *ipc.Item) { v.Checksum = w.sum })
+		r.Knows(func(v *ipc.Item) { v.Checksum, v.ChecksumAs = w.sum, record.AsRaw })
 	}
 	if err := w.free(ctx, v, info); err != nil {
 		return err
 	}
+	if w.isImage() {
+		return w.trimImage(ctx, r, info.Allocation)
+	}
 	r.Plan(helper.Moving("trim", info.Size))
 	r.Next(0)
 	return w.trim(ctx, r, v, info.Allocation)
+}
+
+// trimImage lets the image give up what of its content is zeros, and gives back
+// what its file has of zeros then. Begun again, it finds holes where it was.
+func (w trim) trimImage(ctx context.Context, r *helper.Run, before int64) error {
+	v := w.at.Volume
+	err := w.with(ctx, r, true, func(c diskio.Content) error {
+		size, err := c.Size()
+		if err != nil {
+			return err
+		}
+		if len(w.chain) > 0 {
+			c = c.(interface{ Own() diskio.Content }).Own()
+		}
+		r.Plan(helper.Moving("trim", size), helper.Single("trim the file"))
+		r.Next(0)
+		_, err = diskio.Trim(ctx, r.Pacer, c, diskio.Checkpoints{})
+		return err
+	})
+	if err == nil {
+		r.Next(1)
+		_, err = diskio.Trim(ctx, r.Pacer, v.Content(), diskio.Checkpoints{})
+	}
+	r.Report.Method = diskio.MethodNone
+	now, serr := v.Info()
+	if r.Report.Bytes = max(0, before-now.Allocation); r.Report.Bytes > 0 {
+		r.Report.Method = diskio.MethodPunch
+	}
+	return cmp.Or(err, serr)
 }
 
 // free refuses a volume that somebody has reserved space for.

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"storaged/internal/format"
@@ -30,7 +32,14 @@ func Upload(o *operation.Upload) (helper.Task, error) {
 		return helper.Task{}, record.Errorf(record.Invalid, "--skipped excludes --unpack: what is packed is unpacked from its start")
 	}
 	in.dir = filepath.Dir(at.Path)
-	w := upload{at: &helper.Volume{Location: at, Access: backends.WriteExclusive}, off: o.Offset}
+	w := upload{off: o.Offset}
+	if w.view, err = viewOf(o, &helper.Volume{Location: at, Access: backends.WriteExclusive}, imageIn(o.As, o.Format), o.Image); err != nil {
+		return helper.Task{}, err
+	}
+	if w.isImage() { // it has the content, whatever it is stored in
+		in.format = record.FormatRaw
+	}
+	w.whole = record.IsImage(in.format)
 	if w.beginning, err = beginningOf(o); err != nil {
 		return helper.Task{}, err
 	}
@@ -45,22 +54,25 @@ func Upload(o *operation.Upload) (helper.Task, error) {
 		return helper.Task{}, record.Errorf(record.Invalid, "--checksum is of the whole content, and one that does not begin where %q does cannot be read back: --offset and --skipped must be the same", at.Path)
 	}
 	return helper.Task{
-		Doing:  fmt.Sprintf("upload %s to %q", in.from, at.Path),
-		Done:   fmt.Sprintf("uploaded %s to %q", in.from, at.Path),
-		Undone: fmt.Sprintf("what is written of %q already stays so", at.Path),
-		Ask:    fmt.Sprintf("the content of %q (%s) will be overwritten", at.Path, length(at.Path)),
-		Reads:  in.from.path(),
-		Writes: at.Path,
-		ByHand: spares(at),
-		Opens:  []helper.Opening{w.at, w.content},
-		Work:   w.work,
+		Doing:   fmt.Sprintf("upload %s to %q", in.from, at.Path),
+		Done:    fmt.Sprintf("uploaded %s to %q", in.from, at.Path),
+		Undone:  fmt.Sprintf("what is written of %q already stays so", at.Path),
+		Ask:     fmt.Sprintf("the content of %q (%s) will be overwritten", at.Path, length(at.Path)),
+		Reads:   in.from.path(),
+		Writes:  at.Path,
+		ByHand:  spares(at),
+		Secrets: o.Files,
+		Opens:   append(w.opens(), w.content),
+		Images:  w.images(1),
+		Work:    w.work,
 	}, nil
 }
 
 type upload struct {
 	*content
-	at  *helper.Volume
-	off int64 // bytes, in the volume
+	view
+	off   int64 // bytes, in the volume
+	whole bool  // the content is the file of an image, and the volume becomes as long
 	// full is the checksum of all the content, when a part of it was uploaded
 	// before: it is read back.
 	full checksum
@@ -73,7 +85,24 @@ func (w upload) work(ctx context.Context, r *helper.Run) error {
 	if err := w.read(format.HeadSize - w.off); err != nil {
 		return err
 	}
-	to, err := w.admit()
+	if w.isImage() && w.skipped > 0 {
+		if _, err := w.checked(ctx, r, true); err != nil {
+			return err
+		}
+	}
+	err := w.with(ctx, r, true, func(c diskio.Content) error { return w.into(ctx, r, c) })
+	if err != nil && w.touched {
+		r.Report.Rollback = string(record.RollbackKept)
+	}
+	if err == nil && w.full.algorithm != "" {
+		r.Report.Rollback = string(record.RollbackNone)
+	}
+	return err
+}
+
+// into writes the content into that of the volume.
+func (w upload) into(ctx context.Context, r *helper.Run, c diskio.Content) error {
+	to, err := w.admit(c)
 	if err != nil {
 		return err
 	}
@@ -84,24 +113,42 @@ func (w upload) work(ctx context.Context, r *helper.Run) error {
 	}
 	r.Next(len(compared))
 	r.Pacer.Skipped(w.skipped)
-	err = w.put(ctx, r, to)
-	if err != nil && w.touched {
-		r.Report.Rollback = string(record.RollbackKept)
-	}
-	if err == nil && w.full.algorithm != "" {
-		r.Next(len(compared) + 1)
-		err = w.check(ctx, r, to)
+	err = w.end(ctx, w.off)
+	if err == nil {
+		err = w.put(ctx, r, to)
 	}
 	if err == nil {
-		err = w.made(r, w.at.Volume)
+		err = w.end(ctx, w.off+r.Report.Bytes)
 	}
-	if err == nil && w.off == w.skipped {
-		r.Knows(func(v *ipc.Item) {
-			if w.off+r.Report.Bytes == v.Size {
-				v.Checksum = r.Report.Checksum // it is all of the volume
-			}
-		})
+	if err != nil {
+		return err
 	}
+	if w.full.algorithm != "" {
+		r.Next(len(compared) + 1)
+		if err := w.check(ctx, r, to); err != nil {
+			return err
+		}
+	}
+	if err := w.made(r, w.at.Volume); err != nil {
+		return err
+	}
+	if w.off == w.skipped && (w.whole || w.off+r.Report.Bytes == to.off+to.room) {
+		r.Knows(func(v *ipc.Item) { v.Checksum, v.ChecksumAs = r.Report.Checksum, w.sums() }) // it is all of the volume
+	}
+	return nil
+}
+
+// end makes the file of an image end there, before its content comes and after.
+func (w upload) end(ctx context.Context, size int64) error {
+	if !w.whole {
+		return nil
+	}
+	sized, ok := w.at.Volume.(backends.Resizer)
+	if !ok {
+		return ipc.Errorf(record.Unsupported, "volumes of pool type %q cannot get the length of another image", w.at.Pool.Type)
+	}
+	w.touched = true
+	_, err := sized.Resize(ctx, diskio.NewPacer(), diskio.ResizeSpec{Capacity: size, Shrink: true})
 	return err
 }
 
@@ -133,17 +180,21 @@ func (w upload) check(ctx context.Context, r *helper.Run, to into) error {
 
 // admit refuses, before anything is written, what does not fit, by its length
 // or its header.
-func (w upload) admit() (to into, err error) {
-	v := w.at.Volume
-	info, err := v.Info()
+func (w upload) admit(c diskio.Content) (to into, err error) {
+	size, err := c.Size()
 	if err != nil {
 		return to, err
 	}
-	to = into{content: v.Content(), off: w.off, room: info.Size - w.off, name: w.at.Path}
+	to = into{content: c, off: w.off, room: size - w.off, name: w.at.Path}
+	there := io.ReaderAt(c)
+	if w.whole {
+		size, to.room, to.clean = w.off+w.bytes, math.MaxInt64-w.off, true
+		there = io.NewSectionReader(c, 0, w.off)
+	}
 	if err := cmp.Or(w.fits(to), w.checkPacking(w.head, w.off == 0)); err != nil {
 		return to, err
 	}
-	_, err = w.checkHeader(w.over(v.Content(), w.off, info.Size))
+	_, err = w.checkHeader(w.over(there, w.off, size))
 	return to, err
 }
 

@@ -18,7 +18,10 @@ func Verify(o *operation.Verify) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	w := verification{at: &helper.Volume{Location: at}, sum: checksum{algorithm: record.SHA256}, since: o.SummedNS}
+	w := verification{sum: checksum{algorithm: record.SHA256}, since: o.SummedNS}
+	if w.view, err = viewOf(o, &helper.Volume{Location: at}, imageIn(o.As, o.Format), o.Image); err != nil {
+		return helper.Task{}, err
+	}
 	if o.Checksum != "" {
 		if w.sum, err = checksumOf(o.Checksum); err != nil {
 			return helper.Task{}, err
@@ -26,58 +29,86 @@ func Verify(o *operation.Verify) (helper.Task, error) {
 	}
 	return helper.Task{
 		Name: o.Task().Name, Resumes: o.Resume,
-		Doing:  fmt.Sprintf("verify %q", at.Path),
-		Done:   fmt.Sprintf("read %q", at.Path),
-		Undone: "nothing was changed",
-		Reads:  at.Path,
-		Opens:  []helper.Opening{w.at},
-		Work:   w.work,
+		Doing:   fmt.Sprintf("verify %q", at.Path),
+		Done:    fmt.Sprintf("read %q", at.Path),
+		Undone:  "nothing was changed",
+		Reads:   at.Path,
+		Secrets: o.Files,
+		Opens:   w.opens(),
+		Images:  w.images(1),
+		Work:    (&w).work,
 	}, nil
 }
 
 type verification struct {
-	at    *helper.Volume
+	view
 	sum   checksum
-	since int64 // when the volume was last changed if the sum's want is to count, ns since 1970; 0: it counts
+	begun helper.Position // when it began
+	since int64           // when the volume was last changed if the sum's want is to count, ns since 1970; 0: it counts
 }
 
-func (w verification) work(ctx context.Context, r *helper.Run) error {
+func (w *verification) work(ctx context.Context, r *helper.Run) error {
+	err := w.with(ctx, r, false, func(c diskio.Content) error { return w.read(ctx, r, c) })
+	if err != nil {
+		return err
+	}
 	v := w.at.Volume
-	size, err := sizeOf(v)
-	if err != nil {
-		return err
-	}
-	held, err := r.Held(v.Content())
-	if err != nil {
-		return err
-	}
-	r.Plan(growing(helper.Moving("read", size)))
-	r.Next(0)
-	var sum diskio.SumStats
-	err = shareGrowth(ctx, r, v, func(ctx context.Context) error {
-		sum, err = diskio.Sum(ctx, r.Pacer, v.Content(), r.Sums(helper.Position{Source: held, Algorithm: w.sum.algorithm}))
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	r.Report.Checksum, r.Report.Bytes = record.ContentChecksum(w.sum.algorithm, sum.Sum), sum.Bytes
 	if err := r.Describe(v); err != nil {
 		return err
 	}
-	return w.judge(r, v, held)
+	return w.judge(r, v)
+}
+
+// read takes the checksum.
+func (w *verification) read(ctx context.Context, r *helper.Run, c diskio.Content) error {
+	size, err := c.Size()
+	if err == nil {
+		w.begun, err = w.held(r)
+	}
+	if err != nil {
+		return err
+	}
+	w.begun.Algorithm = w.sum.algorithm
+	phase := helper.Moving("read", size)
+	if !w.isImage() {
+		phase = growing(phase)
+	}
+	r.Plan(phase)
+	r.Next(0)
+	var sum diskio.SumStats
+	err = w.undisturbed(ctx, r, func(ctx context.Context) error {
+		sum, err = diskio.Sum(ctx, r.Pacer, c, r.Sums(w.begun))
+		return err
+	})
+	if err == nil {
+		r.Report.Checksum, r.Report.Bytes = record.ContentChecksum(w.sum.algorithm, sum.Sum), sum.Bytes
+	}
+	return err
+}
+
+// undisturbed reads what nobody changes meanwhile. A volume may grow, but for an
+// image.
+func (w *verification) undisturbed(ctx context.Context, r *helper.Run, read func(context.Context) error) error {
+	if !w.isImage() {
+		return shareGrowth(ctx, r, w.at.Volume, read)
+	}
+	kept, err := w.watch(ctx, r)
+	if err != nil {
+		return err
+	}
+	return kept.ended(read(ctx))
 }
 
 // judge compares the checksum with what it should be. It is that of the volume
 // as it is now only if nobody has changed that meanwhile.
-func (w verification) judge(r *helper.Run, v backends.Volume, held *helper.Footprint) error {
+func (w verification) judge(r *helper.Run, v backends.Volume) error {
 	now, err := helper.FootprintOf(v.Content())
 	if err != nil {
 		return err
 	}
-	got, why := r.Report.Checksum, held.Unchanged(now)
-	if why == "" {
-		r.Report.Volume.Checksum = got
+	got, why := r.Report.Checksum, w.begun.Source.Unchanged(now)
+	if why == "" && len(w.chain) == 0 { // else it is as much of what the volume stands on
+		r.Report.Volume.Checksum, r.Report.Volume.ChecksumAs = got, w.sums()
 	}
 	if w.since != 0 && (why != "" || now.ChangedNS != w.since) {
 		r.Warn("the recorded checksum is out of date: %q was changed since, and not by storaged", w.at.Path)

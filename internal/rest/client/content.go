@@ -32,6 +32,7 @@ func contentAsk(method, pool, volume string) *ask {
 func askToDownload(method, pool, volume string, r operation.DownloadRequest) *ask {
 	a := contentAsk(method, pool, volume)
 	setAll(a.query, "checksum", r.Checksum)
+	setAll(a.query, "as", r.As)
 	a.options(r.JobOptions)
 	return a
 }
@@ -40,6 +41,7 @@ func askToUpload(method, pool, volume string, r operation.UploadRequest) *ask {
 	a := contentAsk(method, pool, volume)
 	setAll(a.query, "checksum", r.Checksum)
 	setAll(a.query, "as_format", r.AsFormat)
+	setAll(a.query, "as", r.As)
 	setAll(a.query, "continues", r.Continues)
 	setAll(a.query, "beginning", r.Beginning)
 	setAll(a.query, "unpack", r.Unpack)
