@@ -354,6 +354,10 @@ func TestCopyLooksAtTheHeaderThatIsThereNow(t *testing.T) {
 	h.qemuImageIn(t, "-f", "qcow2", "-o", "data_file=far", filepath.Join(h.dir, "another"), "1M")
 	image := must(os.ReadFile(filepath.Join(h.dir, "another")))(t)
 	h.must(os.WriteFile(h.path("parted"), image, 0o600)) // the file is the same
+	j := h.end(h.evacuatePool("pool", "other", only("rebased"), keepSource))
+	if j.Code() != record.Partial || len(j.Result.Items) != 1 || j.Result.Items[0].Error == nil || !strings.Contains(j.Result.Items[0].Error.Message, "q1") {
+		t.Errorf("evacuation with copies: %s %s", outcome(j), shown(j.Result))
+	}
 	to, _ := h.given("to", 16)
 	for what, c := range map[string]struct {
 		names string
@@ -409,4 +413,33 @@ func TestChainsThatOthersMakeAreFound(t *testing.T) {
 	}
 	h.succeed(h.remove("loop2")) // which has no content, and keeps nothing
 	h.succeed(h.remove("loop1"))
+}
+
+// A volume whose header has a problem says so, and what takes its file as it is goes
+// on; a vhdx, whose capacity lies far behind its beginning, tells it.
+func TestVolumeSaysWhyItIsNotOpened(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	qemuImage(t, "-f", "qcow2", h.path("torn"), "10M")
+	h.must(os.Truncate(h.path("torn"), 70_000))
+	image := must(os.ReadFile(h.path("torn")))(t)
+	h.image("pool", "-f", "vhdx", h.path("far"), "5M")
+	if v := h.entry("far"); v.Format != "vhdx" || v.Capacity != 5*mib || v.Problem != "" {
+		t.Errorf("the vhdx is %s", shown(v))
+	}
+	if v := h.entry("torn"); v.Format != "qcow2" || v.Capacity != 10*mib || !strings.Contains(v.Problem, "does not lie within the file") || v.State != record.VolumeReady {
+		t.Errorf("the torn image is %s", shown(v))
+	}
+	h.succeed(h.clone("torn", "copy"))
+	h.holds("copy", 0, image, record.VolumeReady)
+	f := must(os.Open(h.path("torn")))(t)
+	defer f.Close()
+	h.fails(h.end(h.hand("new", f, creating(format("qcow2")))), record.Invalid, "does not lie within the file")
+	h.absent("new")
+	h.image("pool", "-f", "qcow2", h.path("torn2"), "10M")
+	h.must(os.Rename(h.path("torn2"), h.path("torn")))
+	h.must(h.refresh("pool"))
+	if v := h.entry("torn"); v.Problem != "" {
+		t.Errorf("it is another file, and still %q", v.Problem)
+	}
 }

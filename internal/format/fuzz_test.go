@@ -23,7 +23,7 @@ import (
 
 // More of TestWhatQEMURefusesHasAProblem is had by these.
 var (
-	changes = flag.Int("changes", 8, "how often each image is changed and shown to QEMU")
+	changes = flag.Int("changes", 4, "how often each image is changed and shown to QEMU")
 	seed    = flag.Uint64("seed", 1, "of the changes")
 )
 
