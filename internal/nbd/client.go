@@ -164,12 +164,15 @@ func (c *Client) run(r *request) error {
 }
 
 // move reads or writes all of p, which lies within the content.
-func (c *Client) move(command uint16, p []byte, off int64) (done int, err error) {
+func (c *Client) move(command, flags uint16, p []byte, off int64) (done int, err error) {
 	for done < len(p) && err == nil {
 		some := p[done:min(done+mostBytes, len(p))]
-		err = c.run(&request{command: command, off: off + int64(done), n: uint32(len(some)), buf: some})
+		err = c.run(&request{command: command, flags: flags, off: off + int64(done), n: uint32(len(some)), buf: some})
 		if err == nil {
 			done += len(some)
+		}
+		if flags&flagDF != 0 && errors.Is(err, syscall.EOVERFLOW) { // it may refuse to answer in one piece
+			flags, err = 0, nil
 		}
 	}
 	return done, err
@@ -184,13 +187,19 @@ func (c *Client) Requests() int { return callers }
 // Granularity is that of the export.
 func (c *Client) Granularity() int64 { return c.export.Granularity }
 
-// ReadAt reads.
+// ReadAt reads. It asks for an answer in one piece: holes are known by Extents, and
+// QEMU reads extents one after the other to tell about holes, but clusters of one piece
+// together.
 func (c *Client) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, syscall.EINVAL
 	}
 	n := int(min(int64(len(p)), max(c.terms.size-off, 0)))
-	done, err := c.move(cmdRead, p[:n], off)
+	flags := uint16(0)
+	if c.terms.has(sendDF) {
+		flags = flagDF
+	}
+	done, err := c.move(cmdRead, flags, p[:n], off)
 	if err == nil && n < len(p) {
 		err = io.EOF
 	}
@@ -203,7 +212,7 @@ func (c *Client) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	defer c.memory.changes(off, int64(len(p)))
-	return c.move(cmdWrite, p, off)
+	return c.move(cmdWrite, 0, p, off)
 }
 
 func (c *Client) writable(off, n int64) error {

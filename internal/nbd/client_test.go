@@ -182,6 +182,24 @@ func TestErrorsOfRequests(t *testing.T) {
 	}
 }
 
+// TestOnePieceIsNotInsistedOn: a server may find that too long.
+func TestOnePieceIsNotInsistedOn(t *testing.T) {
+	c := dial(t, func(s *server) {
+		s.flags |= sendDF
+		s.request = func(q question) bool {
+			if q.command != cmdRead || q.flags != flagDF || q.n <= 64<<10 {
+				return false
+			}
+			s.chunk(q, chunkDone, chunkIsError+1, uint32(75), uint16(0))
+			return true
+		}
+	})
+	buf := make([]byte, 3*mib)
+	_, err := c.ReadAt(buf, 100)
+	diskiotest.Must(t, err)
+	check(t, buf, 100, 0, 0)
+}
+
 // TestReadFailsInPart: an error counts, whatever data there is.
 func TestReadFailsInPart(t *testing.T) {
 	c := dial(t, func(s *server) {

@@ -52,6 +52,7 @@ const (
 	sendFlush       = 1 << 2
 	sendTrim        = 1 << 5
 	sendWriteZeroes = 1 << 6
+	sendDF          = 1 << 7
 	canMultiConn    = 1 << 8
 	sendFastZero    = 1 << 11
 )
@@ -67,6 +68,7 @@ const (
 	cmdBlockStatus = 7
 
 	flagNoHole   = 1 << 1
+	flagDF       = 1 << 2
 	flagFastZero = 1 << 4
 )
 

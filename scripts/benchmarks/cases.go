@@ -51,7 +51,7 @@ var once, both = []warmth{cold}, []warmth{cold, warm}
 
 // cases are all there is to compare.
 func (b *bench) cases() []benchCase {
-	return slices.Concat(b.copies(), b.reflinks(), b.wipes(), b.streams(), b.costs())
+	return slices.Concat(b.copies(), b.conversions(), b.reflinks(), b.wipes(), b.streams(), b.costs())
 }
 
 func (b *bench) copies() []benchCase {

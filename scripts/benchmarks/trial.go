@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,6 +39,7 @@ type contender struct {
 	// most is what ours may take of its time, 0 if nothing is promised; of ours
 	// it is the time itself, in seconds.
 	most float64
+	all  bool // memory is that of all its processes together
 }
 
 // bound promises that ours takes at most so many times the time of this one.
@@ -68,7 +70,7 @@ type work struct {
 type figures struct {
 	durable float64 // seconds until the target was durable, or the contender's inner time
 	cpu     float64 // seconds, of all processes that worked
-	rss     float64 // bytes at most, of the largest of them
+	rss     float64 // bytes at most, of the largest of them, or of all together
 	cache   float64 // bytes of both files that are in the page cache afterwards
 }
 
@@ -89,7 +91,7 @@ func (c contender) trial(ctx context.Context, w *work) (figures, error) {
 		forgetPeak(pid)
 	}
 	start := time.Now()
-	out, err := cmd.Output()
+	out, together, err := c.output(cmd)
 	if err == nil {
 		err = w.settle()
 	}
@@ -105,13 +107,32 @@ func (c contender) trial(ctx context.Context, w *work) (figures, error) {
 	}
 	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	f.cpu = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
-	f.rss = float64(usage.Maxrss) * 1024
+	f.rss = max(float64(usage.Maxrss)*1024, together)
 	if pid != 0 {
 		f.cpu += processCPU(pid) - spent
 		f.rss = max(f.rss, peak(pid), helperPeak(out))
 	}
 	f.cache = float64(cached(w.source) + cached(w.target))
 	return f, nil
+}
+
+// output runs a command, and measures its processes together if that is wanted.
+func (c contender) output(cmd *exec.Cmd) (out []byte, together float64, err error) {
+	if !c.all {
+		out, err = cmd.Output()
+		return out, 0, err
+	}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		return nil, 0, err
+	}
+	stop := watchMemory(cmd.Process.Pid)
+	err = cmd.Wait()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		exit.Stderr = stderr.Bytes()
+	}
+	return stdout.Bytes(), stop(), err
 }
 
 // prepare does what goes before a trial and is not measured.
