@@ -42,6 +42,8 @@ var layers = []layer{
 	{"internal/testenv/*", []string{"internal/testenv"}},
 	{"internal/crash", nil},
 	{"internal/confine", nil},
+	{"internal/confine/confinetest", nil},
+	{"internal/helper/hostiletest", []string{"internal/helper", "internal/backends", "internal/backends/all", "internal/confine/confinetest", "internal/diskio", "internal/ipc"}},
 	{"internal/ipc", []string{"internal/crash", "internal/record"}},
 	{"internal/blockdev", nil},
 	{"internal/blockdev/blockdevtest", []string{"internal/blockdev"}},
@@ -105,7 +107,7 @@ var guarded = map[string][]string{
 	"github.com/vmihailenco/msgpack/v5": {"internal/ipc"},
 	// Whatever a helper imports it initialises at each start.
 	"net/http": {"internal/rest", "internal/rest/*"},
-	"os/exec":  {"internal/confine", "internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/diskio/diskiotest", "internal/image", "internal/testenv", "internal/testenv/*", "internal/tool", "scripts/*"},
+	"os/exec":  {"internal/confine", "internal/confine/confinetest", "internal/helper/hostiletest", "internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/diskio/diskiotest", "internal/image", "internal/testenv", "internal/testenv/*", "internal/tool", "scripts/*"},
 	// Only tests may need these.
 	"testing":                            testSupport,
 	"pgregory.net/rapid":                 testSupport,

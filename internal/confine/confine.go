@@ -25,7 +25,7 @@ type Policy struct {
 
 	// What follows is for Process; what a program that is started keeps follows from the files.
 
-	ReadPaths    []string     // as Read; what is not there is passed over
+	ReadPaths    []string     // as Read; what is not there is passed over. With cgo /proc has to be one
 	Run          []string     // programs that may be started, by Start
 	Attributes   bool         // owner, permissions and attributes of what is open may be changed
 	Capabilities Capabilities // that it keeps, if it has them

@@ -1,6 +1,7 @@
 package confine
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"unsafe"
@@ -92,25 +93,35 @@ func (s *ruleset) close() { unix.Close(s.fd) }
 
 // allow permits what is in rights on that object, and on all beneath it.
 func (s *ruleset) allow(f *os.File, rights uint64) error {
-	rule := unix.LandlockPathBeneathAttr{Allowed_access: rights & s.rights, Parent_fd: int32(f.Fd())}
+	conn, err := f.SyscallConn() // Fd would make it block
+	if err != nil {
+		return err
+	}
+	var bad error
+	err = conn.Control(func(fd uintptr) { bad = s.allowFD(int(fd), f.Name(), rights) })
+	return errors.Join(err, bad)
+}
+
+func (s *ruleset) allowFD(fd int, name string, rights uint64) error {
+	rule := unix.LandlockPathBeneathAttr{Allowed_access: rights & s.rights, Parent_fd: int32(fd)}
 	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(s.fd), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
 	if errno != 0 {
-		return fmt.Errorf("add Landlock rule for %s: %w", f.Name(), errno)
+		return fmt.Errorf("add Landlock rule for %s: %w", name, errno)
 	}
 	return nil
 }
 
 // allowPath does so for what is at the path. What is not there needs no rule.
 func (s *ruleset) allowPath(path string, rights uint64) error {
-	f, err := os.OpenFile(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if os.IsNotExist(err) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0) // not as a file of Go's, which it would try to poll
+	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	if err != nil {
-		return err
+		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer f.Close() // it was opened to name an object
-	return s.allow(f, rights)
+	defer unix.Close(fd) // it was opened to name an object
+	return s.allowFD(fd, path, rights)
 }
 
 // allowOpen permits what a policy does with files and directories that are open.

@@ -36,11 +36,11 @@ func (p Policy) apply(level Level) error {
 		}
 		defer names.close()
 	}
-	if err := p.Capabilities.keepEverywhere(); err != nil {
+	if err := forbidPrivileges(level.Seccomp); err != nil {
 		return err
 	}
-	if _, _, errno := psx.Syscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 {
-		return fmt.Errorf("forbid new privileges: %w", errno)
+	if err := p.Capabilities.keepEverywhere(); err != nil {
+		return err
 	}
 	if names != nil {
 		if err := names.enforce(level.Landlock); err != nil {
@@ -50,9 +50,32 @@ func (p Policy) apply(level Level) error {
 	if !level.Seccomp {
 		return nil
 	}
-	prog, err := assemble(processCalls(p), allow)
+	return filterEverywhere(processCalls(p))
+}
+
+// forbidPrivileges forbids all threads new privileges, without which nobody may do the
+// rest. Where there are filters the kernel does it in one call, for those who get one,
+// which permits everything yet: all that follows has calls of its own to make.
+func forbidPrivileges(filters bool) error {
+	if filters {
+		return filterEverywhere(nil)
+	}
+	if _, _, errno := psx.Syscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 {
+		return fmt.Errorf("forbid new privileges: %w", errno)
+	}
+	return nil
+}
+
+// filterEverywhere gives all threads a filter of those rules.
+func filterEverywhere(rules []call) error {
+	prog, err := assemble(rules, allow)
 	if err != nil {
 		return err
+	}
+	runtime.LockOSThread() // the others follow the thread that forbids privileges
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbid new privileges: %w", err)
 	}
 	return install(prog, unix.SECCOMP_FILTER_FLAG_TSYNC)
 }

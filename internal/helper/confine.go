@@ -71,7 +71,7 @@ func (d *Draft) Needs(r *Run, policy *confine.Policy) {
 
 // kernelFiles are where the kernel tells of itself, of devices and of mounts. Of other
 // processes it shows a confined one nothing but what everybody may see.
-var kernelFiles = []string{"/proc", "/sys/dev", "/sys/devices", "/sys/block", "/sys/class/block", "/sys/fs"}
+var kernelFiles = []string{"/proc", "/sys/devices"}
 
 // confined is the step between locking and working: the process gives up all but what
 // the task needs to its end. Nothing that a virtual machine has written was read before.
