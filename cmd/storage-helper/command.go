@@ -34,6 +34,7 @@ func commands() cmdline.Program {
 				taskCommand(operation.NewResize, task.Resize),
 				taskCommand(operation.NewDelete, task.Delete),
 				taskCommand(operation.NewVerify, task.Verify),
+				taskCommand(operation.NewCheck, task.Check),
 				taskCommand(operation.NewLook, task.Look),
 				taskCommand(operation.NewUpload, task.Upload),
 				taskCommand(operation.NewDownload, task.Download),

@@ -216,6 +216,8 @@ func foretold(j *record.Job) string {
 		return "what is overwritten stays so, and " + subject + " will be left incomplete"
 	case record.VolumeTrim:
 		return "what is given back stays so, and the content of " + subject + " is the same"
+	case record.VolumeCheck:
+		return "what is repaired of " + subject + " stays so"
 	case record.VolumeResize:
 		return subject + " gets its old size again if nothing is cut off yet"
 	}

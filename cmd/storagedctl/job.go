@@ -336,10 +336,25 @@ func resultFields(s *session, r *record.Result) []field {
 	if r.Verified != nil {
 		fields = append(fields, field{"Verified", yesNo(*r.Verified)})
 	}
+	if c := r.Check; c != nil {
+		fields = append(fields, field{"Tables", tables(c)})
+	}
 	for _, i := range r.Items {
 		fields = append(fields, field{"Volume", itemText(i)})
 	}
 	return fields
+}
+
+// tables says what a check of an image has found.
+func tables(c *record.Tables) string {
+	text := fmt.Sprintf("%d corrupt, %d leaked", c.Corruptions, c.Leaks)
+	if c.Errors > 0 {
+		text += fmt.Sprintf(", %d not checked", c.Errors)
+	}
+	if c.RepairedCorruptions+c.RepairedLeaks > 0 {
+		text += fmt.Sprintf("; %d corrupt and %d leaked were repaired", c.RepairedCorruptions, c.RepairedLeaks)
+	}
+	return text
 }
 
 // measured is a figure of bytes, "" where nobody could measure it.

@@ -6,18 +6,29 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/internal/operation"
+	"storaged/internal/record"
 )
 
 func (t *tool) verifyVerb() *cli.Command {
 	return &cli.Command{
 		Name: "verify", Usage: "read a volume and give its checksum", ArgsUsage: "VOL",
-		Description: "The checksum is recorded with the volume. It is compared with --checksum, and without\nthat with what was recorded before, unless the volume was changed since; a content that\ndiffers is exit code 10. It is of what a guest sees: the same content has the same in every\nformat.\n\nExample: storagedctl vol verify images/base.raw",
+		Description: "The checksum is recorded with the volume. It is compared with --checksum, and without\nthat with what was recorded before, unless the volume was changed since; a content that\ndiffers is exit code 10. It is of what a guest sees: the same content has the same in every\nformat.\n\n" +
+			"With --check or --repair the tables of an image are checked instead; corruption that is found\nand stays is exit code 10, too.\n\n" +
+			"Examples:\n  storagedctl vol verify images/base.raw\n  storagedctl vol verify images/vm1.qcow2 --repair leaks",
 		Flags: jobFlags(&cli.StringFlag{Name: "checksum", Usage: "sha256 or crc32c; with :HEX what it should have: `CHECKSUM`"},
-			asFlag("of an image the content that a guest sees (default), or its file as it is: `raw|file`")),
+			asFlag("of an image the content that a guest sees (default), or its file as it is: `raw|file`"),
+			&cli.BoolFlag{Name: "check", Usage: "check the tables of an image, and not its content"},
+			&cli.StringFlag{Name: "repair", Usage: "check them, and repair what is found: leaks changes no content, all may lose some: `leaks|all`"}),
 		Action: t.changing(volumeVerify),
 	}
 }
 
 func volumeVerify(ctx context.Context, s *session) error {
+	if s.cli.Bool("check") || s.cli.IsSet("repair") {
+		if s.cli.IsSet("checksum") || s.cli.IsSet("as") {
+			return record.Errorf(record.Invalid, "--check and --repair are about the tables of an image, --checksum and --as about its content")
+		}
+		return s.onVolume(ctx, &operation.CheckRequest{Repair: s.cli.String("repair"), JobOptions: s.jobOptions()}, nil)
+	}
 	return s.onVolume(ctx, &operation.VerifyRequest{Checksum: s.cli.String("checksum"), As: s.cli.String("as"), JobOptions: s.jobOptions()}, nil)
 }

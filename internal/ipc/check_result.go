@@ -70,6 +70,11 @@ func (s Summary) checkObjects() error {
 			return fmt.Errorf("snapshot: %w", err)
 		}
 	}
+	if s.Check != nil {
+		if err := s.Check.check(); err != nil {
+			return fmt.Errorf("check: %w", err)
+		}
+	}
 	if s.Pool != nil {
 		if err := s.Pool.check(); err != nil {
 			return fmt.Errorf("pool: %w", err)
@@ -112,6 +117,12 @@ func (it Item) check() error {
 		checkText("checksum", it.Checksum, maxSum), checkText("checksum_as", it.ChecksumAs, maxSum), checkText("ignored", it.Ignored, maxText),
 		checkText("problem", it.Problem, maxText),
 		notNegative("capacity", it.Capacity), notNegative("size", it.Size), notNegative("allocation", it.Allocation))
+}
+
+func (c Check) check() error {
+	return cmp.Or(notNegative("errors", c.Errors), notNegative("corruptions", c.Corruptions), notNegative("leaks", c.Leaks),
+		notNegative("repaired_corruptions", c.RepairedCorruptions), notNegative("repaired_leaks", c.RepairedLeaks),
+		notNegative("clusters", c.Clusters), notNegative("allocated", c.Allocated))
 }
 
 func (p Pool) check() error {

@@ -51,7 +51,7 @@ func samples() []Message {
 			Pool:   &Pool{Target: "/q", Path: "/p", Identity: "2049:2:2b99", Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"},
 			Pools:  []Pool{{Target: "/q", Path: "/p", Identity: "2049:2:2b99", Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"}},
 			Method: "reflink", Algorithm: "zero", Passes: 1, Bytes: 2, Reach: 7, Checked: true, Verified: true,
-			Limits: []string{"an SSD keeps copies"}, Device: "/dev/loop0", Checksum: "sha256:" + testDigest,
+			Limits: []string{"an SSD keeps copies"}, Device: "/dev/loop0", Checksum: "sha256:" + testDigest, Check: &Check{Errors: 1, Corruptions: 2, Leaks: 3, RepairedCorruptions: 4, RepairedLeaks: 5, Clusters: 6, Allocated: 7},
 			Read: 3, Written: 4, Holes: 5, Phases: []Spent{{Name: "copy", NS: 6}}, MaxRSS: 8, Warnings: []string{"slow"}, ItemCount: 7,
 		},
 		item,

@@ -12,7 +12,7 @@ import (
 // parts are the structs that are no messages of their own.
 var parts = map[string]reflect.Type{
 	"PLAN PHASE": reflect.TypeFor[PlanPhase](), "ERROR": reflect.TypeFor[Error](),
-	"POOL": reflect.TypeFor[Pool](), "SPENT": reflect.TypeFor[Spent](),
+	"POOL": reflect.TypeFor[Pool](), "SPENT": reflect.TypeFor[Spent](), "CHECK": reflect.TypeFor[Check](),
 	"REFERENCE": reflect.TypeFor[Reference](),
 }
 

@@ -50,6 +50,9 @@ func (r *Report) Result() *record.Result {
 		Method: r.Method, Algorithm: r.Algorithm, Passes: r.Passes, Bytes: r.Bytes,
 		Limits: r.Limits, Device: r.Device, Checksum: r.Checksum,
 	}
+	if r.Check != nil {
+		out.Check = new(record.Tables(*r.Check))
+	}
 	if r.Checked {
 		out.Verified = new(r.Verified)
 	}

@@ -37,6 +37,7 @@ type Summary struct {
 	Limits    []string `msgpack:"limits"`
 	Device    string   `msgpack:"device"`
 	Checksum  string   `msgpack:"checksum"`
+	Check     *Check   `msgpack:"check"` // of the tables of an image
 	Read      int64    `msgpack:"read"`
 	Written   int64    `msgpack:"written"`
 	Holes     int64    `msgpack:"holes"`
@@ -44,6 +45,18 @@ type Summary struct {
 	MaxRSS    int64    `msgpack:"max_rss"` // bytes of memory that the helper has had at most; 0: not known
 	Warnings  []string `msgpack:"warnings"`
 	ItemCount int      `msgpack:"item_count"`
+}
+
+// Check is what a check of the tables of an image has found, in clusters, as
+// record.Tables has it.
+type Check struct {
+	Errors              int64 `msgpack:"errors"`
+	Corruptions         int64 `msgpack:"corruptions"`
+	Leaks               int64 `msgpack:"leaks"`
+	RepairedCorruptions int64 `msgpack:"repaired_corruptions"`
+	RepairedLeaks       int64 `msgpack:"repaired_leaks"`
+	Clusters            int64 `msgpack:"clusters"`
+	Allocated           int64 `msgpack:"allocated"`
 }
 
 // Spent is the time a phase took.

@@ -221,6 +221,7 @@ var kinds = map[record.Kind]struct {
 	record.VolumeUpload:    {func() Operation { return NewUpload() }, func() Request { return &UploadRequest{} }},
 	record.VolumeDownload:  {func() Operation { return NewDownload() }, func() Request { return &DownloadRequest{} }},
 	record.VolumeVerify:    {func() Operation { return NewVerify() }, func() Request { return &VerifyRequest{} }},
+	record.VolumeCheck:     {func() Operation { return NewCheck() }, func() Request { return &CheckRequest{} }},
 	record.VolumeMove:      {func() Operation { return NewMove() }, func() Request { return &MoveRequest{} }},
 	record.VolumeFlatten:   {func() Operation { return NewFlatten() }, func() Request { return &FlattenRequest{} }},
 	record.VolumeRebase:    {func() Operation { return NewRebase() }, func() Request { return &RebaseRequest{} }},

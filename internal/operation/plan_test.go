@@ -154,6 +154,8 @@ func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
 		{&operation.ResizeRequest{Capacity: 512}, []change{qed}, "normal, moves 0, needs 0, relies"},
 		{&operation.UploadRequest{As: record.AsRaw, Length: n(60), Data: stream}, []change{qcow2}, "async, moves 60, at its own pace, fills 60, destroys, displaces"},
 		{&operation.DownloadRequest{As: record.AsRaw}, []change{qcow2, split}, "async, moves 100, at its own pace, relies"},
+		{&operation.CheckRequest{}, []change{qcow2}, "async, moves 0"},
+		{&operation.CheckRequest{Repair: "leaks"}, []change{qcow2}, "async, moves 0"},
 		{&operation.TrimRequest{}, nil, "async, moves 100, relies"},
 		{&operation.TrimRequest{GiveUpAllocation: true}, []change{promised}, "async, moves 100, relies"},
 		{&operation.DeleteRequest{}, []change{split}, "normal, moves 0, destroys, displaces"},

@@ -28,6 +28,27 @@ const (
 	VerbTrim     = "trim"     // space comes back where the content is zeros
 )
 
+// FormatsChecked are those whose tables can be checked.
+var FormatsChecked = []string{"qcow2", "qed", "vdi", "vhdx", "vmdk", "parallels"}
+
+// What of an image's tables is repaired.
+const (
+	RepairLeaks = "leaks" // what is allocated and not used is given back
+	RepairAll   = "all"   // what is corrupt too, as far as it can be
+)
+
+// Tables is what a check of the tables of an image has found. What was repaired does
+// not count as found.
+type Tables struct {
+	Errors              int64 `json:"errors"`      // places that could not be checked
+	Corruptions         int64 `json:"corruptions"` // that stay
+	Leaks               int64 `json:"leaks"`       // clusters that are allocated and not used, and stay so
+	RepairedCorruptions int64 `json:"repaired_corruptions"`
+	RepairedLeaks       int64 `json:"repaired_leaks"`
+	Clusters            int64 `json:"clusters,omitempty"`  // of the content; 0 where the format does not say
+	Allocated           int64 `json:"allocated,omitempty"` // of those
+}
+
 // FormatVerbs are what can be done with the content of volumes in a format.
 type FormatVerbs struct {
 	Format string   `json:"format"`

@@ -16,6 +16,7 @@ const (
 	VolumeResize   Kind = "volume.resize"
 	VolumeWipe     Kind = "volume.wipe"
 	VolumeTrim     Kind = "volume.trim"
+	VolumeCheck    Kind = "volume.check"
 	VolumeUpload   Kind = "volume.upload"
 	VolumeDownload Kind = "volume.download"
 	VolumeDelete   Kind = "volume.delete"
@@ -41,7 +42,7 @@ const (
 // Kinds lists every kind.
 func Kinds() []Kind {
 	return []Kind{
-		VolumeCreate, VolumeClone, VolumeResize, VolumeWipe, VolumeTrim, VolumeUpload, VolumeDownload, VolumeDelete, VolumeVerify, VolumeMove,
+		VolumeCreate, VolumeClone, VolumeResize, VolumeWipe, VolumeTrim, VolumeUpload, VolumeDownload, VolumeDelete, VolumeVerify, VolumeCheck, VolumeMove,
 		VolumeFlatten, VolumeRebase, SnapshotCreate, SnapshotRestore, SnapshotDelete, SnapshotClone,
 		PoolBuild, PoolStart, PoolStop, PoolRefresh, PoolDelete, PoolVerify, PoolEvacuate,
 	}
@@ -382,6 +383,7 @@ type Result struct {
 	Limits     []string `json:"limits,omitempty"`
 	Device     string   `json:"device,omitempty"`
 	Checksum   string   `json:"checksum,omitempty"` // "sha256:…"
+	Check      *Tables  `json:"check,omitempty"`    // of a check of an image
 	Items      []Item   `json:"items,omitempty"`
 }
 

@@ -88,6 +88,9 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	"WipeVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Start(ctx, contract.Submit{LockWait: ptr(time.Duration(0))}, "images", "base.raw", &operation.WipeRequest{Algorithm: "zero", Content: true})
 	},
+	"CheckVolume": func(ctx context.Context, c *client.Client) (any, error) {
+		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.CheckRequest{Repair: "leaks"})
+	},
 	"TrimVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.TrimRequest{GiveUpAllocation: true})
 	},

@@ -42,6 +42,7 @@ var bodies = map[string]string{
 	"PATCH /v1/jobs/{job}":                                              `{"limit":null}`,
 	"POST /v1/jobs/{job}/cancel":                                        `{"now":true}`,
 	"POST /v1/pools/{pool}/volumes/{volume}/wipe":                       `{}`,
+	"POST /v1/pools/{pool}/volumes/{volume}/check":                      `{"repair":"leaks"}`,
 	"POST /v1/pools/{pool}/volumes/{volume}/trim":                       `{"give_up_allocation":true,"limit":5}`,
 	"POST /v1/pools/{pool}/build":                                       `{"overwrite":true,"limit":null,"labels":{"a":"b"}}`,
 	"POST /v1/pools/{pool}/evacuate":                                    `{"to":"other"}`,

@@ -306,6 +306,7 @@ func (f *frontEnd) images() {
 	f.do("Start", "p", "", &operation.PoolRefreshRequest{})
 	f.do("Start", "p", "over", &operation.RebaseRequest{Backing: "v"})
 	f.do("Start", "p", "over", &operation.FlattenRequest{})
+	f.do("Start", "p", "over", &operation.CheckRequest{Repair: record.RepairLeaks})
 	f.do("Start", "p", "over", &operation.DeleteRequest{})
 	f.do("Start", "p", "base", &operation.DeleteRequest{})
 }

@@ -12,9 +12,10 @@ import (
 )
 
 // resultOf makes the public result of a report; nil without one. What did not
-// succeed has one if it found something out: a checksum, or some of many.
+// succeed has one if it found something out: a checksum, the state of tables, or some of
+// many.
 func resultOf(r *ipc.Report, j *store.Job) *record.Result {
-	if r == nil || r.Outcome != ipc.Succeeded && len(r.Items) == 0 && r.Checksum == "" {
+	if r == nil || r.Outcome != ipc.Succeeded && len(r.Items) == 0 && r.Checksum == "" && r.Check == nil {
 		return nil
 	}
 	out, subject := r.Result(), subjectOf(&j.Job)

@@ -81,7 +81,7 @@ func Check(ctx context.Context, l Layer, r Repair, c Child) (Checked, error) {
 		case exitCorrupt, exitLeaks:
 			err = nil
 		case exitUnsupported:
-			return Checked{}, record.Errorf(record.Unsupported, "format %s has no check", l.Format)
+			return Checked{}, record.Errorf(record.Unsupported, "images of format %s cannot be checked, or not be repaired", l.Format)
 		}
 	}
 	if err != nil {

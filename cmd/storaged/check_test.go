@@ -1,0 +1,81 @@
+package main_test
+
+import (
+	"encoding/binary"
+	"os"
+	"testing"
+
+	"storaged/internal/operation"
+	"storaged/internal/record"
+	"storaged/internal/testenv"
+)
+
+// count sets how often a cluster of a qcow2 is said to be used: that many behind the
+// last one.
+func (h *host) count(volume string, behind int64, uses uint16) {
+	h.t.Helper()
+	const cluster = 64 << 10
+	f := must(os.OpenFile(h.path(volume), os.O_RDWR, 0))(h.t)
+	defer f.Close()
+	table := func(off int64) int64 {
+		var b [8]byte
+		if _, err := f.ReadAt(b[:], off); err != nil {
+			h.t.Fatal(err)
+		}
+		return int64(binary.BigEndian.Uint64(b[:]))
+	}
+	block := table(table(48))
+	size := must(f.Stat())(h.t).Size()
+	last := (size+cluster-1)/cluster - 1 + behind
+	h.must(f.Truncate(max(size, (last+1)*cluster)))
+	if _, err := f.WriteAt(binary.BigEndian.AppendUint16(nil, uses), block+2*last); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// checkTables checks the tables of a volume, and repairs that.
+func (h *host) checkTables(volume, repair string) record.Job {
+	h.t.Helper()
+	return h.end(h.ask(at(volume), new(operation.CheckRequest), field("repair", repair)))
+}
+
+func TestTablesOfAnImageAreCheckedAndRepaired(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	content := noise(mib)
+	h.images(content, "qcow2", "vpc")
+	h.count("qcow2", 1, 1)
+	j := h.checkTables("qcow2", "")
+	if c := j.Result.Check; j.State != record.Succeeded || c == nil || c.Leaks != 1 || c.Corruptions != 0 || c.RepairedLeaks != 0 || j.Objects[0].Mode != record.ModeRead {
+		t.Errorf("%s: %s", j.State, shown(j.Result))
+	}
+	holder := testenv.QEMU(t, "-r", "-f", "qcow2", h.path("qcow2"))
+	if j := h.checkTables("qcow2", record.RepairLeaks); j.Code() != record.Busy || len(j.Error.Holders) != 1 || j.Error.Holders[0].Holder.External != holder {
+		t.Errorf("while it is in use: %s", shown(j.Error))
+	}
+	h.must(os.WriteFile(h.path("other"), must(os.ReadFile(h.path("qcow2")))(t), 0o600))
+	h.must(h.refresh("pool"))
+	j = h.checkTables("other", record.RepairLeaks)
+	if c := j.Result.Check; j.State != record.Succeeded || c == nil || c.Leaks != 0 || c.RepairedLeaks != 1 || j.Objects[0].Mode != record.ModeWrite {
+		t.Errorf("%s: %s", j.State, shown(j.Result))
+	}
+	h.sees("other", "qcow2", content)
+	h.count("other", -1, 0)
+	j = h.checkTables("other", "")
+	if c := j.Result.Check; j.Code() != record.Mismatch || c == nil || c.Corruptions == 0 {
+		t.Errorf("%s: %s, %s", j.State, shown(j.Error), shown(j.Result))
+	}
+	if _, _, code := h.ctl("vol", "verify", "pool/other", "--check"); code != record.ExitMismatch {
+		t.Errorf("exit code %d", code)
+	}
+	if out, errs, code := h.ctl("vol", "verify", "pool/other", "--repair", "all"); code != 0 {
+		t.Errorf("exit code %d: %s%s", code, out, errs)
+	}
+	h.sees("other", "qcow2", content)
+	if _, _, code := h.ctl("vol", "verify", "pool/vpc", "--check"); code != record.ExitUnsupported {
+		t.Errorf("a format without a check: exit code %d", code)
+	}
+	if _, _, code := h.ctl("vol", "verify", "pool/other", "--check", "--checksum", "sha256"); code != record.ExitUsage {
+		t.Errorf("both at once: exit code %d", code)
+	}
+}
