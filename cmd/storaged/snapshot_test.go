@@ -1,6 +1,8 @@
 package main_test
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -212,4 +214,57 @@ func TestSnapshotOfALargeVolumeIsQuick(t *testing.T) {
 	if took := time.Since(begun); took > 2*time.Second { // what others do on the machine counts too
 		t.Errorf("it took %v", took)
 	}
+}
+
+// Where blocks cannot be shared a qcow2 becomes an overlay on its snapshot.
+func TestSnapshotsOfImagesAreChainsWithoutReflinks(t *testing.T) {
+	t.Parallel()
+	testenv.Tool(t, "qemu-storage-daemon")
+	h := newHost(t)
+	dir := filepath.Join(testenv.Mount(t, "ext4"), "pool")
+	h.define("other", dir)
+	disk := filepath.Join(dir, "disk")
+	h.succeed(h.create("other/base", 8*mib))
+	h.image("other", "-f", "qcow2", "-F", "raw", "-b", filepath.Join(dir, "base"), disk)
+	h.must(os.Chmod(disk, 0o640))
+	var was [3][]byte
+	for i := range was {
+		h.qemuIO(disk, fmt.Sprintf("write -P %d %dM 1M", i+1, i))
+		was[i] = h.guest(disk)
+		j := h.succeed(h.freeze("other/disk", fmt.Sprintf("s%d", i)))
+		if j.Result.Method != "overlay" {
+			t.Errorf("made by %q", j.Result.Method)
+		}
+	}
+	h.qemuIO(disk, "write -P 9 0 8M")
+	v := h.entry("other/disk")
+	if v.Parent == nil || v.Parent.Volume != "disk@s2" || *v.Depth != 4 || v.State != record.VolumeReady {
+		t.Errorf("it is %s", shown(v))
+	}
+	if st, err := os.Stat(disk); err != nil || st.Mode().Perm() != 0o640 {
+		t.Errorf("%v, %v", st, err)
+	}
+	h.must(h.refresh("other"))
+	h.refuses(record.HasChildren, "other/disk@s0")(h.remove("other/base"))
+	h.refuses(record.HasChildren, "other/disk@s2")(h.dropSnapshot("other/disk@s1"))
+	h.refuses(record.HasChildren, "other/disk")(h.dropSnapshot("other/disk@s2"))
+	for _, i := range []int{1, 0, 2} {
+		j := h.succeed(h.restore(fmt.Sprintf("other/disk@s%d", i)))
+		if j.Result.Method != "overlay" || !bytes.Equal(h.guest(disk), was[i]) {
+			t.Errorf("restored by %q it has another content than %d", j.Result.Method, i)
+		}
+	}
+	h.sound(disk)
+	h.succeed(h.flatten("other/disk"))
+	for _, i := range []int{2, 1, 0} {
+		h.succeed(h.dropSnapshot(fmt.Sprintf("other/disk@s%d", i)))
+	}
+	if !bytes.Equal(h.guest(disk), was[2]) {
+		t.Error("in the end it has another content")
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, ".*.storaged")); len(files) > 0 {
+		t.Errorf("there are still %q", files)
+	}
+	h.succeed(h.remove("other/disk"))
+	h.succeed(h.remove("other/base"))
 }

@@ -19,8 +19,9 @@ func (t *tool) snapshotCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "create", Usage: "keep a volume as it is now", ArgsUsage: "VOL@NAME",
-				Description: "Nothing is copied: the snapshot shares the volume's blocks until that is written to. A file\n" +
-					"system that cannot share blocks is refused.\n\n" +
+				Description: "Nothing is copied: the snapshot shares the volume's blocks until that is written to. Where the file\n" +
+					"system cannot share blocks (xfs and btrfs can), a volume in format qcow2 becomes an overlay on its\n" +
+					"snapshot, and others are refused.\n\n" +
 					"Example: storagedctl vol snapshot create images/vm1.raw@before-upgrade",
 				Flags: jobFlags(), Action: t.changing(snapshotCreate),
 			},

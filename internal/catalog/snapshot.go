@@ -126,10 +126,14 @@ func endPreserving(c *Catalog, tx *store.Tx, e end) error {
 	if err != nil || !e.job.Granted {
 		return IgnoreNotFound(err)
 	}
+	was := *v
 	c.observe(v, e)
 	o := e.Operation.(*operation.SnapshotCreate)
 	if e.ok() && e.report.Snapshot != nil {
 		s := frozenAs(v, o.Snapshot, o.Format, *e.report.Snapshot)
+		if e.report.Snapshot.Format == "" { // who settled the job read no header: it is what the volume was
+			s.Capacity, s.Backing, s.References, s.Problem = was.Capacity, was.Backing, was.References, was.Problem
+		}
 		s.Created, s.CreatedBy = new(c.now()), &e.job.Number
 		setFrozen(v, append(slices.Clone(v.Frozen), s))
 	}

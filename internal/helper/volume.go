@@ -19,27 +19,29 @@ type Draft struct {
 	As    backends.NewVolume // without name and job
 	Draft backends.Draft     // when it is begun
 	Over  *Volume            // that it is to replace, which leaves its name then; nil: none
+	Kept  string             // name that the latter gets instead; "": it is gone
 }
 
 // replacement is a draft that is to replace a volume.
 type replacement struct {
 	backends.Draft
 	backends.Replacer
-	old backends.Taken
+	old  backends.Taken
+	kept string
 }
 
 // Commit gives it the name of that.
 func (r replacement) Commit(ctx context.Context, record func(identity []byte) error) error {
-	return r.Replace(ctx, r.old, record)
+	return r.Replace(ctx, r.old, r.kept, record)
 }
 
 // over makes a draft one that replaces a volume.
-func over(d backends.Draft, old *Volume) (backends.Draft, error) {
+func over(d backends.Draft, old *Volume, kept string) (backends.Draft, error) {
 	able, ok := d.(backends.Replacer)
 	if !ok {
 		return d, ipc.Errorf(record.Unsupported, "volumes of pool type %q cannot be replaced", old.Pool.Type)
 	}
-	return replacement{d, able, old.Taken()}, nil
+	return replacement{d, able, old.Taken(), kept}, nil
 }
 
 // Open opens the pool in which it is made.

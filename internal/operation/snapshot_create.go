@@ -11,7 +11,9 @@ import (
 type SnapshotCreate struct {
 	Terms
 	OnSnapshot
-	Format string `json:"format"` // of both
+	Sealed
+	Secret string `json:"secret,omitempty"` // name of the one that opens both
+	Format string `json:"format"`           // of both
 }
 
 // NewSnapshotCreate gives one with the defaults of its task.
@@ -32,6 +34,9 @@ func (o *SnapshotCreate) Locks() []record.Object {
 
 // Settle removes what is unfinished.
 func (o *SnapshotCreate) Settle() *Settle { return &Settle{Volume: o.Volume, Snapshot: o.Snapshot} }
+
+// Keys: what stands on a volume that is encrypted is, too.
+func (o *SnapshotCreate) Keys() []string { return []string{o.Secret} }
 
 // Effect: the volume has a snapshot more.
 func (*SnapshotCreate) Effect() Effect { return Preserves }
@@ -54,9 +59,10 @@ func (o *SnapshotCreate) Task() Task {
 		Name:  "snapshot",
 		Usage: "keep a volume as it is now",
 		Description: "The snapshot lies beside the volume, as .VOLUME@NAME.storaged, and shares its blocks until the\n" +
-			"volume is written to. A file system that cannot share blocks is refused.",
+			"volume is written to. Where the file system cannot share blocks, a qcow2's own file becomes the\n" +
+			"snapshot, and the volume an empty image that stands on it; other formats are refused.",
 		Example: "--target /var/lib/images/vm1.raw --name before-upgrade",
-		Flags:   append(o.OnSnapshot.flags(), text("format", &o.Format, "format of the volume: `"+formatWords()+"`")),
+		Flags:   append(append(o.OnSnapshot.flags(), o.Sealed.flags(&o.Secret)...), text("format", &o.Format, "format of the volume: `"+formatWords()+"`")),
 	}
 }
 
@@ -76,5 +82,5 @@ func (r *SnapshotCreateRequest) Plan(k Known) (Operation, error) {
 	if err := record.CheckSnapshot(k.Volume.Name, r.Name); err != nil {
 		return nil, record.Errorf(record.Invalid, `field "name": %v`, err)
 	}
-	return &SnapshotCreate{OnSnapshot: OnSnapshot{Volume: k.On, Snapshot: r.Name}, Format: k.Volume.Format}, nil
+	return &SnapshotCreate{OnSnapshot: OnSnapshot{Volume: k.On, Snapshot: r.Name}, Format: k.Volume.Format, Secret: k.Volume.Secret}, nil
 }

@@ -6,7 +6,9 @@ import "storaged/internal/record"
 type SnapshotRestore struct {
 	Terms
 	OnSnapshot
-	Format string `json:"format"` // of the snapshot, and of the volume after
+	Sealed
+	Secret string `json:"secret,omitempty"` // name of the one that opens both
+	Format string `json:"format"`           // of the snapshot, and of the volume after
 }
 
 // NewSnapshotRestore gives one with the defaults of its task.
@@ -28,6 +30,9 @@ func (o *SnapshotRestore) Locks() []record.Object {
 // Settle finds out which of both has the name.
 func (o *SnapshotRestore) Settle() *Settle { return &Settle{Volume: o.Volume} }
 
+// Keys: what stands on a volume that is encrypted is, too.
+func (o *SnapshotRestore) Keys() []string { return []string{o.Secret} }
+
 // Effect: the volume is another.
 func (*SnapshotRestore) Effect() Effect { return Reverts }
 
@@ -48,7 +53,7 @@ func (o *SnapshotRestore) Task() Task {
 		Description: "The content that the volume has now is gone after that. The snapshot stays. The volume is the one or\n" +
 			"the other at any time.",
 		Example: "--target /var/lib/images/vm1.raw --name before-upgrade --yes",
-		Flags:   append(o.OnSnapshot.flags(), text("format", &o.Format, "format of the snapshot: `"+formatWords()+"`")),
+		Flags:   append(append(o.OnSnapshot.flags(), o.Sealed.flags(&o.Secret)...), text("format", &o.Format, "format of the snapshot: `"+formatWords()+"`")),
 		Asks:    true,
 	}
 }
@@ -66,7 +71,7 @@ var _ interface {
 
 // Plan restores the volume.
 func (r *SnapshotRestoreRequest) Plan(k Known) (Operation, error) {
-	o := &SnapshotRestore{OnSnapshot: OnSnapshot{Volume: k.On, Snapshot: r.snapshot}, Format: k.Volume.Format}
+	o := &SnapshotRestore{OnSnapshot: OnSnapshot{Volume: k.On, Snapshot: r.snapshot}, Format: k.Volume.Format, Secret: k.Volume.Secret}
 	if s := k.Snapshot(r.snapshot); s != nil {
 		o.Format = s.Format
 	}

@@ -25,7 +25,7 @@ func (Backend) Properties() record.Capabilities {
 		VolVerbs:    []string{"create", "clone", "upload", "download", "resize", "wipe", "trim", "verify", "check", "move", "flatten", "rebase", "delete"},
 		Formats:     []string{"raw"},
 		Algorithms:  wipe.Algorithms(),
-		Snapshots:   []string{"reflink"},
+		Snapshots:   []string{"reflink", "overlay"},
 		Contents:    record.ContentVerbs(),
 		Sparse:      true,
 		MakesTarget: true,

@@ -153,7 +153,7 @@ func (d *draft) Commit(ctx context.Context, record func(identity []byte) error) 
 }
 
 // Replace gives the draft the name of the volume that old is.
-func (d *draft) Replace(ctx context.Context, old backends.Taken, record func(identity []byte) error) error {
+func (d *draft) Replace(ctx context.Context, old backends.Taken, kept string, record func(identity []byte) error) error {
 	was, ok := old.(*taken)
 	if !ok || was.name != d.name {
 		panic("internal error: what is to be replaced is no volume of this name")
@@ -168,10 +168,15 @@ func (d *draft) Replace(ctx context.Context, old backends.Taken, record func(ide
 		if err := d.dir.confirm(d.name, was.file); err != nil {
 			return err
 		}
+		if kept != "" {
+			if err := d.dir.free(kept); err != nil {
+				return err
+			}
+		}
 		if err := d.recorded(ctx, record); err != nil {
 			return err
 		}
-		return d.replace()
+		return d.replace(kept)
 	})
 }
 
@@ -205,11 +210,25 @@ func (d *draft) sound(ctx context.Context) error {
 	return d.dir.confirm(d.temp, d.file)
 }
 
-// replace renames over the name. There is no way back from that.
-func (d *draft) replace() error {
+// replace renames over the name, from which there is no way back. What had it has the
+// name kept before, if it is to have that: at no time is there nothing by the name.
+func (d *draft) replace(kept string) error {
+	if kept != "" {
+		err := retry(func() error { return unix.Linkat(d.dir.fd(), d.name, d.dir.fd(), kept, 0) })
+		if err = d.dir.renamed(kept, err); err == nil {
+			err = d.dir.sync() // before the other name can be gone
+		}
+		if err != nil {
+			return err
+		}
+	}
 	err := retry(func() error { return unix.Renameat(d.dir.fd(), d.temp, d.dir.fd(), d.name) })
 	if err != nil {
-		return fmt.Errorf("cannot give the name %q: %w", d.name, err)
+		err = fmt.Errorf("cannot give the name %q: %w", d.name, err)
+		if kept != "" {
+			err = errors.Join(err, d.dir.unlink(kept))
+		}
+		return err
 	}
 	crash.At(crash.Renamed)
 	if err := d.dir.confirm(d.name, d.file); err != nil {

@@ -77,3 +77,28 @@ func (d *poolDir) clear(temp string) error {
 	}
 	return d.unlink(temp)
 }
+
+// SettleKept takes the name kept from a file that has the other one still.
+func (Tree) SettleKept(ctx context.Context, p backends.Pool, name, kept string) error {
+	d, err := enter(ctx, p, name)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	st, err := d.stat(name)
+	also, wrong := d.stat(kept)
+	switch {
+	case errors.Is(err, unix.ENOENT) || errors.Is(wrong, unix.ENOENT):
+		return nil
+	case err != nil:
+		return d.refusal(name, err)
+	case wrong != nil:
+		return d.refusal(kept, wrong)
+	case !same(&st, &also):
+		return nil
+	}
+	if err := d.unlink(kept); err != nil {
+		return err
+	}
+	return d.sync()
+}

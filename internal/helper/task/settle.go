@@ -38,8 +38,7 @@ func Settle(o *operation.Settle) (helper.Task, error) {
 		if err := record.CheckSnapshot(at.Name, o.Snapshot); err != nil {
 			return helper.Task{}, record.Errorf(record.Invalid, "%s", err)
 		}
-		work.at = at.Pool.At(record.SnapshotFile(at.Name, o.Snapshot))
-		work.snapshot = true
+		work.at, work.of = at.Pool.At(record.SnapshotFile(at.Name, o.Snapshot)), &at
 	}
 	at.Pool.Changes = true
 	t := helper.Task{
@@ -67,8 +66,8 @@ type settlement struct {
 	byHand  bool
 	deletes bool // the job to settle is a delete
 
-	snapshot bool   // at is one
-	format   string // of an image, whose header tells its capacity
+	of     *helper.Location // the volume that at is a snapshot of; nil: it is none
+	format string           // of an image, whose header tells its capacity
 
 	keeps     bool // an unfinished target gets the volume's name instead of being removed
 	resumable bool // an unfinished target with a checkpoint stays as it is, for a retry
@@ -95,8 +94,9 @@ func (w settlement) work(ctx context.Context, r *helper.Run) error {
 		return err
 	}
 	gone := w.describe(ctx, r)
-	if w.snapshot {
+	if w.of != nil {
 		r.Report.Snapshot, r.Report.Volume = r.Report.Volume, nil
+		settlement{at: *w.of}.describe(ctx, r)
 	}
 	if committed && partial {
 		r.Report.Rollback = string(record.RollbackKept)
@@ -118,7 +118,16 @@ func (w settlement) settled(ctx context.Context, identity []byte) (bool, error) 
 	if err != nil {
 		return false, err
 	}
-	return creator.Settle(ctx, w.at.Pool.Pool, w.at.Name, w.job, identity)
+	committed, err := creator.Settle(ctx, w.at.Pool.Pool, w.at.Name, w.job, identity)
+	if err != nil || committed || w.of == nil {
+		return committed, err
+	}
+	// Else it may have become one that stands on its snapshot.
+	committed, err = creator.Settle(ctx, w.of.Pool.Pool, w.of.Name, w.job, identity)
+	if k, ok := w.of.Pool.Backend.(backends.Keeper); ok && err == nil && !committed {
+		err = k.SettleKept(ctx, w.of.Pool.Pool, w.of.Name, w.at.Name)
+	}
+	return committed, err
 }
 
 // keep keeps what is unfinished of a new volume from being removed, if that is

@@ -37,11 +37,11 @@ func SnapshotCreate(o *operation.SnapshotCreate) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	w := preserving{
-		volume: &helper.Volume{Location: at, Leaves: true}, format: o.Format,
+		volume: &helper.Volume{Location: at, Leaves: true}, format: o.Format, secret: o.Secret,
 		draft: &helper.Draft{Location: to, As: backends.NewVolume{Format: o.Format}},
 	}
 	return helper.Task{
-		Name:   o.Task().Name,
+		Name: o.Task().Name, Images: images(o.Format), Secrets: o.Files,
 		Doing:  fmt.Sprintf("make snapshot %q of %q", o.Snapshot, at.Path),
 		Done:   fmt.Sprintf("made snapshot %q of %q", o.Snapshot, at.Path),
 		Undone: fmt.Sprintf("%q has no snapshot %q", at.Path, o.Snapshot),
@@ -57,8 +57,24 @@ func SnapshotCreate(o *operation.SnapshotCreate) (helper.Task, error) {
 type preserving struct {
 	volume *helper.Volume
 	format string
+	secret string        // name of the one that opens the volume
 	draft  *helper.Draft // of the snapshot
 }
+
+// images is how many children make an overlay in a format, where a snapshot needs one.
+func images(format string) int {
+	if format == layered {
+		return 1
+	}
+	return 0
+}
+
+// layered is the format of volumes that have snapshots where blocks cannot be shared:
+// the snapshot is what the volume was, and the volume an overlay on that.
+const layered = "qcow2"
+
+// methodOverlay is how such snapshots are made.
+const methodOverlay = "overlay"
 
 func (w preserving) work(ctx context.Context, r *helper.Run) error {
 	v := w.volume.Volume
@@ -73,7 +89,10 @@ func (w preserving) work(ctx context.Context, r *helper.Run) error {
 	r.Plan(helper.Moving("share", size), helper.Commit())
 	r.Next(0)
 	err = r.Create(ctx, w.draft, func() error { return share(ctx, r, w.draft.Draft.Content(), v.Content()) })
-	if sharing, ok := errors.AsType[*diskio.IOError](err); ok && sharing.CannotShare() {
+	if unshared(err) && w.format == layered {
+		return w.overlay(ctx, r)
+	}
+	if unshared(err) {
 		return ipc.Errorf(record.Unsupported, "cannot make a snapshot of %q: its file system cannot share blocks between files, and in format %s there is no other way", w.volume.Path, w.format).
 			WithHint("xfs and btrfs share blocks (reflinks)")
 	}
@@ -81,6 +100,58 @@ func (w preserving) work(ctx context.Context, r *helper.Run) error {
 		return err
 	}
 	return frozen(r, v, w.format)
+}
+
+// unshared reports whether the file system cannot share blocks.
+func unshared(err error) bool {
+	sharing, ok := errors.AsType[*diskio.IOError](err)
+	return ok && sharing.CannotShare()
+}
+
+// overlay gives the volume's file the snapshot's name, and the volume's name to an
+// empty image that stands on that.
+func (w preserving) overlay(ctx context.Context, r *helper.Run) error {
+	is, err := described(w.volume.Volume, w.format)
+	if err != nil {
+		return err
+	}
+	d := &helper.Draft{Location: w.volume.Location, As: backends.NewVolume{Format: w.format, Size: w.draft.As.Size}, Over: w.volume, Kept: w.draft.Name}
+	if err := stack(ctx, r, d, layer{path: w.draft.Path, like: is, secret: w.secret}); err != nil {
+		return err
+	}
+	is.Name, is.Path, is.Key = w.draft.Name, w.draft.Path, w.draft.Path
+	r.Report.Snapshot = &is
+	return nil
+}
+
+// layer is an image on which an empty one is to stand.
+type layer struct {
+	path   string
+	like   ipc.Item // the image on it has that capacity
+	secret string   // name of the one that opens it, and what stands on it
+}
+
+// stack makes an empty image that stands on another one, in place of a volume.
+func stack(ctx context.Context, r *helper.Run, d *helper.Draft, on layer) error {
+	attributes, err := diskio.AttributesOf(d.Over.Volume.Content())
+	if err != nil {
+		return err
+	}
+	r.Report.Rollback, r.Report.Method = string(record.RollbackNone), methodOverlay
+	r.Knows(func(it *ipc.Item) {
+		if is, err := described(d.Draft, layered); err == nil {
+			like(it, is)
+		}
+	})
+	return r.Create(ctx, d, func() error {
+		err := r.MakeDisk(ctx, d.Draft, helper.Blank{
+			Format: layered, Capacity: on.like.Capacity, BackingName: on.path, BackingFormat: layered, Secret: on.secret,
+		})
+		if err == nil {
+			give(r, d.Draft.Content(), attributes.OfCopy(), d.Path)
+		}
+		return err
+	})
 }
 
 // share makes a file of the blocks of another.
@@ -126,11 +197,11 @@ func SnapshotRestore(o *operation.SnapshotRestore) (helper.Task, error) {
 	}
 	old := &helper.Volume{Location: at, Leaves: true}
 	w := reverting{
-		old: old, snapshot: &helper.Volume{Location: from}, format: o.Format,
+		old: old, snapshot: &helper.Volume{Location: from}, format: o.Format, secret: o.Secret,
 		draft: &helper.Draft{Location: at, As: backends.NewVolume{Format: o.Format}, Over: old},
 	}
 	return helper.Task{
-		Name:   o.Task().Name,
+		Name: o.Task().Name, Images: images(o.Format), Secrets: o.Files,
 		Doing:  fmt.Sprintf("restore %q from snapshot %q", at.Path, o.Snapshot),
 		Done:   fmt.Sprintf("restored %q from snapshot %q", at.Path, o.Snapshot),
 		Undone: fmt.Sprintf("%q is as it was", at.Path),
@@ -148,6 +219,7 @@ func SnapshotRestore(o *operation.SnapshotRestore) (helper.Task, error) {
 type reverting struct {
 	old, snapshot *helper.Volume
 	format        string
+	secret        string // name of the one that opens both
 	draft         *helper.Draft // that replaces the volume
 }
 
@@ -158,20 +230,26 @@ func (w reverting) work(ctx context.Context, r *helper.Run) error {
 	}
 	size := is.Size
 	w.draft.As.Size = size
-	r.Knows(func(it *ipc.Item) { like(it, is) })
 	attributes, err := diskio.AttributesOf(w.old.Volume.Content())
 	if err != nil {
 		return err
 	}
 	r.Plan(helper.Moving("share", size), helper.Commit())
 	r.Next(0)
-	return r.Create(ctx, w.draft, func() error {
+	err = r.Create(ctx, w.draft, func() error {
 		err := share(ctx, r, w.draft.Draft.Content(), w.snapshot.Volume.Content())
 		if err == nil {
 			give(r, w.draft.Draft.Content(), attributes.OfCopy(), w.draft.Path)
 		}
 		return err
 	})
+	switch {
+	case unshared(err) && w.format == layered:
+		return stack(ctx, r, w.draft, layer{path: w.snapshot.Path, like: is, secret: w.secret})
+	case err == nil:
+		like(r.Report.Volume, is)
+	}
+	return err
 }
 
 // SnapshotDelete makes the task of an operation.
