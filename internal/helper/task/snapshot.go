@@ -219,7 +219,7 @@ func SnapshotRestore(o *operation.SnapshotRestore) (helper.Task, error) {
 type reverting struct {
 	old, snapshot *helper.Volume
 	format        string
-	secret        string // name of the one that opens both
+	secret        string        // name of the one that opens both
 	draft         *helper.Draft // that replaces the volume
 }
 
