@@ -405,3 +405,76 @@ func TestUploadOfAnImageReplacesTheFile(t *testing.T) {
 	h.must(up.Wait())
 	h.sees("vdi", "vdi", content)
 }
+
+// What of an image lies in another volume is read there, and not written to.
+func TestContentInAnotherVolumeIsRead(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	content := patchwork(2 * mib)
+	h.images(content, "qcow2")
+	h.qemuTool("qemu-img", "convert", "-O", "qcow2", "-o", "data_file="+h.path("data")+",data_file_raw=on", h.path("qcow2"), h.path("split"))
+	h.must(h.refresh("pool"))
+	if j := h.succeed(h.verify("split")); j.Result.Checksum != sumOf(content) || len(j.Objects) != 2 {
+		t.Errorf("%s, held %v", shown(j.Result), j.Objects)
+	}
+	to, _ := h.given("down", mib)
+	h.succeed(h.handDown("split", to, asRaw))
+	if got := must(os.ReadFile(to.Name()))(t); !bytes.Equal(got, content) {
+		t.Errorf("down come %d bytes", len(got))
+	}
+	h.refuses(record.Unsupported, "is not written to")(h.hand("split", to, asRaw))
+	h.refuses(record.Unsupported, "is not written to")(h.wipe("split", ofContent))
+	h.refuses(record.Unsupported, "is not written to")(h.resize("split", 4*mib))
+}
+
+func TestResizeOfAnImageThatDoesNotEndIsUndoneOrTold(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	content := patchwork(2 * mib)
+	h.images(content, "qcow2")
+	st := h.began(h.resize("qcow2", 66*mib, allocate, limited(4*mib)))
+	h.written(st.Job.ID, mib)
+	h.cancel(st)
+	if j := h.end(st, nil); j.State != record.Canceled || j.Rollback != record.RollbackDone {
+		t.Error(outcome(j))
+	}
+	h.is("qcow2", record.Volume{Capacity: 2 * mib})
+	h.sees("qcow2", "qcow2", content)
+
+	st = h.began(h.resize("qcow2", 66*mib, allocate, limited(4*mib)))
+	h.written(st.Job.ID, mib)
+	h.killHelper(h.job(st))
+	if j := h.end(st, nil); j.State != record.Failed || j.Code() != record.Killed {
+		t.Error(outcome(j))
+	}
+	h.is("qcow2", record.Volume{Capacity: 66 * mib, Format: "qcow2"}) // as its header has it
+	if got := h.reads("qcow2", "qcow2"); !bytes.Equal(got[:2*mib], content) || !bytes.Equal(got[2*mib:], make([]byte, 64*mib)) {
+		t.Error("it has other content")
+	}
+	h.succeed(h.resize("qcow2", 2*mib, shrink))
+	h.sees("qcow2", "qcow2", content)
+}
+
+func TestUploadOfAContentThatDoesNotEnd(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.qemuTool("qemu-img", "create", "-q", "-f", "qcow2", h.path("v"), "16M")
+	h.must(h.refresh("pool"))
+	f, content := h.given("src", 16*mib)
+	for _, end := range []string{"cancel", "kill"} {
+		st := h.began(h.hand("v", f, asRaw, limited(4*mib)))
+		h.written(st.Job.ID, mib)
+		if end == "cancel" {
+			h.cancel(st)
+		} else {
+			h.killHelper(h.job(st))
+		}
+		if j := h.end(st, nil); j.State == record.Succeeded || j.Rollback != record.RollbackKept {
+			t.Errorf("%s: %s", end, outcome(j))
+		}
+		h.is("v", record.Volume{State: record.VolumeIncomplete, Format: "qcow2", Capacity: 16 * mib})
+	}
+	h.succeed(h.hand("v", f, asRaw))
+	h.qemuTool("qemu-img", "check", "-q", "-r", "leaks", "-f", "qcow2", h.path("v")) // of what was killed
+	h.sees("v", "qcow2", content)
+}

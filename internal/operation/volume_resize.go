@@ -139,5 +139,5 @@ func (r *ResizeRequest) resizable(k Known) (Chain, error) {
 	if r.Capacity%sector != 0 {
 		return Chain{}, record.Errorf(record.Invalid, "a volume in format %s has a capacity of multiples of %d bytes, not of %d", k.Volume.Format, sector, r.Capacity)
 	}
-	return k.Chain()
+	return k.chain(record.VerbWrite)
 }

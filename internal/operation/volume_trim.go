@@ -93,6 +93,6 @@ func (r *TrimRequest) Plan(k Known) (Operation, error) {
 		return o, nil
 	}
 	var err error
-	o.Chain, err = k.Chain()
+	o.Chain, err = k.chain(record.VerbTrim)
 	return o, err
 }

@@ -168,6 +168,8 @@ func (r *UploadRequest) checkCreate() error {
 	switch c := r.Create; {
 	case r.Offset != 0 || r.Continues != "":
 		return record.Errorf(record.Invalid, "a new volume is made of a whole content")
+	case r.As == record.AsRaw:
+		return record.Errorf(record.Invalid, "as is for a volume that is there: of a new one the format says what the content is")
 	case c.Capacity < 0:
 		return record.Errorf(record.Invalid, "capacity must not be negative: %d", c.Capacity)
 	case c.Capacity > 0 && !record.Plain(cmp.Or(r.AsFormat, c.Format, record.FormatRaw)):
