@@ -161,7 +161,11 @@ func (r *Run) Disk(ctx context.Context, s Stored, d Disk) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	i, err := qemu.Open(ctx, top, qemu.Options{Child: r.child(), Writable: d.Writable, Compress: d.Compress})
+	header, err := inspected(s.Content(), d.Format)
+	if err != nil {
+		return nil, err
+	}
+	i, err := qemu.Open(ctx, top, qemu.Options{Child: r.child(), Writable: d.Writable, Compress: d.Compress, Capacity: header.Capacity})
 	if err != nil {
 		return nil, err
 	}

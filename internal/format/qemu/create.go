@@ -102,7 +102,7 @@ func Create(ctx context.Context, f *os.File, n New) (err error) {
 	if n.Format == record.FormatRaw {
 		return f.Truncate(n.Capacity)
 	}
-	g := &graph{}
+	g := &graph{limit: bound(f, n.Capacity)}
 	file := g.file(f, true, false) // sizes that are no multiple of a block are in its way
 	options, err := n.options(g)
 	if err != nil {
@@ -198,7 +198,7 @@ func (n New) stands(m maker, g *graph, out object) error {
 // lost; that the caller wants it is for him to make sure. It is canceled by killing
 // the child, after which the image may have to be repaired.
 func Resize(ctx context.Context, top Layer, capacity int64, c Child) error {
-	g := &graph{}
+	g := &graph{limit: bound(top.File, capacity)}
 	node := g.layer(top, true)
 	d, err := g.open(ctx, c)
 	if err == nil {

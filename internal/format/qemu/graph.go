@@ -24,6 +24,7 @@ type graph struct {
 	policy  confine.Policy
 	nodes   []object
 	secrets [][]byte
+	limit   int64 // of the file that is written, bytes; 0: there is none
 }
 
 // backs are the formats that can stand on another image.
@@ -120,7 +121,7 @@ func (g *graph) open(ctx context.Context, c Child) (d *tool.Daemon, err error) {
 	}
 	d, err = tool.StartDaemon(ctx, link, tool.Command{
 		Files: g.files, Policy: g.policy, Lock: c.Lock,
-		Limits: tool.Limits{AddressSpace: addressSpace, CPU: openingTime, Files: descriptors},
+		Limits: tool.Limits{AddressSpace: addressSpace, FileSize: g.limit, CPU: openingTime, Files: descriptors},
 	})
 	if err != nil {
 		return nil, err

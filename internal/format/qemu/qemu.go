@@ -39,6 +39,9 @@ type Options struct {
 	Child
 	Writable bool
 	Compress bool // clusters that are written at once are compressed
+	// Capacity is what its header says, in bytes: its file grows no further than that
+	// needs. 0: nobody knows.
+	Capacity int64
 }
 
 // Connections are how many connections to an image are fastest.
@@ -54,9 +57,23 @@ const (
 	// openingTime is what one may work before its content is there. Keys of LUKS take
 	// a second or two, and tables some milliseconds.
 	openingTime = 30 * time.Second
-	// descriptors are for layers, sockets, and what the daemon has itself.
-	descriptors = 256
+	// descriptors are for a chain of 64 layers with a data file each, all inherited and
+	// opened anew, sockets, and what the daemon has itself.
+	descriptors = 512
+	// tables is more than those of any format take beside a sixteenth of the capacity:
+	// a qed may have a GiB in each of two levels, and a vhdx as much in its log.
+	tables = 4 << 30
 )
+
+// bound is how long the file of an image may become, in bytes, by what it has and what
+// its capacity needs; 0 where that is not known.
+func bound(f *os.File, capacity int64) int64 {
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() || capacity <= 0 || capacity > 1<<61 {
+		return 0
+	}
+	return fi.Size() + capacity + capacity/16 + tables
+}
 
 const (
 	exportID   = "export"
@@ -74,6 +91,9 @@ type Image struct {
 // Open opens an image. It may take what openingTime says, of processor time.
 func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 	g := &graph{}
+	if o.Writable {
+		g.limit = bound(top.File, o.Capacity)
+	}
 	node := g.layer(top, o.Writable)
 	if o.Compress {
 		node = g.add("compress", object{"driver": "compress", "file": node})

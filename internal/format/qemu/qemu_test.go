@@ -3,6 +3,7 @@ package qemu
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -355,6 +356,36 @@ func TestTablesWithoutEndMeetTheLimit(t *testing.T) {
 	}
 	if err == nil || !strings.Contains(err.Error(), "limit") || !strings.Contains(err.Error(), "1610612736 bytes of address space") {
 		t.Errorf("%v", err)
+	}
+}
+
+// A table that has content far behind the end makes no file without end.
+func TestAFileGrowsNoFurtherThanItsCapacityNeeds(t *testing.T) {
+	f := made(t, New{Format: "qcow2", Capacity: mib})
+	i := opened(t, Layer{File: f, Format: "qcow2"}, Options{Writable: true, Capacity: mib})
+	if _, err := i.WriteAt(pattern(7, 65536), 0); err != nil {
+		t.Fatal(err)
+	}
+	must(t, i.Close())
+	at := func(off int64) int64 {
+		var b [8]byte
+		_, err := f.ReadAt(b[:], off)
+		must(t, err)
+		return int64(binary.BigEndian.Uint64(b[:]) & 0x00fffffffffffe00)
+	}
+	_, err := f.WriteAt(binary.BigEndian.AppendUint64(nil, 1<<63|8<<30), at(at(40)))
+	must(t, err)
+	i = opened(t, Layer{File: f, Format: "qcow2"}, Options{Writable: true, Capacity: mib})
+	if _, err := i.WriteAt(pattern(7, 65536), 0); err == nil {
+		t.Error("it is written")
+	} else {
+		t.Log(err)
+	}
+	if err := i.Close(); err == nil || !strings.Contains(err.Error(), "bytes in a file") {
+		t.Errorf("%v", err)
+	}
+	if fi, err := f.Stat(); err != nil || fi.Size() > 4<<30 {
+		t.Errorf("%d bytes, %v", fi.Size(), err)
 	}
 }
 
