@@ -81,7 +81,7 @@ func (r *Run) confined(t Task) error {
 	}
 	_, _ = time.Now().Zone() // of the log's times; its file cannot be read later
 	policy := t.policy(r)
-	own, err := openDirectories(append(r.Records.directories(), crash.Directories()...))
+	own, err := openPaths(append(r.Records.paths(), crash.Directories()...))
 	if err != nil {
 		return fmt.Errorf("cannot confine this process: %w", err)
 	}
@@ -163,10 +163,10 @@ func (t Task) labelled() bool {
 	})
 }
 
-// openDirectories opens directories to name them.
-func openDirectories(paths []string) (open []*os.File, err error) {
+// openPaths opens what is there to name it.
+func openPaths(paths []string) (open []*os.File, err error) {
 	for _, path := range paths {
-		f, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
+		f, err := os.OpenFile(path, unix.O_PATH, 0)
 		if err != nil {
 			closeAll(open)
 			return nil, err

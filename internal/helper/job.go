@@ -372,7 +372,7 @@ func (j jobRecords) Save(identity []byte) error {
 
 func (j jobRecords) mark(m ipc.Mark) error { return ipc.SaveMark(j.dir.Checkpoint(), m) }
 func (j jobRecords) outlive() bool         { return true }
-func (j jobRecords) directories() []string { return []string{j.dir.State} }
+func (j jobRecords) paths() []string       { return []string{j.dir.State, j.dir.Control()} }
 
 func (j jobRecords) marked() (*ipc.Mark, error) {
 	m, err := ipc.LoadMark(j.dir.Checkpoint())

@@ -196,7 +196,7 @@ func (noRecords) Load() ([]byte, error) { return nil, nil }
 func (noRecords) mark(ipc.Mark) error        { return nil }
 func (noRecords) marked() (*ipc.Mark, error) { return nil, nil }
 func (noRecords) outlive() bool              { return false }
-func (noRecords) directories() []string      { return nil }
+func (noRecords) paths() []string            { return nil }
 func (noRecords) Add(ipc.Item) error         { return nil }
 func (noRecords) Added() ([]ipc.Item, error) { return nil, nil }
 

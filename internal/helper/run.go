@@ -108,8 +108,8 @@ type Records interface {
 	marked() (*ipc.Mark, error)
 	// outlive reports whether they do the run: else nobody would look at them.
 	outlive() bool
-	// directories are those that they are in.
-	directories() []string
+	// paths are what they open, and the daemon that comes back has the helper open.
+	paths() []string
 	// Add notes that a task over many objects is done with one.
 	Add(it ipc.Item) error
 	// Added gives what was noted.
