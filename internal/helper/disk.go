@@ -165,7 +165,7 @@ func (r *Run) Disk(ctx context.Context, s Stored, d Disk) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	i, err := qemu.Open(ctx, top, qemu.Options{Child: r.child(), Writable: d.Writable, Compress: d.Compress, Capacity: header.Capacity})
+	i, err := qemu.Open(ctx, top, qemu.Options{Child: r.child(), Writable: d.Writable, Compress: d.Compress, Capacity: header.Capacity, ClusterSize: header.ClusterSize})
 	if err != nil {
 		return nil, err
 	}

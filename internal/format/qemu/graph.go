@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/bits"
 	"os"
 	"slices"
 
@@ -171,44 +170,4 @@ func (g *graph) close(ctx context.Context, d *tool.Daemon) error {
 		}
 	}
 	return nil
-}
-
-// Bounds of a cluster that is believed, bytes.
-const (
-	leastCluster = 512
-	mostCluster  = 2 << 20
-)
-
-// clusterSize is the unit in which the image gives storage back, 0 where it is none
-// that a content can have.
-func (g *graph) clusterSize(ctx context.Context, d *tool.Daemon) (int64, error) {
-	var nodes []struct {
-		Name  string `json:"node-name"`
-		Image struct {
-			ClusterSize int64 `json:"cluster-size"`
-		} `json:"image"`
-	}
-	ctx, cancel := context.WithTimeout(ctx, tool.CommandTime)
-	defer cancel()
-	if err := d.Execute(ctx, "query-named-block-nodes", object{"flat": true}, &nodes); err != nil {
-		return 0, err
-	}
-	for _, n := range nodes {
-		size := n.Image.ClusterSize
-		if n.Name == g.image() && size >= leastCluster && size <= mostCluster && bits.OnesCount64(uint64(size)) == 1 {
-			return size, nil
-		}
-	}
-	return 0, nil
-}
-
-// image is the name of the node of the topmost image.
-func (g *graph) image() string {
-	name := ""
-	for _, n := range g.nodes {
-		if n["driver"] != "compress" {
-			name = n["node-name"].(string)
-		}
-	}
-	return name
 }

@@ -10,6 +10,7 @@ package qemu
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"os"
 	"time"
 
@@ -42,6 +43,23 @@ type Options struct {
 	// Capacity is what its header says, in bytes: its file grows no further than that
 	// needs. 0: nobody knows.
 	Capacity int64
+	// ClusterSize is what its header says, in bytes: the unit in which it gives storage
+	// back. 0: nobody knows.
+	ClusterSize int64
+}
+
+// Bounds of a cluster that is believed, bytes.
+const (
+	leastCluster = 512
+	mostCluster  = 2 << 20
+)
+
+// unit is the cluster size if it is one that a content can have, else 0.
+func (o Options) unit() int64 {
+	if size := o.ClusterSize; size >= leastCluster && size <= mostCluster && bits.OnesCount64(uint64(size)) == 1 {
+		return size
+	}
+	return 0
 }
 
 // Connections are how many connections to an image are fastest.
@@ -108,10 +126,6 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 			d.Abandon()
 		}
 	}()
-	unit, err := g.clusterSize(ctx, d)
-	if err != nil {
-		return nil, err
-	}
 	err = d.Do(ctx, "block-export-add", object{
 		"type": "nbd", "id": exportID, "name": exportName, "node-name": node, "writable": o.Writable, "allocation-depth": true,
 	})
@@ -120,7 +134,7 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, tool.CommandTime)
 	defer cancel()
-	c, err := nbd.Connect(ctx, d.Link.Conns, nbd.Export{Name: exportName, Granularity: unit, Depths: true})
+	c, err := nbd.Connect(ctx, d.Link.Conns, nbd.Export{Name: exportName, Granularity: o.unit(), Depths: true})
 	if err != nil {
 		return nil, err
 	}

@@ -273,6 +273,20 @@ func TestChainsAreWhatTheCallerSays(t *testing.T) {
 	}
 }
 
+// As many layers as an operation may have, and the image.
+func TestADeepChainIsOpened(t *testing.T) {
+	base := &Layer{File: made(t, New{Format: "qcow2", Capacity: mib}), Format: "qcow2"}
+	top := base
+	for range 64 { // which may all be the same file where nobody writes
+		top = &Layer{File: base.File, Format: "qcow2", Backing: top}
+	}
+	i := opened(t, *top, Options{})
+	if got := content(t, i); !bytes.Equal(got, make([]byte, mib)) {
+		t.Error("it has a content")
+	}
+	must(t, i.Close())
+}
+
 func TestADataFileIsWhatTheCallerGives(t *testing.T) {
 	dir := t.TempDir()
 	testenv.Tool(t, tool.StorageDaemon.Name)
