@@ -16,7 +16,9 @@ import (
 func (t *tool) resizeVerb() *cli.Command {
 	return &cli.Command{
 		Name: "resize", Usage: "give a volume another capacity", ArgsUsage: "VOL SIZE|+SIZE",
-		Description: "Example: storagedctl vol resize images/vm1.raw +5G",
+		Description: "SIZE is what a guest sees, of an image too; which formats can be resized is in content_verbs of the\n" +
+			"capabilities. A raw volume may be read while it grows, an image not.\n\n" +
+			"Example: storagedctl vol resize images/vm1.raw +5G",
 		Flags: jobFlags(
 			&cli.BoolFlag{Name: "shrink", Usage: "allow it to cut off the end of the content"},
 			&cli.BoolFlag{Name: "allocate", Usage: "allocate what is added"}, yesFlag()),

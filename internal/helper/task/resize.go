@@ -114,8 +114,13 @@ func (w resize) image(ctx context.Context, r *helper.Run) error {
 	if err != nil {
 		return err
 	}
-	if w.spec.Capacity < has && !w.spec.Shrink {
+	switch {
+	case w.spec.Capacity < has && !w.spec.Shrink:
 		return w.cuts(has)
+	case w.spec.Capacity < has && !record.FormatCan(w.format, record.VerbShrink):
+		return ipc.Errorf(record.Unsupported, "%q is in format %s, in which a content cannot be made smaller", w.at.Path, w.format)
+	case w.spec.Capacity > has && !record.FormatCan(w.format, record.VerbGrow):
+		return ipc.Errorf(record.Unsupported, "%q is in format %s, in which a content cannot be made larger", w.at.Path, w.format)
 	}
 	phases := []ipc.PlanPhase{helper.Single("resize")}
 	if w.spec.Allocate {
