@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"storaged/internal/crash"
 	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/testenv"
@@ -267,4 +268,93 @@ func TestSnapshotsOfImagesAreChainsWithoutReflinks(t *testing.T) {
 	}
 	h.succeed(h.remove("other/disk"))
 	h.succeed(h.remove("other/base"))
+}
+
+// imageWith makes a qcow2 with a byte in all of its first MiB.
+func (h *host) imageWith(name string, b byte) {
+	h.t.Helper()
+	h.image("pool", "-f", "qcow2", h.path(name), "4M")
+	h.fillImage(name, b)
+}
+
+func (h *host) fillImage(name string, b byte) {
+	h.t.Helper()
+	h.qemuIO(h.path(name), fmt.Sprintf("write -P %d 0 1M", b))
+}
+
+// snapshotDeeds die at every step of theirs.
+func snapshotDeeds() []deed {
+	return []deed{
+		{"snapshot", func(h *host, n string) { h.imageWith("vol"+n, 1) },
+			func(h *host, n string, o ...option) (started, error) { return h.freeze("vol"+n, "s", o...) }, checkFrozen},
+		{"restore", func(h *host, n string) {
+			h.imageWith("vol"+n, 1)
+			h.succeed(h.freeze("vol"+n, "s"))
+			h.fillImage("vol"+n, 2)
+		}, func(h *host, n string, o ...option) (started, error) { return h.restore("vol"+n+"@s", o...) }, checkRestored},
+	}
+}
+
+// checkFrozen: the volume is what it was, and has a snapshot or none.
+func checkFrozen(h *host, n string, j record.Job) {
+	h.t.Helper()
+	v := h.hasByte(j, "vol"+n, 1)
+	_, err := os.Stat(filepath.Join(h.pool, ".vol"+n+"@s.storaged"))
+	if done := j.State == record.Succeeded; len(v.Snapshots) == 1 != done || os.IsNotExist(err) == done {
+		h.fault(j, "its snapshots are %q, and its file: %v", v.Snapshots, err)
+	}
+	if j.State == record.Succeeded {
+		h.fillImage("vol"+n, 3)
+		h.succeed(h.restore("vol" + n + "@s"))
+		h.hasByte(j, "vol"+n, 1)
+	}
+}
+
+// checkRestored: the volume is what it was before, or what the snapshot is.
+func checkRestored(h *host, n string, j record.Job) {
+	h.t.Helper()
+	want := byte(2)
+	if j.State == record.Succeeded {
+		want = 1
+	}
+	if v := h.hasByte(j, "vol"+n, want); !slices.Equal(v.Snapshots, []string{"s"}) {
+		h.fault(j, "its snapshots are %q", v.Snapshots)
+	}
+}
+
+// hasByte fails unless a volume is a sound image with a byte in all of its first MiB.
+func (h *host) hasByte(j record.Job, name string, b byte) record.Volume {
+	h.t.Helper()
+	h.sound(h.path(name))
+	if got := h.guest(h.path(name)); !bytes.Equal(got[:mib], bytes.Repeat([]byte{b}, mib)) {
+		h.fault(j, "it begins with %d, not with %d", got[0], b)
+	}
+	h.must(h.refresh("pool"))
+	v := h.entry(name)
+	if v.State != record.VolumeReady {
+		h.fault(j, "it is %s", shown(v))
+	}
+	return v
+}
+
+func TestSnapshotsSurviveADeathAtEveryStep(t *testing.T) {
+	t.Parallel()
+	testenv.Tool(t, "qemu-storage-daemon")
+	h := newDeadlyHost(t)
+	for i, d := range snapshotDeeds() {
+		points := []crash.Point{crash.Filled, crash.Recorded, crash.Linked, crash.Renamed, crash.Done}
+		if d.name == "restore" { // nothing of which has two names
+			points = []crash.Point{crash.Recorded, crash.Renamed}
+		}
+		for k, p := range points {
+			if h.commit(d, fmt.Sprintf("%d-%d", i, k), p) != 1 {
+				t.Errorf("%s did not die at %s", d.name, p)
+			}
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(h.pool, ".*@s.storaged"))
+	h.must(err)
+	for _, f := range files { // snapshots are no leftovers
+		h.must(os.Remove(f))
+	}
 }

@@ -34,6 +34,7 @@ const (
 
 	Drafted Point = "dir.drafted" // the temporary file is there
 	Synced  Point = "dir.synced"  // its content is durable
+	Linked  Point = "dir.linked"  // what it replaces has its other name too, durably; of snapshots alone
 	Renamed Point = "dir.renamed" // it has its name, which is not durable
 	Removed Point = "dir.removed" // a name is gone, which is not durable
 	Cleared Point = "dir.cleared" // a dead job's temporary file is gone, which is not durable
@@ -42,7 +43,8 @@ const (
 // Sent is the point after a frame of that type was written by a helper.
 func Sent(frame uint8) Point { return Point("helper.sent-" + strconv.Itoa(int(frame))) }
 
-// Points are all that have names of their own; beside them there is Sent.
+// Points are all that have names of their own; beside them there is Sent, and Linked,
+// which needs a volume in a format of its own.
 func Points() []Point {
 	return []Point{
 		Submitted, Granted, Launched, Identity, Let, Settling, Ended, Dismissed,

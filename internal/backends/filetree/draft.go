@@ -221,6 +221,7 @@ func (d *draft) replace(kept string) error {
 		if err != nil {
 			return err
 		}
+		crash.At(crash.Linked)
 	}
 	err := retry(func() error { return unix.Renameat(d.dir.fd(), d.temp, d.dir.fd(), d.name) })
 	if err != nil {
