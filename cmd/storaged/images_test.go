@@ -402,6 +402,16 @@ func TestChainsThatOthersMakeAreFound(t *testing.T) {
 	}
 	h.refuses(record.HasChildren, "pool/middle")(h.remove("base"))
 	h.refuses(record.HasChildren, "other/top")(h.wipe("middle", acceptLimits))
+	h.refuses(record.HasChildren, "other/top")(h.stopPool("pool"))
+	h.succeed(h.stopPool("pool", field("force", true)))
+	if v := h.entry("other/top"); v.Depth != nil { // what it stands on is away
+		t.Errorf("it is %s", shown(v))
+	}
+	h.succeed(h.startPool("pool"))
+	h.succeed(h.stopPool("other"))
+	h.succeed(h.stopPool("pool"))
+	h.succeed(h.startPool("pool"))
+	h.succeed(h.startPool("other"))
 	qemuImage(t, "-u", "-f", "qcow2", "-F", "qcow2", "-b", h.path("loop2"), h.path("loop1"), "1M")
 	qemuImage(t, "-u", "-f", "qcow2", "-F", "qcow2", "-b", h.path("loop1"), h.path("loop2"), "1M")
 	qemuImage(t, "-u", "-f", "qcow2", "-F", "raw", "-b", "/etc/shadow", h.path("beyond"), "1M")

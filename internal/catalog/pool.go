@@ -51,6 +51,9 @@ func PoolAllows(tx *store.Tx, p *store.Pool, o operation.Operation) error {
 			return err
 		}
 	}
+	if s, ok := o.(*operation.PoolStop); ok && !s.Force {
+		return dispensable(tx, p)
+	}
 	if o.Displaces() && o.Effect() != operation.Empties { // which leaves those behind that must stay
 		return unneeded(tx, p)
 	}

@@ -88,24 +88,61 @@ func referencesOf(v *store.Volume) []store.Reference {
 
 // unneeded refuses a pool whose volumes others stand on that lie elsewhere.
 func unneeded(tx *store.Tx, p *store.Pool) error {
-	all, err := tx.VolumesOnOthers()
-	if err != nil || len(all) == 0 {
+	children, err := dependents(tx, p)
+	if err != nil || len(children) == 0 {
 		return err
 	}
-	vols, err := tx.Volumes(p.Name)
+	return backing(fmt.Sprintf("volumes of pool %q back", p.Name), namesOf(children))
+}
+
+// dispensable refuses to stop a pool whose volumes others stand on that are in use:
+// they could not be opened any more.
+func dispensable(tx *store.Tx, p *store.Pool) error {
+	children, err := dependents(tx, p)
 	if err != nil {
 		return err
 	}
-	var names []string
-	for _, c := range withFrozen(all) {
-		if c.Pool != p.Name && slices.ContainsFunc(referencesOf(c), func(r store.Reference) bool { return within(r, p, vols) }) {
-			names = append(names, c.Pool+"/"+record.Shown(c.Name))
+	var used []*store.Volume
+	for _, c := range children {
+		of, err := tx.Pool(c.Pool)
+		if err != nil {
+			return err
+		}
+		if InUse(of) {
+			used = append(used, c)
 		}
 	}
-	if len(names) == 0 {
+	if len(used) == 0 {
 		return nil
 	}
-	return backing(fmt.Sprintf("volumes of pool %q back", p.Name), names)
+	return record.Errorf(record.HasChildren, "volumes of pool %q back %s", p.Name, record.List(namesOf(used), 5)).
+		WithHint("%s, whose volumes could not be opened any more; or %s all the same", record.Do("pool.stop", used[0].Pool), record.Do("").With("force"))
+}
+
+func namesOf(volumes []*store.Volume) (names []string) {
+	for _, v := range volumes {
+		names = append(names, v.Pool+"/"+record.Shown(v.Name))
+	}
+	return names
+}
+
+// dependents are the volumes and snapshots of other pools that stand on what is in a
+// pool.
+func dependents(tx *store.Tx, p *store.Pool) (out []*store.Volume, err error) {
+	all, err := tx.VolumesOnOthers()
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	vols, err := tx.Volumes(p.Name)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range withFrozen(all) {
+		if c.Pool != p.Name && slices.ContainsFunc(referencesOf(c), func(r store.Reference) bool { return within(r, p, vols) }) {
+			out = append(out, c)
+		}
+	}
+	return out, nil
 }
 
 // within reports whether a reference leads to a file of the pool, known as a

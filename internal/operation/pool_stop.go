@@ -3,7 +3,10 @@ package operation
 import "storaged/internal/record"
 
 // PoolStop makes the volumes of a pool unreachable.
-type PoolStop struct{ OnPool }
+type PoolStop struct {
+	OnPool
+	Force bool `json:"force,omitempty"` // although volumes of other pools stand on its
+}
 
 // NewPoolStop gives one with the defaults of its task.
 func NewPoolStop() *PoolStop { return &PoolStop{OnPool: newOnPool()} }
@@ -30,7 +33,8 @@ func (o *PoolStop) Task() Task {
 	}
 }
 
-// PoolStopRequest asks to stop a pool. Force cancels the jobs that are in the way.
+// PoolStopRequest asks to stop a pool. Force cancels the jobs that are in the way, and
+// does not mind volumes of other pools that stand on its.
 type PoolStopRequest struct {
 	Force bool `json:"force,omitempty"`
 	Missing
@@ -38,6 +42,6 @@ type PoolStopRequest struct {
 }
 
 // Plan leaves those jobs to the service.
-func (*PoolStopRequest) Plan(k Known) (Operation, error) {
-	return &PoolStop{OnPool{Volume: k.On}}, nil
+func (r *PoolStopRequest) Plan(k Known) (Operation, error) {
+	return &PoolStop{OnPool{Volume: k.On}, r.Force}, nil
 }
