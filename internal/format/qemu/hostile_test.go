@@ -230,24 +230,27 @@ func TestBombsGoOffAlone(t *testing.T) {
 			defer f.Close()
 			err = openBomb(t, f, c)
 			said, known := bombs[c.Name]
-			if !known || (err == nil) != (said == "") || err != nil && !regexp.MustCompile(said).MatchString(err.Error()) {
+			if !known || !regexp.MustCompile(said).MatchString(fmt.Sprint(err)) {
 				t.Errorf("%v, want %q", err, said)
 			}
 		})
 	}
 }
 
-// bombs is what is said of each, a pattern; "": it does no harm.
+// bombs is what is said of each, a pattern.
 var bombs = map[string]string{
-	"qcow2 that is a bomb":            "",
-	"qcow2 of a petabyte":             "",
+	"qcow2 that is a bomb":            harmless,
+	"qcow2 of a petabyte":             harmless,
 	"vmdk that is a bomb":             "bytes of address space",
 	"luks that is a bomb":             "30s of processor time|within 2m0s",
 	"vpc with a table of 2 GiB":       "Max Table Entries too large",
 	"vdi with a table of 4 GiB":       "too many blocks",
 	"parallels with a table of 4 GiB": "Catalog too large",
-	"vmdk with a directory of 4 GiB":  "",
+	"vmdk with a directory of 4 GiB":  harmless + "|input/output error", // QEMU takes the number modulo 2^32
 }
+
+// harmless is no error.
+const harmless = "^<nil>$"
 
 // openBomb opens an image and reads the beginning of its content.
 func openBomb(t *testing.T, f *os.File, c formattest.Hostile) error {
