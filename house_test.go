@@ -66,7 +66,7 @@ var layers = []layer{
 	{"internal/backends", []string{"internal/diskio", "internal/record"}},
 	{"internal/backends/all", []string{"internal/backends", "internal/backends/*", "internal/record"}},
 	{"internal/backends/backendtest", []string{"internal/backends", "internal/diskio", "internal/record", "internal/testenv"}},
-	{"internal/backends/filetree", []string{"internal/backends", "internal/backends/header", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/record"}},
+	{"internal/backends/filetree", []string{"internal/tool", "internal/backends", "internal/backends/header", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/record"}},
 	{"internal/backends/header", []string{"internal/backends", "internal/blockdev", "internal/format", "internal/record"}},
 	{"internal/backends/*", []string{"internal/backends", "internal/backends/filetree", "internal/backends/header", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/record", "internal/wipe"}},
 

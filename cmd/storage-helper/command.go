@@ -29,6 +29,7 @@ func commands() cmdline.Program {
 			Commands: []*cli.Command{
 				taskCommand(operation.NewCreate, task.Create),
 				taskCommand(operation.NewClone, task.Clone),
+				taskCommand(operation.NewConvert, task.Convert),
 				taskCommand(operation.NewWipe, task.Wipe),
 				taskCommand(operation.NewTrim, task.Trim),
 				taskCommand(operation.NewResize, task.Resize),

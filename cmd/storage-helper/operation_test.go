@@ -20,6 +20,7 @@ import (
 func tasks() map[string]func() task.Tasked {
 	all := map[string]func() task.Tasked{
 		"settle":     func() task.Tasked { return operation.NewSettle() },
+		"convert":    func() task.Tasked { return operation.NewConvert() },
 		"look":       func() task.Tasked { return operation.NewLook() },
 		"pool-space": func() task.Tasked { return operation.NewSpace() },
 	}
@@ -106,6 +107,8 @@ func valueOfWord(word string) *rapid.Generator[string] {
 		return rapid.SampledFrom([]string{`{"devices":["/dev/a b","/dev/c"],"name":"--x"}`, `{"options":{"x":"y\"z"}}`})
 	case "LAYER":
 		return rapid.SampledFrom([]string{`{"path":"/p/base","format":"raw","data":true}`, `{"path":"/q/a b","format":"qcow2","type":"dir","pool_id":"1:2","id":"1:3:x","source":{"name":"--x"}}`})
+	case "KEY=VALUE":
+		return rapid.StringMatching(`[a-z_]{1,9}=[ -~]{0,9}`)
 	case "NAME", "GLOB", "TYPE", "IDENTITY", "UUID", "ALGORITHM[:HEX]":
 		return rapid.StringMatching(`[ -~]{1,20}`)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -126,6 +127,8 @@ func capabilities(ctx context.Context, s *session) error {
 		columns: []term.Column[record.Capabilities]{
 			{Name: "type", Cell: func(p record.Capabilities) string { return p.Type }},
 			{Name: "formats", Weight: 2, Cell: func(p record.Capabilities) string { return words(p.Formats) }},
+			{Name: "options", Weight: 4, Extra: true, Cell: func(p record.Capabilities) string { return formatOptions(p.Creations) }},
+			{Name: "unavailable", Weight: 4, Extra: true, Cell: func(p record.Capabilities) string { return unavailable(p.Creations) }},
 			{Name: "sparse", Cell: func(p record.Capabilities) string { return yesNo(p.Sparse) }},
 			{Name: "wipe", Weight: 3, Cell: func(p record.Capabilities) string { return words(p.Algorithms) }},
 			{Name: "needs", Weight: 2, Cell: func(p record.Capabilities) string { return words(p.Needs) }},
@@ -135,6 +138,33 @@ func capabilities(ctx context.Context, s *session) error {
 		},
 		name: func(p record.Capabilities) string { return p.Type },
 	}, types)
+}
+
+// formatOptions lists the options of formats.
+func formatOptions(all []record.Creation) string {
+	var list []string
+	for _, c := range all {
+		for _, o := range c.Options {
+			list = append(list, c.Format+":"+o.Name)
+		}
+	}
+	return strings.Join(list, ",")
+}
+
+// unavailable lists the formats that cannot be made on this host now, with the
+// reason of the first: it is one program that all of them need.
+func unavailable(all []record.Creation) string {
+	var formats []string
+	reason := ""
+	for _, c := range all {
+		if c.Unavailable != "" {
+			formats, reason = append(formats, c.Format), cmp.Or(reason, c.Unavailable)
+		}
+	}
+	if len(formats) == 0 {
+		return ""
+	}
+	return strings.Join(formats, ",") + ": " + reason
 }
 
 // versions are this program's and the daemon's, null where there is none.

@@ -26,6 +26,7 @@ var idles = []idle{
 	{"detect-zeros", "vol create", without("from")},
 	{"as-format", "vol create", without("from")},
 	{"unpack", "vol create", without("from")},
+	{"from-format", "vol create", without("from")},
 	{"accept-limits", "vol delete", without("wipe")},
 	{"timeout", "", beside("detach")},
 	{"cancel-after", "", beside("detach")},

@@ -39,17 +39,8 @@ func parseVolume(s string) (volumeRef, error) {
 
 // parseNewVolume reads POOL/NAME.
 func parseNewVolume(s string) (volumeRef, error) {
-	pool, name, found := strings.Cut(s, "/")
-	if !found && record.CheckName(s) == nil {
-		return volumeRef{}, fmt.Errorf("%q is no volume: write POOL/NAME; if it is the pool, %s/NAME", s, s)
-	}
-	if !found || pool == "" || name == "" {
-		return volumeRef{}, fmt.Errorf("%q is no volume: write POOL/NAME", s)
-	}
-	if err := record.CheckName(pool); err != nil {
-		return volumeRef{}, fmt.Errorf("pool: %w", err)
-	}
-	if err := record.CheckName(name); err != nil {
+	pool, name, err := record.ParseVolume(s)
+	if err != nil {
 		return volumeRef{}, err
 	}
 	return volumeRef{pool: pool, name: name}, nil
@@ -127,26 +118,34 @@ func parsePair(s string) (key, value string, err error) {
 	return key, value, record.CheckLabel(key, value)
 }
 
+func checkOption(s string) error {
+	if name, _, found := strings.Cut(s, "="); !found || name == "" {
+		return fmt.Errorf("%q is no OPTION=VALUE", s)
+	}
+	return nil
+}
+
 // words are the vocabulary of the grammar, beside that of cmdline.
 func (t *tool) words() map[string]cmdline.Word {
 	return map[string]cmdline.Word{
-		"POOL":        {Check: record.CheckName, Complete: offer((*client.Client).Pools, poolName)},
-		"SECRET":      {Check: record.CheckName, Complete: offer((*client.Client).Secrets, func(k record.Secret) []string { return []string{k.Name} })},
-		"NAME":        {Check: record.CheckName},
-		"VOL":         {Check: func(s string) error { _, err := parseVolume(s); return err }, Complete: completeVolumes},
-		"VOL@NAME":    {Check: func(s string) error { _, _, err := parseSnapshot(s); return err }, Complete: completeSnapshots},
-		"POOL/NAME":   {Check: func(s string) error { _, err := parseNewVolume(s); return err }, Complete: completeNewVolumes},
-		"JOB":         {Check: checkJob, Complete: completeJobs},
-		"WHEN":        {Check: func(s string) error { _, err := parseWhen(s, time.Now()); return err }},
-		"KEY=VALUE":   {Check: func(s string) error { _, _, err := parsePair(s); return err }},
-		"GLOB":        {Check: func(s string) error { _, err := record.MatchName(s, ""); return err }},
-		"CHECKSUM":    {Check: func(s string) error { _, _, err := record.ParseContentChecksum(s); return err }},
-		"KEY":         {Check: record.CheckKey},
-		"TYPE":        {Complete: offer((*client.Client).Capabilities, func(p record.Capabilities) []string { return []string{p.Type} })},
-		"ALGORITHM":   {Complete: offer((*client.Client).Capabilities, func(p record.Capabilities) []string { return p.Algorithms })},
-		"MAJOR:MINOR": {Complete: offer((*client.Client).Pools, func(p record.Pool) []string { return p.Devices })},
-		"KIND":        {Check: checkKind, Complete: func(context.Context, cmdline.Typed) []string { return kinds() }},
-		"STATE":       {Check: checkState, Complete: func(context.Context, cmdline.Typed) []string { return states() }},
+		"POOL":         {Check: record.CheckName, Complete: offer((*client.Client).Pools, poolName)},
+		"SECRET":       {Check: record.CheckName, Complete: offer((*client.Client).Secrets, func(k record.Secret) []string { return []string{k.Name} })},
+		"NAME":         {Check: record.CheckName},
+		"VOL":          {Check: func(s string) error { _, err := parseVolume(s); return err }, Complete: completeVolumes},
+		"VOL@NAME":     {Check: func(s string) error { _, _, err := parseSnapshot(s); return err }, Complete: completeSnapshots},
+		"POOL/NAME":    {Check: func(s string) error { _, err := parseNewVolume(s); return err }, Complete: completeNewVolumes},
+		"JOB":          {Check: checkJob, Complete: completeJobs},
+		"WHEN":         {Check: func(s string) error { _, err := parseWhen(s, time.Now()); return err }},
+		"KEY=VALUE":    {Check: func(s string) error { _, _, err := parsePair(s); return err }},
+		"OPTION=VALUE": {Check: checkOption},
+		"GLOB":         {Check: func(s string) error { _, err := record.MatchName(s, ""); return err }},
+		"CHECKSUM":     {Check: func(s string) error { _, _, err := record.ParseContentChecksum(s); return err }},
+		"KEY":          {Check: record.CheckKey},
+		"TYPE":         {Complete: offer((*client.Client).Capabilities, func(p record.Capabilities) []string { return []string{p.Type} })},
+		"ALGORITHM":    {Complete: offer((*client.Client).Capabilities, func(p record.Capabilities) []string { return p.Algorithms })},
+		"MAJOR:MINOR":  {Complete: offer((*client.Client).Pools, func(p record.Pool) []string { return p.Devices })},
+		"KIND":         {Check: checkKind, Complete: func(context.Context, cmdline.Typed) []string { return kinds() }},
+		"STATE":        {Check: checkState, Complete: func(context.Context, cmdline.Typed) []string { return states() }},
 	}
 }
 

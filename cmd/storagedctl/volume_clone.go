@@ -12,10 +12,17 @@ import (
 func (t *tool) cloneVerb() *cli.Command {
 	return &cli.Command{
 		Name: "clone", Usage: "copy a volume", ArgsUsage: "VOL POOL/NAME…",
-		Description: "Example: storagedctl vol clone images/base.raw images/vm1.raw images/vm2.raw",
+		Description: "The file is copied, or shared where the file system can. In another --format, with an --option, and of an\n" +
+			"image of another --size or one that stands on others, what a virtual machine sees is copied instead. Either\n" +
+			"copy needs no other volume. With --linked it is an empty image that stands on VOL, made at once; nobody may\n" +
+			"change VOL from then on.\n\n" +
+			"Examples:\n  storagedctl vol clone images/base.raw images/vm1.raw images/vm2.raw\n  storagedctl vol clone images/base.qcow2 images/vm3.qcow2 --linked\n" +
+			"  storagedctl vol clone images/vm4.vmdk images/vm4.qcow2 --format qcow2 -O compression=zstd",
 		Flags: jobFlags(
 			&cli.StringFlag{Name: "format", Usage: "its format (default: the source's): `FORMAT`"},
 			&cli.StringFlag{Name: "size", Usage: "its capacity (default: the source's): `SIZE`"},
+			&cli.BoolFlag{Name: "linked", Usage: "stand on VOL instead of copying it, in format qcow2 unless --format says another"},
+			optionFlag(),
 			&cli.StringFlag{Name: "reflink", Usage: "share blocks with the source: `auto|always|never`"},
 			&cli.BoolFlag{Name: "sparse", Usage: "leave out blocks of zeros, and reserve no space"},
 			&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is a volume of that size already"}),
@@ -32,7 +39,7 @@ func volumeClone(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := operation.CloneRequest{Format: s.cli.String("format"), Reflink: s.cli.String("reflink"), Sparse: s.cli.Bool("sparse"), ExistOK: s.cli.Bool("exist-ok"), JobOptions: s.jobOptions()}
+	req := operation.CloneRequest{Format: s.cli.String("format"), Linked: s.cli.Bool("linked"), Options: s.options(), Reflink: s.cli.String("reflink"), Sparse: s.cli.Bool("sparse"), ExistOK: s.cli.Bool("exist-ok"), JobOptions: s.jobOptions()}
 	if n := cmdline.Size(s.cli, "size"); n != nil {
 		req.Size = *n
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,16 +15,22 @@ import (
 func (t *tool) createVerb() *cli.Command {
 	return &cli.Command{
 		Name: "create", Usage: "make a volume", ArgsUsage: "POOL/NAME [SIZE]",
-		Description: "A raw volume is fully allocated unless --allocation says otherwise. With --from it is written with that\n" +
-			"content before it appears under its name. It is then as large as the content, or SIZE if that is more, and\n" +
-			"only the data is allocated. A file in another format than raw is stored unchanged with --format FORMAT: it\n" +
-			"must begin like an image in FORMAT, and its header gives the size.\n" +
+		Description: "A raw volume is fully allocated unless --allocation says otherwise, one in another format grows as it is\n" +
+			"written. SIZE is what a virtual machine sees. With --backing it stands on that volume, which nobody may\n" +
+			"change from then on, and is as large unless SIZE is given.\n" +
+			"With --from it is written with that content before it appears under its name. It is then as large as the\n" +
+			"content, or SIZE if that is more, and only the data is allocated. A file in another format than raw is\n" +
+			"stored unchanged with --format FORMAT: it must begin like an image in FORMAT, and its header gives the\n" +
+			"size. With --from-format it is converted to FORMAT.\n" +
 			"--as-format, --detect-zeros, --sparse, --unpack and --checksum are about that content.\n\n" +
 			"Examples:\n  storagedctl vol create images/vm1.raw 10G\n  storagedctl vol create images/vm2.raw 10G --allocation none\n" +
-			"  storagedctl vol create images/vm3.raw --from vm3.img\n  storagedctl vol create images/vm4.qcow2 --from vm4.qcow2 --format qcow2",
+			"  storagedctl vol create images/vm3.qcow2 20G --format qcow2 -O cluster_size=128K\n  storagedctl vol create images/vm4.qcow2 --format qcow2 --backing images/base.qcow2\n  storagedctl vol create images/vm5.raw --from vm5.img\n  storagedctl vol create images/vm6.qcow2 --from vm6.qcow2 --format qcow2\n  storagedctl vol create images/vm7.qcow2 --from vm7.vmdk --from-format vmdk --format qcow2",
 		Flags: jobFlags(append(uploadFlags(),
 			&cli.StringFlag{Name: "from", Usage: "`FILE|-` with its content"},
 			&cli.StringFlag{Name: "format", Usage: "its format (default raw): `FORMAT`"},
+			&cli.StringFlag{Name: "from-format", Usage: "convert the content, which is in `FORMAT`"},
+			&cli.StringFlag{Name: "backing", Usage: "stand on `VOL`"},
+			optionFlag(),
 			&cli.StringFlag{Name: "allocation", Usage: "how much to allocate: `full|none|SIZE`"},
 			&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same volume already"})...),
 		Action: t.changing(volumeCreate),
@@ -36,10 +43,10 @@ func volumeCreate(ctx context.Context, s *session) error {
 		return err
 	}
 	capacity := int64(0)
-	if s.arg(1) == "" && !s.cli.IsSet("from") {
-		return cmdline.Usagef("SIZE or --from is missing")
+	if s.arg(1) == "" && !s.cli.IsSet("from") && !s.cli.IsSet("backing") {
+		return cmdline.Usagef("SIZE, --from or --backing is missing")
 	}
-	if s.arg(1) != "" || !s.cli.IsSet("from") {
+	if s.arg(1) != "" {
 		if capacity, err = quantity.ParseSize(s.arg(1)); err != nil {
 			return cmdline.Usagef("%s", err)
 		}
@@ -47,13 +54,46 @@ func volumeCreate(ctx context.Context, s *session) error {
 	if s.cli.IsSet("from") {
 		return s.createFrom(ctx, r, capacity)
 	}
-	req := operation.CreateRequest{
-		Name: r.name, Capacity: capacity, Format: s.cli.String("format"),
-		Allocation: allocation(s.cli.String("allocation")), ExistOK: s.cli.Bool("exist-ok"), JobOptions: s.jobOptions(),
+	req, err := s.newVolume(ctx, r, capacity)
+	if err != nil {
+		return err
 	}
+	req.JobOptions = s.jobOptions()
 	st := s.job(record.Object{Pool: r.pool}, &req)
 	st.object = r.String()
 	return s.run(ctx, st)
+}
+
+// newVolume asks for a volume as the flags say.
+func (s *session) newVolume(ctx context.Context, r volumeRef, capacity int64) (operation.CreateRequest, error) {
+	req := operation.CreateRequest{
+		Name: r.name, Capacity: capacity, Format: s.cli.String("format"), Options: s.options(),
+		Allocation: allocation(s.cli.String("allocation")), ExistOK: s.cli.Bool("exist-ok"),
+	}
+	if !s.cli.IsSet("backing") {
+		return req, nil
+	}
+	backing, err := s.volume(ctx, s.cli.String("backing"))
+	req.Backing = backing.pool + "/" + backing.name
+	return req, err
+}
+
+// optionFlag is that of every verb that makes a volume in a format.
+func optionFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "option", Aliases: []string{"O"}, Usage: "an option of its format, of those that storagedctl capabilities -o json lists; may be repeated: `OPTION=VALUE`"}
+}
+
+// options reads it.
+func (s *session) options() map[string]string {
+	var all map[string]string
+	for _, text := range s.cli.StringSlice("option") {
+		if all == nil {
+			all = map[string]string{}
+		}
+		name, value, _ := strings.Cut(text, "=")
+		all[name] = value
+	}
+	return all
 }
 
 // allocation reads full, none or a size; the grammar has checked it.

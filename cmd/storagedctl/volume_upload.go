@@ -312,6 +312,10 @@ func (s *session) createFrom(ctx context.Context, r volumeRef, capacity int64) e
 	if endless(src.stream) {
 		req.Length = length
 	}
-	req.Create = &operation.CreateRequest{Name: r.name, Capacity: capacity, Format: s.cli.String("format"), Allocation: allocation(s.cli.String("allocation")), ExistOK: s.cli.Bool("exist-ok")}
+	made, err := s.newVolume(ctx, r, capacity)
+	if err != nil {
+		return err
+	}
+	req.Create, req.FromFormat = &made, s.cli.String("from-format")
 	return s.run(ctx, start{object: r.String(), ask: s.uploading(r, req, src), streams: src.file == nil})
 }

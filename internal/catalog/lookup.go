@@ -197,6 +197,13 @@ func Known(tx *store.Tx, p *store.Pool, v *store.Volume, to *store.Pool) (operat
 	k.Snapshot = func(name string) *record.Snapshot { return publicSnapshot(v, name) }
 	k.Chain = func() (operation.Chain, error) { return chainOf(tx, v) }
 	k.Under = func(pool, volume string) (operation.Chain, error) { return chainUnder(tx, pool, volume) }
+	k.Other = func(pool, volume string) (record.Volume, error) {
+		v, err := Volume(tx, pool, volume)
+		if err != nil {
+			return record.Volume{}, err
+		}
+		return v.Volume, nil
+	}
 	if v != nil {
 		k.On, k.Volume, k.Promised = OnVolume(p, v.Name), v.Volume, v.Promised
 		if k.References, err = knownReferences(tx, v); err != nil {
@@ -205,8 +212,9 @@ func Known(tx *store.Tx, p *store.Pool, v *store.Volume, to *store.Pool) (operat
 	}
 	if to != nil {
 		k.Near = together(p, to)
+		k.There, err = Capabilities(to.Type)
 	}
-	return k, nil
+	return k, err
 }
 
 // matching are the volumes of a pool whose names match a pattern.

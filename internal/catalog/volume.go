@@ -63,9 +63,11 @@ func beginMaking(c *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) 
 		return err
 	}
 	to := operation.Destination(o)
-	return c.building(tx, o, j, store.Volume{References: src.References, Volume: record.Volume{
-		Pool: to.Pool, Name: to.Name, Path: to.Path, Capacity: src.Capacity, Backing: src.Backing,
-	}})
+	v := store.Volume{Volume: record.Volume{Pool: to.Pool, Name: to.Name, Path: to.Path, Capacity: src.Capacity}}
+	if !o.(operation.Making).Made().Apart {
+		v.Backing, v.References = src.Backing, src.References
+	}
+	return c.building(tx, o, j, v)
 }
 
 // endReading says in the result what the catalog knows of the volume, of which

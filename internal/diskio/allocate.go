@@ -32,6 +32,9 @@ const (
 type AllocateSpec struct {
 	Capacity   int64
 	Allocation int64
+	// Written says that zeros are written to what shall have blocks and has no data:
+	// blocks that are only reserved may cost more when they are written first.
+	Written bool
 	// Keep makes checkpoints. An allocation that was interrupted is simply made
 	// again: what has blocks is passed over, so that From is of no use.
 	Keep Checkpoints
@@ -70,7 +73,7 @@ func Allocate(ctx context.Context, p *Pacer, c Content, spec AllocateSpec) (Allo
 	if spec.Allocation < 0 {
 		return AllocateStats{}, fmt.Errorf("an allocation of %d bytes is negative", spec.Allocation)
 	}
-	a := &allocation{p: p, f: f, capacity: spec.Capacity, want: min(spec.Allocation, spec.Capacity), keep: spec.Keep}
+	a := &allocation{p: p, f: f, capacity: spec.Capacity, want: min(spec.Allocation, spec.Capacity), write: spec.Written, keep: spec.Keep}
 	return a.run(ctx)
 }
 
@@ -81,6 +84,7 @@ type allocation struct {
 	capacity int64
 	from     int64
 	want     int64
+	write    bool // and not only reserve
 	oldSize  int64
 	before   int64 // bytes it had at the start, by st_blocks
 	flusher  *flusher
@@ -93,7 +97,10 @@ func (a *allocation) run(ctx context.Context) (AllocateStats, error) {
 		return a.stats, err
 	}
 	a.p.Expect(a.want-a.from, a.want-a.from)
-	err := a.fallocateAll(ctx)
+	err := error(unix.EOPNOTSUPP)
+	if !a.write || a.want == a.from {
+		err = a.fallocateAll(ctx)
+	}
 	if cannotFallocate(err) {
 		err = a.writeZeros(ctx)
 	}

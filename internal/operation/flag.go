@@ -65,7 +65,7 @@ func (f Flag) Switch() bool {
 // Repeats reports whether the flag may be given several times.
 func (f Flag) Repeats() bool {
 	switch f.value.(type) {
-	case *list, *layers, *secretFiles:
+	case *list, *layers, *secretFiles, *pairs:
 		return true
 	}
 	return false

@@ -117,9 +117,10 @@ type Content struct {
 	Format      string `json:"format"` // of the volume
 	AsFormat    string `json:"as_format,omitempty"`
 	DetectZeros bool   `json:"detect_zeros,omitempty"`
-	Dense       bool   `json:"dense,omitempty"`    // a stream without holes
-	Checksum    string `json:"checksum,omitempty"` // algorithm, or what the content must have
-	Unpack      string `json:"unpack,omitempty"`   // of Packings: the form that it is packed in; "": it is not
+	Dense       bool   `json:"dense,omitempty"`       // a stream without holes
+	Checksum    string `json:"checksum,omitempty"`    // algorithm, or what the content must have
+	Unpack      string `json:"unpack,omitempty"`      // of Packings: the form that it is packed in; "": it is not
+	FromFormat  string `json:"from_format,omitempty"` // which it is converted from; "": it is put as it is
 	Homes
 }
 

@@ -339,6 +339,7 @@ type Making interface{ Made() Made }
 type Made struct {
 	Format             string
 	Capacity, Promised int64 // bytes; so many are promised to have blocks
+	Apart              bool  // it does not name the files that its source needs
 }
 
 func deref(n *int64) int64 {

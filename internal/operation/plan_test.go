@@ -21,9 +21,17 @@ func known() operation.Known {
 		Into:     operation.Target{Pool: "fast", Name: "new", Type: "dir", Path: "/f/new"},
 		Pool:     record.Pool{Name: "images", Type: "dir", State: record.PoolActive},
 		Volume:   vols[0],
-		Can:      record.Capabilities{Formats: []string{record.FormatRaw}, Algorithms: []string{"zero", "random"}},
+		Can:      record.Capabilities{Formats: []string{record.FormatRaw, "qcow2", "vmdk", "vdi", "vpc"}, Algorithms: []string{"zero", "random"}},
+		There:    record.Capabilities{Type: "dir", Formats: []string{record.FormatRaw, "qcow2", "vmdk"}, Creations: []record.Creation{{Format: "vhdx", Unavailable: "no program"}}},
 		Snapshot: func(name string) *record.Snapshot { return &record.Snapshot{Name: name, Format: record.FormatRaw} },
 		Chain:    func() (operation.Chain, error) { return operation.Chain{Of: operation.ChainOfVolume}, nil },
+		Under: func(pool, volume string) (operation.Chain, error) {
+			if volume != "vm" {
+				return operation.Chain{}, record.Errorf(record.NotFound, "no volume %q", volume)
+			}
+			return operation.Chain{Of: operation.ChainOfNew, Layers: []operation.Layer{{Volume: operation.Volume{Pool: pool, Name: volume}, Format: "raw"}}}, nil
+		},
+		Other: func(string, string) (record.Volume, error) { return vols[0], nil },
 		Volumes: func(pattern string) (out []record.Volume, err error) {
 			for _, v := range vols {
 				if ok, err := record.MatchName(pattern, v.Name); ok && err == nil {
@@ -49,6 +57,11 @@ func near(k *operation.Known)     { k.Near = true }
 func promised(k *operation.Known) { k.Promised = 100 }
 func split(k *operation.Known) { // the content lies in another file too
 	k.References = []operation.Reference{{Name: "data.raw", Data: true}}
+}
+func broken(k *operation.Known) { // what it stands on cannot be opened
+	refuse := record.Errorf(record.Unsupported, "it stands on what is no volume")
+	k.Chain = func() (operation.Chain, error) { return operation.Chain{}, refuse }
+	k.Under = func(string, string) (operation.Chain, error) { return operation.Chain{}, refuse }
 }
 func relative(k *operation.Known) { // it stands on a file beside it
 	k.References = []operation.Reference{{Name: "base.qcow2", Relative: true}}
@@ -133,6 +146,14 @@ func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
 	}{
 		{&operation.CreateRequest{Name: "new", Capacity: 100}, nil, "async, moves 100, needs 100"},
 		{&operation.CreateRequest{Name: "new", Capacity: 100, Allocation: &operation.Allocation{}}, nil, "normal, moves 0, needs 0"},
+		{&operation.CreateRequest{Name: "new", Capacity: 8192, Format: "qcow2"}, nil, "normal, moves 0, needs 0"},
+		{&operation.CreateRequest{Name: "new", Capacity: 8192, Format: "qcow2", Options: map[string]string{"preallocation": "metadata"}}, nil, "async, moves 0, needs 0"},
+		{&operation.CreateRequest{Name: "new", Capacity: 8192, Format: "qcow2", Options: map[string]string{"preallocation": "falloc"}}, nil, "async, moves 8192, needs 8194"},
+		{&operation.CreateRequest{Name: "new", Capacity: 8000, Format: "vpc", Allocation: &operation.Allocation{Full: true}}, nil, "async, moves 8192, needs 8194"},
+		{&operation.CreateRequest{Name: "new", Capacity: 100, Options: map[string]string{"preallocation": "off"}}, nil, "normal, moves 0, needs 0"},
+		{&operation.CreateRequest{Name: "new", Format: "qcow2", Backing: "images/vm"}, nil, "normal, moves 0, needs 0"},
+		{&operation.UploadRequest{Create: &operation.CreateRequest{Name: "new", Format: "qcow2"}, FromFormat: "raw", Length: n(600), Data: stream}, nil, "async, moves 0, at its own pace, needs 0"},
+		{&operation.UploadRequest{Create: &operation.CreateRequest{Name: "new"}, FromFormat: "vmdk", Length: n(600), Data: operation.Data{Form: operation.FileForm}}, nil, "async, moves 0, at its own pace, needs 0"},
 		{&operation.UploadRequest{Create: &operation.CreateRequest{Name: "new"}, Length: n(60), Data: stream}, nil, "async, moves 0, at its own pace, needs 0"},
 		{&operation.UploadRequest{Create: &operation.CreateRequest{Name: "new", Allocation: &operation.Allocation{Full: true}}, Length: n(60), Data: stream}, nil,
 			"async, moves 60, at its own pace, needs 60"},
@@ -143,6 +164,11 @@ func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
 		{&operation.CloneRequest{Name: "new", Size: 150}, []change{promised}, "async, moves 150, needs 150, or shares, relies"},
 		{&operation.CloneRequest{Name: "new", Sparse: true}, []change{promised}, "async, moves 100, needs 40, or shares, relies"},
 		{&operation.CloneRequest{Name: "new"}, []change{qcow2}, "async, moves 0, needs 40, or shares, relies"},
+		{&operation.CloneRequest{Name: "new", Size: 1024}, []change{qcow2}, "async, moves 1024, needs 40, relies"},
+		{&operation.CloneRequest{Name: "new", Format: "qcow2"}, nil, "async, moves 512, needs 40, relies"},
+		{&operation.CloneRequest{Name: "new", Options: map[string]string{"preallocation": "full"}}, nil, "async, moves 100, needs 100, relies"},
+		{&operation.CloneRequest{Name: "new"}, []change{qcow2, relative}, "async, moves 512, needs 40, relies"},
+		{&operation.CloneRequest{Name: "new", Linked: true}, nil, "normal, moves 0, needs 0, relies"},
 		{&operation.ResizeRequest{Capacity: 150}, nil, "normal, moves 0, needs 0, relies"},
 		{&operation.ResizeRequest{Capacity: 150, Allocate: true, Shrink: true}, nil, "async, moves 50, needs 50, relies"},
 		{&operation.ResizeRequest{Capacity: 50, Shrink: true}, nil, "normal, moves 0, needs 0, destroys, displaces, relies"},
@@ -227,6 +253,7 @@ func planned(r operation.Request, k operation.Known) (o operation.Operation, sta
 // What can be seen without the catalog is refused by Check, what is seen now only by
 // Plan, and what may be otherwise when the job begins by Allowed.
 func TestEachStageRefusesWhatItCanSee(t *testing.T) {
+	stream := operation.Data{Form: operation.RawForm, Dense: true}
 	create := func(change func(*operation.CreateRequest)) operation.Request {
 		r := &operation.CreateRequest{Name: "new", Capacity: 100}
 		change(r)
@@ -247,18 +274,45 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{create(func(r *operation.CreateRequest) { r.Name = "a/b" }), nil, "check", record.Invalid, `field "name"`},
 		{create(func(r *operation.CreateRequest) { r.Capacity = 0 }), nil, "check", record.Invalid, "capacity must be more than 0"},
 		{create(func(r *operation.CreateRequest) { r.Allocation = &operation.Allocation{Bytes: 101} }), nil, "check", record.Invalid, "more than the capacity"},
-		{create(func(r *operation.CreateRequest) { r.Backing = "base" }), nil, "check", record.Unsupported, "backing"},
+		{create(func(r *operation.CreateRequest) { r.Backing = "base" }), nil, "check", record.Invalid, `field "backing"`},
+		{create(func(r *operation.CreateRequest) { r.Backing = "images/vm" }), nil, "check", record.Unsupported, "format raw cannot stand on another"},
+		{create(func(r *operation.CreateRequest) {
+			r.Backing, r.Format, r.Allocation = "images/vm", "qcow2", &operation.Allocation{Full: true}
+		}), nil, "check", record.Invalid, "nothing can be reserved"},
+		{create(func(r *operation.CreateRequest) { r.Backing, r.Format = "images/gone", "qcow2" }), nil, "plan", record.NotFound, `"gone"`},
+		{create(func(r *operation.CreateRequest) { r.Backing, r.Format = "images/vm", "qcow2" }), []change{broken}, "plan", record.Unsupported, "no volume"},
 		{create(func(r *operation.CreateRequest) { r.From = "/x" }), nil, "check", record.Unsupported, "opens nothing for its clients"},
-		{create(func(r *operation.CreateRequest) { r.Options = map[string]string{"a": "b"} }), nil, "check", record.Invalid, "no options"},
+		{create(func(r *operation.CreateRequest) { r.Options = map[string]string{"a": "b"} }), nil, "check", record.Invalid, "no option \"a\"; it has \"preallocation\""},
+		{create(func(r *operation.CreateRequest) {
+			r.Format, r.Options = "qcow2", map[string]string{"cluster_size": "5000"}
+		}), nil, "check", record.Invalid, "a power of two from 512 B to 2.00 MiB"},
+		{create(func(r *operation.CreateRequest) {
+			r.Format, r.Options = "qcow2", map[string]string{"compat": "0.10", "lazy_refcounts": "on"}
+		}), nil, "check", record.Invalid, "needs compat=1.1"},
+		{create(func(r *operation.CreateRequest) {
+			r.Format, r.Options = "qcow2", map[string]string{"cluster_size": "4K", "extended_l2": "on"}
+		}), nil, "check", record.Invalid, "needs clusters of 16.0 KiB"},
+		{create(func(r *operation.CreateRequest) {
+			r.Format, r.Options = "qcow2", map[string]string{"compression": "zstd"}
+		}), nil, "check", record.Invalid, "an empty volume has none"},
+		{create(func(r *operation.CreateRequest) { r.Format, r.Allocation = "vmdk", &operation.Allocation{Full: true} }), nil, "check", record.Unsupported, "cannot have all reserved"},
+		{create(func(r *operation.CreateRequest) { r.Format, r.Allocation = "vdi", &operation.Allocation{Bytes: 50} }), nil, "check", record.Unsupported, "no part can be reserved"},
+		{create(func(r *operation.CreateRequest) {
+			r.Format, r.Allocation, r.Options = "vpc", &operation.Allocation{Full: true}, map[string]string{"subformat": "dynamic"}
+		}), nil, "check", record.Invalid, "exclude each other"},
 		{create(func(r *operation.CreateRequest) { r.Limit = n(0) }), nil, "check", record.Invalid, `field "limit"`},
-		{create(func(r *operation.CreateRequest) { r.Format = "qcow2" }), nil, "plan", record.Unsupported, "cannot be made in pool"},
+		{create(func(r *operation.CreateRequest) { r.Format = "qed" }), nil, "plan", record.Unsupported, "cannot be made in pool"},
 		{&operation.CloneRequest{}, nil, "check", record.Invalid, `field "name"`},
 		{&operation.CloneRequest{Name: "new", Pool: "a/b"}, nil, "check", record.Invalid, `field "pool"`},
-		{&operation.CloneRequest{Name: "new", Linked: true}, nil, "check", record.Unsupported, "linked"},
+		{&operation.CloneRequest{Name: "new", Linked: true, Sparse: true}, nil, "check", record.Invalid, "no content of its own"},
+		{&operation.CloneRequest{Name: "new", Linked: true, Format: "vmdk"}, nil, "plan", record.Unsupported, "vmdk cannot stand on another"},
+		{&operation.CloneRequest{Name: "new", Linked: true, Options: map[string]string{"preallocation": "full"}}, nil, "plan", record.Invalid, "has no content yet"},
+		{&operation.CloneRequest{Name: "new", Linked: true}, []change{broken}, "plan", record.Unsupported, "no volume"},
+		{&operation.CloneRequest{Name: "new"}, []change{qcow2, relative, broken}, "plan", record.Unsupported, "no volume"},
+		{&operation.CloneRequest{Name: "new", Format: "vhdx"}, nil, "plan", record.Unsupported, "no program"},
+		{&operation.CloneRequest{Name: "new", Format: "qcow2", Reflink: "always"}, nil, "plan", record.Unsupported, "shares no blocks"},
 		{&operation.CloneRequest{Name: "new", Sparse: true, Reflink: "always"}, nil, "check", record.Invalid, "exclude each other"},
 		{&operation.CloneRequest{Name: "new", Size: -1}, nil, "check", record.Invalid, "negative"},
-		{&operation.CloneRequest{Name: "new", Format: "qcow2"}, nil, "plan", record.Unsupported, "while cloning"},
-		{&operation.CloneRequest{Name: "new", Size: 150}, []change{qcow2}, "plan", record.Unsupported, "keeps its size"},
 		{&operation.CloneRequest{Name: "new", Size: 50}, nil, "plan", record.Invalid, "less than the source's capacity"},
 		{&operation.CloneRequest{Name: "new"}, []change{split}, "allowed", record.Unsupported, "would share with it"},
 		{&operation.CloneRequest{Name: "new"}, []change{relative}, "allowed", record.Unsupported, "would not find from pool"},
@@ -316,6 +370,16 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{filled(operation.UploadRequest{}, func(r *operation.CreateRequest) { r.Allocation = &operation.Allocation{Full: true} }), nil, "check", record.Invalid, "needs a capacity"},
 		{filled(operation.UploadRequest{Length: n(2)}, func(r *operation.CreateRequest) { r.Capacity = 1 }), nil, "check", record.TooLarge, "is to have"},
 		{filled(operation.UploadRequest{}, func(r *operation.CreateRequest) { r.Name = "" }), nil, "check", record.Invalid, `field "name"`},
+		{filled(operation.UploadRequest{FromFormat: "qcow2", AsFormat: "raw"}, func(*operation.CreateRequest) {}), nil, "check", record.Invalid, "only one of them"},
+		{filled(operation.UploadRequest{FromFormat: "qcow2", Data: stream}, func(*operation.CreateRequest) {}), nil, "check", record.Unsupported, "cannot be converted from a stream"},
+		{filled(operation.UploadRequest{FromFormat: "raw", Data: stream}, func(r *operation.CreateRequest) { r.Format = "qcow2" }), nil, "check", record.Invalid, "needs a capacity"},
+		{filled(operation.UploadRequest{FromFormat: "tape"}, func(*operation.CreateRequest) {}), nil, "check", record.Invalid, "from_format"},
+		{filled(operation.UploadRequest{FromFormat: "qcow2", Unpack: "xz"}, func(*operation.CreateRequest) {}), nil, "check", record.Unsupported, "packed"},
+		{filled(operation.UploadRequest{}, func(r *operation.CreateRequest) { r.Format, r.Options = "qcow2", map[string]string{"compat": "1.1"} }), nil, "check", record.Invalid, "put as it is"},
+		{filled(operation.UploadRequest{Length: n(600), FromFormat: "raw"}, func(r *operation.CreateRequest) { r.Format = "qed" }), nil, "plan", record.Unsupported, "cannot be made"},
+		{&operation.UploadRequest{FromFormat: "qcow2"}, nil, "check", record.Invalid, "for a new volume"},
+		{&operation.UploadRequest{Unpack: "bzip2"}, nil, "check", record.Invalid, "unpack"},
+		{&operation.UploadRequest{Unpack: "xz", Length: n(5)}, nil, "check", record.Invalid, "taken whole"},
 		{&operation.DownloadRequest{Offset: 101}, nil, "plan", record.RangeUnsat, "ends before"},
 		{&operation.DownloadRequest{Offset: 95, Length: n(6)}, nil, "plan", record.RangeUnsat, "ends before"},
 		{&operation.DownloadRequest{}, []change{split}, "allowed", record.Unsupported, "would leave out"},

@@ -51,6 +51,7 @@ type Known struct {
 	Promised   int64               // bytes of the volume that shall have blocks
 	References []Reference         // files that the volume's header names
 	Can        record.Capabilities // of the type of the pool
+	There      record.Capabilities // of the type of the pool that it goes to
 	Near       bool                // volumes get from the pool to the other without a copy
 	// Volumes are those of the pool whose names match a pattern.
 	Volumes func(pattern string) ([]record.Volume, error)
@@ -62,6 +63,8 @@ type Known struct {
 	// Under is what an image stands on whose backing is that volume: itself, and what
 	// it stands on.
 	Under func(pool, volume string) (Chain, error)
+	// Other is any volume of any pool.
+	Other func(pool, volume string) (record.Volume, error)
 }
 
 // Reference is a file that an image's header names.

@@ -2,11 +2,14 @@ package operation
 
 import (
 	"cmp"
+	"slices"
+	"strings"
 
 	"storaged/internal/record"
 )
 
-// Clone copies a volume to a new one.
+// Clone copies a volume to a new one: its file as it is, or, with To or Linked, what a
+// guest sees of it.
 type Clone struct {
 	Terms
 	Volume // the source
@@ -14,7 +17,11 @@ type Clone struct {
 	Draft
 	Existing
 	Homes
-	Format     string `json:"format"`               // of both
+	Formatted         // how the copy is made
+	Image             // the source, where its content is read
+	To         string `json:"to,omitempty"`         // format of a copy of the content; "": the file is copied
+	Linked     bool   `json:"linked,omitempty"`     // the copy is an image of that format that stands on the source
+	Format     string `json:"format"`               // of the source, and of a copy of the file
 	Capacity   int64  `json:"capacity,omitempty"`   // bytes of the copy; 0: as the source
 	Allocation int64  `json:"allocation,omitempty"` // bytes that the copy may need
 	Promise    *int64 `json:"promise,omitempty"`    // bytes of the copy that shall have blocks; nil: as comes
@@ -35,15 +42,27 @@ func NewClone() *Clone {
 	return &Clone{Volume: Volume{Type: defaultType}, Into: newInto(), Reflink: "auto"}
 }
 
+// NewConvert gives one of the content, with the defaults of its task.
+func NewConvert() *Clone {
+	o := NewClone()
+	o.To = record.FormatRaw
+	return o
+}
+
 // Kind is volume.clone.
 func (*Clone) Kind() record.Kind { return record.VolumeClone }
 
 // Class: it takes as long as there is to copy.
-func (*Clone) Class() record.Class { return record.Async }
+func (o *Clone) Class() record.Class {
+	if o.Linked {
+		return record.Normal
+	}
+	return record.Async
+}
 
-// Locks: others may read the source too.
+// Locks: others may read the source too, and what it stands on.
 func (o *Clone) Locks() []record.Object {
-	return []record.Object{o.lock(record.ModeRead), o.Target.lock(record.ModeWrite)}
+	return append([]record.Object{o.lock(record.ModeRead), o.Target.lock(record.ModeWrite)}, o.Chain.locks()...)
 }
 
 // Settle removes an unfinished copy.
@@ -52,8 +71,13 @@ func (o *Clone) Settle() *Settle { return &Settle{Volume: Volume(o.Target), Keep
 // Effect: it makes a volume.
 func (*Clone) Effect() Effect { return Makes }
 
-// Allowed refuses a copy that would not be one.
-func (o *Clone) Allowed(k Known) error { return k.copyable(o.Target.Pool) }
+// Allowed refuses a copy of the file that would not be one.
+func (o *Clone) Allowed(k Known) error {
+	if o.To != "" {
+		return nil
+	}
+	return k.copyable(o.Target.Pool)
+}
 
 // StandsIn is of interest if it is an image.
 func (o *Clone) StandsIn(dirs []string) { o.set(o.Format, dirs) }
@@ -62,17 +86,30 @@ func (o *Clone) StandsIn(dirs []string) { o.set(o.Format, dirs) }
 func (*Clone) Relies() bool { return true }
 
 // Moves what there is to copy.
-func (o *Clone) Moves() (bytes int64, bounds bool) { return o.Capacity, true }
+func (o *Clone) Moves() (bytes int64, bounds bool) {
+	if o.Linked {
+		return 0, true
+	}
+	return o.Capacity, true
+}
 
 // Made is how it is listed.
-func (o *Clone) Made() Made { return Made{o.Format, o.Capacity, deref(o.Promise)} }
+func (o *Clone) Made() Made {
+	return Made{Format: o.made(), Capacity: o.Capacity, Promised: deref(o.Promise), Apart: o.To != ""}
+}
+
+// made is the format of the copy.
+func (o *Clone) made() string { return cmp.Or(o.To, o.Format) }
 
 // Done if there is such a volume.
-func (o *Clone) Done(is Known) (bool, error) { return o.matches(is.Volume, o.Format) }
+func (o *Clone) Done(is Known) (bool, error) { return o.matches(is.Volume, o.made()) }
 
 // Needs what the source has allocated, or what is promised.
 func (o *Clone) Needs() (bytes int64, shareable bool) {
-	if o.Reflink == "always" {
+	switch {
+	case o.To != "":
+		return o.Allocation, false
+	case o.Reflink == "always":
 		return 0, true
 	}
 	return o.Allocation, o.Reflink == "auto"
@@ -81,8 +118,15 @@ func (o *Clone) Needs() (bytes int64, shareable bool) {
 // Smaller is to put it elsewhere.
 func (*Clone) Smaller() record.Hint { return elsewhere() }
 
-// Task is clone.
+// Task is clone, or convert where the content is copied; a linked clone is made like
+// every volume that stands on another.
 func (o *Clone) Task() Task {
+	switch {
+	case o.Linked:
+		return o.overlay().Task()
+	case o.To != "":
+		return o.convert()
+	}
 	return Task{
 		Name:  "clone",
 		Usage: "copy a volume to a new one",
@@ -101,17 +145,47 @@ func (o *Clone) Task() Task {
 	}
 }
 
+// convert is the task of a copy of the content.
+func (o *Clone) convert() Task {
+	return Task{
+		Name:  "convert",
+		Usage: "copy what a guest sees of a volume to a new one, in any format",
+		Description: "The new volume appears under its name when it is complete, never replaces another, and needs no\n" +
+			"other: of an image that stands on others all of the content is copied. What reads as zeros is not\n" +
+			"written. Owner, permissions, ACL and attributes user.* are those of the source.",
+		Example: "--source base.vmdk --format vmdk --target vm1.qcow2 --to qcow2",
+		Flags: append(slices.Concat(o.Target.flags(), o.Volume.flags("source"), o.Formatted.flags(), o.Image.flags()), o.Volume.known(), imageFormat(&o.Format),
+			text("to", &o.To, "format of the new volume: `"+strings.Join(record.Formats, "|")+"`"),
+			bytes("size", &o.Capacity, "`SIZE` of the copy, default that of the content"),
+			promised(&o.Promise),
+			onOff("sparse", &o.Sparse, "leave out data that is zeros"),
+			onFailure(&o.Keep), resume(&o.Resume),
+		),
+	}
+}
+
+// overlay is the new volume of a linked clone, which stands on the source.
+func (o *Clone) overlay() *Create {
+	return &Create{
+		Volume: Volume(o.Target), Content: Content{Format: o.To}, Formatted: o.Formatted, Draft: o.Draft, Capacity: o.Capacity, Allocation: new(int64), Resume: o.Resume,
+		Chain: Chain{Layers: []Layer{{Volume: o.Volume, Format: o.Format}}},
+	}
+}
+
 // CloneRequest asks for a copy of a volume under another name. Pool is the
 // target's, default the source's.
 type CloneRequest struct {
 	Name    string `json:"name"`
 	Pool    string `json:"pool,omitempty"`
-	Format  string `json:"format,omitempty"`
-	Size    int64  `json:"size,omitempty"` // default the source's capacity
-	Linked  bool   `json:"linked,omitempty"`
+	Format  string `json:"format,omitempty"`   // default the source's; of a linked one qcow2
+	Size    int64  `json:"size,omitempty"`     // default the source's capacity
+	Linked  bool   `json:"linked,omitempty"`   // it stands on the source, and is empty itself
 	Reflink string `json:"reflink,omitempty"`  // auto, always, never
 	Sparse  bool   `json:"sparse,omitempty"`   // leave out blocks of zeros, and reserve none
-	ExistOK bool   `json:"exist_ok,omitempty"` // a volume of that capacity is taken for it
+	ExistOK bool   `json:"exist_ok,omitempty"` // a volume of that capacity and format is taken for it
+	// Options are those of the format; with any of them the content is copied, and not
+	// the file.
+	Options map[string]string `json:"options,omitempty"`
 	JobOptions
 }
 
@@ -127,7 +201,13 @@ func (r *CloneRequest) Goes() (pool, volume string) { return r.Pool, r.Name }
 func (r *CloneRequest) Fill() {
 	r.JobOptions.Fill()
 	r.Reflink = cmp.Or(r.Reflink, "auto")
+	if r.Linked {
+		r.Format = cmp.Or(r.Format, linkedFormat)
+	}
 }
+
+// linkedFormat is that of a linked clone of which nobody says another.
+const linkedFormat = "qcow2"
 
 // Check refuses what no copy can be.
 func (r *CloneRequest) Check() error {
@@ -136,8 +216,8 @@ func (r *CloneRequest) Check() error {
 		return err
 	}
 	switch {
-	case r.Linked:
-		return record.Errorf(record.Unsupported, "linked clones are not supported yet")
+	case r.Linked && (r.Sparse || r.Reflink == "always"):
+		return record.Errorf(record.Invalid, "a linked clone has no content of its own: nothing of it is left out or shared")
 	case r.Sparse && r.Reflink == "always":
 		return record.Errorf(record.Invalid, "a clone that shares its blocks cannot leave zeros out: sparse and reflink always exclude each other")
 	case r.Size < 0:
@@ -146,29 +226,93 @@ func (r *CloneRequest) Check() error {
 	return r.JobOptions.Check()
 }
 
-// Plan refuses what cannot be done to the volume's format.
+// Plan decides what is copied: the file, or the content where another format, size or
+// set of options is wanted, or where the file needs others.
 func (r *CloneRequest) Plan(k Known) (Operation, error) {
-	v := k.Volume
-	o := &Clone{Volume: k.On, Into: Into{k.Into}, Format: v.Format, Reflink: r.Reflink, Sparse: r.Sparse, Capacity: v.Capacity, Allocation: v.Allocation}
-	switch {
-	case r.Format != "" && r.Format != v.Format:
-		return nil, record.Errorf(record.Unsupported, "converting %q to %q while cloning is not supported yet", v.Format, r.Format)
-	case v.Format != record.FormatRaw && r.Size != 0:
-		return nil, record.Errorf(record.Unsupported, "a clone of format %q keeps its size", v.Format)
-	case r.Size != 0 && r.Size < v.Capacity:
-		return nil, record.Errorf(record.Invalid, "size of %s is less than the source's capacity of %s", both(r.Size), both(v.Capacity))
-	case r.Size != 0:
-		o.Capacity = r.Size
+	o := &Clone{Volume: k.On, Into: Into{k.Into}, Format: k.Volume.Format, Reflink: r.Reflink, Sparse: r.Sparse, Capacity: k.Volume.Capacity, Allocation: k.Volume.Allocation}
+	if r.Size != 0 && r.Size < o.Capacity {
+		return nil, record.Errorf(record.Invalid, "size of %s is less than the source's capacity of %s", both(r.Size), both(o.Capacity))
 	}
+	o.Capacity = cmp.Or(r.Size, o.Capacity)
+	var err error
+	switch {
+	case r.Linked:
+		err = r.link(k, o)
+	case r.converts(k):
+		err = r.convert(k, o)
+	default:
+		r.copy(k, o)
+	}
+	return o, err
+}
+
+// converts reports whether the content is copied, and not the file.
+func (r *CloneRequest) converts(k Known) bool {
+	v := k.Volume
+	return r.Format != "" && r.Format != v.Format || len(r.Options) > 0 || record.IsImage(v.Format) && (r.Size != 0 || len(k.References) > 0)
+}
+
+// copy makes o a copy of the file.
+func (r *CloneRequest) copy(k Known, o *Clone) {
 	capacity := o.Capacity
 	o.Existing = Existing{r.ExistOK, &capacity}
 	if promise := o.promise(k); promise > 0 {
 		o.Promise, o.Allocation = &promise, max(o.Allocation, promise)
 	}
-	if v.Format != record.FormatRaw {
+	if o.Format != record.FormatRaw {
 		o.Capacity = 0 // the file is copied as it is
 	}
-	return o, nil
+}
+
+// convert makes o a copy of the content, which needs no other volume.
+func (r *CloneRequest) convert(k Known, o *Clone) (err error) {
+	if r.Reflink == "always" {
+		return record.Errorf(record.Unsupported, "what is converted shares no blocks with its source").
+			WithHint("%s shares all of it", record.Do("").With("linked"))
+	}
+	if o.Format != "qcow2" { // others open it themselves, by its name
+		if err := k.contained("is not opened for an image in format "+o.Format, converts); err != nil {
+			return err
+		}
+	}
+	if err := r.image(k, o, cmp.Or(r.Format, o.Format)); err != nil {
+		return err
+	}
+	o.Reflink = "never"
+	if ReservesAll(o.Options) {
+		promise := o.Capacity
+		o.Promise, o.Allocation = &promise, promise
+	}
+	o.Chain, err = k.Chain()
+	return err
+}
+
+// link makes o an image that stands on the source.
+func (r *CloneRequest) link(k Known, o *Clone) error {
+	if c, ok := record.CreationOf(r.Format); ok && !c.Backing {
+		return record.Errorf(record.Unsupported, "a volume in format %s cannot stand on another", r.Format).WithHint("%s", record.Do("").With("format", linkedFormat))
+	}
+	if err := r.image(k, o, r.Format); err != nil {
+		return err
+	}
+	if pre := o.Options[Preallocation]; pre != "" && pre != "off" || o.Options[Compression] != "" {
+		return record.Errorf(record.Invalid, "a linked clone has no content yet, and nothing is reserved for it: what is not written to it lies in its source")
+	}
+	o.Linked, o.Allocation = true, 0
+	_, err := k.Under(k.Volume.Pool, k.Volume.Name) // it must be one that can be opened
+	return err
+}
+
+// image says how the copy is made.
+func (r *CloneRequest) image(k Known, o *Clone, format string) (err error) {
+	if err := k.There.CanMake(format); err != nil {
+		return err
+	}
+	o.To, o.Capacity = format, CapacityIn(format, o.Capacity)
+	capacity := o.Capacity
+	o.Existing = Existing{r.ExistOK, &capacity}
+	o.Options, err = CheckOptions(format, r.Options, false)
+	return err
 }
 
 // promise is how many bytes of the clone shall have blocks: as many as of its

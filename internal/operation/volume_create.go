@@ -3,6 +3,7 @@ package operation
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"storaged/internal/record"
 )
@@ -14,6 +15,8 @@ type Create struct {
 	Content
 	Draft
 	Existing
+	Formatted
+	Chain             // what it is to stand on
 	Capacity   int64  `json:"capacity,omitempty"`   // bytes; 0: that of the content
 	Allocation *int64 `json:"allocation,omitempty"` // bytes that shall have blocks; nil: all, and none of a content
 	Resume     bool   `json:"-"`
@@ -32,16 +35,19 @@ func NewCreate() *Create { return &Create{Volume: Volume{Type: defaultType}, Con
 // Kind is volume.create.
 func (*Create) Kind() record.Kind { return record.VolumeCreate }
 
-// Class: what writes much, or waits for its client, is no short job.
+// Class: what writes much, or waits for its client, is no short job. The tables of an
+// image may be much.
 func (o *Create) Class() record.Class {
-	if o.Form == "" && (o.Allocation == nil || *o.Allocation == 0) {
+	if o.Form == "" && deref(o.Allocation) == 0 && o.Options[Preallocation] != "metadata" {
 		return record.Normal
 	}
 	return record.Async
 }
 
-// Locks the name that the volume will have.
-func (o *Create) Locks() []record.Object { return []record.Object{o.lock(record.ModeWrite)} }
+// Locks the name that the volume will have, and what it will stand on.
+func (o *Create) Locks() []record.Object {
+	return append([]record.Object{o.lock(record.ModeWrite)}, o.Chain.locks()...)
+}
 
 // Settle removes what is unfinished.
 func (o *Create) Settle() *Settle { return &Settle{Volume: o.Volume, Keep: o.Keep} }
@@ -53,13 +59,24 @@ func (*Create) Effect() Effect { return Makes }
 func (o *Create) Moves() (bytes int64, bounds bool) { return *o.Allocation, o.Form == "" }
 
 // Made is how it is listed.
-func (o *Create) Made() Made { return Made{o.Format, o.Capacity, *o.Allocation} }
+func (o *Create) Made() Made {
+	return Made{Format: o.Format, Capacity: o.Capacity, Promised: *o.Allocation}
+}
 
 // Done if there is such a volume.
 func (o *Create) Done(is Known) (bool, error) { return o.matches(is.Volume, o.Format) }
 
 // Needs what is allocated.
-func (o *Create) Needs() (bytes int64, shareable bool) { return *o.Allocation, false }
+func (o *Create) Needs() (bytes int64, shareable bool) {
+	if record.Plain(o.Format) {
+		return *o.Allocation, false
+	}
+	return *o.Allocation + *o.Allocation/imageTables, false
+}
+
+// imageTables is how many bytes of an image have a byte of tables, at most, where
+// nothing is said of the size of its clusters.
+const imageTables = 4096
 
 // Smaller is to allocate less.
 func (*Create) Smaller() record.Hint { return less() }
@@ -70,11 +87,13 @@ func (o *Create) Task() Task {
 		Name:  "allocate",
 		Usage: "make a new volume",
 		Description: "The volume appears under its name when it is complete, and never replaces another. With --source\n" +
-			"it gets that content; then its size is that of the content, unless --capacity is more.",
+			"it gets that content; then its size is that of the content, unless --capacity is more. With --from-format\n" +
+			"the content is one in that format, and is converted. A volume with a layer is an image that stands on it.",
 		Example: "--target /var/lib/images/vm1.raw --capacity 10G",
-		Flags: append(append(o.Volume.flags("target"), o.Content.flags()...),
+		Flags: append(slices.Concat(o.Volume.flags("target"), o.Content.flags(), o.Formatted.flags(), o.Chain.flags("layer")),
 			bytes("capacity", &o.Capacity, "`SIZE` that it can hold"),
 			Flag{Name: "allocation", Usage: "reserve for it (default full, and none with --source): `full|none|SIZE`", value: amount{&o.Allocation}},
+			text("from-format", &o.FromFormat, "the content is an image in that format, and is converted: `"+strings.Join(record.Formats, "|")+"`"),
 			onFailure(&o.Keep), resume(&o.Resume),
 		),
 	}
@@ -107,8 +126,13 @@ func (r *CreateRequest) Fill() {
 	r.JobOptions.Fill()
 	r.Format = cmp.Or(r.Format, record.FormatRaw)
 	if r.Allocation == nil {
-		r.Allocation = &Allocation{Full: r.Format == record.FormatRaw}
+		r.Allocation = &Allocation{Full: r.reserves()}
 	}
+}
+
+// reserves reports whether all is reserved of a volume of which nobody says how much.
+func (r *CreateRequest) reserves() bool {
+	return ReservesAll(r.Options) || r.Options[Preallocation] == "" && r.Format == record.FormatRaw
 }
 
 // Check refuses what no volume can be.
@@ -117,29 +141,95 @@ func (r *CreateRequest) Check() error {
 		return err
 	}
 	switch {
-	case r.Backing != "":
-		return record.Errorf(record.Unsupported, "volumes with backing are not supported yet")
 	case r.From != "":
 		return record.Errorf(record.Unsupported, "a file is not read by its path: the daemon opens nothing for its clients").
 			WithHint("upload its content into a new volume, or hand it over open")
-	case len(r.Options) > 0:
-		return record.Errorf(record.Invalid, "format %s has no options", cmp.Or(r.Format, record.FormatRaw))
-	case r.Capacity <= 0:
+	case r.Capacity < 0 || r.Capacity == 0 && r.Backing == "":
 		return record.Errorf(record.Invalid, "capacity must be more than 0 bytes, not %d", r.Capacity)
 	case r.Allocation != nil && r.Allocation.of(r.Capacity) > r.Capacity:
 		return record.Errorf(record.Invalid, "allocation of %s is more than the capacity of %s", both(r.Allocation.Bytes), both(r.Capacity))
 	}
+	return cmp.Or(r.checkImage(), r.checkBacking())
+}
+
+// checkImage refuses what no volume in the format is made with.
+func (r *CreateRequest) checkImage() error {
+	format := cmp.Or(r.Format, record.FormatRaw)
+	c, ok := record.CreationOf(format)
+	if !ok { // which the pool refuses, and says what it can
+		return nil
+	}
+	a := r.Allocation
+	if _, err := CheckOptions(format, r.Options, a != nil && a.Full); err != nil {
+		return err
+	}
+	if a != nil && !a.Full && a.Bytes > 0 && !slices.Contains(c.Allocation, record.AllocateSize) {
+		return record.Errorf(record.Unsupported, "of a volume in format %s no part can be reserved, but %s", format, record.List(c.Allocation, 3))
+	}
+	if r.Options[Compression] != "" {
+		return record.Errorf(record.Invalid, "option compression is for a content that is written: an empty volume has none").
+			WithHint("it is for %s, and for a volume that is made of a file", record.Do("volume.clone", "VOL", "POOL/NAME"))
+	}
 	return nil
 }
 
-// Plan refuses a format that the pool's type cannot make.
-func (r *CreateRequest) Plan(k Known) (Operation, error) {
-	if !slices.Contains(k.Can.Formats, r.Format) {
-		return nil, record.Errorf(record.Unsupported, "format %q cannot be made in pool %q of type %s; it can make %s",
-			r.Format, k.Pool.Name, k.Pool.Type, record.List(k.Can.Formats, 10))
+// checkBacking refuses what an image that stands on another volume cannot have.
+func (r *CreateRequest) checkBacking() error {
+	if r.Backing == "" {
+		return nil
 	}
-	allocation := r.Allocation.of(r.Capacity)
-	return &Create{
-		Volume: k.On, Content: Content{Format: r.Format}, Capacity: r.Capacity, Allocation: &allocation, Existing: Existing{r.ExistOK, &r.Capacity},
-	}, nil
+	if _, _, err := record.ParseVolume(r.Backing); err != nil {
+		return record.Errorf(record.Invalid, `field "backing": %v`, err)
+	}
+	format := cmp.Or(r.Format, record.FormatRaw)
+	if c, _ := record.CreationOf(format); !c.Backing {
+		return record.Errorf(record.Unsupported, "a volume in format %s cannot stand on another", format).WithHint("%s", record.Do("").With("format", "qcow2"))
+	}
+	reserved := r.Allocation != nil && (r.Allocation.Full || r.Allocation.Bytes > 0)
+	if pre := r.Options[Preallocation]; reserved || pre != "" && pre != "off" {
+		return record.Errorf(record.Invalid, "nothing can be reserved for a volume that stands on another: what is not written yet lies there")
+	}
+	return nil
+}
+
+// Plan refuses a format that the pool's type cannot make, and a backing that no image
+// can stand on.
+func (r *CreateRequest) Plan(k Known) (Operation, error) {
+	if err := k.Can.CanMake(r.Format); err != nil {
+		return nil, err
+	}
+	options, err := CheckOptions(r.Format, r.Options, r.Allocation.Full)
+	if err != nil {
+		return nil, err
+	}
+	o := &Create{Volume: k.On, Content: Content{Format: r.Format}, Formatted: Formatted{options}, Capacity: CapacityIn(r.Format, r.Capacity)}
+	if r.Backing != "" {
+		if err := o.standOn(k, r.Backing); err != nil {
+			return nil, err
+		}
+	}
+	allocation := r.Allocation.of(o.Capacity)
+	capacity := o.Capacity
+	o.Allocation, o.Existing = &allocation, Existing{r.ExistOK, &capacity}
+	return o, nil
+}
+
+// standOn gives the new image its backing, and the capacity of that unless it has one
+// of its own.
+func (o *Create) standOn(k Known, backing string) (err error) {
+	pool, name, err := record.ParseVolume(backing)
+	if err != nil {
+		return err
+	}
+	if o.Chain, err = k.Under(pool, name); err != nil {
+		return err
+	}
+	if o.Capacity == 0 {
+		v, err := k.Other(pool, name)
+		if err != nil {
+			return err
+		}
+		o.Capacity = CapacityIn(o.Format, v.Capacity)
+	}
+	return nil
 }

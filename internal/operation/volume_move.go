@@ -56,7 +56,7 @@ func (*Move) Displaces() bool { return true }
 func (o *Move) Moves() (bytes int64, bounds bool) { return o.Allocation, true }
 
 // Made is how it is listed.
-func (o *Move) Made() Made { return Made{o.Format, 0, deref(o.Promise)} }
+func (o *Move) Made() Made { return Made{Format: o.Format, Promised: deref(o.Promise)} }
 
 // Needs what a copy has allocated.
 func (o *Move) Needs() (bytes int64, shareable bool) { return o.Allocation, false }

@@ -114,6 +114,7 @@ type UploadRequest struct {
 	As          string // AsFile, which is the default, or AsRaw: what of a volume that is an image is written
 	DetectZeros bool
 	Unpack      string         // of Packings: the form that it is packed in; "": it is not
+	FromFormat  string         // which it is converted from to that of a new volume; "": it is put as it is
 	Create      *CreateRequest // Name is the volume's; Capacity 0: that of the content
 	Data        Data
 	JobOptions
@@ -153,31 +154,36 @@ func (r *UploadRequest) Check() error {
 	if err := cmp.Or(r.checkBeginning(), checkFormat("as_format", r.AsFormat), checkAs(r.As), r.checkUnpack()); err != nil {
 		return err
 	}
-	if r.Create != nil {
+	switch {
+	case r.Create != nil:
 		if err := r.checkCreate(); err != nil {
 			return err
 		}
+	case r.FromFormat != "":
+		return record.Errorf(record.Invalid, "from_format is for a new volume: a content is not converted into one that is there")
 	}
 	return r.JobOptions.Check()
 }
 
 func (r *UploadRequest) checkCreate() error {
-	if err := checkFormat("format", r.Create.Format); err != nil {
+	if err := cmp.Or(checkFormat("format", r.Create.Format), r.checkConversion()); err != nil {
 		return err
 	}
 	switch c := r.Create; {
+	case c.Backing != "":
+		return record.Errorf(record.Invalid, "a volume is made of a content, or stands on another, and not both")
 	case r.Offset != 0 || r.Continues != "":
 		return record.Errorf(record.Invalid, "a new volume is made of a whole content")
 	case r.As == record.AsRaw:
 		return record.Errorf(record.Invalid, "as is for a volume that is there: of a new one the format says what the content is")
 	case c.Capacity < 0:
 		return record.Errorf(record.Invalid, "capacity must not be negative: %d", c.Capacity)
-	case c.Capacity > 0 && !record.Plain(cmp.Or(r.AsFormat, c.Format, record.FormatRaw)):
+	case r.FromFormat == "" && c.Capacity > 0 && !record.Plain(cmp.Or(r.AsFormat, c.Format, record.FormatRaw)):
 		return record.Errorf(record.Invalid, "an image in format %s has its capacity in its header, and is put as it is", cmp.Or(r.AsFormat, c.Format)).
 			WithHint("leave the size out")
-	case c.Allocation != nil && c.Allocation.Full && c.Capacity == 0 && r.Length == nil:
+	case (c.Allocation != nil && c.Allocation.Full || ReservesAll(c.Options)) && c.Capacity == 0 && r.Length == nil:
 		return record.Errorf(record.Invalid, "nobody knows yet how long the stream is: a full allocation needs a capacity")
-	case c.Capacity > 0 && r.Length != nil && *r.Length > c.Capacity:
+	case c.Capacity > 0 && r.Length != nil && *r.Length > c.Capacity && (r.FromFormat == "" || record.Plain(r.FromFormat)):
 		return record.Errorf(record.TooLarge, "the content has %s, and the volume is to have %s", both(*r.Length), both(c.Capacity))
 	}
 	return checkNewName(r.Create.Name)
@@ -196,6 +202,33 @@ func (r *UploadRequest) checkUnpack() error {
 		return record.Errorf(record.Invalid, "what is unpacked is taken whole, from its start, and is no stream in the sparse form")
 	}
 	return CheckUnpack("unpack", r.Unpack)
+}
+
+// checkConversion refuses what cannot be converted, or is made with options that mean
+// nothing where a content is put as it is.
+func (r *UploadRequest) checkConversion() error {
+	c, format := r.Create, cmp.Or(r.Create.Format, record.FormatRaw)
+	image := !record.Plain(r.FromFormat)
+	switch {
+	case r.FromFormat == "" && len(c.Options) > 0 && !record.Plain(cmp.Or(r.AsFormat, format)):
+		return record.Errorf(record.Invalid, "an image in format %s is put as it is: it has the options that it was made with", format).
+			WithHint("%s makes a new one of it", record.Do("").With("from_format", format))
+	case r.FromFormat == "":
+		return nil
+	case r.AsFormat != "":
+		return record.Errorf(record.Invalid, "as_format takes a content as it is, and from_format converts it: only one of them can be")
+	case image && (r.Data.File != nil || r.Data.Form != "") && r.Data.Form != FileForm:
+		return record.Errorf(record.Unsupported, "an image in format %s is read here and there, and cannot be converted from a stream", r.FromFormat).
+			WithHint("name the file, instead of sending it; or put it into a volume in format %s, and clone that", r.FromFormat)
+	case image && r.Unpack != "":
+		return record.Errorf(record.Unsupported, "an image that is packed cannot be converted at once").
+			WithHint("put what is in it into a volume in format %s, and clone that", r.FromFormat)
+	case !image && !record.Plain(format) && c.Capacity == 0 && r.Length == nil:
+		return record.Errorf(record.Invalid, "nobody knows yet how long the content is: a volume in format %s needs a capacity", format)
+	}
+	a := c.Allocation
+	_, err := CheckOptions(format, c.Options, a != nil && a.Full)
+	return cmp.Or(checkFormat("from_format", r.FromFormat), err)
 }
 
 func (r *UploadRequest) checkBeginning() error {
@@ -232,7 +265,7 @@ func (r *UploadRequest) Plan(k Known) (Operation, error) {
 		Unpack: r.Unpack,
 	}
 	if r.Create != nil {
-		return r.filled(k, c), nil
+		return r.filled(k, c)
 	}
 	v := k.Volume
 	c.Format = v.Format
@@ -267,22 +300,39 @@ func (r *UploadRequest) replaces(v record.Volume) error {
 }
 
 // filled makes a volume with the content.
-func (r *UploadRequest) filled(k Known, c Content) *Create {
-	c.Format = cmp.Or(r.AsFormat, r.Create.Format, record.FormatRaw)
-	allocation := int64(0)
+func (r *UploadRequest) filled(k Known, c Content) (Operation, error) {
+	c.Format, c.FromFormat = cmp.Or(r.AsFormat, r.Create.Format, record.FormatRaw), r.FromFormat
+	full, allocation := ReservesAll(r.Create.Options), int64(0)
 	if a := r.Create.Allocation; a != nil {
-		allocation = a.of(r.Create.Capacity)
-		if a.Full && r.Create.Capacity == 0 && r.Length != nil {
-			allocation = *r.Length
-		}
+		full, allocation = full || a.Full, a.of(r.Create.Capacity)
 	}
-	return &Create{Volume: k.On, Content: c, Capacity: r.Create.Capacity, Allocation: &allocation, Existing: Existing{r.Create.ExistOK, r.capacity(c.Format)}}
+	if full {
+		allocation = cmp.Or(r.Create.Capacity, deref(r.Length))
+	}
+	o := &Create{Volume: k.On, Content: c, Capacity: r.Create.Capacity, Allocation: &allocation, Existing: Existing{r.Create.ExistOK, r.capacity(c.Format)}}
+	if c.FromFormat == "" && len(r.Create.Options) == 0 {
+		return o, nil
+	}
+	if c.FromFormat != "" {
+		o.Capacity = CapacityIn(c.Format, cmp.Or(o.Capacity, deref(o.Match)))
+	}
+	var err error
+	o.Options, err = CheckOptions(c.Format, r.Create.Options, full)
+	return o, cmp.Or(k.Can.CanMake(c.Format), err)
 }
 
 // capacity is that of a new volume; nil where it is not known before the content is:
 // how long a stream is, or what an image's header says.
 func (r *UploadRequest) capacity(format string) *int64 {
 	switch {
+	case r.FromFormat != "" && (r.Create.Capacity > 0 || record.Plain(r.FromFormat)):
+		n := CapacityIn(format, cmp.Or(r.Create.Capacity, deref(r.Length)))
+		if n == 0 {
+			return nil
+		}
+		return &n
+	case r.FromFormat != "":
+		return nil
 	case r.Create.Capacity > 0:
 		return &r.Create.Capacity
 	case record.Plain(format):

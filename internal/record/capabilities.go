@@ -11,7 +11,8 @@ type Capabilities struct {
 	Type        string        `json:"type"`
 	PoolVerbs   []string      `json:"pool_verbs"` // build start stop refresh delete
 	VolVerbs    []string      `json:"volume_verbs"`
-	Formats     []string      `json:"formats"` // that can be created; the first is the default
+	Formats     []string      `json:"formats"`   // that can be created; the first is the default
+	Creations   []Creation    `json:"creations"` // those that can be, and how; also what cannot now, and why
 	Algorithms  []string      `json:"wipe_algorithms"`
 	Contents    []FormatVerbs `json:"content_verbs"` // by format
 	Snapshots   []string      `json:"snapshots"`     // how a snapshot is made: reflink, where the file system can, of any volume; overlay, elsewhere, of a qcow2; none: there are no snapshots

@@ -128,6 +128,21 @@ func CheckName(name string) error {
 	return nil
 }
 
+// ParseVolume reads POOL/NAME.
+func ParseVolume(s string) (pool, name string, err error) {
+	pool, name, found := strings.Cut(s, "/")
+	switch {
+	case !found && CheckName(s) == nil:
+		return "", "", fmt.Errorf("%q is no volume: write POOL/NAME; if it is the pool, %s/NAME", s, s)
+	case !found || pool == "" || name == "":
+		return "", "", fmt.Errorf("%q is no volume: write POOL/NAME", s)
+	}
+	if err := CheckName(pool); err != nil {
+		return "", "", fmt.Errorf("pool: %w", err)
+	}
+	return pool, name, CheckName(name)
+}
+
 // CheckNameOf is CheckName for what a request names.
 func CheckNameOf(what, name string) error {
 	if err := CheckName(name); err != nil {

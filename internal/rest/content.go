@@ -16,7 +16,7 @@ import (
 // Keys of the calls about contents.
 var (
 	contentQuery    = []string{"as", "checksum", "limit", "priority", "on_failure", "label"}
-	uploadQuery     = []string{"offset", "length", "as_format", "detect_zeros", "unpack", "continues", "beginning", "create", "capacity", "allocation", "format", "exist_ok"}
+	uploadQuery     = []string{"offset", "length", "as_format", "detect_zeros", "unpack", "continues", "beginning", "create", "capacity", "allocation", "format", "from_format", "option", "exist_ok"}
 	descriptorQuery = []string{"fd", "direction"}
 )
 
@@ -24,7 +24,7 @@ var (
 func (c *call) uploadQueries() (r operation.UploadRequest, err error) {
 	q := c.r.URL.Query()
 	r.Checksum, r.AsFormat, r.Continues, r.Beginning = q.Get("checksum"), q.Get("as_format"), q.Get("continues"), q.Get("beginning")
-	r.As, r.Unpack = q.Get("as"), q.Get("unpack")
+	r.As, r.Unpack, r.FromFormat = q.Get("as"), q.Get("unpack"), q.Get("from_format")
 	if r.DetectZeros, err = c.flag("detect_zeros"); err != nil {
 		return r, err
 	}
@@ -39,7 +39,7 @@ func (c *call) uploadQueries() (r operation.UploadRequest, err error) {
 		r.Create, err = c.createQueries()
 		return r, err
 	}
-	for _, key := range []string{"capacity", "allocation", "format", "exist_ok"} {
+	for _, key := range []string{"capacity", "allocation", "format", "from_format", "option", "exist_ok"} {
 		if q.Has(key) {
 			return r, record.Errorf(record.Invalid, "query key %q is for a new volume (create=true)", key)
 		}
@@ -53,6 +53,9 @@ func (c *call) createQueries() (*operation.CreateRequest, error) {
 	r := &operation.CreateRequest{Name: c.volume(), Format: q.Get("format")}
 	var err error
 	if r.ExistOK, err = c.flag("exist_ok"); err != nil {
+		return nil, err
+	}
+	if r.Options, err = c.pairsQuery("option"); err != nil {
 		return nil, err
 	}
 	capacity, err := c.bytesQuery("capacity")
@@ -76,6 +79,22 @@ func (c *call) createQueries() (*operation.CreateRequest, error) {
 		r.Allocation = &operation.Allocation{Bytes: *n}
 	}
 	return r, nil
+}
+
+// pairsQuery reads a query key that is key=value and may be repeated, nil without.
+func (c *call) pairsQuery(name string) (map[string]string, error) {
+	var all map[string]string
+	for _, text := range c.r.URL.Query()[name] {
+		key, value, ok := strings.Cut(text, "=")
+		if !ok || key == "" {
+			return nil, record.Errorf(record.Invalid, "query key %q is key=value, not %s", name, record.Short(text))
+		}
+		if all == nil {
+			all = map[string]string{}
+		}
+		all[key] = value
+	}
+	return all, nil
 }
 
 // bytesQuery reads a query key that is a number of bytes, nil without.

@@ -19,7 +19,7 @@ import (
 
 // repeatable are the query keys of which several values are alternatives (of
 // label in a DELETE: several labels).
-var repeatable = []string{"state", "kind", "pool", "volume", "owner", "label", "path", "key", "format"}
+var repeatable = []string{"state", "kind", "pool", "volume", "owner", "label", "path", "key", "format", "option"}
 
 // checkQuery refuses keys that the row does not take.
 func (c *call) checkQuery() error {
@@ -215,15 +215,9 @@ func (c *call) jobOptions() (operation.JobOptions, error) {
 		}
 		o.Limit = &n
 	}
-	for _, l := range q["label"] {
-		k, v, ok := strings.Cut(l, "=")
-		if !ok {
-			return o, record.Errorf(record.Invalid, `query key "label" is key=value, not %s`, record.Short(l))
-		}
-		if o.Labels == nil {
-			o.Labels = map[string]string{}
-		}
-		o.Labels[k] = v
+	var err error
+	if o.Labels, err = c.pairsQuery("label"); err != nil {
+		return o, err
 	}
 	return o, o.Check()
 }

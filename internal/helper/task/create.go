@@ -19,20 +19,22 @@ func Create(o *operation.Create) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	if o.From != "" {
+	switch {
+	case o.FromFormat != "" && !(record.Plain(o.FromFormat) && record.Plain(o.Format)):
+		return convertFrom(o, at)
+	case o.FromFormat != "": // the bytes as they are
+		o.AsFormat = o.Format
+		fallthrough
+	case o.From != "":
 		return createFrom(o, at)
 	}
 	if err := needed(o, "capacity", o.Capacity != 0); err != nil {
 		return helper.Task{}, err
 	}
-	if o.Format != record.FormatRaw {
-		return helper.Task{}, record.Errorf(record.Unsupported, "a volume of format %s can be made of a content only (--source)", o.Format)
+	a, err := allocationOf(o, at)
+	if err != nil {
+		return helper.Task{}, err
 	}
-	a := allocation{spec: diskio.AllocateSpec{Capacity: o.Capacity, Allocation: o.Capacity}}
-	if o.Allocation != nil {
-		a.spec.Allocation = min(*o.Allocation, o.Capacity)
-	}
-	a.draft = &helper.Draft{Location: at, As: backends.NewVolume{Size: o.Capacity, Format: o.Format, Promise: a.spec.Allocation}}
 	return helper.Task{
 		Name: o.Task().Name, Resumes: o.Resume,
 		Doing:  fmt.Sprintf("allocate %q", at.Path),
@@ -41,24 +43,60 @@ func Create(o *operation.Create) (helper.Task, error) {
 		Keeps:  o.Keep,
 		Makes:  at.Path,
 		Writes: at.Path,
-		Opens:  []helper.Opening{a.draft},
+		Opens:  append(a.layers.Openings(), a.draft),
+		Images: a.images(),
 		Work:   a.work,
 	}, nil
 }
 
+// images is how many images are opened, or made.
+func (n newImage) images() int {
+	if n.plain() {
+		return 0
+	}
+	return 1
+}
+
+// allocationOf is what is to be made, of which all is reserved unless somebody says
+// otherwise, or it is an image.
+func allocationOf(o *operation.Create, at helper.Location) (a allocation, err error) {
+	reserved := o.Allocation
+	if reserved == nil && record.Plain(o.Format) {
+		reserved = &o.Capacity
+	}
+	if a.newImage, err = newImageOf(&helper.Draft{Location: at}, o.Format, o.Options, reserved); err != nil {
+		return a, err
+	}
+	a.capacity, a.reserved = o.Capacity, min(a.reserved, o.Capacity)
+	if a.plain() {
+		a.draft.As.Size, a.draft.As.Promise = o.Capacity, a.reserved
+	}
+	if a.layers, err = chainOf(o, o.Chain); err == nil && len(a.layers) > 0 {
+		a.backing = &a.layers[0]
+	}
+	return a, err
+}
+
 type allocation struct {
-	draft *helper.Draft
-	spec  diskio.AllocateSpec
+	newImage
+	layers helper.Chain // what it is to stand on
 }
 
 func (a allocation) work(ctx context.Context, r *helper.Run) error {
-	r.Plan(helper.Moving("allocate", a.spec.Allocation), helper.Commit())
+	r.Plan(helper.Moving("allocate", a.reserved), helper.Commit())
 	r.Next(0)
-	r.Knows(func(v *ipc.Item) { v.Format = a.draft.As.Format })
-	return r.Create(ctx, a.draft, func() error {
-		a.spec.Keep = r.Checkpoints(helper.Position{}, a.draft.Draft.Content(), r.ID)
-		method, err := reserveIn(ctx, r, a.draft.Draft, a.spec)
-		r.Report.Method, r.Report.Bytes = method, a.spec.Allocation
+	return r.Create(ctx, a.draft, func() (err error) {
+		r.Report.Bytes = a.reserved
+		if !a.plain() {
+			if r.Report.Method, err = a.make(ctx, r); err == nil {
+				err = a.describe(r)
+			}
+			return err
+		}
+		r.Knows(func(v *ipc.Item) { v.Format = a.draft.As.Format })
+		spec := diskio.AllocateSpec{Capacity: a.capacity, Allocation: a.reserved, Written: a.written()}
+		spec.Keep = r.Checkpoints(helper.Position{}, a.draft.Draft.Content(), r.ID)
+		r.Report.Method, err = reserveIn(ctx, r, a.draft.Draft, spec)
 		return err
 	})
 }

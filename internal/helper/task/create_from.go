@@ -3,6 +3,7 @@ package task
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -31,6 +32,7 @@ func createFrom(o *operation.Create, at helper.Location) (helper.Task, error) {
 	if o.Capacity != 0 {
 		w.capacity = o.Capacity
 	}
+	w.written = o.Options[operation.Preallocation] == "full"
 	return helper.Task{
 		Name: o.Task().Name, Resumes: o.Resume,
 		Doing:  fmt.Sprintf("make %q of %s", at.Path, in.from),
@@ -49,6 +51,7 @@ type creation struct {
 	*content
 	draft    *helper.Draft
 	capacity int64 // bytes; -1 is that of the content
+	written  bool  // what is reserved is written too
 }
 
 func (w creation) work(ctx context.Context, r *helper.Run) error {
@@ -85,7 +88,7 @@ func (w *creation) admit() (header format.Image, err error) {
 		header, err = w.checkHeader(w.over(bytes.NewReader(nil), 0, max(w.capacity, w.bytes)))
 	}
 	if err != nil {
-		return header, err
+		return header, convertible(header, err)
 	}
 	if w.capacity < 0 {
 		w.capacity = w.bytes
@@ -96,12 +99,21 @@ func (w *creation) admit() (header format.Image, err error) {
 	return header, nil
 }
 
+// convertible says beside of an image that is in another format than the volume is to
+// be how it comes into that.
+func convertible(header format.Image, err error) error {
+	if e, ok := errors.AsType[*ipc.Error](err); ok && e.Code == string(record.Invalid) && header.Format != "" && !record.Plain(header.Format) && header.Problem == "" {
+		e.Hint += fmt.Sprintf("; --from-format %s converts it", header.Format)
+	}
+	return err
+}
+
 func (w creation) fill(ctx context.Context, r *helper.Run) error {
 	d := w.draft.Draft
 	to := into{content: d.Content(), room: w.capacity, clean: true, name: w.draft.Path}
 	if w.capacity < 0 {
 		to.room = math.MaxInt64
-	} else if _, err := reserveIn(ctx, r, d, diskio.AllocateSpec{Capacity: w.capacity, Allocation: w.draft.As.Promise}); err != nil {
+	} else if _, err := reserveIn(ctx, r, d, diskio.AllocateSpec{Capacity: w.capacity, Allocation: w.draft.As.Promise, Written: w.written}); err != nil {
 		return err
 	}
 	r.Next(1)

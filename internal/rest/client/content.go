@@ -45,6 +45,7 @@ func askToUpload(method, pool, volume string, r operation.UploadRequest) *ask {
 	setAll(a.query, "continues", r.Continues)
 	setAll(a.query, "beginning", r.Beginning)
 	setAll(a.query, "unpack", r.Unpack)
+	setAll(a.query, "from_format", r.FromFormat)
 	a.set("detect_zeros", r.DetectZeros)
 	a.options(r.JobOptions)
 	if r.Create != nil {
@@ -58,6 +59,9 @@ func (a *ask) create(n *operation.CreateRequest) {
 	a.set("create", true)
 	a.set("exist_ok", n.ExistOK)
 	setAll(a.query, "format", n.Format)
+	for key, value := range n.Options {
+		a.query.Add("option", key+"="+value)
+	}
 	if n.Capacity > 0 {
 		setBytes(a, "capacity", &n.Capacity)
 	}

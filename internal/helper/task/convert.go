@@ -1,0 +1,174 @@
+package task
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"storaged/internal/diskio"
+	"storaged/internal/helper"
+	"storaged/internal/ipc"
+	"storaged/internal/operation"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+)
+
+// Convert makes the task of an operation that copies what a guest sees of a volume.
+func Convert(o *operation.Clone) (helper.Task, error) {
+	from, to, err := ends(o, o.Volume, o.Target)
+	if err != nil {
+		return helper.Task{}, err
+	}
+	w := convert{}
+	w.sparse, w.size = o.Sparse || unmapped[o.Format], o.Capacity
+	if w.view, err = viewOf(o, &helper.Volume{Location: from}, imageIn(record.AsRaw, o.Format), o.Image); err != nil {
+		return helper.Task{}, err
+	}
+	if w.newImage, err = newImageOf(&helper.Draft{Location: to}, o.To, o.Options, o.Promise); err != nil {
+		return helper.Task{}, err
+	}
+	return helper.Task{
+		Name: o.Task().Name, Resumes: o.Resume,
+		Doing:  fmt.Sprintf("convert %q to %q", from.Path, to.Path),
+		Done:   fmt.Sprintf("converted %q to %q", from.Path, to.Path),
+		Undone: afterCancel(o.Keep, to) + fmt.Sprintf("; %q is as it was", from.Path),
+		Keeps:  o.Keep,
+		Makes:  to.Path,
+		Reads:  from.Path,
+		Writes: to.Path,
+		Opens:  append(w.opens(), w.draft),
+		Images: imagesOfConversion,
+		Work:   w.work,
+	}, nil
+}
+
+// imagesOfConversion are what is read, what is made, and that again to be written.
+const imagesOfConversion = 3
+
+type convert struct {
+	view // the source
+	conversion
+}
+
+func (w convert) work(ctx context.Context, r *helper.Run) (err error) {
+	if w.position, err = w.held(r); err != nil {
+		return err
+	}
+	if w.kept, err = w.watch(ctx, r); err != nil {
+		return err
+	}
+	attributes, err := diskio.AttributesOf(w.at.Volume.Content())
+	if err != nil {
+		return err
+	}
+	return w.with(ctx, r, false, func(source diskio.Content) error {
+		if err := w.plan(r, source); err != nil {
+			return err
+		}
+		r.Next(0)
+		return r.Create(ctx, w.draft, func() error {
+			err := w.fill(ctx, r)
+			if err == nil {
+				give(r, w.draft.Draft.Content(), attributes.OfCopy(), w.draft.Path)
+			}
+			return err
+		})
+	})
+}
+
+// unmapped are the formats of which QEMU does not tell what is not allocated: their
+// zeros have to be looked for.
+var unmapped = map[string]bool{"vhdx": true}
+
+// conversion writes a content into a new volume in any format.
+type conversion struct {
+	newImage
+	from     diskio.Content  // that is read
+	position helper.Position // of its files, for checkpoints
+	kept     watches         // those files
+	size     int64           // bytes that the new volume shall have, 0: as the content
+	sparse   bool            // data that is zeros is left out, where nothing is reserved for it
+}
+
+// plan plans the conversion of a content, and what comes before it.
+func (w *conversion) plan(r *helper.Run, content diskio.Content, before ...ipc.PlanPhase) error {
+	size, err := content.Size()
+	if err != nil {
+		return err
+	}
+	if w.size != 0 && w.size < size {
+		return ipc.Errorf(record.Invalid, "the content has %s, and %q is to have %s", quantity.FormatBoth(size), w.draft.Path, quantity.FormatBoth(w.size))
+	}
+	w.from, w.capacity = content, operation.CapacityIn(w.draft.As.Format, max(size, w.size))
+	w.reserved = min(w.reserved, w.capacity)
+	if w.plain() {
+		w.draft.As.Size, w.draft.As.Promise = w.capacity, w.reserved
+	}
+	w.sparse = w.sparse && w.reserved == 0
+	r.Plan(append(before, helper.Moving("copy", size), helper.Commit())...)
+	return nil
+}
+
+// fill makes the draft the content, or what is missing of it.
+func (w conversion) fill(ctx context.Context, r *helper.Run) error {
+	if w.plain() {
+		return w.fillPlain(ctx, r)
+	}
+	at, err := w.prepare(ctx, r)
+	if err != nil {
+		return err
+	}
+	to, err := r.Disk(ctx, w.draft.Draft, helper.Disk{Format: w.draft.As.Format, Writable: true, Compress: w.compressed()})
+	if err != nil {
+		return err
+	}
+	did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{Dst: to, Src: w.from, Clean: true, Sparse: w.sparse, Checkpoints: at})
+	err = cmp.Or(w.kept.ended(err), to.Close())
+	copied(r, did)
+	if err != nil {
+		return err
+	}
+	return w.describe(r)
+}
+
+// fillPlain makes it a raw volume.
+func (w conversion) fillPlain(ctx context.Context, r *helper.Run) error {
+	to := w.draft.Draft.Content()
+	spec := diskio.CopySpec{Dst: to, Src: w.from, Size: w.capacity, Clean: true, Sparse: w.sparse, Allocation: w.reserved}
+	spec.Checkpoints = r.Checkpoints(w.position, to, r.ID)
+	if w.written() && r.Earlier == nil {
+		if _, err := reserveIn(ctx, r, w.draft.Draft, diskio.AllocateSpec{Capacity: w.capacity, Allocation: w.reserved, Written: true}); err != nil {
+			return err
+		}
+	}
+	did, err := diskio.Copy(ctx, r.Pacer, spec)
+	copied(r, did)
+	r.Knows(func(v *ipc.Item) { v.Format = w.draft.As.Format })
+	return w.kept.ended(err)
+}
+
+// resumable are the formats in which an image that is being written to is a correct
+// one at any moment, but for clusters that nobody uses: those can be gone on with.
+var resumable = map[string]bool{"qcow2": true}
+
+// prepare makes the empty image, or takes up what an earlier helper had written.
+func (w conversion) prepare(ctx context.Context, r *helper.Run) (diskio.Checkpoints, error) {
+	format, d := w.draft.As.Format, w.draft.Draft
+	var err error
+	if r.Earlier == nil {
+		_, err = w.make(ctx, r)
+	} else {
+		err = r.Step(ctx, func() error { return r.RepairDisk(ctx, d, helper.Disk{Format: format}) })
+	}
+	if err != nil || !resumable[format] {
+		return diskio.Checkpoints{}, err
+	}
+	at := w.position
+	at.Grows = true
+	return r.Checkpoints(at, d.Content(), r.ID), nil
+}
+
+// named is a file that is no volume, to be opened as an image.
+type named struct{ content diskio.Content }
+
+func (n named) Content() diskio.Content { return n.content }

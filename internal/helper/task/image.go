@@ -1,0 +1,98 @@
+package task
+
+import (
+	"context"
+	"maps"
+	"math"
+
+	"storaged/internal/backends"
+	"storaged/internal/backends/header"
+	"storaged/internal/diskio"
+	"storaged/internal/helper"
+	"storaged/internal/ipc"
+	"storaged/internal/operation"
+	"storaged/internal/quantity"
+	"storaged/internal/record"
+)
+
+// newImage is a volume that is made in a format other than raw, and what an image is
+// made with.
+type newImage struct {
+	draft    *helper.Draft
+	options  map[string]string // as operation.CheckOptions gives them
+	capacity int64             // bytes that a guest sees
+	reserved int64             // bytes that shall have storage; as much as the capacity is all of the file
+	backing  *helper.Layer     // nil: none
+}
+
+// newImageOf reads the options of a volume that is to be made by hand too.
+func newImageOf(draft *helper.Draft, format string, options map[string]string, reserved *int64) (newImage, error) {
+	n := newImage{draft: draft, reserved: bound(reserved, 0)}
+	var err error
+	n.options, err = operation.CheckOptions(format, options, n.reserved == math.MaxInt64)
+	if operation.ReservesAll(n.options) {
+		n.reserved = math.MaxInt64
+	}
+	draft.As = backends.NewVolume{Format: format, Size: -1}
+	return n, err
+}
+
+// plain reports whether its file has the bytes that a guest sees.
+func (n newImage) plain() bool { return record.Plain(n.draft.As.Format) }
+
+// written reports whether what is reserved is written too.
+func (n newImage) written() bool { return n.options[operation.Preallocation] == "full" }
+
+// compressed reports whether its content is.
+func (n newImage) compressed() bool {
+	method := n.options[operation.Compression]
+	return method != "" && method != "off"
+}
+
+// make writes an empty image into the draft, and reserves what is to be.
+func (n newImage) make(ctx context.Context, r *helper.Run) (method string, err error) {
+	blank := helper.Blank{Format: n.draft.As.Format, Capacity: n.capacity, Options: n.qemu()}
+	if n.backing != nil {
+		blank.BackingName, blank.BackingFormat = n.backing.Path, n.backing.Format
+	}
+	if err := r.Step(ctx, func() error { return r.MakeDisk(ctx, n.draft.Draft, blank) }); err != nil {
+		return "", err
+	}
+	size, err := sizeOf(n.draft.Draft)
+	if err != nil || n.reserved == 0 {
+		return diskio.MethodSparse, err
+	}
+	spec := diskio.AllocateSpec{Capacity: max(size, n.reserved), Allocation: n.reserved, Written: n.written()}
+	if n.reserved >= n.capacity { // its tables too
+		spec.Capacity, spec.Allocation = size, size
+	}
+	return reserveIn(ctx, r, n.draft.Draft, spec)
+}
+
+// qemu are the options as QEMU has them, where those of ours say more.
+func (n newImage) qemu() map[string]string {
+	all := maps.Clone(n.options)
+	switch all[operation.Preallocation] {
+	case "falloc", "full": // which we do, with progress
+		all[operation.Preallocation] = "metadata"
+	}
+	return all
+}
+
+// describe reports what was made, whose header must say so.
+func (n newImage) describe(r *helper.Run) error {
+	format := n.draft.As.Format
+	info, err := header.Inspect(n.draft.Draft, format)
+	if err != nil {
+		return err
+	}
+	if info.Problem != "" || info.Capacity != n.capacity {
+		return ipc.Errorf(record.Internal, "the new %q is not what was to be made: its header says %s, not %s; %s", n.draft.Path,
+			quantity.FormatBoth(info.Capacity), quantity.FormatBoth(n.capacity), info.Problem)
+	}
+	found := helper.Item(info)
+	r.Knows(func(v *ipc.Item) {
+		v.Format, v.Capacity, v.Backing, v.References = format, n.capacity, found.Backing, found.References
+	})
+	return nil
+}
