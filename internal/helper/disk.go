@@ -169,6 +169,7 @@ func (r *Run) Disk(ctx context.Context, s Stored, d Disk) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.log.Info("an image is read by "+tool.StorageDaemon.Name, "confinement", i.Confinement().String())
 	return &Image{Image: i, file: s.Content(), writable: d.Writable}, nil
 }
 

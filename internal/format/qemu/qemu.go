@@ -14,6 +14,7 @@ import (
 	"os"
 	"time"
 
+	"storaged/internal/confine"
 	"storaged/internal/nbd"
 	"storaged/internal/tool"
 )
@@ -105,6 +106,9 @@ type Image struct {
 	daemon *tool.Daemon
 	graph  *graph
 }
+
+// Confinement is how far the process is confined that reads the image.
+func (i *Image) Confinement() confine.Level { return i.daemon.Level }
 
 // Open opens an image. It may take what openingTime says, of processor time.
 func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
