@@ -2,11 +2,18 @@ package main_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
+	"storaged/internal/image"
 	"storaged/internal/operation"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -78,4 +85,54 @@ func TestTablesOfAnImageAreCheckedAndRepaired(t *testing.T) {
 	if _, _, code := h.ctl("vol", "verify", "pool/other", "--check", "--checksum", "sha256"); code != record.ExitUsage {
 		t.Errorf("both at once: exit code %d", code)
 	}
+}
+
+// serving gives the processes that a job's helper has started and that live.
+func (h *host) serving(j record.Job) (pids []string) {
+	h.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", j.Helper.PID))
+	if err != nil {
+		return nil
+	}
+	all := strings.Fields(string(b))
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", j.Helper.PID))
+	for _, task := range tasks {
+		b, _ := os.ReadFile(task) // a thread may have ended
+		all = append(all, strings.Fields(string(b))...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func TestAnImageIsServedNoLongerThanItsHelperLives(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	content := noise(mib)
+	sum := sumOf(content)
+	h.images(content, "qcow2")
+	st, err := h.verify("qcow2", limited(4096))
+	h.must(err)
+	var child string
+	h.await("a process that serves the image", func() bool {
+		if j := h.job(st); j.Helper != nil {
+			for _, pid := range h.serving(j) {
+				comm, _ := os.ReadFile("/proc/" + pid + "/comm")
+				if strings.HasPrefix(string(comm), "qemu-storage-d") {
+					child = pid
+				}
+			}
+		}
+		return child != ""
+	})
+	h.must(syscall.Kill(h.job(st).Helper.PID, syscall.SIGKILL))
+	h.await("the end of process "+child, func() bool {
+		_, err := os.Stat("/proc/" + child)
+		return err != nil
+	})
+	// Another helper goes on.
+	must(h.client.PatchJob(h.ctx(), st.Job.ID, contract.JobPatch{Limit: []byte("null")}))(t)
+	if j := h.end(st, nil); j.State != record.Succeeded || j.Result.Checksum != sum {
+		t.Errorf("%s", shown(j))
+	}
+	h.must(image.LockExclusive(must(os.OpenFile(h.path("qcow2"), os.O_RDWR, 0))(t)))
 }
