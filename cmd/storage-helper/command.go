@@ -32,6 +32,7 @@ func commands() cmdline.Program {
 				taskCommand(operation.NewConvert, task.Convert),
 				taskCommand(operation.NewWipe, task.Wipe),
 				taskCommand(operation.NewTrim, task.Trim),
+				taskCommand(operation.NewRekey, task.Rekey),
 				taskCommand(operation.NewResize, task.Resize),
 				taskCommand(operation.NewDelete, task.Delete),
 				taskCommand(operation.NewVerify, task.Verify),

@@ -214,6 +214,8 @@ func foretold(j *record.Job) string {
 		return subject + " stays where it is, unless its copy is complete already"
 	case record.VolumeWipe, record.VolumeUpload:
 		return "what is overwritten stays so, and " + subject + " will be left incomplete"
+	case record.VolumeRekey:
+		return "what opened " + subject + " before opens it still"
 	case record.VolumeTrim:
 		return "what is given back stays so, and the content of " + subject + " is the same"
 	case record.VolumeCheck:

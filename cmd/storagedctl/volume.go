@@ -21,7 +21,7 @@ func (t *tool) volumeCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list the volumes of all or some pools", ArgsUsage: "[POOL…]", Flags: freshFlag(), Action: t.reading(volumeList)},
 			{Name: "show", Usage: "show all about a volume", ArgsUsage: "VOL…", Flags: freshFlag(), Action: t.reading(volumeShow)},
-			t.createVerb(), t.cloneVerb(), t.uploadVerb(), t.downloadVerb(), t.resizeVerb(), t.wipeVerb(), t.trimVerb(), t.verifyVerb(),
+			t.createVerb(), t.cloneVerb(), t.uploadVerb(), t.downloadVerb(), t.resizeVerb(), t.wipeVerb(), t.trimVerb(), t.rekeyVerb(), t.verifyVerb(),
 			t.moveVerb(), t.flattenVerb(), t.rebaseVerb(), t.deleteVerb(), t.snapshotCommand(),
 		},
 	}

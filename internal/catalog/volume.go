@@ -98,6 +98,9 @@ func endArranging(c *Catalog, tx *store.Tx, e end) error {
 	if t, ok := e.Operation.(*operation.Trim); ok && t.GiveUpAllocation && e.gaveBack() {
 		v.Promised = 0
 	}
+	if k, ok := e.Operation.(*operation.Rekey); ok && e.ok() {
+		v.Secret = cmp.Or(k.New, v.Secret)
+	}
 	v.Generation++
 	carrySum(v, e)
 	return c.putVolume(tx, "volume.changed", v)

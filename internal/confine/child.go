@@ -29,9 +29,7 @@ func Start(p Policy, cmd *exec.Cmd) (Level, error) {
 		return level, fmt.Errorf("cannot confine %s: %w", cmd.Path, err)
 	}
 	level.Capabilities = keeps.names()
-	if self, err := os.FindProcess(os.Getpid()); err == nil { // what package os tries once about pidfds, it is to try without a filter
-		_ = self.Release()
-	}
+	learnPidfds()
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
@@ -46,6 +44,14 @@ func Start(p Policy, cmd *exec.Cmd) (Level, error) {
 		}
 	}()
 	return level, <-started
+}
+
+// learnPidfds has package os find out what pidfds can do, which it does once: without a
+// filter, under which it would find that they can do nothing, and reach no child.
+func learnPidfds() {
+	if self, err := os.FindProcess(os.Getpid()); err == nil {
+		_ = self.Release()
+	}
 }
 
 // startHere restricts the calling thread and has it start the program.
@@ -110,7 +116,7 @@ func restrictThread(p Policy, keeps Capabilities, program string, secret uint64)
 
 // enclose restricts what the calling thread may open by name.
 func enclose(abi int, p Policy, program string) error {
-	s, err := newRuleset(abi)
+	s, err := newRuleset(abi, false)
 	if err != nil {
 		return err
 	}

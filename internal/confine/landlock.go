@@ -80,8 +80,14 @@ type ruleset struct {
 	rights uint64 // on files, that are taken
 }
 
-func newRuleset(abi int) (*ruleset, error) {
+// newRuleset makes one that takes all there is. A process whose threads are restricted one
+// by one, and of which one starts children, reaches these from the others only if it
+// keeps its signals; whom it may send them to the filter says.
+func newRuleset(abi int, children bool) (*ruleset, error) {
 	attr := taken(abi)
+	if children {
+		attr.Scoped &^= unix.LANDLOCK_SCOPE_SIGNAL
+	}
 	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
 	if errno != 0 {
 		return nil, fmt.Errorf("make Landlock ruleset: %w", errno)

@@ -15,6 +15,7 @@ import (
 // be interrupted.
 func Process(p Policy) (Level, error) {
 	level := available(p)
+	learnPidfds()
 	_, keeps, err := p.Capabilities.sets()
 	if err == nil {
 		level.Capabilities = keeps.names()
@@ -82,7 +83,7 @@ func filterEverywhere(rules []call) error {
 
 // ruleset is what the policy lets a process open.
 func (p Policy) ruleset(abi int) (*ruleset, error) {
-	s, err := newRuleset(abi)
+	s, err := newRuleset(abi, len(p.Run) > 0)
 	if err != nil {
 		return nil, err
 	}

@@ -1,10 +1,12 @@
 package helper
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -62,6 +64,10 @@ func (r *Run) Secret(name string) ([]byte, error) {
 	value, err := secret.Read(f)
 	if err != nil {
 		return nil, fmt.Errorf("secret %q: %w", name, err)
+	}
+	if !utf8.Valid(value) || bytes.IndexByte(value, 0) >= 0 {
+		clear(value)
+		return nil, record.Errorf(record.Unsupported, "secret %q is no text: QEMU takes passphrases of UTF-8 only", name)
 	}
 	return value, nil
 }

@@ -217,6 +217,7 @@ var kinds = map[record.Kind]struct {
 	record.VolumeResize:    {func() Operation { return NewResize() }, func() Request { return &ResizeRequest{} }},
 	record.VolumeWipe:      {func() Operation { return NewWipe() }, func() Request { return &WipeRequest{} }},
 	record.VolumeTrim:      {func() Operation { return NewTrim() }, func() Request { return &TrimRequest{} }},
+	record.VolumeRekey:     {func() Operation { return NewRekey() }, func() Request { return &RekeyRequest{} }},
 	record.VolumeDelete:    {func() Operation { return NewDelete() }, func() Request { return &DeleteRequest{} }},
 	record.VolumeUpload:    {func() Operation { return NewUpload() }, func() Request { return &UploadRequest{} }},
 	record.VolumeDownload:  {func() Operation { return NewDownload() }, func() Request { return &DownloadRequest{} }},

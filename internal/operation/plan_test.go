@@ -184,6 +184,7 @@ func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
 		{&operation.CheckRequest{Repair: "leaks"}, []change{qcow2}, "async, moves 0"},
 		{&operation.TrimRequest{}, nil, "async, moves 100, relies"},
 		{&operation.TrimRequest{GiveUpAllocation: true}, []change{promised}, "async, moves 100, relies"},
+		{&operation.RekeyRequest{Secret: "next"}, []change{luks}, "normal, moves 0, relies"},
 		{&operation.DeleteRequest{}, []change{split}, "normal, moves 0, destroys, displaces"},
 		{&operation.DeleteRequest{Wipe: "random"}, nil, "async, moves 0, fills all, destroys, displaces, wipes"},
 		{&operation.UploadRequest{Length: n(60), Data: stream}, nil, "async, moves 60, at its own pace, fills 60, destroys, displaces"},
@@ -233,6 +234,9 @@ func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
 		}
 	}
 }
+
+// luks has the volume encrypted.
+func luks(k *operation.Known) { k.Volume.Format, k.Volume.Secret = "luks", "disks" }
 
 func empty(k *operation.Known) {
 	k.Volumes = func(string) ([]record.Volume, error) { return nil, nil }
@@ -352,6 +356,14 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{&operation.WipeRequest{Algorithm: "gutmann"}, nil, "plan", record.Unsupported, "they can by \"zero\""},
 		{&operation.WipeRequest{}, []change{split}, "allowed", record.Unsupported, "would leave as it is"},
 		{&operation.TrimRequest{}, []change{promised}, "allowed", record.WrongState, "is to have"},
+		{&operation.RekeyRequest{}, []change{luks}, "check", record.Invalid, "one of"},
+		{&operation.RekeyRequest{Secret: "next", Add: "more"}, []change{luks}, "check", record.Invalid, "one of"},
+		{&operation.RekeyRequest{Add: "a/b"}, []change{luks}, "check", record.Invalid, "add"},
+		{&operation.RekeyRequest{Add: "more", IterTime: 60001}, []change{luks}, "check", record.Invalid, "iter_time"},
+		{&operation.RekeyRequest{Secret: "disks"}, []change{luks}, "plan", record.Invalid, "already"},
+		{&operation.RekeyRequest{Remove: "disks"}, []change{luks}, "plan", record.Invalid, "is what opens"},
+		{&operation.RekeyRequest{Remove: "old"}, nil, "allowed", record.Unsupported, "no keys"},
+		{&operation.RekeyRequest{Remove: "old"}, []change{qcow2}, "allowed", record.WrongState, "nobody knows"},
 		{&operation.DeleteRequest{AcceptLimits: true}, nil, "check", record.Invalid, "about a wipe"},
 		{&operation.DeleteRequest{Wipe: "gutmann"}, nil, "plan", record.Unsupported, "they can by \"zero\""},
 		{&operation.DeleteRequest{Wipe: "zero"}, []change{split}, "allowed", record.Unsupported, "would leave as it is"},

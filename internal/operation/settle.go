@@ -10,6 +10,7 @@ type Settle struct {
 	Snapshot  string  // the job was to make a snapshot of the volume, by that name, or to delete it; "": neither
 	Format    string  // of an image whose capacity the job was to change
 	Deleted   bool    // the job was to delete the volume, or its snapshot
+	Keyed     bool    // the job was to have a new secret open the volume
 	Keep      bool    // what is unfinished stays
 	Resumable bool    // it stays where a later job can go on with it
 	Job       string  // by hand: the job's uuid
@@ -36,6 +37,7 @@ func (s *Settle) Task() Task {
 	t.Flags = append(t.Flags, imageFormat(&s.Format),
 		text("snapshot", &s.Snapshot, "the job was to make the snapshot of that `NAME`, or to delete it"),
 		onOff("deleted", &s.Deleted, "the job was to delete the volume: if it is gone, the job had come to its end"),
+		onOff("keyed", &s.Keyed, "the job was to have another secret open the volume: if that does, the job had come to its end"),
 		onFailure(&s.Keep),
 		onOff("resumable", &s.Resumable, "leave what is unfinished where a later job can go on with it; as a job of storaged only"),
 		onOff("pools", &s.Pools, "target and source are pools: the job was to evacuate one to the other"),

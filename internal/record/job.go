@@ -17,6 +17,7 @@ const (
 	VolumeWipe     Kind = "volume.wipe"
 	VolumeTrim     Kind = "volume.trim"
 	VolumeCheck    Kind = "volume.check"
+	VolumeRekey    Kind = "volume.rekey"
 	VolumeUpload   Kind = "volume.upload"
 	VolumeDownload Kind = "volume.download"
 	VolumeDelete   Kind = "volume.delete"
@@ -42,7 +43,7 @@ const (
 // Kinds lists every kind.
 func Kinds() []Kind {
 	return []Kind{
-		VolumeCreate, VolumeClone, VolumeResize, VolumeWipe, VolumeTrim, VolumeUpload, VolumeDownload, VolumeDelete, VolumeVerify, VolumeCheck, VolumeMove,
+		VolumeCreate, VolumeClone, VolumeResize, VolumeWipe, VolumeTrim, VolumeRekey, VolumeUpload, VolumeDownload, VolumeDelete, VolumeVerify, VolumeCheck, VolumeMove,
 		VolumeFlatten, VolumeRebase, SnapshotCreate, SnapshotRestore, SnapshotDelete, SnapshotClone,
 		PoolBuild, PoolStart, PoolStop, PoolRefresh, PoolDelete, PoolVerify, PoolEvacuate,
 	}

@@ -91,6 +91,9 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	"CheckVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.CheckRequest{Repair: "leaks"})
 	},
+	"RekeyVolume": func(ctx context.Context, c *client.Client) (any, error) {
+		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.RekeyRequest{Add: "recovery"})
+	},
 	"TrimVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Start(ctx, contract.Submit{}, "images", "base.raw", &operation.TrimRequest{GiveUpAllocation: true})
 	},

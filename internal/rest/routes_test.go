@@ -44,6 +44,7 @@ var bodies = map[string]string{
 	"POST /v1/pools/{pool}/volumes/{volume}/wipe":                       `{}`,
 	"POST /v1/pools/{pool}/volumes/{volume}/check":                      `{"repair":"leaks"}`,
 	"POST /v1/pools/{pool}/volumes/{volume}/trim":                       `{"give_up_allocation":true,"limit":5}`,
+	"POST /v1/pools/{pool}/volumes/{volume}/rekey":                      `{"secret":"next"}`,
 	"POST /v1/pools/{pool}/build":                                       `{"overwrite":true,"limit":null,"labels":{"a":"b"}}`,
 	"POST /v1/pools/{pool}/evacuate":                                    `{"to":"other"}`,
 	"POST /v1/pools/{pool}/stop":                                        `{"force":false}`,

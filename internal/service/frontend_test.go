@@ -484,6 +484,16 @@ func (f *frontEnd) secrets() {
 	if all := get[[]record.Secret](f, "Secrets"); len(all) != 1 || all[0].Name != "disks" || all[0].Uses != 0 {
 		f.t.Errorf("secrets are %+v", all)
 	}
+	f.ask("SetSecret", "next", []byte("another secret"))
+	testenv.LUKS(f.t, f.path("q", "locked"), "a secret")
+	f.do("Start", "q", "", &operation.PoolRefreshRequest{})
+	f.ask("PatchVolume", "q", "locked", contract.VolumePatch{Secret: new("disks")})
+	f.do("Start", "q", "locked", &operation.RekeyRequest{Secret: "next", IterTime: 10})
+	if v := get[record.Volume](f, "Volume", "q", "locked"); v.Secret != "next" {
+		f.t.Errorf("the volume is %+v", v)
+	}
+	f.do("Start", "q", "locked", &operation.DeleteRequest{})
+	f.ask("DeleteSecret", "next")
 	f.ask("DeleteSecret", "disks")
 	if _, err := f.try("DeleteSecret", "disks"); record.CodeOf(err) != record.NotFound {
 		f.t.Errorf("once more: %v", err)

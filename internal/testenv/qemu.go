@@ -149,3 +149,21 @@ func ended(t testing.TB, cmd *exec.Cmd) (stop func()) {
 	t.Cleanup(stop)
 	return stop
 }
+
+// LUKS makes an encrypted image of 1 MiB that a secret opens.
+func LUKS(t testing.TB, path, secret string) {
+	t.Helper()
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		out, err := exec.Command(Tool(t, "qemu-img"), "create", "-q", "--object", "secret,id=s,file="+key, "-f", "luks", "-o", "key-secret=s,iter-time=10", path, "1M").CombinedOutput()
+		if err == nil {
+			return
+		}
+		if !bytes.Contains(out, []byte("Unable to get accurate CPU usage")) { // QEMU's clock stood still
+			t.Fatalf("qemu-img: %v: %s", err, out)
+		}
+	}
+}

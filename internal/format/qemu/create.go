@@ -117,7 +117,10 @@ func Create(ctx context.Context, f *os.File, n New) (err error) {
 	if err := d.LiftCPU(); err != nil { // it reads nothing that somebody else wrote
 		return err
 	}
-	if err := d.Job(ctx, "create", "blockdev-create", object{"job-id": "create", "options": options}); err != nil {
+	err = timed(func() error {
+		return d.Job(ctx, "create", "blockdev-create", object{"job-id": "create", "options": options})
+	})
+	if err != nil {
 		return err
 	}
 	return end(ctx, d, g)

@@ -140,7 +140,7 @@ func (g *graph) build(ctx context.Context, d *tool.Daemon) error {
 	}
 	for _, node := range g.nodes {
 		if err := g.node(ctx, d, node); err != nil {
-			return err
+			return ofKeys(err)
 		}
 	}
 	return nil

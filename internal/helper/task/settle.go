@@ -25,7 +25,7 @@ func Settle(o *operation.Settle) (helper.Task, error) {
 	if err := record.CheckJob(job); err != nil {
 		return helper.Task{}, record.Errorf(record.Invalid, "%s", err)
 	}
-	work := settlement{job: job, byHand: byHand, deletes: o.Deleted, keeps: o.Keep, resumable: o.Resumable, format: o.Format}
+	work := settlement{job: job, byHand: byHand, deletes: o.Deleted, keyed: o.Keyed, keeps: o.Keep, resumable: o.Resumable, format: o.Format}
 	if o.Pools {
 		return settlePools(o, work)
 	}
@@ -65,6 +65,7 @@ type settlement struct {
 	job     string
 	byHand  bool
 	deletes bool // the job to settle is a delete
+	keyed   bool // and this one a rekey
 
 	of     *helper.Location // the volume that at is a snapshot of; nil: it is none
 	format string           // of an image, whose header tells its capacity
@@ -84,6 +85,9 @@ func (w settlement) work(ctx context.Context, r *helper.Run) error {
 	identity, err := r.Records.Load()
 	if err != nil {
 		return err
+	}
+	if w.keyed {
+		return w.rekeyed(ctx, r, string(identity))
 	}
 	if kept, err := w.keep(ctx, r); kept {
 		return err
@@ -109,6 +113,17 @@ func (w settlement) work(ctx context.Context, r *helper.Run) error {
 		r.Report.Rollback = string(record.RollbackDone)
 	}
 	return helper.ErrUndone
+}
+
+// rekeyed settles a job that was to have another secret open the volume. What opened it
+// before may do so still in any case.
+func (w settlement) rekeyed(ctx context.Context, r *helper.Run, secret string) error {
+	w.describe(ctx, r)
+	if secret == "" {
+		return helper.ErrUndone
+	}
+	r.Warn("secret %q opens %q; what opened it before may do so still", secret, w.at.Path)
+	return nil
 }
 
 // settled reports whether the job had committed the volume of that identity, and

@@ -1,0 +1,125 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"storaged/internal/record"
+	"storaged/internal/tool"
+)
+
+// Key is a secret that is to open an image.
+type Key struct {
+	Secret []byte
+	Time   int64 // ms of this machine's processor that a try of it takes; 0: QEMU's default, 2000
+}
+
+// AddKey has a secret open an encrypted image too, in a key slot that is free. The
+// caller syncs the file.
+func AddKey(ctx context.Context, top Layer, key Key, c Child) error {
+	change := object{"state": "active", "new-secret": secretName(1)}
+	if key.Time != 0 {
+		change["iter-time"] = key.Time
+	}
+	return top.amend(ctx, c, key.Secret, change)
+}
+
+// RemoveKey has a secret open an image no longer; top.Secret is another that does, and
+// goes on to. QEMU refuses to take the last one away. The caller syncs the file.
+func RemoveKey(ctx context.Context, top Layer, secret []byte, c Child) error {
+	return top.amend(ctx, c, secret, object{"state": "inactive", "old-secret": secretName(1)})
+}
+
+// TryKey opens an encrypted image, and closes it again.
+func TryKey(ctx context.Context, top Layer, c Child) error {
+	g := &graph{}
+	g.layer(top, false)
+	d, err := g.open(ctx, c)
+	if err != nil {
+		return fmt.Errorf("cannot open the image of format %s by its new secret: %w", top.Format, err)
+	}
+	defer d.Abandon()
+	return end(ctx, d, g)
+}
+
+// amend changes the key slots of an image; what it stands on is not opened.
+func (l Layer) amend(ctx context.Context, c Child, secret []byte, change object) error {
+	l.Backing = nil
+	g := &graph{}
+	node := g.layer(l, true)
+	g.secret(secret)
+	options := object{"driver": l.Format}
+	switch l.Format {
+	case "luks":
+		for k, v := range change {
+			options[k] = v
+		}
+	default:
+		change["format"] = "luks"
+		options["encrypt"] = change
+	}
+	d, err := g.open(ctx, c)
+	if err == nil {
+		defer d.Abandon()
+		err = d.LiftCPU() // keys are slow on purpose
+	}
+	if err == nil {
+		err = timed(func() error {
+			return d.Job(ctx, "amend", "x-blockdev-amend", object{"job-id": "amend", "node-name": node, "options": options})
+		})
+	}
+	if err == nil {
+		err = end(ctx, d, g)
+	}
+	if err = ofKeys(err); err != nil {
+		return fmt.Errorf("cannot change the keys of the image of format %s: %w", l.Format, err)
+	}
+	return nil
+}
+
+// refusals are what QEMU says of keys, and what is said of that here.
+var refusals = []struct {
+	qemu string
+	code record.Code
+	text string
+}{
+	{"Invalid password, cannot unlock any keyslot", record.Denied, "the secret does not open it: it is another one's, or was changed"},
+	{"key-secret' is required", record.Invalid, "it is encrypted, and no secret was given that opens it"},
+	{"No keyslots match given (old) password", record.NotFound, "the secret that is to be removed opens nothing"},
+	{"erase all the data in the image irreversibly", record.WrongState, "it is the last secret that opens it, and stays"},
+	{"all keyslots are in use", record.WrongState, "all its key slots are taken: another secret has to be removed first"},
+}
+
+// ofKeys makes a plain error of what QEMU says of keys.
+func ofKeys(err error) error {
+	refused, ok := errors.AsType[*tool.CommandError](err)
+	if !ok {
+		return err
+	}
+	for _, r := range refusals {
+		if strings.Contains(refused.Desc, r.qemu) {
+			return record.Errorf(r.code, "%s", r.text)
+		}
+	}
+	return err
+}
+
+// timingTime is how long QEMU may measure the processor in vain: a clock that ticks by
+// 4 ms may be met between two ticks many times.
+const timingTime = time.Minute
+
+// timed repeats what makes a key while QEMU finds that it took no time at all: for how
+// long a key is to take it measures by a clock that may not tick meanwhile.
+func timed(do func() error) (err error) {
+	for end := time.Now().Add(timingTime); time.Now().Before(end); {
+		err = do()
+		refused, ok := errors.AsType[*tool.CommandError](err)
+		if !ok || !strings.Contains(refused.Desc, "Unable to get accurate CPU usage") {
+			return err
+		}
+	}
+	return err
+}

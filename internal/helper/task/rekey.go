@@ -1,0 +1,140 @@
+package task
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"storaged/internal/backends"
+	"storaged/internal/helper"
+	"storaged/internal/ipc"
+	"storaged/internal/operation"
+	"storaged/internal/record"
+)
+
+// Rekey makes the task of an operation.
+func Rekey(o *operation.Rekey) (helper.Task, error) {
+	at, err := volume(o, "target", o.Volume)
+	if err != nil {
+		return helper.Task{}, err
+	}
+	if !slices.Contains(operation.Encrypted, o.Format) {
+		return helper.Task{}, record.Errorf(record.Unsupported, "format %q has no keys; %s have them", o.Format, record.List(operation.Encrypted, 10))
+	}
+	w := rekey{at: &helper.Volume{Location: at, Access: backends.WriteExclusive}, Rekey: *o}
+	if o.Recorded != "" {
+		if _, w.sum, err = record.ParseContentChecksum(o.Recorded); err != nil {
+			return helper.Task{}, record.Errorf(record.Invalid, "--checksum: %v", err)
+		}
+	}
+	given := 0
+	for _, name := range []string{o.New, o.Add, o.Remove} {
+		if name != "" {
+			given++
+		}
+	}
+	if given != 1 {
+		return helper.Task{}, record.Errorf(record.Invalid, "one of --new, --add and --remove says what is to be done")
+	}
+	return helper.Task{
+		Doing:   fmt.Sprintf("change the keys of %q", at.Path),
+		Done:    fmt.Sprintf("changed the keys of %q", at.Path),
+		Undone:  fmt.Sprintf("what opened %q before opens it still", at.Path),
+		Writes:  at.Path,
+		Secrets: o.Files,
+		Images:  helper.KeyChildren,
+		Opens:   []helper.Opening{w.at},
+		Work:    w.work,
+	}, nil
+}
+
+type rekey struct {
+	operation.Rekey
+	at  *helper.Volume
+	sum string // checksum that the content is known to have, "" for none
+}
+
+func (w rekey) work(ctx context.Context, r *helper.Run) error {
+	info, err := w.at.Volume.Info()
+	if err != nil {
+		return err
+	}
+	if w.sum != "" && (w.SummedNS == 0 || info.Change.UnixNano() == w.SummedNS) {
+		r.Knows(func(v *ipc.Item) { v.Checksum = w.sum })
+	}
+	if err := w.different(r); err != nil {
+		return err
+	}
+	r.Plan(helper.Single("rekey"))
+	r.Next(0)
+	name := cmp.Or(w.New, w.Add)
+	if name == "" {
+		err = w.commit(ctx, r)
+	} else {
+		err = w.add(ctx, r, name)
+	}
+	switch {
+	case err != nil || w.Add != "":
+		return err
+	case w.Remove != "":
+		return r.RemoveKey(context.WithoutCancel(ctx), w.at.Volume, w.opened(w.Secret), w.Remove)
+	}
+	if err := r.RemoveKey(context.WithoutCancel(ctx), w.at.Volume, w.opened(w.New), w.Secret); err != nil {
+		r.Warn("the secret %q may open %q still: %v", w.Secret, w.at.Path, err)
+	}
+	return nil
+}
+
+// opened is the volume as it is opened by a secret.
+func (w rekey) opened(secret string) helper.Disk {
+	return helper.Disk{Format: w.Format, Secret: secret}
+}
+
+// different refuses secrets that are the same: to take one away would take the other.
+func (w rekey) different(r *helper.Run) error {
+	name := cmp.Or(w.New, w.Add, w.Remove)
+	same, err := r.SameSecret(w.Secret, name)
+	if err == nil && same {
+		err = record.Errorf(record.Invalid, "the secret %q is the same as the one that opens %q", name, w.at.Path)
+	}
+	return err
+}
+
+// add has a secret open the volume, and tries it. Where that fails, or the job is
+// canceled, it opens it no longer. As soon as it is durable that it does, whoever
+// settles the job knows that.
+func (w rekey) add(ctx context.Context, r *helper.Run, name string) error {
+	v := w.at.Volume
+	if r.TryKey(ctx, v, w.opened(name)) == nil { // it was added before
+		return w.commit(ctx, r)
+	}
+	err := r.AddKey(ctx, v, w.opened(w.Secret), name, w.IterTime)
+	if err != nil && ctx.Err() == nil {
+		return err
+	}
+	if err == nil {
+		err = r.TryKey(ctx, v, w.opened(name))
+	}
+	if err == nil {
+		err = w.commit(ctx, r)
+	}
+	if err != nil {
+		if bad := r.RemoveKey(context.WithoutCancel(ctx), v, w.opened(w.Secret), name); bad != nil {
+			r.Warn("the secret %q may open %q too: %v", name, w.at.Path, bad)
+		}
+	}
+	return err
+}
+
+// commit passes the point of no return.
+func (w rekey) commit(ctx context.Context, r *helper.Run) error {
+	err := context.Cause(ctx)
+	if err == nil {
+		err = r.Seal()
+	}
+	if err == nil && w.New != "" {
+		err = r.Records.Save([]byte(w.New))
+	}
+	return err
+}
