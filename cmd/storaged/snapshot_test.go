@@ -144,6 +144,17 @@ func TestRestoreIsOfTheVolumesSizeAndOwner(t *testing.T) {
 	if p := h.poolEntry("other"); p.Provisioned != mib {
 		t.Errorf("provisioned are %d", p.Provisioned)
 	}
+	file, _ := h.given("src", mib)
+	h.end(h.hand("other/disk", file, checksum("crc32c:00000000")))
+	if v := h.entry("other/disk"); v.State != record.VolumeIncomplete {
+		t.Fatalf("it is %s", shown(v))
+	}
+	h.refuses(record.WrongState, "incomplete")(h.freeze("other/disk", "half"))
+	h.succeed(h.restore("other/disk@s"))
+	if v := h.entry("other/disk"); v.State != record.VolumeReady {
+		t.Errorf("it is %s", shown(v))
+	}
+	h.begins(disk, "first")
 }
 
 // Where blocks cannot be shared a raw volume has no snapshots, and nothing is left.
