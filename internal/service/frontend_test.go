@@ -307,8 +307,12 @@ func (f *frontEnd) images() {
 	f.do("Start", "p", "over", &operation.RebaseRequest{Backing: "v"})
 	f.do("Start", "p", "over", &operation.FlattenRequest{})
 	f.do("Start", "p", "over", &operation.CheckRequest{Repair: record.RepairLeaks})
-	f.do("Start", "p", "over", &operation.DeleteRequest{})
-	f.do("Start", "p", "base", &operation.DeleteRequest{})
+	f.do("Start", "p", "over", &operation.CloneRequest{Name: "other", Format: "vdi"})
+	f.do("Start", "p", "over", &operation.CloneRequest{Name: "linked", Linked: true})
+	f.do("Start", "p", "", &operation.CreateRequest{Name: "made", Format: "qcow2", Capacity: mib, Options: map[string]string{"cluster_size": "4096"}})
+	for _, v := range []string{"linked", "made", "other", "over", "base"} {
+		f.do("Start", "p", v, &operation.DeleteRequest{})
+	}
 }
 
 // snapshots needs a file system that shares blocks, which only root can mount.
@@ -444,7 +448,7 @@ func (f *frontEnd) many() {
 		_, err := f.svc.PatchJob(ctx, f.caller, job, contract.JobPatch{Pinned: new(true)})
 		return err
 	})
-	if len(page.Items) != 2 || b.Done != 2 || b.Refused != 0 {
+	if len(page.Items) != 4 || b.Done != 4 || b.Refused != 0 {
 		f.t.Errorf("there are %d clones, and of %d %d were pinned", len(page.Items), b.Selected, b.Done)
 	}
 }
