@@ -168,6 +168,16 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
+func TestNoJobIsTakenAsLongAsThereIsAReason(t *testing.T) {
+	r := newRig(t)
+	r.sup.Refuse(record.Errorf(record.Unsupported, "the host is too old"))
+	if _, err := r.sup.Submit(r.ctx(), request(fakeHelper("short"))); record.CodeOf(err) != record.Unsupported {
+		t.Errorf("submitted: %v", err)
+	}
+	r.sup.Refuse(nil)
+	r.ended(r.submit(request(fakeHelper("short"))).ID, record.Succeeded)
+}
+
 func TestDrainBeginsNothingAndNamesWhatRuns(t *testing.T) {
 	g := newGate(t)
 	r := newRig(t)
