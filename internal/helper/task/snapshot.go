@@ -8,6 +8,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/backends/header"
 	"storaged/internal/diskio"
+	"storaged/internal/format"
 	"storaged/internal/helper"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
@@ -116,7 +117,7 @@ func (w preserving) overlay(ctx context.Context, r *helper.Run) error {
 		return err
 	}
 	d := &helper.Draft{Location: w.volume.Location, As: backends.NewVolume{Format: w.format, Size: w.draft.As.Size}, Over: w.volume, Kept: w.draft.Name}
-	if err := stack(ctx, r, d, layer{path: w.draft.Path, like: is, secret: w.secret}); err != nil {
+	if err := stack(ctx, r, d, layer{Volume: w.volume.Volume, path: w.draft.Path, like: is, secret: w.secret}); err != nil {
 		return err
 	}
 	is.Name, is.Path, is.Key = w.draft.Name, w.draft.Path, w.draft.Path
@@ -126,13 +127,32 @@ func (w preserving) overlay(ctx context.Context, r *helper.Run) error {
 
 // layer is an image on which an empty one is to stand.
 type layer struct {
+	backends.Volume
 	path   string
 	like   ipc.Item // the image on it has that capacity
 	secret string   // name of the one that opens it, and what stands on it
 }
 
+// sealed refuses an image that is encrypted and comes without its secret: what is
+// written to one that stands on it would not be encrypted.
+func (l layer) sealed(r *helper.Run) error {
+	is, err := format.InspectAs(l.Content(), l.like.Size, layered)
+	if err != nil || is.Encryption == "" {
+		return err
+	}
+	secret, err := r.Secret(l.secret)
+	if err == nil && secret == nil {
+		err = ipc.Errorf(record.Invalid, "%q is encrypted, and its secret is not known: an image that stands on it would not be encrypted; nothing was changed", l.like.Path)
+	}
+	clear(secret)
+	return err
+}
+
 // stack makes an empty image that stands on another one, in place of a volume.
 func stack(ctx context.Context, r *helper.Run, d *helper.Draft, on layer) error {
+	if err := on.sealed(r); err != nil {
+		return err
+	}
 	attributes, err := diskio.AttributesOf(d.Over.Volume.Content())
 	if err != nil {
 		return err
@@ -245,7 +265,7 @@ func (w reverting) work(ctx context.Context, r *helper.Run) error {
 	})
 	switch {
 	case unshared(err) && w.format == layered:
-		return stack(ctx, r, w.draft, layer{path: w.snapshot.Path, like: is, secret: w.secret})
+		return stack(ctx, r, w.draft, layer{Volume: w.snapshot.Volume, path: w.snapshot.Path, like: is, secret: w.secret})
 	case err == nil:
 		like(r.Report.Volume, is)
 	}
