@@ -191,3 +191,37 @@ func TestKilledRekeyLeavesAVolumeThatOpens(t *testing.T) {
 		h.unlocks("disk", values[v.Secret], true)
 	}
 }
+
+func encryptedBy(name string) option { return field("secret", name) }
+
+// An encrypted volume is made, and what is done with its content opens it by its secret.
+func TestEncryptedVolumeIsOpenedByItsSecret(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	value := canary("disks")
+	h.refuses(record.NotFound, "no secret")(h.create("disk", mib, format("luks"), encryptedBy("disks")))
+	h.setSecret("disks", value)
+	h.refuses(record.Invalid, "needs a secret")(h.create("disk", mib, format("luks")))
+	h.refuses(record.Invalid, "not encrypted")(h.create("disk", mib, encryptedBy("disks")))
+	stop := h.hunt(value)
+	h.succeed(h.create("disk", mib, format("luks"), encryptedBy("disks"), field("options", map[string]string{"iter-time": "10"})))
+	h.unlocks("disk", value, true)
+	h.is("disk", record.Volume{Secret: "disks", Format: "luks", Capacity: mib, State: record.VolumeReady})
+	h.refused(h.client.DeleteSecret(h.ctx(), "disks"), record.Busy)
+	content, _ := h.given("content", mib)
+	want := hashOf(t, content.Name())
+	h.succeed(h.hand("disk", content, field("as", "raw")))
+	j := h.succeed(h.verify("disk", field("as", "raw"), checksum("sha256")))
+	if j.Result.Checksum != "sha256:"+want {
+		t.Errorf("its content is %s, not what was written", j.Result.Checksum)
+	}
+	h.succeed(h.clone("disk", "plain", format("raw")))
+	h.hasHash("plain", want)
+	stop()
+	h.setSecret("wrong", canary("wrong"))
+	h.must(h.opens("disk", "wrong"))
+	h.fails(h.end(h.verify("disk", field("as", "raw"))), record.Denied, "does not open it")
+	h.must(h.opens("disk", ""))
+	h.fails(h.end(h.verify("disk", field("as", "raw"))), record.Invalid, "no secret was given")
+	h.nowhere(value, canary("wrong"))
+}

@@ -30,6 +30,7 @@ func (t *tool) createVerb() *cli.Command {
 			&cli.StringFlag{Name: "format", Usage: "its format (default raw): `FORMAT`"},
 			&cli.StringFlag{Name: "from-format", Usage: "convert the content, which is in `FORMAT`"},
 			&cli.StringFlag{Name: "backing", Usage: "stand on `VOL`"},
+			&cli.StringFlag{Name: "secret", Usage: "encrypt it (formats luks and qcow2), so that this opens it: `SECRET`"},
 			optionFlag(),
 			&cli.StringFlag{Name: "allocation", Usage: "how much to allocate: `full|none|SIZE`"},
 			&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same volume already"})...),
@@ -68,7 +69,7 @@ func volumeCreate(ctx context.Context, s *session) error {
 func (s *session) newVolume(ctx context.Context, r volumeRef, capacity int64) (operation.CreateRequest, error) {
 	req := operation.CreateRequest{
 		Name: r.name, Capacity: capacity, Format: s.cli.String("format"), Options: s.options(),
-		Allocation: allocation(s.cli.String("allocation")), ExistOK: s.cli.Bool("exist-ok"),
+		Allocation: allocation(s.cli.String("allocation")), ExistOK: s.cli.Bool("exist-ok"), Secret: s.cli.String("secret"),
 	}
 	if !s.cli.IsSet("backing") {
 		return req, nil

@@ -126,6 +126,9 @@ func (c *Catalog) building(tx *store.Tx, o operation.Operation, j *store.Job, v 
 	at := locationOf(p, v.Name)
 	made := o.(operation.Making).Made()
 	v.Key, v.Type, v.Format = at.Key, at.Type, cmp.Or(v.Format, made.Format)
+	if made.Secret != "" {
+		v.Secret = made.Secret
+	}
 	if made.Capacity != 0 { // else the file is copied as it is
 		v.Capacity = made.Capacity
 	}

@@ -339,8 +339,9 @@ type Making interface{ Made() Made }
 // one it is made of.
 type Made struct {
 	Format             string
-	Capacity, Promised int64 // bytes; so many are promised to have blocks
-	Apart              bool  // it does not name the files that its source needs
+	Capacity, Promised int64  // bytes; so many are promised to have blocks
+	Secret             string // name of the one that opens it, "" for none
+	Apart              bool   // it does not name the files that its source needs
 }
 
 func deref(n *int64) int64 {

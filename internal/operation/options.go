@@ -54,6 +54,9 @@ const Preallocation = "preallocation"
 // CheckOptions gives the options of a new volume with sizes in bytes. full says that
 // all of it is to be reserved, which some formats are told by an option.
 func CheckOptions(format string, given map[string]string, full bool) (map[string]string, error) {
+	if format == Encrypted[0] {
+		return lockOptions(given, full)
+	}
 	c, ok := record.CreationOf(format)
 	if !ok {
 		return nil, record.Errorf(record.Unsupported, "no volume is made in format %q, but of a content that is in it", format)
@@ -70,6 +73,23 @@ func CheckOptions(format string, given map[string]string, full bool) (map[string
 		return nil, err
 	}
 	return options, reserve(c, options, full)
+}
+
+// lockOptions are those of a volume that is nothing but encrypted: how long a try of its
+// secret takes.
+func lockOptions(given map[string]string, full bool) (map[string]string, error) {
+	const one = "iter-time"
+	value, ok := given[one]
+	n, err := strconv.Atoi(value)
+	switch {
+	case full || len(given) > 1 || len(given) == 1 && !ok:
+		return nil, record.Errorf(record.Invalid, "of a volume in format %s nothing is reserved, and %s is its only option", Encrypted[0], one)
+	case ok && (err != nil || n < 1 || n > maxIterTime):
+		return nil, record.Errorf(record.Invalid, "option %s is from 1 to %d ms, not %q", one, maxIterTime, value)
+	case ok:
+		return map[string]string{one: value}, nil
+	}
+	return map[string]string{}, nil
 }
 
 // checkOption gives the value of an option as its format has it.

@@ -16,7 +16,8 @@ type Create struct {
 	Draft
 	Existing
 	Formatted
-	Chain             // what it is to stand on
+	Chain // what it is to stand on; Secret is what is to open it
+	Sealed
 	Capacity   int64  `json:"capacity,omitempty"`   // bytes; 0: that of the content
 	Allocation *int64 `json:"allocation,omitempty"` // bytes that shall have blocks; nil: all, and none of a content
 	Resume     bool   `json:"-"`
@@ -60,7 +61,7 @@ func (o *Create) Moves() (bytes int64, bounds bool) { return *o.Allocation, o.Fo
 
 // Made is how it is listed.
 func (o *Create) Made() Made {
-	return Made{Format: o.Format, Capacity: o.Capacity, Promised: *o.Allocation}
+	return Made{Format: o.Format, Capacity: o.Capacity, Promised: *o.Allocation, Secret: o.Chain.Secret}
 }
 
 // Done if there is such a volume.
@@ -90,7 +91,7 @@ func (o *Create) Task() Task {
 			"it gets that content; then its size is that of the content, unless --capacity is more. With --from-format\n" +
 			"the content is one in that format, and is converted. A volume with a layer is an image that stands on it.",
 		Example: "--target /var/lib/images/vm1.raw --capacity 10G",
-		Flags: append(slices.Concat(o.Volume.flags("target"), o.Content.flags(), o.Formatted.flags(), o.Chain.flags("layer")),
+		Flags: append(slices.Concat(o.Volume.flags("target"), o.Content.flags(), o.Formatted.flags(), o.Chain.flags("layer"), o.Sealed.flags(&o.Chain.Secret)),
 			bytes("capacity", &o.Capacity, "`SIZE` that it can hold"),
 			Flag{Name: "allocation", Usage: "reserve for it (default full, and none with --source): `full|none|SIZE`", value: amount{&o.Allocation}},
 			text("from-format", &o.FromFormat, "the content is an image in that format, and is converted: `"+strings.Join(record.Formats, "|")+"`"),
@@ -106,6 +107,7 @@ type CreateRequest struct {
 	Allocation *Allocation       `json:"allocation,omitempty"` // default full for raw, none else
 	Format     string            `json:"format,omitempty"`     // default raw
 	Backing    string            `json:"backing,omitempty"`
+	Secret     string            `json:"secret,omitempty"` // name of the one that it is encrypted by
 	From       string            `json:"from,omitempty"`
 	Options    map[string]string `json:"options,omitempty"`
 	ExistOK    bool              `json:"exist_ok,omitempty"` // the same volume is taken for it
@@ -149,7 +151,22 @@ func (r *CreateRequest) Check() error {
 	case r.Allocation != nil && r.Allocation.of(r.Capacity) > r.Capacity:
 		return record.Errorf(record.Invalid, "allocation of %s is more than the capacity of %s", both(r.Allocation.Bytes), both(r.Capacity))
 	}
-	return cmp.Or(r.checkImage(), r.checkBacking())
+	return cmp.Or(r.checkImage(), r.checkBacking(), r.checkSecret())
+}
+
+// checkSecret refuses a secret where there is nothing to encrypt, and none where there is.
+func (r *CreateRequest) checkSecret() error {
+	switch format := cmp.Or(r.Format, record.FormatRaw); {
+	case r.Secret == "" && format == Encrypted[0]:
+		return record.Errorf(record.Invalid, "a volume in format %s needs a secret that opens it", format).WithHint("%s", record.Do("").With("secret", "NAME"))
+	case r.Secret == "":
+		return nil
+	case !slices.Contains(Encrypted, format):
+		return record.Errorf(record.Invalid, "a volume in format %s is not encrypted; %s are", format, record.List(Encrypted, 10))
+	case format == Encrypted[0] && r.Allocation != nil && (r.Allocation.Full || r.Allocation.Bytes > 0):
+		return record.Errorf(record.Unsupported, "of a volume in format %s nothing can be reserved", format)
+	}
+	return record.CheckNameOf("secret", r.Secret)
 }
 
 // checkImage refuses what no volume in the format is made with.
@@ -195,7 +212,11 @@ func (r *CreateRequest) checkBacking() error {
 // Plan refuses a format that the pool's type cannot make, and a backing that no image
 // can stand on.
 func (r *CreateRequest) Plan(k Known) (Operation, error) {
-	if err := k.Can.CanMake(r.Format); err != nil {
+	makes := r.Format
+	if makes == Encrypted[0] { // which the same programs make
+		makes = Encrypted[1]
+	}
+	if err := k.Can.CanMake(makes); err != nil {
 		return nil, err
 	}
 	options, err := CheckOptions(r.Format, r.Options, r.Allocation.Full)
@@ -208,6 +229,7 @@ func (r *CreateRequest) Plan(k Known) (Operation, error) {
 			return nil, err
 		}
 	}
+	o.Chain.Secret = r.Secret
 	allocation := r.Allocation.of(o.Capacity)
 	capacity := o.Capacity
 	o.Allocation, o.Existing = &allocation, Existing{r.ExistOK, &capacity}

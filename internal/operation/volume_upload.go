@@ -170,6 +170,9 @@ func (r *UploadRequest) checkCreate() error {
 		return err
 	}
 	switch c := r.Create; {
+	case c.Secret != "":
+		return record.Errorf(record.Unsupported, "a new volume that is encrypted is made empty").
+			WithHint("make it, and write the content into it: %s", record.Do("volume.upload", "POOL/NAME", "FILE").With("as", "raw"))
 	case c.Backing != "":
 		return record.Errorf(record.Invalid, "a volume is made of a content, or stands on another, and not both")
 	case r.Offset != 0 || r.Continues != "":

@@ -29,16 +29,17 @@ func Convert(o *operation.Clone) (helper.Task, error) {
 	}
 	return helper.Task{
 		Name: o.Task().Name, Resumes: o.Resume,
-		Doing:  fmt.Sprintf("convert %q to %q", from.Path, to.Path),
-		Done:   fmt.Sprintf("converted %q to %q", from.Path, to.Path),
-		Undone: afterCancel(o.Keep, to) + fmt.Sprintf("; %q is as it was", from.Path),
-		Keeps:  o.Keep,
-		Makes:  to.Path,
-		Reads:  from.Path,
-		Writes: to.Path,
-		Opens:  append(w.opens(), w.draft),
-		Images: imagesOfConversion,
-		Work:   w.work,
+		Doing:   fmt.Sprintf("convert %q to %q", from.Path, to.Path),
+		Done:    fmt.Sprintf("converted %q to %q", from.Path, to.Path),
+		Undone:  afterCancel(o.Keep, to) + fmt.Sprintf("; %q is as it was", from.Path),
+		Keeps:   o.Keep,
+		Makes:   to.Path,
+		Reads:   from.Path,
+		Writes:  to.Path,
+		Opens:   append(w.opens(), w.draft),
+		Images:  imagesOfConversion,
+		Secrets: o.Files,
+		Work:    w.work,
 	}, nil
 }
 

@@ -37,15 +37,16 @@ func Create(o *operation.Create) (helper.Task, error) {
 	}
 	return helper.Task{
 		Name: o.Task().Name, Resumes: o.Resume,
-		Doing:  fmt.Sprintf("allocate %q", at.Path),
-		Done:   fmt.Sprintf("allocated %q", at.Path),
-		Undone: afterCancel(o.Keep, at),
-		Keeps:  o.Keep,
-		Makes:  at.Path,
-		Writes: at.Path,
-		Opens:  append(a.layers.Openings(), a.draft),
-		Images: a.images(),
-		Work:   a.work,
+		Doing:   fmt.Sprintf("allocate %q", at.Path),
+		Done:    fmt.Sprintf("allocated %q", at.Path),
+		Undone:  afterCancel(o.Keep, at),
+		Keeps:   o.Keep,
+		Makes:   at.Path,
+		Writes:  at.Path,
+		Opens:   append(a.layers.Openings(), a.draft),
+		Images:  a.images(),
+		Secrets: o.Files,
+		Work:    a.work,
 	}, nil
 }
 
@@ -67,6 +68,7 @@ func allocationOf(o *operation.Create, at helper.Location) (a allocation, err er
 	if a.newImage, err = newImageOf(&helper.Draft{Location: at}, o.Format, o.Options, reserved); err != nil {
 		return a, err
 	}
+	a.secret = o.Chain.Secret
 	a.capacity, a.reserved = o.Capacity, min(a.reserved, o.Capacity)
 	if a.plain() {
 		a.draft.As.Size, a.draft.As.Promise = o.Capacity, a.reserved

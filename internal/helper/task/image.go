@@ -23,6 +23,7 @@ type newImage struct {
 	capacity int64             // bytes that a guest sees
 	reserved int64             // bytes that shall have storage; as much as the capacity is all of the file
 	backing  *helper.Layer     // nil: none
+	secret   string            // name of the one that is to open it, "" for none
 }
 
 // newImageOf reads the options of a volume that is to be made by hand too.
@@ -51,7 +52,7 @@ func (n newImage) compressed() bool {
 
 // make writes an empty image into the draft, and reserves what is to be.
 func (n newImage) make(ctx context.Context, r *helper.Run) (method string, err error) {
-	blank := helper.Blank{Format: n.draft.As.Format, Capacity: n.capacity, Options: n.qemu()}
+	blank := helper.Blank{Format: n.draft.As.Format, Capacity: n.capacity, Options: n.qemu(), Secret: n.secret}
 	if n.backing != nil {
 		blank.BackingName, blank.BackingFormat = n.backing.Path, n.backing.Format
 	}
