@@ -54,6 +54,7 @@ func (v *Volume) Needs(_ *Run, policy *confine.Policy) {
 	}
 	if v.Leaves {
 		policy.Names = append(policy.Names, v.Pool.directory()...)
+		policy.ReadPaths = append(policy.ReadPaths, attachments...)
 		policy.Capabilities = append(policy.Capabilities, naming...)
 	}
 }
@@ -72,6 +73,10 @@ func (d *Draft) Needs(r *Run, policy *confine.Policy) {
 // kernelFiles are where the kernel tells of itself, of devices and of mounts. Of other
 // processes it shows a confined one nothing but what everybody may see.
 var kernelFiles = []string{"/proc", "/sys/devices"}
+
+// attachments are where the kernel tells what it has made disks of: before a volume
+// leaves its name it is looked once more whether it is one.
+var attachments = []string{"/sys/block", "/sys/kernel/config"}
 
 // confined is the step between locking and working: the process gives up all but what
 // the task needs to its end. Nothing that a virtual machine has written was read before.
@@ -99,7 +104,7 @@ func (r *Run) confined(t Task) error {
 
 // policy is what the task needs.
 func (t Task) policy(r *Run) confine.Policy {
-	policy := confine.Policy{ReadPaths: kernelFiles, Anywhere: t.Seeks || t.Settles}
+	policy := confine.Policy{ReadPaths: slices.Clone(kernelFiles), Anywhere: t.Seeks || t.Settles}
 	for _, p := range r.pools { // that they are at their places is looked at again in the end
 		policy.Places = append(policy.Places, p.directory()...)
 		policy.Capabilities = append(policy.Capabilities, reads...)
