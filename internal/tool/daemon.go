@@ -234,10 +234,11 @@ func (d *Daemon) Job(ctx context.Context, id, command string, arguments any) err
 	if err != nil {
 		return d.Explain(err)
 	}
+	err = d.Do(ctx, "job-dismiss", map[string]string{"id": id}) // a failed one too, so that its id is free
 	if failed != "" {
 		return &CommandError{Desc: failed}
 	}
-	return d.Do(ctx, "job-dismiss", map[string]string{"id": id})
+	return err
 }
 
 // Unexport takes back an export, whose connections are closed.
