@@ -91,7 +91,7 @@ var openers = []opener{
 	{"convert-source", true, false, true, tool("qemu-img", "convert", "-r", "4k", "-f", "raw", "-O", "raw", "PATH", "OTHER")},
 	{"convert-target", false, false, true, tool("qemu-img", "convert", "-r", "4k", "-n", "-f", "raw", "-O", "raw", "OTHER", "PATH")},
 	{"convert-unlocked", true, true, true, tool("qemu-img", "convert", "-U", "-r", "4k", "-f", "raw", "-O", "raw", "PATH", "OTHER")},
-	{"create-preallocated", false, false, true, tool("qemu-img", "create", "-q", "-f", "raw", "-o", "preallocation=full", "PATH", "64M")},
+	{"create-preallocated", false, false, true, tool("qemu-img", "create", "-q", "-f", "raw", "-o", "preallocation=full", "PATH", "256M")},
 	{"info-unlocked", true, true, true, tool("qemu-io", "-U", "-r", "-f", "raw", "-c", "sleep 60000", "PATH")},
 }
 

@@ -98,7 +98,10 @@ func Stopped(t testing.TB, path string, argv ...string) (holder string, stop fun
 	go func() { gone <- cmd.Wait() }()
 	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()
-	for {
+	// QEMU takes its locks and gives them up at once where it sees others: only what it has
+	// kept for some looks does it have.
+	const kept = 8
+	for seen := 0; ; {
 		select {
 		case err := <-gone:
 			return "", nil, fmt.Errorf("%s: %v: %s", argv[0], err, &said)
@@ -106,7 +109,10 @@ func Stopped(t testing.TB, path string, argv ...string) (holder string, stop fun
 		}
 		_ = cmd.Process.Signal(syscall.SIGSTOP) // one that has ended is met above
 		_ = unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
-		if locks(cmd.Process.Pid, path) {
+		if seen++; !locks(cmd.Process.Pid, path) {
+			seen = 0
+		}
+		if seen == kept {
 			stop = sync.OnceFunc(func() { cmd.Process.Kill(); <-gone })
 			t.Cleanup(stop)
 			return holderOf(cmd), stop, nil
