@@ -217,7 +217,7 @@ func (d *Daemon) Job(ctx context.Context, id, command string, arguments any) err
 		return err
 	}
 	var failed string
-	err := d.monitor.await(ctx, "JOB_STATUS_CHANGE", func() (bool, error) {
+	err := d.monitor.await(ctx, func() (bool, error) {
 		var jobs []struct{ ID, Status, Error string }
 		err := d.monitor.execute(ctx, "query-jobs", nil, &jobs)
 		for _, j := range jobs {
@@ -248,7 +248,7 @@ func (d *Daemon) Unexport(ctx context.Context, id string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, CommandTime)
 	defer cancel()
-	return d.Explain(d.monitor.await(ctx, "BLOCK_EXPORT_DELETED", func() (bool, error) {
+	return d.Explain(d.monitor.await(ctx, func() (bool, error) {
 		var exports []struct{}
 		err := d.monitor.execute(ctx, "query-block-exports", nil, &exports)
 		return len(exports) == 0, err

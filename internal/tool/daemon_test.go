@@ -111,3 +111,16 @@ func TestSilenceAndNoiseWithoutEndEndWithTheContext(t *testing.T) {
 		}
 	}
 }
+
+// The answer to a question may be older than the event before it, and no event comes
+// after that one.
+func TestAnEventBeforeAnOlderAnswerIsNotLost(t *testing.T) {
+	playDaemon(t, "late")
+	d, err := startDaemon(t, Command{})
+	must(t, err)
+	defer d.Abandon() // it does not end by itself
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	must(t, d.Job(ctx, "j", "x", nil))
+	must(t, d.Unexport(ctx, "e"))
+}

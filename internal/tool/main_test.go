@@ -18,6 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// done is the answer to a command that says nothing.
+const done = "{\"return\":{}}\n"
+
 // roles are what this test binary plays under other names: programs get no
 // environment by which they could be told.
 var roles = map[string]func(){
@@ -49,7 +52,19 @@ var roles = map[string]func(){
 		os.Exit(1)
 	},
 	"mistyped": func() { say("{\"QMP\":{}}\n{\"return\":{}}\n{\"return\":{}}\n{\"return\":{\"a\":[]}}\n"); pause() },
-	"refuses":  func() { say("{\"QMP\":{}}\n{\"return\":{}}\n{\"error\":{\"desc\":\"no\\u001b[1m\"}}\n"); pause() },
+	"late": func() { // the last event comes before an answer that is older
+		say("{\"QMP\":{}}\n", done, done)
+		read(3)
+		say("{\"event\":\"JOB_STATUS_CHANGE\"}\n", "{\"return\":[{\"id\":\"j\",\"status\":\"running\"}]}\n")
+		read(1)
+		say("{\"return\":[{\"id\":\"j\",\"status\":\"concluded\"}]}\n", done, done)
+		read(3)
+		say("{\"event\":\"BLOCK_EXPORT_DELETED\"}\n", "{\"return\":[{\"id\":\"e\"}]}\n")
+		read(1)
+		say("{\"return\":[]}\n")
+		pause()
+	},
+	"refuses": func() { say("{\"QMP\":{}}\n{\"return\":{}}\n{\"error\":{\"desc\":\"no\\u001b[1m\"}}\n"); pause() },
 }
 
 func TestMain(m *testing.M) {
@@ -94,10 +109,12 @@ func say(texts ...string) {
 	}
 }
 
+// asked is what comes in at it.
+var asked = sync.OnceValue(func() *bufio.Reader { return bufio.NewReader(peer()) })
+
 func read(lines int) {
-	in := bufio.NewReader(peer())
 	for range lines {
-		in.ReadString('\n')
+		asked().ReadString('\n')
 	}
 }
 

@@ -16,12 +16,13 @@ const maxMessage = 256 << 10
 // monitor speaks QMP (QEMU docs/interop/qmp-spec), one command at a time. The
 // other end has parsed an image, and anything may come from it.
 type monitor struct {
-	conn net.Conn
-	in   *bufio.Reader
+	conn   net.Conn
+	in     *bufio.Reader
+	events int // that were read
 }
 
 func newMonitor(conn net.Conn) *monitor {
-	return &monitor{conn, bufio.NewReaderSize(conn, maxMessage)}
+	return &monitor{conn: conn, in: bufio.NewReaderSize(conn, maxMessage)}
 }
 
 // message is what the other end says.
@@ -65,6 +66,9 @@ func (m *monitor) next() (message, error) {
 	if err := json.Unmarshal(line, &msg); err != nil {
 		return message{}, fmt.Errorf("what it says is no QMP: %w", err)
 	}
+	if msg.Event != "" {
+		m.events++
+	}
 	return msg, nil
 }
 
@@ -80,7 +84,7 @@ func (m *monitor) greet(ctx context.Context) error {
 }
 
 // execute runs a command; result, if not nil, gets what it returns. Events that come
-// before the answer are passed over.
+// before the answer are counted only.
 func (m *monitor) execute(ctx context.Context, command string, arguments, result any) error {
 	b, err := json.Marshal(struct {
 		Execute   string `json:"execute"`
@@ -110,18 +114,20 @@ func (m *monitor) execute(ctx context.Context, command string, arguments, result
 	})
 }
 
-// await waits until done says so. It is asked at once and after each such event.
-func (m *monitor) await(ctx context.Context, event string, done func() (bool, error)) error {
+// await waits until done says so. It is asked at once and after each event, also one
+// that came while it asked: an answer may be older than an event before it, which may
+// be the last.
+func (m *monitor) await(ctx context.Context, done func() (bool, error)) error {
 	for {
+		before := m.events
 		if ok, err := done(); ok || err != nil {
 			return err
 		}
-		err := m.within(ctx, func() error {
-			for {
-				if msg, err := m.next(); err != nil || msg.Event == event {
-					return err
-				}
+		err := m.within(ctx, func() (err error) {
+			for err == nil && m.events == before {
+				_, err = m.next()
 			}
+			return err
 		})
 		if err != nil {
 			return err
