@@ -218,7 +218,7 @@ func TestWhatAJobHasIsBusyForQEMU(t *testing.T) {
 		}
 		t.Run(u.name, func(t *testing.T) {
 			volume := u.name + "-used"
-			st := h.began(u.start(h, volume, limited(mib)))
+			st := h.began(u.start(h, volume, limited(mib/4)))
 			h.written(st.Job.ID, 1)
 			for _, o := range openers {
 				if o.name == "vm-qcow2" {
