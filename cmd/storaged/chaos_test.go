@@ -290,7 +290,7 @@ func (h *host) suffer(rng *rand.Rand, kills int) {
 	count, jobs, ofDaemon := 0, 0, 0
 	for kill := range kills {
 		for len(under) < 6 {
-			under = append(under, h.undertake(rng, count))
+			under = append(under, h.undertake(rng, count, deeds()))
 			count++
 		}
 		pause := time.NewTimer(time.Duration(rng.IntN(150)) * time.Millisecond) // the moment is the point
@@ -310,9 +310,8 @@ func (h *host) suffer(rng *rand.Rand, kills int) {
 	h.t.Logf("%d kills, %d of them of the daemon, %d jobs (seed %d)", kills, ofDaemon, jobs, *chaosSeed)
 }
 
-// undertake starts a deed of any kind.
-func (h *host) undertake(rng *rand.Rand, count int) workload {
-	all := deeds()
+// undertake starts one of the deeds.
+func (h *host) undertake(rng *rand.Rand, count int, all []deed) workload {
 	w := workload{deed: all[rng.IntN(len(all))], n: fmt.Sprintf("r%d", count)}
 	w.deed.prepare(h, w.n)
 	var err error

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"storaged/internal/record"
+	"storaged/internal/testenv"
 )
 
 // deed is one kind of work as the tests of crashes do it: on objects of its
@@ -32,7 +34,7 @@ func slowly() option { return limited(deedRate) }
 
 // deeds has one of each kind, and of each way of it that undoes differently.
 func deeds() []deed {
-	return []deed{
+	return append([]deed{
 		{"create", nothing, startCreate(0), checkMade},
 		{"allocate", nothing, startCreate(deedBytes), checkMade},
 		{"clone", withSource, startClone, checkMade},
@@ -55,6 +57,15 @@ func deeds() []deed {
 		{"pool-refresh", withPool("started"), startPoolVerb("refresh"), checkPool},
 		{"pool-verify", withPool("started"), startPoolVerb("verify"), checkPool},
 		{"pool-delete", withPool("built"), startPoolVerb("delete"), checkPool},
+	}, imageDeeds()...)
+}
+
+// imageDeeds are those of deeds in which QEMU writes the image.
+func imageDeeds() []deed {
+	return []deed{
+		{"convert", withSource, startConvert("qcow2"), checkConverted},
+		{"convert-back", withImage, startConvert("raw"), checkConverted},
+		{"flatten", withOverlay, startFlatten, checkFlattened},
 	}
 }
 
@@ -106,6 +117,34 @@ func startCreate(bytes int64) func(*host, string, ...option) (started, error) {
 
 func startClone(h *host, n string, o ...option) (started, error) {
 	return h.clone("src"+n, "vol"+n, append(o, noReflink, slowly())...)
+}
+
+// withImage makes a source in another format.
+func withImage(h *host, n string) {
+	h.t.Helper()
+	h.put("raw" + n)
+	h.succeed(h.clone("raw"+n, "src"+n, format("qcow2")))
+}
+
+func startConvert(to string) func(*host, string, ...option) (started, error) {
+	return func(h *host, n string, o ...option) (started, error) {
+		return h.clone("src"+n, "vol"+n, append(o, format(to), slowly())...)
+	}
+}
+
+// ownBytes is how much of an overlay's content is its own: the beginning.
+const ownBytes = 64 << 10
+
+// withOverlay makes an overlay with something of its own.
+func withOverlay(h *host, n string) {
+	h.t.Helper()
+	h.put("raw" + n)
+	h.succeed(h.clone("raw"+n, "vol"+n, linked))
+	h.qemuIO(h.path("vol"+n), fmt.Sprintf("write -P 1 0 %d", ownBytes), "flush")
+}
+
+func startFlatten(h *host, n string, o ...option) (started, error) {
+	return h.flatten("vol"+n, append(o, slowly())...)
 }
 
 func startWipe(h *host, n string, o ...option) (started, error) {
@@ -325,7 +364,7 @@ func (h *host) stored(j record.Job, name string) (file []byte, v *record.Volume)
 	if v != nil && v.State != record.VolumeReady && v.State != record.VolumeIncomplete {
 		h.fault(j, "volume %q stays %s", name, v.State)
 	}
-	if v != nil && err == nil && v.Capacity != int64(len(file)) {
+	if v != nil && err == nil && v.Format == record.FormatRaw && v.Capacity != int64(len(file)) {
 		h.fault(j, "volume %q has %d bytes, its entry says %d", name, len(file), v.Capacity)
 	}
 	return file, v
@@ -350,6 +389,50 @@ func checkMade(h *host, n string, j record.Job) {
 		h.fault(j, "its volume is there, %s", v.State)
 	case j.State == record.Succeeded && (!ready(v) || !bytes.Equal(file, want)):
 		h.fault(j, "its volume is %s with %d bytes", shown(v), len(file))
+	}
+}
+
+// checkConverted: a volume in the other format is there with the content of its
+// source, or not at all.
+func checkConverted(h *host, n string, j record.Job) {
+	h.t.Helper()
+	_, v := h.stored(j, "vol"+n)
+	from, to, want := "raw", "qcow2", content("src"+n, deedBytes)
+	if _, err := os.Stat(h.path("raw" + n)); err == nil {
+		from, to, want = to, from, content("raw"+n, deedBytes)
+	}
+	h.sees("src"+n, from, want)
+	switch {
+	case j.State != record.Succeeded && v != nil:
+		h.fault(j, "its volume is there, %s", v.State)
+	case j.State == record.Succeeded:
+		h.sees("vol"+n, to, want)
+	}
+}
+
+// leakedOnly is how qemu-img check ends when an image has clusters that nothing
+// uses, and no other fault (man qemu-img).
+const leakedOnly = 3
+
+// checkFlattened: the content is the same whatever became of the job, and the
+// volume stands on nothing if it succeeded. What was interrupted once may have
+// left clusters that nothing uses, and nothing worse.
+func checkFlattened(h *host, n string, j record.Job) {
+	h.t.Helper()
+	_, v := h.stored(j, "vol"+n)
+	if !ready(v) || j.State == record.Succeeded && v.Backing != "" {
+		h.fault(j, "the volume is %s", shown(v))
+		return
+	}
+	want := content("raw"+n, deedBytes)
+	copy(want, bytes.Repeat([]byte{1}, ownBytes))
+	if !bytes.Equal(h.reads("vol"+n, "qcow2"), want) {
+		h.fault(j, "the volume has another content")
+	}
+	smooth := j.State == record.Succeeded && j.Resumed == 0
+	err := exec.CommandContext(h.ctx(), testenv.Tool(h.t, "qemu-img"), "check", "-q", "-f", "qcow2", h.path("vol"+n)).Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && (smooth || !ok || exit.ExitCode() != leakedOnly) {
+		h.fault(j, "qemu-img finds faults: %v", err)
 	}
 }
 

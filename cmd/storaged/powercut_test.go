@@ -120,15 +120,19 @@ func (h *cutHost) bootUp() {
 	h.start()
 }
 
-// work starts deeds of any kind, clients that watch them, and one that makes
-// volumes beside them. Work that is under way since before the last cut is
-// enough: the host recovers from that one still.
+// work starts deeds of any kind, one of them of an image, clients that watch
+// them, and one that makes volumes beside them. Work that is under way since
+// before the last cut is enough: the host recovers from that one still.
 func (h *cutHost) work() {
 	h.t.Helper()
 	h.off = false
 	anew := len(h.under) == 0
 	for i := 0; anew && i < cutDeeds; i++ {
-		h.under = append(h.under, h.undertake(h.rng, h.count))
+		all := deeds()
+		if i == 0 {
+			all = imageDeeds() // each cut is to meet one
+		}
+		h.under = append(h.under, h.undertake(h.rng, h.count, all))
 		h.count++
 	}
 	for _, j := range h.jobs() {
