@@ -215,7 +215,7 @@ func TestEncryptedImagesNeedTheirSecret(t *testing.T) {
 			if bytes.Contains(stored, want[:512]) || bytes.Contains(stored, n.Secret) {
 				t.Error("it is not encrypted")
 			}
-			for _, secret := range [][]byte{nil, []byte("another")} {
+			for _, secret := range [][]byte{nil, []byte("unheard-of")} {
 				if i, err := Open(t.Context(), Layer{File: f, Format: n.Format, Secret: secret}, Options{}); err == nil {
 					i.Close()
 					t.Errorf("it opens with %q", secret)
