@@ -66,14 +66,10 @@ func Check(ctx context.Context, l Layer, r Repair, c Child) (Checked, error) {
 	g := &graph{}
 	nodes := g.layer(l, r != RepairNothing)
 	cmd.Files, cmd.Policy, cmd.Operands = g.files, g.policy, []string{g.inline(nodes)}
-	for i, secret := range g.secrets {
-		f, err := inMemory(secret)
-		if err != nil {
-			return Checked{}, err
-		}
-		defer f.Close()
-		cmd.Files = append(cmd.Files, f)
-		cmd.Options = append(cmd.Options, "--object", fmt.Sprintf("secret,id=%s,format=raw,file=/proc/self/fd/%d", secretName(i), tool.FD(len(cmd.Files)-1)))
+	drop, err := g.hand(&cmd)
+	defer drop()
+	if err != nil {
+		return Checked{}, err
 	}
 	out, err := cmd.Run(ctx)
 	if end, ok := errors.AsType[*tool.EndError](err); ok {
@@ -88,6 +84,26 @@ func Check(ctx context.Context, l Layer, r Repair, c Child) (Checked, error) {
 		return Checked{}, fmt.Errorf("cannot check the image of format %s: %w", l.Format, err)
 	}
 	return parseCheck(out)
+}
+
+// hand gives qemu-img the secrets of the graph, as files that drop closes: it has no
+// monitor, and arguments are seen by everybody.
+func (g *graph) hand(cmd *tool.Command) (drop func(), err error) {
+	var files []*os.File
+	drop = func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}
+	for i, secret := range g.secrets {
+		f, err := inMemory(secret)
+		if err != nil {
+			return drop, err
+		}
+		files, cmd.Files = append(files, f), append(cmd.Files, f)
+		cmd.Options = append(cmd.Options, "--object", fmt.Sprintf("secret,id=%s,format=raw,file=/proc/self/fd/%d", secretName(i), tool.FD(len(cmd.Files)-1)))
+	}
+	return drop, nil
 }
 
 // inMemory is a secret as a file that is nowhere.

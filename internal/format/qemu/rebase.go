@@ -34,7 +34,12 @@ func Rebase(ctx context.Context, l Layer, name, format string, c Child) error {
 		Program: tool.QEMUImg, Options: options, Files: g.files, Policy: g.policy, Operands: []string{g.inline(top)}, Lock: c.Lock,
 		Limits: tool.Limits{AddressSpace: addressSpace, Files: descriptors}, Output: rebaseOutput,
 	}
-	if _, err := cmd.Run(ctx); err != nil {
+	drop, err := g.hand(&cmd)
+	defer drop()
+	if err == nil {
+		_, err = cmd.Run(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot change what the image of format %s stands on: %w", l.Format, err)
 	}
 	return nil

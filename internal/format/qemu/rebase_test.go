@@ -40,6 +40,13 @@ func TestRebaseChangesTheNameAlone(t *testing.T) {
 			}
 		})
 	}
+	l := Layer{File: made(t, New{
+		Format: "qcow2", Capacity: mib, BackingName: "/nowhere/base", BackingFormat: "raw", Secret: []byte("open, sesame"), Options: encrypted["qcow2"],
+	}), Format: "qcow2", Secret: []byte("open, sesame")}
+	must(t, Rebase(t.Context(), l, "", "", Child{}))
+	if is, err := format.InspectAs(l.File, 1<<30, "qcow2"); err != nil || is.Backing != "" {
+		t.Errorf("an encrypted one stands on %q, %v", is.Backing, err)
+	}
 	if err := Rebase(t.Context(), Layer{File: file(t, "x"), Format: "vmdk"}, "", "", Child{}); err == nil {
 		t.Error("a vmdk was rebased")
 	}
