@@ -25,6 +25,8 @@ type draft struct {
 	temp string
 	fate fate
 	err  error // of the Commit that failed
+
+	replaced bool // it has taken the name of another volume, whatever failed then
 }
 
 var (
@@ -215,11 +217,11 @@ func (d *draft) sound(ctx context.Context) error {
 func (d *draft) replace(kept string) error {
 	if kept != "" {
 		err := retry(func() error { return unix.Linkat(d.dir.fd(), d.name, d.dir.fd(), kept, 0) })
-		if err = d.dir.renamed(kept, err); err == nil {
-			err = d.dir.sync() // before the other name can be gone
-		}
-		if err != nil {
+		if err = d.dir.renamed(kept, err); err != nil {
 			return err
+		}
+		if err := d.dir.sync(); err != nil { // before the other name can be gone
+			return errors.Join(err, d.dir.unlink(kept))
 		}
 		crash.At(crash.Linked)
 	}
@@ -231,6 +233,7 @@ func (d *draft) replace(kept string) error {
 		}
 		return err
 	}
+	d.replaced = true
 	crash.At(crash.Renamed)
 	if err := d.dir.confirm(d.name, d.file); err != nil {
 		return err
@@ -275,11 +278,13 @@ func (d *poolDir) renamed(to string, err error) error {
 
 // Discard deletes the draft's file, whatever of its names still means it.
 func (d *draft) Discard() error {
-	switch d.fate {
-	case committed:
+	switch {
+	case d.fate == committed:
 		return fmt.Errorf("cannot discard volume %q: it is complete", d.path)
-	case discarded:
+	case d.fate == discarded:
 		return nil
+	case d.replaced:
+		return fmt.Errorf("cannot discard volume %q: what had its name before has it no longer", d.path)
 	}
 	if err := d.drop(); err != nil {
 		return fmt.Errorf("cannot discard what was made of volume %q: %w", d.path, err)
