@@ -309,6 +309,7 @@ func snapshotDeeds() []deed {
 // checkFrozen: the volume is what it was, and has a snapshot or none.
 func checkFrozen(h *host, n string, j record.Job) {
 	h.t.Helper()
+	h.overlaid(j, "vol"+n)
 	v := h.hasByte(j, "vol"+n, 1)
 	_, err := os.Stat(filepath.Join(h.pool, ".vol"+n+"@s.storaged"))
 	if done := j.State == record.Succeeded; len(v.Snapshots) == 1 != done || os.IsNotExist(err) == done {
@@ -324,12 +325,22 @@ func checkFrozen(h *host, n string, j record.Job) {
 // checkRestored: the volume is what it was before, or what the snapshot is.
 func checkRestored(h *host, n string, j record.Job) {
 	h.t.Helper()
+	h.overlaid(j, "vol"+n)
 	want := byte(2)
 	if j.State == record.Succeeded {
 		want = 1
 	}
 	if v := h.hasByte(j, "vol"+n, want); !slices.Equal(v.Snapshots, []string{"s"}) {
 		h.fault(j, "its snapshots are %q", v.Snapshots)
+	}
+}
+
+// overlaid fails unless it is known at once, before anybody refreshes the pool, that the
+// volume stands on its snapshot: else that could be deleted.
+func (h *host) overlaid(j record.Job, name string) {
+	h.t.Helper()
+	if v := h.entry(name); j.State == record.Succeeded && (v.Parent == nil || v.Parent.Volume != name+"@s") {
+		h.fault(j, "it is not known to stand on its snapshot: %s", shown(v))
 	}
 }
 

@@ -100,7 +100,7 @@ func (w settlement) work(ctx context.Context, r *helper.Run) error {
 	gone := w.describe(ctx, r)
 	if w.of != nil {
 		r.Report.Snapshot, r.Report.Volume = r.Report.Volume, nil
-		settlement{at: *w.of}.describe(ctx, r)
+		settlement{at: *w.of, format: w.format}.describe(ctx, r)
 	}
 	if committed && partial {
 		r.Report.Rollback = string(record.RollbackKept)
