@@ -96,7 +96,10 @@ func (w intake) verify(ctx context.Context, r *helper.Run) error {
 	}
 	r.Next(0)
 	did, err := diskio.Sum(ctx, r.Pacer, diskio.FileContent(w.file.File), diskio.SumSpec{CRC32C: w.sum.algorithm == record.CRC32C})
-	return cmp.Or(w.conversion.kept.ended(err), w.sum.judge(r, did.Sum))
+	if err = w.conversion.kept.ended(err); err != nil {
+		return err
+	}
+	return w.sum.judge(r, did.Sum)
 }
 
 // checkImage refuses what is no image in the format that was declared, and one that

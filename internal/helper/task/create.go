@@ -20,6 +20,8 @@ func Create(o *operation.Create) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	switch {
+	case o.From != "" && (len(o.Chain.Layers) > 0 || o.Chain.Secret != "" || len(o.Files) > 0):
+		return helper.Task{}, record.Errorf(record.Unsupported, "a volume that is encrypted, or stands on another, is made empty: --source excludes --secret, --secret-file and --layer")
 	case o.FromFormat != "" && !(record.Plain(o.FromFormat) && record.Plain(o.Format)):
 		return convertFrom(o, at)
 	case o.FromFormat != "": // the bytes as they are

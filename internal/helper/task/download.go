@@ -77,7 +77,12 @@ func (w download) work(ctx context.Context, r *helper.Run) error {
 	}
 	err := w.with(ctx, r, false, func(c diskio.Content) error { return w.read(ctx, r, c) })
 	if err == nil && w.to.byName() {
-		err = r.Step(ctx, func() error { return cmp.Or(r.Seal(), w.to.publish()) })
+		err = r.Step(ctx, func() error {
+			if err := r.Seal(); err != nil {
+				return err
+			}
+			return w.to.publish()
+		})
 	}
 	return cmp.Or(err, r.Describe(w.at.Volume))
 }

@@ -84,7 +84,10 @@ func (w move) work(ctx context.Context, r *helper.Run, v backends.Taken) error {
 func (w move) rename(ctx context.Context, r *helper.Run, v backends.Taken, begin func() error) error {
 	return r.Step(ctx, func() error {
 		err := v.Rename(ctx, w.to.Pool.Pool, w.to.Name, func(identity []byte) error {
-			if err := cmp.Or(w.inPlace(ctx), begin()); err != nil {
+			if err := w.inPlace(ctx); err != nil {
+				return err
+			}
+			if err := begin(); err != nil {
 				return err
 			}
 			return moveRecords{r.Records, w.from.Name, identity}.Save(identity)

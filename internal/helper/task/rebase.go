@@ -74,9 +74,9 @@ func (w rebasing) copy(ctx context.Context, r *helper.Run) (err error) {
 	top := w.onto[0]
 	backing := top.Volume.Volume.Content()
 	if top.Format != record.FormatRaw {
-		below, err := r.Disk(ctx, top.Volume.Volume, helper.Disk{Format: top.Format, Chain: w.onto[1:], Secret: top.Secret})
-		if err != nil {
-			return err
+		below, bad := r.Disk(ctx, top.Volume.Volume, helper.Disk{Format: top.Format, Chain: w.onto[1:], Secret: top.Secret})
+		if bad != nil {
+			return bad
 		}
 		defer func() { err = cmp.Or(err, below.Close()) }()
 		backing = below
