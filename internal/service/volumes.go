@@ -133,6 +133,9 @@ func (s *Service) Snapshot(ctx context.Context, pool, volume, name string) (reco
 
 // PatchVolume changes properties.
 func (s *Service) PatchVolume(_ context.Context, sub contract.Submit, pool, volume string, r contract.VolumePatch) (record.Volume, error) {
+	if err := record.CheckNameOf("volume", volume); err != nil { // by the name of its file a snapshot would be taken for a volume
+		return record.Volume{}, err
+	}
 	var out record.Volume
 	err := s.store.Update(func(tx *store.Tx) error {
 		p, err := catalog.Pool(tx, pool)
