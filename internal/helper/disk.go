@@ -32,6 +32,7 @@ type Disk struct {
 	Secret   string // name of the secret that opens it, "" for none
 	Writable bool
 	Compress bool // what is written is compressed, cluster by cluster
+	alone    bool // nothing is read of its content: what it stands on is neither given nor opened
 }
 
 // layer is the image with all that it stands on. Its secrets are given up by drop.
@@ -88,7 +89,7 @@ func (d Disk) sound(c diskio.Content) error {
 			return record.Errorf(record.Unsupported, "%s cannot be opened as one in format %s: %s", path, format, i.Problem)
 		case len(i.Data) > 0 && !(hasData && format == "qcow2"):
 			return record.Errorf(record.Unsupported, "content of %s lies in %q, which is not opened", path, record.Escape(i.Data[0]))
-		case i.Backing != "" && len(chain) == 0:
+		case i.Backing != "" && len(chain) == 0 && !d.alone:
 			return record.Errorf(record.Unsupported, "%s stands on %q, which is not opened", path, record.Escape(i.Backing))
 		case len(chain) == 0:
 			return nil
