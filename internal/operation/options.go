@@ -181,5 +181,5 @@ func CapacityIn(format string, bytes int64) int64 {
 	if record.Plain(format) {
 		return bytes
 	}
-	return (bytes + imageUnit - 1) / imageUnit * imageUnit
+	return quantity.Sum(bytes, imageUnit-1) / imageUnit * imageUnit
 }

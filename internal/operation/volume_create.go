@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"storaged/internal/quantity"
 	"storaged/internal/record"
 )
 
@@ -72,7 +73,7 @@ func (o *Create) Needs() (bytes int64, shareable bool) {
 	if record.Plain(o.Format) {
 		return *o.Allocation, false
 	}
-	return *o.Allocation + *o.Allocation/imageTables, false
+	return quantity.Sum(*o.Allocation, *o.Allocation/imageTables), false
 }
 
 // imageTables is how many bytes of an image have a byte of tables, at most, where

@@ -121,9 +121,6 @@ func (r *ResizeRequest) Plan(k Known) (Operation, error) {
 	return o, nil
 }
 
-// sector is the unit of the capacity of images.
-const sector = 512
-
 // resizable refuses a format of which the capacity cannot be changed so.
 func (r *ResizeRequest) resizable(k Known) (Chain, error) {
 	has := k.Volume.Capacity
@@ -136,8 +133,8 @@ func (r *ResizeRequest) resizable(k Known) (Chain, error) {
 	if !record.IsImage(k.Volume.Format) {
 		return Chain{}, nil
 	}
-	if r.Capacity%sector != 0 {
-		return Chain{}, record.Errorf(record.Invalid, "a volume in format %s has a capacity of multiples of %d bytes, not of %d", k.Volume.Format, sector, r.Capacity)
+	if r.Capacity%imageUnit != 0 {
+		return Chain{}, record.Errorf(record.Invalid, "a volume in format %s has a capacity of multiples of %d bytes, not of %d", k.Volume.Format, imageUnit, r.Capacity)
 	}
 	return k.chain(record.VerbWrite)
 }
