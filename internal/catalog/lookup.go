@@ -194,7 +194,6 @@ func Known(tx *store.Tx, p *store.Pool, v *store.Volume, to *store.Pool) (operat
 		return k, err
 	}
 	k.Volumes = func(pattern string) ([]record.Volume, error) { return matching(tx, p.Name, pattern) }
-	k.Snapshot = func(name string) *record.Snapshot { return publicSnapshot(v, name) }
 	k.Chain = func() (operation.Chain, error) { return chainOf(tx, v) }
 	k.Under = func(pool, volume string) (operation.Chain, error) { return chainUnder(tx, pool, volume) }
 	k.Other = func(pool, volume string) (record.Volume, error) {

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -43,7 +44,7 @@ func asVolume(v *store.Volume, s store.Snapshot) *store.Volume {
 		Volume: record.Volume{
 			Pool: v.Pool, Name: record.SnapshotFile(v.Name, s.Name), Path: s.Path, Key: s.Path, Type: v.Type, Format: s.Format,
 			Capacity: s.Capacity, Allocation: s.Allocation, Backing: s.Backing, Problem: s.Problem, State: record.VolumeReady,
-			Origin: v.Origin, CreatedBy: s.CreatedBy, Generation: v.Generation, Observed: v.Observed,
+			Origin: v.Origin, CreatedBy: s.CreatedBy, Generation: v.Generation, Observed: v.Observed, Secret: cmp.Or(s.Secret, v.Secret),
 		},
 	}
 }
@@ -57,17 +58,6 @@ func withFrozen(volumes []*store.Volume) (all []*store.Volume) {
 		}
 	}
 	return all
-}
-
-// publicSnapshot is the volume's of that name, nil if it has none.
-func publicSnapshot(v *store.Volume, name string) *record.Snapshot {
-	if v == nil {
-		return nil
-	}
-	if i := slices.IndexFunc(v.Frozen, named(name)); i >= 0 {
-		return &v.Frozen[i].Snapshot
-	}
-	return nil
 }
 
 // identityOfSnapshot is which file the snapshot is known as.
@@ -105,7 +95,7 @@ func setFrozen(v *store.Volume, all []store.Snapshot) {
 // frozenAs is a snapshot as a helper found it. What is in its header counts as that
 // of the volume does.
 func frozenAs(v *store.Volume, name, format string, it ipc.Item) store.Snapshot {
-	s := store.Snapshot{Snapshot: record.Snapshot{Pool: v.Pool, Volume: v.Name, Name: name, Path: it.Path, Format: format}}
+	s := store.Snapshot{Secret: v.Secret, Snapshot: record.Snapshot{Pool: v.Pool, Volume: v.Name, Name: name, Path: it.Path, Format: format}}
 	seeFrozen(&s, it)
 	return s
 }
@@ -172,6 +162,7 @@ func endReverting(c *Catalog, tx *store.Tx, e end) error {
 		if i := slices.IndexFunc(v.Frozen, named(o.Snapshot)); i >= 0 {
 			s := v.Frozen[i]
 			v.Capacity, v.Backing, v.References, v.Problem = s.Capacity, s.Backing, s.References, s.Problem
+			v.Secret = cmp.Or(s.Secret, v.Secret)
 		}
 		v.State, v.Job, v.Begun, v.Checksum, v.Writer = record.VolumeReady, nil, nil, nil, e.job.Number
 		v.Promised = min(v.Promised, v.Capacity)

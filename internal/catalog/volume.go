@@ -65,7 +65,7 @@ func beginMaking(c *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) 
 	to := operation.Destination(o)
 	v := store.Volume{Volume: record.Volume{Pool: to.Pool, Name: to.Name, Path: to.Path, Capacity: src.Capacity}}
 	if !o.(operation.Making).Made().Apart {
-		v.Backing, v.References = src.Backing, src.References
+		v.Backing, v.References, v.Secret = src.Backing, src.References, src.Secret
 	}
 	return c.building(tx, o, j, v)
 }

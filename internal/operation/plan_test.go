@@ -17,14 +17,13 @@ func known() operation.Known {
 		{Pool: "images", Name: "iso", Format: record.FormatRaw, State: record.VolumeReady, Capacity: 10, Allocation: 10},
 	}
 	return operation.Known{
-		On:       operation.Volume{Pool: "images", Name: "vm", Type: "dir", Path: "/i/vm"},
-		Into:     operation.Target{Pool: "fast", Name: "new", Type: "dir", Path: "/f/new"},
-		Pool:     record.Pool{Name: "images", Type: "dir", State: record.PoolActive},
-		Volume:   vols[0],
-		Can:      record.Capabilities{Formats: []string{record.FormatRaw, "qcow2", "vmdk", "vdi", "vpc"}, Algorithms: []string{"zero", "random"}},
-		There:    record.Capabilities{Type: "dir", Formats: []string{record.FormatRaw, "qcow2", "vmdk"}, Creations: []record.Creation{{Format: "vhdx", Unavailable: "no program"}}},
-		Snapshot: func(name string) *record.Snapshot { return &record.Snapshot{Name: name, Format: record.FormatRaw} },
-		Chain:    func() (operation.Chain, error) { return operation.Chain{Of: operation.ChainOfVolume}, nil },
+		On:     operation.Volume{Pool: "images", Name: "vm", Type: "dir", Path: "/i/vm"},
+		Into:   operation.Target{Pool: "fast", Name: "new", Type: "dir", Path: "/f/new"},
+		Pool:   record.Pool{Name: "images", Type: "dir", State: record.PoolActive},
+		Volume: vols[0],
+		Can:    record.Capabilities{Formats: []string{record.FormatRaw, "qcow2", "vmdk", "vdi", "vpc"}, Algorithms: []string{"zero", "random"}},
+		There:  record.Capabilities{Type: "dir", Formats: []string{record.FormatRaw, "qcow2", "vmdk"}, Creations: []record.Creation{{Format: "vhdx", Unavailable: "no program"}}},
+		Chain:  func() (operation.Chain, error) { return operation.Chain{Of: operation.ChainOfVolume}, nil },
 		Under: func(pool, volume string) (operation.Chain, error) {
 			if volume != "vm" {
 				return operation.Chain{}, record.Errorf(record.NotFound, "no volume %q", volume)

@@ -55,15 +55,13 @@ type Known struct {
 	Near       bool                // volumes get from the pool to the other without a copy
 	// Volumes are those of the pool whose names match a pattern.
 	Volumes func(pattern string) ([]record.Volume, error)
-	// Snapshot is the volume's of that name, nil if it has none.
-	Snapshot func(name string) *record.Snapshot
 	// Chain is what the volume stands on. Its error says why it cannot be opened as
 	// an image.
 	Chain func() (Chain, error)
 	// Under is what an image stands on whose backing is that volume: itself, and what
 	// it stands on.
 	Under func(pool, volume string) (Chain, error)
-	// Other is any volume of any pool.
+	// Other is any volume of any pool, or a snapshot, by the name of its file.
 	Other func(pool, volume string) (record.Volume, error)
 }
 

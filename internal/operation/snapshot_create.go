@@ -33,7 +33,9 @@ func (o *SnapshotCreate) Locks() []record.Object {
 }
 
 // Settle removes what is unfinished.
-func (o *SnapshotCreate) Settle() *Settle { return &Settle{Volume: o.Volume, Snapshot: o.Snapshot} }
+func (o *SnapshotCreate) Settle() *Settle {
+	return &Settle{Volume: o.Volume, Snapshot: o.Snapshot, Format: o.Format}
+}
 
 // Keys: what stands on a volume that is encrypted is, too.
 func (o *SnapshotCreate) Keys() []string { return []string{o.Secret} }
@@ -45,10 +47,13 @@ func (*SnapshotCreate) Effect() Effect { return Preserves }
 func (*SnapshotCreate) Relies() bool { return true }
 
 // Allowed refuses a second one of the same name, and a volume whose content lies
-// elsewhere.
+// elsewhere, or is opened by another secret by now.
 func (o *SnapshotCreate) Allowed(k Known) error {
 	if slices.Contains(k.Volume.Snapshots, o.Snapshot) {
 		return record.Errorf(record.Exists, "volume %s has a snapshot %q already", record.Quoted(k.Volume.Pool, k.Volume.Name), o.Snapshot)
+	}
+	if err := k.opened(o.Secret); err != nil {
+		return err
 	}
 	return k.contained("a snapshot of the volume's own file would share with it", converts)
 }

@@ -28,7 +28,7 @@ func (o *SnapshotRestore) Locks() []record.Object {
 }
 
 // Settle finds out which of both has the name.
-func (o *SnapshotRestore) Settle() *Settle { return &Settle{Volume: o.Volume} }
+func (o *SnapshotRestore) Settle() *Settle { return &Settle{Volume: o.Volume, Format: o.Format} }
 
 // Keys: what stands on a volume that is encrypted is, too.
 func (o *SnapshotRestore) Keys() []string { return []string{o.Secret} }
@@ -71,9 +71,9 @@ var _ interface {
 
 // Plan restores the volume.
 func (r *SnapshotRestoreRequest) Plan(k Known) (Operation, error) {
-	o := &SnapshotRestore{OnSnapshot: OnSnapshot{Volume: k.On, Snapshot: r.snapshot}, Format: k.Volume.Format, Secret: k.Volume.Secret}
-	if s := k.Snapshot(r.snapshot); s != nil {
-		o.Format = s.Format
+	s, err := k.Other(k.Volume.Pool, record.SnapshotFile(k.Volume.Name, r.snapshot))
+	if err != nil {
+		return nil, err
 	}
-	return o, nil
+	return &SnapshotRestore{OnSnapshot: OnSnapshot{Volume: k.On, Snapshot: r.snapshot}, Format: s.Format, Secret: s.Secret}, nil
 }

@@ -68,10 +68,18 @@ func (o *Rekey) Allowed(k Known) error {
 	case k.Volume.Secret == "":
 		return record.Errorf(record.WrongState, "nobody knows which secret opens volume %s", of).
 			WithHint("%s", "say it: PATCH of the volume with its secret's name")
-	case k.Volume.Secret != o.Secret:
-		return record.Errorf(record.Changed, "volume %s is opened by secret %q by now", of, k.Volume.Secret)
 	}
-	return nil
+	return k.opened(o.Secret)
+}
+
+// opened refuses a volume that is not opened any more by the secret of which it was when
+// the job was asked for.
+func (k Known) opened(secret string) error {
+	if k.Volume.Secret == secret {
+		return nil
+	}
+	return record.Errorf(record.Changed, "volume %s is opened by secret %q by now, and was by %q when the job was asked for", record.Quoted(k.Volume.Pool, k.Volume.Name), k.Volume.Secret, secret).
+		WithHint("ask again")
 }
 
 // Task is rekey.

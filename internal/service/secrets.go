@@ -27,13 +27,18 @@ func (s *Service) Secrets(context.Context) ([]record.Secret, error) {
 	return out, err
 }
 
-// usersOfSecrets are the volumes that each secret opens.
+// usersOfSecrets are the volumes and snapshots that each secret opens.
 func usersOfSecrets(tx *store.Tx) (map[string][]string, error) {
 	users := map[string][]string{}
 	volumes, err := tx.Volumes("")
 	for _, v := range volumes {
 		if v.Secret != "" {
 			users[v.Secret] = append(users[v.Secret], v.Pool+"/"+v.Name)
+		}
+		for _, s := range v.Frozen {
+			if s.Secret != "" {
+				users[s.Secret] = append(users[s.Secret], v.Pool+"/"+v.Name+"@"+s.Name)
+			}
 		}
 	}
 	return users, err

@@ -110,6 +110,7 @@ type Snapshot struct {
 	Backing    string      `json:"backing"`
 	Problem    string      `json:"problem,omitempty"`    // why it must not be opened as an image
 	References []Reference `json:"references,omitempty"` // files that its header names
+	Secret     string      `json:"secret,omitempty"`     // name of the one that opens it: the volume's when it was made or found; "": it is the volume's
 }
 
 // Reference is a file that an image names: its backing, or one that holds some of
