@@ -167,6 +167,9 @@ func endReverting(c *Catalog, tx *store.Tx, e end) error {
 		v.State, v.Job, v.Begun, v.Checksum, v.Writer = record.VolumeReady, nil, nil, nil, e.job.Number
 		v.Promised = min(v.Promised, v.Capacity)
 	}
+	if r := e.report; !e.ok() && r != nil && r.Volume != nil && r.Volume.Format != v.Format {
+		r.Volume.Format = "" // its header was read as one in the snapshot's format, which it is not in
+	}
 	c.observe(v, e)
 	v.Generation++
 	if err := c.putVolume(tx, "volume.changed", v); err != nil {

@@ -11,12 +11,12 @@ import (
 	"hash"
 	"io"
 	"os"
-	"storaged/internal/backends/header"
-	"storaged/internal/format"
 
 	"storaged/internal/backends"
+	"storaged/internal/backends/header"
 	"storaged/internal/confine"
 	"storaged/internal/diskio"
+	"storaged/internal/format"
 	"storaged/internal/helper"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
@@ -25,7 +25,7 @@ import (
 	"storaged/internal/sparse"
 )
 
-// intake is a content that comes from beyond the pools, and what must hold of it.
+// contentSpec is a content that comes from beyond the pools, and what must hold of it.
 type contentSpec struct {
 	from   external
 	length int64  // bytes, -1: all
