@@ -317,5 +317,8 @@ func (s *session) createFrom(ctx context.Context, r volumeRef, capacity int64) e
 		return err
 	}
 	req.Create, req.FromFormat = &made, s.cli.String("from-format")
+	if err := made.CheckOfContent(); err != nil { // which is not sent with one
+		return err
+	}
 	return s.run(ctx, start{object: r.String(), ask: s.uploading(r, req, src), streams: src.file == nil})
 }

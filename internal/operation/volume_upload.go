@@ -165,16 +165,23 @@ func (r *UploadRequest) Check() error {
 	return r.JobOptions.Check()
 }
 
+// CheckOfContent refuses what a new volume that is made of a content cannot have.
+func (r *CreateRequest) CheckOfContent() error {
+	switch {
+	case r.Secret != "":
+		return record.Errorf(record.Unsupported, "a new volume that is encrypted is made empty").
+			WithHint("make it, and write the content into it: %s", record.Do("volume.upload", "POOL/NAME", "FILE").With("as", "raw"))
+	case r.Backing != "":
+		return record.Errorf(record.Invalid, "a volume is made of a content, or stands on another, and not both")
+	}
+	return nil
+}
+
 func (r *UploadRequest) checkCreate() error {
-	if err := cmp.Or(checkFormat("format", r.Create.Format), r.checkConversion()); err != nil {
+	if err := cmp.Or(r.Create.CheckOfContent(), checkFormat("format", r.Create.Format), r.checkConversion()); err != nil {
 		return err
 	}
 	switch c := r.Create; {
-	case c.Secret != "":
-		return record.Errorf(record.Unsupported, "a new volume that is encrypted is made empty").
-			WithHint("make it, and write the content into it: %s", record.Do("volume.upload", "POOL/NAME", "FILE").With("as", "raw"))
-	case c.Backing != "":
-		return record.Errorf(record.Invalid, "a volume is made of a content, or stands on another, and not both")
 	case r.Offset != 0 || r.Continues != "":
 		return record.Errorf(record.Invalid, "a new volume is made of a whole content")
 	case r.As == record.AsRaw:
