@@ -51,9 +51,10 @@ func away(k *operation.Known) { // it stands on what nobody opens
 		return operation.Chain{}, record.Errorf(record.Unsupported, "it stands on what is no volume of a pool")
 	}
 }
-func qcow2(k *operation.Known)    { k.Volume.Format = "qcow2" }
-func near(k *operation.Known)     { k.Near = true }
-func promised(k *operation.Known) { k.Promised = 100 }
+func qcow2(k *operation.Known)     { k.Volume.Format = "qcow2" }
+func encrypted(k *operation.Known) { k.Volume.Secret = "s" }
+func near(k *operation.Known)      { k.Near = true }
+func promised(k *operation.Known)  { k.Promised = 100 }
 func split(k *operation.Known) { // the content lies in another file too
 	k.References = []operation.Reference{{Name: "data.raw", Data: true}}
 }
@@ -311,6 +312,8 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{&operation.CloneRequest{Name: "new", Linked: true, Format: "vmdk"}, nil, "plan", record.Unsupported, "vmdk cannot stand on another"},
 		{&operation.CloneRequest{Name: "new", Linked: true, Options: map[string]string{"preallocation": "full"}}, nil, "plan", record.Invalid, "has no content yet"},
 		{&operation.CloneRequest{Name: "new", Linked: true}, []change{broken}, "plan", record.Unsupported, "no volume"},
+		{&operation.CloneRequest{Name: "new", Linked: true}, []change{encrypted}, "plan", record.Unsupported, "would not be"},
+		{&operation.CloneRequest{Name: "new", Size: 40 << 20}, []change{encrypted, qcow2}, "plan", record.Invalid, "is not"},
 		{&operation.CloneRequest{Name: "new"}, []change{qcow2, relative, broken}, "plan", record.Unsupported, "no volume"},
 		{&operation.CloneRequest{Name: "new", Format: "vhdx"}, nil, "plan", record.Unsupported, "no program"},
 		{&operation.CloneRequest{Name: "new", Format: "qcow2", Reflink: "always"}, nil, "plan", record.Unsupported, "shares no blocks"},

@@ -234,8 +234,9 @@ func (r *CloneRequest) Plan(k Known) (Operation, error) {
 		return nil, record.Errorf(record.Invalid, "size of %s is less than the source's capacity of %s", both(r.Size), both(o.Capacity))
 	}
 	o.Capacity = cmp.Or(r.Size, o.Capacity)
-	var err error
+	err := r.checkClear(k)
 	switch {
+	case err != nil:
 	case r.Linked:
 		err = r.link(k, o)
 	case r.converts(k):
@@ -265,6 +266,28 @@ func (r *CloneRequest) copy(k Known, o *Clone) {
 }
 
 // convert makes o a copy of the content, which needs no other volume.
+// checkClear refuses to write in clear what is encrypted in the source, unless the
+// format to convert it to was named.
+func (r *CloneRequest) checkClear(k Known) error {
+	v := k.Volume
+	switch {
+	case v.Secret == "":
+		return nil
+	case r.Linked:
+		return inClear(v.Pool, v.Name)
+	case r.Format == "" && r.converts(k):
+		return record.Errorf(record.Invalid, "a copy of what a guest sees of volume %s, which is encrypted, is not", record.Quoted(v.Pool, v.Name)).
+			WithHint("%s says that it need not be", record.Do("").With("format", v.Format))
+	}
+	return nil
+}
+
+// inClear refuses an image that would not be encrypted, and stand on one that is.
+func inClear(pool, volume string) error {
+	return record.Errorf(record.Unsupported, "volume %s is encrypted, and what is written to an image that stands on it would not be", record.Quoted(pool, volume)).
+		WithHint("a new volume that stands on it needs a secret: %s", record.Do("volume.create", "POOL/NAME").With("backing", pool+"/"+volume).With("format", "qcow2").With("secret", "SECRET"))
+}
+
 func (r *CloneRequest) convert(k Known, o *Clone) (err error) {
 	if r.Reflink == "always" {
 		return record.Errorf(record.Unsupported, "what is converted shares no blocks with its source").

@@ -230,6 +230,9 @@ func (r *CreateRequest) Plan(k Known) (Operation, error) {
 			return nil, err
 		}
 	}
+	if len(o.Chain.Layers) > 0 && o.Chain.Layers[0].Secret != "" && r.Secret == "" {
+		return nil, inClear(o.Chain.Layers[0].Pool, o.Chain.Layers[0].Name)
+	}
 	o.Chain.Secret = r.Secret
 	allocation := r.Allocation.of(o.Capacity)
 	capacity := o.Capacity
