@@ -194,13 +194,14 @@ func (e end) describe(v *store.Volume) {
 
 // see copies the figures of a volume as a helper found it. A raw volume is what
 // its file is long, whatever header a guest wrote into it. Of another, capacity
-// and backing are in the header, which only a helper that tells the format read.
+// and backing are in the header, as far as that is one of the volume's format: into
+// a fixed VHD, say, a guest writes any other.
 func (c *Catalog) see(v *store.Volume, it ipc.Item) {
 	v.Allocation = it.Allocation
 	switch {
-	case v.Format == record.FormatRaw:
+	case record.Plain(v.Format):
 		v.Capacity, v.Backing, v.References = it.Size, "", nil
-	case v.Format == "", it.Format != "":
+	case v.Format == "", it.Format == v.Format:
 		v.Capacity, v.Backing, v.References = it.Capacity, it.Backing, referencesIn(it)
 	}
 	v.Identity, v.ChangeNS, v.ModifyNS = it.Identity, it.ChangeNS, it.ModifyNS
