@@ -116,7 +116,7 @@ func (r *Run) Name(ctx context.Context, d backends.Draft, wrong error) (named bo
 	return err == nil, cmp.Or(wrong, err)
 }
 
-// unfinished stands in front of the identity of a volume that got its name
+// Unfinished stands in front of the identity of a volume that got its name
 // without being complete.
 const Unfinished = "unfinished\n"
 

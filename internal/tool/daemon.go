@@ -112,7 +112,7 @@ type Daemon struct {
 }
 
 // StartDaemon starts a qemu-storage-daemon for a link, which becomes its own. Of
-// the command only files, lock and limits count.
+// the command only files, lock, limits and policy count.
 func StartDaemon(ctx context.Context, l *Link, c Command) (*Daemon, error) {
 	c.Program, c.Operands = StorageDaemon, nil
 	n := len(c.Files)

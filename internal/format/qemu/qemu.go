@@ -142,7 +142,11 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Image{Client: c, daemon: d, graph: g}, d.LiftCPU()
+	if err := d.LiftCPU(); err != nil {
+		c.Close() // it has no error
+		return nil, err
+	}
+	return &Image{Client: c, daemon: d, graph: g}, nil
 }
 
 // closing is how long an image may take to be closed. It is not canceled: what was
