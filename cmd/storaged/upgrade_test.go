@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 
 	"storaged/internal/record"
@@ -310,7 +312,7 @@ func TestUpgradeTakesOverWhatTheOldVersionBegan(t *testing.T) {
 	t.Parallel()
 	testenv.Loop(t)
 	old := oldPrograms(t)
-	for name, ends := range map[string]func(*host){"stopped": (*host).stop, "killed": (*host).kill} {
+	for name, ends := range map[string]func(*host){"stopped": (*host).drainAndStop, "killed": (*host).kill} {
 		t.Run(name, func(t *testing.T) {
 			u := newUpgrade(t, old)
 			failed := u.interruptedClone()
@@ -331,6 +333,14 @@ func TestUpgradeTakesOverWhatTheOldVersionBegan(t *testing.T) {
 			u.retriesOld(failed, canceled)
 		})
 	}
+}
+
+// drainAndStop ends the old version, which would else begin the jobs whose turn comes
+// while it stops.
+func (h *host) drainAndStop() {
+	h.t.Helper()
+	must(h.client.Drain(h.ctx(), true))(h.t)
+	h.stop()
 }
 
 // oldPause has a clone that stands still.
@@ -366,6 +376,35 @@ func (u *upgrade) oldWaiting(volume string) record.Job {
 	up := u.upload(u.ctx(), volume, in, upload{})
 	u.until(up.Job.ID, waits)
 	return up.Job
+}
+
+// TestStopBeginsNothing: what waits for its turn does not get it from a daemon that
+// stops, whose clients leave what they hold.
+func TestStopBeginsNothing(t *testing.T) {
+	t.Parallel()
+	u := &upgrade{host: newHost(t)}
+	streamed, waiting := u.oldStream("streamed"), u.oldWaiting("streamed")
+	finish := u.halfAsked()
+	u.must(u.daemon.Process.Signal(syscall.SIGTERM))
+	u.await("the end of what broke off", func() bool {
+		_, err := os.Stat(filepath.Join(u.dir, "run/jobs", streamed.ID))
+		return os.IsNotExist(err)
+	})
+	finish()
+	if err := u.daemon.Wait(); err != nil {
+		t.Errorf("daemon: %v\n%s", err, u.log())
+	}
+	u.start()
+	u.brokeOff(streamed, waiting)
+}
+
+// halfAsked sends a part of a request, for whose rest a daemon that stops waits until
+// the client goes.
+func (h *host) halfAsked() (finish func()) {
+	h.t.Helper()
+	c := must(net.Dial("unix", h.sock))(h.t)
+	must(io.WriteString(c, "POST /v1/pools HTTP/1.1\r\nHost: storaged\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"))(h.t)
+	return func() { c.Close() } // it is given up
 }
 
 // brokeOff holds uploads that ended with the daemon through which they came:

@@ -154,7 +154,8 @@ func (l *life) serve(ctx context.Context) error {
 	defer beside(context.Background(), l.pulse)() // also while it drains
 
 	waiting, first := l.attend(ctx, failed)
-	l.service.CloseEvents() // ends the event streams, which would hold the server up
+	l.service.GrantNothing() // an upload whose turn comes while its stream breaks would begin with nothing
+	l.service.CloseEvents()  // ends the event streams, which would hold the server up
 	shutdown := bounded(server.Shutdown)
 	for range waiting {
 		first = errors.Join(first, <-failed)

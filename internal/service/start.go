@@ -123,6 +123,9 @@ func (s *Service) Begin(ctx context.Context) error {
 	return s.afterRestoration(ctx)
 }
 
+// GrantNothing begins none of the jobs that wait, until the next start.
+func (s *Service) GrantNothing() { s.jobs.GrantNothing() }
+
 // Stop ends what Begin began, but not the helpers: they run on.
 func (s *Service) Stop(ctx context.Context) error {
 	s.catalog.StopSeeking()

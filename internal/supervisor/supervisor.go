@@ -82,6 +82,10 @@ func New(cfg Config, st *store.Store, catalog Catalog, hub *events.Hub) *Supervi
 // SetRetention changes how long records are kept, from the next pruning on.
 func (s *Supervisor) SetRetention(r Retention) { s.retention.Store(&r) }
 
+// GrantNothing begins none of the jobs that wait, for good: it is called before what
+// they need of clients is taken away.
+func (s *Supervisor) GrantNothing() { s.schedule.Close() }
+
 // Stop grants nothing any more, ends all goroutines and leaves the helpers of
 // jobs running; the next Start finds them. Query helpers are ended. It gives
 // ctx's error when the goroutines take longer than that.
