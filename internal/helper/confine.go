@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,7 @@ import (
 	"storaged/internal/crash"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
+	"storaged/internal/record"
 )
 
 // needing is an Opening that leads to more than what is open when the process is
@@ -99,7 +101,17 @@ func (r *Run) confined(t Task) error {
 	r.view.confined(ipc.Confined{
 		Level: level.Word(), Landlock: level.Landlock, Seccomp: level.Seccomp, Capabilities: level.Capabilities, Anywhere: level.Anywhere, Lacks: level.Lacks,
 	})
-	return nil
+	return r.enough(level)
+}
+
+// enough refuses to work where less was given up than is asked: the kernel may be
+// another than that which the daemon asked.
+func (r *Run) enough(level confine.Level) error {
+	if level.AtLeast(r.least) {
+		return nil
+	}
+	return ipc.Errorf(record.Unsupported, "the helper is confined %q (%s), and the settings ask for %q; nothing was done", level.Word(), strings.Join(level.Lacks, "; "), r.least).
+		WithHint("run a kernel that has it, or set helpers.confinement in the settings")
 }
 
 // policy is what the task needs.

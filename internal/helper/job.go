@@ -169,6 +169,7 @@ func (j *jobMode) untouched() error {
 
 // start applies what came with GO.
 func (j *jobMode) start(ctx context.Context, g ipc.Go) {
+	j.run.least = g.Confinement
 	j.run.throttle.setLimit(g.Limit)
 	if g.Paused {
 		j.run.throttle.pause(ctx) // it is told when the task is conducted

@@ -69,6 +69,7 @@ type Run struct {
 	Keep     bool                // an unfinished volume gets its name all the same
 	knows    []func(v *ipc.Item) // add to the description of the volume
 	confine  func(t Task) error  // confined, but for tests
+	least    string              // confinement without which it does not work; "": none is asked
 	pools    []*Pool             // open to the end of the run
 	secrets  map[string]*os.File // likewise
 

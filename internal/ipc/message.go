@@ -197,6 +197,9 @@ type Go struct {
 	Proto  int   `msgpack:"proto"` // the version both speak from here on, Hello.Agree
 	Limit  int64 `msgpack:"limit"` // bytes per second, 0 is none
 	Paused bool  `msgpack:"paused"`
+	// Confinement is the least that the helper has to give up before it works: the word of
+	// a level. "" is none.
+	Confinement string `msgpack:"confinement"`
 }
 
 // Cancel asks the helper to stop, undo and end.

@@ -40,7 +40,7 @@ func samples() []Message {
 		Warn{Text: "reflink refused, copying", Cut: true},
 		Result{Outcome: Canceled, Digest: testDigest},
 		Confined{Level: "partial", Landlock: 2, Seccomp: true, Capabilities: []string{"chown"}, Anywhere: true, Lacks: []string{"truncation"}},
-		Go{Proto: 1, Limit: 5, Paused: true},
+		Go{Proto: 1, Limit: 5, Paused: true, Confinement: "full"},
 		Cancel{}, Pause{}, Resume{},
 		Limit{Rate: 1 << 40},
 		WindowAck{ID: 7},

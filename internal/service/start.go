@@ -74,7 +74,7 @@ func New(setup Setup, st *store.Store) (*Service, error) {
 		Limits: c.Limits.with(set), Retention: c.History.retention(), Replay: restored != nil && !restored.Replayed, Observer: ends{s.metrics, log, setup.Notes},
 		Attempts: c.Resume.Attempts, Secret: secrets.Memory, Log: log.Named("supervisor"),
 	}, st, s.catalog, hub)
-	s.jobs.Refuse(c.Helpers.refusal(s.confinement))
+	s.jobs.Confine(c.Helpers.Confinement, c.Helpers.refusal(s.confinement))
 	s.catalog.Connect(s.jobs.SetDevices, s.taken)
 	return s, s.tellAllDevices()
 }
@@ -223,7 +223,7 @@ func (s *Service) Apply(c Settings, later []string) error {
 		return err
 	}
 	s.jobs.SetRetention(c.History.retention())
-	s.jobs.Refuse(c.Helpers.refusal(s.confinement))
+	s.jobs.Confine(c.Helpers.Confinement, c.Helpers.refusal(s.confinement))
 	s.later.Store(&later)
 	return nil
 }

@@ -159,11 +159,12 @@ func (j *job) letGo(m ipc.Hello) {
 }
 
 // terms is GO for the helper. What is undone is neither slowed down nor paused,
-// which nobody could take back any more.
+// which nobody could take back any more, and is undone however far that is confined.
 func (j *job) terms() ipc.Go {
 	g := ipc.Go{Proto: j.run.proto}
 	if !j.rec.Undo {
 		g.Limit, g.Paused = j.entry.Rate(), len(j.rec.PauseReasons) > 0
+		g.Confinement, _ = j.s.confinement()
 	}
 	j.run.rate = g.Limit
 	return g

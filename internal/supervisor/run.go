@@ -136,10 +136,13 @@ func (j *job) tooLate() *verdict {
 // start is the stage of a job that holds its locks and its slot.
 func (j *job) start() stage {
 	now := time.Now().UTC()
-	err := j.commit(func(r *store.Job) {
-		r.State, r.Granted = record.Starting, true
-		begin(r, now)
-	}, j.s.catalog.Granted)
+	err := j.confinable()
+	if err == nil {
+		err = j.commit(func(r *store.Job) {
+			r.State, r.Granted = record.Starting, true
+			begin(r, now)
+		}, j.s.catalog.Granted)
+	}
 	var refusal *record.Error
 	var soon *SoonError
 	switch {
@@ -166,6 +169,17 @@ func (j *job) start() stage {
 		j.entry.Release()
 	}
 	return (*job).wait
+}
+
+// confinable refuses to begin a job whose helper could not give up enough: the daemon
+// may have come back on another kernel, or with other settings, while it waited. One that
+// goes on is refused by its helper, which knows what to do with what is unfinished.
+func (j *job) confinable() error {
+	_, unable := j.s.confinement()
+	if j.rec.Undo || j.rec.Resumed > 0 {
+		return nil
+	}
+	return unable
 }
 
 // startAfter is start when something is ready. Who asks something of the job

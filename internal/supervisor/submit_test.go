@@ -170,12 +170,27 @@ func TestQueueIsBounded(t *testing.T) {
 
 func TestNoJobIsTakenAsLongAsThereIsAReason(t *testing.T) {
 	r := newRig(t)
-	r.sup.Refuse(record.Errorf(record.Unsupported, "the host is too old"))
+	r.sup.Confine(record.ConfinedFully, record.Errorf(record.Unsupported, "the host is too old"))
 	if _, err := r.sup.Submit(r.ctx(), request(fakeHelper("short"))); record.CodeOf(err) != record.Unsupported {
 		t.Errorf("submitted: %v", err)
 	}
-	r.sup.Refuse(nil)
+	r.sup.Confine(record.ConfinedFully, nil)
 	r.ended(r.submit(request(fakeHelper("short"))).ID, record.Succeeded)
+}
+
+// A job that was taken is not begun where its helper could not be confined any more.
+func TestNoJobBeginsWhereHelpersCannotBeConfined(t *testing.T) {
+	g := newGate(t)
+	r := newRig(t)
+	r.sup.SetLimits(record.Limits{Running: 1})
+	first := r.submit(request(fakeHelper("work", g.path)))
+	second := r.submit(request(fakeHelper("short")))
+	r.sup.Confine(record.ConfinedFully, record.Errorf(record.Unsupported, "the host is too old"))
+	g.open()
+	r.ended(first.ID, record.Succeeded)
+	if j := r.ended(second.ID, record.Failed); j.Error.Code != record.Unsupported || j.Helper != nil {
+		t.Errorf("it ended with %v, helper %v", j.Error, j.Helper)
+	}
 }
 
 func TestDrainBeginsNothingAndNamesWhatRuns(t *testing.T) {

@@ -56,7 +56,8 @@ type Supervisor struct {
 	byNumber map[int64]*job
 	started  bool
 	drain    record.Drain // without Running
-	refusal  error        // why no jobs are taken; nil: they are
+	least    string       // confinement that helpers have to reach; "" is none
+	refusal  error        // why no jobs are taken, and none begin; nil: they are
 }
 
 // New makes a Supervisor. It does nothing before Start.
@@ -170,11 +171,20 @@ func (s *Supervisor) closed() error {
 	return s.refusal
 }
 
-// Refuse takes no new jobs, for that reason, until it is called with nil.
-func (s *Supervisor) Refuse(why error) {
+// Confine has helpers that start from now on reach that level of confinement, or they
+// do nothing. Where this host cannot, unable says so: no new jobs are taken then, and
+// none that wait begin. What a job has begun is settled all the same.
+func (s *Supervisor) Confine(least string, unable error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refusal = why
+	s.least, s.refusal = least, unable
+}
+
+// confinement is that which helpers have to reach, and why they cannot.
+func (s *Supervisor) confinement() (least string, unable error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.least, s.refusal
 }
 
 // enlist puts a job among the live ones. Its goroutine must be started soon.
