@@ -50,9 +50,14 @@ func (h *host) sharing(kind string) (dir string) {
 // overwrite writes a word at the start of a file.
 func (h *host) overwrite(path, word string) {
 	h.t.Helper()
+	h.overwriteAt(path, 0, word)
+}
+
+func (h *host) overwriteAt(path string, off int64, word string) {
+	h.t.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	h.must(err)
-	_, err = f.WriteAt([]byte(word), 0)
+	_, err = f.WriteAt([]byte(word), off)
 	h.must(err)
 	h.must(f.Close())
 }
@@ -231,10 +236,8 @@ func TestSnapshotOfALargeVolumeIsQuick(t *testing.T) {
 // Where blocks cannot be shared a qcow2 becomes an overlay on its snapshot.
 func TestSnapshotsOfImagesAreChainsWithoutReflinks(t *testing.T) {
 	t.Parallel()
-	testenv.Tool(t, "qemu-storage-daemon")
 	h := newHost(t)
-	dir := filepath.Join(testenv.Mount(t, "ext4"), "pool")
-	h.define("other", dir)
+	dir := h.unshared()
 	disk := filepath.Join(dir, "disk")
 	h.succeed(h.create("other/base", 8*mib))
 	h.image("other", "-f", "qcow2", "-F", "raw", "-b", filepath.Join(dir, "base"), disk)
@@ -378,5 +381,41 @@ func TestSnapshotsSurviveADeathAtEveryStep(t *testing.T) {
 	h.must(err)
 	for _, f := range files { // snapshots are no leftovers
 		h.must(os.Remove(f))
+	}
+}
+
+// unshared makes the pool "other" on a file system that cannot share blocks, and gives
+// its directory.
+func (h *host) unshared() (dir string) {
+	h.t.Helper()
+	testenv.Tool(h.t, "qemu-storage-daemon")
+	dir = filepath.Join(testenv.Mount(h.t, "ext4"), "pool")
+	h.define("other", dir)
+	return dir
+}
+
+// An overlay stands on nothing that a linked clone could not stand on.
+func TestOverlaySnapshotsAreRefusedOfWhatNothingCanStandOn(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	dir := h.unshared()
+	base, beyond := filepath.Join(dir, "base"), filepath.Join(h.dir, "beyond")
+	qemuImage(t, "-f", "qcow2", base, "1M")
+	qemuImage(t, "-f", "raw", beyond, "1M")
+	qemuImage(t, "-f", "qcow2", "-F", "raw", "-b", beyond, filepath.Join(dir, "outside"))
+	qemuImage(t, "-f", "qcow2", "-F", "raw", "-b", base, filepath.Join(dir, "otherwise"))
+	qemuImage(t, "-f", "qcow2", filepath.Join(dir, "strange"), "1M")
+	h.overwriteAt(filepath.Join(dir, "strange"), 72, "\x01") // the last of the incompatible features
+	h.must(h.refresh("other"))
+	for name, why := range map[string]string{
+		"outside": "is no volume of a pool", "otherwise": "as an image in format raw", "strange": "cannot be opened as an image",
+	} {
+		h.fails(h.end(h.freeze("other/"+name, "s")), record.Unsupported, why, "nothing was changed")
+		if v := h.entry("other/" + name); len(v.Snapshots) != 0 || v.State != record.VolumeReady {
+			t.Errorf("it is %s", shown(v))
+		}
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, ".*.storaged")); len(files) > 0 {
+		t.Errorf("there are %q", files)
 	}
 }

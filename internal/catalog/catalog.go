@@ -121,6 +121,11 @@ func (c *Catalog) equip(tx *store.Tx, o operation.Operation, j *store.Job) (err 
 		}
 		s.StandsIn(dirs)
 	}
+	if s, ok := o.(operation.Overlaying); ok {
+		if err := forbidOverlay(tx, s, o.On().Pool); err != nil {
+			return err
+		}
+	}
 	switch o := o.(type) {
 	case *operation.Evacuate:
 		o.Stays, o.Images, err = staying(tx, o)

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -108,6 +109,18 @@ func seeFrozen(s *store.Snapshot, it ipc.Item) {
 	case it.Format != "":
 		s.Capacity, s.Backing, s.References, s.Problem = it.Capacity, it.Backing, referencesIn(it), it.Problem
 	}
+}
+
+// forbidOverlay tells an operation why no image can stand on what it would make one
+// on: the rules are those for every volume that is to back another.
+func forbidOverlay(tx *store.Tx, o operation.Overlaying, pool string) error {
+	_, err := chainUnder(tx, pool, o.Backing())
+	var refusal *record.Error
+	if !errors.As(err, &refusal) {
+		return err
+	}
+	o.ForbidOverlay(refusal.Message)
+	return nil
 }
 
 // endPreserving takes the snapshot up that was made.

@@ -51,6 +51,30 @@ func (k Known) unfrozen() error {
 		WithHint("%s deletes one", record.Do("snapshot.delete", v+"@"+k.Volume.Snapshots[0]))
 }
 
+// Overlaying is implemented by operations that make an empty image, where blocks
+// cannot be shared.
+type Overlaying interface {
+	// Backing is the name of the volume, or of the file of the snapshot, that it would
+	// stand on.
+	Backing() string
+	// ForbidOverlay says why it must not.
+	ForbidOverlay(why string)
+}
+
+// Overlay is embedded by them.
+type Overlay struct {
+	Forbidden string `json:"-"` // why there can be no such image; "": there can
+}
+
+// ForbidOverlay keeps the reason for the helper, which alone finds out whether blocks
+// can be shared.
+func (o *Overlay) ForbidOverlay(why string) { o.Forbidden = why }
+
+// flag gives the reason.
+func (o *Overlay) flag() Flag {
+	return text("no-overlay", &o.Forbidden, "fail where blocks cannot be shared, for that `REASON`")
+}
+
 // OfSnapshot is implemented by requests about a snapshot that is there.
 type OfSnapshot interface {
 	// Named says which of the volume's.

@@ -12,6 +12,7 @@ type SnapshotCreate struct {
 	Terms
 	OnSnapshot
 	Sealed
+	Overlay
 	Secret string `json:"secret,omitempty"` // name of the one that opens both
 	Format string `json:"format"`           // of both
 }
@@ -31,6 +32,9 @@ func (*SnapshotCreate) Class() record.Class { return record.Normal }
 func (o *SnapshotCreate) Locks() []record.Object {
 	return []record.Object{o.lock(record.ModeWrite), o.lockSnapshot(record.ModeWrite)}
 }
+
+// Backing is what an overlay stands on.
+func (o *SnapshotCreate) Backing() string { return o.Name }
 
 // Settle removes what is unfinished.
 func (o *SnapshotCreate) Settle() *Settle {
@@ -67,7 +71,7 @@ func (o *SnapshotCreate) Task() Task {
 			"volume is written to. Where the file system cannot share blocks, a qcow2's own file becomes the\n" +
 			"snapshot, and the volume an empty image that stands on it; other formats are refused.",
 		Example: "--target /var/lib/images/vm1.raw --name before-upgrade",
-		Flags:   append(append(o.OnSnapshot.flags(), o.Sealed.flags(&o.Secret)...), text("format", &o.Format, "format of the volume: `"+formatWords()+"`")),
+		Flags:   append(append(o.OnSnapshot.flags(), o.Sealed.flags(&o.Secret)...), o.Overlay.flag(), text("format", &o.Format, "format of the volume: `"+formatWords()+"`")),
 	}
 }
 

@@ -7,6 +7,7 @@ type SnapshotRestore struct {
 	Terms
 	OnSnapshot
 	Sealed
+	Overlay
 	Secret string `json:"secret,omitempty"` // name of the one that opens both
 	Format string `json:"format"`           // of the snapshot, and of the volume after
 }
@@ -26,6 +27,9 @@ func (*SnapshotRestore) Class() record.Class { return record.Normal }
 func (o *SnapshotRestore) Locks() []record.Object {
 	return []record.Object{o.lock(record.ModeWrite), o.lockSnapshot(record.ModeRead)}
 }
+
+// Backing is what an overlay stands on.
+func (o *SnapshotRestore) Backing() string { return record.SnapshotFile(o.Name, o.Snapshot) }
 
 // Settle finds out which of both has the name.
 func (o *SnapshotRestore) Settle() *Settle { return &Settle{Volume: o.Volume, Format: o.Format} }
@@ -53,7 +57,7 @@ func (o *SnapshotRestore) Task() Task {
 		Description: "The content that the volume has now is gone after that. The snapshot stays. The volume is the one or\n" +
 			"the other at any time.",
 		Example: "--target /var/lib/images/vm1.raw --name before-upgrade --yes",
-		Flags:   append(append(o.OnSnapshot.flags(), o.Sealed.flags(&o.Secret)...), text("format", &o.Format, "format of the snapshot: `"+formatWords()+"`")),
+		Flags:   append(append(o.OnSnapshot.flags(), o.Sealed.flags(&o.Secret)...), o.Overlay.flag(), text("format", &o.Format, "format of the snapshot: `"+formatWords()+"`")),
 		Asks:    true,
 	}
 }

@@ -38,7 +38,7 @@ func SnapshotCreate(o *operation.SnapshotCreate) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	w := preserving{
-		volume: &helper.Volume{Location: at, Leaves: true}, format: o.Format, secret: o.Secret,
+		volume: &helper.Volume{Location: at, Leaves: true}, format: o.Format, secret: o.Secret, forbidden: o.Forbidden,
 		draft: &helper.Draft{Location: to, As: backends.NewVolume{Format: o.Format}},
 	}
 	return helper.Task{
@@ -60,6 +60,8 @@ type preserving struct {
 	format string
 	secret string        // name of the one that opens the volume
 	draft  *helper.Draft // of the snapshot
+
+	forbidden string // why no image can stand on the volume, "" if one can
 }
 
 // images is how many children make an overlay in a format, where a snapshot needs one.
@@ -91,6 +93,9 @@ func (w preserving) work(ctx context.Context, r *helper.Run) error {
 	r.Next(0)
 	err = r.Create(ctx, w.draft, func() error { return share(ctx, r, w.draft.Draft.Content(), v.Content()) })
 	if unshared(err) && w.format == layered {
+		if err := allowed(w.forbidden, "make a snapshot of", w.volume.Path); err != nil {
+			return err
+		}
 		return w.overlay(ctx, r)
 	}
 	if unshared(err) {
@@ -107,6 +112,15 @@ func (w preserving) work(ctx context.Context, r *helper.Run) error {
 func unshared(err error) bool {
 	sharing, ok := errors.AsType[*diskio.IOError](err)
 	return ok && sharing.CannotShare()
+}
+
+// allowed refuses to make an image that stands on what no image can.
+func allowed(forbidden, what, path string) error {
+	if forbidden == "" {
+		return nil
+	}
+	return ipc.Errorf(record.Unsupported, "cannot %s %q: its file system cannot share blocks between files, and no image can stand on it: %s; nothing was changed", what, path, forbidden).
+		WithHint("xfs and btrfs share blocks (reflinks)")
 }
 
 // overlay gives the volume's file the snapshot's name, and the volume's name to an
@@ -133,10 +147,14 @@ type layer struct {
 	secret string   // name of the one that opens it, and what stands on it
 }
 
-// sealed refuses an image that is encrypted and comes without its secret: what is
-// written to one that stands on it would not be encrypted.
-func (l layer) sealed(r *helper.Run) error {
+// sound refuses an image that must not be opened by its header as it is now, and one
+// that is encrypted and comes without its secret: what is written to one that stands
+// on it would not be encrypted.
+func (l layer) sound(r *helper.Run) error {
 	is, err := format.InspectAs(l.Content(), l.like.Size, layered)
+	if err == nil && is.Problem != "" {
+		err = ipc.Errorf(record.Unsupported, "%q cannot be opened as an image in format %s, and no image can stand on it: %s; nothing was changed", l.like.Path, layered, is.Problem)
+	}
 	if err != nil || is.Encryption == "" {
 		return err
 	}
@@ -150,7 +168,7 @@ func (l layer) sealed(r *helper.Run) error {
 
 // stack makes an empty image that stands on another one, in place of a volume.
 func stack(ctx context.Context, r *helper.Run, d *helper.Draft, on layer) error {
-	if err := on.sealed(r); err != nil {
+	if err := on.sound(r); err != nil {
 		return err
 	}
 	attributes, err := diskio.AttributesOf(d.Over.Volume.Content())
@@ -217,7 +235,7 @@ func SnapshotRestore(o *operation.SnapshotRestore) (helper.Task, error) {
 	}
 	old := &helper.Volume{Location: at, Leaves: true}
 	w := reverting{
-		old: old, snapshot: &helper.Volume{Location: from}, format: o.Format, secret: o.Secret,
+		old: old, snapshot: &helper.Volume{Location: from}, format: o.Format, secret: o.Secret, forbidden: o.Forbidden,
 		draft: &helper.Draft{Location: at, As: backends.NewVolume{Format: o.Format}, Over: old},
 	}
 	return helper.Task{
@@ -241,6 +259,7 @@ type reverting struct {
 	format        string
 	secret        string        // name of the one that opens both
 	draft         *helper.Draft // that replaces the volume
+	forbidden     string        // why no image can stand on the snapshot, "" if one can
 }
 
 func (w reverting) work(ctx context.Context, r *helper.Run) error {
@@ -265,6 +284,9 @@ func (w reverting) work(ctx context.Context, r *helper.Run) error {
 	})
 	switch {
 	case unshared(err) && w.format == layered:
+		if err := allowed(w.forbidden, "restore", w.old.Path); err != nil {
+			return err
+		}
 		return stack(ctx, r, w.draft, layer{Volume: w.snapshot.Volume, path: w.snapshot.Path, like: is, secret: w.secret})
 	case err == nil:
 		like(r.Report.Volume, is)

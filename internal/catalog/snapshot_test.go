@@ -1,0 +1,37 @@
+package catalog
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"storaged/internal/operation"
+	"storaged/internal/store"
+)
+
+// forbidden says why no overlay can stand on a volume.
+func (d *desk) forbidden(name string) string {
+	d.t.Helper()
+	o := &operation.SnapshotCreate{OnSnapshot: operation.OnSnapshot{Volume: operation.Volume{Pool: "p", Name: name}, Snapshot: "s"}}
+	if err := d.store.View(func(tx *store.Tx) error { return forbidOverlay(tx, o, "p") }); err != nil {
+		d.t.Fatal(err)
+	}
+	return o.Forbidden
+}
+
+// The rules for what an overlay snapshot stands on are those for every backing.
+func TestOverlaysHaveTheRulesOfChains(t *testing.T) {
+	d := newDesk(t)
+	d.overlay("beyond", store.Reference{Name: "/etc/shadow", Path: "/etc/shadow"})
+	d.overlay("deep0")
+	for i := range operation.MaxDepth {
+		d.overlay(fmt.Sprintf("deep%d", i+1), onto(fmt.Sprintf("deep%d", i)))
+	}
+	for name, want := range map[string]string{
+		"deep63": "", "deep64": "stands on more than 64 images", "beyond": "no volume of a pool",
+	} {
+		if why := d.forbidden(name); (why == "") != (want == "") || !strings.Contains(why, want) {
+			t.Errorf("%s: %q, not %q", name, why, want)
+		}
+	}
+}
