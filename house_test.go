@@ -84,6 +84,7 @@ var layers = []layer{
 		"internal/store", "internal/supervisor"}},
 	{"internal/service", []string{"internal/backends/all", "internal/catalog", "internal/confine", "internal/events", "internal/ipc", "internal/metrics", "internal/operation", "internal/quantity", "internal/record", "internal/secret", "internal/store", "internal/supervisor", "internal/service/contract"}},
 	{"internal/service/contract", []string{"internal/operation", "internal/record"}},
+	{"internal/virtxml", []string{"internal/operation", "internal/record", "internal/service/contract"}},
 	{"internal/peer", []string{"internal/record"}},
 	{"internal/transfer", []string{"internal/operation", "internal/record", "internal/service/contract", "internal/sparse"}},
 	{"internal/rest", []string{"internal/rest/wire", "internal/operation", "internal/peer", "internal/transfer", "internal/service/contract", "internal/record", "internal/events", "internal/sparse"}},
