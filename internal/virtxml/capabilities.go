@@ -49,22 +49,28 @@ func (t poolType) writeCapabilities(w *writer, types []record.Capabilities) {
 	}
 	w.with("pool", func() {
 		if t.format != "" {
-			writeFormats(w, "poolOptions", "sourceFormatType", t.format, t.formats)
+			choice{"sourceFormatType", t.format, t.formats}.write(w, "poolOptions")
 		}
 		if t.volume != "" {
-			writeFormats(w, "volOptions", "targetFormatType", t.volume, volumes)
+			choice{"targetFormatType", t.volume, volumes}.write(w, "volOptions")
 		}
 	}, attr("type", t.name), attr("supported", supported))
 }
 
-// writeFormats writes which there are, and the one that is meant where none is said.
-func writeFormats(w *writer, options, enum, format string, formats []string) {
+// choice is a value of a fixed set, and the one that is meant where none is said.
+type choice struct {
+	name    string
+	none    string
+	formats []string
+}
+
+func (c choice) write(w *writer, options string) {
 	w.with(options, func() {
-		w.named("defaultFormat", "type", format)
+		w.named("defaultFormat", "type", c.none)
 		w.with("enum", func() {
-			for _, f := range formats {
+			for _, f := range c.formats {
 				w.text("value", f)
 			}
-		}, attr("name", enum))
+		}, attr("name", c.name))
 	})
 }
