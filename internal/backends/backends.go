@@ -325,6 +325,19 @@ type VolumeInfo struct {
 	// without opening it: it may be a volume that somebody makes a backup of.
 	Ignored string // why this is no volume; Name is escaped then
 	Problem string // why it must not be opened as an image, by its header; "" if it may
+	Twofold bool   // that is only because it is in several formats at once, and none for who knows in which it is
+	// As is what the header says to who knows that the volume is in another format
+	// than Format: of each that it begins like.
+	As []Header
+}
+
+// Header is what the header of a volume says, read as that of an image in Format.
+type Header struct {
+	Format     string
+	Capacity   int64
+	Backing    string
+	References []Reference
+	Problem    string
 }
 
 // Reference is a file that an image's header names: its backing, or one that

@@ -170,7 +170,7 @@ func ImagesNew(tx *store.Tx, p *store.Pool, items []ipc.Item) (bool, error) {
 		return true, nil
 	}
 	for _, it := range items {
-		if len(it.References) == 0 || it.Ignored != "" {
+		if len(it.References) == 0 && len(it.As) == 0 || it.Ignored != "" {
 			continue
 		}
 		v, err := entry(tx, p.Name, it.Name)
@@ -179,7 +179,7 @@ func ImagesNew(tx *store.Tx, p *store.Pool, items []ipc.Item) (bool, error) {
 			return true, nil
 		case err != nil:
 			return false, err
-		case !sameVolume(p.Type, v.Identity, it.Identity), v.Format != record.FormatRaw && !slices.Equal(v.References, referencesIn(it)):
+		case !sameVolume(p.Type, v.Identity, it.Identity), !slices.Equal(v.References, referencesIn(asKnown(v, it))):
 			return true, nil
 		}
 	}

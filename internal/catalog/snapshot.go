@@ -102,6 +102,7 @@ func frozenAs(v *store.Volume, name, format string, it ipc.Item) store.Snapshot 
 }
 
 func seeFrozen(s *store.Snapshot, it ipc.Item) {
+	it = asKnown(&store.Volume{Volume: record.Volume{Format: s.Format}}, it)
 	s.Identity, s.ChangeNS, s.Allocation, s.Path = it.Identity, it.ChangeNS, it.Allocation, it.Path
 	switch {
 	case s.Format == record.FormatRaw:

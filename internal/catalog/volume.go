@@ -194,9 +194,10 @@ func (e end) describe(v *store.Volume) {
 
 // see copies the figures of a volume as a helper found it. A raw volume is what
 // its file is long, whatever header a guest wrote into it. Of another, capacity
-// and backing are in the header, as far as that is one of the volume's format: into
-// a fixed VHD, say, a guest writes any other.
+// and backing are in the header, read as one in the volume's format: into a fixed VHD,
+// say, a guest writes any other.
 func (c *Catalog) see(v *store.Volume, it ipc.Item) {
+	it = asKnown(v, it)
 	v.Allocation = it.Allocation
 	switch {
 	case record.Plain(v.Format):
@@ -205,13 +206,36 @@ func (c *Catalog) see(v *store.Volume, it ipc.Item) {
 		v.Capacity, v.Backing, v.References = it.Capacity, it.Backing, referencesIn(it)
 	}
 	v.Identity, v.ChangeNS, v.ModifyNS = it.Identity, it.ChangeNS, it.ModifyNS
-	v.Reason, v.Problem = it.Ignored, ""
-	// Of another header nothing is believed, and what else a guest makes a volume
-	// look like whose format we know does not matter.
-	if it.Format == v.Format && !record.Plain(v.Format) && v.Origin == record.Found {
+	v.Reason = it.Ignored
+	if it.Format != "" { // else nobody has read its header
 		v.Problem = it.Problem
 	}
 	v.Observed = c.now()
+}
+
+// asKnown is what was found of a volume as its format says it, whatever a guest makes it
+// look like: of what we made, and of what was found in no other format as well. Of what
+// others have made in several at once nobody knows the format.
+func asKnown(v *store.Volume, it ipc.Item) ipc.Item {
+	known := v.Origin != record.Found || v.Problem == "" && v.Identity != ""
+	i := slices.IndexFunc(it.As, func(h ipc.Header) bool { return h.Format == v.Format })
+	switch {
+	case record.Plain(v.Format):
+		it.Backing, it.References, it.Problem = "", nil, ""
+	case v.Format == "" || it.Format == "": // nobody has read its header before, or now
+	case it.Format == v.Format && it.Twofold && known:
+		it.Problem = ""
+	case it.Format == v.Format:
+	case i >= 0:
+		h := it.As[i]
+		it.Format, it.Capacity, it.Backing, it.References = h.Format, h.Capacity, h.Backing, h.References
+		if it.Problem = h.Problem; !known {
+			it.Problem = cmp.Or(h.Problem, v.Problem)
+		}
+	default:
+		it.Problem = fmt.Sprintf("its header is none of an image in format %s", v.Format)
+	}
+	return it
 }
 
 // provision books a change of the volumes' capacities.

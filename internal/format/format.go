@@ -8,6 +8,7 @@ package format
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -48,6 +49,12 @@ type Image struct {
 	// Problem says why the image must not be opened as one, "" if it may: it is in
 	// two formats at once, asks for what is not known, or its tables cannot be.
 	Problem string
+	// Twofold says that the problem is nothing but that it is two things at once, which
+	// is none for who knows which of them it is.
+	Twofold bool
+	// Also are the other formats that it begins like: who knows that it is one of
+	// those reads it by InspectAs.
+	Also []string
 }
 
 // known is a format. Names are QEMU's, and iso, which libvirt tells apart from
@@ -146,7 +153,7 @@ func (h *header) end() (Image, error) {
 		h.bad("its header is spread over more than %d KiB", budget>>10)
 	}
 	if h.size < 0 && h.short { // what there is of it says nothing wrong
-		h.Problem = ""
+		h.Problem, h.Twofold = "", false
 	}
 	return h.Image, h.err
 }
@@ -158,6 +165,9 @@ func (h *header) single(found []known) {
 	plain := h.Format == "raw" || h.Format == "iso"
 	var also []string
 	for _, k := range found[1:] {
+		if k.name != h.Format && !slices.Contains(h.Also, k.name) {
+			h.Also = append(h.Also, k.name)
+		}
 		if h.Format != "vpc" || h.Subformat != fixed || k.name != "iso" {
 			also = append(also, k.name)
 		}
@@ -172,6 +182,7 @@ func (h *header) single(found []known) {
 		}
 	}
 	if len(also) > 0 {
+		h.Twofold = h.Problem == ""
 		h.bad("it is two things at once: an image in format %s, and %s", h.Format, strings.Join(also, " and "))
 	}
 }

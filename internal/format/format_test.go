@@ -327,3 +327,32 @@ func TestPlain(t *testing.T) {
 		}
 	}
 }
+
+// What a guest writes into a fixed VHD makes it look like another image, and is told
+// beside what that is to who knows better.
+func TestWhatItLooksLikeBesideIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.vhd")
+	if out, err := exec.Command(testenv.Tool(t, "qemu-img"), "create", "-q", "-f", "vpc", "-o", "subformat=fixed,force_size=on", path, "1M").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, magic := range []struct {
+		text string
+		at   int
+	}{{"", 0}, {"QFI\xfb\x00\x00\x00\x03", 0}, {"CD001", 32769}} {
+		looks := append([]byte(nil), b...)
+		copy(looks[magic.at:], magic.text)
+		i, err := Inspect(bytes.NewReader(looks), int64(len(looks)))
+		known, kerr := InspectAs(bytes.NewReader(looks), int64(len(looks)), "vpc")
+		if err != nil || kerr != nil || known.Problem != "" || known.Capacity != 1<<20 {
+			t.Errorf("%q: %+v, %v, %v", magic.text, known, err, kerr)
+		}
+		if i.Format == "qcow2" && !slices.Equal(i.Also, []string{"vpc"}) || i.Format == "vpc" && i.Problem != "" {
+			t.Errorf("%q: %+v", magic.text, i)
+		}
+	}
+}

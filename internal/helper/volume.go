@@ -199,7 +199,7 @@ func Item(v backends.VolumeInfo) ipc.Item {
 	it := ipc.Item{
 		Name: v.Name, Path: v.Path, Key: v.Key, VolType: v.Type, Format: v.Format,
 		Capacity: v.Capacity, Size: v.Size, Allocation: v.Allocation, Backing: v.Backing,
-		Identity: string(v.ID), Ignored: v.Ignored, Problem: v.Problem,
+		Identity: string(v.ID), Ignored: v.Ignored, Problem: v.Problem, Twofold: v.Twofold,
 	}
 	if !v.Change.IsZero() {
 		it.ChangeNS = v.Change.UnixNano()
@@ -207,8 +207,16 @@ func Item(v backends.VolumeInfo) ipc.Item {
 	if !v.Modify.IsZero() {
 		it.ModifyNS = v.Modify.UnixNano()
 	}
-	for _, r := range v.References {
-		it.References = append(it.References, ipc.Reference{Name: r.Name, Format: r.Format, Data: r.Data, Relative: r.Relative, Path: r.Path, Identity: string(r.ID)})
+	it.References = references(v.References)
+	for _, h := range v.As {
+		it.As = append(it.As, ipc.Header{Format: h.Format, Capacity: h.Capacity, Backing: h.Backing, References: references(h.References), Problem: h.Problem})
 	}
 	return it
+}
+
+func references(all []backends.Reference) (out []ipc.Reference) {
+	for _, r := range all {
+		out = append(out, ipc.Reference{Name: r.Name, Format: r.Format, Data: r.Data, Relative: r.Relative, Path: r.Path, Identity: string(r.ID)})
+	}
+	return out
 }

@@ -12,6 +12,7 @@ const (
 	maxSum    = 256 // a checksum with its algorithm
 
 	maxReferences = 200 // of an image
+	maxHeaders    = 16  // formats of one volume
 
 	maxState = 64 << 10 // what a task keeps in a checkpoint
 )
@@ -102,21 +103,38 @@ func (it Item) check() error {
 			return fmt.Errorf("error: %w", err)
 		}
 	}
-	if len(it.References) > maxReferences {
-		return fmt.Errorf("%d references, at most %d", len(it.References), maxReferences)
+	if len(it.As) > maxHeaders {
+		return fmt.Errorf("%d formats, at most %d", len(it.As), maxHeaders)
 	}
-	for _, r := range it.References {
-		if err := cmp.Or(checkUTF8("reference", r.Name, maxPath), checkUTF8("reference's path", r.Path, maxPath), checkName("reference's identity", r.Identity), checkName("reference's format", r.Format)); err != nil {
-			return err
+	for _, h := range it.As {
+		if err := h.check(); err != nil {
+			return fmt.Errorf("as: %w", err)
 		}
 	}
-	return cmp.Or(
+	return cmp.Or(checkReferences(it.References),
 		checkUTF8("name", it.Name, maxPath), checkUTF8("path", it.Path, maxPath),
 		checkUTF8("key", it.Key, maxPath), checkUTF8("backing", it.Backing, maxPath),
 		checkName("identity", it.Identity), checkName("type", it.VolType), checkName("format", it.Format), checkName("state", it.State),
 		checkText("checksum", it.Checksum, maxSum), checkText("checksum_as", it.ChecksumAs, maxSum), checkText("ignored", it.Ignored, maxText),
 		checkText("problem", it.Problem, maxText),
 		notNegative("capacity", it.Capacity), notNegative("size", it.Size), notNegative("allocation", it.Allocation))
+}
+
+func (h Header) check() error {
+	return cmp.Or(checkName("format", h.Format), checkReferences(h.References), checkUTF8("backing", h.Backing, maxPath),
+		checkText("problem", h.Problem, maxText), notNegative("capacity", h.Capacity))
+}
+
+func checkReferences(all []Reference) error {
+	if len(all) > maxReferences {
+		return fmt.Errorf("%d references, at most %d", len(all), maxReferences)
+	}
+	for _, r := range all {
+		if err := cmp.Or(checkUTF8("reference", r.Name, maxPath), checkUTF8("reference's path", r.Path, maxPath), checkName("reference's identity", r.Identity), checkName("reference's format", r.Format)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c Check) check() error {
@@ -172,6 +190,10 @@ func (e *Error) tidied() *Error {
 func (it Item) tidied() Item {
 	it.Error = it.Error.tidied()
 	it.Ignored, it.Problem = tidy(it.Ignored, maxText), tidy(it.Problem, maxText)
+	it.As = slices.Clone(it.As)
+	for i := range it.As {
+		it.As[i].Problem = tidy(it.As[i].Problem, maxText)
+	}
 	return it
 }
 

@@ -23,6 +23,9 @@ func samples() []Message {
 		Backing: "/p/base.raw", Identity: "2049:18446744073709551615:-7", ChangeNS: 1763700000000000001, ModifyNS: 1763700000000000000,
 		State: "failed", Checksum: "sha256:" + testDigest, ChecksumAs: "raw", Error: failure, Ignored: `name "\x1b" is no volume name`, Problem: "its tables cannot be",
 		References: []Reference{{Name: "base.raw", Format: "raw", Data: true, Relative: true, Path: "/p/base.raw", Identity: "2049:12:-7"}},
+		Twofold:    true, As: []Header{{
+			Format: "vpc", Capacity: 1 << 20, Backing: "b", Problem: "its footer cannot be", References: []Reference{{Name: "b", Format: "vpc", Data: true, Relative: true, Path: "/p/b", Identity: "2049:13:-7"}},
+		}},
 	}
 	return []Message{
 		Hello{Proto: 3, ProtoMin: 2, PID: 4712, Job: "0199-7", Version: "v1.2.3"},

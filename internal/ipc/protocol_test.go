@@ -14,6 +14,7 @@ var parts = map[string]reflect.Type{
 	"PLAN PHASE": reflect.TypeFor[PlanPhase](), "ERROR": reflect.TypeFor[Error](),
 	"POOL": reflect.TypeFor[Pool](), "SPENT": reflect.TypeFor[Spent](), "CHECK": reflect.TypeFor[Check](),
 	"REFERENCE": reflect.TypeFor[Reference](),
+	"HEADER":    reflect.TypeFor[Header](),
 }
 
 func protocolDocument(t *testing.T) string {
@@ -136,7 +137,7 @@ func TestProtocolDocumentHasTheBounds(t *testing.T) {
 		"MaxFrame": MaxFrame, "MaxRecord": MaxRecord, "maxFile": maxFile, "maxItems": maxItems, "maxDepth": maxDepth,
 		"maxElements": maxElements, "MaxPhases": MaxPhases, "MaxWarnings": MaxWarnings, "maxLimits": maxLimits, "maxName": maxName,
 		"maxSum": maxSum, "maxText": maxText, "maxMessage": maxMessage, "maxLogText": maxLogText, "maxPath": maxPath,
-		"maxState": maxState, "maxReferences": maxReferences,
+		"maxState": maxState, "maxReferences": maxReferences, "maxHeaders": maxHeaders,
 	}
 	doc := protocolDocument(t)
 	got := map[string]string{}

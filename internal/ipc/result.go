@@ -99,6 +99,17 @@ type Item struct {
 	Problem    string      `msgpack:"problem"`    // why it must not be opened as an image, by its header
 	Ignored    string      `msgpack:"ignored"`    // why this entry is no volume, or none that may be touched; Name is escaped then
 	References []Reference `msgpack:"references"` // files that the volume's header names
+	Twofold    bool        `msgpack:"twofold"`    // the problem is only that it is in several formats at once, and none for who knows in which it is
+	As         []Header    `msgpack:"as"`         // what the header says in other formats that it begins like
+}
+
+// Header is what the header of a volume says to who knows that the volume is in Format.
+type Header struct {
+	Format     string      `msgpack:"format"`
+	Capacity   int64       `msgpack:"capacity"` // as a virtual machine sees it
+	Backing    string      `msgpack:"backing"`
+	References []Reference `msgpack:"references"`
+	Problem    string      `msgpack:"problem"`
 }
 
 // Reference is a file that an image needs: its backing, or one that holds some

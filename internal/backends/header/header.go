@@ -21,20 +21,35 @@ func NewReader() *Reader {
 }
 
 // Read adds to info, which has the size, what the header of the open volume says,
-// whatever format that is of.
+// whatever format that is of, and what it says in others that it begins like.
 func (r *Reader) Read(f io.ReaderAt, info *backends.VolumeInfo) error {
 	i, err := format.Inspect(f, info.Size)
 	if err == nil {
 		r.tell(i, info)
+		info.As, err = r.others(f, i.Also, *info)
 	}
 	return err
+}
+
+// others read the header by each of some formats.
+func (r *Reader) others(f io.ReaderAt, formats []string, info backends.VolumeInfo) (all []backends.Header, err error) {
+	for _, in := range formats {
+		i, err := format.InspectAs(f, info.Size, in)
+		if err != nil {
+			return nil, err
+		}
+		as := backends.VolumeInfo{Path: info.Path, Capacity: info.Size}
+		r.tell(i, &as)
+		all = append(all, backends.Header{Format: as.Format, Capacity: as.Capacity, Backing: as.Backing, References: as.References, Problem: as.Problem})
+	}
+	return all, nil
 }
 
 // Named are the files that the header of an image in the directory names.
 func Named(dir string, i format.Image) []backends.Reference { return NewReader().references(dir, i) }
 
 func (r *Reader) tell(i format.Image, info *backends.VolumeInfo) {
-	info.Format, info.Backing, info.Problem = i.Format, record.Escape(i.Backing), i.Problem
+	info.Format, info.Backing, info.Problem, info.Twofold = i.Format, record.Escape(i.Backing), i.Problem, i.Twofold
 	info.References = r.references(filepath.Dir(info.Path), i)
 	if i.Capacity > 0 {
 		info.Capacity = i.Capacity

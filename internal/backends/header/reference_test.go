@@ -1,7 +1,9 @@
 package header
 
 import (
+	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -10,6 +12,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/format"
+	"storaged/internal/testenv"
 )
 
 func TestReferencesAreWhatTheNamesLeadTo(t *testing.T) {
@@ -84,4 +87,25 @@ func TestReferenceThatHangsIsWaitedForOnce(t *testing.T) {
 		}
 		close(hangs)
 	})
+}
+
+// What a volume is in each format that it begins like is told: who knows its format takes
+// that, whatever a guest has written into it.
+func TestHeaderIsReadByEveryFormatThatItMayBe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk.vhd")
+	if out, err := exec.Command(testenv.Tool(t, "qemu-img"), "create", "-q", "-f", "vpc", "-o", "subformat=fixed,force_size=on", path, "1M").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(b, "QFI\xfb\x00\x00\x00\x03")
+	info := backends.VolumeInfo{Path: path, Size: int64(len(b))}
+	if err := NewReader().Read(bytes.NewReader(b), &info); err != nil {
+		t.Fatal(err)
+	}
+	if info.Format != "qcow2" || info.Problem == "" || len(info.As) != 1 || info.As[0].Format != "vpc" || info.As[0].Capacity != 1<<20 || info.As[0].Problem != "" {
+		t.Errorf("%+v", info)
+	}
 }

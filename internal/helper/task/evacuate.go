@@ -158,7 +158,7 @@ func (w *evacuation) move(ctx context.Context, planned backends.VolumeInfo) (ipc
 	}
 	w.run.Pacer.Foresee(-expected)
 	if v := w.run.Report.Volume; v != nil {
-		v.Format, v.Capacity, v.Backing, v.References, v.Problem = it.Format, it.Capacity, it.Backing, it.References, it.Problem
+		like(v, it)
 		it, w.run.Report.Volume = *v, nil
 	}
 	return it, err

@@ -215,6 +215,7 @@ func frozen(r *helper.Run, v backends.Volume, format string) error {
 // like gives an item what another's header says.
 func like(it *ipc.Item, other ipc.Item) {
 	it.Format, it.Capacity, it.Backing, it.References, it.Problem = other.Format, other.Capacity, other.Backing, other.References, other.Problem
+	it.Twofold, it.As = other.Twofold, other.As
 }
 
 // described is an open volume in a format, with what its header says.
