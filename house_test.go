@@ -91,8 +91,12 @@ var layers = []layer{
 	{"internal/rest/wire", []string{"internal/record"}},
 	{"internal/rest/client", []string{"internal/operation", "internal/rest/wire", "internal/service/contract", "internal/record", "internal/sparse"}},
 	{"internal/rest/apitest", []string{"internal/rest"}},
+	{"internal/virtrpc", []string{"internal/virtrpc/wire", "internal/virtrpc/xdr", "internal/operation", "internal/peer", "internal/transfer", "internal/service/contract", "internal/record", "internal/sparse", "internal/virtxml"}},
+	{"internal/virtrpc/xdr", nil},
+	{"internal/virtrpc/wire", []string{"internal/virtrpc/xdr"}},
+	{"internal/virtrpc/virtrpctest", []string{"internal/virtrpc", "internal/virtrpc/wire", "internal/virtrpc/xdr", "internal/peer", "internal/record", "internal/service", "internal/store", "internal/testenv"}},
 
-	{"internal/daemon", []string{"internal/quantity", "internal/record", "internal/rest", "internal/service", "internal/store"}},
+	{"internal/daemon", []string{"internal/quantity", "internal/record", "internal/peer", "internal/rest", "internal/service", "internal/store", "internal/virtrpc"}},
 
 	{"cmd/internal/*", []string{"cmd/internal/*", "internal/quantity", "internal/record", "internal/term"}},
 	{"cmd/storaged", []string{"cmd/internal/*", "internal/daemon", "internal/quantity", "internal/record"}},
@@ -219,6 +223,8 @@ func TestHouseImportRulesSeeAFault(t *testing.T) {
 		{"internal/rest", "storaged/internal/service", "may not import storaged/internal/service"},
 		{"cmd/storagedctl", "storaged/internal/rest", "may not import storaged/internal/rest"},
 		{"internal/rest", "os/exec", "may not import os/exec"},
+		{"internal/virtrpc", "storaged/internal/service", "may not import storaged/internal/service"},
+		{"internal/virtrpc", "storaged/internal/rest", "may not import storaged/internal/rest"},
 		{"internal/supervisor/process", "os/exec", ""},
 		{"internal/store", "github.com/vmihailenco/msgpack/v5", "may not import github.com/vmihailenco/msgpack/v5"},
 		{"internal/daemon", "github.com/urfave/cli/v2", "may not import github.com/urfave/cli/v2"},

@@ -56,8 +56,16 @@ func Of(u *net.UnixConn) (*Peer, error) {
 	}
 	p := &Peer{uid: int(cred.Uid), pid: int(cred.Pid), groups: append(groups, int(cred.Gid))}
 	p.loginUID = procFile(p.pid, "loginuid")
-	p.command = printable(procFile(p.pid, "comm"))
+	p.command = command(p.pid)
 	return p, nil
+}
+
+// command is the name of a process, "" when it has gone.
+func command(pid int) string { return printable(procFile(pid, "comm")) }
+
+// OwnerOf describes a process for which another, that is trusted, has connected.
+func OwnerOf(uid, pid int, via string) record.Owner {
+	return record.Owner{UID: uid, User: userName(strconv.Itoa(uid)), PID: pid, Command: command(pid), Via: via}
 }
 
 // maxGroups is NGROUPS_MAX of Linux (limits.h).

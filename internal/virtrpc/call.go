@@ -1,0 +1,203 @@
+package virtrpc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"runtime/debug"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"storaged/internal/record"
+	"storaged/internal/service/contract"
+	"storaged/internal/virtrpc/wire"
+	"storaged/internal/virtrpc/xdr"
+)
+
+// waitStep bounds one wait for the end of a job, after which the next follows.
+const waitStep = 10 * time.Minute
+
+// errGone says that a client does not wait for its answer any more.
+var errGone = errors.New("the client has left")
+
+// call is one call on its way.
+type call struct {
+	*connection
+	header    wire.Header
+	procedure procedure
+	caller    record.Caller
+	args      []byte
+	stream    *stream // nil without
+	began     time.Time
+	working   bool // has its place among those that are worked on
+	large     bool // and among those with large arguments
+	answered  bool
+	job       int64 // that it has started
+	err       error // it was refused with
+}
+
+// arrive takes the call's places, and then its arguments of n bytes.
+func (c *call) arrive(n int) error {
+	if !c.waitFor(c.calls) {
+		return errGone
+	}
+	if n > plainArguments {
+		if !c.waitFor(c.connection.large) {
+			return errGone
+		}
+		c.large = true
+	}
+	var args bytes.Buffer // it grows as they come
+	_, err := io.CopyN(&args, c.in, int64(n))
+	c.args = args.Bytes()
+	return err
+}
+
+// release gives the places back. What still comes of the stream is dropped.
+func (c *call) release() {
+	if c.stream != nil {
+		c.streams.remove(c.stream)
+	}
+	if c.large {
+		<-c.connection.large
+	}
+	<-c.calls
+}
+
+// run does what is called for and answers.
+func (c *call) run() {
+	defer c.release()
+	if !c.procedure.atOnce && !c.resume() {
+		return
+	}
+	defer c.rest()
+	defer c.finish()
+	v, err := c.procedure.do(c, xdr.NewDecoder(c.args))
+	c.answer(v, err)
+}
+
+// resume waits until the call may be worked on. It reports false where the client has
+// left.
+func (c *call) resume() bool {
+	select {
+	case c.work <- struct{}{}:
+		c.working = true
+	case <-c.gone.Done():
+	}
+	return c.working
+}
+
+// rest lets others be worked on.
+func (c *call) rest() {
+	if c.working {
+		<-c.work
+		c.working = false
+	}
+}
+
+// ctx is the context for a call of the service. A change that has begun is not
+// disturbed by a client that leaves.
+func (c *call) ctx() context.Context {
+	if c.procedure.access == writes {
+		return context.WithoutCancel(c.gone)
+	}
+	return c.gone
+}
+
+// patient is a context for waiting: over when the client leaves or the server stops.
+func (c *call) patient() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(c.gone)
+	end := context.AfterFunc(c.stopping, cancel)
+	return ctx, func() { end(); cancel() }
+}
+
+// submit says who asks for a job.
+func (c *call) submit() contract.Submit { return contract.Submit{Caller: c.caller} }
+
+// flags refuses those that the procedure does not know.
+func (c *call) flags(given, known wire.Flags) error {
+	if more := given &^ known; more != 0 {
+		return unknownFlags(more, c.procedure.name)
+	}
+	return nil
+}
+
+// await waits for the job that a call has started, if it needed one, and gives it when
+// it has succeeded.
+func (c *call) await(st contract.Started, err error) (record.Job, error) {
+	if err != nil || st.Job == nil {
+		return record.Job{}, err
+	}
+	j := *st.Job
+	c.job = j.Number
+	c.rest()
+	defer c.resume()
+	ctx, done := c.patient()
+	defer done()
+	for !j.State.Terminal() {
+		next, err := c.svc.WaitJob(ctx, j.ID, waitStep)
+		switch {
+		case ctx.Err() != nil:
+			return j, c.leftAlone(j)
+		case err != nil:
+			return j, err
+		}
+		j = next
+	}
+	switch {
+	case j.State == record.Succeeded:
+		return j, nil
+	case j.Error != nil:
+		return j, j.Error
+	}
+	return j, record.Errorf(record.CanceledCode, "job %d was canceled", j.Number)
+}
+
+// leftAlone is what becomes of a job that nobody waits for any more.
+func (c *call) leftAlone(j record.Job) error {
+	if c.stopping.Err() != nil {
+		return record.Errorf(record.Draining, "storaged stops; job %d goes on without it", j.Number)
+	}
+	if c.Cancel {
+		if _, err := c.svc.CancelJob(context.WithoutCancel(c.gone), c.caller, j.ID, contract.JobCancel{}); err != nil {
+			c.Log.Debug("the job of a client that left is not canceled", "job", j.Number, "error", err)
+		}
+	}
+	return errGone
+}
+
+// answer sends what came of the call. That the client is gone nobody can help.
+func (c *call) answer(v xdr.Value, err error) {
+	if c.answered {
+		return
+	}
+	c.answered, c.err = true, err
+	if err != nil {
+		_ = c.fail(c.header, failureOf(err))
+		return
+	}
+	_ = c.reply(c.header, v)
+}
+
+// finish makes an error of a panic, and writes the log.
+func (c *call) finish() {
+	if v := recover(); v != nil {
+		c.Log.Error("call panicked", "procedure", c.procedure.name, "panic", v, "stack", string(debug.Stack()))
+		c.answer(nil, record.Errorf(record.Internal, "in the daemon; its log has the details"))
+	}
+	level := hclog.Debug
+	if c.procedure.access == writes {
+		level = hclog.Info
+	}
+	o := c.caller.Owner
+	args := []any{"procedure", c.procedure.name, "ms", time.Since(c.began).Milliseconds(), "uid", o.UID, "user", o.User, "pid", o.PID, "command", o.Command}
+	if c.job != 0 {
+		args = append(args, "job", c.job)
+	}
+	if c.err != nil {
+		args = append(args, "code", record.CodeOf(c.err), "error", c.err.Error())
+	}
+	c.Log.Log(level, "call", args...)
+}

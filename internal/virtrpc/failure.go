@@ -1,0 +1,73 @@
+package virtrpc
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"storaged/internal/record"
+	"storaged/internal/virtrpc/wire"
+)
+
+// codes says what libvirt calls our codes; those that are not here are failures.
+var codes = map[record.Code]wire.Code{
+	record.Invalid:         wire.InvalidArg,
+	record.Denied:          wire.AccessDenied,
+	record.NotFound:        wire.NoStorageVol,
+	record.Busy:            wire.OperationInvalid,
+	record.WrongState:      wire.OperationInvalid,
+	record.HasChildren:     wire.OperationInvalid,
+	record.Exists:          wire.OperationFailed,
+	record.TooLarge:        wire.InvalidArg,
+	record.RangeUnsat:      wire.InvalidArg,
+	record.QueueFull:       wire.ResourceBusy,
+	record.Unsupported:     wire.OperationUnsup,
+	record.Draining:        wire.OperationFailed,
+	record.RecoveringCode:  wire.OperationFailed,
+	record.StateUnwritable: wire.OperationFailed,
+	record.NoSpace:         wire.OperationFailed,
+	record.CanceledCode:    wire.OperationAborted,
+	record.TimedOut:        wire.OperationTimeout,
+	record.Internal:        wire.InternalError,
+	record.Inconsistent:    wire.InternalError,
+}
+
+// failureOf makes of an error what clients get: most of them show its message alone,
+// so that says what to do as well.
+func failureOf(err error) *wire.Failure {
+	var f *wire.Failure
+	if errors.As(err, &f) {
+		return f
+	}
+	var e *record.Error
+	if !errors.As(err, &e) {
+		return wire.Failf(wire.FromStorage, wire.InternalError, "%v", err)
+	}
+	code, ok := codes[e.Code]
+	if !ok {
+		code = wire.OperationFailed
+	}
+	message := e.Within(err).Message
+	if hint := e.Hint.String(); hint != "" {
+		message += "; " + hint
+	}
+	return wire.Failf(wire.FromStorage, code, "%s", message)
+}
+
+// driverFunction is the function of libvirt's storage driver behind a public one: errors
+// about flags name it.
+func driverFunction(public string) string {
+	name := strings.TrimPrefix(public, "vir")
+	if strings.HasPrefix(name, "Storage") {
+		return "s" + name[1:]
+	}
+	return "storage" + name
+}
+
+// unknownFlags says it as libvirt's macro of that name does, which names no code.
+func unknownFlags(flags wire.Flags, function string) *wire.Failure {
+	return &wire.Failure{
+		Code: wire.InvalidArg, Domain: wire.FromStorage, Message: fmt.Sprintf("unsupported flags (0x%x) in function %s", uint32(flags), driverFunction(function)),
+		Detail: "flags",
+	}
+}

@@ -1,0 +1,168 @@
+package virtrpc_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
+
+	"storaged/internal/operation"
+	"storaged/internal/peer"
+	"storaged/internal/record"
+	"storaged/internal/service/contract"
+	"storaged/internal/virtrpc"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fake is a service that knows some pools and volumes. Its jobs run until they are
+// ended by the test.
+type fake struct {
+	mu       sync.Mutex
+	pools    []record.Pool
+	volumes  []record.Volume
+	panics   bool          // Pools panics
+	end      chan struct{} // closed: jobs end
+	waits    chan struct{} // gets one when a job is waited for
+	canceled chan record.Caller
+}
+
+func newFake() *fake {
+	f := &fake{end: make(chan struct{}), waits: make(chan struct{}, 4096), canceled: make(chan record.Caller, 1)}
+	for i, name := range []string{"images", "backup"} {
+		p := record.Pool{Name: name, UUID: uuid.NewSHA1(uuid.Nil, []byte(name)).String(), Type: "dir", State: record.PoolActive, Persistent: true, Autostart: i == 0,
+			Target: record.Target{Path: "/srv/" + name}, Capacity: 1 << 40, Allocation: 1 << 30, Available: 1<<40 - 1<<30}
+		if name == "backup" {
+			p.State = record.PoolInactive
+		}
+		f.pools = append(f.pools, p)
+	}
+	for _, name := range []string{"base.raw", "disk.qcow2"} {
+		path := "/srv/images/" + name
+		f.volumes = append(f.volumes, record.Volume{Pool: "images", Name: name, Key: path, Path: path, Type: "file", Format: "raw", Capacity: 1 << 30, Allocation: 1 << 20, State: record.VolumeReady})
+	}
+	return f
+}
+
+func (f *fake) Pools(context.Context) ([]record.Pool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.panics {
+		panic("as it was asked")
+	}
+	return slices.Clone(f.pools), nil
+}
+
+func (f *fake) Pool(_ context.Context, pool string) (record.Pool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.IndexFunc(f.pools, func(p record.Pool) bool { return p.Name == pool || p.UUID == pool })
+	if i < 0 {
+		return record.Pool{}, record.Errorf(record.NotFound, "no pool %q", pool)
+	}
+	return f.pools[i], nil
+}
+
+func (f *fake) Volumes(_ context.Context, v contract.VolumeFilter) ([]record.Volume, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	among := func(values []string, s string) bool { return len(values) == 0 || slices.Contains(values, s) }
+	out := []record.Volume{}
+	for _, one := range f.volumes {
+		if among(v.Pools, one.Pool) && among(v.Keys, one.Key) && among(v.Paths, one.Path) {
+			out = append(out, one)
+		}
+	}
+	return out, nil
+}
+
+func (f *fake) Volume(_ context.Context, pool, volume string) (record.Volume, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.IndexFunc(f.volumes, func(v record.Volume) bool { return v.Pool == pool && v.Name == volume })
+	if i < 0 {
+		return record.Volume{}, record.Errorf(record.NotFound, "no volume %q", volume)
+	}
+	return f.volumes[i], nil
+}
+
+func (f *fake) Start(_ context.Context, s contract.Submit, pool, volume string, r operation.Request) (contract.Started, error) {
+	return contract.Started{Job: &record.Job{ID: uuid.NewString(), Number: 412, Kind: operation.KindOf(r), State: record.Queued, Owner: s.Caller.Owner}}, nil
+}
+
+func (f *fake) WaitJob(ctx context.Context, job string, timeout time.Duration) (record.Job, error) {
+	f.waits <- struct{}{}
+	j := record.Job{ID: job, Number: 412, State: record.Running}
+	over := time.NewTimer(timeout)
+	defer over.Stop()
+	select {
+	case <-f.end:
+		j.State = record.Succeeded
+		return j, nil
+	case <-over.C:
+		return j, nil
+	case <-ctx.Done():
+		return record.Job{}, ctx.Err()
+	}
+}
+
+func (f *fake) CancelJob(_ context.Context, c record.Caller, job string, _ contract.JobCancel) (record.Job, error) {
+	f.canceled <- c
+	return record.Job{ID: job, Number: 412, State: record.Canceling}, nil
+}
+
+var _ virtrpc.Service = (*fake)(nil)
+
+// host is a server on two real sockets, in front of a fake.
+type host struct {
+	svc      *fake
+	srv      *virtrpc.Server
+	main, ro string // sockets
+	served   sync.WaitGroup
+}
+
+func newHost(t *testing.T, change func(*virtrpc.Config, *virtrpc.Server)) *host {
+	t.Helper()
+	dir := t.TempDir()
+	h := &host{svc: newFake(), main: filepath.Join(dir, "s"), ro: filepath.Join(dir, "r")}
+	c := virtrpc.Config{Log: hclog.NewNullLogger(), URI: "storage:///system", Connections: new(peer.Connections)}
+	if change != nil {
+		change(&c, nil)
+	}
+	h.srv = virtrpc.NewServer(h.svc, c)
+	if change != nil {
+		change(&c, h.srv)
+	}
+	for path, readOnly := range map[string]bool{h.main: false, h.ro: true} {
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.served.Go(func() {
+			if err := h.srv.Serve(l, readOnly); err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+		})
+	}
+	t.Cleanup(func() { h.stop(t) })
+	return h
+}
+
+func (h *host) stop(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := h.srv.Shutdown(ctx); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	h.served.Wait()
+}
+
+func (h *host) uri() string { return fmt.Sprintf("storage:///system?socket=%s", h.main) }

@@ -1,0 +1,90 @@
+package virtrpc
+
+import (
+	"github.com/google/uuid"
+
+	"storaged/internal/record"
+	"storaged/internal/virtrpc/wire"
+)
+
+// pool gives the pool that a client names: by its uuid, so that one that was defined anew
+// under the name of another is not taken for it.
+func (c *call) pool(p wire.Pool) (record.Pool, error) {
+	id := uuid.UUID(p.UUID).String()
+	found, err := c.svc.Pool(c.ctx(), id)
+	if record.CodeOf(err) == record.NotFound {
+		if p.Name == "" {
+			return found, wire.Failf(wire.FromStorage, wire.NoStoragePool, "no storage pool with matching uuid '%s'", id)
+		}
+		return found, wire.Failf(wire.FromStorage, wire.NoStoragePool, "no storage pool with matching uuid '%s' (%s)", id, p.Name)
+	}
+	return found, err
+}
+
+// poolNamed gives the pool of a name.
+func (c *call) poolNamed(name string) (record.Pool, error) {
+	found, err := c.svc.Pool(c.ctx(), name)
+	if record.CodeOf(err) == record.NotFound || err == nil && found.Name != name {
+		return found, wire.Failf(wire.FromStorage, wire.NoStoragePool, "no storage pool with matching name '%s'", name)
+	}
+	return found, err
+}
+
+// activePool is pool, of one that is in use.
+func (c *call) activePool(p wire.Pool) (record.Pool, error) {
+	found, err := c.pool(p)
+	if err == nil {
+		err = mustBeActive(found)
+	}
+	return found, err
+}
+
+func mustBeActive(p record.Pool) error {
+	if active(p) {
+		return nil
+	}
+	return wire.Failf(wire.FromStorage, wire.OperationInvalid, "storage pool '%s' is not active", p.Name)
+}
+
+// active reports whether clients are shown a pool as in use: also one that is, and
+// cannot be reached now.
+func active(p record.Pool) bool {
+	switch p.State {
+	case record.PoolActive, record.PoolDegraded, record.PoolUnreachable, record.PoolStopping:
+		return true
+	}
+	return false
+}
+
+// vol gives the volume that a client names.
+func (c *call) vol(v wire.Vol) (record.Volume, error) {
+	p, err := c.poolNamed(v.Pool)
+	if err != nil {
+		return record.Volume{}, err
+	}
+	return c.volumeOf(p, v.Name)
+}
+
+// volumeOf gives a volume of a pool that must be in use.
+func (c *call) volumeOf(p record.Pool, name string) (record.Volume, error) {
+	if err := mustBeActive(p); err != nil {
+		return record.Volume{}, err
+	}
+	found, err := c.svc.Volume(c.ctx(), p.Name, name)
+	if record.CodeOf(err) == record.NotFound {
+		return found, wire.Failf(wire.FromStorage, wire.NoStorageVol, "no storage vol with matching name '%s'", name)
+	}
+	return found, err
+}
+
+// wirePool names a pool to clients.
+func wirePool(p record.Pool) wire.Pool {
+	id, err := uuid.Parse(p.UUID)
+	if err != nil {
+		panic("internal error: virtrpc: a pool has the uuid " + p.UUID)
+	}
+	return wire.Pool{Name: p.Name, UUID: wire.UUID(id)}
+}
+
+// wireVol names a volume to clients.
+func wireVol(v record.Volume) wire.Vol { return wire.Vol{Pool: v.Pool, Name: v.Name, Key: v.Key} }

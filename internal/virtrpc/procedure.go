@@ -1,0 +1,70 @@
+package virtrpc
+
+import (
+	"fmt"
+	"slices"
+
+	"storaged/internal/virtrpc/wire"
+	"storaged/internal/virtrpc/xdr"
+)
+
+// access says who may call a procedure, and when.
+type access int
+
+const (
+	anybody access = iota // before anything else
+	opened                // who has opened the connection: about the connection
+	reads                 // likewise: about storage
+	writes                // likewise, and may change something
+)
+
+// procedure is one that clients can call.
+type procedure struct {
+	number wire.Procedure
+	name   string // of libvirt's public function
+	access access
+	handler
+}
+
+// handler does what is called for.
+type handler struct {
+	do     func(c *call, args *xdr.Decoder) (xdr.Value, error)
+	atOnce bool // by the reader itself, in order with all other packets; it never waits
+	stream bool // one follows
+}
+
+// with makes a handler of a function that has arguments.
+func with[A any, P interface {
+	*A
+	xdr.Value
+}](do func(c *call, args A) (xdr.Value, error)) handler {
+	return handler{do: func(c *call, d *xdr.Decoder) (xdr.Value, error) {
+		var args A
+		if P(&args).XDR(d); d.Err() != nil {
+			return nil, undecodable
+		}
+		return do(c, args)
+	}}
+}
+
+// atOnce makes one that the reader itself runs.
+func atOnce[A any, P interface {
+	*A
+	xdr.Value
+}](do func(c *call, args A) (xdr.Value, error)) handler {
+	h := with[A, P](do)
+	h.atOnce = true
+	return h
+}
+
+// procedures puts all of them together.
+func procedures() map[wire.Procedure]procedure {
+	all := map[wire.Procedure]procedure{}
+	for _, p := range slices.Concat(connecting(), poolLooks(), volumeLooks(), unsupported()) {
+		if other, twice := all[p.number]; twice {
+			panic(fmt.Sprintf("internal error: virtrpc: procedure %d is %s and %s", p.number, other.name, p.name))
+		}
+		all[p.number] = p
+	}
+	return all
+}

@@ -1,0 +1,167 @@
+// Package virtrpctest is for tests that speak libvirt's remote protocol: a small client
+// of our own, which can do what no real one does, and a server to connect to.
+package virtrpctest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"storaged/internal/virtrpc/wire"
+	"storaged/internal/virtrpc/xdr"
+)
+
+// Patience bounds every wait: far more than anything takes on a slow machine.
+const Patience = 60 * time.Second
+
+// Client is a client with the habits of go-libvirt: its serials begin with 1, it knows
+// no keepalive, and does not say that a download has ended. It makes one call after the
+// other; tests that want more send packets themselves.
+type Client struct {
+	t      testing.TB
+	Conn   *net.UnixConn
+	in     *bufio.Reader
+	serial uint32
+	Events []Packet // messages that came while something else was waited for
+}
+
+// Packet is one packet.
+type Packet struct {
+	wire.Header
+	Payload []byte
+}
+
+// Dial connects, until the end of the test.
+func Dial(t testing.TB, socket string) *Client {
+	t.Helper()
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return &Client{t: t, Conn: conn, in: bufio.NewReader(conn)}
+}
+
+// Open connects and opens a connection to the driver that is there.
+func Open(t testing.TB, socket string) *Client {
+	t.Helper()
+	c := Dial(t, socket)
+	c.Do(wire.AuthList, nil, nil)
+	c.Do(wire.ConnectOpen, &wire.OpenArgs{}, nil)
+	return c
+}
+
+// Header is that of a next call.
+func (c *Client) Header(p wire.Procedure) wire.Header {
+	c.serial++
+	return wire.Header{Program: wire.Remote, Version: wire.Version, Procedure: p, Type: wire.Call, Serial: c.serial}
+}
+
+// Send sends a packet.
+func (c *Client) Send(h wire.Header, payload []byte) {
+	c.t.Helper()
+	c.SendRaw(append(h.Append(nil, len(payload)), payload...))
+}
+
+// SendRaw sends bytes.
+func (c *Client) SendRaw(b []byte) {
+	c.t.Helper()
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(Patience)); err != nil {
+		c.t.Fatal(err)
+	}
+	if _, err := c.Conn.Write(b); err != nil {
+		c.t.Fatalf("send: %v", err)
+	}
+}
+
+// Next gives the next packet. A connection that has ended is io.EOF.
+func (c *Client) Next() (p Packet, err error) {
+	if err := c.Conn.SetReadDeadline(time.Now().Add(Patience)); err != nil {
+		return p, err
+	}
+	var n int
+	if p.Header, n, err = wire.ReadHeader(c.in); err != nil {
+		return p, err
+	}
+	p.Payload = make([]byte, n)
+	_, err = io.ReadFull(c.in, p.Payload)
+	return p, err
+}
+
+// Begin sends a call and does not wait for the answer.
+func (c *Client) Begin(p wire.Procedure, args xdr.Value) wire.Header {
+	c.t.Helper()
+	h := c.Header(p)
+	c.Send(h, c.encode(args))
+	return h
+}
+
+func (c *Client) encode(v xdr.Value) []byte {
+	c.t.Helper()
+	if v == nil {
+		return nil
+	}
+	b, err := xdr.Encode(v)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return b
+}
+
+// Call makes a call and gives its answer in ret, nil for none, or its error, a
+// *wire.Failure where the server gave one.
+func (c *Client) Call(p wire.Procedure, args, ret xdr.Value) error {
+	c.t.Helper()
+	return c.Answer(c.Begin(p, args), ret)
+}
+
+// Answer waits for the answer to a call.
+func (c *Client) Answer(h wire.Header, ret xdr.Value) error {
+	c.t.Helper()
+	for {
+		p, err := c.Next()
+		switch {
+		case err != nil:
+			return err
+		case p.Type == wire.Message:
+			c.Events = append(c.Events, p)
+			continue
+		}
+		want := h
+		want.Type, want.Status = wire.Reply, p.Status
+		if p.Header != want {
+			return fmt.Errorf("the answer to %+v is %+v", h, p.Header)
+		}
+		return p.Decode(ret)
+	}
+}
+
+// Decode gives the value that a packet has, or the failure that it tells.
+func (p Packet) Decode(v xdr.Value) error {
+	if p.Status == wire.Error {
+		f := &wire.Failure{}
+		if err := xdr.Decode(p.Payload, f); err != nil {
+			return err
+		}
+		return f
+	}
+	if v == nil {
+		v = &wire.None{}
+	}
+	d := xdr.NewDecoder(p.Payload)
+	if v.XDR(d); d.Err() == nil && len(d.Rest()) > 0 {
+		return fmt.Errorf("%d bytes follow the value", len(d.Rest()))
+	}
+	return d.Err()
+}
+
+// Do makes a call that succeeds.
+func (c *Client) Do(p wire.Procedure, args, ret xdr.Value) {
+	c.t.Helper()
+	if err := c.Call(p, args, ret); err != nil {
+		c.t.Fatalf("procedure %d: %v", p, err)
+	}
+}
