@@ -2,6 +2,15 @@
 // once per job; a person may start it by hand.
 package main
 
-import "os"
+import (
+	"os"
 
-func main() { os.Exit(commands().Main(os.Args)) }
+	"storaged/internal/helper"
+)
+
+func main() {
+	if helper.Scouts(os.Args) {
+		return
+	}
+	os.Exit(commands().Main(os.Args))
+}

@@ -6,7 +6,6 @@ import (
 
 	"storaged/internal/confine"
 	"storaged/internal/operation"
-	"storaged/internal/record"
 	"storaged/internal/service/contract"
 )
 
@@ -26,8 +25,10 @@ func TestConfinementIsWithTheJob(t *testing.T) {
 	if c != nil && slices.Contains(c.Capabilities, "dac_override") {
 		t.Errorf("a wipe keeps %q", c.Capabilities)
 	}
-	walked := h.succeed(h.client.Start(h.ctx(), contract.Submit{}, "pool", "", &operation.PoolVerifyRequest{}))
-	if c := walked.Helper.Confinement; c == nil || !c.Anywhere || c.Landlock != 0 || c.Level == record.NotConfined {
-		t.Errorf("one that looks for who has volumes open is confined %s", shown(c))
+	for _, walks := range []operation.Request{&operation.PoolVerifyRequest{}, &operation.PoolRefreshRequest{}} {
+		walked := h.succeed(h.client.Start(h.ctx(), contract.Submit{}, "pool", "", walks))
+		if c := walked.Helper.Confinement; c == nil || c.Anywhere || c.Landlock != confine.Available().Landlock || c.Level != confine.Available().Word() {
+			t.Errorf("%s is confined %s", walked.Kind, shown(c))
+		}
 	}
 }

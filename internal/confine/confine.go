@@ -29,8 +29,9 @@ type Policy struct {
 	Run          []string     // programs that may be started, by Start
 	Attributes   bool         // owner, permissions and attributes of what is open may be changed
 	Capabilities Capabilities // that it keeps, if it has them
-	// Anywhere says that names are not taken: the process looks for what others have
-	// open, and the kernel shows that to nobody who may not open everything.
+	// Anywhere says that names are not taken: the process needs some that nobody knows
+	// before, or looks for what others have open, and the kernel shows that to nobody who
+	// may not open everything.
 	Anywhere bool
 }
 

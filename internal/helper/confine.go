@@ -33,12 +33,20 @@ var (
 	gives  = confine.Capabilities{unix.CAP_CHOWN, unix.CAP_FSETID}
 	labels = confine.Capabilities{unix.CAP_SETFCAP, unix.CAP_SYS_ADMIN} // attributes that only an administrator gives
 	seeks  = confine.Capabilities{unix.CAP_SYS_PTRACE}
+	asks   = confine.Capabilities{unix.CAP_LEASE} // of the kernel, whether others have a file open
 )
 
-// Needs of a pool by itself is to read all that is in it.
+// Needs of a pool by itself is to read all that is in it, and to change it where the task
+// does.
 func (p *Pool) Needs(_ *Run, policy *confine.Policy) {
-	policy.Read = append(policy.Read, p.directory()...)
-	policy.Capabilities = append(policy.Capabilities, reads...)
+	if !p.Changes {
+		policy.Read = append(policy.Read, p.directory()...)
+		policy.Capabilities = append(policy.Capabilities, reads...)
+		return
+	}
+	policy.Write = append(policy.Write, p.directory()...)
+	policy.Attributes = true
+	policy.Capabilities = slices.Concat(policy.Capabilities, naming, writes, gives)
 }
 
 // directory is that of a pool which has one and is open.
@@ -61,15 +69,11 @@ func (v *Volume) Needs(_ *Run, policy *confine.Policy) {
 	}
 }
 
-// Needs of a draft is to make it. Of one that was begun earlier it is looked for who
-// has it open.
-func (d *Draft) Needs(r *Run, policy *confine.Policy) {
+// Needs of a draft is to make it.
+func (d *Draft) Needs(_ *Run, policy *confine.Policy) {
 	policy.Write = append(policy.Write, d.Pool.directory()...)
 	policy.Attributes = true
-	policy.Anywhere = policy.Anywhere || r.resumes
-	for _, c := range []confine.Capabilities{naming, writes, gives} {
-		policy.Capabilities = append(policy.Capabilities, c...)
-	}
+	policy.Capabilities = slices.Concat(policy.Capabilities, naming, writes, gives)
 }
 
 // kernelFiles are where the kernel tells of itself, of devices and of mounts. Of other
@@ -94,6 +98,9 @@ func (r *Run) confined(t Task) error {
 	}
 	defer closeAll(own)
 	policy.Write = append(policy.Write, own...)
+	if err := r.sendScout(t); err != nil {
+		return err
+	}
 	level, err := confine.Process(policy)
 	if err != nil {
 		return err
@@ -116,7 +123,7 @@ func (r *Run) enough(level confine.Level) error {
 
 // policy is what the task needs.
 func (t Task) policy(r *Run) confine.Policy {
-	policy := confine.Policy{ReadPaths: slices.Clone(kernelFiles), Anywhere: t.Seeks || t.Settles}
+	policy := confine.Policy{ReadPaths: slices.Clone(kernelFiles), Anywhere: t.Pools}
 	for _, p := range r.pools { // that they are at their places is looked at again in the end
 		policy.Places = append(policy.Places, p.directory()...)
 		policy.Capabilities = append(policy.Capabilities, reads...)
@@ -129,11 +136,12 @@ func (t Task) policy(r *Run) confine.Policy {
 	if t.Images > 0 {
 		t.opensImages(&policy)
 	}
-	if policy.Anywhere {
+	if r.seeks(t) {
+		policy.Capabilities = append(policy.Capabilities, asks...)
+	}
+	if t.Pools {
 		policy.Attributes = true
-		for _, c := range []confine.Capabilities{naming, writes, gives, seeks} {
-			policy.Capabilities = append(policy.Capabilities, c...)
-		}
+		policy.Capabilities = slices.Concat(policy.Capabilities, naming, writes, gives, seeks)
 	}
 	if len(policy.Write) > 0 { // a name goes nowhere where more may be done with its file than before
 		policy.Write, policy.Names = append(policy.Write, policy.Names...), nil

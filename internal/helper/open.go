@@ -90,6 +90,7 @@ func (r *Run) stages(ctx context.Context, t Task) error {
 		return err
 	}
 	defer r.dropLinks()
+	defer r.recallScout()
 	if err := r.confine(t); err != nil {
 		return err
 	}

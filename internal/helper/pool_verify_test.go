@@ -3,9 +3,11 @@ package helper
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"storaged/internal/image"
@@ -167,5 +169,33 @@ func TestJobIsCanceledAndPausedWhileItWaitsForVisitors(t *testing.T) {
 	report := v.result(record.ExitCanceled)
 	if report.Outcome != ipc.Canceled || report.Rollback != string(record.RollbackNone) || len(report.Items) != 1 || report.Items[0].Checksum != v.sums["a"] {
 		t.Errorf("report %+v, items %+v", report.Summary, report.Items)
+	}
+}
+
+// A helper that is confined names who keeps it from a volume, locks or none.
+func TestJobPoolVerifyNamesWhoWritesToAVolume(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		hold func(f *os.File) error
+	}{{"with locks", image.LockExclusive}, {"without", func(*os.File) error { return nil }}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			v := verifying{daemon: newDaemon(t), pool: t.TempDir(), sums: map[string]string{}}
+			v.fill("a")
+			f, err := os.OpenFile(v.path("a"), os.O_RDWR, 0)
+			must(t, err)
+			defer f.Close()
+			must(t, c.hold(f))
+			v.start("pool-verify", "--target", v.pool)
+			v.begin(ipc.Go{})
+			w, _ := await(v.daemon, 0, "how it is confined", func(ipc.Confined) bool { return true })
+			if w.Anywhere {
+				t.Error("all files are open to it")
+			}
+			report := v.result(record.ExitPartial)
+			if e := report.Items[0].Error; e == nil || !strings.Contains(e.Message, fmt.Sprintf("pid %d (", os.Getpid())) {
+				t.Errorf("it says %+v", e)
+			}
+		})
 	}
 }

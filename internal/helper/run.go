@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"storaged/internal/diskio"
+	"storaged/internal/image"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/tool"
@@ -37,7 +38,8 @@ type Task struct {
 	Keeps   bool                            // an unfinished volume is kept
 	Stdout  bool                            // the content goes to standard output, and so the result elsewhere
 	Settles bool                            // it ends what another run began, and is not canceled itself
-	Seeks   bool                            // it looks for who has open what it comes upon, or makes and unmakes pools
+	Seeks   bool                            // it takes locks in the course of its work, of what it comes upon
+	Pools   bool                            // it makes or unmakes a pool, by names that nobody knows before, and reads no volume
 	Labels  bool                            // it gives attributes that only an administrator may give
 	Resumes bool                            // it goes on where an earlier run of the job was interrupted
 	ByHand  func(ctx context.Context) error // looks, for a person, after what the daemon knows of its catalog
@@ -72,6 +74,7 @@ type Run struct {
 	least    string              // confinement without which it does not work; "": none is asked
 	pools    []*Pool             // open to the end of the run
 	secrets  map[string]*os.File // likewise
+	scout    *image.Scout        // nil: the task needs none
 
 	lock  *os.File     // the job's, for children that move data; nil by hand
 	links []*tool.Link // to children that are yet to be started

@@ -25,6 +25,10 @@ func holder(f *os.File, l unix.Flock_t) string {
 	if l.Pid > 0 {
 		return process(strconv.Itoa(int(l.Pid)))
 	}
+	if s := sent.Load(); s != nil {
+		a, _ := s.ask(f, question{Lock: &l}) // without an answer it has no name
+		return a.Holder
+	}
 	file, ok := kernelName(f)
 	if !ok {
 		return ""

@@ -18,17 +18,20 @@ import (
 // loop devices, swap files, and what it exports as disks to others.
 
 // kernel is where it tells of that.
-type kernel struct{ sys, proc, dev string }
+type kernel struct {
+	sys, proc, dev string
+	asker          int // pid of the process for which a scout asks; 0: this one asks for itself
+}
 
-var here = kernel{"/sys", "/proc", "/dev"}
+var here = kernel{sys: "/sys", proc: "/proc", dev: "/dev"}
 
 // user is what has a file open.
 type user struct {
-	name    string // for people
-	writes  bool
-	program bool   // it is no part of the kernel
-	leaving bool   // it may let go of the file by itself, soon
-	release string // how to have it let go of the file
+	Name    string // for people
+	Writes  bool
+	Program bool   // it is no part of the kernel
+	Leaving bool   // it may let go of the file by itself, soon
+	Release string // how to have it let go of the file
 }
 
 // Unused fails with an *InUseError if anybody beside this process has f's file open,
@@ -48,12 +51,12 @@ func unwritten(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	return here.refuse(f, kind, func(u user) bool { return u.writes })
+	return here.refuse(f, kind, func(u user) bool { return u.Writes })
 }
 
 // unattached is unwritten, but lets in programs that take no locks.
 func unattached(f *os.File) error {
-	return here.refuse(f, unix.F_RDLCK, func(u user) bool { return u.writes && !u.program })
+	return here.refuse(f, unix.F_RDLCK, func(u user) bool { return u.Writes && !u.Program })
 }
 
 // leaseOf is the lease that tells most of others: that nobody writes can only be
@@ -87,8 +90,8 @@ func (k kernel) refuse(f *os.File, kind int, those func(user) bool) error {
 		if i < 0 {
 			return nil
 		}
-		if u := users[i]; !u.leaving || time.Now().After(end) {
-			return &InUseError{Holder: u.name, Release: u.release}
+		if u := users[i]; !u.Leaving || time.Now().After(end) {
+			return &InUseError{Holder: u.Name, Release: u.Release}
 		}
 	}
 }
@@ -131,14 +134,14 @@ func (k kernel) loops(id fileID, mounts mounts) (users []user) {
 			continue
 		}
 		u := user{
-			name: "loop device /dev/" + name, writes: flags&unix.LO_FLAGS_READ_ONLY == 0,
-			release: "losetup --detach /dev/" + name,
+			Name: "loop device /dev/" + name, Writes: flags&unix.LO_FLAGS_READ_ONLY == 0,
+			Release: "losetup --detach /dev/" + name,
 		}
 		if uses := k.uses(name, mounts); uses != "" {
-			u.name += ", " + uses
-			u.release = "stop what uses the device, then " + u.release
+			u.Name += ", " + uses
+			u.Release = "stop what uses the device, then " + u.Release
 		} else {
-			u.leaving = flags&unix.LO_FLAGS_AUTOCLEAR != 0
+			u.Leaving = flags&unix.LO_FLAGS_AUTOCLEAR != 0
 		}
 		users = append(users, u)
 	}
@@ -179,7 +182,7 @@ func leadsTo(path string, id fileID) bool {
 func (k kernel) swaps(id fileID, mounts mounts) (users []user) {
 	for _, path := range k.swapping() {
 		if !mounts.silent(path, id) && leadsTo(path, id) {
-			users = append(users, user{name: "the kernel as swap space", writes: true, release: "swapoff " + path})
+			users = append(users, user{Name: "the kernel as swap space", Writes: true, Release: "swapoff " + path})
 		}
 	}
 	return users
@@ -209,7 +212,7 @@ func (k kernel) exports(id fileID, mounts mounts) (users []user) {
 		for _, at := range glob(k.sys, e.pattern) {
 			path := line(at)
 			if filepath.IsAbs(path) && !mounts.silent(path, id) && leadsTo(path, id) {
-				users = append(users, user{name: fmt.Sprintf("%s (%s)", e.name, filepath.Dir(at)), writes: true})
+				users = append(users, user{Name: fmt.Sprintf("%s (%s)", e.name, filepath.Dir(at)), Writes: true})
 			}
 		}
 	}

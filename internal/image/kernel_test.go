@@ -221,7 +221,7 @@ func TestExportedFilesAreInUse(t *testing.T) {
 		}
 		var got []string
 		for _, u := range k.users(id) {
-			got = append(got, u.name)
+			got = append(got, u.Name)
 		}
 		if ok := len(got) == 1 && strings.HasPrefix(got[0], name); ok != (name != "") {
 			t.Errorf("%s: %q", at, got)
@@ -292,7 +292,7 @@ func TestLoopDevicesWithoutAccessAreKnownByName(t *testing.T) {
 		t.Fatal(err)
 	}
 	users := k.users(id)
-	if !slices.ContainsFunc(users, func(u user) bool { return u.name == "loop device "+device && !u.writes }) {
+	if !slices.ContainsFunc(users, func(u user) bool { return u.Name == "loop device "+device && !u.Writes }) {
 		t.Errorf("users %s", strconv.Quote(fmt.Sprintf("%+v", users)))
 	}
 }

@@ -37,10 +37,21 @@ func lease(f *os.File, kind int) error {
 // openers are those beside this process who have f's file open. One that cannot be
 // found, in another container or the kernel's NFS server, has no name.
 func (k kernel) openers(f *os.File, kind int) ([]user, error) {
-	answer := lease(f, kind)
-	if answer == nil {
+	refused := lease(f, kind)
+	if refused == nil {
 		return nil, nil
 	}
+	busy := errors.Is(refused, unix.EAGAIN)
+	if s := sent.Load(); s != nil {
+		a, err := s.ask(f, question{Kind: kind, Others: busy})
+		return a.Users, err
+	}
+	return k.others(f, kind, busy)
+}
+
+// others are the openers where the kernel has refused a lease; busy says that it did
+// because there are some.
+func (k kernel) others(f *os.File, kind int, busy bool) ([]user, error) {
 	id, err := idOf(f)
 	if err != nil {
 		return nil, err
@@ -51,11 +62,11 @@ func (k kernel) openers(f *os.File, kind int) ([]user, error) {
 	for _, o := range others {
 		if !slices.ContainsFunc(own, o.shares) {
 			// It may be about to see our locks, and to let go.
-			users = append(users, user{name: process(o.pid), writes: o.flags&unix.O_ACCMODE != 0, leaving: true, program: true})
+			users = append(users, user{Name: process(o.pid), Writes: o.flags&unix.O_ACCMODE != 0, Leaving: true, Program: true})
 		}
 	}
-	if len(users) == 0 && len(own) < 2 && errors.Is(answer, unix.EAGAIN) && !mounts.remote(id) {
-		users = append(users, user{writes: kind == unix.F_RDLCK, leaving: true, program: true})
+	if len(users) == 0 && len(own) < 2 && busy && !mounts.remote(id) {
+		users = append(users, user{Writes: kind == unix.F_RDLCK, Leaving: true, Program: true})
 	}
 	return users, nil
 }
@@ -66,10 +77,15 @@ type opening struct {
 	flags   int // of open(2)
 }
 
-// openings are those of f's file, this process's own and all others. What /proc tells
+// openings are those of f's file, the asking process's own and all others; a scout has
+// but what it was handed for a look. What /proc tells
 // of a descriptor without a look at its file decides whose file is looked at.
 func (k kernel) openings(f *os.File, id fileID, mounts mounts) (own, others []opening) {
 	self := strconv.Itoa(os.Getpid())
+	asker := self
+	if k.asker != 0 {
+		asker = strconv.Itoa(k.asker)
+	}
 	_, inode := descriptor(lines(filepath.Join(k.proc, "self/fdinfo", strconv.Itoa(int(f.Fd())))))
 	for _, info := range glob(k.proc, "[0-9]*/fdinfo/*") {
 		flags, ino := descriptor(lines(info))
@@ -81,9 +97,11 @@ func (k kernel) openings(f *os.File, id fileID, mounts mounts) (own, others []op
 		if path, err := os.Readlink(file); err != nil || mounts.silent(path, id) || !leadsTo(file, id) {
 			continue
 		}
-		if o := (opening{filepath.Base(dir), filepath.Base(info), flags}); o.pid == self {
+		switch o := (opening{filepath.Base(dir), filepath.Base(info), flags}); o.pid {
+		case asker:
 			own = append(own, o)
-		} else {
+		case self:
+		default:
 			others = append(others, o)
 		}
 	}

@@ -127,7 +127,7 @@ func TestWhoCannotBeNamedIsSeen(t *testing.T) {
 	k.proc = t.TempDir() // as in a container of our own
 	for _, c := range []struct{ flags, kind int }{{os.O_RDWR, unix.F_WRLCK}, {os.O_RDONLY, unix.F_RDLCK}} {
 		users, err := k.openers(openFile(t, path, c.flags), c.kind)
-		if err != nil || len(users) != 1 || users[0].name != "" || users[0].writes != (c.kind == unix.F_RDLCK) {
+		if err != nil || len(users) != 1 || users[0].Name != "" || users[0].Writes != (c.kind == unix.F_RDLCK) {
 			t.Errorf("opened with %#x: %+v, %v", c.flags, users, err)
 		}
 	}

@@ -188,7 +188,7 @@ type Confined struct {
 	Landlock     int      `msgpack:"landlock"`     // ABI of the kernel; 0: names are not taken
 	Seccomp      bool     `msgpack:"seccomp"`      // system calls are filtered
 	Capabilities []string `msgpack:"capabilities"` // that it keeps
-	Anywhere     bool     `msgpack:"anywhere"`     // its task needs names that nobody knows before
+	Anywhere     bool     `msgpack:"anywhere"`     // its task makes or removes the directories of pools
 	Lacks        []string `msgpack:"lacks"`        // what the kernel leaves open
 }
 

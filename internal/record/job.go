@@ -244,7 +244,7 @@ type Confinement struct {
 	Landlock     int      `json:"landlock"`     // ABI of the kernel whose rights were taken; 0: files are open to it
 	Seccomp      bool     `json:"seccomp"`      // system calls are filtered
 	Capabilities []string `json:"capabilities"` // that it keeps
-	Anywhere     bool     `json:"anywhere"`     // files stay open to it, for its task finds only then what it works with
+	Anywhere     bool     `json:"anywhere"`     // files stay open to it, for its task makes or removes the directories of pools
 	Lacks        []string `json:"lacks"`        // what the kernel leaves open, and why
 }
 

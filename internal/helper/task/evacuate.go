@@ -29,7 +29,7 @@ func Evacuate(o *operation.Evacuate) (helper.Task, error) {
 	if _, err := record.MatchName(o.Only, ""); err != nil {
 		return helper.Task{}, record.Errorf(record.Invalid, "--only: %s", err)
 	}
-	t, err := poolTask(o, o.Volume, said{do: "evacuate", done: "evacuated"}, func(ctx context.Context, r *helper.Run, _ *helper.Pool) error {
+	t, err := poolTask(o, o.Volume, said{"evacuate", "evacuated", true}, func(ctx context.Context, r *helper.Run, _ *helper.Pool) error {
 		w := evacuation{
 			walk: walk{Pool: from, run: r}, to: to, only: o.Only, stays: o.Stays,
 			images: formatsOf(o.Images), among: o.Among, skipBusy: o.SkipBusy, keep: o.KeepSource, stop: o.OnError == "stop",

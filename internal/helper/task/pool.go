@@ -24,7 +24,15 @@ func PoolBuild(o *operation.PoolBuild) (helper.Task, error) {
 
 // PoolStart makes the task of an operation.
 func PoolStart(o *operation.PoolStart) (helper.Task, error) {
-	return poolTask(o, o.Volume, said{do: "start", done: "started"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error { return startPool(ctx, r, p, o.Build) })
+	s := &starting{build: o.Build}
+	t, err := poolTask(o, o.Volume, said{"start", "started", true}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
+		return refreshPool(ctx, r, p, s.phases)
+	})
+	if err == nil {
+		s.Pool = t.Opens[0].(*helper.Pool)
+		t.Opens[0] = s
+	}
+	return t, err
 }
 
 // PoolStop makes the task of an operation.
@@ -41,7 +49,10 @@ func PoolRefresh(o *operation.PoolRefresh) (helper.Task, error) {
 		discardLeftovers(ctx, r, p, o.Discard)
 		return refreshPool(ctx, r, p, 0)
 	})
-	t.Seeks = len(o.Discard) > 0
+	if err == nil && len(o.Discard) > 0 {
+		t.Seeks = true
+		t.Opens[0].(*helper.Pool).Changes = true
+	}
 	return t, err
 }
 
@@ -95,7 +106,7 @@ func poolTask(o Tasked, v operation.Volume, verb said, work func(ctx context.Con
 		Reads:  p.Target,
 		Writes: p.Target,
 		Opens:  opens,
-		Seeks:  !verb.opened,
+		Pools:  !verb.opened,
 		Work:   func(ctx context.Context, r *helper.Run) error { return work(ctx, r, p) },
 	}, nil
 }
@@ -136,13 +147,25 @@ func change(ctx context.Context, r *helper.Run, name string, do func() error) er
 	return r.Step(ctx, do)
 }
 
-func startPool(ctx context.Context, r *helper.Run, p *helper.Pool, build bool) error {
+// starting is a pool that is started, and built before that if it is to be, before the
+// process is confined: what leads to it has to be made by then, and of what is in it
+// nothing has been read.
+type starting struct {
+	*helper.Pool
+	build  bool
+	phases int // that are over when it is open
+}
+
+// Open starts it, and opens it.
+func (s *starting) Open(ctx context.Context, r *helper.Run) error {
+	p := s.Pool
 	steps := []func() error{func() error { return p.Backend.Start(ctx, p.Pool) }}
 	phases := []ipc.PlanPhase{helper.Single("start"), helper.Scanning()}
-	if build && p.ID == "" { // else what was there is to be found, not made
+	if s.build && p.ID == "" { // else what was there is to be found, not made
 		steps = append([]func() error{func() error { return buildPool(ctx, p) }}, steps...)
 		phases = append([]ipc.PlanPhase{helper.Single("build")}, phases...)
 	}
+	s.phases = len(steps)
 	r.Plan(phases...)
 	for i, do := range steps {
 		r.Next(i)
@@ -150,7 +173,7 @@ func startPool(ctx context.Context, r *helper.Run, p *helper.Pool, build bool) e
 			return err
 		}
 	}
-	return refreshPool(ctx, r, p, len(steps))
+	return p.Open(ctx, r)
 }
 
 // makePool makes the pool's storage.

@@ -48,7 +48,7 @@ func TestResizeThatIsCanceledGivesTheSizeBack(t *testing.T) {
 	}
 	grown := int64(64 << 20)
 	w := resize{view{at: &helper.Volume{Location: at}}, diskio.ResizeSpec{Capacity: grown, Allocate: true}}
-	err = helper.RunManually(helper.Task{Doing: "try", Undone: "it has its size", Seeks: true, Work: func(ctx context.Context, r *helper.Run) error {
+	err = helper.RunManually(helper.Task{Doing: "try", Undone: "it has its size", Pools: true, Work: func(ctx context.Context, r *helper.Run) error {
 		v, err := at.Pool.Backend.Open(ctx, at.Pool.Pool, at.Name, backends.WriteExclusive)
 		if err != nil {
 			return err
