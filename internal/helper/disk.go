@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 
 	"storaged/internal/backends"
+	"storaged/internal/backends/header"
 	"storaged/internal/diskio"
 	"storaged/internal/format"
 	"storaged/internal/format/qemu"
@@ -17,7 +19,10 @@ import (
 )
 
 // Stored is what has the file of an image: a volume, a draft, or what was given.
-type Stored interface{ Content() diskio.Content }
+type Stored interface {
+	Content() diskio.Content
+	Info() (backends.VolumeInfo, error)
+}
 
 var (
 	_ Stored = backends.Volume(nil)
@@ -67,44 +72,75 @@ func (d Disk) layer(r *Run, s Stored) (top qemu.Layer, drop func(), err error) {
 			above = &l
 		}
 	}
-	return top, drop, d.sound(s.Content())
+	return top, drop, d.Sound(s)
 }
 
-// sound refuses an image that must not be opened, by the headers of its layers as
-// they are now, under their locks: what one names is either given, or it would be
-// followed, or missing.
-func (d Disk) sound(c diskio.Content) error {
-	chain := slices.Clone(d.Chain)
-	for format, path := d.Format, "the image"; ; {
-		i, err := inspected(c, format)
+// Sound refuses an image that must not be opened, by the headers of its layers as they
+// are now, under their locks: each names what it is given, and nothing else. Others may
+// have given one another backing since anybody read it last.
+func (d Disk) Sound(s Stored) error {
+	chain, format, name := d.Chain, d.Format, "the image"
+	for {
+		info, i, err := inspected(s, format)
 		if err != nil {
-			return fmt.Errorf("cannot read the header of %s: %w", path, err)
+			return fmt.Errorf("cannot read the header of %s: %w", name, err)
 		}
-		hasData := len(chain) > 0 && chain[0].Data
-		if hasData {
-			chain = chain[1:]
+		if i.Problem != "" {
+			return record.Errorf(record.Unsupported, "%s cannot be opened as one in format %s: %s", name, format, i.Problem)
 		}
-		switch {
-		case i.Problem != "":
-			return record.Errorf(record.Unsupported, "%s cannot be opened as one in format %s: %s", path, format, i.Problem)
-		case len(i.Data) > 0 && !(hasData && format == "qcow2"):
-			return record.Errorf(record.Unsupported, "content of %s lies in %q, which is not opened", path, record.Escape(i.Data[0]))
-		case i.Backing != "" && len(chain) == 0 && !d.alone:
-			return record.Errorf(record.Unsupported, "%s stands on %q, which is not opened", path, record.Escape(i.Backing))
-		case len(chain) == 0:
+		data, below := chain.split()
+		if len(data) > 0 && format != "qcow2" {
+			return record.Errorf(record.Unsupported, "content of %s, which is in format %s, is not opened in another file", name, format)
+		}
+		if !d.alone {
+			if err := asGiven(name, header.Named(filepath.Dir(info.Path), i), data, below); err != nil {
+				return err
+			}
+		}
+		if len(below) == 0 {
 			return nil
 		}
-		c, format, path = chain[0].Volume.Volume.Content(), chain[0].Format, strconv.Quote(chain[0].Path)
-		chain = chain[1:]
+		s, format, name, chain = below[0].Volume.Volume, below[0].Format, strconv.Quote(below[0].Path), below[1:]
 	}
 }
 
-func inspected(c diskio.Content, in string) (format.Image, error) {
-	size, err := c.Size()
-	if err != nil {
-		return format.Image{}, err
+// asGiven refuses an image that names other files than those that it is given: what holds
+// its content, and what it stands on, of which the first counts.
+func asGiven(image string, all []backends.Reference, data, below Chain) error {
+	backing := func(r backends.Reference) bool { return !r.Data }
+	content := func(r backends.Reference) bool { return r.Data }
+	return cmp.Or(
+		same(image+" has content in", slices.DeleteFunc(slices.Clone(all), backing), data),
+		same(image+" stands on", slices.DeleteFunc(slices.Clone(all), content), below[:min(1, len(below))]),
+	)
+}
+
+// same refuses files that are not the layers, in their order.
+func same(what string, named []backends.Reference, layers Chain) error {
+	var e *record.Error
+	for i, r := range named {
+		switch {
+		case i >= len(layers):
+			return record.Errorf(record.Unsupported, "%s %q, which is not opened", what, r.Name)
+		case !layers[i].is(r.ID):
+			e = record.Errorf(record.Changed, "%s %q by its header, and not on what it was known to stand on; nothing was changed", what, r.Name)
+		}
 	}
-	return format.InspectAs(c, size, in)
+	if e == nil && len(named) < len(layers) {
+		e = record.Errorf(record.Changed, "%s %d files by its header, and not on what it was known to stand on; nothing was changed", what, len(named))
+	}
+	if e == nil {
+		return nil
+	}
+	return e.WithHint("refresh its pool, and ask again")
+}
+
+// inspected is what has the file of an image, and what its header says.
+func inspected(s Stored, in string) (info backends.VolumeInfo, i format.Image, err error) {
+	if info, err = s.Info(); err == nil {
+		i, err = format.InspectAs(s.Content(), info.Size, in)
+	}
+	return info, i, err
 }
 
 // child is what a process gets that opens an image. It moves data, so that it has the
@@ -162,11 +198,11 @@ func (r *Run) Disk(ctx context.Context, s Stored, d Disk) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	header, err := inspected(s.Content(), d.Format)
+	_, says, err := inspected(s, d.Format)
 	if err != nil {
 		return nil, err
 	}
-	i, err := qemu.Open(ctx, top, qemu.Options{Child: r.child(), Writable: d.Writable, Compress: d.Compress, Capacity: header.Capacity, ClusterSize: header.ClusterSize})
+	i, err := qemu.Open(ctx, top, qemu.Options{Child: r.child(), Writable: d.Writable, Compress: d.Compress, Capacity: says.Capacity, ClusterSize: says.ClusterSize})
 	if err != nil {
 		return nil, err
 	}

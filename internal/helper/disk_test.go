@@ -5,11 +5,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"storaged/internal/backends"
+	"storaged/internal/backends/header"
+	"storaged/internal/blockdev"
 	"storaged/internal/diskio"
 	"storaged/internal/format/formattest"
 	"storaged/internal/format/qemu"
@@ -25,6 +28,19 @@ type stored struct {
 }
 
 func (s stored) Content() diskio.Content { return diskio.FileContent(s.file) }
+
+func (s stored) Info() (backends.VolumeInfo, error) {
+	st, err := blockdev.Statx(s.file)
+	return backends.VolumeInfo{Path: s.file.Name(), Size: int64(st.Size), ID: header.FileID(&st)}, err
+}
+
+func (s stored) Is(id backends.Identity) error {
+	info, err := s.Info()
+	if err == nil && info.ID != id {
+		err = &backends.AnotherError{Path: info.Path}
+	}
+	return err
+}
 
 func storedFile(t *testing.T, dir, name string) stored {
 	t.Helper()
@@ -45,7 +61,7 @@ func TestImagesAreMadeOpenedResizedAndRepaired(t *testing.T) {
 	want := bytes.Repeat([]byte("a base "), mib/7+1)[:mib]
 	_, err := base.Content().WriteAt(want, 0)
 	must(t, err)
-	must(t, r.MakeDisk(ctx, top, Blank{Format: "qcow2", Capacity: 2 * mib, BackingName: "elsewhere", BackingFormat: "raw"}))
+	must(t, r.MakeDisk(ctx, top, Blank{Format: "qcow2", Capacity: 2 * mib, BackingName: "base", BackingFormat: "raw"}))
 	d := Disk{Format: "qcow2", Writable: true, Chain: Chain{{Volume: &Volume{Volume: base}, Format: "raw"}}}
 	i, err := r.Disk(ctx, top, d)
 	must(t, err)
@@ -141,6 +157,27 @@ func TestWhatAnImageNamesHasToBeGiven(t *testing.T) {
 			t.Errorf("with %d layers: %v", len(chain), err)
 		}
 	}
+	// Nor is it opened with others than those that it names, by whatever name.
+	must(t, os.Link(filepath.Join(dir, "base"), filepath.Join(dir, "same")))
+	for _, name := range []string{"data", "middle", "base"} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, "other"), b, 0o600))
+		chain := slices.Clone(all)
+		for i, l := range all {
+			if l.Volume.Volume.(stored).file.Name() == filepath.Join(dir, name) {
+				chain[i] = layer("other", l.Format)
+				chain[i].Data = l.Data
+			}
+		}
+		if _, err := r.Disk(ctx, top, Disk{Format: "qcow2", Chain: chain}); record.CodeOf(err) != record.Changed {
+			t.Errorf("with another %s: %v", name, err)
+		}
+	}
+	if _, err := r.Disk(ctx, top, Disk{Format: "qcow2", Chain: append(slices.Clone(all), layer("other", "raw"))}); record.CodeOf(err) != record.Changed {
+		t.Errorf("with one more: %v", err)
+	}
+	all[2] = layer("same", "raw")
 	i, err := r.Disk(ctx, top, Disk{Format: "qcow2", Chain: all})
 	must(t, err)
 	must(t, i.Close())

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 
+	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
 	"storaged/internal/ipc"
@@ -170,6 +171,15 @@ func (w conversion) prepare(ctx context.Context, r *helper.Run) (diskio.Checkpoi
 }
 
 // named is a file that is no volume, to be opened as an image.
-type named struct{ content diskio.Content }
+type named struct {
+	content diskio.Content
+	path    string
+}
 
 func (n named) Content() diskio.Content { return n.content }
+
+// Info has where it is, and its length.
+func (n named) Info() (backends.VolumeInfo, error) {
+	size, err := n.content.Size()
+	return backends.VolumeInfo{Path: n.path, Size: size}, err
+}

@@ -67,7 +67,7 @@ func (w intake) convert(ctx context.Context, r *helper.Run) error {
 	if err := w.checkImage(); err != nil {
 		return err
 	}
-	source, err := r.Disk(ctx, named{diskio.FileContent(w.file.File)}, helper.Disk{Format: w.format})
+	source, err := r.Disk(ctx, named{diskio.FileContent(w.file.File), w.content.from.path()}, helper.Disk{Format: w.format})
 	if err != nil {
 		return err
 	}

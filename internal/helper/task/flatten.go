@@ -49,7 +49,7 @@ type overlay struct {
 // begin makes sure that the image stands on what it is said to, and has what is
 // become of it reported in the end.
 func (w overlay) begin(r *helper.Run) error {
-	if err := standsOn(w.at.Volume, w.disk.Format, w.disk.Chain); err != nil {
+	if err := w.disk.Sound(w.at.Volume); err != nil {
 		return err
 	}
 	r.Knows(func(it *ipc.Item) {
