@@ -316,11 +316,16 @@ type VolumeInfo struct {
 	Capacity   int64  // as the guest sees it, by Format
 	Size       int64  // length of the file or device: the capacity of a raw volume
 	Allocation int64
-	Backing    string      // as the header says, escaped, never followed; "?" if it has one without a name
-	References []Reference // the files that the header names
-	ID         Identity    // "" only where it is ignored, and nothing is known of it
-	Change     time.Time   // of the content or of anything else; zero where the store does not tell
-	Modify     time.Time   // of the content; likewise
+	Options    map[string]string // of creation, as the header says
+	Backing    string            // as the header says, escaped, never followed; "?" if it has one without a name
+	References []Reference       // the files that the header names
+	ID         Identity          // "" only where it is ignored, and nothing is known of it
+	Change     time.Time         // of the content or of anything else; zero where the store does not tell
+	Modify     time.Time         // of the content; likewise
+	Access     time.Time         // likewise
+	Birth      time.Time         // likewise
+	// Permissions are those of the file; nil where the store has none.
+	Permissions *record.Permissions
 	// Of a file with several names (hard links) all is told beside that can be
 	// without opening it: it may be a volume that somebody makes a backup of.
 	Ignored string // why this is no volume; Name is escaped then

@@ -415,7 +415,7 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 	}
 	touched := v.ChangeNS != it.ChangeNS && !linkSum(v, it)
 	s.see(v, it)
-	if !replaced && v.Capacity == before.Capacity && v.Allocation == before.Allocation && v.Reason == before.Reason && v.Problem == before.Problem {
+	if !replaced && v.Capacity == before.Capacity && v.Allocation == before.Allocation && samePermissions(v.Permissions, before.Permissions) && v.Reason == before.Reason && v.Problem == before.Problem {
 		ageSum(v)
 		return s.tx.PutVolume(v) // nothing to tell anybody
 	}
@@ -424,6 +424,11 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 		keepSum(v)
 	}
 	return s.putVolume(s.tx, "volume.changed", v)
+}
+
+// samePermissions reports whether two are the same, as far as they were known before.
+func samePermissions(now, before *record.Permissions) bool {
+	return before == nil || now != nil && *now == *before
 }
 
 // vanish forgets what is gone.

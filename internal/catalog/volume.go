@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
@@ -198,12 +200,13 @@ func (e end) describe(v *store.Volume) {
 // say, a guest writes any other.
 func (c *Catalog) see(v *store.Volume, it ipc.Item) {
 	it = asKnown(v, it)
-	v.Allocation = it.Allocation
+	v.Allocation, v.Length = it.Allocation, it.Size
+	v.Permissions, v.Times = permissionsIn(it), timesIn(it)
 	switch {
 	case record.Plain(v.Format):
-		v.Capacity, v.Backing, v.References = it.Size, "", nil
+		v.Capacity, v.Backing, v.References, v.Options = it.Size, "", nil, nil
 	case v.Format == "", it.Format == v.Format:
-		v.Capacity, v.Backing, v.References = it.Capacity, it.Backing, referencesIn(it)
+		v.Capacity, v.Backing, v.References, v.Options = it.Capacity, it.Backing, referencesIn(it), optionsIn(it)
 	}
 	v.Identity, v.ChangeNS, v.ModifyNS = it.Identity, it.ChangeNS, it.ModifyNS
 	v.Reason = it.Ignored
@@ -228,7 +231,7 @@ func asKnown(v *store.Volume, it ipc.Item) ipc.Item {
 	case it.Format == v.Format:
 	case i >= 0:
 		h := it.As[i]
-		it.Format, it.Capacity, it.Backing, it.References = h.Format, h.Capacity, h.Backing, h.References
+		it.Format, it.Capacity, it.Backing, it.References, it.Options = h.Format, h.Capacity, h.Backing, h.References, nil
 		if it.Problem = h.Problem; !known {
 			it.Problem = cmp.Or(h.Problem, v.Problem)
 		}
@@ -236,6 +239,42 @@ func asKnown(v *store.Volume, it ipc.Item) ipc.Item {
 		it.Problem = fmt.Sprintf("its header is none of an image in format %s", v.Format)
 	}
 	return it
+}
+
+// permissionsIn are those that a helper has found; nil where there are none.
+func permissionsIn(it ipc.Item) *record.Permissions {
+	if it.Mode == "" {
+		return nil
+	}
+	return &record.Permissions{Mode: it.Mode, Owner: uint32(it.Owner), Group: uint32(it.Group)}
+}
+
+// timesIn are those that a helper has found; nil where the store keeps none.
+func timesIn(it ipc.Item) *record.Times {
+	if it.ChangeNS == 0 {
+		return nil
+	}
+	return &record.Times{Accessed: timeIn(it.AccessNS), Modified: timeIn(it.ModifyNS), Changed: timeIn(it.ChangeNS), Born: timeIn(it.BornNS)}
+}
+
+func timeIn(ns int64) *time.Time {
+	if ns == 0 {
+		return nil
+	}
+	return new(time.Unix(0, ns).UTC())
+}
+
+// optionsIn are those with which an image like the one that a helper has found is made.
+func optionsIn(it ipc.Item) map[string]string {
+	if len(it.Options) == 0 {
+		return nil
+	}
+	all := map[string]string{}
+	for _, o := range it.Options {
+		name, value, _ := strings.Cut(o, "=")
+		all[name] = value
+	}
+	return all
 }
 
 // provision books a change of the volumes' capacities.

@@ -4,6 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"slices"
+	"time"
 
 	"storaged/internal/backends"
 	"storaged/internal/crash"
@@ -201,11 +204,12 @@ func Item(v backends.VolumeInfo) ipc.Item {
 		Capacity: v.Capacity, Size: v.Size, Allocation: v.Allocation, Backing: v.Backing,
 		Identity: string(v.ID), Ignored: v.Ignored, Problem: v.Problem, Twofold: v.Twofold,
 	}
-	if !v.Change.IsZero() {
-		it.ChangeNS = v.Change.UnixNano()
+	it.ChangeNS, it.ModifyNS, it.AccessNS, it.BornNS = sinceEpoch(v.Change), sinceEpoch(v.Modify), sinceEpoch(v.Access), sinceEpoch(v.Birth)
+	if p := v.Permissions; p != nil {
+		it.Mode, it.Owner, it.Group = p.Mode, int64(p.Owner), int64(p.Group)
 	}
-	if !v.Modify.IsZero() {
-		it.ModifyNS = v.Modify.UnixNano()
+	for _, name := range slices.Sorted(maps.Keys(v.Options)) {
+		it.Options = append(it.Options, name+"="+v.Options[name])
 	}
 	it.References = references(v.References)
 	for _, h := range v.As {
@@ -219,4 +223,12 @@ func references(all []backends.Reference) (out []ipc.Reference) {
 		out = append(out, ipc.Reference{Name: r.Name, Format: r.Format, Data: r.Data, Relative: r.Relative, Path: r.Path, Identity: string(r.ID)})
 	}
 	return out
+}
+
+// sinceEpoch is a time in nanoseconds since 1970; 0 for one that is not known.
+func sinceEpoch(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
 }

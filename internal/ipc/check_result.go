@@ -3,6 +3,7 @@ package ipc
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -13,6 +14,7 @@ const (
 
 	maxReferences = 200 // of an image
 	maxHeaders    = 16  // formats of one volume
+	maxOptions    = 16  // of its creation
 
 	maxState = 64 << 10 // what a task keeps in a checkpoint
 )
@@ -103,6 +105,14 @@ func (it Item) check() error {
 			return fmt.Errorf("error: %w", err)
 		}
 	}
+	if len(it.Options) > maxOptions {
+		return fmt.Errorf("%d options, at most %d", len(it.Options), maxOptions)
+	}
+	for _, o := range it.Options {
+		if err := checkName("option", o); err != nil {
+			return err
+		}
+	}
 	if len(it.As) > maxHeaders {
 		return fmt.Errorf("%d formats, at most %d", len(it.As), maxHeaders)
 	}
@@ -116,7 +126,7 @@ func (it Item) check() error {
 		checkUTF8("key", it.Key, maxPath), checkUTF8("backing", it.Backing, maxPath),
 		checkName("identity", it.Identity), checkName("type", it.VolType), checkName("format", it.Format), checkName("state", it.State),
 		checkText("checksum", it.Checksum, maxSum), checkText("checksum_as", it.ChecksumAs, maxSum), checkText("ignored", it.Ignored, maxText),
-		checkText("problem", it.Problem, maxText),
+		checkText("problem", it.Problem, maxText), checkName("mode", it.Mode), checkID("owner", it.Owner), checkID("group", it.Group),
 		notNegative("capacity", it.Capacity), notNegative("size", it.Size), notNegative("allocation", it.Allocation))
 }
 
@@ -133,6 +143,14 @@ func checkReferences(all []Reference) error {
 		if err := cmp.Or(checkUTF8("reference", r.Name, maxPath), checkUTF8("reference's path", r.Path, maxPath), checkName("reference's identity", r.Identity), checkName("reference's format", r.Format)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkID refuses what no user or group can have.
+func checkID(name string, id int64) error {
+	if id < 0 || id > math.MaxUint32 {
+		return fmt.Errorf("%s %d", name, id)
 	}
 	return nil
 }

@@ -92,6 +92,12 @@ type Item struct {
 	Identity   string      `msgpack:"identity"`  // as the pool's driver made it; "": not known
 	ChangeNS   int64       `msgpack:"change_ns"` // since 1970; an identity, may be negative
 	ModifyNS   int64       `msgpack:"modify_ns"` // likewise
+	AccessNS   int64       `msgpack:"access_ns"` // likewise
+	BornNS     int64       `msgpack:"born_ns"`   // likewise
+	Mode       string      `msgpack:"mode"`      // of the file, in octal; "" where there is none, and no owner
+	Owner      int64       `msgpack:"owner"`     // uid
+	Group      int64       `msgpack:"group"`     // gid
+	Options    []string    `msgpack:"options"`   // of creation, as the header says, NAME=VALUE
 	State      string      `msgpack:"state"`     // of a job over many: succeeded, failed, skipped
 	Checksum   string      `msgpack:"checksum"`
 	ChecksumAs string      `msgpack:"checksum_as"` // what it is of: raw, the content, or file; "": of the file

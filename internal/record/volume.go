@@ -22,30 +22,49 @@ const (
 
 // Volume is the public record of a volume. Sizes are bytes, as last observed.
 type Volume struct {
-	Pool        string      `json:"pool"`
-	Name        string      `json:"name"`
-	Key         string      `json:"key"` // libvirt's for the type; the path for files
-	Path        string      `json:"path"`
-	Type        string      `json:"type"` // file, block, …
-	Format      string      `json:"format"`
-	Secret      string      `json:"secret"` // name of the secret that opens its content, "" for none
-	Capacity    int64       `json:"capacity"`
-	Allocation  int64       `json:"allocation"`
-	Backing     string      `json:"backing"` // as its header says
-	Parent      *Parent     `json:"parent"`  // that backing as a volume; nil: there is none, or it is no volume of a pool in use
-	Depth       *int        `json:"depth"`   // how many volumes it stands on, one on the other; nil: not known
-	Children    []string    `json:"children"`
-	Snapshots   []string    `json:"snapshots"` // their names, in order
-	Description string      `json:"description"`
-	State       VolumeState `json:"state"`
-	Reason      string      `json:"reason"`  // why jobs leave it alone although it is there, "" if they do not
-	Problem     string      `json:"problem"` // why its content must not be opened as an image, "" if it may
-	Job         *int64      `json:"job"`     // that builds it or left it incomplete
-	Generation  int64       `json:"generation"`
-	Origin      Origin      `json:"origin"`
-	CreatedBy   *int64      `json:"created_by"` // job
-	Observed    time.Time   `json:"observed"`
-	Checksum    *Recorded   `json:"checksum"` // nil: none was recorded
+	Pool        string            `json:"pool"`
+	Name        string            `json:"name"`
+	Key         string            `json:"key"` // libvirt's for the type; the path for files
+	Path        string            `json:"path"`
+	Type        string            `json:"type"` // file, block, …
+	Format      string            `json:"format"`
+	Secret      string            `json:"secret"` // name of the secret that opens its content, "" for none
+	Capacity    int64             `json:"capacity"`
+	Allocation  int64             `json:"allocation"`
+	Length      int64             `json:"length"`      // of its file or device
+	Options     map[string]string `json:"options"`     // with which an image like it is made, as its header says
+	Permissions *Permissions      `json:"permissions"` // nil: not known
+	Times       *Times            `json:"times"`       // nil: not known
+	Backing     string            `json:"backing"`     // as its header says
+	Parent      *Parent           `json:"parent"`      // that backing as a volume; nil: there is none, or it is no volume of a pool in use
+	Depth       *int              `json:"depth"`       // how many volumes it stands on, one on the other; nil: not known
+	Children    []string          `json:"children"`
+	Snapshots   []string          `json:"snapshots"` // their names, in order
+	Description string            `json:"description"`
+	State       VolumeState       `json:"state"`
+	Reason      string            `json:"reason"`  // why jobs leave it alone although it is there, "" if they do not
+	Problem     string            `json:"problem"` // why its content must not be opened as an image, "" if it may
+	Job         *int64            `json:"job"`     // that builds it or left it incomplete
+	Generation  int64             `json:"generation"`
+	Origin      Origin            `json:"origin"`
+	CreatedBy   *int64            `json:"created_by"` // job
+	Observed    time.Time         `json:"observed"`
+	Checksum    *Recorded         `json:"checksum"` // nil: none was recorded
+}
+
+// Permissions say who may do what with the file of a volume (chmod(1), chown(1)).
+type Permissions struct {
+	Mode  string `json:"mode"`  // octal: "0640"
+	Owner uint32 `json:"owner"` // uid
+	Group uint32 `json:"group"` // gid
+}
+
+// Times are those of the file of a volume (statx(2)). Nil is not known.
+type Times struct {
+	Accessed *time.Time `json:"accessed"`
+	Modified *time.Time `json:"modified"` // its content
+	Changed  *time.Time `json:"changed"`  // that, or anything else of it
+	Born     *time.Time `json:"born"`
 }
 
 // Parent is the volume that another stands on.

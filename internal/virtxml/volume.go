@@ -242,6 +242,7 @@ const (
 	formatLUKS     = "luks"
 	optionCluster  = "cluster_size"
 	optionCompat   = "compat"
+	oldCompat      = "0.10" // of images that have no features
 	optionOn       = "on"
 	typeFile       = "file"
 	encryptionLUKS = "luks"
@@ -297,11 +298,12 @@ func (v Volume) reserved() *operation.Allocation {
 
 // OfVolume describes a volume.
 func OfVolume(r record.Volume) Volume {
-	v := Volume{Type: cmp.Or(r.Type, typeFile), Name: r.Name, Key: r.Key, Capacity: &r.Capacity, Allocation: &r.Allocation}
-	v.Target = Target{Path: r.Path, Format: r.Format}
+	v := Volume{Type: cmp.Or(r.Type, typeFile), Name: r.Name, Key: r.Key, Capacity: &r.Capacity, Allocation: &r.Allocation, Physical: r.Length}
+	v.Target = Target{Path: r.Path, Format: r.Format, Permissions: permissionsFrom(r.Permissions), Times: timesFrom(r.Times)}
 	if r.Format == formatLUKS {
 		v.Target.Format, v.Target.Encryption = record.FormatRaw, &Encryption{Format: encryptionLUKS}
 	}
+	v.Target.made(r.Options)
 	switch {
 	case r.Parent != nil:
 		v.Backing = &Target{Path: r.Parent.Path, Format: r.Parent.Format}
@@ -309,4 +311,44 @@ func OfVolume(r record.Volume) Volume {
 		v.Backing = &Target{Path: r.Backing, Format: record.FormatRaw}
 	}
 	return v
+}
+
+// made puts in with which options an image is made.
+func (x *Target) made(options map[string]string) {
+	if len(options) == 0 {
+		return
+	}
+	x.Compat = options[optionCompat]
+	x.ClusterSize, _ = strconv.ParseInt(options[optionCluster], 10, 64) // 0: it does not say
+	x.HasFeatures = x.Compat != oldCompat
+	for _, f := range features {
+		if options[f] == optionOn {
+			x.Features = append(x.Features, f)
+		}
+	}
+}
+
+func permissionsFrom(r *record.Permissions) (p Permissions) {
+	if r == nil {
+		return p
+	}
+	if mode, err := strconv.ParseUint(r.Mode, 8, 32); err == nil {
+		p.Mode = new(uint32(mode) & 0o777)
+	}
+	p.Owner, p.Group = &r.Owner, &r.Group
+	return p
+}
+
+func timesFrom(r *record.Times) *Times {
+	if r == nil {
+		return nil
+	}
+	return &Times{Accessed: timeOf(r.Accessed), Modified: timeOf(r.Modified), Changed: timeOf(r.Changed), Born: timeOf(r.Born)}
+}
+
+func timeOf(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
 }

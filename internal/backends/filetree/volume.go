@@ -15,6 +15,7 @@ import (
 	"storaged/internal/crash"
 	"storaged/internal/diskio"
 	"storaged/internal/image"
+	"storaged/internal/record"
 )
 
 // volume is an open file of a pool.
@@ -176,7 +177,22 @@ func infoOf(name, path string, st *unix.Statx_t) backends.VolumeInfo {
 		ID:         header.FileID(st),
 		Change:     timeOf(st.Ctime),
 		Modify:     timeOf(st.Mtime),
+		Access:     timeOf(st.Atime),
+		Birth:      birthOf(st),
+		Permissions: &record.Permissions{
+			Mode:  fmt.Sprintf("%04o", st.Mode&0o7777),
+			Owner: st.Uid,
+			Group: st.Gid,
+		},
 	}
+}
+
+// birthOf is zero on file systems that do not keep it.
+func birthOf(st *unix.Statx_t) time.Time {
+	if st.Mask&unix.STATX_BTIME == 0 {
+		return time.Time{}
+	}
+	return timeOf(st.Btime)
 }
 
 func timeOf(t unix.StatxTimestamp) time.Time { return time.Unix(t.Sec, int64(t.Nsec)).UTC() }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
+	"strconv"
 
 	"storaged/internal/backends"
 	"storaged/internal/format"
@@ -51,8 +53,24 @@ func Named(dir string, i format.Image) []backends.Reference { return NewReader()
 func (r *Reader) tell(i format.Image, info *backends.VolumeInfo) {
 	info.Format, info.Backing, info.Problem, info.Twofold = i.Format, record.Escape(i.Backing), i.Problem, i.Twofold
 	info.References = r.references(filepath.Dir(info.Path), i)
+	info.Options = optionsOf(i)
 	if i.Capacity > 0 {
 		info.Capacity = i.Capacity
+	}
+}
+
+// optionsOf are those with which an image like it is made, by their names in
+// record.Creations.
+func optionsOf(i format.Image) map[string]string {
+	if i.Format != "qcow2" {
+		return nil
+	}
+	onOff := map[bool]string{false: "off", true: "on"}
+	return map[string]string{
+		"compat":         i.Compat,
+		"cluster_size":   strconv.FormatInt(i.ClusterSize, 10),
+		"lazy_refcounts": onOff[slices.Contains(i.Features, "lazy-refcounts")],
+		"extended_l2":    onOff[slices.Contains(i.Features, "extended-l2")],
 	}
 }
 
