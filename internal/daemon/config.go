@@ -25,8 +25,9 @@ type Config struct {
 	LogLevel  string `toml:"log_level"`  // trace, debug, info, warn, error
 	LogFormat string `toml:"log_format"` // text, json
 
-	Stop   StopConfig   `toml:"stop"`
-	Upload UploadConfig `toml:"upload"`
+	Stop    StopConfig    `toml:"stop"`
+	Upload  UploadConfig  `toml:"upload"`
+	Libvirt LibvirtConfig `toml:"libvirt"`
 }
 
 // UploadConfig says what is asked of clients that upload a stream.
@@ -57,7 +58,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // DefaultConfig is the system's daemon for root, and for others one of their
 // own (session mode).
 func DefaultConfig() Config {
-	c := Config{Settings: service.DefaultSettings(), Group: "storaged", LogLevel: "info", LogFormat: "text", Upload: UploadConfig{Silence: defaultSilence}}
+	c := Config{Settings: service.DefaultSettings(), Group: "storaged", LogLevel: "info", LogFormat: "text", Upload: UploadConfig{Silence: defaultSilence}, Libvirt: defaultLibvirt()}
 	c.File, c.StateDir, c.RuntimeDir = "/etc/storaged/storaged.toml", "/var/lib/storaged", "/run/storaged"
 	if os.Geteuid() != 0 {
 		c.session()
@@ -117,6 +118,9 @@ func (c *Config) Complete() error {
 		}
 		*path = abs
 	}
+	if err := c.Libvirt.complete(c.Socket); err != nil {
+		return err
+	}
 	if st, err := os.Stat(c.Helper); err != nil || st.IsDir() || st.Mode()&0o111 == 0 {
 		return record.Errorf(record.Invalid, "no helper program at %q", c.Helper).
 			WithHint("--helper PATH, the storage-helper that belongs to this storaged")
@@ -135,15 +139,16 @@ func logLevel(name string) hclog.Level { return hclog.LevelFromString(name) }
 // fixedBut says what of the new settings holds from the next start on, because
 // a running daemon cannot change it.
 func (c Config) fixedBut(now Config) (later []string) {
-	for _, f := range []struct{ name, was, is string }{
+	fields := [][3]string{
 		{"socket", c.Socket, now.Socket}, {"socket_ro", c.SocketRO, now.SocketRO},
 		{"state_dir", c.StateDir, now.StateDir}, {"runtime_dir", c.RuntimeDir, now.RuntimeDir},
 		{"helper", c.Helper, now.Helper}, {"group", c.Group, now.Group}, {"log_format", c.LogFormat, now.LogFormat},
 		{"resume", fmt.Sprintf("%+v", c.Resume), fmt.Sprintf("%+v", now.Resume)},
 		{"upload.silence", time.Duration(c.Upload.Silence).String(), time.Duration(now.Upload.Silence).String()},
-	} {
-		if f.was != f.is {
-			later = append(later, fmt.Sprintf("%s stays %q; %q holds from the next start of the daemon on", f.name, f.was, f.is))
+	}
+	for _, f := range append(fields, c.Libvirt.fixedBut(now.Libvirt)...) {
+		if name, was, is := f[0], f[1], f[2]; was != is {
+			later = append(later, fmt.Sprintf("%s stays %q; %q holds from the next start of the daemon on", name, was, is))
 		}
 	}
 	return later

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
+	"storaged/internal/peer"
 	"storaged/internal/record"
 	"storaged/internal/rest"
 	"storaged/internal/service"
@@ -143,29 +144,50 @@ func (l *life) serve(ctx context.Context) error {
 	}
 	group, err := groupOf(l.Config)
 	if err != nil {
-		return errors.Join(err, socks.main.Close(), socks.ro.Close())
+		return errors.Join(err, socks.close())
 	}
-	server := rest.NewServer(l.service, rest.ServerConfig{Log: l.Log.Named("api"), Socket: l.Config.Socket, Group: group, Silence: time.Duration(l.Config.Upload.Silence)})
-	failed := make(chan error, 2) // closed by nobody; one send by each listener's goroutine
-	go func() { failed <- server.Serve(socks.ro, true) }()
-	go func() { failed <- server.Serve(socks.main, false) }()
+	serving, shutdown := l.frontEnds(socks, group)
+	failed := make(chan error, len(serving)) // closed by nobody; one send by each listener's goroutine
+	for _, serve := range serving {
+		go func() { failed <- serve() }()
+	}
 	l.Log.Info("ready", "version", l.Config.Version, "socket", l.Config.Socket, "state", l.Config.StateDir)
 	l.notify(sd.SdNotifyReady)
 	defer beside(context.Background(), l.pulse)() // also while it drains
 
-	waiting, first := l.attend(ctx, failed)
+	ended, first := l.attend(ctx, failed)
 	l.service.GrantNothing() // an upload whose turn comes while its stream breaks would begin with nothing
-	l.service.CloseEvents()  // ends the event streams, which would hold the server up
-	shutdown := bounded(server.Shutdown)
-	for range waiting {
+	l.service.CloseEvents()  // ends the event streams, which would hold the servers up
+	stopped := bounded(shutdown)
+	for range len(serving) - ended {
 		first = errors.Join(first, <-failed)
 	}
-	return errors.Join(first, shutdown)
+	return errors.Join(first, stopped)
+}
+
+// frontEnds makes those that answer on the sockets. Each of serving answers on one of
+// them until shutdown.
+func (l *life) frontEnds(socks sockets, group *int) (serving []func() error, shutdown func(context.Context) error) {
+	connections := new(peer.Connections)
+	server := rest.NewServer(l.service, rest.ServerConfig{
+		Log: l.Log.Named("api"), Socket: l.Config.Socket, Group: group, Silence: time.Duration(l.Config.Upload.Silence), Connections: connections,
+	})
+	serving = []func() error{func() error { return server.Serve(socks.ro, true) }, func() error { return server.Serve(socks.main, false) }}
+	if socks.libvirt == nil {
+		return serving, server.Shutdown
+	}
+	libvirt := l.libvirtServer(group, connections)
+	serving = append(serving, func() error { return libvirt.Serve(socks.libvirtRO, true) }, func() error { return libvirt.Serve(socks.libvirt, false) })
+	return serving, func(ctx context.Context) error {
+		other := make(chan error)
+		go func() { other <- libvirt.Shutdown(ctx) }() // both have the time of ctx
+		return errors.Join(server.Shutdown(ctx), <-other)
+	}
 }
 
 // attend does what it is asked by signals until it is asked to leave, or a
-// listener fails: how many still listen, and the error of the other.
-func (l *life) attend(ctx context.Context, failed <-chan error) (listening int, err error) {
+// listener fails: how many have, and the error of that one.
+func (l *life) attend(ctx context.Context, failed <-chan error) (ended int, err error) {
 	for {
 		select {
 		case <-l.hangup:
@@ -174,7 +196,7 @@ func (l *life) attend(ctx context.Context, failed <-chan error) (listening int, 
 			l.notify(sd.SdNotifyStopping)
 			l.drain()
 			l.Log.Info("stopping; running jobs go on without me", "running", len(l.service.Drained().Running))
-			return 2, nil
+			return 0, nil
 		case err := <-failed:
 			l.notify(sd.SdNotifyStopping)
 			return 1, err

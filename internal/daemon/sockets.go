@@ -20,17 +20,31 @@ import (
 
 // Names by which the service manager hands sockets over (FileDescriptorName=).
 const (
-	nameMain = "storaged"
-	nameRO   = "storaged-ro"
+	nameMain      = "storaged"
+	nameRO        = "storaged-ro"
+	nameLibvirt   = "storaged-libvirt"
+	nameLibvirtRO = "storaged-libvirt-ro"
 )
 
 // probeTimeout bounds the question whether a socket in our place is alive: a
 // local connect is immediate, or its listener is stuck and as good as dead.
 const probeTimeout = time.Second
 
-// sockets are the two the daemon listens on.
+// sockets are those that the daemon listens on: two of its own, and two for libvirt's
+// clients, or nil.
 type sockets struct {
-	main, ro net.Listener
+	main, ro           net.Listener
+	libvirt, libvirtRO net.Listener
+}
+
+func (s sockets) close() error {
+	var errs []error
+	for _, l := range []net.Listener{s.main, s.ro, s.libvirt, s.libvirtRO} {
+		if l != nil {
+			errs = append(errs, l.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // listen takes the sockets of the service manager, or makes them. It is called
@@ -40,31 +54,48 @@ func listen(c Config) (sockets, error) {
 	if err != nil {
 		return sockets{}, fmt.Errorf("cannot take the service manager's sockets: %w", err)
 	}
-	if len(given[nameMain]) == 1 && len(given[nameRO]) == 1 {
-		return sockets{given[nameMain][0], given[nameRO][0]}, nil
+	s := sockets{main: only(given[nameMain]), ro: only(given[nameRO]), libvirt: only(given[nameLibvirt]), libvirtRO: only(given[nameLibvirtRO])}
+	switch {
+	case len(given) > 0 && (s.main == nil || s.ro == nil):
+		return s, record.Errorf(record.Invalid, "the service manager must hand over one socket %q and one %q", nameMain, nameRO)
+	case (s.libvirt == nil) != (s.libvirtRO == nil):
+		return s, record.Errorf(record.Invalid, "the service manager must hand over a socket %q and one %q, or neither", nameLibvirt, nameLibvirtRO)
+	case s.main == nil:
+		s.main, s.ro, err = listenTwo(c, c.Socket, c.SocketRO)
 	}
-	if len(given) > 0 {
-		return sockets{}, record.Errorf(record.Invalid, "the service manager must hand over one socket %q and one %q", nameMain, nameRO)
+	if err == nil && s.libvirt == nil && c.Libvirt.Listen {
+		s.libvirt, s.libvirtRO, err = listenTwo(c, c.Libvirt.Socket, c.Libvirt.SocketRO)
 	}
+	if err != nil {
+		return sockets{}, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// only is the one that there is, or nil.
+func only(all []net.Listener) net.Listener {
+	if len(all) != 1 {
+		return nil
+	}
+	return all[0]
+}
+
+// listenTwo makes a socket for the group, and one for reading, for everybody.
+func listenTwo(c Config, path, pathRO string) (main, ro net.Listener, err error) {
 	mainMode, roMode := os.FileMode(0o660), os.FileMode(0o666)
 	if os.Geteuid() != 0 {
 		mainMode, roMode = 0o600, 0o600
 	}
-	ro, err := listenAt(c.SocketRO, roMode)
+	if ro, err = listenAt(pathRO, roMode); err != nil {
+		return nil, nil, err
+	}
+	if main, err = listenAt(path, mainMode); err == nil {
+		err = ownSocket(c, path)
+	}
 	if err != nil {
-		return sockets{}, err
+		return nil, nil, errors.Join(err, sockets{main: main, ro: ro}.close()) // nobody has used them
 	}
-	main, err := listenAt(c.Socket, mainMode)
-	if err != nil {
-		ro.Close() // nobody has used it
-		return sockets{}, err
-	}
-	if err := ownSocket(c); err != nil {
-		main.Close()
-		ro.Close()
-		return sockets{}, err
-	}
-	return sockets{main, ro}, nil
+	return main, ro, nil
 }
 
 // listenAt makes a socket of the given mode, replacing one that nobody serves.
@@ -114,13 +145,13 @@ func clearStale(path string) error {
 	return os.Remove(path)
 }
 
-// ownSocket gives the main socket to the group, where the host has it.
-func ownSocket(c Config) error {
+// ownSocket gives a socket to the group, where the host has it.
+func ownSocket(c Config, path string) error {
 	gid, err := groupOf(c)
 	if gid == nil || err != nil {
 		return err
 	}
-	if err := os.Chown(c.Socket, 0, *gid); err != nil {
+	if err := os.Chown(path, 0, *gid); err != nil {
 		return fmt.Errorf("cannot give the socket to group %q: %w", c.Group, err)
 	}
 	return nil

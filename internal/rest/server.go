@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -49,6 +50,8 @@ type ServerConfig struct {
 	// Silence is how long a client may send nothing of a content that it uploads
 	// while its job is at work; 0: for ever.
 	Silence time.Duration
+
+	Connections *peer.Connections // counts them, with those of other front ends; nil: alone
 }
 
 // Server answers REST requests by calls of a Service. Its methods may be
@@ -66,7 +69,7 @@ type Server struct {
 	stopping context.Context // over when Shutdown begins: waits and streams end
 	stop     context.CancelFunc
 
-	connections peer.Connections
+	connections *peer.Connections
 
 	mu      sync.Mutex
 	servers []*http.Server
@@ -74,7 +77,8 @@ type Server struct {
 
 // NewServer makes a server for svc.
 func NewServer(svc Service, cfg ServerConfig) *Server {
-	s := &Server{svc: svc, log: cfg.Log, socket: cfg.Socket, group: cfg.Group, silence: cfg.Silence, writeTimeout: writeTimeout, keepalive: keepalive}
+	s := &Server{svc: svc, log: cfg.Log, socket: cfg.Socket, group: cfg.Group, silence: cfg.Silence, writeTimeout: writeTimeout, keepalive: keepalive,
+		connections: cmp.Or(cfg.Connections, new(peer.Connections))}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -98,7 +102,7 @@ func (s *Server) Serve(l net.Listener, readOnly bool) error {
 	}
 	s.servers = append(s.servers, h)
 	s.mu.Unlock()
-	if err := h.Serve(&peer.Listener{Listener: l, Count: &s.connections, Refuse: refuse}); !errors.Is(err, http.ErrServerClosed) {
+	if err := h.Serve(&peer.Listener{Listener: l, Count: s.connections, Refuse: refuse}); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

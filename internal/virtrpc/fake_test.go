@@ -2,8 +2,8 @@ package virtrpc_test
 
 import (
 	"context"
-	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -19,9 +19,15 @@ import (
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
 	"storaged/internal/virtrpc"
+	"storaged/internal/virtrpc/virtrpctest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		virtrpctest.RemoveHelper()
+		os.Exit(code)
+	}))
+}
 
 // fake is a service that knows some pools and volumes. Its jobs run until they are
 // ended by the test.
@@ -165,4 +171,4 @@ func (h *host) stop(t *testing.T) {
 	h.served.Wait()
 }
 
-func (h *host) uri() string { return fmt.Sprintf("storage:///system?socket=%s", h.main) }
+func (h *host) uri() string { return virtrpctest.URI(h.main) }

@@ -1,24 +1,11 @@
 package virtrpc_test
 
 import (
-	"bytes"
-	"os/exec"
 	"strings"
 	"testing"
 
-	"storaged/internal/testenv"
+	"storaged/internal/virtrpc/virtrpctest"
 )
-
-// virsh runs one command of libvirt's own client, and gives what it writes.
-func (h *host) virsh(t *testing.T, args ...string) (out string, ok bool) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), testenv.Tool(t, "virsh"), append([]string{"-c", h.uri()}, args...)...)
-	cmd.Env = append(cmd.Environ(), "LC_ALL=C")
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	err := cmd.Run()
-	return strings.TrimSpace(said.String()), err == nil
-}
 
 // libvirt's own client lists and shows what there is.
 func TestVirshLooks(t *testing.T) {
@@ -39,7 +26,7 @@ func TestVirshLooks(t *testing.T) {
 		"vol-name /srv/images/base.raw":           "base.raw",
 		"vol-pool /srv/images/base.raw":           "images",
 	} {
-		if got, ok := h.virsh(t, strings.Fields(command)...); !ok || got != want {
+		if got, ok := virtrpctest.Virsh(t, h.uri(), strings.Fields(command)...); !ok || got != want {
 			t.Errorf("virsh %s: %v\n%q\nnot\n%q", command, ok, got, want)
 		}
 	}
@@ -51,7 +38,7 @@ func TestVirshLooks(t *testing.T) {
 		"version":                        "error: this function is not supported by the connection driver: virConnectGetVersion",
 		"vol-key --pool backup base.raw": "error: pool 'backup' is not active",
 	} {
-		if got, ok := h.virsh(t, strings.Fields(command)...); ok || !strings.Contains(got, want) {
+		if got, ok := virtrpctest.Virsh(t, h.uri(), strings.Fields(command)...); ok || !strings.Contains(got, want) {
 			t.Errorf("virsh %s: %v\n%q\nnot\n%q", command, ok, got, want)
 		}
 	}

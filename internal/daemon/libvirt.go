@@ -1,0 +1,62 @@
+package daemon
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"storaged/internal/peer"
+	"storaged/internal/record"
+	"storaged/internal/virtrpc"
+)
+
+// LibvirtConfig says how libvirt's clients are answered.
+type LibvirtConfig struct {
+	Listen       bool   `toml:"listen"`
+	Socket       string `toml:"socket"`
+	SocketRO     string `toml:"socket_ro"`     // read only
+	OnDisconnect string `toml:"on_disconnect"` // continue, cancel: the job of a client that leaves
+}
+
+// What becomes of the job that a libvirt client waits for, when the client leaves.
+const (
+	goesOn     = "continue"
+	isCanceled = "cancel"
+)
+
+func defaultLibvirt() LibvirtConfig {
+	return LibvirtConfig{Listen: os.Geteuid() == 0, OnDisconnect: goesOn}
+}
+
+// complete fills in what follows from the main socket, and checks the rest.
+func (c *LibvirtConfig) complete(mainSocket string) error {
+	dir := filepath.Dir(mainSocket)
+	for path, name := range map[*string]string{&c.Socket: "libvirt.sock", &c.SocketRO: "libvirt-ro.sock"} {
+		if *path == "" {
+			*path = filepath.Join(dir, name)
+		}
+		if !filepath.IsAbs(*path) {
+			return record.Errorf(record.Invalid, "libvirt's clients are given absolute paths of sockets, not %q", *path)
+		}
+	}
+	return record.OneOf("libvirt.on_disconnect", c.OnDisconnect, goesOn, isCanceled)
+}
+
+// libvirtServer makes the front end for libvirt's clients.
+func (l *life) libvirtServer(group *int, count *peer.Connections) *virtrpc.Server {
+	uri := "storage:///system"
+	if os.Geteuid() != 0 {
+		uri = "storage:///session"
+	}
+	return virtrpc.NewServer(l.service, virtrpc.Config{
+		Log: l.Log.Named("libvirt"), URI: uri, Group: group, Cancel: l.Config.Libvirt.OnDisconnect == isCanceled, Connections: count,
+	})
+}
+
+// fixedBut gives settings by name, as they were and as they are to be.
+func (c LibvirtConfig) fixedBut(now LibvirtConfig) [][3]string {
+	return [][3]string{
+		{"libvirt.listen", fmt.Sprint(c.Listen), fmt.Sprint(now.Listen)}, {"libvirt.socket", c.Socket, now.Socket}, {"libvirt.socket_ro", c.SocketRO, now.SocketRO},
+		{"libvirt.on_disconnect", c.OnDisconnect, now.OnDisconnect},
+	}
+}
