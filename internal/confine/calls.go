@@ -117,7 +117,7 @@ func processCalls(p Policy) []call {
 // listen at sockets that they are given.
 func startCalls(p Policy, self uint64) []call {
 	if len(p.Run) == 0 {
-		return append(calls(refuse, unix.SYS_EXECVE, unix.SYS_LISTEN, unix.SYS_SECCOMP, unix.SYS_LANDLOCK_CREATE_RULESET, unix.SYS_LANDLOCK_ADD_RULE, unix.SYS_LANDLOCK_RESTRICT_SELF, unix.SYS_CAPSET, unix.SYS_PIDFD_SEND_SIGNAL, unix.SYS_MEMFD_CREATE),
+		return append(calls(refuse, unix.SYS_EXECVE, unix.SYS_LISTEN, unix.SYS_SECCOMP, unix.SYS_LANDLOCK_CREATE_RULESET, unix.SYS_LANDLOCK_ADD_RULE, unix.SYS_LANDLOCK_RESTRICT_SELF, unix.SYS_CAPSET, unix.SYS_PIDFD_SEND_SIGNAL),
 			call{unix.SYS_CLONE, []match{{0, unix.CLONE_THREAD, unix.CLONE_THREAD}}, allow},
 			call{unix.SYS_CLONE, nil, refuse},
 			call{unix.SYS_PRLIMIT64, []match{{0, 0xffffffff, 0}}, allow},
@@ -127,8 +127,6 @@ func startCalls(p Policy, self uint64) []call {
 	return []call{
 		{unix.SYS_CLONE, []match{{0, newNamespaces, 0}}, allow},
 		{unix.SYS_CLONE, nil, refuse},
-		{unix.SYS_MEMFD_CREATE, []match{{1, unix.MFD_NOEXEC_SEAL, unix.MFD_NOEXEC_SEAL}}, allow},
-		{unix.SYS_MEMFD_CREATE, nil, refuse},
 	}
 }
 
@@ -136,7 +134,7 @@ func startCalls(p Policy, self uint64) []call {
 var refusedCalls = []uintptr{
 	// Other processes, and the memory of this one by ways that others may use.
 	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_PROCESS_MADVISE, unix.SYS_PROCESS_MRELEASE, unix.SYS_PIDFD_OPEN, unix.SYS_PIDFD_GETFD,
-	unix.SYS_TKILL, unix.SYS_RT_SIGQUEUEINFO, unix.SYS_RT_TGSIGQUEUEINFO, unix.SYS_USERFAULTFD, unix.SYS_MEMFD_SECRET, unix.SYS_EXECVEAT,
+	unix.SYS_TKILL, unix.SYS_RT_SIGQUEUEINFO, unix.SYS_RT_TGSIGQUEUEINFO, unix.SYS_USERFAULTFD, unix.SYS_MEMFD_CREATE, unix.SYS_MEMFD_SECRET, unix.SYS_EXECVEAT,
 	unix.SYS_MIGRATE_PAGES, unix.SYS_MOVE_PAGES, unix.SYS_SCHED_SETAFFINITY, unix.SYS_SCHED_SETATTR, unix.SYS_SCHED_SETPARAM, unix.SYS_SCHED_SETSCHEDULER, unix.SYS_PERSONALITY,
 	// Mounts and namespaces.
 	unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PIVOT_ROOT, unix.SYS_CHROOT, unix.SYS_UNSHARE, unix.SYS_SETNS,

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"time"
 
@@ -19,8 +20,11 @@ import (
 // Command is a run of a program.
 type Command struct {
 	Program
-	Options  []string
+	Verb     string   // its first argument, "" for none
+	Options  []string // behind it
 	Operands []string // behind "--"
+	// Secrets are for a program that takes objects: its options name them by SecretName.
+	Secrets [][]byte
 	// Files are inherited, file i as descriptor FD(i). Beside them there are only
 	// the standard three: input is empty.
 	Files []*os.File
@@ -32,6 +36,8 @@ type Command struct {
 	Lock   *os.File
 	Limits Limits
 	Output int // bytes of standard output at most, for Run
+
+	objects []string // before the options
 }
 
 // firstFD is the first descriptor behind the standard three.
@@ -56,13 +62,12 @@ const drainTime = time.Second
 // Child is a program that runs. It ends with this process at the latest, even if
 // that is killed.
 type Child struct {
-	cmd   *exec.Cmd
-	named Program
-	most  Limits
-	said  *tail
-	Level confine.Level // how far it is confined
-	ended chan struct{} // closed when it was waited for
-	err   error         // how it ended, when it has
+	cmd     *exec.Cmd
+	command Command
+	said    *tail
+	Level   confine.Level // how far it is confined
+	ended   chan struct{} // closed when it was waited for
+	err     error         // how it ended, when it has
 }
 
 // start starts a program, whose output goes to stdout, and with nil to what comes
@@ -72,7 +77,15 @@ func (c Command) start(stdout io.Writer) (*Child, error) {
 	if err != nil {
 		return nil, err
 	}
-	ch := &Child{named: c.Program, most: c.Limits, said: &tail{}, ended: make(chan struct{})}
+	if c.Objects {
+		held, err := c.hold()
+		if err != nil {
+			return nil, err
+		}
+		defer held.close()
+	}
+	ch := &Child{command: c, said: &tail{}, ended: make(chan struct{})}
+	ch.command.Secrets = nil // they are not ours to keep
 	ch.cmd = c.at(at)
 	ch.cmd.Stdout, ch.cmd.Stderr = stdout, ch.said
 	if stdout == nil {
@@ -93,7 +106,11 @@ func (c Command) start(stdout io.Writer) (*Child, error) {
 
 // at is the command at its path.
 func (c Command) at(path string) *exec.Cmd {
-	args := append([]string{c.Name}, c.Options...)
+	args := []string{c.Name}
+	if c.Verb != "" {
+		args = append(args, c.Verb)
+	}
+	args = append(append(args, c.objects...), c.Options...)
 	if len(c.Operands) > 0 {
 		args = append(append(args, "--"), c.Operands...)
 	}
@@ -137,28 +154,30 @@ func (ch *Child) Kill() {
 type EndError struct {
 	Program string
 	Exit    int    // -1: by a signal
+	Limit   string // by which it was ended, "" if by none
 	How     string // for people
-	Said    string // what it said last, escaped
+	Said    string // what it said last, as it said it
 }
 
 func (e *EndError) Error() string {
 	if e.Said == "" {
 		return fmt.Sprintf("%s %s", e.Program, e.How)
 	}
-	return fmt.Sprintf("%s %s: %s", e.Program, e.How, e.Said)
+	return fmt.Sprintf("%s %s: %s", e.Program, e.How, escape(e.Said))
 }
 
 // died makes the error of an end.
 func (ch *Child) died(err error) error {
-	e := &EndError{Program: ch.named.Name, Exit: ch.cmd.ProcessState.ExitCode(), Said: ch.said.String()}
+	e := &EndError{Program: ch.command.Name, Exit: ch.cmd.ProcessState.ExitCode(), Said: ch.command.without(ch.said.String())}
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	if !ok {
-		return fmt.Errorf("%s: %w", ch.named.Name, err) // of its pipes
+		return fmt.Errorf("%s: %w", ch.command.Name, err) // of its pipes
 	}
 	status := exit.Sys().(syscall.WaitStatus)
-	switch limit := ch.most.reached(status, e.Said); {
-	case limit != "":
-		e.How = "was ended by its limit of " + limit
+	e.Limit = ch.command.Limits.reached(status, e.Said)
+	switch {
+	case e.Limit != "":
+		e.How = "was ended by its limit of " + e.Limit
 	case status.Signaled() && status.Signal() == unix.SIGKILL:
 		e.How = "was killed, by the kernel for want of memory or by somebody"
 	case status.Signaled():
@@ -167,6 +186,17 @@ func (ch *Child) died(err error) error {
 		e.How = fmt.Sprintf("failed (exit %d)", e.Exit)
 	}
 	return e
+}
+
+// without is what a program says without the option that it says it of: QEMU repeats
+// that, and it is ours.
+func (c Command) without(said string) string {
+	for i := 1; i < len(c.Options); i++ {
+		if _, of, ok := strings.Cut(said, c.Options[i-1]+" "+c.Options[i]+": "); ok {
+			said = of
+		}
+	}
+	return said
 }
 
 // Run runs a program to its end and gives what it wrote to standard output. Where

@@ -61,6 +61,26 @@ func TestAProgramGetsNothingButWhatIsListed(t *testing.T) {
 	}
 }
 
+// A program of QEMU opens nothing before it is bounded, and its secrets are its alone.
+func TestAProgramOfQEMUWaitsForItsLimitsAndGetsItsSecrets(t *testing.T) {
+	p := play(t, "gated")
+	p.Objects = true
+	long := strings.Repeat("k", 64<<10)
+	out, err := Command{
+		Program: p, Verb: "verb", Options: []string{"-a"}, Secrets: [][]byte{[]byte("open sesame"), []byte(long)},
+		Limits: Limits{FileSize: 4711, Files: 100}, Output: 1 << 20,
+	}.Run(t.Context())
+	must(t, err)
+	want := fmt.Sprintf("%q <nil>\n%q <nil>\n%q <nil>\n0 0 <nil>\n4711 4711 <nil>\n100 100 <nil>\n[verb --object ", "", "open sesame", long)
+	said, seen := string(out[:min(len(want), len(out))]), string(out[min(len(want), len(out)):])
+	if said != want {
+		t.Errorf("it says %.400q", out)
+	}
+	if !strings.HasSuffix(strings.TrimSpace(seen), fmt.Sprintf("-a] %v", environment)) || strings.Contains(seen, "sesame") || strings.Contains(seen, "kkk") {
+		t.Errorf("others see %.400s", seen)
+	}
+}
+
 func TestHowAProgramEnded(t *testing.T) {
 	zeros := device(t, "/dev/zero")
 	to, err := os.Create(filepath.Join(t.TempDir(), "to"))

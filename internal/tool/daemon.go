@@ -2,7 +2,7 @@ package tool
 
 import (
 	"context"
-	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -96,9 +96,8 @@ func (l *Link) Close() {
 // Deadlines of a qemu-storage-daemon. Each is far more than it takes on a device that
 // answers, and there so that one that never does is an error.
 const (
-	startTime   = 30 * time.Second // 5 ms on an idle machine
-	CommandTime = 2 * time.Minute  // opening an image reads its tables
-	quitTime    = time.Minute      // closing writes what is left of them; contents were flushed before
+	CommandTime = 2 * time.Minute // opening an image reads its tables
+	quitTime    = time.Minute     // closing writes what is left of them; contents were flushed before
 )
 
 // Daemon is a qemu-storage-daemon. Its methods are for one goroutine at a time,
@@ -111,16 +110,25 @@ type Daemon struct {
 	end     error
 }
 
-// StartDaemon starts a qemu-storage-daemon for a link, which becomes its own. Of
-// the command only files, lock, limits and policy count.
-func StartDaemon(ctx context.Context, l *Link, c Command) (*Daemon, error) {
-	c.Program, c.Operands = StorageDaemon, nil
+// Graph is what a qemu-storage-daemon opens, as QAPI describes it (QEMU
+// docs/interop/qemu-storage-daemon-qmp-ref).
+type Graph struct {
+	Nodes  []any // of the block layer, each before what stands on it
+	Export any   // one of them over NBD; nil: none
+}
+
+// StartDaemon starts a qemu-storage-daemon for a link, which becomes its own, and
+// returns when it has opened a graph; how long that may take is the caller's to say. A
+// refusal to open it is a *CommandError. Of the command files, secrets, lock, limits and
+// policy count.
+//
+// It opens the graph before it listens: a client that it has accepted it gives ten
+// seconds to negotiate, also while it opens images.
+func StartDaemon(ctx context.Context, l *Link, c Command, g Graph) (*Daemon, error) {
+	c.Program, c.Verb, c.Operands = StorageDaemon, "", nil
 	n := len(c.Files)
 	c.Files = append(c.Files[:n:n], l.peer, l.listener)
-	c.Options = []string{
-		"--chardev", "socket,id=monitor,fd=" + strconv.Itoa(FD(n)), "--monitor", "chardev=monitor",
-		"--nbd-server", fmt.Sprintf("addr.type=fd,addr.str=%d,max-connections=0", FD(n+1)),
-	}
+	c.Options = g.options(FD(n), FD(n+1))
 	ch, err := c.start(nil)
 	if err != nil {
 		l.Close()
@@ -128,19 +136,53 @@ func StartDaemon(ctx context.Context, l *Link, c Command) (*Daemon, error) {
 	}
 	l.release()
 	d := &Daemon{Child: ch, Link: l, monitor: newMonitor(l.monitor)}
-	ctx, cancel := context.WithTimeout(ctx, startTime)
-	defer cancel()
 	err = d.monitor.greet(ctx)
 	if err == nil {
 		err = d.monitor.execute(ctx, "qmp_capabilities", nil, nil)
 	}
 	if err != nil {
-		err = d.Explain(fmt.Errorf("%s does not answer: %w", c.Name, err))
-		d.Kill()
+		err = d.refused(err)
+		d.Abandon()
 		return nil, err
 	}
 	return d, nil
 }
+
+// options are what it does, in that order.
+func (g Graph) options(monitor, listener int) (all []string) {
+	for _, node := range g.Nodes {
+		all = append(all, "--blockdev", inline(node))
+	}
+	all = append(all, "--chardev", "socket,id=monitor,fd="+strconv.Itoa(monitor), "--monitor", "chardev=monitor")
+	if g.Export != nil {
+		all = append(all, "--nbd-server", fmt.Sprintf("addr.type=fd,addr.str=%d,max-connections=0", listener), "--export", inline(g.Export))
+	}
+	return all
+}
+
+// inline is a value as an option.
+func inline(value any) string {
+	b, err := json.Marshal(value)
+	if err != nil {
+		panic("internal error: " + err.Error()) // plain values
+	}
+	return string(b)
+}
+
+// refused is the error of a start: what it said of an option where that ended it.
+func (d *Daemon) refused(err error) error {
+	end, ok := errors.AsType[*EndError](d.Explain(err))
+	switch {
+	case ok && end.Exit == exitOption && end.Limit == "" && end.Said != "":
+		return &CommandError{Desc: end.Said}
+	case ok:
+		return end
+	}
+	return fmt.Errorf("%s does not answer: %w", d.command.Name, d.Explain(err))
+}
+
+// exitOption is how it ends when it cannot do what an option says.
+const exitOption = 1
 
 // deathTime is how long the end of a child is waited for whose connection broke: the
 // kernel closes that at its end, and reaping is all that is missing.
@@ -153,7 +195,7 @@ func (d *Daemon) Explain(err error) error {
 		return err
 	}
 	if d.err == nil {
-		return fmt.Errorf("%s has ended: %w", d.named.Name, err)
+		return fmt.Errorf("%s has ended: %w", d.command.Name, err)
 	}
 	return fmt.Errorf("%w (%w)", d.err, err)
 }
@@ -190,24 +232,16 @@ func (d *Daemon) Execute(ctx context.Context, command string, arguments, result 
 // refusedBy names the limit by which a command was refused, "" if there is none.
 func (d *Daemon) refusedBy(err error) string {
 	if refused, ok := errors.AsType[*CommandError](err); ok {
-		return d.most.exhausted(refused.Desc)
+		return d.command.Limits.exhausted(refused.Desc)
 	}
 	return ""
 }
 
 // Do is Execute within CommandTime and without a result.
 func (d *Daemon) Do(ctx context.Context, command string, arguments any) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, CommandTime, fmt.Errorf("%s has not done %s within %v: %w", d.named.Name, command, CommandTime, context.DeadlineExceeded))
+	ctx, cancel := context.WithTimeoutCause(ctx, CommandTime, fmt.Errorf("%s has not done %s within %v: %w", d.command.Name, command, CommandTime, context.DeadlineExceeded))
 	defer cancel()
 	return d.Execute(ctx, command, arguments, nil)
-}
-
-// Secret gives it a secret under a name. It goes through the monitor, and so comes
-// into no list of arguments, environment or file.
-func (d *Daemon) Secret(ctx context.Context, name string, secret []byte) error {
-	return d.Do(ctx, "object-add", map[string]string{
-		"qom-type": "secret", "id": name, "format": "base64", "data": base64.StdEncoding.EncodeToString(secret),
-	})
 }
 
 // Job runs a command that begins a job of that id, and waits for its end, however
@@ -227,7 +261,7 @@ func (d *Daemon) Job(ctx context.Context, id, command string, arguments any) err
 			}
 		}
 		if err == nil {
-			err = fmt.Errorf("%s has lost job %s", d.named.Name, id)
+			err = fmt.Errorf("%s has lost job %s", d.command.Name, id)
 		}
 		return false, err
 	})
@@ -284,7 +318,7 @@ func (d *Daemon) Quit(ctx context.Context) error {
 		case <-d.ended:
 			d.end = d.err
 		case <-ctx.Done():
-			d.end = fmt.Errorf("%s does not end: %w", d.named.Name, context.Cause(ctx))
+			d.end = fmt.Errorf("%s does not end: %w", d.command.Name, context.Cause(ctx))
 		}
 	})
 	return d.end

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"storaged/internal/confine"
 	"storaged/internal/testenv"
@@ -16,7 +19,7 @@ func startDaemon(t *testing.T, c Command) (*Daemon, error) {
 	t.Helper()
 	l, err := NewLink(2)
 	must(t, err)
-	d, err := StartDaemon(t.Context(), l, c)
+	d, err := StartDaemon(t.Context(), l, c, Graph{})
 	if err == nil {
 		t.Cleanup(func() { d.Quit(context.Background()) })
 	}
@@ -40,7 +43,6 @@ func TestDaemonAnswersAndEnds(t *testing.T) {
 	d, err := startDaemon(t, Command{Files: []*os.File{f}, Policy: confine.Policy{Write: []*os.File{f}}, Limits: Limits{CPU: 10 * time.Second, AddressSpace: 1 << 30}})
 	must(t, err)
 	must(t, d.LiftCPU())
-	must(t, d.Secret(t.Context(), "s", []byte("open sesame")))
 	must(t, d.Do(t.Context(), "blockdev-add", map[string]any{"driver": "file", "filename": "/proc/self/fd/3", "node-name": "f", "locking": "off"}))
 	create := map[string]any{"job-id": "j", "options": map[string]any{"driver": "qcow2", "file": "f", "size": 1 << 30}}
 	must(t, d.Job(t.Context(), "j", "blockdev-create", create))
@@ -56,6 +58,45 @@ func TestDaemonAnswersAndEnds(t *testing.T) {
 	must(t, d.Quit(t.Context()))
 	if err := d.Do(t.Context(), "query-jobs", nil); err == nil || !strings.Contains(err.Error(), "has ended") {
 		t.Errorf("after its end: %v", err)
+	}
+}
+
+// While it opens its graph it accepts nobody: it would drop a client that does not
+// negotiate within ten seconds.
+func TestADaemonAcceptsNobodyBeforeItsGraphIsOpen(t *testing.T) {
+	testenv.Tool(t, StorageDaemon.Name)
+	path := filepath.Join(t.TempDir(), "fifo")
+	must(t, unix.Mkfifo(path, 0o600))
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	must(t, err)
+	waits := os.NewFile(uintptr(fd), path)
+	defer waits.Close()
+	l, err := NewLink(2)
+	must(t, err)
+	listener, err := unix.FcntlInt(l.listener.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(listener)
+	node := map[string]any{"driver": "file", "node-name": "n", "filename": "/proc/self/fd/3", "read-only": true}
+	failed := make(chan error)
+	go func() {
+		_, err := StartDaemon(t.Context(), l, Command{Files: []*os.File{waits}, Policy: confine.Policy{Read: []*os.File{waits}}},
+			Graph{Nodes: []any{node}, Export: map[string]string{"type": "nbd", "id": "e", "node-name": "n"}})
+		failed <- err
+	}()
+	writer, err := os.OpenFile(path, os.O_WRONLY, 0) // waits until it is there
+	must(t, err)
+	defer writer.Close()
+	for range 2 {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}, 0)
+		if n != 1 || err != nil {
+			t.Fatalf("a connection waits no longer: %v", err)
+		}
+		one, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		must(t, err)
+		defer unix.Close(one)
+	}
+	if refused, ok := errors.AsType[*CommandError](<-failed); !ok || refused.Desc != "'file' driver requires '/proc/self/fd/3' to be a regular file" {
+		t.Errorf("%v", refused)
 	}
 }
 
@@ -106,7 +147,7 @@ func TestSilenceAndNoiseWithoutEndEndWithTheContext(t *testing.T) {
 		must(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if _, err := StartDaemon(ctx, l, Command{}); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := StartDaemon(ctx, l, Command{}, Graph{}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: %v", role, err)
 		}
 	}

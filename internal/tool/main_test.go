@@ -32,6 +32,7 @@ var roles = map[string]func(){
 			os.Stdout.Write(b)
 		}
 	},
+	"gated":   gated,
 	"waits":   func() { select {} },
 	"deaf":    func() { signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP); fmt.Println("up"); pause() },
 	"parent":  parent,
@@ -94,9 +95,27 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// gated reads the objects that its arguments name, and says what they are, by what it is
+// bounded then, and all that others see of it.
+func gated() {
+	for _, arg := range os.Args {
+		if _, file, ok := strings.Cut(arg, ",file="); ok {
+			b, err := os.ReadFile(file)
+			fmt.Printf("%q %v\n", b, err)
+		}
+	}
+	for _, resource := range []int{unix.RLIMIT_CORE, unix.RLIMIT_FSIZE, unix.RLIMIT_NOFILE} {
+		var has unix.Rlimit
+		err := unix.Getrlimit(resource, &has)
+		fmt.Println(has.Cur, has.Max, err)
+	}
+	fmt.Println(os.Args[1:], os.Environ())
+}
+
 // peer is the descriptor that the command line names as the monitor's.
 var peer = sync.OnceValue(func() *os.File {
-	_, fd, _ := strings.Cut(os.Args[2], "fd=")
+	_, fd, _ := strings.Cut(strings.Join(os.Args, " "), "id=monitor,fd=")
+	fd, _, _ = strings.Cut(fd, " ")
 	n, _ := strconv.Atoi(fd)
 	return os.NewFile(uintptr(n), "monitor")
 })

@@ -19,12 +19,15 @@ type Program struct {
 	Name   string
 	Debian string
 	Fedora string
+	// Objects says that it takes --object, and makes what that says before it looks at
+	// what is behind.
+	Objects bool
 }
 
 // Programs of QEMU.
 var (
-	QEMUImg       = Program{Name: "qemu-img", Debian: "qemu-utils", Fedora: "qemu-img"}
-	StorageDaemon = Program{Name: "qemu-storage-daemon", Debian: "qemu-system-common", Fedora: "qemu-img"}
+	QEMUImg       = Program{Name: "qemu-img", Debian: "qemu-utils", Fedora: "qemu-img", Objects: true}
+	StorageDaemon = Program{Name: "qemu-storage-daemon", Debian: "qemu-system-common", Fedora: "qemu-img", Objects: true}
 )
 
 // path is where programs are searched, in this order, and what they get as PATH:

@@ -28,11 +28,11 @@ func (t *tail) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// String is it as one line, escaped.
+// String is it as one line, as it was written.
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	said := escape(strings.Join(strings.FieldsFunc(string(t.kept), func(r rune) bool { return r == '\n' || r == '\r' }), "; "))
+	said := strings.TrimSpace(strings.Join(strings.FieldsFunc(string(t.kept), func(r rune) bool { return r == '\n' || r == '\r' }), "; "))
 	if t.cut {
 		return "…" + said
 	}

@@ -5,9 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-
-	"golang.org/x/sys/unix"
 
 	"storaged/internal/record"
 	"storaged/internal/tool"
@@ -55,22 +52,14 @@ const (
 // not looked at. It is record.Unsupported where the format has no check. To repair
 // needs the image to itself.
 func Check(ctx context.Context, l Layer, r Repair, c Child) (Checked, error) {
-	cmd := tool.Command{
-		Program: tool.QEMUImg, Options: []string{"check", "--output=json"}, Lock: c.Lock,
-		Limits: tool.Limits{AddressSpace: addressSpace, Files: descriptors}, Output: checkOutput,
-	}
+	options := []string{"--output=json"}
 	if r != RepairNothing {
-		cmd.Options = append(cmd.Options, "-r", string(r))
+		options = append(options, "-r", string(r))
 	}
 	l.Backing = nil
 	g := &graph{}
-	nodes := g.layer(l, r != RepairNothing)
-	cmd.Files, cmd.Policy, cmd.Operands = g.files, g.policy, []string{g.inline(nodes)}
-	drop, err := g.hand(&cmd)
-	defer drop()
-	if err != nil {
-		return Checked{}, err
-	}
+	cmd := g.img(g.layer(l, r != RepairNothing), c)
+	cmd.Verb, cmd.Options, cmd.Output = "check", options, checkOutput
 	out, err := cmd.Run(ctx)
 	if end, ok := errors.AsType[*tool.EndError](err); ok {
 		switch end.Exit {
@@ -86,41 +75,12 @@ func Check(ctx context.Context, l Layer, r Repair, c Child) (Checked, error) {
 	return parseCheck(out)
 }
 
-// hand gives qemu-img the secrets of the graph, as files that drop closes: it has no
-// monitor, and arguments are seen by everybody.
-func (g *graph) hand(cmd *tool.Command) (drop func(), err error) {
-	var files []*os.File
-	drop = func() {
-		for _, f := range files {
-			f.Close()
-		}
+// img is a command of qemu-img about a node.
+func (g *graph) img(node string, c Child) tool.Command {
+	return tool.Command{
+		Program: tool.QEMUImg, Files: g.files, Secrets: g.secrets, Policy: g.policy, Operands: []string{g.inline(node)}, Lock: c.Lock,
+		Limits: tool.Limits{AddressSpace: addressSpace, Files: descriptors},
 	}
-	for i, secret := range g.secrets {
-		f, err := inMemory(secret)
-		if err != nil {
-			return drop, err
-		}
-		files, cmd.Files = append(files, f), append(cmd.Files, f)
-		cmd.Options = append(cmd.Options, "--object", fmt.Sprintf("secret,id=%s,format=raw,file=/proc/self/fd/%d", secretName(i), tool.FD(len(cmd.Files)-1)))
-	}
-	return drop, nil
-}
-
-// inMemory is a secret as a file that is nowhere.
-func inMemory(secret []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate("secret", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
-	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
-		fd, err = unix.MemfdCreate("secret", unix.MFD_CLOEXEC)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot have a secret in memory: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "secret")
-	if _, err := f.Write(secret); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("cannot have a secret in memory: %w", err)
-	}
-	return f, nil
 }
 
 // inline is a node with all below it as the name of a file: qemu-img has no other way

@@ -109,7 +109,7 @@ func Create(ctx context.Context, f *os.File, n New) (err error) {
 		return err
 	}
 	options["file"] = file
-	d, err := g.open(ctx, n.Child)
+	d, err := g.open(ctx, n.Child, nil)
 	if err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (n New) stands(m maker, g *graph, out object) error {
 func Resize(ctx context.Context, top Layer, capacity int64, c Child) error {
 	g := &graph{limit: bound(top.File, capacity)}
 	node := g.layer(top, true)
-	d, err := g.open(ctx, c)
+	d, err := g.open(ctx, c, nil)
 	if err == nil {
 		defer d.Abandon()
 		err = d.LiftCPU() // to cut off takes as long as there is

@@ -2,11 +2,12 @@ package qemu
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"storaged/internal/confine"
 	"storaged/internal/format"
@@ -57,10 +58,27 @@ func (g *graph) file(f *os.File, writable, direct bool) string {
 		"driver": driver, "filename": fmt.Sprintf("/proc/self/fd/%d", tool.FD(len(g.files)-1)), "locking": "off",
 		"read-only": !writable, "discard": "unmap",
 	}
-	if direct {
+	if direct && takesDirect(f) {
 		node["cache"], node["aio"] = object{"direct": true}, "native"
 	}
 	return g.add(driver, node)
+}
+
+// takesDirect tries whether the file system has direct I/O. QEMU has no way to do
+// without where it has not.
+func takesDirect(f *os.File) bool {
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.O_RDONLY|unix.O_DIRECT|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd) // nothing was written
+	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return false
+	}
+	defer unix.Munmap(page)
+	_, err = unix.Pread(fd, page, 0)
+	return err == nil
 }
 
 // direct says whether a layer is best read past the page cache. What is compressed is
@@ -105,61 +123,36 @@ func (g *graph) encrypted(node object, l Layer) {
 // secret adds a secret and gives its name.
 func (g *graph) secret(s []byte) string {
 	g.secrets = append(g.secrets, s)
-	return secretName(len(g.secrets) - 1)
+	return tool.SecretName(len(g.secrets) - 1)
 }
 
-func secretName(i int) string { return fmt.Sprintf("secret%d", i) }
+// limits are those of a child that opens the graph. Each secret may be tried as long as
+// one may.
+func (g *graph) limits() tool.Limits {
+	return tool.Limits{AddressSpace: addressSpace, FileSize: g.limit, CPU: openingTime * time.Duration(max(1, len(g.secrets))), Files: descriptors}
+}
 
-// open starts a child and has it open all nodes.
-func (g *graph) open(ctx context.Context, c Child) (d *tool.Daemon, err error) {
+// open starts a child that opens all nodes, and serves an export, nil for none.
+func (g *graph) open(ctx context.Context, c Child, export object) (d *tool.Daemon, err error) {
 	link := c.Link
 	if link == nil {
 		if link, err = tool.NewLink(Connections); err != nil {
 			return nil, err
 		}
 	}
-	d, err = tool.StartDaemon(ctx, link, tool.Command{
-		Files: g.files, Policy: g.policy, Lock: c.Lock,
-		Limits: tool.Limits{AddressSpace: addressSpace, FileSize: g.limit, CPU: openingTime, Files: descriptors},
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := g.build(ctx, d); err != nil {
-		d.Abandon()
-		return nil, err
-	}
-	return d, nil
-}
-
-func (g *graph) build(ctx context.Context, d *tool.Daemon) error {
-	for i, s := range g.secrets {
-		if err := d.Secret(ctx, secretName(i), s); err != nil {
-			return err
-		}
-	}
+	limits := g.limits()
+	most := startTime + waitsFor*limits.CPU
+	ctx, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("it was not open within %v: %w", most, context.DeadlineExceeded))
+	defer cancel()
+	opens := tool.Graph{}
 	for _, node := range g.nodes {
-		if err := g.node(ctx, d, node); err != nil {
-			return ofKeys(err)
-		}
+		opens.Nodes = append(opens.Nodes, node)
 	}
-	return nil
-}
-
-// node adds a node. A file system that cannot do direct I/O has it in its cache.
-func (g *graph) node(ctx context.Context, d *tool.Daemon, node object) error {
-	err := d.Do(ctx, "blockdev-add", node)
-	cache, _ := node["cache"].(object)
-	if _, refused := errors.AsType[*tool.CommandError](err); !refused || cache["direct"] != true {
-		return err
+	if export != nil {
+		opens.Export = export
 	}
-	cached := maps.Clone(node)
-	delete(cached, "cache")
-	delete(cached, "aio")
-	if d.Do(ctx, "blockdev-add", cached) != nil {
-		return err
-	}
-	return nil
+	d, err = tool.StartDaemon(ctx, link, tool.Command{Files: g.files, Secrets: g.secrets, Policy: g.policy, Lock: c.Lock, Limits: limits}, opens)
+	return d, ofKeys(err)
 }
 
 // close closes all nodes, which writes what is left of them.

@@ -20,7 +20,7 @@ type Key struct {
 // AddKey has a secret open an encrypted image too, in a key slot that is free. The
 // caller syncs the file.
 func AddKey(ctx context.Context, top Layer, key Key, c Child) error {
-	change := object{"state": "active", "new-secret": secretName(1)}
+	change := object{"state": "active", "new-secret": tool.SecretName(1)}
 	if key.Time != 0 {
 		change["iter-time"] = key.Time
 	}
@@ -30,14 +30,14 @@ func AddKey(ctx context.Context, top Layer, key Key, c Child) error {
 // RemoveKey has a secret open an image no longer; top.Secret is another that does, and
 // goes on to. QEMU refuses to take the last one away. The caller syncs the file.
 func RemoveKey(ctx context.Context, top Layer, secret []byte, c Child) error {
-	return top.amend(ctx, c, secret, object{"state": "inactive", "old-secret": secretName(1)})
+	return top.amend(ctx, c, secret, object{"state": "inactive", "old-secret": tool.SecretName(1)})
 }
 
 // TryKey opens an encrypted image, and closes it again.
 func TryKey(ctx context.Context, top Layer, c Child) error {
 	g := &graph{}
 	g.layer(top, false)
-	d, err := g.open(ctx, c)
+	d, err := g.open(ctx, c, nil)
 	if err != nil {
 		return fmt.Errorf("cannot open the image of format %s by its new secret: %w", top.Format, err)
 	}
@@ -61,7 +61,7 @@ func (l Layer) amend(ctx context.Context, c Child, secret []byte, change object)
 		change["format"] = "luks"
 		options["encrypt"] = change
 	}
-	d, err := g.open(ctx, c)
+	d, err := g.open(ctx, c, nil)
 	if err == nil {
 		defer d.Abandon()
 		err = d.LiftCPU() // keys are slow on purpose

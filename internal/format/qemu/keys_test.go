@@ -1,17 +1,55 @@
 package qemu
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"storaged/internal/testenv"
 )
 
-// encrypted are the formats that have keys, with options that make keys fast.
-var encrypted = map[string]map[string]string{"luks": {"iter-time": "10"}, "qcow2": {"encrypt.iter-time": "10"}}
+// passphrase is long, and has spaces and newlines.
+var passphrase = []byte(" ä\n" + strings.Repeat("k", 200) + "\n")
+
+// encrypted are the formats that have keys, each with an image that the passphrase
+// opens. It is made once: QEMU measures the processor for a second and more for each,
+// however fast keys are to be.
+var encrypted = map[string]func() ([]byte, error){
+	"luks":  sync.OnceValues(func() ([]byte, error) { return encryptedAnew("luks", "iter-time") }),
+	"qcow2": sync.OnceValues(func() ([]byte, error) { return encryptedAnew("qcow2", "encrypt.iter-time") }),
+}
+
+func encryptedAnew(format, fast string) ([]byte, error) {
+	f, err := os.CreateTemp("", "")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	defer os.Remove(f.Name())
+	n := New{Format: format, Capacity: 4 * mib, Options: map[string]string{fast: "10"}, Secret: passphrase}
+	if format == "qcow2" {
+		n.BackingName, n.BackingFormat = "/nowhere/base", "raw"
+	}
+	if err := Create(context.Background(), f, n); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(f.Name())
+}
+
+// locked is a new image that the passphrase opens.
+func locked(t *testing.T, format string) Layer {
+	t.Helper()
+	f := file(t, format)
+	b, err := encrypted[format]()
+	must(t, err)
+	_, err = f.Write(b)
+	must(t, err)
+	return Layer{File: f, Format: format, Secret: passphrase}
+}
 
 // keyOpens holds what cryptsetup says of an image against what we do: whether a secret
 // opens it.
@@ -35,38 +73,25 @@ func keyOpens(t *testing.T, f *os.File, format, secret string, want bool) {
 }
 
 func TestKeysComeAndGo(t *testing.T) {
-	testenv.Tool(t, "qemu-storage-daemon")
-	for format, options := range encrypted {
+	for format := range encrypted {
 		t.Run(format, func(t *testing.T) {
 			t.Parallel()
-			f, err := os.Create(filepath.Join(t.TempDir(), "image"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			ctx, first := t.Context(), []byte("first secret")
-			if err := Create(ctx, f, New{Format: format, Capacity: 1 << 20, Options: options, Secret: first}); err != nil {
-				t.Fatal(err)
-			}
-			layer := Layer{File: f, Format: format, Secret: first}
-			keyOpens(t, f, format, "first secret", true)
+			ctx, layer := t.Context(), locked(t, format)
+			f, first := layer.File, string(passphrase)
+			keyOpens(t, f, format, first, true)
 			keyOpens(t, f, format, "second secret", false)
-			if err := RemoveKey(ctx, layer, first, Child{}); err == nil {
+			if err := RemoveKey(ctx, layer, passphrase, Child{}); err == nil {
 				t.Error("the last key was removed")
 			}
 			if err := AddKey(ctx, Layer{File: f, Format: format, Secret: []byte("wrong")}, fast("second secret"), Child{}); err == nil {
 				t.Error("a key was added by who has none")
 			}
-			if err := AddKey(ctx, layer, fast("second secret"), Child{}); err != nil {
-				t.Fatal(err)
-			}
-			keyOpens(t, f, format, "first secret", true)
+			must(t, AddKey(ctx, layer, fast("second secret"), Child{}))
+			keyOpens(t, f, format, first, true)
 			keyOpens(t, f, format, "second secret", true)
 			layer.Secret = []byte("second secret")
-			if err := RemoveKey(ctx, layer, first, Child{}); err != nil {
-				t.Fatal(err)
-			}
-			keyOpens(t, f, format, "first secret", false)
+			must(t, RemoveKey(ctx, layer, passphrase, Child{}))
+			keyOpens(t, f, format, first, false)
 			keyOpens(t, f, format, "second secret", true)
 		})
 	}
@@ -77,15 +102,39 @@ func fast(secret string) Key { return Key{[]byte(secret), 10} }
 
 // A passphrase may be long, and have spaces and newlines.
 func TestKeysOfAnyText(t *testing.T) {
-	f, err := os.Create(filepath.Join(t.TempDir(), "image"))
-	if err != nil {
-		t.Fatal(err)
+	l := locked(t, "luks")
+	keyOpens(t, l.File, "luks", string(passphrase), true)
+	keyOpens(t, l.File, "luks", string(passphrase[:len(passphrase)-1]), false)
+}
+
+// A child is not given up while it tries keys, however long that takes.
+func TestKeysThatTakeLong(t *testing.T) {
+	if !*all { // it takes a minute of the processor
+		return
 	}
-	defer f.Close()
-	secret := " ä\n" + strings.Repeat("k", 200) + "\n"
-	if err := Create(t.Context(), f, New{Format: "luks", Capacity: 1 << 20, Options: encrypted["luks"], Secret: []byte(secret)}); err != nil {
-		t.Fatal(err)
+	n := New{Format: "luks", Capacity: mib, Secret: passphrase, Options: map[string]string{"iter-time": "14000"}}
+	l := Layer{File: made(t, n), Format: "luks", Secret: passphrase}
+	i := opened(t, l, Options{Writable: true})
+	_, err := i.WriteAt(pattern(1, mib), 0)
+	must(t, err)
+	must(t, i.Close())
+}
+
+// seen is all that other processes see of the arguments and environments of children.
+func seen(t *testing.T) (all string) {
+	t.Helper()
+	lists, err := filepath.Glob("/proc/self/task/*/children")
+	must(t, err)
+	for _, list := range lists {
+		pids, err := os.ReadFile(list)
+		must(t, err)
+		for pid := range strings.FieldsSeq(string(pids)) {
+			for _, name := range []string{"cmdline", "environ"} {
+				b, err := os.ReadFile(filepath.Join("/proc", pid, name))
+				must(t, err)
+				all += string(b)
+			}
+		}
 	}
-	keyOpens(t, f, "luks", secret, true)
-	keyOpens(t, f, "luks", secret[:len(secret)-1], false)
+	return all
 }

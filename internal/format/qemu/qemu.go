@@ -73,9 +73,15 @@ const (
 	// most of it stacks of 64 threads, of which little is used: memory was 25 MiB, and
 	// 60 of a vdi.
 	addressSpace = 1536 << 20
-	// openingTime is what one may work before its content is there. Keys of LUKS take
-	// a second or two, and tables some milliseconds.
+	// openingTime is what one may work before its content is there, or for each secret by
+	// which layers of it are opened. A key of LUKS takes a second or two, and all eight
+	// are tried; tables take some milliseconds.
 	openingTime = 30 * time.Second
+	// startTime is what a child may take beside that until its images are open: 5 ms
+	// on an idle machine, and what a device takes to read tables.
+	startTime = 2 * time.Minute
+	// waitsFor is how many processes may share its processor.
+	waitsFor = 8
 	// descriptors are for a chain of 64 layers with a data file each, all inherited and
 	// opened anew, sockets, and what the daemon has itself.
 	descriptors = 512
@@ -120,7 +126,9 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 	if o.Compress {
 		node = g.add("compress", object{"driver": "compress", "file": node})
 	}
-	d, err := g.open(ctx, o.Child)
+	d, err := g.open(ctx, o.Child, object{
+		"type": "nbd", "id": exportID, "name": exportName, "node-name": node, "writable": o.Writable, "allocation-depth": true,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the image of format %s: %w", top.Format, err)
 	}
@@ -130,12 +138,6 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 			d.Abandon()
 		}
 	}()
-	err = d.Do(ctx, "block-export-add", object{
-		"type": "nbd", "id": exportID, "name": exportName, "node-name": node, "writable": o.Writable, "allocation-depth": true,
-	})
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, tool.CommandTime)
 	defer cancel()
 	c, err := nbd.Connect(ctx, d.Link.Conns, nbd.Export{Name: exportName, Granularity: o.unit(), Depths: true})

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"storaged/internal/record"
-	"storaged/internal/tool"
 )
 
 // rebased are the formats whose header can be given another backing.
@@ -25,20 +24,12 @@ func Rebase(ctx context.Context, l Layer, name, format string, c Child) error {
 	}
 	l.Backing = nil
 	g := &graph{}
-	top := g.layer(l, true)
-	options := []string{"rebase", "-u", "-b", name}
+	cmd := g.img(g.layer(l, true), c)
+	cmd.Verb, cmd.Options, cmd.Output = "rebase", []string{"-u", "-b", name}, rebaseOutput
 	if name != "" {
-		options = append(options, "-F", format)
+		cmd.Options = append(cmd.Options, "-F", format)
 	}
-	cmd := tool.Command{
-		Program: tool.QEMUImg, Options: options, Files: g.files, Policy: g.policy, Operands: []string{g.inline(top)}, Lock: c.Lock,
-		Limits: tool.Limits{AddressSpace: addressSpace, Files: descriptors}, Output: rebaseOutput,
-	}
-	drop, err := g.hand(&cmd)
-	defer drop()
-	if err == nil {
-		_, err = cmd.Run(ctx)
-	}
+	_, err := cmd.Run(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot change what the image of format %s stands on: %w", l.Format, err)
 	}

@@ -40,9 +40,7 @@ func TestRebaseChangesTheNameAlone(t *testing.T) {
 			}
 		})
 	}
-	l := Layer{File: made(t, New{
-		Format: "qcow2", Capacity: mib, BackingName: "/nowhere/base", BackingFormat: "raw", Secret: []byte("open, sesame"), Options: encrypted["qcow2"],
-	}), Format: "qcow2", Secret: []byte("open, sesame")}
+	l := locked(t, "qcow2") // which stands on something
 	must(t, Rebase(t.Context(), l, "", "", Child{}))
 	if is, err := format.InspectAs(l.File, 1<<30, "qcow2"); err != nil || is.Backing != "" {
 		t.Errorf("an encrypted one stands on %q, %v", is.Backing, err)
