@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -261,8 +262,6 @@ func TestSnapshotsOfImagesAreChainsWithoutReflinks(t *testing.T) {
 	}
 	h.must(h.refresh("other"))
 	h.refuses(record.HasChildren, "other/disk@s0")(h.remove("other/base"))
-	h.refuses(record.HasChildren, "other/disk@s2")(h.dropSnapshot("other/disk@s1"))
-	h.refuses(record.HasChildren, "other/disk")(h.dropSnapshot("other/disk@s2"))
 	for _, i := range []int{1, 0, 2} {
 		j := h.succeed(h.restore(fmt.Sprintf("other/disk@s%d", i)))
 		if j.Result.Method != "overlay" || !bytes.Equal(h.guest(disk), was[i]) {
@@ -306,6 +305,48 @@ func snapshotDeeds() []deed {
 			h.succeed(h.freeze("vol"+n, "s"))
 			h.fillImage("vol"+n, 2)
 		}, func(h *host, n string, o ...option) (started, error) { return h.restore("vol"+n+"@s", o...) }, checkRestored},
+		{"merge", withSnapshot, func(h *host, n string, o ...option) (started, error) { return h.dropSnapshot("vol"+n+"@s", o...) }, checkMerged},
+		{"delete-with-snapshots", withSnapshot, func(h *host, n string, o ...option) (started, error) {
+			return h.remove("vol"+n, append(o, withSnapshots)...)
+		}, checkAllGone},
+	}
+}
+
+// withSnapshot makes a volume that lacks what its snapshot has in the second half of its
+// first MiB.
+func withSnapshot(h *host, n string) {
+	h.t.Helper()
+	h.imageWith("vol"+n, 1)
+	h.succeed(h.freeze("vol"+n, "s"))
+	h.qemuIO(h.path("vol"+n), "write -P 1 0 512k", "write -P 3 2M 64k")
+}
+
+// checkMerged: the volume is what it was, and so is its snapshot if it is there.
+func checkMerged(h *host, n string, j record.Job) {
+	h.t.Helper()
+	v := h.entry("vol" + n)
+	_, err := os.Stat(filepath.Join(h.pool, ".vol"+n+"@s.storaged"))
+	gone := os.IsNotExist(err)
+	if gone && v.Backing != "" || j.State == record.Succeeded != gone || gone == (len(v.Snapshots) > 0) {
+		h.fault(j, "its snapshot is gone: %v; it is %s", gone, shown(v))
+	}
+	h.hasByte(j, "vol"+n, 1)
+	if !gone {
+		h.succeed(h.dropSnapshot("vol" + n + "@s"))
+		h.hasByte(j, "vol"+n, 1)
+	}
+}
+
+// checkAllGone: both are there, or neither.
+func checkAllGone(h *host, n string, j record.Job) {
+	h.t.Helper()
+	_, err := os.Stat(h.path("vol" + n))
+	_, serr := os.Stat(filepath.Join(h.pool, ".vol"+n+"@s.storaged"))
+	if os.IsNotExist(err) != os.IsNotExist(serr) || os.IsNotExist(err) != (j.State == record.Succeeded) {
+		h.fault(j, "the volume: %v, its snapshot: %v", err, serr)
+	}
+	if err == nil {
+		h.succeed(h.remove("vol"+n, withSnapshots))
 	}
 }
 
@@ -367,10 +408,12 @@ func TestSnapshotsSurviveADeathAtEveryStep(t *testing.T) {
 	testenv.Tool(t, "qemu-storage-daemon")
 	h := newDeadlyHost(t)
 	for i, d := range snapshotDeeds() {
-		points := []crash.Point{crash.Filled, crash.Recorded, crash.Linked, crash.Renamed, crash.Done}
-		if d.name == "restore" { // nothing of which has two names
-			points = []crash.Point{crash.Recorded, crash.Renamed}
-		}
+		points := map[string][]crash.Point{
+			"snapshot":              {crash.Filled, crash.Recorded, crash.Linked, crash.Renamed, crash.Done},
+			"restore":               {crash.Recorded, crash.Renamed}, // nothing of it has two names
+			"merge":                 {crash.Merged, crash.Lifted, crash.Removed, crash.Done},
+			"delete-with-snapshots": {crash.Resumed, crash.Removed, crash.Done},
+		}[d.name]
 		for k, p := range points {
 			if h.commit(d, fmt.Sprintf("%d-%d", i, k), p) != 1 {
 				t.Errorf("%s did not die at %s", d.name, p)
@@ -417,5 +460,161 @@ func TestOverlaySnapshotsAreRefusedOfWhatNothingCanStandOn(t *testing.T) {
 	}
 	if files, _ := filepath.Glob(filepath.Join(dir, ".*.storaged")); len(files) > 0 {
 		t.Errorf("there are %q", files)
+	}
+}
+
+// chained makes a base, and on it a volume of 8 MiB with the snapshots s0, s1 and s2, each
+// of which has something else: data, zeros over data, a part that the next one hides. It
+// gives what a guest sees of each, and of the volume.
+func (h *host) chained(dir string) map[string][]byte {
+	h.t.Helper()
+	disk := filepath.Join(dir, "disk")
+	h.succeed(h.create("other/base", 8*mib))
+	h.must(os.WriteFile(filepath.Join(dir, "base"), bytes.Repeat([]byte("base"), 2*mib), 0o600))
+	h.must(h.refresh("other"))
+	h.image("other", "-f", "qcow2", "-F", "raw", "-b", filepath.Join(dir, "base"), disk)
+	seen := map[string][]byte{}
+	for i, commands := range [][]string{
+		{"write -P 1 0 3M", "write -z 5M 1M"}, {"write -P 2 1M 1M", "write -z 2M 512k", "write -P 7 5M 64k"}, {"write -P 3 1M 512k", "write -z 6M 1M"},
+	} {
+		h.qemuIO(disk, commands...)
+		seen[fmt.Sprintf("disk@s%d", i)] = h.guest(disk)
+		h.succeed(h.freeze("other/disk", fmt.Sprintf("s%d", i)))
+	}
+	h.qemuIO(disk, "write -P 4 64k 1M", "write -P 5 6M 4k")
+	seen["disk"] = h.guest(disk)
+	return seen
+}
+
+// look fails unless all that is left of a volume is as it was.
+func (h *host) unchanged(dir string, seen map[string][]byte) {
+	h.t.Helper()
+	for name, want := range seen {
+		path := filepath.Join(dir, name)
+		if volume, snapshot, ok := strings.Cut(name, "@"); ok {
+			path = filepath.Join(dir, record.SnapshotFile(volume, snapshot))
+		}
+		h.sound(path)
+		if !bytes.Equal(h.guest(path), want) {
+			h.t.Errorf("%s has another content", name)
+		}
+	}
+}
+
+// A snapshot that goes leaves what it has to those that stand on it.
+func TestDeletedOverlaySnapshotIsMerged(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	dir := h.unshared()
+	seen := h.chained(dir)
+	for i, step := range []struct{ snapshot, parent string }{{"s1", "disk@s2"}, {"s2", "disk@s0"}, {"s0", "base"}} {
+		j := h.succeed(h.dropSnapshot("other/disk@" + step.snapshot))
+		if j.Result.Method != "merge" || j.Result.Bytes == 0 {
+			t.Errorf("%s: %s", step.snapshot, shown(j.Result))
+		}
+		delete(seen, "disk@"+step.snapshot)
+		h.unchanged(dir, seen)
+		if v := h.entry("other/disk"); v.Parent == nil || v.Parent.Volume != step.parent || len(v.Snapshots) != 2-i || v.State != record.VolumeReady {
+			t.Errorf("without %s it is %s", step.snapshot, shown(v))
+		}
+	}
+	h.succeed(h.flatten("other/disk"))
+	h.succeed(h.freeze("other/disk", "alone")) // which stands on nothing
+	h.qemuIO(filepath.Join(dir, "disk"), "write -P 6 0 64k", "write -z 2M 64k")
+	seen["disk"] = h.guest(filepath.Join(dir, "disk"))
+	h.succeed(h.dropSnapshot("other/disk@alone"))
+	h.unchanged(dir, seen)
+	if v := h.entry("other/disk"); v.Backing != "" || v.Parent != nil {
+		t.Errorf("it is %s", shown(v))
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, ".*.storaged")); len(files) > 0 {
+		t.Errorf("there are still %q", files)
+	}
+}
+
+// Two stand on one, after a restore: both get what it has.
+func TestSnapshotUnderTwoIsMergedIntoBoth(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	dir := h.unshared()
+	seen := h.chained(dir)
+	h.succeed(h.restore("other/disk@s1"))
+	h.qemuIO(filepath.Join(dir, "disk"), "write -P 8 2M 1M")
+	seen["disk"] = h.guest(filepath.Join(dir, "disk"))
+	h.succeed(h.cloneSnapshot("other/disk@s0", "linked", linked))
+	h.refuses(record.HasChildren, "other/linked")(h.dropSnapshot("other/disk@s0"))
+	h.succeed(h.dropSnapshot("other/disk@s1"))
+	delete(seen, "disk@s1")
+	h.unchanged(dir, seen)
+	h.succeed(h.remove("other/linked"))
+	h.succeed(h.dropSnapshot("other/disk@s0"))
+	delete(seen, "disk@s0")
+	h.unchanged(dir, seen)
+}
+
+// A merge that was stopped leaves everything as it was, and the next goes on.
+func TestCanceledMergeLeavesAllAsItWas(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	dir := h.unshared()
+	seen := h.chained(dir)
+	st := h.began(h.dropSnapshot("other/disk@s0", limited(mib)))
+	h.cancel(st)
+	h.end(st, nil)
+	h.unchanged(dir, seen)
+	st = h.began(h.dropSnapshot("other/disk@s0", limited(mib)))
+	h.killHelper(h.running(st))
+	h.end(st, nil)
+	h.unchanged(dir, seen)
+	if v := h.entry("other/disk"); len(v.Snapshots) != 3 || v.State != record.VolumeReady {
+		t.Errorf("it is %s", shown(v))
+	}
+	h.succeed(h.dropSnapshot("other/disk@s0"))
+	delete(seen, "disk@s0")
+	h.unchanged(dir, seen)
+}
+
+// With its snapshots a volume is deleted on a pool that is full.
+func TestVolumeIsDeletedWithItsSnapshots(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	dir := h.unshared()
+	h.chained(dir)
+	h.refuses(record.HasChildren, "has snapshots")(h.remove("other/disk"))
+	h.succeed(h.cloneSnapshot("other/disk@s1", "linked", linked))
+	h.refuses(record.HasChildren, "disk@s1", "other/linked")(h.remove("other/disk", withSnapshots))
+	h.succeed(h.remove("other/linked"))
+	h.exhaust(dir)
+	h.fails(h.end(h.dropSnapshot("other/disk@s2")), record.NoSpace, "nothing was written")
+	st, err := h.remove("other/disk", withSnapshots, dryRun)
+	h.must(err)
+	if p := st.Plan; !p.Destroys || len(p.Objects) != 4 || !slices.Contains(p.Warnings, "3 snapshots of the volume go with it: disk@s2, disk@s1, disk@s0") {
+		t.Errorf("the plan is %s", shown(p))
+	}
+	h.succeed(h.remove("other/disk", withSnapshots))
+	if files, _ := filepath.Glob(filepath.Join(dir, ".disk*")); len(files) > 0 {
+		t.Errorf("there are still %q", files)
+	}
+	h.refuses(record.NotFound, "disk")(h.remove("other/disk", withSnapshots))
+	h.succeed(h.remove("other/base", withSnapshots))
+}
+
+// exhaust takes all the room of the file system of a directory.
+func (h *host) exhaust(dir string) {
+	h.t.Helper()
+	f, err := os.Create(filepath.Join(filepath.Dir(dir), "full"))
+	h.must(err)
+	defer f.Close() // it holds nothing
+	for size := int64(1 << 30); size >= 4096; size /= 2 {
+		for err = nil; err == nil; {
+			var at int64
+			at, err = f.Seek(0, 2)
+			h.must(err)
+			if err = syscall.Fallocate(int(f.Fd()), 0, at, size); err == nil {
+				_, err = f.Seek(at+size, 0)
+				h.must(err)
+				h.must(f.Truncate(at + size))
+			}
+		}
 	}
 }

@@ -86,6 +86,7 @@ var (
 	sparseCopy       = field("sparse", true)
 	stopOnError      = field("on_error", "stop")
 	verified         = field("verify", true)
+	withSnapshots    = field("with_snapshots", true)
 	withVolumes      = field("with_volumes", true)
 )
 

@@ -129,6 +129,9 @@ func (s *session) goner(v record.Volume, jobs []record.Job) string {
 			text += ", in use by " + jobTitle(&jobs[i])
 		}
 	}
+	if len(v.Snapshots) > 0 {
+		text += ", has snapshots " + strings.Join(v.Snapshots, ", ")
+	}
 	if len(v.Children) > 0 {
 		text += ", backs " + strings.Join(v.Children, ", ")
 	}

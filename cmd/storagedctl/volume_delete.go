@@ -15,6 +15,7 @@ func (t *tool) deleteVerb() *cli.Command {
 		Flags: jobFlags(
 			&cli.StringFlag{Name: "wipe", Usage: "wipe them first, with zeroes or another algorithm: `[=ALGORITHM]`"},
 			&cli.BoolFlag{Name: "accept-limits", Usage: "wipe even if old content will stay readable elsewhere"},
+			&cli.BoolFlag{Name: "with-snapshots", Usage: "delete their snapshots too; that needs no room"},
 			&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such volume"}, yesFlag()),
 		Action: t.changing(volumeDelete),
 	}
@@ -29,7 +30,7 @@ func volumeDelete(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := operation.DeleteRequest{Wipe: s.cli.String("wipe"), AcceptLimits: s.cli.Bool("accept-limits"), Missing: s.missing(), JobOptions: s.jobOptions()}
+	req := operation.DeleteRequest{Wipe: s.cli.String("wipe"), AcceptLimits: s.cli.Bool("accept-limits"), WithSnapshots: s.cli.Bool("with-snapshots"), Missing: s.missing(), JobOptions: s.jobOptions()}
 	if s.cli.IsSet("wipe") && req.Wipe == "" {
 		req.Wipe = "zero"
 	}

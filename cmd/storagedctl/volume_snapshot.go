@@ -33,8 +33,9 @@ func (t *tool) snapshotCommand() *cli.Command {
 			},
 			{
 				Name: "delete", Usage: "delete a snapshot", ArgsUsage: "VOL@NAME",
-				Description: "The volume stays as it is. A snapshot that others stand on is refused.",
-				Flags:       jobFlags(yesFlag()), Action: t.changing(snapshotDelete),
+				Description: "The volume stays as it is. Where it, or later snapshots, stand on the snapshot, they get what they lack\n" +
+					"of it before, which needs room for as much. A snapshot that other volumes stand on is refused.",
+				Flags: jobFlags(yesFlag()), Action: t.changing(snapshotDelete),
 			},
 			{
 				Name: "clone", Usage: "make a new volume of a snapshot", ArgsUsage: "VOL@NAME POOL/NAME",

@@ -93,6 +93,7 @@ func (c *Catalog) Granted(tx *store.Tx, j *store.Job) error {
 	for _, refusal := range []func() error{
 		func() error { return Original(tx, o, j) },
 		func() error { return started(tx, o) },
+		func() error { return restack(tx, o) },
 		func() error { return rechain(tx, o) },
 		func() error { return asSeen(tx, o, j) },
 		func() error { return c.seek.done(o, j, c.now()) },

@@ -286,7 +286,7 @@ func rechain(tx *store.Tx, o operation.Operation) error {
 			}
 		}
 		chain.Layers = now.Layers
-		if chain.Of == operation.ChainOfVolume {
+		if chain.Of == operation.ChainOfVolume || chain.Of == operation.ChainOfSnapshot {
 			chain.Secret = now.Secret
 		}
 	}
@@ -294,13 +294,19 @@ func rechain(tx *store.Tx, o operation.Operation) error {
 }
 
 func chainNow(tx *store.Tx, o operation.Operation, was operation.Chain) (operation.Chain, error) {
+	of := o.On().Name
+	if s, ok := o.(interface{ SnapshotOf() *operation.OnSnapshot }); ok && was.Of == operation.ChainOfSnapshot {
+		of = record.SnapshotFile(of, s.SnapshotOf().Snapshot)
+	}
 	switch {
-	case was.Of == operation.ChainOfVolume:
-		v, err := Volume(tx, o.On().Pool, o.On().Name)
+	case was.Of == operation.ChainOfVolume, was.Of == operation.ChainOfSnapshot:
+		v, err := Volume(tx, o.On().Pool, of)
 		if err != nil {
 			return was, err
 		}
-		return chainOf(tx, v)
+		now, err := chainOf(tx, v)
+		now.Of = was.Of
+		return now, err
 	case was.Of == operation.ChainOfNew && len(was.Layers) > 0:
 		return chainUnder(tx, was.Layers[0].Pool, was.Layers[0].Name)
 	}

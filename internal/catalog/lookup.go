@@ -196,6 +196,8 @@ func Known(tx *store.Tx, p *store.Pool, v *store.Volume, to *store.Pool) (operat
 	k.Volumes = func(pattern string) ([]record.Volume, error) { return matching(tx, p.Name, pattern) }
 	k.Chain = func() (operation.Chain, error) { return chainOf(tx, v) }
 	k.Under = func(pool, volume string) (operation.Chain, error) { return chainUnder(tx, pool, volume) }
+	k.Snapshots = func() ([]operation.Layer, error) { return topDown(p, v), nil }
+	k.Above = func(snapshot string) ([]operation.Layer, error) { return above(tx, p, v, snapshot) }
 	k.Other = func(pool, volume string) (record.Volume, error) {
 		v, err := Volume(tx, pool, volume)
 		if err != nil {

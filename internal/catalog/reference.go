@@ -13,9 +13,10 @@ import (
 	"storaged/internal/store"
 )
 
-// Childless refuses a volume that others stand on.
-func Childless(tx *store.Tx, v *store.Volume) error {
+// Childless refuses a volume that others stand on, but for those that are spared.
+func Childless(tx *store.Tx, v *store.Volume, spared ...string) error {
 	names, err := ChildrenOf(tx, v)
+	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(spared, name) })
 	if err != nil || len(names) == 0 {
 		return err
 	}
@@ -212,16 +213,18 @@ func Removable(tx *store.Tx, o operation.Operation) error {
 }
 
 // childless refuses an operation that takes away what others stand on: the volume
-// that it is on, or a snapshot of that.
+// that it is on, or snapshots of that.
 func childless(tx *store.Tx, v *store.Volume, o operation.Operation) error {
-	if d, ok := o.(*operation.SnapshotDelete); ok {
-		s, err := entry(tx, v.Pool, record.SnapshotFile(v.Name, d.Snapshot))
-		if err != nil {
-			return IgnoreNotFound(err) // which the operation refuses
-		}
-		v = s
+	gone, spared, err := departing(tx, v, o)
+	if err != nil {
+		return err
 	}
-	return Childless(tx, v)
+	for _, g := range gone {
+		if err := Childless(tx, g, spared...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // knownReferences are the references of a volume as an operation judges them.

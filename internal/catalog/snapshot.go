@@ -69,6 +69,116 @@ func identityOfSnapshot(v *store.Volume, name string) string {
 	return ""
 }
 
+// members are a volume and its snapshots.
+func members(v *store.Volume) []*store.Volume { return withFrozen([]*store.Volume{v}) }
+
+// standsOn reports whether an image is on another of its pool.
+func standsOn(c, on *store.Volume, p *store.Pool) bool {
+	return c.Name != on.Name && slices.ContainsFunc(referencesOf(c), func(r store.Reference) bool { return means(r, on, p) })
+}
+
+// topDown are the snapshots of a volume, each before those that it stands on.
+func topDown(p *store.Pool, v *store.Volume) (all []operation.Layer) {
+	left := members(v)[1:]
+	for len(left) > 0 {
+		free := slices.IndexFunc(left, func(s *store.Volume) bool {
+			return !slices.ContainsFunc(left, func(c *store.Volume) bool { return standsOn(c, s, p) })
+		})
+		next := max(free, 0) // in a loop none has a content
+		all = append(all, layerOf(p, left[next], false))
+		left = slices.Delete(left, next, next+1)
+	}
+	return all
+}
+
+// above are the volume and its snapshots that stand on a snapshot of it, and can
+// stand on another image instead.
+func above(tx *store.Tx, p *store.Pool, v *store.Volume, snapshot string) (all []operation.Layer, err error) {
+	s, err := Volume(tx, v.Pool, record.SnapshotFile(v.Name, snapshot))
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range members(v) {
+		split := slices.ContainsFunc(referencesOf(m), func(r store.Reference) bool { return r.Data })
+		if operation.Detachable(m.Format) && !split && standsOn(m, s, p) {
+			all = append(all, layerOf(p, m, false))
+		}
+	}
+	return all, nil
+}
+
+// restack looks up again how the snapshots stand that an operation takes away: a
+// restore may have changed that since the job was asked for. What has come to be there
+// since is not held.
+func restack(tx *store.Tx, o operation.Operation) error {
+	d, whole := o.(*operation.Delete)
+	s, one := o.(*operation.SnapshotDelete)
+	if !one && !(whole && d.WithSnapshots) {
+		return nil
+	}
+	p, err := Pool(tx, o.On().Pool)
+	if err != nil {
+		return err
+	}
+	v, err := Volume(tx, p.Name, o.On().Name)
+	if err != nil {
+		return err
+	}
+	if whole {
+		now := topDown(p, v)
+		if err := heldAmong(d.Snapshots, now); err != nil {
+			return err
+		}
+		d.Snapshots = now
+		return nil
+	}
+	now, err := above(tx, p, v, s.Snapshot)
+	if err != nil {
+		return err
+	}
+	if err := heldAmong(s.Above, now); err != nil {
+		return err
+	}
+	if s.Above = now; len(now) == 0 {
+		s.Chain = operation.Chain{}
+	}
+	return nil
+}
+
+// heldAmong refuses what is there now and was not when the job was asked for.
+func heldAmong(asked, now []operation.Layer) error {
+	for _, l := range now {
+		if !slices.ContainsFunc(asked, func(was operation.Layer) bool { return was.Pool == l.Pool && was.Name == l.Name }) {
+			return record.Errorf(record.Changed, "%s would have to be changed too, and that was not so when the job was asked for", record.Quoted(l.Pool, record.Shown(l.Name))).
+				WithHint("start the work anew")
+		}
+	}
+	return nil
+}
+
+// departing are the volume and snapshots that an operation takes away, and the names of
+// what may stand on them: it goes with them, or is made independent before.
+func departing(tx *store.Tx, v *store.Volume, o operation.Operation) (gone []*store.Volume, spared []string, err error) {
+	gone = []*store.Volume{v}
+	switch o := o.(type) {
+	case *operation.Delete:
+		if o.WithSnapshots {
+			gone = members(v)
+		}
+		spared = namesOf(gone)
+	case *operation.SnapshotDelete:
+		s, err := entry(tx, v.Pool, record.SnapshotFile(v.Name, o.Snapshot))
+		if err != nil {
+			return nil, nil, IgnoreNotFound(err) // which the operation refuses
+		}
+		gone = []*store.Volume{s}
+		for _, l := range o.Above {
+			spared = append(spared, l.Pool+"/"+record.Shown(l.Name))
+		}
+	}
+	return gone, spared, nil
+}
+
 // Snapshots are those of a volume, with what stands on them.
 func Snapshots(tx *store.Tx, v *store.Volume) ([]record.Snapshot, error) {
 	out := []record.Snapshot{}
@@ -153,13 +263,44 @@ func endDiscarding(c *Catalog, tx *store.Tx, e end) error {
 		return IgnoreNotFound(err)
 	}
 	e.describe(v)
-	if !e.ok() {
+	o := e.Operation.(*operation.SnapshotDelete)
+	if !e.ok() && len(o.Above) == 0 {
 		return nil
 	}
-	setFrozen(v, slices.DeleteFunc(slices.Clone(v.Frozen), named(e.Operation.(*operation.SnapshotDelete).Snapshot)))
+	c.follow(v, o, e)
+	if e.ok() {
+		setFrozen(v, slices.DeleteFunc(slices.Clone(v.Frozen), named(o.Snapshot)))
+	}
 	v.Generation++
 	keepSum(v)
 	return c.putVolume(tx, "volume.changed", v)
+}
+
+// follow takes over what became of what stood on a snapshot. When that is gone, what
+// nobody could look at stands on what it stood on.
+func (c *Catalog) follow(v *store.Volume, o *operation.SnapshotDelete, e end) {
+	var items []ipc.Item
+	if e.report != nil {
+		items = e.report.Items
+	}
+	i := slices.IndexFunc(v.Frozen, named(o.Snapshot))
+	for _, l := range o.Above {
+		at := slices.IndexFunc(items, func(it ipc.Item) bool { return it.Name == l.Name })
+		_, name, snapshot := record.ParseSnapshot(l.Name)
+		k := slices.IndexFunc(v.Frozen, named(name))
+		switch {
+		case snapshot && k < 0:
+		case at >= 0 && snapshot:
+			seeFrozen(&v.Frozen[k], items[at])
+		case at >= 0:
+			c.see(v, items[at])
+		case !e.ok() || i < 0:
+		case snapshot:
+			v.Frozen[k].Backing, v.Frozen[k].References = v.Frozen[i].Backing, v.Frozen[i].References
+		default:
+			v.Backing, v.References = v.Frozen[i].Backing, v.Frozen[i].References
+		}
+	}
 }
 
 // endReverting makes a volume what its snapshot is. Until that has its name it is what

@@ -29,6 +29,8 @@ const (
 	Resumed  Point = "helper.resumed"  // GO has come, nothing is opened
 	Filled   Point = "helper.filled"   // all content is written
 	Recorded Point = "helper.recorded" // the commit record is durable
+	Merged   Point = "helper.merged"   // what stands on a snapshot has what it lacks of it
+	Lifted   Point = "helper.lifted"   // it stands on what the snapshot stands on
 	Done     Point = "helper.done"     // the task has ended, nothing is saved
 	Saved    Point = "helper.saved"    // the result is durable
 
@@ -44,7 +46,7 @@ const (
 func Sent(frame uint8) Point { return Point("helper.sent-" + strconv.Itoa(int(frame))) }
 
 // Points are all that have names of their own; beside them there is Sent, and Linked,
-// which needs a volume in a format of its own.
+// Merged and Lifted, which need a volume in a format of its own.
 func Points() []Point {
 	return []Point{
 		Submitted, Granted, Launched, Identity, Let, Settling, Ended, Dismissed,

@@ -27,8 +27,9 @@ type Layer struct {
 // Whose chain it is. What an image stands on is looked up when the job is asked
 // for, and again when it begins.
 const (
-	ChainOfVolume = "volume" // that of the volume that the operation is on
-	ChainOfNew    = "new"    // that of an image yet to stand on it: the first layer is its backing
+	ChainOfVolume   = "volume"   // that of the volume that the operation is on
+	ChainOfSnapshot = "snapshot" // that of the snapshot that it is on
+	ChainOfNew      = "new"      // that of an image yet to stand on it: the first layer is its backing
 )
 
 // Chain is embedded by operations that open an image: what that stands on, from the

@@ -30,6 +30,11 @@ func known() operation.Known {
 			}
 			return operation.Chain{Of: operation.ChainOfNew, Layers: []operation.Layer{{Volume: operation.Volume{Pool: pool, Name: volume}, Format: "raw"}}}, nil
 		},
+		Snapshots: func() ([]operation.Layer, error) {
+			was := operation.Volume{Pool: "images", Name: ".vm@was.storaged", Path: "/i/.vm@was.storaged"}
+			return []operation.Layer{{Volume: was, Format: "qcow2"}}, nil
+		},
+		Above: func(string) ([]operation.Layer, error) { return nil, nil },
 		Other: func(string, string) (record.Volume, error) { return vols[0], nil },
 		Volumes: func(pattern string) (out []record.Volume, err error) {
 			for _, v := range vols {
@@ -79,7 +84,19 @@ func stands(k *operation.Known) {
 	}
 }
 
-func frozen(k *operation.Known) { k.Volume.Snapshots = []string{"was"} }
+func snapshotMore(k *operation.Known) { k.Volume.Snapshots = append(k.Volume.Snapshots, "later") }
+func frozen(k *operation.Known)       { k.Volume.Snapshots = []string{"was"} }
+
+// overlaid stands on its snapshot, which has 30 bytes and stands on nothing.
+func overlaid(k *operation.Known) {
+	k.Volume.Format, k.Volume.Snapshots = "qcow2", []string{"was"}
+	k.Above = func(string) ([]operation.Layer, error) {
+		return []operation.Layer{{Volume: k.On, Format: "qcow2"}}, nil
+	}
+	k.Under = func(pool, volume string) (operation.Chain, error) {
+		return operation.Chain{Layers: []operation.Layer{{Volume: operation.Volume{Pool: pool, Name: volume}, Format: "qcow2", Allocation: 30}}}, nil
+	}
+}
 
 // onSnapshot names the snapshot that a request is about.
 func onSnapshot[R interface {
@@ -201,6 +218,7 @@ func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
 		{&operation.SnapshotCreateRequest{Name: "was"}, nil, "normal, moves 0, relies"},
 		{onSnapshot(&operation.SnapshotRestoreRequest{}), []change{frozen}, "normal, moves 0, destroys, displaces"},
 		{onSnapshot(&operation.SnapshotDeleteRequest{}), []change{frozen}, "normal, moves 0, destroys, displaces"},
+		{onSnapshot(&operation.SnapshotDeleteRequest{}), []change{overlaid}, "async, moves 30, destroys, displaces"},
 		{&operation.SnapshotCloneRequest{CloneRequest: operation.CloneRequest{Name: "new"}}, nil, "async, moves 100, needs 40, or shares, relies"},
 		{&operation.PoolBuildRequest{}, []change{inactive}, "async, moves 0"},
 		{&operation.PoolBuildRequest{Overwrite: true}, []change{inactive}, "async, moves 0, destroys"},
@@ -336,6 +354,9 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{onSnapshot(&operation.SnapshotRestoreRequest{}), nil, "allowed", record.NotFound, "no snapshot"},
 		{onSnapshot(&operation.SnapshotDeleteRequest{}), nil, "allowed", record.NotFound, "no snapshot"},
 		{&operation.DeleteRequest{}, []change{frozen}, "allowed", record.HasChildren, "has snapshots"},
+		{&operation.DeleteRequest{WithSnapshots: true, Wipe: "zero"}, []change{frozen}, "check", record.Unsupported, "are not wiped"},
+		{&operation.DeleteRequest{WithSnapshots: true}, []change{frozen, snapshotMore}, "allowed", record.Changed, "had not when"},
+		{onSnapshot(&operation.SnapshotDeleteRequest{}), []change{overlaid, broken}, "plan", record.Unsupported, "no volume"},
 		{&operation.WipeRequest{}, []change{frozen}, "allowed", record.HasChildren, "has snapshots"},
 		{&operation.MoveRequest{Name: "new"}, []change{frozen}, "allowed", record.HasChildren, "has snapshots"},
 		{&operation.ResizeRequest{Capacity: 150}, []change{vdi}, "plan", record.Unsupported, "cannot be made larger"},

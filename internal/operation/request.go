@@ -61,6 +61,11 @@ type Known struct {
 	// Under is what an image stands on whose backing is that volume: itself, and what
 	// it stands on.
 	Under func(pool, volume string) (Chain, error)
+	// Snapshots are those of the volume, each before those that it stands on.
+	Snapshots func() ([]Layer, error)
+	// Above are the volume and snapshots of it that stand on that snapshot, and can
+	// stand on another image instead.
+	Above func(snapshot string) ([]Layer, error)
 	// Other is any volume of any pool, or a snapshot, by the name of its file.
 	Other func(pool, volume string) (record.Volume, error)
 }

@@ -4,16 +4,18 @@ package operation
 // is found out, and what was unfinished is removed. It is no kind of job, but
 // the end of one.
 type Settle struct {
-	Volume            // that the job was to make or change, or with Pools the pool it was to move volumes to
-	Source    *Volume // of a move; nil: the job was none
-	Pools     bool    // Volume and Source are pools
-	Snapshot  string  // the job was to make a snapshot of the volume, by that name, or to delete it; "": neither
-	Format    string  // of an image whose capacity the job was to change
-	Deleted   bool    // the job was to delete the volume, or its snapshot
-	Keyed     bool    // the job was to have a new secret open the volume
-	Keep      bool    // what is unfinished stays
-	Resumable bool    // it stays where a later job can go on with it
-	Job       string  // by hand: the job's uuid
+	Volume             // that the job was to make or change, or with Pools the pool it was to move volumes to
+	Source    *Volume  // of a move; nil: the job was none
+	Pools     bool     // Volume and Source are pools
+	Snapshot  string   // the job was to make a snapshot of the volume, by that name, or to delete it; "": neither
+	With      []string // snapshots, by their files, that the job was to delete with the volume, in that order
+	Above     []string // FORMAT:FILE of what stood on a snapshot that the job was to delete
+	Format    string   // of an image whose capacity the job was to change
+	Deleted   bool     // the job was to delete the volume, or its snapshot
+	Keyed     bool     // the job was to have a new secret open the volume
+	Keep      bool     // what is unfinished stays
+	Resumable bool     // it stays where a later job can go on with it
+	Job       string   // by hand: the job's uuid
 }
 
 // NewSettle gives one with the defaults of its task.
@@ -37,6 +39,8 @@ func (s *Settle) Task() Task {
 	t.Flags = append(t.Flags, imageFormat(&s.Format),
 		text("snapshot", &s.Snapshot, "the job was to make the snapshot of that `NAME`, or to delete it"),
 		onOff("deleted", &s.Deleted, "the job was to delete the volume: if it is gone, the job had come to its end"),
+		Flag{Name: "with-snapshot", Usage: "if the volume is gone, the snapshot in `FILE` beside it is to be deleted too; may be repeated", value: (*list)(&s.With)},
+		Flag{Name: "above", Usage: "tell on what the image in that file, `FORMAT:FILE`, beside the volume stands; may be repeated", value: (*list)(&s.Above)},
 		onOff("keyed", &s.Keyed, "the job was to have another secret open the volume: if that does, the job had come to its end"),
 		onFailure(&s.Keep),
 		onOff("resumable", &s.Resumable, "leave what is unfinished where a later job can go on with it; as a job of storaged only"),

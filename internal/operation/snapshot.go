@@ -42,13 +42,16 @@ func (o *OnSnapshot) there(k Known) error {
 
 // unfrozen refuses to take a volume away that has snapshots, which would be of no
 // volume then.
-func (k Known) unfrozen() error {
+func (k Known) unfrozen() error { return k.unfrozenBut(record.Hint{}) }
+
+// unfrozenBut is unfrozen where there is something else that can be done.
+func (k Known) unfrozenBut(also record.Hint) error {
 	if len(k.Volume.Snapshots) == 0 {
 		return nil
 	}
 	v := k.Volume.Pool + "/" + k.Volume.Name
 	return record.Errorf(record.HasChildren, "volume %s has snapshots: %s", record.Quoted(k.Volume.Pool, k.Volume.Name), record.List(k.Volume.Snapshots, 5)).
-		WithHint("%s deletes one", record.Do("snapshot.delete", v+"@"+k.Volume.Snapshots[0]))
+		WithHint("%s deletes one%s", record.Do("snapshot.delete", v+"@"+k.Volume.Snapshots[0]), also)
 }
 
 // Overlaying is implemented by operations that make an empty image, where blocks

@@ -1,6 +1,9 @@
 package operation
 
 import (
+	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"storaged/internal/record"
@@ -15,6 +18,9 @@ type Delete struct {
 	Algorithm    string `json:"algorithm,omitempty"` // of the wipe; "": none
 	AcceptLimits bool   `json:"accept_limits,omitempty"`
 	MissingOK    bool   `json:"missing_ok,omitempty"` // it may be gone
+	// WithSnapshots says that Snapshots go too, each before those that it stands on.
+	WithSnapshots bool    `json:"with_snapshots,omitempty"`
+	Snapshots     []Layer `json:"snapshots,omitempty"`
 }
 
 var _ interface {
@@ -36,14 +42,45 @@ func (o *Delete) Class() record.Class {
 	return record.Async
 }
 
-// Locks the volume against everybody.
-func (o *Delete) Locks() []record.Object { return []record.Object{o.lock(record.ModeDelete)} }
+// Locks the volume, and what goes with it, against everybody.
+func (o *Delete) Locks() []record.Object {
+	all := []record.Object{o.lock(record.ModeDelete)}
+	for _, s := range o.Snapshots {
+		all = append(all, s.lock(record.ModeDelete))
+	}
+	return all
+}
 
 // Destroys the volume.
 func (*Delete) Destroys() bool { return true }
 
-// Settle finds out whether it is gone.
-func (o *Delete) Settle() *Settle { return &Settle{Volume: o.Volume, Deleted: true} }
+// Settle finds out whether it is gone, and has its snapshots go too then.
+func (o *Delete) Settle() *Settle {
+	s := &Settle{Volume: o.Volume, Deleted: true}
+	for _, l := range o.Snapshots {
+		s.With = append(s.With, filepath.Base(l.Path))
+	}
+	return s
+}
+
+// Warnings name what goes with it.
+func (o *Delete) Warnings(record.Volume) []string {
+	if len(o.Snapshots) == 0 {
+		return nil
+	}
+	names := make([]string, len(o.Snapshots))
+	for i, s := range o.Snapshots {
+		names[i] = record.Shown(s.Name)
+	}
+	return []string{fmt.Sprintf("%s of the volume %s with it: %s", record.Plural(len(names), "snapshot"), goes(len(names)), strings.Join(names, ", "))}
+}
+
+func goes(n int) string {
+	if n == 1 {
+		return "goes"
+	}
+	return "go"
+}
 
 // Effect: the volume goes.
 func (*Delete) Effect() Effect { return Removes }
@@ -51,10 +88,26 @@ func (*Delete) Effect() Effect { return Removes }
 // Allowed refuses a volume that has snapshots, and to wipe one whose content lies
 // elsewhere.
 func (o *Delete) Allowed(k Known) error {
-	if err := k.unfrozen(); err != nil || !o.Wipes() {
+	if o.WithSnapshots {
+		return o.all(k)
+	}
+	err := k.unfrozenBut(record.Hintf("; %s deletes the volume and all of them, and needs no room", record.Do("").With("with_snapshots")))
+	if err != nil || !o.Wipes() {
 		return err
 	}
 	return k.erasable()
+}
+
+// all refuses a volume that has come to have other snapshots than are to go.
+func (o *Delete) all(k Known) error {
+	for _, name := range k.Volume.Snapshots {
+		file := record.SnapshotFile(k.Volume.Name, name)
+		if !slices.ContainsFunc(o.Snapshots, func(s Layer) bool { return s.Name == file }) {
+			return record.Errorf(record.Changed, "volume %s has a snapshot %q, and had not when its deletion was asked for", record.Quoted(k.Volume.Pool, k.Volume.Name), name).
+				WithHint("ask again")
+		}
+	}
+	return nil
 }
 
 // Tolerates that it is gone.
@@ -90,6 +143,7 @@ func (o *Delete) Task() Task {
 		Flags: append(o.Volume.flags("target"), o.Volume.known(),
 			text("wipe", &o.Algorithm, "overwrite it first: `"+strings.Join(Algorithms, "|")+"`"),
 			acceptLimits(&o.AcceptLimits),
+			Flag{Name: "with-snapshot", Usage: "a snapshot that goes with it, a `LAYER` as JSON; may be repeated, each before those that it stands on", value: (*layers)(&o.Snapshots)},
 		),
 		Asks: true,
 	}
@@ -99,6 +153,8 @@ func (o *Delete) Task() Task {
 type DeleteRequest struct {
 	Wipe         string `json:"wipe,omitempty"`          // algorithm to wipe with first
 	AcceptLimits bool   `json:"accept_limits,omitempty"` // of the wipe
+	// WithSnapshots has its snapshots go with it.
+	WithSnapshots bool `json:"with_snapshots,omitempty"`
 	Missing
 	JobOptions
 }
@@ -108,13 +164,23 @@ func (r *DeleteRequest) Check() error {
 	if r.AcceptLimits && r.Wipe == "" {
 		return record.Errorf(record.Invalid, "accept_limits is about a wipe, and there is to be none")
 	}
+	if r.WithSnapshots && r.Wipe != "" {
+		return record.Errorf(record.Unsupported, "the snapshots of a volume are not wiped").
+			WithHint("delete them first, each by itself; then the volume has all that is to be wiped")
+	}
 	return r.JobOptions.Check()
 }
 
 // Plan refuses an algorithm that the pool's type has not.
 func (r *DeleteRequest) Plan(k Known) (Operation, error) {
 	o := &Delete{Volume: k.On, Format: k.Volume.Format, Capacity: k.Volume.Capacity, Algorithm: r.Wipe, AcceptLimits: r.AcceptLimits, MissingOK: r.MissingOK}
-	if r.Wipe == "" {
+	switch {
+	case r.WithSnapshots:
+		var err error
+		o.WithSnapshots = true
+		o.Snapshots, err = k.Snapshots()
+		return o, err
+	case r.Wipe == "":
 		return o, nil
 	}
 	return o, k.wipeable(r.Wipe)

@@ -11,6 +11,9 @@ import (
 // another, in place.
 var detached = []string{"qcow2", "qed"}
 
+// Detachable reports whether images in a format can.
+func Detachable(format string) bool { return slices.Contains(detached, format) }
+
 // Flatten makes a volume independent of what it stands on.
 type Flatten struct {
 	Terms
@@ -59,7 +62,7 @@ func (o *Flatten) Allowed(k Known) error { return k.detachable() }
 
 // detachable refuses a volume that cannot be given another backing in place.
 func (k Known) detachable() error {
-	if !slices.Contains(detached, k.Volume.Format) {
+	if !Detachable(k.Volume.Format) {
 		return record.Errorf(record.Unsupported, "volume %s is %s: what it stands on cannot be changed in place, that of %s can",
 			record.Quoted(k.Volume.Pool, k.Volume.Name), k.Volume.Format, record.List(detached, len(detached)))
 	}

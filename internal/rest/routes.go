@@ -59,7 +59,7 @@ func volumeRoutes() []route {
 	const all, one = "/v1/pools/{pool}/volumes", "/v1/pools/{pool}/volumes/{volume}"
 	filters := append([]string{"path", "key", "format", "state", "fresh"}, paging...)
 	jobQuery := []string{"limit", "priority", "on_failure", "label"}
-	deletion := slices.Concat([]string{"wipe", "accept_limits", "missing_ok"}, jobQuery, starting)
+	deletion := slices.Concat([]string{"wipe", "accept_limits", "missing_ok", "with_snapshots"}, jobQuery, starting)
 	return []route{
 		{http.MethodGet, "/v1/volumes", record.ReaderRole, append([]string{"pool"}, filters...), false, listVolumes, false},
 		{http.MethodGet, all, record.ReaderRole, filters, false, listPoolVolumes, false},

@@ -99,6 +99,9 @@ func deleteVolume(c *call) error {
 	if r.MissingOK, err = c.flag("missing_ok"); err != nil {
 		return err
 	}
+	if r.WithSnapshots, err = c.flag("with_snapshots"); err != nil {
+		return err
+	}
 	if err := r.Check(); err != nil {
 		return err
 	}

@@ -21,27 +21,41 @@ import (
 
 // spares refuses to destroy a volume that an image in its directory needs.
 func spares(at helper.Location) func(ctx context.Context) error {
+	return sparesBut([]helper.Location{at}, nil)
+}
+
+// sparesBut is spares of several, but for those that go too, or need them no more when
+// they go.
+func sparesBut(gone, aside []helper.Location) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		victim, err := at.Pool.Backend.Look(ctx, at.Pool.Pool, at.Name)
-		if err != nil {
-			return nil // the task says why
-		}
-		var names []string
-		_, err = at.Pool.Backend.Refresh(ctx, at.Pool.Pool, func(v backends.VolumeInfo) error {
-			for _, r := range v.References {
-				if v.Name != at.Name && r.ID != "" && r.ID == victim.ID {
-					names = append(names, fmt.Sprintf("%q", v.Path))
-					break
-				}
+		for _, at := range gone {
+			if err := spared(ctx, at, aside); err != nil {
+				return err
 			}
-			return nil
-		})
-		if err != nil || len(names) == 0 {
-			return err
 		}
-		return record.Errorf(record.HasChildren, "%q backs %s; nothing was done", at.Path, strings.Join(names, ", ")).
-			WithHint("delete those first, or make them independent of it: storage-helper flatten")
+		return nil
 	}
+}
+
+func spared(ctx context.Context, at helper.Location, aside []helper.Location) error {
+	victim, err := at.Pool.Backend.Look(ctx, at.Pool.Pool, at.Name)
+	if err != nil {
+		return nil // the task says why
+	}
+	var names []string
+	_, err = at.Pool.Backend.Refresh(ctx, at.Pool.Pool, func(v backends.VolumeInfo) error {
+		needs := slices.ContainsFunc(v.References, func(r backends.Reference) bool { return r.ID != "" && r.ID == victim.ID })
+		also := slices.ContainsFunc(aside, func(l helper.Location) bool { return l.Path == v.Path })
+		if needs && !also && v.Name != at.Name {
+			names = append(names, fmt.Sprintf("%q", v.Path))
+		}
+		return nil
+	})
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	return record.Errorf(record.HasChildren, "%q backs %s; nothing was done", at.Path, strings.Join(names, ", ")).
+		WithHint("delete those first, or make them independent of it: storage-helper flatten")
 }
 
 // copies warns of a copy that would lack what the original needs; both says that

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -25,7 +26,10 @@ func Settle(o *operation.Settle) (helper.Task, error) {
 	if err := record.CheckJob(job); err != nil {
 		return helper.Task{}, record.Errorf(record.Invalid, "%s", err)
 	}
-	work := settlement{job: job, byHand: byHand, deletes: o.Deleted, keyed: o.Keyed, keeps: o.Keep, resumable: o.Resumable, format: o.Format}
+	work := settlement{
+		job: job, byHand: byHand, deletes: o.Deleted, keyed: o.Keyed, keeps: o.Keep, resumable: o.Resumable, format: o.Format,
+		with: o.With, above: formatsOf(o.Above),
+	}
 	if o.Pools {
 		return settlePools(o, work)
 	}
@@ -67,8 +71,10 @@ type settlement struct {
 	deletes bool // the job to settle is a delete
 	keyed   bool // and this one a rekey
 
-	of     *helper.Location // the volume that at is a snapshot of; nil: it is none
-	format string           // of an image, whose header tells its capacity
+	of     *helper.Location  // the volume that at is a snapshot of; nil: it is none
+	format string            // of an image, whose header tells its capacity
+	with   []string          // files of snapshots that were to go with the volume
+	above  map[string]string // by their files, formats of what stood on a snapshot that was to be deleted
 
 	keeps     bool // an unfinished target gets the volume's name instead of being removed
 	resumable bool // an unfinished target with a checkpoint stays as it is, for a retry
@@ -86,8 +92,11 @@ func (w settlement) work(ctx context.Context, r *helper.Run) error {
 	if err != nil {
 		return err
 	}
-	if w.keyed {
+	switch {
+	case w.keyed:
 		return w.rekeyed(ctx, r, string(identity))
+	case len(w.with) > 0:
+		return w.snapshotsToo(ctx, r, identity)
 	}
 	if kept, err := w.keep(ctx, r); kept {
 		return err
@@ -101,6 +110,7 @@ func (w settlement) work(ctx context.Context, r *helper.Run) error {
 	if w.of != nil {
 		r.Report.Snapshot, r.Report.Volume = r.Report.Volume, nil
 		settlement{at: *w.of, format: w.format}.describe(ctx, r)
+		w.describeAbove(ctx, r)
 	}
 	if committed && partial {
 		r.Report.Rollback = string(record.RollbackKept)
@@ -124,6 +134,48 @@ func (w settlement) rekeyed(ctx context.Context, r *helper.Run, secret string) e
 	}
 	r.Warn("secret %q opens %q; what opened it before may do so still", secret, w.at.Path)
 	return nil
+}
+
+// snapshotsToo settles a job that was to delete a volume with its snapshots, by the files
+// that those were: once the volume is gone, so are they.
+func (w settlement) snapshotsToo(ctx context.Context, r *helper.Run, saved []byte) error {
+	files := map[string][]byte{}
+	if len(saved) > 0 {
+		if err := json.Unmarshal(saved, &files); err != nil {
+			return fmt.Errorf("cannot read which snapshots are to go with %q: %w", w.at.Path, err)
+		}
+	}
+	if gone := w.describe(ctx, r); !gone || len(files) == 0 {
+		return helper.ErrUndone
+	}
+	taker, err := w.at.Taker()
+	if err != nil {
+		return err
+	}
+	for _, name := range w.with {
+		if err := taker.SettleTaken(ctx, w.at.Pool.Pool, name, files[name]); err != nil {
+			return fmt.Errorf("the volume is deleted, and its snapshot %q is left: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// describeAbove reports on what each stands that stood on a snapshot.
+func (w settlement) describeAbove(ctx context.Context, r *helper.Run) {
+	for name, format := range w.above {
+		at := w.at.Pool.At(name)
+		v, err := r.Open(ctx, at, backends.ReadShared)
+		if err == nil {
+			var is ipc.Item
+			if is, err = described(v, format); err == nil {
+				r.Report.Items = append(r.Report.Items, is)
+			}
+			v.Close() // nothing was written
+		}
+		if err != nil {
+			r.Warn("cannot tell what %q stands on: %v", at.Path, err)
+		}
+	}
 }
 
 // settled reports whether the job had committed the volume of that identity, and

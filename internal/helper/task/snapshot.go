@@ -3,7 +3,6 @@ package task
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/header"
@@ -31,39 +30,6 @@ func snapshotOf(o Tasked, on operation.OnSnapshot) (at, snapshot helper.Location
 	return at, snapshot, err
 }
 
-// SnapshotCreate makes the task of an operation.
-func SnapshotCreate(o *operation.SnapshotCreate) (helper.Task, error) {
-	at, to, err := snapshotOf(o, o.OnSnapshot)
-	if err != nil {
-		return helper.Task{}, err
-	}
-	w := preserving{
-		volume: &helper.Volume{Location: at, Leaves: true}, format: o.Format, secret: o.Secret, forbidden: o.Forbidden,
-		draft: &helper.Draft{Location: to, As: backends.NewVolume{Format: o.Format}},
-	}
-	return helper.Task{
-		Name: o.Task().Name, Images: images(o.Format), Secrets: o.Files,
-		Doing:  fmt.Sprintf("make snapshot %q of %q", o.Snapshot, at.Path),
-		Done:   fmt.Sprintf("made snapshot %q of %q", o.Snapshot, at.Path),
-		Undone: fmt.Sprintf("%q has no snapshot %q", at.Path, o.Snapshot),
-		Makes:  to.Path,
-		Reads:  at.Path,
-		Writes: to.Path,
-		Opens:  []helper.Opening{w.volume, w.draft},
-		Work:   w.work,
-	}, nil
-}
-
-// preserving makes a snapshot of a volume.
-type preserving struct {
-	volume *helper.Volume
-	format string
-	secret string        // name of the one that opens the volume
-	draft  *helper.Draft // of the snapshot
-
-	forbidden string // why no image can stand on the volume, "" if one can
-}
-
 // images is how many children make an overlay in a format, where a snapshot needs one.
 func images(format string) int {
 	if format == layered {
@@ -79,35 +45,6 @@ const layered = "qcow2"
 // methodOverlay is how such snapshots are made.
 const methodOverlay = "overlay"
 
-func (w preserving) work(ctx context.Context, r *helper.Run) error {
-	v := w.volume.Volume
-	if err := (copying{from: w.volume.Path, to: w.draft.Path, format: w.format, both: true}).admit(v); err != nil {
-		return err
-	}
-	size, err := sizeOf(v)
-	if err != nil {
-		return err
-	}
-	w.draft.As.Size = size
-	r.Plan(helper.Moving("share", size), helper.Commit())
-	r.Next(0)
-	err = r.Create(ctx, w.draft, func() error { return share(ctx, r, w.draft.Draft.Content(), v.Content()) })
-	if unshared(err) && w.format == layered {
-		if err := allowed(w.forbidden, "make a snapshot of", w.volume.Path); err != nil {
-			return err
-		}
-		return w.overlay(ctx, r)
-	}
-	if unshared(err) {
-		return ipc.Errorf(record.Unsupported, "cannot make a snapshot of %q: its file system cannot share blocks between files, and in format %s there is no other way", w.volume.Path, w.format).
-			WithHint("xfs and btrfs share blocks (reflinks)")
-	}
-	if err != nil {
-		return err
-	}
-	return frozen(r, v, w.format)
-}
-
 // unshared reports whether the file system cannot share blocks.
 func unshared(err error) bool {
 	sharing, ok := errors.AsType[*diskio.IOError](err)
@@ -121,22 +58,6 @@ func allowed(forbidden, what, path string) error {
 	}
 	return ipc.Errorf(record.Unsupported, "cannot %s %q: its file system cannot share blocks between files, and no image can stand on it: %s; nothing was changed", what, path, forbidden).
 		WithHint("xfs and btrfs share blocks (reflinks)")
-}
-
-// overlay gives the volume's file the snapshot's name, and the volume's name to an
-// empty image that stands on that.
-func (w preserving) overlay(ctx context.Context, r *helper.Run) error {
-	is, err := described(w.volume.Volume, w.format)
-	if err != nil {
-		return err
-	}
-	d := &helper.Draft{Location: w.volume.Location, As: backends.NewVolume{Format: w.format, Size: w.draft.As.Size}, Over: w.volume, Kept: w.draft.Name}
-	if err := stack(ctx, r, d, layer{Volume: w.volume.Volume, path: w.draft.Path, like: is, secret: w.secret}); err != nil {
-		return err
-	}
-	is.Name, is.Path, is.Key = w.draft.Name, w.draft.Path, w.draft.Path
-	r.Report.Snapshot = &is
-	return nil
 }
 
 // layer is an image on which an empty one is to stand.
@@ -199,19 +120,6 @@ func share(ctx context.Context, r *helper.Run, to, from diskio.Content) error {
 	return err
 }
 
-// frozen reports the volume, and its snapshot, which was reported as what was made,
-// and is what the volume is.
-func frozen(r *helper.Run, v backends.Volume, format string) error {
-	it, err := described(v, format)
-	if err != nil {
-		return err
-	}
-	made := *r.Report.Volume
-	like(&made, it)
-	r.Report.Snapshot, r.Report.Volume = &made, &it
-	return nil
-}
-
 // like gives an item what another's header says.
 func like(it *ipc.Item, other ipc.Item) {
 	it.Format, it.Capacity, it.Backing, it.References, it.Problem = other.Format, other.Capacity, other.Backing, other.References, other.Problem
@@ -226,91 +134,4 @@ func described(v backends.Volume, format string) (ipc.Item, error) {
 	}
 	info, err := header.Inspect(v, format)
 	return helper.Item(info), err
-}
-
-// SnapshotRestore makes the task of an operation.
-func SnapshotRestore(o *operation.SnapshotRestore) (helper.Task, error) {
-	at, from, err := snapshotOf(o, o.OnSnapshot)
-	if err != nil {
-		return helper.Task{}, err
-	}
-	old := &helper.Volume{Location: at, Leaves: true}
-	w := reverting{
-		old: old, snapshot: &helper.Volume{Location: from}, format: o.Format, secret: o.Secret, forbidden: o.Forbidden,
-		draft: &helper.Draft{Location: at, As: backends.NewVolume{Format: o.Format}, Over: old},
-	}
-	return helper.Task{
-		Name: o.Task().Name, Images: images(o.Format), Secrets: o.Files,
-		Doing:  fmt.Sprintf("restore %q from snapshot %q", at.Path, o.Snapshot),
-		Done:   fmt.Sprintf("restored %q from snapshot %q", at.Path, o.Snapshot),
-		Undone: fmt.Sprintf("%q is as it was", at.Path),
-		Ask:    fmt.Sprintf("what %q (%s) has now will be replaced by its snapshot %q", at.Path, length(at.Path), o.Snapshot),
-		Makes:  at.Path,
-		Reads:  from.Path,
-		Writes: at.Path,
-		ByHand: spares(at),
-		Opens:  []helper.Opening{w.old, w.snapshot, w.draft},
-		Work:   w.work,
-	}, nil
-}
-
-// reverting makes a volume what it was when a snapshot of it was made.
-type reverting struct {
-	old, snapshot *helper.Volume
-	format        string
-	secret        string        // name of the one that opens both
-	draft         *helper.Draft // that replaces the volume
-	forbidden     string        // why no image can stand on the snapshot, "" if one can
-}
-
-func (w reverting) work(ctx context.Context, r *helper.Run) error {
-	is, err := described(w.snapshot.Volume, w.format)
-	if err != nil {
-		return err
-	}
-	size := is.Size
-	w.draft.As.Size = size
-	attributes, err := diskio.AttributesOf(w.old.Volume.Content())
-	if err != nil {
-		return err
-	}
-	r.Plan(helper.Moving("share", size), helper.Commit())
-	r.Next(0)
-	err = r.Create(ctx, w.draft, func() error {
-		err := share(ctx, r, w.draft.Draft.Content(), w.snapshot.Volume.Content())
-		if err == nil {
-			give(r, w.draft.Draft.Content(), attributes.OfCopy(), w.draft.Path)
-		}
-		return err
-	})
-	switch {
-	case unshared(err) && w.format == layered:
-		if err := allowed(w.forbidden, "restore", w.old.Path); err != nil {
-			return err
-		}
-		return stack(ctx, r, w.draft, layer{Volume: w.snapshot.Volume, path: w.snapshot.Path, like: is, secret: w.secret})
-	case err == nil:
-		like(r.Report.Volume, is)
-	}
-	return err
-}
-
-// SnapshotDelete makes the task of an operation.
-func SnapshotDelete(o *operation.SnapshotDelete) (helper.Task, error) {
-	at, snapshot, err := snapshotOf(o, o.OnSnapshot)
-	if err != nil {
-		return helper.Task{}, err
-	}
-	w := deletion{at: &helper.Volume{Location: snapshot, Leaves: true}}
-	return helper.Task{
-		Name:   o.Task().Name,
-		Doing:  fmt.Sprintf("delete snapshot %q of %q", o.Snapshot, at.Path),
-		Done:   fmt.Sprintf("deleted snapshot %q of %q", o.Snapshot, at.Path),
-		Undone: fmt.Sprintf("%q is not deleted", snapshot.Path),
-		Ask:    fmt.Sprintf("snapshot %q of %q will be deleted", o.Snapshot, at.Path),
-		Writes: snapshot.Path,
-		ByHand: spares(snapshot),
-		Opens:  []helper.Opening{w.at},
-		Work:   w.work,
-	}, nil
 }

@@ -32,6 +32,7 @@ func (c *Client) Start(ctx context.Context, s contract.Submit, pool, volume stri
 		setAll(a.query, "wipe", d.Wipe)
 		a.set("accept_limits", d.AcceptLimits)
 		a.set("missing_ok", d.MissingOK)
+		a.set("with_snapshots", d.WithSnapshots)
 		a.options(d.JobOptions)
 	}
 	if d, ok := r.(*operation.SnapshotDeleteRequest); ok {

@@ -1,0 +1,78 @@
+package task
+
+import (
+	"context"
+	"fmt"
+
+	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/helper"
+	"storaged/internal/operation"
+)
+
+// SnapshotRestore makes the task of an operation.
+func SnapshotRestore(o *operation.SnapshotRestore) (helper.Task, error) {
+	at, from, err := snapshotOf(o, o.OnSnapshot)
+	if err != nil {
+		return helper.Task{}, err
+	}
+	old := &helper.Volume{Location: at, Leaves: true}
+	w := reverting{
+		old: old, snapshot: &helper.Volume{Location: from}, format: o.Format, secret: o.Secret, forbidden: o.Forbidden,
+		draft: &helper.Draft{Location: at, As: backends.NewVolume{Format: o.Format}, Over: old},
+	}
+	return helper.Task{
+		Name: o.Task().Name, Images: images(o.Format), Secrets: o.Files,
+		Doing:  fmt.Sprintf("restore %q from snapshot %q", at.Path, o.Snapshot),
+		Done:   fmt.Sprintf("restored %q from snapshot %q", at.Path, o.Snapshot),
+		Undone: fmt.Sprintf("%q is as it was", at.Path),
+		Ask:    fmt.Sprintf("what %q (%s) has now will be replaced by its snapshot %q", at.Path, length(at.Path), o.Snapshot),
+		Makes:  at.Path,
+		Reads:  from.Path,
+		Writes: at.Path,
+		ByHand: spares(at),
+		Opens:  []helper.Opening{w.old, w.snapshot, w.draft},
+		Work:   w.work,
+	}, nil
+}
+
+// reverting makes a volume what it was when a snapshot of it was made.
+type reverting struct {
+	old, snapshot *helper.Volume
+	format        string
+	secret        string        // name of the one that opens both
+	draft         *helper.Draft // that replaces the volume
+	forbidden     string        // why no image can stand on the snapshot, "" if one can
+}
+
+func (w reverting) work(ctx context.Context, r *helper.Run) error {
+	is, err := described(w.snapshot.Volume, w.format)
+	if err != nil {
+		return err
+	}
+	size := is.Size
+	w.draft.As.Size = size
+	attributes, err := diskio.AttributesOf(w.old.Volume.Content())
+	if err != nil {
+		return err
+	}
+	r.Plan(helper.Moving("share", size), helper.Commit())
+	r.Next(0)
+	err = r.Create(ctx, w.draft, func() error {
+		err := share(ctx, r, w.draft.Draft.Content(), w.snapshot.Volume.Content())
+		if err == nil {
+			give(r, w.draft.Draft.Content(), attributes.OfCopy(), w.draft.Path)
+		}
+		return err
+	})
+	switch {
+	case unshared(err) && w.format == layered:
+		if err := allowed(w.forbidden, "restore", w.old.Path); err != nil {
+			return err
+		}
+		return stack(ctx, r, w.draft, layer{Volume: w.snapshot.Volume, path: w.snapshot.Path, like: is, secret: w.secret})
+	case err == nil:
+		like(r.Report.Volume, is)
+	}
+	return err
+}
