@@ -22,7 +22,7 @@ func (t *tool) cloneVerb() *cli.Command {
 			&cli.StringFlag{Name: "format", Usage: "its format (default: the source's): `FORMAT`"},
 			&cli.StringFlag{Name: "size", Usage: "its capacity (default: the source's): `SIZE`"},
 			&cli.BoolFlag{Name: "linked", Usage: "stand on VOL instead of copying it, in format qcow2 unless --format says another"},
-			optionFlag(),
+			optionFlag(), ownerFlag(), groupFlag(), modeFlag(),
 			&cli.StringFlag{Name: "reflink", Usage: "share blocks with the source: `auto|always|never`"},
 			&cli.BoolFlag{Name: "sparse", Usage: "leave out blocks of zeros, and reserve no space"},
 			&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is a volume of that size already"}),
@@ -42,6 +42,9 @@ func volumeClone(ctx context.Context, s *session) error {
 	req := operation.CloneRequest{Format: s.cli.String("format"), Linked: s.cli.Bool("linked"), Options: s.options(), Reflink: s.cli.String("reflink"), Sparse: s.cli.Bool("sparse"), ExistOK: s.cli.Bool("exist-ok"), JobOptions: s.jobOptions()}
 	if n := cmdline.Size(s.cli, "size"); n != nil {
 		req.Size = *n
+	}
+	if req.Rights, err = s.rights(); err != nil {
+		return err
 	}
 	var starts []start
 	for _, target := range targets {

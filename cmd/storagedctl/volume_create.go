@@ -31,7 +31,7 @@ func (t *tool) createVerb() *cli.Command {
 			&cli.StringFlag{Name: "from-format", Usage: "convert the content, which is in `FORMAT`"},
 			&cli.StringFlag{Name: "backing", Usage: "stand on `VOL`"},
 			&cli.StringFlag{Name: "secret", Usage: "encrypt it (formats luks and qcow2), so that this opens it: `SECRET`"},
-			optionFlag(),
+			optionFlag(), ownerFlag(), groupFlag(), modeFlag(),
 			&cli.StringFlag{Name: "allocation", Usage: "how much to allocate: `full|none|SIZE`"},
 			&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same volume already"})...),
 		Action: t.changing(volumeCreate),
@@ -71,8 +71,9 @@ func (s *session) newVolume(ctx context.Context, r volumeRef, capacity int64) (o
 		Name: r.name, Capacity: capacity, Format: s.cli.String("format"), Options: s.options(),
 		Allocation: allocation(s.cli.String("allocation")), ExistOK: s.cli.Bool("exist-ok"), Secret: s.cli.String("secret"),
 	}
-	if !s.cli.IsSet("backing") {
-		return req, nil
+	var err error
+	if req.Rights, err = s.rights(); err != nil || !s.cli.IsSet("backing") {
+		return req, err
 	}
 	backing, err := s.volume(ctx, s.cli.String("backing"))
 	req.Backing = backing.pool + "/" + backing.name

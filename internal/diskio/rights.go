@@ -141,3 +141,34 @@ func (r rights) withoutACL() rights {
 	r.acl, r.mode = nil, r.mode&^0o077|uint32(g<<3|o)
 	return r
 }
+
+// Rights are whose a file is to be, and with which mode. Nil leaves it as it is.
+type Rights struct{ Owner, Group, Mode *uint32 }
+
+// Give gives the file of a content its rights, durably when its content is.
+func (r Rights) Give(c Content) error {
+	if r == (Rights{}) {
+		return nil
+	}
+	f := FileOf(c)
+	if r.Owner != nil || r.Group != nil {
+		if err := retry(func() error { return unix.Fchown(int(f.Fd()), idOf(r.Owner), idOf(r.Group)) }); err != nil {
+			return fmt.Errorf("cannot give %q its owner and group: %w", f.Name(), err)
+		}
+	}
+	if r.Mode == nil {
+		return nil
+	}
+	if err := chmod(f, *r.Mode); err != nil { // after the owner, who would take bits away
+		return fmt.Errorf("cannot give %q its permissions: %w", f.Name(), err)
+	}
+	return nil
+}
+
+// idOf is one as chown(2) takes it: -1 leaves it as it is.
+func idOf(id *uint32) int {
+	if id == nil {
+		return -1
+	}
+	return int(*id)
+}

@@ -19,10 +19,11 @@ import (
 type Draft struct {
 	unlocked // it is locked when it is begun, and closed by who begins it
 	Location
-	As    backends.NewVolume // without name and job
-	Draft backends.Draft     // when it is begun
-	Over  *Volume            // that it is to replace, which leaves its name then; nil: none
-	Kept  string             // name that the latter gets instead; "": it is gone
+	As     backends.NewVolume // without name and job
+	Draft  backends.Draft     // when it is begun
+	Rights diskio.Rights      // that it gets when it is complete
+	Over   *Volume            // that it is to replace, which leaves its name then; nil: none
+	Kept   string             // name that the latter gets instead; "": it is gone
 }
 
 // replacement is a draft that is to replace a volume.
@@ -71,7 +72,7 @@ func (r *Run) Create(ctx context.Context, d *Draft, fill func() error) error {
 	}()
 	wrong := fill()
 	if wrong == nil {
-		wrong = d.Pool.InPlace(ctx)
+		wrong = cmp.Or(d.Rights.Give(d.Draft.Content()), d.Pool.InPlace(ctx))
 	}
 	if wrong == nil {
 		crash.At(crash.Filled)

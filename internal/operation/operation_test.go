@@ -47,7 +47,9 @@ func fill(t *rapid.T, v reflect.Value) {
 			f.SetInt(rapid.Int64().Draw(t, is.Name))
 		case f.Kind() == reflect.Bool:
 			f.SetBool(rapid.Bool().Draw(t, is.Name))
-		case f.Kind() == reflect.Pointer && rapid.Bool().Draw(t, is.Name+" is given"):
+		case f.Type() == reflect.TypeFor[*uint32]() && rapid.Bool().Draw(t, is.Name+" is given"):
+			f.Set(reflect.ValueOf(new(rapid.Uint32().Draw(t, is.Name))))
+		case f.Type() == reflect.TypeFor[*int64]() && rapid.Bool().Draw(t, is.Name+" is given"):
 			n := rapid.Int64().Draw(t, is.Name)
 			f.Set(reflect.ValueOf(&n))
 		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct:

@@ -17,7 +17,8 @@ type Clone struct {
 	Draft
 	Existing
 	Homes
-	Formatted         // how the copy is made
+	Formatted // how the copy is made
+	Rights
 	Image             // the source, where its content is read
 	To         string `json:"to,omitempty"`         // format of a copy of the content; "": the file is copied
 	Linked     bool   `json:"linked,omitempty"`     // the copy is an image of that format that stands on the source
@@ -135,7 +136,7 @@ func (o *Clone) Task() Task {
 			"Owner, permissions, ACL and attributes user.* are those of the source. The source may grow\n" +
 			"meanwhile; the copy has the size that the source had at the start.",
 		Example: "--source base.raw --target vm1.raw --limit 200M",
-		Flags: append(append(o.Target.flags(), o.Volume.flags("source")...), o.Volume.known(), imageFormat(&o.Format), o.among(),
+		Flags: append(slices.Concat(o.Target.flags(), o.Volume.flags("source"), o.Rights.flags()), o.Volume.known(), imageFormat(&o.Format), o.among(),
 			bytes("size", &o.Capacity, "`SIZE` of the copy, default that of the source"),
 			text("reflink", &o.Reflink, "share blocks with the source: `auto|always|never`"),
 			promised(&o.Promise),
@@ -154,7 +155,7 @@ func (o *Clone) convert() Task {
 			"other: of an image that stands on others all of the content is copied. What reads as zeros is not\n" +
 			"written. Owner, permissions, ACL and attributes user.* are those of the source.",
 		Example: "--source base.vmdk --format vmdk --target vm1.qcow2 --to qcow2",
-		Flags: append(slices.Concat(o.Target.flags(), o.Volume.flags("source"), o.Formatted.flags(), o.Image.flags()), o.Volume.known(), imageFormat(&o.Format),
+		Flags: append(slices.Concat(o.Target.flags(), o.Volume.flags("source"), o.Formatted.flags(), o.Rights.flags(), o.Image.flags()), o.Volume.known(), imageFormat(&o.Format),
 			text("to", &o.To, "format of the new volume: `"+strings.Join(record.Formats, "|")+"`"),
 			bytes("size", &o.Capacity, "`SIZE` of the copy, default that of the content"),
 			promised(&o.Promise),
@@ -167,7 +168,7 @@ func (o *Clone) convert() Task {
 // overlay is the new volume of a linked clone, which stands on the source.
 func (o *Clone) overlay() *Create {
 	return &Create{
-		Volume: Volume(o.Target), Content: Content{Format: o.To}, Formatted: o.Formatted, Draft: o.Draft, Capacity: o.Capacity, Allocation: new(int64), Resume: o.Resume,
+		Volume: Volume(o.Target), Content: Content{Format: o.To}, Formatted: o.Formatted, Rights: o.Rights, Draft: o.Draft, Capacity: o.Capacity, Allocation: new(int64), Resume: o.Resume,
 		Chain: Chain{Layers: []Layer{{Volume: o.Volume, Format: o.Format}}},
 	}
 }
@@ -186,6 +187,7 @@ type CloneRequest struct {
 	// Options are those of the format; with any of them the content is copied, and not
 	// the file.
 	Options map[string]string `json:"options,omitempty"`
+	Rights
 	JobOptions
 }
 
@@ -223,13 +225,13 @@ func (r *CloneRequest) Check() error {
 	case r.Size < 0:
 		return record.Errorf(record.Invalid, "size must not be negative: %d", r.Size)
 	}
-	return r.JobOptions.Check()
+	return cmp.Or(r.checkRights(), r.JobOptions.Check())
 }
 
 // Plan decides what is copied: the file, or the content where another format, size or
 // set of options is wanted, or where the file needs others.
 func (r *CloneRequest) Plan(k Known) (Operation, error) {
-	o := &Clone{Volume: k.On, Into: Into{k.Into}, Format: k.Volume.Format, Reflink: r.Reflink, Sparse: r.Sparse, Capacity: k.Volume.Capacity, Allocation: k.Volume.Allocation}
+	o := &Clone{Volume: k.On, Into: Into{k.Into}, Rights: r.Rights, Format: k.Volume.Format, Reflink: r.Reflink, Sparse: r.Sparse, Capacity: k.Volume.Capacity, Allocation: k.Volume.Allocation}
 	if r.Size != 0 && r.Size < o.Capacity {
 		return nil, record.Errorf(record.Invalid, "size of %s is less than the source's capacity of %s", both(r.Size), both(o.Capacity))
 	}

@@ -17,6 +17,7 @@ type Create struct {
 	Draft
 	Existing
 	Formatted
+	Rights
 	Chain // what it is to stand on; Secret is what is to open it
 	Sealed
 	Capacity   int64  `json:"capacity,omitempty"`   // bytes; 0: that of the content
@@ -92,7 +93,7 @@ func (o *Create) Task() Task {
 			"it gets that content; then its size is that of the content, unless --capacity is more. With --from-format\n" +
 			"the content is one in that format, and is converted. A volume with a layer is an image that stands on it.",
 		Example: "--target /var/lib/images/vm1.raw --capacity 10G",
-		Flags: append(slices.Concat(o.Volume.flags("target"), o.Content.flags(), o.Formatted.flags(), o.Chain.flags("layer"), o.Sealed.flags(&o.Chain.Secret)),
+		Flags: append(slices.Concat(o.Volume.flags("target"), o.Content.flags(), o.Formatted.flags(), o.Rights.flags(), o.Chain.flags("layer"), o.Sealed.flags(&o.Chain.Secret)),
 			bytes("capacity", &o.Capacity, "`SIZE` that it can hold"),
 			Flag{Name: "allocation", Usage: "reserve for it (default full, and none with --source): `full|none|SIZE`", value: amount{&o.Allocation}},
 			text("from-format", &o.FromFormat, "the content is an image in that format, and is converted: `"+strings.Join(record.Formats, "|")+"`"),
@@ -112,6 +113,7 @@ type CreateRequest struct {
 	From       string            `json:"from,omitempty"`
 	Options    map[string]string `json:"options,omitempty"`
 	ExistOK    bool              `json:"exist_ok,omitempty"` // the same volume is taken for it
+	Rights
 	JobOptions
 }
 
@@ -152,7 +154,7 @@ func (r *CreateRequest) Check() error {
 	case r.Allocation != nil && r.Allocation.of(r.Capacity) > r.Capacity:
 		return record.Errorf(record.Invalid, "allocation of %s is more than the capacity of %s", both(r.Allocation.Bytes), both(r.Capacity))
 	}
-	return cmp.Or(r.checkImage(), r.checkBacking(), r.checkSecret())
+	return cmp.Or(r.checkImage(), r.checkBacking(), r.checkSecret(), r.checkRights())
 }
 
 // checkSecret refuses a secret where there is nothing to encrypt, and none where there is.
@@ -224,7 +226,7 @@ func (r *CreateRequest) Plan(k Known) (Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Create{Volume: k.On, Content: Content{Format: r.Format}, Formatted: Formatted{options}, Capacity: CapacityIn(r.Format, r.Capacity)}
+	o := &Create{Volume: k.On, Content: Content{Format: r.Format}, Formatted: Formatted{options}, Rights: r.Rights, Capacity: CapacityIn(r.Format, r.Capacity)}
 	if r.Backing != "" {
 		if err := o.standOn(k, r.Backing); err != nil {
 			return nil, err

@@ -174,7 +174,7 @@ func (r *CreateRequest) CheckOfContent() error {
 	case r.Backing != "":
 		return record.Errorf(record.Invalid, "a volume is made of a content, or stands on another, and not both")
 	}
-	return nil
+	return r.checkRights()
 }
 
 func (r *UploadRequest) checkCreate() error {
@@ -319,7 +319,7 @@ func (r *UploadRequest) filled(k Known, c Content) (Operation, error) {
 	if full {
 		allocation = cmp.Or(r.Create.Capacity, deref(r.Length))
 	}
-	o := &Create{Volume: k.On, Content: c, Capacity: r.Create.Capacity, Allocation: &allocation, Existing: Existing{r.Create.ExistOK, r.capacity(c.Format)}}
+	o := &Create{Volume: k.On, Content: c, Rights: r.Create.Rights, Capacity: r.Create.Capacity, Allocation: &allocation, Existing: Existing{r.Create.ExistOK, r.capacity(c.Format)}}
 	if c.FromFormat == "" && len(r.Create.Options) == 0 {
 		return o, nil
 	}

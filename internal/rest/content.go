@@ -16,7 +16,7 @@ import (
 // Keys of the calls about contents.
 var (
 	contentQuery    = []string{"as", "checksum", "limit", "priority", "on_failure", "label"}
-	uploadQuery     = []string{"offset", "length", "as_format", "detect_zeros", "unpack", "continues", "beginning", "create", "capacity", "allocation", "format", "from_format", "option", "exist_ok"}
+	uploadQuery     = []string{"offset", "length", "as_format", "detect_zeros", "unpack", "continues", "beginning", "create", "capacity", "allocation", "format", "from_format", "option", "exist_ok", "owner", "group", "mode"}
 	descriptorQuery = []string{"fd", "direction"}
 )
 
@@ -39,7 +39,7 @@ func (c *call) uploadQueries() (r operation.UploadRequest, err error) {
 		r.Create, err = c.createQueries()
 		return r, err
 	}
-	for _, key := range []string{"capacity", "allocation", "format", "from_format", "option", "exist_ok"} {
+	for _, key := range []string{"capacity", "allocation", "format", "from_format", "option", "exist_ok", "owner", "group", "mode"} {
 		if q.Has(key) {
 			return r, record.Errorf(record.Invalid, "query key %q is for a new volume (create=true)", key)
 		}
@@ -56,6 +56,9 @@ func (c *call) createQueries() (*operation.CreateRequest, error) {
 		return nil, err
 	}
 	if r.Options, err = c.pairsQuery("option"); err != nil {
+		return nil, err
+	}
+	if r.Rights, err = c.rightsQuery(); err != nil {
 		return nil, err
 	}
 	capacity, err := c.bytesQuery("capacity")
@@ -269,4 +272,21 @@ func (c *call) downloadQueries() (r operation.DownloadRequest, err error) {
 	r.Checksum, r.As = c.r.URL.Query().Get("checksum"), c.r.URL.Query().Get("as")
 	r.JobOptions, err = c.jobOptions()
 	return r, err
+}
+
+// rightsQuery reads whose a new volume is to be.
+func (c *call) rightsQuery() (r operation.Rights, err error) {
+	r.Mode = c.r.URL.Query().Get("mode")
+	for key, at := range map[string]**uint32{"owner": &r.Owner, "group": &r.Group} {
+		text := c.r.URL.Query().Get(key)
+		if text == "" {
+			continue
+		}
+		id, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return r, record.Errorf(record.Invalid, "query key %q is no number of a user or group: %.40q", key, text)
+		}
+		*at = new(uint32(id))
+	}
+	return r, nil
 }

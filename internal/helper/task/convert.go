@@ -25,7 +25,7 @@ func Convert(o *operation.Clone) (helper.Task, error) {
 	if w.view, err = viewOf(o, &helper.Volume{Location: from}, imageIn(record.AsRaw, o.Format), o.Image); err != nil {
 		return helper.Task{}, err
 	}
-	if w.newImage, err = newImageOf(&helper.Draft{Location: to}, o.To, o.Options, o.Promise); err != nil {
+	if w.newImage, err = newImageOf(&helper.Draft{Location: to, Rights: rightsOf(o.Rights)}, o.To, o.Options, o.Promise); err != nil {
 		return helper.Task{}, err
 	}
 	return helper.Task{

@@ -23,7 +23,7 @@ func convertFrom(o *operation.Create, at helper.Location) (helper.Task, error) {
 	}
 	w := intake{content: &content{contentSpec: in}, format: o.FromFormat, asked: o.Checksum != ""}
 	w.size, w.sparse = o.Capacity, in.zeros || unmapped[o.FromFormat]
-	if w.newImage, err = newImageOf(&helper.Draft{Location: at}, o.Format, o.Options, o.Allocation); err != nil {
+	if w.newImage, err = newImageOf(&helper.Draft{Location: at, Rights: rightsOf(o.Rights)}, o.Format, o.Options, o.Allocation); err != nil {
 		return helper.Task{}, err
 	}
 	if !record.Plain(w.format) && (in.from.form != "" || in.unpack != "") {

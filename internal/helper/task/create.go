@@ -67,7 +67,7 @@ func allocationOf(o *operation.Create, at helper.Location) (a allocation, err er
 	if reserved == nil && record.Plain(o.Format) {
 		reserved = &o.Capacity
 	}
-	if a.newImage, err = newImageOf(&helper.Draft{Location: at}, o.Format, o.Options, reserved); err != nil {
+	if a.newImage, err = newImageOf(&helper.Draft{Location: at, Rights: rightsOf(o.Rights)}, o.Format, o.Options, reserved); err != nil {
 		return a, err
 	}
 	a.secret = o.Chain.Secret
@@ -79,6 +79,12 @@ func allocationOf(o *operation.Create, at helper.Location) (a allocation, err er
 		a.backing = &a.layers[0]
 	}
 	return a, err
+}
+
+// rightsOf are those that a new volume is to have. That its mode is one was checked.
+func rightsOf(r operation.Rights) diskio.Rights {
+	mode, _ := r.Permissions()
+	return diskio.Rights{Owner: r.Owner, Group: r.Group, Mode: mode}
 }
 
 type allocation struct {

@@ -59,6 +59,9 @@ func (a *ask) create(n *operation.CreateRequest) {
 	a.set("create", true)
 	a.set("exist_ok", n.ExistOK)
 	setAll(a.query, "format", n.Format)
+	setAll(a.query, "mode", n.Mode)
+	a.id("owner", n.Owner)
+	a.id("group", n.Group)
 	for key, value := range n.Options {
 		a.query.Add("option", key+"="+value)
 	}
@@ -71,6 +74,13 @@ func (a *ask) create(n *operation.CreateRequest) {
 		a.query.Set("allocation", "full")
 	default:
 		setBytes(a, "allocation", &n.Allocation.Bytes)
+	}
+}
+
+// id says which user or group, if any.
+func (a *ask) id(key string, id *uint32) {
+	if id != nil {
+		a.query.Set(key, strconv.FormatUint(uint64(*id), 10))
 	}
 }
 
