@@ -199,6 +199,7 @@ func TestEncryptedVolumeIsOpenedByItsSecret(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	value := canary("disks")
+	h.runs(0, "luks:iter_time", "capabilities", "--columns", "options")
 	h.refuses(record.NotFound, "no secret")(h.create("disk", mib, format("luks"), encryptedBy("disks")))
 	h.setSecret("disks", value)
 	h.refuses(record.Invalid, "needs a secret")(h.create("disk", mib, format("luks")))

@@ -19,7 +19,7 @@ func (t *tool) cloneVerb() *cli.Command {
 			"Examples:\n  storagedctl vol clone images/base.raw images/vm1.raw images/vm2.raw\n  storagedctl vol clone images/base.qcow2 images/vm3.qcow2 --linked\n" +
 			"  storagedctl vol clone images/vm4.vmdk images/vm4.qcow2 --format qcow2 -O compression=zstd",
 		Flags: jobFlags(
-			&cli.StringFlag{Name: "format", Usage: "its format (default: the source's): `FORMAT`"},
+			&cli.StringFlag{Name: "format", Usage: "its format (default: the source's), of " + creatable() + ": `FORMAT`"},
 			&cli.StringFlag{Name: "size", Usage: "its capacity (default: the source's): `SIZE`"},
 			&cli.BoolFlag{Name: "linked", Usage: "stand on VOL instead of copying it, in format qcow2 unless --format says another"},
 			optionFlag(), ownerFlag(), groupFlag(), modeFlag(),

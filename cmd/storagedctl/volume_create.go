@@ -24,10 +24,10 @@ func (t *tool) createVerb() *cli.Command {
 			"size. With --from-format it is converted to FORMAT.\n" +
 			"--as-format, --detect-zeros, --sparse, --unpack and --checksum are about that content.\n\n" +
 			"Examples:\n  storagedctl vol create images/vm1.raw 10G\n  storagedctl vol create images/vm2.raw 10G --allocation none\n" +
-			"  storagedctl vol create images/vm3.qcow2 20G --format qcow2 -O cluster_size=128K\n  storagedctl vol create images/vm4.qcow2 --format qcow2 --backing images/base.qcow2\n  storagedctl vol create images/vm5.raw --from vm5.img\n  storagedctl vol create images/vm6.qcow2 --from vm6.qcow2 --format qcow2\n  storagedctl vol create images/vm7.qcow2 --from vm7.vmdk --from-format vmdk --format qcow2",
+			"  storagedctl vol create images/vm3.qcow2 20G --format qcow2 -O cluster_size=128K\n  storagedctl vol create images/vm8.luks 20G --format luks --secret disks -O iter_time=500\n  storagedctl vol create images/vm4.qcow2 --format qcow2 --backing images/base.qcow2\n  storagedctl vol create images/vm5.raw --from vm5.img\n  storagedctl vol create images/vm6.qcow2 --from vm6.qcow2 --format qcow2\n  storagedctl vol create images/vm7.qcow2 --from vm7.vmdk --from-format vmdk --format qcow2",
 		Flags: jobFlags(append(uploadFlags(),
 			&cli.StringFlag{Name: "from", Usage: "`FILE|-` with its content"},
-			&cli.StringFlag{Name: "format", Usage: "its format (default raw): `FORMAT`"},
+			&cli.StringFlag{Name: "format", Usage: "its format (default raw), of " + creatable() + ": `FORMAT`"},
 			&cli.StringFlag{Name: "from-format", Usage: "convert the content, which is in `FORMAT`"},
 			&cli.StringFlag{Name: "backing", Usage: "stand on `VOL`"},
 			&cli.StringFlag{Name: "secret", Usage: "encrypt it (formats luks and qcow2), so that this opens it: `SECRET`"},
@@ -78,6 +78,15 @@ func (s *session) newVolume(ctx context.Context, r volumeRef, capacity int64) (o
 	backing, err := s.volume(ctx, s.cli.String("backing"))
 	req.Backing = backing.pool + "/" + backing.name
 	return req, err
+}
+
+// creatable are the formats that volumes are made in.
+func creatable() string {
+	var all []string
+	for _, c := range record.Creations() {
+		all = append(all, c.Format)
+	}
+	return strings.Join(all, ", ")
 }
 
 // optionFlag is that of every verb that makes a volume in a format.

@@ -54,20 +54,20 @@ const Preallocation = "preallocation"
 // CheckOptions gives the options of a new volume with sizes in bytes. full says that
 // all of it is to be reserved, which some formats are told by an option.
 func CheckOptions(format string, given map[string]string, full bool) (map[string]string, error) {
-	if format == Encrypted[0] {
-		return lockOptions(given, full)
-	}
 	c, ok := record.CreationOf(format)
 	if !ok {
 		return nil, record.Errorf(record.Unsupported, "no volume is made in format %q, but of a content that is in it", format)
 	}
 	options := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
-		value, err := checkOption(c, name, given[name])
+		value, err := checkOption(c, optionName(name), given[name])
 		if err != nil {
 			return nil, err
 		}
-		options[name] = value
+		if _, twice := options[optionName(name)]; twice {
+			return nil, record.Errorf(record.Invalid, "option %s is given twice", optionName(name))
+		}
+		options[optionName(name)] = value
 	}
 	if err := consistent(c, options); err != nil {
 		return nil, err
@@ -75,21 +75,36 @@ func CheckOptions(format string, given map[string]string, full bool) (map[string
 	return options, reserve(c, options, full)
 }
 
-// lockOptions are those of a volume that is nothing but encrypted: how long a try of its
-// secret takes.
-func lockOptions(given map[string]string, full bool) (map[string]string, error) {
-	const one = "iter-time"
-	value, ok := given[one]
-	n, err := strconv.Atoi(value)
+// optionName is the name of an option: those of encryption are given as qemu-img(1) has
+// them, too.
+func optionName(given string) string {
+	return strings.ReplaceAll(strings.TrimPrefix(given, "encrypt."), "-", "_")
+}
+
+// CheckEncryption refuses a secret where there is nothing to encrypt, none where there is,
+// and options that go with the other case.
+func CheckEncryption(format, secret string, given map[string]string) error {
+	c, ok := record.CreationOf(format)
 	switch {
-	case full || len(given) > 1 || len(given) == 1 && !ok:
-		return nil, record.Errorf(record.Invalid, "of a volume in format %s nothing is reserved, and %s is its only option", Encrypted[0], one)
-	case ok && (err != nil || n < 1 || n > maxIterTime):
-		return nil, record.Errorf(record.Invalid, "option %s is from 1 to %d ms, not %q", one, maxIterTime, value)
-	case ok:
-		return map[string]string{one: value}, nil
+	case !ok && secret == "": // which CheckOptions refuses, or nothing is made
+		return nil
+	case c.Encryption == record.EncryptionRequired && secret == "":
+		return record.Errorf(record.Invalid, "a volume in format %s needs a secret that opens it", format).WithHint("%s", record.Do("").With("secret", "NAME"))
+	case secret != "" && c.Encryption != record.EncryptionRequired && c.Encryption != record.EncryptionOptional:
+		return record.Errorf(record.Invalid, "a volume in format %s is not encrypted; %s are", format, record.List(Encrypted, 10))
 	}
-	return map[string]string{}, nil
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		switch o, _ := c.Option(optionName(name)); {
+		case o.Secret && secret == "":
+			return record.Errorf(record.Invalid, "option %s of format %s is for a volume that is encrypted", o.Name, format).WithHint("%s", record.Do("").With("secret", "NAME"))
+		case o.Name == Compression && secret != "" && given[name] != "off":
+			return record.Errorf(record.Unsupported, "what is compressed is not encrypted: option %s excludes a secret", o.Name)
+		}
+	}
+	if secret == "" {
+		return nil
+	}
+	return record.CheckNameOf("secret", secret)
 }
 
 // checkOption gives the value of an option as its format has it.
@@ -107,6 +122,12 @@ func checkOption(c record.Creation, name, value string) (string, error) {
 	}
 	if len(o.Values) > 0 {
 		return value, record.OneOf(c.Format+" option "+name, value, o.Values...)
+	}
+	if o.Unit != "" {
+		if n, err := strconv.ParseInt(value, 10, 64); err != nil || n < o.Minimum || n > o.Maximum {
+			return "", record.Errorf(record.Invalid, "option %s of format %s is from %d to %d %s, not %q", name, c.Format, o.Minimum, o.Maximum, o.Unit, value)
+		}
+		return value, nil
 	}
 	n, err := quantity.ParseSize(value)
 	if err != nil || n < o.Minimum || n > o.Maximum || bits.OnesCount64(uint64(n)) != 1 {

@@ -21,8 +21,8 @@ func known() operation.Known {
 		Into:   operation.Target{Pool: "fast", Name: "new", Type: "dir", Path: "/f/new"},
 		Pool:   record.Pool{Name: "images", Type: "dir", State: record.PoolActive},
 		Volume: vols[0],
-		Can:    record.Capabilities{Formats: []string{record.FormatRaw, "qcow2", "vmdk", "vdi", "vpc"}, Algorithms: []string{"zero", "random"}},
-		There:  record.Capabilities{Type: "dir", Formats: []string{record.FormatRaw, "qcow2", "vmdk"}, Creations: []record.Creation{{Format: "vhdx", Unavailable: "no program"}}},
+		Can:    record.Capabilities{Formats: []string{record.FormatRaw, "qcow2", "vmdk", "vdi", "vpc", "luks"}, Algorithms: []string{"zero", "random"}},
+		There:  record.Capabilities{Type: "dir", Formats: []string{record.FormatRaw, "qcow2", "vmdk", "luks"}, Creations: []record.Creation{{Format: "vhdx", Unavailable: "no program"}}},
 		Chain:  func() (operation.Chain, error) { return operation.Chain{Of: operation.ChainOfVolume}, nil },
 		Under: func(pool, volume string) (operation.Chain, error) {
 			if volume != "vm" {
@@ -47,6 +47,7 @@ func known() operation.Known {
 	}
 }
 
+func rawOnly(k *operation.Known)  { k.Can.Formats = []string{record.FormatRaw} }
 func inactive(k *operation.Known) { k.Pool.State = record.PoolInactive }
 func vdi(k *operation.Known)      { k.Volume.Format = "vdi" }
 func iso(k *operation.Known)      { k.Volume.Format = "iso" }
@@ -167,6 +168,8 @@ func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
 		{&operation.CreateRequest{Name: "new", Capacity: 8192, Format: "qcow2", Options: map[string]string{"preallocation": "metadata"}}, nil, "async, moves 0, needs 0"},
 		{&operation.CreateRequest{Name: "new", Capacity: 8192, Format: "qcow2", Options: map[string]string{"preallocation": "falloc"}}, nil, "async, moves 8192, needs 8194"},
 		{&operation.CreateRequest{Name: "new", Capacity: 8000, Format: "vpc", Allocation: &operation.Allocation{Full: true}}, nil, "async, moves 8192, needs 8194"},
+		{&operation.CreateRequest{Name: "new", Capacity: 8192, Format: "luks", Secret: "s", Options: map[string]string{"encrypt.iter-time": "5"}}, nil, "normal, moves 0, needs 0"},
+		{&operation.CreateRequest{Name: "new", Capacity: 8192, Format: "luks", Secret: "s", Allocation: &operation.Allocation{Full: true}}, nil, "async, moves 8192, needs 8194"},
 		{&operation.CreateRequest{Name: "new", Capacity: 100, Options: map[string]string{"preallocation": "off"}}, nil, "normal, moves 0, needs 0"},
 		{&operation.CreateRequest{Name: "new", Format: "qcow2", Backing: "images/vm"}, nil, "normal, moves 0, needs 0"},
 		{&operation.UploadRequest{Create: &operation.CreateRequest{Name: "new", Format: "qcow2"}, FromFormat: "raw", Length: n(600), Data: stream}, nil, "async, moves 0, at its own pace, needs 0"},
@@ -382,6 +385,12 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{&operation.CreateRequest{Name: "n", Capacity: 1, Format: "luks"}, nil, "check", record.Invalid, "needs a secret"},
 		{&operation.CreateRequest{Name: "n", Capacity: 1, Secret: "disks"}, nil, "check", record.Invalid, "not encrypted"},
 		{&operation.CreateRequest{Name: "n", Capacity: 1, Format: "luks", Secret: "a/b"}, nil, "check", record.Invalid, "secret"},
+		{&operation.CreateRequest{Name: "n", Capacity: 1, Format: "luks", Secret: "disks", Options: map[string]string{"iter-time": "0"}}, nil, "check", record.Invalid, "from 1 to 60000 ms"},
+		{&operation.CreateRequest{Name: "n", Capacity: 1, Format: "luks", Secret: "disks", Options: map[string]string{"iter-time": "5", "iter_time": "5"}}, nil, "check", record.Invalid, "given twice"},
+		{&operation.CreateRequest{Name: "n", Capacity: 1, Format: "qcow2", Options: map[string]string{"encrypt.cipher-alg": "aes-128"}}, nil, "check", record.Invalid, "cipher_alg of format qcow2 is for a volume that is encrypted"},
+		{&operation.CreateRequest{Name: "n", Capacity: 1, Format: "qcow2", Secret: "disks", Options: map[string]string{"cipher_alg": "rot13"}}, nil, "check", record.Invalid, "cipher_alg"},
+		{&operation.CreateRequest{Name: "n", Capacity: 1, Format: "qcow2", Secret: "disks", Options: map[string]string{"compression": "zstd"}}, nil, "check", record.Invalid, "an empty volume has none"},
+		{&operation.CreateRequest{Name: "n", Capacity: 1, Format: "luks", Secret: "disks"}, []change{rawOnly}, "plan", record.Unsupported, "cannot be made"},
 		{&operation.RekeyRequest{}, []change{luks}, "check", record.Invalid, "one of"},
 		{&operation.RekeyRequest{Secret: "next", Add: "more"}, []change{luks}, "check", record.Invalid, "one of"},
 		{&operation.RekeyRequest{Add: "a/b"}, []change{luks}, "check", record.Invalid, "add"},

@@ -154,22 +154,7 @@ func (r *CreateRequest) Check() error {
 	case r.Allocation != nil && r.Allocation.of(r.Capacity) > r.Capacity:
 		return record.Errorf(record.Invalid, "allocation of %s is more than the capacity of %s", both(r.Allocation.Bytes), both(r.Capacity))
 	}
-	return cmp.Or(r.checkImage(), r.checkBacking(), r.checkSecret(), r.checkRights())
-}
-
-// checkSecret refuses a secret where there is nothing to encrypt, and none where there is.
-func (r *CreateRequest) checkSecret() error {
-	switch format := cmp.Or(r.Format, record.FormatRaw); {
-	case r.Secret == "" && format == Encrypted[0]:
-		return record.Errorf(record.Invalid, "a volume in format %s needs a secret that opens it", format).WithHint("%s", record.Do("").With("secret", "NAME"))
-	case r.Secret == "":
-		return nil
-	case !slices.Contains(Encrypted, format):
-		return record.Errorf(record.Invalid, "a volume in format %s is not encrypted; %s are", format, record.List(Encrypted, 10))
-	case format == Encrypted[0] && r.Allocation != nil && (r.Allocation.Full || r.Allocation.Bytes > 0):
-		return record.Errorf(record.Unsupported, "of a volume in format %s nothing can be reserved", format)
-	}
-	return record.CheckNameOf("secret", r.Secret)
+	return cmp.Or(r.checkImage(), r.checkBacking(), CheckEncryption(cmp.Or(r.Format, record.FormatRaw), r.Secret, r.Options), r.checkRights())
 }
 
 // checkImage refuses what no volume in the format is made with.
@@ -215,11 +200,7 @@ func (r *CreateRequest) checkBacking() error {
 // Plan refuses a format that the pool's type cannot make, and a backing that no image
 // can stand on.
 func (r *CreateRequest) Plan(k Known) (Operation, error) {
-	makes := r.Format
-	if makes == Encrypted[0] { // which the same programs make
-		makes = Encrypted[1]
-	}
-	if err := k.Can.CanMake(makes); err != nil {
+	if err := k.Can.CanMake(r.Format); err != nil {
 		return nil, err
 	}
 	options, err := CheckOptions(r.Format, r.Options, r.Allocation.Full)

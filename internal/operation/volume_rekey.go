@@ -112,9 +112,6 @@ type RekeyRequest struct {
 	JobOptions
 }
 
-// maxIterTime is a minute: who opens the volume waits as long.
-const maxIterTime = 60000
-
 // Check refuses what says none of them, or several.
 func (r *RekeyRequest) Check() error {
 	given := 0
@@ -127,8 +124,8 @@ func (r *RekeyRequest) Check() error {
 			return err
 		}
 	}
-	if r.IterTime < 0 || r.IterTime > maxIterTime {
-		return record.Errorf(record.Invalid, "iter_time is up to %d ms, not %d", maxIterTime, r.IterTime)
+	if r.IterTime < 0 || r.IterTime > record.MaxIterTime {
+		return record.Errorf(record.Invalid, "iter_time is up to %d ms, not %d", record.MaxIterTime, r.IterTime)
 	}
 	if given != 1 {
 		return record.Errorf(record.Invalid, "one of secret, add and remove says what is to be done")

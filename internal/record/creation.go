@@ -10,6 +10,7 @@ type Creation struct {
 	Unavailable string           `json:"unavailable,omitempty"`
 	Allocation  []string         `json:"allocation"` // of none, full and size: how much may be reserved
 	Backing     bool             `json:"backing"`    // they can stand on other volumes, and be linked clones
+	Encryption  string           `json:"encryption"` // by a secret: none, optional or required
 	Options     []CreationOption `json:"options"`    // that may be given
 }
 
@@ -17,10 +18,36 @@ type Creation struct {
 type CreationOption struct {
 	Name    string   `json:"name"`
 	Values  []string `json:"values,omitempty"`  // it is one of these
-	Minimum int64    `json:"minimum,omitempty"` // or else a size, in bytes: a power of two between both
+	Minimum int64    `json:"minimum,omitempty"` // or else a number between both
 	Maximum int64    `json:"maximum,omitempty"`
+	Unit    string   `json:"unit,omitempty"` // of the number: ms; "": bytes, and then it is a power of two
 	Default string   `json:"default"`
-	Effect  string   `json:"effect"` // for people
+	Secret  bool     `json:"secret,omitempty"` // it is for a volume that a secret encrypts
+	Effect  string   `json:"effect"`           // for people
+}
+
+// Whether a secret encrypts the volumes in a format.
+const (
+	EncryptionNone     = "none"
+	EncryptionOptional = "optional"
+	EncryptionRequired = "required"
+)
+
+// MaxIterTime is how many ms a try of a secret may take: a minute, which whoever opens
+// the volume waits.
+const MaxIterTime = 60000
+
+// unitMS is a number of milliseconds.
+const unitMS = "ms"
+
+// encryption are the options of what a secret encrypts, by LUKS. Keys of 192 bits are
+// left out: QEMU breaks off at them in most modes.
+var encryption = []CreationOption{
+	{Name: "cipher_alg", Values: []string{"aes-128", "aes-256", "serpent-128", "serpent-256", "twofish-128", "twofish-256"}, Default: "aes-256", Secret: true, Effect: "the cipher of the content"},
+	{Name: "cipher_mode", Values: []string{"xts", "cbc"}, Default: "xts", Secret: true, Effect: "how the cipher is used"},
+	{Name: "ivgen_alg", Values: []string{"plain", "plain64", "essiv"}, Default: "plain64", Secret: true, Effect: "how each sector is made to differ"},
+	{Name: "hash_alg", Values: []string{"sha1", "sha256", "sha512"}, Default: "sha256", Secret: true, Effect: "the hash that makes a key of the secret"},
+	{Name: "iter_time", Minimum: 1, Maximum: MaxIterTime, Unit: unitMS, Default: "2000", Secret: true, Effect: "how much processor time a try of the secret takes on this host, in ms"},
 }
 
 // How much of a new volume may be reserved.
@@ -38,13 +65,13 @@ const (
 var onOff = []string{"off", "on"}
 
 // Creations are those of all formats that can be made. Names of options are those of
-// qemu-img(1), where it has them.
+// qemu-img(1), where it has them, with _ for - and without "encrypt.".
 func Creations() []Creation {
-	return []Creation{
+	all := []Creation{
 		{Format: FormatRaw, Allocation: []string{AllocateFull, AllocateNone, AllocateSize}, Options: []CreationOption{
 			{Name: "preallocation", Values: []string{"off", "falloc", "full"}, Default: "falloc", Effect: "reserve all of it; full writes zeros"},
 		}},
-		{Format: "qcow2", Allocation: []string{AllocateNone, AllocateFull, AllocateSize}, Backing: true, Options: []CreationOption{
+		{Format: "qcow2", Allocation: []string{AllocateNone, AllocateFull, AllocateSize}, Backing: true, Encryption: EncryptionOptional, Options: append([]CreationOption{
 			{Name: "preallocation", Values: []string{"off", "metadata", "falloc", "full"}, Default: "off", Effect: "make its tables, or reserve all of it too; full writes zeros"},
 			{Name: "cluster_size", Minimum: 512, Maximum: 2 * mib, Default: "65536", Effect: "the unit in which it allocates"},
 			{Name: "compat", Values: []string{"0.10", "1.1"}, Default: "1.1", Effect: "what programs can open it: 0.10 is for those of before 2013"},
@@ -52,7 +79,7 @@ func Creations() []Creation {
 			{Name: "extended_l2", Values: onOff, Default: "off", Effect: "allocate parts of a cluster"},
 			{Name: "refcount_bits", Values: []string{"1", "2", "4", "8", "16", "32", "64"}, Default: "16", Effect: "how often a cluster may be shared"},
 			{Name: "compression", Values: []string{"off", "zlib", "zstd"}, Default: "off", Effect: "compress the content that it is made with"},
-		}},
+		}, encryption...)},
 		{Format: "vmdk", Allocation: []string{AllocateNone}, Options: []CreationOption{
 			{Name: "adapter_type", Values: []string{"ide", "lsilogic", "buslogic", "legacyESX"}, Default: "ide", Effect: "the adapter that its descriptor names"},
 			{Name: "hwversion", Values: []string{"4", "6", "10", "14", "19"}, Default: "4", Effect: "the version of virtual hardware that its descriptor names"},
@@ -74,7 +101,16 @@ func Creations() []Creation {
 			{Name: "table_size", Values: []string{"1", "2", "4", "8", "16"}, Default: "4", Effect: "clusters of a table"},
 		}},
 		{Format: "qcow", Allocation: []string{AllocateNone}, Options: []CreationOption{}},
+		{Format: "luks", Allocation: []string{AllocateNone, AllocateFull, AllocateSize}, Encryption: EncryptionRequired, Options: append([]CreationOption{
+			{Name: "preallocation", Values: []string{"off", "falloc"}, Default: "off", Effect: "reserve all of it"},
+		}, encryption...)},
 	}
+	for i := range all {
+		if all[i].Encryption == "" {
+			all[i].Encryption = EncryptionNone
+		}
+	}
+	return all
 }
 
 // CreationOf is that of a format; ok is false where none can be made.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 
 	"storaged/internal/record"
 	"storaged/internal/tool"
@@ -17,8 +16,8 @@ type New struct {
 	Format   string
 	Capacity int64 // bytes
 	// Options are those of qemu-img(1) for the format, sizes in bytes. Beside them
-	// there is "compression" of a qcow2: off, zlib or zstd. Those of luks, behind
-	// "encrypt.", are of an encrypted qcow2.
+	// there is "compression" of a qcow2: off, zlib or zstd. Those of encryption are
+	// of luks and of an encrypted qcow2, and have _ for -.
 	Options map[string]string
 	// BackingName is what its header shall name as what it stands on, "" for nothing.
 	// It is not looked at.
@@ -67,8 +66,8 @@ var makers = map[string]maker{
 		"block_state_zero": {"block-state-zero", flag},
 	}},
 	"luks": {options: map[string]option{
-		"cipher-alg": {"cipher-alg", text}, "cipher-mode": {"cipher-mode", text}, "hash-alg": {"hash-alg", text},
-		"ivgen-alg": {"ivgen-alg", text}, "ivgen-hash-alg": {"ivgen-hash-alg", text}, "iter-time": {"iter-time", number},
+		"cipher_alg": {"cipher-alg", text}, "cipher_mode": {"cipher-mode", text}, "hash_alg": {"hash-alg", text},
+		"ivgen_alg": {"ivgen-alg", text}, "ivgen_hash_alg": {"ivgen-hash-alg", text}, "iter_time": {"iter-time", number},
 		"preallocation": {"preallocation", text},
 	}},
 	"parallels": {options: map[string]option{"cluster_size": {"cluster-size", number}}},
@@ -158,8 +157,8 @@ func (n New) options(g *graph) (object, error) {
 // option adds one.
 func (n New) option(m maker, out object, name, value string) error {
 	known := m.options
-	if of, ok := strings.CutPrefix(name, "encrypt."); ok && n.Secret != nil && n.Format == "qcow2" {
-		known, name, out = makers["luks"].options, of, out["encrypt"].(object)
+	if _, ok := known[name]; !ok && n.Secret != nil && n.Format == "qcow2" {
+		known, out = makers["luks"].options, out["encrypt"].(object)
 	}
 	o, ok := known[name]
 	if !ok {

@@ -19,18 +19,18 @@ var passphrase = []byte(" ä\n" + strings.Repeat("k", 200) + "\n")
 // opens. It is made once: QEMU measures the processor for a second and more for each,
 // however fast keys are to be.
 var encrypted = map[string]func() ([]byte, error){
-	"luks":  sync.OnceValues(func() ([]byte, error) { return encryptedAnew("luks", "iter-time") }),
-	"qcow2": sync.OnceValues(func() ([]byte, error) { return encryptedAnew("qcow2", "encrypt.iter-time") }),
+	"luks":  sync.OnceValues(func() ([]byte, error) { return encryptedAnew("luks") }),
+	"qcow2": sync.OnceValues(func() ([]byte, error) { return encryptedAnew("qcow2") }),
 }
 
-func encryptedAnew(format, fast string) ([]byte, error) {
+func encryptedAnew(format string) ([]byte, error) {
 	f, err := os.CreateTemp("", "")
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	defer os.Remove(f.Name())
-	n := New{Format: format, Capacity: 4 * mib, Options: map[string]string{fast: "10"}, Secret: passphrase}
+	n := New{Format: format, Capacity: 4 * mib, Options: map[string]string{"iter_time": "10"}, Secret: passphrase}
 	if format == "qcow2" {
 		n.BackingName, n.BackingFormat = "/nowhere/base", "raw"
 	}
@@ -112,7 +112,7 @@ func TestKeysThatTakeLong(t *testing.T) {
 	if !*all { // it takes a minute of the processor
 		return
 	}
-	n := New{Format: "luks", Capacity: mib, Secret: passphrase, Options: map[string]string{"iter-time": "14000"}}
+	n := New{Format: "luks", Capacity: mib, Secret: passphrase, Options: map[string]string{"iter_time": "14000"}}
 	l := Layer{File: made(t, n), Format: "luks", Secret: passphrase}
 	i := opened(t, l, Options{Writable: true})
 	_, err := i.WriteAt(pattern(1, mib), 0)

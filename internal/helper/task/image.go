@@ -75,7 +75,9 @@ func (n newImage) qemu() map[string]string {
 	all := maps.Clone(n.options)
 	switch all[operation.Preallocation] {
 	case "falloc", "full": // which we do, with progress
-		all[operation.Preallocation] = "metadata"
+		if all[operation.Preallocation] = "metadata"; n.draft.As.Format == operation.Encrypted[0] { // which has no tables
+			all[operation.Preallocation] = "off"
+		}
 	}
 	return all
 }
