@@ -585,6 +585,14 @@ func TestVolumeIsDeletedWithItsSnapshots(t *testing.T) {
 	h.refuses(record.HasChildren, "disk@s1", "other/linked")(h.remove("other/disk", withSnapshots))
 	h.succeed(h.remove("other/linked"))
 	h.exhaust(dir)
+	err := h.fails(h.end(h.freeze("other/disk", "more")), record.NoSpace, "nothing was written") // others have filled it
+	h.hints(err, "with all its snapshots")
+	_, err = h.restore("other/disk@s0") // what is known by now
+	h.refused(err, record.NoSpace, "has no room")
+	h.hints(err, "--with-snapshots")
+	if v := h.entry("other/disk"); len(v.Snapshots) != 3 || v.Parent.Volume != "disk@s2" {
+		t.Errorf("it is %s", shown(v))
+	}
 	h.fails(h.end(h.dropSnapshot("other/disk@s2")), record.NoSpace, "nothing was written")
 	st, err := h.remove("other/disk", withSnapshots, dryRun)
 	h.must(err)

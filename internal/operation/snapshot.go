@@ -66,7 +66,39 @@ type Overlaying interface {
 
 // Overlay is embedded by them.
 type Overlay struct {
-	Forbidden string `json:"-"` // why there can be no such image; "": there can
+	Forbidden string `json:"-"`              // why there can be no such image; "": there can
+	Room      int64  `json:"room,omitempty"` // bytes that it, or the file with shared blocks, may need
+}
+
+// Needs a little: whether blocks can be shared, which alone does with next to nothing,
+// only the helper finds out.
+func (o *Overlay) Needs() (bytes int64, shareable bool) { return o.Room, false }
+
+// Smaller is what a full pool has room for.
+func (*Overlay) Smaller() record.Hint {
+	return record.Hintf("free some; %s needs no room for that, nor does the deletion of a snapshot that nothing stands on", record.Do("volume.delete", "VOL").With("with_snapshots"))
+}
+
+// roomFor is what a snapshot of a volume may need: where its blocks are shared that is
+// noted, otherwise there is an empty image.
+func roomFor(v record.Volume) int64 {
+	const noted = 64 << 10
+	if v.Format != "qcow2" {
+		return noted
+	}
+	return RoomForOverlay(v.Capacity, v.Secret != "")
+}
+
+// RoomForOverlay is what an empty qcow2 of that capacity needs, by default clusters: four
+// of them, more for the map of a large one, and the header of one that is encrypted. All
+// are bytes.
+func RoomForOverlay(capacity int64, encrypted bool) int64 {
+	const clusters, keys = 256 << 10, 2 << 20
+	room := clusters + capacity>>26
+	if encrypted {
+		room += keys
+	}
+	return room
 }
 
 // ForbidOverlay keeps the reason for the helper, which alone finds out whether blocks

@@ -17,6 +17,12 @@ type SnapshotCreate struct {
 	Format string `json:"format"`           // of both
 }
 
+var _ interface {
+	Operation
+	Grows
+	Overlaying
+} = (*SnapshotCreate)(nil)
+
 // NewSnapshotCreate gives one with the defaults of its task.
 func NewSnapshotCreate() *SnapshotCreate {
 	return &SnapshotCreate{OnSnapshot: newOnSnapshot(), Format: record.FormatRaw}
@@ -91,5 +97,5 @@ func (r *SnapshotCreateRequest) Plan(k Known) (Operation, error) {
 	if err := record.CheckSnapshot(k.Volume.Name, r.Name); err != nil {
 		return nil, record.Errorf(record.Invalid, `field "name": %v`, err)
 	}
-	return &SnapshotCreate{OnSnapshot: OnSnapshot{Volume: k.On, Snapshot: r.Name}, Format: k.Volume.Format, Secret: k.Volume.Secret}, nil
+	return &SnapshotCreate{Overlay: Overlay{Room: roomFor(k.Volume)}, OnSnapshot: OnSnapshot{Volume: k.On, Snapshot: r.Name}, Format: k.Volume.Format, Secret: k.Volume.Secret}, nil
 }

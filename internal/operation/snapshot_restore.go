@@ -12,6 +12,12 @@ type SnapshotRestore struct {
 	Format string `json:"format"`           // of the snapshot, and of the volume after
 }
 
+var _ interface {
+	Operation
+	Grows
+	Overlaying
+} = (*SnapshotRestore)(nil)
+
 // NewSnapshotRestore gives one with the defaults of its task.
 func NewSnapshotRestore() *SnapshotRestore {
 	return &SnapshotRestore{OnSnapshot: newOnSnapshot(), Format: record.FormatRaw}
@@ -79,5 +85,5 @@ func (r *SnapshotRestoreRequest) Plan(k Known) (Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &SnapshotRestore{OnSnapshot: OnSnapshot{Volume: k.On, Snapshot: r.snapshot}, Format: s.Format, Secret: s.Secret}, nil
+	return &SnapshotRestore{Overlay: Overlay{Room: roomFor(s)}, OnSnapshot: OnSnapshot{Volume: k.On, Snapshot: r.snapshot}, Format: s.Format, Secret: s.Secret}, nil
 }

@@ -92,6 +92,9 @@ func stack(ctx context.Context, r *helper.Run, d *helper.Draft, on layer) error 
 	if err := on.sound(r); err != nil {
 		return err
 	}
+	if err := roomIn(ctx, d.Pool, operation.RoomForOverlay(on.like.Capacity, on.secret != "")); err != nil {
+		return err
+	}
 	attributes, err := diskio.AttributesOf(d.Over.Volume.Content())
 	if err != nil {
 		return err
@@ -135,3 +138,15 @@ func described(v backends.Volume, format string) (ipc.Item, error) {
 	info, err := header.Inspect(v, format)
 	return helper.Item(info), err
 }
+
+// roomIn refuses, before anything is written, what a pool has no room for.
+func roomIn(ctx context.Context, p *helper.Pool, need int64) error {
+	has, err := p.Space(ctx)
+	if err == nil && need > has.Available {
+		err = &diskio.NoRoomError{Needed: need, Available: has.Available}
+	}
+	return err
+}
+
+// roomBySnapshots is what can be done where there is no room.
+const roomBySnapshots = "make room where the pool lies; to delete a volume with all its snapshots needs none"

@@ -13,10 +13,6 @@ import (
 	"storaged/internal/operation"
 )
 
-// roomToMerge is what can be done where what stands on a snapshot has no room for what
-// it lacks.
-const roomToMerge = "make room where the pool lies; to delete the volume with all its snapshots needs none"
-
 // SnapshotDelete makes the task of an operation.
 func SnapshotDelete(o *operation.SnapshotDelete) (helper.Task, error) {
 	at, snapshot, err := snapshotOf(o, o.OnSnapshot)
@@ -29,7 +25,7 @@ func SnapshotDelete(o *operation.SnapshotDelete) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	return helper.Task{
-		Name: o.Task().Name, Secrets: o.Files, Images: len(w.above), Room: roomToMerge,
+		Name: o.Task().Name, Secrets: o.Files, Images: len(w.above), Room: roomBySnapshots,
 		Doing:  fmt.Sprintf("delete snapshot %q of %q", o.Snapshot, at.Path),
 		Done:   fmt.Sprintf("deleted snapshot %q of %q", o.Snapshot, at.Path),
 		Undone: fmt.Sprintf("%q is not deleted; what stands on it has the content that it had", snapshot.Path),
@@ -256,11 +252,10 @@ func (b beneath) room(ctx context.Context, p *helper.Pool, size int64) error {
 	if err != nil {
 		return err
 	}
-	has, err := p.Space(ctx)
-	if err == nil && need > 0 && need+tables(need) > has.Available {
-		err = &diskio.NoRoomError{Needed: need + tables(need), Available: has.Available}
+	if need == 0 {
+		return nil
 	}
-	return err
+	return roomIn(ctx, p, need+tables(need))
 }
 
 // tables is what an image may need for so many bytes more beside those.
