@@ -101,7 +101,13 @@ func (h *host) commit(d deed, n string, points ...crash.Point) (met int) {
 		j, werr := h.client.WaitJob(h.ctx(), st.Job.ID, time.Millisecond)
 		return werr == nil && j.State.Terminal()
 	})
-	h.disarm(points)
+	gone := h.disarm(points)
+	h.await("to see what has died", func() bool { // the job may have ended in the same moment
+		for h.fired() != "" {
+			met++
+		}
+		return met >= gone
+	})
 	j := h.end(d.start(h, n, s))
 	d.check(h, n, j)
 	h.tidy(j)
@@ -112,13 +118,19 @@ func ofDaemon(points []crash.Point) bool {
 	return slices.ContainsFunc(points, func(p crash.Point) bool { return strings.HasPrefix(string(p), "daemon.") })
 }
 
-func (h *host) disarm(points []crash.Point) {
+// disarm lets the programs live on, and gives at how many of the points something
+// has died, or does so now.
+func (h *host) disarm(points []crash.Point) (gone int) {
 	h.t.Helper()
 	for _, p := range points {
-		if err := os.Remove(h.crashFile(string(p))); err != nil && !os.IsNotExist(err) {
+		switch err := os.Remove(h.crashFile(string(p))); {
+		case os.IsNotExist(err):
+			gone++
+		case err != nil:
 			h.t.Fatal(err)
 		}
 	}
+	return gone
 }
 
 // tidy checks that an ended job left nothing that runs, holds or is half done.

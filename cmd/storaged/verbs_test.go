@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -334,6 +335,13 @@ func (h *host) unlimit(st started) record.Job {
 	j, err := h.client.PatchJob(h.ctx(), st.Job.ID, contract.JobPatch{Limit: []byte("null")})
 	h.must(err)
 	return j
+}
+
+// relimit has a job go as fast as that from now on, in bytes a second.
+func (h *host) relimit(st started, bytesPerSecond int64) {
+	h.t.Helper()
+	_, err := h.client.PatchJob(h.ctx(), st.Job.ID, contract.JobPatch{Limit: fmt.Append(nil, bytesPerSecond)})
+	h.must(err)
 }
 
 // unlimited lets a job go as fast as it can, to its end.
