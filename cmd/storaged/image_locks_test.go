@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -8,12 +9,17 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
+	"storaged/internal/crash"
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
+
+// allLocks has every job on images meet every opener of one.
+var allLocks = flag.Bool("locks.all", false, "try all pairs of openers of an image and jobs on it, which takes minutes")
 
 // opener is somebody else who has a volume open.
 type opener struct {
@@ -34,11 +40,11 @@ func disk(drive, device string, more ...string) func(*testing.T, string) (string
 }
 
 // tool is a program of QEMU's that has been stopped with the volume open: PATH in its
-// arguments, beside a new file OTHER.
+// arguments, beside a file OTHER with the same content.
 func tool(argv ...string) func(*testing.T, string) (string, func(), error) {
 	return func(t *testing.T, path string) (string, func(), error) {
 		other := filepath.Join(t.TempDir(), "other")
-		if err := os.WriteFile(other, noise(volumeBytes), 0o600); err != nil {
+		if err := os.WriteFile(other, []byte(holds(t, path)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		put := strings.NewReplacer("PATH", path, "OTHER", other)
@@ -47,9 +53,15 @@ func tool(argv ...string) func(*testing.T, string) (string, func(), error) {
 	}
 }
 
+// qcow2Magic is how a qcow2 begins.
+const qcow2Magic = "QFI\xfb"
+
 // qcow2 has an opener find a qcow2 image in the volume.
 func qcow2(open func(*testing.T, string) (string, func(), error)) func(*testing.T, string) (string, func(), error) {
 	return func(t *testing.T, path string) (string, func(), error) {
+		if strings.HasPrefix(holds(t, path), qcow2Magic) {
+			return open(t, path)
+		}
 		made := filepath.Join(t.TempDir(), "made")
 		if out, err := exec.Command(testenv.Tool(t, "qemu-img"), "create", "-q", "-f", "qcow2", made, "4M").CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
@@ -91,7 +103,7 @@ var openers = []opener{
 	{"convert-source", true, false, true, tool("qemu-img", "convert", "-r", "4k", "-f", "raw", "-O", "raw", "PATH", "OTHER")},
 	{"convert-target", false, false, true, tool("qemu-img", "convert", "-r", "4k", "-n", "-f", "raw", "-O", "raw", "OTHER", "PATH")},
 	{"convert-unlocked", true, true, true, tool("qemu-img", "convert", "-U", "-r", "4k", "-f", "raw", "-O", "raw", "PATH", "OTHER")},
-	{"create-preallocated", false, false, true, tool("qemu-img", "create", "-q", "-f", "raw", "-o", "preallocation=full", "PATH", "256M")},
+	{"create-preallocated", false, false, true, tool("qemu-img", "create", "-q", "-f", "raw", "-o", "preallocation=full", "PATH", "2G")},
 	{"info-unlocked", true, true, true, tool("qemu-io", "-U", "-r", "-f", "raw", "-c", "sleep 60000", "PATH")},
 }
 
@@ -104,6 +116,39 @@ type usage struct {
 	reads bool // and lets others read
 	brief bool // it has no middle
 	start func(h *host, volume string, o ...option) (started, error)
+	of    string // what the volume is made of, a file in the host's directory; "": noise
+	// snapshot says whether the volume has one, "s".
+	snapshot presence
+}
+
+// presence says whether a volume has a snapshot.
+type presence int
+
+const (
+	unfrozen presence = iota
+	frozen            // it has one
+	thawing           // it has one, and that is what the job needs
+)
+
+// at is the file that is locked.
+func (u usage) at(h *host, volume string) string {
+	if u.snapshot == thawing {
+		return h.path("." + volume + "@s.storaged")
+	}
+	return h.path(volume)
+}
+
+// admits says that the job and the opener can have the volume together.
+func (u usage) admits(o opener) bool { return u.reads && o.reads || u.name == "grow" && o.grows }
+
+// put makes a file for the usage.
+func (u usage) put(h *host, path string) {
+	h.t.Helper()
+	b := noise(volumeBytes)
+	if u.of != "" {
+		b = must(os.ReadFile(filepath.Join(h.dir, u.of)))(h.t)
+	}
+	h.must(os.WriteFile(path, b, 0o600))
 }
 
 // usages are all jobs that change or read a volume's content, or take it away.
@@ -116,41 +161,51 @@ func usages(h *host) []usage {
 		return func(_ *host, volume string, o ...option) (started, error) { return verb(volume, append(o, more...)...) }
 	}
 	return []usage{
-		{"delete", false, true, with(h.remove)},
-		{"delete-wiped", false, false, with(h.remove, wipeFirst("zero"))},
-		{"wipe", false, false, with(h.wipe, acceptLimits)},
-		{"trim", false, true, with(h.trim)},
-		{"upload", false, false, func(h *host, volume string, o ...option) (started, error) { return h.hand(volume, f, o...) }},
+		{"delete", false, true, with(h.remove), "", unfrozen},
+		{"delete-wiped", false, false, with(h.remove, wipeFirst("zero")), "", unfrozen},
+		{"wipe", false, false, with(h.wipe, acceptLimits), "", unfrozen},
+		{"trim", false, true, with(h.trim), "", unfrozen},
+		{"upload", false, false, func(h *host, volume string, o ...option) (started, error) { return h.hand(volume, f, o...) }, "", unfrozen},
 		{"grow", false, true, func(h *host, volume string, o ...option) (started, error) {
 			return h.resize(volume, 2*volumeBytes, o...)
-		}},
+		}, "", unfrozen},
 		{"shrink", false, true, func(h *host, volume string, o ...option) (started, error) {
 			return h.resize(volume, mib, append(o, shrink)...)
-		}},
+		}, "", unfrozen},
 		{"rename", false, true, func(h *host, volume string, o ...option) (started, error) {
 			return h.move(volume, volume+"-moved", o...)
-		}},
-		{"move", false, false, func(h *host, volume string, o ...option) (started, error) { return h.move(volume, "other/", o...) }},
+		}, "", unfrozen},
+		{"move", false, false, func(h *host, volume string, o ...option) (started, error) { return h.move(volume, "other/", o...) }, "", unfrozen},
 		{"clone", true, false, func(h *host, volume string, o ...option) (started, error) {
 			return h.clone(volume, volume+"-cloned", append(o, noReflink)...)
-		}},
-		{"verify", true, false, with(h.verify)},
+		}, "", unfrozen},
+		{"verify", true, false, with(h.verify), "", unfrozen},
 	}
 }
 
-// lockedHost has a volume for each pair of a usage and some other name.
-func lockedHost(t *testing.T, others []string) (*host, []usage) {
-	h := newHost(t)
+// lockable gives a host a volume for each pair of a usage and some other name.
+func (h *host) lockable(all []usage, others []string) {
+	h.t.Helper()
 	h.otherPool("tmpfs")
 	h.patchLimits(contract.LimitsPatch{Running: ptr(64), RunningPool: ptr(64), RunningDevice: ptr(64)})
-	all := usages(h)
 	for _, u := range all {
 		for _, other := range others {
-			h.must(os.WriteFile(h.path(u.name+"-"+other), noise(volumeBytes), 0o600))
+			volume := u.name + "-" + other
+			u.put(h, h.path(volume))
+			if u.snapshot != unfrozen {
+				u.put(h, h.path("."+volume+"@s.storaged"))
+			}
 		}
 	}
+	h.t.Cleanup(h.dropFrozen)
 	h.succeed(h.refreshPool("pool"))
-	return h, all
+	for _, u := range all {
+		for _, other := range others {
+			if u.of == keyedImage {
+				h.must(h.opens(u.name+"-"+other, "first"))
+			}
+		}
+	}
 }
 
 // holds is the beginning of what is in a file.
@@ -169,25 +224,52 @@ func holds(t *testing.T, path string) string {
 // named. The volume stays as it is.
 func TestWhatQEMUHasOpenIsBusy(t *testing.T) {
 	t.Parallel()
+	h := newHost(t)
+	h.busyFor(usages(h), 1)
+}
+
+// Images are kept from the jobs on them as well.
+func TestImagesThatQEMUHasOpenAreBusy(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.busyFor(imageUsages(h), partOfLocks())
+}
+
+// partOfLocks has every pair tried, or every third one: each opener and each job is
+// among those.
+func partOfLocks() (every int) {
+	if *allLocks {
+		return 1
+	}
+	return 3
+}
+
+// busyFor has every opener open a volume for each of the usages, or for each of some,
+// which must be refused.
+func (h *host) busyFor(all []usage, every int) {
 	var names []string
 	for _, o := range openers {
 		names = append(names, o.name)
 	}
-	h, all := lockedHost(t, names)
-	for _, o := range openers {
-		t.Run(o.name, func(t *testing.T) {
+	h.lockable(all, names)
+	for i, o := range openers {
+		h.t.Run(o.name, func(t *testing.T) {
 			var under sync.WaitGroup
-			for _, u := range all {
+			for k, u := range all {
+				if (i+k)%every != 0 {
+					continue
+				}
 				volume := u.name + "-" + o.name
-				holder, stop, err := o.open(t, h.path(volume))
+				path := u.at(h, volume)
+				holder, stop, err := o.open(t, path)
 				if err != nil {
 					t.Fatal(err)
 				}
-				was := holds(t, h.path(volume))
+				was := holds(t, path)
 				under.Go(func() {
 					defer stop()
 					j := h.end(u.start(h, volume))
-					if u.reads && o.reads || u.name == "grow" && o.grows {
+					if u.admits(o) {
 						if j.State != record.Succeeded {
 							t.Errorf("%s: %s", u.name, outcome(j))
 						}
@@ -196,7 +278,7 @@ func TestWhatQEMUHasOpenIsBusy(t *testing.T) {
 					if j.State != record.Failed || j.Code() != record.Busy || !strings.Contains(fmt.Sprint(j.Error), holder) {
 						t.Errorf("%s: %s, want busy with %q", u.name, outcome(j), holder)
 					}
-					if holds(t, h.path(volume)) != was {
+					if holds(t, path) != was {
 						t.Errorf("%s has changed the volume", u.name)
 					}
 					h.is(volume, record.Volume{State: record.VolumeReady})
@@ -211,7 +293,9 @@ func TestWhatQEMUHasOpenIsBusy(t *testing.T) {
 // no locks gets in: nothing in Linux keeps one away who may open the file.
 func TestWhatAJobHasIsBusyForQEMU(t *testing.T) {
 	t.Parallel()
-	h, all := lockedHost(t, []string{"used"})
+	h := newHost(t)
+	all := usages(h)
+	h.lockable(all, []string{"used"})
 	for _, u := range all {
 		if u.brief {
 			continue
@@ -220,27 +304,91 @@ func TestWhatAJobHasIsBusyForQEMU(t *testing.T) {
 			volume := u.name + "-used"
 			st := h.began(u.start(h, volume, limited(mib/4)))
 			h.written(st.Job.ID, 1)
-			for _, o := range openers {
-				if o.name == "vm-qcow2" {
-					continue // it writes an image into the volume first
-				}
-				_, stop, err := o.open(t, h.path(volume))
-				if stop != nil {
-					stop()
-				}
-				switch in := !o.locks || u.reads && o.reads; {
-				case in && err != nil:
-					t.Errorf("%s: %v", o.name, err)
-				case !in && (err == nil || !strings.Contains(err.Error(), "lock")):
-					t.Errorf("%s got in, or failed for another reason: %v", o.name, err)
-				}
-			}
+			u.keepsAway(t, h.path(volume), openers)
 			if j := h.job(st); j.State.Terminal() {
 				t.Errorf("%s ended before the last had tried", u.name)
 			}
 			h.cancel(st)
 			h.end(st, nil)
 		})
+	}
+}
+
+// Jobs that are over in a moment are stopped when they have what they need, and jobs on
+// images with them.
+func TestWhatABriefJobHasIsBusyForQEMU(t *testing.T) {
+	t.Parallel()
+	h := newDeadlyHost(t)
+	all := append(usages(h), imageUsages(h)...)
+	h.lockable(all, []string{"used"})
+	for k, u := range all {
+		if !u.brief {
+			continue
+		}
+		var some []opener
+		for i, o := range openers {
+			if (i+k)%partOfLocks() == 0 {
+				some = append(some, o)
+			}
+		}
+		t.Run(u.name, func(t *testing.T) {
+			volume := u.name + "-used"
+			st, goOn := h.stoppedAt(crash.Locked, func() (started, error) { return u.start(h, volume) })
+			u.keepsAway(t, u.at(h, volume), some)
+			goOn()
+			h.succeed(st, nil)
+		})
+	}
+}
+
+// stoppedAt starts a job whose helper stops at a point, until goOn is called. Helpers that
+// only look for the daemon go on at once.
+func (h *host) stoppedAt(p crash.Point, start func() (started, error)) (st started, goOn func()) {
+	h.t.Helper()
+	h.must(os.WriteFile(h.crashFile(string(p)), []byte("stop"), 0o600))
+	begun := make(chan error, 1)
+	go func() {
+		var err error
+		st, err = start()
+		begun <- err
+	}()
+	var helper int
+	h.await("a helper to stop", func() bool {
+		for _, pid := range h.processes() {
+			if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || !strings.Contains(string(stat), ") T ") {
+				continue
+			}
+			env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+			if strings.Contains(string(env), "STORAGED_JOB_STATE="+filepath.Join(h.dir, "state")) {
+				helper = pid
+			} else {
+				_ = syscall.Kill(pid, syscall.SIGCONT) // or it was killed
+			}
+		}
+		return helper != 0
+	})
+	h.must(os.Remove(h.crashFile(string(p))))
+	h.must(<-begun)
+	return st, func() { h.must(syscall.Kill(helper, syscall.SIGCONT)) }
+}
+
+// keepsAway has openers try to open a file that a job has.
+func (u usage) keepsAway(t *testing.T, path string, those []opener) {
+	t.Helper()
+	for _, o := range those {
+		if o.name == "vm-qcow2" && !strings.HasPrefix(holds(t, path), qcow2Magic) {
+			continue // it writes an image into the volume first
+		}
+		_, stop, err := o.open(t, path)
+		if stop != nil {
+			stop()
+		}
+		switch in := !o.locks || u.admits(o); {
+		case in && err != nil:
+			t.Errorf("%s: %v", o.name, err)
+		case !in && (err == nil || !strings.Contains(err.Error(), "lock")):
+			t.Errorf("%s got in, or failed for another reason: %v", o.name, err)
+		}
 	}
 }
 

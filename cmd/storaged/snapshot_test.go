@@ -420,11 +420,7 @@ func TestSnapshotsSurviveADeathAtEveryStep(t *testing.T) {
 			}
 		}
 	}
-	files, err := filepath.Glob(filepath.Join(h.pool, ".*@s.storaged"))
-	h.must(err)
-	for _, f := range files { // snapshots are no leftovers
-		h.must(os.Remove(f))
-	}
+	h.dropFrozen()
 }
 
 // unshared makes the pool "other" on a file system that cannot share blocks, and gives

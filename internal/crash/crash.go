@@ -7,7 +7,8 @@
 // by the environment variable STORAGED_CRASH_DIR. A file there named as the
 // point, holding a number N, kills the process by SIGKILL when it passes the
 // point for the N-th time; that takes the file away, so that a point fires
-// once, and leaves "fired-POINT" in its place. While a file "record" is there, the
+// once, and leaves "fired-POINT" in its place. One that holds "stop" stays, and
+// stops each process there by SIGSTOP, until somebody lets it go on. While a file "record" is there, the
 // name of each point passed is added to it.
 package crash
 
@@ -27,6 +28,7 @@ const (
 	Dismissed Point = "daemon.dismissed" // they are gone, nobody was told
 
 	Resumed  Point = "helper.resumed"  // GO has come, nothing is opened
+	Locked   Point = "helper.locked"   // all is open and locked, nothing is changed
 	Filled   Point = "helper.filled"   // all content is written
 	Recorded Point = "helper.recorded" // the commit record is durable
 	Merged   Point = "helper.merged"   // what stands on a snapshot has what it lacks of it
@@ -50,7 +52,7 @@ func Sent(frame uint8) Point { return Point("helper.sent-" + strconv.Itoa(int(fr
 func Points() []Point {
 	return []Point{
 		Submitted, Granted, Launched, Identity, Let, Settling, Ended, Dismissed,
-		Resumed, Filled, Recorded, Done, Saved,
+		Resumed, Locked, Filled, Recorded, Done, Saved,
 		Drafted, Synced, Renamed, Removed, Cleared,
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"storaged/internal/backends"
+	"storaged/internal/crash"
 )
 
 // Opening is something that a task works with. The engine opens all that a task
@@ -86,6 +87,7 @@ func (r *Run) stages(ctx context.Context, t Task) error {
 			return err
 		}
 	}
+	crash.At(crash.Locked)
 	if err := r.prepareLinks(t.Images); err != nil {
 		return err
 	}
