@@ -279,6 +279,10 @@ func (r *Run) unmarked(err error) {
 // begin begins a new volume, or goes on with what an earlier helper of the job
 // left of it. done says that the earlier one had completed it.
 func (r *Run) begin(ctx context.Context, d *Draft) (done bool, err error) {
+	if d.early() {
+		d.run = nil // who makes it closes it
+		return false, nil
+	}
 	creator, err := d.Creator()
 	if err != nil {
 		return false, err

@@ -72,6 +72,11 @@ func (v *Volume) Needs(_ *Run, policy *confine.Policy) {
 // Needs of a draft is to make it.
 func (d *Draft) Needs(_ *Run, policy *confine.Policy) {
 	policy.Write = append(policy.Write, d.Pool.directory()...)
+	d.needs(policy)
+}
+
+// needs is what making a draft needs beside files.
+func (d *Draft) needs(policy *confine.Policy) {
 	policy.Attributes = true
 	policy.Capabilities = slices.Concat(policy.Capabilities, naming, writes, gives)
 }
@@ -143,7 +148,7 @@ func (t Task) policy(r *Run) confine.Policy {
 		policy.Attributes = true
 		policy.Capabilities = slices.Concat(policy.Capabilities, naming, writes, gives, seeks)
 	}
-	if len(policy.Write) > 0 { // a name goes nowhere where more may be done with its file than before
+	if slices.ContainsFunc(policy.Write, isDirectory) { // a name goes nowhere where more may be done with its file than before
 		policy.Write, policy.Names = append(policy.Write, policy.Names...), nil
 	}
 	if t.labelled() {
@@ -165,18 +170,23 @@ func (t Task) opensImages(policy *confine.Policy) {
 		switch {
 		case !ok:
 		case v.Access == backends.ReadShared && !v.Leaves:
-			policy.Read = append(policy.Read, fileOf(v)...)
+			policy.Read = append(policy.Read, fileOf(v.Volume)...)
 		default:
-			policy.Write = append(policy.Write, fileOf(v)...)
+			policy.Write = append(policy.Write, fileOf(v.Volume)...)
 		}
 	}
 }
 
-func fileOf(v *Volume) []*os.File {
-	if f := diskio.FileOf(v.Volume.Content()); f != nil {
+func fileOf(s Stored) []*os.File {
+	if f := diskio.FileOf(s.Content()); f != nil {
 		return []*os.File{f}
 	}
 	return nil
+}
+
+func isDirectory(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.IsDir()
 }
 
 // labelled reports whether an attribute is to be given that only an administrator

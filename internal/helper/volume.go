@@ -24,6 +24,7 @@ type Draft struct {
 	Rights diskio.Rights      // that it gets when it is complete
 	Over   *Volume            // that it is to replace, which leaves its name then; nil: none
 	Kept   string             // name that the latter gets instead; "": it is gone
+	run    *Run               // by which it was begun before the task came to it; nil: it was not
 }
 
 // replacement is a draft that is to replace a volume.

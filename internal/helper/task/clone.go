@@ -36,7 +36,7 @@ func Clone(o *operation.Clone) (helper.Task, error) {
 		Reads:  from.Path,
 		Writes: to.Path,
 		ByHand: copies(from, to, true),
-		Opens:  []helper.Opening{w.source, w.draft},
+		Opens:  []helper.Opening{w.source, helper.Begun{Draft: w.draft}},
 		Work:   w.work,
 	}, nil
 }

@@ -37,7 +37,7 @@ func Convert(o *operation.Clone) (helper.Task, error) {
 		Makes:   to.Path,
 		Reads:   from.Path,
 		Writes:  to.Path,
-		Opens:   append(w.opens(), w.draft),
+		Opens:   append(w.opens(), helper.Begun{Draft: w.draft}),
 		Images:  imagesOfConversion,
 		Secrets: o.Files,
 		Work:    w.work,

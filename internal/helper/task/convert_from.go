@@ -38,7 +38,7 @@ func convertFrom(o *operation.Create, at helper.Location) (helper.Task, error) {
 		Makes:  at.Path,
 		Reads:  in.from.path(),
 		Writes: at.Path,
-		Opens:  []helper.Opening{w.content, w.draft},
+		Opens:  []helper.Opening{w.content, helper.Begun{Draft: w.draft}},
 		Images: imagesOfConversion,
 		Work:   w.work,
 	}, nil

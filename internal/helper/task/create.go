@@ -45,7 +45,7 @@ func Create(o *operation.Create) (helper.Task, error) {
 		Keeps:   o.Keep,
 		Makes:   at.Path,
 		Writes:  at.Path,
-		Opens:   append(a.layers.Openings(), a.draft),
+		Opens:   append(a.layers.Openings(), helper.Begun{Draft: a.draft}),
 		Images:  a.images(),
 		Secrets: o.Files,
 		Work:    a.work,

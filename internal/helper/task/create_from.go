@@ -42,7 +42,7 @@ func createFrom(o *operation.Create, at helper.Location) (helper.Task, error) {
 		Makes:  at.Path,
 		Reads:  in.from.path(),
 		Writes: at.Path,
-		Opens:  []helper.Opening{w.content, w.draft},
+		Opens:  []helper.Opening{w.content, helper.Begun{Draft: w.draft}},
 		Work:   w.work,
 	}, nil
 }
