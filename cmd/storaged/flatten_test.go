@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"storaged/internal/operation"
@@ -192,4 +193,34 @@ func TestFlattenOpensNothingBeyondThePools(t *testing.T) {
 	h.refuses(record.Unsupported, "no volume of a pool")(h.flatten("thief"))
 	h.sparse("base", mib)
 	h.refuses(record.Unsupported, "no volume of a pool")(h.rebase("thief", "base"))
+}
+
+// What a volume stands on that others have moved is told, and what needs it refused; a
+// volume of the same content takes its place.
+func TestLostBackingIsToldAndReplaced(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	want := h.stack()
+	h.must(os.Rename(h.path("middle"), h.path("moved")))
+	h.must(h.refresh("pool"))
+	if v := h.entry("top"); !strings.Contains(v.Problem, h.path("middle")) || !strings.Contains(v.Problem, "no such file") || v.State != record.VolumeReady {
+		t.Errorf("it is %s", shown(v))
+	}
+	h.refuses(record.Unsupported, h.path("middle"))(h.flatten("top"))
+	h.refuses(record.Unsupported, h.path("middle"))(h.rebase("top", "moved"))
+	unsafe := field("unsafe", true)
+	h.refuses(record.Invalid, "less than")(h.rebase("top", "moved", unsafe)) // the top was made larger
+	h.succeed(h.resize("moved", 9*mib))
+	j := h.succeed(h.rebase("top", "moved", unsafe))
+	if len(j.Warnings) != 1 || !strings.Contains(j.Warnings[0], h.path("middle")) || j.Result.Method != "none" {
+		t.Errorf("warnings %q, result %s", j.Warnings, shown(j.Result))
+	}
+	if v := h.entry("top"); v.Problem != "" || v.Parent == nil || v.Parent.Volume != "moved" || *v.Depth != 2 {
+		t.Errorf("it is %s", shown(v))
+	}
+	if !bytes.Equal(h.guest(h.path("top")), want) {
+		t.Error("it has another content")
+	}
+	h.sound(h.path("top"))
+	h.refuses(record.HasChildren, "pool/top")(h.remove("moved"))
 }

@@ -61,6 +61,9 @@ func volumeState(v record.Volume) string {
 	if v.Reason != "" {
 		state += ", not usable"
 	}
+	if v.Problem != "" {
+		state += ", has a problem"
+	}
 	if v.Job == nil {
 		return state
 	}

@@ -977,3 +977,37 @@ func TestEveryKindIsKnown(t *testing.T) {
 		}
 	}
 }
+
+// What a job relies on is looked at in the same way when it begins as when it is asked
+// for: what another left half changed since is refused, and its own mark, or that of the
+// job that it is the retry of, means nothing.
+func TestWhatBecameIncompleteSinceIsRefusedAtTheGrant(t *testing.T) {
+	d := newDesk(t)
+	d.ready("v")
+	other, retried := int64(77), int64(78)
+	v := d.volume("v")
+	v.State, v.Job = record.VolumeIncomplete, &other
+	d.update(func(tx *store.Tx) error { return tx.PutVolume(v) })
+	grow := func() *store.Job {
+		return d.job(&operation.Resize{Volume: on("v"), Format: record.FormatRaw, Capacity: 20})
+	}
+	if err := d.grant(grow()); record.CodeOf(err) != record.WrongState {
+		t.Errorf("left incomplete by another: %v", err)
+	}
+	retry := grow()
+	retry.RetryOf = &other
+	if err := d.grant(retry); err != nil {
+		t.Errorf("left so by the one that it is a retry of: %v", err)
+	}
+	retry = grow()
+	retry.RetryOf = &retried
+	if err := d.grant(retry); record.CodeOf(err) != record.WrongState {
+		t.Errorf("a retry of another: %v", err)
+	}
+	own := grow()
+	v.Job = &own.Number
+	d.update(func(tx *store.Tx) error { return tx.PutVolume(v) })
+	if err := d.grant(own); err != nil {
+		t.Errorf("its own mark: %v", err)
+	}
+}

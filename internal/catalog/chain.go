@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -196,9 +197,17 @@ func elsewhereOf(v *store.Volume, r store.Reference) error {
 	if r.Data {
 		what = "has its content in"
 	}
-	return record.Errorf(record.Unsupported, "volume %s %s %q, which is no volume of a pool: nothing else is opened for an image",
-		record.Quoted(v.Pool, v.Name), what, r.Name).
-		WithHint("define a pool whose directory holds that file, or refresh the pool that it is in")
+	why := "nothing else is opened for an image"
+	if r.Path != "" && r.Identity == "" {
+		why = "there was no such file when it was looked for"
+	}
+	e := record.Errorf(record.Unsupported, "volume %s %s %q, which is no volume of a pool: %s",
+		record.Quoted(v.Pool, record.Shown(v.Name)), what, r.Name, why)
+	if r.Data || !operation.Detachable(v.Format) {
+		return e.WithHint("define a pool whose directory holds that file, or refresh the pool that it is in")
+	}
+	return e.WithHint("define a pool whose directory holds that file, or refresh the pool that it is in; if it has another name now, or is lost, a volume of the same content takes its place: %s",
+		record.Do("volume.rebase", v.Pool+"/"+v.Name).With("backing", "POOL/VOLUME").With("unsafe"))
 }
 
 // referred is the volume that a reference is to, nil if that is none.
@@ -239,7 +248,8 @@ func referredIn(tx *store.Tx, p *store.Pool, r store.Reference) (*store.Volume, 
 	return v, err
 }
 
-// Stand says in the record of a volume what stands on it and what it stands on.
+// Stand says in the record of a volume what stands on it and what it stands on, or why
+// that cannot be opened.
 func Stand(tx *store.Tx, v *store.Volume) (err error) {
 	if v.Children, err = ChildrenOf(tx, v); err != nil {
 		return err
@@ -247,7 +257,8 @@ func Stand(tx *store.Tx, v *store.Volume) (err error) {
 	c, err := chainOf(tx, v)
 	var refusal *record.Error
 	if errors.As(err, &refusal) {
-		return nil // what it names is no volume, or cannot be opened
+		v.Problem = cmp.Or(v.Problem, refusal.Message)
+		return nil
 	}
 	if err != nil {
 		return err

@@ -160,3 +160,19 @@ func TestChainOfAnImageWithAProblemIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// A volume whose backing is no volume any more says so, with what it names.
+func TestLostBackingIsAProblem(t *testing.T) {
+	d := newDesk(t)
+	d.plain("base")
+	d.overlay("there", onto("base"))
+	d.overlay("gone", onto("nothing"))
+	d.overlay("beyond", store.Reference{Name: "/etc/shadow", Path: "/etc/shadow", Identity: "1:2:3"})
+	for name, text := range map[string]string{"there": "", "gone": `"/p/nothing", which is no volume of a pool: there was no such file`, "beyond": "nothing else is opened"} {
+		v := d.volume(name)
+		d.update(func(tx *store.Tx) error { return Stand(tx, v) })
+		if !strings.Contains(v.Problem, text) || (v.Problem == "") != (text == "") {
+			t.Errorf("%s: %q", name, v.Problem)
+		}
+	}
+}

@@ -16,12 +16,9 @@ func together(a, b *store.Pool) bool {
 
 // beginMove lists the volume under its new name.
 func beginMove(c *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) error {
-	_, src, err := allowed(tx, o)
+	src, err := allowed(tx, o, j)
 	if err != nil {
 		return err
-	}
-	if src.State == record.VolumeBuilding {
-		return Complete(tx, src)
 	}
 	to := operation.Destination(o)
 	return c.building(tx, o, j, store.Volume{References: src.References, Volume: record.Volume{

@@ -118,7 +118,7 @@ func TestVolumeWithARelativeBackingStaysInItsPool(t *testing.T) {
 		o := moveOf("v", "w")
 		o.Target.Pool = pool
 		err := d.store.View(func(tx *store.Tx) error {
-			_, _, err := allowed(tx, o)
+			_, err := allowed(tx, o, nil)
 			return err
 		})
 		if record.CodeOf(err) != want {

@@ -17,32 +17,37 @@ import (
 
 // beginReading refuses, when the job is about to begin, a volume whose content
 // cannot be relied on.
-func beginReading(_ *Catalog, tx *store.Tx, o operation.Operation, _ *store.Job) error {
-	_, _, err := allowed(tx, o)
+func beginReading(_ *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) error {
+	_, err := allowed(tx, o, j)
 	return err
 }
 
-// allowed gives the volume that a job is about to begin with, and its pool.
-func allowed(tx *store.Tx, o operation.Operation) (*store.Pool, *store.Volume, error) {
+// allowed gives the volume that a job is about to begin with.
+func allowed(tx *store.Tx, o operation.Operation, j *store.Job) (*store.Volume, error) {
 	p, err := ActivePool(tx, o.On().Pool)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	v, err := Volume(tx, p.Name, o.On().Name)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if o.Relies() && o.Effect() != operation.Changes { // whose own mark it may have
-		if err := Complete(tx, v); err != nil {
-			return nil, nil, err
-		}
-	}
-	return p, v, VolumeAllows(tx, p, v, o)
+	return v, VolumeAllows(tx, v, o, j)
 }
 
 // VolumeAllows refuses what a volume does not allow, and the volumes that stand on it.
-// It is asked when the job is submitted and again when it gets the volume.
-func VolumeAllows(tx *store.Tx, p *store.Pool, v *store.Volume, o operation.Operation) error {
+// It is asked when a job is submitted, of which j is nil, and again when the job gets
+// the volume.
+func VolumeAllows(tx *store.Tx, v *store.Volume, o operation.Operation, j *store.Job) error {
+	if v.State == record.VolumeBuilding || o.Relies() && !marked(v, j) {
+		if err := Complete(tx, v); err != nil {
+			return err
+		}
+	}
+	p, err := tx.Pool(v.Pool)
+	if err != nil {
+		return err
+	}
 	if o.Displaces() {
 		if err := childless(tx, v, o); err != nil {
 			return err
@@ -55,12 +60,18 @@ func VolumeAllows(tx *store.Tx, p *store.Pool, v *store.Volume, o operation.Oper
 	return o.Allowed(k)
 }
 
+// marked reports whether it was the job that marked the volume as incomplete, before the
+// daemon went away, or the one that it is the retry of.
+func marked(v *store.Volume, j *store.Job) bool {
+	return j != nil && (Made(v, j) || v.Job != nil && j.RetryOf != nil && *v.Job == *j.RetryOf)
+}
+
 // beginMaking lists a volume that a job begins to make.
 func beginMaking(c *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) error {
 	if operation.Destination(o) == nil {
 		return c.building(tx, o, j, store.Volume{Volume: record.Volume{Pool: o.On().Pool, Name: o.On().Name, Path: o.On().Path}})
 	}
-	_, src, err := allowed(tx, o)
+	src, err := allowed(tx, o, j)
 	if err != nil {
 		return err
 	}
@@ -289,7 +300,7 @@ func (c *Catalog) provision(tx *store.Tx, pool string, capacity int64) error {
 
 // markVolume marks a volume whose content a job begins to change in place.
 func markVolume(c *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) error {
-	_, v, err := allowed(tx, o)
+	v, err := allowed(tx, o, j)
 	if err != nil {
 		return err
 	}

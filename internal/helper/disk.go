@@ -37,7 +37,7 @@ type Disk struct {
 	Secret   string // name of the secret that opens it, "" for none
 	Writable bool
 	Compress bool // what is written is compressed, cluster by cluster
-	alone    bool // nothing is read of its content: what it stands on is neither given nor opened
+	Alone    bool // nothing is read of its content: what it stands on is neither given nor opened
 }
 
 // layer is the image with all that it stands on. Its secrets are given up by drop.
@@ -92,7 +92,7 @@ func (d Disk) Sound(s Stored) error {
 		if len(data) > 0 && format != "qcow2" {
 			return record.Errorf(record.Unsupported, "content of %s, which is in format %s, is not opened in another file", name, format)
 		}
-		if !d.alone {
+		if !d.Alone {
 			if err := asGiven(name, header.Named(filepath.Dir(info.Path), i), data, below); err != nil {
 				return err
 			}

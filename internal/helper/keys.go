@@ -17,7 +17,7 @@ const KeyChildren = 4
 // keyed is an image whose keys are changed, with the secret that opens it. What it
 // stands on is of no matter.
 func (r *Run) keyed(s Stored, d Disk) (top qemu.Layer, drop func(), err error) {
-	d.Chain, d.alone = nil, true
+	d.Chain, d.Alone = nil, true
 	top, drop, err = d.layer(r, s)
 	if err == nil && top.Secret == nil {
 		err = errors.New("no secret is given that opens it")

@@ -99,6 +99,13 @@ func overlaid(k *operation.Known) {
 	}
 }
 
+// smaller has every other volume be smaller.
+func smaller(k *operation.Known) {
+	k.Other = func(string, string) (record.Volume, error) { return record.Volume{Capacity: 99}, nil }
+}
+
+func torn(k *operation.Known) { k.Volume.Problem = "its tables cannot be" }
+
 // onSnapshot names the snapshot that a request is about.
 func onSnapshot[R interface {
 	operation.Request
@@ -217,7 +224,8 @@ func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
 		{&operation.MoveRequest{Pool: "fast"}, []change{promised}, "async, moves 100, needs 100, displaces"},
 		{&operation.MoveRequest{Name: "new"}, []change{near}, "async, moves 0, needs 0, displaces"},
 		{&operation.FlattenRequest{}, []change{qcow2, stands}, "async, moves 100, needs 30, relies"},
-		{&operation.RebaseRequest{Backing: "base"}, []change{qcow2, stands}, "async, moves 100, relies"},
+		{&operation.RebaseRequest{Backing: "base"}, []change{qcow2, stands}, "async, moves 100, needs 30, relies"},
+		{&operation.RebaseRequest{Backing: "base", Unsafe: true}, []change{qcow2, stands, away, relative}, "normal, moves 0, needs 0, relies"},
 		{&operation.SnapshotCreateRequest{Name: "was"}, nil, "normal, moves 0, needs 65536, relies"},
 		{&operation.SnapshotCreateRequest{Name: "was"}, []change{qcow2, encrypted}, "normal, moves 0, needs 2359296, relies"},
 		{onSnapshot(&operation.SnapshotRestoreRequest{}), []change{frozen}, "normal, moves 0, needs 65536, destroys, displaces"},
@@ -300,7 +308,7 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{create(func(r *operation.CreateRequest) { r.Name = "a/b" }), nil, "check", record.Invalid, `field "name"`},
 		{create(func(r *operation.CreateRequest) { r.Capacity = 0 }), nil, "check", record.Invalid, "capacity must be more than 0"},
 		{create(func(r *operation.CreateRequest) { r.Allocation = &operation.Allocation{Bytes: 101} }), nil, "check", record.Invalid, "more than the capacity"},
-		{create(func(r *operation.CreateRequest) { r.Backing = "base" }), nil, "check", record.Invalid, `field "backing"`},
+		{create(func(r *operation.CreateRequest) { r.Backing = "a/b/c" }), nil, "check", record.Invalid, `field "backing"`},
 		{create(func(r *operation.CreateRequest) { r.Backing = "images/vm" }), nil, "check", record.Unsupported, "format raw cannot stand on another"},
 		{create(func(r *operation.CreateRequest) {
 			r.Backing, r.Format, r.Allocation = "images/vm", "qcow2", &operation.Allocation{Full: true}
@@ -349,7 +357,13 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{&operation.FlattenRequest{}, []change{qcow2, stands, split}, "plan", record.Unsupported, "data.raw"},
 		{&operation.RebaseRequest{}, nil, "check", record.Invalid, `field "backing"`},
 		{&operation.RebaseRequest{Backing: "a/b/c"}, nil, "check", record.Invalid, `field "backing"`},
-		{&operation.RebaseRequest{Backing: "vm"}, []change{qcow2, stands}, "plan", record.Invalid, "stand on itself"},
+		{&operation.RebaseRequest{Backing: "vm"}, []change{qcow2, stands}, "allowed", record.Invalid, "stand on itself"},
+		{&operation.RebaseRequest{Backing: "vm", Unsafe: true}, []change{qcow2, stands}, "allowed", record.Invalid, "stand on itself"},
+		{&operation.RebaseRequest{Backing: "base"}, []change{qcow2, stands, away}, "plan", record.Unsupported, "no volume of a pool"},
+		{&operation.RebaseRequest{Backing: "base", Unsafe: true}, []change{qcow2, stands, away}, "allowed", record.WrongState, "stands on nothing"},
+		{&operation.RebaseRequest{Backing: "base", Unsafe: true}, []change{qcow2, stands, away, relative, smaller}, "allowed", record.Invalid, "less than what it is to be the rest of"},
+		{&operation.RebaseRequest{Backing: "base", Unsafe: true}, []change{qcow2, stands, relative, torn}, "allowed", record.Unsupported, "its tables"},
+		{&operation.RebaseRequest{Backing: "base", Unsafe: true}, nil, "plan", record.Unsupported, "cannot be changed in place"},
 		{&operation.SnapshotCreateRequest{Name: "a/b"}, nil, "check", record.Invalid, `field "name"`},
 		{&operation.SnapshotCreateRequest{Name: "a@b"}, nil, "plan", record.Invalid, "contains an @"},
 		{&operation.SnapshotCreateRequest{Name: strings.Repeat("x", 250)}, nil, "plan", record.Invalid, "of 263 bytes"},
@@ -372,10 +386,11 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{&operation.UploadRequest{As: record.AsRaw, AsFormat: "vmdk"}, []change{qcow2}, "plan", record.Invalid, "raw bytes"},
 		{&operation.UploadRequest{As: record.AsRaw, Length: n(101)}, []change{qcow2}, "plan", record.TooLarge, "ends before the content"},
 		{&operation.WipeRequest{Algorithm: "random", Content: true}, []change{away, qcow2}, "plan", record.Unsupported, "no volume of a pool"},
-		{&operation.UploadRequest{As: record.AsRaw}, []change{qcow2, split}, "plan", record.Unsupported, "is not written to"},
-		{&operation.ResizeRequest{Capacity: 512}, []change{qcow2, split}, "plan", record.Unsupported, "is not written to"},
-		{&operation.TrimRequest{}, []change{qcow2, split}, "plan", record.Unsupported, "is not written to"},
-		{&operation.WipeRequest{Content: true}, []change{qcow2, split}, "plan", record.Unsupported, "is not written to"},
+		{&operation.UploadRequest{As: record.AsRaw}, []change{qcow2, split}, "allowed", record.Unsupported, "is not written to"},
+		{&operation.ResizeRequest{Capacity: 512}, []change{qcow2, split}, "allowed", record.Unsupported, "is not written to"},
+		{&operation.CheckRequest{Repair: "leaks"}, []change{qcow2, split}, "allowed", record.Unsupported, "is not written to"},
+		{&operation.TrimRequest{}, []change{qcow2, split}, "allowed", record.Unsupported, "is not written to"},
+		{&operation.WipeRequest{Content: true}, []change{qcow2, split}, "allowed", record.Unsupported, "is not written to"},
 		{filled(operation.UploadRequest{As: record.AsRaw}, func(*operation.CreateRequest) {}), nil, "check", record.Invalid, "a volume that is there"},
 		{&operation.DownloadRequest{As: record.AsRaw}, []change{away, qcow2}, "plan", record.Unsupported, "no volume of a pool"},
 		{&operation.ResizeRequest{Capacity: 50}, nil, "plan", record.Invalid, "would be lost"},

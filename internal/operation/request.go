@@ -90,6 +90,12 @@ func (k Known) contained(what, hint string) error {
 	return nil
 }
 
+// writable refuses to change an image whose content lies in other files: those are held
+// for reading, as all that an image stands on.
+func (k Known) writable() error {
+	return k.contained("is not written to through another volume", converts)
+}
+
 // converts is the hint where content lies in other files.
 const converts = "qemu-img convert makes an image of it that needs no other file"
 

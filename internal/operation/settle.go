@@ -10,7 +10,7 @@ type Settle struct {
 	Snapshot  string   // the job was to make a snapshot of the volume, by that name, or to delete it; "": neither
 	With      []string // snapshots, by their files, that the job was to delete with the volume, in that order
 	Above     []string // FORMAT:FILE of what stood on a snapshot that the job was to delete
-	Format    string   // of an image whose capacity the job was to change
+	Format    string   // of an image whose header the job was to change
 	Deleted   bool     // the job was to delete the volume, or its snapshot
 	Keyed     bool     // the job was to have a new secret open the volume
 	Keep      bool     // what is unfinished stays

@@ -53,6 +53,14 @@ func (o *Check) Effect() Effect {
 	return Arranges
 }
 
+// Allowed refuses to repair an image whose content lies in other files.
+func (o *Check) Allowed(k Known) error {
+	if o.Repair != "" {
+		return k.writable()
+	}
+	return nil
+}
+
 // Compares gives the checksum that it may give back.
 func (o *Check) Compares() *Summed { return &o.Summed }
 

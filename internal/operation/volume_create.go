@@ -183,8 +183,8 @@ func (r *CreateRequest) checkBacking() error {
 	if r.Backing == "" {
 		return nil
 	}
-	if _, _, err := record.ParseVolume(r.Backing); err != nil {
-		return record.Errorf(record.Invalid, `field "backing": %v`, err)
+	if _, _, err := backingOf("", r.Backing); err != nil {
+		return err
 	}
 	format := cmp.Or(r.Format, record.FormatRaw)
 	if c, _ := record.CreationOf(format); !c.Backing {
@@ -226,7 +226,7 @@ func (r *CreateRequest) Plan(k Known) (Operation, error) {
 // standOn gives the new image its backing, and the capacity of that unless it has one
 // of its own.
 func (o *Create) standOn(k Known, backing string) (err error) {
-	pool, name, err := record.ParseVolume(backing)
+	pool, name, err := backingOf(k.On.Pool, backing)
 	if err != nil {
 		return err
 	}

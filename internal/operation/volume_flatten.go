@@ -7,12 +7,9 @@ import (
 	"storaged/internal/record"
 )
 
-// detached are the formats of images that can be made independent, or stand on
+// Detachable reports whether images in a format can be made independent, or stand on
 // another, in place.
-var detached = []string{"qcow2", "qed"}
-
-// Detachable reports whether images in a format can.
-func Detachable(format string) bool { return slices.Contains(detached, format) }
+func Detachable(format string) bool { return slices.Contains(record.FormatsDetachable, format) }
 
 // Flatten makes a volume independent of what it stands on.
 type Flatten struct {
@@ -49,7 +46,7 @@ func (o *Flatten) Locks() []record.Object {
 }
 
 // Settle looks what it is now.
-func (o *Flatten) Settle() *Settle { return &Settle{Volume: o.Volume} }
+func (o *Flatten) Settle() *Settle { return &Settle{Volume: o.Volume, Format: o.Format} }
 
 // Effect: the content stays the same.
 func (*Flatten) Effect() Effect { return Arranges }
@@ -64,7 +61,7 @@ func (o *Flatten) Allowed(k Known) error { return k.detachable() }
 func (k Known) detachable() error {
 	if !Detachable(k.Volume.Format) {
 		return record.Errorf(record.Unsupported, "volume %s is %s: what it stands on cannot be changed in place, that of %s can",
-			record.Quoted(k.Volume.Pool, k.Volume.Name), k.Volume.Format, record.List(detached, len(detached)))
+			record.Quoted(k.Volume.Pool, k.Volume.Name), k.Volume.Format, record.List(record.FormatsDetachable, 10))
 	}
 	return k.contained("has to come with it", "clone the volume: a copy of its content stands on nothing")
 }
@@ -104,10 +101,13 @@ func (*FlattenRequest) Plan(k Known) (Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Flatten{Volume: k.On, Chain: chain, Format: k.Volume.Format, Capacity: k.Volume.Capacity}
+	return &Flatten{Volume: k.On, Chain: chain, Format: k.Volume.Format, Capacity: k.Volume.Capacity, Allocation: k.lacks(chain)}, nil
+}
+
+// lacks is how many bytes those have at most that a volume stands on and it has not.
+func (k Known) lacks(chain Chain) (n int64) {
 	for _, l := range chain.Layers {
-		o.Allocation = quantity.Sum(o.Allocation, l.Allocation)
+		n = quantity.Sum(n, l.Allocation)
 	}
-	o.Allocation = max(0, min(o.Allocation, o.Capacity)-k.Volume.Allocation)
-	return o, nil
+	return max(0, min(n, k.Volume.Capacity)-k.Volume.Allocation)
 }

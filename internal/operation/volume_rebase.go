@@ -1,28 +1,34 @@
 package operation
 
 import (
-	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
 	"storaged/internal/record"
 )
 
-// Rebase has a volume stand on another one, with the content that it has.
+// Rebase has a volume stand on another one, with the content that it has; or, Unsafe,
+// with what it itself has of its content and the rest of that other one, where nobody can
+// read any more what it stood on.
 type Rebase struct {
 	Terms
 	Volume
 	Sealed
-	Chain           // what it stands on before
-	Onto     Chain  `json:"onto"` // what it is to stand on
-	Format   string `json:"format"`
-	Capacity int64  `json:"capacity,omitempty"` // bytes that may have to be read
-	Resume   bool   `json:"-"`
+	Chain             // what it stands on before; of an unsafe one that is not known
+	Onto       Chain  `json:"onto"` // what it is to stand on
+	Unsafe     bool   `json:"unsafe,omitempty"`
+	Format     string `json:"format"`
+	Capacity   int64  `json:"capacity,omitempty"`   // bytes that may have to be read
+	Allocation int64  `json:"allocation,omitempty"` // bytes that it may need
+	Resume     bool   `json:"-"`
 }
 
 var _ interface {
 	Operation
 	Chained
+	Grows
+	Warning
 } = (*Rebase)(nil)
 
 // NewRebase gives one with the defaults of its task.
@@ -32,7 +38,12 @@ func NewRebase() *Rebase { return &Rebase{Volume: Volume{Type: defaultType}, For
 func (*Rebase) Kind() record.Kind { return record.VolumeRebase }
 
 // Class: it takes as long as there is to compare.
-func (*Rebase) Class() record.Class { return record.Async }
+func (o *Rebase) Class() record.Class {
+	if o.Unsafe {
+		return record.Normal
+	}
+	return record.Async
+}
 
 // Chains are what it stands on, and what it is to stand on.
 func (o *Rebase) Chains() []*Chain { return []*Chain{&o.Chain, &o.Onto} }
@@ -49,7 +60,7 @@ func (o *Rebase) Locks() []record.Object {
 }
 
 // Settle looks what it is now.
-func (o *Rebase) Settle() *Settle { return &Settle{Volume: o.Volume} }
+func (o *Rebase) Settle() *Settle { return &Settle{Volume: o.Volume, Format: o.Format} }
 
 // Effect: the content stays the same.
 func (*Rebase) Effect() Effect { return Arranges }
@@ -57,11 +68,61 @@ func (*Rebase) Effect() Effect { return Arranges }
 // Relies on the content.
 func (*Rebase) Relies() bool { return true }
 
-// Allowed refuses an image whose content lies in other files.
-func (o *Rebase) Allowed(k Known) error { return k.detachable() }
+// Allowed refuses an image whose content lies in other files, and one that would stand on
+// itself.
+func (o *Rebase) Allowed(k Known) error {
+	if err := k.detachable(); err != nil {
+		return err
+	}
+	for _, l := range o.Onto.Layers {
+		if l.Pool == k.Volume.Pool && l.Name == k.Volume.Name {
+			return record.Errorf(record.Invalid, "volume %s would stand on itself", record.Quoted(l.Pool, l.Name))
+		}
+	}
+	if o.Unsafe {
+		return o.replaces(k)
+	}
+	return nil
+}
+
+// replaces refuses what cannot be the backing that an image has lost.
+func (o *Rebase) replaces(k Known) error {
+	of := record.Quoted(k.Volume.Pool, k.Volume.Name)
+	if k.Volume.Problem != "" {
+		return record.Errorf(record.Unsupported, "volume %s cannot be opened as an image: %s", of, k.Volume.Problem)
+	}
+	if len(k.References) == 0 {
+		return record.Errorf(record.WrongState, "volume %s stands on nothing: there is nothing to be put in the place of", of).
+			WithHint("leave out %s: it keeps its content then", record.Do("").With("unsafe"))
+	}
+	on := o.Onto.Layers[0]
+	has, err := k.Other(on.Pool, on.Name)
+	if err == nil && has.Capacity < k.Volume.Capacity {
+		name := on.Pool + "/" + record.Shown(on.Name)
+		err = record.Errorf(record.Invalid, "volume %s has %s, and %s has %s: less than what it is to be the rest of", record.Quoted(on.Pool, record.Shown(on.Name)), both(has.Capacity), of, both(k.Volume.Capacity)).
+			WithHint("if that was so before too, let it grow, which adds zeros: %s", record.Do("volume.resize", name, "SIZE"))
+	}
+	return err
+}
+
+// Warnings say what is for whoever asks to make sure.
+func (o *Rebase) Warnings(on record.Volume) []string {
+	if !o.Unsafe {
+		return nil
+	}
+	l := o.Onto.Layers[0]
+	return []string{fmt.Sprintf("nothing is compared: volume %s has its content only if %s has the same as %q, which it stood on, and had when it was written to last",
+		record.Quoted(on.Pool, on.Name), record.Quoted(l.Pool, record.Shown(l.Name)), on.Backing)}
+}
 
 // Moves what may have to be read.
 func (o *Rebase) Moves() (bytes int64, bounds bool) { return o.Capacity, true }
+
+// Needs what those have that it stood on, as far as it has not as much itself.
+func (o *Rebase) Needs() (bytes int64, shareable bool) { return o.Allocation, false }
+
+// Smaller is to choose another pool.
+func (*Rebase) Smaller() record.Hint { return elsewhere() }
 
 // Task is rebase.
 func (o *Rebase) Task() Task {
@@ -69,10 +130,11 @@ func (o *Rebase) Task() Task {
 		Name:  "rebase",
 		Usage: "have a volume stand on another one, with the content that it has",
 		Description: "Where the new backing has another content than the old one, that of the old one is copied into the\n" +
-			"volume, and then its header names the new one. The content stays the same, at any time.",
+			"volume, and then its header names the new one. The content stays the same, at any time. With --unsafe\n" +
+			"nothing is compared or copied: where the old backing is lost, and the new one has the same content.",
 		Example: `--target vm1.qcow2 --layer '{"path":"/i/old.raw","format":"raw"}' --onto '{"path":"/i/new.raw","format":"raw"}'`,
 		Flags: append(append(append(append(o.Volume.flags("target"), o.Volume.known(), imageFormat(&o.Format)), o.Chain.flags("layer")...), o.Onto.flags("onto")...),
-			append(o.Sealed.flags(&o.Chain.Secret), resume(&o.Resume))...),
+			append(o.Sealed.flags(&o.Chain.Secret), onOff("unsafe", &o.Unsafe, "change the header alone, whatever it names"), resume(&o.Resume))...),
 	}
 }
 
@@ -80,6 +142,7 @@ func (o *Rebase) Task() Task {
 // name in its own pool.
 type RebaseRequest struct {
 	Backing string `json:"backing"`
+	Unsafe  bool   `json:"unsafe,omitempty"` // the header alone is changed: what it stood on is lost, and Backing has the same content
 	JobOptions
 }
 
@@ -106,7 +169,7 @@ func backingOf(pool, backing string) (string, string, error) {
 	return pool, name, nil
 }
 
-// Plan refuses a volume that stands on the one itself.
+// Plan reads what the volume stands on, unless that is lost, and what it is to stand on.
 func (r *RebaseRequest) Plan(k Known) (Operation, error) {
 	if err := k.detachable(); err != nil {
 		return nil, err
@@ -115,15 +178,13 @@ func (r *RebaseRequest) Plan(k Known) (Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain, err := k.Chain()
-	onto, wrong := k.Under(pool, name)
-	if err := cmp.Or(err, wrong); err != nil {
-		return nil, err
-	}
-	for _, l := range onto.Layers {
-		if l.Pool == k.Volume.Pool && l.Name == k.Volume.Name {
-			return nil, record.Errorf(record.Invalid, "volume %s would stand on itself", record.Quoted(l.Pool, l.Name))
+	o := &Rebase{Volume: k.On, Unsafe: r.Unsafe, Format: k.Volume.Format, Chain: Chain{Secret: k.Volume.Secret}}
+	if !r.Unsafe {
+		if o.Chain, err = k.Chain(); err != nil {
+			return nil, err
 		}
+		o.Capacity, o.Allocation = k.Volume.Capacity, k.lacks(o.Chain)
 	}
-	return &Rebase{Volume: k.On, Chain: chain, Onto: onto, Format: k.Volume.Format, Capacity: k.Volume.Capacity}, nil
+	o.Onto, err = k.Under(pool, name)
+	return o, err
 }

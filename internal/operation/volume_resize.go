@@ -51,6 +51,9 @@ func (o *Resize) Settle() *Settle { return &Settle{Volume: o.Volume, Format: o.F
 // Effect: the content changes in place.
 func (*Resize) Effect() Effect { return Changes }
 
+// Allowed refuses an image whose content lies in other files.
+func (*Resize) Allowed(k Known) error { return k.writable() }
+
 // Relies on what is there: it is not made complete.
 func (*Resize) Relies() bool { return true }
 

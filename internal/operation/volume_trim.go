@@ -40,13 +40,14 @@ func (o *Trim) Settle() *Settle { return &Settle{Volume: o.Volume} }
 // Effect: the content stays the same.
 func (*Trim) Effect() Effect { return Arranges }
 
-// Allowed refuses a volume that was promised to have blocks.
+// Allowed refuses a volume that was promised to have blocks, or whose content lies in
+// other files.
 func (o *Trim) Allowed(k Known) error {
 	if k.Promised > 0 && !o.GiveUpAllocation {
 		return record.Errorf(record.WrongState, "volume %s is to have %s allocated: what a trim gives back of that might not be there when it is needed",
 			record.Quoted(k.Volume.Pool, k.Volume.Name), both(k.Promised)).WithHint("%s does it", record.Do("").With("give-up-allocation"))
 	}
-	return nil
+	return k.writable()
 }
 
 // Relies on the content.

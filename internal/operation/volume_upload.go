@@ -61,6 +61,14 @@ func (o *Upload) Partial() bool { return o.Offset != o.Skipped }
 // Effect: the content changes in place.
 func (*Upload) Effect() Effect { return Changes }
 
+// Allowed refuses to write to the content of an image that lies in other files.
+func (o *Upload) Allowed(k Known) error {
+	if o.Opens() {
+		return k.writable()
+	}
+	return nil
+}
+
 // Displaces what is there.
 func (*Upload) Displaces() bool { return true }
 

@@ -53,7 +53,7 @@ func (*Wipe) Effect() Effect { return Changes }
 // Allowed refuses a volume whose content lies elsewhere, or is in snapshots too.
 func (o *Wipe) Allowed(k Known) error {
 	if o.opens() {
-		return k.unfrozen()
+		return cmp.Or(k.unfrozen(), k.writable())
 	}
 	return cmp.Or(k.unfrozen(), k.erasable())
 }

@@ -31,6 +31,10 @@ const (
 // FormatsChecked are those whose tables can be checked.
 var FormatsChecked = []string{"qcow2", "qed", "vdi", "vhdx", "vmdk", "parallels"}
 
+// FormatsDetachable are those of images that stand on others whose header can be given
+// another backing, or none.
+var FormatsDetachable = []string{"qcow2", "qed"}
+
 // What of an image's tables is repaired.
 const (
 	RepairLeaks = "leaks" // what is allocated and not used is given back

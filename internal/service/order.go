@@ -189,12 +189,7 @@ func (q submission) onVolume(tx *store.Tx) (order, error) {
 	if warning, ok := o.(operation.Warning); ok {
 		w.warnings = warning.Warnings(v.Volume)
 	}
-	if o.Relies() {
-		if err := catalog.Complete(tx, v); err != nil {
-			return w, err
-		}
-	}
-	return w, catalog.VolumeAllows(tx, p, v, o)
+	return w, catalog.VolumeAllows(tx, v, o, nil)
 }
 
 // operation makes it of what is known. Where it has a destination, that must be

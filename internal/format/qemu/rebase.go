@@ -8,18 +8,11 @@ import (
 	"storaged/internal/record"
 )
 
-// rebased are the formats whose header can be given another backing.
-var rebased = []string{"qcow2", "qed"}
-
-// Rebases reports whether the header of an image in a format can be given another
-// backing.
-func Rebases(format string) bool { return slices.Contains(rebased, format) }
-
 // Rebase changes what the header of an image names as what it stands on, and nothing
 // else: whether the content stays the same is for the caller to make sure. "" is
 // nothing. The name is not looked at. The image must be closed meanwhile.
 func Rebase(ctx context.Context, l Layer, name, format string, c Child) error {
-	if !Rebases(l.Format) {
+	if !slices.Contains(record.FormatsDetachable, l.Format) {
 		return record.Errorf(record.Unsupported, "an image in format %s cannot be given another backing", l.Format)
 	}
 	l.Backing = nil

@@ -6,11 +6,12 @@ import (
 	"testing"
 
 	"storaged/internal/format"
+	"storaged/internal/record"
 )
 
 // What a header names is changed, and nothing is opened for that.
 func TestRebaseChangesTheNameAlone(t *testing.T) {
-	for _, in := range rebased {
+	for _, in := range record.FormatsDetachable {
 		t.Run(in, func(t *testing.T) {
 			f := made(t, New{Format: in, Capacity: mib, BackingName: "/nowhere/base", BackingFormat: "raw"})
 			i := opened(t, Layer{File: f, Format: in}, Options{Writable: true})
@@ -46,6 +47,6 @@ func TestRebaseChangesTheNameAlone(t *testing.T) {
 		t.Errorf("an encrypted one stands on %q, %v", is.Backing, err)
 	}
 	if err := Rebase(t.Context(), Layer{File: file(t, "x"), Format: "vmdk"}, "", "", Child{}); err == nil {
-		t.Error("a vmdk was rebased")
+		t.Error("a vmdk was record.FormatsDetachable")
 	}
 }

@@ -12,8 +12,10 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
+	"storaged/internal/ipc"
 	"storaged/internal/nbd"
 	"storaged/internal/operation"
+	"storaged/internal/quantity"
 	"storaged/internal/record"
 )
 
@@ -41,7 +43,7 @@ func Rebase(o *operation.Rebase) (helper.Task, error) {
 		Reads:  at.Path,
 		Writes: at.Path,
 		Opens:  append(opens, onto.Openings()...),
-		Work:   w.work,
+		Work:   w.how(o.Unsafe),
 	}, nil
 }
 
@@ -49,6 +51,42 @@ func Rebase(o *operation.Rebase) (helper.Task, error) {
 type rebasing struct {
 	overlay
 	onto helper.Chain // what it is to stand on, and what that stands on
+}
+
+// how it is done.
+func (w rebasing) how(unsafe bool) func(context.Context, *helper.Run) error {
+	if unsafe {
+		return w.replace
+	}
+	return w.work
+}
+
+// replace puts another volume in the place of what the image stood on, which is lost. Of
+// both contents nobody knows anything here.
+func (w rebasing) replace(ctx context.Context, r *helper.Run) error {
+	r.Plan(helper.Single(detaching))
+	r.Next(0)
+	r.Report.Method = diskio.MethodNone
+	w.disk.Alone = true
+	w.told(r)
+	is, err := described(w.at.Volume, w.disk.Format)
+	if err != nil {
+		return err
+	}
+	has, err := described(w.onto[0].Volume.Volume, w.onto[0].Format)
+	switch {
+	case err != nil:
+		return err
+	case is.Backing == "":
+		return ipc.Errorf(record.WrongState, "%q stands on nothing; nothing was changed", w.at.Path)
+	case has.Capacity < is.Capacity:
+		return ipc.Errorf(record.Invalid, "%q has %s, less than the %s of %q; nothing was changed", w.onto[0].Path,
+			quantity.FormatBoth(has.Capacity), quantity.FormatBoth(is.Capacity), w.at.Path)
+	}
+	if err := w.detach(ctx, r, w.onto[0].Path, w.onto[0].Format); err != nil {
+		return err
+	}
+	return helper.Disk{Format: w.disk.Format, Chain: w.onto}.Sound(w.at.Volume)
 }
 
 func (w rebasing) work(ctx context.Context, r *helper.Run) error {
