@@ -291,6 +291,7 @@ func TestKillsAtRandomMomentsLoseNothing(t *testing.T) {
 	t.Parallel()
 	for i, left := 0, *chaosKills; left > 0; i, left = i+1, left-killsPerHost {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
 			newDeadlyHost(t).suffer(rand.New(rand.NewPCG(*chaosSeed, uint64(i))), min(left, killsPerHost))
 		})
 	}

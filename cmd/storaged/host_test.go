@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,7 +33,20 @@ func TestMain(m *testing.M) {
 	if code, served := powercut.Main(); served {
 		os.Exit(code)
 	}
+	flag.Parse()
+	besideEachOther()
 	os.Exit(buildAndRun(m))
+}
+
+// besideEachOther has more tests run at a time than there are processors, unless a
+// number is asked for: half of the time they wait for what is limited or is to happen.
+func besideEachOther() {
+	const each = 2 // for a processor
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		_ = flag.Set("test.parallel", fmt.Sprint(each*runtime.GOMAXPROCS(0))) // it is a number
+	}
 }
 
 func buildAndRun(m *testing.M) int {

@@ -224,14 +224,14 @@ func holds(t *testing.T, path string) string {
 // named. The volume stays as it is.
 func TestWhatQEMUHasOpenIsBusy(t *testing.T) {
 	t.Parallel()
-	h := newHost(t)
+	h := newDeadlyHost(t) // as quick as they are: what counts is how many jobs there are
 	h.busyFor(usages(h), 1)
 }
 
 // Images are kept from the jobs on them as well.
 func TestImagesThatQEMUHasOpenAreBusy(t *testing.T) {
 	t.Parallel()
-	h := newHost(t)
+	h := newDeadlyHost(t) // as quick as they are: what counts is how many jobs there are
 	h.busyFor(imageUsages(h), partOfLocks())
 }
 
@@ -293,7 +293,7 @@ func (h *host) busyFor(all []usage, every int) {
 // no locks gets in: nothing in Linux keeps one away who may open the file.
 func TestWhatAJobHasIsBusyForQEMU(t *testing.T) {
 	t.Parallel()
-	h := newHost(t)
+	h := newDeadlyHost(t)
 	all := usages(h)
 	h.lockable(all, []string{"used"})
 	for _, u := range all {

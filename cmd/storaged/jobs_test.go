@@ -70,8 +70,9 @@ func (h *host) sampled(st started) (moves int, took time.Duration) {
 }
 
 func TestProgressMovesTwiceASecondAndNeverFalls(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
-	h.random("base", 64*mib)
+	h.random("base", 32*mib)
 	for _, start := range []func() (started, error){
 		func() (started, error) {
 			return h.clone("base", "copy", noReflink, limited(16*mib))
@@ -93,6 +94,7 @@ func TestProgressMovesTwiceASecondAndNeverFalls(t *testing.T) {
 const cancelPromise = 2 * time.Second
 
 func TestCancelAtRandomMomentsLeavesNothing(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	want := h.random("base", 32*mib)
 	seed := uint64(time.Now().UnixNano())
@@ -167,6 +169,7 @@ func TestKilledWipeLeavesItsVolumeMarked(t *testing.T) {
 }
 
 func TestPausedJobDoesNoIO(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.random("base", 32*mib)
 	st := h.began(h.clone("base", "copy", noReflink, limited(8*mib)))

@@ -43,6 +43,7 @@ func TestNothingAcknowledgedIsLostByAPowerCut(t *testing.T) {
 	for i, left := 0, *powercutCuts; left > 0; i, left = i+1, left-cutsPerDisk {
 		kind, on := kinds[i%len(kinds)], holds[(i+i/len(kinds))%len(holds)]
 		t.Run(fmt.Sprintf("%d-%s-%s", i, kind, on), func(t *testing.T) {
+			t.Parallel()
 			h := newCutHost(t, kind, on)
 			h.rng = rand.New(rand.NewPCG(*powercutSeed, uint64(i)))
 			h.define("pool", h.pool)

@@ -3,25 +3,41 @@ package main_test
 import (
 	"os"
 	"os/exec"
+	"sync"
 	"testing"
 
 	"storaged/internal/record"
 	"storaged/internal/testenv"
 )
 
+// sealedImages are encrypted qcow2 that name a backing, by what they name and their
+// secret: each takes seconds to be made.
+var sealedImages sync.Map
+
 // sealed puts an encrypted qcow2 into the pool that stands on a raw file, with a key that
 // takes no time.
 func (h *host) sealed(volume, base, value string) {
 	h.t.Helper()
+	image, made := sealedImages.Load(base + value)
+	if !made {
+		h.makeSealed(h.path(volume), base, value)
+		image = must(os.ReadFile(h.path(volume)))(h.t)
+		sealedImages.Store(base+value, image)
+	}
+	h.must(os.WriteFile(h.path(volume), image.([]byte), 0o600))
+	h.succeed(h.refreshPool("pool"))
+}
+
+func (h *host) makeSealed(path, base, value string) {
+	h.t.Helper()
 	for range 20 { // it measures its processor, which a busy machine spoils
 		out, err := exec.Command(testenv.Tool(h.t, "qemu-img"), "create", "-q", "-f", "qcow2", "--object", "secret,id=s,data="+value,
-			"-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "-b", base, "-F", "raw", h.path(volume)).CombinedOutput()
+			"-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "-b", base, "-F", "raw", path).CombinedOutput()
 		if err == nil {
-			break
+			return
 		}
 		h.t.Logf("qemu-img: %v\n%s", err, out)
 	}
-	h.succeed(h.refreshPool("pool"))
 }
 
 // Whatever is done with an encrypted image that stands on another: it is known by what

@@ -314,6 +314,7 @@ func TestUpgradeTakesOverWhatTheOldVersionBegan(t *testing.T) {
 	old := oldPrograms(t)
 	for name, ends := range map[string]func(*host){"stopped": (*host).drainAndStop, "killed": (*host).kill} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			u := newUpgrade(t, old)
 			failed := u.interruptedClone()
 			u.holding("half")
