@@ -2,6 +2,7 @@ package operation
 
 import (
 	"cmp"
+
 	"storaged/internal/record"
 )
 

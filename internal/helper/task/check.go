@@ -22,7 +22,10 @@ func Check(o *operation.Check) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	v := &helper.Volume{Location: at}
-	w := tableCheck{repair: qemu.Repair(o.Repair), sum: o.Recorded, since: o.SummedNS}
+	w := tableCheck{repair: qemu.Repair(o.Repair)}
+	if w.known, err = recordedOf(o.Summed); err != nil {
+		return helper.Task{}, err
+	}
 	if o.Repair != "" {
 		v.Access = backends.WriteExclusive
 	}
@@ -46,8 +49,7 @@ func Check(o *operation.Check) (helper.Task, error) {
 type tableCheck struct {
 	view
 	repair qemu.Repair
-	sum    string // checksum that the content is known to have, "" for none
-	since  int64  // when the volume was last changed if it is to count, ns since 1970
+	known  recorded
 }
 
 func (w tableCheck) work(ctx context.Context, r *helper.Run) error {
@@ -71,8 +73,8 @@ func (w tableCheck) work(ctx context.Context, r *helper.Run) error {
 		RepairedCorruptions: found.FixedCorrupt, RepairedLeaks: found.FixedLeaks, Clusters: found.Clusters, Allocated: found.Allocated,
 	}
 	r.Report.Checked, r.Report.Verified = true, !found.Bad()
-	if w.sum != "" && !found.Bad() && found.FixedCorrupt == 0 && (w.since == 0 || info.Change.UnixNano() == w.since) {
-		r.Knows(func(v *ipc.Item) { v.Checksum, v.ChecksumAs = w.sum, record.AsRaw })
+	if !found.Bad() && found.FixedCorrupt == 0 {
+		w.known.giveBack(r, info)
 	}
 	if err := r.Describe(v); err != nil {
 		return err

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
-	"storaged/internal/format"
 
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
+	"storaged/internal/format"
 	"storaged/internal/helper"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"

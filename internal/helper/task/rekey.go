@@ -8,7 +8,6 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/helper"
-	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/record"
 )
@@ -23,10 +22,8 @@ func Rekey(o *operation.Rekey) (helper.Task, error) {
 		return helper.Task{}, record.Errorf(record.Unsupported, "format %q has no keys; %s have them", o.Format, record.List(operation.Encrypted, 10))
 	}
 	w := rekey{at: &helper.Volume{Location: at, Access: backends.WriteExclusive}, Rekey: *o}
-	if o.Recorded != "" {
-		if _, w.sum, err = record.ParseContentChecksum(o.Recorded); err != nil {
-			return helper.Task{}, record.Errorf(record.Invalid, "--checksum: %v", err)
-		}
+	if w.known, err = recordedOf(o.Summed); err != nil {
+		return helper.Task{}, err
 	}
 	given := 0
 	for _, name := range []string{o.New, o.Add, o.Remove} {
@@ -51,8 +48,8 @@ func Rekey(o *operation.Rekey) (helper.Task, error) {
 
 type rekey struct {
 	operation.Rekey
-	at  *helper.Volume
-	sum string // checksum that the content is known to have, "" for none
+	at    *helper.Volume
+	known recorded
 }
 
 func (w rekey) work(ctx context.Context, r *helper.Run) error {
@@ -60,9 +57,7 @@ func (w rekey) work(ctx context.Context, r *helper.Run) error {
 	if err != nil {
 		return err
 	}
-	if w.sum != "" && (w.SummedNS == 0 || info.Change.UnixNano() == w.SummedNS) {
-		r.Knows(func(v *ipc.Item) { v.Checksum = w.sum })
-	}
+	w.known.giveBack(r, info)
 	if err := w.different(r); err != nil {
 		return err
 	}

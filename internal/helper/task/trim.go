@@ -20,19 +20,16 @@ func Trim(o *operation.Trim) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	w := trim{giveUp: o.GiveUpAllocation, since: o.SummedNS}
+	w := trim{giveUp: o.GiveUpAllocation}
+	if w.known, err = recordedOf(o.Summed); err != nil {
+		return helper.Task{}, err
+	}
 	format := imageIn(record.AsRaw, o.Format)
 	if !record.FormatCan(format, record.VerbTrim) {
 		format = "" // its file can be trimmed all the same
 	}
 	if w.view, err = viewOf(o, &helper.Volume{Location: at, Access: backends.WriteExclusive}, format, o.Image); err != nil {
 		return helper.Task{}, err
-	}
-	w.image = record.IsImage(o.Format)
-	if o.Recorded != "" {
-		if _, w.sum, err = record.ParseContentChecksum(o.Recorded); err != nil {
-			return helper.Task{}, record.Errorf(record.Invalid, "--checksum: %v", err)
-		}
 	}
 	return helper.Task{
 		Name: o.Task().Name, Resumes: o.Resume,
@@ -51,10 +48,8 @@ func Trim(o *operation.Trim) (helper.Task, error) {
 
 type trim struct {
 	view
-	image  bool // the checksum is of its content, and not of its file
 	giveUp bool
-	sum    string // checksum that the content is known to have, "" for none
-	since  int64  // when the volume was last changed if it is to count, ns since 1970
+	known  recorded
 }
 
 func (w trim) work(ctx context.Context, r *helper.Run) error {
@@ -63,9 +58,7 @@ func (w trim) work(ctx context.Context, r *helper.Run) error {
 	if err != nil {
 		return err
 	}
-	if w.sum != "" && (w.since == 0 || info.Change.UnixNano() == w.since) {
-		r.Knows(func(v *ipc.Item) { v.Checksum, v.ChecksumAs = w.sum, record.AsRaw })
-	}
+	w.known.giveBack(r, info)
 	if err := w.free(ctx, v, info); err != nil {
 		return err
 	}

@@ -8,10 +8,10 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"storaged/internal/format"
 
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
+	"storaged/internal/format"
 	"storaged/internal/helper"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"

@@ -5,6 +5,7 @@ import (
 	"context"
 	"strconv"
 
+	"storaged/internal/backends"
 	"storaged/internal/backends/header"
 	"storaged/internal/diskio"
 	"storaged/internal/format"
@@ -13,8 +14,6 @@ import (
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/record"
-
-	"storaged/internal/backends"
 )
 
 // view is what a task takes of a volume: the bytes of its file, or, of an image, the
