@@ -101,7 +101,7 @@ var layers = []layer{
 	{"cmd/internal/*", []string{"cmd/internal/*", "internal/quantity", "internal/record", "internal/term"}},
 	{"cmd/storaged", []string{"cmd/internal/*", "internal/daemon", "internal/quantity", "internal/record"}},
 	{"cmd/storage-helper", []string{"cmd/internal/*", "internal/helper", "internal/helper/task", "internal/ipc", "internal/operation", "internal/record"}},
-	{"cmd/storagedctl", []string{"cmd/internal/*", "internal/operation", "internal/rest/client", "internal/service/contract", "internal/quantity", "internal/record", "internal/term"}},
+	{"cmd/storagedctl", []string{"cmd/internal/*", "internal/virtxml", "internal/operation", "internal/rest/client", "internal/service/contract", "internal/quantity", "internal/record", "internal/term"}},
 
 	{"scripts/*", []string{"internal/operation", "internal/rest/client", "internal/service/contract", "internal/diskio", "internal/record", "internal/quantity"}},
 }
@@ -112,7 +112,7 @@ var guarded = map[string][]string{
 	"github.com/vmihailenco/msgpack/v5": {"internal/ipc"},
 	// Whatever a helper imports it initialises at each start.
 	"net/http": {"internal/rest", "internal/rest/*"},
-	"os/exec":  {"internal/confine", "internal/confine/confinetest", "internal/helper/hostiletest", "internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/diskio/diskiotest", "internal/image", "internal/testenv", "internal/testenv/*", "internal/tool", "internal/virtrpc/virtrpctest", "scripts/*"},
+	"os/exec":  {"cmd/storagedctl", "internal/confine", "internal/confine/confinetest", "internal/helper/hostiletest", "internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/diskio/diskiotest", "internal/image", "internal/testenv", "internal/testenv/*", "internal/tool", "internal/virtrpc/virtrpctest", "scripts/*"},
 	// Only tests may need these.
 	"testing":                            testSupport,
 	"pgregory.net/rapid":                 testSupport,

@@ -246,8 +246,19 @@ func (f *fake) DefinePool(_ context.Context, s contract.Submit, r contract.PoolD
 	return p, started, err
 }
 
-func (f *fake) ReplacePool(context.Context, contract.Submit, string, contract.PoolDefine) (record.Pool, error) {
-	return record.Pool{}, record.Errorf(record.Unsupported, "not faked")
+func (f *fake) ReplacePool(ctx context.Context, s contract.Submit, pool string, r contract.PoolDefine) (record.Pool, error) {
+	p, err := f.Pool(ctx, pool)
+	switch {
+	case err != nil:
+		return p, err
+	case s.IfMatch != p.Generation:
+		return p, record.Errorf(record.Changed, "pool %q was changed", pool)
+	case r.Target.Path == "/refused":
+		return p, record.Errorf(record.Invalid, "nobody may have %q", r.Target.Path)
+	}
+	p.Target, p.Autostart = r.Target, *r.Autostart
+	f.locked(func(f *fake) { f.pools[pool] = p })
+	return p, nil
 }
 
 func (f *fake) PatchPool(ctx context.Context, _ contract.Submit, pool string, r contract.PoolPatch) (record.Pool, error) {

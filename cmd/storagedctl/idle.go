@@ -77,6 +77,9 @@ var tabled = []string{
 	"secret list", "limits", "limits show", "limits set", "drain", "capabilities", "version",
 }
 
+// documented are the verbs whose result libvirt has a document for.
+var documented = []string{"pool list", "pool show", "pool edit", "vol list", "vol show"}
+
 func noTable(c *cli.Context) string {
 	switch o := c.String("output"); {
 	case o != "" && o != "table":
@@ -91,6 +94,8 @@ func noTable(c *cli.Context) string {
 func noForm(c *cli.Context) string {
 	switch verb, form := verbOf(c), c.String("output"); {
 	case form == "table":
+	case form == "xml" && !slices.Contains(documented, verb):
+		return fmt.Sprintf("with %q: libvirt has documents of pools and volumes only", verb)
 	case verb == "job log", verb == "completion", verb == "events" && form == "name":
 		return fmt.Sprintf("with %q, which has no form %s", verb, form)
 	}

@@ -50,10 +50,21 @@ func printLines[T any](w io.Writer, items []T, line func(T) string) error {
 	return nil
 }
 
+// printDocuments writes a document of libvirt's per thing.
+func printDocuments[T any](w io.Writer, items []T, document func(T) string) error {
+	for _, i := range items {
+		if _, err := io.WriteString(w, document(i)); err != nil {
+			return fmt.Errorf("cannot write the output: %w", err)
+		}
+	}
+	return nil
+}
+
 // shape is how things of one type are shown.
 type shape[T any] struct {
 	columns []term.Column[T]
 	name    func(T) string // for -o name
+	xml     func(T) string // for -o xml; nil: libvirt has no document of such things
 	detail  func(*session, T) []field
 }
 
@@ -71,6 +82,8 @@ func printList[T any](s *session, sh shape[T], items []T) error {
 		return nil
 	case "name":
 		return printLines(s.out, items, sh.name)
+	case "xml":
+		return printDocuments(s.out, items, sh.xml)
 	}
 	layout := term.Layout{NoHeaders: s.cli.Bool("no-headers")}
 	if names := s.cli.String("columns"); names != "" {

@@ -10,6 +10,7 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/term"
+	"storaged/internal/virtxml"
 )
 
 func (t *tool) poolCommand() *cli.Command {
@@ -27,7 +28,7 @@ func (t *tool) poolCommand() *cli.Command {
 				Description: "A volume that cannot be read does not keep the others from being read, and makes the exit code 11.\nBetween two volumes other jobs get their turn.",
 				Flags:       jobFlags(), Action: t.changing(onPools(new(operation.PoolVerifyRequest))),
 			},
-			t.evacuateVerb(), t.autostartVerb(), t.undefineVerb(), t.poolDeleteVerb(),
+			t.evacuateVerb(), t.editVerb(), t.autostartVerb(), t.undefineVerb(), t.poolDeleteVerb(),
 		},
 	}
 }
@@ -63,6 +64,7 @@ func (s *session) poolShape() shape[record.Pool] {
 			{Name: "reason", Weight: 4, Extra: true, Cell: func(p record.Pool) string { return p.Reason }},
 		},
 		name:   func(p record.Pool) string { return p.Name },
+		xml:    func(p record.Pool) string { return virtxml.OfPool(p).Format() },
 		detail: poolFields,
 	}
 }

@@ -9,19 +9,19 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
+	"storaged/internal/virtxml"
 )
 
 func (t *tool) defineVerb() *cli.Command {
 	return &cli.Command{
 		Name: "define", Usage: "record a pool without touching storage", ArgsUsage: "[NAME]",
-		Description: "The definition comes from flags, or with -f from a file of JSON as \"pool show -o json\" prints it.\n\n" +
+		Description: "The definition comes from flags, or with -f from a file of JSON or libvirt's XML, as\n\"pool show -o json\" and \"pool show -o xml\" print it.\n\n" +
 			"Example: storagedctl pool define images --target /srv/images",
 		Flags: append(definitionFlags(), &cli.BoolFlag{Name: "dry-run", Usage: "show what would be recorded, and do nothing"}), Action: t.changing(poolDefine),
 	}
@@ -122,8 +122,7 @@ func (s *session) defineByFlags(def *contract.PoolDefine) {
 // maxDefinition bounds a definition, bytes: far more than a pool needs.
 const maxDefinition = 1 << 20
 
-// readDefinition reads a file of JSON. libvirt's XML is known by its first
-// byte.
+// readDefinition reads a file with a definition.
 func (s *session) readDefinition(file string) (contract.PoolDefine, error) {
 	var def contract.PoolDefine
 	in := s.in
@@ -139,15 +138,27 @@ func (s *session) readDefinition(file string) (contract.PoolDefine, error) {
 	if err != nil {
 		return def, cmdline.Usagef("cannot read the definition: %s", err)
 	}
-	if strings.HasPrefix(strings.TrimSpace(string(b)), "<") {
-		return def, record.Errorf(record.Unsupported, "definitions in XML are not supported").WithHint("write JSON, as \"pool show -o json\" does")
-	}
 	return decodeDefinition(b)
 }
 
-// decodeDefinition reads JSON as "pool show -o json" prints it; what cannot be
-// defined of that is passed over, what is not there at all is refused.
+// decodeDefinition reads a definition in JSON, or libvirt's XML, which is known by its
+// first byte. The latter says nothing of autostart.
 func decodeDefinition(b []byte) (contract.PoolDefine, error) {
+	if !bytes.HasPrefix(bytes.TrimSpace(b), []byte("<")) {
+		return decodeJSON(b)
+	}
+	p, err := virtxml.ParsePool(b)
+	if err != nil {
+		return contract.PoolDefine{}, cmdline.Usagef("bad definition of a pool: %s", err)
+	}
+	def := p.Define()
+	def.Autostart = nil
+	return def, nil
+}
+
+// decodeJSON reads JSON as "pool show -o json" prints it; what cannot be
+// defined of that is passed over, what is not there at all is refused.
+func decodeJSON(b []byte) (contract.PoolDefine, error) {
 	var shown struct {
 		record.Pool
 		Autostart *bool `json:"autostart"`

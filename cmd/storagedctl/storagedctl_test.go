@@ -390,7 +390,8 @@ func TestDefinitionFromAFile(t *testing.T) {
 		`{"name":"n"} {}`:                                      record.ExitUsage,
 		`[]`:                                                   record.ExitUsage,
 		``:                                                     record.ExitUsage,
-		" <pool type='dir'/>":                                  record.ExitUnsupported,
+		" <pool type='dir'/>":                                  record.ExitUsage,
+		" <pool type='dir'><name>x</name><target><path>/srv/x</path></target></pool>": 0,
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -593,7 +594,7 @@ func TestCompletionAsksTheDaemonForNames(t *testing.T) {
 		"vol wipe a/b --algorithm ":  "zero",
 		"limits set --device ":       "8:0",
 		"pool define x --type ":      "dir",
-		"job wait 411 -o ":           "table json jsonl name",
+		"job wait 411 -o ":           "table json jsonl name xml",
 		"completion ":                "bash zsh fish",
 		"vol resize images/vm1.raw ": "",
 		"job list --pool im":         "images",

@@ -47,7 +47,7 @@ func (t *tool) program() cmdline.Program {
 		Name: "storagedctl", Usage: "manage storage pools, volumes and the jobs on them",
 		Description: about, Flags: globalFlags(), Version: build.Version(),
 		Reader: t.in, Writer: t.out, ErrWriter: t.errs,
-		Commands: append([]*cli.Command{t.poolCommand(), t.volumeCommand(), t.jobCommand(), t.secretCommand()}, t.hostCommands()...),
+		Commands: append([]*cli.Command{t.poolCommand(), t.volumeCommand(), t.jobCommand(), t.secretCommand(), t.libvirtCommand()}, t.hostCommands()...),
 	}
 	return cmdline.Program{App: app, Words: t.words(), Synonyms: synonyms(), Tail: examples, SeeAlso: []string{"storaged(8)", "storage-helper(8)"}}
 }
@@ -65,7 +65,7 @@ func synonyms() map[string]string {
 
 func globalFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "the form of results: `table|json|jsonl|name`"},
+		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "the form of results: `table|json|jsonl|name|xml`"},
 		&cli.StringFlag{Name: "columns", Usage: "the table's columns in order: `NAME,…`"},
 		&cli.BoolFlag{Name: "no-headers", Usage: "leave the table's header out"},
 		&cli.BoolFlag{Name: "bytes", Usage: "print sizes as exact numbers of bytes"},

@@ -13,6 +13,7 @@ import (
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
 	"storaged/internal/term"
+	"storaged/internal/virtxml"
 )
 
 func (t *tool) volumeCommand() *cli.Command {
@@ -49,6 +50,7 @@ func (s *session) volumeShape() shape[record.Volume] {
 			{Name: "description", Weight: 4, Extra: true, Cell: func(v record.Volume) string { return v.Description }},
 		},
 		name:   volumeName,
+		xml:    func(v record.Volume) string { return virtxml.OfVolume(v).Format() },
 		detail: volumeFields,
 	}
 }

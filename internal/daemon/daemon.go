@@ -79,6 +79,7 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 		return err
 	}
 	defer func() { logged(log, "closing state", st.Close()) }()
+	c.LibvirtURI = c.Libvirt.uri()
 	s, err := service.New(service.Setup{Settings: c.Settings, Log: log, Notes: setup.Notes, Lost: setup.Lost}, st)
 	if err != nil {
 		return err

@@ -60,3 +60,14 @@ func (c LibvirtConfig) fixedBut(now LibvirtConfig) [][3]string {
 		{"libvirt.on_disconnect", c.OnDisconnect, now.OnDisconnect},
 	}
 }
+
+// uri is by what clients reach the socket, "" where there is none.
+func (c LibvirtConfig) uri() string {
+	switch {
+	case !c.Listen:
+		return ""
+	case os.Geteuid() != 0:
+		return "storage:///session?socket=" + c.Socket
+	}
+	return "storage:///system?socket=" + c.Socket
+}

@@ -28,7 +28,7 @@ func (s *Service) Status(ctx context.Context) (contract.Status, error) {
 		Started: s.started, UptimeS: time.Since(s.started).Seconds(),
 		Socket: s.config.Socket, State: "ready",
 		Drain: s.jobs.Drained(), Helpers: []contract.HelperStatus{},
-		Jobs: map[string]int{}, Pools: map[string]int{},
+		Jobs: map[string]int{}, Pools: map[string]int{}, LibvirtURI: s.config.LibvirtURI,
 		Limits: s.jobs.Limits(), Recovered: s.recovered, Warnings: append([]string{}, s.troubles()...),
 		Paths: map[string]string{
 			"state_dir": s.config.StateDir, "runtime_dir": s.config.RuntimeDir,

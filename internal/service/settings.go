@@ -15,6 +15,8 @@ type Settings struct {
 	Version string `toml:"-"`
 	File    string `toml:"-"` // the config file
 
+	LibvirtURI string `toml:"-"` // by which libvirt's clients reach the daemon; "": they do not
+
 	Socket     string `toml:"socket"`      // read and write
 	StateDir   string `toml:"state_dir"`   // survives reboots
 	RuntimeDir string `toml:"runtime_dir"` // does not

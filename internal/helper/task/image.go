@@ -95,7 +95,7 @@ func (n newImage) describe(r *helper.Run) error {
 	}
 	found := helper.Item(info)
 	r.Knows(func(v *ipc.Item) {
-		v.Format, v.Capacity, v.Backing, v.References = format, n.capacity, found.Backing, found.References
+		v.Format, v.Capacity, v.Backing, v.References, v.Options = format, n.capacity, found.Backing, found.References, found.Options
 	})
 	return nil
 }

@@ -159,7 +159,7 @@ func reread(r *helper.Run, v backends.Volume, format string) (backends.VolumeInf
 	info, err := header.Inspect(v, format)
 	found := helper.Item(info)
 	r.Knows(func(v *ipc.Item) {
-		v.Format, v.Capacity, v.Backing, v.References, v.Problem = format, found.Capacity, found.Backing, found.References, found.Problem
+		v.Format, v.Capacity, v.Backing, v.References, v.Problem, v.Options = format, found.Capacity, found.Backing, found.References, found.Problem, found.Options
 	})
 	return info, err
 }

@@ -206,6 +206,7 @@ type Status struct {
 	Warnings    []string          `json:"warnings"`
 	Confinement ConfinementStatus `json:"confinement"`
 	Paths       map[string]string `json:"paths"`
+	LibvirtURI  string            `json:"libvirt_uri"` // by which libvirt's clients reach the daemon; "": they do not
 }
 
 // ConfinementStatus is how far helpers can be confined on this host.
