@@ -219,6 +219,7 @@ func TestFrontEndWithoutHTTPDoesEverything(t *testing.T) {
 	f.evacuate()
 	f.away()
 	stop()
+	f.ask("GrantNothing")
 	f.ask("CloseEvents")
 	f.ask("Stop")
 	for m := range reflect.TypeFor[*service.Service]().Methods() {
