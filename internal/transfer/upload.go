@@ -32,10 +32,11 @@ func (t *Transfer) Receive(from io.Reader, content Content) (record.Job, error) 
 		t.watcher.Go(func() { t.listen(body) })
 	}
 	err := content.copy(t.pipe, body)
-	t.pipe.Close()                                                                // a stream that is not whole has no end
-	enough := content.Length != nil && (err == nil || errors.Is(err, unix.EPIPE)) // the helper has taken that
+	t.pipe.Close()                                          // a stream that is not whole has no end
+	left := errors.Is(err, unix.EPIPE)                      // the helper wants no more
+	enough := content.Length != nil && (err == nil || left) // it has taken that
 	j := t.settle(err != nil && !enough)
-	if enough && j.State == record.Succeeded { // a client may hear no answer while it sends
+	if (enough || left) && j.State == record.Succeeded { // a client may hear no answer while it sends
 		_, err = io.Copy(io.Discard, body)
 	}
 	return j, err
