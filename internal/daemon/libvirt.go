@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"storaged/internal/peer"
 	"storaged/internal/record"
@@ -49,7 +50,8 @@ func (l *life) libvirtServer(group *int, count *peer.Connections) *virtrpc.Serve
 		uri = "storage:///session"
 	}
 	return virtrpc.NewServer(l.service, virtrpc.Config{
-		Log: l.Log.Named("libvirt"), URI: uri, Group: group, Cancel: l.Config.Libvirt.OnDisconnect == isCanceled, Connections: count,
+		Log: l.Log.Named("libvirt"), URI: uri, Group: group, Cancel: l.Config.Libvirt.OnDisconnect == isCanceled,
+		Silence: time.Duration(l.Config.Upload.Silence), Connections: count,
 	})
 }
 

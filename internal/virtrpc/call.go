@@ -58,7 +58,9 @@ func (c *call) arrive(n int) error {
 // release gives the places back. What still comes of the stream is dropped.
 func (c *call) release() {
 	if c.stream != nil {
-		c.streams.remove(c.stream)
+		if c.streams.remove(c.stream) {
+			_ = c.send(ending(c.header), nil)
+		}
 	}
 	if c.large {
 		<-c.connection.large
@@ -107,14 +109,11 @@ func (c *call) ctx() context.Context {
 }
 
 // patient is a context for waiting: over when the client leaves or the server stops.
-func (c *call) patient() (context.Context, context.CancelFunc) {
+func (c *connection) patient() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(c.gone)
 	end := context.AfterFunc(c.stopping, cancel)
 	return ctx, func() { end(); cancel() }
 }
-
-// submit says who asks for a job.
-func (c *call) submit() contract.Submit { return contract.Submit{Caller: c.caller} }
 
 // flags refuses those that the procedure does not know.
 func (c *call) flags(given, known wire.Flags) error {

@@ -7,6 +7,7 @@ import (
 	"storaged/internal/record"
 	"storaged/internal/virtrpc/wire"
 	"storaged/internal/virtrpc/xdr"
+	"storaged/internal/virtxml"
 )
 
 // libVersion is the version of libvirt that we are like, as major*1000000 +
@@ -27,6 +28,7 @@ func connecting() []procedure {
 		{wire.ConnectGetType, "virConnectGetType", opened, with(getType)},
 		{wire.ConnectGetURI, "virConnectGetURI", opened, with(getURI)},
 		{wire.ConnectGetLibVersion, "virConnectGetLibVersion", opened, with(getLibVersion)},
+		{wire.ConnectGetCapabilities, "virConnectGetCapabilities", opened, with(getCapabilities)},
 		{wire.ConnectIsSecure, "virConnectIsSecure", opened, with(isSecure)},
 		{wire.ConnectRegisterCloseCallback, "virConnectRegisterCloseCallback", opened, with(closeCallback)},
 		{wire.ConnectUnregisterCloseCallback, "virConnectUnregisterCloseCallback", opened, with(closeCallback)},
@@ -106,6 +108,10 @@ func closeConnection(c *call, _ wire.None) (xdr.Value, error) {
 func getType(*call, wire.None) (xdr.Value, error) { return new(wire.Text("storage")), nil }
 
 func getURI(c *call, _ wire.None) (xdr.Value, error) { return new(wire.Text(c.URI)), nil }
+
+func getCapabilities(c *call, _ wire.None) (xdr.Value, error) {
+	return new(wire.Text(virtxml.FormatCapabilities(c.svc.Capabilities()))), nil
+}
 
 func getLibVersion(*call, wire.None) (xdr.Value, error) { return new(wire.Hyper(libVersion)), nil }
 

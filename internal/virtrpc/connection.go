@@ -60,6 +60,7 @@ type connection struct {
 	large    chan struct{} // for each with large arguments
 	group    sync.WaitGroup
 	streams  streams
+	events   subscription
 	out      output
 
 	heard   atomic.Int64 // packets that came
@@ -170,6 +171,7 @@ func (c *connection) called(h wire.Header, n int) error {
 	if p.stream {
 		k.stream = newStream(k)
 		if !c.streams.add(k.stream) {
+			k.stream = nil
 			k.release()
 			return c.fail(h, wire.Failf(wire.FromRPC, wire.RPCError, "serial %d is that of a stream already", h.Serial))
 		}

@@ -7,13 +7,13 @@ import (
 
 	"storaged/internal/record"
 	"storaged/internal/virtrpc/wire"
+	"storaged/internal/virtxml"
 )
 
 // codes says what libvirt calls our codes; those that are not here are failures.
 var codes = map[record.Code]wire.Code{
 	record.Invalid:         wire.InvalidArg,
 	record.Denied:          wire.AccessDenied,
-	record.NotFound:        wire.NoStorageVol,
 	record.Busy:            wire.OperationInvalid,
 	record.WrongState:      wire.OperationInvalid,
 	record.HasChildren:     wire.OperationInvalid,
@@ -39,6 +39,10 @@ func failureOf(err error) *wire.Failure {
 	if errors.As(err, &f) {
 		return f
 	}
+	var x *virtxml.Error
+	if errors.As(err, &x) {
+		return documentFailure(x)
+	}
 	var e *record.Error
 	if !errors.As(err, &e) {
 		return wire.Failf(wire.FromStorage, wire.InternalError, "%v", err)
@@ -52,6 +56,30 @@ func failureOf(err error) *wire.Failure {
 		message += "; " + hint
 	}
 	return wire.Failf(wire.FromStorage, code, "%s", message)
+}
+
+// classes says what libvirt calls refusals of documents.
+var classes = map[virtxml.Class]struct {
+	domain wire.Domain
+	code   wire.Code
+}{
+	virtxml.NotXML:      {wire.FromXML, wire.XMLDetail},
+	virtxml.Shape:       {wire.FromXML, wire.XMLError},
+	virtxml.Wrong:       {wire.FromStorage, wire.XMLError},
+	virtxml.Unsupported: {wire.FromStorage, wire.ConfigUnsupported},
+	virtxml.Argument:    {wire.FromStorage, wire.InvalidArg},
+	virtxml.Unit:        {wire.FromNone, wire.InvalidArg},
+	virtxml.Overflow:    {wire.FromNone, wire.Overflow},
+	virtxml.Impossible:  {wire.FromStorage, wire.NoSupport},
+	virtxml.Invalid:     {wire.FromStorage, wire.OperationInvalid},
+}
+
+func documentFailure(e *virtxml.Error) *wire.Failure {
+	c, ok := classes[e.Class]
+	if !ok {
+		panic("internal error: virtrpc: a document is refused as " + string(e.Class))
+	}
+	return wire.Failf(c.domain, c.code, "%s", e.Text)
 }
 
 // driverFunction is the function of libvirt's storage driver behind a public one: errors

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
 
+	"storaged/internal/events"
 	"storaged/internal/operation"
 	"storaged/internal/peer"
 	"storaged/internal/record"
@@ -39,10 +40,11 @@ type fake struct {
 	end      chan struct{} // closed: jobs end
 	waits    chan struct{} // gets one when a job is waited for
 	canceled chan record.Caller
+	hub      *events.Hub
 }
 
 func newFake() *fake {
-	f := &fake{end: make(chan struct{}), waits: make(chan struct{}, 4096), canceled: make(chan record.Caller, 1)}
+	f := &fake{end: make(chan struct{}), waits: make(chan struct{}, 4096), canceled: make(chan record.Caller, 1), hub: events.New(16)}
 	for i, name := range []string{"images", "backup"} {
 		p := record.Pool{Name: name, UUID: uuid.NewSHA1(uuid.Nil, []byte(name)).String(), Type: "dir", State: record.PoolActive, Persistent: true, Autostart: i == 0,
 			Target: record.Target{Path: "/srv/" + name}, Capacity: 1 << 40, Allocation: 1 << 30, Available: 1<<40 - 1<<30}
@@ -125,6 +127,36 @@ func (f *fake) CancelJob(_ context.Context, c record.Caller, job string, _ contr
 	return record.Job{ID: job, Number: 412, State: record.Canceling}, nil
 }
 
+func (f *fake) Job(_ context.Context, job string) (record.Job, error) {
+	return record.Job{ID: job, Number: 412, State: record.Running}, nil
+}
+
+func (f *fake) FailJob(context.Context, string, *record.Error) error { return nil }
+
+func (f *fake) Capabilities() []record.Capabilities {
+	return []record.Capabilities{{Type: "dir", Formats: []string{"raw"}}}
+}
+
+func (f *fake) DefinePool(context.Context, contract.Submit, contract.PoolDefine, bool, bool) (record.Pool, contract.Started, error) {
+	return f.pools[0], contract.Started{}, nil
+}
+
+func (f *fake) ReplacePool(context.Context, contract.Submit, string, contract.PoolDefine) (record.Pool, error) {
+	return f.pools[0], nil
+}
+
+func (f *fake) PatchPool(context.Context, contract.Submit, string, contract.PoolPatch) (record.Pool, error) {
+	return f.pools[0], nil
+}
+
+func (f *fake) UndefinePool(context.Context, contract.Submit, string, contract.PoolUndefine) (bool, error) {
+	return true, nil
+}
+
+func (f *fake) Subscribe(ctx context.Context, after int64) (<-chan record.Event, error) {
+	return f.hub.Subscribe(ctx, after), nil
+}
+
 var _ virtrpc.Service = (*fake)(nil)
 
 // host is a server on two real sockets, in front of a fake.
@@ -169,6 +201,7 @@ func (h *host) stop(t *testing.T) {
 		t.Errorf("Shutdown: %v", err)
 	}
 	h.served.Wait()
+	h.svc.hub.Close()
 }
 
 func (h *host) uri() string { return virtrpctest.URI(h.main) }

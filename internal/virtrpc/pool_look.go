@@ -8,6 +8,7 @@ import (
 	"storaged/internal/service/contract"
 	"storaged/internal/virtrpc/wire"
 	"storaged/internal/virtrpc/xdr"
+	"storaged/internal/virtxml"
 )
 
 // poolLooks are the procedures that look at pools.
@@ -23,6 +24,8 @@ func poolLooks() []procedure {
 		{wire.StoragePoolLookupByVolume, "virStoragePoolLookupByVolume", reads, with(lookupPoolByVolume)},
 		{wire.StoragePoolLookupByTargetPath, "virStoragePoolLookupByTargetPath", reads, with(lookupPoolByPath)},
 		{wire.StoragePoolGetInfo, "virStoragePoolGetInfo", reads, with(poolInfo)},
+		{wire.StoragePoolGetXMLDesc, "virStoragePoolGetXMLDesc", reads, with(poolXML)},
+		{wire.ConnectGetStoragePoolCapabilities, "virConnectGetStoragePoolCapabilities", reads, with(poolCapabilities)},
 		{wire.StoragePoolGetAutostart, "virStoragePoolGetAutostart", reads, with(truth(func(p record.Pool) bool { return p.Autostart }))},
 		{wire.StoragePoolIsActive, "virStoragePoolIsActive", reads, with(truth(active))},
 		{wire.StoragePoolIsPersistent, "virStoragePoolIsPersistent", reads, with(truth(func(p record.Pool) bool { return p.Persistent }))},
@@ -168,6 +171,31 @@ func poolInfo(c *call, a wire.Pool) (xdr.Value, error) {
 		info.Capacity, info.Allocation, info.Available = uint64(p.Capacity), uint64(p.Allocation), uint64(p.Available)
 	}
 	return &info, nil
+}
+
+// xmlInactive asks for a pool as it is defined: VIR_STORAGE_XML_INACTIVE. It is the same
+// as that in use.
+const xmlInactive wire.Flags = 1
+
+func poolXML(c *call, a wire.PoolFlags) (xdr.Value, error) {
+	if err := c.flags(a.Flags, xmlInactive); err != nil {
+		return nil, err
+	}
+	p, err := c.pool(a.Pool)
+	if err != nil {
+		return nil, err
+	}
+	if !active(p) {
+		p.Capacity, p.Allocation, p.Available = 0, 0, 0
+	}
+	return new(wire.Text(virtxml.OfPool(p).Format())), nil
+}
+
+func poolCapabilities(c *call, flags wire.Flags) (xdr.Value, error) {
+	if err := c.flags(flags, 0); err != nil {
+		return nil, err
+	}
+	return new(wire.Text(virtxml.FormatPoolCapabilities(c.svc.Capabilities()))), nil
 }
 
 // truth answers a question about a pool.

@@ -57,10 +57,21 @@ func atOnce[A any, P interface {
 	return h
 }
 
+// streaming makes one of a function that has a stream beside its arguments. It answers
+// the call itself when the stream begins, unless it gives an error before.
+func streaming[A any, P interface {
+	*A
+	xdr.Value
+}](do func(c *call, args A) error) handler {
+	h := with[A, P](func(c *call, args A) (xdr.Value, error) { return nil, do(c, args) })
+	h.stream = true
+	return h
+}
+
 // procedures puts all of them together.
 func procedures() map[wire.Procedure]procedure {
 	all := map[wire.Procedure]procedure{}
-	for _, p := range slices.Concat(connecting(), poolLooks(), volumeLooks(), unsupported()) {
+	for _, p := range slices.Concat(connecting(), events(), poolLooks(), poolChanges(), volumeLooks(), volumeChanges(), contents(), unsupported()) {
 		if other, twice := all[p.number]; twice {
 			panic(fmt.Sprintf("internal error: virtrpc: procedure %d is %s and %s", p.number, other.name, p.name))
 		}

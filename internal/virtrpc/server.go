@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -41,6 +42,10 @@ type Config struct {
 	// it goes on.
 	Cancel bool
 
+	// Silence is how long a client may send nothing of a content that it uploads while
+	// its job is at work; 0: for ever.
+	Silence time.Duration
+
 	Connections *peer.Connections // counts them, with those of other front ends
 }
 
@@ -50,6 +55,7 @@ type Server struct {
 	Config
 	svc        Service
 	procedures map[wire.Procedure]procedure
+	callbacks  atomic.Int32 // how many were given out to all clients
 
 	writeTimeout      time.Duration // the constants, except in tests
 	keepaliveInterval time.Duration

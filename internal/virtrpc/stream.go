@@ -1,6 +1,7 @@
 package virtrpc
 
 import (
+	"context"
 	"errors"
 	"io"
 	"slices"
@@ -47,19 +48,31 @@ type piece struct {
 // reads it or writes it; others may break it.
 type stream struct {
 	call   *call
+	sends  bool        // it goes to the client, of which nothing but its end comes
 	sparse atomic.Bool // holes may come
-	ended  bool        // the client has its end, and may say so
+	whole  bool        // the client has all of it, and may say so
+	failed bool        // the client has been sent why, and says no more
 	pieces chan piece
-	over   chan struct{} // closed when nobody reads or writes any more
+
+	gone  context.Context // over when the client has left, or has ended a stream that goes to it
+	leave context.CancelFunc
+	said  bool // it has; under the lock of streams
+
+	over chan struct{} // closed when nobody reads or writes any more
 
 	mu     sync.Mutex
 	broken chan struct{} // closed by a deadline in the past
 	rest   []byte        // of the piece that is being read, its reader's alone
-	taken  []byte        // that piece
+	taken  []byte        // that piece, likewise
+	empty  bool          // the client has ended it, and nothing had come; likewise
+	came   bool          // something has come; likewise
 }
 
 func newStream(c *call) *stream {
-	return &stream{call: c, pieces: make(chan piece, piecesAhead), over: make(chan struct{}), broken: make(chan struct{})}
+	s := &stream{call: c, pieces: make(chan piece, piecesAhead), over: make(chan struct{}), broken: make(chan struct{})}
+	s.sends = c.procedure.number == wire.StorageVolDownload
+	s.gone, s.leave = context.WithCancel(c.connection.gone)
+	return s
 }
 
 // streams are those of a connection by the serials of their calls.
@@ -86,33 +99,38 @@ func (s *streams) add(st *stream) bool {
 }
 
 // remove ends a stream on this side. What still comes of it is dropped, but the client's
-// word that it has ended is answered.
-func (s *streams) remove(st *stream) {
+// word that it has ended is answered: now, where last is true.
+func (s *streams) remove(st *stream) (last bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	serial := st.call.header.Serial
-	if s.open[serial] != st {
-		return
-	}
 	delete(s.open, serial)
 	close(st.over)
-	if !st.ended {
-		return
+	st.leave()
+	if st.whole && !st.said {
+		if s.ended = append(s.ended, serial); len(s.ended) > maxEnded {
+			s.ended = s.ended[1:]
+		}
 	}
-	if s.ended = append(s.ended, serial); len(s.ended) > maxEnded {
-		s.ended = s.ended[1:]
-	}
+	return st.said && !st.failed
 }
 
-// find gives the stream a packet is of, and whether it is the last word about one that
-// has ended.
+// find gives the stream a packet is of that is to be handed on, and whether it is the last
+// word about one that has ended.
 func (s *streams) find(h wire.Header) (st *stream, last bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st = s.open[h.Serial]; st != nil {
-		if st.call.header.Procedure != h.Procedure {
-			return nil, false
+	st = s.open[h.Serial]
+	switch {
+	case st != nil && st.call.header.Procedure != h.Procedure:
+		return nil, false
+	case st != nil && st.sends:
+		if h.Status != wire.Continue {
+			st.said = true
+			st.leave()
 		}
+		return nil, false
+	case st != nil:
 		return st, false
 	}
 	i := slices.Index(s.ended, h.Serial)
@@ -228,6 +246,8 @@ func (s *stream) next() (piece, error) {
 	select {
 	case p := <-s.pieces:
 		s.taken = p.data
+		s.empty = p.end != nil && !s.came
+		s.came = s.came || p.end == nil
 		return p, p.end
 	case <-broken:
 		return piece{}, errBroken
@@ -280,6 +300,14 @@ func (s *stream) send(t wire.Type, payload []byte) error {
 	return s.call.write(h, payload, time.Time{})
 }
 
+// wasEnded reports whether the client has ended a stream that goes to it.
+func (s *stream) wasEnded() bool {
+	all := &s.call.streams
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	return s.said
+}
+
 func (s *stream) isBroken() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -308,6 +336,10 @@ func (s *stream) breakOff() {
 func (s *stream) SetReadDeadline(at time.Time) error {
 	if !at.IsZero() {
 		s.breakOff()
+	} else if s.isBroken() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.broken = make(chan struct{})
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"storaged/internal/service/contract"
 	"storaged/internal/virtrpc/wire"
 	"storaged/internal/virtrpc/xdr"
+	"storaged/internal/virtxml"
 )
 
 // volumeLooks are the procedures that look at volumes.
@@ -17,6 +18,7 @@ func volumeLooks() []procedure {
 		{wire.StorageVolLookupByPath, "virStorageVolLookupByPath", reads, with(lookupVolByPath)},
 		{wire.StorageVolGetInfo, "virStorageVolGetInfo", reads, with(volInfo)},
 		{wire.StorageVolGetInfoFlags, "virStorageVolGetInfoFlags", reads, with(volInfoFlags)},
+		{wire.StorageVolGetXMLDesc, "virStorageVolGetXMLDesc", reads, with(volXML)},
 		{wire.StorageVolGetPath, "virStorageVolGetPath", reads, with(volPath)},
 	}
 }
@@ -77,7 +79,22 @@ func volInfoFlags(c *call, a wire.VolFlags) (xdr.Value, error) {
 	if err := c.flags(a.Flags, infoPhysical); err != nil {
 		return nil, err
 	}
-	return infoOf(c.vol(a.Vol))
+	v, err := c.vol(a.Vol)
+	if a.Flags&infoPhysical != 0 {
+		v.Allocation = v.Length
+	}
+	return infoOf(v, err)
+}
+
+func volXML(c *call, a wire.VolFlags) (xdr.Value, error) {
+	if err := c.flags(a.Flags, 0); err != nil {
+		return nil, err
+	}
+	v, err := c.vol(a.Vol)
+	if err != nil {
+		return nil, err
+	}
+	return new(wire.Text(virtxml.OfVolume(v).Format())), nil
 }
 
 func volPath(c *call, a wire.Vol) (xdr.Value, error) {

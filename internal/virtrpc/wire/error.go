@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 
 	"storaged/internal/virtrpc/xdr"
 )
@@ -23,6 +24,7 @@ const (
 	SystemError         Code = 38
 	RPCError            Code = 39
 	AuthFailed          Code = 45
+	Overflow            Code = 47 // VIR_ERR_OVERFLOW
 	NoStoragePool       Code = 49
 	NoStorageVol        Code = 50
 	OperationInvalid    Code = 55
@@ -66,6 +68,7 @@ var templates = map[Code]string{
 	XMLDetail:           "%s",
 	SystemError:         "%s",
 	RPCError:            "%s",
+	Overflow:            "numerical overflow: %s",
 	AuthFailed:          "authentication failed: %s",
 	NoStoragePool:       "Storage pool not found: %s",
 	NoStorageVol:        "Storage volume not found: %s",
@@ -99,6 +102,11 @@ type Failure struct {
 func Failf(domain Domain, code Code, format string, args ...any) *Failure {
 	detail := fmt.Sprintf(format, args...)
 	return &Failure{Code: code, Domain: domain, Message: strings.Replace(templates[code], "%s", detail, 1), Detail: detail, Int1: -1, Int2: -1}
+}
+
+// SystemFailure makes one of an error of the system.
+func SystemFailure(domain Domain, errno syscall.Errno, message string) *Failure {
+	return &Failure{Code: SystemError, Domain: domain, Message: message, Detail: message, Int1: int32(errno), Int2: -1}
 }
 
 func (f *Failure) Error() string { return f.Message }

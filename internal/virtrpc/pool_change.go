@@ -1,0 +1,196 @@
+package virtrpc
+
+import (
+	"reflect"
+
+	"storaged/internal/operation"
+	"storaged/internal/record"
+	"storaged/internal/service/contract"
+	"storaged/internal/virtrpc/wire"
+	"storaged/internal/virtrpc/xdr"
+	"storaged/internal/virtxml"
+)
+
+// poolChanges are the procedures that do something to pools.
+func poolChanges() []procedure {
+	return []procedure{
+		{wire.StoragePoolDefineXML, "virStoragePoolDefineXML", writes, with(definePool)},
+		{wire.StoragePoolUndefine, "virStoragePoolUndefine", writes, with(undefinePool)},
+		{wire.StoragePoolBuild, "virStoragePoolBuild", writes, with(buildPool)},
+		{wire.StoragePoolCreate, "virStoragePoolCreate", writes, with(startPool)},
+		{wire.StoragePoolDestroy, "virStoragePoolDestroy", writes, with(stopPool)},
+		{wire.StoragePoolDelete, "virStoragePoolDelete", writes, with(deletePool)},
+		{wire.StoragePoolRefresh, "virStoragePoolRefresh", writes, with(refreshPool)},
+		{wire.StoragePoolSetAutostart, "virStoragePoolSetAutostart", writes, with(setAutostart)},
+	}
+}
+
+// validate asks to hold a document against libvirt's schema: VIR_STORAGE_POOL_DEFINE_VALIDATE.
+// Ours are always read strictly.
+const validate wire.Flags = 1
+
+func definePool(c *call, a wire.TextFlags) (xdr.Value, error) {
+	if err := c.flags(a.Flags, validate); err != nil {
+		return nil, err
+	}
+	doc, err := virtxml.ParsePool([]byte(a.Text))
+	if err != nil {
+		return nil, err
+	}
+	r := doc.Define()
+	old, err := c.defined(r)
+	if err != nil {
+		return nil, err
+	}
+	if old == nil {
+		p, _, err := c.svc.DefinePool(c.ctx(), c.submit(), r, false, false)
+		return named(p, err)
+	}
+	if old.Type == r.Type && old.Target == r.Target && reflect.DeepEqual(old.Source, r.Source) {
+		return named(*old, nil)
+	}
+	r.Autostart = &old.Autostart
+	p, err := c.svc.ReplacePool(c.ctx(), c.submit(), old.UUID, r)
+	return named(p, poolInUse(*old, err))
+}
+
+// defined gives the pool that a definition is of, nil where it is a new one. It refuses
+// one that has the name of one and the uuid of another, or none.
+func (c *call) defined(r contract.PoolDefine) (*record.Pool, error) {
+	if r.UUID != "" {
+		p, err := c.svc.Pool(c.ctx(), r.UUID)
+		switch {
+		case err == nil && p.Name != r.Name:
+			return nil, wire.Failf(wire.FromStorage, wire.OperationFailed, "pool '%s' is already defined with uuid %s", p.Name, p.UUID)
+		case err == nil:
+			return &p, nil
+		case record.CodeOf(err) != record.NotFound:
+			return nil, err
+		}
+	}
+	p, err := c.svc.Pool(c.ctx(), r.Name)
+	switch {
+	case record.CodeOf(err) == record.NotFound:
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return nil, wire.Failf(wire.FromStorage, wire.OperationFailed, "pool '%s' already exists with uuid %s", p.Name, p.UUID)
+}
+
+// idle gives a pool that must not be in use; says is how libvirt says that it is.
+func (c *call) idle(a wire.Pool, says string) (record.Pool, error) {
+	p, err := c.pool(a)
+	if err == nil && active(p) {
+		err = wire.Failf(wire.FromStorage, wire.OperationInvalid, "storage pool '%s' is %s active", p.Name, says)
+	}
+	return p, err
+}
+
+func undefinePool(c *call, a wire.Pool) (xdr.Value, error) {
+	p, err := c.idle(a, "still")
+	if err != nil {
+		return nil, err
+	}
+	_, err = c.svc.UndefinePool(c.ctx(), c.submit(), p.UUID, contract.PoolUndefine{})
+	return nil, poolInUse(p, err)
+}
+
+// Flags of virStoragePoolBuild. To repair or to resize nothing of libvirt's does either.
+const (
+	buildNoOverwrite wire.Flags = 4
+	buildOverwrite   wire.Flags = 8
+)
+
+func buildPool(c *call, a wire.PoolFlags) (xdr.Value, error) {
+	if err := c.flags(a.Flags, buildNoOverwrite|buildOverwrite); err != nil {
+		return nil, err
+	}
+	if err := exclusive(a.Flags, buildNoOverwrite, buildOverwrite); err != nil {
+		return nil, err
+	}
+	p, err := c.idle(a.Pool, "already")
+	if err != nil {
+		return nil, err
+	}
+	return nil, c.doPool(p, &operation.PoolBuildRequest{Overwrite: a.Flags&buildOverwrite != 0})
+}
+
+// exclusive refuses two flags that say the opposite.
+func exclusive(given, one, other wire.Flags) error {
+	if given&one == 0 || given&other == 0 {
+		return nil
+	}
+	return wire.Failf(wire.FromStorage, wire.InvalidArg, "Overwrite and no overwrite flags are mutually exclusive")
+}
+
+// doPool has a job done to a pool.
+func (c *call) doPool(p record.Pool, r operation.Request) error {
+	_, err := c.do(p.UUID, "", r)
+	return poolInUse(p, err)
+}
+
+// Flags of virStoragePoolCreate and virStoragePoolCreateXML.
+const (
+	startBuild       wire.Flags = 1
+	startOverwrite   wire.Flags = 2
+	startNoOverwrite wire.Flags = 4
+)
+
+func startPool(c *call, a wire.PoolFlags) (xdr.Value, error) {
+	if err := c.flags(a.Flags, startBuild|startOverwrite|startNoOverwrite); err != nil {
+		return nil, err
+	}
+	if err := exclusive(a.Flags, startOverwrite, startNoOverwrite); err != nil {
+		return nil, err
+	}
+	p, err := c.idle(a.Pool, "already")
+	if err != nil {
+		return nil, err
+	}
+	if a.Flags&(startBuild|startOverwrite|startNoOverwrite) != 0 {
+		if err := c.doPool(p, &operation.PoolBuildRequest{Overwrite: a.Flags&startOverwrite != 0}); err != nil {
+			return nil, err
+		}
+	}
+	return nil, c.doPool(p, &operation.PoolStartRequest{})
+}
+
+func stopPool(c *call, a wire.Pool) (xdr.Value, error) {
+	p, err := c.activePool(a)
+	if err != nil {
+		return nil, err
+	}
+	return nil, c.doPool(p, &operation.PoolStopRequest{})
+}
+
+func deletePool(c *call, a wire.PoolFlags) (xdr.Value, error) {
+	if err := c.flags(a.Flags, 0); err != nil {
+		return nil, err
+	}
+	p, err := c.idle(a.Pool, "still")
+	if err != nil {
+		return nil, err
+	}
+	return nil, c.doPool(p, &operation.PoolDeleteRequest{})
+}
+
+func refreshPool(c *call, a wire.PoolFlags) (xdr.Value, error) {
+	if err := c.flags(a.Flags, 0); err != nil {
+		return nil, err
+	}
+	p, err := c.activePool(a.Pool)
+	if err != nil {
+		return nil, err
+	}
+	return nil, c.doPool(p, &operation.PoolRefreshRequest{})
+}
+
+func setAutostart(c *call, a wire.PoolInt) (xdr.Value, error) {
+	p, err := c.pool(a.Pool)
+	if err != nil {
+		return nil, err
+	}
+	_, err = c.svc.PatchPool(c.ctx(), c.submit(), p.UUID, contract.PoolPatch{Autostart: new(a.N != 0)})
+	return nil, err
+}
