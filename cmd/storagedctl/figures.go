@@ -153,12 +153,7 @@ func endLine(j *record.Job, exact bool) string {
 		if r.Unchanged {
 			parts = append(parts, "nothing to do")
 		}
-		if r.Bytes > 0 {
-			parts = append(parts, size(r.Bytes, exact))
-		}
-		if how := manner(j.Kind, r.Method); how != "" {
-			parts = append(parts, how)
-		}
+		parts = append(parts, wrought(j.Kind, r, exact)...)
 		if r.Algorithm != "" && r.Method != wroteNothing {
 			parts = append(parts, "with "+r.Algorithm)
 		}
@@ -170,6 +165,31 @@ func endLine(j *record.Job, exact bool) string {
 		parts = append(parts, fmt.Sprintf("but the pool stays defined: storagedctl pool undefine %s forgets it", j.Subject()))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// wrought says what a job has moved or made, and how.
+func wrought(kind record.Kind, r *record.Result, exact bool) []string {
+	switch {
+	case r.Unchanged:
+		return nil
+	case kind == record.VolumeResize && r.Capacity > 0: // what was reserved says little of what an image has
+		return []string{"now " + size(r.Capacity, exact), size(r.Allocation, exact) + " allocated"}
+	case r.Check != nil:
+		return []string{tables(r.Check)}
+	}
+	parts := []string{formats(r)}
+	if r.Bytes > 0 {
+		parts = append(parts, size(r.Bytes, exact))
+	}
+	return nonEmpty(append(parts, manner(kind, r.Method)))
+}
+
+// formats says from what format to what other a content was converted, "" if it was not.
+func formats(r *record.Result) string {
+	if r.From == "" || r.From == r.Format {
+		return ""
+	}
+	return r.From + " → " + r.Format
 }
 
 // wroteNothing is the method of a wipe that found only holes.

@@ -326,7 +326,11 @@ func resultFields(s *session, r *record.Result) []field {
 		return nil
 	}
 	exact := s.cli.Bool("bytes")
-	fields := []field{{"Path", r.Path}, {"Method", r.Method}, {"Algorithm", r.Algorithm}, {"Device", r.Device}, {"Checksum", r.Checksum}, {"Limits", strings.Join(r.Limits, ", ")}}
+	format := r.Format
+	if converted := formats(r); converted != "" {
+		format = converted
+	}
+	fields := []field{{"Path", r.Path}, {"Format", format}, {"Method", r.Method}, {"Algorithm", r.Algorithm}, {"Device", r.Device}, {"Checksum", r.Checksum}, {"Limits", strings.Join(r.Limits, ", ")}}
 	if r.Bytes > 0 {
 		fields = append(fields, field{"Bytes", size(r.Bytes, exact)})
 	}
@@ -350,6 +354,9 @@ func tables(c *record.Tables) string {
 	text := fmt.Sprintf("%d corrupt, %d leaked", c.Corruptions, c.Leaks)
 	if c.Errors > 0 {
 		text += fmt.Sprintf(", %d not checked", c.Errors)
+	}
+	if c.Clusters > 0 {
+		text += fmt.Sprintf(" of %d clusters, %d allocated", c.Clusters, c.Allocated)
 	}
 	if c.RepairedCorruptions+c.RepairedLeaks > 0 {
 		text += fmt.Sprintf("; %d corrupt and %d leaked were repaired", c.RepairedCorruptions, c.RepairedLeaks)

@@ -136,3 +136,59 @@ func TestRetrySaysItsLimit(t *testing.T) {
 		t.Errorf("exit %d, %s", code, errs)
 	}
 }
+
+// What a job did to an image is told by what it is afterwards.
+func TestTheEndOfAJobOnAnImageSaysWhatItIsNow(t *testing.T) {
+	for _, c := range []struct {
+		kind   record.Kind
+		result record.Result
+		want   string
+	}{
+		{record.VolumeResize, record.Result{Capacity: 2 << 30, Allocation: 20 << 20, Bytes: 1 << 30}, "now 2.00 GiB, 20.0 MiB allocated"},
+		{record.VolumeCheck, record.Result{Check: &record.Tables{Leaks: 3, Clusters: 100, Allocated: 7}}, "0 corrupt, 3 leaked of 100 clusters, 7 allocated"},
+		{record.VolumeCheck, record.Result{Check: &record.Tables{RepairedLeaks: 3}}, "0 corrupt, 0 leaked; 0 corrupt and 3 leaked were repaired"},
+		{record.VolumeClone, record.Result{From: "vmdk", Format: "qcow2", Bytes: 1 << 30, Method: "copy"}, "vmdk → qcow2, 1.00 GiB, by copy"},
+		{record.VolumeClone, record.Result{From: "raw", Format: "raw", Bytes: 1 << 30, Method: "reflink"}, "1.00 GiB, by reflink"},
+		{record.VolumeClone, record.Result{From: "raw", Format: "raw", Unchanged: true, Bytes: 1}, "nothing to do"},
+	} {
+		j := record.Job{Number: 5, Kind: c.kind, State: record.Succeeded, Result: &c.result}
+		if got := endLine(&j, false); !strings.HasSuffix(got, " s, "+c.want) {
+			t.Errorf("%s: %q, want %q", c.kind, got, c.want)
+		}
+	}
+}
+
+// A volume that is not in the format which its name ends with is not made in silence.
+func TestANameThatPromisesAnotherFormatIsWarnedOf(t *testing.T) {
+	for argv, want := range map[string]string{
+		"vol create images/x.qcow2 1G":                               "images/x.qcow2 is made in format raw",
+		"vol create images/x.vhd 1G":                                 "--format vpc",
+		"vol clone images/vm1.raw images/x.vdi images/y.raw":         "images/x.vdi is made in format raw",
+		"vol create images/x.qcow2 1G --format qcow2":                "",
+		"vol create images/x.qcow2 1G --format raw":                  "",
+		"vol create images/x.img 1G":                                 "",
+		"vol clone images/vm1.raw images/x.qcow2 --linked":           "",
+		"vol clone images/vm1.raw images/x.qcow2 --format qcow2":     "",
+		"vol clone images/vm1.raw images/y.raw images/z.disk":        "",
+		"vol create images/old.vdi.raw 1G --allocation none -o name": "",
+	} {
+		_, errs, code := newDaemon(t).run(argv)
+		if code != 0 || strings.Contains(errs, "whatever its name ends with") != (want != "") || !strings.Contains(errs, want) {
+			t.Errorf("%s: exit %d, %s", argv, code, errs)
+		}
+	}
+}
+
+func TestABackingThatIsNoVolumeIsSaidToBeNone(t *testing.T) {
+	v := record.Volume{Pool: "p", Name: "a", Backing: "/srv/base.raw", State: record.VolumeReady, Problem: "its tables overlap"}
+	if got := backing(v); got != "/srv/base.raw, which is no volume of a pool in use" {
+		t.Errorf("%q", got)
+	}
+	if got := volumeState(v); got != "ready, has a problem" {
+		t.Errorf("%q", got)
+	}
+	v.Parent = &record.Parent{Pool: "p", Volume: "base.raw", Format: "raw"}
+	if got := backing(v) + " " + parentName(v); got != "/srv/base.raw p/base.raw" {
+		t.Errorf("%q", got)
+	}
+}

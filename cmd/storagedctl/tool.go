@@ -56,7 +56,7 @@ func (t *tool) program() cmdline.Program {
 func synonyms() map[string]string {
 	return map[string]string{
 		"vol rename": "move", "vol mv": "move", "vol info": "show", "vol copy": "clone", "vol cp": "clone", "vol ls": "list",
-		"vol rm": "delete", "vol remove": "delete", "vol grow": "resize", "vol extend": "resize", "vol shrink": "resize", "vol import": "create",
+		"vol rm": "delete", "vol remove": "delete", "vol grow": "resize", "vol extend": "resize", "vol shrink": "resize", "vol import": "create", "vol convert": "clone", "vol export": "download", "vol check": "verify", "vol repair": "verify",
 		"pool info": "show", "pool destroy": "stop", "pool ls": "list", "pool add": "create", "pool remove": "undefine", "pool rm": "undefine",
 		"job info": "show", "job kill": "cancel", "job stop": "cancel", "job ls": "list", "job rm": "forget", "job continue": "resume",
 		"ls": "list", "jobs": "list", "ps": "list", "pools": "pool list", "volumes": "vol list", "log": "job log", "show": "job show",

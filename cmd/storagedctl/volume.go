@@ -42,7 +42,10 @@ func (s *session) volumeShape() shape[record.Volume] {
 			{Name: "type", Extra: true, Cell: func(v record.Volume) string { return v.Type }},
 			{Name: "path", Weight: 4, Extra: true, Cell: func(v record.Volume) string { return v.Path }},
 			{Name: "key", Weight: 4, Extra: true, Cell: func(v record.Volume) string { return v.Key }},
+			{Name: "secret", Extra: true, Cell: func(v record.Volume) string { return v.Secret }},
 			{Name: "backing", Weight: 4, Extra: true, Cell: func(v record.Volume) string { return v.Backing }},
+			{Name: "parent", Weight: 4, Extra: true, Cell: parentName},
+			{Name: "problem", Weight: 4, Extra: true, Cell: func(v record.Volume) string { return v.Problem }},
 			{Name: "children", Weight: 4, Extra: true, Cell: func(v record.Volume) string { return strings.Join(v.Children, ",") }},
 			{Name: "snapshots", Weight: 4, Extra: true, Cell: func(v record.Volume) string { return strings.Join(v.Snapshots, ",") }},
 			{Name: "origin", Extra: true, Cell: func(v record.Volume) string { return string(v.Origin) }},
@@ -81,9 +84,25 @@ func volumeFields(s *session, v record.Volume) []field {
 	return []field{
 		{"Volume", volumeName(v)}, {"State", volumeState(v)}, {"Reason", v.Reason}, {"Problem", v.Problem}, {"Type", v.Type}, {"Format", v.Format}, {"Secret", v.Secret},
 		{"Capacity", bytes(v.Capacity)}, {"Allocation", bytes(v.Allocation)}, {"Path", v.Path}, {"Key", v.Key},
-		{"Backing", v.Backing}, {"Parent", parent(v)}, {"Children", strings.Join(v.Children, ", ")}, {"Snapshots", strings.Join(v.Snapshots, ", ")}, {"Origin", made},
+		{"Options", pairs(v.Options)}, {"Backing", backing(v)}, {"Parent", parent(v)}, {"Children", strings.Join(v.Children, ", ")}, {"Snapshots", strings.Join(v.Snapshots, ", ")}, {"Origin", made},
 		{"Generation", fmt.Sprint(v.Generation)}, {"Description", v.Description}, {"Checksum", recorded(v.Checksum)}, {"Read at", stamp(&v.Observed)},
 	}
+}
+
+// backing gives what the header of a volume names, and says if nothing here is that.
+func backing(v record.Volume) string {
+	if v.Backing == "" || v.Parent != nil {
+		return v.Backing
+	}
+	return v.Backing + ", which is no volume of a pool in use"
+}
+
+// parentName gives the volume that another stands on.
+func parentName(v record.Volume) string {
+	if v.Parent == nil {
+		return ""
+	}
+	return v.Parent.Pool + "/" + v.Parent.Volume
 }
 
 // parent gives what a volume stands on, and how much there is below that.
@@ -91,7 +110,7 @@ func parent(v record.Volume) string {
 	if v.Parent == nil || v.Depth == nil {
 		return ""
 	}
-	text := fmt.Sprintf("%s/%s (%s)", v.Parent.Pool, v.Parent.Volume, v.Parent.Format)
+	text := fmt.Sprintf("%s (%s)", parentName(v), v.Parent.Format)
 	if *v.Depth > 1 {
 		text += fmt.Sprintf(", which stands on %d more", *v.Depth-1)
 	}

@@ -46,6 +46,9 @@ func volumeClone(ctx context.Context, s *session) error {
 	if req.Rights, err = s.rights(); err != nil {
 		return err
 	}
+	if err := s.misnamedClones(ctx, source, targets, req); err != nil {
+		return err
+	}
 	var starts []start
 	for _, target := range targets {
 		req := req
@@ -55,4 +58,19 @@ func volumeClone(ctx context.Context, s *session) error {
 		starts = append(starts, st)
 	}
 	return s.run(ctx, starts...)
+}
+
+// misnamedClones warns of clones whose names end with a format that they will not be in.
+func (s *session) misnamedClones(ctx context.Context, source volumeRef, targets []volumeRef, r operation.CloneRequest) error {
+	if r.Format != "" || r.Linked {
+		return nil
+	}
+	v, err := s.client.Volume(ctx, source.pool, source.name)
+	if err != nil {
+		return err
+	}
+	for _, target := range targets {
+		s.misnamed(target, v.Format)
+	}
+	return nil
 }

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -59,10 +62,28 @@ func volumeCreate(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	s.misnamed(r, cmp.Or(req.Format, record.FormatRaw))
 	req.JobOptions = s.jobOptions()
 	st := s.job(record.Object{Pool: r.pool}, &req)
 	st.object = r.String()
 	return s.run(ctx, st)
+}
+
+// misnamed warns of a new volume whose name ends with a format that it is not in: who reads
+// the name would have it opened wrongly.
+func (s *session) misnamed(r volumeRef, format string) {
+	if s.cli.IsSet("format") {
+		return
+	}
+	named := strings.TrimPrefix(filepath.Ext(r.name), ".")
+	if named == "vhd" {
+		named = "vpc"
+	}
+	if _, ok := record.CreationOf(named); !ok || named == format {
+		return
+	}
+	s.note(fmt.Sprintf("storagedctl: warning: %s is made in format %s, whatever its name ends with", r, format))
+	s.note("storagedctl: hint: --format " + named + " makes an image of it")
 }
 
 // newVolume asks for a volume as the flags say.

@@ -31,7 +31,7 @@ func recall(tx *store.Tx, o operation.Operation, j *store.Job) error {
 		*c.Compares() = operation.Summed{Recorded: v.Checksum.Checksum, SummedNS: v.SummedNS}
 		return nil
 	}
-	if o.Effect() == operation.Arranges {
+	if _, verifies := o.(*operation.Verify); !verifies {
 		return nil // it would only have given it back
 	}
 	why := fmt.Sprintf("the checksum that job %d recorded is out of date: the volume was changed since", v.Checksum.Job)

@@ -201,8 +201,20 @@ func (c *Catalog) observe(v *store.Volume, e end) {
 func (e end) describe(v *store.Volume) {
 	if r := e.job.Result; r != nil {
 		r.Pool, r.Volume, r.Key, r.Path = v.Pool, v.Name, v.Key, v.Path
-		r.Capacity, r.Allocation = v.Capacity, v.Allocation
+		r.Capacity, r.Allocation, r.Format = v.Capacity, v.Allocation, v.Format
+		r.From = e.from()
 	}
+}
+
+// from is the format of what the job has made a volume of, "" where there is none.
+func (e end) from() string {
+	switch o := e.Operation.(type) {
+	case *operation.Clone:
+		return o.Format
+	case *operation.Create:
+		return o.FromFormat
+	}
+	return ""
 }
 
 // see copies the figures of a volume as a helper found it. A raw volume is what

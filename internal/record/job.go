@@ -375,6 +375,8 @@ type Result struct {
 	Path       string   `json:"path,omitempty"`
 	Capacity   int64    `json:"capacity,omitempty"`
 	Allocation int64    `json:"allocation,omitempty"`
+	Format     string   `json:"format,omitempty"` // of the volume
+	From       string   `json:"from,omitempty"`   // format of what it was made of
 	Method     string   `json:"method,omitempty"` // reflink, copy, rename, fallocate, write, sparse, overwrite, punch, discard
 	Algorithm  string   `json:"algorithm,omitempty"`
 	Passes     int      `json:"passes,omitempty"`

@@ -140,7 +140,7 @@ func (f *fake) fill(j *record.Job) {
 	}
 	j.Labels, j.Warnings, j.Error = map[string]string{"a": "b"}, []string{"w"}, failure
 	j.Result = &record.Result{
-		Pool: "p", Volume: "v", Key: "k", Path: "/p", Capacity: 1, Allocation: 1, Method: "copy", Algorithm: "zero", Passes: 1,
+		Pool: "p", Volume: "v", Key: "k", Path: "/p", Capacity: 1, Allocation: 1, Format: "qcow2", From: "raw", Method: "copy", Algorithm: "zero", Passes: 1,
 		Bytes: 1, Verified: ptr(true), Limits: []string{"l"}, Device: "8:0", Checksum: "sha256:0",
 		Items: []record.Item{{Volume: "v", State: "failed", Checksum: "c", Error: failure}},
 	}

@@ -101,6 +101,9 @@ func (a allocation) work(ctx context.Context, r *helper.Run) error {
 			if r.Report.Method, err = a.make(ctx, r); err == nil {
 				err = a.describe(r)
 			}
+			if len(a.layers) > 0 {
+				r.Report.Method = methodOverlay
+			}
 			return err
 		}
 		r.Knows(func(v *ipc.Item) { v.Format = a.draft.As.Format })

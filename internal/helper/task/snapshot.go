@@ -42,7 +42,7 @@ func images(format string) int {
 // the snapshot is what the volume was, and the volume an overlay on that.
 const layered = "qcow2"
 
-// methodOverlay is how such snapshots are made.
+// methodOverlay is how such snapshots are made, and what stands on another volume.
 const methodOverlay = "overlay"
 
 // unshared reports whether the file system cannot share blocks.
