@@ -156,7 +156,7 @@ func (r *Run) child() (c qemu.Child) {
 // prepareLinks makes the sockets for so many children, which a confined process cannot.
 func (r *Run) prepareLinks(children int) error {
 	for range children {
-		l, err := tool.NewLink(qemu.Connections)
+		l, err := tool.NewLink(qemu.Connections, r.private)
 		if err != nil {
 			return err
 		}
@@ -178,17 +178,30 @@ var ImageTools = []tool.Program{tool.StorageDaemon, tool.QEMUImg}
 // committed or closed.
 type Image struct {
 	*qemu.Image
-	file     diskio.Content
+	run      *Run
+	stored   Stored
 	writable bool
 }
 
 // Close closes it. What was written, and that it is closed in order, is durable then.
 func (i *Image) Close() error {
 	err := i.Image.Close()
-	if i.writable {
-		err = cmp.Or(err, i.file.Flush())
+	if !i.writable {
+		return err
 	}
-	return err
+	if v, ok := i.stored.(backends.Volume); ok && errors.Is(err, qemu.ErrSilent) {
+		i.run.Warn("%s", leftOpen(v))
+	}
+	return cmp.Or(err, i.stored.Content().Flush())
+}
+
+// leftOpen is what is said of a volume that a child was writing to which was ended.
+func leftOpen(v backends.Volume) string {
+	name := "the image"
+	if info, err := v.Info(); err == nil {
+		name = strconv.Quote(info.Path)
+	}
+	return name + " was not closed in order, since the program that wrote to it did not answer; storagedctl vol verify --check says whether it has to be repaired"
 }
 
 // Disk opens the content of an image.
@@ -207,7 +220,7 @@ func (r *Run) Disk(ctx context.Context, s Stored, d Disk) (*Image, error) {
 		return nil, err
 	}
 	r.log.Info("an image is read by "+tool.StorageDaemon.Name, "confinement", i.Confinement().String())
-	return &Image{Image: i, file: s.Content(), writable: d.Writable}, nil
+	return &Image{Image: i, run: r, stored: s, writable: d.Writable}, nil
 }
 
 // Blank is an image to be made.

@@ -50,7 +50,7 @@ func RunJob(dir ipc.JobDir, version string, t Task) error {
 	}
 	defer j.leave()
 	r, ctx := newRun(dir.Job, jobRecords{dir, j, ipc.NewItemFile(dir.Items())}, log)
-	r.view, r.lock, j.run = j, os.NewFile(ipc.LockFD, "lock"), r
+	r.view, r.lock, r.private, j.run = j, os.NewFile(ipc.LockFD, "lock"), dir.Runtime, r
 	if err := j.awaitGo(ctx); err != nil {
 		return err
 	}

@@ -6,8 +6,8 @@ import (
 	"context"
 	"errors"
 
-	"storaged/internal/diskio"
 	"storaged/internal/format/qemu"
+	"storaged/internal/record"
 )
 
 // KeyChildren is how many children a change of the keys of an image takes at most: to
@@ -35,19 +35,41 @@ func (r *Run) TryKey(ctx context.Context, s Stored, d Disk) error {
 	return qemu.TryKey(ctx, top, r.child())
 }
 
-// AddKey has a secret open an image too, and makes that durable. A try of it takes so
-// many ms of the processor, 0 is QEMU's default.
+// AddKey has a secret open an image too, and makes that durable; where it cannot it takes
+// it back. A try of it takes so many ms of the processor, 0 is QEMU's default.
 func (r *Run) AddKey(ctx context.Context, s Stored, d Disk, secret string, ms int64) error {
-	return r.changeKey(s, d, secret, func(top qemu.Layer, value []byte) error {
+	err := r.changeKey(s, d, secret, func(top qemu.Layer, value []byte) error {
 		return qemu.AddKey(ctx, top, qemu.Key{Secret: value, Time: ms}, r.child())
 	})
+	if err != nil {
+		return err
+	}
+	if err := s.Content().Flush(); err != nil {
+		r.WithdrawKey(ctx, s, d, secret)
+		return err
+	}
+	return nil
 }
 
-// RemoveKey has a secret open an image no longer, and makes that durable.
+// RemoveKey has a secret open an image no longer, and makes that durable. A cancel does
+// not end it.
 func (r *Run) RemoveKey(ctx context.Context, s Stored, d Disk, secret string) error {
-	return r.changeKey(s, d, secret, func(top qemu.Layer, value []byte) error {
+	ctx, done := r.Completing(ctx)
+	defer done()
+	err := r.changeKey(s, d, secret, func(top qemu.Layer, value []byte) error {
 		return qemu.RemoveKey(ctx, top, value, r.child())
 	})
+	return cmp.Or(err, s.Content().Flush())
+}
+
+// WithdrawKey undoes that a secret was, or may have been, added.
+func (r *Run) WithdrawKey(ctx context.Context, s Stored, d Disk, secret string) {
+	r.RollingBack()
+	r.Report.Rollback = string(record.RollbackDone)
+	if err := r.RemoveKey(ctx, s, d, secret); err != nil && record.CodeOf(err) != record.NotFound {
+		r.Report.Rollback = string(record.RollbackFailed)
+		r.Warn("the secret %q may open the volume too, since it cannot be removed again (%v): storagedctl vol rekey --remove %s removes it", secret, err, secret)
+	}
 }
 
 func (r *Run) changeKey(s Stored, d Disk, secret string, change func(qemu.Layer, []byte) error) error {
@@ -61,7 +83,7 @@ func (r *Run) changeKey(s Stored, d Disk, secret string, change func(qemu.Layer,
 		return err
 	}
 	defer clear(value)
-	return cmp.Or(change(top, value), diskio.FileOf(s.Content()).Sync())
+	return change(top, value)
 }
 
 // SameSecret reports whether two secrets have the same value.

@@ -76,8 +76,9 @@ type Run struct {
 	secrets  map[string]*os.File // likewise
 	scout    *image.Scout        // nil: the task needs none
 
-	lock  *os.File     // the job's, for children that move data; nil by hand
-	links []*tool.Link // to children that are yet to be started
+	lock    *os.File     // the job's, for children that move data; nil by hand
+	private string       // a directory of the job that nobody else enters, and that ends with it; "" by hand
+	links   []*tool.Link // to children that are yet to be started
 
 	command string   // of the task
 	resumes bool     // an earlier helper had begun
@@ -125,7 +126,7 @@ func newRun(id string, c Records, log hclog.Logger) (*Run, context.Context) {
 	ctx, stop := context.WithCancelCause(context.Background())
 	pacer := diskio.NewPacer()
 	r := &Run{
-		ID: id, Pacer: pacer, meter: &meter{pacer: pacer}, control: &control{stop: stop},
+		ID: id, Pacer: pacer, meter: &meter{pacer: pacer}, control: &control{stop: stop, asked: make(chan struct{})},
 		Windows: windows{Called: make(chan struct{}, 1)}, Records: c, log: log,
 	}
 	r.confine = r.confined

@@ -168,17 +168,6 @@ func TestDepths(t *testing.T) {
 	if fmt.Sprint(list[:n]) != fmt.Sprint(want) {
 		t.Errorf("%v, not %v", list[:n], want)
 	}
-	var own [10]diskio.Extent
-	for at, k := int64(0), 0; at < 8*mib; k++ {
-		n, err := c.Own().Extents(own[:], at, 8*mib)
-		diskiotest.Must(t, err)
-		for _, x := range own[:n] {
-			if is := x.Kind == diskio.Data; is != (x.Off >= 2*mib && x.Off < 4*mib) {
-				t.Errorf("of the image itself: %+v", x)
-			}
-			at = x.End()
-		}
-	}
 	without := connected(t, serve(t, 1, args...), Export{Name: "x"})
 	if _, err := without.Depths(list[:], 0, mib); !errors.Is(err, diskio.ErrUnsupported) {
 		t.Errorf("without asking for them: %v", err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -65,9 +66,10 @@ type Child struct {
 	cmd     *exec.Cmd
 	command Command
 	said    *tail
-	Level   confine.Level // how far it is confined
-	ended   chan struct{} // closed when it was waited for
-	err     error         // how it ended, when it has
+	Level   confine.Level         // how far it is confined
+	ended   chan struct{}         // closed when it was waited for
+	err     error                 // how it ended, when it has
+	cause   atomic.Pointer[error] // why we have ended it
 }
 
 // start starts a program, whose output goes to stdout, and with nil to what comes
@@ -150,6 +152,12 @@ func (ch *Child) Kill() {
 	<-ch.ended
 }
 
+// End ends it for a reason, which is how it ended then.
+func (ch *Child) End(cause error) {
+	ch.cause.CompareAndSwap(nil, &cause)
+	ch.Kill()
+}
+
 // EndError is a program's end that was not exit 0.
 type EndError struct {
 	Program string
@@ -174,6 +182,9 @@ func (ch *Child) died(err error) error {
 		return fmt.Errorf("%s: %w", ch.command.Name, err) // of its pipes
 	}
 	status := exit.Sys().(syscall.WaitStatus)
+	if cause := ch.cause.Load(); cause != nil && status.Signaled() {
+		return fmt.Errorf("%s was ended: %w", ch.command.Name, *cause)
+	}
 	e.Limit = ch.command.Limits.reached(status, e.Said)
 	switch {
 	case e.Limit != "":
@@ -188,15 +199,18 @@ func (ch *Child) died(err error) error {
 	return e
 }
 
-// without is what a program says without the option that it says it of: QEMU repeats
-// that, and it is ours.
+// without is what a program says without its name and the option that it says it of:
+// QEMU repeats those, and they are ours.
 func (c Command) without(said string) string {
 	for i := 1; i < len(c.Options); i++ {
 		if _, of, ok := strings.Cut(said, c.Options[i-1]+" "+c.Options[i]+": "); ok {
 			said = of
 		}
 	}
-	return said
+	for _, operand := range c.Operands {
+		said = strings.ReplaceAll(said, "'"+operand+"'", "it")
+	}
+	return strings.ReplaceAll(said, c.Name+": ", "")
 }
 
 // Run runs a program to its end and gives what it wrote to standard output. Where

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -27,8 +26,9 @@ type Link struct {
 	Conns    []net.Conn // to the NBD server
 }
 
-// NewLink makes one with so many connections to the NBD server.
-func NewLink(connections int) (l *Link, err error) {
+// NewLink makes one with so many connections to the NBD server. For that the server has
+// a name for an instant, in a new directory beneath dir, "" for that of temporary files.
+func NewLink(connections int, dir string) (l *Link, err error) {
 	l = &Link{}
 	defer func() {
 		if err != nil {
@@ -39,27 +39,38 @@ func NewLink(connections int) (l *Link, err error) {
 	if l.monitor, l.peer, err = pair(); err != nil {
 		return l, err
 	}
-	dir, err := os.MkdirTemp("", "storaged-") // nobody else enters it
+	private, err := os.MkdirTemp(dir, "storaged-") // nobody else enters it
 	if err != nil {
 		return l, err
 	}
-	defer os.RemoveAll(dir)
-	server, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "nbd"), Net: "unix"})
+	defer os.RemoveAll(private)
+	return l, l.connect(connections, private)
+}
+
+// connect makes connections by a name in a directory, which may have a longer one than
+// a socket can.
+func (l *Link) connect(connections int, dir string) error {
+	d, err := os.Open(dir)
 	if err != nil {
-		return l, err
+		return err
+	}
+	defer d.Close() // it was only read
+	server, err := net.ListenUnix("unix", &net.UnixAddr{Name: fmt.Sprintf("/proc/self/fd/%d/nbd", d.Fd()), Net: "unix"})
+	if err != nil {
+		return err
 	}
 	defer server.Close()
 	if l.listener, err = server.File(); err != nil {
-		return l, err
+		return err
 	}
 	for range connections {
 		c, err := net.Dial("unix", server.Addr().String())
 		if err != nil {
-			return l, err
+			return err
 		}
 		l.Conns = append(l.Conns, c)
 	}
-	return l, nil
+	return nil
 }
 
 func pair() (ours net.Conn, theirs *os.File, err error) {
@@ -223,18 +234,11 @@ func (d *Daemon) gone(err error) bool {
 // no other deadline than that of ctx. A refusal is a *CommandError.
 func (d *Daemon) Execute(ctx context.Context, command string, arguments, result any) error {
 	err := d.monitor.execute(ctx, command, arguments, result)
-	if limit := d.refusedBy(err); limit != "" {
-		return fmt.Errorf("%w: its limit is %s", err, limit)
+	if refused, ok := errors.AsType[*CommandError](err); ok {
+		refused.Limit = d.command.Limits.exhausted(refused.Desc)
+		return refused
 	}
 	return d.Explain(err)
-}
-
-// refusedBy names the limit by which a command was refused, "" if there is none.
-func (d *Daemon) refusedBy(err error) string {
-	if refused, ok := errors.AsType[*CommandError](err); ok {
-		return d.command.Limits.exhausted(refused.Desc)
-	}
-	return ""
 }
 
 // Do is Execute within CommandTime and without a result.

@@ -17,7 +17,7 @@ import (
 
 func startDaemon(t *testing.T, c Command) (*Daemon, error) {
 	t.Helper()
-	l, err := NewLink(2)
+	l, err := NewLink(2, "")
 	must(t, err)
 	d, err := StartDaemon(t.Context(), l, c, Graph{})
 	if err == nil {
@@ -71,7 +71,7 @@ func TestADaemonAcceptsNobodyBeforeItsGraphIsOpen(t *testing.T) {
 	must(t, err)
 	waits := os.NewFile(uintptr(fd), path)
 	defer waits.Close()
-	l, err := NewLink(2)
+	l, err := NewLink(2, "")
 	must(t, err)
 	listener, err := unix.FcntlInt(l.listener.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	must(t, err)
@@ -97,6 +97,22 @@ func TestADaemonAcceptsNobodyBeforeItsGraphIsOpen(t *testing.T) {
 	}
 	if refused, ok := errors.AsType[*CommandError](<-failed); !ok || refused.Desc != "'file' driver requires '/proc/self/fd/3' to be a regular file" {
 		t.Errorf("%v", refused)
+	}
+}
+
+// The directory of sockets is where it is said to be, by however long a name.
+func TestALinkLeavesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 30))
+	must(t, os.Mkdir(dir, 0o700))
+	t.Setenv("TMPDIR", "/nonexistent")
+	l, err := NewLink(2, dir)
+	must(t, err)
+	defer l.Close()
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("%v are left, %v", left, err)
+	}
+	if len(l.Conns) != 2 {
+		t.Errorf("%d connections", len(l.Conns))
 	}
 }
 
@@ -143,7 +159,7 @@ func TestHostileAnswersAreErrors(t *testing.T) {
 func TestSilenceAndNoiseWithoutEndEndWithTheContext(t *testing.T) {
 	for _, role := range []string{"mute", "endless"} {
 		playDaemon(t, role)
-		l, err := NewLink(1)
+		l, err := NewLink(1, "")
 		must(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()

@@ -37,9 +37,15 @@ type message struct {
 type CommandError struct {
 	Class string `json:"class"`
 	Desc  string `json:"desc"`
+	Limit string `json:"-"` // of what it refused it for want of, "" if of none
 }
 
-func (e *CommandError) Error() string { return escape(e.Desc) }
+func (e *CommandError) Error() string {
+	if e.Limit == "" {
+		return escape(e.Desc)
+	}
+	return fmt.Sprintf("%s: its limit is %s", escape(e.Desc), e.Limit)
+}
 
 // within does what speaks with the other end, until ctx ends. Behind an end of ctx
 // nothing can be said any more.

@@ -60,6 +60,8 @@ func Check(ctx context.Context, l Layer, r Repair, c Child) (Checked, error) {
 	g := &graph{}
 	cmd := g.img(g.layer(l, r != RepairNothing), c)
 	cmd.Verb, cmd.Options, cmd.Output = "check", options, checkOutput
+	ctx, cancel := within(ctx, due(sizeOf(l.File)))
+	defer cancel()
 	out, err := cmd.Run(ctx)
 	if end, ok := errors.AsType[*tool.EndError](err); ok {
 		switch end.Exit {
@@ -70,7 +72,7 @@ func Check(ctx context.Context, l Layer, r Repair, c Child) (Checked, error) {
 		}
 	}
 	if err != nil {
-		return Checked{}, fmt.Errorf("cannot check the image of format %s: %w", l.Format, err)
+		return Checked{}, failed("check", l.Format, err)
 	}
 	return parseCheck(out)
 }

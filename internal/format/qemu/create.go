@@ -93,11 +93,7 @@ func one(values map[string]any) func(string) (any, error) {
 // Create writes an empty image into an open file. What it reserves it does at once:
 // that can take as long as writing its capacity.
 func Create(ctx context.Context, f *os.File, n New) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("cannot make an image of format %s: %w", n.Format, err)
-		}
-	}()
+	defer func() { err = failed("make", n.Format, err) }()
 	if n.Format == record.FormatRaw {
 		return f.Truncate(n.Capacity)
 	}
@@ -108,6 +104,8 @@ func Create(ctx context.Context, f *os.File, n New) (err error) {
 		return err
 	}
 	options["file"] = file
+	ctx, cancel := within(ctx, due(n.Capacity))
+	defer cancel()
 	d, err := g.open(ctx, n.Child, nil)
 	if err != nil {
 		return err
@@ -202,6 +200,8 @@ func (n New) stands(m maker, g *graph, out object) error {
 func Resize(ctx context.Context, top Layer, capacity int64, c Child) error {
 	g := &graph{limit: bound(top.File, capacity)}
 	node := g.layer(top, true)
+	ctx, cancel := within(ctx, due(max(capacity, sizeOf(top.File))))
+	defer cancel()
 	d, err := g.open(ctx, c, nil)
 	if err == nil {
 		defer d.Abandon()
@@ -213,8 +213,5 @@ func Resize(ctx context.Context, top Layer, capacity int64, c Child) error {
 	if err == nil {
 		err = end(ctx, d, g)
 	}
-	if err != nil {
-		return fmt.Errorf("cannot resize the image of format %s: %w", top.Format, err)
-	}
-	return nil
+	return failed("resize", top.Format, err)
 }

@@ -126,17 +126,16 @@ func (g *graph) secret(s []byte) string {
 	return tool.SecretName(len(g.secrets) - 1)
 }
 
-// limits are those of a child that opens the graph. Each secret may be tried as long as
-// one may.
+// limits are those of a child that opens the graph.
 func (g *graph) limits() tool.Limits {
-	return tool.Limits{AddressSpace: addressSpace, FileSize: g.limit, CPU: openingTime * time.Duration(max(1, len(g.secrets))), Files: descriptors}
+	return tool.Limits{AddressSpace: addressSpace, FileSize: g.limit, CPU: openingTime + keyTime*time.Duration(len(g.secrets)), Files: descriptors}
 }
 
 // open starts a child that opens all nodes, and serves an export, nil for none.
 func (g *graph) open(ctx context.Context, c Child, export object) (d *tool.Daemon, err error) {
 	link := c.Link
 	if link == nil {
-		if link, err = tool.NewLink(Connections); err != nil {
+		if link, err = tool.NewLink(Connections, ""); err != nil {
 			return nil, err
 		}
 	}
@@ -151,8 +150,7 @@ func (g *graph) open(ctx context.Context, c Child, export object) (d *tool.Daemo
 	if export != nil {
 		opens.Export = export
 	}
-	d, err = tool.StartDaemon(ctx, link, tool.Command{Files: g.files, Secrets: g.secrets, Policy: g.policy, Lock: c.Lock, Limits: limits}, opens)
-	return d, ofKeys(err)
+	return tool.StartDaemon(ctx, link, tool.Command{Files: g.files, Secrets: g.secrets, Policy: g.policy, Lock: c.Lock, Limits: limits}, opens)
 }
 
 // close closes all nodes, which writes what is left of them.

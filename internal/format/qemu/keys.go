@@ -3,11 +3,9 @@ package qemu
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
-	"storaged/internal/record"
 	"storaged/internal/tool"
 )
 
@@ -39,7 +37,7 @@ func TryKey(ctx context.Context, top Layer, c Child) error {
 	g.layer(top, false)
 	d, err := g.open(ctx, c, nil)
 	if err != nil {
-		return fmt.Errorf("cannot open the image of format %s by its new secret: %w", top.Format, err)
+		return failed("open by its secret", top.Format, err)
 	}
 	defer d.Abandon()
 	return end(ctx, d, g)
@@ -61,6 +59,8 @@ func (l Layer) amend(ctx context.Context, c Child, secret []byte, change object)
 		change["format"] = "luks"
 		options["encrypt"] = change
 	}
+	ctx, cancel := within(ctx, amendTime)
+	defer cancel()
 	d, err := g.open(ctx, c, nil)
 	if err == nil {
 		defer d.Abandon()
@@ -74,37 +74,7 @@ func (l Layer) amend(ctx context.Context, c Child, secret []byte, change object)
 	if err == nil {
 		err = end(ctx, d, g)
 	}
-	if err = ofKeys(err); err != nil {
-		return fmt.Errorf("cannot change the keys of the image of format %s: %w", l.Format, err)
-	}
-	return nil
-}
-
-// refusals are what QEMU says of keys, and what is said of that here.
-var refusals = []struct {
-	qemu string
-	code record.Code
-	text string
-}{
-	{"Invalid password, cannot unlock any keyslot", record.Denied, "the secret does not open it: it is another one's, or was changed"},
-	{"key-secret' is required", record.Invalid, "it is encrypted, and no secret was given that opens it"},
-	{"No keyslots match given (old) password", record.NotFound, "the secret that is to be removed opens nothing"},
-	{"erase all the data in the image irreversibly", record.WrongState, "it is the last secret that opens it, and stays"},
-	{"all keyslots are in use", record.WrongState, "all its key slots are taken: another secret has to be removed first"},
-}
-
-// ofKeys makes a plain error of what QEMU says of keys.
-func ofKeys(err error) error {
-	refused, ok := errors.AsType[*tool.CommandError](err)
-	if !ok {
-		return err
-	}
-	for _, r := range refusals {
-		if strings.Contains(refused.Desc, r.qemu) {
-			return record.Errorf(r.code, "%s", r.text)
-		}
-	}
-	return err
+	return failed("change the keys of", l.Format, err)
 }
 
 // timingTime is how long QEMU may measure the processor in vain: a clock that ticks by

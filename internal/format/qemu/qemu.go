@@ -8,13 +8,16 @@
 package qemu
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/bits"
 	"os"
+	"sync"
 	"time"
 
 	"storaged/internal/confine"
+	"storaged/internal/diskio"
 	"storaged/internal/nbd"
 	"storaged/internal/tool"
 )
@@ -47,6 +50,8 @@ type Options struct {
 	// ClusterSize is what its header says, in bytes: the unit in which it gives storage
 	// back. 0: nobody knows.
 	ClusterSize int64
+
+	patience time.Duration // 0: as everywhere
 }
 
 // Bounds of a cluster that is believed, bytes.
@@ -73,15 +78,13 @@ const (
 	// most of it stacks of 64 threads, of which little is used: memory was 25 MiB, and
 	// 60 of a vdi.
 	addressSpace = 1536 << 20
-	// openingTime is what one may work before its content is there, or for each secret by
-	// which layers of it are opened. A key of LUKS takes a second or two, and all eight
-	// are tried; tables take some milliseconds.
+	// openingTime is what one may work before its content is there. Tables take some
+	// milliseconds.
 	openingTime = 30 * time.Second
-	// startTime is what a child may take beside that until its images are open: 5 ms
-	// on an idle machine, and what a device takes to read tables.
-	startTime = 2 * time.Minute
-	// waitsFor is how many processes may share its processor.
-	waitsFor = 8
+	// keyTime is what it may work beside that for each layer that a secret opens: two
+	// keys that take the minute which they take at most here, or eight usual ones of
+	// two seconds.
+	keyTime = 150 * time.Second
 	// descriptors are for a chain of 64 layers with a data file each, all inherited and
 	// opened anew, sockets, and what the daemon has itself.
 	descriptors = 512
@@ -109,14 +112,18 @@ const (
 // at once. Close ends the child.
 type Image struct {
 	*nbd.Client
-	daemon *tool.Daemon
-	graph  *graph
+	daemon   *tool.Daemon
+	graph    *graph
+	asked    asked
+	watching sync.WaitGroup
 }
 
 // Confinement is how far the process is confined that reads the image.
 func (i *Image) Confinement() confine.Level { return i.daemon.Level }
 
-// Open opens an image. It may take what openingTime says, of processor time.
+// Open opens an image. It may take what openingTime and keyTime say, of processor time.
+// When ctx is canceled the image stays open, to be closed in order; a child that does
+// not answer then is ended, and the image closed.
 func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 	g := &graph{}
 	if o.Writable {
@@ -130,17 +137,17 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 		"type": "nbd", "id": exportID, "name": exportName, "node-name": node, "writable": o.Writable, "allocation-depth": true,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cannot open the image of format %s: %w", top.Format, err)
+		return nil, failed("open", top.Format, err)
 	}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("cannot serve the image of format %s: %w", top.Format, d.Explain(err))
+			err = failed("serve", top.Format, d.Explain(err))
 			d.Abandon()
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, tool.CommandTime)
+	connecting, cancel := within(ctx, tool.CommandTime)
 	defer cancel()
-	c, err := nbd.Connect(ctx, d.Link.Conns, nbd.Export{Name: exportName, Granularity: o.unit(), Depths: true})
+	c, err := nbd.Connect(connecting, d.Link.Conns, nbd.Export{Name: exportName, Granularity: o.unit(), Depths: true})
 	if err != nil {
 		return nil, err
 	}
@@ -148,55 +155,80 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 		c.Close() // it has no error
 		return nil, err
 	}
-	return &Image{Client: c, daemon: d, graph: g}, nil
+	i := &Image{Client: c, daemon: d, graph: g}
+	i.watching.Go(func() { i.asked.watch(ctx, cmp.Or(o.patience, patience), d.Ended(), d.End) })
+	return i, nil
 }
-
-// closing is how long an image may take to be closed. It is not canceled: what was
-// written has to be in order. Contents were flushed before.
-const closing = 5 * time.Minute
 
 // Close makes what was written durable, closes the image, so that it is marked as
 // closed in order, and ends the child. After an error the image may have to be
 // repaired.
 func (i *Image) Close() error {
+	defer i.watching.Wait()
 	err := i.Flush()
 	i.Client.Close() // it has no error
-	ctx, cancel := context.WithTimeout(context.Background(), closing)
+	ctx, cancel := within(context.Background(), closing)
 	defer cancel()
 	if err == nil {
-		err = i.daemon.Unexport(ctx, exportID)
+		err = i.asked.do(func() error { return i.daemon.Unexport(ctx, exportID) })
 	}
 	if err == nil {
-		err = i.graph.close(ctx, i.daemon)
+		err = i.asked.do(func() error { return i.graph.close(ctx, i.daemon) })
 	}
-	if end := i.daemon.Quit(ctx); err == nil {
+	if end := i.asked.do(func() error { return i.daemon.Quit(ctx) }); err == nil {
 		err = end
 	}
 	if err != nil {
-		return fmt.Errorf("cannot close the image: %w", err)
+		return fmt.Errorf("cannot close the image: %w", explained(err))
 	}
 	return nil
 }
 
+// ask asks the child for something.
+func (i *Image) ask(what func() error) error { return i.daemon.Explain(i.asked.do(what)) }
+
 // ReadAt reads.
-func (i *Image) ReadAt(p []byte, off int64) (int, error) {
-	n, err := i.Client.ReadAt(p, off)
-	return n, i.daemon.Explain(err)
+func (i *Image) ReadAt(p []byte, off int64) (n int, err error) {
+	err = i.ask(func() error { n, err = i.Client.ReadAt(p, off); return err })
+	return n, err
 }
 
 // WriteAt writes.
-func (i *Image) WriteAt(p []byte, off int64) (int, error) {
-	n, err := i.Client.WriteAt(p, off)
-	return n, i.daemon.Explain(err)
+func (i *Image) WriteAt(p []byte, off int64) (n int, err error) {
+	err = i.ask(func() error { n, err = i.Client.WriteAt(p, off); return err })
+	return n, err
 }
 
 // Zero makes a part read as zeros.
 func (i *Image) Zero(off, n int64, unmap bool) error {
-	return i.daemon.Explain(i.Client.Zero(off, n, unmap))
+	return i.ask(func() error { return i.Client.Zero(off, n, unmap) })
+}
+
+// Discard says that nobody needs a part any more.
+func (i *Image) Discard(off, n int64) error {
+	return i.ask(func() error { return i.Client.Discard(off, n) })
 }
 
 // Flush makes what was written durable.
-func (i *Image) Flush() error { return i.daemon.Explain(i.Client.Flush()) }
+func (i *Image) Flush() error { return i.ask(i.Client.Flush) }
+
+// Extents are a map of the content.
+func (i *Image) Extents(list []diskio.Extent, off, end int64) (n int, err error) {
+	err = i.ask(func() error { n, err = i.Client.Extents(list, off, end); return err })
+	return n, err
+}
+
+// Depths are a map of the layers.
+func (i *Image) Depths(list []nbd.Depth, off, end int64) (n int, err error) {
+	err = i.ask(func() error { n, err = i.Client.Depths(list, off, end); return err })
+	return n, err
+}
+
+// sizeOf is how long a file or device is, bytes; 0 where that cannot be found out.
+func sizeOf(f *os.File) int64 {
+	size, _ := diskio.FileContent(f).Size()
+	return size
+}
 
 // isDevice tells whether a file is a block device, which QEMU opens otherwise.
 func isDevice(f *os.File) bool {

@@ -2,7 +2,6 @@ package qemu
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"storaged/internal/record"
@@ -22,11 +21,10 @@ func Rebase(ctx context.Context, l Layer, name, format string, c Child) error {
 	if name != "" {
 		cmd.Options = append(cmd.Options, "-F", format)
 	}
+	ctx, cancel := within(ctx, rebaseTime)
+	defer cancel()
 	_, err := cmd.Run(ctx)
-	if err != nil {
-		return fmt.Errorf("cannot change what the image of format %s stands on: %w", l.Format, err)
-	}
-	return nil
+	return failed("give another backing to", l.Format, err)
 }
 
 // rebaseOutput is more than a rebase says, bytes.

@@ -71,7 +71,7 @@ func (w overlay) detach(ctx context.Context, r *helper.Run, name, format string)
 		if err := r.Seal(); err != nil {
 			return err
 		}
-		return r.RebaseDisk(context.WithoutCancel(ctx), w.at.Volume, w.disk, name, format)
+		return r.RebaseDisk(ctx, w.at.Volume, w.disk, name, format)
 	})
 }
 

@@ -73,9 +73,9 @@ func (w rekey) work(ctx context.Context, r *helper.Run) error {
 	case err != nil || w.Add != "":
 		return err
 	case w.Remove != "":
-		return r.RemoveKey(context.WithoutCancel(ctx), w.at.Volume, w.opened(w.Secret), w.Remove)
+		return r.RemoveKey(ctx, w.at.Volume, w.opened(w.Secret), w.Remove)
 	}
-	if err := r.RemoveKey(context.WithoutCancel(ctx), w.at.Volume, w.opened(w.New), w.Secret); err != nil {
+	if err := r.RemoveKey(ctx, w.at.Volume, w.opened(w.New), w.Secret); err != nil {
 		r.Warn("the secret %q may open %q still: %v", w.Secret, w.at.Path, err)
 	}
 	return nil
@@ -105,7 +105,7 @@ func (w rekey) add(ctx context.Context, r *helper.Run, name string) error {
 		return w.commit(ctx, r)
 	}
 	err := r.AddKey(ctx, v, w.opened(w.Secret), name, w.IterTime)
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil { // nothing was added, or it is taken back
 		return err
 	}
 	if err == nil {
@@ -115,9 +115,7 @@ func (w rekey) add(ctx context.Context, r *helper.Run, name string) error {
 		err = w.commit(ctx, r)
 	}
 	if err != nil {
-		if bad := r.RemoveKey(context.WithoutCancel(ctx), v, w.opened(w.Secret), name); bad != nil {
-			r.Warn("the secret %q may open %q too: %v", name, w.at.Path, bad)
-		}
+		r.WithdrawKey(ctx, v, w.opened(w.Secret), name)
 	}
 	return err
 }

@@ -134,7 +134,7 @@ func (w resize) image(ctx context.Context, r *helper.Run) error {
 		err = w.with(ctx, r, true, func(c diskio.Content) error { return w.allocate(ctx, r, c, has) })
 	}
 	if err != nil {
-		err = w.undoImage(r, has, err)
+		err = w.undoImage(ctx, r, has, err)
 	} else {
 		r.Report.Bytes = max(w.spec.Capacity-has, 0)
 	}
@@ -168,7 +168,7 @@ func (w resize) capacity() (int64, error) {
 
 // undoImage gives an image that did not grow as asked the capacity that it had,
 // if it has another by now.
-func (w resize) undoImage(r *helper.Run, had int64, cause error) error {
+func (w resize) undoImage(ctx context.Context, r *helper.Run, had int64, cause error) error {
 	now, err := w.capacity()
 	if err == nil && now == had {
 		return cause
@@ -178,7 +178,9 @@ func (w resize) undoImage(r *helper.Run, had int64, cause error) error {
 		return cause
 	}
 	r.RollingBack()
-	err = r.ResizeDisk(context.Background(), w.at.Volume, w.disk(true), had)
+	ctx, done := r.Completing(ctx)
+	defer done()
+	err = r.ResizeDisk(ctx, w.at.Volume, w.disk(true), had)
 	w.undone(r, had, err)
 	return cause
 }

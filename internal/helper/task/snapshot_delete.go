@@ -124,7 +124,7 @@ func (w merging) lift(ctx context.Context, r *helper.Run, o overlay, next int) e
 	if parent := w.parent(); parent != nil {
 		name, format = parent.Path, parent.Format
 	}
-	err := r.Step(ctx, func() error { return r.RebaseDisk(context.WithoutCancel(ctx), o.at.Volume, o.disk, name, format) })
+	err := r.Step(ctx, func() error { return r.RebaseDisk(ctx, o.at.Volume, o.disk, name, format) })
 	crash.At(crash.Lifted)
 	return err
 }
