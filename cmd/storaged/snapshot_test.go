@@ -622,3 +622,37 @@ func (h *host) exhaust(dir string) {
 		}
 	}
 }
+
+// Snapshots that an image itself has are shown, and what would lose them says so.
+func TestInternalSnapshotsAreShownAndWarnedOf(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.sparse("base", 4*mib)
+	h.image("pool", "-f", "qcow2", "-F", "raw", "-b", h.path("base"), h.path("vol"))
+	h.qemuTool("qemu-img", "snapshot", "-c", "one", h.path("vol"))
+	h.qemuTool("qemu-img", "snapshot", "-c", "two", h.path("vol"))
+	h.must(h.refresh("pool"))
+	if v := h.entry("vol"); v.InternalSnapshots != 2 || len(v.Snapshots) != 0 {
+		t.Fatalf("it is %s", shown(v))
+	}
+	h.runs(0, "2 (qemu-img snapshot -l lists them)", "vol", "show", "pool/vol")
+	for verb, do := range map[string]func(o ...option) (started, error){
+		"flatten": func(o ...option) (started, error) { return h.flatten("vol", o...) },
+		"rebase":  func(o ...option) (started, error) { return h.rebase("vol", "base", o...) },
+		"clone":   func(o ...option) (started, error) { return h.clone("vol", "copy", o...) },
+		"upload":  func(o ...option) (started, error) { return h.hand("vol", h.outside(""), o...) },
+	} {
+		st, err := do(dryRun)
+		h.must(err)
+		if w := fmt.Sprint(st.Plan.Warnings); !strings.Contains(w, "2 snapshots in the image itself") {
+			t.Errorf("%s warns of %s", verb, w)
+		}
+	}
+	if j := h.succeed(h.clone("vol", "copy")); len(j.Warnings) != 1 {
+		t.Errorf("warnings are %q", j.Warnings)
+	}
+	h.succeed(h.resize("vol", 8*mib)) // a job that reads the header
+	if v := h.entry("vol"); v.InternalSnapshots != 2 {
+		t.Errorf("it is %s", shown(v))
+	}
+}

@@ -84,7 +84,7 @@ func volumeFields(s *session, v record.Volume) []field {
 	return []field{
 		{"Volume", volumeName(v)}, {"State", volumeState(v)}, {"Reason", v.Reason}, {"Problem", v.Problem}, {"Type", v.Type}, {"Format", v.Format}, {"Secret", v.Secret},
 		{"Capacity", bytes(v.Capacity)}, {"Allocation", bytes(v.Allocation)}, {"Path", v.Path}, {"Key", v.Key},
-		{"Options", pairs(v.Options)}, {"Backing", backing(v)}, {"Parent", parent(v)}, {"Children", strings.Join(v.Children, ", ")}, {"Snapshots", strings.Join(v.Snapshots, ", ")}, {"Origin", made},
+		{"Options", pairs(v.Options)}, {"Backing", backing(v)}, {"Parent", parent(v)}, {"Children", strings.Join(v.Children, ", ")}, {"Snapshots", strings.Join(v.Snapshots, ", ")}, {"Internal snapshots", internal(v)}, {"Origin", made},
 		{"Generation", fmt.Sprint(v.Generation)}, {"Description", v.Description}, {"Checksum", recorded(v.Checksum)}, {"Read at", stamp(&v.Observed)},
 	}
 }
@@ -103,6 +103,14 @@ func parentName(v record.Volume) string {
 		return ""
 	}
 	return v.Parent.Pool + "/" + v.Parent.Volume
+}
+
+// internal is how many snapshots the image itself has.
+func internal(v record.Volume) string {
+	if v.InternalSnapshots == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d (qemu-img snapshot -l lists them)", v.InternalSnapshots)
 }
 
 // parent gives what a volume stands on, and how much there is below that.

@@ -317,6 +317,7 @@ type VolumeInfo struct {
 	Size       int64  // length of the file or device: the capacity of a raw volume
 	Allocation int64
 	Options    map[string]string // of creation, as the header says
+	Internal   int64             // snapshots that the image itself has, as the header says
 	Backing    string            // as the header says, escaped, never followed; "?" if it has one without a name
 	References []Reference       // the files that the header names
 	ID         Identity          // "" only where it is ignored, and nothing is known of it

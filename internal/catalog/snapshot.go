@@ -44,7 +44,7 @@ func asVolume(v *store.Volume, s store.Snapshot) *store.Volume {
 		Identity: s.Identity, ChangeNS: s.ChangeNS, References: s.References, Promised: v.Promised, Arrived: v.Arrived,
 		Volume: record.Volume{
 			Pool: v.Pool, Name: record.SnapshotFile(v.Name, s.Name), Path: s.Path, Key: s.Path, Type: v.Type, Format: s.Format,
-			Capacity: s.Capacity, Allocation: s.Allocation, Backing: s.Backing, Problem: s.Problem, State: record.VolumeReady,
+			Capacity: s.Capacity, Allocation: s.Allocation, Backing: s.Backing, Problem: s.Problem, InternalSnapshots: s.Internal, State: record.VolumeReady,
 			Origin: v.Origin, CreatedBy: s.CreatedBy, Generation: v.Generation, Observed: v.Observed, Secret: cmp.Or(s.Secret, v.Secret),
 		},
 	}
@@ -216,9 +216,9 @@ func seeFrozen(s *store.Snapshot, it ipc.Item) {
 	s.Identity, s.ChangeNS, s.Allocation, s.Path = it.Identity, it.ChangeNS, it.Allocation, it.Path
 	switch {
 	case s.Format == record.FormatRaw:
-		s.Capacity, s.Backing, s.References, s.Problem = it.Size, "", nil, ""
+		s.Capacity, s.Backing, s.References, s.Problem, s.Internal = it.Size, "", nil, "", 0
 	case it.Format != "":
-		s.Capacity, s.Backing, s.References, s.Problem = it.Capacity, it.Backing, referencesIn(it), it.Problem
+		s.Capacity, s.Backing, s.References, s.Problem, s.Internal = it.Capacity, it.Backing, referencesIn(it), it.Problem, it.Internal
 	}
 }
 
@@ -246,7 +246,7 @@ func endPreserving(c *Catalog, tx *store.Tx, e end) error {
 	if e.ok() && e.report.Snapshot != nil {
 		s := frozenAs(v, o.Snapshot, o.Format, *e.report.Snapshot)
 		if e.report.Snapshot.Format == "" { // who settled the job read no header: it is what the volume was
-			s.Capacity, s.Backing, s.References, s.Problem = was.Capacity, was.Backing, was.References, was.Problem
+			s.Capacity, s.Backing, s.References, s.Problem, s.Internal = was.Capacity, was.Backing, was.References, was.Problem, was.InternalSnapshots
 		}
 		s.Created, s.CreatedBy = new(c.now()), &e.job.Number
 		setFrozen(v, append(slices.Clone(v.Frozen), s))
@@ -316,7 +316,7 @@ func endReverting(c *Catalog, tx *store.Tx, e end) error {
 		v.Format = o.Format
 		if i := slices.IndexFunc(v.Frozen, named(o.Snapshot)); i >= 0 {
 			s := v.Frozen[i]
-			v.Capacity, v.Backing, v.References, v.Problem = s.Capacity, s.Backing, s.References, s.Problem
+			v.Capacity, v.Backing, v.References, v.Problem, v.InternalSnapshots = s.Capacity, s.Backing, s.References, s.Problem, s.Internal
 			v.Secret = cmp.Or(s.Secret, v.Secret)
 		}
 		v.State, v.Job, v.Begun, v.Checksum, v.Writer = record.VolumeReady, nil, nil, nil, e.job.Number

@@ -227,9 +227,10 @@ func (c *Catalog) see(v *store.Volume, it ipc.Item) {
 	v.Permissions, v.Times = permissionsIn(it), timesIn(it)
 	switch {
 	case record.Plain(v.Format):
-		v.Capacity, v.Backing, v.References, v.Options = it.Size, "", nil, nil
+		v.Capacity, v.Backing, v.References, v.Options, v.InternalSnapshots = it.Size, "", nil, nil, 0
 	case v.Format == "", it.Format == v.Format:
 		v.Capacity, v.Backing, v.References, v.Options = it.Capacity, it.Backing, referencesIn(it), optionsIn(it)
+		v.InternalSnapshots = it.Internal
 	}
 	v.Identity, v.ChangeNS, v.ModifyNS = it.Identity, it.ChangeNS, it.ModifyNS
 	v.Reason = it.Ignored
@@ -254,7 +255,7 @@ func asKnown(v *store.Volume, it ipc.Item) ipc.Item {
 	case it.Format == v.Format:
 	case i >= 0:
 		h := it.As[i]
-		it.Format, it.Capacity, it.Backing, it.References, it.Options = h.Format, h.Capacity, h.Backing, h.References, nil
+		it.Format, it.Capacity, it.Backing, it.References, it.Options, it.Internal = h.Format, h.Capacity, h.Backing, h.References, nil, 0
 		if it.Problem = h.Problem; !known {
 			it.Problem = cmp.Or(h.Problem, v.Problem)
 		}

@@ -127,7 +127,7 @@ func (it Item) check() error {
 		checkName("identity", it.Identity), checkName("type", it.VolType), checkName("format", it.Format), checkName("state", it.State),
 		checkText("checksum", it.Checksum, maxSum), checkText("checksum_as", it.ChecksumAs, maxSum), checkText("ignored", it.Ignored, maxText),
 		checkText("problem", it.Problem, maxText), checkName("mode", it.Mode), checkID("owner", it.Owner), checkID("group", it.Group),
-		notNegative("capacity", it.Capacity), notNegative("size", it.Size), notNegative("allocation", it.Allocation))
+		notNegative("internal", it.Internal), notNegative("capacity", it.Capacity), notNegative("size", it.Size), notNegative("allocation", it.Allocation))
 }
 
 func (h Header) check() error {

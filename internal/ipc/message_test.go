@@ -21,7 +21,7 @@ func samples() []Message {
 	item := Item{
 		Name: "a.raw", Path: "/p/a.raw", Key: "/p/a.raw", VolType: "file", Format: "raw", Capacity: 1 << 40, Size: 1 << 40, Allocation: 1 << 30,
 		Backing: "/p/base.raw", Identity: "2049:18446744073709551615:-7", ChangeNS: 1763700000000000001, ModifyNS: 1763700000000000000,
-		AccessNS: 1763700000000000002, BornNS: 1763700000000000003, Mode: "0640", Owner: 107, Group: 108, Options: []string{"compat=1.1"},
+		AccessNS: 1763700000000000002, BornNS: 1763700000000000003, Mode: "0640", Owner: 107, Group: 108, Options: []string{"compat=1.1"}, Internal: 2,
 		State: "failed", Checksum: "sha256:" + testDigest, ChecksumAs: "raw", Error: failure, Ignored: `name "\x1b" is no volume name`, Problem: "its tables cannot be",
 		References: []Reference{{Name: "base.raw", Format: "raw", Data: true, Relative: true, Path: "/p/base.raw", Identity: "2049:12:-7"}},
 		Twofold:    true, As: []Header{{

@@ -98,6 +98,7 @@ type Item struct {
 	Owner      int64       `msgpack:"owner"`     // uid
 	Group      int64       `msgpack:"group"`     // gid
 	Options    []string    `msgpack:"options"`   // of creation, as the header says, NAME=VALUE
+	Internal   int64       `msgpack:"internal"`  // snapshots that the image itself has
 	State      string      `msgpack:"state"`     // of a job over many: succeeded, failed, skipped
 	Checksum   string      `msgpack:"checksum"`
 	ChecksumAs string      `msgpack:"checksum_as"` // what it is of: raw, the content, or file; "": of the file

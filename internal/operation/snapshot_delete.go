@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"cmp"
 	"path/filepath"
 
 	"storaged/internal/quantity"
@@ -18,6 +19,8 @@ type SnapshotDelete struct {
 	Format     string  `json:"format,omitempty"`     // of the snapshot
 	Allocation int64   `json:"allocation,omitempty"` // bytes that it has
 	Above      []Layer `json:"above,omitempty"`      // the volume and snapshots of it that stand on it
+
+	warnings []string // of snapshots that images themselves have
 }
 
 var _ interface {
@@ -64,6 +67,9 @@ func (o *SnapshotDelete) Settle() *Settle {
 	}
 	return s
 }
+
+// Warnings name snapshots that images themselves have.
+func (o *SnapshotDelete) Warnings(record.Volume) []string { return o.warnings }
 
 // Keys are those of what stands on it, too.
 func (o *SnapshotDelete) Keys() (names []string) {
@@ -129,6 +135,9 @@ func (r *SnapshotDeleteRequest) Plan(k Known) (Operation, error) {
 		return o, nil // which it is refused for
 	}
 	above, err := k.Above(r.snapshot)
+	if err == nil {
+		err = o.warn(k, above)
+	}
 	if err != nil || len(above) == 0 {
 		return o, err
 	}
@@ -140,4 +149,19 @@ func (r *SnapshotDeleteRequest) Plan(k Known) (Operation, error) {
 	o.Above, o.Format, o.Allocation = above, snapshot.Format, snapshot.Allocation
 	o.Chain = Chain{Of: ChainOfSnapshot, Secret: snapshot.Secret, Layers: under.Layers[1:]}
 	return o, nil
+}
+
+// warn notes which images have snapshots of their own: the one that goes, and those that
+// stand on it.
+func (o *SnapshotDelete) warn(k Known, above []Layer) error {
+	is, err := k.Other(o.Pool, record.SnapshotFile(o.Name, o.Snapshot))
+	o.warnings = losesInternal(is, "they go with it")
+	for _, l := range above {
+		if is, wrong := k.Other(l.Pool, l.Name); wrong == nil {
+			o.warnings = append(o.warnings, losesInternal(is, shifted)...)
+		} else {
+			err = cmp.Or(err, wrong)
+		}
+	}
+	return err
 }

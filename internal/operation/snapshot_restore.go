@@ -46,6 +46,9 @@ func (o *SnapshotRestore) Keys() []string { return []string{o.Secret} }
 // Effect: the volume is another.
 func (*SnapshotRestore) Effect() Effect { return Reverts }
 
+// Warnings: its file is replaced.
+func (*SnapshotRestore) Warnings(on record.Volume) []string { return losesInternal(on, replaced) }
+
 // Destroys what the volume has now.
 func (*SnapshotRestore) Destroys() bool { return true }
 

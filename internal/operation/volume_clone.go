@@ -83,6 +83,14 @@ func (o *Clone) Allowed(k Known) error {
 // StandsIn is of interest if it is an image.
 func (o *Clone) StandsIn(dirs []string) { o.set(o.Format, dirs) }
 
+// Warnings: a copy of the content has no snapshots of its own.
+func (o *Clone) Warnings(on record.Volume) []string {
+	if o.To == "" || o.Linked {
+		return nil
+	}
+	return losesInternal(on, notCopied)
+}
+
 // Relies on the source.
 func (*Clone) Relies() bool { return true }
 

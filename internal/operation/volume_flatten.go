@@ -51,6 +51,14 @@ func (o *Flatten) Settle() *Settle { return &Settle{Volume: o.Volume, Format: o.
 // Effect: the content stays the same.
 func (*Flatten) Effect() Effect { return Arranges }
 
+// Warnings: what it stands on counts for its own snapshots too.
+func (o *Flatten) Warnings(on record.Volume) []string {
+	if len(o.Layers) == 0 {
+		return nil
+	}
+	return losesInternal(on, shifted)
+}
+
 // Relies on the content.
 func (*Flatten) Relies() bool { return true }
 

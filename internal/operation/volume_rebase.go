@@ -105,10 +105,11 @@ func (o *Rebase) replaces(k Known) error {
 	return err
 }
 
-// Warnings say what is for whoever asks to make sure.
+// Warnings say what is for whoever asks to make sure, and that what it stands on counts
+// for its own snapshots too.
 func (o *Rebase) Warnings(on record.Volume) []string {
 	if !o.Unsafe {
-		return nil
+		return losesInternal(on, shifted)
 	}
 	l := o.Onto.Layers[0]
 	return []string{fmt.Sprintf("nothing is compared: volume %s has its content only if %s has the same as %q, which it stood on, and had when it was written to last",

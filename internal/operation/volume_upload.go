@@ -54,6 +54,14 @@ func (*Upload) Destroys() bool { return true }
 // Settle looks what it is now.
 func (o *Upload) Settle() *Settle { return &Settle{Volume: o.Volume} }
 
+// Warnings: another image has other snapshots of its own.
+func (o *Upload) Warnings(on record.Volume) []string {
+	if o.Opens() {
+		return nil
+	}
+	return losesInternal(on, replaced)
+}
+
 // Partial reports whether it began in the middle of the volume, and not as the
 // rest of one that broke off there.
 func (o *Upload) Partial() bool { return o.Offset != o.Skipped }

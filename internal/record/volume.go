@@ -40,16 +40,20 @@ type Volume struct {
 	Depth       *int              `json:"depth"`       // how many volumes it stands on, one on the other; nil: not known
 	Children    []string          `json:"children"`
 	Snapshots   []string          `json:"snapshots"` // their names, in order
-	Description string            `json:"description"`
-	State       VolumeState       `json:"state"`
-	Reason      string            `json:"reason"`  // why jobs leave it alone although it is there, "" if they do not
-	Problem     string            `json:"problem"` // why its content must not be opened as an image, "" if it may
-	Job         *int64            `json:"job"`     // that builds it or left it incomplete
-	Generation  int64             `json:"generation"`
-	Origin      Origin            `json:"origin"`
-	CreatedBy   *int64            `json:"created_by"` // job
-	Observed    time.Time         `json:"observed"`
-	Checksum    *Recorded         `json:"checksum"` // nil: none was recorded
+	// InternalSnapshots are how many an image itself has, which others have made (qemu-img
+	// snapshot); no verb of ours is about them.
+	InternalSnapshots int64 `json:"internal_snapshots"`
+
+	Description string      `json:"description"`
+	State       VolumeState `json:"state"`
+	Reason      string      `json:"reason"`  // why jobs leave it alone although it is there, "" if they do not
+	Problem     string      `json:"problem"` // why its content must not be opened as an image, "" if it may
+	Job         *int64      `json:"job"`     // that builds it or left it incomplete
+	Generation  int64       `json:"generation"`
+	Origin      Origin      `json:"origin"`
+	CreatedBy   *int64      `json:"created_by"` // job
+	Observed    time.Time   `json:"observed"`
+	Checksum    *Recorded   `json:"checksum"` // nil: none was recorded
 }
 
 // Permissions say who may do what with the file of a volume (chmod(1), chown(1)).

@@ -109,6 +109,7 @@ type Snapshot struct {
 	ChangeNS   int64       `json:"change_ns,omitempty"`
 	Backing    string      `json:"backing"`
 	Problem    string      `json:"problem,omitempty"`    // why it must not be opened as an image
+	Internal   int64       `json:"internal,omitempty"`   // snapshots that the image itself has
 	References []Reference `json:"references,omitempty"` // files that its header names
 	Secret     string      `json:"secret,omitempty"`     // name of the one that opens it: the volume's when it was made or found; "": it is the volume's
 }

@@ -53,7 +53,7 @@ func Named(dir string, i format.Image) []backends.Reference { return NewReader()
 func (r *Reader) tell(i format.Image, info *backends.VolumeInfo) {
 	info.Format, info.Backing, info.Problem, info.Twofold = i.Format, record.Escape(i.Backing), i.Problem, i.Twofold
 	info.References = r.references(filepath.Dir(info.Path), i)
-	info.Options = optionsOf(i)
+	info.Options, info.Internal = optionsOf(i), i.Snapshots
 	if i.Capacity > 0 {
 		info.Capacity = i.Capacity
 	}

@@ -159,7 +159,8 @@ func reread(r *helper.Run, v backends.Volume, format string) (backends.VolumeInf
 	info, err := header.Inspect(v, format)
 	found := helper.Item(info)
 	r.Knows(func(v *ipc.Item) {
-		v.Format, v.Capacity, v.Backing, v.References, v.Problem, v.Options = format, found.Capacity, found.Backing, found.References, found.Problem, found.Options
+		like(v, found)
+		v.Format = format
 	})
 	return info, err
 }
