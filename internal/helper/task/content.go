@@ -329,7 +329,7 @@ func (in contentSpec) alone(all []backends.Reference) error {
 			return ipc.Errorf(record.Unsupported, "content of the image lies in %q, which would not come with it", r.Name).WithHint("%s", converts)
 		case !stands(in.among, r):
 			return ipc.Errorf(record.Unsupported, "the image stands on %q, which is no volume of a pool", r.Name).
-				WithHint("%s; or put what it stands on into a pool first, and rebase it on that", converts)
+				WithHint("put the file and what it stands on into pools, refresh those, and clone the volume")
 		}
 	}
 	return nil
