@@ -64,12 +64,10 @@ func ioError(op string, offset int64, err error) error {
 	if _, said := errors.AsType[*IOError](err); said {
 		return err
 	}
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := err.(*fs.PathError); ok { // one that somebody explains stays as it is
 		err = path.Err
 	}
-	var call *os.SyscallError
-	if errors.As(err, &call) {
+	if call, ok := err.(*os.SyscallError); ok {
 		err = call.Err
 	}
 	return &IOError{Op: op, Offset: offset, Err: err}

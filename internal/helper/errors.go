@@ -121,6 +121,9 @@ func codeOf(err error) record.Code {
 	if _, ok := errors.AsType[*tool.MissingError](err); ok {
 		return record.Unsupported
 	}
+	if _, ok := errors.AsType[*tool.EndError](err); ok { // what broke with it says nothing more
+		return record.FailedCode
+	}
 	for _, c := range codes {
 		if errors.Is(err, c.is) {
 			return c.code
