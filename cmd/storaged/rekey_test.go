@@ -205,7 +205,11 @@ func TestEncryptedVolumeIsOpenedByItsSecret(t *testing.T) {
 	h.refuses(record.Invalid, "needs a secret")(h.create("disk", mib, format("luks")))
 	h.refuses(record.Invalid, "not encrypted")(h.create("disk", mib, encryptedBy("disks")))
 	stop := h.hunt(value)
-	h.succeed(h.create("disk", mib, format("luks"), encryptedBy("disks"), field("options", map[string]string{"iter-time": "10"})))
+	first, held := h.given("first", mib)
+	h.succeed(h.hand("disk", first, creating(format("luks"), encryptedBy("disks"), fast), length(mib)))
+	if got := h.succeed(h.verify("disk", asRaw, checksum("sha256"))).Result.Checksum; got != sumOf(held) {
+		t.Errorf("it was made with %s", got)
+	}
 	h.unlocks("disk", value, true)
 	h.is("disk", record.Volume{Secret: "disks", Format: "luks", Capacity: mib, State: record.VolumeReady})
 	h.refused(h.client.DeleteSecret(h.ctx(), "disks"), record.Busy)

@@ -17,10 +17,12 @@ func (t *tool) cloneVerb() *cli.Command {
 			"copy needs no other volume. With --linked it is an empty image that stands on VOL, made at once; nobody may\n" +
 			"change VOL from then on.\n\n" +
 			"Examples:\n  storagedctl vol clone images/base.raw images/vm1.raw images/vm2.raw\n  storagedctl vol clone images/base.qcow2 images/vm3.qcow2 --linked\n" +
-			"  storagedctl vol clone images/vm4.vmdk images/vm4.qcow2 --format qcow2 -O compression=zstd",
+			"  storagedctl vol clone images/vm4.vmdk images/vm4.qcow2 --format qcow2 -O compression=zstd\n" +
+			"  storagedctl vol clone images/vm1.raw images/vm1.luks --format luks --secret disks",
 		Flags: jobFlags(
 			&cli.StringFlag{Name: "format", Usage: "its format (default: the source's), of " + creatable() + ": `FORMAT`"},
 			&cli.StringFlag{Name: "size", Usage: "its capacity (default: the source's): `SIZE`"},
+			&cli.StringFlag{Name: "secret", Usage: "encrypt the copy (formats luks and qcow2), so that this opens it: `SECRET`"},
 			&cli.BoolFlag{Name: "linked", Usage: "stand on VOL instead of copying it, in format qcow2 unless --format says another"},
 			optionFlag(), ownerFlag(), groupFlag(), modeFlag(),
 			&cli.StringFlag{Name: "reflink", Usage: "share blocks with the source: `auto|always|never`"},
@@ -39,7 +41,7 @@ func volumeClone(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := operation.CloneRequest{Format: s.cli.String("format"), Linked: s.cli.Bool("linked"), Options: s.options(), Reflink: s.cli.String("reflink"), Sparse: s.cli.Bool("sparse"), ExistOK: s.cli.Bool("exist-ok"), JobOptions: s.jobOptions()}
+	req := operation.CloneRequest{Format: s.cli.String("format"), Secret: s.cli.String("secret"), Linked: s.cli.Bool("linked"), Options: s.options(), Reflink: s.cli.String("reflink"), Sparse: s.cli.Bool("sparse"), ExistOK: s.cli.Bool("exist-ok"), JobOptions: s.jobOptions()}
 	if n := cmdline.Size(s.cli, "size"); n != nil {
 		req.Size = *n
 	}

@@ -316,7 +316,7 @@ func (s *session) createFrom(ctx context.Context, r volumeRef, capacity int64) e
 	if err != nil {
 		return err
 	}
-	req.Create, req.FromFormat = &made, s.cli.String("from-format")
+	req.Create, req.FromFormat, req.FromSecret = &made, s.cli.String("from-format"), s.cli.String("from-secret")
 	if err := made.CheckOfContent(); err != nil { // which is not sent with one
 		return err
 	}

@@ -81,6 +81,10 @@ func optionName(given string) string {
 	return strings.ReplaceAll(strings.TrimPrefix(given, "encrypt."), "-", "_")
 }
 
+// BeginsAsZeros reports whether an empty volume in a format reads as zeros, and what one
+// gets by growing. Where all is encrypted nobody can tell what is not written from what is.
+func BeginsAsZeros(format string) bool { return format != Encrypted[0] }
+
 // CheckEncryption refuses a secret where there is nothing to encrypt, none where there is,
 // and options that go with the other case.
 func CheckEncryption(format, secret string, given map[string]string) error {

@@ -1,6 +1,10 @@
 package operation
 
-import "storaged/internal/record"
+import (
+	"fmt"
+
+	"storaged/internal/record"
+)
 
 // What is so already need not be done, where the request says so. Whether it is so is
 // looked at when the job is asked for, and again when a job was refused for it:
@@ -48,7 +52,7 @@ func (e *Existing) Tolerates() record.Code {
 }
 
 // matches holds a volume against what was to be made.
-func (e *Existing) matches(v record.Volume, format string) (bool, error) {
+func (e *Existing) matches(v record.Volume, format, secret string) (bool, error) {
 	capacity := e.Match == nil || *e.Match == v.Capacity
 	wanted := "ready"
 	switch {
@@ -60,8 +64,18 @@ func (e *Existing) matches(v record.Volume, format string) (bool, error) {
 		wanted = both(*e.Match)
 	case v.Format != format:
 		wanted = format
+	case secret != "" && v.Secret != secret:
+		return false, record.Errorf(record.Exists, "%s/%s exists and differs: %s", v.Pool, v.Name, opener(v.Secret, secret))
 	case v.State == record.VolumeReady:
 		return true, nil
 	}
 	return false, record.Errorf(record.Exists, "%s/%s exists and differs: it is %s, %s with %s, not %s", v.Pool, v.Name, v.State, v.Format, both(v.Capacity), wanted)
+}
+
+// opener says how a volume is opened instead of by the secret that it should be.
+func opener(secret, wanted string) string {
+	if secret == "" {
+		return fmt.Sprintf("it is not known to be opened by secret %q", wanted)
+	}
+	return fmt.Sprintf("it is opened by secret %q, not %q", secret, wanted)
 }

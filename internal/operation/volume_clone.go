@@ -2,6 +2,7 @@ package operation
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -20,6 +21,7 @@ type Clone struct {
 	Formatted // how the copy is made
 	Rights
 	Image             // the source, where its content is read
+	NewSecret  string `json:"new_secret,omitempty"` // name of the one that is to open the copy; "": that which opens the source's file, or none
 	To         string `json:"to,omitempty"`         // format of a copy of the content; "": the file is copied
 	Linked     bool   `json:"linked,omitempty"`     // the copy is an image of that format that stands on the source
 	Format     string `json:"format"`               // of the source, and of a copy of the file
@@ -83,16 +85,22 @@ func (o *Clone) Allowed(k Known) error {
 // StandsIn is of interest if it is an image.
 func (o *Clone) StandsIn(dirs []string) { o.set(o.Format, dirs) }
 
-// Warnings: a copy of the content has no snapshots of its own.
-func (o *Clone) Warnings(on record.Volume) []string {
+// Warnings: a copy of the content has no snapshots of its own, and may be in clear.
+func (o *Clone) Warnings(on record.Volume) (all []string) {
 	if o.To == "" || o.Linked {
 		return nil
 	}
-	return losesInternal(on, notCopied)
+	if on.Secret != "" && o.NewSecret == "" {
+		all = append(all, fmt.Sprintf("volume %s is encrypted, and its copy is not", record.Quoted(on.Pool, on.Name)))
+	}
+	return append(all, losesInternal(on, notCopied)...)
 }
 
 // Relies on the source.
 func (*Clone) Relies() bool { return true }
+
+// Keys: a copy of what a guest sees can have another secret than the source.
+func (o *Clone) Keys() []string { return []string{o.NewSecret} }
 
 // Moves what there is to copy.
 func (o *Clone) Moves() (bytes int64, bounds bool) {
@@ -104,14 +112,14 @@ func (o *Clone) Moves() (bytes int64, bounds bool) {
 
 // Made is how it is listed.
 func (o *Clone) Made() Made {
-	return Made{Format: o.made(), Capacity: o.Capacity, Promised: deref(o.Promise), Apart: o.To != ""}
+	return Made{Format: o.made(), Capacity: o.Capacity, Promised: deref(o.Promise), Secret: o.NewSecret, Apart: o.To != ""}
 }
 
 // made is the format of the copy.
 func (o *Clone) made() string { return cmp.Or(o.To, o.Format) }
 
 // Done if there is such a volume.
-func (o *Clone) Done(is Known) (bool, error) { return o.matches(is.Volume, o.made()) }
+func (o *Clone) Done(is Known) (bool, error) { return o.matches(is.Volume, o.made(), o.NewSecret) }
 
 // Needs what the source has allocated, or what is promised.
 func (o *Clone) Needs() (bytes int64, shareable bool) {
@@ -166,6 +174,7 @@ func (o *Clone) convert() Task {
 		Flags: append(slices.Concat(o.Target.flags(), o.Volume.flags("source"), o.Formatted.flags(), o.Rights.flags(), o.Image.flags()), o.Volume.known(), imageFormat(&o.Format),
 			text("to", &o.To, "format of the new volume: `"+strings.Join(record.Formats, "|")+"`"),
 			bytes("size", &o.Capacity, "`SIZE` of the copy, default that of the content"),
+			text("new-secret", &o.NewSecret, "`NAME` of the secret that is to open the new volume, which is encrypted then"),
 			promised(&o.Promise),
 			onOff("sparse", &o.Sparse, "leave out data that is zeros"),
 			onFailure(&o.Keep), resume(&o.Resume),
@@ -177,7 +186,7 @@ func (o *Clone) convert() Task {
 func (o *Clone) overlay() *Create {
 	return &Create{
 		Volume: Volume(o.Target), Content: Content{Format: o.To}, Formatted: o.Formatted, Rights: o.Rights, Draft: o.Draft, Capacity: o.Capacity, Allocation: new(int64), Resume: o.Resume,
-		Chain: Chain{Layers: []Layer{{Volume: o.Volume, Format: o.Format}}},
+		Chain: Chain{Secret: o.NewSecret, Layers: []Layer{{Volume: o.Volume, Format: o.Format}}}, Sealed: o.Sealed,
 	}
 }
 
@@ -191,6 +200,7 @@ type CloneRequest struct {
 	Linked  bool   `json:"linked,omitempty"`   // it stands on the source, and is empty itself
 	Reflink string `json:"reflink,omitempty"`  // auto, always, never
 	Sparse  bool   `json:"sparse,omitempty"`   // leave out blocks of zeros, and reserve none
+	Secret  string `json:"secret,omitempty"`   // name of the one that the copy is encrypted by; then the content is copied, and not the file
 	ExistOK bool   `json:"exist_ok,omitempty"` // a volume of that capacity and format is taken for it
 	// Options are those of the format; with any of them the content is copied, and not
 	// the file.
@@ -260,7 +270,7 @@ func (r *CloneRequest) Plan(k Known) (Operation, error) {
 // converts reports whether the content is copied, and not the file.
 func (r *CloneRequest) converts(k Known) bool {
 	v := k.Volume
-	return r.Format != "" && r.Format != v.Format || len(r.Options) > 0 || record.IsImage(v.Format) && (r.Size != 0 || len(k.References) > 0)
+	return r.Format != "" && r.Format != v.Format || len(r.Options) > 0 || r.Secret != "" || record.IsImage(v.Format) && (r.Size != 0 || len(k.References) > 0)
 }
 
 // copy makes o a copy of the file.
@@ -281,13 +291,13 @@ func (r *CloneRequest) copy(k Known, o *Clone) {
 func (r *CloneRequest) checkClear(k Known) error {
 	v := k.Volume
 	switch {
-	case v.Secret == "":
+	case v.Secret == "" || r.Secret != "":
 		return nil
 	case r.Linked:
 		return inClear(v.Pool, v.Name)
 	case r.Format == "" && r.converts(k):
 		return record.Errorf(record.Invalid, "a copy of what a guest sees of volume %s, which is encrypted, is not", record.Quoted(v.Pool, v.Name)).
-			WithHint("%s says that it need not be", record.Do("").With("format", v.Format))
+			WithHint("%s encrypts it, and %s says that it need not be", record.Do("").With("secret", "NAME"), record.Do("").With("format", v.Format))
 	}
 	return nil
 }
@@ -312,9 +322,12 @@ func (r *CloneRequest) convert(k Known, o *Clone) (err error) {
 		return err
 	}
 	o.Reflink = "never"
-	if ReservesAll(o.Options) {
+	switch {
+	case ReservesAll(o.Options):
 		promise := o.Capacity
 		o.Promise, o.Allocation = &promise, promise
+	case !BeginsAsZeros(o.To): // so that all of it is written
+		o.Allocation = o.Capacity
 	}
 	o.Chain, err = k.Chain()
 	return err
@@ -343,7 +356,10 @@ func (r *CloneRequest) image(k Known, o *Clone, format string) (err error) {
 	}
 	o.To, o.Capacity = format, CapacityIn(format, o.Capacity)
 	capacity := o.Capacity
-	o.Existing = Existing{r.ExistOK, &capacity}
+	o.Existing, o.NewSecret = Existing{r.ExistOK, &capacity}, r.Secret
+	if err := CheckEncryption(format, r.Secret, r.Options); err != nil {
+		return err
+	}
 	o.Options, err = CheckOptions(format, r.Options, false)
 	return err
 }

@@ -20,8 +20,9 @@ type Create struct {
 	Rights
 	Chain // what it is to stand on; Secret is what is to open it
 	Sealed
-	Capacity   int64  `json:"capacity,omitempty"`   // bytes; 0: that of the content
-	Allocation *int64 `json:"allocation,omitempty"` // bytes that shall have blocks; nil: all, and none of a content
+	FromSecret string `json:"from_secret,omitempty"` // name of the one that opens a content that is converted
+	Capacity   int64  `json:"capacity,omitempty"`    // bytes; 0: that of the content
+	Allocation *int64 `json:"allocation,omitempty"`  // bytes that shall have blocks; nil: all, and none of a content
 	Resume     bool   `json:"-"`
 }
 
@@ -55,6 +56,9 @@ func (o *Create) Locks() []record.Object {
 // Settle removes what is unfinished.
 func (o *Create) Settle() *Settle { return &Settle{Volume: o.Volume, Keep: o.Keep} }
 
+// Keys: a content that is converted can have a secret of its own.
+func (o *Create) Keys() []string { return []string{o.FromSecret} }
+
 // Effect: it makes a volume.
 func (*Create) Effect() Effect { return Makes }
 
@@ -67,7 +71,7 @@ func (o *Create) Made() Made {
 }
 
 // Done if there is such a volume.
-func (o *Create) Done(is Known) (bool, error) { return o.matches(is.Volume, o.Format) }
+func (o *Create) Done(is Known) (bool, error) { return o.matches(is.Volume, o.Format, o.Chain.Secret) }
 
 // Needs what is allocated.
 func (o *Create) Needs() (bytes int64, shareable bool) {
@@ -97,6 +101,7 @@ func (o *Create) Task() Task {
 			bytes("capacity", &o.Capacity, "`SIZE` that it can hold"),
 			Flag{Name: "allocation", Usage: "reserve for it (default full, and none with --source): `full|none|SIZE`", value: amount{&o.Allocation}},
 			text("from-format", &o.FromFormat, "the content is an image in that format, and is converted: `"+strings.Join(record.Formats, "|")+"`"),
+			text("from-secret", &o.FromSecret, "`NAME` of the secret that opens that image"),
 			onFailure(&o.Keep), resume(&o.Resume),
 		),
 	}

@@ -27,7 +27,7 @@ func (*Resize) Kind() record.Kind { return record.VolumeResize }
 
 // Class: without blocks to find it changes a number.
 func (o *Resize) Class() record.Class {
-	if o.Allocate {
+	if o.Allocate || o.Allocation > 0 {
 		return record.Async
 	}
 	return record.Normal
@@ -76,7 +76,7 @@ func (o *Resize) Task() Task {
 	return Task{
 		Name:        "resize",
 		Usage:       "change the capacity of a volume",
-		Description: "What is new reads as zeros; what --shrink cuts off is gone.",
+		Description: "What is new reads as zeros, which are written into a volume in format luks; what --shrink cuts off is gone.",
 		Example:     "--target vm1.raw --capacity 20G --allocate",
 		Flags: append(append(o.Volume.flags("target"), o.Image.flags()...), o.Volume.known(), imageFormat(&o.Format),
 			bytes("capacity", &o.Capacity, "`SIZE` that it shall hold"),
@@ -118,7 +118,7 @@ func (r *ResizeRequest) Plan(k Known) (Operation, error) {
 		return nil, err
 	}
 	o := &Resize{Volume: k.On, Image: Image{Chain: chain}, Format: k.Volume.Format, Capacity: r.Capacity, Allocate: r.Allocate, Shrink: r.Capacity < has}
-	if r.Allocate {
+	if r.Allocate || !BeginsAsZeros(o.Format) { // where zeros are written
 		o.Allocation = max(0, r.Capacity-has) // what is there already gets no more blocks
 	}
 	return o, nil

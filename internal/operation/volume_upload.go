@@ -130,7 +130,8 @@ type UploadRequest struct {
 	As          string // AsFile, which is the default, or AsRaw: what of a volume that is an image is written
 	DetectZeros bool
 	Unpack      string         // of Packings: the form that it is packed in; "": it is not
-	FromFormat  string         // which it is converted from to that of a new volume; "": it is put as it is
+	FromFormat  string         // which it is converted from to that of a new volume; "": it is put as it is, unless that is encrypted
+	FromSecret  string         // name of the one that opens it then; "": none does
 	Create      *CreateRequest // Name is the volume's; Capacity 0: that of the content
 	Data        Data
 	JobOptions
@@ -175,7 +176,7 @@ func (r *UploadRequest) Check() error {
 		if err := r.checkCreate(); err != nil {
 			return err
 		}
-	case r.FromFormat != "":
+	case r.FromFormat != "" || r.FromSecret != "":
 		return record.Errorf(record.Invalid, "from_format is for a new volume: a content is not converted into one that is there")
 	}
 	return r.JobOptions.Check()
@@ -183,14 +184,19 @@ func (r *UploadRequest) Check() error {
 
 // CheckOfContent refuses what a new volume that is made of a content cannot have.
 func (r *CreateRequest) CheckOfContent() error {
-	switch {
-	case r.Secret != "":
-		return record.Errorf(record.Unsupported, "a new volume that is encrypted is made empty").
-			WithHint("make it, and write the content into it: %s", record.Do("volume.upload", "POOL/NAME", "FILE").With("as", "raw"))
-	case r.Backing != "":
+	if r.Backing != "" {
 		return record.Errorf(record.Invalid, "a volume is made of a content, or stands on another, and not both")
 	}
 	return r.checkRights()
+}
+
+// from is the format that a content is converted from, "" for one that is put as it is:
+// what a secret encrypts is written, and is bytes of a disk unless somebody says more.
+func (r *UploadRequest) from() string {
+	if r.Create != nil && r.Create.Secret != "" {
+		return cmp.Or(r.FromFormat, record.FormatRaw)
+	}
+	return r.FromFormat
 }
 
 func (r *UploadRequest) checkCreate() error {
@@ -204,12 +210,12 @@ func (r *UploadRequest) checkCreate() error {
 		return record.Errorf(record.Invalid, "as is for a volume that is there: of a new one the format says what the content is")
 	case c.Capacity < 0:
 		return record.Errorf(record.Invalid, "capacity must not be negative: %d", c.Capacity)
-	case r.FromFormat == "" && c.Capacity > 0 && !record.Plain(cmp.Or(r.AsFormat, c.Format, record.FormatRaw)):
+	case r.from() == "" && c.Capacity > 0 && !record.Plain(cmp.Or(r.AsFormat, c.Format, record.FormatRaw)):
 		return record.Errorf(record.Invalid, "an image in format %s has its capacity in its header, and is put as it is", cmp.Or(r.AsFormat, c.Format)).
 			WithHint("leave the size out")
 	case (c.Allocation != nil && c.Allocation.Full || ReservesAll(c.Options)) && c.Capacity == 0 && r.Length == nil:
 		return record.Errorf(record.Invalid, "nobody knows yet how long the stream is: a full allocation needs a capacity")
-	case c.Capacity > 0 && r.Length != nil && *r.Length > c.Capacity && (r.FromFormat == "" || record.Plain(r.FromFormat)):
+	case c.Capacity > 0 && r.Length != nil && *r.Length > c.Capacity && (r.from() == "" || record.Plain(r.from())):
 		return record.Errorf(record.TooLarge, "the content has %s, and the volume is to have %s", both(*r.Length), both(c.Capacity))
 	}
 	return checkNewName(r.Create.Name)
@@ -233,28 +239,39 @@ func (r *UploadRequest) checkUnpack() error {
 // checkConversion refuses what cannot be converted, or is made with options that mean
 // nothing where a content is put as it is.
 func (r *UploadRequest) checkConversion() error {
-	c, format := r.Create, cmp.Or(r.Create.Format, record.FormatRaw)
-	image := !record.Plain(r.FromFormat)
+	c, format, from := r.Create, cmp.Or(r.Create.Format, record.FormatRaw), r.from()
+	image := !record.Plain(from)
 	switch {
-	case r.FromFormat == "" && len(c.Options) > 0 && !record.Plain(cmp.Or(r.AsFormat, format)):
+	case from == "" && len(c.Options) > 0 && !record.Plain(cmp.Or(r.AsFormat, format)):
 		return record.Errorf(record.Invalid, "an image in format %s is put as it is: it has the options that it was made with", format).
 			WithHint("%s makes a new one of it", record.Do("").With("from_format", format))
-	case r.FromFormat == "":
+	case r.FromSecret != "" && !slices.Contains(Encrypted, from):
+		return record.Errorf(record.Invalid, "from_secret opens a content that is converted, with from_format of %s", record.List(Encrypted, 10))
+	case from == Encrypted[0] && r.FromSecret == "":
+		return record.Errorf(record.Invalid, "a content in format %s needs a secret that opens it", from).WithHint("%s", record.Do("").With("from_secret", "NAME"))
+	case from == "":
 		return nil
-	case r.AsFormat != "":
+	case r.AsFormat != "" && (r.FromFormat != "" || r.AsFormat != record.FormatRaw):
 		return record.Errorf(record.Invalid, "as_format takes a content as it is, and from_format converts it: only one of them can be")
 	case image && (r.Data.File != nil || r.Data.Form != "") && r.Data.Form != FileForm:
-		return record.Errorf(record.Unsupported, "an image in format %s is read here and there, and cannot be converted from a stream", r.FromFormat).
-			WithHint("name the file, instead of sending it; or put it into a volume in format %s, and clone that", r.FromFormat)
+		return record.Errorf(record.Unsupported, "an image in format %s is read here and there, and cannot be converted from a stream", from).
+			WithHint("name the file, instead of sending it; or put it into a volume in format %s, and clone that", from)
 	case image && r.Unpack != "":
 		return record.Errorf(record.Unsupported, "an image that is packed cannot be converted at once").
-			WithHint("put what is in it into a volume in format %s, and clone that", r.FromFormat)
+			WithHint("put what is in it into a volume in format %s, and clone that", from)
 	case !image && !record.Plain(format) && c.Capacity == 0 && r.Length == nil:
 		return record.Errorf(record.Invalid, "nobody knows yet how long the content is: a volume in format %s needs a capacity", format)
 	}
 	a := c.Allocation
 	_, err := CheckOptions(format, c.Options, a != nil && a.Full)
-	return cmp.Or(checkFormat("from_format", r.FromFormat), err)
+	return cmp.Or(checkFormat("from_format", from), checkFromSecret(r.FromSecret), CheckEncryption(format, c.Secret, c.Options), err)
+}
+
+func checkFromSecret(name string) error {
+	if name == "" {
+		return nil
+	}
+	return record.CheckNameOf("from_secret", name)
 }
 
 func (r *UploadRequest) checkBeginning() error {
@@ -328,6 +345,9 @@ func (r *UploadRequest) replaces(v record.Volume) error {
 // filled makes a volume with the content.
 func (r *UploadRequest) filled(k Known, c Content) (Operation, error) {
 	c.Format, c.FromFormat = cmp.Or(r.AsFormat, r.Create.Format, record.FormatRaw), r.FromFormat
+	if r.from() != "" { // what it is taken for says nothing of what it becomes
+		c.Format = cmp.Or(r.Create.Format, record.FormatRaw)
+	}
 	full, allocation := ReservesAll(r.Create.Options), int64(0)
 	if a := r.Create.Allocation; a != nil {
 		full, allocation = full || a.Full, a.of(r.Create.Capacity)
@@ -336,10 +356,11 @@ func (r *UploadRequest) filled(k Known, c Content) (Operation, error) {
 		allocation = cmp.Or(r.Create.Capacity, deref(r.Length))
 	}
 	o := &Create{Volume: k.On, Content: c, Rights: r.Create.Rights, Capacity: r.Create.Capacity, Allocation: &allocation, Existing: Existing{r.Create.ExistOK, r.capacity(c.Format)}}
-	if c.FromFormat == "" && len(r.Create.Options) == 0 {
+	o.Chain.Secret, o.FromSecret = r.Create.Secret, r.FromSecret
+	if r.from() == "" && len(r.Create.Options) == 0 {
 		return o, nil
 	}
-	if c.FromFormat != "" {
+	if r.from() != "" {
 		o.Capacity = CapacityIn(c.Format, cmp.Or(o.Capacity, deref(o.Match)))
 	}
 	var err error
@@ -351,13 +372,13 @@ func (r *UploadRequest) filled(k Known, c Content) (Operation, error) {
 // how long a stream is, or what an image's header says.
 func (r *UploadRequest) capacity(format string) *int64 {
 	switch {
-	case r.FromFormat != "" && (r.Create.Capacity > 0 || record.Plain(r.FromFormat)):
+	case r.from() != "" && (r.Create.Capacity > 0 || record.Plain(r.from())):
 		n := CapacityIn(format, cmp.Or(r.Create.Capacity, deref(r.Length)))
 		if n == 0 {
 			return nil
 		}
 		return &n
-	case r.FromFormat != "":
+	case r.from() != "":
 		return nil
 	case r.Create.Capacity > 0:
 		return &r.Create.Capacity

@@ -73,7 +73,7 @@ func ContentVerbs() []FormatVerbs {
 		{"vpc", all[:2]},
 		{"qcow", all[:2]},
 		{"parallels", all[:2]},
-		{"luks", all[:4]},
+		{"luks", all[:5]},
 		{"iso", []string{VerbRead, VerbTrim}},
 	}
 }

@@ -16,7 +16,7 @@ import (
 // Keys of the calls about contents.
 var (
 	contentQuery    = []string{"as", "checksum", "limit", "priority", "on_failure", "label"}
-	uploadQuery     = []string{"offset", "length", "as_format", "detect_zeros", "unpack", "continues", "beginning", "create", "capacity", "allocation", "format", "from_format", "option", "exist_ok", "owner", "group", "mode"}
+	uploadQuery     = []string{"offset", "length", "as_format", "detect_zeros", "unpack", "continues", "beginning", "create", "capacity", "allocation", "format", "from_format", "from_secret", "secret", "option", "exist_ok", "owner", "group", "mode"}
 	descriptorQuery = []string{"fd", "direction"}
 )
 
@@ -24,7 +24,7 @@ var (
 func (c *call) uploadQueries() (r operation.UploadRequest, err error) {
 	q := c.r.URL.Query()
 	r.Checksum, r.AsFormat, r.Continues, r.Beginning = q.Get("checksum"), q.Get("as_format"), q.Get("continues"), q.Get("beginning")
-	r.As, r.Unpack, r.FromFormat = q.Get("as"), q.Get("unpack"), q.Get("from_format")
+	r.As, r.Unpack, r.FromFormat, r.FromSecret = q.Get("as"), q.Get("unpack"), q.Get("from_format"), q.Get("from_secret")
 	if r.DetectZeros, err = c.flag("detect_zeros"); err != nil {
 		return r, err
 	}
@@ -39,7 +39,7 @@ func (c *call) uploadQueries() (r operation.UploadRequest, err error) {
 		r.Create, err = c.createQueries()
 		return r, err
 	}
-	for _, key := range []string{"capacity", "allocation", "format", "from_format", "option", "exist_ok", "owner", "group", "mode"} {
+	for _, key := range []string{"capacity", "allocation", "format", "from_format", "from_secret", "secret", "option", "exist_ok", "owner", "group", "mode"} {
 		if q.Has(key) {
 			return r, record.Errorf(record.Invalid, "query key %q is for a new volume (create=true)", key)
 		}
@@ -50,7 +50,7 @@ func (c *call) uploadQueries() (r operation.UploadRequest, err error) {
 // createQueries reads what the query says of a volume to be made.
 func (c *call) createQueries() (*operation.CreateRequest, error) {
 	q := c.r.URL.Query()
-	r := &operation.CreateRequest{Name: c.volume(), Format: q.Get("format")}
+	r := &operation.CreateRequest{Name: c.volume(), Format: q.Get("format"), Secret: q.Get("secret")}
 	var err error
 	if r.ExistOK, err = c.flag("exist_ok"); err != nil {
 		return nil, err

@@ -130,7 +130,7 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	},
 	"UploadVolume": func(ctx context.Context, c *client.Client) (any, error) {
 		r := operation.UploadRequest{
-			Length: ptr(int64(5)), Checksum: "sha256", AsFormat: "raw", As: record.AsRaw, DetectZeros: true, Unpack: "xz", FromFormat: "raw",
+			Length: ptr(int64(5)), Checksum: "sha256", AsFormat: "raw", As: record.AsRaw, DetectZeros: true, Unpack: "xz", FromFormat: "raw", FromSecret: "old",
 			Create: &operation.CreateRequest{Name: "v", Capacity: 7, Format: "raw", ExistOK: true, Allocation: &operation.Allocation{Full: true}, Options: map[string]string{"a": "b=c"}},
 		}
 		return handing(func(f *os.File) (contract.Started, error) {

@@ -25,7 +25,7 @@ func Convert(o *operation.Clone) (helper.Task, error) {
 	if w.view, err = viewOf(o, &helper.Volume{Location: from}, imageIn(record.AsRaw, o.Format), o.Image); err != nil {
 		return helper.Task{}, err
 	}
-	if w.newImage, err = newImageOf(&helper.Draft{Location: to, Rights: rightsOf(o.Rights)}, o.To, o.Options, o.Promise); err != nil {
+	if w.newImage, err = newImageOf(newImage{draft: &helper.Draft{Location: to, Rights: rightsOf(o.Rights)}, options: o.Options, secret: o.NewSecret}, o.To, o.Promise); err != nil {
 		return helper.Task{}, err
 	}
 	return helper.Task{
@@ -120,11 +120,15 @@ func (w conversion) fill(ctx context.Context, r *helper.Run) error {
 	if err != nil {
 		return err
 	}
-	to, err := r.Disk(ctx, w.draft.Draft, helper.Disk{Format: w.draft.As.Format, Writable: true, Compress: w.compressed()})
+	to, err := r.Disk(ctx, w.draft.Draft, w.newImage.disk())
 	if err != nil {
 		return err
 	}
-	did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{Dst: to, Src: w.from, Clean: true, Sparse: w.sparse, Checkpoints: at})
+	spec := diskio.CopySpec{Dst: to, Src: w.from, Clean: w.clean(), Sparse: w.sparse, Checkpoints: at}
+	if !spec.Clean { // what is behind the end of the source is made zeros too
+		spec.Size = w.capacity
+	}
+	did, err := diskio.Copy(ctx, r.Pacer, spec)
 	err = cmp.Or(w.kept.ended(err), to.Close())
 	copied(r, did)
 	if err != nil {
@@ -151,7 +155,7 @@ func (w conversion) fillPlain(ctx context.Context, r *helper.Run) error {
 
 // resumable are the formats in which an image that is being written to is a correct
 // one at any moment, but for clusters that nobody uses: those can be gone on with.
-var resumable = map[string]bool{"qcow2": true}
+var resumable = map[string]bool{"qcow2": true, "luks": true}
 
 // prepare makes the empty image, or takes up what an earlier helper had written.
 func (w conversion) prepare(ctx context.Context, r *helper.Run) (diskio.Checkpoints, error) {
@@ -160,7 +164,7 @@ func (w conversion) prepare(ctx context.Context, r *helper.Run) (diskio.Checkpoi
 	if r.Earlier == nil {
 		_, err = w.make(ctx, r)
 	} else {
-		err = r.Step(ctx, func() error { return r.RepairDisk(ctx, d, helper.Disk{Format: format}) })
+		err = r.Step(ctx, func() error { return r.RepairDisk(ctx, d, w.newImage.disk()) })
 	}
 	if err != nil || !resumable[format] {
 		return diskio.Checkpoints{}, err

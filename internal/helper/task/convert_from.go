@@ -1,6 +1,7 @@
 package task
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -21,9 +22,13 @@ func convertFrom(o *operation.Create, at helper.Location) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	w := intake{content: &content{contentSpec: in}, format: o.FromFormat, asked: o.Checksum != ""}
+	w := intake{content: &content{contentSpec: in}, format: o.FromFormat, opener: o.FromSecret, asked: o.Checksum != ""}
+	if w.format == "" {
+		w.format, w.judged, w.content.format = record.FormatRaw, true, record.FormatRaw
+	}
 	w.size, w.sparse = o.Capacity, in.zeros || unmapped[o.FromFormat]
-	if w.newImage, err = newImageOf(&helper.Draft{Location: at, Rights: rightsOf(o.Rights)}, o.Format, o.Options, o.Allocation); err != nil {
+	w.draft, w.options, w.secret = &helper.Draft{Location: at, Rights: rightsOf(o.Rights)}, o.Options, o.Chain.Secret
+	if w.newImage, err = newImageOf(w.newImage, o.Format, o.Allocation); err != nil {
 		return helper.Task{}, err
 	}
 	if !record.Plain(w.format) && (in.from.form != "" || in.unpack != "") {
@@ -39,8 +44,8 @@ func convertFrom(o *operation.Create, at helper.Location) (helper.Task, error) {
 		Reads:  in.from.path(),
 		Writes: at.Path,
 		Opens:  []helper.Opening{w.content, helper.Begun{Draft: w.draft}},
-		Images: imagesOfConversion,
-		Work:   w.work,
+		Images: imagesOfConversion, Secrets: o.Files,
+		Work: w.work,
 	}, nil
 }
 
@@ -49,6 +54,8 @@ type intake struct {
 	*content
 	conversion
 	format string // of the content
+	opener string // name of the secret that opens it, "" for none
+	judged bool   // nobody has said that it is a disk's bytes: it must not begin like an image
 	asked  bool   // somebody wants a checksum
 }
 
@@ -67,7 +74,7 @@ func (w intake) convert(ctx context.Context, r *helper.Run) error {
 	if err := w.checkImage(); err != nil {
 		return err
 	}
-	source, err := r.Disk(ctx, named{diskio.FileContent(w.file.File), w.content.from.path()}, helper.Disk{Format: w.format})
+	source, err := r.Disk(ctx, named{diskio.FileContent(w.file.File), w.content.from.path()}, helper.Disk{Format: w.format, Secret: w.opener})
 	if err != nil {
 		return err
 	}
@@ -129,7 +136,7 @@ func (w intake) checkImage() error {
 
 // disk makes an image of a content that is a disk's bytes.
 func (w intake) disk(ctx context.Context, r *helper.Run) error {
-	if err := w.read(headBytes); err != nil {
+	if err := cmp.Or(w.read(format.HeadSize), w.judge()); err != nil {
 		return err
 	}
 	w.capacity = cmp.Or(w.size, operation.CapacityIn(w.draft.As.Format, max(w.content.bytes, 0)))
@@ -140,7 +147,11 @@ func (w intake) disk(ctx context.Context, r *helper.Run) error {
 		return ipc.Errorf(record.TooLarge, "the content has %s, and %q is to have %s", quantity.FormatBoth(w.content.bytes), w.draft.Path, quantity.FormatBoth(w.capacity))
 	}
 	w.reserved = min(w.reserved, w.capacity)
-	r.Plan(helper.Single("make"), transfer("upload", w.content.bytes, 0), helper.Commit())
+	phases := []ipc.PlanPhase{helper.Single("make"), transfer("upload", w.content.bytes, 0)}
+	if !w.clean() {
+		phases = append(phases, helper.Moving("zero", w.capacity-max(w.content.bytes, 0)))
+	}
+	r.Plan(append(phases, helper.Commit())...)
 	r.Next(0)
 	return r.Create(ctx, w.draft, func() error { return w.put(ctx, r) })
 }
@@ -150,13 +161,42 @@ func (w intake) put(ctx context.Context, r *helper.Run) error {
 		return err
 	}
 	r.Next(1)
-	to, err := r.Disk(ctx, w.draft.Draft, helper.Disk{Format: w.draft.As.Format, Writable: true, Compress: w.compressed()})
+	to, err := r.Disk(ctx, w.draft.Draft, w.newImage.disk())
 	if err != nil {
 		return err
 	}
-	err = w.content.put(ctx, r, into{content: to, room: w.capacity, clean: true, name: w.draft.Path})
+	err = w.content.put(ctx, r, into{content: to, room: w.capacity, clean: w.clean(), name: w.draft.Path})
+	if err == nil && !w.clean() {
+		err = w.rest(ctx, r, to)
+	}
 	if err = cmp.Or(err, to.Close()); err != nil {
 		return err
 	}
 	return w.describe(r)
+}
+
+// rest makes what the content has not covered zeros.
+func (w intake) rest(ctx context.Context, r *helper.Run, to diskio.Content) error {
+	r.Next(2)
+	if w.content.bytes < 0 {
+		r.Pacer.Skipped(r.Report.Bytes)
+	}
+	return writeZeros(ctx, r, to, r.Report.Bytes, w.capacity)
+}
+
+// judge refuses a content that begins like an image, of which nobody has said that it
+// is to be taken for a disk's bytes.
+func (w intake) judge() error {
+	if !w.judged {
+		return nil
+	}
+	if err := w.checkPacking(w.head, true); err != nil {
+		return err
+	}
+	h, err := w.checkHeader(w.over(bytes.NewReader(nil), 0, max(w.capacity, w.content.bytes)))
+	if err == nil || h.Format == "" || record.Plain(h.Format) {
+		return err
+	}
+	return ipc.Errorf(record.Invalid, "the content begins like an image in format %s, and nobody has said what it is; nothing was written", h.Format).
+		WithHint("--from-format %s converts it, with --from-secret if it is encrypted; --as-format raw takes its bytes for a disk's", h.Format)
 }

@@ -20,9 +20,9 @@ func Create(o *operation.Create) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	switch {
-	case o.From != "" && (len(o.Chain.Layers) > 0 || o.Chain.Secret != "" || len(o.Files) > 0):
-		return helper.Task{}, record.Errorf(record.Unsupported, "a volume that is encrypted, or stands on another, is made empty: --source excludes --secret, --secret-file and --layer")
-	case o.FromFormat != "" && !(record.Plain(o.FromFormat) && record.Plain(o.Format)):
+	case o.From != "" && len(o.Chain.Layers) > 0:
+		return helper.Task{}, record.Errorf(record.Unsupported, "a volume that stands on another is made empty: --source excludes --layer")
+	case o.From != "" && o.Chain.Secret != "", o.FromFormat != "" && !(record.Plain(o.FromFormat) && record.Plain(o.Format)):
 		return convertFrom(o, at)
 	case o.FromFormat != "": // the bytes as they are
 		o.AsFormat = o.Format
@@ -67,10 +67,10 @@ func allocationOf(o *operation.Create, at helper.Location) (a allocation, err er
 	if reserved == nil && record.Plain(o.Format) {
 		reserved = &o.Capacity
 	}
-	if a.newImage, err = newImageOf(&helper.Draft{Location: at, Rights: rightsOf(o.Rights)}, o.Format, o.Options, reserved); err != nil {
+	n := newImage{draft: &helper.Draft{Location: at, Rights: rightsOf(o.Rights)}, options: o.Options, secret: o.Chain.Secret}
+	if a.newImage, err = newImageOf(n, o.Format, reserved); err != nil {
 		return a, err
 	}
-	a.secret = o.Chain.Secret
 	a.capacity, a.reserved = o.Capacity, min(a.reserved, o.Capacity)
 	if a.plain() {
 		a.draft.As.Size, a.draft.As.Promise = o.Capacity, a.reserved

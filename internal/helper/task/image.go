@@ -27,19 +27,30 @@ type newImage struct {
 }
 
 // newImageOf reads the options of a volume that is to be made by hand too.
-func newImageOf(draft *helper.Draft, format string, options map[string]string, reserved *int64) (newImage, error) {
-	n := newImage{draft: draft, reserved: bound(reserved, 0)}
+func newImageOf(n newImage, format string, reserved *int64) (newImage, error) {
+	if err := operation.CheckEncryption(format, n.secret, n.options); err != nil {
+		return n, err
+	}
+	n.reserved = bound(reserved, 0)
 	var err error
-	n.options, err = operation.CheckOptions(format, options, n.reserved == math.MaxInt64)
+	n.options, err = operation.CheckOptions(format, n.options, n.reserved == math.MaxInt64)
 	if operation.ReservesAll(n.options) {
 		n.reserved = math.MaxInt64
 	}
-	draft.As = backends.NewVolume{Format: format, Size: -1}
+	n.draft.As = backends.NewVolume{Format: format, Size: -1}
 	return n, err
 }
 
 // plain reports whether its file has the bytes that a guest sees.
 func (n newImage) plain() bool { return record.Plain(n.draft.As.Format) }
+
+// clean reports whether it reads as zeros when it is made.
+func (n newImage) clean() bool { return operation.BeginsAsZeros(n.draft.As.Format) }
+
+// disk is how it is opened to be written.
+func (n newImage) disk() helper.Disk {
+	return helper.Disk{Format: n.draft.As.Format, Secret: n.secret, Writable: true, Compress: n.compressed()}
+}
 
 // written reports whether what is reserved is written too.
 func (n newImage) written() bool { return n.options[operation.Preallocation] == "full" }
@@ -98,4 +109,21 @@ func (n newImage) describe(r *helper.Run) error {
 		v.Format, v.Capacity, v.Backing, v.References, v.Options = format, n.capacity, found.Backing, found.References, found.Options
 	})
 	return nil
+}
+
+// writeZeros writes zeros from a byte of a content on, up to another, durably.
+func writeZeros(ctx context.Context, r *helper.Run, c diskio.Content, off, end int64) error {
+	for off < end {
+		n, err := r.Pacer.Admit(ctx, min(end-off, int64(len(zeros))))
+		if err != nil {
+			return err
+		}
+		_, err = c.WriteAt(zeros[:n], off)
+		r.Pacer.Finished(diskio.Moved{Done: n, Durable: n, Written: n})
+		if err != nil {
+			return err
+		}
+		off += n
+	}
+	return c.Flush()
 }

@@ -123,15 +123,17 @@ func (w resize) image(ctx context.Context, r *helper.Run) error {
 		return ipc.Errorf(record.Unsupported, "%q is in format %s, in which a content cannot be made larger", w.at.Path, w.format)
 	}
 	phases := []ipc.PlanPhase{helper.Single("resize")}
-	if w.spec.Allocate {
-		phases = append(phases, helper.Moving("allocate", w.spec.Capacity-has))
+	written := w.spec.Capacity > has && (w.spec.Allocate || !operation.BeginsAsZeros(w.format)) // no image gets storage by less
+	if written {
+		phases = append(phases, helper.Moving("zero", w.spec.Capacity-has))
 	}
 	r.Plan(phases...)
 	r.Next(0)
 	err = r.ResizeDisk(ctx, w.at.Volume, w.disk(true), w.spec.Capacity)
-	if err == nil && w.spec.Allocate {
+	if err == nil && written {
 		r.Next(1)
-		err = w.with(ctx, r, true, func(c diskio.Content) error { return w.allocate(ctx, r, c, has) })
+		r.Report.Method = diskio.MethodWrite
+		err = w.with(ctx, r, true, func(c diskio.Content) error { return writeZeros(ctx, r, c, has, w.spec.Capacity) })
 	}
 	if err != nil {
 		err = w.undoImage(ctx, r, has, err)
@@ -140,24 +142,6 @@ func (w resize) image(ctx context.Context, r *helper.Run) error {
 	}
 	_, bad := reread(r, w.at.Volume, w.format)
 	return cmp.Or(err, bad)
-}
-
-// allocate writes zeros from a byte on: no image gets storage by anything less.
-func (w resize) allocate(ctx context.Context, r *helper.Run, c diskio.Content, from int64) error {
-	r.Report.Method = diskio.MethodWrite
-	for off := from; off < w.spec.Capacity; {
-		n, err := r.Pacer.Admit(ctx, min(w.spec.Capacity-off, int64(len(zeros))))
-		if err != nil {
-			return err
-		}
-		_, err = c.WriteAt(zeros[:n], off)
-		r.Pacer.Finished(diskio.Moved{Done: n, Durable: n, Written: n})
-		if err != nil {
-			return err
-		}
-		off += n
-	}
-	return c.Flush()
 }
 
 // capacity is what the image's header says.

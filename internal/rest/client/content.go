@@ -46,6 +46,7 @@ func askToUpload(method, pool, volume string, r operation.UploadRequest) *ask {
 	setAll(a.query, "beginning", r.Beginning)
 	setAll(a.query, "unpack", r.Unpack)
 	setAll(a.query, "from_format", r.FromFormat)
+	setAll(a.query, "from_secret", r.FromSecret)
 	a.set("detect_zeros", r.DetectZeros)
 	a.options(r.JobOptions)
 	if r.Create != nil {
@@ -59,6 +60,7 @@ func (a *ask) create(n *operation.CreateRequest) {
 	a.set("create", true)
 	a.set("exist_ok", n.ExistOK)
 	setAll(a.query, "format", n.Format)
+	setAll(a.query, "secret", n.Secret)
 	setAll(a.query, "mode", n.Mode)
 	a.id("owner", n.Owner)
 	a.id("group", n.Group)
