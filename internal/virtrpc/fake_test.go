@@ -41,6 +41,7 @@ type fake struct {
 	waits    chan struct{} // gets one when a job is waited for
 	canceled chan record.Caller
 	hub      *events.Hub
+	owner    record.Owner // of the last job that was started
 }
 
 func newFake() *fake {
@@ -102,8 +103,18 @@ func (f *fake) Volume(_ context.Context, pool, volume string) (record.Volume, er
 	return f.volumes[i], nil
 }
 
-func (f *fake) Start(_ context.Context, s contract.Submit, pool, volume string, r operation.Request) (contract.Started, error) {
+func (f *fake) Start(_ context.Context, s contract.Submit, _, _ string, r operation.Request) (contract.Started, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.owner = s.Caller.Owner
 	return contract.Started{Job: &record.Job{ID: uuid.NewString(), Number: 412, Kind: operation.KindOf(r), State: record.Queued, Owner: s.Caller.Owner}}, nil
+}
+
+// started gives the owner of the last job.
+func (f *fake) started() record.Owner {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.owner
 }
 
 func (f *fake) WaitJob(ctx context.Context, job string, timeout time.Duration) (record.Job, error) {
@@ -167,18 +178,15 @@ type host struct {
 	served   sync.WaitGroup
 }
 
-func newHost(t *testing.T, change func(*virtrpc.Config, *virtrpc.Server)) *host {
+func newHost(t *testing.T, change func(*virtrpc.Config)) *host {
 	t.Helper()
 	dir := t.TempDir()
 	h := &host{svc: newFake(), main: filepath.Join(dir, "s"), ro: filepath.Join(dir, "r")}
 	c := virtrpc.Config{Log: hclog.NewNullLogger(), URI: "storage:///system", Connections: new(peer.Connections)}
 	if change != nil {
-		change(&c, nil)
+		change(&c)
 	}
 	h.srv = virtrpc.NewServer(h.svc, c)
-	if change != nil {
-		change(&c, h.srv)
-	}
 	for path, readOnly := range map[string]bool{h.main: false, h.ro: true} {
 		l, err := net.Listen("unix", path)
 		if err != nil {

@@ -139,7 +139,8 @@ func (c *Client) Answer(h wire.Header, ret xdr.Value) error {
 	}
 }
 
-// Decode gives the value that a packet has, or the failure that it tells.
+// Decode gives the value that a packet has, which does not matter where v is nil, or the
+// failure that it tells.
 func (p Packet) Decode(v xdr.Value) error {
 	if p.Status == wire.Error {
 		f := &wire.Failure{}
@@ -149,7 +150,7 @@ func (p Packet) Decode(v xdr.Value) error {
 		return f
 	}
 	if v == nil {
-		v = &wire.None{}
+		return nil
 	}
 	d := xdr.NewDecoder(p.Payload)
 	if v.XDR(d); d.Err() == nil && len(d.Rest()) > 0 {

@@ -129,7 +129,13 @@ func (f *Failure) XDR(s xdr.Stream) {
 	s.Int32(&f.Int1)
 	s.Int32(&f.Int2)
 	nothing(s) // a network
-	f.Message, f.Detail = text(message), text(detail)
+	// Only reading changes f: several may write the same one.
+	if message == nil {
+		f.Message = ""
+	}
+	if detail == nil {
+		f.Detail = ""
+	}
 }
 
 // nothing is an optional value that no error about storage has.
@@ -138,11 +144,4 @@ func nothing(s xdr.Stream) {
 	if s.Count(&n, 1); n != 0 {
 		s.Refuse(errObject)
 	}
-}
-
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }

@@ -1,0 +1,407 @@
+package virtrpc_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/record"
+	"storaged/internal/virtrpc"
+	"storaged/internal/virtrpc/virtrpctest"
+	"storaged/internal/virtrpc/wire"
+	"storaged/internal/virtrpc/xdr"
+)
+
+// works checks that a client is answered.
+func works(t *testing.T, c *virtrpctest.Client) {
+	t.Helper()
+	var p wire.Pool
+	if c.Do(wire.StoragePoolLookupByName, new(wire.Text("images")), &p); p.Name != "images" {
+		t.Errorf("the answer is %+v", p)
+	}
+}
+
+// ends checks that the server closes a connection, and gives what it sent before.
+func ends(t *testing.T, c *virtrpctest.Client) (got []virtrpctest.Packet) {
+	t.Helper()
+	for {
+		p, err := c.Next()
+		switch {
+		case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET):
+			return got
+		case err != nil:
+			t.Errorf("not closed: %v", err)
+			return got
+		}
+		got = append(got, p)
+	}
+}
+
+// refused checks what a call is refused with.
+func refused(t *testing.T, err error, code wire.Code, says string) {
+	t.Helper()
+	var f *wire.Failure
+	if !errors.As(err, &f) || f.Code != code || !strings.Contains(f.Message, says) {
+		t.Errorf("the answer is %v, not code %d: %s", err, code, says)
+	}
+}
+
+func TestImpossiblePacketsEndTheConnection(t *testing.T) {
+	h := newHost(t, nil)
+	other := virtrpctest.Open(t, h.main)
+	for _, length := range []uint32{0, 3, 27, wire.LengthBytes + wire.MaxPacket + 1, 33 << 20, 1<<32 - 1} {
+		c := virtrpctest.Open(t, h.main)
+		c.SendRaw(binary.BigEndian.AppendUint32(nil, length))
+		if got := ends(t, c); len(got) > 0 {
+			t.Errorf("length %d is answered by %+v", length, got)
+		}
+	}
+	close(h.svc.end)
+	c := virtrpctest.Open(t, h.main)
+	hole := c.Begin(wire.StorageVolUpload, &wire.VolStreamArgs{Vol: wire.Vol{Pool: "images", Name: "base.raw"}})
+	hole.Type, hole.Status = wire.StreamHole, wire.Continue
+	c.Send(hole, make([]byte, 12))
+	ends(t, c)
+	works(t, other)
+}
+
+// A client that sends a part of a packet and no more keeps nobody else waiting.
+func TestHalfPacketsWaitAlone(t *testing.T) {
+	h := newHost(t, nil)
+	packet := wire.Header{Program: wire.Remote, Version: wire.Version, Procedure: wire.StoragePoolDefineXML}.Append(nil, 4<<20)
+	for _, n := range []int{1, 4, 20, len(packet)} {
+		virtrpctest.Open(t, h.main).SendRaw(packet[:n])
+	}
+	works(t, virtrpctest.Open(t, h.main))
+}
+
+// Arguments that are too large are not kept, and the connection goes on.
+func TestLargeArgumentsAreDropped(t *testing.T) {
+	h := newHost(t, nil)
+	for socket, size := range map[string]int{h.main: wire.MaxPayload, h.ro: virtrpc.PlainArguments + 1} {
+		c := virtrpctest.Open(t, socket)
+		call := c.Header(wire.StoragePoolLookupByName)
+		heap := grown(func() {
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				c.SendRaw(call.Append(nil, size))
+				for chunk := make([]byte, 64<<10); size > 0; size -= len(chunk) {
+					c.SendRaw(chunk[:min(size, len(chunk))])
+				}
+			}()
+			refused(t, c.Answer(call, nil), wire.RPCError, "Unable to decode message payload")
+			<-done
+		})
+		if heap > 4<<20 {
+			t.Errorf("%d bytes of memory", heap)
+		}
+		works(t, c)
+	}
+	long := wire.Text(strings.Repeat("x", xdr.MaxString))
+	c := virtrpctest.Open(t, h.main)
+	refused(t, c.Call(wire.StoragePoolLookupByName, &long, nil), wire.NoStoragePool, "")
+	works(t, c)
+}
+
+// grown is by how much the heap grew, in bytes.
+func grown(do func()) int64 {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	do()
+	runtime.ReadMemStats(&after)
+	return int64(after.HeapAlloc) - int64(before.HeapAlloc)
+}
+
+// Ten thousand calls at once are all answered.
+func TestCallsWithoutWaitingAreAllAnswered(t *testing.T) {
+	h := newHost(t, nil)
+	c := virtrpctest.Open(t, h.main)
+	const calls = 10000
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range calls {
+			c.Begin(wire.StoragePoolLookupByName, new(wire.Text("images")))
+		}
+	}()
+	seen := map[uint32]bool{}
+	for range calls {
+		p, err := c.Next()
+		if err != nil || p.Type != wire.Reply || p.Status != wire.OK || seen[p.Serial] {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		seen[p.Serial] = true
+	}
+	<-done
+	works(t, c)
+}
+
+// A client that never reads is let go when it takes nothing for the time that a write
+// has. Until then it costs little, and others are answered.
+func TestClientThatDoesNotReadIsLetGo(t *testing.T) {
+	h := newHost(t, nil)
+	virtrpc.Hurry(h.srv, 500*time.Millisecond, time.Hour)
+	for range 10000 {
+		h.svc.volumes = append(h.svc.volumes, h.svc.volumes[0])
+	}
+	c, other := virtrpctest.Open(t, h.main), virtrpctest.Open(t, h.main)
+	pool := *wirePool(t, other)
+	heap := grown(func() {
+		call, err := xdr.Encode(&wire.PoolListArgs{Pool: pool, Need: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for err == nil { // until it is closed
+			header := c.Header(wire.StoragePoolListAllVolumes)
+			_ = c.Conn.SetWriteDeadline(time.Now().Add(virtrpctest.Patience))
+			_, err = c.Conn.Write(append(header.Append(nil, len(call)), call...))
+		}
+		if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+			t.Error(err)
+		}
+	})
+	if heap > 128<<20 {
+		t.Errorf("%d MiB of memory", heap>>20)
+	}
+	works(t, other)
+}
+
+func wirePool(t *testing.T, c *virtrpctest.Client) *wire.Pool {
+	t.Helper()
+	p := &wire.Pool{}
+	c.Do(wire.StoragePoolLookupByName, new(wire.Text("images")), p)
+	return p
+}
+
+// Long calls keep nobody waiting, not even on their own connection; one that reaches the
+// bound still gets pings answered by and by.
+func TestLongCallsWaitBesideOthers(t *testing.T) {
+	h := newHost(t, nil)
+	c := virtrpctest.Open(t, h.main)
+	wipe := &wire.VolFlags{Vol: wire.Vol{Pool: "images", Name: "base.raw"}}
+	const long = 500
+	for range long {
+		c.Begin(wire.StorageVolWipe, wipe)
+	}
+	for range long {
+		<-h.svc.waits
+	}
+	works(t, c)
+	c.Send(ping, nil)
+	if p, err := c.Next(); err != nil || p.Program != wire.Keepalive || p.Procedure != wire.Pong {
+		t.Errorf("a ping is answered by %+v, %v", p, err)
+	}
+	close(h.svc.end)
+	for range long {
+		if p, err := c.Next(); err != nil || p.Procedure != wire.StorageVolWipe || p.Status != wire.OK {
+			t.Fatalf("%+v, %v", p, err)
+		}
+	}
+}
+
+var ping = wire.Header{Program: wire.Keepalive, Version: wire.Version, Procedure: wire.Ping, Type: wire.Message}
+
+// A client at the bound is not read from, and hears that the server lives.
+func TestClientAtTheBoundHearsThatTheServerLives(t *testing.T) {
+	h := newHost(t, nil)
+	virtrpc.Hurry(h.srv, time.Minute, 20*time.Millisecond)
+	c := virtrpctest.Open(t, h.main)
+	c.Do(wire.ConnectSupportsFeature, new(wire.Int(10)), new(wire.Int))
+	wipe := &wire.VolFlags{Vol: wire.Vol{Pool: "images", Name: "base.raw"}}
+	for range virtrpc.MaxCalls + 1 {
+		c.Begin(wire.StorageVolWipe, wipe)
+	}
+	for range 20 { // more than what a silent client is let go after
+		if p, err := c.Next(); err != nil || p.Program != wire.Keepalive || p.Procedure != wire.Ping {
+			t.Fatalf("%+v, %v", p, err)
+		}
+	}
+	close(h.svc.end)
+	for answers := 0; answers <= virtrpc.MaxCalls; {
+		p, err := c.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Type == wire.Reply {
+			answers++
+		}
+	}
+}
+
+// Who knows keepalive and does not answer any more is let go; who does not know it stays.
+func TestSilentClientIsLetGo(t *testing.T) {
+	h := newHost(t, nil)
+	virtrpc.Hurry(h.srv, time.Minute, 10*time.Millisecond)
+	stays := virtrpctest.Open(t, h.main)
+	c := virtrpctest.Open(t, h.main)
+	c.Do(wire.ConnectSupportsFeature, new(wire.Int(10)), new(wire.Int))
+	for _, p := range ends(t, c) {
+		if p.Header != ping {
+			t.Errorf("it was sent %+v", p)
+		}
+	}
+	works(t, stays)
+}
+
+func TestDescriptorsAreRefusedPolitely(t *testing.T) {
+	h := newHost(t, nil)
+	c := virtrpctest.Open(t, h.main)
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	call := c.Header(wire.StoragePoolLookupByName)
+	call.Type = wire.CallWithFDs
+	c.Send(call, append([]byte{0, 0, 0, 2}, "arguments"...))
+	for range 2 {
+		if _, _, err := c.Conn.WriteMsgUnix([]byte{0}, unix.UnixRights(int(f.Fd())), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call.Type = wire.Call
+	refused(t, c.Answer(call, nil), wire.NoSupport, "file descriptors")
+	works(t, c)
+	call.Type = wire.CallWithFDs
+	c.Send(call, []byte{0, 0, 0, 33})
+	ends(t, c)
+}
+
+func TestPanicIsAnErrorOfItsCall(t *testing.T) {
+	h := newHost(t, nil)
+	h.svc.panics = true
+	c := virtrpctest.Open(t, h.main)
+	refused(t, c.Call(wire.ConnectNumOfStoragePools, nil, nil), wire.InternalError, "its log has the details")
+	works(t, c)
+}
+
+// What may change something is not for those who may only read.
+func TestReadOnlyConnectionsReadOnly(t *testing.T) {
+	h := newHost(t, nil)
+	asked := virtrpctest.Dial(t, h.main)
+	asked.Do(wire.ConnectOpen, &wire.OpenArgs{Flags: wire.OpenReadOnly}, nil)
+	for _, c := range []*virtrpctest.Client{virtrpctest.Open(t, h.ro), asked} {
+		for number, writes := range virtrpc.Procedures() {
+			var f *wire.Failure
+			err := c.Call(number, nil, nil)
+			if denied := errors.As(err, &f) && f.Code == wire.OperationDenied; number != wire.ConnectClose && denied != writes {
+				t.Errorf("procedure %d: %v", number, err)
+			}
+			if number == wire.ConnectClose {
+				c = virtrpctest.Open(t, h.ro)
+			}
+		}
+		refused(t, c.Call(wire.StoragePoolRefresh, nil, nil), wire.OperationDenied, "operation forbidden: read only access prevents virStoragePoolRefresh")
+		works(t, c)
+	}
+}
+
+// A job goes on when its client leaves, or is canceled, as it is set.
+func TestJobOfAClientThatLeaves(t *testing.T) {
+	for _, cancel := range []bool{true, false} {
+		h := newHost(t, func(c *virtrpc.Config) { c.Cancel = cancel })
+		c := virtrpctest.Open(t, h.main)
+		c.Begin(wire.StorageVolWipe, &wire.VolFlags{Vol: wire.Vol{Pool: "images", Name: "base.raw"}})
+		<-h.svc.waits
+		c.Conn.Close()
+		if cancel {
+			if by := <-h.svc.canceled; by.Owner.PID != os.Getpid() || by.Owner.Via != "libvirt" {
+				t.Errorf("canceled by %+v", by)
+			}
+		}
+		h.stop(t)
+		if len(h.svc.canceled) > 0 {
+			t.Error("it was canceled")
+		}
+	}
+}
+
+// A call that waits when the daemon stops is answered: the job goes on.
+func TestStopAnswersWhatWaits(t *testing.T) {
+	h := newHost(t, nil)
+	c := virtrpctest.Open(t, h.main)
+	call := c.Begin(wire.StorageVolWipe, &wire.VolFlags{Vol: wire.Vol{Pool: "images", Name: "base.raw"}})
+	<-h.svc.waits
+	h.stop(t)
+	refused(t, c.Answer(call, nil), wire.OperationFailed, "job 412 goes on")
+	ends(t, c)
+}
+
+// Jobs are of those on whose behalf a daemon that is trusted calls.
+func TestJobsAreOfWhomADaemonCallsFor(t *testing.T) {
+	h := newHost(t, nil)
+	close(h.svc.end)
+	c := virtrpctest.Open(t, h.main)
+	identity := &wire.IdentityArgs{Params: []wire.Param{
+		{Field: "unix-user-name", Type: wire.ParamString, Text: "somebody"}, {Field: "unix-user-id", Type: wire.ParamUlong, Number: 4711}, {Field: "process-id", Type: wire.ParamLong, Number: uint64(os.Getppid())},
+	}}
+	c.Do(wire.ConnectSetIdentity, identity, nil)
+	c.Do(wire.StorageVolWipe, &wire.VolFlags{Vol: wire.Vol{Pool: "images", Name: "base.raw"}}, nil)
+	if o := h.svc.started(); o.UID != 4711 || o.User != "4711" || o.PID != os.Getppid() || o.Command == "" || o.Via != "libvirt" {
+		t.Errorf("the job is of %+v", o)
+	}
+	ro := virtrpctest.Open(t, h.ro)
+	refused(t, ro.Call(wire.ConnectSetIdentity, identity, nil), wire.AccessDenied, "only root")
+}
+
+func TestEventsOfPoolsComeToWhoAskedForThem(t *testing.T) {
+	h := newHost(t, nil)
+	c := virtrpctest.Open(t, h.main)
+	p := wirePool(t, c)
+	var all, one, refreshed wire.Int
+	c.Do(wire.ConnectStoragePoolEventRegister, &wire.RegisterArgs{}, &all)
+	c.Do(wire.ConnectStoragePoolEventRegister, &wire.RegisterArgs{Pool: p}, &one)
+	c.Do(wire.ConnectStoragePoolEventRegister, &wire.RegisterArgs{Event: 1}, &refreshed)
+	if all != 0 || one != 1 || refreshed != 2 {
+		t.Errorf("callbacks are %d, %d and %d", all, one, refreshed)
+	}
+	refused(t, c.Call(wire.ConnectStoragePoolEventRegister, &wire.RegisterArgs{Pool: p}, nil), wire.InvalidArg, "event callback already tracked")
+	refused(t, c.Call(wire.ConnectStoragePoolEventRegister, &wire.RegisterArgs{Event: 2}, nil), wire.InternalError, "unsupported storage pool event ID 2")
+	c.Do(wire.ConnectStoragePoolEventDeregister, &all, nil)
+	refused(t, c.Call(wire.ConnectStoragePoolEventDeregister, &all, nil), wire.InternalError, "not registered")
+	ended := func(pool string, kind record.Kind, state record.State) {
+		h.svc.hub.Publish(record.Event{Type: "job.ended", Job: &record.Job{Kind: kind, State: state, Objects: []record.Object{{Pool: pool}}}})
+	}
+	ended("images", record.PoolStart, record.Failed)
+	ended("backup", record.PoolStart, record.Succeeded)
+	ended("images", record.PoolStop, record.Succeeded)
+	ended("images", record.PoolRefresh, record.Succeeded)
+	h.svc.hub.Publish(record.Event{Type: "pool.undefined", Pool: &h.svc.pools[0]})
+	for _, want := range []xdr.Value{
+		&wire.LifecycleEvent{Callback: 1, Pool: *p, Event: 3}, &wire.RefreshEvent{Callback: 2, Pool: *p}, &wire.LifecycleEvent{Callback: 1, Pool: *p, Event: 1},
+	} {
+		got, err := c.Next()
+		if b, _ := xdr.Encode(want); err != nil || got.Type != wire.Message || got.Serial != 1 || string(got.Payload) != string(b) {
+			t.Errorf("%+v, %v, not %+v", got, err, want)
+		}
+	}
+}
+
+// The first call of a client that is refused is answered.
+func TestConnectionsThatAreTooManyAreRefused(t *testing.T) {
+	server, client := net.Pipe()
+	go func() {
+		virtrpc.Refuse(server, record.Errorf(record.QueueFull, "uid 1 has 256 connections open already"))
+		server.Close()
+	}()
+	h, n, err := wire.ReadHeader(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(client, b); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, virtrpctest.Packet{Header: h, Payload: b}.Decode(nil), wire.ResourceBusy, "256 connections")
+}
