@@ -292,7 +292,9 @@ func TestKillsAtRandomMomentsLoseNothing(t *testing.T) {
 	for i, left := 0, *chaosKills; left > 0; i, left = i+1, left-killsPerHost {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Parallel()
-			newDeadlyHost(t).suffer(rand.New(rand.NewPCG(*chaosSeed, uint64(i))), min(left, killsPerHost))
+			h := newDeadlyHost(t)
+			t.Cleanup(h.dropFrozen)
+			h.suffer(rand.New(rand.NewPCG(*chaosSeed, uint64(i))), min(left, killsPerHost))
 		})
 	}
 }
@@ -303,7 +305,7 @@ func (h *host) suffer(rng *rand.Rand, kills int) {
 	count, jobs, ofDaemon := 0, 0, 0
 	for kill := range kills {
 		for len(under) < 6 {
-			under = append(under, h.undertake(rng, count, deeds()))
+			under = append(under, h.undertake(rng, count, allDeeds()))
 			count++
 		}
 		pause := time.NewTimer(time.Duration(rng.IntN(150)) * time.Millisecond) // the moment is the point
@@ -377,6 +379,7 @@ func TestCancelsAtRandomMomentsKeepTheirPromise(t *testing.T) {
 	for i, left := 0, *chaosCancels; left > 0; i, left = i+1, left-cancelsPerHost {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			h, rng := newDeadlyHost(t), rand.New(rand.NewPCG(*chaosSeed, uint64(i)))
+			t.Cleanup(h.dropFrozen)
 			for n := range min(left, cancelsPerHost) {
 				state, after := h.thinkBetter(rng, fmt.Sprintf("c%d", n))
 				ends[state]++
@@ -400,7 +403,7 @@ func TestCancelsAtRandomMomentsKeepTheirPromise(t *testing.T) {
 // thinkBetter starts a job of any kind and cancels it at any moment. It gives
 // the job's end, and how long after the cancel that was.
 func (h *host) thinkBetter(rng *rand.Rand, n string) (record.State, time.Duration) {
-	all := deeds()
+	all := allDeeds()
 	d := all[rng.IntN(len(all))]
 	d.prepare(h, n)
 	st := h.began(d.start(h, n))
