@@ -189,19 +189,22 @@ func (i *Image) Close() error {
 	if !i.writable {
 		return err
 	}
-	if v, ok := i.stored.(backends.Volume); ok && errors.Is(err, qemu.ErrSilent) {
-		i.run.Warn("%s", leftOpen(v))
+	if errors.Is(err, qemu.ErrSilent) {
+		i.run.leftOpen(i.stored)
 	}
 	return cmp.Or(err, i.stored.Content().Flush())
 }
 
-// leftOpen is what is said of a volume that a child was writing to which was ended.
-func leftOpen(v backends.Volume) string {
-	name := "the image"
-	if info, err := v.Info(); err == nil {
-		name = strconv.Quote(info.Path)
+// leftOpen warns of a volume that a child was writing to which was ended. A draft nobody
+// gets to see.
+func (r *Run) leftOpen(s Stored) {
+	v, volume := s.(backends.Volume)
+	if _, draft := s.(backends.Draft); !volume || draft {
+		return
 	}
-	return name + " was not closed in order, since the program that wrote to it did not answer; storagedctl vol verify --check says whether it has to be repaired"
+	if info, err := v.Info(); err == nil {
+		r.Warn("%q was not closed in order, since the program that wrote to it did not answer: storagedctl vol verify VOLUME --check says whether it has to be repaired", info.Path)
+	}
 }
 
 // Disk opens the content of an image.

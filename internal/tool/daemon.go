@@ -208,7 +208,7 @@ func (d *Daemon) Explain(err error) error {
 	if d.err == nil {
 		return fmt.Errorf("%s has ended: %w", d.command.Name, err)
 	}
-	return fmt.Errorf("%w (%w)", d.err, err)
+	return fmt.Errorf("%w (%v)", d.err, err) // of a connection that broke with it nobody needs the code
 }
 
 // gone tells whether the child has ended. After an error of a connection it may be

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -49,15 +49,41 @@ func due(bytes int64) time.Duration {
 // canceled. What it wrote may have to be repaired.
 var ErrSilent = errors.New("it did not answer")
 
-// asked counts what a child was asked for, and what of that has ended.
-type asked struct{ begun, ended atomic.Uint64 }
+// asked knows what a child was asked for, and when it answered last.
+type asked struct {
+	mu      sync.Mutex
+	pending int
+	last    time.Time // that an answer came, or the first question after that
+}
 
 // do asks for something.
 func (a *asked) do(what func() error) error {
-	a.begun.Add(1)
-	defer a.ended.Add(1)
+	a.count(1)
+	defer a.count(-1)
 	return what()
 }
+
+func (a *asked) count(more int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.pending == 0 || more < 0 {
+		a.last = time.Now()
+	}
+	a.pending += more
+}
+
+// silent is how long it has not answered, from some time on.
+func (a *asked) silent(from time.Time) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.pending == 0 {
+		return 0
+	}
+	return min(time.Since(a.last), time.Since(from))
+}
+
+// looks is how often a child is looked at while it may be silent.
+const looks = 8
 
 // watch ends a child by end that is silent for so long after ctx was canceled. It
 // returns when the child has ended.
@@ -67,19 +93,15 @@ func (a *asked) watch(ctx context.Context, most time.Duration, child <-chan stru
 		return
 	case <-ctx.Done():
 	}
-	tick := time.NewTicker(most)
+	canceled := time.Now()
+	tick := time.NewTicker(most / looks)
 	defer tick.Stop()
-	for {
-		ended := a.ended.Load()
-		waits := a.begun.Load() != ended
+	for a.silent(canceled) < most {
 		select {
 		case <-child:
 			return
 		case <-tick.C:
 		}
-		if waits && a.ended.Load() == ended {
-			end(fmt.Errorf("%w for %v after a cancel: %w", ErrSilent, most, context.Cause(ctx)))
-			return
-		}
 	}
+	end(fmt.Errorf("%w for %v after a cancel: %w", ErrSilent, most, context.Cause(ctx)))
 }

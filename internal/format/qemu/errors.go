@@ -15,7 +15,7 @@ import (
 const (
 	refreshes = "storagedctl pool refresh POOL looks what it is now"
 	repairs   = "storagedctl vol verify VOLUME --check --repair all repairs what it can, and may lose content: make a copy of the file before"
-	looks     = "storagedctl vol verify VOLUME --check says whether its tables are sound"
+	checking  = "storagedctl vol verify VOLUME --check says whether its tables are sound"
 )
 
 // refusal is something that QEMU says, and what is said of that here.
@@ -46,7 +46,7 @@ var refusals = []refusal{
 	{"No space left on device", record.NoSpace, "", ""},
 	{"File too large", record.TooLarge, "", ""},
 	{"too large", record.TooLarge, "", ""},
-	{"Input/output error", record.IO, "", looks},
+	{"Input/output error", record.IO, "", checking},
 	{"Permission denied", record.Denied, "", ""},
 }
 

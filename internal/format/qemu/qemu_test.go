@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"storaged/internal/diskio"
 	"storaged/internal/record"
 	"storaged/internal/testenv"
 	"storaged/internal/tool"
@@ -359,6 +360,10 @@ func TestAChildThatDiesIsAnErrorThatSaysSo(t *testing.T) {
 	_, err := i.WriteAt(make([]byte, mib), 0)
 	if err == nil || !strings.Contains(err.Error(), "qemu-storage-daemon was killed") {
 		t.Errorf("a write: %v", err)
+	}
+	_, err = diskio.Copy(t.Context(), diskio.NewPacer(), diskio.CopySpec{Dst: diskio.FileContent(file(t, "copy")), Src: i})
+	if err == nil || !strings.Contains(err.Error(), "qemu-storage-daemon was killed") {
+		t.Errorf("a copy: %v", err)
 	}
 	if err := i.Close(); err == nil || !strings.Contains(err.Error(), "was killed") {
 		t.Errorf("the close: %v", err)
