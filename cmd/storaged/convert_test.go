@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/testenv"
 )
@@ -409,4 +410,39 @@ func TestConversionKilledAtRandomComesOutRight(t *testing.T) {
 func momentAfter(d time.Duration) func() bool {
 	at := time.Now().Add(d)
 	return func() bool { return time.Now().After(at) }
+}
+
+// What VMware exports is a descriptor with the content in other files: it is read with
+// those that are volumes of a pool, and written to by nobody.
+func TestContentInOtherFilesIsRead(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	raw := filepath.Join(h.dir, "raw")
+	h.must(os.WriteFile(raw, noise(5*mib), 0o600))
+	for kind, part := range map[string]string{"monolithicFlat": "-flat.vmdk", "twoGbMaxExtentSparse": "-s001.vmdk"} {
+		t.Run(kind, func(t *testing.T) {
+			disk := kind + ".vmdk"
+			part := kind + part
+			h.qemu("qemu-img", "convert", "-O", "vmdk", "-o", "subformat="+kind, raw, h.path(disk))
+			h.must(h.refresh("pool"))
+			if v := h.entry(disk); v.Format != "vmdk" || v.Capacity != 5*mib || v.Problem != "" || *v.Depth != 0 {
+				t.Errorf("it is %s", shown(v))
+			}
+			if v := h.entry(part); len(v.Children) != 1 || v.Children[0] != "pool/"+disk || v.Format == "vmdk" && !strings.Contains(v.Problem, "another file describes") {
+				t.Errorf("its part is %s", shown(v))
+			}
+			h.refuses(record.HasChildren, disk)(h.remove(part))
+			h.succeed(h.clone(disk, kind+".qcow2", format("qcow2")))
+			h.holdsSame(kind+".qcow2", "qcow2", raw)
+			h.succeed(h.clone(disk, kind+".linked", linked))
+			h.qemu("qemu-img", "compare", "-f", "qcow2", "-F", "raw", h.path(kind+".linked"), raw)
+			h.succeed(h.remove(kind + ".linked"))
+			sum := h.succeed(h.verify(disk, field("as", "raw"))).Result.Checksum
+			if want := h.succeed(h.verify(kind+".qcow2", field("as", "raw"))).Result.Checksum; sum != want {
+				t.Errorf("its checksum is %s, and that of its copy %s", sum, want)
+			}
+			h.refuses(record.Unsupported, "not written to")(h.wipe(disk, field("content", true)))
+			h.refuses(record.Unsupported, "share with it")(h.ask(at(disk), &operation.SnapshotCreateRequest{Name: "was"}))
+		})
+	}
 }

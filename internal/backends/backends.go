@@ -351,7 +351,7 @@ type Header struct {
 // file; only what it is was looked at.
 type Reference struct {
 	Name     string   // as the header says, escaped; "?" if it has one without a name
-	Format   string   // that the header says a backing has; "" if it says none
+	Format   string   // that the header says it has; "" if it says none, or one that is not known
 	Data     bool     // it holds content of the image, which is not whole without it
 	Relative bool     // the name means another file where the image is elsewhere
 	Path     string   // where it is, links followed; "" for what is no local file

@@ -39,7 +39,7 @@ func chainUnder(tx *store.Tx, pool, name string) (operation.Chain, error) {
 	}
 	layers, err := layersUnder(tx, v)
 	layers = append([]operation.Layer{layerOf(p, v, false)}, layers...)
-	if err == nil && len(layers) > operation.MaxDepth {
+	if err == nil && depthOf(layers) > operation.MaxDepth {
 		err = tooDeep(v)
 	}
 	return operation.Chain{Of: operation.ChainOfNew, Layers: layers}, err
@@ -103,11 +103,11 @@ func (d *descent) below(v *store.Volume) (next *store.Volume, err error) {
 			backing = append(backing, r)
 		}
 	}
-	if len(data) > 1 {
-		return nil, record.Errorf(record.Unsupported, "content of volume %s lies in %d other files; an image may have one at most", record.Quoted(v.Pool, v.Name), len(data))
+	if len(data) > 1 && v.Format != "vmdk" {
+		return nil, record.Errorf(record.Unsupported, "content of volume %s lies in %d other files; an image in format %s may have one at most", record.Quoted(v.Pool, v.Name), len(data), v.Format)
 	}
-	if len(data) == 1 {
-		if _, err := d.take(v, data[0]); err != nil {
+	for _, r := range data {
+		if _, err := d.take(v, r); err != nil {
 			return nil, err
 		}
 	}
@@ -132,12 +132,9 @@ func (d *descent) take(v *store.Volume, r store.Reference) (*store.Volume, error
 			WithHint("such an image has no content; %s", record.Do("volume.delete", d.top.Pool+"/"+d.top.Name))
 	}
 	d.passed = append(d.passed, name)
-	if len(d.passed) > operation.MaxDepth+1 {
-		return nil, tooDeep(d.top)
-	}
-	if r.Data && !record.Plain(w.Format) {
-		return nil, record.Errorf(record.Unsupported, "content of volume %s lies in %s, which is an image in format %s and not raw",
-			record.Quoted(v.Pool, v.Name), record.Quoted(w.Pool, w.Name), w.Format)
+	if as := cmp.Or(r.Format, record.FormatRaw); r.Data && as != w.Format && !(record.Plain(as) && record.Plain(w.Format)) {
+		return nil, record.Errorf(record.Unsupported, "content of volume %s lies in %s, which is an image in format %s and not %s",
+			record.Quoted(v.Pool, v.Name), record.Quoted(w.Pool, w.Name), w.Format, as)
 	}
 	if r.Format != "" && r.Format != w.Format && !(record.Plain(r.Format) && record.Plain(w.Format)) {
 		return nil, record.Errorf(record.Unsupported, "volume %s stands on %s as an image in format %s, and that is %s",
@@ -147,7 +144,23 @@ func (d *descent) take(v *store.Volume, r store.Reference) (*store.Volume, error
 		return nil, err
 	}
 	d.layers = append(d.layers, layerOf(p, w, r.Data))
+	switch {
+	case depthOf(d.layers) > operation.MaxDepth:
+		return nil, tooDeep(d.top)
+	case len(d.layers) > operation.MaxLayers:
+		return nil, record.Errorf(record.Unsupported, "volume %s needs more than %d other files", record.Quoted(d.top.Pool, d.top.Name), operation.MaxLayers)
+	}
 	return w, nil
+}
+
+// depthOf is how many images are among layers, one on the other.
+func depthOf(layers []operation.Layer) (n int) {
+	for _, l := range layers {
+		if !l.Data {
+			n++
+		}
+	}
+	return n
 }
 
 func tooDeep(v *store.Volume) error {

@@ -67,10 +67,20 @@ func TestChainOfAnImageIsItsVolumes(t *testing.T) {
 	d.overlay("middle", onto("base"))
 	d.overlay("top", onto("middle"))
 	d.overlay("split", store.Reference{Name: "data", Relative: true, Data: true, Path: "/p/data"}, onto("middle"))
+	d.overlay("text", store.Reference{Name: "data", Data: true, Format: "raw", Path: "/p/data"}, store.Reference{Name: "part", Data: true, Format: "vmdk", Path: "/p/part"}, onto("middle"))
+	d.overlay("part")
+	for _, name := range []string{"text", "part"} {
+		v := d.volume(name)
+		if v.Format = "vmdk"; name == "part" {
+			v.Problem = "it is a part of an image"
+		}
+		d.update(func(tx *store.Tx) error { return tx.PutVolume(v) })
+	}
 	d.overlay("real", store.Reference{Name: "/real/p/base", Path: "/real/p/base"})
 	d.overlay("bound", store.Reference{Name: "/other/base", Path: "/other/base", Identity: d.volume("base").Identity})
 	for name, want := range map[string]string{
 		"base": "", "middle": "p/base raw", "top": "p/middle qcow2, p/base raw", "split": "p/data raw data, p/middle qcow2, p/base raw",
+		"text": "p/data raw data, p/part vmdk data, p/middle qcow2, p/base raw",
 		"real": "p/base raw", "bound": "p/base raw",
 	} {
 		if got, err := d.chain(name); got != want || err != nil {

@@ -38,7 +38,10 @@ type Image struct {
 	BackingFormat string
 	// Data are the names of other files that hold the image's content, as Backing
 	// is one: the data file of a qcow2, the extents of a vmdk.
-	Data        []string
+	Data []string
+	// DataFormats are the formats in which those are, in the same order: raw, or vmdk as
+	// InspectExtent has it; "" is one that is not known.
+	DataFormats []string
 	Encryption  string   // luks or aes; "" is none
 	ClusterSize int64    // bytes of the unit of allocation; 0 where there is none
 	Compat      string   // version of the format, as QEMU's option compat where it has that
@@ -55,6 +58,14 @@ type Image struct {
 	// Also are the other formats that it begins like: who knows that it is one of
 	// those reads it by InspectAs.
 	Also []string
+}
+
+// DataFormat is the format of the file of that index, "" where it is not known.
+func (i Image) DataFormat(n int) string {
+	if n >= len(i.DataFormats) {
+		return ""
+	}
+	return i.DataFormats[n]
 }
 
 // known is a format. Names are QEMU's, and iso, which libvirt tells apart from

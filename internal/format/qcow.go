@@ -98,10 +98,10 @@ func readQcow2(h *header) {
 		h.qcow2Sections(length, cluster)
 	}
 	if len(h.Data) == 0 && incompatible&qcow2DataFile != 0 {
-		h.Data = []string{Unnamed}
+		h.Data, h.DataFormats = []string{Unnamed}, []string{"raw"}
 		h.bad("its content lies in another file, which it does not name")
 	} else if incompatible&qcow2DataFile == 0 {
-		h.Data = nil // nobody looks for it
+		h.Data, h.DataFormats = nil, nil // nobody looks for it
 	}
 }
 
@@ -233,7 +233,7 @@ func (h *header) qcow2Section(kind uint32, at, n uint64) {
 		}
 		h.BackingFormat = strings.TrimRight(string(h.at(int64(at), int(n))), "\x00")
 	case qcow2DataFileName:
-		h.Data = append(h.Data, h.name("data file", at, n))
+		h.Data, h.DataFormats = append(h.Data, h.name("data file", at, n)), append(h.DataFormats, "raw")
 		if len(h.Data) > 1 {
 			h.bad("it names two data files")
 		}

@@ -2,6 +2,10 @@ package format
 
 import (
 	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,16 +48,30 @@ func isVMDKText(s *source) bool {
 }
 
 func readVMDK(h *header) {
-	switch string(h.at(0, 4)) {
-	case vmdkSparse:
-		readVMDKSparse(h)
-	case vmdkESX:
-		readVMDKESX(h)
-	default:
-		text := h.vmdkTextAt(0, maxVMDKText)
+	if text, ok := h.vmdkAlone(); ok {
 		h.vmdkParent(text)
 		h.vmdkExtents(text)
+		return
 	}
+	if string(h.at(0, 4)) == vmdkESX {
+		readVMDKESX(h)
+		return
+	}
+	readVMDKSparse(h)
+}
+
+// vmdkAlone is the descriptor of an image that is nothing else, whose content lies in
+// other files. A sparse extent of no capacity is one too, as QEMU has it.
+func (h *header) vmdkAlone() (text string, ok bool) {
+	switch at := h.little64(28); {
+	case string(h.at(0, 4)) == vmdkESX:
+		return "", false
+	case string(h.at(0, 4)) != vmdkSparse:
+		return h.vmdkTextAt(0, maxVMDKText), true
+	case h.little64(12) == 0 && at != 0:
+		return h.vmdkTextAt(int64(min(at, 1<<50))*sector, vmdkTextSize), true
+	}
+	return "", false
 }
 
 // vmdkTextAt reads a descriptor.
@@ -73,27 +91,44 @@ func (h *header) vmdkTextAt(off int64, most int64) string {
 
 // readVMDKSparse reads a sparse extent with its embedded descriptor.
 func readVMDKSparse(h *header) {
-	capacity, at := h.little64(12), h.little64(28)
-	var text string
-	if at != 0 {
-		text = h.vmdkTextAt(int64(min(at, 1<<50))*sector, vmdkTextSize)
+	at, first := h.little64(28), h.vmdkTextAt(vmdkText0, vmdkTextSize)
+	if first == "" && (h.size < 0 || h.size > vmdkText0) {
+		h.bad("it is a part of an image that another file describes")
 	}
-	if capacity == 0 && at != 0 { // then there is nothing but the descriptor, as QEMU has it
-		h.vmdkParent(text)
-		h.vmdkExtents(text)
-		return
-	}
-	first := h.vmdkTextAt(vmdkText0, vmdkTextSize)
 	h.vmdkParent(first)
 	if at > 1 {
-		h.vmdkParent(text)
+		h.vmdkParent(h.vmdkTextAt(int64(min(at, 1<<50))*sector, vmdkTextSize))
 		h.bad("its descriptor is not behind its header but in sector %d", at)
 	}
 	h.Subformat, _ = vmdkField(first, "createType")
+	h.vmdkSparse()
+}
+
+// vmdkSparse reads a sparse extent without its descriptor.
+func (h *header) vmdkSparse() {
 	h.vmdkHeader(0)
 	if h.little64(56) == vmdkGDAtEnd {
 		h.vmdkFooter()
 	}
+}
+
+// InspectExtent reads the header of a file that has a part of an image in format vmdk,
+// which another file describes.
+func InspectExtent(f io.ReaderAt, size int64) (Image, error) {
+	s, err := newSource(f, size)
+	if err != nil {
+		return Image{}, err
+	}
+	defer s.done()
+	h := &header{s, Image{Format: "vmdk"}}
+	switch {
+	case string(h.at(0, 4)) != vmdkSparse:
+		h.bad("it does not begin like a part of an image in format vmdk")
+	case h.little64(12) == 0:
+		h.bad("it has no content")
+	}
+	h.vmdkSparse()
+	return h.end()
 }
 
 // vmdkFooter reads what streamOptimized images have at their end: a marker, a copy
@@ -175,10 +210,31 @@ func readVMDKESX(h *header) {
 // vmdkTypes are the kinds of image that QEMU reads by a descriptor alone.
 var vmdkTypes = []string{"monolithicFlat", "vmfs", "vmfsSparse", "seSparse", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat"}
 
-// vmdkExtents reads the lines of a descriptor that tell the extents, which are
-// other files:
+// vmdkPart is a line of a descriptor that tells an extent:
 //
 //	RW 8192 FLAT "disk-flat.vmdk" 0
+type vmdkPart struct {
+	access, kind string
+	sectors      string
+	name         string // of the file, "" where it needs none: an extent of zeros
+	offset       string // in the file, sectors; "" where it says none
+}
+
+// vmdkPartOf reads a line, if it tells an extent.
+func vmdkPartOf(line string) (p vmdkPart, ok bool) {
+	f := strings.Fields(line)
+	if len(f) < 3 || f[0] != "RW" && f[0] != "RDONLY" && f[0] != "NOACCESS" {
+		return p, false
+	}
+	_, offset, _ := strings.Cut(strings.TrimPrefix(line, line[:max(0, strings.LastIndex(line, `"`))]), `"`)
+	return vmdkPart{access: f[0], sectors: f[1], kind: f[2], name: vmdkExtent(line), offset: strings.TrimSpace(offset)}, true
+}
+
+// vmdkFormats are the formats of the files of extents, by their kinds.
+var vmdkFormats = map[string]string{"FLAT": "raw", "VMFS": "raw", "SPARSE": "vmdk"}
+
+// vmdkExtents reads the lines of a descriptor that tell the extents, which are
+// other files.
 func (h *header) vmdkExtents(text string) {
 	kind, _ := vmdkField(text, "createType")
 	if h.Subformat = kind; !slices.Contains(vmdkTypes, kind) {
@@ -186,18 +242,18 @@ func (h *header) vmdkExtents(text string) {
 	}
 	var sectors uint64
 	for line := range strings.Lines(text) {
-		f := strings.Fields(line)
-		if len(f) < 3 || f[0] != "RW" && f[0] != "RDONLY" && f[0] != "NOACCESS" {
+		p, ok := vmdkPartOf(line)
+		if !ok {
 			continue
 		}
-		n, err := strconv.ParseUint(f[1], 10, 40)
+		n, err := strconv.ParseUint(p.sectors, 10, 40)
 		if err != nil {
 			h.bad("an extent has no size")
 			n = 0
 		}
 		sectors += n
-		if name := vmdkExtent(line); name != "" {
-			h.Data = append(h.Data, name)
+		if p.name != "" {
+			h.Data, h.DataFormats = append(h.Data, p.name), append(h.DataFormats, vmdkFormats[p.kind])
 		}
 		if len(h.Data) > maxNames {
 			h.bad("it has more than %d extents", maxNames)
@@ -207,6 +263,83 @@ func (h *header) vmdkExtents(text string) {
 	if h.Capacity = h.capacity(sectors, sector); len(h.Data) == 0 {
 		h.bad("it has no extents")
 	}
+}
+
+// Descriptor is that of a vmdk whose content lies in other files, with other names in the
+// place of theirs, and nothing in it but what is understood here. Its errors say what of
+// it is not.
+func Descriptor(f io.ReaderAt, size int64, names []string) (string, error) {
+	s, err := newSource(f, size)
+	if err != nil {
+		return "", err
+	}
+	defer s.done()
+	h := &header{s, Image{Format: "vmdk"}}
+	text, ok := h.vmdkAlone()
+	if !ok {
+		return "", errors.New("its content lies in no other files")
+	}
+	h.vmdkParent(text)
+	h.vmdkExtents(text)
+	if i, err := h.end(); err != nil || i.Problem != "" {
+		return "", cmp.Or(err, errors.New(i.Problem))
+	}
+	out := fmt.Sprintf("%s\nversion=1\nCID=%08x\nparentCID=%08x\ncreateType=\"%s\"\n", vmdkText, vmdkNumber(text, vmdkCID), vmdkNumber(text, vmdkParentCID), h.Subformat)
+	for line := range strings.Lines(text) {
+		p, ok := vmdkPartOf(line)
+		if !ok {
+			continue
+		}
+		if len(names) == 0 {
+			return "", errors.New("it has more extents than files are given")
+		}
+		line, err := p.renamed(names[0])
+		if err != nil {
+			return "", err
+		}
+		out, names = out+line, names[1:]
+	}
+	if len(names) > 0 {
+		return "", errors.New("it has fewer extents than files are given")
+	}
+	return out, nil
+}
+
+// renamed is the line with another name. Of other kinds QEMU makes what it wants: it leaves
+// them out, and all that is behind is found before.
+func (p vmdkPart) renamed(name string) (string, error) {
+	offset, err := strconv.ParseUint(cmp.Or(p.offset, "0"), 10, 53)
+	n, bad := strconv.ParseUint(p.sectors, 10, 40)
+	switch {
+	case p.name == "" || p.name == Unnamed || vmdkFormats[p.kind] == "" || p.access != "RW" || n == 0 || err != nil || bad != nil:
+		return "", fmt.Errorf("its extent of kind %s, of %s sectors for %s, is not opened", strconv.Quote(p.kind), p.sectors, p.access)
+	case p.kind == "FLAT":
+		return fmt.Sprintf("RW %d FLAT \"%s\" %d\n", n, name, offset), nil
+	case p.offset != "" && offset != 0:
+		return "", fmt.Errorf("its extent of kind %s begins at %d", p.kind, offset)
+	}
+	return fmt.Sprintf("RW %d %s \"%s\"\n", n, p.kind, name), nil
+}
+
+// Fields of a descriptor.
+const (
+	vmdkCID       = "CID="
+	vmdkParentCID = "parentCID="
+)
+
+// vmdkNumber is a number in a descriptor, hexadecimal, as QEMU reads it.
+func vmdkNumber(text, field string) (n uint32) {
+	_, rest, _ := strings.Cut(text, field)
+	rest = strings.TrimLeft(rest, " \t")
+	const digits = "0123456789abcdef"
+	for _, c := range strings.ToLower(rest[:min(8, len(rest))]) {
+		digit := strings.IndexRune(digits, c)
+		if digit < 0 {
+			break
+		}
+		n = n<<4 | uint32(digit)
+	}
+	return n
 }
 
 // vmdkExtent is the name of an extent's file, "" where it needs none: an extent
@@ -239,7 +372,7 @@ func vmdkField(text, name string) (value string, ok bool) {
 // vmdkParent finds the parent's name in a descriptor, which has to say which
 // content it is of.
 func (h *header) vmdkParent(text string) {
-	for _, field := range []string{"CID=", "parentCID="} {
+	for _, field := range []string{vmdkCID, vmdkParentCID} {
 		_, rest, _ := strings.Cut(text, field)
 		if rest = strings.TrimLeft(rest, " \t"); rest == "" || !strings.Contains("0123456789abcdefABCDEF", rest[:1]) {
 			h.bad("its descriptor has no %s", strings.TrimSuffix(field, "="))

@@ -65,6 +65,8 @@ func (d Disk) layer(r *Run, s Stored) (top qemu.Layer, drop func(), err error) {
 		switch {
 		case err != nil:
 			return top, drop, fmt.Errorf("%q, which it stands on: %w", below.Path, err)
+		case below.Data && above.Format == "vmdk":
+			above.Extents = append(above.Extents, l.File)
 		case below.Data:
 			above.Data = l.File
 		default:
@@ -89,13 +91,11 @@ func (d Disk) Sound(s Stored) error {
 			return record.Errorf(record.Unsupported, "%s cannot be opened as one in format %s: %s", name, format, i.Problem)
 		}
 		data, below := chain.split()
-		if len(data) > 0 && format != "qcow2" {
-			return record.Errorf(record.Unsupported, "content of %s, which is in format %s, is not opened in another file", name, format)
-		}
 		if !d.Alone {
-			if err := asGiven(name, header.Named(filepath.Dir(info.Path), i), data, below); err != nil {
-				return err
-			}
+			err = cmp.Or(asGiven(name, header.Named(filepath.Dir(info.Path), i), data, below), data.hold(name, format, d.Writable))
+		}
+		if err != nil {
+			return err
 		}
 		if len(below) == 0 {
 			return nil
@@ -122,7 +122,7 @@ func same(what string, named []backends.Reference, layers Chain) error {
 		switch {
 		case i >= len(layers):
 			return record.Errorf(record.Unsupported, "%s %q, which is not opened", what, r.Name)
-		case !layers[i].is(r.ID):
+		case !layers[i].is(r.ID) || r.Data && layers[i].Format != cmp.Or(r.Format, record.FormatRaw):
 			e = record.Errorf(record.Changed, "%s %q by its header, and not on what it was known to stand on; nothing was changed", what, r.Name)
 		}
 	}
@@ -133,6 +133,31 @@ func same(what string, named []backends.Reference, layers Chain) error {
 		return nil
 	}
 	return e.WithHint("refresh its pool, and ask again")
+}
+
+// hold refuses files that cannot hold the content of an image in a format: those of a
+// vmdk are parts of it, by their own headers.
+func (c Chain) hold(image, in string, writable bool) error {
+	for _, l := range c {
+		if in != "vmdk" && (in != "qcow2" || len(c) > 1) || in == "vmdk" && writable {
+			return record.Errorf(record.Unsupported, "content of %s, which is in format %s, is not opened in other files", image, in)
+		}
+		if record.Plain(l.Format) {
+			continue
+		}
+		info, err := l.Volume.Volume.Info()
+		if err != nil {
+			return err
+		}
+		i, err := format.InspectExtent(l.Volume.Volume.Content(), info.Size)
+		if err == nil && i.Problem != "" {
+			err = record.Errorf(record.Unsupported, "%q, which has content of %s, cannot be opened: %s", l.Path, image, i.Problem)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // inspected is what has the file of an image, and what its header says.

@@ -182,3 +182,44 @@ func TestWhatAnImageNamesHasToBeGiven(t *testing.T) {
 	must(t, err)
 	must(t, i.Close())
 }
+
+// A part of a vmdk that says of itself that its content is elsewhere, or is of another kind
+// than the descriptor has it, is not opened: QEMU would look for that.
+func TestPartsOfAnImageAreVetted(t *testing.T) {
+	dir := t.TempDir()
+	r, ctx := testRun(t)
+	must(t, r.prepareLinks(1))
+	defer r.dropLinks()
+	text := func(kind string) string {
+		return "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType=\"twoGbMaxExtentSparse\"\nRW 2048 " + kind + " \"part\"\n"
+	}
+	var sparse, inner []byte
+	for _, c := range formattest.Corpus(formattest.Bait{File: filepath.Join(dir, "canary"), Socket: filepath.Join(dir, "socket")}) {
+		if c.Name == "vmdk that is a descriptor and no more" {
+			inner = append(c.Head, make([]byte, c.Size-int64(len(c.Head)))...)
+		}
+	}
+	sparse = append(bytes.Clone(inner[:512]), make([]byte, 64<<10)...)
+	sparse[12+1] = 8 // 2048 sectors
+	for name, c := range map[string]struct {
+		text, format string
+		part         []byte
+		want         record.Code
+	}{
+		"sound": {text("SPARSE"), "vmdk", sparse, ""}, "a descriptor": {text("SPARSE"), "vmdk", inner, record.Unsupported},
+		"of no format": {text("SPARSE"), "vmdk", make([]byte, 64<<10), record.Unsupported}, "of ESX": {text("VMFSSPARSE"), "vmdk", sparse, record.Changed},
+		"flat": {text("FLAT"), "vmdk", sparse, record.Changed}, "not flat": {text("SPARSE"), "raw", sparse, record.Changed},
+	} {
+		top, part := storedFile(t, dir, "top"), storedFile(t, dir, "part")
+		must(t, os.WriteFile(filepath.Join(dir, "top"), []byte(c.text), 0o600))
+		must(t, os.WriteFile(filepath.Join(dir, "part"), c.part, 0o600))
+		i, err := r.Disk(ctx, top, Disk{Format: "vmdk", Chain: Chain{{Volume: &Volume{Volume: part}, Format: c.format, Data: true}}})
+		if record.CodeOf(err) != c.want || (err == nil) != (len(r.links) == 0) {
+			t.Errorf("%s: %v, %d links are left", name, err, len(r.links))
+		}
+		if i != nil {
+			must(t, i.Close())
+			must(t, r.prepareLinks(1))
+		}
+	}
+}

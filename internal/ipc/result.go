@@ -123,7 +123,7 @@ type Header struct {
 // of its content.
 type Reference struct {
 	Name     string `msgpack:"name"`   // as the header says
-	Format   string `msgpack:"format"` // of a backing, as the header says; "" if it says none
+	Format   string `msgpack:"format"` // as the header says; "" if it says none, or one that is not known
 	Data     bool   `msgpack:"data"`
 	Relative bool   `msgpack:"relative"` // the name means another file where the image is elsewhere
 	Path     string `msgpack:"path"`     // links followed; "" for what is no local file

@@ -7,9 +7,13 @@ import (
 	"storaged/internal/record"
 )
 
-// MaxDepth bounds the layers that an image may stand on. Each is open while the
-// image is, in the helper and in the process that serves it.
-const MaxDepth = 64
+// MaxDepth bounds how many images an image may stand on, one on the other, and MaxLayers
+// those with all files that hold their content. Each is open while the image is, in the
+// helper and in the process that serves it.
+const (
+	MaxDepth  = 64
+	MaxLayers = 2 * MaxDepth
+)
 
 // Layer is a volume that an image stands on. It is opened by its format as the
 // catalog has it, whatever a header says.

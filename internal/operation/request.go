@@ -80,7 +80,7 @@ type Reference struct {
 
 // contained refuses to do something with the content of a volume that lies in
 // other files too. The hint says what to do instead.
-func (k Known) contained(what, hint string) error {
+func (k Known) contained(what string, hint record.Hint) error {
 	for _, r := range k.References {
 		if r.Data {
 			return record.Errorf(record.Unsupported, "content of volume %s lies in %q, which %s", record.Quoted(k.Volume.Pool, k.Volume.Name), r.Name, what).
@@ -93,11 +93,13 @@ func (k Known) contained(what, hint string) error {
 // writable refuses to change an image whose content lies in other files: those are held
 // for reading, as all that an image stands on.
 func (k Known) writable() error {
-	return k.contained("is not written to through another volume", converts)
+	return k.contained("is not written to through another volume", k.whole())
 }
 
-// converts is the hint where content lies in other files.
-const converts = "qemu-img convert makes an image of it that needs no other file"
+// whole is the hint where content lies in other files.
+func (k Known) whole() record.Hint {
+	return record.Hintf("%s makes a volume of its content that needs no other file", record.Do("volume.clone", k.Volume.Pool+"/"+k.Volume.Name, "POOL/NAME").With("format", linkedFormat))
+}
 
 // within refuses to make more of a volume that stands on what is in no pool: whoever
 // opens the copy would open that, and nobody here would know that it is needed.
@@ -123,7 +125,7 @@ func (k Known) portable(to string) error {
 		}
 		e := record.Errorf(record.Unsupported, "volume %s stands on %q, which it would not find from pool %q", record.Quoted(k.Volume.Pool, k.Volume.Name), r.Name, to)
 		if r.Data {
-			return e.WithHint("%s", converts)
+			return e.WithHint("%s", k.whole())
 		}
 		return e.WithHint("%s makes it independent", record.Do("volume.flatten", k.Volume.Pool+"/"+k.Volume.Name))
 	}
@@ -133,12 +135,12 @@ func (k Known) portable(to string) error {
 // copyable refuses a copy that would not be one: it would not find what it stands
 // on, or share files with the original and change them.
 func (k Known) copyable(to string) error {
-	return cmp.Or(k.contained("a copy of the volume's own file would share with it", converts), k.portable(to), k.within())
+	return cmp.Or(k.contained("a copy of the volume's own file would share with it", k.whole()), k.portable(to), k.within())
 }
 
 // erasable refuses to wipe a volume whose content lies elsewhere.
 func (k Known) erasable() error {
-	return k.contained("a wipe of the volume's own file would leave as it is", "delete the volume, then wipe that file")
+	return k.contained("a wipe of the volume's own file would leave as it is", record.Hintf("delete the volume, then wipe that file"))
 }
 
 // JobOptions are what every request that starts a job may say about the job.

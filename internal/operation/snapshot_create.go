@@ -65,7 +65,7 @@ func (o *SnapshotCreate) Allowed(k Known) error {
 	if err := k.opened(o.Secret); err != nil {
 		return err
 	}
-	return k.contained("a snapshot of the volume's own file would share with it", converts)
+	return k.contained("a snapshot of the volume's own file would share with it", k.whole())
 }
 
 // Task is snapshot.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"storaged/internal/quantity"
 	"storaged/internal/record"
 )
 
@@ -285,7 +286,6 @@ func (r *CloneRequest) copy(k Known, o *Clone) {
 	}
 }
 
-// convert makes o a copy of the content, which needs no other volume.
 // checkClear refuses to write in clear what is encrypted in the source, unless the
 // format to convert it to was named.
 func (r *CloneRequest) checkClear(k Known) error {
@@ -308,20 +308,19 @@ func inClear(pool, volume string) error {
 		WithHint("a new volume that stands on it needs a secret: %s", record.Do("volume.create", "POOL/NAME").With("backing", pool+"/"+volume).With("format", "qcow2").With("secret", "SECRET"))
 }
 
+// convert makes o a copy of the content, which needs no other volume.
 func (r *CloneRequest) convert(k Known, o *Clone) (err error) {
 	if r.Reflink == "always" {
 		return record.Errorf(record.Unsupported, "what is converted shares no blocks with its source").
 			WithHint("%s shares all of it", record.Do("").With("linked"))
 	}
-	if o.Format != "qcow2" { // others open it themselves, by its name
-		if err := k.contained("is not opened for an image in format "+o.Format, converts); err != nil {
-			return err
-		}
-	}
 	if err := r.image(k, o, cmp.Or(r.Format, o.Format)); err != nil {
 		return err
 	}
-	o.Reflink = "never"
+	if o.Chain, err = k.Chain(); err != nil {
+		return err
+	}
+	o.Reflink, o.Allocation = "never", quantity.Sum(o.Allocation, k.lacks(o.Chain))
 	switch {
 	case ReservesAll(o.Options):
 		promise := o.Capacity
@@ -329,8 +328,7 @@ func (r *CloneRequest) convert(k Known, o *Clone) (err error) {
 	case !BeginsAsZeros(o.To): // so that all of it is written
 		o.Allocation = o.Capacity
 	}
-	o.Chain, err = k.Chain()
-	return err
+	return nil
 }
 
 // link makes o an image that stands on the source.

@@ -53,7 +53,7 @@ func (o *Download) Allowed(k Known) error {
 	if o.opens(o.Format) {
 		return nil
 	}
-	return k.contained("a download of the volume's own file would leave out", converts)
+	return k.contained("a download of the volume's own file would leave out", k.whole())
 }
 
 // Relies on the content.

@@ -71,7 +71,7 @@ func (k Known) detachable() error {
 		return record.Errorf(record.Unsupported, "volume %s is %s: what it stands on cannot be changed in place, that of %s can",
 			record.Quoted(k.Volume.Pool, k.Volume.Name), k.Volume.Format, record.List(record.FormatsDetachable, 10))
 	}
-	return k.contained("has to come with it", "clone the volume: a copy of its content stands on nothing")
+	return k.contained("has to come with it", k.whole())
 }
 
 // Moves what may have to be read.

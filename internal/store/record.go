@@ -118,7 +118,7 @@ type Snapshot struct {
 // its content.
 type Reference struct {
 	Name     string `json:"name"`             // as the header says
-	Format   string `json:"format,omitempty"` // of a backing, as the header says; "" if it says none
+	Format   string `json:"format,omitempty"` // as the header says; "" if it says none, or one that is not known; of data from an earlier version too
 	Data     bool   `json:"data,omitempty"`
 	Relative bool   `json:"relative,omitempty"` // it means another file where the image is elsewhere
 	Path     string `json:"path,omitempty"`     // links followed; "" for what is no local file

@@ -24,6 +24,9 @@ type Link struct {
 	peer     *os.File // the other end of monitor
 	listener *os.File
 	Conns    []net.Conn // to the NBD server
+	// Memory is an empty file that is in no file system, for what the child is to read and
+	// no file has.
+	Memory *os.File
 }
 
 // NewLink makes one with so many connections to the NBD server. For that the server has
@@ -36,6 +39,9 @@ func NewLink(connections int, dir string) (l *Link, err error) {
 			l, err = nil, fmt.Errorf("cannot make sockets for %s: %w", StorageDaemon.Name, err)
 		}
 	}()
+	if l.Memory, err = inMemory(); err != nil {
+		return l, err
+	}
 	if l.monitor, l.peer, err = pair(); err != nil {
 		return l, err
 	}
@@ -73,6 +79,17 @@ func (l *Link) connect(connections int, dir string) error {
 	return nil
 }
 
+func inMemory() (*os.File, error) {
+	fd, err := unix.MemfdCreate("memory", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
+		fd, err = unix.MemfdCreate("memory", unix.MFD_CLOEXEC)
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	return os.NewFile(uintptr(fd), "memory"), nil
+}
+
 func pair() (ours net.Conn, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -87,7 +104,7 @@ func pair() (ours net.Conn, theirs *os.File, err error) {
 
 // release closes what only the child needs.
 func (l *Link) release() {
-	for _, f := range []*os.File{l.peer, l.listener} {
+	for _, f := range []*os.File{l.peer, l.listener, l.Memory} {
 		if f != nil {
 			f.Close()
 		}

@@ -32,13 +32,10 @@ type finder struct {
 func (f *finder) references(dir string, h format.Image) []backends.Reference {
 	var all []backends.Reference
 	if h.Backing != "" {
-		all = f.named(dir, h.Backing, false)
-		for i := range all {
-			all[i].Format = declared(h.BackingFormat)
-		}
+		all = f.named(dir, h.Backing, backends.Reference{Format: declared(h.BackingFormat)})
 	}
-	for _, name := range h.Data {
-		all = append(all, f.named(dir, name, true)...)
+	for i, name := range h.Data {
+		all = append(all, f.named(dir, name, backends.Reference{Data: true, Format: h.DataFormat(i)})...)
 	}
 	return bounded(all)
 }
@@ -68,10 +65,11 @@ func bounded(all []backends.Reference) []backends.Reference {
 	return all
 }
 
-func (f *finder) named(dir, name string, data bool) []backends.Reference {
+// named are the files that a name means, which are what as says.
+func (f *finder) named(dir, name string, as backends.Reference) []backends.Reference {
 	paths := format.Paths(name)
 	if name == format.Unnamed || len(paths) == 0 {
-		return []backends.Reference{{Name: record.Escape(name), Data: data, Relative: name == format.Unnamed}}
+		return []backends.Reference{{Name: record.Escape(name), Data: as.Data, Format: as.Format, Relative: name == format.Unnamed}}
 	}
 	var all []backends.Reference
 	for _, path := range paths {
@@ -80,7 +78,7 @@ func (f *finder) named(dir, name string, data bool) []backends.Reference {
 			path = dir + "/" + path // not joined: a name may lead through a link and back by ".."
 		}
 		r := f.find(path)
-		r.Name, r.Data, r.Relative = record.Escape(name), data, relative
+		r.Name, r.Data, r.Format, r.Relative = record.Escape(name), as.Data, as.Format, relative
 		all = append(all, r)
 	}
 	return all

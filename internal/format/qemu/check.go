@@ -56,6 +56,9 @@ func Check(ctx context.Context, l Layer, r Repair, c Child) (Checked, error) {
 	if r != RepairNothing {
 		options = append(options, "-r", string(r))
 	}
+	if len(l.Extents) > 0 {
+		return Checked{}, record.Errorf(record.Unsupported, "an image of format %s whose content lies in other files cannot be checked", l.Format)
+	}
 	l.Backing = nil
 	g := &graph{}
 	cmd := g.img(g.layer(l, r != RepairNothing), c)

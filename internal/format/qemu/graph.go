@@ -24,7 +24,10 @@ type graph struct {
 	policy  confine.Policy
 	nodes   []object
 	secrets [][]byte
-	limit   int64 // of the file that is written, bytes; 0: there is none
+	limit   int64  // of the file that is written, bytes; 0: there is none
+	texts   []byte // what the child reads of memory, in which each begins at a sector
+	memory  int    // which of the files that is
+	err     error  // why a node cannot be
 }
 
 // backs are the formats that can stand on another image.
@@ -55,7 +58,7 @@ func (g *graph) file(f *os.File, writable, direct bool) string {
 		driver = "host_device"
 	}
 	node := object{
-		"driver": driver, "filename": fmt.Sprintf("/proc/self/fd/%d", tool.FD(len(g.files)-1)), "locking": "off",
+		"driver": driver, "filename": inChild(len(g.files) - 1), "locking": "off",
 		"read-only": !writable, "discard": "unmap",
 	}
 	if direct && takesDirect(f) {
@@ -93,7 +96,12 @@ func direct(l Layer, writable bool) bool {
 
 // layer adds an image with all that it stands on.
 func (g *graph) layer(l Layer, writable bool) string {
-	node := object{"driver": l.Format, "file": g.file(l.File, writable, direct(l, writable)), "read-only": !writable, "discard": "unmap"}
+	node := object{"driver": l.Format, "read-only": !writable, "discard": "unmap"}
+	if len(l.Extents) > 0 {
+		node["file"] = g.described(l)
+	} else {
+		node["file"] = g.file(l.File, writable, direct(l, writable))
+	}
 	if l.Data != nil {
 		node["data-file"] = g.file(l.Data, writable, true)
 	}
@@ -107,6 +115,55 @@ func (g *graph) layer(l Layer, writable bool) string {
 		node["backing"] = nil
 	}
 	return g.add("image", node)
+}
+
+// described is the descriptor of a vmdk whose content is in other files. QEMU opens those
+// by their names: it is given a descriptor of ours, in which they have the names that the
+// child has them by, and no other.
+func (g *graph) described(l Layer) string {
+	var names []string
+	for _, f := range l.Extents {
+		g.files, g.policy.Read = append(g.files, f), append(g.policy.Read, f)
+		names = append(names, inChild(len(g.files)-1))
+	}
+	text, err := descriptor(l.File, names)
+	if err != nil {
+		g.err = fmt.Errorf("the descriptor cannot be given to %s: %w", tool.StorageDaemon.Name, err)
+	}
+	if g.texts == nil {
+		g.files, g.memory = append(g.files, nil), len(g.files)
+	}
+	at := len(g.texts)
+	g.texts = append(g.texts, text...)
+	for len(g.texts)%sector != 0 {
+		g.texts = append(g.texts, '\n')
+	}
+	file := g.add("file", object{"driver": "file", "filename": inChild(g.memory), "locking": "off", "read-only": true})
+	return g.add("text", object{"driver": "raw", "offset": at, "size": len(g.texts) - at, "file": file, "read-only": true})
+}
+
+// sector is QEMU's unit of places, bytes.
+const sector = 512
+
+func descriptor(f *os.File, names []string) (string, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	return format.Descriptor(f, st.Size(), names)
+}
+
+// inChild is the name of a file as the child has it.
+func inChild(file int) string { return fmt.Sprintf("/proc/self/fd/%d", tool.FD(file)) }
+
+// remembered puts the texts into the memory of a link.
+func (g *graph) remembered(l *tool.Link) error {
+	if g.err != nil || g.texts == nil {
+		return g.err
+	}
+	g.files[g.memory] = l.Memory
+	_, err := l.Memory.WriteAt(g.texts, 0)
+	return err
 }
 
 // encrypted says by which secret a node is opened.
@@ -138,6 +195,10 @@ func (g *graph) open(ctx context.Context, c Child, export object) (d *tool.Daemo
 		if link, err = tool.NewLink(Connections, ""); err != nil {
 			return nil, err
 		}
+	}
+	if err := g.remembered(link); err != nil {
+		link.Close()
+		return nil, err
 	}
 	limits := g.limits()
 	most := startTime + waitsFor*limits.CPU

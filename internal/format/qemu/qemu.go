@@ -25,10 +25,11 @@ import (
 // Layer is an image, or what one stands on: open, checked and locked.
 type Layer struct {
 	File    *os.File
-	Format  string   // QEMU's name
-	Secret  []byte   // that opens it; nil: it is not encrypted
-	Data    *os.File // of a qcow2 whose content is in another file, raw
-	Backing *Layer   // what it stands on; nil: nothing
+	Format  string     // QEMU's name
+	Secret  []byte     // that opens it; nil: it is not encrypted
+	Data    *os.File   // of a qcow2 whose content is in another file, raw
+	Extents []*os.File // of a vmdk whose content is in other files, in its descriptor's order
+	Backing *Layer     // what it stands on; nil: nothing
 }
 
 // Child is what the process gets that opens an image.

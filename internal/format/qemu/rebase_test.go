@@ -47,6 +47,6 @@ func TestRebaseChangesTheNameAlone(t *testing.T) {
 		t.Errorf("an encrypted one stands on %q, %v", is.Backing, err)
 	}
 	if err := Rebase(t.Context(), Layer{File: file(t, "x"), Format: "vmdk"}, "", "", Child{}); err == nil {
-		t.Error("a vmdk was record.FormatsDetachable")
+		t.Error("a vmdk was rebased")
 	}
 }

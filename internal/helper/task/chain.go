@@ -10,8 +10,8 @@ import (
 
 // chainOf finds the layers that the flags name.
 func chainOf(o Tasked, c operation.Chain) (chain helper.Chain, err error) {
-	if len(c.Layers) > operation.MaxDepth {
-		return nil, record.Errorf(record.Invalid, "%d layers are more than %d", len(c.Layers), operation.MaxDepth)
+	if len(c.Layers) > operation.MaxLayers {
+		return nil, record.Errorf(record.Invalid, "%d layers are more than %d", len(c.Layers), operation.MaxLayers)
 	}
 	for _, l := range c.Layers {
 		at, err := volume(o, "layer", l.Volume)
