@@ -30,7 +30,7 @@ func (c *Catalog) Reset(tx *store.Tx) (start []operation.Operation, err error) {
 		p.Boot, p.Before, p.Job = c.boot, "", 0 // what a job of before would go back to is over
 		p.NotStarted = true
 		c.move(p, record.PoolInactive, "host was started")
-		if err := tx.PutPool(p); err != nil {
+		if err := c.keep(tx, p); err != nil {
 			return nil, err
 		}
 		if p.Autostart && !slices.ContainsFunc(live, starts(p)) {
@@ -38,6 +38,14 @@ func (c *Catalog) Reset(tx *store.Tx) (start []operation.Operation, err error) {
 		}
 	}
 	return start, nil
+}
+
+// keep records a pool of before, unless it was to be forgotten then.
+func (c *Catalog) keep(tx *store.Tx, p *store.Pool) error {
+	if forgotten(p) {
+		return c.Undefine(tx, p)
+	}
+	return tx.PutPool(p)
 }
 
 // starts tells the job that will start the pool by itself: one that had not

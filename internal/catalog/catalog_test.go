@@ -39,7 +39,7 @@ func newDesk(t *testing.T) *desk {
 	d := &desk{t: t, store: st, Catalog: New(hub, "this", keepDays)}
 	d.update(func(tx *store.Tx) error {
 		return tx.PutPool(&store.Pool{Pool: record.Pool{
-			Name: "p", UUID: "u", Type: "dir", State: record.PoolActive, Target: record.Target{Path: "/p"},
+			Name: "p", UUID: "u", Type: "dir", Persistent: true, State: record.PoolActive, Target: record.Target{Path: "/p"},
 		}})
 	})
 	return d
@@ -687,7 +687,7 @@ func TestStartOfAnotherPoolsDirectoryUnderAnotherPathIsRefused(t *testing.T) {
 			return err
 		}
 		p.Identity = "8:2"
-		q := &store.Pool{Pool: record.Pool{Name: "q", UUID: "v", Type: "dir", State: record.PoolInactive, Target: record.Target{Path: "/bind"}}}
+		q := &store.Pool{Pool: record.Pool{Name: "q", UUID: "v", Type: "dir", Persistent: true, State: record.PoolInactive, Target: record.Target{Path: "/bind"}}}
 		return errors.Join(tx.PutPool(p), tx.PutPool(q))
 	})
 	for inode, want := range map[uint64]record.State{2: record.Failed, 3: record.Succeeded} {
@@ -722,10 +722,10 @@ func TestDeleteOfWhatOtherPoolsNeedIsRefused(t *testing.T) {
 		p.Identity = "8:2"
 		child := &store.Volume{Volume: record.Volume{Pool: "p", Name: "child", Path: "/p/child", Backing: "/base/b", Format: "qcow2", State: record.VolumeReady}}
 		for name, path := range map[string]string{"same": "/p", "base": "/base", "free": "/free"} {
-			q := &store.Pool{Pool: record.Pool{Name: name, UUID: name, Type: "dir", State: record.PoolInactive, Target: record.Target{Path: path}}}
+			q := &store.Pool{Pool: record.Pool{Name: name, UUID: name, Type: "dir", Persistent: true, State: record.PoolInactive, Target: record.Target{Path: path}}}
 			err = errors.Join(err, tx.PutPool(q))
 		}
-		disk := &store.Pool{Identity: "of a disk", Pool: record.Pool{Name: "disk", UUID: "disk", Type: "disk", State: record.PoolActive}}
+		disk := &store.Pool{Identity: "of a disk", Pool: record.Pool{Name: "disk", UUID: "disk", Type: "disk", Persistent: true, State: record.PoolActive}}
 		return errors.Join(err, tx.PutPool(p), tx.PutVolume(child), tx.PutPool(disk))
 	})
 	for name, want := range map[string]record.Code{"same": record.Busy, "base": record.HasChildren, "free": ""} {
@@ -747,7 +747,7 @@ func TestPoolIsNotStartedWhereAnotherIsBeingDeleted(t *testing.T) {
 			return err
 		}
 		p.State = record.PoolInactive
-		q := &store.Pool{Pool: record.Pool{Name: "q", UUID: "v", Type: "dir", State: record.PoolInactive, Target: record.Target{Path: "/p"}}}
+		q := &store.Pool{Pool: record.Pool{Name: "q", UUID: "v", Type: "dir", Persistent: true, State: record.PoolInactive, Target: record.Target{Path: "/p"}}}
 		return errors.Join(tx.PutPool(p), tx.PutPool(q))
 	})
 	remove := d.job(&operation.PoolDelete{OnPool: onPoolAt("p", "/p"), WithVolumes: true})
@@ -1010,4 +1010,44 @@ func TestWhatBecameIncompleteSinceIsRefusedAtTheGrant(t *testing.T) {
 	if err := d.grant(own); err != nil {
 		t.Errorf("its own mark: %v", err)
 	}
+}
+
+// A pool that nobody has defined to stay is forgotten when it is not active any more, with
+// its volumes: it was stopped, did not start, or the host was started.
+func TestTransientPoolIsForgottenWhenItIsNotActive(t *testing.T) {
+	for name, ends := range map[string]func(d *desk){
+		"stopped":     func(d *desk) { d.does(&operation.PoolStop{OnPool: onPoolAt("q", "/q")}, record.Succeeded) },
+		"not started": func(d *desk) { d.does(&operation.PoolStart{OnPool: onPoolAt("q", "/q")}, record.Failed) },
+	} {
+		d := newDesk(t)
+		state := record.PoolActive
+		if name == "not started" {
+			state = record.PoolInactive
+		}
+		d.update(func(tx *store.Tx) error {
+			return errors.Join(
+				tx.PutPool(&store.Pool{Pool: record.Pool{Name: "q", UUID: "q", Type: "dir", State: state, Target: record.Target{Path: "/q"}}}),
+				tx.PutVolume(&store.Volume{Volume: record.Volume{Pool: "q", Name: "v"}}),
+			)
+		})
+		ends(d)
+		d.update(func(tx *store.Tx) error {
+			if p, err := tx.Pool("q"); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("%s: the pool is %v, %v", name, p, err)
+			}
+			if vols, err := tx.Volumes("q"); err != nil || len(vols) != 0 {
+				t.Errorf("%s: of its volumes are left %d, %v", name, len(vols), err)
+			}
+			return nil
+		})
+	}
+}
+
+// does has an operation granted and ended.
+func (d *desk) does(o operation.Operation, outcome record.State) {
+	j := d.job(o)
+	if err := d.grant(j); err != nil {
+		d.t.Fatal(err)
+	}
+	d.end(j, outcome, "", &ipc.Report{})
 }

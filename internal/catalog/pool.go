@@ -127,7 +127,15 @@ func (c *Catalog) endPool(tx *store.Tx, e end, change func(*store.Pool) error) e
 	if err := change(p); err != nil {
 		return err
 	}
+	if forgotten(p) {
+		return c.Undefine(tx, p)
+	}
 	return c.putPool(tx, "pool.state", p)
+}
+
+// forgotten reports whether a pool is one that is there only as long as it is active.
+func forgotten(p *store.Pool) bool {
+	return !p.Persistent && p.State == record.PoolInactive && p.Job == 0
 }
 
 func endPoolBuild(c *Catalog, tx *store.Tx, e end) error {

@@ -133,3 +133,26 @@ func (h *Hint) UnmarshalJSON(b []byte) error {
 	}
 	return json.Unmarshal(b, (*[]HintPart)(h))
 }
+
+// CommandLine writes the call as one of storagedctl.
+func (c Call) CommandLine() string {
+	var words []string
+	if c.Verb != "" {
+		verb := strings.NewReplacer("volume.", "vol.", "snapshot.", "vol.snapshot.").Replace(c.Verb)
+		words = append([]string{"storagedctl"}, strings.Split(verb, ".")...)
+	}
+	words = append(words, c.Args...)
+	for _, o := range c.Options {
+		words = append(words, strings.TrimSpace("--"+flagOf(o.Name)+" "+o.Value))
+	}
+	return strings.Join(words, " ")
+}
+
+// flagOf is what a member of a request is called on the command line.
+func flagOf(member string) string {
+	name, ok := map[string]string{"target_path": "target", "source_devices": "source-dev", "source_hosts": "source-host", "source_options": "option"}[member]
+	if !ok {
+		name = strings.ReplaceAll(member, "_", "-")
+	}
+	return name
+}

@@ -79,6 +79,9 @@ func (s *Service) definePool(ctx context.Context, sub contract.Submit, r contrac
 		return record.Pool{}, contract.Started{}, err
 	}
 	if !build && !start {
+		if r.Transient {
+			return record.Pool{}, contract.Started{}, record.Errorf(record.Invalid, "a pool that is forgotten when it is not active any more is started when it is defined")
+		}
 		return s.defineOnly(ctx, sub, p)
 	}
 	w := order{options: r.JobOptions}
@@ -146,6 +149,9 @@ func (s *Service) newPool(r contract.PoolDefine) (*store.Pool, error) {
 	if _, err := uuid.Parse(r.Name); err == nil {
 		return nil, record.Errorf(record.Invalid, "pool name %q could be taken for a uuid", r.Name)
 	}
+	if r.Transient && *r.Autostart {
+		return nil, record.Errorf(record.Invalid, "pool %q is forgotten when it is not active any more: it is not started with the daemon", r.Name)
+	}
 	props, err := catalog.Capabilities(r.Type)
 	if err != nil {
 		return nil, err
@@ -162,7 +168,7 @@ func (s *Service) newPool(r contract.PoolDefine) (*store.Pool, error) {
 	}
 	return &store.Pool{Pool: record.Pool{
 		Name: r.Name, UUID: id, Type: r.Type, State: record.PoolInactive, Reason: "defined", Since: time.Now().UTC(),
-		Persistent: true, Autostart: *r.Autostart, Target: r.Target, Source: r.Source, Generation: 1,
+		Persistent: !r.Transient, Autostart: *r.Autostart, Target: r.Target, Source: r.Source, Generation: 1,
 	}}, nil
 }
 
@@ -281,6 +287,9 @@ func (s *Service) PatchPool(_ context.Context, sub contract.Submit, pool string,
 			return err
 		}
 		if r.Autostart != nil {
+			if *r.Autostart && !p.Persistent {
+				return record.Errorf(record.WrongState, "pool %q is forgotten when it is not active any more: it is not started with the daemon", p.Name)
+			}
 			p.Autostart = *r.Autostart
 		}
 		err = s.catalog.ChangePool(tx, p)

@@ -52,7 +52,7 @@ func failureOf(err error) *wire.Failure {
 		code = wire.OperationFailed
 	}
 	message := e.Within(err).Message
-	if hint := e.Hint.String(); hint != "" {
+	if hint := e.Hint.Words(record.Call.CommandLine); hint != "" {
 		message += "; " + hint
 	}
 	return wire.Failf(wire.FromStorage, code, "%s", message)

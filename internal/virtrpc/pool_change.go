@@ -2,6 +2,7 @@ package virtrpc
 
 import (
 	"reflect"
+	"slices"
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
@@ -14,6 +15,7 @@ import (
 // poolChanges are the procedures that do something to pools.
 func poolChanges() []procedure {
 	return []procedure{
+		{wire.StoragePoolCreateXML, "virStoragePoolCreateXML", writes, with(createPool)},
 		{wire.StoragePoolDefineXML, "virStoragePoolDefineXML", writes, with(definePool)},
 		{wire.StoragePoolUndefine, "virStoragePoolUndefine", writes, with(undefinePool)},
 		{wire.StoragePoolBuild, "virStoragePoolBuild", writes, with(buildPool)},
@@ -33,12 +35,7 @@ func definePool(c *call, a wire.TextFlags) (xdr.Value, error) {
 	if err := c.flags(a.Flags, validate); err != nil {
 		return nil, err
 	}
-	doc, err := virtxml.ParsePool([]byte(a.Text))
-	if err != nil {
-		return nil, err
-	}
-	r := doc.Define()
-	old, err := c.defined(r)
+	r, old, err := c.definition(a.Text)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +49,55 @@ func definePool(c *call, a wire.TextFlags) (xdr.Value, error) {
 	r.Autostart = &old.Autostart
 	p, err := c.svc.ReplacePool(c.ctx(), c.submit(), old.UUID, r)
 	return named(p, poolInUse(*old, err))
+}
+
+// definition reads a document, and gives the pool that it is of, nil where it is a new one.
+func (c *call) definition(text string) (r contract.PoolDefine, old *record.Pool, err error) {
+	doc, err := virtxml.ParsePool([]byte(text))
+	if err != nil {
+		return r, nil, err
+	}
+	if !c.makes(doc.Type) {
+		return r, nil, missingBackend(doc.Type)
+	}
+	r = doc.Define()
+	old, err = c.defined(r)
+	return r, old, err
+}
+
+// makes reports whether there are pools of a type.
+func (c *call) makes(poolType string) bool {
+	return slices.ContainsFunc(c.svc.Capabilities(), func(k record.Capabilities) bool { return k.Type == poolType })
+}
+
+func missingBackend(poolType string) error {
+	return wire.Failf(wire.FromStorage, wire.InternalError, "missing backend for pool type %d (%s)", virtxml.Number(poolType), poolType)
+}
+
+// createPool makes a pool that is there as long as it is active, or starts one that is
+// defined.
+func createPool(c *call, a wire.TextFlags) (xdr.Value, error) {
+	if err := c.flags(a.Flags, startBuild|startOverwrite|startNoOverwrite); err != nil {
+		return nil, err
+	}
+	if err := exclusive(a.Flags, startOverwrite, startNoOverwrite); err != nil {
+		return nil, err
+	}
+	r, old, err := c.definition(a.Text)
+	switch {
+	case err != nil:
+		return nil, err
+	case old != nil && active(*old):
+		return nil, wire.Failf(wire.FromStorage, wire.OperationInvalid, "pool is already active as '%s'", old.Name)
+	case old != nil:
+		return named(*old, c.doPool(*old, &operation.PoolStartRequest{}))
+	}
+	r.Transient = true
+	p, st, err := c.svc.DefinePool(c.ctx(), c.submit(), r, a.Flags != 0, true)
+	if _, err := c.await(st, err); err != nil {
+		return nil, err
+	}
+	return named(p, nil)
 }
 
 // defined gives the pool that a definition is of, nil where it is a new one. It refuses
@@ -190,6 +236,9 @@ func setAutostart(c *call, a wire.PoolInt) (xdr.Value, error) {
 	p, err := c.pool(a.Pool)
 	if err != nil {
 		return nil, err
+	}
+	if !p.Persistent {
+		return nil, wire.Failf(wire.FromStorage, wire.InternalError, "pool has no config file")
 	}
 	_, err = c.svc.PatchPool(c.ctx(), c.submit(), p.UUID, contract.PoolPatch{Autostart: new(a.N != 0)})
 	return nil, err

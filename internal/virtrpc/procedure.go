@@ -71,7 +71,7 @@ func streaming[A any, P interface {
 // procedures puts all of them together.
 func procedures() map[wire.Procedure]procedure {
 	all := map[wire.Procedure]procedure{}
-	for _, p := range slices.Concat(connecting(), events(), poolLooks(), poolChanges(), volumeLooks(), volumeChanges(), contents(), unsupported()) {
+	for _, p := range slices.Concat(connecting(), events(), poolLooks(), poolChanges(), poolSources(), volumeLooks(), volumeChanges(), contents(), unsupported()) {
 		if other, twice := all[p.number]; twice {
 			panic(fmt.Sprintf("internal error: virtrpc: procedure %d is %s and %s", p.number, other.name, p.name))
 		}

@@ -12,7 +12,7 @@ func unsupported() (rows []procedure) {
 		4:   "virConnectGetVersion",
 		6:   "virNodeGetInfo",
 		51:  "virConnectNumOfDomains",
-		52:  "virConnectListNetworks",
+		52:  "virConnectNumOfNetworks",
 		57:  "virConnectListDefinedDomains",
 		59:  "virConnectGetHostname",
 		105: "virConnectDomainEventRegister",

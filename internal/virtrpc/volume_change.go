@@ -2,6 +2,7 @@ package virtrpc
 
 import (
 	"math"
+	"slices"
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
@@ -62,7 +63,10 @@ func (c *call) creation(doc virtxml.Volume, flags wire.Flags) (*operation.Create
 		if r.Format == record.FormatRaw {
 			return nil, wire.Failf(wire.FromStorage, wire.InvalidArg, "metadata preallocation is not supported for raw volumes")
 		}
-		r.Options["preallocation"] = "metadata"
+		r.Options["preallocation"] = preallocated(doc)
+	}
+	if err := possible(doc); err != nil {
+		return nil, err
 	}
 	if doc.Backing != nil {
 		if r.Backing, r.Capacity, err = c.backing(doc.Backing.Path, r.Capacity); err != nil {
@@ -75,6 +79,27 @@ func (c *call) creation(doc virtxml.Volume, flags wire.Flags) (*operation.Create
 	return &r, nil
 }
 
+// preallocated is what is made beforehand of an image whose tables are to be: all, unless
+// the document says that it needs less.
+func preallocated(doc virtxml.Volume) string {
+	if doc.Allocation == nil || doc.Capacity != nil && *doc.Allocation >= *doc.Capacity {
+		return "falloc"
+	}
+	return "metadata"
+}
+
+// possible refuses in libvirt's words what no image can be.
+func possible(doc virtxml.Volume) error {
+	t := doc.Target
+	switch {
+	case doc.Backing != nil && t.OurFormat() == record.FormatRaw:
+		return wire.Failf(wire.FromStorage, wire.NoSupport, "backing storage not supported for raw volumes")
+	case t.Compat == "0.10" && slices.Contains(t.Features, "lazy_refcounts"):
+		return wire.Failf(wire.FromStorage, wire.ConfigUnsupported, "lazy_refcounts not supported with compat level 0.10")
+	}
+	return nil
+}
+
 // backing names the volume at a path, which another is to stand on, and gives the other's
 // capacity: that of the volume, if none is said.
 func (c *call) backing(path string, capacity int64) (string, int64, error) {
@@ -83,7 +108,7 @@ func (c *call) backing(path string, capacity int64) (string, int64, error) {
 	case err != nil:
 		return "", 0, err
 	case len(all) == 0:
-		return "", 0, wire.Failf(wire.FromStorage, wire.InternalError, "inaccessible backing store volume %s", path)
+		return "", 0, wire.Failf(wire.FromStorage, wire.SystemError, "inaccessible backing store volume %s: it is no volume of an active pool", path)
 	case capacity == 0:
 		capacity = all[0].Capacity
 	}
@@ -121,7 +146,11 @@ func createVolFrom(c *call, a wire.VolCreateFromArgs) (xdr.Value, error) {
 	if _, err := c.svc.Volume(c.ctx(), p.Name, doc.Name); err == nil {
 		return nil, wire.Failf(wire.FromStorage, wire.InternalError, "storage volume name '%s' already in use.", doc.Name)
 	}
+	if a.Flags&createMetadata != 0 && doc.Target.OurFormat() == record.FormatRaw {
+		return nil, wire.Failf(wire.FromStorage, wire.ConfigUnsupported, "metadata preallocation is not supported for raw volumes")
+	}
 	r := cloneOf(doc, from)
+	r.Rights = doc.Target.Permissions.Rights()
 	r.Pool = p.Name
 	if a.Flags&createReflink != 0 {
 		r.Reflink = "always"
@@ -150,15 +179,29 @@ func cloneOf(doc virtxml.Volume, from record.Volume) *operation.CloneRequest {
 	if r.Format == from.Format {
 		r.Format, r.Options = "", nil
 	}
-	r.Sparse = doc.Allocation != nil && *doc.Allocation < size
+	if made := doc.Target.OurFormat(); made != record.FormatRaw { // of an image nothing is reserved
+		r.Sparse = made != from.Format
+	} else {
+		r.Sparse = doc.Allocation != nil && *doc.Allocation < size
+	}
 	return r
 }
 
+// Flags of virStorageVolDelete.
+const (
+	deleteZeroed        wire.Flags = 1
+	deleteWithSnapshots wire.Flags = 2
+)
+
 func deleteVol(c *call, a wire.VolFlags) (xdr.Value, error) {
-	if err := c.flags(a.Flags, 0); err != nil {
+	if err := c.flags(a.Flags, deleteZeroed|deleteWithSnapshots); err != nil {
 		return nil, err
 	}
-	return nil, c.doVol(a.Vol, &operation.DeleteRequest{})
+	r := &operation.DeleteRequest{WithSnapshots: a.Flags&deleteWithSnapshots != 0}
+	if a.Flags&deleteZeroed != 0 {
+		r.Wipe, r.AcceptLimits = "zero", true
+	}
+	return nil, c.doVol(a.Vol, r)
 }
 
 // doVol has a job done to a volume.

@@ -94,7 +94,13 @@ func volXML(c *call, a wire.VolFlags) (xdr.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return new(wire.Text(virtxml.OfVolume(v).Format())), nil
+	doc := virtxml.OfVolume(v)
+	if v.Parent != nil {
+		if other, err := c.svc.Volume(c.ctx(), v.Parent.Pool, v.Parent.Volume); err == nil { // else it has just gone
+			doc.Stand(other)
+		}
+	}
+	return new(wire.Text(doc.Format())), nil
 }
 
 func volPath(c *call, a wire.Vol) (xdr.Value, error) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+
+	"storaged/internal/operation"
 )
 
 // Permissions are those of a file or directory. Nil leaves one to whoever makes it.
@@ -69,4 +71,14 @@ func (p Permissions) write(w *writer) {
 		}
 		w.text("label", p.Label)
 	})
+}
+
+// Rights are the permissions as whoever asks for a volume says them. A label is not given
+// to anything.
+func (p Permissions) Rights() operation.Rights {
+	r := operation.Rights{Owner: p.Owner, Group: p.Group}
+	if p.Mode != nil {
+		r.Mode = fmt.Sprintf("%04o", *p.Mode)
+	}
+	return r
 }

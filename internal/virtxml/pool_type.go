@@ -88,3 +88,8 @@ func oneOf(value, none string, list []string, refusal string) (string, error) {
 	}
 	return value, nil
 }
+
+// Number is libvirt's of a type of pools (virStoragePoolType); -1: it has none.
+func Number(name string) int {
+	return slices.IndexFunc(poolTypes, func(t poolType) bool { return t.name == name })
+}

@@ -280,7 +280,7 @@ func (v Volume) Create() (operation.CreateRequest, error) {
 	if v.Capacity == nil && v.Backing == nil {
 		return operation.CreateRequest{}, refuse(Wrong, "missing capacity element")
 	}
-	r := operation.CreateRequest{Name: v.Name, Capacity: deref(v.Capacity), Format: v.Target.OurFormat(), Options: v.Target.Options()}
+	r := operation.CreateRequest{Name: v.Name, Capacity: deref(v.Capacity), Format: v.Target.OurFormat(), Options: v.Target.Options(), Rights: v.Target.Permissions.Rights()}
 	if r.Format == record.FormatRaw {
 		r.Allocation = v.reserved()
 	}
@@ -296,7 +296,7 @@ func (v Volume) reserved() *operation.Allocation {
 	return &operation.Allocation{Bytes: *v.Allocation}
 }
 
-// OfVolume describes a volume.
+// OfVolume describes a volume. Of what it stands on Stand says more.
 func OfVolume(r record.Volume) Volume {
 	v := Volume{Type: cmp.Or(r.Type, typeFile), Name: r.Name, Key: r.Key, Capacity: &r.Capacity, Allocation: &r.Allocation, Physical: r.Length}
 	v.Target = Target{Path: r.Path, Format: r.Format, Permissions: permissionsFrom(r.Permissions), Times: timesFrom(r.Times)}
@@ -311,6 +311,13 @@ func OfVolume(r record.Volume) Volume {
 		v.Backing = &Target{Path: r.Backing, Format: record.FormatRaw}
 	}
 	return v
+}
+
+// Stand says more of what the volume stands on, which is the other.
+func (v *Volume) Stand(other record.Volume) {
+	if v.Backing != nil {
+		v.Backing.Permissions, v.Backing.Times = permissionsFrom(other.Permissions), timesFrom(other.Times)
+	}
 }
 
 // made puts in with which options an image is made.

@@ -152,35 +152,8 @@ func Report(w io.Writer, program, form string, err error) {
 	}
 }
 
-// client is the program that calls are written for: the command line's.
-const client = "storagedctl"
-
 // Hint writes a hint for people at a shell.
-func Hint(h record.Hint) string { return h.Words(commandLine) }
-
-// commandLine writes a call as one asks for it at a shell. What only adds to the
-// call that was refused is its flags alone.
-func commandLine(c record.Call) string {
-	var words []string
-	if c.Verb != "" {
-		verb := strings.NewReplacer("volume.", "vol.", "snapshot.", "vol.snapshot.").Replace(c.Verb)
-		words = append([]string{client}, strings.Split(verb, ".")...)
-	}
-	words = append(words, c.Args...)
-	for _, o := range c.Options {
-		words = append(words, strings.TrimSpace("--"+flagOf(o.Name)+" "+o.Value))
-	}
-	return strings.Join(words, " ")
-}
-
-// flagOf is what a member of a request is called on the command line.
-func flagOf(member string) string {
-	name, ok := map[string]string{"target_path": "target", "source_devices": "source-dev", "source_hosts": "source-host", "source_options": "option"}[member]
-	if !ok {
-		name = strings.ReplaceAll(member, "_", "-")
-	}
-	return name
-}
+func Hint(h record.Hint) string { return h.Words(record.Call.CommandLine) }
 
 // Output looks at a writer of an App: a terminal or not.
 func Output(w io.Writer) term.Output {

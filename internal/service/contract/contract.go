@@ -21,6 +21,7 @@ type PoolDefine struct {
 	Source    record.Source `json:"source"`
 	Autostart *bool         `json:"autostart,omitempty"` // default true
 	ExistOK   bool          `json:"exist_ok,omitempty"`  // the same pool is taken for it
+	Transient bool          `json:"transient,omitempty"` // it is forgotten when it is not active any more
 	operation.JobOptions
 }
 
@@ -29,7 +30,7 @@ func (r *PoolDefine) Fill() {
 	r.JobOptions.Fill()
 	r.Type = cmp.Or(r.Type, "dir")
 	if r.Autostart == nil {
-		r.Autostart = new(true)
+		r.Autostart = new(!r.Transient)
 	}
 }
 

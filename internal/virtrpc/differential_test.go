@@ -1,0 +1,309 @@
+package virtrpc_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"storaged/internal/testenv"
+	"storaged/internal/virtrpc/virtrpctest"
+)
+
+var update = flag.Bool("update", false, "write the differences anew; those without a reason are to be given one")
+
+const (
+	scriptFile      = "testdata/virsh.txtar"
+	differencesFile = "testdata/differences.txt"
+)
+
+// What libvirt's own client gets from us is what it gets from libvirt, but for what is
+// listed, each with its reason.
+func TestVirshIsAnsweredAsByLibvirt(t *testing.T) {
+	socket, _ := testenv.Libvirtd(t)
+	archive := must(txtar.ParseFile(scriptFile))(t)
+	commands := commandsOf(string(archive.Comment))
+	if len(commands) < 400 {
+		t.Fatalf("%d commands", len(commands))
+	}
+	ours := virtrpctest.NewHost(t)
+	libvirt := side{uri: virtrpctest.URI(socket), dir: t.TempDir()}
+	we := side{uri: ours.URI(), dir: filepath.Join(ours.Dir, "d")}
+	if err := os.Mkdir(we.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var got []difference
+	theirs, mine := libvirt.run(t, archive, commands), we.run(t, archive, commands)
+	for i, c := range commands {
+		if theirs[i] != mine[i] {
+			got = append(got, difference{command: c, nth: nth(commands, i), libvirt: theirs[i], ours: mine[i]})
+		}
+	}
+	known := readDifferences(t)
+	if *update {
+		writeDifferences(t, got, known)
+	}
+	compare(t, got, known)
+	t.Logf("%d commands, %d of them answered otherwise", len(commands), len(got))
+}
+
+// commandsOf are the lines of a script that are no comments.
+func commandsOf(script string) (all []string) {
+	for line := range strings.Lines(script) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
+// nth is how often the same command came before.
+func nth(commands []string, i int) (n int) {
+	for _, c := range commands[:i] {
+		if c == commands[i] {
+			n++
+		}
+	}
+	return n
+}
+
+// side is a daemon, and a directory for its pools.
+type side struct{ uri, dir string }
+
+// run gives what virsh writes for each command, all in one session.
+func (s side) run(t *testing.T, archive *txtar.Archive, commands []string) []string {
+	t.Helper()
+	s.prepare(t, archive)
+	var script strings.Builder
+	for _, c := range commands {
+		script.WriteString(strings.ReplaceAll(c, "$D", s.dir) + "\n")
+	}
+	cmd := exec.CommandContext(t.Context(), testenv.Tool(t, "stdbuf"), "-oL", testenv.Tool(t, "virsh"), "-q", "-c", s.uri)
+	cmd.Env = append(cmd.Environ(), "LC_ALL=C", "TERM=dumb", "COLUMNS=4096") // no line is wrapped
+	cmd.Stdin = strings.NewReader(script.String())
+	out, err := cmd.CombinedOutput()
+	if err != nil && cmd.ProcessState.ExitCode() > 1 {
+		t.Fatalf("virsh: %v\n%s", err, out)
+	}
+	parts := bytes.Split(out, []byte("virsh # "))[1:] // each begins with the command
+	if len(parts) != len(commands)+1 {
+		t.Fatalf("virsh answered %d of %d commands:\n%s", len(parts)-1, len(commands), out)
+	}
+	answers := make([]string, len(commands))
+	normal := normalizer{s.dir, s.uri}
+	for i := range commands {
+		_, answer, _ := strings.Cut(string(parts[i]), "\n")
+		answers[i] = normal.answer(commands[i], answer)
+	}
+	return answers
+}
+
+// prepare makes the files that the commands are about.
+func (s side) prepare(t *testing.T, archive *txtar.Archive) {
+	t.Helper()
+	for _, d := range []string{"xml", "images", "images/sub"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range archive.Files {
+		s.write(t, f.Name, bytes.ReplaceAll(f.Data, []byte("$D"), []byte(s.dir)))
+	}
+	s.write(t, "content", bytes.Repeat([]byte("content "), 16<<10))
+	for _, name := range []string{"images/base.raw", "images/.hidden"} {
+		s.write(t, name, make([]byte, 1<<20))
+	}
+	s.write(t, "images/text", []byte("no image"))
+	if err := os.Symlink("base.raw", filepath.Join(s.dir, "images", "link")); err != nil {
+		t.Fatal(err)
+	}
+	for name, format := range map[string]string{"found.qcow2": "qcow2", "found.vdi": "vdi", "found.vmdk": "vmdk", "found.vpc": "vpc", "found.qed": "qed"} {
+		s.qemu(t, "create", "-q", "-f", format, filepath.Join(s.dir, "images", name), "1M")
+	}
+	s.qemu(t, "create", "-q", "-f", "qcow2", "-b", filepath.Join(s.dir, "images", "base.raw"), "-F", "raw", filepath.Join(s.dir, "images", "overlay.qcow2"))
+}
+
+func (s side) write(t *testing.T, name string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (side) qemu(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), testenv.Tool(t, "qemu-img"), args...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// normalizer takes out of answers what must differ: where the pools are, uuids, times,
+// and how full the file system is.
+type normalizer struct{ dir, uri string }
+
+var (
+	uuidPattern  = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	timePattern  = regexp.MustCompile(`<([amcb]time)>[0-9.]*</`)
+	pointer      = regexp.MustCompile(`-+\^`) // to a place in a document, whose length differs
+	blanks       = regexp.MustCompile(`[ \t]+`)
+	sizePattern  = regexp.MustCompile(`[0-9]+(\.[0-9]+)? ?([KMGT]iB|B)?\b`)
+	poolFigures  = regexp.MustCompile(`(?m)^(Capacity|Allocation|Available): +[1-9].*$`)
+	poolSizes    = regexp.MustCompile(`<(capacity|allocation|available) unit='bytes'>[1-9][0-9]*<`)
+	shortenedSum = "N"
+)
+
+func (n normalizer) answer(command, text string) string {
+	text = strings.ReplaceAll(text, n.dir, "$D")
+	text = strings.ReplaceAll(text, n.uri, "URI")
+	text = uuidPattern.ReplaceAllString(text, "UUID")
+	text = pointer.ReplaceAllString(text, "--^")
+	text = timePattern.ReplaceAllString(text, "<$1>T</")
+	switch {
+	case strings.HasPrefix(command, "pool-info"):
+		text = poolFigures.ReplaceAllString(text, "$1: "+shortenedSum)
+	case strings.HasPrefix(command, "pool-dumpxml"):
+		text = poolSizes.ReplaceAllString(text, "<$1 unit='bytes'>"+shortenedSum+"<")
+	case strings.HasPrefix(command, "pool-list") && strings.Contains(command, "--details"):
+		text = sizePattern.ReplaceAllString(text, shortenedSum)
+	}
+	var lines []string
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(blanks.ReplaceAllString(line, " ")); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// difference is a command that is answered otherwise, and why.
+type difference struct {
+	reason  string
+	command string
+	nth     int // how often it came before
+	libvirt string
+	ours    string
+}
+
+func (d difference) same(o difference) bool {
+	return d.command == o.command && d.nth == o.nth && d.libvirt == o.libvirt && d.ours == o.ours
+}
+
+func (d difference) String() string {
+	count := ""
+	if d.nth > 0 {
+		count = fmt.Sprintf(" (%d)", d.nth+1)
+	}
+	text := "$ " + d.command + count + "\n"
+	for _, side := range [][2]string{{"-", d.libvirt}, {"+", d.ours}} {
+		for line := range strings.Lines(side[1]) {
+			text += side[0] + " " + strings.TrimRight(line, "\n") + "\n"
+		}
+	}
+	return text
+}
+
+const noReason = "REASON?"
+
+func compare(t *testing.T, got, known []difference) {
+	t.Helper()
+	for _, d := range got {
+		i := slices.IndexFunc(known, d.same)
+		if i < 0 || known[i].reason == noReason {
+			t.Errorf("is not listed:\n%s", d)
+		}
+	}
+	for _, k := range known {
+		if !slices.ContainsFunc(got, k.same) {
+			t.Errorf("is listed, and not so:\n%s", k)
+		}
+	}
+}
+
+var entryPattern = regexp.MustCompile(`^(.*?)(?: \(([0-9]+)\))?$`)
+
+// readDifferences reads the list: reasons, each with the commands of which it is the one.
+func readDifferences(t *testing.T) (all []difference) {
+	t.Helper()
+	b, err := os.ReadFile(differencesFile)
+	if err != nil && !*update {
+		t.Fatal(err)
+	}
+	reason := ""
+	for line := range strings.Lines(string(b)) {
+		line = strings.TrimRight(line, "\n")
+		mark, rest, _ := strings.Cut(line, " ")
+		var at *difference
+		if len(all) > 0 {
+			at = &all[len(all)-1]
+		}
+		switch mark {
+		case "##":
+			reason = rest
+		case "$":
+			m := entryPattern.FindStringSubmatch(rest)
+			d := difference{reason: reason, command: m[1]}
+			if m[2] != "" {
+				fmt.Sscan(m[2], &d.nth)
+				d.nth--
+			}
+			all = append(all, d)
+		case "-":
+			at.libvirt = joined(at.libvirt, rest)
+		case "+":
+			at.ours = joined(at.ours, rest)
+		}
+	}
+	return all
+}
+
+func joined(text, line string) string {
+	if text == "" {
+		return line
+	}
+	return text + "\n" + line
+}
+
+// writeDifferences lists what there is, with the reasons that are known of a command.
+func writeDifferences(t *testing.T, got, known []difference) {
+	t.Helper()
+	var reasons []string
+	by := map[string][]difference{}
+	for _, d := range got {
+		d.reason = noReason
+		if i := slices.IndexFunc(known, func(k difference) bool { return k.command == d.command && k.nth == d.nth }); i >= 0 {
+			d.reason = known[i].reason
+		}
+		if by[d.reason] == nil {
+			reasons = append(reasons, d.reason)
+		}
+		by[d.reason] = append(by[d.reason], d)
+	}
+	text := "# What virsh gets from storaged (+) otherwise than from libvirt 9.0 (-), and why.\n"
+	for _, r := range reasons {
+		text += "\n## " + r + "\n\n"
+		for _, d := range by[r] {
+			text += d.String()
+		}
+	}
+	if err := os.WriteFile(differencesFile, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func must[T any](v T, err error) func(t *testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
