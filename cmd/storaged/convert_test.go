@@ -341,6 +341,41 @@ func TestConversionThatCannotGoOnBeginsAnew(t *testing.T) {
 	h.holdsSame("copy", "vmdk", h.path("base"))
 }
 
+// What is compressed or encrypted is written once and in order, or begun anew.
+func TestPackedAndSealedConversionsThatAreKilledComeOutRight(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.random("base", 8*mib)
+	h.setSecret("first", canary("first"))
+	for name, how := range map[string][]option{
+		"packed": {format("qcow2"), options("compression=zstd")},
+		"sealed": {format("qcow2"), encryptedBy("first"), quickKey},
+	} {
+		slow := func() started { return h.began(h.clone("base", name, append(how, limited(mib))...)) }
+		st := slow()
+		h.killHelper(h.running(st))
+		first := h.end(st, nil)
+		if first.State != record.Failed || first.Code() != record.Killed {
+			t.Fatal(outcome(first))
+		}
+		h.unknown(name)
+		h.retried(first)
+		if name == "packed" {
+			h.holdsSame(name, "qcow2", h.path("base"))
+		} else {
+			h.opensTo(name, "qcow2", must(os.ReadFile(h.path("base")))(t))
+		}
+		h.succeed(h.remove(name))
+	}
+	st := h.began(h.clone("base", "packed", format("qcow2"), options("compression=zlib"), limited(mib)))
+	h.running(st)
+	h.cancel(st)
+	if j := h.end(st, nil); j.State != record.Canceled || j.Rollback != record.RollbackDone {
+		t.Error(outcome(j))
+	}
+	h.absent("packed")
+}
+
 func TestConversionIsCanceledAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)

@@ -26,6 +26,7 @@ import (
 var (
 	powercutSeed = flag.Uint64("powercut.seed", 1, "seed of all choices of the power cuts")
 	powercutCuts = flag.Int("powercut.cuts", 9, "power cuts, on all file systems together")
+	cutImages    = flag.Bool("powercut.images", false, "have jobs on images lose their power, and no others")
 )
 
 const (
@@ -132,7 +133,7 @@ func (h *cutHost) work() {
 	anew := len(h.under) == 0
 	for i := 0; anew && i < cutDeeds; i++ {
 		all := allDeeds()
-		if i == 0 {
+		if i == 0 || *cutImages {
 			all = append(imageDeeds(), moreImageDeeds()...) // each cut is to meet one
 		}
 		h.under = append(h.under, h.undertake(h.rng, h.count, all))
