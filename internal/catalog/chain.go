@@ -264,7 +264,7 @@ func referredIn(tx *store.Tx, p *store.Pool, r store.Reference) (*store.Volume, 
 // Stand says in the record of a volume what stands on it and what it stands on, or why
 // that cannot be opened.
 func Stand(tx *store.Tx, v *store.Volume) (err error) {
-	if v.Children, err = ChildrenOf(tx, v); err != nil {
+	if v.Children, err = childrenOf(tx, v); err != nil {
 		return err
 	}
 	c, err := chainOf(tx, v)

@@ -15,7 +15,7 @@ import (
 
 // Childless refuses a volume that others stand on, but for those that are spared.
 func Childless(tx *store.Tx, v *store.Volume, spared ...string) error {
-	names, err := ChildrenOf(tx, v)
+	names, err := childrenOf(tx, v)
 	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(spared, name) })
 	if err != nil || len(names) == 0 {
 		return err
@@ -33,9 +33,9 @@ func backing(what string, names []string) error {
 	return e.WithHint("delete those first, or make them independent of it: %s", record.Do("volume.flatten", names[i]))
 }
 
-// ChildrenOf lists the volumes of all pools that need v: it is their backing, or
+// childrenOf lists the volumes of all pools that need v: it is their backing, or
 // holds some of their content.
-func ChildrenOf(tx *store.Tx, v *store.Volume) ([]string, error) {
+func childrenOf(tx *store.Tx, v *store.Volume) ([]string, error) {
 	all, err := tx.VolumesOnOthers()
 	if err != nil {
 		return nil, err

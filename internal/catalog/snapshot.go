@@ -183,7 +183,7 @@ func departing(tx *store.Tx, v *store.Volume, o operation.Operation) (gone []*st
 func Snapshots(tx *store.Tx, v *store.Volume) ([]record.Snapshot, error) {
 	out := []record.Snapshot{}
 	for _, s := range v.Frozen {
-		children, err := ChildrenOf(tx, asVolume(v, s))
+		children, err := childrenOf(tx, asVolume(v, s))
 		if err != nil {
 			return nil, err
 		}

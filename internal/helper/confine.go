@@ -160,7 +160,7 @@ func (t Task) policy(r *Run) confine.Policy {
 // opensImages adds what the programs need that open images: they open anew, by their
 // descriptors, what the process has open. Each is confined further by itself.
 func (t Task) opensImages(policy *confine.Policy) {
-	for _, program := range ImageTools {
+	for _, program := range imageTools {
 		if path, err := program.Find(); err == nil { // without it there is an error when it is to be started
 			policy.Run = append(policy.Run, path)
 		}

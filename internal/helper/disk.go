@@ -196,8 +196,8 @@ func (r *Run) dropLinks() {
 	}
 }
 
-// ImageTools are the programs that open images.
-var ImageTools = []tool.Program{tool.StorageDaemon, tool.QEMUImg}
+// imageTools are the programs that open images.
+var imageTools = []tool.Program{tool.StorageDaemon, tool.QEMUImg}
 
 // Image is the content of an image. Who opened it closes it, before the volume is
 // committed or closed.

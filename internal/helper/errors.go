@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
@@ -54,10 +52,8 @@ func Fault(err error, t Task) *ipc.Error {
 			e.Hint = shortage(err, t.Writes)
 		}
 	}
-	if errors.Is(err, syscall.EFBIG) {
-		if most := largestFile(filepath.Dir(t.Writes)); most > 0 {
-			e.Message = fmt.Sprintf("cannot %s: a file of this file system has %s at most", t.Doing, quantity.FormatBoth(most))
-		}
+	if bounded, ok := errors.AsType[*fileSizeError](err); ok {
+		e.Message = fmt.Sprintf("cannot %s: a file of this file system has %s at most", t.Doing, quantity.FormatBoth(bounded.most))
 	}
 	if short, ok := errors.AsType[*diskio.NoRoomError](err); ok {
 		e.Message = fmt.Sprintf("cannot %s: no space: %s are needed, and %s available; nothing was written", t.Doing, quantity.FormatBoth(short.Needed), quantity.FormatBoth(short.Available))
@@ -132,21 +128,29 @@ func codeOf(err error) record.Code {
 	return record.FailedCode
 }
 
-// largestFile is the size that the file system of a directory bounds a file to, 0
-// where that cannot be found out. No call tells it; a file without a name is tried.
-func largestFile(dir string) int64 {
-	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return 0
+// fileSizeError is that a file would be larger than its file system lets files be.
+type fileSizeError struct {
+	most int64 // bytes
+	err  error
+}
+
+func (e *fileSizeError) Error() string { return e.err.Error() }
+func (e *fileSizeError) Unwrap() error { return e.err }
+
+// bounded adds to the error that a file of that content would be too large how large it
+// may be. No call tells that; it is tried, and so the file must be one to be thrown away.
+func bounded(err error, c diskio.Content) error {
+	f := diskio.FileOf(c)
+	if f == nil || !errors.Is(err, syscall.EFBIG) {
+		return err
 	}
-	defer unix.Close(fd)
 	taken := int64(0)
 	for step := int64(1) << 62; step > 0; step >>= 1 {
-		if unix.Ftruncate(fd, taken+step) == nil {
+		if f.Truncate(taken+step) == nil {
 			taken += step
 		}
 	}
-	return taken
+	return &fileSizeError{taken, err}
 }
 
 // shortage says what to do about a want of room for a path: more than one thing

@@ -222,13 +222,29 @@ func TestTooLargeNamesTheBound(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	most := largestFile(filepath.Dir(path))
+	err = bounded(&diskio.IOError{Op: "resize", Offset: -1, Err: syscall.EFBIG}, diskio.FileContent(f))
+	known, ok := errors.AsType[*fileSizeError](err)
+	if !ok {
+		t.Fatalf("%v", err)
+	}
+	most := known.most
 	if err, larger := f.Truncate(most), f.Truncate(most+1); err != nil || !errors.Is(larger, syscall.EFBIG) {
 		t.Errorf("%d bytes: %v, one more: %v", most, err, larger)
 	}
-	e := Fault(&diskio.IOError{Op: "resize", Offset: -1, Err: syscall.EFBIG}, Task{Doing: "allocate it", Writes: path})
+	e := Fault(err, Task{Doing: "allocate it", Writes: path})
 	if want := quantity.FormatBoth(most) + " at most"; e.Code != string(record.TooLarge) || !strings.HasSuffix(e.Message, want) {
 		t.Errorf("%s: %q, not %q", e.Code, e.Message, want)
+	}
+}
+
+// A job that is confined names it too.
+func TestJobThatMakesTooLargeAFileNamesTheBound(t *testing.T) {
+	d := newDaemon(t)
+	dir := testenv.Mount(t, "ext4")
+	d.start("allocate", "--target", filepath.Join(dir, "a.raw"), "--capacity", "8191P", "--allocation", "0")
+	d.begin(ipc.Go{})
+	if report := d.result(record.ExitCode(record.Errorf(record.TooLarge, "x"))); report.Error == nil || !strings.HasSuffix(report.Error.Message, "at most") {
+		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
 	}
 }
 

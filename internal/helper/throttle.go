@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// Paced moves bytes for a run as fast as it may: a diskio.Pacer those of this
+// paced moves bytes for a run as fast as it may: a diskio.Pacer those of this
 // process, another one those of a program that moves them itself.
-type Paced interface {
+type paced interface {
 	// SetPace sets the rate, in bytes per second, 0 for as fast as can be, or pauses.
 	// It holds for what begins from now on, and does not wait.
 	SetPace(limit int64, paused bool)
@@ -23,7 +23,7 @@ type throttle struct {
 	asking sync.WaitGroup // for pauses to be complete
 
 	mu     sync.Mutex
-	moving []Paced
+	moving []paced
 	limit  int64
 	paused bool
 	pauses int // so far; tells them apart
@@ -32,7 +32,7 @@ type throttle struct {
 }
 
 // join has p keep to the pace of the others.
-func (t *throttle) join(p Paced) {
+func (t *throttle) join(p paced) {
 	t.set(func() { t.moving = append(t.moving, p) })
 }
 

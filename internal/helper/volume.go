@@ -79,7 +79,7 @@ func (r *Run) Create(ctx context.Context, d *Draft, fill func() error) error {
 		crash.At(crash.Filled)
 		r.toCommit()
 	} else if !r.Keep || r.Pacer.Counts().Done == 0 {
-		return wrong
+		return bounded(wrong, d.Draft.Content())
 	}
 	named, wrong = r.Name(ctx, d.Draft, wrong)
 	if !named {

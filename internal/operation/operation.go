@@ -229,7 +229,7 @@ var kinds = map[record.Kind]struct {
 	record.SnapshotCreate:  {func() Operation { return NewSnapshotCreate() }, func() Request { return &SnapshotCreateRequest{} }},
 	record.SnapshotRestore: {func() Operation { return NewSnapshotRestore() }, func() Request { return &SnapshotRestoreRequest{} }},
 	record.SnapshotDelete:  {func() Operation { return NewSnapshotDelete() }, func() Request { return &SnapshotDeleteRequest{} }},
-	record.SnapshotClone:   {func() Operation { return NewSnapshotClone() }, func() Request { return &SnapshotCloneRequest{} }},
+	record.SnapshotClone:   {func() Operation { return &SnapshotClone{*NewClone()} }, func() Request { return &SnapshotCloneRequest{} }},
 	record.PoolBuild:       {func() Operation { return NewPoolBuild() }, func() Request { return &PoolBuildRequest{} }},
 	record.PoolStart:       {func() Operation { return NewPoolStart() }, func() Request { return &PoolStartRequest{} }},
 	record.PoolStop:        {func() Operation { return NewPoolStop() }, func() Request { return &PoolStopRequest{} }},

@@ -5,9 +5,6 @@ import "storaged/internal/record"
 // SnapshotClone makes a new volume of a snapshot, which is the volume that it is on.
 type SnapshotClone struct{ Clone }
 
-// NewSnapshotClone gives one with the defaults of its task.
-func NewSnapshotClone() *SnapshotClone { return &SnapshotClone{*NewClone()} }
-
 // Kind is snapshot.clone.
 func (*SnapshotClone) Kind() record.Kind { return record.SnapshotClone }
 

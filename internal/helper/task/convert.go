@@ -53,7 +53,7 @@ type convert struct {
 }
 
 func (w convert) work(ctx context.Context, r *helper.Run) (err error) {
-	if w.position, err = w.held(r); err != nil {
+	if w.position, err = w.origin(r); err != nil {
 		return err
 	}
 	if w.kept, err = w.watch(ctx, r); err != nil {
@@ -174,16 +174,16 @@ func (w conversion) prepare(ctx context.Context, r *helper.Run) (diskio.Checkpoi
 	return r.Checkpoints(at, d.Content(), r.ID), nil
 }
 
-// named is a file that is no volume, to be opened as an image.
-type named struct {
+// bareFile is a file that is no volume, to be opened as an image.
+type bareFile struct {
 	content diskio.Content
 	path    string
 }
 
-func (n named) Content() diskio.Content { return n.content }
+func (n bareFile) Content() diskio.Content { return n.content }
 
 // Info has where it is, and its length.
-func (n named) Info() (backends.VolumeInfo, error) {
+func (n bareFile) Info() (backends.VolumeInfo, error) {
 	size, err := n.content.Size()
 	return backends.VolumeInfo{Path: n.path, Size: size}, err
 }

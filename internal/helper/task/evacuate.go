@@ -143,7 +143,7 @@ func (w *evacuation) move(ctx context.Context, planned backends.VolumeInfo) (ipc
 	it := helper.Item(planned)
 	if slices.Contains(w.stays, planned.Name) {
 		w.run.Pacer.Foresee(-planned.Size)
-		return it, ipc.Errorf(record.HasChildren, "%q cannot be moved: others stand on it, or it would not find what it stands on", planned.Path)
+		return it, ipc.Errorf(record.HasChildren, "%q cannot be moved: others stand on it, it has snapshots, or it would not find what it stands on", planned.Path)
 	}
 	do := w.take
 	if w.keep {

@@ -52,12 +52,12 @@ func (w overlay) begin(r *helper.Run) error {
 	if err := w.disk.Sound(w.at.Volume); err != nil {
 		return err
 	}
-	w.told(r)
+	w.reports(r)
 	return nil
 }
 
-// told has what is become of the image reported in the end.
-func (w overlay) told(r *helper.Run) {
+// reports has what is become of the image reported in the end.
+func (w overlay) reports(r *helper.Run) {
 	r.Knows(func(it *ipc.Item) {
 		if is, err := described(w.at.Volume, w.disk.Format); err == nil {
 			like(it, is)

@@ -68,7 +68,7 @@ func (w rebasing) replace(ctx context.Context, r *helper.Run) error {
 	r.Next(0)
 	r.Report.Method = diskio.MethodNone
 	w.disk.Alone = true
-	w.told(r)
+	w.reports(r)
 	is, err := described(w.at.Volume, w.disk.Format)
 	if err != nil {
 		return err

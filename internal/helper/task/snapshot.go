@@ -30,8 +30,8 @@ func snapshotOf(o Tasked, on operation.OnSnapshot) (at, snapshot helper.Location
 	return at, snapshot, err
 }
 
-// images is how many children make an overlay in a format, where a snapshot needs one.
-func images(format string) int {
+// overlayImages is how many children make an overlay in a format, where a snapshot needs one.
+func overlayImages(format string) int {
 	if format == layered {
 		return 1
 	}

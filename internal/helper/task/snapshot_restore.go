@@ -22,7 +22,7 @@ func SnapshotRestore(o *operation.SnapshotRestore) (helper.Task, error) {
 		draft: &helper.Draft{Location: at, As: backends.NewVolume{Format: o.Format}, Over: old},
 	}
 	return helper.Task{
-		Name: o.Task().Name, Images: images(o.Format), Secrets: o.Files, Room: roomBySnapshots,
+		Name: o.Task().Name, Images: overlayImages(o.Format), Secrets: o.Files, Room: roomBySnapshots,
 		Doing:  fmt.Sprintf("restore %q from snapshot %q", at.Path, o.Snapshot),
 		Done:   fmt.Sprintf("restored %q from snapshot %q", at.Path, o.Snapshot),
 		Undone: fmt.Sprintf("%q is as it was", at.Path),

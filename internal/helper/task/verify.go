@@ -63,7 +63,7 @@ func (w *verification) work(ctx context.Context, r *helper.Run) error {
 func (w *verification) read(ctx context.Context, r *helper.Run, c diskio.Content) error {
 	size, err := c.Size()
 	if err == nil {
-		w.begun, err = w.held(r)
+		w.begun, err = w.origin(r)
 	}
 	if err != nil {
 		return err

@@ -89,8 +89,8 @@ func (w view) sums() string {
 	return record.AsFile
 }
 
-// held is where a checksum of the volume begins, or goes on.
-func (w view) held(r *helper.Run) (helper.Position, error) {
+// origin is where a checksum of the volume begins, or goes on.
+func (w view) origin(r *helper.Run) (helper.Position, error) {
 	var below []diskio.Content
 	for _, l := range w.chain {
 		below = append(below, l.Volume.Volume.Content())
