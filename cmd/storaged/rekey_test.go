@@ -16,6 +16,7 @@ import (
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -132,7 +133,7 @@ func TestKeysOfAVolumeAreChanged(t *testing.T) {
 	h.succeed(h.rekey("disk", alsoSecret("third")))
 	h.unlocks("disk", third, true)
 	h.is("disk", record.Volume{Secret: "second"})
-	h.refused(h.client.DeleteSecret(h.ctx(), "second"), record.Busy)
+	h.refused(h.client.DeleteSecret(h.ctx(), contract.Submit{}, "second"), record.Busy)
 	h.succeed(h.rekey("disk", noSecret("third")))
 	h.unlocks("disk", third, false)
 	h.unlocks("disk", second, true)
@@ -212,7 +213,7 @@ func TestEncryptedVolumeIsOpenedByItsSecret(t *testing.T) {
 	}
 	h.unlocks("disk", value, true)
 	h.is("disk", record.Volume{Secret: "disks", Format: "luks", Capacity: mib, State: record.VolumeReady})
-	h.refused(h.client.DeleteSecret(h.ctx(), "disks"), record.Busy)
+	h.refused(h.client.DeleteSecret(h.ctx(), contract.Submit{}, "disks"), record.Busy)
 	content, _ := h.given("content", mib)
 	want := hashOf(t, content.Name())
 	h.succeed(h.hand("disk", content, field("as", "raw")))

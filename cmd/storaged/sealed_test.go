@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -87,7 +88,7 @@ func TestSnapshotOfAnEncryptedVolumeKeepsItsSecret(t *testing.T) {
 	h.must(h.opens("disk", "disks"))
 	h.succeed(h.freeze("disk", "s"))
 	h.must(h.opens("disk", "next"))
-	h.refused(h.client.DeleteSecret(h.ctx(), "disks"), record.Busy)
+	h.refused(h.client.DeleteSecret(h.ctx(), contract.Submit{}, "disks"), record.Busy)
 	h.must(os.Remove(h.path(".disk@s.storaged"))) // else it is a leftover of the test
 }
 
@@ -102,5 +103,5 @@ func TestCopiesOfEncryptedVolumesOpenByTheSameSecret(t *testing.T) {
 		h.is(name, record.Volume{Secret: "disks", State: record.VolumeReady})
 	}
 	h.succeed(h.remove("moved"))
-	h.refused(h.client.DeleteSecret(h.ctx(), "disks"), record.Busy)
+	h.refused(h.client.DeleteSecret(h.ctx(), contract.Submit{}, "disks"), record.Busy)
 }

@@ -573,14 +573,14 @@ func (f *fake) Secrets(context.Context) ([]record.Secret, error) {
 	return []record.Secret{{Name: "disks", Set: day, Uses: 1, UsedBy: []string{"images/vm1.luks"}}, {Name: "old", Set: day, UsedBy: []string{}}}, nil
 }
 
-func (f *fake) SetSecret(_ context.Context, _ record.Caller, name string, value []byte) (record.Secret, error) {
+func (f *fake) SetSecret(_ context.Context, _ contract.Submit, name string, value []byte) (record.Secret, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.requests = append(f.requests, string(value))
 	return record.Secret{Name: name, Set: day}, nil
 }
 
-func (f *fake) DeleteSecret(_ context.Context, _ record.Caller, name string) error {
+func (f *fake) DeleteSecret(_ context.Context, _ contract.Submit, name string) error {
 	if name == "none" {
 		return record.Errorf(record.NotFound, "there is no secret %q", name)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/term"
 )
 
@@ -22,7 +23,8 @@ func (t *tool) secretCommand() *cli.Command {
 			{Name: "list", Usage: "list their names, and what they open", Action: t.changing(secretList)}, // not for everybody
 			{
 				Name: "set", Usage: "keep a secret", ArgsUsage: "SECRET",
-				Description: "All of the file is the secret, a newline at its end too. One that opens a volume is not replaced.\n\n" +
+				Description: "All of the file is the secret, a newline at its end too. One that opens a volume is not replaced:\n" +
+					"vol rekey has another one open it.\n\n" +
 					"Examples:\n  storagedctl secret set disks --file /root/disks.key\n  gpg --decrypt disks.key.gpg | storagedctl secret set disks --file -",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "file", Usage: "the secret, - is standard input: `FILE|-`"},
@@ -67,15 +69,19 @@ func secretSet(ctx context.Context, s *session) error {
 	if strings.HasSuffix(string(value), "\n") {
 		s.note("the secret ends with a newline, which is part of it")
 	}
-	if s.cli.Bool("dry-run") {
-		s.note(fmt.Sprintf("would keep secret %s of %d bytes", name, len(value)))
-		return nil
-	}
-	k, err := s.client.SetSecret(ctx, name, value)
+	size := len(value) // which is wiped
+	k, err := s.client.SetSecret(ctx, s.trying(), name, value)
 	if err != nil {
 		return err
 	}
+	if s.cli.Bool("dry-run") {
+		s.note(fmt.Sprintf("would keep secret %s of %d bytes", name, size))
+		return nil
+	}
 	s.note("secret " + k.Name + " is kept")
+	if k.Uses > 0 {
+		s.note(fmt.Sprintf("it is what opens %s; storagedctl vol rekey %s --opened-by %s tries whether it does", strings.Join(k.UsedBy, ", "), k.UsedBy[0], k.Name))
+	}
 	return s.printChanged(k.Name, k)
 }
 
@@ -109,6 +115,9 @@ func (s *session) secretFrom(file string) ([]byte, error) {
 func secretDelete(ctx context.Context, s *session) error {
 	name := s.arg(0)
 	if s.cli.Bool("dry-run") {
+		if err := s.client.DeleteSecret(ctx, s.trying(), name); err != nil {
+			return err
+		}
 		s.note("would delete secret " + name)
 		return nil
 	}
@@ -118,7 +127,7 @@ func secretDelete(ctx context.Context, s *session) error {
 	if err := s.confirm(ctx, ruin{what: "deletes secret " + name, list: lost}); err != nil {
 		return err
 	}
-	if err := s.client.DeleteSecret(ctx, name); err != nil {
+	if err := s.client.DeleteSecret(ctx, s.trying(), name); err != nil {
 		return err
 	}
 	s.note("secret " + name + " is deleted")
@@ -126,3 +135,6 @@ func secretDelete(ctx context.Context, s *session) error {
 		Name string `json:"name"`
 	}{name})
 }
+
+// trying says that nothing is to be changed, where that was said.
+func (s *session) trying() contract.Submit { return contract.Submit{DryRun: s.cli.Bool("dry-run")} }

@@ -112,7 +112,7 @@ func endArranging(c *Catalog, tx *store.Tx, e end) error {
 		v.Promised = 0
 	}
 	if k, ok := e.Operation.(*operation.Rekey); ok && e.ok() {
-		v.Secret = cmp.Or(k.New, v.Secret)
+		v.Secret = cmp.Or(k.New, k.OpenedBy, v.Secret)
 	}
 	v.Generation++
 	carrySum(v, e)

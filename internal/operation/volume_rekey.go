@@ -17,6 +17,8 @@ type Rekey struct {
 	New    string `json:"new,omitempty"`    // opens it instead
 	Add    string `json:"add,omitempty"`    // opens it too
 	Remove string `json:"remove,omitempty"` // opens it no longer
+	// OpenedBy opens it already: that is tried, and then known.
+	OpenedBy string `json:"opened_by,omitempty"`
 	// IterTime is how many ms of the processor a try of a new secret takes; 0: 2000.
 	IterTime int64 `json:"iter_time,omitempty"`
 }
@@ -35,11 +37,16 @@ func (*Rekey) Kind() record.Kind { return record.VolumeRekey }
 // Class: it takes some seconds, however large the volume is.
 func (*Rekey) Class() record.Class { return record.Normal }
 
-// Locks the volume against everybody.
-func (o *Rekey) Locks() []record.Object { return []record.Object{o.lock(record.ModeWrite)} }
+// Locks the volume against everybody, or, for a try, against who changes it.
+func (o *Rekey) Locks() []record.Object {
+	if o.OpenedBy != "" {
+		return []record.Object{o.lock(record.ModeRead)}
+	}
+	return []record.Object{o.lock(record.ModeWrite)}
+}
 
 // Keys are the secrets that its helper needs.
-func (o *Rekey) Keys() []string { return []string{o.Secret, o.New, o.Add, o.Remove} }
+func (o *Rekey) Keys() []string { return []string{o.Secret, o.New, o.Add, o.Remove, o.OpenedBy} }
 
 // Settle looks whether the new secret opens it.
 func (o *Rekey) Settle() *Settle { return &Settle{Volume: o.Volume, Keyed: true} }
@@ -65,9 +72,11 @@ func (o *Rekey) Allowed(k Known) error {
 	switch {
 	case !slices.Contains(Encrypted, k.Volume.Format):
 		return record.Errorf(record.Unsupported, "volume %s is in format %s, which has no keys; %s have them", of, k.Volume.Format, record.List(Encrypted, 10))
+	case o.OpenedBy != "":
+		return nil
 	case k.Volume.Secret == "":
 		return record.Errorf(record.WrongState, "nobody knows which secret opens volume %s", of).
-			WithHint("%s", "say it: PATCH of the volume with its secret's name")
+			WithHint("%s tries one, and says it", record.Do("volume.rekey", k.Volume.Pool+"/"+k.Volume.Name).With("opened_by", "SECRET"))
 	}
 	return k.opened(o.Secret)
 }
@@ -87,14 +96,15 @@ func (o *Rekey) Task() Task {
 	return Task{
 		Name:  "rekey",
 		Usage: "change by what secrets an encrypted volume can be opened",
-		Description: "One of --new, --add and --remove says what is to be done. A new secret is tried before an old one\n" +
-			"is taken away, and what alone opens the volume stays. The content is neither read nor written.",
+		Description: "One of --new, --add, --remove and --opened-by says what is to be done. A new secret is tried before\n" +
+			"an old one is taken away, and what alone opens the volume stays. The content is neither read nor written.",
 		Example: "--target vm1.luks --secret-file old.key --new next --secret-file next=new.key",
 		Flags: append(slices.Concat(o.Volume.flags("target"), o.Sealed.flags(&o.Secret)), o.Volume.known(),
 			text("format", &o.Format, "format of the volume: `luks|qcow2`"),
 			text("new", &o.New, "`NAME` of a secret that opens it instead of --secret"),
 			text("add", &o.Add, "`NAME` of a secret that opens it too"),
 			text("remove", &o.Remove, "`NAME` of a secret that opens it no longer"),
+			text("opened-by", &o.OpenedBy, "`NAME` of a secret of which only is tried whether it opens it"),
 			Flag{Name: "iter-time", Default: "2000", Usage: "a try of the new secret takes so long on this machine, `MILLISECONDS`", value: (*number)(&o.IterTime)},
 			text("checksum", &o.Recorded, "what the content is known to have; the result names it again if nobody else has changed the volume: `ALGORITHM:HEX`"),
 			Flag{Name: "recorded-change", Usage: "--checksum counts only if the volume was last changed then, `NANOSECONDS` since 1970", value: (*number)(&o.SummedNS)},
@@ -102,11 +112,14 @@ func (o *Rekey) Task() Task {
 	}
 }
 
-// RekeyRequest asks for other secrets that open a volume: one of the three.
+// RekeyRequest asks for other secrets that open a volume, or says which one does: one of
+// the four.
 type RekeyRequest struct {
 	Secret string `json:"secret,omitempty"` // opens it instead of the one that does
 	Add    string `json:"add,omitempty"`    // opens it too
 	Remove string `json:"remove,omitempty"` // opens it no longer
+	// OpenedBy opens it already, by whomever it was encrypted; that is tried first.
+	OpenedBy string `json:"opened_by,omitempty"`
 	// IterTime is how many ms of the processor a try of a new secret takes; 0: 2000.
 	IterTime int64 `json:"iter_time,omitempty"`
 	JobOptions
@@ -115,7 +128,7 @@ type RekeyRequest struct {
 // Check refuses what says none of them, or several.
 func (r *RekeyRequest) Check() error {
 	given := 0
-	for field, name := range map[string]string{"secret": r.Secret, "add": r.Add, "remove": r.Remove} {
+	for field, name := range map[string]string{"secret": r.Secret, "add": r.Add, "remove": r.Remove, "opened_by": r.OpenedBy} {
 		if name == "" {
 			continue
 		}
@@ -128,13 +141,16 @@ func (r *RekeyRequest) Check() error {
 		return record.Errorf(record.Invalid, "iter_time is up to %d ms, not %d", record.MaxIterTime, r.IterTime)
 	}
 	if given != 1 {
-		return record.Errorf(record.Invalid, "one of secret, add and remove says what is to be done")
+		return record.Errorf(record.Invalid, "one of secret, add, remove and opened_by says what is to be done")
 	}
 	return r.JobOptions.Check()
 }
 
 // Plan refuses what would take away the secret by which the volume is opened.
 func (r *RekeyRequest) Plan(k Known) (Operation, error) {
+	if r.OpenedBy != "" {
+		return &Rekey{Volume: k.On, Format: k.Volume.Format, OpenedBy: r.OpenedBy}, nil
+	}
 	o := &Rekey{Volume: k.On, Format: k.Volume.Format, Secret: k.Volume.Secret, New: r.Secret, Add: r.Add, Remove: r.Remove, IterTime: r.IterTime}
 	switch {
 	case o.Secret == "": // which is refused

@@ -348,12 +348,12 @@ func (f *fake) Secrets(context.Context) ([]record.Secret, error) {
 	return []record.Secret{{Name: "disks", Set: now, UsedBy: []string{"images/base.raw"}, Uses: 1}}, f.enter("Secrets", asked{})
 }
 
-func (f *fake) SetSecret(_ context.Context, c record.Caller, name string, value []byte) (record.Secret, error) {
-	return record.Secret{Name: name, Set: now}, f.enter("SetSecret", asked{c, contract.Submit{}, []string{name}, string(value)})
+func (f *fake) SetSecret(_ context.Context, s contract.Submit, name string, value []byte) (record.Secret, error) {
+	return record.Secret{Name: name, Set: now}, f.enter("SetSecret", asked{s.Caller, s, []string{name}, string(value)})
 }
 
-func (f *fake) DeleteSecret(_ context.Context, c record.Caller, name string) error {
-	return f.enter("DeleteSecret", asked{caller: c, names: []string{name}})
+func (f *fake) DeleteSecret(_ context.Context, s contract.Submit, name string) error {
+	return f.enter("DeleteSecret", asked{caller: s.Caller, submit: s, names: []string{name}})
 }
 
 func (f *fake) Metrics() ([]byte, error) {

@@ -65,9 +65,11 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	},
 	"Secrets": func(ctx context.Context, c *client.Client) (any, error) { return c.Secrets(ctx) },
 	"SetSecret": func(ctx context.Context, c *client.Client) (any, error) {
-		return c.SetSecret(ctx, "disks", []byte("secret"))
+		return c.SetSecret(ctx, contract.Submit{}, "disks", []byte("secret"))
 	},
-	"DeleteSecret": func(ctx context.Context, c *client.Client) (any, error) { return nil, c.DeleteSecret(ctx, "disks") },
+	"DeleteSecret": func(ctx context.Context, c *client.Client) (any, error) {
+		return nil, c.DeleteSecret(ctx, contract.Submit{}, "disks")
+	},
 	"Volumes": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Volumes(ctx, contract.VolumeFilter{Pools: []string{"a", "b"}, States: []string{"ready"}, Paths: []string{"/x y"}})
 	},

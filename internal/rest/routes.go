@@ -37,8 +37,8 @@ func hostRoutes() []route {
 		{http.MethodPatch, "/v1/limits", record.MemberRole, nil, true, patchLimits, false},
 		{http.MethodPut, "/v1/drain", record.MemberRole, nil, true, putDrain, false},
 		{http.MethodGet, "/v1/secrets", record.MemberRole, nil, false, listSecrets, false},
-		{http.MethodPut, "/v1/secrets/{secret}", record.MemberRole, nil, true, putSecret, false},
-		{http.MethodDelete, "/v1/secrets/{secret}", record.MemberRole, nil, false, deleteSecret, false},
+		{http.MethodPut, "/v1/secrets/{secret}", record.MemberRole, []string{"dry_run"}, true, putSecret, false},
+		{http.MethodDelete, "/v1/secrets/{secret}", record.MemberRole, []string{"dry_run"}, false, deleteSecret, false},
 		{http.MethodGet, "/v1/events", record.ReaderRole, nil, false, getEvents, false},
 	}
 }

@@ -22,16 +22,31 @@ func putSecret(c *call) error {
 	if err := c.decode(&r); err != nil {
 		return err
 	}
-	return c.result(c.svc.SetSecret(c.ctx(), c.caller, c.r.PathValue("secret"), r.Value))
+	s, err := c.onSecret()
+	if err != nil {
+		return err
+	}
+	return c.result(c.svc.SetSecret(c.ctx(), s, c.r.PathValue("secret"), r.Value))
 }
 
 func deleteSecret(c *call) error {
 	if err := c.noIfMatch("a secret has"); err != nil {
 		return err
 	}
-	if err := c.svc.DeleteSecret(c.ctx(), c.caller, c.r.PathValue("secret")); err != nil {
+	s, err := c.onSecret()
+	if err == nil {
+		err = c.svc.DeleteSecret(c.ctx(), s, c.r.PathValue("secret"))
+	}
+	if err != nil {
 		return err
 	}
 	c.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// onSecret is who asks for a change, which may be tried only.
+func (c *call) onSecret() (s contract.Submit, err error) {
+	s.Caller = c.caller
+	s.DryRun, err = c.flag("dry_run")
+	return s, err
 }

@@ -89,9 +89,9 @@ type HostService interface {
 	// Secrets gives what may be known of the secrets. What they are, nobody is given.
 	Secrets(ctx context.Context) ([]record.Secret, error)
 	// SetSecret keeps a secret, and wipes value. One that opens a volume is not replaced.
-	SetSecret(ctx context.Context, c record.Caller, name string, value []byte) (record.Secret, error)
+	SetSecret(ctx context.Context, s contract.Submit, name string, value []byte) (record.Secret, error)
 	// DeleteSecret refuses to delete one that opens a volume.
-	DeleteSecret(ctx context.Context, c record.Caller, name string) error
+	DeleteSecret(ctx context.Context, s contract.Submit, name string) error
 	// Metrics gives figures in the text format of Prometheus, version 0.0.4.
 	Metrics() ([]byte, error)
 	// Subscribe gives the events after seq (0: from now on). When seq is too

@@ -9,6 +9,7 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/secret"
+	"storaged/internal/service/contract"
 	"storaged/internal/store"
 )
 
@@ -45,47 +46,53 @@ func usersOfSecrets(tx *store.Tx) (map[string][]string, error) {
 }
 
 // SetSecret keeps a secret, in place of the one that had the name. What opens volumes
-// is not replaced: nothing else may.
-func (s *Service) SetSecret(ctx context.Context, c record.Caller, name string, value []byte) (record.Secret, error) {
+// is not replaced: nothing else may. One that is lost is put back; whether it opens what
+// it should a rekey tries.
+func (s *Service) SetSecret(ctx context.Context, sub contract.Submit, name string, value []byte) (record.Secret, error) {
 	defer clear(value)
 	if err := secret.CheckName(name); err != nil {
 		return record.Secret{}, err
 	}
+	s.secretly.Lock()
+	defer s.secretly.Unlock()
 	same, err := s.secrets.Is(name, value)
-	if err == nil && !same {
-		if err = s.withdrawn(name, "replaced"); err == nil {
-			err = s.secrets.Set(name, value)
-		}
+	lost := !s.secrets.Known(name)
+	if err == nil && !same && !lost {
+		err = s.withdrawn(sub, name, "replaced")
+	}
+	if err == nil && !same && !sub.DryRun {
+		err = s.secrets.Set(name, value)
 	}
 	if err != nil {
 		return record.Secret{}, err
 	}
-	s.log.Info("secret set", "secret", name, "by", c.Owner.User)
+	if !sub.DryRun {
+		s.log.Info("secret set", "secret", name, "by", sub.Caller.Owner.User)
+	}
 	all, err := s.Secrets(ctx)
 	i := slices.IndexFunc(all, func(k record.Secret) bool { return k.Name == name })
-	if err == nil && i < 0 {
-		err = record.Errorf(record.NotFound, "secret %q was deleted just now", name)
-	}
-	if err != nil {
-		return record.Secret{}, err
+	if err != nil || i < 0 { // it would be a new one
+		return record.Secret{Name: name, UsedBy: []string{}}, err
 	}
 	return all[i], nil
 }
 
 // DeleteSecret deletes a secret that opens no volume.
-func (s *Service) DeleteSecret(_ context.Context, c record.Caller, name string) error {
+func (s *Service) DeleteSecret(_ context.Context, sub contract.Submit, name string) error {
 	if err := secret.CheckName(name); err != nil {
 		return err
 	}
+	s.secretly.Lock()
+	defer s.secretly.Unlock()
 	if err := s.KnownSecret(name); err != nil {
 		return err
 	}
-	err := s.withdrawn(name, "deleted")
-	if err == nil {
-		err = s.secrets.Delete(name)
+	if err := s.withdrawn(sub, name, "deleted"); err != nil || sub.DryRun {
+		return err
 	}
+	err := s.secrets.Delete(name)
 	if err == nil {
-		s.log.Info("secret deleted", "secret", name, "by", c.Owner.User)
+		s.log.Info("secret deleted", "secret", name, "by", sub.Caller.Owner.User)
 	}
 	return err
 }
@@ -99,28 +106,37 @@ func (s *Service) KnownSecret(name string) error {
 }
 
 // withdrawn has nobody use a secret any more, or refuses that where somebody does. What
-// begins to use one asks in a transaction too.
-func (s *Service) withdrawn(name, will string) error {
+// begins to use one asks in a transaction too. A dry run only refuses.
+func (s *Service) withdrawn(sub contract.Submit, name, will string) error {
+	if sub.DryRun {
+		return s.store.View(func(tx *store.Tx) error { return unused(tx, name, will) })
+	}
 	return s.store.Update(func(tx *store.Tx) error {
-		users, err := usersOfSecrets(tx)
-		if err != nil {
-			return err
-		}
-		if of := users[name]; len(of) > 0 {
-			return record.Errorf(record.Busy, "secret %q opens %s, and is not %s", name, record.List(of, 3), will).
-				WithHint("nothing else may open what is in there; give the volume another one first, or delete it")
-		}
-		jobs, err := tx.LiveJobs()
-		for _, j := range jobs {
-			if err == nil && slices.Contains(j.Secrets, name) {
-				return record.Errorf(record.Busy, "job %d (%s) needs secret %q, which is not %s", j.Number, j.Kind, name, will)
-			}
-		}
+		err := unused(tx, name, will)
 		if err == nil {
 			s.secrets.Withdraw(name)
 		}
 		return err
 	})
+}
+
+// unused refuses a secret that opens volumes, or that a job needs.
+func unused(tx *store.Tx, name, will string) error {
+	users, err := usersOfSecrets(tx)
+	if err != nil {
+		return err
+	}
+	if of := users[name]; len(of) > 0 {
+		return record.Errorf(record.Busy, "secret %q opens %s, and is not %s", name, record.List(of, 3), will).
+			WithHint("%s has another one open it; %s says that another one does already", record.Do("volume.rekey", of[0]).With("secret", "OTHER"), record.Do("volume.rekey", of[0]).With("opened_by", "OTHER"))
+	}
+	jobs, err := tx.LiveJobs()
+	for _, j := range jobs {
+		if err == nil && slices.Contains(j.Secrets, name) {
+			return record.Errorf(record.Busy, "job %d (%s) needs secret %q, which is not %s", j.Number, j.Kind, name, will)
+		}
+	}
+	return err
 }
 
 // sealed refuses a job whose secrets are not there.

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -153,7 +154,7 @@ func (s *Service) PatchVolume(_ context.Context, sub contract.Submit, pool, volu
 			v.Description = *r.Description
 		}
 		if r.Secret != nil {
-			if err := s.KnownSecret(*r.Secret); err != nil {
+			if err := cmp.Or(s.KnownSecret(*r.Secret), unchanging(tx, v)); err != nil {
 				return err
 			}
 			v.Secret = *r.Secret
@@ -163,6 +164,17 @@ func (s *Service) PatchVolume(_ context.Context, sub contract.Submit, pool, volu
 		return err
 	})
 	return out, err
+}
+
+// unchanging refuses a volume that a job changes, which may be its keys.
+func unchanging(tx *store.Tx, v *store.Volume) error {
+	jobs, err := tx.LiveJobs()
+	for _, j := range jobs {
+		if slices.Contains(j.Objects, record.Object{Pool: v.Pool, Volume: v.Name, Mode: record.ModeWrite}) {
+			return record.Errorf(record.Busy, "job %d (%s) changes volume %s", j.Number, j.Kind, record.Quoted(v.Pool, v.Name)).WithHint("%s", record.Do("job.wait", strconv.FormatInt(j.Number, 10)))
+		}
+	}
+	return err
 }
 
 // presentVolume gives a volume of an active pool, complete or not.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"storaged/internal/backends"
+	"storaged/internal/format"
 	"storaged/internal/helper"
 	"storaged/internal/operation"
 	"storaged/internal/record"
@@ -26,13 +27,16 @@ func Rekey(o *operation.Rekey) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	given := 0
-	for _, name := range []string{o.New, o.Add, o.Remove} {
+	for _, name := range []string{o.New, o.Add, o.Remove, o.OpenedBy} {
 		if name != "" {
 			given++
 		}
 	}
 	if given != 1 {
-		return helper.Task{}, record.Errorf(record.Invalid, "one of --new, --add and --remove says what is to be done")
+		return helper.Task{}, record.Errorf(record.Invalid, "one of --new, --add, --remove and --opened-by says what is to be done")
+	}
+	if o.OpenedBy != "" {
+		return w.trial(), nil
 	}
 	return helper.Task{
 		Doing:   fmt.Sprintf("change the keys of %q", at.Path),
@@ -44,6 +48,39 @@ func Rekey(o *operation.Rekey) (helper.Task, error) {
 		Opens:   []helper.Opening{w.at},
 		Work:    w.work,
 	}, nil
+}
+
+// trial is the task that tries a secret, and changes nothing.
+func (w rekey) trial() helper.Task {
+	w.at.Access = backends.ReadShared
+	return helper.Task{
+		Doing:   fmt.Sprintf("try a secret of %q", w.at.Path),
+		Done:    fmt.Sprintf("%q is opened by secret %q", w.at.Path, w.OpenedBy),
+		Undone:  fmt.Sprintf("%q is as it was", w.at.Path),
+		Reads:   w.at.Path,
+		Secrets: w.Files,
+		Images:  1,
+		Opens:   []helper.Opening{w.at},
+		Work:    w.try,
+	}
+}
+
+// try opens an image that is encrypted.
+func (w rekey) try(ctx context.Context, r *helper.Run) error {
+	r.Plan(helper.Single("try"))
+	r.Next(0)
+	info, err := w.at.Volume.Info()
+	if err != nil {
+		return err
+	}
+	h, err := format.InspectAs(w.at.Volume.Content(), info.Size, w.Format)
+	if err == nil && h.Encryption == "" {
+		err = record.Errorf(record.Unsupported, "%q is not encrypted: no secret opens it", w.at.Path)
+	}
+	if err != nil {
+		return err
+	}
+	return r.TryKey(ctx, w.at.Volume, w.opened(w.OpenedBy))
 }
 
 type rekey struct {

@@ -72,13 +72,13 @@ func (c *Client) Secrets(ctx context.Context) ([]record.Secret, error) {
 }
 
 // SetSecret keeps a secret by a name.
-func (c *Client) SetSecret(ctx context.Context, name string, value []byte) (record.Secret, error) {
-	return fetch[record.Secret](ctx, c, newAsk(http.MethodPut, "secrets", name).with(contract.SecretSet{Value: value}))
+func (c *Client) SetSecret(ctx context.Context, s contract.Submit, name string, value []byte) (record.Secret, error) {
+	return fetch[record.Secret](ctx, c, newAsk(http.MethodPut, "secrets", name).with(contract.SecretSet{Value: value}).under(s))
 }
 
 // DeleteSecret deletes a secret.
-func (c *Client) DeleteSecret(ctx context.Context, name string) error {
-	return c.do(ctx, newAsk(http.MethodDelete, "secrets", name), nil)
+func (c *Client) DeleteSecret(ctx context.Context, s contract.Submit, name string) error {
+	return c.do(ctx, newAsk(http.MethodDelete, "secrets", name).under(s), nil)
 }
 
 // Events opens the stream of the events after number after, or with 0 of those
