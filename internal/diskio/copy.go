@@ -106,8 +106,10 @@ type copying struct {
 	stats    CopyStats
 	fill     bool // holes within Allocation are written, for want of fallocate
 	holes    *holeMaker
-	sift     *holeMaker // holes too, but nil if zeros are to be written
-	cache    *residency
+	sift     *holeMaker                        // holes too, but nil if zeros are to be written
+	read     func(buf []byte, off int64) error // of the source
+	cache    *residency                        // nil where it is passed by
+	pieces   int64                             // extents of data
 	flusher  *flusher
 	left     atomic.Int64 // bytes of data that were left out as zeros
 	loose    int64        // bytes of data to be written where no blocks are promised
@@ -179,8 +181,7 @@ func (c *copying) copy(ctx context.Context) error {
 	if err := c.reserve(ctx); err != nil { // now, so that want of space shows at once
 		return err
 	}
-	c.cache = newResidency(c.Src, c.srcSize)
-	defer c.cache.close()
+	defer c.openSource()()
 	c.flusher = newFlusher(c.p, c.Dst)
 	defer c.flusher.stop()
 	keep := &checkpointer{Checkpoints: c.Checkpoints, sync: syncWith(c.p, c.flusher)}
@@ -214,7 +215,7 @@ func (c *copying) walk(ctx context.Context) func(visit func(Extent) error) error
 			}
 			return visit(x)
 		}
-		if err := walkAll(ctx, c.Src, c.srcSize, clean); err != nil {
+		if err := c.walkSource(ctx, clean); err != nil {
 			return err
 		}
 		return clean(Extent{Off: c.srcSize, Len: c.Size - c.srcSize, Kind: Zero})
@@ -233,10 +234,11 @@ func (c *copying) fillHole(x Extent, visit func(Extent) error) error {
 
 // measure finds how much of the source is data, for an honest total.
 func (c *copying) measure(ctx context.Context) error {
-	err := walkAll(ctx, c.Src, c.srcSize, func(x Extent) error {
+	err := c.walkSource(ctx, func(x Extent) error {
 		if x.Kind != Data {
 			c.stats.Holes += x.Len
 		} else {
+			c.pieces++
 			c.stats.Data += x.Len
 			c.loose += max(0, x.End()-max(x.Off, c.Allocation))
 		}
@@ -259,7 +261,7 @@ func (c *copying) moveChunk(ctx context.Context, buf []byte, off int64) (Moved, 
 	if off >= c.srcSize {
 		return writeAndFlush(ctx, c.flusher, zeros[:len(buf)], off)
 	}
-	if err := readFull(c.Src, buf, off); err != nil {
+	if err := c.read(buf, off); err != nil {
 		return Moved{}, err
 	}
 	m, err := place(ctx, c.flusher, c.sift, buf, off)

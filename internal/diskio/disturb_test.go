@@ -311,4 +311,17 @@ func TestPageCacheStaysEmptyOfASparseSource(t *testing.T) {
 			t.Errorf("of %d MiB %d bytes of %s are left in the page cache", extents, got, f.Name())
 		}
 	}
+	if got := cacheOf(t, src, 0, 0).Cache; got > 0 { // nothing came into it in the first place
+		t.Errorf("%d pages of the source are in the page cache", got)
+	}
+	for i := range int64(extents * 2 / 3) { // somebody else's
+		_, err = io.Copy(io.Discard, io.NewSectionReader(src, i*apart, mib))
+		must(t, err)
+	}
+	before := cacheOf(t, src, 0, 0).Cache
+	_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: file{create(t, t.TempDir(), "dst")}, Src: file{src}})
+	must(t, err)
+	if got := cacheOf(t, src, 0, 0).Cache; got < before*9/10 {
+		t.Errorf("of %d pages that were cached %d are left", before, got)
+	}
 }

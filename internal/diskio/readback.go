@@ -21,7 +21,7 @@ func ReadBack(ctx context.Context, p *Pacer, c Content, r Round) error {
 			return err
 		}
 		defer restore()
-		read = func(buf []byte, off int64) error { return readAligned(f, buf, off) }
+		read = func(buf []byte, off int64) error { return readAligned(opVerify, f, buf, off) }
 	}
 	spare := sync.Pool{New: func() any { return new([chunkBytes]byte) }}
 	s := streams{p: p, requests: requests(c), keep: r.checkpointer(nil), step: func(_ context.Context, buf []byte, off int64) (Moved, error) {
@@ -54,27 +54,29 @@ func mismatch(got, want []byte, off int64) error {
 
 // uncache makes reads of f come from the device: by O_DIRECT, or, where the file
 // system has none, because the cache was dropped. Nothing of f may be dirty.
-// Changing the flag needs no second open, which a confined process may not do.
 func uncache(f *os.File) (restore func(), err error) {
 	dropCache(f, 0, 0)
+	restore, err = passCache(f)
+	if errors.Is(err, unix.EINVAL) {
+		return func() {}, nil
+	}
+	return restore, ioError(opVerify, nowhere, err)
+}
+
+// passCache sets O_DIRECT, EINVAL where the file system has none. Changing the flag
+// needs no second open, which a confined process may not do.
+func passCache(f *os.File) (restore func(), err error) {
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
-	if err != nil {
-		return nil, ioError(opVerify, nowhere, err)
+	if err == nil {
+		_, err = unix.FcntlInt(f.Fd(), unix.F_SETFL, flags|unix.O_DIRECT)
 	}
-	set := func(flags int) error {
-		_, err := unix.FcntlInt(f.Fd(), unix.F_SETFL, flags)
-		return err
-	}
-	if err := set(flags | unix.O_DIRECT); err != nil && !errors.Is(err, unix.EINVAL) {
-		return nil, ioError(opVerify, nowhere, err)
-	}
-	return func() { _ = set(flags) }, nil // they were in force before
+	return func() { _, _ = unix.FcntlInt(f.Fd(), unix.F_SETFL, flags) }, err // they were in force before
 }
 
 // readAligned reads all of buf, asking for whole pages as O_DIRECT wants them.
 // buf is the beginning of a worker's buffer, which has room for them, since a
 // chunk crosses no multiple of its size.
-func readAligned(f *os.File, buf []byte, off int64) error {
+func readAligned(op string, f *os.File, buf []byte, off int64) error {
 	first := off &^ (alignment - 1)
 	skip := int(off - first)
 	whole := buf[:(skip+len(buf)+alignment-1)&^(alignment-1)]
@@ -86,5 +88,5 @@ func readAligned(f *os.File, buf []byte, off int64) error {
 	if errors.Is(err, io.EOF) {
 		err = ErrShrunk
 	}
-	return ioError(opVerify, first+int64(n), err)
+	return ioError(op, first+int64(n), err)
 }

@@ -30,7 +30,14 @@ type connection struct {
 // readAhead is the buffer of the heads of replies. Data goes past it.
 const readAhead = 4096
 
+// sendBuffer has room for a request of the largest size and its head, so that it goes
+// at one time: each wait for the server to take a part is a change of processes.
+const sendBuffer = mostBytes + 64<<10
+
 func newConnection(c net.Conn, client *Client, t terms) *connection {
+	if u, ok := c.(*net.UnixConn); ok {
+		_ = u.SetWriteBuffer(sendBuffer) // as much as the system allows
+	}
 	return &connection{
 		Conn: c, client: client, terms: t,
 		in:      bufio.NewReaderSize(c, readAhead),
