@@ -15,39 +15,44 @@ import (
 // passphrase is long, and has spaces and newlines.
 var passphrase = []byte(" ä\n" + strings.Repeat("k", 200) + "\n")
 
-// encrypted are the formats that have keys, each with an image that the passphrase
-// opens. It is made once: QEMU measures the processor for a second and more for each,
-// however fast keys are to be.
-var encrypted = map[string]func() ([]byte, error){
-	"luks":  sync.OnceValues(func() ([]byte, error) { return encryptedAnew("luks") }),
-	"qcow2": sync.OnceValues(func() ([]byte, error) { return encryptedAnew("qcow2") }),
-}
+// encrypted are the formats that have keys.
+var encrypted = []string{"luks", "qcow2"}
 
-func encryptedAnew(format string) ([]byte, error) {
+// encryptedQCOW2 is an image that the passphrase opens, and that names a backing. It is
+// made once: QEMU measures the processor for a second and more for each key, however
+// fast that is to be.
+var encryptedQCOW2 = sync.OnceValues(func() ([]byte, error) {
 	f, err := os.CreateTemp("", "")
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	defer os.Remove(f.Name())
-	n := New{Format: format, Capacity: 4 * mib, Options: map[string]string{"iter_time": "10"}, Secret: passphrase}
-	if format == "qcow2" {
-		n.BackingName, n.BackingFormat = "/nowhere/base", "raw"
-	}
-	if err := Create(context.Background(), f, n); err != nil {
+	err = Create(context.Background(), f, New{
+		Format: "qcow2", Capacity: mib, Options: map[string]string{"iter_time": "10"}, Secret: passphrase,
+		BackingName: "/nowhere/base", BackingFormat: "raw",
+	})
+	if err != nil {
 		return nil, err
 	}
 	return os.ReadFile(f.Name())
-}
+})
 
-// locked is a new image that the passphrase opens.
+// locked is a new image of a MiB that the passphrase opens.
 func locked(t *testing.T, format string) Layer {
 	t.Helper()
-	f := file(t, format)
-	b, err := encrypted[format]()
+	path := filepath.Join(t.TempDir(), format)
+	if format == "luks" {
+		testenv.LUKS(t, path, string(passphrase))
+	} else {
+		testenv.Tool(t, "qemu-storage-daemon")
+		b, err := encryptedQCOW2()
+		must(t, err)
+		must(t, os.WriteFile(path, b, 0o600))
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	must(t, err)
-	_, err = f.Write(b)
-	must(t, err)
+	t.Cleanup(func() { f.Close() })
 	return Layer{File: f, Format: format, Secret: passphrase}
 }
 
@@ -73,7 +78,7 @@ func keyOpens(t *testing.T, f *os.File, format, secret string, want bool) {
 }
 
 func TestKeysComeAndGo(t *testing.T) {
-	for format := range encrypted {
+	for _, format := range encrypted {
 		t.Run(format, func(t *testing.T) {
 			t.Parallel()
 			ctx, layer := t.Context(), locked(t, format)

@@ -178,14 +178,14 @@ func sound(t testing.TB, f *os.File, format string) {
 }
 
 func TestEncryptedImagesNeedTheirSecret(t *testing.T) {
-	for format := range encrypted {
+	for _, format := range encrypted {
 		t.Run(format, func(t *testing.T) {
 			l := locked(t, format)
 			i := opened(t, l, Options{Writable: true})
 			if all := seen(t); !strings.Contains(all, "qemu-storage-daemon") || strings.Contains(all, "kkk") {
 				t.Errorf("others see %q", all)
 			}
-			want := pattern(2, 4*mib)
+			want := pattern(2, mib)
 			if _, err := i.WriteAt(want, 0); err != nil {
 				t.Fatal(err)
 			}
@@ -196,7 +196,7 @@ func TestEncryptedImagesNeedTheirSecret(t *testing.T) {
 			}
 			must(t, i.Close())
 			if format == "luks" {
-				must(t, Resize(t.Context(), l, 3*mib, Child{}))
+				must(t, Resize(t.Context(), l, mib/2, Child{}))
 			}
 			if format == "qcow2" {
 				if checked, err := Check(t.Context(), l, RepairAll, Child{}); err != nil || checked.Bad() {
