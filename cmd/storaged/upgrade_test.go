@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -404,7 +406,10 @@ func TestStopBeginsNothing(t *testing.T) {
 func (h *host) halfAsked() (finish func()) {
 	h.t.Helper()
 	c := must(net.Dial("unix", h.sock))(h.t)
-	must(io.WriteString(c, "POST /v1/pools HTTP/1.1\r\nHost: storaged\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"))(h.t)
+	must(io.WriteString(c, "POST /v1/pools HTTP/1.1\r\nHost: storaged\r\nContent-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"))(h.t)
+	if line, err := bufio.NewReader(c).ReadString('\n'); !strings.Contains(line, "100") { // it waits for the body
+		h.t.Fatalf("the answer is %q, %v", line, err)
+	}
 	return func() { c.Close() } // it is given up
 }
 
