@@ -26,6 +26,19 @@ func Fault(err error, t Task) *ipc.Error {
 	code := codeOf(err)
 	e := ipc.Errorf(code, "cannot %s: %v", t.Doing, err)
 	e.Hint = hints[code]
+	addObject(e, err)
+	if code == record.NoSpace {
+		if e.Hint = t.Room; e.Hint == "" {
+			e.Hint = shortage(err, t.Writes)
+		}
+	}
+	addFigures(e, err, t)
+	return e
+}
+
+// addObject adds to a fault which object the error of a driver or of a program is about, and
+// what that says to do.
+func addObject(e *ipc.Error, err error) {
 	if busy, ok := errors.AsType[*backends.BusyError](err); ok {
 		e.Path, e.Holder, e.Hint = busy.Object, busy.Holder, busy.Release
 	}
@@ -47,11 +60,10 @@ func Fault(err error, t Task) *ipc.Error {
 	if errors.Is(err, backends.ErrUnsafe) {
 		e.Hint = "a volume is a regular file that has one name; find / -xdev -samefile FILE lists the names of one"
 	}
-	if code == record.NoSpace {
-		if e.Hint = t.Room; e.Hint == "" {
-			e.Hint = shortage(err, t.Writes)
-		}
-	}
+}
+
+// addFigures adds what is known of a fault in figures.
+func addFigures(e *ipc.Error, err error, t Task) {
 	if bounded, ok := errors.AsType[*fileSizeError](err); ok {
 		e.Message = fmt.Sprintf("cannot %s: a file of this file system has %s at most", t.Doing, quantity.FormatBoth(bounded.most))
 	}
@@ -67,7 +79,6 @@ func Fault(err error, t Task) *ipc.Error {
 			e.Code, e.Hint = string(record.Unsupported), "the file system cannot share blocks, or source and target lie on different ones; --reflink auto copies then"
 		}
 	}
-	return e
 }
 
 // codes gives the code of each error that can be told apart. The first match

@@ -17,18 +17,9 @@ import (
 
 // Settle makes the task of an operation.
 func Settle(o *operation.Settle) (helper.Task, error) {
-	job, byHand := o.Job, true
-	if dir, ok := ipc.JobDirFromEnv(); ok {
-		job, byHand = dir.Job, false
-	} else if err := needed(o, "job", job != ""); err != nil {
+	work, err := settlementOf(o)
+	if err != nil {
 		return helper.Task{}, err
-	}
-	if err := record.CheckJob(job); err != nil {
-		return helper.Task{}, record.Errorf(record.Invalid, "%s", err)
-	}
-	work := settlement{
-		job: job, byHand: byHand, deletes: o.Deleted, keyed: o.Keyed, keeps: o.Keep, resumable: o.Resumable, format: o.Format,
-		with: o.With, above: formatsOf(o.Above),
 	}
 	if o.Pools {
 		return settlePools(o, work)
@@ -46,8 +37,8 @@ func Settle(o *operation.Settle) (helper.Task, error) {
 	}
 	at.Pool.Changes = true
 	t := helper.Task{
-		Doing:   fmt.Sprintf("settle job %s on %q", job, at.Path),
-		Done:    fmt.Sprintf("settled job %s on %q", job, at.Path),
+		Doing:   fmt.Sprintf("settle job %s on %q", work.job, at.Path),
+		Done:    fmt.Sprintf("settled job %s on %q", work.job, at.Path),
 		Undone:  "what was unfinished may be there still",
 		Writes:  at.Path,
 		Opens:   []helper.Opening{at.Pool},
@@ -62,6 +53,23 @@ func Settle(o *operation.Settle) (helper.Task, error) {
 		return t, err
 	}
 	return t, nil
+}
+
+// settlementOf is what is to be settled, but for where. By hand the job is a flag's.
+func settlementOf(o *operation.Settle) (settlement, error) {
+	job, byHand := o.Job, true
+	if dir, ok := ipc.JobDirFromEnv(); ok {
+		job, byHand = dir.Job, false
+	} else if err := needed(o, "job", job != ""); err != nil {
+		return settlement{}, err
+	}
+	if err := record.CheckJob(job); err != nil {
+		return settlement{}, record.Errorf(record.Invalid, "%s", err)
+	}
+	return settlement{
+		job: job, byHand: byHand, deletes: o.Deleted, keyed: o.Keyed, keeps: o.Keep, resumable: o.Resumable, format: o.Format,
+		with: o.With, above: formatsOf(o.Above),
+	}, nil
 }
 
 type settlement struct {
