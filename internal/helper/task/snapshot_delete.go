@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"storaged/internal/crash"
 	"storaged/internal/diskio"
@@ -162,48 +163,60 @@ func (w merging) fill(ctx context.Context, r *helper.Run, o overlay, image *help
 		}
 		hides = min(size, is.Capacity)
 	}
-	from := beneath{image}
+	from := beneath{Image: image}
+	if is, err := described(o.at.Volume, o.disk.Format); err != nil {
+		return err
+	} else if slices.Contains(is.Options, withoutZeros) {
+		from.dense = hides
+	}
 	if err := from.room(ctx, o.at.Pool, size); err != nil {
 		return err
 	}
-	if err := from.hide(ctx, r, hides); err != nil {
-		return err
+	if from.dense == 0 {
+		if err := from.hide(ctx, r, hides); err != nil {
+			return err
+		}
 	}
 	_, err = diskio.Place(ctx, r.Pacer, diskio.PlaceSpec{Dst: image, Src: from, Len: size, Clean: true, DetectZeros: hides == 0, Keep: true})
 	r.Report.Bytes = r.Pacer.Counts().Written
 	return err
 }
 
+// withoutZeros is the option of images that have no clusters marked as zeros.
+const withoutZeros = "compat=0.10"
+
 // beneath is the content of an image of which what the image below it has is known to
 // be data, and the rest is a hole.
-type beneath struct{ *helper.Image }
+type beneath struct {
+	*helper.Image
+	dense int64 // up to there zeros are data too: the image can have them in no other way
+}
 
 // second is the layer below the topmost.
 const second = 2
 
 // Extents gives what is data of one part that one layer has.
 func (b beneath) Extents(list []diskio.Extent, off, end int64) (n int, err error) {
-	n, err = b.has(list, off, end)
+	var part [1]nbd.Depth
+	if _, err := b.Depths(part[:], off, end); err != nil {
+		return 0, err
+	}
+	end = min(end, part[0].Off+part[0].Len)
+	switch {
+	case part[0].Layer != second:
+		list[0] = diskio.Extent{Off: off, Len: end - off, Kind: diskio.Hole}
+		return 1, nil
+	case off < b.dense:
+		list[0] = diskio.Extent{Off: off, Len: min(end, b.dense) - off, Kind: diskio.Data}
+		return 1, nil
+	}
+	n, err = b.Image.Extents(list, off, end)
 	for i := range list[:n] {
 		if list[i].Kind != diskio.Data {
 			list[i].Kind = diskio.Hole
 		}
 	}
 	return n, err
-}
-
-// has gives the extents of one part that one layer has: holes, if that is another one.
-func (b beneath) has(list []diskio.Extent, off, end int64) (n int, err error) {
-	var part [1]nbd.Depth
-	if _, err := b.Depths(part[:], off, end); err != nil {
-		return 0, err
-	}
-	end = min(end, part[0].Off+part[0].Len)
-	if part[0].Layer == second {
-		return b.Image.Extents(list, off, end)
-	}
-	list[0] = diskio.Extent{Off: off, Len: end - off, Kind: diskio.Hole}
-	return 1, nil
 }
 
 // extentsAsked is how many extents are asked for at a time.
@@ -243,7 +256,7 @@ func (b beneath) room(ctx context.Context, p *helper.Pool, size int64) error {
 	const unit = 64 << 10 // as large as most clusters, of which a part needs a whole one
 	need, counted := int64(0), int64(0)
 	err := b.each(ctx, size, func(x diskio.Extent) error {
-		if x.Kind == diskio.Data {
+		if x.Kind == diskio.Data || x.Off < b.dense {
 			from, to := max(counted, x.Off/unit*unit), (x.End()+unit-1)/unit*unit
 			need, counted = need+max(0, to-from), to
 		}
