@@ -129,14 +129,14 @@ func (s *Service) redefined(ctx context.Context, name string, st contract.Starte
 }
 
 // defining is the one operation of a define: starting, with building before if
-// asked or where that takes nothing away; or only building.
+// asked or where that takes nothing away from a pool that is to stay; or only building.
 func defining(p *store.Pool, build, start bool) (operation.Operation, error) {
 	if !start {
 		return &operation.PoolBuild{OnPool: operation.OnPool{Volume: catalog.OnPool(p)}}, nil
 	}
 	can, err := catalog.Capabilities(p.Type)
 	o := catalog.StartOf(p)
-	o.Build = build || can.MakesTarget
+	o.Build = build || can.MakesTarget && p.Persistent
 	return o, err
 }
 
@@ -291,6 +291,9 @@ func (s *Service) PatchPool(_ context.Context, sub contract.Submit, pool string,
 				return record.Errorf(record.WrongState, "pool %q is forgotten when it is not active any more: it is not started with the daemon", p.Name)
 			}
 			p.Autostart = *r.Autostart
+		}
+		if r.Persistent != nil {
+			p.Persistent = *r.Persistent
 		}
 		err = s.catalog.ChangePool(tx, p)
 		out = catalog.PublicPool(p)

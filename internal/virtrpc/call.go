@@ -118,7 +118,7 @@ func (c *connection) patient() (context.Context, context.CancelFunc) {
 // flags refuses those that the procedure does not know.
 func (c *call) flags(given, known wire.Flags) error {
 	if more := given &^ known; more != 0 {
-		return unknownFlags(more, c.procedure.name)
+		return badArgument("flags", "unsupported flags (0x%x) in function %s", uint32(more), driverFunction(c.procedure.name))
 	}
 	return nil
 }

@@ -63,17 +63,13 @@ func registerEvent(c *call, a wire.RegisterArgs) (xdr.Value, error) {
 	}
 	asked := callback{event: a.Event}
 	if a.Pool != nil {
-		p, err := c.pool(*a.Pool)
-		if err != nil {
-			return nil, err
-		}
-		asked.pool = wirePool(p).UUID
+		asked.pool = a.Pool.UUID // which need not be there yet
 	}
 	s := &c.events
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if slices.ContainsFunc(s.callbacks, func(o callback) bool { return o.event == asked.event && o.pool == asked.pool }) {
-		return nil, wire.Failf(wire.FromStorage, wire.InvalidArg, "event callback already tracked")
+		return nil, wire.Failf(wire.FromNone, wire.InvalidArg, "event callback already tracked")
 	}
 	if len(s.callbacks) >= maxCallbacks {
 		return nil, wire.Failf(wire.FromStorage, wire.ResourceBusy, "a connection has at most %d callbacks", maxCallbacks)
@@ -153,8 +149,10 @@ func (c *connection) happened(e record.Event) {
 // meaning says what an event is to libvirt's clients.
 func (c *connection) meaning(e record.Event) (event, what int32, pool wire.Pool, ok bool) {
 	switch {
-	case e.Type == "pool.defined" && e.Pool != nil:
-		return eventLifecycle, poolDefined, wirePool(*e.Pool), true
+	case e.Type == "pool.defined" && e.Pool != nil: // of one that is not to stay only its start counts
+		return eventLifecycle, poolDefined, wirePool(*e.Pool), e.Pool.Persistent
+	case e.Type == "pool.undefined" && e.Pool != nil && !e.Pool.Persistent:
+		return eventLifecycle, poolStopped, wirePool(*e.Pool), true
 	case e.Type == "pool.undefined" && e.Pool != nil:
 		return eventLifecycle, poolUndefined, wirePool(*e.Pool), true
 	case e.Type != "job.ended" || e.Job == nil || e.Job.State != record.Succeeded || len(e.Job.Objects) == 0:

@@ -63,7 +63,7 @@ var classes = map[virtxml.Class]struct {
 	domain wire.Domain
 	code   wire.Code
 }{
-	virtxml.NotXML:      {wire.FromXML, wire.XMLDetail},
+	virtxml.NotXML:      {wire.FromStorage, wire.XMLDetail},
 	virtxml.Shape:       {wire.FromXML, wire.XMLError},
 	virtxml.Wrong:       {wire.FromStorage, wire.XMLError},
 	virtxml.Unsupported: {wire.FromStorage, wire.ConfigUnsupported},
@@ -92,10 +92,8 @@ func driverFunction(public string) string {
 	return "storage" + name
 }
 
-// unknownFlags says it as libvirt's macro of that name does, which names no code.
-func unknownFlags(flags wire.Flags, function string) *wire.Failure {
-	return &wire.Failure{
-		Code: wire.InvalidArg, Domain: wire.FromStorage, Message: fmt.Sprintf("unsupported flags (0x%x) in function %s", uint32(flags), driverFunction(function)),
-		Detail: "flags",
-	}
+// badArgument refuses an argument as libvirt's macro for it does, which puts no words before
+// the message.
+func badArgument(name, format string, args ...any) *wire.Failure {
+	return &wire.Failure{Code: wire.InvalidArg, Domain: wire.FromStorage, Message: fmt.Sprintf(format, args...), Detail: name}
 }

@@ -129,6 +129,18 @@ var exchanges = map[string][]packet{
 	"no such pool": withOpen(call(wire.StoragePoolLookupByName, new(wire.Text("nowhere"))), call(wire.StoragePoolLookupByUUID, &wire.UUID{1}), call(wire.StoragePoolGetInfo, &nowhere),
 		call(wire.StoragePoolGetAutostart, &nowhere), call(wire.StoragePoolIsActive, &nowhere), call(wire.StoragePoolNumOfVolumes, &nowhere), call(wire.StoragePoolLookupByTargetPath, new(wire.Text("/nowhere"))),
 		call(wire.StoragePoolListAllVolumes, &wire.PoolListArgs{Pool: nowhere, Need: 1}), call(wire.StoragePoolLookupByVolume, &nothing)),
+	"sources":    withOpen(call(wire.ConnectFindStoragePoolSources, &wire.SourcesArgs{Type: "dir"}), call(wire.ConnectFindStoragePoolSources, &wire.SourcesArgs{Type: "nothing"})),
+	"broken XML": withOpen(call(wire.StoragePoolDefineXML, &wire.TextFlags{Text: "<pool"})),
+	"bad documents": withOpen(call(wire.StoragePoolDefineXML, &wire.TextFlags{Text: "<volume/>"}), call(wire.StoragePoolDefineXML, &wire.TextFlags{Text: "<pool type='dir'/>"}),
+		call(wire.StoragePoolCreateXML, &wire.TextFlags{Text: "<pool type='x'/>"}), call(wire.StoragePoolDefineXML, &wire.TextFlags{Text: "<pool type='dir'/>", Flags: 8})),
+	"changes of nothing": withOpen(call(wire.StoragePoolBuild, &wire.PoolFlags{Pool: nowhere}), call(wire.StoragePoolCreate, &wire.PoolFlags{Pool: nowhere}), call(wire.StoragePoolDestroy, &nowhere),
+		call(wire.StoragePoolDelete, &wire.PoolFlags{Pool: nowhere}), call(wire.StoragePoolUndefine, &nowhere), call(wire.StoragePoolRefresh, &wire.PoolFlags{Pool: nowhere}), call(wire.StoragePoolRefresh, &wire.PoolFlags{Pool: nowhere, Flags: 1}),
+		call(wire.StoragePoolSetAutostart, &wire.PoolInt{Pool: nowhere, N: 1}), call(wire.StorageVolDelete, &wire.VolFlags{Vol: nothing}), call(wire.StorageVolWipe, &wire.VolFlags{Vol: nothing}),
+		call(wire.StorageVolWipePattern, &wire.VolWipeArgs{Vol: nothing, Algorithm: 12}), call(wire.StorageVolResize, &wire.VolResizeArgs{Vol: nothing}), call(wire.StorageVolUpload, &wire.VolStreamArgs{Vol: nothing}),
+		call(wire.StorageVolDownload, &wire.VolStreamArgs{Vol: nothing}), call(wire.StorageVolDownload, &wire.VolStreamArgs{Vol: nothing, Flags: 2}), call(wire.StorageVolCreateXML, &wire.VolCreateArgs{Pool: nowhere, XML: "<volume/>"}),
+		call(wire.StorageVolCreateXMLFrom, &wire.VolCreateFromArgs{Pool: nowhere, XML: "<volume/>", From: nothing})),
+	"events": withOpen(call(wire.ConnectStoragePoolEventRegister, &wire.RegisterArgs{}), call(wire.ConnectStoragePoolEventRegister, &wire.RegisterArgs{}), call(wire.ConnectStoragePoolEventRegister, &wire.RegisterArgs{Event: 2}),
+		call(wire.ConnectStoragePoolEventRegister, &wire.RegisterArgs{Event: 1, Pool: &nowhere}), call(wire.ConnectStoragePoolEventDeregister, new(wire.Int(4711))), call(wire.ConnectStoragePoolEventDeregister, new(wire.Int(0)))),
 	"no such volume": withOpen(call(wire.StorageVolLookupByName, &wire.PoolText{Pool: nowhere, Text: "nothing"}), call(wire.StorageVolLookupByKey, new(wire.Text("k"))),
 		call(wire.StorageVolLookupByPath, new(wire.Text("/nowhere/nothing"))), call(wire.StorageVolGetInfo, &nothing), call(wire.StorageVolGetPath, &nothing),
 		call(wire.StorageVolGetInfoFlags, &wire.VolFlags{Vol: nothing, Flags: 2})),
@@ -138,6 +150,7 @@ var exchanges = map[string][]packet{
 var differences = map[string]string{
 	"open without URI":       "there is one driver, which a client means that names none",
 	"open with an empty URI": "likewise",
+	"broken XML":             "the parser says in its own words what is wrong, and no more",
 	"other program":          "libvirt's daemon for storage alone has no program for QEMU either",
 }
 

@@ -120,6 +120,23 @@ func TestVirshDoesStorage(t *testing.T) {
 		do("vol-delete " + name + " --pool p")
 	}
 	do("pool-destroy p")
+
+	do("pool-create-as t dir --target " + dir)
+	says("pool-info t", "running", "Persistent:     no")
+	fails("pool-autostart t", "pool has no config file")
+	do("pool-destroy t")
+	fails("pool-info t", "no storage pool with matching name 't'")
+	fails("pool-create-as t dir --target "+filepath.Join(h.Dir, "nowhere"), "nowhere")
+	fails("pool-info t", "no storage pool with matching name 't'")
+	do("pool-create-as t dir --build --target " + filepath.Join(h.Dir, "new"))
+	stays := filepath.Join(h.Dir, "t.xml")
+	if err := os.WriteFile(stays, []byte(do("pool-dumpxml t")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	do("pool-define " + stays)
+	do("pool-destroy t")
+	says("pool-info t", "inactive", "Persistent:     yes")
+
 	do("pool-delete p")
 	do("pool-undefine p")
 	fails("pool-info p", "no storage pool with matching name 'p'")

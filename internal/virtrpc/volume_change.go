@@ -244,6 +244,9 @@ func resizeVol(c *call, a wire.VolResizeArgs) (xdr.Value, error) {
 	if err := c.flags(a.Flags, resizeAllocate|resizeDelta|resizeShrink); err != nil {
 		return nil, err
 	}
+	if a.Capacity == 0 && a.Flags&(resizeDelta|resizeShrink) == 0 {
+		return nil, badArgument("capacity", "capacity in virStorageVolResize cannot be zero without 'delta' or 'shrink' flags set")
+	}
 	v, err := c.vol(a.Vol)
 	if err != nil {
 		return nil, err

@@ -42,7 +42,8 @@ func (*PoolUndefine) Check() error { return nil }
 
 // PoolPatch changes properties of a pool; nil leaves one as it is.
 type PoolPatch struct {
-	Autostart *bool `json:"autostart,omitempty"`
+	Autostart  *bool `json:"autostart,omitempty"`
+	Persistent *bool `json:"-"` // true: one that was transient stays
 }
 
 // VolumePatch changes properties of a volume.
