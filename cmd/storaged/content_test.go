@@ -756,7 +756,7 @@ func TestContentIsNotForTheReadOnlySocket(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", mib)
-	socks, err := filepath.Glob(filepath.Join(h.dir, "*-ro*"))
+	socks, err := filepath.Glob(filepath.Join(h.dir, "storaged-ro*"))
 	h.must(err)
 	if len(socks) == 0 {
 		t.Fatalf("no read-only socket in %s", h.dir)

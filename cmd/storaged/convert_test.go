@@ -288,7 +288,7 @@ func TestFilesOfClientsAreConverted(t *testing.T) {
 		h.runs(record.ExitUsage, says, append([]string{"vol", "create", "pool/x", "--from"}, args...)...)
 	}
 	h.runs(record.ExitUnsupported, "from a stream", "vol", "create", "pool/x", "--from", "-", "--from-format", "qcow2")
-	h.runs(record.ExitUnsupported, "is made empty", "vol", "create", "pool/x", "--from", h.path("want"), "--from-format", "raw", "--format", "qcow2", "--secret", "s")
+	h.runs(record.ExitNotFound, "no secret", "vol", "create", "pool/x", "--from", h.path("want"), "--from-format", "raw", "--format", "qcow2", "--secret", "s")
 	h.runs(record.ExitUsage, "and not both", "vol", "create", "pool/x", "--from", h.path("want"), "--from-format", "raw", "--format", "qcow2", "--backing", "pool/q")
 	h.qemu("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", h.path("want"), file("overlay"))
 	h.runs(record.ExitUnsupported, "does not come with it", "vol", "create", "pool/x", "--from", file("overlay"), "--from-format", "qcow2")
