@@ -5,11 +5,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -201,6 +203,13 @@ func TestLostBackingIsToldAndReplaced(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	want := h.stack()
+	all, err := h.client.Volumes(h.ctx(), contract.VolumeFilter{})
+	h.must(err)
+	for _, v := range all {
+		if v.Name == "middle" && (!slices.Equal(v.Children, []string{"pool/top"}) || v.Parent == nil || v.Parent.Volume != "base" || *v.Depth != 1) {
+			t.Errorf("it is listed as %s", shown(v))
+		}
+	}
 	h.must(os.Rename(h.path("middle"), h.path("moved")))
 	h.must(h.refresh("pool"))
 	if v := h.entry("top"); !strings.Contains(v.Problem, h.path("middle")) || !strings.Contains(v.Problem, "no such file") || v.State != record.VolumeReady {

@@ -37,6 +37,7 @@ func (s *session) volumeShape() shape[record.Volume] {
 			{Name: "capacity", Right: true, Cell: func(v record.Volume) string { return bytes(v.Capacity) }},
 			{Name: "allocation", Spare: 1, Right: true, Cell: func(v record.Volume) string { return bytes(v.Allocation) }},
 			{Name: "state", Cell: volumeState},
+			{Name: "parent", Weight: 3, Spare: 3, Cell: volumeParent},
 			{Name: "pool", Extra: true, Cell: func(v record.Volume) string { return v.Pool }},
 			{Name: "name", Weight: 4, Extra: true, Cell: func(v record.Volume) string { return v.Name }},
 			{Name: "type", Extra: true, Cell: func(v record.Volume) string { return v.Type }},
@@ -59,6 +60,15 @@ func (s *session) volumeShape() shape[record.Volume] {
 }
 
 func volumeName(v record.Volume) string { return v.Pool + "/" + v.Name }
+
+// volumeParent is the volume that one stands on, or what its header names where that is
+// none.
+func volumeParent(v record.Volume) string {
+	if v.Parent == nil {
+		return v.Backing
+	}
+	return v.Parent.Pool + "/" + v.Parent.Volume
+}
 
 // volumeState gives the state with the job that explains it.
 func volumeState(v record.Volume) string {

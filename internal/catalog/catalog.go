@@ -34,6 +34,7 @@ type Catalog struct {
 	seek     *seeking
 
 	mu      sync.Mutex
+	kin     *kin                 // as of the newest transaction that was asked for it
 	applied map[string]time.Time // when the newest finding applied began, by pool's uuid
 	dropped map[string]time.Time // when a volume left the catalog, by its key
 }

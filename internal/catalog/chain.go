@@ -20,7 +20,7 @@ func chainOf(tx *store.Tx, v *store.Volume) (operation.Chain, error) {
 	if v == nil {
 		return operation.Chain{}, nil
 	}
-	layers, err := layersUnder(tx, v)
+	layers, err := layersUnder(&Family{tx: tx}, v)
 	return operation.Chain{Of: operation.ChainOfVolume, Secret: v.Secret, Layers: layers}, err
 }
 
@@ -37,7 +37,7 @@ func chainUnder(tx *store.Tx, pool, name string) (operation.Chain, error) {
 	if err := Complete(tx, v); err != nil {
 		return operation.Chain{}, err
 	}
-	layers, err := layersUnder(tx, v)
+	layers, err := layersUnder(&Family{tx: tx}, v)
 	layers = append([]operation.Layer{layerOf(p, v, false)}, layers...)
 	if err == nil && depthOf(layers) > operation.MaxDepth {
 		err = tooDeep(v)
@@ -47,20 +47,20 @@ func chainUnder(tx *store.Tx, pool, name string) (operation.Chain, error) {
 
 // descent is a walk from an image down to what it stands on.
 type descent struct {
-	tx     *store.Tx
+	*Family
 	top    *store.Volume
 	passed []string // names of the layers, the image's own first
 	layers []operation.Layer
 }
 
-func beginAt(tx *store.Tx, v *store.Volume) *descent {
-	return &descent{tx: tx, top: v, passed: []string{v.Pool + "/" + record.Shown(v.Name)}}
+func beginAt(f *Family, v *store.Volume) *descent {
+	return &descent{Family: f, top: v, passed: []string{v.Pool + "/" + record.Shown(v.Name)}}
 }
 
 // layersUnder are the layers under a volume, from the top down: of each first what
 // holds its content, then what it stands on.
-func layersUnder(tx *store.Tx, v *store.Volume) ([]operation.Layer, error) {
-	d := beginAt(tx, v)
+func layersUnder(f *Family, v *store.Volume) ([]operation.Layer, error) {
+	d := beginAt(f, v)
 	for v != nil {
 		var err error
 		if v, err = d.below(v); err != nil {
@@ -72,8 +72,8 @@ func layersUnder(tx *store.Tx, v *store.Volume) ([]operation.Layer, error) {
 
 // passedFrom are the names of a volume and of those that it stands on, as far as
 // that can be followed.
-func passedFrom(tx *store.Tx, v *store.Volume) ([]string, error) {
-	d := beginAt(tx, v)
+func passedFrom(f *Family, v *store.Volume) ([]string, error) {
+	d := beginAt(f, v)
 	var refusal *record.Error
 	for next := v; next != nil; {
 		var err error
@@ -122,7 +122,7 @@ func (d *descent) below(v *store.Volume) (next *store.Volume, err error) {
 
 // take adds the volume that a layer names to the chain.
 func (d *descent) take(v *store.Volume, r store.Reference) (*store.Volume, error) {
-	p, w, err := resolved(d.tx, v, r)
+	p, w, err := d.resolved(v, r)
 	if err != nil {
 		return nil, err
 	}
@@ -175,18 +175,21 @@ func layerOf(p *store.Pool, v *store.Volume, data bool) operation.Layer {
 }
 
 // resolved is the volume of a pool in use that an image's reference is to.
-func resolved(tx *store.Tx, v *store.Volume, r store.Reference) (*store.Pool, *store.Volume, error) {
+func (f *Family) resolved(v *store.Volume, r store.Reference) (*store.Pool, *store.Volume, error) {
 	if r.Path == "" || strings.HasPrefix(r.Name, "json:") { // what is not named plainly may mean more than its path
 		return nil, nil, elsewhereOf(v, r)
 	}
-	w, err := referred(tx, r)
+	w, err := f.referred(r)
 	if err != nil {
 		return nil, nil, err
 	}
 	if w == nil {
 		return nil, nil, elsewhereOf(v, r)
 	}
-	p, err := ActivePool(tx, w.Pool)
+	p, err := f.pool(w.Pool)
+	if err == nil {
+		err = usable(p)
+	}
 	if err != nil {
 		return nil, nil, onBehalf(err, v, w)
 	}
@@ -223,31 +226,6 @@ func elsewhereOf(v *store.Volume, r store.Reference) error {
 		record.Do("volume.rebase", v.Pool+"/"+v.Name).With("backing", "POOL/VOLUME").With("unsafe"))
 }
 
-// referred is the volume that a reference is to, nil if that is none.
-func referred(tx *store.Tx, r store.Reference) (*store.Volume, error) {
-	if r.Path == "" {
-		return nil, nil
-	}
-	pools, err := tx.Pools()
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range pools {
-		v, err := referredIn(tx, p, r)
-		if v != nil || err != nil {
-			return v, err
-		}
-	}
-	if r.Identity == "" {
-		return nil, nil
-	}
-	same, err := tx.VolumesOfIdentity(r.Identity)
-	if err != nil || len(same) != 1 { // of a store that several pools have it is not known which
-		return nil, err
-	}
-	return same[0], nil
-}
-
 // referredIn is the volume of the pool that a reference is to by its path.
 func referredIn(tx *store.Tx, p *store.Pool, r store.Reference) (*store.Volume, error) {
 	target, name := targetAndName(p.Type, r.Path)
@@ -259,34 +237,6 @@ func referredIn(tx *store.Tx, p *store.Pool, r store.Reference) (*store.Volume, 
 		return nil, nil
 	}
 	return v, err
-}
-
-// Stand says in the record of a volume what stands on it and what it stands on, or why
-// that cannot be opened.
-func Stand(tx *store.Tx, v *store.Volume) (err error) {
-	if v.Children, err = childrenOf(tx, v); err != nil {
-		return err
-	}
-	c, err := chainOf(tx, v)
-	var refusal *record.Error
-	if errors.As(err, &refusal) {
-		v.Problem = cmp.Or(v.Problem, refusal.Message)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	depth := 0
-	for _, l := range c.Layers {
-		if l.Data {
-			continue
-		}
-		if depth++; depth == 1 {
-			v.Parent = &record.Parent{Pool: l.Pool, Volume: record.Shown(l.Name), Format: l.Format, Path: l.Path}
-		}
-	}
-	v.Depth = &depth
-	return nil
 }
 
 // rechain looks up again what the images of an operation stand on: that may have

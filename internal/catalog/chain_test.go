@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -180,9 +181,60 @@ func TestLostBackingIsAProblem(t *testing.T) {
 	d.overlay("beyond", store.Reference{Name: "/etc/shadow", Path: "/etc/shadow", Identity: "1:2:3"})
 	for name, text := range map[string]string{"there": "", "gone": `"/p/nothing", which is no volume of a pool: there was no such file`, "beyond": "nothing else is opened"} {
 		v := d.volume(name)
-		d.update(func(tx *store.Tx) error { return Stand(tx, v) })
+		d.stand(v)
 		if !strings.Contains(v.Problem, text) || (v.Problem == "") != (text == "") {
 			t.Errorf("%s: %q", name, v.Problem)
+		}
+	}
+}
+
+// stand has a volume say what it stands on, and what stands on it.
+func (d *desk) stand(v *store.Volume) {
+	d.t.Helper()
+	err := d.store.View(func(tx *store.Tx) error {
+		f, err := d.Family(tx)
+		if err != nil {
+			return err
+		}
+		return f.Stand(v)
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// What is said of many volumes is what is found of each, also when it has changed since.
+func TestFamilyIsWhatEachVolumeSays(t *testing.T) {
+	d := newDesk(t)
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		p.Real = "/real/p"
+		return orPut(err, tx, p)
+	})
+	d.plain("base")
+	d.plain("data")
+	d.overlay("middle", onto("base"))
+	d.overlay("top", onto("middle"))
+	d.overlay("split", store.Reference{Name: "data", Data: true, Path: "/p/data"}, onto("middle"))
+	d.overlay("real", store.Reference{Name: "/real/p/base", Path: "/real/p/base"})
+	d.overlay("bound", store.Reference{Name: "/other/base", Path: "/other/base", Identity: d.volume("base").Identity})
+	d.overlay("a", onto("b"))
+	d.overlay("b", onto("a"))
+	d.overlay("over", onto("a"))
+	for _, change := range []func(){func() {}, func() { d.overlay("more", onto("base")) }, func() { d.overlay("top", onto("data")) }} {
+		change()
+		for _, name := range []string{"base", "data", "middle", "top", "split", "real", "bound", "a", "b", "over"} {
+			v := d.volume(name)
+			d.stand(v)
+			var want []string
+			d.update(func(tx *store.Tx) (err error) {
+				want, err = childrenOf(tx, d.volume(name))
+				return err
+			})
+			slices.Sort(want)
+			if !slices.Equal(v.Children, want) {
+				t.Errorf("children of %s: %q, not %q", name, v.Children, want)
+			}
 		}
 	}
 }

@@ -16,17 +16,22 @@ func ActivePool(tx *store.Tx, name string) (*store.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
+	return p, usable(p)
+}
+
+// usable refuses a pool whose volumes cannot be worked on.
+func usable(p *store.Pool) error {
 	switch p.State {
 	case record.PoolActive, record.PoolDegraded:
-		return p, nil
+		return nil
 	case record.PoolInactive:
-		return nil, operation.Active(p.Pool)
+		return operation.Active(p.Pool)
 	}
 	e := record.Errorf(record.WrongState, "pool %q is %s: %s", p.Name, p.State, p.Reason)
 	if p.State == record.PoolUnreachable {
 		e = e.WithHint("%s, when it is there again", record.Do("pool.refresh", p.Name))
 	}
-	return nil, e
+	return e
 }
 
 // Pool gives a pool by name or uuid.

@@ -45,7 +45,7 @@ func childrenOf(tx *store.Tx, v *store.Volume) ([]string, error) {
 		return nil, err
 	}
 	children := []string{}
-	under, err := passedFrom(tx, v) // itself, and in a loop others that have no content either: none keeps the other
+	under, err := passedFrom(&Family{tx: tx}, v) // itself, and in a loop others that have no content either: none keeps the other
 	if err != nil {
 		return nil, err
 	}
@@ -229,8 +229,9 @@ func childless(tx *store.Tx, v *store.Volume, o operation.Operation) error {
 
 // knownReferences are the references of a volume as an operation judges them.
 func knownReferences(tx *store.Tx, v *store.Volume) (out []operation.Reference, err error) {
+	f := &Family{tx: tx}
 	for _, r := range referencesOf(v) {
-		on, err := referred(tx, r)
+		on, err := f.referred(r)
 		if err != nil {
 			return nil, err
 		}

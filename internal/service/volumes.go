@@ -20,6 +20,10 @@ func (s *Service) Volumes(_ context.Context, f contract.VolumeFilter) ([]record.
 		if err != nil {
 			return err
 		}
+		family, err := s.catalog.Family(tx)
+		if err != nil {
+			return err
+		}
 		for _, p := range pools {
 			if p.State == record.PoolInactive && len(f.Pools) == 0 {
 				continue
@@ -29,9 +33,13 @@ func (s *Service) Volumes(_ context.Context, f contract.VolumeFilter) ([]record.
 				return err
 			}
 			for _, v := range vols {
-				if selects(f, v) {
-					out = append(out, v.Volume)
+				if !selects(f, v) {
+					continue
 				}
+				if err := family.Stand(v); err != nil {
+					return err
+				}
+				out = append(out, v.Volume)
 			}
 		}
 		return nil
@@ -91,7 +99,11 @@ func (s *Service) Volume(_ context.Context, pool, volume string) (record.Volume,
 		if v, err = catalog.Volume(tx, p.Name, volume); err != nil {
 			return err
 		}
-		return catalog.Stand(tx, v)
+		family, err := s.catalog.Family(tx)
+		if err != nil {
+			return err
+		}
+		return family.Stand(v)
 	})
 	if err != nil {
 		return record.Volume{}, err

@@ -31,6 +31,12 @@ type change struct {
 // errReadOnly is a write in View, a mistake of the caller.
 var errReadOnly = errors.New("internal error: change of the store without Update")
 
+// Version counts the changes of the store: what two transactions of one read is the same.
+func (t *Tx) Version() int {
+	t.live()
+	return t.btx.ID()
+}
+
 // live panics when the transaction is over.
 func (t *Tx) live() {
 	if t.btx == nil {
