@@ -242,7 +242,7 @@ var bombs = map[string]string{
 	"qcow2 that is a bomb":            harmless,
 	"qcow2 of a petabyte":             harmless,
 	"vmdk that is a bomb":             "bytes of address space",
-	"luks that is a bomb":             "30s of processor time|within 2m0s",
+	"luks that is a bomb":             "3m0s of processor time|within 26m0s",
 	"vpc with a table of 2 GiB":       "Max Table Entries too large",
 	"vdi with a table of 4 GiB":       "too many blocks",
 	"parallels with a table of 4 GiB": "Catalog too large",
