@@ -192,7 +192,7 @@ func formats(r *record.Result) string {
 	return r.From + " → " + r.Format
 }
 
-// wroteNothing is the method of a wipe that found only holes.
+// wroteNothing is the method of what moved nothing: a wipe that found only holes, say.
 const wroteNothing = "none"
 
 // manner says how something was done, for example "by copy".
@@ -202,8 +202,12 @@ func manner(kind record.Kind, method string) string {
 		return ""
 	case method == wroteNothing && kind == record.VolumeTrim:
 		return "nothing to give back"
-	case method == wroteNothing:
+	case method == wroteNothing && kind == record.VolumeWipe:
 		return "nothing to overwrite, only holes"
+	case method == wroteNothing && kind == record.VolumeFlatten:
+		return "it stands on nothing"
+	case method == wroteNothing:
+		return "nothing was moved"
 	}
 	return "by " + method
 }

@@ -149,6 +149,8 @@ func TestTheEndOfAJobOnAnImageSaysWhatItIsNow(t *testing.T) {
 		{record.VolumeCheck, record.Result{Check: &record.Tables{RepairedLeaks: 3}}, "0 corrupt, 0 leaked; 0 corrupt and 3 leaked were repaired"},
 		{record.VolumeClone, record.Result{From: "vmdk", Format: "qcow2", Bytes: 1 << 30, Method: "copy"}, "vmdk → qcow2, 1.00 GiB, by copy"},
 		{record.VolumeClone, record.Result{From: "raw", Format: "raw", Bytes: 1 << 30, Method: "reflink"}, "1.00 GiB, by reflink"},
+		{record.VolumeFlatten, record.Result{Format: "qcow2", Method: "none"}, "it stands on nothing"},
+		{record.VolumeRebase, record.Result{Format: "qcow2", Method: "none"}, "nothing was moved"},
 		{record.VolumeClone, record.Result{From: "raw", Format: "raw", Unchanged: true, Bytes: 1}, "nothing to do"},
 	} {
 		j := record.Job{Number: 5, Kind: c.kind, State: record.Succeeded, Result: &c.result}

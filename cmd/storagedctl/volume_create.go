@@ -74,7 +74,7 @@ func volumeCreate(ctx context.Context, s *session) error {
 // misnamed warns of a new volume whose name ends with a format that it is not in: who reads
 // the name would have it opened wrongly.
 func (s *session) misnamed(r volumeRef, format string) {
-	if s.cli.IsSet("format") {
+	if s.cli.IsSet("format") || s.cli.IsSet("backing") { // which is refused for a raw one
 		return
 	}
 	named := strings.TrimPrefix(filepath.Ext(r.name), ".")

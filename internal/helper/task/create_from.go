@@ -99,10 +99,10 @@ func (w *creation) admit() (header format.Image, err error) {
 	return header, nil
 }
 
-// convertible says beside of an image that is in another format than the volume is to
+// convertible says beside of a content that is in another format than the volume is to
 // be how it comes into that.
 func convertible(header format.Image, err error) error {
-	if e, ok := errors.AsType[*ipc.Error](err); ok && e.Code == string(record.Invalid) && header.Format != "" && !record.Plain(header.Format) && header.Problem == "" {
+	if e, ok := errors.AsType[*ipc.Error](err); ok && e.Code == string(record.Invalid) && header.Format != "" && header.Problem == "" {
 		e.Hint += fmt.Sprintf("; --from-format %s converts it", header.Format)
 	}
 	return err

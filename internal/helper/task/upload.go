@@ -3,6 +3,7 @@ package task
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -194,7 +195,10 @@ func (w upload) admit(c diskio.Content) (to into, err error) {
 	if err := cmp.Or(w.fits(to), w.checkPacking(w.head, w.off == 0)); err != nil {
 		return to, err
 	}
-	_, err = w.checkHeader(w.over(there, w.off, size))
+	header, err := w.checkHeader(w.over(there, w.off, size))
+	if e, ok := errors.AsType[*ipc.Error](err); ok && w.whole && header.Format == record.FormatRaw {
+		e.Hint += "; --as raw writes it as what a guest sees, and the image stays one"
+	}
 	return to, err
 }
 
