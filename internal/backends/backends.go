@@ -265,17 +265,17 @@ type Draft interface {
 type Replacer interface {
 	// Replace is Commit for a name that another volume has, which the caller has
 	// taken: from one instant to the next the name means the new one. The old one is
-	// gone with that, durably; or it has the name kept then, which is free, if that is
+	// gone with that, durably; or it has the name aside then, which is free, if that is
 	// not "". When it fails the name means what it did.
-	Replace(ctx context.Context, old Taken, kept string, record func(identity []byte) error) error
+	Replace(ctx context.Context, old Taken, aside string, record func(identity []byte) error) error
 }
 
-// Keeper is a driver whose drafts are Replacers.
-type Keeper interface {
-	// SettleKept looks after a Replace that ended without a report and did not come to
-	// its end: where the volume of that name has the name kept too, it has that no more.
+// Replacing is a driver whose drafts are Replacers.
+type Replacing interface {
+	// SettleReplaced looks after a Replace that ended without a report and did not come to
+	// its end: where the volume of that name has the name aside too, it has that no more.
 	// What it answers is durable, and it may be asked again.
-	SettleKept(ctx context.Context, p Pool, name, kept string) error
+	SettleReplaced(ctx context.Context, p Pool, name, aside string) error
 }
 
 // Pool is what a driver needs to know of a pool. Paths are absolute and clean.

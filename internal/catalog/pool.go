@@ -297,14 +297,14 @@ func (c *Catalog) sync(tx *store.Tx, p *store.Pool, e end) error {
 	s := scan{Catalog: c, tx: tx, pool: p, began: e.job, busy: busy}
 	found := map[string]bool{}
 	items, snapshots := volumesAndSnapshots(e.report.Items)
-	kept := s.kept(known)
+	alone := s.leftAlone(known)
 	for _, it := range s.inOrder(items, entries) {
 		found[it.Name] = true
 		if err := s.apply(entries[it.Name], it); err != nil {
 			return err
 		}
 	}
-	if err := s.freeze(e, kept, snapshots); err != nil {
+	if err := s.freeze(e, alone, snapshots); err != nil {
 		return err
 	}
 	s.ignore(e, found)

@@ -27,14 +27,14 @@ func entry(tx *store.Tx, pool, name string) (*store.Volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(v.Frozen, named(snapshot))
+	i := slices.IndexFunc(v.Frozen, withName(snapshot))
 	if i < 0 {
 		return nil, store.ErrNotFound
 	}
 	return asVolume(v, v.Frozen[i]), nil
 }
 
-func named(snapshot string) func(store.Snapshot) bool {
+func withName(snapshot string) func(store.Snapshot) bool {
 	return func(s store.Snapshot) bool { return s.Name == snapshot }
 }
 
@@ -63,7 +63,7 @@ func withFrozen(volumes []*store.Volume) (all []*store.Volume) {
 
 // identityOfSnapshot is which file the snapshot is known as.
 func identityOfSnapshot(v *store.Volume, name string) string {
-	if i := slices.IndexFunc(v.Frozen, named(name)); i >= 0 {
+	if i := slices.IndexFunc(v.Frozen, withName(name)); i >= 0 {
 		return v.Frozen[i].Identity
 	}
 	return ""
@@ -269,7 +269,7 @@ func endDiscarding(c *Catalog, tx *store.Tx, e end) error {
 	}
 	c.follow(v, o, e)
 	if e.ok() {
-		setFrozen(v, slices.DeleteFunc(slices.Clone(v.Frozen), named(o.Snapshot)))
+		setFrozen(v, slices.DeleteFunc(slices.Clone(v.Frozen), withName(o.Snapshot)))
 	}
 	v.Generation++
 	keepSum(v)
@@ -283,11 +283,11 @@ func (c *Catalog) follow(v *store.Volume, o *operation.SnapshotDelete, e end) {
 	if e.report != nil {
 		items = e.report.Items
 	}
-	i := slices.IndexFunc(v.Frozen, named(o.Snapshot))
+	i := slices.IndexFunc(v.Frozen, withName(o.Snapshot))
 	for _, l := range o.Above {
 		at := slices.IndexFunc(items, func(it ipc.Item) bool { return it.Name == l.Name })
 		_, name, snapshot := record.ParseSnapshot(l.Name)
-		k := slices.IndexFunc(v.Frozen, named(name))
+		k := slices.IndexFunc(v.Frozen, withName(name))
 		switch {
 		case snapshot && k < 0:
 		case at >= 0 && snapshot:
@@ -314,7 +314,7 @@ func endReverting(c *Catalog, tx *store.Tx, e end) error {
 	if e.ok() {
 		o := e.Operation.(*operation.SnapshotRestore)
 		v.Format = o.Format
-		if i := slices.IndexFunc(v.Frozen, named(o.Snapshot)); i >= 0 {
+		if i := slices.IndexFunc(v.Frozen, withName(o.Snapshot)); i >= 0 {
 			s := v.Frozen[i]
 			v.Capacity, v.Backing, v.References, v.Problem, v.InternalSnapshots = s.Capacity, s.Backing, s.References, s.Problem, s.Internal
 			v.Secret = cmp.Or(s.Secret, v.Secret)
@@ -347,18 +347,18 @@ func volumesAndSnapshots(items []ipc.Item) (volumes []ipc.Item, snapshots map[st
 	return volumes, snapshots
 }
 
-// kept are the volumes that are newer than the scan, or somebody's.
-func (s scan) kept(known []*store.Volume) map[string]bool {
-	kept := map[string]bool{}
+// leftAlone are the volumes that have changed since the scan, or are somebody's.
+func (s scan) leftAlone(known []*store.Volume) map[string]bool {
+	alone := map[string]bool{}
 	for _, v := range known {
-		kept[v.Name] = s.stale(v)
+		alone[v.Name] = s.stale(v)
 	}
-	return kept
+	return alone
 }
 
 // freeze takes over which snapshots were found, by volume, but of those that stay as
 // they are. One of no volume is warned of.
-func (s scan) freeze(e end, kept map[string]bool, found map[string][]ipc.Item) error {
+func (s scan) freeze(e end, alone map[string]bool, found map[string][]ipc.Item) error {
 	volumes, err := s.tx.Volumes(s.pool.Name)
 	if err != nil {
 		return err
@@ -366,7 +366,7 @@ func (s scan) freeze(e end, kept map[string]bool, found map[string][]ipc.Item) e
 	for _, v := range volumes {
 		items := found[v.Name]
 		delete(found, v.Name)
-		if len(items) == 0 && len(v.Frozen) == 0 || kept[v.Name] || s.locked(v.Name) {
+		if len(items) == 0 && len(v.Frozen) == 0 || alone[v.Name] || s.locked(v.Name) {
 			continue
 		}
 		if err := s.freezeOne(v, items); err != nil {
@@ -383,17 +383,17 @@ func (s scan) freeze(e end, kept map[string]bool, found map[string][]ipc.Item) e
 // freezeOne takes over which snapshots of a volume were found, but of those that a job
 // has.
 func (s scan) freezeOne(v *store.Volume, items []ipc.Item) error {
-	held := func(name string) bool { return s.locked(record.Shown(record.SnapshotFile(v.Name, name))) }
+	locked := func(name string) bool { return s.locked(record.Shown(record.SnapshotFile(v.Name, name))) }
 	all := slices.DeleteFunc(slices.Clone(v.Frozen), func(f store.Snapshot) bool {
 		there := slices.ContainsFunc(items, func(it ipc.Item) bool {
 			return it.Name == record.SnapshotFile(v.Name, f.Name) && sameVolume(s.pool.Type, f.Identity, it.Identity)
 		})
-		return !there && !held(f.Name)
+		return !there && !locked(f.Name)
 	})
 	for _, it := range items {
 		_, name, _ := record.ParseSnapshot(it.Name)
-		switch i := slices.IndexFunc(all, named(name)); {
-		case held(name):
+		switch i := slices.IndexFunc(all, withName(name)); {
+		case locked(name):
 		case i >= 0:
 			seeFrozen(&all[i], it)
 		default:

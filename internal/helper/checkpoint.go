@@ -298,7 +298,7 @@ func (r *Run) begin(ctx context.Context, d *Draft) (done bool, err error) {
 		return err
 	})
 	if err == nil && d.Over != nil {
-		d.Draft, err = over(d.Draft, d.Over, d.Kept)
+		d.Draft, err = over(d.Draft, d.Over, d.Aside)
 	}
 	return false, err
 }

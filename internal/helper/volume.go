@@ -23,7 +23,7 @@ type Draft struct {
 	Draft  backends.Draft     // when it is begun
 	Rights diskio.Rights      // that it gets when it is complete
 	Over   *Volume            // that it is to replace, which leaves its name then; nil: none
-	Kept   string             // name that the latter gets instead; "": it is gone
+	Aside  string             // name that the latter gets instead; "": it is gone
 	run    *Run               // by which it was begun before the task came to it; nil: it was not
 }
 
@@ -31,22 +31,22 @@ type Draft struct {
 type replacement struct {
 	backends.Draft
 	backends.Replacer
-	old  backends.Taken
-	kept string
+	old   backends.Taken
+	aside string
 }
 
 // Commit gives it the name of that.
 func (r replacement) Commit(ctx context.Context, record func(identity []byte) error) error {
-	return r.Replace(ctx, r.old, r.kept, record)
+	return r.Replace(ctx, r.old, r.aside, record)
 }
 
 // over makes a draft one that replaces a volume.
-func over(d backends.Draft, old *Volume, kept string) (backends.Draft, error) {
+func over(d backends.Draft, old *Volume, aside string) (backends.Draft, error) {
 	able, ok := d.(backends.Replacer)
 	if !ok {
 		return d, ipc.Errorf(record.Unsupported, "volumes of pool type %q cannot be replaced", old.Pool.Type)
 	}
-	return replacement{d, able, old.Taken(), kept}, nil
+	return replacement{d, able, old.Taken(), aside}, nil
 }
 
 // Open opens the pool in which it is made.

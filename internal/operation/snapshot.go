@@ -117,13 +117,13 @@ type OfSnapshot interface {
 	SnapshotName() string
 }
 
-// named is embedded by them.
-type named struct {
+// snapshotInPath is embedded by them.
+type snapshotInPath struct {
 	snapshot string `json:"-"` // it stands in the path
 }
 
 // Named says which snapshot it is.
-func (n *named) Named(snapshot string) { n.snapshot = snapshot }
+func (n *snapshotInPath) Named(snapshot string) { n.snapshot = snapshot }
 
 // SnapshotName is its name.
-func (n *named) SnapshotName() string { return n.snapshot }
+func (n *snapshotInPath) SnapshotName() string { return n.snapshot }

@@ -10,7 +10,7 @@ func (*SnapshotClone) Kind() record.Kind { return record.SnapshotClone }
 
 // SnapshotCloneRequest asks for a new volume that is like a snapshot.
 type SnapshotCloneRequest struct {
-	named
+	snapshotInPath
 	CloneRequest
 }
 

@@ -118,7 +118,7 @@ func (o *SnapshotDelete) Task() Task {
 // SnapshotDeleteRequest asks to delete a snapshot; it comes as the query of a
 // DELETE.
 type SnapshotDeleteRequest struct {
-	named
+	snapshotInPath
 	JobOptions
 }
 

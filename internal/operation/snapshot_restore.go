@@ -73,7 +73,7 @@ func (o *SnapshotRestore) Task() Task {
 
 // SnapshotRestoreRequest asks to make a volume what it was.
 type SnapshotRestoreRequest struct {
-	named
+	snapshotInPath
 	JobOptions
 }
 

@@ -34,8 +34,8 @@ func (v *View) flags() []Flag {
 
 func checkAs(as string) error { return record.OneOf("as", as, record.AsRaw, record.AsFile, "") }
 
-// done says of what is done to a content that it is.
-var done = map[string]string{
+// participles say of what is done to a content that it is.
+var participles = map[string]string{
 	record.VerbRead: "read", record.VerbWrite: "written", record.VerbGrow: "made larger", record.VerbShrink: "made smaller",
 	record.VerbAllocate: "allocated beforehand", record.VerbTrim: "trimmed",
 }
@@ -59,7 +59,7 @@ func (k Known) view(as, verb string) (View, error) {
 func (k Known) chain(verb string) (c Chain, err error) {
 	if !record.FormatCan(k.Volume.Format, verb) {
 		return c, record.Errorf(record.Unsupported, "volume %s is in format %s, in which a content cannot be %s; it can in %s", record.Quoted(k.Volume.Pool, k.Volume.Name),
-			cmp.Or(k.Volume.Format, "unknown"), done[verb], record.List(record.FormatsThatCan(verb), 20))
+			cmp.Or(k.Volume.Format, "unknown"), participles[verb], record.List(record.FormatsThatCan(verb), 20))
 	}
 	return k.Chain()
 }

@@ -155,7 +155,7 @@ func (d *draft) Commit(ctx context.Context, record func(identity []byte) error) 
 }
 
 // Replace gives the draft the name of the volume that old is.
-func (d *draft) Replace(ctx context.Context, old backends.Taken, kept string, record func(identity []byte) error) error {
+func (d *draft) Replace(ctx context.Context, old backends.Taken, aside string, record func(identity []byte) error) error {
 	was, ok := old.(*taken)
 	if !ok || was.name != d.name {
 		panic("internal error: what is to be replaced is no volume of this name")
@@ -170,15 +170,15 @@ func (d *draft) Replace(ctx context.Context, old backends.Taken, kept string, re
 		if err := d.dir.confirm(d.name, was.file); err != nil {
 			return err
 		}
-		if kept != "" {
-			if err := d.dir.free(kept); err != nil {
+		if aside != "" {
+			if err := d.dir.free(aside); err != nil {
 				return err
 			}
 		}
 		if err := d.recorded(ctx, record); err != nil {
 			return err
 		}
-		return d.replace(kept)
+		return d.replace(aside)
 	})
 }
 
@@ -213,23 +213,23 @@ func (d *draft) sound(ctx context.Context) error {
 }
 
 // replace renames over the name, from which there is no way back. What had it has the
-// name kept before, if it is to have that: at no time is there nothing by the name.
-func (d *draft) replace(kept string) error {
-	if kept != "" {
-		err := retry(func() error { return unix.Linkat(d.dir.fd(), d.name, d.dir.fd(), kept, 0) })
-		if err = d.dir.renamed(kept, err); err != nil {
+// name aside before, if it is to have that: at no time is there nothing by the name.
+func (d *draft) replace(aside string) error {
+	if aside != "" {
+		err := retry(func() error { return unix.Linkat(d.dir.fd(), d.name, d.dir.fd(), aside, 0) })
+		if err = d.dir.renamed(aside, err); err != nil {
 			return err
 		}
 		if err := d.dir.sync(); err != nil { // before the other name can be gone
-			return errors.Join(err, d.dir.unlink(kept))
+			return errors.Join(err, d.dir.unlink(aside))
 		}
 		crash.At(crash.Linked)
 	}
 	err := retry(func() error { return unix.Renameat(d.dir.fd(), d.temp, d.dir.fd(), d.name) })
 	if err != nil {
 		err = fmt.Errorf("cannot give the name %q: %w", d.name, err)
-		if kept != "" {
-			err = errors.Join(err, d.dir.unlink(kept))
+		if aside != "" {
+			err = errors.Join(err, d.dir.unlink(aside))
 		}
 		return err
 	}

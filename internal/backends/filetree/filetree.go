@@ -24,5 +24,5 @@ var (
 	_ backends.Deleter    = Tree{}
 	_ backends.Creator    = Tree{}
 	_ backends.Taker      = Tree{}
-	_ backends.Keeper     = Tree{}
+	_ backends.Replacing  = Tree{}
 )

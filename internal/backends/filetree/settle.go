@@ -78,26 +78,26 @@ func (d *poolDir) clear(temp string) error {
 	return d.unlink(temp)
 }
 
-// SettleKept takes the name kept from a file that has the other one still.
-func (Tree) SettleKept(ctx context.Context, p backends.Pool, name, kept string) error {
+// SettleReplaced takes the other name from a file that has the other one still.
+func (Tree) SettleReplaced(ctx context.Context, p backends.Pool, name, aside string) error {
 	d, err := enter(ctx, p, name)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
 	st, err := d.stat(name)
-	also, wrong := d.stat(kept)
+	also, wrong := d.stat(aside)
 	switch {
 	case errors.Is(err, unix.ENOENT) || errors.Is(wrong, unix.ENOENT):
 		return nil
 	case err != nil:
 		return d.refusal(name, err)
 	case wrong != nil:
-		return d.refusal(kept, wrong)
+		return d.refusal(aside, wrong)
 	case !same(&st, &also):
 		return nil
 	}
-	if err := d.unlink(kept); err != nil {
+	if err := d.unlink(aside); err != nil {
 		return err
 	}
 	return d.sync()

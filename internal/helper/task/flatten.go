@@ -134,7 +134,7 @@ func (l lacking) Extents(list []diskio.Extent, off, end int64) (n int, err error
 		if n == len(list) || err != nil {
 			break
 		}
-		if own(d) || d.Layer == 0 {
+		if topmost(d) || d.Layer == 0 {
 			list[n] = diskio.Extent{Off: d.Off, Len: d.Len, Kind: diskio.Hole}
 			n++
 			continue
@@ -154,5 +154,5 @@ func (l lacking) Extents(list []diskio.Extent, off, end int64) (n int, err error
 	return n, err
 }
 
-// own reports whether the topmost layer has a part itself.
-func own(d nbd.Depth) bool { return d.Layer == 1 }
+// topmost reports whether the topmost layer has a part itself.
+func topmost(d nbd.Depth) bool { return d.Layer == 1 }

@@ -188,7 +188,7 @@ func (d different) Extents(list []diskio.Extent, off, end int64) (n int, err err
 	}
 	end = min(end, depth[0].Off+depth[0].Len)
 	list[0] = diskio.Extent{Off: off, Len: end - off, Kind: diskio.Hole}
-	if own(depth[0]) {
+	if topmost(depth[0]) {
 		return 1, nil
 	}
 	before, until, err := dataAt(d.Image, off, end)

@@ -199,8 +199,8 @@ func (w settlement) settled(ctx context.Context, identity []byte) (bool, error) 
 	}
 	// Else it may have become one that stands on its snapshot.
 	committed, err = creator.Settle(ctx, w.of.Pool.Pool, w.of.Name, w.job, identity)
-	if k, ok := w.of.Pool.Backend.(backends.Keeper); ok && err == nil && !committed {
-		err = k.SettleKept(ctx, w.of.Pool.Pool, w.of.Name, w.at.Name)
+	if k, ok := w.of.Pool.Backend.(backends.Replacing); ok && err == nil && !committed {
+		err = k.SettleReplaced(ctx, w.of.Pool.Pool, w.of.Name, w.at.Name)
 	}
 	return committed, err
 }

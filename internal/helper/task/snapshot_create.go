@@ -80,7 +80,7 @@ func (w preserving) overlay(ctx context.Context, r *helper.Run) error {
 	if err != nil {
 		return err
 	}
-	d := &helper.Draft{Location: w.volume.Location, As: backends.NewVolume{Format: w.format, Size: w.draft.As.Size}, Over: w.volume, Kept: w.draft.Name}
+	d := &helper.Draft{Location: w.volume.Location, As: backends.NewVolume{Format: w.format, Size: w.draft.As.Size}, Over: w.volume, Aside: w.draft.Name}
 	if err := stack(ctx, r, d, layer{Volume: w.volume.Volume, path: w.draft.Path, like: is, secret: w.secret}); err != nil {
 		return err
 	}
