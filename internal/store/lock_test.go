@@ -44,6 +44,32 @@ func TestLockThatAKilledDaemonLeftWithItsChildIsWaitedFor(t *testing.T) {
 	lock.Close()
 }
 
+// What such a child has of the database it loses last.
+func TestDatabaseThatAChildHasAMomentLongerIsWaitedFor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "storaged.db")
+	s, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	child, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(child.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(20*orphanPoll, func() { child.Close() })
+	if s, err = Open(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLockOfALivingDaemonIsRefusedAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	hold(t, dir, os.Getppid())

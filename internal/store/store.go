@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -91,9 +90,10 @@ func (s *Store) View(fn func(*Tx) error) error {
 	return fn(tx)
 }
 
-// lockTimeout is how long to wait for bbolt's own lock, which nobody contends
-// for once the directory's lock is held: not at all.
-const lockTimeout = time.Nanosecond
+// lockTimeout is how long to wait for bbolt's own lock, for which nobody contends who
+// has the directory's: but a process that a dead daemon was starting may have it a
+// moment longer than that, since its execve(2) closes one file after the other.
+const lockTimeout = orphanTimeout
 
 // openFile opens the file at path, after making it if need be. A new file gets
 // its name only when it is complete, so that no crash leaves half of one.
