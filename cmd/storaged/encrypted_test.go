@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -114,4 +116,47 @@ func TestCopyOfAnEncryptedContentInClearIsWarnedOf(t *testing.T) {
 	if bytes.Contains([]byte(out), []byte("is not")) {
 		t.Errorf("the plan says %s", out)
 	}
+}
+
+// Where there is no room for a content that goes into an image, that is said before
+// anything is written, as far as it can be known; else what is made is gone, and what
+// is changed is not complete.
+func TestContentsOfImagesNeedRoom(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.define("small", testenv.Mount(t, "ext4"))
+	h.succeed(h.create("small/image", 32*mib, format("qcow2")))
+	h.must(h.refresh("small"))
+	h.succeed(h.create("small/filler", h.poolEntry("small").Available-8*mib))
+	big := noise(24 * mib)
+	plain := h.holding("big", big)
+	const early = "are needed, and"
+	h.fails(h.end(h.hand("small/image", plain, asRaw)), record.NoSpace, early)
+	h.is("small/image", record.Volume{State: record.VolumeReady})
+	h.fails(h.end(h.hand("small/new", plain, creating(format("qcow2")), field("fromformat", "raw"), length(24*mib))), record.NoSpace, early)
+	h.random("base", 24*mib)
+	h.qemuTool("qemu-img", "convert", "-f", "raw", "-O", "vmdk", h.path("base"), filepath.Join(h.dir, "vmdk"))
+	vmdk := must(os.Open(filepath.Join(h.dir, "vmdk")))(t)
+	defer vmdk.Close()
+	h.fails(h.end(h.hand("small/new", vmdk, creating(format("qcow2")), field("fromformat", "vmdk"))), record.NoSpace, early)
+	h.fails(h.end(h.clone("base", "small/new", format("qcow2"))), record.NoSpace, early)
+
+	create := &operation.CreateRequest{Format: "qcow2", Capacity: 32 * mib}
+	st, err := h.client.Start(h.ctx(), contract.Submit{DryRun: true}, "small", "new", &upload{Create: create, FromFormat: "raw", Data: operation.Data{Form: operation.RawForm}})
+	if err != nil || len(st.Plan.Warnings) != 1 || !strings.Contains(st.Plan.Warnings[0], "nobody knows yet how long") {
+		t.Errorf("the plan is %s, %v", shown(st), err)
+	}
+	up, err := h.stream("small/new", bytes.NewReader(big), upload{Create: create, FromFormat: "raw"})
+	h.must(err)
+	h.refused(up.Wait(), record.NoSpace)
+	if _, err := h.client.Volume(h.ctx(), "small", "new"); record.CodeOf(err) != record.NotFound {
+		t.Errorf("there is something of it: %v", err)
+	}
+	up, err = h.stream("small/image", bytes.NewReader(big), upload{As: record.AsRaw})
+	h.must(err)
+	h.refused(up.Wait(), record.NoSpace)
+	if j := h.job(of(up.Job)); !strings.Contains(j.Error.Hint.String(), "is not complete until") {
+		t.Errorf("the hint is %q", j.Error.Hint)
+	}
+	h.is("small/image", record.Volume{State: record.VolumeIncomplete})
 }

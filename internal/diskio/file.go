@@ -23,8 +23,10 @@ func FileOf(c Content) *os.File {
 }
 
 // regularOf is the regular file that a content is, nil if it is none.
-func regularOf(c Content) *os.File {
-	f := FileOf(c)
+func regularOf(c Content) *os.File { return regular(FileOf(c)) }
+
+// regular is the file if it is a regular one, else nil.
+func regular(f *os.File) *os.File {
 	if f == nil {
 		return nil
 	}

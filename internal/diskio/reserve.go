@@ -38,8 +38,8 @@ func (c *copying) checkReserve(ctx context.Context) error {
 		c.promised += x.Len
 		return nil
 	})
-	if err == nil && c.dst != nil {
-		err = c.checkSpace()
+	if f := storage(c.Dst); err == nil && f != nil {
+		err = c.checkSpace(f)
 	}
 	if err != nil || exact {
 		return err
@@ -47,16 +47,20 @@ func (c *copying) checkReserve(ctx context.Context) error {
 	return c.suspect()
 }
 
-func (c *copying) checkSpace() error {
+// checkSpace looks for room in the file that the target is, or is stored in.
+func (c *copying) checkSpace(f *os.File) error {
 	need := c.promised
-	if !c.Sparse && !compresses(c.dst) {
+	if !c.Sparse && !compresses(f) {
 		need += c.loose
 	}
-	have, err := allocated(c.dst)
+	if c.dst == nil && !c.Clean { // zeros are written there, too
+		need = c.Size
+	}
+	have, err := allocated(f)
 	if err != nil {
 		return err
 	}
-	return checkRoom(c.dst, need-have)
+	return checkRoom(f, withTables(c.Dst, need-have))
 }
 
 // fallocate reserves an extent piece by piece.

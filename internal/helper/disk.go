@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -206,6 +207,15 @@ type Image struct {
 	run      *Run
 	stored   Stored
 	writable bool
+	compress bool
+}
+
+// Beneath is its file. How much of it compressed data takes shows when it is written.
+func (i *Image) Beneath() *os.File {
+	if i.compress {
+		return nil
+	}
+	return diskio.FileOf(i.stored.Content())
 }
 
 // Close closes it. What was written, and that it is closed in order, is durable then.
@@ -248,7 +258,7 @@ func (r *Run) Disk(ctx context.Context, s Stored, d Disk) (*Image, error) {
 		return nil, err
 	}
 	r.log.Info("an image is read by "+tool.StorageDaemon.Name, "confinement", i.Confinement().String())
-	return &Image{Image: i, run: r, stored: s, writable: d.Writable}, nil
+	return &Image{Image: i, run: r, stored: s, writable: d.Writable, compress: d.Compress}, nil
 }
 
 // Blank is an image to be made.

@@ -28,12 +28,22 @@ func Fault(err error, t Task) *ipc.Error {
 	e.Hint = hints[code]
 	addObject(e, err)
 	if code == record.NoSpace {
-		if e.Hint = t.Room; e.Hint == "" {
-			e.Hint = shortage(err, t.Writes)
-		}
+		e.Hint = t.withoutRoom(err)
 	}
 	addFigures(e, err, t)
 	return e
+}
+
+// withoutRoom says what to do about a want of room, which may have come in the middle.
+func (t Task) withoutRoom(err error) string {
+	hint := t.Room
+	if hint == "" {
+		hint = shortage(err, t.Writes)
+	}
+	if _, before := errors.AsType[*diskio.NoRoomError](err); !before && t.Short != "" {
+		hint += "; " + t.Short
+	}
+	return hint
 }
 
 // addObject adds to a fault which object the error of a driver or of a program is about, and

@@ -35,6 +35,7 @@ type Task struct {
 	Reads   string                          // the path that is read, for I/O errors
 	Writes  string                          // the path that is written
 	Room    string                          // the hint where there is no space to write, and that is in no pool
+	Short   string                          // what to do after that where the space ran out in the middle
 	Keeps   bool                            // an unfinished volume is kept
 	Stdout  bool                            // the content goes to standard output, and so the result elsewhere
 	Settles bool                            // it ends what another run began, and is not canceled itself

@@ -134,6 +134,14 @@ func (c *Content) Receive(fd int) {
 	}
 }
 
+// Unforeseen is what nobody can know of it before: how much room it takes.
+func (c *Content) Unforeseen() string {
+	if c.Length != nil || c.Form == "" {
+		return ""
+	}
+	return "nobody knows yet how long the content is: if there is no room for it, that shows in the middle"
+}
+
 func newContent() Content { return Content{Format: record.FormatRaw} }
 
 func (c *Content) flags() []Flag {

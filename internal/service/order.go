@@ -257,7 +257,7 @@ func (s *Service) launch(ctx context.Context, sub contract.Submit, w order, r su
 			Kind: r.Kind, Class: r.Class, Objects: r.Objects, Argv: r.Argv,
 			Destroys: w.operation.Destroys() || w.operation.Effect() == operation.Empties && w.operation.Displaces(),
 			Bytes:    bytes, EstimateS: s.jobs.Expect(r, bytes), WaitingOn: s.jobs.Blockers(r),
-			Warnings: append([]string{}, w.warnings...),
+			Warnings: append(unforeseen(w.operation), w.warnings...),
 		}}, nil
 	}
 	var started contract.Started
@@ -268,6 +268,14 @@ func (s *Service) launch(ctx context.Context, sub contract.Submit, w order, r su
 	}
 	started.Job = &j
 	return started, nil
+}
+
+// unforeseen says what a plan of an operation cannot.
+func unforeseen(o operation.Operation) []string {
+	if u, ok := o.(interface{ Unforeseen() string }); ok && u.Unforeseen() != "" {
+		return []string{u.Unforeseen()}
+	}
+	return []string{}
 }
 
 // jobRequest makes the supervisor's request of an operation.

@@ -62,6 +62,7 @@ func Upload(o *operation.Upload) (helper.Task, error) {
 		Reads:   in.from.path(),
 		Writes:  at.Path,
 		ByHand:  spares(at),
+		Short:   "the volume is not complete until the content is uploaded again, from where it broke off (--resume) or as a whole",
 		Secrets: o.Files,
 		Opens:   append(w.opens(), w.content),
 		Images:  w.images(1),
