@@ -1,6 +1,8 @@
 package main_test
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -339,6 +341,27 @@ func TestConversionThatCannotGoOnBeginsAnew(t *testing.T) {
 	h.absent("copy")
 	h.succeed(h.clone("base", "copy", format("vmdk")))
 	h.holdsSame("copy", "vmdk", h.path("base"))
+}
+
+// Nor is one gone on with whose tables cannot be repaired after the power failed.
+func TestConversionWhoseTablesAreLostBeginsAnew(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.random("base", 24*mib)
+	st, err := h.clone("base", "copy", format("qcow2"), limited(4*mib))
+	h.killHelper(h.marked(st, err))
+	first := h.end(st, nil)
+	draft, err := os.OpenFile(filepath.Join(h.pool, record.DraftName(first.ID)), os.O_RDWR, 0)
+	h.must(err)
+	var l1 [8]byte
+	_, err = draft.ReadAt(l1[:], 40) // where its first table is
+	h.must(err)
+	_, err = draft.WriteAt(binary.BigEndian.AppendUint64(nil, 1<<63|1<<40), int64(binary.BigEndian.Uint64(l1[:]))) // far behind its end
+	h.must(errors.Join(err, draft.Close()))
+	if j := h.retried(first); len(j.Warnings) != 1 || !strings.Contains(j.Warnings[0], "begins anew") {
+		t.Errorf("%s: %q", outcome(j), j.Warnings)
+	}
+	h.holdsSame("copy", "qcow2", h.path("base"))
 }
 
 // What is compressed or encrypted is written once and in order, or begun anew.

@@ -181,6 +181,9 @@ func (c *copying) copy(ctx context.Context) error {
 	if err := c.reserve(ctx); err != nil { // now, so that want of space shows at once
 		return err
 	}
+	if err := c.forget(ctx); err != nil {
+		return err
+	}
 	defer c.openSource()()
 	c.flusher = newFlusher(c.p, c.Dst)
 	defer c.flusher.stop()
@@ -230,6 +233,21 @@ func (c *copying) fillHole(x Extent, visit func(Extent) error) error {
 		return err
 	}
 	return visit(Extent{Off: x.Off + n, Len: x.Len - n, Kind: Zero})
+}
+
+// forget gives back what an earlier copy wrote behind its last checkpoint: where the
+// power failed that may be anything, and holes are not written.
+func (c *copying) forget(ctx context.Context) error {
+	if c.From == 0 || !c.Clean || FileOf(c.Dst) != nil {
+		return nil
+	}
+	from := c.From &^ (pageSize - 1)
+	holes := &holeMaker{p: c.p, c: c.Dst, unmap: true}
+	made, err := holes.make(ctx, Extent{Off: from, Len: c.Size - from})
+	if err == nil && !made {
+		err = ioError("zero", from, ErrUnsupported)
+	}
+	return err
 }
 
 // measure finds how much of the source is data, for an honest total.

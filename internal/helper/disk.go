@@ -38,6 +38,7 @@ type Disk struct {
 	Secret   string // name of the secret that opens it, "" for none
 	Writable bool
 	Compress bool // what is written is compressed, cluster by cluster
+	Draft    bool // if the power fails, what was written since the last flush is to be repaired
 	Alone    bool // nothing is read of its content: what it stands on is neither given nor opened
 }
 
@@ -253,7 +254,10 @@ func (r *Run) Disk(ctx context.Context, s Stored, d Disk) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	i, err := qemu.Open(ctx, top, qemu.Options{Child: r.child(), Writable: d.Writable, Compress: d.Compress, Capacity: says.Capacity, ClusterSize: says.ClusterSize})
+	i, err := qemu.Open(ctx, top, qemu.Options{
+		Child: r.child(), Writable: d.Writable, Compress: d.Compress, Draft: d.Draft, Ahead: r.ahead,
+		Capacity: says.Capacity, ClusterSize: says.ClusterSize,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -283,7 +287,7 @@ func (r *Run) MakeDisk(ctx context.Context, s Stored, n Blank) error {
 	defer clear(secret)
 	err = qemu.Create(ctx, f, qemu.New{
 		Child: r.child(), Format: n.Format, Capacity: n.Capacity, Options: n.Options,
-		BackingName: n.BackingName, BackingFormat: n.BackingFormat, Secret: secret,
+		BackingName: n.BackingName, BackingFormat: n.BackingFormat, Secret: secret, Ahead: &r.ahead,
 	})
 	return cmp.Or(err, s.Content().Flush())
 }
@@ -312,16 +316,22 @@ func (r *Run) CheckDisk(ctx context.Context, s Stored, d Disk, repair qemu.Repai
 	return found, err
 }
 
+// ErrBeyondRepair says that the tables of a draft cannot be repaired.
+var ErrBeyondRepair = errors.New("its tables are corrupt")
+
 // RepairDisk makes an image that an earlier helper of the job was writing, and may not
-// have closed, one that can be written on: what it had allocated and not used yet is
-// given back.
+// have closed, one that can be written on. What it had flushed is there; what it wrote
+// since may be there, or garbage, where the power failed.
 func (r *Run) RepairDisk(ctx context.Context, s Stored, d Disk) error {
-	found, err := r.CheckDisk(ctx, s, d, qemu.RepairLeaks)
-	if e, ok := errors.AsType[*record.Error](err); ok && e.Code == record.Unsupported {
+	found, err := r.CheckDisk(ctx, s, d, qemu.RepairAll)
+	e, refused := errors.AsType[*record.Error](err)
+	switch {
+	case refused && e.Code == record.Unsupported:
 		return nil // its format has nothing to be repaired
-	}
-	if err == nil && found.Bad() {
-		err = fmt.Errorf("%d clusters are corrupt", found.Errors+found.Corruptions)
+	case refused && e.Code == record.WrongState:
+		return fmt.Errorf("%w: %w", ErrBeyondRepair, err)
+	case err == nil && found.Bad():
+		return fmt.Errorf("%w: %d clusters", ErrBeyondRepair, found.Errors+found.Corruptions)
 	}
 	return err
 }

@@ -80,6 +80,7 @@ type Run struct {
 	lock    *os.File     // the job's, for children that move data; nil by hand
 	private string       // a directory of the job that nobody else enters, and that ends with it; "" by hand
 	links   []*tool.Link // to children that are yet to be started
+	ahead   bool         // QEMU can allocate a file ahead, as far as is known
 
 	command string   // of the task
 	resumes bool     // an earlier helper had begun

@@ -191,6 +191,9 @@ func (r rig) cloneResumed() {
 	if !errors.Is(err, diskiotest.ErrCrash) || !bytes.Equal(r.bytes(dst)[:c.Kept()], want[:c.Kept()]) {
 		r.Fatalf("not interrupted with what lies before %d in place: %v", c.Kept(), err)
 	}
+	if diskio.FileOf(dst) == nil { // the power may have left anything
+		r.write(dst, bytes.Repeat([]byte{0xee}, int(size-c.Kept())), c.Kept())
+	}
 	spec.Checkpoints = diskio.Checkpoints{From: c.Kept()}
 	_, err = diskio.Copy(r.Context(), diskio.NewPacer(), spec)
 	r.must(err)

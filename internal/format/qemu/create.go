@@ -23,6 +23,8 @@ type New struct {
 	// It is not looked at.
 	BackingName, BackingFormat string
 	Secret                     []byte // encrypts it, by LUKS; nil: it is not encrypted
+	// Ahead becomes whether QEMU can allocate a file ahead; nil: nobody asks.
+	Ahead *bool
 }
 
 // maker is how a format is made.
@@ -114,6 +116,9 @@ func Create(ctx context.Context, f *os.File, n New) (err error) {
 	if err := d.LiftCPU(); err != nil { // it reads nothing that somebody else wrote
 		return err
 	}
+	if n.Ahead != nil {
+		*n.Ahead = canAllocate(ctx, d, file)
+	}
 	err = timed(func() error {
 		return d.Job(ctx, "create", "blockdev-create", object{"job-id": "create", "options": options})
 	})
@@ -121,6 +126,14 @@ func Create(ctx context.Context, f *os.File, n New) (err error) {
 		return err
 	}
 	return end(ctx, d, g)
+}
+
+// canAllocate tries whether this build of QEMU has what allocates ahead. An error that
+// is of something else comes again.
+func canAllocate(ctx context.Context, d *tool.Daemon, file string) bool {
+	node := object{"node-name": aheadDriver}
+	add := object{"driver": aheadDriver, "file": file, "node-name": aheadDriver}
+	return d.Do(ctx, "blockdev-add", add) == nil && d.Do(ctx, "blockdev-del", node) == nil
 }
 
 // end closes what is open, in order, and ends the child.

@@ -45,6 +45,11 @@ type Options struct {
 	Child
 	Writable bool
 	Compress bool // clusters that are written at once are compressed
+	// Draft says that the image is of no use before a flush and after what was written
+	// behind one, if the power fails: its tables are written in no order, and are to be
+	// repaired then.
+	Draft bool
+	Ahead bool // its file is allocated ahead, which QEMU can by New.Ahead
 	// Capacity is what its header says, in bytes: its file grows no further than that
 	// needs. 0: nobody knows.
 	Capacity int64
@@ -115,6 +120,7 @@ type Image struct {
 	*nbd.Client
 	daemon   *tool.Daemon
 	graph    *graph
+	drafts   []*os.File // that QEMU does not flush
 	asked    asked
 	watching sync.WaitGroup
 }
@@ -126,7 +132,7 @@ func (i *Image) Confinement() confine.Level { return i.daemon.Level }
 // When ctx is canceled the image stays open, to be closed in order; a child that does
 // not answer then is ended, and the image closed.
 func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
-	g := &graph{}
+	g := &graph{draft: o.Draft, ahead: o.Draft && o.Ahead}
 	if o.Writable {
 		g.limit = bound(top.File, o.Capacity)
 	}
@@ -157,6 +163,9 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 		return nil, err
 	}
 	i := &Image{Client: c, daemon: d, graph: g}
+	if o.Draft {
+		i.drafts = g.policy.Write
+	}
 	i.watching.Go(func() { i.asked.watch(ctx, cmp.Or(o.patience, patience), d.Ended(), d.End) })
 	return i, nil
 }
@@ -178,6 +187,9 @@ func (i *Image) Close() error {
 	}
 	if end := i.asked.do(func() error { return i.daemon.Quit(ctx) }); err == nil {
 		err = end
+	}
+	if err == nil {
+		err = i.flushDrafts()
 	}
 	if err != nil {
 		return fmt.Errorf("cannot close the image: %w", explained(err))
@@ -211,7 +223,16 @@ func (i *Image) Discard(off, n int64) error {
 }
 
 // Flush makes what was written durable.
-func (i *Image) Flush() error { return i.ask(i.Client.Flush) }
+func (i *Image) Flush() error { return cmp.Or(i.ask(i.Client.Flush), i.flushDrafts()) }
+
+func (i *Image) flushDrafts() error {
+	for _, f := range i.drafts {
+		if err := f.Sync(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Extents are a map of the content.
 func (i *Image) Extents(list []diskio.Extent, off, end int64) (n int, err error) {

@@ -418,6 +418,39 @@ func TestAFileGrowsNoFurtherThanItsCapacityNeeds(t *testing.T) {
 	}
 }
 
+// A draft is flushed by us, and allocated ahead where QEMU can; in the end it is as any
+// other image.
+func TestADraftIsAnImageInTheEnd(t *testing.T) {
+	for _, kind := range []string{"qcow2", "vmdk", "vdi", "vhdx", "qed"} {
+		var ahead bool
+		f := made(t, New{Format: kind, Capacity: 64 * mib, Ahead: &ahead})
+		if !ahead {
+			t.Error("this QEMU cannot allocate ahead")
+		}
+		grown := int64(0)
+		for _, ahead := range []bool{true, false} {
+			i := opened(t, Layer{File: f, Format: kind}, Options{Writable: true, Draft: true, Ahead: ahead, Capacity: 64 * mib})
+			for off := int64(mib); off < 20*mib; off += 3 * mib {
+				if _, err := i.WriteAt(pattern(uint64(off/mib), 2*mib), off); err != nil {
+					t.Fatal(err)
+				}
+			}
+			must(t, i.Flush())
+			grown = max(grown, sizeOf(f))
+			must(t, i.Close())
+		}
+		if size := sizeOf(f); size > 40*mib || kind != "vhdx" && grown < aheadBytes {
+			t.Errorf("%s: %d bytes, and %d before it was closed", kind, size, grown)
+		}
+		if got := converted(t, kind, f.Name()); !bytes.Equal(got[19*mib:21*mib], pattern(19, 2*mib)) || !bytes.Equal(got[21*mib:], make([]byte, 43*mib)) {
+			t.Errorf("%s: another content", kind)
+		}
+		if kind != "vmdk" {
+			sound(t, f, kind)
+		}
+	}
+}
+
 func TestCompressedClustersAreSmaller(t *testing.T) {
 	for _, kind := range []string{"zlib", "zstd"} {
 		f := made(t, New{Format: "qcow2", Capacity: 8 * mib, Options: map[string]string{"compression": kind}})

@@ -3,6 +3,7 @@ package task
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"storaged/internal/backends"
@@ -154,17 +155,15 @@ func (w conversion) fillPlain(ctx context.Context, r *helper.Run) error {
 }
 
 // resumable are the formats in which an image that is being written to is a correct
-// one at any moment, but for clusters that nobody uses: those can be gone on with.
+// one at any flush, and can be repaired after one: those can be gone on with.
 var resumable = map[string]bool{"qcow2": true, "luks": true}
 
 // prepare makes the empty image, or takes up what an earlier helper had written.
 func (w conversion) prepare(ctx context.Context, r *helper.Run) (diskio.Checkpoints, error) {
 	format, d := w.draft.As.Format, w.draft.Draft
-	var err error
-	if r.Earlier == nil {
+	err := w.takeUp(ctx, r)
+	if err == nil && r.Earlier == nil {
 		_, err = w.make(ctx, r)
-	} else {
-		err = r.Step(ctx, func() error { return r.RepairDisk(ctx, d, w.newImage.disk()) })
 	}
 	if err != nil || !resumable[format] {
 		return diskio.Checkpoints{}, err
@@ -172,6 +171,20 @@ func (w conversion) prepare(ctx context.Context, r *helper.Run) (diskio.Checkpoi
 	at := w.position
 	at.Grows = true
 	return r.Checkpoints(at, d.Content(), r.ID), nil
+}
+
+// takeUp repairs what an earlier helper had written. Where the power failed that can be
+// impossible, and then it begins anew.
+func (w conversion) takeUp(ctx context.Context, r *helper.Run) error {
+	if r.Earlier == nil {
+		return nil
+	}
+	err := r.Step(ctx, func() error { return r.RepairDisk(ctx, w.draft.Draft, w.newImage.disk()) })
+	if errors.Is(err, helper.ErrBeyondRepair) {
+		r.Anew("the unfinished %q: %v", w.draft.Path, err)
+		return diskio.FileOf(w.draft.Draft.Content()).Truncate(0)
+	}
+	return err
 }
 
 // bareFile is a file that is no volume, to be opened as an image.

@@ -49,7 +49,7 @@ func (n newImage) clean() bool { return operation.BeginsAsZeros(n.draft.As.Forma
 
 // disk is how it is opened to be written.
 func (n newImage) disk() helper.Disk {
-	return helper.Disk{Format: n.draft.As.Format, Secret: n.secret, Writable: true, Compress: n.compressed()}
+	return helper.Disk{Format: n.draft.As.Format, Secret: n.secret, Writable: true, Draft: true, Compress: n.compressed()}
 }
 
 // written reports whether what is reserved is written too.
