@@ -66,6 +66,7 @@ type stream struct {
 	taken  []byte        // that piece, likewise
 	empty  bool          // the client has ended it, and nothing had come; likewise
 	came   bool          // something has come; likewise
+	end    error         // that it has come to; likewise
 }
 
 func newStream(c *call) *stream {
@@ -235,7 +236,11 @@ func (c *connection) hand(st *stream, p piece) bool {
 }
 
 // next gives what comes next of a stream. Its data are the caller's until the call after.
+// Behind an end there is that end again.
 func (s *stream) next() (piece, error) {
+	if s.end != nil {
+		return piece{}, s.end
+	}
 	if s.taken != nil {
 		giveBuffer(s.taken)
 		s.taken = nil
@@ -246,6 +251,7 @@ func (s *stream) next() (piece, error) {
 	select {
 	case p := <-s.pieces:
 		s.taken = p.data
+		s.end = p.end
 		s.empty = p.end != nil && !s.came
 		s.came = s.came || p.end == nil
 		return p, p.end
