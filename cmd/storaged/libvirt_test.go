@@ -1,9 +1,12 @@
 package main_test
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"storaged/internal/testenv"
@@ -28,6 +31,29 @@ func TestDaemonAnswersLibvirtsClients(t *testing.T) {
 	}
 	h.stop()
 	if left, err := filepath.Glob(filepath.Join(h.dir, "libvirt*")); err != nil || len(left) > 0 {
+		t.Errorf("of the sockets are left %q, %v", left, err)
+	}
+	h.start()
+}
+
+// The daemon stands where libvirt's clients look for its own, and not beside it.
+func TestDaemonTakesThePlaceOfLibvirts(t *testing.T) {
+	t.Parallel()
+	testenv.Root(t)
+	h := unbegun(t)
+	run := filepath.Join(h.dir, "libvirt")
+	h.config = filepath.Join(h.dir, "config")
+	h.must(os.WriteFile(h.config, fmt.Appendf(nil, "[libvirt]\ntakeover = true\nrun_dir = %q\n", run), 0o600))
+	h.begin()
+	h.sparse("disk", mib)
+	script := fmt.Sprintf("mount -t tmpfs test /run && mkdir /run/libvirt && mount --bind %s /run/libvirt && virsh -c storage:///system vol-list pool && virsh -r -c storage:///system vol-list pool", run)
+	cmd := exec.Command("sh", "-c", script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if out, err := cmd.CombinedOutput(); err != nil || strings.Count(string(out), h.path("disk")) != 2 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	h.stop()
+	if left, err := filepath.Glob(run + "/virtstoraged*"); err != nil || len(left) > 0 {
 		t.Errorf("of the sockets are left %q, %v", left, err)
 	}
 	h.start()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -147,6 +148,7 @@ func (l *life) serve(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, socks.close())
 	}
+	defer func() { logged(l.Log, "giving libvirt its place back", socks.leaveDriver()) }()
 	serving, shutdown := l.frontEnds(socks, group)
 	failed := make(chan error, len(serving)) // closed by nobody; one send by each listener's goroutine
 	for _, serve := range serving {
@@ -174,11 +176,12 @@ func (l *life) frontEnds(socks sockets, group *int) (serving []func() error, shu
 		Log: l.Log.Named("api"), Socket: l.Config.Socket, Group: group, Silence: time.Duration(l.Config.Upload.Silence), Connections: connections,
 	})
 	serving = []func() error{func() error { return server.Serve(socks.ro, true) }, func() error { return server.Serve(socks.main, false) }}
-	if socks.libvirt == nil {
-		return serving, server.Shutdown
-	}
 	libvirt := l.libvirtServer(group, connections)
-	serving = append(serving, func() error { return libvirt.Serve(socks.libvirtRO, true) }, func() error { return libvirt.Serve(socks.libvirt, false) })
+	for _, two := range [][2]net.Listener{{socks.libvirt, socks.libvirtRO}, {socks.standIn, socks.standInRO}} {
+		if two[0] != nil {
+			serving = append(serving, func() error { return libvirt.Serve(two[1], true) }, func() error { return libvirt.Serve(two[0], false) })
+		}
+	}
 	return serving, func(ctx context.Context) error {
 		other := make(chan error)
 		go func() { other <- libvirt.Shutdown(ctx) }() // both have the time of ctx

@@ -17,6 +17,11 @@ type LibvirtConfig struct {
 	Socket       string `toml:"socket"`
 	SocketRO     string `toml:"socket_ro"`     // read only
 	OnDisconnect string `toml:"on_disconnect"` // continue, cancel: the job of a client that leaves
+
+	// Takeover has the daemon take the place of libvirt's own for storage, by its sockets
+	// in RunDir.
+	Takeover bool   `toml:"takeover"`
+	RunDir   string `toml:"run_dir"`
 }
 
 // What becomes of the job that a libvirt client waits for, when the client leaves.
@@ -26,7 +31,7 @@ const (
 )
 
 func defaultLibvirt() LibvirtConfig {
-	return LibvirtConfig{Listen: os.Geteuid() == 0, OnDisconnect: goesOn}
+	return LibvirtConfig{Listen: os.Geteuid() == 0, OnDisconnect: goesOn, RunDir: libvirtRunDir()}
 }
 
 // complete fills in what follows from the main socket, and checks the rest.
@@ -39,6 +44,9 @@ func (c *LibvirtConfig) complete(mainSocket string) error {
 		if !filepath.IsAbs(*path) {
 			return record.Errorf(record.Invalid, "libvirt's clients are given absolute paths of sockets, not %q", *path)
 		}
+	}
+	if !filepath.IsAbs(c.RunDir) {
+		return record.Errorf(record.Invalid, "libvirt.run_dir is the absolute path of libvirt's run directory, not %q", c.RunDir)
 	}
 	return record.OneOf("libvirt.on_disconnect", c.OnDisconnect, goesOn, isCanceled)
 }
@@ -60,6 +68,7 @@ func (c LibvirtConfig) fixedBut(now LibvirtConfig) [][3]string {
 	return [][3]string{
 		{"libvirt.listen", fmt.Sprint(c.Listen), fmt.Sprint(now.Listen)}, {"libvirt.socket", c.Socket, now.Socket}, {"libvirt.socket_ro", c.SocketRO, now.SocketRO},
 		{"libvirt.on_disconnect", c.OnDisconnect, now.OnDisconnect},
+		{"libvirt.takeover", fmt.Sprint(c.Takeover), fmt.Sprint(now.Takeover)}, {"libvirt.run_dir", c.RunDir, now.RunDir},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/user"
@@ -31,20 +32,39 @@ const (
 const probeTimeout = time.Second
 
 // sockets are those that the daemon listens on: two of its own, and two for libvirt's
-// clients, or nil.
+// clients, or nil, and two where libvirt's own daemon would have them, or nil.
 type sockets struct {
 	main, ro           net.Listener
 	libvirt, libvirtRO net.Listener
+	standIn, standInRO net.Listener
+	driver             io.Closer // libvirt's, in whose place the daemon is; nil: it is not
 }
 
 func (s sockets) close() error {
 	var errs []error
-	for _, l := range []net.Listener{s.main, s.ro, s.libvirt, s.libvirtRO} {
+	for _, l := range []net.Listener{s.main, s.ro, s.libvirt, s.libvirtRO, s.standIn, s.standInRO} {
 		if l != nil {
 			errs = append(errs, l.Close())
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.leaveDriver())...)
+}
+
+// leaveDriver gives libvirt its place back.
+func (s sockets) leaveDriver() error {
+	if s.driver == nil {
+		return nil
+	}
+	return s.driver.Close()
+}
+
+// standInFor takes the place of libvirt's own daemon.
+func (s *sockets) standInFor(c Config) (err error) {
+	if s.driver, err = claimDriver(c.Libvirt.RunDir); err != nil {
+		return err
+	}
+	s.standIn, s.standInRO, err = listenTwo(c, filepath.Join(c.Libvirt.RunDir, virtstoraged), filepath.Join(c.Libvirt.RunDir, virtstoragedRO))
+	return err
 }
 
 // listen takes the sockets of the service manager, or makes them. It is called
@@ -65,6 +85,9 @@ func listen(c Config) (sockets, error) {
 	}
 	if err == nil && s.libvirt == nil && c.Libvirt.Listen {
 		s.libvirt, s.libvirtRO, err = listenTwo(c, c.Libvirt.Socket, c.Libvirt.SocketRO)
+	}
+	if err == nil && c.Libvirt.Takeover {
+		err = s.standInFor(c)
 	}
 	if err != nil {
 		return sockets{}, errors.Join(err, s.close())
