@@ -1,6 +1,7 @@
 package contenttest
 
 import (
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -34,10 +35,10 @@ func TestCopyWritesCompleteUnits(t *testing.T) {
 	for _, at := range []int64{4 << 10, 60 << 10, 200 << 10, mib - 4<<10, 3*mib + 8<<10, size - 50} {
 		diskiotest.WriteRandom(t, src, at, min(12<<10, size-at))
 	}
-	writes := 0
+	var writes atomic.Int64
 	dst.Fault = func(call string, off, n int64) error {
 		if call == "WriteAt" {
-			writes++
+			writes.Add(1)
 			if end := off + n; off%cluster > 0 || end%cluster > 0 && end != size {
 				t.Errorf("%d bytes are written at %d", n, off)
 			}
@@ -50,7 +51,7 @@ func TestCopyWritesCompleteUnits(t *testing.T) {
 	r := rig{T: t}
 	r.complete(p)
 	r.reads(dst, r.bytes(diskio.FileContent(src)))
-	if want := int64(6*cluster + 100); stats.Data != want || stats.Holes != size-want || writes != 6 {
-		t.Errorf("%d writes, %+v, not %d bytes of data", writes, stats, want)
+	if want := int64(6*cluster + 100); stats.Data != want || stats.Holes != size-want || writes.Load() != 6 {
+		t.Errorf("%d writes, %+v, not %d bytes of data", writes.Load(), stats, want)
 	}
 }
