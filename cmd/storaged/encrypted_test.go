@@ -70,7 +70,9 @@ func TestContentsStayEncryptedWhateverIsMadeOfThem(t *testing.T) {
 	h.must(err)
 	h.must(up.Wait())
 	h.seals("made", "next", append(append(slices.Clone(small), small...), make([]byte, 2*mib)...))
-	h.succeed(h.wipe("made", ofContent))
+	if limits := shown(h.succeed(h.wipe("made", ofContent)).Result.Limits); strings.Contains(limits, "cluster") {
+		t.Errorf("of a volume in format luks is said: %s", limits)
+	}
 	h.seals("made", "next", make([]byte, 4*mib))
 
 	image := must(os.ReadFile(h.path("old")))(t)

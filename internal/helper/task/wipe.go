@@ -94,7 +94,9 @@ func (w *wiping) ofImage(of view, c *diskio.Content) error {
 		return err
 	}
 	w.grows, w.spec.Stored, w.spec.File = true, true, of.at.Volume.Content()
-	w.spec.Beside = append(w.spec.Beside, wipe.Limit{Text: "what the image has written elsewhere before is not overwritten: clusters that are used no more, or are marked as zeros, or were compressed"})
+	if of.format != operation.Encrypted[0] { // which has one place for each byte
+		w.spec.Beside = append(w.spec.Beside, wipe.Limit{Text: "what the image has written elsewhere before is not overwritten: clusters that are used no more, or are marked as zeros, or were compressed"})
+	}
 	if n := header.Snapshots; n > 0 {
 		w.spec.Beside = append(w.spec.Beside, wipe.Limit{Text: fmt.Sprintf("the image has %d snapshots of its own, which keep the old content", n), Certain: true})
 	}
