@@ -45,12 +45,12 @@ func Dial(t testing.TB, socket string) *Client {
 	return &Client{t: t, Conn: conn, in: bufio.NewReader(conn)}
 }
 
-// Open connects and opens a connection to the driver that is there.
+// Open connects and opens a connection to the driver for storage.
 func Open(t testing.TB, socket string) *Client {
 	t.Helper()
 	c := Dial(t, socket)
 	c.Do(wire.AuthList, nil, nil)
-	c.Do(wire.ConnectOpen, &wire.OpenArgs{}, nil)
+	c.Do(wire.ConnectOpen, &wire.OpenArgs{URI: new("storage:///system")}, nil)
 	return c
 }
 
