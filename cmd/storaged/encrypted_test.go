@@ -114,6 +114,10 @@ func TestCopyOfAnEncryptedContentInClearIsWarnedOf(t *testing.T) {
 	h.runs(record.ExitUsage, "needs a secret", "vol", "clone", "pool/plain", "pool/x", "--format", "luks")
 	h.runs(record.ExitUsage, "is not encrypted", "vol", "clone", "pool/disk", "pool/x", "--format", "vmdk", "--secret", "next")
 	h.runs(record.ExitNotFound, "no secret", "vol", "clone", "pool/disk", "pool/x", "--secret", "none")
+	content := noise(mib)
+	h.succeed(h.hand("disk", h.holding("content", content), asRaw))
+	h.runs(0, "", "vol", "clone", "pool/disk", "pool/linked", "--linked", "--secret", "next", "-O", "iter_time=10")
+	h.seals("linked", "next", content)
 	out := h.runs(0, "", "vol", "clone", "pool/disk", "pool/x", "--secret", "next", "--dry-run", "-o", "json")
 	if bytes.Contains([]byte(out), []byte("is not")) {
 		t.Errorf("the plan says %s", out)

@@ -199,7 +199,7 @@ func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
 		{&operation.CloneRequest{Name: "new", Linked: true, Secret: "s"}, []change{encrypted}, "normal, moves 0, needs 0, relies"},
 		{&operation.CloneRequest{Name: "new", Format: "luks", Secret: "s"}, nil, "async, moves 512, needs 512, relies"},
 		{&operation.CloneRequest{Name: "new", Size: 1024, Secret: "s"}, []change{encrypted, qcow2}, "async, moves 1024, needs 40, relies"},
-		{&operation.UploadRequest{Create: &operation.CreateRequest{Name: "new", Format: "luks", Secret: "s"}, Length: n(600), Data: stream}, nil, "async, moves 0, at its own pace, needs 0"},
+		{&operation.UploadRequest{Create: &operation.CreateRequest{Name: "new", Format: "luks", Secret: "s"}, Length: n(600), Data: stream}, nil, "async, moves 0, at its own pace, needs 1024"},
 		{&operation.ResizeRequest{Capacity: 1024}, []change{luks}, "async, moves 924, needs 924, relies"},
 		{&operation.ResizeRequest{Capacity: 150}, nil, "normal, moves 0, needs 0, relies"},
 		{&operation.ResizeRequest{Capacity: 150, Allocate: true, Shrink: true}, nil, "async, moves 50, needs 50, relies"},

@@ -75,10 +75,14 @@ func (o *Create) Done(is Known) (bool, error) { return o.matches(is.Volume, o.Fo
 
 // Needs what is allocated.
 func (o *Create) Needs() (bytes int64, shareable bool) {
-	if record.Plain(o.Format) {
-		return *o.Allocation, false
+	n := *o.Allocation
+	if o.Form != "" && !BeginsAsZeros(o.Format) { // all of it is written
+		n = max(n, o.Capacity)
 	}
-	return quantity.Sum(*o.Allocation, *o.Allocation/imageTables), false
+	if record.Plain(o.Format) {
+		return n, false
+	}
+	return quantity.Sum(n, n/imageTables), false
 }
 
 // imageTables is how many bytes of an image have a byte of tables, at most, where
