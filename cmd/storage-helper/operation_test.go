@@ -101,6 +101,8 @@ func valueOfWord(word string) *rapid.Generator[string] {
 		return rapid.Just("true")
 	case "SIZE", "NANOSECONDS", "MILLISECONDS":
 		return rapid.Map(rapid.Int64Range(1, 1<<60), func(n int64) string { return strconv.FormatInt(n, 10) })
+	case "UID", "GID":
+		return rapid.Map(rapid.Int64Range(0, 1<<32-2), func(n int64) string { return strconv.FormatInt(n, 10) })
 	case "PATH", "FILE":
 		return rapid.Map(rapid.StringMatching(`[ -~]{1,20}`), func(s string) string { return "/" + s })
 	case "JSON":
