@@ -3,6 +3,7 @@ package nbd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -31,11 +32,22 @@ const (
 // Export is what a client connects to.
 type Export struct {
 	Name string
+	// Twins is how many exports have the same content, each with a number behind its
+	// name but for the first. The connections lead to one after the other. 0 is 1.
+	Twins int
 	// Granularity is the unit in which it gives storage back, in bytes: the cluster
 	// of an image. The protocol does not say it. 0 is a usual block.
 	Granularity int64
 	// Depths asks for a map of the layers of a chain, too.
 	Depths bool
+}
+
+// Of is the name of the export that a connection leads to.
+func (e Export) Of(connection int) string {
+	if twin := connection % max(e.Twins, 1); twin > 0 {
+		return fmt.Sprintf("%s%d", e.Name, twin)
+	}
+	return e.Name
 }
 
 // Client is a content that a server has. Its methods may be called by several
@@ -98,7 +110,9 @@ func connect(conns []net.Conn, export Export) (*Client, error) {
 			closeAll(conns[i:])
 			break
 		}
-		t, err := negotiate(one, export)
+		next := export
+		next.Name = export.Of(i)
+		t, err := negotiate(one, next)
 		if err != nil {
 			return nil, err
 		}

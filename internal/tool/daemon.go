@@ -141,8 +141,8 @@ type Daemon struct {
 // Graph is what a qemu-storage-daemon opens, as QAPI describes it (QEMU
 // docs/interop/qemu-storage-daemon-qmp-ref).
 type Graph struct {
-	Nodes  []any // of the block layer, each before what stands on it
-	Export any   // one of them over NBD; nil: none
+	Nodes   []any // of the block layer, each before what stands on it
+	Exports []any // some of them over NBD
 }
 
 // StartDaemon starts a qemu-storage-daemon for a link, which becomes its own, and
@@ -182,8 +182,11 @@ func (g Graph) options(monitor, listener int) (all []string) {
 		all = append(all, "--blockdev", inline(node))
 	}
 	all = append(all, "--chardev", "socket,id=monitor,fd="+strconv.Itoa(monitor), "--monitor", "chardev=monitor")
-	if g.Export != nil {
-		all = append(all, "--nbd-server", fmt.Sprintf("addr.type=fd,addr.str=%d,max-connections=0", listener), "--export", inline(g.Export))
+	if len(g.Exports) > 0 {
+		all = append(all, "--nbd-server", fmt.Sprintf("addr.type=fd,addr.str=%d,max-connections=0", listener))
+	}
+	for _, export := range g.Exports {
+		all = append(all, "--export", inline(export))
 	}
 	return all
 }
@@ -296,10 +299,12 @@ func (d *Daemon) Job(ctx context.Context, id, command string, arguments any) err
 	return err
 }
 
-// Unexport takes back an export, whose connections are closed.
-func (d *Daemon) Unexport(ctx context.Context, id string) error {
-	if err := d.Do(ctx, "block-export-del", map[string]string{"id": id, "mode": "hard"}); err != nil {
-		return err
+// Unexport takes back all exports, whose connections are closed.
+func (d *Daemon) Unexport(ctx context.Context, ids ...string) error {
+	for _, id := range ids {
+		if err := d.Do(ctx, "block-export-del", map[string]string{"id": id, "mode": "hard"}); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, CommandTime)
 	defer cancel()

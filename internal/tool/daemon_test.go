@@ -80,7 +80,7 @@ func TestADaemonAcceptsNobodyBeforeItsGraphIsOpen(t *testing.T) {
 	failed := make(chan error)
 	go func() {
 		_, err := StartDaemon(t.Context(), l, Command{Files: []*os.File{waits}, Policy: confine.Policy{Read: []*os.File{waits}}},
-			Graph{Nodes: []any{node}, Export: map[string]string{"type": "nbd", "id": "e", "node-name": "n"}})
+			Graph{Nodes: []any{node}, Exports: []any{map[string]string{"type": "nbd", "id": "e", "node-name": "n"}}})
 		failed <- err
 	}()
 	writer, err := os.OpenFile(path, os.O_WRONLY, 0) // waits until it is there

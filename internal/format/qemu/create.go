@@ -108,7 +108,7 @@ func Create(ctx context.Context, f *os.File, n New) (err error) {
 	options["file"] = file
 	ctx, cancel := within(ctx, due(n.Capacity))
 	defer cancel()
-	d, err := g.open(ctx, n.Child, nil)
+	d, err := g.open(ctx, n.Child)
 	if err != nil {
 		return err
 	}
@@ -215,7 +215,7 @@ func Resize(ctx context.Context, top Layer, capacity int64, c Child) error {
 	node := g.layer(top, true)
 	ctx, cancel := within(ctx, due(max(capacity, sizeOf(top.File))))
 	defer cancel()
-	d, err := g.open(ctx, c, nil)
+	d, err := g.open(ctx, c)
 	if err == nil {
 		defer d.Abandon()
 		err = d.LiftCPU() // to cut off takes as long as there is

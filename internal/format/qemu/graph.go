@@ -23,6 +23,7 @@ type graph struct {
 	files   []*os.File
 	policy  confine.Policy
 	nodes   []object
+	exports []object
 	secrets [][]byte
 	limit   int64  // of the file that is written, bytes; 0: there is none
 	texts   []byte // what the child reads of memory, in which each begins at a sector
@@ -206,8 +207,8 @@ func (g *graph) limits() tool.Limits {
 	return tool.Limits{AddressSpace: addressSpace, FileSize: g.limit, CPU: openingTime + keyTime*time.Duration(len(g.secrets)), Files: descriptors}
 }
 
-// open starts a child that opens all nodes, and serves an export, nil for none.
-func (g *graph) open(ctx context.Context, c Child, export object) (d *tool.Daemon, err error) {
+// open starts a child that opens all nodes, and serves the exports.
+func (g *graph) open(ctx context.Context, c Child) (d *tool.Daemon, err error) {
 	link := c.Link
 	if link == nil {
 		if link, err = tool.NewLink(Connections, ""); err != nil {
@@ -226,8 +227,8 @@ func (g *graph) open(ctx context.Context, c Child, export object) (d *tool.Daemo
 	for _, node := range g.nodes {
 		opens.Nodes = append(opens.Nodes, node)
 	}
-	if export != nil {
-		opens.Export = export
+	for _, export := range g.exports {
+		opens.Exports = append(opens.Exports, export)
 	}
 	return tool.StartDaemon(ctx, link, tool.Command{Files: g.files, Secrets: g.secrets, Policy: g.policy, Lock: c.Lock, Limits: limits}, opens)
 }

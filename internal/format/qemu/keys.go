@@ -35,7 +35,7 @@ func RemoveKey(ctx context.Context, top Layer, secret []byte, c Child) error {
 func TryKey(ctx context.Context, top Layer, c Child) error {
 	g := &graph{}
 	g.layer(top, false)
-	d, err := g.open(ctx, c, nil)
+	d, err := g.open(ctx, c)
 	if err != nil {
 		return failed("open by its secret", top.Format, err)
 	}
@@ -61,7 +61,7 @@ func (l Layer) amend(ctx context.Context, c Child, secret []byte, change object)
 	}
 	ctx, cancel := within(ctx, amendTime)
 	defer cancel()
-	d, err := g.open(ctx, c, nil)
+	d, err := g.open(ctx, c)
 	if err == nil {
 		defer d.Abandon()
 		err = d.LiftCPU() // keys are slow on purpose

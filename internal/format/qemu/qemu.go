@@ -74,8 +74,12 @@ func (o Options) unit() int64 {
 	return 0
 }
 
-// Connections are how many connections to an image are fastest.
-const Connections = 2
+// Connections are how many connections to an image there may be: as many as calls of a
+// transfer. To most of them more than usual are no faster.
+const (
+	Connections = 4
+	usual       = 2
+)
 
 // Limits of a child. The image is not trusted: without them its tables could take
 // all memory, or opening it all time.
@@ -109,10 +113,7 @@ func bound(f *os.File, capacity int64) int64 {
 	return fi.Size() + capacity + capacity/16 + tables
 }
 
-const (
-	exportID   = "export"
-	exportName = "content"
-)
+const exportName = "content"
 
 // Image is the content of an image. Its methods may be called by several goroutines
 // at once. Close ends the child.
@@ -136,13 +137,10 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 	if o.Writable {
 		g.limit = bound(top.File, o.Capacity)
 	}
-	node := g.layer(top, o.Writable)
-	if o.Compress {
-		node = g.add("compress", object{"driver": "compress", "file": node})
+	for range twins(top, o) {
+		g.export(top, o)
 	}
-	d, err := g.open(ctx, o.Child, object{
-		"type": "nbd", "id": exportID, "name": exportName, "node-name": node, "writable": o.Writable, "allocation-depth": true,
-	})
+	d, err := g.open(ctx, o.Child)
 	if err != nil {
 		return nil, failed("open", top.Format, err)
 	}
@@ -154,7 +152,7 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 	}()
 	connecting, cancel := within(ctx, tool.CommandTime)
 	defer cancel()
-	c, err := nbd.Connect(connecting, d.Link.Conns, nbd.Export{Name: exportName, Granularity: o.unit(), Depths: true})
+	c, err := nbd.Connect(connecting, d.Link.Conns[:max(usual, len(g.exports))], nbd.Export{Name: exportName, Twins: len(g.exports), Granularity: o.unit(), Depths: true})
 	if err != nil {
 		return nil, err
 	}
@@ -170,6 +168,36 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 	return i, nil
 }
 
+// twins is how often the image is opened, for a connection each. The driver of a vmdk
+// reads grain by grain, and one request after the other.
+func twins(top Layer, o Options) int {
+	if o.Writable || top.Format != "vmdk" || top.Backing != nil || len(top.Extents) > 0 {
+		return 1
+	}
+	return Connections
+}
+
+// export adds the image, and serves it.
+func (g *graph) export(top Layer, o Options) {
+	node := g.layer(top, o.Writable)
+	if o.Compress {
+		node = g.add("compress", object{"driver": "compress", "file": node})
+	}
+	n := len(g.exports)
+	g.exports = append(g.exports, object{
+		"type": "nbd", "id": fmt.Sprintf("export%d", n), "name": nbd.Export{Name: exportName, Twins: n + 1}.Of(n), "node-name": node,
+		"writable": o.Writable, "allocation-depth": true,
+	})
+}
+
+// exported are the names that the child has for the exports.
+func (g *graph) exported() (ids []string) {
+	for _, export := range g.exports {
+		ids = append(ids, export["id"].(string))
+	}
+	return ids
+}
+
 // Close makes what was written durable, closes the image, so that it is marked as
 // closed in order, and ends the child. After an error the image may have to be
 // repaired.
@@ -180,7 +208,7 @@ func (i *Image) Close() error {
 	ctx, cancel := within(context.Background(), closing)
 	defer cancel()
 	if err == nil {
-		err = i.asked.do(func() error { return i.daemon.Unexport(ctx, exportID) })
+		err = i.asked.do(func() error { return i.daemon.Unexport(ctx, i.graph.exported()...) })
 	}
 	if err == nil {
 		err = i.asked.do(func() error { return i.graph.close(ctx, i.daemon) })

@@ -418,6 +418,31 @@ func TestAFileGrowsNoFurtherThanItsCapacityNeeds(t *testing.T) {
 	}
 }
 
+// A vmdk that is read is opened for each connection, which all have the same content.
+func TestAVMDKIsOpenedForEachConnection(t *testing.T) {
+	f := made(t, New{Format: "vmdk", Capacity: 8 * mib})
+	i := opened(t, Layer{File: f, Format: "vmdk"}, Options{Writable: true})
+	want := pattern(3, 8*mib)
+	for off := 0; off < len(want); off += mib {
+		_, err := i.WriteAt(want[off:off+mib], int64(off))
+		must(t, err)
+	}
+	must(t, i.Close())
+	i = opened(t, Layer{File: f, Format: "vmdk"}, Options{})
+	got := make([]byte, mib)
+	for off := 0; off < len(want); off += mib {
+		_, err := i.ReadAt(got, int64(off))
+		must(t, err)
+		if !bytes.Equal(got, want[off:off+mib]) {
+			t.Errorf("another content at %d", off)
+		}
+	}
+	if n := len(i.graph.exported()); n != Connections {
+		t.Errorf("it is opened %d times", n)
+	}
+	must(t, i.Close())
+}
+
 // A draft is flushed by us, and allocated ahead where QEMU can; in the end it is as any
 // other image.
 func TestADraftIsAnImageInTheEnd(t *testing.T) {
