@@ -18,14 +18,14 @@ type Rights struct {
 // checkRights refuses a mode that is none, and bits that give a program or a directory
 // more than its rights.
 func (r Rights) checkRights() error {
-	if _, ok := r.Permissions(); !ok {
+	if _, ok := r.ModeBits(); !ok {
 		return record.Errorf(record.Invalid, `field "mode" is %q, and no octal number up to 0777`, r.Mode)
 	}
 	return nil
 }
 
-// Permissions is the mode as a number, nil where none is said.
-func (r Rights) Permissions() (mode *uint32, ok bool) {
+// ModeBits is the mode as a number, nil where none is said.
+func (r Rights) ModeBits() (mode *uint32, ok bool) {
 	if r.Mode == "" {
 		return nil, true
 	}

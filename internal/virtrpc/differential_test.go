@@ -150,15 +150,17 @@ func (side) qemu(t *testing.T, args ...string) {
 type normalizer struct{ dir, uri string }
 
 var (
-	uuidPattern  = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
-	timePattern  = regexp.MustCompile(`<([amcb]time)>[0-9.]*</`)
-	pointer      = regexp.MustCompile(`-+\^`) // to a place in a document, whose length differs
-	blanks       = regexp.MustCompile(`[ \t]+`)
-	sizePattern  = regexp.MustCompile(`[0-9]+(\.[0-9]+)? ?([KMGT]iB|B)?\b`)
-	poolFigures  = regexp.MustCompile(`(?m)^(Capacity|Allocation|Available): +[1-9].*$`)
-	poolSizes    = regexp.MustCompile(`<(capacity|allocation|available) unit='bytes'>[1-9][0-9]*<`)
-	shortenedSum = "N"
+	uuidPattern = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	timePattern = regexp.MustCompile(`<([amcb]time)>[0-9.]*</`)
+	pointer     = regexp.MustCompile(`-+\^`) // to a place in a document, whose length differs
+	blanks      = regexp.MustCompile(`[ \t]+`)
+	sizePattern = regexp.MustCompile(`[0-9]+(\.[0-9]+)? ?([KMGT]iB|B)?\b`)
+	poolFigures = regexp.MustCompile(`(?m)^(Capacity|Allocation|Available): +[1-9].*$`)
+	poolSizes   = regexp.MustCompile(`<(capacity|allocation|available) unit='bytes'>[1-9][0-9]*<`)
 )
+
+// figure stands for one that differs.
+const figure = "N"
 
 func (n normalizer) answer(command, text string) string {
 	text = strings.ReplaceAll(text, n.dir, "$D")
@@ -168,11 +170,11 @@ func (n normalizer) answer(command, text string) string {
 	text = timePattern.ReplaceAllString(text, "<$1>T</")
 	switch {
 	case strings.HasPrefix(command, "pool-info"):
-		text = poolFigures.ReplaceAllString(text, "$1: "+shortenedSum)
+		text = poolFigures.ReplaceAllString(text, "$1: "+figure)
 	case strings.HasPrefix(command, "pool-dumpxml"):
-		text = poolSizes.ReplaceAllString(text, "<$1 unit='bytes'>"+shortenedSum+"<")
+		text = poolSizes.ReplaceAllString(text, "<$1 unit='bytes'>"+figure+"<")
 	case strings.HasPrefix(command, "pool-list") && strings.Contains(command, "--details"):
-		text = sizePattern.ReplaceAllString(text, shortenedSum)
+		text = sizePattern.ReplaceAllString(text, figure)
 	}
 	var lines []string
 	for line := range strings.Lines(text) {

@@ -85,10 +85,7 @@ func missingBackend(poolType string) error {
 // createPool makes a pool that is there as long as it is active, or starts one that is
 // defined.
 func createPool(c *call, a wire.TextFlags) (xdr.Value, error) {
-	if err := c.flags(a.Flags, startBuild|startOverwrite|startNoOverwrite); err != nil {
-		return nil, err
-	}
-	if err := exclusive(a.Flags, startOverwrite, startNoOverwrite); err != nil {
+	if err := c.startFlags(a.Flags); err != nil {
 		return nil, err
 	}
 	r, old, err := c.definition(a.Text)
@@ -98,7 +95,7 @@ func createPool(c *call, a wire.TextFlags) (xdr.Value, error) {
 	case old != nil && active(*old):
 		return nil, wire.Failf(wire.FromStorage, wire.OperationInvalid, "pool is already active as '%s'", old.Name)
 	case old != nil:
-		return named(*old, c.doPool(*old, &operation.PoolStartRequest{}))
+		return named(*old, c.activate(*old, a.Flags))
 	}
 	r.Transient = true
 	p, st, err := c.svc.DefinePool(c.ctx(), c.submit(), r, a.Flags != 0, true)
@@ -192,22 +189,32 @@ const (
 )
 
 func startPool(c *call, a wire.PoolFlags) (xdr.Value, error) {
-	if err := c.flags(a.Flags, startBuild|startOverwrite|startNoOverwrite); err != nil {
-		return nil, err
-	}
-	if err := exclusive(a.Flags, startOverwrite, startNoOverwrite); err != nil {
+	if err := c.startFlags(a.Flags); err != nil {
 		return nil, err
 	}
 	p, err := c.idle(a.Pool, "already")
 	if err != nil {
 		return nil, err
 	}
-	if a.Flags&(startBuild|startOverwrite|startNoOverwrite) != 0 {
-		if err := c.doPool(p, &operation.PoolBuildRequest{Overwrite: a.Flags&startOverwrite != 0}); err != nil {
-			return nil, err
+	return nil, c.activate(p, a.Flags)
+}
+
+// startFlags refuses those that say the opposite, or nothing that is known.
+func (c *call) startFlags(given wire.Flags) error {
+	if err := c.flags(given, startBuild|startOverwrite|startNoOverwrite); err != nil {
+		return err
+	}
+	return exclusive(given, startOverwrite, startNoOverwrite)
+}
+
+// activate starts a pool, which it builds before if one of the flags says so.
+func (c *call) activate(p record.Pool, flags wire.Flags) error {
+	if flags != 0 {
+		if err := c.doPool(p, &operation.PoolBuildRequest{Overwrite: flags&startOverwrite != 0}); err != nil {
+			return err
 		}
 	}
-	return nil, c.doPool(p, &operation.PoolStartRequest{})
+	return c.doPool(p, &operation.PoolStartRequest{})
 }
 
 func stopPool(c *call, a wire.Pool) (xdr.Value, error) {

@@ -150,6 +150,10 @@ func createVolFrom(c *call, a wire.VolCreateFromArgs) (xdr.Value, error) {
 		return nil, wire.Failf(wire.FromStorage, wire.ConfigUnsupported, "metadata preallocation is not supported for raw volumes")
 	}
 	r := cloneOf(doc, from)
+	if a.Flags&createMetadata != 0 {
+		r.Format, r.Options = doc.Target.OurFormat(), doc.Target.Options()
+		r.Options["preallocation"] = preallocated(doc)
+	}
 	r.Rights = doc.Target.Permissions.Rights()
 	r.Pool = p.Name
 	if a.Flags&createReflink != 0 {

@@ -61,7 +61,7 @@ func (x *Encryption) secret(all []*element) (err error) {
 		if uuid == "" {
 			continue
 		}
-		if x.UUID, err = ParseUUID(uuid); err != nil {
+		if x.UUID, err = parseUUID(uuid); err != nil {
 			return refuse(Wrong, "invalid secret uuid '%s'", uuid)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/hex"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
 )
@@ -86,27 +88,21 @@ func (p *Pool) identify(e *element, t poolType) (err error) {
 	if t.sourceName && p.Source.Name == "" {
 		p.Source.Name = p.Name
 	}
-	if uuid := e.of("uuid"); uuid != "" {
-		p.UUID, err = ParseUUID(uuid)
+	if text := e.of("uuid"); text != "" {
+		p.UUID, err = parseUUID(text)
 	}
 	return err
 }
 
-// ParseUUID gives a UUID as it is written. It takes what libvirt takes: blanks and
+// parseUUID gives a UUID as it is written. It takes what libvirt takes: blanks and
 // hyphens anywhere between the digits (virUUIDParse).
-func ParseUUID(text string) (string, error) {
+func parseUUID(text string) (string, error) {
 	digits := strings.NewReplacer("-", "", " ", "", "\t", "", "\n", "").Replace(text)
 	raw, err := hex.DecodeString(digits)
 	if err != nil || len(raw) != 16 {
 		return "", refuse(Wrong, "malformed uuid element")
 	}
-	return FormatUUID([16]byte(raw)), nil
-}
-
-// FormatUUID writes one.
-func FormatUUID(raw [16]byte) string {
-	d := hex.EncodeToString(raw[:])
-	return strings.Join([]string{d[:8], d[8:12], d[12:16], d[16:20], d[20:]}, "-")
+	return uuid.UUID(raw).String(), nil
 }
 
 func (p *Pool) features(e *element, t poolType) error {

@@ -2,6 +2,7 @@ package virtxml
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -74,17 +75,9 @@ func (r *reader) document() (*element, error) {
 		return nil, err
 	}
 	if _, err := r.next(io.EOF); !errors.Is(err, io.EOF) {
-		return nil, cmpErr(err, errExtra)
+		return nil, cmp.Or(err, errExtra)
 	}
 	return root, nil
-}
-
-// cmpErr is the first of both that there is.
-func cmpErr(err, otherwise error) error {
-	if err != nil {
-		return err
-	}
-	return otherwise
 }
 
 // next is the next element outside all others. At the end of the document it gives end.

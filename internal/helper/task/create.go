@@ -83,7 +83,7 @@ func allocationOf(o *operation.Create, at helper.Location) (a allocation, err er
 
 // rightsOf are those that a new volume is to have. That its mode is one was checked.
 func rightsOf(r operation.Rights) diskio.Rights {
-	mode, _ := r.Permissions()
+	mode, _ := r.ModeBits()
 	return diskio.Rights{Owner: r.Owner, Group: r.Group, Mode: mode}
 }
 
