@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -338,7 +339,18 @@ func startPoolVerb(verb string) func(*host, string, ...option) (started, error) 
 // fault reports what a job left that it should not have.
 func (h *host) fault(j record.Job, format string, args ...any) {
 	h.t.Helper()
-	h.t.Errorf("job %d (%s) is %s: %s", j.Number, j.Kind, outcome(j), fmt.Sprintf(format, args...))
+	h.t.Errorf("job %d (%s) is %s: %s\n%s", j.Number, j.Kind, outcome(j), fmt.Sprintf(format, args...), h.jobLog(j))
+}
+
+// jobLog gives what the job's processes said, as far as it can be had.
+func (h *host) jobLog(j record.Job) []byte {
+	r, err := h.client.JobLog(h.ctx(), j.ID)
+	if err != nil {
+		return fmt.Append(nil, "its log: ", err)
+	}
+	defer r.Close()
+	text, _ := io.ReadAll(r)
+	return text
 }
 
 // stored gives the file and the catalog's entry of a volume, nil where there

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -113,7 +114,7 @@ func writeOnce(fd int, b []byte) error {
 type Control struct {
 	path   string
 	in     *os.File
-	writer *os.File // after Keep
+	writer atomic.Pointer[os.File] // after Keep
 	frames *Reader
 }
 
@@ -143,8 +144,12 @@ func (c *Control) Next() (Frame, error) {
 
 // Keep takes a write end too: from then on Next never gives io.EOF, and the
 // helper outlives its daemon. A helper calls it after GO and before it touches
-// anything; where it fails, it must end.
+// anything; where it fails, it must end. A daemon that comes back says GO again,
+// and what is kept stays so. It may be called while others call Fence and Close.
 func (c *Control) Keep() error {
+	if c.writer.Load() != nil {
+		return nil
+	}
 	w, err := openFIFO(c.path, os.O_WRONLY)
 	if err == nil {
 		err = requireSame(c.in, w)
@@ -152,7 +157,7 @@ func (c *Control) Keep() error {
 	if err != nil {
 		return fmt.Errorf("cannot keep control fifo: %w", err)
 	}
-	c.writer = w
+	c.writer.Store(w)
 	return nil
 }
 
@@ -160,7 +165,7 @@ func (c *Control) Keep() error {
 // that the daemon has sent by now. ErrFull says that there is no room for it
 // before some of those are read.
 func (c *Control) Fence() error {
-	w := c.writer
+	w := c.writer.Load()
 	if w == nil { // before GO
 		var err error
 		if w, err = openFIFO(c.path, os.O_WRONLY); err != nil {
@@ -174,8 +179,8 @@ func (c *Control) Fence() error {
 // Close ends a Next that waits.
 func (c *Control) Close() error {
 	err := c.in.Close()
-	if c.writer != nil {
-		err = errors.Join(err, c.writer.Close())
+	if w := c.writer.Load(); w != nil {
+		err = errors.Join(err, w.Close())
 	}
 	return err
 }

@@ -228,6 +228,29 @@ func TestHelperThatKeepsOutlivesItsDaemon(t *testing.T) {
 	}
 }
 
+// A daemon that comes back says GO again, at any time until the helper is gone.
+func TestKeepOfAHelperThatIsLeaving(t *testing.T) {
+	path := newFIFO(t)
+	helper := joined(t, path)
+	if err := helper.Keep(); err != nil {
+		t.Fatal(err)
+	}
+	first := helper.writer.Load()
+	var again sync.WaitGroup
+	again.Go(func() {
+		if err := helper.Keep(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(helper.Fence(), helper.Close()); err != nil {
+		t.Error(err)
+	}
+	again.Wait()
+	if helper.writer.Load() != first {
+		t.Error("another descriptor was opened for the same fifo")
+	}
+}
+
 func TestKeepNoticesAReplacedFIFO(t *testing.T) {
 	path := newFIFO(t)
 	helper := joined(t, path)
