@@ -123,3 +123,31 @@ func FuzzValues(f *testing.F) {
 		}
 	})
 }
+
+// Whatever comes, packets are found in it only where all of their headers came, and a
+// header is written as it was read.
+func FuzzPackets(f *testing.F) {
+	h := wire.Header{Program: wire.Remote, Version: wire.Version, Procedure: wire.StorageVolUpload, Type: wire.Stream, Serial: 7, Status: wire.Continue}
+	f.Add(append(h.Append(nil, 3), "abc"...))
+	f.Add(h.Append(h.Append(nil, 0), wire.MaxPayload))
+	f.Add([]byte{0, 0, 0, 27})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for r := bytes.NewReader(b); ; {
+			at := len(b) - r.Len()
+			h, n, err := wire.ReadHeader(r)
+			if err != nil {
+				if rest := len(b) - at; errors.Is(err, io.EOF) != (rest == 0) || rest >= wire.LengthBytes+wire.HeaderBytes && !errors.Is(err, wire.ErrLength) {
+					t.Errorf("%v with %d bytes left", err, rest)
+				}
+				return
+			}
+			if got := b[at : len(b)-r.Len()]; n < 0 || n > wire.MaxPayload || !bytes.Equal(h.Append(nil, n), got) {
+				t.Errorf("%x is %+v with %d bytes", got, h, n)
+			}
+			if _, err := r.Seek(int64(n), io.SeekCurrent); err != nil || r.Len() == 0 {
+				return
+			}
+		}
+	})
+}
