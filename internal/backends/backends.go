@@ -243,12 +243,15 @@ type Taken interface {
 	Remove() error
 }
 
-// Draft is a volume being made, open for writing and locked. It reads as zeros
-// where nothing was written, whatever the store had there. Commit or Discard
+// Draft is a volume being made, open for writing and locked. Commit or Discard
 // decides what becomes of it, Close comes last in any case; a draft that is
 // closed undecided stays for Settle. Info gives the name and path to be.
 type Draft interface {
 	Volume
+	// Clean reports whether it reads as zeros where nothing was written. One that
+	// does not has what others have left there: who makes a volume of it writes
+	// all of it, and nobody gets it before.
+	Clean() bool
 	// Commit makes the content durable and gives the volume its name without
 	// replacing another: fsync, then record (the caller makes the bytes it is
 	// given durable: the identity by which Settle knows the volume), then the

@@ -35,6 +35,8 @@ type AllocateSpec struct {
 	// Written says that zeros are written to what shall have blocks and has no data:
 	// blocks that are only reserved may cost more when they are written first.
 	Written bool
+	// Clean says of what is no regular file that it reads as zeros.
+	Clean bool
 	// Keep makes checkpoints. An allocation that was interrupted is simply made
 	// again: what has blocks is passed over, so that From is of no use.
 	Keep Checkpoints
@@ -53,15 +55,12 @@ type AllocateStats struct {
 // as it is; what is new reads as zeros. Too little space is ENOSPC before
 // anything is changed, as far as the file system can tell. After an error or a
 // cancel the file may have any size and allocation up to what was asked. Any
-// other content has the size that it has, and its storage.
+// other content has the size that it has, and its storage; one that is not clean
+// is made zeros, all of it.
 func Allocate(ctx context.Context, p *Pacer, c Content, spec AllocateSpec) (AllocateStats, error) {
 	f := regularOf(c)
 	if f == nil {
-		size, err := contentSize(c)
-		if err == nil && size < spec.Capacity {
-			err = ioError("allocate", size, unix.ENOSPC)
-		}
-		return AllocateStats{Allocated: size, Kept: true}, err
+		return clearAll(ctx, p, c, spec)
 	}
 	size, err := fileSize(f)
 	if err != nil {

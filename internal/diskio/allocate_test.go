@@ -95,3 +95,41 @@ func TestDeviceHasItsSizeAndItsStorage(t *testing.T) {
 		t.Errorf("one that is too small: %v", err)
 	}
 }
+
+// A device has what others left there: what is made of it is cleared, by the storage
+// where it can (a loop device on ramfs cannot), and a copy to it has nothing of that either.
+func TestWhatADeviceHadIsGone(t *testing.T) {
+	testenv.Root(t)
+	for fs, method := range map[string]string{"tmpfs": MethodZero, "ramfs": MethodWrite} {
+		t.Run(fs, func(t *testing.T) {
+			back := create(t, mountAt(t, t.TempDir(), "-t", fs, fs), "back")
+			writeRandom(t, back, 0, 32*mib)
+			must(t, back.Sync())
+			device, err := os.OpenFile(loopDevice(t, back.Name()), os.O_RDWR, 0)
+			must(t, err)
+			defer device.Close()
+			p := NewPacer()
+			stats, err := Allocate(context.Background(), p, file{device}, AllocateSpec{Capacity: 30 * mib})
+			must(t, err)
+			if !stats.Kept || stats.Method != method {
+				t.Errorf("%+v", stats)
+			}
+			if c := p.Counts(); c.Durable != 32*mib || c.Total != 32*mib || c.Work != c.WorkAll {
+				t.Errorf("counts: %+v", c)
+			}
+			empty := create(t, t.TempDir(), "empty")
+			must(t, empty.Truncate(32*mib))
+			if digest(t, device) != digest(t, empty) {
+				t.Error("something is left")
+			}
+			must(t, empty.Truncate(8*mib))
+			writeRandom(t, device, 0, 32*mib)
+			_, err = Copy(context.Background(), NewPacer(), CopySpec{Dst: file{device}, Src: file{empty}, Allocation: 8 * mib, Reserved: true})
+			must(t, err)
+			must(t, empty.Truncate(32*mib))
+			if digest(t, device) != digest(t, empty) {
+				t.Error("something is left beside the copy")
+			}
+		})
+	}
+}

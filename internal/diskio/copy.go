@@ -40,9 +40,11 @@ type CopySpec struct {
 	// Allocation is how many bytes of the target, from its start, shall have
 	// blocks, whatever is a hole in the source. It needs a clean target. Blocks
 	// that are shared count; where all are shared no more is reserved for them.
+	// Of a device it means nothing: that has all the storage it gets.
 	Allocation int64
 	// Reserved gives the target blocks also where the source has some without
-	// data: what was preallocated stays so. It needs a clean target, too.
+	// data: what was preallocated stays so. It needs a clean target, too, and
+	// means nothing of a device either.
 	Reserved bool
 	// Sparse leaves out what reads as zeros although the source has blocks for
 	// it. Nothing is shared then, for the source has to be read.
@@ -130,6 +132,7 @@ func newCopying(p *Pacer, spec CopySpec) (*copying, error) {
 	c.dstEmpty = c.dst != nil && dstSize == 0
 	c.Clean = c.Clean || c.dstEmpty
 	c.Size = cmp.Or(c.Size, c.srcSize)
+	c.fit(dstSize)
 	c.Allocation = min(c.Allocation, c.Size)
 	if c.Size < c.srcSize {
 		return nil, fmt.Errorf("a target of %d bytes is smaller than the source of %d", c.Size, c.srcSize)
@@ -145,6 +148,18 @@ func newCopying(p *Pacer, spec CopySpec) (*copying, error) {
 		c.sift = c.holes
 	}
 	return c, err
+}
+
+// fit makes the copy one to a device, if it is: that has its storage, and what lies
+// behind the copy is not to be what was there before.
+func (c *copying) fit(dstSize int64) {
+	if FileOf(c.Dst) == nil || c.dst != nil {
+		return
+	}
+	c.Allocation, c.Reserved = 0, false
+	if !c.Clean {
+		c.Size = max(c.Size, dstSize)
+	}
 }
 
 // consistent refuses wishes that cannot both be had.

@@ -2,8 +2,10 @@ package diskio
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -84,8 +86,12 @@ func seekTo(f *os.File, off int64, whence int, end int64) (int64, error) {
 	}
 }
 
-// Zero is fallocate(2), of a block device too.
+// Zero is fallocate(2), of a block device too. Of one that cannot make zeros by itself
+// the kernel would write them, for as long as that takes.
 func (f file) Zero(off, n int64, unmap bool) error {
+	if !unmap && !f.zeroes() {
+		return ErrUnsupported
+	}
 	mode := uint32(unix.FALLOC_FL_ZERO_RANGE)
 	if unmap {
 		mode = unix.FALLOC_FL_PUNCH_HOLE
@@ -95,6 +101,22 @@ func (f file) Zero(off, n int64, unmap bool) error {
 		return ErrUnsupported
 	}
 	return err
+}
+
+// zeroes reports whether zeros are made of a part without being written: by any file
+// system, and by devices that say so (sysfs-block, queue/write_zeroes_max_bytes).
+func (f file) zeroes() bool {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return true
+	}
+	dir := fmt.Sprintf("/sys/dev/block/%d:%d/", unix.Major(st.Rdev), unix.Minor(st.Rdev))
+	for _, queue := range []string{"queue", "../queue"} { // a partition has its disk's
+		if most, err := os.ReadFile(dir + queue + "/write_zeroes_max_bytes"); err == nil {
+			return strings.TrimSpace(string(most)) != "0"
+		}
+	}
+	return false
 }
 
 // Discard punches a hole in a file; of a device it is BLKDISCARD of linux/fs.h.

@@ -83,7 +83,7 @@ func (d *Draft) needs(policy *confine.Policy) {
 
 // kernelFiles are where the kernel tells of itself, of devices and of mounts. Of other
 // processes it shows a confined one nothing but what everybody may see.
-var kernelFiles = []string{"/proc", "/sys/devices"}
+var kernelFiles = []string{"/proc", "/sys/devices", "/sys/dev/block"}
 
 // attachments are where the kernel tells what it has made disks of: before a volume
 // leaves its name it is looked once more whether it is one.

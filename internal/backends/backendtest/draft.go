@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"storaged/internal/backends"
+	"storaged/internal/diskio"
 	"storaged/internal/record"
 )
 
@@ -89,6 +90,8 @@ func draftBlank(r *rig) {
 	r.started().made("a", bytes.Repeat([]byte("secret"), size/6))
 	r.must(r.remove(r.Context(), r.p, "a"))
 	d, err := r.creator().Create(r.Context(), r.p, backends.NewVolume{Name: "b", Job: "job", Size: size, Format: record.FormatRaw})
+	r.must(err)
+	_, err = diskio.Allocate(r.Context(), diskio.NewPacer(), d.Content(), diskio.AllocateSpec{Capacity: size, Clean: d.Clean()})
 	r.must(err)
 	_, err = d.Content().WriteAt([]byte("end"), size-3)
 	r.must(err)

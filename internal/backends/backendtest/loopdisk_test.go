@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unsafe"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
@@ -427,6 +426,8 @@ type draft struct {
 	ended bool
 }
 
+func (d *draft) Clean() bool { return false }
+
 func (d *draft) Commit(ctx context.Context, record func(identity []byte) error) error {
 	if d.err != nil {
 		return d.err
@@ -568,7 +569,7 @@ func (d *disk) byID(id backends.Identity) *part {
 	return &d.Parts[slices.IndexFunc(d.Parts, func(x part) bool { return x.ID == id })]
 }
 
-// carve makes a part with the mark of its job, which reads as zeros.
+// carve makes a part with the mark of its job.
 func (d *disk) carve(n backends.NewVolume) (*part, error) {
 	const unit = 512
 	if n.Size < 0 {
@@ -585,10 +586,6 @@ func (d *disk) carve(n backends.NewVolume) (*part, error) {
 	}
 	if x.end() > d.size {
 		return nil, unix.ENOSPC
-	}
-	span := [2]uint64{uint64(x.Start), uint64(x.Size)}
-	if _, _, no := unix.Syscall(unix.SYS_IOCTL, d.Fd(), unix.BLKZEROOUT, uintptr(unsafe.Pointer(&span))); no != 0 {
-		return nil, no
 	}
 	d.Parts = append(d.Parts, x)
 	slices.SortFunc(d.Parts, func(a, b part) int { return cmp.Compare(a.Start, b.Start) })

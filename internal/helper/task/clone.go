@@ -86,7 +86,7 @@ func (w clone) work(ctx context.Context, r *helper.Run) error {
 func (w clone) copy(ctx context.Context, r *helper.Run) error {
 	to := w.draft.Draft.Content()
 	did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{
-		Dst: to, Src: w.source.Volume.Content(), Size: w.size, Reflink: w.reflink, Clean: true,
+		Dst: to, Src: w.source.Volume.Content(), Size: w.size, Reflink: w.reflink, Clean: w.draft.Draft.Clean(),
 		Allocation: w.draft.As.Promise, Reserved: !w.sparse, Sparse: w.sparse,
 		Checkpoints: r.Checkpoints(helper.Position{Source: w.held}, to, r.ID),
 	})

@@ -141,7 +141,7 @@ func (w conversion) fill(ctx context.Context, r *helper.Run) error {
 // fillPlain makes it a raw volume.
 func (w conversion) fillPlain(ctx context.Context, r *helper.Run) error {
 	to := w.draft.Draft.Content()
-	spec := diskio.CopySpec{Dst: to, Src: w.from, Size: w.capacity, Clean: true, Sparse: w.sparse, Allocation: w.reserved}
+	spec := diskio.CopySpec{Dst: to, Src: w.from, Size: w.capacity, Clean: w.draft.Draft.Clean(), Sparse: w.sparse, Allocation: w.reserved}
 	spec.Checkpoints = r.Checkpoints(w.position, to, r.ID)
 	if w.written() && r.Earlier == nil {
 		if _, err := reserveIn(ctx, r, w.draft.Draft, diskio.AllocateSpec{Capacity: w.capacity, Allocation: w.reserved, Written: true}); err != nil {

@@ -116,6 +116,7 @@ func (a allocation) work(ctx context.Context, r *helper.Run) error {
 
 // reserveIn gives a draft its size and the space that is reserved for it.
 func reserveIn(ctx context.Context, r *helper.Run, d backends.Draft, spec diskio.AllocateSpec) (method string, err error) {
+	spec.Clean = d.Clean()
 	did, err := diskio.Allocate(ctx, r.Pacer, d.Content(), spec)
 	if err == nil && !did.Kept {
 		r.Warn("the file system reserved %s of %s; its space may run out later", quantity.FormatBoth(did.Allocated), quantity.FormatBoth(spec.Allocation))

@@ -122,7 +122,7 @@ func (w move) copy(ctx context.Context, r *helper.Run, v backends.Volume, source
 	}
 	return r.Create(ctx, w.to, func() error {
 		d := w.to.Draft
-		did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{Dst: d.Content(), Src: v.Content(), Clean: true, Allocation: w.to.As.Promise, Reserved: true})
+		did, err := diskio.Copy(ctx, r.Pacer, diskio.CopySpec{Dst: d.Content(), Src: v.Content(), Clean: d.Clean(), Allocation: w.to.As.Promise, Reserved: true})
 		copied(r, did)
 		if err = kept.ended(err); err == nil {
 			err = w.unchanged(v, source)
