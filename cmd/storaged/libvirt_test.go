@@ -39,12 +39,7 @@ func TestDaemonAnswersLibvirtsClients(t *testing.T) {
 // The daemon stands where libvirt's clients look for its own, and not beside it.
 func TestDaemonTakesThePlaceOfLibvirts(t *testing.T) {
 	t.Parallel()
-	testenv.Root(t)
-	h := unbegun(t)
-	run := filepath.Join(h.dir, "libvirt")
-	h.config = filepath.Join(h.dir, "config")
-	h.must(os.WriteFile(h.config, fmt.Appendf(nil, "[libvirt]\ntakeover = true\nrun_dir = %q\n", run), 0o600))
-	h.begin()
+	h, run := takenOver(t)
 	h.sparse("disk", mib)
 	script := fmt.Sprintf("mount -t tmpfs test /run && mkdir /run/libvirt && mount --bind %s /run/libvirt && virsh -c storage:///system vol-list pool && virsh -r -c storage:///system vol-list pool", run)
 	cmd := exec.Command("sh", "-c", script)
@@ -57,4 +52,17 @@ func TestDaemonTakesThePlaceOfLibvirts(t *testing.T) {
 		t.Errorf("of the sockets are left %q, %v", left, err)
 	}
 	h.start()
+}
+
+// takenOver is newHost with a daemon that has taken the place of libvirt's own for
+// storage in a run directory.
+func takenOver(t *testing.T) (h *host, run string) {
+	t.Helper()
+	testenv.Root(t)
+	h = unbegun(t)
+	run = filepath.Join(h.dir, "libvirt")
+	h.config = filepath.Join(h.dir, "config")
+	h.must(os.WriteFile(h.config, fmt.Appendf(nil, "[libvirt]\ntakeover = true\nrun_dir = %q\n", run), 0o600))
+	h.begin()
+	return h, run
 }

@@ -16,8 +16,16 @@ import (
 // libvirtPatience bounds the start of libvirtd, which takes some 100 ms.
 const libvirtPatience = 30 * time.Second
 
-// libvirtDriver is the part of libvirtd that has to do with storage.
-const libvirtDriver = "libvirt_driver_storage.so"
+// libvirtDriver gives the path of one of libvirt's drivers.
+func libvirtDriver(t testing.TB, name string) string {
+	t.Helper()
+	found, err := filepath.Glob("/usr/lib*/*/libvirt/connection-driver/libvirt_driver_" + name + ".so")
+	if err != nil {
+		t.Fatal(err)
+	}
+	Need(t, "libvirt's driver for "+name, len(found) == 1)
+	return found[0]
+}
 
 // Libvirtd starts libvirt's own daemon, with its driver for storage and no other, until
 // the end of the test. It has directories of its own in the place of the system's, and
@@ -35,12 +43,8 @@ func Libvirtd(t testing.TB) (socket, readOnly string) {
 	for _, sub := range []string{"drivers", "sock"} {
 		makeDir(t, filepath.Join(dir, sub))
 	}
-	found, err := filepath.Glob("/usr/lib*/*/libvirt/connection-driver/" + libvirtDriver)
-	if err != nil {
-		t.Fatal(err)
-	}
-	Need(t, "libvirt's storage driver", len(found) == 1)
-	if err := os.Symlink(found[0], filepath.Join(dir, "drivers", libvirtDriver)); err != nil {
+	driver := libvirtDriver(t, "storage")
+	if err := os.Symlink(driver, filepath.Join(dir, "drivers", filepath.Base(driver))); err != nil {
 		t.Fatal(err)
 	}
 	sock := filepath.Join(dir, "sock")
@@ -95,5 +99,56 @@ func startLibvirtd(t testing.TB, dir, script string) {
 	word := make([]byte, 1024)
 	if n, err := ready.Read(word); err != nil || !strings.Contains(string(word[:n]), "READY=1") {
 		t.Fatalf("libvirtd is not ready: %q, %v\n%s", word[:n], err, &said)
+	}
+}
+
+// qemuConfig has libvirt's driver for QEMU run machines as we are, without what only the
+// system's own has.
+const qemuConfig = `user = "root"
+group = "root"
+security_driver = "none"
+remember_owner = 0
+namespaces = []
+cgroup_controllers = []
+stdio_handler = "file"
+`
+
+// LibvirtQEMU runs commands of virsh with libvirt's driver for QEMU and no other. It is in
+// virsh's own process, and asks for storage the daemon whose sockets are in runDir, in the
+// place of the system's. It gives what virsh writes, failures too. It needs root.
+func LibvirtQEMU(t testing.TB, runDir string, commands ...string) string {
+	t.Helper()
+	Root(t)
+	Tool(t, "qemu-system-x86_64")
+	libvirtDriver(t, "qemu")
+	dir := t.TempDir()
+	makeDir(t, filepath.Join(dir, "etc"))
+	write(t, filepath.Join(dir, "etc", "qemu.conf"), qemuConfig)
+	script := fmt.Sprintf("mkdir -p /run/libvirt && mount --bind %s /run/libvirt && ", runDir)
+	// Users that the driver asks for, whoever it runs machines as.
+	for file, lines := range map[string]string{"passwd": "libvirt-qemu:x:64055:64055::/:/bin/false\n", "group": "libvirt-qemu:x:64055:\nkvm:x:64056:\n"} {
+		known, err := os.ReadFile("/etc/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := filepath.Join(dir, file)
+		write(t, own, string(known)+lines)
+		script += fmt.Sprintf("mount --bind %s /etc/%s && ", own, file)
+	}
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", script+"exec "+Tool(t, "virsh")+" -q -c qemu:///embed?root="+dir)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	cmd.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\n")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("virsh: %v\n%s", err, out)
+	}
+	return string(out)
+}
+
+func write(t testing.TB, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
