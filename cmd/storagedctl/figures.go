@@ -99,39 +99,9 @@ func unanswered(b record.Blocker) string {
 	return fmt.Sprintf("the helper was asked to stop; it is killed if it has not within %s", quantity.FormatDuration(rest))
 }
 
-func slotWord(b record.Blocker) string {
-	if b.Short {
-		return "a place for short work"
-	}
-	return "a place"
-}
-
 // waits says for what a job waits, and until when: "waits for job 410, until about
 // 09:40:00".
-func waits(b record.Blocker) string { return waitsFor(b) + waitsUntil(b) }
-
-func waitsFor(b record.Blocker) string {
-	text := "waits for a " + b.For
-	switch h := b.Holder; {
-	case h != nil && h.Number != 0:
-		text = fmt.Sprintf("waits for job %d", h.Number)
-	case h != nil && h.External != "" && (b.For == "hold" || b.For == "space"):
-		text = "waits: " + h.External // why it cannot start yet
-	case h != nil && h.External != "":
-		text = "waits for " + h.External
-	case b.For == "slot" && b.Device != "":
-		text = "waits for " + slotWord(b) + " on device " + b.Device
-	case b.For == "slot" && b.Object != nil:
-		text = "waits for " + slotWord(b) + " in pool " + b.Object.Pool
-	case b.For == "slot":
-		text = "waits for " + slotWord(b)
-	case b.For == "drain":
-		text = "waits for the end of the drain"
-	case b.For == "space":
-		text = "waits for space"
-	}
-	return text
-}
+func waits(b record.Blocker) string { return b.String() + waitsUntil(b) }
 
 func waitsUntil(b record.Blocker) (text string) {
 	if b.Position > 1 {

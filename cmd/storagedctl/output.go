@@ -350,7 +350,7 @@ func modeWord(m record.Mode) string {
 
 // blocker tells one reason why a job waits.
 func blocker(b record.Blocker) string {
-	text := waitsFor(b)
+	text := b.String()
 	if b.Object != nil && b.For != "slot" {
 		text += fmt.Sprintf(" on %s (%s)", *b.Object, modeWord(b.Mode))
 	}

@@ -23,3 +23,13 @@ type Caller struct {
 	Owner Owner
 	Role  Role
 }
+
+// MayChange refuses to let the caller change a job where it may not: only members may
+// change those of others.
+func (c Caller) MayChange(j *Job) error {
+	if c.Role >= MemberRole || c.Role == UserRole && j.Owner.UID == c.Owner.UID {
+		return nil
+	}
+	return Errorf(Denied, "job %d is that of %s", j.Number, j.Owner.User).
+		WithHint("root and the members of the main socket's group may do that")
+}

@@ -353,6 +353,37 @@ type Blocker struct {
 	More        int        `json:"more,omitempty"` // of the last one named: how many more are in the way like it
 }
 
+// String says in words for what is waited: "waits for job 410".
+func (b Blocker) String() string {
+	text := "waits for a " + b.For
+	switch h := b.Holder; {
+	case h != nil && h.Number != 0:
+		text = fmt.Sprintf("waits for job %d", h.Number)
+	case h != nil && h.External != "" && (b.For == "hold" || b.For == "space"):
+		text = "waits: " + h.External // why it cannot start yet
+	case h != nil && h.External != "":
+		text = "waits for " + h.External
+	case b.For == "slot" && b.Device != "":
+		text = "waits for " + b.slot() + " on device " + b.Device
+	case b.For == "slot" && b.Object != nil:
+		text = "waits for " + b.slot() + " in pool " + b.Object.Pool
+	case b.For == "slot":
+		text = "waits for " + b.slot()
+	case b.For == "drain":
+		text = "waits for the end of the drain"
+	case b.For == "space":
+		text = "waits for space"
+	}
+	return text
+}
+
+func (b Blocker) slot() string {
+	if b.Short {
+		return "a place for short work"
+	}
+	return "a place"
+}
+
 // MaxHolders is how many of those in the way are named at most.
 const MaxHolders = 16
 
@@ -416,17 +447,25 @@ type PhaseStats struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// Subject is the object the job is about, for messages: the one it writes, or
-// the first.
-func (j *Job) Subject() string {
+// About is the object the job is about: the one it writes, or the first; without
+// objects it is none.
+func (j *Job) About() (o Object) {
 	i := slices.IndexFunc(j.Objects, func(o Object) bool { return o.Mode == ModeWrite || o.Mode == ModeDelete })
-	if i < 0 {
-		i = 0
+	switch {
+	case i >= 0:
+		return j.Objects[i]
+	case len(j.Objects) > 0:
+		return j.Objects[0]
 	}
+	return o
+}
+
+// Subject names that object in messages.
+func (j *Job) Subject() string {
 	if len(j.Objects) == 0 {
 		return strings.SplitN(string(j.Kind), ".", 2)[0]
 	}
-	return j.Objects[i].String()
+	return j.About().String()
 }
 
 // Code is the code of the job's error, "" without one.

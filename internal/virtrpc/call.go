@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"runtime/debug"
 	"time"
@@ -102,7 +103,7 @@ func (c *call) rest() {
 // ctx is the context for a call of the service. A change that has begun is not
 // disturbed by a client that leaves.
 func (c *call) ctx() context.Context {
-	if c.procedure.access == writes {
+	if c.procedure.access >= owns {
 		return context.WithoutCancel(c.gone)
 	}
 	return c.gone
@@ -129,35 +130,53 @@ func (c *call) await(st contract.Started, err error) (record.Job, error) {
 	if err != nil || st.Job == nil {
 		return record.Job{}, err
 	}
-	j := *st.Job
-	c.job = j.Number
-	c.rest()
-	defer c.resume()
+	c.job = st.Job.Number
 	ctx, done := c.patient()
 	defer done()
-	for !j.State.Terminal() {
+	j, err := c.ended(ctx, *st.Job)
+	switch {
+	case err != nil:
+		return j, err
+	case !j.State.Terminal():
+		return j, c.leftAlone(j)
+	case j.State == record.Succeeded:
+		return j, nil
+	case j.Error != nil:
+		return j, jobError(j)
+	}
+	return j, record.Errorf(record.CanceledCode, "job %d was canceled", j.Number)
+}
+
+// ended waits until a job has ended, or ctx, and gives the job as it is then. Meanwhile
+// others are worked on.
+func (c *call) ended(ctx context.Context, j record.Job) (record.Job, error) {
+	c.rest()
+	defer c.resume()
+	for !j.State.Terminal() && ctx.Err() == nil {
 		next, err := c.svc.WaitJob(ctx, j.ID, waitStep)
 		switch {
-		case ctx.Err() != nil:
-			return j, c.leftAlone(j)
+		case ctx.Err() != nil && err != nil:
+			return j, nil
 		case err != nil:
 			return j, err
 		}
 		j = next
 	}
-	switch {
-	case j.State == record.Succeeded:
-		return j, nil
-	case j.Error != nil:
-		return j, j.Error
-	}
-	return j, record.Errorf(record.CanceledCode, "job %d was canceled", j.Number)
+	return j, nil
+}
+
+// jobError is why a job has failed, which it names.
+func jobError(j record.Job) error { return fmt.Errorf("%w (job %d)", j.Error, j.Number) }
+
+// goesOn is what is said of a job that the daemon cannot be waited for any more with.
+func goesOn(j record.Job) error {
+	return record.Errorf(record.Draining, "storaged stops; job %d goes on without it", j.Number)
 }
 
 // leftAlone is what becomes of a job that nobody waits for any more.
 func (c *call) leftAlone(j record.Job) error {
 	if c.stopping.Err() != nil {
-		return record.Errorf(record.Draining, "storaged stops; job %d goes on without it", j.Number)
+		return goesOn(j)
 	}
 	if c.Cancel {
 		if _, err := c.svc.CancelJob(context.WithoutCancel(c.gone), c.caller, j.ID, contract.JobCancel{}); err != nil {
@@ -187,7 +206,7 @@ func (c *call) finish() {
 		c.answer(nil, record.Errorf(record.Internal, "in the daemon; its log has the details"))
 	}
 	level := hclog.Debug
-	if c.procedure.access == writes {
+	if c.procedure.access >= owns {
 		level = hclog.Info
 	}
 	o := c.caller.Owner

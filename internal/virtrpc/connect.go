@@ -49,7 +49,10 @@ func noAuth(*call, wire.None) (xdr.Value, error) {
 var features = map[wire.Int]wire.Int{
 	featureKeepalive: 1,
 	14:               1, // events name the callback that they are for
-	15:               1, // callbacks for the end of a connection, which never comes before it
+	// The version of our own program. To libvirt's daemon it is one of many features that
+	// it has not: so a client of either finds out.
+	wire.Int(wire.JobControl): wire.Version,
+	15:                        1, // callbacks for the end of a connection, which never comes before it
 }
 
 // featureKeepalive is VIR_DRV_FEATURE_PROGRAM_KEEPALIVE. Who asks for it answers pings.

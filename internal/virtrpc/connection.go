@@ -204,15 +204,16 @@ func (c *connection) waitFor(places chan struct{}) bool {
 
 // procedure finds the one that is called, or says why it cannot be.
 func (c *connection) procedure(h wire.Header) (procedure, *wire.Failure) {
+	procedures := c.programs[h.Program]
 	switch {
-	case h.Program != wire.Remote || h.Version != wire.Version:
+	case procedures == nil || h.Version != wire.Version:
 		return procedure{}, wire.Failf(wire.FromRPC, wire.RPCError, "Cannot find program %d version %d", int32(h.Program), int32(h.Version))
 	case h.Status != wire.OK:
 		return procedure{}, wire.Failf(wire.FromRPC, wire.RPCError, "Unexpected message status %d", h.Status)
 	}
-	p, ok := c.procedures[h.Procedure]
+	p, ok := procedures[h.Procedure]
 	switch {
-	case !ok && (h.Procedure == 0 || h.Procedure > wire.LastProcedure):
+	case !ok && (h.Program != wire.Remote || h.Procedure == 0 || h.Procedure > wire.LastProcedure):
 		return p, wire.Failf(wire.FromRPC, wire.RPCError, "unknown procedure: %d", int32(h.Procedure))
 	case !ok:
 		return p, wire.Failf(wire.FromDomain, wire.NoSupport, "procedure %d", h.Procedure)
@@ -230,7 +231,7 @@ func (c *connection) refusal(p procedure) *wire.Failure {
 		return wire.Failf(wire.FromRPC, wire.InternalError, "connection not open")
 	}
 	switch {
-	case p.access != writes || c.caller.Role >= record.MemberRole:
+	case p.access < owns || c.caller.Role >= record.MemberRole || p.access == owns && c.caller.Role == record.UserRole:
 		return nil
 	case c.caller.Role == record.ReaderRole:
 		return wire.Failf(wire.FromStorage, wire.OperationDenied, "read only access prevents %s", p.name)

@@ -109,7 +109,7 @@ func (c *call) received(t *transfer.Transfer, holes bool, length *int64) error {
 	case j.State == record.Succeeded, c.stream.empty && j.State.Terminal():
 		return nil // libvirt takes nothing for a content, where the job refuses it
 	case j.Error != nil:
-		return j.Error
+		return jobError(j)
 	case !j.State.Terminal():
 		return record.Errorf(record.Draining, "storaged stops; job %d ends without its stream", j.Number)
 	}

@@ -146,12 +146,13 @@ func (side) qemu(t *testing.T, args ...string) {
 }
 
 // normalizer takes out of answers what must differ: where the pools are, uuids, times,
-// and how full the file system is.
+// how full the file system is, and which job has failed.
 type normalizer struct{ dir, uri string }
 
 var (
 	uuidPattern = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	timePattern = regexp.MustCompile(`<([amcb]time)>[0-9.]*</`)
+	jobPattern  = regexp.MustCompile(` \(job [0-9]+\)`)
 	pointer     = regexp.MustCompile(`-+\^`) // to a place in a document, whose length differs
 	blanks      = regexp.MustCompile(`[ \t]+`)
 	sizePattern = regexp.MustCompile(`[0-9]+(\.[0-9]+)? ?([KMGT]iB|B)?\b`)
@@ -166,6 +167,7 @@ func (n normalizer) answer(command, text string) string {
 	text = strings.ReplaceAll(text, n.dir, "$D")
 	text = strings.ReplaceAll(text, n.uri, "URI")
 	text = uuidPattern.ReplaceAllString(text, "UUID")
+	text = jobPattern.ReplaceAllString(text, "")
 	text = pointer.ReplaceAllString(text, "--^")
 	text = timePattern.ReplaceAllString(text, "<$1>T</")
 	switch {

@@ -11,11 +11,12 @@ func Hurry(s *Server, write, keepalive time.Duration) {
 	s.writeTimeout, s.keepaliveInterval = write, keepalive
 }
 
-// Procedures gives those that there are, and whether they may change something.
-func Procedures() map[wire.Procedure]bool {
+// Procedures gives those that there are of a program, and whether they may change
+// something.
+func Procedures(p wire.Program) map[wire.Procedure]bool {
 	all := map[wire.Procedure]bool{}
-	for number, p := range procedures() {
-		all[number] = p.access == writes
+	for number, p := range programs()[p] {
+		all[number] = p.access >= owns
 	}
 	return all
 }

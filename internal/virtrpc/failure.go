@@ -55,7 +55,9 @@ func failureOf(err error) *wire.Failure {
 	if hint := e.Hint.Words(record.Call.CommandLine); hint != "" {
 		message += "; " + hint
 	}
-	return wire.Failf(wire.FromStorage, code, "%s", message)
+	f = wire.Failf(wire.FromStorage, code, "%s", message)
+	f.Reason = string(e.Code)
+	return f
 }
 
 // classes says what libvirt calls refusals of documents.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -140,8 +141,32 @@ func (f *fake) CancelJob(_ context.Context, c record.Caller, job string, _ contr
 	return record.Job{ID: job, Number: 412, State: record.Canceling}, nil
 }
 
+// Job knows every job by its uuid, and one by its number.
 func (f *fake) Job(_ context.Context, job string) (record.Job, error) {
-	return record.Job{ID: job, Number: 412, State: record.Running}, nil
+	j := record.Job{ID: job, Number: 412, State: record.Running}
+	if uuid.Validate(job) != nil {
+		j.ID = uuid.NewSHA1(uuid.Nil, []byte(job)).String()
+	}
+	if n, err := strconv.ParseInt(job, 10, 64); err == nil && n != j.Number {
+		return j, record.Errorf(record.NotFound, "no job %d", n)
+	}
+	return j, nil
+}
+
+func (f *fake) Jobs(context.Context, contract.JobFilter, contract.Page) (contract.List[record.Job], error) {
+	return contract.List[record.Job]{}, nil
+}
+
+func (f *fake) PatchJob(ctx context.Context, _ record.Caller, job string, _ contract.JobPatch) (record.Job, error) {
+	return f.Job(ctx, job)
+}
+
+func (f *fake) PauseJob(ctx context.Context, _ record.Caller, job string) (record.Job, error) {
+	return f.Job(ctx, job)
+}
+
+func (f *fake) ResumeJob(ctx context.Context, _ record.Caller, job string) (record.Job, error) {
+	return f.Job(ctx, job)
 }
 
 func (f *fake) FailJob(context.Context, string, *record.Error) error { return nil }

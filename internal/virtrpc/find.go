@@ -79,11 +79,16 @@ func (c *call) volumeOf(p record.Pool, name string) (record.Volume, error) {
 
 // wirePool names a pool to clients.
 func wirePool(p record.Pool) wire.Pool {
-	id, err := uuid.Parse(p.UUID)
+	return wire.Pool{Name: p.Name, UUID: wireUUID("pool", p.UUID)}
+}
+
+// wireUUID is a uuid of ours, which calls it by what it is of.
+func wireUUID(of, text string) wire.UUID {
+	id, err := uuid.Parse(text)
 	if err != nil {
-		panic("internal error: virtrpc: a pool has the uuid " + p.UUID)
+		panic("internal error: virtrpc: a " + of + " has the uuid " + text)
 	}
-	return wire.Pool{Name: p.Name, UUID: wire.UUID(id)}
+	return wire.UUID(id)
 }
 
 // wireVol names a volume to clients.

@@ -292,7 +292,14 @@ func TestReadOnlyConnectionsReadOnly(t *testing.T) {
 	asked := virtrpctest.Dial(t, h.main)
 	asked.Do(wire.ConnectOpen, &wire.OpenArgs{Flags: wire.OpenReadOnly}, nil)
 	for _, c := range []*virtrpctest.Client{virtrpctest.Open(t, h.ro), asked} {
-		for number, writes := range virtrpc.Procedures() {
+		for number, writes := range virtrpc.Procedures(wire.JobControl) {
+			var f *wire.Failure
+			err := c.CallJob(number, nil, nil)
+			if denied := errors.As(err, &f) && f.Code == wire.OperationDenied; denied != writes {
+				t.Errorf("procedure %d about jobs: %v", number, err)
+			}
+		}
+		for number, writes := range virtrpc.Procedures(wire.Remote) {
 			var f *wire.Failure
 			err := c.Call(number, nil, nil)
 			if denied := errors.As(err, &f) && f.Code == wire.OperationDenied; number != wire.ConnectClose && denied != writes {

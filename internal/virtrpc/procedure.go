@@ -15,6 +15,7 @@ const (
 	anybody access = iota // before anything else
 	opened                // who has opened the connection: about the connection
 	reads                 // likewise: about storage
+	owns                  // likewise, and may change what belongs to the caller
 	writes                // likewise, and may change something
 )
 
@@ -68,10 +69,17 @@ func streaming[A any, P interface {
 	return h
 }
 
-// procedures puts all of them together.
-func procedures() map[wire.Procedure]procedure {
+// programs puts all of them together, each set under its number.
+func programs() map[wire.Program]map[wire.Procedure]procedure {
+	return map[wire.Program]map[wire.Procedure]procedure{
+		wire.Remote:     byNumber(connecting(), events(), poolLooks(), poolChanges(), poolSources(), volumeLooks(), volumeChanges(), contents(), unsupported()),
+		wire.JobControl: byNumber(jobLooks(), jobChanges()),
+	}
+}
+
+func byNumber(rows ...[]procedure) map[wire.Procedure]procedure {
 	all := map[wire.Procedure]procedure{}
-	for _, p := range slices.Concat(connecting(), events(), poolLooks(), poolChanges(), poolSources(), volumeLooks(), volumeChanges(), contents(), unsupported()) {
+	for _, p := range slices.Concat(rows...) {
 		if other, twice := all[p.number]; twice {
 			panic(fmt.Sprintf("internal error: virtrpc: procedure %d is %s and %s", p.number, other.name, p.name))
 		}

@@ -53,9 +53,9 @@ type Config struct {
 // concurrently.
 type Server struct {
 	Config
-	svc        Service
-	procedures map[wire.Procedure]procedure
-	callbacks  atomic.Int32 // how many were given out to all clients
+	svc       Service
+	programs  map[wire.Program]map[wire.Procedure]procedure
+	callbacks atomic.Int32 // how many were given out to all clients
 
 	writeTimeout      time.Duration // the constants, except in tests
 	keepaliveInterval time.Duration
@@ -73,7 +73,7 @@ type Server struct {
 // NewServer makes a server for svc.
 func NewServer(svc Service, c Config) *Server {
 	s := &Server{
-		Config: c, svc: svc, procedures: procedures(), writeTimeout: writeTimeout, keepaliveInterval: keepaliveInterval,
+		Config: c, svc: svc, programs: programs(), writeTimeout: writeTimeout, keepaliveInterval: keepaliveInterval,
 		open: map[*connection]bool{},
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())

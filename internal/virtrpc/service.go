@@ -33,6 +33,12 @@ type Service interface {
 	// itself.
 	Start(ctx context.Context, s contract.Submit, pool, volume string, r operation.Request) (contract.Started, error)
 
+	Jobs(ctx context.Context, f contract.JobFilter, p contract.Page) (contract.List[record.Job], error)
+	PatchJob(ctx context.Context, c record.Caller, job string, r contract.JobPatch) (record.Job, error)
+	// PauseJob stops a job's I/O until ResumeJob.
+	PauseJob(ctx context.Context, c record.Caller, job string) (record.Job, error)
+	ResumeJob(ctx context.Context, c record.Caller, job string) (record.Job, error)
+
 	// Subscribe gives the events after seq (0: from now on). When a slow reader fell
 	// behind, an event is "reset". The channel is closed when ctx ends or the daemon
 	// stops.

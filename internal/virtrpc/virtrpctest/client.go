@@ -99,6 +99,15 @@ func (c *Client) Begin(p wire.Procedure, args xdr.Value) wire.Header {
 	return h
 }
 
+// BeginJob sends a call about jobs, likewise.
+func (c *Client) BeginJob(p wire.Procedure, args xdr.Value) wire.Header {
+	c.t.Helper()
+	h := c.Header(p)
+	h.Program = wire.JobControl
+	c.Send(h, c.encode(args))
+	return h
+}
+
 func (c *Client) encode(v xdr.Value) []byte {
 	c.t.Helper()
 	if v == nil {
@@ -116,6 +125,12 @@ func (c *Client) encode(v xdr.Value) []byte {
 func (c *Client) Call(p wire.Procedure, args, ret xdr.Value) error {
 	c.t.Helper()
 	return c.Answer(c.Begin(p, args), ret)
+}
+
+// CallJob makes a call about jobs, likewise.
+func (c *Client) CallJob(p wire.Procedure, args, ret xdr.Value) error {
+	c.t.Helper()
+	return c.Answer(c.BeginJob(p, args), ret)
 }
 
 // Answer waits for the answer to a call.

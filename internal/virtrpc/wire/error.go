@@ -94,6 +94,7 @@ type Failure struct {
 	Domain  Domain
 	Message string
 	Detail  string // what is in the message beside its template
+	Reason  string // our code of it; "": it is one of libvirt's own
 	Int1    int32
 	Int2    int32
 }
@@ -120,15 +121,25 @@ func (f *Failure) XDR(s xdr.Stream) {
 	s.Int32((*int32)(&f.Code))
 	s.Int32((*int32)(&f.Domain))
 	template, message, detail, level := new(templates[f.Code]), &f.Message, &f.Detail, int32(levelError)
+	var reason *string
+	if f.Reason != "" {
+		reason = &f.Reason
+	}
 	xdr.OptionalString(s, &message)
 	s.Int32(&level)
 	nothing(s) // a domain
 	xdr.OptionalString(s, &template)
 	xdr.OptionalString(s, &detail)
-	nothing(s) // a third string
+	xdr.OptionalString(s, &reason)
 	s.Int32(&f.Int1)
 	s.Int32(&f.Int2)
 	nothing(s) // a network
+	if reason == nil && f.Reason != "" {
+		f.Reason = ""
+	}
+	if reason != nil && reason != &f.Reason {
+		f.Reason = *reason
+	}
 	// Only reading changes f: several may write the same one.
 	if message == nil {
 		f.Message = ""

@@ -34,7 +34,7 @@ const (
 	QEMU       Program = 0x20008087
 	LXC        Program = 0x20008088
 	Keepalive  Program = 0x6b656570
-	JobControl Program = 0x73746f72 // ours: jobs
+	JobControl Program = 0x206a6f62 // ours: see job.go
 )
 
 // Version is that of all programs.
