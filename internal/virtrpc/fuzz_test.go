@@ -75,9 +75,14 @@ func FuzzConnection(f *testing.F) {
 // Whatever the arguments of a call are, it is answered or ends its connection alone.
 func FuzzCall(f *testing.F) {
 	h, open := fuzzed(f)
-	for number := range virtrpc.Procedures() {
-		f.Add(uint32(wire.Remote), uint32(number), make([]byte, 64))
-		f.Add(uint32(wire.JobControl), uint32(number)%32, make([]byte, 64))
+	for _, program := range []wire.Program{wire.Remote, wire.JobControl} {
+		for number := range virtrpc.Procedures(program) {
+			f.Add(uint32(program), uint32(number), make([]byte, 64))
+		}
+	}
+	for _, by := range []wire.JobBy{wire.JobByNumber, wire.JobByID, wire.JobOfVolume, wire.JobOfPool} {
+		args := packetOf(f, wire.Header{}, &wire.JobNumberArgs{Job: wire.JobRef{By: by, Number: 412, Pool: "images", Volume: "base.raw"}})[wire.LengthBytes+wire.HeaderBytes:]
+		f.Add(uint32(wire.JobControl), uint32(wire.JobWait), args)
 	}
 	for _, packets := range exchanges {
 		for _, p := range packets {
