@@ -98,11 +98,23 @@ func (c *connection) serve() {
 	}
 	c.streams.breakAll()
 	c.group.Wait() // calls answer, or find that nobody is there
+	if c.stopping.Err() != nil {
+		c.part()
+	}
 	c.leave()
 	_ = c.conn.Close()
 	if err != nil && !errors.Is(err, net.ErrClosed) && c.stopping.Err() == nil {
 		c.Log.Debug("connection broken", "pid", o.PID, "error", err)
 	}
+}
+
+// part has the client see the end of what comes before the connection closes: a program
+// in C is killed by its next word to a closed one (SIGPIPE), before it has said why its
+// call failed.
+func (c *connection) part() {
+	_ = c.conn.CloseWrite()
+	_ = c.conn.SetReadDeadline(time.Now().Add(partingTime))
+	_, _ = io.Copy(io.Discard, c.in)
 }
 
 // receive reads packets until there are no more.

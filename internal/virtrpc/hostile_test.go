@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -334,15 +335,22 @@ func TestJobOfAClientThatLeaves(t *testing.T) {
 	}
 }
 
-// A call that waits when the daemon stops is answered: the job goes on.
+// A call that waits when the daemon stops is answered: the job goes on. The client may
+// say what it likes then, which kills nobody by SIGPIPE.
 func TestStopAnswersWhatWaits(t *testing.T) {
 	h := newHost(t, nil)
 	c := virtrpctest.Open(t, h.main)
 	call := c.Begin(wire.StorageVolWipe, &wire.VolFlags{Vol: wire.Vol{Pool: "images", Name: "base.raw"}})
 	<-h.svc.waits
-	h.stop(t)
+	var stopping sync.WaitGroup
+	stopping.Go(func() { h.stop(t) })
 	refused(t, c.Answer(call, nil), wire.OperationFailed, "job 412 goes on")
 	ends(t, c)
+	for range 3 {
+		c.Send(c.Header(wire.ConnectUnregisterCloseCallback), nil)
+	}
+	c.Conn.Close()
+	stopping.Wait()
 }
 
 // Jobs are of those on whose behalf a daemon that is trusted calls.

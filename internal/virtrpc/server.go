@@ -26,6 +26,10 @@ const (
 	// for so long is stopped or stuck.
 	writeTimeout = 10 * time.Second
 
+	// partingTime is what a client has to close its connection when the server stops.
+	// Those that look do it within milliseconds.
+	partingTime = time.Second
+
 	// keepaliveInterval is how long a client may be silent before it is asked whether
 	// it lives, and keepaliveCount how often without an answer: libvirtd's defaults.
 	keepaliveInterval = 5 * time.Second

@@ -1,0 +1,119 @@
+package main_test
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"storaged/internal/record"
+	"storaged/internal/service/contract"
+	"storaged/internal/testenv"
+	"storaged/internal/virtrpc/virtrpctest"
+)
+
+// virsh starts libvirt's own client, which the test does not wait for.
+func (h *host) virsh(args ...string) *program {
+	h.t.Helper()
+	program := testenv.Tool(h.t, "virsh")
+	return h.spawn(func(c *exec.Cmd) {
+		c.Path, c.Args = program, append([]string{program, "-c", h.libvirtURI()}, args...)
+		c.Env = append(c.Environ(), "LC_ALL=C")
+	})
+}
+
+func (h *host) libvirtURI() string {
+	return virtrpctest.URI(filepath.Join(filepath.Dir(h.sock), "libvirt.sock"))
+}
+
+// slowed makes all jobs slow until hurry.
+func (h *host) slowed() (hurry func()) {
+	h.patchLimits(contract.LimitsPatch{Rate: []byte("1048576")})
+	return func() { h.patchLimits(contract.LimitsPatch{Rate: []byte("null")}) }
+}
+
+// Who interrupts virsh leaves a job, which is seen and can be canceled.
+func TestWipeWhoseClientLeavesIsSeenAndCanceled(t *testing.T) {
+	t.Parallel()
+	testenv.Root(t)
+	h := newHost(t)
+	h.random("disk", 8*mib)
+	hurry := h.slowed()
+	virsh := h.virsh("vol-wipe", "disk", "--pool", "pool")
+	j := h.running(of(h.newest(record.VolumeWipe)))
+	h.must(virsh.Process.Signal(syscall.SIGINT))
+	if code := virsh.code(); code == 0 {
+		t.Errorf("virsh was not interrupted: %s", virsh.log.String())
+	}
+	h.runs(0, "volume.wipe", "job", "list")
+	if o := j.Owner; o.Via != "libvirt" || o.PID != virsh.Process.Pid || !strings.Contains(o.Command, "virsh") {
+		t.Errorf("the job is of %+v", o)
+	}
+	h.running(of(j))
+	h.runs(0, "", "job", "cancel", itoa(int(j.Number)))
+	h.jobIs(h.end(of(j), nil), record.Job{State: record.Canceled, Rollback: record.RollbackKept})
+	h.is("disk", record.Volume{State: record.VolumeIncomplete, Job: &j.Number})
+	hurry()
+	if code := h.virsh("vol-wipe", "disk", "--pool", "pool").code(); code != 0 {
+		t.Errorf("the next wipe ends with %d", code)
+	}
+	h.is("disk", record.Volume{State: record.VolumeReady})
+}
+
+// stopPromise is how long a daemon takes at most to stop, whatever its jobs do.
+const stopPromise = 10 * time.Second
+
+// A daemon that stops does not wait for the jobs of libvirt's clients, says so to them,
+// and the next one goes on with them.
+func TestStopDoesNotWaitForJobsOfLibvirtsClients(t *testing.T) {
+	t.Parallel()
+	testenv.Root(t)
+	h := newHost(t)
+	h.random("disk", 8*mib)
+	hurry := h.slowed()
+	virsh := h.virsh("vol-wipe", "disk", "--pool", "pool")
+	j := h.running(of(h.newest(record.VolumeWipe)))
+	began := time.Now()
+	h.stop()
+	if took := time.Since(began); took > stopPromise {
+		t.Errorf("it stopped after %v", took)
+	}
+	if code, want := virsh.code(), "job "+itoa(int(j.Number))+" goes on"; code != 1 || !strings.Contains(virsh.log.String(), want) {
+		t.Errorf("virsh ends with %v, and not that %s:\n%s", virsh.ProcessState, want, virsh.log.String())
+	}
+	h.start()
+	hurry()
+	h.succeed(of(j), nil)
+	h.is("disk", record.Volume{State: record.VolumeReady})
+}
+
+// The copy that virsh waits for outlives a killed daemon: it is known as unfinished
+// until it is whole.
+func TestCloneOfLibvirtsClientOutlivesAKilledDaemon(t *testing.T) {
+	t.Parallel()
+	testenv.Root(t)
+	h := newHost(t)
+	want := h.random("disk", 8*mib)
+	hurry := h.slowed()
+	virsh := h.virsh("vol-clone", "disk", "copy", "--pool", "pool")
+	j := h.running(of(h.newest(record.VolumeClone)))
+	h.kill()
+	if code := virsh.code(); code != 1 || !strings.Contains(virsh.log.String(), "Failed to clone vol") {
+		t.Errorf("virsh ends with %d:\n%s", code, virsh.log.String())
+	}
+	h.start()
+	h.runs(0, "pool/copy", "job", "show", itoa(int(j.Number)))
+	h.is("copy", record.Volume{State: record.VolumeBuilding, Job: &j.Number})
+	if out, ok := virtrpctest.Virsh(t, h.libvirtURI(), "vol-delete", "copy", "--pool", "pool"); ok || !strings.Contains(out, "volume 'copy' is still being allocated.") {
+		t.Errorf("of the copy virsh says %s", out)
+	}
+	if after := h.job(of(j)); after.Helper == nil || after.Helper.PID != j.Helper.PID {
+		t.Errorf("the helper was %d, is %s", j.Helper.PID, shown(after.Helper))
+	}
+	hurry()
+	h.succeed(of(j), nil)
+	h.hasHash("copy", want)
+	h.is("copy", record.Volume{State: record.VolumeReady})
+}
