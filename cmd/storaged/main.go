@@ -27,6 +27,7 @@ var files = []cmdline.File{
 	{Path: "/run/storaged/storaged.sock", Holds: "the main socket, for root and the group storaged."},
 	{Path: "/run/storaged/storaged-ro.sock", Holds: "the socket for reading, for everybody."},
 	{Path: "/run/storaged/libvirt.sock, /run/storaged/libvirt-ro.sock", Holds: "the same for clients of libvirt."},
+	{Path: "/run/libvirt/virtstoraged-sock, /run/libvirt/virtstoraged-sock-ro", Holds: "the same in the place of libvirt's own daemon, if so set."},
 	{Path: "/run/storaged/jobs/", Holds: "FIFOs and locks of running jobs."},
 	{Path: "/var/lib/storaged/", Holds: "the database, its copies, and logs and results of jobs."},
 	{Path: "/usr/libexec/storaged/storage-helper", Holds: "the program that does the work of a job."},

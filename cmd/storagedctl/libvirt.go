@@ -60,7 +60,7 @@ func libvirtURI(ctx context.Context, s *session) error {
 	}
 	if st.LibvirtURI == "" {
 		return record.Errorf(record.Unsupported, "this daemon does not answer libvirt's clients").
-			WithHint("set listen = true in [libvirt] of %s, and start it again", st.Paths["config"])
+			WithHint("enable storaged-libvirt.socket, or, where systemd has no sockets of storaged, set listen = true in [libvirt] of %s, and start it again", st.Paths["config"])
 	}
 	return printLines(s.out, []string{st.LibvirtURI}, func(uri string) string { return uri })
 }

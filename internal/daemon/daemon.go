@@ -80,12 +80,16 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 		return err
 	}
 	defer func() { logged(log, "closing state", st.Close()) }()
-	c.LibvirtURI = c.Libvirt.uri()
+	handed, err := handedOver()
+	if err != nil {
+		return err
+	}
+	c.LibvirtURI = handed.libvirtURI(c.Libvirt)
 	s, err := service.New(service.Setup{Settings: c.Settings, Log: log, Notes: setup.Notes, Lost: setup.Lost}, st)
 	if err != nil {
 		return err
 	}
-	l := &life{Setup: setup, service: s, signals: signals, hangup: hangup}
+	l := &life{Setup: setup, service: s, handed: handed, signals: signals, hangup: hangup}
 	l.settings.Store(&c)
 	l.notify("STATUS=takes up the jobs of before")
 	defer s.CloseEvents()
@@ -104,6 +108,7 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 type life struct {
 	Setup
 	service *service.Service
+	handed  sockets          // by the service manager
 	signals <-chan os.Signal // SIGTERM and SIGINT
 	hangup  <-chan os.Signal
 
@@ -140,7 +145,7 @@ func openState(dir string, log hclog.Logger) (*store.Store, error) {
 // serve answers calls until ctx ends. The locks are rebuilt by now, and every
 // job is classified.
 func (l *life) serve(ctx context.Context) error {
-	socks, err := listen(l.Config)
+	socks, err := l.handed.listen(l.Config)
 	if err != nil {
 		return err
 	}
@@ -178,8 +183,10 @@ func (l *life) frontEnds(socks sockets, group *int) (serving []func() error, shu
 	serving = []func() error{func() error { return server.Serve(socks.ro, true) }, func() error { return server.Serve(socks.main, false) }}
 	libvirt := l.libvirtServer(group, connections)
 	for _, two := range [][2]net.Listener{{socks.libvirt, socks.libvirtRO}, {socks.standIn, socks.standInRO}} {
-		if two[0] != nil {
-			serving = append(serving, func() error { return libvirt.Serve(two[1], true) }, func() error { return libvirt.Serve(two[0], false) })
+		for i, one := range two {
+			if one != nil {
+				serving = append(serving, func() error { return libvirt.Serve(one, i == 1) })
+			}
 		}
 	}
 	return serving, func(ctx context.Context) error {

@@ -53,14 +53,19 @@ func (c *LibvirtConfig) complete(mainSocket string) error {
 
 // libvirtServer makes the front end for libvirt's clients.
 func (l *life) libvirtServer(group *int, count *peer.Connections) *virtrpc.Server {
-	uri := "storage:///system"
-	if os.Geteuid() != 0 {
-		uri = "storage:///session"
-	}
 	return virtrpc.NewServer(l.service, virtrpc.Config{
-		Log: l.Log.Named("libvirt"), URI: uri, Group: group, Cancel: l.Config.Libvirt.OnDisconnect == isCanceled,
+		Log: l.Log.Named("libvirt"), URI: driverURI(), Group: members(group), Cancel: l.Config.Libvirt.OnDisconnect == isCanceled,
 		Silence: time.Duration(l.Config.Upload.Silence), Connections: count,
 	})
+}
+
+// members gives the gid of those who may change something. Sockets that the service
+// manager has made are open to everybody: where there is no such group nobody is in it.
+func members(group *int) *int {
+	if group == nil && os.Geteuid() == 0 {
+		return new(-1)
+	}
+	return group
 }
 
 // fixedBut gives settings by name, as they were and as they are to be.
@@ -72,13 +77,24 @@ func (c LibvirtConfig) fixedBut(now LibvirtConfig) [][3]string {
 	}
 }
 
-// uri is by what clients reach the socket, "" where there is none.
-func (c LibvirtConfig) uri() string {
+// libvirtURI is by what clients will reach the daemon, "" where they do not. It is called
+// before listen.
+func (s sockets) libvirtURI(c LibvirtConfig) string {
 	switch {
-	case !c.Listen:
-		return ""
-	case os.Geteuid() != 0:
-		return "storage:///session?socket=" + c.Socket
+	case s.libvirt != nil:
+		return driverURI() + "?socket=" + s.libvirt.Addr().String()
+	case s.main == nil && c.Listen:
+		return driverURI() + "?socket=" + c.Socket
+	case c.Takeover || s.standIn != nil:
+		return driverURI()
 	}
-	return "storage:///system?socket=" + c.Socket
+	return ""
+}
+
+// driverURI is what libvirt calls the storage of this host, or of this user.
+func driverURI() string {
+	if os.Geteuid() != 0 {
+		return "storage:///session"
+	}
+	return "storage:///system"
 }

@@ -25,14 +25,16 @@ const (
 	nameRO        = "storaged-ro"
 	nameLibvirt   = "storaged-libvirt"
 	nameLibvirtRO = "storaged-libvirt-ro"
+	nameStandIn   = "storaged-takeover"
+	nameStandInRO = "storaged-takeover-ro"
 )
 
 // probeTimeout bounds the question whether a socket in our place is alive: a
 // local connect is immediate, or its listener is stuck and as good as dead.
 const probeTimeout = time.Second
 
-// sockets are those that the daemon listens on: two of its own, and two for libvirt's
-// clients, or nil, and two where libvirt's own daemon would have them, or nil.
+// sockets are those that the daemon listens on: two of its own, and for libvirt's clients
+// and where libvirt's own daemon would have them those that are wanted, or nil.
 type sockets struct {
 	main, ro           net.Listener
 	libvirt, libvirtRO net.Listener
@@ -58,35 +60,46 @@ func (s sockets) leaveDriver() error {
 	return s.driver.Close()
 }
 
+// standsIn reports whether the service manager wants the daemon in the place of libvirt's.
+func (s sockets) standsIn() bool { return s.standIn != nil || s.standInRO != nil }
+
 // standInFor takes the place of libvirt's own daemon.
 func (s *sockets) standInFor(c Config) (err error) {
-	if s.driver, err = claimDriver(c.Libvirt.RunDir); err != nil {
-		return err
+	s.driver, err = claimDriver(c.Libvirt.RunDir)
+	if err == nil && !s.standsIn() {
+		s.standIn, s.standInRO, err = listenTwo(c, filepath.Join(c.Libvirt.RunDir, virtstoraged), filepath.Join(c.Libvirt.RunDir, virtstoragedRO))
 	}
-	s.standIn, s.standInRO, err = listenTwo(c, filepath.Join(c.Libvirt.RunDir, virtstoraged), filepath.Join(c.Libvirt.RunDir, virtstoragedRO))
 	return err
 }
 
-// listen takes the sockets of the service manager, or makes them. It is called
-// under the state directory's lock.
-func listen(c Config) (sockets, error) {
+// handedOver takes the sockets of the service manager, if there is one that has any.
+func handedOver() (sockets, error) {
 	given, err := activation.ListenersWithNames()
 	if err != nil {
 		return sockets{}, fmt.Errorf("cannot take the service manager's sockets: %w", err)
 	}
-	s := sockets{main: only(given[nameMain]), ro: only(given[nameRO]), libvirt: only(given[nameLibvirt]), libvirtRO: only(given[nameLibvirtRO])}
-	switch {
-	case len(given) > 0 && (s.main == nil || s.ro == nil):
+	s := sockets{
+		main: only(given[nameMain]), ro: only(given[nameRO]), libvirt: only(given[nameLibvirt]), libvirtRO: only(given[nameLibvirtRO]),
+		standIn: only(given[nameStandIn]), standInRO: only(given[nameStandInRO]),
+	}
+	if len(given) > 0 && (s.main == nil || s.ro == nil) {
 		return s, record.Errorf(record.Invalid, "the service manager must hand over one socket %q and one %q", nameMain, nameRO)
-	case (s.libvirt == nil) != (s.libvirtRO == nil):
-		return s, record.Errorf(record.Invalid, "the service manager must hand over a socket %q and one %q, or neither", nameLibvirt, nameLibvirtRO)
-	case s.main == nil:
+	}
+	return s, nil
+}
+
+// listen makes the sockets that are missing. Where the service manager has sockets, its
+// units say which there are for libvirt's clients. It is called under the state
+// directory's lock.
+func (s sockets) listen(c Config) (sockets, error) {
+	var err error
+	if s.main == nil {
 		s.main, s.ro, err = listenTwo(c, c.Socket, c.SocketRO)
+		if err == nil && c.Libvirt.Listen {
+			s.libvirt, s.libvirtRO, err = listenTwo(c, c.Libvirt.Socket, c.Libvirt.SocketRO)
+		}
 	}
-	if err == nil && s.libvirt == nil && c.Libvirt.Listen {
-		s.libvirt, s.libvirtRO, err = listenTwo(c, c.Libvirt.Socket, c.Libvirt.SocketRO)
-	}
-	if err == nil && c.Libvirt.Takeover {
+	if err == nil && (c.Libvirt.Takeover || s.standsIn()) {
 		err = s.standInFor(c)
 	}
 	if err != nil {

@@ -32,7 +32,9 @@ func intoAnImage(t *testing.T, first, upgrade string) {
 	r.give(first, "first.deb")
 	r.give(upgrade, "upgrade.deb")
 	r.sh("dpkg --install /first.deb")
-	const enabled = "./multi-user.target.wants/storaged.service\n./sockets.target.wants/storaged-ro.socket\n./sockets.target.wants/storaged.socket"
+	const sockets = "./sockets.target.wants/storaged-libvirt-ro.socket\n./sockets.target.wants/storaged-libvirt.socket\n" +
+		"./sockets.target.wants/storaged-ro.socket\n./sockets.target.wants/storaged.socket"
+	const enabled = "./multi-user.target.wants/storaged.service\n" + sockets
 	if got := r.links(); got != enabled {
 		t.Errorf("enabled are\n%s", got)
 	}
@@ -43,7 +45,7 @@ func intoAnImage(t *testing.T, first, upgrade string) {
 		t.Errorf("after an upgrade enabled are\n%s", got)
 	}
 	r.sh("rm /etc/systemd/system/multi-user.target.wants/storaged.service && dpkg --install /upgrade.deb")
-	const disabled = "./sockets.target.wants/storaged-ro.socket\n./sockets.target.wants/storaged.socket"
+	const disabled = sockets
 	if got := r.links(); got != disabled {
 		t.Errorf("one was disabled, and enabled are\n%s", got)
 	}
@@ -62,7 +64,8 @@ func intoAnImage(t *testing.T, first, upgrade string) {
 }
 
 // Of a version whose command line had the old name, nothing of that name stays,
-// and units that it had enabled, or that were disabled, are so still.
+// and units that it had enabled, or that were disabled, are so still. Units that it
+// had not are enabled.
 func fromTheOldName(t *testing.T, deb string) {
 	t.Parallel()
 	r := newThrowaway(t)
@@ -80,7 +83,8 @@ func fromTheOldName(t *testing.T, deb string) {
 		t.Errorf("of the old name there is\n%s", left)
 	}
 	r.sh("test -x /usr/bin/storagedctl && test -e /usr/share/bash-completion/completions/storagedctl")
-	if got := r.links(); got != "./sockets.target.wants/storaged.socket" {
+	const libvirts = "./sockets.target.wants/storaged-libvirt-ro.socket\n./sockets.target.wants/storaged-libvirt.socket\n"
+	if got := r.links(); got != libvirts+"./sockets.target.wants/storaged.socket" {
 		t.Errorf("enabled are\n%s", got)
 	}
 }

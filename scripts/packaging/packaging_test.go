@@ -19,6 +19,7 @@ import (
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
+	"storaged/internal/virtrpc/virtrpctest"
 )
 
 // build runs scripts/package and gives the directory of what it made.
@@ -195,6 +196,7 @@ func underSystemd(t *testing.T, first, upgrade string) {
 		do   func(*unit)
 	}{
 		{"install", (*unit).install},
+		{"start by libvirt's client", (*unit).startByVirsh},
 		{"start by socket", (*unit).startBySocket},
 		{"cgroups", (*unit).cgroups},
 		{"restart", func(s *unit) { s.survives(func() { s.run("systemctl", "restart", "storaged") }) }},
@@ -206,6 +208,7 @@ func underSystemd(t *testing.T, first, upgrade string) {
 		{"stop", (*unit).stop},
 		{"watchdog", (*unit).watchdog},
 		{"drain", (*unit).drain},
+		{"libvirt's sockets", (*unit).libvirtSockets},
 		{"remove and purge", (*unit).remove},
 	} {
 		ok := t.Run(step.name, func(t *testing.T) {
@@ -221,8 +224,9 @@ func underSystemd(t *testing.T, first, upgrade string) {
 
 func (s *unit) install() {
 	s.run("dpkg", "--install", "/packages/first.deb")
-	got := s.sh(`stat --format='%A %U:%G %n' /run/storaged/storaged.sock /run/storaged/storaged-ro.sock /var/lib/storaged /run/storaged`)
+	got := s.sh(`stat --format='%A %U:%G %n' /run/storaged/storaged.sock /run/storaged/storaged-ro.sock /run/storaged/libvirt.sock /run/storaged/libvirt-ro.sock /var/lib/storaged /run/storaged`)
 	want := "srw-rw---- root:storaged /run/storaged/storaged.sock\nsrw-rw-rw- root:root /run/storaged/storaged-ro.sock\n" +
+		"srw-rw-rw- root:storaged /run/storaged/libvirt.sock\nsrw-rw-rw- root:root /run/storaged/libvirt-ro.sock\n" +
 		"drwx------ root:root /var/lib/storaged\ndrwxr-xr-x root:root /run/storaged"
 	if got != want {
 		s.t.Errorf("there are\n%s\nnot\n%s", got, want)
@@ -230,9 +234,67 @@ func (s *unit) install() {
 	if state := s.property("ActiveState"); state != "inactive" {
 		s.t.Errorf("before anybody has asked anything the service is %s", state)
 	}
-	if out, err := s.try("systemd-analyze", "verify", "--man=no", "/usr/lib/systemd/system/storaged.service", "/usr/lib/systemd/system/storaged-ro.socket"); err != nil || out != "" {
+	if out, err := s.try("sh", "-c", "systemd-analyze verify --man=no /usr/lib/systemd/system/storaged*"); err != nil || out != "" {
 		s.t.Errorf("systemd-analyze verify: %s %v", out, err)
 	}
+}
+
+// virsh runs libvirt's own client, which reaches a socket in the machine from the host.
+func (s *unit) virsh(socket string, argv ...string) string {
+	s.t.Helper()
+	out, ok := virtrpctest.Virsh(s.t, virtrpctest.URI("/proc/"+s.leader+"/root"+socket), argv...)
+	if !ok {
+		s.t.Fatalf("virsh %q at %s: %s", argv, socket, out)
+	}
+	return out
+}
+
+// The first that libvirt's client asks starts the daemon.
+func (s *unit) startByVirsh() {
+	for _, socket := range []string{"/run/storaged/libvirt.sock", "/run/storaged/libvirt-ro.sock"} {
+		s.virsh(socket, "pool-list", "--all")
+		if state := s.property("ActiveState"); state != "active" {
+			s.t.Errorf("after a connection to %s the service is %s", socket, state)
+		}
+		s.run("systemctl", "stop", "storaged.service")
+	}
+}
+
+// libvirtSocket names the socket for libvirt's clients as long as it stays the same.
+func (s *unit) libvirtSocket() string {
+	s.t.Helper()
+	return s.run("stat", "--format=%i %z", "/run/storaged/libvirt.sock")
+}
+
+// The units of libvirt's sockets say where its clients are answered.
+func (s *unit) libvirtSockets() {
+	change := func(how, units string) {
+		s.sh("systemctl stop storaged.service && systemctl " + how + " --now " + units + " 2>/dev/null && systemctl start storaged.service")
+	}
+	uri := func(want string) {
+		s.t.Helper()
+		if got, err := s.try("storagedctl", "libvirt", "uri"); got != want || (err == nil) != (want != "") {
+			s.t.Errorf("the URI is %q, %v, not %q", got, err, want)
+		}
+	}
+	uri("storage:///system?socket=/run/storaged/libvirt.sock")
+	change("disable", "storaged-libvirt.socket storaged-libvirt-ro.socket")
+	s.sh("test ! -e /run/storaged/libvirt.sock && test ! -e /run/storaged/libvirt-ro.sock")
+	uri("")
+	change("enable", "storaged-takeover.socket storaged-takeover-ro.socket")
+	uri("storage:///system")
+	for _, socket := range []string{"/run/libvirt/virtstoraged-sock", "/run/libvirt/virtstoraged-sock-ro"} {
+		if out := s.virsh(socket, "vol-list", "mine"); !strings.Contains(out, "kept.raw") {
+			s.t.Errorf("at %s: %s", socket, out)
+		}
+	}
+	if pid := s.run("cat", "/run/libvirt/storage/driver.pid"); pid != s.property("MainPID") {
+		s.t.Errorf("libvirt's storage driver is %s's", pid)
+	}
+	change("disable", "storaged-takeover.socket storaged-takeover-ro.socket")
+	s.sh("test ! -e /run/libvirt/virtstoraged-sock && test ! -e /run/libvirt/storage/driver.pid")
+	change("enable", "storaged-libvirt.socket storaged-libvirt-ro.socket")
+	s.virsh("/run/storaged/libvirt.sock", "vol-list", "mine")
 }
 
 func (s *unit) startBySocket() {
@@ -281,7 +343,12 @@ func (s *unit) reload() {
 }
 
 func (s *unit) upgrade() {
+	socket := s.libvirtSocket()
 	s.survives(func() { s.run("dpkg", "--install", "/packages/upgrade.deb") })
+	if now := s.libvirtSocket(); now != socket {
+		s.t.Errorf("the socket for libvirt's clients was %s and is %s", socket, now)
+	}
+	s.virsh("/run/storaged/libvirt.sock", "vol-list", "mine")
 	st := s.status()
 	i := slices.IndexFunc(st.Helpers, func(h contract.HelperStatus) bool { return fmt.Sprint(h.Job) == s.job })
 	if st.Version != "1.1.0" || st.Limits.Running != 9 || i < 0 || st.Helpers[i].Version != "1.0.0" || !st.Helpers[i].Foreign {

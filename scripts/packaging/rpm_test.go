@@ -105,7 +105,7 @@ func rpmLives(t *testing.T, first, second string) {
 	if got != want {
 		t.Errorf("there are\n%s\nnot\n%s", got, want)
 	}
-	const units = "storaged.socket storaged-ro.socket"
+	const units = "storaged.socket storaged-ro.socket storaged-libvirt.socket storaged-libvirt-ro.socket"
 	r.told("an installation", "enable storaged.service "+units, "daemon-reload", "start "+units)
 
 	r.sh("echo '# mine' >>/etc/storaged/storaged.toml; touch /var/lib/storaged/storaged.db")
@@ -121,7 +121,8 @@ func rpmLives(t *testing.T, first, second string) {
 	if left := r.rpm("--query", "--all"); left != "" {
 		t.Errorf("installed still: %s", left)
 	}
-	r.told("a removal", interrupt, "stop "+units+" storaged.service", "--no-reload disable "+units+" storaged.service", "daemon-reload")
+	all := units + " storaged-takeover.socket storaged-takeover-ro.socket storaged.service"
+	r.told("a removal", interrupt, "stop "+all, "--no-reload disable "+all, "daemon-reload")
 	r.sh(`test ! -e /usr/sbin/storaged && test ! -e /usr/lib/systemd/system/storaged.service
 		test -e /var/lib/storaged/storaged.db && grep -q '# mine' /etc/storaged/storaged.toml.rpmsave`)
 }
