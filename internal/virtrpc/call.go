@@ -130,7 +130,7 @@ func (c *call) await(st contract.Started, err error) (record.Job, error) {
 	if err != nil || st.Job == nil {
 		return record.Job{}, err
 	}
-	c.job = st.Job.Number
+	c.startedJob(st.Job)
 	ctx, done := c.patient()
 	defer done()
 	j, err := c.ended(ctx, *st.Job)

@@ -85,7 +85,7 @@ func uploadVol(c *call, a wire.VolStreamArgs) error {
 	if err != nil || st.Job == nil {
 		return volInUse(v, err)
 	}
-	c.job = st.Job.Number
+	c.startedJob(st.Job)
 	c.stream.sparse.Store(holes)
 	c.begin()
 	c.rest()
@@ -186,7 +186,7 @@ func downloadVol(c *call, a wire.VolStreamArgs) error {
 	if err != nil || st.Job == nil {
 		return volInUse(v, err)
 	}
-	c.job = st.Job.Number
+	c.startedJob(st.Job)
 	c.rest()
 	t := transfer.Download(c.svc, c.transferClient(c.stream.gone), *st.Job, in)
 	if !holes {

@@ -27,5 +27,8 @@ const (
 	PlainArguments = plainArguments
 )
 
+// JobParams are what is said of a job.
+var JobParams = jobParams
+
 // Refuse is how a connection is refused.
 var Refuse = refuse

@@ -45,8 +45,11 @@ type fake struct {
 	owner    record.Owner // of the last job that was started
 }
 
+// hubSize is how many events are remembered.
+const hubSize = 16
+
 func newFake() *fake {
-	f := &fake{end: make(chan struct{}), waits: make(chan struct{}, 4096), canceled: make(chan record.Caller, 1), hub: events.New(16)}
+	f := &fake{end: make(chan struct{}), waits: make(chan struct{}, 4096), canceled: make(chan record.Caller, 1), hub: events.New(hubSize)}
 	for i, name := range []string{"images", "backup"} {
 		p := record.Pool{Name: name, UUID: uuid.NewSHA1(uuid.Nil, []byte(name)).String(), Type: "dir", State: record.PoolActive, Persistent: true, Autostart: i == 0,
 			Target: record.Target{Path: "/srv/" + name}, Capacity: 1 << 40, Allocation: 1 << 30, Available: 1<<40 - 1<<30}

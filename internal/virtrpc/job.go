@@ -58,12 +58,12 @@ func (c *call) presentJob(ref wire.JobRef) (best record.Job, err error) {
 // changes reports whether a job changes an object.
 func changes(j *record.Job, ref wire.JobRef) bool {
 	return slices.ContainsFunc(j.Objects, func(o record.Object) bool {
-		return is(o, ref) && o.Mode != record.ModeRead && o.Mode != record.ModeQuery
+		return isOf(o, ref) && o.Mode != record.ModeRead && o.Mode != record.ModeQuery
 	})
 }
 
-// is reports whether an object is the one that a client names.
-func is(o record.Object, ref wire.JobRef) bool { return o.Pool == ref.Pool && o.Volume == ref.Volume }
+// isOf reports whether an object is the one that a client names.
+func isOf(o record.Object, ref wire.JobRef) bool { return o.Pool == ref.Pool && o.Volume == ref.Volume }
 
 // eachJob calls take with the jobs of an object in some states, newest first, until it has
 // enough.
@@ -78,7 +78,7 @@ func (c *call) eachJob(ref wire.JobRef, states []string, take func(record.Job) (
 			return err
 		}
 		for _, j := range list.Items {
-			if slices.ContainsFunc(j.Objects, func(o record.Object) bool { return is(o, ref) }) && !take(j) {
+			if slices.ContainsFunc(j.Objects, func(o record.Object) bool { return isOf(o, ref) }) && !take(j) {
 				return nil
 			}
 		}

@@ -73,7 +73,7 @@ func streaming[A any, P interface {
 func programs() map[wire.Program]map[wire.Procedure]procedure {
 	return map[wire.Program]map[wire.Procedure]procedure{
 		wire.Remote:     byNumber(connecting(), events(), poolLooks(), poolChanges(), poolSources(), volumeLooks(), volumeChanges(), contents(), unsupported()),
-		wire.JobControl: byNumber(jobLooks(), jobChanges()),
+		wire.JobControl: byNumber(jobLooks(), jobChanges(), jobEvents()),
 	}
 }
 

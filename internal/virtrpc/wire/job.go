@@ -211,3 +211,50 @@ func (v *JobNumberArgs) XDR(s xdr.Stream) {
 	s.Uint64(&v.N)
 	v.Flags.XDR(s)
 }
+
+// JobEvents are what may be said of jobs.
+type JobEvents uint32
+
+const (
+	JobStateEvent    JobEvents = 1 << iota // the job is new, or has another state; its end too
+	JobPhaseEvent                          // another phase
+	JobProgressEvent                       // it has come further, or waits for something else
+	JobEndedEvent                          // its end
+	JobCallEvent                           // a call on this connection has started it
+	JobLostEvent                           // there are events that the client did not get, and will not
+)
+
+// JobEventsAsked are those that can be asked for. JobLostEvent comes unasked.
+const JobEventsAsked = JobLostEvent - 1
+
+// JobRegisterArgs ask for events of one job, of those of a volume, of those of a pool and its
+// volumes, or, nil, of all.
+type JobRegisterArgs struct {
+	Events JobEvents
+	Of     *JobRef
+}
+
+// XDR is of xdr.Value.
+func (v *JobRegisterArgs) XDR(s xdr.Stream) {
+	s.Uint32((*uint32)(&v.Events))
+	xdr.Optional(s, &v.Of, func(s xdr.Stream, r *JobRef) { r.XDR(s) })
+}
+
+// JobEvent is the message that something was so of a job. Events are those that were asked
+// for. Serial is that of the call of JobCallEvent.
+type JobEvent struct {
+	Callback int32
+	Events   JobEvents
+	Serial   uint32
+	Job      Job
+	Error    *string // of one that has failed
+}
+
+// XDR is of xdr.Value.
+func (v *JobEvent) XDR(s xdr.Stream) {
+	s.Int32(&v.Callback)
+	s.Uint32((*uint32)(&v.Events))
+	s.Uint32(&v.Serial)
+	v.Job.XDR(s)
+	xdr.OptionalString(s, &v.Error)
+}

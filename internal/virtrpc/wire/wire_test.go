@@ -55,6 +55,10 @@ var values = []xdr.Value{
 	&wire.Vols{Vols: []wire.Vol{{Pool: "p"}}, Count: 1}, &wire.PoolInfo{State: wire.PoolRunning, Capacity: 3, Allocation: 2, Available: 1}, &wire.RegisterArgs{Event: 1, Pool: &trc}, &wire.LifecycleEvent{Callback: 1, Pool: trc, Event: 2, Detail: 3},
 	&wire.RefreshEvent{Callback: 1, Pool: trc}, &wire.VolFlags{Flags: 1}, &wire.VolCreateArgs{Pool: trc, XML: "x", Flags: 1}, &wire.VolCreateFromArgs{Pool: trc, XML: "x", From: wire.Vol{Name: "f"}, Flags: 1},
 	&wire.VolStreamArgs{Offset: 1, Length: 2, Flags: wire.StreamSparse}, &wire.VolWipeArgs{Algorithm: 4, Flags: 5}, &wire.VolResizeArgs{Capacity: 5, Flags: 2}, &wire.VolInfo{Type: wire.VolBlock, Capacity: 2, Allocation: 1},
+	&wire.JobRef{By: wire.JobByNumber, Number: 5}, &wire.JobRef{By: wire.JobByID, ID: trc.UUID}, &wire.JobFlags{Job: wire.JobRef{By: wire.JobOfVolume, Pool: "p", Volume: "v"}, Flags: 1}, &wire.JobStats{Type: wire.JobFailed, Params: []wire.Param{{Field: "n", Type: wire.ParamUlong, Number: 1}}},
+	&wire.JobListArgs{Flags: wire.JobListLive, Pool: new("p"), Owner: new("o"), Most: 3, After: new("a")}, &wire.Jobs{Jobs: []wire.Job{{JobInfo: wire.JobInfo{Type: wire.JobBounded, DataTotal: 4}, Number: 5, Kind: "k", State: "s"}}, Next: new("n")},
+	&wire.JobNumberArgs{Job: wire.JobRef{By: wire.JobOfPool, Pool: "p"}, N: 1 << 40, Flags: 1}, &wire.JobRegisterArgs{Events: wire.JobEventsAsked, Of: &wire.JobRef{By: wire.JobByNumber, Number: 5}}, &wire.JobEvent{Callback: 1, Events: wire.JobEndedEvent, Serial: 7, Error: new("e")},
+	&wire.Failure{Code: wire.OperationFailed, Domain: wire.FromStorage, Message: "m", Detail: "d", Reason: "not_found", Int1: -1, Int2: -1},
 	wire.Failf(wire.FromStorage, wire.NoStoragePool, "no storage pool with matching name '%s'", "x"), wire.SystemFailure(wire.FromStreams, 28, "cannot write"),
 	&wire.IdentityArgs{Params: []wire.Param{{Field: "i", Type: wire.ParamInt, Number: 1}, {Field: "l", Type: wire.ParamUlong, Number: 1 << 40}, {Field: "s", Type: wire.ParamString, Text: "x"}}, Flags: 1},
 }
