@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -116,7 +117,9 @@ func TestCopyOfAnEncryptedContentInClearIsWarnedOf(t *testing.T) {
 	h.runs(record.ExitNotFound, "no secret", "vol", "clone", "pool/disk", "pool/x", "--secret", "none")
 	content := noise(mib)
 	h.succeed(h.hand("disk", h.holding("content", content), asRaw))
-	h.runs(0, "", "vol", "clone", "pool/disk", "pool/linked", "--linked", "--secret", "next", "-O", "iter_time=10")
+	h.succeed(h.rekey("disk", field("opened_by", "disks")))
+	h.runs(0, "", "vol", "clone", "pool/disk", "pool/linked", "--linked", "--secret", "next")
+	h.opensAtOnce("linked") // as what it stands on
 	h.seals("linked", "next", content)
 	out := h.runs(0, "", "vol", "clone", "pool/disk", "pool/x", "--secret", "next", "--dry-run", "-o", "json")
 	if bytes.Contains([]byte(out), []byte("is not")) {
@@ -165,4 +168,29 @@ func TestContentsOfImagesNeedRoom(t *testing.T) {
 		t.Errorf("the hint is %q", j.Error.Hint)
 	}
 	h.is("small/image", record.Volume{State: record.VolumeIncomplete})
+}
+
+// iterations are how often the secret of an encrypted qcow2 is hashed at a try of it.
+func (h *host) iterations(volume string) int {
+	h.t.Helper()
+	var info struct {
+		Specific struct {
+			Data struct {
+				Encrypt struct {
+					Slots []struct{ Iters int }
+				}
+			}
+		} `json:"format-specific"`
+	}
+	h.must(json.Unmarshal([]byte(h.qemuTool("qemu-img", "info", "--output=json", h.path(volume))), &info))
+	return info.Specific.Data.Encrypt.Slots[0].Iters
+}
+
+// opensAtOnce fails unless a try of the secret of an encrypted qcow2 takes no time: 2 s
+// are some million iterations.
+func (h *host) opensAtOnce(volume string) {
+	h.t.Helper()
+	if n := h.iterations(volume); n > 200000 {
+		h.t.Errorf("a try of the secret of %s takes %d iterations", volume, n)
+	}
 }

@@ -85,8 +85,9 @@ func TestSnapshotOfAnEncryptedVolumeKeepsItsSecret(t *testing.T) {
 	h.setSecret("next", canary("next"))
 	h.random("base", mib)
 	h.sealed("disk", h.path("base"), canary("disks"))
-	h.must(h.opens("disk", "disks"))
+	h.succeed(h.rekey("disk", field("opened_by", "disks")))
 	h.succeed(h.freeze("disk", "s"))
+	h.opensAtOnce("disk")
 	h.must(h.opens("disk", "next"))
 	h.refused(h.client.DeleteSecret(h.ctx(), contract.Submit{}, "disks"), record.Busy)
 	h.must(os.Remove(h.path(".disk@s.storaged"))) // else it is a leftover of the test

@@ -21,7 +21,7 @@ func (t *tool) rekeyVerb() *cli.Command {
 			&cli.StringFlag{Name: "add", Usage: "it opens the volume too: `SECRET`"},
 			&cli.StringFlag{Name: "remove", Usage: "it opens the volume no longer: `SECRET`"},
 			&cli.StringFlag{Name: "opened-by", Usage: "it opens the volume already: try it, and keep that: `SECRET`"},
-			&cli.Int64Flag{Name: "iter-time", Usage: "a try of the new secret takes so long on the daemon's host (default 2000): `MILLISECONDS`"}),
+			&cli.Int64Flag{Name: "iter-time", Usage: "a try of the new secret takes so long on the daemon's host (default 2000), or with --opened-by one of what will stand on the volume: `MILLISECONDS`"}),
 		Action: t.changing(volumeRekey),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
@@ -55,10 +56,28 @@ func Volume(tx *store.Tx, pool, name string) (*store.Volume, error) {
 			WithHint("%s", record.Do("snapshot.list", pool+"/"+volume))
 	}
 	if errors.Is(err, store.ErrNotFound) {
+		if e := notTheSnapshot(tx, pool, name); e != nil {
+			return nil, e
+		}
 		return nil, record.Errorf(record.NotFound, "no volume %q in pool %q", name, pool).
 			WithHint("%s; a volume that another program made appears after %s", record.Do("volume.list", pool), record.Do("pool.refresh", pool))
 	}
 	return v, err
+}
+
+// notTheSnapshot refuses a snapshot where a volume is to be named; nil: it is none.
+func notTheSnapshot(tx *store.Tx, pool, name string) error {
+	at := strings.LastIndexByte(name, '@')
+	if at < 0 {
+		return nil
+	}
+	if _, err := entry(tx, pool, record.SnapshotFile(name[:at], name[at+1:])); err != nil {
+		return nil
+	}
+	is := pool + "/" + name
+	return record.Errorf(record.NotFound, "%q is a snapshot and no volume: it stays as it is, its keys too", is).
+		WithHint("%s makes a volume of it, %s makes %q that again, %s takes it away",
+			record.Do("snapshot.clone", is, "POOL/NAME"), record.Do("snapshot.restore", is), pool+"/"+name[:at], record.Do("snapshot.delete", is))
 }
 
 // IgnoreNotFound takes a record that is gone for no failure: others may have removed it.
@@ -211,7 +230,7 @@ func Known(tx *store.Tx, p *store.Pool, v *store.Volume, to *store.Pool) (operat
 		return v.Volume, nil
 	}
 	if v != nil {
-		k.On, k.Volume, k.Promised = OnVolume(p, v.Name), v.Volume, v.Promised
+		k.On, k.Volume, k.Promised, k.IterTime = OnVolume(p, v.Name), v.Volume, v.Promised, v.IterTime
 		if k.References, err = knownReferences(tx, v); err != nil {
 			return k, err
 		}

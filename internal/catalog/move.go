@@ -21,7 +21,7 @@ func beginMove(c *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) er
 		return err
 	}
 	to := operation.Destination(o)
-	return c.building(tx, o, j, store.Volume{References: src.References, Volume: record.Volume{
+	return c.building(tx, o, j, store.Volume{References: src.References, IterTime: src.IterTime, Volume: record.Volume{
 		Pool: to.Pool, Name: to.Name, Path: to.Path, Format: src.Format, Secret: src.Secret,
 		Capacity: src.Capacity, Backing: src.Backing, Description: src.Description,
 	}})
@@ -65,7 +65,7 @@ func inherit(dst, src *store.Volume) {
 		dst.Generation++
 		return
 	}
-	dst.Problem = src.Problem
+	dst.Problem, dst.IterTime = src.Problem, src.IterTime
 	dst.Format, dst.Secret, dst.Description, dst.Origin, dst.CreatedBy = src.Format, src.Secret, src.Description, src.Origin, src.CreatedBy
 	dst.State, dst.Job = src.State, src.Job
 	dst.Generation = src.Generation + 1

@@ -78,7 +78,7 @@ func beginMaking(c *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) 
 	to := operation.Destination(o)
 	v := store.Volume{Volume: record.Volume{Pool: to.Pool, Name: to.Name, Path: to.Path, Capacity: src.Capacity}}
 	if !o.(operation.Making).Made().Apart {
-		v.Backing, v.References, v.Secret = src.Backing, src.References, src.Secret
+		v.Backing, v.References, v.Secret, v.IterTime = src.Backing, src.References, src.Secret, src.IterTime
 	}
 	return c.building(tx, o, j, v)
 }
@@ -112,11 +112,18 @@ func endArranging(c *Catalog, tx *store.Tx, e end) error {
 		v.Promised = 0
 	}
 	if k, ok := e.Operation.(*operation.Rekey); ok && e.ok() {
-		v.Secret = cmp.Or(k.New, k.OpenedBy, v.Secret)
+		rekeyed(v, k)
 	}
 	v.Generation++
 	carrySum(v, e)
 	return c.putVolume(tx, "volume.changed", v)
+}
+
+// rekeyed takes over which secret opens a volume now.
+func rekeyed(v *store.Volume, k *operation.Rekey) {
+	if secret := cmp.Or(k.New, k.OpenedBy); secret != "" && (secret != v.Secret || k.IterTime > 0) {
+		v.Secret, v.IterTime = secret, k.IterTime
+	}
 }
 
 // gaveBack reports whether a trim has given anything back, or may have.
@@ -140,7 +147,7 @@ func (c *Catalog) building(tx *store.Tx, o operation.Operation, j *store.Job, v 
 	made := o.(operation.Making).Made()
 	v.Key, v.Type, v.Format = at.Key, at.Type, cmp.Or(v.Format, made.Format)
 	if made.Secret != "" {
-		v.Secret = made.Secret
+		v.Secret, v.IterTime = made.Secret, made.IterTime
 	}
 	if made.Capacity != 0 { // else the file is copied as it is
 		v.Capacity = made.Capacity

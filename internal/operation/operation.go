@@ -341,6 +341,7 @@ type Made struct {
 	Format             string
 	Capacity, Promised int64  // bytes; so many are promised to have blocks
 	Secret             string // name of the one that opens it, "" for none
+	IterTime           int64  // ms that a try of that takes, as asked for; 0: as comes
 	Apart              bool   // it does not name the files that its source needs
 }
 

@@ -47,6 +47,19 @@ func (p *pairs) texts() (all []string) {
 // compressed; "" and off: it is not.
 const Compression = "compression"
 
+// iterTime is the option that says how long a try of a secret takes.
+const iterTime = "iter_time"
+
+// iterTime is how many ms a try of the new volume's secret is to take; 0: nothing is
+// said of that.
+func (i *Formatted) iterTime() int64 {
+	n, err := strconv.ParseInt(i.Options[iterTime], 10, 64)
+	if err != nil { // there is none
+		return 0
+	}
+	return n
+}
+
 // Preallocation is the option that says what of a new volume is reserved, and
 // beside it how much is: nothing, or all.
 const Preallocation = "preallocation"

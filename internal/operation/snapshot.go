@@ -68,6 +68,8 @@ type Overlaying interface {
 type Overlay struct {
 	Forbidden string `json:"-"`              // why there can be no such image; "": there can
 	Room      int64  `json:"room,omitempty"` // bytes that it, or the file with shared blocks, may need
+	// IterTime is how many ms of the processor a try of its secret takes; 0: 2000.
+	IterTime int64 `json:"iter_time,omitempty"`
 }
 
 // Needs a little: whether blocks can be shared, which alone does with next to nothing,
@@ -105,9 +107,19 @@ func RoomForOverlay(capacity int64, encrypted bool) int64 {
 // can be shared.
 func (o *Overlay) ForbidOverlay(why string) { o.Forbidden = why }
 
-// flag gives the reason.
-func (o *Overlay) flag() Flag {
-	return text("no-overlay", &o.Forbidden, "fail where blocks cannot be shared, for that `REASON`")
+// flags give the reason, and how such an image is encrypted.
+func (o *Overlay) flags() []Flag {
+	return []Flag{text("no-overlay", &o.Forbidden, "fail where blocks cannot be shared, for that `REASON`"), perTry(&o.IterTime, "the secret of an image")}
+}
+
+// perTry says how long a try of what secret is to take.
+func perTry(to *int64, secret string) Flag {
+	return Flag{Name: "iter-time", Default: "2000", Usage: "a try of " + secret + " takes so long on this machine, `MILLISECONDS`", value: (*number)(to)}
+}
+
+// overlayFor is an image that stands on that volume, or on its snapshot.
+func overlayFor(v record.Volume, k Known) Overlay {
+	return Overlay{Room: roomFor(v), IterTime: k.IterTime}
 }
 
 // OfSnapshot is implemented by requests about a snapshot that is there.

@@ -77,7 +77,7 @@ func (o *SnapshotCreate) Task() Task {
 			"volume is written to. Where the file system cannot share blocks, a qcow2's own file becomes the\n" +
 			"snapshot, and the volume an empty image that stands on it; other formats are refused.",
 		Example: "--target /var/lib/images/vm1.raw --name before-upgrade",
-		Flags:   append(append(o.OnSnapshot.flags(), o.Sealed.flags(&o.Secret)...), o.Overlay.flag(), text("format", &o.Format, "format of the volume: `"+formatWords()+"`")),
+		Flags:   append(slices.Concat(o.OnSnapshot.flags(), o.Sealed.flags(&o.Secret), o.Overlay.flags()), text("format", &o.Format, "format of the volume: `"+formatWords()+"`")),
 	}
 }
 
@@ -97,5 +97,5 @@ func (r *SnapshotCreateRequest) Plan(k Known) (Operation, error) {
 	if err := record.CheckSnapshot(k.Volume.Name, r.Name); err != nil {
 		return nil, record.Errorf(record.Invalid, `field "name": %v`, err)
 	}
-	return &SnapshotCreate{Overlay: Overlay{Room: roomFor(k.Volume)}, OnSnapshot: OnSnapshot{Volume: k.On, Snapshot: r.Name}, Format: k.Volume.Format, Secret: k.Volume.Secret}, nil
+	return &SnapshotCreate{Overlay: overlayFor(k.Volume, k), OnSnapshot: OnSnapshot{Volume: k.On, Snapshot: r.Name}, Format: k.Volume.Format, Secret: k.Volume.Secret}, nil
 }

@@ -1,6 +1,10 @@
 package operation
 
-import "storaged/internal/record"
+import (
+	"slices"
+
+	"storaged/internal/record"
+)
 
 // SnapshotRestore makes a volume what it was when a snapshot of it was made.
 type SnapshotRestore struct {
@@ -66,7 +70,7 @@ func (o *SnapshotRestore) Task() Task {
 		Description: "The content that the volume has now is gone after that. The snapshot stays. The volume is the one or\n" +
 			"the other at any time.",
 		Example: "--target /var/lib/images/vm1.raw --name before-upgrade --yes",
-		Flags:   append(append(o.OnSnapshot.flags(), o.Sealed.flags(&o.Secret)...), o.Overlay.flag(), text("format", &o.Format, "format of the snapshot: `"+formatWords()+"`")),
+		Flags:   append(slices.Concat(o.OnSnapshot.flags(), o.Sealed.flags(&o.Secret), o.Overlay.flags()), text("format", &o.Format, "format of the snapshot: `"+formatWords()+"`")),
 		Asks:    true,
 	}
 }
@@ -88,5 +92,5 @@ func (r *SnapshotRestoreRequest) Plan(k Known) (Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &SnapshotRestore{Overlay: Overlay{Room: roomFor(s)}, OnSnapshot: OnSnapshot{Volume: k.On, Snapshot: r.snapshot}, Format: s.Format, Secret: s.Secret}, nil
+	return &SnapshotRestore{Overlay: overlayFor(s, k), OnSnapshot: OnSnapshot{Volume: k.On, Snapshot: r.snapshot}, Format: s.Format, Secret: s.Secret}, nil
 }

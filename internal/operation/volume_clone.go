@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"storaged/internal/quantity"
@@ -113,7 +114,7 @@ func (o *Clone) Moves() (bytes int64, bounds bool) {
 
 // Made is how it is listed.
 func (o *Clone) Made() Made {
-	return Made{Format: o.made(), Capacity: o.Capacity, Promised: deref(o.Promise), Secret: o.NewSecret, Apart: o.To != ""}
+	return Made{Format: o.made(), Capacity: o.Capacity, Promised: deref(o.Promise), Secret: o.NewSecret, IterTime: o.iterTime(), Apart: o.To != ""}
 }
 
 // made is the format of the copy.
@@ -294,7 +295,7 @@ func (r *CloneRequest) checkClear(k Known) error {
 	case v.Secret == "" || r.Secret != "":
 		return nil
 	case r.Linked:
-		return inClear(v.Pool, v.Name)
+		return inClear(v.Pool, v.Name, record.Do("").With("secret", "SECRET"))
 	case r.Format == "" && r.converts(k):
 		return record.Errorf(record.Invalid, "a copy of what a guest sees of volume %s, which is encrypted, is not", record.Quoted(v.Pool, v.Name)).
 			WithHint("%s encrypts it, and %s says that it need not be", record.Do("").With("secret", "NAME"), record.Do("").With("format", v.Format))
@@ -303,9 +304,9 @@ func (r *CloneRequest) checkClear(k Known) error {
 }
 
 // inClear refuses an image that would not be encrypted, and stand on one that is.
-func inClear(pool, volume string) error {
+func inClear(pool, volume string, with record.Call) error {
 	return record.Errorf(record.Unsupported, "volume %s is encrypted, and what is written to an image that stands on it would not be", record.Quoted(pool, volume)).
-		WithHint("a new volume that stands on it needs a secret: %s", record.Do("volume.create", "POOL/NAME").With("backing", pool+"/"+volume).With("format", "qcow2").With("secret", "SECRET"))
+		WithHint("a new volume that stands on it needs a secret: %s", with)
 }
 
 // convert makes o a copy of the content, which needs no other volume.
@@ -343,6 +344,9 @@ func (r *CloneRequest) link(k Known, o *Clone) error {
 		return record.Errorf(record.Invalid, "a linked clone has no content yet, and nothing is reserved for it: what is not written to it lies in its source")
 	}
 	o.Linked, o.Allocation = true, 0
+	if _, given := o.Options[iterTime]; o.NewSecret != "" && !given && k.IterTime > 0 {
+		o.Options[iterTime] = strconv.FormatInt(k.IterTime, 10)
+	}
 	_, err := k.Under(k.Volume.Pool, k.Volume.Name) // it must be one that can be opened
 	return err
 }

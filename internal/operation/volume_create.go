@@ -67,7 +67,7 @@ func (o *Create) Moves() (bytes int64, bounds bool) { return *o.Allocation, o.Fo
 
 // Made is how it is listed.
 func (o *Create) Made() Made {
-	return Made{Format: o.Format, Capacity: o.Capacity, Promised: *o.Allocation, Secret: o.Chain.Secret}
+	return Made{Format: o.Format, Capacity: o.Capacity, Promised: *o.Allocation, Secret: o.Chain.Secret, IterTime: o.iterTime()}
 }
 
 // Done if there is such a volume.
@@ -223,7 +223,8 @@ func (r *CreateRequest) Plan(k Known) (Operation, error) {
 		}
 	}
 	if len(o.Chain.Layers) > 0 && o.Chain.Layers[0].Secret != "" && r.Secret == "" {
-		return nil, inClear(o.Chain.Layers[0].Pool, o.Chain.Layers[0].Name)
+		on := o.Chain.Layers[0]
+		return nil, inClear(on.Pool, on.Name, record.Do("volume.create", "POOL/NAME").With("backing", on.Pool+"/"+on.Name).With("format", "qcow2").With("secret", "SECRET"))
 	}
 	o.Chain.Secret = r.Secret
 	allocation := r.Allocation.of(o.Capacity)

@@ -105,7 +105,7 @@ func (o *Rekey) Task() Task {
 			text("add", &o.Add, "`NAME` of a secret that opens it too"),
 			text("remove", &o.Remove, "`NAME` of a secret that opens it no longer"),
 			text("opened-by", &o.OpenedBy, "`NAME` of a secret of which only is tried whether it opens it"),
-			Flag{Name: "iter-time", Default: "2000", Usage: "a try of the new secret takes so long on this machine, `MILLISECONDS`", value: (*number)(&o.IterTime)},
+			perTry(&o.IterTime, "the new secret"),
 			text("checksum", &o.Recorded, "what the content is known to have; the result names it again if nobody else has changed the volume: `ALGORITHM:HEX`"),
 			Flag{Name: "recorded-change", Usage: "--checksum counts only if the volume was last changed then, `NANOSECONDS` since 1970", value: (*number)(&o.SummedNS)},
 		),
@@ -120,7 +120,8 @@ type RekeyRequest struct {
 	Remove string `json:"remove,omitempty"` // opens it no longer
 	// OpenedBy opens it already, by whomever it was encrypted; that is tried first.
 	OpenedBy string `json:"opened_by,omitempty"`
-	// IterTime is how many ms of the processor a try of a new secret takes; 0: 2000.
+	// IterTime is how many ms of the processor a try of a new secret takes; 0: 2000. With
+	// OpenedBy only what is made to stand on the volume takes that.
 	IterTime int64 `json:"iter_time,omitempty"`
 	JobOptions
 }
@@ -149,7 +150,7 @@ func (r *RekeyRequest) Check() error {
 // Plan refuses what would take away the secret by which the volume is opened.
 func (r *RekeyRequest) Plan(k Known) (Operation, error) {
 	if r.OpenedBy != "" {
-		return &Rekey{Volume: k.On, Format: k.Volume.Format, OpenedBy: r.OpenedBy}, nil
+		return &Rekey{Volume: k.On, Format: k.Volume.Format, OpenedBy: r.OpenedBy, IterTime: r.IterTime}, nil
 	}
 	o := &Rekey{Volume: k.On, Format: k.Volume.Format, Secret: k.Volume.Secret, New: r.Secret, Add: r.Add, Remove: r.Remove, IterTime: r.IterTime}
 	switch {

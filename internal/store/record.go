@@ -81,6 +81,9 @@ type Volume struct {
 	// Promised is how many bytes from its start shall have blocks, as whoever
 	// made it asked.
 	Promised int64 `json:"promised,omitempty"`
+	// IterTime is how many ms a try of its secret was to take, as whoever made the
+	// key asked; 0: nobody did.
+	IterTime int64 `json:"iter_time,omitempty"`
 	// Writer is the number of the last job that began to change the content in
 	// place, done or not; 0: none did, or it is not known. It tells who may go on
 	// with what he began.

@@ -3,6 +3,7 @@ package task
 import (
 	"context"
 	"errors"
+	"strconv"
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/header"
@@ -66,6 +67,7 @@ type layer struct {
 	path   string
 	like   ipc.Item // the image on it has that capacity
 	secret string   // name of the one that opens it, and what stands on it
+	iter   int64    // ms that a try of the latter's takes; 0: as QEMU has it
 }
 
 // sound refuses an image that must not be opened by its header as it is now, and one
@@ -85,6 +87,14 @@ func (l layer) sound(r *helper.Run) error {
 	}
 	clear(secret)
 	return err
+}
+
+// options are those of an image that stands on it.
+func (l layer) options() map[string]string {
+	if l.secret == "" || l.iter == 0 {
+		return nil
+	}
+	return map[string]string{"iter_time": strconv.FormatInt(l.iter, 10)}
 }
 
 // stack makes an empty image that stands on another one, in place of a volume.
@@ -107,7 +117,7 @@ func stack(ctx context.Context, r *helper.Run, d *helper.Draft, on layer) error 
 	})
 	return r.Create(ctx, d, func() error {
 		err := r.MakeDisk(ctx, d.Draft, helper.Blank{
-			Format: layered, Capacity: on.like.Capacity, BackingName: on.path, BackingFormat: layered, Secret: on.secret,
+			Format: layered, Capacity: on.like.Capacity, BackingName: on.path, BackingFormat: layered, Secret: on.secret, Options: on.options(),
 		})
 		if err == nil {
 			give(r, d.Draft.Content(), attributes.OfCopy(), d.Path)

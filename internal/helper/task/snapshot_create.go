@@ -18,7 +18,7 @@ func SnapshotCreate(o *operation.SnapshotCreate) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	w := preserving{
-		volume: &helper.Volume{Location: at, Leaves: true}, format: o.Format, secret: o.Secret, forbidden: o.Forbidden,
+		volume: &helper.Volume{Location: at, Leaves: true}, format: o.Format, secret: o.Secret, iter: o.IterTime, forbidden: o.Forbidden,
 		draft: &helper.Draft{Location: to, As: backends.NewVolume{Format: o.Format}},
 	}
 	return helper.Task{
@@ -39,6 +39,7 @@ type preserving struct {
 	volume *helper.Volume
 	format string
 	secret string        // name of the one that opens the volume
+	iter   int64         // ms that a try of it takes in an image that stands on that
 	draft  *helper.Draft // of the snapshot
 
 	forbidden string // why no image can stand on the volume, "" if one can
@@ -81,7 +82,7 @@ func (w preserving) overlay(ctx context.Context, r *helper.Run) error {
 		return err
 	}
 	d := &helper.Draft{Location: w.volume.Location, As: backends.NewVolume{Format: w.format, Size: w.draft.As.Size}, Over: w.volume, Aside: w.draft.Name}
-	if err := stack(ctx, r, d, layer{Volume: w.volume.Volume, path: w.draft.Path, like: is, secret: w.secret}); err != nil {
+	if err := stack(ctx, r, d, layer{Volume: w.volume.Volume, path: w.draft.Path, like: is, secret: w.secret, iter: w.iter}); err != nil {
 		return err
 	}
 	is.Name, is.Path, is.Key = w.draft.Name, w.draft.Path, w.draft.Path

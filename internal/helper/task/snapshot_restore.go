@@ -18,7 +18,7 @@ func SnapshotRestore(o *operation.SnapshotRestore) (helper.Task, error) {
 	}
 	old := &helper.Volume{Location: at, Leaves: true}
 	w := reverting{
-		old: old, snapshot: &helper.Volume{Location: from}, format: o.Format, secret: o.Secret, forbidden: o.Forbidden,
+		old: old, snapshot: &helper.Volume{Location: from}, format: o.Format, secret: o.Secret, iter: o.IterTime, forbidden: o.Forbidden,
 		draft: &helper.Draft{Location: at, As: backends.NewVolume{Format: o.Format}, Over: old},
 	}
 	return helper.Task{
@@ -41,6 +41,7 @@ type reverting struct {
 	old, snapshot *helper.Volume
 	format        string
 	secret        string        // name of the one that opens both
+	iter          int64         // ms that a try of it takes in an image on the snapshot
 	draft         *helper.Draft // that replaces the volume
 	forbidden     string        // why no image can stand on the snapshot, "" if one can
 }
@@ -70,7 +71,7 @@ func (w reverting) work(ctx context.Context, r *helper.Run) error {
 		if err := allowed(w.forbidden, "restore", w.old.Path); err != nil {
 			return err
 		}
-		return stack(ctx, r, w.draft, layer{Volume: w.snapshot.Volume, path: w.snapshot.Path, like: is, secret: w.secret})
+		return stack(ctx, r, w.draft, layer{Volume: w.snapshot.Volume, path: w.snapshot.Path, like: is, secret: w.secret, iter: w.iter})
 	case err == nil:
 		like(r.Report.Volume, is)
 	}
