@@ -339,7 +339,7 @@ func (a *attendance) take(j record.Job) {
 		return
 	}
 	o.job = &j
-	for _, text := range o.news() { // they may say what it waits for
+	for _, text := range a.session.news(o) { // they may say what it waits for
 		a.display.Note(text)
 	}
 	if j.State.Terminal() {

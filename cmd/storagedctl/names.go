@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,6 +58,9 @@ func (s *session) volume(ctx context.Context, given string) (volumeRef, error) {
 		return r, nil
 	}
 	found, err := s.client.Volumes(ctx, contract.VolumeFilter{Paths: []string{r.path}})
+	if err == nil && len(found) == 0 {
+		found, err = s.linked(ctx, r.path)
+	}
 	if err != nil {
 		return r, err
 	}
@@ -65,6 +69,31 @@ func (s *session) volume(ctx context.Context, given string) (volumeRef, error) {
 			WithHint("storagedctl pool refresh finds volumes that others made")
 	}
 	return volumeRef{pool: found[0].Pool, name: found[0].Name}, nil
+}
+
+// linked finds volumes at a path with symbolic links in it, which the daemon does not
+// follow: it knows volumes by the paths of their pools as they were defined.
+func (s *session) linked(ctx context.Context, path string) ([]record.Volume, error) {
+	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return nil, nil // there is nothing by that name
+	}
+	paths := []string{filepath.Join(dir, filepath.Base(path))}
+	if file, err := filepath.EvalSymlinks(path); err == nil {
+		paths = append(paths, file)
+	}
+	pools, err := s.client.Pools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range paths[:len(paths):len(paths)] {
+		for _, p := range pools {
+			if rest, ok := under(path, p.Real); ok && p.Real != "" {
+				paths = append(paths, filepath.Join(p.Target.Path, rest))
+			}
+		}
+	}
+	return s.client.Volumes(ctx, contract.VolumeFilter{Paths: paths})
 }
 
 // volumes does so for several; one that is named twice is one.

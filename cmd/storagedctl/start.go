@@ -184,18 +184,24 @@ func (s *session) finish(ctx context.Context, outcomes []outcome) error {
 }
 
 func (s *session) warn(o *outcome) {
-	for _, text := range o.news() {
+	for _, text := range s.news(o) {
 		s.note(text)
 	}
 }
 
-// news are the warnings of the job that were not said yet.
-func (o *outcome) news() (texts []string) {
+// news are the warnings of the job that were not said yet, of this job or, of what is so
+// for all of a command, of another.
+func (s *session) news(o *outcome) (texts []string) {
 	if o.job == nil {
 		return nil
 	}
 	for ; o.warned < len(o.job.Warnings); o.warned++ {
-		texts = append(texts, fmt.Sprintf("storagedctl: warning: job %d: %s", o.job.Number, o.job.Warnings[o.warned]))
+		text := o.job.Warnings[o.warned]
+		if s.said[text] {
+			continue
+		}
+		s.said[text] = true
+		texts = append(texts, fmt.Sprintf("storagedctl: warning: job %d: %s", o.job.Number, text))
 	}
 	return texts
 }

@@ -338,6 +338,73 @@ func TestWarningsDoNotChangeTheExitCode(t *testing.T) {
 	}
 }
 
+// What is so for all volumes of a command is said once.
+func TestOneWarningOfSeveralJobsIsSaidOnce(t *testing.T) {
+	d := newDaemon(t)
+	d.fate = func(j *record.Job) {
+		succeeded(j)
+		j.Warnings = []string{"images in pool \"away\" are not known", fmt.Sprintf("of its own, %d", j.Number)}
+	}
+	_, errs, code := d.run("vol delete images/base.raw images/vm1.raw --yes")
+	if code != 0 || strings.Count(errs, "are not known") != 1 || strings.Count(errs, "of its own") != 2 {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+}
+
+// A volume is found by a path with symbolic links in it, whether its pool was defined by
+// that path, by another that leads there, or by the one without any.
+func TestVolumeIsFoundThroughLinks(t *testing.T) {
+	d := newDaemon(t)
+	dir := t.TempDir()
+	real := filepath.Join(dir, "real")
+	for _, name := range []string{"pool", "typed"} {
+		if err := os.MkdirAll(filepath.Join(real, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for from, to := range map[string]string{"link": "real", "also": "real/typed", "real/pool/disk": "vm1"} {
+		if err := os.Symlink(to, filepath.Join(dir, from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.locked(func(f *fake) {
+		for pool, target := range map[string]string{"images": filepath.Join(real, "pool"), "isos": filepath.Join(dir, "also")} {
+			p := f.pools[pool]
+			p.Target.Path, p.Real = target, filepath.Join(real, map[string]string{"images": "pool", "isos": "typed"}[pool])
+			v := f.volumes["images/vm1.raw"]
+			v.Pool, v.Name, v.Path = pool, "vm1", filepath.Join(target, "vm1")
+			f.pools[pool], f.volumes[pool+"/vm1"] = p, v
+		}
+	})
+	if err := os.WriteFile(filepath.Join(real, "pool/vm1"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"link/pool/vm1": "images/vm1", "link/pool/disk": "images/vm1", "real/pool/vm1": "images/vm1", "also/vm1": "isos/vm1", "link/typed/vm1": "isos/vm1", "link/vm1": "", "none/vm1": "",
+	} {
+		out, errs, code := d.run("vol show -o name " + filepath.Join(dir, path))
+		if (code == 0) != (want != "") || strings.TrimSpace(out) != want {
+			t.Errorf("%s: exit %d, %q, not %q: %s", path, code, out, want, errs)
+		}
+	}
+}
+
+func TestSnapshotIsClonedWithASecret(t *testing.T) {
+	d := newDaemon(t)
+	d.locked(func(f *fake) {
+		v := f.volumes["images/vm1.raw"]
+		v.Snapshots = []string{"was"}
+		f.volumes["images/vm1.raw"] = v
+	})
+	if _, errs, code := d.run("vol snapshot clone images/vm1.raw@was images/x --format qcow2 --secret disks -O cluster_size=128K"); code != 0 {
+		t.Fatalf("exit %d, %s", code, errs)
+	}
+	r := d.requests[len(d.requests)-1].(operation.SnapshotCloneRequest)
+	if r.Secret != "disks" || r.Format != "qcow2" || r.Options["cluster_size"] == "" {
+		t.Errorf("asked for %+v", r.CloneRequest)
+	}
+}
+
 func TestSeveralFailures(t *testing.T) {
 	d := newDaemon(t)
 	for line, want := range map[string]int{

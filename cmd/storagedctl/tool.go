@@ -81,8 +81,9 @@ type session struct {
 	*tool
 	cli    *cli.Context
 	client *client.Client
-	notes  term.Output // on stderr; nothing with --quiet
-	format string      // of results: table, json, jsonl or name
+	notes  term.Output     // on stderr; nothing with --quiet
+	format string          // of results: table, json, jsonl or name
+	said   map[string]bool // warnings of jobs
 }
 
 // reading makes an action of a verb that changes nothing: the read-only
@@ -111,7 +112,7 @@ func (t *tool) action(readOnly bool, verb func(context.Context, *session) error)
 }
 
 func (t *tool) session(c *cli.Context, readOnly bool) (*session, error) {
-	s := &session{tool: t, cli: c, format: c.String("output"), notes: cmdline.Output(t.errs)}
+	s := &session{tool: t, cli: c, said: map[string]bool{}, format: c.String("output"), notes: cmdline.Output(t.errs)}
 	if s.format == "" {
 		s.format = "table"
 	}

@@ -39,7 +39,15 @@ func (t *tool) snapshotCommand() *cli.Command {
 			},
 			{
 				Name: "clone", Usage: "make a new volume of a snapshot", ArgsUsage: "VOL@NAME POOL/NAME",
-				Flags:  jobFlags(&cli.StringFlag{Name: "reflink", Usage: "share blocks with the snapshot: `auto|always|never`"}),
+				Description: "The file is copied, or shared where the file system can. In another --format, or with a --secret that is\n" +
+					"to encrypt the copy, what a virtual machine sees is copied instead.\n\n" +
+					"Examples:\n  storagedctl vol snapshot clone images/vm1.raw@before-upgrade images/vm2.raw\n" +
+					"  storagedctl vol snapshot clone images/vm1.qcow2@before-upgrade images/vm2.qcow2 --secret disks",
+				Flags: jobFlags(
+					&cli.StringFlag{Name: "format", Usage: "its format (default: the snapshot's), of " + creatable() + ": `FORMAT`"},
+					&cli.StringFlag{Name: "secret", Usage: "encrypt the copy (formats luks and qcow2), so that this opens it: `SECRET`"},
+					optionFlag(),
+					&cli.StringFlag{Name: "reflink", Usage: "share blocks with the snapshot: `auto|always|never`"}),
 				Action: t.changing(snapshotClone),
 			},
 		},
@@ -120,7 +128,8 @@ func snapshotClone(ctx context.Context, s *session) error {
 		return err
 	}
 	r := operation.SnapshotCloneRequest{CloneRequest: operation.CloneRequest{
-		Pool: to.pool, Name: to.name, Reflink: s.cli.String("reflink"), JobOptions: s.jobOptions(),
+		Pool: to.pool, Name: to.name, Format: s.cli.String("format"), Secret: s.cli.String("secret"), Options: s.options(),
+		Reflink: s.cli.String("reflink"), JobOptions: s.jobOptions(),
 	}}
 	st := s.onSnapshot(v, name, &r)
 	st.object = to.String()

@@ -97,7 +97,7 @@ func (c *Catalog) Granted(tx *store.Tx, j *store.Job) error {
 		func() error { return restack(tx, o) },
 		func() error { return rechain(tx, o) },
 		func() error { return asSeen(tx, o, j) },
-		func() error { return c.seek.done(o, j, c.now()) },
+		func() error { return c.seek.done(tx, o, j, c.now()) },
 		func() error { return effectOf(o).granted(c, tx, o, j) },
 		func() error { return errors.Join(Locate(tx, o), recall(tx, o, j)) },
 		func() error { return c.equip(tx, o, j) },

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"storaged/internal/ipc"
@@ -77,12 +78,21 @@ func apart(tx *store.Tx, self *store.Pool, path string) error {
 		}
 		for _, other := range []string{p.Target.Path, p.Real} {
 			if other != "" && (Inside(path, other) || Inside(other, path)) {
-				return record.Errorf(record.Busy, "%q overlaps %q of the active pool %q", path, other, p.Name).
+				return record.Errorf(record.Busy, "%s overlaps %s of the active pool %q", leading(self.Target.Path, path), leading(p.Target.Path, p.Real), p.Name).
 					WithHint("use another directory, or %s", record.Do("pool.stop", p.Name))
 			}
 		}
 	}
 	return nil
+}
+
+// leading is a path as somebody has typed it, with where it leads, as far as that is
+// known.
+func leading(typed, real string) string {
+	if real == "" || real == typed {
+		return strconv.Quote(typed)
+	}
+	return fmt.Sprintf("%q (which is %q)", typed, real)
 }
 
 // single refuses a directory that another pool in use has under another path: a

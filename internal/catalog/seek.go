@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"storaged/internal/operation"
+	"storaged/internal/record"
 	"storaged/internal/store"
 	"storaged/internal/supervisor"
 )
@@ -55,7 +56,7 @@ func newSeeking() *seeking {
 
 // done has a job wait that is about to destroy something, if it is long ago that
 // the pools were read. One that has begun already goes on.
-func (s *seeking) done(o operation.Operation, j *store.Job, now time.Time) error {
+func (s *seeking) done(tx *store.Tx, o operation.Operation, j *store.Job, now time.Time) error {
 	if !s.wanted.Load() || !o.Displaces() || j.Go || j.Resumed > 0 || recent(now.Sub(j.Created), seekSoon) {
 		return nil
 	}
@@ -66,8 +67,9 @@ func (s *seeking) done(o operation.Operation, j *store.Job, now time.Time) error
 		if s.failed != nil {
 			return s.failed
 		}
-		j.Warnings = append(slices.Clone(j.Warnings), UnknownIn(s.unread)...)
-		return nil
+		warnings, err := UnknownIn(tx, o, s.unread)
+		j.Warnings = append(slices.Clone(j.Warnings), warnings...)
+		return err
 	}
 	if !ok || s.began.After(asked) {
 		s.jobs[j.Number] = now
@@ -125,12 +127,40 @@ func (s *seeking) halt() {
 	s.over.Wait()
 }
 
-// UnknownIn warns of pools whose images are not known.
-func UnknownIn(unread map[string]error) []string {
-	var warnings []string
+// UnknownIn warns of pools whose images are not known, and may stand on what an operation
+// takes away.
+func UnknownIn(tx *store.Tx, o operation.Operation, unread map[string]error) (warnings []string, err error) {
+	made, err := madeHere(tx, o)
 	for pool, why := range unread {
+		p, gone := tx.Pool(pool)
+		if gone == nil && p.State == record.PoolUnreachable && p.Since.Before(made) {
+			continue // nobody has made an image there since there is the volume
+		}
 		warnings = append(warnings, fmt.Sprintf("images in pool %q that others have made since it was read last are not known: %v", pool, why))
 	}
 	slices.Sort(warnings)
-	return warnings
+	return warnings, err
+}
+
+// madeHere is when the volume came to be that an operation takes away, where it lies on
+// disks of this host: no other host makes an image that stands on it. Zero: that is not
+// known, or it is no volume.
+func madeHere(tx *store.Tx, o operation.Operation) (t time.Time, err error) {
+	on := o.On()
+	if on.Name == "" {
+		return t, nil
+	}
+	p, err := Pool(tx, on.Pool)
+	if err != nil || len(p.Devices) == 0 {
+		return t, err
+	}
+	v, err := Volume(tx, p.Name, on.Name)
+	if err != nil || v.CreatedBy == nil {
+		return t, err
+	}
+	j, err := tx.JobByNumber(*v.CreatedBy)
+	if err != nil {
+		return t, IgnoreNotFound(err)
+	}
+	return j.Created, nil
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"storaged/internal/operation"
+	"storaged/internal/record"
 	"storaged/internal/store"
 )
 
@@ -32,6 +33,26 @@ func TestOverlaysHaveTheRulesOfChains(t *testing.T) {
 	} {
 		if why := d.forbidden(name); (why == "") != (want == "") || !strings.Contains(why, want) {
 			t.Errorf("%s: %q, not %q", name, why, want)
+		}
+	}
+}
+
+// A snapshot that is named where a volume must be is said to be one.
+func TestSnapshotIsNoVolume(t *testing.T) {
+	d := newDesk(t)
+	d.ready("v")
+	d.update(func(tx *store.Tx) error {
+		v, err := tx.Volume("p", "v")
+		if err != nil {
+			return err
+		}
+		setFrozen(v, []store.Snapshot{{Snapshot: record.Snapshot{Name: "s"}}})
+		return tx.PutVolume(v)
+	})
+	for name, want := range map[string]string{"v@s": "is a snapshot and no volume", "v@other": "no volume", "v@": "no volume", "@s": "no volume"} {
+		err := d.store.View(func(tx *store.Tx) error { _, err := Volume(tx, "p", name); return err })
+		if record.CodeOf(err) != record.NotFound || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -252,6 +252,9 @@ func (h *header) vmdkExtents(text string) {
 			n = 0
 		}
 		sectors += n
+		if _, err := p.renamed(p.name); err != nil {
+			h.bad("%v", err)
+		}
 		if p.name != "" {
 			h.Data, h.DataFormats = append(h.Data, p.name), append(h.DataFormats, vmdkFormats[p.kind])
 		}

@@ -239,7 +239,7 @@ func (r *Run) leftOpen(s Stored) {
 		return
 	}
 	if info, err := v.Info(); err == nil {
-		r.Warn("%q was not closed in order, since the program that wrote to it did not answer: storagedctl vol verify VOLUME --check says whether it has to be repaired", info.Path)
+		r.Warn("%q was not closed in order, since the program that wrote to it did not answer: storagedctl vol verify %s --check says whether it has to be repaired", info.Path, info.Path)
 	}
 }
 

@@ -207,7 +207,7 @@ func TestPartsOfAnImageAreVetted(t *testing.T) {
 		want         record.Code
 	}{
 		"sound": {text("SPARSE"), "vmdk", sparse, ""}, "a descriptor": {text("SPARSE"), "vmdk", inner, record.Unsupported},
-		"of no format": {text("SPARSE"), "vmdk", make([]byte, 64<<10), record.Unsupported}, "of ESX": {text("VMFSSPARSE"), "vmdk", sparse, record.Changed},
+		"of no format": {text("SPARSE"), "vmdk", make([]byte, 64<<10), record.Unsupported}, "of ESX": {text("VMFSSPARSE"), "vmdk", sparse, record.Unsupported},
 		"flat": {text("FLAT"), "vmdk", sparse, record.Changed}, "not flat": {text("SPARSE"), "raw", sparse, record.Changed},
 	} {
 		top, part := storedFile(t, dir, "top"), storedFile(t, dir, "part")

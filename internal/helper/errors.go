@@ -1,6 +1,7 @@
 package helper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,7 @@ func (t Task) withoutRoom(err error) string {
 // what that says to do.
 func addObject(e *ipc.Error, err error) {
 	if busy, ok := errors.AsType[*backends.BusyError](err); ok {
-		e.Path, e.Holder, e.Hint = busy.Object, busy.Holder, busy.Release
+		e.Path, e.Holder, e.Hint = busy.Object, busy.Holder, cmp.Or(busy.Release, releases(busy.Holder))
 	}
 	if away, ok := errors.AsType[*backends.AwayError](err); ok {
 		e.Path = away.Target
@@ -70,6 +71,14 @@ func addObject(e *ipc.Error, err error) {
 	if errors.Is(err, backends.ErrUnsafe) {
 		e.Hint = "a volume is a regular file that has one name; find / -xdev -samefile FILE lists the names of one"
 	}
+}
+
+// releases says how to have a program let go of an object.
+func releases(holder string) string {
+	if holder == "" {
+		return "stop what uses it, a virtual machine maybe, here or on another host that has the pool too, or wait until that has ended"
+	}
+	return "stop that process, with its own tool where it is a virtual machine, or wait until it has ended"
 }
 
 // addFigures adds what is known of a fault in figures.

@@ -253,6 +253,15 @@ func TestBusyNamesTheHolder(t *testing.T) {
 	if e.Holder != "pid 812 (qemu)" || !strings.Contains(e.Message, "pid 812") {
 		t.Errorf("got %+v", e)
 	}
+	if !strings.Contains(e.Hint, "stop that process") {
+		t.Errorf("hint %q", e.Hint)
+	}
+	if e := Fault(&backends.BusyError{Object: "/p/b"}, Task{Doing: "wipe"}); !strings.Contains(e.Hint, "another host") {
+		t.Errorf("hint %q", e.Hint)
+	}
+	if e := Fault(&backends.BusyError{Object: "/p/b", Release: "losetup --detach /dev/loop1"}, Task{Doing: "wipe"}); !strings.HasPrefix(e.Hint, "losetup") {
+		t.Errorf("hint %q", e.Hint)
+	}
 }
 
 func TestLogIsBounded(t *testing.T) {

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,11 +30,14 @@ func (s *Service) spareChildren(ctx context.Context, w *order) error {
 	if err != nil {
 		return err
 	}
-	w.warnings = append(w.warnings, catalog.UnknownIn(unread)...)
-	if err := ctx.Err(); err != nil || w.operation.Effect() == operation.Empties { // which leaves those volumes behind that must stay
-		return err
-	}
-	return s.store.View(func(tx *store.Tx) error { return catalog.Removable(tx, w.operation) })
+	return s.store.View(func(tx *store.Tx) error {
+		warnings, err := catalog.UnknownIn(tx, w.operation, unread)
+		w.warnings = append(w.warnings, warnings...)
+		if err = cmp.Or(err, ctx.Err()); err != nil || w.operation.Effect() == operation.Empties { // which leaves those volumes behind that must stay
+			return err
+		}
+		return catalog.Removable(tx, w.operation)
+	})
 }
 
 // seekChildren reads all pools and takes over what is new of their images. It

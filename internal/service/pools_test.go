@@ -2,6 +2,7 @@ package service
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"storaged/internal/catalog"
@@ -40,5 +41,22 @@ func TestReplacedPoolKeepsWhatJobsLeftInIt(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What a secret opens is said whole, as far as it is not too much, with what is to be done
+// about each.
+func TestHintNamesAllUsesOfASecret(t *testing.T) {
+	says := func(of ...string) string { return freed(of).Words(record.Call.CommandLine) }
+	for got, want := range map[string]string{
+		says("p/a", "p/b@s"): "storagedctl vol rekey p/a --secret OTHER, storagedctl vol snapshot delete p/b@s; where OTHER opens a volume already, --opened-by OTHER says so",
+		says("p/b@s"):        "storagedctl vol snapshot delete p/b@s",
+	} {
+		if got != want {
+			t.Errorf("it says %q, not %q", got, want)
+		}
+	}
+	if got := says("p/1", "p/2", "p/3", "p/4", "p/5", "p/6", "p/7"); !strings.Contains(got, "p/5") || strings.Contains(got, "p/6") || !strings.Contains(got, " for 2 more") {
+		t.Errorf("of seven it says %q", got)
 	}
 }

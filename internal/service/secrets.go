@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
@@ -128,7 +129,7 @@ func unused(tx *store.Tx, name, will string) error {
 	}
 	if of := users[name]; len(of) > 0 {
 		return record.Errorf(record.Busy, "secret %q opens %s, and is not %s", name, record.List(of, 3), will).
-			WithHint("%s has another one open it; %s says that another one does already", record.Do("volume.rekey", of[0]).With("secret", "OTHER"), record.Do("volume.rekey", of[0]).With("opened_by", "OTHER"))
+			WithHint("%s", freed(of))
 	}
 	jobs, err := tx.LiveJobs()
 	for _, j := range jobs {
@@ -137,6 +138,31 @@ func unused(tx *store.Tx, name, will string) error {
 		}
 	}
 	return err
+}
+
+// maxFreed is how many uses of a secret a hint says how to end.
+const maxFreed = 5
+
+// freed says how a secret comes to open none of the volumes and snapshots that it does.
+func freed(of []string) (hint record.Hint) {
+	volumes := slices.DeleteFunc(slices.Clone(of), func(name string) bool { return strings.Contains(name, "@") })
+	for _, name := range of[:min(len(of), maxFreed)] {
+		if len(hint) > 0 {
+			hint = append(hint, record.HintPart{Text: ", "})
+		}
+		if slices.Contains(volumes, name) {
+			hint = append(hint, record.Hintf("%s", record.Do("volume.rekey", name).With("secret", "OTHER"))...)
+		} else { // which keeps the keys that it has
+			hint = append(hint, record.Hintf("%s", record.Do("snapshot.delete", name))...)
+		}
+	}
+	if more := len(of) - maxFreed; more > 0 {
+		hint = append(hint, record.Hintf(" and so on for %d more", more)...)
+	}
+	if len(volumes) > 0 {
+		hint = append(hint, record.Hintf("; where OTHER opens a volume already, %s says so", record.Do("").With("opened_by", "OTHER"))...)
+	}
+	return hint
 }
 
 // sealed refuses a job whose secrets are not there.

@@ -35,7 +35,10 @@ func vmdkDescriptors(b Bait) (all []Hostile) {
 	long := text("vmfs", append(many[:1:1], strings.Repeat("#", 600<<10))...)
 	inner := with(vmdk(), patch{12: le64(0), 512: string(text("monolithicFlat", extent))})
 	return append(all,
-		made("vmdk with an extent to read", text("vmfs", `RDONLY 2048 FLAT "`+b.File+`" 0`), "").in(b.File),
+		made("vmdk with an extent to read", text("vmfs", `RDONLY 2048 FLAT "`+b.File+`" 0`), "is not opened").in(b.File),
+		made("vmdk with an extent of zeros", text("monolithicFlat", extent, `RW 2048 ZERO`), "is not opened").in(b.File),
+		made("vmdk with an extent of ESX", text("vmfsSparse", `RW 2048 VMFSSPARSE "`+b.File+`"`), "is not opened").in(b.File),
+		made("vmdk with an extent of newer ESX", text("seSparse", `RW 2048 SESPARSE "`+b.File+`"`), "is not opened").in(b.File),
 		made("vmdk with an extent of a device", text("fullDevice", `RW 2048 FLAT "/dev/mem" 0`), "not known").in("/dev/mem"),
 		made("vmdk of a mapped device", text("vmfsRawDeviceMap", `RW 2048 VMFSRDM "`+b.File+`"`), "not known").in(b.File),
 		made("vmdk of no type", []byte("# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=1\n"+extent), "not known").in(b.File),
@@ -43,7 +46,7 @@ func vmdkDescriptors(b Bait) (all []Hostile) {
 		made("vmdk without extents", text("monolithicFlat"), "no extents"),
 		made("vmdk with an extent of no size", text("monolithicFlat", `RW x FLAT "`+b.File+`" 0`), "no size").in(b.File),
 		made("vmdk with an extent of 2^63 sectors", text("monolithicFlat", `RW 9223372036854775807 FLAT "`+b.File+`" 0`), "no size").in(b.File),
-		made("vmdk with an extent whose name does not end", text("monolithicFlat", `RW 8 FLAT "`+b.File), "").in("?"),
+		made("vmdk with an extent whose name does not end", text("monolithicFlat", `RW 8 FLAT "`+b.File), "is not opened").in("?"),
 		made("vmdk with 3000 extents", text("vmfs", many...), "more than 2000 extents").in(names(2001)...),
 		made("vmdk with a descriptor of 600 KiB", long, "descriptor has more").in("f0"),
 		made("vmdk that is a descriptor and no more", inner, "").in(b.File),

@@ -75,7 +75,7 @@ func Check(ctx context.Context, l Layer, r Repair, c Child) (Checked, error) {
 		}
 	}
 	if err != nil {
-		return Checked{}, failed("check", l.Format, err)
+		return Checked{}, failed("check", l.Format, l.File, err)
 	}
 	return parseCheck(out)
 }

@@ -95,7 +95,7 @@ func one(values map[string]any) func(string) (any, error) {
 // Create writes an empty image into an open file. What it reserves it does at once:
 // that can take as long as writing its capacity.
 func Create(ctx context.Context, f *os.File, n New) (err error) {
-	defer func() { err = failed("make", n.Format, err) }()
+	defer func() { err = failed("make", n.Format, f, err) }()
 	if n.Format == record.FormatRaw {
 		return f.Truncate(n.Capacity)
 	}
@@ -226,5 +226,5 @@ func Resize(ctx context.Context, top Layer, capacity int64, c Child) error {
 	if err == nil {
 		err = end(ctx, d, g)
 	}
-	return failed("resize", top.Format, err)
+	return failed("resize", top.Format, top.File, err)
 }

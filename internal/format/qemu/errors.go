@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -11,11 +12,14 @@ import (
 	"storaged/internal/tool"
 )
 
+// itself stands in a hint for the image's path.
+const itself = "\x01"
+
 // Hints about images.
 const (
-	refreshes = "storagedctl pool refresh POOL looks what it is now"
-	repairs   = "storagedctl vol verify VOLUME --check --repair all repairs what it can, and may lose content: make a copy of the file before"
-	checking  = "storagedctl vol verify VOLUME --check says whether its tables are sound"
+	refreshes = "refresh its pool, which looks what it is now"
+	repairs   = "storagedctl vol verify " + itself + " --check --repair all repairs what it can, and may lose content: make a copy of the file before"
+	checking  = "storagedctl vol verify " + itself + " --check says whether its tables are sound"
 )
 
 // refusal is something that QEMU says, and what is said of that here.
@@ -36,10 +40,10 @@ var refusals = []refusal{
 	{"all keyslots are in use", record.WrongState, "all its key slots are taken: another secret has to be removed first", ""},
 	// Of tables.
 	{"rebuild refcount structures", record.WrongState, "its tables are corrupt: more has to be repaired than leaks", repairs},
-	{"Failed to grow the L1 table", record.TooLarge, "its tables have no room for so large a content", "larger clusters have room for more: storagedctl vol create NEW CAPACITY --format qcow2 --option cluster_size=2M makes an image that has them"},
+	{"Failed to grow the L1 table", record.TooLarge, "its tables have no room for so large a content", "larger clusters have room for more: storagedctl vol create POOL/NAME CAPACITY --format qcow2 --option cluster_size=2M makes an image that has them"},
 	{"Image is not in ", record.WrongState, "its file does not begin as one in that format does", refreshes},
 	{"Image not in ", record.WrongState, "its file does not begin as one in that format does", refreshes},
-	{"not support resize", record.Unsupported, "the capacity of an image in that format is not changed", "storagedctl vol clone VOLUME NEW --format qcow2 makes one whose capacity is"},
+	{"not support resize", record.Unsupported, "the capacity of an image in that format is not changed", "storagedctl vol clone " + itself + " POOL/NAME --format qcow2 makes one whose capacity is"},
 	{"offset invalid", record.WrongState, "its tables are corrupt", repairs},
 	{"corrupt", record.WrongState, "its tables are corrupt", repairs},
 	// Of the system.
@@ -50,9 +54,9 @@ var refusals = []refusal{
 	{"Permission denied", record.Denied, "", ""},
 }
 
-// explained makes of what QEMU says an error that says what it means here, and what to
-// do. What it says beyond that comes with it.
-func explained(err error) error {
+// explained makes of what QEMU says of an image an error that says what it means here, and
+// what to do. What it says beyond that comes with it.
+func explained(image string, err error) error {
 	said := saidBy(err)
 	if said == "" {
 		return err
@@ -61,7 +65,9 @@ func explained(err error) error {
 	if i < 0 {
 		return record.Errorf(record.FailedCode, "QEMU says: %s", record.Escape(said))
 	}
-	switch r := refusals[i]; {
+	r := refusals[i]
+	r.hint = strings.ReplaceAll(r.hint, itself, image)
+	switch {
 	case r.text == "":
 		return record.Errorf(r.code, "QEMU says: %s", record.Escape(said)).WithHint("%s", r.hint)
 	case r.hint == "": // it says all
@@ -82,10 +88,11 @@ func saidBy(err error) string {
 	return ""
 }
 
-// failed is the error of something that was being done to an image in a format.
-func failed(doing, format string, err error) error {
+// failed is the error of something that was being done to an image of that format, which is
+// in the file.
+func failed(doing, format string, f *os.File, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("cannot %s the image of format %s: %w", doing, format, explained(err))
+	return fmt.Errorf("cannot %s the image of format %s: %w", doing, format, explained(f.Name(), err))
 }

@@ -37,7 +37,7 @@ func TryKey(ctx context.Context, top Layer, c Child) error {
 	g.layer(top, false)
 	d, err := g.open(ctx, c)
 	if err != nil {
-		return failed("open by its secret", top.Format, err)
+		return failed("open by its secret", top.Format, top.File, err)
 	}
 	defer d.Abandon()
 	return end(ctx, d, g)
@@ -74,7 +74,7 @@ func (l Layer) amend(ctx context.Context, c Child, secret []byte, change object)
 	if err == nil {
 		err = end(ctx, d, g)
 	}
-	return failed("change the keys of", l.Format, err)
+	return failed("change the keys of", l.Format, l.File, err)
 }
 
 // timingTime is how long QEMU may measure the processor in vain: a clock that ticks by

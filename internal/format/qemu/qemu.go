@@ -119,6 +119,7 @@ const exportName = "content"
 // at once. Close ends the child.
 type Image struct {
 	*nbd.Client
+	name     string // of its file
 	daemon   *tool.Daemon
 	graph    *graph
 	drafts   []*os.File // that QEMU does not flush
@@ -142,11 +143,11 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 	}
 	d, err := g.open(ctx, o.Child)
 	if err != nil {
-		return nil, failed("open", top.Format, err)
+		return nil, failed("open", top.Format, top.File, err)
 	}
 	defer func() {
 		if err != nil {
-			err = failed("serve", top.Format, d.Explain(err))
+			err = failed("serve", top.Format, top.File, d.Explain(err))
 			d.Abandon()
 		}
 	}()
@@ -160,7 +161,7 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 		c.Close() // it has no error
 		return nil, err
 	}
-	i := &Image{Client: c, daemon: d, graph: g}
+	i := &Image{Client: c, name: top.File.Name(), daemon: d, graph: g}
 	if o.Draft {
 		i.drafts = g.policy.Write
 	}
@@ -220,7 +221,7 @@ func (i *Image) Close() error {
 		err = i.flushDrafts()
 	}
 	if err != nil {
-		return fmt.Errorf("cannot close the image: %w", explained(err))
+		return fmt.Errorf("cannot close the image: %w", explained(i.name, err))
 	}
 	return nil
 }

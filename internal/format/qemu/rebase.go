@@ -24,7 +24,7 @@ func Rebase(ctx context.Context, l Layer, name, format string, c Child) error {
 	ctx, cancel := within(ctx, rebaseTime)
 	defer cancel()
 	_, err := cmd.Run(ctx)
-	return failed("give another backing to", l.Format, err)
+	return failed("give another backing to", l.Format, l.File, err)
 }
 
 // rebaseOutput is more than a rebase says, bytes.

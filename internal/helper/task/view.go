@@ -139,7 +139,7 @@ func (w view) checked(ctx context.Context, r *helper.Run, again bool) (qemu.Chec
 	}
 	if err == nil && found.Bad() {
 		err = ipc.Errorf(record.WrongState, "the image %q is damaged: %d clusters are corrupt; nothing was written", w.at.Path, found.Errors+found.Corruptions).
-			WithHint("storagedctl vol verify VOLUME --check --repair all repairs what it can, and may lose content: make a copy of the file before")
+			WithHint("storagedctl vol verify %s --check --repair all repairs what it can, and may lose content: make a copy of the file before", w.at.Path)
 	}
 	return found, err
 }
