@@ -16,7 +16,7 @@ func TestConnectionsOfOneUserAreBounded(t *testing.T) {
 	h := newHost(t, nil)
 	dial := func() net.Conn {
 		var conn net.Conn
-		asUser(t, nobody, func() { conn = dialRaw(t, h.ro) })
+		testenv.AsUser(t, nobody, func() { conn = dialRaw(t, h.ro) })
 		return conn
 	}
 	const ask = "GET /v1/version HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -387,7 +387,7 @@ func TestNotPermittedToConnectIsDenied(t *testing.T) {
 	}
 	c := client.Dial(h.main)
 	defer c.Close()
-	asUser(t, nobody, func() {
+	testenv.AsUser(t, nobody, func() {
 		_, err := net.Dial("unix", h.main)
 		if !errors.Is(err, syscall.EACCES) {
 			t.Fatalf("the premise fails: %v", err)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -42,6 +43,24 @@ func Need(t testing.TB, what string, have bool) {
 func Root(t testing.TB) {
 	t.Helper()
 	Need(t, "root", os.Geteuid() == 0)
+}
+
+// AsUser runs f in a thread whose effective uid is another one: what it connects to takes
+// it for that user. It needs root.
+func AsUser(t testing.TB, uid int, f func()) {
+	t.Helper()
+	Root(t)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	set := func(uid uintptr) {
+		// The system call itself, because the library's sets all threads.
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), uid, ^uintptr(0)); errno != 0 {
+			t.Fatal(errno)
+		}
+	}
+	set(uintptr(uid))
+	defer set(0)
+	f()
 }
 
 // Loop needs the test to be able to make loop devices.

@@ -211,6 +211,9 @@ type host struct {
 func newHost(t testing.TB, change func(*virtrpc.Config)) *host {
 	t.Helper()
 	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { // other users come too
+		t.Fatal(err)
+	}
 	h := &host{svc: newFake(), main: filepath.Join(dir, "s"), ro: filepath.Join(dir, "r")}
 	c := virtrpc.Config{Log: hclog.NewNullLogger(), URI: "storage:///system", Connections: new(peer.Connections)}
 	if change != nil {
@@ -219,6 +222,9 @@ func newHost(t testing.TB, change func(*virtrpc.Config)) *host {
 	h.srv = virtrpc.NewServer(h.svc, c)
 	for path, readOnly := range map[string]bool{h.main: false, h.ro: true} {
 		l, err := net.Listen("unix", path)
+		if err == nil {
+			err = os.Chmod(path, 0o666)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

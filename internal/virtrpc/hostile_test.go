@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/record"
+	"storaged/internal/testenv"
 	"storaged/internal/virtrpc"
 	"storaged/internal/virtrpc/virtrpctest"
 	"storaged/internal/virtrpc/wire"
@@ -367,7 +368,12 @@ func TestJobsAreOfWhomADaemonCallsFor(t *testing.T) {
 		t.Errorf("the job is of %+v", o)
 	}
 	ro := virtrpctest.Open(t, h.ro)
-	refused(t, ro.Call(wire.ConnectSetIdentity, identity, nil), wire.AccessDenied, "only root")
+	ro.Do(wire.ConnectSetIdentity, identity, nil)
+	refused(t, ro.Call(wire.StorageVolWipe, &wire.VolFlags{Vol: wire.Vol{Pool: "images", Name: "base.raw"}}, nil), wire.OperationDenied, "read only")
+	const nobody = 65534
+	var other *virtrpctest.Client
+	testenv.AsUser(t, nobody, func() { other = virtrpctest.Open(t, h.main) })
+	refused(t, other.Call(wire.ConnectSetIdentity, identity, nil), wire.AccessDenied, "only root")
 }
 
 func TestEventsOfPoolsComeToWhoAskedForThem(t *testing.T) {
