@@ -83,7 +83,7 @@ func uploadVol(c *call, a wire.VolStreamArgs) error {
 	st, err := c.start(v.Pool, v.Name, r)
 	in.Close() // the job has its own
 	if err != nil || st.Job == nil {
-		return volInUse(v, err)
+		return c.volInUse(v, err)
 	}
 	c.startedJob(st.Job)
 	c.stream.sparse.Store(holes)
@@ -184,7 +184,7 @@ func downloadVol(c *call, a wire.VolStreamArgs) error {
 		return c.sent(nil) // nothing is there, which libvirt does not call an error
 	}
 	if err != nil || st.Job == nil {
-		return volInUse(v, err)
+		return c.volInUse(v, err)
 	}
 	c.startedJob(st.Job)
 	c.rest()

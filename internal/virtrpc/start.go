@@ -3,6 +3,7 @@ package virtrpc
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"time"
 
 	"storaged/internal/operation"
@@ -62,13 +63,23 @@ func poolInUse(p record.Pool, err error) error {
 	return wire.Failf(wire.FromStorage, wire.InternalError, "pool '%s' has asynchronous jobs running.", p.Name)
 }
 
-// volInUse says so of a volume.
-func volInUse(v record.Volume, err error) error {
-	switch {
-	case record.CodeOf(err) != record.Busy:
+// volInUse says so of a volume, also of one whose content is half changed by a job that is
+// still at it.
+func (c *call) volInUse(v record.Volume, err error) error {
+	switch code := record.CodeOf(err); {
+	case code != record.Busy && (code != record.WrongState || !c.changes(v)):
 		return err
 	case v.State == record.VolumeBuilding:
 		return wire.Failf(wire.FromStorage, wire.OperationInvalid, "volume '%s' is still being allocated.", v.Name)
 	}
 	return wire.Failf(wire.FromStorage, wire.OperationInvalid, "volume '%s' is still in use.", v.Name)
+}
+
+// changes reports whether the job that has left a volume incomplete still runs.
+func (c *call) changes(v record.Volume) bool {
+	if v.State != record.VolumeIncomplete || v.Job == nil {
+		return false
+	}
+	j, err := c.svc.Job(c.ctx(), strconv.FormatInt(*v.Job, 10))
+	return err == nil && !j.State.Terminal()
 }

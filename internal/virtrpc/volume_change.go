@@ -160,7 +160,7 @@ func createVolFrom(c *call, a wire.VolCreateFromArgs) (xdr.Value, error) {
 		r.Reflink = "always"
 	}
 	if _, err := c.do(from.Pool, from.Name, r); err != nil {
-		return nil, volInUse(from, err)
+		return nil, c.volInUse(from, err)
 	}
 	v, err := c.volumeOf(p, doc.Name)
 	if err != nil {
@@ -215,7 +215,7 @@ func (c *call) doVol(a wire.Vol, r operation.Request) error {
 		return err
 	}
 	_, err = c.do(v.Pool, v.Name, r)
-	return volInUse(v, err)
+	return c.volInUse(v, err)
 }
 
 // algorithms are those of a wipe, in the order of virStorageVolWipeAlgorithm.
@@ -261,7 +261,7 @@ func resizeVol(c *call, a wire.VolResizeArgs) (xdr.Value, error) {
 	}
 	r := &operation.ResizeRequest{Capacity: capacity, Shrink: a.Flags&resizeShrink != 0, Allocate: a.Flags&resizeAllocate != 0}
 	_, err = c.do(v.Pool, v.Name, r)
-	return nil, volInUse(v, err)
+	return nil, c.volInUse(v, err)
 }
 
 // resized is the capacity that a volume is to have.
