@@ -19,14 +19,15 @@ import (
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
 	"storaged/internal/service/contract"
+	"storaged/internal/testenv"
 	"storaged/internal/testenv/powercut"
 )
 
 // patience bounds every wait of these tests: far more than anything here takes
 // on a slow machine, far less than the test run's own limit.
-const patience = 60 * time.Second
+var patience = testenv.Patience(60 * time.Second)
 
-// bin holds the three programs, built once by TestMain.
+// bin holds the three programs, built once by TestMain where they are not built already.
 var bin string
 
 func TestMain(m *testing.M) {
@@ -50,6 +51,9 @@ func besideEachOther() {
 }
 
 func buildAndRun(m *testing.M) int {
+	if bin = testenv.Programs(); bin != "" {
+		return m.Run()
+	}
 	dir, err := os.MkdirTemp("", "storaged-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

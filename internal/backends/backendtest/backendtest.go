@@ -24,6 +24,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/record"
+	"storaged/internal/testenv"
 )
 
 // Suite is what the contract is tested on.
@@ -31,6 +32,8 @@ type Suite struct {
 	// New gives the driver and a pool that is not built yet, and sees to the
 	// pool's end with t.Cleanup.
 	New func(t *testing.T) (backends.Backend, backends.Pool)
+	// Except are cases that cannot hold on what lies below the pool, by name, and why.
+	Except map[string]string
 }
 
 // Run tests the contract, as far as it is that of a type with these capabilities,
@@ -57,6 +60,10 @@ func RunTree(t *testing.T, s Suite) {
 func (s Suite) run(t *testing.T, group string, cases []testCase) {
 	t.Run(group, func(t *testing.T) {
 		for _, c := range cases {
+			if why, except := s.Except[c.name]; except {
+				t.Logf("%s: not here: %s", c.name, why)
+				continue
+			}
 			t.Run(c.name, func(t *testing.T) { c.run(newRig(t, s)) })
 		}
 	})
@@ -185,7 +192,7 @@ func (r *rig) busy(err error, holder string) {
 // unblocked fails if do has not ended within a time that no disk takes.
 func (r *rig) unblocked(do func()) {
 	r.Helper()
-	const limit = 10 * time.Second
+	limit := testenv.Patience(10 * time.Second)
 	done := make(chan struct{})
 	go func() { // do may use Error but not Fatal
 		defer close(done)

@@ -307,21 +307,32 @@ const raceTime = 1500 * time.Millisecond
 func hostileRace(r *rig) {
 	canary := r.canary()
 	r.started()
-	end := time.Now().Add(raceTime)
+	enough, late := time.Now().Add(raceTime), time.Now().Add(testenv.Patience(raceTime))
 	var attacker sync.WaitGroup
+	over := make(chan struct{})
 	attacker.Go(func() {
-		for i := 0; time.Now().Before(end); i++ {
+		for i := 0; !closed(over); i++ {
 			r.swap(canary, i)
 		}
 	})
 	opened, rounds := 0, 0
-	for ; time.Now().Before(end); rounds++ {
+	for ; time.Now().Before(enough) || opened == 0 && time.Now().Before(late); rounds++ {
 		r.unblocked(func() { opened += r.provoke(rounds) })
 	}
+	close(over)
 	attacker.Wait()
 	r.Logf("opened %d times in %d rounds", opened, rounds)
 	if opened == 0 {
 		r.Error("the volume was never opened, so nothing was tested")
+	}
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

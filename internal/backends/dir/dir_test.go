@@ -46,6 +46,22 @@ func TestContractOnOtherFileSystems(t *testing.T) {
 	}
 }
 
+// vfat has neither links nor owners and modes, and so nothing that those who test a
+// pool's directory put there. Nor has it inodes that last.
+func TestContractOnVFAT(t *testing.T) {
+	testenv.Kernel(t, "vfat")
+	const numbers = "the inode of what is gone is that of what is made next, and times are those of two seconds"
+	backendtest.Run(t, backendtest.Suite{
+		New: poolsBelow(testenv.Mount(t, "vfat")),
+		Except: map[string]string{
+			"another pool than the one meant is left alone": numbers,
+			"settling keeps a source that is not":           numbers,
+			"a volume is known again":                       numbers,
+			"odd ones are names and nothing else":           "some characters are in no name there",
+		},
+	})
+}
+
 // What shows the kernel stores no volumes.
 func TestKernelFileSystemIsNoPool(t *testing.T) {
 	for _, target := range []string{"/proc", "/proc/self", "/sys/class"} {
