@@ -62,7 +62,15 @@ func (d *daemon) open() {
 	must(d.t, err)
 	d.lock, err = os.OpenFile(d.dir.Lock(), os.O_CREATE|os.O_RDWR, 0o600)
 	must(d.t, err)
-	must(d.t, syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB))
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); ; <-tick.C { // who looks into /proc has the files of a process that has ended, for an instant
+		err = syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(end) {
+			break
+		}
+	}
+	must(d.t, err)
 }
 
 // start starts the helper and reads its frames.

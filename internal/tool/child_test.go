@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -38,8 +37,8 @@ func TestAProgramGetsNothingButWhatIsListed(t *testing.T) {
 		Files: []*os.File{device(t, "/dev/zero")}, Lock: device(t, os.DevNull),
 	}.start(out)
 	must(t, err)
-	for !strings.Contains(ch.said.String(), "ready") {
-		runtime.Gosched()
+	if !ch.until("ready") {
+		t.Fatalf("it has ended: %v", ch.err)
 	}
 	dir := fmt.Sprintf("/proc/%d/fd", ch.cmd.Process.Pid)
 	names, err := os.ReadDir(dir)
@@ -145,7 +144,9 @@ func TestAChildDiesWithTheProcessThatStartedIt(t *testing.T) {
 
 func TestALimitOfAddressSpaceIsNamed(t *testing.T) {
 	testenv.Tool(t, StorageDaemon.Name)
-	_, err := Command{Program: StorageDaemon, Options: []string{"--blockdev", "null-co,node-name=a,size=1"}, Limits: Limits{AddressSpace: 60 << 20}, Output: 100}.Run(t.Context())
+	// It may have all that it takes to begin before its limits come, and would serve then
+	// without end, but for a thread that it is to have.
+	_, err := Command{Program: StorageDaemon, Options: []string{"--object", "iothread,id=more"}, Limits: Limits{AddressSpace: 60 << 20}, Output: 100}.Run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "its limit of 62914560 bytes of address space") {
 		t.Errorf("%v", err)
 	}

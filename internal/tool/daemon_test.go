@@ -83,9 +83,7 @@ func TestADaemonAcceptsNobodyBeforeItsGraphIsOpen(t *testing.T) {
 			Graph{Nodes: []any{node}, Exports: []any{map[string]string{"type": "nbd", "id": "e", "node-name": "n"}}})
 		failed <- err
 	}()
-	writer, err := os.OpenFile(path, os.O_WRONLY, 0) // waits until it is there
-	must(t, err)
-	defer writer.Close()
+	defer opened(t, path, failed).Close()
 	for range 2 {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}, 0)
 		if n != 1 || err != nil {
@@ -98,6 +96,26 @@ func TestADaemonAcceptsNobodyBeforeItsGraphIsOpen(t *testing.T) {
 	if refused, ok := errors.AsType[*CommandError](<-failed); !ok || refused.Desc != "'file' driver requires '/proc/self/fd/3' to be a regular file" {
 		t.Errorf("%v", refused)
 	}
+}
+
+// opened opens a FIFO for writing when another opens it for reading, or fails with that.
+func opened(t *testing.T, fifo string, failed <-chan error) (writer *os.File) {
+	t.Helper()
+	there := make(chan error)
+	go func() {
+		var err error
+		writer, err = os.OpenFile(fifo, os.O_WRONLY, 0) // waits until it is there
+		there <- err
+	}()
+	select {
+	case err := <-there:
+		must(t, err)
+	case err := <-failed:
+		reader, _ := os.OpenFile(fifo, os.O_RDWR, 0) // so that it waits no longer
+		<-there
+		t.Fatal(reader.Close(), writer.Close(), err)
+	}
+	return writer
 }
 
 // The directory of sockets is where it is said to be, by however long a name.

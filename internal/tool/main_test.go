@@ -149,8 +149,8 @@ func parent() {
 	if err != nil {
 		panic(err)
 	}
-	for !strings.Contains(ch.said.String(), "up") {
-		runtime.Gosched()
+	if !ch.until("up") {
+		panic(ch.err)
 	}
 	fmt.Println(ch.cmd.Process.Pid)
 	pause()
@@ -183,9 +183,22 @@ func over(t *testing.T, f *os.File) {
 }
 
 // pause waits for a signal that ends the process: a select without cases is a
-// deadlock to the runtime where nothing else runs.
+// deadlock to the runtime where nothing else runs, and who is confined has no pause(2).
 func pause() {
 	for {
-		unix.Pause()
+		unix.Poll(nil, -1)
 	}
+}
+
+// until waits for what a program says, and reports whether it has said that before it ended.
+func (ch *Child) until(text string) bool {
+	for !strings.Contains(ch.said.String(), text) {
+		select {
+		case <-ch.ended:
+			return strings.Contains(ch.said.String(), text)
+		default:
+			runtime.Gosched()
+		}
+	}
+	return true
 }

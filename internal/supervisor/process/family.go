@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,10 +22,22 @@ type Family struct {
 	Cgroup string // directory of the cgroup they are in; "" without one
 }
 
+// glances is how long a lock may be there of a process that has ended: who looks at
+// its descriptors in /proc meanwhile has its files too, until the kernel has said what
+// they are, which on a busy host takes some milliseconds.
+const glances = 2 * time.Second
+
 // TakeLock creates the lock file and takes its flock. Whoever inherits the
 // file holds the lock with us; it is free when the last of them has closed it.
-func TakeLock(path string) (*os.File, error) {
-	return lock(path, os.O_CREATE|os.O_RDWR)
+func TakeLock(path string) (f *os.File, err error) {
+	tick := time.NewTicker(glances / 1000)
+	defer tick.Stop()
+	for end := time.Now().Add(glances); ; <-tick.C {
+		f, err = lock(path, os.O_CREATE|os.O_RDWR)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			return f, err
+		}
+	}
 }
 
 func lock(path string, flags int) (*os.File, error) {

@@ -316,6 +316,25 @@ func TestStrangersAreNoMembers(t *testing.T) {
 	}
 }
 
+// A lock is waited for that is there for an instant after the death of who had it.
+func TestLockIsWaitedForThatNobodyHasForLong(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	had, err := TakeLock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := time.AfterFunc(20*time.Millisecond, func() { had.Close() })
+	defer gone.Stop()
+	now, err := TakeLock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer now.Close()
+	if _, err := TakeLock(path); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("a lock that somebody has: %v", err)
+	}
+}
+
 // Between its fork and its exec a child has copies of all that we have open,
 // which makes it no member of the families whose locks we hold. Another process
 // of our program starts it here: who waits in a fork cannot collect garbage.
