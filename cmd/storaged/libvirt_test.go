@@ -1,11 +1,15 @@
 package main_test
 
 import (
+	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -65,4 +69,67 @@ func takenOver(t *testing.T) (h *host, run string) {
 	h.must(os.WriteFile(h.config, fmt.Appendf(nil, "[libvirt]\ntakeover = true\nrun_dir = %q\n", run), 0o600))
 	h.begin()
 	return h, run
+}
+
+// manualsClient is the client of the manual, in Python.
+const manualsClient = "../../docs/examples/jobs.py"
+
+// python runs it, to its end.
+func (h *host) python(args ...string) string {
+	h.t.Helper()
+	args = append([]string{manualsClient, filepath.Join(h.dir, "libvirt.sock")}, args...)
+	out, err := exec.CommandContext(h.ctx(), testenv.Tool(h.t, "/usr/bin/python3"), args...).CombinedOutput()
+	if err != nil {
+		h.t.Errorf("%v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// Jobs are the same to storagedctl and to libvirt's clients, whoever has started them: both
+// list them, hear of them and end them.
+func TestJobsAreTheSameToAllClients(t *testing.T) {
+	t.Parallel()
+	testenv.Root(t)
+	h := newHost(t)
+	h.succeed(h.create("disk", 64*mib)) // not sparse: a wipe writes all of it
+	h.succeed(h.create("other", 64*mib))
+	h.runs(0, "", "limits", "set", "--pool", "pool", "--rate", "1M")
+	watch := exec.CommandContext(h.ctx(), testenv.Tool(t, "/usr/bin/python3"), manualsClient, filepath.Join(h.dir, "libvirt.sock"), "watch")
+	lines := bufio.NewScanner(must(watch.StdoutPipe())(t))
+	h.must(watch.Start())
+	var virsh sync.WaitGroup
+	virsh.Go(func() {
+		if out, ok := virtrpctest.Virsh(t, virtrpctest.URI(filepath.Join(h.dir, "libvirt.sock")), "vol-wipe", "disk", "--pool", "pool"); ok || !strings.Contains(out, "(job ") {
+			t.Errorf("virsh: %s", out)
+		}
+	})
+	h.runs(0, "", "vol", "wipe", "pool/other", "--yes", "--detach")
+	heard := map[string]bool{}
+	for running := regexp.MustCompile(`^progress (\d+) .* volume\.wipe pool/.*: running`); len(heard) < 2 && lines.Scan(); {
+		if m := running.FindStringSubmatch(lines.Text()); m != nil {
+			heard[m[1]] = true
+		}
+	}
+	for _, list := range []string{h.python("list", "live"), h.runs(0, "", "list", "-o", "name")} {
+		for number := range heard {
+			if !slices.ContainsFunc(strings.Split(list, "\n"), func(line string) bool { return strings.HasPrefix(line+" ", number+" ") }) {
+				t.Errorf("job %s is not in the list:\n%s", number, list)
+			}
+		}
+	}
+	h.python("abort", "pool/other")
+	_, number, _ := strings.Cut(h.python("stats", "pool/disk"), "\nnumber: ")
+	number, _, _ = strings.Cut(number, "\n")
+	h.runs(0, "", "kill", number)
+	virsh.Wait()
+	for ended := 0; ended < 2 && lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), "state,ended ") && strings.Contains(lines.Text(), ": canceled (cancelled, ") {
+			ended++
+		}
+	}
+	h.must(watch.Process.Kill())
+	_ = watch.Wait() // it was killed
+	for _, volume := range []string{"disk", "other"} {
+		h.runs(0, "canceled", "list", "--volume", "pool/"+volume, "--state", "ended", "--kind", "volume.wipe")
+	}
 }

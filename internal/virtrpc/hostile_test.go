@@ -370,7 +370,6 @@ func TestJobsAreOfWhomADaemonCallsFor(t *testing.T) {
 	ro := virtrpctest.Open(t, h.ro)
 	ro.Do(wire.ConnectSetIdentity, identity, nil)
 	refused(t, ro.Call(wire.StorageVolWipe, &wire.VolFlags{Vol: wire.Vol{Pool: "images", Name: "base.raw"}}, nil), wire.OperationDenied, "read only")
-	const nobody = 65534
 	var other *virtrpctest.Client
 	testenv.AsUser(t, nobody, func() { other = virtrpctest.Open(t, h.main) })
 	refused(t, other.Call(wire.ConnectSetIdentity, identity, nil), wire.AccessDenied, "only root")

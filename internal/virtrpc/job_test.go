@@ -14,8 +14,11 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
+	"storaged/internal/testenv"
+	"storaged/internal/virtrpc"
 	"storaged/internal/virtrpc/virtrpctest"
 	"storaged/internal/virtrpc/wire"
+	"storaged/internal/virtrpc/xdr"
 )
 
 // jobHost is a server with a real service, whose pool p has the volumes a and b.
@@ -311,4 +314,30 @@ func TestProgramOfJobsIsNegotiated(t *testing.T) {
 	early.Do(wire.AuthList, nil, nil)
 	refused(t, early.CallJob(wire.JobList, &wire.JobListArgs{}, nil), wire.InternalError, "connection not open")
 	works(t, c)
+}
+
+// A user who is in no group of ours changes jobs of their own, and nothing else.
+func TestUsersChangeJobsOfTheirOwnOnly(t *testing.T) {
+	h := newHost(t, func(c *virtrpc.Config) { c.Group = new(4711) })
+	var c *virtrpctest.Client
+	testenv.AsUser(t, nobody, func() { c = virtrpctest.Dial(t, h.main) })
+	c.Do(wire.AuthList, nil, nil)
+	c.Do(wire.ConnectOpen, &wire.OpenArgs{}, nil)
+	roots, own := &wire.JobFlags{Job: byNumber(record.Job{Number: 412})}, &wire.JobFlags{Job: byNumber(record.Job{Number: nobodysJob})}
+	for _, procedure := range []wire.Procedure{wire.JobAbort, wire.JobPause, wire.JobResume, wire.JobSetLimit} {
+		of := func(a *wire.JobFlags) xdr.Value {
+			if procedure == wire.JobSetLimit {
+				return &wire.JobNumberArgs{Job: a.Job}
+			}
+			return a
+		}
+		if err := c.CallJob(procedure, of(own), nil); err != nil {
+			t.Errorf("procedure %d: %v", procedure, err)
+		}
+		refused(t, c.CallJob(procedure, of(roots), nil), wire.AccessDenied, "job 412 is that of")
+	}
+	if err := c.CallJob(wire.JobGetInfo, roots, nil); err != nil {
+		t.Error(err)
+	}
+	refused(t, c.Call(wire.StorageVolWipe, &wire.VolFlags{Vol: wire.Vol{Pool: "images", Name: "base.raw"}}, nil), wire.AccessDenied, "")
 }
