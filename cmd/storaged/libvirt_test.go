@@ -22,7 +22,9 @@ import (
 func TestDaemonAnswersLibvirtsClients(t *testing.T) {
 	t.Parallel()
 	testenv.Root(t)
-	h := newHost(t)
+	h := unbegun(t)
+	h.env = []string{"DBUS_SYSTEM_BUS_ADDRESS=unix:path=" + filepath.Join(h.dir, "none")} // without polkit
+	h.begin()
 	h.sparse("disk", mib)
 	for socket, mode := range map[string]os.FileMode{"libvirt.sock": 0o660, "libvirt-ro.sock": 0o666} {
 		path := filepath.Join(filepath.Dir(h.sock), socket)
@@ -38,6 +40,34 @@ func TestDaemonAnswersLibvirtsClients(t *testing.T) {
 		t.Errorf("of the sockets are left %q, %v", left, err)
 	}
 	h.start()
+}
+
+// Where the host has polkit, that decides about everybody's clients, unless it is not to.
+func TestDaemonHasPolkitDecideAboutLibvirtsClients(t *testing.T) {
+	t.Parallel()
+	const rules = `polkit.addRule(function(action, subject) { if (subject.user == "daemon" && action.id == "org.libvirt.unix.manage") return polkit.Result.YES; });`
+	bus, _ := testenv.Polkit(t, rules, "../../scripts/packaging/org.storaged.policy", "../../scripts/packaging/org.storaged.libvirt.policy")
+	h := unbegunIn(t, testenv.Shared(t))
+	h.env = []string{"DBUS_SYSTEM_BUS_ADDRESS=" + bus}
+	h.config = filepath.Join(h.dir, "config")
+	h.must(os.WriteFile(h.config, nil, 0o600))
+	h.begin()
+	socket := filepath.Join(filepath.Dir(h.sock), "libvirt.sock")
+	create := func(name string) (string, bool) {
+		return virtrpctest.VirshAs(t, 1, virtrpctest.URI(socket), "vol-create-as", "pool", name, "1M") // 1 is daemon, everywhere
+	}
+	if out, ok := create("one"); !ok || h.entry("pool/one").Capacity != mib {
+		t.Errorf("virsh as daemon: %s", out)
+	}
+	if out, ok := virtrpctest.VirshAs(t, 2, virtrpctest.URI(socket), "pool-list"); ok || !strings.Contains(out, "authentication unavailable: no polkit agent available") {
+		t.Errorf("virsh as bin: %s", out)
+	}
+	h.stop()
+	h.must(os.WriteFile(h.config, []byte("[libvirt]\nauth = \"none\"\n"), 0o600))
+	h.start()
+	if out, ok := create("two"); ok || !strings.Contains(out, "Permission denied") {
+		t.Errorf("virsh as daemon without polkit: %s", out)
+	}
 }
 
 // The daemon stands where libvirt's clients look for its own, and not beside it.

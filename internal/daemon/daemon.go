@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/peer"
+	"storaged/internal/polkit"
 	"storaged/internal/record"
 	"storaged/internal/rest"
 	"storaged/internal/service"
@@ -108,9 +109,11 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 type life struct {
 	Setup
 	service *service.Service
-	handed  sockets          // by the service manager
-	signals <-chan os.Signal // SIGTERM and SIGINT
-	hangup  <-chan os.Signal
+	handed  sockets // by the service manager
+
+	authority *polkit.Authority // nil: nobody asks it
+	signals   <-chan os.Signal  // SIGTERM and SIGINT
+	hangup    <-chan os.Signal
 
 	settings  atomic.Pointer[Config]    // as last read
 	drainEnds atomic.Pointer[time.Time] // nil: no drain before the end
@@ -145,7 +148,10 @@ func openState(dir string, log hclog.Logger) (*store.Store, error) {
 // serve answers calls until ctx ends. The locks are rebuilt by now, and every
 // job is classified.
 func (l *life) serve(ctx context.Context) error {
-	socks, err := l.handed.listen(l.Config)
+	if l.authority = l.findAuthority(ctx); l.authority != nil {
+		defer l.authority.Close()
+	}
+	socks, err := l.handed.listen(l.Config, l.authority != nil)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ type LibvirtConfig struct {
 	Socket       string `toml:"socket"`
 	SocketRO     string `toml:"socket_ro"`     // read only
 	OnDisconnect string `toml:"on_disconnect"` // continue, cancel: the job of a client that leaves
+	Auth         string `toml:"auth"`          // auto, polkit, none: who decides about others than root and the group
 
 	// Takeover has the daemon take the place of libvirt's own for storage, by its sockets
 	// in RunDir.
@@ -30,8 +32,15 @@ const (
 	isCanceled = "cancel"
 )
 
+// Who decides what libvirt's clients may do that are neither root's nor of the group.
+const (
+	authAuto   = "auto" // polkit, where the host has it
+	authPolkit = "polkit"
+	authNone   = "none" // nobody: they look
+)
+
 func defaultLibvirt() LibvirtConfig {
-	return LibvirtConfig{Listen: os.Geteuid() == 0, OnDisconnect: goesOn, RunDir: libvirtRunDir()}
+	return LibvirtConfig{Listen: os.Geteuid() == 0, OnDisconnect: goesOn, Auth: authAuto, RunDir: libvirtRunDir()}
 }
 
 // complete fills in what follows from the main socket, and checks the rest.
@@ -48,13 +57,13 @@ func (c *LibvirtConfig) complete(mainSocket string) error {
 	if !filepath.IsAbs(c.RunDir) {
 		return record.Errorf(record.Invalid, "libvirt.run_dir is the absolute path of libvirt's run directory, not %q", c.RunDir)
 	}
-	return record.OneOf("libvirt.on_disconnect", c.OnDisconnect, goesOn, isCanceled)
+	return cmp.Or(record.OneOf("libvirt.on_disconnect", c.OnDisconnect, goesOn, isCanceled), record.OneOf("libvirt.auth", c.Auth, authAuto, authPolkit, authNone))
 }
 
 // libvirtServer makes the front end for libvirt's clients.
 func (l *life) libvirtServer(group *int, count *peer.Connections) *virtrpc.Server {
 	return virtrpc.NewServer(l.service, virtrpc.Config{
-		Log: l.Log.Named("libvirt"), URI: driverURI(), Group: members(group), Cancel: l.Config.Libvirt.OnDisconnect == isCanceled,
+		Log: l.Log.Named("libvirt"), URI: driverURI(), Group: members(group), Authority: l.authority, Cancel: l.Config.Libvirt.OnDisconnect == isCanceled,
 		Silence: time.Duration(l.Config.Upload.Silence), Connections: count,
 	})
 }
@@ -72,7 +81,7 @@ func members(group *int) *int {
 func (c LibvirtConfig) fixedBut(now LibvirtConfig) [][3]string {
 	return [][3]string{
 		{"libvirt.listen", fmt.Sprint(c.Listen), fmt.Sprint(now.Listen)}, {"libvirt.socket", c.Socket, now.Socket}, {"libvirt.socket_ro", c.SocketRO, now.SocketRO},
-		{"libvirt.on_disconnect", c.OnDisconnect, now.OnDisconnect},
+		{"libvirt.on_disconnect", c.OnDisconnect, now.OnDisconnect}, {"libvirt.auth", c.Auth, now.Auth},
 		{"libvirt.takeover", fmt.Sprint(c.Takeover), fmt.Sprint(now.Takeover)}, {"libvirt.run_dir", c.RunDir, now.RunDir},
 	}
 }

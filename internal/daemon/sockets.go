@@ -64,10 +64,10 @@ func (s sockets) leaveDriver() error {
 func (s sockets) standsIn() bool { return s.standIn != nil || s.standInRO != nil }
 
 // standInFor takes the place of libvirt's own daemon.
-func (s *sockets) standInFor(c Config) (err error) {
+func (s *sockets) standInFor(c Config, mode os.FileMode) (err error) {
 	s.driver, err = claimDriver(c.Libvirt.RunDir)
 	if err == nil && !s.standsIn() {
-		s.standIn, s.standInRO, err = listenTwo(c, filepath.Join(c.Libvirt.RunDir, virtstoraged), filepath.Join(c.Libvirt.RunDir, virtstoragedRO))
+		s.standIn, s.standInRO, err = listenTwo(c, mode, filepath.Join(c.Libvirt.RunDir, virtstoraged), filepath.Join(c.Libvirt.RunDir, virtstoragedRO))
 	}
 	return err
 }
@@ -89,18 +89,23 @@ func handedOver() (sockets, error) {
 }
 
 // listen makes the sockets that are missing. Where the service manager has sockets, its
-// units say which there are for libvirt's clients. It is called under the state
-// directory's lock.
-func (s sockets) listen(c Config) (sockets, error) {
+// units say which there are for libvirt's clients. Where those are asked who they are,
+// everybody may connect. It is called under the state directory's lock.
+func (s sockets) listen(c Config, asked bool) (sockets, error) {
 	var err error
+	const group, everybody os.FileMode = 0o660, 0o666
+	libvirts := group
+	if asked {
+		libvirts = everybody
+	}
 	if s.main == nil {
-		s.main, s.ro, err = listenTwo(c, c.Socket, c.SocketRO)
+		s.main, s.ro, err = listenTwo(c, group, c.Socket, c.SocketRO)
 		if err == nil && c.Libvirt.Listen {
-			s.libvirt, s.libvirtRO, err = listenTwo(c, c.Libvirt.Socket, c.Libvirt.SocketRO)
+			s.libvirt, s.libvirtRO, err = listenTwo(c, libvirts, c.Libvirt.Socket, c.Libvirt.SocketRO)
 		}
 	}
 	if err == nil && (c.Libvirt.Takeover || s.standsIn()) {
-		err = s.standInFor(c)
+		err = s.standInFor(c, libvirts)
 	}
 	if err != nil {
 		return sockets{}, errors.Join(err, s.close())
@@ -116,9 +121,10 @@ func only(all []net.Listener) net.Listener {
 	return all[0]
 }
 
-// listenTwo makes a socket for the group, and one for reading, for everybody.
-func listenTwo(c Config, path, pathRO string) (main, ro net.Listener, err error) {
-	mainMode, roMode := os.FileMode(0o660), os.FileMode(0o666)
+// listenTwo makes a socket of a mode for the group, and one for reading, for everybody.
+// Those of a user's own daemon are that user's alone.
+func listenTwo(c Config, mainMode os.FileMode, path, pathRO string) (main, ro net.Listener, err error) {
+	roMode := os.FileMode(0o666)
 	if os.Geteuid() != 0 {
 		mainMode, roMode = 0o600, 0o600
 	}

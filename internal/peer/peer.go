@@ -4,6 +4,7 @@
 package peer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -17,7 +18,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"storaged/internal/polkit"
 	"storaged/internal/record"
+	"storaged/internal/supervisor/process"
 )
 
 // noLoginUID is what the kernel gives for a process outside of any login
@@ -30,7 +33,8 @@ const noLoginUID = "4294967295"
 // have passed to another when it has gone.
 type Peer struct {
 	uid, pid int
-	groups   []int // effective and supplementary
+	groups   []int  // effective and supplementary
+	start    uint64 // of the process, ticks since boot; 0: it has gone
 	loginUID string
 	command  string
 	named    sync.Once
@@ -57,7 +61,30 @@ func Of(u *net.UnixConn) (*Peer, error) {
 	p := &Peer{uid: int(cred.Uid), pid: int(cred.Pid), groups: append(groups, int(cred.Gid))}
 	p.loginUID = procFile(p.pid, "loginuid")
 	p.command = command(p.pid)
-	return p, nil
+	return p, raw.Control(func(fd uintptr) { p.start = startOf(int(fd), p.pid) })
+}
+
+// startOf gives when the process that has connected was started, 0 if it has gone. Its
+// number may be another's by now: the kernel is asked whether it is still there
+// afterwards, where it can say that (SO_PEERPIDFD, Linux 6.5).
+func startOf(socket, pid int) uint64 {
+	ticks, err := process.Ticks(pid)
+	if err != nil {
+		return 0
+	}
+	pidfd, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return ticks
+	}
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(pidfd) // nothing was written to it
+	ended := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	if n, err := unix.Poll(ended, 0); n != 0 || err != nil {
+		return 0
+	}
+	return ticks
 }
 
 // command is the name of a process, "" when it has gone.
@@ -113,6 +140,43 @@ type Socket struct {
 	Via      string // the front end, as records of jobs name it
 	ReadOnly bool
 	Group    *int // gid of its members; nil: whoever may open it
+
+	// Authority decides about all but root and members; nil: nobody does. It lets those
+	// in who may do Action.
+	Authority *polkit.Authority
+	Action    string
+}
+
+// Stranger reports whether the authority has to let the peer in.
+func (p *Peer) Stranger(s Socket) bool {
+	return s.Authority != nil && !p.root() && (s.Group == nil || !slices.Contains(p.groups, *s.Group))
+}
+
+// Admit has the authority let the peer in, and gives its role then. On a socket for
+// writing it is a Member who is asked about with each action. The error is that of
+// polkit.Authority.Check.
+func (p *Peer) Admit(ctx context.Context, s Socket) (record.Caller, error) {
+	ask := func(ctx context.Context, action string) error {
+		if p.start == 0 {
+			return errors.New("the process that has connected is gone")
+		}
+		return s.Authority.Check(ctx, polkit.Subject{PID: p.pid, UID: p.uid, Start: p.start}, action)
+	}
+	if err := ask(ctx, s.Action); err != nil {
+		return record.Caller{}, err
+	}
+	c := p.Caller(s)
+	if !s.ReadOnly {
+		c.Role = record.MemberRole
+		c.Ask = func(ctx context.Context, a record.Action) error {
+			if err := ask(ctx, string(a)); err != nil {
+				return record.Errorf(record.Denied, "%s may not do this (%s): %v", c.Owner.User, a, err).
+					WithHint("a rule of polkit allows it, or the group of the main socket")
+			}
+			return nil
+		}
+	}
+	return c, nil
 }
 
 // Caller gives the peer's role on a socket. Names are looked up once, with the
@@ -129,12 +193,16 @@ func (p *Peer) Caller(s Socket) record.Caller {
 	return record.Caller{Owner: owner, Role: p.role(s)}
 }
 
+func (p *Peer) root() bool { return p.uid == 0 || p.uid == os.Geteuid() }
+
 func (p *Peer) role(s Socket) record.Role {
 	switch {
 	case s.ReadOnly:
 		return record.ReaderRole
-	case p.uid == 0 || p.uid == os.Geteuid():
+	case p.root():
 		return record.RootRole
+	case p.Stranger(s):
+		return record.UserRole
 	case s.Group != nil && !slices.Contains(p.groups, *s.Group):
 		return record.UserRole
 	}

@@ -5,10 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
+	"storaged/internal/polkit"
 	"storaged/internal/record"
+	"storaged/internal/supervisor/process"
 )
 
 // The kernel tells who has connected, with all groups, however many.
@@ -114,5 +117,41 @@ func TestFrontEndSaysWhatAPeerCameThrough(t *testing.T) {
 		if c.Owner.Via != via || c.Owner.UID != os.Geteuid() || c.Owner.PID != os.Getpid() || c.Owner.User == "" {
 			t.Errorf("through %s: %+v", via, c.Owner)
 		}
+	}
+}
+
+// Who decides about a peer that is neither root nor a member, and is asked before it is let in.
+func TestStrangersAreAskedAbout(t *testing.T) {
+	own, other, group := os.Geteuid(), os.Geteuid()+1, 4242
+	nobody := polkit.On("unix:path=" + filepath.Join(t.TempDir(), "none"))
+	for _, c := range []struct {
+		uid    int
+		groups []int
+		asks   *polkit.Authority
+		want   bool
+	}{
+		{own, nil, nobody, false}, {0, nil, nobody, false}, {other, []int{group}, nobody, false},
+		{other, nil, nobody, true}, {other, nil, nil, false},
+	} {
+		s := Socket{Group: &group, Authority: c.asks, Action: "x"}
+		p := &Peer{uid: c.uid, groups: c.groups, start: 1}
+		if got := p.Stranger(s); got != c.want {
+			t.Errorf("%+v is a stranger: %v", c, got)
+		}
+		if c.want && (p.Caller(s).Role != record.UserRole || p.role(Socket{Authority: c.asks}) != record.UserRole) {
+			t.Errorf("before it is let in %+v is %v", c, p.Caller(s).Role)
+		}
+	}
+	gone := &Peer{uid: other}
+	if _, err := gone.Admit(t.Context(), Socket{Authority: nobody, Action: "x"}); err == nil || !strings.Contains(err.Error(), "gone") {
+		t.Errorf("a process that has gone: %v", err)
+	}
+}
+
+// The kernel's word about the process that has connected is of that very process.
+func TestPeerHasItsStart(t *testing.T) {
+	ticks, err := process.Ticks(os.Getpid())
+	if got := connected(t).start; err != nil || got == 0 || got != ticks {
+		t.Errorf("started at %d, not %d (%v)", got, ticks, err)
 	}
 }

@@ -1,5 +1,7 @@
 package record
 
+import "context"
+
 // Role is what a caller may do, decided by the socket it came through and its
 // peer credentials.
 type Role int
@@ -22,6 +24,9 @@ const (
 type Caller struct {
 	Owner Owner
 	Role  Role
+	// Ask has the rules of the host's administrator decide what a Member may do; nil:
+	// everything.
+	Ask func(context.Context, Action) error
 }
 
 // MayChange refuses to let the caller change a job where it may not: only members may

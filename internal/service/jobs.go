@@ -108,9 +108,24 @@ func (s *Service) WaitJob(ctx context.Context, job string, timeout time.Duration
 	return j, err
 }
 
+// mayControl refuses a caller whom the host's rules forbid the jobs of others.
+func (s *Service) mayControl(ctx context.Context, c record.Caller, job string) error {
+	if c.Ask == nil {
+		return nil
+	}
+	j, err := s.jobs.Job(job)
+	if err != nil || j.Owner.UID == c.Owner.UID {
+		return err
+	}
+	return c.May(ctx, record.ControlJobs)
+}
+
 // PatchJob changes properties of a job: all that are asked for, or none where
 // one is refused as input.
-func (s *Service) PatchJob(_ context.Context, c record.Caller, job string, r contract.JobPatch) (record.Job, error) {
+func (s *Service) PatchJob(ctx context.Context, c record.Caller, job string, r contract.JobPatch) (record.Job, error) {
+	if err := s.mayControl(ctx, c, job); err != nil {
+		return record.Job{}, err
+	}
 	limit, err := patchLimit(r.Limit)
 	if err != nil {
 		return record.Job{}, err
@@ -177,7 +192,10 @@ func patchLimit(raw json.RawMessage) (*int64, error) {
 
 // ForgetJob drops an ended job's record, but for the trace that it gives.
 // What a retry could have gone on with is removed by a refresh of its pool.
-func (s *Service) ForgetJob(ctx context.Context, _ record.Caller, job string) (*record.Job, error) {
+func (s *Service) ForgetJob(ctx context.Context, c record.Caller, job string) (*record.Job, error) {
+	if err := s.mayControl(ctx, c, job); err != nil {
+		return nil, err
+	}
 	j, err := s.jobs.Job(job)
 	if err != nil {
 		return nil, err
@@ -203,7 +221,10 @@ func (s *Service) tidy(ctx context.Context, j *record.Job) {
 }
 
 // CancelJob asks a job to stop.
-func (s *Service) CancelJob(_ context.Context, c record.Caller, job string, r contract.JobCancel) (record.Job, error) {
+func (s *Service) CancelJob(ctx context.Context, c record.Caller, job string, r contract.JobCancel) (record.Job, error) {
+	if err := s.mayControl(ctx, c, job); err != nil {
+		return record.Job{}, err
+	}
 	return s.jobs.Cancel(job, c.Owner, r.Now)
 }
 
@@ -216,6 +237,9 @@ func (s *Service) FailJob(_ context.Context, job string, why *record.Error) erro
 // PauseJob stops a job's I/O until ResumeJob. The answer waits a little for
 // that to have come true.
 func (s *Service) PauseJob(ctx context.Context, c record.Caller, job string) (record.Job, error) {
+	if err := s.mayControl(ctx, c, job); err != nil {
+		return record.Job{}, err
+	}
 	if j, err := s.jobs.Pause(job, c.Owner); err != nil {
 		return j, err
 	}
@@ -223,7 +247,10 @@ func (s *Service) PauseJob(ctx context.Context, c record.Caller, job string) (re
 }
 
 // ResumeJob ends a pause; that of an administrator an owner cannot end.
-func (s *Service) ResumeJob(_ context.Context, c record.Caller, job string) (record.Job, error) {
+func (s *Service) ResumeJob(ctx context.Context, c record.Caller, job string) (record.Job, error) {
+	if err := s.mayControl(ctx, c, job); err != nil {
+		return record.Job{}, err
+	}
 	return s.jobs.Resume(job, c.Owner)
 }
 

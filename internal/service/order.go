@@ -42,6 +42,9 @@ func (s *Service) Start(ctx context.Context, sub contract.Submit, pool, volume s
 	if err := r.Check(); err != nil {
 		return contract.Started{}, err
 	}
+	if err := sub.Caller.MayStart(ctx, operation.KindOf(r)); err != nil {
+		return contract.Started{}, err
+	}
 	if again, err := s.repeated(sub); again != nil || err != nil {
 		return deref(again), err
 	}

@@ -60,11 +60,22 @@ func (s *Service) storedOn(o operation.Operation) (v *store.Volume, err error) {
 // gives the same pool and the same job.
 func (s *Service) DefinePool(ctx context.Context, sub contract.Submit, r contract.PoolDefine, build, start bool) (record.Pool, contract.Started, error) {
 	r.Fill()
+	if err := mayDefine(ctx, sub.Caller, start); err != nil {
+		return record.Pool{}, contract.Started{}, err
+	}
 	p, st, err := s.definePool(ctx, sub, r, build, start)
 	if r.ExistOK && record.CodeOf(err) == record.Exists {
 		return s.existing(ctx, sub, r, start, err)
 	}
 	return p, st, err
+}
+
+// mayDefine refuses a caller that may not define pools, or start them where that follows.
+func mayDefine(ctx context.Context, c record.Caller, start bool) error {
+	if err := c.May(ctx, record.DefinePools); err != nil || !start {
+		return err
+	}
+	return c.May(ctx, record.RunPools)
 }
 
 func (s *Service) definePool(ctx context.Context, sub contract.Submit, r contract.PoolDefine, build, start bool) (record.Pool, contract.Started, error) {
@@ -238,7 +249,10 @@ func poolUUID(asked string) (string, error) {
 }
 
 // ReplacePool changes an inactive pool's definition.
-func (s *Service) ReplacePool(_ context.Context, sub contract.Submit, pool string, r contract.PoolDefine) (record.Pool, error) {
+func (s *Service) ReplacePool(ctx context.Context, sub contract.Submit, pool string, r contract.PoolDefine) (record.Pool, error) {
+	if err := sub.Caller.May(ctx, record.DefinePools); err != nil {
+		return record.Pool{}, err
+	}
 	if r.Name == "" {
 		r.Name = pool
 	}
@@ -276,7 +290,10 @@ func (s *Service) idlePool(tx *store.Tx, sub contract.Submit, pool string) (*sto
 }
 
 // PatchPool changes properties.
-func (s *Service) PatchPool(_ context.Context, sub contract.Submit, pool string, r contract.PoolPatch) (record.Pool, error) {
+func (s *Service) PatchPool(ctx context.Context, sub contract.Submit, pool string, r contract.PoolPatch) (record.Pool, error) {
+	if err := sub.Caller.May(ctx, record.DefinePools); err != nil {
+		return record.Pool{}, err
+	}
 	var out record.Pool
 	err := s.store.Update(func(tx *store.Tx) error {
 		p, err := catalog.Pool(tx, pool)
@@ -304,7 +321,10 @@ func (s *Service) PatchPool(_ context.Context, sub contract.Submit, pool string,
 
 // UndefinePool forgets a pool and its catalog; no storage is touched. It reports whether
 // there was one.
-func (s *Service) UndefinePool(_ context.Context, sub contract.Submit, pool string, r contract.PoolUndefine) (changed bool, err error) {
+func (s *Service) UndefinePool(ctx context.Context, sub contract.Submit, pool string, r contract.PoolUndefine) (changed bool, err error) {
+	if err := sub.Caller.May(ctx, record.DefinePools); err != nil {
+		return false, err
+	}
 	err = s.store.Update(func(tx *store.Tx) error {
 		p, err := s.idlePool(tx, sub, pool)
 		if err != nil {

@@ -25,6 +25,9 @@ func (s *Service) RetryJob(ctx context.Context, sub contract.Submit, job string,
 	if err != nil {
 		return contract.Started{}, err
 	}
+	if err := sub.Caller.MayStart(ctx, o.Kind()); err != nil {
+		return contract.Started{}, err
+	}
 	w := order{operation: o, also: func(tx *store.Tx) error { return catalog.Original(tx, o, old) }}
 	w.options = operation.JobOptions{Limit: old.Limit, Priority: old.Priority, Labels: old.Labels, OnFailure: old.OnFailure}
 	if len(r.Limit) > 0 {

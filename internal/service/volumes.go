@@ -145,7 +145,10 @@ func (s *Service) Snapshot(ctx context.Context, pool, volume, name string) (reco
 }
 
 // PatchVolume changes properties.
-func (s *Service) PatchVolume(_ context.Context, sub contract.Submit, pool, volume string, r contract.VolumePatch) (record.Volume, error) {
+func (s *Service) PatchVolume(ctx context.Context, sub contract.Submit, pool, volume string, r contract.VolumePatch) (record.Volume, error) {
+	if err := sub.Caller.May(ctx, record.ChangeVolumes); err != nil {
+		return record.Volume{}, err
+	}
 	if err := record.CheckNameOf("volume", volume); err != nil { // by the name of its file a snapshot would be taken for a volume
 		return record.Volume{}, err
 	}

@@ -32,9 +32,21 @@ func libvirtDriver(t testing.TB, name string) string {
 // clients find it by its sockets. It needs root.
 func Libvirtd(t testing.TB) (socket, readOnly string) {
 	t.Helper()
+	return libvirtd(t, "none")
+}
+
+// LibvirtdAsking is Libvirtd that asks the polkit of a bus about its clients, which may be
+// anybody's.
+func LibvirtdAsking(t testing.TB, bus string) (socket, readOnly string) {
+	t.Helper()
+	return libvirtd(t, "polkit", "DBUS_SYSTEM_BUS_ADDRESS="+bus)
+}
+
+func libvirtd(t testing.TB, auth string, env ...string) (socket, readOnly string) {
+	t.Helper()
 	Root(t)
 	program := Tool(t, "libvirtd")
-	dir := t.TempDir()
+	dir := Shared(t)
 	own := map[string]string{}
 	for _, system := range []string{"/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/run/libvirt"} {
 		own[system] = filepath.Join(dir, strings.ReplaceAll(system[1:], "/", "-"))
@@ -48,7 +60,7 @@ func Libvirtd(t testing.TB) (socket, readOnly string) {
 		t.Fatal(err)
 	}
 	sock := filepath.Join(dir, "sock")
-	config := fmt.Sprintf("unix_sock_dir = %q\nunix_sock_group = \"root\"\nauth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\n", sock)
+	config := fmt.Sprintf("unix_sock_dir = %q\nunix_sock_group = \"root\"\nunix_sock_ro_perms = \"0777\"\nunix_sock_rw_perms = \"0777\"\nauth_unix_rw = %q\nauth_unix_ro = %[2]q\n", sock, auth)
 	if err := os.WriteFile(filepath.Join(dir, "libvirtd.conf"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +69,7 @@ func Libvirtd(t testing.TB) (socket, readOnly string) {
 		script += fmt.Sprintf("mkdir -p %s && mount --bind %s %s && ", system, path, system)
 	}
 	script += fmt.Sprintf("exec %s -f %s/libvirtd.conf -p %s/pid", program, dir, dir)
-	startLibvirtd(t, dir, script)
+	startLibvirtd(t, dir, script, env)
 	return filepath.Join(sock, "libvirt-sock"), filepath.Join(sock, "libvirt-sock-ro")
 }
 
@@ -70,7 +82,7 @@ func makeDir(t testing.TB, dir string) {
 
 // startLibvirtd runs the script where it can mount, and waits for the daemon to say that
 // it is ready (sd_notify(3)).
-func startLibvirtd(t testing.TB, dir, script string) {
+func startLibvirtd(t testing.TB, dir, script string, env []string) {
 	t.Helper()
 	notify := filepath.Join(dir, "notify")
 	ready, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"})
@@ -81,7 +93,7 @@ func startLibvirtd(t testing.TB, dir, script string) {
 	cmd := exec.Command("sh", "-c", script)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
-	cmd.Env = append(os.Environ(), "LIBVIRT_DRIVER_DIR="+filepath.Join(dir, "drivers"), "NOTIFY_SOCKET="+notify)
+	cmd.Env = append(append(os.Environ(), env...), "LIBVIRT_DRIVER_DIR="+filepath.Join(dir, "drivers"), "NOTIFY_SOCKET="+notify)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -29,6 +29,7 @@ type call struct {
 	header    wire.Header
 	procedure procedure
 	caller    record.Caller
+	stranger  bool
 	args      []byte
 	stream    *stream // nil without
 	began     time.Time

@@ -17,11 +17,11 @@ const libVersion = 9000000
 // connecting are the procedures about the connection itself.
 func connecting() []procedure {
 	return []procedure{
-		{wire.AuthList, "virConnectAuthList", anybody, atOnce(authList)},
-		{wire.AuthSASLInit, "virConnectAuthSASLInit", anybody, atOnce(noAuth)},
-		{wire.AuthSASLStart, "virConnectAuthSASLStart", anybody, atOnce(noAuth)},
-		{wire.AuthSASLStep, "virConnectAuthSASLStep", anybody, atOnce(noAuth)},
-		{wire.AuthPolkit, "virConnectAuthPolkit", anybody, atOnce(noAuth)},
+		{wire.AuthList, "virConnectAuthList", strangers, atOnce(authList)},
+		{wire.AuthSASLInit, "virConnectAuthSASLInit", strangers, atOnce(noAuth)},
+		{wire.AuthSASLStart, "virConnectAuthSASLStart", strangers, atOnce(noAuth)},
+		{wire.AuthSASLStep, "virConnectAuthSASLStep", strangers, atOnce(noAuth)},
+		{wire.AuthPolkit, "virConnectAuthPolkit", strangers, with(authPolkit)},
 		{wire.ConnectSupportsFeature, "virConnectSupportsFeature", anybody, atOnce(supportsFeature)},
 		{wire.ConnectOpen, "virConnectOpen", anybody, atOnce(open)},
 		{wire.ConnectClose, "virConnectClose", anybody, atOnce(closeConnection)},
@@ -34,15 +34,6 @@ func connecting() []procedure {
 		{wire.ConnectUnregisterCloseCallback, "virConnectUnregisterCloseCallback", opened, with(closeCallback)},
 		{wire.ConnectSetIdentity, "virConnectSetIdentity", opened, atOnce(setIdentity)},
 	}
-}
-
-// authList says that nothing is asked beside what the kernel says of the client.
-func authList(*call, wire.None) (xdr.Value, error) {
-	return &wire.AuthTypes{wire.AuthNone}, nil
-}
-
-func noAuth(*call, wire.None) (xdr.Value, error) {
-	return nil, wire.Failf(wire.FromRPC, wire.AuthFailed, "authentication failed")
 }
 
 // features are those of libvirt's VIR_DRV_FEATURE that there are, and what is answered.
@@ -82,7 +73,7 @@ func open(c *call, a wire.OpenArgs) (xdr.Value, error) {
 			return nil, err
 		}
 	}
-	if c.opened = true; c.readOnly || a.Flags&wire.OpenReadOnly != 0 {
+	if c.opened = true; c.socket.ReadOnly || a.Flags&wire.OpenReadOnly != 0 {
 		c.connection.caller.Role = record.ReaderRole
 	}
 	return nil, nil

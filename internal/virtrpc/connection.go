@@ -50,18 +50,22 @@ const (
 // connection is one of a client. Its fields below state are the reader's alone.
 type connection struct {
 	*Server
-	conn     *peer.Conn
-	readOnly bool
-	in       *bufio.Reader
-	gone     context.Context // over when the client has left
-	leave    context.CancelFunc
-	calls    chan struct{} // a place for each that was not answered
-	work     chan struct{} // for each that is worked on
-	large    chan struct{} // for each with large arguments
-	group    sync.WaitGroup
-	streams  streams
-	events   subscription
-	out      output
+	conn    *peer.Conn
+	socket  peer.Socket
+	in      *bufio.Reader
+	gone    context.Context // over when the client has left
+	leave   context.CancelFunc
+	calls   chan struct{} // a place for each that was not answered
+	work    chan struct{} // for each that is worked on
+	large   chan struct{} // for each with large arguments
+	group   sync.WaitGroup
+	streams streams
+	events  subscription
+	out     output
+
+	stranger bool                          // until it is admitted
+	asking   atomic.Bool                   // whether it is to be
+	admitted atomic.Pointer[record.Caller] // as whom
 
 	heard   atomic.Int64 // packets that came
 	blocked atomic.Bool  // nothing is read, since a bound was reached
@@ -75,10 +79,10 @@ type connection struct {
 
 func newConnection(s *Server, conn *peer.Conn, readOnly bool) *connection {
 	c := &connection{
-		Server: s, conn: conn, readOnly: readOnly, in: bufio.NewReaderSize(conn, readBuffer),
+		Server: s, conn: conn, socket: s.socket(readOnly), in: bufio.NewReaderSize(conn, readBuffer),
 		calls: make(chan struct{}, maxCalls), work: make(chan struct{}, maxWork), large: make(chan struct{}, maxLarge),
 	}
-	c.caller = conn.Peer.Caller(peer.Socket{Via: via, ReadOnly: readOnly, Group: s.Group})
+	c.caller, c.stranger = conn.Peer.Caller(c.socket), conn.Peer.Stranger(c.socket)
 	c.gone, c.leave = context.WithCancel(context.Background())
 	return c
 }
@@ -87,7 +91,7 @@ func newConnection(s *Server, conn *peer.Conn, readOnly bool) *connection {
 // began has ended on return.
 func (c *connection) serve() {
 	o := c.caller.Owner
-	c.Log.Debug("connected", "uid", o.UID, "user", o.User, "pid", o.PID, "command", o.Command, "read_only", c.readOnly)
+	c.Log.Debug("connected", "uid", o.UID, "user", o.User, "pid", o.PID, "command", o.Command, "read_only", c.socket.ReadOnly)
 	away := context.AfterFunc(c.gone, func() { _ = c.conn.Close() })
 	halt := context.AfterFunc(c.stopping, func() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer halt()
@@ -162,6 +166,9 @@ func (c *connection) discard(n int) error {
 // called takes a call: it does what only concerns the connection, and gives others a
 // goroutine.
 func (c *connection) called(h wire.Header, n int) error {
+	if a := c.admitted.Swap(nil); a != nil {
+		c.caller, c.stranger = *a, false
+	}
 	p, refusal := c.procedure(h)
 	most := plainArguments
 	if c.caller.Role >= record.MemberRole {
@@ -176,7 +183,8 @@ func (c *connection) called(h wire.Header, n int) error {
 		}
 		return c.fail(h, refusal)
 	}
-	k := &call{connection: c, header: h, procedure: p, caller: c.caller, began: time.Now()}
+	k := &call{connection: c, header: h, procedure: p, caller: c.caller, stranger: c.stranger, began: time.Now()}
+	k.askAside()
 	if err := k.arrive(n); err != nil {
 		return err
 	}
@@ -236,6 +244,8 @@ func (c *connection) procedure(h wire.Header) (procedure, *wire.Failure) {
 // refusal says why this client may not call a procedure now, nil if it may.
 func (c *connection) refusal(p procedure) *wire.Failure {
 	switch {
+	case c.stranger && p.access > strangers:
+		return wire.Failf(wire.FromRPC, wire.RPCError, "authentication required")
 	case c.opened || p.access < opened:
 	case p.access == opened:
 		return notOpen

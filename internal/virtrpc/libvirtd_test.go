@@ -30,7 +30,11 @@ func call(p wire.Procedure, args xdr.Value) packet {
 // before were answered if they are calls, and gives what comes back, as text.
 func exchange(t *testing.T, socket string, packets []packet) (got []string) {
 	t.Helper()
-	c := virtrpctest.Dial(t, socket)
+	return exchangeOn(t, virtrpctest.Dial(t, socket), packets)
+}
+
+func exchangeOn(t *testing.T, c *virtrpctest.Client, packets []packet) (got []string) {
+	t.Helper()
 	defer c.Conn.Close()
 	for i, p := range packets {
 		h := p.Header

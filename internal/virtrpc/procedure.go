@@ -12,11 +12,12 @@ import (
 type access int
 
 const (
-	anybody access = iota // before anything else
-	opened                // who has opened the connection: about the connection
-	reads                 // likewise: about storage
-	owns                  // likewise, and may change what belongs to the caller
-	writes                // likewise, and may change something
+	strangers access = iota // before it is clear who calls
+	anybody                 // before anything else
+	opened                  // who has opened the connection: about the connection
+	reads                   // likewise: about storage
+	owns                    // likewise, and may change what belongs to the caller
+	writes                  // likewise, and may change something
 )
 
 // procedure is one that clients can call.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/peer"
+	"storaged/internal/polkit"
 	"storaged/internal/record"
 	"storaged/internal/virtrpc/wire"
 	"storaged/internal/virtrpc/xdr"
@@ -41,6 +42,8 @@ type Config struct {
 	Log   hclog.Logger
 	URI   string // of the connections: storage:///system or storage:///session
 	Group *int   // gid of the main socket's members; nil: whoever may open it
+
+	Authority *polkit.Authority // decides about others than root and members; nil: nobody does
 
 	// Cancel says that the job of a call whose client goes away is canceled. Otherwise
 	// it goes on.

@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -126,11 +127,34 @@ func holdTheSame(t *testing.T, dir string) {
 	for _, want := range []string{
 		"0755 root:root /usr/sbin/storaged ", "0755 root:root /usr/bin/storagedctl ", "0755 root:root /usr/libexec/storaged/storage-helper ",
 		"0644 root:root /etc/storaged/storaged.toml ", "0644 root:root /usr/lib/systemd/system/storaged.service ",
-		"0644 root:root /usr/share/man/man8/storagedctl.8.gz ",
+		"0644 root:root /usr/share/man/man8/storagedctl.8.gz ", "0644 root:root /usr/share/polkit-1/actions/org.storaged.policy ",
 	} {
 		if !slices.ContainsFunc(deb, func(f string) bool { return strings.HasPrefix(f, want) }) {
 			t.Errorf("no %q in\n%s", want, strings.Join(deb, "\n"))
 		}
+	}
+}
+
+// Polkit knows every action that the daemon asks about, and no other.
+func TestPolkitKnowsTheActions(t *testing.T) {
+	content, err := os.ReadFile("org.storaged.policy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var policy struct {
+		Actions []struct {
+			ID record.Action `xml:"id,attr"`
+		} `xml:"action"`
+	}
+	if err := xml.Unmarshal(content, &policy); err != nil {
+		t.Fatal(err)
+	}
+	var known []record.Action
+	for _, a := range policy.Actions {
+		known = append(known, a.ID)
+	}
+	if !slices.Equal(known, record.Actions()) {
+		t.Errorf("it knows %q", known)
 	}
 }
 

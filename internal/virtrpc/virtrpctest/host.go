@@ -9,11 +9,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
 
 	"storaged/internal/peer"
+	"storaged/internal/polkit"
 	"storaged/internal/service"
 	"storaged/internal/store"
 	"storaged/internal/testenv"
@@ -98,6 +100,29 @@ func NewHost(t testing.TB) *Host {
 	return h
 }
 
+// Ask answers on two more sockets, to which everybody may connect, and has polkit asked
+// about all but root.
+func (h *Host) Ask(a *polkit.Authority) (socket, readOnly string) {
+	h.t.Helper()
+	dir := testenv.Shared(h.t)
+	more := &Host{t: h.t, Socket: filepath.Join(dir, "s"), SocketRO: filepath.Join(dir, "r")}
+	stop := more.serve(virtrpc.NewServer(h.Service, virtrpc.Config{
+		Log: hclog.NewNullLogger(), URI: "storage:///system", Connections: new(peer.Connections), Group: new(-1), Authority: a,
+	}))
+	h.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), Patience)
+		defer cancel()
+		stop(ctx)
+		a.Close()
+	})
+	for _, path := range []string{more.Socket, more.SocketRO} {
+		if err := os.Chmod(path, 0o666); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	return more.Socket, more.SocketRO
+}
+
 // serve answers on both sockets until stop.
 func (h *Host) serve(s *virtrpc.Server) (stop func(context.Context)) {
 	h.t.Helper()
@@ -131,8 +156,19 @@ func URI(socket string) string { return "storage:///system?socket=" + socket }
 // and whether it succeeded.
 func Virsh(t testing.TB, uri string, args ...string) (out string, ok bool) {
 	t.Helper()
+	return VirshAs(t, 0, uri, args...)
+}
+
+// VirshAs is Virsh as a user; 0 is the test's own.
+func VirshAs(t testing.TB, uid uint32, uri string, args ...string) (out string, ok bool) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), testenv.Tool(t, "virsh"), append([]string{"-c", uri}, args...)...)
 	cmd.Env = append(cmd.Environ(), "LC_ALL=C")
+	if uid != 0 {
+		cmd.Dir = "/"
+		cmd.Env = append(cmd.Env, "HOME=/")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	}
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	err := cmd.Run()

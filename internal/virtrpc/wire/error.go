@@ -40,6 +40,7 @@ const (
 	AccessDenied        Code = 88
 	StorageVolExist     Code = 90
 	XMLInvalidSchema    Code = 92
+	AuthUnavailable     Code = 94
 )
 
 // Domain is which part of libvirt an error comes from: virErrorDomain.
@@ -53,6 +54,7 @@ const (
 	FromStorage Domain = 18
 	FromDomain  Domain = 20
 	FromStreams Domain = 38
+	FromPolkit  Domain = 60
 )
 
 // templates are how the message of an error begins, as libvirt has it; %s is what
@@ -80,6 +82,7 @@ var templates = map[Code]string{
 	StoragePoolBuilt:    "Storage pool already built: %s",
 	OperationAborted:    "operation aborted: %s",
 	AuthCancelled:       "authentication cancelled: %s",
+	AuthUnavailable:     "authentication unavailable: %s",
 	OperationUnsup:      "Operation not supported: %s",
 	ResourceBusy:        "resource busy: %s",
 	AccessDenied:        "access denied: %s",

@@ -100,8 +100,11 @@ func (v *Hole) XDR(s xdr.Stream) {
 // AuthTypes are how a client may prove who it is.
 type AuthTypes []int32
 
-// AuthNone is no proof at all, beside what the kernel says.
-const AuthNone = 0
+// Values of AuthTypes.
+const (
+	AuthNone     = 0 // no proof at all, beside what the kernel says
+	AuthByPolkit = 2 // polkit is asked
+)
 
 // XDR is of xdr.Value.
 func (v *AuthTypes) XDR(s xdr.Stream) { xdr.List(s, (*[]int32)(v), maxAuth, xdr.Stream.Int32) }
