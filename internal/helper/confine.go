@@ -168,7 +168,7 @@ func (t Task) opensImages(policy *confine.Policy) {
 	for _, o := range t.Opens {
 		v, ok := o.(*Volume)
 		switch {
-		case !ok:
+		case !ok, v.Volume == nil:
 		case v.Access == backends.ReadShared && !v.Leaves:
 			policy.Read = append(policy.Read, fileOf(v.Volume)...)
 		default:

@@ -2,6 +2,7 @@ package helper
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"storaged/internal/backends"
@@ -31,6 +32,7 @@ type Volume struct {
 	Location
 	Access backends.Access
 	Leaves bool            // its name, in the end: nobody else may have it open
+	Gone   bool            // it is no failure where an earlier helper of the job has taken it away: Volume is nil then
 	Volume backends.Volume // when it is open
 }
 
@@ -45,10 +47,17 @@ func (v *Volume) Open(ctx context.Context, r *Run) error {
 
 // Lock opens it.
 func (v *Volume) Lock(ctx context.Context, r *Run) (err error) {
+	var open backends.Volume
 	if v.Leaves {
-		v.Volume, err = r.Take(ctx, v.Location)
+		open, err = r.Take(ctx, v.Location)
 	} else {
-		v.Volume, err = r.Open(ctx, v.Location, v.Access)
+		open, err = r.Open(ctx, v.Location, v.Access)
+	}
+	switch {
+	case err == nil:
+		v.Volume = open
+	case v.Gone && r.resumes && errors.Is(err, backends.ErrNotFound):
+		return nil
 	}
 	return err
 }

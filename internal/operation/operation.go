@@ -175,11 +175,18 @@ func DraftOf(o Operation) *Draft {
 
 // Grows is implemented by operations that need room.
 type Grows interface {
-	// Needs is how many bytes may have to be allocated. Where those can be shared
-	// with the source instead, that is tried where there is no room.
+	// Needs is how many bytes may have to be allocated. Where it can perhaps do
+	// without, as by sharing them with the source, that is tried where there is no room.
 	Needs() (bytes int64, shareable bool)
 	// Smaller says how to do with less.
 	Smaller() record.Hint
+}
+
+// Perhaps is implemented by operations that may do without the room that they need: what
+// they can share, or have already, is found out when they are at it.
+type Perhaps interface {
+	// Unless says what they can do only if they do without.
+	Unless() string
 }
 
 // Fills is implemented by operations that fill a volume that is there, and maybe

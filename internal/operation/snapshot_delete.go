@@ -19,6 +19,7 @@ type SnapshotDelete struct {
 	Format     string  `json:"format,omitempty"`     // of the snapshot
 	Allocation int64   `json:"allocation,omitempty"` // bytes that it has
 	Above      []Layer `json:"above,omitempty"`      // the volume and snapshots of it that stand on it
+	Resume     bool    `json:"-"`
 
 	warnings []string // of snapshots that images themselves have
 }
@@ -26,6 +27,8 @@ type SnapshotDelete struct {
 var _ interface {
 	Operation
 	Chained
+	Grows
+	Perhaps
 } = (*SnapshotDelete)(nil)
 
 // NewSnapshotDelete gives one with the defaults of its task.
@@ -96,6 +99,23 @@ func (o *SnapshotDelete) Moves() (bytes int64, bounds bool) {
 	return bytes, true
 }
 
+// Needs what it has for each that stands on it. How much of that those have themselves
+// only the helper finds out.
+func (o *SnapshotDelete) Needs() (bytes int64, shareable bool) {
+	bytes, _ = o.Moves()
+	return bytes, true
+}
+
+// Unless says what it takes where there is no such room.
+func (*SnapshotDelete) Unless() string {
+	return "the snapshot can be deleted only if what stands on it has enough of that itself"
+}
+
+// Smaller is to delete all of it.
+func (o *SnapshotDelete) Smaller() record.Hint {
+	return record.Hintf("free some; %s needs no room", record.Do("volume.delete", o.Pool+"/"+o.Name).With("with_snapshots"))
+}
+
 // Allowed refuses a snapshot that is not there.
 func (o *SnapshotDelete) Allowed(k Known) error { return o.there(k) }
 
@@ -110,7 +130,7 @@ func (o *SnapshotDelete) Task() Task {
 		Flags: append(append(o.OnSnapshot.flags(), o.Sealed.flags(&o.Chain.Secret)...),
 			text("format", &o.Format, "format of the snapshot: `"+formatWords()+"`"),
 			Flag{Name: "above", Usage: "what stands on the snapshot, a `LAYER` as JSON; may be repeated", value: (*layers)(&o.Above)},
-			o.Chain.flags("layer")[0]),
+			o.Chain.flags("layer")[0], resume(&o.Resume)),
 		Asks: true,
 	}
 }

@@ -134,6 +134,11 @@ func (o *Clone) Needs() (bytes int64, shareable bool) {
 	return o.Allocation, o.Reflink == "auto"
 }
 
+// Unless says what it takes where there is no such room.
+func (*Clone) Unless() string {
+	return "the clone can be made only if it can share blocks with its source"
+}
+
 // Smaller is to put it elsewhere.
 func (*Clone) Smaller() record.Hint { return elsewhere() }
 

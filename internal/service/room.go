@@ -79,7 +79,7 @@ func (s *Service) fits(ctx context.Context, w *order) error {
 	if !shareable || !errors.As(err, &short) || short.Code != record.NoSpace || s.apart(w.operation) {
 		return err
 	}
-	w.warnings = append(w.warnings, short.Message+"; the clone can be made only if it can share blocks with its source")
+	w.warnings = append(w.warnings, short.Message+"; "+w.operation.(operation.Perhaps).Unless())
 	return nil
 }
 

@@ -100,7 +100,7 @@ func (c ResumeConfig) of(k record.Kind) record.Resume {
 		return c.Trim
 	case record.VolumeVerify:
 		return c.Verify
-	case record.VolumeFlatten, record.VolumeRebase: // which go on by what is in the volume
+	case record.VolumeFlatten, record.VolumeRebase, record.SnapshotDelete: // which go on by what is in the volume
 		return record.ResumeAuto
 	}
 	return record.ResumeNever

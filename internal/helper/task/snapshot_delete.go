@@ -20,13 +20,13 @@ func SnapshotDelete(o *operation.SnapshotDelete) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
-	w := merging{gone: &helper.Volume{Location: snapshot, Leaves: true}}
+	w := merging{gone: &helper.Volume{Location: snapshot, Leaves: true, Gone: true}}
 	opens, err := w.stands(o)
 	if err != nil {
 		return helper.Task{}, err
 	}
 	return helper.Task{
-		Name: o.Task().Name, Secrets: o.Files, Images: len(w.above), Room: roomBySnapshots,
+		Name: o.Task().Name, Resumes: o.Resume, Secrets: o.Files, Images: len(w.above), Room: roomBySnapshots,
 		Doing:  fmt.Sprintf("delete snapshot %q of %q", o.Snapshot, at.Path),
 		Done:   fmt.Sprintf("deleted snapshot %q of %q", o.Snapshot, at.Path),
 		Undone: fmt.Sprintf("%q is not deleted; what stands on it has the content that it had", snapshot.Path),
@@ -82,6 +82,9 @@ func (w merging) writes() string {
 const methodMerge = "merge"
 
 func (w merging) work(ctx context.Context, r *helper.Run) error {
+	if w.gone.Volume == nil {
+		return w.done(ctx, r)
+	}
 	var phases []ipc.PlanPhase
 	for _, o := range w.above {
 		info, err := described(o.at.Volume, o.disk.Format)
@@ -106,12 +109,36 @@ func (w merging) work(ctx context.Context, r *helper.Run) error {
 	return r.Step(ctx, func() error { return remove(r, w.gone) })
 }
 
+// done finds that an earlier helper has come to the end, but for its report.
+func (w merging) done(ctx context.Context, r *helper.Run) error {
+	r.Plan(helper.Single("delete"))
+	r.Next(0)
+	for _, o := range w.above {
+		r.Report.Method = methodMerge
+		if err := w.lifted(o).Sound(o.at.Volume); err != nil {
+			return err
+		}
+		is, err := described(o.at.Volume, o.disk.Format)
+		if err != nil {
+			return err
+		}
+		r.Report.Items = append(r.Report.Items, is)
+	}
+	return r.Step(ctx, r.Seal)
+}
+
+// lifted is how an image is opened that stands on what the snapshot stood on.
+func (w merging) lifted(o overlay) helper.Disk {
+	d := o.disk
+	d.Chain = w.below
+	return d
+}
+
 // lift has an image stand on what the snapshot stands on, when it has all that it lacks
 // of the snapshot. That has no point of no return: its content is the same either way.
 func (w merging) lift(ctx context.Context, r *helper.Run, o overlay, next int) error {
 	if err := o.disk.Sound(o.at.Volume); err != nil {
-		lifted := o.disk
-		if lifted.Chain = w.below; lifted.Sound(o.at.Volume) == nil {
+		if w.lifted(o).Sound(o.at.Volume) == nil {
 			return nil // it does so already
 		}
 		return err
