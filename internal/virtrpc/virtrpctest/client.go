@@ -21,7 +21,8 @@ import (
 const Patience = 60 * time.Second
 
 // Client is a client with the habits of go-libvirt: its serials begin with 1, it knows
-// no keepalive, and does not say that a download has ended. It makes one call after the
+// no keepalive, does not say that a download has ended, and opens with an odd number where
+// others say that there is a URI. It makes one call after the
 // other; tests that want more send packets themselves.
 type Client struct {
 	t      testing.TB
@@ -73,7 +74,13 @@ func Open(t testing.TB, socket string) *Client {
 	t.Helper()
 	c := Dial(t, socket)
 	c.Do(wire.AuthList, nil, nil)
-	c.Do(wire.ConnectOpen, &wire.OpenArgs{URI: new("storage:///system")}, nil)
+	h := c.Header(wire.ConnectOpen)
+	payload := c.encode(&wire.OpenArgs{URI: new("storage:///system")})
+	payload[0], payload[3] = 1, 0
+	c.Send(h, payload)
+	if err := c.Answer(h, nil); err != nil {
+		t.Fatalf("open: %v", err)
+	}
 	return c
 }
 
