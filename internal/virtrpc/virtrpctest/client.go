@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"runtime"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"storaged/internal/testenv"
 	"storaged/internal/virtrpc/wire"
 	"storaged/internal/virtrpc/xdr"
 )
@@ -49,24 +47,11 @@ func Dial(t testing.TB, socket string) *Client {
 	return &Client{t: t, Conn: conn, in: bufio.NewReader(conn)}
 }
 
-// DialAs is Dial as another user: the kernel says of a connection whose thread has made it.
-// It needs root.
-func DialAs(t testing.TB, socket string, uid int) *Client {
+// DialAs is Dial as another user. It needs root.
+func DialAs(t testing.TB, socket string, uid int) (c *Client) {
 	t.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	become(t, uid)
-	defer become(t, 0)
-	return Dial(t, socket)
-}
-
-// become changes the effective user of this thread alone.
-func become(t testing.TB, uid int) {
-	t.Helper()
-	const same = ^uintptr(0)
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, same, uintptr(uid), same); errno != 0 {
-		t.Fatalf("cannot become uid %d: %v", uid, errno)
-	}
+	testenv.AsUser(t, uid, func() { c = Dial(t, socket) })
+	return c
 }
 
 // Open connects and opens a connection to the driver for storage.
