@@ -76,12 +76,15 @@ func poolFields(s *session, p record.Pool) []field {
 	}
 	fields := []field{
 		{"Name", p.Name}, {"UUID", p.UUID}, {"Type", p.Type}, {"State", state}, {"Since", stamp(&p.Since)},
-		{"Persistent", yesNo(p.Persistent)}, {"Autostart", yesNo(p.Autostart)}, {"Target", p.Target.Path},
+		{"Persistent", yesNo(p.Persistent)}, {"Autostart", yesNo(p.Autostart)}, {"Target", p.Target.Path}, {"Permissions", permissions(p.Permissions)},
 		{"Source devices", strings.Join(p.Source.Devices, ", ")}, {"Source name", p.Source.Name}, {"Source hosts", strings.Join(p.Source.Hosts, ", ")},
 		{"Source path", p.Source.Path}, {"Source format", p.Source.Format},
 		{"Source initiator", p.Source.Initiator}, {"Source options", pairs(p.Source.Options)}, {"On devices", strings.Join(p.Devices, ", ")},
 		{"Capacity", s.poolSize(p, p.Capacity)}, {"Allocation", s.poolSize(p, p.Allocation)}, {"Available", s.poolSize(p, p.Available)},
 		{"Reserved by jobs", s.poolSize(p, p.Reserved)}, {"Provisioned", s.poolSize(p, p.Provisioned)}, {"Read at", stamp(p.Observed)},
+	}
+	if p.Next != nil {
+		fields = append(fields, field{"When stopped", fmt.Sprintf("it is defined anew, with target %s", p.Next.Target.Path)})
 	}
 	if p.Ignored > 0 {
 		fields = append(fields, field{"Ignored", fmt.Sprintf("%d entries that are no volumes: names that are refused, or not regular files", p.Ignored)})

@@ -39,7 +39,7 @@ func (t *tool) poolCreateVerb() *cli.Command {
 
 // definitionFlags are named as in virsh.
 func definitionFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "read the definition from a file: `FILE|-`"},
 		&cli.StringFlag{Name: "type", Usage: "the kind of storage (default dir): `TYPE`"},
 		&cli.StringFlag{Name: "target", Usage: "the directory of the volumes: `PATH`"},
@@ -52,7 +52,7 @@ func definitionFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "option", Aliases: []string{"O"}, Usage: "an option of the kind of storage; may be repeated: `KEY=VALUE`"},
 		&cli.BoolFlag{Name: "no-autostart", Usage: "do not start it with the daemon"},
 		&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same pool already"},
-	}
+	}, rightsFlags("its directory, when it is built,", "0711, or as they are")...)
 }
 
 // definition reads what pool is wanted.
@@ -73,7 +73,9 @@ func (s *session) definition() (contract.PoolDefine, error) {
 	if def.Name == "" {
 		return def, cmdline.Usagef("the pool needs a name").WithHint("usage: storagedctl %s %s", s.verb(), s.cli.Command.ArgsUsage)
 	}
-	s.defineByFlags(&def)
+	if err := s.defineByFlags(&def); err != nil {
+		return def, err
+	}
 	def.ExistOK = s.cli.Bool("exist-ok")
 	return def, absolute(&def.Target.Path)
 }
@@ -92,7 +94,7 @@ func absolute(path *string) error {
 	return nil
 }
 
-func (s *session) defineByFlags(def *contract.PoolDefine) {
+func (s *session) defineByFlags(def *contract.PoolDefine) error {
 	src := &def.Source
 	for flag, field := range map[string]*string{
 		"type": &def.Type, "target": &def.Target.Path, "source-name": &src.Name, "source-path": &src.Path,
@@ -117,6 +119,9 @@ func (s *session) defineByFlags(def *contract.PoolDefine) {
 	if def.Type == "" {
 		def.Type = "dir"
 	}
+	rights, err := s.rights()
+	def.Target.Rights = rights.Over(def.Target.Rights)
+	return err
 }
 
 // maxDefinition bounds a definition, bytes: far more than a pool needs.

@@ -19,9 +19,10 @@ import (
 
 func (t *tool) editVerb() *cli.Command {
 	return &cli.Command{
-		Name: "edit", Usage: "change the definition of an inactive pool", ArgsUsage: "POOL",
+		Name: "edit", Usage: "change the definition of a pool", ArgsUsage: "POOL",
 		Description: "The definition is opened in $VISUAL or $EDITOR, or else in vi: as libvirt's XML, or with -o json as JSON.\n" +
-			"Name, uuid and type stay, and no storage is touched. With -f the new definition comes from a file.",
+			"Name, uuid and type stay, and no storage is touched. Of a pool in use it holds from when that is stopped.\n" +
+			"With -f the new definition comes from a file.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "take the definition from a file: `FILE|-`"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be changed, and do nothing"},
@@ -62,7 +63,11 @@ func (s *session) redefine(ctx context.Context, p record.Pool, def contract.Pool
 	if err != nil {
 		return err
 	}
-	s.note("pool " + p.Name + " is defined anew")
+	when := ""
+	if p.Next != nil {
+		when = ", from its next start on"
+	}
+	s.note("pool " + p.Name + " is defined anew" + when)
 	return nil
 }
 
@@ -99,7 +104,10 @@ func (e *edit) run(ctx context.Context) error {
 
 // document is what is edited.
 func (e *edit) document() (string, error) {
-	if e.format != "json" {
+	if next := e.pool.Next; next != nil {
+		e.pool.Target, e.pool.Source, e.pool.Next = next.Target, next.Source, nil
+	}
+	if e.pool.Permissions = nil; e.format != "json" { // what is, is no definition
 		return virtxml.OfPool(e.pool).Format(), nil
 	}
 	b, err := json.MarshalIndent(e.pool, "", "  ")

@@ -8,24 +8,26 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/operation"
+	"storaged/internal/record"
 )
 
-// Flags of verbs that make volumes: whose their files are to be.
-func ownerFlag() cli.Flag {
-	return &cli.StringFlag{Name: "owner", Usage: "`USER` that its file is to belong to"}
+// rightsFlags are those of verbs that make something: whose that is to be. mode says what
+// permissions it has without.
+func rightsFlags(of, mode string) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "owner", Usage: "`USER` that " + of + " is to belong to"},
+		&cli.StringFlag{Name: "group", Usage: "`GROUP` that " + of + " is to belong to"},
+		&cli.StringFlag{Name: "mode", Usage: "permissions of " + of + " (default: " + mode + "): `MODE`"},
+		&cli.StringFlag{Name: "selinux-label", Usage: "`LABEL` of SELinux for " + of + ", where the kernel has it"},
+	}
 }
 
-func groupFlag() cli.Flag {
-	return &cli.StringFlag{Name: "group", Usage: "`GROUP` that its file is to belong to"}
-}
-
-func modeFlag() cli.Flag {
-	return &cli.StringFlag{Name: "mode", Usage: "permissions of its file (default: the source's, or 0600): `MODE`"}
-}
+// volumeRightsFlags are those of verbs that make a volume.
+func volumeRightsFlags() []cli.Flag { return rightsFlags("its file", "the source's, or 0600") }
 
 // rights reads them.
 func (s *session) rights() (r operation.Rights, err error) {
-	r.Mode = s.cli.String("mode")
+	r.Mode, r.Label = s.cli.String("mode"), s.cli.String("selinux-label")
 	if r.Owner, err = s.id("owner", func(name string) (string, error) {
 		u, err := user.Lookup(name)
 		if err != nil {
@@ -63,4 +65,12 @@ func (s *session) id(flag string, lookup func(name string) (string, error)) (*ui
 		return nil, cmdline.Usagef("--%s: %s has no number but %q", flag, given, text)
 	}
 	return new(uint32(n)), nil
+}
+
+// permissions says who may do what with a file, and whose it is, where that is known.
+func permissions(p *record.Permissions) string {
+	if p == nil {
+		return ""
+	}
+	return p.String()
 }

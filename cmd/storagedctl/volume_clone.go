@@ -19,15 +19,15 @@ func (t *tool) cloneVerb() *cli.Command {
 			"Examples:\n  storagedctl vol clone images/base.raw images/vm1.raw images/vm2.raw\n  storagedctl vol clone images/base.qcow2 images/vm3.qcow2 --linked\n" +
 			"  storagedctl vol clone images/vm4.vmdk images/vm4.qcow2 --format qcow2 -O compression=zstd\n" +
 			"  storagedctl vol clone images/vm1.raw images/vm1.luks --format luks --secret disks",
-		Flags: jobFlags(
+		Flags: jobFlags(append(volumeRightsFlags(),
 			&cli.StringFlag{Name: "format", Usage: "its format (default: the source's), of " + creatable() + ": `FORMAT`"},
 			&cli.StringFlag{Name: "size", Usage: "its capacity (default: the source's): `SIZE`"},
 			&cli.StringFlag{Name: "secret", Usage: "encrypt the copy (formats luks and qcow2), so that this opens it: `SECRET`"},
 			&cli.BoolFlag{Name: "linked", Usage: "stand on VOL instead of copying it, in format qcow2 unless --format says another"},
-			optionFlag(), ownerFlag(), groupFlag(), modeFlag(),
+			optionFlag(),
 			&cli.StringFlag{Name: "reflink", Usage: "share blocks with the source: `auto|always|never`"},
 			&cli.BoolFlag{Name: "sparse", Usage: "leave out blocks of zeros, and reserve no space"},
-			&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is a volume of that size already"}),
+			&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is a volume of that size already"})...),
 		Action: t.changing(volumeClone),
 	}
 }

@@ -29,14 +29,14 @@ func (t *tool) createVerb() *cli.Command {
 			"--as-format, --detect-zeros, --sparse, --unpack and --checksum are about that content.\n\n" +
 			"Examples:\n  storagedctl vol create images/vm1.raw 10G\n  storagedctl vol create images/vm2.raw 10G --allocation none\n" +
 			"  storagedctl vol create images/vm3.qcow2 20G --format qcow2 -O cluster_size=128K\n  storagedctl vol create images/vm8.luks 20G --format luks --secret disks -O iter_time=500\n  storagedctl vol create images/vm4.qcow2 --format qcow2 --backing images/base.qcow2\n  storagedctl vol create images/vm5.raw --from vm5.img\n  storagedctl vol create images/vm6.qcow2 --from vm6.qcow2 --format qcow2\n  storagedctl vol create images/vm7.qcow2 --from vm7.vmdk --from-format vmdk --format qcow2\n  storagedctl vol create images/vm9.luks --from vm9.img --format luks --secret disks",
-		Flags: jobFlags(append(uploadFlags(),
+		Flags: jobFlags(append(append(uploadFlags(), volumeRightsFlags()...),
 			&cli.StringFlag{Name: "from", Usage: "`FILE|-` with its content"},
 			&cli.StringFlag{Name: "format", Usage: "its format (default raw), of " + creatable() + ": `FORMAT`"},
 			&cli.StringFlag{Name: "from-format", Usage: "convert the content, which is in `FORMAT`"},
 			&cli.StringFlag{Name: "backing", Usage: "stand on `VOL`"},
 			&cli.StringFlag{Name: "from-secret", Usage: "it opens the content, in --from-format luks or qcow2: `SECRET`"},
 			&cli.StringFlag{Name: "secret", Usage: "encrypt it (formats luks and qcow2), so that this opens it: `SECRET`"},
-			optionFlag(), ownerFlag(), groupFlag(), modeFlag(),
+			optionFlag(),
 			&cli.StringFlag{Name: "allocation", Usage: "how much to allocate: `full|none|SIZE`"},
 			&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same volume already"})...),
 		Action: t.changing(volumeCreate),

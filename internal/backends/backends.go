@@ -288,6 +288,7 @@ type Pool struct {
 	Source record.Source // where its storage comes from; a dir pool has none
 	ID     Identity      // which the target must be
 	Others []Identity    // of pools in use; none of them is deleted under another name
+	Rights diskio.Rights // that Build gives the target
 	Opened io.Closer     // what OpenPool opened of it, the driver's own; nil: its target has to be found
 }
 
@@ -307,6 +308,8 @@ type PoolInfo struct {
 	Allocation int64
 	Available  int64
 	Disk       string // whole physical device as major:minor, "" if there is none; Refresh alone looks for it
+	// Permissions are those of the target; nil where it has none.
+	Permissions *record.Permissions
 }
 
 // VolumeInfo is a volume as found. Sizes are bytes.

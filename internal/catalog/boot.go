@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"errors"
 	"slices"
 
 	"storaged/internal/operation"
@@ -30,7 +31,7 @@ func (c *Catalog) Reset(tx *store.Tx) (start []operation.Operation, err error) {
 		p.Boot, p.Before, p.Job = c.boot, "", 0 // what a job of before would go back to is over
 		p.NotStarted = true
 		c.move(p, record.PoolInactive, "host was started")
-		if err := c.keep(tx, p); err != nil {
+		if err := errors.Join(c.useNext(tx, p), c.keep(tx, p)); err != nil {
 			return nil, err
 		}
 		if p.Autostart && !slices.ContainsFunc(live, starts(p)) {

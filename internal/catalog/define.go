@@ -33,9 +33,42 @@ func (c *Catalog) Redefine(tx *store.Tx, p, next *store.Pool) error {
 		c.tellDevices(tx, next) // nobody has looked yet
 	} else {
 		next.Devices, next.Unfinished = p.Devices, p.Unfinished // what jobs left lies there still
-		next.Identity, next.Real = p.Identity, p.Real
+		next.Identity, next.Real, next.Permissions = p.Identity, p.Real, p.Permissions
 	}
 	return c.putPool(tx, "pool.changed", next)
+}
+
+// RedefineLater records the definition that a pool in use is to have when it is not any
+// more. One that was to be forgotten then stays.
+func (c *Catalog) RedefineLater(tx *store.Tx, p, next *store.Pool) error {
+	next.UUID = p.UUID
+	if err := apart(tx, next, next.Target.Path); err != nil {
+		return err
+	}
+	p.Persistent, p.Autostart, p.Next = true, next.Autostart, nil
+	if later := next.Definition(); !later.Is(p.Definition()) {
+		p.Next = &later
+	}
+	return c.ChangePool(tx, p)
+}
+
+// useNext gives a pool that is not in use any more the definition that it was to have
+// then. The caller records it.
+func (c *Catalog) useNext(tx *store.Tx, p *store.Pool) error {
+	if p.Next == nil || p.State != record.PoolInactive || p.Job != 0 {
+		return nil
+	}
+	is := record.Definition{Target: p.Target, Source: p.Next.Source}
+	same := p.Next.Target.Path == p.Target.Path && is.Is(p.Definition())
+	p.Target, p.Source, p.Next = p.Next.Target, p.Next.Source, nil
+	p.Generation++
+	if same {
+		return nil
+	}
+	p.Identity, p.Real, p.Permissions, p.Unfinished, p.Devices = "", "", nil, nil, nil
+	p.Capacity, p.Allocation, p.Available, p.Provisioned, p.Observed, p.Taken = 0, 0, 0, 0, nil, nil
+	c.tellDevices(tx, p) // nobody has looked yet
+	return tx.DeleteVolumes(p.Name)
 }
 
 // Undefine forgets a pool and its volumes.

@@ -140,6 +140,9 @@ func (c *Catalog) endPool(tx *store.Tx, e end, change func(*store.Pool) error) e
 	if forgotten(p) {
 		return c.Undefine(tx, p)
 	}
+	if err := c.useNext(tx, p); err != nil {
+		return err
+	}
 	return c.putPool(tx, "pool.state", p)
 }
 
@@ -152,7 +155,7 @@ func endPoolBuild(c *Catalog, tx *store.Tx, e end) error {
 	return c.endPool(tx, e, func(p *store.Pool) error {
 		if e.ok() {
 			c.move(p, record.PoolInactive, "built")
-			p.Identity, p.Real = "", "" // it may have been made anew
+			p.Identity, p.Real, p.Permissions = "", "", nil // it may have been made anew
 		}
 		return nil
 	})
@@ -223,7 +226,7 @@ func endPoolDelete(c *Catalog, tx *store.Tx, e end) error {
 		}
 		c.move(p, record.PoolInactive, "deleted")
 		p.Capacity, p.Allocation, p.Available, p.Provisioned, p.Observed, p.Taken = 0, 0, 0, 0, nil, nil
-		p.Identity, p.Real = "", "" // what is at its place from now on is another's
+		p.Identity, p.Real, p.Permissions = "", "", nil // what is at its place from now on is another's
 		return tx.DeleteVolumes(p.Name)
 	})
 }

@@ -80,6 +80,10 @@ func (c *Catalog) spent(tx *store.Tx, o operation.Operation, r *ipc.Report) erro
 func (c *Catalog) figures(tx *store.Tx, p *store.Pool, info *ipc.Pool, taken map[int64]int64) error {
 	now := c.now()
 	p.Capacity, p.Allocation, p.Available, p.Observed, p.Taken = info.Capacity, info.Allocation, info.Available, &now, nil
+	p.Permissions = nil
+	if info.Mode != "" {
+		p.Permissions = &record.Permissions{Mode: info.Mode, Owner: uint32(info.Owner), Group: uint32(info.Group), Label: info.Label}
+	}
 	for number, n := range taken {
 		j, err := tx.JobByNumber(number)
 		switch {

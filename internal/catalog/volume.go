@@ -277,7 +277,7 @@ func permissionsIn(it ipc.Item) *record.Permissions {
 	if it.Mode == "" {
 		return nil
 	}
-	return &record.Permissions{Mode: it.Mode, Owner: uint32(it.Owner), Group: uint32(it.Group)}
+	return &record.Permissions{Mode: it.Mode, Owner: uint32(it.Owner), Group: uint32(it.Group), Label: it.Label}
 }
 
 // timesIn are those that a helper has found; nil where the store keeps none.

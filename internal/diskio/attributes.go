@@ -23,6 +23,8 @@ type Attributes struct {
 const (
 	aclAttribute = "system.posix_acl_access"
 	capability   = "security.capability"
+
+	labelAttribute = "security.selinux" // of which the NUL at its end is a part
 )
 
 // passable reports whether an attribute can be given to another file as it is.

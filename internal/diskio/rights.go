@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -142,18 +143,31 @@ func (r rights) withoutACL() rights {
 	return r
 }
 
-// Rights are whose a file is to be, and with which mode. Nil leaves it as it is.
-type Rights struct{ Owner, Group, Mode *uint32 }
+// Rights are whose a file is to be, with which mode and which label of SELinux. Nil, and
+// no label, leaves it as it is.
+type Rights struct {
+	Owner, Group, Mode *uint32
+	Label              string
+}
 
 // Give gives the file of a content its rights, durably when its content is.
 func (r Rights) Give(c Content) error {
 	if r == (Rights{}) {
 		return nil
 	}
-	f := FileOf(c)
+	return r.GiveFile(FileOf(c))
+}
+
+// GiveFile gives a file or directory its rights, durably when it is synced.
+func (r Rights) GiveFile(f *os.File) error {
 	if r.Owner != nil || r.Group != nil {
 		if err := retry(func() error { return unix.Fchown(int(f.Fd()), idOf(r.Owner), idOf(r.Group)) }); err != nil {
 			return fmt.Errorf("cannot give %q its owner and group: %w", f.Name(), err)
+		}
+	}
+	if r.Label != "" {
+		if err := retry(func() error { return unix.Fsetxattr(int(f.Fd()), labelAttribute, append([]byte(r.Label), 0), 0) }); err != nil {
+			return fmt.Errorf("cannot give %q the label %q: %w", f.Name(), r.Label, err)
 		}
 	}
 	if r.Mode == nil {
@@ -163,6 +177,13 @@ func (r Rights) Give(c Content) error {
 		return fmt.Errorf("cannot give %q its permissions: %w", f.Name(), err)
 	}
 	return nil
+}
+
+// LabelOf is the label of SELinux that a file or directory has; "": none is known. It may
+// hold any characters.
+func LabelOf(f *os.File) string {
+	label, _ := attributeOf(f, labelAttribute)
+	return strings.TrimSuffix(string(label), "\x00")
 }
 
 // idOf is one as chown(2) takes it: -1 leaves it as it is.

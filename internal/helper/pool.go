@@ -17,10 +17,14 @@ func (p *Pool) Space(ctx context.Context) (ipc.Pool, error) {
 
 // Figures is a pool as the daemon is told of it.
 func (p *Pool) Figures(info backends.PoolInfo) ipc.Pool {
-	return ipc.Pool{
+	figures := ipc.Pool{
 		Target: p.Target, Path: info.Path, Identity: string(info.ID), Disk: info.Disk,
 		Capacity: info.Capacity, Allocation: info.Allocation, Available: info.Available,
 	}
+	if r := info.Permissions; r != nil {
+		figures.Mode, figures.Owner, figures.Group, figures.Label = r.Mode, int64(r.Owner), int64(r.Group), r.Label
+	}
+	return figures
 }
 
 // Able gives a driver as one that can do what not all can.

@@ -208,7 +208,7 @@ func Item(v backends.VolumeInfo) ipc.Item {
 	}
 	it.ChangeNS, it.ModifyNS, it.AccessNS, it.BornNS = sinceEpoch(v.Change), sinceEpoch(v.Modify), sinceEpoch(v.Access), sinceEpoch(v.Birth)
 	if p := v.Permissions; p != nil {
-		it.Mode, it.Owner, it.Group = p.Mode, int64(p.Owner), int64(p.Group)
+		it.Mode, it.Owner, it.Group, it.Label = p.Mode, int64(p.Owner), int64(p.Group), p.Label
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.Options)) {
 		it.Options = append(it.Options, name+"="+v.Options[name])

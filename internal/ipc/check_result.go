@@ -126,7 +126,7 @@ func (it Item) check() error {
 		checkUTF8("key", it.Key, maxPath), checkUTF8("backing", it.Backing, maxPath),
 		checkName("identity", it.Identity), checkName("type", it.VolType), checkName("format", it.Format), checkName("state", it.State),
 		checkText("checksum", it.Checksum, maxSum), checkText("checksum_as", it.ChecksumAs, maxSum), checkText("ignored", it.Ignored, maxText),
-		checkText("problem", it.Problem, maxText), checkName("mode", it.Mode), checkID("owner", it.Owner), checkID("group", it.Group),
+		checkText("problem", it.Problem, maxText), checkName("mode", it.Mode), checkID("owner", it.Owner), checkID("group", it.Group), checkText("label", it.Label, maxText),
 		notNegative("internal", it.Internal), notNegative("capacity", it.Capacity), notNegative("size", it.Size), notNegative("allocation", it.Allocation))
 }
 
@@ -163,6 +163,7 @@ func (c Check) check() error {
 
 func (p Pool) check() error {
 	return cmp.Or(checkUTF8("target", p.Target, maxPath), checkUTF8("path", p.Path, maxPath), checkName("disk", p.Disk), checkName("identity", p.Identity),
+		checkName("mode", p.Mode), checkID("owner", p.Owner), checkID("group", p.Group), checkText("label", p.Label, maxText),
 		notNegative("capacity", p.Capacity), notNegative("allocation", p.Allocation), notNegative("available", p.Available))
 }
 

@@ -21,7 +21,7 @@ func samples() []Message {
 	item := Item{
 		Name: "a.raw", Path: "/p/a.raw", Key: "/p/a.raw", VolType: "file", Format: "raw", Capacity: 1 << 40, Size: 1 << 40, Allocation: 1 << 30,
 		Backing: "/p/base.raw", Identity: "2049:18446744073709551615:-7", ChangeNS: 1763700000000000001, ModifyNS: 1763700000000000000,
-		AccessNS: 1763700000000000002, BornNS: 1763700000000000003, Mode: "0640", Owner: 107, Group: 108, Options: []string{"compat=1.1"}, Internal: 2,
+		AccessNS: 1763700000000000002, BornNS: 1763700000000000003, Mode: "0640", Owner: 107, Group: 108, Label: "system_u:object_r:virt_image_t:s0", Options: []string{"compat=1.1"}, Internal: 2,
 		State: "failed", Checksum: "sha256:" + testDigest, ChecksumAs: "raw", Error: failure, Ignored: `name "\x1b" is no volume name`, Problem: "its tables cannot be",
 		References: []Reference{{Name: "base.raw", Format: "raw", Data: true, Relative: true, Path: "/p/base.raw", Identity: "2049:12:-7"}},
 		Twofold:    true, As: []Header{{
@@ -52,8 +52,8 @@ func samples() []Message {
 		WindowCall{}, Fence{},
 		Summary{
 			Outcome: Failed, Untouched: true, Resumable: true, Rollback: "done", Error: failure, Volume: &item, Snapshot: &item,
-			Pool:   &Pool{Target: "/q", Path: "/p", Identity: "2049:2:2b99", Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"},
-			Pools:  []Pool{{Target: "/q", Path: "/p", Identity: "2049:2:2b99", Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0"}},
+			Pool:   &Pool{Target: "/q", Path: "/p", Identity: "2049:2:2b99", Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0", Mode: "0711", Owner: 1, Group: 2, Label: "system_u:object_r:virt_image_t:s0"},
+			Pools:  []Pool{{Target: "/q", Path: "/p", Identity: "2049:2:2b99", Capacity: 9, Allocation: 8, Available: 7, Disk: "259:0", Mode: "0711", Owner: 1, Group: 2, Label: "system_u:object_r:virt_image_t:s0"}},
 			Method: "reflink", Algorithm: "zero", Passes: 1, Bytes: 2, Reach: 7, Checked: true, Verified: true,
 			Limits: []string{"an SSD keeps copies"}, Device: "/dev/loop0", Checksum: "sha256:" + testDigest, Check: &Check{Errors: 1, Corruptions: 2, Leaks: 3, RepairedCorruptions: 4, RepairedLeaks: 5, Clusters: 6, Allocated: 7},
 			Read: 3, Written: 4, Holes: 5, Phases: []Spent{{Name: "copy", NS: 6}}, MaxRSS: 8, Warnings: []string{"slow"}, ItemCount: 7,

@@ -97,6 +97,7 @@ type Item struct {
 	Mode       string      `msgpack:"mode"`      // of the file, in octal; "" where there is none, and no owner
 	Owner      int64       `msgpack:"owner"`     // uid
 	Group      int64       `msgpack:"group"`     // gid
+	Label      string      `msgpack:"label"`     // of SELinux, "" for none
 	Options    []string    `msgpack:"options"`   // of creation, as the header says, NAME=VALUE
 	Internal   int64       `msgpack:"internal"`  // snapshots that the image itself has
 	State      string      `msgpack:"state"`     // of a job over many: succeeded, failed, skipped
@@ -138,7 +139,11 @@ type Pool struct {
 	Capacity   int64  `msgpack:"capacity"`
 	Allocation int64  `msgpack:"allocation"`
 	Available  int64  `msgpack:"available"`
-	Disk       string `msgpack:"disk"` // physical device, "259:0", for the scheduler
+	Disk       string `msgpack:"disk"`  // physical device, "259:0", for the scheduler
+	Mode       string `msgpack:"mode"`  // of the target, in octal; "" where there is none, and no owner
+	Owner      int64  `msgpack:"owner"` // uid
+	Group      int64  `msgpack:"group"` // gid
+	Label      string `msgpack:"label"` // of SELinux, "" for none
 }
 
 // Mark is a checkpoint: how far a task is for certain, and what a later helper

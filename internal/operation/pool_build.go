@@ -1,10 +1,15 @@
 package operation
 
-import "storaged/internal/record"
+import (
+	"slices"
+
+	"storaged/internal/record"
+)
 
 // PoolBuild makes the storage that a pool stands on.
 type PoolBuild struct {
 	OnPool
+	Rights
 	Overwrite bool `json:"overwrite,omitempty"`
 }
 
@@ -30,8 +35,9 @@ func (*PoolBuild) Allowed(k Known) error { return Inactive(k.Pool) }
 func (o *PoolBuild) Task() Task {
 	return Task{
 		Name: "pool-build", Usage: "make the storage of a pool", Example: "--type dir --target /var/lib/images",
-		Flags: append(o.Volume.pool(), onOff("overwrite", &o.Overwrite, "even if there is something already; a directory stays as it is")),
-		Asks:  true,
+		Flags: append(slices.Concat(o.Volume.pool(), o.Rights.flags()),
+			onOff("overwrite", &o.Overwrite, "even if there is something already; a directory stays as it is")),
+		Asks: true,
 	}
 }
 
@@ -43,5 +49,5 @@ type PoolBuildRequest struct {
 
 // Plan makes it as it is asked for.
 func (r *PoolBuildRequest) Plan(k Known) (Operation, error) {
-	return &PoolBuild{OnPool: OnPool{Volume: k.On}, Overwrite: r.Overwrite}, nil
+	return &PoolBuild{OnPool: OnPool{Volume: k.On}, Rights: Rights{k.Pool.Target.Rights}, Overwrite: r.Overwrite}, nil
 }

@@ -6,41 +6,17 @@ import (
 	"storaged/internal/record"
 )
 
-// Rights are embedded by requests for a new volume, and by operations that make one:
-// whose its file is to be, and who may do what with it. What is left out is as the
-// source has it, and without a source root's alone.
-type Rights struct {
-	Owner *uint32 `json:"owner,omitempty"` // uid
-	Group *uint32 `json:"group,omitempty"` // gid
-	Mode  string  `json:"mode,omitempty"`  // octal, as chmod(1) takes it
-}
-
-// checkRights refuses a mode that is none, and bits that give a program or a directory
-// more than its rights.
-func (r Rights) checkRights() error {
-	if _, ok := r.ModeBits(); !ok {
-		return record.Errorf(record.Invalid, `field "mode" is %q, and no octal number up to 0777`, r.Mode)
-	}
-	return nil
-}
-
-// ModeBits is the mode as a number, nil where none is said.
-func (r Rights) ModeBits() (mode *uint32, ok bool) {
-	if r.Mode == "" {
-		return nil, true
-	}
-	n, err := strconv.ParseUint(r.Mode, 8, 32)
-	if err != nil || n > 0o777 {
-		return nil, false
-	}
-	return new(uint32(n)), true
-}
+// Rights are embedded by requests for a new volume, and by operations that make a volume
+// or the directory of a pool: whose its file is to be, and who may do what with it. What
+// is left out is as the source has it, and without a source root's alone.
+type Rights struct{ record.Rights }
 
 func (r *Rights) flags() []Flag {
 	return []Flag{
 		{Name: "owner", Usage: "`UID` that its file is to belong to", value: userID{&r.Owner}},
 		{Name: "group", Usage: "`GID` that its file is to belong to", value: userID{&r.Group}},
 		text("mode", &r.Mode, "permissions of its file, as chmod(1) takes them in octal: `MODE`"),
+		text("selinux-label", &r.Label, "`LABEL` of SELinux that its file is to have, where the kernel has it"),
 	}
 }
 

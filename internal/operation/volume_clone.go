@@ -250,7 +250,7 @@ func (r *CloneRequest) Check() error {
 	case r.Size < 0:
 		return record.Errorf(record.Invalid, "size must not be negative: %d", r.Size)
 	}
-	return cmp.Or(r.checkRights(), r.JobOptions.Check())
+	return cmp.Or(r.CheckRights(), r.JobOptions.Check())
 }
 
 // Plan decides what is copied: the file, or the content where another format, size or

@@ -163,7 +163,7 @@ func (r *CreateRequest) Check() error {
 	case r.Allocation != nil && r.Allocation.of(r.Capacity) > r.Capacity:
 		return record.Errorf(record.Invalid, "allocation of %s is more than the capacity of %s", both(r.Allocation.Bytes), both(r.Capacity))
 	}
-	return cmp.Or(r.checkImage(), r.checkBacking(), CheckEncryption(cmp.Or(r.Format, record.FormatRaw), r.Secret, r.Options), r.checkRights())
+	return cmp.Or(r.checkImage(), r.checkBacking(), CheckEncryption(cmp.Or(r.Format, record.FormatRaw), r.Secret, r.Options), r.CheckRights())
 }
 
 // checkImage refuses what no volume in the format is made with.

@@ -187,7 +187,7 @@ func (r *CreateRequest) CheckOfContent() error {
 	if r.Backing != "" {
 		return record.Errorf(record.Invalid, "a volume is made of a content, or stands on another, and not both")
 	}
-	return r.checkRights()
+	return r.CheckRights()
 }
 
 // from is the format that a content is converted from, "" for one that is put as it is:

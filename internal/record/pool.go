@@ -1,6 +1,8 @@
 package record
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
@@ -26,32 +28,54 @@ func PoolStates() []PoolState {
 
 // Pool is the public record of a pool. Sizes are bytes, as last observed.
 type Pool struct {
-	Name        string     `json:"name"`
-	UUID        string     `json:"uuid"`
-	Type        string     `json:"type"`
-	State       PoolState  `json:"state"`
-	Reason      string     `json:"reason"`
-	Since       time.Time  `json:"since"`
-	Persistent  bool       `json:"persistent"`
-	Autostart   bool       `json:"autostart"`
-	Target      Target     `json:"target"`
-	Real        string     `json:"real"` // the target's path without symbolic links, as last read; "" before
-	Source      Source     `json:"source"`
-	Devices     []string   `json:"devices"` // physical ones it lies on, as major:minor; none where that is not known, or memory, or a server
-	Capacity    int64      `json:"capacity"`
-	Allocation  int64      `json:"allocation"`
-	Available   int64      `json:"available"`
-	Reserved    int64      `json:"reserved"`    // by live jobs
-	Provisioned int64      `json:"provisioned"` // sum of the volumes' capacities
-	Ignored     int        `json:"ignored"`     // entries that are no volumes: by their names, or not regular files
-	Generation  int64      `json:"generation"`
-	Observed    *time.Time `json:"observed"` // nil: never read
+	Name       string    `json:"name"`
+	UUID       string    `json:"uuid"`
+	Type       string    `json:"type"`
+	State      PoolState `json:"state"`
+	Reason     string    `json:"reason"`
+	Since      time.Time `json:"since"`
+	Persistent bool      `json:"persistent"`
+	Autostart  bool      `json:"autostart"`
+	Target     Target    `json:"target"`
+	Real       string    `json:"real"` // the target's path without symbolic links, as last read; "" before
+	// Permissions are those of the target, as last read; nil: they were not, or there are none.
+	Permissions *Permissions `json:"permissions"`
+	Source      Source       `json:"source"`
+	Devices     []string     `json:"devices"` // physical ones it lies on, as major:minor; none where that is not known, or memory, or a server
+	// Next is how it is defined from when it is not in use any more; nil: as it is.
+	Next        *Definition `json:"next"`
+	Capacity    int64       `json:"capacity"`
+	Allocation  int64       `json:"allocation"`
+	Available   int64       `json:"available"`
+	Reserved    int64       `json:"reserved"`    // by live jobs
+	Provisioned int64       `json:"provisioned"` // sum of the volumes' capacities
+	Ignored     int         `json:"ignored"`     // entries that are no volumes: by their names, or not regular files
+	Generation  int64       `json:"generation"`
+	Observed    *time.Time  `json:"observed"` // nil: never read
 }
 
-// Target is where the pool's volumes are on this host.
+// Target is where the pool's volumes are on this host, and what the directory there is to
+// have when it is built.
 type Target struct {
 	Path string `json:"path,omitempty"`
+	Rights
 }
+
+// Definition is where a pool is, and where its storage comes from.
+type Definition struct {
+	Target Target `json:"target"`
+	Source Source `json:"source"`
+}
+
+// Is reports whether both say the same: nothing, and an empty list, say the same.
+func (d Definition) Is(o Definition) bool {
+	a, err := json.Marshal(d)
+	b, err2 := json.Marshal(o)
+	return err == nil && err2 == nil && bytes.Equal(a, b)
+}
+
+// Definition is how it is defined now.
+func (p Pool) Definition() Definition { return Definition{Target: p.Target, Source: p.Source} }
 
 // Source is where the pool's storage comes from. A dir pool has none.
 type Source struct {

@@ -1,6 +1,10 @@
 package record
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // VolumeState says whether a volume may be taken for whole.
 type VolumeState string
@@ -56,11 +60,18 @@ type Volume struct {
 	Checksum    *Recorded   `json:"checksum"` // nil: none was recorded
 }
 
-// Permissions say who may do what with the file of a volume (chmod(1), chown(1)).
+// Permissions say who may do what with the file of a volume, or the directory of a pool
+// (chmod(1), chown(1), chcon(1)).
 type Permissions struct {
 	Mode  string `json:"mode"`  // octal: "0640"
 	Owner uint32 `json:"owner"` // uid
 	Group uint32 `json:"group"` // gid
+	Label string `json:"selinux_label,omitempty"`
+}
+
+// String is MODE OWNER:GROUP, and the label if there is one.
+func (p Permissions) String() string {
+	return strings.TrimSpace(fmt.Sprintf("%s %d:%d %s", p.Mode, p.Owner, p.Group, p.Label))
 }
 
 // Times are those of the file of a volume (statx(2)). Nil is not known.

@@ -16,7 +16,7 @@ import (
 // Keys of the calls about contents.
 var (
 	contentQuery    = []string{"as", "checksum", "limit", "priority", "on_failure", "label"}
-	uploadQuery     = []string{"offset", "length", "as_format", "detect_zeros", "unpack", "continues", "beginning", "create", "capacity", "allocation", "format", "from_format", "from_secret", "secret", "option", "exist_ok", "owner", "group", "mode"}
+	uploadQuery     = []string{"offset", "length", "as_format", "detect_zeros", "unpack", "continues", "beginning", "create", "capacity", "allocation", "format", "from_format", "from_secret", "secret", "option", "exist_ok", "owner", "group", "mode", "selinux_label"}
 	descriptorQuery = []string{"fd", "direction"}
 )
 
@@ -39,7 +39,7 @@ func (c *call) uploadQueries() (r operation.UploadRequest, err error) {
 		r.Create, err = c.createQueries()
 		return r, err
 	}
-	for _, key := range []string{"capacity", "allocation", "format", "from_format", "from_secret", "secret", "option", "exist_ok", "owner", "group", "mode"} {
+	for _, key := range []string{"capacity", "allocation", "format", "from_format", "from_secret", "secret", "option", "exist_ok", "owner", "group", "mode", "selinux_label"} {
 		if q.Has(key) {
 			return r, record.Errorf(record.Invalid, "query key %q is for a new volume (create=true)", key)
 		}
@@ -276,7 +276,7 @@ func (c *call) downloadQueries() (r operation.DownloadRequest, err error) {
 
 // rightsQuery reads whose a new volume is to be.
 func (c *call) rightsQuery() (r operation.Rights, err error) {
-	r.Mode = c.r.URL.Query().Get("mode")
+	r.Mode, r.Label = c.r.URL.Query().Get("mode"), c.r.URL.Query().Get("selinux_label")
 	for key, at := range map[string]**uint32{"owner": &r.Owner, "group": &r.Group} {
 		text := c.r.URL.Query().Get(key)
 		if text == "" {

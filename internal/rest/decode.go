@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -118,11 +119,18 @@ func unmarshal(b []byte, v any) error {
 	case errors.As(err, &wrong) && wrong.Field == "":
 		return record.Errorf(record.Invalid, "the body is %s, not an object", wrong.Value)
 	case errors.As(err, &wrong):
-		return record.Errorf(record.Invalid, "field %s is %s, not %s", record.Short(wrong.Field), wrong.Value, typeWord(wrong.Type))
+		return record.Errorf(record.Invalid, "field %s is %s, not %s", record.Short(keysOf(wrong.Field)), wrong.Value, typeWord(wrong.Type))
 	case err != nil:
 		return record.Errorf(record.Invalid, "bad body: %v", err)
 	}
 	return nil
+}
+
+// keysOf is the path of a field by the keys of the document: package json names the
+// structs too that are embedded in others, which are no keys.
+func keysOf(field string) string {
+	parts := strings.Split(field, ".")
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p != "" && unicode.IsUpper(rune(p[0])) }), ".")
 }
 
 func typeWord(t reflect.Type) string {

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"path/filepath"
 	"slices"
@@ -143,11 +144,13 @@ func (s *Service) redefined(ctx context.Context, name string, st contract.Starte
 // asked or where that takes nothing away from a pool that is to stay; or only building.
 func defining(p *store.Pool, build, start bool) (operation.Operation, error) {
 	if !start {
-		return &operation.PoolBuild{OnPool: operation.OnPool{Volume: catalog.OnPool(p)}}, nil
+		return &operation.PoolBuild{OnPool: operation.OnPool{Volume: catalog.OnPool(p)}, Rights: operation.Rights{Rights: p.Target.Rights}}, nil
 	}
 	can, err := catalog.Capabilities(p.Type)
 	o := catalog.StartOf(p)
-	o.Build = build || can.MakesTarget && p.Persistent
+	if o.Build = build || can.MakesTarget && p.Persistent; o.Build {
+		o.Rights.Rights = p.Target.Rights
+	}
 	return o, err
 }
 
@@ -219,7 +222,13 @@ func checkSource(r contract.PoolDefine, props record.Capabilities) error {
 			return record.Errorf(record.Invalid, "a pool of type %s does not take %s", r.Type, spoken(field))
 		}
 	}
+	if err := r.Target.CheckRights(); err != nil {
+		return err
+	}
 	if r.Target.Path == "" {
+		if r.Target != (record.Target{}) {
+			return record.Errorf(record.Invalid, "a pool without a directory has no owner, group, mode or label of one")
+		}
 		return nil
 	}
 	if err := record.CheckPath(r.Target.Path); err != nil {
@@ -248,7 +257,7 @@ func poolUUID(asked string) (string, error) {
 	return id.String(), nil
 }
 
-// ReplacePool changes an inactive pool's definition.
+// ReplacePool changes a pool's definition: now, or when it is not in use any more.
 func (s *Service) ReplacePool(ctx context.Context, sub contract.Submit, pool string, r contract.PoolDefine) (record.Pool, error) {
 	if err := sub.Caller.May(ctx, record.DefinePools); err != nil {
 		return record.Pool{}, err
@@ -260,8 +269,9 @@ func (s *Service) ReplacePool(ctx context.Context, sub contract.Submit, pool str
 	if err != nil {
 		return record.Pool{}, err
 	}
+	var out record.Pool
 	err = s.store.Update(func(tx *store.Tx) error {
-		p, err := s.idlePool(tx, sub, pool)
+		p, err := s.matching(tx, sub, pool)
 		if err != nil {
 			return err
 		}
@@ -269,18 +279,31 @@ func (s *Service) ReplacePool(ctx context.Context, sub contract.Submit, pool str
 			return record.Errorf(record.Invalid, "name, uuid and type of pool %q cannot be changed", p.Name).
 				WithHint("undefine it and define another; that touches no storage")
 		}
-		return s.catalog.Redefine(tx, p, next)
+		if p.State != record.PoolInactive {
+			err = s.catalog.RedefineLater(tx, p, next)
+			out = catalog.PublicPool(p)
+			return err
+		}
+		err = cmp.Or(catalog.PoolUnused(tx, p.Name), s.catalog.Redefine(tx, p, next))
+		out = next.Pool
+		return err
 	})
-	return next.Pool, err
+	return out, err
 }
 
-// idlePool gives a pool that is inactive and that no live job is about.
-func (s *Service) idlePool(tx *store.Tx, sub contract.Submit, pool string) (*store.Pool, error) {
+// matching gives a pool that is of the generation that the request is for.
+func (s *Service) matching(tx *store.Tx, sub contract.Submit, pool string) (*store.Pool, error) {
 	p, err := catalog.Pool(tx, pool)
 	if err != nil {
 		return nil, err
 	}
-	if err := catalog.Unchanged(sub.IfMatch, p.Generation, "pool "+p.Name); err != nil {
+	return p, catalog.Unchanged(sub.IfMatch, p.Generation, "pool "+p.Name)
+}
+
+// idlePool gives a pool that is inactive and that no live job is about.
+func (s *Service) idlePool(tx *store.Tx, sub contract.Submit, pool string) (*store.Pool, error) {
+	p, err := s.matching(tx, sub, pool)
+	if err != nil {
 		return nil, err
 	}
 	if err := operation.Inactive(p.Pool); err != nil {
@@ -296,11 +319,8 @@ func (s *Service) PatchPool(ctx context.Context, sub contract.Submit, pool strin
 	}
 	var out record.Pool
 	err := s.store.Update(func(tx *store.Tx) error {
-		p, err := catalog.Pool(tx, pool)
+		p, err := s.matching(tx, sub, pool)
 		if err != nil {
-			return err
-		}
-		if err := catalog.Unchanged(sub.IfMatch, p.Generation, "pool "+p.Name); err != nil {
 			return err
 		}
 		if r.Autostart != nil {
@@ -308,9 +328,6 @@ func (s *Service) PatchPool(ctx context.Context, sub contract.Submit, pool strin
 				return record.Errorf(record.WrongState, "pool %q is forgotten when it is not active any more: it is not started with the daemon", p.Name)
 			}
 			p.Autostart = *r.Autostart
-		}
-		if r.Persistent != nil {
-			p.Persistent = *r.Persistent
 		}
 		err = s.catalog.ChangePool(tx, p)
 		out = catalog.PublicPool(p)

@@ -7,6 +7,7 @@ import (
 
 	"storaged/internal/catalog"
 	"storaged/internal/events"
+	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
 	"storaged/internal/store"
@@ -58,5 +59,40 @@ func TestHintNamesAllUsesOfASecret(t *testing.T) {
 	}
 	if got := says("p/1", "p/2", "p/3", "p/4", "p/5", "p/6", "p/7"); !strings.Contains(got, "p/5") || strings.Contains(got, "p/6") || !strings.Contains(got, " for 2 more") {
 		t.Errorf("of seven it says %q", got)
+	}
+}
+
+// A pool in use that is defined anew keeps where it is, until the host is started again.
+func TestPoolInUseIsDefinedForLater(t *testing.T) {
+	st, err := store.Open(filepath.Join(t.TempDir(), "db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	hub := events.New(16)
+	defer hub.Close()
+	s := &Service{config: Settings{StateDir: "/state", RuntimeDir: "/run"}, store: st, catalog: catalog.New(hub, "before", 7)}
+	err = st.Update(func(tx *store.Tx) error {
+		return tx.PutPool(&store.Pool{Boot: "before", Pool: record.Pool{
+			Name: "p", UUID: "u", Type: "dir", State: record.PoolActive, Target: record.Target{Path: "/p"}, Capacity: 7,
+		}})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.ReplacePool(t.Context(), contract.Submit{}, "p", contract.PoolDefine{Target: record.Target{Path: "/q"}})
+	if err != nil || p.Target.Path != "/p" || p.Next == nil || p.Next.Target.Path != "/q" {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	var start []operation.Operation
+	err = st.Update(func(tx *store.Tx) error {
+		start, err = catalog.New(hub, "after", 7).Reset(tx)
+		return err
+	})
+	if err != nil || len(start) != 1 || start[0].On().Path != "/q" {
+		t.Fatalf("%v, %v", start, err)
+	}
+	if p, err = s.Pool(t.Context(), "p"); err != nil || p.Target.Path != "/q" || p.Next != nil || p.Capacity != 0 {
+		t.Errorf("%+v, %v", p, err)
 	}
 }

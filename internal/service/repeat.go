@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"reflect"
 	"slices"
 
 	"storaged/internal/catalog"
@@ -87,7 +86,7 @@ func (s *Service) existing(ctx context.Context, sub contract.Submit, r contract.
 	}
 	public := catalog.PublicPool(p)
 	switch {
-	case p.Type != r.Type || p.Target.Path != r.Target.Path || !reflect.DeepEqual(p.Source, r.Source):
+	case p.Type != r.Type || !p.Definition().Is(record.Definition{Target: r.Target, Source: r.Source}):
 		err = record.Errorf(record.Exists, "pool %q exists and differs: it is %s at %s", p.Name, p.Type, p.Target.Path)
 	case start && starting:
 		st, err := s.startAfter(ctx, sub, r, p)

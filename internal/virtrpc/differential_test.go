@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
+	"golang.org/x/sys/unix"
 
 	"storaged/internal/testenv"
 	"storaged/internal/virtrpc/virtrpctest"
@@ -129,6 +130,9 @@ func (s side) prepare(t *testing.T, archive *txtar.Archive) {
 		s.write(t, name, make([]byte, 1<<20))
 	}
 	s.write(t, "images/text", []byte("no image"))
+	if err := unix.Setxattr(filepath.Join(s.dir, "images", "text"), "security.selinux", []byte("system_u:object_r:virt_image_t:s0\x00"), 0); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Symlink("base.raw", filepath.Join(s.dir, "images", "link")); err != nil {
 		t.Fatal(err)
 	}

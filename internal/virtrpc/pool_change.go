@@ -42,21 +42,9 @@ func definePool(c *call, a wire.TextFlags) (xdr.Value, error) {
 		p, _, err := c.svc.DefinePool(c.ctx(), c.submit(), r, false, false)
 		return named(p, err)
 	}
-	same := described(*old) == described(record.Pool{Type: r.Type, Target: r.Target, Source: r.Source})
-	switch {
-	case same && old.Persistent:
-		return named(*old, nil)
-	case same:
-		return named(c.svc.PatchPool(c.ctx(), c.submit(), old.UUID, contract.PoolPatch{Persistent: new(true)}))
-	}
 	r.Autostart = &old.Autostart
 	p, err := c.svc.ReplacePool(c.ctx(), c.submit(), old.UUID, r)
 	return named(p, poolInUse(*old, err))
-}
-
-// described says in libvirt's words where a pool's storage is.
-func described(p record.Pool) string {
-	return virtxml.OfPool(record.Pool{Type: p.Type, Target: p.Target, Source: p.Source}).Format()
 }
 
 // definition reads a document, and gives the pool that it is of, nil where it is a new one.
@@ -94,6 +82,8 @@ func createPool(c *call, a wire.TextFlags) (xdr.Value, error) {
 		return nil, err
 	case old != nil && active(*old):
 		return nil, wire.Failf(wire.FromStorage, wire.OperationInvalid, "pool is already active as '%s'", old.Name)
+	case old != nil && !old.Definition().Is(record.Definition{Target: r.Target, Source: r.Source}):
+		return nil, wire.Failf(wire.FromStorage, wire.OperationInvalid, "pool '%s' is defined otherwise: it is at %s", old.Name, old.Target.Path)
 	case old != nil:
 		return named(*old, c.activate(*old, a.Flags))
 	}

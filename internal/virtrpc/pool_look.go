@@ -173,8 +173,8 @@ func poolInfo(c *call, a wire.Pool) (xdr.Value, error) {
 	return &info, nil
 }
 
-// xmlInactive asks for a pool as it is defined: VIR_STORAGE_XML_INACTIVE. It is the same
-// as that in use.
+// xmlInactive asks for a pool as it is from when it is not in use any more:
+// VIR_STORAGE_XML_INACTIVE.
 const xmlInactive wire.Flags = 1
 
 func poolXML(c *call, a wire.PoolFlags) (xdr.Value, error) {
@@ -185,8 +185,8 @@ func poolXML(c *call, a wire.PoolFlags) (xdr.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !active(p) {
-		p.Capacity, p.Allocation, p.Available = 0, 0, 0
+	if a.Flags&xmlInactive != 0 && p.Next != nil {
+		p = record.Pool{Name: p.Name, UUID: p.UUID, Type: p.Type, Target: p.Next.Target, Source: p.Next.Source}
 	}
 	return new(wire.Text(virtxml.OfPool(p).Format())), nil
 }

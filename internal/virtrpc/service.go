@@ -20,7 +20,7 @@ type Service interface {
 	Pool(ctx context.Context, pool string) (record.Pool, error)
 	// DefinePool records a pool. With build or start it also starts one job.
 	DefinePool(ctx context.Context, s contract.Submit, r contract.PoolDefine, build, start bool) (record.Pool, contract.Started, error)
-	// ReplacePool changes an inactive pool's definition.
+	// ReplacePool changes a pool's definition: now, or when it is not in use any more.
 	ReplacePool(ctx context.Context, s contract.Submit, pool string, r contract.PoolDefine) (record.Pool, error)
 	PatchPool(ctx context.Context, s contract.Submit, pool string, r contract.PoolPatch) (record.Pool, error)
 	UndefinePool(ctx context.Context, s contract.Submit, pool string, r contract.PoolUndefine) (changed bool, err error)

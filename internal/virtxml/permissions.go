@@ -73,10 +73,10 @@ func (p Permissions) write(w *writer) {
 	})
 }
 
-// Rights are the permissions as whoever asks for a volume says them. A label is not given
-// to anything.
+// Rights are the permissions as whoever asks for a volume says them.
 func (p Permissions) Rights() operation.Rights {
-	r := operation.Rights{Owner: p.Owner, Group: p.Group}
+	var r operation.Rights
+	r.Owner, r.Group, r.Label = p.Owner, p.Group, p.Label
 	if p.Mode != nil {
 		r.Mode = fmt.Sprintf("%04o", *p.Mode)
 	}

@@ -204,15 +204,19 @@ func (p Pool) Define() contract.PoolDefine {
 		Name:      p.Name,
 		UUID:      p.UUID,
 		Type:      p.Type,
-		Target:    record.Target{Path: p.Path},
+		Target:    record.Target{Path: p.Path, Rights: p.Permissions.Rights().Rights},
 		Source:    p.Source.record(p.Options),
 		Autostart: new(false),
 	}
 }
 
-// OfPool describes a pool.
+// OfPool describes a pool: with the permissions of its directory as they are, or until
+// anybody has looked as they are to be.
 func OfPool(r record.Pool) Pool {
 	p := Pool{Type: r.Type, Name: r.Name, UUID: r.UUID, Capacity: r.Capacity, Allocation: r.Allocation, Available: r.Available, Path: r.Target.Path}
 	p.Source, p.Options = sourceFrom(r.Source)
+	if p.Permissions = permissionsFrom(r.Permissions); p.Permissions.none() {
+		p.Permissions = permissionsIn(r.Target.Rights)
+	}
 	return p
 }

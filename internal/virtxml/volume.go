@@ -342,8 +342,14 @@ func permissionsFrom(r *record.Permissions) (p Permissions) {
 	if mode, err := strconv.ParseUint(r.Mode, 8, 32); err == nil {
 		p.Mode = new(uint32(mode) & 0o777)
 	}
-	p.Owner, p.Group = &r.Owner, &r.Group
+	p.Owner, p.Group, p.Label = &r.Owner, &r.Group, r.Label
 	return p
+}
+
+// permissionsIn are those that something is to have.
+func permissionsIn(r record.Rights) Permissions {
+	mode, _ := r.ModeBits()
+	return Permissions{Mode: mode, Owner: r.Owner, Group: r.Group, Label: r.Label}
 }
 
 func timesFrom(r *record.Times) *Times {

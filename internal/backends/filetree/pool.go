@@ -22,8 +22,8 @@ const (
 )
 
 // Build makes the directory and what is missing on the way to it. One that is
-// there already is taken as it is, as in libvirt, so that overwrite has
-// nothing to add.
+// there already is taken as it is, but for the rights that are asked for, as in libvirt,
+// so that overwrite has nothing to add.
 func (Tree) Build(ctx context.Context, p backends.Pool, _ bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -45,8 +45,12 @@ func (Tree) Build(ctx context.Context, p backends.Pool, _ bool) error {
 	if err != nil {
 		return fmt.Errorf("cannot build pool directory %q: %w", p.Target, err)
 	}
+	err = p.Rights.GiveFile(at)
+	if err == nil {
+		err = at.Sync()
+	}
 	at.Close()
-	return syncParent(p.Target)
+	return errors.Join(err, syncParent(p.Target))
 }
 
 // deepest opens the deepest directory on the way to target that exists, and

@@ -164,6 +164,7 @@ func (d *poolDir) inspect(info *backends.VolumeInfo, in *header.Reader) error {
 		return err
 	}
 	defer f.Close()
+	info.Permissions.Label = labelOf(f)
 	return in.Read(f, info)
 }
 
@@ -180,11 +181,18 @@ func (d *poolDir) info() (backends.PoolInfo, error) {
 	if err != nil {
 		return bad(err)
 	}
+	st, err := blockdev.Statx(d.File)
+	if err != nil {
+		return bad(err)
+	}
+	permissions := permissionsOf(&st)
+	permissions.Label = labelOf(d.File)
 	return backends.PoolInfo{
-		Path:       path,
-		ID:         id.identity(),
-		Capacity:   int64(fs.Blocks) * fs.Frsize,
-		Allocation: int64(fs.Blocks-fs.Bfree) * fs.Frsize,
-		Available:  int64(fs.Bavail) * fs.Frsize,
+		Path:        path,
+		Permissions: permissions,
+		ID:          id.identity(),
+		Capacity:    int64(fs.Blocks) * fs.Frsize,
+		Allocation:  int64(fs.Blocks-fs.Bfree) * fs.Frsize,
+		Available:   int64(fs.Bavail) * fs.Frsize,
 	}, nil
 }

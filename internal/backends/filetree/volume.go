@@ -99,7 +99,9 @@ func (v *volume) Info() (backends.VolumeInfo, error) {
 	if err != nil {
 		return backends.VolumeInfo{}, err
 	}
-	return infoOf(v.name, v.path, &st), nil
+	info := infoOf(v.name, v.path, &st)
+	info.Permissions.Label = labelOf(v.file)
+	return info, nil
 }
 
 func (v *volume) stat() (unix.Statx_t, error) {
@@ -167,24 +169,34 @@ func (v *volume) Resize(ctx context.Context, p *diskio.Pacer, spec diskio.Resize
 func infoOf(name, path string, st *unix.Statx_t) backends.VolumeInfo {
 	at := fileAt(path)
 	return backends.VolumeInfo{
-		Name:       name,
-		Path:       at.Path,
-		Key:        at.Key,
-		Type:       at.Type,
-		Capacity:   int64(st.Size),
-		Size:       int64(st.Size),
-		Allocation: int64(st.Blocks) * 512, // statx(2): always units of 512
-		ID:         header.FileID(st),
-		Change:     timeOf(st.Ctime),
-		Modify:     timeOf(st.Mtime),
-		Access:     timeOf(st.Atime),
-		Birth:      birthOf(st),
-		Permissions: &record.Permissions{
-			Mode:  fmt.Sprintf("%04o", st.Mode&0o7777),
-			Owner: st.Uid,
-			Group: st.Gid,
-		},
+		Name:        name,
+		Path:        at.Path,
+		Key:         at.Key,
+		Type:        at.Type,
+		Capacity:    int64(st.Size),
+		Size:        int64(st.Size),
+		Allocation:  int64(st.Blocks) * 512, // statx(2): always units of 512
+		ID:          header.FileID(st),
+		Change:      timeOf(st.Ctime),
+		Modify:      timeOf(st.Mtime),
+		Access:      timeOf(st.Atime),
+		Birth:       birthOf(st),
+		Permissions: permissionsOf(st),
 	}
+}
+
+func permissionsOf(st *unix.Statx_t) *record.Permissions {
+	return &record.Permissions{Mode: fmt.Sprintf("%04o", st.Mode&0o7777), Owner: st.Uid, Group: st.Gid}
+}
+
+// labelOf is the label of a file or directory as it can be shown. One that is longer than
+// any is not.
+func labelOf(f *os.File) string {
+	label := record.Escape(diskio.LabelOf(f))
+	if len(label) > record.MaxLabel {
+		return ""
+	}
+	return label
 }
 
 // birthOf is zero on file systems that do not keep it.

@@ -3,6 +3,7 @@ package task
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
@@ -81,11 +82,19 @@ func allocationOf(o *operation.Create, at helper.Location) (a allocation, err er
 	return a, err
 }
 
-// rightsOf are those that a new volume is to have. That its mode is one was checked.
+// rightsOf are those that a new volume or directory is to have. That its mode is one was
+// checked. A label means something only where the kernel has SELinux.
 func rightsOf(r operation.Rights) diskio.Rights {
 	mode, _ := r.ModeBits()
-	return diskio.Rights{Owner: r.Owner, Group: r.Group, Mode: mode}
+	given := diskio.Rights{Owner: r.Owner, Group: r.Group, Mode: mode}
+	if _, err := os.Stat(selinux); err == nil {
+		given.Label = r.Label
+	}
+	return given
 }
+
+// selinux is there where the kernel has SELinux, and it is in use.
+const selinux = "/sys/fs/selinux/enforce"
 
 type allocation struct {
 	newImage

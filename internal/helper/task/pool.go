@@ -14,6 +14,7 @@ import (
 // PoolBuild makes the task of an operation.
 func PoolBuild(o *operation.PoolBuild) (helper.Task, error) {
 	t, err := poolTask(o, o.Volume, said{do: "build", done: "built"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
+		p.Rights = rightsOf(o.Rights)
 		return change(ctx, r, "build", func() error { return makePool(ctx, p, o.Overwrite) })
 	})
 	if o.Overwrite {
@@ -30,6 +31,7 @@ func PoolStart(o *operation.PoolStart) (helper.Task, error) {
 	})
 	if err == nil {
 		s.Pool = t.Opens[0].(*helper.Pool)
+		s.Rights = rightsOf(o.Rights)
 		t.Opens[0] = s
 	}
 	return t, err

@@ -62,6 +62,7 @@ func (a *ask) create(n *operation.CreateRequest) {
 	setAll(a.query, "format", n.Format)
 	setAll(a.query, "secret", n.Secret)
 	setAll(a.query, "mode", n.Mode)
+	setAll(a.query, "selinux_label", n.Label)
 	a.id("owner", n.Owner)
 	a.id("group", n.Group)
 	for key, value := range n.Options {

@@ -39,7 +39,7 @@ func (c *Client) DefinePool(ctx context.Context, s contract.Submit, r contract.P
 	return is.Pool, contract.Started{}, err
 }
 
-// ReplacePool changes an inactive pool's definition.
+// ReplacePool changes a pool's definition: now, or when it is not in use any more.
 func (c *Client) ReplacePool(ctx context.Context, s contract.Submit, pool string, r contract.PoolDefine) (record.Pool, error) {
 	return fetch[record.Pool](ctx, c, newAsk(http.MethodPut, "pools", pool).with(r).under(s))
 }

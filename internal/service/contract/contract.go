@@ -42,8 +42,7 @@ func (*PoolUndefine) Check() error { return nil }
 
 // PoolPatch changes properties of a pool; nil leaves one as it is.
 type PoolPatch struct {
-	Autostart  *bool `json:"autostart,omitempty"`
-	Persistent *bool `json:"-"` // true: one that was transient stays
+	Autostart *bool `json:"autostart,omitempty"`
 }
 
 // VolumePatch changes properties of a volume.
