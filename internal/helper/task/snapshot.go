@@ -97,33 +97,30 @@ func (l layer) options() map[string]string {
 	return map[string]string{"iter_time": strconv.FormatInt(l.iter, 10)}
 }
 
-// stack makes an empty image that stands on another one, in place of a volume.
-func stack(ctx context.Context, r *helper.Run, d *helper.Draft, on layer) error {
-	if err := on.sound(r); err != nil {
+// admits refuses it before anything is made that is to stand on it.
+func (l layer) admits(ctx context.Context, r *helper.Run, p *helper.Pool) error {
+	if err := l.sound(r); err != nil {
 		return err
 	}
-	if err := roomIn(ctx, d.Pool, operation.RoomForOverlay(on.like.Capacity, on.secret != "")); err != nil {
-		return err
-	}
-	attributes, err := diskio.AttributesOf(d.Over.Volume.Content())
-	if err != nil {
-		return err
-	}
-	r.Report.Rollback, r.Report.Method = string(record.RollbackNone), methodOverlay
+	return roomIn(ctx, p, operation.RoomForOverlay(l.like.Capacity, l.secret != ""))
+}
+
+// stack makes of a draft an empty image that stands on another one, in place of a volume
+// with those attributes.
+func (l layer) stack(ctx context.Context, r *helper.Run, d *helper.Draft, attributes diskio.Attributes) error {
+	r.Report.Method = methodOverlay
 	r.Knows(func(it *ipc.Item) {
 		if is, err := described(d.Draft, layered); err == nil {
 			like(it, is)
 		}
 	})
-	return r.Create(ctx, d, func() error {
-		err := r.MakeDisk(ctx, d.Draft, helper.Blank{
-			Format: layered, Capacity: on.like.Capacity, BackingName: on.path, BackingFormat: layered, Secret: on.secret, Options: on.options(),
-		})
-		if err == nil {
-			give(r, d.Draft.Content(), attributes.OfCopy(), d.Path)
-		}
-		return err
+	err := r.MakeDisk(ctx, d.Draft, helper.Blank{
+		Format: layered, Capacity: l.like.Capacity, BackingName: l.path, BackingFormat: layered, Secret: l.secret, Options: l.options(),
 	})
+	if err == nil {
+		give(r, d.Draft.Content(), attributes.OfCopy(), d.Path)
+	}
+	return err
 }
 
 // share makes a file of the blocks of another.

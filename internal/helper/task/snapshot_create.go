@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"storaged/internal/backends"
+	"storaged/internal/diskio"
 	"storaged/internal/helper"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
@@ -82,7 +83,16 @@ func (w preserving) overlay(ctx context.Context, r *helper.Run) error {
 		return err
 	}
 	d := &helper.Draft{Location: w.volume.Location, As: backends.NewVolume{Format: w.format, Size: w.draft.As.Size}, Over: w.volume, Aside: w.draft.Name}
-	if err := stack(ctx, r, d, layer{Volume: w.volume.Volume, path: w.draft.Path, like: is, secret: w.secret, iter: w.iter}); err != nil {
+	on := layer{Volume: w.volume.Volume, path: w.draft.Path, like: is, secret: w.secret, iter: w.iter}
+	if err := on.admits(ctx, r, d.Pool); err != nil {
+		return err
+	}
+	attributes, err := diskio.AttributesOf(w.volume.Volume.Content())
+	if err != nil {
+		return err
+	}
+	r.Report.Rollback = string(record.RollbackNone)
+	if err := r.Create(ctx, d, func() error { return on.stack(ctx, r, d, attributes) }); err != nil {
 		return err
 	}
 	is.Name, is.Path, is.Key = w.draft.Name, w.draft.Path, w.draft.Path

@@ -1,12 +1,14 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
 	"storaged/internal/helper"
+	"storaged/internal/ipc"
 	"storaged/internal/operation"
 )
 
@@ -31,7 +33,7 @@ func SnapshotRestore(o *operation.SnapshotRestore) (helper.Task, error) {
 		Reads:  from.Path,
 		Writes: at.Path,
 		ByHand: spares(at),
-		Opens:  []helper.Opening{w.old, w.snapshot, w.draft},
+		Opens:  []helper.Opening{w.old, w.snapshot, helper.Begun{Draft: w.draft}},
 		Work:   w.work,
 	}, nil
 }
@@ -59,21 +61,24 @@ func (w reverting) work(ctx context.Context, r *helper.Run) error {
 	}
 	r.Plan(helper.Moving("share", size), helper.Commit())
 	r.Next(0)
-	err = r.Create(ctx, w.draft, func() error {
-		err := share(ctx, r, w.draft.Draft.Content(), w.snapshot.Volume.Content())
-		if err == nil {
-			give(r, w.draft.Draft.Content(), attributes.OfCopy(), w.draft.Path)
-		}
-		return err
-	})
+	return r.Create(ctx, w.draft, func() error { return w.fill(ctx, r, is, attributes) })
+}
+
+// fill makes of the draft what the snapshot is: by its blocks, or, where those cannot be
+// shared, by an image that stands on it.
+func (w reverting) fill(ctx context.Context, r *helper.Run, is ipc.Item, attributes diskio.Attributes) error {
+	to := w.draft.Draft.Content()
+	err := share(ctx, r, to, w.snapshot.Volume.Content())
 	switch {
 	case unshared(err) && w.format == layered:
-		if err := allowed(w.forbidden, "restore", w.old.Path); err != nil {
+		on := layer{Volume: w.snapshot.Volume, path: w.snapshot.Path, like: is, secret: w.secret, iter: w.iter}
+		if err := cmp.Or(allowed(w.forbidden, "restore", w.old.Path), on.admits(ctx, r, w.draft.Pool), diskio.FileOf(to).Truncate(0)); err != nil {
 			return err
 		}
-		return stack(ctx, r, w.draft, layer{Volume: w.snapshot.Volume, path: w.snapshot.Path, like: is, secret: w.secret, iter: w.iter})
+		return on.stack(ctx, r, w.draft, attributes)
 	case err == nil:
-		like(r.Report.Volume, is)
+		r.Knows(func(it *ipc.Item) { like(it, is) })
+		give(r, to, attributes.OfCopy(), w.draft.Path)
 	}
 	return err
 }
