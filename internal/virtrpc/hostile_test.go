@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -186,30 +188,70 @@ func wirePool(t *testing.T, c *virtrpctest.Client) *wire.Pool {
 	return p
 }
 
-// Long calls keep nobody waiting, not even on their own connection; one that reaches the
-// bound still gets pings answered by and by.
+// Long calls keep nobody waiting, be they on one connection or each on its own, and cost
+// little; keepalive waits for none of them.
 func TestLongCallsWaitBesideOthers(t *testing.T) {
+	for _, connections := range []int{1, 500} {
+		t.Run(strconv.Itoa(connections), func(t *testing.T) { longCalls(t, connections) })
+	}
+}
+
+func longCalls(t *testing.T, connections int) {
+	const long, most = 500, 64 << 10 // bytes of each
 	h := newHost(t, nil)
-	c := virtrpctest.Open(t, h.main)
 	wipe := &wire.VolFlags{Vol: wire.Vol{Pool: "images", Name: "base.raw"}}
-	const long = 500
-	for range long {
-		c.Begin(wire.StorageVolWipe, wipe)
+	all := make([]*virtrpctest.Client, connections)
+	heap := grown(func() {
+		for i := range all {
+			all[i] = virtrpctest.Open(t, h.main)
+		}
+		for i := range long {
+			all[i%connections].Begin(wire.StorageVolWipe, wipe)
+		}
+		for range long {
+			<-h.svc.waits
+		}
+	})
+	if heap > long*most {
+		t.Errorf("%d KiB of memory", heap>>10)
 	}
-	for range long {
-		<-h.svc.waits
-	}
-	works(t, c)
-	c.Send(ping, nil)
-	if p, err := c.Next(); err != nil || p.Program != wire.Keepalive || p.Procedure != wire.Pong {
-		t.Errorf("a ping is answered by %+v, %v", p, err)
+	looks, pings := others(t, h, all[0])
+	t.Logf("%d KiB of memory; p99 of %d looks %v, of %d pings %v", heap>>10, len(looks), p99(looks), len(pings), p99(pings))
+	if took := max(p99(looks), p99(pings)); took > answered {
+		t.Errorf("p99 is %v", took)
 	}
 	close(h.svc.end)
-	for range long {
-		if p, err := c.Next(); err != nil || p.Procedure != wire.StorageVolWipe || p.Status != wire.OK {
+	for i := range long {
+		if p, err := all[i%connections].Next(); err != nil || p.Procedure != wire.StorageVolWipe || p.Status != wire.OK {
 			t.Fatalf("%+v, %v", p, err)
 		}
 	}
+}
+
+// others looks on a connection of its own and on one whose calls wait, and pings there, and
+// gives how long that took.
+func others(t *testing.T, h *host, waiting *virtrpctest.Client) (looks, pings []time.Duration) {
+	free := virtrpctest.Open(t, h.main)
+	for range 500 {
+		for _, c := range []*virtrpctest.Client{free, waiting} {
+			began := time.Now()
+			works(t, c)
+			looks = append(looks, time.Since(began))
+		}
+		began := time.Now()
+		waiting.Send(ping, nil)
+		if p, err := waiting.Next(); err != nil || p.Program != wire.Keepalive || p.Procedure != wire.Pong {
+			t.Errorf("a ping is answered by %+v, %v", p, err)
+		}
+		pings = append(pings, time.Since(began))
+	}
+	return looks, pings
+}
+
+// p99 is what 99 of 100 are below.
+func p99(all []time.Duration) time.Duration {
+	slices.Sort(all)
+	return all[len(all)*99/100]
 }
 
 var ping = wire.Header{Program: wire.Keepalive, Version: wire.Version, Procedure: wire.Ping, Type: wire.Message}

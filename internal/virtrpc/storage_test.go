@@ -3,9 +3,11 @@ package virtrpc_test
 import (
 	"bytes"
 	"crypto/rand"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"storaged/internal/virtrpc/virtrpctest"
@@ -140,4 +142,24 @@ func TestVirshDoesStorage(t *testing.T) {
 	do("pool-delete p")
 	do("pool-undefine p")
 	fails("pool-info p", "no storage pool with matching name 'p'")
+}
+
+// A hundred sessions of virsh at a time have no failure.
+func TestManySessionsOfVirsh(t *testing.T) {
+	p := newPlace(t, "")
+	p.virsh("", "vol-create-as p disk 1M")
+	var sessions sync.WaitGroup
+	for i := range 100 {
+		script := "pool-list; pool-info p; vol-list p; vol-info disk p; vol-dumpxml disk p"
+		if i%5 == 0 { // each of these has two jobs
+			name := fmt.Sprint("own", i)
+			script += "; vol-create-as p " + name + " 1M; vol-info " + name + " p; vol-delete " + name + " p"
+		}
+		sessions.Go(func() {
+			if out, ok := virtrpctest.Virsh(t, p.URI(), script); !ok || strings.Contains(out, "error:") {
+				t.Errorf("%s: %s", script, out)
+			}
+		})
+	}
+	sessions.Wait()
 }

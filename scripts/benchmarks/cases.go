@@ -51,13 +51,13 @@ var once, both = []warmth{cold}, []warmth{cold, warm}
 
 // cases are all there is to compare.
 func (b *bench) cases() []benchCase {
-	return slices.Concat(b.copies(), b.conversions(), b.reflinks(), b.wipes(), b.streams(), b.costs())
+	return slices.Concat(b.copies(), b.conversions(), b.reflinks(), b.wipes(), b.streams(), b.clients(), b.costs())
 }
 
 func (b *bench) copies() []benchCase {
 	tools := []contender{b.clone(), cp("--reflink=never").bound(1), qemuConvert().bound(1), nbdcopy().bound(1)}
 	sparse := cp("--reflink=never", "--sparse=always")
-	virsh := b.libvirt.contender("vol-clone", "--pool", "peers", "FROM", "NAME").bound(virshCopyShare)
+	virsh := b.libvirt.contender("vol-clone", "--pool", peersPool, "FROM", "NAME").bound(virshCopyShare)
 	return []benchCase{
 		{"copy", b.mib("Copy of %d MiB of random data", 1), both, b.filled("random.raw", b.size), append(tools, dd(), virsh)},
 		{"sparse", "Copy of 100 GiB with 1 GiB of data in 1000 extents", once, b.sparse("sparse.raw", gib), []contender{b.clone(), sparse.bound(1), qemuConvert(), nbdcopy()}},
@@ -79,16 +79,16 @@ func (b *bench) wipes() []benchCase {
 	return []benchCase{
 		{"wipe-zero", b.mib("Wipe of %d MiB with zeros", 0.25), both, victim, []contender{
 			zero, b.zeros(b.size / 4).bound(1), shred("-n", "0", "-z"), scrub("fillzero"),
-			b.libvirt.contender("vol-wipe", "--pool", "peers", "NAME")}},
+			b.libvirt.contender("vol-wipe", "--pool", peersPool, "NAME")}},
 		{"wipe-random", b.mib("Wipe of %d MiB with random bytes", 0.25), both, victim, []contender{
 			random, zero.named("storage-helper wipe --algorithm zero").bound(1.3), shred("-n", "1"), scrub("random").bound(0.2),
-			b.libvirt.contender("vol-wipe", "--pool", "peers", "NAME", "--algorithm", "random")}},
+			b.libvirt.contender("vol-wipe", "--pool", peersPool, "NAME", "--algorithm", "random")}},
 	}
 }
 
 // streams go through the daemons' sockets, as people use them.
 func (b *bench) streams() []benchCase {
-	up, down := []string{"vol-upload", "--pool", "peers", "NAME", "SOURCE"}, []string{"vol-download", "--pool", "peers", "FROM", "TARGET"}
+	up, down := []string{"vol-upload", "--pool", peersPool, "NAME", "SOURCE"}, []string{"vol-download", "--pool", peersPool, "FROM", "TARGET"}
 	return []benchCase{
 		{"upload", b.mib("Upload of %d MiB into a volume", 1), once, b.upload(b.size), []contender{
 			b.ctl("vol", "upload", "peers/NAME", "SOURCE", "--yes"), b.libvirt.contender(up...).bound(virshStreamShare)}},
@@ -102,6 +102,52 @@ func (b *bench) streams() []benchCase {
 			b.ctl("vol", "download", "peers/BESIDES-NAME", "TARGET").named("the same, of 512 MiB in 500 extents").bound(proportional),
 			b.libvirt.contender(append(down, "--sparse")...)}},
 	}
+}
+
+// clients are libvirt's, against both daemons.
+func (b *bench) clients() []benchCase {
+	sides := func(before func(*work) []string, args ...string) []contender {
+		return []contender{b.virsh(before, args...), b.libvirt.prepared(before, args...).bound(1)}
+	}
+	up, down := []string{"vol-upload", "--pool", peersPool, "NAME", "SOURCE"}, []string{"vol-download", "--pool", peersPool, "FROM", "TARGET"}
+	const sparse = "100 GiB with 1 GiB of data in 1000 extents through virsh"
+	return []benchCase{
+		{"virsh-upload", b.mib("Upload of %d MiB through virsh", 1), once, b.upload(b.size), sides(refreshed, up...)},
+		{"virsh-download", b.mib("Download of %d MiB through virsh", 1), once, outside(b.filled("random.raw", b.size)), sides(refreshed, down...)},
+		{"virsh-upload-sparse", "Upload of " + sparse, once, b.sparse("sparse.raw", gib), sides(newSparse, append(up, "--sparse")...)},
+		{"virsh-download-sparse", "Download of " + sparse, once, outside(b.sparse("sparse.raw", gib)), sides(refreshed, append(down, "--sparse")...)},
+		{"virsh-look", fmt.Sprintf("%d loops at a time, of %d times five commands of virsh that look", loops, loopRounds), once, b.victim(mib), b.loops("look")},
+		{"virsh-make", fmt.Sprintf("%d loops at a time, of %d times five commands of virsh that make a volume, look and delete it", loops, loopRounds), once, b.victim(mib), b.loops("make")},
+	}
+}
+
+// refreshed has a daemon look at its pool.
+func refreshed(*work) []string { return []string{"pool-refresh", peersPool} }
+
+// newSparse has it make the volume that a sparse content goes into.
+func newSparse(w *work) []string {
+	return []string{"vol-create-as", peersPool, filepath.Base(w.target), fmt.Sprint(sparseSize), "--allocation", "0"}
+}
+
+// virsh is a command of libvirt's client with our daemon, after another that is not
+// measured.
+func (b *bench) virsh(before func(*work) []string, args ...string) contender {
+	uri := libvirtURI(b.rig.libvirtSocket())
+	return contender{
+		name:   "virsh " + args[0] + ", storaged",
+		argv:   append([]string{"virsh", "-q", "-c", uri}, args...),
+		daemon: func() int { return b.rig.daemon.Process.Pid },
+		before: func(ctx context.Context, w *work) error { return virsh(ctx, uri, before(w)...) },
+	}
+}
+
+// loops are those of virsh with both daemons.
+func (b *bench) loops(what string) []contender {
+	ours, theirs := b.virsh(refreshed, "in loops"), b.libvirt.prepared(refreshed, "in loops").bound(1)
+	for c, socket := range map[*contender]string{&ours: b.rig.libvirtSocket(), &theirs: b.libvirt.socket} {
+		c.argv = []string{b.tool("benchmarks"), b.bin, "loop", libvirtURI(socket), peersPool, "NAME", what}
+	}
+	return []contender{ours, theirs}
 }
 
 // proportional is what twice the data in twice the extents may take at most.
@@ -147,7 +193,7 @@ func (b *bench) ctl(args ...string) contender {
 		argv:   append([]string{b.tool("storagedctl"), "--socket", b.rig.sock, "-o", "json"}, args...),
 		daemon: func() int { return b.rig.daemon.Process.Pid },
 		before: func(ctx context.Context, _ *work) error {
-			st, err := b.rig.client.Start(ctx, contract.Submit{}, "peers", "", &operation.PoolRefreshRequest{})
+			st, err := b.rig.client.Start(ctx, contract.Submit{}, peersPool, "", &operation.PoolRefreshRequest{})
 			if err != nil {
 				return err
 			}

@@ -16,7 +16,7 @@ import (
 // file systems of its own, and it has no network.
 type libvirt struct {
 	absent string // why there is none
-	uri    string
+	socket string
 	daemon *exec.Cmd
 }
 
@@ -50,7 +50,7 @@ func startLibvirt(ctx context.Context, base, dir string) *libvirt {
 		l.absent = "libvirtd: " + err.Error()
 		return l
 	}
-	l.daemon, l.uri = cmd, "storage:///system?socket="+filepath.Join(home, "libvirt-sock")
+	l.daemon, l.socket = cmd, filepath.Join(home, "libvirt-sock")
 	if err := l.ready(ctx, dir); err != nil {
 		l.stop()
 		said, _ := os.ReadFile(log.Name())
@@ -100,11 +100,19 @@ func (l *libvirt) ready(ctx context.Context, dir string) error {
 			return fmt.Errorf("it does not answer: %w", l.virsh(context.Background(), "pool-list"))
 		}
 	}
-	return l.virsh(ctx, "pool-create-as", "peers", "dir", "--target", dir)
+	return l.virsh(ctx, "pool-create-as", peersPool, "dir", "--target", dir)
 }
 
 func (l *libvirt) virsh(ctx context.Context, args ...string) error {
-	out, err := exec.CommandContext(ctx, "virsh", append([]string{"-q", "-c", l.uri}, args...)...).CombinedOutput()
+	return virsh(ctx, libvirtURI(l.socket), args...)
+}
+
+// libvirtURI is how clients of libvirt find a daemon by its socket.
+func libvirtURI(socket string) string { return "storage:///system?socket=" + socket }
+
+// virsh runs a command of libvirt's own client.
+func virsh(ctx context.Context, uri string, args ...string) error {
+	out, err := exec.CommandContext(ctx, "virsh", append([]string{"-q", "-c", uri}, args...)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("virsh %s: %w: %s", args[0], err, strings.TrimSpace(string(out)))
 	}
@@ -116,10 +124,18 @@ func (l *libvirt) contender(args ...string) contender {
 	return contender{
 		name:   "virsh " + args[0],
 		absent: l.absent,
-		argv:   append([]string{"virsh", "-q", "-c", l.uri}, args...),
+		argv:   append([]string{"virsh", "-q", "-c", libvirtURI(l.socket)}, args...),
 		daemon: func() int { return l.daemon.Process.Pid },
-		before: func(ctx context.Context, _ *work) error { return l.virsh(ctx, "pool-refresh", "peers") },
+		before: func(ctx context.Context, _ *work) error { return l.virsh(ctx, "pool-refresh", peersPool) },
 	}
+}
+
+// prepared is a command of virsh after another, of a comparison with our daemon.
+func (l *libvirt) prepared(before func(*work) []string, args ...string) contender {
+	c := l.contender(args...)
+	c.name += ", libvirtd"
+	c.before = func(ctx context.Context, w *work) error { return l.virsh(ctx, before(w)...) }
+	return c
 }
 
 func (l *libvirt) stop() {

@@ -32,7 +32,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: benchmarks DIR-OF-BINARIES [calls | control | estimates | against [-n PAIRS] DIR-OF-OTHERS | peers [FLAGS] | copy [-direct] SOURCE TARGET]")
+		return errors.New("usage: benchmarks DIR-OF-BINARIES [calls | control | estimates | against [-n PAIRS] DIR-OF-OTHERS | peers [FLAGS] | callers [FLAGS] | loop URI POOL VOLUME look|make | copy [-direct] SOURCE TARGET]")
 	}
 	bin, args := args[0], args[1:]
 	switch {
@@ -48,10 +48,14 @@ func run(ctx context.Context, args []string) error {
 		return against(ctx, bin, args[1:])
 	case args[0] == "peers":
 		return peers(ctx, bin, args[1:])
+	case args[0] == "callers":
+		return callers(ctx, bin, args[1:])
+	case args[0] == "loop":
+		return loop(ctx, args[1:])
 	case args[0] == "copy":
 		return bareCopy(ctx, args[1:])
 	}
-	return fmt.Errorf("there is no benchmark %q: calls, control, estimates, against or peers; without a name the first three", args[0])
+	return fmt.Errorf("there is no benchmark %q: calls, control, estimates, against, peers or callers; without a name the first three", args[0])
 }
 
 // onDaemon runs measurements on a private daemon, one after the other.

@@ -91,6 +91,9 @@ func newBench(bin string, args []string) (*bench, error) {
 	return b, os.Mkdir(b.files(), 0o700)
 }
 
+// peersPool is the pool that both daemons have.
+const peersPool = "peers"
+
 // files is the directory of sources and targets, a pool of both daemons.
 func (b *bench) files() string { return filepath.Join(b.dir, "files") }
 
@@ -103,7 +106,7 @@ func (b *bench) startDaemons(ctx context.Context) (err error) {
 	if b.rig, err = startRig(ctx, b.bin); err != nil {
 		return err
 	}
-	if err := b.rig.definePool(ctx, "peers", b.files()); err != nil {
+	if err := b.rig.definePool(ctx, peersPool, b.files()); err != nil {
 		return err
 	}
 	b.libvirt = startLibvirt(ctx, b.dir, b.files())

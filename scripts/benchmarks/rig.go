@@ -90,6 +90,9 @@ func (r *rig) ready(ctx context.Context) error {
 	return r.definePool(ctx, pool, filepath.Join(r.dir, "pool"))
 }
 
+// libvirtSocket is where clients of libvirt find the daemon, which is root's.
+func (r *rig) libvirtSocket() string { return filepath.Join(r.dir, "libvirt.sock") }
+
 func (r *rig) definePool(ctx context.Context, name, dir string) error {
 	_, st, err := r.client.DefinePool(ctx, contract.Submit{}, contract.PoolDefine{
 		Name: name, Type: "dir", Target: record.Target{Path: dir},
