@@ -10,7 +10,8 @@ JOB is a number, a uuid, POOL/VOLUME or POOL. docs/libvirt.md has the protocol.
 import socket, struct, sys, uuid
 
 REMOTE, JOBS = 0x20008086, 0x206A6F62  # programs
-AUTH_LIST, OPEN, SUPPORTS_FEATURE = 66, 1, 60  # procedures of REMOTE
+AUTH_LIST, AUTH_POLKIT, OPEN, SUPPORTS_FEATURE = 66, 70, 1, 60  # procedures of REMOTE
+POLKIT = 2  # a way to prove who one is
 LIST, GET_INFO, GET_STATS, ABORT, EVENT_REGISTER = 1, 2, 3, 5, 9  # procedures of JOBS
 CALL, MESSAGE = 0, 2  # types of packets
 TYPES = ["none", "bounded", "unbounded", "completed", "failed", "cancelled"]
@@ -74,7 +75,8 @@ class Connection:
         self.socket, self.serial, self.messages = socket.socket(socket.AF_UNIX), 0, []
         self.socket.connect(path)
         self.stream = self.socket.makefile("rb")
-        self.call(REMOTE, AUTH_LIST)
+        if self.call(REMOTE, AUTH_LIST).take("2I")[1] == POLKIT:
+            self.call(REMOTE, AUTH_POLKIT)
         self.call(REMOTE, OPEN, struct.pack(">II", 0, 0))  # no URI: the only driver there is
         if self.call(REMOTE, SUPPORTS_FEATURE, struct.pack(">I", JOBS)).take("i") < 1:
             sys.exit("the daemon knows nothing of jobs")

@@ -4,12 +4,17 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
+	"storaged/internal/polkit"
+	"storaged/internal/record"
 	"storaged/internal/testenv"
 	"storaged/internal/virtrpc/virtrpctest"
+	"storaged/internal/virtrpc/wire"
 )
 
 // example is the client that the manual shows.
@@ -71,4 +76,32 @@ func TestExampleOfTheManualWorks(t *testing.T) {
 	if err := watch.Wait(); err != nil || !strings.HasPrefix(last, "state,ended ") || !strings.Contains(last, ": canceled (cancelled, ") {
 		t.Errorf("%v, the last line is %q", err, last)
 	}
+}
+
+// Who is let in by polkit sees all jobs, by the example too, and does to those of others
+// what its rules allow.
+func TestPolkitsRulesProtectJobsOfOthers(t *testing.T) {
+	bus, _ := testenv.Polkit(t, `polkit.addRule(function(action, subject) {
+		return action.id == "org.storaged.job.control" ? polkit.Result.NO : polkit.Result.YES;
+	});`, policies...)
+	h := newJobHost(t)
+	begun := h.wipe("a")
+	socket, _ := h.Ask(polkit.On(bus))
+	uid := uidOf(t, "daemon")
+	client, err := os.Open(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	list := exec.CommandContext(t.Context(), testenv.Tool(t, "/usr/bin/python3"), "-", socket, "list", "live")
+	list.Stdin, list.Dir = client, "/" // which it could not open there
+	list.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+	if out, err := list.CombinedOutput(); err != nil || !strings.HasPrefix(string(out), fmt.Sprintf("%d %s volume.wipe ", begun.Number, begun.ID)) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	c := virtrpctest.DialAs(t, socket, uid)
+	c.Do(wire.AuthList, nil, nil)
+	c.Do(wire.AuthPolkit, nil, nil)
+	c.Do(wire.ConnectOpen, &wire.OpenArgs{}, nil)
+	h.refusal(c.CallJob(wire.JobAbort, &wire.JobFlags{Job: ofVolume("a")}, nil), wire.AccessDenied, record.Denied, "org.storaged.job.control")
 }
