@@ -44,16 +44,35 @@ func Shared(t testing.TB) string {
 	return dir
 }
 
+// Bus starts a bus of D-Bus at a socket until the end of the test, and gives its address
+// and its process.
+func Bus(t testing.TB, socket string) (address string, daemon *os.Process) {
+	t.Helper()
+	config := socket + ".conf"
+	if err := os.WriteFile(config, fmt.Appendf(nil, busConfig, socket), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := spawn(t, "exec "+Tool(t, "dbus-daemon")+" --nofork --nopidfile --config-file="+config)
+	until(t, s, func() bool {
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	return "unix:path=" + socket, s.cmd.Process
+}
+
 // Polkit starts a bus with polkit on it until the end of the test, and gives the bus's
 // address and polkit's process. It has the rules given, the policies of the files given,
 // and no others. It needs root.
 func Polkit(t testing.TB, rules string, policies ...string) (address string, daemon *os.Process) {
 	t.Helper()
 	Root(t)
-	Tool(t, "dbus-daemon")
 	_, err := os.Stat(polkitd)
 	Need(t, "the program "+polkitd, err == nil)
 	dir := Shared(t)
+	address, _ = Bus(t, filepath.Join(dir, "bus"))
 	for _, sub := range []string{"actions", "rules", "none"} {
 		makeDir(t, filepath.Join(dir, sub))
 	}
@@ -69,21 +88,10 @@ func Polkit(t testing.TB, rules string, policies ...string) (address string, dae
 		}
 		write(content, filepath.Join("actions", filepath.Base(p)))
 	}
-	socket := filepath.Join(dir, "bus")
 	write([]byte(rules), "rules/10-test.rules")
-	write(fmt.Appendf(nil, busConfig, socket), "bus.conf")
-	until(t, spawn(t, "exec dbus-daemon --nofork --nopidfile --config-file="+dir+"/bus.conf"), func() bool {
-		conn, err := net.Dial("unix", socket)
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
-	address = "unix:path=" + socket
 	script := fmt.Sprintf(`mount --bind %[1]s/actions /usr/share/polkit-1/actions && mount --bind %[1]s/rules /etc/polkit-1/rules.d &&
 		mount --bind %[1]s/none /usr/share/polkit-1/rules.d && exec %[2]s --no-debug`, dir, polkitd)
-	asked := []string{"DBUS_SYSTEM_BUS_ADDRESS=" + address}
-	p := spawn(t, script, asked...)
+	p := spawn(t, script, "DBUS_SYSTEM_BUS_ADDRESS="+address)
 	until(t, p, func() bool {
 		names := exec.Command(Tool(t, "dbus-send"), "--bus="+address, "--print-reply", "--dest=org.freedesktop.DBus", "/", "org.freedesktop.DBus.NameHasOwner", "string:org.freedesktop.PolicyKit1")
 		out, err := names.Output()

@@ -1,8 +1,6 @@
 package virtrpc_test
 
 import (
-	"context"
-	"errors"
 	"os"
 	"os/user"
 	"slices"
@@ -197,22 +195,4 @@ func TestWithoutPolkitNobodyIsLetIn(t *testing.T) {
 	}
 	f.refuses(uid, "The name org.freedesktop.PolicyKit1 was not provided by any .service files")
 	f.lists(0)
-}
-
-// A question that polkit does not answer ends when its client has left.
-func TestQuestionEndsWithItsClient(t *testing.T) {
-	t.Parallel()
-	bus, daemon := testenv.Polkit(t, rules, policies...)
-	if err := daemon.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	a := polkit.On(bus)
-	defer a.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	asked := make(chan error)
-	go func() { asked <- a.Check(ctx, polkit.Subject{PID: 1, UID: 1, Start: 1}, "org.libvirt.unix.manage") }()
-	cancel()
-	if err := <-asked; err == nil || errors.As(err, new(*polkit.Refusal)) {
-		t.Errorf("the question got %v", err)
-	}
 }
