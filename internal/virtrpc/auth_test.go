@@ -116,13 +116,18 @@ type fragile struct {
 	asked  *polkit.Authority
 	polkit *os.Process
 	socket string
+	hasty  string // a socket behind which nobody waits for polkit
 }
 
 func newFragile(t *testing.T) *fragile {
 	t.Helper()
 	bus, daemon := testenv.Polkit(t, rules, policies...)
 	f := &fragile{T: t, asked: polkit.On(bus), polkit: daemon}
-	f.socket, _ = virtrpctest.NewHost(t).Ask(f.asked)
+	hasty := polkit.On(bus)
+	f.asked.Timeout, hasty.Timeout = virtrpctest.Patience, 200*time.Millisecond
+	h := virtrpctest.NewHost(t)
+	f.socket, _ = h.Ask(f.asked)
+	f.hasty, _ = h.Ask(hasty)
 	return f
 }
 
@@ -134,21 +139,21 @@ func (f *fragile) signal(s syscall.Signal) {
 }
 
 // list has a user list pools.
-func (f *fragile) list(uid int) (string, bool) {
+func (f *fragile) list(uid int, socket string) (string, bool) {
 	f.Helper()
-	return virtrpctest.VirshAs(f.T, uint32(uid), virtrpctest.URI(f.socket), "pool-list", "--all")
+	return virtrpctest.VirshAs(f.T, uint32(uid), virtrpctest.URI(socket), "pool-list", "--all")
 }
 
 func (f *fragile) lists(uid int) {
 	f.Helper()
-	if out, ok := f.list(uid); !ok {
+	if out, ok := f.list(uid, f.socket); !ok {
 		f.Errorf("uid %d gets %s", uid, out)
 	}
 }
 
-func (f *fragile) refuses(uid int, why string) {
+func (f *fragile) refuses(uid int, socket, why string) {
 	f.Helper()
-	if out, ok := f.list(uid); ok || !strings.Contains(out, "authentication failed: cannot ask polkit: "+why) {
+	if out, ok := f.list(uid, socket); ok || !strings.Contains(out, "authentication failed: cannot ask polkit: "+why) {
 		f.Errorf("uid %d gets %s", uid, out)
 	}
 }
@@ -159,10 +164,8 @@ func TestNobodyElseWaitsForPolkit(t *testing.T) {
 	t.Parallel()
 	f := newFragile(t)
 	uid := uidOf(t, "daemon")
-	f.asked.Timeout = 200 * time.Millisecond
 	f.signal(syscall.SIGSTOP)
-	f.refuses(uid, "it does not answer")
-	f.asked.Timeout = virtrpctest.Patience
+	f.refuses(uid, f.hasty, "it does not answer")
 	c := virtrpctest.DialAs(t, f.socket, uid)
 	c.Do(wire.AuthList, nil, nil)
 	asks := c.Header(wire.AuthPolkit)
@@ -193,6 +196,6 @@ func TestWithoutPolkitNobodyIsLetIn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.refuses(uid, "The name org.freedesktop.PolicyKit1 was not provided by any .service files")
+	f.refuses(uid, f.socket, "The name org.freedesktop.PolicyKit1 was not provided by any .service files")
 	f.lists(0)
 }
