@@ -270,6 +270,7 @@ func (f *frontEnd) volumes() {
 	}
 	f.do("Start", "p", "", &operation.PoolRefreshRequest{})
 	f.ask("Freshen", "p")
+	f.ask("Recent", "p")
 	f.do("Start", "p", "", &operation.CreateRequest{Name: "v", Capacity: mib})
 	f.do("Start", "p", "found", &operation.CloneRequest{Name: "copy", Reflink: "never"})
 	f.do("Start", "p", "copy", &operation.MoveRequest{Name: "moved"})

@@ -129,7 +129,9 @@ func (s *Service) GrantNothing() { s.jobs.GrantNothing() }
 // Stop ends what Begin began, but not the helpers: they run on.
 func (s *Service) Stop(ctx context.Context) error {
 	s.catalog.StopSeeking()
-	return s.jobs.Stop(ctx)
+	err := s.jobs.Stop(ctx)
+	s.readings.all.Wait()
+	return err
 }
 
 // CloseEvents ends what Subscribe began.

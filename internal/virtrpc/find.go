@@ -65,6 +65,14 @@ func (c *call) vol(v wire.Vol) (record.Volume, error) {
 	return c.volumeOf(p, v.Name)
 }
 
+// volNow is vol, of the volume as it is now: others may have written to it.
+func (c *call) volNow(v wire.Vol) (record.Volume, error) {
+	if err := c.svc.Recent(c.ctx(), v.Pool); err != nil && record.CodeOf(err) != record.NotFound {
+		return record.Volume{}, err
+	}
+	return c.vol(v)
+}
+
 // volumeOf gives a volume of a pool that must be in use.
 func (c *call) volumeOf(p record.Pool, name string) (record.Volume, error) {
 	if err := mustBeActive(p); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"storaged/internal/virtrpc/virtrpctest"
 )
@@ -111,6 +112,20 @@ func TestVirshDoesStorage(t *testing.T) {
 	do("vol-wipe c --pool p --algorithm nnsa")
 	do("vol-delete c --pool p")
 	fails("vol-delete c --pool p", "no storage vol with matching")
+
+	// A guest writes to its disk.
+	do("vol-create-as p guest 4M --allocation 0")
+	says("vol-info guest --pool p", "Allocation:     0.00 B")
+	seen := time.Now()
+	if err := os.WriteFile(filepath.Join(dir, "guest"), make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for out := ""; !strings.Contains(out, "Allocation:     1.00 MiB"); out = do("vol-info guest --pool p") {
+		if time.Since(seen) > virtrpctest.Patience {
+			t.Fatalf("what is shown does not follow: %s", out)
+		}
+	}
+	do("vol-delete guest --pool p")
 
 	do("pool-refresh p")
 	do("pool-destroy p")
