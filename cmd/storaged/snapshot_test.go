@@ -545,6 +545,10 @@ func TestSnapshotUnderTwoIsMergedIntoBoth(t *testing.T) {
 	seen["disk"] = h.guest(filepath.Join(dir, "disk"))
 	h.succeed(h.cloneSnapshot("other/disk@s0", "linked", linked))
 	h.refuses(record.HasChildren, "other/linked")(h.dropSnapshot("other/disk@s0"))
+	h.succeed(h.cloneSnapshot("other/disk@s0", "raw", format("raw")))
+	if raw := must(os.ReadFile(filepath.Join(dir, "raw")))(t); !bytes.Equal(raw, seen["disk@s0"]) {
+		t.Error("the snapshot was converted to something else")
+	}
 	h.succeed(h.dropSnapshot("other/disk@s1"))
 	delete(seen, "disk@s1")
 	h.unchanged(dir, seen)
