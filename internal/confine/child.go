@@ -9,8 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,10 +33,26 @@ func Start(p Policy, cmd *exec.Cmd) (Level, error) {
 	}
 	level.Capabilities = keeps.names()
 	learnPidfds()
+	return level, startOn(cmd, func() error { return startHere(p, keeps, cmd) })
+}
+
+// Unconfined starts the program of cmd with all that this process may do, for what mounts,
+// or makes and takes apart devices. It is killed when the calling process ends. The caller
+// waits for it, as after cmd.Start; an error means that it does not run.
+func Unconfined(cmd *exec.Cmd) error {
+	return startOn(cmd, func() error {
+		dying(cmd)
+		return cmd.Start()
+	})
+}
+
+// startOn has a thread start the program of cmd that lives until the program has ended.
+func startOn(cmd *exec.Cmd, start func() error) error {
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		err := startHere(p, keeps, cmd)
+		starting.add(unix.Gettid())
+		err := start()
 		pid := 0
 		if err == nil {
 			pid = cmd.Process.Pid
@@ -43,7 +62,52 @@ func Start(p Policy, cmd *exec.Cmd) (Level, error) {
 			await(pid)
 		}
 	}()
-	return level, <-started
+	return <-started
+}
+
+// starting are the threads that have started programs. The kernel restricts all threads of
+// a process only if none is restricted more, and so those have to be gone before.
+var starting threads
+
+type threads struct {
+	mu  sync.Mutex
+	ids []int
+}
+
+func (t *threads) add(id int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ids = append(t.ids, id)
+}
+
+// threadTime is how long a thread may take to end whose program has ended: the kernel has
+// to run it once more.
+const threadTime = 10 * time.Second
+
+// awaitEnd returns when they are gone, or when they are not in a time that is far more
+// than they need: then a program of theirs runs still.
+func (t *threads) awaitEnd() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(threadTime); len(t.ids) > 0 && time.Now().Before(end); {
+		t.ids = slices.DeleteFunc(t.ids, func(id int) bool {
+			_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", id))
+			return errors.Is(err, os.ErrNotExist)
+		})
+		if len(t.ids) > 0 {
+			<-tick.C
+		}
+	}
+}
+
+// dying has the program killed when this thread ends.
+func dying(cmd *exec.Cmd) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 }
 
 // learnPidfds has package os find out what pidfds can do, which it does once: without a
@@ -60,11 +124,8 @@ func startHere(p Policy, keeps Capabilities, cmd *exec.Cmd) error {
 	if err != nil {
 		return err
 	}
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
+	dying(cmd)
 	cmd.SysProcAttr.Cloneflags = uintptr(secret)
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL // when this thread ends
 	if err := restrictThread(p, keeps, cmd.Path, secret); err != nil {
 		return fmt.Errorf("cannot confine %s: %w", cmd.Path, err)
 	}

@@ -16,6 +16,7 @@ import (
 func Process(p Policy) (Level, error) {
 	level := available(p)
 	learnPidfds()
+	starting.awaitEnd()
 	_, keeps, err := p.Capabilities.sets()
 	if err == nil {
 		level.Capabilities = keeps.names()

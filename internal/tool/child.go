@@ -39,6 +39,7 @@ type Command struct {
 	Output int // bytes of standard output at most, for Run
 
 	objects []string // before the options
+	free    bool     // it is not confined
 }
 
 // firstFD is the first descriptor behind the standard three.
@@ -95,7 +96,12 @@ func (c Command) start(stdout io.Writer) (*Child, error) {
 	}
 	// What this process inherited itself is not for others.
 	unix.CloseRange(firstFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) // from Linux 5.11 on
-	if ch.Level, err = confine.Start(c.Policy, ch.cmd); err != nil {
+	if c.free {
+		err = confine.Unconfined(ch.cmd)
+	} else {
+		ch.Level, err = confine.Start(c.Policy, ch.cmd)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", at, err)
 	}
 	go ch.wait()
@@ -231,6 +237,13 @@ func (c Command) Run(ctx context.Context) ([]byte, error) {
 		ch.Kill()
 		return nil, fmt.Errorf("%s was ended: %w", c.Name, context.Cause(ctx))
 	}
+}
+
+// Administer is Run of a program that is not confined, since it has to do with the system
+// as a whole: it mounts, or makes what lies on devices. Its policy does not count.
+func (c Command) Administer(ctx context.Context) ([]byte, error) {
+	c.free = true
+	return c.Run(ctx)
 }
 
 // Signal sends it a signal.

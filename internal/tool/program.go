@@ -8,6 +8,7 @@
 package tool
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -30,6 +31,17 @@ var (
 	StorageDaemon = Program{Name: "qemu-storage-daemon", Debian: "qemu-system-common", Fedora: "qemu-img", Objects: true}
 )
 
+// Programs that make file systems, and one that finds what a device carries.
+var (
+	MkfsExt2  = Program{Name: "mkfs.ext2", Debian: "e2fsprogs", Fedora: "e2fsprogs"}
+	MkfsExt3  = Program{Name: "mkfs.ext3", Debian: "e2fsprogs", Fedora: "e2fsprogs"}
+	MkfsExt4  = Program{Name: "mkfs.ext4", Debian: "e2fsprogs", Fedora: "e2fsprogs"}
+	MkfsXFS   = Program{Name: "mkfs.xfs", Debian: "xfsprogs", Fedora: "xfsprogs"}
+	MkfsBtrfs = Program{Name: "mkfs.btrfs", Debian: "btrfs-progs", Fedora: "btrfs-progs"}
+	MkfsVFAT  = Program{Name: "mkfs.vfat", Debian: "dosfstools", Fedora: "dosfstools"}
+	Wipefs    = Program{Name: "wipefs", Debian: "util-linux", Fedora: "util-linux-core"}
+)
+
 // path is where programs are searched, in this order, and what they get as PATH:
 // that of who started us may be anybody's.
 const path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -44,6 +56,18 @@ func (p Program) Find() (string, error) {
 		}
 	}
 	return "", &MissingError{p}
+}
+
+// Lacking says of the first of the programs that is not installed that it is not, and how
+// to get it; "" if all are.
+func Lacking(programs ...Program) string {
+	for _, p := range programs {
+		_, err := p.Find()
+		if lacks, ok := errors.AsType[*MissingError](err); ok {
+			return lacks.Error() + "; " + lacks.Hint()
+		}
+	}
+	return ""
 }
 
 // MissingError says that a program is not installed.

@@ -1,0 +1,220 @@
+package blockdev
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Node is an open block device.
+type Node struct {
+	*os.File        // for reading
+	Path     string // its node in /dev, links followed
+	Number   string // major:minor
+	Size     int64  // bytes
+
+	exclusive *os.File // that keeps others away who ask for that; nil: it was given up
+}
+
+// OpenNode opens a device to read it. Links on the way are followed. Who holds it open so
+// keeps its number from becoming another device's.
+func OpenNode(path string) (*Node, error) { return openNode(path, unix.O_RDONLY) }
+
+func openNode(path string, flags int) (*Node, error) {
+	resolved, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, err
+	}
+	// What is no device may block, and so is looked at first.
+	var st unix.Stat_t
+	if err := unix.Stat(resolved, &st); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return nil, &os.PathError{Op: "open", Path: path, Err: unix.ENOTBLK}
+	}
+	f, err := os.OpenFile(resolved, flags|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{File: f, Path: resolved}
+	if err := n.look(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// look reads what is open.
+func (n *Node) look() error {
+	var err error
+	if n.Number, n.Size, err = describe(n.File); err != nil {
+		return fmt.Errorf("cannot look at device %q: %w", n.Path, err)
+	}
+	return nil
+}
+
+// describe gives number and size of an open device.
+func describe(f *os.File) (dev string, size int64, err error) {
+	st, err := Statx(f)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		err = unix.ENOTBLK
+	}
+	if err == nil {
+		size, err = f.Seek(0, 2)
+	}
+	return number(st.Rdev_major, st.Rdev_minor), size, err
+}
+
+// Same fails unless the node at the path is still the open device, of the size that it
+// had: what is done by the path from here on is done to it.
+func (n *Node) Same() error {
+	now, err := OpenNode(n.Path)
+	if err != nil {
+		return err
+	}
+	defer now.Close() // it was only looked at
+	_, size, err := describe(n.File)
+	if err == nil && (now.Number != n.Number || now.Size != n.Size || size != n.Size) {
+		err = fmt.Errorf("device %q is another by now: it was %s of %d bytes, and is %s of %d", n.Path, n.Number, n.Size, now.Number, now.Size)
+	}
+	return err
+}
+
+// Overlaps reports whether another device is the same, or one is a partition of the other.
+// One that is not there overlaps nothing.
+func (n *Node) Overlaps(path string) bool {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return false
+	}
+	dev := number(unix.Major(st.Rdev), unix.Minor(st.Rdev))
+	d, ok := System.Device(n.Number)
+	if !ok {
+		return dev == n.Number
+	}
+	_, related := among(d.group(), dev)
+	return related
+}
+
+// UsedError is a device that others use.
+type UsedError struct {
+	Path    string
+	Holder  string // who, for people; "" where that is not known
+	Release string // how to have it let go, "" where that is not known
+}
+
+func (e *UsedError) Error() string {
+	if e.Holder == "" {
+		return fmt.Sprintf("device %q is in use by somebody who is not seen from here", e.Path)
+	}
+	return fmt.Sprintf("device %q is in use by %s", e.Path, e.Holder)
+}
+
+// passingTime is how long somebody may have a device open who came by: udev looks at each
+// device that somebody has written to.
+const passingTime = 2 * time.Second
+
+// Claim opens a device for somebody who is to destroy what it holds, so that nobody else
+// gets it who asks the kernel for that. One that others use is a *UsedError, also where
+// they did not ask.
+func Claim(path string) (*Node, error) {
+	n, err := OpenNode(path)
+	if err != nil {
+		return nil, err
+	}
+	tick := time.NewTicker(passingTime / 100)
+	defer tick.Stop()
+	for end := time.Now().Add(passingTime); ; <-tick.C {
+		err, passing := n.claim()
+		if err == nil {
+			return n, nil
+		}
+		if !passing || time.Now().After(end) {
+			n.Close()
+			return nil, err
+		}
+	}
+}
+
+// claim tries it once. passing says that whoever is in the way may be gone in a moment.
+func (n *Node) claim() (err error, passing bool) {
+	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", n.Fd()), unix.O_RDWR|unix.O_EXCL|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil && !errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("cannot open device %q: %w", n.Path, err), false
+	}
+	uses := System.Uses(n.Number)
+	if err == nil && len(uses) == 0 {
+		n.exclusive = f
+		return nil, false
+	}
+	if f != nil {
+		f.Close() // nothing was written
+	}
+	return n.used(uses), passes(uses)
+}
+
+func passes(uses []Use) bool {
+	for _, u := range uses {
+		if !u.Passing {
+			return false
+		}
+	}
+	return true
+}
+
+// maxUses bounds how many users of a device are named.
+const maxUses = 4
+
+// used is the refusal of a device because of its users.
+func (n *Node) used(uses []Use) *UsedError { return usedBy(n.Path, uses) }
+
+func usedBy(path string, uses []Use) *UsedError {
+	e := &UsedError{Path: path}
+	var names []string
+	for _, u := range uses[:min(len(uses), maxUses)] {
+		names = append(names, u.Who)
+		if e.Release == "" {
+			e.Release = u.Release
+		}
+	}
+	e.Holder = strings.Join(names, ", ")
+	if more := len(uses) - maxUses; more > 0 {
+		e.Holder += fmt.Sprintf(" and %d more", more)
+	}
+	return e
+}
+
+// Unused fails with a *UsedError if others use the open device as their own: who only
+// has it open does not count.
+func (n *Node) Unused() error {
+	var uses []Use
+	for _, u := range System.Uses(n.Number) {
+		if !u.Passing {
+			uses = append(uses, u)
+		}
+	}
+	if len(uses) == 0 {
+		return nil
+	}
+	return n.used(uses)
+}
+
+// Yield gives up the claim for a program that makes one of its own; the device stays open
+// to read.
+func (n *Node) Yield() error {
+	if n.exclusive == nil {
+		return nil
+	}
+	f := n.exclusive
+	n.exclusive = nil
+	return f.Close()
+}
+
+// Close gives up all of it.
+func (n *Node) Close() error { return errors.Join(n.Yield(), n.File.Close()) }

@@ -1,0 +1,230 @@
+package blockdev
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Use is what a block device is used for.
+type Use struct {
+	Who     string // for people: what has it
+	Release string // how to have it let go of the device, "" where nobody can tell
+	Passing bool   // it may let go by itself in a moment: a program that has it open
+}
+
+// Uses are those of a device, given as major:minor: of itself, of its partitions and of
+// the disk that it is a partition of. What stands on them, such as a volume group, is
+// named and not gone through further. This process is not among them.
+//
+// The kernel keeps two who want a device for themselves apart (O_EXCL of open(2)), and
+// mounts, swap space, LVM, RAID and multipath all do. Virtual machines, and programs that
+// just read or write, do not: they are found by what they have open (/proc/PID/fd).
+func (s Sysfs) Uses(number string) []Use {
+	d, ok := s.Device(number)
+	if !ok {
+		return nil
+	}
+	group := d.group()
+	uses := slices.Concat(mountsOn(group), swapOn(group))
+	for _, g := range group {
+		uses = append(uses, g.held()...)
+	}
+	return append(uses, openers(group)...)
+}
+
+// group is the device, its partitions, and the disk that it is a partition of.
+func (d Device) group() []Device {
+	group := []Device{d}
+	if disk := d.whole(); disk != d {
+		group = append(group, disk)
+	}
+	parts, _ := filepath.Glob(filepath.Join(d.path, "*", "partition")) // the pattern is good
+	for _, p := range parts {
+		group = append(group, Device{filepath.Dir(p)})
+	}
+	return group
+}
+
+// among finds a device by its major:minor.
+func among(group []Device, number string) (d Device, ok bool) {
+	i := slices.IndexFunc(group, func(g Device) bool { return number != "" && g.Attribute("dev") == number })
+	if i < 0 {
+		return d, false
+	}
+	return group[i], true
+}
+
+// mountsOn are mounts of file systems on devices.
+func mountsOn(group []Device) (uses []Use) {
+	for _, m := range Mounts() {
+		if d, ok := among(group, m.Carrier()); ok {
+			uses = append(uses, Use{Who: fmt.Sprintf("the file system mounted at %q%s", m.Point, d.as(group)), Release: "umount " + m.Point})
+		}
+	}
+	return uses
+}
+
+// as says which device of the group is meant, where that is not the first.
+func (d Device) as(group []Device) string {
+	if d == group[0] {
+		return ""
+	}
+	return " (" + d.Node() + ")"
+}
+
+// swapOn are devices that memory is written to.
+func swapOn(group []Device) (uses []Use) {
+	b, _ := os.ReadFile("/proc/swaps") // there is none where there is no swap space
+	for _, line := range strings.Split(string(b), "\n") {
+		path, _, _ := strings.Cut(line, " ")
+		path = unescape(path)
+		var st unix.Stat_t
+		if !filepath.IsAbs(path) || unix.Stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
+			continue
+		}
+		if d, ok := among(group, number(unix.Major(st.Rdev), unix.Minor(st.Rdev))); ok {
+			uses = append(uses, Use{Who: "the kernel as swap space" + d.as(group), Release: "swapoff " + path})
+		}
+	}
+	return uses
+}
+
+// held are devices that stand on the device.
+func (d Device) held() (uses []Use) {
+	holders, _ := filepath.Glob(filepath.Join(d.path, "holders", "*")) // the pattern is good
+	for _, h := range holders {
+		path, err := filepath.EvalSymlinks(h)
+		if err == nil {
+			uses = append(uses, Device{path}.asHolder())
+		}
+	}
+	return uses
+}
+
+// mapped says what a mapped device is by the beginning of its uuid, which those who make
+// one give it (libdevmapper.h).
+var mapped = []struct{ prefix, what, release string }{
+	{"LVM-", "the logical volume", "vgchange -an of its volume group"},
+	{"mpath-", "the multipath device", "multipath -f"},
+	{"CRYPT-", "the encrypted device", "cryptsetup close"},
+}
+
+// asHolder is what the device is to one that it stands on.
+func (d Device) asHolder() Use {
+	if d.Attribute("md/level") != "" {
+		return Use{Who: "the RAID array " + d.Node(), Release: "mdadm --stop " + d.Node()}
+	}
+	uuid := d.Attribute("dm/uuid")
+	for _, m := range mapped {
+		if strings.HasPrefix(uuid, m.prefix) {
+			return Use{Who: m.what + " " + d.Node(), Release: m.release}
+		}
+	}
+	return Use{Who: "the device " + d.Node()}
+}
+
+// openers are other processes that have a device open. What is open on a file system
+// that somebody else answers for is not looked at: it may never answer.
+func openers(group []Device) (uses []Use) {
+	self := strconv.Itoa(os.Getpid())
+	remote := remoteMounts()
+	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*") // the pattern is good
+	for _, fd := range fds {
+		pid := strings.Split(fd, "/")[2]
+		path, err := os.Readlink(fd)
+		var st unix.Stat_t
+		if pid == self || err != nil || !filepath.IsAbs(path) || slices.ContainsFunc(remote, func(at string) bool { return beneath(path, at) }) ||
+			unix.Stat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
+			continue
+		}
+		d, ok := among(group, number(unix.Major(st.Rdev), unix.Minor(st.Rdev)))
+		if u := (Use{Who: process(pid) + d.as(group), Passing: true}); ok && !slices.Contains(uses, u) {
+			uses = append(uses, u)
+		}
+	}
+	return uses
+}
+
+// beneath reports whether a path is a directory or below it.
+func beneath(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// answered begins the types of file systems that another program or host answers for.
+var answered = []string{"fuse", "nfs", "cifs", "smb", "ceph", "9p", "afs", "virtiofs", "lustre", "orangefs", "coda"}
+
+// remoteMounts are where file systems of those types are mounted.
+func remoteMounts() (points []string) {
+	for _, m := range Mounts() {
+		if slices.ContainsFunc(answered, func(kind string) bool { return strings.HasPrefix(m.Kind, kind) && m.Kind != "fuseblk" }) {
+			points = append(points, m.Point)
+		}
+	}
+	return points
+}
+
+// process names a process as people know it. A command may call itself anything, so that
+// its name is escaped.
+func process(pid string) string {
+	comm, err := os.ReadFile("/proc/" + pid + "/comm")
+	if err != nil {
+		return "pid " + pid
+	}
+	name := strconv.Quote(strings.TrimSpace(string(comm)))
+	return fmt.Sprintf("pid %s (%s)", pid, name[1:len(name)-1])
+}
+
+// Inside are other processes that are in a mount, with files of it open or a directory of
+// it as their own, and what is mounted beneath it. Nothing of the mount is looked at.
+func Inside(m Mount) (uses []Use) {
+	for _, other := range Mounts() {
+		if other.ID != m.ID && other.Point != m.Point && beneath(other.Point, m.Point) {
+			uses = append(uses, Use{Who: fmt.Sprintf("what is mounted at %q", other.Point), Release: "umount " + other.Point})
+		}
+	}
+	infos, _ := filepath.Glob("/proc/[0-9]*/fdinfo/*") // the pattern is good
+	for _, info := range infos {
+		if pid := strings.Split(info, "/")[2]; openedIn(info, m.ID) {
+			uses = addProcess(uses, pid)
+		}
+	}
+	for _, name := range []string{"cwd", "root", "exe"} {
+		links, _ := filepath.Glob("/proc/[0-9]*/" + name) // the pattern is good
+		for _, link := range links {
+			if path, err := os.Readlink(link); err == nil && beneath(path, m.Point) {
+				uses = addProcess(uses, strings.Split(link, "/")[2])
+			}
+		}
+	}
+	return uses
+}
+
+func addProcess(uses []Use, pid string) []Use {
+	u := Use{Who: process(pid), Passing: true}
+	if pid == strconv.Itoa(os.Getpid()) || slices.Contains(uses, u) {
+		return uses
+	}
+	return append(uses, u)
+}
+
+// openedIn reports whether a descriptor was opened below a mount (proc_pid_fdinfo(5)).
+func openedIn(info string, mount uint64) bool {
+	f, err := os.Open(info)
+	if err != nil {
+		return false // it has gone
+	}
+	defer f.Close() // opened for reading
+	for in := bufio.NewScanner(f); in.Scan(); {
+		if id, ok := strings.CutPrefix(in.Text(), "mnt_id:"); ok {
+			return strings.TrimSpace(id) == strconv.FormatUint(mount, 10)
+		}
+	}
+	return false
+}
