@@ -147,6 +147,14 @@ func parsePair(s string) (key, value string, err error) {
 	return key, value, record.CheckLabel(key, value)
 }
 
+// checkWord wants a word, which may have a value.
+func checkWord(s string) error {
+	if s == "" || s[0] == '=' {
+		return fmt.Errorf("%q is no KEY or KEY=VALUE", s)
+	}
+	return nil
+}
+
 func checkOption(s string) error {
 	if name, _, found := strings.Cut(s, "="); !found || name == "" {
 		return fmt.Errorf("%q is no OPTION=VALUE", s)
@@ -167,6 +175,7 @@ func (t *tool) words() map[string]cmdline.Word {
 		"WHEN":         {Check: func(s string) error { _, err := parseWhen(s, time.Now()); return err }},
 		"KEY=VALUE":    {Check: func(s string) error { _, _, err := parsePair(s); return err }},
 		"OPTION=VALUE": {Check: checkOption},
+		"KEY[=VALUE]":  {Check: checkWord},
 		"GLOB":         {Check: func(s string) error { _, err := record.MatchName(s, ""); return err }},
 		"CHECKSUM":     {Check: func(s string) error { _, _, err := record.ParseContentChecksum(s); return err }},
 		"KEY":          {Check: record.CheckKey},

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -49,7 +50,7 @@ func definitionFlags() []cli.Flag {
 		&cli.StringFlag{Name: "source-path", Usage: "the source's path: `PATH`"},
 		&cli.StringFlag{Name: "source-format", Usage: "the source's format: `FORMAT`"},
 		&cli.StringFlag{Name: "source-initiator", Usage: "by which name this host logs in: `NAME`"},
-		&cli.StringSliceFlag{Name: "option", Aliases: []string{"O"}, Usage: "an option of the kind of storage; may be repeated: `KEY=VALUE`"},
+		&cli.StringSliceFlag{Name: "option", Aliases: []string{"O"}, Usage: "an option of the kind of storage, such as one of its mount; may be repeated: `KEY[=VALUE]`"},
 		&cli.BoolFlag{Name: "no-autostart", Usage: "do not start it with the daemon"},
 		&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same pool already"},
 	}, rightsFlags("its directory, when it is built,", "0711, or as they are")...)
@@ -109,8 +110,12 @@ func (s *session) defineByFlags(def *contract.PoolDefine) error {
 			*list = values
 		}
 	}
-	if options := s.pairs("option"); options != nil {
-		src.Options = options
+	for _, text := range s.cli.StringSlice("option") {
+		if src.Options == nil {
+			src.Options = map[string]string{}
+		}
+		name, value, _ := strings.Cut(text, "=")
+		src.Options[name] = value
 	}
 	if s.cli.Bool("no-autostart") {
 		no := false

@@ -88,6 +88,14 @@ type Pools interface {
 	Space(ctx context.Context, p Pool) (PoolInfo, error)
 }
 
+// SourceChecker is a driver whose pools have a source. It does no I/O, so that also who
+// does not touch pools may ask.
+type SourceChecker interface {
+	// CheckSource says what is wrong with the words of a source, which has all the parts
+	// that the type needs, and no others than it takes.
+	CheckSource(s record.Source) error
+}
+
 // Opener is a driver that opens a pool's target once, for all that is done in it
 // from then on.
 type Opener interface {
@@ -110,6 +118,11 @@ type Builder interface {
 	// destroys nothing unless overwrite is set, and gives ErrExists instead.
 	Build(ctx context.Context, p Pool, overwrite bool) error
 }
+
+// Privileged is a driver whose pools are built, stopped and deleted by what a process that
+// is confined cannot do: it mounts, or starts programs that do. It reads nothing of what
+// volumes hold for that.
+type Privileged interface{ Privileged() }
 
 // Deleter is a driver that unmakes the storage a pool stood on. Those of types with
 // the verb are.
@@ -283,13 +296,15 @@ type Replacing interface {
 
 // Pool is what a driver needs to know of a pool. Paths are absolute and clean.
 type Pool struct {
-	Type   string
-	Target string        // the directory of dir pools, …
-	Source record.Source // where its storage comes from; a dir pool has none
-	ID     Identity      // which the target must be
-	Others []Identity    // of pools in use; none of them is deleted under another name
-	Rights diskio.Rights // that Build gives the target
-	Opened io.Closer     // what OpenPool opened of it, the driver's own; nil: its target has to be found
+	Type    string
+	Target  string        // the directory of dir pools, …
+	Source  record.Source // where its storage comes from; a dir pool has none
+	ID      Identity      // which the target must be
+	Others  []Identity    // of pools in use; none of them is deleted under another name
+	Spared  []string      // source devices of other pools, by their paths: they are not touched by other names either
+	Rights  diskio.Rights // that Build gives the target
+	JobLock *os.File      // the job's, for programs that write; nil: there is no job
+	Opened  io.Closer     // what OpenPool opened of it, the driver's own; nil: its target has to be found
 }
 
 // Identity is by what a driver knows an object again where something else may have

@@ -33,6 +33,19 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("%q is in use by %s", e.Object, e.Holder)
 }
 
+// OccupiedError is storage that carries something already, which is not destroyed unless
+// that is asked for. It is ErrExists.
+type OccupiedError struct {
+	Object  string
+	Carries string // what, for people
+}
+
+func (e *OccupiedError) Error() string {
+	return fmt.Sprintf("%q carries %s already", e.Object, e.Carries)
+}
+
+func (e *OccupiedError) Is(target error) bool { return target == ErrExists }
+
 // AwayError is a pool whose target was there once and cannot be looked at now,
 // or is another: nothing is known of what it holds. It never wraps ErrNotFound,
 // which is a finding.

@@ -123,6 +123,13 @@ func (c *Catalog) equip(tx *store.Tx, o operation.Operation, j *store.Job) (err 
 		}
 		s.StandsIn(dirs)
 	}
+	if s, ok := o.(operation.Sparing); ok {
+		devices, err := devicesOfOthers(tx, o.On())
+		if err != nil {
+			return err
+		}
+		s.Spare(devices)
+	}
 	if s, ok := o.(operation.Overlaying); ok {
 		if err := forbidOverlay(tx, s, o.On().Pool); err != nil {
 			return err

@@ -23,10 +23,10 @@ func (c *Catalog) Define(tx *store.Tx, p *store.Pool) error {
 func (c *Catalog) Redefine(tx *store.Tx, p, next *store.Pool) error {
 	next.UUID, next.Generation, next.Since, next.Defined = p.UUID, p.Generation+1, p.Since, p.Defined
 	next.Boot, next.State, next.Reason = c.boot, record.PoolInactive, "defined"
-	if err := apart(tx, next, next.Target.Path); err != nil {
+	if err := errors.Join(apart(tx, next, next.Target.Path), separate(tx, next)); err != nil {
 		return err
 	}
-	if next.Target.Path != p.Target.Path {
+	if next.Target.Path != p.Target.Path || !next.Source.SameStorage(p.Source) {
 		if err := tx.DeleteVolumes(p.Name); err != nil {
 			return err
 		}
@@ -42,7 +42,7 @@ func (c *Catalog) Redefine(tx *store.Tx, p, next *store.Pool) error {
 // more. One that was to be forgotten then stays.
 func (c *Catalog) RedefineLater(tx *store.Tx, p, next *store.Pool) error {
 	next.UUID = p.UUID
-	if err := apart(tx, next, next.Target.Path); err != nil {
+	if err := errors.Join(apart(tx, next, next.Target.Path), separate(tx, next)); err != nil {
 		return err
 	}
 	p.Persistent, p.Autostart, p.Next = true, next.Autostart, nil
@@ -95,7 +95,7 @@ func (c *Catalog) ChangeVolume(tx *store.Tx, v *store.Volume) error {
 	return c.putVolume(tx, "volume.changed", v)
 }
 
-// Definable refuses a name, uuid or directory that is taken.
+// Definable refuses a name, uuid, directory or source that is taken.
 func Definable(tx *store.Tx, p *store.Pool) error {
 	known, err := tx.Pools()
 	if err != nil {
@@ -109,7 +109,7 @@ func Definable(tx *store.Tx, p *store.Pool) error {
 			return record.Errorf(record.Exists, "uuid %s is that of pool %q", p.UUID, k.Name)
 		}
 	}
-	return apart(tx, p, p.Target.Path)
+	return errors.Join(apart(tx, p, p.Target.Path), separate(tx, p))
 }
 
 // wayIn says what can be done with a pool that is there already.

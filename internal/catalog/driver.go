@@ -20,6 +20,15 @@ func Capabilities(poolType string) (record.Capabilities, error) {
 	return b.Properties(), nil
 }
 
+// CheckSource refuses a source that the type's driver can do nothing with.
+func CheckSource(poolType string, s record.Source) error {
+	b, err := all.Lookup(poolType)
+	if c, ok := b.(backends.SourceChecker); err == nil && ok {
+		return c.CheckSource(s)
+	}
+	return nil
+}
+
 // Able refuses an operation that the types of its pools are not able to do.
 func Able(o operation.Operation) error {
 	can, err := Capabilities(o.On().Type)

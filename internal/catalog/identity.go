@@ -109,6 +109,8 @@ func situatedAsBefore(tx *store.Tx, o operation.Operation) error {
 			refusal = record.Errorf(record.Changed, "pool %q is not the one that the job was for: it was defined anew since", at.Pool)
 		case p.Target.Path != dir:
 			refusal = record.Errorf(record.Changed, "pool %q is at %q now, no longer at %q", at.Pool, p.Target.Path, dir)
+		case !p.Source.SameStorage(at.PoolSource) && !at.PoolSource.SameStorage(record.Source{}):
+			refusal = record.Errorf(record.Changed, "pool %q has another source now", at.Pool)
 		default:
 			continue
 		}

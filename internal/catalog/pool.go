@@ -48,7 +48,7 @@ func PoolAllows(tx *store.Tx, p *store.Pool, o operation.Operation) error {
 		return err
 	}
 	if e := o.Effect(); e == operation.Starts || e == operation.Destroys {
-		if err := apart(tx, p, p.Target.Path); err != nil {
+		if err := errors.Join(apart(tx, p, p.Target.Path), separate(tx, p)); err != nil {
 			return err
 		}
 	}
@@ -93,6 +93,33 @@ func leading(typed, real string) string {
 		return strconv.Quote(typed)
 	}
 	return fmt.Sprintf("%q (which is %q)", typed, real)
+}
+
+// separate refuses storage that is the source of another pool, in use or not: what one
+// makes of it the other would take for its own.
+func separate(tx *store.Tx, self *store.Pool) error {
+	pools, err := tx.Pools()
+	if err != nil {
+		return err
+	}
+	for _, p := range pools {
+		if p.UUID != self.UUID && p.Source.Meets(self.Source) {
+			return record.Errorf(record.Busy, "the source of pool %q is that of pool %q", self.Name, p.Name).
+				WithHint("use another one, or %s", record.Do("pool.undefine", p.Name))
+		}
+	}
+	return nil
+}
+
+// devicesOfOthers are the source devices of all other pools, in use or not.
+func devicesOfOthers(tx *store.Tx, on *operation.Volume) (devices []string, err error) {
+	pools, err := tx.Pools()
+	for _, p := range pools {
+		if p.Name != on.Pool {
+			devices = append(devices, p.Source.Devices...)
+		}
+	}
+	return devices, err
 }
 
 // single refuses a directory that another pool in use has under another path: a

@@ -53,6 +53,9 @@ func addObject(e *ipc.Error, err error) {
 	if busy, ok := errors.AsType[*backends.BusyError](err); ok {
 		e.Path, e.Holder, e.Hint = busy.Object, busy.Holder, cmp.Or(busy.Release, releases(busy.Holder))
 	}
+	if occupied, ok := errors.AsType[*backends.OccupiedError](err); ok {
+		e.Path, e.Hint = occupied.Object, "to destroy that: --overwrite"
+	}
 	if away, ok := errors.AsType[*backends.AwayError](err); ok {
 		e.Path = away.Target
 	}

@@ -270,5 +270,8 @@ func (r *Run) Step(ctx context.Context, do func() error) error {
 	return do()
 }
 
+// Lock is the job's, which programs inherit that write; nil without a job.
+func (r *Run) Lock() *os.File { return r.lock }
+
 // RollingBack says that what was done is undone.
 func (r *Run) RollingBack() { r.view.state(ipc.ActivityRollingBack) }

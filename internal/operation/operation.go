@@ -108,7 +108,7 @@ type Volume struct {
 	PoolID string `json:"-"`                   // what the pool's target must be, as its driver has it; "": any
 	ID     string `json:"-"`                   // what the volume must be, as its driver has it; "": any
 
-	PoolSource record.Source `json:"-"` // where the storage of the pool comes from
+	PoolSource record.Source `json:"pool_source,omitzero"` // where the storage of the pool comes from
 }
 
 // On gives v itself: every operation embeds it.
@@ -124,7 +124,7 @@ type Target struct {
 	PoolID string `json:"-"`
 	ID     string `json:"-"` // "": it is to be made
 
-	PoolSource record.Source `json:"-"`
+	PoolSource record.Source `json:"target_source,omitzero"`
 }
 
 // Into is embedded by operations that make one volume of another, or move what

@@ -10,6 +10,7 @@ import (
 type PoolBuild struct {
 	OnPool
 	Rights
+	Beside
 	Overwrite bool `json:"overwrite,omitempty"`
 }
 
@@ -35,7 +36,7 @@ func (*PoolBuild) Allowed(k Known) error { return Inactive(k.Pool) }
 func (o *PoolBuild) Task() Task {
 	return Task{
 		Name: "pool-build", Usage: "make the storage of a pool", Example: "--type dir --target /var/lib/images",
-		Flags: append(slices.Concat(o.Volume.pool(), o.Rights.flags()),
+		Flags: append(slices.Concat(o.Volume.pool(), o.Rights.flags(), o.Beside.flags()),
 			onOff("overwrite", &o.Overwrite, "even if there is something already; a directory stays as it is")),
 		Asks: true,
 	}

@@ -9,6 +9,7 @@ import (
 // PoolDelete destroys the storage of a pool.
 type PoolDelete struct {
 	OnPool
+	Beside
 	WithVolumes bool     `json:"with_volumes,omitempty"`
 	Others      []string `json:"-"` // identities of pools in use, when the job begins
 }
@@ -35,7 +36,7 @@ func (o *PoolDelete) Displaces() bool { return o.WithVolumes }
 func (o *PoolDelete) Task() Task {
 	return Task{
 		Name: "pool-delete", Usage: "destroy the storage of a pool", Example: "--type dir --target /var/lib/images --yes",
-		Flags: append(o.Volume.pool(),
+		Flags: append(append(o.Volume.pool(), o.Beside.flags()...),
 			onOff("with-volumes", &o.WithVolumes, "and its volumes"),
 			identity("pool-id", &o.PoolID),
 			Flag{Name: "other", Usage: "refuse if the pool is the one of this `IDENTITY`, which is in use; may be repeated", value: (*list)(&o.Others)}),

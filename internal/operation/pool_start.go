@@ -9,7 +9,8 @@ import (
 // PoolStart makes the volumes of a pool reachable, and reads them.
 type PoolStart struct {
 	OnPool
-	Rights       // of what is built
+	Rights // of what is built
+	Beside
 	Build   bool `json:"build,omitempty"`    // its storage before, unless it is there
 	ExistOK bool `json:"exist_ok,omitempty"` // it may be in use already
 }
@@ -47,7 +48,7 @@ func (o *PoolStart) Task() Task {
 	return Task{
 		Name: "pool-start", Usage: "make the volumes of a pool reachable, and list them",
 		Example: "--type dir --target /var/lib/images --build",
-		Flags: append(slices.Concat(o.Volume.pool(), o.Rights.flags()), identity("pool-id", &o.PoolID),
+		Flags: append(slices.Concat(o.Volume.pool(), o.Rights.flags(), o.Beside.flags()), identity("pool-id", &o.PoolID),
 			onOff("build", &o.Build, "make its storage before, unless it is there; not where --pool-id says that it has been")),
 	}
 }

@@ -20,6 +20,19 @@ type Capabilities struct {
 	MakesTarget bool          `json:"makes_target"`  // building takes nothing away, and is done when a pool is created
 	Needs       []string      `json:"needs"`         // parts of a definition: target_path, source_hosts, source_devices, source_name, source_path, source_format, source_initiator, source_options
 	Takes       []string      `json:"takes"`         // those that may be given beside
+	// SourceFormats are those that a source may be said to have; the first is the default.
+	SourceFormats []string `json:"source_formats"`
+	// Builds are those in which a pool's storage can be made, where there is a choice; also
+	// what cannot now, and why.
+	Builds []Building `json:"builds"`
+}
+
+// Building is how the storage of a pool is made whose source is in a format.
+type Building struct {
+	Format string `json:"format"`
+	// Unavailable says why it cannot be made on this host now, and what to install; "": it
+	// can.
+	Unavailable string `json:"unavailable,omitempty"`
 }
 
 // Can refuses a kind of job that is nothing for pools of the type, or for their

@@ -77,17 +77,6 @@ func (d Definition) Is(o Definition) bool {
 // Definition is how it is defined now.
 func (p Pool) Definition() Definition { return Definition{Target: p.Target, Source: p.Source} }
 
-// Source is where the pool's storage comes from. A dir pool has none.
-type Source struct {
-	Hosts     []string          `json:"hosts,omitempty"` // NAME or NAME:PORT, any of which will do
-	Devices   []string          `json:"devices,omitempty"`
-	Name      string            `json:"name,omitempty"`
-	Path      string            `json:"path,omitempty"`
-	Format    string            `json:"format,omitempty"`
-	Initiator string            `json:"initiator,omitempty"` // by which this host logs in
-	Options   map[string]string `json:"options,omitempty"`   // of the type: of the mount, say
-}
-
 // EarlierIdentity is the identity of a pool's target of which an earlier version
 // recorded or reported the parts. All pools were directories then.
 func EarlierIdentity(device, inode uint64, stamp string) string {

@@ -173,6 +173,9 @@ func (s *Service) newPool(r contract.PoolDefine) (*store.Pool, error) {
 	if err := checkSource(r, props); err != nil {
 		return nil, err
 	}
+	if r.Source.Format == "" && len(props.SourceFormats) > 0 {
+		r.Source.Format = props.SourceFormats[0]
+	}
 	if err := s.notOurs(r.Target.Path); err != nil {
 		return nil, err
 	}
@@ -225,16 +228,18 @@ func checkSource(r contract.PoolDefine, props record.Capabilities) error {
 	if err := r.Target.CheckRights(); err != nil {
 		return err
 	}
-	if r.Target.Path == "" {
-		if r.Target != (record.Target{}) {
-			return record.Errorf(record.Invalid, "a pool without a directory has no owner, group, mode or label of one")
+	switch {
+	case r.Target.Path == "" && r.Target != (record.Target{}):
+		return record.Errorf(record.Invalid, "a pool without a directory has no owner, group, mode or label of one")
+	case r.Target.Path != "":
+		if err := record.CheckPath(r.Target.Path); err != nil {
+			return record.Errorf(record.Invalid, "target path: %v", err)
 		}
-		return nil
 	}
-	if err := record.CheckPath(r.Target.Path); err != nil {
-		return record.Errorf(record.Invalid, "target path: %v", err)
+	if f := r.Source.Format; f != "" && !slices.Contains(props.SourceFormats, f) {
+		return record.Errorf(record.Unsupported, "a source of a pool of type %s is not in format %q, but %s", r.Type, f, record.List(props.SourceFormats, len(props.SourceFormats)))
 	}
-	return nil
+	return catalog.CheckSource(r.Type, r.Source)
 }
 
 // spoken makes words of the name of a part: of target_path "a target path".

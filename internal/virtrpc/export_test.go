@@ -25,7 +25,6 @@ func Procedures(p wire.Program) map[wire.Procedure]bool {
 const (
 	MaxCalls       = maxCalls
 	PlainArguments = plainArguments
-	MaxCallbacks   = maxCallbacks
 )
 
 // JobParams are what is said of a job.

@@ -154,7 +154,11 @@ func buildPool(c *call, a wire.PoolFlags) (xdr.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, c.doPool(p, &operation.PoolBuildRequest{Overwrite: a.Flags&buildOverwrite != 0})
+	err = c.doPool(p, &operation.PoolBuildRequest{Overwrite: a.Flags&buildOverwrite != 0})
+	if a.Flags == 0 && record.CodeOf(err) == record.Exists { // then libvirt makes the directory alone
+		err = nil
+	}
+	return nil, err
 }
 
 // exclusive refuses two flags that say the opposite.

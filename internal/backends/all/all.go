@@ -8,11 +8,12 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/dir"
+	"storaged/internal/backends/fs"
 	"storaged/internal/record"
 )
 
 var list = unique(
-	dir.New(),
+	dir.New(), fs.New(),
 )
 
 // Backends gives every driver, in the order of the list.

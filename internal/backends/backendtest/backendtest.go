@@ -34,12 +34,18 @@ type Suite struct {
 	New func(t *testing.T) (backends.Backend, backends.Pool)
 	// Except are cases that cannot hold on what lies below the pool, by name, and why.
 	Except map[string]string
+	// Ready is New for tests that are about volumes alone: the pool may be built, and
+	// started, but is empty. nil: New is as good.
+	Ready func(t *testing.T) (backends.Backend, backends.Pool)
 }
 
 // Run tests the contract, as far as it is that of a type with these capabilities,
 // each case with a pool of its own.
 func Run(t *testing.T, s Suite) {
-	s.run(t, "pool", poolCases)
+	RunPool(t, s)
+	if s.Ready != nil {
+		s.New = s.Ready
+	}
 	s.run(t, "draft", draftCases)
 	s.run(t, "volume", volumeCases)
 	if b, _ := s.New(t); slices.Contains(b.Properties().VolVerbs, "resize") {
@@ -50,9 +56,21 @@ func Run(t *testing.T, s Suite) {
 	s.run(t, "names", nameCases)
 }
 
+// RunPool tests the part of the contract that is about pools.
+func RunPool(t *testing.T, s Suite) { s.run(t, "pool", poolCases) }
+
 // RunTree tests what a pool owes beside whose volumes are the regular files in its
 // target: the tests put other things there.
 func RunTree(t *testing.T, s Suite) {
+	if s.Ready != nil {
+		s.New = s.Ready
+	}
+	s.run(t, "files", fileCases)
+}
+
+// RunDirectory tests what a pool owes beside that is nothing but a directory: the tests
+// move it, and make it themselves.
+func RunDirectory(t *testing.T, s Suite) {
 	s.run(t, "directory", directoryCases)
 	s.run(t, "hostile", hostileCases)
 }

@@ -22,6 +22,10 @@ var directoryCases = []testCase{
 	{"another directory than the one meant is left alone", dirReplaced},
 	{"a pool that was opened stays the directory that it was", dirOpened},
 	{"a link to the directory is followed and shown", dirLinked},
+}
+
+// fileCases are what a pool owes beside whose volumes are files.
+var fileCases = []testCase{
 	{"delete counts what is in the way", dirDeleteCounts},
 	{"a volume lies where it is said to lie", dirPaths},
 	{"volumes of others are found with their formats", dirFound},

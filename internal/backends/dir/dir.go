@@ -22,7 +22,7 @@ func (Backend) Properties() record.Capabilities {
 	return record.Capabilities{
 		Type:        "dir",
 		PoolVerbs:   []string{"build", "start", "stop", "refresh", "verify", "evacuate", "delete"},
-		VolVerbs:    []string{"create", "clone", "upload", "download", "resize", "wipe", "trim", "rekey", "verify", "check", "move", "flatten", "rebase", "delete"},
+		VolVerbs:    filetree.Verbs(),
 		Formats:     filetree.Formats(),
 		Creations:   filetree.Creations(),
 		Algorithms:  wipe.Algorithms(),

@@ -20,6 +20,7 @@ func contract(t *testing.T, dir string) {
 	s := backendtest.Suite{New: poolsBelow(dir)}
 	backendtest.Run(t, s)
 	backendtest.RunTree(t, s)
+	backendtest.RunDirectory(t, s)
 }
 
 // poolsBelow gives pools below a directory, each alone in one of its own.

@@ -1,8 +1,6 @@
 package filetree
 
 import (
-	"errors"
-
 	"storaged/internal/record"
 	"storaged/internal/tool"
 )
@@ -10,7 +8,7 @@ import (
 // Creations are how volumes are made of files.
 func Creations() []record.Creation {
 	all := record.Creations()
-	lacks := missing(tool.StorageDaemon, tool.QEMUImg)
+	lacks := tool.Lacking(tool.StorageDaemon, tool.QEMUImg)
 	for i := range all {
 		if !record.Plain(all[i].Format) {
 			all[i].Unavailable = lacks
@@ -29,13 +27,7 @@ func Formats() (formats []string) {
 	return formats
 }
 
-// missing says what program is not installed, and how to get it; "" if all are.
-func missing(programs ...tool.Program) string {
-	for _, p := range programs {
-		_, err := p.Find()
-		if lacks, ok := errors.AsType[*tool.MissingError](err); ok {
-			return lacks.Error() + "; " + lacks.Hint()
-		}
-	}
-	return ""
+// Verbs are what can be done to volumes that are files.
+func Verbs() []string {
+	return []string{"create", "clone", "upload", "download", "resize", "wipe", "trim", "rekey", "verify", "check", "move", "flatten", "rebase", "delete"}
 }

@@ -9,13 +9,13 @@ import (
 
 func TestMissingProgramIsNamedWithItsPackages(t *testing.T) {
 	gone := tool.Program{Name: "no-such-program", Debian: "deb-package", Fedora: "rpm-package"}
-	said := missing(gone)
+	said := tool.Lacking(gone)
 	for _, word := range []string{gone.Name, gone.Debian, gone.Fedora} {
 		if !strings.Contains(said, word) {
 			t.Errorf("%q lacks %s", said, word)
 		}
 	}
-	if said := missing(); said != "" {
+	if said := tool.Lacking(); said != "" {
 		t.Errorf("nothing is missing, and it says %q", said)
 	}
 }

@@ -4,22 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/blockdev"
 	"storaged/internal/record"
 )
 
 // Delete removes the directory. It looks at everything first, so that a
 // refusal leaves everything as it was.
-func (Tree) Delete(ctx context.Context, p backends.Pool, withVolumes bool) error {
+func (t Tree) Delete(ctx context.Context, p backends.Pool, withVolumes bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	d, err := openKnown(p)
+	d, err := t.openKnown(p)
 	if errors.Is(err, backends.ErrNotFound) {
 		return nil
 	}
@@ -39,6 +41,26 @@ func (Tree) Delete(ctx context.Context, p backends.Pool, withVolumes bool) error
 		return err
 	}
 	return d.removeFrom(parent)
+}
+
+// Clear makes sure that nothing is in the directory but what its file system has there
+// by itself, or with volumes removes them if there is nothing else.
+func (t Tree) Clear(ctx context.Context, p backends.Pool, withVolumes bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d, err := t.openKnown(p)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.unlike(p.Others); err != nil {
+		return err
+	}
+	if err := d.empty(ctx, withVolumes); err != nil {
+		return err
+	}
+	return d.sync()
 }
 
 // unlike refuses a directory that is that of another pool in use, whatever
@@ -87,6 +109,9 @@ func (d *poolDir) above() (*os.File, error) {
 func (d *poolDir) empty(ctx context.Context, withVolumes bool) error {
 	var names []string
 	err := d.each(ctx, func(e entry) error {
+		if d.inborn(e) {
+			return nil
+		}
 		names = append(names, e.name)
 		if withVolumes {
 			return d.removable(e)
@@ -108,6 +133,28 @@ func (d *poolDir) empty(ctx context.Context, withVolumes bool) error {
 		}
 	}
 	return nil
+}
+
+// foundDir is the directory that ext2, ext3 and ext4 have in their root for what a check
+// finds without a name.
+const foundDir = "lost+found"
+
+// inborn reports whether an entry is one that the file system has by itself, with nothing
+// in it.
+func (d *poolDir) inborn(e entry) bool {
+	if e.name != foundDir || e.kind != unix.DT_DIR {
+		return false
+	}
+	if _, root, err := blockdev.MountAt(d.File); err != nil || !root {
+		return false
+	}
+	in, err := d.openBeneath(e.name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return false
+	}
+	defer in.Close() // it is only read
+	names, err := in.Readdirnames(1)
+	return len(names) == 0 && errors.Is(err, io.EOF)
 }
 
 // removable fails unless an entry is a volume that nobody uses.

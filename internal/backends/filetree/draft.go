@@ -48,11 +48,11 @@ const (
 func (d *draft) Clean() bool { return true }
 
 // Create makes an empty file by a temporary name.
-func (Tree) Create(ctx context.Context, p backends.Pool, v backends.NewVolume) (backends.Draft, error) {
+func (t Tree) Create(ctx context.Context, p backends.Pool, v backends.NewVolume) (backends.Draft, error) {
 	if err := record.CheckJob(v.Job); err != nil {
 		return nil, err
 	}
-	d, err := enter(ctx, p, v.Name)
+	d, err := t.enter(ctx, p, v.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -87,13 +87,13 @@ func (d *poolDir) newDraft(v backends.NewVolume, temp string) (*draft, error) {
 }
 
 // Resume takes up the temporary file of a process that has died.
-func (Tree) Resume(ctx context.Context, p backends.Pool, name, job, left string) (backends.Draft, error) {
+func (t Tree) Resume(ctx context.Context, p backends.Pool, name, job, left string) (backends.Draft, error) {
 	for _, j := range []string{job, left} {
 		if err := record.CheckJob(j); err != nil {
 			return nil, err
 		}
 	}
-	d, err := enter(ctx, p, name)
+	d, err := t.enter(ctx, p, name)
 	if err != nil {
 		return nil, err
 	}

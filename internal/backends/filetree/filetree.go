@@ -8,12 +8,20 @@
 // when it is locked. What is not a regular file with one name is never touched.
 package filetree
 
-import "storaged/internal/backends"
+import (
+	"os"
+
+	"storaged/internal/backends"
+)
 
 // Tree is a driver, but for what the type can do and how its pools are stopped. It
 // keeps no state. A type that has to make or to mount something first does that in
 // a method of its own, before that of the tree.
-type Tree struct{}
+type Tree struct {
+	// Belongs fails unless a directory is what a pool of the type has there, when nobody
+	// knows the pool's identity. nil: any directory will do.
+	Belongs func(p backends.Pool, dir *os.File) error
+}
 
 var (
 	_ backends.Identities = Tree{}

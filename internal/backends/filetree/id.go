@@ -2,6 +2,7 @@ package filetree
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -87,6 +88,18 @@ func (id objectID) matches(found objectID) bool {
 	}
 	return (id.device == 0 || id.device == found.device) && (id.inode == 0 || id.inode == found.inode) &&
 		(id.stamp == "" || found.stamp == "" || id.stamp == found.stamp)
+}
+
+// Identify is by what a pool is known again whose directory is open.
+func (Tree) Identify(dir *os.File) (backends.Identity, error) {
+	id, _, err := (&poolDir{dir, dir.Name()}).id()
+	return id.identity(), err
+}
+
+// At is the pool with its directory open, which is not looked for by its path any more.
+func (Tree) At(p backends.Pool, dir *os.File) backends.Pool {
+	p.Opened = &poolDir{dir, p.Target}
+	return p
 }
 
 // id is by what the directory is known again, and what its file system says.

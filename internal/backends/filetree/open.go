@@ -62,12 +62,18 @@ func openDir(path string) (f *os.File, err error) {
 
 // openKnown opens the directory, which must be the one that is meant. Of one that
 // was there before, nothing but what is in it can be missing.
-func openKnown(p backends.Pool) (*poolDir, error) {
+func (t Tree) openKnown(p backends.Pool) (*poolDir, error) {
 	if known, ok := p.Opened.(*poolDir); ok {
 		return known.again()
 	}
 	d, err := openPool(p)
 	switch {
+	case p.ID == "" && err == nil && t.Belongs != nil:
+		if err := t.Belongs(p, d.File); err != nil {
+			d.Close()
+			return nil, err
+		}
+		return d, nil
 	case p.ID == "":
 		return d, err
 	case err == nil:
@@ -88,11 +94,11 @@ func openKnown(p backends.Pool) (*poolDir, error) {
 }
 
 // OpenPool opens the directory.
-func (Tree) OpenPool(ctx context.Context, p backends.Pool) (backends.Pool, error) {
+func (t Tree) OpenPool(ctx context.Context, p backends.Pool) (backends.Pool, error) {
 	if err := ctx.Err(); err != nil {
 		return p, err
 	}
-	d, err := openKnown(p)
+	d, err := t.openKnown(p)
 	if err == nil {
 		p.Opened = d
 	}

@@ -109,11 +109,11 @@ func syncParent(path string) error {
 
 // Start makes sure that the directory is there, and is the one that is known, and
 // may be read and written. A read-only file system is no reason to refuse: it may hold images to read.
-func (Tree) Start(ctx context.Context, p backends.Pool) error {
+func (t Tree) Start(ctx context.Context, p backends.Pool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	d, err := openKnown(p)
+	d, err := t.openKnown(p)
 	if err != nil {
 		return err
 	}

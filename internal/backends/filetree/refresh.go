@@ -22,11 +22,11 @@ const batch = 32 << 10
 
 // Refresh reads the directory. A name deleted and made again meanwhile may be
 // found twice or not at all, as with readdir(3).
-func (Tree) Refresh(ctx context.Context, p backends.Pool, found func(backends.VolumeInfo) error) (backends.PoolInfo, error) {
+func (t Tree) Refresh(ctx context.Context, p backends.Pool, found func(backends.VolumeInfo) error) (backends.PoolInfo, error) {
 	if err := ctx.Err(); err != nil {
 		return backends.PoolInfo{}, err
 	}
-	d, err := openKnown(p)
+	d, err := t.openKnown(p)
 	if err != nil {
 		return backends.PoolInfo{}, err
 	}
@@ -50,11 +50,11 @@ func (Tree) Refresh(ctx context.Context, p backends.Pool, found func(backends.Vo
 }
 
 // Space asks the file system, and reads no directory.
-func (Tree) Space(ctx context.Context, p backends.Pool) (backends.PoolInfo, error) {
+func (t Tree) Space(ctx context.Context, p backends.Pool) (backends.PoolInfo, error) {
 	if err := ctx.Err(); err != nil {
 		return backends.PoolInfo{}, err
 	}
-	d, err := openKnown(p)
+	d, err := t.openKnown(p)
 	if err != nil {
 		return backends.PoolInfo{}, err
 	}

@@ -15,11 +15,11 @@ import (
 )
 
 // Settle finds out whether a job had committed and removes its temporary file.
-func (Tree) Settle(ctx context.Context, p backends.Pool, name, job string, commit []byte) (bool, error) {
+func (t Tree) Settle(ctx context.Context, p backends.Pool, name, job string, commit []byte) (bool, error) {
 	if err := record.CheckJob(job); err != nil {
 		return false, err
 	}
-	d, err := enter(ctx, p, name)
+	d, err := t.enter(ctx, p, name)
 	if err != nil {
 		return false, err
 	}
@@ -79,8 +79,8 @@ func (d *poolDir) clear(temp string) error {
 }
 
 // SettleReplaced takes the other name from a file that has the other one still.
-func (Tree) SettleReplaced(ctx context.Context, p backends.Pool, name, aside string) error {
-	d, err := enter(ctx, p, name)
+func (t Tree) SettleReplaced(ctx context.Context, p backends.Pool, name, aside string) error {
+	d, err := t.enter(ctx, p, name)
 	if err != nil {
 		return err
 	}

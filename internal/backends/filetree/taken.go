@@ -18,13 +18,14 @@ import (
 type taken struct {
 	held
 	poolType string
+	tree     Tree
 }
 
 var _ backends.Taken = (*taken)(nil)
 
 // Take opens a volume to rename or remove it.
-func (Tree) Take(ctx context.Context, p backends.Pool, name string) (backends.Taken, error) {
-	d, err := enter(ctx, p, name)
+func (t Tree) Take(ctx context.Context, p backends.Pool, name string) (backends.Taken, error) {
+	d, err := t.enter(ctx, p, name)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +34,7 @@ func (Tree) Take(ctx context.Context, p backends.Pool, name string) (backends.Ta
 		d.Close()
 		return nil, err
 	}
-	return &taken{d.hold(f, name), p.Type}, nil
+	return &taken{d.hold(f, name), p.Type, t}, nil
 }
 
 // takenIdentity is how SettleTaken knows a file again.
@@ -72,7 +73,7 @@ func (t *taken) Rename(ctx context.Context, to backends.Pool, name string, recor
 	if to.Type != t.poolType {
 		return fmt.Errorf("pool %q %w", to.Target, backends.ErrElsewhere)
 	}
-	d, err := enter(ctx, to, name)
+	d, err := t.tree.enter(ctx, to, name)
 	if err != nil {
 		return err
 	}
@@ -113,12 +114,12 @@ func (t *taken) renamable(d *poolDir, name string) error {
 }
 
 // SettleTaken removes what a move took its content from.
-func (Tree) SettleTaken(ctx context.Context, p backends.Pool, name string, identity []byte) error {
+func (t Tree) SettleTaken(ctx context.Context, p backends.Pool, name string, identity []byte) error {
 	var id takenIdentity
 	if err := json.Unmarshal(identity, &id); err != nil {
 		return fmt.Errorf("cannot read the identity of volume %q: %w", name, err)
 	}
-	d, err := enter(ctx, p, name)
+	d, err := t.enter(ctx, p, name)
 	if err != nil {
 		return err
 	}

@@ -32,8 +32,8 @@ var (
 )
 
 // Open opens a volume with QEMU's image locks.
-func (Tree) Open(ctx context.Context, p backends.Pool, name string, a backends.Access) (backends.Volume, error) {
-	d, err := enter(ctx, p, name)
+func (t Tree) Open(ctx context.Context, p backends.Pool, name string, a backends.Access) (backends.Volume, error) {
+	d, err := t.enter(ctx, p, name)
 	if err != nil {
 		return nil, err
 	}
@@ -46,8 +46,8 @@ func (Tree) Open(ctx context.Context, p backends.Pool, name string, a backends.A
 }
 
 // Look tells what has the name.
-func (Tree) Look(ctx context.Context, p backends.Pool, name string) (backends.VolumeInfo, error) {
-	d, err := enter(ctx, p, name)
+func (t Tree) Look(ctx context.Context, p backends.Pool, name string) (backends.VolumeInfo, error) {
+	d, err := t.enter(ctx, p, name)
 	if err != nil {
 		return backends.VolumeInfo{}, err
 	}
@@ -63,14 +63,14 @@ func (Tree) Look(ctx context.Context, p backends.Pool, name string) (backends.Vo
 }
 
 // enter opens the pool for an operation on a volume.
-func enter(ctx context.Context, p backends.Pool, name string) (*poolDir, error) {
+func (t Tree) enter(ctx context.Context, p backends.Pool, name string) (*poolDir, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if err := checkStored(name); err != nil {
 		return nil, err
 	}
-	return openKnown(p)
+	return t.openKnown(p)
 }
 
 // remove unlinks name under its lock. It is not durable yet.

@@ -15,6 +15,7 @@ import (
 func PoolBuild(o *operation.PoolBuild) (helper.Task, error) {
 	t, err := poolTask(o, o.Volume, said{do: "build", done: "built"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		p.Rights = rightsOf(o.Rights)
+		p.Spared = o.Spared
 		return change(ctx, r, "build", func() error { return makePool(ctx, p, o.Overwrite) })
 	})
 	if o.Overwrite {
@@ -32,6 +33,7 @@ func PoolStart(o *operation.PoolStart) (helper.Task, error) {
 	if err == nil {
 		s.Pool = t.Opens[0].(*helper.Pool)
 		s.Rights = rightsOf(o.Rights)
+		s.Spared = o.Spared
 		t.Opens[0] = s
 	}
 	return t, err
@@ -73,6 +75,7 @@ func PoolSpace(o *operation.Space) (helper.Task, error) {
 func PoolDelete(o *operation.PoolDelete) (helper.Task, error) {
 	t, err := poolTask(o, o.Volume, said{do: "delete", done: "deleted"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		var err error
+		p.Spared = o.Spared
 		if p.Others, err = identities(p, o.Others); err != nil {
 			return err
 		}
@@ -98,8 +101,16 @@ func poolTask(o Tasked, v operation.Volume, verb said, work func(ctx context.Con
 		return helper.Task{}, err
 	}
 	var opens []helper.Opening
-	if verb.opened {
+	do := func(ctx context.Context, r *helper.Run) error {
+		p.JobLock = r.Lock()
+		return work(ctx, r, p)
+	}
+	_, privileged := p.Backend.(backends.Privileged)
+	switch {
+	case verb.opened:
 		opens = append(opens, p)
+	case privileged:
+		opens, do = append(opens, outright{do}), func(context.Context, *helper.Run) error { return nil }
 	}
 	return helper.Task{
 		Doing:  fmt.Sprintf("%s pool %q", verb.do, p.Target),
@@ -109,7 +120,7 @@ func poolTask(o Tasked, v operation.Volume, verb said, work func(ctx context.Con
 		Writes: p.Target,
 		Opens:  opens,
 		Pools:  !verb.opened,
-		Work:   func(ctx context.Context, r *helper.Run) error { return work(ctx, r, p) },
+		Work:   do,
 	}, nil
 }
 
@@ -149,6 +160,21 @@ func change(ctx context.Context, r *helper.Run, name string, do func() error) er
 	return r.Step(ctx, do)
 }
 
+// outright is work on a pool that a confined process could not do, and so is done before
+// the process is.
+type outright struct {
+	work func(ctx context.Context, r *helper.Run) error
+}
+
+// Open does the work.
+func (o outright) Open(ctx context.Context, r *helper.Run) error { return o.work(ctx, r) }
+
+// Lock has nothing to lock: the work is done.
+func (outright) Lock(context.Context, *helper.Run) error { return nil }
+
+// Close has nothing to give up.
+func (outright) Close() {}
+
 // starting is a pool that is started, and built before that if it is to be, before the
 // process is confined: what leads to it has to be made by then, and of what is in it
 // nothing has been read.
@@ -161,6 +187,7 @@ type starting struct {
 // Open starts it, and opens it.
 func (s *starting) Open(ctx context.Context, r *helper.Run) error {
 	p := s.Pool
+	p.JobLock = r.Lock()
 	steps := []func() error{func() error { return p.Backend.Start(ctx, p.Pool) }}
 	phases := []ipc.PlanPhase{helper.Single("start"), helper.Scanning()}
 	if s.build && p.ID == "" { // else what was there is to be found, not made

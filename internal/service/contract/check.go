@@ -20,6 +20,9 @@ func (r *PoolDefine) Check() error {
 	if id, err := uuid.Parse(r.UUID); r.UUID != "" && (err != nil || id.String() != r.UUID) {
 		return record.Errorf(record.Invalid, `field "uuid" is no uuid in lower case: %s`, record.Short(r.UUID))
 	}
+	if err := r.Source.Check(); err != nil {
+		return err
+	}
 	return r.JobOptions.Check()
 }
 

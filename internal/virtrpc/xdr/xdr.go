@@ -44,15 +44,14 @@ func List[T any](s Stream, list *[]T, most int, item func(Stream, *T)) {
 	}
 }
 
-// Optional is a value or nothing, nil. Like libvirt's, it takes every number but 0 for
-// there being one: go-libvirt sends 1<<24.
+// Optional is a value or nothing, nil.
 func Optional[T any](s Stream, v **T, item func(Stream, *T)) {
-	var there uint32
+	n := 0
 	if *v != nil {
-		there = 1
+		n = 1
 	}
-	s.Uint32(&there)
-	if there == 0 || s.Err() != nil {
+	s.Count(&n, 1)
+	if n == 0 || s.Err() != nil {
 		*v = nil
 		return
 	}

@@ -1,0 +1,310 @@
+// Package fs is the pool type fs: a file system on a block device, mounted at the pool's
+// target, whose regular files are the volumes.
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/backends"
+	"storaged/internal/backends/filetree"
+	"storaged/internal/backends/mount"
+	"storaged/internal/blockdev"
+	"storaged/internal/record"
+	"storaged/internal/wipe"
+)
+
+// Backend is the driver. It keeps no state.
+type Backend struct{ filetree.Tree }
+
+var (
+	_ backends.SourceChecker = Backend{}
+	_ backends.Privileged    = Backend{}
+)
+
+// New gives the driver.
+func New() backends.Backend { return Backend{filetree.Tree{Belongs: belongs}} }
+
+// Properties are what fs pools can do.
+func (Backend) Properties() record.Capabilities {
+	return record.Capabilities{
+		Type:          "fs",
+		PoolVerbs:     []string{"build", "start", "stop", "refresh", "verify", "evacuate", "delete"},
+		VolVerbs:      filetree.Verbs(),
+		Formats:       filetree.Formats(),
+		Creations:     filetree.Creations(),
+		Algorithms:    wipe.Algorithms(),
+		Snapshots:     []string{"reflink", "overlay"},
+		Contents:      record.ContentVerbs(),
+		Sparse:        true,
+		Needs:         []string{"target_path", "source_devices"},
+		Takes:         []string{"source_format", "source_options"},
+		SourceFormats: formats(),
+		Builds:        builds(),
+	}
+}
+
+// Privileged: it mounts, and starts programs that make file systems.
+func (Backend) Privileged() {}
+
+// CheckSource wants one device, and options of a mount.
+func (Backend) CheckSource(s record.Source) error {
+	if len(s.Devices) != 1 {
+		return record.Errorf(record.Invalid, "a pool of type fs is on one device, not on %d", len(s.Devices))
+	}
+	if err := record.CheckPath(s.Devices[0]); err != nil {
+		return record.Errorf(record.Invalid, "source device: %v", err)
+	}
+	return mount.CheckOptions(s.Options)
+}
+
+// belongs refuses the bare directory that is at the target while nothing is mounted, and
+// what else may be.
+func belongs(p backends.Pool, dir *os.File) error {
+	m, root, err := blockdev.MountAt(dir)
+	if err != nil {
+		return fmt.Errorf("cannot look at pool directory %q: %w", p.Target, err)
+	}
+	if !root {
+		return fmt.Errorf("pool directory %q: nothing is mounted there: %w", p.Target, backends.ErrNotFound)
+	}
+	if len(p.Source.Devices) == 0 {
+		return nil // started by hand, by the path of a volume alone
+	}
+	dev, err := device(p)
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	if m.Carrier() != dev.Number {
+		return mount.Other(p.Target, m)
+	}
+	return nil
+}
+
+// device opens the device of a pool, which is none of another pool.
+func device(p backends.Pool) (*blockdev.Node, error) {
+	if len(p.Source.Devices) != 1 {
+		return nil, record.Errorf(record.Invalid, "the pool at %q has no device", p.Target)
+	}
+	path := p.Source.Devices[0]
+	dev, err := blockdev.OpenNode(path)
+	switch {
+	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENXIO):
+		return nil, lacking(p, fmt.Errorf("its device %q is not there", path))
+	case errors.Is(err, unix.ENOTBLK):
+		return nil, record.Errorf(record.Invalid, "%q is no block device", path)
+	case err != nil:
+		return nil, fmt.Errorf("cannot open device %q: %w", path, err)
+	}
+	for _, other := range p.Spared {
+		if dev.Overlaps(other) {
+			dev.Close()
+			return nil, &backends.BusyError{Object: path, Holder: fmt.Sprintf("another pool, whose source device %q is the same, or on the same disk", other)}
+		}
+	}
+	return dev, nil
+}
+
+// lacking says that what a pool stands on is missing: of one that was there before, nothing
+// is known then of what it holds.
+func lacking(p backends.Pool, why error) error {
+	if p.ID == "" {
+		return fmt.Errorf("%w: %w", why, backends.ErrNotFound)
+	}
+	return &backends.AwayError{Target: p.Target, Err: why}
+}
+
+// Start mounts the file system, unless it is mounted at the target already.
+func (b Backend) Start(ctx context.Context, p backends.Pool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := record.CheckPath(p.Target); err != nil {
+		return err
+	}
+	dev, err := device(p)
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	m, mounted, err := mount.At(p.Target)
+	switch {
+	case err != nil:
+		return err
+	case mounted && m.Carrier() != dev.Number:
+		return mount.Other(p.Target, m)
+	case mounted:
+		return b.Tree.Start(ctx, p)
+	}
+	if err := b.attach(ctx, p, dev); err != nil {
+		return err
+	}
+	if err := b.Tree.Start(ctx, p); err != nil {
+		return errors.Join(err, b.Stop(context.WithoutCancel(ctx), p))
+	}
+	return nil
+}
+
+// attach mounts the file system at the target, if it is the pool's. A directory that is
+// missing is made: nothing but the mount is ever in it.
+func (b Backend) attach(ctx context.Context, p backends.Pool, dev *blockdev.Node) error {
+	root, err := b.detached(ctx, p, dev)
+	if err != nil {
+		return err
+	}
+	defer root.Close() // it stays mounted, or is gone
+	if err := (filetree.Tree{}).Build(ctx, backends.Pool{Target: p.Target}, false); err != nil {
+		return err
+	}
+	dir, err := mount.Directory(p.Target)
+	if err != nil {
+		return err
+	}
+	defer dir.Close() // it is only a place
+	return mount.Attach(root, dir)
+}
+
+// detached mounts the file system nowhere, and refuses one that is not the pool's.
+func (b Backend) detached(ctx context.Context, p backends.Pool, dev *blockdev.Node) (*os.File, error) {
+	if err := inUse(dev.Unused()); err != nil {
+		return nil, err
+	}
+	kind, err := carried(ctx, p, dev)
+	if err != nil {
+		return nil, err
+	}
+	root, err := mount.Detached(kind, dev.Path, p.Source.Options)
+	if err != nil {
+		return nil, fmt.Errorf("cannot mount device %q: %w", dev.Path, err)
+	}
+	if err := b.same(p, root, dev); err != nil {
+		root.Close()
+		return nil, err
+	}
+	return root, nil
+}
+
+// same fails unless what was mounted is on the device that was looked at, and is the
+// pool's.
+func (b Backend) same(p backends.Pool, root *os.File, dev *blockdev.Node) error {
+	if err := dev.Same(); err != nil {
+		return err
+	}
+	id, err := b.Identify(root)
+	if err != nil {
+		return fmt.Errorf("cannot look at the file system of device %q: %w", dev.Path, err)
+	}
+	if p.ID == "" || b.Tree.Same(p.ID, id) {
+		return nil
+	}
+	return &backends.AwayError{Target: p.Target, Err: fmt.Errorf("what device %q carries %w: it is another file system", dev.Path, backends.ErrReplaced)}
+}
+
+// inUse is the error of a device that others use in the words of this package.
+func inUse(err error) error {
+	if used, ok := errors.AsType[*blockdev.UsedError](err); ok {
+		return &backends.BusyError{Object: used.Path, Holder: used.Holder, Release: used.Release}
+	}
+	return err
+}
+
+// Stop unmounts the file system. Where somebody is in it, it stays.
+func (Backend) Stop(ctx context.Context, p backends.Pool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m, mounted, err := mount.At(p.Target)
+	if err != nil || !mounted {
+		return err
+	}
+	if !carries(m, p) {
+		return mount.Other(p.Target, m)
+	}
+	return mount.Detach(p.Target, m)
+}
+
+// carries reports whether a mount is that of the pool's device, which may be gone by now.
+func carries(m blockdev.Mount, p backends.Pool) bool {
+	if slices.Contains(p.Source.Devices, m.Source) {
+		return true
+	}
+	p.Spared = nil
+	dev, err := device(p)
+	if err != nil {
+		return false
+	}
+	defer dev.Close()
+	return m.Carrier() == dev.Number
+}
+
+// Delete takes the file system from the device, if it holds nothing but volumes that are
+// to go too, and removes the directory. Where the device carries something else, nothing
+// is done.
+func (b Backend) Delete(ctx context.Context, p backends.Pool, withVolumes bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	dev, err := device(p)
+	if errors.Is(err, backends.ErrNotFound) {
+		return b.removeDirectory(ctx, p)
+	}
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	m, mounted, err := mount.At(p.Target)
+	switch {
+	case err != nil:
+		return err
+	case mounted && m.Carrier() != dev.Number:
+		return mount.Other(p.Target, m)
+	case mounted:
+		err = b.clearMounted(ctx, p, m, withVolumes)
+	default:
+		err = b.clearDetached(ctx, p, dev, withVolumes)
+	}
+	if err == nil {
+		err = erase(ctx, dev)
+	}
+	if err != nil && !errors.Is(err, errBare) {
+		return err
+	}
+	return b.removeDirectory(ctx, p)
+}
+
+func (b Backend) clearMounted(ctx context.Context, p backends.Pool, m blockdev.Mount, withVolumes bool) error {
+	if err := b.Clear(ctx, p, withVolumes); err != nil {
+		return err
+	}
+	return mount.Detach(p.Target, m)
+}
+
+// errBare says that a device carries nothing.
+var errBare = errors.New("carries nothing")
+
+func (b Backend) clearDetached(ctx context.Context, p backends.Pool, dev *blockdev.Node, withVolumes bool) error {
+	root, err := b.detached(ctx, p, dev)
+	if errors.Is(err, backends.ErrNotFound) {
+		return errBare
+	}
+	if err != nil {
+		return err
+	}
+	defer root.Close() // it is unmounted by that
+	return b.Clear(ctx, b.At(p, root), withVolumes)
+}
+
+// removeDirectory removes the target, which nothing is mounted at any more.
+func (Backend) removeDirectory(ctx context.Context, p backends.Pool) error {
+	return filetree.Tree{}.Delete(ctx, backends.Pool{Type: p.Type, Target: p.Target, Others: p.Others}, false)
+}
+
+// named lists what a device carries, for people.
+func named(types []string) string { return strings.Join(types, ", ") }
