@@ -16,36 +16,62 @@ import (
 // libvirtPatience bounds the start of libvirtd, which takes some 100 ms.
 const libvirtPatience = 30 * time.Second
 
-// libvirtDriver gives the path of one of libvirt's drivers.
-func libvirtDriver(t testing.TB, name string) string {
+// System is where programs of libvirt are: the root directory of another system that was
+// unpacked there, "" for this one.
+type System string
+
+// driver gives the path of one of libvirt's drivers in the system.
+func (s System) driver(t testing.TB, name string) string {
 	t.Helper()
-	found, err := filepath.Glob("/usr/lib*/*/libvirt/connection-driver/libvirt_driver_" + name + ".so")
+	found, err := filepath.Glob(string(s) + "/usr/lib*/*/libvirt/connection-driver/libvirt_driver_" + name + ".so")
 	if err != nil {
 		t.Fatal(err)
 	}
 	Need(t, "libvirt's driver for "+name, len(found) == 1)
-	return found[0]
+	return strings.TrimPrefix(found[0], string(s))
+}
+
+// enter is how a shell that has mounts of its own becomes one of the system's programs,
+// which has our devices, processes and directories of tests.
+func (s System) enter(t testing.TB, program string) string {
+	t.Helper()
+	if s == "" {
+		return "exec " + Tool(t, program)
+	}
+	return fmt.Sprintf("for d in /dev /proc %s; do mkdir -p %[2]s$d && mount --rbind $d %[2]s$d || exit; done && exec chroot %[2]s %s", os.TempDir(), s, program)
+}
+
+// Command is one that runs a program of the system. For one of another it needs root.
+func (s System) Command(t testing.TB, program string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", s.enter(t, program) + ` "$@"`, "sh"}, args...)...)
+	if s != "" {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	}
+	return cmd
 }
 
 // Libvirtd starts libvirt's own daemon, with its driver for storage and no other, until
 // the end of the test. It has directories of its own in the place of the system's, and
 // clients find it by its sockets. It needs root.
-func Libvirtd(t testing.TB) (socket, readOnly string) {
+func Libvirtd(t testing.TB) (socket, readOnly string) { return System("").Libvirtd(t) }
+
+// Libvirtd is the system's libvirtd.
+func (s System) Libvirtd(t testing.TB) (socket, readOnly string) {
 	t.Helper()
-	return libvirtd(t, "none")
+	return s.libvirtd(t, "none")
 }
 
 // LibvirtdAsking is Libvirtd that asks the polkit of a bus about its clients, which may be
 // anybody's.
 func LibvirtdAsking(t testing.TB, bus string) (socket, readOnly string) {
 	t.Helper()
-	return libvirtd(t, "polkit", "DBUS_SYSTEM_BUS_ADDRESS="+bus)
+	return System("").libvirtd(t, "polkit", "DBUS_SYSTEM_BUS_ADDRESS="+bus)
 }
 
-func libvirtd(t testing.TB, auth string, env ...string) (socket, readOnly string) {
+func (s System) libvirtd(t testing.TB, auth string, env ...string) (socket, readOnly string) {
 	t.Helper()
 	Root(t)
-	program := Tool(t, "libvirtd")
 	dir := Shared(t)
 	own := map[string]string{}
 	for _, system := range []string{"/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/run/libvirt"} {
@@ -55,7 +81,7 @@ func libvirtd(t testing.TB, auth string, env ...string) (socket, readOnly string
 	for _, sub := range []string{"drivers", "sock"} {
 		makeDir(t, filepath.Join(dir, sub))
 	}
-	driver := libvirtDriver(t, "storage")
+	driver := s.driver(t, "storage")
 	if err := os.Symlink(driver, filepath.Join(dir, "drivers", filepath.Base(driver))); err != nil {
 		t.Fatal(err)
 	}
@@ -66,9 +92,9 @@ func libvirtd(t testing.TB, auth string, env ...string) (socket, readOnly string
 	}
 	script := ""
 	for system, path := range own {
-		script += fmt.Sprintf("mkdir -p %s && mount --bind %s %s && ", system, path, system)
+		script += fmt.Sprintf("mkdir -p %[1]s%[2]s && mount --bind %[3]s %[1]s%[2]s && ", s, system, path)
 	}
-	script += fmt.Sprintf("exec %s -f %s/libvirtd.conf -p %s/pid", program, dir, dir)
+	script += fmt.Sprintf("%s -f %s/libvirtd.conf -p %[2]s/pid", s.enter(t, "libvirtd"), dir)
 	startLibvirtd(t, dir, script, env)
 	return filepath.Join(sock, "libvirt-sock"), filepath.Join(sock, "libvirt-sock-ro")
 }
@@ -132,7 +158,7 @@ func LibvirtQEMU(t testing.TB, runDir string, commands ...string) string {
 	t.Helper()
 	Root(t)
 	Tool(t, "qemu-system-x86_64")
-	libvirtDriver(t, "qemu")
+	System("").driver(t, "qemu")
 	dir := t.TempDir()
 	makeDir(t, filepath.Join(dir, "etc"))
 	write(t, filepath.Join(dir, "etc", "qemu.conf"), qemuConfig)

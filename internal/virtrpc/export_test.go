@@ -25,6 +25,7 @@ func Procedures(p wire.Program) map[wire.Procedure]bool {
 const (
 	MaxCalls       = maxCalls
 	PlainArguments = plainArguments
+	MaxCallbacks   = maxCallbacks
 )
 
 // JobParams are what is said of a job.

@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
+	"storaged/internal/virtrpc"
 	"storaged/internal/virtrpc/virtrpctest"
 	"storaged/internal/virtrpc/wire"
 )
@@ -141,4 +143,40 @@ func TestClientThatIsBehindHearsThatEventsAreLost(t *testing.T) {
 	for jobEvent(t, c).Job.Number != 6 {
 		// what came before
 	}
+}
+
+// A client that asks for events and takes none is let go, and costs little until then.
+func TestClientThatTakesNoEventsIsLetGo(t *testing.T) {
+	h := newHost(t, nil)
+	virtrpc.Hurry(h.srv, 200*time.Millisecond, time.Hour)
+	c, other := virtrpctest.Open(t, h.main), virtrpctest.Open(t, h.main)
+	for number := range uint64(100) {
+		askJobs(t, c, wire.JobEventsAsked, &wire.JobRef{By: wire.JobByNumber, Number: number})
+	}
+	askJobs(t, c, wire.JobEventsAsked, nil)
+	heap := grown(func() {
+		j := &record.Job{ID: uuid.NewString(), Number: 5, State: record.Running}
+		for err := error(nil); err == nil; { // until it is closed
+			for range hubSize {
+				h.svc.hub.Publish(record.Event{Type: "job.state", Job: j})
+			}
+			_ = c.Conn.SetWriteDeadline(time.Now().Add(virtrpctest.Patience))
+			_, err = c.Conn.Write(ping.Append(nil, 0))
+		}
+	})
+	if heap > 16<<20 {
+		t.Errorf("%d MiB of memory", heap>>20)
+	}
+	works(t, other)
+}
+
+// What a connection asks for is bounded.
+func TestCallbacksAreBounded(t *testing.T) {
+	h := newHost(t, nil)
+	c := virtrpctest.Open(t, h.main)
+	for number := range uint64(virtrpc.MaxCallbacks) {
+		askJobs(t, c, wire.JobStateEvent, &wire.JobRef{By: wire.JobByNumber, Number: number})
+	}
+	refused(t, c.CallJob(wire.JobEventRegister, &wire.JobRegisterArgs{Events: wire.JobStateEvent}, nil), wire.ResourceBusy, "at most 4096 callbacks")
+	works(t, c)
 }

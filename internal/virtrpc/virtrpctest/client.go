@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"runtime"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"storaged/internal/testenv"
 	"storaged/internal/virtrpc/wire"
 	"storaged/internal/virtrpc/xdr"
 )
@@ -21,7 +19,8 @@ import (
 const Patience = 60 * time.Second
 
 // Client is a client with the habits of go-libvirt: its serials begin with 1, it knows
-// no keepalive, and does not say that a download has ended. It makes one call after the
+// no keepalive, does not say that a download has ended, and opens with an odd number where
+// others say that there is a URI. It makes one call after the
 // other; tests that want more send packets themselves.
 type Client struct {
 	t      testing.TB
@@ -48,24 +47,11 @@ func Dial(t testing.TB, socket string) *Client {
 	return &Client{t: t, Conn: conn, in: bufio.NewReader(conn)}
 }
 
-// DialAs is Dial as another user: the kernel says of a connection whose thread has made it.
-// It needs root.
-func DialAs(t testing.TB, socket string, uid int) *Client {
+// DialAs is Dial as another user. It needs root.
+func DialAs(t testing.TB, socket string, uid int) (c *Client) {
 	t.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	become(t, uid)
-	defer become(t, 0)
-	return Dial(t, socket)
-}
-
-// become changes the effective user of this thread alone.
-func become(t testing.TB, uid int) {
-	t.Helper()
-	const same = ^uintptr(0)
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, same, uintptr(uid), same); errno != 0 {
-		t.Fatalf("cannot become uid %d: %v", uid, errno)
-	}
+	testenv.AsUser(t, uid, func() { c = Dial(t, socket) })
+	return c
 }
 
 // Open connects and opens a connection to the driver for storage.
@@ -73,7 +59,13 @@ func Open(t testing.TB, socket string) *Client {
 	t.Helper()
 	c := Dial(t, socket)
 	c.Do(wire.AuthList, nil, nil)
-	c.Do(wire.ConnectOpen, &wire.OpenArgs{URI: new("storage:///system")}, nil)
+	h := c.Header(wire.ConnectOpen)
+	payload := c.encode(&wire.OpenArgs{URI: new("storage:///system")})
+	payload[0], payload[3] = 1, 0
+	c.Send(h, payload)
+	if err := c.Answer(h, nil); err != nil {
+		t.Fatalf("open: %v", err)
+	}
 	return c
 }
 

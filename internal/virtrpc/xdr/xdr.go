@@ -44,14 +44,15 @@ func List[T any](s Stream, list *[]T, most int, item func(Stream, *T)) {
 	}
 }
 
-// Optional is a value or nothing, nil.
+// Optional is a value or nothing, nil. Like libvirt's, it takes every number but 0 for
+// there being one: go-libvirt sends 1<<24.
 func Optional[T any](s Stream, v **T, item func(Stream, *T)) {
-	n := 0
+	var there uint32
 	if *v != nil {
-		n = 1
+		there = 1
 	}
-	s.Count(&n, 1)
-	if n == 0 || s.Err() != nil {
+	s.Uint32(&there)
+	if there == 0 || s.Err() != nil {
 		*v = nil
 		return
 	}

@@ -69,6 +69,21 @@ func TestValuesComeBack(t *testing.T) {
 	}
 }
 
+// The first byte of go-libvirt's word for a value that is there is the last of others'.
+func TestEveryNumberButZeroIsAValue(t *testing.T) {
+	for in, there := range map[string]bool{"00000000": false, "0100000000000000": true, "ffffffff00000000": true} {
+		b, err := hex.DecodeString(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text *string
+		d := xdr.NewDecoder(b)
+		if xdr.OptionalString(d, &text); d.Err() != nil || (text != nil) != there || len(d.Rest()) > 0 {
+			t.Errorf("%s: %v, %v", in, text, d.Err())
+		}
+	}
+}
+
 func TestEveryCutIsShort(t *testing.T) {
 	b, err := xdr.Encode(&full)
 	if err != nil {
@@ -129,7 +144,8 @@ func TestPromisesCostNothing(t *testing.T) {
 	}
 }
 
-// What can be read at all is written as it was, but for bytes of padding.
+// What can be read at all is written as it was, but for bytes of padding and for what
+// numbers say that there is a value.
 func FuzzDecode(f *testing.F) {
 	b, err := xdr.Encode(&full)
 	if err != nil {
