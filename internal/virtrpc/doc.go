@@ -7,6 +7,13 @@
 // for a job wait beside all others. What a client has the daemon hold is bounded; when
 // it is at a bound nothing more is read from it.
 //
+// # Who calls
+//
+// The kernel says who has connected, and package peer what that makes of it. Of a
+// stranger, about whom polkit decides, nothing is answered but what lets it in, until it is
+// admitted. What is asked about its changes later the service asks, by the caller; a call
+// waits for that beside what is worked on.
+//
 // # How a procedure is added
 //
 // Its number is in package wire, and so are its arguments and its result, each a struct

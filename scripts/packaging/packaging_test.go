@@ -305,7 +305,13 @@ func (s *unit) libvirtSockets() {
 	change("disable", "storaged-libvirt.socket storaged-libvirt-ro.socket")
 	s.sh("test ! -e /run/storaged/libvirt.sock && test ! -e /run/storaged/libvirt-ro.sock")
 	uri("")
+	s.sh(`cd /run/systemd/system
+		printf '[Socket]\nListenStream=/run/libvirt/virtstoraged-sock\n' >virtstoraged.socket
+		printf '[Service]\nExecStart=/bin/sleep infinity\n' >virtstoraged.service
+		systemctl daemon-reload
+		systemctl start virtstoraged.socket virtstoraged.service`)
 	change("enable", "storaged-takeover.socket storaged-takeover-ro.socket")
+	s.sh("! systemctl is-active --quiet virtstoraged.socket && ! systemctl is-active --quiet virtstoraged.service")
 	uri("storage:///system")
 	for _, socket := range []string{"/run/libvirt/virtstoraged-sock", "/run/libvirt/virtstoraged-sock-ro"} {
 		if out := s.virsh(socket, "vol-list", "mine"); !strings.Contains(out, "kept.raw") {
