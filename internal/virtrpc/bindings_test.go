@@ -15,6 +15,7 @@ import (
 
 // The bindings of libvirt for other languages do everything with storage.
 func TestBindingsDoStorage(t *testing.T) {
+	t.Parallel()
 	h := virtrpctest.NewHost(t)
 	for _, b := range []struct{ program, script, there string }{
 		{"/usr/bin/python3", "bindings.py", "/usr/lib/python3/dist-packages/libvirt.py"}, {"perl", "bindings.pl", "/var/lib/dpkg/info/libsys-virt-perl.list"},

@@ -33,6 +33,7 @@ const (
 // What libvirt's own client gets from us is what it gets from libvirt, but for what is
 // listed, each with its reason.
 func TestVirshIsAnsweredAsByLibvirt(t *testing.T) {
+	t.Parallel()
 	socket, _ := testenv.System(*system).Libvirtd(t)
 	archive := must(txtar.ParseFile(scriptFile))(t)
 	commands := commandsOf(string(archive.Comment))
@@ -47,7 +48,14 @@ func TestVirshIsAnsweredAsByLibvirt(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []difference
-	theirs, mine := libvirt.run(t, archive, commands), we.run(t, archive, commands)
+	var theirs, mine []string
+	t.Run("commands", func(t *testing.T) {
+		t.Run("libvirt", func(t *testing.T) { t.Parallel(); theirs = libvirt.run(t, archive, commands) })
+		t.Run("storaged", func(t *testing.T) { t.Parallel(); mine = we.run(t, archive, commands) })
+	})
+	if t.Failed() {
+		return
+	}
 	for i, c := range commands {
 		if theirs[i] != mine[i] {
 			got = append(got, difference{command: c, nth: nth(commands, i), libvirt: theirs[i], ours: mine[i]})

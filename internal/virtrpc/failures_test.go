@@ -138,6 +138,7 @@ func (s *stuck) unanswered(calls ...wire.Header) {
 
 // A slow resize keeps no look at its pool waiting, and no definition of another.
 func TestSlowResizeKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
 	s := newStuck(t)
 	call := s.resizes()
 	define := "<pool type='dir'><name>new</name><target><path>" + filepath.Join(s.Dir, "new") + "</path></target></pool>"
@@ -147,6 +148,7 @@ func TestSlowResizeKeepsNobodyWaiting(t *testing.T) {
 
 // So it is when many look at once, all the time.
 func TestManyWhoLookAtASlowPoolKeepNobodyWaiting(t *testing.T) {
+	t.Parallel()
 	s := newStuck(t)
 	call := s.resizes()
 	const clients, rounds = 25, 4
@@ -171,6 +173,7 @@ func TestManyWhoLookAtASlowPoolKeepNobodyWaiting(t *testing.T) {
 // Any number of slow creations leaves everything of a pool on another disk as quick as it
 // was, and of one on the same disk what moves no data.
 func TestSlowCreationsKeepNobodyWaiting(t *testing.T) {
+	t.Parallel()
 	s := newStuck(t)
 	var calls []wire.Header
 	for i := range 20 {
@@ -239,6 +242,7 @@ func (p *place) given(name string, content []byte) string {
 
 // A volume that is uploaded is in use until the last byte has come.
 func TestVolumeThatIsUploadedIsInUse(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, "")
 	content := noise(1 << 20)
 	p.virsh("", "vol-create-as p disk 1M")
@@ -265,6 +269,7 @@ func TestVolumeThatIsUploadedIsInUse(t *testing.T) {
 // A copy is as long as its source, also where the file system allocates more for that than
 // it holds.
 func TestCopyDoesNotGrow(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, testenv.Mount(t, "ext4"))
 	p.virsh("", "vol-create-as p disk 4M")
 	path := filepath.Join(p.dir, "disk")
@@ -295,6 +300,7 @@ func TestCopyDoesNotGrow(t *testing.T) {
 // What is left out of a sparse content reads as zeros, whatever was there, and the volume
 // is as long as it was.
 func TestHolesOfASparseUploadAreZeros(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, "")
 	const size = 12 << 20
 	p.virsh("", "vol-create-as p disk 12M")
@@ -317,6 +323,7 @@ func TestHolesOfASparseUploadAreZeros(t *testing.T) {
 
 // A content that is longer than the volume is refused, and makes it no longer.
 func TestUploadMakesNoVolumeLonger(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, "")
 	content := noise(8 << 20)
 	path := p.given("long", content)

@@ -16,6 +16,7 @@ import (
 
 // virsh does everything that there is to be done with a pool and its volumes.
 func TestVirshDoesStorage(t *testing.T) {
+	t.Parallel()
 	h := virtrpctest.NewHost(t)
 	do := func(command string) string {
 		t.Helper()
@@ -161,6 +162,7 @@ func TestVirshDoesStorage(t *testing.T) {
 
 // A hundred sessions of virsh at a time have no failure.
 func TestManySessionsOfVirsh(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, "")
 	p.virsh("", "vol-create-as p disk 1M")
 	var sessions sync.WaitGroup
