@@ -67,7 +67,8 @@ func TestNothingAcknowledgedIsLostByAPowerCut(t *testing.T) {
 // cutHost is a host whose power can be cut.
 type cutHost struct {
 	*host
-	disk  *powercut.Disk
+	disk  *powercut.Disk // nil: the power of the whole machine is cut
+	notes *ledger        // what has to outlive this process; nil: nothing
 	rng   *rand.Rand
 	count int
 	loss  powercut.Loss // of all cuts
@@ -132,11 +133,9 @@ func (h *cutHost) work() {
 	h.off = false
 	anew := len(h.under) == 0
 	for i := 0; anew && i < cutDeeds; i++ {
-		all := allDeeds()
-		if i == 0 || *cutImages {
-			all = append(imageDeeds(), moreImageDeeds()...) // each cut is to meet one
-		}
-		h.under = append(h.under, h.undertake(h.rng, h.count, all))
+		w := h.undertake(h.rng, h.count, h.deeds(i == 0 || *cutImages))
+		h.under = append(h.under, w)
+		h.notes.undertaken(w)
 		h.count++
 	}
 	for _, j := range h.jobs() {
@@ -156,6 +155,20 @@ func (h *cutHost) work() {
 	<-pause.C
 }
 
+// deeds are those to choose from, of images only where each cut is to meet one. Those
+// that keep files of their own beside the pools are none where all of memory is lost.
+func (h *cutHost) deeds(ofImages bool) []deed {
+	switch {
+	case h.notes != nil && ofImages:
+		return imageDeeds()
+	case h.notes != nil:
+		return deeds()
+	case ofImages:
+		return append(imageDeeds(), moreImageDeeds()...)
+	}
+	return allDeeds()
+}
+
 // watch remembers the end of a job, if it comes before the power cut. It
 // reports whether it came.
 func (h *cutHost) watch(st started) bool {
@@ -167,6 +180,7 @@ func (h *cutHost) watch(st started) bool {
 		return false
 	}
 	h.seen[j.ID] = j
+	h.notes.ended(j)
 	return true
 }
 
@@ -182,6 +196,7 @@ func (h *cutHost) makeMore() {
 		w.st, err = d.start(h.host, w.n, key("key-"+w.n))
 		h.mu.Lock()
 		h.under = append(h.under, w) // also without an answer: it may have been accepted
+		h.notes.undertaken(w)
 		if err != nil {
 			h.interrupted(err)
 		}
@@ -298,6 +313,7 @@ func (h *cutHost) settled() {
 		j := h.end(w.st, nil)
 		h.once(w)
 		h.done = append(h.done, ended{w, j})
+		h.notes.checked(w, j)
 	}
 	h.under = nil
 	for _, e := range h.done {

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestMissingThingsFailWhereSkipsAreForbidden(t *testing.T) {
@@ -21,6 +22,18 @@ func TestMissingThingsFailWhereSkipsAreForbidden(t *testing.T) {
 		Need(p, "a unicorn", false)
 		if p.said != c.want {
 			t.Errorf("%s=%q, %s=%q: %q", NoSkip, c.noSkip, MayLack, c.mayLack, p.said)
+		}
+	}
+}
+
+func TestDeepTestsRunInTheVirtualMachine(t *testing.T) {
+	t.Setenv(NoSkip, "1") // what is skipped here has a result from there
+	for group, want := range map[string]string{"": "skip", "devices": ""} {
+		t.Setenv(vmGroup, group)
+		p := &probe{TB: t}
+		VM(p)
+		if p.said != want || (Patience(time.Second) > time.Second) != InVM() {
+			t.Errorf("in group %q: %q, a second is %v", group, p.said, Patience(time.Second))
 		}
 	}
 }

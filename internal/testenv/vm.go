@@ -27,7 +27,7 @@ func InVM() bool { return os.Getenv(vmGroup) != "" }
 func VM(t testing.TB) {
 	t.Helper()
 	if !InVM() {
-		t.Skip("runs in the virtual machine (scripts/vm)")
+		t.Skipf("runs in the virtual machine (scripts/vm)")
 	}
 }
 

@@ -215,18 +215,13 @@ func underSystemd(t *testing.T, first, upgrade string) {
 		t.Fatal(err)
 	}
 	s := &unit{machine: boot(t, packages)}
-	for _, step := range []struct {
-		name string
-		do   func(*unit)
-	}{
+	s.follow(t, []step{
 		{"install", (*unit).install},
 		{"start by libvirt's client", (*unit).startByVirsh},
 		{"start by socket", (*unit).startBySocket},
 		{"cgroups", (*unit).cgroups},
-		{"restart", func(s *unit) { s.survives(func() { s.run("systemctl", "restart", "storaged") }) }},
-		{"killed", func(s *unit) {
-			s.survives(func() { s.run("systemctl", "kill", "--kill-who=main", "--signal=KILL", "storaged") })
-		}},
+		{"restart", (*unit).restart},
+		{"killed", (*unit).mainKilled},
 		{"reload", (*unit).reload},
 		{"upgrade", (*unit).upgrade},
 		{"stop", (*unit).stop},
@@ -234,7 +229,17 @@ func underSystemd(t *testing.T, first, upgrade string) {
 		{"drain", (*unit).drain},
 		{"libvirt's sockets", (*unit).libvirtSockets},
 		{"remove and purge", (*unit).remove},
-	} {
+	})
+}
+
+// step is one of those that follow each other on one machine.
+type step struct {
+	name string
+	do   func(*unit)
+}
+
+func (s *unit) follow(t *testing.T, steps []step) {
+	for _, step := range steps {
 		ok := t.Run(step.name, func(t *testing.T) {
 			s.t = t
 			step.do(s)
@@ -244,6 +249,12 @@ func underSystemd(t *testing.T, first, upgrade string) {
 		}
 	}
 	s.t = t
+}
+
+func (s *unit) restart() { s.survives(func() { s.run("systemctl", "restart", "storaged") }) }
+
+func (s *unit) mainKilled() {
+	s.survives(func() { s.run("systemctl", "kill", "--kill-who=main", "--signal=KILL", "storaged") })
 }
 
 func (s *unit) install() {
