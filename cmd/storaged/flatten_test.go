@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"storaged/internal/crash"
 	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
@@ -232,4 +233,31 @@ func TestLostBackingIsToldAndReplaced(t *testing.T) {
 	}
 	h.sound(h.path("top"))
 	h.refuses(record.HasChildren, "pool/top")(h.remove("moved"))
+}
+
+// A helper that dies when all is done, and has told nobody, is followed by one that finds
+// it done.
+func TestFlattenThatIsDoneIsDoneWhoeverHasDied(t *testing.T) {
+	t.Parallel()
+	testenv.Tool(t, "qemu-storage-daemon")
+	h := newDeadlyHost(t)
+	h.put("other")
+	for n, begin := range map[string]func(volume string) (started, error){
+		"1": func(volume string) (started, error) { return h.flatten(volume) },
+		"2": func(volume string) (started, error) { return h.rebase(volume, "other") },
+	} {
+		withOverlay(h, n)
+		want := h.guest(h.path("vol" + n))
+		h.arm([]crash.Point{crash.Done})
+		if j := h.succeed(begin("vol" + n)); j.Resumed != 1 || h.fired() != crash.Done {
+			t.Error(outcome(j))
+		}
+		if !bytes.Equal(h.guest(h.path("vol"+n)), want) {
+			t.Errorf("vol%s has another content", n)
+		}
+	}
+	h.is("vol1", record.Volume{State: record.VolumeReady})
+	if v := h.entry("vol2"); v.Parent == nil || v.Parent.Volume != "other" {
+		t.Errorf("it is %s", shown(v))
+	}
 }

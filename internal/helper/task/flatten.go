@@ -25,7 +25,7 @@ func Flatten(o *operation.Flatten) (helper.Task, error) {
 	}
 	w := flattening{overlay{
 		at:   &helper.Volume{Location: at, Access: backends.WriteExclusive},
-		disk: helper.Disk{Format: o.Format, Chain: chain, Secret: o.Chain.Secret, Writable: true},
+		disk: helper.Disk{Format: o.Format, Chain: chain, Secret: o.Chain.Secret, Writable: true}, resumes: o.Resume,
 	}}
 	return helper.Task{
 		Name: o.Task().Name, Resumes: o.Resume, Secrets: o.Files, Images: 1,
@@ -42,18 +42,31 @@ func Flatten(o *operation.Flatten) (helper.Task, error) {
 
 // overlay is an image that stands on others, and is to stand on something else.
 type overlay struct {
-	at   *helper.Volume
-	disk helper.Disk
+	at      *helper.Volume
+	disk    helper.Disk
+	resumes bool // an earlier helper of the job had begun
 }
 
 // begin makes sure that the image stands on what it is said to, and has what is
-// become of it reported in the end.
-func (w overlay) begin(r *helper.Run) error {
-	if err := w.disk.Sound(w.at.Volume); err != nil {
-		return err
+// become of it reported in the end. done says that it stands on what it is to, since an
+// earlier helper of the job had come to the end, but for its report.
+func (w overlay) begin(ctx context.Context, r *helper.Run, onto helper.Chain) (done bool, err error) {
+	if err = w.disk.Sound(w.at.Volume); err != nil && w.resumes {
+		detached := w.disk
+		detached.Chain = onto
+		done = detached.Sound(w.at.Volume) == nil
+	}
+	if err != nil && !done {
+		return false, err
 	}
 	w.reports(r)
-	return nil
+	if !done {
+		return false, nil
+	}
+	r.Plan(helper.Single(detaching))
+	r.Next(0)
+	r.Report.Method = diskio.MethodCopy
+	return true, r.Step(ctx, r.Seal)
 }
 
 // reports has what is become of the image reported in the end.
@@ -81,7 +94,7 @@ const detaching = "detach"
 type flattening struct{ overlay }
 
 func (w flattening) work(ctx context.Context, r *helper.Run) error {
-	if err := w.begin(r); err != nil {
+	if done, err := w.begin(ctx, r, nil); done || err != nil {
 		return err
 	}
 	info, err := described(w.at.Volume, w.disk.Format)

@@ -32,7 +32,7 @@ func Rebase(o *operation.Rebase) (helper.Task, error) {
 	}
 	w := rebasing{overlay{
 		at:   &helper.Volume{Location: at, Access: backends.WriteExclusive},
-		disk: helper.Disk{Format: o.Format, Chain: chain, Secret: o.Chain.Secret, Writable: true},
+		disk: helper.Disk{Format: o.Format, Chain: chain, Secret: o.Chain.Secret, Writable: true}, resumes: o.Resume,
 	}, onto}
 	opens := append([]helper.Opening{w.at}, chain.Openings()...)
 	return helper.Task{
@@ -90,7 +90,7 @@ func (w rebasing) replace(ctx context.Context, r *helper.Run) error {
 }
 
 func (w rebasing) work(ctx context.Context, r *helper.Run) error {
-	if err := w.begin(r); err != nil {
+	if done, err := w.begin(ctx, r, w.onto); done || err != nil {
 		return err
 	}
 	info, err := described(w.at.Volume, w.disk.Format)
