@@ -55,12 +55,18 @@ func (c *call) do(pool, volume string, r operation.Request) (record.Job, error) 
 // which clients know it.
 func poolInUse(p record.Pool, err error) error {
 	switch {
-	case record.CodeOf(err) != record.Busy:
+	case record.CodeOf(err) != record.Busy || foreign(err):
 		return err
 	case p.State == record.PoolStarting || p.State == record.PoolBuilding:
 		return wire.Failf(wire.FromStorage, wire.OperationInvalid, "storage pool '%s' is starting up", p.Name)
 	}
 	return wire.Failf(wire.FromStorage, wire.InternalError, "pool '%s' has asynchronous jobs running.", p.Name)
+}
+
+// foreign reports whether it is no job that is in the way: who is, is to be named.
+func foreign(err error) bool {
+	var e *record.Error
+	return errors.As(err, &e) && slices.ContainsFunc(e.Holders, func(b record.Blocker) bool { return b.Holder != nil && b.Holder.External != "" })
 }
 
 // volInUse says so of a volume, also of one whose content is half changed by a job that is

@@ -423,3 +423,38 @@ func raidBlock() []byte {
 	put32(216, uint32(sum)+uint32(sum>>32))
 	return b
 }
+
+// What the capabilities say can be built can be, and then carries what they say.
+func TestBuildsAreWhatTheyAreSaidToBe(t *testing.T) {
+	for _, f := range New().Properties().Builds {
+		if f.Unavailable != "" {
+			t.Errorf("%s: %s", f.Format, f.Unavailable)
+			continue
+		}
+		b, p := poolOn(f.Format)(t)
+		if err := b.(backends.Builder).Build(t.Context(), p, false); err != nil {
+			t.Errorf("%s: %v", f.Format, err)
+		}
+		if out := command(t, "blkid", "-p", "-s", "TYPE", "-o", "value", p.Source.Devices[0]); strings.TrimSpace(out) != f.Format {
+			t.Errorf("%s: it carries %q", f.Format, out)
+		}
+	}
+	_, p := poolOn("auto")(t)
+	if err := (Backend{}).Build(t.Context(), p, false); record.CodeOf(err) != record.Invalid {
+		t.Errorf("auto: %v", err)
+	}
+}
+
+// The root of a new file system gets the rights that are asked for.
+func TestRightsAreThoseOfTheFileSystem(t *testing.T) {
+	b, p := poolOn("ext4")(t)
+	p.Rights.Mode = new(uint32(0o750))
+	started(t, p)
+	info, err := os.Stat(p.Target)
+	if err != nil || info.Mode().Perm() != 0o750 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if err := b.Stop(t.Context(), p); err != nil {
+		t.Error(err)
+	}
+}

@@ -40,7 +40,10 @@ func (t Tree) Device(path, number string, attributes Attributes, below ...string
 		t.attribute(dir, name, value)
 	}
 	for _, b := range below {
+		holders := filepath.Join(t.root, "devices", b, "holders")
+		t.must(os.MkdirAll(holders, 0o755))
 		t.must(os.Symlink(filepath.Join(t.root, "devices", b), filepath.Join(dir, "slaves", filepath.Base(b))))
+		t.must(os.Symlink(dir, filepath.Join(holders, filepath.Base(dir))))
 	}
 	t.must(os.Symlink(dir, filepath.Join(t.root, "dev/block", number)))
 }

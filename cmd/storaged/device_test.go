@@ -1,0 +1,63 @@
+package main_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/operation"
+	"storaged/internal/record"
+	"storaged/internal/service/contract"
+	"storaged/internal/testenv"
+)
+
+// A pool on a device stays mounted when the daemon dies, is active for the next one, and
+// is not taken away from under who is in it.
+func TestPoolOnADeviceOutlivesTheDaemon(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	disk := filepath.Join(t.TempDir(), "disk")
+	if err := errors.Join(os.WriteFile(disk, nil, 0o600), os.Truncate(disk, 64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	device, _ := testenv.Attach(t, disk)
+	target := filepath.Join(h.dir, "data")
+	t.Cleanup(func() { _ = unix.Unmount(target, unix.MNT_DETACH) }) // it is mounted only where the test has failed
+	_, st, err := h.client.DefinePool(h.ctx(), contract.Submit{}, contract.PoolDefine{
+		Name: "data", Type: "fs", Target: record.Target{Path: target}, Source: record.Source{Devices: []string{device}, Format: "ext4"},
+	}, true, true)
+	h.succeed(st, err)
+	file := filepath.Join(target, "v")
+	if err := os.WriteFile(file, []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.kill()
+	h.start()
+	if p, err := h.client.Pool(h.ctx(), "data"); err != nil || p.State != record.PoolActive {
+		t.Fatalf("the pool is %+v, %v", p, err)
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "content" {
+		t.Errorf("%q, %v", b, err)
+	}
+	in, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := func() (contract.Started, error) {
+		return h.client.Start(h.ctx(), contract.Submit{}, "data", "", &operation.PoolStopRequest{})
+	}
+	st, err = stop()
+	if j := h.end(st, err); j.Code() != record.Busy || !strings.Contains(j.Error.Message, "is in use by pid") {
+		t.Errorf("the stop of a pool in use: %s", outcome(j))
+	}
+	in.Close()
+	st, err = stop()
+	h.succeed(st, err)
+	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is mounted: %v", err)
+	}
+}
