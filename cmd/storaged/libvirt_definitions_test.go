@@ -61,6 +61,36 @@ func TestPoolsGoBetweenLibvirtAndUs(t *testing.T) {
 	h.must(os.WriteFile(edited, []byte("<pool type='dir'><name>ours</name><target><path>"+target+"3</path></target></pool>"), 0o600))
 	h.runs(0, "", "pool", "create", "-f", edited)
 	h.poolIs("ours", record.Pool{State: record.PoolActive})
+	h.must(os.WriteFile(edited, []byte("<pool type='dir'><name>ours</name><target><path>"+target+"4</path><permissions><mode>0750</mode></permissions></target></pool>"), 0o600))
+	h.runs(0, "", "pool", "edit", "ours", "-f", edited)
+	if p = h.poolIs("ours", record.Pool{State: record.PoolActive}); p.Target.Path != target+"3" || p.Next == nil {
+		t.Errorf("in use it is %s", shown(p))
+	}
+	h.runs(0, "", "pool", "stop", "ours")
+	h.runs(0, "", "pool", "build", "ours")
+	h.runs(0, "", "pool", "start", "ours")
+	if p = h.poolIs("ours", record.Pool{State: record.PoolActive}); p.Target.Path != target+"4" || p.Next != nil || p.Permissions == nil || p.Permissions.Mode != "0750" {
+		t.Errorf("then it is %s", shown(p))
+	}
+}
+
+// A volume is made as the document of another says.
+func TestVolumesAreMadeOfDocuments(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.runs(0, "", "vol", "create", "pool/a", "1M", "--format", "qcow2", "-O", "cluster_size=128K", "--mode", "0640")
+	h.runs(0, "", "vol", "create", "pool/b", "--backing", "pool/a", "--format", "qcow2")
+	for _, name := range []string{"a", "b"} {
+		file := filepath.Join(h.dir, name+".xml")
+		document := h.runs(0, "", "vol", "show", "pool/"+name, "-o", "xml")
+		h.must(os.WriteFile(file, []byte(document), 0o600))
+		h.runs(0, "", "vol", "create", "pool/"+name+"2", "-f", file)
+		of := func(name string) record.Volume { return must(h.client.Volume(h.ctx(), "pool", name))(t) }
+		if was, is := of(name), of(name+"2"); is.Format != was.Format || is.Capacity != was.Capacity || is.Backing != was.Backing || is.Permissions.Mode != was.Permissions.Mode || is.Options["cluster_size"] != was.Options["cluster_size"] {
+			t.Errorf("of %s\n%s is made", shown(was), shown(is))
+		}
+		h.runs(record.ExitUsage, "says all", "vol", "create", "pool/c", "1M", "-f", file)
+	}
 }
 
 // The URI that we say is one that libvirt's own client gets through by.

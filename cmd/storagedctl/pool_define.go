@@ -134,21 +134,29 @@ const maxDefinition = 1 << 20
 
 // readDefinition reads a file with a definition.
 func (s *session) readDefinition(file string) (contract.PoolDefine, error) {
-	var def contract.PoolDefine
+	b, err := s.readFile(file)
+	if err != nil {
+		return contract.PoolDefine{}, err
+	}
+	return decodeDefinition(b)
+}
+
+// readFile reads a definition of a pool, or a description of a volume.
+func (s *session) readFile(file string) ([]byte, error) {
 	in := s.in
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
-			return def, cmdline.Usagef("cannot read the definition: %s", err)
+			return nil, cmdline.Usagef("cannot read the definition: %s", err)
 		}
-		defer f.Close()
+		defer f.Close() // it was only read
 		in = f
 	}
 	b, err := io.ReadAll(io.LimitReader(in, maxDefinition))
 	if err != nil {
-		return def, cmdline.Usagef("cannot read the definition: %s", err)
+		return nil, cmdline.Usagef("cannot read the definition: %s", err)
 	}
-	return decodeDefinition(b)
+	return b, nil
 }
 
 // decodeDefinition reads a definition in JSON, or libvirt's XML, which is known by its

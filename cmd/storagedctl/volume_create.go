@@ -13,6 +13,7 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
+	"storaged/internal/virtxml"
 )
 
 func (t *tool) createVerb() *cli.Command {
@@ -26,10 +27,12 @@ func (t *tool) createVerb() *cli.Command {
 			"stored unchanged with --format FORMAT: it must begin like an image in FORMAT, and its header gives the\n" +
 			"size. With --from-format it is converted to FORMAT. With --secret it is taken for a raw disk's, unless\n" +
 			"--from-format says another, and is written encrypted.\n" +
+			"With -f a document in libvirt's XML says all of it, as \"vol show -o xml\" prints one.\n" +
 			"--as-format, --detect-zeros, --sparse, --unpack and --checksum are about that content.\n\n" +
 			"Examples:\n  storagedctl vol create images/vm1.raw 10G\n  storagedctl vol create images/vm2.raw 10G --allocation none\n" +
 			"  storagedctl vol create images/vm3.qcow2 20G --format qcow2 -O cluster_size=128K\n  storagedctl vol create images/vm8.luks 20G --format luks --secret disks -O iter_time=500\n  storagedctl vol create images/vm4.qcow2 --format qcow2 --backing images/base.qcow2\n  storagedctl vol create images/vm5.raw --from vm5.img\n  storagedctl vol create images/vm6.qcow2 --from vm6.qcow2 --format qcow2\n  storagedctl vol create images/vm7.qcow2 --from vm7.vmdk --from-format vmdk --format qcow2\n  storagedctl vol create images/vm9.luks --from vm9.img --format luks --secret disks",
 		Flags: jobFlags(append(append(uploadFlags(), volumeRightsFlags()...),
+			&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "make the volume that libvirt's XML in a file describes, under this name: `FILE|-`"},
 			&cli.StringFlag{Name: "from", Usage: "`FILE|-` with its content"},
 			&cli.StringFlag{Name: "format", Usage: "its format (default raw), of " + creatable() + ": `FORMAT`"},
 			&cli.StringFlag{Name: "from-format", Usage: "convert the content, which is in `FORMAT`"},
@@ -48,9 +51,12 @@ func volumeCreate(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	if s.cli.IsSet("file") {
+		return s.createDescribed(ctx, r)
+	}
 	capacity := int64(0)
 	if s.arg(1) == "" && !s.cli.IsSet("from") && !s.cli.IsSet("backing") {
-		return cmdline.Usagef("SIZE, --from or --backing is missing")
+		return cmdline.Usagef("SIZE, --from, --backing or -f is missing")
 	}
 	if s.arg(1) != "" {
 		if capacity, err = quantity.ParseSize(s.arg(1)); err != nil {
@@ -69,6 +75,54 @@ func volumeCreate(ctx context.Context, s *session) error {
 	st := s.job(record.Object{Pool: r.pool}, &req)
 	st.object = r.String()
 	return s.run(ctx, st)
+}
+
+// createDescribed makes the volume that a document of libvirt's describes.
+func (s *session) createDescribed(ctx context.Context, r volumeRef) error {
+	for _, flag := range []string{"from", "format", "backing", "secret", "option", "allocation", "owner", "group", "mode", "selinux-label"} {
+		if s.cli.IsSet(flag) {
+			return cmdline.Usagef("--%s: the file with -f says all of the volume", flag)
+		}
+	}
+	if s.arg(1) != "" {
+		return cmdline.Usagef("SIZE: the file with -f says all of the volume")
+	}
+	p, err := s.client.Pool(ctx, r.pool)
+	if err != nil {
+		return err
+	}
+	b, err := s.readFile(s.cli.String("file"))
+	if err != nil {
+		return err
+	}
+	req, err := s.described(ctx, b, p)
+	if err != nil {
+		return err
+	}
+	req.Name, req.ExistOK, req.JobOptions = r.name, s.cli.Bool("exist-ok"), s.jobOptions()
+	st := s.job(record.Object{Pool: r.pool}, &req)
+	st.object = r.String()
+	return s.run(ctx, st)
+}
+
+// described asks for the volume of a document.
+func (s *session) described(ctx context.Context, doc []byte, p record.Pool) (req operation.CreateRequest, err error) {
+	v, err := virtxml.ParseVolume(doc, p.Type)
+	if err == nil {
+		req, err = v.Create()
+	}
+	if err != nil {
+		return req, cmdline.Usagef("bad description of a volume: %s", err)
+	}
+	if x := v.Target.Encryption; x != nil {
+		req.Secret = x.Secret()
+	}
+	if v.Backing == nil {
+		return req, nil
+	}
+	backing, err := s.volume(ctx, v.Backing.Path)
+	req.Backing = backing.pool + "/" + backing.name
+	return req, err
 }
 
 // misnamed warns of a new volume whose name ends with a format that it is not in: who reads

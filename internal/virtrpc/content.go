@@ -106,8 +106,8 @@ func (c *call) received(t *transfer.Transfer, holes bool, length *int64) error {
 		return nil
 	case errors.Is(err, transfer.ErrLonger):
 		return wire.SystemFailure(wire.FromStreams, unix.ENOSPC, "cannot write to stream: No space left on device")
-	case j.State == record.Succeeded, c.stream.empty && j.State.Terminal():
-		return nil // libvirt takes nothing for a content, where the job refuses it
+	case j.State == record.Succeeded, c.stream.empty && j.Error != nil && j.Error.Code == record.Invalid:
+		return nil // libvirt takes nothing for a content, which the job refuses so
 	case j.Error != nil:
 		return jobError(j)
 	case !j.State.Terminal():

@@ -74,7 +74,7 @@ func (c *call) creation(doc virtxml.Volume, flags wire.Flags) (*operation.Create
 		}
 	}
 	if x := doc.Target.Encryption; x != nil {
-		r.Secret = x.Usage + x.UUID
+		r.Secret = x.Secret()
 	}
 	return &r, nil
 }
@@ -180,7 +180,9 @@ func cloneOf(doc virtxml.Volume, from record.Volume) *operation.CloneRequest {
 	if size > from.Capacity {
 		r.Size = size
 	}
-	if r.Format == from.Format {
+	if x := doc.Target.Encryption; x != nil && x.Secret() != from.Secret {
+		r.Secret = x.Secret()
+	} else if r.Format == from.Format {
 		r.Format, r.Options = "", nil
 	}
 	if made := doc.Target.OurFormat(); made != record.FormatRaw { // of an image nothing is reserved

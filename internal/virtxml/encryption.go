@@ -1,7 +1,12 @@
 package virtxml
 
 import (
+	"cmp"
+	"fmt"
+	"maps"
 	"strconv"
+
+	"github.com/google/uuid"
 )
 
 // Encryption is how the content of a volume is encrypted. Format is luks. The secret is
@@ -12,6 +17,31 @@ type Encryption struct {
 	UUID   string
 	Cipher *Cipher
 	IV     *IV
+}
+
+// Secret is the name of ours that opens it: the UUID or the usage that it is called by.
+func (x *Encryption) Secret() string { return cmp.Or(x.UUID, x.Usage) }
+
+// encryptedBy is an encryption that the secret of a name opens, "" where that is not known.
+func encryptedBy(name string) *Encryption {
+	if id, err := uuid.Parse(name); err == nil && id.String() == name {
+		return &Encryption{Format: encryptionLUKS, UUID: name}
+	}
+	return &Encryption{Format: encryptionLUKS, Usage: name}
+}
+
+// options are those with which an image is encrypted so.
+func (x *Encryption) options() map[string]string {
+	options := map[string]string{}
+	if c := x.Cipher; c != nil {
+		options["cipher_alg"] = fmt.Sprintf("%s-%d", c.Name, c.Bits)
+		options["cipher_mode"], options["hash_alg"] = c.Mode, c.Hash
+	}
+	if x.IV != nil {
+		options["ivgen_alg"] = x.IV.Name
+	}
+	maps.DeleteFunc(options, func(_, value string) bool { return value == "" })
+	return options
 }
 
 // Cipher is with what.

@@ -259,6 +259,9 @@ func (x Target) OurFormat() string {
 // Options are those with which an image is made as the document says.
 func (x Target) Options() map[string]string {
 	options := map[string]string{}
+	if x.Encryption != nil {
+		options = x.Encryption.options()
+	}
 	if x.OurFormat() != "qcow2" {
 		return options
 	}
@@ -301,7 +304,10 @@ func OfVolume(r record.Volume) Volume {
 	v := Volume{Type: cmp.Or(r.Type, typeFile), Name: r.Name, Key: r.Key, Capacity: &r.Capacity, Allocation: &r.Allocation, Physical: r.Length}
 	v.Target = Target{Path: r.Path, Format: r.Format, Permissions: permissionsFrom(r.Permissions), Times: timesFrom(r.Times)}
 	if r.Format == formatLUKS {
-		v.Target.Format, v.Target.Encryption = record.FormatRaw, &Encryption{Format: encryptionLUKS}
+		v.Target.Format = record.FormatRaw
+	}
+	if r.Format == formatLUKS || r.Secret != "" {
+		v.Target.Encryption = encryptedBy(r.Secret)
 	}
 	v.Target.made(r.Options)
 	switch {
