@@ -78,14 +78,37 @@ func TestImpossiblePacketsEndTheConnection(t *testing.T) {
 	works(t, other)
 }
 
-// A client that sends a part of a packet and no more keeps nobody else waiting.
+// Clients that send a part of a packet and no more keep nobody else waiting, and cost
+// little.
 func TestHalfPacketsWaitAlone(t *testing.T) {
 	h := newHost(t, nil)
+	other := virtrpctest.Open(t, h.main)
 	packet := wire.Header{Program: wire.Remote, Version: wire.Version, Procedure: wire.StoragePoolDefineXML}.Append(nil, 4<<20)
-	for _, n := range []int{1, 4, 20, len(packet)} {
-		virtrpctest.Open(t, h.main).SendRaw(packet[:n])
+	const each, most = 50, 64 << 10 // bytes of a connection
+	heap := grown(func() {
+		for range each {
+			for _, n := range []int{1, 4, 20, len(packet)} {
+				virtrpctest.Open(t, h.main).SendRaw(packet[:n])
+			}
+		}
+	})
+	took := looks(t, other)
+	t.Logf("%d KiB of memory for %d connections; p99 of another %v", heap>>10, 4*each, took)
+	if heap > 4*each*most || took > answered {
+		t.Errorf("%d KiB of memory, and another waits %v", heap>>10, took)
 	}
-	works(t, virtrpctest.Open(t, h.main))
+}
+
+// looks looks with a client many times, and gives how long 99 of 100 took.
+func looks(t *testing.T, c *virtrpctest.Client) time.Duration {
+	t.Helper()
+	var took []time.Duration
+	for range 100 {
+		began := time.Now()
+		works(t, c)
+		took = append(took, time.Since(began))
+	}
+	return p99(took)
 }
 
 // Arguments that are too large are not kept, and the connection goes on.
@@ -106,6 +129,7 @@ func TestLargeArgumentsAreDropped(t *testing.T) {
 			refused(t, c.Answer(call, nil), wire.RPCError, "Unable to decode message payload")
 			<-done
 		})
+		t.Logf("%d KiB of memory for arguments that are too large", heap>>10)
 		if heap > 4<<20 {
 			t.Errorf("%d bytes of memory", heap)
 		}
@@ -127,27 +151,35 @@ func grown(do func()) int64 {
 	return int64(after.HeapAlloc) - int64(before.HeapAlloc)
 }
 
-// Ten thousand calls at once are all answered.
+// Ten thousand calls at once are all answered, in little memory, and another client is
+// answered meanwhile.
 func TestCallsWithoutWaitingAreAllAnswered(t *testing.T) {
 	h := newHost(t, nil)
-	c := virtrpctest.Open(t, h.main)
+	c, other := virtrpctest.Open(t, h.main), virtrpctest.Open(t, h.main)
 	const calls = 10000
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for range calls {
-			c.Begin(wire.StoragePoolLookupByName, new(wire.Text("images")))
-		}
-	}()
 	seen := map[uint32]bool{}
-	for range calls {
-		p, err := c.Next()
-		if err != nil || p.Type != wire.Reply || p.Status != wire.OK || seen[p.Serial] {
-			t.Fatalf("%+v, %v", p, err)
+	var sending sync.WaitGroup
+	var took time.Duration
+	heap := grown(func() {
+		sending.Go(func() {
+			for range calls {
+				c.Begin(wire.StoragePoolLookupByName, new(wire.Text("images")))
+			}
+		})
+		took = looks(t, other)
+		for range calls {
+			p, err := c.Next()
+			if err != nil || p.Type != wire.Reply || p.Status != wire.OK || seen[p.Serial] {
+				t.Fatalf("%+v, %v", p, err)
+			}
+			seen[p.Serial] = true
 		}
-		seen[p.Serial] = true
+	})
+	sending.Wait()
+	t.Logf("%d KiB of memory; p99 of another %v", heap>>10, took)
+	if heap > 16<<20 || took > answered {
+		t.Errorf("%d KiB of memory, and another waits %v", heap>>10, took)
 	}
-	<-done
 	works(t, c)
 }
 
@@ -161,6 +193,7 @@ func TestClientThatDoesNotReadIsLetGo(t *testing.T) {
 	}
 	c, other := virtrpctest.Open(t, h.main), virtrpctest.Open(t, h.main)
 	pool := *wirePool(t, other)
+	var took time.Duration
 	heap := grown(func() {
 		call, err := xdr.Encode(&wire.PoolListArgs{Pool: pool, Need: 1})
 		if err != nil {
@@ -170,13 +203,17 @@ func TestClientThatDoesNotReadIsLetGo(t *testing.T) {
 			header := c.Header(wire.StoragePoolListAllVolumes)
 			_ = c.Conn.SetWriteDeadline(time.Now().Add(virtrpctest.Patience))
 			_, err = c.Conn.Write(append(header.Append(nil, len(call)), call...))
+			if took == 0 { // it is at its bounds soon
+				took = looks(t, other)
+			}
 		}
 		if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 			t.Error(err)
 		}
 	})
-	if heap > 128<<20 {
-		t.Errorf("%d MiB of memory", heap>>20)
+	t.Logf("%d KiB of memory; p99 of another %v", heap>>10, took)
+	if heap > 128<<20 || took > answered {
+		t.Errorf("%d MiB of memory, and another waits %v", heap>>20, took)
 	}
 	works(t, other)
 }
