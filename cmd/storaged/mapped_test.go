@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +39,7 @@ func TestJobOnASuspendedDevice(t *testing.T) {
 			st := h.began(h.clone("base", "slow/copy", limited(mib), noReflink))
 			h.written(st.Job.ID, 1)
 			resume := dev.Suspend()
+			h.waitsInTheKernel(st)
 			_, err := h.client.CancelJob(h.ctx(), st.Job.ID, contract.JobCancel{Now: true})
 			h.must(err)
 			h.saysItIsStuck(st)
@@ -53,6 +55,20 @@ func TestJobOnASuspendedDevice(t *testing.T) {
 			h.succeed(h.remove("slow/copy"))
 		})
 	}
+}
+
+// waitsInTheKernel returns when a thread of a job's helper waits where no signal reaches it.
+func (h *host) waitsInTheKernel(st started) {
+	h.t.Helper()
+	threads := fmt.Sprintf("/proc/%d/task/*/stat", h.job(st).Helper.PID)
+	h.await("a wait in the kernel", func() bool {
+		stats, err := filepath.Glob(threads)
+		h.must(err)
+		return slices.ContainsFunc(stats, func(path string) bool {
+			stat, err := os.ReadFile(path)
+			return err == nil && strings.Contains(string(stat), ") D ")
+		})
+	})
 }
 
 // saysItIsStuck waits until a job names the process that a kill does not end, and where

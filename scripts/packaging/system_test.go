@@ -2,10 +2,12 @@ package packaging_test
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
+	"storaged/internal/record"
 	"storaged/internal/testenv"
 )
 
@@ -25,6 +27,7 @@ func TestServiceOfARealSystem(t *testing.T) {
 		{"stop", (*unit).stop},
 		{"end", (*unit).finish},
 		{"limit of writing", (*unit).limitOfWriting},
+		{"limit of memory", (*unit).limitOfMemory},
 		{"remove and purge", (*unit).remove},
 	})
 }
@@ -50,4 +53,61 @@ func (s *unit) limitOfWriting() {
 		s.t.Errorf("%d bytes were written in %v", bytes, took)
 	}
 	s.run("systemctl", "set-property", "--runtime", "storaged.service", fmt.Sprintf("IOWriteBandwidthMax=%s infinity", root))
+}
+
+// limitOfMemory: a helper that the kernel kills for want of memory is that job's trouble
+// alone, and that goes on where it was when there is memory. There are many helpers: of a
+// service that may have much more than the daemon needs, the daemon is not the one to go.
+func (s *unit) limitOfMemory() {
+	const helpers = 8 // nine may run since the settings were read again
+	s.sh(`sed -i 's/^#running_device .*/running_device = 16/' /etc/storaged/storaged.toml && systemctl reload storaged`)
+	main := s.property("MainPID")
+	var jobs []string
+	for i := range helpers {
+		jobs = append(jobs, s.run("storagedctl", "vol", "clone", "images/base.raw", fmt.Sprintf("images/large%d.raw", i), "--reflink", "never", "--limit", "256K", "--detach"))
+	}
+	for _, job := range jobs {
+		s.until("the clones have begun", func() bool { return s.number(job).Progress.Done > 0 })
+	}
+	cgroup := "/sys/fs/cgroup" + s.property("ControlGroup")
+	need := s.count(`awk '$1 == "anon" || $1 == "kernel" {n += $2} END {printf "%d", n}' ` + cgroup + "/memory.stat")
+	own := s.count(fmt.Sprintf(`awk '$1 == "RssAnon:" {print $2 * 1024}' /proc/%d/status`, s.number(jobs[0]).Helper.PID))
+	s.run("systemctl", "set-property", "--runtime", "storaged.service", fmt.Sprintf("MemoryMax=%d", need-own/2))
+	killed := ""
+	s.until("a helper is killed for want of memory", func() bool {
+		i := slices.IndexFunc(jobs, func(job string) bool { return s.number(job).State.Terminal() })
+		if i >= 0 {
+			killed = jobs[i]
+		}
+		return i >= 0
+	})
+	s.run("systemctl", "set-property", "--runtime", "storaged.service", "MemoryMax=infinity")
+	if j := s.number(killed); j.Code() != record.Killed || j.Resumable == nil {
+		s.t.Errorf("the clone has failed with %v, and can go on: %v", j.Error, j.Resumable)
+	}
+	if n := s.count(`sed -n 's/^oom_kill //p' ` + cgroup + "/memory.events"); n == 0 || s.property("MainPID") != main {
+		s.t.Errorf("%d processes were killed, the daemon was %s and is %s", n, main, s.property("MainPID"))
+	}
+	for _, job := range jobs {
+		s.run("sh", "-c", "storagedctl job cancel "+job+" || true") // it may have been killed too
+	}
+	s.run("storagedctl", "job", "retry", killed, "--limit", "none")
+	s.run("cmp", "/srv/pool/base.raw", fmt.Sprintf("/srv/pool/large%d.raw", slices.Index(jobs, killed)))
+}
+
+// count runs a script that prints a number.
+func (s *unit) count(script string) int {
+	s.t.Helper()
+	n, err := strconv.Atoi(s.sh(script))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// number gives a job as it is now.
+func (s *unit) number(job string) (j record.Job) {
+	s.t.Helper()
+	s.ask(&j, "job", "show", job)
+	return j
 }
