@@ -49,8 +49,7 @@ func Unconfined(cmd *exec.Cmd) error {
 // startOn has a thread start the program of cmd that lives until the program has ended.
 func startOn(cmd *exec.Cmd, start func() error) error {
 	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+	go onThread(func() {
 		starting.add(unix.Gettid())
 		err := start()
 		pid := 0
@@ -61,8 +60,27 @@ func startOn(cmd *exec.Cmd, start func() error) error {
 		if pid != 0 {
 			await(pid)
 		}
-	}()
+	})
 	return <-started
+}
+
+// onThread does something on a thread that ends with it, for which it must be the whole of
+// a goroutine. The first thread of a process Go never ends: on that one it is left to
+// another.
+func onThread(do func()) {
+	runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+	if unix.Gettid() != unix.Getpid() {
+		do()
+		return
+	}
+	moved := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		close(moved)
+		do()
+	}()
+	<-moved
+	runtime.UnlockOSThread()
 }
 
 // starting are the threads that have started programs. The kernel restricts all threads of
