@@ -51,6 +51,7 @@ func commands() cmdline.Program {
 				taskCommand(operation.NewPoolStop, task.PoolStop),
 				taskCommand(operation.NewPoolRefresh, task.PoolRefresh),
 				taskCommand(operation.NewSpace, task.PoolSpace),
+				taskCommand(operation.NewReady, task.PoolReady),
 				taskCommand(operation.NewPoolVerify, task.PoolVerify),
 				taskCommand(operation.NewEvacuate, task.Evacuate),
 				taskCommand(operation.NewPoolDelete, task.PoolDelete),

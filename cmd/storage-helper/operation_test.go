@@ -23,6 +23,7 @@ func tasks() map[string]func() task.Tasked {
 		"convert":    func() task.Tasked { return operation.NewConvert() },
 		"look":       func() task.Tasked { return operation.NewLook() },
 		"pool-space": func() task.Tasked { return operation.NewSpace() },
+		"pool-ready": func() task.Tasked { return operation.NewReady() },
 	}
 	for _, k := range operation.Kinds() {
 		o, _ := operation.New(k)

@@ -124,6 +124,14 @@ type Builder interface {
 // volumes hold for that.
 type Privileged interface{ Privileged() }
 
+// Readier is a driver whose pools are not to be seen at their targets before they are
+// started.
+type Readier interface {
+	// Ready fails unless what the pool stands on is there. Nothing is changed by that, and
+	// Start may still refuse it.
+	Ready(ctx context.Context, p Pool) error
+}
+
 // Deleter is a driver that unmakes the storage a pool stood on. Those of types with
 // the verb are.
 type Deleter interface {

@@ -33,3 +33,20 @@ func (o *Space) Task() Task {
 		Flags:       append(o.Volume.pool(), identity("pool-id", &o.PoolID)),
 	}
 }
+
+// Ready is a question: whether what a pool stands on is there, so that it could be started.
+// Nothing is recorded of it.
+type Ready struct{ Volume }
+
+// NewReady gives one with the defaults of its task.
+func NewReady() *Ready { return &Ready{Volume{Type: defaultType}} }
+
+// Task is pool-ready.
+func (o *Ready) Task() Task {
+	return Task{
+		Name: "pool-ready", Usage: "tell whether a pool could be started",
+		Description: "What it stands on is looked at; nothing is mounted or changed.",
+		Example:     "--type dir --target /var/lib/images",
+		Flags:       append(o.Volume.pool(), identity("pool-id", &o.PoolID)),
+	}
+}

@@ -116,11 +116,12 @@ func (a *appearing) begin(p *store.Pool) bool {
 	return true
 }
 
-// ask reports whether a helper finds the directory that the pool was known by.
+// ask reports whether a helper finds the directory that the pool was known by, or the
+// device that it is to be mounted from.
 func (a *appearing) ask(ctx context.Context, p *store.Pool) bool {
 	at := catalog.OnPool(p)
 	at.PoolID = catalog.Lasting(p.Type, p.Identity)
-	_, _, err := a.s.jobs.Query(ctx, "start "+p.UUID, (&operation.Space{Volume: at}).Task().Argv())
+	_, _, err := a.s.jobs.Query(ctx, "start "+p.UUID, (&operation.Ready{Volume: at}).Task().Argv())
 	return err == nil
 }
 

@@ -26,6 +26,7 @@ type Backend struct{ filetree.Tree }
 var (
 	_ backends.SourceChecker = Backend{}
 	_ backends.Privileged    = Backend{}
+	_ backends.Readier       = Backend{}
 )
 
 // New gives the driver.
@@ -150,6 +151,27 @@ func (b Backend) Start(ctx context.Context, p backends.Pool) error {
 		return errors.Join(err, b.Stop(context.WithoutCancel(ctx), p))
 	}
 	return nil
+}
+
+// Ready looks for the device, and what it carries.
+func (Backend) Ready(ctx context.Context, p backends.Pool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	dev, err := device(p)
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	m, mounted, err := mount.At(p.Target)
+	switch {
+	case err != nil:
+		return err
+	case mounted && m.Carrier() != dev.Number:
+		return mount.Other(p.Target, m)
+	}
+	_, err = carried(ctx, p, dev)
+	return err
 }
 
 // attach mounts the file system at the target, if it is the pool's. A directory that is

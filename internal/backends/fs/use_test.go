@@ -458,3 +458,24 @@ func TestRightsAreThoseOfTheFileSystem(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A pool is ready for a start when its device is there, and carries a file system.
+func TestReadyIsWhoseDeviceIsThere(t *testing.T) {
+	b, p := poolOn("ext4")(t)
+	if err := b.(backends.Readier).Ready(t.Context(), p); !errors.Is(err, backends.ErrNotFound) {
+		t.Errorf("a device that carries nothing: %v", err)
+	}
+	started(t, p)
+	for range 2 {
+		if err := errors.Join(b.(backends.Readier).Ready(t.Context(), p), b.Stop(t.Context(), p)); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, mounted, err := mountAt(p.Target); mounted || err != nil {
+		t.Errorf("something is mounted: %v", err)
+	}
+	p.Source.Devices = []string{"/dev/no-such-device"}
+	if err := b.(backends.Readier).Ready(t.Context(), p); !errors.Is(err, backends.ErrNotFound) {
+		t.Errorf("no device: %v", err)
+	}
+}

@@ -71,6 +71,24 @@ func PoolSpace(o *operation.Space) (helper.Task, error) {
 	})
 }
 
+// PoolReady makes the task of an operation.
+func PoolReady(o *operation.Ready) (helper.Task, error) {
+	b, err := driver(o.Type)
+	if err != nil {
+		return helper.Task{}, err
+	}
+	_, unseen := b.(backends.Readier)
+	return poolTask(o, o.Volume, said{"look for", "found", !unseen}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
+		return change(ctx, r, "look", func() error {
+			if b, ok := p.Backend.(backends.Readier); ok {
+				return b.Ready(ctx, p.Pool)
+			}
+			_, err := p.Space(ctx)
+			return err
+		})
+	})
+}
+
 // PoolDelete makes the task of an operation.
 func PoolDelete(o *operation.PoolDelete) (helper.Task, error) {
 	t, err := poolTask(o, o.Volume, said{do: "delete", done: "deleted"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
