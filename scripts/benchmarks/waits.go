@@ -14,12 +14,14 @@ import (
 )
 
 const (
-	longCalls  = 500 // that wait for jobs
-	lookers    = 10  // connections that list and look meanwhile
-	waitRate   = "1048576"
+	longCalls  = 500      // that wait for jobs
+	lookers    = 10       // connections that list and look meanwhile
+	waitBytes  = 16 << 20 // of each of their volumes
+	waitRate   = "65536"  // so that none of them ends
 	pingEvery  = 5 * time.Millisecond
 	countEvery = 50 * time.Millisecond
 	jobsListed = 1000 // at most
+	random     = 8    // VIR_STORAGE_VOL_WIPE_ALG_RANDOM, which writes into holes too
 
 	// waitTimeout bounds the start of all the jobs, each of which takes milliseconds.
 	waitTimeout = 2 * time.Minute
@@ -34,20 +36,17 @@ func waits(ctx context.Context, r *rig, length time.Duration) error {
 	var table []measurement
 	for _, connections := range []int{1, longCalls} {
 		forgetPeak(r.daemon.Process.Pid)
+		var looks samples
 		waiting, err := r.waiting(ctx, connections)
-		if err != nil {
-			return err
+		if err == nil {
+			looks, err = r.besideWaiting(waiting[0], time.Now().Add(length))
 		}
-		looks, err := r.besideWaiting(waiting[0], time.Now().Add(length))
-		if err != nil {
+		if err := errors.Join(err, r.endWaits(ctx, waiting)); err != nil {
 			return err
 		}
 		where := fmt.Sprintf(", %d calls wait on %d connections", longCalls, connections)
 		table = append(table, measurement{"list and info" + where, looks, "p99 under 100 ms"}, measurement{"ping" + where, waiting[0].took, "p99 under 100 ms"})
 		fmt.Printf("daemon%s: %.0f MiB at most\n", where, peak(r.daemon.Process.Pid)/(1<<20))
-		if err := r.endWaits(ctx, waiting); err != nil {
-			return err
-		}
 	}
 	print(table)
 	return nil
@@ -56,7 +55,7 @@ func waits(ctx context.Context, r *rig, length time.Duration) error {
 // prepareWaits makes volumes, and slows down what is to be done to them.
 func (r *rig) prepareWaits(ctx context.Context) error {
 	for i := range longCalls {
-		st, err := r.client.Start(ctx, contract.Submit{}, pool, "", &operation.CreateRequest{Name: long(i), Capacity: 10 << 30, Allocation: &operation.Allocation{}})
+		st, err := r.client.Start(ctx, contract.Submit{}, pool, "", &operation.CreateRequest{Name: long(i), Capacity: waitBytes, Allocation: &operation.Allocation{}})
 		if err == nil {
 			err = r.end(ctx, st)
 		}
@@ -73,13 +72,13 @@ func (r *rig) waiting(ctx context.Context, connections int) (all []*caller, err 
 	for range connections {
 		c, err := dialLibvirt(r.libvirtSocket())
 		if err != nil {
-			return nil, err
+			return all, err
 		}
 		all = append(all, c)
 	}
 	for i := range longCalls {
-		if err := all[i%connections].begin(wire.StorageVolWipe, &wire.VolFlags{Vol: wire.Vol{Pool: pool, Name: long(i)}}); err != nil {
-			return nil, err
+		if err := all[i%connections].begin(wire.StorageVolWipePattern, &wire.VolWipeArgs{Vol: wire.Vol{Pool: pool, Name: long(i)}, Algorithm: random}); err != nil {
+			return all, err
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, waitTimeout)
@@ -91,7 +90,11 @@ func (r *rig) waiting(ctx context.Context, connections int) (all []*caller, err 
 		if err != nil || len(live) == longCalls {
 			return all, err
 		}
-		<-tick.C
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return all, fmt.Errorf("%d of %d calls wait: %w", len(live), longCalls, ctx.Err())
+		}
 	}
 }
 
