@@ -23,7 +23,7 @@ func beginMove(c *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) er
 	to := operation.Destination(o)
 	return c.building(tx, o, j, store.Volume{References: src.References, IterTime: src.IterTime, Volume: record.Volume{
 		Pool: to.Pool, Name: to.Name, Path: to.Path, Format: src.Format, Secret: src.Secret,
-		Capacity: src.Capacity, Backing: src.Backing, Description: src.Description,
+		Capacity: src.Capacity, Backing: src.Backing, Options: src.Options, InternalSnapshots: src.InternalSnapshots, Description: src.Description,
 	}})
 }
 

@@ -79,6 +79,7 @@ func beginMaking(c *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) 
 	v := store.Volume{Volume: record.Volume{Pool: to.Pool, Name: to.Name, Path: to.Path, Capacity: src.Capacity}}
 	if !o.(operation.Making).Made().Apart {
 		v.Backing, v.References, v.Secret, v.IterTime = src.Backing, src.References, src.Secret, src.IterTime
+		v.Options, v.InternalSnapshots = src.Options, src.InternalSnapshots
 	}
 	return c.building(tx, o, j, v)
 }
