@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -131,7 +130,7 @@ func Claim(path string) (*Node, error) {
 	tick := time.NewTicker(passingTime / 100)
 	defer tick.Stop()
 	for end := time.Now().Add(passingTime); ; <-tick.C {
-		err, passing := n.claim()
+		passing, err := n.claim()
 		if err == nil {
 			return n, nil
 		}
@@ -143,20 +142,20 @@ func Claim(path string) (*Node, error) {
 }
 
 // claim tries it once. passing says that whoever is in the way may be gone in a moment.
-func (n *Node) claim() (err error, passing bool) {
+func (n *Node) claim() (passing bool, err error) {
 	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", n.Fd()), unix.O_RDWR|unix.O_EXCL|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil && !errors.Is(err, unix.EBUSY) {
-		return fmt.Errorf("cannot open device %q: %w", n.Path, err), false
+		return false, fmt.Errorf("cannot open device %q: %w", n.Path, err)
 	}
 	uses := System.Uses(n.Number)
 	if err == nil && len(uses) == 0 {
 		n.exclusive = f
-		return nil, false
+		return false, nil
 	}
 	if f != nil {
 		f.Close() // nothing was written
 	}
-	return n.used(uses), passes(uses)
+	return passes(uses), n.used(uses)
 }
 
 func passes(uses []Use) bool {
@@ -168,26 +167,10 @@ func passes(uses []Use) bool {
 	return true
 }
 
-// maxUses bounds how many users of a device are named.
-const maxUses = 4
-
 // used is the refusal of a device because of its users.
-func (n *Node) used(uses []Use) *UsedError { return usedBy(n.Path, uses) }
-
-func usedBy(path string, uses []Use) *UsedError {
-	e := &UsedError{Path: path}
-	var names []string
-	for _, u := range uses[:min(len(uses), maxUses)] {
-		names = append(names, u.Who)
-		if e.Release == "" {
-			e.Release = u.Release
-		}
-	}
-	e.Holder = strings.Join(names, ", ")
-	if more := len(uses) - maxUses; more > 0 {
-		e.Holder += fmt.Sprintf(" and %d more", more)
-	}
-	return e
+func (n *Node) used(uses []Use) *UsedError {
+	holder, release := Named(uses)
+	return &UsedError{Path: n.Path, Holder: holder, Release: release}
 }
 
 // Unused fails with a *UsedError if others use the open device as their own: who only

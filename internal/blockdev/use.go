@@ -2,6 +2,7 @@ package blockdev
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,6 +18,24 @@ type Use struct {
 	Who     string // for people: what has it
 	Release string // how to have it let go of the device, "" where nobody can tell
 	Passing bool   // it may let go by itself in a moment: a program that has it open
+}
+
+// maxNamed bounds how many uses are named.
+const maxNamed = 5
+
+// Named lists uses for people, and gives the first way that is known to end one; "" each
+// where there is none.
+func Named(uses []Use) (who, release string) {
+	var names []string
+	for _, u := range uses[:min(len(uses), maxNamed)] {
+		names = append(names, u.Who)
+		release = cmp.Or(release, u.Release)
+	}
+	who = strings.Join(names, ", ")
+	if more := len(uses) - maxNamed; more > 0 {
+		who += fmt.Sprintf(" and %d more", more)
+	}
+	return who, release
 }
 
 // Uses are those of a device, given as major:minor: of itself, of its partitions and of

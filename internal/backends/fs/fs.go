@@ -135,12 +135,10 @@ func (b Backend) Start(ctx context.Context, p backends.Pool) error {
 		return err
 	}
 	defer dev.Close()
-	m, mounted, err := mount.At(p.Target)
+	_, mounted, err := mountedFrom(p, dev)
 	switch {
 	case err != nil:
 		return err
-	case mounted && m.Carrier() != dev.Number:
-		return mount.Other(p.Target, m)
 	case mounted:
 		return b.Tree.Start(ctx, p)
 	}
@@ -163,15 +161,21 @@ func (Backend) Ready(ctx context.Context, p backends.Pool) error {
 		return err
 	}
 	defer dev.Close()
-	m, mounted, err := mount.At(p.Target)
-	switch {
-	case err != nil:
+	if _, _, err := mountedFrom(p, dev); err != nil {
 		return err
-	case mounted && m.Carrier() != dev.Number:
-		return mount.Other(p.Target, m)
 	}
 	_, err = carried(ctx, p, dev)
 	return err
+}
+
+// mountedFrom is the mount of the device at the target; mounted is false where nothing is.
+// What else is mounted there is refused.
+func mountedFrom(p backends.Pool, dev *blockdev.Node) (m blockdev.Mount, mounted bool, err error) {
+	m, mounted, err = mount.At(p.Target)
+	if err == nil && mounted && m.Carrier() != dev.Number {
+		err = mount.Other(p.Target, m)
+	}
+	return m, mounted, err
 }
 
 // attach mounts the file system at the target, if it is the pool's. A directory that is
@@ -281,12 +285,10 @@ func (b Backend) Delete(ctx context.Context, p backends.Pool, withVolumes bool) 
 		return err
 	}
 	defer dev.Close()
-	m, mounted, err := mount.At(p.Target)
+	m, mounted, err := mountedFrom(p, dev)
 	switch {
 	case err != nil:
 		return err
-	case mounted && m.Carrier() != dev.Number:
-		return mount.Other(p.Target, m)
 	case mounted:
 		err = b.clearMounted(ctx, p, m, withVolumes)
 	default:

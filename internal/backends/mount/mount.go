@@ -67,7 +67,7 @@ func Detached(kind, source string, options map[string]string) (root *os.File, er
 	if err != nil {
 		return nil, fmt.Errorf("cannot mount a file system of %s: %w", kind, err)
 	}
-	c := context{fd}
+	c := fsContext{fd}
 	defer unix.Close(fd)
 	attrs, err := c.configure(source, options)
 	if err != nil {
@@ -80,11 +80,11 @@ func Detached(kind, source string, options map[string]string) (root *os.File, er
 	return os.NewFile(uintptr(at), source), nil
 }
 
-// context is a file system about to be mounted (fsopen(2)).
-type context struct{ fd int }
+// fsContext is a file system about to be mounted (fsopen(2)).
+type fsContext struct{ fd int }
 
 // configure gives it all parameters, makes it, and tells the attributes of its mount.
-func (c context) configure(source string, options map[string]string) (attrs int, err error) {
+func (c fsContext) configure(source string, options map[string]string) (attrs int, err error) {
 	if err := unix.FsconfigSetString(c.fd, "source", source); err != nil {
 		return 0, c.failed("take "+source, err)
 	}
@@ -107,7 +107,7 @@ func (c context) configure(source string, options map[string]string) (attrs int,
 	return attrs, nil
 }
 
-func (c context) set(name, value string) error {
+func (c fsContext) set(name, value string) error {
 	if value == "" {
 		return unix.FsconfigSetFlag(c.fd, name)
 	}
@@ -119,7 +119,7 @@ const maxMessages = 8
 
 // failed adds to an error what the kernel says beside (fsopen(2): messages are read from
 // the context).
-func (c context) failed(what string, err error) error {
+func (c fsContext) failed(what string, err error) error {
 	var said []string
 	buf := make([]byte, 1024)
 	for range maxMessages {
@@ -190,26 +190,8 @@ func Detach(target string, m blockdev.Mount) error {
 		return nil
 	}
 	if errors.Is(err, unix.EBUSY) {
-		return blockedBy(target, blockdev.Inside(m))
+		holder, release := blockdev.Named(blockdev.Inside(m))
+		return &backends.BusyError{Object: target, Holder: holder, Release: release}
 	}
 	return fmt.Errorf("cannot unmount %q: %w", target, err)
-}
-
-// maxNamed bounds how many of those who are in a mount are named.
-const maxNamed = 5
-
-func blockedBy(target string, uses []blockdev.Use) error {
-	busy := &backends.BusyError{Object: target}
-	var names []string
-	for _, u := range uses[:min(len(uses), maxNamed)] {
-		names = append(names, u.Who)
-		if busy.Release == "" {
-			busy.Release = u.Release
-		}
-	}
-	busy.Holder = strings.Join(names, ", ")
-	if more := len(uses) - maxNamed; more > 0 {
-		busy.Holder += fmt.Sprintf(" and %d more", more)
-	}
-	return busy
 }
