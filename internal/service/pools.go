@@ -1,7 +1,6 @@
 package service
 
 import (
-	"cmp"
 	"context"
 	"path/filepath"
 	"slices"
@@ -289,7 +288,10 @@ func (s *Service) ReplacePool(ctx context.Context, sub contract.Submit, pool str
 			out = catalog.PublicPool(p)
 			return err
 		}
-		err = cmp.Or(catalog.PoolUnused(tx, p.Name), s.catalog.Redefine(tx, p, next))
+		if err := catalog.PoolUnused(tx, p.Name); err != nil {
+			return err
+		}
+		err = s.catalog.Redefine(tx, p, next)
 		out = next.Pool
 		return err
 	})

@@ -13,27 +13,31 @@ import (
 	"storaged/internal/store"
 )
 
-func TestReplacedPoolKeepsWhatJobsLeftInIt(t *testing.T) {
+// knowing gives a service that knows one pool, with its store and its events, in a boot of
+// the host.
+func knowing(t *testing.T, boot string, p *store.Pool) (*Service, *store.Store, *events.Hub) {
+	t.Helper()
 	st, err := store.Open(filepath.Join(t.TempDir(), "db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer st.Close()
+	t.Cleanup(func() { st.Close() })
 	hub := events.New(16)
-	defer hub.Close()
-	s := &Service{config: Settings{StateDir: "/state", RuntimeDir: "/run"}, store: st, catalog: catalog.New(hub, "this", 7)}
-	err = st.Update(func(tx *store.Tx) error {
-		return tx.PutPool(&store.Pool{Unfinished: []string{"job"}, Pool: record.Pool{
-			Name: "p", UUID: "u", Type: "dir", State: record.PoolInactive, Target: record.Target{Path: "/p"},
-		}})
-	})
-	if err != nil {
+	t.Cleanup(hub.Close)
+	if err := st.Update(func(tx *store.Tx) error { return tx.PutPool(p) }); err != nil {
 		t.Fatal(err)
 	}
+	return &Service{config: Settings{StateDir: "/state", RuntimeDir: "/run"}, store: st, catalog: catalog.New(hub, boot, 7)}, st, hub
+}
+
+func TestReplacedPoolKeepsWhatJobsLeftInIt(t *testing.T) {
+	s, st, _ := knowing(t, "this", &store.Pool{Unfinished: []string{"job"}, Pool: record.Pool{
+		Name: "p", UUID: "u", Type: "dir", State: record.PoolInactive, Target: record.Target{Path: "/p"},
+	}})
 	if _, err := s.ReplacePool(t.Context(), contract.Submit{}, "p", contract.PoolDefine{Target: record.Target{Path: "/p"}}); err != nil {
 		t.Fatal(err)
 	}
-	err = st.View(func(tx *store.Tx) error {
+	err := st.View(func(tx *store.Tx) error {
 		p, err := tx.Pool("p")
 		if err == nil && len(p.Unfinished) != 1 {
 			t.Errorf("it has %q left", p.Unfinished)
@@ -64,22 +68,9 @@ func TestHintNamesAllUsesOfASecret(t *testing.T) {
 
 // A pool in use that is defined anew keeps where it is, until the host is started again.
 func TestPoolInUseIsDefinedForLater(t *testing.T) {
-	st, err := store.Open(filepath.Join(t.TempDir(), "db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	hub := events.New(16)
-	defer hub.Close()
-	s := &Service{config: Settings{StateDir: "/state", RuntimeDir: "/run"}, store: st, catalog: catalog.New(hub, "before", 7)}
-	err = st.Update(func(tx *store.Tx) error {
-		return tx.PutPool(&store.Pool{Boot: "before", Pool: record.Pool{
-			Name: "p", UUID: "u", Type: "dir", State: record.PoolActive, Target: record.Target{Path: "/p"}, Capacity: 7,
-		}})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, st, hub := knowing(t, "before", &store.Pool{Boot: "before", Pool: record.Pool{
+		Name: "p", UUID: "u", Type: "dir", State: record.PoolActive, Target: record.Target{Path: "/p"}, Capacity: 7,
+	}})
 	p, err := s.ReplacePool(t.Context(), contract.Submit{}, "p", contract.PoolDefine{Target: record.Target{Path: "/q"}})
 	if err != nil || p.Target.Path != "/p" || p.Next == nil || p.Next.Target.Path != "/q" {
 		t.Fatalf("%+v, %v", p, err)
