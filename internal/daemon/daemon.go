@@ -81,16 +81,16 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 		return err
 	}
 	defer func() { logged(log, "closing state", st.Close()) }()
-	handed, err := handedOver()
+	given, err := activated()
 	if err != nil {
 		return err
 	}
-	c.LibvirtURI = handed.libvirtURI(c.Libvirt)
+	c.LibvirtURI = given.libvirtURI(c.Libvirt)
 	s, err := service.New(service.Setup{Settings: c.Settings, Log: log, Notes: setup.Notes, Lost: setup.Lost}, st)
 	if err != nil {
 		return err
 	}
-	l := &life{Setup: setup, service: s, handed: handed, signals: signals, hangup: hangup}
+	l := &life{Setup: setup, service: s, activated: given, signals: signals, hangup: hangup}
 	l.settings.Store(&c)
 	l.notify("STATUS=takes up the jobs of before")
 	defer s.CloseEvents()
@@ -108,8 +108,8 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 // the service manager.
 type life struct {
 	Setup
-	service *service.Service
-	handed  sockets // by the service manager
+	service   *service.Service
+	activated sockets // those of the service manager
 
 	authority *polkit.Authority // nil: nobody asks it
 	signals   <-chan os.Signal  // SIGTERM and SIGINT
@@ -151,7 +151,7 @@ func (l *life) serve(ctx context.Context) error {
 	if l.authority = l.findAuthority(ctx); l.authority != nil {
 		defer l.authority.Close()
 	}
-	socks, err := l.handed.listen(l.Config, l.authority != nil)
+	socks, err := l.activated.listen(l.Config, l.authority != nil)
 	if err != nil {
 		return err
 	}

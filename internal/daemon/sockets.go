@@ -72,8 +72,8 @@ func (s *sockets) standInFor(c Config, mode os.FileMode) (err error) {
 	return err
 }
 
-// handedOver takes the sockets of the service manager, if there is one that has any.
-func handedOver() (sockets, error) {
+// activated takes the sockets of the service manager, if there is one that has any.
+func activated() (sockets, error) {
 	given, err := activation.ListenersWithNames()
 	if err != nil {
 		return sockets{}, fmt.Errorf("cannot take the service manager's sockets: %w", err)
