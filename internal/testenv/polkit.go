@@ -49,9 +49,7 @@ func Shared(t testing.TB) string {
 func Bus(t testing.TB, socket string) (address string, daemon *os.Process) {
 	t.Helper()
 	config := socket + ".conf"
-	if err := os.WriteFile(config, fmt.Appendf(nil, busConfig, socket), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	write(t, config, fmt.Sprintf(busConfig, socket))
 	s := spawn(t, "exec "+Tool(t, "dbus-daemon")+" --nofork --nopidfile --config-file="+config)
 	until(t, s, func() bool {
 		conn, err := net.Dial("unix", socket)
@@ -76,19 +74,14 @@ func Polkit(t testing.TB, rules string, policies ...string) (address string, dae
 	for _, sub := range []string{"actions", "rules", "none"} {
 		makeDir(t, filepath.Join(dir, sub))
 	}
-	write := func(content []byte, name string) {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
 	for _, p := range policies {
 		content, err := os.ReadFile(p)
 		if err != nil {
 			t.Fatal(err)
 		}
-		write(content, filepath.Join("actions", filepath.Base(p)))
+		write(t, filepath.Join(dir, "actions", filepath.Base(p)), string(content))
 	}
-	write([]byte(rules), "rules/10-test.rules")
+	write(t, filepath.Join(dir, "rules", "10-test.rules"), rules)
 	script := fmt.Sprintf(`mount --bind %[1]s/actions /usr/share/polkit-1/actions && mount --bind %[1]s/rules /etc/polkit-1/rules.d &&
 		mount --bind %[1]s/none /usr/share/polkit-1/rules.d && exec %[2]s --no-debug`, dir, polkitd)
 	p := spawn(t, script, "DBUS_SYSTEM_BUS_ADDRESS="+address)

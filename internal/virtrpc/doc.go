@@ -27,10 +27,10 @@
 // The row has the name of libvirt's public function, which refusals name, and who may
 // call it: reads is for everybody who has opened the connection, writes is not for
 // those who may only read, and owns is for who may change the one object that the call
-// is about, which the function asks (c.ownJob). The function finds its objects by c.pool and c.vol, which
-// refuse as libvirt does, calls c.svc with c.ctx() and c.submit(), and waits for a job by
-// c.await. It gives the result, nil for none, or an error: a *wire.Failure goes to the
-// client as it is, a *record.Error as failureOf translates it. Flags that it does not
-// know it refuses by c.flags. Groups of rows are files; programs puts them together, those about jobs
-// under our own number (wire.JobControl).
+// is about, which the function asks (c.ownJob). The function finds its objects by c.pool
+// and c.vol, which refuse as libvirt does, calls c.svc with c.ctx() and c.submit(), and
+// waits for a job by c.await. It gives the result, nil for none, or an error: a
+// *wire.Failure goes to the client as it is, a *record.Error as failureOf translates it.
+// Flags that it does not know it refuses by c.flags. Groups of rows are files; programs
+// puts them together, those about jobs under our own number (wire.JobControl).
 package virtrpc
