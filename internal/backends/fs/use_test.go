@@ -115,17 +115,13 @@ func TestDeviceInUseIsRefused(t *testing.T) {
 	testenv.Loop(t)
 	for what, use := range map[string]func(t *testing.T, device string) (holder string){
 		"a mount": func(t *testing.T, device string) string {
-			command(t, "mkfs.ext4", "-q", "-F", device)
-			dir, _ := testenv.MountedFrom(t, device)
-			return dir
+			return mounted(t, device)
 		},
 		"a mounted partition": func(t *testing.T, device string) string {
 			partition(t, device, "label: dos\n2048,40960\n")
 			command(t, "partx", "--add", device)
 			t.Cleanup(func() { command(t, "partx", "--delete", device) })
-			command(t, "mkfs.ext4", "-q", "-F", device+"p1")
-			dir, _ := testenv.MountedFrom(t, device+"p1")
-			return dir
+			return mounted(t, device+"p1")
 		},
 		"a program that has it open": func(t *testing.T, device string) string {
 			return holding(t, device)
@@ -149,6 +145,17 @@ func TestDeviceInUseIsRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// mounted makes a file system on a device and mounts it, until the end of the test, to read
+// it: what is written there is not the kernel's then.
+func mounted(t *testing.T, device string) (dir string) {
+	t.Helper()
+	command(t, "mkfs.ext4", "-q", "-F", device)
+	dir = t.TempDir()
+	command(t, "mount", "-o", "ro", device, dir)
+	t.Cleanup(func() { testenv.Unmount(t, dir) })
+	return dir
 }
 
 // holding has another process hold a file open, and gives its number.
