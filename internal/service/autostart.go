@@ -14,12 +14,12 @@ import (
 	"storaged/internal/store"
 )
 
-// A pool that is to be started with the host, and whose directory was not there
-// or was another, is tried again when it may have appeared. The kernel tells of
-// every mount, by /proc/self/mountinfo, without a look at any pool; of a
-// directory that is made or moved nobody tells, so that helpers ask now and then.
+// A pool that is to be started with the host, and whose directory or device was not
+// there or was another, is tried again when it may have appeared. The kernel tells of
+// every mount, by /proc/self/mountinfo, without a look at any pool; of a directory that
+// is made or moved, and of a device, nobody tells, so that helpers ask now and then.
 
-// startAgainEvery is how often it is asked whether a pool's directory has
+// startAgainEvery is how often it is asked whether a pool's directory or device has
 // appeared: soon enough for somebody who has just brought it back by hand, and a
 // few milliseconds of one helper each time.
 const startAgainEvery = time.Minute
