@@ -3,6 +3,7 @@ package main_test
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -59,5 +60,12 @@ func TestPoolOnADeviceOutlivesTheDaemon(t *testing.T) {
 	h.succeed(st, err)
 	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it is mounted: %v", err)
+	}
+	if out, err := exec.Command(testenv.Tool(t, "mkfs.ext4"), "-q", "-F", device).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	st, err = h.client.Start(h.ctx(), contract.Submit{}, "data", "", &operation.PoolStartRequest{})
+	if j := h.end(st, err); j.Error == nil || j.Error.Hint == nil || !strings.Contains(j.Error.Hint.String(), "pool undefine data, and define it then") {
+		t.Errorf("the start on another file system: %s", outcome(j)) // which a build would destroy
 	}
 }

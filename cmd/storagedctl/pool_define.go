@@ -53,7 +53,7 @@ func definitionFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "option", Aliases: []string{"O"}, Usage: "an option of the kind of storage, such as one of its mount; may be repeated: `KEY[=VALUE]`"},
 		&cli.BoolFlag{Name: "no-autostart", Usage: "do not start it with the daemon"},
 		&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same pool already"},
-	}, rightsFlags("its directory, when it is built,", "0711, or as they are")...)
+	}, rightsFlags("the directory built for it", "0711, or as they are")...)
 }
 
 // definition reads what pool is wanted.

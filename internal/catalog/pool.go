@@ -218,8 +218,12 @@ func (e end) unstarted(tx *store.Tx) error {
 			return err
 		}
 		text := fmt.Sprintf("%s; the catalog keeps its %s", f.Message, record.Plural(len(vols), "volume"))
+		anew, then := record.Do("pool.build", e.On().Pool), "start"
+		if len(e.On().PoolSource.Devices) > 0 { // a build would destroy what is there
+			anew, then = record.Do("pool.undefine", e.On().Pool), "define"
+		}
 		e.job.Error = f.WithHint("mount or bring back what belongs there, then %s; "+
-			"to take what is there now in its place: %s, and start it then", record.Do("pool.start", e.On().Pool), record.Do("pool.build", e.On().Pool))
+			"to take what is there now in its place: %s, and "+then+" it then", record.Do("pool.start", e.On().Pool), anew)
 		e.job.Error.Message = text
 	}
 	return nil

@@ -202,6 +202,9 @@ func (s *Service) notOurs(target string) error {
 
 // checkSource holds the definition against what the type needs.
 func checkSource(r contract.PoolDefine, props record.Capabilities) error {
+	if err := r.Source.Check(); err != nil {
+		return err
+	}
 	given := map[string]bool{
 		"target_path":      r.Target.Path != "",
 		"source_hosts":     len(r.Source.Hosts) > 0,

@@ -87,3 +87,15 @@ func TestPoolInUseIsDefinedForLater(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
+
+// What no source has is refused whoever asks for the pool: a document of libvirt can have
+// names of options in it that are none.
+func TestTextsOfASourceAreChecked(t *testing.T) {
+	props := record.Capabilities{Type: "fs", Needs: []string{"target_path", "source_devices"}, Takes: []string{"source_options"}}
+	for _, option := range []string{"", "a\nb"} {
+		r := contract.PoolDefine{Type: "fs", Target: record.Target{Path: "/p"}, Source: record.Source{Devices: []string{"/dev/x"}, Options: map[string]string{option: "v"}}}
+		if err := checkSource(r, props); record.CodeOf(err) != record.Invalid {
+			t.Errorf("option %q: %v", option, err)
+		}
+	}
+}

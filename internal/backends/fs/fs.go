@@ -107,7 +107,10 @@ func device(p backends.Pool) (*blockdev.Node, error) {
 	for _, other := range p.Spared {
 		if dev.Overlaps(other) {
 			dev.Close()
-			return nil, &backends.BusyError{Object: path, Holder: fmt.Sprintf("another pool, whose source device %q is the same, or on the same disk", other)}
+			return nil, &backends.BusyError{
+				Object: path, Holder: fmt.Sprintf("another pool, whose source device %q is the same, or on the same disk", other),
+				Release: "undefine the pool that is not meant",
+			}
 		}
 	}
 	return dev, nil
@@ -129,6 +132,9 @@ func (b Backend) Start(ctx context.Context, p backends.Pool) error {
 	}
 	if err := record.CheckPath(p.Target); err != nil {
 		return err
+	}
+	if p.ID != "" {
+		p.Spared = nil // its file system is known, and is its own as long as no other pool has it in use
 	}
 	dev, err := device(p)
 	if err != nil {
@@ -241,19 +247,26 @@ func inUse(err error) error {
 	return err
 }
 
-// Stop unmounts the file system. Where somebody is in it, it stays.
+// Stop unmounts the file system, as often as it is mounted there. Where somebody is in it,
+// it stays.
 func (Backend) Stop(ctx context.Context, p backends.Pool) error {
-	if err := ctx.Err(); err != nil {
-		return err
+	for unmounted := false; ; unmounted = true {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		m, mounted, err := mount.At(p.Target)
+		switch {
+		case err != nil || !mounted:
+			return err
+		case !carries(m, p) && unmounted:
+			return nil // what was below it
+		case !carries(m, p):
+			return mount.Other(p.Target, m)
+		}
+		if err := mount.Detach(p.Target, m); err != nil {
+			return err
+		}
 	}
-	m, mounted, err := mount.At(p.Target)
-	if err != nil || !mounted {
-		return err
-	}
-	if !carries(m, p) {
-		return mount.Other(p.Target, m)
-	}
-	return mount.Detach(p.Target, m)
 }
 
 // carries reports whether a mount is that of the pool's device, which may be gone by now.

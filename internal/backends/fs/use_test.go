@@ -200,6 +200,40 @@ func TestDeviceOfAnotherPoolIsRefused(t *testing.T) {
 	}
 }
 
+// A pool that was started before is not kept from its file system by another one that is
+// only defined on its device.
+func TestKnownPoolStartsBesideAnotherDefinedOnItsDevice(t *testing.T) {
+	b, p := poolOn("ext4")(t)
+	started(t, p)
+	info, err := b.Space(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.ID, p.Spared = b.Lasting(info.ID), p.Source.Devices
+	if err := errors.Join(b.Stop(t.Context(), p), b.Start(t.Context(), p), b.Stop(t.Context(), p)); err != nil {
+		t.Fatal(err)
+	}
+	other := t.TempDir()
+	command(t, "mount", p.Source.Devices[0], other)
+	defer testenv.Unmount(t, other)
+	if _, busy := errors.AsType[*backends.BusyError](b.Start(t.Context(), p)); !busy {
+		t.Error("it is started where the other one has mounted it")
+	}
+}
+
+// A pool that is mounted twice at its target is stopped when nothing of it is left there.
+func TestStopUnmountsAllThatIsOfThePool(t *testing.T) {
+	b, p := poolOn("ext4")(t)
+	started(t, p)
+	command(t, "mount", "--bind", p.Target, p.Target)
+	if err := b.Stop(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	if m, mounted, err := mountAt(p.Target); err != nil || mounted {
+		t.Errorf("%+v is mounted still, %v", m, err)
+	}
+}
+
 // What is mounted at the target is taken for the pool's only if it is its device.
 func TestMountsThatAreThereAlready(t *testing.T) {
 	_, p := poolOn("ext4")(t)
@@ -250,7 +284,7 @@ func TestNothingIsMadeBelowAnAbsentMount(t *testing.T) {
 // Nobody gets rights by what lies in a pool, unless that is asked for.
 func TestMountOptions(t *testing.T) {
 	b, p := poolOn("ext4")(t)
-	for options, want := range map[string]string{"": "rw,nosuid,nodev,noexec,relatime", "exec,dev,noatime": "rw,nosuid,noatime", "ro": "ro,nosuid,nodev,noexec,relatime"} {
+	for options, want := range map[string]string{"": "rw,nosuid,nodev,noexec,relatime", "exec,dev,noatime": "rw,nosuid,noatime", "ro,defaults,nofail": "ro,nosuid,nodev,noexec,relatime"} {
 		p.Source.Options = map[string]string{}
 		for _, o := range strings.Split(options, ",") {
 			if o != "" {

@@ -41,6 +41,10 @@ const safe = unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NO
 // refused are words that mean another kind of mount, or what the pool says elsewhere.
 var refused = []string{"bind", "rbind", "move", "remount", "loop", "source", "shared", "rshared", "private", "rprivate", "slave", "rslave", "unbindable", "user", "users", "owner", "group"}
 
+// skipped are words of fstab(5) that say when to mount, or nothing, and that the kernel does
+// not know.
+var skipped = []string{"defaults", "auto", "noauto", "nofail", "_netdev"}
+
 // CheckOptions says what is wrong with options of a mount. Whether the file system has
 // them nobody knows before.
 func CheckOptions(options map[string]string) error {
@@ -50,7 +54,7 @@ func CheckOptions(options map[string]string) error {
 		switch {
 		case slices.Contains(refused, name) || strings.HasPrefix(strings.ToLower(name), "x-") || strings.ContainsAny(name, ", =\"\\"):
 			return record.Errorf(record.Invalid, "%.80q is no option for the mount of a pool", name)
-		case attribute && value != "":
+		case (attribute || slices.Contains(skipped, name)) && value != "":
 			return record.Errorf(record.Invalid, "option %s of the mount has no value", name)
 		}
 	}
@@ -90,6 +94,9 @@ func (c fsContext) configure(source string, options map[string]string) (attrs in
 	}
 	attrs = safe
 	for _, name := range slices.Sorted(maps.Keys(options)) {
+		if slices.Contains(skipped, name) {
+			continue
+		}
 		if a, ok := attributes[name]; ok {
 			attrs = attrs&^a.clear | a.set
 			continue
