@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"storaged/internal/procfs"
 )
 
 // mountinfo is where the kernel lists mounts.
@@ -88,26 +90,9 @@ func eachMount(do func(Mount) bool) {
 			continue
 		}
 		id, err := strconv.ParseUint(at[0], 10, 64)
-		m := Mount{ID: id, Device: at[2], Root: unescape(at[3]), Point: unescape(at[4]), Kind: of[0], Source: unescape(of[1]), Options: of[2]}
+		m := Mount{ID: id, Device: at[2], Root: procfs.Unescape(at[3]), Point: procfs.Unescape(at[4]), Kind: of[0], Source: procfs.Unescape(of[1]), Options: of[2]}
 		if err == nil && !do(m) {
 			return
 		}
 	}
-}
-
-// unescape reads a path as the kernel writes it, with \ooo for what would divide fields.
-func unescape(s string) string {
-	var b strings.Builder
-	for len(s) > 0 {
-		if s[0] == '\\' && len(s) >= 4 {
-			if n, err := strconv.ParseUint(s[1:4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				s = s[4:]
-				continue
-			}
-		}
-		b.WriteByte(s[0])
-		s = s[1:]
-	}
-	return b.String()
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"storaged/internal/procfs"
 )
 
 // Use is what a block device is used for.
@@ -103,7 +105,7 @@ func swapOn(group []Device) (uses []Use) {
 	b, _ := os.ReadFile("/proc/swaps") // there is none where there is no swap space
 	for _, line := range strings.Split(string(b), "\n") {
 		path, _, _ := strings.Cut(line, " ")
-		path = unescape(path)
+		path = procfs.Unescape(path)
 		var st unix.Stat_t
 		if !filepath.IsAbs(path) || unix.Stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
 			continue
@@ -164,7 +166,7 @@ func openers(group []Device) (uses []Use) {
 			continue
 		}
 		d, ok := among(group, number(unix.Major(st.Rdev), unix.Minor(st.Rdev)))
-		if u := (Use{Who: process(pid) + d.as(group), Passing: true}); ok && !slices.Contains(uses, u) {
+		if u := (Use{Who: procfs.Process(pid) + d.as(group), Passing: true}); ok && !slices.Contains(uses, u) {
 			uses = append(uses, u)
 		}
 	}
@@ -187,17 +189,6 @@ func remoteMounts() (points []string) {
 		}
 	}
 	return points
-}
-
-// process names a process as people know it. A command may call itself anything, so that
-// its name is escaped.
-func process(pid string) string {
-	comm, err := os.ReadFile("/proc/" + pid + "/comm")
-	if err != nil {
-		return "pid " + pid
-	}
-	name := strconv.Quote(strings.TrimSpace(string(comm)))
-	return fmt.Sprintf("pid %s (%s)", pid, name[1:len(name)-1])
 }
 
 // Inside are other processes that are in a mount, with files of it open or a directory of
@@ -226,7 +217,7 @@ func Inside(m Mount) (uses []Use) {
 }
 
 func addProcess(uses []Use, pid string) []Use {
-	u := Use{Who: process(pid), Passing: true}
+	u := Use{Who: procfs.Process(pid), Passing: true}
 	if pid == strconv.Itoa(os.Getpid()) || slices.Contains(uses, u) {
 		return uses
 	}

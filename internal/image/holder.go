@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"storaged/internal/procfs"
 )
 
 // mark is a byte locked for an instant to learn how the kernel names a file;
@@ -23,7 +25,7 @@ var mark = span{1 << 62, 1}
 // I/O on any file system, so that a dead server elsewhere cannot block us.
 func holder(f *os.File, l unix.Flock_t) string {
 	if l.Pid > 0 {
-		return process(strconv.Itoa(int(l.Pid)))
+		return procfs.Process(strconv.Itoa(int(l.Pid)))
 	}
 	if s := sent.Load(); s != nil {
 		a, _ := s.ask(f, question{Lock: &l}) // without an answer it has no name
@@ -40,7 +42,7 @@ func holder(f *os.File, l unix.Flock_t) string {
 	}
 	for _, path := range infos {
 		if holds(path, func(have fdLock) bool { return have == want }) {
-			return process(strings.Split(path, "/")[2])
+			return procfs.Process(strings.Split(path, "/")[2])
 		}
 	}
 	return ""
@@ -108,15 +110,4 @@ func parseLock(line string) (fdLock, bool) {
 		return fdLock{}, false
 	}
 	return fdLock{file: f[6], kind: f[4], start: f[7], end: f[8]}, true
-}
-
-// process names a process as people know it. A command may call itself
-// anything, so that its name is escaped.
-func process(pid string) string {
-	comm, err := os.ReadFile("/proc/" + pid + "/comm")
-	if err != nil {
-		return "pid " + pid
-	}
-	name := strconv.Quote(strings.TrimSpace(string(comm)))
-	return fmt.Sprintf("pid %s (%s)", pid, name[1:len(name)-1])
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"storaged/internal/procfs"
 )
 
 // The kernel has files open too, and takes none of QEMU's locks: those behind
@@ -192,7 +194,7 @@ func (k kernel) swaps(id fileID, mounts mounts) (users []user) {
 func (k kernel) swapping() (paths []string) {
 	for _, l := range lines(filepath.Join(k.proc, "swaps")) {
 		if path := strings.Fields(l)[0]; filepath.IsAbs(path) {
-			paths = append(paths, unescape(path))
+			paths = append(paths, procfs.Unescape(path))
 		}
 	}
 	return paths
@@ -280,7 +282,7 @@ func (k kernel) mounts() (all mounts) {
 		before, after, ok := strings.Cut(l, " - ")
 		f, g := strings.Fields(before), strings.Fields(after)
 		if ok && len(f) > 5 && len(g) > 1 {
-			all = append(all, mount{f[2], unescape(f[4]), g[0], unescape(g[1])})
+			all = append(all, mount{f[2], procfs.Unescape(f[4]), g[0], procfs.Unescape(g[1])})
 		}
 	}
 	return all
@@ -349,22 +351,4 @@ func lines(path string) (all []string) {
 		}
 	}
 	return all
-}
-
-// unescape reads a path as the kernel writes it, with \ooo for what would
-// divide fields.
-func unescape(s string) string {
-	var b strings.Builder
-	for len(s) > 0 {
-		if s[0] == '\\' && len(s) >= 4 {
-			if n, err := strconv.ParseUint(s[1:4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				s = s[4:]
-				continue
-			}
-		}
-		b.WriteByte(s[0])
-		s = s[1:]
-	}
-	return b.String()
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"storaged/internal/procfs"
 	"storaged/internal/testenv"
 )
 
@@ -77,7 +78,7 @@ func refused(t *testing.T, err error, holder string) {
 }
 
 // me is how this process is named as a holder.
-func me() string { return process(fmt.Sprint(os.Getpid())) }
+func me() string { return procfs.Process(fmt.Sprint(os.Getpid())) }
 
 func TestReadersShareAndWritersAreAlone(t *testing.T) {
 	for _, c := range []struct {
@@ -341,7 +342,7 @@ func TestVirtlockdIsSeenAndNamed(t *testing.T) {
 	}
 	for _, a := range []access{shared, exclusive} {
 		_, err := a.try(t, path)
-		refused(t, err, process(fmt.Sprint(cmd.Process.Pid)))
+		refused(t, err, procfs.Process(fmt.Sprint(cmd.Process.Pid)))
 	}
 	in.Close() // ends the child
 	if err := cmd.Wait(); err != nil {

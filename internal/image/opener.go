@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"storaged/internal/procfs"
 )
 
 // Not everybody who has a file open takes QEMU's locks: a virtual machine that
@@ -62,7 +64,7 @@ func (k kernel) others(f *os.File, kind int, busy bool) ([]user, error) {
 	for _, o := range others {
 		if !slices.ContainsFunc(own, o.shares) {
 			// It may be about to see our locks, and to let go.
-			users = append(users, user{Name: process(o.pid), Writes: o.flags&unix.O_ACCMODE != 0, Leaving: true, Program: true})
+			users = append(users, user{Name: procfs.Process(o.pid), Writes: o.flags&unix.O_ACCMODE != 0, Leaving: true, Program: true})
 		}
 	}
 	if len(users) == 0 && len(own) < 2 && busy && !mounts.remote(id) {
