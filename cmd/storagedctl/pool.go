@@ -84,7 +84,11 @@ func poolFields(s *session, p record.Pool) []field {
 		{"Reserved by jobs", s.poolSize(p, p.Reserved)}, {"Provisioned", s.poolSize(p, p.Provisioned)}, {"Read at", stamp(p.Observed)},
 	}
 	if p.Next != nil {
-		fields = append(fields, field{"When stopped", fmt.Sprintf("it is defined anew, with target %s", p.Next.Target.Path)})
+		anew := "it is defined anew, with target " + p.Next.Target.Path
+		if len(p.Next.Source.Devices) > 0 {
+			anew += " on " + strings.Join(p.Next.Source.Devices, ", ")
+		}
+		fields = append(fields, field{"When stopped", anew})
 	}
 	if p.Ignored > 0 {
 		fields = append(fields, field{"Ignored", fmt.Sprintf("%d entries that are no volumes: names that are refused, or not regular files", p.Ignored)})

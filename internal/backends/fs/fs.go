@@ -213,6 +213,10 @@ func (b Backend) detached(ctx context.Context, p backends.Pool, dev *blockdev.No
 		return nil, err
 	}
 	root, err := mount.Detached(kind, dev.Path, p.Source.Options)
+	if errors.Is(err, unix.EACCES) { // so says the kernel that it cannot be mounted to write
+		return nil, record.Errorf(record.Denied, "device %q can only be read (%v)", dev.Path, err).
+			WithHint("make it writable, or define the pool with the mount option ro")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot mount device %q: %w", dev.Path, err)
 	}

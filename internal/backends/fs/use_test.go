@@ -221,6 +221,24 @@ func TestKnownPoolStartsBesideAnotherDefinedOnItsDevice(t *testing.T) {
 	}
 }
 
+// A device that can only be read is said to be one, and is mounted so.
+func TestDeviceThatCanOnlyBeRead(t *testing.T) {
+	b, p := poolOn("ext4")(t)
+	started(t, p)
+	if err := b.Stop(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "blockdev", "--setro", p.Source.Devices[0])
+	defer command(t, "blockdev", "--setrw", p.Source.Devices[0]) // it stays so for the next file of a loop device
+	if err := b.Start(t.Context(), p); record.CodeOf(err) != record.Denied || !strings.Contains(err.Error(), "can only be read") {
+		t.Errorf("it is started to write: %v", err)
+	}
+	p.Source.Options = map[string]string{"ro": ""}
+	if err := errors.Join(b.Start(t.Context(), p), b.Stop(t.Context(), p)); err != nil {
+		t.Error(err)
+	}
+}
+
 // A pool that is mounted twice at its target is stopped when nothing of it is left there.
 func TestStopUnmountsAllThatIsOfThePool(t *testing.T) {
 	b, p := poolOn("ext4")(t)
