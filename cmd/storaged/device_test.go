@@ -61,6 +61,14 @@ func TestPoolOnADeviceOutlivesTheDaemon(t *testing.T) {
 	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it is mounted: %v", err)
 	}
+	if err := unix.Mount(device, target, "ext4", 0, ""); err != nil { // as a start that was ended leaves it
+		t.Fatal(err)
+	}
+	st, err = stop()
+	h.succeed(st, err)
+	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is mounted still: %v", err)
+	}
 	if out, err := exec.Command(testenv.Tool(t, "mkfs.ext4"), "-q", "-F", device).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

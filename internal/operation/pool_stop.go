@@ -17,9 +17,10 @@ func (*PoolStop) Kind() record.Kind { return record.PoolStop }
 // Effect: it is no longer in use.
 func (*PoolStop) Effect() Effect { return Stops }
 
-// Allowed refuses a pool that is not in use.
+// Allowed refuses a pool that is not in use. What lies on a device may be mounted all the
+// same: a start that was ended has left it so, and nothing else takes it away.
 func (*PoolStop) Allowed(k Known) error {
-	if k.Pool.State != record.PoolInactive {
+	if k.Pool.State != record.PoolInactive || len(k.Pool.Source.Devices) > 0 {
 		return nil
 	}
 	return record.Errorf(record.WrongState, "pool %q is not active", k.Pool.Name)
