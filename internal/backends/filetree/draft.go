@@ -181,6 +181,7 @@ func (d *draft) Replace(ctx context.Context, old backends.Taken, aside string, r
 		if err := d.recorded(ctx, record); err != nil {
 			return err
 		}
+		defer release(was.file)
 		return d.replace(aside)
 	})
 }
@@ -307,6 +308,7 @@ func (d *draft) drop() error {
 	if err := d.dir.sync(); err != nil {
 		return err
 	}
+	release(d.file)
 	return d.volume.Close()
 }
 

@@ -75,6 +75,7 @@ func (d *poolDir) clear(temp string) error {
 	if err := d.busy(temp, image.LockExclusive(f)); err != nil {
 		return err
 	}
+	defer release(f)
 	return d.unlink(temp)
 }
 

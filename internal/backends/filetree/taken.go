@@ -65,6 +65,7 @@ func (t *taken) Remove() error {
 		return err
 	}
 	crash.At(crash.Removed)
+	defer release(t.file)
 	return t.dir.sync()
 }
 
@@ -162,5 +163,6 @@ func (d *poolDir) removeUnchanged(name string, id takenIdentity) error {
 	if now := takenIdentityOf(&st); now.Size != id.Size || now.ChangeNS != id.ChangeNS {
 		return fmt.Errorf("volume %q %w", d.path(name), backends.ErrChanged)
 	}
+	defer release(f)
 	return d.unlink(name)
 }

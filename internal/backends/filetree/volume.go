@@ -80,7 +80,18 @@ func (d *poolDir) remove(name string) error {
 		return err
 	}
 	defer f.Close()
+	defer release(f)
 	return d.unlink(name)
+}
+
+// release gives the storage of a file back that has no name any more, if it is so. The
+// kernel does that by itself when nothing refers to the file, which can be seconds later:
+// the rules that a confined process was under do, and are taken apart when there is time
+// (landlock(7)). Until then the room would be missing.
+func release(f *os.File) {
+	if st, err := blockdev.Statx(f); err == nil && st.Nlink == 0 {
+		_ = f.Truncate(0) // else it goes with the last that refers to it
+	}
 }
 
 func (d *poolDir) unlink(name string) error {
