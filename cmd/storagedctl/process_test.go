@@ -16,6 +16,7 @@ import (
 	"storaged/internal/record"
 	"storaged/internal/term"
 	"storaged/internal/term/ptytest"
+	"storaged/internal/testenv"
 )
 
 // patience is how long a test waits for what must happen.
@@ -82,6 +83,7 @@ func (d *daemon) spawn(line string, prepare func(*exec.Cmd)) *process {
 	if prepare != nil {
 		prepare(p.Cmd)
 	}
+	testenv.Heeded(d.t, syscall.SIGHUP)
 	if err := p.Start(); err != nil {
 		d.t.Fatal(err)
 	}

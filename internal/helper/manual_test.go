@@ -17,6 +17,7 @@ import (
 	"storaged/internal/format/formattest"
 	"storaged/internal/record"
 	"storaged/internal/term/ptytest"
+	"storaged/internal/testenv"
 )
 
 func TestScripts(t *testing.T) {
@@ -75,6 +76,7 @@ type person struct {
 // what they promise.
 func byHand(t *testing.T, args ...string) *person {
 	t.Helper()
+	testenv.Heeded(t, syscall.SIGHUP)
 	p := &person{t: t, cmd: exec.Command(helper, args...)}
 	p.cmd.Stdout = &p.stdout
 	stderr, err := p.cmd.StderrPipe()

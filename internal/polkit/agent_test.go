@@ -7,6 +7,7 @@ import (
 	"os/user"
 	"reflect"
 	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"github.com/godbus/dbus/v5"
@@ -19,7 +20,7 @@ import (
 type agent struct {
 	begun    chan string // the cookie of a dialog
 	canceled chan string // by polkit
-	cancels  bool
+	cancels  atomic.Bool
 	ended    chan struct{}
 }
 
@@ -31,7 +32,7 @@ type identity struct {
 
 func (a *agent) BeginAuthentication(_, _, _ string, _ map[string]string, cookie string, _ []identity) *dbus.Error {
 	a.begun <- cookie
-	if !a.cancels {
+	if !a.cancels.Load() {
 		<-a.ended
 	}
 	return dbus.NewError(service+".Error.Cancelled", []any{"the person does not want to"})
@@ -78,7 +79,8 @@ func person(t *testing.T, address string, a *agent) Subject {
 func TestPersonIsAsked(t *testing.T) {
 	const action = "org.libvirt.unix.manage"
 	address, _ := testenv.Polkit(t, "", "../../scripts/packaging/org.storaged.libvirt.policy")
-	a := &agent{begun: make(chan string), canceled: make(chan string), cancels: true, ended: make(chan struct{})}
+	a := &agent{begun: make(chan string), canceled: make(chan string), ended: make(chan struct{})}
+	a.cancels.Store(true)
 	s := person(t, address, a)
 	asks := On(address)
 	defer asks.Close()
@@ -90,7 +92,7 @@ func TestPersonIsAsked(t *testing.T) {
 	if err := <-got; !reflect.DeepEqual(err, &Refusal{Dismissed, action}) {
 		t.Errorf("who cancels gets %v", err)
 	}
-	a.cancels = false
+	a.cancels.Store(false)
 	go ask()
 	cookie := <-a.begun
 	cancel()
