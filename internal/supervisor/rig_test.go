@@ -381,14 +381,15 @@ func newGate(t *testing.T) gate {
 	return g
 }
 
-// open waits for the helper to come to the gate and lets it pass.
+// open waits for the helper to come to the gate, lets it pass, and waits until it has:
+// one that is slow to leave the gate would pass it again, in place of the next helper.
 func (g gate) open() {
 	g.t.Helper()
 	done := make(chan error, 1)
 	go func() {
 		f, err := os.OpenFile(g.path, os.O_WRONLY, 0)
 		if err == nil {
-			err = f.Close()
+			err = errors.Join(left(f), f.Close())
 		}
 		done <- err
 	}()
@@ -400,4 +401,42 @@ func (g gate) open() {
 	case <-time.After(patience):
 		g.t.Fatal("no helper comes to the gate")
 	}
+}
+
+// left waits until nobody has the reading end of a FIFO.
+func left(fifo *os.File) error {
+	for {
+		ends := []unix.PollFd{{Fd: int32(fifo.Fd())}} // the kernel tells of POLLERR without being asked
+		n, err := unix.Poll(ends, int(patience/time.Millisecond))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err == nil && n == 0:
+			return errors.New("a helper stays at the gate")
+		default:
+			return err
+		}
+	}
+}
+
+// A gate that is opened twice lets two helpers pass, also where the first is slow to go.
+func TestGateLetsOneHelperPassForEachOpening(t *testing.T) {
+	g := newGate(t)
+	opened := make(chan struct{})
+	go func() {
+		defer close(opened)
+		g.open()
+	}()
+	slow, err := os.OpenFile(g.path, os.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-opened:
+		t.Error("it is open again while the first helper is in it")
+	case <-time.After(50 * time.Millisecond):
+	}
+	if err := slow.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-opened
 }
