@@ -213,9 +213,12 @@ func (c *call) answerForm() string {
 // span is a part of a content that is asked for. It is partial where the
 // request has named a range.
 type span struct {
-	off, len int64
+	off, len int64 // bytes
 	partial  bool
 }
+
+// allOfImage is the span of the file of an image, of which nobody here knows the length.
+var allOfImage = span{len: -1}
 
 var byteRange = regexp.MustCompile(`^(?i:bytes)=[ \t,]*([0-9]*)-([0-9]*)[ \t,]*$`)
 
@@ -255,9 +258,10 @@ func (c *call) setSpan(s span, size int64, form string) (status int) {
 	h := c.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Type", wire.RawType)
-	if form == operation.SparseForm {
+	switch {
+	case form == operation.SparseForm:
 		h.Set("Content-Type", sparse.MediaType)
-	} else {
+	case s != allOfImage:
 		h.Set("Content-Length", strconv.FormatInt(s.len, 10))
 	}
 	if !s.partial {

@@ -104,7 +104,7 @@ func getContent(c *call) error {
 		return err
 	}
 	form := c.answerForm()
-	asked := span{len: -1} // of the file of an image nobody here knows the length
+	asked := allOfImage
 	if v.Format == record.FormatRaw || r.As == record.AsRaw {
 		c.Header().Set("Accept-Ranges", "bytes")
 		c.Header().Set("ETag", wire.ETag(v.Generation))
