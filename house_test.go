@@ -70,12 +70,12 @@ var layers = []layer{
 	{"internal/backends/filetree", []string{"internal/tool", "internal/backends", "internal/backends/header", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/record"}},
 	{"internal/backends/header", []string{"internal/backends", "internal/blockdev", "internal/format", "internal/record"}},
 	{"internal/backends/mount", []string{"internal/backends", "internal/blockdev", "internal/record"}},
-	{"internal/backends/*", []string{"internal/backends", "internal/backends/filetree", "internal/backends/header", "internal/backends/mount", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/record", "internal/tool", "internal/wipe"}},
+	{"internal/backends/*", []string{"internal/backends", "internal/backends/filetree", "internal/backends/header", "internal/backends/mount", "internal/backends/deputy", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/record", "internal/tool", "internal/wipe"}},
 
 	{"internal/supervisor", []string{"internal/crash", "internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 	{"internal/supervisor/*", []string{"internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 
-	{"internal/helper", []string{"internal/backends", "internal/backends/header", "internal/confine", "internal/format", "internal/format/qemu", "internal/tool", "internal/crash", "internal/diskio", "internal/image", "internal/ipc", "internal/quantity", "internal/record", "internal/secret", "internal/sparse",
+	{"internal/helper", []string{"internal/backends", "internal/backends/deputy", "internal/backends/header", "internal/confine", "internal/format", "internal/format/qemu", "internal/tool", "internal/crash", "internal/diskio", "internal/image", "internal/ipc", "internal/quantity", "internal/record", "internal/secret", "internal/sparse",
 		"internal/term", "internal/wipe"}},
 	{"internal/helper/task", []string{"internal/helper", "internal/format/qemu", "internal/backends", "internal/backends/all", "internal/backends/header", "internal/confine", "internal/crash", "internal/diskio", "internal/format", "internal/image", "internal/ipc", "internal/nbd",
 		"internal/operation", "internal/quantity", "internal/record", "internal/sparse", "internal/wipe"}},

@@ -6,10 +6,11 @@ import (
 	"os"
 
 	"storaged/internal/helper"
+	"storaged/internal/helper/task"
 )
 
 func main() {
-	if helper.Scouts(os.Args) {
+	if helper.Scouts(os.Args) || task.Deputizes(os.Args) {
 		return
 	}
 	os.Exit(commands().Main(os.Args))

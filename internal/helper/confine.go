@@ -1,6 +1,7 @@
 package helper
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -103,7 +104,7 @@ func (r *Run) confined(t Task) error {
 	}
 	defer closeAll(own)
 	policy.Write = append(policy.Write, own...)
-	if err := r.sendScout(t); err != nil {
+	if err := errors.Join(r.sendScout(t), r.sendDeputy(t)); err != nil {
 		return err
 	}
 	level, err := confine.Process(policy)

@@ -14,14 +14,21 @@ import (
 var helper string
 
 func TestMain(m *testing.M) {
-	dir := os.Getenv(makesBesideOthers)
-	if dir == "" {
-		os.Exit(buildAndRun(m))
+	if Deputizes(os.Args, marker) {
+		return
 	}
-	if err := makeBesideOthers(dir); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	for variable, act := range map[string]func(dir string) error{makesBesideOthers: makeBesideOthers, marksBesideAPool: markBeside} {
+		dir := os.Getenv(variable)
+		if dir == "" {
+			continue
+		}
+		if err := act(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
 	}
+	os.Exit(buildAndRun(m))
 }
 
 func buildAndRun(m *testing.M) int {

@@ -31,6 +31,7 @@ func (unlocked) Close()                           {}
 type Volume struct {
 	Location
 	Access backends.Access
+	Sizes  []int64         // that it may get, bytes; none where it keeps its own
 	Leaves bool            // its name, in the end: nobody else may have it open
 	Gone   bool            // it is no failure where an earlier helper of the job has taken it away: Volume is nil then
 	Volume backends.Volume // when it is open

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"storaged/internal/backends/deputy"
 	"storaged/internal/diskio"
 	"storaged/internal/image"
 	"storaged/internal/ipc"
@@ -76,6 +77,8 @@ type Run struct {
 	pools    []*Pool             // open to the end of the run
 	secrets  map[string]*os.File // likewise
 	scout    *image.Scout        // nil: the task needs none
+	deputy   *deputy.Deputy      // likewise
+	makes    string              // name of the volume that the task makes, "" if none
 
 	lock    *os.File     // the job's, for children that move data; nil by hand
 	private string       // a directory of the job that nobody else enters, and that ends with it; "" by hand
@@ -143,6 +146,7 @@ func (r *Run) do(ctx context.Context, t Task) *ipc.Report {
 	r.Windows.view = r.view
 	r.Keep, r.command, r.resumes = t.Keeps, t.Name, t.Resumes
 	r.takeUp(t)
+	defer r.recallDeputy()
 	err := r.guarded(ctx, t)
 	if t.Settles && err != nil && !errors.Is(err, ErrUndone) {
 		r.Report.Rollback = string(record.RollbackFailed)

@@ -16,6 +16,9 @@ import (
 	"storaged/internal/record"
 )
 
+// Deputizes does the work of a helper's deputy, if it is what this process was started as.
+func Deputizes(args []string) (was bool) { return helper.Deputizes(args, all.Lookup) }
+
 // Tasked is an operation, or its settlement: what a helper's task is made of.
 type Tasked interface{ Task() operation.Task }
 

@@ -24,7 +24,7 @@ func Resize(o *operation.Resize) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	capacity := o.Capacity
-	opened, err := viewOf(o, &helper.Volume{Location: at, Access: backends.Grow}, imageIn(record.AsRaw, o.Format), o.Image)
+	opened, err := viewOf(o, &helper.Volume{Location: at, Access: backends.Grow, Sizes: []int64{capacity}}, imageIn(record.AsRaw, o.Format), o.Image)
 	if err != nil {
 		return helper.Task{}, err
 	}
