@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/operation"
+	"storaged/internal/procfs"
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
@@ -767,10 +768,15 @@ func TestNothingLooksIntoAPool(t *testing.T) {
 }
 
 func TestPlaceOfADirectory(t *testing.T) {
-	list := parseMounts("21 1 8:1 / / rw - ext4 /dev/sda1 rw\n" +
+	table := filepath.Join(t.TempDir(), "mountinfo")
+	text := "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n" +
 		"30 21 8:2 / /srv rw - xfs /dev/sdb rw\n" +
 		"31 21 8:2 /pools/a\\040b /mnt/two\\040words rw - xfs /dev/sdb rw\n" +
-		"32 21 0:40 / /over rw - nfs server:/x rw\n33 32 8:1 /deep /over rw - ext4 /dev/sda1 rw\nbroken\n")
+		"32 21 0:40 / /over rw - nfs server:/x rw\n33 32 8:1 /deep /over rw - ext4 /dev/sda1 rw\nbroken\n"
+	if err := os.WriteFile(table, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	list := slices.Collect(procfs.Mounts(table))
 	for dir, want := range map[string]string{
 		"/": "8:1 /", "/home/x": "8:1 /home/x", "/srv": "8:2 /", "/srv/pools/a b/c": "8:2 /pools/a b/c", "/srvx": "8:1 /srvx",
 		"/mnt/two words": "8:2 /pools/a b", "/mnt/two words/c": "8:2 /pools/a b/c", "/over/x": "8:1 /deep/x",

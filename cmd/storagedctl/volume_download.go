@@ -19,6 +19,7 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/operation"
+	"storaged/internal/procfs"
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
 	"storaged/internal/service/contract"
@@ -166,7 +167,7 @@ func (s *session) inNoPool(ctx context.Context, r volumeRef, path string) error 
 	if err != nil {
 		return err
 	}
-	mounted := mounts()
+	mounted := slices.Collect(procfs.Mounts(procfs.OwnMounts))
 	for _, p := range pools {
 		if at := cmp.Or(p.Real, p.Target.Path); at != "" && locationOf(mounted, at) == locationOf(mounted, dir) {
 			return record.Errorf(record.Invalid, "cannot download to %q: that is in pool %q", path, p.Name).

@@ -178,13 +178,10 @@ func beneath(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// answered begins the types of file systems that another program or host answers for.
-var answered = []string{"fuse", "nfs", "cifs", "smb", "ceph", "9p", "afs", "virtiofs", "lustre", "orangefs", "coda"}
-
-// remoteMounts are where file systems of those types are mounted.
+// remoteMounts are where such file systems are mounted.
 func remoteMounts() (points []string) {
 	for _, m := range Mounts() {
-		if slices.ContainsFunc(answered, func(kind string) bool { return strings.HasPrefix(m.Kind, kind) && m.Kind != "fuseblk" }) {
+		if m.Answered() {
 			points = append(points, m.Point)
 		}
 	}

@@ -91,6 +91,9 @@ func TestDeviceHasItsSizeAndItsStorage(t *testing.T) {
 	if got, err := Allocate(t.Context(), NewPacer(), FileContent(f), AllocateSpec{Capacity: mib, Allocation: mib}); err != nil || !got.Kept || got.Allocated != mib {
 		t.Errorf("%+v, %v", got, err)
 	}
+	if got, err := Allocate(t.Context(), NewPacer(), FileContent(f), AllocateSpec{Capacity: mib, Clean: true}); err != nil || got.Method != MethodNone {
+		t.Errorf("one that is clean: %+v, %v", got, err)
+	}
 	if _, err := Allocate(t.Context(), NewPacer(), FileContent(f), AllocateSpec{Capacity: mib + 1}); !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("one that is too small: %v", err)
 	}

@@ -17,10 +17,11 @@ func clearAll(ctx context.Context, p *Pacer, c Content, spec AllocateSpec) (did 
 	if err == nil && size < spec.Capacity {
 		err = ioError("allocate", size, unix.ENOSPC)
 	}
-	did = AllocateStats{Method: MethodZero, Allocated: size, Kept: true}
-	if err != nil || spec.Clean {
+	did = AllocateStats{Method: MethodNone, Allocated: size, Kept: true}
+	if err != nil || spec.Clean || size == 0 {
 		return did, err
 	}
+	did.Method = MethodZero
 	p.Expect(size, size)
 	unmapping := pieces{p: p, c: c, op: "zero", call: func(off, n int64) error { return c.Zero(off, n, true) }}
 	if err = unmapping.run(ctx, 0, size); !errors.Is(err, ErrUnsupported) {

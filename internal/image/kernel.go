@@ -236,8 +236,8 @@ func (k kernel) uses(name string, mounts mounts) string {
 			who = "/dev/" + device + " "
 		}
 		for _, m := range mounts {
-			if m.device == number || m.source == "/dev/"+device {
-				all = append(all, who+"mounted at "+strconv.Quote(m.point))
+			if m.Device == number || m.Source == "/dev/"+device {
+				all = append(all, who+"mounted at "+strconv.Quote(m.Point))
 			}
 		}
 		if slices.Contains(swaps, "/dev/"+device) {
@@ -272,20 +272,10 @@ func (k kernel) upon(device string, depth int) []string {
 	return all
 }
 
-// mount is a line of mountinfo.
-type mount struct{ device, point, kind, source string }
+type mounts []procfs.Mount
 
-type mounts []mount
-
-func (k kernel) mounts() (all mounts) {
-	for _, l := range lines(filepath.Join(k.proc, "self/mountinfo")) {
-		before, after, ok := strings.Cut(l, " - ")
-		f, g := strings.Fields(before), strings.Fields(after)
-		if ok && len(f) > 5 && len(g) > 1 {
-			all = append(all, mount{f[2], procfs.Unescape(f[4]), g[0], procfs.Unescape(g[1])})
-		}
-	}
-	return all
+func (k kernel) mounts() mounts {
+	return slices.Collect(procfs.Mounts(filepath.Join(k.proc, "self/mountinfo")))
 }
 
 // silent reports whether a path leads to a file system that another program or
@@ -293,32 +283,24 @@ func (k kernel) mounts() (all mounts) {
 // there may wait for ever, and nobody would touch a volume because of a server
 // that is dead.
 func (m mounts) silent(path string, id fileID) bool {
-	var on mount
+	var on procfs.Mount
 	for _, c := range m {
-		if len(c.point) >= len(on.point) && below(path, c.point) {
+		if len(c.Point) >= len(on.Point) && below(path, c.Point) {
 			on = c // the last one covers those before
 		}
 	}
-	return on.device != id.device() && on.answered()
+	return on.Device != id.device() && on.Answered()
 }
 
 // remote reports whether a file is on such a file system. What the kernel knows of
 // who has it open is not all there is, or none of it.
 func (m mounts) remote(id fileID) bool {
-	return slices.ContainsFunc(m, func(on mount) bool { return on.device == id.device() && on.answered() })
-}
-
-func (m mount) answered() bool {
-	return slices.ContainsFunc(answered, func(kind string) bool { return strings.HasPrefix(m.kind, kind) })
+	return slices.ContainsFunc(m, func(on procfs.Mount) bool { return on.Device == id.device() && on.Answered() })
 }
 
 func below(path, dir string) bool {
 	return path == dir || dir == "/" || strings.HasPrefix(path, dir+"/")
 }
-
-// answered begins the types of file systems that another program or host
-// answers for.
-var answered = []string{"fuse", "nfs", "cifs", "smb", "ceph", "9p", "afs", "virtiofs", "lustre", "orangefs", "coda"}
 
 // glob is filepath.Glob below a directory, which has no pattern in it.
 func glob(dir, pattern string) []string {

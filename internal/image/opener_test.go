@@ -138,7 +138,7 @@ func TestWhoCannotBeNamedIsSeen(t *testing.T) {
 
 // A file system that another host answers for may know of openings that are none.
 func TestRemoteFilesAreOpenToWhoCannotBeNamed(t *testing.T) {
-	m := mounts{{device: "0:50", kind: "nfs4"}, {device: "8:1", kind: "ext4"}}
+	m := mounts{{Device: "0:50", Kind: "nfs4"}, {Device: "8:1", Kind: "ext4"}}
 	for id, want := range map[fileID]bool{{unix.Mkdev(0, 50), 1}: true, {unix.Mkdev(8, 1), 1}: false, {unix.Mkdev(8, 2), 1}: false} {
 		if got := m.remote(id); got != want {
 			t.Errorf("%s: %v", id.device(), got)
