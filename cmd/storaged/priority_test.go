@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -33,8 +34,8 @@ func niceValues(t *testing.T, pid int) []string {
 	return values
 }
 
-// The daemon answers while its helpers keep the processors busy; a helper goes
-// before nobody. Who starts the daemon with a nice value of his own knows why.
+// The daemon answers while its helpers keep the processors busy; a helper goes before nobody,
+// and one that may be at work for long makes way for everybody. Who starts the daemon with a nice value of his own knows why.
 func TestDaemonGoesBeforeItsHelpers(t *testing.T) {
 	testenv.Root(t)
 	ours := niceValues(t, os.Getpid())[0]
@@ -45,17 +46,22 @@ func TestDaemonGoesBeforeItsHelpers(t *testing.T) {
 	}
 	h := newHost(t)
 	h.random("base", 8*mib)
-	st := h.slowClone("copy")
-	daemon, helper := "-10", "0"
-	if ours != "0" {
-		daemon, helper = ours, ours
+	short := h.slowClone("short")
+	long := h.began(h.clone("base", "long", noReflink, limited(mib/2)))
+	h.running(long)
+	want := map[int]string{h.daemon.Process.Pid: "-10", h.job(short).Helper.PID: "0", h.job(long).Helper.PID: "10"}
+	if n, err := strconv.Atoi(ours); n != 0 {
+		want = map[int]string{h.daemon.Process.Pid: ours, h.job(short).Helper.PID: ours, h.job(long).Helper.PID: strconv.Itoa(max(n, 10))}
+	} else if err != nil {
+		t.Fatal(err)
 	}
-	for pid, want := range map[int]string{h.daemon.Process.Pid: daemon, h.processes()[0]: helper} {
+	for pid, want := range want {
 		for _, got := range niceValues(t, pid) {
 			if got != want {
 				t.Errorf("a thread of process %d has the nice value %s, want %s", pid, got, want)
 			}
 		}
 	}
-	h.unlimited(st)
+	h.unlimited(short)
+	h.unlimited(long)
 }

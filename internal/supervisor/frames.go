@@ -154,8 +154,18 @@ func (j *job) letGo(m ipc.Hello) {
 	if j.rec.Undo {
 		j.run.ladder.arm(j.s.times.Silence)
 	}
+	if j.keepsBusy() {
+		j.h.proc.Yield()
+	}
 	j.send(j.terms())
 	crash.At(crash.Let)
+}
+
+// keepsBusy reports whether the helper may keep a processor busy for long. Short work, and
+// what is undone, somebody waits for.
+func (j *job) keepsBusy() bool {
+	p := j.planned()
+	return p.Class == record.Async && !p.Short() && !j.rec.Undo
 }
 
 // terms is GO for the helper. What is undone is neither slowed down nor paused,

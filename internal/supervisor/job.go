@@ -76,12 +76,18 @@ func newJob(s *Supervisor, rec *store.Job, first stage) *job {
 		track: newTracker(s.prior(rec.Kind, rec.Objects)),
 	}
 	j.track.found(rec)
-	j.entry = s.schedule.NewEntry(schedule.Job{
-		ID: rec.ID, Number: rec.Number, Kind: rec.Kind, Class: rec.Class, Priority: rec.Priority, Objects: rec.Objects,
-		Owner: rec.Owner, Created: rec.Created, Moves: rec.Moves, Limit: deref(rec.Limit), Outlook: j.track,
-	})
+	j.entry = s.schedule.NewEntry(j.planned())
 	j.publish()
 	return j
+}
+
+// planned is the job as the scheduler knows it.
+func (j *job) planned() schedule.Job {
+	r := &j.rec
+	return schedule.Job{
+		ID: r.ID, Number: r.Number, Kind: r.Kind, Class: r.Class, Priority: r.Priority, Objects: r.Objects,
+		Owner: r.Owner, Created: r.Created, Moves: r.Moves, Limit: deref(r.Limit), Outlook: j.track,
+	}
 }
 
 // live is the goroutine of the job.

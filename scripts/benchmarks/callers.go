@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,6 +24,7 @@ type served struct {
 	socket string
 	pid    int
 	took   samples
+	wipes  atomic.Int64
 }
 
 func (s *served) virsh(ctx context.Context, args ...string) error {
@@ -78,11 +80,11 @@ func beside(ctx context.Context, all []*served, rounds int, length time.Duration
 			}
 		}
 	}
-	fmt.Printf("\n## %d connections that list and look while %d wipes run\n\n| | calls a second | median | p99 | longest | memory |\n|---|---|---|---|---|---|\n", persistent, longJobs)
+	fmt.Printf("\n## %d connections that list and look while %d wipes run\n\n| | calls a second | median | p99 | longest | wipes a second | memory |\n|---|---|---|---|---|---|---|\n", persistent, longJobs)
 	for _, d := range all {
-		perSecond := float64(len(d.took)) / (length.Seconds() * float64(rounds))
-		fmt.Printf("| %s | %.0f | %s | %s | %s | %.0f MiB |\n", d.name, perSecond,
-			milli(d.took.at(0.5)), milli(d.took.at(0.99)), milli(d.took.at(1)), peak(d.pid)/(1<<20))
+		seconds := length.Seconds() * float64(rounds)
+		fmt.Printf("| %s | %.0f | %s | %s | %s | %.1f | %.0f MiB |\n", d.name, float64(len(d.took))/seconds,
+			milli(d.took.at(0.5)), milli(d.took.at(0.99)), milli(d.took.at(1)), float64(d.wipes.Load())/seconds, peak(d.pid)/(1<<20))
 	}
 	return nil
 }
@@ -99,6 +101,7 @@ func (s *served) round(ctx context.Context, length time.Duration) error {
 		all.Go(func() {
 			for failures[i] == nil && time.Now().Before(until) {
 				failures[i] = s.virsh(ctx, "vol-wipe", long(i), peersPool)
+				s.wipes.Add(1)
 			}
 		})
 	}

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -123,6 +125,23 @@ func level(pid int) {
 	if own, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err == nil && own > neutral {
 		_ = unix.Setpriority(unix.PRIO_PGRP, pid, 0)
 	}
+}
+
+// yields is the nice value of a process that makes way for others: a tenth of the share of
+// one that does not.
+const yields = 10
+
+// Yield has a process that leads a session, and all that it starts from now on, go behind
+// others on a busy processor. One that has ended needs none of this.
+func (p *Proc) Yield() {
+	const neutral = 20 // what getpriority(2) gives for nice 0, and less for more
+	if now, err := unix.Getpriority(unix.PRIO_PROCESS, p.pid); err != nil || neutral-now >= yields {
+		return // ESRCH: it is gone; or who started us has put us further behind
+	}
+	_ = unix.Setpriority(unix.PRIO_PGRP, p.pid, yields) // ESRCH
+	// Outside the cgroups of a service manager the sessions of a host share its
+	// processors, sched(7), whatever nice values their processes have.
+	_ = os.WriteFile(filepath.Join(dirOf(p.pid), "autogroup"), []byte(strconv.Itoa(yields)), 0) // ENOENT: this kernel has none
 }
 
 // Adopt finds a process again by pid and start time. The pidfd is opened

@@ -192,6 +192,19 @@ func TestChildOfAFavouredProcessIsNotFavoured(t *testing.T) {
 	}
 }
 
+func TestWhoYieldsGoesBehindOthers(t *testing.T) {
+	p, _ := sh(t, "sleep 60", Cgroups{})
+	p.Yield()
+	if got, err := unix.Getpriority(unix.PRIO_PROCESS, p.PID()); got != 20-yields || err != nil {
+		t.Errorf("its nice value is %d (%v)", 20-got, err)
+	}
+	b, err := os.ReadFile(filepath.Join(dirOf(p.PID()), "autogroup"))
+	testenv.Need(t, "a kernel that shares processors between sessions", err == nil)
+	if !strings.HasSuffix(strings.TrimSpace(string(b)), "nice "+strconv.Itoa(yields)) {
+		t.Errorf("its session is %s", b)
+	}
+}
+
 func TestGrandchildKeepsTheLock(t *testing.T) {
 	groupings(t, func(t *testing.T, c Cgroups) {
 		p, f := sh(t, "setsid sleep 60 & exit 0", c)

@@ -28,14 +28,14 @@ const (
 // hours. Short async work is counted apart from the rest: it has as many slots
 // of its own.
 func (s *Schedule) needsOf(e *Entry) []resource {
-	needs := []resource{{ofAll, string(e.job.Class), e.short()}}
+	needs := []resource{{ofAll, string(e.job.Class), e.job.Short()}}
 	if e.job.Class != record.Async {
 		return needs
 	}
 	for _, pool := range e.pools {
-		needs = append(needs, resource{ofPool, pool, e.short()})
+		needs = append(needs, resource{ofPool, pool, e.job.Short()})
 		for _, device := range s.devices[pool] {
-			if r := (resource{ofDevice, device, e.short()}); !slices.Contains(needs, r) {
+			if r := (resource{ofDevice, device, e.job.Short()}); !slices.Contains(needs, r) {
 				needs = append(needs, r)
 			}
 		}
@@ -52,9 +52,8 @@ const (
 	shortSeconds = 10
 )
 
-// short reports whether a job is short work.
-func (e *Entry) short() bool {
-	j := &e.job
+// Short reports whether a job is short work.
+func (j *Job) Short() bool {
 	return j.Class == record.Async && j.Moves > 0 && j.Moves <= ShortBytes && (j.Limit == 0 || j.Moves/j.Limit <= shortSeconds)
 }
 

@@ -41,9 +41,9 @@ func (s *Schedule) Probe(class record.Class, objects []record.Object) []record.B
 }
 
 func (s *Schedule) explainSlot(e *Entry) record.Blocker {
-	b := record.Blocker{For: "slot", Since: e.since.UTC(), Position: 1, Short: e.short()}
+	b := record.Blocker{For: "slot", Since: e.since.UTC(), Position: 1, Short: e.job.Short()}
 	for _, before := range s.ready[:s.turn(e)] {
-		if before.short() == e.short() {
+		if before.job.Short() == e.job.Short() {
 			b.Position++
 		}
 	}
