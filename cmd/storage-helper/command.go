@@ -52,6 +52,7 @@ func commands() cmdline.Program {
 				taskCommand(operation.NewPoolRefresh, task.PoolRefresh),
 				taskCommand(operation.NewSpace, task.PoolSpace),
 				taskCommand(operation.NewReady, task.PoolReady),
+				taskCommand(operation.NewFindSources, task.FindSources),
 				taskCommand(operation.NewPoolVerify, task.PoolVerify),
 				taskCommand(operation.NewEvacuate, task.Evacuate),
 				taskCommand(operation.NewPoolDelete, task.PoolDelete),

@@ -565,6 +565,13 @@ func (f *fake) Capabilities() []record.Capabilities {
 	}}
 }
 
+func (f *fake) FindSources(_ context.Context, _ record.Caller, r contract.SourcesFind) ([]record.Source, error) {
+	if r.Type != "netfs" {
+		return nil, record.Errorf(record.Unsupported, "sources of pools of type %s are not looked for", r.Type)
+	}
+	return []record.Source{{Hosts: r.Source.Hosts, Path: "/srv/images", Format: "nfs"}, {Hosts: r.Source.Hosts, Path: "/srv/more", Format: "nfs"}}, nil
+}
+
 func (f *fake) Limits(context.Context) (record.Limits, error) {
 	return record.Limits{Running: 8, RunningPool: 4, RunningDevice: 4, Queued: 1000, PoolRates: map[string]int64{"images": 100 << 20}}, nil
 }

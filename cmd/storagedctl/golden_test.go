@@ -84,6 +84,7 @@ func TestPoolTranscript(t *testing.T) {
 	golden(t, "pool", transcript(d,
 		"pool list", "pool list --bytes --columns name,available,target --no-headers", "pool list --columns name,colour",
 		"pool list -o name", "pool list -o jsonl", "pool show images", "pool show images isos -o name", "pool show nothing",
+		"pool sources", "pool sources dir", "pool sources netfs --host server", "pool sources netfs --host server -o name", "pool sources netfs --host server -o json", "pool sources netfs --host server -o xml",
 		"pool define new --target /srv/new", "pool define new --target /srv/new -o json --no-autostart --type dir", "pool define images --target /srv/images",
 		"pool define images --target /srv/images --exist-ok", "pool define images --target /srv/images --exist-ok -o json", "pool define images --target /srv/other --exist-ok",
 		"pool define", "pool define x --target /srv/x --dry-run", "pool create new --target /srv/new", "pool create images --target /srv/images --exist-ok",

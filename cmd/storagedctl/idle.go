@@ -78,7 +78,7 @@ var tabled = []string{
 }
 
 // documented are the verbs whose result libvirt has a document for.
-var documented = []string{"pool list", "pool show", "pool edit", "vol list", "vol show"}
+var documented = []string{"pool list", "pool show", "pool edit", "pool sources", "vol list", "vol show"}
 
 func noTable(c *cli.Context) string {
 	switch o := c.String("output"); {

@@ -19,7 +19,7 @@ func (t *tool) poolCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list the pools", Flags: freshFlag(), Action: t.reading(poolList)},
 			{Name: "show", Usage: "show all about a pool", ArgsUsage: "POOL…", Flags: freshFlag(), Action: t.reading(poolShow)},
-			t.defineVerb(), t.poolCreateVerb(), t.buildVerb(),
+			t.sourcesVerb(), t.defineVerb(), t.poolCreateVerb(), t.buildVerb(),
 			{Name: "start", Usage: "make a pool's volumes reachable", ArgsUsage: "POOL…", Flags: jobFlags(), Action: t.changing(onPools(new(operation.PoolStartRequest)))},
 			t.stopVerb(),
 			{Name: "refresh", Usage: "read a pool anew and find volumes that others made", ArgsUsage: "POOL…", Flags: jobFlags(), Action: t.changing(onPools(new(operation.PoolRefreshRequest)))},

@@ -96,6 +96,15 @@ type SourceChecker interface {
 	CheckSource(s record.Source) error
 }
 
+// SourceFinder is a driver that finds storage that pools of its type could be made of.
+// Those whose capabilities say so are.
+type SourceFinder interface {
+	// FindSources gives what there is, as sources of pools. near says where to look, as
+	// far as the type wants to know it: on which hosts, say. Nothing is changed, and what
+	// cannot be looked at is an error, not nothing. The process is not confined.
+	FindSources(ctx context.Context, near record.Source) ([]record.Source, error)
+}
+
 // Opener is a driver that opens a pool's target once, for all that is done in it
 // from then on.
 type Opener interface {

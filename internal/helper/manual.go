@@ -210,7 +210,7 @@ func conclude(t Task, report *ipc.Report, took time.Duration, o ManualOptions) e
 	if o.JSON {
 		return cmp.Or(err, printJSON(out, report))
 	}
-	if err := printSums(report); err != nil {
+	if err := printItems(report); err != nil {
 		return err
 	}
 	if report.Outcome == ipc.Canceled {
@@ -225,13 +225,22 @@ func conclude(t Task, report *ipc.Report, took time.Duration, o ManualOptions) e
 	return nil
 }
 
-// printSums tells the checksums of many volumes, one a line.
-func printSums(report *ipc.Report) error {
+// printItems tells what is known of many alone, one a line: the checksums of volumes, or
+// sources.
+func printItems(report *ipc.Report) error {
 	for _, it := range report.Items {
-		if it.Checksum == "" {
+		line := it.Checksum + "  " + it.Path
+		switch {
+		case it.Source != nil:
+			b, err := json.Marshal(it.Source.Record())
+			if err != nil {
+				panic("internal error: " + err.Error()) // texts
+			}
+			line = string(b)
+		case it.Checksum == "":
 			continue
 		}
-		if _, err := fmt.Println(term.Escape(it.Checksum + "  " + it.Path)); err != nil {
+		if _, err := fmt.Println(term.Escape(line)); err != nil {
 			return fmt.Errorf("cannot tell the result: %w", err)
 		}
 	}

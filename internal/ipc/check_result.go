@@ -113,6 +113,9 @@ func (it Item) check() error {
 			return err
 		}
 	}
+	if err := it.Source.check(); err != nil {
+		return fmt.Errorf("source: %w", err)
+	}
 	if len(it.As) > maxHeaders {
 		return fmt.Errorf("%d formats, at most %d", len(it.As), maxHeaders)
 	}
@@ -128,6 +131,13 @@ func (it Item) check() error {
 		checkText("checksum", it.Checksum, maxSum), checkText("checksum_as", it.ChecksumAs, maxSum), checkText("ignored", it.Ignored, maxText),
 		checkText("problem", it.Problem, maxText), checkName("mode", it.Mode), checkID("owner", it.Owner), checkID("group", it.Group), checkText("label", it.Label, maxText),
 		notNegative("internal", it.Internal), notNegative("capacity", it.Capacity), notNegative("size", it.Size), notNegative("allocation", it.Allocation))
+}
+
+func (s *Source) check() error {
+	if s == nil {
+		return nil
+	}
+	return s.Record().Check()
 }
 
 func (h Header) check() error {

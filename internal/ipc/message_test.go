@@ -27,6 +27,7 @@ func samples() []Message {
 		Twofold:    true, As: []Header{{
 			Format: "vpc", Capacity: 1 << 20, Backing: "b", Problem: "its footer cannot be", References: []Reference{{Name: "b", Format: "vpc", Data: true, Relative: true, Path: "/p/b", Identity: "2049:13:-7"}},
 		}},
+		Source: &Source{Hosts: []string{"server"}, Devices: []string{"/dev/sdb"}, Name: "vg0", Path: "/srv/e", Format: "nfs", Initiator: "iqn.2026-01.test:i"},
 	}
 	return []Message{
 		Hello{Proto: 3, ProtoMin: 2, PID: 4712, Job: "0199-7", Version: "v1.2.3"},

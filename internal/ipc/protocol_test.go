@@ -15,6 +15,7 @@ var parts = map[string]reflect.Type{
 	"POOL": reflect.TypeFor[Pool](), "SPENT": reflect.TypeFor[Spent](), "CHECK": reflect.TypeFor[Check](),
 	"REFERENCE": reflect.TypeFor[Reference](),
 	"HEADER":    reflect.TypeFor[Header](),
+	"SOURCE":    reflect.TypeFor[Source](),
 }
 
 func protocolDocument(t *testing.T) string {

@@ -1,5 +1,7 @@
 package ipc
 
+import "storaged/internal/record"
+
 // Outcome is how a helper's task ended, as the helper sees it.
 type Outcome string
 
@@ -109,6 +111,22 @@ type Item struct {
 	References []Reference `msgpack:"references"` // files that the volume's header names
 	Twofold    bool        `msgpack:"twofold"`    // the problem is only that it is in several formats at once, and none for who knows in which it is
 	As         []Header    `msgpack:"as"`         // what the header says in other formats that it begins like
+	Source     *Source     `msgpack:"source"`     // it is no volume, but storage that a pool could be made of; nil: it is one
+}
+
+// Source is storage that was found, as package record has the source of a pool.
+type Source struct {
+	Hosts     []string `msgpack:"hosts"`
+	Devices   []string `msgpack:"devices"`
+	Name      string   `msgpack:"name"`
+	Path      string   `msgpack:"path"`
+	Format    string   `msgpack:"format"`
+	Initiator string   `msgpack:"initiator"`
+}
+
+// Record gives it in the words of records.
+func (s *Source) Record() record.Source {
+	return record.Source{Hosts: s.Hosts, Devices: s.Devices, Name: s.Name, Path: s.Path, Format: s.Format, Initiator: s.Initiator}
 }
 
 // Header is what the header of a volume says to who knows that the volume is in Format.

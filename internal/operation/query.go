@@ -1,5 +1,7 @@
 package operation
 
+import "storaged/internal/record"
+
 // Look is a question: what a volume is now. It is no kind of job: nothing is
 // recorded of it.
 type Look struct{ Volume }
@@ -48,5 +50,28 @@ func (o *Ready) Task() Task {
 		Description: "What it stands on is looked at; nothing is mounted or changed.",
 		Example:     "--type dir --target /var/lib/images",
 		Flags:       append(o.Volume.pool(), identity("pool-id", &o.PoolID)),
+	}
+}
+
+// FindSources is a question: which storage there is that pools of a type could be made of.
+// Nothing is recorded of it.
+type FindSources struct {
+	Type string
+	Near record.Source // where to look, as far as the type wants to know it
+}
+
+// NewFindSources gives one with the defaults of its task.
+func NewFindSources() *FindSources { return &FindSources{} }
+
+// Task is pool-sources.
+func (o *FindSources) Task() Task {
+	return Task{
+		Name: "pool-sources", Usage: "find storage that pools could be made of",
+		Description: "What is found is printed as JSON, a source a line.",
+		Example:     `--type netfs --near '{"hosts":["server"]}'`,
+		Flags: []Flag{
+			text("type", &o.Type, "`TYPE` of the pools"),
+			{Name: "near", Usage: "where to look, as the `JSON` of a source", value: poolSource{&o.Near}},
+		},
 	}
 }

@@ -25,6 +25,17 @@ type Capabilities struct {
 	// Builds are those in which a pool's storage can be made, where there is a choice; also
 	// what cannot now, and why.
 	Builds []Building `json:"builds"`
+	// Finds is how storage is looked for that pools could be made of; nil: it is not.
+	Finds *Search `json:"finds"`
+}
+
+// Search is how storage is looked for that pools of a type could be made of.
+type Search struct {
+	Needs []string `json:"needs"` // parts of a source that say where, in the words of a definition
+	Takes []string `json:"takes"` // those that may be given beside
+	// Unavailable says why it cannot be done on this host now, and what to install; "": it
+	// can.
+	Unavailable string `json:"unavailable,omitempty"`
 }
 
 // Building is how the storage of a pool is made whose source is in a format.

@@ -332,6 +332,10 @@ func (f *fake) Capabilities() []record.Capabilities {
 	return []record.Capabilities{{Type: "dir", Formats: []string{"raw"}}}
 }
 
+func (f *fake) FindSources(_ context.Context, c record.Caller, r contract.SourcesFind) ([]record.Source, error) {
+	return []record.Source{{Hosts: []string{"h"}, Path: "/e", Format: "nfs"}}, f.enter("FindSources", asked{caller: c, request: r})
+}
+
 func (f *fake) Limits(context.Context) (record.Limits, error) {
 	return record.Limits{Running: 4, Rate: ptr(int64(5))}, f.enter("Limits", asked{})
 }

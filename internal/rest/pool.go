@@ -101,3 +101,15 @@ func undefinePool(c *call) error {
 	c.WriteHeader(http.StatusNoContent)
 	return nil
 }
+
+func findSources(c *call) error {
+	if err := c.noIfMatch("sources have"); err != nil {
+		return err
+	}
+	var r contract.SourcesFind
+	if err := c.decode(&r); err != nil {
+		return err
+	}
+	found, err := c.svc.FindSources(c.ctx(), c.caller, r)
+	return c.result(contract.List[record.Source]{Items: found}, err)
+}

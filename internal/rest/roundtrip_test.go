@@ -63,6 +63,9 @@ var every = map[string]func(context.Context, *client.Client) (any, error){
 	"DeletePool": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.Start(ctx, contract.Submit{}, "images", "", &operation.PoolDeleteRequest{WithVolumes: true})
 	},
+	"FindSources": func(ctx context.Context, c *client.Client) (any, error) {
+		return c.FindSources(ctx, contract.SourcesFind{Type: "netfs", Source: record.Source{Hosts: []string{"h"}}})
+	},
 	"Secrets": func(ctx context.Context, c *client.Client) (any, error) { return c.Secrets(ctx) },
 	"SetSecret": func(ctx context.Context, c *client.Client) (any, error) {
 		return c.SetSecret(ctx, contract.Submit{}, "disks", []byte("secret"))

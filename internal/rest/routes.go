@@ -48,6 +48,7 @@ func poolRoutes() []route {
 	return []route{
 		{http.MethodGet, "/v1/pools", record.ReaderRole, append([]string{"fresh"}, paging...), false, listPools, false},
 		{http.MethodPost, "/v1/pools", record.MemberRole, append([]string{"build", "start"}, starting...), true, definePool, false},
+		{http.MethodPost, "/v1/sources", record.MemberRole, nil, true, findSources, false},
 		{http.MethodGet, one, record.ReaderRole, []string{"fresh"}, false, getPool, false},
 		{http.MethodPut, one, record.MemberRole, nil, true, replacePool, false},
 		{http.MethodPatch, one, record.MemberRole, nil, true, patchPool, false},

@@ -35,6 +35,7 @@ var bodies = map[string]string{
 	"POST /v1/pools/{pool}/volumes/{volume}/snapshots/{snapshot}/clone": `{"name":"v"}`,
 	"PATCH /v1/pools/{pool}":                                            `{"autostart":true}`,
 	"PATCH /v1/pools/{pool}/volumes/{volume}":                           `{"description":"d"}`,
+	"POST /v1/sources":                                                  `{"type":"netfs","source":{"hosts":["h"]}}`,
 	"PUT /v1/secrets/{secret}":                                          `{"value":"c2VjcmV0"}`,
 	"POST /v1/pools/{pool}/volumes/{volume}/rebase":                     `{"backing":"b"}`,
 	"PUT /v1/drain":                                                     `{"on":true}`,

@@ -31,6 +31,8 @@ type PoolService interface {
 	// catalog says afterwards was true at most a second before the call. One
 	// that is not active is left as it is; one that cannot be read shows so.
 	Freshen(ctx context.Context, pools ...string) error
+	// FindSources has a helper find storage that pools of a type could be made of.
+	FindSources(ctx context.Context, c record.Caller, r contract.SourcesFind) ([]record.Source, error)
 	// DefinePool records a pool. With build or start it also starts one job.
 	DefinePool(ctx context.Context, s contract.Submit, r contract.PoolDefine, build, start bool) (record.Pool, contract.Started, error)
 	// ReplacePool changes a pool's definition: now, or when it is not in use any more.

@@ -472,6 +472,9 @@ func (f *frontEnd) host() {
 		f.t.Errorf("limits are %+v", l)
 	}
 	f.secrets()
+	if _, err := f.try("FindSources", f.caller, contract.SourcesFind{Type: "dir"}); record.CodeOf(err) != record.Unsupported {
+		f.t.Errorf("sources of directories: %v", err)
+	}
 	f.ask("Drain", true)
 	if _, err := f.try("Start", "p", "", &operation.PoolRefreshRequest{}); record.CodeOf(err) != record.Draining {
 		f.t.Errorf("while it drains: %v", err)

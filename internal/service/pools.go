@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -200,32 +201,48 @@ func (s *Service) notOurs(target string) error {
 	return record.Errorf(record.Invalid, "%q is a directory of storaged's own, and no pool", target).WithHint("give another directory")
 }
 
-// checkSource holds the definition against what the type needs.
-func checkSource(r contract.PoolDefine, props record.Capabilities) error {
-	if err := r.Source.Check(); err != nil {
-		return err
-	}
+// parts are those of a definition that something needs, and may have beside.
+type parts struct {
+	who          string
+	needs, takes []string
+	given        map[string]bool // beside those of a source
+}
+
+// check refuses a source without what is needed, or with what is not taken.
+func (p parts) check(s record.Source) error {
 	given := map[string]bool{
-		"target_path":      r.Target.Path != "",
-		"source_hosts":     len(r.Source.Hosts) > 0,
-		"source_devices":   len(r.Source.Devices) > 0,
-		"source_name":      r.Source.Name != "",
-		"source_path":      r.Source.Path != "",
-		"source_format":    r.Source.Format != "",
-		"source_initiator": r.Source.Initiator != "",
-		"source_options":   len(r.Source.Options) > 0,
+		"source_hosts":     len(s.Hosts) > 0,
+		"source_devices":   len(s.Devices) > 0,
+		"source_name":      s.Name != "",
+		"source_path":      s.Path != "",
+		"source_format":    s.Format != "",
+		"source_initiator": s.Initiator != "",
+		"source_options":   len(s.Options) > 0,
 	}
-	for _, need := range props.Needs {
+	maps.Copy(given, p.given)
+	for _, need := range p.needs {
 		if !given[need] {
-			return record.Errorf(record.Invalid, "a pool of type %s needs %s", r.Type, spoken(need)).
+			return record.Errorf(record.Invalid, "%s needs %s", p.who, spoken(need)).
 				WithHint("give it with %s", record.Do("").With(need, "…"))
 		}
 		delete(given, need)
 	}
 	for field, set := range given {
-		if set && !slices.Contains(props.Takes, field) {
-			return record.Errorf(record.Invalid, "a pool of type %s does not take %s", r.Type, spoken(field))
+		if set && !slices.Contains(p.takes, field) {
+			return record.Errorf(record.Invalid, "%s does not take %s", p.who, spoken(field))
 		}
+	}
+	return nil
+}
+
+// checkSource holds the definition against what the type needs.
+func checkSource(r contract.PoolDefine, props record.Capabilities) error {
+	if err := r.Source.Check(); err != nil {
+		return err
+	}
+	p := parts{who: "a pool of type " + r.Type, needs: props.Needs, takes: props.Takes, given: map[string]bool{"target_path": r.Target.Path != ""}}
+	if err := p.check(r.Source); err != nil {
+		return err
 	}
 	if err := r.Target.CheckRights(); err != nil {
 		return err

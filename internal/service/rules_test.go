@@ -32,6 +32,7 @@ func askedAboutChanges(t *testing.T, f *frontEnd) {
 		record.DefinePools: {
 			func() error { _, _, err := f.svc.DefinePool(ctx, s, define, false, true); return err },
 			func() error { _, err := f.svc.ReplacePool(ctx, s, "p", define); return err },
+			func() error { _, err := f.svc.FindSources(ctx, c, contract.SourcesFind{Type: "dir"}); return err },
 			func() error { _, err := f.svc.PatchPool(ctx, s, "p", contract.PoolPatch{}); return err },
 			func() error { _, err := f.svc.UndefinePool(ctx, s, "p", contract.PoolUndefine{}); return err },
 		},

@@ -187,6 +187,10 @@ func (f *fake) Capabilities() []record.Capabilities {
 	return []record.Capabilities{{Type: "dir", Formats: []string{"raw"}}}
 }
 
+func (f *fake) FindSources(_ context.Context, _ record.Caller, r contract.SourcesFind) ([]record.Source, error) {
+	return []record.Source{{Hosts: r.Source.Hosts, Path: "/e", Format: "nfs"}}, nil
+}
+
 func (f *fake) DefinePool(context.Context, contract.Submit, contract.PoolDefine, bool, bool) (record.Pool, contract.Started, error) {
 	return f.pools[0], contract.Started{}, nil
 }

@@ -18,6 +18,8 @@ type Service interface {
 	Capabilities() []record.Capabilities
 	Pools(ctx context.Context) ([]record.Pool, error)
 	Pool(ctx context.Context, pool string) (record.Pool, error)
+	// FindSources has a helper find storage that pools of a type could be made of.
+	FindSources(ctx context.Context, c record.Caller, r contract.SourcesFind) ([]record.Source, error)
 	// DefinePool records a pool. With build or start it also starts one job.
 	DefinePool(ctx context.Context, s contract.Submit, r contract.PoolDefine, build, start bool) (record.Pool, contract.Started, error)
 	// ReplacePool changes a pool's definition: now, or when it is not in use any more.

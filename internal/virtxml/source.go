@@ -307,3 +307,32 @@ func hostFrom(text string) Host {
 
 // beneath is the target of a type whose pools are all in one directory.
 func (t poolType) beneath(name string) string { return t.under + path.Clean(name) }
+
+// ParseSource reads the document that says where to look for sources of pools of a type.
+func ParseSource(poolType string, doc []byte) (r record.Source, err error) {
+	e, err := document(doc, "storage_source_specification", "source")
+	if err != nil {
+		return r, err
+	}
+	t, _ := poolTypeOf(poolType)
+	s, err := t.sourceOf(e)
+	if err != nil {
+		return r, err
+	}
+	r = s.record(nil)
+	r.Format, r.Options = "", nil
+	return r, nil
+}
+
+// FormatSources writes the document of the sources that were found for pools of a type.
+func FormatSources(poolType string, found []record.Source) string {
+	t, _ := poolTypeOf(poolType)
+	w := &writer{}
+	w.with("sources", func() {
+		for _, r := range found {
+			s, _ := sourceFrom(r)
+			s.write(w, t)
+		}
+	})
+	return w.String()
+}

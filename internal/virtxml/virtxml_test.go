@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -312,5 +313,31 @@ func volumeAgain(t *testing.T, v virtxml.Volume) {
 	}
 	if second := v.Format(); second != first {
 		t.Fatalf("%s\nthen\n%s", first, second)
+	}
+}
+
+// What was found is described as libvirt does it, and where to look is read as libvirt
+// reads it.
+func TestSourcesAreDescribed(t *testing.T) {
+	near, err := virtxml.ParseSource("netfs", []byte("<source><host name='server' port='2049'/></source>"))
+	if want := (record.Source{Hosts: []string{"server:2049"}}); err != nil || !reflect.DeepEqual(near, want) {
+		t.Errorf("%+v, %v", near, err)
+	}
+	for doc, want := range map[string]string{"<pool/>": "expecting root element of 'source'", "<source": "(storage_source_specification)", "<source><host/></source>": "missing storage pool host name"} {
+		if _, err := virtxml.ParseSource("netfs", []byte(doc)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", doc, err)
+		}
+	}
+	for poolType, want := range map[string]string{
+		"netfs":   "<sources>\n  <source>\n    <host name='server'/>\n    <dir path='/srv/e'/>\n    <format type='nfs'/>\n  </source>\n</sources>\n",
+		"logical": "<sources>\n  <source>\n    <device path='/dev/sdb'/>\n    <name>vg0</name>\n    <format type='nfs'/>\n  </source>\n</sources>\n",
+	} {
+		found := []record.Source{{Hosts: []string{"server"}, Path: "/srv/e", Format: "nfs", Name: "vg0", Devices: []string{"/dev/sdb"}}}
+		if got := virtxml.FormatSources(poolType, found); got != want {
+			t.Errorf("%s:\n%s", poolType, got)
+		}
+	}
+	if got := virtxml.FormatSources("netfs", nil); got != "<sources>\n</sources>\n" {
+		t.Errorf("of none: %q", got)
 	}
 }

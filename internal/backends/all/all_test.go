@@ -53,6 +53,9 @@ func TestDriversDoWhatTheyDeclare(t *testing.T) {
 		if builds != slices.Contains(p.PoolVerbs, "build") || deletes != slices.Contains(p.PoolVerbs, "delete") {
 			t.Errorf("%s builds: %v, deletes: %v, and declares %q", p.Type, builds, deletes, p.PoolVerbs)
 		}
+		if _, finds := b.(backends.SourceFinder); finds != (p.Finds != nil) {
+			t.Errorf("%s finds sources: %v, and declares %+v", p.Type, finds, p.Finds)
+		}
 		_, creates := b.(backends.Creator)
 		_, takes := b.(backends.Taker)
 		if creates != slices.Contains(p.VolVerbs, "create") || takes != slices.Contains(p.VolVerbs, "delete") {

@@ -18,6 +18,12 @@ func (c *Client) Pool(ctx context.Context, pool string) (record.Pool, error) {
 	return fetch[record.Pool](ctx, c, newAsk(http.MethodGet, "pools", pool))
 }
 
+// FindSources gives storage that pools of a type could be made of.
+func (c *Client) FindSources(ctx context.Context, r contract.SourcesFind) ([]record.Source, error) {
+	l, err := fetch[contract.List[record.Source]](ctx, c, newAsk(http.MethodPost, "sources").with(r))
+	return l.Items, err
+}
+
 // DefinePool records a pool. With build or start it also starts one job; the
 // answer is then that job (or plan), and the pool in it is empty. So it is where
 // there is nothing to do.

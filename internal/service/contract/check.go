@@ -27,6 +27,14 @@ func (r *PoolDefine) Check() error {
 }
 
 // Check refuses what needs no catalog to be seen.
+func (r *SourcesFind) Check() error {
+	if r.Type == "" {
+		return record.Errorf(record.Invalid, `field "type" is missing: of which pools`)
+	}
+	return r.Source.Check()
+}
+
+// Check refuses what needs no catalog to be seen.
 func (r *PoolPatch) Check() error { return nil }
 
 // Check refuses what needs no catalog to be seen.

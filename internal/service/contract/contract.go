@@ -34,6 +34,13 @@ func (r *PoolDefine) Fill() {
 	}
 }
 
+// SourcesFind asks which storage there is that pools of a type could be made of. Source
+// says where to look, as far as the type wants to know it.
+type SourcesFind struct {
+	Type   string        `json:"type"`
+	Source record.Source `json:"source"`
+}
+
 // PoolUndefine asks to forget a pool.
 type PoolUndefine struct{ operation.Missing }
 
