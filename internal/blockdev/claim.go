@@ -155,10 +155,11 @@ func (n *Node) claim() (passing bool, err error) {
 	if f != nil {
 		f.Close() // nothing was written
 	}
-	return passes(uses), n.used(uses)
+	return Pass(uses), n.used(uses)
 }
 
-func passes(uses []Use) bool {
+// Pass reports whether all may let go by themselves in a moment.
+func Pass(uses []Use) bool {
 	for _, u := range uses {
 		if !u.Passing {
 			return false
@@ -197,6 +198,14 @@ func (n *Node) Yield() error {
 	f := n.exclusive
 	n.exclusive = nil
 	return f.Close()
+}
+
+// Exclusive takes the file that keeps others away, which can be written too, and is the
+// caller's from then on.
+func (n *Node) Exclusive() *os.File {
+	f := n.exclusive
+	n.exclusive = nil
+	return f
 }
 
 // Close gives up all of it.

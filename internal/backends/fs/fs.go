@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/backends/device"
 	"storaged/internal/backends/filetree"
 	"storaged/internal/backends/mount"
 	"storaged/internal/blockdev"
@@ -78,7 +78,7 @@ func belongs(p backends.Pool, dir *os.File) error {
 	if len(p.Source.Devices) == 0 {
 		return nil // started by hand, by the path of a volume alone
 	}
-	dev, err := device(p)
+	dev, err := deviceOf(p)
 	if err != nil {
 		return err
 	}
@@ -89,40 +89,12 @@ func belongs(p backends.Pool, dir *os.File) error {
 	return nil
 }
 
-// device opens the device of a pool, which is none of another pool.
-func device(p backends.Pool) (*blockdev.Node, error) {
+// deviceOf opens the device of a pool, which is none of another pool.
+func deviceOf(p backends.Pool) (*blockdev.Node, error) {
 	if len(p.Source.Devices) != 1 {
 		return nil, record.Errorf(record.Invalid, "the pool at %q has no device", p.Target)
 	}
-	path := p.Source.Devices[0]
-	dev, err := blockdev.OpenNode(path)
-	switch {
-	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENXIO):
-		return nil, lacking(p, fmt.Errorf("its device %q is not there", path))
-	case errors.Is(err, unix.ENOTBLK):
-		return nil, record.Errorf(record.Invalid, "%q is no block device", path)
-	case err != nil:
-		return nil, fmt.Errorf("cannot open device %q: %w", path, err)
-	}
-	for _, other := range p.Spared {
-		if dev.Overlaps(other) {
-			dev.Close()
-			return nil, &backends.BusyError{
-				Object: path, Holder: fmt.Sprintf("another pool, whose source device %q is the same, or on the same disk", other),
-				Release: "undefine the pool that is not meant",
-			}
-		}
-	}
-	return dev, nil
-}
-
-// lacking says that what a pool stands on is missing: of one that was there before, nothing
-// is known then of what it holds.
-func lacking(p backends.Pool, why error) error {
-	if p.ID == "" {
-		return fmt.Errorf("%w: %w", why, backends.ErrNotFound)
-	}
-	return &backends.AwayError{Target: p.Target, Err: why}
+	return device.Source(p, p.Source.Devices[0])
 }
 
 // Start mounts the file system, unless it is mounted at the target already.
@@ -136,7 +108,7 @@ func (b Backend) Start(ctx context.Context, p backends.Pool) error {
 	if p.ID != "" {
 		p.Spared = nil // its file system is known, and is its own as long as no other pool has it in use
 	}
-	dev, err := device(p)
+	dev, err := deviceOf(p)
 	if err != nil {
 		return err
 	}
@@ -162,7 +134,7 @@ func (Backend) Ready(ctx context.Context, p backends.Pool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	dev, err := device(p)
+	dev, err := deviceOf(p)
 	if err != nil {
 		return err
 	}
@@ -205,7 +177,7 @@ func (b Backend) attach(ctx context.Context, p backends.Pool, dev *blockdev.Node
 
 // detached mounts the file system nowhere, and refuses one that is not the pool's.
 func (b Backend) detached(ctx context.Context, p backends.Pool, dev *blockdev.Node) (*os.File, error) {
-	if err := inUse(dev.Unused()); err != nil {
+	if err := device.InUse(dev.Unused()); err != nil {
 		return nil, err
 	}
 	kind, err := carried(ctx, p, dev)
@@ -243,14 +215,6 @@ func (b Backend) same(p backends.Pool, root *os.File, dev *blockdev.Node) error 
 	return &backends.AwayError{Target: p.Target, Err: fmt.Errorf("what device %q carries %w: it is another file system", dev.Path, backends.ErrReplaced)}
 }
 
-// inUse is the error of a device that others use in the words of this package.
-func inUse(err error) error {
-	if used, ok := errors.AsType[*blockdev.UsedError](err); ok {
-		return &backends.BusyError{Object: used.Path, Holder: used.Holder, Release: used.Release}
-	}
-	return err
-}
-
 // Stop unmounts the file system, as often as it is mounted there. Where somebody is in it,
 // it stays.
 func (Backend) Stop(ctx context.Context, p backends.Pool) error {
@@ -279,7 +243,7 @@ func carries(m blockdev.Mount, p backends.Pool) bool {
 		return true
 	}
 	p.Spared = nil
-	dev, err := device(p)
+	dev, err := deviceOf(p)
 	if err != nil {
 		return false
 	}
@@ -294,7 +258,7 @@ func (b Backend) Delete(ctx context.Context, p backends.Pool, withVolumes bool) 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	dev, err := device(p)
+	dev, err := deviceOf(p)
 	if errors.Is(err, backends.ErrNotFound) {
 		return b.removeDirectory(ctx, p)
 	}
@@ -346,6 +310,3 @@ func (b Backend) clearDetached(ctx context.Context, p backends.Pool, dev *blockd
 func (Backend) removeDirectory(ctx context.Context, p backends.Pool) error {
 	return filetree.Tree{}.Delete(ctx, backends.Pool{Type: p.Type, Target: p.Target, Others: p.Others}, false)
 }
-
-// named lists what a device carries, for people.
-func named(types []string) string { return strings.Join(types, ", ") }

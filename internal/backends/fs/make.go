@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"storaged/internal/backends"
+	"storaged/internal/backends/device"
 	"storaged/internal/backends/filetree"
 	"storaged/internal/backends/mount"
 	"storaged/internal/blockdev"
@@ -81,7 +82,7 @@ func (f format) mounts() string {
 // format. What else it carries is no reason to write to it.
 func carried(ctx context.Context, p backends.Pool, dev *blockdev.Node) (string, error) {
 	want := p.Source.Format
-	types, err := typesOn(ctx, dev.File)
+	types, err := device.Types(ctx, dev.File)
 	if _, lacks := errors.AsType[*tool.MissingError](err); lacks && want != "" && want != auto {
 		f, _ := formatOf(want)
 		return f.mounts(), nil // the kernel looks too
@@ -91,9 +92,9 @@ func carried(ctx context.Context, p backends.Pool, dev *blockdev.Node) (string, 
 	}
 	switch {
 	case len(types) == 0:
-		return "", lacking(p, fmt.Errorf("device %q carries no file system", dev.Path))
+		return "", device.Lacking(p, fmt.Errorf("device %q carries no file system", dev.Path))
 	case len(types) > 1:
-		return "", record.Errorf(record.WrongState, "device %q carries %s: which of that counts nobody can tell", dev.Path, named(types)).
+		return "", record.Errorf(record.WrongState, "device %q carries %s: which of that counts nobody can tell", dev.Path, device.Named(types)).
 			WithHint("erase what is not meant: wipefs --all --types TYPE %s", dev.Path)
 	}
 	f, ok := formatOf(types[0])
@@ -110,17 +111,6 @@ func (f format) is(name string) bool {
 	return f.name == name || slices.Contains(family, f.name) && slices.Contains(family, name)
 }
 
-// typesOn are the types of signatures that a device carries, each once.
-func typesOn(ctx context.Context, device *os.File) (types []string, err error) {
-	signatures, err := tool.Signatures(ctx, device)
-	for _, s := range signatures {
-		if t := record.Escape(s.Type); !slices.Contains(types, t) {
-			types = append(types, t)
-		}
-	}
-	return types, err
-}
-
 // Build makes the directory, and on the device the file system. A device that carries
 // anything stays as it is unless overwrite is set, and one that somebody uses in any case.
 func (b Backend) Build(ctx context.Context, p backends.Pool, overwrite bool) error {
@@ -132,7 +122,7 @@ func (b Backend) Build(ctx context.Context, p backends.Pool, overwrite bool) err
 		return record.Errorf(record.Invalid, "no file system is made in format %q: say in which, one of %s", p.Source.Format, record.List(buildable(), len(known))).
 			WithHint("define the pool with %s", record.Do("").With("source_format", "ext4"))
 	}
-	dev, err := device(p)
+	dev, err := deviceOf(p)
 	if err != nil {
 		return err
 	}
@@ -159,26 +149,11 @@ func buildable() (names []string) {
 
 // fill makes the file system on a device that nobody uses.
 func (f format) fill(ctx context.Context, p backends.Pool, dev *blockdev.Node, overwrite bool) error {
-	claimed, err := blockdev.Claim(dev.Path)
+	claimed, err := device.Vacate(ctx, dev, overwrite)
 	if err != nil {
-		return inUse(err)
-	}
-	defer claimed.Close()
-	types, err := typesOn(ctx, claimed.File)
-	switch {
-	case err != nil:
-		return fmt.Errorf("cannot tell what device %q carries: %w", dev.Path, err)
-	case len(types) > 0 && !overwrite:
-		return &backends.OccupiedError{Object: dev.Path, Carries: named(types)}
-	}
-	if err := release(dev, claimed); err != nil {
 		return err
 	}
-	if len(types) > 0 {
-		if err := tool.EraseSignatures(ctx, claimed.File); err != nil {
-			return fmt.Errorf("cannot erase what device %q carries: %w", dev.Path, err)
-		}
-	}
+	defer claimed.Close()
 	if err := f.make(ctx, p, claimed); err != nil {
 		return fmt.Errorf("cannot make a file system of %s on device %q: %w", f.name, dev.Path, err)
 	}
@@ -209,17 +184,6 @@ func (f format) own(p backends.Pool, dev *blockdev.Node) error {
 	return nil
 }
 
-// release looks once more before the first write whether the device that was claimed is
-// the one that was looked at, and gives up the claim for the programs that write: each
-// makes one of its own. The device stays open, so that its number is not another's
-// meanwhile.
-func release(seen, claimed *blockdev.Node) error {
-	if seen.Number != claimed.Number || seen.Size != claimed.Size {
-		return fmt.Errorf("device %q is another than a moment ago", seen.Path)
-	}
-	return errors.Join(claimed.Same(), claimed.Yield())
-}
-
 // makeTime is how long making a file system may take: most of it is to discard what the
 // device had, which takes minutes on the largest.
 const makeTime = 2 * time.Hour
@@ -237,7 +201,7 @@ const maxSaid = 1 << 20
 
 // carriedBy fails unless the device that was claimed carries the file system now.
 func (f format) carriedBy(ctx context.Context, dev *blockdev.Node) error {
-	types, err := typesOn(ctx, dev.File)
+	types, err := device.Types(ctx, dev.File)
 	if err == nil && !slices.Equal(types, []string{f.name}) {
 		err = fmt.Errorf("it carries %q", types)
 	}
@@ -251,10 +215,10 @@ func (f format) carriedBy(ctx context.Context, dev *blockdev.Node) error {
 func erase(ctx context.Context, dev *blockdev.Node) error {
 	claimed, err := blockdev.Claim(dev.Path)
 	if err != nil {
-		return inUse(err)
+		return device.InUse(err)
 	}
 	defer claimed.Close()
-	if err := release(dev, claimed); err != nil {
+	if err := device.Release(dev, claimed); err != nil {
 		return err
 	}
 	if err := tool.EraseSignatures(ctx, claimed.File); err != nil {

@@ -1,0 +1,118 @@
+package device
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"storaged/internal/backends"
+	"storaged/internal/blockdev"
+	"storaged/internal/record"
+	"storaged/internal/tool"
+)
+
+// Source opens a device that the storage of a pool comes from, which is none of another
+// pool.
+func Source(p backends.Pool, path string) (*blockdev.Node, error) {
+	dev, err := blockdev.OpenNode(path)
+	switch {
+	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENXIO):
+		return nil, Lacking(p, fmt.Errorf("its device %q is not there", path))
+	case errors.Is(err, unix.ENOTBLK):
+		return nil, record.Errorf(record.Invalid, "%q is no block device", path)
+	case err != nil:
+		return nil, fmt.Errorf("cannot open device %q: %w", path, err)
+	}
+	for _, other := range p.Spared {
+		if dev.Overlaps(other) {
+			dev.Close()
+			return nil, &backends.BusyError{
+				Object: path, Holder: fmt.Sprintf("another pool, whose source device %q is the same, or on the same disk", other),
+				Release: "undefine the pool that is not meant",
+			}
+		}
+	}
+	return dev, nil
+}
+
+// Lacking says that what a pool stands on is missing: of one that was there before, nothing
+// is known then of what it holds.
+func Lacking(p backends.Pool, why error) error {
+	if p.ID == "" {
+		return fmt.Errorf("%w: %w", why, backends.ErrNotFound)
+	}
+	return &backends.AwayError{Target: p.Target, Err: why}
+}
+
+// InUse is the error of a device that others use in the words of package backends.
+func InUse(err error) error {
+	if used, ok := errors.AsType[*blockdev.UsedError](err); ok {
+		return &backends.BusyError{Object: used.Path, Holder: used.Holder, Release: used.Release}
+	}
+	return err
+}
+
+// Types are those of the signatures that a device carries, each once.
+func Types(ctx context.Context, device *os.File) (types []string, err error) {
+	signatures, err := tool.Signatures(ctx, device)
+	for _, s := range signatures {
+		if t := record.Escape(s.Type); !slices.Contains(types, t) {
+			types = append(types, t)
+		}
+	}
+	return types, err
+}
+
+// Named lists what a device carries, for people.
+func Named(types []string) string { return strings.Join(types, ", ") }
+
+// Vacate makes a device one that carries nothing, for a program that makes something of
+// it. One that carries anything stays as it is unless overwrite is set, and one that
+// somebody uses in any case. It is open, but not claimed any more: the program does that.
+func Vacate(ctx context.Context, seen *blockdev.Node, overwrite bool) (*blockdev.Node, error) {
+	claimed, err := blockdev.Claim(seen.Path)
+	if err != nil {
+		return nil, InUse(err)
+	}
+	if err := vacate(ctx, seen, claimed, overwrite); err != nil {
+		claimed.Close()
+		return nil, err
+	}
+	return claimed, nil
+}
+
+func vacate(ctx context.Context, seen, claimed *blockdev.Node, overwrite bool) error {
+	types, err := Types(ctx, claimed.File)
+	switch {
+	case err != nil:
+		return fmt.Errorf("cannot tell what device %q carries: %w", seen.Path, err)
+	case len(types) > 0 && !overwrite:
+		return &backends.OccupiedError{Object: seen.Path, Carries: Named(types)}
+	}
+	if err := Release(seen, claimed); err != nil {
+		return err
+	}
+	if len(types) == 0 {
+		return nil
+	}
+	if err := tool.EraseSignatures(ctx, claimed.File); err != nil {
+		return fmt.Errorf("cannot erase what device %q carries: %w", seen.Path, err)
+	}
+	return nil
+}
+
+// Release looks once more before the first write whether the device that was claimed is
+// the one that was looked at, and gives up the claim for the programs that write: each
+// makes one of its own. The device stays open, so that its number is not another's
+// meanwhile.
+func Release(seen, claimed *blockdev.Node) error {
+	if seen.Number != claimed.Number || seen.Size != claimed.Size {
+		return fmt.Errorf("device %q is another than a moment ago", seen.Path)
+	}
+	return errors.Join(claimed.Same(), claimed.Yield())
+}
