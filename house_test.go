@@ -46,6 +46,7 @@ var layers = []layer{
 	{"internal/helper/hostiletest", []string{"internal/helper", "internal/backends", "internal/backends/all", "internal/confine/confinetest", "internal/diskio", "internal/ipc"}},
 	{"internal/ipc", []string{"internal/crash", "internal/record"}},
 	{"internal/procfs", nil},
+	{"internal/partition", nil},
 	{"internal/blockdev", []string{"internal/procfs"}},
 	{"internal/blockdev/blockdevtest", []string{"internal/blockdev"}},
 	{"internal/diskio", []string{"internal/blockdev"}},
