@@ -78,6 +78,26 @@ func TestPoolThatIsAwayIsNotDeleted(t *testing.T) {
 	h.absentFile(h.pool)
 }
 
+// A file that came to a pool while it was stopped is nobody's to delete with it; that and
+// what would go is said before.
+func TestWhatCameToAPoolLaterIsNotDeletedWithIt(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.sparse("v", mib)
+	h.succeed(h.stopPool("pool"))
+	h.must(os.WriteFile(h.path("later"), []byte("of somebody"), 0o600))
+	all := []string{"pool", "delete", "pool", "--with-volumes", "--yes=pool"}
+	h.runs(0, `1 volume goes with the pool, 0 B allocated, and its snapshots: "v"`, append(all, "--dry-run")...)
+	h.runs(record.ExitBusy, `after it was read last there came "later"`, all...)
+	h.runs(record.ExitBusy, "storagedctl pool start pool lists the volumes that it holds", all...)
+	h.must(os.Remove(h.path("v"))) // what is gone keeps nobody
+	h.runs(0, "", "pool", "start", "pool")
+	h.runs(0, "later", "vol", "list", "pool")
+	h.runs(0, "", "pool", "stop", "pool")
+	h.runs(0, "", all...)
+	h.absentFile(h.pool)
+}
+
 func (h *host) absentFile(path string) {
 	h.t.Helper()
 	if _, err := os.Lstat(path); !os.IsNotExist(err) {

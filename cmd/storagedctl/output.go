@@ -301,7 +301,7 @@ func planFields(s *session, p contract.Plan) []field {
 	fields := []field{
 		{"Would do", string(p.Kind) + " (" + string(p.Class) + " job)"},
 		{"Locks", objects(p.Objects)},
-		{"Bytes", "at most " + size(p.Bytes, s.cli.Bool("bytes"))},
+		{"Bytes", most(p.Bytes, s.cli.Bool("bytes"))},
 		{"Takes", remaining(p.EstimateS)},
 		{"Command", shellLine(append([]string{"storage-helper"}, p.Argv...))},
 	}
@@ -312,6 +312,14 @@ func planFields(s *session, p contract.Plan) []field {
 		fields = append(fields, field{"Warning", w})
 	}
 	return fields
+}
+
+// most bounds the bytes that a job moves.
+func most(bytes int64, exact bool) string {
+	if bytes == 0 {
+		return "none are moved"
+	}
+	return "at most " + size(bytes, exact)
 }
 
 // plain are words that mean themselves to a shell.

@@ -13,7 +13,9 @@ import (
 func (t *tool) poolDeleteVerb() *cli.Command {
 	return &cli.Command{
 		Name: "delete", Usage: "destroy a pool's storage", ArgsUsage: "POOL",
-		Description: "A pool with volumes is refused without --with-volumes. \"pool undefine\" forgets a pool and touches no storage.",
+		Description: "A pool with volumes is refused without --with-volumes. Those that the catalog has go then, which\n" +
+			"--dry-run names; one that came to the pool after it was read last refuses the deletion.\n" +
+			"\"pool undefine\" forgets a pool and touches no storage.",
 		Flags: jobFlags(
 			&cli.BoolFlag{Name: "with-volumes", Usage: "also the volumes in it"},
 			&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such pool"},

@@ -147,7 +147,7 @@ type Deleter interface {
 	// Delete unmakes what Build made. A pool that holds anything is
 	// ErrNotEmpty unless withVolumes is set, and even then only what this
 	// package's rules take for volumes goes, and nothing if there is anything
-	// else. A target of no known identity that is gone already is no error.
+	// else, or a volume that the pool's Listed does not have. A target of no known identity that is gone already is no error.
 	Delete(ctx context.Context, p Pool, withVolumes bool) error
 }
 
@@ -318,6 +318,7 @@ type Pool struct {
 	Source  record.Source // where its storage comes from; a dir pool has none
 	ID      Identity      // which the target must be
 	Others  []Identity    // of pools in use; none of them is deleted under another name
+	Listed  []string      // names of the volumes and snapshots that Delete may take; nil: any
 	Spared  []string      // source devices of other pools, by their paths: they are not touched by other names either
 	Rights  diskio.Rights // that Build gives the target
 	JobLock *os.File      // the job's, for programs that write; nil: there is no job

@@ -139,12 +139,24 @@ func (c *Catalog) equip(tx *store.Tx, o operation.Operation, j *store.Job) (err 
 	case *operation.Evacuate:
 		o.Stays, o.Images, err = staying(tx, o)
 	case *operation.PoolDelete:
-		o.Others, err = otherTargets(tx, o.On())
+		err = equipDelete(tx, o)
 	case *operation.PoolRefresh:
 		o.Discard, err = c.discards(tx, o.Pool)
 		j.Params = operation.Encode(o)
 	}
 	return err
+}
+
+// equipDelete tells the delete of a pool what may go, and what else is in use.
+func equipDelete(tx *store.Tx, o *operation.PoolDelete) (err error) {
+	if o.Others, err = otherTargets(tx, o.On()); err != nil || !o.WithVolumes {
+		return err
+	}
+	names, err := heldIn(tx, o.Pool)
+	if err != nil {
+		return err
+	}
+	return o.Hold(names)
 }
 
 // Settlement is the task that settles a job after a death of its helper; nil:

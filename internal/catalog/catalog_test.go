@@ -739,6 +739,67 @@ func TestDeleteOfWhatOtherPoolsNeedIsRefused(t *testing.T) {
 	}
 }
 
+// With a pool go those volumes and snapshots that the catalog has of it, and no others; of
+// one that nobody has seen nothing goes. What to do is said.
+func TestWithAPoolGoesWhatIsKnown(t *testing.T) {
+	d := newDesk(t)
+	d.ready("v")
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		v, err := tx.Volume("p", "v")
+		if err != nil {
+			return err
+		}
+		p.State, p.Source.Devices = record.PoolInactive, []string{"/dev/sdb"}
+		v.Frozen = []store.Snapshot{{Snapshot: record.Snapshot{Name: "was"}}}
+		return errors.Join(tx.PutPool(p), tx.PutVolume(v))
+	})
+	ask := func() *store.Job {
+		on := onPoolAt("p", "/p")
+		on.PoolSource.Devices = []string{"/dev/sdb"}
+		return d.job(&operation.PoolDelete{OnPool: on, WithVolumes: true})
+	}
+	if err := d.grant(ask()); record.CodeOf(err) != record.WrongState {
+		t.Errorf("a pool that was never started: %v", err)
+	}
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		p.Built = true
+		return tx.PutPool(p)
+	})
+	j := ask()
+	if err := d.grant(j); err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{"--with-volumes", "--volume=v", "--volume=.v@was.storaged"} {
+		if !slices.Contains(j.Argv, word) {
+			t.Errorf("its helper is not told %q: %q", word, j.Argv)
+		}
+	}
+	for _, c := range []struct {
+		fault ipc.Error
+		hint  string
+	}{
+		{ipc.Error{Code: "has_children", Message: "m", Offset: -1}, "pool start p lists the volumes"},
+		{ipc.Error{Code: "wrong_state", Message: "m", Path: "/p", Offset: -1}, "or pool undefine p, which forgets"},
+	} {
+		j.Error = c.fault.Record()
+		d.end(j, record.Failed, "", &ipc.Report{Summary: ipc.Summary{Outcome: ipc.Failed, Error: &c.fault}})
+		if got := j.Error.Hint.String(); !strings.Contains(got, c.hint) {
+			t.Errorf("%s: the hint is %q", c.fault.Code, got)
+		}
+		if err := d.grant(j); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestPoolIsNotStartedWhereAnotherIsBeingDeleted(t *testing.T) {
 	d := newDesk(t)
 	d.update(func(tx *store.Tx) error {

@@ -212,7 +212,7 @@ func byJob(n *int64) string {
 // Known is what is known of a pool, of a volume of it, and of the pool that that
 // is to go to; each of the latter can be nil.
 func Known(tx *store.Tx, p *store.Pool, v *store.Volume, to *store.Pool) (operation.Known, error) {
-	k := operation.Known{On: OnPool(p), Pool: p.Pool}
+	k := operation.Known{On: OnPool(p), Pool: p.Pool, Own: p.Identity != "" || p.Built}
 	var err error
 	if k.Can, err = Capabilities(p.Type); err != nil {
 		return k, err

@@ -182,7 +182,7 @@ func endPoolBuild(c *Catalog, tx *store.Tx, e end) error {
 	return c.endPool(tx, e, func(p *store.Pool) error {
 		if e.ok() {
 			c.move(p, record.PoolInactive, "built")
-			p.Identity, p.Real, p.Permissions = "", "", nil // it may have been made anew
+			p.Identity, p.Real, p.Permissions, p.Built = "", "", nil, true // it may have been made anew
 		}
 		return nil
 	})
@@ -253,13 +253,39 @@ func endPoolStop(c *Catalog, tx *store.Tx, e end) error {
 func endPoolDelete(c *Catalog, tx *store.Tx, e end) error {
 	return c.endPool(tx, e, func(p *store.Pool) error {
 		if !e.ok() {
+			e.undeleted(p)
 			return nil
 		}
 		c.move(p, record.PoolInactive, "deleted")
 		p.Capacity, p.Allocation, p.Available, p.Provisioned, p.Observed, p.Taken = 0, 0, 0, 0, nil, nil
-		p.Identity, p.Real, p.Permissions = "", "", nil // what is at its place from now on is another's
+		p.Identity, p.Real, p.Permissions, p.Built = "", "", nil, false // what is at its place from now on is another's
 		return tx.DeleteVolumes(p.Name)
 	})
+}
+
+// undeleted adds, to the error of a delete that found another storage than the pool's or
+// more in it than may go, what to do.
+func (e end) undeleted(p *store.Pool) {
+	start, forget := record.Do("pool.start", p.Name), record.Do("pool.undefine", p.Name)
+	switch f := e.job.Error; {
+	case f == nil || !e.own():
+	case PoolAbsent(f.Code, f.Path):
+		e.job.Error = f.WithHint("bring back what belongs there, and delete it then; or %s, which forgets the pool and leaves alone what is there now", forget)
+	case f.Code == record.HasChildren:
+		e.job.Error = f.WithHint("%s lists the volumes that it holds: look at them, then stop and delete it again; what is no volume has to be removed from %q by other means", start, p.Target.Path)
+	}
+}
+
+// heldIn are the names of the volumes and snapshots of a pool, as it has them.
+func heldIn(tx *store.Tx, pool string) (names []string, err error) {
+	vols, err := tx.Volumes(pool)
+	for _, v := range vols {
+		names = append(names, v.Name)
+		for _, s := range v.Frozen {
+			names = append(names, record.SnapshotFile(v.Name, s.Name))
+		}
+	}
+	return names, err
 }
 
 // endPoolRefresh applies what was found. A pool that could not be read is

@@ -2,6 +2,7 @@ package operation_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -246,6 +247,7 @@ func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
 		{&operation.PoolVerifyRequest{}, nil, "async, moves 110, at its own pace"},
 		{&operation.PoolDeleteRequest{}, []change{inactive, empty}, "normal, moves 0, destroys"},
 		{&operation.PoolDeleteRequest{WithVolumes: true}, []change{inactive}, "normal, moves 0, destroys, displaces"},
+		{&operation.PoolDeleteRequest{WithVolumes: true}, []change{inactive, empty, onDevice, own}, "normal, moves 0, destroys"},
 		{&operation.EvacuateRequest{To: "fast"}, nil, "async, moves 110, at its own pace, needs 50, displaces"},
 		{&operation.EvacuateRequest{To: "fast"}, []change{near}, "async, moves 110, at its own pace, needs 0, displaces"},
 		{&operation.EvacuateRequest{To: "fast", Only: "i*", KeepSource: true}, []change{near}, "async, moves 10, at its own pace, needs 10, or shares"},
@@ -276,6 +278,38 @@ func luks(k *operation.Known) { k.Volume.Format, k.Volume.Secret = "luks", "disk
 
 func empty(k *operation.Known) {
 	k.Volumes = func(string) ([]record.Volume, error) { return nil, nil }
+}
+
+func onDevice(k *operation.Known) { k.Pool.Source.Devices = []string{"/dev/sdb"} }
+func own(k *operation.Known)      { k.Own = true }
+func thousands(k *operation.Known) {
+	k.Volumes = func(string) ([]record.Volume, error) { return make([]record.Volume, 5001), nil }
+}
+
+// What goes with a pool is named before, and to the helper, which takes no other.
+func TestDeleteOfAPoolNamesWhatGoes(t *testing.T) {
+	for _, c := range []struct {
+		changes []change
+		says    string
+		argv    []string
+	}{
+		{[]change{inactive}, `2 volumes go with the pool, 50 B allocated, and their snapshots: "vm", "iso"`, []string{"--with-volumes", "--volume=vm", "--volume=iso"}},
+		{[]change{inactive, empty}, "the catalog knows no volume of the pool", nil},
+	} {
+		k := changed(c.changes)
+		o, _, err := planned(&operation.PoolDeleteRequest{WithVolumes: true}, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := o.(operation.Warning).Warnings(record.Volume{})
+		if len(said) != 1 || !strings.HasPrefix(said[0], c.says) {
+			t.Errorf("it says %q, not %q", said, c.says)
+		}
+		got := slices.DeleteFunc(o.Task().Argv(), func(word string) bool { return !strings.Contains(word, "volume") })
+		if !slices.Equal(got, c.argv) {
+			t.Errorf("it is told %q, not %q", got, c.argv)
+		}
+	}
 }
 
 // planned is an operation on its way to the grant, or where it is refused.
@@ -474,6 +508,8 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{&operation.PoolVerifyRequest{}, []change{inactive}, "allowed", record.WrongState, "is not active"},
 		{&operation.PoolDeleteRequest{WithVolumes: true}, nil, "allowed", record.WrongState, `pool "images" is active`},
 		{&operation.PoolDeleteRequest{}, []change{inactive}, "plan", record.HasChildren, `pool "images" holds 2 volumes: `},
+		{&operation.PoolDeleteRequest{}, []change{inactive, empty, onDevice}, "allowed", record.WrongState, "was never started or built"},
+		{&operation.PoolDeleteRequest{WithVolumes: true}, []change{inactive, thousands}, "plan", record.TooLarge, "5001 volumes and snapshots"},
 		{&operation.PoolDeleteRequest{}, nil, "plan", record.HasChildren, "is active and holds 2 volumes"},
 		{&operation.EvacuateRequest{}, nil, "check", record.Invalid, `field "to"`},
 		{&operation.EvacuateRequest{To: "fast", Only: "["}, nil, "check", record.Invalid, `field "only"`},

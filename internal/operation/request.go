@@ -47,6 +47,7 @@ type Known struct {
 	On         Volume              // that it is on, as an operation has it
 	Into       Target              // where it goes
 	Pool       record.Pool         // that it is on, or that the volume is in
+	Own        bool                // its storage was made by a job, or has been in use: it is not another's
 	Volume     record.Volume       // that it is on; zero: there is none yet
 	Promised   int64               // bytes of the volume that shall have blocks
 	IterTime   int64               // ms that a try of the volume's secret was to take; 0: nobody said

@@ -143,7 +143,11 @@ func (q submission) onPool(tx *store.Tx) (order, error) {
 	if err != nil {
 		return order{}, err
 	}
-	return q.order(o), catalog.PoolAllows(tx, p, o)
+	w := q.order(o)
+	if warning, ok := o.(operation.Warning); ok {
+		w.warnings = warning.Warnings(record.Volume{})
+	}
+	return w, catalog.PoolAllows(tx, p, o)
 }
 
 // onNew plans an operation that makes a volume of no other.

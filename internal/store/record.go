@@ -47,6 +47,10 @@ type Pool struct {
 
 	Identity string `json:"identity,omitempty"` // of the target, as its driver made it when it was last observed; "": not known
 
+	// Built says that a job has made its storage. Until it is started nothing else is known
+	// of that.
+	Built bool `json:"built,omitempty"`
+
 	// Booked is how many bytes are reserved for live jobs, queued ones too. Taken is
 	// what each of them, by number, had blocks for already when the figures were
 	// read: they are gone from Available, and not reserved any more.

@@ -121,6 +121,13 @@ func (loopDisk) Delete(ctx context.Context, p backends.Pool, withVolumes bool) e
 		if len(d.Parts) > 0 && !withVolumes || slices.ContainsFunc(d.Parts, func(x part) bool { return x.Job != "" }) {
 			return fmt.Errorf("disk %q %w: %d parts", d.Name(), backends.ErrNotEmpty, len(d.Parts))
 		}
+		var names []string
+		for _, x := range d.Parts {
+			names = append(names, x.Name)
+		}
+		if err := p.Unlisted(names); err != nil {
+			return err
+		}
 		if err := d.stop(); err != nil {
 			return err
 		}

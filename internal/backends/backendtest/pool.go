@@ -14,6 +14,7 @@ var poolCases = []testCase{
 	{"nothing works before build", beforeBuild},
 	{"delete refuses a pool with volumes", deleteFull},
 	{"delete with volumes removes them", deleteWithVolumes},
+	{"delete with volumes removes none that came later", deleteUnlisted},
 	{"delete with a volume in use removes nothing", deleteBusy},
 	{"refresh gives the pool's figures", figures},
 	{"refresh ends with the error of found", foundFails},
@@ -86,6 +87,18 @@ func deleteWithVolumes(r *rig) {
 	r.made("b", []byte("b"))
 	r.must(r.deleter().Delete(r.Context(), r.p, true))
 	r.is(r.b.Start(r.Context(), r.p), backends.ErrNotFound)
+	r.started().has()
+}
+
+func deleteUnlisted(r *rig) {
+	r.started().made("a", []byte("a"))
+	r.made("b", []byte("b"))
+	known := r.p
+	known.Listed = []string{"a", "gone"}
+	r.is(r.deleter().Delete(r.Context(), known, true), backends.ErrNotEmpty)
+	r.has("a", "b")
+	known.Listed = []string{"a", "b", "gone"}
+	r.must(r.deleter().Delete(r.Context(), known, true))
 	r.started().has()
 }
 

@@ -37,7 +37,7 @@ func (t Tree) Delete(ctx context.Context, p backends.Pool, withVolumes bool) err
 		return fmt.Errorf("cannot delete pool directory %q: %w", p.Target, err)
 	}
 	defer parent.Close()
-	if err := d.empty(ctx, withVolumes); err != nil {
+	if err := d.empty(ctx, p, withVolumes); err != nil {
 		return err
 	}
 	return d.removeFrom(parent)
@@ -57,7 +57,7 @@ func (t Tree) Clear(ctx context.Context, p backends.Pool, withVolumes bool) erro
 	if err := d.unlike(p.Others); err != nil {
 		return err
 	}
-	if err := d.empty(ctx, withVolumes); err != nil {
+	if err := d.empty(ctx, p, withVolumes); err != nil {
 		return err
 	}
 	return d.sync()
@@ -106,23 +106,16 @@ func (d *poolDir) above() (*os.File, error) {
 
 // empty makes sure that nothing is in the directory, or with volumes removes
 // them if there is nothing else.
-func (d *poolDir) empty(ctx context.Context, withVolumes bool) error {
-	var names []string
-	err := d.each(ctx, func(e entry) error {
-		if d.inborn(e) {
-			return nil
-		}
-		names = append(names, e.name)
-		if withVolumes {
-			return d.removable(e)
-		}
-		return nil
-	})
-	if err != nil {
+func (d *poolDir) empty(ctx context.Context, p backends.Pool, withVolumes bool) error {
+	names, err := d.inhabitants(ctx, withVolumes)
+	switch {
+	case err != nil:
 		return err
+	case len(names) > 0 && !withVolumes:
+		return fmt.Errorf("pool directory %q %w: it holds %s: %s", d.target, backends.ErrNotEmpty, record.Plural(len(names), "name"), record.List(names, maxNamed))
 	}
-	if len(names) > 0 && !withVolumes {
-		return fmt.Errorf("pool directory %q %w: %d entries", d.target, backends.ErrNotEmpty, len(names))
+	if err := p.Unlisted(names); err != nil {
+		return err
 	}
 	for _, name := range names {
 		if err := ctx.Err(); err != nil {
@@ -133,6 +126,25 @@ func (d *poolDir) empty(ctx context.Context, withVolumes bool) error {
 		}
 	}
 	return nil
+}
+
+// maxNamed bounds how many entries an error names.
+const maxNamed = 5
+
+// inhabitants are the names of what is in the directory. Where they are to go, each is
+// that of a volume that nobody uses.
+func (d *poolDir) inhabitants(ctx context.Context, leave bool) (names []string, err error) {
+	err = d.each(ctx, func(e entry) error {
+		if d.inborn(e) {
+			return nil
+		}
+		names = append(names, e.name)
+		if leave {
+			return d.removable(e)
+		}
+		return nil
+	})
+	return names, err
 }
 
 // foundDir is the directory that ext2, ext3 and ext4 have in their root for what a check

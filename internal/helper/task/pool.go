@@ -93,7 +93,7 @@ func PoolReady(o *operation.Ready) (helper.Task, error) {
 func PoolDelete(o *operation.PoolDelete) (helper.Task, error) {
 	t, err := poolTask(o, o.Volume, said{do: "delete", done: "deleted"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		var err error
-		p.Spared = o.Spared
+		p.Spared, p.Listed = o.Spared, o.Held
 		if p.Others, err = identities(p, o.Others); err != nil {
 			return err
 		}
