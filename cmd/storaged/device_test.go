@@ -76,4 +76,33 @@ func TestPoolOnADeviceOutlivesTheDaemon(t *testing.T) {
 	if j := h.end(st, err); j.Error == nil || j.Error.Hint == nil || !strings.Contains(j.Error.Hint.String(), "pool undefine data, and define it then") {
 		t.Errorf("the start on another file system: %s", outcome(j)) // which a build would destroy
 	}
+	h.runs(record.ExitBusy, "storagedctl pool undefine data, which forgets the pool and leaves alone what is there now", "pool", "delete", "data", "--yes=data")
+	h.runs(record.ExitBusy, "it is another file system", "pool", "delete", "data", "--yes=data")
+}
+
+// A pool on a device that says no format is not built; the commands that are named give it
+// one. What nobody has built or started is not deleted.
+func TestPoolOnADeviceGetsAFormatByWhatIsSaid(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	disk := filepath.Join(t.TempDir(), "disk")
+	h.must(errors.Join(os.WriteFile(disk, nil, 0o600), os.Truncate(disk, 64<<20)))
+	device, _ := testenv.Attach(t, disk)
+	target := filepath.Join(h.dir, "data")
+	t.Cleanup(func() { _ = unix.Unmount(target, unix.MNT_DETACH) }) // it is mounted only where the test has failed
+	create := []string{"pool", "create", "data", "--type", "fs", "--source-dev", device, "--target", target}
+	h.runs(record.ExitUsage, "--source-format ext4", append(create, "--build")...)
+	if _, err := h.client.Pool(h.ctx(), "data"); record.CodeOf(err) != record.NotFound {
+		t.Errorf("it is defined: %v", err)
+	}
+	h.runs(record.ExitNotFound, `device "`+device+`" carries no file system`+"\n", create...)
+	h.runs(record.ExitBusy, "was never started or built", "pool", "delete", "data", "--yes=data")
+	anew := "storagedctl pool create data --type fs --source-dev " + device + " --source-format ext4 --target " + target + " --build"
+	h.runs(record.ExitNotFound, "storagedctl pool undefine data, then "+anew, "pool", "start", "data")
+	h.runs(record.ExitUsage, "storagedctl pool undefine data, then "+anew, "pool", "build", "data")
+	h.runs(0, "", "pool", "undefine", "data")
+	h.runs(0, "", strings.Fields(anew)[1:]...)
+	h.runs(0, "", "pool", "stop", "data")
+	h.runs(0, "", "pool", "delete", "data", "--yes=data")
+	h.absentFile(target)
 }

@@ -32,7 +32,8 @@ func (t *tool) poolCreateVerb() *cli.Command {
 	return &cli.Command{
 		Name: "create", Usage: "define a pool and start it", ArgsUsage: "[NAME]",
 		Description: "For a dir pool a missing directory is made; for other types --build makes the storage.\n\n" +
-			"Example: storagedctl pool create images --target /srv/images",
+			"Examples:\n  storagedctl pool create images --target /srv/images\n" +
+			"  storagedctl pool create data --type fs --source-dev /dev/disk/by-id/ID --source-format ext4 --target /srv/data --build",
 		Flags:  jobFlags(append(definitionFlags(), &cli.BoolFlag{Name: "build", Usage: "make the pool's storage first"})...),
 		Action: t.changing(poolCreate),
 	}
@@ -241,5 +242,9 @@ func (s *session) halfCreated(ctx context.Context, name string, failure error) e
 	if err != nil || p.State != record.PoolInactive {
 		return failure
 	}
-	return e.WithHint("the pool stays defined: storagedctl pool start %s tries again, storagedctl pool undefine %s forgets it", name, name)
+	stays := record.Hintf("the pool stays defined: storagedctl pool start %s tries again, storagedctl pool undefine %s forgets it", name, name)
+	if e.Hint != nil {
+		stays = record.Hintf("%s; %s", e.Hint, stays)
+	}
+	return e.WithHint("%s", stays)
 }

@@ -57,6 +57,13 @@ type AwayError struct {
 func (e *AwayError) Error() string { return e.Err.Error() }
 func (e *AwayError) Unwrap() error { return e.Err }
 
+// AbsentError is that something is not there, in words that say so. It is ErrNotFound.
+type AbsentError struct{ Err error }
+
+func (e *AbsentError) Error() string        { return e.Err.Error() }
+func (e *AbsentError) Unwrap() error        { return e.Err }
+func (e *AbsentError) Is(target error) bool { return target == ErrNotFound }
+
 // MissingError is a volume that is not in its pool, which could be looked at. It
 // is ErrNotFound.
 type MissingError struct{ Path string }

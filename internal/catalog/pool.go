@@ -192,7 +192,7 @@ func endPoolStart(c *Catalog, tx *store.Tx, e end) error {
 	return c.endPool(tx, e, func(p *store.Pool) error {
 		if !e.ok() {
 			c.move(p, record.PoolInactive, whyNot(e.job))
-			return e.unstarted(tx)
+			return e.unstarted(tx, p)
 		}
 		if info := e.report.Pool; info != nil && info.Path != "" {
 			if err := errors.Join(apart(tx, p, info.Path), single(tx, p, info)); err != nil {
@@ -208,8 +208,14 @@ func endPoolStart(c *Catalog, tx *store.Tx, e end) error {
 // unstarted adds, to the error of a start that did not find the pool's directory,
 // what to do. What it had when it was read last stays in the catalog until
 // somebody accepts what is there now.
-func (e end) unstarted(tx *store.Tx) error {
+func (e end) unstarted(tx *store.Tx, p *store.Pool) error {
+	can, err := Capabilities(p.Type)
+	if err != nil {
+		return err
+	}
 	switch f := e.job.Error; {
+	case e.job.Code() == record.NotFound && operation.Unbuildable(p.Pool, can) != nil:
+		e.job.Error = f.WithHint("bring there what should be there, or have it made: %s", operation.Anew(p.Pool, can))
 	case e.job.Code() == record.NotFound:
 		e.job.Error = f.WithHint("%s, or mount what should be there", record.Do("pool.build", e.On().Pool))
 	case f != nil && PoolAbsent(f.Code, f.Path):

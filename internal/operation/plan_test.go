@@ -1,6 +1,7 @@
 package operation_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -281,7 +282,28 @@ func empty(k *operation.Known) {
 }
 
 func onDevice(k *operation.Known) { k.Pool.Source.Devices = []string{"/dev/sdb"} }
-func own(k *operation.Known)      { k.Own = true }
+func auto(k *operation.Known) {
+	onDevice(k)
+	k.Pool.Type, k.Pool.Source.Format, k.Pool.Target.Path = "fs", "auto", "/srv/i"
+	k.Can.Builds = []record.Building{{Format: "xfs"}, {Format: "ext4"}}
+}
+
+// What is refused for want of a format is told by which commands the pool gets one.
+func TestPoolGetsAFormatByCommandsThatExist(t *testing.T) {
+	k := changed([]change{inactive, auto})
+	_, _, err := planned(&operation.PoolBuildRequest{}, k)
+	e, ok := errors.AsType[*record.Error](err)
+	want := "storagedctl pool undefine images, then storagedctl pool create images --type fs --source-dev /dev/sdb --source-format ext4 --target /srv/i --build makes it"
+	if !ok || !strings.HasPrefix(e.Hint.Words(record.Call.CommandLine), want) {
+		t.Errorf("%v: %s", err, e.Hint.Words(record.Call.CommandLine))
+	}
+	k.Pool.Source.Format = "xfs"
+	if _, _, err := planned(&operation.PoolBuildRequest{}, k); err != nil {
+		t.Error(err)
+	}
+}
+
+func own(k *operation.Known) { k.Own = true }
 func thousands(k *operation.Known) {
 	k.Volumes = func(string) ([]record.Volume, error) { return make([]record.Volume, 5001), nil }
 }
@@ -502,6 +524,7 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{&operation.MoveRequest{Name: "a/b"}, nil, "check", record.Invalid, `field "name"`},
 		{&operation.MoveRequest{Pool: "fast"}, []change{relative}, "allowed", record.Unsupported, "would not find from pool"},
 		{&operation.PoolBuildRequest{}, nil, "allowed", record.WrongState, `pool "images" is active`},
+		{&operation.PoolBuildRequest{}, []change{inactive, auto}, "allowed", record.Invalid, `source format "auto", in which no storage is made: it can be one of "xfs", "ext4"`},
 		{&operation.PoolStartRequest{}, nil, "allowed", record.WrongState, "is active already"},
 		{&operation.PoolStopRequest{}, []change{inactive}, "allowed", record.WrongState, "is not active"},
 		{&operation.PoolRefreshRequest{}, []change{inactive}, "allowed", record.WrongState, "is not active"},

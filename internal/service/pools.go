@@ -96,6 +96,11 @@ func (s *Service) definePool(ctx context.Context, sub contract.Submit, r contrac
 		}
 		return s.defineOnly(ctx, sub, p)
 	}
+	if build {
+		if err := unbuildable(p); err != nil {
+			return record.Pool{}, contract.Started{}, err
+		}
+	}
 	w := order{options: r.JobOptions}
 	if w.operation, err = defining(p, build, start); err != nil {
 		return record.Pool{}, contract.Started{}, err
@@ -138,6 +143,19 @@ func (s *Service) redefined(ctx context.Context, name string, st contract.Starte
 	}
 	p, err := s.Pool(ctx, name)
 	return p, st, err
+}
+
+// unbuildable refuses to define a pool that is to be built and cannot be: it would stay
+// defined, and of no use.
+func unbuildable(p *store.Pool) error {
+	can, err := catalog.Capabilities(p.Type)
+	if err != nil {
+		return err
+	}
+	if e := operation.Unbuildable(p.Pool, can); e != nil {
+		return e
+	}
+	return nil
 }
 
 // defining is the one operation of a define: starting, with building before if

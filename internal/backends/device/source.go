@@ -22,7 +22,7 @@ func Source(p backends.Pool, path string) (*blockdev.Node, error) {
 	dev, err := blockdev.OpenNode(path)
 	switch {
 	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENXIO):
-		return nil, Lacking(p, fmt.Errorf("its device %q is not there", path))
+		return nil, Lacking(p, fmt.Errorf("device %q is not there", path))
 	case errors.Is(err, unix.ENOTBLK):
 		return nil, record.Errorf(record.Invalid, "%q is no block device", path)
 	case err != nil:
@@ -44,7 +44,7 @@ func Source(p backends.Pool, path string) (*blockdev.Node, error) {
 // is known then of what it holds.
 func Lacking(p backends.Pool, why error) error {
 	if p.ID == "" {
-		return fmt.Errorf("%w: %w", why, backends.ErrNotFound)
+		return &backends.AbsentError{Err: why}
 	}
 	return &backends.AwayError{Target: p.Target, Err: why}
 }

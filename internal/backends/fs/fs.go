@@ -73,7 +73,7 @@ func belongs(p backends.Pool, dir *os.File) error {
 		return fmt.Errorf("cannot look at pool directory %q: %w", p.Target, err)
 	}
 	if !root {
-		return fmt.Errorf("pool directory %q: nothing is mounted there: %w", p.Target, backends.ErrNotFound)
+		return &backends.AbsentError{Err: fmt.Errorf("nothing is mounted at pool directory %q", p.Target)}
 	}
 	if len(p.Source.Devices) == 0 {
 		return nil // started by hand, by the path of a volume alone

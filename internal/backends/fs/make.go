@@ -120,7 +120,7 @@ func (b Backend) Build(ctx context.Context, p backends.Pool, overwrite bool) err
 	f, ok := formatOf(p.Source.Format)
 	if !ok || f.made.Name == "" {
 		return record.Errorf(record.Invalid, "no file system is made in format %q: say in which, one of %s", p.Source.Format, record.List(buildable(), len(known))).
-			WithHint("define the pool with %s", record.Do("").With("source_format", "ext4"))
+			WithHint("a pool gets its format when it is defined")
 	}
 	dev, err := deviceOf(p)
 	if err != nil {
