@@ -126,7 +126,14 @@ func TestKeysOfAVolumeAreChanged(t *testing.T) {
 	h.setSecret("second", second)
 	h.setSecret("third", third)
 	stop := h.hunt(first, second, third)
-	h.succeed(h.rekey("disk", newSecret("second")))
+	j := h.succeed(h.rekey("disk", newSecret("second")))
+	var phases []string
+	for _, p := range j.Stats.Phases {
+		phases = append(phases, p.Name)
+	}
+	if got := strings.Join(phases, " "); got != "add try remove" {
+		t.Errorf("its phases were %q", got)
+	}
 	h.unlocks("disk", first, false)
 	h.unlocks("disk", second, true)
 	h.is("disk", record.Volume{Secret: "second", State: record.VolumeReady})
@@ -150,7 +157,11 @@ func TestKeysThatCannotBeChanged(t *testing.T) {
 	h.setSecret("same", canary("first"))
 	h.setSecret("other", canary("other"))
 	h.setSecret("binary", "\xff\x00")
-	h.fails(h.end(h.rekey("disk", newSecret("same"))), record.Invalid, "is the same")
+	same := h.end(h.rekey("disk", newSecret("same")))
+	h.fails(same, record.Invalid, "is the same")
+	if got := same.Error.Hint.String(); got != "--opened-by same has the volume be opened by that name" {
+		t.Errorf("the hint is %q", got)
+	}
 	h.fails(h.end(h.rekey("disk", noSecret("other"))), record.NotFound, "opens nothing")
 	h.fails(h.end(h.rekey("disk", newSecret("binary"))), record.Unsupported, "is no text")
 	h.refuses(record.NotFound, "no secret")(h.rekey("disk", newSecret("none")))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -263,6 +264,9 @@ func jobError(j *record.Job) error {
 	// With other codes the log holds no more than the error.
 	case slices.Contains([]record.Code{record.Internal, record.Killed, record.Inconsistent}, e.Code):
 		e.Hint = record.Hintf("%s", record.Do("job.log", j.Number))
+		if repeatable(j) {
+			e.Hint = record.Hintf("%s says more, and %s does it again", record.Do("job.log", j.Number), record.Do("job.retry", j.Number))
+		}
 	}
 	return &e
 }
@@ -290,4 +294,9 @@ func by(o *record.Owner) string {
 		return " by " + o.User
 	}
 	return fmt.Sprintf(" by uid %d", o.UID)
+}
+
+// repeatable reports whether a job can be retried: it needs no file or stream of its client.
+func repeatable(j *record.Job) bool {
+	return j.Helper == nil || !slices.ContainsFunc(j.Helper.Argv, func(arg string) bool { return strings.HasPrefix(arg, "fd:") })
 }

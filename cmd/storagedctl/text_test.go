@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
+	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
 )
@@ -30,6 +32,21 @@ func TestCancelByASignalFromOutsideIsSaidSo(t *testing.T) {
 		}
 		if got := owner(c.by); got != c.want {
 			t.Errorf("shown as %q, want %q", got, c.want)
+		}
+	}
+}
+
+// Who meets a job that died is told where more is said, and that it can be done again where
+// it can.
+func TestADeathSaysWhatToDo(t *testing.T) {
+	for hint, argv := range map[string][]string{
+		"storagedctl job log 7 says more, and storagedctl job retry 7 does it again": {"storage-helper", "clone", "--secret-file", "a=fd:5"},
+		"storagedctl job log 7": {"storage-helper", "upload", "--source", "fd:4"},
+	} {
+		j := record.Job{Number: 7, Kind: record.VolumeClone, State: record.Failed, Error: record.Errorf(record.Killed, "qemu-storage-daemon was killed"), Helper: &record.Helper{Argv: argv}}
+		e, ok := errors.AsType[*record.Error](jobError(&j))
+		if !ok || cmdline.Hint(e.Hint) != hint {
+			t.Errorf("%v, not %q", e, hint)
 		}
 	}
 }

@@ -13,7 +13,9 @@ func (t *tool) rekeyVerb() *cli.Command {
 		Name: "rekey", Usage: "change by what secrets an encrypted volume can be opened", ArgsUsage: "VOL",
 		Description: "Neither is the content read or written, nor does a backup of the volume get other keys by it.\n" +
 			"A new secret is tried before the old one is taken away. --opened-by only tries one, and says that it\n" +
-			"is what opens the volume, which others may have encrypted.\n\n" +
+			"is what opens the volume, which others may have encrypted. To try a secret takes --iter-time on\n" +
+			"purpose, and any change of the keys tries some: one for another takes some ten times as long, about 20 s of\n" +
+			"the processor by default.\n\n" +
 			"Examples:\n  storagedctl vol rekey images/vm1.luks --secret next\n  storagedctl vol rekey images/vm1.luks --add recovery\n" +
 			"  storagedctl vol rekey images/found.luks --opened-by disks",
 		Flags: jobFlags(

@@ -71,6 +71,13 @@ type Identities interface {
 	Together(a, b Identity) bool
 }
 
+// Separator is a driver that can tell where blocks cannot be shared. It does no I/O.
+type Separator interface {
+	// Apart reports whether two pools, the other perhaps of another type, are known to lie so
+	// that no volume of one shares blocks with one of the other.
+	Apart(a, b Identity) bool
+}
+
 // Pools are the operations on a pool as a whole. Each is safe to repeat.
 type Pools interface {
 	// Start makes the pool's volumes reachable.

@@ -81,6 +81,14 @@ func oneStore(poolType, a, b string) bool {
 	return err == nil && driver.Together(backends.Identity(a), backends.Identity(b))
 }
 
+// unshared reports whether volumes of a pool of a type share no blocks with those of
+// another, of whatever type that is.
+func unshared(poolType, a, b string) bool {
+	driver, err := all.Lookup(poolType)
+	s, ok := driver.(backends.Separator)
+	return err == nil && ok && s.Apart(backends.Identity(a), backends.Identity(b))
+}
+
 // nameable refuses a name that volumes of the pool's type cannot have.
 func nameable(p *store.Pool, name string) error {
 	b, err := all.Lookup(p.Type)

@@ -236,7 +236,7 @@ func Known(tx *store.Tx, p *store.Pool, v *store.Volume, to *store.Pool) (operat
 		}
 	}
 	if to != nil {
-		k.Near = together(p, to)
+		k.Near, k.Apart = together(p, to), shareless(p, to)
 		k.There, err = Capabilities(to.Type)
 	}
 	return k, err

@@ -14,6 +14,12 @@ func together(a, b *store.Pool) bool {
 	return a.Name == b.Name || a.Type == b.Type && oneStore(a.Type, a.Identity, b.Identity)
 }
 
+// shareless reports whether two pools are known to lie so that their volumes share no
+// blocks.
+func shareless(a, b *store.Pool) bool {
+	return a.Name != b.Name && unshared(a.Type, a.Identity, b.Identity)
+}
+
 // beginMove lists the volume under its new name.
 func beginMove(c *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) error {
 	src, err := allowed(tx, o, j)

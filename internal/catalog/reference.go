@@ -26,11 +26,17 @@ func Childless(tx *store.Tx, v *store.Volume, spared ...string) error {
 // backing is the refusal of what others stand on.
 func backing(what string, names []string) error {
 	e := record.Errorf(record.HasChildren, "%s %s", what, record.List(names, 5))
-	i := slices.IndexFunc(names, func(name string) bool { return !strings.Contains(name, "@") })
-	if i < 0 { // snapshots, which stay as they are
-		return e.WithHint("delete those first")
+	isSnapshot := func(name string) bool { return strings.Contains(name, "@") }
+	snapshot := slices.IndexFunc(names, isSnapshot)
+	volume := slices.IndexFunc(names, func(name string) bool { return !isSnapshot(name) })
+	switch {
+	case snapshot < 0:
+		return e.WithHint("delete those first, or make them independent of it: %s", record.Do("volume.flatten", names[volume]))
+	case volume < 0: // snapshots stay as they are
+		return e.WithHint("delete those first: %s", record.Do("snapshot.delete", names[snapshot]))
 	}
-	return e.WithHint("delete those first, or make them independent of it: %s", record.Do("volume.flatten", names[i]))
+	return e.WithHint("delete those first, a snapshot by %s; a volume can be made independent of it instead: %s",
+		record.Do("snapshot.delete", names[snapshot]), record.Do("volume.flatten", names[volume]))
 }
 
 // childrenOf lists the volumes of all pools that need v: it is their backing, or

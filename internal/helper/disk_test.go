@@ -2,6 +2,7 @@ package helper
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,6 +102,11 @@ func TestAnImageWithoutItsSecretIsNotOpened(t *testing.T) {
 }
 
 func TestAMissingProgramIsNamedWithItsPackages(t *testing.T) {
+	for code, end := range map[record.Code]*tool.EndError{record.Killed: {Exit: -1}, record.FailedCode: {Exit: -1, Limit: "processor time"}} {
+		if e := Fault(fmt.Errorf("write: %w", end), Task{Doing: "write"}); e.Code != string(code) {
+			t.Errorf("%+v is told as %s", end, e.Code)
+		}
+	}
 	e := Fault(&tool.MissingError{Program: tool.StorageDaemon}, Task{Doing: "read"})
 	if e.Code != string(record.Unsupported) || !strings.Contains(e.Hint, "qemu-system-common") || !strings.Contains(e.Hint, "qemu-img") {
 		t.Errorf("%+v", e)

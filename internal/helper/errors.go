@@ -150,7 +150,10 @@ func codeOf(err error) record.Code {
 	if _, ok := errors.AsType[*tool.MissingError](err); ok {
 		return record.Unsupported
 	}
-	if _, ok := errors.AsType[*tool.EndError](err); ok { // what broke with it says nothing more
+	if end, ok := errors.AsType[*tool.EndError](err); ok { // what broke with it says nothing more
+		if end.Exit < 0 && end.Limit == "" {
+			return record.Killed
+		}
 		return record.FailedCode
 	}
 	for _, c := range codes {

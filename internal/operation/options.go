@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"fmt"
 	"maps"
 	"math/bits"
 	"slices"
@@ -108,7 +109,8 @@ func CheckEncryption(format, secret string, given map[string]string) error {
 	case c.Encryption == record.EncryptionRequired && secret == "":
 		return record.Errorf(record.Invalid, "a volume in format %s needs a secret that opens it", format).WithHint("%s", record.Do("").With("secret", "NAME"))
 	case secret != "" && c.Encryption != record.EncryptionRequired && c.Encryption != record.EncryptionOptional:
-		return record.Errorf(record.Invalid, "a volume in format %s is not encrypted; %s are", format, record.List(Encrypted, 10))
+		return record.Errorf(record.Invalid, "a volume in format %s is not encrypted; %s are", format, record.List(Encrypted, 10)).
+			WithHint("%s or %s", record.Do("").With("format", Encrypted[0]), record.Do("").With("format", Encrypted[1]))
 	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		switch o, _ := c.Option(optionName(name)); {
@@ -213,6 +215,15 @@ var fullBy = map[string]struct{ option, value string }{
 
 // imageUnit is the unit of the capacity of an image, in bytes: a sector.
 const imageUnit = 512
+
+// rounded warns of a capacity that a volume in a format has not to the byte.
+func rounded(format string, bytes int64) []string {
+	has := CapacityIn(format, bytes)
+	if has == bytes {
+		return nil
+	}
+	return []string{fmt.Sprintf("a volume in format %s consists of sectors of %d bytes: its capacity will be %s, and not %s", format, imageUnit, both(has), both(bytes))}
+}
 
 // CapacityIn is the capacity that a volume of so many bytes has in a format.
 func CapacityIn(format string, bytes int64) int64 {

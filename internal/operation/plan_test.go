@@ -405,7 +405,7 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{&operation.CloneRequest{Name: "new", Linked: true, Options: map[string]string{"preallocation": "full"}}, nil, "plan", record.Invalid, "has no content yet"},
 		{&operation.CloneRequest{Name: "new", Linked: true}, []change{broken}, "plan", record.Unsupported, "no volume"},
 		{&operation.CloneRequest{Name: "new", Linked: true}, []change{encrypted}, "plan", record.Unsupported, "would not be"},
-		{&operation.CloneRequest{Name: "new", Size: 40 << 20}, []change{encrypted, qcow2}, "plan", record.Invalid, "is not"},
+		{&operation.CloneRequest{Name: "new", Size: 40 << 20}, []change{encrypted, qcow2}, "plan", record.Invalid, "would be in clear"},
 		{&operation.CloneRequest{Name: "new", Secret: "s"}, nil, "plan", record.Invalid, "not encrypted"},
 		{&operation.CloneRequest{Name: "new", Secret: "a/b", Format: "luks"}, nil, "plan", record.Invalid, "secret"},
 		{&operation.CloneRequest{Name: "new", Format: "luks"}, nil, "plan", record.Invalid, "needs a secret"},
@@ -419,7 +419,9 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{&operation.CloneRequest{Name: "new"}, []change{split}, "allowed", record.Unsupported, "would share with it"},
 		{&operation.CloneRequest{Name: "new"}, []change{relative}, "allowed", record.Unsupported, "would not find from pool"},
 		{&operation.ResizeRequest{}, nil, "check", record.Invalid, `field "capacity"`},
-		{&operation.FlattenRequest{}, nil, "plan", record.Unsupported, "cannot be changed in place"},
+		{&operation.FlattenRequest{}, nil, "plan", record.Unsupported, "nothing to flatten"},
+		{&operation.FlattenRequest{}, []change{vdi, relative}, "plan", record.Unsupported, "cannot be changed in place"},
+		{&operation.CloneRequest{Name: "new", Reflink: "always"}, []change{apart}, "plan", record.Unsupported, "different file systems"},
 		{&operation.FlattenRequest{}, []change{qcow2, stands, split}, "plan", record.Unsupported, "data.raw"},
 		{&operation.RebaseRequest{}, nil, "check", record.Invalid, `field "backing"`},
 		{&operation.RebaseRequest{Backing: "a/b/c"}, nil, "check", record.Invalid, `field "backing"`},
@@ -548,6 +550,8 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		}
 	}
 }
+
+func apart(k *operation.Known) { k.Apart = true }
 
 func toItself(k *operation.Known) { k.Into = operation.Target(k.On) }
 

@@ -55,6 +55,7 @@ type Known struct {
 	Can        record.Capabilities // of the type of the pool
 	There      record.Capabilities // of the type of the pool that it goes to
 	Near       bool                // volumes get from the pool to the other without a copy
+	Apart      bool                // volumes of one share no blocks with those of the other
 	// Volumes are those of the pool whose names match a pattern.
 	Volumes func(pattern string) ([]record.Volume, error)
 	// Chain is what the volume stands on. Its error says why it cannot be opened as
@@ -100,7 +101,12 @@ func (k Known) writable() error {
 
 // whole is the hint where content lies in other files.
 func (k Known) whole() record.Hint {
-	return record.Hintf("%s makes a volume of its content that needs no other file", record.Do("volume.clone", k.Volume.Pool+"/"+k.Volume.Name, "POOL/NAME").With("format", linkedFormat))
+	return record.Hintf("%s makes a volume of its content that needs no other file", k.cloneIn(linkedFormat))
+}
+
+// cloneIn is the call for a copy of the volume's content in a format.
+func (k Known) cloneIn(format string) record.Call {
+	return record.Do("volume.clone", k.Volume.Pool+"/"+k.Volume.Name, "POOL/NAME").With("format", format)
 }
 
 // within refuses to make more of a volume that stands on what is in no pool: whoever

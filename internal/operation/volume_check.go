@@ -99,7 +99,8 @@ func (r *CheckRequest) Check() error {
 func (r *CheckRequest) Plan(k Known) (Operation, error) {
 	if !slices.Contains(record.FormatsChecked, k.Volume.Format) {
 		return nil, record.Errorf(record.Unsupported, "volume %s is in format %s, which has no check; %s have one", record.Quoted(k.Volume.Pool, k.Volume.Name),
-			cmp.Or(k.Volume.Format, "unknown"), record.List(record.FormatsChecked, len(record.FormatsChecked)))
+			cmp.Or(k.Volume.Format, "unknown"), record.List(record.FormatsChecked, len(record.FormatsChecked))).
+			WithHint("%s reads all of its content", record.Do("volume.verify", k.Volume.Pool+"/"+k.Volume.Name))
 	}
 	chain, err := k.chain(record.VerbRead)
 	return &Check{Volume: k.On, Image: Image{Chain: chain}, Format: k.Volume.Format, Repair: r.Repair}, err

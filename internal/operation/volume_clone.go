@@ -33,6 +33,8 @@ type Clone struct {
 	Reflink    string `json:"reflink"`              // auto, always, never
 	Sparse     bool   `json:"sparse,omitempty"`     // what reads as zeros is left out
 	Resume     bool   `json:"-"`
+
+	warnings []string // of what is other than it was asked for
 }
 
 var _ interface {
@@ -40,6 +42,7 @@ var _ interface {
 	Making
 	Grows
 	Repeatable
+	Warning
 } = (*Clone)(nil)
 
 // NewClone gives one with the defaults of its task.
@@ -88,9 +91,10 @@ func (o *Clone) Allowed(k Known) error {
 func (o *Clone) StandsIn(dirs []string) { o.set(o.Format, dirs) }
 
 // Warnings: a copy of the content has no snapshots of its own, and may be in clear.
-func (o *Clone) Warnings(on record.Volume) (all []string) {
+func (o *Clone) Warnings(on record.Volume) []string {
+	all := o.warnings
 	if o.To == "" || o.Linked {
-		return nil
+		return all
 	}
 	if on.Secret != "" && o.NewSecret == "" {
 		all = append(all, fmt.Sprintf("volume %s is encrypted, and its copy is not", record.Quoted(on.Pool, on.Name)))
@@ -258,10 +262,14 @@ func (r *CloneRequest) Check() error {
 func (r *CloneRequest) Plan(k Known) (Operation, error) {
 	o := &Clone{Volume: k.On, Into: Into{k.Into}, Rights: r.Rights, Format: k.Volume.Format, Reflink: r.Reflink, Sparse: r.Sparse, Capacity: k.Volume.Capacity, Allocation: k.Volume.Allocation}
 	if r.Size != 0 && r.Size < o.Capacity {
-		return nil, record.Errorf(record.Invalid, "size of %s is less than the source's capacity of %s", both(r.Size), both(o.Capacity))
+		return nil, record.Errorf(record.Invalid, "size of %s is less than the source's capacity of %s", both(r.Size), both(o.Capacity)).
+			WithHint("clone it as it is, then cut the clone: %s", record.Do("volume.resize", k.Into.Pool+"/"+k.Into.Name, r.Size).With("shrink"))
 	}
 	o.Capacity = cmp.Or(r.Size, o.Capacity)
-	err := r.checkClear(k)
+	err := r.checkShared(k)
+	if err == nil {
+		err = r.checkClear(k)
+	}
 	switch {
 	case err != nil:
 	case r.Linked:
@@ -292,6 +300,15 @@ func (r *CloneRequest) copy(k Known, o *Clone) {
 	}
 }
 
+// checkShared refuses to share blocks where that cannot be.
+func (r *CloneRequest) checkShared(k Known) error {
+	if r.Reflink != "always" || !k.Apart {
+		return nil
+	}
+	return record.Errorf(record.Unsupported, "pools %q and %q lie on different file systems, between which no blocks are shared", k.Pool.Name, k.Into.Pool).
+		WithHint("%s copies the volume; %s has the new one stand on it", record.Do("").With("reflink", "auto"), record.Do("").With("linked"))
+}
+
 // checkClear refuses to write in clear what is encrypted in the source, unless the
 // format to convert it to was named.
 func (r *CloneRequest) checkClear(k Known) error {
@@ -302,10 +319,29 @@ func (r *CloneRequest) checkClear(k Known) error {
 	case r.Linked:
 		return inClear(v.Pool, v.Name, record.Do("").With("secret", "SECRET"))
 	case r.Format == "" && r.converts(k):
-		return record.Errorf(record.Invalid, "a copy of what a guest sees of volume %s, which is encrypted, is not", record.Quoted(v.Pool, v.Name)).
-			WithHint("%s encrypts it, and %s says that it need not be", record.Do("").With("secret", "NAME"), record.Do("").With("format", v.Format))
+		return record.Errorf(record.Invalid, "volume %s is encrypted, and its copy would be in clear: what is copied is the content, and not the file", record.Quoted(v.Pool, v.Name)).
+			WithHint("%s", r.encryptsOrNot(v))
 	}
 	return nil
+}
+
+// encryptsOrNot says how a copy of the content of a volume that is encrypted can be made:
+// encrypted too, or in clear. What is compressed cannot be the former, and what has options
+// of a format that always encrypts not the latter.
+func (r *CloneRequest) encryptsOrNot(v record.Volume) record.Hint {
+	encrypted := record.Hintf("%s encrypts the copy too", record.Do("").With("secret", v.Secret))
+	clear := v.Format
+	if v.Format == Encrypted[0] {
+		clear = record.FormatRaw
+	}
+	inClear := record.Hintf("%s makes one that is not encrypted", record.Do("").With("format", clear))
+	switch {
+	case r.Options[Compression] != "":
+		return inClear
+	case len(r.Options) > 0 && clear != v.Format:
+		return encrypted
+	}
+	return record.Hintf("%s; %s", encrypted, inClear)
 }
 
 // inClear refuses an image that would not be encrypted, and stand on one that is.
@@ -361,7 +397,8 @@ func (r *CloneRequest) image(k Known, o *Clone, format string) (err error) {
 	if err := k.There.CanMake(format); err != nil {
 		return err
 	}
-	o.To, o.Capacity = format, CapacityIn(format, o.Capacity)
+	o.To, o.warnings = format, rounded(format, o.Capacity)
+	o.Capacity = CapacityIn(format, o.Capacity)
 	capacity := o.Capacity
 	o.Existing, o.NewSecret = Existing{r.ExistOK, &capacity}, r.Secret
 	if err := CheckEncryption(format, r.Secret, r.Options); err != nil {

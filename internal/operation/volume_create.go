@@ -24,6 +24,8 @@ type Create struct {
 	Capacity   int64  `json:"capacity,omitempty"`    // bytes; 0: that of the content
 	Allocation *int64 `json:"allocation,omitempty"`  // bytes that shall have blocks; nil: all, and none of a content
 	Resume     bool   `json:"-"`
+
+	warnings []string // of what is other than it was asked for
 }
 
 var _ interface {
@@ -31,6 +33,7 @@ var _ interface {
 	Making
 	Grows
 	Repeatable
+	Warning
 } = (*Create)(nil)
 
 // NewCreate gives one with the defaults of its task.
@@ -58,6 +61,9 @@ func (o *Create) Settle() *Settle { return &Settle{Volume: o.Volume, Keep: o.Kee
 
 // Keys: a content that is converted can have a secret of its own.
 func (o *Create) Keys() []string { return []string{o.FromSecret} }
+
+// Warnings: its capacity may not be as it was asked for.
+func (o *Create) Warnings(record.Volume) []string { return o.warnings }
 
 // Effect: it makes a volume.
 func (*Create) Effect() Effect { return Makes }
@@ -217,6 +223,7 @@ func (r *CreateRequest) Plan(k Known) (Operation, error) {
 		return nil, err
 	}
 	o := &Create{Volume: k.On, Content: Content{Format: r.Format}, Formatted: Formatted{options}, Rights: r.Rights, Capacity: CapacityIn(r.Format, r.Capacity)}
+	o.warnings = rounded(r.Format, r.Capacity)
 	if r.Backing != "" {
 		if err := o.standOn(k, r.Backing); err != nil {
 			return nil, err
@@ -248,7 +255,7 @@ func (o *Create) standOn(k Known, backing string) (err error) {
 		if err != nil {
 			return err
 		}
-		o.Capacity = CapacityIn(o.Format, v.Capacity)
+		o.Capacity, o.warnings = CapacityIn(o.Format, v.Capacity), rounded(o.Format, v.Capacity)
 	}
 	return nil
 }

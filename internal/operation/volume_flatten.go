@@ -1,6 +1,8 @@
 package operation
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 
 	"storaged/internal/quantity"
@@ -21,12 +23,15 @@ type Flatten struct {
 	Capacity   int64  `json:"capacity,omitempty"`   // bytes that may have to be read
 	Allocation int64  `json:"allocation,omitempty"` // bytes that it may need
 	Resume     bool   `json:"-"`
+
+	warnings []string // of snapshots that go on to need others
 }
 
 var _ interface {
 	Operation
 	Chained
 	Grows
+	Warning
 } = (*Flatten)(nil)
 
 // NewFlatten gives one with the defaults of its task.
@@ -51,25 +56,37 @@ func (o *Flatten) Settle() *Settle { return &Settle{Volume: o.Volume, Format: o.
 // Effect: the content stays the same.
 func (*Flatten) Effect() Effect { return Arranges }
 
-// Warnings: what it stands on counts for its own snapshots too.
+// Warnings: what it stands on counts for the snapshots in its image too, and those beside
+// it go on to stand on what they do.
 func (o *Flatten) Warnings(on record.Volume) []string {
 	if len(o.Layers) == 0 {
-		return nil
+		return o.warnings
 	}
-	return losesInternal(on, shifted)
+	return append(losesInternal(on, shifted), o.warnings...)
 }
 
 // Relies on the content.
 func (*Flatten) Relies() bool { return true }
 
 // Allowed refuses an image whose content lies in other files.
-func (o *Flatten) Allowed(k Known) error { return k.detachable() }
+func (o *Flatten) Allowed(k Known) error { return k.flattenable() }
+
+// flattenable refuses a volume that stands on nothing in any case, and one that cannot be
+// given another backing in place.
+func (k Known) flattenable() error {
+	if !Detachable(k.Volume.Format) && len(k.References) == 0 {
+		return record.Errorf(record.Unsupported, "volume %s is in format %s and needs no other volume: there is nothing to flatten",
+			record.Quoted(k.Volume.Pool, k.Volume.Name), cmp.Or(k.Volume.Format, "unknown"))
+	}
+	return k.detachable()
+}
 
 // detachable refuses a volume that cannot be given another backing in place.
 func (k Known) detachable() error {
 	if !Detachable(k.Volume.Format) {
-		return record.Errorf(record.Unsupported, "volume %s is %s: what it stands on cannot be changed in place, that of %s can",
-			record.Quoted(k.Volume.Pool, k.Volume.Name), k.Volume.Format, record.List(record.FormatsDetachable, 10))
+		return record.Errorf(record.Unsupported, "volume %s is in format %s, in which what a volume stands on cannot be changed in place; it can in %s",
+			record.Quoted(k.Volume.Pool, k.Volume.Name), cmp.Or(k.Volume.Format, "unknown"), record.List(record.FormatsDetachable, 10)).
+			WithHint("%s", k.whole())
 	}
 	return k.contained("has to come with it", k.whole())
 }
@@ -102,14 +119,37 @@ type FlattenRequest struct{ JobOptions }
 
 // Plan reads what the volume stands on.
 func (*FlattenRequest) Plan(k Known) (Operation, error) {
-	if err := k.detachable(); err != nil {
+	if err := k.flattenable(); err != nil {
 		return nil, err
 	}
 	chain, err := k.Chain()
 	if err != nil {
 		return nil, err
 	}
-	return &Flatten{Volume: k.On, Chain: chain, Format: k.Volume.Format, Capacity: k.Volume.Capacity, Allocation: k.lacks(chain)}, nil
+	return &Flatten{Volume: k.On, Chain: chain, Format: k.Volume.Format, Capacity: k.Volume.Capacity, Allocation: k.lacks(chain), warnings: k.snapshotsOnOthers()}, nil
+}
+
+// snapshotsOnOthers warns of snapshots of the volume that stand on other volumes, and keep
+// those when the volume itself needs them no more.
+func (k Known) snapshotsOnOthers() (all []string) {
+	for _, name := range k.Volume.Snapshots {
+		file := record.SnapshotFile(k.Volume.Name, name)
+		under, err := k.Under(k.Volume.Pool, file)
+		if err != nil {
+			continue // what has a problem says so itself
+		}
+		i := slices.IndexFunc(under.Layers, func(l Layer) bool {
+			of, _, is := record.ParseSnapshot(l.Name)
+			return !is || l.Pool != k.Volume.Pool || of != k.Volume.Name
+		})
+		if i < 0 {
+			continue
+		}
+		on, snapshot := under.Layers[i], k.Volume.Pool+"/"+k.Volume.Name+"@"+name
+		all = append(all, fmt.Sprintf("snapshot %q stands on volume %s still, which has to stay until the snapshot is deleted: storagedctl vol snapshot delete %s",
+			snapshot, record.Quoted(on.Pool, record.Shown(on.Name)), snapshot))
+	}
+	return all
 }
 
 // lacks is how many bytes those have at most that a volume stands on and it has not.

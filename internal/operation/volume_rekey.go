@@ -71,7 +71,8 @@ func (o *Rekey) Allowed(k Known) error {
 	of := record.Quoted(k.Volume.Pool, k.Volume.Name)
 	switch {
 	case !slices.Contains(Encrypted, k.Volume.Format):
-		return record.Errorf(record.Unsupported, "volume %s is in format %s, which has no keys; %s have them", of, k.Volume.Format, record.List(Encrypted, 10))
+		return record.Errorf(record.Unsupported, "volume %s is in format %s, which has no keys; %s have them", of, k.Volume.Format, record.List(Encrypted, 10)).
+			WithHint("%s makes a copy that is encrypted", k.cloneIn(Encrypted[0]).With("secret", "NAME"))
 	case o.OpenedBy != "":
 		return nil
 	case k.Volume.Secret == "":
@@ -142,7 +143,8 @@ func (r *RekeyRequest) Check() error {
 		return record.Errorf(record.Invalid, "iter_time is up to %d ms, not %d", record.MaxIterTime, r.IterTime)
 	}
 	if given != 1 {
-		return record.Errorf(record.Invalid, "one of secret, add, remove and opened_by says what is to be done")
+		return record.Errorf(record.Invalid, "one of secret, add, remove and opened_by says what is to be done").
+			WithHint("%s, %s, %s, or %s", record.Do("").With("secret", "NAME"), record.Do("").With("add", "NAME"), record.Do("").With("remove", "NAME"), record.Do("").With("opened_by", "NAME"))
 	}
 	return r.JobOptions.Check()
 }
@@ -159,7 +161,8 @@ func (r *RekeyRequest) Plan(k Known) (Operation, error) {
 		return nil, record.Errorf(record.Invalid, "secret %q is what opens volume %s", r.Remove, record.Quoted(k.Volume.Pool, k.Volume.Name)).
 			WithHint("%s makes another one that", record.Do("volume.rekey", k.Volume.Pool+"/"+k.Volume.Name).With("secret", "NAME"))
 	case r.Secret == o.Secret, r.Add == o.Secret:
-		return nil, record.Errorf(record.Invalid, "secret %q opens volume %s already", o.Secret, record.Quoted(k.Volume.Pool, k.Volume.Name))
+		return nil, record.Errorf(record.Invalid, "secret %q opens volume %s already", o.Secret, record.Quoted(k.Volume.Pool, k.Volume.Name)).
+			WithHint("%s tries whether it does", record.Do("volume.rekey", k.Volume.Pool+"/"+k.Volume.Name).With("opened_by", o.Secret))
 	}
 	return o, nil
 }

@@ -137,7 +137,8 @@ func (r *ResizeRequest) resizable(k Known) (Chain, error) {
 		return Chain{}, nil
 	}
 	if r.Capacity%imageUnit != 0 {
-		return Chain{}, record.Errorf(record.Invalid, "a volume in format %s has a capacity of multiples of %d bytes, not of %d", k.Volume.Format, imageUnit, r.Capacity)
+		return Chain{}, record.Errorf(record.Invalid, "a volume in format %s has a capacity of multiples of %d bytes, not of %d", k.Volume.Format, imageUnit, r.Capacity).
+			WithHint("the next one is %d", CapacityIn(k.Volume.Format, r.Capacity))
 	}
 	return k.chain(record.VerbWrite)
 }

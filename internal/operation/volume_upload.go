@@ -361,7 +361,11 @@ func (r *UploadRequest) filled(k Known, c Content) (Operation, error) {
 		return o, nil
 	}
 	if r.from() != "" {
-		o.Capacity = CapacityIn(c.Format, cmp.Or(o.Capacity, deref(o.Match)))
+		asked := o.Capacity
+		if asked == 0 && record.Plain(r.from()) {
+			asked = deref(r.Length)
+		}
+		o.Capacity, o.warnings = CapacityIn(c.Format, asked), rounded(c.Format, asked)
 	}
 	var err error
 	o.Options, err = CheckOptions(c.Format, r.Create.Options, full)

@@ -33,7 +33,7 @@ const (
 	Internal     Code = "internal"
 	FailedCode   Code = "failed"       // storage or a tool said no; the message has it
 	IO           Code = "io_error"     // read, write or fsync error, with path and offset
-	Killed       Code = "killed"       // helper died by a signal
+	Killed       Code = "killed"       // the helper, or a program of it, died by a signal
 	Interrupted  Code = "interrupted"  // host or helper went away in the middle
 	Inconsistent Code = "inconsistent" // result and exit status disagree
 	CanceledCode Code = "canceled"

@@ -143,11 +143,7 @@ func (q submission) onPool(tx *store.Tx) (order, error) {
 	if err != nil {
 		return order{}, err
 	}
-	w := q.order(o)
-	if warning, ok := o.(operation.Warning); ok {
-		w.warnings = warning.Warnings(record.Volume{})
-	}
-	return w, catalog.PoolAllows(tx, p, o)
+	return q.order(o, record.Volume{}), catalog.PoolAllows(tx, p, o)
 }
 
 // onNew plans an operation that makes a volume of no other.
@@ -165,7 +161,7 @@ func (q submission) onNew(tx *store.Tx, name string) (order, error) {
 	if err != nil {
 		return order{}, err
 	}
-	return q.order(o), free(tx, p, name, o)
+	return q.order(o, record.Volume{}), free(tx, p, name, o)
 }
 
 // onVolume plans an operation on a volume.
@@ -192,11 +188,7 @@ func (q submission) onVolume(tx *store.Tx) (order, error) {
 			return order{}, err
 		}
 	}
-	w := q.order(o)
-	if warning, ok := o.(operation.Warning); ok {
-		w.warnings = warning.Warnings(v.Volume)
-	}
-	return w, catalog.VolumeAllows(tx, v, o, nil)
+	return q.order(o, v.Volume), catalog.VolumeAllows(tx, v, o, nil)
 }
 
 // operation makes it of what is known. Where it has a destination, that must be
@@ -238,8 +230,13 @@ func (q submission) destination(tx *store.Tx, p *store.Pool, v *store.Volume) (t
 	return to, operation.Target(catalog.OnVolume(to, name)), nil
 }
 
-func (q submission) order(o operation.Operation) order {
+// order is an operation with what is asked of its job, and what is to be said before of the
+// volume that it is on.
+func (q submission) order(o operation.Operation, on record.Volume) order {
 	w := order{operation: o, options: *q.request.Job()}
+	if warning, ok := o.(operation.Warning); ok {
+		w.warnings = warning.Warnings(on)
+	}
 	if h, ok := q.request.(operation.Carrier); ok {
 		w.data = h.File()
 	}

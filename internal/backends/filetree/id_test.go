@@ -66,6 +66,28 @@ func TestEachPartOfAnIdentityTellsAnotherDirectory(t *testing.T) {
 	}
 }
 
+// Blocks are shared within a file system, which may have several devices if none is its
+// own.
+func TestFileSystemsThatShareNoBlocksAreKnown(t *testing.T) {
+	for _, c := range []struct {
+		a, b  backends.Identity
+		apart bool
+	}{
+		{"2049:2", "2050:2", true}, // major 8
+		{"2049:2", "41:256", true}, // one is of a device, the other is not
+		{"41:256", "2049:2:a", true},
+		{"41:256", "42:256", false}, // subvolumes, perhaps of one btrfs
+		{"2049:2", "2049:7", false},
+		{"2049:2", "0:2", false}, // since a reboot
+		{"2049:2", "", false},
+		{"2049:2", "vg0", false}, // of another driver
+	} {
+		if got := (Tree{}).Apart(c.a, c.b); got != c.apart {
+			t.Errorf("%q and %q: %t", c.a, c.b, got)
+		}
+	}
+}
+
 func TestNoIdentityIsNoPools(t *testing.T) {
 	b := Tree{}
 	for _, text := range []backends.Identity{"x", "8", "8:", ":2", "-8:2", "8:2x", "8:\x1b[2J"} {

@@ -19,6 +19,7 @@ const itself = "\x01"
 const (
 	refreshes = "refresh its pool, which looks what it is now"
 	repairs   = "storagedctl vol verify " + itself + " --check --repair all repairs what it can, and may lose content: make a copy of the file before"
+	unlocks   = "storagedctl vol rekey " + itself + " --opened-by NAME tries a secret, and has the volume be opened by it"
 	checking  = "storagedctl vol verify " + itself + " --check says whether its tables are sound"
 )
 
@@ -33,8 +34,8 @@ type refusal struct {
 // refusals are those that are known. The first counts.
 var refusals = []refusal{
 	// Of keys.
-	{"Invalid password, cannot unlock any keyslot", record.Denied, "the secret does not open it: it is another one's, or was changed", ""},
-	{"key-secret' is required", record.Invalid, "it is encrypted, and no secret was given that opens it", ""},
+	{"Invalid password, cannot unlock any keyslot", record.Denied, "the secret does not open it: it is another one's, or was changed", unlocks},
+	{"key-secret' is required", record.Invalid, "it is encrypted, and no secret was given that opens it", unlocks},
 	{"No keyslots match given (old) password", record.NotFound, "the secret that is to be removed opens nothing", ""},
 	{"erase all the data in the image irreversibly", record.WrongState, "it is the last secret that opens it, and stays", ""},
 	{"all keyslots are in use", record.WrongState, "all its key slots are taken: another secret has to be removed first", ""},

@@ -104,14 +104,21 @@ func takesDirect(f *os.File) bool {
 }
 
 // direct says whether a layer is best read past the page cache. What is compressed is
-// read in small pieces, to which the kernel reads ahead.
+// read in small pieces, to which the kernel reads ahead. QEMU writes to no luks directly
+// whose last block is a part of one, since it must not make that longer.
 func direct(l Layer, writable bool) bool {
-	if writable {
-		return true
-	}
 	st, err := l.File.Stat()
-	return err == nil && !format.Compressed(l.File, st.Size(), l.Format)
+	switch {
+	case err != nil:
+		return writable
+	case writable:
+		return l.Format != "luks" || st.Size()%block == 0
+	}
+	return !format.Compressed(l.File, st.Size(), l.Format)
 }
+
+// block is the largest unit of direct I/O that file systems have, bytes.
+const block = 4096
 
 // layer adds an image with all that it stands on.
 func (g *graph) layer(l Layer, writable bool) string {

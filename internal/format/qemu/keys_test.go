@@ -77,6 +77,25 @@ func keyOpens(t *testing.T, f *os.File, format, secret string, want bool) {
 	}
 }
 
+// Where blocks are shared xfs writes whole blocks only, and a luks may end within one.
+func TestAKeyComesIntoAnImageThatEndsWithinABlock(t *testing.T) {
+	image := locked(t, "luks")
+	path := filepath.Join(testenv.Mount(t, "xfs"), "luks")
+	b, err := os.ReadFile(image.File.Name())
+	must(t, err)
+	must(t, os.WriteFile(path, append(b, make([]byte, sector)...), 0o600))
+	out, err := exec.Command("cp", "--reflink=always", path, path+".snapshot").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if image.File, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer image.File.Close()
+	must(t, AddKey(t.Context(), image, Key{Secret: []byte("another"), Time: 1}, Child{}))
+	keyOpens(t, image.File, "luks", "another", true)
+}
+
 func TestKeysComeAndGo(t *testing.T) {
 	for _, format := range encrypted {
 		t.Run(format, func(t *testing.T) {

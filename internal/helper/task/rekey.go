@@ -9,6 +9,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/format"
 	"storaged/internal/helper"
+	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/record"
 )
@@ -98,7 +99,8 @@ func (w rekey) work(ctx context.Context, r *helper.Run) error {
 	if err := w.different(r); err != nil {
 		return err
 	}
-	r.Plan(helper.Single("rekey"))
+	phases := w.phases()
+	r.Plan(phases...)
 	r.Next(0)
 	name := cmp.Or(w.New, w.Add)
 	if name == "" {
@@ -112,10 +114,24 @@ func (w rekey) work(ctx context.Context, r *helper.Run) error {
 	case w.Remove != "":
 		return r.RemoveKey(ctx, w.at.Volume, w.opened(w.Secret), w.Remove)
 	}
+	r.Next(len(phases) - 1)
 	if err := r.RemoveKey(ctx, w.at.Volume, w.opened(w.New), w.Secret); err != nil {
 		r.Warn("the secret %q may open %q still: %v", w.Secret, w.at.Path, err)
 	}
 	return nil
+}
+
+// phases are what a change consists of, each of which takes seconds on purpose: to add the
+// new secret, to try it, and to remove the old.
+func (w rekey) phases() []ipc.PlanPhase {
+	add, try, remove := helper.Single("add"), helper.Single("try"), helper.Single("remove")
+	switch {
+	case w.Remove != "":
+		return []ipc.PlanPhase{remove}
+	case w.Add != "":
+		return []ipc.PlanPhase{add, try}
+	}
+	return []ipc.PlanPhase{add, try, remove}
 }
 
 // opened is the volume as it is opened by a secret.
@@ -127,10 +143,14 @@ func (w rekey) opened(secret string) helper.Disk {
 func (w rekey) different(r *helper.Run) error {
 	name := cmp.Or(w.New, w.Add, w.Remove)
 	same, err := r.SameSecret(w.Secret, name)
-	if err == nil && same {
-		err = record.Errorf(record.Invalid, "the secret %q is the same as the one that opens %q", name, w.at.Path)
+	if err != nil || !same {
+		return err
 	}
-	return err
+	e := record.Errorf(record.Invalid, "the secret %q is the same as the one that opens %q", name, w.at.Path)
+	if w.Remove != "" {
+		return e.WithHint("--secret NAME has another one open it instead")
+	}
+	return e.WithHint("--opened-by %s has the volume be opened by that name", name)
 }
 
 // add has a secret open the volume, and tries it. Where that fails, or the job is
@@ -146,6 +166,7 @@ func (w rekey) add(ctx context.Context, r *helper.Run, name string) error {
 		return err
 	}
 	if err == nil {
+		r.Next(1)
 		err = r.TryKey(ctx, v, w.opened(name))
 	}
 	if err == nil {
