@@ -79,7 +79,8 @@ func poolFields(s *session, p record.Pool) []field {
 		{"Persistent", yesNo(p.Persistent)}, {"Autostart", yesNo(p.Autostart)}, {"Target", p.Target.Path}, {"Permissions", permissions(p.Permissions)},
 		{"Source devices", strings.Join(p.Source.Devices, ", ")}, {"Source name", p.Source.Name}, {"Source hosts", strings.Join(p.Source.Hosts, ", ")},
 		{"Source path", p.Source.Path}, {"Source format", p.Source.Format},
-		{"Source initiator", p.Source.Initiator}, {"Source options", pairs(p.Source.Options)}, {"On devices", strings.Join(p.Devices, ", ")},
+		{"Source initiator", p.Source.Initiator}, {"Source username", p.Source.Username}, {"Source secret", p.Source.Secret},
+		{"Source options", pairs(p.Source.Options)}, {"On devices", strings.Join(p.Devices, ", ")},
 		{"Capacity", s.poolSize(p, p.Capacity)}, {"Allocation", s.poolSize(p, p.Allocation)}, {"Available", s.poolSize(p, p.Available)},
 		{"Reserved by jobs", s.poolSize(p, p.Reserved)}, {"Provisioned", s.poolSize(p, p.Provisioned)}, {"Read at", stamp(p.Observed)},
 	}

@@ -51,6 +51,8 @@ func definitionFlags() []cli.Flag {
 		&cli.StringFlag{Name: "source-path", Usage: "the source's path: `PATH`"},
 		&cli.StringFlag{Name: "source-format", Usage: "the source's format: `FORMAT`"},
 		&cli.StringFlag{Name: "source-initiator", Usage: "by which name this host logs in: `NAME`"},
+		&cli.StringFlag{Name: "source-username", Aliases: []string{"auth-username"}, Usage: "as whom this host logs in, by --source-secret: `NAME`"},
+		&cli.StringFlag{Name: "source-secret", Usage: "by what this host logs in: `SECRET`"},
 		&cli.StringSliceFlag{Name: "option", Aliases: []string{"O"}, Usage: "an option of the kind of storage, such as one of its mount; may be repeated: `KEY[=VALUE]`"},
 		&cli.BoolFlag{Name: "no-autostart", Usage: "do not start it with the daemon"},
 		&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same pool already"},
@@ -101,6 +103,7 @@ func (s *session) defineByFlags(def *contract.PoolDefine) error {
 	for flag, field := range map[string]*string{
 		"type": &def.Type, "target": &def.Target.Path, "source-name": &src.Name, "source-path": &src.Path,
 		"source-format": &src.Format, "source-initiator": &src.Initiator,
+		"source-username": &src.Username, "source-secret": &src.Secret,
 	} {
 		if v := s.cli.String(flag); v != "" {
 			*field = v

@@ -33,7 +33,7 @@ func (t *tool) secretCommand() *cli.Command {
 				Action: t.changing(secretSet),
 			},
 			{
-				Name: "delete", Usage: "delete a secret that opens no volume", ArgsUsage: "SECRET",
+				Name: "delete", Usage: "delete a secret that opens no volume, and by which no pool logs in", ArgsUsage: "SECRET",
 				Flags:  []cli.Flag{yesFlag(), &cli.BoolFlag{Name: "dry-run", Usage: "say what would be deleted, and do nothing"}},
 				Action: t.changing(secretDelete),
 			},

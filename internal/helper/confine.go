@@ -93,8 +93,8 @@ var attachments = []string{"/sys/block", "/sys/kernel/config"}
 // confined is the step between locking and working: the process gives up all but what
 // the task needs to its end. Nothing that a virtual machine has written was read before.
 func (r *Run) confined(t Task) error {
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil { // memory has contents from here on
-		return fmt.Errorf("cannot forbid core dumps: %w", err)
+	if err := noCore(); err != nil { // memory has contents from here on
+		return err
 	}
 	_, _ = time.Now().Zone() // of the log's times; its file cannot be read later
 	policy := t.policy(r)
@@ -115,6 +115,14 @@ func (r *Run) confined(t Task) error {
 		Level: level.Word(), Landlock: level.Landlock, Seccomp: level.Seccomp, Capabilities: level.Capabilities, Anywhere: level.Anywhere, Lacks: level.Lacks,
 	})
 	return r.enough(level)
+}
+
+// noCore has the process leave no core.
+func noCore() error {
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("cannot forbid core dumps: %w", err)
+	}
+	return nil
 }
 
 // enough refuses to work where less was given up than is asked: the kernel may be

@@ -14,10 +14,15 @@ import (
 	"storaged/internal/secret"
 )
 
-// openSecrets opens the files that secrets are in. They are read when the process is
-// confined, and leaves no core any more.
+// openSecrets opens the files that secrets are in. The process leaves no core from then
+// on. Those of images are read when it is confined.
 func (r *Run) openSecrets(files map[string]string) error {
 	r.secrets = map[string]*os.File{}
+	if len(files) > 0 {
+		if err := noCore(); err != nil {
+			return err
+		}
+	}
 	for name, file := range files {
 		f, err := openSecret(file)
 		if err != nil {
@@ -51,15 +56,22 @@ func (r *Run) dropSecrets() {
 	}
 }
 
-// Secret gives the secret of a name, which the caller wipes when it has done its work.
-// Without a name, and without one that was given so, there is none.
-func (r *Run) Secret(name string) ([]byte, error) {
+// SecretFile is the file that the secret of a name is in; it is closed when the run has
+// ended. Without a name, and without one that was given so, there is none.
+func (r *Run) SecretFile(name string) (*os.File, error) {
 	f := r.secrets[name]
-	switch {
-	case f == nil && name == "":
-		return nil, nil
-	case f == nil:
+	if f == nil && name != "" {
 		return nil, record.Errorf(record.NotFound, "the secret %q was not given", name).WithHint("%s", "--secret-file "+name+"=FILE")
+	}
+	return f, nil
+}
+
+// Secret gives the secret of a name that opens an image, which the caller wipes when it has
+// done its work; nil as SecretFile.
+func (r *Run) Secret(name string) ([]byte, error) {
+	f, err := r.SecretFile(name)
+	if f == nil {
+		return nil, err
 	}
 	value, err := secret.Read(f)
 	if err != nil {

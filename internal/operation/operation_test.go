@@ -3,6 +3,7 @@ package operation_test
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -102,5 +103,18 @@ func TestWhatChangesAVolumeIsSettled(t *testing.T) {
 		if got := o.Settle() != nil; got != wanted {
 			t.Errorf("%s is settled: %t, not %t", kind, got, wanted)
 		}
+	}
+}
+
+// The helper that starts a pool is given the secret of its source as a descriptor.
+func TestStartHasTheSecretOfTheSource(t *testing.T) {
+	o := operation.NewPoolStart()
+	if names := operation.HandSecrets(o, 7); len(names) > 0 {
+		t.Errorf("without one it gets %q", names)
+	}
+	o.PoolSource = record.Source{Username: "u", Secret: "chap"}
+	names := operation.HandSecrets(o, 7)
+	if argv := o.Task().Argv(); !slices.Equal(names, []string{"chap"}) || !slices.Contains(argv, "--secret-file=chap=fd:7") {
+		t.Errorf("it gets %q by %q", names, argv)
 	}
 }

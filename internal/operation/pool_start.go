@@ -11,6 +11,7 @@ type PoolStart struct {
 	OnPool
 	Rights // of what is built
 	Beside
+	Sealed       // the source's
 	Build   bool `json:"build,omitempty"`    // its storage before, unless it is there
 	ExistOK bool `json:"exist_ok,omitempty"` // it may be in use already
 }
@@ -43,12 +44,15 @@ func (o *PoolStart) Tolerates() record.Code {
 // Done if it is in use.
 func (*PoolStart) Done(is Known) (bool, error) { return is.Pool.State == record.PoolActive, nil }
 
+// Keys is the secret by which the source lets this host in.
+func (o *PoolStart) Keys() []string { return []string{o.PoolSource.Secret} }
+
 // Task is pool-start.
 func (o *PoolStart) Task() Task {
 	return Task{
 		Name: "pool-start", Usage: "make the volumes of a pool reachable, and list them",
 		Example: "--type dir --target /var/lib/images --build",
-		Flags: append(slices.Concat(o.Volume.pool(), o.Rights.flags(), o.Beside.flags()), identity("pool-id", &o.PoolID),
+		Flags: append(slices.Concat(o.Volume.pool(), o.Rights.flags(), o.Beside.flags()), identity("pool-id", &o.PoolID), o.Sealed.files(),
 			onOff("build", &o.Build, "make its storage before, unless it is there; not where --pool-id says that it has been")),
 	}
 }

@@ -17,9 +17,11 @@ func (s *Sealed) Hand(files map[string]string) { s.Files = files }
 
 // flags name the files, and the secret that opens the image.
 func (s *Sealed) flags(secret *string) []Flag {
-	return []Flag{text("secret", secret, "`NAME` of the secret that opens the image"), {
-		Name: "secret-file", Usage: "a secret is in that file, to its last byte; fd:N is an open one; may be repeated: `[NAME=]FILE`", value: (*secretFiles)(&s.Files),
-	}}
+	return []Flag{text("secret", secret, "`NAME` of the secret that opens the image"), s.files()}
+}
+
+func (s *Sealed) files() Flag {
+	return Flag{Name: "secret-file", Usage: "a secret is in that file, to its last byte; fd:N is an open one; may be repeated: `[NAME=]FILE`", value: (*secretFiles)(&s.Files)}
 }
 
 // secretFiles is a flag that is repeated for each secret.

@@ -18,7 +18,7 @@ type Capabilities struct {
 	Snapshots   []string      `json:"snapshots"`     // how a snapshot is made: reflink, where the file system can, of any volume; overlay, elsewhere, of a qcow2; none: there are no snapshots
 	Sparse      bool          `json:"sparse"`        // volumes may have less allocation than capacity
 	MakesTarget bool          `json:"makes_target"`  // building takes nothing away, and is done when a pool is created
-	Needs       []string      `json:"needs"`         // parts of a definition: target_path, source_hosts, source_devices, source_name, source_path, source_format, source_initiator, source_options
+	Needs       []string      `json:"needs"`         // parts of a definition: target_path, source_hosts, source_devices, source_name, source_path, source_format, source_initiator, source_username, source_secret, source_options
 	Takes       []string      `json:"takes"`         // those that may be given beside
 	// SourceFormats are those that a source may be said to have; the first is the default.
 	SourceFormats []string `json:"source_formats"`

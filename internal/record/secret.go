@@ -10,6 +10,6 @@ const MaxSecret = 64 << 10
 type Secret struct {
 	Name   string    `json:"name"`
 	Set    time.Time `json:"set"`
-	UsedBy []string  `json:"used_by"` // the first volumes that it opens, as POOL/NAME
+	UsedBy []string  `json:"used_by"` // the first volumes that it opens, as POOL/NAME, and pools that log in by it
 	Uses   int       `json:"uses"`    // how many there are
 }

@@ -13,13 +13,15 @@ type Source struct {
 	Path      string            `json:"path,omitempty"`
 	Format    string            `json:"format,omitempty"`
 	Initiator string            `json:"initiator,omitempty"` // by which this host logs in
-	Options   map[string]string `json:"options,omitempty"`   // of the type: of the mount, say
+	Username  string            `json:"username,omitempty"`  // as whom it does, by the secret of that name
+	Secret    string            `json:"secret,omitempty"`
+	Options   map[string]string `json:"options,omitempty"` // of the type: of the mount, say
 }
 
 // Storage is the source without what says only how it is used: with the same
 // storage a pool is the same.
 func (s Source) Storage() Source {
-	s.Format, s.Initiator, s.Options = "", "", nil
+	s.Format, s.Initiator, s.Username, s.Secret, s.Options = "", "", "", "", nil
 	return s
 }
 
@@ -57,7 +59,7 @@ func (s Source) Check() error {
 	case len(s.Options) > MaxSourceOptions:
 		return Errorf(Invalid, "a source has at most %d options", MaxSourceOptions)
 	}
-	texts := slices.Concat(s.Hosts, s.Devices, []string{s.Name, s.Path, s.Format, s.Initiator})
+	texts := slices.Concat(s.Hosts, s.Devices, []string{s.Name, s.Path, s.Format, s.Initiator, s.Username})
 	for name, value := range s.Options {
 		if name == "" {
 			return Errorf(Invalid, "an option of a source has no name")
@@ -69,5 +71,18 @@ func (s Source) Check() error {
 			return Errorf(Invalid, "%.80q of a source is longer than %d bytes, or not text on a line", text, MaxSourceText)
 		}
 	}
-	return nil
+	return s.checkLogin()
+}
+
+// checkLogin refuses half of a login.
+func (s Source) checkLogin() error {
+	switch {
+	case s.Username == "" && s.Secret == "":
+		return nil
+	case s.Secret == "":
+		return Errorf(Invalid, "a source with a username needs a secret").WithHint("give it with %s", Do("").With("source_secret", "SECRET"))
+	case s.Username == "":
+		return Errorf(Invalid, "a source with a secret needs a username").WithHint("give it with %s", Do("").With("source_username", "NAME"))
+	}
+	return CheckNameOf("secret", s.Secret)
 }

@@ -26,6 +26,10 @@ func TestSourcesMeetWhereTheyNameTheSameStorage(t *testing.T) {
 
 func TestSourcesThatNobodyCanShowAreRefused(t *testing.T) {
 	for _, s := range []Source{
+		{Hosts: []string{"h"}, Username: "u"},
+		{Hosts: []string{"h"}, Secret: "s"},
+		{Hosts: []string{"h"}, Username: "u", Secret: "a/b"},
+		{Hosts: []string{"h"}, Username: "u\n", Secret: "s"},
 		{Name: "a\nb"}, {Devices: []string{strings.Repeat("x", MaxSourceText+1)}}, {Hosts: make([]string, MaxSources+1)}, {Options: map[string]string{"": "x"}}, {Options: map[string]string{"a": "\x1b"}},
 	} {
 		if err := s.Check(); CodeOf(err) != Invalid {

@@ -106,22 +106,38 @@ func (s *Service) definePool(ctx context.Context, sub contract.Submit, r contrac
 		return record.Pool{}, contract.Started{}, err
 	}
 	if sub.DryRun {
-		if err := s.store.View(func(tx *store.Tx) error { return catalog.Definable(tx, p) }); err != nil {
+		if err := s.definable(p); err != nil {
 			return record.Pool{}, contract.Started{}, err
 		}
 		st, err := s.submit(ctx, sub, w)
 		return p.Pool, st, err
 	}
-	w.also = func(tx *store.Tx) error { return s.catalog.Define(tx, p) }
+	w.also = func(tx *store.Tx) error { return s.define(tx, p) }
 	st, err := s.submit(ctx, sub, w)
 	return s.redefined(ctx, p.Name, st, err)
+}
+
+// define records a pool, if the secret of its source is there.
+func (s *Service) define(tx *store.Tx, p *store.Pool) error {
+	if err := s.KnownSecret(p.Source.Secret); err != nil {
+		return err
+	}
+	return s.catalog.Define(tx, p)
+}
+
+// definable refuses a pool that could not be recorded.
+func (s *Service) definable(p *store.Pool) error {
+	if err := s.KnownSecret(p.Source.Secret); err != nil {
+		return err
+	}
+	return s.store.View(func(tx *store.Tx) error { return catalog.Definable(tx, p) })
 }
 
 // defineOnly records a pool and starts nothing. The same request once more
 // changes nothing.
 func (s *Service) defineOnly(ctx context.Context, sub contract.Submit, p *store.Pool) (record.Pool, contract.Started, error) {
 	if sub.DryRun {
-		return p.Pool, contract.Started{}, s.store.View(func(tx *store.Tx) error { return catalog.Definable(tx, p) })
+		return p.Pool, contract.Started{}, s.definable(p)
 	}
 	uid := sub.Caller.Owner.UID
 	if sub.Key != "" {
@@ -131,7 +147,7 @@ func (s *Service) defineOnly(ctx context.Context, sub contract.Submit, p *store.
 		if job, pool, err := tx.Requested(uid, sub.Key, sub.Digest); err != nil || job != nil || pool != nil {
 			return err
 		}
-		return s.catalog.Define(tx, p)
+		return s.define(tx, p)
 	})
 	return s.redefined(ctx, p.Name, contract.Started{}, err)
 }
@@ -235,6 +251,8 @@ func (p parts) check(s record.Source) error {
 		"source_path":      s.Path != "",
 		"source_format":    s.Format != "",
 		"source_initiator": s.Initiator != "",
+		"source_username":  s.Username != "",
+		"source_secret":    s.Secret != "",
 		"source_options":   len(s.Options) > 0,
 	}
 	maps.Copy(given, p.given)
@@ -314,6 +332,9 @@ func (s *Service) ReplacePool(ctx context.Context, sub contract.Submit, pool str
 	var out record.Pool
 	err = s.store.Update(func(tx *store.Tx) error {
 		p, err := s.matching(tx, sub, pool)
+		if err == nil {
+			err = s.KnownSecret(next.Source.Secret)
+		}
 		if err != nil {
 			return err
 		}

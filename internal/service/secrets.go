@@ -21,7 +21,7 @@ func (s *Service) Secrets(context.Context) ([]record.Secret, error) {
 	err := s.store.View(func(tx *store.Tx) error {
 		users, err := usersOfSecrets(tx)
 		for _, name := range slices.Sorted(maps.Keys(all)) {
-			of := users[name]
+			of := slices.Concat(users[name].opens, users[name].logins)
 			out = append(out, record.Secret{Name: name, Set: all[name], Uses: len(of), UsedBy: of[:min(len(of), record.MaxHolders)]})
 		}
 		return err
@@ -29,25 +29,57 @@ func (s *Service) Secrets(context.Context) ([]record.Secret, error) {
 	return out, err
 }
 
-// usersOfSecrets are the volumes and snapshots that each secret opens.
-func usersOfSecrets(tx *store.Tx) (map[string][]string, error) {
-	users := map[string][]string{}
+// secretUses are what needs a secret.
+type secretUses struct {
+	opens  []string // volumes and snapshots
+	logins []string // pools, whose sources let this host in by it
+}
+
+// usersOfSecrets are those of each secret.
+func usersOfSecrets(tx *store.Tx) (map[string]secretUses, error) {
+	users := map[string]secretUses{}
+	opens := func(secret, name string) {
+		if secret == "" {
+			return
+		}
+		u := users[secret]
+		u.opens = append(u.opens, name)
+		users[secret] = u
+	}
 	volumes, err := tx.Volumes("")
 	for _, v := range volumes {
-		if v.Secret != "" {
-			users[v.Secret] = append(users[v.Secret], v.Pool+"/"+v.Name)
-		}
+		opens(v.Secret, v.Pool+"/"+v.Name)
 		for _, s := range v.Frozen {
-			if s.Secret != "" {
-				users[s.Secret] = append(users[s.Secret], v.Pool+"/"+v.Name+"@"+s.Name)
-			}
+			opens(s.Secret, v.Pool+"/"+v.Name+"@"+s.Name)
 		}
 	}
+	if err != nil {
+		return users, err
+	}
+	pools, err := tx.Pools()
+	for _, p := range pools {
+		for _, secret := range secretsOf(p) {
+			u := users[secret]
+			u.logins = append(u.logins, p.Name)
+			users[secret] = u
+		}
+	}
+	delete(users, "")
 	return users, err
 }
 
+// secretsOf are those of the source of a pool, now and when it is not in use any more.
+func secretsOf(p *store.Pool) []string {
+	secrets := []string{p.Source.Secret}
+	if p.Next != nil && p.Next.Source.Secret != p.Source.Secret {
+		secrets = append(secrets, p.Next.Source.Secret)
+	}
+	return secrets
+}
+
 // SetSecret keeps a secret, in place of the one that had the name. What opens volumes
-// is not replaced: nothing else may. One that is lost is put back; whether it opens what
+// is not replaced: nothing else may. Pools log in by the new one from their next start on.
+// One that is lost is put back; whether it opens what
 // it should a rekey tries.
 func (s *Service) SetSecret(ctx context.Context, sub contract.Submit, name string, value []byte) (record.Secret, error) {
 	defer clear(value)
@@ -59,7 +91,7 @@ func (s *Service) SetSecret(ctx context.Context, sub contract.Submit, name strin
 	same, err := s.secrets.Is(name, value)
 	lost := !s.secrets.Known(name)
 	if err == nil && !same && !lost {
-		err = s.withdrawn(sub, name, "replaced")
+		err = s.withdrawn(sub, name, isReplaced)
 	}
 	if err == nil && !same && !sub.DryRun {
 		err = s.secrets.Set(name, value)
@@ -78,7 +110,13 @@ func (s *Service) SetSecret(ctx context.Context, sub contract.Submit, name strin
 	return all[i], nil
 }
 
-// DeleteSecret deletes a secret that opens no volume.
+// What is done to a secret, in words.
+const (
+	isReplaced = "replaced"
+	isDeleted  = "deleted"
+)
+
+// DeleteSecret deletes a secret that opens no volume, and by which no pool logs in.
 func (s *Service) DeleteSecret(_ context.Context, sub contract.Submit, name string) error {
 	if err := secret.CheckName(name); err != nil {
 		return err
@@ -88,7 +126,7 @@ func (s *Service) DeleteSecret(_ context.Context, sub contract.Submit, name stri
 	if err := s.KnownSecret(name); err != nil {
 		return err
 	}
-	if err := s.withdrawn(sub, name, "deleted"); err != nil || sub.DryRun {
+	if err := s.withdrawn(sub, name, isDeleted); err != nil || sub.DryRun {
 		return err
 	}
 	err := s.secrets.Delete(name)
@@ -121,15 +159,20 @@ func (s *Service) withdrawn(sub contract.Submit, name, will string) error {
 	})
 }
 
-// unused refuses a secret that opens volumes, or that a job needs.
+// unused refuses a secret that opens volumes, or that a job needs, or to be deleted a pool.
 func unused(tx *store.Tx, name, will string) error {
 	users, err := usersOfSecrets(tx)
 	if err != nil {
 		return err
 	}
-	if of := users[name]; len(of) > 0 {
-		return record.Errorf(record.Busy, "secret %q opens %s, and is not %s", name, record.List(of, 3), will).
-			WithHint("%s", freed(of))
+	of := users[name]
+	switch {
+	case len(of.opens) > 0:
+		return record.Errorf(record.Busy, "secret %q opens %s, and is not %s", name, record.List(of.opens, 3), will).
+			WithHint("%s", freed(of.opens))
+	case len(of.logins) > 0 && will == isDeleted:
+		return record.Errorf(record.Busy, "secret %q is that of the source of pool %s, and is not %s", name, record.List(of.logins, 3), will).
+			WithHint("%s forgets the pool; another value is given by %s", record.Do("pool.undefine", of.logins[0]), record.Do("secret.set", name).With("file", "FILE"))
 	}
 	jobs, err := tx.LiveJobs()
 	for _, j := range jobs {

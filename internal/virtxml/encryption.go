@@ -24,10 +24,17 @@ func (x *Encryption) Secret() string { return cmp.Or(x.UUID, x.Usage) }
 
 // encryptedBy is an encryption that the secret of a name opens, "" where that is not known.
 func encryptedBy(name string) *Encryption {
-	if id, err := uuid.Parse(name); err == nil && id.String() == name {
-		return &Encryption{Format: encryptionLUKS, UUID: name}
+	x := &Encryption{Format: encryptionLUKS}
+	x.UUID, x.Usage = named(name)
+	return x
+}
+
+// named is the name of a secret of ours in libvirt's words.
+func named(secret string) (id, usage string) {
+	if id, err := uuid.Parse(secret); err == nil && id.String() == secret {
+		return secret, ""
 	}
-	return &Encryption{Format: encryptionLUKS, Usage: name}
+	return "", secret
 }
 
 // options are those with which an image is encrypted so.

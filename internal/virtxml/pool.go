@@ -200,6 +200,9 @@ func (p Pool) writeOptions(w *writer) {
 // Define asks for the pool that the document describes. Unlike one that is asked for
 // over REST it is not started at boot unless somebody says so, as libvirt has it.
 func (p Pool) Define() contract.PoolDefine {
+	if t, _ := poolTypeOf(p.Type); t.auth == "" {
+		p.Source.Auth = nil
+	}
 	return contract.PoolDefine{
 		Name:      p.Name,
 		UUID:      p.UUID,

@@ -14,6 +14,7 @@ type poolType struct {
 	volume  string   // format of a volume where none is said; "" where volumes have none
 	volumes []string // formats of volumes
 
+	auth       string // how this host may have to log in; "": it need not
 	targetless bool   // it is not on this host
 	under      string // its target is the source's name in that directory
 }
@@ -33,11 +34,11 @@ var poolTypes = []poolType{
 	{name: "netfs", hosts: true, directory: true, format: "auto", formats: netFormats, volume: "raw", volumes: fileFormats},
 	{name: "logical", sourceName: true, devices: true, format: "lvm2", formats: []string{"unknown", "lvm2"}, under: "/dev/"},
 	{name: "disk", devices: true, format: "unknown", formats: diskFormats, volume: "none", volumes: partFormats},
-	{name: "iscsi", hosts: true, devices: true, initiator: true},
-	{name: "iscsi-direct", hosts: true, devices: true, initiator: true, targetless: true},
+	{name: "iscsi", hosts: true, devices: true, initiator: true, auth: "chap"},
+	{name: "iscsi-direct", hosts: true, devices: true, initiator: true, auth: "chap", targetless: true},
 	{name: "scsi"},
 	{name: "mpath"},
-	{name: "rbd", hosts: true, sourceName: true, volume: "raw", volumes: []string{}, targetless: true},
+	{name: "rbd", hosts: true, sourceName: true, auth: "ceph", volume: "raw", volumes: []string{}, targetless: true},
 	{name: "sheepdog", hosts: true, sourceName: true, targetless: true},
 	{name: "gluster", hosts: true, sourceName: true, directory: true, volume: "raw", volumes: fileFormats, targetless: true},
 	{name: "zfs", sourceName: true, devices: true, under: "/dev/zvol/"},

@@ -1,6 +1,7 @@
 package virtxml
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path"
@@ -43,7 +44,7 @@ type Extent struct{ Start, End int64 }
 // Auth is by whom and with which secret this host logs in. The secret is named by its
 // usage or by its UUID.
 type Auth struct {
-	Type     string // chap or ceph
+	Type     string // chap or ceph; "" to be written is that of the pool's type
 	Username string
 	Usage    string
 	UUID     string
@@ -144,7 +145,11 @@ func (s Source) protocolOf(e *element) (string, error) {
 
 // check refuses a source that lacks what the type needs.
 func (t poolType) check(s Source) error {
-	switch {
+	switch a := s.Auth; {
+	case a != nil && t.auth != "" && a.Type != t.auth:
+		return refuse(Unsupported, "%s pool only supports '%s' auth type", t.name, t.auth)
+	case a != nil && t.auth != "" && a.Usage == "" && a.UUID == "":
+		return refuse(Wrong, "missing secret uuid or usage attribute")
 	case t.hosts && len(s.Hosts) == 0:
 		return refuse(Wrong, "missing storage pool source host name")
 	case t.directory && s.Directory == "" && t.name != "gluster":
@@ -176,7 +181,7 @@ func (s Source) write(w *writer, t poolType) {
 		if t.format != "" {
 			w.named("format", "type", s.Format)
 		}
-		s.Auth.write(w)
+		s.Auth.write(w, t)
 		w.named("protocol", "ver", s.Protocol)
 	})
 }
@@ -209,7 +214,7 @@ func (s Source) writeDevices(w *writer) {
 	}
 }
 
-func (a *Auth) write(w *writer) {
+func (a *Auth) write(w *writer, t poolType) {
 	if a == nil {
 		return
 	}
@@ -220,7 +225,7 @@ func (a *Auth) write(w *writer) {
 		case a.Usage != "":
 			w.named("secret", "usage", a.Usage)
 		}
-	}, attr("type", a.Type), attr("username", a.Username))
+	}, attr("type", cmp.Or(a.Type, t.auth)), attr("username", a.Username))
 }
 
 // sanitized is a path without doubled and trailing slashes, but for two at its start,
@@ -255,6 +260,9 @@ func (s Source) record(options []string) record.Source {
 			r.Options[optionSeparator] = d.Separator
 		}
 	}
+	if s.Auth != nil {
+		r.Username, r.Secret = s.Auth.Username, cmp.Or(s.Auth.UUID, s.Auth.Usage)
+	}
 	if s.Protocol != "" {
 		r.Options[optionVersion] = s.Protocol
 	}
@@ -275,6 +283,10 @@ func (h Host) text() string {
 // sourceFrom is the other way: a source in libvirt's words, and the options of its mount.
 func sourceFrom(r record.Source) (s Source, options []string) {
 	s = Source{Name: r.Name, Directory: r.Path, Format: r.Format, Initiator: r.Initiator, Protocol: r.Options[optionVersion]}
+	if r.Secret != "" {
+		s.Auth = &Auth{Username: r.Username}
+		s.Auth.UUID, s.Auth.Usage = named(r.Secret)
+	}
 	for _, h := range r.Hosts {
 		s.Hosts = append(s.Hosts, hostFrom(h))
 	}
@@ -320,7 +332,7 @@ func ParseSource(poolType string, doc []byte) (r record.Source, err error) {
 		return r, err
 	}
 	r = s.record(nil)
-	r.Format, r.Options = "", nil
+	r.Format, r.Username, r.Secret, r.Options = "", "", "", nil
 	return r, nil
 }
 

@@ -238,6 +238,38 @@ func TestRecordsAreDescribed(t *testing.T) {
 	}
 }
 
+// A pool logs in by a secret of ours, which libvirt calls by its usage or its UUID.
+func TestPoolsLogInBySecrets(t *testing.T) {
+	of := func(kind, auth string) string {
+		return "<pool type='" + kind + "'><name>p</name><source><host name='h'/><device path='iqn.2026-01.test:t'/>" + auth + "</source><target><path>/dev/disk/by-path</path></target></pool>"
+	}
+	const id = "2d3da4ed-8902-4d69-97ef-465dd35e9800"
+	for secret, called := range map[string]string{"chap": "usage='chap'", id: "uuid='" + id + "'"} {
+		auth := "<auth type='chap' username='u'><secret " + called + "/></auth>"
+		p, err := virtxml.ParsePool([]byte(of("iscsi", auth)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := p.Define()
+		if d.Source.Username != "u" || d.Source.Secret != secret {
+			t.Errorf("%s: %+v", called, d.Source)
+		}
+		doc := virtxml.OfPool(record.Pool{Name: "p", Type: "iscsi", Source: d.Source, Target: d.Target}).Format()
+		if again, err := virtxml.ParsePool([]byte(doc)); err != nil || !reflect.DeepEqual(again.Define().Source, d.Source) || !strings.Contains(doc, "<auth type='chap' username='u'>") {
+			t.Errorf("%s: %v, %s", called, err, doc)
+		}
+	}
+	for _, auth := range []string{"<auth type='ceph' username='u'><secret usage='s'/></auth>", "<auth type='chap' username='u'/>"} {
+		if _, err := virtxml.ParsePool([]byte(of("iscsi", auth))); err == nil {
+			t.Errorf("%s passes", auth)
+		}
+	}
+	p, err := virtxml.ParsePool([]byte(of("dir", "<auth type='chap' username='u'><secret usage='s'/></auth>")))
+	if err != nil || p.Define().Source.Secret != "" {
+		t.Errorf("directories log in nowhere: %+v, %v", p.Source, err)
+	}
+}
+
 func TestOptionsOfAnImage(t *testing.T) {
 	doc := "<volume><name>v</name><capacity unit='G'>1</capacity><target><format type='qcow2'/><clusterSize unit='KiB'>128</clusterSize><features><lazy_refcounts/></features></target></volume>"
 	v, err := virtxml.ParseVolume([]byte(doc), "dir")

@@ -26,7 +26,7 @@ func PoolBuild(o *operation.PoolBuild) (helper.Task, error) {
 
 // PoolStart makes the task of an operation.
 func PoolStart(o *operation.PoolStart) (helper.Task, error) {
-	s := &starting{build: o.Build}
+	s := &starting{build: o.Build, secret: o.PoolSource.Secret}
 	t, err := poolTask(o, o.Volume, said{"start", "started", true}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
 		return refreshPool(ctx, r, p, s.phases)
 	})
@@ -35,6 +35,7 @@ func PoolStart(o *operation.PoolStart) (helper.Task, error) {
 		s.Rights = rightsOf(o.Rights)
 		s.Spared = o.Spared
 		t.Opens[0] = s
+		t.Secrets = o.Files
 	}
 	return t, err
 }
@@ -199,13 +200,17 @@ func (outright) Close() {}
 type starting struct {
 	*helper.Pool
 	build  bool
-	phases int // that are over when it is open
+	secret string // name of the source's, "" for none
+	phases int    // that are over when it is open
 }
 
 // Open starts it, and opens it.
-func (s *starting) Open(ctx context.Context, r *helper.Run) error {
+func (s *starting) Open(ctx context.Context, r *helper.Run) (err error) {
 	p := s.Pool
 	p.JobLock = r.Lock()
+	if p.Secret, err = r.SecretFile(s.secret); err != nil {
+		return err
+	}
 	steps := []func() error{func() error { return p.Backend.Start(ctx, p.Pool) }}
 	phases := []ipc.PlanPhase{helper.Single("start"), helper.Scanning()}
 	if s.build && p.ID == "" { // else what was there is to be found, not made
