@@ -27,14 +27,22 @@ func (t *Tx) PutPool(p *Pool) error {
 
 // Pool gives the pool of that name.
 func (t *Tx) Pool(name string) (*Pool, error) {
-	p := new(Pool)
-	if err := t.load(bucketPools, []byte(name), p); err != nil {
+	body, err := t.get(bucketPools, []byte(name))
+	if err != nil {
 		return nil, err
 	}
-	if p.Name != name {
-		return nil, damage(bucketPools, []byte(name), "it is of another pool")
+	if body == nil {
+		return nil, ErrNotFound
 	}
-	return p, nil
+	return t.decodePool([]byte(name), body)
+}
+
+func (t *Tx) decodePool(key, body []byte) (*Pool, error) {
+	p, err := t.decoded.ofPools().read(bucketPools, key, body)
+	if err == nil && p.Name != string(key) {
+		return nil, damage(bucketPools, key, "it is of another pool")
+	}
+	return p, err
 }
 
 // PoolByUUID gives the pool with that uuid.
@@ -55,7 +63,7 @@ func (t *Tx) PoolByUUID(uuid string) (*Pool, error) {
 
 // Pools gives all pools, by name.
 func (t *Tx) Pools() ([]*Pool, error) {
-	return collect(t, bucketPools, nil, func(e entry) (*Pool, error) { return t.Pool(string(e.key)) })
+	return collect(t, bucketPools, nil, func(e entry) (*Pool, error) { return t.decodePool(e.key, e.body) })
 }
 
 // DeletePool forgets the pool of that name; its volumes stay (see

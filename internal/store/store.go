@@ -29,6 +29,8 @@ type Store struct {
 	stopped chan struct{} // closed by the writer when it has ended
 	once    sync.Once     // Close's
 
+	decoded decodings // of what views have read
+
 	commits    atomic.Int64          // transactions made durable
 	trouble    atomic.Pointer[error] // of the last attempt to make one durable; nil: it was
 	unwritable error                 // the writer's: why no update can be vouched for
@@ -82,7 +84,7 @@ func (s *Store) View(fn func(*Tx) error) error {
 	if err != nil {
 		return fmt.Errorf("cannot read state: %w", err)
 	}
-	tx := &Tx{btx: btx}
+	tx := &Tx{btx: btx, decoded: &s.decoded}
 	defer func() {
 		tx.btx = nil
 		btx.Rollback() // fails only when it is over already

@@ -12,7 +12,8 @@ import (
 
 // Tx is a transaction: a consistent view, and in Update the right to change.
 // It is used by one goroutine and ends with the function it was given to.
-// Records given are copies. Every method may return a *DamageError; the
+// Records given are copies; what they refer to belongs to the caller in Update, and in
+// View to all who read it: nobody changes it. Every method may return a *DamageError; the
 // reading ones return ErrNotFound where a single record is asked for.
 type Tx struct {
 	btx      *bolt.Tx
@@ -20,6 +21,8 @@ type Tx struct {
 	undo     []change // what this function wrote, oldest first
 	spoiled  bool     // bbolt panicked while it changed pages
 	after    []func() // what OnCommit was given
+
+	decoded *decodings // of a view; an update has its records for itself, nil
 }
 
 // change is what stood under a key before it was written; old nil: nothing.

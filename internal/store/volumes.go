@@ -75,12 +75,11 @@ func (t *Tx) volume(key []byte) (*Volume, error) {
 	if body == nil {
 		return nil, ErrNotFound
 	}
-	return decodeVolume(key, body)
+	return t.decodeVolume(key, body)
 }
 
-func decodeVolume(key, body []byte) (*Volume, error) {
-	v := new(Volume)
-	err := guard(bucketVolumes, key, func() error { return decode(bucketVolumes, key, body, v) })
+func (t *Tx) decodeVolume(key, body []byte) (*Volume, error) {
+	v, err := t.decoded.ofVolumes().read(bucketVolumes, key, body)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +91,7 @@ func decodeVolume(key, body []byte) (*Volume, error) {
 
 // Volumes gives the volumes of a pool, by name; of all pools where pool is "".
 func (t *Tx) Volumes(pool string) ([]*Volume, error) {
-	return collect(t, bucketVolumes, poolPrefix(pool), func(e entry) (*Volume, error) { return decodeVolume(e.key, e.body) })
+	return collect(t, bucketVolumes, poolPrefix(pool), func(e entry) (*Volume, error) { return t.decodeVolume(e.key, e.body) })
 }
 
 // noBacking is how the JSON of a volume without a backing looks, as
@@ -111,7 +110,7 @@ func (t *Tx) VolumesOnOthers() ([]*Volume, error) {
 		if bytes.Contains(e.body, noBacking) && !bytes.Contains(e.body, someReferences) {
 			return nil, nil
 		}
-		v, err := decodeVolume(e.key, e.body)
+		v, err := t.decodeVolume(e.key, e.body)
 		if err != nil || v.Backing == "" && len(v.References) == 0 && !slices.ContainsFunc(v.Frozen, func(s Snapshot) bool { return len(s.References) > 0 }) {
 			return nil, err
 		}
@@ -131,7 +130,7 @@ func (t *Tx) VolumesOfIdentity(identity string) ([]*Volume, error) {
 		if !bytes.Contains(e.body, written) {
 			return nil, nil
 		}
-		v, err := decodeVolume(e.key, e.body)
+		v, err := t.decodeVolume(e.key, e.body)
 		if err != nil || v.Identity != identity {
 			return nil, err
 		}
