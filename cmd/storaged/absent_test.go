@@ -56,6 +56,9 @@ func TestNothingSucceedsOnAPoolThatIsAway(t *testing.T) {
 		if p := h.poolState(record.PoolUnreachable); !strings.Contains(p.Reason, "is not there") {
 			t.Errorf("%q: the reason is %q", args, p.Reason)
 		}
+		if v, err := h.client.Volume(h.ctx(), "pool", "v"); err != nil || !strings.HasPrefix(v.Reason, `pool "pool" is unreachable: `) {
+			t.Errorf("%q: what is not to be reached is shown as %q %q, %v", args, v.State, v.Reason, err)
+		}
 		back()
 		h.poolState(record.PoolActive)
 		h.is("v", record.Volume{State: record.VolumeReady, Origin: record.Made})
@@ -76,6 +79,25 @@ func TestPoolThatIsAwayIsNotDeleted(t *testing.T) {
 	h.must(os.Rename(h.pool+".away", h.pool))
 	h.runs(0, "", "pool", "delete", "pool", "--with-volumes", "--yes=pool")
 	h.absentFile(h.pool)
+}
+
+// A directory that was put in the place of a pool's is said to be one, with the ways out.
+func TestReplacedDirectoryIsToldAndTheWaysOut(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.sparse("v", mib)
+	back := h.away()
+	h.must(os.Mkdir(h.pool, 0o700))
+	h.runs(record.ExitBusy, "another directory is at its place: its own was moved or replaced, or is not mounted there\n", "pool", "refresh", "pool")
+	ways := "then storagedctl pool refresh pool; to take what is there now in its place: storagedctl pool stop pool, storagedctl pool build pool and storagedctl pool start pool"
+	h.runs(record.ExitBusy, ways, "pool", "refresh", "pool")
+	h.runs(record.ExitBusy, ways, "vol", "wipe", "pool/v", "--yes")
+	if out := h.runs(0, "not usable", "vol", "list", "pool"); strings.Contains(out, "ready") {
+		t.Errorf("its volume looks ready:\n%s", out)
+	}
+	h.must(os.Remove(h.pool))
+	back()
+	h.runs(0, "ready", "vol", "list", "pool")
 }
 
 // A file that came to a pool while it was stopped is nobody's to delete with it; that and

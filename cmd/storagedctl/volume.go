@@ -73,7 +73,11 @@ func volumeParent(v record.Volume) string {
 // volumeState gives the state with the job that explains it.
 func volumeState(v record.Volume) string {
 	state := string(v.State)
-	if v.Reason != "" {
+	switch {
+	case v.Reason == "":
+	case v.State == record.VolumeReady:
+		state = "not usable"
+	default:
 		state += ", not usable"
 	}
 	if v.Problem != "" {

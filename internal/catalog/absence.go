@@ -83,6 +83,9 @@ func (c *Catalog) absence(tx *store.Tx, e end, f *ipc.Error) error {
 		if err := c.Unreachable(tx, p, f.Message); err != nil {
 			return err
 		}
+		if own := e.job.Error; p.State == record.PoolUnreachable && own != nil && own.Path == f.Path {
+			e.job.Error = own.WithHint("%s", waysBack(p)) // the helper knows no pool by its name
+		}
 	}
 	return nil
 }

@@ -30,9 +30,18 @@ func usable(p *store.Pool) error {
 	}
 	e := record.Errorf(record.WrongState, "pool %q is %s: %s", p.Name, p.State, p.Reason)
 	if p.State == record.PoolUnreachable {
-		e = e.WithHint("%s, when it is there again", record.Do("pool.refresh", p.Name))
+		e = e.WithHint("%s", waysBack(p))
 	}
 	return e
+}
+
+// waysBack is what can be done about a pool in use that cannot be reached.
+func waysBack(p *store.Pool) record.Hint {
+	anew := record.Hintf("%s, %s and %s", record.Do("pool.stop", p.Name), record.Do("pool.build", p.Name), record.Do("pool.start", p.Name))
+	if len(p.Source.Devices) > 0 { // a build would destroy what is there
+		anew = record.Hintf("%s, %s, and define it anew", record.Do("pool.stop", p.Name), record.Do("pool.undefine", p.Name))
+	}
+	return record.Hintf("mend, mount or bring back what belongs there, then %s; to take what is there now in its place: %s", record.Do("pool.refresh", p.Name), anew)
 }
 
 // Pool gives a pool by name or uuid.

@@ -3,6 +3,7 @@ package service
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -39,7 +40,7 @@ func (s *Service) Volumes(_ context.Context, f contract.VolumeFilter) ([]record.
 				if err := family.Stand(v); err != nil {
 					return err
 				}
-				out = append(out, v.Volume)
+				out = append(out, reached(p, v.Volume))
 			}
 		}
 		return nil
@@ -72,6 +73,15 @@ func selects(f contract.VolumeFilter, v *store.Volume) bool {
 // from.
 func among(values []string, v string) bool { return len(values) == 0 || slices.Contains(values, v) }
 
+// reached is a volume with why it is of no use, if that is because its pool cannot be
+// reached: what the catalog has of it is what was there before.
+func reached(p *store.Pool, v record.Volume) record.Volume {
+	if p.State == record.PoolUnreachable && v.Reason == "" {
+		v.Reason = fmt.Sprintf("pool %q is unreachable: %s", p.Name, p.Reason)
+	}
+	return v
+}
+
 // grow shows the durable bytes of volumes in the making as their allocation,
 // so that anybody who polls sees them grow.
 func (s *Service) grow(vols []record.Volume) {
@@ -90,25 +100,29 @@ func (s *Service) grow(vols []record.Volume) {
 
 // Volume gives one entry of the catalog with what stands on it, and what it stands on.
 func (s *Service) Volume(_ context.Context, pool, volume string) (record.Volume, error) {
-	var v *store.Volume
+	one := make([]record.Volume, 1)
 	err := s.store.View(func(tx *store.Tx) error {
 		p, err := catalog.Pool(tx, pool)
 		if err != nil {
 			return err
 		}
-		if v, err = catalog.Volume(tx, p.Name, volume); err != nil {
+		v, err := catalog.Volume(tx, p.Name, volume)
+		if err != nil {
 			return err
 		}
 		family, err := s.catalog.Family(tx)
 		if err != nil {
 			return err
 		}
-		return family.Stand(v)
+		if err := family.Stand(v); err != nil {
+			return err
+		}
+		one[0] = reached(p, v.Volume)
+		return nil
 	})
 	if err != nil {
 		return record.Volume{}, err
 	}
-	one := []record.Volume{v.Volume}
 	s.grow(one)
 	return one[0], nil
 }

@@ -100,6 +100,19 @@ func (id objectID) matches(found objectID) bool {
 		(id.stamp == "" || found.stamp == "" || id.stamp == found.stamp)
 }
 
+// replacedBy says what is at the place of the one that is known, as far as that can be told.
+func (id objectID) replacedBy(found objectID) string {
+	own, _, known := strings.Cut(id.stamp, ".")
+	system, _, told := strings.Cut(found.stamp, ".")
+	switch {
+	case id.device != 0 && id.device != found.device, known && told && own != system:
+		return "another file system is at its place, or its own is not mounted"
+	case known && told && strings.Trim(own, "0") != "":
+		return "another directory is at its place: its own was moved or replaced, or is not mounted there"
+	}
+	return "another directory or file system is at its place, or its own is not mounted"
+}
+
 // Identify is by what a pool is known again whose directory is open.
 func (Tree) Identify(dir *os.File) (backends.Identity, error) {
 	id, _, err := (&poolDir{dir, dir.Name()}).id()

@@ -90,7 +90,11 @@ func (t Tree) openKnown(p backends.Pool) (*poolDir, error) {
 	if err != nil {
 		return nil, away(p, fmt.Errorf("cannot be looked at: %w", err))
 	}
-	return nil, away(p, fmt.Errorf("%w: another directory or file system is at its place, or its own is not mounted (device, inode and file system were %s, are %s)", backends.ErrReplaced, p.ID, id.identity()))
+	known, err := parseID(p.ID)
+	if err != nil {
+		return nil, err
+	}
+	return nil, away(p, fmt.Errorf("%w: %s", backends.ErrReplaced, known.replacedBy(id)))
 }
 
 // OpenPool opens the directory.
