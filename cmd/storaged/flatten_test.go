@@ -93,7 +93,7 @@ func TestFlattenedVolumeStandsOnNothing(t *testing.T) {
 		t.Errorf("done again: %s", shown(j.Result))
 	}
 	h.sparse("raw", mib)
-	h.refuses(record.Unsupported, "qcow2")(h.flatten("raw"))
+	h.refuses(record.Unsupported, "nothing to flatten")(h.flatten("raw"))
 }
 
 // A job that is canceled leaves what was there, and the next goes on.
