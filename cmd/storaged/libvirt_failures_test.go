@@ -34,15 +34,21 @@ func (h *host) slowed() (hurry func()) {
 	return func() { h.patchLimits(contract.LimitsPatch{Rate: []byte("null")}) }
 }
 
+// slowWipe has virsh wipe a volume, which is slow until hurry.
+func (h *host) slowWipe() (virsh *program, j record.Job, hurry func()) {
+	h.t.Helper()
+	h.random("disk", 8*mib)
+	hurry = h.slowed()
+	virsh = h.virsh("vol-wipe", "disk", "--pool", "pool")
+	return virsh, h.running(of(h.newest(record.VolumeWipe))), hurry
+}
+
 // Who interrupts virsh leaves a job, which is seen and can be canceled.
 func TestWipeWhoseClientLeavesIsSeenAndCanceled(t *testing.T) {
 	t.Parallel()
 	testenv.Root(t)
 	h := newHost(t)
-	h.random("disk", 8*mib)
-	hurry := h.slowed()
-	virsh := h.virsh("vol-wipe", "disk", "--pool", "pool")
-	j := h.running(of(h.newest(record.VolumeWipe)))
+	virsh, j, hurry := h.slowWipe()
 	h.must(virsh.Process.Signal(syscall.SIGINT))
 	if code := virsh.code(); code == 0 {
 		t.Errorf("virsh was not interrupted: %s", virsh.log.String())
@@ -71,10 +77,7 @@ func TestStopDoesNotWaitForJobsOfLibvirtsClients(t *testing.T) {
 	t.Parallel()
 	testenv.Root(t)
 	h := newHost(t)
-	h.random("disk", 8*mib)
-	hurry := h.slowed()
-	virsh := h.virsh("vol-wipe", "disk", "--pool", "pool")
-	j := h.running(of(h.newest(record.VolumeWipe)))
+	virsh, j, hurry := h.slowWipe()
 	began := time.Now()
 	h.stop()
 	if took := time.Since(began); took > stopPromise {

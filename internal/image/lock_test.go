@@ -1,7 +1,6 @@
 package image
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -326,28 +325,15 @@ func TestVirtlockdIsSeenAndNamed(t *testing.T) {
 	path := newImage(t)
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
 	cmd.Env = append(os.Environ(), "STORAGED_TEST_POSIX_LOCK="+path)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "locked\n" {
-		t.Fatalf("the child said %q: %v", line, err)
+	child := testenv.StartChild(t, cmd)
+	if line := child.Line(); line != "locked\n" {
+		t.Fatalf("the child said %q", line)
 	}
 	for _, a := range []access{shared, exclusive} {
 		_, err := a.try(t, path)
-		refused(t, err, procfs.Process(fmt.Sprint(cmd.Process.Pid)))
+		refused(t, err, child.Holder)
 	}
-	in.Close() // ends the child
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
-	}
+	child.End()
 	if _, err := exclusive.try(t, path); err != nil {
 		t.Error(err)
 	}
@@ -377,22 +363,13 @@ func TestLockSurvivesInAnotherProcess(t *testing.T) {
 	}
 	cmd := exec.Command("cat")
 	cmd.ExtraFiles = []*os.File{f}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	child := testenv.StartChild(t, cmd)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
 	_, err = exclusive.try(t, path)
-	refused(t, err, fmt.Sprintf("pid %d (cat)", cmd.Process.Pid))
-	in.Close() // ends cat
-	if err := cmd.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	refused(t, err, child.Holder)
+	child.End()
 	if _, err := exclusive.try(t, path); err != nil {
 		t.Error(err)
 	}

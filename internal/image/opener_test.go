@@ -1,43 +1,14 @@
 package image
 
 import (
-	"bufio"
-	"fmt"
 	"os"
 	"os/exec"
-	"sync"
+	"storaged/internal/testenv"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// elsewhere has another process open a file without any lock until the end of the
-// test or of shut. It gives how the process is named as a holder.
-func elsewhere(t *testing.T, path, mode string) (holder string, shut func()) {
-	t.Helper()
-	cmd := exec.Command("sh", "-c", `exec 3`+mode+`"$1"; echo open; read end`, "sh", path)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
-	shut = sync.OnceFunc(func() {
-		in.Close()
-		_ = cmd.Wait() // read has met the end of its input
-	})
-	t.Cleanup(shut)
-	return fmt.Sprintf("pid %d (sh)", cmd.Process.Pid), shut
-}
 
 // Who has the file open and takes no locks is seen all the same.
 func TestWhoTakesNoLocksIsSeenAndNamed(t *testing.T) {
@@ -59,7 +30,7 @@ func TestWhoTakesNoLocksIsSeenAndNamed(t *testing.T) {
 		t.Run(c.access.name+" beside "+c.mode, func(t *testing.T) {
 			t.Parallel()
 			path := newImage(t)
-			holder, shut := elsewhere(t, path, c.mode)
+			other := testenv.HoldOpen(t, path, c.mode)
 			f, err := c.access.try(t, path)
 			if c.in {
 				if err != nil {
@@ -67,9 +38,9 @@ func TestWhoTakesNoLocksIsSeenAndNamed(t *testing.T) {
 				}
 				return
 			}
-			refused(t, err, holder)
+			refused(t, err, other.Holder)
 			ownsNothing(t, f)
-			time.AfterFunc(10*time.Millisecond, shut) // a passer-by
+			time.AfterFunc(10*time.Millisecond, other.End) // a passer-by
 			if err := c.access.lock(f); err != nil {
 				t.Errorf("when the other lets go: %v", err)
 			}
@@ -99,15 +70,7 @@ func TestHandedOpeningsAreOwn(t *testing.T) {
 	given := openFile(t, path, os.O_RDWR)
 	cmd := exec.Command("cat")
 	cmd.ExtraFiles = []*os.File{given}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Wait() // it has met the end of its input
-	defer in.Close()
+	child := testenv.StartChild(t, cmd)
 	mine, err := exclusive.try(t, path)
 	if err != nil {
 		t.Error(err)
@@ -115,14 +78,14 @@ func TestHandedOpeningsAreOwn(t *testing.T) {
 	mine.Close()
 	given.Close() // now it is the other's alone
 	_, err = exclusive.try(t, path)
-	refused(t, err, fmt.Sprintf("pid %d (cat)", cmd.Process.Pid))
+	refused(t, err, child.Holder)
 }
 
 // Somebody of whom only the kernel knows keeps writers away, without a name.
 func TestWhoCannotBeNamedIsSeen(t *testing.T) {
 	t.Parallel()
 	path := newImage(t)
-	elsewhere(t, path, "<>")
+	testenv.HoldOpen(t, path, "<>")
 	k := here
 	k.proc = t.TempDir() // as in a container of our own
 	for _, c := range []struct{ flags, kind int }{{os.O_RDWR, unix.F_WRLCK}, {os.O_RDONLY, unix.F_RDLCK}} {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"storaged/internal/testenv"
 	"strings"
 	"testing"
 )
@@ -39,10 +40,10 @@ func TestScoutSeesWhatItsAskerWouldSee(t *testing.T) {
 		refused(t, err, me())
 	}
 	mine.Close()
-	holder, shut := elsewhere(t, path, "<>")
+	other := testenv.HoldOpen(t, path, "<>")
 	_, err = exclusive.try(t, path)
-	refused(t, err, holder)
-	shut()
+	refused(t, err, other.Holder)
+	other.End()
 	if f, err := exclusive.try(t, path); err != nil {
 		t.Error(err)
 	} else {
@@ -58,7 +59,7 @@ func TestScoutThatHasEndedKeepsEverybodyAway(t *testing.T) {
 	}
 	defer s.Recall()
 	path := newImage(t)
-	elsewhere(t, path, "<>")
+	testenv.HoldOpen(t, path, "<>")
 	if err := s.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

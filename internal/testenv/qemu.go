@@ -1,7 +1,6 @@
 package testenv
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -22,31 +21,10 @@ import (
 // until the end of the test. It gives the process as a holder is named.
 func QEMU(t testing.TB, args ...string) (holder string) {
 	t.Helper()
-	cmd := exec.Command(Tool(t, "qemu-io"), args...)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		in.Close() // end of input ends it
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("qemu-io: %v", err)
-		}
-	})
-	if _, err := io.WriteString(in, "length\n"); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil { // it answers when it has the image
-		t.Fatalf("qemu-io said %q: %v", line, err)
-	}
-	return fmt.Sprintf("pid %d (qemu-io)", cmd.Process.Pid)
+	c := StartChild(t, exec.Command(Tool(t, "qemu-io"), args...))
+	c.Tell("length\n")
+	c.Line() // it answers when it has the image
+	return c.Holder
 }
 
 // Machine starts a virtual machine that does not run, with arguments of QEMU's own,
@@ -58,19 +36,8 @@ func Machine(t testing.TB, args ...string) (holder string, stop func(), err erro
 	cmd := exec.Command(Tool(t, "qemu-system-x86_64"), append(argv, args...)...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	in, lines := start(t, cmd)
 	// Its greeting comes before it opens anything, the answer when all is open.
-	lines := bufio.NewReader(out)
 	_, err = io.WriteString(in, `{"execute":"qmp_capabilities"}`)
 	for range 2 {
 		if err == nil {
@@ -138,13 +105,6 @@ func locks(pid int, path string) bool {
 		}
 	}
 	return false
-}
-
-// holderOf is how a holder is named: by the kernel's name of its program.
-func holderOf(cmd *exec.Cmd) string {
-	const most = 15
-	name := filepath.Base(cmd.Path)
-	return fmt.Sprintf("pid %d (%s)", cmd.Process.Pid, name[:min(len(name), most)])
 }
 
 // ended gives what ends a process that is not asked how it went, once.

@@ -124,7 +124,7 @@ func TestDeviceInUseIsRefused(t *testing.T) {
 			return mounted(t, device+"p1")
 		},
 		"a program that has it open": func(t *testing.T, device string) string {
-			return holding(t, device)
+			return testenv.HoldOpen(t, device, "<").Holder
 		},
 		"a virtual machine": func(t *testing.T, device string) string {
 			return testenv.QEMU(t, "-f", "raw", device)
@@ -156,31 +156,6 @@ func mounted(t *testing.T, device string) (dir string) {
 	command(t, "mount", "-o", "ro", device, dir)
 	t.Cleanup(func() { testenv.Unmount(t, dir) })
 	return dir
-}
-
-// holding has another process hold a file open, and gives its number.
-func holding(t *testing.T, path string) string {
-	t.Helper()
-	c := exec.Command("sh", "-c", "exec 3<\"$0\"; echo; exec cat", path)
-	in, err := c.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(out, make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		in.Close()
-		_ = c.Wait() // how it ended does not matter
-	})
-	return fmt.Sprintf("pid %d", c.Process.Pid)
 }
 
 // A device of another pool is left alone by whatever name it is called.
@@ -352,7 +327,7 @@ func TestStopNamesWhoIsInTheMount(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	holder := holding(t, file)
+	holder := testenv.HoldOpen(t, file, "<").Holder
 	err := b.Stop(t.Context(), p)
 	busy, ok := errors.AsType[*backends.BusyError](err)
 	if !ok || !strings.Contains(busy.Holder, holder) || busy.Object != p.Target {

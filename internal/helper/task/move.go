@@ -2,7 +2,6 @@ package task
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,7 +30,12 @@ func Move(o *operation.Move) (helper.Task, error) {
 		Makes:  to.Path,
 		Reads:  from.Path,
 		Writes: to.Path,
-		ByHand: func(ctx context.Context) error { return cmp.Or(spares(from)(ctx), copies(from, to, false)(ctx)) },
+		ByHand: func(ctx context.Context) error {
+			if err := spares(from)(ctx); err != nil {
+				return err
+			}
+			return copies(from, to, false)(ctx)
+		},
 		Opens:  []helper.Opening{taken, w.to},
 		Labels: true,
 		Work:   func(ctx context.Context, r *helper.Run) error { return w.work(ctx, r, taken.Taken()) },
@@ -151,13 +155,19 @@ func (w move) unchanged(v backends.Volume, source []byte) error {
 // inPlace refuses to take a volume from a pool, or to leave it in one, that is not at
 // its target any more.
 func (w move) inPlace(ctx context.Context) error {
-	return cmp.Or(w.from.Pool.InPlace(ctx), w.to.Pool.InPlace(ctx))
+	if err := w.from.Pool.InPlace(ctx); err != nil {
+		return err
+	}
+	return w.to.Pool.InPlace(ctx)
 }
 
 // remove takes the source away, whose copy is complete.
 func (w move) remove(ctx context.Context, r *helper.Run, v backends.Taken, source []byte) error {
 	ctx = context.WithoutCancel(ctx)
-	err := cmp.Or(w.unchanged(v, source), w.inPlace(ctx))
+	err := w.unchanged(v, source)
+	if err == nil {
+		err = w.inPlace(ctx)
+	}
 	if err == nil {
 		err = r.Step(ctx, v.Remove)
 	}

@@ -268,7 +268,10 @@ func (b beneath) each(ctx context.Context, end int64, visit func(diskio.Extent) 
 				return err
 			}
 			for _, x := range list[:n] {
-				if err := cmp.Or(context.Cause(ctx), visit(x)); err != nil {
+				if err := context.Cause(ctx); err != nil {
+					return err
+				}
+				if err := visit(x); err != nil {
 					return err
 				}
 			}

@@ -1,7 +1,6 @@
 package task
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 
@@ -72,7 +71,13 @@ func (w reverting) fill(ctx context.Context, r *helper.Run, is ipc.Item, attribu
 	switch {
 	case unshared(err) && w.format == layered:
 		on := layer{Volume: w.snapshot.Volume, path: w.snapshot.Path, like: is, secret: w.secret, iter: w.iter}
-		if err := cmp.Or(allowed(w.forbidden, "restore", w.old.Path), on.admits(ctx, r, w.draft.Pool), diskio.FileOf(to).Truncate(0)); err != nil {
+		if err := allowed(w.forbidden, "restore", w.old.Path); err != nil {
+			return err
+		}
+		if err := on.admits(ctx, r, w.draft.Pool); err != nil {
+			return err
+		}
+		if err := diskio.FileOf(to).Truncate(0); err != nil { // what was shared of it
 			return err
 		}
 		return on.stack(ctx, r, w.draft, attributes)
