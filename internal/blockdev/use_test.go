@@ -98,3 +98,35 @@ func TestMountsAreListedByTheirPoints(t *testing.T) {
 		t.Errorf("it is not listed")
 	}
 }
+
+// Two loop devices over one file are one device for who makes pools of them, unless each is
+// another part of it.
+func TestLoopDevicesOverOneFileOverlap(t *testing.T) {
+	dir := t.TempDir()
+	file, other := filepath.Join(dir, "disk"), filepath.Join(dir, "other")
+	for _, path := range []string{file, other} {
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 2<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	attached := func(path string, options ...string) string {
+		device, _ := testenv.Attach(t, path, options...)
+		return device
+	}
+	all, again := attached(file), attached(file)
+	first, second := attached(file, "--sizelimit", "1048576"), attached(file, "--offset", "1048576")
+	elsewhere := attached(other)
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{{all, again, true}, {all, second, true}, {first, all, true}, {first, second, false}, {all, elsewhere, false}} {
+		n, err := blockdev.OpenNode(c.a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := n.Overlaps(c.b); got != c.want {
+			t.Errorf("%s and %s overlap: %v", c.a, c.b, got)
+		}
+		n.Close()
+	}
+}
