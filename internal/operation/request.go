@@ -81,12 +81,18 @@ type Reference struct {
 	Volume   bool // it is to a volume of a pool
 }
 
+// name is that of the volume in a call.
+func (k Known) name() string { return k.Volume.Pool + "/" + k.Volume.Name }
+
+// quoted is that of the volume in a sentence.
+func (k Known) quoted() string { return record.Quoted(k.Volume.Pool, k.Volume.Name) }
+
 // contained refuses to do something with the content of a volume that lies in
 // other files too. The hint says what to do instead.
 func (k Known) contained(what string, hint record.Hint) error {
 	for _, r := range k.References {
 		if r.Data {
-			return record.Errorf(record.Unsupported, "content of volume %s lies in %q, which %s", record.Quoted(k.Volume.Pool, k.Volume.Name), r.Name, what).
+			return record.Errorf(record.Unsupported, "content of volume %s lies in %q, which %s", k.quoted(), r.Name, what).
 				WithHint("%s", hint)
 		}
 	}
@@ -106,7 +112,7 @@ func (k Known) whole() record.Hint {
 
 // cloneIn is the call for a copy of the volume's content in a format.
 func (k Known) cloneIn(format string) record.Call {
-	return record.Do("volume.clone", k.Volume.Pool+"/"+k.Volume.Name, "POOL/NAME").With("format", format)
+	return record.Do("volume.clone", k.name(), "POOL/NAME").With("format", format)
 }
 
 // within refuses to make more of a volume that stands on what is in no pool: whoever
@@ -114,7 +120,7 @@ func (k Known) cloneIn(format string) record.Call {
 func (k Known) within() error {
 	for _, r := range k.References {
 		if !r.Volume {
-			return record.Errorf(record.Unsupported, "volume %s stands on %q, which is no volume of a pool", record.Quoted(k.Volume.Pool, k.Volume.Name), r.Name).
+			return record.Errorf(record.Unsupported, "volume %s stands on %q, which is no volume of a pool", k.quoted(), r.Name).
 				WithHint("define a pool whose directory has that file, or refresh the pool that it is in")
 		}
 	}
@@ -131,11 +137,11 @@ func (k Known) portable(to string) error {
 		if !r.Relative {
 			continue
 		}
-		e := record.Errorf(record.Unsupported, "volume %s stands on %q, which it would not find from pool %q", record.Quoted(k.Volume.Pool, k.Volume.Name), r.Name, to)
+		e := record.Errorf(record.Unsupported, "volume %s stands on %q, which it would not find from pool %q", k.quoted(), r.Name, to)
 		if r.Data {
 			return e.WithHint("%s", k.whole())
 		}
-		return e.WithHint("%s makes it independent", record.Do("volume.flatten", k.Volume.Pool+"/"+k.Volume.Name))
+		return e.WithHint("%s makes it independent", record.Do("volume.flatten", k.name()))
 	}
 	return k.within()
 }

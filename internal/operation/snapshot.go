@@ -36,8 +36,8 @@ func (o *OnSnapshot) there(k Known) error {
 	if slices.Contains(k.Volume.Snapshots, o.Snapshot) {
 		return nil
 	}
-	return record.Errorf(record.NotFound, "volume %s has no snapshot %q", record.Quoted(k.Volume.Pool, k.Volume.Name), o.Snapshot).
-		WithHint("%s", record.Do("snapshot.list", k.Volume.Pool+"/"+k.Volume.Name))
+	return record.Errorf(record.NotFound, "volume %s has no snapshot %q", k.quoted(), o.Snapshot).
+		WithHint("%s", record.Do("snapshot.list", k.name()))
 }
 
 // unfrozen refuses to take a volume away that has snapshots, which would be of no
@@ -49,9 +49,8 @@ func (k Known) unfrozenBut(also record.Hint) error {
 	if len(k.Volume.Snapshots) == 0 {
 		return nil
 	}
-	v := k.Volume.Pool + "/" + k.Volume.Name
-	return record.Errorf(record.HasChildren, "volume %s has snapshots: %s", record.Quoted(k.Volume.Pool, k.Volume.Name), record.List(k.Volume.Snapshots, 5)).
-		WithHint("%s deletes one%s", record.Do("snapshot.delete", v+"@"+k.Volume.Snapshots[0]), also)
+	return record.Errorf(record.HasChildren, "volume %s has snapshots: %s", k.quoted(), record.List(k.Volume.Snapshots, 5)).
+		WithHint("%s deletes one%s", record.Do("snapshot.delete", k.name()+"@"+k.Volume.Snapshots[0]), also)
 }
 
 // Overlaying is implemented by operations that make an empty image, where blocks

@@ -60,8 +60,8 @@ func (*SnapshotCreate) Relies() bool { return true }
 // elsewhere, or is opened by another secret by now.
 func (o *SnapshotCreate) Allowed(k Known) error {
 	if slices.Contains(k.Volume.Snapshots, o.Snapshot) {
-		return record.Errorf(record.Exists, "volume %s has a snapshot %q already", record.Quoted(k.Volume.Pool, k.Volume.Name), o.Snapshot).
-			WithHint("choose another name; %s deletes that one", record.Do("snapshot.delete", k.Volume.Pool+"/"+k.Volume.Name+"@"+o.Snapshot))
+		return record.Errorf(record.Exists, "volume %s has a snapshot %q already", k.quoted(), o.Snapshot).
+			WithHint("choose another name; %s deletes that one", record.Do("snapshot.delete", k.name()+"@"+o.Snapshot))
 	}
 	if err := k.opened(o.Secret); err != nil {
 		return err

@@ -58,7 +58,7 @@ func (k Known) view(as, verb string) (View, error) {
 // chain is what an image stands on whose content something is to be done with.
 func (k Known) chain(verb string) (c Chain, err error) {
 	if !record.FormatCan(k.Volume.Format, verb) {
-		e := record.Errorf(record.Unsupported, "volume %s is in format %s, in which a content cannot be %s; it can in %s", record.Quoted(k.Volume.Pool, k.Volume.Name),
+		e := record.Errorf(record.Unsupported, "volume %s is in format %s, in which a content cannot be %s; it can in %s", k.quoted(),
 			cmp.Or(k.Volume.Format, "unknown"), participles[verb], record.List(record.FormatsThatCan(verb), 20))
 		if !record.FormatCan(k.Volume.Format, record.VerbRead) {
 			return c, e

@@ -98,9 +98,9 @@ func (r *CheckRequest) Check() error {
 // Plan refuses what has no tables that can be checked.
 func (r *CheckRequest) Plan(k Known) (Operation, error) {
 	if !slices.Contains(record.FormatsChecked, k.Volume.Format) {
-		return nil, record.Errorf(record.Unsupported, "volume %s is in format %s, which has no check; %s have one", record.Quoted(k.Volume.Pool, k.Volume.Name),
+		return nil, record.Errorf(record.Unsupported, "volume %s is in format %s, which has no check; %s have one", k.quoted(),
 			cmp.Or(k.Volume.Format, "unknown"), record.List(record.FormatsChecked, len(record.FormatsChecked))).
-			WithHint("%s reads all of its content", record.Do("volume.verify", k.Volume.Pool+"/"+k.Volume.Name))
+			WithHint("%s reads all of its content", record.Do("volume.verify", k.name()))
 	}
 	chain, err := k.chain(record.VerbRead)
 	return &Check{Volume: k.On, Image: Image{Chain: chain}, Format: k.Volume.Format, Repair: r.Repair}, err

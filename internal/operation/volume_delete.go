@@ -103,7 +103,7 @@ func (o *Delete) all(k Known) error {
 	for _, name := range k.Volume.Snapshots {
 		file := record.SnapshotFile(k.Volume.Name, name)
 		if !slices.ContainsFunc(o.Snapshots, func(s Layer) bool { return s.Name == file }) {
-			return record.Errorf(record.Changed, "volume %s has a snapshot %q, and had not when its deletion was asked for", record.Quoted(k.Volume.Pool, k.Volume.Name), name).
+			return record.Errorf(record.Changed, "volume %s has a snapshot %q, and had not when its deletion was asked for", k.quoted(), name).
 				WithHint("ask again")
 		}
 	}

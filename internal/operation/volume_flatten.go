@@ -76,7 +76,7 @@ func (o *Flatten) Allowed(k Known) error { return k.flattenable() }
 func (k Known) flattenable() error {
 	if !Detachable(k.Volume.Format) && len(k.References) == 0 {
 		return record.Errorf(record.Unsupported, "volume %s is in format %s and needs no other volume: there is nothing to flatten",
-			record.Quoted(k.Volume.Pool, k.Volume.Name), cmp.Or(k.Volume.Format, "unknown"))
+			k.quoted(), cmp.Or(k.Volume.Format, "unknown"))
 	}
 	return k.detachable()
 }
@@ -85,7 +85,7 @@ func (k Known) flattenable() error {
 func (k Known) detachable() error {
 	if !Detachable(k.Volume.Format) {
 		return record.Errorf(record.Unsupported, "volume %s is in format %s, in which what a volume stands on cannot be changed in place; it can in %s",
-			record.Quoted(k.Volume.Pool, k.Volume.Name), cmp.Or(k.Volume.Format, "unknown"), record.List(record.FormatsDetachable, 10)).
+			k.quoted(), cmp.Or(k.Volume.Format, "unknown"), record.List(record.FormatsDetachable, 10)).
 			WithHint("%s", k.whole())
 	}
 	return k.contained("has to come with it", k.whole())
@@ -145,7 +145,7 @@ func (k Known) snapshotsOnOthers() (all []string) {
 		if i < 0 {
 			continue
 		}
-		on, snapshot := under.Layers[i], k.Volume.Pool+"/"+k.Volume.Name+"@"+name
+		on, snapshot := under.Layers[i], k.name()+"@"+name
 		all = append(all, fmt.Sprintf("snapshot %q stands on volume %s still, which has to stay until the snapshot is deleted: storagedctl vol snapshot delete %s",
 			snapshot, record.Quoted(on.Pool, record.Shown(on.Name)), snapshot))
 	}

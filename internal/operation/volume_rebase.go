@@ -87,7 +87,7 @@ func (o *Rebase) Allowed(k Known) error {
 
 // replaces refuses what cannot be the backing that an image has lost.
 func (o *Rebase) replaces(k Known) error {
-	of := record.Quoted(k.Volume.Pool, k.Volume.Name)
+	of := k.quoted()
 	if k.Volume.Problem != "" {
 		return record.Errorf(record.Unsupported, "volume %s cannot be opened as an image: %s", of, k.Volume.Problem)
 	}

@@ -68,7 +68,7 @@ var Encrypted = []string{"luks", "qcow2"}
 
 // Allowed refuses a volume that is not opened by the secret any more.
 func (o *Rekey) Allowed(k Known) error {
-	of := record.Quoted(k.Volume.Pool, k.Volume.Name)
+	of := k.quoted()
 	switch {
 	case !slices.Contains(Encrypted, k.Volume.Format):
 		return record.Errorf(record.Unsupported, "volume %s is in format %s, which has no keys; %s have them", of, k.Volume.Format, record.List(Encrypted, 10)).
@@ -77,7 +77,7 @@ func (o *Rekey) Allowed(k Known) error {
 		return nil
 	case k.Volume.Secret == "":
 		return record.Errorf(record.WrongState, "nobody knows which secret opens volume %s", of).
-			WithHint("%s tries one, and says it", record.Do("volume.rekey", k.Volume.Pool+"/"+k.Volume.Name).With("opened_by", "SECRET"))
+			WithHint("%s tries one, and says it", record.Do("volume.rekey", k.name()).With("opened_by", "SECRET"))
 	}
 	return k.opened(o.Secret)
 }
@@ -88,7 +88,7 @@ func (k Known) opened(secret string) error {
 	if k.Volume.Secret == secret {
 		return nil
 	}
-	return record.Errorf(record.Changed, "volume %s is opened by secret %q by now, and was by %q when the job was asked for", record.Quoted(k.Volume.Pool, k.Volume.Name), k.Volume.Secret, secret).
+	return record.Errorf(record.Changed, "volume %s is opened by secret %q by now, and was by %q when the job was asked for", k.quoted(), k.Volume.Secret, secret).
 		WithHint("ask again")
 }
 
@@ -158,11 +158,11 @@ func (r *RekeyRequest) Plan(k Known) (Operation, error) {
 	switch {
 	case o.Secret == "": // which is refused
 	case r.Remove == o.Secret:
-		return nil, record.Errorf(record.Invalid, "secret %q is what opens volume %s", r.Remove, record.Quoted(k.Volume.Pool, k.Volume.Name)).
-			WithHint("%s makes another one that", record.Do("volume.rekey", k.Volume.Pool+"/"+k.Volume.Name).With("secret", "NAME"))
+		return nil, record.Errorf(record.Invalid, "secret %q is what opens volume %s", r.Remove, k.quoted()).
+			WithHint("%s makes another one that", record.Do("volume.rekey", k.name()).With("secret", "NAME"))
 	case r.Secret == o.Secret, r.Add == o.Secret:
-		return nil, record.Errorf(record.Invalid, "secret %q opens volume %s already", o.Secret, record.Quoted(k.Volume.Pool, k.Volume.Name)).
-			WithHint("%s tries whether it does", record.Do("volume.rekey", k.Volume.Pool+"/"+k.Volume.Name).With("opened_by", o.Secret))
+		return nil, record.Errorf(record.Invalid, "secret %q opens volume %s already", o.Secret, k.quoted()).
+			WithHint("%s tries whether it does", record.Do("volume.rekey", k.name()).With("opened_by", o.Secret))
 	}
 	return o, nil
 }

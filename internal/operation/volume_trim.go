@@ -45,7 +45,7 @@ func (*Trim) Effect() Effect { return Arranges }
 func (o *Trim) Allowed(k Known) error {
 	if k.Promised > 0 && !o.GiveUpAllocation {
 		return record.Errorf(record.WrongState, "volume %s is to have %s allocated: what a trim gives back of that might not be there when it is needed",
-			record.Quoted(k.Volume.Pool, k.Volume.Name), both(k.Promised)).WithHint("%s does it", record.Do("").With("give-up-allocation"))
+			k.quoted(), both(k.Promised)).WithHint("%s does it", record.Do("").With("give-up-allocation"))
 	}
 	return k.writable()
 }
