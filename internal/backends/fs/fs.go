@@ -113,24 +113,20 @@ func (b Backend) Start(ctx context.Context, p backends.Pool) error {
 		return err
 	}
 	defer dev.Close()
-	_, mounted, err := mountedFrom(p, dev)
-	switch {
-	case err != nil:
-		return err
-	case mounted:
-		return b.Tree.Start(ctx, p)
+	return b.mounting(ctx, p, dev).Start(ctx)
+}
+
+// mounting is how the pool is mounted from its device.
+func (b Backend) mounting(ctx context.Context, p backends.Pool, dev *blockdev.Node) mount.Pool {
+	return mount.Pool{
+		Pool: p, Tree: b.Tree,
+		Ours:     func(m blockdev.Mount) bool { return m.Carrier() == dev.Number },
+		Detached: func() (*os.File, error) { return detached(ctx, p, dev) },
 	}
-	if err := b.attach(ctx, p, dev); err != nil {
-		return err
-	}
-	if err := b.Tree.Start(ctx, p); err != nil {
-		return errors.Join(err, b.Stop(context.WithoutCancel(ctx), p))
-	}
-	return nil
 }
 
 // Ready looks for the device, and what it carries.
-func (Backend) Ready(ctx context.Context, p backends.Pool) error {
+func (b Backend) Ready(ctx context.Context, p backends.Pool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -139,44 +135,15 @@ func (Backend) Ready(ctx context.Context, p backends.Pool) error {
 		return err
 	}
 	defer dev.Close()
-	if _, _, err := mountedFrom(p, dev); err != nil {
+	if _, _, err := b.mounting(ctx, p, dev).Mounted(); err != nil {
 		return err
 	}
 	_, err = carried(ctx, p, dev)
 	return err
 }
 
-// mountedFrom is the mount of the device at the target; mounted is false where nothing is.
-// What else is mounted there is refused.
-func mountedFrom(p backends.Pool, dev *blockdev.Node) (m blockdev.Mount, mounted bool, err error) {
-	m, mounted, err = mount.At(p.Target)
-	if err == nil && mounted && m.Carrier() != dev.Number {
-		err = mount.Other(p.Target, m)
-	}
-	return m, mounted, err
-}
-
-// attach mounts the file system at the target, if it is the pool's. A directory that is
-// missing is made: nothing but the mount is ever in it.
-func (b Backend) attach(ctx context.Context, p backends.Pool, dev *blockdev.Node) error {
-	root, err := b.detached(ctx, p, dev)
-	if err != nil {
-		return err
-	}
-	defer root.Close() // it stays mounted, or is gone
-	if err := (filetree.Tree{}).Build(ctx, backends.Pool{Target: p.Target}, false); err != nil {
-		return err
-	}
-	dir, err := mount.Directory(p.Target)
-	if err != nil {
-		return err
-	}
-	defer dir.Close() // it is only a place
-	return mount.Attach(root, dir)
-}
-
-// detached mounts the file system nowhere, and refuses one that is not the pool's.
-func (b Backend) detached(ctx context.Context, p backends.Pool, dev *blockdev.Node) (*os.File, error) {
+// detached mounts the file system of a device nowhere.
+func detached(ctx context.Context, p backends.Pool, dev *blockdev.Node) (*os.File, error) {
 	if err := device.InUse(dev.Unused()); err != nil {
 		return nil, err
 	}
@@ -192,49 +159,18 @@ func (b Backend) detached(ctx context.Context, p backends.Pool, dev *blockdev.No
 	if err != nil {
 		return nil, fmt.Errorf("cannot mount device %q: %w", dev.Path, err)
 	}
-	if err := b.same(p, root, dev); err != nil {
+	if err := dev.Same(); err != nil {
 		root.Close()
 		return nil, err
 	}
 	return root, nil
 }
 
-// same fails unless what was mounted is on the device that was looked at, and is the
-// pool's.
-func (b Backend) same(p backends.Pool, root *os.File, dev *blockdev.Node) error {
-	if err := dev.Same(); err != nil {
-		return err
-	}
-	id, err := b.Identify(root)
-	if err != nil {
-		return fmt.Errorf("cannot look at the file system of device %q: %w", dev.Path, err)
-	}
-	if p.ID == "" || b.Tree.Same(p.ID, id) {
-		return nil
-	}
-	return &backends.AwayError{Target: p.Target, Err: fmt.Errorf("what device %q carries %w: it is another file system", dev.Path, backends.ErrReplaced)}
-}
-
 // Stop unmounts the file system, as often as it is mounted there. Where somebody is in it,
 // it stays.
-func (Backend) Stop(ctx context.Context, p backends.Pool) error {
-	for unmounted := false; ; unmounted = true {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		m, mounted, err := mount.At(p.Target)
-		switch {
-		case err != nil || !mounted:
-			return err
-		case !carries(m, p) && unmounted:
-			return nil // what was below it
-		case !carries(m, p):
-			return mount.Other(p.Target, m)
-		}
-		if err := mount.Detach(p.Target, m); err != nil {
-			return err
-		}
-	}
+func (b Backend) Stop(ctx context.Context, p backends.Pool) error {
+	ours := func(m blockdev.Mount) bool { return carries(m, p) }
+	return mount.Pool{Pool: p, Tree: b.Tree, Ours: ours}.Stop(ctx)
 }
 
 // carries reports whether a mount is that of the pool's device, which may be gone by now.
@@ -260,53 +196,19 @@ func (b Backend) Delete(ctx context.Context, p backends.Pool, withVolumes bool) 
 	}
 	dev, err := deviceOf(p)
 	if errors.Is(err, backends.ErrNotFound) {
-		return b.removeDirectory(ctx, p)
+		return mount.Pool{Pool: p}.RemoveDirectory(ctx)
 	}
 	if err != nil {
 		return err
 	}
 	defer dev.Close()
-	m, mounted, err := mountedFrom(p, dev)
-	switch {
-	case err != nil:
-		return err
-	case mounted:
-		err = b.clearMounted(ctx, p, m, withVolumes)
-	default:
-		err = b.clearDetached(ctx, p, dev, withVolumes)
-	}
+	m := b.mounting(ctx, p, dev)
+	err = m.Clear(ctx, withVolumes)
 	if err == nil {
 		err = erase(ctx, dev)
 	}
-	if err != nil && !errors.Is(err, errBare) {
+	if err != nil && !errors.Is(err, backends.ErrNotFound) { // it carries nothing
 		return err
 	}
-	return b.removeDirectory(ctx, p)
-}
-
-func (b Backend) clearMounted(ctx context.Context, p backends.Pool, m blockdev.Mount, withVolumes bool) error {
-	if err := b.Clear(ctx, p, withVolumes); err != nil {
-		return err
-	}
-	return mount.Detach(p.Target, m)
-}
-
-// errBare says that a device carries nothing.
-var errBare = errors.New("carries nothing")
-
-func (b Backend) clearDetached(ctx context.Context, p backends.Pool, dev *blockdev.Node, withVolumes bool) error {
-	root, err := b.detached(ctx, p, dev)
-	if errors.Is(err, backends.ErrNotFound) {
-		return errBare
-	}
-	if err != nil {
-		return err
-	}
-	defer root.Close() // it is unmounted by that
-	return b.Clear(ctx, b.At(p, root), withVolumes)
-}
-
-// removeDirectory removes the target, which nothing is mounted at any more.
-func (Backend) removeDirectory(ctx context.Context, p backends.Pool) error {
-	return filetree.Tree{}.Delete(ctx, backends.Pool{Type: p.Type, Target: p.Target, Others: p.Others}, false)
+	return m.RemoveDirectory(ctx)
 }

@@ -11,8 +11,10 @@ package mount
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -143,8 +145,8 @@ func (c fsContext) failed(what string, err error) error {
 	return fmt.Errorf("the kernel does not %s: %w (%s)", what, err, strings.Join(said, "; "))
 }
 
-// Attach makes a file system that is mounted nowhere appear at a directory.
-func Attach(root, dir *os.File) error {
+// attach makes a file system that is mounted nowhere appear at a directory.
+func attach(root, dir *os.File) error {
 	err := unix.MoveMount(int(root.Fd()), "", int(dir.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 	if err != nil {
 		return fmt.Errorf("cannot mount at %q: %w", dir.Name(), err)
@@ -152,9 +154,9 @@ func Attach(root, dir *os.File) error {
 	return nil
 }
 
-// Directory opens the directory of a pool's target, to mount something there. Links on the
+// directory opens the directory of a pool's target, to mount something there. Links on the
 // way are followed: they are the administrator's.
-func Directory(target string) (*os.File, error) {
+func directory(target string) (*os.File, error) {
 	dir, err := os.OpenFile(target, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, fmt.Errorf("pool directory %q: %w", target, backends.ErrNotFound)
@@ -166,20 +168,34 @@ func Directory(target string) (*os.File, error) {
 }
 
 // At is what is mounted at a pool's target, on top of what may be below; ok is false where
-// nothing is, or there is no directory.
+// nothing is, or there is no directory. The kernel's table says it: the file system itself
+// is asked nothing, since a server that is away would not answer. Links on the way are
+// followed: they are the administrator's.
 func At(target string) (m blockdev.Mount, ok bool, err error) {
-	dir, err := Directory(target)
-	if errors.Is(err, backends.ErrNotFound) {
-		return m, false, nil
+	parent, err := filepath.EvalSymlinks(filepath.Dir(target))
+	if err == nil {
+		if m, ok = on(filepath.Join(parent, filepath.Base(target))); ok {
+			return m, true, nil
+		}
+		var real string
+		if real, err = filepath.EvalSymlinks(target); err == nil { // nothing is mounted on it, so that it is no server's
+			m, ok = on(real)
+		}
 	}
-	if err != nil {
-		return m, false, err
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return m, false, fmt.Errorf("cannot look at pool directory %q: %w", target, err)
 	}
-	defer dir.Close() // it was only looked at
-	if m, ok, err = blockdev.MountAt(dir); err != nil {
-		err = fmt.Errorf("cannot look at pool directory %q: %w", target, err)
+	return m, ok, nil
+}
+
+// on is what is mounted on a path without links, on top.
+func on(path string) (top blockdev.Mount, ok bool) {
+	for _, m := range blockdev.Mounts() {
+		if m.Point == path {
+			top, ok = m, true
+		}
 	}
-	return m, ok, err
+	return top, ok
 }
 
 // Other is the refusal of a target at which something else is mounted.
