@@ -56,7 +56,11 @@ func amount(p record.Progress) string {
 func timeLeft(e record.Estimate) string {
 	switch {
 	case e.StalledSince != nil:
-		return "stalled since " + clock(*e.StalledSince)
+		text := "stalled since " + clock(*e.StalledSince)
+		if e.StalledOn != "" {
+			text += ": " + e.StalledOn
+		}
+		return text
 	case e.RemainingS != nil:
 		return quantity.FormatDuration(quantity.Seconds(*e.RemainingS)) + " left"
 	}

@@ -184,6 +184,9 @@ type Estimate struct {
 	EndEarly     *time.Time `json:"end_early"`
 	EndLate      *time.Time `json:"end_late"`
 	StalledSince *time.Time `json:"stalled_since"`
+	// StalledOn says which process of a stalled job waits in the kernel, and for what, as
+	// far as the kernel tells; "" where none does.
+	StalledOn string `json:"stalled_on"`
 }
 
 // Owner is who asked for a job, and through what.

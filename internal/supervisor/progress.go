@@ -14,20 +14,21 @@ import (
 // tracker knows how far a job is and when it will end. The job's goroutine
 // brings what the helper says; anybody reads.
 type tracker struct {
-	mu      sync.Mutex
-	est     *estimate.Estimator // nil before the plan
-	prior   estimate.Prior
-	phases  []ipc.PlanPhase
-	index   int // of the phase, -1 before the first
-	limit   int64
-	paused  bool
-	floor   float64   // percent never falls, not even when the plan changes
-	again   bool      // another helper or daemon was at work before: the record has how far it was
-	heard   bool      // progress was reported by the helper that is at work
-	unshown bool      // something has changed since the last event
-	taken   int64     // bytes of what the job reserves that it has blocks for already
-	opens   int64     // how much of the phase is done when the next window opens; 0: not known
-	looks   time.Time // when it is next looked whether a window is to be called for
+	mu        sync.Mutex
+	est       *estimate.Estimator // nil before the plan
+	prior     estimate.Prior
+	phases    []ipc.PlanPhase
+	index     int // of the phase, -1 before the first
+	limit     int64
+	paused    bool
+	floor     float64   // percent never falls, not even when the plan changes
+	again     bool      // another helper or daemon was at work before: the record has how far it was
+	heard     bool      // progress was reported by the helper that is at work
+	unshown   bool      // something has changed since the last event
+	stalledOn string    // who waits in the kernel, while the job is stalled
+	taken     int64     // bytes of what the job reserves that it has blocks for already
+	opens     int64     // how much of the phase is done when the next window opens; 0: not known
+	looks     time.Time // when it is next looked whether a window is to be called for
 }
 
 func newTracker(prior estimate.Prior) *tracker { return &tracker{index: -1, prior: prior} }
@@ -153,6 +154,21 @@ func (t *tracker) takeNews() bool {
 	return news
 }
 
+// waits notes on what a stalled job waits, which where tells.
+func (t *tracker) waits(where func() string) {
+	t.mu.Lock()
+	stalled := t.est != nil && t.est.Estimate(time.Now()).StalledSince != nil
+	t.mu.Unlock()
+	at := ""
+	if stalled {
+		at = where() // it reads of processes, for which nobody is to wait
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unshown = t.unshown || at != t.stalledOn
+	t.stalledOn = at
+}
+
 // fill writes phase, progress and estimate of a live job.
 func (t *tracker) fill(v *record.Job) {
 	t.mu.Lock()
@@ -169,10 +185,13 @@ func (t *tracker) fill(v *record.Job) {
 		t.floor = max(t.floor, *v.Progress.Percent)
 		v.Progress.Percent = new(t.floor)
 	}
+	if v.Estimate.StalledSince != nil {
+		v.Estimate.StalledOn = t.stalledOn
+	}
 	switch v.State {
 	case record.Running, record.Paused, record.Finalizing:
 	case record.Canceling: // what does not move may be what the cancel waits for
-		v.Estimate = record.Estimate{StalledSince: v.Estimate.StalledSince}
+		v.Estimate = record.Estimate{StalledSince: v.Estimate.StalledSince, StalledOn: v.Estimate.StalledOn}
 	default:
 		v.Estimate = record.Estimate{} // it is of work that is not done any more
 	}

@@ -459,6 +459,7 @@ func (j *job) keepHouse() {
 	if j.run.awaited != nil {
 		j.track.news() // its time runs out
 	}
+	j.track.waits(j.h.family.Waiting)
 	j.publishProgress()
 }
 

@@ -183,6 +183,22 @@ func (f Family) Kill() error {
 	return f.Signal(syscall.SIGKILL)
 }
 
+// Waiting describes the members that wait in the kernel for a device or a server, for
+// people: which, where, and for what as far as that place tells; "" for none.
+func (f Family) Waiting() string {
+	pids, err := f.Members()
+	if err != nil {
+		return ""
+	}
+	var out []string
+	for _, pid := range pids {
+		if at := waitOf(pid); at != "" {
+			out = append(out, at)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
 // Stuck describes the members that a kill did not end, for people: pid, state
 // and where in the kernel each waits.
 func (f Family) Stuck() string {

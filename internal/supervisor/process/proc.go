@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -112,6 +113,37 @@ func describe(pid int) string {
 		s += " (" + w + ")"
 	}
 	return s
+}
+
+// fuseWait is where a thread waits for the program that answers for a file system of FUSE:
+// a signal reaches it there at first.
+const fuseWait = "request_wait_answer"
+
+// awaited says who does not answer where a thread waits at a place in the kernel, by the
+// beginning of its name.
+var awaited = []struct{ at, who string }{
+	{"rpc_", "a server of NFS"}, {"nfs", "a server of NFS"}, {fuseWait, "the program behind a file system of FUSE"}, {"fuse_", "the program behind a file system of FUSE"},
+	{"io_schedule", "a device"}, {"blk_", "a device"}, {"bio_", "a device"}, {"folio_wait", "a device or a server"}, {"wait_on_page", "a device or a server"}, {"jbd2_", "a device"}, {"xfs_", "a device"},
+}
+
+// waitOf describes a process that waits for a device or a server; "" of one that does not.
+func waitOf(pid int) string {
+	dir := threadOf(pid)
+	threads, _ := filepath.Glob(filepath.Join(dirOf(pid), "task", "*")) // the pattern is good
+	if i := slices.IndexFunc(threads, func(thread string) bool { return wchan(thread) == fuseWait }); i >= 0 {
+		dir = threads[i]
+	}
+	st, err := statIn(dir)
+	at := wchan(dir)
+	if err != nil || st.state != 'D' && at != fuseWait {
+		return ""
+	}
+	for _, a := range awaited {
+		if strings.HasPrefix(at, a.at) {
+			return fmt.Sprintf("process %d waits for %s (%s)", pid, a.who, at)
+		}
+	}
+	return describe(pid)
 }
 
 // wchan says where in the kernel a thread waits, "" when it does not or we may

@@ -494,3 +494,30 @@ func TestNoBinaryIsAnError(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+// A process that waits for a server is said to, and for what; one that waits for nobody is
+// not.
+func TestWhoWaitsIsNamed(t *testing.T) {
+	silent := testenv.Silent(t)
+	p, f := sh(t, "exec stat '"+silent+"/x'", Cgroups{})
+	deadline := time.After(patience)
+	for tick := time.NewTicker(time.Millisecond); ; { // a wait has no event
+		w := f.Waiting()
+		if strings.Contains(w, fmt.Sprintf("process %d waits for the program behind a file system of FUSE", p.PID())) {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waiting is %q", w)
+		}
+	}
+	if err := f.Kill(); err != nil {
+		t.Error(err)
+	}
+	untilFree(t, f)
+	_, idle := sh(t, "exec sleep 60", Cgroups{})
+	if w := idle.Waiting(); w != "" {
+		t.Errorf("of one that sleeps: %q", w)
+	}
+}
