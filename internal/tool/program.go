@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,8 +48,46 @@ var (
 // that of who started us may be anybody's.
 const path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// Find gives the absolute path of a program, or a *MissingError.
-func (p Program) Find() (string, error) {
+// foundFor is how long it counts where a program was found, or that it was not. What a
+// pool can do depends on that, and is asked for with every request; who installs a program
+// does not see that it takes a moment.
+const foundFor = time.Second
+
+// found are the programs that were looked for, by name.
+var found finds
+
+type finds struct {
+	mu  sync.Mutex
+	all map[string]find
+}
+
+type find struct {
+	path string
+	err  error
+	at   time.Time
+}
+
+// of gives where a program is as look says now, or has said within foundFor.
+func (f *finds) of(name string, now time.Time, look func() (string, error)) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known, ok := f.all[name]
+	if age := now.Sub(known.at); ok && age >= 0 && age < foundFor {
+		return known.path, known.err
+	}
+	if f.all == nil {
+		f.all = map[string]find{}
+	}
+	path, err := look()
+	f.all[name] = find{path, err, now}
+	return path, err
+}
+
+// Find gives the absolute path of a program, or a *MissingError, as it was within the
+// last second. It may be called concurrently.
+func (p Program) Find() (string, error) { return found.of(p.Name, time.Now(), p.look) }
+
+func (p Program) look() (string, error) {
 	for _, dir := range filepath.SplitList(path) {
 		at := filepath.Join(dir, p.Name)
 		var st unix.Stat_t
