@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"storaged/internal/record"
 	"storaged/internal/rest/client"
 	"storaged/internal/service/contract"
@@ -32,6 +34,7 @@ func (s samples) at(q float64) time.Duration {
 // rig is a private daemon with one pool.
 type rig struct {
 	dir    string
+	run    string // the daemon's runtime directory
 	sock   string
 	daemon *exec.Cmd
 	client *client.Client
@@ -46,6 +49,10 @@ func startRig(ctx context.Context, bin string) (*rig, error) {
 	if err != nil {
 		return nil, err
 	}
+	run, err := os.MkdirTemp(inMemory(), "storaged-bench-")
+	if err != nil {
+		return nil, err
+	}
 	log, err := os.Create(filepath.Join(dir, "daemon.log"))
 	if err != nil {
 		return nil, err
@@ -56,18 +63,29 @@ func startRig(ctx context.Context, bin string) (*rig, error) {
 		return nil, err
 	}
 	cmd := exec.Command(filepath.Join(bin, "storaged"), "--config", config, "--socket", sock,
-		"--state-dir", filepath.Join(dir, "state"), "--runtime-dir", filepath.Join(dir, "run"))
+		"--state-dir", filepath.Join(dir, "state"), "--runtime-dir", run)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // as a service manager starts it
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	r := &rig{dir: dir, sock: sock, daemon: cmd, client: client.Dial(sock)}
+	r := &rig{dir: dir, run: run, sock: sock, daemon: cmd, client: client.Dial(sock)}
 	if err := r.ready(ctx); err != nil {
 		r.stop()
 		return nil, err
 	}
 	return r, nil
+}
+
+// inMemory is a directory in memory, as that is in which an installed daemon has its
+// runtime directory, and libvirtd here has all of its own; "": there is none.
+func inMemory() string {
+	var st unix.Statfs_t
+	const shm = "/dev/shm"
+	if unix.Statfs(shm, &st) == nil && st.Type == unix.TMPFS_MAGIC {
+		return shm
+	}
+	return ""
 }
 
 // ready waits for the daemon and makes the pool.
@@ -116,6 +134,7 @@ func (r *rig) stop() {
 	_ = r.daemon.Process.Signal(syscall.SIGTERM)
 	_ = r.daemon.Wait()
 	_ = os.RemoveAll(r.dir)
+	_ = os.RemoveAll(r.run)
 }
 
 // timed measures one call.
