@@ -53,6 +53,7 @@ func (l launcher) family(d ipc.JobDir, cgroup string) process.Family {
 type given struct {
 	data    *os.File // nil: none
 	secrets []*os.File
+	short   bool // its work is over in a moment
 }
 
 // launch makes the job's directories and starts a helper in them. What it made is gone
@@ -73,7 +74,7 @@ func (l launcher) launch(d ipc.JobDir, argv []string, has given) (*helper, error
 		if d.State != d.Runtime { // else it is a query, of which nothing is kept
 			h.nameIn(l.state)
 		}
-		if err = l.exec(h, process.Spec{Argv: argv, Cgroup: group, Data: has.data, More: has.secrets}); err == nil {
+		if err = l.exec(h, process.Spec{Argv: argv, Env: l.variables(has), Cgroup: group, Data: has.data, More: has.secrets}); err == nil {
 			return h, nil
 		}
 		h.close()
@@ -113,6 +114,15 @@ func (l launcher) remove(d ipc.JobDir) error {
 	return errors.Join(os.RemoveAll(d.Runtime), process.RemoveCgroup(cgroup))
 }
 
+// variables are those that a helper gets of us. Go's scheduler would wake threads for
+// short work on every processor, which costs more than they do.
+func (l launcher) variables(has given) []string {
+	if has.short {
+		return append([]string{"GOMAXPROCS=1"}, l.env...)
+	}
+	return slices.Clone(l.env)
+}
+
 // exec starts the process; spec has what differs from job to job. Our copy of
 // the lock is closed at once: from then on it is held by the helper and whom it
 // passes it on to.
@@ -123,7 +133,6 @@ func (l launcher) exec(h *helper, spec process.Spec) error {
 	}
 	defer lock.Close()
 	spec.Path, spec.Argv = l.program, append([]string{helperName}, spec.Argv...)
-	spec.Env = append([]string(nil), l.env...)
 	spec.Env = append(spec.Env, ipc.EnvJob+"="+h.dir.Job, ipc.EnvRuntime+"="+h.dir.Runtime, ipc.EnvState+"="+h.dir.State)
 	spec.Log, spec.Lock = h.log.f, lock
 	h.proc, err = process.Start(spec)

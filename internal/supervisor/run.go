@@ -233,7 +233,7 @@ func (j *job) launch() stage {
 	var h *helper
 	if err == nil {
 		h, err = j.withSecrets(func(secrets []*os.File) (*helper, error) {
-			return j.s.launcher.launch(d, j.task(), given{j.data, secrets})
+			return j.s.launcher.launch(d, j.task(), given{j.data, secrets, !j.keepsBusy()})
 		})
 	}
 	j.dropData()

@@ -210,6 +210,9 @@ func (c *call) finish() {
 	if c.procedure.access >= owns {
 		level = hclog.Info
 	}
+	if c.Log.GetLevel() > level {
+		return
+	}
 	o := c.caller.Owner
 	args := []any{"procedure", c.procedure.name, "ms", time.Since(c.began).Milliseconds(), "uid", o.UID, "user", o.User, "pid", o.PID, "command", o.Command}
 	if c.job != 0 {

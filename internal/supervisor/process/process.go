@@ -127,9 +127,9 @@ func level(pid int) {
 	}
 }
 
-// yields is the nice value of a process that makes way for others: a tenth of the share of
+// yields is the nice value of a process that makes way for others: a fifth of the share of
 // one that does not.
-const yields = 10
+const yields = 7
 
 // Yield has a process that leads a session, and all that it starts from now on, go behind
 // others on a busy processor. One that has ended needs none of this.
