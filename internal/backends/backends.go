@@ -112,6 +112,20 @@ type SourceFinder interface {
 	FindSources(ctx context.Context, near record.Source) ([]record.Source, error)
 }
 
+// Namer is a driver in whose pools not every name that CheckName passes can be a volume's. It
+// does no I/O, so that also who does not touch pools may ask.
+type Namer interface {
+	// CheckNameIn is all of the rule for names in a pool.
+	CheckNameIn(p Pool, name string) error
+}
+
+// Placed is a driver whose pools lie where their sources say. It does no I/O, so that also
+// who does not touch pools may ask.
+type Placed interface {
+	// TargetOf is the target of the pool with that source, which was checked.
+	TargetOf(s record.Source) string
+}
+
 // Opener is a driver that opens a pool's target once, for all that is done in it
 // from then on.
 type Opener interface {

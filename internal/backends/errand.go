@@ -35,6 +35,7 @@ type Use struct {
 	Reads bool    // it may be opened to be read
 	Makes bool    // it may be made by drafts
 	Job   string  // of the drafts; "" is any
+	Left  string  // the job whose draft the one of Job goes on with, "" if none
 	Takes bool    // it may leave its name
 	To    string  // the name that it may get instead; "" is any
 	Sizes []int64 // that it may get, bytes

@@ -29,6 +29,21 @@ func CheckSource(poolType string, s record.Source) error {
 	return nil
 }
 
+// TargetOf is the target of a pool with a source that was checked: the one that is given,
+// or where such pools lie in any case.
+func TargetOf(poolType string, s record.Source, given string) (string, error) {
+	b, err := all.Lookup(poolType)
+	placed, ok := b.(backends.Placed)
+	if err != nil || !ok {
+		return given, nil
+	}
+	is := placed.TargetOf(s)
+	if given != "" && given != is {
+		return "", record.Errorf(record.Invalid, "a pool of type %s with that source lies at %q, and not at %q", poolType, is, given)
+	}
+	return is, nil
+}
+
 // Able refuses an operation that the types of its pools are not able to do.
 func Able(o operation.Operation) error {
 	can, err := Capabilities(o.On().Type)
@@ -92,7 +107,9 @@ func unshared(poolType, a, b string) bool {
 // nameable refuses a name that volumes of the pool's type cannot have.
 func nameable(p *store.Pool, name string) error {
 	b, err := all.Lookup(p.Type)
-	if err == nil {
+	if n, ok := b.(backends.Namer); err == nil && ok {
+		err = n.CheckNameIn(poolOf(p), name)
+	} else if err == nil {
 		err = b.CheckName(name)
 	}
 	if err != nil {

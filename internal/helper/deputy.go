@@ -42,12 +42,10 @@ func (v *Volume) uses(r *Run) (*Pool, []backends.Use) {
 // uses of a draft are to make it, or to go on with that of the job that this one retries.
 func (d *Draft) uses(r *Run) (*Pool, []backends.Use) {
 	u := backends.Use{Name: d.Name, Job: r.ID, Reads: true, Makes: true}
-	if r.Earlier == nil || r.Earlier.Draft == r.ID || r.Earlier.Draft == "" {
-		return d.Pool, []backends.Use{u}
+	if r.Earlier != nil && r.Earlier.Draft != r.ID {
+		u.Left = r.Earlier.Draft
 	}
-	earlier := u
-	earlier.Job = r.Earlier.Draft
-	return d.Pool, []backends.Use{u, earlier}
+	return d.Pool, []backends.Use{u}
 }
 
 // sendDeputy starts the deputy of a task that needs one.

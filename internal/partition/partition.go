@@ -11,6 +11,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Labels are the kinds of tables there are, the one for new disks first.
@@ -43,6 +46,8 @@ type RoomError struct{ Need, Largest int64 }
 func (e *RoomError) Error() string {
 	return fmt.Sprintf("it needs %d bytes in one piece, and the largest free extent has %d", e.Need, e.Largest)
 }
+
+func (e *RoomError) Unwrap() error { return unix.ENOSPC }
 
 // Extent is a part of a disk, bytes.
 type Extent struct{ Start, End int64 }
@@ -381,6 +386,26 @@ func (t *Table) Remove(number int) error {
 	}
 	t.Partitions = t.list()
 	return nil
+}
+
+// Erase takes what makes a table from a disk of that size, durably: the headers of a GPT, and
+// of the first sector what is no boot code. Nobody needs to know what table it was.
+func Erase(d Disk, size, sector int64) error {
+	first := make([]byte, sector)
+	if _, err := d.ReadAt(first, 0); err != nil {
+		return fmt.Errorf("cannot read its first sector: %w", err)
+	}
+	clear(first[idAt:])
+	for _, at := range []int64{1, size/sector - 1} {
+		b := make([]byte, sector)
+		if _, err := d.ReadAt(b, at*sector); err != nil || !strings.HasPrefix(string(b), gptSignature) {
+			continue // it is not that of a table
+		}
+		if err := write(d, at*sector, make([]byte, sector)); err != nil {
+			return err
+		}
+	}
+	return writeFirst(d, first)
 }
 
 // Save writes what was changed, durably.

@@ -210,6 +210,9 @@ func (s *Service) newPool(r contract.PoolDefine) (*store.Pool, error) {
 	if r.Source.Format == "" && len(props.SourceFormats) > 0 {
 		r.Source.Format = props.SourceFormats[0]
 	}
+	if r.Target.Path, err = catalog.TargetOf(r.Type, r.Source, r.Target.Path); err != nil {
+		return nil, err
+	}
 	if err := s.notOurs(r.Target.Path); err != nil {
 		return nil, err
 	}

@@ -95,6 +95,9 @@ func volXML(c *call, a wire.VolFlags) (xdr.Value, error) {
 		return nil, err
 	}
 	doc := virtxml.OfVolume(v)
+	if p, err := c.svc.Pool(c.ctx(), v.Pool); err == nil { // else it has just gone
+		doc.In(p.Type)
+	}
 	if v.Parent != nil {
 		if other, err := c.svc.Volume(c.ctx(), v.Parent.Pool, v.Parent.Volume); err == nil { // else it has just gone
 			doc.Stand(other)

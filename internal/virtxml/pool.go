@@ -2,6 +2,7 @@ package virtxml
 
 import (
 	"encoding/hex"
+	"path"
 	"strings"
 
 	"github.com/google/uuid"
@@ -203,7 +204,7 @@ func (p Pool) Define() contract.PoolDefine {
 	if t, _ := poolTypeOf(p.Type); t.auth == "" {
 		p.Source.Auth = nil
 	}
-	return contract.PoolDefine{
+	r := contract.PoolDefine{
 		Name:      p.Name,
 		UUID:      p.UUID,
 		Type:      p.Type,
@@ -211,12 +212,30 @@ func (p Pool) Define() contract.PoolDefine {
 		Source:    p.Source.record(p.Options),
 		Autostart: new(false),
 	}
+	if p.Type == typeDisk && len(p.Source.Devices) == 1 {
+		r.Target = record.Target{Path: p.Source.Devices[0].Path}
+		if p.Source.Format == unknownFormat { // with which libvirt does so
+			r.Source.Format = dosFormat
+		}
+	}
+	return r
 }
+
+// A disk's partitions lie for libvirt in the directory of its node, for us at the node: so two
+// disks are two targets.
+const (
+	typeDisk      = "disk"
+	unknownFormat = "unknown"
+	dosFormat     = "dos"
+)
 
 // OfPool describes a pool: with the permissions of its directory as they are, or until
 // anybody has looked as they are to be.
 func OfPool(r record.Pool) Pool {
 	p := Pool{Type: r.Type, Name: r.Name, UUID: r.UUID, Capacity: r.Capacity, Allocation: r.Allocation, Available: r.Available, Path: r.Target.Path}
+	if p.Type == typeDisk {
+		p.Path = path.Dir(p.Path)
+	}
 	p.Source, p.Options = sourceFrom(r.Source)
 	if p.Permissions = permissionsFrom(r.Permissions); p.Permissions.none() {
 		p.Permissions = permissionsIn(r.Target.Rights)

@@ -373,3 +373,35 @@ func TestSourcesAreDescribed(t *testing.T) {
 		t.Errorf("of none: %q", got)
 	}
 }
+
+// Two disks are two pools, whose partitions libvirt has in one directory.
+func TestDiskPoolsLieAtTheirDisks(t *testing.T) {
+	const doc = "<pool type='disk'><name>d</name><source><device path='/dev/sdb'/></source><target><path>/dev</path></target></pool>"
+	p, err := virtxml.ParsePool([]byte(doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := p.Define()
+	if r.Target.Path != "/dev/sdb" || r.Source.Format != "dos" {
+		t.Errorf("%+v", r)
+	}
+	text := virtxml.OfPool(record.Pool{Type: "disk", Name: "d", Target: r.Target, Source: r.Source}).Format()
+	for _, want := range []string{"<device path='/dev/sdb'/>", "<format type='dos'/>", "<path>/dev</path>"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+	v, err := virtxml.ParseVolume([]byte("<volume><name>sdb1</name><capacity>1048576</capacity><target><format type='linux-swap'/></target></volume>"), "disk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := v.Create(); err != nil || c.Format != "raw" || c.Allocation != nil {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for pool, want := range map[string]string{"disk": "<format type='none'/>", "dir": "<format type='raw'/>"} {
+		v := virtxml.OfVolume(record.Volume{Type: "block", Format: "raw"})
+		if v.In(pool); !strings.Contains(v.Format(), want) {
+			t.Errorf("%s: %s", pool, v.Format())
+		}
+	}
+}

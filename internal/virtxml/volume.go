@@ -240,6 +240,7 @@ func stamp(t time.Time) string {
 // Formats and options of ours, for what libvirt says in other words.
 const (
 	formatLUKS     = "luks"
+	formatExtended = "extended"
 	optionCluster  = "cluster_size"
 	optionCompat   = "compat"
 	oldCompat      = "0.10" // of images that have no features
@@ -250,8 +251,11 @@ const (
 
 // OurFormat is the format in our words: libvirt calls an encrypted raw volume raw.
 func (x Target) OurFormat() string {
-	if x.Encryption != nil && x.Format == record.FormatRaw {
+	switch {
+	case x.Encryption != nil && x.Format == record.FormatRaw:
 		return formatLUKS
+	case x.Format != formatExtended && slices.Contains(partFormats, x.Format):
+		return record.FormatRaw // what a partition is to be for changes nothing of it
 	}
 	return x.Format
 }
@@ -284,7 +288,7 @@ func (v Volume) Create() (operation.CreateRequest, error) {
 		return operation.CreateRequest{}, refuse(Wrong, "missing capacity element")
 	}
 	r := operation.CreateRequest{Name: v.Name, Capacity: deref(v.Capacity), Format: v.Target.OurFormat(), Options: v.Target.Options(), Rights: v.Target.Permissions.Rights()}
-	if r.Format == record.FormatRaw {
+	if r.Format == record.FormatRaw && v.Target.Format == record.FormatRaw {
 		r.Allocation = v.reserved()
 	}
 	return r, nil
@@ -317,6 +321,14 @@ func OfVolume(r record.Volume) Volume {
 		v.Backing = &Target{Path: r.Backing, Format: record.FormatRaw}
 	}
 	return v
+}
+
+// In says it as of a volume in pools of a type: where their volumes are in no formats of images
+// libvirt says another word for raw, or none.
+func (v *Volume) In(pool string) {
+	if t, ok := poolTypeOf(pool); ok && v.Target.Format == record.FormatRaw {
+		v.Target.Format = t.volume
+	}
 }
 
 // Stand says more of what the volume stands on, which is the other.

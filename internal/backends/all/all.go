@@ -8,12 +8,13 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/dir"
+	"storaged/internal/backends/disk"
 	"storaged/internal/backends/fs"
 	"storaged/internal/record"
 )
 
 var list = unique(
-	dir.New(), fs.New(),
+	dir.New(), fs.New(), disk.New(),
 )
 
 // Backends gives every driver, in the order of the list.

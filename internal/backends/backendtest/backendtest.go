@@ -37,6 +37,9 @@ type Suite struct {
 	// Ready is New for tests that are about volumes alone: the pool may be built, and
 	// started, but is empty. nil: New is as good.
 	Ready func(t *testing.T) (backends.Backend, backends.Pool)
+	// Name gives a volume of a pool the name that it has there for one of the contract's, for
+	// types in which not every name can be one. nil: they can.
+	Name func(p backends.Pool, name string) string
 }
 
 // Run tests the contract, as far as it is that of a type with these capabilities,
@@ -104,6 +107,15 @@ func newRig(t *testing.T, s Suite) *rig {
 	t.Helper()
 	b, p := s.New(t)
 	return &rig{t, b, p, s}
+}
+
+// n is the name that a volume has in the pool. What makes volumes, or looks for them, by
+// methods of the rig has it from those.
+func (r *rig) n(name string) string {
+	if r.suite.Name == nil {
+		return name
+	}
+	return r.suite.Name(r.p, name)
 }
 
 // builder is the driver of a type that builds pools, which the case is about.
@@ -226,7 +238,7 @@ func (r *rig) unblocked(do func()) {
 // draft begins a volume with content.
 func (r *rig) draft(name, job string, content []byte) backends.Draft {
 	r.Helper()
-	d, err := r.creator().Create(r.Context(), r.p, backends.NewVolume{Name: name, Job: job, Size: int64(len(content)), Format: record.FormatRaw})
+	d, err := r.creator().Create(r.Context(), r.p, backends.NewVolume{Name: r.n(name), Job: job, Size: int64(len(content)), Format: record.FormatRaw})
 	r.must(err)
 	r.Cleanup(func() { d.Close() }) // a second time does no harm
 	_, err = d.Content().WriteAt(content, 0)
@@ -268,6 +280,10 @@ func (r *rig) has(want ...string) {
 	for name := range r.list() {
 		got = append(got, name)
 	}
+	want = slices.Clone(want)
+	for i := range want {
+		want[i] = r.n(want[i])
+	}
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
@@ -278,7 +294,7 @@ func (r *rig) has(want ...string) {
 // holds fails unless the volume begins with content.
 func (r *rig) holds(name string, content []byte) {
 	r.Helper()
-	v, err := r.b.Open(r.Context(), r.p, name, backends.ReadShared)
+	v, err := r.b.Open(r.Context(), r.p, r.n(name), backends.ReadShared)
 	r.must(err)
 	got := make([]byte, len(content))
 	_, err = io.ReadFull(io.NewSectionReader(v.Content(), 0, int64(len(content))), got)

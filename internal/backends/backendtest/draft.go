@@ -33,10 +33,10 @@ func numbered(i int) string { return fmt.Sprintf("vol-%04d.raw", i) }
 
 func draftLife(r *rig) {
 	r.started()
-	content := bytes.Repeat([]byte("storaged"), 8192)
+	content := bytes.Repeat([]byte("storaged"), 1<<19) // a size that all types can have exactly
 	d := r.draft("a", "job", content)
 	r.has()
-	_, err := r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
+	_, err := r.b.Open(r.Context(), r.p, r.n("a"), backends.ReadShared)
 	r.is(err, backends.ErrNotFound)
 	identity := 0
 	r.must(d.Commit(r.Context(), func(b []byte) error {
@@ -51,7 +51,7 @@ func draftLife(r *rig) {
 	r.must(err)
 	r.must(d.Close())
 	r.must(d.Close())
-	found := r.list()["a"]
+	found := r.list()[r.n("a")]
 	checkInfo(r, told, found, int64(len(content)))
 	r.holds("a", content)
 }
@@ -62,7 +62,7 @@ func checkInfo(r *rig, told, found backends.VolumeInfo, size int64) {
 	if found.Size != size || found.Capacity != size || found.Format != "raw" || found.Backing != "" {
 		r.Errorf("found %+v, made %d bytes", found, size)
 	}
-	if found.Name != "a" || found.Path == "" || found.Key == "" || found.Type == "" || found.ID == "" {
+	if found.Name != r.n("a") || found.Path == "" || found.Key == "" || found.Type == "" || found.ID == "" {
 		r.Errorf("incomplete: %+v", found)
 	}
 	found.Format = ""
@@ -80,7 +80,7 @@ func draftDiscard(r *rig) {
 	r.must(d.Close())
 	r.has()
 	r.made("a", []byte("again"))
-	r.must(r.remove(r.Context(), r.p, "a"))
+	r.must(r.remove(r.Context(), r.p, r.n("a")))
 	r.must(r.deleter().Delete(r.Context(), r.p, false)) // it is empty indeed
 }
 
@@ -88,8 +88,8 @@ func draftDiscard(r *rig) {
 func draftBlank(r *rig) {
 	const size = 1 << 20
 	r.started().made("a", bytes.Repeat([]byte("secret"), size/6))
-	r.must(r.remove(r.Context(), r.p, "a"))
-	d, err := r.creator().Create(r.Context(), r.p, backends.NewVolume{Name: "b", Job: "job", Size: size, Format: record.FormatRaw})
+	r.must(r.remove(r.Context(), r.p, r.n("a")))
+	d, err := r.creator().Create(r.Context(), r.p, backends.NewVolume{Name: r.n("b"), Job: "job", Size: size, Format: record.FormatRaw})
 	r.must(err)
 	_, err = diskio.Allocate(r.Context(), diskio.NewPacer(), d.Content(), diskio.AllocateSpec{Capacity: size, Clean: d.Clean()})
 	r.must(err)
@@ -102,7 +102,7 @@ func draftBlank(r *rig) {
 
 func draftTaken(r *rig) {
 	r.started().made("a", []byte("first"))
-	_, err := r.creator().Create(r.Context(), r.p, small("a", "job"))
+	_, err := r.creator().Create(r.Context(), r.p, small(r.n("a"), "job"))
 	r.is(err, backends.ErrExists)
 	r.holds("a", []byte("first"))
 }
@@ -120,7 +120,7 @@ func draftTakenLater(r *rig) {
 	}
 	r.is(late.Commit(r.Context(), keepNothing), backends.ErrExists)
 	r.must(late.Discard())
-	r.must(r.remove(r.Context(), r.p, "a"))
+	r.must(r.remove(r.Context(), r.p, r.n("a")))
 	err = later.Commit(r.Context(), func([]byte) error { r.made("a", []byte("between")); return nil })
 	r.is(err, backends.ErrExists)
 	r.must(later.Discard())
@@ -191,17 +191,17 @@ func draftLocked(r *rig) {
 	r.started()
 	d := r.draft("a", "job", []byte("a"))
 	r.must(d.Commit(r.Context(), keepNothing))
-	_, err := r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
+	_, err := r.b.Open(r.Context(), r.p, r.n("a"), backends.ReadShared)
 	r.busy(err, "")
-	r.busy(r.remove(r.Context(), r.p, "a"), "")
+	r.busy(r.remove(r.Context(), r.p, r.n("a")), "")
 	r.must(d.Close())
-	r.must(r.remove(r.Context(), r.p, "a"))
+	r.must(r.remove(r.Context(), r.p, r.n("a")))
 }
 
 func draftTwice(r *rig) {
 	r.started()
 	d := r.draft("a", "job", []byte("a"))
-	if _, err := r.creator().Create(r.Context(), r.p, small("b", "job")); err == nil {
+	if _, err := r.creator().Create(r.Context(), r.p, small(r.n("b"), "job")); err == nil {
 		r.Error("one job has two drafts by one temporary name")
 	}
 	r.must(d.Commit(r.Context(), keepNothing))
@@ -223,10 +223,10 @@ func draftDiscardLate(r *rig) {
 func draftJob(r *rig) {
 	r.started()
 	for _, job := range []string{"", "..", "../x", "a/b", "a\x00b", "a\nb", strings.Repeat("j", 300)} {
-		if _, err := r.creator().Create(r.Context(), r.p, small("a", job)); err == nil {
+		if _, err := r.creator().Create(r.Context(), r.p, small(r.n("a"), job)); err == nil {
 			r.Errorf("job %q passed create", job)
 		}
-		if _, err := r.creator().Settle(r.Context(), r.p, "a", job, nil); err == nil {
+		if _, err := r.creator().Settle(r.Context(), r.p, r.n("a"), job, nil); err == nil {
 			r.Errorf("job %q passed settle", job)
 		}
 	}

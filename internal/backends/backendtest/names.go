@@ -86,7 +86,7 @@ func badNamesRefused(r *rig) {
 		}
 	}
 	r.has("a")
-	if made, err := filepath.Glob(filepath.Join(above, "*")); err != nil || len(made) > 1 {
+	if made, err := filepath.Glob(filepath.Join(above, "*")); err != nil || len(made) > 1 && above != "/dev" {
 		r.Errorf("beside the pool there is %q (%v)", made, err)
 	}
 }
@@ -115,9 +115,9 @@ func (r *rig) goodNames() []string {
 
 func namesLocated(r *rig) {
 	r.started().made("a", []byte("a"))
-	info, err := r.b.Look(r.Context(), r.p, "a")
+	info, err := r.b.Look(r.Context(), r.p, r.n("a"))
 	r.must(err)
-	if at := r.b.Locate(r.p, "a"); info.Path != at.Path || info.Type != at.Type || at.Key != "" && info.Key != at.Key {
+	if at := r.b.Locate(r.p, r.n("a")); info.Path != at.Path || info.Type != at.Type || at.Key != "" && info.Key != at.Key {
 		r.Errorf("foretold as %+v, found as %+v", at, info)
 	}
 	seen := map[string]bool{}

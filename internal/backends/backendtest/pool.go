@@ -48,7 +48,7 @@ func stepsRepeat(r *rig) {
 		r.must(r.b.Start(ctx, r.p))
 		r.has("a")
 	}
-	r.must(r.remove(ctx, r.p, "a"))
+	r.must(r.remove(ctx, r.p, r.n("a")))
 	for range 2 {
 		r.must(r.b.Stop(ctx, r.p))
 	}
@@ -62,13 +62,13 @@ func stepsRepeat(r *rig) {
 
 func beforeBuild(r *rig) {
 	ctx := r.Context()
-	_, create := r.creator().Create(ctx, r.p, small("a", "job"))
-	_, open := r.b.Open(ctx, r.p, "a", backends.ReadShared)
+	_, create := r.creator().Create(ctx, r.p, small(r.n("a"), "job"))
+	_, open := r.b.Open(ctx, r.p, r.n("a"), backends.ReadShared)
 	_, refresh := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error { return nil })
 	_, space := r.b.Space(ctx, r.p)
 	for what, err := range map[string]error{
 		"start": r.b.Start(ctx, r.p), "create": create, "open": open,
-		"refresh": refresh, "space": space, "remove": r.remove(ctx, r.p, "a"),
+		"refresh": refresh, "space": space, "remove": r.remove(ctx, r.p, r.n("a")),
 	} {
 		if !errors.Is(err, backends.ErrNotFound) {
 			r.Errorf("%s: %v", what, err)
@@ -94,10 +94,10 @@ func deleteUnlisted(r *rig) {
 	r.started().made("a", []byte("a"))
 	r.made("b", []byte("b"))
 	known := r.p
-	known.Listed = []string{"a", "gone"}
+	known.Listed = []string{r.n("a"), "gone"}
 	r.is(r.deleter().Delete(r.Context(), known, true), backends.ErrNotEmpty)
 	r.has("a", "b")
-	known.Listed = []string{"a", "b", "gone"}
+	known.Listed = []string{r.n("a"), r.n("b"), "gone"}
 	r.must(r.deleter().Delete(r.Context(), known, true))
 	r.started().has()
 }
@@ -105,7 +105,7 @@ func deleteUnlisted(r *rig) {
 func deleteBusy(r *rig) {
 	r.started().made("a", []byte("a"))
 	r.made("b", []byte("b"))
-	v, err := r.b.Open(r.Context(), r.p, "b", backends.ReadShared)
+	v, err := r.b.Open(r.Context(), r.p, r.n("b"), backends.ReadShared)
 	r.must(err)
 	r.busy(r.deleter().Delete(r.Context(), r.p, true), "")
 	r.must(v.Close())
@@ -165,21 +165,21 @@ func canceledMethods(r *rig) {
 	r.is(r.builder().Build(ctx, r.p, false), context.Canceled)
 	r.is(r.b.Start(r.Context(), r.p), backends.ErrNotFound)
 	r.started().made("a", []byte("a"))
-	_, create := r.creator().Create(ctx, r.p, small("b", "job"))
-	_, open := r.b.Open(ctx, r.p, "a", backends.WriteExclusive)
-	_, settle := r.creator().Settle(ctx, r.p, "a", "job", nil)
+	_, create := r.creator().Create(ctx, r.p, small(r.n("b"), "job"))
+	_, open := r.b.Open(ctx, r.p, r.n("a"), backends.WriteExclusive)
+	_, settle := r.creator().Settle(ctx, r.p, r.n("a"), "job", nil)
 	_, refresh := r.b.Refresh(ctx, r.p, func(backends.VolumeInfo) error { return errors.New("called") })
 	_, space := r.b.Space(ctx, r.p)
 	for what, err := range map[string]error{
 		"start": r.b.Start(ctx, r.p), "stop": r.b.Stop(ctx, r.p), "delete": r.deleter().Delete(ctx, r.p, true),
-		"remove": r.remove(ctx, r.p, "a"), "create": create, "open": open, "settle": settle, "refresh": refresh, "space": space,
+		"remove": r.remove(ctx, r.p, r.n("a")), "create": create, "open": open, "settle": settle, "refresh": refresh, "space": space,
 	} {
 		if !errors.Is(err, context.Canceled) {
 			r.Errorf("%s: %v", what, err)
 		}
 	}
 	r.has("a")
-	r.must(r.remove(r.Context(), r.p, "a")) // no lock was left behind
+	r.must(r.remove(r.Context(), r.p, r.n("a"))) // no lock was left behind
 }
 
 // poolReplaced: what was built anew at the pool's place is not the pool.
@@ -204,12 +204,12 @@ func poolReplaced(r *rig) {
 func (r *rig) replaced(known backends.Pool) {
 	r.Helper()
 	ctx := r.Context()
-	_, create := r.creator().Create(ctx, known, small("b", "job"))
-	_, open := r.b.Open(ctx, known, "a", backends.ReadShared)
-	_, settle := r.creator().Settle(ctx, known, "a", "job", nil)
+	_, create := r.creator().Create(ctx, known, small(r.n("b"), "job"))
+	_, open := r.b.Open(ctx, known, r.n("a"), backends.ReadShared)
+	_, settle := r.creator().Settle(ctx, known, r.n("a"), "job", nil)
 	_, refresh := r.b.Refresh(ctx, known, func(backends.VolumeInfo) error { return nil })
 	_, space := r.b.Space(ctx, known)
-	for _, err := range []error{create, open, settle, refresh, space, r.b.Start(ctx, known), r.remove(ctx, known, "a"), r.deleter().Delete(ctx, known, true)} {
+	for _, err := range []error{create, open, settle, refresh, space, r.b.Start(ctx, known), r.remove(ctx, known, r.n("a")), r.deleter().Delete(ctx, known, true)} {
 		r.is(err, backends.ErrReplaced)
 		r.away(err)
 	}

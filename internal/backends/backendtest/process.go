@@ -120,7 +120,7 @@ type process struct {
 // of the test if it was not ended before.
 func (r *rig) process(o order) *process {
 	r.Helper()
-	o.Pool = r.p
+	o.Pool, o.Name = r.p, r.n(o.Name)
 	text, err := json.Marshal(o)
 	r.must(err)
 	cmd := exec.Command(os.Args[0])

@@ -29,11 +29,11 @@ var resizeCases = []testCase{
 func volumeOpen(r *rig) {
 	r.started().made("a", []byte("content"))
 	for _, a := range []backends.Access{backends.ReadShared, backends.WriteExclusive} {
-		v, err := r.b.Open(r.Context(), r.p, "a", a)
+		v, err := r.b.Open(r.Context(), r.p, r.n("a"), a)
 		r.must(err)
 		info, err := v.Info()
 		r.must(err)
-		if info.Name != "a" || info.Size < 7 || info.Format != "" || info.Capacity != info.Size {
+		if info.Name != r.n("a") || info.Size < 7 || info.Format != "" || info.Capacity != info.Size {
 			r.Errorf("told %+v", info)
 		}
 		_, sized := v.(backends.Resizer)
@@ -49,7 +49,7 @@ func volumeOpen(r *rig) {
 		r.must(v.Close())
 	}
 	r.holds("a", []byte("Content"))
-	v, err := r.b.Open(r.Context(), r.p, "b", backends.ReadShared)
+	v, err := r.b.Open(r.Context(), r.p, r.n("b"), backends.ReadShared)
 	if r.is(err, backends.ErrNotFound); v != nil {
 		r.Errorf("%T was opened of what there is not", v)
 	}
@@ -60,7 +60,7 @@ func volumeResize(r *rig) {
 	const mib = 1 << 20
 	r.started().made("a", bytes.Repeat([]byte("content."), mib/2))
 	resize := func(a backends.Access, spec diskio.ResizeSpec) error {
-		v, err := r.b.Open(r.Context(), r.p, "a", a)
+		v, err := r.b.Open(r.Context(), r.p, r.n("a"), a)
 		r.must(err)
 		defer v.Close()
 		if _, err = v.(backends.Resizer).Resize(r.Context(), diskio.NewPacer(), spec); err != nil {
@@ -83,15 +83,15 @@ func volumeResize(r *rig) {
 func volumeLook(r *rig) {
 	r.started().made("a", []byte("content"))
 	other := r.process(order{Act: actHold, Name: "a", Access: backends.WriteExclusive})
-	info, err := r.b.Look(r.Context(), r.p, "a")
+	info, err := r.b.Look(r.Context(), r.p, r.n("a"))
 	r.must(err)
-	if info.Name != "a" || info.Size < 7 || info.Capacity != info.Size || info.Ignored != "" {
+	if info.Name != r.n("a") || info.Size < 7 || info.Capacity != info.Size || info.Ignored != "" {
 		r.Errorf("told %+v", info)
 	}
 	other.end()
-	_, err = r.b.Look(r.Context(), r.p, "b")
+	_, err = r.b.Look(r.Context(), r.p, r.n("b"))
 	r.is(err, backends.ErrNotFound)
-	if missing, ok := errors.AsType[*backends.MissingError](err); !ok || missing.Path != filepath.Join(filepath.Dir(info.Path), "b") {
+	if missing, ok := errors.AsType[*backends.MissingError](err); !ok || missing.Path != filepath.Join(filepath.Dir(info.Path), r.n("b")) {
 		r.Errorf("what is missing is told by %v", err)
 	}
 }
@@ -104,13 +104,13 @@ func volumeLocks(r *rig) {
 	}{{backends.ReadShared, true}, {backends.WriteExclusive, false}} {
 		other := r.process(order{Act: actHold, Name: "a", Access: c.held})
 		holder := fmt.Sprintf("pid %d ", other.pid())
-		_, err := r.b.Open(r.Context(), r.p, "a", backends.WriteExclusive)
+		_, err := r.b.Open(r.Context(), r.p, r.n("a"), backends.WriteExclusive)
 		r.busy(err, holder)
-		r.busy(r.remove(r.Context(), r.p, "a"), holder)
+		r.busy(r.remove(r.Context(), r.p, r.n("a")), holder)
 		if c.readers {
 			r.readTogether("a")
 		} else {
-			_, err := r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
+			_, err := r.b.Open(r.Context(), r.p, r.n("a"), backends.ReadShared)
 			r.busy(err, holder)
 		}
 		other.end()
@@ -124,28 +124,28 @@ func volumeGrowth(r *rig) {
 	r.started().made("a", []byte("a"))
 	var readers []backends.Sharer
 	for range 2 {
-		v, err := r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
+		v, err := r.b.Open(r.Context(), r.p, r.n("a"), backends.ReadShared)
 		r.must(err)
 		defer v.Close()
 		readers = append(readers, v.(backends.Sharer))
-		_, err = r.b.Open(r.Context(), r.p, "a", backends.Grow)
+		_, err = r.b.Open(r.Context(), r.p, r.n("a"), backends.Grow)
 		r.busy(err, "")
 	}
 	for _, v := range readers {
-		_, err := r.b.Open(r.Context(), r.p, "a", backends.Grow)
+		_, err := r.b.Open(r.Context(), r.p, r.n("a"), backends.Grow)
 		r.busy(err, "")
 		r.must(v.ShareGrowth())
 	}
-	_, err := r.b.Open(r.Context(), r.p, "a", backends.WriteExclusive)
+	_, err := r.b.Open(r.Context(), r.p, r.n("a"), backends.WriteExclusive)
 	r.busy(err, "")
-	grower, err := r.b.Open(r.Context(), r.p, "a", backends.Grow)
+	grower, err := r.b.Open(r.Context(), r.p, r.n("a"), backends.Grow)
 	r.must(err)
-	_, err = r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
+	_, err = r.b.Open(r.Context(), r.p, r.n("a"), backends.ReadShared)
 	r.busy(err, "")
 	r.busy(readers[0].KeepSize(), "")
 	r.must(grower.Close())
 	r.must(readers[1].KeepSize())
-	_, err = r.b.Open(r.Context(), r.p, "a", backends.Grow)
+	_, err = r.b.Open(r.Context(), r.p, r.n("a"), backends.Grow)
 	r.busy(err, "")
 }
 
@@ -153,7 +153,7 @@ func volumeGrowth(r *rig) {
 func (r *rig) readTogether(name string) {
 	r.Helper()
 	for range 2 {
-		v, err := r.b.Open(r.Context(), r.p, name, backends.ReadShared)
+		v, err := r.b.Open(r.Context(), r.p, r.n(name), backends.ReadShared)
 		r.must(err)
 		defer v.Close() // only when both were open
 	}
@@ -162,32 +162,32 @@ func (r *rig) readTogether(name string) {
 func volumeKilled(r *rig) {
 	r.started().made("a", []byte("a"))
 	other := r.process(order{Act: actHold, Name: "a", Access: backends.WriteExclusive})
-	_, err := r.b.Open(r.Context(), r.p, "a", backends.WriteExclusive)
+	_, err := r.b.Open(r.Context(), r.p, r.n("a"), backends.WriteExclusive)
 	r.busy(err, fmt.Sprintf("pid %d ", other.pid()))
 	other.kill()
-	v, err := r.b.Open(r.Context(), r.p, "a", backends.WriteExclusive)
+	v, err := r.b.Open(r.Context(), r.p, r.n("a"), backends.WriteExclusive)
 	r.must(err)
 	r.must(v.Close())
 }
 
 func volumeRefused(r *rig) {
 	r.started().made("a", []byte("a"))
-	v, err := r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
+	v, err := r.b.Open(r.Context(), r.p, r.n("a"), backends.ReadShared)
 	r.must(err)
-	_, err = r.b.Open(r.Context(), r.p, "a", backends.WriteExclusive)
+	_, err = r.b.Open(r.Context(), r.p, r.n("a"), backends.WriteExclusive)
 	r.busy(err, "")
-	again, err := r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
+	again, err := r.b.Open(r.Context(), r.p, r.n("a"), backends.ReadShared)
 	r.must(err)
 	r.must(v.Close())
 	r.must(again.Close())
-	r.must(r.remove(r.Context(), r.p, "a"))
+	r.must(r.remove(r.Context(), r.p, r.n("a")))
 }
 
 func volumeRemove(r *rig) {
 	r.started().made("a", []byte("a"))
 	r.made("b", []byte("b"))
-	r.must(r.remove(r.Context(), r.p, "a"))
-	r.is(r.remove(r.Context(), r.p, "a"), backends.ErrNotFound)
+	r.must(r.remove(r.Context(), r.p, r.n("a")))
+	r.is(r.remove(r.Context(), r.p, r.n("a")), backends.ErrNotFound)
 	r.has("b")
 	r.made("a", []byte("again"))
 	r.holds("a", []byte("again"))
@@ -203,11 +203,11 @@ func volumePlanted(r *rig) {
 	planted[25] = 4                    // 1 PiB
 	copy(planted[200:], "/etc/shadow")
 	r.made("a", planted)
-	found := r.list()["a"]
+	found := r.list()[r.n("a")]
 	if found.Format != "qcow2" || found.Capacity != 1<<50 || found.Backing != "/etc/shadow" || found.Size < 4096 {
 		r.Errorf("found %+v", found)
 	}
-	v, err := r.b.Open(r.Context(), r.p, "a", backends.ReadShared)
+	v, err := r.b.Open(r.Context(), r.p, r.n("a"), backends.ReadShared)
 	r.must(err)
 	defer v.Close()
 	info, err := v.Info()

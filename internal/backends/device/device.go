@@ -62,8 +62,48 @@ func (n Node) probe(way int, lock func(*os.File) error) error {
 	return n.Busy(lock(f))
 }
 
+// Locked refuses a device at once that somebody has with locks which exclude the access.
+// Who has it without locks may be about to let go, and so is waited for where it is opened.
+func (n Node) Locked(a backends.Access) error {
+	flags, lock := unix.O_RDONLY, image.LockShared
+	if a == backends.WriteExclusive {
+		flags, lock = unix.O_RDWR, image.LockNew
+	}
+	f, err := os.OpenFile(n.Path, flags|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return n.missing(err)
+	}
+	defer f.Close() // nothing was written
+	if err := lock(f); err != nil {
+		if _, used := errors.AsType[*image.InUseError](err); used {
+			return n.Busy(err)
+		}
+	}
+	return nil
+}
+
+// OpenNew is Open for whoever has just made the device, and writes to it: who else has it open
+// came by, and is not looked for.
+func (n Node) OpenNew() (*os.File, error) {
+	f, err := os.OpenFile(n.Path, unix.O_RDWR|unix.O_EXCL|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, n.missing(err)
+	}
+	if err = n.Busy(image.LockNew(f)); err == nil {
+		err = n.is(f)
+	}
+	if err != nil {
+		f.Close() // nothing was written
+		return nil, err
+	}
+	return f, nil
+}
+
 // claim opens it for somebody whom nobody else is to disturb, also those who ask nobody.
 func (n Node) claim(context.Context) (*os.File, error) {
+	if err := n.Locked(backends.WriteExclusive); err != nil {
+		return nil, err
+	}
 	dev, err := blockdev.Claim(n.Path)
 	if err != nil {
 		return nil, n.missing(InUse(err))
@@ -106,6 +146,9 @@ func (n Node) await(ctx context.Context, flags int) (f *os.File, err error) {
 		}
 		if uses := blockdev.System.Uses(n.Number); !blockdev.Pass(uses) || time.Now().After(end) {
 			return nil, n.claimed(uses)
+		}
+		if err := n.Locked(backends.ReadShared); err != nil {
+			return nil, err
 		}
 		select {
 		case <-tick.C:
