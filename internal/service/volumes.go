@@ -33,6 +33,9 @@ func (s *Service) Volumes(_ context.Context, f contract.VolumeFilter) ([]record.
 			if err != nil {
 				return err
 			}
+			if len(f.Paths)+len(f.Keys) == 0 { // else few are selected
+				out = slices.Grow(out, len(vols))
+			}
 			for _, v := range vols {
 				if !selects(f, v) {
 					continue
