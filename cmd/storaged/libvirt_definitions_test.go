@@ -20,13 +20,13 @@ func TestPoolsGoBetweenLibvirtAndUs(t *testing.T) {
 	document := "<!--\nWARNING: THIS IS AN AUTO-GENERATED FILE.\n-->\n\n<pool type='dir'>\n  <name>theirs</name>\n  <uuid>2d3da4ed-8902-4d69-97ef-465dd35e9800</uuid>\n  <capacity unit='bytes'>0</capacity>\n  <allocation unit='bytes'>0</allocation>\n  <available unit='bytes'>0</available>\n  <source>\n  </source>\n  <target>\n    <path>" + target + "</path>\n  </target>\n</pool>\n"
 	h.must(os.WriteFile(filepath.Join(there, "theirs.xml"), []byte(document), 0o600))
 	h.must(os.Symlink(filepath.Join(there, "theirs.xml"), filepath.Join(there, "autostart", "theirs.xml")))
-	h.must(os.WriteFile(filepath.Join(there, "shared.xml"), []byte("<pool type='netfs'><name>shared</name><source><host name='h'/><dir path='/e'/></source><target><path>/mnt</path></target></pool>"), 0o600))
+	h.must(os.WriteFile(filepath.Join(there, "shared.xml"), []byte("<pool type='sheepdog'><name>shared</name><source><host name='h'/><name>s</name></source></pool>"), 0o600))
 
 	h.runs(record.ExitPartial, "would define pool theirs (dir, "+target+", autostart yes)", "libvirt", "import", "--dir", there, "--dry-run")
 	if pools := must(h.client.Pools(h.ctx()))(t); len(pools) != 1 {
 		t.Errorf("a dry run has left %d pools", len(pools))
 	}
-	h.runs(record.ExitPartial, "netfs", "libvirt", "import", "--dir", there)
+	h.runs(record.ExitPartial, "sheepdog", "libvirt", "import", "--dir", there)
 	h.runs(0, "defined already", "libvirt", "import", "theirs", "--dir", there)
 	p := h.poolIs("theirs", record.Pool{State: record.PoolInactive, UUID: "2d3da4ed-8902-4d69-97ef-465dd35e9800"})
 	if !p.Autostart || p.Target.Path != target {

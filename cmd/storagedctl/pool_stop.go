@@ -14,7 +14,7 @@ func (t *tool) stopVerb() *cli.Command {
 	return &cli.Command{
 		Name: "stop", Usage: "take a pool out of use; its volumes and storage stay", ArgsUsage: "POOL…",
 		Flags: jobFlags(
-			&cli.BoolFlag{Name: "force", Usage: "cancel the jobs that are in the way, and do not mind volumes of other pools that stand on its"},
+			&cli.BoolFlag{Name: "force", Usage: "cancel the jobs that are in the way, do not mind volumes of other pools that stand on its, and take away a mount whose server does not answer"},
 			&cli.BoolFlag{Name: "missing-ok", Usage: "no failure if there is no such pool"}, yesFlag()),
 		Action: t.changing(poolStop),
 	}

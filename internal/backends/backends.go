@@ -343,6 +343,7 @@ type Pool struct {
 	Spared  []string      // source devices of other pools, by their paths: they are not touched by other names either
 	Rights  diskio.Rights // that Build gives the target
 	Secret  *os.File      // for Start: what the secret of the source is in (secret.Read); nil: there is none
+	Force   bool          // Stop takes away a mount whose server does not answer
 	JobLock *os.File      // the job's, for programs that write; nil: there is no job
 	Opened  io.Closer     // what OpenPool opened of it, the driver's own; nil: its target has to be found
 }

@@ -225,7 +225,7 @@ func (e end) unstarted(tx *store.Tx, p *store.Pool) error {
 		}
 		text := fmt.Sprintf("%s; the catalog keeps its %s", f.Message, record.Plural(len(vols), "volume"))
 		anew, then := record.Do("pool.build", e.On().Pool), "start"
-		if len(e.On().PoolSource.Devices) > 0 { // a build would destroy what is there
+		if !e.On().PoolSource.SameStorage(record.Source{}) { // a build makes no other, or destroys what is there
 			anew, then = record.Do("pool.undefine", e.On().Pool), "define"
 		}
 		e.job.Error = f.WithHint("mount or bring back what belongs there, then %s; "+

@@ -22,6 +22,8 @@ type Capabilities struct {
 	Takes       []string      `json:"takes"`         // those that may be given beside
 	// SourceFormats are those that a source may be said to have; the first is the default.
 	SourceFormats []string `json:"source_formats"`
+	// Unusable are those of SourceFormats of which there are no pools all the same, and why.
+	Unusable []Building `json:"unusable_formats"`
 	// Builds are those in which a pool's storage can be made, where there is a choice; also
 	// what cannot now, and why.
 	Builds []Building `json:"builds"`

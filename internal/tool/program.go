@@ -44,6 +44,13 @@ var (
 	Wipefs    = Program{Name: "wipefs", Debian: "util-linux", Fedora: "util-linux-core"}
 )
 
+// Programs of NFS: one that asks a server what it exports, and one that has locks of NFS 3
+// watched.
+var (
+	Showmount  = Program{Name: "showmount", Debian: "nfs-common", Fedora: "nfs-utils"}
+	StartStatd = Program{Name: "start-statd", Debian: "nfs-common", Fedora: "nfs-utils"}
+)
+
 // path is where programs are searched, in this order, and what they get as PATH:
 // that of who started us may be anybody's.
 const path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -58,7 +58,7 @@ func whereToLook(a wire.SourcesArgs, search *record.Search) (near record.Source,
 	}
 	switch {
 	case hosts && a.Spec == nil:
-		return near, badArgument("spec", "hostname must be specified for %s sources", a.Type)
+		return near, wire.Failf(wire.FromStorage, wire.InvalidArg, "hostname must be specified for %s sources", a.Type)
 	case hosts && len(near.Hosts) != 1:
 		return near, wire.Failf(wire.FromStorage, wire.InternalError, "Expected exactly 1 host for the storage pool")
 	}

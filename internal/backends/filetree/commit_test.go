@@ -46,13 +46,13 @@ func TestLinkInsteadOfRename(t *testing.T) {
 	p := newPool(t)
 	d := newDraft(t, p)
 	taken := put(t, p, "taken")
-	if err := link(d.dir, d.temp, d.dir, "taken"); !errors.Is(err, backends.ErrExists) {
+	if err := d.dir.link(d.file, d.temp, d.dir, "taken"); !errors.Is(err, backends.ErrExists) {
 		t.Errorf("over a taken name: %v", err)
 	}
 	if got, err := os.ReadFile(taken); string(got) != "taken" {
 		t.Errorf("it holds %q (%v)", got, err)
 	}
-	if err := link(d.dir, d.temp, d.dir, "a"); err != nil {
+	if err := d.dir.link(d.file, d.temp, d.dir, "a"); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.dir.confirm("a", d.file); err != nil {
@@ -92,7 +92,7 @@ func TestDiscardTakesBothNamesOfALinkThatWasNotFinished(t *testing.T) {
 	d := newDraft(t, p)
 	t.Cleanup(func() { appendOnly(t, p, false) })
 	appendOnly(t, p, true)
-	if err := link(d.dir, d.temp, d.dir, d.name); !errors.Is(err, unix.EPERM) {
+	if err := d.dir.link(d.file, d.temp, d.dir, d.name); !errors.Is(err, unix.EPERM) {
 		t.Errorf("link: %v", err)
 	}
 	if err := d.Discard(); !errors.Is(err, unix.EPERM) {

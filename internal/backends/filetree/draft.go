@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -119,7 +120,7 @@ func (d *poolDir) takeDraft(name, left, temp string) (*draft, error) {
 	if left == temp {
 		return dr, nil
 	}
-	if err := rename(d, left, d, temp); err != nil {
+	if err := d.rename(f, left, d, temp); err != nil {
 		return nil, errors.Join(err, dr.volume.Close())
 	}
 	dr.temp = temp
@@ -182,7 +183,7 @@ func (d *draft) Replace(ctx context.Context, old backends.Taken, aside string, r
 			return err
 		}
 		defer release(was.file)
-		return d.replace(aside)
+		return d.replace(was.file, aside)
 	})
 }
 
@@ -218,13 +219,16 @@ func (d *draft) sound(ctx context.Context) error {
 
 // replace renames over the name, from which there is no way back. What had it has the
 // name aside before, if it is to have that: at no time is there nothing by the name.
-func (d *draft) replace(aside string) error {
+func (d *draft) replace(old *os.File, aside string) error {
 	if aside != "" {
 		err := retry(func() error { return unix.Linkat(d.dir.fd(), d.name, d.dir.fd(), aside, 0) })
 		if err = d.dir.renamed(aside, err); err != nil {
 			return err
 		}
-		if err := d.dir.sync(); err != nil { // before the other name can be gone
+		if d.dir.keepsDeleted() {
+			err = d.dir.follow(old, aside)
+		}
+		if err := errors.Join(err, d.dir.sync()); err != nil { // before the other name can be gone
 			return errors.Join(err, d.dir.unlink(aside))
 		}
 		crash.At(crash.Linked)
@@ -245,13 +249,14 @@ func (d *draft) replace(aside string) error {
 	return d.dir.sync()
 }
 
-// rename moves a name, to another directory too, without replacing another.
-func rename(src *poolDir, from string, dst *poolDir, to string) error {
+// rename moves the name of an open file, to another directory too, without replacing
+// another.
+func (d *poolDir) rename(f *os.File, from string, dst *poolDir, to string) error {
 	err := retry(func() error {
-		return unix.Renameat2(src.fd(), from, dst.fd(), to, unix.RENAME_NOREPLACE)
+		return unix.Renameat2(d.fd(), from, dst.fd(), to, unix.RENAME_NOREPLACE)
 	})
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
-		return link(src, from, dst, to) // the file system cannot rename so
+		return d.link(f, from, dst, to) // the file system cannot rename so
 	}
 	return dst.renamed(to, err)
 }
@@ -259,15 +264,42 @@ func rename(src *poolDir, from string, dst *poolDir, to string) error {
 // link is rename in two steps, for file systems without RENAME_NOREPLACE (NFS,
 // many of FUSE). A crash in between leaves both names; Settle and SettleTaken
 // know that.
-func link(src *poolDir, from string, dst *poolDir, to string) error {
-	err := retry(func() error { return unix.Linkat(src.fd(), from, dst.fd(), to, 0) })
+func (d *poolDir) link(f *os.File, from string, dst *poolDir, to string) error {
+	err := retry(func() error { return unix.Linkat(d.fd(), from, dst.fd(), to, 0) })
 	if err != nil {
 		return dst.renamed(to, err)
 	}
-	if err := src.unlink(from); err != nil {
+	if err = dst.follow(f, to); err == nil {
+		err = d.unlink(from)
+	}
+	if err != nil {
 		return errors.Join(err, dst.unlink(to))
 	}
 	return nil
+}
+
+// follow has an open file, with the locks of a writer, be open by another name that it has
+// now. As long as it is open by the name that is to go, a client of NFS gives it one more in
+// place of that, which stays until it is closed. Its descriptor stays the same; the locks are
+// let go for a moment.
+func (d *poolDir) follow(f *os.File, name string) error {
+	again, err := d.openBeneath(name, unix.O_RDWR, 0)
+	if err != nil {
+		return d.refusal(name, err)
+	}
+	defer again.Close() // f is it by then
+	was, err := blockdev.Statx(f)
+	is, err2 := blockdev.Statx(again)
+	switch {
+	case err != nil || err2 != nil:
+		return d.refusal(name, errors.Join(err, err2))
+	case !same(&was, &is):
+		return d.unsafe(name, "it was replaced just now")
+	}
+	if err := unix.Dup3(int(again.Fd()), int(f.Fd()), unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("cannot open volume %q by another name: %w", d.path(name), err)
+	}
+	return d.busy(name, image.LockNew(f))
 }
 
 func (d *poolDir) renamed(to string, err error) error {

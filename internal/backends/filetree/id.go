@@ -2,6 +2,7 @@ package filetree
 
 import (
 	"fmt"
+	"math/bits"
 	"os"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/backends/header"
 	"storaged/internal/blockdev"
+	"storaged/internal/procfs"
 	"storaged/internal/record"
 )
 
@@ -134,7 +136,24 @@ func (d *poolDir) id() (id objectID, fs unix.Statfs_t, err error) {
 	if err == nil {
 		err = retry(func() error { return unix.Fstatfs(d.fd(), &fs) })
 	}
-	return objectID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino, stamp(&fs, &st)}, fs, err
+	id = objectID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino, stamp(&fs, &st)}
+	if err == nil && fs.Type == unix.NFS_SUPER_MAGIC {
+		id.stamp = exported(fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor))
+	}
+	return id, fs, err
+}
+
+// exported tells a file system of a server of NFS from others by the id that the server
+// gives it, "" where that is not known. It has two halves where NFS 4 is spoken, and with
+// NFS 3 they are one number, which servers of Linux make of both and put into the order of
+// their own bytes: the same file system is to be the same by either.
+func exported(device string) string {
+	var major, minor uint64
+	if n, _ := fmt.Sscanf(procfs.Exported(device), "%x:%x", &major, &minor); n < 2 {
+		return ""
+	}
+	id := major ^ minor
+	return fmt.Sprintf("nfs%x", min(id, bits.ReverseBytes64(id)))
 }
 
 // stamp tells a directory from one on another file system, where that is sure
@@ -142,7 +161,7 @@ func (d *poolDir) id() (id objectID, fs unix.Statfs_t, err error) {
 // those with a uuid make of it, and by the time of birth of the directory. One
 // that was made in the same second as another can be told by the id alone (mkfs
 // knows but seconds), one of xfs by the time alone: its id is but the device.
-// Of NFS the kernel has neither; its inode is the server's. Where the inode is
+// Of NFS the kernel has neither, and what the server has is asked elsewhere (exported). Where the inode is
 // another after each mount, all that stays is the kind of file system.
 func stamp(fs *unix.Statfs_t, st *unix.Statx_t) string {
 	var uuid [2]int32

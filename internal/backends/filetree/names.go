@@ -1,14 +1,39 @@
 package filetree
 
 import (
+	"fmt"
 	"path/filepath"
+	"strings"
 
 	"storaged/internal/backends"
 	"storaged/internal/record"
+
+	"golang.org/x/sys/unix"
 )
 
-// CheckName has the common rule: whatever passes is a name of a file.
-func (Tree) CheckName(name string) error { return record.CheckName(name) }
+// CheckName has the common rule: whatever passes is a name of a file. Those that a client
+// of NFS gives to files in use are nobody's.
+func (Tree) CheckName(name string) error {
+	if deletedInUse(name) {
+		return fmt.Errorf("bad name %q: it is that of a file which was deleted while a client of NFS has it open", name)
+	}
+	return record.CheckName(name)
+}
+
+// deletedInUse reports whether a name is one that clients of NFS give to files that are
+// deleted while somebody there has them open (Linux fs/nfs/unlink.c: the inode and a
+// number). They remove them when those have closed them.
+func deletedInUse(name string) bool {
+	digits, ok := strings.CutPrefix(name, ".nfs")
+	return ok && len(digits) == 24 && strings.Trim(digits, "0123456789abcdef") == ""
+}
+
+// keepsDeleted reports whether the directory is one where that may happen.
+func (d *poolDir) keepsDeleted() bool {
+	var fs unix.Statfs_t
+	err := retry(func() error { return unix.Fstatfs(d.fd(), &fs) })
+	return err == nil && (fs.Type == unix.NFS_SUPER_MAGIC || fs.Type == unix.FUSE_SUPER_MAGIC)
+}
 
 // checkStored is the rule for names of files that hold volumes or snapshots.
 func checkStored(name string) error {

@@ -115,7 +115,7 @@ func entries(b []byte) (all []entry) {
 // look tells what a name is; ok is false for what nobody needs to hear of:
 // directories, volumes in the making, what has just gone.
 func (d *poolDir) look(name string, in *header.Reader) (info backends.VolumeInfo, ok bool) {
-	if _, _, snapshot := record.ParseSnapshot(name); record.Reserved(name) && !snapshot {
+	if _, _, snapshot := record.ParseSnapshot(name); record.Reserved(name) && !snapshot || deletedInUse(name) {
 		return info, false
 	}
 	st, err := d.stat(name)

@@ -251,7 +251,7 @@ func (h *held) recorded(ctx context.Context, record func(identity []byte) error)
 // rename gives the file another name. If that cannot be made durable or the name
 // turns out to be something else (the directory is hostile), it takes it back.
 func (h *held) rename(from string, dst *poolDir, to string) error {
-	if err := rename(h.dir, from, dst, to); err != nil {
+	if err := h.dir.rename(h.file, from, dst, to); err != nil {
 		return err
 	}
 	crash.At(crash.Renamed)
@@ -265,5 +265,5 @@ func (h *held) rename(from string, dst *poolDir, to string) error {
 	if err == nil {
 		return nil
 	}
-	return errors.Join(err, rename(dst, to, h.dir, from))
+	return errors.Join(err, dst.rename(h.file, to, h.dir, from))
 }

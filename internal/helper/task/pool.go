@@ -43,6 +43,7 @@ func PoolStart(o *operation.PoolStart) (helper.Task, error) {
 // PoolStop makes the task of an operation.
 func PoolStop(o *operation.PoolStop) (helper.Task, error) {
 	return poolTask(o, o.Volume, said{do: "stop", done: "stopped"}, func(ctx context.Context, r *helper.Run, p *helper.Pool) error {
+		p.Force = o.Force
 		return change(ctx, r, "stop", func() error { return p.Backend.Stop(ctx, p.Pool) })
 	})
 }
