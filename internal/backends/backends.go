@@ -363,7 +363,8 @@ type PoolInfo struct {
 	Capacity   int64
 	Allocation int64
 	Available  int64
-	Disk       string // whole physical device as major:minor, "" if there is none; Refresh alone looks for it
+	Free       []record.FreeExtent // where volumes can be made, of a disk; MaxFree at most
+	Disk       string              // whole physical device as major:minor, "" if there is none; Refresh alone looks for it
 	// Permissions are those of the target; nil where it has none.
 	Permissions *record.Permissions
 }
@@ -419,6 +420,9 @@ type Reference struct {
 	Path     string   // where it is, links followed; "" for what is no local file
 	ID       Identity // "": it is not there, or could not be looked at
 }
+
+// MaxFree bounds the free extents that a pool is said to have.
+const MaxFree = 200
 
 // MaxReferences bounds the files that an image is told to need.
 const MaxReferences = 200

@@ -80,7 +80,10 @@ func (c *Catalog) spent(tx *store.Tx, o operation.Operation, r *ipc.Report) erro
 func (c *Catalog) figures(tx *store.Tx, p *store.Pool, info *ipc.Pool, taken map[int64]int64) error {
 	now := c.now()
 	p.Capacity, p.Allocation, p.Available, p.Observed, p.Taken = info.Capacity, info.Allocation, info.Available, &now, nil
-	p.Permissions = nil
+	p.Permissions, p.FreeExtents = nil, nil
+	for i := 0; i+1 < len(info.Free); i += 2 {
+		p.FreeExtents = append(p.FreeExtents, record.FreeExtent{Start: info.Free[i], End: info.Free[i+1]})
+	}
 	if info.Mode != "" {
 		p.Permissions = &record.Permissions{Mode: info.Mode, Owner: uint32(info.Owner), Group: uint32(info.Group), Label: info.Label}
 	}

@@ -21,6 +21,9 @@ func (p *Pool) Figures(info backends.PoolInfo) ipc.Pool {
 		Target: p.Target, Path: info.Path, Identity: string(info.ID), Disk: info.Disk,
 		Capacity: info.Capacity, Allocation: info.Allocation, Available: info.Available,
 	}
+	for _, x := range info.Free {
+		figures.Free = append(figures.Free, x.Start, x.End)
+	}
 	if r := info.Permissions; r != nil {
 		figures.Mode, figures.Owner, figures.Group, figures.Label = r.Mode, int64(r.Owner), int64(r.Group), r.Label
 	}

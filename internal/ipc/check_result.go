@@ -13,6 +13,7 @@ const (
 	maxSum    = 256 // a checksum with its algorithm
 
 	maxReferences = 200 // of an image
+	maxFree       = 400 // numbers, two of each free extent
 	maxHeaders    = 16  // formats of one volume
 	maxOptions    = 16  // of its creation
 
@@ -172,6 +173,9 @@ func (c Check) check() error {
 }
 
 func (p Pool) check() error {
+	if len(p.Free) > maxFree || len(p.Free)%2 != 0 {
+		return fmt.Errorf("%d ends of free extents, at most %d", len(p.Free), maxFree)
+	}
 	return cmp.Or(checkUTF8("target", p.Target, maxPath), checkUTF8("path", p.Path, maxPath), checkName("disk", p.Disk), checkName("identity", p.Identity),
 		checkName("mode", p.Mode), checkID("owner", p.Owner), checkID("group", p.Group), checkText("label", p.Label, maxText),
 		notNegative("capacity", p.Capacity), notNegative("allocation", p.Allocation), notNegative("available", p.Available))

@@ -138,7 +138,7 @@ func TestProtocolDocumentHasTheBounds(t *testing.T) {
 		"MaxFrame": MaxFrame, "MaxRecord": MaxRecord, "maxFile": maxFile, "maxItems": maxItems, "maxDepth": maxDepth,
 		"maxElements": maxElements, "MaxPhases": MaxPhases, "MaxWarnings": MaxWarnings, "maxLimits": maxLimits, "maxName": maxName,
 		"maxSum": maxSum, "maxText": maxText, "maxMessage": maxMessage, "maxLogText": maxLogText, "maxPath": maxPath,
-		"maxState": maxState, "maxReferences": maxReferences, "maxHeaders": maxHeaders, "maxOptions": maxOptions,
+		"maxState": maxState, "maxReferences": maxReferences, "maxFree": maxFree, "maxHeaders": maxHeaders, "maxOptions": maxOptions,
 	}
 	doc := protocolDocument(t)
 	got := map[string]string{}

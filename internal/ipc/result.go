@@ -151,17 +151,18 @@ type Reference struct {
 
 // Pool is a pool as a task found it. Sizes are bytes.
 type Pool struct {
-	Target     string `msgpack:"target"`   // as the task was given it
-	Path       string `msgpack:"path"`     // resolved
-	Identity   string `msgpack:"identity"` // of the target, as its driver made it
-	Capacity   int64  `msgpack:"capacity"`
-	Allocation int64  `msgpack:"allocation"`
-	Available  int64  `msgpack:"available"`
-	Disk       string `msgpack:"disk"`  // physical device, "259:0", for the scheduler
-	Mode       string `msgpack:"mode"`  // of the target, in octal; "" where there is none, and no owner
-	Owner      int64  `msgpack:"owner"` // uid
-	Group      int64  `msgpack:"group"` // gid
-	Label      string `msgpack:"label"` // of SELinux, "" for none
+	Target     string  `msgpack:"target"`   // as the task was given it
+	Path       string  `msgpack:"path"`     // resolved
+	Identity   string  `msgpack:"identity"` // of the target, as its driver made it
+	Capacity   int64   `msgpack:"capacity"`
+	Allocation int64   `msgpack:"allocation"`
+	Available  int64   `msgpack:"available"`
+	Free       []int64 `msgpack:"free"`  // extents of a disk that no partition has: where each starts, and where it ends
+	Disk       string  `msgpack:"disk"`  // physical device, "259:0", for the scheduler
+	Mode       string  `msgpack:"mode"`  // of the target, in octal; "" where there is none, and no owner
+	Owner      int64   `msgpack:"owner"` // uid
+	Group      int64   `msgpack:"group"` // gid
+	Label      string  `msgpack:"label"` // of SELinux, "" for none
 }
 
 // Mark is a checkpoint: how far a task is for certain, and what a later helper

@@ -50,8 +50,17 @@ type Pool struct {
 	Reserved    int64       `json:"reserved"`    // by live jobs
 	Provisioned int64       `json:"provisioned"` // sum of the volumes' capacities
 	Ignored     int         `json:"ignored"`     // entries that are no volumes: by their names, or not regular files
-	Generation  int64       `json:"generation"`
-	Observed    *time.Time  `json:"observed"` // nil: never read
+	// FreeExtents are parts of a disk, as last read, in which partitions could be made; of other
+	// types there are none.
+	FreeExtents []FreeExtent `json:"free_extents,omitempty"`
+	Generation  int64        `json:"generation"`
+	Observed    *time.Time   `json:"observed"` // nil: never read
+}
+
+// FreeExtent is a part of a disk that nobody has, in bytes.
+type FreeExtent struct {
+	Start int64 `json:"start"`
+	End   int64 `json:"end"`
 }
 
 // Target is where the pool's volumes are on this host, and what the directory there is to

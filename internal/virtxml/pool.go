@@ -237,6 +237,11 @@ func OfPool(r record.Pool) Pool {
 		p.Path = path.Dir(p.Path)
 	}
 	p.Source, p.Options = sourceFrom(r.Source)
+	if len(p.Source.Devices) == 1 {
+		for _, x := range r.FreeExtents {
+			p.Source.Devices[0].Free = append(p.Source.Devices[0].Free, Extent{x.Start, x.End})
+		}
+	}
 	if p.Permissions = permissionsFrom(r.Permissions); p.Permissions.none() {
 		p.Permissions = permissionsIn(r.Target.Rights)
 	}

@@ -385,8 +385,8 @@ func TestDiskPoolsLieAtTheirDisks(t *testing.T) {
 	if r.Target.Path != "/dev/sdb" || r.Source.Format != "dos" {
 		t.Errorf("%+v", r)
 	}
-	text := virtxml.OfPool(record.Pool{Type: "disk", Name: "d", Target: r.Target, Source: r.Source}).Format()
-	for _, want := range []string{"<device path='/dev/sdb'/>", "<format type='dos'/>", "<path>/dev</path>"} {
+	text := virtxml.OfPool(record.Pool{Type: "disk", Name: "d", Target: r.Target, Source: r.Source, FreeExtents: []record.FreeExtent{{Start: 1048576, End: 2097152}}}).Format()
+	for _, want := range []string{"<device path='/dev/sdb'>", "<freeExtent start='1048576' end='2097152'/>", "<format type='dos'/>", "<path>/dev</path>"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}

@@ -125,6 +125,9 @@ func (d *disk) info() backends.PoolInfo {
 	}
 	for _, x := range d.table.Free() {
 		info.Available += x.Size()
+		if len(info.Free) < backends.MaxFree {
+			info.Free = append(info.Free, record.FreeExtent{Start: x.Start, End: x.End})
+		}
 	}
 	info.Capacity = d.table.Size
 	return info
