@@ -72,7 +72,7 @@ var layers = []layer{
 	{"internal/backends/header", []string{"internal/backends", "internal/blockdev", "internal/format", "internal/record"}},
 	{"internal/backends/device", []string{"internal/backends", "internal/blockdev", "internal/image", "internal/record", "internal/tool"}},
 	{"internal/backends/mount", []string{"internal/backends", "internal/backends/filetree", "internal/blockdev", "internal/record"}},
-	{"internal/backends/*", []string{"internal/backends", "internal/backends/filetree", "internal/backends/header", "internal/backends/mount", "internal/backends/deputy", "internal/backends/device", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/partition", "internal/record", "internal/tool", "internal/wipe"}},
+	{"internal/backends/*", []string{"internal/backends", "internal/backends/filetree", "internal/backends/header", "internal/backends/mount", "internal/backends/deputy", "internal/backends/device", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/partition", "internal/record", "internal/secret", "internal/tool", "internal/wipe"}},
 
 	{"internal/supervisor", []string{"internal/crash", "internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 	{"internal/supervisor/*", []string{"internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},

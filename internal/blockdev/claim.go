@@ -1,6 +1,7 @@
 package blockdev
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -124,9 +125,29 @@ func (e *UsedError) Error() string {
 	return fmt.Sprintf("device %q is in use by %s", e.Path, e.Holder)
 }
 
-// passingTime is how long somebody may have a device open who came by: udev looks at each
-// device that somebody has written to.
-const passingTime = 2 * time.Second
+// How long somebody may have a device open who came by; and udev, which looks at each
+// device that somebody has written to, and on a busy host is slow to come to it.
+const (
+	passingTime = 2 * time.Second
+	lookingTime = 30 * time.Second
+)
+
+// Patience bounds how long anybody waits for those to let go who do that in a moment.
+func Patience(uses []Use) time.Duration {
+	most := lookingTime
+	for _, u := range uses {
+		switch {
+		case !u.Passing:
+			return 0
+		case !u.Looks:
+			most = passingTime
+		}
+	}
+	if len(uses) == 0 { // of somebody who is not seen
+		return passingTime
+	}
+	return most
+}
 
 // Claim opens a device for somebody who is to destroy what it holds, so that nobody else
 // gets it who asks the kernel for that. One that others use is a *UsedError, also where
@@ -138,43 +159,33 @@ func Claim(path string) (*Node, error) {
 	}
 	tick := time.NewTicker(passingTime / 100)
 	defer tick.Stop()
-	for end := time.Now().Add(passingTime); ; <-tick.C {
-		passing, err := n.claim()
-		if err == nil {
+	for since := time.Now(); ; <-tick.C {
+		uses, err := n.claim()
+		if err == nil && len(uses) == 0 && n.exclusive != nil {
 			return n, nil
 		}
-		if !passing || time.Now().After(end) {
-			n.Close()
-			return nil, err
+		if err != nil || time.Since(since) >= Patience(uses) {
+			n.Close() // nothing was written
+			return nil, cmp.Or[error](err, n.used(uses))
 		}
 	}
 }
 
-// claim tries it once. passing says that whoever is in the way may be gone in a moment.
-func (n *Node) claim() (passing bool, err error) {
+// claim tries it once, and gives who is in the way. What it has claimed it keeps: to close
+// what could be written would call udev.
+func (n *Node) claim() ([]Use, error) {
+	if uses := System.Uses(n.Number); len(uses) > 0 || n.exclusive != nil {
+		return uses, nil
+	}
 	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", n.Fd()), unix.O_RDWR|unix.O_EXCL|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-	if err != nil && !errors.Is(err, unix.EBUSY) {
-		return false, fmt.Errorf("cannot open device %q: %w", n.Path, err)
+	if errors.Is(err, unix.EBUSY) {
+		return nil, nil // of somebody who is not seen
 	}
-	uses := System.Uses(n.Number)
-	if err == nil && len(uses) == 0 {
-		n.exclusive = f
-		return false, nil
+	if err != nil {
+		return nil, fmt.Errorf("cannot open device %q: %w", n.Path, err)
 	}
-	if f != nil {
-		f.Close() // nothing was written
-	}
-	return Pass(uses), n.used(uses)
-}
-
-// Pass reports whether all may let go by themselves in a moment.
-func Pass(uses []Use) bool {
-	for _, u := range uses {
-		if !u.Passing {
-			return false
-		}
-	}
-	return true
+	n.exclusive = f
+	return System.Uses(n.Number), nil // who came meanwhile
 }
 
 // used is the refusal of a device because of its users.

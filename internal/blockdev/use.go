@@ -20,6 +20,7 @@ type Use struct {
 	Who     string // for people: what has it
 	Release string // how to have it let go of the device, "" where nobody can tell
 	Passing bool   // it may let go by itself in a moment: a program that has it open
+	Looks   bool   // it is udev, and does so when it has looked what the device carries
 }
 
 // maxNamed bounds how many uses are named.
@@ -166,11 +167,18 @@ func openers(group []Device) (uses []Use) {
 			continue
 		}
 		d, ok := among(group, number(unix.Major(st.Rdev), unix.Minor(st.Rdev)))
-		if u := (Use{Who: procfs.Process(pid) + d.as(group), Passing: true}); ok && !slices.Contains(uses, u) {
+		process := procfs.Process(pid)
+		if u := (Use{Who: process + d.as(group), Passing: true, Looks: isUdev(process)}); ok && !slices.Contains(uses, u) {
 			uses = append(uses, u)
 		}
 	}
 	return uses
+}
+
+// isUdev reports whether a process is one of udev, or one that it calls to look, by its
+// name: it is only waited for longer.
+func isUdev(process string) bool {
+	return strings.HasSuffix(process, "((udev-worker))") || strings.HasSuffix(process, "(systemd-udevd)") || strings.HasSuffix(process, "(multipath)")
 }
 
 // beneath reports whether a path is a directory or below it.

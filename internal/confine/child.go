@@ -39,11 +39,31 @@ func Start(p Policy, cmd *exec.Cmd) (Level, error) {
 // Unconfined starts the program of cmd with all that this process may do, for what mounts,
 // or makes and takes apart devices. It is killed when the calling process ends. The caller
 // waits for it, as after cmd.Start; an error means that it does not run.
-func Unconfined(cmd *exec.Cmd) error {
+func Unconfined(cmd *exec.Cmd) error { return UnconfinedIn(nil, cmd) }
+
+// UnconfinedIn is Unconfined in a mount namespace, nil is this process's own.
+func UnconfinedIn(namespace *os.File, cmd *exec.Cmd) error {
 	return startOn(cmd, func() error {
+		if namespace != nil {
+			if err := enter(namespace); err != nil {
+				return err
+			}
+		}
 		dying(cmd)
 		return cmd.Start()
 	})
+}
+
+// enter takes the calling thread, which ends soon, into a mount namespace.
+func enter(namespace *os.File) error {
+	err := unix.Unshare(unix.CLONE_FS)
+	if err == nil {
+		err = unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNS)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot enter a mount namespace: %w", err)
+	}
+	return nil
 }
 
 // startOn has a thread start the program of cmd that lives until the program has ended.

@@ -40,6 +40,7 @@ type Command struct {
 
 	objects []string // before the options
 	free    bool     // it is not confined
+	within  *os.File // the mount namespace that it is in then; nil: this process's
 }
 
 // firstFD is the first descriptor behind the standard three.
@@ -99,7 +100,7 @@ func (c Command) start(stdout io.Writer) (*Child, error) {
 	// What this process inherited itself is not for others.
 	unix.CloseRange(firstFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) // from Linux 5.11 on
 	if c.free {
-		err = confine.Unconfined(ch.cmd)
+		err = confine.UnconfinedIn(c.within, ch.cmd)
 	} else {
 		ch.Level, err = confine.Start(c.Policy, ch.cmd)
 	}

@@ -51,6 +51,9 @@ var (
 	StartStatd = Program{Name: "start-statd", Debian: "nfs-common", Fedora: "nfs-utils"}
 )
 
+// ISCSIAdm logs in to iSCSI targets.
+var ISCSIAdm = Program{Name: "iscsiadm", Debian: "open-iscsi", Fedora: "iscsi-initiator-utils"}
+
 // path is where programs are searched, in this order, and what they get as PATH:
 // that of who started us may be anybody's.
 const path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -218,8 +218,18 @@ func (p Pool) Define() contract.PoolDefine {
 			r.Source.Format = dosFormat
 		}
 	}
+	if p.Type == typeISCSI && p.Path == byPath {
+		r.Target = record.Target{}
+	}
 	return r
 }
+
+// byPath is the target that libvirt's documents give to pools of type iscsi. Where in it the
+// units of a pool are follows from its source.
+const (
+	typeISCSI = "iscsi"
+	byPath    = "/dev/disk/by-path"
+)
 
 // A disk's partitions lie for libvirt in the directory of its node, for us at the node: so two
 // disks are two targets.
@@ -233,7 +243,7 @@ const (
 // anybody has looked as they are to be.
 func OfPool(r record.Pool) Pool {
 	p := Pool{Type: r.Type, Name: r.Name, UUID: r.UUID, Capacity: r.Capacity, Allocation: r.Allocation, Available: r.Available, Path: r.Target.Path}
-	if p.Type == typeDisk {
+	if p.Type == typeDisk || p.Type == typeISCSI {
 		p.Path = path.Dir(p.Path)
 	}
 	p.Source, p.Options = sourceFrom(r.Source)

@@ -254,8 +254,9 @@ func TestPoolsLogInBySecrets(t *testing.T) {
 		if d.Source.Username != "u" || d.Source.Secret != secret {
 			t.Errorf("%s: %+v", called, d.Source)
 		}
-		doc := virtxml.OfPool(record.Pool{Name: "p", Type: "iscsi", Source: d.Source, Target: d.Target}).Format()
-		if again, err := virtxml.ParsePool([]byte(doc)); err != nil || !reflect.DeepEqual(again.Define().Source, d.Source) || !strings.Contains(doc, "<auth type='chap' username='u'>") {
+		doc := virtxml.OfPool(record.Pool{Name: "p", Type: "iscsi", Source: d.Source, Target: record.Target{Path: "/dev/disk/by-path/ip-h:3260-iscsi-iqn.2026-01.test:t"}}).Format()
+		if again, err := virtxml.ParsePool([]byte(doc)); err != nil || !reflect.DeepEqual(again.Define().Source, d.Source) || again.Define().Target.Path != "" ||
+			!strings.Contains(doc, "<auth type='chap' username='u'>") || !strings.Contains(doc, "<path>/dev/disk/by-path</path>") {
 			t.Errorf("%s: %v, %s", called, err, doc)
 		}
 	}

@@ -10,12 +10,13 @@ import (
 	"storaged/internal/backends/dir"
 	"storaged/internal/backends/disk"
 	"storaged/internal/backends/fs"
+	"storaged/internal/backends/iscsi"
 	"storaged/internal/backends/netfs"
 	"storaged/internal/record"
 )
 
 var list = unique(
-	dir.New(), fs.New(), netfs.New(), disk.New(),
+	dir.New(), fs.New(), netfs.New(), disk.New(), iscsi.New(),
 )
 
 // Backends gives every driver, in the order of the list.

@@ -40,6 +40,8 @@ type Suite struct {
 	// Name gives a volume of a pool the name that it has there for one of the contract's, for
 	// types in which not every name can be one. nil: they can.
 	Name func(p backends.Pool, name string) string
+
+	missing string // name of no volume, for RunFixed
 }
 
 // Run tests the contract, as far as it is that of a type with these capabilities,

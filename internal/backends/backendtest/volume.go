@@ -197,12 +197,7 @@ func volumeRemove(r *rig) {
 // into its raw disk.
 func volumePlanted(r *rig) {
 	r.started()
-	planted := make([]byte, 4096)
-	copy(planted, "QFI\xfb\x00\x00\x00\x03")
-	planted[15], planted[19] = 200, 11 // backing name at 200, 11 bytes
-	planted[25] = 4                    // 1 PiB
-	copy(planted[200:], "/etc/shadow")
-	r.made("a", planted)
+	r.made("a", plantedHeader())
 	found := r.list()[r.n("a")]
 	if found.Format != "qcow2" || found.Capacity != 1<<50 || found.Backing != "/etc/shadow" || found.Size < 4096 {
 		r.Errorf("found %+v", found)
@@ -215,4 +210,14 @@ func volumePlanted(r *rig) {
 	if info.Format != "" || info.Backing != "" || info.Capacity != info.Size || info.Size != found.Size {
 		r.Errorf("told %+v", info)
 	}
+}
+
+// plantedHeader is one of a qcow2 image of 1 PiB that names a file of the host.
+func plantedHeader() []byte {
+	planted := make([]byte, 4096)
+	copy(planted, "QFI\xfb\x00\x00\x00\x03")
+	planted[15], planted[19] = 200, 11 // backing name at 200, 11 bytes
+	planted[25] = 4                    // 1 PiB
+	copy(planted[200:], "/etc/shadow")
+	return planted
 }

@@ -27,14 +27,14 @@ type Node struct {
 // a file system that is mounted or a device above it, is a *backends.BusyError, as is
 // who has it open, but for those that the access lets in.
 func (n Node) Open(ctx context.Context, a backends.Access) (*os.File, error) {
-	open, lock, way := n.read, image.LockShared, unix.O_RDONLY
+	open, lock := n.read, image.LockShared
 	switch a {
 	case backends.WriteExclusive:
-		open, lock, way = n.claim, image.LockExclusive, unix.O_RDWR
+		open, lock = n.claim, image.LockExclusive
 	case backends.Grow:
-		open, lock, way = n.grow, image.LockGrow, unix.O_RDWR
+		open, lock = n.grow, image.LockGrow
 	}
-	if err := n.probe(way, lock); err != nil {
+	if err := n.unwritten(); err != nil {
 		return nil, err
 	}
 	f, err := open(ctx)
@@ -51,15 +51,15 @@ func (n Node) Open(ctx context.Context, a backends.Access) (*os.File, error) {
 	return f, nil
 }
 
-// probe looks whether the locks are to be had. Those who have them need not be waited for,
-// and are known.
-func (n Node) probe(way int, lock func(*os.File) error) error {
-	f, err := os.OpenFile(n.Path, way|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+// unwritten refuses a device that somebody writes to who has the locks of images: there is
+// nothing to wait for.
+func (n Node) unwritten() error {
+	f, err := os.OpenFile(n.Path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return n.missing(err)
 	}
 	defer f.Close() // it was only looked at
-	return n.Busy(lock(f))
+	return n.Busy(image.LockShared(f))
 }
 
 // Locked refuses a device at once that somebody has with locks which exclude the access.
@@ -129,14 +129,14 @@ func (n Node) read(ctx context.Context) (*os.File, error) {
 	return f, nil
 }
 
-// instants is how long the device may be claimed by others who claim it for an instant.
-const instants = 3 * time.Second
+// claimInterval is how often it is tried: whoever reads claims it for less.
+const claimInterval = 20 * time.Millisecond
 
 // await claims the device for as long as it is open (open(2), O_EXCL).
 func (n Node) await(ctx context.Context, flags int) (f *os.File, err error) {
-	tick := time.NewTicker(instants / 100)
+	tick := time.NewTicker(claimInterval)
 	defer tick.Stop()
-	for end := time.Now().Add(instants); ; {
+	for since := time.Now(); ; {
 		f, err = os.OpenFile(n.Path, flags|unix.O_EXCL|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 		switch {
 		case err == nil:
@@ -144,7 +144,7 @@ func (n Node) await(ctx context.Context, flags int) (f *os.File, err error) {
 		case !errors.Is(err, unix.EBUSY):
 			return nil, n.missing(err)
 		}
-		if uses := blockdev.System.Uses(n.Number); !blockdev.Pass(uses) || time.Now().After(end) {
+		if uses := blockdev.System.Uses(n.Number); time.Since(since) >= blockdev.Patience(uses) {
 			return nil, n.claimed(uses)
 		}
 		if err := n.Locked(backends.ReadShared); err != nil {
