@@ -75,15 +75,16 @@ func (h *host) waitsInTheKernel(st started) {
 // it is.
 func (h *host) saysItIsStuck(st started) {
 	h.t.Helper()
-	h.until(st.Job.ID, func(j record.Job) bool {
-		for _, b := range j.WaitingOn {
-			if b.For == "device" && b.Holder != nil && strings.Contains(b.Holder.External, "in state D") {
-				return true
-			}
-		}
-		return false
-	})
+	h.until(st.Job.ID, namesWhoIsStuck)
 	h.runs(0, "in state D", "job", "show", fmt.Sprint(st.Job.Number))
+}
+
+// namesWhoIsStuck reports whether a job names a process that a kill does not end, and where
+// it is.
+func namesWhoIsStuck(j record.Job) bool {
+	return slices.ContainsFunc(j.WaitingOn, func(b record.Blocker) bool {
+		return b.For == "device" && b.Holder != nil && strings.Contains(b.Holder.External, "in state D")
+	})
 }
 
 // answersAtOnce sees that the daemon keeps nobody waiting.

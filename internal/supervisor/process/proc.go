@@ -119,31 +119,37 @@ func describe(pid int) string {
 // a signal reaches it there at first.
 const fuseWait = "request_wait_answer"
 
-// awaited says who does not answer where a thread waits at a place in the kernel, by the
+// wait says who does not answer where a thread waits at a place in the kernel, by the
 // beginning of its name.
-var awaited = []struct{ at, who string }{
+type wait struct{ at, who string }
+
+// awaited are those that are known, what says most first.
+var awaited = []wait{
 	{"rpc_", "a server of NFS"}, {"nfs", "a server of NFS"}, {fuseWait, "the program behind a file system of FUSE"}, {"fuse_", "the program behind a file system of FUSE"},
-	{"io_schedule", "a device"}, {"blk_", "a device"}, {"bio_", "a device"}, {"folio_wait", "a device or a server"}, {"wait_on_page", "a device or a server"}, {"jbd2_", "a device"}, {"xfs_", "a device"},
+	{"io_schedule", "a device"}, {"blk_", "a device"}, {"bio_", "a device"}, {"jbd2_", "a device"}, {"xfs_", "a device"},
+	{"folio_wait", "a device or a server"}, {"wait_on_page", "a device or a server"},
 }
 
-// waitOf describes a process that waits for a device or a server; "" of one that does not.
+// waitOf describes a process that waits for a device or a server; "" of one that does not. Of
+// several threads that wait, the one counts of which most is known.
 func waitOf(pid int) string {
-	dir := threadOf(pid)
+	best, text := len(awaited)+1, ""
 	threads, _ := filepath.Glob(filepath.Join(dirOf(pid), "task", "*")) // the pattern is good
-	if i := slices.IndexFunc(threads, func(thread string) bool { return wchan(thread) == fuseWait }); i >= 0 {
-		dir = threads[i]
-	}
-	st, err := statIn(dir)
-	at := wchan(dir)
-	if err != nil || st.state != 'D' && at != fuseWait {
-		return ""
-	}
-	for _, a := range awaited {
-		if strings.HasPrefix(at, a.at) {
-			return fmt.Sprintf("process %d waits for %s (%s)", pid, a.who, at)
+	for _, thread := range threads {
+		st, err := statIn(thread)
+		at := wchan(thread)
+		if err != nil || st.state != 'D' && at != fuseWait {
+			continue
+		}
+		rank := slices.IndexFunc(awaited, func(a wait) bool { return strings.HasPrefix(at, a.at) })
+		if rank < 0 && text == "" {
+			text = describe(pid)
+		}
+		if rank >= 0 && rank < best {
+			best, text = rank, fmt.Sprintf("process %d waits for %s (%s)", pid, awaited[rank].who, at)
 		}
 	}
-	return describe(pid)
+	return text
 }
 
 // wchan says where in the kernel a thread waits, "" when it does not or we may
