@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
 
@@ -35,7 +36,7 @@ func niceValues(t *testing.T, pid int) []string {
 }
 
 // The daemon answers while its helpers keep the processors busy; a helper goes before nobody,
-// and one that may be at work for long makes way for everybody. Who starts the daemon with a nice value of his own knows why.
+// and where many are at work for long, the next makes way for everybody. Who starts the daemon with a nice value of his own knows why.
 func TestDaemonGoesBeforeItsHelpers(t *testing.T) {
 	testenv.Root(t)
 	ours := niceValues(t, os.Getpid())[0]
@@ -45,15 +46,29 @@ func TestDaemonGoesBeforeItsHelpers(t *testing.T) {
 		testenv.Need(t, "the right to a negative nice value", err == nil)
 	}
 	h := newHost(t)
+	h.patchLimits(contract.LimitsPatch{Running: ptr(1000), RunningPool: ptr(1000), RunningDevice: ptr(1000)})
 	h.random("base", 8*mib)
-	short := h.slowClone("short")
-	long := h.began(h.clone("base", "long", noReflink, limited(mib/2)))
-	h.running(long)
-	want := map[int]string{h.daemon.Process.Pid: "-10", h.job(short).Helper.PID: "0", h.job(long).Helper.PID: "7"}
-	if n, err := strconv.Atoi(ours); n != 0 {
-		want = map[int]string{h.daemon.Process.Pid: ours, h.job(short).Helper.PID: ours, h.job(long).Helper.PID: strconv.Itoa(max(n, 7))}
-	} else if err != nil {
+	n, err := strconv.Atoi(ours)
+	if err != nil {
 		t.Fatal(err)
+	}
+	daemon := "-10"
+	if n != 0 {
+		daemon = ours
+	}
+	want, all := map[int]string{h.daemon.Process.Pid: daemon}, []started{}
+	for i := range 2*runtime.NumCPU() + 2 { // the last is short again
+		rate := int64(mib / 2)
+		if i > 2*runtime.NumCPU() {
+			rate = mib
+		}
+		st := h.began(h.clone("base", fmt.Sprint("copy-", i), noReflink, limited(rate)))
+		h.running(st)
+		nice := max(n, 0) // a helper goes before nobody
+		if i == 2*runtime.NumCPU() {
+			nice = max(n, 7)
+		}
+		want[h.job(st).Helper.PID], all = strconv.Itoa(nice), append(all, st)
 	}
 	for pid, want := range want {
 		for _, got := range niceValues(t, pid) {
@@ -62,6 +77,7 @@ func TestDaemonGoesBeforeItsHelpers(t *testing.T) {
 			}
 		}
 	}
-	h.unlimited(short)
-	h.unlimited(long)
+	for _, st := range all {
+		h.unlimited(st)
+	}
 }

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"runtime"
 	"slices"
 	"time"
 
@@ -154,7 +155,7 @@ func (j *job) letGo(m ipc.Hello) {
 	if j.rec.Undo {
 		j.run.ladder.arm(j.s.times.Silence)
 	}
-	if j.keepsBusy() {
+	if j.makesWay() {
 		j.h.proc.Yield()
 	}
 	j.send(j.terms())
@@ -166,6 +167,15 @@ func (j *job) letGo(m ipc.Hello) {
 func (j *job) keepsBusy() bool {
 	p := j.planned()
 	return p.Class == record.Async && !p.Short() && !j.rec.Undo
+}
+
+// crowd is how many helpers for each processor may keep it busy before others make way:
+// so few leave enough to whoever waits for an answer.
+const crowd = 2
+
+// makesWay reports whether the helper goes behind others on a busy processor.
+func (j *job) makesWay() bool {
+	return j.keepsBusy() && j.s.schedule.Long() > crowd*runtime.NumCPU()
 }
 
 // terms is GO for the helper. What is undone is neither slowed down nor paused,

@@ -57,6 +57,13 @@ func (j *Job) Short() bool {
 	return j.Class == record.Async && j.Moves > 0 && j.Moves <= ShortBytes && (j.Limit == 0 || j.Moves/j.Limit <= shortSeconds)
 }
 
+// Long counts the jobs at work that may take long: the async ones that are not short.
+func (s *Schedule) Long() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used[resource{ofAll, string(record.Async), false}]
+}
+
 // recount takes over needs that may have changed. Jobs that run are counted
 // where they are now; those that are too many there run on, and nobody joins
 // them before there is a slot.
