@@ -328,7 +328,7 @@ func (t *Table) fit(free []Extent, need int64, kind Kind) (best Extent, err erro
 	return best, nil
 }
 
-// Complete takes the mark off a partition, or gives it that of another job.
+// Complete takes the mark off a partition.
 func (t *Table) Complete(number int) { t.change(number, func(p Partition) { t.mark(p, "") }) }
 
 // Pass gives a partition the mark of another job.
