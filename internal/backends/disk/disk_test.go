@@ -65,7 +65,7 @@ func TestContractOfDOS(t *testing.T) {
 
 func contract(t *testing.T, label string) {
 	const numbered = "a partition has its number, and so the name, from the beginning to the end"
-	backendtest.Run(t, backendtest.Suite{New: poolOf(label), Name: named, Except: map[string]string{
+	backendtest.Run(t, backendtest.Suite{New: poolOf(label), Name: named, Many: 12, Except: map[string]string{
 		"commit replaces nothing": numbered, "of several by one name exactly one wins": numbered, "a draft whose name is taken by then": numbered,
 		"a volume gets another name": numbered, "a new name replaces nothing": numbered, "keeps its name when the record fails or it is canceled": numbered,
 		"a volume is known again": numbered,
