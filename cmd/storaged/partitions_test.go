@@ -66,7 +66,13 @@ func newLoop(t *testing.T, size int64) string {
 		}
 		defer disk.Close()
 		for number := range partsOf(t, disk.Number) {
-			if err := blockdev.RemovePart(disk.File, number); err != nil {
+			tick := time.NewTicker(10 * time.Millisecond) // udev may look at it still
+			defer tick.Stop()
+			err := blockdev.RemovePart(disk.File, number)
+			for end := time.Now().Add(testenv.Patience(10 * time.Second)); errors.Is(err, syscall.EBUSY) && time.Now().Before(end); <-tick.C {
+				err = blockdev.RemovePart(disk.File, number)
+			}
+			if err != nil {
 				t.Error(err)
 			}
 		}

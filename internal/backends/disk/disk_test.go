@@ -31,15 +31,18 @@ func newDevice(t *testing.T, size int64) string {
 	}
 	device, _ := testenv.Attach(t, file)
 	t.Cleanup(func() {
-		disk, err := blockdev.OpenNode(device)
+		node, err := blockdev.OpenNode(device)
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		defer disk.Close()
-		d, _ := blockdev.System.Device(disk.Number)
-		for number := range d.Parts() {
-			if err := blockdev.RemovePart(disk.File, number); err != nil {
+		defer node.Close()
+		d := disk{node: node}
+		if err := d.look(); err != nil {
+			t.Error(err)
+		}
+		for number := range d.parts {
+			if err := d.vanish(number); err != nil { // udev may look at it still
 				t.Error(err)
 			}
 		}
