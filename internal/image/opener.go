@@ -67,10 +67,23 @@ func (k kernel) others(f *os.File, kind int, busy bool) ([]user, error) {
 			users = append(users, user{Name: procfs.Process(o.pid), Writes: o.flags&unix.O_ACCMODE != 0, Leaving: true, Program: true})
 		}
 	}
-	if len(users) == 0 && len(own) < 2 && busy && !mounts.remote(id) {
+	if len(users) == 0 && len(own) < 2 && busy && !mounts.remote(id) && !servedByNFS(f) {
 		users = append(users, user{Writes: kind == unix.F_RDLCK, Leaving: true, Program: true})
 	}
 	return users, nil
+}
+
+// servedByNFS reports whether a file is a server's of NFS, also where it is mounted at no
+// path. There the kernel gives no lease, whoever has the file open or has not.
+func servedByNFS(f *os.File) bool {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var fs unix.Statfs_t
+	var bad error
+	err = conn.Control(func(fd uintptr) { bad = unix.Fstatfs(int(fd), &fs) })
+	return err == nil && bad == nil && fs.Type == unix.NFS_SUPER_MAGIC
 }
 
 // opening is a descriptor of a process.
