@@ -140,7 +140,6 @@ func TestTargetIsAwayInAClone(t *testing.T) {
 	h := newHost(t)
 	h.succeed(h.sanOf(x, record.Source{}))
 	writeRandom(t, x.Files[0], 16*mib)
-	forget(t)
 	want := hashOf(t, x.Files[0])
 	st := h.began(h.clone(unit0, "pool/copy", limited(2*mib)))
 	h.written(st.Job.ID, 1)
@@ -155,7 +154,6 @@ func TestTargetIsAwayInAClone(t *testing.T) {
 	for _, file := range tmo {
 		h.must(os.WriteFile(file, []byte("3"), 0))
 	}
-	forget(t)
 	st = h.began(h.clone(unit0, "pool/lost", limited(2*mib)))
 	h.written(st.Job.ID, 1)
 	x.Down()
