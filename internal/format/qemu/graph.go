@@ -39,6 +39,9 @@ const (
 	aheadBytes = 64 << 20
 	// aheadDriver is QEMU's for that. A build may be without.
 	aheadDriver = "preallocate"
+	// aheadFormat is the only one that it is used for. That of a vhdx makes its file longer
+	// while others write, and above a file that is allocated ahead loses what they wrote.
+	aheadFormat = "qcow2"
 )
 
 // backs are the formats that can stand on another image.

@@ -81,6 +81,10 @@ const (
 	usual       = 2
 )
 
+// oneWriter is the format whose driver loses an entry of its table where two requests
+// allocate: each writes the sector that has both, as it was, in no order.
+const oneWriter = "vdi"
+
 // Limits of a child. The image is not trusted: without them its tables could take
 // all memory, or opening it all time.
 const (
@@ -125,6 +129,9 @@ type Image struct {
 	drafts   []*os.File // that QEMU does not flush
 	asked    asked
 	watching sync.WaitGroup
+
+	alone   bool       // one call at a time writes
+	writing sync.Mutex // held by that
 }
 
 // Confinement is how far the process is confined that reads the image.
@@ -134,7 +141,7 @@ func (i *Image) Confinement() confine.Level { return i.daemon.Level }
 // When ctx is canceled the image stays open, to be closed in order; a child that does
 // not answer then is ended, and the image closed.
 func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
-	g := &graph{draft: o.Draft, ahead: o.Draft && o.Ahead}
+	g := &graph{draft: o.Draft, ahead: o.Draft && o.Ahead && top.Format == aheadFormat}
 	if o.Writable {
 		g.limit = bound(top.File, o.Capacity)
 	}
@@ -162,6 +169,7 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 		return nil, err
 	}
 	i := &Image{Client: c, name: top.File.Name(), daemon: d, graph: g}
+	i.alone = o.Writable && top.Format == oneWriter
 	if o.Draft {
 		i.drafts = g.policy.Write
 	}
@@ -229,6 +237,15 @@ func (i *Image) Close() error {
 // ask asks the child for something.
 func (i *Image) ask(what func() error) error { return i.daemon.Explain(i.asked.do(what)) }
 
+// write is ask for what writes.
+func (i *Image) write(what func() error) error {
+	if i.alone {
+		i.writing.Lock()
+		defer i.writing.Unlock()
+	}
+	return i.ask(what)
+}
+
 // ReadAt reads.
 func (i *Image) ReadAt(p []byte, off int64) (n int, err error) {
 	err = i.ask(func() error { n, err = i.Client.ReadAt(p, off); return err })
@@ -237,18 +254,18 @@ func (i *Image) ReadAt(p []byte, off int64) (n int, err error) {
 
 // WriteAt writes.
 func (i *Image) WriteAt(p []byte, off int64) (n int, err error) {
-	err = i.ask(func() error { n, err = i.Client.WriteAt(p, off); return err })
+	err = i.write(func() error { n, err = i.Client.WriteAt(p, off); return err })
 	return n, err
 }
 
 // Zero makes a part read as zeros.
 func (i *Image) Zero(off, n int64, unmap bool) error {
-	return i.ask(func() error { return i.Client.Zero(off, n, unmap) })
+	return i.write(func() error { return i.Client.Zero(off, n, unmap) })
 }
 
 // Discard says that nobody needs a part any more.
 func (i *Image) Discard(off, n int64) error {
-	return i.ask(func() error { return i.Client.Discard(off, n) })
+	return i.write(func() error { return i.Client.Discard(off, n) })
 }
 
 // Flush makes what was written durable.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -473,6 +474,43 @@ func TestADraftIsAnImageInTheEnd(t *testing.T) {
 		if kind != "vmdk" {
 			sound(t, f, kind)
 		}
+	}
+}
+
+// What several write at a time is there, in every format, also where that allocates.
+func TestNothingIsLostThatIsWrittenAtOnce(t *testing.T) {
+	for _, format := range []string{"qcow2", "vdi", "vhdx", "vmdk", "vpc"} {
+		t.Run(format, func(t *testing.T) {
+			for round := range uint64(6) {
+				ahead := false
+				f := made(t, New{Format: format, Capacity: 32 * mib, Ahead: &ahead})
+				i := opened(t, Layer{File: f, Format: format}, Options{Writable: true, Draft: true, Ahead: ahead, Capacity: 32 * mib})
+				var group sync.WaitGroup
+				places := []int64{0, 3 * mib, 7 * mib, 8 * mib, 15 * mib, 16 * mib, 31 * mib}
+				for n, at := range places {
+					group.Go(func() {
+						if _, err := i.WriteAt(pattern(round*100+uint64(n), mib), at); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				group.Wait()
+				must(t, i.Close())
+				if format != "vpc" { // which has no check
+					qemuIMG(t, "check", "-q", "-f", format, f.Name())
+				}
+				got := opened(t, Layer{File: f, Format: format}, Options{})
+				for n, at := range places {
+					b := make([]byte, mib)
+					_, err := got.ReadAt(b, at)
+					must(t, err)
+					if !bytes.Equal(b, pattern(round*100+uint64(n), mib)) {
+						t.Errorf("what was written at %d is gone", at)
+					}
+				}
+				must(t, got.Close())
+			}
+		})
 	}
 }
 
