@@ -241,7 +241,7 @@ func (c *Catalog) see(v *store.Volume, it ipc.Item) {
 		v.InternalSnapshots = it.Internal
 	}
 	v.Identity, v.ChangeNS, v.ModifyNS = it.Identity, it.ChangeNS, it.ModifyNS
-	v.Reason = it.Ignored
+	v.Reason, v.Key = it.Ignored, cmp.Or(it.Key, v.Key)
 	if it.Format != "" { // else nobody has read its header
 		v.Problem = it.Problem
 	}

@@ -23,7 +23,7 @@ func known() operation.Known {
 		Into:   operation.Target{Pool: "fast", Name: "new", Type: "dir", Path: "/f/new"},
 		Pool:   record.Pool{Name: "images", Type: "dir", State: record.PoolActive},
 		Volume: vols[0],
-		Can:    record.Capabilities{Formats: []string{record.FormatRaw, "qcow2", "vmdk", "vdi", "vpc", "luks"}, Algorithms: []string{"zero", "random"}},
+		Can:    record.Capabilities{Formats: []string{record.FormatRaw, "qcow2", "vmdk", "vdi", "vpc", "luks"}, Algorithms: []string{"zero", "random"}, Sparse: true},
 		There:  record.Capabilities{Type: "dir", Formats: []string{record.FormatRaw, "qcow2", "vmdk", "luks"}, Creations: []record.Creation{{Format: "vhdx", Unavailable: "no program"}}},
 		Chain:  func() (operation.Chain, error) { return operation.Chain{Of: operation.ChainOfVolume}, nil },
 		Under: func(pool, volume string) (operation.Chain, error) {
@@ -49,6 +49,7 @@ func known() operation.Known {
 	}
 }
 
+func dense(k *operation.Known)    { k.Can.Sparse = false }
 func rawOnly(k *operation.Known)  { k.Can.Formats = []string{record.FormatRaw} }
 func inactive(k *operation.Known) { k.Pool.State = record.PoolInactive }
 func vdi(k *operation.Known)      { k.Volume.Format = "vdi" }
@@ -218,6 +219,7 @@ func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
 		{&operation.CheckRequest{Repair: "leaks"}, []change{qcow2}, "async, moves 0"},
 		{&operation.TrimRequest{}, nil, "async, moves 100, relies"},
 		{&operation.TrimRequest{GiveUpAllocation: true}, []change{promised}, "async, moves 100, relies"},
+		{&operation.TrimRequest{}, []change{promised, dense}, "async, moves 100, relies"},
 		{&operation.RekeyRequest{Secret: "next"}, []change{luks}, "normal, moves 0, relies"},
 		{&operation.RekeyRequest{OpenedBy: "next"}, []change{qcow2}, "normal, moves 0, relies"},
 		{&operation.DeleteRequest{}, []change{split}, "normal, moves 0, destroys, displaces"},

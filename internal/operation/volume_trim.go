@@ -40,10 +40,10 @@ func (o *Trim) Settle() *Settle { return &Settle{Volume: o.Volume} }
 // Effect: the content stays the same.
 func (*Trim) Effect() Effect { return Arranges }
 
-// Allowed refuses a volume that was promised to have blocks, or whose content lies in
-// other files.
+// Allowed refuses a volume that was promised to have blocks, if it can lose them, or whose
+// content lies in other files.
 func (o *Trim) Allowed(k Known) error {
-	if k.Promised > 0 && !o.GiveUpAllocation {
+	if k.Promised > 0 && k.Can.Sparse && !o.GiveUpAllocation {
 		return record.Errorf(record.WrongState, "volume %s is to have %s allocated: what a trim gives back of that might not be there when it is needed",
 			k.quoted(), both(k.Promised)).WithHint("%s does it", record.Do("").With("give-up-allocation"))
 	}

@@ -54,6 +54,9 @@ var (
 // ISCSIAdm logs in to iSCSI targets.
 var ISCSIAdm = Program{Name: "iscsiadm", Debian: "open-iscsi", Fedora: "iscsi-initiator-utils"}
 
+// LVM is that of logical volumes.
+var LVM = Program{Name: "lvm", Debian: "lvm2", Fedora: "lvm2"}
+
 // path is where programs are searched, in this order, and what they get as PATH:
 // that of who started us may be anybody's.
 const path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

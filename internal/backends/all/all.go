@@ -11,12 +11,13 @@ import (
 	"storaged/internal/backends/disk"
 	"storaged/internal/backends/fs"
 	"storaged/internal/backends/iscsi"
+	"storaged/internal/backends/logical"
 	"storaged/internal/backends/netfs"
 	"storaged/internal/record"
 )
 
 var list = unique(
-	dir.New(), fs.New(), netfs.New(), disk.New(), iscsi.New(),
+	dir.New(), fs.New(), netfs.New(), logical.New(), disk.New(), iscsi.New(),
 )
 
 // Backends gives every driver, in the order of the list.

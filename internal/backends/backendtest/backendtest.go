@@ -37,11 +37,11 @@ type Suite struct {
 	// Ready is New for tests that are about volumes alone: the pool may be built, and
 	// started, but is empty. nil: New is as good.
 	Ready func(t *testing.T) (backends.Backend, backends.Pool)
-	// Many is how many volumes are many, where each takes its time; 0: fifty.
-	Many int
 	// Name gives a volume of a pool the name that it has there for one of the contract's, for
 	// types in which not every name can be one. nil: they can.
 	Name func(p backends.Pool, name string) string
+	// Many is how many volumes are many, where each takes its time; 0: fifty.
+	Many int
 
 	missing string // name of no volume, for RunFixed
 }

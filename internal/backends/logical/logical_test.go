@@ -1,0 +1,260 @@
+package logical
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"storaged/internal/backends"
+	"storaged/internal/backends/backendtest"
+	"storaged/internal/record"
+	"storaged/internal/testenv"
+)
+
+func TestMain(m *testing.M) { backendtest.Main(m, New()) }
+
+// groups counts those that were made: LVM knows the last one of a name for a while.
+var groups atomic.Int64
+
+// newPool gives a pool on a disk that nobody uses, and takes it away in the end.
+func newPool(t *testing.T) (backends.Backend, backends.Pool) { return poolOn(t, testenv.Disk(t, 1)) }
+
+func poolOn(t *testing.T, disk string) (backends.Backend, backends.Pool) {
+	name := fmt.Sprintf("test%d-%d", os.Getpid(), groups.Add(1))
+	p := backends.Pool{Type: "logical", Target: "/dev/" + name, Source: record.Source{Name: name, Devices: []string{disk}}}
+	t.Cleanup(func() {
+		if _, err := look(context.WithoutCancel(t.Context()), backends.Pool{Source: p.Source}); err == nil {
+			run(t, "vgremove", "--force", "--yes", name)
+		}
+		run(t, "wipefs", "--all", "--quiet", p.Source.Devices[0])
+	})
+	return New(), p
+}
+
+// readyPools gives pools that are made once, two to a test at most.
+func readyPools(t *testing.T) func(t *testing.T) (backends.Backend, backends.Pool) {
+	var made [2]backends.Pool
+	given := map[string]int{}
+	make := sync.OnceFunc(func() {
+		for i := range made {
+			b, p := poolOn(t, testenv.Disk(t, 2+i))
+			if err := b.(backends.Builder).Build(t.Context(), p, false); err != nil {
+				t.Fatal(err)
+			}
+			made[i] = p
+		}
+	})
+	return func(t *testing.T) (backends.Backend, backends.Pool) {
+		make()
+		p := made[given[t.Name()]]
+		given[t.Name()]++
+		t.Cleanup(func() { emptied(t, p) })
+		if g, err := look(t.Context(), p); err != nil || len(g.volumes) > 0 {
+			return newPool(t) // the test before has taken it away, or left something
+		}
+		return New(), p
+	}
+}
+
+// emptied removes what a test has left in a pool.
+func emptied(t *testing.T, p backends.Pool) {
+	ctx := context.WithoutCancel(t.Context())
+	g, err := look(ctx, backends.Pool{Source: p.Source})
+	if err != nil {
+		return // it is removed
+	}
+	for i := range g.volumes {
+		if err := g.volumes[i].remove(ctx, p); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Errorf("%s %q: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+func TestContract(t *testing.T) {
+	testenv.VM(t)
+	backendtest.Run(t, backendtest.Suite{New: newPool, Ready: readyPools(t), Many: 8})
+}
+
+const (
+	uuid  = "AbCdEf-AbCd-AbCd-AbCd-AbCd-AbCd-AbCdEf"
+	vgRow = `"vg_name":"g","vg_uuid":"` + uuid + `","vg_size":"2143289344","vg_free":"2134900736","vg_extent_size":"4194304","vg_missing_pv_count":"0"`
+)
+
+// lvRow is a volume of a report.
+func lvRow(name, attr, size, origin, pool, data string) string {
+	return fmt.Sprintf(`{"lv_name":%q,"lv_uuid":%q,"lv_size":%q,"lv_attr":%q,"lv_active":"active","origin":%q,"pool_lv":%q,"data_percent":%q,"metadata_percent":""}`, name, uuid, size, attr, origin, pool, data)
+}
+
+func reported(lv ...string) []byte {
+	return []byte(`{"report":[{"vg":[{` + vgRow + `}],"pv":[{"pv_name":"/dev/x","pv_missing":""},{"pv_name":"[unknown]","pv_missing":"missing"}],"lv":[` + strings.Join(lv, ",") + `]}]}`)
+}
+
+func TestReport(t *testing.T) {
+	for _, c := range []struct{ report, want string }{
+		{string(reported()), "{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] []} <nil>"},
+		{
+			string(reported(lvRow("b", "-wi-a-----", "4194304", "", "", ""), lvRow("a", "Vwi-a-tz--", "8388608", "o", "p", "12.50"))),
+			"{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] [{a " + uuid + " 8388608 12.5 -1 86 true o p} {b " + uuid + " 4194304 -1 -1 45 true  }]} <nil>",
+		},
+		{`{"report":[{"vg":[]}]}`, "{  0 0 0 0 [] []} it is not of one group"},
+		{`{"report":[{"vg":[{"vg_name":"g"}]}]}`, "{g  0 0 0 0 [] []} it has no vg_uuid"},
+		{string(reported(`{"lv_name":"b"}`)), "{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] [{b  0 -1 -1 0 false  }]} it has no lv_uuid"},
+		{`x`, "{  0 0 0 0 [] []} invalid character 'x' looking for beginning of value"},
+	} {
+		g, err := parse([]byte(c.report))
+		if got := fmt.Sprint(g, " ", err); got != c.want {
+			t.Errorf("%s\nis %s\nnot %s", c.report, got, c.want)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for name, fits := range map[string]bool{"a": true, "vm.1-root+x_": true, "a b": false, "ä": false, "snapshot1": false, "a_tmeta": false, "-a": false, ".": false, strings.Repeat("a", 101): false} {
+		if err := New().CheckName(name); (err == nil) != fits {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	for name, fits := range map[string]bool{"vg0": true, "": false, "a/b": false, "..": false, "-v": false, strings.Repeat("a", 61): false} {
+		if err := (Backend{}).CheckSource(record.Source{Name: name}); (err == nil) != fits || err != nil && record.CodeOf(err) != record.Invalid {
+			t.Errorf("group %q: %v", name, err)
+		}
+	}
+	if err := (Backend{}).CheckSource(record.Source{Name: "v", Devices: []string{"sda"}}); record.CodeOf(err) != record.Invalid {
+		t.Errorf("a device without a path: %v", err)
+	}
+}
+
+func TestDevicesOfVolumesAreKnownByTheirUUIDs(t *testing.T) {
+	digits := strings.ReplaceAll(uuid, "-", "")
+	other := strings.Repeat("0", 32)
+	if g, v, ok := identified("LVM-" + digits + other); !ok || g != uuid || v != "000000-0000-0000-0000-0000-0000-000000" || New().CheckIdentity(v) != nil {
+		t.Errorf("%s, %s, %v", g, v, ok)
+	}
+	for _, bad := range []string{"", "LVM-" + digits, "LVM-" + digits + other + "-tpool", "mpath-" + digits + other} {
+		if _, _, ok := identified(bad); ok {
+			t.Errorf("%q is taken for a volume's", bad)
+		}
+	}
+	if is := escaped("vg-0") + "-" + escaped("a-b"); is != "vg--0-a--b" {
+		t.Errorf("%s", is)
+	}
+}
+
+// A job gets what it needs and no more.
+func TestGrants(t *testing.T) {
+	for _, c := range []struct {
+		use  backends.Use
+		want string
+	}{
+		{backends.Use{}, "report()"},
+		{backends.Use{Name: "a", Reads: true, Makes: true, Job: "j"}, "report() open(look  a) open(read  a) create(.j.storaged ) open(write  .j.storaged) rename( .j.storaged a) remove( .j.storaged) mend(.j.storaged) mend(a)"},
+		{backends.Use{Name: "a", Makes: true, Job: "j", Left: "i"}, "report() create(.j.storaged ) open(write  .j.storaged) rename( .j.storaged a) remove( .j.storaged) mend(.j.storaged) mend(a) open(write  .i.storaged) rename( .i.storaged .j.storaged) remove( .i.storaged) mend(.i.storaged)"},
+		{backends.Use{Name: "a", Takes: true}, "report() open(write  a) remove( a) mend(a)"},
+		{backends.Use{Name: "a", Takes: true, To: "b"}, "report() open(write  a) remove( a) mend(a) rename( a b)"},
+		{backends.Use{Name: "a", Sizes: []int64{5, 4194304}}, "report() resize( a 5) resize( a 4194304)"},
+	} {
+		var got []string
+		for _, e := range New().(backends.Deputed).Grants(backends.Pool{}, c.use) {
+			got = append(got, e.Do+"("+strings.Join(e.Args, " ")+")")
+		}
+		if is := strings.Join(got, " "); is != c.want {
+			t.Errorf("%+v\nis %s\nnot %s", c.use, is, c.want)
+		}
+	}
+}
+
+// What is asked of a deputy by somebody who was taken over does nothing that is no errand.
+func TestErrandsAreChecked(t *testing.T) {
+	p := backends.Pool{Type: "logical", Target: "/dev/none", Source: record.Source{Name: "none"}}
+	for _, e := range []backends.Errand{
+		{Do: "sh"}, {Do: doReport, Args: []string{"x"}}, {Do: doCreate, Args: []string{"a", "1"}}, {Do: doCreate, Args: []string{".a b.storaged", "1"}},
+		{Do: doCreate, Args: []string{".j.storaged", "-1"}}, {Do: doCreate, Args: []string{".j.storaged", "100%FREE"}}, {Do: doRename, Args: []string{"", "../x", "a"}},
+		{Do: doOpen, Args: []string{"read", uuid, "a"}}, {Do: doResize, Args: []string{"", "a", "1"}},
+	} {
+		if a, err := New().(backends.Deputed).Errand(t.Context(), p, e); err == nil || a.File != nil {
+			t.Errorf("%v: done", e)
+		}
+	}
+	p.Source.Name = "a b"
+	if _, err := New().(backends.Deputed).Errand(t.Context(), p, backends.Errand{Do: doReport}); err == nil || !strings.Contains(err.Error(), "bad name") {
+		t.Errorf("a group of that name: %v", err)
+	}
+}
+
+// Nobody's room is taken by a write, and nobody's snapshots end by one.
+func TestWhatIsSharedIsNotWrittenTo(t *testing.T) {
+	const mib = "1048576"
+	for _, c := range []struct {
+		name, want string
+		volumes    []string
+	}{
+		{"plain", "", []string{lvRow("plain", "-wi-a-----", mib, "", "", "")}},
+		{"origin", "has snapshots", []string{lvRow("origin", "owi-a-s---", mib, "", "", "")}},
+		{"snap", "is a snapshot", []string{lvRow("snap", "swi-a-s---", mib, "origin", "", "1.0")}},
+		{"thin", "", []string{lvRow("thin", "Vwi-a-tz--", mib, "", "pool", "0.00"), lvRow("pool", "twi-aotz--", mib+"0", "", "", "10.00")}},
+		{"thin", "may take", []string{lvRow("thin", "Vwi-a-tz--", mib, "", "pool", "0.00"), lvRow("pool", "twi-aotz--", mib+"0", "", "", "90.00")}},
+		{"thin", "", []string{lvRow("thin", "Vwi-a-tz--", mib, "", "pool", "100.00"), lvRow("pool", "twi-aotz--", mib+"0", "", "", "90.00")}},
+		{"thin", "may take", []string{lvRow("thin", "Vwi-a-tz--", mib, "", "pool", "100.00"), lvRow("s", "Vwi-a-tz--", mib, "thin", "pool", "100.00"), lvRow("pool", "twi-aotz--", mib+"0", "", "", "90.00")}},
+		{"thin", "is not known", []string{lvRow("thin", "Vwi-a-tz--", mib, "", "pool", "0.00")}},
+	} {
+		g, err := parse(reported(c.volumes...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = g.writable(backends.Pool{Source: record.Source{Name: "g"}}, g.find(c.name))
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%q: %v", c.volumes, err)
+		}
+	}
+}
+
+// Pools of thin volumes are shown, and are none to be used.
+func TestWhatHoldsVolumesIsNone(t *testing.T) {
+	g, err := parse(reported(lvRow("pool", "twi-aotz--", "8388608", "", "", "25.00"), lvRow("thin", "Vwi-a-tz--", "4194304", "", "pool", "50.00")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if why := g.find("pool").ignored(); !strings.Contains(why, "25.0 %") {
+		t.Errorf("the pool: %q", why)
+	}
+	if info := g.find("thin").info(backends.Pool{Source: record.Source{Name: "g"}}); info.Allocation != 2097152 || info.Path != "/dev/g/thin" {
+		t.Errorf("the volume: %+v", info)
+	}
+	names := []string{}
+	for _, v := range g.volumes {
+		names = append(names, v.name)
+	}
+	if !slices.Equal(names, []string{"pool", "thin"}) {
+		t.Errorf("%q", names)
+	}
+}
+
+func TestFoundGroups(t *testing.T) {
+	const report = `{"report":[{"pv":[{"pv_name":"/dev/sdb","vg_name":"two"},{"pv_name":"/dev/sda","vg_name":"one"},{"pv_name":"/dev/sdc","vg_name":"two"},{"pv_name":"[unknown]","vg_name":"two"},{"pv_name":"/dev/sdd","vg_name":""}]}]}`
+	found, err := parseDevices([]byte(report))
+	want := []record.Source{{Name: "one", Devices: []string{"/dev/sda"}, Format: format}, {Name: "two", Devices: []string{"/dev/sdb", "/dev/sdc"}, Format: format}}
+	if err != nil || !reflect.DeepEqual(found, want) {
+		t.Errorf("%+v, %v", found, err)
+	}
+	for _, bad := range []string{"x", `{"report":[{"pv":[{"pv_name":"/dev/sda"}]}]}`} {
+		if _, err := parseDevices([]byte(bad)); err == nil {
+			t.Errorf("%s is read", bad)
+		}
+	}
+}
