@@ -233,8 +233,12 @@ func enclose(abi int, p Policy, program string) error {
 }
 
 // libraries and what a program reads before its main, and QEMU's after it: how many
-// processors and nodes there are.
-var libraries = []string{"/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/sys/devices/system/cpu/possible", "/sys/devices/system/cpu/online", "/dev/urandom"}
+// processors and nodes there are, and whether there are huge pages, of which glibc takes
+// none where it is not told.
+var libraries = []string{
+	"/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache", "/sys/devices/system/cpu/possible", "/sys/devices/system/cpu/online", "/dev/urandom",
+	"/sys/kernel/mm/transparent_hugepage/enabled", "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
+}
 
 // allowProgram permits to execute a program.
 func (s *ruleset) allowProgram(path string) error {

@@ -178,7 +178,7 @@ var (
 	connects = regexp.MustCompile(`^(\d+) +(?:connect|bind|socket)\((.*)\) += \d+`)
 
 	// library is what a program needs to run, and devices what it asks of the machine.
-	library = regexp.MustCompile(`^(/usr)?/lib(32|64)?/|^/etc/ld\.so\.|^/sys/devices/system/(cpu|node)|^/proc/(self|\d+)/(fd/\d+|task/\d+/comm|maps|mounts|cgroup|status)$|^/dev/u?random$|^/dev/fd/\d+$|^/proc/(cpuinfo|meminfo|stat|sys/.*)$|^/sys/fs/cgroup|^/dev/null$|^/etc/(nsswitch|ssl|gnutls|crypto|gcrypt|localtime|group|passwd).*|^/usr/share/(locale|zoneinfo)|^/usr/lib/locale`)
+	library = regexp.MustCompile(`^(/usr)?/lib(32|64)?/|^/etc/ld\.so\.|^/sys/devices/system/(cpu|node)|^/sys/kernel/mm/transparent_hugepage/(enabled|hpage_pmd_size)$|^/proc/(self|\d+)/(fd/\d+|task/\d+/comm|maps|mounts|cgroup|status)$|^/dev/u?random$|^/dev/fd/\d+$|^/proc/(cpuinfo|meminfo|stat|sys/.*)$|^/sys/fs/cgroup|^/dev/null$|^/etc/(nsswitch|ssl|gnutls|crypto|gcrypt|localtime|group|passwd).*|^/usr/share/(locale|zoneinfo)|^/usr/lib/locale`)
 )
 
 // checkTrace fails unless the children have opened nothing but libraries, what they
