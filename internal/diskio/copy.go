@@ -49,6 +49,10 @@ type CopySpec struct {
 	// Sparse leaves out what reads as zeros although the source has blocks for
 	// it. Nothing is shared then, for the source has to be read.
 	Sparse bool
+	// Pull copies extents of the source to the target, which is clean and has the same
+	// size, without their passing through this process, and returns when it has. What it
+	// does not do is done here. nil: it does nothing.
+	Pull func(extents []Extent) error
 	// Checkpoints needs, to begin anywhere but at 0, the target that the earlier
 	// copy of the same, unchanged source left.
 	Checkpoints
@@ -173,6 +177,8 @@ func (c *copying) consistent() error {
 		return errors.New("only a new file that gets all its content can have what its source reserved")
 	case c.Allocation > 0 && c.Sparse:
 		return errors.New("a copy that leaves zeros out cannot have an allocation")
+	case c.Pull != nil && (!c.Clean || c.Sparse || c.Size != c.srcSize):
+		return errors.New("only a new target of the same size can pull its content")
 	case c.Sparse && c.Reflink == ReflinkAlways:
 		return errors.New("a copy that shares its blocks cannot leave zeros out")
 	case c.Sparse:
@@ -203,13 +209,21 @@ func (c *copying) copy(ctx context.Context) error {
 	c.flusher = newFlusher(c.p, c.Dst)
 	defer c.flusher.stop()
 	keep := &checkpointer{Checkpoints: c.Checkpoints, sync: syncWith(c.p, c.flusher)}
-	s := streams{p: c.p, step: c.moveChunk, source: c.cache, keep: keep, requests: requests(c.Src, c.Dst)}
-	if err := s.run(ctx, c.walk(ctx)); err != nil {
+	if err := c.move(ctx, keep); err != nil {
 		return err
 	}
 	c.stats.Data -= c.left.Load()
 	c.stats.Holes += c.left.Load()
 	return c.flusher.drain(ctx)
+}
+
+// move moves the data, and makes holes where they are to be made.
+func (c *copying) move(ctx context.Context, keep *checkpointer) error {
+	if c.Pull != nil {
+		return c.pull(ctx, keep)
+	}
+	s := streams{p: c.p, step: c.moveChunk, source: c.cache, keep: keep, requests: requests(c.Src, c.Dst)}
+	return s.run(ctx, c.walk(ctx))
 }
 
 // walk visits the source's extents. Holes are made in a target that is not

@@ -39,7 +39,17 @@ type Disk struct {
 	Writable bool
 	Compress bool // what is written is compressed, cluster by cluster
 	Draft    bool // if the power fails, what was written since the last flush is to be repaired
-	Alone    bool // nothing is read of its content: what it stands on is neither given nor opened
+	// Source is what the same process opens beside it, from which it can copy by itself.
+	// nil: nothing.
+	Source *Source
+	Alone  bool // nothing is read of its content: what it stands on is neither given nor opened
+}
+
+// Source is an image that another is made of.
+type Source struct {
+	Stored
+	Disk
+	Capacity int64 // bytes
 }
 
 // layer is the image with all that it stands on. Its secrets are given up by drop.
@@ -254,10 +264,20 @@ func (r *Run) Disk(ctx context.Context, s Stored, d Disk) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	i, err := qemu.Open(ctx, top, qemu.Options{
-		Child: r.child(), Writable: d.Writable, Compress: d.Compress, Draft: d.Draft, Ahead: r.ahead,
+	o := qemu.Options{
+		Writable: d.Writable, Compress: d.Compress, Draft: d.Draft, Ahead: r.ahead,
 		Capacity: says.Capacity, ClusterSize: says.ClusterSize,
-	})
+	}
+	if d.Source != nil {
+		below, drop, err := d.Source.layer(r, d.Source.Stored)
+		defer drop()
+		if err != nil {
+			return nil, err
+		}
+		o.Source = &qemu.Source{Layer: below, Capacity: d.Source.Capacity}
+	}
+	o.Child = r.child()
+	i, err := qemu.Open(ctx, top, o)
 	if err != nil {
 		return nil, err
 	}

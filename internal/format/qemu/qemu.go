@@ -56,6 +56,9 @@ type Options struct {
 	// ClusterSize is what its header says, in bytes: the unit in which it gives storage
 	// back. 0: nobody knows.
 	ClusterSize int64
+	// Source is what the child opens beside the image, to be read, so that Pull can copy
+	// from it. nil: nothing.
+	Source *Source
 
 	patience time.Duration // 0: as everywhere
 }
@@ -126,6 +129,7 @@ type Image struct {
 	name     string // of its file
 	daemon   *tool.Daemon
 	graph    *graph
+	pulls    *pulls     // nil: there is nothing to pull from
 	drafts   []*os.File // that QEMU does not flush
 	asked    asked
 	watching sync.WaitGroup
@@ -148,6 +152,8 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 	for range twins(top, o) {
 		g.export(top, o)
 	}
+	served := len(g.exports)
+	pulls := g.beside(o.Source)
 	d, err := g.open(ctx, o.Child)
 	if err != nil {
 		return nil, failed("open", top.Format, top.File, err)
@@ -160,7 +166,7 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 	}()
 	connecting, cancel := within(ctx, tool.CommandTime)
 	defer cancel()
-	c, err := nbd.Connect(connecting, d.Link.Conns[:max(usual, len(g.exports))], nbd.Export{Name: exportName, Twins: len(g.exports), Granularity: o.unit(), Depths: true})
+	c, err := nbd.Connect(connecting, d.Link.Conns[:max(usual, served)], nbd.Export{Name: exportName, Twins: served, Granularity: o.unit(), Depths: true})
 	if err != nil {
 		return nil, err
 	}
@@ -168,8 +174,13 @@ func Open(ctx context.Context, top Layer, o Options) (_ *Image, err error) {
 		c.Close() // it has no error
 		return nil, err
 	}
-	i := &Image{Client: c, name: top.File.Name(), daemon: d, graph: g}
-	i.alone = o.Writable && top.Format == oneWriter
+	if pulls != nil {
+		if err := pulls.begin(connecting, d, g.exports[0]["node-name"]); err != nil {
+			c.Close() // it has no error
+			return nil, err
+		}
+	}
+	i := &Image{Client: c, name: top.File.Name(), daemon: d, graph: g, pulls: pulls, alone: o.Writable && top.Format == oneWriter}
 	if o.Draft {
 		i.drafts = g.policy.Write
 	}
@@ -214,6 +225,7 @@ func (i *Image) Close() error {
 	defer i.watching.Wait()
 	err := i.Flush()
 	i.Client.Close() // it has no error
+	i.pulls.close()
 	ctx, cancel := within(context.Background(), closing)
 	defer cancel()
 	if err == nil {

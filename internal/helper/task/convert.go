@@ -64,6 +64,9 @@ func (w convert) work(ctx context.Context, r *helper.Run) (err error) {
 	if err != nil {
 		return err
 	}
+	if w.isImage() {
+		w.source = &helper.Source{Stored: w.at.Volume, Disk: w.disk(false)}
+	}
 	return w.with(ctx, r, false, func(source diskio.Content) error {
 		if err := w.plan(r, source); err != nil {
 			return err
@@ -87,6 +90,7 @@ var unmapped = map[string]bool{"vhdx": true}
 type conversion struct {
 	newImage
 	from     diskio.Content  // that is read
+	source   *helper.Source  // that it is of, nil if it is of no image
 	position helper.Position // of its files, for checkpoints
 	kept     watches         // those files
 	size     int64           // bytes that the new volume shall have, 0: as the content
@@ -121,11 +125,16 @@ func (w conversion) fill(ctx context.Context, r *helper.Run) error {
 	if err != nil {
 		return err
 	}
-	to, err := r.Disk(ctx, w.draft.Draft, w.newImage.disk())
+	disk := w.newImage.disk()
+	disk.Source = w.pulled()
+	to, err := r.Disk(ctx, w.draft.Draft, disk)
 	if err != nil {
 		return err
 	}
 	spec := diskio.CopySpec{Dst: to, Src: w.from, Clean: w.clean(), Sparse: w.sparse, Checkpoints: at}
+	if to.Pulls() {
+		spec.Pull = to.Pull
+	}
 	if !spec.Clean { // what is behind the end of the source is made zeros too
 		spec.Size = w.capacity
 	}
@@ -136,6 +145,17 @@ func (w conversion) fill(ctx context.Context, r *helper.Run) error {
 		return err
 	}
 	return w.describe(r)
+}
+
+// pulled is the source where the process that writes the new image can copy from it by
+// itself: all that is data, into a qcow2 as long as it is.
+func (w conversion) pulled() *helper.Source {
+	size, err := w.from.Size()
+	if err != nil || w.source == nil || w.draft.As.Format != "qcow2" || size != w.capacity || w.sparse || w.compressed() {
+		return nil
+	}
+	w.source.Capacity = size
+	return w.source
 }
 
 // fillPlain makes it a raw volume.

@@ -74,7 +74,10 @@ func (w intake) convert(ctx context.Context, r *helper.Run) error {
 	if err := w.checkImage(); err != nil {
 		return err
 	}
-	source, err := r.Disk(ctx, bareFile{diskio.FileContent(w.file.File), w.content.from.path()}, helper.Disk{Format: w.format, Secret: w.opener})
+	w.source = &helper.Source{
+		Stored: bareFile{diskio.FileContent(w.file.File), w.content.from.path()}, Disk: helper.Disk{Format: w.format, Secret: w.opener},
+	}
+	source, err := r.Disk(ctx, w.source.Stored, w.source.Disk)
 	if err != nil {
 		return err
 	}

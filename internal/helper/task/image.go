@@ -104,6 +104,9 @@ func (n newImage) describe(r *helper.Run) error {
 		return ipc.Errorf(record.Internal, "the new %q is not what was to be made: its header says %s, not %s; %s", n.draft.Path,
 			quantity.FormatBoth(info.Capacity), quantity.FormatBoth(n.capacity), info.Problem)
 	}
+	if n.backing == nil && len(info.References) > 0 { // who wrote it has read what others wrote
+		return ipc.Errorf(record.Internal, "the new %q is not what was to be made: its header names %q", n.draft.Path, record.Escape(info.References[0].Name))
+	}
 	found := helper.Item(info)
 	r.Knows(func(v *ipc.Item) {
 		v.Format, v.Capacity, v.Backing, v.References, v.Options = format, n.capacity, found.Backing, found.References, found.Options
