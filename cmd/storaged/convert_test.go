@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -326,6 +328,39 @@ func TestConversionGoesOnAfterItsHelperWasKilled(t *testing.T) {
 		h.holdsSame("copy", to, h.path("base"))
 		h.succeed(h.remove("copy"))
 	}
+}
+
+// A conversion that has made its volume says so, whatever became of the process that the
+// source was read by; and of one that has not there is nothing.
+func TestConversionSaysWhatItMadeWhateverServedItsSource(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.random("base", 400*mib)
+	h.succeed(h.clone("base", "image", format("qcow2")))
+	st := h.began(h.clone("image", "copy", format("qcow2"), options("cluster_size=128K"), limited(150*mib)))
+	j := h.until(st.Job.ID, func(j record.Job) bool { return moves(j) && j.Progress.Done > 350*mib })
+	h.must(syscall.Kill(h.first(j), syscall.SIGKILL))
+	if j := h.end(st, nil); j.State != record.Succeeded {
+		t.Log(outcome(j))
+		h.absent("copy")
+		return
+	}
+	h.holdsSame("copy", "qcow2", h.path("base"))
+}
+
+// first is the pid of the process that a job's helper started first to serve an image.
+func (h *host) first(j record.Job) int {
+	h.t.Helper()
+	var pids []int
+	for _, pid := range h.serving(j) {
+		if comm, _ := os.ReadFile("/proc/" + pid + "/comm"); strings.HasPrefix(string(comm), "qemu-storage-d") {
+			pids = append(pids, must(strconv.Atoi(pid))(h.t))
+		}
+	}
+	if len(pids) == 0 {
+		h.t.Fatalf("job %d has no image served", j.Number)
+	}
+	return slices.Min(pids)
 }
 
 // An image of which nobody knows that it is sound at any moment is made anew.

@@ -78,7 +78,11 @@ func (w view) with(ctx context.Context, r *helper.Run, writable bool, do func(c 
 		return err
 	}
 	err = do(d)
-	return cmp.Or(err, d.Close())
+	closed := d.Close()
+	if !writable { // nothing is lost of what was only read, and what was made of it may have its name by now
+		return err
+	}
+	return cmp.Or(err, closed)
 }
 
 // sums is what the checksum of it is of.
