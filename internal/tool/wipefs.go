@@ -6,7 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"storaged/internal/confine"
 )
@@ -51,18 +55,44 @@ func parseSignatures(out []byte) ([]Signature, error) {
 	return said.Signatures, nil
 }
 
-// EraseSignatures takes all of them from a device that is open for writing. What else is
-// on it stays.
+// EraseSignatures takes all of them from a device, which the caller has claimed: it is
+// opened once more, to be written. What else is on it stays. A partition table goes from
+// what is no disk too.
 func EraseSignatures(ctx context.Context, device *os.File) error {
-	_, err := wipefs(ctx, device, "--all", confine.Policy{Write: []*os.File{device}})
+	_, err := wipefs(ctx, device, "--all", confine.Policy{Write: []*os.File{device}}, "--force")
 	return err
 }
 
-func wipefs(ctx context.Context, device *os.File, option string, policy confine.Policy) ([]byte, error) {
+func wipefs(ctx context.Context, device *os.File, option string, policy confine.Policy, more ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, signTime, fmt.Errorf("it has not ended within %v", signTime))
 	defer cancel()
+	about, err := described(device)
+	if err != nil {
+		return nil, err
+	}
+	defer about.Close() // it was only named
+	policy.Read = append(policy.Read, about)
 	return Command{
-		Program: Wipefs, Options: []string{option}, Operands: []string{fmt.Sprintf("/proc/self/fd/%d", FD(0))},
+		Program: Wipefs, Options: append([]string{option}, more...), Operands: []string{fmt.Sprintf("/proc/self/fd/%d", FD(0))},
 		Files: []*os.File{device}, Policy: policy, Output: maxSignatures,
 	}.Run(ctx)
+}
+
+// described opens the directory of sysfs with what the kernel says of the disk that a
+// device is, or is a partition of: some signatures count on whole disks alone (those of
+// arrays that a board makes), and some are those of partition tables.
+func described(device *os.File) (*os.File, error) {
+	info, err := device.Stat()
+	if err != nil {
+		return nil, err
+	}
+	number := info.Sys().(*syscall.Stat_t).Rdev
+	dir, err := filepath.EvalSymlinks(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(number), unix.Minor(number)))
+	if err != nil {
+		return nil, fmt.Errorf("the kernel does not describe device %q: %w", device.Name(), err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
+		dir = filepath.Dir(dir)
+	}
+	return os.Open(dir)
 }

@@ -3,12 +3,14 @@ package device
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"storaged/internal/backends"
 	"storaged/internal/blockdev"
+	"storaged/internal/partition"
 	"storaged/internal/testenv"
 )
 
@@ -17,7 +19,10 @@ func attached(t *testing.T, kind string) Node {
 	t.Helper()
 	testenv.Root(t)
 	testenv.Loop(t)
-	file := filepath.Join(t.TempDir(), "device")
+	dir := t.TempDir() // in memory, where what is made durable is so at once
+	testenv.MountImage(t, "", dir)
+	t.Cleanup(func() { testenv.Unmount(t, dir) })
+	file := filepath.Join(dir, "device")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -120,26 +125,86 @@ func TestWritesAreSeen(t *testing.T) {
 	}
 }
 
-// What a device carries is destroyed only if that is meant.
+// What a device carries is destroyed only if that is meant, and nothing of it is left then,
+// wherever on the device it is.
 func TestVacate(t *testing.T) {
-	n := attached(t, "ext4")
-	seen, err := Source(backends.Pool{}, n.Path)
+	end := func(n Node, size int64, before int64, text string) { put(t, n, size-before, text) }
+	const size = 64 << 20
+	for what, carry := range map[string]func(n Node){
+		"ext4": func(n Node) { testenv.Formatted(t, n.Path, "ext4") },
+		"gpt":  func(n Node) { divide(t, n, "gpt") },
+		"dos":  func(n Node) { divide(t, n, "dos") },
+		"gpt at the end alone": func(n Node) {
+			divide(t, n, "gpt")
+			put(t, n, 0, string(make([]byte, 4096)))
+		},
+		"ext4 beside gpt": func(n Node) {
+			testenv.Formatted(t, n.Path, "ext4")
+			divide(t, n, "gpt", "--wipe", "never")
+		},
+		"LVM2_member beside gpt": func(n Node) {
+			divide(t, n, "gpt")
+			put(t, n, 3*512, "LABELONE\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x20\x00\x00\x00LVM2 001")
+		},
+		"an array's at the end": func(n Node) { end(n, size, 64<<10, "\xfc\x4e\x2b\xa9\x00\x00\x00\x00\x5a\x00\x00\x00") }, // mdadm's format 0.90
+		"an array of a board":   func(n Node) { end(n, size, 1024, "Intel Raid ISM Cfg Sig. 1.0.00") },
+		"ext4 in a lost partition": func(n Node) {
+			divide(t, n, "dos")
+			testenv.Formatted(t, n.Path+"p1", "ext4")
+			put(t, n, 0, string(make([]byte, 512)))
+		},
+		"a damaged table": func(n Node) { divide(t, n, "gpt"); put(t, n, 512+60, "x"); end(n, size, 512-60, "x") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			n := attached(t, "")
+			carry(n)
+			seen, err := Source(backends.Pool{}, n.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer seen.Close()
+			if _, err := Vacate(t.Context(), seen, false); !errors.Is(err, backends.ErrExists) && what != "a damaged table" {
+				t.Errorf("without being asked: %v", err)
+			}
+			dev, err := Vacate(t.Context(), seen, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer dev.Close()
+			if out, err := exec.Command(testenv.Tool(t, "wipefs"), "--noheadings", n.Path).CombinedOutput(); err != nil || len(out) > 0 {
+				t.Errorf("it still carries %s, %v", out, err)
+			}
+			if out, err := exec.Command(testenv.Tool(t, "blkid"), "-p", n.Path).CombinedOutput(); len(out) > 0 {
+				t.Errorf("blkid finds %s, %v", out, err)
+			}
+			if _, err := partition.Read(dev.File, dev.Size, 512); !errors.Is(err, partition.ErrNone) || len(parts(dev)) > 0 {
+				t.Errorf("it still has a table: %v", err)
+			}
+		})
+	}
+}
+
+// divide makes a partition table, of whose partition the kernel knows.
+func divide(t *testing.T, n Node, label string, options ...string) {
+	t.Helper()
+	c := exec.Command(testenv.Tool(t, "sfdisk"), append(options, "--quiet", "--no-reread", n.Path)...)
+	c.Stdin = strings.NewReader("label: " + label + "\n,10M\n")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("sfdisk: %v\n%s", err, out)
+	}
+	if out, err := exec.Command(testenv.Tool(t, "partx"), "--add", n.Path).CombinedOutput(); err != nil {
+		t.Fatalf("partx: %v\n%s", err, out)
+	}
+}
+
+func put(t *testing.T, n Node, at int64, text string) {
+	t.Helper()
+	f, err := os.OpenFile(n.Path, os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteAt([]byte(text), at)
+		err = errors.Join(err, f.Close())
+	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	defer seen.Close()
-	_, err = Vacate(t.Context(), seen, false)
-	if o, ok := errors.AsType[*backends.OccupiedError](err); !ok || o.Carries != "ext4" {
-		t.Errorf("with a file system: %v", err)
-	}
-	for _, overwrite := range []bool{true, false} {
-		dev, err := Vacate(t.Context(), seen, overwrite)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if types, err := Types(t.Context(), dev.File); err != nil || len(types) > 0 {
-			t.Errorf("it carries %s, %v", Named(types), err)
-		}
-		dev.Close()
 	}
 }

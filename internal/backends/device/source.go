@@ -88,31 +88,37 @@ func Vacate(ctx context.Context, seen *blockdev.Node, overwrite bool) (*blockdev
 
 func vacate(ctx context.Context, seen, claimed *blockdev.Node, overwrite bool) error {
 	types, err := Types(ctx, claimed.File)
-	switch {
-	case err != nil:
+	if err == nil && len(types) == 0 {
+		types, err = ofParts(ctx, claimed)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot tell what device %q carries: %w", seen.Path, err)
-	case len(types) > 0 && !overwrite:
+	}
+	if len(types) > 0 && !overwrite {
 		return &backends.OccupiedError{Object: seen.Path, Carries: Named(types)}
 	}
-	if err := Release(seen, claimed); err != nil {
+	if err := Erase(ctx, seen, claimed); err != nil {
 		return err
 	}
-	if len(types) == 0 {
-		return nil
-	}
-	if err := tool.EraseSignatures(ctx, claimed.File); err != nil {
-		return fmt.Errorf("cannot erase what device %q carries: %w", seen.Path, err)
-	}
-	return nil
+	return claimed.Yield()
 }
 
-// Release looks once more before the first write whether the device that was claimed is
-// the one that was looked at, and gives up the claim for the programs that write: each
-// makes one of its own. The device stays open, so that its number is not another's
-// meanwhile.
-func Release(seen, claimed *blockdev.Node) error {
-	if seen.Number != claimed.Number || seen.Size != claimed.Size {
-		return fmt.Errorf("device %q is another than a moment ago", seen.Path)
+// ofParts are signatures in partitions that the kernel has of a device without a table:
+// that was lost, or the kernel was told of them otherwise.
+func ofParts(ctx context.Context, dev *blockdev.Node) (all []string, err error) {
+	for number, part := range parts(dev) {
+		n, err := blockdev.OpenNode(part.Node())
+		if err != nil {
+			return nil, err
+		}
+		types, err := Types(ctx, n.File)
+		n.Close() // it was only looked at
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range types {
+			all = append(all, fmt.Sprintf("%s in partition %d", t, number))
+		}
 	}
-	return errors.Join(claimed.Same(), claimed.Yield())
+	return all, nil
 }

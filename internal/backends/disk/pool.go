@@ -40,12 +40,7 @@ func (Backend) Build(ctx context.Context, p backends.Pool, overwrite bool) error
 		return err
 	}
 	defer claimed.Close()
-	for number := range d.parts {
-		if err := d.vanish(number); err != nil {
-			return err
-		}
-	}
-	if err := d.clear(); err != nil { // a table that is damaged is no signature
+	if err := d.look(); err != nil { // what the kernel had of it has gone
 		return err
 	}
 	sector, err := blockdev.SectorSize(d.node.File)
@@ -96,7 +91,7 @@ func (Backend) Delete(ctx context.Context, p backends.Pool, withVolumes bool) er
 		}
 		f.Close() // nothing was written, and nobody comes in: the disk is locked
 	}
-	return d.erase()
+	return d.erase(ctx)
 }
 
 // expendable refuses a table that is not to go with what it has.
@@ -117,30 +112,13 @@ func (d *disk) expendable(withVolumes bool) error {
 }
 
 // erase takes all partitions from the kernel, and the table from the disk.
-func (d *disk) erase() error {
+func (d *disk) erase(ctx context.Context) error {
 	claimed, err := blockdev.Claim(d.node.Path)
 	if err != nil {
 		return device.InUse(err)
 	}
 	defer claimed.Close()
-	for number := range d.parts {
-		if err := d.vanish(number); err != nil {
-			return err
-		}
-	}
-	if err := device.Release(d.node, claimed); err != nil {
-		return err
-	}
-	return d.clear()
-}
-
-// clear takes the table from the disk.
-func (d *disk) clear() error {
-	sector, err := blockdev.SectorSize(d.node.File)
-	if err != nil {
-		return fmt.Errorf("device %q: %w", d.node.Path, err)
-	}
-	return d.write(func(f partition.Disk) error { return partition.Erase(f, d.node.Size, sector) })
+	return device.Erase(ctx, d.node, claimed)
 }
 
 // Ready looks for the disk and its table.

@@ -226,37 +226,17 @@ func (d *disk) fit(x partition.Partition) error {
 	return nil
 }
 
-// goingTime is how long others may have a partition open that goes: who refreshes the pool
-// reads its beginning, and so does udev.
-const goingTime = 5 * time.Second
-
-// vanish takes the device of a partition from the kernel, which does that if nobody has it
-// open.
+// vanish takes the device of a partition from the kernel.
 func (d *disk) vanish(number int) error {
 	part, ok := d.parts[number]
 	if !ok {
 		return nil
 	}
-	at := device.Node{Path: part.Node(), Number: part.Number()}
-	tick := time.NewTicker(goingTime / 500)
-	defer tick.Stop()
-	for end := time.Now().Add(goingTime); ; <-tick.C {
-		err := blockdev.RemovePart(d.node.File, number)
-		switch {
-		case err == nil || errors.Is(err, unix.ENXIO):
-			delete(d.parts, number)
-			return nil
-		case !errors.Is(err, unix.EBUSY):
-			return fmt.Errorf("cannot take %q from the kernel: %w", part.Node(), err)
-		}
-		if err := at.Locked(backends.WriteExclusive); err != nil {
-			return err
-		}
-		if time.Now().After(end) {
-			who, release := blockdev.Named(blockdev.System.Uses(part.Number()))
-			return &backends.BusyError{Object: part.Node(), Holder: who, Release: release}
-		}
+	if err := device.Vanish(d.node.File, number, part); err != nil {
+		return err
 	}
+	delete(d.parts, number)
+	return nil
 }
 
 // drop removes a partition that nobody else has open, from the kernel and then from the table:

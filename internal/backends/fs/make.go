@@ -218,11 +218,5 @@ func erase(ctx context.Context, dev *blockdev.Node) error {
 		return device.InUse(err)
 	}
 	defer claimed.Close()
-	if err := device.Release(dev, claimed); err != nil {
-		return err
-	}
-	if err := tool.EraseSignatures(ctx, claimed.File); err != nil {
-		return fmt.Errorf("cannot erase the file system of device %q: %w", dev.Path, err)
-	}
-	return nil
+	return device.Erase(ctx, dev, claimed)
 }

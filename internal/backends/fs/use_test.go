@@ -49,8 +49,8 @@ func TestBuildFindsWhatADeviceCarries(t *testing.T) {
 	carry := map[string]func(device string){
 		"ext2": func(d string) { command(t, "mkfs.ext2", "-q", "-F", d) },
 		"vfat": func(d string) { command(t, "mkfs.vfat", "-I", d) },
-		"gpt":  func(d string) { partition(t, d, "label: gpt\n,10M\n") },
-		"dos":  func(d string) { partition(t, d, "label: dos\n,10M\n") },
+		"gpt":  func(d string) { partition(t, d, "label: gpt\n,10M\n"); command(t, "partx", "--add", d) },
+		"dos":  func(d string) { partition(t, d, "label: dos\n,10M\n"); command(t, "partx", "--add", d) },
 		"swap": func(d string) { command(t, "mkswap", d) },
 		// As pvcreate, mdadm and cryptsetup write them.
 		"LVM2_member":       func(d string) { put(t, d, 512, lvmLabel()) },
@@ -75,6 +75,12 @@ func TestBuildFindsWhatADeviceCarries(t *testing.T) {
 			}
 			if out := command(t, "wipefs", "--noheadings", "--output", "TYPE", device); strings.TrimSpace(out) != "ext4" {
 				t.Errorf("it carries %q", out)
+			}
+			if out := command(t, "blkid", "-p", "-s", "TYPE", "-o", "value", device); strings.TrimSpace(out) != "ext4" {
+				t.Errorf("blkid finds %q", out)
+			}
+			if parts, _ := filepath.Glob(device + "p*"); len(parts) > 0 {
+				t.Errorf("the kernel still has %q", parts)
 			}
 		})
 	}
