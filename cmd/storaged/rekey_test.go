@@ -156,14 +156,16 @@ func TestKeysThatCannotBeChanged(t *testing.T) {
 	h.locked("disk", "first", canary("first"))
 	h.setSecret("same", canary("first"))
 	h.setSecret("other", canary("other"))
-	h.setSecret("binary", "\xff\x00")
 	same := h.end(h.rekey("disk", newSecret("same")))
 	h.fails(same, record.Invalid, "is the same")
 	if got := same.Error.Hint.String(); got != "--opened-by same has the volume be opened by that name" {
 		t.Errorf("the hint is %q", got)
 	}
 	h.fails(h.end(h.rekey("disk", noSecret("other"))), record.NotFound, "opens nothing")
-	h.fails(h.end(h.rekey("disk", newSecret("binary"))), record.Unsupported, "is no text")
+	_, err := h.client.SetSecret(h.ctx(), contract.Submit{}, "binary", []byte("k\x00ey")) // QEMU would not take it
+	if record.CodeOf(err) != record.Unsupported || !strings.Contains(err.Error(), "is no text") {
+		t.Errorf("a key of bytes: %v", err)
+	}
 	h.refuses(record.NotFound, "no secret")(h.rekey("disk", newSecret("none")))
 	h.refuses(record.Invalid, "is what opens")(h.rekey("disk", noSecret("first")))
 	h.must(h.opens("disk", "other"))

@@ -31,6 +31,10 @@ const (
 	untilLeft // or all end: it is only to look at them, so that to leave needs no word
 )
 
+// slowCancel is after how long a cancel that has not come to its end is said to be slow: most
+// take less than a second, and what does not answer gets up to twenty.
+const slowCancel = 3 * time.Second
+
 // attendance is the waiting for some jobs: those this command started, which
 // Ctrl-C cancels, or those of others, which Ctrl-C only leaves.
 type attendance struct {
@@ -52,6 +56,7 @@ type attendance struct {
 	signals <-chan os.Signal
 	timeout <-chan time.Time
 	expiry  <-chan time.Time // --cancel-after
+	slow    <-chan time.Time // slowCancel, from the first job on that is being canceled
 	tasks   sync.WaitGroup   // goroutines of this attendance
 }
 
@@ -217,6 +222,8 @@ func (a *attendance) loop(ctx context.Context) error {
 			a.say("the time is up")
 			a.canceling = true
 			a.cancel(ctx)
+		case <-a.slow:
+			a.saySlow()
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
@@ -339,6 +346,9 @@ func (a *attendance) take(j record.Job) {
 		return
 	}
 	o.job = &j
+	if j.State == record.Canceling && a.slow == nil {
+		a.slow = a.tool.after(slowCancel)
+	}
 	for _, text := range a.session.news(o) { // they may say what it waits for
 		a.display.Note(text)
 	}
@@ -486,6 +496,15 @@ func (a *attendance) requestCancel(ctx context.Context, id string) {
 func (a *attendance) replied(err error) {
 	if err != nil && record.CodeOf(err) != record.WrongState && !a.lost {
 		a.say("cannot cancel: " + err.Error())
+	}
+}
+
+// saySlow says how a cancel that takes its time is made quick.
+func (a *attendance) saySlow() {
+	for _, j := range a.live() {
+		if j.State == record.Canceling {
+			a.say(fmt.Sprintf("%s is still %s; storagedctl job cancel %d --now does not wait and kills its helper", jobTitle(j), standing(j), j.Number))
+		}
 	}
 }
 

@@ -41,12 +41,14 @@ func figures(j *record.Job, rank string) term.Figures {
 	return f
 }
 
+// amount is where in its content a job is, with holes. What is moved of that the percent
+// and the rate are of.
 func amount(p record.Progress) string {
 	switch {
 	case p.Unit != "bytes" && p.Total > 0:
 		return fmt.Sprintf("%d of %d %s", p.Done, p.Total, p.Unit)
 	case p.Total > 0:
-		return quantity.FormatBytes(p.Done) + " of " + quantity.FormatBytes(p.Total)
+		return "at " + quantity.FormatBytes(p.Done) + " of " + quantity.FormatBytes(p.Total)
 	case p.Done > 0 && p.Unit == "bytes":
 		return quantity.FormatBytes(p.Done)
 	}

@@ -401,7 +401,7 @@ func TestBarOnATerminal(t *testing.T) {
 	pty := ptytest.Open(t, 100)
 	p := d.spawn("vol clone images/base.raw images/x", onTerminal(pty))
 	pty.Expect("34.2 %  [")
-	pty.Expect("700 MiB of 2.00 GiB  488 MiB/s  2.8 s left  copy")
+	pty.Expect("at 700 MiB of 2.00 GiB  488 MiB/s  2.8 s left  copy")
 	pty.Type("\x03") // Ctrl-C
 	pty.Expect("canceling job 410 (volume.clone images/x)")
 	pty.Expect("was canceled by alice")

@@ -822,3 +822,24 @@ func TestFailedDownloadLeavesNothing(t *testing.T) {
 		t.Errorf("an empty name: exit %d: %s", code, errs.String())
 	}
 }
+
+// A cancel that waits for what does not answer says how it is made quick.
+func TestSlowCancelNamesNow(t *testing.T) {
+	d := newDaemon(t).hold()
+	d.locked(func(f *fake) { f.stubborn = true })
+	d.run("vol clone images/base.raw images/x --detach")
+	d.end(410, func(j *record.Job) { j.State = record.Canceling })
+	tl, errs, late := quiet(), newScreen(t), make(chan time.Time)
+	tl.out, tl.errs, tl.patience = new(bytes.Buffer), errs, time.Minute
+	tl.after = func(time.Duration) <-chan time.Time { return late }
+	code := make(chan int)
+	go func() {
+		code <- tl.program().Main([]string{"storagedctl", "--socket", d.socket, "job", "cancel", "410"})
+	}()
+	late <- time.Now()
+	errs.expect("job 410 (volume.clone images/x) is still canceling; storagedctl job cancel 410 --now does not wait and kills its helper")
+	d.end(410, canceledByAlice)
+	if c := await(t, code); c != 0 {
+		t.Errorf("exit %d", c)
+	}
+}

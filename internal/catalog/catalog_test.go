@@ -1112,3 +1112,22 @@ func (d *desk) does(o operation.Operation, outcome record.State) {
 	}
 	d.end(j, outcome, "", &ipc.Report{})
 }
+
+// A pool that is defined and was never made or started says what is missing.
+func TestPoolThatExistsSaysTheWayOn(t *testing.T) {
+	d := newDesk(t)
+	p := func(kind string) *store.Pool {
+		return &store.Pool{Pool: record.Pool{Name: kind, UUID: kind, Type: kind, State: record.PoolInactive, Target: record.Target{Path: "/" + kind}}}
+	}
+	for kind, want := range map[string]string{
+		"fs":  "storagedctl pool build fs makes its storage, storagedctl pool start fs has it used as it is, storagedctl pool undefine fs forgets it",
+		"dir": "storagedctl pool start dir, or storagedctl pool undefine dir to define it anew",
+	} {
+		d.update(func(tx *store.Tx) error { return tx.PutPool(p(kind)) })
+		err := d.store.View(func(tx *store.Tx) error { return Definable(tx, p(kind)) })
+		var e *record.Error
+		if !errors.As(err, &e) || e.Code != record.Exists || e.Hint.Words(record.Call.CommandLine) != want {
+			t.Errorf("%s: %v, hint %v", kind, err, e.Hint)
+		}
+	}
+}

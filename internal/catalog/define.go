@@ -115,6 +115,9 @@ func Definable(tx *store.Tx, p *store.Pool) error {
 // wayIn says what can be done with a pool that is there already.
 func wayIn(p *store.Pool) record.Hint {
 	if p.State == record.PoolInactive {
+		if can, err := Capabilities(p.Type); err == nil && p.Identity == "" && !p.Built && len(can.Builds) > 0 {
+			return record.Hintf("%s makes its storage, %s has it used as it is, %s forgets it", record.Do("pool.build", p.Name), record.Do("pool.start", p.Name), record.Do("pool.undefine", p.Name))
+		}
 		return record.Hintf("%s, or %s to define it anew", record.Do("pool.start", p.Name), record.Do("pool.undefine", p.Name))
 	}
 	return record.Hintf("%s", record.Do("pool.show", p.Name))

@@ -1,12 +1,10 @@
 package helper
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -77,9 +75,9 @@ func (r *Run) Secret(name string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("secret %q: %w", name, err)
 	}
-	if !utf8.Valid(value) || bytes.IndexByte(value, 0) >= 0 {
+	if err := secret.CheckValue(name, value); err != nil {
 		clear(value)
-		return nil, record.Errorf(record.Unsupported, "secret %q is no text: QEMU takes passphrases of UTF-8 only", name)
+		return nil, err
 	}
 	return value, nil
 }

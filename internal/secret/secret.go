@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -53,6 +54,16 @@ func Open(dir string) (*Store, error) {
 
 // CheckName refuses what is no name of a secret. The rule is that of volumes.
 func CheckName(name string) error { return record.CheckNameOf("secret", name) }
+
+// CheckValue refuses what nobody takes for a secret: QEMU takes passphrases of UTF-8 without
+// a zero byte only, and CHAP less than that.
+func CheckValue(name string, value []byte) error {
+	if utf8.Valid(value) && bytes.IndexByte(value, 0) < 0 {
+		return nil
+	}
+	return record.Errorf(record.Unsupported, "secret %q is no text: nothing can be opened by bytes that are not UTF-8, or zero", name).
+		WithHint("a key of random bytes is taken as text: base64 --wrap=0 KEYFILE > FILE")
+}
 
 // All gives the names, and since when each is as it is.
 func (s *Store) All() map[string]time.Time {

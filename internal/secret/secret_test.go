@@ -138,3 +138,13 @@ func TestWithdrawnSecretsAreUnknown(t *testing.T) {
 		t.Errorf("set anew: %v", err)
 	}
 }
+
+// What nothing could be opened by is not kept.
+func TestSecretIsText(t *testing.T) {
+	for value, good := range map[string]bool{"open sesame\n": true, "Schlüssel": true, "a\x00b": false, "\xff\xfe": false} {
+		err := CheckValue("k", []byte(value))
+		if (err == nil) != good || err != nil && record.CodeOf(err) != record.Unsupported {
+			t.Errorf("%q: %v", value, err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -96,6 +97,22 @@ func TestTextsOfASourceAreChecked(t *testing.T) {
 		r := contract.PoolDefine{Type: "fs", Target: record.Target{Path: "/p"}, Source: record.Source{Devices: []string{"/dev/x"}, Options: map[string]string{option: "v"}}}
 		if err := checkSource(r, props); record.CodeOf(err) != record.Invalid {
 			t.Errorf("option %q: %v", option, err)
+		}
+	}
+}
+
+// Where nobody looks for sources it is said how a pool is made.
+func TestSourcesThatNobodyLooksForSayHowAPoolIsMade(t *testing.T) {
+	root := record.Caller{Role: record.RootRole}
+	for kind, want := range map[string]string{
+		"dir":  "storagedctl pool create POOL --type dir --target …",
+		"fs":   "lsblk --fs lists the devices of this host and what they carry; then storagedctl pool create POOL --type fs",
+		"disk": "--source-dev …",
+	} {
+		_, err := (&Service{}).FindSources(t.Context(), root, contract.SourcesFind{Type: kind})
+		var e *record.Error
+		if !errors.As(err, &e) || e.Code != record.Unsupported || !strings.Contains(e.Hint.Words(record.Call.CommandLine), want) {
+			t.Errorf("%s: %v, hint %v", kind, err, e.Hint)
 		}
 	}
 }

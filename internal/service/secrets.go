@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -83,7 +84,7 @@ func secretsOf(p *store.Pool) []string {
 // it should a rekey tries.
 func (s *Service) SetSecret(ctx context.Context, sub contract.Submit, name string, value []byte) (record.Secret, error) {
 	defer clear(value)
-	if err := secret.CheckName(name); err != nil {
+	if err := cmp.Or(secret.CheckName(name), secret.CheckValue(name, value)); err != nil {
 		return record.Secret{}, err
 	}
 	s.secretly.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"storaged/internal/catalog"
@@ -58,10 +59,22 @@ func finding(r contract.SourcesFind) (*operation.FindSources, error) {
 	}
 	switch {
 	case can.Finds == nil:
-		return nil, record.Errorf(record.Unsupported, "sources of pools of type %s are not looked for", r.Type)
+		return nil, record.Errorf(record.Unsupported, "sources of pools of type %s are not looked for", r.Type).WithHint("%s", findable(can))
 	case can.Finds.Unavailable != "":
 		return nil, record.Errorf(record.Unsupported, "sources of pools of type %s cannot be found: %s", r.Type, can.Finds.Unavailable)
 	}
 	err = parts{who: "a search for sources of type " + r.Type, needs: can.Finds.Needs, takes: can.Finds.Takes}.check(r.Source)
 	return &operation.FindSources{Type: r.Type, Near: r.Source}, err
+}
+
+// findable says how a pool is made of what nobody looks for.
+func findable(can record.Capabilities) record.Hint {
+	create := record.Do("pool.create", "POOL").With("type", can.Type)
+	for _, need := range can.Needs {
+		create = create.With(need, "…")
+	}
+	if !slices.Contains(can.Needs, "source_devices") {
+		return record.Hintf("%s", create)
+	}
+	return record.Hintf("lsblk --fs lists the devices of this host and what they carry; then %s", create)
 }

@@ -105,11 +105,7 @@ func (s *Service) grow(vols []record.Volume) {
 func (s *Service) Volume(_ context.Context, pool, volume string) (record.Volume, error) {
 	one := make([]record.Volume, 1)
 	err := s.store.View(func(tx *store.Tx) error {
-		p, err := catalog.Pool(tx, pool)
-		if err != nil {
-			return err
-		}
-		v, err := catalog.Volume(tx, p.Name, volume)
+		p, v, err := known(tx, pool, volume)
 		if err != nil {
 			return err
 		}
@@ -133,11 +129,7 @@ func (s *Service) Volume(_ context.Context, pool, volume string) (record.Volume,
 // Snapshots lists those of a volume.
 func (s *Service) Snapshots(_ context.Context, pool, volume string) (out []record.Snapshot, err error) {
 	err = s.store.View(func(tx *store.Tx) error {
-		p, err := catalog.Pool(tx, pool)
-		if err != nil {
-			return err
-		}
-		v, err := catalog.Volume(tx, p.Name, volume)
+		_, v, err := known(tx, pool, volume)
 		if err != nil {
 			return err
 		}
@@ -171,11 +163,7 @@ func (s *Service) PatchVolume(ctx context.Context, sub contract.Submit, pool, vo
 	}
 	var out record.Volume
 	err := s.store.Update(func(tx *store.Tx) error {
-		p, err := catalog.Pool(tx, pool)
-		if err != nil {
-			return err
-		}
-		v, err := catalog.Volume(tx, p.Name, volume)
+		p, v, err := known(tx, pool, volume)
 		if err != nil {
 			return err
 		}
@@ -209,12 +197,9 @@ func unchanging(tx *store.Tx, v *store.Volume) error {
 	return err
 }
 
-// presentVolume gives a volume of an active pool, complete or not.
-func presentVolume(tx *store.Tx, pool, volume string) (*store.Pool, *store.Volume, error) {
-	if err := record.CheckNameOf("volume", volume); err != nil {
-		return nil, nil, err
-	}
-	p, err := catalog.ActivePool(tx, pool)
+// known gives what the catalog has of a volume, and its pool by name or uuid.
+func known(tx *store.Tx, pool, volume string) (*store.Pool, *store.Volume, error) {
+	p, err := catalog.Pool(tx, pool)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -222,15 +207,27 @@ func presentVolume(tx *store.Tx, pool, volume string) (*store.Pool, *store.Volum
 	return p, v, err
 }
 
+// present gives a volume, or a snapshot by the name of its file, of an active pool,
+// complete or not.
+func present(tx *store.Tx, pool, volume string) (*store.Pool, *store.Volume, error) {
+	if _, err := catalog.ActivePool(tx, pool); err != nil {
+		return nil, nil, err
+	}
+	return known(tx, pool, volume)
+}
+
+// presentVolume gives a volume of an active pool, complete or not.
+func presentVolume(tx *store.Tx, pool, volume string) (*store.Pool, *store.Volume, error) {
+	if err := record.CheckNameOf("volume", volume); err != nil {
+		return nil, nil, err
+	}
+	return present(tx, pool, volume)
+}
+
 // presentSnapshot gives one of a volume of an active pool, as if it were a volume.
 func presentSnapshot(tx *store.Tx, pool, volume, snapshot string) (*store.Pool, *store.Volume, error) {
 	if err := record.CheckSnapshot(volume, snapshot); err != nil {
 		return nil, nil, record.Errorf(record.Invalid, "snapshot: %v", err)
 	}
-	p, err := catalog.ActivePool(tx, pool)
-	if err != nil {
-		return nil, nil, err
-	}
-	v, err := catalog.Volume(tx, p.Name, record.SnapshotFile(volume, snapshot))
-	return p, v, err
+	return present(tx, pool, record.SnapshotFile(volume, snapshot))
 }

@@ -25,7 +25,8 @@ type tracker struct {
 	again     bool      // another helper or daemon was at work before: the record has how far it was
 	heard     bool      // progress was reported by the helper that is at work
 	unshown   bool      // something has changed since the last event
-	stalledOn string    // who waits in the kernel, while the job is stalled
+	stalled   bool      // as last shown
+	stalledOn string    // who waits in the kernel or is stopped, while the job is stalled
 	taken     int64     // bytes of what the job reserves that it has blocks for already
 	opens     int64     // how much of the phase is done when the next window opens; 0: not known
 	looks     time.Time // when it is next looked whether a window is to be called for
@@ -165,8 +166,8 @@ func (t *tracker) waits(where func() string) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.unshown = t.unshown || at != t.stalledOn
-	t.stalledOn = at
+	t.unshown = t.unshown || at != t.stalledOn || stalled != t.stalled
+	t.stalled, t.stalledOn = stalled, at
 }
 
 // fill writes phase, progress and estimate of a live job.
@@ -263,11 +264,10 @@ func (t *tracker) NextWindow(m record.Mode) *time.Time {
 		return nil
 	}
 	now := time.Now()
-	p := t.est.Progress(now)
-	if p.RateBytes <= 0 {
+	rest, ok := t.est.Reach(now, t.opens)
+	if !ok {
 		return nil
 	}
-	rest := float64(max(0, t.opens-p.Done)) / float64(p.RateBytes)
 	return estimate.After(now.UTC(), rest)
 }
 

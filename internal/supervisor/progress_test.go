@@ -102,3 +102,19 @@ func TestWhichProgressIsBehind(t *testing.T) {
 		}
 	}
 }
+
+// That a stall has ended is worth an event, though nobody could say what it was of.
+func TestStallIsNews(t *testing.T) {
+	tr := newTracker(estimate.PriorOf(nil))
+	tr.plan(halves)
+	tr.takeNews()
+	tr.stalled = true
+	tr.waits(func() string { return "" })
+	if !tr.takeNews() {
+		t.Error("nobody hears that it goes on")
+	}
+	tr.waits(func() string { return "" })
+	if tr.takeNews() {
+		t.Error("nothing is news")
+	}
+}

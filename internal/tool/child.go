@@ -69,7 +69,7 @@ const drainTime = time.Second
 type Child struct {
 	cmd     *exec.Cmd
 	command Command
-	said    *tail
+	said    *saying
 	Level   confine.Level         // how far it is confined
 	ended   chan struct{}         // closed when it was waited for
 	err     error                 // how it ended, when it has
@@ -90,7 +90,7 @@ func (c Command) start(stdout io.Writer) (*Child, error) {
 		}
 		defer held.close()
 	}
-	ch := &Child{command: c, said: &tail{}, ended: make(chan struct{})}
+	ch := &Child{command: c, said: &saying{}, ended: make(chan struct{})}
 	ch.command.Secrets = nil // they are not ours to keep
 	ch.cmd = c.at(at)
 	ch.cmd.Stdout, ch.cmd.Stderr = stdout, ch.said
@@ -173,14 +173,14 @@ type EndError struct {
 	Exit    int    // -1: by a signal
 	Limit   string // by which it was ended, "" if by none
 	How     string // for people
-	Said    string // what it said last, as it said it
+	Said    string // what it said first and last, as it said it
 }
 
 func (e *EndError) Error() string {
 	if e.Said == "" {
 		return fmt.Sprintf("%s %s", e.Program, e.How)
 	}
-	return fmt.Sprintf("%s %s: %s", e.Program, e.How, escape(e.Said))
+	return fmt.Sprintf("%s %s: %s", e.Program, e.How, escape(brief(e.Said)))
 }
 
 // died makes the error of an end.

@@ -151,3 +151,40 @@ func TestALimitOfAddressSpaceIsNamed(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// An error says what is wrong, and not how the program is used.
+func TestErrorOfAProgramIsShort(t *testing.T) {
+	testenv.Tool(t, MkfsXFS.Name)
+	file := filepath.Join(t.TempDir(), "small")
+	must(t, os.WriteFile(file, make([]byte, 1<<20), 0o600))
+	_, err := Command{Program: MkfsXFS, Options: []string{"-q", "-f"}, Operands: []string{file}, Output: 4096}.Administer(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "too small") || strings.Contains(strings.ToLower(err.Error()), "usage") || len(err.Error()) > 300 {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestWhatAProgramSaidIsBounded(t *testing.T) {
+	lines := func(from, to int) (out string) {
+		for i := from; i < to; i++ {
+			out += fmt.Sprintf("line %d\n", i)
+		}
+		return out
+	}
+	for said, want := range map[string]string{
+		"one\ntwo\n":                             "one; two",
+		"bad option\nUsage: x [-f]\n\t-f force":  "bad option",
+		"usage: x is all it says":                "usage: x is all it says",
+		lines(0, 5000):                           "line 0; line 1; …; line 4998; line 4999",
+		strings.Repeat("x", 5000):                strings.Repeat("x", maxShown) + "…",
+		"first\n" + strings.Repeat("y\n", 8<<10): "first; y; …; y; y",
+	} {
+		var s saying
+		for _, part := range strings.SplitAfter(said, "\n") {
+			_, err := s.Write([]byte(part))
+			must(t, err)
+		}
+		if got := brief(s.String()); got != want {
+			t.Errorf("%.60q is %q, want %q", said, got, want)
+		}
+	}
+}

@@ -7,36 +7,72 @@ import (
 	"sync"
 )
 
-// maxSaid is how much of what a program said last comes into an error, bytes.
-const maxSaid = 2 << 10
+const (
+	// maxSaid is how much is kept of what a program said first, and of what it said last,
+	// bytes.
+	maxSaid = 2 << 10
+	// maxLines and maxShown bound what of it comes into an error: an error is read as a
+	// sentence.
+	maxLines = 4
+	maxShown = 600 // bytes
+)
 
-// tail keeps the end of what is written to it. It is safe for concurrent use.
-type tail struct {
-	mu   sync.Mutex
-	kept []byte
-	cut  bool
+// saying keeps the beginning and the end of what is written to it. It is safe for
+// concurrent use.
+type saying struct {
+	mu          sync.Mutex
+	first, last []byte
+	cut         bool // between them
 }
 
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.kept = append(t.kept, b[max(0, len(b)-maxSaid):]...)
-	if over := len(t.kept) - maxSaid; over > 0 {
-		t.kept = append(t.kept[:0], t.kept[over:]...)
-		t.cut = true
+func (s *saying) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := min(len(b), maxSaid-len(s.first))
+	s.first = append(s.first, b[:n]...)
+	rest := b[n:]
+	s.last = append(s.last, rest[max(0, len(rest)-maxSaid):]...)
+	if over := len(s.last) - maxSaid; over > 0 {
+		s.last = append(s.last[:0], s.last[over:]...)
+		s.cut = true
 	}
 	return len(b), nil
 }
 
+// lineEnd is between lines that are shown as one.
+const lineEnd = "; "
+
 // String is it as one line, as it was written.
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	said := strings.TrimSpace(strings.Join(strings.FieldsFunc(string(t.kept), func(r rune) bool { return r == '\n' || r == '\r' }), "; "))
-	if t.cut {
-		return "…" + said
+func (s *saying) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	between := ""
+	if s.cut {
+		between = "\n…"
 	}
-	return said
+	text := string(s.first) + between + string(s.last)
+	return strings.TrimSpace(strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), lineEnd))
+}
+
+// brief is what counts of what a program said: not how it is used, which some say of every
+// mistake, and of many lines the first and the last ones.
+func brief(said string) string {
+	lines := strings.Split(said, lineEnd)
+	for i, line := range lines {
+		if word := strings.ToLower(strings.TrimSpace(line)); i > 0 && strings.HasPrefix(word, "usage:") {
+			lines = lines[:i]
+			break
+		}
+	}
+	if over := len(lines) - maxLines; over > 0 {
+		half := maxLines / 2
+		lines = append(append(lines[:half:half], "…"), lines[half+over:]...)
+	}
+	text := strings.Join(lines, lineEnd)
+	if len(text) > maxShown {
+		return text[:maxShown] + "…"
+	}
+	return text
 }
 
 // escape makes text of a program safe to show, and no longer than maxSaid bytes

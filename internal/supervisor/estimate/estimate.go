@@ -85,9 +85,11 @@ type Estimator struct {
 	since  *time.Time    // the present pause
 	lost   float64       // seconds of stalls, beyond the silence that made them such
 
-	end, shown ewma    // weight per second; bytes per second
-	guess      float64 // weight per second known when the rate had to be learned anew; 0: nothing
-	free       float64 // weight per second when no limit held it back; 0: not known
+	end    ewma    // weight per second
+	shown  ewma    // work units per second: a hole counts as little as for the end
+	passed ewma    // of what is done, holes included
+	guess  float64 // weight per second known when the rate had to be learned anew; 0: nothing
+	free   float64 // weight per second when no limit held it back; 0: not known
 
 	moved   float64   // clock of the last move
 	movedAt time.Time // the same as a time
@@ -126,7 +128,7 @@ func New(plan []Phase, prior Prior, now time.Time) *Estimator {
 	phases := weighted(plan)
 	e := &Estimator{
 		phases: phases, seen: make([]Report, len(phases)), prior: prior,
-		start: now, movedAt: now, end: ewma{span: endSpan}, shown: ewma{span: rateSpan},
+		start: now, movedAt: now, end: ewma{span: endSpan}, shown: ewma{span: rateSpan}, passed: ewma{span: rateSpan},
 	}
 	for i, p := range phases {
 		e.seen[i] = Report{Phase: i, Total: p.Total}
@@ -184,12 +186,14 @@ func (e *Estimator) Report(now time.Time, r Report) {
 	case !e.based:
 		e.based = !r.Behind
 		e.move(now)
-		e.end.reset(e.clock(now))
-		e.shown.reset(e.clock(now))
+		e.forget(e.clock(now))
 	case at > e.at || r.Done > old.Done:
 		e.move(now)
 		e.end.add(e.moved, max(at-e.at, 0))
-		e.shown.add(e.moved, float64(max(r.Done-old.Done, 0)))
+		was, _ := old.work()
+		is, _ := r.work()
+		e.shown.add(e.moved, max(is-was, 0))
+		e.passed.add(e.moved, float64(max(r.Done-old.Done, 0)))
 	}
 	e.at = at
 	if e.based {
@@ -237,8 +241,14 @@ func (e *Estimator) relearn(now time.Time, guess float64) {
 	e.moved, e.movedAt = clock, now
 	e.guess = guess
 	e.based = false
+	e.forget(clock)
+}
+
+// forget has the rates count from now.
+func (e *Estimator) forget(clock float64) {
 	e.end.reset(clock)
 	e.shown.reset(clock)
+	e.passed.reset(clock)
 }
 
 // ran is the time since the start without pauses, in seconds.
@@ -375,7 +385,7 @@ func (e *Estimator) Progress(now time.Time) record.Progress {
 		Unit: e.phases[shown].Unit, Done: e.seen[shown].Done, Total: e.seen[shown].Total,
 		Bounded: e.bounded(),
 	}
-	if e.phases[e.current].Unit == "bytes" && e.since == nil {
+	if e.moving(now) {
 		out.RateBytes = int64(e.shown.rate(e.ran(now) - e.lost))
 	}
 	if out.Bounded {
@@ -385,6 +395,22 @@ func (e *Estimator) Progress(now time.Time) record.Progress {
 		out.Percent = &percent
 	}
 	return out
+}
+
+// moving reports whether bytes are moved: no pause and no stall.
+func (e *Estimator) moving(now time.Time) bool {
+	_, stalled := e.stalled(now)
+	return e.phases[e.current].Unit == "bytes" && e.since == nil && !stalled
+}
+
+// Reach predicts the seconds until so much of the current phase is done, holes
+// included; false if nothing is known.
+func (e *Estimator) Reach(now time.Time, done int64) (seconds float64, ok bool) {
+	rate := e.passed.rate(e.ran(now) - e.lost)
+	if !e.moving(now) || rate < 1 {
+		return 0, false
+	}
+	return float64(max(0, done-e.seen[e.current].Done)) / rate, true
 }
 
 // horizon is how far ahead an end is shown. What is farther is no end that anybody

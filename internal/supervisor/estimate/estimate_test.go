@@ -358,3 +358,49 @@ func TestRateIsNotCountedFromAReportThatIsBehind(t *testing.T) {
 		t.Errorf("learned %v, want %d", got, rate)
 	}
 }
+
+// What is shown to be moved is what the percent is of: a hole costs next to nothing.
+func TestRateCountsNoHoles(t *testing.T) {
+	const rate, hole = 1000, 1_000_000
+	j := start(t, 10*hole, Prior{})
+	all := int64(5*rate + hole/256)
+	for i := range int64(5) {
+		j.now = j.now.Add(time.Second)
+		j.done += rate
+		if i == 2 {
+			j.done += hole
+		}
+		work := (i + 1) * rate
+		if i >= 2 {
+			work += hole / 256
+		}
+		j.e.Report(j.now, Report{Done: j.done, Total: j.all, Work: work, WorkAll: all})
+	}
+	if p := j.e.Progress(j.now); p.RateBytes > 3*rate || p.RateBytes < rate/2 {
+		t.Errorf("the rate is %d, of %d and a hole", p.RateBytes, rate)
+	}
+	if s, ok := j.e.Reach(j.now, 2*hole); !ok || s > 20 {
+		t.Errorf("a place behind further holes is reached in %v s, %v", s, ok)
+	}
+}
+
+// Nothing moves in a stall: no rate is shown from its beginning on.
+func TestStalledJobHasNoRate(t *testing.T) {
+	j := start(t, 1000, Prior{})
+	j.run(10, 10)
+	j.wait(stallAfter*time.Second - time.Millisecond)
+	if rate := j.e.Progress(j.now).RateBytes; rate == 0 {
+		t.Error("it has no rate before it is stalled")
+	}
+	j.wait(2 * time.Millisecond)
+	if rate := j.e.Progress(j.now).RateBytes; rate != 0 || j.e.Estimate(j.now).StalledSince == nil {
+		t.Errorf("it shows %d bytes/s when it is stalled", rate)
+	}
+	if _, ok := j.e.Reach(j.now, 500); ok {
+		t.Error("it reaches something while nothing moves")
+	}
+	j.run(1, 10)
+	if rate := j.e.Progress(j.now).RateBytes; rate == 0 {
+		t.Error("it has no rate when it goes on")
+	}
+}

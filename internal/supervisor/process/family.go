@@ -183,8 +183,8 @@ func (f Family) Kill() error {
 	return f.Signal(syscall.SIGKILL)
 }
 
-// Waiting describes the members that wait in the kernel for a device or a server, for
-// people: which, where, and for what as far as that place tells; "" for none.
+// Waiting describes the members that wait in the kernel for a device or a server, or are
+// stopped, for people: which, where, and for what as far as that place tells; "" for none.
 func (f Family) Waiting() string {
 	pids, err := f.Members()
 	if err != nil {

@@ -130,14 +130,17 @@ var awaited = []wait{
 	{"folio_wait", "a device or a server"}, {"wait_on_page", "a device or a server"},
 }
 
-// waitOf describes a process that waits for a device or a server; "" of one that does not. Of
-// several threads that wait, the one counts of which most is known.
+// waitOf describes a process that waits for a device or a server, or is stopped; "" of one
+// that is neither. Of several threads that wait, the one counts of which most is known.
 func waitOf(pid int) string {
 	best, text := len(awaited)+1, ""
 	threads, _ := filepath.Glob(filepath.Join(dirOf(pid), "task", "*")) // the pattern is good
 	for _, thread := range threads {
 		st, err := statIn(thread)
 		at := wchan(thread)
+		if err == nil && (st.state == 'T' || st.state == 't') {
+			return fmt.Sprintf("process %d is stopped, by a signal or a debugger", pid)
+		}
 		if err != nil || st.state != 'D' && at != fuseWait {
 			continue
 		}

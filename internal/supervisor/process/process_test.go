@@ -521,3 +521,23 @@ func TestWhoWaitsIsNamed(t *testing.T) {
 		t.Errorf("of one that sleeps: %q", w)
 	}
 }
+
+func TestStoppedProcessIsNamed(t *testing.T) {
+	groupings(t, func(t *testing.T, c Cgroups) {
+		p, f := sh(t, "kill -STOP $$", c)
+		deadline, tick := time.After(patience), time.NewTicker(time.Millisecond) // a state has no event
+		defer tick.Stop()
+		for want := fmt.Sprintf("process %d is stopped", p.PID()); !strings.Contains(f.Waiting(), want); {
+			select {
+			case <-tick.C:
+			case <-deadline:
+				t.Fatalf("it waits for %q, not %q", f.Waiting(), want)
+			}
+		}
+		if err := f.Kill(); err != nil {
+			t.Error(err)
+		}
+		exited(t, p)
+		untilFree(t, f)
+	})
+}
