@@ -49,7 +49,11 @@ func deaths() string {
 	for _, how := range []record.Resume{record.ResumeAuto, record.ResumeKeep, record.ResumeNever} {
 		for _, streams := range []bool{false, true} {
 			if kinds := dyingSo(how, streams); len(kinds) > 0 {
-				fmt.Fprintf(&out, "| %s | %s | %s |\n", strings.Join(kinds, ", "), after[how], goesOn(streams))
+				died := after[how]
+				if streams && how == record.ResumeAuto {
+					died += "; with a client's content it fails and is undone"
+				}
+				fmt.Fprintf(&out, "| %s | %s | %s |\n", strings.Join(kinds, ", "), died, goesOn(streams))
 			}
 		}
 	}
