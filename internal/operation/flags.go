@@ -36,6 +36,7 @@ func (v *Volume) pool() []Flag {
 	return []Flag{
 		text("type", &v.Type, "`TYPE` of the pool"),
 		text("target", &v.Path, "`PATH` of the pool"),
+		text("name", &v.Pool, "what messages call the pool, instead of its path: `NAME`"),
 		source("pool-source", &v.PoolSource),
 	}
 }

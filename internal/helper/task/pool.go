@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -133,8 +134,8 @@ func poolTask(o Tasked, v operation.Volume, verb said, work func(ctx context.Con
 		opens, do = append(opens, outright{do}), func(context.Context, *helper.Run) error { return nil }
 	}
 	return helper.Task{
-		Doing:  fmt.Sprintf("%s pool %q", verb.do, p.Target),
-		Done:   fmt.Sprintf("%s pool %q", verb.done, p.Target),
+		Doing:  fmt.Sprintf("%s pool %q", verb.do, cmp.Or(v.Pool, p.Target)),
+		Done:   fmt.Sprintf("%s pool %q", verb.done, cmp.Or(v.Pool, p.Target)),
 		Undone: "what is done already stays so",
 		Reads:  p.Target,
 		Writes: p.Target,
