@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"storaged/internal/procfs"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -125,16 +126,12 @@ func (e *UsedError) Error() string {
 	return fmt.Sprintf("device %q is in use by %s", e.Path, e.Holder)
 }
 
-// How long somebody may have a device open who came by; and udev, which looks at each
-// device that somebody has written to, and on a busy host is slow to come to it.
-const (
-	passingTime = 2 * time.Second
-	lookingTime = 30 * time.Second
-)
+// passingTime is how long somebody may have a device open who came by, and is not udev.
+const passingTime = 2 * time.Second
 
 // Patience bounds how long anybody waits for those to let go who do that in a moment.
 func Patience(uses []Use) time.Duration {
-	most := lookingTime
+	most := procfs.LookingTime
 	for _, u := range uses {
 		switch {
 		case !u.Passing:

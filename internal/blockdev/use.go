@@ -168,17 +168,11 @@ func openers(group []Device) (uses []Use) {
 		}
 		d, ok := among(group, number(unix.Major(st.Rdev), unix.Minor(st.Rdev)))
 		process := procfs.Process(pid)
-		if u := (Use{Who: process + d.as(group), Passing: true, Looks: isUdev(process)}); ok && !slices.Contains(uses, u) {
+		if u := (Use{Who: process + d.as(group), Passing: true, Looks: procfs.Looks(process)}); ok && !slices.Contains(uses, u) {
 			uses = append(uses, u)
 		}
 	}
 	return uses
-}
-
-// isUdev reports whether a process is one of udev, or one that it calls to look, by its
-// name: it is only waited for longer.
-func isUdev(process string) bool {
-	return strings.HasSuffix(process, "((udev-worker))") || strings.HasSuffix(process, "(systemd-udevd)") || strings.HasSuffix(process, "(multipath)")
 }
 
 // beneath reports whether a path is a directory or below it.

@@ -33,6 +33,7 @@ type user struct {
 	Writes  bool
 	Program bool   // it is no part of the kernel
 	Leaving bool   // it may let go of the file by itself, soon
+	Looks   bool   // it is udev, which lets go of a device when it has looked at it
 	Release string // how to have it let go of the file
 }
 
@@ -79,11 +80,11 @@ func leaseOf(f *os.File) (kind int, err error) {
 
 // refuse fails if a user of the file is one of those. One that is letting go
 // (umount gives loop devices back a little after it has returned, QEMU a file whose
-// locks it does not get) gets the time of a passer-by.
+// locks it does not get) gets the time of a passer-by, and udev its own.
 func (k kernel) refuse(f *os.File, kind int, those func(user) bool) error {
 	tick := time.NewTicker(passerBy / 100)
 	defer tick.Stop()
-	for end := time.Now().Add(passerBy); ; <-tick.C {
+	for since := time.Now(); ; <-tick.C {
 		users, err := k.openers(f, kind)
 		if err != nil {
 			return err
@@ -92,10 +93,21 @@ func (k kernel) refuse(f *os.File, kind int, those func(user) bool) error {
 		if i < 0 {
 			return nil
 		}
-		if u := users[i]; !u.Leaving || time.Now().After(end) {
+		if u := users[i]; time.Since(since) >= u.patience() {
 			return &InUseError{Holder: u.Name, Release: u.Release}
 		}
 	}
+}
+
+// patience is how long it is waited for.
+func (u user) patience() time.Duration {
+	switch {
+	case !u.Leaving:
+		return 0
+	case u.Looks:
+		return procfs.LookingTime
+	}
+	return passerBy
 }
 
 // fileID is how a file is known, whatever its names are.

@@ -152,6 +152,18 @@ func LockNew(f *os.File) error {
 	return ask(f, unix.F_WRLCK, span{libvirtByte, libvirtBytes})
 }
 
+// AskExclusive fails with an *InUseError if somebody has locks that exclude those of
+// LockNew, and takes none: f need not be open for writing, and nothing calls udev when it
+// is closed.
+func AskExclusive(f *os.File) error {
+	for _, s := range []span{{usesByte, permissions}, {unsharedByte, permissions}, {libvirtByte, libvirtBytes}} {
+		if err := ask(f, unix.F_WRLCK, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // orRelease gives up the locks of f if there is an error after all.
 func orRelease(f *os.File, err error) error {
 	if err != nil {

@@ -55,6 +55,7 @@ var (
 		}
 		return ShareGrowth(f)
 	}}
+	asking = access{"asking", os.O_RDONLY, AskExclusive}
 )
 
 func (a access) try(t *testing.T, path string) (*os.File, error) {
@@ -98,6 +99,10 @@ func TestReadersShareAndWritersAreAlone(t *testing.T) {
 		{sharing, sharing, true},
 		{sharing, grow, true},
 		{sharing, exclusive, false},
+		{shared, asking, false},
+		{exclusive, asking, false},
+		{grow, asking, false},
+		{asking, exclusive, true},
 	} {
 		t.Run(c.first.name+" then "+c.second.name, func(t *testing.T) {
 			path := newImage(t)
@@ -131,6 +136,7 @@ func TestLocksAreOnQEMUsBytes(t *testing.T) {
 		{exclusive, []string{"WRITE 100 163", "WRITE 200 263"}},
 		{grow, []string{"READ 103 103", "READ 201 201", "READ 203 203"}},
 		{sharing, []string{"READ 100 100", "READ 201 201"}},
+		{asking, nil},
 	} {
 		f, err := c.try(t, newImage(t))
 		if err != nil {

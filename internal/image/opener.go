@@ -64,7 +64,8 @@ func (k kernel) others(f *os.File, kind int, busy bool) ([]user, error) {
 	for _, o := range others {
 		if !slices.ContainsFunc(own, o.shares) {
 			// It may be about to see our locks, and to let go.
-			users = append(users, user{Name: procfs.Process(o.pid), Writes: o.flags&unix.O_ACCMODE != 0, Leaving: true, Program: true})
+			name := procfs.Process(o.pid)
+			users = append(users, user{Name: name, Writes: o.flags&unix.O_ACCMODE != 0, Leaving: true, Looks: procfs.Looks(name), Program: true})
 		}
 	}
 	if len(users) == 0 && len(own) < 2 && busy && !mounts.remote(id) && !servedByNFS(f) {

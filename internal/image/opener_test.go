@@ -3,6 +3,7 @@ package image
 import (
 	"os"
 	"os/exec"
+	"storaged/internal/procfs"
 	"storaged/internal/testenv"
 	"testing"
 	"time"
@@ -45,6 +46,21 @@ func TestWhoTakesNoLocksIsSeenAndNamed(t *testing.T) {
 				t.Errorf("when the other lets go: %v", err)
 			}
 		})
+	}
+}
+
+// Udev is known by its name, and is given the time that it takes.
+func TestUdevIsWaitedFor(t *testing.T) {
+	for _, c := range []struct {
+		comm string
+		most time.Duration
+	}{{"(udev-worker)", procfs.LookingTime}, {"systemd-udevd", procfs.LookingTime}, {"udevadm", passerBy}} {
+		path := newImage(t)
+		testenv.StartChild(t, exec.Command("sh", "-c", `echo "$2" >/proc/$$/comm; exec 3<"$1"; echo open; read end; exit 0`, "sh", path, c.comm)).Line()
+		users, err := here.openers(openFile(t, path, os.O_RDWR), unix.F_WRLCK)
+		if err != nil || len(users) != 1 || users[0].patience() != c.most {
+			t.Errorf("%s: %+v, %v", c.comm, users, err)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Process names a process. A command may call itself anything, so that its name is escaped.
@@ -16,6 +17,16 @@ func Process(pid string) string {
 	}
 	name := strconv.Quote(strings.TrimSpace(string(comm)))
 	return fmt.Sprintf("pid %s (%s)", pid, name[1:len(name)-1])
+}
+
+// LookingTime is how long udev may have a device open: it looks at each that somebody has
+// written to, and on a busy host is slow to come to it, and to end.
+const LookingTime = 30 * time.Second
+
+// Looks reports whether a process, as Process names it, is one of udev, or one that it calls
+// to look what a device carries: who wants the device waits for it longer, and no more.
+func Looks(process string) bool {
+	return strings.HasSuffix(process, "((udev-worker))") || strings.HasSuffix(process, "(systemd-udevd)") || strings.HasSuffix(process, "(multipath)")
 }
 
 // Unescape reads a path in a table of the kernel, with \ooo for what would divide fields.

@@ -65,15 +65,15 @@ func (n Node) unwritten() error {
 // Locked refuses a device at once that somebody has with locks which exclude the access.
 // Who has it without locks may be about to let go, and so is waited for where it is opened.
 func (n Node) Locked(a backends.Access) error {
-	flags, lock := unix.O_RDONLY, image.LockShared
+	lock := image.LockShared
 	if a == backends.WriteExclusive {
-		flags, lock = unix.O_RDWR, image.LockNew
+		lock = image.AskExclusive
 	}
-	f, err := os.OpenFile(n.Path, flags|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	f, err := os.OpenFile(n.Path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return n.missing(err)
 	}
-	defer f.Close() // nothing was written
+	defer f.Close() // it was only looked at
 	if err := lock(f); err != nil {
 		if _, used := errors.AsType[*image.InUseError](err); used {
 			return n.Busy(err)
