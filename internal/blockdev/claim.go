@@ -88,8 +88,8 @@ func (n *Node) Same() error {
 }
 
 // Overlaps reports whether another device is the same, or one is a partition of the other,
-// or both are loop devices over the same part of a file. One that is not there overlaps
-// nothing.
+// or both are loop devices over the same part of a file or device. One that is not there
+// overlaps nothing.
 func (n *Node) Overlaps(path string) bool {
 	var st unix.Stat_t
 	if unix.Stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
@@ -100,16 +100,8 @@ func (n *Node) Overlaps(path string) bool {
 	if !ok {
 		return dev == n.Number
 	}
-	if _, related := among(d.group(), dev); related {
-		return true
-	}
 	other, ok := System.Device(dev)
-	if !ok {
-		return false
-	}
-	ours, ok := d.loop()
-	theirs, also := other.loop()
-	return ok && also && ours.meets(theirs)
+	return ok && System.placeOf(d).meets(System.placeOf(other))
 }
 
 // UsedError is a device that others use.

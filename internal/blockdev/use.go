@@ -41,9 +41,10 @@ func Named(uses []Use) (who, release string) {
 	return who, release
 }
 
-// Uses are those of a device, given as major:minor: of itself, of its partitions and of
-// the disk that it is a partition of. What stands on them, such as a volume group, is
-// named and not gone through further. This process is not among them.
+// Uses are those of a device, given as major:minor: of itself, of its partitions, of the
+// disk that it is a partition of, and of loop devices over the same part of a file or
+// device. What stands on them, such as a volume group, is named and not gone through
+// further. This process is not among them.
 //
 // The kernel keeps two who want a device for themselves apart (O_EXCL of open(2)), and
 // mounts, swap space, LVM, RAID and multipath all do. Virtual machines, and programs that
@@ -53,25 +54,12 @@ func (s Sysfs) Uses(number string) []Use {
 	if !ok {
 		return nil
 	}
-	group := d.group()
-	uses := slices.Concat(mountsOn(group), swapOn(group))
+	group := s.meeting(d)
+	uses := slices.Concat(mountsOn(group), swapOn(group), s.looped(group))
 	for _, g := range group {
 		uses = append(uses, g.held()...)
 	}
 	return append(uses, openers(group)...)
-}
-
-// group is the device, its partitions, and the disk that it is a partition of.
-func (d Device) group() []Device {
-	group := []Device{d}
-	if disk := d.whole(); disk != d {
-		group = append(group, disk)
-	}
-	parts, _ := filepath.Glob(filepath.Join(d.path, "*", "partition")) // the pattern is good
-	for _, p := range parts {
-		group = append(group, Device{filepath.Dir(p)})
-	}
-	return group
 }
 
 // among finds a device by its major:minor.

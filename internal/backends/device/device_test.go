@@ -32,14 +32,22 @@ func attached(t *testing.T, kind string) Node {
 	if kind != "" {
 		testenv.Formatted(t, file, kind)
 	}
-	path, detach := testenv.Attach(t, file)
-	t.Cleanup(detach)
-	dev, err := blockdev.OpenNode(path)
-	if err != nil {
-		t.Fatal(err)
+	path, _ := testenv.Attach(t, file)
+	n := nodeOf(t, path)
+	undivided := func() { // a loop device keeps partitions that it was given with an earlier file
+		dev, err := blockdev.OpenNode(path)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer dev.Close()
+		if err := vanish(dev); err != nil {
+			t.Error(err)
+		}
 	}
-	defer dev.Close()
-	return Node{Path: path, Number: dev.Number}
+	undivided()
+	t.Cleanup(undivided)
+	return n
 }
 
 // Whoever has it open lets those in that the access says.
