@@ -70,7 +70,7 @@ var layers = []layer{
 	{"internal/backends/backendtest", []string{"internal/backends", "internal/diskio", "internal/record", "internal/testenv"}},
 	{"internal/backends/filetree", []string{"internal/tool", "internal/backends", "internal/backends/header", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/procfs", "internal/record"}},
 	{"internal/backends/header", []string{"internal/backends", "internal/blockdev", "internal/format", "internal/record"}},
-	{"internal/backends/device", []string{"internal/backends", "internal/blockdev", "internal/image", "internal/partition", "internal/record", "internal/tool"}},
+	{"internal/backends/device", []string{"internal/backends", "internal/backends/deputy", "internal/backends/header", "internal/blockdev", "internal/diskio", "internal/image", "internal/partition", "internal/record", "internal/tool"}},
 	{"internal/backends/mount", []string{"internal/backends", "internal/backends/filetree", "internal/blockdev", "internal/record"}},
 	{"internal/backends/*", []string{"internal/backends", "internal/backends/filetree", "internal/backends/header", "internal/backends/mount", "internal/backends/deputy", "internal/backends/device", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/partition", "internal/record", "internal/secret", "internal/tool", "internal/wipe"}},
 

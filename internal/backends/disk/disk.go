@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"storaged/internal/backends"
+	"storaged/internal/backends/device"
 	"storaged/internal/partition"
 	"storaged/internal/record"
 	"storaged/internal/tool"
@@ -27,17 +28,8 @@ import (
 type Backend struct{}
 
 var (
-	_ backends.Backend       = Backend{}
-	_ backends.SourceChecker = Backend{}
-	_ backends.Privileged    = Backend{}
-	_ backends.Readier       = Backend{}
-	_ backends.Builder       = Backend{}
-	_ backends.Deleter       = Backend{}
-	_ backends.Creator       = Backend{}
-	_ backends.Taker         = Backend{}
-	_ backends.Deputed       = Backend{}
-	_ backends.Placed        = Backend{}
-	_ backends.Namer         = Backend{}
+	_ device.Maker   = Backend{}
+	_ backends.Namer = Backend{}
 )
 
 // New gives the driver.

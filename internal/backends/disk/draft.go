@@ -63,7 +63,7 @@ func (Backend) Settle(ctx context.Context, p backends.Pool, name, job string, co
 	if err := errors.Join(err, record.CheckName(name), record.CheckJob(job)); err != nil {
 		return false, err
 	}
-	now, err := look(ctx, p)
+	now, err := seen(ctx, p)
 	if err != nil {
 		return false, err
 	}
@@ -93,7 +93,7 @@ func (d *draft) commit(ctx context.Context, record func(identity []byte) error) 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := d.file.Sync(); err != nil {
+	if err := d.File.Sync(); err != nil {
 		return fmt.Errorf("cannot make volume %q durable: %w", d.Path, err)
 	}
 	if err := record(identity{ID: d.ID}.bytes()); err != nil {

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
-	"storaged/internal/backends/deputy"
 	"storaged/internal/backends/device"
 	"storaged/internal/blockdev"
 	"storaged/internal/crash"
@@ -64,7 +63,7 @@ func (Backend) Grants(_ backends.Pool, u backends.Use) []backends.Errand {
 	add := func(do string, args ...string) { all = append(all, backends.Errand{Do: do, Args: args}) }
 	if u.Reads {
 		add(doPeek, u.Name)
-		add(doOpen, u.Name, accessOf(backends.ReadShared))
+		add(doOpen, u.Name, device.Word(backends.ReadShared))
 	}
 	if u.Makes {
 		add(doMake, u.Name, u.Job, "")
@@ -73,7 +72,7 @@ func (Backend) Grants(_ backends.Pool, u backends.Use) []backends.Errand {
 		add(doDiscard, u.Name, u.Job)
 	}
 	if u.Takes {
-		add(doOpen, u.Name, accessOf(backends.WriteExclusive))
+		add(doOpen, u.Name, device.Word(backends.WriteExclusive))
 		add(doDrop, u.Name, "")
 	}
 	for _, size := range u.Sizes {
@@ -83,25 +82,14 @@ func (Backend) Grants(_ backends.Pool, u backends.Use) []backends.Errand {
 	return all
 }
 
-func accessOf(a backends.Access) string { return strconv.Itoa(int(a)) }
-
-// seen is what doLook answers.
-type seen struct {
-	Pool    backends.PoolInfo
-	Volumes []backends.VolumeInfo
-}
-
-// look reads the table of the pool.
-func look(ctx context.Context, p backends.Pool) (s seen, err error) {
-	a, err := deputy.Do(ctx, Backend{}, p, backends.Errand{Do: doLook})
-	if err == nil {
-		err = json.Unmarshal(a.Text, &s)
-	}
+// seen is what the table has.
+func seen(ctx context.Context, p backends.Pool) (s device.Seen, err error) {
+	err = s.Ask(ctx, Backend{}, p, doLook)
 	return s, err
 }
 
 func (d *disk) doLook(_ context.Context, _ []string) (a backends.Answer, err error) {
-	s := seen{Pool: d.info()}
+	s := device.Seen{Pool: d.info()}
 	for _, x := range d.table.Partitions {
 		switch v := d.volume(x); {
 		case x.Mark != "":

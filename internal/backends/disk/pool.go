@@ -10,7 +10,6 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/device"
-	"storaged/internal/backends/header"
 	"storaged/internal/blockdev"
 	"storaged/internal/partition"
 	"storaged/internal/record"
@@ -186,33 +185,16 @@ func (Backend) Stop(ctx context.Context, _ backends.Pool) error { return ctx.Err
 
 // Refresh tells what the table has, and reads the beginnings of the volumes.
 func (b Backend) Refresh(ctx context.Context, p backends.Pool, found func(backends.VolumeInfo) error) (backends.PoolInfo, error) {
-	s, err := look(ctx, p)
+	s, err := seen(ctx, p)
 	if err != nil {
 		return backends.PoolInfo{}, err
 	}
-	in := header.NewReader()
-	for _, v := range s.Volumes {
-		if err := ctx.Err(); err != nil {
-			return backends.PoolInfo{}, err
-		}
-		if v.Ignored == "" {
-			if v, err = b.look(ctx, p, v.Name, in); errors.Is(err, backends.ErrNotFound) {
-				continue // it has gone meanwhile
-			}
-		}
-		if err != nil {
-			return backends.PoolInfo{}, err
-		}
-		if err := found(v); err != nil {
-			return backends.PoolInfo{}, err
-		}
-	}
-	return s.Pool, nil
+	return s.Refresh(ctx, b, p, doPeek, found)
 }
 
 // Space tells what the table says.
 func (Backend) Space(ctx context.Context, p backends.Pool) (backends.PoolInfo, error) {
-	s, err := look(ctx, p)
+	s, err := seen(ctx, p)
 	s.Pool.Disk = ""
 	return s.Pool, err
 }

@@ -5,25 +5,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
-	"storaged/internal/backends/deputy"
 	"storaged/internal/backends/device"
-	"storaged/internal/backends/header"
 	"storaged/internal/blockdev"
 	"storaged/internal/diskio"
-	"storaged/internal/image"
 )
 
 // volume is an open partition.
 type volume struct {
-	backends.VolumeInfo
+	*device.Volume
 	pool backends.Pool
-	file *os.File
 }
 
 var (
@@ -34,18 +29,11 @@ var (
 
 // ask has something done to the pool's disk.
 func ask(ctx context.Context, p backends.Pool, do string, args ...string) (*volume, error) {
-	a, err := deputy.Do(ctx, Backend{}, p, backends.Errand{Do: do, Args: args})
+	v, err := device.Ask(ctx, Backend{}, p, backends.Errand{Do: do, Args: args})
 	if err != nil {
 		return nil, err
 	}
-	v := &volume{pool: p, file: a.File}
-	if len(a.Text) > 0 {
-		err = json.Unmarshal(a.Text, &v.VolumeInfo)
-	}
-	if err != nil {
-		return nil, errors.Join(err, v.Close())
-	}
-	return v, nil
+	return &volume{v, p}, nil
 }
 
 // Open opens a volume.
@@ -61,7 +49,7 @@ func (b Backend) open(ctx context.Context, p backends.Pool, name string, a backe
 	if err := b.CheckNameIn(p, name); err != nil {
 		return nil, err
 	}
-	return ask(ctx, p, doOpen, name, accessOf(a))
+	return ask(ctx, p, doOpen, name, device.Word(a))
 }
 
 // Take opens a volume that is to leave its name.
@@ -78,40 +66,7 @@ func (b Backend) Look(ctx context.Context, p backends.Pool, name string) (backen
 	if err := b.CheckNameIn(p, name); err != nil {
 		return backends.VolumeInfo{}, err
 	}
-	return b.look(ctx, p, name, header.NewReader())
-}
-
-func (Backend) look(ctx context.Context, p backends.Pool, name string, in *header.Reader) (backends.VolumeInfo, error) {
-	v, err := ask(ctx, p, doPeek, name)
-	if err != nil {
-		return backends.VolumeInfo{}, err
-	}
-	defer v.Close()
-	if v.file != nil { // else it is a volume all the same
-		_ = in.Read(v.file, &v.VolumeInfo)
-	}
-	return v.VolumeInfo, nil
-}
-
-func (v *volume) Content() diskio.Content { return diskio.FileContent(v.file) }
-
-func (v *volume) Info() (backends.VolumeInfo, error) { return v.VolumeInfo, nil }
-
-// Is compares identities.
-func (v *volume) Is(id backends.Identity) error {
-	if (Backend{}).Same(id, v.ID) {
-		return nil
-	}
-	return &backends.AnotherError{Path: v.Path}
-}
-
-func (v *volume) Close() error {
-	f := v.file
-	v.file = nil
-	if f == nil {
-		return nil
-	}
-	return f.Close()
+	return device.Look(ctx, b, p, backends.Errand{Do: doPeek, Args: []string{name}})
 }
 
 // identity is how a volume is known after a crash.
@@ -144,10 +99,10 @@ func identityIn(b []byte) (id identity, err error) {
 // identity is that of the volume as it is now.
 func (v *volume) identity() (id identity, err error) {
 	id.ID = v.ID
-	if id.Written, err = device.Written(v.file); err != nil {
+	if id.Written, err = device.Written(v.File); err != nil {
 		return id, err
 	}
-	number, err := blockdev.Of(v.file)
+	number, err := blockdev.Of(v.File)
 	var st unix.Stat_t
 	if err == nil {
 		err = unix.Stat("/sys/dev/block/"+number, &st)
@@ -230,11 +185,3 @@ func (v *volume) Resize(ctx context.Context, p *diskio.Pacer, spec diskio.Resize
 	v.Size, v.Capacity, v.Allocation, did.Allocated = size, size, size, size
 	return did, err
 }
-
-// ShareGrowth lets others make it larger meanwhile.
-func (v *volume) ShareGrowth() error { return v.busy(image.ShareGrowth(v.file)) }
-
-// KeepSize ends that.
-func (v *volume) KeepSize() error { return v.busy(image.KeepSize(v.file)) }
-
-func (v *volume) busy(err error) error { return device.Node{Path: v.Path}.Busy(err) }

@@ -13,11 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
-	"storaged/internal/backends/deputy"
 	"storaged/internal/backends/device"
-	"storaged/internal/backends/header"
 	"storaged/internal/blockdev"
-	"storaged/internal/diskio"
 	"storaged/internal/record"
 	"storaged/internal/tool"
 )
@@ -35,17 +32,9 @@ func (Backend) Grants(_ backends.Pool, u backends.Use) []backends.Errand {
 	may := []backends.Errand{{Do: doLook}, {Do: doScan}}
 	if u.Reads {
 		may = append(may, backends.Errand{Do: doPeek, Args: []string{u.Name}},
-			backends.Errand{Do: doOpen, Args: []string{u.Name, accessOf(backends.ReadShared)}})
+			backends.Errand{Do: doOpen, Args: []string{u.Name, device.Word(backends.ReadShared)}})
 	}
 	return may
-}
-
-func accessOf(a backends.Access) string { return strconv.Itoa(int(a)) }
-
-// seen is what the kernel has of a target.
-type seen struct {
-	Pool    backends.PoolInfo
-	Volumes []backends.VolumeInfo
 }
 
 // Errand does one.
@@ -82,7 +71,7 @@ func (s session) scan(ctx context.Context, p backends.Pool) error {
 }
 
 func (s session) look(p backends.Pool) ([]byte, error) {
-	is := seen{Pool: backends.PoolInfo{Path: Backend{}.TargetOf(p.Source), ID: s.identityOf()}}
+	is := device.Seen{Pool: backends.PoolInfo{Path: Backend{}.TargetOf(p.Source), ID: s.identityOf()}}
 	if is.Pool.Path == "" {
 		is.Pool.Path = p.Target
 	}
@@ -181,51 +170,19 @@ func (s session) again(p backends.Pool, u logicalUnit) (is logicalUnit, err erro
 	return is, nil
 }
 
-// ask has something done to the pool's target.
-func ask(ctx context.Context, p backends.Pool, do string, into any, args ...string) (*os.File, error) {
-	a, err := deputy.Do(ctx, Backend{}, p, backends.Errand{Do: do, Args: args})
-	if err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(a.Text, into); err != nil {
-		if a.File != nil {
-			a.File.Close() // nothing was written
-		}
-		return nil, err
-	}
-	return a.File, nil
-}
-
 // Refresh has the kernel look for units, and reads their beginnings.
 func (b Backend) Refresh(ctx context.Context, p backends.Pool, found func(backends.VolumeInfo) error) (backends.PoolInfo, error) {
-	var s seen
-	if _, err := ask(ctx, p, doScan, &s); err != nil {
+	var s device.Seen
+	if err := s.Ask(ctx, b, p, doScan); err != nil {
 		return backends.PoolInfo{}, err
 	}
-	in := header.NewReader()
-	for _, v := range s.Volumes {
-		if ctx.Err() != nil {
-			return backends.PoolInfo{}, context.Cause(ctx)
-		}
-		if v.Ignored == "" {
-			var err error
-			if v, err = b.look(ctx, p, v.Name, in); errors.Is(err, backends.ErrNotFound) {
-				continue // it has gone meanwhile
-			} else if err != nil {
-				return backends.PoolInfo{}, err
-			}
-		}
-		if err := found(v); err != nil {
-			return backends.PoolInfo{}, err
-		}
-	}
-	return s.Pool, nil
+	return s.Refresh(ctx, b, p, doPeek, found)
 }
 
 // Space is what the kernel has.
-func (Backend) Space(ctx context.Context, p backends.Pool) (backends.PoolInfo, error) {
-	var s seen
-	_, err := ask(ctx, p, doLook, &s)
+func (b Backend) Space(ctx context.Context, p backends.Pool) (backends.PoolInfo, error) {
+	var s device.Seen
+	err := s.Ask(ctx, b, p, doLook)
 	return s.Pool, err
 }
 
@@ -234,22 +191,7 @@ func (b Backend) Look(ctx context.Context, p backends.Pool, name string) (backen
 	if err := b.CheckName(name); err != nil {
 		return backends.VolumeInfo{}, err
 	}
-	return b.look(ctx, p, name, header.NewReader())
-}
-
-func (Backend) look(ctx context.Context, p backends.Pool, name string, in *header.Reader) (v backends.VolumeInfo, err error) {
-	f, err := ask(ctx, p, doPeek, &v, name)
-	if f != nil {
-		_ = in.Read(f, &v) // what cannot be read now is a volume all the same
-		f.Close()          // nothing was written
-	}
-	return v, err
-}
-
-// volume is an open unit.
-type volume struct {
-	backends.VolumeInfo
-	file *os.File
+	return device.Look(ctx, b, p, backends.Errand{Do: doPeek, Args: []string{name}})
 }
 
 // Open opens a unit.
@@ -257,32 +199,9 @@ func (b Backend) Open(ctx context.Context, p backends.Pool, name string, a backe
 	if err := b.CheckName(name); err != nil {
 		return nil, err
 	}
-	v := &volume{}
-	f, err := ask(ctx, p, doOpen, &v.VolumeInfo, name, accessOf(a))
+	v, err := device.Ask(ctx, b, p, backends.Errand{Do: doOpen, Args: []string{name, device.Word(a)}})
 	if err != nil {
 		return nil, err
 	}
-	v.file = f
 	return v, nil
-}
-
-func (v *volume) Content() diskio.Content { return diskio.FileContent(v.file) }
-
-func (v *volume) Info() (backends.VolumeInfo, error) { return v.VolumeInfo, nil }
-
-// Is compares identities.
-func (v *volume) Is(id backends.Identity) error {
-	if (Backend{}).Same(id, v.ID) {
-		return nil
-	}
-	return &backends.AnotherError{Path: v.Path}
-}
-
-func (v *volume) Close() error {
-	f := v.file
-	v.file = nil
-	if f == nil {
-		return nil
-	}
-	return f.Close()
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"storaged/internal/backends"
+	"storaged/internal/backends/device"
 	"storaged/internal/record"
 	"storaged/internal/tool"
 	"storaged/internal/wipe"
@@ -22,17 +23,8 @@ import (
 type Backend struct{}
 
 var (
-	_ backends.Backend       = Backend{}
-	_ backends.SourceChecker = Backend{}
-	_ backends.SourceFinder  = Backend{}
-	_ backends.Placed        = Backend{}
-	_ backends.Privileged    = Backend{}
-	_ backends.Readier       = Backend{}
-	_ backends.Deputed       = Backend{}
-	_ backends.Builder       = Backend{}
-	_ backends.Deleter       = Backend{}
-	_ backends.Creator       = Backend{}
-	_ backends.Taker         = Backend{}
+	_ device.Maker          = Backend{}
+	_ backends.SourceFinder = Backend{}
 )
 
 // New gives the driver.
