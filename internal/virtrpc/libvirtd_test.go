@@ -27,7 +27,10 @@ func call(p wire.Procedure, args xdr.Value) packet {
 }
 
 // exchange sends packets on a connection of its own, one after the other, each when those
-// before were answered if they are calls, and gives what comes back, as text.
+// before were answered if they are calls, and gives what comes back, as text. After each
+// a ping finds that nothing else comes, but for the last call of a client, which ends
+// with its answer: libvirt's daemon closes as soon as it has nothing to send, and so at
+// times after the answer to the ping, before that to the call.
 func exchange(t *testing.T, socket string, packets []packet) (got []string) {
 	t.Helper()
 	return exchangeOn(t, virtrpctest.Dial(t, socket), packets)
@@ -52,21 +55,24 @@ func exchangeOn(t *testing.T, c *virtrpctest.Client, packets []packet) (got []st
 				t.Fatal(err)
 			}
 		}
-		ping := wire.Header{Program: wire.Keepalive, Version: wire.Version, Procedure: wire.Ping, Type: wire.Message}
-		c.SendRaw(ping.Append(append(h.Append(nil, len(payload)), payload...), 0))
-		answers, open := untilPong(t, c, h.Type == wire.Call)
-		if got = append(got, answers...); !open || h.Procedure == wire.ConnectClose {
+		sent, last := append(h.Append(nil, len(payload)), payload...), h.Procedure == wire.ConnectClose
+		if !last {
+			sent = ping.Append(sent, 0)
+		}
+		c.SendRaw(sent)
+		answers, open := untilPong(t, c, !last, h.Type == wire.Call)
+		if got = append(got, answers...); !open || last {
 			return append(got, "closed")
 		}
 	}
 	return got
 }
 
-// untilPong gives what comes before the answer to a ping, which may overtake that to a
-// call; open is false when the connection has ended.
-func untilPong(t *testing.T, c *virtrpctest.Client, answer bool) (got []string, open bool) {
+// untilPong gives what comes until the answers to a ping and to a call have, where they
+// were sent; the first may overtake the second. open is false when the connection has ended.
+func untilPong(t *testing.T, c *virtrpctest.Client, pinged, called bool) (got []string, open bool) {
 	t.Helper()
-	for pong := false; !pong || answer; {
+	for pinged || called {
 		p, err := c.Next()
 		switch {
 		case errors.Is(err, io.EOF) || err != nil && strings.Contains(err.Error(), "reset"):
@@ -74,10 +80,10 @@ func untilPong(t *testing.T, c *virtrpctest.Client, answer bool) (got []string, 
 		case err != nil:
 			t.Fatal(err)
 		case p.Program == wire.Keepalive:
-			pong = true
+			pinged = false
 			continue
 		}
-		answer = false
+		called = false
 		got = append(got, shown(p))
 	}
 	return got, true
