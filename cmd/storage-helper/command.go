@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strconv"
 	"strings"
 
@@ -15,8 +16,92 @@ import (
 	"storaged/internal/record"
 )
 
-// commands are the tasks, one file each.
+// kind is a task under its name.
+type kind struct {
+	name    string
+	command func() *cli.Command
+	// read makes the task of what Argv of package operation has written.
+	read func(argv []string) (helper.Task, error)
+}
+
+// kinds are the tasks, one file each.
+func kinds() []kind {
+	return []kind{
+		of("allocate", operation.NewCreate, task.Create),
+		of("clone", operation.NewClone, task.Clone),
+		of("convert", operation.NewConvert, task.Convert),
+		of("wipe", operation.NewWipe, task.Wipe),
+		of("trim", operation.NewTrim, task.Trim),
+		of("rekey", operation.NewRekey, task.Rekey),
+		of("resize", operation.NewResize, task.Resize),
+		of("delete", operation.NewDelete, task.Delete),
+		of("verify", operation.NewVerify, task.Verify),
+		of("check", operation.NewCheck, task.Check),
+		of("look", operation.NewLook, task.Look),
+		of("upload", operation.NewUpload, task.Upload),
+		of("download", operation.NewDownload, task.Download),
+		of("move", operation.NewMove, task.Move),
+		of("flatten", operation.NewFlatten, task.Flatten),
+		of("rebase", operation.NewRebase, task.Rebase),
+		of("snapshot", operation.NewSnapshotCreate, task.SnapshotCreate),
+		of("restore", operation.NewSnapshotRestore, task.SnapshotRestore),
+		of("delete-snapshot", operation.NewSnapshotDelete, task.SnapshotDelete),
+		of("pool-build", operation.NewPoolBuild, task.PoolBuild),
+		of("pool-start", operation.NewPoolStart, task.PoolStart),
+		of("pool-stop", operation.NewPoolStop, task.PoolStop),
+		of("pool-refresh", operation.NewPoolRefresh, task.PoolRefresh),
+		of("pool-space", operation.NewSpace, task.PoolSpace),
+		of("pool-ready", operation.NewReady, task.PoolReady),
+		of("pool-sources", operation.NewFindSources, task.FindSources),
+		of("pool-verify", operation.NewPoolVerify, task.PoolVerify),
+		of("evacuate", operation.NewEvacuate, task.Evacuate),
+		of("pool-delete", operation.NewPoolDelete, task.PoolDelete),
+		of("settle", operation.NewSettle, task.Settle),
+	}
+}
+
+// of is the task of an operation: blank gives one to be filled by flags, and build makes the
+// work of that.
+func of[O task.Tasked](name string, blank func() O, build func(O) (helper.Task, error)) kind {
+	return kind{
+		name:    name,
+		command: func() *cli.Command { return taskCommand(blank, build) },
+		read: func(argv []string) (t helper.Task, err error) {
+			o := blank()
+			if err := o.Task().Read(argv); err != nil {
+				return t, err
+			}
+			return build(o)
+		},
+	}
+}
+
+// work does the task of a command line as the job of dir, and gives the exit code. It makes
+// no commands, which takes longer than to make a volume. A command line that is none of
+// this daemon's comes back with ok false, for those to say what is wrong with it.
+func work(dir ipc.JobDir, argv []string) (code int, ok bool) {
+	for _, k := range kinds() {
+		if len(argv) == 0 || k.name != argv[0] {
+			continue
+		}
+		t, err := k.read(argv[1:])
+		if err != nil {
+			break
+		}
+		if err = helper.RunJob(dir, build.Version(), t); err != nil {
+			cmdline.Report(os.Stderr, helper.Program, "", err)
+		}
+		return cmdline.ExitCode(err), true
+	}
+	return 0, false
+}
+
+// commands are the tasks for people.
 func commands() cmdline.Program {
+	var all []*cli.Command
+	for _, k := range kinds() {
+		all = append(all, k.command())
+	}
 	return cmdline.Program{
 		App: &cli.App{
 			Name: helper.Program,
@@ -26,38 +111,7 @@ func commands() cmdline.Program {
 			Description: "storaged starts it once per job; started by hand it works on plain paths, without a\n" +
 				"daemon, and shows its progress. The directory of a path is the pool, its last part the\n" +
 				"volume.",
-			Commands: []*cli.Command{
-				taskCommand(operation.NewCreate, task.Create),
-				taskCommand(operation.NewClone, task.Clone),
-				taskCommand(operation.NewConvert, task.Convert),
-				taskCommand(operation.NewWipe, task.Wipe),
-				taskCommand(operation.NewTrim, task.Trim),
-				taskCommand(operation.NewRekey, task.Rekey),
-				taskCommand(operation.NewResize, task.Resize),
-				taskCommand(operation.NewDelete, task.Delete),
-				taskCommand(operation.NewVerify, task.Verify),
-				taskCommand(operation.NewCheck, task.Check),
-				taskCommand(operation.NewLook, task.Look),
-				taskCommand(operation.NewUpload, task.Upload),
-				taskCommand(operation.NewDownload, task.Download),
-				taskCommand(operation.NewMove, task.Move),
-				taskCommand(operation.NewFlatten, task.Flatten),
-				taskCommand(operation.NewRebase, task.Rebase),
-				taskCommand(operation.NewSnapshotCreate, task.SnapshotCreate),
-				taskCommand(operation.NewSnapshotRestore, task.SnapshotRestore),
-				taskCommand(operation.NewSnapshotDelete, task.SnapshotDelete),
-				taskCommand(operation.NewPoolBuild, task.PoolBuild),
-				taskCommand(operation.NewPoolStart, task.PoolStart),
-				taskCommand(operation.NewPoolStop, task.PoolStop),
-				taskCommand(operation.NewPoolRefresh, task.PoolRefresh),
-				taskCommand(operation.NewSpace, task.PoolSpace),
-				taskCommand(operation.NewReady, task.PoolReady),
-				taskCommand(operation.NewFindSources, task.FindSources),
-				taskCommand(operation.NewPoolVerify, task.PoolVerify),
-				taskCommand(operation.NewEvacuate, task.Evacuate),
-				taskCommand(operation.NewPoolDelete, task.PoolDelete),
-				taskCommand(operation.NewSettle, task.Settle),
-			},
+			Commands: all,
 		},
 		Tail:    signals,
 		Alone:   true,

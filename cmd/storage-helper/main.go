@@ -7,11 +7,17 @@ import (
 
 	"storaged/internal/helper"
 	"storaged/internal/helper/task"
+	"storaged/internal/ipc"
 )
 
 func main() {
 	if helper.Scouts(os.Args) || task.Deputizes(os.Args) {
 		return
+	}
+	if dir, ok := ipc.JobDirFromEnv(); ok {
+		if code, ok := work(dir, os.Args[1:]); ok {
+			os.Exit(code)
+		}
 	}
 	os.Exit(commands().Main(os.Args))
 }

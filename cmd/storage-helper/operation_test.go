@@ -12,6 +12,7 @@ import (
 
 	"storaged/internal/helper"
 	"storaged/internal/helper/task"
+	"storaged/internal/ipc"
 	"storaged/internal/operation"
 	"storaged/internal/record"
 )
@@ -40,8 +41,12 @@ func tasks() map[string]func() task.Tasked {
 func TestEveryOperationHasItsCommand(t *testing.T) {
 	all := tasks()
 	var names []string
-	for _, c := range commands().App.Commands {
+	for _, k := range kinds() {
+		c := k.command()
 		names = append(names, c.Name)
+		if c.Name != k.name {
+			t.Errorf("the command of %q is called %q", k.name, c.Name)
+		}
 		if all[c.Name] == nil {
 			t.Errorf("command %q is no operation's", c.Name)
 		}
@@ -69,8 +74,23 @@ func TestArgvReadsBackAsTheOperationItWasWrittenOf(t *testing.T) {
 				if read := parsed(t, blank, argv); !reflect.DeepEqual(read, given) {
 					t.Fatalf("%q is read as %+v, not %+v", argv, read, given)
 				}
+				if read := blank(); read.Task().Read(argv[1:]) != nil || !reflect.DeepEqual(read, given) {
+					t.Fatalf("as a job %q is read as %+v, not %+v", argv, read, given)
+				}
 			})
 		})
+	}
+}
+
+// What a job's helper cannot read is for the commands to refuse: nothing is begun.
+func TestOnlyWhatIsWrittenForAJobIsReadAsOne(t *testing.T) {
+	for _, argv := range [][]string{
+		nil, {"nothing"}, {"delete", "--target"}, {"delete", "--targets", "/a/b"}, {"delete", "/a/b"}, {"delete", "--limit", "1M"},
+		{"allocate", "--target", "/a/b", "--capacity", "much"}, {"look", "--target", "/a/b", "--yes"}, {"delete", "--yes"},
+	} {
+		if code, ok := work(ipc.JobDir{}, argv); ok {
+			t.Errorf("%q ends with exit code %d", argv, code)
+		}
 	}
 }
 

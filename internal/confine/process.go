@@ -15,7 +15,9 @@ import (
 // be interrupted.
 func Process(p Policy) (Level, error) {
 	level := available(p)
-	learnPidfds()
+	if len(p.Run) > 0 { // else there are no children but those that were started before, and package os knows
+		learnPidfds()
+	}
 	starting.awaitEnd()
 	_, keeps, err := p.Capabilities.sets()
 	if err == nil {

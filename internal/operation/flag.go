@@ -3,7 +3,9 @@ package operation
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 
 	"storaged/internal/quantity"
 )
@@ -30,6 +32,34 @@ func (t Task) Argv() []string {
 		argv = append(argv, "--yes")
 	}
 	return argv
+}
+
+// Read sets the fields to what Argv has written behind the name of the task. Of what people
+// may write besides it knows nothing.
+func (t Task) Read(argv []string) error {
+	for len(argv) > 0 {
+		name, text, joined := strings.Cut(argv[0], "=")
+		argv = argv[1:]
+		if t.Asks && name == "--yes" && !joined {
+			continue
+		}
+		i := slices.IndexFunc(t.Flags, func(f Flag) bool { return "--"+f.Name == name })
+		if i < 0 {
+			return fmt.Errorf("%q is no flag of %q", name, t.Name)
+		}
+		if f := t.Flags[i]; !joined && f.Switch() {
+			text = "true"
+		} else if !joined {
+			if len(argv) == 0 {
+				return fmt.Errorf("%s needs a value", name)
+			}
+			text, argv = argv[0], argv[1:]
+		}
+		if err := t.Flags[i].Set(text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Flag is one flag of a task, bound to a field.

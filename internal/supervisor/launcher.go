@@ -115,10 +115,11 @@ func (l launcher) remove(d ipc.JobDir) error {
 }
 
 // variables are those that a helper gets of us. Go's scheduler would wake threads for
-// short work on every processor, which costs more than they do.
+// short work on every processor, which costs more than they do, and first look how many of
+// them its cgroup is given.
 func (l launcher) variables(has given) []string {
 	if has.short {
-		return append([]string{"GOMAXPROCS=1"}, l.env...)
+		return append([]string{"GOMAXPROCS=1", "GODEBUG=containermaxprocs=0"}, l.env...)
 	}
 	return slices.Clone(l.env)
 }

@@ -150,7 +150,7 @@ func (s *Supervisor) ask(q *query, argv []string) (*ipc.Report, error) {
 	}
 	d := s.launcher.dir(id.String())
 	d.State = d.Runtime // nothing of it is kept
-	h, err := s.launcher.launch(d, argv, given{})
+	h, err := s.launcher.launch(d, argv, given{short: true})
 	if err != nil {
 		return nil, record.Errorf(record.Internal, "the helper could not be started: %v", err)
 	}

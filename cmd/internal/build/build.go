@@ -14,11 +14,20 @@ const maxVersion = 64
 // the module, else "devel".
 func Version() string {
 	v := version
-	if info, ok := debug.ReadBuildInfo(); v == "" && ok && info.Main.Version != "(devel)" {
-		v = info.Main.Version
+	if v == "" {
+		v = recorded()
 	}
 	if v == "" {
 		v = "devel"
 	}
 	return v[:min(len(v), maxVersion)]
+}
+
+// recorded is what the Go tool knew of the module; "": nothing.
+func recorded() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "(devel)" {
+		return ""
+	}
+	return info.Main.Version
 }

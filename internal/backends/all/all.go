@@ -3,7 +3,6 @@ package all
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"storaged/internal/backends"
@@ -16,37 +15,33 @@ import (
 	"storaged/internal/record"
 )
 
-var list = unique(
-	dir.New(), fs.New(), netfs.New(), logical.New(), disk.New(), iscsi.New(),
-)
+// list has one driver of each type, under its name: what a driver says of itself costs a look
+// for programs.
+var list = []struct {
+	poolType string
+	driver   backends.Backend
+}{
+	{"dir", dir.New()}, {"fs", fs.New()}, {"netfs", netfs.New()}, {"logical", logical.New()}, {"disk", disk.New()}, {"iscsi", iscsi.New()},
+}
 
 // Backends gives every driver, in the order of the list.
-func Backends() []backends.Backend { return slices.Clone(list) }
+func Backends() (all []backends.Backend) {
+	for _, b := range list {
+		all = append(all, b.driver)
+	}
+	return all
+}
 
 // Lookup gives the driver of a pool type. The error of an unknown type is
 // ErrUnsupported and names those there are.
 func Lookup(poolType string) (backends.Backend, error) {
 	var known []string
 	for _, b := range list {
-		t := b.Properties().Type
-		if t == poolType {
-			return b, nil
+		if b.poolType == poolType {
+			return b.driver, nil
 		}
-		known = append(known, t)
+		known = append(known, b.poolType)
 	}
 	return nil, fmt.Errorf("pool type \"%s\" is %w; there is %s",
 		record.Escape(poolType), backends.ErrUnsupported, strings.Join(known, ", "))
-}
-
-// unique panics when two drivers claim one type.
-func unique(list ...backends.Backend) []backends.Backend {
-	seen := map[string]bool{}
-	for _, b := range list {
-		t := b.Properties().Type
-		if seen[t] {
-			panic("internal error: two drivers for pool type " + t)
-		}
-		seen[t] = true
-	}
-	return list
 }

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"storaged/internal/backends"
-	"storaged/internal/backends/dir"
 )
 
 func TestLookupFindsEveryListedDriver(t *testing.T) {
@@ -36,13 +35,14 @@ func TestCallerCannotChangeTheList(t *testing.T) {
 	}
 }
 
-func TestTwoDriversForOneTypePanic(t *testing.T) {
-	defer func() {
-		if msg, _ := recover().(string); !strings.Contains(msg, "dir") {
-			t.Fatalf("panic %q", msg)
+func TestEachTypeHasOneDriverUnderItsName(t *testing.T) {
+	seen := map[string]bool{}
+	for _, b := range list {
+		if is := b.driver.Properties().Type; is != b.poolType || seen[is] {
+			t.Errorf("the driver of type %q is listed as %q, and there is another: %v", is, b.poolType, seen[is])
 		}
-	}()
-	unique(dir.New(), dir.New())
+		seen[b.poolType] = true
+	}
 }
 
 func TestDriversDoWhatTheyDeclare(t *testing.T) {

@@ -12,7 +12,6 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -78,7 +77,7 @@ func (Backend) CheckSource(s record.Source) error {
 
 // CheckIdentity says what is wrong with a text that is neither of a table nor of a partition.
 func (Backend) CheckIdentity(id backends.Identity) error {
-	if id != "" && !identities.MatchString(string(id)) {
+	if id != "" && !identities().MatchString(string(id)) {
 		return fmt.Errorf("bad identity \"%s\": it is none of a partition table or a partition", record.Escape(string(id)))
 	}
 	return nil
@@ -88,7 +87,7 @@ const guid = `[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`
 
 // identities are those of tables, and of partitions: of DOS these have nothing of their own
 // but their number and their place.
-var identities = regexp.MustCompile(`^(gpt:` + guid + `|dos:[0-9a-f]{8}|` + guid + `|[0-9a-f]{8}-[0-9a-f]{2}@[0-9]+)$`)
+var identities = backends.Pattern(`^(gpt:` + guid + `|dos:[0-9a-f]{8}|` + guid + `|[0-9a-f]{8}-[0-9a-f]{2}@[0-9]+)$`)
 
 // Same compares them.
 func (b Backend) Same(known, found backends.Identity) bool {
@@ -102,11 +101,11 @@ func (Backend) Lasting(id backends.Identity) backends.Identity { return id }
 func (Backend) Together(backends.Identity, backends.Identity) bool { return false }
 
 // numbered are names that end in the number of a partition, with what comes before it.
-var numbered = regexp.MustCompile(`^(.+)-part([1-9][0-9]{0,2})$|^(.*[0-9])p([1-9][0-9]{0,2})$|^(.*[^0-9])([1-9][0-9]{0,2})$`)
+var numbered = backends.Pattern(`^(.+)-part([1-9][0-9]{0,2})$|^(.*[0-9])p([1-9][0-9]{0,2})$|^(.*[^0-9])([1-9][0-9]{0,2})$`)
 
 // divided is a name as that of a disk and a number; ok is false where it is none.
 func divided(name string) (disk string, number int, ok bool) {
-	m := numbered.FindStringSubmatch(name)
+	m := numbered().FindStringSubmatch(name)
 	if m == nil {
 		return "", 0, false
 	}

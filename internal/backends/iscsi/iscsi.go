@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -52,8 +51,8 @@ func (Backend) Privileged() {}
 // names of targets and of initiators (RFC 3720, 3.2.6.3): no blank, and nothing by which
 // text is quoted.
 var (
-	names = regexp.MustCompile(`^(iqn|eui|naa)\.[A-Za-z0-9._:-]{1,220}$`)
-	hosts = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	names = backends.Pattern(`^(iqn|eui|naa)\.[A-Za-z0-9._:-]{1,220}$`)
+	hosts = backends.Pattern(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 )
 
 // defaultPort is that of iSCSI.
@@ -67,9 +66,9 @@ func (Backend) CheckSource(s record.Source) error {
 		return bad("a pool of type iscsi is at one host, not at %d", len(s.Hosts))
 	case len(s.Devices) != 1:
 		return bad("a pool of type iscsi is of one target, not of %d", len(s.Devices))
-	case !names.MatchString(s.Devices[0]):
+	case !names().MatchString(s.Devices[0]):
 		return bad("%q is no name of an iSCSI target", s.Devices[0]).WithHint("%s lists them, such as iqn.2026-01.example:disks", record.Do("pool.sources", "iscsi").With("host", s.Hosts[0]))
-	case s.Initiator != "" && !names.MatchString(s.Initiator):
+	case s.Initiator != "" && !names().MatchString(s.Initiator):
 		return bad("%q is no name of an iSCSI initiator", s.Initiator)
 	case s.Username != "" && !plain(s.Username):
 		return bad("the username of an iSCSI source has letters, digits and signs of ASCII only, and at most %d", maxLogin)
@@ -97,7 +96,7 @@ func portalOf(host string) (tool.Portal, error) {
 	if name, port, err := net.SplitHostPort(host); err == nil {
 		p = tool.Portal{Host: name, Port: port}
 	}
-	if n, err := strconv.ParseUint(p.Port, 10, 16); err != nil || n == 0 || !hosts.MatchString(p.Host) && net.ParseIP(p.Host) == nil {
+	if n, err := strconv.ParseUint(p.Port, 10, 16); err != nil || n == 0 || !hosts().MatchString(p.Host) && net.ParseIP(p.Host) == nil {
 		return p, record.Errorf(record.Invalid, "%q is no host of an iSCSI target: it is NAME, ADDRESS or [ADDRESS], with :PORT if that is not %s", host, defaultPort)
 	}
 	return p, nil
@@ -111,13 +110,13 @@ type where struct {
 
 // placed are the targets of pools: what comes before the number of a unit in the links of
 // udev.
-var placed = regexp.MustCompile(`^` + linked + `ip-(.+):([0-9]+)-iscsi-(.+)$`)
+var placed = backends.Pattern(`^` + linked + `ip-(.+):([0-9]+)-iscsi-(.+)$`)
 
 // linked is where udev has links to disks by the way to them.
 const linked = "/dev/disk/by-path/"
 
 func whereOf(p backends.Pool) (w where, err error) {
-	if m := placed.FindStringSubmatch(p.Target); m != nil && len(p.Source.Devices) == 0 {
+	if m := placed().FindStringSubmatch(p.Target); m != nil && len(p.Source.Devices) == 0 {
 		p.Source.Hosts, p.Source.Devices = []string{net.JoinHostPort(m[1], m[2])}, []string{m[3]}
 	}
 	if err := (Backend{}).CheckSource(p.Source); err != nil {
@@ -141,11 +140,11 @@ func (Backend) TargetOf(s record.Source) string {
 // a session.
 const unit = "unit:0:0:"
 
-var units = regexp.MustCompile(`^` + unit + `(0|[1-9][0-9]{0,9})$`)
+var units = backends.Pattern(`^` + unit + `(0|[1-9][0-9]{0,9})$`)
 
 // lunOf is the number of a volume.
 func lunOf(name string) (uint64, error) {
-	m := units.FindStringSubmatch(name)
+	m := units().FindStringSubmatch(name)
 	if m == nil {
 		return 0, cmp.Or(record.CheckName(name), fmt.Errorf("bad name %q: logical units are called %sNUMBER", name, unit))
 	}
@@ -199,11 +198,11 @@ func (Backend) Parse(path string) (target, name string) {
 
 // identities are those of targets, and of logical units: the target, the number, and what the
 // unit says that it is.
-var identities = regexp.MustCompile(`^(iqn|eui|naa)\.[A-Za-z0-9._:-]+(@.+:[0-9]+|/[0-9]+/[A-Za-z0-9._:-]*)$`)
+var identities = backends.Pattern(`^(iqn|eui|naa)\.[A-Za-z0-9._:-]+(@.+:[0-9]+|/[0-9]+/[A-Za-z0-9._:-]*)$`)
 
 // CheckIdentity says what is wrong with a text that is none.
 func (Backend) CheckIdentity(id backends.Identity) error {
-	if id != "" && !identities.MatchString(string(id)) {
+	if id != "" && !identities().MatchString(string(id)) {
 		return fmt.Errorf("bad identity \"%s\": it is none of an iSCSI target or a logical unit", record.Escape(string(id)))
 	}
 	return nil

@@ -232,7 +232,7 @@ func (Backend) FindSources(ctx context.Context, near record.Source) (found []rec
 			return nil, fmt.Errorf("cannot ask %s for its targets: %w", at, err)
 		}
 		for _, target := range targets {
-			if names.MatchString(target) { // else nobody could log in
+			if names().MatchString(target) { // else nobody could log in
 				found = append(found, record.Source{Hosts: []string{host}, Devices: []string{target}})
 			}
 		}

@@ -137,7 +137,7 @@ func openNode(ctx context.Context, p backends.Pool, args []string) (*os.File, er
 // it was written: LVM need not look.
 func makeVolume(ctx context.Context, p backends.Pool, name, extents string) error {
 	n, err := strconv.ParseUint(extents, 10, 63)
-	if err != nil || !record.Reserved(name) || !fit.MatchString(name) {
+	if err != nil || !record.Reserved(name) || !fit().MatchString(name) {
 		return fmt.Errorf("no volume %q of %q extents is made", name, extents)
 	}
 	return change(ctx, p, command{"lvcreate", []string{
@@ -175,7 +175,7 @@ func changeVolume(ctx context.Context, p backends.Pool, e backends.Errand) error
 // it all the same.
 func renameVolume(ctx context.Context, p backends.Pool, m mapped, names [2]string) error {
 	to := names[1]
-	if err := (Backend{}).CheckName(to); err != nil && (!record.Reserved(to) || !fit.MatchString(to)) {
+	if err := (Backend{}).CheckName(to); err != nil && (!record.Reserved(to) || !fit().MatchString(to)) {
 		return err
 	}
 	err := change(ctx, p, command{"lvrename", nil, []string{groupOf(p), names[0], to}})

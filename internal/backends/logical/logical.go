@@ -9,7 +9,6 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"storaged/internal/backends"
@@ -76,14 +75,14 @@ func groupOf(p backends.Pool) string { return cmp.Or(p.Source.Name, filepath.Bas
 
 // CheckIdentity says what is wrong with a text that is no uuid of LVM.
 func (Backend) CheckIdentity(id backends.Identity) error {
-	if id != "" && !uuids.MatchString(string(id)) {
+	if id != "" && !uuids().MatchString(string(id)) {
 		return fmt.Errorf("bad identity \"%s\": it is no uuid of LVM", record.Escape(string(id)))
 	}
 	return nil
 }
 
 // uuids are those of LVM: 32 letters and digits in groups.
-var uuids = regexp.MustCompile(`^[A-Za-z0-9]{6}(-[A-Za-z0-9]{4}){5}-[A-Za-z0-9]{6}$`)
+var uuids = backends.Pattern(`^[A-Za-z0-9]{6}(-[A-Za-z0-9]{4}){5}-[A-Za-z0-9]{6}$`)
 
 // Same compares uuids.
 func (b Backend) Same(known, found backends.Identity) bool {
@@ -97,9 +96,9 @@ func (Backend) Lasting(id backends.Identity) backends.Identity { return id }
 func (Backend) Together(a, b backends.Identity) bool { return a != "" && a == b }
 
 var (
-	fit = regexp.MustCompile(`^[A-Za-z0-9_.+-]+$`)
+	fit = backends.Pattern(`^[A-Za-z0-9_.+-]+$`)
 	// inner are parts of names that LVM keeps for what volumes are made of (lvm(8)).
-	inner = regexp.MustCompile(`_(mlog|mimage|rimage|rmeta|tdata|tmeta|cdata|cmeta|cvol|corig|wcorig|vdata|vorigin|pmspare|imeta|iorig)`)
+	inner = backends.Pattern(`_(mlog|mimage|rimage|rmeta|tdata|tmeta|cdata|cmeta|cvol|corig|wcorig|vdata|vorigin|pmspare|imeta|iorig)`)
 )
 
 // With the name of a group and dashes that of a volume is a name of the device mapper, of
@@ -116,11 +115,11 @@ func (Backend) CheckName(name string) error {
 	}
 	bad := func(why string) error { return fmt.Errorf("bad name %q: %s", name, why) }
 	switch {
-	case !fit.MatchString(name):
+	case !fit().MatchString(name):
 		return bad("of a logical volume it has only letters, digits and _ . + -")
 	case len(name) > maxName:
 		return bad(fmt.Sprintf("%d bytes are more than %d", len(name), maxName))
-	case strings.HasPrefix(name, "snapshot") || strings.HasPrefix(name, "pvmove") || inner.MatchString(name):
+	case strings.HasPrefix(name, "snapshot") || strings.HasPrefix(name, "pvmove") || inner().MatchString(name):
 		return bad("LVM keeps it for its own use")
 	}
 	return nil
@@ -129,7 +128,7 @@ func (Backend) CheckName(name string) error {
 // checkGroup is LVM's rule for names of groups.
 func checkGroup(name string) error {
 	switch {
-	case !fit.MatchString(name) || strings.HasPrefix(name, "-") || name == "." || name == "..":
+	case !fit().MatchString(name) || strings.HasPrefix(name, "-") || name == "." || name == "..":
 		return fmt.Errorf("bad name of a volume group %q: it has only letters, digits and _ . + -, and begins with no -", name)
 	case len(name) > maxGroup:
 		return fmt.Errorf("bad name of a volume group %q: %d bytes are more than %d", name, len(name), maxGroup)
