@@ -394,6 +394,7 @@ type VolumeInfo struct {
 	// without opening it: it may be a volume that somebody makes a backup of.
 	Ignored string // why this is no volume; Name is escaped then
 	Problem string // why it must not be opened as an image, by its header; "" if it may
+	Cut     bool   // that is only because its file is cut off: it has less than its tables name
 	Twofold bool   // that is only because it is in several formats at once, and none for who knows in which it is
 	// As is what the header says to who knows that the volume is in another format
 	// than Format: of each that it begins like.

@@ -93,7 +93,7 @@ func (d *descent) below(v *store.Volume) (next *store.Volume, err error) {
 		return nil, nil // a virtual machine may have written any header into it
 	}
 	if v.Problem != "" {
-		return nil, record.Errorf(record.Unsupported, "volume %s cannot be opened as an image: %s", record.Quoted(v.Pool, record.Shown(v.Name)), v.Problem)
+		return nil, unsound(v)
 	}
 	var backing, data []store.Reference
 	for _, r := range referencesOf(v) {
@@ -118,6 +118,21 @@ func (d *descent) below(v *store.Volume) (next *store.Volume, err error) {
 		return d.take(v, backing[0])
 	}
 	return nil, elsewhereOf(v, backing[0])
+}
+
+// unsound refuses to open a volume that has a problem. What is only cut off can be made
+// longer again.
+func unsound(v *store.Volume) error {
+	e := record.Errorf(record.Unsupported, "volume %s cannot be opened as an image: %s", record.Quoted(v.Pool, record.Shown(v.Name)), v.Problem)
+	if _, _, snapshot := record.ParseSnapshot(v.Name); !v.Cut || snapshot {
+		return e
+	}
+	e = e.WithHint("what is missing is lost: take the volume from where it came from again, or from a backup")
+	if name := v.Pool + "/" + v.Name; slices.Contains(record.FormatsChecked, v.Format) {
+		return e.WithHint("take it from where it came from again, or from a backup; %s says how much of it is missing, and %s makes the file as long as it was: what is lost reads as zeros then, so make a copy of the file before",
+			record.Do("volume.verify", name).With("check"), record.Do("volume.verify", name).With("check").With("repair", record.RepairAll))
+	}
+	return e
 }
 
 // take adds the volume that a layer names to the chain.
@@ -260,7 +275,7 @@ func rechain(tx *store.Tx, o operation.Operation) error {
 			}
 		}
 		chain.Layers = now.Layers
-		if chain.Of == operation.ChainOfVolume || chain.Of == operation.ChainOfSnapshot {
+		if chain.Of != operation.ChainOfNew {
 			chain.Secret = now.Secret
 		}
 	}
@@ -273,6 +288,12 @@ func chainNow(tx *store.Tx, o operation.Operation, was operation.Chain) (operati
 		of = record.SnapshotFile(of, s.SnapshotOf().Snapshot)
 	}
 	switch {
+	case was.Of == operation.ChainOfTables:
+		v, err := Volume(tx, o.On().Pool, of)
+		if err != nil {
+			return was, err
+		}
+		return operation.Chain{Of: was.Of, Secret: v.Secret}, nil
 	case was.Of == operation.ChainOfVolume, was.Of == operation.ChainOfSnapshot:
 		v, err := Volume(tx, o.On().Pool, of)
 		if err != nil {

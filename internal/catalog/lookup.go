@@ -239,7 +239,7 @@ func Known(tx *store.Tx, p *store.Pool, v *store.Volume, to *store.Pool) (operat
 		return v.Volume, nil
 	}
 	if v != nil {
-		k.On, k.Volume, k.Promised, k.IterTime = OnVolume(p, v.Name), v.Volume, v.Promised, v.IterTime
+		k.On, k.Volume, k.Promised, k.IterTime, k.Cut = OnVolume(p, v.Name), v.Volume, v.Promised, v.IterTime, v.Cut
 		if k.References, err = knownReferences(tx, v); err != nil {
 			return k, err
 		}

@@ -71,7 +71,7 @@ func inherit(dst, src *store.Volume) {
 		dst.Generation++
 		return
 	}
-	dst.Problem, dst.IterTime = src.Problem, src.IterTime
+	dst.Problem, dst.Cut, dst.IterTime = src.Problem, src.Cut, src.IterTime
 	dst.Format, dst.Secret, dst.Description, dst.Origin, dst.CreatedBy = src.Format, src.Secret, src.Description, src.Origin, src.CreatedBy
 	dst.State, dst.Job = src.State, src.Job
 	dst.Generation = src.Generation + 1

@@ -492,7 +492,7 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 	if replaced {
 		// Another file by the same name: nothing we knew of it holds.
 		v.Format, v.Origin, v.CreatedBy, v.Job, v.State = it.Format, record.Found, nil, nil, record.VolumeReady
-		v.Promised, v.Arrived, v.Identity, v.Problem = 0, last, "", ""
+		v.Promised, v.Arrived, v.Identity, v.Problem, v.Cut = 0, last, "", "", false
 	}
 	if replaced || v.Identity == "" && it.Identity != "" {
 		v.Writer, v.Checksum = 0, nil // nobody knows who wrote what is there

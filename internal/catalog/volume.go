@@ -243,7 +243,7 @@ func (c *Catalog) see(v *store.Volume, it ipc.Item) {
 	v.Identity, v.ChangeNS, v.ModifyNS = it.Identity, it.ChangeNS, it.ModifyNS
 	v.Reason, v.Key = it.Ignored, cmp.Or(it.Key, v.Key)
 	if it.Format != "" { // else nobody has read its header
-		v.Problem = it.Problem
+		v.Problem, v.Cut = it.Problem, it.Cut
 	}
 	v.Observed = c.now()
 }
@@ -256,19 +256,19 @@ func asKnown(v *store.Volume, it ipc.Item) ipc.Item {
 	i := slices.IndexFunc(it.As, func(h ipc.Header) bool { return h.Format == v.Format })
 	switch {
 	case record.Plain(v.Format):
-		it.Backing, it.References, it.Problem = "", nil, ""
+		it.Backing, it.References, it.Problem, it.Cut = "", nil, "", false
 	case v.Format == "" || it.Format == "": // nobody has read its header before, or now
 	case it.Format == v.Format && it.Twofold && known:
 		it.Problem = ""
 	case it.Format == v.Format:
 	case i >= 0:
 		h := it.As[i]
-		it.Format, it.Capacity, it.Backing, it.References, it.Options, it.Internal = h.Format, h.Capacity, h.Backing, h.References, nil, 0
+		it.Cut, it.Format, it.Capacity, it.Backing, it.References, it.Options, it.Internal = false, h.Format, h.Capacity, h.Backing, h.References, nil, 0
 		if it.Problem = h.Problem; !known {
 			it.Problem = cmp.Or(h.Problem, v.Problem)
 		}
 	default:
-		it.Problem = fmt.Sprintf("its header is none of an image in format %s", v.Format)
+		it.Problem, it.Cut = fmt.Sprintf("its header is none of an image in format %s", v.Format), false
 	}
 	return it
 }
@@ -424,7 +424,7 @@ func (e end) reformat(v *store.Volume) {
 		if e.ok() {
 			e.job.Warnings = append(slices.Clone(e.job.Warnings), fmt.Sprintf("the volume was an image in format %s and is raw now", v.Format))
 		}
-		v.Format, v.Backing, v.References, v.Problem = record.FormatRaw, "", nil, ""
+		v.Format, v.Backing, v.References, v.Problem, v.Cut = record.FormatRaw, "", nil, "", false
 	}
 }
 

@@ -37,7 +37,7 @@ func Compressed(f io.ReaderAt, size int64, format string) bool {
 func (s *source) qcow2Compressed() bool {
 	tables, packed, clusters := 0, 0, 0
 	step := 1
-	if s.big32(4) >= 3 && s.big64(72)&qcow2ExtendedL2 != 0 {
+	if s.qcow2Incompatible()&qcow2ExtendedL2 != 0 {
 		step = 2
 	}
 	for _, table := range words(s.at(int64(s.big64(40)), int(min(8*uint64(s.big32(36)), sampledBytes)))) {

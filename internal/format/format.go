@@ -55,6 +55,9 @@ type Image struct {
 	// Twofold says that the problem is nothing but that it is two things at once, which
 	// is none for who knows which of them it is.
 	Twofold bool
+	// Cut is how many bytes the file should have at least, if the problem is nothing but
+	// that it has less; 0: it is not that.
+	Cut int64
 	// Also are the other formats that it begins like: who knows that it is one of
 	// those reads it by InspectAs.
 	Also []string
@@ -100,6 +103,8 @@ func magic(text string, at int64) func(s *source) bool {
 type header struct {
 	*source
 	Image
+	look func(c *cutoff) // at the tables; nil: there are none that say where content lies
+	deep int64           // bytes of them that are looked at in any case
 }
 
 // bad says what is wrong with the image; what was found first counts.
@@ -112,7 +117,8 @@ func (h *header) bad(text string, args ...any) {
 // Inspect tells the format of the image that f holds, and what its header says.
 // size is the length of f, bytes; -1: it is not known, and f may be the beginning
 // only: nothing is said then of what would lie behind. Of f one MiB is read at
-// most. What is not recognised is raw. An error is one of f's.
+// most, and more where tables may name what lies behind its end, as Scrutinize has it.
+// What is not recognised is raw. An error is one of f's.
 func Inspect(f io.ReaderAt, size int64) (Image, error) {
 	s, err := newSource(f, size)
 	if err != nil {
@@ -129,7 +135,7 @@ func Inspect(f io.ReaderAt, size int64) (Image, error) {
 		found = []known{{"raw", nil, readPlain}}
 	}
 	s.short = false // they were looked for at many places
-	h := &header{s, Image{Format: found[0].name}}
+	h := &header{source: s, Image: Image{Format: found[0].name}}
 	found[0].read(h)
 	h.single(found)
 	return h.end()
@@ -138,12 +144,16 @@ func Inspect(f io.ReaderAt, size int64) (Image, error) {
 // InspectAs reads the header of an image whose format is known already. What else
 // it looks like does not matter then: a guest may have written that.
 func InspectAs(f io.ReaderAt, size int64, format string) (Image, error) {
+	return inspectAs(f, size, format, 0)
+}
+
+func inspectAs(f io.ReaderAt, size int64, format string, deep int64) (Image, error) {
 	s, err := newSource(f, size)
 	if err != nil {
 		return Image{}, err
 	}
 	defer s.done()
-	h := &header{s, Image{Format: format}}
+	h := &header{source: s, Image: Image{Format: format}, deep: deep}
 	if format == "raw" || format == "iso" {
 		readPlain(h)
 		return h.end()
@@ -166,6 +176,7 @@ func (h *header) end() (Image, error) {
 	if h.size < 0 && h.short { // what there is of it says nothing wrong
 		h.Problem, h.Twofold = "", false
 	}
+	h.cutOff()
 	return h.Image, h.err
 }
 

@@ -225,6 +225,9 @@ func compareWithQEMU(t *testing.T, path string, made []string) {
 	t.Helper()
 	args := []string{"info", "--output=json", path}
 	got := inspect(t, path)
+	if close := scrutinized(t, path, got.Format); close.Problem != "" && got.Problem == "" {
+		t.Errorf("%q: %s", made, close.Problem)
+	}
 	if got.Subformat == fixed { // QEMU has to be told of such
 		args = append(args, "-f", "vpc")
 	}

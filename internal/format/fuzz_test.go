@@ -138,6 +138,24 @@ func seeds(t testing.TB, dir string) (paths []string) {
 	return paths
 }
 
+// filled are small images with content.
+func filled(t testing.TB, dir string) (paths []string) {
+	content := filepath.Join(dir, "content")
+	if err := os.WriteFile(content, []byte(strings.Repeat("storaged", 3000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i, kind := range []string{"qcow2 -o cluster_size=512", "qcow2 -c -o cluster_size=4k", "qcow2 -o cluster_size=16k,extended_l2=on", "qcow2 -o cluster_size=512,refcount_bits=1", "qcow", "vmdk", "vdi", "vhdx", "parallels"} {
+		words := strings.Fields(kind)
+		path := filepath.Join(dir, fmt.Sprintf("%02d.%s", i, words[0]))
+		args := append(append([]string{"convert", "-f", "raw", "-O"}, words...), content, path)
+		if out, err := exec.Command(testenv.Tool(t, "qemu-img"), args...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v\n%s", args, err, out)
+		}
+		paths = append(paths, path)
+	}
+	return paths
+}
+
 // packed gives the parts of the file at path, and its size.
 func packed(t testing.TB, path string) ([]byte, int64) {
 	f, err := os.Open(path)
@@ -157,6 +175,12 @@ func FuzzInspect(f *testing.F) {
 	for _, path := range seeds(f, f.TempDir()) {
 		b, size := packed(f, path)
 		f.Add(b, size)
+		f.Add(b, size*3/4)
+	}
+	for _, path := range filled(f, f.TempDir()) {
+		b, size := packed(f, path)
+		f.Add(b, size)
+		f.Add(b, size/2)
 	}
 	for _, c := range formattest.Corpus(bait) {
 		f.Add(pack(c, c.Size), c.Size)
@@ -185,6 +209,12 @@ func FuzzInspect(f *testing.F) {
 			p.read = 0
 			format.Compressed(p, size, name)
 			holds(t, p, i, size)
+			p.read = 0
+			if i, err = format.Scrutinize(p, size, name); err != nil || p.read > 65<<20 {
+				t.Errorf("%s is %+v, %v, by %d bytes", name, i, err, p.read)
+			}
+			p.read = 0
+			holds(t, p, i, size)
 		}
 		p.read = 0
 		head, err := format.Inspect(io.NewSectionReader(p, 0, format.HeadSize), -1)
@@ -199,11 +229,14 @@ func FuzzInspect(f *testing.F) {
 // holds fails unless what is said of an image is within bounds.
 func holds(t *testing.T, p *parts, i format.Image, size int64) {
 	t.Helper()
-	if p.read > 1<<20 {
+	if p.read > 17<<20 || p.read > 2<<20 && i.Format != "qcow2" && i.Format != "vdi" {
 		t.Errorf("%d bytes were read", p.read)
 	}
 	if !slices.Contains(record.Formats, i.Format) || i.Capacity < 0 || i.Capacity > 1<<61 && i.Capacity > size || len(i.Problem) > 4096 || len(i.Data) > 2001 || i.ClusterSize < 0 {
 		t.Errorf("%+v", i)
+	}
+	if i.Cut < 0 || i.Cut > 0 && (i.Problem == "" || i.Cut <= size) {
+		t.Errorf("it should have %d bytes and has %d: %s", i.Cut, size, i.Problem)
 	}
 	if record.Plain(i.Format) && (i.Backing != "" || i.Data != nil) {
 		t.Errorf("%+v", i)

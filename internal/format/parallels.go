@@ -27,7 +27,21 @@ func readParallels(h *header) {
 	if more := h.little64(56); more != 0 && (!h.within(more, 0) || more > 1<<50 || h.little64(int64(more)*sector) != extension) {
 		h.bad("its extension, in sector %d, is none", more)
 	}
+	h.look = lookParallels
 	if h.little32(44) == inUse {
 		h.Features = append(h.Features, "dirty")
+	}
+}
+
+// lookParallels looks at the table of clusters, which counts sectors, or clusters.
+func lookParallels(c *cutoff) {
+	unit, cluster := uint64(sector), uint64(c.ClusterSize)
+	if string(c.at(0, 16)) != "WithoutFreeSpace" {
+		unit = cluster
+	}
+	for _, at := range c.short(64, uint64(c.little32(32))) {
+		if at > 0 {
+			c.names("a cluster of its content", at*unit, cluster)
+		}
 	}
 }

@@ -3,7 +3,6 @@ package format
 import (
 	"encoding/binary"
 	"math"
-	"math/bits"
 	"strings"
 )
 
@@ -22,6 +21,7 @@ func readQcow1(h *header) {
 	} else {
 		h.ClusterSize = 1 << clusterBits
 		h.table("L1 table", h.big64(40), 8*blocks(size, 1<<(clusterBits+l2Bits)))
+		h.look = lookQcow1
 	}
 	if size < 2 {
 		h.bad("its capacity is %d bytes", size)
@@ -58,6 +58,7 @@ var qcow2Features = []string{"dirty", "corrupt", "data-file", "compression", "ex
 
 // Bits of the incompatible features.
 const (
+	qcow2Dirty       = 1 << 0
 	qcow2DataFile    = 1 << 2
 	qcow2Compression = 1 << 3
 	qcow2ExtendedL2  = 1 << 4
@@ -93,6 +94,7 @@ func readQcow2(h *header) {
 	}
 	if h.ClusterSize > 0 {
 		h.qcow2Tables(incompatible)
+		h.look = lookQcow2
 	}
 	if length >= 72 && length <= cluster {
 		h.qcow2Sections(length, cluster)
@@ -143,7 +145,7 @@ func (h *header) qcow2Tables(incompatible uint64) {
 	if incompatible&qcow2ExtendedL2 != 0 {
 		entry = 16
 	}
-	l1, reach := uint64(h.big32(36)), uint(bits.TrailingZeros64(cluster))*2-uint(bits.TrailingZeros64(entry))
+	l1, reach := uint64(h.big32(36)), exponent(cluster)*2-exponent(entry)
 	if need := blocks(h.big64(24), 1<<reach); l1 < need {
 		h.bad("its L1 table has %d entries, and needs %d", l1, need)
 	}

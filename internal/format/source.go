@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"math/bits"
 	"sync"
 )
 
@@ -113,3 +114,6 @@ func blocks(n, unit uint64) uint64 {
 	}
 	return (n-1)/unit + 1
 }
+
+// exponent is that of a power of two.
+func exponent(n uint64) uint { return uint(bits.TrailingZeros64(n)) }

@@ -26,8 +26,27 @@ func readVDI(h *header) {
 	}
 	h.ClusterSize = int64(h.little32(block))
 	h.table("table of blocks", uint64(h.little32(340)), 4*entries)
+	h.look = lookVDI
 	if linked := bytes.Trim(h.at(424, 32), "\x00"); h.Subformat == "difference" || len(linked) > 0 {
 		h.Backing = Unnamed
 		h.bad("it is the difference to another image, which it names by UUID only")
+	}
+}
+
+// lookVDI looks at the table of blocks, if the header counts more than the file has.
+func lookVDI(c *cutoff) {
+	const discarded = 0xfffffffe // and the next is one that was never written
+	data, block := uint64(c.little32(344)), uint64(c.ClusterSize)
+	switch used := uint64(c.little32(388)); {
+	case c.deep > 0:
+	case data+used*block <= uint64(c.size):
+		return
+	default:
+		c.left = suspicion
+	}
+	for _, at := range c.short(uint64(c.little32(340)), uint64(c.little32(384))) {
+		if at < discarded {
+			c.names("a block of its content", data+at*block, block)
+		}
 	}
 }

@@ -217,9 +217,20 @@ func (h *header) vhdxItems(items map[guid]span, bat span) {
 	case vhdxBATSize(size, block, logical) > bat.n:
 		h.bad("its table of blocks of %d bytes is too small for its capacity of %d bytes", bat.n, size)
 	}
+	h.look = func(c *cutoff) { c.vhdx(bat.off, vhdxBATSize(size, block, logical)/8) }
 	if flags&2 != 0 {
 		h.Backing = h.vhdxParent(items[vhdxParentLocator])
 		h.bad("it is the difference to another image, which QEMU does not read")
+	}
+}
+
+// vhdx looks at the table of blocks, and what is there of them: the lowest bits say that.
+func (c *cutoff) vhdx(bat, n uint64) {
+	const states, there, partly, unit = 7, 6, 7, 1 << 20
+	for b := c.bytes(bat, 8*n); len(b) >= 8; b = b[8:] {
+		if e := binary.LittleEndian.Uint64(b); e&states == there || e&states == partly {
+			c.names("a block of its content", e&^(unit-1), uint64(c.ClusterSize))
+		}
 	}
 }
 

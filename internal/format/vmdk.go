@@ -22,6 +22,7 @@ const (
 	maxVMDKText    = 512 << 10 // bytes of a descriptor that stands alone
 	maxVMDKL1      = 32 << 20  // entries, QEMU's limit
 	maxVMDKGrain   = 0x200000  // sectors, likewise
+	esxEntries     = 4096      // of a table of ESX
 	vmdkDeflate    = 1
 	vmdkCompressed = 1 << 16 // of the flags
 )
@@ -120,7 +121,7 @@ func InspectExtent(f io.ReaderAt, size int64) (Image, error) {
 		return Image{}, err
 	}
 	defer s.done()
-	h := &header{s, Image{Format: "vmdk"}}
+	h := &header{source: s, Image: Image{Format: "vmdk"}, deep: scrutiny}
 	switch {
 	case string(h.at(0, 4)) != vmdkSparse:
 		h.bad("it does not begin like a part of an image in format vmdk")
@@ -182,15 +183,16 @@ func (h *header) vmdkDirectory(at int64) {
 		return
 	}
 	h.ClusterSize = int64(grain * sector)
-	h.vmdkL1(blocks(capacity, grain*entries), gd)
+	h.vmdkL1(blocks(capacity, grain*entries), gd, entries)
 }
 
-func (h *header) vmdkL1(n, gd uint64) {
+func (h *header) vmdkL1(n, gd, entries uint64) {
 	if n > maxVMDKL1 {
 		h.bad("its directory of %d tables is more than there can be", n)
 	}
 	if gd != vmdkGDAtEnd {
 		h.table("directory of tables", min(gd, 1<<50)*sector, 4*min(n, maxVMDKL1))
+		h.look = func(c *cutoff) { c.vmdk(gd*sector, n, entries) }
 	}
 }
 
@@ -201,10 +203,26 @@ func readVMDKESX(h *header) {
 	h.Capacity, h.ClusterSize = h.capacity(capacity, sector), int64(grain*sector)
 	h.Subformat = "vmfsSparse"
 	h.vmdkParent(h.vmdkTextAt(vmdkText0, vmdkTextSize))
-	if grain == 0 || grain > maxVMDKGrain || blocks(capacity, max(grain*4096, 1)) > tables {
+	if grain == 0 || grain > maxVMDKGrain || blocks(capacity, max(grain*esxEntries, 1)) > tables {
 		h.bad("its grains of %d sectors and directory of %d tables cannot be", grain, tables)
 	}
-	h.vmdkL1(tables, uint64(h.little32(20)))
+	h.vmdkL1(tables, uint64(h.little32(20)), esxEntries)
+}
+
+// vmdk looks at the directory and its tables, whose entries count sectors. A grain of 1 is
+// one of zeros.
+func (c *cutoff) vmdk(gd, n, entries uint64) {
+	places := c.short(gd, n)
+	for i := range places {
+		places[i] *= sector
+	}
+	for _, at := range c.tables(places, ^uint64(0), 4*entries) {
+		for _, grain := range c.short(at, entries) {
+			if grain > 1 {
+				c.names("a grain of its content", grain*sector, uint64(c.ClusterSize))
+			}
+		}
+	}
 }
 
 // vmdkTypes are the kinds of image that QEMU reads by a descriptor alone.
@@ -277,7 +295,7 @@ func Descriptor(f io.ReaderAt, size int64, names []string) (string, error) {
 		return "", err
 	}
 	defer s.done()
-	h := &header{s, Image{Format: "vmdk"}}
+	h := &header{source: s, Image: Image{Format: "vmdk"}}
 	text, ok := h.vmdkAlone()
 	if !ok {
 		return "", errors.New("its content lies in no other files")

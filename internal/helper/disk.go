@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,6 +44,7 @@ type Disk struct {
 	// nil: nothing.
 	Source *Source
 	Alone  bool // nothing is read of its content: what it stands on is neither given nor opened
+	tables bool // nothing of it is read but its tables, which may name what is cut off
 }
 
 // Source is an image that another is made of.
@@ -93,18 +95,21 @@ func (d Disk) layer(r *Run, s Stored) (top qemu.Layer, drop func(), err error) {
 // are now, under their locks: each names what it is given, and nothing else. Others may
 // have given one another backing since anybody read it last.
 func (d Disk) Sound(s Stored) error {
-	chain, format, name := d.Chain, d.Format, "the image"
+	chain, in, name := d.Chain, d.Format, "the image"
 	for {
-		info, i, err := inspected(s, format)
+		info, i, err := inspected(s, in, format.Scrutinize)
 		if err != nil {
 			return fmt.Errorf("cannot read the header of %s: %w", name, err)
 		}
-		if i.Problem != "" {
-			return record.Errorf(record.Unsupported, "%s cannot be opened as one in format %s: %s", name, format, i.Problem)
+		if i.Problem != "" && (!d.tables || i.Cut == 0) {
+			return record.Errorf(record.Unsupported, "%s cannot be opened as one in format %s: %s", name, in, i.Problem)
 		}
 		data, below := chain.split()
-		if !d.Alone {
-			err = cmp.Or(asGiven(name, header.Named(filepath.Dir(info.Path), i), data, below), data.hold(name, format, d.Writable))
+		switch {
+		case !d.Alone:
+			err = cmp.Or(asGiven(name, header.Named(filepath.Dir(info.Path), i), data, below), data.hold(name, in, d.Writable))
+		case len(i.Data) > len(data):
+			err = record.Errorf(record.Unsupported, "%s has content in %q, which is not opened", name, record.Escape(i.Data[0]))
 		}
 		if err != nil {
 			return err
@@ -112,7 +117,7 @@ func (d Disk) Sound(s Stored) error {
 		if len(below) == 0 {
 			return nil
 		}
-		s, format, name, chain = below[0].Volume.Volume, below[0].Format, strconv.Quote(below[0].Path), below[1:]
+		s, in, name, chain = below[0].Volume.Volume, below[0].Format, strconv.Quote(below[0].Path), below[1:]
 	}
 }
 
@@ -172,10 +177,10 @@ func (c Chain) hold(image, in string, writable bool) error {
 	return nil
 }
 
-// inspected is what has the file of an image, and what its header says.
-func inspected(s Stored, in string) (info backends.VolumeInfo, i format.Image, err error) {
+// inspected is what has the file of an image, and what its header says, by a look at that.
+func inspected(s Stored, in string, look func(f io.ReaderAt, size int64, format string) (format.Image, error)) (info backends.VolumeInfo, i format.Image, err error) {
 	if info, err = s.Info(); err == nil {
-		i, err = format.InspectAs(s.Content(), info.Size, in)
+		i, err = look(s.Content(), info.Size, in)
 	}
 	return info, i, err
 }
@@ -260,7 +265,7 @@ func (r *Run) Disk(ctx context.Context, s Stored, d Disk) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, says, err := inspected(s, d.Format)
+	_, says, err := inspected(s, d.Format, format.InspectAs)
 	if err != nil {
 		return nil, err
 	}
@@ -324,6 +329,7 @@ func (r *Run) ResizeDisk(ctx context.Context, s Stored, d Disk, capacity int64) 
 
 // CheckDisk checks the tables of an image, and repairs them as far as it is said.
 func (r *Run) CheckDisk(ctx context.Context, s Stored, d Disk, repair qemu.Repair) (qemu.Checked, error) {
+	d.tables = repair != qemu.RepairLeaks // which would give back what is missing
 	top, drop, err := d.layer(r, s)
 	defer drop()
 	if err != nil {

@@ -204,7 +204,7 @@ func Item(v backends.VolumeInfo) ipc.Item {
 	it := ipc.Item{
 		Name: v.Name, Path: v.Path, Key: v.Key, VolType: v.Type, Format: v.Format,
 		Capacity: v.Capacity, Size: v.Size, Allocation: v.Allocation, Backing: v.Backing,
-		Internal: v.Internal, Identity: string(v.ID), Ignored: v.Ignored, Problem: v.Problem, Twofold: v.Twofold,
+		Internal: v.Internal, Identity: string(v.ID), Ignored: v.Ignored, Problem: v.Problem, Twofold: v.Twofold, Cut: v.Cut,
 	}
 	it.ChangeNS, it.ModifyNS, it.AccessNS, it.BornNS = sinceEpoch(v.Change), sinceEpoch(v.Modify), sinceEpoch(v.Access), sinceEpoch(v.Birth)
 	if p := v.Permissions; p != nil {

@@ -24,7 +24,7 @@ func samples() []Message {
 		AccessNS: 1763700000000000002, BornNS: 1763700000000000003, Mode: "0640", Owner: 107, Group: 108, Label: "system_u:object_r:virt_image_t:s0", Options: []string{"compat=1.1"}, Internal: 2,
 		State: "failed", Checksum: "sha256:" + testDigest, ChecksumAs: "raw", Error: failure, Ignored: `name "\x1b" is no volume name`, Problem: "its tables cannot be",
 		References: []Reference{{Name: "base.raw", Format: "raw", Data: true, Relative: true, Path: "/p/base.raw", Identity: "2049:12:-7"}},
-		Twofold:    true, As: []Header{{
+		Twofold:    true, Cut: true, As: []Header{{
 			Format: "vpc", Capacity: 1 << 20, Backing: "b", Problem: "its footer cannot be", References: []Reference{{Name: "b", Format: "vpc", Data: true, Relative: true, Path: "/p/b", Identity: "2049:13:-7"}},
 		}},
 		Source: &Source{Hosts: []string{"server"}, Devices: []string{"/dev/sdb"}, Name: "vg0", Path: "/srv/e", Format: "nfs", Initiator: "iqn.2026-01.test:i"},

@@ -110,6 +110,7 @@ type Item struct {
 	Ignored    string      `msgpack:"ignored"`    // why this entry is no volume, or none that may be touched; Name is escaped then
 	References []Reference `msgpack:"references"` // files that the volume's header names
 	Twofold    bool        `msgpack:"twofold"`    // the problem is only that it is in several formats at once, and none for who knows in which it is
+	Cut        bool        `msgpack:"cut"`        // the problem is only that its file is cut off
 	As         []Header    `msgpack:"as"`         // what the header says in other formats that it begins like
 	Source     *Source     `msgpack:"source"`     // it is no volume, but storage that a pool could be made of; nil: it is one
 }

@@ -33,6 +33,7 @@ type Layer struct {
 const (
 	ChainOfVolume   = "volume"   // that of the volume that the operation is on
 	ChainOfSnapshot = "snapshot" // that of the snapshot that it is on
+	ChainOfTables   = "tables"   // nothing: of the volume only the tables are opened
 	ChainOfNew      = "new"      // that of an image yet to stand on it: the first layer is its backing
 )
 

@@ -51,6 +51,7 @@ type Known struct {
 	Volume     record.Volume       // that it is on; zero: there is none yet
 	Promised   int64               // bytes of the volume that shall have blocks
 	IterTime   int64               // ms that a try of the volume's secret was to take; 0: nobody said
+	Cut        bool                // the problem of the volume is only that its file is cut off
 	References []Reference         // files that the volume's header names
 	Can        record.Capabilities // of the type of the pool
 	There      record.Capabilities // of the type of the pool that it goes to

@@ -102,6 +102,9 @@ func (r *CheckRequest) Plan(k Known) (Operation, error) {
 			cmp.Or(k.Volume.Format, "unknown"), record.List(record.FormatsChecked, len(record.FormatsChecked))).
 			WithHint("%s reads all of its content", record.Do("volume.verify", k.name()))
 	}
+	if k.Cut && k.contained("", nil) == nil {
+		return &Check{Volume: k.On, Image: Image{Chain: Chain{Of: ChainOfTables, Secret: k.Volume.Secret}}, Format: k.Volume.Format, Repair: r.Repair}, nil
+	}
 	chain, err := k.chain(record.VerbRead)
 	return &Check{Volume: k.On, Image: Image{Chain: chain}, Format: k.Volume.Format, Repair: r.Repair}, err
 }

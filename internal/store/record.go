@@ -88,6 +88,9 @@ type Volume struct {
 	// IterTime is how many ms a try of its secret was to take, as whoever made the
 	// key asked; 0: nobody did.
 	IterTime int64 `json:"iter_time,omitempty"`
+	// Cut says that its problem is only that its file is cut off, as was seen when it was
+	// last observed.
+	Cut bool `json:"cut,omitempty"`
 	// Writer is the number of the last job that began to change the content in
 	// place, done or not; 0: none did, or it is not known. It tells who may go on
 	// with what he began.

@@ -5,6 +5,7 @@ package header
 import (
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -25,12 +26,43 @@ func NewReader() *Reader {
 // Read adds to info, which has the size, what the header of the open volume says,
 // whatever format that is of, and what it says in others that it begins like.
 func (r *Reader) Read(f io.ReaderAt, info *backends.VolumeInfo) error {
-	i, err := format.Inspect(f, info.Size)
+	i, err := whole(f, info.Size, func(size int64) (format.Image, error) { return format.Inspect(f, size) })
 	if err == nil {
 		r.tell(i, info)
 		info.As, err = r.others(f, i.Also, *info)
 	}
 	return err
+}
+
+// whole reads a header again of a file that has grown since it was seen to be shorter than
+// its tables have it: somebody is at work on it, and writes what they name before them.
+func whole(f io.ReaderAt, size int64, read func(size int64) (format.Image, error)) (i format.Image, err error) {
+	const tries = 3 // of one that grows each time nothing is known
+	for range tries {
+		if i, err = read(size); err != nil || i.Cut == 0 {
+			return i, err
+		}
+		now, ok := length(f)
+		if !ok || now <= size {
+			return i, nil
+		}
+		size = now
+	}
+	i.Problem, i.Cut = "", 0
+	return i, nil
+}
+
+// length is how long what is read is by now; ok is false where nobody can say.
+func length(f io.ReaderAt) (n int64, ok bool) {
+	switch f := f.(type) {
+	case interface{ Size() (int64, error) }:
+		n, err := f.Size()
+		return n, err == nil
+	case *os.File:
+		n, err := f.Seek(0, io.SeekEnd) // of a device too
+		return n, err == nil
+	}
+	return 0, false
 }
 
 // others read the header by each of some formats.
@@ -51,7 +83,7 @@ func (r *Reader) others(f io.ReaderAt, formats []string, info backends.VolumeInf
 func Named(dir string, i format.Image) []backends.Reference { return NewReader().references(dir, i) }
 
 func (r *Reader) tell(i format.Image, info *backends.VolumeInfo) {
-	info.Format, info.Backing, info.Problem, info.Twofold = i.Format, record.Escape(i.Backing), i.Problem, i.Twofold
+	info.Format, info.Backing, info.Problem, info.Twofold, info.Cut = i.Format, record.Escape(i.Backing), i.Problem, i.Twofold, i.Cut > 0
 	info.References = r.references(filepath.Dir(info.Path), i)
 	info.Options, info.Internal = optionsOf(i), i.Snapshots
 	if i.Capacity > 0 {
@@ -81,7 +113,8 @@ func Inspect(v backends.Volume, in string) (backends.VolumeInfo, error) {
 	if err != nil {
 		return info, err
 	}
-	i, err := format.InspectAs(v.Content(), info.Size, in)
+	f := v.Content()
+	i, err := whole(f, info.Size, func(size int64) (format.Image, error) { return format.InspectAs(f, size, in) })
 	if err != nil {
 		return info, fmt.Errorf("cannot read the header of volume %q: %w", info.Path, err)
 	}

@@ -109,3 +109,40 @@ func TestHeaderIsReadByEveryFormatThatItMayBe(t *testing.T) {
 		t.Errorf("%+v", info)
 	}
 }
+
+// growing is a file that somebody writes to: it is longer by the next look.
+type growing struct {
+	*bytes.Reader
+	size int64
+}
+
+func (g *growing) Size() (int64, error) {
+	g.size += 64 << 10
+	return min(g.size, g.Reader.Size()), nil
+}
+
+// A file that grows while it is looked at is not cut off; one that does not is.
+func TestWhatGrowsIsNotCutOff(t *testing.T) {
+	dir := t.TempDir()
+	content, path := filepath.Join(dir, "content"), filepath.Join(dir, "image")
+	if err := os.WriteFile(content, bytes.Repeat([]byte("storaged"), 1<<17), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(testenv.Tool(t, "qemu-img"), "convert", "-O", "qcow2", content, path).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, missing := range []int{64 << 10, 128 << 10, 512 << 10} {
+		info := backends.VolumeInfo{Size: int64(len(b) - missing)}
+		if err := NewReader().Read(&growing{bytes.NewReader(b), info.Size}, &info); err != nil || info.Problem != "" || info.Cut {
+			t.Errorf("with %d bytes to come: %+v, %v", missing, info, err)
+		}
+		info = backends.VolumeInfo{Size: int64(len(b) - missing)}
+		if err := NewReader().Read(bytes.NewReader(b[:info.Size]), &info); err != nil || !info.Cut {
+			t.Errorf("without %d bytes: %+v, %v", missing, info, err)
+		}
+	}
+}

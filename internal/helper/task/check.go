@@ -5,10 +5,13 @@ import (
 	"fmt"
 
 	"storaged/internal/backends"
+	"storaged/internal/diskio"
+	"storaged/internal/format"
 	"storaged/internal/format/qemu"
 	"storaged/internal/helper"
 	"storaged/internal/ipc"
 	"storaged/internal/operation"
+	"storaged/internal/quantity"
 	"storaged/internal/record"
 )
 
@@ -61,8 +64,11 @@ func (w tableCheck) work(ctx context.Context, r *helper.Run) error {
 	r.Plan(helper.Single("check"))
 	r.Next(0)
 	var found qemu.Checked
+	var cut format.Image
 	err = r.Step(ctx, func() error {
-		found, err = r.CheckDisk(ctx, v, w.disk(w.repair != qemu.RepairNothing), w.repair)
+		if cut, err = w.cut(ctx, r, info); err == nil {
+			found, err = w.check(ctx, r, cut)
+		}
 		return err
 	})
 	if err != nil {
@@ -73,8 +79,13 @@ func (w tableCheck) work(ctx context.Context, r *helper.Run) error {
 		RepairedCorruptions: found.FixedCorrupt, RepairedLeaks: found.FixedLeaks, Clusters: found.Clusters, Allocated: found.Allocated,
 	}
 	r.Report.Checked, r.Report.Verified = true, !found.Bad()
-	if !found.Bad() && found.FixedCorrupt == 0 {
+	if !found.Bad() && found.FixedCorrupt == 0 && cut.Cut == 0 {
 		w.known.giveBack(r, info)
+	}
+	if cut.Cut > 0 { // it may have no problem any more
+		if _, err := reread(r, v, w.format); err != nil {
+			return err
+		}
 	}
 	if err := r.Describe(v); err != nil {
 		return err
@@ -83,6 +94,50 @@ func (w tableCheck) work(ctx context.Context, r *helper.Run) error {
 		return w.corrupt(found)
 	}
 	return nil
+}
+
+// check has the tables checked. Of some formats an image that is cut off is not opened for
+// that, or nothing is seen in it.
+func (w tableCheck) check(ctx context.Context, r *helper.Run, cut format.Image) (qemu.Checked, error) {
+	disk := w.disk(w.repair != qemu.RepairNothing)
+	disk.Alone = len(w.chain) == 0
+	found, err := r.CheckDisk(ctx, w.at.Volume, disk, w.repair)
+	switch {
+	case cut.Cut == 0:
+		return found, err
+	case w.repair == qemu.RepairAll && record.CodeOf(err) == record.Unsupported: // beyond the length of its file
+		disk.Writable = false
+		return r.CheckDisk(ctx, w.at.Volume, disk, qemu.RepairNothing)
+	case w.repair == qemu.RepairNothing && ctx.Err() == nil:
+		found.Corruptions = max(found.Corruptions, 1)
+		r.Warn("%q: %s; it should have %s at least", w.at.Path, cut.Problem, quantity.FormatBoth(cut.Cut))
+		return found, nil
+	}
+	return found, err
+}
+
+// cut is what its header says of an image whose file is cut off. To be repaired its file
+// becomes as long as its tables have it: that much can be read as zeros, and QEMU finds the
+// rest. Tables that name more than such an image ever has are corrupt beside that.
+func (w tableCheck) cut(ctx context.Context, r *helper.Run, info backends.VolumeInfo) (format.Image, error) {
+	const tables = 64 << 20 // bytes, beside what an image has of its content, and a snapshot in it
+	i, err := format.Scrutinize(w.at.Volume.Content(), info.Size, w.format)
+	if err != nil || i.Cut == 0 || w.repair == qemu.RepairNothing {
+		return i, err
+	}
+	if w.repair == qemu.RepairLeaks {
+		return i, ipc.Errorf(record.WrongState, "the image %q cannot be repaired like that: %s; nothing was changed", w.at.Path, i.Problem).
+			WithHint("--repair all makes its file as long as it was: what is lost reads as zeros then, so make a copy of the file before")
+	}
+	sized, ok := w.at.Volume.(backends.Resizer)
+	if !ok || info.Type != "file" || i.Cut/2-tables > i.Capacity {
+		return i, nil
+	}
+	if _, err := sized.Resize(ctx, diskio.NewPacer(), diskio.ResizeSpec{Capacity: i.Cut}); err != nil {
+		return i, err
+	}
+	r.Warn("the file of %q ended at byte %d, and is as long again as its tables have it, %s: what was behind that byte is lost, and reads as zeros", w.at.Path, info.Size, quantity.FormatBoth(i.Cut))
+	return i, nil
 }
 
 // corrupt is the error of what was found and stays.

@@ -306,7 +306,7 @@ func (in contentSpec) checkHeader(v io.ReaderAt, size int64) (format.Image, erro
 	same := h.Format == want || record.Plain(h.Format) && record.Plain(want)
 	switch {
 	case same && h.Problem != "":
-		return h, badImage(want, h.Problem)
+		return h, badImage(want, h.Problem, h.Cut > 0)
 	case same && record.Plain(want):
 		return h, nil
 	case same:
@@ -339,9 +339,12 @@ func (in contentSpec) alone(all []backends.Reference) error {
 const converts = "qemu-img convert makes an image of it that needs no other file"
 
 // badImage refuses a content that must not be opened as what it is to be.
-func badImage(in, problem string) error {
-	return ipc.Errorf(record.Invalid, "the content is no sound image in format %s: %s", in, problem).
-		WithHint("qemu-img check and convert may repair it; --as-format raw takes the bytes as they are")
+func badImage(in, problem string, cut bool) error {
+	e := ipc.Errorf(record.Invalid, "the content is no sound image in format %s: %s", in, problem)
+	if cut {
+		return e.WithHint("its end is missing: take it from where it came from again; --as-format raw takes the bytes as they are")
+	}
+	return e.WithHint("qemu-img check and convert may repair it; --as-format raw takes the bytes as they are")
 }
 
 // checkPacking refuses a content that is no disk's bytes but such as are still to
@@ -379,7 +382,7 @@ func (c *content) made(r *helper.Run, v backends.Volume) error {
 	case err != nil:
 		return err
 	case info.Problem != "":
-		return badImage(c.kind(), info.Problem)
+		return badImage(c.kind(), info.Problem, info.Cut)
 	}
 	return c.alone(info.References)
 }

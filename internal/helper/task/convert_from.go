@@ -129,7 +129,7 @@ func (w intake) checkImage() error {
 		return ipc.Errorf(record.Invalid, "the content begins like one in format %s, and was to be one in format %s; nothing was written", h.Format, w.format).
 			WithHint("--from-format %s, if that is what it is; raw takes it as a disk's bytes", h.Format)
 	case h.Problem != "":
-		return badImage(w.format, h.Problem)
+		return badImage(w.format, h.Problem, h.Cut > 0)
 	case h.Backing != "" || len(h.Data) > 0:
 		return ipc.Errorf(record.Unsupported, "the image names %q, which does not come with it; nothing was written", record.Escape(append(h.Data, h.Backing)[0])).
 			WithHint("put both into pools, refresh those, and clone the volume")

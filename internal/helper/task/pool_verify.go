@@ -59,7 +59,7 @@ func (w *poolVerification) read(ctx context.Context, planned backends.VolumeInfo
 		return it, err
 	}
 	now.Format, now.Capacity, now.Backing = planned.Format, planned.Capacity, planned.Backing
-	now.References, now.Problem, now.Twofold, now.As = planned.References, planned.Problem, planned.Twofold, planned.As
+	now.References, now.Problem, now.Twofold, now.Cut, now.As = planned.References, planned.Problem, planned.Twofold, planned.Cut, planned.As
 	it = helper.Item(now)
 	w.run.Pacer.Foresee(now.Size - expected)
 	expected = 0

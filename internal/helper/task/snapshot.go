@@ -133,7 +133,7 @@ func share(ctx context.Context, r *helper.Run, to, from diskio.Content) error {
 // like gives an item what another's header says.
 func like(it *ipc.Item, other ipc.Item) {
 	it.Format, it.Capacity, it.Backing, it.References, it.Problem = other.Format, other.Capacity, other.Backing, other.References, other.Problem
-	it.Twofold, it.As, it.Options, it.Internal = other.Twofold, other.As, other.Options, other.Internal
+	it.Twofold, it.Cut, it.As, it.Options, it.Internal = other.Twofold, other.Cut, other.As, other.Options, other.Internal
 }
 
 // described is an open volume in a format, with what its header says.
