@@ -95,7 +95,7 @@ func (s *Service) grow(vols []record.Volume) {
 		if v.State != record.VolumeBuilding || v.Job == nil {
 			continue
 		}
-		if j, err := s.jobs.Job(strconv.FormatInt(*v.Job, 10)); err == nil && !j.State.Terminal() {
+		if j, err := s.jobs.Job(strconv.FormatInt(*v.Job, 10)); err == nil { // it may have ended just now
 			vols[i].Allocation = j.Progress.Done
 		}
 	}

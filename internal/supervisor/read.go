@@ -152,12 +152,14 @@ func (s *Supervisor) each(q Query, take func(number int64, view func() (record.J
 	if err != nil {
 		return nil, err
 	}
+	ended, done := s.listing()
+	defer done()
 	taken, last := 0, int64(0)
 	meet := func(h *store.JobHead, load func() (*store.Job, error)) (bool, error) {
 		if q.Head != nil && !q.Head(h) {
 			return true, nil
 		}
-		state, view := s.glance(h, load)
+		state, view := s.glance(h, ended, load)
 		if q.State != nil && !q.State(state) {
 			return true, nil
 		}
@@ -174,10 +176,29 @@ func (s *Supervisor) each(q Query, take func(number int64, view func() (record.J
 	return next, nil
 }
 
-// glance gives the state of a job, and a way to the rest, which costs more: of a
-// live one what is known here, of another its record.
-func (s *Supervisor) glance(h *store.JobHead, load func() (*store.Job, error)) (record.State, func() (record.Job, error)) {
-	if j := s.find(h.ID); j != nil {
+// listing has the jobs that end until done found in ended, with mu held: who reads the
+// store sees them as they were when that began.
+func (s *Supervisor) listing() (ended map[string]*job, done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads++
+	n := s.reads
+	ended = map[string]*job{}
+	s.lists[n] = ended
+	return ended, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.lists, n)
+	}
+}
+
+// glance gives the state of a job, and a way to the rest, which costs more: of one that
+// is live, or has ended during the listing, what is known here, of another its record.
+func (s *Supervisor) glance(h *store.JobHead, ended map[string]*job, load func() (*store.Job, error)) (record.State, func() (record.Job, error)) {
+	s.mu.Lock()
+	j := cmp.Or(s.live[h.ID], ended[h.ID])
+	s.mu.Unlock()
+	if j != nil {
 		seen := j.shown.Load()
 		return seen.rec.State, func() (record.Job, error) { return j.viewOf(seen), nil }
 	}

@@ -300,6 +300,26 @@ func TestSlotsPerPool(t *testing.T) {
 	r.ended(second.ID, record.Succeeded)
 }
 
+// A job that ends while a list is read is in it as it has ended.
+func TestListsShowJobsThatEndMeanwhile(t *testing.T) {
+	r := newRig(t)
+	g := newGate(t)
+	id := r.submit(request(fakeHelper("work", g.path))).ID
+	r.working(id)
+	end := func(*store.JobHead) bool {
+		g.open()
+		r.ended(id, record.Succeeded)
+		return true
+	}
+	page, _, err := r.sup.Jobs(Query{Head: end})
+	if err != nil || len(page) != 1 || page[0].State != record.Succeeded || page[0].Ended == nil || page[0].Progress.Done == 0 {
+		t.Errorf("listed are %+v, %v", page, err)
+	}
+	if len(r.sup.lists) != 0 {
+		t.Errorf("%d lists are being read", len(r.sup.lists))
+	}
+}
+
 func TestListsPageNewestFirst(t *testing.T) {
 	r := newRig(t)
 	for i := range 5 {

@@ -54,6 +54,8 @@ type Supervisor struct {
 	mu       sync.Mutex
 	live     map[string]*job
 	byNumber map[int64]*job
+	lists    map[int]map[string]*job // of each that is being read, the jobs that have ended meanwhile
+	reads    int                     // lists that were begun
 	started  bool
 	drain    record.Drain // without Running
 	least    string       // confinement that helpers have to reach; "" is none
@@ -71,7 +73,7 @@ func New(cfg Config, st *store.Store, catalog Catalog, hub *events.Hub) *Supervi
 		schedule: schedule.New(cfg.Limits, times.Ageing),
 		queries:  queries{running: map[string]*query{}},
 		stopping: make(chan struct{}),
-		live:     map[string]*job{}, byNumber: map[int64]*job{},
+		live:     map[string]*job{}, byNumber: map[int64]*job{}, lists: map[int]map[string]*job{},
 	}
 	if s.clock == nil {
 		s.clock = time.Now
@@ -200,6 +202,9 @@ func (s *Supervisor) forget(j *job) {
 	s.mu.Lock()
 	delete(s.live, j.id)
 	delete(s.byNumber, j.rec.Number)
+	for _, ended := range s.lists {
+		ended[j.id] = j
+	}
 	s.mu.Unlock()
 	j.entry.Leave()
 }

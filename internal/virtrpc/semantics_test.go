@@ -126,7 +126,8 @@ func TestAllocationOfACopyGrowsWithItsJob(t *testing.T) {
 }
 
 // growing polls a volume that a job fills until that has ended, and gives what it was
-// shown as allocated, each once.
+// shown as allocated, each once. The volume is ready, and shown with all that its file
+// has, just before its job is seen to have ended.
 func (p *place) growing(volume string) (seen []uint64) {
 	p.t.Helper()
 	c := virtrpctest.Open(p.t, p.Socket)
@@ -134,14 +135,15 @@ func (p *place) growing(volume string) (seen []uint64) {
 	for {
 		var info wire.VolInfo
 		err := c.Call(wire.StorageVolGetInfo, &wire.Vol{Pool: "p", Name: volume}, &info)
+		v, verr := p.Service.Volume(p.t.Context(), "p", volume)
 		all, jerr := p.Service.Jobs(p.t.Context(), contract.JobFilter{Volumes: []string{volume}}, contract.Page{})
 		switch {
 		case jerr != nil:
 			p.t.Fatal(jerr)
+		case len(all.Items) > 0 && all.Items[0].State.Terminal() || verr == nil && v.State == record.VolumeReady:
+			return seen
 		case err != nil || len(all.Items) == 0:
 			continue // it is not there yet
-		case all.Items[0].State.Terminal():
-			return seen
 		case info.Allocation < last || info.Allocation > uint64(all.Items[0].Progress.Done):
 			p.t.Errorf("%s: allocated are %d, after %d; durable are %d", volume, info.Allocation, last, all.Items[0].Progress.Done)
 		case info.Allocation > last:
