@@ -31,7 +31,8 @@ type logs struct {
 	lost       *atomic.Int64 // lines that could not be written
 }
 
-// newLogs logs to out, with priorities if that is the journal.
+// newLogs logs to out, and if that is the journal to that, with fields where it can be
+// reached, else in lines with priorities.
 func newLogs(config daemon.Config, out io.Writer) logs {
 	inJournal := false
 	if f, ok := out.(*os.File); ok && f == os.Stderr {
@@ -40,10 +41,16 @@ func newLogs(config daemon.Config, out io.Writer) logs {
 	}
 	made := func(w *logWriter) hclog.Logger {
 		w.out, w.journal = out, inJournal
-		return hclog.New(&hclog.LoggerOptions{
+		o := &hclog.LoggerOptions{
 			Name: "storaged", Level: hclog.LevelFromString(config.LogLevel), Output: w, JSONFormat: config.LogFormat == "json",
 			TimeFormat: "2006-01-02T15:04:05.000Z07:00",
-		})
+		}
+		if inJournal {
+			if log, ok := native(w, o); ok {
+				return log
+			}
+		}
+		return hclog.New(o)
 	}
 	l := logs{lost: new(atomic.Int64)}
 	l.log, l.notes = made(&logWriter{lost: l.lost, info: information}), made(&logWriter{lost: l.lost, info: notable})
@@ -68,19 +75,24 @@ type logWriter struct {
 func (w *logWriter) LevelWrite(level hclog.Level, p []byte) (int, error) {
 	text := p
 	if w.journal {
-		priority, known := priorities[level]
-		if !known || priority == information {
-			priority = w.info
-		}
 		text = nil
 		for line := range bytes.Lines(p) {
-			text = append(fmt.Appendf(text, "<%d>", priority), line...)
+			text = append(fmt.Appendf(text, "<%d>", w.priority(level)), line...)
 		}
 	}
 	if _, err := w.out.Write(text); err != nil {
 		w.lost.Add(1)
 	}
 	return len(p), nil
+}
+
+// priority is that of a level in this log.
+func (w *logWriter) priority(level hclog.Level) int {
+	priority, known := priorities[level]
+	if !known || priority == information {
+		return w.info
+	}
+	return priority
 }
 
 // Write is for what has no level.

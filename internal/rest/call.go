@@ -211,13 +211,10 @@ func (c *call) finish() {
 	}
 }
 
-// logAccess writes one line per call: a change at info, reading at debug, what
-// the daemon or its storage is to blame for at error; of a job it is not.
+// logAccess writes one line per call, at debug: what comes of a change is said when it is
+// over. What the daemon or its storage is to blame for is an error; of a job it is not.
 func (c *call) logAccess() {
 	level := hclog.Debug
-	if c.row != nil && c.row.role > record.ReaderRole {
-		level = hclog.Info
-	}
 	switch status := record.CodeOf(c.err).Meaning().Status; {
 	case c.err == nil || c.job != 0:
 	case status == http.StatusInternalServerError || status == http.StatusBadGateway:

@@ -555,7 +555,7 @@ func TestAccessLog(t *testing.T) {
 	if n := len(h.log.with("[DEBUG]", "request", "method=GET", "path=/v1/pools", "status=200", pid)); n != 1 {
 		t.Errorf("reading is logged %d times", n)
 	}
-	if n := len(h.log.with("[INFO]", "request", "method=POST", "status=202", "job=412", pid)); n != 1 {
+	if n := len(h.log.with("[DEBUG]", "request", "method=POST", "status=202", "job=412", pid)); n != 1 {
 		t.Errorf("a change is logged %d times", n)
 	}
 	if n := len(h.log.with("a%E2%80%AEb", "status=400", "code=invalid")); n != 1 {

@@ -9,7 +9,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
@@ -206,11 +205,7 @@ func (c *call) finish() {
 		c.Log.Error("call panicked", "procedure", c.procedure.name, "panic", v, "stack", string(debug.Stack()))
 		c.answer(nil, record.Errorf(record.Internal, "in the daemon; its log has the details"))
 	}
-	level := hclog.Debug
-	if c.procedure.access >= owns {
-		level = hclog.Info
-	}
-	if c.Log.GetLevel() > level {
+	if !c.Log.IsDebug() {
 		return
 	}
 	o := c.caller.Owner
@@ -221,5 +216,5 @@ func (c *call) finish() {
 	if c.err != nil {
 		args = append(args, "code", record.CodeOf(c.err), "error", c.err.Error())
 	}
-	c.Log.Log(level, "call", args...)
+	c.Log.Debug("call", args...)
 }
