@@ -113,6 +113,7 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 	if err := s.Begin(ctx); err != nil {
 		return err
 	}
+	defer beside(ctx, s.KeepTelling)()
 	defer beside(ctx, s.KeepTidy)()
 	defer beside(ctx, s.KeepStarting)()
 	return l.serve(ctx)

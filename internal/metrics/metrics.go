@@ -43,8 +43,6 @@ type Metrics struct {
 	errors     *prometheus.HistogramVec
 }
 
-var _ supervisor.Observer = (*Metrics)(nil)
-
 // Bounds of the histograms, in seconds. Jobs take from a millisecond to days;
 // a cancel is promised to be sent in 0.5 and to stop in 2 seconds.
 var (

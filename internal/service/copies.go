@@ -35,7 +35,7 @@ func (s *Service) KeepCopies(ctx context.Context) {
 				next = copyAgain
 			}
 			if err != nil && (before == nil || *before == nil) { // what goes on is said once
-				s.log.Error("the state is not copied", "error", err)
+				s.herald.ail("the state is not copied", err)
 			}
 		}
 		timer := time.NewTimer(next)

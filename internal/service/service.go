@@ -30,7 +30,7 @@ type Service struct {
 	metrics *metrics.Metrics
 	secrets *secret.Store
 	log     hclog.Logger
-	notes   hclog.Logger // see Setup
+	herald  *herald
 
 	recovered   []int64               // jobs of an earlier daemon, found at start
 	confinement confine.Level         // that helpers can have here

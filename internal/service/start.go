@@ -62,7 +62,7 @@ func New(setup Setup, st *store.Store) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read limits and what became of a damaged database: %w", err)
 	}
-	s := &Service{config: c, store: st, hub: hub, catalog: catalog.New(hub, boot, c.Resume.KeepDays), log: log, notes: setup.Notes, restored: restored, secrets: secrets}
+	s := &Service{config: c, store: st, hub: hub, catalog: catalog.New(hub, boot, c.Resume.KeepDays), log: log, herald: &herald{log: log, notes: setup.Notes}, restored: restored, secrets: secrets}
 	s.settings.Store(&c)
 	s.started, s.confinement = time.Now().UTC(), confine.Available()
 	s.metrics = metrics.New(metrics.Source{
@@ -71,7 +71,7 @@ func New(setup Setup, st *store.Store) (*Service, error) {
 	})
 	s.jobs = supervisor.New(supervisor.Config{
 		RuntimeDir: c.RuntimeDir, StateDir: c.StateDir, Helper: c.Helper,
-		Limits: c.Limits.with(set), Retention: c.History.retention(), Replay: restored != nil && !restored.Replayed, Observer: ends{s.metrics, log, setup.Notes},
+		Limits: c.Limits.with(set), Retention: c.History.retention(), Replay: restored != nil && !restored.Replayed, Observer: ends{s.metrics, s.herald, st},
 		Attempts: c.Resume.Attempts, Secret: secrets.Memory, Log: log.Named("supervisor"),
 	}, st, s.catalog, hub)
 	s.jobs.Confine(c.Helpers.Confinement, c.Helpers.refusal(s.confinement))

@@ -6,10 +6,12 @@ import (
 	"storaged/internal/record"
 )
 
-// Observer hears of every job that has ended, once, when the end is durable.
-// It is called by the job's goroutine and must not block.
+// Observer hears of every job that has ended, once, when the end is durable, and of every
+// helper that died without a result, unless we had killed it: what becomes of its job is not
+// known then. It is called by the job's goroutine and must not block.
 type Observer interface {
 	JobEnded(o Observation)
+	HelperDied(j record.Job, cause *record.Error)
 }
 
 // Observation is what the life of a job was like. What happened while another
@@ -78,6 +80,9 @@ func (j *job) noteStopped() {
 func (j *job) noteDeath(e ending) {
 	if e.report == nil && e.exit.Known && j.run.ladder.rung < rungKill {
 		j.noticed.crashes++
+		if j.s.observer != nil {
+			j.s.observer.HelperDied(j.view(), e.cause())
+		}
 	}
 }
 

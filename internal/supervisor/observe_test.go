@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -14,6 +15,13 @@ type witness struct {
 	mu   sync.Mutex
 	seen map[string]Observation
 	news chan string
+	died []string // causes, of all helpers
+}
+
+func (w *witness) HelperDied(_ record.Job, cause *record.Error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.died = append(w.died, cause.Message)
 }
 
 func (w *witness) JobEnded(o Observation) {
@@ -104,6 +112,11 @@ func TestObservationCountsCrashes(t *testing.T) {
 	if _, err := r.sup.Cancel(deaf, uid1000, true); err != nil {
 		t.Fatal(err)
 	}
+	w.mu.Lock()
+	if len(w.died) != 1 || !strings.Contains(w.died[0], "killed by") {
+		t.Errorf("deaths are %q", w.died)
+	}
+	w.mu.Unlock()
 	if o := w.of(t, deaf); o.Crashes != 0 || o.Stopped == nil {
 		t.Errorf("of the job that we killed: %+v", o)
 	}

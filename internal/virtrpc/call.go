@@ -9,7 +9,6 @@ import (
 	"runtime/debug"
 	"time"
 
-
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
 	"storaged/internal/virtrpc/wire"

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,6 +38,10 @@ func (s *unit) finish() {
 	s.run("storagedctl", "job", "limit", s.job, "none")
 	s.run("storagedctl", "job", "wait", s.job)
 	s.run("cmp", "/srv/pool/base.raw", "/srv/pool/copy.raw")
+	s.run("journalctl", "--sync")
+	if got := s.run("journalctl", "--unit=storaged", "--output=cat", "JOB="+s.job, "KIND=volume.clone", "OUTCOME=succeeded"); !strings.Contains(got, "job ended: job="+s.job) {
+		s.t.Errorf("of the clone the journal has %q", got)
+	}
 }
 
 // limitOfWriting: what the service may write in a second is what its helpers may, though
