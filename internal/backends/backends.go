@@ -388,6 +388,9 @@ type VolumeInfo struct {
 	Modify     time.Time         // of the content; likewise
 	Access     time.Time         // likewise
 	Birth      time.Time         // likewise
+	// Extents are the parts of devices that a volume is made of, MaxExtents at most; none
+	// where that is a file's, or not known.
+	Extents []record.Extent
 	// Permissions are those of the file; nil where the store has none.
 	Permissions *record.Permissions
 	// Of a file with several names (hard links) all is told beside that can be
@@ -424,6 +427,9 @@ type Reference struct {
 
 // MaxFree bounds the free extents that a pool is said to have.
 const MaxFree = 200
+
+// MaxExtents bounds the parts of devices that a volume is said to be made of.
+const MaxExtents = 64
 
 // MaxReferences bounds the files that an image is told to need.
 const MaxReferences = 200

@@ -232,7 +232,7 @@ func (e end) from() string {
 func (c *Catalog) see(v *store.Volume, it ipc.Item) {
 	it = asKnown(v, it)
 	v.Allocation, v.Length = it.Allocation, it.Size
-	v.Permissions, v.Times = permissionsIn(it), timesIn(it)
+	v.Extents, v.Permissions, v.Times = extentsIn(it), permissionsIn(it), timesIn(it)
 	switch {
 	case record.Plain(v.Format):
 		v.Capacity, v.Backing, v.References, v.Options, v.InternalSnapshots = it.Size, "", nil, nil, 0
@@ -271,6 +271,14 @@ func asKnown(v *store.Volume, it ipc.Item) ipc.Item {
 		it.Problem, it.Cut = fmt.Sprintf("its header is none of an image in format %s", v.Format), false
 	}
 	return it
+}
+
+// extentsIn are those that a helper has found.
+func extentsIn(it ipc.Item) (all []record.Extent) {
+	for _, x := range it.Extents {
+		all = append(all, record.Extent{Device: x.Device, Start: x.Start, End: x.End})
+	}
+	return all
 }
 
 // permissionsIn are those that a helper has found; nil where there are none.

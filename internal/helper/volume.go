@@ -210,6 +210,9 @@ func Item(v backends.VolumeInfo) ipc.Item {
 	if p := v.Permissions; p != nil {
 		it.Mode, it.Owner, it.Group, it.Label = p.Mode, int64(p.Owner), int64(p.Group), p.Label
 	}
+	for _, x := range v.Extents {
+		it.Extents = append(it.Extents, ipc.Extent{Device: x.Device, Start: x.Start, End: x.End})
+	}
 	for _, name := range slices.Sorted(maps.Keys(v.Options)) {
 		it.Options = append(it.Options, name+"="+v.Options[name])
 	}

@@ -15,6 +15,7 @@ const (
 	maxReferences = 200 // of an image
 	maxFree       = 400 // numbers, two of each free extent
 	maxHeaders    = 16  // formats of one volume
+	maxExtents    = 64  // of one volume
 	maxOptions    = 16  // of its creation
 
 	maxState = 64 << 10 // what a task keeps in a checkpoint
@@ -125,7 +126,7 @@ func (it Item) check() error {
 			return fmt.Errorf("as: %w", err)
 		}
 	}
-	return cmp.Or(checkReferences(it.References),
+	return cmp.Or(checkReferences(it.References), checkExtents(it.Extents),
 		checkUTF8("name", it.Name, maxPath), checkUTF8("path", it.Path, maxPath),
 		checkUTF8("key", it.Key, maxPath), checkUTF8("backing", it.Backing, maxPath),
 		checkName("identity", it.Identity), checkName("type", it.VolType), checkName("format", it.Format), checkName("state", it.State),
@@ -162,6 +163,18 @@ func checkReferences(all []Reference) error {
 func checkID(name string, id int64) error {
 	if id < 0 || id > math.MaxUint32 {
 		return fmt.Errorf("%s %d", name, id)
+	}
+	return nil
+}
+
+func checkExtents(all []Extent) error {
+	if len(all) > maxExtents {
+		return fmt.Errorf("%d extents, at most %d", len(all), maxExtents)
+	}
+	for _, x := range all {
+		if err := cmp.Or(checkUTF8("device", x.Device, maxPath), notNegative("start", x.Start), notNegative("end", x.End)); err != nil {
+			return fmt.Errorf("extents: %w", err)
+		}
 	}
 	return nil
 }

@@ -27,7 +27,8 @@ func samples() []Message {
 		Twofold:    true, Cut: true, As: []Header{{
 			Format: "vpc", Capacity: 1 << 20, Backing: "b", Problem: "its footer cannot be", References: []Reference{{Name: "b", Format: "vpc", Data: true, Relative: true, Path: "/p/b", Identity: "2049:13:-7"}},
 		}},
-		Source: &Source{Hosts: []string{"server"}, Devices: []string{"/dev/sdb"}, Name: "vg0", Path: "/srv/e", Format: "nfs", Initiator: "iqn.2026-01.test:i"},
+		Extents: []Extent{{Device: "/dev/sdb", Start: 1, End: 2}},
+		Source:  &Source{Hosts: []string{"server"}, Devices: []string{"/dev/sdb"}, Name: "vg0", Path: "/srv/e", Format: "nfs", Initiator: "iqn.2026-01.test:i"},
 	}
 	return []Message{
 		Hello{Proto: 3, ProtoMin: 2, PID: 4712, Job: "0199-7", Version: "v1.2.3"},
@@ -150,6 +151,7 @@ func TestOutOfBoundsIsNeitherSentNorReceived(t *testing.T) {
 		Summary{Outcome: Failed, Volume: &Item{Capacity: -1}}, Summary{Outcome: Failed, Pool: &Pool{Available: -1}},
 		Summary{Outcome: Failed, Pools: []Pool{{Available: -1}}}, Summary{Outcome: Failed, Pools: make([]Pool, maxPools+1)},
 		Summary{Outcome: Failed, Pools: []Pool{{Free: []int64{1}}}}, Summary{Outcome: Failed, Pools: []Pool{{Free: make([]int64, maxFree+2)}}},
+		Item{Extents: make([]Extent, maxExtents+1)}, Item{Extents: []Extent{{Start: -1}}},
 		Item{Path: long}, Item{Name: "\xff"}, Item{Allocation: -1}, Item{Error: &Error{}}, Item{Format: "a\x1bb"},
 		End{Records: -1, Digest: testDigest}, End{},
 		Mark{Done: -1}, Mark{Written: -1}, Mark{Phase: MaxPhases}, Mark{Draft: "\n"}, Mark{State: strings.Repeat("x", maxState+1)},

@@ -112,7 +112,15 @@ type Item struct {
 	Twofold    bool        `msgpack:"twofold"`    // the problem is only that it is in several formats at once, and none for who knows in which it is
 	Cut        bool        `msgpack:"cut"`        // the problem is only that its file is cut off
 	As         []Header    `msgpack:"as"`         // what the header says in other formats that it begins like
+	Extents    []Extent    `msgpack:"extents"`    // parts of devices that it is made of
 	Source     *Source     `msgpack:"source"`     // it is no volume, but storage that a pool could be made of; nil: it is one
+}
+
+// Extent is a part of a device, in bytes.
+type Extent struct {
+	Device string `msgpack:"device"`
+	Start  int64  `msgpack:"start"`
+	End    int64  `msgpack:"end"`
 }
 
 // Source is storage that was found, as package record has the source of a pool.

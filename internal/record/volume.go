@@ -35,13 +35,14 @@ type Volume struct {
 	Secret      string            `json:"secret"` // name of the secret that opens its content, "" for none
 	Capacity    int64             `json:"capacity"`
 	Allocation  int64             `json:"allocation"`
-	Length      int64             `json:"length"`      // of its file or device
-	Options     map[string]string `json:"options"`     // with which an image like it is made, as its header says
-	Permissions *Permissions      `json:"permissions"` // nil: not known
-	Times       *Times            `json:"times"`       // nil: not known
-	Backing     string            `json:"backing"`     // as its header says
-	Parent      *Parent           `json:"parent"`      // that backing as a volume; nil: there is none, or it is no volume of a pool in use
-	Depth       *int              `json:"depth"`       // how many volumes it stands on, one on the other; nil: not known
+	Length      int64             `json:"length"`            // of its file or device
+	Extents     []Extent          `json:"extents,omitempty"` // of devices, of which it is made; none are known of a file
+	Options     map[string]string `json:"options"`           // with which an image like it is made, as its header says
+	Permissions *Permissions      `json:"permissions"`       // nil: not known
+	Times       *Times            `json:"times"`             // nil: not known
+	Backing     string            `json:"backing"`           // as its header says
+	Parent      *Parent           `json:"parent"`            // that backing as a volume; nil: there is none, or it is no volume of a pool in use
+	Depth       *int              `json:"depth"`             // how many volumes it stands on, one on the other; nil: not known
 	Children    []string          `json:"children"`
 	Snapshots   []string          `json:"snapshots"` // their names, in order
 	// InternalSnapshots are how many an image itself has, which others have made (qemu-img
@@ -58,6 +59,13 @@ type Volume struct {
 	CreatedBy   *int64      `json:"created_by"` // job
 	Observed    time.Time   `json:"observed"`
 	Checksum    *Recorded   `json:"checksum"` // nil: none was recorded
+}
+
+// Extent is a part of a device, in bytes.
+type Extent struct {
+	Device string `json:"device"` // path
+	Start  int64  `json:"start"`
+	End    int64  `json:"end"`
 }
 
 // Permissions say who may do what with the file of a volume, or the directory of a pool

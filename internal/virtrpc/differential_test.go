@@ -25,52 +25,80 @@ var (
 	system = flag.String("libvirt", "", "compare with the libvirtd, by the virsh, of another system: `DIR` is its root directory")
 )
 
-const (
-	scriptFile      = "testdata/virsh.txtar"
-	differencesFile = "testdata/differences.txt"
-)
+// comparison is a script of virsh that two daemons are asked, and the list of what they
+// answer otherwise.
+type comparison struct {
+	script, list string // files
+	least        int    // commands
+	exact        bool   // sizes of pools are the same on both sides
+	inTurn       bool   // ours is asked when libvirt's is done, as both have the same storage
+}
 
 // What libvirt's own client gets from us is what it gets from libvirt, but for what is
 // listed, each with its reason.
 func TestVirshIsAnsweredAsByLibvirt(t *testing.T) {
 	t.Parallel()
+	c := comparison{script: "testdata/virsh.txtar", list: "testdata/differences.txt", least: 400}
+	libvirt, we := bothSides(t)
+	for _, s := range []*side{&libvirt, &we} {
+		s.words = append(s.words, "$L", blankDevice(t))
+		s.prepareImages(t)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(filepath.Join(we.dir, "fs"), unix.MNT_DETACH) }) // it is mounted only if a command has failed
+	c.run(t, libvirt, we)
+}
+
+// bothSides are libvirt's daemon and ours.
+func bothSides(t *testing.T) (libvirt, we side) {
+	t.Helper()
 	socket, _ := testenv.System(*system).Libvirtd(t)
-	archive := must(txtar.ParseFile(scriptFile))(t)
+	ours := virtrpctest.NewHost(t)
+	return newSide(t, virtrpctest.URI(socket), t.TempDir()), newSide(t, ours.URI(), filepath.Join(ours.Dir, "d"))
+}
+
+// run asks both, and compares what they answer.
+func (c comparison) run(t *testing.T, libvirt, we side) {
+	t.Helper()
+	archive := must(txtar.ParseFile(c.script))(t)
 	commands := commandsOf(string(archive.Comment))
-	if len(commands) < 400 {
+	if len(commands) < c.least {
 		t.Fatalf("%d commands", len(commands))
 	}
-	ours := virtrpctest.NewHost(t)
-	libvirt := side{uri: virtrpctest.URI(socket), dir: t.TempDir(), device: blankDevice(t)}
-	we := side{uri: ours.URI(), dir: filepath.Join(ours.Dir, "d"), device: blankDevice(t)}
-	t.Cleanup(func() { _ = unix.Unmount(filepath.Join(we.dir, "fs"), unix.MNT_DETACH) }) // it is mounted only if a command has failed
-	if err := os.Mkdir(we.dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	var got []difference
 	var theirs, mine []string
 	t.Run("commands", func(t *testing.T) {
-		t.Run("libvirt", func(t *testing.T) { t.Parallel(); theirs = libvirt.run(t, archive, commands) })
-		t.Run("storaged", func(t *testing.T) { t.Parallel(); mine = we.run(t, archive, commands) })
+		begins := func(t *testing.T) {
+			if !c.inTurn {
+				t.Parallel()
+			}
+		}
+		t.Run("libvirt", func(t *testing.T) { begins(t); theirs = libvirt.answers(t, archive, commands, c.exact) })
+		t.Run("storaged", func(t *testing.T) { begins(t); mine = we.answers(t, archive, commands, c.exact) })
 	})
 	if t.Failed() {
 		return
 	}
-	for i, c := range commands {
+	var got []difference
+	for i, command := range commands {
 		if theirs[i] != mine[i] {
-			got = append(got, difference{command: c, nth: nth(commands, i), libvirt: theirs[i], ours: mine[i]})
+			got = append(got, difference{command: command, nth: nth(commands, i), libvirt: theirs[i], ours: mine[i]})
 		}
 	}
-	known := readDifferences(t)
+	c.judge(t, got)
+	t.Logf("%d commands, %d of them answered otherwise", len(commands), len(got))
+}
+
+// judge holds what is answered otherwise against the list.
+func (c comparison) judge(t *testing.T, got []difference) {
+	t.Helper()
+	known := readDifferences(t, c.list)
 	if *update {
-		writeDifferences(t, got, known)
+		writeDifferences(t, c.list, got, known)
 	}
 	if *system != "" {
 		compareWithOther(t, got, known)
 	} else {
 		compare(t, got, known)
 	}
-	t.Logf("%d commands, %d of them answered otherwise", len(commands), len(got))
 }
 
 // commandsOf are the lines of a script that are no comments.
@@ -93,8 +121,23 @@ func nth(commands []string, i int) (n int) {
 	return n
 }
 
-// side is a daemon, a directory for its pools, and a device for one.
-type side struct{ uri, dir, device string }
+// side is a daemon, a directory for its pools, and the words of scripts for what it has
+// and the other has not: each "$" and letters, and what that is here.
+type side struct {
+	uri, dir string
+	words    []string
+	foreign  *regexp.Regexp // what an answer has of the other side's; nil: nothing
+}
+
+func newSide(t *testing.T, uri, dir string) side {
+	t.Helper()
+	s := side{uri: uri, dir: dir, words: []string{"$D", dir}}
+	if err := os.MkdirAll(filepath.Join(dir, "xml"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.write(t, "content", bytes.Repeat([]byte("content "), 16<<10))
+	return s
+}
 
 // blankDevice is a device that carries nothing.
 func blankDevice(t *testing.T) string {
@@ -107,51 +150,50 @@ func blankDevice(t *testing.T) string {
 	return device
 }
 
-// run gives what virsh writes for each command, all in one session.
-func (s side) run(t *testing.T, archive *txtar.Archive, commands []string) []string {
+// answers gives what virsh writes for each command, all in one session.
+func (s side) answers(t *testing.T, archive *txtar.Archive, commands []string, exact bool) []string {
 	t.Helper()
-	s.prepare(t, archive)
-	var script strings.Builder
-	for _, c := range commands {
-		script.WriteString(s.own(c) + "\n")
+	for _, f := range archive.Files {
+		s.write(t, f.Name, []byte(s.own(string(f.Data))))
 	}
-	cmd := testenv.System(*system).Command(t, "stdbuf", "-oL", "virsh", "-q", "-c", s.uri)
-	cmd.Env = append(cmd.Environ(), "LC_ALL=C", "TERM=dumb", "COLUMNS=4096") // no line is wrapped
-	cmd.Stdin = strings.NewReader(script.String())
-	out, err := cmd.CombinedOutput()
-	if err != nil && cmd.ProcessState.ExitCode() > 1 {
-		t.Fatalf("virsh: %v\n%s", err, out)
-	}
+	out := s.session(t, commands)
 	parts := bytes.Split(out, []byte("virsh # "))[1:] // each begins with the command
 	if len(parts) != len(commands)+1 {
 		t.Fatalf("virsh answered %d of %d commands:\n%s", len(parts)-1, len(commands), out)
 	}
 	answers := make([]string, len(commands))
-	normal := normalizer(s)
-	for i := range commands {
+	for i, command := range commands {
 		_, answer, _ := strings.Cut(string(parts[i]), "\n")
-		answers[i] = normal.answer(commands[i], answer)
+		if !exact {
+			answer = withoutSizes(command, answer)
+		}
+		answers[i] = s.normal(answer)
 	}
 	return answers
 }
 
-// own is a text with what stands for the directory and the device.
-func (s side) own(text string) string {
-	return strings.NewReplacer("$D", s.dir, "$L", s.device).Replace(text)
+// session has virsh do the commands one after the other.
+func (s side) session(t *testing.T, commands []string) []byte {
+	t.Helper()
+	cmd := testenv.System(*system).Command(t, "stdbuf", "-oL", "virsh", "-q", "-c", s.uri)
+	cmd.Env = append(cmd.Environ(), "LC_ALL=C", "TERM=dumb", "COLUMNS=4096") // no line is wrapped
+	cmd.Stdin = strings.NewReader(s.own(strings.Join(commands, "\n")) + "\n")
+	out, err := cmd.CombinedOutput()
+	if err != nil && cmd.ProcessState.ExitCode() > 1 {
+		t.Fatalf("virsh: %v\n%s", err, out)
+	}
+	return out
 }
 
-// prepare makes the files that the commands are about.
-func (s side) prepare(t *testing.T, archive *txtar.Archive) {
+// own is a text with what the words stand for.
+func (s side) own(text string) string { return strings.NewReplacer(s.words...).Replace(text) }
+
+// prepareImages makes what others have in a directory.
+func (s side) prepareImages(t *testing.T) {
 	t.Helper()
-	for _, d := range []string{"xml", "images", "images/sub"} {
-		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.MkdirAll(filepath.Join(s.dir, "images", "sub"), 0o755); err != nil {
+		t.Fatal(err)
 	}
-	for _, f := range archive.Files {
-		s.write(t, f.Name, []byte(s.own(string(f.Data))))
-	}
-	s.write(t, "content", bytes.Repeat([]byte("content "), 16<<10))
 	for _, name := range []string{"images/base.raw", "images/.hidden"} {
 		s.write(t, name, make([]byte, 1<<20))
 	}
@@ -182,12 +224,9 @@ func (side) qemu(t *testing.T, args ...string) {
 	}
 }
 
-// normalizer takes out of answers what must differ: where the pools are, uuids, times,
-// how full the file system is, and which job has failed.
-type normalizer side
-
 var (
 	uuidPattern = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	lvmPattern  = regexp.MustCompile(`\b[A-Za-z0-9]{6}(-[A-Za-z0-9]{4}){5}-[A-Za-z0-9]{6}\b`) // uuid of LVM
 	timePattern = regexp.MustCompile(`<([amcb]time)>[0-9.]*</`)
 	jobPattern  = regexp.MustCompile(` \(job [0-9]+\)`)
 	pointer     = regexp.MustCompile(`-+\^`) // to a place in a document, whose length differs
@@ -200,22 +239,21 @@ var (
 // figure stands for one that differs.
 const figure = "N"
 
-func (n normalizer) answer(command, text string) string {
-	text = strings.ReplaceAll(text, n.dir, "$D")
-	text = strings.ReplaceAll(text, n.uri, "URI")
-	text = strings.ReplaceAll(text, n.device, "$L")
+// normal takes out of an answer what must differ: what is the side's own, uuids, times,
+// and which job has failed.
+func (s side) normal(text string) string {
+	for i := 0; i < len(s.words); i += 2 {
+		text = strings.ReplaceAll(text, s.words[i+1], s.words[i])
+	}
+	text = strings.ReplaceAll(text, s.uri, "URI")
+	if s.foreign != nil {
+		text = s.foreign.ReplaceAllString(text, "")
+	}
 	text = uuidPattern.ReplaceAllString(text, "UUID")
+	text = lvmPattern.ReplaceAllString(text, "LVMUUID")
 	text = jobPattern.ReplaceAllString(text, "")
 	text = pointer.ReplaceAllString(text, "--^")
 	text = timePattern.ReplaceAllString(text, "<$1>T</")
-	switch {
-	case strings.HasPrefix(command, "pool-info"):
-		text = poolFigures.ReplaceAllString(text, "$1: "+figure)
-	case strings.HasPrefix(command, "pool-dumpxml"):
-		text = poolSizes.ReplaceAllString(text, "<$1 unit='bytes'>"+figure+"<")
-	case strings.HasPrefix(command, "pool-list") && strings.Contains(command, "--details"):
-		text = sizePattern.ReplaceAllString(text, figure)
-	}
 	var lines []string
 	for line := range strings.Lines(text) {
 		if line = strings.TrimSpace(blanks.ReplaceAllString(line, " ")); line != "" {
@@ -223,6 +261,19 @@ func (n normalizer) answer(command, text string) string {
 		}
 	}
 	return strings.Join(lines, "\n")
+}
+
+// withoutSizes takes out how full the file system of a pool is.
+func withoutSizes(command, text string) string {
+	switch {
+	case strings.HasPrefix(command, "pool-info"):
+		return poolFigures.ReplaceAllString(text, "$1: "+figure)
+	case strings.HasPrefix(command, "pool-dumpxml"):
+		return poolSizes.ReplaceAllString(text, "<$1 unit='bytes'>"+figure+"<")
+	case strings.HasPrefix(command, "pool-list") && strings.Contains(command, "--details"):
+		return sizePattern.ReplaceAllString(text, figure)
+	}
+	return text
 }
 
 // difference is a command that is answered otherwise, and why.
@@ -292,9 +343,9 @@ func compareWithOther(t *testing.T, got, known []difference) {
 var entryPattern = regexp.MustCompile(`^(.*?)(?: \(([0-9]+)\))?$`)
 
 // readDifferences reads the list: reasons, each with the commands of which it is the one.
-func readDifferences(t *testing.T) (all []difference) {
+func readDifferences(t *testing.T, file string) (all []difference) {
 	t.Helper()
-	b, err := os.ReadFile(differencesFile)
+	b, err := os.ReadFile(file)
 	if err != nil && !*update {
 		t.Fatal(err)
 	}
@@ -334,7 +385,7 @@ func joined(text, line string) string {
 }
 
 // writeDifferences lists what there is, with the reasons that are known of a command.
-func writeDifferences(t *testing.T, got, known []difference) {
+func writeDifferences(t *testing.T, file string, got, known []difference) {
 	t.Helper()
 	var reasons []string
 	by := map[string][]difference{}
@@ -355,7 +406,7 @@ func writeDifferences(t *testing.T, got, known []difference) {
 			text += d.String()
 		}
 	}
-	if err := os.WriteFile(differencesFile, []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -154,11 +154,27 @@ func buildPool(c *call, a wire.PoolFlags) (xdr.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.doPool(p, &operation.PoolBuildRequest{Overwrite: a.Flags&buildOverwrite != 0})
-	if a.Flags == 0 && record.CodeOf(err) == record.Exists { // then libvirt makes the directory alone
+	err = c.build(p, a.Flags&buildOverwrite != 0)
+	if a.Flags == 0 && p.Type == "fs" && record.CodeOf(err) == record.Exists { // then libvirt makes the directory alone
 		err = nil
 	}
-	return nil, err
+	return nil, built(err)
+}
+
+// build builds a pool.
+func (c *call) build(p record.Pool, overwrite bool) error {
+	return c.doPool(p, &operation.PoolBuildRequest{Overwrite: overwrite})
+}
+
+// built is a refusal to build what is there already, as libvirt calls it.
+func built(err error) error {
+	if record.CodeOf(err) != record.Exists {
+		return err
+	}
+	f := failureOf(err)
+	is := wire.Failf(wire.FromStorage, wire.StoragePoolBuilt, "%s", f.Detail)
+	is.Reason = f.Reason
+	return is
 }
 
 // exclusive refuses two flags that say the opposite.
@@ -204,8 +220,8 @@ func (c *call) startFlags(given wire.Flags) error {
 // activate starts a pool, which it builds before if one of the flags says so.
 func (c *call) activate(p record.Pool, flags wire.Flags) error {
 	if flags != 0 {
-		if err := c.doPool(p, &operation.PoolBuildRequest{Overwrite: flags&startOverwrite != 0}); err != nil {
-			return err
+		if err := c.build(p, flags&startOverwrite != 0); err != nil {
+			return built(err)
 		}
 	}
 	return c.doPool(p, &operation.PoolStartRequest{})

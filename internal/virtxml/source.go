@@ -36,6 +36,7 @@ type Device struct {
 	Path      string
 	Separator string
 	Free      []Extent // of a disk, what no partition has: written only
+	Used      []Extent // what a volume has of it: written only
 }
 
 // Extent is a part of a device, in bytes.
@@ -167,7 +168,7 @@ func (s Source) write(w *writer, t poolType) {
 			s.writeHosts(w)
 		}
 		if t.devices {
-			s.writeDevices(w)
+			writeDevices(w, s.Devices)
 		}
 		if t.directory {
 			w.named("dir", "path", s.Directory)
@@ -196,21 +197,26 @@ func (s Source) writeHosts(w *writer) {
 	}
 }
 
-func (s Source) writeDevices(w *writer) {
-	for _, d := range s.Devices {
+func writeDevices(w *writer, devices []Device) {
+	for _, d := range devices {
 		attrs := []attribute{attr("path", d.Path)}
 		if d.Separator != "" {
 			attrs = append(attrs, attr("part_separator", d.Separator))
 		}
-		if len(d.Free) == 0 {
+		if len(d.Free) == 0 && len(d.Used) == 0 {
 			w.empty("device", attrs...)
 			continue
 		}
 		w.with("device", func() {
-			for _, f := range d.Free {
-				w.empty("freeExtent", attr("start", fmt.Sprint(f.Start)), attr("end", fmt.Sprint(f.End)))
-			}
+			writeExtents(w, "freeExtent", d.Free)
+			writeExtents(w, "extent", d.Used)
 		}, attrs...)
+	}
+}
+
+func writeExtents(w *writer, name string, all []Extent) {
+	for _, x := range all {
+		w.empty(name, attr("start", fmt.Sprint(x.Start)), attr("end", fmt.Sprint(x.End)))
 	}
 }
 

@@ -406,3 +406,33 @@ func TestDiskPoolsLieAtTheirDisks(t *testing.T) {
 		}
 	}
 }
+
+// Where a volume lies on devices is said as libvirt says it, and of a file nothing.
+func TestExtentsOfAVolume(t *testing.T) {
+	v := record.Volume{Name: "a", Type: "block", Format: record.FormatRaw, Extents: []record.Extent{{Device: "/dev/x", Start: 1, End: 2}, {Device: "/dev/x", Start: 5, End: 6}, {Device: "/dev/y", Start: 1, End: 9}}}
+	const want = `  <source>
+    <device path='/dev/x'>
+      <extent start='1' end='2'/>
+      <extent start='5' end='6'/>
+    </device>
+    <device path='/dev/y'>
+      <extent start='1' end='9'/>
+    </device>
+  </source>
+`
+	if text := virtxml.OfVolume(v).Format(); !strings.Contains(text, want) {
+		t.Errorf("%s", text)
+	}
+	v.Extents = nil
+	if text := virtxml.OfVolume(v).Format(); strings.Contains(text, "source") {
+		t.Errorf("%s", text)
+	}
+}
+
+// A volume without a format, of a pool whose volumes have none, is raw.
+func TestVolumeWithoutAFormatIsRaw(t *testing.T) {
+	v, err := virtxml.ParseVolume([]byte("<volume><name>a</name><capacity>1</capacity></volume>"), "logical")
+	if err != nil || v.Target.OurFormat() != record.FormatRaw {
+		t.Errorf("%q, %v", v.Target.OurFormat(), err)
+	}
+}

@@ -17,9 +17,10 @@ type Volume struct {
 	Type       string // file, block, dir, network or netdir
 	Name       string
 	Key        string
-	Capacity   *int64 // nil: none is said
-	Allocation *int64 // nil: none is said
-	Physical   int64  // length of its file; 0: not known
+	Devices    []Device // of which it is made: written only
+	Capacity   *int64   // nil: none is said
+	Allocation *int64   // nil: none is said
+	Physical   int64    // length of its file; 0: not known
 	Target     Target
 	Backing    *Target // nil: it stands on nothing
 }
@@ -164,6 +165,9 @@ func (v Volume) Format() string {
 	w.with("volume", func() {
 		w.text("name", v.Name)
 		w.text("key", v.Key)
+		if len(v.Devices) > 0 {
+			w.with("source", func() { writeDevices(w, v.Devices) })
+		}
 		w.bytes("capacity", deref(v.Capacity))
 		w.bytes("allocation", deref(v.Allocation))
 		if v.Physical != 0 {
@@ -254,6 +258,8 @@ func (x Target) OurFormat() string {
 	switch {
 	case x.Encryption != nil && x.Format == record.FormatRaw:
 		return formatLUKS
+	case x.Format == "":
+		return record.FormatRaw // where volumes have no formats
 	case x.Format != formatExtended && slices.Contains(partFormats, x.Format):
 		return record.FormatRaw // what a partition is to be for changes nothing of it
 	}
@@ -306,6 +312,9 @@ func (v Volume) reserved() *operation.Allocation {
 // OfVolume describes a volume. Of what it stands on Stand says more.
 func OfVolume(r record.Volume) Volume {
 	v := Volume{Type: cmp.Or(r.Type, typeFile), Name: r.Name, Key: r.Key, Capacity: &r.Capacity, Allocation: &r.Allocation, Physical: r.Length}
+	for _, x := range r.Extents {
+		v.lies(x)
+	}
 	v.Target = Target{Path: r.Path, Format: r.Format, Permissions: permissionsFrom(r.Permissions), Times: timesFrom(r.Times)}
 	if r.Format == formatLUKS {
 		v.Target.Format = record.FormatRaw
@@ -321,6 +330,15 @@ func OfVolume(r record.Volume) Volume {
 		v.Backing = &Target{Path: r.Backing, Format: record.FormatRaw}
 	}
 	return v
+}
+
+// lies adds where the volume lies.
+func (v *Volume) lies(x record.Extent) {
+	if n := len(v.Devices); n == 0 || v.Devices[n-1].Path != x.Device {
+		v.Devices = append(v.Devices, Device{Path: x.Device})
+	}
+	d := &v.Devices[len(v.Devices)-1]
+	d.Used = append(d.Used, Extent{x.Start, x.End})
 }
 
 // In says it as of a volume in pools of a type: where their volumes are in no formats of images

@@ -15,6 +15,7 @@ import (
 	"storaged/internal/backends"
 	"storaged/internal/blockdev"
 	"storaged/internal/image"
+	"storaged/internal/record"
 )
 
 // Node is where a device is found that is a volume.
@@ -30,7 +31,7 @@ func (n Node) Open(ctx context.Context, a backends.Access) (*os.File, error) {
 	open, lock := n.read, image.LockShared
 	switch a {
 	case backends.WriteExclusive:
-		open, lock = n.claim, image.LockExclusive
+		open, lock = n.claim, image.LockNew // the claim has waited for those who come by, as udev does at any time
 	case backends.Grow:
 		open, lock = n.grow, image.LockGrow
 	}
@@ -199,6 +200,19 @@ func (n Node) is(f *os.File) error {
 		return fmt.Errorf("device %q %w: its name means %s, and it was %s", n.Path, backends.ErrUnsafe, number, n.Number)
 	}
 	return nil
+}
+
+// Rights are those of the node by which an open device was found; nil where they are not
+// known.
+func Rights(f *os.File) *record.Permissions {
+	if f == nil {
+		return nil
+	}
+	st, err := blockdev.Statx(f)
+	if err != nil {
+		return nil
+	}
+	return &record.Permissions{Mode: fmt.Sprintf("%04o", st.Mode&0o7777), Owner: st.Uid, Group: st.Gid}
 }
 
 // Written is how much was written to an open device since the host was started, and which

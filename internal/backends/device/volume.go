@@ -86,7 +86,7 @@ func look(ctx context.Context, d Driver, p backends.Pool, e backends.Errand, in 
 	if v.File != nil {
 		_ = in.Read(v.File, &v.VolumeInfo) // what cannot be read now is a volume all the same
 	}
-	return v.VolumeInfo, nil
+	return v.Info()
 }
 
 // Volume is a volume whose device is open.
@@ -118,8 +118,12 @@ func Word(a backends.Access) string { return strconv.Itoa(int(a)) }
 // Content is that of the device.
 func (v *Volume) Content() diskio.Content { return diskio.FileContent(v.File) }
 
-// Info is what it was when it was opened.
-func (v *Volume) Info() (backends.VolumeInfo, error) { return v.VolumeInfo, nil }
+// Info is what it was when it was opened, and whose its node is.
+func (v *Volume) Info() (backends.VolumeInfo, error) {
+	info := v.VolumeInfo
+	info.Permissions = Rights(v.File)
+	return info, nil
+}
 
 // Is compares identities.
 func (v *Volume) Is(id backends.Identity) error {

@@ -127,6 +127,7 @@ func (d *disk) volume(x partition.Partition) backends.VolumeInfo {
 	return backends.VolumeInfo{
 		Name: nameOf(d.pool, x.Number), Path: at.Path, Key: at.Key, Type: at.Type, ID: partIdentity(d.table, x),
 		Capacity: x.Size(), Size: x.Size(), Allocation: x.Size(),
+		Extents: []record.Extent{{Device: pathOf(d.pool), Start: x.Start, End: x.End}},
 	}
 }
 

@@ -109,9 +109,9 @@ func (d *draft) Clean() bool { return false }
 
 // Info is that of the volume to be.
 func (d *draft) Info() (backends.VolumeInfo, error) {
-	is := d.logicalVolume
+	is := *d.volume
 	is.name = d.final
-	return is.info(d.pool), nil
+	return is.Info()
 }
 
 // Commit renames it.

@@ -102,7 +102,7 @@ func lvRow(name, attr, size, origin, pool, data string) string {
 }
 
 func reported(lv ...string) []byte {
-	return []byte(`{"report":[{"vg":[{` + vgRow + `}],"pv":[{"pv_name":"/dev/x","pv_missing":""},{"pv_name":"[unknown]","pv_missing":"missing"}],"lv":[` + strings.Join(lv, ",") + `]}]}`)
+	return []byte(`{"report":[{"vg":[{` + vgRow + `}],"pv":[{"pv_name":"/dev/x","pv_missing":"","pe_start":"1048576"},{"pv_name":"[unknown]","pv_missing":"missing"}],"lv":[` + strings.Join(lv, ",") + `]}]}`)
 }
 
 func TestReport(t *testing.T) {
@@ -110,17 +110,32 @@ func TestReport(t *testing.T) {
 		{string(reported()), "{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] []} <nil>"},
 		{
 			string(reported(lvRow("b", "-wi-a-----", "4194304", "", "", ""), lvRow("a", "Vwi-a-tz--", "8388608", "o", "p", "12.50"))),
-			"{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] [{a " + uuid + " 8388608 12.5 -1 86 true o p} {b " + uuid + " 4194304 -1 -1 45 true  }]} <nil>",
+			"{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] [{a " + uuid + " 8388608 12.5 -1 86 true o p []} {b " + uuid + " 4194304 -1 -1 45 true   []}]} <nil>",
 		},
 		{`{"report":[{"vg":[]}]}`, "{  0 0 0 0 [] []} it is not of one group"},
 		{`{"report":[{"vg":[{"vg_name":"g"}]}]}`, "{g  0 0 0 0 [] []} it has no vg_uuid"},
-		{string(reported(`{"lv_name":"b"}`)), "{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] [{b  0 -1 -1 0 false  }]} it has no lv_uuid"},
+		{string(reported(`{"lv_name":"b"}`)), "{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] [{b  0 -1 -1 0 false   []}]} it has no lv_uuid"},
 		{`x`, "{  0 0 0 0 [] []} invalid character 'x' looking for beginning of value"},
 	} {
 		g, err := parse([]byte(c.report))
 		if got := fmt.Sprint(g, " ", err); got != c.want {
 			t.Errorf("%s\nis %s\nnot %s", c.report, got, c.want)
 		}
+	}
+}
+
+// Where a volume lies is told as it is on the device, in bytes.
+func TestExtents(t *testing.T) {
+	v := logicalVolume{uuid: uuid}
+	g := group{extent: 4 << 20, volumes: []logicalVolume{v}}
+	begins := map[string]int64{"/dev/x": 1 << 20}
+	for _, on := range []string{"/dev/x:0-1 /dev/x:5-5", "", "a_rimage_0:0-1", "/dev/missing:0-1"} {
+		g.place(uuid, on, begins)
+	}
+	g.place("another", "/dev/x:0-1", begins)
+	want := []record.Extent{{Device: "/dev/x", Start: 1 << 20, End: 9 << 20}, {Device: "/dev/x", Start: 21 << 20, End: 25 << 20}}
+	if !reflect.DeepEqual(g.volumes[0].lies, want) {
+		t.Errorf("%+v", g.volumes[0].lies)
 	}
 }
 

@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"time"
 
 	"storaged/internal/backends"
 	"storaged/internal/backends/deputy"
+	"storaged/internal/record"
 	"storaged/internal/tool"
 )
 
@@ -73,6 +75,7 @@ type logicalVolume struct {
 	active bool
 	origin string
 	thin   string // pool that it takes its storage from
+	lies   []record.Extent
 }
 
 // What is asked for of the group, and of each volume and device.
@@ -85,7 +88,7 @@ const (
 // in any case (lvm-fullreport(8)), and so that they are short.
 func report(group string) command {
 	options := []string{"--reportformat", "json", "--units", "b", "--nosuffix"}
-	for _, part := range [][2]string{{"vg", groupColumns}, {"lv", volumeColumns}, {"pv", "pv_name,pv_missing"}, {"pvseg", "pvseg_size"}, {"seg", "segtype"}} {
+	for _, part := range [][2]string{{"vg", groupColumns}, {"lv", volumeColumns}, {"pv", "pv_name,pv_missing,pe_start"}, {"pvseg", "pvseg_size"}, {"seg", "lv_uuid,seg_pe_ranges"}} {
 		options = append(options, "--configreport", part[0], "--options", part[1])
 	}
 	return command{"fullreport", options, []string{group}}
@@ -119,9 +122,10 @@ func replaced(p backends.Pool, is backends.Identity) error {
 func parse(report []byte) (g group, err error) {
 	var is struct {
 		Report []struct {
-			VG []map[string]string `json:"vg"`
-			PV []map[string]string `json:"pv"`
-			LV []map[string]string `json:"lv"`
+			VG  []map[string]string `json:"vg"`
+			PV  []map[string]string `json:"pv"`
+			LV  []map[string]string `json:"lv"`
+			Seg []map[string]string `json:"seg"`
 		} `json:"report"`
 	}
 	if err := json.Unmarshal(report, &is); err != nil {
@@ -130,7 +134,8 @@ func parse(report []byte) (g group, err error) {
 	if len(is.Report) != 1 || len(is.Report[0].VG) != 1 {
 		return g, errors.New("it is not of one group")
 	}
-	r := row{values: is.Report[0].VG[0]}
+	all := is.Report[0]
+	r := row{values: all.VG[0]}
 	g = group{
 		name: r.text("vg_name"), uuid: backends.Identity(r.text("vg_uuid")), size: r.number("vg_size"),
 		free: r.number("vg_free"), extent: r.number("vg_extent_size"), missing: r.number("vg_missing_pv_count"),
@@ -138,17 +143,41 @@ func parse(report []byte) (g group, err error) {
 	if r.err == nil && g.extent == 0 {
 		r.err = errors.New("its extents have no size")
 	}
-	for _, values := range is.Report[0].PV {
-		if r.values = values; r.text("pv_missing") == "" {
+	begins := map[string]int64{}
+	for _, r.values = range all.PV {
+		if r.text("pv_missing") == "" {
 			g.devices = append(g.devices, r.text("pv_name"))
+			begins[r.text("pv_name")] = r.number("pe_start")
 		}
 	}
-	for _, values := range is.Report[0].LV {
-		r.values = values
+	for _, r.values = range all.LV {
 		g.volumes = append(g.volumes, r.volume())
+	}
+	for _, r.values = range all.Seg {
+		g.place(backends.Identity(r.text("lv_uuid")), r.text("seg_pe_ranges"), begins)
 	}
 	slices.SortFunc(g.volumes, func(a, b logicalVolume) int { return cmp.Compare(a.name, b.name) })
 	return g, cmp.Or(r.err, (Backend{}).CheckIdentity(g.uuid))
+}
+
+// ranges are parts of devices, in extents of the group: DEVICE:FIRST-LAST.
+var ranges = regexp.MustCompile(`(/\S+):([0-9]+)-([0-9]+)`)
+
+// place says where a segment of a volume lies. Of volumes that are made of other volumes
+// nothing is said. Where the extents of a device begin is LVM's.
+func (g *group) place(uuid backends.Identity, on string, begins map[string]int64) {
+	i := slices.IndexFunc(g.volumes, func(v logicalVolume) bool { return v.uuid == uuid })
+	if i < 0 {
+		return
+	}
+	for _, m := range ranges.FindAllStringSubmatch(on, -1) {
+		first, _ := strconv.ParseInt(m[2], 10, 48) // they are numbers, and one that is too large is none that LVM has
+		last, _ := strconv.ParseInt(m[3], 10, 48)
+		begin, ok := begins[m[1]]
+		if ok && len(g.volumes[i].lies) < backends.MaxExtents {
+			g.volumes[i].lies = append(g.volumes[i].lies, record.Extent{Device: m[1], Start: begin + first*g.extent, End: begin + (last+1)*g.extent})
+		}
+	}
 }
 
 // row reads the values of a row, and keeps the first error.

@@ -38,7 +38,7 @@ func (v *logicalVolume) info(p backends.Pool) backends.VolumeInfo {
 	at := Backend{}.Locate(p, v.name)
 	info := backends.VolumeInfo{
 		Name: v.name, Path: at.Path, Key: string(v.uuid), Type: at.Type, ID: v.uuid,
-		Capacity: v.size, Size: v.size, Allocation: v.size,
+		Capacity: v.size, Size: v.size, Allocation: v.size, Extents: v.lies,
 	}
 	if v.kind == 'V' && v.filled >= 0 {
 		info.Allocation = int64(float64(v.size) * v.filled / 100)
@@ -55,6 +55,7 @@ func (v *logicalVolume) look(ctx context.Context, p backends.Pool, in *header.Re
 	}
 	if f, err := v.file(ctx, p, lookAt); err == nil { // else it is a volume all the same
 		_ = in.Read(f, &info)
+		info.Permissions = device.Rights(f)
 		f.Close() // nothing was written
 	}
 	return info
@@ -156,7 +157,11 @@ func (v *volume) node() device.Node { return device.Node{Path: v.path()} }
 
 func (v *volume) Content() diskio.Content { return diskio.FileContent(v.file) }
 
-func (v *volume) Info() (backends.VolumeInfo, error) { return v.info(v.pool), nil }
+func (v *volume) Info() (backends.VolumeInfo, error) {
+	info := v.info(v.pool)
+	info.Permissions = device.Rights(v.file)
+	return info, nil
+}
 
 // Is compares uuids.
 func (v *volume) Is(id backends.Identity) error {

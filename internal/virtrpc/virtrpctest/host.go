@@ -35,8 +35,11 @@ type Host struct {
 // built is where helper was built, "" before.
 var built string
 
-// helper is built once for all tests of a package.
+// helper is built once for all tests of a package, unless it is built already.
 var helper = sync.OnceValues(func() (string, error) {
+	if dir := testenv.Programs(); dir != "" {
+		return filepath.Join(dir, "storage-helper"), nil
+	}
 	dir, err := os.MkdirTemp("", "storaged-helper-")
 	if err != nil {
 		return "", err
